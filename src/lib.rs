@@ -1,0 +1,2 @@
+//! Virtual memory areas for kernels and hypervisors.
+#![no_std]

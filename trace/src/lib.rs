@@ -1,0 +1,2 @@
+//! Recorded address-space traces.
+#![no_std]
