@@ -1,0 +1,219 @@
+//! What a line of a trace can say.
+
+use core::fmt;
+
+use crate::snapshot::Snapshot;
+
+/// One line (a `maps` line together with the lines of its block).
+#[derive(Debug, Clone, Copy)]
+pub enum Line<'a> {
+    /// An empty line.
+    Blank,
+    /// `# …`
+    Comment,
+    /// `exec`: a new program image; its `start_brk` and first `maps` follow.
+    Exec,
+    /// `start_brk ADDR`
+    StartBrk(u64),
+    /// `limit WHICH N`: bytes, `u64::MAX` for unlimited.
+    Limit(Limit, u64),
+    /// `privileged 0|1`
+    Privileged(Privilege),
+    /// `fd N ACCESS KIND`
+    Fd(u32, Descriptor),
+    /// `maps`: right after `exec` the initial state, later an answer.
+    Maps(Snapshot<'a>),
+    /// `stack ADDR`: page faults have grown the stack down to there.
+    Stack(u64),
+    /// A system call and its answer.
+    Call(Call<'a>, Answer),
+}
+
+/// Which resource a `limit` line names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// RLIMIT_AS
+    AddressSpace,
+    /// RLIMIT_DATA
+    Data,
+    /// RLIMIT_MEMLOCK
+    MemLock,
+    /// RLIMIT_STACK
+    Stack,
+}
+
+/// Whether the process may exceed MEMLOCK and map the lowest addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Privilege {
+    /// It may not.
+    User,
+    /// It may.
+    Privileged,
+}
+
+/// What a file descriptor allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// `r`
+    Read,
+    /// `w`
+    Write,
+    /// `rw`
+    ReadWrite,
+}
+
+/// What a file descriptor stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileKind {
+    /// `reg`: a regular file.
+    Regular,
+    /// `dir`: a directory.
+    Directory,
+    /// `memfd`: a file in memory.
+    Memory,
+    /// `other`: a device or the like.
+    Other,
+}
+
+/// A file descriptor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Descriptor {
+    /// What it allows.
+    pub access: Access,
+    /// What it stands for.
+    pub kind: FileKind,
+}
+
+/// What a mapping shows: `MAJOR:MINOR INODE NAME`, borrowed from the trace.
+///
+/// Two are equal if device and inode are: a file that was renamed between two calls is one object.
+#[derive(Clone, Copy)]
+pub struct Backing<'a> {
+    pub(crate) text: &'a str,
+}
+
+impl<'a> Backing<'a> {
+    fn fields(&self) -> ((u32, u32), u64, &'a str) {
+        // Checked when it was made.
+        kvma::linux::maps::object(self.text).unwrap_or(((0, 0), 0, ""))
+    }
+
+    /// Major and minor device number.
+    pub fn device(&self) -> (u32, u32) {
+        self.fields().0
+    }
+
+    /// Inode number; 0 for memory without an object.
+    pub fn inode(&self) -> u64 {
+        self.fields().1
+    }
+
+    /// The path, or a name in brackets.
+    pub fn name(&self) -> &'a str {
+        self.fields().2
+    }
+}
+
+impl PartialEq for Backing<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        let (device, inode, name) = self.fields();
+        let (other_device, other_inode, other_name) = other.fields();
+        // Without an object the name is all there is.
+        device == other_device && inode == other_inode && (inode != 0 || name == other_name)
+    }
+}
+
+impl Eq for Backing<'_> {}
+
+impl fmt::Debug for Backing<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text)
+    }
+}
+
+/// A system call's arguments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)] // Fields as in the manual page of each call.
+pub enum Call<'a> {
+    Mmap {
+        addr: u64,
+        len: u64,
+        prot: u64,
+        flags: u64,
+        offset: u64,
+        fd: Option<u32>,
+        backing: Option<Backing<'a>>,
+    },
+    Munmap {
+        addr: u64,
+        len: u64,
+    },
+    Mprotect {
+        addr: u64,
+        len: u64,
+        prot: u64,
+    },
+    Brk {
+        addr: u64,
+    },
+    Mremap {
+        old: u64,
+        old_len: u64,
+        new_len: u64,
+        flags: u64,
+        new: u64,
+    },
+    Madvise {
+        addr: u64,
+        len: u64,
+        advice: u64,
+    },
+    Mlock {
+        addr: u64,
+        len: u64,
+    },
+    Mlock2 {
+        addr: u64,
+        len: u64,
+        flags: u64,
+    },
+    Munlock {
+        addr: u64,
+        len: u64,
+    },
+    Mlockall {
+        flags: u64,
+    },
+    Munlockall,
+    Msync {
+        addr: u64,
+        len: u64,
+        flags: u64,
+    },
+    Mseal {
+        addr: u64,
+        len: u64,
+        flags: u64,
+    },
+}
+
+/// What the kernel answered to a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// `?`: taken out.
+    Unknown,
+    /// A value, hexadecimal.
+    Value(u64),
+    /// `-ERRNO`, decimal; kept as the positive number.
+    Error(i32),
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown => f.write_str("?"),
+            Self::Value(value) => write!(f, "{value:x}"),
+            Self::Error(errno) => write!(f, "-{errno}"),
+        }
+    }
+}

@@ -1,0 +1,358 @@
+//! From the text of a trace to its lines.
+
+use kvma::linux::maps;
+
+use crate::error::TraceError;
+use crate::line::{Access, Answer, Backing, Call, Descriptor, FileKind, Limit, Line, Privilege};
+use crate::snapshot::Snapshot;
+
+/// Yields the entries of a trace in order, and the first error; nothing after it.
+#[derive(Debug, Clone)]
+pub struct Parser<'a> {
+    /// `None` once the text is used up.
+    rest: Option<&'a str>,
+    /// Lines taken so far.
+    line: usize,
+}
+
+/// One line and where it stands.
+#[derive(Debug, Clone, Copy)]
+pub struct Entry<'a> {
+    /// Line number, from 1.
+    pub number: usize,
+    /// The line as it stands in the trace (of a `maps` block: its first line).
+    pub text: &'a str,
+    /// What it says.
+    pub line: Line<'a>,
+}
+
+impl<'a> Entry<'a> {
+    /// The line without the kernel's answer: what stands left of the last ` = `.
+    pub fn input(&self) -> &'a str {
+        match self.line {
+            Line::Call(..) => self
+                .text
+                .rsplit_once(" = ")
+                .map_or(self.text, |(input, _)| input),
+            _ => self.text,
+        }
+    }
+}
+
+impl<'a> Parser<'a> {
+    /// A parser at the start of `text`.
+    pub fn new(text: &'a str) -> Self {
+        Self {
+            rest: Some(text),
+            line: 0,
+        }
+    }
+
+    /// The next line, if there is one; only `\n` ends a line, because a path may hold anything else.
+    fn take(&mut self) -> Option<&'a str> {
+        let (line, rest) = self.peek()?;
+        self.rest = rest;
+        self.line += 1;
+        Some(line)
+    }
+
+    /// The next line and what follows it.
+    fn peek(&self) -> Option<(&'a str, Option<&'a str>)> {
+        match self.rest? {
+            "" => None,
+            text => Some(
+                text.split_once('\n')
+                    .map_or((text, None), |(line, rest)| (line, Some(rest))),
+            ),
+        }
+    }
+
+    /// The lines of a `maps` block: all that look like one, up to `count` areas.
+    fn block(&mut self, count: Option<usize>) -> Result<Snapshot<'a>, TraceError<'a>> {
+        let first_line = self.line + 1;
+        let block = self.rest.unwrap_or("");
+        let mut areas = 0;
+        while let Some((line, _)) = self.peek() {
+            if line.starts_with("VmFlags:") && areas > 0 {
+                maps::vm_flags(line).map_err(|e| self.error_in_next(e.expected, line))?;
+            } else if count.is_some_and(|count| areas < count) {
+                maps::MapsLine::parse(line).map_err(|e| self.error_in_next(e.expected, line))?;
+                areas += 1;
+            } else {
+                break;
+            }
+            self.take();
+        }
+        if count.is_some_and(|count| areas < count) {
+            return Err(self.error_in_next("as many areas as the maps line says", ""));
+        }
+        let len = block.len() - self.rest.map_or(0, str::len);
+        Ok(Snapshot::new(
+            block.get(..len).unwrap_or(""),
+            count,
+            first_line,
+        ))
+    }
+
+    /// An error in the line that comes next.
+    fn error_in_next(&self, expected: &'static str, found: &'a str) -> TraceError<'a> {
+        TraceError {
+            line: self.line + 1,
+            expected,
+            found,
+        }
+    }
+
+    fn entry(&mut self, text: &'a str) -> Result<Entry<'a>, TraceError<'a>> {
+        let number = self.line;
+        let mut words = Words {
+            rest: text,
+            line: number,
+        };
+        let line = match words.next() {
+            "" if text.is_empty() => Line::Blank,
+            first if first.starts_with('#') => {
+                return Ok(Entry {
+                    number,
+                    text,
+                    line: Line::Comment,
+                });
+            }
+            "exec" => Line::Exec,
+            "start_brk" => Line::StartBrk(words.hex("an address, hexadecimal")?),
+            "limit" => words.limit()?,
+            "privileged" => Line::Privileged(match words.next() {
+                "0" => Privilege::User,
+                "1" => Privilege::Privileged,
+                found => return Err(words.error("0 or 1", found)),
+            }),
+            "fd" => words.descriptor()?,
+            "stack" => Line::Stack(words.hex("an address, hexadecimal")?),
+            "maps" => {
+                let count = match words.next() {
+                    "" => None,
+                    digits => Some(digits.parse().map_err(|_| {
+                        words.error("the number of areas, decimal, or nothing", digits)
+                    })?),
+                };
+                words.end()?;
+                Line::Maps(self.block(count)?)
+            }
+            name => {
+                let (input, answer) = text
+                    .rsplit_once(" = ")
+                    .ok_or(words.error("a line of a trace, or ` = ` after a call", text))?;
+                let answer = words.answer(answer)?;
+                words.rest = input
+                    .get(name.len()..)
+                    .unwrap_or("")
+                    .trim_start_matches(' ');
+                Line::Call(words.call(name)?, answer)
+            }
+        };
+        words.end()?;
+        Ok(Entry { number, text, line })
+    }
+}
+
+impl<'a> Iterator for Parser<'a> {
+    type Item = Result<Entry<'a>, TraceError<'a>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let text = self.take()?;
+        let entry = self.entry(text);
+        if entry.is_err() {
+            self.rest = None;
+        }
+        Some(entry)
+    }
+}
+
+/// The words of one line.
+struct Words<'a> {
+    rest: &'a str,
+    line: usize,
+}
+
+impl<'a> Words<'a> {
+    fn error(&self, expected: &'static str, found: &'a str) -> TraceError<'a> {
+        TraceError {
+            line: self.line,
+            expected,
+            found,
+        }
+    }
+
+    /// The next word, or an empty string. One space separates two words.
+    fn next(&mut self) -> &'a str {
+        let (word, rest) = self.rest.split_once(' ').unwrap_or((self.rest, ""));
+        // The answer of a call is not a word of its input: `entry` has set `rest` before.
+        self.rest = rest;
+        word
+    }
+
+    fn hex(&mut self, what: &'static str) -> Result<u64, TraceError<'a>> {
+        let word = self.next();
+        if word.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+            u64::from_str_radix(word, 16).map_err(|_| self.error(what, word))
+        } else {
+            Err(self.error(what, word))
+        }
+    }
+
+    fn number(&mut self) -> Result<u64, TraceError<'a>> {
+        self.hex("an argument of the call, hexadecimal")
+    }
+
+    fn end(&self) -> Result<(), TraceError<'a>> {
+        if self.rest.is_empty() {
+            Ok(())
+        } else {
+            Err(self.error("the end of the line", self.rest))
+        }
+    }
+
+    fn limit(&mut self) -> Result<Line<'a>, TraceError<'a>> {
+        let which = match self.next() {
+            "as" => Limit::AddressSpace,
+            "data" => Limit::Data,
+            "memlock" => Limit::MemLock,
+            "stack" => Limit::Stack,
+            found => return Err(self.error("as, data, memlock or stack", found)),
+        };
+        if self.rest == "unlimited" {
+            self.next();
+            return Ok(Line::Limit(which, u64::MAX));
+        }
+        Ok(Line::Limit(
+            which,
+            self.hex("a number of bytes, hexadecimal, or `unlimited`")?,
+        ))
+    }
+
+    fn fd_number(&mut self) -> Result<u32, TraceError<'a>> {
+        const WHAT: &str = "a file descriptor, 32 bits, hexadecimal";
+        let number = self.hex(WHAT)?;
+        u32::try_from(number).map_err(|_| self.error(WHAT, ""))
+    }
+
+    fn descriptor(&mut self) -> Result<Line<'a>, TraceError<'a>> {
+        let number = self.fd_number()?;
+        let access = match self.next() {
+            "r" => Access::Read,
+            "w" => Access::Write,
+            "rw" => Access::ReadWrite,
+            found => return Err(self.error("r, w or rw", found)),
+        };
+        let kind = match self.next() {
+            "reg" => FileKind::Regular,
+            "dir" => FileKind::Directory,
+            "memfd" => FileKind::Memory,
+            "other" => FileKind::Other,
+            found => return Err(self.error("reg, dir, memfd or other", found)),
+        };
+        Ok(Line::Fd(number, Descriptor { access, kind }))
+    }
+
+    fn answer(&self, text: &'a str) -> Result<Answer, TraceError<'a>> {
+        const WHAT: &str = "an answer: a hexadecimal value, -ERRNO in decimal, or `?`";
+        let wrong = self.error(WHAT, text);
+        match text.strip_prefix('-') {
+            _ if text == "?" => Ok(Answer::Unknown),
+            Some(errno) => match errno.parse() {
+                Ok(errno) if errno > 0 && !text.starts_with("-+") => Ok(Answer::Error(errno)),
+                _ => Err(wrong),
+            },
+            None if text.bytes().all(|digit| digit.is_ascii_hexdigit()) => {
+                u64::from_str_radix(text, 16)
+                    .map(Answer::Value)
+                    .map_err(|_| wrong)
+            }
+            None => Err(wrong),
+        }
+    }
+
+    fn call(&mut self, name: &'a str) -> Result<Call<'a>, TraceError<'a>> {
+        Ok(match name {
+            "mmap" => self.mmap()?,
+            "munmap" => Call::Munmap {
+                addr: self.number()?,
+                len: self.number()?,
+            },
+            "mprotect" => Call::Mprotect {
+                addr: self.number()?,
+                len: self.number()?,
+                prot: self.number()?,
+            },
+            "brk" => Call::Brk {
+                addr: self.number()?,
+            },
+            "mremap" => Call::Mremap {
+                old: self.number()?,
+                old_len: self.number()?,
+                new_len: self.number()?,
+                flags: self.number()?,
+                new: self.number()?,
+            },
+            "madvise" => Call::Madvise {
+                addr: self.number()?,
+                len: self.number()?,
+                advice: self.number()?,
+            },
+            "mlock" => Call::Mlock {
+                addr: self.number()?,
+                len: self.number()?,
+            },
+            "mlock2" => Call::Mlock2 {
+                addr: self.number()?,
+                len: self.number()?,
+                flags: self.number()?,
+            },
+            "munlock" => Call::Munlock {
+                addr: self.number()?,
+                len: self.number()?,
+            },
+            "mlockall" => Call::Mlockall {
+                flags: self.number()?,
+            },
+            "munlockall" => Call::Munlockall,
+            "msync" => Call::Msync {
+                addr: self.number()?,
+                len: self.number()?,
+                flags: self.number()?,
+            },
+            "mseal" => Call::Mseal {
+                addr: self.number()?,
+                len: self.number()?,
+                flags: self.number()?,
+            },
+            found => return Err(self.error("a call or another line of a trace", found)),
+        })
+    }
+
+    fn mmap(&mut self) -> Result<Call<'a>, TraceError<'a>> {
+        let (addr, len, prot) = (self.number()?, self.number()?, self.number()?);
+        let (flags, offset) = (self.number()?, self.number()?);
+        let mut fd = None;
+        if self.rest.starts_with("fd ") {
+            self.next();
+            fd = Some(self.fd_number()?);
+        }
+        let text = core::mem::take(&mut self.rest);
+        let backing = if text.is_empty() {
+            None
+        } else {
+            maps::object(text).map_err(|e| self.error(e.expected, text))?;
+            Some(Backing { text })
+        };
+        Ok(Call::Mmap {
+            addr,
+            len,
+            prot,
+            flags,
+            offset,
+            fd,
+            backing,
+        })
+    }
+}
