@@ -1,4 +1,34 @@
 //! Virtual memory areas for kernels and hypervisors.
 #![no_std]
+#![deny(unsafe_code)]
 
+mod addr_space;
+mod error;
+mod flags;
+mod hooks;
 pub mod linux;
+pub mod node;
+mod placement;
+mod range;
+mod ranges;
+#[allow(unsafe_code)]
+mod sync;
+mod tree;
+mod update;
+mod vm_map;
+mod vma;
+
+pub use addr_space::{AddrSpace, Guarded};
+pub use error::{Errno, Error};
+pub use flags::{AreaFlags, Cut, MemType, Prot};
+pub use hooks::{Event, Hooks, NoHooks, Piece};
+#[cfg(any(feature = "alloc", loom))]
+pub use node::BoxAlloc;
+pub use node::{FixedPool, Node, NodeAlloc, Reservation, Slab, TypeStable};
+pub use placement::{Direction, Search};
+pub use range::{PageSize, VmRange};
+pub use ranges::Merge;
+pub use sync::{RawLock, Ticket};
+pub use update::Update;
+pub use vm_map::{Gaps, Place, Request, Source, VmMap, Vmas};
+pub use vma::{Attrs, Backing, Vma, VmaData, VmaNode, VmaWords};

@@ -1,0 +1,75 @@
+//! The allocator that the caller provides.
+
+use super::{Content, Node};
+use core::ptr::NonNull;
+
+/// Where nodes come from: the kernel's own memory.
+///
+/// Implemented on a handle that is cheap to clone (`&'static FixedPool`, `Arc<BoxAlloc>`, a token of
+/// the kernel's own). Nodes are asked for before a space's lock is taken and given back after it is
+/// released, never under it, except by a bare [`VmMap`](crate::VmMap), which has no lock.
+///
+/// # Safety
+///
+/// - A node handed out is exclusively the receiver's until it comes back. It stays valid as long as
+///   a clone of the handle exists.
+/// - It is initialised: as [`Node::new`] made it, or just as it was when `dealloc` got it. A free node is
+///   left alone, but for a [`NodeList`](super::NodeList) to keep it in.
+/// - Clones of a handle are the same allocator: what one handed out, the other takes back.
+pub unsafe trait NodeAlloc<T: Content> {
+    /// A node, or `None` when memory has run out.
+    fn alloc(&self) -> Option<NonNull<Node<T>>>;
+
+    /// Takes a node back.
+    ///
+    /// # Safety
+    ///
+    /// `node` came from `alloc` of this allocator, is in no tree, and its data is gone.
+    unsafe fn dealloc(&self, node: NonNull<Node<T>>);
+}
+
+/// A promise on top of [`NodeAlloc`] that lookups without the lock need: memory that was once a node
+/// stays a node, readable, until the last handle of the allocator is gone.
+///
+/// # Safety
+///
+/// After `dealloc` the node's memory is neither unmapped nor used for anything but nodes of the same
+/// type, and is changed by nothing but this crate, while any handle lives.
+pub unsafe trait TypeStable<T: Content>: NodeAlloc<T> {}
+
+// SAFETY: a reference is the allocator it refers to, and keeps it alive.
+unsafe impl<T: Content, A: NodeAlloc<T> + ?Sized> NodeAlloc<T> for &A {
+    fn alloc(&self) -> Option<NonNull<Node<T>>> {
+        (**self).alloc()
+    }
+
+    unsafe fn dealloc(&self, node: NonNull<Node<T>>) {
+        // SAFETY: the caller's promise is about the same allocator.
+        unsafe { (**self).dealloc(node) }
+    }
+}
+
+// SAFETY: as above.
+unsafe impl<T: Content, A: TypeStable<T> + ?Sized> TypeStable<T> for &A {}
+
+#[cfg(any(feature = "alloc", loom))]
+mod arc {
+    use super::*;
+    extern crate alloc;
+    use alloc::sync::Arc;
+
+    // SAFETY: an `Arc` is the allocator it holds, and keeps it alive.
+    unsafe impl<T: Content, A: NodeAlloc<T> + ?Sized> NodeAlloc<T> for Arc<A> {
+        fn alloc(&self) -> Option<NonNull<Node<T>>> {
+            (**self).alloc()
+        }
+
+        unsafe fn dealloc(&self, node: NonNull<Node<T>>) {
+            // SAFETY: the caller's promise is about the same allocator.
+            unsafe { (**self).dealloc(node) }
+        }
+    }
+
+    // SAFETY: as above.
+    unsafe impl<T: Content, A: TypeStable<T> + ?Sized> TypeStable<T> for Arc<A> {}
+}

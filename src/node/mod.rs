@@ -1,0 +1,191 @@
+//! Nodes: one per area, in memory that the caller provides.
+//!
+//! A node's first cache line is what one level of a tree walk reads: links, range, gaps and the word
+//! that a page fault needs. The second line holds the rest. Every field that a reader without the
+//! lock touches is atomic, and node memory is *type-stable*: once a node, always a node.
+//!
+//! - [`NodeAlloc`]: the trait that the caller implements, or takes ready: [`FixedPool`] (a static,
+//!   before any heap), [`Slab`] (memory handed over in chunks), `BoxAlloc` (feature `alloc`).
+//! - [`Reservation`]: nodes in hand before anything changes, so that nothing fails half-way.
+
+#![allow(unsafe_code)]
+
+mod alloc;
+#[cfg(any(feature = "alloc", loom))]
+mod boxed;
+mod list;
+mod pool;
+mod reservation;
+mod slab;
+
+pub use alloc::{NodeAlloc, TypeStable};
+#[cfg(any(feature = "alloc", loom))]
+pub use boxed::BoxAlloc;
+pub use pool::FixedPool;
+pub use reservation::Reservation;
+pub(crate) use reservation::{Gathered, Loose, Spare};
+pub use slab::Slab;
+
+pub use list::NodeList;
+
+use crate::sync::{Link, Ordering, Word, fence};
+use core::cell::UnsafeCell;
+use core::mem::MaybeUninit;
+
+/// What the areas of one kind of tree carry.
+pub trait Content {
+    /// A plain copy of an area's attributes.
+    type Attrs: Copy + PartialEq;
+    /// The atomics that hold what does not fit into the 32 hot bits.
+    type Words: Default + Sync + Send;
+    /// The owner's data, read under the lock only.
+    type Data;
+
+    /// Reads the attributes by the lock's holder.
+    fn load(words: &Self::Words, hot: u32) -> Self::Attrs;
+
+    /// Stores the attributes and gives the 32 hot bits.
+    fn store(words: &Self::Words, attrs: &Self::Attrs, data: &Self::Data) -> u32;
+}
+
+/// A node of a tree of areas. Opaque: allocators hand it out as [`Node::new`] made it, or as it was
+/// when they got it back.
+#[repr(C, align(64))]
+pub struct Node<T: Content> {
+    /// Parent, with the colour in bit 0. Never read without the lock, so it also links free nodes.
+    pub(crate) parent: Link<Node<T>>,
+    pub(crate) left: Link<Node<T>>,
+    pub(crate) right: Link<Node<T>>,
+    /// First page.
+    pub(crate) start: Word,
+    /// One past the last page.
+    pub(crate) end: Word,
+    /// Free pages right before `start`.
+    pub(crate) gap: Word,
+    /// The largest `gap` in the subtree.
+    pub(crate) max_gap: Word,
+    /// The area's hot flags (low half) and the node's generation (high half, odd while the node
+    /// changes or is in no tree).
+    state: Word,
+
+    /// The tree that the node is in: nodes move between address spaces that share an allocator.
+    pub(crate) owner: Word,
+    /// Counts the changes of the area for `still_valid`; never goes back, not even on reuse.
+    seq: Word,
+    pub(crate) words: T::Words,
+    data: UnsafeCell<MaybeUninit<T::Data>>,
+}
+
+// SAFETY: links and words are atomics; `data` is touched only by the holder of the tree (`&mut`), or
+// read through `&` borrowed from the tree, which needs `T::Data: Sync` of whoever shares the tree.
+unsafe impl<T: Content> Sync for Node<T> {}
+// SAFETY: a node is memory; its data moves between threads only inside trees that require `Send`.
+unsafe impl<T: Content> Send for Node<T> {}
+
+const ODD: u64 = 1 << 32;
+const HOT: u64 = u32::MAX as u64;
+
+impl<T: Content> Node<T> {
+    /// A node in no tree.
+    pub fn new() -> Node<T> {
+        Node {
+            parent: Link::null(),
+            left: Link::null(),
+            right: Link::null(),
+            start: Word::new(0),
+            end: Word::new(0),
+            gap: Word::new(0),
+            max_gap: Word::new(0),
+            state: Word::new(ODD),
+            owner: Word::new(0),
+            seq: Word::new(0),
+            words: T::Words::default(),
+            data: UnsafeCell::new(MaybeUninit::uninit()),
+        }
+    }
+
+    /// Marks the node as changing. Everything stored until [`close`](Self::close) is seen whole or
+    /// not at all by readers who check the generation.
+    #[inline]
+    pub(crate) fn open(&self) {
+        let state = self.state.get();
+        self.state.set(state | ODD);
+        self.seq.set(self.seq.get() + 1);
+        // Orders the odd generation before every store of the change.
+        fence(Ordering::Release);
+    }
+
+    /// Ends a change, with the hot bits that hold from now on.
+    #[inline]
+    pub(crate) fn close(&self, hot: u32) {
+        // From odd to the next even number; the generation wraps within the upper half.
+        let generation = (self.state.get() & !HOT).wrapping_add(ODD);
+        self.state.set_release(generation | hot as u64);
+    }
+
+    /// The hot bits, by the lock's holder.
+    #[inline(always)]
+    pub(crate) fn hot(&self) -> u32 {
+        self.state.get() as u32
+    }
+
+    #[inline(always)]
+    pub(crate) fn attrs(&self) -> T::Attrs {
+        T::load(&self.words, self.hot())
+    }
+
+    /// # Safety
+    ///
+    /// The data is initialised, and nobody has it borrowed mutably.
+    #[inline(always)]
+    pub(crate) unsafe fn data(&self) -> &T::Data {
+        // SAFETY: the caller's.
+        unsafe { (*self.data.get()).assume_init_ref() }
+    }
+
+    /// # Safety
+    ///
+    /// The data is initialised, and nobody else has it borrowed.
+    #[inline(always)]
+    #[allow(clippy::mut_from_ref)]
+    pub(crate) unsafe fn data_mut(&self) -> &mut T::Data {
+        // SAFETY: the caller's.
+        unsafe { (*self.data.get()).assume_init_mut() }
+    }
+
+    /// Moves the data out. What is left is uninitialised.
+    ///
+    /// # Safety
+    ///
+    /// As for [`data_mut`](Self::data_mut), and nobody reads the data before the next `put_data`.
+    #[inline(always)]
+    pub(crate) unsafe fn take_data(&self) -> T::Data {
+        // SAFETY: the caller's.
+        unsafe { (*self.data.get()).assume_init_read() }
+    }
+
+    /// Moves data in, over uninitialised memory.
+    ///
+    /// # Safety
+    ///
+    /// Nobody has the data borrowed; data that was there is not dropped.
+    #[inline(always)]
+    pub(crate) unsafe fn put_data(&self, data: T::Data) {
+        // SAFETY: the caller's.
+        unsafe { (*self.data.get()).write(data) };
+    }
+
+    pub(crate) fn next_in_list(&self) -> *mut Node<T> {
+        self.parent.get()
+    }
+
+    pub(crate) fn set_next_in_list(&self, next: *mut Node<T>) {
+        self.parent.set(next)
+    }
+}
+
+impl<T: Content> Default for Node<T> {
+    fn default() -> Self {
+        Node::new()
+    }
+}

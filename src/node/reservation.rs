@@ -1,0 +1,196 @@
+//! Nodes on their way in, and nodes on their way out.
+
+use super::{Content, Node, NodeAlloc, NodeList};
+use crate::error::Error;
+use crate::range::Span;
+use core::ptr::NonNull;
+
+/// Empty nodes in hand. Filled before a lock is taken, so that nothing is allocated under it and a
+/// change, once begun, cannot run out of memory. What is left goes back on drop.
+pub struct Reservation<T: Content, A: NodeAlloc<T>> {
+    alloc: A,
+    /// Nodes without data, in no tree.
+    spare: NodeList<T>,
+}
+
+impl<T: Content, A: NodeAlloc<T>> Reservation<T, A> {
+    /// No nodes yet.
+    pub const fn new(alloc: A) -> Self {
+        Reservation { alloc, spare: NodeList::new() }
+    }
+
+    /// Nodes in hand.
+    pub const fn len(&self) -> usize {
+        self.spare.len()
+    }
+
+    /// Whether no node is in hand.
+    pub const fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Allocates until `count` nodes are in hand. On [`Error::OutOfMemory`] those that came stay.
+    pub fn fill(&mut self, count: usize) -> Result<(), Error> {
+        while self.len() < count {
+            let node = self.alloc.alloc().ok_or(Error::OutOfMemory)?;
+            // SAFETY: the allocator gave it to us alone, and it stays valid while `alloc` lives.
+            unsafe { self.spare.push_front(node) };
+        }
+        Ok(())
+    }
+
+    pub(crate) fn alloc(&self) -> &A {
+        &self.alloc
+    }
+
+    pub(crate) fn take(&mut self) -> Option<Spare<T>> {
+        self.spare.pop_front().map(Spare)
+    }
+
+    pub(crate) fn put(&mut self, spare: Spare<T>) {
+        // SAFETY: a spare node is in no tree or list.
+        unsafe { self.spare.push_front(spare.0) }
+    }
+}
+
+impl<T: Content, A: NodeAlloc<T>> Drop for Reservation<T, A> {
+    fn drop(&mut self) {
+        while let Some(node) = self.spare.pop_front() {
+            // SAFETY: it came from this allocator, has no data and is in no tree.
+            unsafe { self.alloc.dealloc(node) }
+        }
+    }
+}
+
+/// A node without data, in no tree. Leaks if it is dropped; it belongs into a [`Reservation`].
+pub(crate) struct Spare<T: Content>(pub(super) NonNull<Node<T>>);
+
+impl<T: Content> Spare<T> {
+    /// # Safety
+    ///
+    /// The node is in no tree and no list, its data is gone, and it is the caller's alone.
+    pub(crate) unsafe fn from_raw(node: NonNull<Node<T>>) -> Self {
+        Spare(node)
+    }
+
+    pub(crate) fn into_raw(self) -> NonNull<Node<T>> {
+        self.0
+    }
+
+    pub(crate) fn raw(&self) -> NonNull<Node<T>> {
+        self.0
+    }
+
+    /// Fills the node without linking it: how a piece that was cut off waits to be dropped.
+    pub(crate) fn fill(self, span: Span, attrs: T::Attrs, data: T::Data) -> Loose<T> {
+        // SAFETY: the node is ours alone and holds no data. Its generation stays odd, so readers
+        // who still come by do not trust it.
+        unsafe {
+            let node = self.0.as_ref();
+            node.open();
+            node.start.set(span.start);
+            node.end.set(span.end);
+            let hot = T::store(&node.words, &attrs, &data);
+            node.put_data(data);
+            node.set_hot_while_open(hot);
+        }
+        Loose(self.0)
+    }
+}
+
+impl<T: Content> Node<T> {
+    /// Stores the hot bits and leaves the generation odd.
+    fn set_hot_while_open(&self, hot: u32) {
+        self.state.set(self.state.get() & !super::HOT | hot as u64)
+    }
+}
+
+/// A node with data, in no tree. Leaks if it is dropped; it belongs into [`Gathered`].
+pub(crate) struct Loose<T: Content>(NonNull<Node<T>>);
+
+impl<T: Content> Loose<T> {
+    /// # Safety
+    ///
+    /// The node is in no tree and no list, holds data, and is the caller's alone.
+    pub(crate) unsafe fn from_raw(node: NonNull<Node<T>>) -> Self {
+        Loose(node)
+    }
+
+    /// Takes the data out.
+    pub(crate) fn empty(self) -> (Spare<T>, T::Data) {
+        // SAFETY: ours alone, with data; afterwards it counts as a node without.
+        let data = unsafe { self.0.as_ref().take_data() };
+        (Spare(self.0), data)
+    }
+}
+
+/// What an operation removed, in the order of removal: dropped, data and all, after the owner's
+/// flush has ended and the lock is released.
+pub(crate) struct Gathered<T: Content, A: NodeAlloc<T>> {
+    alloc: A,
+    /// Nodes with data, in no tree.
+    list: NodeList<T>,
+}
+
+/// One removed area, or a part that was cut off one.
+pub(crate) struct Removed<'a, T: Content> {
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+    pub(crate) attrs: T::Attrs,
+    pub(crate) data: &'a T::Data,
+}
+
+impl<T: Content, A: NodeAlloc<T>> Gathered<T, A> {
+    pub(crate) const fn new(alloc: A) -> Self {
+        Gathered { alloc, list: NodeList::new() }
+    }
+
+    pub(crate) const fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    pub(crate) fn push(&mut self, loose: Loose<T>) {
+        // SAFETY: a loose node is in no tree or list.
+        unsafe { self.list.push_back(loose.0) }
+    }
+
+    /// Takes the first one out again, its node into `nodes`.
+    pub(crate) fn pop(&mut self, nodes: &mut Reservation<T, A>) -> Option<(Span, T::Attrs, T::Data)> {
+        let node = self.list.pop_front()?;
+        // SAFETY: nodes in the list are valid and ours alone.
+        let (span, attrs) = unsafe {
+            let node = node.as_ref();
+            (Span::new(node.start.get(), node.end.get()), node.attrs())
+        };
+        let (spare, data) = Loose(node).empty();
+        nodes.put(spare);
+        Some((span, attrs, data))
+    }
+
+    /// What was gathered after the first `skip`, in order.
+    pub(crate) fn iter_from(&self, skip: usize) -> impl Iterator<Item = Removed<'_, T>> {
+        self.list.iter().skip(skip).map(|node| {
+            // SAFETY: nodes in the list hold data, and nobody changes them while it is borrowed.
+            unsafe {
+                let node = &*node.as_ptr();
+                Removed {
+                    start: node.start.get(),
+                    end: node.end.get(),
+                    attrs: node.attrs(),
+                    data: node.data(),
+                }
+            }
+        })
+    }
+}
+
+impl<T: Content, A: NodeAlloc<T>> Drop for Gathered<T, A> {
+    fn drop(&mut self) {
+        while let Some(node) = self.list.pop_front() {
+            let (spare, data) = Loose(node).empty();
+            drop(data);
+            // SAFETY: it came from this allocator, its data is gone and it is in no tree.
+            unsafe { self.alloc.dealloc(spare.0) }
+        }
+    }
+}

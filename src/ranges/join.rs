@@ -1,0 +1,45 @@
+//! Making one area of two that meet.
+
+use super::Area;
+use crate::error::Error;
+use crate::node::{NodeAlloc, Reservation};
+use crate::range::Span;
+use crate::tree::{AreaRef, CursorMut};
+
+/// Whether two neighbours may be joined.
+pub(crate) fn may_join<T: Area>(left: AreaRef<'_, T>, right: AreaRef<'_, T>) -> Result<(), Error> {
+    if left.span().end != right.span().start {
+        return Err(Error::NotAdjacent);
+    }
+    T::joins((&left.attrs(), left.data()), left.span().len(), (&right.attrs(), right.data()))
+}
+
+impl<T: Area> CursorMut<'_, T> {
+    /// Joins the area here with the one before it if policy allows; stays at the area that holds
+    /// this place.
+    pub(crate) fn join_prev<A: NodeAlloc<T>>(&mut self, nodes: &mut Reservation<T, A>) -> Result<(), Error> {
+        let (Some(left), Some(right)) = (self.prev(), self.area()) else {
+            return Err(Error::NotAdjacent);
+        };
+        may_join(left, right)?;
+        let (end, pages) = (right.span().end, left.span().len());
+        let (start, attrs) = (left.span().start, left.attrs());
+        if let Some(loose) = self.remove() {
+            let (spare, data) = loose.empty();
+            nodes.put(spare);
+            self.move_prev();
+            self.change(Span::new(start, end), attrs, |left| T::join(left, pages, data));
+        }
+        Ok(())
+    }
+
+    /// As [`join_prev`](Self::join_prev), with the area behind this one.
+    pub(crate) fn join_next<A: NodeAlloc<T>>(&mut self, nodes: &mut Reservation<T, A>) -> Result<(), Error> {
+        self.move_next();
+        let joined = self.join_prev(nodes);
+        if joined.is_err() {
+            self.move_prev();
+        }
+        joined
+    }
+}

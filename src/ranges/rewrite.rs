@@ -1,0 +1,70 @@
+//! Changing the attributes of a range.
+
+use super::Area;
+use crate::node::{NodeAlloc, Reservation};
+use crate::range::Span;
+use crate::tree::{AreaRef, Tree};
+
+impl<T: Area> Tree<T> {
+    /// Nodes that [`rewrite`](Self::rewrite) needs: one for each end of `span` that cuts an area
+    /// which changes. At most 2. O(areas in the span).
+    pub(crate) fn rewrite_cost(&self, span: Span, new: &mut impl FnMut(AreaRef<'_, T>) -> T::Attrs) -> usize {
+        self.areas(span)
+            .filter(|area| new(*area) != area.attrs())
+            .map(|area| {
+                let whole = area.span();
+                usize::from(whole.start < span.start) + usize::from(span.end < whole.end)
+            })
+            .sum()
+    }
+
+    /// Gives every area in `span`, cut to it, the attributes that `new` says for the whole area.
+    ///
+    /// Areas that keep their attributes are not touched: neither split nor joined. Each part that
+    /// changes is reported to `changed` with its old attributes, then joined with its left and with
+    /// its right neighbour where policy allows, as Linux' `vma_modify` does.
+    pub(crate) fn rewrite<A: NodeAlloc<T>>(
+        &mut self,
+        span: Span,
+        nodes: &mut Reservation<T, A>,
+        new: &mut impl FnMut(AreaRef<'_, T>) -> T::Attrs,
+        changed: &mut impl FnMut(AreaRef<'_, T>, T::Attrs),
+    ) {
+        let mut cursor = self.cursor(span.start);
+        while let Some(area) = cursor.area() {
+            let (whole, old) = (area.span(), area.attrs());
+            if whole.start >= span.end {
+                return;
+            }
+            let attrs = new(area);
+            if attrs == old {
+                cursor.move_next();
+                continue;
+            }
+            let piece = whole.intersect(span);
+            let ahead = piece.start - whole.start;
+            if ahead > 0 {
+                let Some(spare) = nodes.take() else {
+                    debug_assert!(false, "rewrite without its nodes");
+                    return;
+                };
+                cursor.split_at(piece.start, spare);
+            }
+            if piece.end < whole.end {
+                let Some(spare) = nodes.take() else {
+                    debug_assert!(false, "rewrite without its nodes");
+                    return;
+                };
+                cursor.split_at(piece.end, spare);
+                cursor.move_prev();
+            }
+            cursor.set_attrs(T::advance(attrs, ahead));
+            if let Some(area) = cursor.area() {
+                changed(area, T::advance(old, ahead));
+            }
+            let _ = cursor.join_prev(nodes);
+            let _ = cursor.join_next(nodes);
+            cursor.move_next();
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Every invariant of the tree, checked from scratch. O(n log n); for tests and for owners who
+//! suspect memory corruption.
+
+use super::{Tree, ops};
+use crate::node::{Content, Node};
+
+impl<T: Content> Tree<T> {
+    /// Order, disjointness, gaps, largest gaps, links, colours, counts: the first thing wrong.
+    pub(crate) fn check(&self) -> Result<(), &'static str> {
+        // SAFETY: the tree is borrowed. If its links are damaged, no way of reading it is sound;
+        // what can be told apart is reported.
+        unsafe {
+            let root = &*self.root;
+            if !ops::parent(root).is_null() {
+                return Err("the kept root has a parent");
+            }
+            if !ops::is_black(root) {
+                return Err("red root");
+            }
+            let mut at: *mut Node<T> = self.root;
+            while !(*at).left.get().is_null() {
+                at = (*at).left.get();
+            }
+            let (mut last_end, mut len, mut pages, mut black_height) = (self.lo, 0, 0, None);
+            loop {
+                let node = &*at;
+                self.check_node(node, last_end)?;
+                if node.left.get().is_null() || node.right.get().is_null() {
+                    let height = self.black_nodes_above(node);
+                    if *black_height.get_or_insert(height) != height {
+                        return Err("black heights differ");
+                    }
+                }
+                last_end = node.end.get();
+                if self.is_sentinel(at) {
+                    break;
+                }
+                len += 1;
+                pages += node.end.get() - node.start.get();
+                at = next(node);
+                if at.is_null() {
+                    return Err("the sentinel is not last");
+                }
+            }
+            if !next(self.sentinel()).is_null() {
+                return Err("the sentinel is not last");
+            }
+            if len != self.len || pages != self.pages {
+                return Err("counts differ");
+            }
+        }
+        Ok(())
+    }
+
+    /// # Safety
+    ///
+    /// The node's links lead to nodes.
+    unsafe fn check_node(&self, node: &Node<T>, last_end: u64) -> Result<(), &'static str> {
+        let (start, end) = (node.start.get(), node.end.get());
+        let is_sentinel = core::ptr::eq(node, self.sentinel());
+        if start < last_end {
+            return Err("areas overlap or are out of order");
+        }
+        if (start >= end) != is_sentinel {
+            return Err("empty area");
+        }
+        if node.gap.get() != start - last_end {
+            return Err("gap is wrong");
+        }
+        // SAFETY: the caller's.
+        if node.max_gap.get() != unsafe { ops::computed_max(node) } {
+            return Err("largest gap is wrong");
+        }
+        if node.owner.get() != self.owner {
+            return Err("node of another tree");
+        }
+        for child in [node.left.get(), node.right.get()] {
+            // SAFETY: the caller's.
+            let Some(child) = (unsafe { child.as_ref() }) else { continue };
+            if !core::ptr::eq(ops::parent(child), node) {
+                return Err("child does not know its parent");
+            }
+            if !ops::is_black(node) && !ops::is_black(child) {
+                return Err("red node with a red child");
+            }
+        }
+        Ok(())
+    }
+
+    /// # Safety
+    ///
+    /// The node's links lead to nodes.
+    unsafe fn black_nodes_above(&self, node: &Node<T>) -> usize {
+        let mut count = 0;
+        let mut at: *const Node<T> = node;
+        // SAFETY: the caller's.
+        while let Some(node) = unsafe { at.as_ref() } {
+            count += usize::from(ops::is_black(node));
+            at = ops::parent(node);
+        }
+        count
+    }
+}
+
+/// # Safety
+///
+/// The node's links lead to nodes.
+unsafe fn next<T: Content>(node: &Node<T>) -> *mut Node<T> {
+    // SAFETY: the caller's.
+    unsafe { super::cursor::successor(node) }
+}

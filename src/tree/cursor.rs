@@ -1,0 +1,299 @@
+//! Walking the areas in order, and changing them in place.
+
+use super::{Tree, ops};
+use crate::node::{Content, Loose, Node, Spare};
+use crate::range::Span;
+use core::marker::PhantomData;
+use core::ptr;
+
+/// The in-order successor, or null.
+///
+/// # Safety
+///
+/// `node` is linked, and the tree does not change meanwhile.
+pub(super) unsafe fn successor<T: Content>(node: &Node<T>) -> *mut Node<T> {
+    let mut at = node.right.get();
+    if !at.is_null() {
+        loop {
+            // SAFETY: links lead to linked nodes.
+            let left = unsafe { (*at).left.get() };
+            if left.is_null() {
+                return at;
+            }
+            at = left;
+        }
+    }
+    let mut below: *const Node<T> = node;
+    let mut up = ops::parent(node);
+    // SAFETY: as above.
+    while let Some(parent) = unsafe { up.as_ref() } {
+        if ptr::eq(parent.left.get(), below) {
+            return up;
+        }
+        below = parent;
+        up = ops::parent(parent);
+    }
+    ptr::null_mut()
+}
+
+/// The in-order predecessor, or null.
+///
+/// # Safety
+///
+/// `node` is linked, and the tree does not change meanwhile.
+unsafe fn predecessor<T: Content>(node: &Node<T>) -> *mut Node<T> {
+    let mut at = node.left.get();
+    if !at.is_null() {
+        loop {
+            // SAFETY: links lead to linked nodes.
+            let right = unsafe { (*at).right.get() };
+            if right.is_null() {
+                return at;
+            }
+            at = right;
+        }
+    }
+    let mut below: *const Node<T> = node;
+    let mut up = ops::parent(node);
+    // SAFETY: as above.
+    while let Some(parent) = unsafe { up.as_ref() } {
+        if ptr::eq(parent.right.get(), below) {
+            return up;
+        }
+        below = parent;
+        up = ops::parent(parent);
+    }
+    ptr::null_mut()
+}
+
+/// An area, borrowed from its tree.
+pub(crate) struct AreaRef<'t, T: Content> {
+    node: &'t Node<T>,
+}
+
+impl<T: Content> Clone for AreaRef<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T: Content> Copy for AreaRef<'_, T> {}
+
+impl<'t, T: Content> AreaRef<'t, T> {
+    pub(super) fn new(node: &'t Node<T>) -> Self {
+        AreaRef { node }
+    }
+
+    #[inline]
+    pub(crate) fn span(self) -> Span {
+        Span::new(self.node.start.get(), self.node.end.get())
+    }
+
+    #[inline]
+    pub(crate) fn attrs(self) -> T::Attrs {
+        self.node.attrs()
+    }
+
+    #[inline]
+    pub(crate) fn data(self) -> &'t T::Data {
+        // SAFETY: only areas are given out, never the sentinel; areas hold data, and while the tree
+        // is borrowed nobody changes it.
+        unsafe { self.node.data() }
+    }
+
+    /// Free pages right before the area.
+    #[inline]
+    pub(crate) fn gap_before(self) -> u64 {
+        self.node.gap.get()
+    }
+}
+
+/// The areas that share a page with a span, from both ends.
+pub(crate) struct Areas<'t, T: Content> {
+    /// The next from the front and from the back; null when they have met.
+    front: *mut Node<T>,
+    back: *mut Node<T>,
+    tree: PhantomData<&'t Tree<T>>,
+}
+
+impl<T: Content> Clone for Areas<'_, T> {
+    fn clone(&self) -> Self {
+        Areas { front: self.front, back: self.back, tree: PhantomData }
+    }
+}
+
+impl<'t, T: Content> Areas<'t, T> {
+    pub(super) fn new(tree: &'t Tree<T>, span: Span) -> Self {
+        let none = Areas { front: ptr::null_mut(), back: ptr::null_mut(), tree: PhantomData };
+        if span.is_empty() {
+            return none;
+        }
+        let front = tree.above(span.start);
+        // SAFETY: `above` gives a node of the tree.
+        if tree.is_sentinel(front) || unsafe { (*front).start.get() } >= span.end {
+            return none;
+        }
+        match tree.find_before(span.end) {
+            Some(last) => Areas { front, back: ptr::from_ref(last.node).cast_mut(), tree: PhantomData },
+            None => none,
+        }
+    }
+
+    fn take(&mut self, at: *mut Node<T>) -> Option<AreaRef<'t, T>> {
+        // SAFETY: null or a node of the borrowed tree.
+        unsafe { at.as_ref() }.map(AreaRef::new)
+    }
+}
+
+impl<'t, T: Content> Iterator for Areas<'t, T> {
+    type Item = AreaRef<'t, T>;
+
+    #[inline]
+    fn next(&mut self) -> Option<AreaRef<'t, T>> {
+        let area = self.take(self.front)?;
+        if self.front == self.back {
+            (self.front, self.back) = (ptr::null_mut(), ptr::null_mut());
+        } else {
+            // SAFETY: linked, and the tree is borrowed.
+            self.front = unsafe { successor(area.node) };
+        }
+        Some(area)
+    }
+}
+
+impl<'t, T: Content> DoubleEndedIterator for Areas<'t, T> {
+    fn next_back(&mut self) -> Option<AreaRef<'t, T>> {
+        let area = self.take(self.back)?;
+        if self.front == self.back {
+            (self.front, self.back) = (ptr::null_mut(), ptr::null_mut());
+        } else {
+            // SAFETY: linked, and the tree is borrowed.
+            self.back = unsafe { predecessor(area.node) };
+        }
+        Some(area)
+    }
+}
+
+/// A place in the tree where it can be changed: at an area, or at the end behind the last one.
+pub(crate) struct CursorMut<'t, T: Content> {
+    tree: &'t mut Tree<T>,
+    /// A linked node; the sentinel stands for the end.
+    at: *mut Node<T>,
+}
+
+impl<'t, T: Content> CursorMut<'t, T> {
+    pub(super) fn new(tree: &'t mut Tree<T>, at: *mut Node<T>) -> Self {
+        CursorMut { tree, at }
+    }
+
+    #[inline(always)]
+    fn node(&self) -> &Node<T> {
+        // SAFETY: linked, by the invariant of `at`.
+        unsafe { &*self.at }
+    }
+
+    /// The area here, or `None` at the end.
+    #[inline]
+    pub(crate) fn area(&self) -> Option<AreaRef<'_, T>> {
+        (!self.tree.is_sentinel(self.at)).then(|| AreaRef::new(self.node()))
+    }
+
+    /// The area before this place.
+    pub(crate) fn prev(&self) -> Option<AreaRef<'_, T>> {
+        // SAFETY: linked; null or a linked node comes back.
+        unsafe { predecessor(self.node()).as_ref() }.map(AreaRef::new)
+    }
+
+    /// Goes to the next area, or to the end, where it stays.
+    pub(crate) fn move_next(&mut self) {
+        // SAFETY: linked; the last area's successor is the sentinel.
+        let next = unsafe { successor(self.node()) };
+        if !next.is_null() {
+            self.at = next;
+        }
+    }
+
+    /// Goes to the area before this place. False, and nothing moves, if there is none.
+    pub(crate) fn move_prev(&mut self) -> Option<AreaRef<'_, T>> {
+        // SAFETY: linked.
+        let prev = unsafe { predecessor(self.node()) };
+        if prev.is_null() {
+            return None;
+        }
+        self.at = prev;
+        self.area()
+    }
+
+    /// Replaces the attributes. Nothing happens at the end.
+    pub(crate) fn set_attrs(&mut self, attrs: T::Attrs) {
+        if self.area().is_none() {
+            return;
+        }
+        let node = self.node();
+        node.open();
+        // SAFETY: an area holds data, and we have the tree to ourselves.
+        let hot = T::store(&node.words, &attrs, unsafe { node.data() });
+        node.close(hot);
+    }
+
+    /// Changes range, attributes and data in one step that readers see whole or not at all. The new
+    /// range stays within the area's old one and the gaps on both sides.
+    pub(crate) fn change<R>(
+        &mut self,
+        span: Span,
+        attrs: T::Attrs,
+        change: impl FnOnce(&mut T::Data) -> R,
+    ) -> Option<R> {
+        self.area()?;
+        let node = self.node();
+        // SAFETY: an area is not the last node.
+        let next = unsafe { &*successor(node) };
+        let gap_start = node.start.get() - node.gap.get();
+        debug_assert!(!span.is_empty() && gap_start <= span.start && span.end <= next.start.get());
+        let (old_start, old_end) = (node.start.get(), node.end.get());
+        node.open();
+        node.start.set(span.start);
+        node.end.set(span.end);
+        // SAFETY: an area holds data, and we have the tree to ourselves.
+        let data = unsafe { node.data_mut() };
+        let result = change(data);
+        let hot = T::store(&node.words, &attrs, data);
+        node.close(hot);
+        let pages = span.len();
+        // SAFETY: both are linked.
+        unsafe {
+            if span.start != old_start {
+                node.gap.set(span.start - gap_start);
+                ops::raise(self.at);
+            }
+            if span.end != old_end {
+                next.gap.set(next.start.get() - span.end);
+                ops::raise(ptr::from_ref(next).cast_mut());
+            }
+        }
+        self.tree.pages = self.tree.pages - (old_end - old_start) + pages;
+        Some(result)
+    }
+
+    /// Changes the data, and whatever of it the words show to readers.
+    pub(crate) fn change_data<R>(&mut self, change: impl FnOnce(&mut T::Data) -> R) -> Option<R> {
+        let area = self.area()?;
+        let (span, attrs) = (area.span(), area.attrs());
+        self.change(span, attrs, change)
+    }
+
+    /// Links an area into the gap before this place, and goes there. `span` lies within that gap.
+    pub(crate) fn insert_before(&mut self, spare: Spare<T>, span: Span, attrs: T::Attrs, data: T::Data) {
+        let new = spare.raw();
+        self.tree.link(spare, self.at, span, attrs, data);
+        self.at = new.as_ptr();
+    }
+
+    /// Takes the area here out and goes to the next one. `None` at the end.
+    pub(crate) fn remove(&mut self) -> Option<Loose<T>> {
+        self.area()?;
+        let (loose, next) = self.tree.unlink(self.at);
+        self.at = next;
+        Some(loose)
+    }
+}

@@ -1,0 +1,212 @@
+//! Where there is room: the lowest and the highest free range of a length.
+//!
+//! The search goes down from the root and turns back where the subtree's largest gap is too small or
+//! the window has been left; no subtree is entered in vain but along the window's two edges, so it
+//! is O(log n).
+//!
+//! Alignment breaks that: many gaps may be long enough and yet misaligned, and asking each one costs
+//! O(k log n). So an aligned search looks at [`EXACT`] candidates one by one; if none fits, it
+//! searches for `len + align - 1` pages, which fits wherever it lies; and only if no such gap exists
+//! it looks at [`LAST_RESORT`] more candidates before it gives up.
+
+use super::{Tree, ops};
+use crate::node::{Content, Node};
+use crate::range::Span;
+use core::ptr;
+
+/// Candidates that are looked at exactly before the padded search.
+const EXACT: usize = 64;
+/// Candidates that are looked at when the padded search has found nothing.
+const LAST_RESORT: usize = 4096;
+
+/// What is wanted, in pages. `align` is a power of two; the result is `offset` modulo `align`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct GapQuery {
+    pub(crate) window: Span,
+    pub(crate) len: u64,
+    pub(crate) align: u64,
+    pub(crate) offset: u64,
+}
+
+impl GapQuery {
+    /// The lowest fitting start in `[from, to)`.
+    fn lowest_in(&self, from: u64, to: u64) -> Option<u64> {
+        let delta = self.offset.wrapping_sub(from) & (self.align - 1);
+        let start = from.checked_add(delta)?;
+        (start.checked_add(self.len)? <= to).then_some(start)
+    }
+
+    /// The highest fitting start in `[from, to)`.
+    fn highest_in(&self, from: u64, to: u64) -> Option<u64> {
+        let top = to.checked_sub(self.len)?;
+        let delta = top.wrapping_sub(self.offset) & (self.align - 1);
+        let start = top.checked_sub(delta)?;
+        (start >= from).then_some(start)
+    }
+
+    /// The same window, for a length that holds an aligned start wherever it lies.
+    fn padded(&self) -> Option<GapQuery> {
+        let len = self.len.checked_add(self.align - 1)?;
+        Some(GapQuery { len, align: 1, offset: 0, ..*self })
+    }
+}
+
+/// How an aligned search went.
+enum Found {
+    At(u64),
+    Nowhere,
+    /// Candidates were left when the budget was used up.
+    GaveUp,
+}
+
+impl<T: Content> Tree<T> {
+    /// The lowest free range. O(log n); with alignment see the module's docs.
+    pub(crate) fn lowest(&self, query: &GapQuery) -> Option<u64> {
+        self.search(query, Tree::lowest_exact, GapQuery::lowest_in)
+    }
+
+    /// The highest free range. O(log n); with alignment see the module's docs.
+    pub(crate) fn highest(&self, query: &GapQuery) -> Option<u64> {
+        self.search(query, Tree::highest_exact, GapQuery::highest_in)
+    }
+
+    fn search(
+        &self,
+        query: &GapQuery,
+        exact: fn(&Self, &GapQuery, usize) -> Found,
+        fit: fn(&GapQuery, u64, u64) -> Option<u64>,
+    ) -> Option<u64> {
+        let window = query.window.intersect(self.space());
+        if query.len == 0 || window.len() < query.len || !query.align.is_power_of_two() {
+            return None;
+        }
+        let query = &GapQuery { window, ..*query };
+        match exact(self, query, EXACT) {
+            Found::At(start) => return Some(start),
+            Found::Nowhere => return None,
+            Found::GaveUp => {}
+        }
+        if let Some(padded) = query.padded() {
+            if let Found::At(start) = exact(self, &padded, usize::MAX) {
+                return fit(query, start, start + padded.len);
+            }
+        }
+        match exact(self, query, LAST_RESORT) {
+            Found::At(start) => Some(start),
+            Found::Nowhere | Found::GaveUp => None,
+        }
+    }
+
+    fn lowest_exact(&self, query: &GapQuery, mut budget: usize) -> Found {
+        let Span { start: lo, end: hi } = query.window;
+        let mut at = self.root;
+        // SAFETY: links of a tree that is borrowed lead to its nodes; the root is never null.
+        unsafe {
+            'down: loop {
+                let node = &*at;
+                // Left, if a long enough gap lies there and ends within the window.
+                let left = node.left.get();
+                if max_gap(left) >= query.len && gap_of(node).start >= lo.saturating_add(query.len) {
+                    at = left;
+                    continue 'down;
+                }
+                loop {
+                    let node = &*at;
+                    let gap = gap_of(node);
+                    if gap.start.saturating_add(query.len) > hi {
+                        return Found::Nowhere;
+                    }
+                    if gap.len() >= query.len {
+                        if let Some(start) = query.lowest_in(gap.start.max(lo), gap.end.min(hi)) {
+                            return Found::At(start);
+                        }
+                        budget -= 1;
+                        if budget == 0 {
+                            return Found::GaveUp;
+                        }
+                    }
+                    let right = node.right.get();
+                    if max_gap(right) >= query.len {
+                        at = right;
+                        continue 'down;
+                    }
+                    // Up, past every parent whose left side and own gap have been seen.
+                    loop {
+                        let parent = ops::parent(&*at);
+                        if parent.is_null() {
+                            return Found::Nowhere;
+                        }
+                        let from_left = ptr::eq((*parent).left.get(), at);
+                        at = parent;
+                        if from_left {
+                            break;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn highest_exact(&self, query: &GapQuery, mut budget: usize) -> Found {
+        let Span { start: lo, end: hi } = query.window;
+        let mut at = self.root;
+        // SAFETY: as in `lowest_exact`.
+        unsafe {
+            'down: loop {
+                let node = &*at;
+                // Right, if a long enough gap lies there and begins within the window.
+                let right = node.right.get();
+                if max_gap(right) >= query.len && node.end.get().saturating_add(query.len) <= hi {
+                    at = right;
+                    continue 'down;
+                }
+                loop {
+                    let node = &*at;
+                    let gap = gap_of(node);
+                    if gap.end < lo.saturating_add(query.len) {
+                        return Found::Nowhere;
+                    }
+                    if gap.len() >= query.len {
+                        if let Some(start) = query.highest_in(gap.start.max(lo), gap.end.min(hi)) {
+                            return Found::At(start);
+                        }
+                        budget -= 1;
+                        if budget == 0 {
+                            return Found::GaveUp;
+                        }
+                    }
+                    let left = node.left.get();
+                    if max_gap(left) >= query.len {
+                        at = left;
+                        continue 'down;
+                    }
+                    loop {
+                        let parent = ops::parent(&*at);
+                        if parent.is_null() {
+                            return Found::Nowhere;
+                        }
+                        let from_right = ptr::eq((*parent).right.get(), at);
+                        at = parent;
+                        if from_right {
+                            break;
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The gap before the node.
+fn gap_of<T: Content>(node: &Node<T>) -> Span {
+    let end = node.start.get();
+    Span::new(end - node.gap.get(), end)
+}
+
+/// # Safety
+///
+/// `node` is null or linked.
+unsafe fn max_gap<T: Content>(node: *mut Node<T>) -> u64 {
+    // SAFETY: the caller's.
+    unsafe { node.as_ref() }.map_or(0, |node| node.max_gap.get())
+}

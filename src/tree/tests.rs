@@ -1,0 +1,149 @@
+//! The tree alone, against a plain list, with too few slots for noted nodes (see `ops::NOTED`).
+
+extern crate std;
+
+use super::*;
+use crate::node::{FixedPool, Gathered, Reservation};
+use std::vec::Vec;
+
+struct Plain;
+
+impl Content for Plain {
+    type Attrs = ();
+    type Words = ();
+    type Data = u64;
+
+    fn load(_: &(), _: u32) {}
+
+    fn store(_: &(), _: &(), _: &u64) -> u32 {
+        0
+    }
+}
+
+type Pool = FixedPool<Plain, 512>;
+
+struct Rng(u64);
+
+impl Rng {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % bound
+    }
+}
+
+/// The free ranges of a sorted list of areas, in order.
+fn gaps(areas: &[(u64, u64)], space: Span) -> Vec<Span> {
+    let mut at = space.start;
+    let mut all = Vec::new();
+    for &(start, end) in areas.iter().chain([&(space.end, space.end)]) {
+        all.push(Span::new(at, start));
+        at = end;
+    }
+    all
+}
+
+fn lowest(areas: &[(u64, u64)], space: Span, query: &GapQuery) -> Option<u64> {
+    gaps(areas, space).into_iter().find_map(|gap| {
+        let gap = gap.intersect(query.window);
+        (gap.start..gap.end)
+            .find(|start| start % query.align == query.offset)
+            .filter(|start| start + query.len <= gap.end)
+    })
+}
+
+fn highest(areas: &[(u64, u64)], space: Span, query: &GapQuery) -> Option<u64> {
+    gaps(areas, space).into_iter().rev().find_map(|gap| {
+        let gap = gap.intersect(query.window);
+        (gap.start..gap.end)
+            .rev()
+            .find(|start| start % query.align == query.offset && start + query.len <= gap.end)
+    })
+}
+
+#[test]
+fn random_changes_match_a_list() {
+    for seed in 1..40 {
+        let mut rng = Rng(0x9e37_79b9_7f4a_7c15u64.wrapping_mul(seed));
+        let pool = Pool::new();
+        let space = Span::new(16, 316);
+        let mut nodes = Reservation::new(&pool);
+        nodes.fill(1).unwrap();
+        let mut tree = Tree::new(space, nodes.take().unwrap(), 7);
+        let mut list: Vec<(u64, u64)> = Vec::new();
+        for step in 0..2000 {
+            let start = space.start + rng.below(space.len() - 8);
+            let span = Span::new(start, start + 1 + rng.below(8));
+            let clash = list.iter().any(|&(s, e)| s < span.end && span.start < e);
+            assert_eq!(tree.is_free(span), !clash);
+            if !clash && rng.below(100) < 70 {
+                nodes.fill(1).unwrap();
+                let spare = nodes.take().unwrap();
+                tree.cursor(start).insert_before(spare, span, (), start);
+                list.push((span.start, span.end));
+                list.sort_unstable();
+            } else if clash {
+                let at = list.iter().position(|&(s, e)| s < span.end && span.start < e).unwrap();
+                assert_eq!(tree.areas(span).next().unwrap().span(), Span::new(list[at].0, list[at].1));
+                if rng.below(2) == 0 {
+                    let loose = tree.cursor(list[at].0).remove().unwrap();
+                    let (spare, data) = loose.empty();
+                    assert_eq!(data, list[at].0);
+                    nodes.put(spare);
+                    list.remove(at);
+                }
+            }
+            tree.check().unwrap_or_else(|what| panic!("seed {seed} step {step}: {what}"));
+            let from = rng.below(330);
+            let query = GapQuery {
+                window: Span::new(from, from + rng.below(330)),
+                len: 1 + rng.below(12),
+                align: 1 << rng.below(4),
+                offset: 0,
+            };
+            let query = GapQuery { offset: rng.below(query.align), ..query };
+            assert_eq!(tree.lowest(&query), lowest(&list, space, &query), "seed {seed} {query:?}");
+            assert_eq!(tree.highest(&query), highest(&list, space, &query), "seed {seed} {query:?}");
+            let page = rng.below(330);
+            let found = tree.find(page).map(|area| area.span());
+            let want = list.iter().find(|&&(s, e)| s <= page && page < e).map(|&(s, e)| Span::new(s, e));
+            assert_eq!(found, want);
+        }
+        let all: Vec<_> = tree.areas(space).map(|area| (area.span().start, area.span().end)).collect();
+        assert_eq!(all, list);
+        let mut back: Vec<_> = tree.areas(space).rev().map(|area| area.span().start).collect();
+        back.reverse();
+        assert_eq!(back, list.iter().map(|area| area.0).collect::<Vec<_>>());
+        let mut gathered = Gathered::new(&pool);
+        let sentinel = tree.dismantle(|loose| gathered.push(loose)).unwrap();
+        assert_eq!(gathered.len(), list.len());
+        nodes.put(sentinel);
+        drop((gathered, nodes));
+        assert_eq!(pool.in_use(), 0);
+    }
+}
+
+/// Many gaps that are long enough and none aligned: the search gives up in bounded time, and finds
+/// what the padded search can find.
+#[test]
+fn alignment_trap_is_bounded() {
+    static POOL: FixedPool<Plain, 8192> = FixedPool::new();
+    let mut nodes = Reservation::new(&POOL);
+    nodes.fill(1).unwrap();
+    let space = Span::new(0, 1 << 40);
+    let mut tree = Tree::new(space, nodes.take().unwrap(), 0);
+    for index in 0..8000 {
+        nodes.fill(1).unwrap();
+        let at = index * 1024;
+        tree.cursor(at).insert_before(nodes.take().unwrap(), Span::new(at, at + 1), (), 0);
+    }
+    // 600 pages at a multiple of 512 fit into none of the gaps [1024 k + 1, 1024 k + 1024).
+    let query = GapQuery { window: Span::new(0, 8000 * 1024), len: 600, align: 512, offset: 0 };
+    assert_eq!(tree.lowest(&query), None);
+    let wider = GapQuery { window: Span::new(0, 9000 * 1024), ..query };
+    assert_eq!(tree.lowest(&wider), Some(7999 * 1024 + 512));
+    assert_eq!(tree.highest(&query), None);
+    let sentinel = tree.dismantle(|loose| nodes.put(loose.empty().0)).unwrap();
+    nodes.put(sentinel);
+}

@@ -1,0 +1,67 @@
+//! One change of a map from the owner's side: nodes in hand, the hooks, and what is owed afterwards.
+
+use crate::error::Error;
+use crate::hooks::Hooks;
+use crate::node::{Gathered, NodeAlloc, Reservation};
+use crate::vma::{VmaData, VmaNode};
+
+/// Carries nodes and hooks into one or several operations on a [`VmMap`](crate::VmMap), and out of
+/// them what must wait until the lock is released: the rest of the TLB flush, then dropping what was
+/// removed, then giving nodes back.
+///
+/// It is owed work as a value: [`finish`](Self::finish) or dropping it does the work. Do that after
+/// releasing the lock that guards the map, if there is one.
+#[must_use = "finish it after unlocking: it holds what the operation removed"]
+pub struct Update<'h, V: VmaData, A: NodeAlloc<VmaNode<V>>, H: Hooks<V>> {
+    pub(crate) hooks: &'h mut H,
+    // In this order: what was removed goes before the nodes in hand.
+    pub(crate) gathered: Gathered<VmaNode<V>, A>,
+    pub(crate) nodes: Reservation<VmaNode<V>, A>,
+    flush_owed: bool,
+}
+
+impl<'h, V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone, H: Hooks<V>> Update<'h, V, A, H> {
+    /// No nodes in hand yet: operations allocate what they need before they change anything.
+    pub fn new(alloc: A, hooks: &'h mut H) -> Self {
+        Update {
+            hooks,
+            gathered: Gathered::new(alloc.clone()),
+            nodes: Reservation::new(alloc),
+            flush_owed: false,
+        }
+    }
+
+    /// Takes `count` nodes in hand, so that operations up to that need do not allocate. To be called
+    /// before taking the lock.
+    pub fn reserve(&mut self, count: usize) -> Result<(), Error> {
+        self.nodes.fill(count)
+    }
+
+    /// Areas and parts of areas removed so far.
+    pub fn removed(&self) -> usize {
+        self.gathered.len()
+    }
+
+    /// The hooks.
+    pub fn hooks(&mut self) -> &mut H {
+        self.hooks
+    }
+
+    /// Waits for the flush, drops what was removed, gives nodes back.
+    pub fn finish(self) {}
+}
+
+impl<V: VmaData, A: NodeAlloc<VmaNode<V>>, H: Hooks<V>> Update<'_, V, A, H> {
+    pub(crate) fn begin_flush(&mut self) {
+        self.hooks.flush_begin();
+        self.flush_owed = true;
+    }
+}
+
+impl<V: VmaData, A: NodeAlloc<VmaNode<V>>, H: Hooks<V>> Drop for Update<'_, V, A, H> {
+    fn drop(&mut self) {
+        if self.flush_owed {
+            self.hooks.flush_wait();
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Changing attributes: protection, and everything else that an area has.
+
+use super::VmMap;
+use crate::error::Error;
+use crate::flags::Prot;
+use crate::hooks::{Event, Hooks, Piece, prepare_all};
+use crate::node::NodeAlloc;
+use crate::range::Span;
+use crate::tree::AreaRef;
+use crate::update::Update;
+use crate::vma::{Attrs, Vma, VmaData, VmaNode};
+
+impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
+    /// Changes the protection of `len` bytes from `start`, all of which must be mapped (mprotect(2)).
+    ///
+    /// O(log n + areas). Needs at most 2 nodes. Hooks: `prepare` and `protect` for each piece whose
+    /// protection changes, then `flush_begin` if there was any.
+    ///
+    /// [`Error::NotMapped`] if there is a hole, and those of [`update_attrs`](Self::update_attrs).
+    pub fn protect<H: Hooks<V>>(
+        &mut self,
+        start: u64,
+        len: u64,
+        prot: Prot,
+        update: &mut Update<'_, V, A, H>,
+    ) -> Result<(), Error> {
+        let span = self.span(start, len)?;
+        if !self.is_covered(span) {
+            return Err(Error::NotMapped);
+        }
+        self.rewrite(span, |vma| vma.attrs().with_prot(prot), update)
+    }
+
+    /// Gives each area in `len` bytes from `start` the attributes that `new` says; holes are passed
+    /// over. `new` gets the whole area and answers for it; it is asked several times and must answer
+    /// the same.
+    ///
+    /// Areas whose attributes stay are neither split nor joined. Each piece that changes is joined
+    /// with its neighbours where it can be. Costs and hooks as [`protect`](Self::protect).
+    ///
+    /// [`Error::ZeroLength`], [`Error::Unaligned`], [`Error::OutOfRange`], [`Error::CutRefused`],
+    /// [`Error::OutOfMemory`], or what `prepare` says.
+    pub fn update_attrs<H: Hooks<V>>(
+        &mut self,
+        start: u64,
+        len: u64,
+        new: impl Fn(&Vma<'_, V>) -> Attrs,
+        update: &mut Update<'_, V, A, H>,
+    ) -> Result<(), Error> {
+        let span = self.span(start, len)?;
+        self.rewrite(span, new, update)
+    }
+
+    /// Changes the owner's data of the area that holds `addr`, and returns what `change` does. Splits
+    /// and joins nothing, calls no hook. O(log n).
+    pub fn update_data<R>(&mut self, addr: u64, change: impl FnOnce(&mut V) -> R) -> Result<R, Error> {
+        let page = self.page.page(addr);
+        if self.tree.find(page).is_none() {
+            return Err(Error::NotMapped);
+        }
+        self.tree.cursor(page).change_data(change).ok_or(Error::NotMapped)
+    }
+
+    fn rewrite<H: Hooks<V>>(
+        &mut self,
+        span: Span,
+        new: impl Fn(&Vma<'_, V>) -> Attrs,
+        update: &mut Update<'_, V, A, H>,
+    ) -> Result<(), Error> {
+        let page = self.page;
+        let mut answer = |area: AreaRef<'_, VmaNode<V>>| new(&Vma::new(area, page));
+        for end in [span.start, span.end] {
+            let changes = self.tree.find(end).is_some_and(|area| answer(area) != area.attrs());
+            if changes {
+                self.check_cut(end)?;
+            }
+        }
+        update.nodes.fill(self.tree.rewrite_cost(span, &mut answer))?;
+        let changes = self.tree.areas(span).filter_map(|area| {
+            let attrs = new(&Vma::new(area, page));
+            let old = self.piece(area, span);
+            let ahead = span.start.saturating_sub(area.span().start);
+            let piece = Piece::new(old.range(), attrs.advance(ahead), old.data());
+            (attrs != area.attrs()).then_some(Event::Protect { piece, old: old.attrs() })
+        });
+        prepare_all(update.hooks, changes)?;
+
+        let hooks = &mut *update.hooks;
+        let mut changed = false;
+        self.tree.rewrite(span, &mut update.nodes, &mut answer, &mut |area: AreaRef<'_, VmaNode<V>>, old| {
+            let vma = Vma::new(area, page);
+            hooks.protect(&Piece::new(vma.range(), vma.attrs(), vma.data()), &old);
+            changed = true;
+        });
+        if changed {
+            update.begin_flush();
+        }
+        Ok(())
+    }
+
+    /// Whether every page of `span` is mapped.
+    pub(super) fn is_covered(&self, span: Span) -> bool {
+        let mut end = span.start;
+        for area in self.tree.areas(span) {
+            if area.span().start > end {
+                return false;
+            }
+            end = area.span().end;
+        }
+        end >= span.end
+    }
+}

@@ -1,0 +1,48 @@
+//! Splitting and joining areas by hand.
+
+use super::VmMap;
+use crate::error::Error;
+use crate::node::{NodeAlloc, Reservation};
+use crate::vma::{VmaData, VmaNode};
+
+impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
+    /// Cuts the area that holds `addr` in two there. Nothing happens where an area begins, or in a
+    /// hole. Operations that later change one of the two join them again if they have become equal;
+    /// others leave them. O(log n), one node, no hooks.
+    ///
+    /// [`Error::Unaligned`], [`Error::CutRefused`], [`Error::OutOfMemory`].
+    pub fn split_at(&mut self, addr: u64) -> Result<(), Error> {
+        if !self.page.is_aligned(addr) {
+            return Err(Error::Unaligned);
+        }
+        let page = self.page.page(addr);
+        if self.tree.find(page).is_none_or(|area| area.span().start == page) {
+            return Ok(());
+        }
+        self.check_cut(page)?;
+        let mut nodes = Reservation::new(self.alloc.clone());
+        nodes.fill(1)?;
+        if let Some(spare) = nodes.take() {
+            self.tree.cursor(page).split_at(page, spare);
+        }
+        Ok(())
+    }
+
+    /// Joins the two areas that meet at `addr`, or says why not: [`Error::NotAdjacent`],
+    /// [`Error::AttributesDiffer`], [`Error::BackingDiffers`], [`Error::Unaligned`]. O(log n), needs
+    /// no node, no hooks.
+    pub fn merge_at(&mut self, addr: u64) -> Result<(), Error> {
+        if !self.page.is_aligned(addr) {
+            return Err(Error::Unaligned);
+        }
+        self.tree.join_at(self.page.page(addr), &mut Reservation::new(self.alloc.clone()))
+    }
+
+    /// Whether [`merge_at`](Self::merge_at) would join, and else why not. O(log n).
+    pub fn may_merge_at(&self, addr: u64) -> Result<(), Error> {
+        if !self.page.is_aligned(addr) {
+            return Err(Error::Unaligned);
+        }
+        self.tree.joins_at(self.page.page(addr))
+    }
+}

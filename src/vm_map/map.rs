@@ -1,0 +1,99 @@
+//! Mapping, at a place that the map chooses or at a fixed one.
+
+use super::VmMap;
+use crate::error::Error;
+use crate::hooks::{Event, Hooks, Piece, prepare_all};
+use crate::node::NodeAlloc;
+use crate::placement::Search;
+use crate::range::Span;
+use crate::ranges::Merge;
+use crate::update::Update;
+use crate::vma::{Attrs, VmaData, VmaNode};
+
+/// Where a new area goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Wherever the search finds room.
+    Any(Search),
+    /// At this byte address; what is mapped there is replaced (`MAP_FIXED`).
+    Fixed(u64),
+    /// At this byte address, if it is free (`MAP_FIXED_NOREPLACE`).
+    FixedNoReplace(u64),
+}
+
+/// A new area.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<V = ()> {
+    place: Place,
+    len: u64,
+    attrs: Attrs,
+    data: V,
+    merge: Merge,
+}
+
+impl Request<()> {
+    /// `len` bytes, a multiple of the page size, with no data of the owner's.
+    pub const fn new(place: Place, len: u64, attrs: Attrs) -> Request<()> {
+        Request { place, len, attrs, data: (), merge: Merge::Both }
+    }
+}
+
+impl<V> Request<V> {
+    /// The same with the owner's data.
+    pub fn with_data<W>(self, data: W) -> Request<W> {
+        Request { place: self.place, len: self.len, attrs: self.attrs, data, merge: self.merge }
+    }
+
+    /// The same, joined with certain neighbours only.
+    pub fn with_merge(self, merge: Merge) -> Request<V> {
+        Request { merge, ..self }
+    }
+}
+
+impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
+    /// Maps, and returns the byte address. The new area is joined with its neighbours where
+    /// attributes, offsets and the owner's data allow.
+    ///
+    /// O(log n + areas replaced). Needs up to 3 nodes. Hooks: `prepare` for what is replaced and for
+    /// the new piece; then `unmap` for what was replaced, `flush_begin` if there was any, `map`.
+    ///
+    /// [`Error::ZeroLength`], [`Error::Unaligned`], [`Error::OutOfRange`], [`Error::NoSpace`],
+    /// [`Error::Overlap`], [`Error::CutRefused`], [`Error::OutOfMemory`], or what `prepare` says.
+    pub fn map<H: Hooks<V>>(
+        &mut self,
+        request: Request<V>,
+        update: &mut Update<'_, V, A, H>,
+    ) -> Result<u64, Error> {
+        let Request { place, len, attrs, data, merge } = request;
+        let span = match place {
+            Place::Any(search) => {
+                let pages = self.page.pages(len)?;
+                let start = self.find_gap_pages(pages, &search)?;
+                Span::new(start, start + pages)
+            }
+            Place::Fixed(addr) => {
+                let span = self.span(addr, len)?;
+                self.check_cuts(span)?;
+                span
+            }
+            Place::FixedNoReplace(addr) => {
+                let span = self.span(addr, len)?;
+                if !self.tree.is_free(span) {
+                    return Err(Error::Overlap);
+                }
+                span
+            }
+        };
+        update.nodes.fill(self.tree.carve_cost(span) + 1)?;
+        let new = Event::Map(Piece::new(self.range(span), attrs, &data));
+        let old = self.tree.areas(span).map(|area| Event::Unmap(self.piece(area, span)));
+        prepare_all(update.hooks, old.chain(core::iter::once(new)))?;
+
+        self.carve(span, update);
+        self.tree.place(span, attrs, data, merge, &mut update.nodes);
+        if let Some(area) = self.tree.find(span.start) {
+            update.hooks.map(&Piece::new(self.range(span), attrs, area.data()));
+        }
+        Ok(self.page.addr(span.start))
+    }
+}

@@ -1,0 +1,156 @@
+//! The map of one address space: `&mut self`, no lock, all or nothing.
+//!
+//! Every operation has the same four steps: check the arguments, take nodes in hand, let the hooks
+//! prepare, and only then change anything; from there on nothing can fail. What is removed lies in
+//! the [`Update`] until its owner finishes it. One operation, one file.
+
+mod attrs;
+mod fork;
+mod join;
+mod map;
+mod query;
+mod relocate;
+mod unmap;
+
+pub use map::{Place, Request};
+pub use query::{Gaps, Vmas};
+pub use relocate::Source;
+
+use crate::error::Error;
+use crate::flags::Cut;
+use crate::hooks::{Hooks, Piece};
+use crate::node::{Gathered, NodeAlloc, Reservation};
+use crate::range::{PageSize, Span, VmRange};
+use crate::tree::{AreaRef, Tree};
+use crate::update::Update;
+use crate::vma::{VmaData, VmaNode};
+
+/// The VMAs of one address space. See the [crate docs](crate) for which type to pick.
+///
+/// `V` is the owner's data in each area, `A` a handle of the allocator of nodes.
+///
+/// Dropping the map drops the areas' data and gives the nodes back, without calling hooks; call
+/// [`clear`](Self::clear) first to have the page tables emptied.
+pub struct VmMap<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> {
+    tree: Tree<VmaNode<V>>,
+    page: PageSize,
+    alloc: A,
+}
+
+impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
+    /// An empty map of `pages` pages from the byte address `start`. Takes one node.
+    ///
+    /// [`Error::ZeroLength`], [`Error::Unaligned`], [`Error::OutOfRange`] (the space would reach
+    /// beyond 2^64, or to it with pages of one byte), [`Error::OutOfMemory`].
+    pub fn new(start: u64, pages: u64, page: PageSize, alloc: A) -> Result<Self, Error> {
+        Self::with_owner(start, pages, page, alloc, 0)
+    }
+
+    /// The same, with a number that tells this space's nodes from those of other spaces that share
+    /// the allocator.
+    pub(crate) fn with_owner(
+        start: u64,
+        pages: u64,
+        page: PageSize,
+        alloc: A,
+        owner: u64,
+    ) -> Result<Self, Error> {
+        let space = VmRange::new(start, pages, page)?.span();
+        let mut nodes = Reservation::new(alloc.clone());
+        nodes.fill(1)?;
+        let sentinel = nodes.take().ok_or(Error::OutOfMemory)?;
+        Ok(VmMap { tree: Tree::new(space, sentinel, owner), page, alloc })
+    }
+
+    /// What carries the hooks into operations, and owed work out of them.
+    pub fn update<'h, H: Hooks<V>>(&self, hooks: &'h mut H) -> Update<'h, V, A, H> {
+        Update::new(self.alloc.clone(), hooks)
+    }
+
+    /// The handle of the allocator.
+    pub fn alloc(&self) -> &A {
+        &self.alloc
+    }
+
+    /// The page size.
+    pub fn page_size(&self) -> PageSize {
+        self.page
+    }
+
+    /// The range that the map covers.
+    pub fn space(&self) -> VmRange {
+        VmRange::from_span(self.tree.space(), self.page)
+    }
+
+    /// Number of areas. O(1).
+    pub fn len(&self) -> usize {
+        self.tree.len()
+    }
+
+    /// Whether nothing is mapped. O(1).
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Pages in all areas together. O(1).
+    pub fn pages(&self) -> u64 {
+        self.tree.pages()
+    }
+
+    /// Checks every invariant of the structure, from scratch, in O(n log n): the first thing wrong.
+    /// For tests, and for owners who suspect memory corruption.
+    pub fn check(&self) -> Result<(), &'static str> {
+        self.tree.check()
+    }
+
+    /// A byte range as pages, if it lies in the space.
+    fn span(&self, start: u64, len: u64) -> Result<Span, Error> {
+        let pages = self.page.pages(len)?;
+        if !self.page.is_aligned(start) {
+            return Err(Error::Unaligned);
+        }
+        let first = self.page.page(start);
+        let space = self.tree.space();
+        match first.checked_add(pages) {
+            Some(end) if first >= space.start && end <= space.end => Ok(Span::new(first, end)),
+            _ => Err(Error::OutOfRange),
+        }
+    }
+
+    fn range(&self, span: Span) -> VmRange {
+        VmRange::from_span(span, self.page)
+    }
+
+    /// The part of an area within `span`, as the hooks see it.
+    fn piece<'a>(&self, area: AreaRef<'a, VmaNode<V>>, span: Span) -> Piece<'a, V> {
+        let whole = area.span();
+        let part = whole.intersect(span);
+        let attrs = area.attrs().advance(part.start - whole.start);
+        Piece::new(self.range(part), attrs, area.data())
+    }
+
+    /// Whether the areas that the ends of `span` cut may be cut there.
+    fn check_cuts(&self, span: Span) -> Result<(), Error> {
+        self.check_cut(span.start)?;
+        self.check_cut(span.end)
+    }
+
+    fn check_cut(&self, page: u64) -> Result<(), Error> {
+        let Some(area) = self.tree.find(page) else { return Ok(()) };
+        let cut: Cut = area.attrs().flags().cut();
+        if area.span().start == page || cut.allows(self.page.addr(page)) {
+            Ok(())
+        } else {
+            Err(Error::CutRefused)
+        }
+    }
+}
+
+impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> Drop for VmMap<V, A> {
+    fn drop(&mut self) {
+        let mut gathered = Gathered::new(self.alloc.clone());
+        if let Some(sentinel) = self.tree.dismantle(|loose| gathered.push(loose)) {
+            Reservation::new(self.alloc.clone()).put(sentinel);
+        }
+    }
+}

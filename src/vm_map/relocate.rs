@@ -1,0 +1,106 @@
+//! Moving what is mapped to another address.
+
+use super::VmMap;
+use crate::error::Error;
+use crate::hooks::{Event, Hooks, Piece, prepare_all};
+use crate::node::{Gathered, NodeAlloc};
+use crate::range::Span;
+use crate::ranges::Merge;
+use crate::update::Update;
+use crate::vma::{VmaData, VmaNode};
+
+/// What becomes of the range that was moved from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// It is unmapped.
+    Unmap,
+    /// It stays mapped, emptied: page-table entries move, the areas remain (`MREMAP_DONTUNMAP`).
+    Keep,
+}
+
+impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
+    /// Moves the areas in `len` bytes from `from` to `to`, contents and all, attributes and offsets
+    /// kept. Holes stay holes. The target must be free and must not overlap the source. New areas are
+    /// joined with their neighbours as `merge` says.
+    ///
+    /// O((areas + 1) log n). Needs 2 nodes and, with [`Source::Keep`], one more for each area. Hooks:
+    /// `prepare`, `relocate` for each piece, `flush_begin`.
+    ///
+    /// [`Error::ZeroLength`], [`Error::Unaligned`], [`Error::OutOfRange`], [`Error::Overlap`],
+    /// [`Error::CutRefused`], [`Error::OutOfMemory`], or what `prepare` says.
+    pub fn relocate<H: Hooks<V>>(
+        &mut self,
+        from: u64,
+        len: u64,
+        to: u64,
+        source: Source,
+        merge: Merge,
+        update: &mut Update<'_, V, A, H>,
+    ) -> Result<(), Error> {
+        let span = self.span(from, len)?;
+        let target = self.span(to, len)?;
+        self.check_cuts(span)?;
+        if !span.intersect(target).is_empty() || !self.tree.is_free(target) {
+            return Err(Error::Overlap);
+        }
+        let moved = |page: u64| page - span.start + target.start;
+        let need = match source {
+            Source::Unmap => self.tree.carve_cost(span) + 1,
+            Source::Keep => self.tree.areas(span).count(),
+        };
+        update.nodes.fill(need)?;
+        let page = self.page;
+        let events = self.tree.areas(span).map(|area| {
+            let piece = self.piece(area, span);
+            Event::Relocate { piece, to: page.addr(moved(piece.range().span().start)) }
+        });
+        prepare_all(update.hooks, events)?;
+
+        let mut any = false;
+        match source {
+            Source::Unmap => {
+                // The pieces wait in a list of their own: their nodes hold the areas again at once.
+                let mut gathered = Gathered::new(self.alloc.clone());
+                self.tree.carve(span, &mut update.nodes, &mut gathered);
+                while let Some((old, attrs, data)) = gathered.pop(&mut update.nodes) {
+                    let new = Span::new(moved(old.start), moved(old.end));
+                    self.tree.place(new, attrs, data, merge, &mut update.nodes);
+                    self.tell_relocated(old, new.start, update);
+                    any = true;
+                }
+            }
+            Source::Keep => {
+                let mut at = span.start;
+                while let Some(area) = self.tree.areas(Span::new(at, span.end)).next() {
+                    let (whole, attrs) = (area.span(), area.attrs());
+                    let old = whole.intersect(span);
+                    let mut data = area.data().fork();
+                    if old.start > whole.start {
+                        data = data.split(old.start - whole.start);
+                    }
+                    if old.end < whole.end {
+                        drop(data.split(old.len()));
+                    }
+                    let attrs = attrs.advance(old.start - whole.start);
+                    let new = Span::new(moved(old.start), moved(old.end));
+                    self.tree.place(new, attrs, data, merge, &mut update.nodes);
+                    self.tell_relocated(old, new.start, update);
+                    at = old.end;
+                    any = true;
+                }
+            }
+        }
+        if any {
+            update.begin_flush();
+        }
+        Ok(())
+    }
+
+    fn tell_relocated<H: Hooks<V>>(&self, old: Span, to: u64, update: &mut Update<'_, V, A, H>) {
+        if let Some(area) = self.tree.find(to) {
+            let attrs = area.attrs().advance(to - area.span().start);
+            let piece = Piece::new(self.range(old), attrs, area.data());
+            update.hooks.relocate(&piece, self.page.addr(to));
+        }
+    }
+}

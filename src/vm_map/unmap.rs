@@ -1,0 +1,62 @@
+//! Unmapping.
+
+use super::VmMap;
+use crate::error::Error;
+use crate::hooks::{Event, Hooks, Piece, prepare_all};
+use crate::node::NodeAlloc;
+use crate::range::Span;
+use crate::update::Update;
+use crate::vma::{VmaData, VmaNode};
+
+impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
+    /// Unmaps `len` bytes from `start`; holes are fine (munmap(2)). Returns the pages removed.
+    ///
+    /// O(log n + areas removed). Needs a node for each area that is cut, at most 2; none to remove
+    /// whole areas. Hooks: `prepare`, `unmap` for each piece, `flush_begin` if there was any.
+    ///
+    /// [`Error::ZeroLength`], [`Error::Unaligned`], [`Error::OutOfRange`], [`Error::CutRefused`],
+    /// [`Error::OutOfMemory`], or what `prepare` says.
+    pub fn unmap<H: Hooks<V>>(
+        &mut self,
+        start: u64,
+        len: u64,
+        update: &mut Update<'_, V, A, H>,
+    ) -> Result<u64, Error> {
+        let span = self.span(start, len)?;
+        self.check_cuts(span)?;
+        self.unmap_span(span, update)
+    }
+
+    /// Unmaps everything. As [`unmap`](Self::unmap), but needs no node.
+    pub fn clear<H: Hooks<V>>(&mut self, update: &mut Update<'_, V, A, H>) -> Result<u64, Error> {
+        self.unmap_span(self.tree.space(), update)
+    }
+
+    fn unmap_span<H: Hooks<V>>(
+        &mut self,
+        span: Span,
+        update: &mut Update<'_, V, A, H>,
+    ) -> Result<u64, Error> {
+        update.nodes.fill(self.tree.carve_cost(span))?;
+        let old = self.tree.areas(span).map(|area| Event::Unmap(self.piece(area, span)));
+        prepare_all(update.hooks, old)?;
+
+        let before = self.tree.pages();
+        self.carve(span, update);
+        Ok(before - self.tree.pages())
+    }
+
+    /// Takes `span` out, tells the hooks, and starts the flush if there was anything.
+    pub(super) fn carve<H: Hooks<V>>(&mut self, span: Span, update: &mut Update<'_, V, A, H>) {
+        let before = update.gathered.len();
+        self.tree.carve(span, &mut update.nodes, &mut update.gathered);
+        if update.gathered.len() == before {
+            return;
+        }
+        for gone in update.gathered.iter_from(before) {
+            let range = self.range(Span::new(gone.start, gone.end));
+            update.hooks.unmap(&Piece::new(range, gone.attrs, gone.data));
+        }
+        update.begin_flush();
+    }
+}
