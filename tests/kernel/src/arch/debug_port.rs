@@ -1,0 +1,18 @@
+//! The second channel: bytes for the judge, apart from what people read on the serial port.
+
+use core::fmt;
+use x86_64::instructions::port::PortWriteOnly;
+
+/// QEMU's isa-debugcon. Every byte written is taken at once.
+pub struct DebugPort;
+
+impl fmt::Write for DebugPort {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let mut port = PortWriteOnly::<u8>::new(0xe9);
+        for byte in text.bytes() {
+            // SAFETY: the debug port passes the byte on and changes nothing in the machine.
+            unsafe { port.write(byte) };
+        }
+        Ok(())
+    }
+}

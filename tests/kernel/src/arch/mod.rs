@@ -1,0 +1,18 @@
+//! The machine: how this kernel is entered, how it traps, talks, tells the time and ends.
+
+pub mod cpu;
+pub mod debug_port;
+mod entry;
+pub mod exit;
+mod runtime;
+pub mod serial;
+pub mod start_info;
+pub mod timer;
+pub mod traps;
+
+/// Constants of `targets/<arch>/memory.map`.
+pub mod memory_map {
+    include!(concat!(env!("OUT_DIR"), "/memory_map.rs"));
+}
+
+pub use entry::direct_map_table;

@@ -1,0 +1,47 @@
+//! Time: the time-stamp counter, whose rate is measured against the programmable interval timer.
+
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use x86_64::instructions::port::Port;
+
+/// Ticks of the interval timer per second (its crystal).
+const PIT_HZ: u64 = 1_193_182;
+/// How long to measure: about 10 ms.
+const PIT_TICKS: u16 = 11_932;
+
+static TSC_PER_MICROSECOND: AtomicU64 = AtomicU64::new(0);
+
+/// The time-stamp counter.
+pub fn now() -> u64 {
+    // SAFETY: RDTSC exists on every x86-64 processor and is allowed in ring 0.
+    unsafe { core::arch::x86_64::_rdtsc() }
+}
+
+pub fn nanoseconds(ticks: u64) -> u64 {
+    let rate = TSC_PER_MICROSECOND.load(Relaxed).max(1);
+    (u128::from(ticks) * 1000 / u128::from(rate)) as u64
+}
+
+/// Lets channel 2 of the timer count down once and sees how far the time-stamp counter got.
+pub fn calibrate() {
+    let mut gate = Port::<u8>::new(0x61);
+    let mut mode = Port::<u8>::new(0x43);
+    let mut count = Port::<u8>::new(0x42);
+    // SAFETY: these ports are the interval timer's channel 2 and its gate, which nothing else uses; the
+    // speaker they may also drive is kept off (bit 1 clear).
+    unsafe {
+        let idle = gate.read() & !3;
+        gate.write(idle);
+        mode.write(0xb0); // channel 2, low byte then high, mode 0: output rises when the count ends
+        count.write(PIT_TICKS as u8);
+        count.write((PIT_TICKS >> 8) as u8);
+        gate.write(idle | 1);
+        let begin = now();
+        while gate.read() & 0x20 == 0 {
+            core::hint::spin_loop();
+        }
+        let ticks = now() - begin;
+        gate.write(idle);
+        let rate = u128::from(ticks) * u128::from(PIT_HZ) / u128::from(PIT_TICKS) / 1_000_000;
+        TSC_PER_MICROSECOND.store(rate as u64, Relaxed);
+    }
+}

@@ -1,0 +1,180 @@
+//! Exceptions: descriptor tables and the way into Rust and back.
+//!
+//! Every exception runs on a stack of its own (IST): precompiled `core` uses the red zone below the stack
+//! pointer, which a trap on the same stack would overwrite. The page-fault stack is not re-entered,
+//! because the handler never touches the lower half; if it ever did, the kernel would end loudly.
+
+use super::cpu;
+use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use spin::Once;
+use x86_64::{
+    VirtAddr,
+    instructions::{
+        segmentation::{CS, DS, ES, SS, Segment},
+        tables::load_tss,
+    },
+    structures::{
+        gdt::{Descriptor, GlobalDescriptorTable},
+        idt::{InterruptDescriptorTable, PageFaultErrorCode},
+        tss::TaskStateSegment,
+    },
+};
+
+core::arch::global_asm!(
+    r#"
+    .text
+    .macro TRAP vector, pushes_error
+trap_\vector:
+    .if \pushes_error == 0
+    push 0
+    .endif
+    push \vector
+    jmp trap_common
+    .endm
+    TRAP 3, 0
+    TRAP 6, 0
+    TRAP 8, 1
+    TRAP 13, 1
+    TRAP 14, 1
+trap_common:
+    .irp r, rax, rbx, rcx, rdx, rsi, rdi, rbp, r8, r9, r10, r11, r12, r13, r14, r15
+    push \r
+    .endr
+    mov rdi, rsp
+    mov rbp, rsp
+    sub rsp, 512
+    and rsp, -16
+    fxsave64 [rsp]
+    cld
+    call trap_in_rust
+    fxrstor64 [rsp]
+    mov rsp, rbp
+    .irp r, r15, r14, r13, r12, r11, r10, r9, r8, rbp, rdi, rsi, rdx, rcx, rbx, rax
+    pop \r
+    .endr
+    add rsp, 16
+    iretq
+
+    .section .rodata.traps, "a"
+    .align 8
+    .global trap_entries
+trap_entries: .quad trap_3, trap_6, trap_8, trap_13, trap_14
+    .text
+"#
+);
+
+/// What `trap_common` pushed, below what the processor pushed.
+#[repr(C)]
+pub struct TrapFrame {
+    registers: [u64; 15],
+    vector: u64,
+    error: u64,
+    /// Where the interrupted code goes on.
+    pub instruction: u64,
+    code_segment: u64,
+    flags: u64,
+    stack: u64,
+    stack_segment: u64,
+}
+
+/// What an access wanted to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    Load,
+    Store,
+    Fetch,
+}
+
+/// Set while a page fault is being served.
+static IN_PAGE_FAULT: AtomicBool = AtomicBool::new(false);
+
+#[unsafe(no_mangle)]
+extern "C" fn trap_in_rust(frame: &mut TrapFrame) {
+    let at = frame.instruction;
+    match frame.vector {
+        14 => {
+            let address = cpu::fault_address();
+            assert!(
+                !IN_PAGE_FAULT.swap(true, Relaxed),
+                "page fault at {address:#x} inside the page-fault handler (from {at:#x})"
+            );
+            let error = PageFaultErrorCode::from_bits_truncate(frame.error);
+            let access = if error.contains(PageFaultErrorCode::INSTRUCTION_FETCH) {
+                Access::Fetch
+            } else if error.contains(PageFaultErrorCode::CAUSED_BY_WRITE) {
+                Access::Store
+            } else {
+                Access::Load
+            };
+            crate::fault::page_fault(frame, address, access);
+            IN_PAGE_FAULT.store(false, Relaxed);
+        }
+        // Free frames are filled with INT3 (see `frames`).
+        3 => panic!("executed a freed frame at {:#x}", at - 1),
+        vector => panic!("exception {vector}, error {:#x}, at {at:#x}, cr2 {:#x}", frame.error, cpu::fault_address()),
+    }
+}
+
+const STACK: usize = 32 * 1024;
+const PAGE_FAULT_IST: u16 = 0;
+const OTHER_IST: u16 = 1;
+
+#[repr(align(16))]
+struct Stack([u8; STACK]);
+
+static mut STACKS: [Stack; 2] = [const { Stack([0; STACK]) }; 2];
+static TSS: Once<TaskStateSegment> = Once::new();
+static GDT: Once<GlobalDescriptorTable> = Once::new();
+static IDT: Once<InterruptDescriptorTable> = Once::new();
+
+/// Loads the descriptor tables of the one CPU.
+pub fn init() {
+    let tss = TSS.call_once(|| {
+        let mut tss = TaskStateSegment::new();
+        let stacks = VirtAddr::from_ptr(&raw const STACKS);
+        for (ist, number) in [(PAGE_FAULT_IST, 1), (OTHER_IST, 2)] {
+            // Stacks grow downwards: the pointer starts at the end.
+            tss.interrupt_stack_table[usize::from(ist)] = stacks + number * STACK as u64;
+        }
+        tss
+    });
+    let mut selectors = None;
+    let gdt = GDT.call_once(|| {
+        let mut gdt = GlobalDescriptorTable::new();
+        let code = gdt.append(Descriptor::kernel_code_segment());
+        let data = gdt.append(Descriptor::kernel_data_segment());
+        let task = gdt.append(Descriptor::tss_segment(tss));
+        selectors = Some((code, data, task));
+        gdt
+    });
+    let (code, data, task) = selectors.expect("called once");
+    gdt.load();
+    // SAFETY: the selectors were just made in the loaded table: flat ring-0 code and data, and a task
+    // segment that lives as long as the kernel.
+    unsafe {
+        CS::set_reg(code);
+        SS::set_reg(data);
+        DS::set_reg(data);
+        ES::set_reg(data);
+        load_tss(task);
+    }
+    IDT.call_once(interrupt_table).load();
+}
+
+fn interrupt_table() -> InterruptDescriptorTable {
+    unsafe extern "C" {
+        static trap_entries: [u64; 5];
+    }
+    let mut idt = InterruptDescriptorTable::new();
+    // SAFETY: the entries are the addresses above, in this order, each of which saves all state and returns
+    // by IRETQ, dropping the error code (or the zero in its place); the stacks exist.
+    unsafe {
+        let [breakpoint, opcode, double, protection, page] = trap_entries.map(VirtAddr::new);
+        idt.breakpoint.set_handler_addr(breakpoint).set_stack_index(OTHER_IST);
+        idt.invalid_opcode.set_handler_addr(opcode).set_stack_index(OTHER_IST);
+        idt.double_fault.set_handler_addr(double).set_stack_index(OTHER_IST);
+        idt.general_protection_fault.set_handler_addr(protection).set_stack_index(OTHER_IST);
+        idt.page_fault.set_handler_addr(page).set_stack_index(PAGE_FAULT_IST);
+    }
+    idt
+}

@@ -1,0 +1,57 @@
+//! Ways to break this kernel on purpose, chosen on its command line, to show that the boot then fails.
+//!
+//! Only the named deed is changed: nothing else in the kernel knows, and the failure must be observed as if the
+//! mistake were honest.
+
+use core::{fmt, sync::atomic::{AtomicU8, Ordering::Relaxed}};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Broken {
+    Nothing,
+    /// Page-table edits are not followed by a TLB flush.
+    NoFlush,
+    /// Frames are freed as they are unmapped, before the flush.
+    EarlyFree,
+    /// The hook for unmapped pieces does nothing.
+    NoUnmapHook,
+    /// The hook for changed rights does nothing.
+    NoProtectHook,
+    /// The hook for moved pieces does nothing.
+    NoRelocateHook,
+}
+
+const NAMES: [(&str, Broken); 6] = [
+    ("nothing", Broken::Nothing),
+    ("no-flush", Broken::NoFlush),
+    ("early-free", Broken::EarlyFree),
+    ("no-unmap-hook", Broken::NoUnmapHook),
+    ("no-protect-hook", Broken::NoProtectHook),
+    ("no-relocate-hook", Broken::NoRelocateHook),
+];
+
+static CHOSEN: AtomicU8 = AtomicU8::new(Broken::Nothing as u8);
+
+impl Broken {
+    /// From `broken=NAME` on the command line; `Err` is an unknown name.
+    pub fn parse(command_line: &str) -> Result<Self, &str> {
+        let name = command_line.split_whitespace().find_map(|word| word.strip_prefix("broken="));
+        let Some(name) = name else { return Ok(Self::Nothing) };
+        NAMES.iter().find(|(n, _)| *n == name).map(|(_, b)| *b).ok_or(name)
+    }
+
+    pub fn choose(self) {
+        CHOSEN.store(self as u8, Relaxed);
+    }
+
+    /// Whether this is the mistake to make.
+    pub fn is_chosen(self) -> bool {
+        CHOSEN.load(Relaxed) == self as u8
+    }
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(NAMES.iter().find(|(_, b)| b == self).map_or("?", |(n, _)| n))
+    }
+}

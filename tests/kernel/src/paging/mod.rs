@@ -1,0 +1,12 @@
+//! Four-level page tables (AMD64 Architecture Programmer's Manual, volume 2, section 5.3).
+
+mod entry;
+mod kernel_root;
+mod table;
+mod tables;
+
+pub use entry::{Entry, Rights};
+pub use kernel_root::{image_end, kernel_root};
+pub use tables::{Removed, Tables};
+
+pub const PAGE_SIZE: u64 = 4096;

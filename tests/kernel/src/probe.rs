@@ -1,0 +1,110 @@
+//! Accesses as the program would make them, which may be refused.
+//!
+//! Each is one instruction at a known address. When the page-fault handler cannot serve it, it resumes at the
+//! refusal instead. A page fault anywhere else is a bug of the kernel.
+
+use crate::{
+    arch::traps::{Access, TrapFrame},
+    frames::FRAME_SIZE,
+};
+use core::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+
+core::arch::global_asm!(
+    r#"
+    .text
+    .global probe_load, probe_store, probe_fetch, probe_refused, probe_fetch_refused
+probe_load:                             // rdi: address; result in rax, refusal in rdx
+    mov rax, [rdi]
+    xor edx, edx
+    ret
+probe_store:                            // rdi: address, rsi: value
+    mov [rdi], rsi
+    xor edx, edx
+    ret
+probe_fetch:                            // rdi: address of a RET
+    call rdi
+    xor edx, edx
+    ret
+probe_fetch_refused:                    // the call did push its return address
+    add rsp, 8
+probe_refused:
+    xor eax, eax
+    mov edx, 1
+    ret
+"#
+);
+
+#[repr(C)]
+struct Outcome {
+    value: u64,
+    refused: u64,
+}
+
+unsafe extern "C" {
+    fn probe_load(address: u64) -> Outcome;
+    fn probe_store(address: u64, value: u64) -> Outcome;
+    fn probe_fetch(address: u64) -> Outcome;
+    fn probe_refused();
+    fn probe_fetch_refused();
+}
+
+/// The last byte of every frame of the program is a RET instruction, so that any page can be executed.
+pub const RET_WORD: usize = crate::frames::WORDS - 1;
+/// What the frame's last word is: zeros, then RET in the byte with the highest address.
+pub const RET: u64 = 0xc3 << 56;
+
+static ADDRESS: AtomicU64 = AtomicU64::new(0);
+static ACCESS: AtomicU8 = AtomicU8::new(NO_PROBE);
+/// How often the probe in flight has faulted.
+static FAULTS: AtomicU8 = AtomicU8::new(0);
+const NO_PROBE: u8 = u8::MAX;
+
+fn in_flight(address: u64, access: Access, probe: impl FnOnce() -> Outcome) -> Option<u64> {
+    ADDRESS.store(address, Relaxed);
+    FAULTS.store(0, Relaxed);
+    ACCESS.store(access as u8, Relaxed);
+    let outcome = probe();
+    ACCESS.store(NO_PROBE, Relaxed);
+    (outcome.refused == 0).then_some(outcome.value)
+}
+
+/// The word at the beginning of the page, or `None` if the load was refused.
+pub fn load(page: u64) -> Option<u64> {
+    // SAFETY: an address of the lower half, where nothing of the kernel lies; a fault is served or refused.
+    in_flight(page, Access::Load, || unsafe { probe_load(page) })
+}
+
+/// Writes the word at the beginning of the page; `false` if the store was refused.
+pub fn store(page: u64, value: u64) -> bool {
+    // SAFETY: as in `load`.
+    in_flight(page, Access::Store, || unsafe { probe_store(page, value) }).is_some()
+}
+
+/// Executes the last byte of the page; `false` if the fetch was refused.
+pub fn fetch(page: u64) -> bool {
+    let address = page + FRAME_SIZE - 1;
+    // SAFETY: as in `load`; what is executed is the RET in the frame's last byte, and INT3 if the frame is a
+    // freed one, which ends the kernel.
+    in_flight(address, Access::Fetch, || unsafe { probe_fetch(address) }).is_some()
+}
+
+/// For the page-fault handler: counts this fault against the probe that made it.
+///
+/// # Panics
+///
+/// If no probe makes this access, or if it faulted again and again though it was served.
+pub fn note_fault(frame: &TrapFrame, address: u64, access: Access) {
+    assert!(
+        ACCESS.load(Relaxed) == access as u8 && ADDRESS.load(Relaxed) == address,
+        "{access:?} of {address:#x} by the kernel itself, at {:#x}",
+        frame.instruction
+    );
+    let count = FAULTS.fetch_add(1, Relaxed);
+    assert!(count < 3, "{access:?} of {address:#x} faults although it was served");
+}
+
+/// For the page-fault handler: lets the probe in flight return a refusal.
+pub fn refuse(frame: &mut TrapFrame, access: Access) {
+    let resume = if access == Access::Fetch { probe_fetch_refused } else { probe_refused };
+    frame.instruction = resume as *const () as u64;
+}
