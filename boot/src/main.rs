@@ -1,2 +1,75 @@
-//! Builds the test kernels, boots them in QEMU and judges what they print.
-fn main() {}
+//! `cargo run`: builds the test kernel, boots it in QEMU and judges it.
+//!
+//! The kernel replays a recorded trace without the recorded answers, on real page tables, and prints a report.
+//! This program passes if the kernel found nothing wrong by itself *and* gave every answer that Linux gave.
+//!
+//! Exit status: 0 passed, 1 failed, 2 could not be tried (usage, missing tools, unreadable files).
+
+#![forbid(unsafe_code)]
+
+mod args;
+mod judge;
+mod kernel;
+mod machine;
+mod qemu;
+mod tools;
+mod trace;
+
+use args::{Args, Command};
+use machine::Machine;
+use std::{fs, path::PathBuf, process::ExitCode, time::Instant};
+
+/// Why nothing could be tried.
+type Trouble = String;
+
+fn main() -> ExitCode {
+    let outcome = match args::parse() {
+        Ok(Command::Help) => {
+            print!("{}", args::HELP);
+            Ok(true)
+        }
+        Ok(Command::Setup { install }) => Machine::load().and_then(|m| tools::qemu(&m, install)).map(|_| true),
+        Ok(Command::Boot(args)) => boot(&args),
+        Err(trouble) => Err(trouble),
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(trouble) => {
+            eprintln!("boot: {trouble}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// The repository.
+fn root() -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
+
+fn boot(args: &Args) -> Result<bool, Trouble> {
+    let machine = Machine::load()?;
+    let recorded = fs::read(&args.trace).map_err(|e| format!("{}: {e}", args.trace.display()))?;
+    let recorded = String::from_utf8_lossy(&recorded);
+    let input = trace::strip(&recorded).map_err(|e| format!("{}: {e}", args.trace.display()))?;
+    let qemu = tools::qemu(&machine, args.install)?;
+    let kernel = kernel::build(&machine)?;
+
+    let files = qemu::Files::new()?;
+    fs::write(&files.input, input).map_err(|e| format!("{}: {e}", files.input.display()))?;
+    let command = args.broken.as_ref().map_or(String::new(), |name| format!("broken={name}"));
+    eprintln!("boot: replaying {} in {}", args.trace.display(), machine.qemu);
+    let begin = Instant::now();
+    let end = qemu::run(&qemu, &machine, &kernel, &files, &command, args.timeout)?;
+    let seconds = begin.elapsed().as_secs_f32();
+
+    let answers = fs::read(&files.answers).unwrap_or_default();
+    if let Some(copy) = &args.answers {
+        fs::write(copy, &answers).map_err(|e| format!("{}: {e}", copy.display()))?;
+    }
+    let verdict = judge::compare(&recorded, &String::from_utf8_lossy(&answers));
+    println!("\nboot: {verdict}");
+    let passed = end.passed() && verdict.identical();
+    println!("boot: {} after {seconds:.2} s: {end}", if passed { "PASSED" } else { "FAILED" });
+    Ok(passed)
+}

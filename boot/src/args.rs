@@ -1,0 +1,71 @@
+//! The command line.
+
+use crate::{Trouble, root};
+use lexopt::prelude::*;
+use std::{env, path::PathBuf, time::Duration};
+
+pub const HELP: &str = "\
+Builds the kvma test kernel, boots it in QEMU and judges it.
+
+usage: cargo run [-- OPTIONS]
+  --trace FILE     replay this trace (default: tests/traces/python.trace)
+  --answers FILE   also write the kernel's answers there, in trace format
+  --timeout SECS   give up on the kernel after this long (default: 120,
+                   or the environment variable KVMA_BOOT_TIMEOUT)
+  --broken NAME    break the kernel on purpose, to see that it fails: no-flush,
+                   early-free, no-unmap-hook, no-protect-hook, no-relocate-hook
+  --no-install     do not install QEMU if it is missing
+  --setup          only get the tools
+  --help
+
+exit status: 0 passed, 1 failed, 2 could not be tried
+";
+
+pub enum Command {
+    Help,
+    Setup { install: bool },
+    Boot(Args),
+}
+
+pub struct Args {
+    pub trace: PathBuf,
+    pub answers: Option<PathBuf>,
+    pub timeout: Duration,
+    pub broken: Option<String>,
+    pub install: bool,
+}
+
+pub fn parse() -> Result<Command, Trouble> {
+    parse_from(lexopt::Parser::from_env()).map_err(|e| format!("{e}; --help shows the usage"))
+}
+
+fn parse_from(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
+    let mut args = Args {
+        trace: root().join("tests/traces/python.trace"),
+        answers: None,
+        timeout: seconds(&env::var("KVMA_BOOT_TIMEOUT").unwrap_or_else(|_| "120".into()))?,
+        broken: None,
+        install: true,
+    };
+    let mut setup = false;
+    while let Some(arg) = parser.next()? {
+        match arg {
+            Long("trace") => args.trace = parser.value()?.into(),
+            Long("answers") => args.answers = Some(parser.value()?.into()),
+            Long("timeout") => args.timeout = seconds(&parser.value()?.string()?)?,
+            Long("broken") => args.broken = Some(parser.value()?.string()?),
+            Long("no-install") => args.install = false,
+            Long("setup") => setup = true,
+            Long("help") | Short('h') => return Ok(Command::Help),
+            other => return Err(other.unexpected()),
+        }
+    }
+    Ok(if setup { Command::Setup { install: args.install } } else { Command::Boot(args) })
+}
+
+fn seconds(text: &str) -> Result<Duration, lexopt::Error> {
+    match text.parse::<u32>() {
+        Ok(seconds) if seconds > 0 => Ok(Duration::from_secs(seconds.into())),
+        _ => Err(format!("the timeout must be a whole number of seconds above 0, not `{text}`").into()),
+    }
+}
