@@ -104,14 +104,19 @@ impl Tables {
         visit(self.root, TOP, first, last, &mut |table, slot, page| see(page, table.get(slot)));
     }
 
+    /// The first page in `first..=last` whose entry holds a frame.
+    pub fn first(&self, first: u64, last: u64) -> Option<(u64, Entry)> {
+        first_below(self.root, TOP, first, last)
+    }
+
     /// Takes everything out of the pages `first..=last`, upwards, tables after what they held.
     pub fn take(&mut self, first: u64, last: u64, mut removed: impl FnMut(Removed)) {
         take_below(self.root, TOP, first, last, &mut removed);
     }
 
-    /// Sees to it that `count` tables are in hand.
+    /// Takes `count` more tables in hand.
     pub fn reserve(&mut self, count: usize) -> Result<(), ()> {
-        while self.spare.len() < count {
+        for _ in 0..count {
             self.spare.push(frames::allocate(Use::Table).ok_or(())?);
         }
         Ok(())
@@ -144,6 +149,17 @@ fn visit(table: Table, level: u32, first: u64, last: u64, see: &mut impl FnMut(T
             visit(below, level - 1, first, last, see);
         }
     }
+}
+
+fn first_below(table: Table, level: u32, first: u64, last: u64) -> Option<(u64, Entry)> {
+    slots(level, first, last).find_map(|(slot, first, last)| {
+        let entry = table.get(slot);
+        if level == LEAF {
+            entry.holds().then_some((first & !(PAGE_SIZE - 1), entry))
+        } else {
+            first_below(Table::below(entry)?, level - 1, first, last)
+        }
+    })
 }
 
 fn take_below(table: Table, level: u32, first: u64, last: u64, removed: &mut impl FnMut(Removed)) {

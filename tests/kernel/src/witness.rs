@@ -1,0 +1,53 @@
+//! Another thread's view between a page-table edit and the TLB flush.
+//!
+//! Until the flush, a processor may still use the entries that it has cached. A thread that runs in this window may
+//! read the old page or be refused; what it must never see is another use of the frame. On one processor nothing
+//! runs in the window by itself, so the kernel looks there: it loads from a page right before its entry is
+//! removed, which puts the entry into the TLB, and again right before the flush.
+
+use crate::{paging::Tables, probe};
+
+const WATCHED: usize = 8;
+
+pub struct Witness {
+    /// Pages and what they held.
+    seen: [(u64, u64); WATCHED],
+    len: usize,
+}
+
+impl Witness {
+    pub const fn new() -> Self {
+        Self { seen: [(0, 0); WATCHED], len: 0 }
+    }
+
+    /// Looks at the page before its entry goes.
+    pub fn before(&mut self, page: u64) {
+        if self.len < WATCHED
+            && let Some(value) = probe::load(page)
+        {
+            self.seen[self.len] = (page, value);
+            self.len += 1;
+        }
+    }
+
+    /// Looks again, right before the flush.
+    ///
+    /// # Panics
+    ///
+    /// If a page shows something else.
+    pub fn before_flush(&mut self, tables: &Tables) {
+        for &(page, old) in &self.seen[..core::mem::take(&mut self.len)] {
+            if tables.find(page).is_some() {
+                // Another page was moved there, and may be seen or not.
+                continue;
+            }
+            if let Some(now) = probe::load(page) {
+                assert!(
+                    now == old,
+                    "page {page:#x} held {old:#x} and shows {now:#x} before its TLB entry is flushed: \
+                     its frame was freed too early"
+                );
+            }
+        }
+    }
+}
