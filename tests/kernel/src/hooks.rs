@@ -22,9 +22,8 @@ impl<'a> PageHooks<'a> {
     }
 }
 
-/// What the processor is to allow under these attributes.
-pub fn rights(attrs: Attrs) -> Rights {
-    let prot = attrs.prot();
+/// What the processor is to allow.
+pub fn rights(prot: Prot) -> Rights {
     Rights {
         load: prot.contains(Prot::READ),
         store: prot.contains(Prot::WRITE),
@@ -70,7 +69,7 @@ impl<V> Hooks<V> for PageHooks<'_> {
         if !Broken::NoProtectHook.is_chosen()
             && let Some((first, last)) = mapped(piece)
         {
-            self.pages.protect(first, last, rights(piece.attrs()), &mut self.owed);
+            self.pages.protect(first, last, rights(piece.attrs().prot()), &mut self.owed);
         }
     }
 

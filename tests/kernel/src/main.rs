@@ -1,4 +1,10 @@
 //! The test kernel: kvma at its real job.
+//!
+//! It comes up in the upper half with paging on, replays a recorded trace (QEMU's `-initrd`) as an address space
+//! with real page tables, touches what the calls changed, and says on the serial port how it went. Its answers go to
+//! the debug port, in the trace's own format, for the host program to judge. Anything that is not as it should
+//! be is a panic, and a panic fails the boot.
+
 #![no_std]
 #![no_main]
 
@@ -7,40 +13,87 @@ mod broken;
 mod contents;
 mod fault;
 mod frames;
+mod hooks;
+mod nodes;
+mod page_cache;
+mod pages;
 mod paging;
 mod probe;
+mod proofs;
 mod shadow;
+mod sorted;
 mod space;
 mod tlb;
+mod touch;
+mod witness;
 
-use arch::{cpu, exit, start_info::StartInfo};
+use arch::{
+    cpu,
+    exit::{Verdict, exit},
+    start_info::StartInfo,
+};
+use broken::Broken;
+use core::panic::PanicInfo;
+use frames::Use;
+use page_cache::PageCache;
+use pages::Pages;
+use shadow::Shadow;
 
+/// Memory set apart for what the kernel keeps to check itself.
+const SHADOW_MEMORY: u64 = 4 << 20;
+const CACHE_MEMORY: u64 = 2 << 20;
+
+/// Entered once, from `arch::entry`.
 #[unsafe(no_mangle)]
 extern "C" fn kernel_main(start_info: u64) -> ! {
     arch::serial::init();
     arch::traps::init();
     arch::timer::calibrate();
-    let info = unsafe { StartInfo::new(start_info) }.expect("si");
-    println!("cmd {:?} mod {:?}", info.command_line(), info.module().map(|m| m.len()));
-    let ram = info.usable_ram(paging::image_end());
-    println!("ram {ram:x?}");
-    unsafe { frames::init(ram) };
-    let t = paging::kernel_root().expect("mem");
-    unsafe { cpu::set_root(t.root()) };
-    println!("paging on, {} tables", frames::in_use(frames::Use::Table));
-    println!("{:?} {} {}", probe::load(0x1000), probe::store(0x7fff_0000_0000, 1), probe::fetch(0x5555_5555_0000));
-    use core::fmt::Write;
-    let t0 = arch::timer::now();
-    for i in 0..1000 { let _ = writeln!(arch::debug_port::DebugPort, "hello hello hello hello {i}"); }
-    println!("debugcon {} ns/line", arch::timer::nanoseconds(arch::timer::now() - t0)/1000);
-    exit::exit(exit::Verdict::Pass)
+    // SAFETY: the entry code passes on what it got from the loader.
+    let Some(info) = (unsafe { StartInfo::new(start_info) }) else { panic!("not booted by PVH") };
+    match Broken::parse(info.command_line()) {
+        Ok(broken) => broken.choose(),
+        Err(name) => panic!("no way to break this kernel is called {name}"),
+    }
+    if !Broken::Nothing.is_chosen() {
+        println!("this kernel is broken on purpose: {}", info.command_line());
+    }
+
+    let (pages, shadow) = take_over_memory(info);
+    let pages = proofs::run(pages);
+    let _ = (pages, shadow);
+    exit(Verdict::Pass)
+}
+
+/// Hands RAM to those who need it, and turns on page tables of the kernel's own.
+fn take_over_memory(info: StartInfo) -> (Pages, Shadow) {
+    let ram = info.usable_ram(paging::image_end().next_multiple_of(frames::FRAME_SIZE));
+    let cache_at = ram.start + SHADOW_MEMORY;
+    let frames_at = cache_at + CACHE_MEMORY;
+    assert!(frames_at < ram.end, "too little memory: {ram:#x?}");
+    // SAFETY: RAM above the image that holds no module, split into three parts that do not overlap; this
+    // function runs once.
+    let (shadow, cache) = unsafe {
+        frames::init(frames_at..ram.end);
+        (Shadow::new(ram.start..cache_at), PageCache::new(cache_at..frames_at))
+    };
+    let Some(tables) = paging::kernel_root() else { panic!("no memory for the kernel's page tables") };
+    // SAFETY: the root maps the image as it is linked and the direct map as before.
+    unsafe { cpu::set_root(tables.root()) };
+    println!(
+        "kernel up: {} MiB in {} frames, paging on ({} tables), write protection and no-execute on",
+        (ram.end - ram.start) >> 20,
+        frames::total(),
+        frames::in_use(Use::Table),
+    );
+    (Pages { tables, cache }, shadow)
 }
 
 #[panic_handler]
-fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
+fn panic(info: &PanicInfo<'_>) -> ! {
     match info.location() {
         Some(at) => println!("FAILED: {} ({}:{})", info.message(), at.file(), at.line()),
         None => println!("FAILED: {}", info.message()),
     }
-    exit::exit(exit::Verdict::Fail)
+    exit(Verdict::Fail)
 }

@@ -15,8 +15,8 @@ pub struct NoFrames;
 /// The frame behind a page.
 #[derive(Clone, Copy)]
 pub enum Source {
-    /// The page's own frame.
-    Private(Origin),
+    /// A frame of its own, for the page at this address.
+    Private { page: u64, origin: Origin },
     /// The frame that the page cache has for page `page` of object `id`.
     Shared { id: u64, page: u64, origin: Origin },
 }
@@ -26,11 +26,19 @@ pub struct Pages {
     pub cache: PageCache,
 }
 
+impl Source {
+    pub fn origin(&self) -> Origin {
+        match *self {
+            Self::Private { origin, .. } | Self::Shared { origin, .. } => origin,
+        }
+    }
+}
+
 impl Pages {
     /// Maps a page that has no entry yet.
     pub fn demand(&mut self, page: u64, source: Source, rights: Rights) -> Result<(), NoFrames> {
         match source {
-            Source::Private(origin) => {
+            Source::Private { origin, .. } => {
                 let frame = frames::allocate(Use::Private).ok_or(NoFrames)?;
                 origin.fill(&frame);
                 let address = frame.into_address();

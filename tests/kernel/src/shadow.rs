@@ -35,12 +35,14 @@ impl Shadow {
         self.0.set(key, value);
     }
 
+    /// The lowest private page in `first..=last`.
+    pub fn first(&self, first: u64, last: u64) -> Option<u64> {
+        private(self.0.first(Key::Private(first), Key::Private(last))?.0)
+    }
+
     /// Forgets the lowest private page in `first..=last` and returns its address.
     pub fn forget_one(&mut self, first: u64, last: u64) -> Option<u64> {
-        match self.0.take_first(Key::Private(first), Key::Private(last))?.0 {
-            Key::Private(page) => Some(page),
-            Key::Shared(..) => None,
-        }
+        private(self.0.take_first(Key::Private(first), Key::Private(last))?.0)
     }
 
     /// Private pages in `from..=last` now lie as far from `to` as they lay from `from`. The ranges do not overlap.
@@ -52,13 +54,17 @@ impl Shadow {
 
     /// Addresses of the private pages written to.
     pub fn private_pages(&self) -> impl Iterator<Item = u64> {
-        self.0.iter().filter_map(|(key, _)| match key {
-            Key::Private(page) => Some(page),
-            Key::Shared(..) => None,
-        })
+        self.0.iter().filter_map(|(key, _)| private(key))
     }
 
     pub fn len(&self) -> usize {
         self.0.len()
+    }
+}
+
+fn private(key: Key) -> Option<u64> {
+    match key {
+        Key::Private(page) => Some(page),
+        Key::Shared(..) => None,
     }
 }

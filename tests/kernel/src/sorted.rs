@@ -48,10 +48,16 @@ impl<K: Copy + Ord, V: Copy> Sorted<K, V> {
         }
     }
 
-    /// The entry with the lowest key in `first..=last`, taken out.
-    pub fn take_first(&mut self, first: K, last: K) -> Option<(K, V)> {
+    /// The entry with the lowest key in `first..=last`.
+    pub fn first(&self, first: K, last: K) -> Option<(K, V)> {
         let at = self.position(first).unwrap_or_else(|i| i);
-        let entry = *self.entries[..self.len].get(at).filter(|(k, _)| *k <= last)?;
+        self.entries[..self.len].get(at).filter(|(key, _)| *key <= last).copied()
+    }
+
+    /// The same, taken out.
+    pub fn take_first(&mut self, first: K, last: K) -> Option<(K, V)> {
+        let entry = self.first(first, last)?;
+        let at = self.position(entry.0).ok()?;
         self.entries.copy_within(at + 1..self.len, at);
         self.len -= 1;
         Some(entry)

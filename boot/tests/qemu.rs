@@ -1,0 +1,110 @@
+//! Boots the test kernel in QEMU: as it is, and broken on purpose.
+//!
+//! Needs QEMU, which the boot program installs where it may. Where it cannot be had, these tests fail, unless
+//! `KVMA_SKIP_QEMU=1` asks to skip them.
+
+use std::{
+    env, fs,
+    io::{Write, stderr},
+    path::Path,
+    process::Command,
+};
+
+struct Outcome {
+    status: Option<i32>,
+    /// Standard output, then standard error.
+    text: String,
+}
+
+fn boot(args: &[&str]) -> Outcome {
+    let output = Command::new(env!("CARGO_BIN_EXE_boot")).args(args).output().expect("boot runs");
+    let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    println!("{text}");
+    Outcome { status: output.status.code(), text }
+}
+
+/// Whether the environment asks to leave QEMU out. Says so where the test harness does not swallow it.
+fn skipped(test: &str) -> bool {
+    let skip = env::var_os("KVMA_SKIP_QEMU").is_some_and(|value| value == "1");
+    if skip {
+        let _ = writeln!(stderr(), "\n*** SKIPPED because KVMA_SKIP_QEMU=1: {test} did NOT boot the kernel ***\n");
+    }
+    skip
+}
+
+/// The kernel, broken in this way, must fail, and must have seen why.
+fn must_fail(broken: &str, observation: &str) {
+    if skipped(broken) {
+        return;
+    }
+    let outcome = boot(&["--broken", broken]);
+    assert_eq!(outcome.status, Some(1), "a kernel with {broken} must fail");
+    let seen = outcome.text.lines().find(|line| line.starts_with("FAILED:")).unwrap_or_default();
+    assert!(seen.contains(observation), "{broken}: expected to see `{observation}`, saw `{seen}`");
+}
+
+#[test]
+fn the_kernel_replays_python_as_linux_did() {
+    if skipped("the_kernel_replays_python_as_linux_did") {
+        return;
+    }
+    let answers = Path::new(env!("CARGO_TARGET_TMPDIR")).join("python.answers");
+    let outcome = boot(&["--answers", answers.to_str().expect("a path in UTF-8")]);
+    assert_eq!(outcome.status, Some(0));
+    assert!(outcome.text.contains("boot: PASSED"));
+    assert!(outcome.text.contains("no frame and no node leaked"));
+    let answers = fs::read_to_string(answers).expect("the answers were written");
+    assert!(answers.lines().any(|line| line.starts_with("mmap ") && !line.ends_with("= ?")));
+}
+
+#[test]
+fn a_kernel_that_does_not_flush_the_tlb_fails() {
+    must_fail("no-flush", "an unmapped page is refused");
+}
+
+#[test]
+fn a_kernel_that_frees_frames_before_the_flush_fails() {
+    must_fail("early-free", "its frame was freed too early");
+}
+
+#[test]
+fn a_kernel_without_the_unmap_hook_fails() {
+    must_fail("no-unmap-hook", "an unmapped page is refused");
+}
+
+#[test]
+fn a_kernel_without_the_protect_hook_fails() {
+    must_fail("no-protect-hook", "a write to a page that became read-only is refused");
+}
+
+#[test]
+fn a_kernel_without_the_relocate_hook_fails() {
+    must_fail("no-relocate-hook", "moved pages take their contents along");
+}
+
+#[test]
+fn a_kernel_that_answers_otherwise_than_linux_fails() {
+    if skipped("a_kernel_that_answers_otherwise_than_linux_fails") {
+        return;
+    }
+    // The recording is changed instead of the kernel: the last munmap is said to have failed.
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the repository");
+    let recorded = fs::read_to_string(root.join("tests/traces/ls.trace")).expect("a trace");
+    let munmap = recorded.lines().rfind(|line| line.starts_with("munmap ")).expect("a munmap");
+    let (input, _) = munmap.rsplit_once(" = ").expect("an answer");
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("wrong.trace");
+    fs::write(&path, recorded.replace(munmap, &format!("{input} = -12"))).expect("a trace is written");
+    let outcome = boot(&["--trace", path.to_str().expect("a path in UTF-8")]);
+    assert_eq!(outcome.status, Some(1));
+    assert!(outcome.text.contains(&format!("Linux: {input} = -12, kernel: {input} = 0")));
+}
+
+#[test]
+fn an_unknown_way_to_break_the_kernel_fails() {
+    if skipped("an_unknown_way_to_break_the_kernel_fails") {
+        return;
+    }
+    let outcome = boot(&["--broken", "everything"]);
+    assert_eq!(outcome.status, Some(1));
+    assert!(outcome.text.contains("no way to break this kernel is called everything"));
+}
