@@ -100,7 +100,8 @@ pub fn compare(recorded: &str, answered: &str) -> Verdict {
             (Item::Snapshot(linux), Some(Item::Snapshot(ours))) => same(linux.areas(), ours.areas()),
             _ => false,
         };
-        let count = if matches!(linux, Item::Call { .. }) { &mut verdict.calls } else { &mut verdict.snapshots };
+        let count =
+            if matches!(linux, Item::Call { .. }) { &mut verdict.calls } else { &mut verdict.snapshots };
         count.all += 1;
         count.same += usize::from(equal);
         if !equal {

@@ -54,8 +54,9 @@ impl Table {
         let file = path.display().to_string();
         let mut values = HashMap::new();
         for line in lines(path)? {
-            let (name, value) =
-                line.split_once('=').ok_or_else(|| format!("{file}: expected `name = value`, found `{line}`"))?;
+            let (name, value) = line
+                .split_once('=')
+                .ok_or_else(|| format!("{file}: expected `name = value`, found `{line}`"))?;
             values.insert(name.trim().to_owned(), value.trim().to_owned());
         }
         Ok(Self { file, values })

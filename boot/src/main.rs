@@ -28,7 +28,9 @@ fn main() -> ExitCode {
             print!("{}", args::HELP);
             Ok(true)
         }
-        Ok(Command::Setup { install }) => Machine::load().and_then(|m| tools::qemu(&m, install)).map(|_| true),
+        Ok(Command::Setup { install }) => {
+            Machine::load().and_then(|m| tools::qemu(&m, install)).map(|_| true)
+        }
         Ok(Command::Boot(args)) => boot(&args),
         Err(trouble) => Err(trouble),
     };

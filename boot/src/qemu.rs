@@ -60,7 +60,9 @@ impl fmt::Display for End {
         match self {
             Self::Pass => write!(f, "the kernel found everything right"),
             Self::Fail => write!(f, "the kernel found something wrong, see above"),
-            Self::Crash(Some(status)) => write!(f, "the kernel gave no verdict, QEMU ended with status {status}"),
+            Self::Crash(Some(status)) => {
+                write!(f, "the kernel gave no verdict, QEMU ended with status {status}")
+            }
             Self::Crash(None) => write!(f, "the kernel gave no verdict, QEMU was killed"),
             Self::Timeout(after) => write!(f, "the kernel gave no verdict within {} s", after.as_secs()),
         }

@@ -18,7 +18,8 @@ struct Outcome {
 
 fn boot(args: &[&str]) -> Outcome {
     let output = Command::new(env!("CARGO_BIN_EXE_boot")).args(args).output().expect("boot runs");
-    let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    let text =
+        [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
     println!("{text}");
     Outcome { status: output.status.code(), text }
 }
@@ -27,7 +28,10 @@ fn boot(args: &[&str]) -> Outcome {
 fn skipped(test: &str) -> bool {
     let skip = env::var_os("KVMA_SKIP_QEMU").is_some_and(|value| value == "1");
     if skip {
-        let _ = writeln!(stderr(), "\n*** SKIPPED because KVMA_SKIP_QEMU=1: {test} did NOT boot the kernel ***\n");
+        let _ = writeln!(
+            stderr(),
+            "\n*** SKIPPED because KVMA_SKIP_QEMU=1: {test} did NOT boot the kernel ***\n"
+        );
     }
     skip
 }

@@ -3,7 +3,10 @@
 //! Only the named deed is changed: nothing else in the kernel knows, and the failure must be observed as if the
 //! mistake were honest.
 
-use core::{fmt, sync::atomic::{AtomicU8, Ordering::Relaxed}};
+use core::{
+    fmt,
+    sync::atomic::{AtomicU8, Ordering::Relaxed},
+};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]

@@ -176,9 +176,7 @@ pub fn allocate(purpose: Use) -> Option<Frame> {
 pub fn free(frame: Frame) {
     let mut frames = FRAMES.lock();
     let index = frames.index(frame.0);
-    let State::Used(purpose) = frames.meta[index].state else {
-        panic!("frame {:#x} freed twice", frame.0)
-    };
+    let State::Used(purpose) = frames.meta[index].state else { panic!("frame {:#x} freed twice", frame.0) };
     frame.fill(|_| POISON);
     frames.meta[index] = Meta { next: frames.free, state: State::Free };
     frames.free = Some(index as u32);

@@ -1,12 +1,6 @@
 //! kvma's hooks: what a change of areas does to page tables and the TLB.
 
-use crate::{
-    broken::Broken,
-    pages::Pages,
-    paging::Rights,
-    tlb::Gather,
-    witness::Witness,
-};
+use crate::{broken::Broken, pages::Pages, paging::Rights, tlb::Gather, witness::Witness};
 use kvma::{Attrs, Error, Event, Hooks, Piece, Prot};
 
 /// Hooks for one call. What it owes is done by [`Hooks::flush_begin`] and [`Hooks::flush_wait`].

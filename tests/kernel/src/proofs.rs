@@ -12,7 +12,10 @@ use crate::{
     space::{self, Areas, PlainMap, Space},
 };
 use core::sync::atomic::Ordering::Relaxed;
-use kvma::{AreaFlags, Attrs, Backing, Error, Merge, PageSize, Place, Prot, Request, Search, Source, Update, VmMap, VmaNode};
+use kvma::{
+    AreaFlags, Attrs, Backing, Error, Merge, PageSize, Place, Prot, Request, Search, Source, Update, VmMap,
+    VmaNode,
+};
 
 static NODES: Nodes<VmaNode> = Nodes::new();
 
@@ -82,7 +85,10 @@ pub fn run(pages: Pages) -> Pages {
     let Space { areas, mut pages } = space;
     drop(areas);
     pages.cache.drop_all();
-    prove("torn down, every frame, page table and node is back", user_frames() == frames_before && NODES.in_use() == 0);
+    prove(
+        "torn down, every frame, page table and node is back",
+        user_frames() == frames_before && NODES.in_use() == 0,
+    );
     pages
 }
 
@@ -95,10 +101,16 @@ fn demand_and_reading_back() {
     let mut value = None;
     let first = faults(|| value = probe::load(at));
     let second = faults(|| assert!(probe::store(at, 42)));
-    prove("the first access of a page faults and finds zeros, the second does not fault", (first, second) == (1, 0) && value == Some(0));
+    prove(
+        "the first access of a page faults and finds zeros, the second does not fault",
+        (first, second) == (1, 0) && value == Some(0),
+    );
     prove("what was written reads back", probe::load(at) == Some(42));
     unmap(at, 1);
-    prove("an unmapped page is refused", probe::load(at).is_none() && !probe::store(at, 1) && !probe::fetch(at));
+    prove(
+        "an unmapped page is refused",
+        probe::load(at).is_none() && !probe::store(at, 1) && !probe::fetch(at),
+    );
     prove("its neighbour is not", probe::store(at + PAGE_SIZE, 43));
     map_at(at, 1, Attrs::new(Prot::RW));
     let again = faults(|| value = probe::load(at));
@@ -119,7 +131,10 @@ fn protection() {
     protect(at, 1, Prot::RX);
     prove("once executable, it is executed", probe::fetch(at) && !probe::store(at, 8));
     protect(at, 2, Prot::NONE);
-    prove("without any rights, every access is refused", probe::load(at).is_none() && !probe::store(at, 8) && !probe::fetch(at));
+    prove(
+        "without any rights, every access is refused",
+        probe::load(at).is_none() && !probe::store(at, 8) && !probe::fetch(at),
+    );
     protect(at, 2, Prot::RW);
     prove("and the contents are still there afterwards", probe::load(at) == Some(7) && probe::store(at, 9));
     unmap(at, 2);
@@ -146,7 +161,10 @@ fn moving() {
     relocate(from, 3, to);
     let mut value = None;
     let untouched = faults(|| value = probe::load(to + PAGE_SIZE));
-    prove("moved pages take their contents along", probe::load(to) == Some(1) && probe::load(to + 2 * PAGE_SIZE) == Some(3));
+    prove(
+        "moved pages take their contents along",
+        probe::load(to) == Some(1) && probe::load(to + 2 * PAGE_SIZE) == Some(3),
+    );
     prove("a page without contents faults at its new place", untouched == 1 && value == Some(0));
     prove("the old place is refused", probe::load(from).is_none() && !probe::store(from + 2 * PAGE_SIZE, 1));
     unmap(to, 3);

@@ -47,7 +47,9 @@ impl Shadow {
 
     /// Private pages in `from..=last` now lie as far from `to` as they lay from `from`. The ranges do not overlap.
     pub fn relocate(&mut self, from: u64, last: u64, to: u64) {
-        while let Some((Key::Private(page), value)) = self.0.take_first(Key::Private(from), Key::Private(last)) {
+        while let Some((Key::Private(page), value)) =
+            self.0.take_first(Key::Private(from), Key::Private(last))
+        {
             self.0.set(Key::Private(to + (page - from)), value);
         }
     }

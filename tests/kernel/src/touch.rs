@@ -149,9 +149,15 @@ impl Toucher {
             match view.filter(|view| view.allows(Access::Load)) {
                 Some(view) => {
                     let expected = self.held(&view);
-                    assert!(loaded == Some(expected), "page {page:#x} shows {loaded:x?} instead of {expected:#x}");
+                    assert!(
+                        loaded == Some(expected),
+                        "page {page:#x} shows {loaded:x?} instead of {expected:#x}"
+                    );
                 }
-                None => assert!(loaded.is_none(), "load of page {page:#x} was made, but its area does not allow it"),
+                None => assert!(
+                    loaded.is_none(),
+                    "load of page {page:#x} was made, but its area does not allow it"
+                ),
             }
         }
         self.shadow.len()

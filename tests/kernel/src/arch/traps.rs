@@ -111,7 +111,11 @@ extern "C" fn trap_in_rust(frame: &mut TrapFrame) {
         }
         // Free frames are filled with INT3 (see `frames`).
         3 => panic!("executed a freed frame at {:#x}", at - 1),
-        vector => panic!("exception {vector}, error {:#x}, at {at:#x}, cr2 {:#x}", frame.error, cpu::fault_address()),
+        vector => panic!(
+            "exception {vector}, error {:#x}, at {at:#x}, cr2 {:#x}",
+            frame.error,
+            cpu::fault_address()
+        ),
     }
 }
 

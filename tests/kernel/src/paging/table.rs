@@ -22,7 +22,11 @@ impl Table {
             return None;
         }
         let address = entry.address();
-        assert_eq!(frames::purpose(address), Some(Use::Table), "entry points to {address:#x}, which is no table");
+        assert_eq!(
+            frames::purpose(address),
+            Some(Use::Table),
+            "entry points to {address:#x}, which is no table"
+        );
         Some(Self(address))
     }
 
