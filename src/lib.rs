@@ -1,4 +1,4 @@
-//! Virtual memory areas for kernels and hypervisors.
+#![doc = include_str!("../README.md")]
 #![no_std]
 #![deny(unsafe_code)]
 

@@ -140,18 +140,12 @@ impl VmFlags {
     /// `lo lf`, which come and go together (`VM_LOCKED_MASK`).
     pub const LOCK: Self = Self::LOCKED.union(Self::LOCK_ON_FAULT);
     /// Kinds that Linux never merges and never locks (`VM_SPECIAL`).
-    pub const SPECIAL: Self = Self::IO
-        .union(Self::DONT_EXPAND)
-        .union(Self::PFN_MAP)
-        .union(Self::MIXED_MAP);
+    pub const SPECIAL: Self = Self::IO.union(Self::DONT_EXPAND).union(Self::PFN_MAP).union(Self::MIXED_MAP);
 
     /// The flag with this two-letter mnemonic, or `None` if Linux has none such.
     pub fn from_mnemonic(two: &str) -> Option<Self> {
         let two: [u8; 2] = two.as_bytes().try_into().ok()?;
-        MNEMONICS
-            .iter()
-            .find(|(_, name)| *name == two)
-            .map(|&(flag, _)| flag)
+        MNEMONICS.iter().find(|(_, name)| *name == two).map(|&(flag, _)| flag)
     }
 
     /// Whether all of `flags` are set.
@@ -161,16 +155,13 @@ impl VmFlags {
 
     /// Private and writable: what RLIMIT_DATA counts (`is_data_mapping`).
     pub const fn is_data(self) -> bool {
-        self.intersection(Self::WRITE.union(Self::SHARED).union(Self::GROWS_DOWN))
-            .bits()
+        self.intersection(Self::WRITE.union(Self::SHARED).union(Self::GROWS_DOWN)).bits()
             == Self::WRITE.bits()
     }
 
     /// Code (`is_exec_mapping`).
     pub const fn is_exec(self) -> bool {
-        self.intersection(Self::EXEC.union(Self::WRITE).union(Self::GROWS_DOWN))
-            .bits()
-            == Self::EXEC.bits()
+        self.intersection(Self::EXEC.union(Self::WRITE).union(Self::GROWS_DOWN)).bits() == Self::EXEC.bits()
     }
 
     /// A stack (`is_stack_mapping`).

@@ -37,11 +37,7 @@ pub struct MapsError {
 
 impl fmt::Display for MapsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "not a line of /proc/PID/maps: expected {}",
-            self.expected
-        )
+        write!(f, "not a line of /proc/PID/maps: expected {}", self.expected)
     }
 }
 
@@ -52,11 +48,7 @@ const fn expected(expected: &'static str) -> MapsError {
 }
 
 /// Cuts `text` at the first `separator`, which is dropped.
-fn cut<'a>(
-    text: &'a str,
-    separator: char,
-    what: &'static str,
-) -> Result<(&'a str, &'a str), MapsError> {
+fn cut<'a>(text: &'a str, separator: char, what: &'static str) -> Result<(&'a str, &'a str), MapsError> {
     text.split_once(separator).ok_or(expected(what))
 }
 
@@ -87,17 +79,7 @@ impl<'a> MapsLine<'a> {
         let (offset, backing) = cut(rest, ' ', "an offset")?;
         let offset = hex(offset, "an offset, hexadecimal")?;
         let (device, inode, name) = object(backing)?;
-        Ok(Self {
-            start,
-            end,
-            perms,
-            offset,
-            major: device.0,
-            minor: device.1,
-            inode,
-            name,
-            backing,
-        })
+        Ok(Self { start, end, perms, offset, major: device.0, minor: device.1, inode, name, backing })
     }
 }
 
@@ -105,11 +87,7 @@ impl<'a> MapsLine<'a> {
 fn permissions(text: &str) -> Result<VmFlags, MapsError> {
     const WHAT: MapsError = expected("permissions such as r-xp");
     let letters: [u8; 4] = text.as_bytes().try_into().map_err(|_| WHAT)?;
-    let known = [
-        (b'r', VmFlags::READ),
-        (b'w', VmFlags::WRITE),
-        (b'x', VmFlags::EXEC),
-    ];
+    let known = [(b'r', VmFlags::READ), (b'w', VmFlags::WRITE), (b'x', VmFlags::EXEC)];
     let mut perms = VmFlags::empty();
     for (letter, (name, flag)) in letters.into_iter().zip(known) {
         match letter {
@@ -133,8 +111,7 @@ pub fn object(text: &str) -> Result<((u32, u32), u64, &str), MapsError> {
     const DEVICE: &str = "a device, MAJOR:MINOR, hexadecimal";
     let (major, rest) = cut(text, ':', DEVICE)?;
     let (minor, rest) = cut(rest, ' ', DEVICE)?;
-    let number =
-        |digits| hex(digits, DEVICE).and_then(|n| u32::try_from(n).map_err(|_| expected(DEVICE)));
+    let number = |digits| hex(digits, DEVICE).and_then(|n| u32::try_from(n).map_err(|_| expected(DEVICE)));
     let device = (number(major)?, number(minor)?);
     let (inode, name) = rest.split_once(' ').unwrap_or((rest, ""));
     if !inode.bytes().all(|digit| digit.is_ascii_digit()) {
@@ -150,17 +127,14 @@ pub fn object(text: &str) -> Result<((u32, u32), u64, &str), MapsError> {
 /// A line that does not start so, or a mnemonic that Linux does not have.
 pub fn vm_flags(line: &str) -> Result<VmFlags, MapsError> {
     let list = line.strip_prefix("VmFlags:").ok_or(expected("VmFlags:"))?;
-    list.split_ascii_whitespace()
-        .try_fold(VmFlags::empty(), |flags, two| {
-            VmFlags::from_mnemonic(two)
-                .map(|flag| flags | flag)
-                .ok_or(expected("a mnemonic of proc_pid_smaps(5)"))
-        })
+    list.split_ascii_whitespace().try_fold(VmFlags::empty(), |flags, two| {
+        VmFlags::from_mnemonic(two)
+            .map(|flag| flags | flag)
+            .ok_or(expected("a mnemonic of proc_pid_smaps(5)"))
+    })
 }
 
 /// Reads all of a maps file.
 pub fn parse(text: &str) -> impl Iterator<Item = Result<MapsLine<'_>, MapsError>> {
-    text.split('\n')
-        .filter(|line| !line.is_empty())
-        .map(MapsLine::parse)
+    text.split('\n').filter(|line| !line.is_empty()).map(MapsLine::parse)
 }
