@@ -88,6 +88,8 @@ pub enum Error {
     BackingDiffers,
     /// The space is not empty, or not what the operation needs.
     Busy,
+    /// The update's nodes are from another allocator than the map's.
+    ForeignNodes,
     /// A hook refused, with this errno.
     Refused(Errno),
 }
@@ -106,7 +108,8 @@ impl Error {
             | Error::CutRefused
             | Error::NotAdjacent
             | Error::AttributesDiffer
-            | Error::BackingDiffers => Errno::EINVAL,
+            | Error::BackingDiffers
+            | Error::ForeignNodes => Errno::EINVAL,
         }
     }
 }
@@ -132,6 +135,7 @@ impl fmt::Display for Error {
             Error::AttributesDiffer => "attributes differ",
             Error::BackingDiffers => "backing differs",
             Error::Busy => "busy",
+            Error::ForeignNodes => "nodes of another allocator",
             Error::Refused(errno) => return write!(f, "refused by the owner: {errno}"),
         };
         f.write_str(text)

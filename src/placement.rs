@@ -72,17 +72,18 @@ impl Search {
         Search { hint: Some(addr), ..self }
     }
 
-    /// With `bytes` free on both sides. They stay free only as long as nobody else maps there; put a
+    /// With `bytes` free on both sides, within the window too. They stay free only as long as nobody else maps there; put a
     /// `PROT_NONE` area there to keep them.
     pub const fn guard(self, bytes: u64) -> Search {
         Search { guard: bytes, ..self }
     }
 
-    /// The hint as pages, if there is a usable one.
-    pub(crate) fn hinted(&self, pages: u64, page: PageSize) -> Option<Span> {
+    /// The hint as pages, guards included, if there is one that lies in the window with them.
+    pub(crate) fn hinted(&self, pages: u64, guard: u64, page: PageSize) -> Option<Span> {
         let hint = self.hint.filter(|&hint| page.is_aligned(hint))?;
         let start = page.page(hint);
-        let span = Span::new(start, start.checked_add(pages)?);
+        let end = start.checked_add(pages)?.checked_add(guard)?;
+        let span = Span::new(start.checked_sub(guard)?, end);
         let window = self.window_pages(page);
         (window.start <= span.start && span.end <= window.end).then_some(span)
     }

@@ -52,6 +52,12 @@ impl<'h, V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone, H: Hooks<V>> Update<'h, V
 }
 
 impl<V: VmaData, A: NodeAlloc<VmaNode<V>>, H: Hooks<V>> Update<'_, V, A, H> {
+    /// Nodes of one allocator must not end up in another.
+    #[inline]
+    pub(crate) fn check_alloc(&self, alloc: &A) -> Result<(), Error> {
+        if self.nodes.alloc().is_same(alloc) { Ok(()) } else { Err(Error::ForeignNodes) }
+    }
+
     pub(crate) fn begin_flush(&mut self) {
         self.hooks.flush_begin();
         self.flush_owed = true;

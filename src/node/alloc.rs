@@ -26,6 +26,15 @@ pub unsafe trait NodeAlloc<T: Content> {
     ///
     /// `node` came from `alloc` of this allocator, is in no tree, and its data is gone.
     unsafe fn dealloc(&self, node: NonNull<Node<T>>);
+
+    /// Whether two handles are of the same allocator, so that one takes back what the other gave.
+    /// Operations ask before they trust the nodes in an [`Update`](crate::Update).
+    ///
+    /// The default is right for an allocator that is used by reference, and for a handle without a
+    /// size. A handle of another kind must say so itself, or operations refuse it.
+    fn is_same(&self, other: &Self) -> bool {
+        size_of_val(self) == 0 || core::ptr::addr_eq(self, other)
+    }
 }
 
 /// A promise on top of [`NodeAlloc`] that lookups without the lock need: memory that was once a node
@@ -47,6 +56,10 @@ unsafe impl<T: Content, A: NodeAlloc<T> + ?Sized> NodeAlloc<T> for &A {
         // SAFETY: the caller's promise is about the same allocator.
         unsafe { (**self).dealloc(node) }
     }
+
+    fn is_same(&self, other: &Self) -> bool {
+        (**self).is_same(&**other)
+    }
 }
 
 // SAFETY: as above.
@@ -67,6 +80,10 @@ mod arc {
         unsafe fn dealloc(&self, node: NonNull<Node<T>>) {
             // SAFETY: the caller's promise is about the same allocator.
             unsafe { (**self).dealloc(node) }
+        }
+
+        fn is_same(&self, other: &Self) -> bool {
+            (**self).is_same(&**other)
         }
     }
 

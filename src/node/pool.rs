@@ -4,7 +4,7 @@ use super::{Content, Node, NodeAlloc, NodeList, TypeStable};
 use crate::sync::SpinLock;
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
-use core::ptr::NonNull;
+use core::ptr::{self, NonNull};
 
 /// `N` nodes, in place. Declare it as a `static` and hand out `&'static FixedPool`.
 ///
@@ -25,16 +25,25 @@ pub struct FixedPool<T: Content, const N: usize> {
 }
 
 struct State<T: Content> {
+    /// Where the nodes were when the list below was made: a pool that is not borrowed may be moved.
+    base: *mut Node<T>,
     /// Nodes from here on were never handed out and are not initialised.
     fresh: usize,
     free: NodeList<T>,
     in_use: usize,
 }
 
+impl<T: Content> State<T> {
+    const fn all_free(base: *mut Node<T>) -> Self {
+        State { base, fresh: 0, free: NodeList::new(), in_use: 0 }
+    }
+}
+
 // SAFETY: `nodes` is reached only by way of `state`, which is a lock, and nodes are `Sync`. The pool
 // holds no data of type `T::Data`: nodes come back empty.
 unsafe impl<T: Content, const N: usize> Sync for FixedPool<T, N> {}
-// SAFETY: as above; while nodes are out, the pool is borrowed and cannot move.
+// SAFETY: as above; while nodes are out, the pool is borrowed and cannot move, and `alloc` notices if
+// it did afterwards.
 unsafe impl<T: Content, const N: usize> Send for FixedPool<T, N> {}
 
 impl<T: Content, const N: usize> FixedPool<T, N> {
@@ -43,7 +52,7 @@ impl<T: Content, const N: usize> FixedPool<T, N> {
     pub const fn new() -> Self {
         FixedPool {
             nodes: UnsafeCell::new([const { MaybeUninit::uninit() }; N]),
-            state: SpinLock::new(State { fresh: 0, free: NodeList::new(), in_use: 0 }),
+            state: SpinLock::new(State::all_free(ptr::null_mut())),
         }
     }
 
@@ -52,7 +61,7 @@ impl<T: Content, const N: usize> FixedPool<T, N> {
     pub fn new() -> Self {
         FixedPool {
             nodes: UnsafeCell::new([const { MaybeUninit::uninit() }; N]),
-            state: SpinLock::new(State { fresh: 0, free: NodeList::new(), in_use: 0 }),
+            state: SpinLock::new(State::all_free(ptr::null_mut())),
         }
     }
 
@@ -77,11 +86,17 @@ impl<T: Content, const N: usize> Default for FixedPool<T, N> {
 // initialised once, when it first goes out, and never again.
 unsafe impl<T: Content, const N: usize> NodeAlloc<T> for FixedPool<T, N> {
     fn alloc(&self) -> Option<NonNull<Node<T>>> {
+        let base = self.nodes.get().cast::<Node<T>>();
         self.state.with(|state| {
+            if state.base != base {
+                // First use, or the pool has moved: then nothing borrowed it, so no node is out
+                // (those of a map that was forgotten are nobody's), and the list points to where the
+                // nodes were.
+                *state = State::all_free(base);
+            }
             let node = match state.free.pop_front() {
                 Some(node) => node,
                 None if state.fresh < N => {
-                    let base = self.nodes.get().cast::<Node<T>>();
                     // SAFETY: in bounds, and under the lock nobody else has this slot.
                     let node = unsafe {
                         let slot = base.add(state.fresh);

@@ -2,6 +2,7 @@
 
 use super::{Content, Node, NodeAlloc, NodeList, TypeStable};
 use crate::sync::SpinLock;
+use core::cell::Cell;
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 use core::ptr::NonNull;
@@ -11,9 +12,23 @@ use core::ptr::NonNull;
 /// [`donate`](Self::donate) hands over a chunk; it stays the slab's for `'m`. Nodes that come back go
 /// onto a free list; memory never goes back, which makes nodes type-stable. All calls are O(1) but
 /// `donate`, which is O(nodes in the chunk), under a spinlock of the slab's own.
+///
+/// A chunk must last as long as the slab:
+///
+/// ```compile_fail,E0597
+/// # use kvma::{Slab, VmaNode};
+/// # use core::mem::MaybeUninit;
+/// let slab: Slab<'_, VmaNode> = Slab::new();
+/// {
+///     let mut chunk = [MaybeUninit::uninit(); 4096];
+///     slab.donate(&mut chunk);
+/// }
+/// slab.available();
+/// ```
 pub struct Slab<'m, T: Content> {
     state: SpinLock<State<T>>,
-    memory: PhantomData<&'m mut [MaybeUninit<u8>]>,
+    /// Invariant in `'m`: were it shortened, `donate` would take a chunk that does not last.
+    memory: PhantomData<Cell<&'m mut [MaybeUninit<u8>]>>,
 }
 
 struct State<T: Content> {

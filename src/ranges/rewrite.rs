@@ -63,8 +63,13 @@ impl<T: Area> Tree<T> {
                 changed(area, T::advance(old, ahead));
             }
             let _ = cursor.join_prev(nodes);
-            let _ = cursor.join_next(nodes);
             cursor.move_next();
+            // Not with an area that is still to change: it would be passed over. It joins this one.
+            let changes_too =
+                cursor.area().is_some_and(|next| next.span().start < span.end && new(next) != next.attrs());
+            if !changes_too && cursor.join_prev(nodes).is_ok() {
+                cursor.move_next();
+            }
         }
     }
 }

@@ -69,6 +69,8 @@ unsafe fn predecessor<T: Content>(node: &Node<T>) -> *mut Node<T> {
 /// An area, borrowed from its tree.
 pub(crate) struct AreaRef<'t, T: Content> {
     node: &'t Node<T>,
+    /// Nodes are `Sync` whatever data they hold; a borrow that gives the data out is not.
+    data: PhantomData<&'t T::Data>,
 }
 
 impl<T: Content> Clone for AreaRef<'_, T> {
@@ -81,7 +83,7 @@ impl<T: Content> Copy for AreaRef<'_, T> {}
 
 impl<'t, T: Content> AreaRef<'t, T> {
     pub(super) fn new(node: &'t Node<T>) -> Self {
-        AreaRef { node }
+        AreaRef { node, data: PhantomData }
     }
 
     #[inline]

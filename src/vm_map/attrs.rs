@@ -67,10 +67,14 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         new: impl Fn(&Vma<'_, V>) -> Attrs,
         update: &mut Update<'_, V, A, H>,
     ) -> Result<(), Error> {
+        update.check_alloc(&self.alloc)?;
         let page = self.page;
         let mut answer = |area: AreaRef<'_, VmaNode<V>>| new(&Vma::new(area, page));
         for end in [span.start, span.end] {
-            let changes = self.tree.find(end).is_some_and(|area| answer(area) != area.attrs());
+            let changes = self
+                .tree
+                .find(end)
+                .is_some_and(|area| area.span().start < end && answer(area) != area.attrs());
             if changes {
                 self.check_cut(end)?;
             }

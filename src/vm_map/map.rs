@@ -64,6 +64,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         request: Request<V>,
         update: &mut Update<'_, V, A, H>,
     ) -> Result<u64, Error> {
+        update.check_alloc(&self.alloc)?;
         let Request { place, len, attrs, data, merge } = request;
         let span = match place {
             Place::Any(search) => {

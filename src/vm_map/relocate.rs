@@ -37,6 +37,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         merge: Merge,
         update: &mut Update<'_, V, A, H>,
     ) -> Result<(), Error> {
+        update.check_alloc(&self.alloc)?;
         let span = self.span(from, len)?;
         let target = self.span(to, len)?;
         self.check_cuts(span)?;

@@ -37,6 +37,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         span: Span,
         update: &mut Update<'_, V, A, H>,
     ) -> Result<u64, Error> {
+        update.check_alloc(&self.alloc)?;
         update.nodes.fill(self.tree.carve_cost(span))?;
         let old = self.tree.areas(span).map(|area| Event::Unmap(self.piece(area, span)));
         prepare_all(update.hooks, old)?;
