@@ -10,6 +10,7 @@ pub mod linux;
 pub mod node;
 mod placement;
 mod range;
+pub mod range_map;
 mod ranges;
 #[allow(unsafe_code)]
 mod sync;
@@ -24,9 +25,12 @@ pub use flags::{AreaFlags, Cut, MemType, Prot};
 pub use hooks::{Event, Hooks, NoHooks, Piece};
 #[cfg(any(feature = "alloc", loom))]
 pub use node::BoxAlloc;
+#[cfg(feature = "alloc")]
+pub use node::Heap;
 pub use node::{FixedPool, Node, NodeAlloc, Reservation, Slab, TypeStable};
 pub use placement::{Direction, Search};
 pub use range::{PageSize, VmRange};
+pub use range_map::{Advance, Contiguous, Entry, Equal, Key, Policy, RangeMap, RangeNode};
 pub use ranges::Merge;
 pub use sync::{RawLock, Ticket};
 pub use update::Update;

@@ -13,6 +13,8 @@
 mod alloc;
 #[cfg(any(feature = "alloc", loom))]
 mod boxed;
+#[cfg(feature = "alloc")]
+mod heap;
 mod list;
 mod pool;
 mod reservation;
@@ -21,6 +23,8 @@ mod slab;
 pub use alloc::{NodeAlloc, TypeStable};
 #[cfg(any(feature = "alloc", loom))]
 pub use boxed::BoxAlloc;
+#[cfg(feature = "alloc")]
+pub use heap::Heap;
 pub use pool::FixedPool;
 pub use reservation::Reservation;
 pub(crate) use reservation::{Gathered, Loose, Spare};

@@ -1,0 +1,171 @@
+//! Inserting, removing, changing.
+
+use super::key::{Bounds, Key, TOP};
+use super::policy::{Policy, RangeNode};
+use super::{RangeMap, joins_top};
+use crate::error::Error;
+use crate::node::{Gathered, NodeAlloc, Reservation};
+use crate::range::Span;
+use crate::ranges::Merge;
+use core::ops::{RangeBounds, RangeInclusive};
+
+impl<K: Key, V, A: NodeAlloc<RangeNode<V, P>> + Clone, P: Policy<V>> RangeMap<K, V, A, P> {
+    /// Gives every key of `range` this value, whatever it had before. What overlaps in part is cut;
+    /// neighbours that join become one.
+    ///
+    /// O(log n + ranges replaced). Takes at most 3 nodes. [`Error::ZeroLength`] for a range without
+    /// keys, [`Error::OutOfRange`] for one that ends before it starts, [`Error::OutOfMemory`]; then
+    /// nothing has changed, and the value is dropped.
+    pub fn try_insert(&mut self, range: impl RangeBounds<K>, mut value: V) -> Result<(), Error> {
+        let bounds = Bounds::of(&range)?;
+        let span = self.span(bounds);
+        let mut nodes = Reservation::new(self.alloc.clone());
+        nodes.fill(self.tree.carve_cost(span) + usize::from(!span.is_empty()))?;
+
+        let (gone, old_top) = self.take_out(bounds, &mut nodes);
+        if span.is_empty() {
+            self.top = Some(value);
+        } else {
+            if bounds.last == TOP {
+                self.top = Some(P::split(&mut value, span.len()));
+            }
+            self.tree.place(span, (), value, Merge::Both, &mut nodes);
+        }
+        drop((gone, old_top));
+        Ok(())
+    }
+
+    /// Takes the value of every key of `range` away. What overlaps in part is cut; keys without a
+    /// value are fine.
+    ///
+    /// O(log n + ranges removed). Takes a node for each range that is cut, at most 2. Errors as for
+    /// [`try_insert`](Self::try_insert).
+    pub fn try_remove(&mut self, range: impl RangeBounds<K>) -> Result<(), Error> {
+        let bounds = Bounds::of(&range)?;
+        let mut nodes = Reservation::new(self.alloc.clone());
+        nodes.fill(self.tree.carve_cost(self.span(bounds)))?;
+        drop(self.take_out(bounds, &mut nodes));
+        Ok(())
+    }
+
+    /// Takes `bounds` out. What was there is dropped by the caller, when the map is whole again.
+    fn take_out(
+        &mut self,
+        bounds: Bounds,
+        nodes: &mut Reservation<RangeNode<V, P>, A>,
+    ) -> (Gathered<RangeNode<V, P>, A>, Option<V>) {
+        let mut gone = Gathered::new(self.alloc.clone());
+        self.tree.carve(self.span(bounds), nodes, &mut gone);
+        (gone, if bounds.last == TOP { self.top.take() } else { None })
+    }
+
+    /// Removes everything. O(n), needs no memory.
+    pub fn clear(&mut self) {
+        let mut gone = Gathered::new(self.alloc.clone());
+        let mut nodes = Reservation::new(self.alloc.clone());
+        self.tree.carve(self.tree.space(), &mut nodes, &mut gone);
+        self.top = None;
+    }
+
+    /// Removes the ranges that `keep` does not want, each whole. O(n log n), needs no memory.
+    pub fn retain(&mut self, mut keep: impl FnMut(RangeInclusive<K>, &V) -> bool) {
+        let mut gone = Gathered::new(self.alloc.clone());
+        let lone_top = self.lone_top().is_some();
+        let top = &mut self.top;
+        let mut cursor = self.tree.cursor(Bounds::all::<K>().first);
+        while let Some(area) = cursor.area() {
+            let Span { start, end } = area.span();
+            let with_top = top.as_ref().is_some_and(|top| joins_top::<V, P>(area, top));
+            let bounds = Bounds { first: start, last: if with_top { TOP } else { end - 1 } };
+            if keep(bounds.keys(), area.data()) {
+                cursor.move_next();
+                continue;
+            }
+            if let Some(loose) = cursor.remove() {
+                gone.push(loose);
+            }
+            if with_top {
+                *top = None;
+            }
+        }
+        if lone_top {
+            top.take_if(|value| !keep(Bounds { first: TOP, last: TOP }.keys(), value));
+        }
+    }
+
+    /// Lets `change` have each value, ascending, once for each range; then joins the neighbours that
+    /// have come to join. O(n log n), needs no memory.
+    pub fn update_all(&mut self, mut change: impl FnMut(RangeInclusive<K>, &mut V)) {
+        let mut nodes = Reservation::new(self.alloc.clone());
+        let lone_top = self.lone_top().is_some();
+        let top = &mut self.top;
+        let mut cursor = self.tree.cursor(Bounds::all::<K>().first);
+        while let Some(area) = cursor.area() {
+            let span = area.span();
+            // Before it changes: afterwards nobody could tell whether the two were one range.
+            let joined = top.take_if(|top| joins_top::<V, P>(area, top));
+            cursor.change_data(|value| match joined {
+                None => change(Bounds { first: span.start, last: span.end - 1 }.keys(), value),
+                Some(rest) => {
+                    P::join(value, span.len(), rest);
+                    change(Bounds { first: span.start, last: TOP }.keys(), value);
+                    *top = Some(P::split(value, span.len()));
+                }
+            });
+            let _ = cursor.join_prev(&mut nodes);
+            cursor.move_next();
+        }
+        if let (true, Some(value)) = (lone_top, top) {
+            change(Bounds { first: TOP, last: TOP }.keys(), value);
+        }
+    }
+
+    /// Takes the lowest range out. O(log n), needs no memory.
+    pub fn pop_first(&mut self) -> Option<(RangeInclusive<K>, V)> {
+        let first = self.tree.areas(self.tree.space()).next().map(|area| area.span().start);
+        self.pop(first)
+    }
+
+    /// Takes the highest range out. O(log n), needs no memory.
+    pub fn pop_last(&mut self) -> Option<(RangeInclusive<K>, V)> {
+        if self.lone_top().is_some() {
+            return self.pop(None);
+        }
+        let last = self.tree.areas(self.tree.space()).next_back().map(|area| area.span().start);
+        self.pop(last)
+    }
+
+    /// Takes the area at `index` out, or the top key alone.
+    fn pop(&mut self, index: Option<u64>) -> Option<(RangeInclusive<K>, V)> {
+        let Some(index) = index else {
+            return self.top.take().map(|value| (Bounds { first: TOP, last: TOP }.keys(), value));
+        };
+        let mut cursor = self.tree.cursor(index);
+        let area = cursor.area()?;
+        let span = area.span();
+        let rest = self.top.take_if(|top| joins_top::<V, P>(area, top));
+        let (spare, mut value) = cursor.remove()?.empty();
+        Reservation::new(self.alloc.clone()).put(spare);
+        let mut bounds = Bounds { first: span.start, last: span.end - 1 };
+        if let Some(rest) = rest {
+            P::join(&mut value, span.len(), rest);
+            bounds.last = TOP;
+        }
+        Some((bounds.keys(), value))
+    }
+
+    /// A copy, in nodes of `alloc`. O(n). [`Error::OutOfMemory`] leaves nothing behind.
+    pub fn try_clone_in(&self, alloc: A) -> Result<Self, Error>
+    where
+        V: Clone,
+    {
+        let mut copy = RangeMap::try_new_in(alloc.clone())?;
+        let mut nodes = Reservation::new(alloc);
+        nodes.fill(self.tree.len())?;
+        for area in self.tree.areas(self.tree.space()) {
+            copy.tree.place(area.span(), (), area.data().clone(), Merge::Never, &mut nodes);
+        }
+        copy.top.clone_from(&self.top);
+        Ok(copy)
+    }
+}

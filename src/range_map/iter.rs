@@ -1,0 +1,250 @@
+//! Ranges in order: with their values, without, and taken out.
+
+use super::key::{Bounds, Key, TOP};
+use super::policy::{Policy, RangeNode};
+use super::{RangeMap, joins_top};
+use crate::node::NodeAlloc;
+use crate::range::Span;
+use crate::tree::{AreaRef, Areas};
+use core::fmt;
+use core::iter::FusedIterator;
+use core::marker::PhantomData;
+use core::ops::RangeInclusive;
+
+/// A range and its value, borrowed from a [`RangeMap`].
+pub struct Entry<'a, K, V> {
+    bounds: Bounds,
+    value: &'a V,
+    key: PhantomData<fn() -> K>,
+}
+
+impl<'a, K: Key, V> Entry<'a, K, V> {
+    fn new(bounds: Bounds, value: &'a V) -> Self {
+        Entry { bounds, value, key: PhantomData }
+    }
+
+    pub(super) fn of_area<P: Policy<V>>(area: AreaRef<'a, RangeNode<V, P>>, top: Option<&V>) -> Self {
+        let Span { start, end } = area.span();
+        let with_top = top.is_some_and(|top| joins_top::<V, P>(area, top));
+        Entry::new(Bounds { first: start, last: if with_top { TOP } else { end - 1 } }, area.data())
+    }
+
+    /// The smallest key.
+    pub fn first(&self) -> K {
+        K::from_index(self.bounds.first)
+    }
+
+    /// The largest key.
+    pub fn last(&self) -> K {
+        K::from_index(self.bounds.last)
+    }
+
+    /// The key behind the largest; `None` if there is no larger key.
+    pub fn end(&self) -> Option<K> {
+        (self.bounds.last < K::MAX.index()).then(|| K::from_index(self.bounds.last + 1))
+    }
+
+    /// All keys.
+    pub fn range(&self) -> RangeInclusive<K> {
+        self.bounds.keys()
+    }
+
+    /// Whether `key` lies in the range.
+    pub fn contains(&self, key: K) -> bool {
+        (self.bounds.first..=self.bounds.last).contains(&key.index())
+    }
+
+    /// The value.
+    pub fn value(&self) -> &'a V {
+        self.value
+    }
+
+    pub(super) fn into_value(self) -> &'a V {
+        self.value
+    }
+}
+
+impl<K, V> Clone for Entry<'_, K, V> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<K, V> Copy for Entry<'_, K, V> {}
+
+impl<K, V: PartialEq> PartialEq for Entry<'_, K, V> {
+    fn eq(&self, other: &Self) -> bool {
+        self.bounds == other.bounds && self.value == other.value
+    }
+}
+
+impl<K, V: Eq> Eq for Entry<'_, K, V> {}
+
+impl<K: Key + fmt::Debug, V: fmt::Debug> fmt::Debug for Entry<'_, K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {:?}", self.range(), self.value)
+    }
+}
+
+/// Ranges with their values, ascending, from both ends. Made by [`RangeMap::iter`] and
+/// [`RangeMap::overlapping`].
+pub struct Iter<'a, K, V, P> {
+    areas: Areas<'a, RangeNode<V, P>>,
+    top: Option<&'a V>,
+    /// The top key's value, where that is still to come as a range of its own.
+    lone: Option<&'a V>,
+    key: PhantomData<fn() -> K>,
+}
+
+impl<'a, K: Key, V, P: Policy<V>> Iter<'a, K, V, P> {
+    pub(super) fn new(areas: Areas<'a, RangeNode<V, P>>, top: Option<&'a V>, lone: Option<&'a V>) -> Self {
+        Iter { areas, top, lone, key: PhantomData }
+    }
+
+    fn take_lone(&mut self) -> Option<Entry<'a, K, V>> {
+        self.lone.take().map(|value| Entry::new(Bounds { first: TOP, last: TOP }, value))
+    }
+}
+
+impl<K, V, P> Clone for Iter<'_, K, V, P> {
+    fn clone(&self) -> Self {
+        Iter { areas: self.areas.clone(), top: self.top, lone: self.lone, key: PhantomData }
+    }
+}
+
+impl<'a, K: Key, V, P: Policy<V>> Iterator for Iter<'a, K, V, P> {
+    type Item = Entry<'a, K, V>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self.areas.next() {
+            Some(area) => Some(Entry::of_area(area, self.top)),
+            None => self.take_lone(),
+        }
+    }
+}
+
+impl<K: Key, V, P: Policy<V>> DoubleEndedIterator for Iter<'_, K, V, P> {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        self.take_lone().or_else(|| self.areas.next_back().map(|area| Entry::of_area(area, self.top)))
+    }
+}
+
+impl<K: Key, V, P: Policy<V>> FusedIterator for Iter<'_, K, V, P> {}
+
+/// Ranges without a value, ascending, from both ends. Made by [`RangeMap::gaps`].
+pub struct Gaps<'a, K, V, P> {
+    areas: Areas<'a, RangeNode<V, P>>,
+    /// Where no gap has been given out yet.
+    rest: Span,
+    /// The top key is free, asked for, and not given out yet.
+    top: bool,
+    key: PhantomData<fn() -> K>,
+}
+
+impl<'a, K: Key, V, P> Gaps<'a, K, V, P> {
+    pub(super) fn new(areas: Areas<'a, RangeNode<V, P>>, rest: Span, top: bool) -> Self {
+        Gaps { areas, rest, top, key: PhantomData }
+    }
+
+    fn first_gap(&mut self) -> Option<Span> {
+        while !self.rest.is_empty() {
+            let next = self.areas.next().map_or(Span::new(self.rest.end, self.rest.end), AreaRef::span);
+            let gap = Span::new(self.rest.start, next.start.min(self.rest.end));
+            self.rest.start = next.end.max(self.rest.start);
+            if !gap.is_empty() {
+                return Some(gap);
+            }
+        }
+        None
+    }
+
+    fn last_gap(&mut self) -> Option<Span> {
+        while !self.rest.is_empty() {
+            let start = self.rest.start;
+            let next = self.areas.next_back().map_or(Span::new(start, start), AreaRef::span);
+            let gap = Span::new(next.end.max(start), self.rest.end);
+            self.rest.end = next.start.min(self.rest.end);
+            if !gap.is_empty() {
+                return Some(gap);
+            }
+        }
+        None
+    }
+
+    /// The gap as keys, with the top key where it belongs to it.
+    fn close(&mut self, gap: Span) -> RangeInclusive<K> {
+        let with_top = self.top && gap.end == TOP;
+        self.top &= !with_top;
+        Bounds { first: gap.start, last: if with_top { TOP } else { gap.end - 1 } }.keys()
+    }
+}
+
+impl<K, V, P> Clone for Gaps<'_, K, V, P> {
+    fn clone(&self) -> Self {
+        Gaps { areas: self.areas.clone(), rest: self.rest, top: self.top, key: PhantomData }
+    }
+}
+
+impl<K: Key, V, P> Iterator for Gaps<'_, K, V, P> {
+    type Item = RangeInclusive<K>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if let Some(gap) = self.first_gap() {
+            return Some(self.close(gap));
+        }
+        core::mem::take(&mut self.top).then(|| Bounds { first: TOP, last: TOP }.keys())
+    }
+}
+
+impl<K: Key, V, P> DoubleEndedIterator for Gaps<'_, K, V, P> {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        let before = self.clone();
+        let gap = self.last_gap();
+        if self.top && gap.is_none_or(|gap| gap.end != TOP) {
+            // The top key is a gap of its own; the one below it comes next.
+            *self = Gaps { top: false, ..before };
+            return Some(Bounds { first: TOP, last: TOP }.keys());
+        }
+        gap.map(|gap| self.close(gap))
+    }
+}
+
+impl<K: Key, V, P> FusedIterator for Gaps<'_, K, V, P> {}
+
+/// Ranges and values, taken out of their map, ascending, from both ends. O(log n) a range.
+pub struct IntoIter<K: Key, V, A: NodeAlloc<RangeNode<V, P>> + Clone, P: Policy<V>> {
+    map: RangeMap<K, V, A, P>,
+}
+
+impl<K: Key, V, A: NodeAlloc<RangeNode<V, P>> + Clone, P: Policy<V>> IntoIter<K, V, A, P> {
+    pub(super) fn new(map: RangeMap<K, V, A, P>) -> Self {
+        IntoIter { map }
+    }
+}
+
+impl<K: Key, V, A: NodeAlloc<RangeNode<V, P>> + Clone, P: Policy<V>> Iterator for IntoIter<K, V, A, P> {
+    type Item = (RangeInclusive<K>, V);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.map.pop_first()
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.map.len(), Some(self.map.len()))
+    }
+}
+
+impl<K: Key, V, A: NodeAlloc<RangeNode<V, P>> + Clone, P: Policy<V>> DoubleEndedIterator
+    for IntoIter<K, V, A, P>
+{
+    fn next_back(&mut self) -> Option<Self::Item> {
+        self.map.pop_last()
+    }
+}
+
+impl<K: Key, V, A: NodeAlloc<RangeNode<V, P>> + Clone, P: Policy<V>> ExactSizeIterator
+    for IntoIter<K, V, A, P>
+{
+}
+
+impl<K: Key, V, A: NodeAlloc<RangeNode<V, P>> + Clone, P: Policy<V>> FusedIterator for IntoIter<K, V, A, P> {}

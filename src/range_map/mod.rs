@@ -1,0 +1,226 @@
+//! A map from ranges of keys to values, for what is not an address space: interrupt numbers, I/O
+//! ports, guest memory slots, which file each address comes from.
+//!
+//! It stands on the same tree as [`VmMap`](crate::VmMap), with the same promises: O(log n), no
+//! allocation half-way through, nothing changes when memory runs out.
+
+mod change;
+#[cfg(feature = "alloc")]
+mod heap;
+mod iter;
+mod key;
+mod policy;
+mod traits;
+
+pub use iter::{Entry, Gaps, IntoIter, Iter};
+pub use key::Key;
+pub use policy::{Advance, Contiguous, Equal, Policy, RangeNode};
+
+use crate::error::Error;
+use crate::node::{Gathered, NodeAlloc, Reservation};
+use crate::range::Span;
+use crate::tree::{AreaRef, Tree};
+use core::marker::PhantomData;
+use core::ops::RangeBounds;
+use key::{Bounds, TOP};
+
+#[cfg(feature = "alloc")]
+use crate::node::Heap;
+
+/// Ranges of keys with a value each. Ranges do not overlap; neighbours whose values join (for most:
+/// are equal) are always one range.
+///
+/// `K` is any integer of up to 64 bits or a newtype of one (see [`Key`]), `A` a handle of the node
+/// allocator, `P` the [`Policy`] that splits and joins values.
+///
+/// Every call that takes a range takes `a..b`, `a..=b`, `a..`, `..`: the largest key can be part of a
+/// range, as in `a..=u64::MAX`. Answers give ranges as `first..=last` for the same reason.
+///
+/// Calls named `try_*` work with any allocator: they return an error and change nothing when a node
+/// is missing or a range makes no sense. `insert`, `remove` and the like (feature `alloc`) are the
+/// same on the heap, where running out of memory ends as it does for every collection of `std`, and
+/// a range without keys is passed over.
+///
+/// ```
+/// # #[cfg(feature = "alloc")] {
+/// # use kvma::RangeMap;
+/// let mut map = RangeMap::new();
+/// map.insert(0..10, 'a');
+/// map.insert(5..15, 'b');
+/// assert_eq!(map.find(7).unwrap().range(), 5..=14);
+/// map.remove(3..12);
+/// let ranges: Vec<_> = map.iter().map(|entry| (entry.range(), *entry.value())).collect();
+/// assert_eq!(ranges, [(0..=2, 'a'), (12..=14, 'b')]);
+/// assert_eq!(map.gaps(0..15).collect::<Vec<_>>(), [3..=11]);
+/// # }
+/// ```
+pub struct RangeMap<
+    K: Key,
+    V,
+    #[cfg(feature = "alloc")] A: NodeAlloc<RangeNode<V, P>> + Clone = Heap,
+    #[cfg(not(feature = "alloc"))] A: NodeAlloc<RangeNode<V, P>> + Clone,
+    P: Policy<V> = Equal,
+> {
+    tree: Tree<RangeNode<V, P>>,
+    /// The value of the key at index [`TOP`], which the tree has no room for. If it joins the tree's
+    /// last area, the two are one range to everybody outside.
+    top: Option<V>,
+    alloc: A,
+    key: PhantomData<fn() -> K>,
+}
+
+impl<K: Key, V, A: NodeAlloc<RangeNode<V, P>> + Clone, P: Policy<V>> RangeMap<K, V, A, P> {
+    /// An empty map. Takes one node. [`Error::OutOfMemory`], or [`Error::OutOfRange`] if the key's
+    /// `MIN` lies above its `MAX`.
+    pub fn try_new_in(alloc: A) -> Result<Self, Error> {
+        let all = Bounds::all::<K>();
+        if all.first > all.last {
+            return Err(Error::OutOfRange);
+        }
+        let mut nodes = Reservation::new(alloc.clone());
+        nodes.fill(1)?;
+        let sentinel = nodes.take().ok_or(Error::OutOfMemory)?;
+        let tree = Tree::new(Span::new(all.first, all.last.saturating_add(1)), sentinel, 0);
+        Ok(RangeMap { tree, top: None, alloc, key: PhantomData })
+    }
+
+    /// The handle of the allocator.
+    pub fn alloc(&self) -> &A {
+        &self.alloc
+    }
+
+    /// Number of ranges. O(1), or O(log n) if the largest 64-bit key has a value.
+    pub fn len(&self) -> usize {
+        self.tree.len() + usize::from(self.lone_top().is_some())
+    }
+
+    /// Whether no key has a value. O(1).
+    pub fn is_empty(&self) -> bool {
+        self.tree.len() == 0 && self.top.is_none()
+    }
+
+    /// The range that holds `key`. O(log n).
+    pub fn find(&self, key: K) -> Option<Entry<'_, K, V>> {
+        let index = key.index();
+        if index == TOP {
+            return self.overlapping_bounds(Bounds { first: TOP, last: TOP }).next();
+        }
+        self.tree.find(index).map(|area| Entry::of_area::<P>(area, self.top.as_ref()))
+    }
+
+    /// The value of `key`. O(log n).
+    pub fn get(&self, key: K) -> Option<&V> {
+        self.find(key).map(|entry| entry.into_value())
+    }
+
+    /// Whether `key` has a value. O(log n).
+    pub fn contains(&self, key: K) -> bool {
+        self.find(key).is_some()
+    }
+
+    /// Whether any key of `range` has a value; false for a range without keys. O(log n).
+    pub fn overlaps(&self, range: impl RangeBounds<K>) -> bool {
+        self.overlapping(range).next().is_some()
+    }
+
+    /// Whether every key of `range` has a value; true for a range without keys. O(log n + ranges).
+    pub fn covers(&self, range: impl RangeBounds<K>) -> bool {
+        self.gaps(range).next().is_none()
+    }
+
+    /// The ranges that share a key with `range`, whole, ascending, from both ends. None for a range
+    /// without keys. O(log n), then O(1) amortised a range.
+    pub fn overlapping(&self, range: impl RangeBounds<K>) -> Iter<'_, K, V, P> {
+        match Bounds::of(&range) {
+            Ok(bounds) => self.overlapping_bounds(bounds),
+            Err(_) => Iter::new(self.tree.areas(Span::new(0, 0)), self.top.as_ref(), None),
+        }
+    }
+
+    fn overlapping_bounds(&self, bounds: Bounds) -> Iter<'_, K, V, P> {
+        let mut span = self.span(bounds);
+        let mut lone = None;
+        if bounds.last == TOP && self.top.is_some() {
+            lone = self.lone_top();
+            if lone.is_none() && span.is_empty() {
+                // Only the top key is asked for, and it belongs to the last area.
+                span.start -= 1;
+            }
+        }
+        Iter::new(self.tree.areas(span), self.top.as_ref(), lone)
+    }
+
+    /// The parts of `range` that have no value, cut to it, ascending, from both ends. O(log n), then
+    /// O(1) amortised a gap.
+    pub fn gaps(&self, range: impl RangeBounds<K>) -> Gaps<'_, K, V, P> {
+        match Bounds::of(&range) {
+            Ok(bounds) => {
+                let span = self.span(bounds);
+                Gaps::new(self.tree.areas(span), span, bounds.last == TOP && self.top.is_none())
+            }
+            Err(_) => Gaps::new(self.tree.areas(Span::new(0, 0)), Span::new(0, 0), false),
+        }
+    }
+
+    /// All ranges, ascending, from both ends.
+    pub fn iter(&self) -> Iter<'_, K, V, P> {
+        Iter::new(self.tree.areas(self.tree.space()), self.top.as_ref(), self.lone_top())
+    }
+
+    /// The lowest range and its value. O(log n).
+    pub fn first_range_value(&self) -> Option<Entry<'_, K, V>> {
+        self.iter().next()
+    }
+
+    /// The highest range and its value. O(log n).
+    pub fn last_range_value(&self) -> Option<Entry<'_, K, V>> {
+        self.iter().next_back()
+    }
+
+    /// Checks every invariant of the structure, from scratch, in O(n log n): the first thing wrong.
+    /// For tests.
+    pub fn check(&self) -> Result<(), &'static str> {
+        self.tree.check()?;
+        let mut before: Option<AreaRef<'_, _>> = None;
+        for area in self.tree.areas(self.tree.space()) {
+            let joins = before.is_some_and(|before| {
+                let left = before.span();
+                left.end == area.span().start && P::joins(before.data(), left.len(), area.data())
+            });
+            if joins {
+                return Err("neighbours that join are two ranges");
+            }
+            before = Some(area);
+        }
+        Ok(())
+    }
+
+    /// The indices of `bounds` that the tree has room for.
+    fn span(&self, bounds: Bounds) -> Span {
+        Span::new(bounds.first, bounds.last.saturating_add(1)).intersect(self.tree.space())
+    }
+
+    /// The value of the top key, if it is a range of its own. O(log n).
+    fn lone_top(&self) -> Option<&V> {
+        let top = self.top.as_ref()?;
+        match self.tree.find(TOP - 1) {
+            Some(area) if joins_top::<V, P>(area, top) => None,
+            _ => Some(top),
+        }
+    }
+}
+
+/// Whether the tree's last area and the top key are one range.
+fn joins_top<V, P: Policy<V>>(area: AreaRef<'_, RangeNode<V, P>>, top: &V) -> bool {
+    let span = area.span();
+    span.end == TOP && P::joins(area.data(), span.len(), top)
+}
+
+impl<K: Key, V, A: NodeAlloc<RangeNode<V, P>> + Clone, P: Policy<V>> Drop for RangeMap<K, V, A, P> {
+    fn drop(&mut self) {
+        let mut gathered = Gathered::new(self.alloc.clone());
+        if let Some(sentinel) = self.tree.dismantle(|loose| gathered.push(loose)) {
+            Reservation::new(self.alloc.clone()).put(sentinel);
+        }
+    }
+}
