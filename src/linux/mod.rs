@@ -1,6 +1,170 @@
 //! The Linux address-space calls, errno by errno, on top of the clean core.
+//!
+//! [`Mm`] is what Linux calls an `mm_struct`: one program's address space. A kernel hands the arguments of a system
+//! call over as it got them from user space, together with an [`Update`] that carries its [`Owner`] (page-table hooks
+//! and what only the kernel knows), and returns what it is told.
+//!
+//! The core underneath does all or nothing. Linux does not: a call that fails half-way may leave an area split, a part
+//! of the range changed, or a hole. Where Linux leaves such traces so does this layer, by several operations on the
+//! core; every place says so.
+//!
+//! The rules are those of Linux 6.18 on x86-64 ([`RULES`]).
+//!
+//! One file a call. `abi` has the numbers.
 
+pub mod abi;
+mod brk;
+mod fault;
+mod file;
+mod layout;
+mod limits;
+mod madvise;
 pub mod maps;
+mod mlock;
+mod mmap;
+mod mprotect;
+mod mremap;
+mod mseal;
+mod msync;
+mod munmap;
+mod owner;
+mod place;
+mod region;
+mod setup;
 mod vm_flags;
+mod vma;
 
+pub use file::{File, OpenFile, Placement, Rights, Traits};
+pub use layout::{Growth, Layout};
+pub use limits::{Limits, Resource, Usage};
+pub use mmap::Mmap;
+pub use owner::{Action, Capabilities, Overcommit, Owner};
+pub use setup::{Gate, Install};
 pub use vm_flags::VmFlags;
+pub use vma::{LinuxVma, Role};
+
+use crate::{Error, Guarded, Hooks, NodeAlloc, Update, VmMap, VmaNode, Vmas};
+
+/// The version of Linux whose rules these are.
+pub const RULES: (u32, u32) = (6, 18);
+
+/// Most areas that a program may have (`vm.max_map_count`), unless [`Mm::set_max_map_count`] says otherwise.
+pub const MAX_MAP_COUNT: usize = 65530;
+
+/// What carries an owner into a call on [`Mm`], and owed work out of it.
+pub type Call<'h, F, A, O> = Update<'h, LinuxVma<F>, A, O>;
+
+/// A program's address space, as Linux keeps it.
+///
+/// No lock of its own: put it into an [`AddrSpace`](crate::AddrSpace) for that.
+///
+/// Each call needs at most three nodes at a time; when there are none it fails with `ENOMEM`, as Linux does.
+pub struct Mm<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> {
+    map: VmMap<LinuxVma<F>, A>,
+    layout: Layout,
+    limits: Limits,
+    usage: Usage,
+    max_map_count: usize,
+    /// Where the heap starts.
+    start_brk: u64,
+    /// Where it ends, to the byte.
+    brk: u64,
+    /// Bytes of initialised data, which `RLIMIT_DATA` counts with the heap.
+    data_segment: u64,
+    /// Where the program's stack began: in the area that maps calls `[stack]`. 0 if there is none.
+    start_stack: u64,
+    /// `lo lf` for what is mapped from now on (`MCL_FUTURE`).
+    future: VmFlags,
+    gate: Gate,
+}
+
+impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
+    /// An empty address space.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`]; [`Error::Unaligned`] or [`Error::OutOfRange`] for a layout that makes no sense.
+    pub fn new(layout: Layout, alloc: A) -> Result<Self, Error> {
+        layout.check()?;
+        let map = VmMap::new(0, layout.pages(layout.task_size()), layout.page_size(), alloc)?;
+        Ok(Self {
+            map,
+            layout,
+            limits: Limits::default(),
+            usage: Usage::default(),
+            max_map_count: MAX_MAP_COUNT,
+            start_brk: 0,
+            brk: 0,
+            data_segment: 0,
+            start_stack: 0,
+            future: VmFlags::empty(),
+            gate: Gate::None,
+        })
+    }
+
+    /// What carries `owner` into calls, and owed work out of them.
+    pub fn update<'h, O: Hooks<LinuxVma<F>>>(&self, owner: &'h mut O) -> Call<'h, F, A, O> {
+        self.map.update(owner)
+    }
+
+    /// All areas in order. Their flags: [`VmFlags::of`].
+    pub fn iter(&self) -> Vmas<'_, LinuxVma<F>> {
+        self.map.iter()
+    }
+
+    /// The shape of the address space.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// The resource limits.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Sets resource limits. What is in use already stays.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
+    /// What is in use.
+    pub fn usage(&self) -> &Usage {
+        &self.usage
+    }
+
+    /// Number of areas (`map_count`).
+    pub fn map_count(&self) -> usize {
+        self.map.len()
+    }
+
+    /// Checks every invariant of the map, and the counts against the areas: the first thing wrong. For tests.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub fn check(&self) -> Result<(), &'static str> {
+        self.map.check()?;
+        let mut usage = Usage::default();
+        for vma in self.iter() {
+            usage.add(VmFlags::of(&vma), vma.pages());
+        }
+        // Locked pages may be counted too high: see `mremap`.
+        if usage.equals_but_for_locked(&self.usage) && usage.locked() <= self.usage.locked() {
+            Ok(())
+        } else {
+            Err("usage is not what the areas add up to")
+        }
+    }
+
+    /// Sets how many areas there may be.
+    pub fn set_max_map_count(&mut self, max: usize) {
+        self.max_map_count = max;
+    }
+}
+
+impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Guarded for Mm<F, A> {
+    type Data = LinuxVma<F>;
+    type Alloc = A;
+
+    fn vm_map(&self) -> &VmMap<LinuxVma<F>, A> {
+        &self.map
+    }
+}

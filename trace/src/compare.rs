@@ -3,7 +3,7 @@
 //! Pages that have been touched keep a kernel from merging some neighbours, which no call says. So neighbouring areas
 //! that differ in nothing and lie at contiguous offsets count as one, on both sides.
 
-use kvma::linux::VmFlags;
+use kvma::linux::{File, VmFlags};
 
 use crate::snapshot::Area;
 

@@ -6,17 +6,21 @@
 //! kernel can replay a trace before it has a heap.
 //!
 //! - [`Parser`] turns the text into [`Entry`]s;
-//! - [`Snapshot`] reads a `maps` block, and [`same`] compares two lists of areas.
+//! - [`Snapshot`] reads a `maps` block, and [`same`] compares two lists of areas;
+//! - [`Replay`] asks [`kvma::linux::Mm`] what the trace asked Linux.
 #![no_std]
 
 mod compare;
+mod descriptors;
 mod error;
 mod line;
 mod parser;
+mod replay;
 mod snapshot;
 
 pub use compare::same;
 pub use error::TraceError;
 pub use line::{Access, Answer, Backing, Call, Descriptor, FileKind, Limit, Line, Privilege};
 pub use parser::{Entry, Parser};
+pub use replay::{Replay, ReplayError, Step};
 pub use snapshot::{Area, Snapshot};

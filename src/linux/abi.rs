@@ -1,0 +1,103 @@
+//! Numbers that user space passes in: x86-64's, as in `asm/mman.h` and `linux/mman.h`.
+
+/// `PROT_READ`
+pub const PROT_READ: u64 = 1;
+/// `PROT_WRITE`
+pub const PROT_WRITE: u64 = 2;
+/// `PROT_EXEC`
+pub const PROT_EXEC: u64 = 4;
+/// `PROT_SEM`: accepted, means nothing.
+pub const PROT_SEM: u64 = 8;
+/// `PROT_GROWSDOWN`: mprotect starts at the stack's lowest page.
+pub const PROT_GROWSDOWN: u64 = 0x0100_0000;
+/// `PROT_GROWSUP`: for stacks that grow upwards, which x86-64 has not.
+pub const PROT_GROWSUP: u64 = 0x0200_0000;
+
+/// `MAP_SHARED`
+pub const MAP_SHARED: u64 = 1;
+/// `MAP_PRIVATE`
+pub const MAP_PRIVATE: u64 = 2;
+/// `MAP_SHARED_VALIDATE`
+pub const MAP_SHARED_VALIDATE: u64 = 3;
+/// `MAP_DROPPABLE`
+pub const MAP_DROPPABLE: u64 = 8;
+/// The bits that hold one of the four types above.
+pub const MAP_TYPE: u64 = 0xf;
+/// `MAP_FIXED`
+pub const MAP_FIXED: u64 = 0x10;
+/// `MAP_ANONYMOUS`
+pub const MAP_ANONYMOUS: u64 = 0x20;
+/// `MAP_32BIT`: in the lowest 2 GiB.
+pub const MAP_32BIT: u64 = 0x40;
+/// `MAP_ABOVE4G`
+pub const MAP_ABOVE4G: u64 = 0x80;
+/// `MAP_GROWSDOWN`
+pub const MAP_GROWSDOWN: u64 = 0x100;
+/// `MAP_DENYWRITE`: accepted, means nothing.
+pub const MAP_DENYWRITE: u64 = 0x800;
+/// `MAP_EXECUTABLE`: accepted, means nothing.
+pub const MAP_EXECUTABLE: u64 = 0x1000;
+/// `MAP_LOCKED`
+pub const MAP_LOCKED: u64 = 0x2000;
+/// `MAP_NORESERVE`
+pub const MAP_NORESERVE: u64 = 0x4000;
+/// `MAP_POPULATE`
+pub const MAP_POPULATE: u64 = 0x8000;
+/// `MAP_NONBLOCK`: takes `MAP_POPULATE` back.
+pub const MAP_NONBLOCK: u64 = 0x1_0000;
+/// `MAP_STACK`: no huge pages.
+pub const MAP_STACK: u64 = 0x2_0000;
+/// `MAP_HUGETLB`
+pub const MAP_HUGETLB: u64 = 0x4_0000;
+/// `MAP_SYNC`
+pub const MAP_SYNC: u64 = 0x8_0000;
+/// `MAP_FIXED_NOREPLACE`
+pub const MAP_FIXED_NOREPLACE: u64 = 0x10_0000;
+/// `MAP_UNINITIALIZED`: accepted, means nothing.
+pub const MAP_UNINITIALIZED: u64 = 0x400_0000;
+/// Where the six bits begin that hold log2 of the huge page size.
+pub const MAP_HUGE_SHIFT: u32 = 26;
+/// The six bits, shifted down.
+pub const MAP_HUGE_MASK: u64 = 0x3f;
+/// Flags of old that `MAP_SHARED` does not question and `MAP_SHARED_VALIDATE` knows (`LEGACY_MAP_MASK`).
+pub const LEGACY_MAP_MASK: u64 = MAP_SHARED
+    | MAP_PRIVATE
+    | MAP_FIXED
+    | MAP_ANONYMOUS
+    | MAP_DENYWRITE
+    | MAP_EXECUTABLE
+    | MAP_UNINITIALIZED
+    | MAP_GROWSDOWN
+    | MAP_LOCKED
+    | MAP_NORESERVE
+    | MAP_POPULATE
+    | MAP_NONBLOCK
+    | MAP_STACK
+    | MAP_HUGETLB
+    | MAP_32BIT
+    | MAP_ABOVE4G
+    | 21 << MAP_HUGE_SHIFT
+    | 30 << MAP_HUGE_SHIFT;
+
+/// `MREMAP_MAYMOVE`
+pub const MREMAP_MAYMOVE: u64 = 1;
+/// `MREMAP_FIXED`
+pub const MREMAP_FIXED: u64 = 2;
+/// `MREMAP_DONTUNMAP`
+pub const MREMAP_DONTUNMAP: u64 = 4;
+
+/// `MLOCK_ONFAULT`
+pub const MLOCK_ONFAULT: u64 = 1;
+/// `MCL_CURRENT`
+pub const MCL_CURRENT: u64 = 1;
+/// `MCL_FUTURE`
+pub const MCL_FUTURE: u64 = 2;
+/// `MCL_ONFAULT`
+pub const MCL_ONFAULT: u64 = 4;
+
+/// `MS_ASYNC`
+pub const MS_ASYNC: u64 = 1;
+/// `MS_INVALIDATE`
+pub const MS_INVALIDATE: u64 = 2;
+/// `MS_SYNC`
+pub const MS_SYNC: u64 = 4;

@@ -1,0 +1,224 @@
+//! Writing `/proc/PID/maps` (`show_map_vma` in fs/proc/task_mmu.c).
+
+use core::fmt::{self, Write};
+
+use crate::linux::vma::vm_flags;
+use crate::linux::{File, Gate, LinuxVma, Mm, Role, VmFlags};
+use crate::{Backing, NodeAlloc, Vma, VmaNode, Vmas};
+
+/// One line of a maps file, made of an area. `Display` writes it without its newline.
+pub struct MapsEntry<'a, F> {
+    start: u64,
+    end: u64,
+    flags: VmFlags,
+    /// In bytes.
+    offset: u64,
+    name: Name<'a, F>,
+}
+
+/// What stands in the last column.
+#[derive(Debug)]
+pub enum Name<'a, F> {
+    /// Nothing.
+    None,
+    /// The path of the object that is mapped.
+    Object(&'a F),
+    /// `[heap]`, `[stack]`, `[vsyscall]`.
+    Fixed(&'static str),
+    /// The name of special memory, such as `[vdso]`.
+    Special(&'a F),
+    /// `[anon:…]`, `[anon_shmem:…]`
+    Anonymous(&'a F),
+}
+
+impl<F> Clone for Name<'_, F> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<F> Copy for Name<'_, F> {}
+
+impl<F> Clone for MapsEntry<'_, F> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<F> Copy for MapsEntry<'_, F> {}
+
+/// First byte of `[vsyscall]` (`VSYSCALL_ADDR`).
+const VSYSCALL: u64 = 0xffff_ffff_ff60_0000;
+
+/// Column at which names start.
+const NAME_COLUMN: usize = 73;
+
+impl<'a, F: File> MapsEntry<'a, F> {
+    fn new<A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone>(mm: &'a Mm<F, A>, vma: &Vma<'a, LinuxVma<F>>) -> Self {
+        let attrs = vma.attrs();
+        let offset = match attrs.backing() {
+            Backing::Anonymous => 0,
+            Backing::Object { offset, .. } => mm.layout().bytes(offset),
+        };
+        let (start, end) = (vma.start(), vma.last().wrapping_add(1));
+        let data = vma.data();
+        let name = match (data.object(), data.name()) {
+            (Some(file), _) => Name::Object(file),
+            (None, Some(name)) if data.role() == Role::Special => Name::Special(name),
+            (None, name) => match (mm.fixed_name(start, end), name) {
+                (Some(fixed), _) => Name::Fixed(fixed),
+                (None, Some(name)) => Name::Anonymous(name),
+                (None, None) => Name::None,
+            },
+        };
+        Self { start, end, flags: vm_flags(&attrs), offset, name }
+    }
+
+    fn gate(access: VmFlags) -> Self {
+        let (start, end) = (VSYSCALL, VSYSCALL + 0x1000);
+        Self { start, end, flags: access, offset: 0, name: Name::Fixed("[vsyscall]") }
+    }
+
+    /// First byte.
+    pub fn start(&self) -> u64 {
+        self.start
+    }
+
+    /// First byte behind.
+    pub fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// All flags. The `VmFlags:` line of smaps is `VmFlags: ` and these.
+    pub fn flags(&self) -> VmFlags {
+        self.flags
+    }
+
+    /// Offset in the object, in bytes; 0 without one.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// What stands in the last column.
+    pub fn name(&self) -> Name<'a, F> {
+        self.name
+    }
+}
+
+impl<F: File> fmt::Display for MapsEntry<'_, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = Columns { out: f, column: 0 };
+        let letter = |flag, letter| if self.flags.contains(flag) { letter } else { '-' };
+        let (device, inode) = match self.name {
+            Name::Object(file) => (file.device(), file.inode()),
+            _ => ((0, 0), 0),
+        };
+        write!(out, "{:08x}-{:08x} ", self.start, self.end)?;
+        out.write_char(letter(VmFlags::READ, 'r'))?;
+        out.write_char(letter(VmFlags::WRITE, 'w'))?;
+        out.write_char(letter(VmFlags::EXEC, 'x'))?;
+        out.write_char(if self.flags.contains(VmFlags::MAY_SHARE) { 's' } else { 'p' })?;
+        write!(out, " {:08x} {:02x}:{:02x} {inode} ", self.offset, device.0, device.1)?;
+        if matches!(self.name, Name::None) {
+            return Ok(());
+        }
+        // At least one space, even where the numbers fill the column.
+        while out.column < NAME_COLUMN - 1 {
+            out.write_char(' ')?;
+        }
+        out.write_char(' ')?;
+        match self.name {
+            Name::None => Ok(()),
+            Name::Object(file) => file.write_name(&mut Escaped { out: &mut out }),
+            Name::Fixed(name) => out.write_str(name),
+            Name::Special(name) => name.write_name(&mut out),
+            Name::Anonymous(name) => {
+                out.write_str("[anon:")?;
+                name.write_name(&mut out)?;
+                out.write_char(']')
+            }
+        }
+    }
+}
+
+/// Counts columns.
+struct Columns<'a, W> {
+    out: &'a mut W,
+    column: usize,
+}
+
+impl<W: Write> Write for Columns<'_, W> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.column += text.len();
+        self.out.write_str(text)
+    }
+}
+
+/// Writes newlines as `\012`, so that a path cannot forge a line (`seq_file_path`).
+struct Escaped<'a, W> {
+    out: &'a mut W,
+}
+
+impl<W: Write> Write for Escaped<'_, W> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let mut lines = text.split('\n');
+        self.out.write_str(lines.next().unwrap_or(""))?;
+        lines.try_for_each(|line| {
+            self.out.write_str("\\012")?;
+            self.out.write_str(line)
+        })
+    }
+}
+
+/// The lines of a maps file, in order. Made by [`Mm::maps`].
+pub struct Maps<'a, F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> {
+    mm: &'a Mm<F, A>,
+    areas: Vmas<'a, LinuxVma<F>>,
+    gate: Gate,
+}
+
+impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Clone for Maps<'_, F, A> {
+    fn clone(&self) -> Self {
+        Self { mm: self.mm, areas: self.areas.clone(), gate: self.gate }
+    }
+}
+
+impl<'a, F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Iterator for Maps<'a, F, A> {
+    type Item = MapsEntry<'a, F>;
+
+    fn next(&mut self) -> Option<MapsEntry<'a, F>> {
+        if let Some(vma) = self.areas.next() {
+            return Some(MapsEntry::new(self.mm, &vma));
+        }
+        match core::mem::replace(&mut self.gate, Gate::None) {
+            Gate::None => None,
+            Gate::Execute => Some(MapsEntry::gate(VmFlags::EXEC)),
+            Gate::ReadExecute => Some(MapsEntry::gate(VmFlags::READ | VmFlags::EXEC)),
+        }
+    }
+}
+
+impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> fmt::Display for Maps<'_, F, A> {
+    /// The whole file.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.clone().try_for_each(|entry| writeln!(f, "{entry}"))
+    }
+}
+
+impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
+    /// The lines of `/proc/PID/maps`; the whole file with `Display`.
+    pub fn maps(&self) -> Maps<'_, F, A> {
+        Maps { mm: self, areas: self.iter(), gate: self.gate() }
+    }
+
+    /// `[heap]` or `[stack]`, by where an area lies.
+    fn fixed_name(&self, start: u64, end: u64) -> Option<&'static str> {
+        if start < self.current_brk() && end > self.start_brk() {
+            Some("[heap]")
+        } else if start <= self.start_stack() && end >= self.start_stack() && self.start_stack() != 0 {
+            Some("[stack]")
+        } else {
+            None
+        }
+    }
+}

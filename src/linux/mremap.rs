@@ -1,0 +1,362 @@
+//! mremap(2)
+
+use super::abi::*;
+use super::file::{File, Placement};
+use super::owner::Owner;
+use super::place::Wanted;
+use super::region::Region;
+use super::vm_flags::VmFlags;
+use super::vma::{LinuxVma, Role, Touched, with_vm_flags};
+use super::{Call, Mm};
+use crate::{Errno, Merge, NodeAlloc, Source, VmaNode};
+
+/// One move, shrink or extension of one area (`struct vma_remap_struct`). Lengths are whole pages.
+#[derive(Clone, Copy, Debug)]
+struct Remap {
+    old: u64,
+    old_len: u64,
+    new_len: u64,
+    flags: u64,
+    /// Where to, where the caller says so.
+    new: u64,
+}
+
+impl Remap {
+    fn has(&self, flag: u64) -> bool {
+        self.flags & flag != 0
+    }
+
+    /// The caller names a place (`vrm_implies_new_addr`).
+    fn implies_place(&self) -> bool {
+        self.has(MREMAP_FIXED | MREMAP_DONTUNMAP)
+    }
+
+    /// Bytes to be added; 0 for a shrink.
+    fn growth(&self) -> u64 {
+        self.new_len.saturating_sub(self.old_len)
+    }
+}
+
+impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
+    /// mremap(2). Returns the new address.
+    ///
+    /// With `MREMAP_FIXED` and equal lengths it moves every area in the range (Linux 6.17); those moved before an error
+    /// stay moved. A fixed target is emptied, and a tail cut off, before much of what can fail: they stay gone.
+    ///
+    /// Like Linux 6.18, `MREMAP_DONTUNMAP` unlocks the area it leaves behind without taking its pages off the count of
+    /// locked memory, which therefore stays too high until the program ends.
+    ///
+    /// # Errors
+    /// As mremap(2) says, and `EPERM` for what is sealed.
+    #[allow(clippy::too_many_arguments)] // The system call's own.
+    pub fn mremap<O: Owner<F>>(
+        &mut self,
+        old: u64,
+        old_len: u64,
+        new_len: u64,
+        flags: u64,
+        new: u64,
+        call: &mut Call<'_, F, A, O>,
+    ) -> Result<u64, Errno> {
+        let (old_len, new_len) = (self.layout.page_up(old_len), self.layout.page_up(new_len));
+        let remap = Remap { old, old_len, new_len, flags, new };
+        self.check_remap(&remap)?;
+        if remap.has(MREMAP_FIXED) && old_len == new_len {
+            return self.move_range(&remap, call);
+        }
+        let region = self.at(old).ok_or(Errno::EFAULT)?;
+        self.prepare_remap(&remap, &region, call)?;
+        if remap.implies_place() {
+            self.remap_to(remap, call)
+        } else if new_len > old_len {
+            self.extend(&remap, &region, call)
+        } else {
+            if new_len < old_len {
+                self.munmap(old.wrapping_add(new_len), old_len - new_len, call)?;
+            }
+            Ok(old)
+        }
+    }
+
+    /// What can be told from the arguments alone (`check_mremap_params`).
+    fn check_remap(&self, remap: &Remap) -> Result<(), Errno> {
+        let Remap { old, old_len, new_len, flags, new } = *remap;
+        let task_size = self.layout.task_size();
+        let known = MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP;
+        if flags & !known != 0 || !self.layout.is_aligned(old) || new_len == 0 || new_len > task_size {
+            return Err(Errno::EINVAL);
+        }
+        if !remap.implies_place() {
+            return Ok(());
+        }
+        let overlap = old.wrapping_add(old_len) > new && new.wrapping_add(new_len) > old;
+        if new > task_size - new_len
+            || !self.layout.is_aligned(new)
+            || !remap.has(MREMAP_MAYMOVE)
+            || (remap.has(MREMAP_DONTUNMAP) && old_len != new_len)
+            || overlap
+        {
+            return Err(Errno::EINVAL);
+        }
+        // The target and the source may each be cut in three.
+        if self.map.len() + 2 >= self.max_map_count.saturating_sub(3) {
+            return Err(Errno::ENOMEM);
+        }
+        Ok(())
+    }
+
+    /// Moves every area in the old range, with the holes between them (`remap_move`).
+    fn move_range<O: Owner<F>>(&mut self, remap: &Remap, call: &mut Call<'_, F, A, O>) -> Result<u64, Errno> {
+        let Remap { old, old_len, new, .. } = *remap;
+        let end = old.wrapping_add(old_len);
+        let mut at = old;
+        while let Some(region) = self.first_in(at, end) {
+            let from = region.start.max(at);
+            if at == old && from != old {
+                return Err(Errno::EFAULT);
+            }
+            let len = region.end.min(end) - from;
+            let piece = Remap { old: from, old_len: len, new_len: len, new: new + (from - old), ..*remap };
+            self.prepare_remap(&piece, &region, call)?;
+            self.remap_to(piece, call)?;
+            at = from + len;
+        }
+        if at == old { Err(Errno::EFAULT) } else { Ok(new) }
+    }
+
+    /// What can be told from the area (`check_prep_vma`).
+    fn prepare_remap<O: Owner<F>>(
+        &self,
+        remap: &Remap,
+        region: &Region,
+        call: &mut Call<'_, F, A, O>,
+    ) -> Result<(), Errno> {
+        if region.has(VmFlags::SEALED) {
+            return Err(Errno::EPERM);
+        }
+        if remap.growth() == 0 && !remap.implies_place() {
+            return Ok(());
+        }
+        let rigid = region.has_any(VmFlags::DONT_EXPAND | VmFlags::PFN_MAP);
+        // A second mapping of a private one would share nothing with it.
+        if remap.old_len == 0 && !region.has_any(VmFlags::SHARED | VmFlags::MAY_SHARE) {
+            return Err(Errno::EINVAL);
+        }
+        if remap.has(MREMAP_DONTUNMAP) && rigid {
+            return Err(Errno::EINVAL);
+        }
+        // What a shrink removes may span areas; what is moved or extended may not.
+        if remap.old_len.min(remap.new_len) > region.end - remap.old {
+            return Err(Errno::EFAULT);
+        }
+        let growth = remap.growth();
+        if growth == 0 {
+            return Ok(());
+        }
+        if rigid {
+            return Err(Errno::EFAULT);
+        }
+        if !self.may_lock_more(region.flags, growth, call.hooks().capabilities()) {
+            return Err(Errno::EAGAIN);
+        }
+        if !self.may_expand(region.flags, self.layout.pages(growth)) {
+            return Err(Errno::ENOMEM);
+        }
+        Ok(())
+    }
+
+    /// `MREMAP_FIXED` or `MREMAP_DONTUNMAP` (`mremap_to`).
+    fn remap_to<O: Owner<F>>(
+        &mut self,
+        mut remap: Remap,
+        call: &mut Call<'_, F, A, O>,
+    ) -> Result<u64, Errno> {
+        if remap.has(MREMAP_FIXED) {
+            self.munmap(remap.new, remap.new_len, call)?;
+        }
+        if remap.new_len < remap.old_len {
+            self.munmap(remap.old.wrapping_add(remap.new_len), remap.old_len - remap.new_len, call)?;
+            remap.old_len = remap.new_len;
+        }
+        // Either may have cut the area in two.
+        let region = self.at(remap.old).ok_or(Errno::EFAULT)?;
+        if remap.has(MREMAP_DONTUNMAP) && !self.may_expand(region.flags, self.layout.pages(remap.old_len)) {
+            return Err(Errno::ENOMEM);
+        }
+        let hint = remap.new;
+        let map_flags = if remap.has(MREMAP_FIXED) { MAP_FIXED } else { 0 };
+        self.move_region(&remap, &region, hint, map_flags, call)
+    }
+
+    /// Grows, in place if it can be (`expand_vma`).
+    fn extend<O: Owner<F>>(
+        &mut self,
+        remap: &Remap,
+        region: &Region,
+        call: &mut Call<'_, F, A, O>,
+    ) -> Result<u64, Errno> {
+        let growth = remap.growth();
+        let end = region.end.wrapping_add(growth);
+        let whole = Wanted {
+            addr: region.start,
+            len: end.wrapping_sub(region.start),
+            offset: 0,
+            map_flags: MAP_FIXED,
+            alignment: Placement::Page,
+        };
+        let in_place = region.end - remap.old == remap.old_len
+            && end > region.end
+            && self.first_in(region.end, end).is_none()
+            && self.place(&whole, call.hooks().capabilities()).is_ok();
+        if in_place {
+            self.extend_in_place(region, end, call)?;
+            self.populate_growth(region, region.end, end, call);
+            return Ok(remap.old);
+        }
+        if !remap.has(MREMAP_MAYMOVE) {
+            return Err(Errno::ENOMEM);
+        }
+        self.move_region(remap, region, 0, 0, call)
+    }
+
+    /// Appends to an area, and joins it with what then follows (`vma_merge_extend`).
+    fn extend_in_place<O: Owner<F>>(
+        &mut self,
+        region: &Region,
+        end: u64,
+        call: &mut Call<'_, F, A, O>,
+    ) -> Result<(), Errno> {
+        let pages = self.layout.pages(end - region.end);
+        let accounted = region.has(VmFlags::ACCOUNT);
+        if accounted {
+            call.hooks().commit(pages)?;
+        }
+        let Some(vma) = self.map.find(region.start) else { return Err(Errno::EFAULT) };
+        let (backing, data) = (vma.attrs().advance(vma.pages()).backing(), vma.data().clone());
+        let appended = self.insert(region.end, end, region.flags, backing, data, Merge::Both, call);
+        if appended.is_err() && accounted {
+            call.hooks().uncommit(pages);
+        }
+        appended
+    }
+
+    /// Finds a place and moves there (`vrm_set_new_addr`, `move_vma`). `hint` is 0 where anywhere will do.
+    fn move_region<O: Owner<F>>(
+        &mut self,
+        remap: &Remap,
+        region: &Region,
+        hint: u64,
+        map_flags: u64,
+        call: &mut Call<'_, F, A, O>,
+    ) -> Result<u64, Errno> {
+        let caps = call.hooks().capabilities();
+        let target = self.place(&self.wanted_copy(remap, region, hint, map_flags), caps)?;
+        // Emptying the source may cut it, and the copy is one more area (`prep_move_vma`).
+        if self.map.len() >= self.max_map_count.saturating_sub(3) {
+            return Err(Errno::ENOMEM);
+        }
+        let whole = region.start == remap.old && region.end == remap.old.wrapping_add(remap.old_len);
+        if region.role == Role::Special && !whole {
+            return Err(Errno::EINVAL);
+        }
+        let new_bytes = if remap.has(MREMAP_DONTUNMAP) { remap.new_len } else { remap.growth() };
+        let pages = self.layout.pages(new_bytes);
+        let accounted = region.has(VmFlags::ACCOUNT) && pages > 0;
+        if accounted {
+            call.hooks().commit(pages)?;
+        }
+        if let Err(errno) = self.move_to(remap, region, target, call) {
+            if accounted {
+                call.hooks().uncommit(pages);
+            }
+            return Err(errno);
+        }
+        if remap.has(MREMAP_DONTUNMAP) {
+            self.unlock_left_behind(remap.old, call)?;
+        }
+        self.populate_growth(region, target + remap.old_len, target + remap.new_len, call);
+        Ok(target)
+    }
+
+    /// How `vrm_set_new_addr` and `__get_unmapped_area` pick a search.
+    fn wanted_copy(&self, remap: &Remap, region: &Region, hint: u64, map_flags: u64) -> Wanted {
+        let huge = self.layout.huge();
+        let object = self.map.find(remap.old).and_then(|vma| vma.data().object().map(F::placement));
+        let alignment = match object {
+            Some(placement) => placement,
+            None if hint == 0 && huge != 0 && remap.new_len.is_multiple_of(huge) => Placement::Huge,
+            None => Placement::Page,
+        };
+        let offset = match object {
+            Some(_) => self.layout.bytes(region.offset_at(remap.old, self.layout.page_size().shift())),
+            None => 0,
+        };
+        Wanted { addr: hint, len: remap.new_len, offset, map_flags, alignment }
+    }
+
+    /// Moves what is there, with what is added behind it (`copy_vma_and_data`, `unmap_source_vma`).
+    fn move_to<O: Owner<F>>(
+        &mut self,
+        remap: &Remap,
+        region: &Region,
+        target: u64,
+        call: &mut Call<'_, F, A, O>,
+    ) -> Result<(), Errno> {
+        let Remap { old, old_len, new_len, .. } = *remap;
+        let (middle, end) = (target + old_len, target + new_len);
+        // What is added goes first: if there is no memory for the rest, it is easily taken back.
+        if middle < end {
+            let Some(vma) = self.map.find(old) else { return Err(Errno::EFAULT) };
+            let ahead = self.layout.pages(old - vma.start() + old_len);
+            let (backing, data) = (vma.attrs().advance(ahead).backing(), vma.data().clone());
+            self.insert(middle, end, region.flags, backing, data, Merge::Both, call)?;
+        }
+        if old_len == 0 {
+            return Ok(());
+        }
+        let source = if remap.has(MREMAP_DONTUNMAP) { Source::Keep } else { Source::Unmap };
+        // Anonymous memory counts its offset from where its pages were first touched: moved, it fits no neighbour.
+        let fixed_offset = region.is_anonymous() && region.touched == Touched::Yes && middle == end;
+        let merge = if fixed_offset { Merge::Never } else { Merge::Both };
+        if let Err(error) = self.map.relocate(old, old_len, target, source, merge, call) {
+            if middle < end {
+                self.unmap_range(middle, end, call)?;
+            }
+            return Err(error.into());
+        }
+        if source == Source::Keep {
+            self.usage.add(region.flags, self.layout.pages(old_len));
+        }
+        Ok(())
+    }
+
+    /// Takes `lo lf` off the whole area that holds `old` (`dontunmap_complete`): of the source, and of the copy if the
+    /// two have become one. The count of locked pages stays, and neighbours that have become equal stay apart.
+    fn unlock_left_behind<O: Owner<F>>(
+        &mut self,
+        old: u64,
+        call: &mut Call<'_, F, A, O>,
+    ) -> Result<(), Errno> {
+        let Some(region) = self.at(old).filter(|region| region.has(VmFlags::LOCKED)) else { return Ok(()) };
+        let len = region.end - region.start;
+        let unlocked = with_vm_flags(region.attrs, region.flags - VmFlags::LOCK);
+        self.map.update_attrs(region.start, len, |_| unlocked, call)?;
+        self.map.split_at(region.start)?;
+        self.map.split_at(region.end)?;
+        Ok(())
+    }
+
+    /// A locked area stays in memory when it grows.
+    fn populate_growth<O: Owner<F>>(
+        &mut self,
+        region: &Region,
+        start: u64,
+        end: u64,
+        call: &mut Call<'_, F, A, O>,
+    ) {
+        if region.has(VmFlags::LOCKED) && start < end {
+            // mremap has succeeded by now.
+            let _ = self.populate(start, end, call);
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! What the layer asks of the kernel around it, and tells it.
+
+use bitflags::bitflags;
+
+use super::file::{File, OpenFile};
+use super::vm_flags::VmFlags;
+use super::vma::LinuxVma;
+use crate::{Errno, Event, Hooks, NoHooks, Piece};
+
+bitflags! {
+    /// What the caller may do (capabilities(7)).
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub struct Capabilities: u8 {
+        /// `CAP_IPC_LOCK`: lock more memory than the limit.
+        const IPC_LOCK = 1;
+        /// `CAP_SYS_RAWIO`: map the lowest addresses.
+        const SYS_RAWIO = 1 << 1;
+        /// `CAP_SYS_ADMIN`: commit the last few per cent of memory.
+        const SYS_ADMIN = 1 << 2;
+    }
+}
+
+/// What is to be done to the pages of one piece of an area. None of it changes the area.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Action {
+    /// Bring the pages in, writable where the area is (mlock, `MAP_POPULATE`, a locked area that grew).
+    Populate,
+    /// `MADV_POPULATE_READ`: as if each page had been read.
+    PopulateRead,
+    /// `MADV_POPULATE_WRITE`: as if each page had been written.
+    PopulateWrite,
+    /// `MADV_WILLNEED`: read ahead.
+    WillNeed,
+    /// `MADV_DONTNEED`, `MADV_DONTNEED_LOCKED`: drop what is mapped; the next access sees zeros or the file.
+    DontNeed,
+    /// `MADV_FREE`: may be dropped until it is written again.
+    Free,
+    /// `MADV_REMOVE`: punch a hole in the object.
+    Remove,
+    /// `MADV_COLD`: reclaim early.
+    Cold,
+    /// `MADV_PAGEOUT`: reclaim now.
+    PageOut,
+    /// `MADV_COLLAPSE`: make huge pages of it now.
+    Collapse,
+    /// `MADV_GUARD_INSTALL`: each page faults from now on, and its contents go.
+    GuardInstall,
+    /// `MADV_GUARD_REMOVE`: take such guards away.
+    GuardRemove,
+    /// `msync(MS_SYNC)`: write the object's range to its device, and wait.
+    WriteBack,
+}
+
+/// How strict the kernel is about promising memory (`vm.overcommit_memory`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Overcommit {
+    /// 0: refuse only what alone exceeds all memory.
+    #[default]
+    Heuristic,
+    /// 1: refuse nothing.
+    Always,
+    /// 2: refuse what exceeds the commit limit, even if it said MAP_NORESERVE.
+    Never,
+}
+
+impl Overcommit {
+    /// The decision of `__vm_enough_memory`. `pages` are asked for, `committed` are promised already by all processes
+    /// together (those asked for included), `memory` is RAM plus swap, `limit` what may be promised in mode 2.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn decide(self, pages: u64, committed: u64, memory: u64, limit: u64) -> Result<(), Errno> {
+        let enough = match self {
+            Self::Always => true,
+            Self::Heuristic => pages <= memory,
+            Self::Never => committed < limit,
+        };
+        if enough { Ok(()) } else { Err(Errno::ENOMEM) }
+    }
+}
+
+/// The kernel's side of a call: the [`Hooks`] that edit page tables, and what only it knows.
+///
+/// Everything but the hooks has a default, so that a closure or [`NoHooks`] is an owner: no privileges, memory without
+/// end, no shared anonymous memory. All methods run under the lock that guards the [`Mm`](super::Mm), if there is one.
+pub trait Owner<F: File>: Hooks<LinuxVma<F>> {
+    /// What the caller may do.
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::empty()
+    }
+
+    /// The mode of `vm.overcommit_memory`.
+    fn overcommit(&self) -> Overcommit {
+        Overcommit::default()
+    }
+
+    /// May `pages` more pages be promised to this process? If so they count from now on.
+    ///
+    /// # Errors
+    /// `ENOMEM`, which the call returns. See [`Overcommit::decide`].
+    fn commit(&mut self, pages: u64) -> Result<(), Errno> {
+        let _ = pages;
+        Ok(())
+    }
+
+    /// `pages` promised pages are needed no more.
+    fn uncommit(&mut self, pages: u64) {
+        let _ = pages;
+    }
+
+    /// A new object of `len` bytes for shared anonymous memory (`shmem_zero_setup`). Without `nr` in `flags` its pages
+    /// are to be promised like those of private memory, by the object.
+    ///
+    /// # Errors
+    /// What mmap returns; old mappings at a fixed address are gone then.
+    fn shared_memory(&mut self, len: u64, flags: VmFlags) -> Result<F, Errno> {
+        let _ = (len, flags);
+        Err(Errno::ENOMEM)
+    }
+
+    /// The file's own say in being mapped (`f_op->mmap`).
+    ///
+    /// # Errors
+    /// What mmap returns; old mappings at a fixed address are gone then.
+    fn map_file(&mut self, file: &OpenFile<F>, flags: VmFlags) -> Result<(), Errno> {
+        let _ = (file, flags);
+        Ok(())
+    }
+
+    /// Work on the pages of `piece`.
+    ///
+    /// # Errors
+    /// What the call returns, if the call minds: mmap and mlockall do not.
+    fn act(&mut self, action: Action, piece: &Piece<'_, LinuxVma<F>>) -> Result<(), Errno> {
+        let _ = (action, piece);
+        Ok(())
+    }
+}
+
+impl<F: File> Owner<F> for NoHooks {}
+
+impl<F: File, T: FnMut(Event<'_, LinuxVma<F>>)> Owner<F> for T {}

@@ -1,0 +1,161 @@
+//! Where a mapping goes (`get_unmapped_area` and what it calls).
+
+use super::Mm;
+use super::abi::{MAP_32BIT, MAP_ABOVE4G, MAP_FIXED};
+use super::file::{File, Placement};
+use super::layout::Growth;
+use super::owner::Capabilities;
+use super::vm_flags::VmFlags;
+use super::vma::LinuxVma;
+use crate::{Errno, NodeAlloc, Search, VmaNode};
+
+/// What is to be placed. All in bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted {
+    /// The hint, or with `MAP_FIXED` the address. 0 is no hint.
+    pub(super) addr: u64,
+    pub(super) len: u64,
+    /// Offset in the object.
+    pub(super) offset: u64,
+    /// `MAP_FIXED`, `MAP_32BIT` and `MAP_ABOVE4G` count.
+    pub(super) map_flags: u64,
+    pub(super) alignment: Placement,
+}
+
+const GIB: u64 = 1 << 30;
+
+impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
+    /// The address for a mapping; with `MAP_FIXED` only the checks.
+    ///
+    /// # Errors
+    /// `ENOMEM` if there is no room, or the range leaves user space; `EINVAL` for an unaligned fixed address; `EPERM`
+    /// for low addresses without privileges.
+    pub(super) fn place(&self, wanted: &Wanted, caps: Capabilities) -> Result<u64, Errno> {
+        if wanted.len > self.layout.task_size() {
+            return Err(Errno::ENOMEM);
+        }
+        let addr = match wanted.alignment {
+            Placement::Huge => self.place_huge(wanted).map_or_else(|| self.place_plain(wanted), Ok)?,
+            Placement::Page => self.place_plain(wanted)?,
+        };
+        if addr > self.layout.task_size() - wanted.len {
+            return Err(Errno::ENOMEM);
+        }
+        if !self.layout.is_aligned(addr) {
+            return Err(Errno::EINVAL);
+        }
+        if addr < self.layout.min_addr() && !caps.contains(Capabilities::SYS_RAWIO) {
+            return Err(Errno::EPERM);
+        }
+        Ok(addr)
+    }
+
+    /// Room for one huge page more than is wanted, and in it the place where huge pages fit
+    /// (`__thp_get_unmapped_area`). `None` if that is of no use or not to be had.
+    fn place_huge(&self, wanted: &Wanted) -> Option<u64> {
+        let huge = self.layout.huge();
+        if huge == 0 {
+            return None;
+        }
+        // Linux computes this in signed 64 bits.
+        let signed = |offset: u64| i64::try_from(offset).ok();
+        let end = signed(wanted.offset.checked_add(wanted.len)?)?;
+        let aligned = signed(wanted.offset.checked_next_multiple_of(huge)?)?;
+        if end.checked_sub(aligned)? < signed(huge)? {
+            return None;
+        }
+        let padded = wanted.len.checked_add(huge)?;
+        signed(wanted.offset.checked_add(padded)?)?;
+        let found = self.place_plain(&Wanted { len: padded, ..*wanted }).ok()?;
+        if found == wanted.addr {
+            return Some(found);
+        }
+        let shift = wanted.offset.wrapping_sub(found) & (huge - 1);
+        if shift == 0 && self.layout.growth() == Growth::TopDown {
+            Some(found + huge)
+        } else {
+            Some(found + shift)
+        }
+    }
+
+    fn place_plain(&self, wanted: &Wanted) -> Result<u64, Errno> {
+        if wanted.len > self.layout.task_size() {
+            return Err(Errno::ENOMEM);
+        }
+        if wanted.map_flags & MAP_FIXED != 0 {
+            return Ok(wanted.addr);
+        }
+        if self.layout.growth() == Growth::TopDown && wanted.map_flags & MAP_32BIT == 0 {
+            let hint = self.layout.page_down(wanted.addr);
+            if wanted.addr != 0 && self.takes_hint(hint, wanted.len, self.layout.task_size()) {
+                return Ok(hint);
+            }
+            let low = if wanted.map_flags & MAP_ABOVE4G != 0 { 4 * GIB } else { 0 };
+            if let Some(addr) = self.highest(low, self.layout.base(), wanted.len) {
+                return Ok(addr);
+            }
+        }
+        self.place_bottom_up(wanted)
+    }
+
+    /// `arch_get_unmapped_area`: the whole search for `MAP_32BIT` and the legacy layout, else the last resort.
+    fn place_bottom_up(&self, wanted: &Wanted) -> Result<u64, Errno> {
+        let (low, high) = if wanted.map_flags & MAP_32BIT != 0 {
+            (GIB, 2 * GIB)
+        } else {
+            (self.layout.bottom(), self.layout.task_size())
+        };
+        if wanted.len > high {
+            return Err(Errno::ENOMEM);
+        }
+        if wanted.addr != 0 {
+            let hint = self.layout.page_up(wanted.addr);
+            if self.takes_hint(hint, wanted.len, high) {
+                return Ok(hint);
+            }
+        }
+        self.lowest(low, high, wanted.len).ok_or(Errno::ENOMEM)
+    }
+
+    /// Whether `len` bytes at `hint` end below `top` and are free, the next area's guard gap included.
+    fn takes_hint(&self, hint: u64, len: u64, top: u64) -> bool {
+        top.checked_sub(len).is_some_and(|last| hint <= last)
+            && self.at_or_above(hint).is_none_or(|next| hint + len <= self.guarded_start(&next))
+    }
+
+    /// The highest room in `low..high` (`unmapped_area_topdown`).
+    fn highest(&self, low: u64, mut high: u64, len: u64) -> Option<u64> {
+        let low = low.max(self.layout.min_addr());
+        loop {
+            let search = Search::new().top_down().window(low, high.checked_sub(1)?);
+            let found = self.map.find_gap(len, &search).ok()?;
+            let end = found + len;
+            match self.guard_above(end) {
+                // A stack's gap reaches into the room: go on below it. That skips smaller rooms inside the gap.
+                Some(start) if start < end => high = start,
+                _ => return Some(found),
+            }
+        }
+    }
+
+    /// The lowest room in `low..high` (`unmapped_area`).
+    fn lowest(&self, low: u64, high: u64, len: u64) -> Option<u64> {
+        let mut low = low.max(self.layout.min_addr());
+        loop {
+            let search = Search::new().window(low, high.checked_sub(1)?);
+            let found = self.map.find_gap(len, &search).ok()?;
+            match self.at_or_above(found + len).filter(|next| next.has_any(STACKS)) {
+                Some(next) if self.guarded_start(&next) < found + len - 1 => low = next.end,
+                _ => return Some(found),
+            }
+        }
+    }
+
+    /// Where the guard gap begins of the area at or above `addr`, if it is a stack.
+    fn guard_above(&self, addr: u64) -> Option<u64> {
+        self.at_or_above(addr).filter(|next| next.has_any(STACKS)).map(|next| self.guarded_start(&next))
+    }
+}
+
+/// Areas that keep a gap below them (`VM_STARTGAP_FLAGS`).
+const STACKS: VmFlags = VmFlags::GROWS_DOWN.union(VmFlags::SHADOW_STACK);

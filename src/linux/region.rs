@@ -1,0 +1,355 @@
+//! The steps that all calls are made of, with their bookkeeping.
+
+use super::file::File;
+use super::limits::Resource;
+use super::owner::{Action, Capabilities, Owner};
+use super::vm_flags::VmFlags;
+use super::vma::{LinuxVma, Role, Touched, attrs, vm_flags, with_vm_flags};
+use super::{Call, Mm};
+use crate::{Attrs, Backing, Errno, Merge, NodeAlloc, Piece, Place, Request, VmRange, Vma, VmaNode};
+
+/// An area as a call sees it, copied out so that the map may change meanwhile.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Region {
+    pub(super) start: u64,
+    pub(super) end: u64,
+    pub(super) attrs: Attrs,
+    pub(super) flags: VmFlags,
+    pub(super) role: Role,
+    pub(super) touched: Touched,
+}
+
+impl Region {
+    fn new<F: File>(vma: Vma<'_, LinuxVma<F>>) -> Self {
+        let range = vma.range();
+        let attrs = vma.attrs();
+        let (role, touched) = (vma.data().role(), vma.data().touched());
+        // User space ends far below 2^64 (`Layout::check`).
+        let end = range.last().wrapping_add(1);
+        Self { start: range.start(), end, attrs, flags: vm_flags(&attrs), role, touched }
+    }
+
+    pub(super) fn has(&self, flags: VmFlags) -> bool {
+        self.flags.contains(flags)
+    }
+
+    pub(super) fn has_any(&self, flags: VmFlags) -> bool {
+        self.flags.intersects(flags)
+    }
+
+    /// Shows an object: a file, or shared memory.
+    pub(super) fn is_file(&self) -> bool {
+        matches!(self.attrs.backing(), Backing::Object { .. })
+    }
+
+    /// Private memory of its own (`vma_is_anonymous`).
+    pub(super) fn is_anonymous(&self) -> bool {
+        !self.is_file() && self.role != Role::Special
+    }
+
+    /// Page offset in the object (`vm_pgoff`) of the byte at `addr`; of memory without an object, its page number.
+    pub(super) fn offset_at(&self, addr: u64, page_shift: u32) -> u64 {
+        let pages = addr.wrapping_sub(self.start) >> page_shift;
+        match self.attrs.backing() {
+            Backing::Anonymous => addr >> page_shift,
+            Backing::Object { offset, .. } => offset.wrapping_add(pages),
+        }
+    }
+}
+
+impl VmFlags {
+    /// The flags of an area.
+    pub fn of<F: File>(vma: &Vma<'_, LinuxVma<F>>) -> Self {
+        vm_flags(&vma.attrs())
+    }
+}
+
+/// What removing a range will remove.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Gathered {
+    /// Pages mapped there.
+    pub(super) pages: u64,
+    /// Those of them that count as committed.
+    pub(super) accounted: u64,
+}
+
+impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
+    /// The area that holds `addr` (`vma_lookup`).
+    pub(super) fn at(&self, addr: u64) -> Option<Region> {
+        self.map.find(addr).map(Region::new)
+    }
+
+    /// The area that holds `addr`, or the next one above (`find_vma`).
+    pub(super) fn at_or_above(&self, addr: u64) -> Option<Region> {
+        self.map.find_from(addr).map(Region::new)
+    }
+
+    /// The last area that starts below `addr`.
+    pub(super) fn below(&self, addr: u64) -> Option<Region> {
+        self.map.find_before(addr).map(Region::new)
+    }
+
+    /// The first area that shares a byte with `start..end` (`vma_find`); none if that is empty.
+    pub(super) fn first_in(&self, start: u64, end: u64) -> Option<Region> {
+        self.at_or_above(start).filter(|region| start < end && region.start < end)
+    }
+
+    /// The lowest address that something new may not reach if `region` is what comes next (`vm_start_gap`).
+    pub(super) fn guarded_start(&self, region: &Region) -> u64 {
+        let gap = if region.has(VmFlags::GROWS_DOWN) {
+            self.layout.guard_gap()
+        } else if region.has(VmFlags::SHADOW_STACK) {
+            self.layout.page_size().bytes()
+        } else {
+            0
+        };
+        region.start.saturating_sub(gap)
+    }
+
+    /// No more areas may be made by a split in the middle.
+    pub(super) fn is_full(&self) -> bool {
+        self.map.len() >= self.max_map_count
+    }
+
+    /// Whether there are more areas than there may be, so that no new one is made.
+    pub(super) fn is_over_full(&self) -> bool {
+        self.map.len() > self.max_map_count
+    }
+
+    /// Cuts an area in two (`__split_vma`). The halves stay apart until something changes one of them.
+    ///
+    /// # Errors
+    /// `EINVAL` for special memory, which has no halves; `ENOMEM` without a node.
+    pub(super) fn split(&mut self, region: &Region, at: u64) -> Result<(), Errno> {
+        if region.role == Role::Special {
+            return Err(Errno::EINVAL);
+        }
+        Ok(self.map.split_at(at)?)
+    }
+
+    /// As [`split`](Self::split), where the number of areas is limited (`split_vma`).
+    fn split_counted(&mut self, region: &Region, at: u64) -> Result<(), Errno> {
+        if self.is_full() {
+            return Err(Errno::ENOMEM);
+        }
+        self.split(region, at)
+    }
+
+    /// Gives `start..end`, a part of `region`, other flags (`vma_modify_flags`): joined with a neighbour where it has
+    /// become equal to it, else cut out. A cut that was made before an error stays, as in Linux.
+    pub(super) fn set_flags<O: Owner<F>>(
+        &mut self,
+        region: &Region,
+        start: u64,
+        end: u64,
+        flags: VmFlags,
+        call: &mut Call<'_, F, A, O>,
+    ) -> Result<(), Errno> {
+        if flags == region.flags {
+            return Ok(());
+        }
+        let new = with_vm_flags(region.attrs, flags);
+        if !self.joins_left(region, start, &new) && !self.joins_right(region, end, &new) {
+            if region.start < start {
+                self.split_counted(region, start)?;
+            }
+            if end < region.end {
+                self.split_counted(region, end)?;
+            }
+        }
+        self.map.update_attrs(start, end - start, |vma| with_vm_flags(vma.attrs(), flags), call)?;
+        let pages = self.layout.pages(end - start);
+        self.usage.remove(region.flags, pages);
+        self.usage.add(flags, pages);
+        Ok(())
+    }
+
+    /// Whether `region` with the attributes `new` would join the area that ends where it starts.
+    fn joins_left(&self, region: &Region, start: u64, new: &Attrs) -> bool {
+        let (Some(left), Some(own)) = (self.map.find_before(region.start), self.map.find(start)) else {
+            return false;
+        };
+        start == region.start
+            && left.last().wrapping_add(1) == start
+            && joins(&left.attrs(), left.data(), left.pages(), new, own.data())
+    }
+
+    /// Whether `region` with the attributes `new` would join the area that starts where it ends.
+    fn joins_right(&self, region: &Region, end: u64, new: &Attrs) -> bool {
+        let (Some(right), Some(own)) = (self.map.find(end), self.map.find(region.start)) else {
+            return false;
+        };
+        end == region.end && joins(new, own.data(), own.pages(), &right.attrs(), right.data())
+    }
+
+    /// Gets a range ready to be removed (`vms_gather_munmap_vmas`): nothing in it may be sealed, and areas are cut at
+    /// its ends. On an error the cuts made before stay, as in Linux.
+    pub(super) fn gather(&mut self, start: u64, end: u64) -> Result<Gathered, Errno> {
+        let mut gathered = Gathered::default();
+        let Some(first) = self.first_in(start, end) else { return Ok(gathered) };
+        if first.start < start {
+            // The count may go one above its limit while a range is being removed, but not by a hole in the middle.
+            if end < first.end && self.is_full() {
+                return Err(Errno::ENOMEM);
+            }
+            if first.has(VmFlags::SEALED) {
+                return Err(Errno::EPERM);
+            }
+            self.split(&first, start)?;
+        }
+        let mut at = start;
+        while let Some(region) = self.first_in(at, end) {
+            if region.has(VmFlags::SEALED) {
+                return Err(Errno::EPERM);
+            }
+            if region.end > end {
+                self.split(&region, end)?;
+            }
+            let pages = self.layout.pages(region.end.min(end) - region.start);
+            gathered.pages += pages;
+            if region.has(VmFlags::ACCOUNT) {
+                gathered.accounted += pages;
+            }
+            at = region.end;
+        }
+        Ok(gathered)
+    }
+
+    /// Removes a range that was [gathered](Self::gather).
+    pub(super) fn remove<O: Owner<F>>(
+        &mut self,
+        start: u64,
+        end: u64,
+        call: &mut Call<'_, F, A, O>,
+    ) -> Result<(), Errno> {
+        if start >= end {
+            return Ok(());
+        }
+        let mut usage = self.usage;
+        for vma in self.map.overlapping(start, end - start) {
+            usage.remove(VmFlags::of(&vma), vma.pages());
+        }
+        self.map.unmap(start, end - start, call)?;
+        let freed = self.usage.committed().saturating_sub(usage.committed());
+        self.usage = usage;
+        if freed > 0 {
+            call.hooks().uncommit(freed);
+        }
+        Ok(())
+    }
+
+    /// Gathers and removes: munmap without its argument checks (`do_vmi_align_munmap`).
+    pub(super) fn unmap_range<O: Owner<F>>(
+        &mut self,
+        start: u64,
+        end: u64,
+        call: &mut Call<'_, F, A, O>,
+    ) -> Result<(), Errno> {
+        self.gather(start, end)?;
+        self.remove(start, end, call)
+    }
+
+    /// Puts a new area into a free range.
+    #[allow(clippy::too_many_arguments)] // What an area is made of.
+    pub(super) fn insert<O: Owner<F>>(
+        &mut self,
+        start: u64,
+        end: u64,
+        flags: VmFlags,
+        backing: Backing,
+        data: LinuxVma<F>,
+        merge: Merge,
+        call: &mut Call<'_, F, A, O>,
+    ) -> Result<(), Errno> {
+        let attrs = attrs(flags, backing, data.role());
+        let request = Request::new(Place::FixedNoReplace(start), end - start, attrs);
+        self.map.map(request.with_data(data).with_merge(merge), call)?;
+        self.usage.add(flags, self.layout.pages(end - start));
+        Ok(())
+    }
+
+    /// Whether `pages` more pages with `flags` stay within the limits on the address space and on data
+    /// (`may_expand_vm`).
+    pub(super) fn may_expand(&self, flags: VmFlags, pages: u64) -> bool {
+        let fits =
+            |used: u64, resource| used.saturating_add(pages) <= self.layout.pages(self.limits.get(resource));
+        fits(self.usage.total(), Resource::AddressSpace)
+            && (!flags.is_data() || fits(self.usage.data(), Resource::Data))
+    }
+
+    /// Whether the caller may lock anything at all (`can_do_mlock`).
+    pub(super) fn may_lock(&self, caps: Capabilities) -> bool {
+        self.limits.get(Resource::MemLock) != 0 || caps.contains(Capabilities::IPC_LOCK)
+    }
+
+    /// Whether `bytes` more bytes with `flags` stay within the limit on locked memory (`mlock_future_ok`).
+    pub(super) fn may_lock_more(&self, flags: VmFlags, bytes: u64, caps: Capabilities) -> bool {
+        let limit = self.layout.pages(self.limits.get(Resource::MemLock));
+        !flags.contains(VmFlags::LOCKED)
+            || caps.contains(Capabilities::IPC_LOCK)
+            || self.usage.locked().saturating_add(self.layout.pages(bytes)) <= limit
+    }
+
+    /// Has the owner work on what is mapped in `start..end`, a part of `region`.
+    pub(super) fn act<O: Owner<F>>(
+        &mut self,
+        action: Action,
+        start: u64,
+        end: u64,
+        call: &mut Call<'_, F, A, O>,
+    ) -> Result<(), Errno> {
+        let Some(vma) = self.map.find(start) else { return Ok(()) };
+        let range = VmRange::new(start, self.layout.pages(end - start), self.layout.page_size())?;
+        let ahead = self.layout.pages(start - vma.start());
+        call.hooks().act(action, &Piece::new(range, vma.attrs().advance(ahead), vma.data()))
+    }
+
+    /// Notes that the area at `addr` has pages of its own from now on (`anon_vma_prepare`).
+    pub(super) fn touch(&mut self, addr: u64) {
+        // An address in a hole has nothing to note.
+        let _ = self.map.update_data(addr, LinuxVma::touch);
+    }
+
+    /// Brings in what is mapped in `start..end` (`__mm_populate`), up to the first error.
+    ///
+    /// # Errors
+    /// `ENOMEM` for memory without access, and what the owner says.
+    pub(super) fn populate<O: Owner<F>>(
+        &mut self,
+        start: u64,
+        end: u64,
+        call: &mut Call<'_, F, A, O>,
+    ) -> Result<(), Errno> {
+        let mut at = start;
+        while let Some(region) = self.first_in(at, end) {
+            let (from, to) = (region.start.max(start), region.end.min(end));
+            at = region.end;
+            if region.has_any(VmFlags::IO | VmFlags::PFN_MAP | VmFlags::LOCK_ON_FAULT) {
+                continue;
+            }
+            if !region.has_any(VmFlags::ACCESS) {
+                return Err(Errno::ENOMEM);
+            }
+            self.act(Action::Populate, from, to, call)?;
+            // Private memory is written to, so that it need not be copied later (`populate_vma_page_range`).
+            if region.flags & (VmFlags::WRITE | VmFlags::SHARED) == VmFlags::WRITE {
+                self.touch(from);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether two neighbours are the same but for where they lie (`can_vma_merge_before` and `_after`).
+fn joins<F: File>(
+    left: &Attrs,
+    left_data: &LinuxVma<F>,
+    pages: u64,
+    right: &Attrs,
+    right_data: &LinuxVma<F>,
+) -> bool {
+    use crate::{AreaFlags, VmaData};
+    left.advance(pages) == *right
+        && !left.flags().contains(AreaFlags::NO_MERGE)
+        && left_data.can_merge(pages, right_data)
+}

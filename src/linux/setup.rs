@@ -1,0 +1,118 @@
+//! What is there before a program makes its first call.
+
+use super::file::File;
+use super::layout::Layout;
+use super::owner::Owner;
+use super::vm_flags::VmFlags;
+use super::vma::{LinuxVma, Role};
+use super::{Call, Mm};
+use crate::{Backing, Errno, Error, Merge, NodeAlloc, VmaNode};
+
+/// Whether `[vsyscall]` is listed. It lies in the upper half, outside of the address space, and no call touches it
+/// (`get_gate_vma`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gate {
+    /// It is not.
+    None,
+    /// `--xp`: its three functions may be called.
+    Execute,
+    /// `r-xp`: it may be read too.
+    ReadExecute,
+}
+
+/// An area that the kernel itself puts into an address space, as `execve` does.
+#[derive(Debug, Clone)]
+pub struct Install<F> {
+    /// First byte.
+    pub start: u64,
+    /// First byte behind.
+    pub end: u64,
+    /// All its flags.
+    pub flags: VmFlags,
+    /// Offset in the file, in bytes.
+    pub offset: u64,
+    /// The handle, and what it stands for.
+    pub handle: Option<(F, Role)>,
+}
+
+impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
+    /// Puts an area of the kernel's own into a free range. It is not joined with its neighbours, and no limit is asked.
+    ///
+    /// # Errors
+    /// `EINVAL`: unaligned, empty, beyond user space. `EEXIST`: in use. `ENOMEM`: no node, or not enough memory for
+    /// areas with `ac`.
+    pub fn install<O: Owner<F>>(
+        &mut self,
+        area: Install<F>,
+        call: &mut Call<'_, F, A, O>,
+    ) -> Result<(), Errno> {
+        let Install { start, end, flags, offset, handle } = area;
+        let len = end.checked_sub(start).ok_or(Errno::EINVAL)?;
+        if !self.layout.is_aligned(len) || !self.layout.is_aligned(offset) {
+            return Err(Errno::EINVAL);
+        }
+        let (start, end) = self.layout.user_range(start, len)?;
+        let (backing, data) = match handle {
+            None => (Backing::Anonymous, LinuxVma::anonymous()),
+            Some((file, Role::Object)) => {
+                let backing = Backing::Object { id: file.id(), offset: self.layout.pages(offset) };
+                (backing, LinuxVma::new(file, Role::Object))
+            }
+            Some((name, role)) => (Backing::Anonymous, LinuxVma::new(name, role)),
+        };
+        let pages = self.layout.pages(len);
+        let accounted = flags.contains(VmFlags::ACCOUNT);
+        if accounted {
+            call.hooks().commit(pages)?;
+        }
+        let inserted = self.insert(start, end, flags, backing, data, Merge::Never, call);
+        if inserted.is_err() && accounted {
+            call.hooks().uncommit(pages);
+        }
+        inserted
+    }
+
+    /// Says where the program's stack begins: its area is the one that maps calls `[stack]`.
+    pub fn set_start_stack(&mut self, addr: u64) {
+        self.start_stack = addr;
+    }
+
+    /// Where the program's stack begins, or 0.
+    pub fn start_stack(&self) -> u64 {
+        self.start_stack
+    }
+
+    /// Lists `[vsyscall]`, or not.
+    pub fn set_gate(&mut self, gate: Gate) {
+        self.gate = gate;
+    }
+
+    /// Whether `[vsyscall]` is listed.
+    pub fn gate(&self) -> Gate {
+        self.gate
+    }
+
+    /// Removes everything, and starts anew with another layout: what `execve` does first, and a process that ends, last.
+    /// Limits stay.
+    ///
+    /// # Errors
+    /// A layout that makes no sense or is of another size, before anything has changed.
+    pub fn clear<O: Owner<F>>(&mut self, layout: Layout, call: &mut Call<'_, F, A, O>) -> Result<(), Error> {
+        layout.check()?;
+        if layout.task_size() != self.layout.task_size() || layout.page_size() != self.layout.page_size() {
+            return Err(Error::OutOfRange);
+        }
+        let committed = self.usage.committed();
+        self.map.clear(call)?;
+        if committed > 0 {
+            call.hooks().uncommit(committed);
+        }
+        self.layout = layout;
+        self.usage = Default::default();
+        self.set_start_brk(0, 0);
+        self.start_stack = 0;
+        self.future = VmFlags::empty();
+        self.gate = Gate::None;
+        Ok(())
+    }
+}

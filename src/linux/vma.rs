@@ -1,0 +1,127 @@
+//! What an area holds besides its flags.
+
+use super::file::File;
+use super::vm_flags::VmFlags;
+use crate::{AreaFlags, Attrs, Backing, Cut, VmaData};
+
+/// What an area's handle stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// There is none: plain anonymous memory. Or the object that is mapped.
+    Object,
+    /// A name for anonymous memory (`PR_SET_VMA_ANON_NAME`).
+    Name,
+    /// The name of memory that the kernel itself put there, such as `[vdso]`. It cannot be split.
+    Special,
+}
+
+/// Whether a private page of the area's own has ever been made (Linux: whether it has an `anon_vma`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Touched {
+    No,
+    Yes,
+}
+
+/// An area's data in [`Mm`](super::Mm): the owner's handle and what it stands for. 16 bytes with a handle of 8 or 4.
+#[derive(Debug, Clone)]
+pub struct LinuxVma<F> {
+    handle: Option<F>,
+    role: Role,
+    touched: Touched,
+}
+
+impl<F: File> LinuxVma<F> {
+    pub(super) fn anonymous() -> Self {
+        Self { handle: None, role: Role::Object, touched: Touched::No }
+    }
+
+    pub(super) fn new(handle: F, role: Role) -> Self {
+        Self { handle: Some(handle), role, touched: Touched::No }
+    }
+
+    /// The object that is mapped, if there is one.
+    pub fn object(&self) -> Option<&F> {
+        self.handle.as_ref().filter(|_| self.role == Role::Object)
+    }
+
+    /// The name of an area that shows no object, if it has one.
+    pub fn name(&self) -> Option<&F> {
+        self.handle.as_ref().filter(|_| self.role != Role::Object)
+    }
+
+    /// What the handle stands for.
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    pub(super) fn touched(&self) -> Touched {
+        self.touched
+    }
+
+    pub(super) fn touch(&mut self) {
+        self.touched = Touched::Yes;
+    }
+
+    /// Gives anonymous memory a name, or takes it away.
+    pub(super) fn rename(&mut self, name: Option<F>) {
+        self.role = if name.is_some() { Role::Name } else { Role::Object };
+        self.handle = name;
+    }
+}
+
+impl<F: File> VmaData for LinuxVma<F> {
+    fn split(&mut self, _pages: u64) -> Self {
+        self.clone()
+    }
+
+    fn can_merge(&self, _pages: u64, right: &Self) -> bool {
+        self.role == right.role && self.handle == right.handle
+    }
+
+    fn merge(&mut self, _pages: u64, right: Self) {
+        if right.touched == Touched::Yes {
+            self.touched = Touched::Yes;
+        }
+    }
+
+    fn fork(&self) -> Self {
+        self.clone()
+    }
+
+    fn key(&self) -> u64 {
+        self.handle.as_ref().map_or(0, File::id)
+    }
+}
+
+/// The core's attributes of an area with `flags`. The word of 64 owner's bits holds all flags; the hot word repeats
+/// those that a page fault reads.
+pub(super) fn attrs(flags: VmFlags, backing: Backing, role: Role) -> Attrs {
+    let mut hot = AreaFlags::empty();
+    if role == Role::Special {
+        hot = hot.with_cut(Cut::Never);
+    }
+    with_vm_flags(Attrs::default().with_flags(hot).with_backing(backing), flags)
+}
+
+/// The same attributes with other Linux flags.
+pub(super) fn with_vm_flags(attrs: Attrs, flags: VmFlags) -> Attrs {
+    const HOT: [(VmFlags, AreaFlags); 6] = [
+        (VmFlags::READ, AreaFlags::READ),
+        (VmFlags::WRITE, AreaFlags::WRITE),
+        (VmFlags::EXEC, AreaFlags::EXEC),
+        (VmFlags::SHARED, AreaFlags::SHARED),
+        (VmFlags::GROWS_DOWN, AreaFlags::GROWS_DOWN),
+        (VmFlags::LOCKED, AreaFlags::LOCKED),
+    ];
+    let mut hot = attrs.flags();
+    for (flag, area_flag) in HOT {
+        hot.set(area_flag, flags.contains(flag));
+    }
+    hot.set(AreaFlags::NO_MERGE, flags.intersects(VmFlags::SPECIAL));
+    attrs.with_flags(hot).with_extra(flags.bits())
+}
+
+/// All Linux flags of an area.
+pub(super) fn vm_flags(attrs: &Attrs) -> VmFlags {
+    VmFlags::from_bits_retain(attrs.extra())
+}

@@ -1,0 +1,360 @@
+//! Asking kvma what a trace asked Linux.
+
+use core::fmt;
+
+use kvma::linux::maps::{MapsEntry, Name};
+use kvma::linux::{
+    Call as Update, Capabilities, File, Gate, Install, Layout, Limits, LinuxVma, Mm, Mmap, OpenFile,
+    Overcommit, Owner, Resource, Role, Traits, VmFlags,
+};
+use kvma::{Attrs, Errno, Error, Event, Hooks, NodeAlloc, Piece, VmaNode};
+
+use crate::compare::same;
+use crate::descriptors::Descriptors;
+use crate::line::{Answer, Backing, Call, EXT4, FileKind, Limit, Line, Privilege};
+use crate::snapshot::{Area, Snapshot};
+
+/// Memory of the machine on which traces are made, in bytes; it has no swap.
+const MEMORY: u64 = 24_105 << 20;
+
+/// Goes through a trace, line by line, on an address space of its own. Never looks at an answer.
+///
+/// Some 20 KiB large: put it into a static where stacks are small.
+pub struct Replay<'a, A: NodeAlloc<VmaNode<LinuxVma<Backing<'a>>>> + Clone> {
+    mm: Mm<Backing<'a>, A>,
+    descriptors: Descriptors,
+    privilege: Privilege,
+    phase: Phase,
+}
+
+/// Whether the next `maps` block is input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Before the first `exec`.
+    Blank,
+    /// After an `exec`.
+    Loading,
+    /// After the initial `maps`.
+    Running,
+}
+
+/// What a line came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// It was input.
+    Input,
+    /// It was a call, with this answer.
+    Called(Answer),
+    /// It was a snapshot: compare [`Replay::matches`], print [`Replay::mm`]'s maps.
+    Snapshot,
+}
+
+/// Why a line cannot be replayed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReplayError {
+    /// A call or a snapshot before `exec` and its initial `maps`.
+    NotLoaded,
+    /// The initial state cannot be built.
+    Initial(Errno),
+    /// `exec` without memory, or refused by the hooks.
+    Exec(Error),
+    /// The stack cannot grow to where it has grown.
+    Stack(Errno),
+    /// More unusual descriptor numbers than there is room for.
+    Descriptors,
+}
+
+impl fmt::Display for ReplayError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotLoaded => f.write_str("expected exec, start_brk and maps before the first call"),
+            Self::Initial(errno) => write!(f, "the initial maps cannot be built: {errno}"),
+            Self::Exec(error) => write!(f, "exec failed: {error}"),
+            Self::Stack(errno) => write!(f, "the stack cannot grow to there: {errno}"),
+            Self::Descriptors => f.write_str("too many descriptors with large numbers"),
+        }
+    }
+}
+
+impl core::error::Error for ReplayError {}
+
+impl<'a, A: NodeAlloc<VmaNode<LinuxVma<Backing<'a>>>> + Clone> Replay<'a, A> {
+    /// An empty address space.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`]
+    pub fn new(alloc: A) -> Result<Self, Error> {
+        Ok(Self {
+            mm: Mm::new(layout(), alloc)?,
+            descriptors: Descriptors::new(),
+            privilege: Privilege::User,
+            phase: Phase::Blank,
+        })
+    }
+
+    /// The address space.
+    pub fn mm(&self) -> &Mm<Backing<'a>, A> {
+        &self.mm
+    }
+
+    /// The address space, to read or to tear down.
+    pub fn mm_mut(&mut self) -> &mut Mm<Backing<'a>, A> {
+        &mut self.mm
+    }
+
+    /// Replays one line. `hooks` hear what happens to the areas.
+    ///
+    /// # Errors
+    /// What makes the rest of the trace pointless. A call that fails is no error, but an answer.
+    pub fn step<H>(&mut self, line: &Line<'a>, hooks: &mut H) -> Result<Step, ReplayError>
+    where
+        H: Hooks<LinuxVma<Backing<'a>>>,
+    {
+        let mut kernel = Kernel { hooks, privilege: self.privilege, backing: None };
+        match *line {
+            Line::Blank | Line::Comment => {}
+            Line::Exec => {
+                let mut update = self.mm.update(&mut kernel);
+                self.mm.clear(layout(), &mut update).map_err(ReplayError::Exec)?;
+                self.descriptors.clear();
+                self.mm.set_limits(Limits::default());
+                self.phase = Phase::Loading;
+            }
+            Line::StartBrk(addr) => self.mm.set_start_brk(addr, 0),
+            Line::Limit(which, bytes) => {
+                let resource = match which {
+                    Limit::AddressSpace => Resource::AddressSpace,
+                    Limit::Data => Resource::Data,
+                    Limit::MemLock => Resource::MemLock,
+                    Limit::Stack => Resource::Stack,
+                };
+                self.mm.set_limits(self.mm.limits().with(resource, bytes));
+            }
+            Line::Privileged(privilege) => self.privilege = privilege,
+            Line::Fd(number, descriptor) => {
+                self.descriptors.set(number, descriptor).ok_or(ReplayError::Descriptors)?;
+            }
+            Line::Stack(addr) => {
+                self.running()?;
+                let mut update = self.mm.update(&mut kernel);
+                self.mm.grow_stack(addr, &mut update).map_err(ReplayError::Stack)?;
+            }
+            Line::Maps(snapshot) if self.phase == Phase::Loading => {
+                let mut update = self.mm.update(&mut kernel);
+                for area in snapshot.areas() {
+                    load(&mut self.mm, &area, &mut update).map_err(ReplayError::Initial)?;
+                }
+                self.phase = Phase::Running;
+            }
+            Line::Maps(_) => {
+                self.running()?;
+                return Ok(Step::Snapshot);
+            }
+            Line::Call(call, _) => {
+                self.running()?;
+                if let Call::Mmap { backing, .. } = call {
+                    kernel.backing = backing;
+                }
+                let mut update = self.mm.update(&mut kernel);
+                let answer = self.call(&call, &mut update);
+                return Ok(Step::Called(answer.into()));
+            }
+        }
+        Ok(Step::Input)
+    }
+
+    fn running(&self) -> Result<(), ReplayError> {
+        if self.phase == Phase::Running { Ok(()) } else { Err(ReplayError::NotLoaded) }
+    }
+
+    fn call<O: Owner<Backing<'a>>>(
+        &mut self,
+        call: &Call<'a>,
+        update: &mut Update<'_, Backing<'a>, A, O>,
+    ) -> Result<u64, Errno> {
+        let mm = &mut self.mm;
+        match *call {
+            Call::Mmap { addr, len, prot, flags, offset, fd, backing } => {
+                let file = fd.and_then(|fd| self.descriptors.get(fd)).map(|descriptor| {
+                    let file = backing.unwrap_or(Backing { text: unnamed(descriptor.kind) });
+                    let traits = match descriptor.kind {
+                        FileKind::Directory => Traits::UNMAPPABLE,
+                        FileKind::Regular if file.device() == EXT4 => Traits::KNOWS_SYNC,
+                        FileKind::Regular | FileKind::Memory | FileKind::Other => Traits::empty(),
+                    };
+                    OpenFile::new(file, descriptor.rights())
+                        .with_traits(traits)
+                        .with_max_bytes(descriptor.max_bytes())
+                });
+                mm.mmap(Mmap { addr, len, prot, flags, offset, file }, update)
+            }
+            Call::Munmap { addr, len } => mm.munmap(addr, len, update),
+            Call::Mprotect { addr, len, prot } => mm.mprotect(addr, len, prot, update),
+            Call::Brk { addr } => Ok(mm.brk(addr, update)),
+            Call::Mremap { old, old_len, new_len, flags, new } => {
+                mm.mremap(old, old_len, new_len, flags, new, update)
+            }
+            Call::Madvise { addr, len, advice } => mm.madvise(addr, len, advice, update),
+            Call::Mlock { addr, len } => mm.mlock(addr, len, update),
+            Call::Mlock2 { addr, len, flags } => mm.mlock2(addr, len, flags, update),
+            Call::Munlock { addr, len } => mm.munlock(addr, len, update),
+            Call::Mlockall { flags } => mm.mlockall(flags, update),
+            Call::Munlockall => Ok(mm.munlockall(update)),
+            Call::Msync { addr, len, flags } => mm.msync(addr, len, flags, update),
+            Call::Mseal { addr, len, flags } => mm.mseal(addr, len, flags, update),
+        }
+    }
+
+    /// Whether the address space is what the kernel's snapshot shows.
+    pub fn matches(&self, kernel: &Snapshot<'_>) -> bool {
+        same(kernel.areas(), self.mm.maps().map(|entry| area(&entry)))
+    }
+}
+
+fn layout() -> Layout {
+    // Traces are made without randomisation and with 8 MiB of stack.
+    Layout::x86_64(8 << 20)
+}
+
+/// What stands for a file of which the trace says nothing, because the kernel refused it.
+fn unnamed(kind: FileKind) -> &'static str {
+    match kind {
+        FileKind::Regular => "fe:00 0 ",
+        FileKind::Directory | FileKind::Memory | FileKind::Other => "00:00 0 ",
+    }
+}
+
+/// One line of kvma's maps as an area of a snapshot.
+fn area<'a>(entry: &MapsEntry<'_, Backing<'a>>) -> Area<'a> {
+    let text = match entry.name() {
+        Name::Object(backing) | Name::Special(backing) | Name::Anonymous(backing) => backing.text,
+        Name::Fixed("[heap]") => "00:00 0 [heap]",
+        Name::Fixed("[stack]") => "00:00 0 [stack]",
+        Name::Fixed("[vsyscall]") => "00:00 0 [vsyscall]",
+        Name::Fixed(_) | Name::None => "00:00 0 ",
+    };
+    Area {
+        start: entry.start(),
+        end: entry.end(),
+        perms: Area::shown(entry.flags()),
+        offset: entry.offset(),
+        backing: Backing { text },
+        flags: Some(entry.flags()),
+    }
+}
+
+/// Puts one area of the initial state into place.
+fn load<'a, A, O>(
+    mm: &mut Mm<Backing<'a>, A>,
+    area: &Area<'a>,
+    update: &mut Update<'_, Backing<'a>, A, O>,
+) -> Result<(), Errno>
+where
+    A: NodeAlloc<VmaNode<LinuxVma<Backing<'a>>>> + Clone,
+    O: Owner<Backing<'a>>,
+{
+    let name = area.backing.name();
+    if name == "[vsyscall]" {
+        mm.set_gate(if area.perms.contains(VmFlags::READ) { Gate::ReadExecute } else { Gate::Execute });
+        return Ok(());
+    }
+    let handle = match name {
+        _ if area.backing.inode() != 0 => Some((area.backing, Role::Object)),
+        "[vdso]" | "[vvar]" | "[vvar_vclock]" | "[uprobes]" => Some((area.backing, Role::Special)),
+        _ => None,
+    };
+    if name == "[stack]" {
+        mm.set_start_stack(area.end - 8);
+    }
+    let flags = area.flags.unwrap_or_else(|| usual_flags(area));
+    let Area { start, end, offset, .. } = *area;
+    let plain = handle.is_none();
+    mm.install(Install { start, end, flags, offset, handle }, update)?;
+    if plain && flags.contains(VmFlags::WRITE) {
+        // The kernel has written arguments to the stack, the loader zeros to bss.
+        mm.note_write(start);
+    }
+    Ok(())
+}
+
+/// The flags that Linux gives an area of a fresh program which looks like this.
+fn usual_flags(area: &Area<'_>) -> VmFlags {
+    let access = area.perms & VmFlags::ACCESS;
+    match area.backing.name() {
+        "[vvar]" | "[vvar_vclock]" => {
+            let special = VmFlags::PFN_MAP | VmFlags::IO | VmFlags::DONT_EXPAND | VmFlags::DONT_DUMP;
+            access | VmFlags::MAY_READ | special
+        }
+        "[vdso]" => access | VmFlags::MAY_ACCESS | VmFlags::DONT_EXPAND,
+        "[stack]" => access | VmFlags::MAY_ACCESS | VmFlags::GROWS_DOWN | VmFlags::ACCOUNT,
+        _ if area.perms.contains(VmFlags::SHARED) => {
+            access | VmFlags::MAY_ACCESS | VmFlags::SHARED | VmFlags::MAY_SHARE
+        }
+        _ if access.contains(VmFlags::WRITE) => access | VmFlags::MAY_ACCESS | VmFlags::ACCOUNT,
+        _ => access | VmFlags::MAY_ACCESS,
+    }
+}
+
+/// The machine on which the trace was made, with somebody's hooks.
+struct Kernel<'s, 'a, H> {
+    hooks: &'s mut H,
+    privilege: Privilege,
+    /// What the call at hand maps, if the trace says so.
+    backing: Option<Backing<'a>>,
+}
+
+type Vma<'a> = LinuxVma<Backing<'a>>;
+
+impl<'a, H: Hooks<Vma<'a>>> Hooks<Vma<'a>> for Kernel<'_, 'a, H> {
+    fn prepare(&mut self, event: &Event<'_, Vma<'a>>) -> Result<(), Error> {
+        self.hooks.prepare(event)
+    }
+
+    fn cancel(&mut self, event: &Event<'_, Vma<'a>>) {
+        self.hooks.cancel(event);
+    }
+
+    fn map(&mut self, piece: &Piece<'_, Vma<'a>>) {
+        self.hooks.map(piece);
+    }
+
+    fn unmap(&mut self, piece: &Piece<'_, Vma<'a>>) {
+        self.hooks.unmap(piece);
+    }
+
+    fn protect(&mut self, piece: &Piece<'_, Vma<'a>>, old: &Attrs) {
+        self.hooks.protect(piece, old);
+    }
+
+    fn relocate(&mut self, piece: &Piece<'_, Vma<'a>>, to: u64) {
+        self.hooks.relocate(piece, to);
+    }
+
+    fn flush_begin(&mut self) {
+        self.hooks.flush_begin();
+    }
+
+    fn flush_wait(&mut self) {
+        self.hooks.flush_wait();
+    }
+}
+
+impl<'a, H: Hooks<Vma<'a>>> Owner<Backing<'a>> for Kernel<'_, 'a, H> {
+    fn capabilities(&self) -> Capabilities {
+        match self.privilege {
+            Privilege::User => Capabilities::empty(),
+            Privilege::Privileged => Capabilities::all(),
+        }
+    }
+
+    fn commit(&mut self, pages: u64) -> Result<(), Errno> {
+        Overcommit::Heuristic.decide(pages, 0, MEMORY / 4096, 0)
+    }
+
+    fn shared_memory(&mut self, len: u64, flags: VmFlags) -> Result<Backing<'a>, Errno> {
+        if !flags.contains(VmFlags::NO_RESERVE) {
+            self.commit(len / 4096)?;
+        }
+        Ok(self.backing.unwrap_or(Backing { text: "00:01 0 /dev/zero (deleted)" }))
+    }
+}
