@@ -14,6 +14,7 @@ usage: cargo run [-- OPTIONS]
                    or the environment variable KVMA_BOOT_TIMEOUT)
   --broken NAME    break the kernel on purpose, to see that it fails: no-flush,
                    early-free, no-unmap-hook, no-protect-hook, no-relocate-hook
+  --skip-proofs    replay at once, without the kernel's proofs before
   --no-install     do not install QEMU if it is missing
   --setup          only get the tools
   --help
@@ -32,7 +33,17 @@ pub struct Args {
     pub answers: Option<PathBuf>,
     pub timeout: Duration,
     pub broken: Option<String>,
+    pub skip_proofs: bool,
     pub install: bool,
+}
+
+impl Args {
+    /// The kernel's command line.
+    pub fn command(&self) -> String {
+        let broken = self.broken.iter().map(|name| format!("broken={name}"));
+        let skip_proofs = self.skip_proofs.then(|| "skip-proofs".to_owned());
+        broken.chain(skip_proofs).collect::<Vec<_>>().join(" ")
+    }
 }
 
 pub fn parse() -> Result<Command, Trouble> {
@@ -45,6 +56,7 @@ fn parse_from(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
         answers: None,
         timeout: seconds(&env::var("KVMA_BOOT_TIMEOUT").unwrap_or_else(|_| "120".into()))?,
         broken: None,
+        skip_proofs: false,
         install: true,
     };
     let mut setup = false;
@@ -54,6 +66,7 @@ fn parse_from(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
             Long("answers") => args.answers = Some(parser.value()?.into()),
             Long("timeout") => args.timeout = seconds(&parser.value()?.string()?)?,
             Long("broken") => args.broken = Some(parser.value()?.string()?),
+            Long("skip-proofs") => args.skip_proofs = true,
             Long("no-install") => args.install = false,
             Long("setup") => setup = true,
             Long("help") | Short('h') => return Ok(Command::Help),

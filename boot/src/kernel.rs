@@ -3,13 +3,16 @@
 use crate::{Trouble, machine::Machine, root};
 use std::{env, fs, path::PathBuf, process::Command};
 
-/// Where the kernel is built and run: apart from the workspace's own output, whose lock the outer cargo may hold.
+/// Where the kernel is built and run: inside the directory that cargo builds this program in, but apart from
+/// its other contents, whose lock the outer cargo may hold.
 pub fn target_dir() -> Result<PathBuf, Trouble> {
-    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-    let dir = target.join("kernel");
+    let ours = env::current_exe().ok().and_then(|exe| {
+        // Cargo marks the directory, wherever the user has it.
+        exe.ancestors().find(|dir| dir.join("CACHEDIR.TAG").is_file()).map(PathBuf::from)
+    });
+    let dir = ours.unwrap_or_else(|| root().join("target")).join("kernel");
     fs::create_dir_all(&dir).map_err(|e| format!("{}: {e}", dir.display()))?;
-    // QEMU's command line and the linker's are easier to read without `boot/..`.
-    dir.canonicalize().map_err(|e| format!("{}: {e}", dir.display()))
+    Ok(dir)
 }
 
 /// Builds the kernel and returns its ELF file.
@@ -31,7 +34,11 @@ pub fn build(machine: &Machine) -> Result<PathBuf, Trouble> {
         .arg(&target_dir);
     let status = cargo.status().map_err(|e| format!("{}: {e}", cargo.get_program().display()))?;
     if !status.success() {
-        return Err("building the test kernel failed".into());
+        return Err(
+            "building the test kernel failed. If its lock file is out of date because dependencies have \
+                    changed, run `cargo update --workspace` in tests/kernel and commit it"
+                .into(),
+        );
     }
     Ok(target_dir.join(&machine.triple).join("release/kernel"))
 }

@@ -60,10 +60,9 @@ fn boot(args: &Args) -> Result<bool, Trouble> {
 
     let files = qemu::Files::new()?;
     fs::write(&files.input, input).map_err(|e| format!("{}: {e}", files.input.display()))?;
-    let command = args.broken.as_ref().map_or(String::new(), |name| format!("broken={name}"));
     eprintln!("boot: replaying {} in {}", args.trace.display(), machine.qemu);
     let begin = Instant::now();
-    let end = qemu::run(&qemu, &machine, &kernel, &files, &command, args.timeout)?;
+    let end = qemu::run(&qemu, &machine, &kernel, &files, &args.command(), args.timeout)?;
     let seconds = begin.elapsed().as_secs_f32();
 
     let answers = fs::read(&files.answers).unwrap_or_default();

@@ -40,6 +40,11 @@ impl Before {
         before
     }
 
+    /// Whether the call takes the pages of an area away and leaves the area.
+    pub fn empties(call: &Call<'_>, answer: Answer) -> bool {
+        matches!((call, answer), (Call::Madvise { advice: DONTNEED | DONTNEED_LOCKED, .. }, Answer::Value(_)))
+    }
+
     /// Follows the call in what pages must hold, and touches the ends of every range that it concerned.
     pub fn follow(&self, call: &Call<'_>, answer: Answer, toucher: &mut Toucher) {
         match (*call, answer) {

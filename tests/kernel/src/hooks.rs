@@ -1,6 +1,7 @@
 //! kvma's hooks: what a change of areas does to page tables and the TLB.
 
 use crate::{broken::Broken, pages::Pages, paging::Rights, tlb::Gather, witness::Witness};
+use kvma::linux::{File, Owner};
 use kvma::{Attrs, Error, Event, Hooks, Piece, Prot};
 
 /// Hooks for one call. What it owes is done by [`Hooks::flush_begin`] and [`Hooks::flush_wait`].
@@ -13,6 +14,26 @@ pub struct PageHooks<'a> {
 impl<'a> PageHooks<'a> {
     pub fn new(pages: &'a mut Pages) -> Self {
         Self { pages, owed: Gather::new(), witness: Witness::new() }
+    }
+
+    /// Takes the pages `first..=last` away though their areas stay (MADV_DONTNEED). All that is owed is done.
+    pub fn empty(mut self, first: u64, last: u64) {
+        if last <= LOWER_HALF_LAST {
+            self.pages.unmap(first, last, &mut self.owed, &mut self.witness);
+        }
+        self.flush();
+        self.free();
+    }
+
+    /// One processor: flushing is not waiting.
+    fn flush(&mut self) {
+        self.witness.before_flush(&self.pages.tables);
+        self.owed.flush();
+    }
+
+    fn free(&mut self) {
+        self.owed.free();
+        self.pages.tables.release_spare();
     }
 }
 
@@ -75,14 +96,14 @@ impl<V> Hooks<V> for PageHooks<'_> {
         }
     }
 
-    /// One processor: flushing is not waiting.
     fn flush_begin(&mut self) {
-        self.witness.before_flush(&self.pages.tables);
-        self.owed.flush();
+        self.flush();
     }
 
     fn flush_wait(&mut self) {
-        self.owed.free();
-        self.pages.tables.release_spare();
+        self.free();
     }
 }
+
+/// Everything that an owner may say beyond hooks, the replay says.
+impl<F: File> Owner<F> for PageHooks<'_> {}

@@ -11,6 +11,7 @@
 mod arch;
 mod broken;
 mod contents;
+mod effects;
 mod fault;
 mod frames;
 mod hooks;
@@ -20,9 +21,12 @@ mod pages;
 mod paging;
 mod probe;
 mod proofs;
+mod replay;
+mod report;
 mod shadow;
 mod sorted;
 mod space;
+mod timed;
 mod tlb;
 mod touch;
 mod witness;
@@ -37,7 +41,9 @@ use core::panic::PanicInfo;
 use frames::Use;
 use page_cache::PageCache;
 use pages::Pages;
+use report::InUse;
 use shadow::Shadow;
+use touch::Toucher;
 
 /// Memory set apart for what the kernel keeps to check itself.
 const SHADOW_MEMORY: u64 = 4 << 20;
@@ -60,9 +66,32 @@ extern "C" fn kernel_main(start_info: u64) -> ! {
     }
 
     let (pages, shadow) = take_over_memory(info);
-    let pages = proofs::run(pages);
-    let _ = (pages, shadow);
+    let skip_proofs = info.command_line().split_whitespace().any(|word| word == "skip-proofs");
+    let pages = if skip_proofs { pages } else { proofs::run(pages) };
+    replay_trace(info, pages, shadow);
     exit(Verdict::Pass)
+}
+
+fn replay_trace(info: StartInfo, pages: Pages, shadow: Shadow) {
+    let Some(trace) = info.module() else { panic!("no trace: it is passed as -initrd") };
+    let Ok(trace) = str::from_utf8(trace) else { panic!("the trace is not text") };
+    println!("replaying a trace of {} bytes, without its answers", trace.len());
+
+    let before = InUse::now();
+    let mut toucher = Toucher::new(shadow);
+    let figures = replay::run(trace, pages, &mut toucher);
+    toucher.all();
+    println!("the address space at the end:");
+    replay::print_maps();
+    let full = InUse::now();
+    let areas = replay::with_mm(|mm| mm.map_count());
+
+    let mut pages = replay::end();
+    pages.cache.drop_all();
+    report::print(&figures, &toucher, areas, before, full);
+    let after = InUse::now();
+    assert!(after == before, "leaked: {before:?} before the replay, {after:?} after it");
+    println!("  torn down        no frame and no node leaked");
 }
 
 /// Hands RAM to those who need it, and turns on page tables of the kernel's own.

@@ -6,9 +6,10 @@ use crate::{
     hooks,
     nodes::Nodes,
     pages::{Pages, Source},
+    replay::Process,
     shadow::Key,
 };
-use kvma::{Attrs, Backing, Prot, VmMap, VmaNode};
+use kvma::{AreaFlags, Attrs, Backing, Guarded, Prot, VmMap, VmaNode};
 use spin::mutex::{SpinMutex, SpinMutexGuard};
 
 /// Plain areas: no data of the owner's.
@@ -18,6 +19,8 @@ pub type PlainMap = VmMap<(), &'static Nodes<VmaNode>>;
 pub enum Areas {
     /// kvma's core alone, as a kernel with an ABI of its own would have it.
     Plain(PlainMap),
+    /// The linux layer, in a replay of a trace.
+    Linux(Process),
 }
 
 pub struct Space {
@@ -46,6 +49,13 @@ pub fn with<R>(change: impl FnOnce(&mut Space) -> R) -> R {
     change(SPACE.lock().as_mut().expect("a current address space"))
 }
 
+/// Whether an object's pages begin as zeros.
+#[derive(Clone, Copy)]
+enum Zeros {
+    No,
+    Yes,
+}
+
 /// A page as its area describes it.
 #[derive(Clone, Copy)]
 pub struct View {
@@ -54,12 +64,16 @@ pub struct View {
 }
 
 impl View {
-    fn new(attrs: Attrs, page: u64) -> Self {
+    /// `attrs` are those of the part of an area that begins with `page`.
+    fn new(attrs: Attrs, page: u64, zeros: Zeros) -> Self {
         let source = match attrs.backing() {
             Backing::Anonymous => Source::Private { page, origin: Origin::Anonymous },
             Backing::Object { id, offset } => {
-                let origin = Origin::Object { id, page: offset };
-                if attrs.flags().contains(kvma::AreaFlags::SHARED) {
+                let origin = match zeros {
+                    Zeros::No => Origin::Object { id, page: offset },
+                    Zeros::Yes => Origin::Anonymous,
+                };
+                if attrs.flags().contains(AreaFlags::SHARED) {
                     Source::Shared { id, page: offset, origin }
                 } else {
                     Source::Private { page, origin }
@@ -90,15 +104,43 @@ impl View {
 impl Space {
     /// What kvma knows of the page that holds `address`.
     pub fn view(&self, address: u64) -> Option<View> {
-        let (start, attrs) = self.area(address)?;
         let page = page_of(address);
-        Some(View::new(attrs.advance((page - start) >> PAGE_SHIFT), page))
+        let (start, attrs, zeros) = match &self.areas {
+            Areas::Plain(map) => {
+                let vma = map.find(address)?;
+                (vma.start(), vma.attrs(), Zeros::No)
+            }
+            Areas::Linux(process) => {
+                let vma = process.mm().vm_map().find(address)?;
+                // Shared memory without a file. Its object begins as zeros.
+                let zeros = vma.data().object().is_some_and(|object| object.name().starts_with("/dev/zero"));
+                (vma.start(), vma.attrs(), if zeros { Zeros::Yes } else { Zeros::No })
+            }
+        };
+        Some(View::new(attrs.advance((page - start) >> PAGE_SHIFT), page, zeros))
     }
 
-    /// Start and attributes of the area that contains `address`.
-    fn area(&self, address: u64) -> Option<(u64, Attrs)> {
+    /// First and last byte of the area that contains `address` or follows it.
+    pub fn area_from(&self, address: u64) -> Option<(u64, u64)> {
         match &self.areas {
-            Areas::Plain(map) => map.find(address).map(|vma| (vma.start(), vma.attrs())),
+            Areas::Plain(map) => map.find_from(address).map(|vma| (vma.start(), vma.last())),
+            Areas::Linux(process) => {
+                process.mm().vm_map().find_from(address).map(|vma| (vma.start(), vma.last()))
+            }
+        }
+    }
+
+    /// Tells start and length of what is mapped of `len` bytes at `start`, area by area.
+    pub fn for_each_piece(&self, start: u64, len: u64, mut see: impl FnMut(u64, u64)) {
+        let Some(last) = len.checked_sub(1).and_then(|more| start.checked_add(more)) else { return };
+        let mut at = start;
+        while let Some((area_first, area_last)) = self.area_from(at).filter(|(first, _)| *first <= last) {
+            let (from, to) = (area_first.max(start), area_last.min(last));
+            see(from, to - from + 1);
+            match area_last.checked_add(1) {
+                Some(next) => at = next,
+                None => return,
+            }
         }
     }
 

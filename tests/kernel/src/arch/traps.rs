@@ -124,6 +124,7 @@ const PAGE_FAULT_IST: u16 = 0;
 const OTHER_IST: u16 = 1;
 
 #[repr(align(16))]
+#[expect(dead_code, reason = "used by address")]
 struct Stack([u8; STACK]);
 
 static mut STACKS: [Stack; 2] = [const { Stack([0; STACK]) }; 2];
