@@ -17,7 +17,13 @@ mod trace;
 
 use args::{Args, Command};
 use machine::Machine;
-use std::{fs, path::Path, process::ExitCode, time::Instant};
+use std::{
+    fmt, fs,
+    io::{self, Write},
+    path::Path,
+    process::ExitCode,
+    time::Instant,
+};
 
 /// Why nothing could be tried.
 type Trouble = String;
@@ -25,7 +31,7 @@ type Trouble = String;
 fn main() -> ExitCode {
     let outcome = match args::parse() {
         Ok(Command::Help) => {
-            print!("{}", args::HELP);
+            say(format_args!("{}", args::HELP.trim_end()));
             Ok(true)
         }
         Ok(Command::Setup { install }) => {
@@ -70,10 +76,15 @@ fn boot(args: &Args) -> Result<bool, Trouble> {
         fs::write(copy, &answers).map_err(|e| format!("{}: {e}", copy.display()))?;
     }
     let verdict = judge::compare(&recorded, &String::from_utf8_lossy(&answers));
-    println!("\nboot: {verdict}");
+    say(format_args!("\nboot: {verdict}"));
     let passed = end.passed() && verdict.identical();
     let result = if passed { "PASSED" } else { "FAILED" };
     let but = if end.passed() && !passed { ", but its answers are not Linux's" } else { "" };
-    println!("boot: {result} after {seconds:.2} s: {end}{but}");
+    say(format_args!("boot: {result} after {seconds:.2} s: {end}{but}"));
     Ok(passed)
+}
+
+/// Prints a line. Whoever reads may have closed the pipe; the exit status does not depend on it.
+fn say(line: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stdout(), "{line}");
 }

@@ -1,9 +1,9 @@
 //! Running the kernel.
 
-use crate::{Trouble, kernel, machine::Machine};
+use crate::{Trouble, kernel, machine::Machine, say};
 use std::{
     fmt, fs,
-    io::{self, BufRead, BufReader, Write},
+    io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{self, Child, Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
@@ -109,8 +109,7 @@ fn print_lines(mut serial: impl BufRead) {
     let mut line = Vec::new();
     while serial.read_until(b'\n', &mut line).is_ok_and(|n| n > 0) {
         let text = String::from_utf8_lossy(&line);
-        // Whoever reads may have closed the pipe; the verdict does not depend on it.
-        let _ = writeln!(io::stdout(), "{}", text.trim_end());
+        say(format_args!("{}", text.trim_end()));
         line.clear();
     }
 }

@@ -28,17 +28,12 @@ pub enum Use {
 }
 const USES: usize = 4;
 
-/// A frame and the duty to give it back. There is no `Drop`: a lost frame shows in [`in_use`] at the end.
+/// A frame, by its physical address, and the duty to give it back. There is no `Drop`: a lost frame shows in [`in_use`] at the end.
 #[must_use]
 #[derive(Debug)]
 pub struct Frame(u64);
 
 impl Frame {
-    /// Physical address.
-    pub fn address(&self) -> u64 {
-        self.0
-    }
-
     /// Leaves the duty to whoever keeps the address, such as a page-table entry.
     pub fn into_address(self) -> u64 {
         self.0
@@ -209,16 +204,11 @@ pub fn total() -> usize {
 #[derive(Default)]
 pub struct FrameList {
     head: Option<u32>,
-    len: usize,
 }
 
 impl FrameList {
     pub const fn new() -> Self {
-        Self { head: None, len: 0 }
-    }
-
-    pub fn len(&self) -> usize {
-        self.len
+        Self { head: None }
     }
 
     pub fn push(&mut self, frame: Frame) {
@@ -226,14 +216,12 @@ impl FrameList {
         let index = frames.index(frame.into_address());
         frames.meta[index].next = self.head;
         self.head = Some(index as u32);
-        self.len += 1;
     }
 
     pub fn pop(&mut self) -> Option<Frame> {
         let mut frames = FRAMES.lock();
         let index = self.head?;
         self.head = frames.meta[index as usize].next.take();
-        self.len -= 1;
         Some(Frame(frames.address(index)))
     }
 

@@ -16,6 +16,7 @@ use spin::mutex::{SpinMutex, SpinMutexGuard};
 pub type PlainMap = VmMap<(), &'static Nodes<VmaNode>>;
 
 /// Who keeps the areas.
+#[expect(clippy::large_enum_variant, reason = "there is one, and no heap")]
 pub enum Areas {
     /// kvma's core alone, as a kernel with an ABI of its own would have it.
     Plain(PlainMap),

@@ -11,6 +11,7 @@ pub mod timer;
 pub mod traps;
 
 /// Constants of `targets/<arch>/memory.map`.
+#[allow(dead_code, reason = "some are for the linker script and the host program")]
 pub mod memory_map {
     include!(concat!(env!("OUT_DIR"), "/memory_map.rs"));
 }

@@ -9,8 +9,6 @@ pub struct Rights {
 }
 
 impl Rights {
-    pub const NONE: Self = Self { load: false, store: false, fetch: false };
-
     /// The processor cannot refuse to load from a page that it may store to or fetch from.
     fn any(self) -> bool {
         self.load || self.store || self.fetch
