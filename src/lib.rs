@@ -7,6 +7,7 @@ mod error;
 mod flags;
 mod hooks;
 pub mod linux;
+mod mappings;
 pub mod node;
 mod placement;
 mod range;
@@ -23,6 +24,7 @@ pub use addr_space::{AddrSpace, Guarded};
 pub use error::{Errno, Error};
 pub use flags::{AreaFlags, Cut, MemType, Prot};
 pub use hooks::{Event, Hooks, NoHooks, Piece};
+pub use mappings::{Checkpoint, Info, Mappings, Origin, UpdateFn};
 #[cfg(any(feature = "alloc", loom))]
 pub use node::BoxAlloc;
 #[cfg(feature = "alloc")]

@@ -43,6 +43,14 @@ mod imp {
 pub(crate) use core::sync::atomic::Ordering;
 pub(crate) use imp::{AtomicPtr, AtomicU64, fence};
 
+/// A number that no other call gets. Counts calls, so it does not wrap in 64 bits; a word of 32 bits
+/// wraps after four billion.
+pub(crate) fn unique() -> u64 {
+    use core::sync::atomic::AtomicUsize;
+    static NEXT: AtomicUsize = AtomicUsize::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed) as u64
+}
+
 /// A number in a node that readers without the lock may look at.
 pub(crate) struct Word(AtomicU64);
 

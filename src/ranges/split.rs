@@ -1,9 +1,9 @@
 //! Cutting one area into two.
 
 use super::Area;
-use crate::node::Spare;
+use crate::node::{NodeAlloc, Reservation, Spare};
 use crate::range::Span;
-use crate::tree::CursorMut;
+use crate::tree::{CursorMut, Tree};
 
 impl<T: Area> CursorMut<'_, T> {
     /// Cuts the area here at `page`, which lies strictly inside it, and goes to the right part.
@@ -15,5 +15,18 @@ impl<T: Area> CursorMut<'_, T> {
         let Some(data) = self.change(left, attrs, |data| T::split(data, pages)) else { return };
         self.move_next();
         self.insert_before(spare, Span::new(page, whole.end), T::advance(attrs, pages), data);
+    }
+}
+
+impl<T: Area> Tree<T> {
+    /// Cuts the area that holds `page` there, if it does not begin there. Needs one node. O(log n).
+    pub(crate) fn cut<A: NodeAlloc<T>>(&mut self, page: u64, nodes: &mut Reservation<T, A>) {
+        if self.find(page).is_none_or(|area| area.span().start == page) {
+            return;
+        }
+        match nodes.take() {
+            Some(spare) => self.cursor(page).split_at(page, spare),
+            None => debug_assert!(false, "cut without its node"),
+        }
     }
 }

@@ -16,16 +16,23 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     pub fn fork(
         &self,
         alloc: A,
+        copy: impl FnMut(&Vma<'_, V>) -> Option<Attrs>,
+    ) -> Result<VmMap<V, A>, Error> {
+        self.fork_with(&mut Reservation::new(alloc), copy)
+    }
+
+    /// The same with nodes in hand, `len() + 1` of them if nothing is to be allocated here.
+    pub fn fork_with(
+        &self,
+        nodes: &mut Reservation<VmaNode<V>, A>,
         mut copy: impl FnMut(&Vma<'_, V>) -> Option<Attrs>,
     ) -> Result<VmMap<V, A>, Error> {
-        let space = self.space();
-        let mut child = VmMap::new(space.start(), space.pages(), self.page, alloc.clone())?;
-        let mut nodes = Reservation::new(alloc);
-        nodes.fill(self.len())?;
+        nodes.fill(self.len().saturating_add(1))?;
+        let mut child = VmMap::with_nodes(self.space(), nodes, 0)?;
         for vma in self.iter() {
             if let Some(attrs) = copy(&vma) {
                 let (span, data) = (vma.range().span(), vma.data().fork());
-                child.tree.place(span, attrs, data, Merge::Never, &mut nodes);
+                child.tree.place(span, attrs, data, Merge::Never, nodes);
             }
         }
         Ok(child)

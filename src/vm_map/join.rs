@@ -22,9 +22,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         self.check_cut(page)?;
         let mut nodes = Reservation::new(self.alloc.clone());
         nodes.fill(1)?;
-        if let Some(spare) = nodes.take() {
-            self.tree.cursor(page).split_at(page, spare);
-        }
+        self.tree.cut(page, &mut nodes);
         Ok(())
     }
 

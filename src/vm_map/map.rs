@@ -44,6 +44,31 @@ impl<V> Request<V> {
         Request { place: self.place, len: self.len, attrs: self.attrs, data, merge: self.merge }
     }
 
+    /// The same at another place, with what `change` makes of the data.
+    pub(crate) fn replaced<W>(self, place: Place, change: impl FnOnce(V) -> W) -> Request<W> {
+        Request { place, len: self.len, attrs: self.attrs, data: change(self.data), merge: self.merge }
+    }
+
+    /// Where the area goes.
+    pub const fn place(&self) -> Place {
+        self.place
+    }
+
+    /// Length in bytes.
+    pub const fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether the length is zero, which is an error for all that take a request.
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// What the area is to be like.
+    pub const fn attrs(&self) -> Attrs {
+        self.attrs
+    }
+
     /// The same, joined with certain neighbours only.
     pub fn with_merge(self, merge: Merge) -> Request<V> {
         Request { merge, ..self }

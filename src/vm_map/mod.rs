@@ -10,6 +10,8 @@ mod join;
 mod map;
 mod query;
 mod relocate;
+mod restore;
+mod retain;
 mod unmap;
 
 pub use map::{Place, Request};
@@ -55,11 +57,17 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         alloc: A,
         owner: u64,
     ) -> Result<Self, Error> {
-        let space = VmRange::new(start, pages, page)?.span();
-        let mut nodes = Reservation::new(alloc.clone());
+        let space = VmRange::new(start, pages, page)?;
+        let mut nodes = Reservation::new(alloc);
         nodes.fill(1)?;
+        Self::with_nodes(space, &mut nodes, owner)
+    }
+
+    /// The same with a node in hand; what is allocated later comes from where that did.
+    fn with_nodes(space: VmRange, nodes: &mut Reservation<VmaNode<V>, A>, owner: u64) -> Result<Self, Error> {
         let sentinel = nodes.take().ok_or(Error::OutOfMemory)?;
-        Ok(VmMap { tree: Tree::new(space, sentinel, owner), page, alloc })
+        let (page, alloc) = (space.page_size(), nodes.alloc().clone());
+        Ok(VmMap { tree: Tree::new(space.span(), sentinel, owner), page, alloc })
     }
 
     /// What carries the hooks into operations, and owed work out of them.
@@ -127,6 +135,20 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         let part = whole.intersect(span);
         let attrs = area.attrs().advance(part.start - whole.start);
         Piece::new(self.range(part), attrs, area.data())
+    }
+
+    /// A fork of the owner's data of the part of an area within `span`.
+    fn fork_part(area: AreaRef<'_, VmaNode<V>>, span: Span) -> V {
+        let whole = area.span();
+        let part = whole.intersect(span);
+        let mut data = area.data().fork();
+        if part.start > whole.start {
+            data = data.split(part.start - whole.start);
+        }
+        if part.end < whole.end {
+            drop(data.split(part.len()));
+        }
+        data
     }
 
     /// Whether the areas that the ends of `span` cut may be cut there.

@@ -75,13 +75,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
                 while let Some(area) = self.tree.areas(Span::new(at, span.end)).next() {
                     let (whole, attrs) = (area.span(), area.attrs());
                     let old = whole.intersect(span);
-                    let mut data = area.data().fork();
-                    if old.start > whole.start {
-                        data = data.split(old.start - whole.start);
-                    }
-                    if old.end < whole.end {
-                        drop(data.split(old.len()));
-                    }
+                    let data = Self::fork_part(area, span);
                     let attrs = attrs.advance(old.start - whole.start);
                     let new = Span::new(moved(old.start), moved(old.end));
                     self.tree.place(new, attrs, data, merge, &mut update.nodes);

@@ -51,13 +51,17 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     pub(super) fn carve<H: Hooks<V>>(&mut self, span: Span, update: &mut Update<'_, V, A, H>) {
         let before = update.gathered.len();
         self.tree.carve(span, &mut update.nodes, &mut update.gathered);
-        if update.gathered.len() == before {
-            return;
+        if self.tell_unmapped(before, update) {
+            update.begin_flush();
         }
+    }
+
+    /// Tells the hooks what was gathered after the first `before`, and whether there was anything.
+    pub(super) fn tell_unmapped<H: Hooks<V>>(&self, before: usize, update: &mut Update<'_, V, A, H>) -> bool {
         for gone in update.gathered.iter_from(before) {
             let range = self.range(Span::new(gone.start, gone.end));
             update.hooks.unmap(&Piece::new(range, gone.attrs, gone.data));
         }
-        update.begin_flush();
+        update.gathered.len() > before
     }
 }

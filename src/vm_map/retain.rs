@@ -1,0 +1,42 @@
+//! Unmapping the areas that nobody wants any more.
+
+use super::VmMap;
+use crate::error::Error;
+use crate::hooks::{Event, Hooks, prepare_all};
+use crate::node::NodeAlloc;
+use crate::range::Span;
+use crate::update::Update;
+use crate::vma::{Vma, VmaData, VmaNode};
+
+impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
+    /// Unmaps every area that `keep` does not want, each whole, and returns the pages removed. `keep`
+    /// is asked several times and must answer the same.
+    ///
+    /// O(n + removed log n). Needs no node. Hooks: `prepare`, `unmap` for each area, `flush_begin` if
+    /// there was any. Fails only if `prepare` does.
+    pub fn retain<H: Hooks<V>>(
+        &mut self,
+        keep: impl Fn(&Vma<'_, V>) -> bool,
+        update: &mut Update<'_, V, A, H>,
+    ) -> Result<u64, Error> {
+        update.check_alloc(&self.alloc)?;
+        let all = self.tree.space();
+        let page = self.page;
+        let unwanted = |map: &Self, rest| {
+            map.tree.areas(rest).find(|area| !keep(&Vma::new(*area, page))).map(|area| area.span())
+        };
+        let gone = self.tree.areas(all).filter(|area| !keep(&Vma::new(*area, page)));
+        prepare_all(update.hooks, gone.map(|area| Event::Unmap(self.piece(area, all))))?;
+
+        let (before, pages) = (update.gathered.len(), self.tree.pages());
+        let mut rest = all;
+        while let Some(span) = unwanted(self, rest) {
+            self.tree.carve(span, &mut update.nodes, &mut update.gathered);
+            rest = Span::new(span.end, all.end);
+        }
+        if self.tell_unmapped(before, update) {
+            update.begin_flush();
+        }
+        Ok(pages - self.tree.pages())
+    }
+}

@@ -1,0 +1,331 @@
+//! `Mappings` against an array of pages that only the hooks write, and its restore from everywhere.
+
+use kvma::*;
+
+type Nodes = FixedPool<VmaNode<Origin<Stamp>>, 256>;
+type Space<'p> = Mappings<Stamp, &'p Nodes>;
+
+/// The owner's data: which call made the mapping.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Stamp(u32);
+
+impl VmaData for Stamp {
+    fn split(&mut self, _pages: u64) -> Self {
+        *self
+    }
+
+    fn can_merge(&self, _pages: u64, right: &Self) -> bool {
+        self == right
+    }
+
+    fn merge(&mut self, _pages: u64, _right: Self) {}
+
+    fn fork(&self) -> Self {
+        *self
+    }
+}
+
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) % bound
+    }
+}
+
+const START: u64 = 0x10000;
+const PAGES: u64 = 48;
+const PAGE: u64 = 0x100;
+
+/// A page as a page table would have it, by what the hooks said.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Entry {
+    attrs: Attrs,
+    mapping: VmRange,
+    /// Changes whenever the page is mapped afresh: what was written to it is gone.
+    contents: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Step {
+    Unmap,
+    Protect,
+    Map,
+}
+
+/// The owner: keeps its page table by the hooks alone, and checks what they say against it.
+#[derive(Default)]
+struct Owner {
+    table: Vec<Option<Entry>>,
+    fresh: u64,
+    log: Vec<(Step, u64)>,
+    /// Refuses the event after this many.
+    refuse_after: Option<u64>,
+    prepared: u64,
+    flushes: (u64, u64),
+}
+
+impl Owner {
+    fn new() -> Self {
+        Owner { table: vec![None; PAGES as usize], ..Owner::default() }
+    }
+
+    fn pages(range: VmRange) -> std::ops::Range<usize> {
+        let first = ((range.start() - START) / PAGE) as usize;
+        first..first + range.pages() as usize
+    }
+}
+
+impl Hooks<Origin<Stamp>> for Owner {
+    fn prepare(&mut self, _: &Event<'_, Origin<Stamp>>) -> Result<(), Error> {
+        if self.refuse_after == Some(self.prepared) {
+            return Err(Error::Refused(Errno::EAGAIN));
+        }
+        self.prepared += 1;
+        Ok(())
+    }
+
+    fn cancel(&mut self, _: &Event<'_, Origin<Stamp>>) {
+        self.prepared -= 1;
+    }
+
+    fn map(&mut self, piece: &Piece<'_, Origin<Stamp>>) {
+        self.log.push((Step::Map, piece.range().start()));
+        for (ahead, page) in Self::pages(piece.range()).enumerate() {
+            self.fresh += 1;
+            assert_eq!(self.table[page], None, "mapped over what is there");
+            self.table[page] = Some(Entry {
+                attrs: piece.attrs().advance(ahead as u64),
+                mapping: piece.data().mapping(),
+                contents: self.fresh,
+            });
+        }
+    }
+
+    fn unmap(&mut self, piece: &Piece<'_, Origin<Stamp>>) {
+        self.log.push((Step::Unmap, piece.range().start()));
+        for (ahead, page) in Self::pages(piece.range()).enumerate() {
+            let entry = self.table[page].take().expect("unmapped what is not there");
+            assert_eq!(entry.attrs, piece.attrs().advance(ahead as u64));
+            assert_eq!(entry.mapping, piece.data().mapping());
+        }
+    }
+
+    fn protect(&mut self, piece: &Piece<'_, Origin<Stamp>>, old: &Attrs) {
+        self.log.push((Step::Protect, piece.range().start()));
+        for (ahead, page) in Self::pages(piece.range()).enumerate() {
+            let entry = self.table[page].as_mut().expect("protected what is not there");
+            assert_eq!(entry.attrs, old.advance(ahead as u64));
+            entry.attrs = piece.attrs().advance(ahead as u64);
+        }
+    }
+
+    fn flush_begin(&mut self) {
+        self.flushes.0 += 1;
+    }
+
+    fn flush_wait(&mut self) {
+        self.flushes.1 += 1;
+    }
+}
+
+/// Every region with all that is known about it.
+fn regions(map: &VmMap<Origin<Stamp>, &Nodes>) -> Vec<(VmRange, Attrs, VmRange, bool, Stamp)> {
+    let of = |vma: Vma<'_, Origin<Stamp>>| {
+        let origin = vma.data();
+        (vma.range(), vma.attrs(), origin.mapping(), origin.is_original(), *origin.data())
+    };
+    map.iter().map(of).collect()
+}
+
+fn agree(space: &Space<'_>, owner: &Owner) {
+    space.vm_map().check().unwrap();
+    for (index, entry) in owner.table.iter().enumerate() {
+        let info = space.query_page(START + index as u64 * PAGE + PAGE / 2);
+        assert_eq!(info.map(|info| (info.attrs(), info.mapping())), entry.map(|e| (e.attrs, e.mapping)));
+    }
+}
+
+fn one_change(
+    space: &mut Space<'_>,
+    owner: &mut Owner,
+    random: &mut Random,
+    stamp: u32,
+) -> Result<(), Error> {
+    let addr = START + random.below(PAGES) * PAGE;
+    let len = (1 + random.below(9)) * PAGE;
+    let prot = [Prot::NONE, Prot::READ, Prot::RW, Prot::RX][random.below(4) as usize];
+    let attrs = match random.below(2) {
+        0 => Attrs::new(prot),
+        _ => Attrs::new(prot).with_backing(Backing::Object { id: random.below(2), offset: random.below(9) }),
+    };
+    let kind = random.below(12);
+    let mut update = space.update(owner);
+    match kind {
+        0..=3 => space.map_at(addr, len, attrs, Stamp(stamp), &mut update).map(drop),
+        4 => space.map_any(Some(addr), len, attrs, Stamp(stamp), &mut update).map(drop),
+        5..=7 => space.unmap(addr, len, &mut update).map(drop),
+        8..=10 => space.protect(addr, len, prot, &mut update),
+        _ => {
+            space.mark_original();
+            Ok(())
+        }
+    }
+}
+
+/// Fails only as it may: for lack of nodes or room, or because the caller asked for nonsense.
+fn may_fail(result: Result<(), Error>) {
+    use Error::*;
+    assert!(matches!(result, Ok(()) | Err(OutOfMemory | NoSpace | OutOfRange | NotMapped)), "{result:?}");
+}
+
+#[test]
+fn every_page_is_told_and_restored() {
+    let pool = Nodes::new();
+    let mut random = Random(11);
+    for round in 0..400 {
+        let mut owner = Owner::new();
+        let mut space = Space::new(START, PAGES, PageSize::new(PAGE).unwrap(), &pool).unwrap();
+        for stamp in 0..random.below(30) as u32 {
+            may_fail(one_change(&mut space, &mut owner, &mut random, stamp));
+        }
+        agree(&space, &owner);
+        let saved = space.checkpoint().unwrap();
+        let (want, table) = (regions(space.vm_map()), owner.table.clone());
+        for stamp in 100..100 + random.below(30) as u32 {
+            may_fail(one_change(&mut space, &mut owner, &mut random, stamp));
+        }
+        agree(&space, &owner);
+
+        let (before, now) = (regions(space.vm_map()), owner.table.clone());
+        // A hook that refuses any one step leaves everything as it was.
+        owner.log.clear();
+        owner.prepared = 0;
+        owner.refuse_after = Some(random.below(4));
+        let refused = space.restore(&saved, &mut space.update(&mut owner));
+        if refused.is_err() {
+            assert_eq!((regions(space.vm_map()), &owner.table, owner.prepared), (before, &now, 0), "{round}");
+            assert_eq!(owner.log, []);
+            owner.refuse_after = None;
+            space.restore(&saved, &mut space.update(&mut owner)).unwrap();
+        }
+        owner.refuse_after = None;
+
+        agree(&space, &owner);
+        assert_eq!(regions(space.vm_map()), want);
+        // Pages that were there all along have kept their contents; the others come back afresh.
+        for (page, (saved, now)) in table.iter().zip(&now).enumerate() {
+            let kept = |a: &Entry, b: &Entry| a.contents == b.contents;
+            let (Some(saved), Some(restored)) = (saved, owner.table[page]) else { continue };
+            assert_eq!(
+                kept(saved, &restored),
+                now.is_some_and(|now| kept(saved, &now)),
+                "page {page} of round {round}"
+            );
+        }
+        let order = |(step, addr): &(Step, u64)| (*step as u8, *addr);
+        assert!(owner.log.is_sorted_by_key(order), "{:?}", owner.log);
+        // Restoring what is already so does nothing.
+        owner.log.clear();
+        assert_eq!(space.restore_cost(&saved), 0);
+        space.restore(&saved, &mut space.update(&mut owner)).unwrap();
+        assert_eq!(owner.log, []);
+        assert_eq!(owner.flushes.0, owner.flushes.1);
+    }
+    assert_eq!(pool.in_use(), 0);
+}
+
+#[test]
+fn restore_without_nodes_changes_nothing() {
+    let mut random = Random(12);
+    let mut failures = 0;
+    for _ in 0..300 {
+        // Nodes that are gone while `hog` has them.
+        let pool = Nodes::new();
+        let mut owner = Owner::new();
+        let mut space = Space::new(START, PAGES, PageSize::new(PAGE).unwrap(), &pool).unwrap();
+        for stamp in 0..20 {
+            may_fail(one_change(&mut space, &mut owner, &mut random, stamp));
+        }
+        let saved = space.checkpoint().unwrap();
+        for stamp in 0..20 {
+            may_fail(one_change(&mut space, &mut owner, &mut random, stamp));
+        }
+        let (before, table) = (regions(space.vm_map()), owner.table.clone());
+        let cost = space.restore_cost(&saved);
+        let free = random.below(cost as u64 + 1) as usize;
+        let mut hog = Reservation::new(&pool);
+        hog.fill(pool.capacity() - pool.in_use() - free).unwrap();
+        let result = space.restore(&saved, &mut space.update(&mut owner));
+        if free < cost {
+            assert_eq!(result, Err(Error::OutOfMemory));
+            assert_eq!((regions(space.vm_map()), &owner.table), (before, &table));
+            failures += 1;
+        } else {
+            assert_eq!(result, Ok(()));
+            assert_eq!(regions(space.vm_map()), regions(saved.vm_map()));
+        }
+        assert!(space.checkpoint().is_err() || pool.capacity() - pool.in_use() > space.vm_map().len());
+    }
+    assert!(failures > 100);
+}
+
+#[test]
+fn checkpoints_of_other_spaces() {
+    let pool = Nodes::new();
+    let page = PageSize::new(PAGE).unwrap();
+    let attrs = Attrs::new(Prot::RW);
+    let (mut a, mut b) =
+        (Space::new(START, PAGES, page, &pool).unwrap(), Space::new(START, PAGES, page, &pool).unwrap());
+    let (mut of_a, mut of_b) = (Owner::new(), Owner::new());
+    a.map_at(START, 4 * PAGE, attrs, Stamp(1), &mut a.update(&mut of_a)).unwrap();
+    b.map_at(START, 4 * PAGE, attrs, Stamp(1), &mut b.update(&mut of_b)).unwrap();
+    let saved = a.checkpoint().unwrap();
+    // Alike, but not the same mapping: the pages of `b` are not those of `a`.
+    of_b.log.clear();
+    b.restore(&saved, &mut b.update(&mut of_b)).unwrap();
+    assert_eq!(of_b.log, [(Step::Unmap, START), (Step::Map, START)]);
+    // A child still shares its parent's mappings.
+    let mut child = a.fork(&pool, |vma| Some(vma.attrs())).unwrap();
+    let mut of_child = Owner::new();
+    of_child.table = of_a.table.clone();
+    child.protect(START, PAGE, Prot::READ, &mut child.update(&mut of_child)).unwrap();
+    of_child.log.clear();
+    child.restore(&saved, &mut child.update(&mut of_child)).unwrap();
+    assert_eq!(of_child.log, [(Step::Protect, START)]);
+    // What parent and child map afterwards is not the same, though both come first.
+    a.map_at(START, PAGE, attrs, Stamp(2), &mut a.update(&mut of_a)).unwrap();
+    child.map_at(START, PAGE, attrs, Stamp(2), &mut child.update(&mut of_child)).unwrap();
+    let saved = a.checkpoint().unwrap();
+    of_child.log.clear();
+    child.restore(&saved, &mut child.update(&mut of_child)).unwrap();
+    assert_eq!(of_child.log, [(Step::Unmap, START), (Step::Map, START)]);
+    // Another range.
+    let mut small = Space::new(START, PAGES - 1, page, &pool).unwrap();
+    assert_eq!(small.restore(&saved, &mut small.update(&mut Owner::new())), Err(Error::Busy));
+}
+
+#[test]
+fn behind_a_lock() {
+    let pool = Nodes::new();
+    let space = AddrSpace::new(Space::new(START, PAGES, PageSize::new(PAGE).unwrap(), &pool).unwrap());
+    let mut owner = Owner::new();
+    let at = space.map_any(None, 8 * PAGE, Attrs::new(Prot::RW), Stamp(7), &mut owner).unwrap();
+    space.mark_original();
+    let saved = space.checkpoint().unwrap();
+    space.unmap(at + PAGE, PAGE, &mut owner).unwrap();
+    space.protect(at, PAGE, Prot::READ, &mut owner).unwrap();
+    space.map_at(at + 6 * PAGE, 4 * PAGE, Attrs::new(Prot::READ), Stamp(8), &mut owner).unwrap();
+    assert_eq!(space.query_page(at + 7 * PAGE, |info| *info.data()), Some(Stamp(8)));
+    assert_eq!(space.query_page(at + PAGE, |info| *info.data()), None);
+    space.restore(&saved, &mut owner).unwrap();
+    assert_eq!(space.inspect(|space| regions(space.vm_map())), regions(saved.vm_map()));
+    space.map_any(None, PAGE, Attrs::new(Prot::READ), Stamp(9), &mut owner).unwrap();
+    assert_eq!(space.unmap_non_original(&mut owner), Ok(1));
+    assert_eq!(space.inspect(|space| regions(space.vm_map())), regions(saved.vm_map()));
+    assert_eq!(space.reset(&mut owner), Ok(8));
+    assert!(owner.table.iter().all(Option::is_none));
+}
