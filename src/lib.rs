@@ -2,9 +2,10 @@
 #![no_std]
 #![deny(unsafe_code)]
 
-mod addr_space;
+pub mod addr_space;
 mod error;
 mod flags;
+mod flight;
 mod hooks;
 pub mod linux;
 mod mappings;
@@ -20,7 +21,7 @@ mod update;
 mod vm_map;
 mod vma;
 
-pub use addr_space::{AddrSpace, Guarded};
+pub use addr_space::{AddrSpace, Busy, Guarded, Snapshot, Token};
 pub use error::{Errno, Error};
 pub use flags::{AreaFlags, Cut, MemType, Prot};
 pub use hooks::{Event, Hooks, NoHooks, Piece};
@@ -29,12 +30,16 @@ pub use mappings::{Checkpoint, Info, Mappings, Origin, UpdateFn};
 pub use node::BoxAlloc;
 #[cfg(feature = "alloc")]
 pub use node::Heap;
-pub use node::{FixedPool, Node, NodeAlloc, Reservation, Slab, TypeStable};
+pub use node::{FixedPool, Node, NodeAlloc, ReadSide, Reservation, Slab, TypeStable};
 pub use placement::{Direction, Search};
 pub use range::{PageSize, VmRange};
 pub use range_map::{Advance, Contiguous, Entry, Equal, Key, Policy, RangeMap, RangeNode};
 pub use ranges::Merge;
-pub use sync::{RawLock, Ticket};
+#[cfg(feature = "lock_api_04")]
+pub use sync::LockApi04;
+#[cfg(feature = "lock_api_05")]
+pub use sync::LockApi05;
+pub use sync::{RawLock, Spin, Ticket};
 pub use update::Update;
 pub use vm_map::{Gaps, Place, Request, Source, VmMap, Vmas};
 pub use vma::{Attrs, Backing, Vma, VmaData, VmaNode, VmaWords};

@@ -1,8 +1,11 @@
 //! One change of a map from the owner's side: nodes in hand, the hooks, and what is owed afterwards.
 
 use crate::error::Error;
+use crate::flight::Flights;
 use crate::hooks::Hooks;
 use crate::node::{Gathered, NodeAlloc, Reservation};
+use crate::range::Span;
+use crate::tree::Tree;
 use crate::vma::{VmaData, VmaNode};
 
 /// Carries nodes and hooks into one or several operations on a [`VmMap`](crate::VmMap), and out of
@@ -18,6 +21,10 @@ pub struct Update<'h, V: VmaData, A: NodeAlloc<VmaNode<V>>, H: Hooks<V>> {
     pub(crate) gathered: Gathered<VmaNode<V>, A>,
     pub(crate) nodes: Reservation<VmaNode<V>, A>,
     flush_owed: bool,
+    /// Where readers without the lock learn of the flush; none around a bare map.
+    flights: Option<&'h Flights>,
+    /// The slot there, from the first change that takes rights away until the flush has ended.
+    slot: Option<usize>,
 }
 
 impl<'h, V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone, H: Hooks<V>> Update<'h, V, A, H> {
@@ -28,7 +35,16 @@ impl<'h, V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone, H: Hooks<V>> Update<'h, V
             gathered: Gathered::new(alloc.clone()),
             nodes: Reservation::new(alloc),
             flush_owed: false,
+            flights: None,
+            slot: None,
         }
+    }
+
+    /// For a map that readers look at without its lock.
+    pub(crate) fn watched(alloc: A, hooks: &'h mut H, flights: &'h Flights) -> Self {
+        let mut update = Update::new(alloc, hooks);
+        update.flights = Some(flights);
+        update
     }
 
     /// Takes `count` nodes in hand, so that operations up to that need do not allocate. To be called
@@ -58,16 +74,48 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>>, H: Hooks<V>> Update<'_, V, A, H> {
         if self.nodes.alloc().is_same(alloc) { Ok(()) } else { Err(Error::ForeignNodes) }
     }
 
+    /// Before a change takes rights away in `span`: until this update's flush has ended, readers get no
+    /// valid tokens for what changes there.
+    #[inline]
+    pub(crate) fn announce(&mut self, tree: &Tree<VmaNode<V>>, span: Span) {
+        let Some(flights) = self.flights else { return };
+        match self.slot {
+            Some(slot) => flights.extend(slot, span),
+            None => self.slot = Some(flights.begin(span)),
+        }
+        tree.set_flights(flights.in_use());
+    }
+
+    /// Whether anybody wants to hear announcements.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.flights.is_some()
+    }
+
     pub(crate) fn begin_flush(&mut self) {
         self.hooks.flush_begin();
         self.flush_owed = true;
+    }
+
+    /// Waits for the flush if one is owed, and tells readers that it has ended.
+    fn end_flush(&mut self) {
+        if core::mem::take(&mut self.flush_owed) {
+            self.hooks.flush_wait();
+        }
+        if let (Some(flights), Some(slot)) = (self.flights, self.slot.take()) {
+            flights.end(slot);
+        }
+    }
+
+    /// Does what is owed so far, for the next piece of a long operation: as `finish`, but up to `keep`
+    /// nodes stay in hand.
+    pub(crate) fn settle(&mut self, keep: usize) {
+        self.end_flush();
+        self.gathered.drop_all(&mut self.nodes, keep);
     }
 }
 
 impl<V: VmaData, A: NodeAlloc<VmaNode<V>>, H: Hooks<V>> Drop for Update<'_, V, A, H> {
     fn drop(&mut self) {
-        if self.flush_owed {
-            self.hooks.flush_wait();
-        }
+        self.end_flush();
     }
 }

@@ -6,7 +6,7 @@ use crate::node::Content;
 use crate::range::{PageSize, VmRange};
 use crate::ranges::Area;
 use crate::sync::Word;
-use crate::tree::AreaRef;
+use crate::tree::{AreaRef, Peek};
 use core::fmt;
 use core::marker::PhantomData;
 
@@ -183,6 +183,22 @@ impl<V: VmaData> Content for VmaNode<V> {
                 attrs.flags.bits() | BACKED
             }
         }
+    }
+}
+
+impl<V: VmaData> Peek for VmaNode<V> {
+    /// The attributes and the owner's key.
+    type Seen = (Attrs, u64);
+
+    #[inline]
+    fn peek(words: &VmaWords, hot: u32) -> (Attrs, u64) {
+        let (object, offset) = (words.object.shared(), words.offset.shared());
+        (decode(hot, words.extra.shared(), object, offset), words.key.shared())
+    }
+
+    #[inline]
+    fn is_visible(hot: u32) -> bool {
+        hot & AreaFlags::RESERVED.bits() == 0
     }
 }
 

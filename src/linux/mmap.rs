@@ -114,7 +114,9 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         // Shared memory goes by its file system's own rule, which is plain where it does not use huge pages.
         let alignment = match file {
             Some(file) => file.file().placement(),
-            None if flags & MAP_SHARED == 0 && addr == 0 && huge != 0 && len.is_multiple_of(huge) => Placement::Huge,
+            None if flags & MAP_SHARED == 0 && addr == 0 && huge != 0 && len.is_multiple_of(huge) => {
+                Placement::Huge
+            }
             None => Placement::Page,
         };
         let offset = if file.is_some() { offset } else { 0 };

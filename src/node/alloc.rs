@@ -37,14 +37,57 @@ pub unsafe trait NodeAlloc<T: Content> {
     }
 }
 
-/// A promise on top of [`NodeAlloc`] that lookups without the lock need: memory that was once a node
-/// stays a node, readable, until the last handle of the allocator is gone.
+/// A promise on top of [`NodeAlloc`] that makes lookups without the lock simple: memory that was once
+/// a node stays a node, readable, until the last handle of the allocator is gone.
+///
+/// The allocators of this crate keep it: freed nodes wait in a list for the next map that needs one.
 ///
 /// # Safety
 ///
 /// After `dealloc` the node's memory is neither unmapped nor used for anything but nodes of the same
-/// type, and is changed by nothing but this crate, while any handle lives.
+/// type, and is changed by nothing but this crate, while any handle lives. In particular a node is not
+/// initialised anew when it is handed out again: a reader may be looking at it, and a generation that
+/// begins again could be taken for an old one. Debug builds check that what `alloc` hands out is a
+/// node that is in no tree.
 pub unsafe trait TypeStable<T: Content>: NodeAlloc<T> {}
+
+/// How readers without the lock keep the nodes in place that they may come by.
+///
+/// Every [`TypeStable`] allocator is one that needs nothing for it. An allocator that gives memory back
+/// implements this trait instead, by its kernel's RCU or epochs: `dealloc` defers, and frees the node
+/// (or hands it out again as [`Node::new`] makes it) once every guard that existed then is dropped.
+///
+/// # Safety
+///
+/// A node that has not gone through `dealloc`, or did so after the guard was made, stays a node, as for
+/// `TypeStable`, until the guard is dropped; and if `STAYS`, until the last handle is gone.
+pub unsafe trait ReadSide<T: Content>: NodeAlloc<T> {
+    /// Whether nodes stay nodes without a guard, too. If not, [`still_valid`] costs a walk.
+    ///
+    /// [`still_valid`]: crate::AddrSpace::still_valid
+    const STAYS: bool;
+
+    /// Keeps nodes in place while it exists.
+    type Reading<'a>
+    where
+        Self: 'a;
+
+    /// Begins to read. Must neither block nor wait for the space's lock.
+    fn enter(&self) -> Self::Reading<'_>;
+}
+
+// SAFETY: what `TypeStable` promises.
+unsafe impl<T: Content, A: TypeStable<T>> ReadSide<T> for A {
+    const STAYS: bool = true;
+
+    type Reading<'a>
+        = ()
+    where
+        A: 'a;
+
+    #[inline(always)]
+    fn enter(&self) {}
+}
 
 // SAFETY: a reference is the allocator it refers to, and keeps it alive.
 unsafe impl<T: Content, A: NodeAlloc<T> + ?Sized> NodeAlloc<T> for &A {

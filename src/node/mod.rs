@@ -20,7 +20,7 @@ mod pool;
 mod reservation;
 mod slab;
 
-pub use alloc::{NodeAlloc, TypeStable};
+pub use alloc::{NodeAlloc, ReadSide, TypeStable};
 #[cfg(any(feature = "alloc", loom))]
 pub use boxed::BoxAlloc;
 #[cfg(feature = "alloc")]
@@ -68,14 +68,15 @@ pub struct Node<T: Content> {
     pub(crate) gap: Word,
     /// The largest `gap` in the subtree.
     pub(crate) max_gap: Word,
-    /// The area's hot flags (low half) and the node's generation (high half, odd while the node
-    /// changes or is in no tree).
-    state: Word,
+    /// The area's hot flags (low half), and which flushes were under way when it last changed (high
+    /// half, see `flight`).
+    pub(crate) state: Word,
 
     /// The tree that the node is in: nodes move between address spaces that share an allocator.
     pub(crate) owner: Word,
-    /// Counts the changes of the area for `still_valid`; never goes back, not even on reuse.
-    seq: Word,
+    /// The node's generation: odd while it changes or is in no tree. Never goes back, not even on
+    /// reuse, so that an even one says "unchanged since" for ever.
+    pub(crate) seq: Word,
     pub(crate) words: T::Words,
     data: UnsafeCell<MaybeUninit<T::Data>>,
 }
@@ -85,9 +86,6 @@ pub struct Node<T: Content> {
 unsafe impl<T: Content> Sync for Node<T> {}
 // SAFETY: a node is memory; its data moves between threads only inside trees that require `Send`.
 unsafe impl<T: Content> Send for Node<T> {}
-
-const ODD: u64 = 1 << 32;
-const HOT: u64 = u32::MAX as u64;
 
 impl<T: Content> Node<T> {
     /// A node in no tree.
@@ -100,9 +98,9 @@ impl<T: Content> Node<T> {
             end: Word::new(0),
             gap: Word::new(0),
             max_gap: Word::new(0),
-            state: Word::new(ODD),
+            state: Word::new(0),
             owner: Word::new(0),
-            seq: Word::new(0),
+            seq: Word::new(1),
             words: T::Words::default(),
             data: UnsafeCell::new(MaybeUninit::uninit()),
         }
@@ -112,25 +110,51 @@ impl<T: Content> Node<T> {
     /// not at all by readers who check the generation.
     #[inline]
     pub(crate) fn open(&self) {
-        let state = self.state.get();
-        self.state.set(state | ODD);
-        self.seq.set(self.seq.get() + 1);
-        // Orders the odd generation before every store of the change.
+        self.open_above(0)
+    }
+
+    /// As `open`, with a generation above `floor`.
+    #[inline]
+    pub(crate) fn open_above(&self, floor: u64) {
+        self.seq.set(self.seq.get().max(floor) | 1);
+        // Orders the odd generation before every store of the change. Pairs with the acquire fence of
+        // `tree::walk`: a reader who saw one of these stores finds the generation changed.
         fence(Ordering::Release);
     }
 
-    /// Ends a change, with the hot bits that hold from now on.
+    /// Ends a change, with the hot bits that hold from now on and the flushes under way.
     #[inline]
-    pub(crate) fn close(&self, hot: u32) {
-        // From odd to the next even number; the generation wraps within the upper half.
-        let generation = (self.state.get() & !HOT).wrapping_add(ODD);
-        self.state.set_release(generation | hot as u64);
+    pub(crate) fn close(&self, hot: u32, flights: u32) {
+        self.state.set((flights as u64) << 32 | hot as u64);
+        // Release: a reader who saw this generation first sees every store of the change.
+        self.seq.set_release(self.seq.get() + 1);
+    }
+
+    /// Whether the node is in no tree.
+    pub(crate) fn is_dead(&self) -> bool {
+        self.seq.get() & 1 != 0
+    }
+
+    /// The generation, by the lock's holder.
+    #[inline(always)]
+    pub(crate) fn seq(&self) -> u64 {
+        self.seq.get()
     }
 
     /// The hot bits, by the lock's holder.
     #[inline(always)]
     pub(crate) fn hot(&self) -> u32 {
         self.state.get() as u32
+    }
+
+    /// The flushes that were under way when the node last changed, by the lock's holder.
+    pub(crate) fn flights(&self) -> u32 {
+        (self.state.get() >> 32) as u32
+    }
+
+    /// Stores the hot bits of a node that is in no tree and stays odd.
+    fn set_hot_while_open(&self, hot: u32) {
+        self.state.set(hot as u64)
     }
 
     #[inline(always)]

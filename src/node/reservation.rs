@@ -33,6 +33,8 @@ impl<T: Content, A: NodeAlloc<T>> Reservation<T, A> {
     pub fn fill(&mut self, count: usize) -> Result<(), Error> {
         while self.len() < count {
             let node = self.alloc.alloc().ok_or(Error::OutOfMemory)?;
+            // SAFETY: valid, and ours alone.
+            debug_assert!(unsafe { node.as_ref() }.is_dead(), "the allocator handed out a node in use");
             // SAFETY: the allocator gave it to us alone, and it stays valid while `alloc` lives.
             unsafe { self.spare.push_front(node) };
         }
@@ -95,13 +97,6 @@ impl<T: Content> Spare<T> {
             node.set_hot_while_open(hot);
         }
         Loose(self.0)
-    }
-}
-
-impl<T: Content> Node<T> {
-    /// Stores the hot bits and leaves the generation odd.
-    fn set_hot_while_open(&self, hot: u32) {
-        self.state.set(self.state.get() & !super::HOT | hot as u64)
     }
 }
 
@@ -181,6 +176,22 @@ impl<T: Content, A: NodeAlloc<T>> Gathered<T, A> {
                 }
             }
         })
+    }
+}
+
+impl<T: Content, A: NodeAlloc<T>> Gathered<T, A> {
+    /// Drops what was gathered; up to `keep` nodes go to `nodes`, the others back.
+    pub(crate) fn drop_all(&mut self, nodes: &mut Reservation<T, A>, keep: usize) {
+        while let Some(node) = self.list.pop_front() {
+            let (spare, data) = Loose(node).empty();
+            drop(data);
+            if nodes.len() < keep {
+                nodes.put(spare);
+            } else {
+                // SAFETY: it came from this allocator, its data is gone and it is in no tree.
+                unsafe { self.alloc.dealloc(spare.0) }
+            }
+        }
     }
 }
 

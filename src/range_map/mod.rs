@@ -80,7 +80,7 @@ impl<K: Key, V, A: NodeAlloc<RangeNode<V, P>> + Clone, P: Policy<V>> RangeMap<K,
         let mut nodes = Reservation::new(alloc.clone());
         nodes.fill(1)?;
         let sentinel = nodes.take().ok_or(Error::OutOfMemory)?;
-        let tree = Tree::new(Span::new(all.first, all.last.saturating_add(1)), sentinel, 0);
+        let tree = Tree::new(Span::new(all.first, all.last.saturating_add(1)), sentinel);
         Ok(RangeMap { tree, top: None, alloc, key: PhantomData })
     }
 

@@ -68,7 +68,7 @@ unsafe fn predecessor<T: Content>(node: &Node<T>) -> *mut Node<T> {
 
 /// An area, borrowed from its tree.
 pub(crate) struct AreaRef<'t, T: Content> {
-    node: &'t Node<T>,
+    pub(super) node: &'t Node<T>,
     /// Nodes are `Sync` whatever data they hold; a borrow that gives the data out is not.
     data: PhantomData<&'t T::Data>,
 }
@@ -176,6 +176,18 @@ impl<'t, T: Content> DoubleEndedIterator for Areas<'t, T> {
     }
 }
 
+impl<T: Content> Tree<T> {
+    /// Makes the areas that share a page with `span` ones that have changed, as far as readers without
+    /// the lock can tell. O(log n + areas).
+    pub(crate) fn touch(&mut self, span: Span) {
+        for area in self.areas(span) {
+            let node = area.node;
+            node.open();
+            node.close(node.hot(), self.flights());
+        }
+    }
+}
+
 /// A place in the tree where it can be changed: at an area, or at the end behind the last one.
 pub(crate) struct CursorMut<'t, T: Content> {
     tree: &'t mut Tree<T>,
@@ -235,7 +247,7 @@ impl<'t, T: Content> CursorMut<'t, T> {
         node.open();
         // SAFETY: an area holds data, and we have the tree to ourselves.
         let hot = T::store(&node.words, &attrs, unsafe { node.data() });
-        node.close(hot);
+        node.close(hot, self.tree.flights());
     }
 
     /// Changes range, attributes and data in one step that readers see whole or not at all. The new
@@ -260,7 +272,7 @@ impl<'t, T: Content> CursorMut<'t, T> {
         let data = unsafe { node.data_mut() };
         let result = change(data);
         let hot = T::store(&node.words, &attrs, data);
-        node.close(hot);
+        node.close(hot, self.tree.flights());
         let pages = span.len();
         // SAFETY: both are linked.
         unsafe {

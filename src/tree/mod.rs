@@ -19,15 +19,19 @@ mod check;
 mod cursor;
 mod gap;
 mod ops;
+mod walk;
 
 #[cfg(all(test, not(loom)))]
 mod tests;
 
 pub(crate) use cursor::{AreaRef, Areas, CursorMut};
 pub(crate) use gap::GapQuery;
+pub use walk::{Busy, Token};
+pub(crate) use walk::{Hit, Peek, Published};
 
 use crate::node::{Content, Loose, Node, Spare};
 use crate::range::Span;
+use crate::sync::{Word, unique};
 use core::marker::PhantomData;
 use core::ptr::{self, NonNull};
 use intrusive_collections::RBTree;
@@ -44,8 +48,14 @@ pub(crate) struct Tree<T: Content> {
     /// Pages in all areas together.
     pages: u64,
     lo: u64,
-    /// Written into every node that is linked here.
+    /// Written into every node that is linked here; no other tree ever has the same.
     owner: u64,
+    /// No node that was ever unlinked here has a higher generation. What is linked begins above it,
+    /// so no generation comes back at the same address, even if the memory has been away.
+    stamp: u64,
+    /// The flushes under way since this change began: a set of slots, see `flight`. Protected by the
+    /// lock around the map; a `Word` because the set is put in by way of `&self`.
+    flights: Word,
     content: PhantomData<T::Data>,
 }
 
@@ -55,8 +65,9 @@ unsafe impl<T: Content> Send for Tree<T> where T::Data: Send {}
 unsafe impl<T: Content> Sync for Tree<T> where T::Data: Sync {}
 
 impl<T: Content> Tree<T> {
-    /// An empty tree over the pages of `space`. `owner` identifies it to readers without the lock.
-    pub(crate) fn new(space: Span, sentinel: Spare<T>, owner: u64) -> Self {
+    /// An empty tree over the pages of `space`.
+    pub(crate) fn new(space: Span, sentinel: Spare<T>) -> Self {
+        let owner = unique();
         let sentinel = sentinel.into_raw();
         let mut rb = RBTree::new(TreeAdapter::new());
         // SAFETY: a spare node is valid and ours alone.
@@ -80,6 +91,8 @@ impl<T: Content> Tree<T> {
             pages: 0,
             lo: space.start,
             owner,
+            stamp: 0,
+            flights: Word::new(0),
             content: PhantomData,
         }
     }
@@ -99,6 +112,22 @@ impl<T: Content> Tree<T> {
     /// The pages that the tree covers.
     pub(crate) fn space(&self) -> Span {
         Span::new(self.lo, self.sentinel().start.get())
+    }
+
+    /// Which tree this is: no other ever has the same number.
+    pub(crate) const fn id(&self) -> u64 {
+        self.owner
+    }
+
+    /// Says which flushes are under way: what changes from now on carries them. By whoever holds the
+    /// lock around the map.
+    pub(crate) fn set_flights(&self, flights: u32) {
+        self.flights.set(flights as u64)
+    }
+
+    #[inline]
+    fn flights(&self) -> u32 {
+        self.flights.get() as u32
     }
 
     fn sentinel(&self) -> &Node<T> {
@@ -214,7 +243,7 @@ impl<T: Content> Tree<T> {
             let (node, next) = (new.as_ref(), &*succ);
             let gap_start = next.start.get() - next.gap.get();
             debug_assert!(!span.is_empty() && gap_start <= span.start && span.end <= next.start.get());
-            node.open();
+            node.open_above(self.stamp);
             node.start.set(span.start);
             node.end.set(span.end);
             node.gap.set(span.start - gap_start);
@@ -222,7 +251,7 @@ impl<T: Content> Tree<T> {
             node.owner.set(self.owner);
             let hot = T::store(&node.words, &attrs, &data);
             node.put_data(data);
-            node.close(hot);
+            node.close(hot, self.flights());
             next.gap.set(next.start.get() - span.end);
             self.rb.cursor_mut_from_ptr(succ).insert_before(Handle(new));
             // Asks the adapter for the link, which settles the augmentation (see `ops`).
@@ -242,6 +271,7 @@ impl<T: Content> Tree<T> {
         unsafe {
             let gone = &*node;
             gone.open(); // dead for readers without the lock, for good
+            self.stamp = self.stamp.max(gone.seq());
             let span = Span::new(gone.start.get(), gone.end.get());
             let mut cursor = self.rb.cursor_mut_from_ptr(node);
             let _ = cursor.remove(); // ends in `release_link`, which settles the augmentation

@@ -70,7 +70,7 @@ fn random_changes_match_a_list() {
         let space = Span::new(16, 316);
         let mut nodes = Reservation::new(&pool);
         nodes.fill(1).unwrap();
-        let mut tree = Tree::new(space, nodes.take().unwrap(), 7);
+        let mut tree = Tree::new(space, nodes.take().unwrap());
         let mut list: Vec<(u64, u64)> = Vec::new();
         for step in 0..2000 {
             let start = space.start + rng.below(space.len() - 8);
@@ -132,7 +132,7 @@ fn alignment_trap_is_bounded() {
     let mut nodes = Reservation::new(&POOL);
     nodes.fill(1).unwrap();
     let space = Span::new(0, 1 << 40);
-    let mut tree = Tree::new(space, nodes.take().unwrap(), 0);
+    let mut tree = Tree::new(space, nodes.take().unwrap());
     for index in 0..8000 {
         nodes.fill(1).unwrap();
         let at = index * 1024;

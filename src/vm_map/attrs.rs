@@ -87,8 +87,11 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
             let piece = Piece::new(old.range(), attrs.advance(ahead), old.data());
             (attrs != area.attrs()).then_some(Event::Protect { piece, old: old.attrs() })
         });
-        prepare_all(update.hooks, changes)?;
+        prepare_all(update.hooks, changes.clone())?;
 
+        if update.is_watched() && changes.clone().next().is_some() {
+            update.announce(&self.tree, span);
+        }
         let hooks = &mut *update.hooks;
         let mut changed = false;
         self.tree.rewrite(span, &mut update.nodes, &mut answer, &mut |area: AreaRef<'_, VmaNode<V>>, old| {

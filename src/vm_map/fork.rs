@@ -2,6 +2,7 @@
 
 use super::VmMap;
 use crate::error::Error;
+use crate::flags::AreaFlags;
 use crate::node::{NodeAlloc, Reservation};
 use crate::ranges::Merge;
 use crate::vma::{Attrs, Vma, VmaData, VmaNode};
@@ -11,7 +12,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     /// attributes, or `None` to leave an area out; the owner's data is [`fork`](VmaData::fork)ed. It
     /// may mark pages copy-on-write as it goes.
     ///
-    /// Areas keep their boundaries. O(n log n), one node an area and one for the map, all taken before
+    /// Areas keep their boundaries. Reserved ranges are left out. O(n log n), one node an area and one for the map, all taken before
     /// the first is copied. [`Error::OutOfMemory`] leaves nothing behind.
     pub fn fork(
         &self,
@@ -28,8 +29,10 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         mut copy: impl FnMut(&Vma<'_, V>) -> Option<Attrs>,
     ) -> Result<VmMap<V, A>, Error> {
         nodes.fill(self.len().saturating_add(1))?;
-        let mut child = VmMap::with_nodes(self.space(), nodes, 0)?;
-        for vma in self.iter() {
+        let mut child = VmMap::with_nodes(self.space(), nodes)?;
+        // Whoever holds a reservation holds it in this map only.
+        let kept = self.iter().filter(|vma| !vma.attrs().flags().contains(AreaFlags::RESERVED));
+        for vma in kept {
             if let Some(attrs) = copy(&vma) {
                 let (span, data) = (vma.range().span(), vma.data().fork());
                 child.tree.place(span, attrs, data, Merge::Never, nodes);

@@ -5,6 +5,7 @@
 //! the [`Update`] until its owner finishes it. One operation, one file.
 
 mod attrs;
+mod disturb;
 mod fork;
 mod join;
 mod map;
@@ -45,29 +46,17 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     /// [`Error::ZeroLength`], [`Error::Unaligned`], [`Error::OutOfRange`] (the space would reach
     /// beyond 2^64, or to it with pages of one byte), [`Error::OutOfMemory`].
     pub fn new(start: u64, pages: u64, page: PageSize, alloc: A) -> Result<Self, Error> {
-        Self::with_owner(start, pages, page, alloc, 0)
-    }
-
-    /// The same, with a number that tells this space's nodes from those of other spaces that share
-    /// the allocator.
-    pub(crate) fn with_owner(
-        start: u64,
-        pages: u64,
-        page: PageSize,
-        alloc: A,
-        owner: u64,
-    ) -> Result<Self, Error> {
         let space = VmRange::new(start, pages, page)?;
         let mut nodes = Reservation::new(alloc);
         nodes.fill(1)?;
-        Self::with_nodes(space, &mut nodes, owner)
+        Self::with_nodes(space, &mut nodes)
     }
 
     /// The same with a node in hand; what is allocated later comes from where that did.
-    fn with_nodes(space: VmRange, nodes: &mut Reservation<VmaNode<V>, A>, owner: u64) -> Result<Self, Error> {
+    fn with_nodes(space: VmRange, nodes: &mut Reservation<VmaNode<V>, A>) -> Result<Self, Error> {
         let sentinel = nodes.take().ok_or(Error::OutOfMemory)?;
         let (page, alloc) = (space.page_size(), nodes.alloc().clone());
-        Ok(VmMap { tree: Tree::new(space.span(), sentinel, owner), page, alloc })
+        Ok(VmMap { tree: Tree::new(space.span(), sentinel), page, alloc })
     }
 
     /// What carries the hooks into operations, and owed work out of them.
@@ -78,6 +67,11 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     /// The handle of the allocator.
     pub fn alloc(&self) -> &A {
         &self.alloc
+    }
+
+    /// The tree, for lookups without the lock.
+    pub(crate) fn tree(&self) -> &Tree<VmaNode<V>> {
+        &self.tree
     }
 
     /// The page size.

@@ -75,7 +75,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     }
 
     /// The pages of the space that a byte range touches.
-    fn touched(&self, start: u64, len: u64) -> Span {
+    pub(super) fn touched(&self, start: u64, len: u64) -> Span {
         if len == 0 {
             return Span::new(0, 0);
         }

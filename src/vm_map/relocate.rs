@@ -57,6 +57,13 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         });
         prepare_all(update.hooks, events)?;
 
+        if !self.tree.is_free(span) {
+            update.announce(&self.tree, span);
+            update.announce(&self.tree, target);
+            if source == Source::Keep {
+                self.tree.touch(span);
+            }
+        }
         let mut any = false;
         match source {
             Source::Unmap => {

@@ -57,6 +57,9 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         // From here on nothing fails.
         let before = update.gathered.len();
         let all = self.tree.space();
+        if update.is_watched() {
+            update.announce(&self.tree, all);
+        }
         let mut rest = all;
         while let Some(span) = first_unmap(&self.tree, &saved.tree, rest, &same) {
             self.tree.carve(span, &mut update.nodes, &mut update.gathered);

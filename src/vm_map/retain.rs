@@ -28,6 +28,9 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         let gone = self.tree.areas(all).filter(|area| !keep(&Vma::new(*area, page)));
         prepare_all(update.hooks, gone.map(|area| Event::Unmap(self.piece(area, all))))?;
 
+        if update.is_watched() && unwanted(self, all).is_some() {
+            update.announce(&self.tree, all);
+        }
         let (before, pages) = (update.gathered.len(), self.tree.pages());
         let mut rest = all;
         while let Some(span) = unwanted(self, rest) {

@@ -49,6 +49,9 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
 
     /// Takes `span` out, tells the hooks, and starts the flush if there was anything.
     pub(super) fn carve<H: Hooks<V>>(&mut self, span: Span, update: &mut Update<'_, V, A, H>) {
+        if update.is_watched() && !self.tree.is_free(span) {
+            update.announce(&self.tree, span);
+        }
         let before = update.gathered.len();
         self.tree.carve(span, &mut update.nodes, &mut update.gathered);
         if self.tell_unmapped(before, update) {

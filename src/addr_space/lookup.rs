@@ -1,0 +1,117 @@
+//! Looking up without the lock, for page faults.
+
+use super::{AddrSpace, Guarded};
+use crate::flags::Prot;
+use crate::node::ReadSide;
+use crate::range::{PageSize, VmRange};
+use crate::sync::{RawLock, pause};
+use crate::tree::{Busy, Hit, Token};
+use crate::vma::{Attrs, VmaNode};
+
+/// Tries without the lock before [`lookup`](AddrSpace::lookup) takes it, and before
+/// [`try_lookup`](AddrSpace::try_lookup) gives up.
+const TRIES: usize = if cfg!(loom) { 1 } else { 16 };
+
+/// A copy of an area, made without the lock. Its parts belong together: they were all true at one time
+/// during the lookup.
+#[derive(Clone, Copy, Debug)]
+pub struct Snapshot {
+    range: VmRange,
+    attrs: Attrs,
+    key: u64,
+    token: Token,
+}
+
+impl Snapshot {
+    fn new(hit: Hit<(Attrs, u64)>, page: PageSize) -> Snapshot {
+        let (attrs, key) = hit.seen;
+        Snapshot { range: VmRange::from_span(hit.span, page), attrs, key, token: hit.token }
+    }
+
+    /// The area's range, in bytes.
+    pub fn range(&self) -> VmRange {
+        self.range
+    }
+
+    /// The attributes; the backing's offset is that of the area's first page.
+    pub fn attrs(&self) -> Attrs {
+        self.attrs
+    }
+
+    /// The attributes of the part that begins with the page of `addr`, which lies in the area: the
+    /// backing's offset is that of the page.
+    pub fn attrs_at(&self, addr: u64) -> Attrs {
+        let page = self.range.page_size();
+        self.attrs.advance(page.page(addr).saturating_sub(page.page(self.range.start())))
+    }
+
+    /// The protection.
+    pub fn prot(&self) -> Prot {
+        self.attrs.prot()
+    }
+
+    /// What the owner's data shows to readers: [`VmaData::key`](crate::VmaData::key).
+    pub fn key(&self) -> u64 {
+        self.key
+    }
+
+    /// For [`still_valid`](AddrSpace::still_valid).
+    pub fn token(&self) -> &Token {
+        &self.token
+    }
+}
+
+impl<M: Guarded, L: RawLock> AddrSpace<M, L>
+where
+    M::Alloc: ReadSide<VmaNode<M::Data>>,
+{
+    /// The area that holds the byte at `addr`. O(log n).
+    ///
+    /// Takes the lock only if changes were in the way several times in a row; those that touch neither
+    /// the area nor its place in the tree are not. To be called where the lock may be taken: see
+    /// [`try_lookup`](Self::try_lookup) for other places. A reserved range counts as a hole.
+    ///
+    /// The answer is one that was right at some time during the call. A page fault makes sure with
+    /// [`still_valid`](Self::still_valid) that it still is.
+    pub fn lookup(&self, addr: u64) -> Option<Snapshot> {
+        self.try_lookup(addr).unwrap_or_else(|Busy| self.lookup_locked(addr))
+    }
+
+    /// As [`lookup`](Self::lookup), but never takes the lock: for faults that may be raised inside a
+    /// hook, under the lock, or where it must not be taken. Bounded: at most 32 walks of at most 128
+    /// steps. [`Busy`] when changes were always in the way.
+    #[inline]
+    pub fn try_lookup(&self, addr: u64) -> Result<Option<Snapshot>, Busy> {
+        let page = self.published.page_size().page(addr);
+        for _ in 0..TRIES {
+            if let Ok(found) = self.published.walk(&self.flights, page) {
+                return Ok(found.map(|hit| Snapshot::new(hit, self.published.page_size())));
+            }
+            pause();
+        }
+        Err(Busy)
+    }
+
+    /// Whether the area that `token` was given for has not changed since, in any way: neither its
+    /// range, nor its attributes, nor the owner's key, nor, by [`VmMap::disturb`](crate::VmMap::disturb),
+    /// its page tables. Changes elsewhere do not matter. O(1), without the lock.
+    ///
+    /// Worth something only while the caller holds the lock under which the hooks edit the page table:
+    /// then the hooks of whatever change comes next will see what the caller writes.
+    ///
+    /// False as well for tokens of other spaces, and for [dead](Token::is_dead) ones.
+    #[inline]
+    pub fn still_valid(&self, token: &Token) -> bool {
+        self.published.is_current(token)
+    }
+
+    #[cold]
+    fn lookup_locked(&self, addr: u64) -> Option<Snapshot> {
+        let guard = self.inner.lock();
+        let map = guard.vm_map();
+        // After `get_mut` nothing is published.
+        self.published.publish(map.tree(), map.alloc(), map.page_size());
+        let hit = self.published.look(map.tree(), &self.flights, map.page_size().page(addr));
+        hit.map(|hit| Snapshot::new(hit, map.page_size()))
+    }
+}

@@ -1,0 +1,347 @@
+//! Locks.
+
+use core::cell::UnsafeCell;
+use core::ops::{Deref, DerefMut};
+
+/// A lock without a value: what an [`AddrSpace`](crate::AddrSpace) is guarded by.
+///
+/// Ready ones are [`Ticket`], [`Spin`] and, behind features, whatever implements `lock_api`'s
+/// `RawMutex`. A kernel whose fault handler or interrupt handlers take the lock brings one that saves
+/// the interrupt state, and keeps what it saved in its [`Token`](Self::Token):
+///
+/// ```
+/// use core::sync::atomic::{AtomicBool, Ordering};
+/// use kvma::{AddrSpace, FixedPool, PageSize, RawLock, VmMap, VmaNode};
+///
+/// # fn interrupts_off() -> bool { true }
+/// # fn interrupts_restore(_were_on: bool) {}
+/// pub struct IrqLock(AtomicBool);
+///
+/// // SAFETY: only one `swap` finds `false` until `release` stores it again.
+/// unsafe impl RawLock for IrqLock {
+///     type Token = bool; // whether interrupts were on
+///
+///     fn acquire(&self) -> bool {
+///         loop {
+///             if let Some(token) = self.try_acquire() {
+///                 return token;
+///             }
+///             while self.0.load(Ordering::Relaxed) {
+///                 core::hint::spin_loop(); // with interrupts as they were
+///             }
+///         }
+///     }
+///
+///     fn try_acquire(&self) -> Option<bool> {
+///         let were_on = interrupts_off();
+///         if self.0.swap(true, Ordering::Acquire) {
+///             interrupts_restore(were_on);
+///             return None;
+///         }
+///         Some(were_on)
+///     }
+///
+///     unsafe fn release(&self, were_on: bool) {
+///         self.0.store(false, Ordering::Release);
+///         interrupts_restore(were_on);
+///     }
+/// }
+///
+/// static POOL: FixedPool<VmaNode, 64> = FixedPool::new();
+/// let map = VmMap::<(), _>::new(0x1000, 0xffff, PageSize::SIZE_4K, &POOL).unwrap();
+/// let space = AddrSpace::with_lock(map, IrqLock(AtomicBool::new(false)));
+/// assert!(space.lookup(0x5000).is_none());
+/// ```
+///
+/// # Safety
+///
+/// Between `acquire` and the matching `release` no other `acquire` may return. `acquire` must have
+/// acquire ordering, `release` release ordering.
+pub unsafe trait RawLock {
+    /// What `release` needs back, such as the interrupt state.
+    type Token;
+
+    /// Waits until the lock is free and takes it.
+    fn acquire(&self) -> Self::Token;
+
+    /// Takes the lock if it is free.
+    fn try_acquire(&self) -> Option<Self::Token>;
+
+    /// Gives the lock back.
+    ///
+    /// # Safety
+    ///
+    /// `token` comes from the `acquire` that the caller is ending.
+    unsafe fn release(&self, token: Self::Token);
+}
+
+/// Defines a lock out of one of spin's mutexes; under loom all are loom's.
+macro_rules! spin_lock {
+    ($(#[$doc:meta])* $name:ident, $raw:ty) => {
+        $(#[$doc])*
+        pub struct $name {
+            #[cfg(not(loom))]
+            raw: $raw,
+            #[cfg(loom)]
+            raw: loom::sync::Mutex<()>,
+        }
+
+        impl $name {
+            /// A free lock.
+            #[cfg(not(loom))]
+            pub const fn new() -> $name {
+                $name { raw: <$raw>::new(()) }
+            }
+
+            /// A free lock.
+            #[cfg(loom)]
+            pub fn new() -> $name {
+                $name { raw: loom::sync::Mutex::new(()) }
+            }
+        }
+
+        impl Default for $name {
+            fn default() -> $name {
+                $name::new()
+            }
+        }
+
+        #[cfg(not(loom))]
+        // SAFETY: a forgotten guard keeps the mutex held until `force_unlock`; both have the orderings.
+        unsafe impl RawLock for $name {
+            type Token = ();
+
+            #[inline]
+            fn acquire(&self) {
+                core::mem::forget(self.raw.lock());
+            }
+
+            #[inline]
+            fn try_acquire(&self) -> Option<()> {
+                self.raw.try_lock().map(core::mem::forget)
+            }
+
+            #[inline]
+            unsafe fn release(&self, (): ()) {
+                // SAFETY: the caller holds the lock, by `acquire`, whose guard was forgotten.
+                unsafe { self.raw.force_unlock() }
+            }
+        }
+
+        #[cfg(loom)]
+        // SAFETY: the guard lives in the token, its lifetime extended; `release` drops it.
+        unsafe impl RawLock for $name {
+            type Token = loom::sync::MutexGuard<'static, ()>;
+
+            fn acquire(&self) -> Self::Token {
+                let guard = self.raw.lock().expect("a loom thread panicked");
+                // SAFETY: the token is given back before the lock goes, by the contract of `Locked`.
+                unsafe { core::mem::transmute(guard) }
+            }
+
+            fn try_acquire(&self) -> Option<Self::Token> {
+                let guard = self.raw.try_lock().ok()?;
+                // SAFETY: as in `acquire`.
+                Some(unsafe { core::mem::transmute(guard) })
+            }
+
+            unsafe fn release(&self, token: Self::Token) {
+                drop(token)
+            }
+        }
+    };
+}
+
+spin_lock! {
+    /// The default lock: spin's ticket mutex, which serves waiters in the order they came.
+    Ticket, spin::mutex::TicketMutex<()>
+}
+
+spin_lock! {
+    /// spin's plain mutex: a little cheaper where nobody waits, but a waiter can starve.
+    Spin, spin::mutex::SpinMutex<()>
+}
+
+#[cfg(feature = "lock_api_04")]
+mod lock_api_04 {
+    use super::RawLock;
+    use ::lock_api_04::RawMutex;
+
+    /// Any `RawMutex` of lock_api 0.4 as the lock of an [`AddrSpace`](crate::AddrSpace): feature
+    /// `lock_api_04`.
+    #[derive(Clone, Copy, Debug)]
+    pub struct LockApi04<R>(R);
+
+    impl<R: RawMutex> LockApi04<R> {
+        /// A free lock.
+        pub const fn new() -> Self {
+            LockApi04(R::INIT)
+        }
+    }
+
+    impl<R: RawMutex> Default for LockApi04<R> {
+        fn default() -> Self {
+            LockApi04::new()
+        }
+    }
+
+    // SAFETY: what `RawMutex` promises. A mutex that must be unlocked by the thread that locked it is:
+    // this crate never keeps a lock beyond the call that took it.
+    unsafe impl<R: RawMutex> RawLock for LockApi04<R> {
+        type Token = ();
+
+        #[inline]
+        fn acquire(&self) {
+            self.0.lock()
+        }
+
+        #[inline]
+        fn try_acquire(&self) -> Option<()> {
+            self.0.try_lock().then_some(())
+        }
+
+        #[inline]
+        unsafe fn release(&self, (): ()) {
+            // SAFETY: the caller holds the lock.
+            unsafe { self.0.unlock() }
+        }
+    }
+}
+
+#[cfg(feature = "lock_api_05")]
+mod lock_api_05 {
+    use super::RawLock;
+    use ::lock_api_05::RawMutex;
+
+    /// Any `RawMutex` of lock_api 0.5 as the lock of an [`AddrSpace`](crate::AddrSpace): feature
+    /// `lock_api_05`. Needs rustc 1.95, as that version of lock_api does.
+    #[derive(Clone, Copy, Debug)]
+    pub struct LockApi05<R>(R);
+
+    impl<R: RawMutex> LockApi05<R> {
+        /// A free lock.
+        pub const fn new() -> Self {
+            LockApi05(R::INIT)
+        }
+    }
+
+    impl<R: RawMutex> Default for LockApi05<R> {
+        fn default() -> Self {
+            LockApi05::new()
+        }
+    }
+
+    // SAFETY: what `RawMutex` promises, with its guard as our token. A mutex that must be unlocked by
+    // the thread that locked it is: this crate never keeps a lock beyond the call that took it.
+    unsafe impl<R: RawMutex> RawLock for LockApi05<R> {
+        type Token = R::Guard;
+
+        #[inline]
+        fn acquire(&self) -> R::Guard {
+            self.0.lock()
+        }
+
+        #[inline]
+        fn try_acquire(&self) -> Option<R::Guard> {
+            self.0.try_lock()
+        }
+
+        #[inline]
+        unsafe fn release(&self, token: R::Guard) {
+            // SAFETY: the caller holds the lock, by the call that gave the token.
+            unsafe { self.0.unlock(token) }
+        }
+    }
+}
+
+#[cfg(feature = "lock_api_04")]
+pub use self::lock_api_04::LockApi04;
+#[cfg(feature = "lock_api_05")]
+pub use self::lock_api_05::LockApi05;
+
+/// A value behind a [`RawLock`].
+pub(crate) struct Locked<M, L> {
+    raw: L,
+    /// Protected by `raw`.
+    value: UnsafeCell<M>,
+}
+
+// SAFETY: the lock hands the value to one thread at a time, so sending it there is all that happens.
+unsafe impl<M: Send, L: RawLock + Sync> Sync for Locked<M, L> {}
+
+impl<M, L: RawLock> Locked<M, L> {
+    pub(crate) const fn new(value: M, raw: L) -> Self {
+        Locked { raw, value: UnsafeCell::new(value) }
+    }
+
+    #[inline]
+    pub(crate) fn lock(&self) -> Guard<'_, M, L> {
+        let token = self.raw.acquire();
+        Guard { lock: self, token: Some(token) }
+    }
+
+    pub(crate) fn get_mut(&mut self) -> &mut M {
+        self.value.get_mut()
+    }
+
+    pub(crate) fn into_inner(self) -> M {
+        self.value.into_inner()
+    }
+}
+
+pub(crate) struct Guard<'a, M, L: RawLock> {
+    lock: &'a Locked<M, L>,
+    token: Option<L::Token>,
+}
+
+impl<M, L: RawLock> Deref for Guard<'_, M, L> {
+    type Target = M;
+
+    #[inline]
+    fn deref(&self) -> &M {
+        // SAFETY: the guard exists only while the lock is held.
+        unsafe { &*self.lock.value.get() }
+    }
+}
+
+impl<M, L: RawLock> DerefMut for Guard<'_, M, L> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut M {
+        // SAFETY: the guard exists only while the lock is held, and is borrowed mutably.
+        unsafe { &mut *self.lock.value.get() }
+    }
+}
+
+impl<M, L: RawLock> Drop for Guard<'_, M, L> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(token) = self.token.take() {
+            // SAFETY: the token is of the `acquire` that made this guard, and is used once.
+            unsafe { self.lock.raw.release(token) }
+        }
+    }
+}
+
+/// A short lock for the allocators' free lists.
+pub(crate) struct SpinLock<T>(Locked<T, Ticket>);
+
+impl<T> SpinLock<T> {
+    #[cfg(not(loom))]
+    pub(crate) const fn new(value: T) -> Self {
+        SpinLock(Locked::new(value, Ticket::new()))
+    }
+
+    #[cfg(loom)]
+    pub(crate) fn new(value: T) -> Self {
+        SpinLock(Locked::new(value, Ticket::new()))
+    }
+
+    #[inline]
+    pub(crate) fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
+        f(&mut self.0.lock())
+    }
+
+    pub(crate) fn get_mut(&mut self) -> &mut T {
+        self.0.get_mut()
+    }
+}

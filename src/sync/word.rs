@@ -1,0 +1,188 @@
+//! The fields of a node, and other numbers that readers without the lock look at.
+//!
+//! Whoever holds the lock alone stores, and reads with `get`; everybody else uses `shared` and
+//! `acquire`. Under loom `get` is an `unsync_load`: an ordinary load there would hide the readers'
+//! accesses from loom's search, and loom then checks that the holder really is alone.
+
+use super::Ordering;
+
+#[cfg(loom)]
+mod imp {
+    pub(crate) use loom::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, fence};
+
+    #[track_caller]
+    pub(super) fn exclusive(word: &AtomicU64) -> u64 {
+        // SAFETY: called by the only thread that stores; loom verifies that and panics otherwise.
+        unsafe { word.unsync_load() }
+    }
+
+    #[track_caller]
+    pub(super) fn exclusive_ptr<N>(link: &AtomicPtr<N>) -> *mut N {
+        // SAFETY: as above.
+        unsafe { link.unsync_load() }
+    }
+}
+
+#[cfg(not(loom))]
+mod imp {
+    #[cfg(not(any(kvma_halves, not(target_has_atomic = "64"))))]
+    pub(crate) use core::sync::atomic::AtomicU64;
+    pub(crate) use core::sync::atomic::{AtomicPtr, AtomicUsize, fence};
+
+    #[cfg(any(kvma_halves, not(target_has_atomic = "64")))]
+    pub(crate) use super::halves::Halves as AtomicU64;
+
+    #[inline(always)]
+    pub(super) fn exclusive(word: &AtomicU64) -> u64 {
+        word.load(core::sync::atomic::Ordering::Relaxed)
+    }
+
+    #[inline(always)]
+    pub(super) fn exclusive_ptr<N>(link: &AtomicPtr<N>) -> *mut N {
+        link.load(core::sync::atomic::Ordering::Relaxed)
+    }
+}
+
+/// A 64-bit word for targets without 64-bit atomics. `--cfg kvma_halves` uses it anywhere, for tests.
+#[cfg(all(not(loom), any(kvma_halves, not(target_has_atomic = "64"))))]
+mod halves {
+    use core::sync::atomic::{AtomicU32, Ordering};
+
+    /// Stored by one thread at a time, so no read-modify-write is needed. A reader may get the halves
+    /// of two values. Data survives that: each half is atomic, so the fences around a generation
+    /// order them as they order a whole word, and the reader throws the answer away. A count that
+    /// only grows survives it too: the upper half is stored first and loaded last, so a torn count
+    /// is one that has not been yet, never one that was.
+    pub(crate) struct Halves {
+        low: AtomicU32,
+        high: AtomicU32,
+    }
+
+    impl Halves {
+        pub(crate) const fn new(value: u64) -> Halves {
+            Halves { low: AtomicU32::new(value as u32), high: AtomicU32::new((value >> 32) as u32) }
+        }
+
+        #[inline(always)]
+        pub(crate) fn load(&self, _: Ordering) -> u64 {
+            // Acquire whatever was asked for: keeps the order of the two halves.
+            let low = self.low.load(Ordering::Acquire);
+            let high = self.high.load(Ordering::Acquire);
+            (high as u64) << 32 | low as u64
+        }
+
+        #[inline(always)]
+        pub(crate) fn store(&self, value: u64, order: Ordering) {
+            self.high.store((value >> 32) as u32, order);
+            // Release whatever was asked for, as above.
+            self.low.store(value as u32, Ordering::Release);
+        }
+    }
+}
+
+pub(crate) use imp::fence;
+
+/// A number that readers without the lock may look at.
+pub(crate) struct Word(imp::AtomicU64);
+
+impl Word {
+    #[cfg(not(loom))]
+    pub(crate) const fn new(value: u64) -> Word {
+        Word(imp::AtomicU64::new(value))
+    }
+
+    #[cfg(loom)]
+    pub(crate) fn new(value: u64) -> Word {
+        Word(imp::AtomicU64::new(value))
+    }
+
+    /// By the lock's holder, who alone stores.
+    #[inline(always)]
+    pub(crate) fn get(&self) -> u64 {
+        imp::exclusive(&self.0)
+    }
+
+    /// By a reader without the lock; orders nothing.
+    #[inline(always)]
+    pub(crate) fn shared(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// By a reader without the lock; what was stored before the matching `set_release` is seen.
+    #[inline(always)]
+    pub(crate) fn acquire(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+
+    #[inline(always)]
+    pub(crate) fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed)
+    }
+
+    #[inline(always)]
+    pub(crate) fn set_release(&self, value: u64) {
+        self.0.store(value, Ordering::Release)
+    }
+}
+
+/// A pointer between nodes that readers without the lock follow.
+pub(crate) struct Link<N>(imp::AtomicPtr<N>);
+
+impl<N> Link<N> {
+    #[cfg(not(loom))]
+    pub(crate) const fn null() -> Link<N> {
+        Link(imp::AtomicPtr::new(core::ptr::null_mut()))
+    }
+
+    #[cfg(loom)]
+    pub(crate) fn null() -> Link<N> {
+        Link(imp::AtomicPtr::new(core::ptr::null_mut()))
+    }
+
+    /// By the lock's holder, who alone stores.
+    #[inline(always)]
+    pub(crate) fn get(&self) -> *mut N {
+        imp::exclusive_ptr(&self.0)
+    }
+
+    /// By a reader without the lock; the node's contents at the time of `set` are seen.
+    #[inline(always)]
+    pub(crate) fn acquire(&self) -> *mut N {
+        self.0.load(Ordering::Acquire)
+    }
+
+    /// Release, so that a reader who follows the link sees the node initialised.
+    #[inline(always)]
+    pub(crate) fn set(&self, node: *mut N) {
+        self.0.store(node, Ordering::Release)
+    }
+}
+
+/// A number of users: raised under a lock, lowered by anybody.
+pub(crate) struct Count(imp::AtomicUsize);
+
+impl Count {
+    #[cfg(not(loom))]
+    pub(crate) const fn zero() -> Count {
+        Count(imp::AtomicUsize::new(0))
+    }
+
+    #[cfg(loom)]
+    pub(crate) fn zero() -> Count {
+        Count(imp::AtomicUsize::new(0))
+    }
+
+    /// What was done before each `lower` that is counted is seen.
+    #[inline]
+    pub(crate) fn get(&self) -> usize {
+        self.0.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn raise(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn lower(&self) {
+        self.0.fetch_sub(1, Ordering::Release);
+    }
+}

@@ -1,0 +1,327 @@
+//! Looking an area up without the lock.
+//!
+//! A reader starts at a published root and follows links while a writer changes them. It may be led
+//! anywhere, even into a node that has left the tree or belongs to another one; it can trust nothing
+//! on its way, only what it checks at the end:
+//!
+//! - **A hit** is checked by the node's own generation. Even, and the same before and after the
+//!   node was read: then everything read is one state of that node. The node's owner says that it was
+//!   in this tree then. Areas do not overlap, so there was no other answer, wherever the walk came by.
+//! - **A miss** is checked by the tree's change count, since no node can tell that another one is
+//!   missing.
+//!
+//! So changes elsewhere in the tree make a reader repeat a miss, never a hit. Most lookups hit, so
+//! the first walk does not even look at the change count, whose cache line every writer writes.
+//!
+//! What pairs with what, beside the links (`Link::set` with `Link::acquire`: a node is seen
+//! initialised):
+//!
+//! | by the lock's holder | by the reader |
+//! |---|---|
+//! | `open`: generation odd, release fence, stores | loads, acquire fence, generation again |
+//! | `close`: stores, generation even with release | generation with acquire, loads |
+//! | `begin`: count odd, release fence, change | walk, acquire fence, count again |
+//! | `end`: change, count even with release | count with acquire, walk |
+//!
+//! The node's memory must stay a node while somebody may look at it: see [`ReadSide`].
+
+use super::Tree;
+use crate::flight::Flights;
+use crate::node::{Content, Node, NodeAlloc, ReadSide};
+use crate::range::{PageSize, Span};
+use crate::sync::{Link, Ordering, Word, fence};
+use core::fmt;
+use core::hint::select_unpredictable;
+use core::ptr::{self, NonNull};
+
+/// Nodes that a walk visits at most. No red-black tree is higher than that, but what a walk sees
+/// while writers are about need not be a tree.
+const STEPS: usize = 128;
+
+/// What readers without the lock see of a node's words.
+pub(crate) trait Peek: Content {
+    /// A plain copy of it.
+    type Seen;
+
+    /// Reads the words with `Word::shared`. They may be changing: the caller checks afterwards.
+    fn peek(words: &Self::Words, hot: u32) -> Self::Seen;
+
+    /// Whether an area with these hot bits is there at all for readers.
+    fn is_visible(hot: u32) -> bool;
+}
+
+/// A writer was in the way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Busy;
+
+impl fmt::Display for Busy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a change is under way")
+    }
+}
+
+impl core::error::Error for Busy {}
+
+/// Stands for one state of one area of one address space, for
+/// [`still_valid`](crate::AddrSpace::still_valid).
+///
+/// It borrows nothing and may be kept while the fault handler sleeps.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Token {
+    /// Only for `Published::is_current`, once it has seen that the token is its own.
+    node: *const (),
+    /// The node's generation: even. Odd in a token that was never valid.
+    seq: u64,
+    /// The tree's number.
+    space: u64,
+    page: u64,
+}
+
+// SAFETY: the pointer is followed only by the space whose nodes it points to, whose readers may be on
+// any processor.
+unsafe impl Send for Token {}
+// SAFETY: as above.
+unsafe impl Sync for Token {}
+
+impl Token {
+    /// Whether a flush was under way when the area was looked up, so that the token has never been
+    /// valid. There is nothing to prepare: look up again.
+    pub fn is_dead(&self) -> bool {
+        self.seq & 1 != 0
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Token({}.{})", self.space, self.seq)
+    }
+}
+
+/// An area as a reader saw it.
+pub(crate) struct Hit<S> {
+    pub(crate) span: Span,
+    pub(crate) seen: S,
+    pub(crate) token: Token,
+}
+
+/// What a lookup without the lock starts from. Lies beside the lock, not behind it.
+pub(crate) struct Published<T: Content, A> {
+    entry: Entry<T>,
+    count: OwnLine<Word>,
+    /// Keeps the nodes' memory.
+    alloc: A,
+    page: PageSize,
+}
+
+/// Read by every reader, written only when the root moves.
+#[repr(align(64))]
+struct Entry<T: Content> {
+    /// Null while it is not known, or not to be trusted.
+    root: Link<Node<T>>,
+    /// The tree's number: that of the nodes that are in it.
+    id: Word,
+}
+
+/// Written by every writer: away from what readers always read.
+#[repr(align(64))]
+struct OwnLine<T>(T);
+
+impl<T: Content, A: NodeAlloc<T>> Published<T, A> {
+    /// Nothing published yet.
+    pub(crate) fn new(alloc: A, page: PageSize) -> Self {
+        Published {
+            entry: Entry { root: Link::null(), id: Word::new(0) },
+            count: OwnLine(Word::new(0)),
+            alloc,
+            page,
+        }
+    }
+
+    /// The page size that readers count in.
+    #[inline]
+    pub(crate) fn page_size(&self) -> PageSize {
+        self.page
+    }
+
+    /// The allocator of the nodes.
+    pub(crate) fn alloc(&self) -> &A {
+        &self.alloc
+    }
+
+    /// Before the lock's holder changes the tree. No miss is believed until [`end`](Self::end).
+    #[inline]
+    pub(crate) fn begin(&self) {
+        self.count.0.set(self.count.0.get() | 1);
+        // Orders the odd count before every store of the change; pairs with the fence of a miss.
+        fence(Ordering::Release);
+    }
+
+    /// After the change, by the lock's holder. `alloc` is the handle of the tree's nodes, `page` what
+    /// it counts in.
+    #[inline]
+    pub(crate) fn end(&self, tree: &Tree<T>, alloc: &A, page: PageSize) {
+        self.publish(tree, alloc, page);
+        // Release: a miss that starts from this count sees the whole change.
+        self.count.0.set_release((self.count.0.get() | 1) + 1);
+    }
+
+    /// Makes the root known to readers. By the lock's holder.
+    #[inline]
+    pub(crate) fn publish(&self, tree: &Tree<T>, alloc: &A, page: PageSize) {
+        if tree.id() != self.entry.id.get() {
+            // The owner may have put another map behind the lock. Our handle keeps its nodes only if
+            // they are of the same allocator; if not, lookups take the lock.
+            if !alloc.is_same(&self.alloc) || page != self.page {
+                return self.forget();
+            }
+            self.entry.id.set(tree.id());
+        }
+        if self.entry.root.get() != tree.root {
+            self.entry.root.set(tree.root);
+        }
+    }
+
+    /// Sends lookups to the lock until the next [`publish`](Self::publish). By the lock's holder.
+    pub(crate) fn forget(&self) {
+        self.entry.root.set(ptr::null_mut());
+        self.entry.id.set(0);
+    }
+
+    /// What the lock's holder sees at `page`, with a token if the tree is the published one.
+    pub(crate) fn look(&self, tree: &Tree<T>, flights: &Flights, page: u64) -> Option<Hit<T::Seen>>
+    where
+        T: Peek,
+    {
+        let area = tree.find(page)?;
+        if !T::is_visible(area.node.hot()) {
+            return None;
+        }
+        let (node, set) = (NonNull::from(area.node), area.node.flights());
+        let dead = flights.cover(set, page) || tree.id() != self.entry.id.get();
+        let token = Self::token(node, area.node.seq(), dead, tree.id(), page);
+        Some(Hit { span: area.span(), seen: T::peek(&area.node.words, area.node.hot()), token })
+    }
+
+    fn token(node: NonNull<Node<T>>, seq: u64, dead: bool, space: u64, page: u64) -> Token {
+        Token { node: node.as_ptr().cast_const().cast(), seq: seq | dead as u64, space, page }
+    }
+}
+
+impl<T: Peek, A: ReadSide<T>> Published<T, A> {
+    /// The area that holds `page`, without the lock. O(log n), at most two walks.
+    #[inline]
+    pub(crate) fn walk(&self, flights: &Flights, page: u64) -> Result<Option<Hit<T::Seen>>, Busy> {
+        let _reading = self.alloc.enter();
+        // SAFETY: the guard above is held.
+        unsafe {
+            match self.hit(flights, page)? {
+                Some(hit) => Ok(hit),
+                None => self.hit_or_miss(flights, page),
+            }
+        }
+    }
+
+    /// A walk whose miss is to be believed.
+    ///
+    /// # Safety
+    ///
+    /// As [`descend`](Self::descend).
+    #[cold]
+    unsafe fn hit_or_miss(&self, flights: &Flights, page: u64) -> Result<Option<Hit<T::Seen>>, Busy> {
+        let count = self.count.0.acquire();
+        // SAFETY: the caller's.
+        if let Some(hit) = unsafe { self.hit(flights, page) }? {
+            return Ok(hit);
+        }
+        // Pairs with the fence of `begin`: if the walk saw a store of a change, the count is odd here,
+        // or another one.
+        fence(Ordering::Acquire);
+        if count & 1 == 0 && self.count.0.shared() == count { Ok(None) } else { Err(Busy) }
+    }
+
+    /// A walk whose hit can be believed: `Some(None)` is an area that readers are not to see.
+    ///
+    /// # Safety
+    ///
+    /// As [`descend`](Self::descend).
+    #[inline]
+    unsafe fn hit(&self, flights: &Flights, page: u64) -> Result<Option<Option<Hit<T::Seen>>>, Busy> {
+        // SAFETY: the caller's.
+        let Some(found) = (unsafe { self.descend(page) })? else { return Ok(None) };
+        // SAFETY: a node, by `descend`, and it stays one.
+        let node = unsafe { found.as_ref() };
+        // Pairs with `close`: everything stored before this generation is seen below.
+        let seq = node.seq.acquire();
+        let span = Span::new(node.start.shared(), node.end.shared());
+        let (owner, state) = (node.owner.shared(), node.state.shared());
+        let (hot, set) = (state as u32, (state >> 32) as u32);
+        let seen = T::peek(&node.words, hot);
+        // Pairs with the fence of `open`: if one of the loads above saw a later change, so does the
+        // load of the generation below.
+        fence(Ordering::Acquire);
+        let one_state = seq & 1 == 0 && node.seq.shared() == seq;
+        let here = span.start <= page && page < span.end;
+        let space = self.entry.id.shared();
+        if !one_state || !here || owner != space {
+            return Ok(None);
+        }
+        if !T::is_visible(hot) {
+            return Ok(Some(None));
+        }
+        let token = Self::token(found, seq, flights.cover(set, page), space, page);
+        Ok(Some(Some(Hit { span, seen, token })))
+    }
+
+    /// The last node on the way down that begins at or below `page`.
+    ///
+    /// # Safety
+    ///
+    /// A guard of `alloc.enter()` is held.
+    #[inline]
+    unsafe fn descend(&self, page: u64) -> Result<Option<NonNull<Node<T>>>, Busy> {
+        let mut at = self.entry.root.acquire();
+        if at.is_null() {
+            return Err(Busy); // a tree always has its sentinel: nothing is published
+        }
+        let mut best = ptr::null_mut();
+        for _ in 0..STEPS {
+            // SAFETY: null, or a node: every pointer that was ever stored in a link or in the root is
+            // one, it was initialised before the release store that is acquired here, and it stays a
+            // node as long as the guard is held.
+            let Some(node) = (unsafe { at.as_ref() }) else { return Ok(NonNull::new(best)) };
+            let right = page >= node.start.shared();
+            best = select_unpredictable(right, at, best);
+            at = select_unpredictable(right, node.right.acquire(), node.left.acquire());
+        }
+        Err(Busy)
+    }
+
+    /// Whether the area is as it was when the token was made. O(1), or one walk where the allocator
+    /// gives memory back.
+    #[inline]
+    pub(crate) fn is_current(&self, token: &Token) -> bool {
+        if token.is_dead() || token.space != self.entry.id.shared() {
+            return false;
+        }
+        let node: *const Node<T> = token.node.cast();
+        if A::STAYS {
+            // SAFETY: the tree's number says that the node is of our allocator, whose nodes stay nodes
+            // as long as our handle lives.
+            //
+            // Relaxed: if a change's hook has run before under the page-table lock, that lock lets us
+            // see the generation it left; and if not, the hook will see what is written now.
+            return unsafe { (*node).seq.shared() } == token.seq;
+        }
+        // The node's memory may be gone. If the area lives, the walk finds its node at its page; and
+        // generations do not come back at an address, see `Tree::stamp`.
+        let _reading = self.alloc.enter();
+        // SAFETY: the guard above is held.
+        match unsafe { self.descend(token.page) } {
+            Ok(Some(found)) if ptr::eq(found.as_ptr(), node) => {
+                // SAFETY: a node, by `descend`, while the guard is held.
+                unsafe { (*node).seq.shared() == token.seq }
+            }
+            _ => false,
+        }
+    }
+}
