@@ -12,7 +12,7 @@ use std::cell::Cell;
 /// Operations on one map before the next begins, at most.
 const LONGEST: usize = 300;
 /// In all tests of this file together.
-const OPS: u64 = 120_000;
+const OPS: u64 = 400_000;
 /// Tests that share them.
 const SPACES: u64 = 8;
 
@@ -59,7 +59,8 @@ fn hold(start: u64, page: u64) {
         match result {
             Ok(()) => {}
             Err(TestError::Fail(why, steps)) => {
-                panic!("KVMA_MODEL_SEED={seed}, {config:x?}\n{why}\nfewest steps:\n{steps:#?}")
+                let steps: String = steps.iter().map(|step| format!("  {step:?}\n")).collect();
+                panic!("KVMA_MODEL_SEED={seed}, {config:x?}\n{why}\nfewest steps:\n{steps}")
             }
             Err(TestError::Abort(why)) => panic!("{why}"),
         }
