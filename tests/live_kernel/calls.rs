@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Write};
 
+pub use kvma::linux::abi::*;
 pub use kvma_trace::Limit;
 
 /// A system call that changes an address space.
@@ -147,36 +148,6 @@ pub const fn resource(limit: Limit) -> u32 {
         Limit::Stack => libc::RLIMIT_STACK,
     }
 }
-
-pub const PROT_WRITE: u64 = 2;
-pub const PROT_GROWSDOWN: u64 = 0x100_0000;
-pub const PROT_GROWSUP: u64 = 0x200_0000;
-
-pub const MAP_SHARED: u64 = 1;
-pub const MAP_PRIVATE: u64 = 2;
-pub const MAP_SHARED_VALIDATE: u64 = 3;
-pub const MAP_DROPPABLE: u64 = 8;
-pub const MAP_TYPE: u64 = 0xf;
-pub const MAP_FIXED: u64 = 0x10;
-pub const MAP_ANONYMOUS: u64 = 0x20;
-pub const MAP_32BIT: u64 = 0x40;
-pub const MAP_GROWSDOWN: u64 = 0x100;
-pub const MAP_LOCKED: u64 = 0x2000;
-pub const MAP_NORESERVE: u64 = 0x4000;
-pub const MAP_POPULATE: u64 = 0x8000;
-pub const MAP_NONBLOCK: u64 = 0x1_0000;
-pub const MAP_STACK: u64 = 0x2_0000;
-pub const MAP_HUGETLB: u64 = 0x4_0000;
-pub const MAP_SYNC: u64 = 0x8_0000;
-pub const MAP_FIXED_NOREPLACE: u64 = 0x10_0000;
-
-pub const MREMAP_MAYMOVE: u64 = 1;
-pub const MREMAP_FIXED: u64 = 2;
-pub const MREMAP_DONTUNMAP: u64 = 4;
-
-pub const MCL_CURRENT: u64 = 1;
-pub const MCL_FUTURE: u64 = 2;
-pub const MCL_ONFAULT: u64 = 4;
 
 pub const MADV_POPULATE_READ: u32 = 22;
 pub const MADV_POPULATE_WRITE: u32 = 23;

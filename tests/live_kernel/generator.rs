@@ -78,7 +78,17 @@ impl Generator {
             }
             Sys::Mlockall => {
                 // CURRENT and FUTURE alone bring pages in: see `harmless`.
-                let flags = self.rng.weighted(&[(4, 2), (5, 4), (6, 4), (7, 2), (1, 2), (2, 2), (3, 2), (0, 1), (0xc, 1)]);
+                let flags = self.rng.weighted(&[
+                    (4, 2),
+                    (5, 4),
+                    (6, 4),
+                    (7, 2),
+                    (1, 2),
+                    (2, 2),
+                    (3, 2),
+                    (0, 1),
+                    (0xc, 1),
+                ]);
                 Call::new(sys, &[self.high_bits(flags)])
             }
             Sys::Munlockall => Call::new(sys, &[]),
@@ -153,11 +163,20 @@ impl Generator {
         let offset = match self.rng.below(20) {
             0..10 => 0,
             10..19 => self.rng.below(0x40) * PAGE,
-            _ if odd => self.rng.pick(&[0xfff, 1, 0x1f_f000, 0x20_0000, 0x3f_f000, !0xfff, 0x7fff_ffff_ffff_f000, 1 << 43]),
+            _ if odd => self.rng.pick(&[
+                0xfff,
+                1,
+                0x1f_f000,
+                0x20_0000,
+                0x3f_f000,
+                !0xfff,
+                0x7fff_ffff_ffff_f000,
+                1 << 39,
+            ]),
             _ => 0x12_3000,
         };
         let fd = match self.rng.below(40) {
-            0 => self.rng.pick(&[u64::from(u32::MAX), u64::MAX, 99, 1 << 40]),
+            0 => self.rng.pick(&[u64::from(u32::MAX), u64::MAX, 99, 1 << 40 | 99]),
             1..24 => u64::from(Setup::DESCRIPTORS.start),
             _ if self.persona.files => {
                 let count = u64::from(Setup::DESCRIPTORS.end - Setup::DESCRIPTORS.start);
@@ -268,7 +287,11 @@ impl Generator {
 
     fn prot(&mut self) -> u64 {
         let prot = self.rng.weighted(&[(3, 56), (0, 46), (1, 38), (5, 22), (4, 20), (7, 18), (2, 2), (6, 1)]);
-        if self.persona.odd && self.rng.chance(1, 20) { prot | self.rng.pick(&[8, 0x10, 0x18, PROT_GROWSDOWN]) } else { prot }
+        if self.persona.odd && self.rng.chance(1, 20) {
+            prot | self.rng.pick(&[8, 0x10, 0x18, PROT_GROWSDOWN])
+        } else {
+            prot
+        }
     }
 
     fn mprotect_bits(&mut self) -> u64 {
@@ -296,7 +319,7 @@ impl Generator {
     /// Whether the call leaves the program's code alone and its private pages untouched, and does not bring in too much.
     fn harmless(&self, call: &Call, view: View<'_>) -> bool {
         let [a, b, c, d, ..] = call.args;
-        let code = Area { start: CODE, end: CODE + PAGE, writable: false, shared: false, locked: false };
+        let code = Area { start: CODE, end: CODE + PAGE, ..Area::default() };
         let hits = |start: u64, len: u64| {
             code.meets(start & !(PAGE - 1), start.saturating_add(len).saturating_add(PAGE))
         };
@@ -306,16 +329,18 @@ impl Generator {
         };
         let keeps = |start: u64, len: u64| within(start, len).any(Area::keeps_pages);
         let populates = |start: u64, len: u64| {
-            let overlap = |area: &Area| area.end.min(start.saturating_add(len)).saturating_sub(area.start.max(start));
+            let overlap =
+                |area: &Area| area.end.min(start.saturating_add(len)).saturating_sub(area.start.max(start));
+            // Memory beyond the end of its object cannot come in, and shared memory that was grown has such an end.
             within(start, len).map(overlap).sum::<u64>() <= POPULATED
+                && (self.persona.populate || !within(start, len).any(|area| area.ends))
         };
         let private_write = |prot: u64, flags: u64| {
             prot & PROT_WRITE != 0 && !matches!(flags & MAP_TYPE, MAP_SHARED | MAP_SHARED_VALIDATE)
         };
         match call.sys {
             Sys::Mmap if d & (MAP_FIXED | MAP_FIXED_NOREPLACE) == MAP_FIXED && hits(a, b) => false,
-            // Would be served from huge pages set aside, of which there may be some.
-            Sys::Mmap if d & MAP_HUGETLB != 0 && d & (MAP_NORESERVE | MAP_ANONYMOUS) != MAP_ANONYMOUS => false,
+            Sys::Mmap if d & MAP_HUGETLB != 0 => false,
             Sys::Mmap if d & (MAP_LOCKED | MAP_POPULATE) != 0 => !private_write(c, d) && b <= POPULATED,
             Sys::Mmap => !(self.persona.populate && private_write(c, d)),
             Sys::Munmap => !hits(a, b),
@@ -328,8 +353,10 @@ impl Generator {
             Sys::Brk => !self.persona.populate,
             Sys::Mremap => {
                 let shrunk = b.max(c);
-                !hits(a, shrunk) && !(d & MREMAP_FIXED != 0 && hits(call.args[4], c))
+                !hits(a, shrunk)
+                    && !(d & MREMAP_FIXED != 0 && hits(call.args[4], c))
                     && !(within(a, 1).any(|area| area.locked) && c > b.saturating_add(POPULATED))
+                    && !(self.persona.populate && c > b && within(a, b).any(|area| area.ends))
             }
             Sys::Madvise => match c as u32 {
                 MADV_POPULATE_READ => populates(a, b),
@@ -340,7 +367,7 @@ impl Generator {
             },
             Sys::Mlock => !keeps(a, b) && populates(a, b),
             Sys::Mlock2 => c as u32 != 0 || (!keeps(a, b) && populates(a, b)),
-            Sys::Mlockall if matches!(c as u32 & 7, 1..=3) => {
+            Sys::Mlockall if matches!(a as u32 & 7, 1..=3) => {
                 self.persona.populate && populates(0, TASK) && !keeps(0, TASK)
             }
             _ => true,

@@ -33,6 +33,16 @@ pub struct Shape {
     pub bss: u64,
 }
 
+/// Pages of constants behind the code.
+const RODATA: u64 = 2;
+
+impl Shape {
+    /// Where the zeroed data begins.
+    pub const fn bss_at(self) -> u64 {
+        CODE + (1 + self.text + RODATA + self.data) * PAGE
+    }
+}
+
 /// A loadable segment.
 struct Segment {
     flags: u32,
@@ -49,14 +59,13 @@ const X: u32 = 1;
 /// The bytes of an executable file. `limits`: the soft and hard limits that can be set from inside.
 pub fn build(shape: Shape, limits: &[(Limit, u64, u64)]) -> Vec<u8> {
     let text = 1 + shape.text;
-    let rodata = 2;
     let segments = [
         Segment { flags: R, page: 0, file_pages: 1, pages: 1 },
         Segment { flags: R | X, page: 1, file_pages: text, pages: text },
-        Segment { flags: R, page: 1 + text, file_pages: rodata, pages: rodata },
+        Segment { flags: R, page: 1 + text, file_pages: RODATA, pages: RODATA },
         Segment {
             flags: R | W,
-            page: 1 + text + rodata,
+            page: 1 + text + RODATA,
             file_pages: shape.data,
             pages: shape.data + shape.bss,
         },
@@ -88,6 +97,6 @@ pub fn build(shape: Shape, limits: &[(Limit, u64, u64)]) -> Vec<u8> {
         xword(&mut file, &[soft, hard]);
     }
     assert!(file.len() <= 2 * PAGE as usize, "the table of limits fits into the page");
-    file.resize(((1 + text + rodata + shape.data) * PAGE) as usize, 0);
+    file.resize(((1 + text + RODATA + shape.data) * PAGE) as usize, 0);
     file
 }

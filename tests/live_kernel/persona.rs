@@ -38,7 +38,8 @@ use Sys::*;
 /// All but those that bring pages in, work on huge pages or install guards.
 const ADVICE: &[u64] = &[0, 1, 2, 3, 4, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 24];
 /// All but HWPOISON and SOFT_OFFLINE, which harm the machine.
-const ALL_ADVICE: &[u64] = &[0, 1, 2, 3, 4, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 103];
+const ALL_ADVICE: &[u64] =
+    &[0, 1, 2, 3, 4, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 103];
 
 const PLAIN: &[(Action, u64)] = &[
     (Call(Mmap), 340),
@@ -149,7 +150,16 @@ pub const ALL: &[Persona] = &[
     Persona { name: "remap", weights: REMAPPING, ..CORE },
     Persona { name: "grow", grow: 40, ..CORE },
     Persona { name: "seal", weights: SEALING, advice: ALL_ADVICE, ..CORE },
-    Persona { name: "wide", weights: EVERYTHING, files: true, odd: true, grow: 15, locked: 8, advice: ALL_ADVICE, ..CORE },
+    Persona {
+        name: "wide",
+        weights: EVERYTHING,
+        files: true,
+        odd: true,
+        grow: 15,
+        locked: 8,
+        advice: ALL_ADVICE,
+        ..CORE
+    },
     Persona {
         name: "memlock",
         weights: DROPPING,
@@ -160,7 +170,16 @@ pub const ALL: &[Persona] = &[
         limit: Some((Limit::MemLock, 1)),
         ..CORE
     },
-    Persona { name: "user", weights: DROPPING, files: true, odd: true, grow: 15, locked: 8, drops: true, ..CORE },
+    Persona {
+        name: "user",
+        weights: DROPPING,
+        files: true,
+        odd: true,
+        grow: 15,
+        locked: 8,
+        drops: true,
+        ..CORE
+    },
     Persona {
         name: "data",
         weights: LIMITED,

@@ -9,12 +9,14 @@ use super::setup::Setup;
 use super::tracee::{Refused, Tracee};
 
 /// One area as the kernel shows it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Area {
     pub start: u64,
     pub end: u64,
     pub writable: bool,
     pub shared: bool,
+    /// Shared anonymous memory: it has the size with which it was made.
+    pub ends: bool,
     /// Locked such that pages come in at once when they become accessible. Known only when asked for.
     pub locked: bool,
 }
@@ -85,6 +87,10 @@ impl<'s> Session<'s> {
         self.start_brk = answer as u64;
         self.brk = self.start_brk;
         writeln!(self.trace, "start_brk {:x}", self.start_brk).map_err(io::Error::other)?;
+        // A program's zeroed data is in use when it begins to make calls.
+        if let Some(bss) = self.setup.bss() {
+            self.tracee.touch(bss)?;
+        }
         self.snapshot(true)?;
         for (limit, bytes) in self.setup.initial_limits() {
             limit_line(&mut self.trace, limit, bytes);
@@ -210,6 +216,17 @@ impl<'s> Session<'s> {
         Ok(&self.areas)
     }
 
+    /// Steps that unmap whatever is private and writable.
+    pub fn without_private_pages(&self) -> Vec<Step> {
+        let kept = self.areas.iter().filter(|area| area.keeps_pages());
+        kept.map(|area| Step::Call(Call::new(Sys::Munmap, &[area.start, area.end - area.start]))).collect()
+    }
+
+    /// Whether the program has privileges.
+    pub fn privileged(&self) -> bool {
+        self.privileged
+    }
+
     /// Where the heap starts and ends.
     pub fn heap(&self) -> (u64, u64) {
         (self.start_brk, self.brk)
@@ -222,7 +239,11 @@ impl<'s> Session<'s> {
 }
 
 fn expect_zero(what: &str, answer: i64) -> io::Result<()> {
-    if answer == 0 { Ok(()) } else { Err(io::Error::other(format!("{what} in the program answered {answer}"))) }
+    if answer == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::other(format!("{what} in the program answered {answer}")))
+    }
 }
 
 /// An area from a line of maps or smaps, if it is the line of one.
@@ -232,7 +253,8 @@ fn area(line: &str) -> Option<Area> {
     let start = u64::from_str_radix(start, 16).ok()?;
     let end = u64::from_str_radix(end, 16).ok()?;
     let perms = rest.as_bytes();
-    Some(Area { start, end, writable: perms.get(1) == Some(&b'w'), shared: perms.get(3) == Some(&b's'), locked: false })
+    let (writable, shared) = (perms.get(1) == Some(&b'w'), perms.get(3) == Some(&b's'));
+    Some(Area { start, end, writable, shared, ends: shared && rest.contains("/dev/zero"), locked: false })
 }
 
 /// `MAJOR:MINOR INODE PATH` of the area that holds `addr`.

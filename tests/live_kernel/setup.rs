@@ -64,9 +64,13 @@ impl Setup {
     pub fn spawn(&self) -> Result<Tracee, Refused> {
         let descriptors: Vec<(RawFd, RawFd)> =
             self.files.iter().map(|(file, number, _)| (file.as_raw_fd(), *number as RawFd)).collect();
-        let soft: SoftLimits =
-            self.initial_limits().map(|(limit, bytes)| (resource(limit), bytes)).collect();
+        let soft: SoftLimits = self.initial_limits().map(|(limit, bytes)| (resource(limit), bytes)).collect();
         Tracee::start(&self.program, descriptors, soft)
+    }
+
+    /// Where the zeroed data begins, if there is any.
+    pub fn bss(&self) -> Option<u64> {
+        (self.shape.bss > 0).then(|| self.shape.bss_at())
     }
 
     /// Descriptor `number` of the program.

@@ -81,9 +81,13 @@ impl Tracee {
         Ok(Self { process, registers, maps, smaps, buffer: vec![0; 1 << 16] })
     }
 
-    /// Its process number.
-    pub fn pid(&self) -> libc::pid_t {
-        self.process.pid
+    /// Writes a zero to `addr`, as the program might.
+    pub fn touch(&self, addr: u64) -> io::Result<()> {
+        // SAFETY: `addr` is an address of the other process.
+        match unsafe { libc::ptrace(libc::PTRACE_POKEDATA, self.process.pid, addr, 0_u64) } {
+            -1 => Err(io::Error::last_os_error()),
+            _ => Ok(()),
+        }
     }
 
     /// Lets the process make a system call. The answer is what the kernel leaves in `rax`.
@@ -143,7 +147,9 @@ impl Process {
                 _ if libc::WIFSTOPPED(status) && libc::WSTOPSIG(status) == libc::SIGTRAP => return Ok(()),
                 _ if libc::WIFSTOPPED(status) => {
                     let signal = libc::WSTOPSIG(status);
-                    return Err(io::Error::other(format!("stopped by signal {signal}: was its code disturbed?")));
+                    return Err(io::Error::other(format!(
+                        "stopped by signal {signal}: was its code disturbed?"
+                    )));
                 }
                 _ => return Err(io::Error::other(format!("ended with status {status:x}"))),
             }
@@ -175,17 +181,6 @@ fn read(file: &File, buffer: &mut [u8], mut part: impl FnMut(&str)) -> io::Resul
                 offset += len as u64;
             }
         }
-    }
-}
-
-fn reap(pid: libc::pid_t) {
-    let mut status = 0;
-    // SAFETY: `pid` is a child of ours that has not been waited for; `status` is a live integer.
-    unsafe {
-        libc::kill(pid, libc::SIGKILL);
-        while libc::waitpid(pid, &mut status, libc::__WALL) == pid
-            && !(libc::WIFEXITED(status) || libc::WIFSIGNALED(status))
-        {}
     }
 }
 
