@@ -56,8 +56,8 @@ bitflags! {
         const NO_MERGE = 1 << 7;
         /// Two bits of [`MemType`].
         const MEM_TYPE = 0b11 << 8;
-        /// Two bits of [`Cut`].
-        const CUT = 0b11 << 10;
+        /// Three bits of [`Cut`].
+        const CUT = 0b111 << 10;
         /// Free for the owner.
         const OWNER = 0xffff << 16;
     }
@@ -94,11 +94,15 @@ impl AreaFlags {
 
     /// Where the area may be cut.
     pub const fn cut(self) -> Cut {
-        match self.bits() >> 10 & 3 {
+        match self.bits() >> 10 & 7 {
             0 => Cut::Page,
             1 => Cut::Size2M,
             2 => Cut::Size1G,
-            _ => Cut::Never,
+            3 => Cut::Never,
+            4 => Cut::Size64K,
+            5 => Cut::Size32M,
+            6 => Cut::Size512M,
+            _ => Cut::Size16G,
         }
     }
 
@@ -135,6 +139,10 @@ pub enum MemType {
 
 /// The smallest unit in which an area may be cut, for huge pages and memory slots. Counted from
 /// address zero, as page-table levels are.
+///
+/// The sizes are the huge pages of x86-64 (2M, 1G), of AArch64 with granules of 4K, 16K and 64K,
+/// contiguous ranges included (64K, 2M, 32M, 512M, 1G, 16G; Arm ARM, "Translation table lookup"), and
+/// of RISC-V (64K with Svnapot, 2M, 1G).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Cut {
     /// At every page.
@@ -146,16 +154,36 @@ pub enum Cut {
     Size1G = 2,
     /// Nowhere: all or nothing.
     Never = 3,
+    /// At multiples of 64 KiB.
+    Size64K = 4,
+    /// At multiples of 32 MiB.
+    Size32M = 5,
+    /// At multiples of 512 MiB.
+    Size512M = 6,
+    /// At multiples of 16 GiB.
+    Size16G = 7,
 }
 
 impl Cut {
     /// Whether an area of this granularity may be cut at the byte address `addr`.
     pub const fn allows(self, addr: u64) -> bool {
+        match self.bytes() {
+            Some(bytes) => addr & (bytes - 1) == 0,
+            None => matches!(self, Cut::Page),
+        }
+    }
+
+    /// The unit in bytes; `None` for [`Page`](Cut::Page), whose size is the space's, and for
+    /// [`Never`](Cut::Never).
+    pub const fn bytes(self) -> Option<u64> {
         match self {
-            Cut::Page => true,
-            Cut::Size2M => addr & ((1 << 21) - 1) == 0,
-            Cut::Size1G => addr & ((1 << 30) - 1) == 0,
-            Cut::Never => false,
+            Cut::Page | Cut::Never => None,
+            Cut::Size64K => Some(1 << 16),
+            Cut::Size2M => Some(1 << 21),
+            Cut::Size32M => Some(1 << 25),
+            Cut::Size512M => Some(1 << 29),
+            Cut::Size1G => Some(1 << 30),
+            Cut::Size16G => Some(1 << 34),
         }
     }
 }

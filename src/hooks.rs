@@ -15,7 +15,9 @@
 //! may do it all in `flush_begin`.
 
 use crate::error::Error;
+use crate::flags::Prot;
 use crate::range::VmRange;
+use crate::vm_map::Advice;
 use crate::vma::Attrs;
 use core::fmt;
 
@@ -83,6 +85,23 @@ pub enum Event<'a, V> {
     },
 }
 
+impl<V> Event<'_, V> {
+    /// The range that can be executed from now on and could not be until now, so that the
+    /// instruction cache must be made to see what was written there: a mapping that comes with
+    /// `EXEC`, a protection that adds it, executable contents at a new address.
+    pub fn gains_exec(&self) -> Option<VmRange> {
+        let can = |attrs: &Attrs| attrs.prot().contains(Prot::EXEC);
+        match self {
+            Event::Map(piece) if can(&piece.attrs) => Some(piece.range),
+            Event::Protect { piece, old } if can(&piece.attrs) && !can(old) => Some(piece.range),
+            Event::Relocate { piece, to } if can(&piece.attrs) => {
+                VmRange::new(*to, piece.range.pages(), piece.range.page_size()).ok()
+            }
+            _ => None,
+        }
+    }
+}
+
 impl<V> Clone for Event<'_, V> {
     fn clone(&self) -> Self {
         *self
@@ -141,6 +160,12 @@ pub trait Hooks<V> {
     /// See [`Event::Relocate`].
     fn relocate(&mut self, piece: &Piece<'_, V>, to: u64) {
         let _ = (piece, to);
+    }
+
+    /// Hears of advice about a piece, which changes nothing in the map:
+    /// [`VmMap::advise`](crate::VmMap::advise).
+    fn advise(&mut self, piece: &Piece<'_, V>, advice: Advice) {
+        let _ = (piece, advice);
     }
 
     /// Starts the TLB flush for what was unmapped, narrowed or moved. Must not wait for others.

@@ -152,7 +152,7 @@ impl Default for VmaWords {
 }
 
 /// In the hot word only: the backing is an object. Not one of [`AreaFlags`]' bits.
-pub(crate) const BACKED: u32 = 1 << 12;
+pub(crate) const BACKED: u32 = 1 << 13;
 
 /// Puts attributes together from the hot bits and the words, however they were read.
 #[inline(always)]

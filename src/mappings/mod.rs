@@ -75,6 +75,12 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone> Mappings<V, A> {
         &self.map
     }
 
+    /// The map below, for everything that has no name here: splitting and merging by hand, committing,
+    /// advice.
+    pub fn vm_map_mut(&mut self) -> &mut VmMap<Origin<V>, A> {
+        &mut self.map
+    }
+
     /// What carries the hooks into operations, and owed work out of them.
     pub fn update<'h, H: Hooks<Origin<V>>>(&self, hooks: &'h mut H) -> Update<'h, Origin<V>, A, H> {
         self.map.update(hooks)

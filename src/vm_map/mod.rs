@@ -4,6 +4,7 @@
 //! prepare, and only then change anything; from there on nothing can fail. What is removed lies in
 //! the [`Update`] until its owner finishes it. One operation, one file.
 
+mod advise;
 mod attrs;
 mod disturb;
 mod fork;
@@ -15,6 +16,7 @@ mod restore;
 mod retain;
 mod unmap;
 
+pub use advise::{Advice, Pieces};
 pub use map::{Place, Request};
 pub use query::{Gaps, Vmas};
 pub use relocate::Source;

@@ -14,6 +14,7 @@
 
 use super::VmMap;
 use crate::error::Error;
+use crate::flags::AreaFlags;
 use crate::hooks::{Event, Hooks, Piece, prepare_all};
 use crate::node::NodeAlloc;
 use crate::range::{PageSize, Span};
@@ -38,7 +39,8 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     /// the two, `map` for what comes back; each ascending. Filling pages that come back is the
     /// owner's.
     ///
-    /// [`Error::Busy`] if `saved` is of a space with another range or page size,
+    /// [`Error::Busy`] if `saved` is of a space with another range or page size, or if a range is held
+    /// by a change that another is still working on ([`AreaFlags::RESERVED`]);
     /// [`Error::OutOfMemory`], or what `prepare` says.
     pub fn restore<H: Hooks<V>>(
         &mut self,
@@ -51,6 +53,11 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
             return Err(Error::Busy);
         }
         let same = on_areas(self.page, &same);
+        // What another holds while it works is no state of the past; it is there for a moment only.
+        let held = |area: AreaRef<'_, VmaNode<V>>| area.attrs().flags().contains(AreaFlags::RESERVED);
+        if unmaps(&self.tree, &saved.tree, self.tree.space(), &same).any(|(_, area)| held(area)) {
+            return Err(Error::Busy);
+        }
         update.nodes.fill(self.cost_of(saved, &same))?;
         self.prepare_restore(saved, &same, update)?;
 

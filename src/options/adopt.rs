@@ -1,0 +1,130 @@
+//! Taking over what is mapped already: nobody is told, since nothing happens.
+
+use crate::error::Error;
+use crate::flags::AreaFlags;
+use crate::hooks::NoHooks;
+use crate::linux::VmFlags;
+use crate::linux::maps::{self, MapsError, MapsLine};
+use crate::node::NodeAlloc;
+use crate::range::{PageSize, VmRange};
+use crate::ranges::Merge;
+use crate::vm_map::{Place, Request, VmMap};
+use crate::vma::{Attrs, Backing, VmaData, VmaNode};
+use core::fmt;
+
+/// Why a maps file could not be taken over. The map is still empty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AdoptError {
+    /// A line, counted from one, is not one that Linux writes.
+    Line(usize, MapsError),
+    /// What a line, counted from one, describes does not fit into the map: [`Error::Unaligned`],
+    /// [`Error::OutOfRange`] if it lies in the space in part, [`Error::Overlap`] if it does not lie
+    /// above the line before.
+    Area(usize, Error),
+    /// The map was not empty, [`Error::Busy`], or there were not enough nodes, [`Error::OutOfMemory`].
+    Map(Error),
+}
+
+impl fmt::Display for AdoptError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            AdoptError::Line(line, error) => write!(f, "line {line}: {error}"),
+            AdoptError::Area(line, error) => write!(f, "line {line}: {error}"),
+            AdoptError::Map(error) => error.fmt(f),
+        }
+    }
+}
+
+impl core::error::Error for AdoptError {}
+
+impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
+    /// Takes over a range that is mapped already: as [`map`](VmMap::map), but without hooks, and
+    /// [`Place::Fixed`] replaces nothing ([`Error::Overlap`]).
+    pub fn adopt(&mut self, request: Request<V>) -> Result<u64, Error> {
+        let place = match request.place() {
+            Place::Fixed(addr) => Place::FixedNoReplace(addr),
+            place => place,
+        };
+        let mut nobody = NoHooks;
+        let mut update = self.update(&mut nobody);
+        self.map(request.replaced(place, |data| data), &mut update)
+    }
+
+    /// Fills the empty map with the areas of a `/proc/PID/maps` file, boundary for boundary, without
+    /// hooks. Returns how many there are. Areas that lie wholly outside the space are passed over:
+    /// `[vsyscall]` does, in a space of user addresses.
+    ///
+    /// `area` gets each line with the attributes that it says: protection, `SHARED`, and where the
+    /// line has an inode the object of that number, at the line's offset. It gives the attributes and
+    /// the owner's data; an owner with files of more than one device gives the object another number.
+    ///
+    /// O(n log n), a node for each area, all taken before the first is put in.
+    pub fn adopt_maps(
+        &mut self,
+        text: &str,
+        mut area: impl FnMut(&MapsLine<'_>, Attrs) -> (Attrs, V),
+    ) -> Result<usize, AdoptError> {
+        if !self.is_empty() {
+            return Err(AdoptError::Map(Error::Busy));
+        }
+        let count = self.check_maps(text)?;
+        let mut nobody = NoHooks;
+        let mut update = self.update(&mut nobody);
+        update.reserve(count).map_err(AdoptError::Map)?;
+        let (space, page) = (self.space(), self.page_size());
+        for line in maps::parse(text).flatten().filter(|line| holds(space, line)) {
+            let (attrs, data) = area(&line, attrs_of(&line, page));
+            let request = Request::new(Place::FixedNoReplace(line.start), line.end - line.start, attrs);
+            // Checked, free, and its node is in hand.
+            let _ = self.map(request.with_data(data).with_merge(Merge::Never), &mut update);
+        }
+        Ok(self.len())
+    }
+
+    /// Areas of `text` that lie in the space, if all lines can be used.
+    fn check_maps(&self, text: &str) -> Result<usize, AdoptError> {
+        let (page, space) = (self.page_size(), self.space());
+        let (mut count, mut end) = (0, 0);
+        for (number, line) in (1..).zip(maps::parse(text)) {
+            let line = line.map_err(|error| AdoptError::Line(number, error))?;
+            let wrong = |error| Err(AdoptError::Area(number, error));
+            if line.start < end {
+                return wrong(Error::Overlap);
+            }
+            end = line.end;
+            if line.end <= space.start() || space.last() < line.start {
+                continue;
+            }
+            if !holds(space, &line) {
+                return wrong(Error::OutOfRange);
+            }
+            if ![line.start, line.end, line.offset].iter().all(|&at| page.is_aligned(at)) {
+                return wrong(Error::Unaligned);
+            }
+            count += 1;
+        }
+        Ok(count)
+    }
+}
+
+fn holds(space: VmRange, line: &MapsLine<'_>) -> bool {
+    // A line ends above its start.
+    space.contains(line.start) && space.contains(line.end - 1)
+}
+
+fn attrs_of(line: &MapsLine<'_>, page: PageSize) -> Attrs {
+    let known = [
+        (VmFlags::READ, AreaFlags::READ),
+        (VmFlags::WRITE, AreaFlags::WRITE),
+        (VmFlags::EXEC, AreaFlags::EXEC),
+        (VmFlags::SHARED, AreaFlags::SHARED),
+    ];
+    let flags =
+        known.into_iter().filter(|(perm, _)| line.perms.contains(*perm)).map(|(_, flag)| flag).collect();
+    let backing = match line.inode {
+        0 => Backing::Anonymous,
+        id => Backing::Object { id, offset: page.page(line.offset) },
+    };
+    Attrs::default().with_flags(flags).with_backing(backing)
+}

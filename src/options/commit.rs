@@ -1,0 +1,121 @@
+//! Flags of what is mapped: committed, locked, and the rest.
+
+use super::{MapFlags, write_xor_exec};
+use crate::error::{Errno, Error};
+use crate::flags::{AreaFlags, Prot};
+use crate::hooks::{Event, Hooks};
+use crate::node::NodeAlloc;
+use crate::update::Update;
+use crate::vm_map::VmMap;
+use crate::vma::{Attrs, Vma, VmaData, VmaNode};
+
+/// All calls here: every page must be mapped ([`Error::NotMapped`]); costs, hooks and further errors
+/// as for [`VmMap::update_attrs`]. The hooks hear `protect` for each part that changes, with the
+/// attributes of before and after.
+impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
+    /// Makes what was reserved in `len` bytes from `start` usable, with this protection. Parts that
+    /// are committed already stay as they are.
+    ///
+    /// `EACCES` if that would be writable and executable at once without
+    /// [`jit`](super::MapOptions::jit).
+    pub fn commit<H: Hooks<V>>(
+        &mut self,
+        start: u64,
+        len: u64,
+        prot: Prot,
+        update: &mut Update<'_, V, A, H>,
+    ) -> Result<(), Error> {
+        let reserved = |attrs: Attrs| attrs.map_flags().contains(MapFlags::UNCOMMITTED);
+        let refused =
+            |vma: Vma<'_, V>| reserved(vma.attrs()) && !write_xor_exec::allows(vma.attrs().map_flags(), prot);
+        if self.overlapping(start, len).any(refused) {
+            return Err(Error::Refused(Errno::EACCES));
+        }
+        self.update_covered(start, len, update, |attrs| match reserved(attrs) {
+            true => attrs.with_prot(prot).with_map_flags(attrs.map_flags() - MapFlags::UNCOMMITTED),
+            false => attrs,
+        })
+    }
+
+    /// Gives the memory of `len` bytes from `start` back and keeps the addresses; whatever was there
+    /// is lost. The hooks know it by [`Event::is_decommit`].
+    pub fn decommit<H: Hooks<V>>(
+        &mut self,
+        start: u64,
+        len: u64,
+        update: &mut Update<'_, V, A, H>,
+    ) -> Result<(), Error> {
+        self.update_covered(start, len, update, |attrs| {
+            attrs.with_prot(Prot::NONE).with_map_flags(attrs.map_flags() | MapFlags::UNCOMMITTED)
+        })
+    }
+
+    /// Keeps the pages of `len` bytes from `start` in memory (mlock(2)).
+    pub fn lock_pages<H: Hooks<V>>(
+        &mut self,
+        start: u64,
+        len: u64,
+        update: &mut Update<'_, V, A, H>,
+    ) -> Result<(), Error> {
+        self.update_covered(start, len, update, |attrs| attrs.with_flags(attrs.flags() | AreaFlags::LOCKED))
+    }
+
+    /// Lets the pages of `len` bytes from `start` go when memory is short (munlock(2)).
+    pub fn unlock_pages<H: Hooks<V>>(
+        &mut self,
+        start: u64,
+        len: u64,
+        update: &mut Update<'_, V, A, H>,
+    ) -> Result<(), Error> {
+        self.update_covered(start, len, update, |attrs| attrs.with_flags(attrs.flags() - AreaFlags::LOCKED))
+    }
+
+    /// Takes `clear` from the flags of `len` bytes from `start`, then adds `set`: access patterns,
+    /// core dumps (madvise(2)). Not for [`MapFlags::UNCOMMITTED`], which
+    /// [`commit`](Self::commit) and [`decommit`](Self::decommit) look after; it is left alone.
+    pub fn change_map_flags<H: Hooks<V>>(
+        &mut self,
+        start: u64,
+        len: u64,
+        set: MapFlags,
+        clear: MapFlags,
+        update: &mut Update<'_, V, A, H>,
+    ) -> Result<(), Error> {
+        let [set, clear] = [set, clear].map(|flags| flags - MapFlags::UNCOMMITTED);
+        self.update_covered(start, len, update, |attrs| attrs.with_map_flags((attrs.map_flags() - clear) | set))
+    }
+
+    fn update_covered<H: Hooks<V>>(
+        &mut self,
+        start: u64,
+        len: u64,
+        update: &mut Update<'_, V, A, H>,
+        new: impl Fn(Attrs) -> Attrs,
+    ) -> Result<(), Error> {
+        let changed = |vma: &Vma<'_, V>| new(vma.attrs());
+        // A range that makes no sense has its own error, which the update itself finds.
+        match self.gaps(start, len).next() {
+            Some(_) if self.is_in_space(start, len) => Err(Error::NotMapped),
+            _ => self.update_attrs(start, len, changed, update),
+        }
+    }
+
+    fn is_in_space(&self, start: u64, len: u64) -> bool {
+        let space = self.space();
+        let last = len.checked_sub(1).and_then(|len| start.checked_add(len));
+        space.contains(start) && last.is_some_and(|last| space.contains(last))
+    }
+}
+
+impl<V> Event<'_, V> {
+    /// Whether memory is given back while the addresses stay taken: the piece's pages must go.
+    pub fn is_decommit(&self) -> bool {
+        match self {
+            Event::Protect { piece, old } => {
+                let [new, old] = [piece.attrs(), *old].map(|attrs| attrs.map_flags());
+                (new - old).contains(MapFlags::UNCOMMITTED)
+            }
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! W^X as a hook.
+
+use super::MapFlags;
+use crate::error::{Errno, Error};
+use crate::flags::Prot;
+use crate::hooks::{Event, Hooks, Piece};
+use crate::vm_map::Advice;
+use crate::vma::Attrs;
+
+/// Whether a mapping with these flags may have this protection: writable and executable at once
+/// only with [`MapFlags::JIT`].
+pub(super) const fn allows(flags: MapFlags, prot: Prot) -> bool {
+    flags.contains(MapFlags::JIT) || !prot.contains(Prot::WRITE.union(Prot::EXEC))
+}
+
+/// Hooks that refuse, with `EACCES`, what lets code be written and run: a mapping that is writable
+/// and executable at once, and one that becomes executable after it was writable, unless it was made
+/// with [`MapOptions::jit`](super::MapOptions::jit). Everything else goes to the hooks inside.
+///
+/// "After it was writable" is judged by what is known: the protection that the call changes. To judge
+/// by what once was, as SELinux' `execmod` does, an owner marks areas that were written.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct WriteXorExec<H>(
+    /// The hooks inside.
+    pub H,
+);
+
+impl<H> WriteXorExec<H> {
+    fn refuses<V>(event: &Event<'_, V>) -> bool {
+        let (old, new) = match event {
+            Event::Map(piece) => (Prot::NONE, piece.attrs()),
+            Event::Protect { piece, old } => (old.prot(), piece.attrs()),
+            Event::Unmap(_) | Event::Relocate { .. } => return false,
+        };
+        let both = new.prot() | if new.prot().contains(Prot::EXEC) { old & Prot::WRITE } else { Prot::NONE };
+        !allows(new.map_flags(), both)
+    }
+}
+
+impl<V, H: Hooks<V>> Hooks<V> for WriteXorExec<H> {
+    fn prepare(&mut self, event: &Event<'_, V>) -> Result<(), Error> {
+        if Self::refuses(event) {
+            return Err(Error::Refused(Errno::EACCES));
+        }
+        self.0.prepare(event)
+    }
+
+    fn cancel(&mut self, event: &Event<'_, V>) {
+        self.0.cancel(event)
+    }
+
+    fn map(&mut self, piece: &Piece<'_, V>) {
+        self.0.map(piece)
+    }
+
+    fn unmap(&mut self, piece: &Piece<'_, V>) {
+        self.0.unmap(piece)
+    }
+
+    fn protect(&mut self, piece: &Piece<'_, V>, old: &Attrs) {
+        self.0.protect(piece, old)
+    }
+
+    fn relocate(&mut self, piece: &Piece<'_, V>, to: u64) {
+        self.0.relocate(piece, to)
+    }
+
+    fn advise(&mut self, piece: &Piece<'_, V>, advice: Advice) {
+        self.0.advise(piece, advice)
+    }
+
+    fn flush_begin(&mut self) {
+        self.0.flush_begin()
+    }
+
+    fn flush_wait(&mut self) {
+        self.0.flush_wait()
+    }
+}

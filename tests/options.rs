@@ -1,0 +1,360 @@
+//! Mappings described option by option, and what goes with them.
+
+use kvma::*;
+
+const PAGE: u64 = 4096;
+
+fn map() -> VmMap<(), Heap> {
+    VmMap::new(0x1000, 0x1_0000_0000 / PAGE, PageSize::SIZE_4K, Heap).unwrap()
+}
+
+/// Everything that the hooks hear, as text.
+#[derive(Default)]
+struct Log(Vec<String>);
+
+impl Hooks<()> for Log {
+    fn map(&mut self, piece: &Piece<'_, ()>) {
+        self.0.push(format!("map {piece:?}"));
+    }
+
+    fn unmap(&mut self, piece: &Piece<'_, ()>) {
+        self.0.push(format!("unmap {piece:?}"));
+    }
+
+    fn protect(&mut self, piece: &Piece<'_, ()>, old: &Attrs) {
+        let event = Event::Protect { piece: *piece, old: *old };
+        let what = if event.is_decommit() { "decommit" } else { "protect" };
+        self.0.push(format!("{what} {piece:?}"));
+    }
+
+    fn advise(&mut self, piece: &Piece<'_, ()>, advice: Advice) {
+        self.0.push(format!("{advice:?} {piece:?}"));
+    }
+
+    fn flush_begin(&mut self) {
+        self.0.push("flush".into());
+    }
+}
+
+fn make(map: &mut VmMap<(), Heap>, options: MapOptions) -> Result<u64, Error> {
+    let request = options.request(map.page_size())?;
+    let mut hooks = NoHooks;
+    map.map(request, &mut map.update(&mut hooks))
+}
+
+#[test]
+fn everything_a_mapping_can_be() {
+    let mut map = map();
+    let options = MapOptions::new(4 * PAGE)
+        .fixed(0x10000)
+        .prot(Prot::RW)
+        .object(7, 3 * PAGE)
+        .shared()
+        .locked()
+        .populate()
+        .stack()
+        .grows_down()
+        .no_core_dump()
+        .random()
+        .sequential()
+        .no_reserve()
+        .transparent_huge_pages()
+        .mem_type(MemType::WriteCombining);
+    assert_eq!(make(&mut map, options), Ok(0x10000));
+    let attrs = map.find(0x10000).unwrap().attrs();
+    assert_eq!(attrs.prot(), Prot::RW);
+    assert_eq!(attrs.backing(), Backing::Object { id: 7, offset: 3 });
+    assert!(attrs.flags().contains(AreaFlags::SHARED | AreaFlags::LOCKED | AreaFlags::GROWS_DOWN));
+    assert_eq!(attrs.flags().mem_type(), MemType::WriteCombining);
+    use MapFlags as F;
+    // The last word on access patterns wins.
+    let flags =
+        F::POPULATE | F::STACK | F::NO_CORE_DUMP | F::SEQUENTIAL | F::NO_RESERVE | F::TRANSPARENT_HUGE;
+    assert_eq!(attrs.map_flags(), flags);
+    // The owner's own bits live beside them.
+    let attrs = attrs.with_extra(attrs.extra() | 0xabc << 40).with_map_flags(F::JIT);
+    assert_eq!((attrs.extra() >> 40, attrs.map_flags()), (0xabc, F::JIT));
+    // Copy-on-write is the default, and can be said.
+    assert_eq!(make(&mut map, options.fixed(0x20000).copy_on_write()), Ok(0x20000));
+    assert!(!map.find(0x20000).unwrap().attrs().flags().contains(AreaFlags::SHARED));
+}
+
+#[test]
+fn sizes_places_and_granularity() {
+    let mut map = map();
+    let page = MapOptions::new(PAGE).prot(Prot::READ);
+    assert_eq!(make(&mut map, MapOptions::new(0)), Err(Error::ZeroLength));
+    assert_eq!(make(&mut map, MapOptions::new(PAGE + 1)), Err(Error::Unaligned));
+    assert_eq!(make(&mut map, page.hint(0x30000)), Ok(0x30000));
+    assert_eq!(make(&mut map, page.hint(0x30000)), Ok(0x1000));
+    // As on Windows: addresses at 64 KiB, lengths in pages.
+    let windows = page.granularity(0x10000);
+    assert_eq!(make(&mut map, windows), Ok(0x10000));
+    assert_eq!(make(&mut map, windows.hint(0x42000)), Ok(0x20000));
+    assert_eq!(make(&mut map, windows.hint(0x50000)), Ok(0x50000));
+    assert_eq!(make(&mut map, windows.fixed(0x52000)), Err(Error::Unaligned));
+    assert_eq!(make(&mut map, page.granularity(3)), Err(Error::Unaligned));
+    assert_eq!(make(&mut map, page.fixed_no_replace(0x50000)), Err(Error::Overlap));
+    assert_eq!(make(&mut map, page.fixed(0x50000)), Ok(0x50000));
+    let top = Search::new().top_down().guard(PAGE);
+    assert_eq!(make(&mut map, page.search(top)), Ok(map.space().last() + 1 - 2 * PAGE));
+    // Offsets in objects are multiples of the page, and stay within 64 bits.
+    assert_eq!(make(&mut map, page.object(1, 5)), Err(Error::Unaligned));
+    assert_eq!(make(&mut map, page.object(1, 0u64.wrapping_sub(PAGE))), Err(Error::OutOfRange));
+}
+
+#[test]
+fn huge_pages_are_not_cut() {
+    let sizes = [
+        (Cut::Size64K, 16),
+        (Cut::Size2M, 21),
+        (Cut::Size32M, 25),
+        (Cut::Size512M, 29),
+        (Cut::Size1G, 30),
+        (Cut::Size16G, 34),
+    ];
+    for (cut, shift) in sizes {
+        let size = 1u64 << shift;
+        assert_eq!(cut.bytes(), Some(size));
+        let mut map = VmMap::<(), _>::new(0, 1 << 40, PageSize::SIZE_4K, Heap).unwrap();
+        let huge = MapOptions::new(2 * size).prot(Prot::RW).huge_pages(cut).fixed(4 * size);
+        let at = make(&mut map, huge).unwrap();
+        assert_eq!(make(&mut map, huge.hint(9 * PAGE)), Ok(at));
+        assert_eq!(map.find(at).unwrap().attrs().flags().cut(), cut);
+        let mut hooks = NoHooks;
+        let mut update = map.update(&mut hooks);
+        assert_eq!(map.unmap(at, PAGE, &mut update), Err(Error::CutRefused));
+        assert_eq!(map.protect(at + PAGE, size, Prot::READ, &mut update), Err(Error::CutRefused));
+        assert_eq!(map.split_at(at + size - PAGE), Err(Error::CutRefused));
+        map.protect(at, size, Prot::READ, &mut update).unwrap();
+        assert_eq!(map.unmap(at + size, size, &mut update), Ok(size / PAGE));
+        assert_eq!(make(&mut map, huge.fixed(size + PAGE)), Err(Error::Unaligned));
+        assert_eq!(make(&mut map, MapOptions::new(size + PAGE).huge_pages(cut)), Err(Error::Unaligned));
+    }
+    // A hint that is no huge page's address is passed over, not used as it is.
+    let mut map = map();
+    let huge = MapOptions::new(2 << 20).huge_pages(Cut::Size2M);
+    assert_eq!(make(&mut map, huge.hint(0x300000)), Ok(0x200000));
+}
+
+#[test]
+fn reserve_commit_decommit() {
+    let mut map = map();
+    let at = make(&mut map, MapOptions::new(16 * PAGE).reserve().prot(Prot::RW).fixed(0x10000)).unwrap();
+    assert_eq!(map.find(at).unwrap().prot(), Prot::NONE);
+    let mut log = Log::default();
+    let mut update = map.update(&mut log);
+    map.commit(at + 2 * PAGE, 4 * PAGE, Prot::RW, &mut update).unwrap();
+    map.protect(at + 3 * PAGE, PAGE, Prot::READ, &mut update).unwrap();
+    // What is committed already stays as it is.
+    map.commit(at + PAGE, 6 * PAGE, Prot::RW, &mut update).unwrap();
+    assert_eq!(map.find(at + 3 * PAGE).unwrap().prot(), Prot::READ);
+    assert_eq!(map.find(at + PAGE).unwrap().prot(), Prot::RW);
+    assert_eq!(map.find(at).unwrap().prot(), Prot::NONE);
+    map.decommit(at, 16 * PAGE, &mut update).unwrap();
+    assert_eq!(map.len(), 1);
+    // A hole anywhere: nothing happens.
+    assert_eq!(map.commit(at + 8 * PAGE, 9 * PAGE, Prot::RW, &mut update), Err(Error::NotMapped));
+    assert_eq!(map.decommit(0, PAGE, &mut update), Err(Error::OutOfRange));
+    assert_eq!(map.len(), 1);
+    assert_eq!(map.commit(at, PAGE, Prot::RW | Prot::EXEC, &mut update), Err(Error::Refused(Errno::EACCES)));
+    update.finish();
+    let decommits: Vec<_> = log.0.iter().filter(|line| line.starts_with("decommit")).collect();
+    assert_eq!(
+        decommits,
+        [
+            "decommit 0x11000..=0x12fff ---",
+            "decommit 0x13000..=0x13fff ---",
+            "decommit 0x14000..=0x16fff ---"
+        ]
+    );
+}
+
+#[test]
+fn locking_and_flags_of_parts() {
+    let mut map = map();
+    let at = make(&mut map, MapOptions::new(8 * PAGE).prot(Prot::RW).fixed(0x10000)).unwrap();
+    let mut hooks = NoHooks;
+    let mut update = map.update(&mut hooks);
+    map.lock_pages(at, 2 * PAGE, &mut update).unwrap();
+    assert!(map.find(at).unwrap().attrs().flags().contains(AreaFlags::LOCKED));
+    assert_eq!(map.len(), 2);
+    map.unlock_pages(at, 8 * PAGE, &mut update).unwrap();
+    assert_eq!(map.len(), 1);
+    assert_eq!(map.lock_pages(at, 9 * PAGE, &mut update), Err(Error::NotMapped));
+    let (sequential, random) = (MapFlags::SEQUENTIAL, MapFlags::RANDOM);
+    map.change_map_flags(at, PAGE, sequential, random, &mut update).unwrap();
+    map.change_map_flags(at, PAGE, random, sequential, &mut update).unwrap();
+    assert_eq!(map.find(at).unwrap().attrs().map_flags(), random);
+    // Committing is not a flag to be set.
+    map.change_map_flags(at, PAGE, MapFlags::UNCOMMITTED, random, &mut update).unwrap();
+    assert_eq!(map.len(), 1);
+}
+
+#[test]
+fn advice_and_flushes_are_told_piece_by_piece() {
+    let mut map = map();
+    make(&mut map, MapOptions::new(4 * PAGE).prot(Prot::RW).object(1, 0).shared().fixed(0x10000)).unwrap();
+    make(&mut map, MapOptions::new(4 * PAGE).prot(Prot::READ).fixed(0x14000)).unwrap();
+    let mut log = Log::default();
+    let mut update = map.update(&mut log);
+    map.advise(0x12000, 4 * PAGE, Advice::Flush, &mut update).unwrap();
+    map.advise(0x13000, PAGE, Advice::DontNeed, &mut update).unwrap();
+    map.advise(0x13000, PAGE, Advice::WillNeed, &mut update).unwrap();
+    assert_eq!(map.advise(0x17000, 2 * PAGE, Advice::Flush, &mut update), Err(Error::NotMapped));
+    update.finish();
+    assert_eq!(
+        log.0,
+        [
+            "Flush 0x12000..=0x13fff rw-",
+            "Flush 0x14000..=0x15fff r--",
+            "DontNeed 0x13000..=0x13fff rw-",
+            "flush",
+            "WillNeed 0x13000..=0x13fff rw-",
+        ]
+    );
+    // The same pieces, without hooks; each with its own offset in the object.
+    let pieces: Vec<_> = map.pieces(0x12000, 4 * PAGE).map(|piece| piece.attrs().backing()).collect();
+    assert_eq!(pieces, [Backing::Object { id: 1, offset: 2 }, Backing::Anonymous]);
+    assert_eq!(map.pieces(0x12000, 4 * PAGE).next_back().unwrap().range().start(), 0x14000);
+    assert!(map.covers(0x12000, 6 * PAGE) && !map.covers(0x12000, 7 * PAGE) && !map.covers(0x12000, 0));
+}
+
+#[test]
+fn a_jit_tells_when_code_can_run() {
+    let mut map = map();
+    let mut gained = Vec::new();
+    let mut hooks = |event: Event<'_, ()>| gained.extend(event.gains_exec());
+    let mut update = map.update(&mut hooks);
+    let jit = MapOptions::new(4 * PAGE).prot(Prot::RW).jit().fixed(0x10000);
+    let at = map.map(jit.request(PageSize::SIZE_4K).unwrap(), &mut update).unwrap();
+    map.protect(at, 2 * PAGE, Prot::RX, &mut update).unwrap();
+    map.protect(at, 2 * PAGE, Prot::EXEC, &mut update).unwrap();
+    map.protect(at, PAGE, Prot::RW, &mut update).unwrap();
+    map.protect(at, PAGE, Prot::RX, &mut update).unwrap();
+    map.relocate(at, PAGE, 0x40000, Source::Unmap, Merge::Both, &mut update).unwrap();
+    update.finish();
+    let gained: Vec<_> = gained.into_iter().map(|range| (range.start(), range.pages())).collect();
+    assert_eq!(gained, [(at, 2), (at, 1), (0x40000, 1)]);
+}
+
+#[test]
+fn write_xor_exec() {
+    let mut map = map();
+    let denied = Err(Error::Refused(Errno::EACCES));
+    let both = MapOptions::new(PAGE).prot(Prot::RW | Prot::EXEC);
+    assert_eq!(make(&mut map, both), denied);
+    assert!(make(&mut map, both.jit()).is_ok());
+    let at = make(&mut map, MapOptions::new(2 * PAGE).prot(Prot::RW).fixed(0x10000)).unwrap();
+    let jit = make(&mut map, MapOptions::new(2 * PAGE).prot(Prot::RW).jit().fixed(0x20000)).unwrap();
+    let mut hooks = WriteXorExec(Log::default());
+    let mut update = map.update(&mut hooks);
+    // Written, then run; at once or in turn.
+    for prot in [Prot::RW | Prot::EXEC, Prot::RX] {
+        assert_eq!(map.protect(at, PAGE, prot, &mut update).err(), denied.err());
+        map.protect(jit, PAGE, prot, &mut update).unwrap();
+    }
+    // All or nothing: the second of two areas is refused, the first stays.
+    let file = MapOptions::new(PAGE).prot(Prot::READ).object(1, 0).fixed(at - PAGE);
+    map.map(file.request(PageSize::SIZE_4K).unwrap(), &mut update).unwrap();
+    assert_eq!(map.protect(at - PAGE, 2 * PAGE, Prot::RX, &mut update).err(), denied.err());
+    assert_eq!(map.find(at - PAGE).unwrap().prot(), Prot::READ);
+    map.protect(at - PAGE, PAGE, Prot::RX, &mut update).unwrap();
+    let raw = Request::new(Place::Any(Search::new()), PAGE, Attrs::new(Prot::RW | Prot::EXEC));
+    assert_eq!(map.map(raw, &mut update), denied);
+    update.finish();
+    assert!(hooks.0.0.iter().any(|line| line.starts_with("protect")));
+}
+
+#[test]
+fn memory_types_stay_apart() {
+    let mut map = map();
+    let mut types = Vec::new();
+    let mut hooks = |event: Event<'_, ()>| {
+        if let Event::Map(piece) | Event::Protect { piece, .. } = event {
+            types.push(piece.attrs().flags().mem_type());
+        }
+    };
+    let mut update = map.update(&mut hooks);
+    let all = [MemType::WriteBack, MemType::WriteCombining, MemType::Uncached, MemType::Device];
+    for (at, mem) in (0x10000..).step_by(PAGE as usize).zip(all) {
+        let options = MapOptions::new(PAGE).prot(Prot::RW).mem_type(mem).fixed(at);
+        map.map(options.request(PageSize::SIZE_4K).unwrap(), &mut update).unwrap();
+    }
+    assert_eq!(map.len(), 4);
+    assert_eq!(map.merge_at(0x12000), Err(Error::AttributesDiffer));
+    let uncached =
+        |vma: &Vma<'_, ()>| vma.attrs().with_flags(vma.attrs().flags().with_mem_type(MemType::Uncached));
+    map.update_attrs(0x10000, 4 * PAGE, uncached, &mut update).unwrap();
+    assert_eq!(map.len(), 1);
+    update.finish();
+    assert_eq!(types[..4], all);
+    assert_eq!(types[4..], [MemType::Uncached; 3]);
+}
+
+#[test]
+fn adoption_tells_nobody() {
+    let mut map = map();
+    let there = MapOptions::new(4 * PAGE).prot(Prot::RX).fixed(0x10000).request(PageSize::SIZE_4K).unwrap();
+    assert_eq!(map.adopt(there), Ok(0x10000));
+    // Nothing would be told of what is replaced, so nothing is.
+    assert_eq!(map.adopt(there), Err(Error::Overlap));
+}
+
+const MAPS: &str = "\
+00400000-00452000 r-xp 00000000 08:02 173521      /usr/bin/dbus-daemon
+00651000-00652000 r--p 00051000 08:02 173521      /usr/bin/dbus-daemon
+00652000-00655000 rw-s 00052000 08:02 173521      /usr/bin/dbus-daemon
+00e03000-00e24000 rw-p 00000000 00:00 0           [heap]
+00e24000-011f7000 rw-p 00000000 00:00 0
+ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0                  [vsyscall]
+";
+
+#[test]
+fn a_maps_file_fills_a_space() {
+    let space = || VmMap::<(), _>::new(0x1000, (1 << 35) - 1, PageSize::SIZE_4K, Heap).unwrap();
+    let mut map = space();
+    assert_eq!(map.adopt_maps(MAPS, |_, attrs| (attrs, ())), Ok(5));
+    map.check().unwrap();
+    let file = map.find(0x652000).unwrap();
+    assert_eq!(file.attrs().backing(), Backing::Object { id: 173521, offset: 0x52 });
+    assert!(file.attrs().flags().contains(AreaFlags::SHARED));
+    assert_eq!(file.prot(), Prot::RW);
+    // Boundary for boundary, though the two are alike.
+    assert_eq!(map.find(0xe24000).unwrap().start(), 0xe24000);
+    assert_eq!(map.adopt_maps(MAPS, |_, attrs| (attrs, ())), Err(AdoptError::Map(Error::Busy)));
+    // Queries over a range.
+    assert_eq!(map.overlapping(0x651fff, 2).count(), 2);
+
+    let fails = |text: &str| {
+        let mut map = space();
+        let error = map.adopt_maps(text, |_, attrs| (attrs, ())).unwrap_err();
+        assert!(map.is_empty());
+        error
+    };
+    assert_eq!(
+        fails("00002000-00003000 r--p 00000000 00:00 0\n00002000-00004000 r--p 00000000 00:00 0"),
+        AdoptError::Area(2, Error::Overlap)
+    );
+    assert_eq!(fails("00000000-00003000 r--p 00000000 00:00 0"), AdoptError::Area(1, Error::OutOfRange));
+    assert_eq!(fails("00002000-00003001 r--p 00000000 00:00 0"), AdoptError::Area(1, Error::Unaligned));
+    assert!(matches!(fails("\n00002000-00003000 r--q 00000000 00:00 0"), AdoptError::Line(1, _)));
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn this_process_fills_a_space() {
+    let text = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let page = PageSize::new(page_size()).unwrap();
+    let mut map = VmMap::<(), _>::new(0, (1 << 56) / page.bytes(), page, Heap).unwrap();
+    let count = map.adopt_maps(&text, |_, attrs| (attrs, ())).unwrap();
+    assert!(count > 5 && count + 1 >= text.lines().count());
+    let here = map.find(this_process_fills_a_space as fn() as usize as u64).unwrap();
+    assert!(here.prot().contains(Prot::EXEC));
+}
+
+#[cfg(target_os = "linux")]
+fn page_size() -> u64 {
+    // SAFETY: asks for a number.
+    unsafe { libc::sysconf(libc::_SC_PAGESIZE) as u64 }
+}
