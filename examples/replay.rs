@@ -65,23 +65,27 @@ fn main() -> ExitCode {
 
 fn arguments() -> Result<Job, lexopt::Error> {
     use lexopt::prelude::*;
-    let (mut files, mut emit, mut flags) = (Vec::new(), None, Flags::Omit);
+    let (mut files, mut emit, mut flags) = (Vec::new(), false, Flags::Omit);
     let mut parser = lexopt::Parser::from_env();
     while let Some(argument) = parser.next()? {
         match argument {
-            Long("emit") if emit.is_none() => emit = Some(PathBuf::from(parser.value()?)),
+            // A switch, so that `--emit --flags FILE` means what it says. `--emit=FILE` works, too.
+            Long("emit") => {
+                emit = true;
+                files.extend(parser.optional_value().map(PathBuf::from));
+            }
             Long("flags") => flags = Flags::Print,
             Short('h') | Long("help") => return Ok(Job::Help),
             Value(file) => files.push(PathBuf::from(file)),
             other => return Err(other.unexpected()),
         }
     }
-    match emit {
-        Some(_) if !files.is_empty() => Err("--emit takes one file".into()),
-        Some(file) => Ok(Job::Emit(file, flags)),
-        None if flags == Flags::Print => Err("--flags goes with --emit".into()),
-        None if files.is_empty() => Err("no file".into()),
-        None => Ok(Job::Compare(files)),
+    match (emit, files.len()) {
+        (_, 0) => Err("no file".into()),
+        (true, 1) => Ok(Job::Emit(files.remove(0), flags)),
+        (true, _) => Err("--emit takes one file".into()),
+        (false, _) if flags == Flags::Print => Err("--flags goes with --emit".into()),
+        (false, _) => Ok(Job::Compare(files)),
     }
 }
 

@@ -101,3 +101,8 @@ pub const MS_ASYNC: u64 = 1;
 pub const MS_INVALIDATE: u64 = 2;
 /// `MS_SYNC`
 pub const MS_SYNC: u64 = 4;
+
+/// An argument that is an `int`: what user space left in the register's upper half does not count.
+pub(super) const fn int(argument: u64) -> u64 {
+    argument & u32::MAX as u64
+}

@@ -19,6 +19,7 @@ pub struct Layout {
     base: u64,
     bottom: u64,
     min_addr: u64,
+    user_min_addr: u64,
     guard_gap: u64,
     huge: u64,
     growth: Growth,
@@ -45,6 +46,7 @@ impl Layout {
             base: round_up(task_size - gap, 4096),
             bottom: round_up(task_size / 3, 4096),
             min_addr: 0x1_0000,
+            user_min_addr: 4096,
             guard_gap,
             huge: 2 << 20,
             growth: if stack_limit == u64::MAX { Growth::BottomUp } else { Growth::TopDown },
@@ -57,10 +59,17 @@ impl Layout {
         Self { base, ..self }
     }
 
-    /// The same with another lowest address for those without privileges (`vm.mmap_min_addr`).
+    /// The same with another lowest address that a search or a hint comes to, and a stack grows to (`mmap_min_addr`:
+    /// the larger of the two that `vm.mmap_min_addr` and `CONFIG_LSM_MMAP_MIN_ADDR` say).
     #[must_use]
     pub const fn with_min_addr(self, min_addr: u64) -> Self {
         Self { min_addr, ..self }
+    }
+
+    /// The same with another lowest address that may be asked for without privileges (`vm.mmap_min_addr`).
+    #[must_use]
+    pub const fn with_user_min_addr(self, user_min_addr: u64) -> Self {
+        Self { user_min_addr, ..self }
     }
 
     /// The same with another size of huge pages, to which large mappings are aligned; 0 for no alignment.
@@ -114,9 +123,14 @@ impl Layout {
         self.bottom
     }
 
-    /// Lowest address for those without privileges.
+    /// Lowest address that a search or a hint comes to.
     pub const fn min_addr(&self) -> u64 {
         self.min_addr
+    }
+
+    /// Lowest address that may be asked for without privileges.
+    pub const fn user_min_addr(&self) -> u64 {
+        self.user_min_addr
     }
 
     /// Bytes that stacks keep free below them.

@@ -1,10 +1,11 @@
 //! madvise(2)
 
+use super::abi::int;
 use super::file::File;
 use super::owner::{Action, Owner};
 use super::region::Region;
 use super::vm_flags::VmFlags;
-use super::vma::LinuxVma;
+use super::vma::{LinuxVma, Touched};
 use super::{Call, Mm};
 use crate::{Errno, NodeAlloc, VmaNode};
 
@@ -83,6 +84,7 @@ enum Effect {
 
 impl Advice {
     fn from_number(number: u64) -> Result<Self, Errno> {
+        let number = int(number);
         ADVICE.into_iter().find(|&advice| advice as u64 == number).ok_or(Errno::EINVAL)
     }
 
@@ -93,7 +95,7 @@ impl Advice {
     }
 
     /// `madvise_vma_behavior`
-    fn effect(self, region: &Region) -> Result<Effect, Errno> {
+    fn effect(self, region: &Region, huge: u64) -> Result<Effect, Errno> {
         let old = region.flags;
         let allow = |allowed: bool, effect| if allowed { Ok(effect) } else { Err(Errno::EINVAL) };
         let without = |flags| !old.intersects(flags);
@@ -143,7 +145,7 @@ impl Advice {
             Self::PageOut => allow(without(lock_or_pfn | VmFlags::HUGE_TLB), Effect::Act(Action::PageOut))?,
             Self::PopulateRead => populate(old, VmFlags::READ, Action::PopulateRead)?,
             Self::PopulateWrite => populate(old, VmFlags::WRITE, Action::PopulateWrite)?,
-            Self::Collapse => Effect::Act(Action::Collapse),
+            Self::Collapse => allow(may_collapse(region, huge), Effect::Act(Action::Collapse))?,
             Self::GuardInstall => {
                 let unfit = VmFlags::SPECIAL | VmFlags::HUGE_TLB | VmFlags::LOCKED;
                 allow(without(unfit), Effect::Act(Action::GuardInstall))?
@@ -154,6 +156,15 @@ impl Advice {
             }
         })
     }
+}
+
+/// Whether there can be pages in `region` for `MADV_COLLAPSE` to make huge ones of (`thp_vma_allowable_order`). Whether an
+/// object has them its owner knows.
+fn may_collapse(region: &Region, huge: u64) -> bool {
+    let last = region.end.checked_sub(huge).map(|addr| addr & !huge.saturating_sub(1));
+    let fits = huge != 0 && last.is_some_and(|last| last >= region.start);
+    let unfit = VmFlags::NO_HUGE_PAGE | VmFlags::SPECIAL | VmFlags::HUGE_TLB;
+    fits && !region.has_any(unfit) && (region.is_file() || region.touched == Touched::Yes)
 }
 
 /// `MADV_POPULATE_*`: Linux walks these like accesses (`faultin_page_range`).
@@ -220,7 +231,7 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         if kept && advice.discards() {
             return Err(Errno::EPERM);
         }
-        match advice.effect(region)? {
+        match advice.effect(region, self.layout.huge())? {
             Effect::Nothing => Ok(()),
             Effect::Flags(flags) => match self.set_flags(region, start, end, flags, call) {
                 // Out of areas or memory is a passing state here.

@@ -1,6 +1,6 @@
 //! mlock(2), mlock2(2), munlock(2), mlockall(2), munlockall(2)
 
-use super::abi::{MCL_CURRENT, MCL_FUTURE, MCL_ONFAULT, MLOCK_ONFAULT};
+use super::abi::{MCL_CURRENT, MCL_FUTURE, MCL_ONFAULT, MLOCK_ONFAULT, int};
 use super::file::File;
 use super::limits::Resource;
 use super::owner::{Capabilities, Owner};
@@ -37,6 +37,7 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         flags: u64,
         call: &mut Call<'_, F, A, O>,
     ) -> Result<u64, Errno> {
+        let flags = int(flags);
         if flags & !MLOCK_ONFAULT != 0 {
             return Err(Errno::EINVAL);
         }
@@ -65,6 +66,7 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
     /// `EINVAL`: no flag, unknown flags, `MCL_ONFAULT` alone. `EPERM`: may lock nothing. `ENOMEM`: over the limit.
     pub fn mlockall<O: Owner<F>>(&mut self, flags: u64, call: &mut Call<'_, F, A, O>) -> Result<u64, Errno> {
         let caps = call.hooks().capabilities();
+        let flags = int(flags);
         let known = MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT;
         if flags == 0 || flags & !known != 0 || flags == MCL_ONFAULT {
             return Err(Errno::EINVAL);

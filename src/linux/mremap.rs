@@ -273,6 +273,12 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         }
         if remap.has(MREMAP_DONTUNMAP) {
             self.unlock_left_behind(remap.old, call)?;
+            // All its pages have gone (`unlink_anon_vmas`), unless it and the copy have become one.
+            if whole
+                && self.at(remap.old).is_some_and(|left| left.start == region.start && left.end == region.end)
+            {
+                let _ = self.map.update_data(remap.old, LinuxVma::untouch);
+            }
         }
         self.populate_growth(region, target + remap.old_len, target + remap.new_len, call);
         Ok(target)

@@ -1,6 +1,6 @@
 //! msync(2)
 
-use super::abi::{MS_ASYNC, MS_INVALIDATE, MS_SYNC};
+use super::abi::{MS_ASYNC, MS_INVALIDATE, MS_SYNC, int};
 use super::file::File;
 use super::owner::{Action, Owner};
 use super::vm_flags::VmFlags;
@@ -22,6 +22,7 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         flags: u64,
         call: &mut Call<'_, F, A, O>,
     ) -> Result<u64, Errno> {
+        let flags = int(flags);
         let both = MS_ASYNC | MS_SYNC;
         if flags & !(both | MS_INVALIDATE) != 0 || !self.layout.is_aligned(addr) || flags & both == both {
             return Err(Errno::EINVAL);

@@ -44,7 +44,7 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         if !self.layout.is_aligned(addr) {
             return Err(Errno::EINVAL);
         }
-        if addr < self.layout.min_addr() && !caps.contains(Capabilities::SYS_RAWIO) {
+        if addr < self.layout.user_min_addr() && !caps.contains(Capabilities::SYS_RAWIO) {
             return Err(Errno::EPERM);
         }
         Ok(addr)
@@ -83,7 +83,11 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
             return Err(Errno::ENOMEM);
         }
         if wanted.map_flags & MAP_FIXED != 0 {
-            return Ok(wanted.addr);
+            // An address among the last 4095 looks like an error to Linux, which returns it (`IS_ERR_VALUE`).
+            return match wanted.addr.wrapping_neg() {
+                errno @ 1..4096 => Err(Errno(errno as i32)),
+                _ => Ok(wanted.addr),
+            };
         }
         if self.layout.growth() == Growth::TopDown && wanted.map_flags & MAP_32BIT == 0 {
             let hint = self.layout.page_down(wanted.addr);

@@ -62,6 +62,10 @@ impl<F: File> LinuxVma<F> {
         self.touched = Touched::Yes;
     }
 
+    pub(super) fn untouch(&mut self) {
+        self.touched = Touched::No;
+    }
+
     /// Gives anonymous memory a name, or takes it away.
     pub(super) fn rename(&mut self, name: Option<F>) {
         self.role = if name.is_some() { Role::Name } else { Role::Object };

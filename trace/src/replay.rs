@@ -4,7 +4,7 @@ use core::fmt;
 
 use kvma::linux::maps::{MapsEntry, Name};
 use kvma::linux::{
-    Call as Update, Capabilities, File, Gate, Install, Layout, Limits, LinuxVma, Mm, Mmap, OpenFile,
+    Action, Call as Update, Capabilities, File, Gate, Install, Layout, Limits, LinuxVma, Mm, Mmap, OpenFile,
     Overcommit, Owner, Resource, Role, Traits, VmFlags,
 };
 use kvma::{Attrs, Errno, Error, Event, Hooks, NodeAlloc, Piece, VmaNode};
@@ -349,6 +349,12 @@ impl<'a, H: Hooks<Vma<'a>>> Owner<Backing<'a>> for Kernel<'_, 'a, H> {
 
     fn commit(&mut self, pages: u64) -> Result<(), Errno> {
         Overcommit::Heuristic.decide(pages, 0, MEMORY / 4096, 0)
+    }
+
+    fn act(&mut self, action: Action, piece: &Piece<'_, Vma<'a>>) -> Result<(), Errno> {
+        let object = piece.attrs().backing() != kvma::Backing::Anonymous;
+        // No huge pages for files and shared memory on that machine.
+        if action == Action::Collapse && object { Err(Errno::EINVAL) } else { Ok(()) }
     }
 
     fn shared_memory(&mut self, len: u64, flags: VmFlags) -> Result<Backing<'a>, Errno> {

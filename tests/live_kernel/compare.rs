@@ -1,0 +1,125 @@
+//! A trace of the kernel's answers held against kvma's.
+
+use std::fmt;
+use std::sync::Arc;
+
+use kvma::linux::LinuxVma;
+use kvma::{BoxAlloc, NoHooks, VmaNode};
+use kvma_trace::{Answer, Backing, Line, Parser, Replay, Step};
+
+/// The first place where kvma does not do what the kernel did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// How many calls came before the one that shows it.
+    pub calls: usize,
+    /// The last call with the kernel's answer, as the trace has it.
+    pub call: String,
+    pub what: What,
+}
+
+/// What differs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum What {
+    Answer {
+        kernel: Answer,
+        kvma: Answer,
+    },
+    /// The list of areas behind the call: the lines that only one side has.
+    Areas {
+        kernel: String,
+        kvma: String,
+    },
+    /// The trace cannot be read or replayed.
+    Broken(String),
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "call {}: {}", self.calls + 1, self.call)?;
+        match &self.what {
+            What::Answer { kernel, kvma } => write!(f, "kvma answers {kvma}, the kernel {kernel}"),
+            What::Areas { kernel, kvma } => write!(f, "areas of the kernel:\n{kernel}areas of kvma:\n{kvma}"),
+            What::Broken(reason) => f.write_str(reason),
+        }
+    }
+}
+
+/// Replays `trace`; the first difference, if there is one.
+pub fn compare(trace: &str) -> Option<Difference> {
+    type Alloc<'a> = Arc<BoxAlloc<VmaNode<LinuxVma<Backing<'a>>>>>;
+    let alloc: Alloc<'_> = Arc::new(BoxAlloc::new());
+    let mut replay = match Replay::new(alloc) {
+        Ok(replay) => Box::new(replay),
+        Err(error) => return Some(broken(format!("kvma: {error}"))),
+    };
+    let mut calls = 0;
+    let mut last = "";
+    for entry in Parser::new(trace) {
+        let entry = match entry {
+            Ok(entry) => entry,
+            Err(error) => return Some(broken(error.to_string())),
+        };
+        let different = |what| Some(Difference { calls, call: last.to_string(), what });
+        let step = match replay.step(&entry.line, &mut NoHooks) {
+            Ok(step) => step,
+            Err(error) => return different(What::Broken(format!("line {}: {error}", entry.number))),
+        };
+        match (entry.line, step) {
+            (Line::Call(_, kernel), Step::Called(kvma)) => {
+                last = entry.text;
+                if kernel != kvma {
+                    let call = last.to_string();
+                    return Some(Difference { calls, call, what: What::Answer { kernel, kvma } });
+                }
+                calls += 1;
+            }
+            (Line::Maps(snapshot), Step::Snapshot) if !replay.matches(&snapshot) => {
+                let ours = maps(&replay, snapshot.text().contains("VmFlags:"));
+                let kernel = only_in(snapshot.text(), &ours);
+                let kvma = only_in(&ours, snapshot.text());
+                let (calls, call) = (calls.saturating_sub(1), last.to_string());
+                return Some(Difference { calls, call, what: What::Areas { kernel, kvma } });
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
+fn broken(reason: String) -> Difference {
+    Difference { calls: 0, call: String::new(), what: What::Broken(reason) }
+}
+
+/// kvma's areas in the form of a maps file, with a `VmFlags:` line each if `flagged`.
+fn maps<'a, A>(replay: &Replay<'a, A>, flagged: bool) -> String
+where
+    A: kvma::NodeAlloc<VmaNode<LinuxVma<Backing<'a>>>> + Clone,
+{
+    let mut text = String::new();
+    for entry in replay.mm().maps() {
+        text.push_str(&format!("{entry}\n"));
+        if flagged {
+            text.push_str(&format!("VmFlags: {}\n", entry.flags()));
+        }
+    }
+    text
+}
+
+/// The areas of `text` (each with its flags) that `other` does not have.
+fn only_in(text: &str, other: &str) -> String {
+    let areas = |text: &str| -> Vec<String> {
+        let mut areas: Vec<String> = Vec::new();
+        for line in text.lines() {
+            match areas.last_mut() {
+                Some(area) if line.starts_with("VmFlags:") => {
+                    *area = format!("{area}    {}", line.trim_end())
+                }
+                _ => areas.push(line.trim_end().to_string()),
+            }
+        }
+        areas
+    };
+    let theirs = areas(other);
+    let only: Vec<String> = areas(text).into_iter().filter(|area| !theirs.contains(area)).collect();
+    only.iter().map(|area| format!("  {area}\n")).collect()
+}

@@ -1,0 +1,376 @@
+//! Random calls, right and wrong, near what is mapped.
+
+use super::calls::*;
+use super::image::{CODE, PAGE};
+use super::persona::{Action, Persona};
+use super::rng::Rng;
+use super::session::Area;
+use super::setup::Setup;
+
+/// What the generator looks at before it makes up a step.
+#[derive(Debug, Clone, Copy)]
+pub struct View<'a> {
+    pub areas: &'a [Area],
+    /// Where the heap starts and ends.
+    pub heap: (u64, u64),
+    pub privileged: bool,
+}
+
+/// First address that is not user space's.
+const TASK: u64 = 0x7fff_ffff_f000;
+/// Most fixed mappings lie here, so that they meet.
+const ARENA: (u64, u64) = (0x7fff_f7a0_0000, 0x7fff_f7e0_0000);
+/// Most bytes whose pages a call may bring in: it takes the kernel real memory and time.
+const POPULATED: u64 = 4 << 20;
+
+/// Makes up steps.
+#[derive(Debug, Clone)]
+pub struct Generator {
+    rng: Rng,
+    persona: &'static Persona,
+    /// Whether [`Action::Drop`] has been made up.
+    dropped: bool,
+}
+
+impl Generator {
+    pub fn new(seed: u64, persona: &'static Persona) -> Self {
+        Self { rng: Rng::new(seed), persona, dropped: false }
+    }
+
+    /// The next step. Never one that could take away the code the program runs, and never one that gives it pages of its
+    /// own: what the kernel does with these is no function of the calls.
+    pub fn step(&mut self, setup: &Setup, view: View<'_>) -> Step {
+        loop {
+            let step = match self.rng.weighted(self.persona.weights) {
+                Action::Call(sys) => Step::Call(self.call(sys, view)),
+                Action::Limit(limit) => {
+                    let index = self.rng.below(4) as usize;
+                    Step::Limit(setup.limit(limit, index))
+                }
+                Action::Drop if !view.privileged || self.dropped => continue,
+                Action::Drop => {
+                    self.dropped = true;
+                    Step::Drop
+                }
+            };
+            match step {
+                Step::Call(call) if !self.harmless(&call, view) => {}
+                step => return step,
+            }
+        }
+    }
+
+    fn call(&mut self, sys: Sys, view: View<'_>) -> Call {
+        let rng = &mut self.rng;
+        match sys {
+            Sys::Mmap => self.mmap(view),
+            Sys::Mremap => self.mremap(view),
+            Sys::Brk => {
+                let (start, end) = view.heap;
+                let addr = match rng.below(10) {
+                    0..2 => 0,
+                    2..5 => start + rng.below(0x40) * PAGE,
+                    5..8 => end.wrapping_add(rng.below(0x30) * PAGE).wrapping_sub(0x10 * PAGE),
+                    8 => end.wrapping_add(rng.below(0x20000)),
+                    _ => self.address(view),
+                };
+                Call::new(sys, &[addr])
+            }
+            Sys::Mlockall => {
+                // CURRENT and FUTURE alone bring pages in: see `harmless`.
+                let flags = self.rng.weighted(&[
+                    (4, 2),
+                    (5, 4),
+                    (6, 4),
+                    (7, 2),
+                    (1, 2),
+                    (2, 2),
+                    (3, 2),
+                    (0, 1),
+                    (0xc, 1),
+                ]);
+                Call::new(sys, &[self.high_bits(flags)])
+            }
+            Sys::Munlockall => Call::new(sys, &[]),
+            _ => {
+                let (addr, len) = self.range(view);
+                match sys {
+                    Sys::Munmap | Sys::Mlock | Sys::Munlock => Call::new(sys, &[addr, len]),
+                    Sys::Mprotect => {
+                        let prot = self.mprotect_bits();
+                        Call::new(sys, &[addr, len, prot])
+                    }
+                    Sys::Madvise => {
+                        let advice = self.advice();
+                        Call::new(sys, &[addr, len, self.high_bits(advice)])
+                    }
+                    Sys::Mlock2 => {
+                        let flags = self.rng.weighted(&[(1, 20), (0, 3), (2, 1), (3, 1)]);
+                        Call::new(sys, &[addr, len, self.high_bits(flags)])
+                    }
+                    Sys::Msync => {
+                        let flags = self.rng.below(9);
+                        Call::new(sys, &[addr, len, self.high_bits(flags)])
+                    }
+                    _ => {
+                        let flags = if self.rng.chance(1, 20) { self.rng.pick(&[1, 2, 1 << 40]) } else { 0 };
+                        Call::new(Sys::Mseal, &[addr, len, flags])
+                    }
+                }
+            }
+        }
+    }
+
+    fn mmap(&mut self, view: View<'_>) -> Call {
+        let odd = self.persona.odd;
+        let rng = &mut self.rng;
+        let mut flags = rng.weighted(&[
+            (MAP_PRIVATE, 120),
+            (MAP_SHARED, 70),
+            (MAP_SHARED_VALIDATE, if odd { 8 } else { 1 }),
+            (MAP_DROPPABLE, if odd { 8 } else { 1 }),
+            (0, 2),
+        ]);
+        let mut times = |flag: u64, times: u64| {
+            if rng.chance(times, 200) {
+                flags |= flag;
+            }
+        };
+        times(MAP_ANONYMOUS, if self.persona.files { 130 } else { 180 });
+        times(MAP_FIXED, 70);
+        times(MAP_FIXED_NOREPLACE, 25);
+        times(MAP_NORESERVE, 25);
+        times(MAP_STACK, 20);
+        times(MAP_32BIT, if odd { 20 } else { 5 });
+        times(MAP_GROWSDOWN, self.persona.grow);
+        times(MAP_LOCKED, self.persona.locked);
+        if odd {
+            times(MAP_POPULATE, 10);
+            times(MAP_NONBLOCK, 10);
+            times(MAP_SYNC, 4);
+            times(MAP_HUGETLB, 3);
+            times(0x800, 4); // DENYWRITE, which is ignored
+            times(0x1000, 4); // EXECUTABLE, too
+            times(0x80, 3);
+            times(0x800_0000, 2);
+            times(0x20_0000, 2);
+            times(4, 2);
+        }
+        let prot = self.prot();
+        let hinted = flags & (MAP_FIXED | MAP_FIXED_NOREPLACE) != 0 || self.rng.chance(1, 2);
+        let addr = if hinted { self.address(view) } else { 0 };
+        let len = self.length();
+        let offset = match self.rng.below(20) {
+            0..10 => 0,
+            10..19 => self.rng.below(0x40) * PAGE,
+            _ if odd => self.rng.pick(&[
+                0xfff,
+                1,
+                0x1f_f000,
+                0x20_0000,
+                0x3f_f000,
+                !0xfff,
+                0x7fff_ffff_ffff_f000,
+                1 << 39,
+            ]),
+            _ => 0x12_3000,
+        };
+        let fd = match self.rng.below(40) {
+            0 => self.rng.pick(&[u64::from(u32::MAX), u64::MAX, 99, 1 << 40 | 99]),
+            1..24 => u64::from(Setup::DESCRIPTORS.start),
+            _ if self.persona.files => {
+                let count = u64::from(Setup::DESCRIPTORS.end - Setup::DESCRIPTORS.start);
+                u64::from(Setup::DESCRIPTORS.start) + self.rng.below(count)
+            }
+            _ => u64::from(Setup::DESCRIPTORS.start),
+        };
+        Call::new(Sys::Mmap, &[addr, len, prot, flags, fd, offset])
+    }
+
+    fn mremap(&mut self, view: View<'_>) -> Call {
+        let (mut old, mut old_len) = self.range(view);
+        if self.rng.chance(2, 3) {
+            // Most calls name what one area holds.
+            let area = self.rng.pick(view.areas);
+            old = area.start + self.rng.below((area.end - area.start) / PAGE).min(0x1000) * PAGE;
+            old_len = area.end.saturating_sub(old).min(0x40 * PAGE);
+            if self.rng.chance(1, 3) {
+                old = area.start;
+                old_len = (area.end - area.start).min(0x200 * PAGE);
+            }
+        }
+        let new_len = match self.rng.below(12) {
+            0..5 => old_len,
+            5..7 => old_len.wrapping_add((1 + self.rng.below(0x30)) * PAGE),
+            7..9 => (1 + self.rng.below(old_len.min(1 << 40) / PAGE + 1)) * PAGE,
+            9..11 => PAGE * (1 + self.rng.below(4)),
+            _ => self.length(),
+        };
+        if self.rng.chance(1, 20) {
+            old_len = 0;
+        }
+        let flags = match self.rng.below(40) {
+            0 => self.rng.pick(&[8, 16, 9, 1 << 32]),
+            1..5 => self.rng.below(8),
+            5..20 => MREMAP_MAYMOVE,
+            20..28 => MREMAP_MAYMOVE | MREMAP_FIXED,
+            28..32 => MREMAP_MAYMOVE | MREMAP_DONTUNMAP,
+            32..34 => MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP,
+            _ => 0,
+        };
+        let new = if flags & !MREMAP_MAYMOVE != 0 { self.address(view) } else { 0 };
+        Call::new(Sys::Mremap, &[old, old_len, new_len, flags, new])
+    }
+
+    /// A start and a length.
+    fn range(&mut self, view: View<'_>) -> (u64, u64) {
+        let addr = self.address(view);
+        let len = self.length();
+        if self.rng.chance(1, 4) {
+            // Up to where an area begins or ends.
+            let area = self.rng.pick(view.areas);
+            let end = self.rng.pick(&[area.start, area.end]);
+            if end > addr && end - addr < 0x400 * PAGE {
+                return (addr, end - addr);
+            }
+        }
+        (addr, len)
+    }
+
+    fn address(&mut self, view: View<'_>) -> u64 {
+        let pages = |rng: &mut Rng, count: u64| rng.below(count) * PAGE;
+        let rng = &mut self.rng;
+        let addr = match rng.below(100) {
+            0..40 => ARENA.0 + pages(rng, (ARENA.1 - ARENA.0) / PAGE),
+            40..70 => {
+                let area = rng.pick(view.areas);
+                let edge = rng.pick(&[area.start, area.end]);
+                edge.wrapping_add(pages(rng, 5)).wrapping_sub(2 * PAGE)
+            }
+            70..86 => {
+                let area = rng.pick(view.areas);
+                area.start + pages(rng, (area.end - area.start) / PAGE)
+            }
+            86..89 => view.heap.0.wrapping_add(pages(rng, 0x40)).wrapping_sub(0x10 * PAGE),
+            89..92 => pages(rng, 0x20),
+            92..95 => 0x4000_0000 + pages(rng, 0x10),
+            95..96 => 0x8000_0000 - pages(rng, 0x10),
+            96..98 => TASK.wrapping_add(pages(rng, 8)).wrapping_sub(4 * PAGE),
+            98 => rng.next() >> rng.below(64),
+            _ => !rng.below(0x2_0000),
+        };
+        let crooked = if self.persona.odd { 25 } else { 60 };
+        if self.rng.chance(1, crooked) { addr ^ self.rng.below(PAGE) } else { addr }
+    }
+
+    fn length(&mut self) -> u64 {
+        let rng = &mut self.rng;
+        let len = match rng.below(100) {
+            0..40 => PAGE,
+            40..70 => (1 + rng.below(8)) * PAGE,
+            70..92 => (1 + rng.below(0x40)) * PAGE,
+            92..95 => 0x20_0000 * (1 + rng.below(2)),
+            95..97 => 0,
+            97..98 => rng.below(0x8000),
+            _ if self.persona.odd => match rng.below(6) {
+                0 => !rng.below(0x1_0000),
+                1 => TASK - rng.below(0x10) * PAGE,
+                2 => 1 << rng.below(48),
+                3 => 0x10_0000 + rng.below(0x400) * PAGE,
+                4 => (40 << 30) + rng.below(16) * PAGE,
+                _ => rng.next() >> rng.below(64),
+            },
+            _ => !rng.below(0x1_0000),
+        };
+        if self.rng.chance(1, 40) { len ^ self.rng.below(PAGE) } else { len }
+    }
+
+    fn prot(&mut self) -> u64 {
+        let prot = self.rng.weighted(&[(3, 56), (0, 46), (1, 38), (5, 22), (4, 20), (7, 18), (2, 2), (6, 1)]);
+        if self.persona.odd && self.rng.chance(1, 20) {
+            prot | self.rng.pick(&[8, 0x10, 0x18, PROT_GROWSDOWN])
+        } else {
+            prot
+        }
+    }
+
+    fn mprotect_bits(&mut self) -> u64 {
+        let prot = self.prot();
+        match self.rng.below(40) {
+            0..2 => prot | PROT_GROWSDOWN,
+            2 => prot | PROT_GROWSUP,
+            3 => prot | self.rng.pick(&[8, 0x10, PROT_GROWSDOWN | PROT_GROWSUP, 1 << 33, 1 << 20]),
+            _ => prot,
+        }
+    }
+
+    fn advice(&mut self) -> u64 {
+        match self.rng.below(20) {
+            0 => self.rng.pick(&[5, 6, 7, 26, 99, 104, 255, u64::from(u32::MAX)]),
+            _ => self.rng.pick(self.persona.advice),
+        }
+    }
+
+    /// `value` of an `int` argument, whose upper half does not count.
+    fn high_bits(&mut self, value: u64) -> u64 {
+        if self.persona.odd && self.rng.chance(1, 50) { value | 1 << 32 } else { value }
+    }
+
+    /// Whether the call leaves the program's code alone and its private pages untouched, and does not bring in too much.
+    fn harmless(&self, call: &Call, view: View<'_>) -> bool {
+        let [a, b, c, d, ..] = call.args;
+        let code = Area { start: CODE, end: CODE + PAGE, ..Area::default() };
+        let hits = |start: u64, len: u64| {
+            code.meets(start & !(PAGE - 1), start.saturating_add(len).saturating_add(PAGE))
+        };
+        let within = |start: u64, len: u64| {
+            let end = start.saturating_add(len).saturating_add(PAGE);
+            view.areas.iter().filter(move |area| area.meets(start & !(PAGE - 1), end))
+        };
+        let keeps = |start: u64, len: u64| within(start, len).any(Area::keeps_pages);
+        let populates = |start: u64, len: u64| {
+            let overlap =
+                |area: &Area| area.end.min(start.saturating_add(len)).saturating_sub(area.start.max(start));
+            // Memory beyond the end of its object cannot come in, and shared memory that was grown has such an end.
+            within(start, len).map(overlap).sum::<u64>() <= POPULATED
+                && (self.persona.populate || !within(start, len).any(|area| area.ends))
+        };
+        let private_write = |prot: u64, flags: u64| {
+            prot & PROT_WRITE != 0 && !matches!(flags & MAP_TYPE, MAP_SHARED | MAP_SHARED_VALIDATE)
+        };
+        match call.sys {
+            Sys::Mmap if d & (MAP_FIXED | MAP_FIXED_NOREPLACE) == MAP_FIXED && hits(a, b) => false,
+            Sys::Mmap if d & MAP_HUGETLB != 0 => false,
+            Sys::Mmap if d & (MAP_LOCKED | MAP_POPULATE) != 0 => !private_write(c, d) && b <= POPULATED,
+            Sys::Mmap => !(self.persona.populate && private_write(c, d)),
+            Sys::Munmap => !hits(a, b),
+            Sys::Mprotect if hits(a, b) => false,
+            // What is locked and becomes writable gets its pages at once.
+            Sys::Mprotect if c & PROT_WRITE != 0 => {
+                !within(a, b).any(|area| !area.shared && (area.locked || self.persona.populate))
+            }
+            Sys::Mprotect => true,
+            Sys::Brk => !self.persona.populate,
+            Sys::Mremap => {
+                let shrunk = b.max(c);
+                !hits(a, shrunk)
+                    && !(d & MREMAP_FIXED != 0 && hits(call.args[4], c))
+                    && !(within(a, 1).any(|area| area.locked) && c > b.saturating_add(POPULATED))
+                    && !(self.persona.populate && c > b && within(a, b).any(|area| area.ends))
+            }
+            Sys::Madvise => match c as u32 {
+                MADV_POPULATE_READ => populates(a, b),
+                MADV_POPULATE_WRITE => populates(a, b) && !keeps(a, b),
+                MADV_COLLAPSE => true,
+                MADV_GUARD_INSTALL => false,
+                _ => true,
+            },
+            Sys::Mlock => !keeps(a, b) && populates(a, b),
+            Sys::Mlock2 => c as u32 != 0 || (!keeps(a, b) && populates(a, b)),
+            Sys::Mlockall if matches!(a as u32 & 7, 1..=3) => {
+                self.persona.populate && populates(0, TASK) && !keeps(0, TASK)
+            }
+            _ => true,
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! The smallest program that can be asked for system calls: an ELF image made by hand.
+//!
+//! It never runs on its own: it is stopped at its first instruction, and each call is injected. So none of its memory is
+//! ever touched (no libc, no relocation, no stack frame), and what the kernel does with its areas depends on the calls
+//! alone.
+
+use super::calls::Limit;
+
+/// Where the image is loaded.
+pub const BASE: u64 = 0x40_0000;
+/// The one page that has to stay as it is: the instruction that enters the kernel, and constants for calls that take a
+/// pointer.
+pub const CODE: u64 = BASE + PAGE;
+/// Size of a page.
+pub const PAGE: u64 = 4096;
+
+/// Offset of the table of `struct rlimit` within [`CODE`].
+const LIMITS: usize = 64;
+
+/// Where the `entry`-th pair of the table of limits lies in the program.
+pub const fn limit_at(entry: usize) -> u64 {
+    CODE + (LIMITS + 16 * entry) as u64
+}
+
+/// The shape of the image. All in pages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    /// Code behind [`CODE`], which the calls may play with.
+    pub text: u64,
+    /// Initialised data.
+    pub data: u64,
+    /// Zeroed data, which stays apart from the heap that follows.
+    pub bss: u64,
+}
+
+/// Pages of constants behind the code.
+const RODATA: u64 = 2;
+
+impl Shape {
+    /// Where the zeroed data begins.
+    pub const fn bss_at(self) -> u64 {
+        CODE + (1 + self.text + RODATA + self.data) * PAGE
+    }
+}
+
+/// A loadable segment.
+struct Segment {
+    flags: u32,
+    /// Offset in the file and distance from [`BASE`], in pages.
+    page: u64,
+    file_pages: u64,
+    pages: u64,
+}
+
+const R: u32 = 4;
+const W: u32 = 2;
+const X: u32 = 1;
+
+/// The bytes of an executable file. `limits`: the soft and hard limits that can be set from inside.
+pub fn build(shape: Shape, limits: &[(Limit, u64, u64)]) -> Vec<u8> {
+    let text = 1 + shape.text;
+    let segments = [
+        Segment { flags: R, page: 0, file_pages: 1, pages: 1 },
+        Segment { flags: R | X, page: 1, file_pages: text, pages: text },
+        Segment { flags: R, page: 1 + text, file_pages: RODATA, pages: RODATA },
+        Segment {
+            flags: R | W,
+            page: 1 + text + RODATA,
+            file_pages: shape.data,
+            pages: shape.data + shape.bss,
+        },
+    ];
+    let mut file = Vec::new();
+    // e_ident: ELF, 64 bits, little-endian, version 1.
+    file.extend([0x7f, b'E', b'L', b'F', 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    let half = |file: &mut Vec<u8>, values: &[u16]| values.iter().for_each(|v| file.extend(v.to_le_bytes()));
+    let word = |file: &mut Vec<u8>, values: &[u32]| values.iter().for_each(|v| file.extend(v.to_le_bytes()));
+    let xword = |file: &mut Vec<u8>, values: &[u64]| values.iter().for_each(|v| file.extend(v.to_le_bytes()));
+    half(&mut file, &[2, 62]); // ET_EXEC, EM_X86_64
+    word(&mut file, &[1]);
+    xword(&mut file, &[CODE, 64, 0]); // entry, program headers, no section headers
+    word(&mut file, &[0]);
+    half(&mut file, &[64, 56, segments.len() as u16 + 1, 0, 0, 0]);
+    for Segment { flags, page, file_pages, pages } in segments {
+        word(&mut file, &[1, flags]); // PT_LOAD
+        let at = BASE + page * PAGE;
+        xword(&mut file, &[page * PAGE, at, at, file_pages * PAGE, pages * PAGE, PAGE]);
+    }
+    // PT_GNU_STACK: without it everything readable would be executable.
+    word(&mut file, &[0x6474_e551, R | W]);
+    xword(&mut file, &[0, 0, 0, 0, 0, 16]);
+
+    file.resize(PAGE as usize, 0);
+    file.extend([0x0f, 0x05, 0xcc]); // syscall; int3
+    file.resize(PAGE as usize + LIMITS, 0);
+    for &(_, soft, hard) in limits {
+        xword(&mut file, &[soft, hard]);
+    }
+    assert!(file.len() <= 2 * PAGE as usize, "the table of limits fits into the page");
+    file.resize(((1 + text + RODATA + shape.data) * PAGE) as usize, 0);
+    file
+}

@@ -1,0 +1,211 @@
+//! What a run is about: which calls it makes, and how often.
+
+use super::calls::{Limit, Sys};
+
+/// Something that a step can be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    Call(Sys),
+    Limit(Limit),
+    /// Gives up privileges, once.
+    Drop,
+}
+
+/// The character of a run.
+#[derive(Debug)]
+pub struct Persona {
+    pub name: &'static str,
+    pub weights: &'static [(Action, u64)],
+    /// Uses all files, not only one.
+    pub files: bool,
+    /// Uses odd flags, lengths and addresses.
+    pub odd: bool,
+    /// How often of 200 mmap says GROWSDOWN, and LOCKED.
+    pub grow: u64,
+    pub locked: u64,
+    /// Brings pages in. Nothing private is writable then, so that no page belongs to the program alone.
+    pub populate: bool,
+    /// Needs privileges at the start: it is about giving them up.
+    pub drops: bool,
+    pub advice: &'static [u64],
+    /// The limit the run is about, and which choice of it.
+    pub limit: Option<(Limit, usize)>,
+}
+
+use Action::Call;
+use Sys::*;
+
+/// All but those that bring pages in, work on huge pages or install guards.
+const ADVICE: &[u64] = &[0, 1, 2, 3, 4, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 24];
+/// All but HWPOISON and SOFT_OFFLINE, which harm the machine.
+const ALL_ADVICE: &[u64] =
+    &[0, 1, 2, 3, 4, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 103];
+
+const PLAIN: &[(Action, u64)] = &[
+    (Call(Mmap), 340),
+    (Call(Munmap), 200),
+    (Call(Mprotect), 140),
+    (Call(Mremap), 115),
+    (Call(Madvise), 105),
+    (Call(Brk), 40),
+    (Call(Msync), 38),
+];
+const LOCKING: &[(Action, u64)] = &[
+    (Call(Mmap), 340),
+    (Call(Munmap), 140),
+    (Call(Mprotect), 140),
+    (Call(Mremap), 115),
+    (Call(Madvise), 105),
+    (Call(Brk), 40),
+    (Call(Msync), 38),
+    (Call(Mlock), 25),
+    (Call(Mlock2), 60),
+    (Call(Munlock), 40),
+    (Call(Mlockall), 8),
+    (Call(Munlockall), 5),
+];
+const REMAPPING: &[(Action, u64)] = &[
+    (Call(Mmap), 340),
+    (Call(Munmap), 100),
+    (Call(Mprotect), 100),
+    (Call(Mremap), 400),
+    (Call(Madvise), 60),
+    (Call(Brk), 30),
+];
+const SEALING: &[(Action, u64)] = &[
+    (Call(Mmap), 340),
+    (Call(Munmap), 200),
+    (Call(Mprotect), 140),
+    (Call(Mremap), 130),
+    (Call(Madvise), 130),
+    (Call(Brk), 40),
+    (Call(Msync), 30),
+    (Call(Mseal), 9),
+];
+const EVERYTHING: &[(Action, u64)] = &[
+    (Call(Mmap), 340),
+    (Call(Munmap), 160),
+    (Call(Mprotect), 150),
+    (Call(Mremap), 120),
+    (Call(Madvise), 100),
+    (Call(Brk), 40),
+    (Call(Msync), 38),
+    (Call(Mlock), 10),
+    (Call(Mlock2), 25),
+    (Call(Munlock), 20),
+    (Call(Mlockall), 6),
+    (Call(Munlockall), 5),
+    (Call(Mseal), 2),
+];
+const DROPPING: &[(Action, u64)] = &[
+    (Call(Mmap), 340),
+    (Call(Munmap), 160),
+    (Call(Mprotect), 150),
+    (Call(Mremap), 120),
+    (Call(Madvise), 100),
+    (Call(Brk), 40),
+    (Call(Msync), 38),
+    (Call(Mlock), 15),
+    (Call(Mlock2), 30),
+    (Call(Munlock), 20),
+    (Call(Mlockall), 8),
+    (Call(Munlockall), 5),
+    (Call(Mseal), 2),
+    (Action::Limit(Limit::MemLock), 4),
+    (Action::Drop, 50),
+];
+const LIMITED: &[(Action, u64)] = &[
+    (Call(Mmap), 360),
+    (Call(Munmap), 150),
+    (Call(Mprotect), 160),
+    (Call(Mremap), 140),
+    (Call(Madvise), 60),
+    (Call(Brk), 60),
+    (Call(Mlock2), 20),
+    (Call(Munlock), 10),
+    (Call(Mlockall), 4),
+    (Action::Limit(Limit::AddressSpace), 3),
+    (Action::Limit(Limit::Data), 3),
+    (Action::Limit(Limit::MemLock), 2),
+    (Action::Limit(Limit::Stack), 2),
+];
+
+const CORE: Persona = Persona {
+    name: "core",
+    weights: PLAIN,
+    files: false,
+    odd: false,
+    grow: 0,
+    locked: 0,
+    populate: false,
+    drops: false,
+    advice: ADVICE,
+    limit: None,
+};
+
+/// All of them.
+pub const ALL: &[Persona] = &[
+    CORE,
+    Persona { name: "lock", weights: LOCKING, locked: 20, ..CORE },
+    Persona { name: "remap", weights: REMAPPING, ..CORE },
+    Persona { name: "grow", grow: 40, ..CORE },
+    Persona { name: "seal", weights: SEALING, advice: ALL_ADVICE, ..CORE },
+    Persona {
+        name: "wide",
+        weights: EVERYTHING,
+        files: true,
+        odd: true,
+        grow: 15,
+        locked: 8,
+        advice: ALL_ADVICE,
+        ..CORE
+    },
+    Persona {
+        name: "memlock",
+        weights: DROPPING,
+        files: true,
+        odd: true,
+        locked: 15,
+        drops: true,
+        limit: Some((Limit::MemLock, 1)),
+        ..CORE
+    },
+    Persona {
+        name: "user",
+        weights: DROPPING,
+        files: true,
+        odd: true,
+        grow: 15,
+        locked: 8,
+        drops: true,
+        ..CORE
+    },
+    Persona {
+        name: "data",
+        weights: LIMITED,
+        files: true,
+        odd: true,
+        locked: 8,
+        limit: Some((Limit::Data, 1)),
+        ..CORE
+    },
+    Persona {
+        name: "as",
+        weights: LIMITED,
+        files: true,
+        odd: true,
+        locked: 8,
+        limit: Some((Limit::AddressSpace, 1)),
+        ..CORE
+    },
+    Persona {
+        name: "populate",
+        weights: EVERYTHING,
+        files: true,
+        locked: 40,
+        populate: true,
+        advice: ALL_ADVICE,
+        limit: Some((Limit::AddressSpace, 3)),
+        ..CORE
+    },
+];

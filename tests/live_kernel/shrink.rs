@@ -1,0 +1,69 @@
+//! Fewer calls that still show a difference.
+
+use super::calls::Step;
+use super::compare::{Difference, compare};
+use super::session::{Flags, Session};
+use super::setup::Setup;
+
+/// A run that shows a difference.
+#[derive(Debug, Clone)]
+pub struct Finding {
+    pub steps: Vec<Step>,
+    pub trace: String,
+    pub difference: Difference,
+}
+
+/// Runs `steps` on a fresh program; what differs, if anything does.
+pub fn run(setup: &Setup, steps: &[Step]) -> Option<Finding> {
+    let mut session = Session::start(setup, Flags::Always).ok()?;
+    for &step in steps {
+        session.step(step).ok()?;
+    }
+    let (steps, trace) = session.finish();
+    compare(&trace).map(|difference| Finding { steps, trace, difference })
+}
+
+/// Takes steps away for as long as something differs. Not always the same thing: any difference is worth knowing, and the
+/// shortest run is the easiest to read.
+pub fn shrink(setup: &Setup, finding: Finding) -> Finding {
+    let mut best = finding;
+    // With flags after every call the difference may show earlier.
+    if let Some(found) = run(setup, &best.steps) {
+        best = found;
+    }
+    truncate(&mut best);
+    let mut chunk = best.steps.len().next_power_of_two() / 2;
+    while chunk > 0 {
+        let mut start = 0;
+        let mut removed = false;
+        while start < best.steps.len() {
+            let end = (start + chunk).min(best.steps.len());
+            let fewer: Vec<Step> = [&best.steps[..start], &best.steps[end..]].concat();
+            match run(setup, &fewer) {
+                Some(mut found) => {
+                    truncate(&mut found);
+                    best = found;
+                    removed = true;
+                }
+                None => start = end,
+            }
+        }
+        if !(removed && chunk == 1) {
+            chunk /= 2;
+        }
+    }
+    // Once more for the trace of exactly these steps.
+    run(setup, &best.steps).unwrap_or(best)
+}
+
+/// Drops the steps behind the difference.
+fn truncate(finding: &mut Finding) {
+    let mut calls = 0;
+    let keep = finding.steps.iter().position(|step| {
+        calls += usize::from(matches!(step, Step::Call(_)));
+        calls > finding.difference.calls
+    });
+    if let Some(last) = keep {
+        finding.steps.truncate(last + 1);
+    }
+}

@@ -1,0 +1,212 @@
+//! A stopped process that carries out system calls for us.
+//!
+//! The process is stopped by ptrace(2) at its first instruction. For each call its registers are set and the one
+//! `syscall` instruction of its image is stepped over. Nothing of it ever runs otherwise.
+
+use std::ffi::{CString, c_void};
+use std::fs::File;
+use std::io;
+use std::mem;
+use std::os::fd::RawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::ptr;
+
+use super::image;
+
+/// Resource limits: which, and the soft limit.
+pub type SoftLimits = Vec<(libc::__rlimit_resource_t, u64)>;
+
+/// A stopped process and the files that show its areas.
+pub struct Tracee {
+    process: Process,
+    registers: libc::user_regs_struct,
+    maps: File,
+    smaps: File,
+    buffer: Vec<u8>,
+}
+
+/// Why there is no tracee, and which step of making one said so.
+#[derive(Debug)]
+pub struct Refused {
+    pub step: &'static str,
+    pub error: io::Error,
+}
+
+impl Tracee {
+    /// Starts the program at `path` and stops it before its first instruction. `descriptors`: ours, and the number each
+    /// has in the program.
+    pub fn start(path: &Path, descriptors: Vec<(RawFd, RawFd)>, limits: SoftLimits) -> Result<Self, Refused> {
+        let refused = |step| move |error| Refused { step, error };
+        let mut command = Command::new(path);
+        // A short name and no environment: the stack's contents do not depend on who runs the test.
+        command.arg0("kvma").env_clear();
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        // SAFETY: the closure makes system calls only, which is what is allowed between fork and exec; it does not
+        // allocate and takes no lock.
+        unsafe {
+            command.pre_exec(move || {
+                check(libc::personality(libc::ADDR_NO_RANDOMIZE as libc::c_ulong))?;
+                for &(which, soft) in &limits {
+                    let mut limit: libc::rlimit = mem::zeroed();
+                    check(libc::getrlimit(which, &mut limit))?;
+                    limit.rlim_cur = soft.min(limit.rlim_max);
+                    check(libc::setrlimit(which, &limit))?;
+                }
+                for &(ours, theirs) in &descriptors {
+                    check(libc::dup2(ours, theirs))?;
+                }
+                check(libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0) as i32)
+            });
+        }
+        let child = command.spawn().map_err(refused("starting a traced program without ASLR"))?;
+        // Dropping `child` neither kills nor waits: `Process` does.
+        let process = Process { pid: child.id() as libc::pid_t };
+        process.wait().map_err(refused("waiting for the program to stop"))?;
+        // Not earlier: each file belongs to the image that the process had when it was opened. Not later: a process that
+        // has given up its privileges may be hidden from us.
+        let open = |name| File::open(format!("/proc/{}/{name}", process.pid));
+        let maps = open("maps").map_err(refused("opening /proc/PID/maps"))?;
+        let smaps = open("smaps").map_err(refused("opening /proc/PID/smaps"))?;
+        let options = ptr::without_provenance_mut(libc::PTRACE_O_EXITKILL as usize);
+        process.ptrace(libc::PTRACE_SETOPTIONS, options).map_err(refused("setting options of ptrace"))?;
+        // SAFETY: all-zero is a value of this plain C structure.
+        let mut registers: libc::user_regs_struct = unsafe { mem::zeroed() };
+        process
+            .ptrace(libc::PTRACE_GETREGS, (&raw mut registers).cast())
+            .map_err(refused("reading registers"))?;
+        Ok(Self { process, registers, maps, smaps, buffer: vec![0; 1 << 16] })
+    }
+
+    /// Writes a zero to `addr`, as the program might.
+    pub fn touch(&self, addr: u64) -> io::Result<()> {
+        // SAFETY: `addr` is an address of the other process.
+        match unsafe { libc::ptrace(libc::PTRACE_POKEDATA, self.process.pid, addr, 0_u64) } {
+            -1 => Err(io::Error::last_os_error()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Lets the process make a system call. The answer is what the kernel leaves in `rax`.
+    pub fn call(&mut self, number: u64, args: [u64; 6]) -> io::Result<i64> {
+        let mut registers = self.registers;
+        registers.rip = image::CODE;
+        registers.rax = number;
+        // No system call is being restarted.
+        registers.orig_rax = u64::MAX;
+        [registers.rdi, registers.rsi, registers.rdx, registers.r10, registers.r8, registers.r9] = args;
+        self.process.ptrace(libc::PTRACE_SETREGS, (&raw mut registers).cast())?;
+        self.process.ptrace(libc::PTRACE_SINGLESTEP, ptr::null_mut())?;
+        self.process.wait()?;
+        self.process.ptrace(libc::PTRACE_GETREGS, (&raw mut registers).cast())?;
+        if registers.rip != image::CODE + 2 {
+            return Err(io::Error::other(format!("stopped at {:x}, not behind its call", registers.rip)));
+        }
+        Ok(registers.rax as i64)
+    }
+
+    /// Replaces `text` by `/proc/PID/maps`.
+    pub fn maps(&mut self, text: &mut String) -> io::Result<()> {
+        text.clear();
+        read(&self.maps, &mut self.buffer, |part| text.push_str(part))
+    }
+
+    /// Replaces `text` by `/proc/PID/smaps`.
+    pub fn smaps(&mut self, text: &mut String) -> io::Result<()> {
+        text.clear();
+        read(&self.smaps, &mut self.buffer, |part| text.push_str(part))
+    }
+}
+
+/// A child that is traced by this thread, until dropped.
+struct Process {
+    pid: libc::pid_t,
+}
+
+impl Process {
+    fn ptrace(&self, request: libc::c_uint, data: *mut c_void) -> io::Result<()> {
+        // SAFETY: the requests made in this file write to `data` only what they are given room for, and change nothing
+        // else in this process.
+        match unsafe { libc::ptrace(request, self.pid, ptr::null_mut::<c_void>(), data) } {
+            -1 => Err(io::Error::last_os_error()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Waits until the process has stopped for SIGTRAP.
+    fn wait(&self) -> io::Result<()> {
+        let mut status = 0;
+        loop {
+            // SAFETY: `status` is a live integer.
+            match unsafe { libc::waitpid(self.pid, &mut status, libc::__WALL) } {
+                -1 if io::Error::last_os_error().kind() == io::ErrorKind::Interrupted => {}
+                -1 => return Err(io::Error::last_os_error()),
+                _ if libc::WIFSTOPPED(status) && libc::WSTOPSIG(status) == libc::SIGTRAP => return Ok(()),
+                _ if libc::WIFSTOPPED(status) => {
+                    let signal = libc::WSTOPSIG(status);
+                    return Err(io::Error::other(format!(
+                        "stopped by signal {signal}: was its code disturbed?"
+                    )));
+                }
+                _ => return Err(io::Error::other(format!("ended with status {status:x}"))),
+            }
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let mut status = 0;
+        // SAFETY: `pid` is a child of ours that has not been waited for; `status` is a live integer.
+        unsafe {
+            libc::kill(self.pid, libc::SIGKILL);
+            while libc::waitpid(self.pid, &mut status, libc::__WALL) == self.pid
+                && !(libc::WIFEXITED(status) || libc::WIFSIGNALED(status))
+            {}
+        }
+    }
+}
+
+/// Reads a file of /proc from its start, whose lines are whole in each part.
+fn read(file: &File, buffer: &mut [u8], mut part: impl FnMut(&str)) -> io::Result<()> {
+    let mut offset = 0;
+    loop {
+        match file.read_at(buffer, offset)? {
+            0 => return Ok(()),
+            len => {
+                part(std::str::from_utf8(&buffer[..len]).map_err(io::Error::other)?);
+                offset += len as u64;
+            }
+        }
+    }
+}
+
+/// The error of a system call that returned -1.
+fn check(answer: i32) -> io::Result<()> {
+    if answer == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// A descriptor that only lives in memory.
+pub fn memfd(name: &str) -> io::Result<File> {
+    use std::os::fd::FromRawFd;
+    let name = CString::new(name)?;
+    // SAFETY: `name` is a C string that lives during the call.
+    let fd = unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC) };
+    check(fd)?;
+    // SAFETY: the descriptor is new and nobody else's.
+    Ok(unsafe { File::from_raw_fd(fd) })
+}
+
+/// The kind of the file system that holds `path` (`f_type` of statfs(2)).
+pub fn file_system(path: &Path) -> io::Result<i64> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: all-zero is a value of this plain C structure; both pointers live during the call.
+    unsafe {
+        let mut found: libc::statfs = mem::zeroed();
+        check(libc::statfs(path.as_ptr(), &mut found))?;
+        Ok(found.f_type as i64)
+    }
+}
