@@ -1,0 +1,148 @@
+//! What areas are like, as C structures.
+
+use crate::data::Data;
+use core::ffi::c_void;
+use engine::{AreaFlags, Attrs, Backing, Piece, Prot, VmRange, Vma};
+
+/// Pages may be read.
+pub const KVMA_READ: u32 = 1;
+/// Pages may be written.
+pub const KVMA_WRITE: u32 = 2;
+/// Pages may be executed.
+pub const KVMA_EXEC: u32 = 4;
+/// Writes are seen by everybody who maps the same object.
+pub const KVMA_SHARED: u32 = 8;
+/// A stack: a fault below may extend it downwards.
+pub const KVMA_GROWS_DOWN: u32 = 16;
+/// Pages stay in memory.
+pub const KVMA_LOCKED: u32 = 32;
+/// Held for an owner who is still working: nobody else gets it, and it cannot be faulted.
+pub const KVMA_RESERVED: u32 = 64;
+/// Never joined with a neighbour.
+pub const KVMA_NO_MERGE: u32 = 128;
+/// Memory type: frame buffers; writes are gathered, reads are not cached. None of the three is ordinary
+/// memory, cached and written back.
+pub const KVMA_WRITE_COMBINING: u32 = 256;
+/// Memory type: not cached, ordering as ordinary memory.
+pub const KVMA_UNCACHED: u32 = 512;
+/// Memory type: device registers; not cached, not reordered, not speculated.
+pub const KVMA_DEVICE: u32 = 768;
+/// The area may be cut at multiples of 2 MiB only.
+pub const KVMA_CUT_2M: u32 = 1024;
+/// The area may be cut at multiples of 1 GiB only.
+pub const KVMA_CUT_1G: u32 = 2048;
+/// The area may not be cut.
+pub const KVMA_CUT_NEVER: u32 = 3072;
+/// The lowest of sixteen bits that are the owner's.
+pub const KVMA_OWNER_BIT: u32 = 65536;
+
+// The engine's numbers are part of this interface.
+const _: () = {
+    assert!(AreaFlags::READ.bits() == KVMA_READ && AreaFlags::WRITE.bits() == KVMA_WRITE);
+    assert!(AreaFlags::EXEC.bits() == KVMA_EXEC && AreaFlags::SHARED.bits() == KVMA_SHARED);
+    assert!(AreaFlags::GROWS_DOWN.bits() == KVMA_GROWS_DOWN && AreaFlags::LOCKED.bits() == KVMA_LOCKED);
+    assert!(AreaFlags::RESERVED.bits() == KVMA_RESERVED && AreaFlags::NO_MERGE.bits() == KVMA_NO_MERGE);
+    assert!(AreaFlags::MEM_TYPE.bits() == KVMA_DEVICE && AreaFlags::CUT.bits() == KVMA_CUT_NEVER);
+    assert!(AreaFlags::OWNER.bits() == 0xffff * KVMA_OWNER_BIT);
+};
+
+/// An area's attributes. All zero: anonymous memory without access. Two neighbours are joined only if
+/// all of them are equal, offsets contiguous.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct kvma_attrs {
+    /// `KVMA_READ` and the like.
+    pub flags: u32,
+    /// Whether there is an object (a file, shared memory, a device) behind the area.
+    pub backed: bool,
+    /// 64 further flags of the owner's.
+    pub extra: u64,
+    /// Tells objects apart. Only if `backed`.
+    pub object: u64,
+    /// Where in the object the area's first page lies, in pages. Only if `backed`.
+    pub offset: u64,
+}
+
+impl From<Attrs> for kvma_attrs {
+    fn from(attrs: Attrs) -> kvma_attrs {
+        let (backed, object, offset) = match attrs.backing() {
+            Backing::Anonymous => (false, 0, 0),
+            Backing::Object { id, offset } => (true, id, offset),
+        };
+        kvma_attrs { flags: attrs.flags().bits(), backed, extra: attrs.extra(), object, offset }
+    }
+}
+
+impl From<kvma_attrs> for Attrs {
+    fn from(attrs: kvma_attrs) -> Attrs {
+        let backing = match attrs.backed {
+            false => Backing::Anonymous,
+            true => Backing::Object { id: attrs.object, offset: attrs.offset },
+        };
+        Attrs::new(Prot::NONE)
+            .with_flags(AreaFlags::from_bits_truncate(attrs.flags))
+            .with_extra(attrs.extra)
+            .with_backing(backing)
+    }
+}
+
+/// A range of pages, in bytes.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct kvma_range {
+    /// First byte.
+    pub start: u64,
+    /// Last byte; the byte behind it may be 2^64.
+    pub last: u64,
+    /// Length in pages.
+    pub pages: u64,
+}
+
+impl From<VmRange> for kvma_range {
+    fn from(range: VmRange) -> kvma_range {
+        kvma_range { start: range.start(), last: range.last(), pages: range.pages() }
+    }
+}
+
+/// An area, as it was when it was asked for.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct kvma_area {
+    /// Where it is.
+    pub range: kvma_range,
+    /// Free bytes right below it, down to the next area or the start of the space.
+    pub gap_before: u64,
+    /// What it is like; the offset is that of its first page.
+    pub attrs: kvma_attrs,
+    /// The owner's data.
+    pub data: *mut c_void,
+}
+
+impl From<Vma<'_, Data>> for kvma_area {
+    fn from(vma: Vma<'_, Data>) -> kvma_area {
+        kvma_area {
+            range: vma.range().into(),
+            gap_before: vma.gap_before(),
+            attrs: vma.attrs().into(),
+            data: vma.data().pointer(),
+        }
+    }
+}
+
+/// A part of an area that a change touches; often all of it.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct kvma_piece {
+    /// Just the part that is touched.
+    pub range: kvma_range,
+    /// Attributes of the part: the offset is that of its first page.
+    pub attrs: kvma_attrs,
+    /// The owner's data. In `prepare`, and where the area lives on, it is the whole area's.
+    pub data: *mut c_void,
+}
+
+impl From<&Piece<'_, Data>> for kvma_piece {
+    fn from(piece: &Piece<'_, Data>) -> kvma_piece {
+        kvma_piece { range: piece.range().into(), attrs: piece.attrs().into(), data: piece.data().pointer() }
+    }
+}

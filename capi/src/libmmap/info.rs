@@ -1,0 +1,102 @@
+//! What libmmap knows of a page, and how it lies in the engine's attributes.
+
+use engine::{AreaFlags, Attrs, Backing, PageSize, Prot, VmaData};
+
+/// What is known of a page, in the words of all generations.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct kvma_space_info {
+    /// As given.
+    pub prot: i32,
+    /// As given.
+    pub flags: i32,
+    /// As given. Below zero: no file, and the offset means nothing.
+    pub fd: i32,
+    /// Whether it was there at the last `mark_original`.
+    pub original: bool,
+    /// Where in the file the page lies that the information is about, in bytes.
+    pub offset: i64,
+    /// Address of the mapping, not of the region: what was asked for at once. 0 in a space that does not
+    /// keep mappings apart.
+    pub base: u64,
+    /// Length of the mapping in bytes, or 0.
+    pub len: u64,
+}
+
+/// `original` is one of the engine's bits for the owner.
+const ORIGINAL: u16 = 1;
+
+/// What the engine's attributes have no room for. Areas that differ in it are not joined.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Tag {
+    fd: i32,
+    /// The offset below the page size; without a file, all of it.
+    rest: i64,
+    base: u64,
+    len: u64,
+}
+
+impl VmaData for Tag {
+    fn split(&mut self, _pages: u64) -> Tag {
+        *self
+    }
+
+    fn can_merge(&self, _pages: u64, right: &Tag) -> bool {
+        self == right
+    }
+
+    fn merge(&mut self, _pages: u64, _right: Tag) {}
+
+    fn fork(&self) -> Tag {
+        *self
+    }
+}
+
+impl kvma_space_info {
+    pub(crate) fn encode(&self, page: PageSize) -> (Attrs, Tag) {
+        // All of `prot` counts, also bits that the engine has no name for: libmmap's callers bring their
+        // own constants. The engine's own bits are a courtesy to whoever looks at the map below.
+        let words = u64::from(self.prot as u32) << 32 | u64::from(self.flags as u32);
+        let attrs = Attrs::new(Prot::from_bits_truncate(self.prot as u8)).with_extra(words);
+        let attrs = attrs.with_flags(attrs.flags().with_owner(if self.original { ORIGINAL } else { 0 }));
+        let tag = |rest| Tag { fd: self.fd, rest, base: self.base, len: self.len };
+        if self.fd < 0 {
+            return (attrs, tag(self.offset));
+        }
+        let offset = self.offset as u64;
+        let backing = Backing::Object { id: self.fd as u64, offset: offset >> page.shift() };
+        (attrs.with_backing(backing), tag((offset & (page.bytes() - 1)) as i64))
+    }
+
+    pub(crate) fn decode(attrs: &Attrs, tag: &Tag, page: PageSize) -> kvma_space_info {
+        let offset = match attrs.backing() {
+            Backing::Anonymous => tag.rest,
+            // Shifts out what a wrapped page number has too much.
+            Backing::Object { offset, .. } => (offset << page.shift()) as i64 | tag.rest,
+        };
+        kvma_space_info {
+            prot: (attrs.extra() >> 32) as i32,
+            flags: attrs.extra() as i32,
+            fd: tag.fd,
+            original: is_original(attrs),
+            offset,
+            base: tag.base,
+            len: tag.len,
+        }
+    }
+}
+
+pub(crate) fn is_original(attrs: &Attrs) -> bool {
+    attrs.flags().owner() & ORIGINAL != 0
+}
+
+pub(crate) fn with_original(attrs: Attrs) -> Attrs {
+    let flags: AreaFlags = attrs.flags().with_owner(ORIGINAL);
+    attrs.with_flags(flags)
+}
+
+/// The same with another protection, in both places.
+pub(crate) fn with_prot(attrs: Attrs, prot: i32) -> Attrs {
+    let words = u64::from(prot as u32) << 32 | attrs.extra() & u64::from(u32::MAX);
+    attrs.with_prot(Prot::from_bits_truncate(prot as u8)).with_extra(words)
+}

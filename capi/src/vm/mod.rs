@@ -1,0 +1,26 @@
+//! `kvma_vm`: the engine's `VmMap` behind a handle. One concern, one file.
+
+pub mod change;
+pub mod fork;
+pub mod join;
+pub mod life;
+pub mod query;
+pub mod update;
+pub mod walk;
+
+use crate::alloc::Memory;
+use crate::boundary::Shared;
+use crate::data::{Data, kvma_data_ops};
+use engine::VmMap;
+
+pub(crate) type Map = VmMap<Data, Memory>;
+
+/// The areas of one address space. Opaque.
+///
+/// It has no lock. Calls that change it must be kept apart from all others by the caller; where they
+/// are not, the later one is answered `KVMA_BUSY`.
+pub struct kvma_vm {
+    map: Shared<Map>,
+    memory: Memory,
+    ops: *const kvma_data_ops,
+}
