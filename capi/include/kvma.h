@@ -21,653 +21,396 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/*
- Pages may be read.
- */
+// Pages may be read.
 #define KVMA_READ 1
 
-/*
- Pages may be written.
- */
+// Pages may be written.
 #define KVMA_WRITE 2
 
-/*
- Pages may be executed.
- */
+// Pages may be executed.
 #define KVMA_EXEC 4
 
-/*
- Writes are seen by everybody who maps the same object.
- */
+// Writes are seen by everybody who maps the same object.
 #define KVMA_SHARED 8
 
-/*
- A stack: a fault below may extend it downwards.
- */
+// A stack: a fault below may extend it downwards.
 #define KVMA_GROWS_DOWN 16
 
-/*
- Pages stay in memory.
- */
+// Pages stay in memory.
 #define KVMA_LOCKED 32
 
-/*
- Held for an owner who is still working: nobody else gets it, and it cannot be faulted.
- */
+// Held for an owner who is still working: nobody else gets it, and it cannot be faulted.
 #define KVMA_RESERVED 64
 
-/*
- Never joined with a neighbour.
- */
+// Never joined with a neighbour.
 #define KVMA_NO_MERGE 128
 
-/*
- Memory type: frame buffers; writes are gathered, reads are not cached. None of the three is ordinary
- memory, cached and written back.
- */
+// Memory type: frame buffers; writes are gathered, reads are not cached. None of the three is ordinary
+// memory, cached and written back.
 #define KVMA_WRITE_COMBINING 256
 
-/*
- Memory type: not cached, ordering as ordinary memory.
- */
+// Memory type: not cached, ordering as ordinary memory.
 #define KVMA_UNCACHED 512
 
-/*
- Memory type: device registers; not cached, not reordered, not speculated.
- */
+// Memory type: device registers; not cached, not reordered, not speculated.
 #define KVMA_DEVICE 768
 
-/*
- The area may be cut at multiples of 2 MiB only.
- */
+// The area may be cut at multiples of 2 MiB only.
 #define KVMA_CUT_2M 1024
 
-/*
- The area may be cut at multiples of 1 GiB only.
- */
+// The area may be cut at multiples of 1 GiB only.
 #define KVMA_CUT_1G 2048
 
-/*
- The area may not be cut.
- */
+// The area may not be cut.
 #define KVMA_CUT_NEVER 3072
 
-/*
- The lowest of sixteen bits that are the owner's.
- */
+// The lowest of sixteen bits that are the owner's.
 #define KVMA_OWNER_BIT 65536
 
-/*
- The piece is mapped from now on.
- */
+// The piece is mapped from now on.
 #define KVMA_EVENT_MAP 0
 
-/*
- The piece is mapped no more.
- */
+// The piece is mapped no more.
 #define KVMA_EVENT_UNMAP 1
 
-/*
- The piece has new attributes.
- */
+// The piece has new attributes.
 #define KVMA_EVENT_PROTECT 2
 
-/*
- The piece's contents move.
- */
+// The piece's contents move.
 #define KVMA_EVENT_RELOCATE 3
 
-/*
- Done.
- */
+// Done.
 #define KVMA_SPACE_OK 0
 
-/*
- The arguments make no sense, or the range leaves the space.
- */
+// The arguments make no sense, or the range leaves the space.
 #define KVMA_SPACE_INVALID 1
 
-/*
- No memory, or no free range that is long enough. Nothing has changed.
- */
+// No memory, or no free range that is long enough. Nothing has changed.
 #define KVMA_SPACE_NO_MEMORY 2
 
-/*
- Not all of the range is mapped; the parts that are have been changed.
- */
+// Not all of the range is mapped; the parts that are have been changed.
 #define KVMA_SPACE_HOLE 3
 
-/*
- The callback said stop. Nothing has changed.
- */
+// The callback said stop. Nothing has changed.
 #define KVMA_SPACE_STOPPED 4
 
-/*
- From the top: the highest free range.
- */
+// From the top: the highest free range.
 #define KVMA_TOP_DOWN 1
 
-/*
- `hint` says something.
- */
+// `hint` says something.
 #define KVMA_HINTED 2
 
-/*
- Wherever `search` finds room.
- */
+// Wherever `search` finds room.
 #define KVMA_ANYWHERE 0
 
-/*
- At `addr`; what is mapped there is replaced (`MAP_FIXED`).
- */
+// At `addr`; what is mapped there is replaced (`MAP_FIXED`).
 #define KVMA_FIXED 1
 
-/*
- At `addr`, if it is free (`MAP_FIXED_NOREPLACE`).
- */
+// At `addr`, if it is free (`MAP_FIXED_NOREPLACE`).
 #define KVMA_FIXED_NOREPLACE 2
 
-/*
- A new area is joined with both neighbours where it can be.
- */
+// A new area is joined with both neighbours where it can be.
 #define KVMA_MERGE_BOTH 0
 
-/*
- With the one below only.
- */
+// With the one below only.
 #define KVMA_MERGE_LEFT 1
 
-/*
- With the one above only.
- */
+// With the one above only.
 #define KVMA_MERGE_RIGHT 2
 
-/*
- With neither.
- */
+// With neither.
 #define KVMA_MERGE_NEVER 3
 
-/*
- Done.
- */
+// Done.
 #define KVMA_OK 0
 
-/*
- The allocator had no memory to give.
- */
+// The allocator had no memory to give.
 #define KVMA_OUT_OF_MEMORY 1
 
-/*
- No free range of that length and alignment lies in the window.
- */
+// No free range of that length and alignment lies in the window.
 #define KVMA_NO_SPACE 2
 
-/*
- An address, length, alignment or offset is not a multiple of the page size; or a page size or
- alignment is not a power of two.
- */
+// An address, length, alignment or offset is not a multiple of the page size; or a page size or
+// alignment is not a power of two.
 #define KVMA_UNALIGNED 3
 
-/*
- A length of zero.
- */
+// A length of zero.
 #define KVMA_ZERO_LENGTH 4
 
-/*
- The range wraps, or reaches beyond the address space.
- */
+// The range wraps, or reaches beyond the address space.
 #define KVMA_OUT_OF_RANGE 5
 
-/*
- The range is (partly) in use.
- */
+// The range is (partly) in use.
 #define KVMA_OVERLAP 6
 
-/*
- The range has a hole, or nothing is mapped there.
- */
+// The range has a hole, or nothing is mapped there.
 #define KVMA_NOT_MAPPED 7
 
-/*
- An area would be cut below its cut granularity.
- */
+// An area would be cut below its cut granularity.
 #define KVMA_CUT_REFUSED 8
 
-/*
- Two areas do not meet at this address.
- */
+// Two areas do not meet at this address.
 #define KVMA_NOT_ADJACENT 9
 
-/*
- The areas differ in protection, flags or the owner's data.
- */
+// The areas differ in protection, flags or the owner's data.
 #define KVMA_ATTRIBUTES_DIFFER 10
 
-/*
- The areas are backed by different objects, or their offsets are not contiguous.
- */
+// The areas are backed by different objects, or their offsets are not contiguous.
 #define KVMA_BACKING_DIFFERS 11
 
-/*
- The handle is in use: by another thread, or by the call whose hook made this one.
- */
+// The handle is in use: by another thread, or by the call whose hook made this one.
 #define KVMA_BUSY 12
 
-/*
- NULL where a pointer is needed.
- */
+// NULL where a pointer is needed.
 #define KVMA_NULL_POINTER 13
 
-/*
- An argument that is none of its `KVMA_…` constants, or does not belong to this handle.
- */
+// An argument that is none of its `KVMA_…` constants, or does not belong to this handle.
 #define KVMA_BAD_ARGUMENT 14
 
-/*
- A bug of this library. The handle can only be freed from here on.
- */
+// A bug of this library. The handle can only be freed from here on.
 #define KVMA_INTERNAL 15
 
-/*
- What is moved from is unmapped.
- */
+// What is moved from is unmapped.
 #define KVMA_SOURCE_UNMAP 0
 
-/*
- What is moved from stays mapped, emptied (`MREMAP_DONTUNMAP`).
- */
+// What is moved from stays mapped, emptied (`MREMAP_DONTUNMAP`).
 #define KVMA_SOURCE_KEEP 1
 
-/*
- libmmap's address space. Opaque. Not for several threads at once; callbacks may call back.
- */
+// libmmap's address space. Opaque. Not for several threads at once; callbacks may call back.
 struct kvma_space;
 
-/*
- Carries memory and hooks into one or several calls on a map, and out of them what must wait until the
- caller's lock is released: the rest of the TLB flush, then dropping what was removed, then giving
- memory back. Opaque.
- */
+// Carries memory and hooks into one or several calls on a map, and out of them what must wait until the
+// caller's lock is released: the rest of the TLB flush, then dropping what was removed, then giving
+// memory back. Opaque.
 struct kvma_update;
 
-/*
- The areas of one address space. Opaque.
-
- It has no lock. Calls that change it must be kept apart from all others by the caller; where they
- are not, the later one is answered `KVMA_BUSY`.
- */
+// The areas of one address space. Opaque.
+//
+// It has no lock. Calls that change it must be kept apart from all others by the caller; where they
+// are not, the later one is answered `KVMA_BUSY`.
 struct kvma_vm;
 
-/*
- Where memory comes from. Both functions are needed. NULL where an allocator is asked for means
- `aligned_alloc` and `free` of the C library.
-
- `alloc` answers NULL when there is none. `align` is a power of two of at most 64, `size` a multiple
- of it. The table is copied; `ctx` must live as long as what was made with it.
- */
+// Where memory comes from. Both functions are needed. NULL where an allocator is asked for means
+// `aligned_alloc` and `free` of the C library.
+//
+// `alloc` answers NULL when there is none. `align` is a power of two of at most 64, `size` a multiple
+// of it. The table is copied; `ctx` must live as long as what was made with it.
 struct kvma_allocator {
-    /*
-     Gives `size` bytes at a multiple of `align`, or NULL.
-     */
+    // Gives `size` bytes at a multiple of `align`, or NULL.
     void *(*alloc)(void *ctx, size_t size, size_t align);
-    /*
-     Takes them back, with the same numbers.
-     */
+    // Takes them back, with the same numbers.
     void (*free)(void *ctx, void *memory, size_t size, size_t align);
-    /*
-     Handed to both.
-     */
+    // Handed to both.
     void *ctx;
 };
 
-/*
- What is known of a page, in the words of all generations.
- */
+// What is known of a page, in the words of all generations.
 struct kvma_space_info {
-    /*
-     As given.
-     */
+    // As given.
     int32_t prot;
-    /*
-     As given.
-     */
+    // As given.
     int32_t flags;
-    /*
-     As given. Below zero: no file, and the offset means nothing.
-     */
+    // As given. Below zero: no file, and the offset means nothing.
     int32_t fd;
-    /*
-     Whether it was there at the last `mark_original`.
-     */
+    // Whether it was there at the last `mark_original`.
     bool original;
-    /*
-     Where in the file the page lies that the information is about, in bytes.
-     */
+    // Where in the file the page lies that the information is about, in bytes.
     int64_t offset;
-    /*
-     Address of the mapping, not of the region: what was asked for at once. 0 in a space that does not
-     keep mappings apart.
-     */
+    // Address of the mapping, not of the region: what was asked for at once. 0 in a space that does not
+    // keep mappings apart.
     uint64_t base;
-    /*
-     Length of the mapping in bytes, or 0.
-     */
+    // Length of the mapping in bytes, or 0.
     uint64_t len;
 };
 
-/*
- Hears of a piece that is about to change: its first byte, its length, and what it was. Answers whether
- to go on.
- */
+// Hears of a piece that is about to change: its first byte, its length, and what it was. Answers whether
+// to go on.
 typedef bool (*kvma_space_fn)(size_t start,
                               size_t len,
                               const struct kvma_space_info *was,
                               void *udata);
 
-/*
- What a call answers: `KVMA_OK`, a positive `KVMA_…` code, or, where a `prepare` hook refused, the
- hook's errno as a negative number. Whatever the answer, a call that did not succeed has changed
- nothing.
- */
+// What a call answers: `KVMA_OK`, a positive `KVMA_…` code, or, where a `prepare` hook refused, the
+// hook's errno as a negative number. Whatever the answer, a call that did not succeed has changed
+// nothing.
 typedef int32_t kvma_status;
 
-/*
- What a free range must be like, in bytes. All zero: the lowest one anywhere.
- */
+// What a free range must be like, in bytes. All zero: the lowest one anywhere.
 struct kvma_search {
-    /*
-     `KVMA_TOP_DOWN`, `KVMA_HINTED`.
-     */
+    // `KVMA_TOP_DOWN`, `KVMA_HINTED`.
     uint32_t flags;
-    /*
-     Only from here on.
-     */
+    // Only from here on.
     uint64_t first;
-    /*
-     Only up to this byte. 0: no end.
-     */
+    // Only up to this byte. 0: no end.
     uint64_t last;
-    /*
-     At a multiple of this power of two. 0: of a page.
-     */
+    // At a multiple of this power of two. 0: of a page.
     uint64_t align;
-    /*
-     At this, modulo the alignment, such as a file's offset for huge pages.
-     */
+    // At this, modulo the alignment, such as a file's offset for huge pages.
     uint64_t align_offset;
-    /*
-     With `KVMA_HINTED`: here if that is free and in the window, aligned or not.
-     */
+    // With `KVMA_HINTED`: here if that is free and in the window, aligned or not.
     uint64_t hint;
-    /*
-     With so many bytes free on both sides.
-     */
+    // With so many bytes free on both sides.
     uint64_t guard;
 };
 
-/*
- An area's attributes. All zero: anonymous memory without access. Two neighbours are joined only if
- all of them are equal, offsets contiguous.
- */
+// An area's attributes. All zero: anonymous memory without access. Two neighbours are joined only if
+// all of them are equal, offsets contiguous.
 struct kvma_attrs {
-    /*
-     `KVMA_READ` and the like.
-     */
+    // `KVMA_READ` and the like.
     uint32_t flags;
-    /*
-     Whether there is an object (a file, shared memory, a device) behind the area.
-     */
+    // Whether there is an object (a file, shared memory, a device) behind the area.
     bool backed;
-    /*
-     64 further flags of the owner's.
-     */
+    // 64 further flags of the owner's.
     uint64_t extra;
-    /*
-     Tells objects apart. Only if `backed`.
-     */
+    // Tells objects apart. Only if `backed`.
     uint64_t object;
-    /*
-     Where in the object the area's first page lies, in pages. Only if `backed`.
-     */
+    // Where in the object the area's first page lies, in pages. Only if `backed`.
     uint64_t offset;
 };
 
-/*
- A new area. All zero but `len` is one: anonymous memory without access at the lowest free place.
- */
+// A new area. All zero but `len` is one: anonymous memory without access at the lowest free place.
 struct kvma_request {
-    /*
-     `KVMA_ANYWHERE`, `KVMA_FIXED`, `KVMA_FIXED_NOREPLACE`.
-     */
+    // `KVMA_ANYWHERE`, `KVMA_FIXED`, `KVMA_FIXED_NOREPLACE`.
     uint32_t place;
-    /*
-     `KVMA_MERGE_BOTH` and the like.
-     */
+    // `KVMA_MERGE_BOTH` and the like.
     uint32_t merge;
-    /*
-     Length in bytes, a multiple of the page size.
-     */
+    // Length in bytes, a multiple of the page size.
     uint64_t len;
-    /*
-     Where, for the two fixed places.
-     */
+    // Where, for the two fixed places.
     uint64_t addr;
-    /*
-     Where, for `KVMA_ANYWHERE`.
-     */
+    // Where, for `KVMA_ANYWHERE`.
     struct kvma_search search;
-    /*
-     What it is like.
-     */
+    // What it is like.
     struct kvma_attrs attrs;
-    /*
-     The owner's data. If the call fails, it is still the caller's.
-     */
+    // The owner's data. If the call fails, it is still the caller's.
     void *data;
 };
 
-/*
- A range of pages, in bytes.
- */
+// A range of pages, in bytes.
 struct kvma_range {
-    /*
-     First byte.
-     */
+    // First byte.
     uint64_t start;
-    /*
-     Last byte; the byte behind it may be 2^64.
-     */
+    // Last byte; the byte behind it may be 2^64.
     uint64_t last;
-    /*
-     Length in pages.
-     */
+    // Length in pages.
     uint64_t pages;
 };
 
-/*
- A part of an area that a change touches; often all of it.
- */
+// A part of an area that a change touches; often all of it.
 struct kvma_piece {
-    /*
-     Just the part that is touched.
-     */
+    // Just the part that is touched.
     struct kvma_range range;
-    /*
-     Attributes of the part: the offset is that of its first page.
-     */
+    // Attributes of the part: the offset is that of its first page.
     struct kvma_attrs attrs;
-    /*
-     The owner's data. In `prepare`, and where the area lives on, it is the whole area's.
-     */
+    // The owner's data. In `prepare`, and where the area lives on, it is the whole area's.
     void *data;
 };
 
-/*
- A step of a change that is about to happen.
- */
+// A step of a change that is about to happen.
 struct kvma_event {
-    /*
-     `KVMA_EVENT_MAP` and the like.
-     */
+    // `KVMA_EVENT_MAP` and the like.
     uint32_t kind;
-    /*
-     What it is about. Where it is protected, with the new attributes; where it is relocated, at its
-     old place.
-     */
+    // What it is about. Where it is protected, with the new attributes; where it is relocated, at its
+    // old place.
     struct kvma_piece piece;
-    /*
-     Where it is protected: the attributes before. Else the piece's own.
-     */
+    // Where it is protected: the attributes before. Else the piece's own.
     struct kvma_attrs old;
-    /*
-     Where it is relocated: the address to which. Else 0.
-     */
+    // Where it is relocated: the address to which. Else 0.
     uint64_t to;
 };
 
-/*
- What the owner of a map does in step with it. Every function may be NULL, as may a pointer to the
- whole table.
-
-     prepare ... prepare     may refuse: then cancel ... cancel, and nothing has happened
-     -- the map changes --   from here on nothing can fail
-     unmap, protect, relocate, map     once for each piece of an area, ascending
-     flush_begin             the owner's lock still held: start the TLB flush, do not wait
-     -- kvma_update_finish, or the end of a call without an update --
-     flush_wait              wait for the other processors
-     -- what was removed is dropped --
-
- All of them must not call back into the map; where they do, they are answered `KVMA_BUSY`.
- */
+// What the owner of a map does in step with it. Every function may be NULL, as may a pointer to the
+// whole table.
+//
+//     prepare ... prepare     may refuse: then cancel ... cancel, and nothing has happened
+//     -- the map changes --   from here on nothing can fail
+//     unmap, protect, relocate, map     once for each piece of an area, ascending
+//     flush_begin             the owner's lock still held: start the TLB flush, do not wait
+//     -- kvma_update_finish, or the end of a call without an update --
+//     flush_wait              wait for the other processors
+//     -- what was removed is dropped --
+//
+// All of them must not call back into the map; where they do, they are answered `KVMA_BUSY`.
 struct kvma_hooks {
-    /*
-     Gets ready for a step: page-table pages, limits. Returns 0, or an errno to refuse the change;
-     the call then answers with that errno as a negative status.
-     */
+    // Gets ready for a step: page-table pages, limits. Returns 0, or an errno to refuse the change;
+    // the call then answers with that errno as a negative status.
     int32_t (*prepare)(void *udata, const struct kvma_event *event);
-    /*
-     Undoes a `prepare` that succeeded, because a later one refused.
-     */
+    // Undoes a `prepare` that succeeded, because a later one refused.
     void (*cancel)(void *udata, const struct kvma_event *event);
-    /*
-     The piece is mapped from now on. Page tables may be filled at once or on demand.
-     */
+    // The piece is mapped from now on. Page tables may be filled at once or on demand.
     void (*map)(void *udata, const struct kvma_piece *piece);
-    /*
-     The piece is mapped no more: its page-table entries must go.
-     */
+    // The piece is mapped no more: its page-table entries must go.
     void (*unmap)(void *udata, const struct kvma_piece *piece);
-    /*
-     The piece has new attributes; entries that allow more than they do must be narrowed.
-     */
+    // The piece has new attributes; entries that allow more than they do must be narrowed.
     void (*protect)(void *udata, const struct kvma_piece *piece, const struct kvma_attrs *old);
-    /*
-     The piece's contents move: entries go from its range to as many pages at `to`.
-     */
+    // The piece's contents move: entries go from its range to as many pages at `to`.
     void (*relocate)(void *udata, const struct kvma_piece *piece, uint64_t to);
-    /*
-     Starts the TLB flush for what was unmapped, narrowed or moved. Must not wait for others.
-     */
+    // Starts the TLB flush for what was unmapped, narrowed or moved. Must not wait for others.
     void (*flush_begin)(void *udata);
-    /*
-     Waits until the flush has ended everywhere. May sleep.
-     */
+    // Waits until the flush has ended everywhere. May sleep.
     void (*flush_wait)(void *udata);
-    /*
-     Handed to all of them.
-     */
+    // Handed to all of them.
     void *udata;
 };
 
-/*
- An area, as it was when it was asked for.
- */
+// An area, as it was when it was asked for.
 struct kvma_area {
-    /*
-     Where it is.
-     */
+    // Where it is.
     struct kvma_range range;
-    /*
-     Free bytes right below it, down to the next area or the start of the space.
-     */
+    // Free bytes right below it, down to the next area or the start of the space.
     uint64_t gap_before;
-    /*
-     What it is like; the offset is that of its first page.
-     */
+    // What it is like; the offset is that of its first page.
     struct kvma_attrs attrs;
-    /*
-     The owner's data.
-     */
+    // The owner's data.
     void *data;
 };
 
-/*
- The attributes that an area is to have. Gets the whole area and answers for it; is asked several times
- and must answer the same.
- */
+// The attributes that an area is to have. Gets the whole area and answers for it; is asked several times
+// and must answer the same.
 typedef struct kvma_attrs (*kvma_attrs_fn)(void *udata, const struct kvma_area *area);
 
-/*
- The pointer that takes the place of `data`.
- */
+// The pointer that takes the place of `data`.
 typedef void *(*kvma_data_fn)(void *udata, void *data);
 
-/*
- Whether an area is copied, and with which attributes: `attrs` holds its own and may be changed.
- */
+// Whether an area is copied, and with which attributes: `attrs` holds its own and may be changed.
 typedef bool (*kvma_copy_fn)(void *udata, const struct kvma_area *area, struct kvma_attrs *attrs);
 
-/*
- What becomes of the owner's pointers when areas are cut, joined, copied and removed. Every function
- may be NULL. They run in the middle of a change: they cannot fail, and must not call back into the
- map. The table is not copied: it must live as long as the maps that use it.
- */
+// What becomes of the owner's pointers when areas are cut, joined, copied and removed. Every function
+// may be NULL. They run in the middle of a change: they cannot fail, and must not call back into the
+// map. The table is not copied: it must live as long as the maps that use it.
 struct kvma_data_ops {
-    /*
-     The area is cut: `data` keeps the first `pages` pages; the pointer for the rest is returned.
-     NULL: both have the same pointer.
-     */
+    // The area is cut: `data` keeps the first `pages` pages; the pointer for the rest is returned.
+    // NULL: both have the same pointer.
     void *(*split)(void *udata, void *data, uint64_t pages);
-    /*
-     Whether two neighbours may be joined as far as the owner is concerned; attributes are equal,
-     offsets contiguous. `pages` is the left one's length. NULL: if the pointers are equal.
-     */
+    // Whether two neighbours may be joined as far as the owner is concerned; attributes are equal,
+    // offsets contiguous. `pages` is the left one's length. NULL: if the pointers are equal.
     bool (*can_merge)(void *udata, void *left, uint64_t pages, void *right);
-    /*
-     They are joined: `left`, of `pages` pages, stays; `right` is no longer in the map, and `drop` is
-     not called for it. NULL: `drop(right)`.
-     */
+    // They are joined: `left`, of `pages` pages, stays; `right` is no longer in the map, and `drop` is
+    // not called for it. NULL: `drop(right)`.
     void (*merge)(void *udata, void *left, uint64_t pages, void *right);
-    /*
-     The pointer for a copy of the area, in another map or elsewhere in this one. NULL: the same.
-     */
+    // The pointer for a copy of the area, in another map or elsewhere in this one. NULL: the same.
     void *(*fork)(void *udata, void *data);
-    /*
-     The area is gone, after the flush has ended. NULL: nothing is to be done.
-     */
+    // The area is gone, after the flush has ended. NULL: nothing is to be done.
     void (*drop)(void *udata, void *data);
-    /*
-     Handed to all of them.
-     */
+    // Handed to all of them.
     void *udata;
 };
 
-/*
- What is left to be walked over: a range of bytes that gets smaller from both ends. It holds on to
- nothing, so the map may be changed between two steps; the walk then goes on in what is there.
- */
+// Whether an area of now and one of then, which overlap, show the same mapping, so that the pages which
+// are there may stay. Must always answer the same.
+typedef bool (*kvma_same_fn)(void *udata, const struct kvma_area *now, const struct kvma_area *then);
+
+// Whether an area stays. Must always answer the same.
+typedef bool (*kvma_keep_fn)(void *udata, const struct kvma_area *area);
+
+// What is left to be walked over: a range of bytes that gets smaller from both ends. It holds on to
+// nothing, so the map may be changed between two steps; the walk then goes on in what is there.
 struct kvma_walk {
-    /*
-     First byte that is left.
-     */
+    // First byte that is left.
     uint64_t first;
-    /*
-     Last byte that is left.
-     */
+    // Last byte that is left.
     uint64_t last;
-    /*
-     Whether nothing is left.
-     */
+    // Whether nothing is left.
     bool done;
 };
 
@@ -679,42 +422,30 @@ extern void *aligned_alloc(size_t align, size_t size);
 
 extern void free(void *memory);
 
-/*
- Makes a space of `len` bytes (counted up to whole pages) from `start` (down to a page). NULL if
- `page_size` is not a power of two, if the space reaches beyond the last address, or without memory.
- */
+// Makes a space of `len` bytes (counted up to whole pages) from `start` (down to a page). NULL if
+// `page_size` is not a power of two, if the space reaches beyond the last address, or without memory.
 struct kvma_space *kvma_space_new(size_t start,
                                   size_t len,
                                   size_t page_size,
                                   const struct kvma_allocator *allocator);
 
-/*
- A space equal to this one, marks and all. NULL without memory.
- */
+// A space equal to this one, marks and all. NULL without memory.
 struct kvma_space *kvma_space_copy(const struct kvma_space *space);
 
-/*
- Frees a space. NULL is fine.
- */
+// Frees a space. NULL is fine.
 void kvma_space_free(struct kvma_space *space);
 
-/*
- Forgets all mappings, and the mark.
- */
+// Forgets all mappings, and the mark.
 int32_t kvma_space_reset(struct kvma_space *space);
 
-/*
- Maps at `hint`, if that is not 0 and is free, else at the lowest free range. The address, or
- `UINTPTR_MAX`. Of `info`, `prot`, `flags`, `fd` and `offset` count.
- */
+// Maps at `hint`, if that is not 0 and is free, else at the lowest free range. The address, or
+// `UINTPTR_MAX`. Of `info`, `prot`, `flags`, `fd` and `offset` count.
 size_t kvma_space_map_any(struct kvma_space *space,
                           size_t hint,
                           size_t len,
                           const struct kvma_space_info *info);
 
-/*
- Maps at `addr`, over what is there, of which it tells. The address, or `UINTPTR_MAX`.
- */
+// Maps at `addr`, over what is there, of which it tells. The address, or `UINTPTR_MAX`.
 size_t kvma_space_map_at(struct kvma_space *space,
                          size_t addr,
                          size_t len,
@@ -722,19 +453,15 @@ size_t kvma_space_map_at(struct kvma_space *space,
                          kvma_space_fn tell,
                          void *udata);
 
-/*
- Unmaps a range, and tells of what was there. Holes are fine.
- */
+// Unmaps a range, and tells of what was there. Holes are fine.
 int32_t kvma_space_unmap(struct kvma_space *space,
                          size_t addr,
                          size_t len,
                          kvma_space_fn tell,
                          void *udata);
 
-/*
- Changes the protection of a range, and tells of what was there. Holes are passed over, and answered
- with `KVMA_SPACE_HOLE`.
- */
+// Changes the protection of a range, and tells of what was there. Holes are passed over, and answered
+// with `KVMA_SPACE_HOLE`.
 int32_t kvma_space_protect(struct kvma_space *space,
                            size_t addr,
                            size_t len,
@@ -742,104 +469,78 @@ int32_t kvma_space_protect(struct kvma_space *space,
                            kvma_space_fn tell,
                            void *udata);
 
-/*
- Whether the page of `addr` is mapped, and what is known of it, to `info` (NULL: not wanted).
- */
+// Whether the page of `addr` is mapped, and what is known of it, to `info` (NULL: not wanted).
 bool kvma_space_query(const struct kvma_space *space, size_t addr, struct kvma_space_info *info);
 
-/*
- Marks what is mapped as original. `KVMA_SPACE_NO_MEMORY`: marked, but a later `unmap_non_original`
- cannot bring back what is unmapped or protected until then.
- */
+// Marks what is mapped as original. `KVMA_SPACE_NO_MEMORY`: marked, but a later `unmap_non_original`
+// cannot bring back what is unmapped or protected until then.
 int32_t kvma_space_mark_original(struct kvma_space *space);
 
-/*
- Brings back what was marked: unmaps the rest, gives original areas their protection again, and maps
- those that are gone. Tells of everything that is unmapped or protected. `KVMA_SPACE_NO_MEMORY`: the
- rest is unmapped, but nothing brought back.
- */
-int32_t kvma_space_unmap_non_original(struct kvma_space *space, kvma_space_fn tell, void *udata);
+// Brings back what was marked: unmaps the rest, gives original areas their protection again, and maps
+// those that are gone. Tells of everything that is unmapped or protected. `KVMA_SPACE_NO_MEMORY`: the
+// rest is unmapped, but nothing brought back.
+int32_t kvma_space_unmap_non_original(struct kvma_space *space,
+                                      kvma_space_fn tell,
+                                      void *udata);
 
-/*
- A short English description. Never NULL; the string is the library's.
- */
+// A short English description. Never NULL; the string is the library's.
 const char *kvma_strerror(kvma_status status);
 
-/*
- The errno (a positive Linux error number) that the matching POSIX call gives: ENOMEM for a hole
- under mprotect(2), EEXIST for an overlap, the hook's own where a hook refused. 0 for `KVMA_OK`.
- */
+// The errno (a positive Linux error number) that the matching POSIX call gives: ENOMEM for a hole
+// under mprotect(2), EEXIST for an overlap, the hook's own where a hook refused. 0 for `KVMA_OK`.
 int32_t kvma_errno(kvma_status status);
 
-/*
- Maps as `request` says; the address goes to `addr` (NULL: not wanted). The new area is joined with its
- neighbours where attributes, offsets and the owner's data allow. O(log n + areas replaced).
- */
+// Maps as `request` says; the address goes to `addr` (NULL: not wanted). The new area is joined with its
+// neighbours where attributes, offsets and the owner's data allow. O(log n + areas replaced).
 kvma_status kvma_vm_map(struct kvma_vm *vm,
                         const struct kvma_request *request,
                         const struct kvma_hooks *hooks,
                         uint64_t *addr);
 
-/*
- `kvma_vm_map` within an update.
- */
+// `kvma_vm_map` within an update.
 kvma_status kvma_update_map(struct kvma_update *update,
                             struct kvma_vm *vm,
                             const struct kvma_request *request,
                             uint64_t *addr);
 
-/*
- Unmaps `len` bytes from `start`; holes are fine (munmap(2)). The number of pages removed goes to
- `pages` (NULL: not wanted). O(log n + areas removed).
- */
+// Unmaps `len` bytes from `start`; holes are fine (munmap(2)). The number of pages removed goes to
+// `pages` (NULL: not wanted). O(log n + areas removed).
 kvma_status kvma_vm_unmap(struct kvma_vm *vm,
                           uint64_t start,
                           uint64_t len,
                           const struct kvma_hooks *hooks,
                           uint64_t *pages);
 
-/*
- `kvma_vm_unmap` within an update.
- */
+// `kvma_vm_unmap` within an update.
 kvma_status kvma_update_unmap(struct kvma_update *update,
                               struct kvma_vm *vm,
                               uint64_t start,
                               uint64_t len,
                               uint64_t *pages);
 
-/*
- Unmaps everything. As `kvma_vm_unmap`, but needs no memory.
- */
+// Unmaps everything. As `kvma_vm_unmap`, but needs no memory.
 kvma_status kvma_vm_clear(struct kvma_vm *vm, const struct kvma_hooks *hooks, uint64_t *pages);
 
-/*
- `kvma_vm_clear` within an update.
- */
+// `kvma_vm_clear` within an update.
 kvma_status kvma_update_clear(struct kvma_update *update, struct kvma_vm *vm, uint64_t *pages);
 
-/*
- Changes the protection of `len` bytes from `start` to `prot` (`KVMA_READ`, `KVMA_WRITE`, `KVMA_EXEC`).
- All of them must be mapped (mprotect(2)): `KVMA_NOT_MAPPED`. O(log n + areas).
- */
+// Changes the protection of `len` bytes from `start` to `prot` (`KVMA_READ`, `KVMA_WRITE`, `KVMA_EXEC`).
+// All of them must be mapped (mprotect(2)): `KVMA_NOT_MAPPED`. O(log n + areas).
 kvma_status kvma_vm_protect(struct kvma_vm *vm,
                             uint64_t start,
                             uint64_t len,
                             uint32_t prot,
                             const struct kvma_hooks *hooks);
 
-/*
- `kvma_vm_protect` within an update.
- */
+// `kvma_vm_protect` within an update.
 kvma_status kvma_update_protect(struct kvma_update *update,
                                 struct kvma_vm *vm,
                                 uint64_t start,
                                 uint64_t len,
                                 uint32_t prot);
 
-/*
- Gives each area in `len` bytes from `start` the attributes that `attrs` says; holes are passed over.
- Areas whose attributes stay are neither split nor joined.
- */
+// Gives each area in `len` bytes from `start` the attributes that `attrs` says; holes are passed over.
+// Areas whose attributes stay are neither split nor joined.
 kvma_status kvma_vm_update_attrs(struct kvma_vm *vm,
                                  uint64_t start,
                                  uint64_t len,
@@ -847,9 +548,7 @@ kvma_status kvma_vm_update_attrs(struct kvma_vm *vm,
                                  void *udata,
                                  const struct kvma_hooks *hooks);
 
-/*
- `kvma_vm_update_attrs` within an update.
- */
+// `kvma_vm_update_attrs` within an update.
 kvma_status kvma_update_attrs(struct kvma_update *update,
                               struct kvma_vm *vm,
                               uint64_t start,
@@ -857,11 +556,9 @@ kvma_status kvma_update_attrs(struct kvma_update *update,
                               kvma_attrs_fn attrs,
                               void *udata);
 
-/*
- Moves the areas in `len` bytes from `from` to `to`, contents and all; holes stay holes. The target must
- be free and must not overlap the source. `source` is `KVMA_SOURCE_UNMAP` or `KVMA_SOURCE_KEEP`, `merge`
- is `KVMA_MERGE_BOTH` or the like.
- */
+// Moves the areas in `len` bytes from `from` to `to`, contents and all; holes stay holes. The target must
+// be free and must not overlap the source. `source` is `KVMA_SOURCE_UNMAP` or `KVMA_SOURCE_KEEP`, `merge`
+// is `KVMA_MERGE_BOTH` or the like.
 kvma_status kvma_vm_relocate(struct kvma_vm *vm,
                              uint64_t from,
                              uint64_t len,
@@ -870,9 +567,7 @@ kvma_status kvma_vm_relocate(struct kvma_vm *vm,
                              uint32_t merge,
                              const struct kvma_hooks *hooks);
 
-/*
- `kvma_vm_relocate` within an update.
- */
+// `kvma_vm_relocate` within an update.
 kvma_status kvma_update_relocate(struct kvma_update *update,
                                  struct kvma_vm *vm,
                                  uint64_t from,
@@ -881,58 +576,44 @@ kvma_status kvma_update_relocate(struct kvma_update *update,
                                  uint32_t source,
                                  uint32_t merge);
 
-/*
- Puts what `change` answers in the place of the owner's data of the area that holds `addr`. Splits and
- joins nothing, calls no hook and none of the owner's data functions. O(log n).
- */
+// Puts what `change` answers in the place of the owner's data of the area that holds `addr`. Splits and
+// joins nothing, calls no hook and none of the owner's data functions. O(log n).
 kvma_status kvma_vm_update_data(struct kvma_vm *vm,
                                 uint64_t addr,
                                 kvma_data_fn change,
                                 void *udata);
 
-/*
- Puts `data` in the place of the owner's data of the area that holds `addr`, and writes what was there
- to `old` (NULL: not wanted). As `kvma_vm_update_data`.
- */
+// Puts `data` in the place of the owner's data of the area that holds `addr`, and writes what was there
+// to `old` (NULL: not wanted). As `kvma_vm_update_data`.
 kvma_status kvma_vm_set_data(struct kvma_vm *vm,
                              uint64_t addr,
                              void *data,
                              void **old);
 
-/*
- Copies the map area by area into a new one of the same space, with memory of `allocator` (NULL:
- malloc's) and the owner's data `fork`ed. `copy` decides on each area and may mark pages copy-on-write as
- it goes (NULL: all areas as they are). Areas keep their boundaries. O(n log n); all memory is taken
- before the first area is copied.
- */
+// Copies the map area by area into a new one of the same space, with memory of `allocator` (NULL:
+// malloc's) and the owner's data `fork`ed. `copy` decides on each area and may mark pages copy-on-write as
+// it goes (NULL: all areas as they are). Areas keep their boundaries. O(n log n); all memory is taken
+// before the first area is copied.
 kvma_status kvma_vm_fork(const struct kvma_vm *vm,
                          const struct kvma_allocator *allocator,
                          kvma_copy_fn copy,
                          void *udata,
                          struct kvma_vm **child);
 
-/*
- Cuts the area that holds `addr` in two there. Nothing happens where an area begins, or in a hole.
- Calls no hook. O(log n).
- */
+// Cuts the area that holds `addr` in two there. Nothing happens where an area begins, or in a hole.
+// Calls no hook. O(log n).
 kvma_status kvma_vm_split_at(struct kvma_vm *vm, uint64_t addr);
 
-/*
- Joins the two areas that meet at `addr`, or says why not: `KVMA_NOT_ADJACENT`,
- `KVMA_ATTRIBUTES_DIFFER`, `KVMA_BACKING_DIFFERS`. Calls no hook. O(log n), needs no memory.
- */
+// Joins the two areas that meet at `addr`, or says why not: `KVMA_NOT_ADJACENT`,
+// `KVMA_ATTRIBUTES_DIFFER`, `KVMA_BACKING_DIFFERS`. Calls no hook. O(log n), needs no memory.
 kvma_status kvma_vm_merge_at(struct kvma_vm *vm, uint64_t addr);
 
-/*
- Whether `kvma_vm_merge_at` would join, and else why not. O(log n).
- */
+// Whether `kvma_vm_merge_at` would join, and else why not. O(log n).
 kvma_status kvma_vm_may_merge_at(const struct kvma_vm *vm, uint64_t addr);
 
-/*
- Makes an empty map of `pages` pages of `page_size` bytes (any power of two) from the address `start`,
- with the memory of `allocator` (NULL: malloc's) and, for the owner's data, `ops` (NULL: plain
- pointers, equal ones are joined). Writes the handle to `vm`; NULL if it fails.
- */
+// Makes an empty map of `pages` pages of `page_size` bytes (any power of two) from the address `start`,
+// with the memory of `allocator` (NULL: malloc's) and, for the owner's data, `ops` (NULL: plain
+// pointers, equal ones are joined). Writes the handle to `vm`; NULL if it fails.
 kvma_status kvma_vm_new(struct kvma_vm **vm,
                         uint64_t start,
                         uint64_t pages,
@@ -940,125 +621,124 @@ kvma_status kvma_vm_new(struct kvma_vm **vm,
                         const struct kvma_allocator *allocator,
                         const struct kvma_data_ops *ops);
 
-/*
- Frees the map: drops the owner's data, gives all memory back. No hooks are called; for that, call
- `kvma_vm_clear` first. NULL is fine.
-
- All its updates must have been finished. `KVMA_BUSY` if it is in use, for instance by the call whose
- hook calls this; then it has not been freed.
- */
+// Frees the map: drops the owner's data, gives all memory back. No hooks are called; for that, call
+// `kvma_vm_clear` first. NULL is fine.
+//
+// All its updates must have been finished. `KVMA_BUSY` if it is in use, for instance by the call whose
+// hook calls this; then it has not been freed.
 kvma_status kvma_vm_free(struct kvma_vm *vm);
 
-/*
- The area that holds the byte at `addr`. `KVMA_NOT_MAPPED` if there is none; `area` may be NULL.
- O(log n).
- */
+// The area that holds the byte at `addr`. `KVMA_NOT_MAPPED` if there is none; `area` may be NULL.
+// O(log n).
 kvma_status kvma_vm_find(const struct kvma_vm *vm, uint64_t addr, struct kvma_area *area);
 
-/*
- The area that holds the byte at `addr`, or else the next one above (Linux' `find_vma`). O(log n).
- */
+// The area that holds the byte at `addr`, or else the next one above (Linux' `find_vma`). O(log n).
 kvma_status kvma_vm_find_from(const struct kvma_vm *vm, uint64_t addr, struct kvma_area *area);
 
-/*
- The last area that begins below the page of `addr`. O(log n).
- */
+// The last area that begins below the page of `addr`. O(log n).
 kvma_status kvma_vm_find_before(const struct kvma_vm *vm, uint64_t addr, struct kvma_area *area);
 
-/*
- Whether `len` bytes from `start` lie in the space and are free. O(log n).
- */
+// Whether `len` bytes from `start` lie in the space and are free. O(log n).
 bool kvma_vm_is_free(const struct kvma_vm *vm, uint64_t start, uint64_t len);
 
-/*
- Where `len` bytes would go, to `addr`; changes nothing. `search` may be NULL: the lowest free range.
- O(log n).
- */
+// Where `len` bytes would go, to `addr`; changes nothing. `search` may be NULL: the lowest free range.
+// O(log n).
 kvma_status kvma_vm_find_gap(const struct kvma_vm *vm,
                              uint64_t len,
                              const struct kvma_search *search,
                              uint64_t *addr);
 
-/*
- Number of areas. O(1).
- */
+// Number of areas. O(1).
 size_t kvma_vm_len(const struct kvma_vm *vm);
 
-/*
- Whether nothing is mapped. O(1).
- */
+// Whether nothing is mapped. O(1).
 bool kvma_vm_is_empty(const struct kvma_vm *vm);
 
-/*
- Pages in all areas together. O(1).
- */
+// Pages in all areas together. O(1).
 uint64_t kvma_vm_pages(const struct kvma_vm *vm);
 
-/*
- Bytes in a page.
- */
+// Bytes in a page.
 uint64_t kvma_vm_page_size(const struct kvma_vm *vm);
 
-/*
- The range that the map covers.
- */
+// The range that the map covers.
 kvma_status kvma_vm_space(const struct kvma_vm *vm, struct kvma_range *range);
 
-/*
- Checks every invariant of the structure from scratch, in O(n log n): `KVMA_OK`, or `KVMA_INTERNAL`.
- For tests, and for owners who suspect memory corruption.
- */
+// Checks every invariant of the structure from scratch, in O(n log n): `KVMA_OK`, or `KVMA_INTERNAL`.
+// For tests, and for owners who suspect memory corruption.
 kvma_status kvma_vm_check(const struct kvma_vm *vm);
 
-/*
- Begins a change of `vm` with `hooks` (NULL: none), and takes `nodes` nodes in hand: calls that need no
- more (a call on a range needs at most 3) do not allocate. To be called before taking the lock that
- guards the map. The table of hooks is copied.
- */
+// Makes `vm` equal to `saved`, an earlier `kvma_vm_fork` of it: boundaries and attributes of all areas,
+// those included that were unmapped or replaced since. What comes back has a `fork` of the saved owner's
+// data; what stays keeps its own. `same_mapping` may be NULL: where the owner's data is the same pointer.
+//
+// The hooks hear what is to be undone: first `unmap` for what must go, then `protect` for what stays with
+// other attributes, then `map` for what comes back, each ascending. Contents are the owner's.
+kvma_status kvma_vm_restore(struct kvma_vm *vm,
+                            const struct kvma_vm *saved,
+                            kvma_same_fn same_mapping,
+                            void *udata,
+                            const struct kvma_hooks *hooks);
+
+// `kvma_vm_restore` within an update.
+kvma_status kvma_update_restore(struct kvma_update *update,
+                                struct kvma_vm *vm,
+                                const struct kvma_vm *saved,
+                                kvma_same_fn same_mapping,
+                                void *udata);
+
+// Nodes that `kvma_vm_restore` may need, to `nodes`. O(n + m).
+kvma_status kvma_vm_restore_cost(const struct kvma_vm *vm,
+                                 const struct kvma_vm *saved,
+                                 kvma_same_fn same_mapping,
+                                 void *udata,
+                                 size_t *nodes);
+
+// Unmaps every area that `wanted` does not want, each whole; the number of pages removed goes to `pages`
+// (NULL: not wanted). Needs no memory. O(n + removed log n).
+kvma_status kvma_vm_retain(struct kvma_vm *vm,
+                           kvma_keep_fn wanted,
+                           void *udata,
+                           const struct kvma_hooks *hooks,
+                           uint64_t *pages);
+
+// `kvma_vm_retain` within an update.
+kvma_status kvma_update_retain(struct kvma_update *update,
+                               struct kvma_vm *vm,
+                               kvma_keep_fn wanted,
+                               void *udata,
+                               uint64_t *pages);
+
+// Begins a change of `vm` with `hooks` (NULL: none), and takes `nodes` nodes in hand: calls that need no
+// more (a call on a range needs at most 3) do not allocate. To be called before taking the lock that
+// guards the map. The table of hooks is copied.
 kvma_status kvma_update_new(struct kvma_update **update,
                             const struct kvma_vm *vm,
                             const struct kvma_hooks *hooks,
                             size_t nodes);
 
-/*
- Takes nodes in hand until there are `nodes`.
- */
+// Takes nodes in hand until there are `nodes`.
 kvma_status kvma_update_reserve(struct kvma_update *update, size_t nodes);
 
-/*
- Areas and parts of areas removed so far.
- */
+// Areas and parts of areas removed so far.
 size_t kvma_update_removed(const struct kvma_update *update);
 
-/*
- Does what is owed and frees the update: waits for the flush, drops what was removed, gives memory
- back. To be called after releasing the lock. NULL is fine.
- */
+// Does what is owed and frees the update: waits for the flush, drops what was removed, gives memory
+// back. To be called after releasing the lock. NULL is fine.
 kvma_status kvma_update_finish(struct kvma_update *update);
 
-/*
- A walk over what shares a byte with `len` bytes from `start`. The whole map: 0 and `UINT64_MAX`.
- */
+// A walk over what shares a byte with `len` bytes from `start`. The whole map: 0 and `UINT64_MAX`.
 struct kvma_walk kvma_walk_over(uint64_t start, uint64_t len);
 
-/*
- The next area of the walk from below, whole, to `area`. False at the end. O(log n).
- */
+// The next area of the walk from below, whole, to `area`. False at the end. O(log n).
 bool kvma_vm_next(const struct kvma_vm *vm, struct kvma_walk *walk, struct kvma_area *area);
 
-/*
- The next area of the walk from above, whole, to `area`. False at the end. O(log n).
- */
+// The next area of the walk from above, whole, to `area`. False at the end. O(log n).
 bool kvma_vm_prev(const struct kvma_vm *vm, struct kvma_walk *walk, struct kvma_area *area);
 
-/*
- The next free range of the walk from below, cut to it, to `gap`. False at the end. O(log n).
- */
+// The next free range of the walk from below, cut to it, to `gap`. False at the end. O(log n).
 bool kvma_vm_next_gap(const struct kvma_vm *vm, struct kvma_walk *walk, struct kvma_range *gap);
 
-/*
- The next free range of the walk from above, cut to it, to `gap`. False at the end. O(log n).
- */
+// The next free range of the walk from above, cut to it, to `gap`. False at the end. O(log n).
 bool kvma_vm_prev_gap(const struct kvma_vm *vm, struct kvma_walk *walk, struct kvma_range *gap);
 
 #ifdef __cplusplus

@@ -198,9 +198,12 @@ impl Space {
     /// Without memory for that it still unmaps what is not original, which needs none, and says
     /// [`Refusal::NoMemory`].
     pub(crate) fn unmap_non_original(&self, tell: &mut Tell<'_>) -> Result<(), Refusal> {
-        let restored = self.with(|state| {
-            Ok(state.original.as_ref().map(|original| copy(original, self.memory)).transpose())
+        let mut hooks = NoHooks;
+        let mut update = Update::new(self.memory, &mut hooks);
+        let need = self.with(|state| {
+            Ok(state.original.as_ref().map_or(0, |saved| state.map.restore_cost(saved, is_same)))
         })?;
+        let in_hand = update.reserve(need);
         let mut next = Some(0);
         while let Some(from) = next {
             let Some(piece) = self.with(|state| Ok(self.next_to_undo(state, from)))? else { break };
@@ -209,13 +212,17 @@ impl Space {
                 return Err(Refusal::Stopped);
             }
         }
-        self.with(|state| match restored {
-            Ok(Some(map)) => {
-                state.map = map;
-                Ok(())
+        self.with(|state| {
+            let saved = state.original.as_ref().ok_or(Error::NotMapped);
+            match in_hand.and_then(|()| state.map.restore(saved?, is_same, &mut update)) {
+                Ok(()) => Ok(()),
+                Err(Error::OutOfMemory) => {
+                    state.map.retain(|vma| is_original(&vma.attrs()), &mut update)?;
+                    Err(Refusal::NoMemory)
+                }
+                // Never marked, or marked without memory to remember.
+                Err(_) => Ok(state.map.retain(|vma| is_original(&vma.attrs()), &mut update).map(drop)?),
             }
-            Ok(None) => unmap_unmarked(&mut state.map),
-            Err(error) => unmap_unmarked(&mut state.map).and(Err(error.into())),
         })
     }
 
@@ -342,14 +349,7 @@ fn halves(range: VmRange) -> impl Iterator<Item = (u64, u64)> {
     core::iter::once(first).chain(second)
 }
 
-/// Unmaps all areas that are not marked. They are whole, so this needs no memory.
-fn unmap_unmarked(map: &mut Map) -> Result<(), Refusal> {
-    let mut hooks = NoHooks;
-    let mut update = map.update(&mut hooks);
-    while let Some(range) = map.iter().find(|vma| !is_original(&vma.attrs())).map(|vma| vma.range()) {
-        for (start, len) in halves(range) {
-            map.unmap(start, len, &mut update)?;
-        }
-    }
-    Ok(())
+/// Whether an area of now is still of the mapping that was marked: nothing else bears the mark.
+fn is_same(now: &Vma<'_, Tag>, _then: &Vma<'_, Tag>) -> bool {
+    is_original(&now.attrs())
 }

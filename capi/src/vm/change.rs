@@ -44,7 +44,7 @@ pub(super) unsafe fn change<R>(
 /// # Safety
 ///
 /// `vm` is NULL or a handle, `hooks` NULL or a table.
-unsafe fn alone<R>(
+pub(super) unsafe fn alone<R>(
     vm: *mut kvma_vm,
     hooks: *const kvma_hooks,
     change: impl FnOnce(&mut Map, &mut Update<'_, Data, Memory, Table>) -> Result<R, Fail>,
@@ -64,7 +64,7 @@ unsafe fn alone<R>(
 /// # Safety
 ///
 /// NULL or handles.
-unsafe fn within<R>(
+pub(super) unsafe fn within<R>(
     update: *mut kvma_update,
     vm: *mut kvma_vm,
     change: impl FnOnce(&mut Map, &mut super::update::Owed) -> Result<R, Fail>,

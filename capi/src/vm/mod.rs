@@ -5,6 +5,7 @@ pub mod fork;
 pub mod join;
 pub mod life;
 pub mod query;
+pub mod restore;
 pub mod update;
 pub mod walk;
 

@@ -1,0 +1,95 @@
+/*
+ * Drop-in for libmmap's mmap.h, on kvma. Link with -lkvma, or with -lmmap as before.
+ *
+ * The comments are what libmmap documents; where its code did otherwise, this does what is documented.
+ * For a time libmmap had its later interface (mmap_create) in a header of this name: it is here, too.
+ */
+#ifndef LIBMMAP_MMAP_H
+#define LIBMMAP_MMAP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <sys/types.h>
+
+#include "mmap_c.h"
+
+#ifdef __cplusplus
+extern "C" {
+static_assert(sizeof(off_t) == 8, "compile with -D_FILE_OFFSET_BITS=64");
+#else
+_Static_assert(sizeof(off_t) == 8, "compile with -D_FILE_OFFSET_BITS=64");
+#endif
+
+struct kvma_space;
+
+/* With a tag and a typedef: libmmap had now the one, now the other. */
+typedef struct MMAddrSpace {
+    /* For internal use only. */
+    struct kvma_space *space;
+} MMAddrSpace;
+
+#define MM_MAPERR ((uint64_t)-1)
+
+typedef struct MMInfo {
+    /* Base address of the mapping (not the region). */
+    uint64_t base;
+    /* Length of the mapping. */
+    size_t len;
+    int prot;
+    int flags;
+    int fd;
+    /* Of the page or region that the information is about. */
+    off_t offset;
+} MMInfo;
+
+/* Called before the change, with the byte address, the length and what the region was. */
+typedef void (*UpdateFn)(uint64_t start, size_t len, MMInfo info, void *udata);
+
+/* There is a distinction between 'mappings' and 'regions'. A mapping is a set of pages originally created
+ * with 'mapany' or 'mapat'. A region is a subset of pages from a mapping. */
+
+/* Initializes the memory mapper for the given virtual address region and page size, a power of 2. False
+ * if it was unable to initialize (no memory). */
+bool mm_init(MMAddrSpace *mm, uint64_t start, size_t len, size_t pagesize);
+
+/* Deallocates the address space and frees all associated memory. */
+void mm_free(MMAddrSpace *mm);
+
+/* Creates a new mapping, where the mapper may choose the location: the lowest free range. Returns the
+ * location, or -1 if an error occurred. */
+uint64_t mm_mapany(MMAddrSpace *mm, size_t len, int prot, int flags, int fd, off_t offset);
+
+/* Creates a new mapping at a specific address. Returns the address, or -1 if an error occurred. The range
+ * may overlap with existing regions, in which case the overlapping portions of the existing regions are
+ * unmapped and overwritten. */
+uint64_t mm_mapat(MMAddrSpace *mm, uint64_t addr, size_t len, int prot, int flags, int fd, off_t offset);
+
+/* The same, and calls 'ufn' when it unmaps regions. */
+uint64_t mm_mapat_cb(MMAddrSpace *mm, uint64_t addr, size_t len, int prot, int flags, int fd, off_t offset,
+                     UpdateFn ufn, void *udata);
+
+/* Unmaps pages from mapped regions, or returns < 0 if an error occurred. The range may include unmapped
+ * pages. */
+int mm_unmap(MMAddrSpace *mm, uint64_t addr, size_t len);
+
+/* The same, and calls 'ufn' when it unmaps regions. */
+int mm_unmap_cb(MMAddrSpace *mm, uint64_t addr, size_t len, UpdateFn ufn, void *udata);
+
+/* Looks up information about a page and places it in 'info', which may be NULL. False if the page is not
+ * mapped. */
+bool mm_querypage(MMAddrSpace *mm, uint64_t addr, MMInfo *info);
+
+/* Updates the 'prot' info associated with a region. All pages affected by the new protections must be in
+ * a mapped region. Returns 0 on success or a negative error code on failure. */
+int mm_protect(MMAddrSpace *mm, uint64_t addr, size_t len, int prot);
+
+/* The same, and calls 'ufn' for regions that it updates. */
+int mm_protect_cb(MMAddrSpace *mm, uint64_t addr, size_t len, int prot, UpdateFn ufn, void *udata);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* LIBMMAP_MMAP_H */
