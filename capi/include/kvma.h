@@ -31,41 +31,53 @@
 #define KVMA_EXEC 4
 
 // Writes are seen by everybody who maps the same object.
-#define KVMA_SHARED 8
+#define KVMA_SHARED (1 << 3)
 
 // A stack: a fault below may extend it downwards.
-#define KVMA_GROWS_DOWN 16
+#define KVMA_GROWS_DOWN (1 << 4)
 
 // Pages stay in memory.
-#define KVMA_LOCKED 32
+#define KVMA_LOCKED (1 << 5)
 
 // Held for an owner who is still working: nobody else gets it, and it cannot be faulted.
-#define KVMA_RESERVED 64
+#define KVMA_RESERVED (1 << 6)
 
 // Never joined with a neighbour.
-#define KVMA_NO_MERGE 128
+#define KVMA_NO_MERGE (1 << 7)
 
 // Memory type: frame buffers; writes are gathered, reads are not cached. None of the three is ordinary
 // memory, cached and written back.
-#define KVMA_WRITE_COMBINING 256
+#define KVMA_WRITE_COMBINING (1 << 8)
 
 // Memory type: not cached, ordering as ordinary memory.
-#define KVMA_UNCACHED 512
+#define KVMA_UNCACHED (2 << 8)
 
 // Memory type: device registers; not cached, not reordered, not speculated.
-#define KVMA_DEVICE 768
+#define KVMA_DEVICE (3 << 8)
 
-// The area may be cut at multiples of 2 MiB only.
-#define KVMA_CUT_2M 1024
+// The area may be cut at multiples of 2 MiB only. One of the `KVMA_CUT_…`, or none: at every page.
+#define KVMA_CUT_2M (1 << 10)
 
 // The area may be cut at multiples of 1 GiB only.
-#define KVMA_CUT_1G 2048
+#define KVMA_CUT_1G (2 << 10)
 
 // The area may not be cut.
-#define KVMA_CUT_NEVER 3072
+#define KVMA_CUT_NEVER (3 << 10)
+
+// The area may be cut at multiples of 64 KiB only.
+#define KVMA_CUT_64K (4 << 10)
+
+// The area may be cut at multiples of 32 MiB only.
+#define KVMA_CUT_32M (5 << 10)
+
+// The area may be cut at multiples of 512 MiB only.
+#define KVMA_CUT_512M (6 << 10)
+
+// The area may be cut at multiples of 16 GiB only.
+#define KVMA_CUT_16G (7 << 10)
 
 // The lowest of sixteen bits that are the owner's.
-#define KVMA_OWNER_BIT 65536
+#define KVMA_OWNER_BIT (1 << 16)
 
 // The piece is mapped from now on.
 #define KVMA_EVENT_MAP 0

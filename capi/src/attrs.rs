@@ -2,7 +2,7 @@
 
 use crate::data::Data;
 use core::ffi::c_void;
-use engine::{AreaFlags, Attrs, Backing, Piece, Prot, VmRange, Vma};
+use engine::{AreaFlags, Attrs, Backing, Cut, Piece, Prot, VmRange, Vma};
 
 /// Pages may be read.
 pub const KVMA_READ: u32 = 1;
@@ -11,30 +11,38 @@ pub const KVMA_WRITE: u32 = 2;
 /// Pages may be executed.
 pub const KVMA_EXEC: u32 = 4;
 /// Writes are seen by everybody who maps the same object.
-pub const KVMA_SHARED: u32 = 8;
+pub const KVMA_SHARED: u32 = 1 << 3;
 /// A stack: a fault below may extend it downwards.
-pub const KVMA_GROWS_DOWN: u32 = 16;
+pub const KVMA_GROWS_DOWN: u32 = 1 << 4;
 /// Pages stay in memory.
-pub const KVMA_LOCKED: u32 = 32;
+pub const KVMA_LOCKED: u32 = 1 << 5;
 /// Held for an owner who is still working: nobody else gets it, and it cannot be faulted.
-pub const KVMA_RESERVED: u32 = 64;
+pub const KVMA_RESERVED: u32 = 1 << 6;
 /// Never joined with a neighbour.
-pub const KVMA_NO_MERGE: u32 = 128;
+pub const KVMA_NO_MERGE: u32 = 1 << 7;
 /// Memory type: frame buffers; writes are gathered, reads are not cached. None of the three is ordinary
 /// memory, cached and written back.
-pub const KVMA_WRITE_COMBINING: u32 = 256;
+pub const KVMA_WRITE_COMBINING: u32 = 1 << 8;
 /// Memory type: not cached, ordering as ordinary memory.
-pub const KVMA_UNCACHED: u32 = 512;
+pub const KVMA_UNCACHED: u32 = 2 << 8;
 /// Memory type: device registers; not cached, not reordered, not speculated.
-pub const KVMA_DEVICE: u32 = 768;
-/// The area may be cut at multiples of 2 MiB only.
-pub const KVMA_CUT_2M: u32 = 1024;
+pub const KVMA_DEVICE: u32 = 3 << 8;
+/// The area may be cut at multiples of 2 MiB only. One of the `KVMA_CUT_…`, or none: at every page.
+pub const KVMA_CUT_2M: u32 = 1 << 10;
 /// The area may be cut at multiples of 1 GiB only.
-pub const KVMA_CUT_1G: u32 = 2048;
+pub const KVMA_CUT_1G: u32 = 2 << 10;
 /// The area may not be cut.
-pub const KVMA_CUT_NEVER: u32 = 3072;
+pub const KVMA_CUT_NEVER: u32 = 3 << 10;
+/// The area may be cut at multiples of 64 KiB only.
+pub const KVMA_CUT_64K: u32 = 4 << 10;
+/// The area may be cut at multiples of 32 MiB only.
+pub const KVMA_CUT_32M: u32 = 5 << 10;
+/// The area may be cut at multiples of 512 MiB only.
+pub const KVMA_CUT_512M: u32 = 6 << 10;
+/// The area may be cut at multiples of 16 GiB only.
+pub const KVMA_CUT_16G: u32 = 7 << 10;
 /// The lowest of sixteen bits that are the owner's.
-pub const KVMA_OWNER_BIT: u32 = 65536;
+pub const KVMA_OWNER_BIT: u32 = 1 << 16;
 
 // The engine's numbers are part of this interface.
 const _: () = {
@@ -42,7 +50,18 @@ const _: () = {
     assert!(AreaFlags::EXEC.bits() == KVMA_EXEC && AreaFlags::SHARED.bits() == KVMA_SHARED);
     assert!(AreaFlags::GROWS_DOWN.bits() == KVMA_GROWS_DOWN && AreaFlags::LOCKED.bits() == KVMA_LOCKED);
     assert!(AreaFlags::RESERVED.bits() == KVMA_RESERVED && AreaFlags::NO_MERGE.bits() == KVMA_NO_MERGE);
-    assert!(AreaFlags::MEM_TYPE.bits() == KVMA_DEVICE && AreaFlags::CUT.bits() == KVMA_CUT_NEVER);
+    assert!(AreaFlags::MEM_TYPE.bits() == KVMA_DEVICE && AreaFlags::CUT.bits() == KVMA_CUT_16G);
+    assert!(
+        Cut::Size2M as u32 * KVMA_CUT_2M == KVMA_CUT_2M && Cut::Size1G as u32 * KVMA_CUT_2M == KVMA_CUT_1G
+    );
+    assert!(
+        Cut::Never as u32 * KVMA_CUT_2M == KVMA_CUT_NEVER
+            && Cut::Size64K as u32 * KVMA_CUT_2M == KVMA_CUT_64K
+    );
+    assert!(
+        Cut::Size32M as u32 * KVMA_CUT_2M == KVMA_CUT_32M
+            && Cut::Size512M as u32 * KVMA_CUT_2M == KVMA_CUT_512M
+    );
     assert!(AreaFlags::OWNER.bits() == 0xffff * KVMA_OWNER_BIT);
 };
 
