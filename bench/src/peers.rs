@@ -1,0 +1,348 @@
+//! The containers. Each holds areas with an identity and a protection; equal neighbours may merge.
+
+use crate::workload::LIMIT;
+use memory_addr::{AddrRange, VirtAddr};
+use memory_set::{MappingBackend, MemoryArea};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What the workloads ask for. Lengths in bytes.
+pub trait Peer: Default {
+    /// For tables.
+    const NAME: &'static str;
+
+    /// Areas.
+    fn len(&self) -> usize;
+
+    /// Whether there are none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Into a free place.
+    fn insert(&mut self, start: u64, len: u64, id: u32);
+
+    /// At the lowest free place; gives it.
+    fn insert_lowest(&mut self, len: u64, id: u32) -> u64 {
+        let start = self.lowest_gap(len);
+        self.insert(start, len, id);
+        start
+    }
+
+    /// Exactly one area.
+    fn remove(&mut self, start: u64, len: u64);
+
+    /// Something about the area that holds `addr`.
+    fn find(&self, addr: u64) -> u64;
+
+    /// Takes a part of one area's write permission and gives it back.
+    fn protect_and_back(&mut self, start: u64, len: u64);
+
+    /// Replaces what is there.
+    fn overwrite(&mut self, start: u64, len: u64, id: u32);
+
+    /// The lowest free place.
+    fn lowest_gap(&self, len: u64) -> u64;
+}
+
+mod ours {
+    use super::*;
+    use kvma::*;
+    use std::sync::Arc;
+
+    /// This crate.
+    pub struct Kvma(VmMap<(), Arc<BoxAlloc<VmaNode>>>);
+
+    impl Default for Kvma {
+        fn default() -> Self {
+            let page = PageSize::SIZE_4K;
+            let pages = LIMIT / page.bytes();
+            Kvma(VmMap::new(0, pages, page, Arc::new(BoxAlloc::new())).expect("a space"))
+        }
+    }
+
+    fn attrs(id: u32) -> Attrs {
+        Attrs::new(Prot::RW).with_extra(id.into())
+    }
+
+    impl Kvma {
+        fn map(&mut self, place: Place, len: u64, id: u32) -> u64 {
+            let mut hooks = NoHooks;
+            let mut update = self.0.update(&mut hooks);
+            self.0.map(Request::new(place, len, attrs(id)), &mut update).expect("room")
+        }
+    }
+
+    impl Peer for Kvma {
+        const NAME: &'static str = "kvma";
+
+        fn len(&self) -> usize {
+            self.0.len()
+        }
+
+        fn insert(&mut self, start: u64, len: u64, id: u32) {
+            self.map(Place::FixedNoReplace(start), len, id);
+        }
+
+        fn insert_lowest(&mut self, len: u64, id: u32) -> u64 {
+            self.map(Place::Any(Search::new()), len, id)
+        }
+
+        fn remove(&mut self, start: u64, len: u64) {
+            self.0.unmap(start, len, &mut self.0.update(&mut NoHooks)).expect("in the space");
+        }
+
+        #[inline]
+        fn find(&self, addr: u64) -> u64 {
+            self.0.find(addr).map_or(0, |vma| vma.start())
+        }
+
+        fn protect_and_back(&mut self, start: u64, len: u64) {
+            for prot in [Prot::READ, Prot::RW] {
+                self.0.protect(start, len, prot, &mut self.0.update(&mut NoHooks)).expect("mapped");
+            }
+        }
+
+        fn overwrite(&mut self, start: u64, len: u64, id: u32) {
+            self.map(Place::Fixed(start), len, id);
+        }
+
+        fn lowest_gap(&self, len: u64) -> u64 {
+            self.0.find_gap(len, &Search::new()).expect("room")
+        }
+    }
+}
+
+pub use ours::Kvma;
+
+/// The standard library's map with the splitting done by hand, and an index of free ranges by size:
+/// best fit, where the others take the lowest.
+pub struct BTree {
+    areas: BTreeMap<u64, (u64, u32, bool)>,
+    free: BTreeSet<(u64, u64)>,
+}
+
+impl Default for BTree {
+    fn default() -> Self {
+        BTree { areas: BTreeMap::new(), free: BTreeSet::from([(LIMIT, 0)]) }
+    }
+}
+
+impl BTree {
+    /// The free range around `start .. end`, which is free.
+    fn around(&self, start: u64, end: u64) -> (u64, u64) {
+        let from = self.areas.range(..start).next_back().map_or(0, |(_, area)| area.0);
+        let to = self.areas.range(end..).next().map_or(LIMIT, |(&start, _)| start);
+        (from, to)
+    }
+
+    fn put_free(&mut self, start: u64, end: u64) {
+        if start < end {
+            self.free.insert((end - start, start));
+        }
+    }
+
+    fn occupy(&mut self, start: u64, end: u64) {
+        let (from, to) = self.around(start, end);
+        self.free.remove(&(to - from, from));
+        self.put_free(from, start);
+        self.put_free(end, to);
+    }
+
+    fn vacate(&mut self, start: u64, end: u64) {
+        let (from, to) = self.around(start, end);
+        for (a, b) in [(from, start), (end, to)] {
+            self.free.remove(&(b - a, a));
+        }
+        self.put_free(from, to);
+    }
+
+    /// Cuts at `at`, if an area lies across.
+    fn cut(&mut self, at: u64) {
+        if let Some((&start, area)) = self.areas.range_mut(..at).next_back() {
+            let (end, id, write) = *area;
+            if end > at && start < at {
+                area.0 = at;
+                self.areas.insert(at, (end, id, write));
+            }
+        }
+    }
+
+    fn join(&mut self, at: u64) {
+        let Some(&(end, id, write)) = self.areas.get(&at) else { return };
+        if let Some((_, left)) = self.areas.range_mut(..at).next_back()
+            && *left == (at, id, write)
+        {
+            left.0 = end;
+            self.areas.remove(&at);
+        }
+    }
+}
+
+impl Peer for BTree {
+    const NAME: &'static str = "BTreeMap";
+
+    fn len(&self) -> usize {
+        self.areas.len()
+    }
+
+    fn insert(&mut self, start: u64, len: u64, id: u32) {
+        self.occupy(start, start + len);
+        self.areas.insert(start, (start + len, id, true));
+    }
+
+    fn remove(&mut self, start: u64, len: u64) {
+        self.areas.remove(&start);
+        self.vacate(start, start + len);
+    }
+
+    #[inline]
+    fn find(&self, addr: u64) -> u64 {
+        match self.areas.range(..=addr).next_back() {
+            Some((&start, area)) if addr < area.0 => start,
+            _ => 0,
+        }
+    }
+
+    fn protect_and_back(&mut self, start: u64, len: u64) {
+        for write in [false, true] {
+            self.cut(start);
+            self.cut(start + len);
+            if let Some(area) = self.areas.get_mut(&start) {
+                area.2 = write;
+            }
+            self.join(start);
+            self.join(start + len);
+        }
+    }
+
+    fn overwrite(&mut self, start: u64, len: u64, id: u32) {
+        let end = start + len;
+        self.cut(start);
+        self.cut(end);
+        while let Some((&at, &(to, ..))) = self.areas.range(start..end).next() {
+            self.areas.remove(&at);
+            self.vacate(at, to);
+        }
+        self.insert(start, len, id);
+    }
+
+    fn lowest_gap(&self, len: u64) -> u64 {
+        self.free.range((len, 0)..).next().expect("room").1
+    }
+}
+
+/// rangemap: values by half-open range, equal neighbours merge; free places by walking the gaps.
+#[derive(Default)]
+pub struct RangeMap(rangemap::RangeMap<u64, (u32, bool)>);
+
+impl Peer for RangeMap {
+    const NAME: &'static str = "rangemap";
+
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn insert(&mut self, start: u64, len: u64, id: u32) {
+        self.0.insert(start..start + len, (id, true));
+    }
+
+    fn remove(&mut self, start: u64, len: u64) {
+        self.0.remove(start..start + len);
+    }
+
+    #[inline]
+    fn find(&self, addr: u64) -> u64 {
+        self.0.get_key_value(&addr).map_or(0, |(range, _)| range.start)
+    }
+
+    fn protect_and_back(&mut self, start: u64, len: u64) {
+        for write in [false, true] {
+            let (id, _) = *self.0.get(&start).expect("mapped");
+            self.0.insert(start..start + len, (id, write));
+        }
+    }
+
+    fn overwrite(&mut self, start: u64, len: u64, id: u32) {
+        self.0.insert(start..start + len, (id, true));
+    }
+
+    fn lowest_gap(&self, len: u64) -> u64 {
+        self.0.gaps(&(0..LIMIT)).find(|gap| gap.end - gap.start >= len).expect("room").start
+    }
+}
+
+/// memory_set 0.4.1, with a backend that does nothing. It never merges, so protecting a page leaves
+/// three areas for good.
+pub struct MemorySet(memory_set::MemorySet<Nothing>);
+
+impl Default for MemorySet {
+    fn default() -> Self {
+        MemorySet(memory_set::MemorySet::new())
+    }
+}
+
+/// A backend without page tables.
+#[derive(Clone)]
+struct Nothing;
+
+impl MappingBackend for Nothing {
+    type Addr = VirtAddr;
+    type Flags = (u32, bool);
+    type PageTable = ();
+
+    fn map(&self, _: VirtAddr, _: usize, _: (u32, bool), _: &mut ()) -> bool {
+        true
+    }
+
+    fn unmap(&self, _: VirtAddr, _: usize, _: &mut ()) -> bool {
+        true
+    }
+
+    fn protect(&self, _: VirtAddr, _: usize, _: (u32, bool), _: &mut ()) -> bool {
+        true
+    }
+}
+
+fn addr(addr: u64) -> VirtAddr {
+    VirtAddr::from(addr as usize)
+}
+
+impl Peer for MemorySet {
+    const NAME: &'static str = "memory_set";
+
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn insert(&mut self, start: u64, len: u64, id: u32) {
+        let area = MemoryArea::new(addr(start), len as usize, (id, true), Nothing);
+        self.0.map(area, &mut (), false).expect("free");
+    }
+
+    fn remove(&mut self, start: u64, len: u64) {
+        self.0.unmap(addr(start), len as usize, &mut ()).expect("mapped");
+    }
+
+    #[inline]
+    fn find(&self, at: u64) -> u64 {
+        self.0.find(addr(at)).map_or(0, |area| area.start().as_usize() as u64)
+    }
+
+    fn protect_and_back(&mut self, start: u64, len: u64) {
+        for write in [false, true] {
+            let change = |(id, _)| Some((id, write));
+            self.0.protect(addr(start), len as usize, change, &mut ()).expect("mapped");
+        }
+    }
+
+    fn overwrite(&mut self, start: u64, len: u64, id: u32) {
+        let area = MemoryArea::new(addr(start), len as usize, (id, true), Nothing);
+        self.0.map(area, &mut (), true).expect("in the space");
+    }
+
+    fn lowest_gap(&self, len: u64) -> u64 {
+        let limit = AddrRange::from_start_size(addr(0), LIMIT as usize);
+        let found = self.0.find_free_area(addr(0), len as usize, limit, crate::PAGE as usize);
+        found.expect("room").as_usize() as u64
+    }
+}

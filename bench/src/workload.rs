@@ -1,0 +1,131 @@
+//! What is measured.
+
+use crate::peers::Peer;
+
+/// Bytes in a page.
+pub const PAGE: u64 = 4096;
+/// Pages of an area of the layout.
+const AREA: u64 = 4;
+/// One past the last byte that may be mapped.
+pub const LIMIT: u64 = 1 << 47;
+
+/// The operations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Load {
+    /// The area of a random mapped address.
+    Lookup,
+    /// A random area goes, and one of the same size is mapped at the lowest free place.
+    Churn,
+    /// A page in the middle of a random area is protected and unprotected.
+    Protect,
+    /// A fixed mapping over some four areas, at a random place.
+    Overwrite,
+    /// The lowest free range that is longer than all gaps between areas.
+    Gap,
+}
+
+impl Load {
+    /// All of them.
+    pub const ALL: [Load; 5] = [Load::Lookup, Load::Churn, Load::Protect, Load::Overwrite, Load::Gap];
+
+    /// For tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Load::Lookup => "random lookup",
+            Load::Churn => "unmap + map_any",
+            Load::Protect => "protect a page and back",
+            Load::Overwrite => "overwrite",
+            Load::Gap => "gap search, fragmented",
+        }
+    }
+}
+
+/// xorshift: cheap, and the same for all.
+#[derive(Clone, Debug)]
+struct Rng(u64);
+
+impl Rng {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        ((u128::from(self.0) * u128::from(bound)) >> 64) as u64
+    }
+}
+
+/// First bytes of `count` areas, in random order.
+pub fn layout(count: usize) -> Vec<u64> {
+    let mut rng = Rng(0x9e37_79b9_7f4a_7c15);
+    let mut at = 0;
+    let mut starts: Vec<u64> = (0..count)
+        .map(|_| {
+            let start = at;
+            at += (AREA + 1 + rng.below(3)) * PAGE;
+            start
+        })
+        .collect();
+    for index in (1..count).rev() {
+        starts.swap(index, rng.below(index as u64 + 1) as usize);
+    }
+    starts
+}
+
+/// A container filled with the layout, and where it is in the random sequence.
+pub struct Workload<P> {
+    peer: P,
+    starts: Vec<u64>,
+    rng: Rng,
+    next_id: u32,
+    load: Load,
+}
+
+impl<P: Peer> Workload<P> {
+    /// Fills a container with `count` areas.
+    pub fn new(load: Load, count: usize) -> Self {
+        let mut starts = layout(count);
+        let mut peer = P::default();
+        for (id, &start) in starts.iter().enumerate() {
+            peer.insert(start, AREA * PAGE, id as u32);
+        }
+        if load == Load::Overwrite {
+            // Overwriting settles at two ends for each overwriting's length: at `count` areas.
+            starts.sort_unstable();
+        }
+        Workload { peer, starts, rng: Rng(88_172_645_463_325_252), next_id: count as u32, load }
+    }
+
+    /// Areas now.
+    pub fn areas(&self) -> usize {
+        self.peer.len()
+    }
+
+    /// Does it `times` times; the result keeps the work from being optimised away.
+    pub fn run(&mut self, times: u64) -> u64 {
+        let count = self.starts.len() as u64;
+        let mut sum = 0u64;
+        for _ in 0..times {
+            let index = self.rng.below(count) as usize;
+            let start = self.starts[index];
+            match self.load {
+                Load::Lookup => {
+                    let addr = start + self.rng.below(AREA * PAGE);
+                    sum = sum.wrapping_add(self.peer.find(addr));
+                }
+                Load::Churn => {
+                    self.next_id += 1;
+                    self.peer.remove(start, AREA * PAGE);
+                    let start = self.peer.insert_lowest(AREA * PAGE, self.next_id);
+                    self.starts[index] = start;
+                    sum = sum.wrapping_add(start);
+                }
+                Load::Protect => self.peer.protect_and_back(start + PAGE, PAGE),
+                Load::Overwrite => {
+                    self.next_id += 1;
+                    self.peer.overwrite(start, 4 * AREA * PAGE, self.next_id);
+                }
+                Load::Gap => sum = sum.wrapping_add(self.peer.lowest_gap(16 * PAGE)),
+            }
+        }
+        sum
+    }
+}
