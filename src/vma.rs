@@ -116,6 +116,12 @@ pub trait VmaData: Sized {
     /// A copy for the same area in another address space, or elsewhere in this one.
     fn fork(&self) -> Self;
 
+    /// The area's pages move up by `pages`, or down if that is negative. Called on what is about to lie there, before
+    /// it meets its new neighbours.
+    fn relocate(&mut self, pages: i64) {
+        let _ = pages;
+    }
+
     /// What readers without the lock see of the data.
     fn key(&self) -> u64 {
         0

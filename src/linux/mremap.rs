@@ -6,9 +6,9 @@ use super::owner::Owner;
 use super::place::Wanted;
 use super::region::Region;
 use super::vm_flags::VmFlags;
-use super::vma::{LinuxVma, Role, Touched, with_vm_flags};
+use super::vma::{LinuxVma, Role, with_vm_flags};
 use super::{Call, Mm};
-use crate::{Errno, Merge, NodeAlloc, Source, VmaNode};
+use crate::{Errno, Merge, NodeAlloc, Source, VmaData, VmaNode};
 
 /// One move, shrink or extension of one area (`struct vma_remap_struct`). Lengths are whole pages.
 #[derive(Clone, Copy, Debug)]
@@ -314,17 +314,16 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         if middle < end {
             let Some(vma) = self.map.find(old) else { return Err(Errno::EFAULT) };
             let ahead = self.layout.pages(old - vma.start() + old_len);
-            let (backing, data) = (vma.attrs().advance(ahead).backing(), vma.data().clone());
+            let (backing, mut data) = (vma.attrs().advance(ahead).backing(), vma.data().clone());
+            // Part of what moves: else the two would not meet.
+            data.relocate(self.layout.pages(target).cast_signed() - self.layout.pages(old).cast_signed());
             self.insert(middle, end, region.flags, backing, data, Merge::Both, call)?;
         }
         if old_len == 0 {
             return Ok(());
         }
         let source = if remap.has(MREMAP_DONTUNMAP) { Source::Keep } else { Source::Unmap };
-        // Anonymous memory counts its offset from where its pages were first touched: moved, it fits no neighbour.
-        let fixed_offset = region.is_anonymous() && region.touched == Touched::Yes && middle == end;
-        let merge = if fixed_offset { Merge::Never } else { Merge::Both };
-        if let Err(error) = self.map.relocate(old, old_len, target, source, merge, call) {
+        if let Err(error) = self.map.relocate(old, old_len, target, source, Merge::Both, call) {
             if middle < end {
                 self.unmap_range(middle, end, call)?;
             }

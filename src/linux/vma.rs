@@ -28,15 +28,32 @@ pub struct LinuxVma<F> {
     handle: Option<F>,
     role: Role,
     touched: Touched,
+    shift: Shift,
+}
+
+/// How many pages anonymous memory lies above where its pages were first touched (Linux keeps that place as the offset):
+/// moved, it fits neighbours only that were moved with it. A number of 48 bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Shift([u8; 6]);
+
+impl Shift {
+    const NONE: Self = Self([0; 6]);
+
+    fn plus(self, pages: i64) -> Self {
+        let [a, b, c, d, e, f] = self.0;
+        let [a, b, c, d, e, f, ..] =
+            i64::from_le_bytes([a, b, c, d, e, f, 0, 0]).wrapping_add(pages).to_le_bytes();
+        Self([a, b, c, d, e, f])
+    }
 }
 
 impl<F: File> LinuxVma<F> {
     pub(super) fn anonymous() -> Self {
-        Self { handle: None, role: Role::Object, touched: Touched::No }
+        Self { handle: None, role: Role::Object, touched: Touched::No, shift: Shift::NONE }
     }
 
     pub(super) fn new(handle: F, role: Role) -> Self {
-        Self { handle: Some(handle), role, touched: Touched::No }
+        Self { handle: Some(handle), role, touched: Touched::No, shift: Shift::NONE }
     }
 
     /// The object that is mapped, if there is one.
@@ -79,7 +96,7 @@ impl<F: File> VmaData for LinuxVma<F> {
     }
 
     fn can_merge(&self, _pages: u64, right: &Self) -> bool {
-        self.role == right.role && self.handle == right.handle
+        self.role == right.role && self.handle == right.handle && self.shift == right.shift
     }
 
     fn merge(&mut self, _pages: u64, right: Self) {
@@ -90,6 +107,13 @@ impl<F: File> VmaData for LinuxVma<F> {
 
     fn fork(&self) -> Self {
         self.clone()
+    }
+
+    fn relocate(&mut self, pages: i64) {
+        self.shift = match (self.touched, self.object()) {
+            (Touched::Yes, None) => self.shift.plus(pages),
+            _ => Shift::NONE,
+        };
     }
 
     fn key(&self) -> u64 {

@@ -64,14 +64,16 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
                 self.tree.touch(span);
             }
         }
+        let distance = target.start.wrapping_sub(span.start).cast_signed();
         let mut any = false;
         match source {
             Source::Unmap => {
                 // The pieces wait in a list of their own: their nodes hold the areas again at once.
                 let mut gathered = Gathered::new(self.alloc.clone());
                 self.tree.carve(span, &mut update.nodes, &mut gathered);
-                while let Some((old, attrs, data)) = gathered.pop(&mut update.nodes) {
+                while let Some((old, attrs, mut data)) = gathered.pop(&mut update.nodes) {
                     let new = Span::new(moved(old.start), moved(old.end));
+                    data.relocate(distance);
                     self.tree.place(new, attrs, data, merge, &mut update.nodes);
                     self.tell_relocated(old, new.start, update);
                     any = true;
@@ -82,7 +84,8 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
                 while let Some(area) = self.tree.areas(Span::new(at, span.end)).next() {
                     let (whole, attrs) = (area.span(), area.attrs());
                     let old = whole.intersect(span);
-                    let data = Self::fork_part(area, span);
+                    let mut data = Self::fork_part(area, span);
+                    data.relocate(distance);
                     let attrs = attrs.advance(old.start - whole.start);
                     let new = Span::new(moved(old.start), moved(old.end));
                     self.tree.place(new, attrs, data, merge, &mut update.nodes);

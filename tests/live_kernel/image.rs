@@ -63,12 +63,9 @@ pub fn build(shape: Shape, limits: &[(Limit, u64, u64)]) -> Vec<u8> {
         Segment { flags: R, page: 0, file_pages: 1, pages: 1 },
         Segment { flags: R | X, page: 1, file_pages: text, pages: text },
         Segment { flags: R, page: 1 + text, file_pages: RODATA, pages: RODATA },
-        Segment {
-            flags: R | W,
-            page: 1 + text + RODATA,
-            file_pages: shape.data,
-            pages: shape.data + shape.bss,
-        },
+        Segment { flags: R | W, page: 1 + text + RODATA, file_pages: shape.data, pages: shape.data },
+        // On its own, so that the data segment has no bytes for RLIMIT_DATA to count: no trace says how many.
+        Segment { flags: R | W, page: 1 + text + RODATA + shape.data, file_pages: 0, pages: shape.bss },
     ];
     let mut file = Vec::new();
     // e_ident: ELF, 64 bits, little-endian, version 1.
