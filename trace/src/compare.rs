@@ -33,14 +33,8 @@ pub fn same<'a, 'b>(
 /// has never had a path keeps its mark.
 fn path<'a>(area: &Area<'a>) -> &'a str {
     let name = area.backing.name().trim_ascii();
-    let unlinked_from_birth = ["/dev/zero", "/memfd", "/SYSV"]
-        .iter()
-        .any(|prefix| name.starts_with(prefix));
-    if unlinked_from_birth {
-        name
-    } else {
-        name.strip_suffix(" (deleted)").unwrap_or(name)
-    }
+    let unlinked_from_birth = ["/dev/zero", "/memfd", "/SYSV"].iter().any(|prefix| name.starts_with(prefix));
+    if unlinked_from_birth { name } else { name.strip_suffix(" (deleted)").unwrap_or(name) }
 }
 
 /// Everything but where the area lies.
@@ -64,8 +58,7 @@ fn equal(left: &Area<'_>, right: &Area<'_>) -> bool {
 fn continues(left: &Area<'_>, right: &Area<'_>) -> bool {
     left.end == right.start
         && alike(left, right)
-        && (left.backing.inode() == 0
-            || left.offset.wrapping_add(left.end - left.start) == right.offset)
+        && (left.backing.inode() == 0 || left.offset.wrapping_add(left.end - left.start) == right.offset)
 }
 
 struct Joined<'a, I: Iterator<Item = Area<'a>>> {
@@ -74,9 +67,7 @@ struct Joined<'a, I: Iterator<Item = Area<'a>>> {
 
 impl<'a, I: Iterator<Item = Area<'a>>> Joined<'a, I> {
     fn new(areas: I) -> Self {
-        Self {
-            areas: areas.peekable(),
-        }
+        Self { areas: areas.peekable() }
     }
 }
 

@@ -19,14 +19,9 @@ impl fmt::Display for TraceError<'_> {
         match self.found {
             "" => f.write_str(", found nothing"),
             // Long lines are cut (at a character): the number says where to look.
-            found => write!(
-                f,
-                ", found `{}`",
-                found
-                    .char_indices()
-                    .nth(60)
-                    .map_or(found, |(at, _)| &found[..at])
-            ),
+            found => {
+                write!(f, ", found `{}`", found.char_indices().nth(60).map_or(found, |(at, _)| &found[..at]))
+            }
         }
     }
 }

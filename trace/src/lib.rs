@@ -22,5 +22,5 @@ pub use compare::same;
 pub use error::TraceError;
 pub use line::{Access, Answer, Backing, Call, Descriptor, FileKind, Limit, Line, Privilege};
 pub use parser::{Entry, Parser};
-pub use replay::{Replay, ReplayError, Step};
+pub use replay::{Kernel, Machine, Replay, ReplayError, Step};
 pub use snapshot::{Area, Snapshot};

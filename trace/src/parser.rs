@@ -30,10 +30,7 @@ impl<'a> Entry<'a> {
     /// The line without the kernel's answer: what stands left of the last ` = `.
     pub fn input(&self) -> &'a str {
         match self.line {
-            Line::Call(..) => self
-                .text
-                .rsplit_once(" = ")
-                .map_or(self.text, |(input, _)| input),
+            Line::Call(..) => self.text.rsplit_once(" = ").map_or(self.text, |(input, _)| input),
             _ => self.text,
         }
     }
@@ -42,10 +39,7 @@ impl<'a> Entry<'a> {
 impl<'a> Parser<'a> {
     /// A parser at the start of `text`.
     pub fn new(text: &'a str) -> Self {
-        Self {
-            rest: Some(text),
-            line: 0,
-        }
+        Self { rest: Some(text), line: 0 }
     }
 
     /// The next line, if there is one; only `\n` ends a line, because a path may hold anything else.
@@ -60,10 +54,7 @@ impl<'a> Parser<'a> {
     fn peek(&self) -> Option<(&'a str, Option<&'a str>)> {
         match self.rest? {
             "" => None,
-            text => Some(
-                text.split_once('\n')
-                    .map_or((text, None), |(line, rest)| (line, Some(rest))),
-            ),
+            text => Some(text.split_once('\n').map_or((text, None), |(line, rest)| (line, Some(rest)))),
         }
     }
 
@@ -87,36 +78,21 @@ impl<'a> Parser<'a> {
             return Err(self.error_in_next("as many areas as the maps line says", ""));
         }
         let len = block.len() - self.rest.map_or(0, str::len);
-        Ok(Snapshot::new(
-            block.get(..len).unwrap_or(""),
-            count,
-            first_line,
-        ))
+        Ok(Snapshot::new(block.get(..len).unwrap_or(""), count, first_line))
     }
 
     /// An error in the line that comes next.
     fn error_in_next(&self, expected: &'static str, found: &'a str) -> TraceError<'a> {
-        TraceError {
-            line: self.line + 1,
-            expected,
-            found,
-        }
+        TraceError { line: self.line + 1, expected, found }
     }
 
     fn entry(&mut self, text: &'a str) -> Result<Entry<'a>, TraceError<'a>> {
         let number = self.line;
-        let mut words = Words {
-            rest: text,
-            line: number,
-        };
+        let mut words = Words { rest: text, line: number };
         let line = match words.next() {
             "" if text.is_empty() => Line::Blank,
             first if first.starts_with('#') => {
-                return Ok(Entry {
-                    number,
-                    text,
-                    line: Line::Comment,
-                });
+                return Ok(Entry { number, text, line: Line::Comment });
             }
             "exec" => Line::Exec,
             "start_brk" => Line::StartBrk(words.hex("an address, hexadecimal")?),
@@ -131,9 +107,11 @@ impl<'a> Parser<'a> {
             "maps" => {
                 let count = match words.next() {
                     "" => None,
-                    digits => Some(digits.parse().map_err(|_| {
-                        words.error("the number of areas, decimal, or nothing", digits)
-                    })?),
+                    digits => Some(
+                        digits
+                            .parse()
+                            .map_err(|_| words.error("the number of areas, decimal, or nothing", digits))?,
+                    ),
                 };
                 words.end()?;
                 Line::Maps(self.block(count)?)
@@ -143,10 +121,7 @@ impl<'a> Parser<'a> {
                     .rsplit_once(" = ")
                     .ok_or(words.error("a line of a trace, or ` = ` after a call", text))?;
                 let answer = words.answer(answer)?;
-                words.rest = input
-                    .get(name.len()..)
-                    .unwrap_or("")
-                    .trim_start_matches(' ');
+                words.rest = input.get(name.len()..).unwrap_or("").trim_start_matches(' ');
                 Line::Call(words.call(name)?, answer)
             }
         };
@@ -176,11 +151,7 @@ struct Words<'a> {
 
 impl<'a> Words<'a> {
     fn error(&self, expected: &'static str, found: &'a str) -> TraceError<'a> {
-        TraceError {
-            line: self.line,
-            expected,
-            found,
-        }
+        TraceError { line: self.line, expected, found }
     }
 
     /// The next word, or an empty string. One space separates two words.
@@ -205,11 +176,7 @@ impl<'a> Words<'a> {
     }
 
     fn end(&self) -> Result<(), TraceError<'a>> {
-        if self.rest.is_empty() {
-            Ok(())
-        } else {
-            Err(self.error("the end of the line", self.rest))
-        }
+        if self.rest.is_empty() { Ok(()) } else { Err(self.error("the end of the line", self.rest)) }
     }
 
     fn limit(&mut self) -> Result<Line<'a>, TraceError<'a>> {
@@ -224,10 +191,7 @@ impl<'a> Words<'a> {
             self.next();
             return Ok(Line::Limit(which, u64::MAX));
         }
-        Ok(Line::Limit(
-            which,
-            self.hex("a number of bytes, hexadecimal, or `unlimited`")?,
-        ))
+        Ok(Line::Limit(which, self.hex("a number of bytes, hexadecimal, or `unlimited`")?))
     }
 
     fn fd_number(&mut self) -> Result<u32, TraceError<'a>> {
@@ -264,9 +228,7 @@ impl<'a> Words<'a> {
                 _ => Err(wrong),
             },
             None if text.bytes().all(|digit| digit.is_ascii_hexdigit()) => {
-                u64::from_str_radix(text, 16)
-                    .map(Answer::Value)
-                    .map_err(|_| wrong)
+                u64::from_str_radix(text, 16).map(Answer::Value).map_err(|_| wrong)
             }
             None => Err(wrong),
         }
@@ -275,18 +237,9 @@ impl<'a> Words<'a> {
     fn call(&mut self, name: &'a str) -> Result<Call<'a>, TraceError<'a>> {
         Ok(match name {
             "mmap" => self.mmap()?,
-            "munmap" => Call::Munmap {
-                addr: self.number()?,
-                len: self.number()?,
-            },
-            "mprotect" => Call::Mprotect {
-                addr: self.number()?,
-                len: self.number()?,
-                prot: self.number()?,
-            },
-            "brk" => Call::Brk {
-                addr: self.number()?,
-            },
+            "munmap" => Call::Munmap { addr: self.number()?, len: self.number()? },
+            "mprotect" => Call::Mprotect { addr: self.number()?, len: self.number()?, prot: self.number()? },
+            "brk" => Call::Brk { addr: self.number()? },
             "mremap" => Call::Mremap {
                 old: self.number()?,
                 old_len: self.number()?,
@@ -294,38 +247,14 @@ impl<'a> Words<'a> {
                 flags: self.number()?,
                 new: self.number()?,
             },
-            "madvise" => Call::Madvise {
-                addr: self.number()?,
-                len: self.number()?,
-                advice: self.number()?,
-            },
-            "mlock" => Call::Mlock {
-                addr: self.number()?,
-                len: self.number()?,
-            },
-            "mlock2" => Call::Mlock2 {
-                addr: self.number()?,
-                len: self.number()?,
-                flags: self.number()?,
-            },
-            "munlock" => Call::Munlock {
-                addr: self.number()?,
-                len: self.number()?,
-            },
-            "mlockall" => Call::Mlockall {
-                flags: self.number()?,
-            },
+            "madvise" => Call::Madvise { addr: self.number()?, len: self.number()?, advice: self.number()? },
+            "mlock" => Call::Mlock { addr: self.number()?, len: self.number()? },
+            "mlock2" => Call::Mlock2 { addr: self.number()?, len: self.number()?, flags: self.number()? },
+            "munlock" => Call::Munlock { addr: self.number()?, len: self.number()? },
+            "mlockall" => Call::Mlockall { flags: self.number()? },
             "munlockall" => Call::Munlockall,
-            "msync" => Call::Msync {
-                addr: self.number()?,
-                len: self.number()?,
-                flags: self.number()?,
-            },
-            "mseal" => Call::Mseal {
-                addr: self.number()?,
-                len: self.number()?,
-                flags: self.number()?,
-            },
+            "msync" => Call::Msync { addr: self.number()?, len: self.number()?, flags: self.number()? },
+            "mseal" => Call::Mseal { addr: self.number()?, len: self.number()?, flags: self.number()? },
             found => return Err(self.error("a call or another line of a trace", found)),
         })
     }
@@ -345,14 +274,6 @@ impl<'a> Words<'a> {
             maps::object(text).map_err(|e| self.error(e.expected, text))?;
             Some(Backing { text })
         };
-        Ok(Call::Mmap {
-            addr,
-            len,
-            prot,
-            flags,
-            offset,
-            fd,
-            backing,
-        })
+        Ok(Call::Mmap { addr, len, prot, flags, offset, fd, backing })
     }
 }

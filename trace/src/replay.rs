@@ -14,14 +14,22 @@ use crate::descriptors::Descriptors;
 use crate::line::{Answer, Backing, Call, EXT4, FileKind, Limit, Line, Privilege};
 use crate::snapshot::{Area, Snapshot};
 
+type Vma<'a> = LinuxVma<Backing<'a>>;
+
 /// Memory of the machine on which traces are made, in bytes; it has no swap.
 const MEMORY: u64 = 24_105 << 20;
 
 /// Goes through a trace, line by line, on an address space of its own. Never looks at an answer.
 ///
-/// Some 20 KiB large: put it into a static where stacks are small.
-pub struct Replay<'a, A: NodeAlloc<VmaNode<LinuxVma<Backing<'a>>>> + Clone> {
+/// Some 20 KiB large: put it into a static where stacks are small. Who keeps the address space elsewhere, behind a
+/// lock for example, takes a [`Machine`] instead.
+pub struct Replay<'a, A: NodeAlloc<VmaNode<Vma<'a>>> + Clone> {
     mm: Mm<Backing<'a>, A>,
+    machine: Machine,
+}
+
+/// What a replay has to know beside the address space: the machine on which the trace was made.
+pub struct Machine {
     descriptors: Descriptors,
     privilege: Privilege,
     phase: Phase,
@@ -78,18 +86,13 @@ impl fmt::Display for ReplayError {
 
 impl core::error::Error for ReplayError {}
 
-impl<'a, A: NodeAlloc<VmaNode<LinuxVma<Backing<'a>>>> + Clone> Replay<'a, A> {
+impl<'a, A: NodeAlloc<VmaNode<Vma<'a>>> + Clone> Replay<'a, A> {
     /// An empty address space.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`]
     pub fn new(alloc: A) -> Result<Self, Error> {
-        Ok(Self {
-            mm: Mm::new(layout(), alloc)?,
-            descriptors: Descriptors::new(),
-            privilege: Privilege::User,
-            phase: Phase::Blank,
-        })
+        Ok(Self { mm: Machine::empty_space(alloc)?, machine: Machine::new() })
     }
 
     /// The address space.
@@ -102,25 +105,80 @@ impl<'a, A: NodeAlloc<VmaNode<LinuxVma<Backing<'a>>>> + Clone> Replay<'a, A> {
         &mut self.mm
     }
 
-    /// Replays one line. `hooks` hear what happens to the areas.
+    /// Replays one line. `owner` hears what happens to the areas, and what is to be done to their pages.
     ///
     /// # Errors
     /// What makes the rest of the trace pointless. A call that fails is no error, but an answer.
-    pub fn step<H>(&mut self, line: &Line<'a>, hooks: &mut H) -> Result<Step, ReplayError>
+    pub fn step<O>(&mut self, line: &Line<'a>, owner: &mut O) -> Result<Step, ReplayError>
     where
-        H: Hooks<LinuxVma<Backing<'a>>>,
+        O: Owner<Backing<'a>>,
     {
-        let mut kernel = Kernel { hooks, privilege: self.privilege, backing: None };
+        let mut kernel = self.machine.kernel(line, owner);
+        let mut update = self.mm.update(&mut kernel);
+        self.machine.step(line, &mut self.mm, &mut update)
+    }
+
+    /// Whether the address space is what the kernel's snapshot shows.
+    pub fn matches(&self, kernel: &Snapshot<'_>) -> bool {
+        same(kernel.areas(), self.mm.maps().map(|entry| area(&entry)))
+    }
+}
+
+impl Default for Machine {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Machine {
+    /// Before the first line.
+    pub fn new() -> Self {
+        Self { descriptors: Descriptors::new(), privilege: Privilege::User, phase: Phase::Blank }
+    }
+
+    /// The address space to begin with.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`]
+    pub fn empty_space<'a, A>(alloc: A) -> Result<Mm<Backing<'a>, A>, Error>
+    where
+        A: NodeAlloc<VmaNode<Vma<'a>>> + Clone,
+    {
+        Mm::new(layout(), alloc)
+    }
+
+    /// What answers for the kernel while `line` is [replayed](Self::step), and tells `owner` the rest.
+    pub fn kernel<'s, 'a, O>(&self, line: &Line<'a>, owner: &'s mut O) -> Kernel<'s, 'a, O> {
+        let backing = match *line {
+            Line::Call(Call::Mmap { backing, .. }, _) => backing,
+            _ => None,
+        };
+        Kernel { owner, privilege: self.privilege, backing }
+    }
+
+    /// Replays one line on `mm`. `update` carries what [`kernel`](Self::kernel) made for this line.
+    ///
+    /// # Errors
+    /// As [`Replay::step`].
+    pub fn step<'a, A, O>(
+        &mut self,
+        line: &Line<'a>,
+        mm: &mut Mm<Backing<'a>, A>,
+        update: &mut Update<'_, Backing<'a>, A, Kernel<'_, 'a, O>>,
+    ) -> Result<Step, ReplayError>
+    where
+        A: NodeAlloc<VmaNode<Vma<'a>>> + Clone,
+        O: Owner<Backing<'a>>,
+    {
         match *line {
             Line::Blank | Line::Comment => {}
             Line::Exec => {
-                let mut update = self.mm.update(&mut kernel);
-                self.mm.clear(layout(), &mut update).map_err(ReplayError::Exec)?;
+                mm.clear(layout(), update).map_err(ReplayError::Exec)?;
                 self.descriptors.clear();
-                self.mm.set_limits(Limits::default());
+                mm.set_limits(Limits::default());
                 self.phase = Phase::Loading;
             }
-            Line::StartBrk(addr) => self.mm.set_start_brk(addr, 0),
+            Line::StartBrk(addr) => mm.set_start_brk(addr, 0),
             Line::Limit(which, bytes) => {
                 let resource = match which {
                     Limit::AddressSpace => Resource::AddressSpace,
@@ -128,7 +186,7 @@ impl<'a, A: NodeAlloc<VmaNode<LinuxVma<Backing<'a>>>> + Clone> Replay<'a, A> {
                     Limit::MemLock => Resource::MemLock,
                     Limit::Stack => Resource::Stack,
                 };
-                self.mm.set_limits(self.mm.limits().with(resource, bytes));
+                mm.set_limits(mm.limits().with(resource, bytes));
             }
             Line::Privileged(privilege) => self.privilege = privilege,
             Line::Fd(number, descriptor) => {
@@ -136,13 +194,11 @@ impl<'a, A: NodeAlloc<VmaNode<LinuxVma<Backing<'a>>>> + Clone> Replay<'a, A> {
             }
             Line::Stack(addr) => {
                 self.running()?;
-                let mut update = self.mm.update(&mut kernel);
-                self.mm.grow_stack(addr, &mut update).map_err(ReplayError::Stack)?;
+                mm.grow_stack(addr, update).map_err(ReplayError::Stack)?;
             }
             Line::Maps(snapshot) if self.phase == Phase::Loading => {
-                let mut update = self.mm.update(&mut kernel);
                 for area in snapshot.areas() {
-                    load(&mut self.mm, &area, &mut update).map_err(ReplayError::Initial)?;
+                    load(mm, &area, update).map_err(ReplayError::Initial)?;
                 }
                 self.phase = Phase::Running;
             }
@@ -152,12 +208,7 @@ impl<'a, A: NodeAlloc<VmaNode<LinuxVma<Backing<'a>>>> + Clone> Replay<'a, A> {
             }
             Line::Call(call, _) => {
                 self.running()?;
-                if let Call::Mmap { backing, .. } = call {
-                    kernel.backing = backing;
-                }
-                let mut update = self.mm.update(&mut kernel);
-                let answer = self.call(&call, &mut update);
-                return Ok(Step::Called(answer.into()));
+                return Ok(Step::Called(self.call(&call, mm, update).into()));
             }
         }
         Ok(Step::Input)
@@ -167,12 +218,16 @@ impl<'a, A: NodeAlloc<VmaNode<LinuxVma<Backing<'a>>>> + Clone> Replay<'a, A> {
         if self.phase == Phase::Running { Ok(()) } else { Err(ReplayError::NotLoaded) }
     }
 
-    fn call<O: Owner<Backing<'a>>>(
+    fn call<'a, A, O>(
         &mut self,
         call: &Call<'a>,
+        mm: &mut Mm<Backing<'a>, A>,
         update: &mut Update<'_, Backing<'a>, A, O>,
-    ) -> Result<u64, Errno> {
-        let mm = &mut self.mm;
+    ) -> Result<u64, Errno>
+    where
+        A: NodeAlloc<VmaNode<Vma<'a>>> + Clone,
+        O: Owner<Backing<'a>>,
+    {
         match *call {
             Call::Mmap { addr, len, prot, flags, offset, fd, backing } => {
                 let file = fd.and_then(|fd| self.descriptors.get(fd)).map(|descriptor| {
@@ -203,11 +258,6 @@ impl<'a, A: NodeAlloc<VmaNode<LinuxVma<Backing<'a>>>> + Clone> Replay<'a, A> {
             Call::Msync { addr, len, flags } => mm.msync(addr, len, flags, update),
             Call::Mseal { addr, len, flags } => mm.mseal(addr, len, flags, update),
         }
-    }
-
-    /// Whether the address space is what the kernel's snapshot shows.
-    pub fn matches(&self, kernel: &Snapshot<'_>) -> bool {
-        same(kernel.areas(), self.mm.maps().map(|entry| area(&entry)))
     }
 }
 
@@ -295,51 +345,49 @@ fn usual_flags(area: &Area<'_>) -> VmFlags {
     }
 }
 
-/// The machine on which the trace was made, with somebody's hooks.
-struct Kernel<'s, 'a, H> {
-    hooks: &'s mut H,
+/// The kernel that made the trace, as far as calls depend on it, in front of an owner who does the work.
+pub struct Kernel<'s, 'a, O> {
+    owner: &'s mut O,
     privilege: Privilege,
     /// What the call at hand maps, if the trace says so.
     backing: Option<Backing<'a>>,
 }
 
-type Vma<'a> = LinuxVma<Backing<'a>>;
-
-impl<'a, H: Hooks<Vma<'a>>> Hooks<Vma<'a>> for Kernel<'_, 'a, H> {
+impl<'a, O: Owner<Backing<'a>>> Hooks<Vma<'a>> for Kernel<'_, 'a, O> {
     fn prepare(&mut self, event: &Event<'_, Vma<'a>>) -> Result<(), Error> {
-        self.hooks.prepare(event)
+        self.owner.prepare(event)
     }
 
     fn cancel(&mut self, event: &Event<'_, Vma<'a>>) {
-        self.hooks.cancel(event);
+        self.owner.cancel(event);
     }
 
     fn map(&mut self, piece: &Piece<'_, Vma<'a>>) {
-        self.hooks.map(piece);
+        self.owner.map(piece);
     }
 
     fn unmap(&mut self, piece: &Piece<'_, Vma<'a>>) {
-        self.hooks.unmap(piece);
+        self.owner.unmap(piece);
     }
 
     fn protect(&mut self, piece: &Piece<'_, Vma<'a>>, old: &Attrs) {
-        self.hooks.protect(piece, old);
+        self.owner.protect(piece, old);
     }
 
     fn relocate(&mut self, piece: &Piece<'_, Vma<'a>>, to: u64) {
-        self.hooks.relocate(piece, to);
+        self.owner.relocate(piece, to);
     }
 
     fn flush_begin(&mut self) {
-        self.hooks.flush_begin();
+        self.owner.flush_begin();
     }
 
     fn flush_wait(&mut self) {
-        self.hooks.flush_wait();
+        self.owner.flush_wait();
     }
 }
 
-impl<'a, H: Hooks<Vma<'a>>> Owner<Backing<'a>> for Kernel<'_, 'a, H> {
+impl<'a, O: Owner<Backing<'a>>> Owner<Backing<'a>> for Kernel<'_, 'a, O> {
     fn capabilities(&self) -> Capabilities {
         match self.privilege {
             Privilege::User => Capabilities::empty(),
@@ -362,5 +410,13 @@ impl<'a, H: Hooks<Vma<'a>>> Owner<Backing<'a>> for Kernel<'_, 'a, H> {
             self.commit(len / 4096)?;
         }
         Ok(self.backing.unwrap_or(Backing { text: "00:01 0 /dev/zero (deleted)" }))
+    }
+
+    fn map_file(&mut self, file: &OpenFile<Backing<'a>>, flags: VmFlags) -> Result<(), Errno> {
+        self.owner.map_file(file, flags)
+    }
+
+    fn act(&mut self, action: Action, piece: &Piece<'_, Vma<'a>>) -> Result<(), Errno> {
+        self.owner.act(action, piece)
     }
 }

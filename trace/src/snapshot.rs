@@ -33,11 +33,7 @@ pub struct Area<'a> {
 impl<'a> Snapshot<'a> {
     /// A block whose lines the parser has checked.
     pub(crate) fn new(text: &'a str, count: Option<usize>, first_line: usize) -> Self {
-        Self {
-            text,
-            count,
-            first_line,
-        }
+        Self { text, count, first_line }
     }
 
     /// Number of areas, or `None` if the answer was taken out.
@@ -81,21 +77,7 @@ impl<'a> Iterator for Areas<'a> {
             rest = behind;
         }
         self.rest = rest;
-        let MapsLine {
-            start,
-            end,
-            perms,
-            offset,
-            backing,
-            ..
-        } = line;
-        Some(Area {
-            start,
-            end,
-            perms,
-            offset,
-            backing: Backing { text: backing },
-            flags,
-        })
+        let MapsLine { start, end, perms, offset, backing, .. } = line;
+        Some(Area { start, end, perms, offset, backing: Backing { text: backing }, flags })
     }
 }

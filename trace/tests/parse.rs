@@ -12,10 +12,7 @@ fn traces() -> impl Iterator<Item = (String, String)> {
         .filter(|path| path.extension().is_some())
         .map(|path| {
             let text = std::fs::read(&path).unwrap();
-            (
-                path.display().to_string(),
-                String::from_utf8_lossy(&text).into_owned(),
-            )
+            (path.display().to_string(), String::from_utf8_lossy(&text).into_owned())
         })
 }
 
@@ -57,39 +54,17 @@ fn damage_is_named_with_its_line() {
         ("limit cpu 1\n", 1, "memlock"),
         ("fd 100000000 r reg\n", 1, "32 bits"),
         ("\nfrobnicate 1 = 2\n", 2, "a call"),
-        (
-            "maps 2\n1000-2000 rw-p 00000000 00:00 0 \nbrk 0 = 0\n",
-            3,
-            "START-END",
-        ),
-        (
-            "maps 2\n1000-2000 rw-p 00000000 00:00 0 \n",
-            3,
-            "as many areas",
-        ),
-        (
-            "maps 1\n2000-1000 rw-p 00000000 00:00 0 \n",
-            2,
-            "END above START",
-        ),
-        (
-            "maps 1\n1000-2000 rwxq 00000000 00:00 0 \n",
-            2,
-            "permissions",
-        ),
-        (
-            "maps 1\n1000-2000 rwxp 00000000 00:00 0 \nVmFlags: rd zz \n",
-            3,
-            "a mnemonic",
-        ),
+        ("maps 2\n1000-2000 rw-p 00000000 00:00 0 \nbrk 0 = 0\n", 3, "START-END"),
+        ("maps 2\n1000-2000 rw-p 00000000 00:00 0 \n", 3, "as many areas"),
+        ("maps 1\n2000-1000 rw-p 00000000 00:00 0 \n", 2, "END above START"),
+        ("maps 1\n1000-2000 rwxq 00000000 00:00 0 \n", 2, "permissions"),
+        ("maps 1\n1000-2000 rwxp 00000000 00:00 0 \nVmFlags: rd zz \n", 3, "a mnemonic"),
         ("maps 1x\n", 1, "number of areas"),
         ("mmap 0 1000 3 22 0 fd = 0", 1, "MAJOR:MINOR"),
         ("mmap 0 1000 3 2 0 fd 3 fe:00 x /a = 0", 1, "an inode"),
     ];
     for (text, line, expected) in cases {
-        let error = Parser::new(text)
-            .find_map(Result::err)
-            .unwrap_or_else(|| panic!("{text:?} parsed"));
+        let error = Parser::new(text).find_map(Result::err).unwrap_or_else(|| panic!("{text:?} parsed"));
         assert_eq!(error.line, line, "{text:?}: {error}");
         assert!(error.to_string().contains(expected), "{text:?}: {error}");
     }
@@ -123,9 +98,8 @@ fn neighbours_that_differ_in_nothing_count_as_one() {
         },
         _ => panic!(),
     };
-    let two = read(
-        "maps 2\n1000-2000 rw-p 00000000 fe:00 7 /a\n2000-3000 rw-p 00001000 fe:00 7 /a (deleted)\n",
-    );
+    let two =
+        read("maps 2\n1000-2000 rw-p 00000000 fe:00 7 /a\n2000-3000 rw-p 00001000 fe:00 7 /a (deleted)\n");
     let one = read("maps 1\n1000-3000 rw-p 00000000 fe:00 7      /a\n");
     let other_offset =
         read("maps 2\n1000-2000 rw-p 00000000 fe:00 7 /a\n2000-3000 rw-p 00002000 fe:00 7 /a\n");
