@@ -402,7 +402,10 @@ impl<'a, O: Owner<Backing<'a>>> Owner<Backing<'a>> for Kernel<'_, 'a, O> {
     fn act(&mut self, action: Action, piece: &Piece<'_, Vma<'a>>) -> Result<(), Errno> {
         let object = piece.attrs().backing() != kvma::Backing::Anonymous;
         // No huge pages for files and shared memory on that machine.
-        if action == Action::Collapse && object { Err(Errno::EINVAL) } else { Ok(()) }
+        if action == Action::Collapse && object {
+            return Err(Errno::EINVAL);
+        }
+        self.owner.act(action, piece)
     }
 
     fn shared_memory(&mut self, len: u64, flags: VmFlags) -> Result<Backing<'a>, Errno> {
@@ -414,9 +417,5 @@ impl<'a, O: Owner<Backing<'a>>> Owner<Backing<'a>> for Kernel<'_, 'a, O> {
 
     fn map_file(&mut self, file: &OpenFile<Backing<'a>>, flags: VmFlags) -> Result<(), Errno> {
         self.owner.map_file(file, flags)
-    }
-
-    fn act(&mut self, action: Action, piece: &Piece<'_, Vma<'a>>) -> Result<(), Errno> {
-        self.owner.act(action, piece)
     }
 }
