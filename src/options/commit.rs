@@ -82,7 +82,9 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         update: &mut Update<'_, V, A, H>,
     ) -> Result<(), Error> {
         let [set, clear] = [set, clear].map(|flags| flags - MapFlags::UNCOMMITTED);
-        self.update_covered(start, len, update, |attrs| attrs.with_map_flags((attrs.map_flags() - clear) | set))
+        self.update_covered(start, len, update, |attrs| {
+            attrs.with_map_flags((attrs.map_flags() - clear) | set)
+        })
     }
 
     fn update_covered<H: Hooks<V>>(
