@@ -81,7 +81,7 @@ pub struct OpenFile<F> {
 }
 
 /// Largest offset in a regular file (`MAX_LFS_FILESIZE`).
-const MAX_FILE_BYTES: u64 = i64::MAX as u64;
+pub(super) const MAX_FILE_BYTES: u64 = i64::MAX as u64;
 
 impl<F> OpenFile<F> {
     /// A regular file.

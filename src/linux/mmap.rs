@@ -1,7 +1,7 @@
 //! mmap(2)
 
 use super::abi::*;
-use super::file::{File, OpenFile, Placement, Rights, Traits};
+use super::file::{File, MAX_FILE_BYTES, OpenFile, Placement, Rights, Traits};
 use super::mprotect::access;
 use super::owner::{Overcommit, Owner};
 use super::place::Wanted;
@@ -33,6 +33,8 @@ enum Source<F> {
     /// An object that the owner makes when the place is free.
     Shared,
     File(OpenFile<F>),
+    /// Huge pages of so many bytes, of which there are none.
+    Huge(u64),
 }
 
 impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
@@ -50,9 +52,9 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
             return Err(Errno::EINVAL);
         }
         let file = if flags & MAP_ANONYMOUS != 0 { None } else { Some(file.ok_or(Errno::EBADF)?) };
-        if flags & MAP_HUGETLB != 0 {
-            return Err(Self::refuse_huge(flags, len, file.is_some()));
-        }
+        let huge = huge_page(flags, file.is_some())?;
+        // Rounding up to huge pages may wrap.
+        let len = huge.map_or(len, |size| len.wrapping_add(size - 1) & !(size - 1));
         if len == 0 {
             return Err(Errno::EINVAL);
         }
@@ -66,6 +68,12 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         }
         // Linux also asks whether offset plus length wraps, in pages, where 52 bits never do.
         let vm = access(prot) | flag_bits(flags) | self.future | VmFlags::MAY_ACCESS;
+        if len <= self.layout.task_size()
+            && flags & MAP_FIXED != 0
+            && huge.is_some_and(|size| addr & (size - 1) != 0)
+        {
+            return Err(Errno::EINVAL);
+        }
         let start = self.place(&self.wanted(addr, len, offset, flags, file.as_ref()), caps)?;
         let end = start + len;
         if flags & MAP_FIXED_NOREPLACE != 0 && self.first_in(start, end).is_some() {
@@ -77,9 +85,10 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         if !self.may_lock_more(vm, len, caps) {
             return Err(Errno::EAGAIN);
         }
-        let (mut vm, source) = match file {
-            Some(file) => (self.file_flags(vm, prot, flags, offset, len, &file)?, Source::File(file)),
-            None => anonymous_flags(vm, flags)?,
+        let (mut vm, source) = match (file, huge) {
+            (Some(file), _) => (self.file_flags(vm, prot, flags, offset, len, &file)?, Source::File(file)),
+            (None, Some(size)) => (self.huge_flags(vm, flags, offset, len)?, Source::Huge(size)),
+            (None, None) => anonymous_flags(vm, flags)?,
         };
         if flags & MAP_NORESERVE != 0 && call.hooks().overcommit() != Overcommit::Never {
             vm |= VmFlags::NO_RESERVE;
@@ -91,13 +100,6 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
             let _ = self.populate(start, end, call);
         }
         Ok(start)
-    }
-
-    /// Huge pages are not served: what Linux answers where none are set aside.
-    fn refuse_huge(flags: u64, len: u64, file: bool) -> Errno {
-        let log2 = flags >> MAP_HUGE_SHIFT & MAP_HUGE_MASK;
-        let known = matches!(log2, 0 | 21 | 30);
-        if file || !known || len == 0 { Errno::EINVAL } else { Errno::ENOMEM }
     }
 
     /// The hint in whole pages; too low a hint becomes the lowest address (`round_hint_to_min`).
@@ -121,6 +123,24 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         };
         let offset = if file.is_some() { offset } else { 0 };
         Wanted { addr, len, offset, map_flags: flags, alignment }
+    }
+
+    /// What is refused before Linux looks for huge pages.
+    fn huge_flags(&self, vm: VmFlags, flags: u64, offset: u64, len: u64) -> Result<VmFlags, Errno> {
+        if offset > MAX_FILE_BYTES - len {
+            return Err(Errno::EOVERFLOW);
+        }
+        let known = LEGACY_MAP_MASK | MAP_HUGE_MASK << MAP_HUGE_SHIFT;
+        match flags & MAP_TYPE {
+            MAP_SHARED_VALIDATE if flags & !known != 0 => Err(Errno::EOPNOTSUPP),
+            MAP_SHARED | MAP_SHARED_VALIDATE | MAP_PRIVATE if vm.contains(VmFlags::GROWS_DOWN) => {
+                Err(Errno::EINVAL)
+            }
+            MAP_SHARED | MAP_SHARED_VALIDATE => Ok(vm | VmFlags::SHARED | VmFlags::MAY_SHARE),
+            // Huge pages have accounts of their own.
+            MAP_PRIVATE => Ok(vm | VmFlags::NO_RESERVE),
+            _ => Err(Errno::EINVAL),
+        }
     }
 
     /// What a file allows.
@@ -231,6 +251,9 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         }
         self.remove(start, end, call)?;
         let (backing, data) = match source {
+            Source::Huge(size) if self.layout.bytes(offset) & (size - 1) != 0 => return Err(Errno::EINVAL),
+            // Huge pages are not served: this is what Linux says where none are set aside.
+            Source::Huge(_) => return Err(Errno::ENOMEM),
             Source::Private => (Backing::Anonymous, LinuxVma::anonymous()),
             Source::Shared => {
                 let object = call.hooks().shared_memory(end - start, vm)?;
@@ -251,6 +274,20 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
             return self.insert(start, end, vm - VmFlags::LOCK, backing, data, Merge::Never, call);
         }
         self.insert(start, end, vm, backing, data, Merge::Both, call)
+    }
+}
+
+/// Size of the huge pages that are asked for.
+fn huge_page(flags: u64, file: bool) -> Result<Option<u64>, Errno> {
+    if flags & MAP_HUGETLB == 0 {
+        return Ok(None);
+    }
+    match flags >> MAP_HUGE_SHIFT & MAP_HUGE_MASK {
+        // A file has the page size of its file system.
+        _ if file => Err(Errno::EINVAL),
+        0 | 21 => Ok(Some(2 << 20)),
+        30 => Ok(Some(1 << 30)),
+        _ => Err(Errno::EINVAL),
     }
 }
 

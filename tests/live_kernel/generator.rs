@@ -149,6 +149,8 @@ impl Generator {
             times(MAP_NONBLOCK, 10);
             times(MAP_SYNC, 4);
             times(MAP_HUGETLB, 3);
+            times(MAP_HUGETLB | 21 << MAP_HUGE_SHIFT, 1);
+            times(MAP_HUGETLB | 30 << MAP_HUGE_SHIFT, 1);
             times(0x800, 4); // DENYWRITE, which is ignored
             times(0x1000, 4); // EXECUTABLE, too
             times(0x80, 3);
@@ -333,14 +335,15 @@ impl Generator {
                 |area: &Area| area.end.min(start.saturating_add(len)).saturating_sub(area.start.max(start));
             // Memory beyond the end of its object cannot come in, and shared memory that was grown has such an end.
             within(start, len).map(overlap).sum::<u64>() <= POPULATED
-                && (self.persona.populate || !within(start, len).any(|area| area.ends))
+                && !within(start, len).any(|area| area.beyond || (area.ends && !self.persona.populate))
         };
         let private_write = |prot: u64, flags: u64| {
             prot & PROT_WRITE != 0 && !matches!(flags & MAP_TYPE, MAP_SHARED | MAP_SHARED_VALIDATE)
         };
         match call.sys {
             Sys::Mmap if d & (MAP_FIXED | MAP_FIXED_NOREPLACE) == MAP_FIXED && hits(a, b) => false,
-            Sys::Mmap if d & MAP_HUGETLB != 0 => false,
+            // Served where no huge pages are reserved.
+            Sys::Mmap if d & (MAP_HUGETLB | MAP_NORESERVE) == MAP_HUGETLB | MAP_NORESERVE => false,
             Sys::Mmap if d & (MAP_LOCKED | MAP_POPULATE) != 0 => !private_write(c, d) && b <= POPULATED,
             Sys::Mmap => !(self.persona.populate && private_write(c, d)),
             Sys::Munmap => !hits(a, b),

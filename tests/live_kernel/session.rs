@@ -5,7 +5,7 @@ use std::io;
 
 use super::calls::{Call, MAP_LOCKED, MCL_CURRENT, MCL_ONFAULT, Step, Sys, limit_line};
 use super::image;
-use super::setup::Setup;
+use super::setup::{FILE_LENGTH, Setup};
 use super::tracee::{Refused, Tracee};
 
 /// One area as the kernel shows it.
@@ -17,6 +17,8 @@ pub struct Area {
     pub shared: bool,
     /// Shared anonymous memory: it has the size with which it was made.
     pub ends: bool,
+    /// A file that ends before the area does.
+    pub beyond: bool,
     /// Locked such that pages come in at once when they become accessible. Known only when asked for.
     pub locked: bool,
 }
@@ -254,7 +256,10 @@ fn area(line: &str) -> Option<Area> {
     let end = u64::from_str_radix(end, 16).ok()?;
     let perms = rest.as_bytes();
     let (writable, shared) = (perms.get(1) == Some(&b'w'), perms.get(3) == Some(&b's'));
-    Some(Area { start, end, writable, shared, ends: shared && rest.contains("/dev/zero"), locked: false })
+    let ends = shared && rest.contains("/dev/zero");
+    let offset = u64::from_str_radix(rest.split(' ').nth(1)?, 16).ok()?;
+    let beyond = !ends && offset.saturating_add(end - start) > FILE_LENGTH;
+    Some(Area { start, end, writable, shared, ends, beyond, locked: false })
 }
 
 /// `MAJOR:MINOR INODE PATH` of the area that holds `addr`.

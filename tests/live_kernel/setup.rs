@@ -33,6 +33,9 @@ impl fmt::Debug for Setup {
     }
 }
 
+/// Bytes in each file, all of it holes: more than most offsets and lengths.
+pub const FILE_LENGTH: u64 = 1 << 40;
+
 /// Soft limits that runs switch between; see [`Setup::limit`].
 const MIB: u64 = 1 << 20;
 const CHOICES: [(Limit, &[u64]); 4] = [
@@ -117,18 +120,16 @@ fn limits() -> io::Result<Vec<(Limit, u64, u64)>> {
 /// One file of each kind. Each descriptor has a file of its own: Linux tells open files apart when it merges, a trace
 /// only inodes.
 fn open_files(directory: &Path) -> io::Result<Vec<OpenFile>> {
-    // Larger than every offset and length that runs use, so that no page lies beyond the end; all of it holes.
-    const LENGTH: u64 = 1 << 40;
     let file = |name: &str, read, write| {
         let path = directory.join(name);
         let made = OpenOptions::new().write(true).create(true).truncate(true).open(&path)?;
-        made.set_len(LENGTH)?;
+        made.set_len(FILE_LENGTH)?;
         OpenOptions::new().read(read).write(write).open(path)
     };
     let memory = memfd("kvma")?;
-    memory.set_len(LENGTH)?;
+    memory.set_len(FILE_LENGTH)?;
     let sealed_off = memfd("kvma-ro")?;
-    sealed_off.set_len(LENGTH)?;
+    sealed_off.set_len(FILE_LENGTH)?;
     let read_only = File::open(format!("/proc/self/fd/{}", sealed_off.as_raw_fd()))?;
     let files = [
         (file("rw", true, true)?, "rw reg"),
