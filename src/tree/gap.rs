@@ -86,10 +86,10 @@ impl<T: Content> Tree<T> {
             Found::Nowhere => return None,
             Found::GaveUp => {}
         }
-        if let Some(padded) = query.padded() {
-            if let Found::At(start) = exact(self, &padded, usize::MAX) {
-                return fit(query, start, start + padded.len);
-            }
+        if let Some(padded) = query.padded()
+            && let Found::At(start) = exact(self, &padded, usize::MAX)
+        {
+            return fit(query, start, start + padded.len);
         }
         match exact(self, query, LAST_RESORT) {
             Found::At(start) => Some(start),

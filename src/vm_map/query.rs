@@ -65,10 +65,11 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     pub(super) fn find_gap_pages(&self, pages: u64, search: &Search) -> Result<u64, Error> {
         let query = search.query(pages, self.page)?;
         let guard = search.guard_pages(self.page)?;
-        if let Some(hint) = search.hinted(pages, guard, self.page) {
-            if hint == hint.intersect(self.tree.space()) && self.tree.is_free(hint) {
-                return Ok(hint.start + guard);
-            }
+        if let Some(hint) = search.hinted(pages, guard, self.page)
+            && hint == hint.intersect(self.tree.space())
+            && self.tree.is_free(hint)
+        {
+            return Ok(hint.start + guard);
         }
         let found = if search.is_top_down() { self.tree.highest(&query) } else { self.tree.lowest(&query) };
         found.map(|start| start + guard).ok_or(Error::NoSpace)
