@@ -47,16 +47,15 @@ pub trait Peer: Default {
 mod ours {
     use super::*;
     use kvma::*;
-    use std::sync::Arc;
 
     /// This crate.
-    pub struct Kvma(VmMap<(), Arc<BoxAlloc<VmaNode>>>);
+    pub struct Kvma(VmMap<(), &'static BoxAlloc<VmaNode>>);
 
     impl Default for Kvma {
         fn default() -> Self {
             let page = PageSize::SIZE_4K;
             let pages = LIMIT / page.bytes();
-            Kvma(VmMap::new(0, pages, page, Arc::new(BoxAlloc::new())).expect("a space"))
+            Kvma(VmMap::new(0, pages, page, Box::leak(Box::new(BoxAlloc::new()))).expect("a space"))
         }
     }
 

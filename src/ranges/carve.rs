@@ -9,8 +9,9 @@ impl<T: Area> Tree<T> {
     /// Nodes that [`carve`](Self::carve) needs: one for each part that is cut off and gathered, one
     /// more where the rest of an area becomes an area. At most 2. O(log n).
     pub(crate) fn carve_cost(&self, span: Span) -> usize {
-        let Some(first) = self.areas(span).next() else { return 0 };
-        let Some(last) = self.areas(span).next_back() else { return 0 };
+        let mut areas = self.areas(span);
+        let Some(first) = areas.next() else { return 0 };
+        let last = if first.span().end < span.end { areas.next_back().unwrap_or(first) } else { first };
         usize::from(first.span().start < span.start) + usize::from(last.span().end > span.end)
     }
 

@@ -3,7 +3,6 @@
 use super::Area;
 use crate::error::Error;
 use crate::node::{NodeAlloc, Reservation};
-use crate::range::Span;
 use crate::tree::{AreaRef, CursorMut};
 
 /// Whether two neighbours may be joined.
@@ -22,13 +21,9 @@ impl<T: Area> CursorMut<'_, T> {
             return Err(Error::NotAdjacent);
         };
         may_join(left, right)?;
-        let (end, pages) = (right.span().end, left.span().len());
-        let (start, attrs) = (left.span().start, left.attrs());
-        if let Some(loose) = self.remove() {
-            let (spare, data) = loose.empty();
+        let pages = left.span().len();
+        if let Some(spare) = self.absorb_prev(|left, right| T::join(left, pages, right)) {
             nodes.put(spare);
-            self.move_prev();
-            self.change(Span::new(start, end), attrs, |left| T::join(left, pages, data));
         }
         Ok(())
     }

@@ -4,11 +4,12 @@ use super::join::may_join;
 use super::{Area, Merge};
 use crate::node::{NodeAlloc, Reservation};
 use crate::range::Span;
-use crate::tree::Tree;
+use crate::tree::{AreaRef, Tree};
 
 impl<T: Area> Tree<T> {
     /// Adds an area over the free range `span` and joins it with its neighbours where `merge` and
-    /// policy allow. Needs one node; what joining frees goes to `nodes`. O(log n).
+    /// policy allow. Needs one node; what joining frees goes to `nodes`. Gives the area that holds
+    /// `span` now. O(log n).
     pub(crate) fn place<A: NodeAlloc<T>>(
         &mut self,
         span: Span,
@@ -16,7 +17,7 @@ impl<T: Area> Tree<T> {
         data: T::Data,
         merge: Merge,
         nodes: &mut Reservation<T, A>,
-    ) {
+    ) -> Option<AreaRef<'_, T>> {
         let mut cursor = self.cursor(span.start);
         if merge.left() {
             let joined = cursor.prev().filter(|left| {
@@ -30,7 +31,7 @@ impl<T: Area> Tree<T> {
                 if merge.right() {
                     let _ = cursor.join_next(nodes);
                 }
-                return;
+                return cursor.into_area();
             }
         }
         if merge.right() {
@@ -44,13 +45,15 @@ impl<T: Area> Tree<T> {
                     let old = core::mem::replace(right, data);
                     T::join(right, span.len(), old);
                 });
-                return;
+                return cursor.into_area();
             }
         }
-        match nodes.take() {
-            Some(spare) => cursor.insert_before(spare, span, attrs, data),
-            None => debug_assert!(false, "place without its node"),
-        }
+        let Some(spare) = nodes.take() else {
+            debug_assert!(false, "place without its node");
+            return None;
+        };
+        cursor.insert_before(spare, span, attrs, data);
+        cursor.into_area()
     }
 
     /// Joins the areas that meet at `page`. O(log n).

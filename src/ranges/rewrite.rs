@@ -6,19 +6,8 @@ use crate::range::Span;
 use crate::tree::{AreaRef, Tree};
 
 impl<T: Area> Tree<T> {
-    /// Nodes that [`rewrite`](Self::rewrite) needs: one for each end of `span` that cuts an area
-    /// which changes. At most 2. O(areas in the span).
-    pub(crate) fn rewrite_cost(&self, span: Span, new: &mut impl FnMut(AreaRef<'_, T>) -> T::Attrs) -> usize {
-        self.areas(span)
-            .filter(|area| new(*area) != area.attrs())
-            .map(|area| {
-                let whole = area.span();
-                usize::from(whole.start < span.start) + usize::from(span.end < whole.end)
-            })
-            .sum()
-    }
-
-    /// Gives every area in `span`, cut to it, the attributes that `new` says for the whole area.
+    /// Gives every area in `span`, cut to it, the attributes that `new` says for the whole area. Needs a
+    /// node for each end of `span` that cuts an area which changes.
     ///
     /// Areas that keep their attributes are not touched: neither split nor joined. Each part that
     /// changes is reported to `changed` with its old attributes, then joined with its left and with

@@ -2,7 +2,6 @@
 
 use super::Area;
 use crate::node::{NodeAlloc, Reservation, Spare};
-use crate::range::Span;
 use crate::tree::{CursorMut, Tree};
 
 impl<T: Area> CursorMut<'_, T> {
@@ -11,10 +10,7 @@ impl<T: Area> CursorMut<'_, T> {
         let Some(area) = self.area() else { return };
         let (whole, attrs) = (area.span(), area.attrs());
         let pages = page - whole.start;
-        let left = Span::new(whole.start, page);
-        let Some(data) = self.change(left, attrs, |data| T::split(data, pages)) else { return };
-        self.move_next();
-        self.insert_before(spare, Span::new(page, whole.end), T::advance(attrs, pages), data);
+        self.divide(page, spare, T::advance(attrs, pages), |data| T::split(data, pages));
     }
 }
 

@@ -112,38 +112,43 @@ impl<'t, T: Content> AreaRef<'t, T> {
 
 /// The areas that share a page with a span, from both ends.
 pub(crate) struct Areas<'t, T: Content> {
-    /// The next from the front and from the back; null when they have met.
+    tree: &'t Tree<T>,
+    /// One past the last page of the span.
+    end: u64,
+    /// The next from the front; null when the two have met.
     front: *mut Node<T>,
+    /// The next from the back; null as long as nobody has asked from there.
     back: *mut Node<T>,
-    tree: PhantomData<&'t Tree<T>>,
 }
 
 impl<T: Content> Clone for Areas<'_, T> {
     fn clone(&self) -> Self {
-        Areas { front: self.front, back: self.back, tree: PhantomData }
+        Areas { ..*self }
     }
 }
 
 impl<'t, T: Content> Areas<'t, T> {
+    #[inline]
     pub(super) fn new(tree: &'t Tree<T>, span: Span) -> Self {
-        let none = Areas { front: ptr::null_mut(), back: ptr::null_mut(), tree: PhantomData };
-        if span.is_empty() {
-            return none;
+        let mut areas = Areas::none(tree);
+        if !span.is_empty() {
+            areas.end = span.end;
+            areas.front = areas.if_inside(tree.above(span.start));
         }
-        let front = tree.above(span.start);
-        // SAFETY: `above` gives a node of the tree.
-        if tree.is_sentinel(front) || unsafe { (*front).start.get() } >= span.end {
-            return none;
-        }
-        match tree.find_before(span.end) {
-            Some(last) => Areas { front, back: ptr::from_ref(last.node).cast_mut(), tree: PhantomData },
-            None => none,
-        }
+        areas
     }
 
-    fn take(&mut self, at: *mut Node<T>) -> Option<AreaRef<'t, T>> {
-        // SAFETY: null or a node of the borrowed tree.
-        unsafe { at.as_ref() }.map(AreaRef::new)
+    /// No areas.
+    pub(super) fn none(tree: &'t Tree<T>) -> Self {
+        Areas { tree, end: 0, front: ptr::null_mut(), back: ptr::null_mut() }
+    }
+
+    /// The node, if it is an area that begins before the end; else null.
+    #[inline(always)]
+    fn if_inside(&self, node: *mut Node<T>) -> *mut Node<T> {
+        // SAFETY: a node of the borrowed tree: every area has a successor.
+        let inside = !self.tree.is_sentinel(node) && unsafe { (*node).start.get() } < self.end;
+        if inside { node } else { ptr::null_mut() }
     }
 }
 
@@ -152,27 +157,35 @@ impl<'t, T: Content> Iterator for Areas<'t, T> {
 
     #[inline]
     fn next(&mut self) -> Option<AreaRef<'t, T>> {
-        let area = self.take(self.front)?;
-        if self.front == self.back {
-            (self.front, self.back) = (ptr::null_mut(), ptr::null_mut());
+        // SAFETY: null or a node of the borrowed tree.
+        let node = unsafe { self.front.as_ref() }?;
+        self.front = if self.front == self.back {
+            ptr::null_mut()
         } else {
             // SAFETY: linked, and the tree is borrowed.
-            self.front = unsafe { successor(area.node) };
-        }
-        Some(area)
+            self.if_inside(unsafe { successor(node) })
+        };
+        Some(AreaRef::new(node))
     }
 }
 
 impl<'t, T: Content> DoubleEndedIterator for Areas<'t, T> {
     fn next_back(&mut self) -> Option<AreaRef<'t, T>> {
-        let area = self.take(self.back)?;
+        if self.front.is_null() {
+            return None;
+        }
+        if self.back.is_null() {
+            self.back = ptr::from_ref(self.tree.find_before(self.end)?.node).cast_mut();
+        }
+        // SAFETY: a node of the borrowed tree.
+        let node = unsafe { &*self.back };
         if self.front == self.back {
-            (self.front, self.back) = (ptr::null_mut(), ptr::null_mut());
+            self.front = ptr::null_mut();
         } else {
             // SAFETY: linked, and the tree is borrowed.
-            self.back = unsafe { predecessor(area.node) };
+            self.back = unsafe { predecessor(node) };
         }
-        Some(area)
+        Some(AreaRef::new(node))
     }
 }
 
@@ -210,6 +223,12 @@ impl<'t, T: Content> CursorMut<'t, T> {
     #[inline]
     pub(crate) fn area(&self) -> Option<AreaRef<'_, T>> {
         (!self.tree.is_sentinel(self.at)).then(|| AreaRef::new(self.node()))
+    }
+
+    /// The area here for as long as the tree is borrowed.
+    pub(crate) fn into_area(self) -> Option<AreaRef<'t, T>> {
+        // SAFETY: linked, and the cursor's borrow of the tree goes over to the area.
+        (!self.tree.is_sentinel(self.at)).then(|| AreaRef::new(unsafe { &*self.at }))
     }
 
     /// The area before this place.
@@ -299,14 +318,75 @@ impl<'t, T: Content> CursorMut<'t, T> {
     /// Links an area into the gap before this place, and goes there. `span` lies within that gap.
     pub(crate) fn insert_before(&mut self, spare: Spare<T>, span: Span, attrs: T::Attrs, data: T::Data) {
         let new = spare.raw();
-        self.tree.link(spare, self.at, span, attrs, data);
+        let next = self.node();
+        let gap_start = next.start.get() - next.gap.get();
+        debug_assert!(!span.is_empty() && gap_start <= span.start && span.end <= next.start.get());
+        next.gap.set(next.start.get() - span.end);
+        self.tree.link(spare, self.at, span, span.start - gap_start, attrs, data);
         self.at = new.as_ptr();
+    }
+
+    /// Cuts the area here in two at `page`, strictly inside it, and goes to the right part, which gets
+    /// `attrs` and the data that `cut` gives. Nothing happens at the end.
+    pub(crate) fn divide(
+        &mut self,
+        page: u64,
+        spare: Spare<T>,
+        attrs: T::Attrs,
+        cut: impl FnOnce(&mut T::Data) -> T::Data,
+    ) {
+        let Some(area) = self.area() else { return };
+        let (end, left_attrs, new) = (area.span().end, area.attrs(), spare.raw());
+        let node = self.node();
+        debug_assert!(node.start.get() < page && page < end);
+        // SAFETY: linked, not the last; and we have the tree to ourselves.
+        let (next, data) = unsafe {
+            let next = successor(node);
+            node.open();
+            node.end.set(page);
+            let data = cut(node.data_mut());
+            node.close(T::store(&node.words, &left_attrs, node.data()), self.tree.flights());
+            (next, data)
+        };
+        // No gap changes: the two parts meet, and what follows is where it was.
+        self.tree.pages -= end - page;
+        self.tree.link(spare, next, Span::new(page, end), 0, attrs, data);
+        self.at = new.as_ptr();
+    }
+
+    /// Makes one area of the one here and the one before it, which meet; stays there. `join` takes the
+    /// right one's data into the left one's. Gives the node that is left over.
+    pub(crate) fn absorb_prev(&mut self, join: impl FnOnce(&mut T::Data, T::Data)) -> Option<Spare<T>> {
+        self.area()?;
+        let right = self.node();
+        // SAFETY: linked, and the tree is borrowed; null or a linked node comes back.
+        let left_at = unsafe { predecessor(right) };
+        // SAFETY: as above.
+        let left = unsafe { left_at.as_ref() }?;
+        debug_assert!(left.end.get() == right.start.get());
+        let span = Span::new(right.start.get(), right.end.get());
+        let attrs = left.attrs();
+        let (loose, _) = self.tree.unlink(self.at, 0);
+        let (spare, data) = loose.empty();
+        left.open();
+        left.end.set(span.end);
+        // SAFETY: an area holds data, and we have the tree to ourselves.
+        let hot = unsafe {
+            join(left.data_mut(), data);
+            T::store(&left.words, &attrs, left.data())
+        };
+        left.close(hot, self.tree.flights());
+        self.tree.pages += span.len();
+        self.at = left_at;
+        Some(spare)
     }
 
     /// Takes the area here out and goes to the next one. `None` at the end.
     pub(crate) fn remove(&mut self) -> Option<Loose<T>> {
         self.area()?;
-        let (loose, next) = self.tree.unlink(self.at);
+        let node = self.node();
+        let freed = node.gap.get() + (node.end.get() - node.start.get());
+        let (loose, next) = self.tree.unlink(self.at, freed);
         self.at = next;
         Some(loose)
     }

@@ -165,12 +165,9 @@ impl<T: Content> Tree<T> {
         while !at.is_null() {
             // SAFETY: links of a tree that is borrowed lead to its nodes.
             let node = unsafe { &*at };
-            if page < node.end.get() {
-                best = at;
-                at = node.left.get();
-            } else {
-                at = node.right.get();
-            }
+            let left = page < node.end.get();
+            best = core::hint::select_unpredictable(left, at, best);
+            at = core::hint::select_unpredictable(left, node.left.get(), node.right.get());
         }
         best
     }
@@ -213,6 +210,11 @@ impl<T: Content> Tree<T> {
         Areas::new(self, span)
     }
 
+    /// No areas, in the type of [`areas`](Self::areas).
+    pub(crate) fn no_areas(&self) -> Areas<'_, T> {
+        Areas::none(self)
+    }
+
     /// A cursor at the first area whose end lies above `page`, or at the end.
     pub(crate) fn cursor(&mut self, page: u64) -> CursorMut<'_, T> {
         let at = self.above(page);
@@ -234,25 +236,31 @@ impl<T: Content> Tree<T> {
         }
     }
 
-    /// Links a node right before `succ`, into its gap.
+    /// Links a node right before `succ`, whose own gap is already what it is from now on, with `gap`
+    /// free pages before the new one.
     #[inline]
-    fn link(&mut self, spare: Spare<T>, succ: *mut Node<T>, span: Span, attrs: T::Attrs, data: T::Data) {
+    fn link(
+        &mut self,
+        spare: Spare<T>,
+        succ: *mut Node<T>,
+        span: Span,
+        gap: u64,
+        attrs: T::Attrs,
+        data: T::Data,
+    ) {
         let new = spare.into_raw();
         // SAFETY: `new` is ours alone until it is linked; `succ` is a node of this tree.
         unsafe {
-            let (node, next) = (new.as_ref(), &*succ);
-            let gap_start = next.start.get() - next.gap.get();
-            debug_assert!(!span.is_empty() && gap_start <= span.start && span.end <= next.start.get());
+            let node = new.as_ref();
             node.open_above(self.stamp);
             node.start.set(span.start);
             node.end.set(span.end);
-            node.gap.set(span.start - gap_start);
+            node.gap.set(gap);
             node.max_gap.set(0);
             node.owner.set(self.owner);
             let hot = T::store(&node.words, &attrs, &data);
             node.put_data(data);
             node.close(hot, self.flights());
-            next.gap.set(next.start.get() - span.end);
             self.rb.cursor_mut_from_ptr(succ).insert_before(Handle(new));
             // Asks the adapter for the link, which settles the augmentation (see `ops`).
             let _ = self.rb.cursor_from_ptr(new.as_ptr());
@@ -263,9 +271,10 @@ impl<T: Content> Tree<T> {
         self.pages += span.len();
     }
 
-    /// Takes a node out; gives it and its successor. Not for the sentinel.
+    /// Takes a node out; gives it and its successor, whose gap grows by `freed` pages. Not for the
+    /// sentinel.
     #[inline]
-    fn unlink(&mut self, node: *mut Node<T>) -> (Loose<T>, *mut Node<T>) {
+    fn unlink(&mut self, node: *mut Node<T>, freed: u64) -> (Loose<T>, *mut Node<T>) {
         debug_assert!(!self.is_sentinel(node));
         // SAFETY: a node of this tree that is not the sentinel has a successor.
         unsafe {
@@ -276,8 +285,10 @@ impl<T: Content> Tree<T> {
             let mut cursor = self.rb.cursor_mut_from_ptr(node);
             let _ = cursor.remove(); // ends in `release_link`, which settles the augmentation
             let succ = cursor.get_ptr().map_or(self.sentinel.as_ptr(), NonNull::as_ptr);
-            (*succ).gap.set((*succ).gap.get() + gone.gap.get() + span.len());
-            ops::raise(succ);
+            if freed > 0 {
+                (*succ).gap.set((*succ).gap.get() + freed);
+                ops::raise(succ);
+            }
             if self.root == node {
                 self.root = succ;
             }

@@ -70,17 +70,13 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         update.check_alloc(&self.alloc)?;
         let page = self.page;
         let mut answer = |area: AreaRef<'_, VmaNode<V>>| new(&Vma::new(area, page));
-        for end in [span.start, span.end] {
-            let changes = self
-                .tree
-                .find(end)
-                .is_some_and(|area| area.span().start < end && answer(area) != area.attrs());
-            if changes {
-                self.check_cut(end)?;
-            }
+        let areas = self.tree.areas(span);
+        let mut need = 0;
+        for area in areas.clone().filter(|area| answer(*area) != area.attrs()) {
+            need += self.cost_of_cut(area, span.start)? + self.cost_of_cut(area, span.end)?;
         }
-        update.nodes.fill(self.tree.rewrite_cost(span, &mut answer))?;
-        let changes = self.tree.areas(span).filter_map(|area| {
+        update.nodes.fill(need)?;
+        let changes = areas.filter_map(|area| {
             let attrs = new(&Vma::new(area, page));
             let old = self.piece(area, span);
             let ahead = span.start.saturating_sub(area.span().start);

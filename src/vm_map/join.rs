@@ -16,10 +16,10 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
             return Err(Error::Unaligned);
         }
         let page = self.page.page(addr);
-        if self.tree.find(page).is_none_or(|area| area.span().start == page) {
+        let Some(area) = self.tree.find(page) else { return Ok(()) };
+        if self.cost_of_cut(area, page)? == 0 {
             return Ok(());
         }
-        self.check_cut(page)?;
         let mut nodes = Reservation::new(self.alloc.clone());
         nodes.fill(1)?;
         self.tree.cut(page, &mut nodes);

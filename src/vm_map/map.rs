@@ -5,7 +5,7 @@ use crate::error::Error;
 use crate::hooks::{Event, Hooks, Piece, prepare_all};
 use crate::node::NodeAlloc;
 use crate::placement::Search;
-use crate::range::Span;
+use crate::range::{Span, VmRange};
 use crate::ranges::Merge;
 use crate::update::Update;
 use crate::vma::{Attrs, VmaData, VmaNode};
@@ -97,11 +97,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
                 let start = self.find_gap_pages(pages, &search)?;
                 Span::new(start, start + pages)
             }
-            Place::Fixed(addr) => {
-                let span = self.span(addr, len)?;
-                self.check_cuts(span)?;
-                span
-            }
+            Place::Fixed(addr) => self.span(addr, len)?,
             Place::FixedNoReplace(addr) => {
                 let span = self.span(addr, len)?;
                 if !self.tree.is_free(span) {
@@ -110,15 +106,22 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
                 span
             }
         };
-        update.nodes.fill(self.tree.carve_cost(span) + 1)?;
+        let (areas, cost) = match place {
+            Place::Fixed(_) => self.plan_removal(span)?,
+            Place::Any(_) | Place::FixedNoReplace(_) => (self.tree.no_areas(), 0),
+        };
+        update.nodes.fill(cost + 1)?;
         let new = Event::Map(Piece::new(self.range(span), attrs, &data));
-        let old = self.tree.areas(span).map(|area| Event::Unmap(self.piece(area, span)));
+        let old = areas.clone().map(|area| Event::Unmap(self.piece(area, span)));
         prepare_all(update.hooks, old.chain(core::iter::once(new)))?;
 
-        self.carve(span, update);
-        self.tree.place(span, attrs, data, merge, &mut update.nodes);
-        if let Some(area) = self.tree.find(span.start) {
-            update.hooks.map(&Piece::new(self.range(span), attrs, area.data()));
+        let replaces = areas.clone().next().is_some();
+        if replaces {
+            self.carve(span, update);
+        }
+        let placed = self.tree.place(span, attrs, data, merge, &mut update.nodes);
+        if let Some(area) = placed {
+            update.hooks.map(&Piece::new(VmRange::from_span(span, self.page), attrs, area.data()));
         }
         Ok(self.page.addr(span.start))
     }

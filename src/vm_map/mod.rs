@@ -22,11 +22,10 @@ pub use query::{Gaps, Vmas};
 pub use relocate::Source;
 
 use crate::error::Error;
-use crate::flags::Cut;
 use crate::hooks::{Hooks, Piece};
 use crate::node::{Gathered, NodeAlloc, Reservation};
 use crate::range::{PageSize, Span, VmRange};
-use crate::tree::{AreaRef, Tree};
+use crate::tree::{AreaRef, Areas, Tree};
 use crate::update::Update;
 use crate::vma::{VmaData, VmaNode};
 
@@ -147,17 +146,24 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         data
     }
 
-    /// Whether the areas that the ends of `span` cut may be cut there.
-    fn check_cuts(&self, span: Span) -> Result<(), Error> {
-        self.check_cut(span.start)?;
-        self.check_cut(span.end)
+    /// The areas in `span`, which they may be cut at the ends of, and how many nodes taking it out needs
+    /// (see `Tree::carve_cost`).
+    fn plan_removal(&self, span: Span) -> Result<(Areas<'_, VmaNode<V>>, usize), Error> {
+        let areas = self.tree.areas(span);
+        let mut ends = areas.clone();
+        let Some(first) = ends.next() else { return Ok((areas, 0)) };
+        let last = if first.span().end < span.end { ends.next_back().unwrap_or(first) } else { first };
+        let cost = self.cost_of_cut(first, span.start)? + self.cost_of_cut(last, span.end)?;
+        Ok((areas, cost))
     }
 
-    fn check_cut(&self, page: u64) -> Result<(), Error> {
-        let Some(area) = self.tree.find(page) else { return Ok(()) };
-        let cut: Cut = area.attrs().flags().cut();
-        if area.span().start == page || cut.allows(self.page.addr(page)) {
-            Ok(())
+    /// A node if the area lies across `page` and may be cut there; none if it does not.
+    fn cost_of_cut(&self, area: AreaRef<'_, VmaNode<V>>, page: u64) -> Result<usize, Error> {
+        let whole = area.span();
+        if page <= whole.start || whole.end <= page {
+            Ok(0)
+        } else if area.attrs().flags().cut().allows(self.page.addr(page)) {
+            Ok(1)
         } else {
             Err(Error::CutRefused)
         }

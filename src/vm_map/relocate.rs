@@ -40,18 +40,18 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         update.check_alloc(&self.alloc)?;
         let span = self.span(from, len)?;
         let target = self.span(to, len)?;
-        self.check_cuts(span)?;
+        let (areas, cost) = self.plan_removal(span)?;
         if !span.intersect(target).is_empty() || !self.tree.is_free(target) {
             return Err(Error::Overlap);
         }
         let moved = |page: u64| page - span.start + target.start;
         let need = match source {
-            Source::Unmap => self.tree.carve_cost(span) + 1,
-            Source::Keep => self.tree.areas(span).count(),
+            Source::Unmap => cost,
+            Source::Keep => areas.clone().count(),
         };
         update.nodes.fill(need)?;
         let page = self.page;
-        let events = self.tree.areas(span).map(|area| {
+        let events = areas.map(|area| {
             let piece = self.piece(area, span);
             Event::Relocate { piece, to: page.addr(moved(piece.range().span().start)) }
         });

@@ -23,7 +23,6 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         update: &mut Update<'_, V, A, H>,
     ) -> Result<u64, Error> {
         let span = self.span(start, len)?;
-        self.check_cuts(span)?;
         self.unmap_span(span, update)
     }
 
@@ -38,20 +37,20 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         update: &mut Update<'_, V, A, H>,
     ) -> Result<u64, Error> {
         update.check_alloc(&self.alloc)?;
-        update.nodes.fill(self.tree.carve_cost(span))?;
-        let old = self.tree.areas(span).map(|area| Event::Unmap(self.piece(area, span)));
-        prepare_all(update.hooks, old)?;
+        let (areas, cost) = self.plan_removal(span)?;
+        update.nodes.fill(cost)?;
+        prepare_all(update.hooks, areas.clone().map(|area| Event::Unmap(self.piece(area, span))))?;
 
         let before = self.tree.pages();
-        self.carve(span, update);
+        if areas.clone().next().is_some() {
+            self.carve(span, update);
+        }
         Ok(before - self.tree.pages())
     }
 
-    /// Takes `span` out, tells the hooks, and starts the flush if there was anything.
+    /// Takes `span`, where something is, out; tells the hooks, and starts the flush.
     pub(super) fn carve<H: Hooks<V>>(&mut self, span: Span, update: &mut Update<'_, V, A, H>) {
-        if update.is_watched() && !self.tree.is_free(span) {
-            update.announce(&self.tree, span);
-        }
+        update.announce(&self.tree, span);
         let before = update.gathered.len();
         self.tree.carve(span, &mut update.nodes, &mut update.gathered);
         if self.tell_unmapped(before, update) {
