@@ -47,6 +47,7 @@ pub trait Peer: Default {
 mod ours {
     use super::*;
     use kvma::*;
+    use std::sync::LazyLock;
 
     /// This crate.
     pub struct Kvma(VmMap<(), &'static BoxAlloc<VmaNode>>);
@@ -55,7 +56,9 @@ mod ours {
         fn default() -> Self {
             let page = PageSize::SIZE_4K;
             let pages = LIMIT / page.bytes();
-            Kvma(VmMap::new(0, pages, page, Box::leak(Box::new(BoxAlloc::new()))).expect("a space"))
+            // As in a kernel: an allocator for all spaces, for good.
+            static HEAP: LazyLock<BoxAlloc<VmaNode>> = LazyLock::new(BoxAlloc::new);
+            Kvma(VmMap::new(0, pages, page, &*HEAP).expect("a space"))
         }
     }
 
