@@ -56,8 +56,8 @@ bitflags! {
         const NO_MERGE = 1 << 7;
         /// Two bits of [`MemType`].
         const MEM_TYPE = 0b11 << 8;
-        /// Three bits of [`Cut`].
-        const CUT = 0b111 << 10;
+        /// Four bits of [`Cut`].
+        const CUT = 0b1111 << 10;
         /// Free for the owner.
         const OWNER = 0xffff << 16;
     }
@@ -94,16 +94,8 @@ impl AreaFlags {
 
     /// Where the area may be cut.
     pub const fn cut(self) -> Cut {
-        match self.bits() >> 10 & 7 {
-            0 => Cut::Page,
-            1 => Cut::Size2M,
-            2 => Cut::Size1G,
-            3 => Cut::Never,
-            4 => Cut::Size64K,
-            5 => Cut::Size32M,
-            6 => Cut::Size512M,
-            _ => Cut::Size16G,
-        }
+        let number = (self.bits() & Self::CUT.bits()) >> Self::CUT.bits().trailing_zeros();
+        Cut::ALL[number as usize]
     }
 
     /// The same flags with another cut granularity.
@@ -140,9 +132,9 @@ pub enum MemType {
 /// The smallest unit in which an area may be cut, for huge pages and memory slots. Counted from
 /// address zero, as page-table levels are.
 ///
-/// The sizes are the huge pages of x86-64 (2M, 1G), of AArch64 with granules of 4K, 16K and 64K,
-/// contiguous ranges included (64K, 2M, 32M, 512M, 1G, 16G; Arm ARM, "Translation table lookup"), and
-/// of RISC-V (64K with Svnapot, 2M, 1G).
+/// The sizes are those that Linux names for `MAP_HUGETLB` (mmap(2), `linux/mman.h`): the huge pages of
+/// x86 (2M, 4M, 1G), of AArch64 with any granule, contiguous ranges included (64K, 2M, 32M, 512M, 1G,
+/// 16G), of Arm (1M, 16M), RISC-V and PowerPC.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Cut {
     /// At every page.
@@ -162,9 +154,50 @@ pub enum Cut {
     Size512M = 6,
     /// At multiples of 16 GiB.
     Size16G = 7,
+    /// At multiples of 512 KiB.
+    Size512K = 8,
+    /// At multiples of 1 MiB.
+    Size1M = 9,
+    /// At multiples of 4 MiB.
+    Size4M = 10,
+    /// At multiples of 8 MiB.
+    Size8M = 11,
+    /// At multiples of 16 MiB.
+    Size16M = 12,
+    /// At multiples of 256 MiB.
+    Size256M = 13,
+    /// At multiples of 2 GiB.
+    Size2G = 14,
+    /// At multiples of 512 GiB.
+    Size512G = 15,
 }
 
 impl Cut {
+    /// All, by number.
+    const ALL: [Cut; 16] = [
+        Cut::Page,
+        Cut::Size2M,
+        Cut::Size1G,
+        Cut::Never,
+        Cut::Size64K,
+        Cut::Size32M,
+        Cut::Size512M,
+        Cut::Size16G,
+        Cut::Size512K,
+        Cut::Size1M,
+        Cut::Size4M,
+        Cut::Size8M,
+        Cut::Size16M,
+        Cut::Size256M,
+        Cut::Size2G,
+        Cut::Size512G,
+    ];
+
+    /// The granularity of this many bytes, if there is one.
+    pub fn of_bytes(bytes: u64) -> Option<Cut> {
+        Self::ALL.into_iter().find(|cut| cut.bytes() == Some(bytes))
+    }
+
     /// Whether an area of this granularity may be cut at the byte address `addr`.
     pub const fn allows(self, addr: u64) -> bool {
         match self.bytes() {
@@ -179,11 +212,19 @@ impl Cut {
         match self {
             Cut::Page | Cut::Never => None,
             Cut::Size64K => Some(1 << 16),
+            Cut::Size512K => Some(1 << 19),
+            Cut::Size1M => Some(1 << 20),
             Cut::Size2M => Some(1 << 21),
+            Cut::Size4M => Some(1 << 22),
+            Cut::Size8M => Some(1 << 23),
+            Cut::Size16M => Some(1 << 24),
             Cut::Size32M => Some(1 << 25),
+            Cut::Size256M => Some(1 << 28),
             Cut::Size512M => Some(1 << 29),
             Cut::Size1G => Some(1 << 30),
+            Cut::Size2G => Some(1 << 31),
             Cut::Size16G => Some(1 << 34),
+            Cut::Size512G => Some(1 << 39),
         }
     }
 }

@@ -44,6 +44,17 @@ impl PageSize {
         addr & (self.bytes() - 1) == 0
     }
 
+    /// The smallest multiple of the page size that is not below `bytes`; `None` beyond 64 bits. What
+    /// mmap(2), munmap(2) and mprotect(2) do to lengths; the calls of this crate refuse unaligned ones.
+    pub const fn round_up(self, bytes: u64) -> Option<u64> {
+        bytes.checked_next_multiple_of(self.bytes())
+    }
+
+    /// The largest multiple of the page size that is not above `bytes`.
+    pub const fn round_down(self, bytes: u64) -> u64 {
+        bytes & !(self.bytes() - 1)
+    }
+
     /// The page that holds `addr`.
     pub(crate) const fn page(self, addr: u64) -> u64 {
         addr >> self.shift

@@ -158,7 +158,7 @@ impl Default for VmaWords {
 }
 
 /// In the hot word only: the backing is an object. Not one of [`AreaFlags`]' bits.
-pub(crate) const BACKED: u32 = 1 << 13;
+pub(crate) const BACKED: u32 = 1 << 14;
 
 /// Puts attributes together from the hot bits and the words, however they were read.
 #[inline(always)]

@@ -105,18 +105,13 @@ fn sizes_places_and_granularity() {
 
 #[test]
 fn huge_pages_are_not_cut() {
-    let sizes = [
-        (Cut::Size64K, 16),
-        (Cut::Size2M, 21),
-        (Cut::Size32M, 25),
-        (Cut::Size512M, 29),
-        (Cut::Size1G, 30),
-        (Cut::Size16G, 34),
-    ];
-    for (cut, shift) in sizes {
+    // Those of Linux' `MAP_HUGE_*`, and one of RISC-V's.
+    for shift in [16, 19, 20, 21, 22, 23, 24, 25, 28, 29, 30, 31, 34, 39] {
         let size = 1u64 << shift;
-        assert_eq!(cut.bytes(), Some(size));
-        let mut map = VmMap::<(), _>::new(0, 1 << 40, PageSize::SIZE_4K, Heap).unwrap();
+        let cut = Cut::of_bytes(size).unwrap();
+        assert_eq!(AreaFlags::all().with_cut(cut).cut(), cut);
+        assert!(cut.allows(3 * size) && !cut.allows(3 * size - PAGE));
+        let mut map = VmMap::<(), _>::new(0, 1 << 44, PageSize::SIZE_4K, Heap).unwrap();
         let huge = MapOptions::new(2 * size).prot(Prot::RW).huge_pages(cut).fixed(4 * size);
         let at = make(&mut map, huge).unwrap();
         assert_eq!(make(&mut map, huge.hint(9 * PAGE)), Ok(at));

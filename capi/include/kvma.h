@@ -76,6 +76,30 @@
 // The area may be cut at multiples of 16 GiB only.
 #define KVMA_CUT_16G (7 << 10)
 
+// The area may be cut at multiples of 512 KiB only.
+#define KVMA_CUT_512K (8 << 10)
+
+// The area may be cut at multiples of 1 MiB only.
+#define KVMA_CUT_1M (9 << 10)
+
+// The area may be cut at multiples of 4 MiB only.
+#define KVMA_CUT_4M (10 << 10)
+
+// The area may be cut at multiples of 8 MiB only.
+#define KVMA_CUT_8M (11 << 10)
+
+// The area may be cut at multiples of 16 MiB only.
+#define KVMA_CUT_16M (12 << 10)
+
+// The area may be cut at multiples of 256 MiB only.
+#define KVMA_CUT_256M (13 << 10)
+
+// The area may be cut at multiples of 2 GiB only.
+#define KVMA_CUT_2G (14 << 10)
+
+// The area may be cut at multiples of 512 GiB only.
+#define KVMA_CUT_512G (15 << 10)
+
 // The lowest of sixteen bits that are the owner's.
 #define KVMA_OWNER_BIT (1 << 16)
 

@@ -41,6 +41,22 @@ pub const KVMA_CUT_32M: u32 = 5 << 10;
 pub const KVMA_CUT_512M: u32 = 6 << 10;
 /// The area may be cut at multiples of 16 GiB only.
 pub const KVMA_CUT_16G: u32 = 7 << 10;
+/// The area may be cut at multiples of 512 KiB only.
+pub const KVMA_CUT_512K: u32 = 8 << 10;
+/// The area may be cut at multiples of 1 MiB only.
+pub const KVMA_CUT_1M: u32 = 9 << 10;
+/// The area may be cut at multiples of 4 MiB only.
+pub const KVMA_CUT_4M: u32 = 10 << 10;
+/// The area may be cut at multiples of 8 MiB only.
+pub const KVMA_CUT_8M: u32 = 11 << 10;
+/// The area may be cut at multiples of 16 MiB only.
+pub const KVMA_CUT_16M: u32 = 12 << 10;
+/// The area may be cut at multiples of 256 MiB only.
+pub const KVMA_CUT_256M: u32 = 13 << 10;
+/// The area may be cut at multiples of 2 GiB only.
+pub const KVMA_CUT_2G: u32 = 14 << 10;
+/// The area may be cut at multiples of 512 GiB only.
+pub const KVMA_CUT_512G: u32 = 15 << 10;
 /// The lowest of sixteen bits that are the owner's.
 pub const KVMA_OWNER_BIT: u32 = 1 << 16;
 
@@ -50,7 +66,7 @@ const _: () = {
     assert!(AreaFlags::EXEC.bits() == KVMA_EXEC && AreaFlags::SHARED.bits() == KVMA_SHARED);
     assert!(AreaFlags::GROWS_DOWN.bits() == KVMA_GROWS_DOWN && AreaFlags::LOCKED.bits() == KVMA_LOCKED);
     assert!(AreaFlags::RESERVED.bits() == KVMA_RESERVED && AreaFlags::NO_MERGE.bits() == KVMA_NO_MERGE);
-    assert!(AreaFlags::MEM_TYPE.bits() == KVMA_DEVICE && AreaFlags::CUT.bits() == KVMA_CUT_16G);
+    assert!(AreaFlags::MEM_TYPE.bits() == KVMA_DEVICE && AreaFlags::CUT.bits() == KVMA_CUT_512G);
     assert!(
         Cut::Size2M as u32 * KVMA_CUT_2M == KVMA_CUT_2M && Cut::Size1G as u32 * KVMA_CUT_2M == KVMA_CUT_1G
     );
@@ -61,6 +77,19 @@ const _: () = {
     assert!(
         Cut::Size32M as u32 * KVMA_CUT_2M == KVMA_CUT_32M
             && Cut::Size512M as u32 * KVMA_CUT_2M == KVMA_CUT_512M
+    );
+    assert!(
+        Cut::Size16G as u32 * KVMA_CUT_2M == KVMA_CUT_16G
+            && Cut::Size512K as u32 * KVMA_CUT_2M == KVMA_CUT_512K
+            && Cut::Size1M as u32 * KVMA_CUT_2M == KVMA_CUT_1M
+            && Cut::Size4M as u32 * KVMA_CUT_2M == KVMA_CUT_4M
+            && Cut::Size8M as u32 * KVMA_CUT_2M == KVMA_CUT_8M
+    );
+    assert!(
+        Cut::Size16M as u32 * KVMA_CUT_2M == KVMA_CUT_16M
+            && Cut::Size256M as u32 * KVMA_CUT_2M == KVMA_CUT_256M
+            && Cut::Size2G as u32 * KVMA_CUT_2M == KVMA_CUT_2G
+            && Cut::Size512G as u32 * KVMA_CUT_2M == KVMA_CUT_512G
     );
     assert!(AreaFlags::OWNER.bits() == 0xffff * KVMA_OWNER_BIT);
 };
