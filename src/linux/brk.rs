@@ -100,7 +100,7 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         }
         inserted?;
         if self.future.contains(VmFlags::LOCKED) {
-            let _ = self.populate(old, new, call);
+            self.populate_all(old, new, call);
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use super::limits::Resource;
 use super::owner::Owner;
 use super::region::Region;
 use super::vm_flags::VmFlags;
-use super::vma::LinuxVma;
+use super::vma::{LinuxVma, Marks};
 use super::{Call, Mm};
 use crate::{Backing, Errno, Merge, NodeAlloc, VmaNode};
 
@@ -27,7 +27,7 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
     /// Notes that a private page of the area at `addr` has been written. Linux keeps the promise of memory (`ac`) for
     /// such areas when mprotect takes their write access away.
     pub fn note_write(&mut self, addr: u64) {
-        self.touch(addr);
+        self.mark(addr, Marks::TOUCHED);
     }
 
     /// `expand_downwards`
@@ -73,7 +73,7 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
             call.hooks().uncommit(pages);
         }
         inserted?;
-        self.touch(start);
+        self.mark(start, Marks::TOUCHED);
         Ok(())
     }
 }

@@ -5,7 +5,7 @@ use super::file::File;
 use super::owner::{Action, Owner};
 use super::region::Region;
 use super::vm_flags::VmFlags;
-use super::vma::{LinuxVma, Touched};
+use super::vma::{LinuxVma, Marks};
 use super::{Call, Mm};
 use crate::{Errno, NodeAlloc, VmaNode};
 
@@ -164,7 +164,7 @@ fn may_collapse(region: &Region, huge: u64) -> bool {
     let last = region.end.checked_sub(huge).map(|addr| addr & !huge.saturating_sub(1));
     let fits = huge != 0 && last.is_some_and(|last| last >= region.start);
     let unfit = VmFlags::NO_HUGE_PAGE | VmFlags::SPECIAL | VmFlags::HUGE_TLB;
-    fits && !region.has_any(unfit) && (region.is_file() || region.touched == Touched::Yes)
+    fits && !region.has_any(unfit) && (region.is_file() || region.is_touched())
 }
 
 /// `MADV_POPULATE_*`: Linux walks these like accesses (`faultin_page_range`).
@@ -239,10 +239,11 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
                 result => result,
             },
             Effect::Act(action) => {
-                if matches!(action, Action::GuardInstall)
-                    || (action == Action::PopulateWrite && !region.has(VmFlags::SHARED))
-                {
-                    self.touch(start);
+                match action {
+                    // Guards are entries of its page tables, which a fork must copy.
+                    Action::GuardInstall => self.mark(start, Marks::TOUCHED | Marks::GUARDS),
+                    Action::PopulateWrite if !region.has(VmFlags::SHARED) => self.mark(start, Marks::TOUCHED),
+                    _ => {}
                 }
                 self.act(action, start, end, call)
             }

@@ -83,8 +83,7 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         self.future = if flags & MCL_FUTURE != 0 { lock } else { VmFlags::empty() };
         if flags & MCL_CURRENT != 0 {
             self.lock_all(lock, call);
-            // Linux does not say what goes wrong here.
-            let _ = self.populate(0, self.layout.task_size(), call);
+            self.populate_all(0, self.layout.task_size(), call);
         }
         Ok(0)
     }

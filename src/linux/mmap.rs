@@ -96,8 +96,7 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         self.map_region(start, end, vm, self.layout.pages(offset), source, call)?;
         let populate = flags & (MAP_POPULATE | MAP_NONBLOCK) == MAP_POPULATE;
         if populate || vm.contains(VmFlags::LOCKED) {
-            // mmap has succeeded by now, whatever comes of this.
-            let _ = self.populate(start, end, call);
+            self.populate_all(start, end, call);
         }
         Ok(start)
     }

@@ -5,7 +5,7 @@ use super::file::File;
 use super::owner::Owner;
 use super::region::Region;
 use super::vm_flags::VmFlags;
-use super::vma::{LinuxVma, Touched};
+use super::vma::LinuxVma;
 use super::{Call, Mm};
 use crate::{Errno, NodeAlloc, VmaNode};
 
@@ -106,7 +106,7 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
                 committed = pages;
                 new |= VmFlags::ACCOUNT;
             }
-        } else if region.is_anonymous() && region.touched == Touched::No {
+        } else if region.is_anonymous() && !region.is_touched() {
             // Nothing was ever written, and nothing can be: the promise is off. A private file keeps it.
             new -= VmFlags::ACCOUNT;
         }
@@ -123,8 +123,7 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         if old & (VmFlags::WRITE | VmFlags::SHARED | VmFlags::LOCKED) == VmFlags::LOCKED
             && new.contains(VmFlags::WRITE)
         {
-            // Linux ignores what goes wrong here.
-            let _ = self.populate(start, end, call);
+            self.populate_all(start, end, call);
         }
         Ok(())
     }

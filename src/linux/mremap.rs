@@ -6,7 +6,7 @@ use super::owner::Owner;
 use super::place::Wanted;
 use super::region::Region;
 use super::vm_flags::VmFlags;
-use super::vma::{LinuxVma, Role, with_vm_flags};
+use super::vma::{LinuxVma, Marks, Role, with_vm_flags};
 use super::{Call, Mm};
 use crate::{Errno, Merge, NodeAlloc, Source, VmaData, VmaNode};
 
@@ -277,7 +277,7 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
             if whole
                 && self.at(remap.old).is_some_and(|left| left.start == region.start && left.end == region.end)
             {
-                let _ = self.map.update_data(remap.old, LinuxVma::untouch);
+                let _ = self.map.update_data(remap.old, |data| data.unmark(Marks::TOUCHED));
             }
         }
         self.populate_growth(region, target + remap.old_len, target + remap.new_len, call);
@@ -360,8 +360,7 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         call: &mut Call<'_, F, A, O>,
     ) {
         if region.has(VmFlags::LOCKED) && start < end {
-            // mremap has succeeded by now.
-            let _ = self.populate(start, end, call);
+            self.populate_all(start, end, call);
         }
     }
 }

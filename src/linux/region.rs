@@ -4,7 +4,7 @@ use super::file::File;
 use super::limits::Resource;
 use super::owner::{Action, Capabilities, Owner};
 use super::vm_flags::VmFlags;
-use super::vma::{LinuxVma, Role, Touched, attrs, vm_flags, with_vm_flags};
+use super::vma::{LinuxVma, Marks, Role, attrs, vm_flags, with_vm_flags};
 use super::{Call, Mm};
 use crate::{Attrs, Backing, Errno, Merge, NodeAlloc, Piece, Place, Request, VmRange, Vma, VmaNode};
 
@@ -16,21 +16,26 @@ pub(super) struct Region {
     pub(super) attrs: Attrs,
     pub(super) flags: VmFlags,
     pub(super) role: Role,
-    pub(super) touched: Touched,
+    pub(super) marks: Marks,
 }
 
 impl Region {
     fn new<F: File>(vma: Vma<'_, LinuxVma<F>>) -> Self {
         let range = vma.range();
         let attrs = vma.attrs();
-        let (role, touched) = (vma.data().role(), vma.data().touched());
+        let (role, marks) = (vma.data().role(), vma.data().marks());
         // User space ends far below 2^64 (`Layout::check`).
         let end = range.last().wrapping_add(1);
-        Self { start: range.start(), end, attrs, flags: vm_flags(&attrs), role, touched }
+        Self { start: range.start(), end, attrs, flags: vm_flags(&attrs), role, marks }
     }
 
     pub(super) fn has(&self, flags: VmFlags) -> bool {
         self.flags.contains(flags)
+    }
+
+    /// Has pages of its own.
+    pub(super) fn is_touched(&self) -> bool {
+        self.marks.contains(Marks::TOUCHED)
     }
 
     pub(super) fn has_any(&self, flags: VmFlags) -> bool {
@@ -60,7 +65,9 @@ impl Region {
 impl VmFlags {
     /// The flags of an area.
     pub fn of<F: File>(vma: &Vma<'_, LinuxVma<F>>) -> Self {
-        vm_flags(&vma.attrs())
+        let mut flags = vm_flags(&vma.attrs());
+        flags.set(VmFlags::MAYBE_GUARD, vma.data().marks().contains(Marks::GUARDS));
+        flags
     }
 }
 
@@ -304,10 +311,10 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         call.hooks().act(action, &Piece::new(range, vma.attrs().advance(ahead), vma.data()))
     }
 
-    /// Notes that the area at `addr` has pages of its own from now on (`anon_vma_prepare`).
-    pub(super) fn touch(&mut self, addr: u64) {
+    /// Notes what has happened to the area at `addr`.
+    pub(super) fn mark(&mut self, addr: u64, marks: Marks) {
         // An address in a hole has nothing to note.
-        let _ = self.map.update_data(addr, LinuxVma::touch);
+        let _ = self.map.update_data(addr, |data| data.mark(marks));
     }
 
     /// Brings in what is mapped in `start..end` (`__mm_populate`), up to the first error.
@@ -322,19 +329,39 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
     ) -> Result<(), Errno> {
         let mut at = start;
         while let Some(region) = self.first_in(at, end) {
-            let (from, to) = (region.start.max(start), region.end.min(end));
+            self.populate_region(&region, region.start.max(start), region.end.min(end), call)?;
             at = region.end;
-            if region.has_any(VmFlags::IO | VmFlags::PFN_MAP | VmFlags::LOCK_ON_FAULT) {
-                continue;
-            }
-            if !region.has_any(VmFlags::ACCESS) {
-                return Err(Errno::ENOMEM);
-            }
-            self.act(Action::Populate, from, to, call)?;
-            // Private memory is written to, so that it need not be copied later (`populate_vma_page_range`).
-            if region.flags & (VmFlags::WRITE | VmFlags::SHARED) == VmFlags::WRITE {
-                self.touch(from);
-            }
+        }
+        Ok(())
+    }
+
+    /// Brings in what can be brought in (`mm_populate`): for calls that have succeeded by then, whatever comes of it.
+    pub(super) fn populate_all<O: Owner<F>>(&mut self, start: u64, end: u64, call: &mut Call<'_, F, A, O>) {
+        let mut at = start;
+        while let Some(region) = self.first_in(at, end) {
+            let _ = self.populate_region(&region, region.start.max(start), region.end.min(end), call);
+            at = region.end;
+        }
+    }
+
+    /// `populate_vma_page_range`
+    fn populate_region<O: Owner<F>>(
+        &mut self,
+        region: &Region,
+        start: u64,
+        end: u64,
+        call: &mut Call<'_, F, A, O>,
+    ) -> Result<(), Errno> {
+        if region.has_any(VmFlags::IO | VmFlags::PFN_MAP | VmFlags::LOCK_ON_FAULT) {
+            return Ok(());
+        }
+        if !region.has_any(VmFlags::ACCESS) {
+            return Err(Errno::ENOMEM);
+        }
+        self.act(Action::Populate, start, end, call)?;
+        // Private memory is written to, so that it need not be copied later.
+        if region.flags & (VmFlags::WRITE | VmFlags::SHARED) == VmFlags::WRITE {
+            self.mark(start, Marks::TOUCHED);
         }
         Ok(())
     }

@@ -33,6 +33,8 @@ bitflags! {
         const UFFD_MISSING = 1 << 9;
         /// `pf`: the pages are not memory that the kernel manages.
         const PFN_MAP = 1 << 10;
+        /// `gu`: may hold guards that `MADV_GUARD_INSTALL` put there.
+        const MAYBE_GUARD = 1 << 11;
         /// `uw`: userfaultfd watches writes.
         const UFFD_WP = 1 << 12;
         /// `lo`: pages stay in memory.
@@ -93,7 +95,7 @@ bitflags! {
 }
 
 /// Mnemonics by bit, lowest first.
-const MNEMONICS: [(VmFlags, [u8; 2]); 35] = [
+const MNEMONICS: [(VmFlags, [u8; 2]); 36] = [
     (VmFlags::READ, *b"rd"),
     (VmFlags::WRITE, *b"wr"),
     (VmFlags::EXEC, *b"ex"),
@@ -105,6 +107,7 @@ const MNEMONICS: [(VmFlags, [u8; 2]); 35] = [
     (VmFlags::GROWS_DOWN, *b"gd"),
     (VmFlags::UFFD_MISSING, *b"um"),
     (VmFlags::PFN_MAP, *b"pf"),
+    (VmFlags::MAYBE_GUARD, *b"gu"),
     (VmFlags::UFFD_WP, *b"uw"),
     (VmFlags::LOCKED, *b"lo"),
     (VmFlags::IO, *b"io"),

@@ -1,5 +1,7 @@
 //! What an area holds besides its flags.
 
+use bitflags::bitflags;
+
 use super::file::File;
 use super::vm_flags::VmFlags;
 use crate::{AreaFlags, Attrs, Backing, Cut, VmaData};
@@ -15,11 +17,15 @@ pub enum Role {
     Special,
 }
 
-/// Whether a private page of the area's own has ever been made (Linux: whether it has an `anon_vma`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Touched {
-    No,
-    Yes,
+bitflags! {
+    /// What has happened to an area. Does not keep neighbours apart: what they become has the marks of both.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub(super) struct Marks: u8 {
+        /// A private page of its own has been made (in Linux: it has an `anon_vma`).
+        const TOUCHED = 1;
+        /// Guards have been installed, `gu` (`VM_MAYBE_GUARD`).
+        const GUARDS = 1 << 1;
+    }
 }
 
 /// An area's data in [`Mm`](super::Mm): the owner's handle and what it stands for. 16 bytes with a handle of 8 or 4.
@@ -27,7 +33,7 @@ pub(super) enum Touched {
 pub struct LinuxVma<F> {
     handle: Option<F>,
     role: Role,
-    touched: Touched,
+    marks: Marks,
     shift: Shift,
 }
 
@@ -49,11 +55,11 @@ impl Shift {
 
 impl<F: File> LinuxVma<F> {
     pub(super) fn anonymous() -> Self {
-        Self { handle: None, role: Role::Object, touched: Touched::No, shift: Shift::NONE }
+        Self { handle: None, role: Role::Object, marks: Marks::empty(), shift: Shift::NONE }
     }
 
     pub(super) fn new(handle: F, role: Role) -> Self {
-        Self { handle: Some(handle), role, touched: Touched::No, shift: Shift::NONE }
+        Self { handle: Some(handle), role, marks: Marks::empty(), shift: Shift::NONE }
     }
 
     /// The object that is mapped, if there is one.
@@ -71,16 +77,16 @@ impl<F: File> LinuxVma<F> {
         self.role
     }
 
-    pub(super) fn touched(&self) -> Touched {
-        self.touched
+    pub(super) fn marks(&self) -> Marks {
+        self.marks
     }
 
-    pub(super) fn touch(&mut self) {
-        self.touched = Touched::Yes;
+    pub(super) fn mark(&mut self, marks: Marks) {
+        self.marks |= marks;
     }
 
-    pub(super) fn untouch(&mut self) {
-        self.touched = Touched::No;
+    pub(super) fn unmark(&mut self, marks: Marks) {
+        self.marks -= marks;
     }
 
     /// Gives anonymous memory a name, or takes it away.
@@ -100,9 +106,7 @@ impl<F: File> VmaData for LinuxVma<F> {
     }
 
     fn merge(&mut self, _pages: u64, right: Self) {
-        if right.touched == Touched::Yes {
-            self.touched = Touched::Yes;
-        }
+        self.marks |= right.marks;
     }
 
     fn fork(&self) -> Self {
@@ -110,10 +114,8 @@ impl<F: File> VmaData for LinuxVma<F> {
     }
 
     fn relocate(&mut self, pages: i64) {
-        self.shift = match (self.touched, self.object()) {
-            (Touched::Yes, None) => self.shift.plus(pages),
-            _ => Shift::NONE,
-        };
+        let stays = self.marks.contains(Marks::TOUCHED) && self.object().is_none();
+        self.shift = if stays { self.shift.plus(pages) } else { Shift::NONE };
     }
 
     fn key(&self) -> u64 {

@@ -2,7 +2,6 @@
 
 use core::fmt::{self, Write};
 
-use crate::linux::vma::vm_flags;
 use crate::linux::{File, Gate, LinuxVma, Mm, Role, VmFlags};
 use crate::{Backing, NodeAlloc, Vma, VmaNode, Vmas};
 
@@ -71,7 +70,7 @@ impl<'a, F: File> MapsEntry<'a, F> {
                 (None, None) => Name::None,
             },
         };
-        Self { start, end, flags: vm_flags(&attrs), offset, name }
+        Self { start, end, flags: VmFlags::of(vma), offset, name }
     }
 
     fn gate(access: VmFlags) -> Self {
