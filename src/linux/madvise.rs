@@ -2,12 +2,13 @@
 
 use super::abi::int;
 use super::file::File;
+use super::layout::Layout;
 use super::owner::{Action, Owner};
 use super::region::Region;
 use super::vm_flags::VmFlags;
 use super::vma::{LinuxVma, Marks};
 use super::{Call, Mm};
-use crate::{Errno, NodeAlloc, VmaNode};
+use crate::{Backing, Errno, NodeAlloc, VmaNode};
 
 /// The advice that Linux knows, by its number in `asm/mman-common.h`. `MADV_HWPOISON` and `MADV_SOFT_OFFLINE` are for
 /// testing hardware errors, and refused.
@@ -95,7 +96,7 @@ impl Advice {
     }
 
     /// `madvise_vma_behavior`
-    fn effect(self, region: &Region, huge: u64) -> Result<Effect, Errno> {
+    fn effect(self, region: &Region, layout: &Layout) -> Result<Effect, Errno> {
         let old = region.flags;
         let allow = |allowed: bool, effect| if allowed { Ok(effect) } else { Err(Errno::EINVAL) };
         let without = |flags| !old.intersects(flags);
@@ -145,7 +146,7 @@ impl Advice {
             Self::PageOut => allow(without(lock_or_pfn | VmFlags::HUGE_TLB), Effect::Act(Action::PageOut))?,
             Self::PopulateRead => populate(old, VmFlags::READ, Action::PopulateRead)?,
             Self::PopulateWrite => populate(old, VmFlags::WRITE, Action::PopulateWrite)?,
-            Self::Collapse => allow(may_collapse(region, huge), Effect::Act(Action::Collapse))?,
+            Self::Collapse => allow(may_collapse(region, layout), Effect::Act(Action::Collapse))?,
             Self::GuardInstall => {
                 let unfit = VmFlags::SPECIAL | VmFlags::HUGE_TLB | VmFlags::LOCKED;
                 allow(without(unfit), Effect::Act(Action::GuardInstall))?
@@ -158,13 +159,19 @@ impl Advice {
     }
 }
 
-/// Whether there can be pages in `region` for `MADV_COLLAPSE` to make huge ones of (`thp_vma_allowable_order`). Whether an
-/// object has them its owner knows.
-fn may_collapse(region: &Region, huge: u64) -> bool {
-    let last = region.end.checked_sub(huge).map(|addr| addr & !huge.saturating_sub(1));
+/// Whether `region` has room for huge pages and can have pages for `MADV_COLLAPSE` to make them of
+/// (`thp_vma_allowable_order`). Whether an object has any its owner knows.
+fn may_collapse(region: &Region, layout: &Layout) -> bool {
+    let huge = layout.huge();
+    let within = huge.saturating_sub(1);
+    let last = region.end.checked_sub(huge).map(|addr| addr & !within);
     let fits = huge != 0 && last.is_some_and(|last| last >= region.start);
     let unfit = VmFlags::NO_HUGE_PAGE | VmFlags::SPECIAL | VmFlags::HUGE_TLB;
-    fits && !region.has_any(unfit) && (region.is_file() || region.is_touched())
+    let suitable = match region.attrs.backing() {
+        Backing::Anonymous => region.is_touched(),
+        Backing::Object { offset, .. } => region.start.wrapping_sub(layout.bytes(offset)) & within == 0,
+    };
+    fits && suitable && !region.has_any(unfit)
 }
 
 /// `MADV_POPULATE_*`: Linux walks these like accesses (`faultin_page_range`).
@@ -231,7 +238,7 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         if kept && advice.discards() {
             return Err(Errno::EPERM);
         }
-        match advice.effect(region, self.layout.huge())? {
+        match advice.effect(region, &self.layout)? {
             Effect::Nothing => Ok(()),
             Effect::Flags(flags) => match self.set_flags(region, start, end, flags, call) {
                 // Out of areas or memory is a passing state here.

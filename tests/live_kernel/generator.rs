@@ -23,6 +23,9 @@ const ARENA: (u64, u64) = (0x7fff_f7a0_0000, 0x7fff_f7e0_0000);
 /// Most bytes whose pages a call may bring in: it takes the kernel real memory and time.
 const POPULATED: u64 = 4 << 20;
 
+/// Bytes of a huge page.
+const HUGE: u64 = 2 << 20;
+
 /// Makes up steps.
 #[derive(Debug, Clone)]
 pub struct Generator {
@@ -364,7 +367,8 @@ impl Generator {
             Sys::Madvise => match c as u32 {
                 MADV_POPULATE_READ => populates(a, b),
                 MADV_POPULATE_WRITE => populates(a, b) && !keeps(a, b),
-                MADV_COLLAPSE => true,
+                // Never one that finds a huge page's worth: whether there is one to spare is up to the machine.
+                MADV_COLLAPSE => b < HUGE,
                 MADV_GUARD_INSTALL => false,
                 _ => true,
             },

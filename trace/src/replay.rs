@@ -19,6 +19,9 @@ type Vma<'a> = LinuxVma<Backing<'a>>;
 /// Memory of the machine on which traces are made, in bytes; it has no swap.
 const MEMORY: u64 = 24_105 << 20;
 
+/// Device of shared memory and of files made by memfd_create(2).
+const MEMORY_FILES: (u32, u32) = (0, 1);
+
 /// Goes through a trace, line by line, on an address space of its own. Never looks at an answer.
 ///
 /// Some 20 KiB large: put it into a static where stacks are small. Who keeps the address space elsewhere, behind a
@@ -400,9 +403,9 @@ impl<'a, O: Owner<Backing<'a>>> Owner<Backing<'a>> for Kernel<'_, 'a, O> {
     }
 
     fn act(&mut self, action: Action, piece: &Piece<'_, Vma<'a>>) -> Result<(), Errno> {
-        let object = piece.attrs().backing() != kvma::Backing::Anonymous;
-        // No huge pages for files and shared memory on that machine.
-        if action == Action::Collapse && object {
+        // Huge pages can be made of shared memory, but not of files.
+        let on_disk = piece.data().object().is_some_and(|file| file.device() != MEMORY_FILES);
+        if action == Action::Collapse && on_disk {
             return Err(Errno::EINVAL);
         }
         self.owner.act(action, piece)
