@@ -212,6 +212,54 @@
 // What is moved from stays mapped, emptied (`MREMAP_DONTUNMAP`).
 #define KVMA_SOURCE_KEEP 1
 
+// In `extra`: only the addresses are taken, no memory, until `kvma_vm_commit`.
+#define KVMA_UNCOMMITTED (1 << 0)
+
+// In `extra`: a stack (`MAP_STACK`).
+#define KVMA_STACK (1 << 1)
+
+// In `extra`: left out of core dumps (`MADV_DONTDUMP`).
+#define KVMA_NO_CORE_DUMP (1 << 2)
+
+// In `extra`: will be read in order (`MADV_SEQUENTIAL`).
+#define KVMA_SEQUENTIAL (1 << 3)
+
+// In `extra`: will be read at random (`MADV_RANDOM`).
+#define KVMA_RANDOM (1 << 4)
+
+// In `extra`: may be writable now and executable later, or both at once.
+#define KVMA_JIT (1 << 5)
+
+// In `extra`: page tables are to be filled when memory is mapped or committed (`MAP_POPULATE`).
+#define KVMA_POPULATE (1 << 6)
+
+// In `extra`: no swap space is set aside (`MAP_NORESERVE`).
+#define KVMA_NO_RESERVE (1 << 7)
+
+// In `extra`: huge pages are welcome where they fit (`MADV_HUGEPAGE`).
+#define KVMA_TRANSPARENT_HUGE (1 << 8)
+
+// The pages will be needed soon (`MADV_WILLNEED`).
+#define KVMA_ADVISE_WILL_NEED 0
+
+// What the pages hold is not needed: the next access finds zeroes or the object (`MADV_DONTNEED`).
+#define KVMA_ADVISE_DONT_NEED 1
+
+// The pages may go when memory runs short (`MADV_FREE`).
+#define KVMA_ADVISE_FREE 2
+
+// Fill the page tables now (`MADV_POPULATE_READ`).
+#define KVMA_ADVISE_POPULATE 3
+
+// Write back what was changed, and wait (`MS_SYNC`).
+#define KVMA_ADVISE_FLUSH 4
+
+// Start to write back what was changed (`MS_ASYNC`).
+#define KVMA_ADVISE_FLUSH_ASYNC 5
+
+// Make the instruction cache see what was written.
+#define KVMA_ADVISE_FLUSH_INSTRUCTIONS 6
+
 // libmmap's address space. Opaque. Not for several threads at once; callbacks may call back.
 struct kvma_space;
 
@@ -381,6 +429,8 @@ struct kvma_hooks {
     void (*protect)(void *udata, const struct kvma_piece *piece, const struct kvma_attrs *old);
     // The piece's contents move: entries go from its range to as many pages at `to`.
     void (*relocate)(void *udata, const struct kvma_piece *piece, uint64_t to);
+    // Advice about a piece, which changes nothing in the map: `KVMA_ADVISE_WILL_NEED` and the like.
+    void (*advise)(void *udata, const struct kvma_piece *piece, uint32_t advice);
     // Starts the TLB flush for what was unmapped, narrowed or moved. Must not wait for others.
     void (*flush_begin)(void *udata);
     // Waits until the flush has ended everywhere. May sleep.
@@ -432,6 +482,34 @@ struct kvma_data_ops {
     void *udata;
 };
 
+// A line of a `/proc/PID/maps` file.
+struct kvma_maps_line {
+    // First byte.
+    uint64_t start;
+    // First byte behind.
+    uint64_t end;
+    // `KVMA_READ`, `KVMA_WRITE`, `KVMA_EXEC`, `KVMA_SHARED`.
+    uint32_t flags;
+    // Device number, major part.
+    uint32_t major;
+    // Device number, minor part.
+    uint32_t minor;
+    // Inode number; 0 without a file.
+    uint64_t inode;
+    // Offset in the file, in bytes.
+    uint64_t offset;
+    // Path or name, as written; not terminated. Only while the function runs that gets it.
+    const char *name;
+    // Length of the name.
+    size_t name_len;
+};
+
+// Gives the owner's data for a line, and may change the `attrs` that the line says: protection,
+// `KVMA_SHARED`, and where there is an inode the object of that number.
+typedef void *(*kvma_adopt_fn)(void *udata,
+                               const struct kvma_maps_line *line,
+                               struct kvma_attrs *attrs);
+
 // Whether an area of now and one of then, which overlap, show the same mapping, so that the pages which
 // are there may stay. Must always answer the same.
 typedef bool (*kvma_same_fn)(void *udata, const struct kvma_area *now, const struct kvma_area *then);
@@ -453,10 +531,6 @@ struct kvma_walk {
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
-
-extern void *aligned_alloc(size_t align, size_t size);
-
-extern void free(void *memory);
 
 // Makes a space of `len` bytes (counted up to whole pages) from `start` (down to a page). NULL if
 // `page_size` is not a power of two, if the space reaches beyond the last address, or without memory.
@@ -664,6 +738,110 @@ kvma_status kvma_vm_new(struct kvma_vm **vm,
 // hook calls this; then it has not been freed.
 kvma_status kvma_vm_free(struct kvma_vm *vm);
 
+// Makes what was reserved (`KVMA_UNCOMMITTED`) in `len` bytes from `start` usable, with the protection
+// `prot`. All must be mapped; parts that are committed already stay as they are. `-EACCES` if that would
+// be writable and executable at once without `KVMA_JIT`.
+kvma_status kvma_vm_commit(struct kvma_vm *vm,
+                           uint64_t start,
+                           uint64_t len,
+                           uint32_t prot,
+                           const struct kvma_hooks *hooks);
+
+// `kvma_vm_commit` within an update.
+kvma_status kvma_update_commit(struct kvma_update *update,
+                               struct kvma_vm *vm,
+                               uint64_t start,
+                               uint64_t len,
+                               uint32_t prot);
+
+// Gives the memory of `len` bytes from `start` back and keeps the addresses. All must be mapped. The hooks
+// hear `protect`, with `KVMA_UNCOMMITTED` in the new `extra` only.
+kvma_status kvma_vm_decommit(struct kvma_vm *vm,
+                             uint64_t start,
+                             uint64_t len,
+                             const struct kvma_hooks *hooks);
+
+// `kvma_vm_decommit` within an update.
+kvma_status kvma_update_decommit(struct kvma_update *update,
+                                 struct kvma_vm *vm,
+                                 uint64_t start,
+                                 uint64_t len);
+
+// Keeps the pages of `len` bytes from `start` in memory (mlock(2)). All must be mapped.
+kvma_status kvma_vm_lock_pages(struct kvma_vm *vm,
+                               uint64_t start,
+                               uint64_t len,
+                               const struct kvma_hooks *hooks);
+
+// `kvma_vm_lock_pages` within an update.
+kvma_status kvma_update_lock_pages(struct kvma_update *update,
+                                   struct kvma_vm *vm,
+                                   uint64_t start,
+                                   uint64_t len);
+
+// Lets the pages of `len` bytes from `start` go when memory is short (munlock(2)). All must be mapped.
+kvma_status kvma_vm_unlock_pages(struct kvma_vm *vm,
+                                 uint64_t start,
+                                 uint64_t len,
+                                 const struct kvma_hooks *hooks);
+
+// `kvma_vm_unlock_pages` within an update.
+kvma_status kvma_update_unlock_pages(struct kvma_update *update,
+                                     struct kvma_vm *vm,
+                                     uint64_t start,
+                                     uint64_t len);
+
+// Takes `clear` from the flags in `extra` of `len` bytes from `start`, then adds `set`: access patterns,
+// core dumps (madvise(2)). All must be mapped. `KVMA_UNCOMMITTED` is left alone.
+kvma_status kvma_vm_change_flags(struct kvma_vm *vm,
+                                 uint64_t start,
+                                 uint64_t len,
+                                 uint64_t set,
+                                 uint64_t clear,
+                                 const struct kvma_hooks *hooks);
+
+// `kvma_vm_change_flags` within an update.
+kvma_status kvma_update_change_flags(struct kvma_update *update,
+                                     struct kvma_vm *vm,
+                                     uint64_t start,
+                                     uint64_t len,
+                                     uint64_t set,
+                                     uint64_t clear);
+
+// Tells the hooks' `advise` about each piece in `len` bytes from `start`, ascending; nothing changes in the
+// map. All must be mapped. Advice that takes pages away is followed by a flush.
+kvma_status kvma_vm_advise(struct kvma_vm *vm,
+                           uint64_t start,
+                           uint64_t len,
+                           uint32_t advice,
+                           const struct kvma_hooks *hooks);
+
+// `kvma_vm_advise` within an update.
+kvma_status kvma_update_advise(struct kvma_update *update,
+                               struct kvma_vm *vm,
+                               uint64_t start,
+                               uint64_t len,
+                               uint32_t advice);
+
+// Whether `len` bytes from `start` lie in the space and are all mapped. O(log n + areas).
+bool kvma_vm_covers(const struct kvma_vm *vm, uint64_t start, uint64_t len);
+
+// Takes over a range that is mapped already: as `kvma_vm_map`, but without hooks, and `KVMA_FIXED` replaces
+// nothing (`KVMA_OVERLAP`).
+kvma_status kvma_vm_adopt(struct kvma_vm *vm,
+                          const struct kvma_request *request,
+                          uint64_t *addr);
+
+// Fills the empty map with the areas of a `/proc/PID/maps` file, `text`, boundary for boundary and without
+// hooks. Areas wholly outside the space are passed over. `area` may be NULL: as the lines say, with NULL
+// for data. If it fails the map is still empty, `area` has not been called, and `line` (NULL: not wanted)
+// has the number of the line that is wrong, from 1, or 0.
+kvma_status kvma_vm_adopt_maps(struct kvma_vm *vm,
+                               const char *text,
+                               kvma_adopt_fn area,
+                               void *udata,
+                               size_t *line);
+
 // The area that holds the byte at `addr`. `KVMA_NOT_MAPPED` if there is none; `area` may be NULL.
 // O(log n).
 kvma_status kvma_vm_find(const struct kvma_vm *vm, uint64_t addr, struct kvma_area *area);
@@ -770,6 +948,17 @@ bool kvma_vm_next(const struct kvma_vm *vm, struct kvma_walk *walk, struct kvma_
 
 // The next area of the walk from above, whole, to `area`. False at the end. O(log n).
 bool kvma_vm_prev(const struct kvma_vm *vm, struct kvma_walk *walk, struct kvma_area *area);
+
+// The next part of an area of the walk from below, cut to the walk, with its own offset in the object, to
+// `piece`. False at the end. O(log n).
+bool kvma_vm_next_piece(const struct kvma_vm *vm,
+                        struct kvma_walk *walk,
+                        struct kvma_piece *piece);
+
+// The next part of an area of the walk from above, cut to the walk, to `piece`. False at the end. O(log n).
+bool kvma_vm_prev_piece(const struct kvma_vm *vm,
+                        struct kvma_walk *walk,
+                        struct kvma_piece *piece);
 
 // The next free range of the walk from below, cut to it, to `gap`. False at the end. O(log n).
 bool kvma_vm_next_gap(const struct kvma_vm *vm, struct kvma_walk *walk, struct kvma_range *gap);

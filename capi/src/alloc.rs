@@ -21,21 +21,28 @@ pub struct kvma_allocator {
     pub ctx: *mut c_void,
 }
 
-unsafe extern "C" {
-    fn aligned_alloc(align: usize, size: usize) -> *mut c_void;
-    fn free(memory: *mut c_void);
+/// The C library's. The header would declare them anew.
+///
+/// cbindgen:ignore
+mod libc {
+    use core::ffi::c_void;
+
+    unsafe extern "C" {
+        pub(super) fn aligned_alloc(align: usize, size: usize) -> *mut c_void;
+        pub(super) fn free(memory: *mut c_void);
+    }
 }
 
 #[inline(never)]
 unsafe extern "C" fn malloc_alloc(_ctx: *mut c_void, size: usize, align: usize) -> *mut c_void {
     // SAFETY: `size` is a multiple of `align`, which is a power of two (see `Memory::get`).
-    unsafe { aligned_alloc(align, size) }
+    unsafe { libc::aligned_alloc(align, size) }
 }
 
 #[inline(never)]
 unsafe extern "C" fn malloc_free(_ctx: *mut c_void, memory: *mut c_void, _size: usize, _align: usize) {
     // SAFETY: `memory` came from `malloc_alloc`, by the contract of `Memory::put`.
-    unsafe { free(memory) }
+    unsafe { libc::free(memory) }
 }
 
 /// An allocator that is complete: the handle that the engine clones.

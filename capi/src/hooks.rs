@@ -2,8 +2,9 @@
 
 use crate::attrs::{kvma_attrs, kvma_piece};
 use crate::data::Data;
+use crate::vm::options::advice_number;
 use core::ffi::c_void;
-use engine::{Attrs, Errno, Error, Event, Hooks, Piece};
+use engine::{Advice, Attrs, Errno, Error, Event, Hooks, Piece};
 
 /// The piece is mapped from now on.
 pub const KVMA_EVENT_MAP: u32 = 0;
@@ -58,6 +59,8 @@ pub struct kvma_hooks {
         Option<unsafe extern "C" fn(udata: *mut c_void, piece: *const kvma_piece, old: *const kvma_attrs)>,
     /// The piece's contents move: entries go from its range to as many pages at `to`.
     pub relocate: Option<unsafe extern "C" fn(udata: *mut c_void, piece: *const kvma_piece, to: u64)>,
+    /// Advice about a piece, which changes nothing in the map: `KVMA_ADVISE_WILL_NEED` and the like.
+    pub advise: Option<unsafe extern "C" fn(udata: *mut c_void, piece: *const kvma_piece, advice: u32)>,
     /// Starts the TLB flush for what was unmapped, narrowed or moved. Must not wait for others.
     pub flush_begin: Option<unsafe extern "C" fn(udata: *mut c_void)>,
     /// Waits until the flush has ended everywhere. May sleep.
@@ -83,6 +86,7 @@ impl Table {
             unmap: None,
             protect: None,
             relocate: None,
+            advise: None,
             flush_begin: None,
             flush_wait: None,
             udata: core::ptr::null_mut(),
@@ -153,6 +157,13 @@ impl Hooks<Data> for Table {
         if let Some(relocate) = self.0.relocate {
             // SAFETY: see above.
             unsafe { relocate(self.0.udata, &piece.into(), to) }
+        }
+    }
+
+    fn advise(&mut self, piece: &Piece<'_, Data>, advice: Advice) {
+        if let Some(advise) = self.0.advise {
+            // SAFETY: see above.
+            unsafe { advise(self.0.udata, &piece.into(), advice_number(advice)) }
         }
     }
 

@@ -49,4 +49,41 @@ macro_rules! program {
     };
 }
 
-program!(map, "c/map.c", &[], [maps_finds_and_unmaps,]);
+program!(map, "c/map.c", &[], [
+    maps_finds_and_unmaps,
+    tells_about_the_space,
+    places_as_searched_for,
+    walks_areas_pieces_and_gaps,
+    changes_attributes,
+    splits_and_merges_by_hand,
+    huge_pages_refuse_to_be_cut,
+    relocates,
+    forks_and_restores,
+    reserves_commits_and_locks,
+    adopts,
+    statuses_have_words,
+]);
+
+program!(hooks, "c/hooks.c", &[], [
+    every_step_is_told_in_order,
+    a_refusal_takes_everything_back,
+    a_hook_that_calls_back_is_told_busy,
+    an_update_gathers_several_changes,
+    the_owners_data_is_never_lost_or_dropped_twice,
+]);
+
+program!(memory, "c/memory.c", &["-pthread"], [
+    no_operation_changes_anything_without_memory,
+    making_a_map_fails_cleanly,
+    taking_down_needs_no_memory,
+    libmmap_operations_change_nothing_without_memory,
+    without_memory_to_remember_marks_still_hold,
+    a_missing_lock_is_busy,
+]);
+
+program!(misuse, "c/misuse.c", &[], [
+    null_is_a_status,
+    numbers_at_the_edges,
+    libmmap_numbers_at_the_edges,
+    libmmap_null_is_an_error,
+]);

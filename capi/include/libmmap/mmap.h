@@ -50,43 +50,76 @@ typedef void (*UpdateFn)(uint64_t start, size_t len, MMInfo info, void *udata);
 /* There is a distinction between 'mappings' and 'regions'. A mapping is a set of pages originally created
  * with 'mapany' or 'mapat'. A region is a subset of pages from a mapping. */
 
+/* What the functions below are made of. The library itself has no mm_ symbols, so that a program may bring
+ * an older libmmap along. */
+bool kvma_mm_init(MMAddrSpace *mm, uint64_t start, size_t len, size_t pagesize);
+void kvma_mm_free(MMAddrSpace *mm);
+uint64_t kvma_mm_mapany(MMAddrSpace *mm, size_t len, int prot, int flags, int fd, off_t offset);
+uint64_t kvma_mm_mapat(MMAddrSpace *mm, uint64_t addr, size_t len, int prot, int flags, int fd,
+                       off_t offset, UpdateFn ufn, void *udata);
+int kvma_mm_unmap(MMAddrSpace *mm, uint64_t addr, size_t len, UpdateFn ufn, void *udata);
+bool kvma_mm_querypage(MMAddrSpace *mm, uint64_t addr, MMInfo *info);
+int kvma_mm_protect(MMAddrSpace *mm, uint64_t addr, size_t len, int prot, UpdateFn ufn, void *udata);
+
 /* Initializes the memory mapper for the given virtual address region and page size, a power of 2. False
  * if it was unable to initialize (no memory). */
-bool mm_init(MMAddrSpace *mm, uint64_t start, size_t len, size_t pagesize);
+static inline bool mm_init(MMAddrSpace *mm, uint64_t start, size_t len, size_t pagesize) {
+    return kvma_mm_init(mm, start, len, pagesize);
+}
 
 /* Deallocates the address space and frees all associated memory. */
-void mm_free(MMAddrSpace *mm);
+static inline void mm_free(MMAddrSpace *mm) {
+    kvma_mm_free(mm);
+}
 
 /* Creates a new mapping, where the mapper may choose the location: the lowest free range. Returns the
  * location, or -1 if an error occurred. */
-uint64_t mm_mapany(MMAddrSpace *mm, size_t len, int prot, int flags, int fd, off_t offset);
+static inline uint64_t mm_mapany(MMAddrSpace *mm, size_t len, int prot, int flags, int fd, off_t offset) {
+    return kvma_mm_mapany(mm, len, prot, flags, fd, offset);
+}
 
 /* Creates a new mapping at a specific address. Returns the address, or -1 if an error occurred. The range
  * may overlap with existing regions, in which case the overlapping portions of the existing regions are
  * unmapped and overwritten. */
-uint64_t mm_mapat(MMAddrSpace *mm, uint64_t addr, size_t len, int prot, int flags, int fd, off_t offset);
+static inline uint64_t mm_mapat(MMAddrSpace *mm, uint64_t addr, size_t len, int prot, int flags, int fd,
+                                off_t offset) {
+    return kvma_mm_mapat(mm, addr, len, prot, flags, fd, offset, NULL, NULL);
+}
 
 /* The same, and calls 'ufn' when it unmaps regions. */
-uint64_t mm_mapat_cb(MMAddrSpace *mm, uint64_t addr, size_t len, int prot, int flags, int fd, off_t offset,
-                     UpdateFn ufn, void *udata);
+static inline uint64_t mm_mapat_cb(MMAddrSpace *mm, uint64_t addr, size_t len, int prot, int flags, int fd,
+                                   off_t offset, UpdateFn ufn, void *udata) {
+    return kvma_mm_mapat(mm, addr, len, prot, flags, fd, offset, ufn, udata);
+}
 
 /* Unmaps pages from mapped regions, or returns < 0 if an error occurred. The range may include unmapped
  * pages. */
-int mm_unmap(MMAddrSpace *mm, uint64_t addr, size_t len);
+static inline int mm_unmap(MMAddrSpace *mm, uint64_t addr, size_t len) {
+    return kvma_mm_unmap(mm, addr, len, NULL, NULL);
+}
 
 /* The same, and calls 'ufn' when it unmaps regions. */
-int mm_unmap_cb(MMAddrSpace *mm, uint64_t addr, size_t len, UpdateFn ufn, void *udata);
+static inline int mm_unmap_cb(MMAddrSpace *mm, uint64_t addr, size_t len, UpdateFn ufn, void *udata) {
+    return kvma_mm_unmap(mm, addr, len, ufn, udata);
+}
 
 /* Looks up information about a page and places it in 'info', which may be NULL. False if the page is not
  * mapped. */
-bool mm_querypage(MMAddrSpace *mm, uint64_t addr, MMInfo *info);
+static inline bool mm_querypage(MMAddrSpace *mm, uint64_t addr, MMInfo *info) {
+    return kvma_mm_querypage(mm, addr, info);
+}
 
 /* Updates the 'prot' info associated with a region. All pages affected by the new protections must be in
  * a mapped region. Returns 0 on success or a negative error code on failure. */
-int mm_protect(MMAddrSpace *mm, uint64_t addr, size_t len, int prot);
+static inline int mm_protect(MMAddrSpace *mm, uint64_t addr, size_t len, int prot) {
+    return kvma_mm_protect(mm, addr, len, prot, NULL, NULL);
+}
 
 /* The same, and calls 'ufn' for regions that it updates. */
-int mm_protect_cb(MMAddrSpace *mm, uint64_t addr, size_t len, int prot, UpdateFn ufn, void *udata);
+static inline int mm_protect_cb(MMAddrSpace *mm, uint64_t addr, size_t len, int prot, UpdateFn ufn,
+                                void *udata) {
+    return kvma_mm_protect(mm, addr, len, prot, ufn, udata);
+}
 
 #ifdef __cplusplus
 }

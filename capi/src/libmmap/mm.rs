@@ -1,5 +1,6 @@
-//! The functions of `mmap.h`: the generation of `mm_init`. The header makes the forms without a callback
-//! of these.
+//! What `mmap.h` is made of: the generation of `mm_init`. The library has no symbols `mm_…` of its own, since
+//! programs may bring a libmmap of that generation along, as the fuzzer of the later one does; the header has
+//! them as inline functions.
 
 use super::info::kvma_space_info;
 use super::space::Refusal;
@@ -83,7 +84,7 @@ fn info(prot: i32, flags: i32, fd: i32, offset: i64) -> kvma_space_info {
 
 /// See mmap.h; so for all that follow.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn mm_init(mm: *mut MMAddrSpace, start: u64, len: usize, pagesize: usize) -> bool {
+pub unsafe extern "C" fn kvma_mm_init(mm: *mut MMAddrSpace, start: u64, len: usize, pagesize: usize) -> bool {
     // SAFETY: the contract of all functions (crate docs); so below. What is in `mm` is not looked at:
     // before `mm_init` it is anything.
     unsafe {
@@ -95,7 +96,7 @@ pub unsafe extern "C" fn mm_init(mm: *mut MMAddrSpace, start: u64, len: usize, p
 
 /// Frees what the space has.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn mm_free(mm: *mut MMAddrSpace) {
+pub unsafe extern "C" fn kvma_mm_free(mm: *mut MMAddrSpace) {
     // SAFETY: see above.
     unsafe {
         kvma_space_free(space(mm));
@@ -107,7 +108,7 @@ pub unsafe extern "C" fn mm_free(mm: *mut MMAddrSpace) {
 
 /// At the lowest free range.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn mm_mapany(
+pub unsafe extern "C" fn kvma_mm_mapany(
     mm: *mut MMAddrSpace,
     len: usize,
     prot: i32,
@@ -121,7 +122,7 @@ pub unsafe extern "C" fn mm_mapany(
 
 /// Over what is there.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn mm_mapat_cb(
+pub unsafe extern "C" fn kvma_mm_mapat(
     mm: *mut MMAddrSpace,
     addr: u64,
     len: usize,
@@ -139,24 +140,9 @@ pub unsafe extern "C" fn mm_mapat_cb(
     })
 }
 
-/// `mm_mapat_cb` without a callback.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn mm_mapat(
-    mm: *mut MMAddrSpace,
-    addr: u64,
-    len: usize,
-    prot: i32,
-    flags: i32,
-    fd: i32,
-    offset: i64,
-) -> u64 {
-    // SAFETY: see above.
-    unsafe { mm_mapat_cb(mm, addr, len, prot, flags, fd, offset, None, null_mut()) }
-}
-
 /// "The range may include unmapped pages."
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn mm_unmap_cb(
+pub unsafe extern "C" fn kvma_mm_unmap(
     mm: *mut MMAddrSpace,
     addr: u64,
     len: usize,
@@ -170,16 +156,9 @@ pub unsafe extern "C" fn mm_unmap_cb(
     })
 }
 
-/// `mm_unmap_cb` without a callback.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn mm_unmap(mm: *mut MMAddrSpace, addr: u64, len: usize) -> i32 {
-    // SAFETY: see above.
-    unsafe { mm_unmap_cb(mm, addr, len, None, null_mut()) }
-}
-
 /// `info` may be NULL.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn mm_querypage(mm: *mut MMAddrSpace, addr: u64, info: *mut MMInfo) -> bool {
+pub unsafe extern "C" fn kvma_mm_querypage(mm: *mut MMAddrSpace, addr: u64, info: *mut MMInfo) -> bool {
     // SAFETY: see above.
     let found = unsafe { with(space(mm), |space| space.query(addr).ok_or(Refusal::Hole)) };
     if let Ok(found) = &found {
@@ -191,7 +170,7 @@ pub unsafe extern "C" fn mm_querypage(mm: *mut MMAddrSpace, addr: u64, info: *mu
 
 /// "All pages affected by the new protections must be in a mapped region."
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn mm_protect_cb(
+pub unsafe extern "C" fn kvma_mm_protect(
     mm: *mut MMAddrSpace,
     addr: u64,
     len: usize,
@@ -204,11 +183,4 @@ pub unsafe extern "C" fn mm_protect_cb(
         let tell = &mut teller(ufn, udata);
         with(space(mm), |space| space.protect(addr, len as u64, prot, tell))
     })
-}
-
-/// `mm_protect_cb` without a callback.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn mm_protect(mm: *mut MMAddrSpace, addr: u64, len: usize, prot: i32) -> i32 {
-    // SAFETY: see above.
-    unsafe { mm_protect_cb(mm, addr, len, prot, None, null_mut()) }
 }

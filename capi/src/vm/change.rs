@@ -6,7 +6,7 @@ use super::{Map, kvma_vm};
 use crate::alloc::Memory;
 use crate::attrs::{kvma_area, kvma_attrs};
 use crate::boundary::{call, given, tell};
-use crate::data::Data;
+use crate::data::{Data, kvma_data_ops};
 use crate::hooks::{Table, kvma_hooks};
 use crate::request::{kvma_request, merge};
 use crate::status::{Fail, kvma_status};
@@ -73,20 +73,37 @@ pub(super) unsafe fn within<R>(
     unsafe { given(update)?.run(given(vm)?, change) }
 }
 
+/// The engine's request. Its data is not the map's until it has been [taken](Data::take).
+///
+/// # Safety
+///
+/// `ops` is of the map that the request goes to, and lives as long by the caller's promise.
+pub(super) unsafe fn request(
+    request: &kvma_request,
+    ops: *const kvma_data_ops,
+) -> Result<Request<Data>, Fail> {
+    // SAFETY: the caller's.
+    let data = unsafe { Data::new(request.data, ops) };
+    Ok(Request::new(request.place()?, request.len, request.attrs.into())
+        .with_merge(merge(request.merge)?)
+        .with_data(data))
+}
+
+/// A protection.
+pub(super) fn prot(prot: u32) -> Result<Prot, Fail> {
+    u8::try_from(prot).ok().and_then(Prot::from_bits).ok_or(Fail::Argument)
+}
+
 // What is done, for both forms. `H` is the owner's table in all of them; generic because of lifetimes.
 
 fn map<H: Hooks<Data>>(
     map: &mut Map,
     update: &mut Update<'_, Data, Memory, H>,
     request: &kvma_request,
-    ops: *const crate::data::kvma_data_ops,
+    ops: *const kvma_data_ops,
 ) -> Result<u64, Fail> {
-    // SAFETY: `ops` is the map's own, which lives as long as the map by the caller's promise.
-    let data = unsafe { Data::new(request.data, ops) };
-    let wanted = Request::new(request.place()?, request.len, request.attrs.into())
-        .with_merge(merge(request.merge)?)
-        .with_data(data);
-    let addr = map.map(wanted, update)?;
+    // SAFETY: `ops` is the map's own.
+    let addr = map.map(unsafe { self::request(request, ops) }?, update)?;
     map.update_data(addr, Data::take)?;
     Ok(addr)
 }
@@ -98,8 +115,7 @@ fn protect<H: Hooks<Data>>(
     len: u64,
     prot: u32,
 ) -> Result<(), Fail> {
-    let prot = u8::try_from(prot).ok().and_then(Prot::from_bits).ok_or(Fail::Argument)?;
-    Ok(map.protect(start, len, prot, update)?)
+    Ok(map.protect(start, len, self::prot(prot)?, update)?)
 }
 
 fn update_attrs<H: Hooks<Data>>(

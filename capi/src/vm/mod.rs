@@ -4,6 +4,7 @@ pub mod change;
 pub mod fork;
 pub mod join;
 pub mod life;
+pub mod options;
 pub mod query;
 pub mod restore;
 pub mod update;

@@ -2,7 +2,7 @@
 
 use super::kvma_vm;
 use super::query::ask;
-use crate::attrs::{kvma_area, kvma_range};
+use crate::attrs::{kvma_area, kvma_piece, kvma_range};
 use crate::boundary::tell;
 
 /// What is left to be walked over: a range of bytes that gets smaller from both ends. It holds on to
@@ -83,6 +83,45 @@ pub unsafe extern "C" fn kvma_vm_prev(
             area,
             |map, (start, len)| map.overlapping(start, len).next_back().map(kvma_area::from),
             |walk, area| walk.passed_down_to(area.range.start),
+        )
+    }
+}
+
+/// The next part of an area of the walk from below, cut to the walk, with its own offset in the object, to
+/// `piece`. False at the end. O(log n).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvma_vm_next_piece(
+    vm: *const kvma_vm,
+    walk: *mut kvma_walk,
+    piece: *mut kvma_piece,
+) -> bool {
+    // SAFETY: see above.
+    unsafe {
+        step(
+            vm,
+            walk,
+            piece,
+            |map, (start, len)| map.pieces(start, len).next().map(|piece| kvma_piece::from(&piece)),
+            |walk, piece| walk.passed_up_to(piece.range.last),
+        )
+    }
+}
+
+/// The next part of an area of the walk from above, cut to the walk, to `piece`. False at the end. O(log n).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvma_vm_prev_piece(
+    vm: *const kvma_vm,
+    walk: *mut kvma_walk,
+    piece: *mut kvma_piece,
+) -> bool {
+    // SAFETY: see above.
+    unsafe {
+        step(
+            vm,
+            walk,
+            piece,
+            |map, (start, len)| map.pieces(start, len).next_back().map(|piece| kvma_piece::from(&piece)),
+            |walk, piece| walk.passed_down_to(piece.range.start),
         )
     }
 }

@@ -1,0 +1,293 @@
+/* What the owner of a map hears, and when; and what becomes of the owner's data. */
+#include "test.h"
+
+#include <kvma.h>
+
+#define PAGE ((uint64_t)0x1000)
+#define BASE ((uint64_t)0x10000)
+
+/* A log of one letter a call. */
+struct log {
+    char text[64];
+    size_t len;
+    /* prepare refuses the n-th time, with this errno. */
+    int refuse_at, refuse_with, prepared;
+    struct kvma_vm *vm;
+    struct kvma_piece last;
+    struct kvma_attrs old;
+    uint64_t to;
+};
+
+static void note(void *udata, char what) {
+    struct log *log = udata;
+    CHECK(log->len + 1 < sizeof log->text);
+    log->text[log->len++] = what;
+    log->text[log->len] = '\0';
+}
+
+static int32_t prepare(void *udata, const struct kvma_event *event) {
+    struct log *log = udata;
+    note(udata, "MUPR"[event->kind]);
+    return ++log->prepared == log->refuse_at ? log->refuse_with : 0;
+}
+
+static void cancel(void *udata, const struct kvma_event *event) {
+    (void)event;
+    note(udata, 'c');
+}
+
+static void on_map(void *udata, const struct kvma_piece *piece) {
+    struct log *log = udata;
+    note(udata, 'm');
+    log->last = *piece;
+    /* In the middle of a change, the map is not to be had. */
+    if (log->vm) {
+        struct kvma_area area;
+        CHECK_EQ(kvma_vm_find(log->vm, BASE, &area), KVMA_BUSY);
+        CHECK_EQ(kvma_vm_unmap(log->vm, BASE, PAGE, NULL, NULL), KVMA_BUSY);
+        CHECK_EQ(kvma_vm_free(log->vm), KVMA_BUSY);
+        CHECK_EQ(kvma_vm_len(log->vm), 0);
+    }
+}
+
+static void on_unmap(void *udata, const struct kvma_piece *piece) {
+    note(udata, 'u');
+    ((struct log *)udata)->last = *piece;
+}
+
+static void on_protect(void *udata, const struct kvma_piece *piece, const struct kvma_attrs *old) {
+    struct log *log = udata;
+    note(udata, 'p');
+    log->last = *piece;
+    log->old = *old;
+}
+
+static void on_relocate(void *udata, const struct kvma_piece *piece, uint64_t to) {
+    note(udata, 'r');
+    ((struct log *)udata)->last = *piece;
+    ((struct log *)udata)->to = to;
+}
+
+static void on_advise(void *udata, const struct kvma_piece *piece, uint32_t advice) {
+    CHECK_EQ(advice, KVMA_ADVISE_DONT_NEED);
+    note(udata, 'a');
+    ((struct log *)udata)->last = *piece;
+}
+
+static void flush_begin(void *udata) {
+    note(udata, '<');
+}
+
+static void flush_wait(void *udata) {
+    note(udata, '>');
+}
+
+static struct kvma_hooks hooks(struct log *log) {
+    struct kvma_hooks table = {prepare,     cancel,    on_map,      on_unmap,   on_protect,
+                               on_relocate, on_advise, flush_begin, flush_wait, log};
+    memset(log, 0, sizeof *log);
+    return table;
+}
+
+static struct kvma_request fixed(uint64_t addr, uint64_t pages, uint32_t flags) {
+    struct kvma_request request = {0};
+    request.place = KVMA_FIXED;
+    request.addr = addr;
+    request.len = pages * PAGE;
+    request.attrs.flags = flags;
+    return request;
+}
+
+static void expect(struct log *log, const char *text) {
+    if (strcmp(log->text, text) != 0) {
+        fprintf(stderr, "heard %s, not %s\n", log->text, text);
+        abort();
+    }
+    log->len = 0;
+    log->text[0] = '\0';
+}
+
+TEST(every_step_is_told_in_order) {
+    struct log log;
+    struct kvma_hooks table = hooks(&log);
+    struct kvma_vm *vm = NULL;
+    CHECK_EQ(kvma_vm_new(&vm, BASE, 32, PAGE, NULL, NULL), KVMA_OK);
+    struct kvma_request request = fixed(BASE, 8, KVMA_READ);
+    request.attrs.backed = true;
+    CHECK_EQ(kvma_vm_map(vm, &request, &table, NULL), KVMA_OK);
+    expect(&log, "Mm");
+    CHECK_EQ(kvma_vm_protect(vm, BASE + 2 * PAGE, PAGE, KVMA_WRITE, &table), KVMA_OK);
+    expect(&log, "Pp<>");
+    CHECK_EQ(log.old.flags, KVMA_READ);
+    CHECK_EQ(log.last.attrs.flags, KVMA_WRITE);
+    CHECK_EQ(log.last.range.start, BASE + 2 * PAGE);
+    CHECK_EQ(log.last.attrs.offset, 2);
+    /* Replacing tells of what goes, in the middle of areas too. */
+    request = fixed(BASE + PAGE, 4, KVMA_EXEC);
+    CHECK_EQ(kvma_vm_map(vm, &request, &table, NULL), KVMA_OK);
+    expect(&log, "UUUMuuu<m>");
+    CHECK_EQ(kvma_vm_relocate(vm, BASE + PAGE, PAGE, BASE + 16 * PAGE, KVMA_SOURCE_UNMAP, KVMA_MERGE_BOTH,
+                              &table),
+             KVMA_OK);
+    expect(&log, "Rr<>");
+    CHECK_EQ(log.to, BASE + 16 * PAGE);
+    CHECK_EQ(kvma_vm_advise(vm, BASE, PAGE, KVMA_ADVISE_DONT_NEED, &table), KVMA_OK);
+    expect(&log, "a<>");
+    CHECK_EQ(kvma_vm_advise(vm, BASE, PAGE, 99, &table), KVMA_BAD_ARGUMENT);
+    CHECK_EQ(kvma_vm_clear(vm, &table, NULL), KVMA_OK);
+    expect(&log, "UUUUuuuu<>");
+    CHECK_EQ(kvma_vm_unmap(vm, BASE, PAGE, &table, NULL), KVMA_OK);
+    expect(&log, "");
+    CHECK_EQ(kvma_vm_free(vm), KVMA_OK);
+}
+
+TEST(a_refusal_takes_everything_back) {
+    struct log log;
+    struct kvma_hooks table = hooks(&log);
+    struct kvma_vm *vm = NULL;
+    CHECK_EQ(kvma_vm_new(&vm, BASE, 32, PAGE, NULL, NULL), KVMA_OK);
+    struct kvma_request one = fixed(BASE, 2, KVMA_READ), two = fixed(BASE + 2 * PAGE, 2, KVMA_WRITE);
+    CHECK_EQ(kvma_vm_map(vm, &one, NULL, NULL), KVMA_OK);
+    CHECK_EQ(kvma_vm_map(vm, &two, NULL, NULL), KVMA_OK);
+    log.refuse_at = 2;
+    log.refuse_with = 11;
+    CHECK_EQ(kvma_vm_unmap(vm, BASE, 4 * PAGE, &table, NULL), -11);
+    expect(&log, "UUc");
+    CHECK_EQ(kvma_vm_pages(vm), 4);
+    /* Kernels return errnos negated. */
+    log.prepared = 0;
+    log.refuse_with = -12;
+    CHECK_EQ(kvma_vm_protect(vm, BASE, 4 * PAGE, KVMA_EXEC, &table), -12);
+    CHECK_EQ(kvma_vm_len(vm), 2);
+    CHECK_EQ(kvma_vm_free(vm), KVMA_OK);
+}
+
+TEST(a_hook_that_calls_back_is_told_busy) {
+    struct log log;
+    struct kvma_hooks table = hooks(&log);
+    CHECK_EQ(kvma_vm_new(&log.vm, BASE, 32, PAGE, NULL, NULL), KVMA_OK);
+    struct kvma_request request = fixed(BASE, 1, KVMA_READ);
+    CHECK_EQ(kvma_vm_map(log.vm, &request, &table, NULL), KVMA_OK);
+    expect(&log, "Mm");
+    CHECK_EQ(kvma_vm_len(log.vm), 1);
+    CHECK_EQ(kvma_vm_free(log.vm), KVMA_OK);
+}
+
+TEST(an_update_gathers_several_changes) {
+    struct log log;
+    struct kvma_hooks table = hooks(&log);
+    struct kvma_vm *vm = NULL;
+    struct kvma_update *update = NULL;
+    uint64_t addr;
+    CHECK_EQ(kvma_vm_new(&vm, BASE, 32, PAGE, NULL, NULL), KVMA_OK);
+    CHECK_EQ(kvma_update_new(&update, vm, &table, 3), KVMA_OK);
+    CHECK_EQ(kvma_update_reserve(update, 6), KVMA_OK);
+    struct kvma_request request = fixed(BASE, 8, KVMA_READ);
+    CHECK_EQ(kvma_update_map(update, vm, &request, &addr), KVMA_OK);
+    CHECK_EQ(kvma_update_unmap(update, vm, BASE + PAGE, PAGE, NULL), KVMA_OK);
+    CHECK_EQ(kvma_update_protect(update, vm, BASE, PAGE, KVMA_WRITE), KVMA_OK);
+    CHECK_EQ(kvma_update_relocate(update, vm, BASE, PAGE, BASE + 9 * PAGE, KVMA_SOURCE_UNMAP,
+                                  KVMA_MERGE_BOTH),
+             KVMA_OK);
+    CHECK_EQ(kvma_update_lock_pages(update, vm, BASE + 9 * PAGE, PAGE), KVMA_OK);
+    CHECK_EQ(kvma_update_unlock_pages(update, vm, BASE + 9 * PAGE, PAGE), KVMA_OK);
+    CHECK_EQ(kvma_update_decommit(update, vm, BASE + 9 * PAGE, PAGE), KVMA_OK);
+    CHECK_EQ(kvma_update_commit(update, vm, BASE + 9 * PAGE, PAGE, KVMA_READ), KVMA_OK);
+    CHECK_EQ(kvma_update_change_flags(update, vm, BASE + 9 * PAGE, PAGE, KVMA_STACK, 0), KVMA_OK);
+    CHECK_EQ(kvma_update_removed(update), 1);
+    CHECK_EQ(kvma_update_clear(update, vm, NULL), KVMA_OK);
+    CHECK_EQ(kvma_update_removed(update), 3);
+    CHECK(strchr(log.text, '>') == NULL);
+    CHECK_EQ(kvma_update_finish(update), KVMA_OK);
+    CHECK_EQ(log.text[log.len - 1], '>');
+    CHECK_EQ(kvma_update_finish(NULL), KVMA_OK);
+    CHECK_EQ(kvma_vm_free(vm), KVMA_OK);
+}
+
+/* The owner's data: a count of references on each object. */
+struct object {
+    int refs;
+    int splits, merges;
+};
+
+static void *split(void *udata, void *data, uint64_t pages) {
+    struct object *object = data;
+    (void)udata;
+    CHECK(pages > 0);
+    object->refs++;
+    object->splits++;
+    return object;
+}
+
+static bool can_merge(void *udata, void *left, uint64_t pages, void *right) {
+    (void)udata;
+    CHECK(pages > 0);
+    return left == right;
+}
+
+static void merge(void *udata, void *left, uint64_t pages, void *right) {
+    (void)udata, (void)pages;
+    CHECK(left == right);
+    ((struct object *)left)->merges++;
+    ((struct object *)right)->refs--;
+}
+
+static void *fork_data(void *udata, void *data) {
+    (void)udata;
+    ((struct object *)data)->refs++;
+    return data;
+}
+
+static void drop(void *udata, void *data) {
+    (void)udata;
+    ((struct object *)data)->refs--;
+}
+
+static const struct kvma_data_ops counted = {split, can_merge, merge, fork_data, drop, NULL};
+
+TEST(the_owners_data_is_never_lost_or_dropped_twice) {
+    struct object object = {0, 0, 0};
+    struct kvma_vm *vm = NULL, *child = NULL;
+    struct kvma_area area;
+    void *old;
+    CHECK_EQ(kvma_vm_new(&vm, BASE, 32, PAGE, NULL, &counted), KVMA_OK);
+    struct kvma_request request = fixed(BASE, 8, KVMA_READ);
+    request.data = &object;
+    object.refs = 1;
+    CHECK_EQ(kvma_vm_map(vm, &request, NULL, NULL), KVMA_OK);
+    CHECK_EQ(kvma_vm_unmap(vm, BASE + 2 * PAGE, 2 * PAGE, NULL, NULL), KVMA_OK);
+    CHECK_EQ(object.refs, 2);
+    CHECK_EQ(object.splits, 2);
+    CHECK_EQ(kvma_vm_fork(vm, NULL, NULL, NULL, &child), KVMA_OK);
+    CHECK_EQ(object.refs, 4);
+    CHECK_EQ(kvma_vm_free(child), KVMA_OK);
+    CHECK_EQ(object.refs, 2);
+    /* Fills the hole, and is joined with both sides. */
+    request = fixed(BASE + 2 * PAGE, 2, KVMA_READ);
+    request.data = &object;
+    object.refs++;
+    CHECK_EQ(kvma_vm_map(vm, &request, NULL, NULL), KVMA_OK);
+    CHECK_EQ(kvma_vm_len(vm), 1);
+    CHECK_EQ(object.refs, 1);
+    CHECK_EQ(object.merges, 2);
+    /* A request that fails leaves its data with the caller. */
+    request.place = KVMA_FIXED_NOREPLACE;
+    object.refs++;
+    CHECK_EQ(kvma_vm_map(vm, &request, NULL, NULL), KVMA_OVERLAP);
+    CHECK_EQ(object.refs, 2);
+    object.refs--;
+    CHECK_EQ(kvma_vm_set_data(vm, BASE, NULL, &old), KVMA_OK);
+    CHECK(old == &object);
+    CHECK_EQ(kvma_vm_set_data(vm, BASE, &object, &old), KVMA_OK);
+    CHECK_EQ(kvma_vm_find(vm, BASE, &area), KVMA_OK);
+    CHECK(area.data == &object);
+    CHECK_EQ(kvma_vm_update_data(vm, BASE, fork_data, NULL), KVMA_OK);
+    CHECK_EQ(object.refs, 2);
+    object.refs--;
+    CHECK_EQ(kvma_vm_free(vm), KVMA_OK);
+    CHECK_EQ(object.refs, 0);
+}
+
+TESTS(RUN(every_step_is_told_in_order), RUN(a_refusal_takes_everything_back),
+      RUN(a_hook_that_calls_back_is_told_busy), RUN(an_update_gathers_several_changes),
+      RUN(the_owners_data_is_never_lost_or_dropped_twice))
