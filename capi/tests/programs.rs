@@ -1,5 +1,7 @@
 //! Programs in C and C++ against `libkvma` and its headers. Each `TEST` in a program is a test here, run in a
 //! process of its own; a program that has others than are listed here fails.
+//!
+//! `KVMA_SKIP_CC=1` goes without compilers.
 
 mod cc;
 
@@ -49,41 +51,129 @@ macro_rules! program {
     };
 }
 
-program!(map, "c/map.c", &[], [
-    maps_finds_and_unmaps,
-    tells_about_the_space,
-    places_as_searched_for,
-    walks_areas_pieces_and_gaps,
-    changes_attributes,
-    splits_and_merges_by_hand,
-    huge_pages_refuse_to_be_cut,
-    relocates,
-    forks_and_restores,
-    reserves_commits_and_locks,
-    adopts,
-    statuses_have_words,
-]);
+program!(
+    map,
+    "c/map.c",
+    &[],
+    [
+        maps_finds_and_unmaps,
+        tells_about_the_space,
+        places_as_searched_for,
+        walks_areas_pieces_and_gaps,
+        changes_attributes,
+        splits_and_merges_by_hand,
+        huge_pages_refuse_to_be_cut,
+        relocates,
+        forks_and_restores,
+        reserves_commits_and_locks,
+        adopts,
+        statuses_have_words,
+    ]
+);
 
-program!(hooks, "c/hooks.c", &[], [
-    every_step_is_told_in_order,
-    a_refusal_takes_everything_back,
-    a_hook_that_calls_back_is_told_busy,
-    an_update_gathers_several_changes,
-    the_owners_data_is_never_lost_or_dropped_twice,
-]);
+program!(
+    hooks,
+    "c/hooks.c",
+    &[],
+    [
+        every_step_is_told_in_order,
+        a_refusal_takes_everything_back,
+        a_hook_that_calls_back_is_told_busy,
+        an_update_gathers_several_changes,
+        the_owners_data_is_never_lost_or_dropped_twice,
+    ]
+);
 
-program!(memory, "c/memory.c", &["-pthread"], [
-    no_operation_changes_anything_without_memory,
-    making_a_map_fails_cleanly,
-    taking_down_needs_no_memory,
-    libmmap_operations_change_nothing_without_memory,
-    without_memory_to_remember_marks_still_hold,
-    a_missing_lock_is_busy,
-]);
+program!(
+    memory,
+    "c/memory.c",
+    &["-pthread"],
+    [
+        no_operation_changes_anything_without_memory,
+        making_a_map_fails_cleanly,
+        taking_down_needs_no_memory,
+        libmmap_operations_change_nothing_without_memory,
+        without_memory_to_remember_marks_still_hold,
+        a_missing_lock_is_busy,
+    ]
+);
 
-program!(misuse, "c/misuse.c", &[], [
-    null_is_a_status,
-    numbers_at_the_edges,
-    libmmap_numbers_at_the_edges,
-    libmmap_null_is_an_error,
-]);
+program!(
+    misuse,
+    "c/misuse.c",
+    &[],
+    [null_is_a_status, numbers_at_the_edges, libmmap_numbers_at_the_edges, libmmap_null_is_an_error,]
+);
+
+program!(seeds_c, "c/seeds.c", &[], [c_api_without_a_hint, c_api_with_a_hint, the_name_is_still_a_function,]);
+
+program!(
+    seeds_cpp,
+    "cpp/seeds.cpp",
+    &[],
+    [range_map, addr_space_without_a_hint, addr_space_with_a_hint, all_methods,]
+);
+
+program!(all_headers, "cpp/all_headers.cpp", &[], [map_any_is_overloaded, all_generations_at_once,]);
+
+program!(
+    peers_mm,
+    "c/peers_mm.c",
+    &[],
+    [
+        a_split_advances_the_file_offset,
+        a_split_advances_the_file_offset_in_bytes,
+        a_split_of_anonymous_memory_has_no_offset_to_advance,
+        mappings_are_kept_apart_and_know_their_base,
+        unmap_of_a_hole_is_fine,
+        zero_length_is_refused,
+        a_length_near_2_to_the_64_is_refused,
+        addresses_beyond_the_space_are_refused,
+        callbacks_get_bytes,
+        callbacks_get_the_old_state,
+        replacing_the_middle_of_a_mapping_is_told,
+        overlapping_a_hole_maps_the_hole_too,
+        protect_over_a_hole_changes_nothing,
+        protect_and_back_leaves_one_region,
+        placement_is_first_fit,
+    ]
+);
+
+program!(
+    peers_cpp,
+    "cpp/peers.cpp",
+    &[],
+    [
+        a_split_advances_the_file_offset,
+        offsets_below_a_page_are_kept,
+        contiguous_file_ranges_merge,
+        ranges_with_equal_offsets_do_not_merge,
+        equal_anonymous_ranges_merge,
+        protect_over_a_hole_is_an_error,
+        addresses_beyond_the_space_are_refused,
+        a_length_near_2_to_the_64_is_refused,
+        the_marked_state_comes_back,
+        without_a_mark_everything_goes,
+        what_a_callback_throws_arrives_and_nothing_has_changed,
+        a_callback_may_look_and_change,
+        spaces_are_values,
+        all_of_prot_and_flags_is_kept,
+        placement_is_first_fit_from_the_bottom,
+    ]
+);
+
+program!(
+    range_map,
+    "cpp/range_map.cpp",
+    &["-Wl,--wrap=aligned_alloc"],
+    [
+        integers_of_every_kind,
+        keys_that_are_no_numbers,
+        the_whole_range_of_a_key,
+        ranges_that_are_none,
+        values_are_copied_and_compared_by_their_own_rules,
+        a_copy_that_throws_changes_nothing,
+        a_comparison_that_throws_arrives,
+        out_of_memory_changes_nothing,
+    ]
+);

@@ -17,10 +17,10 @@
 
 #ifdef __cplusplus
 extern "C" {
-static_assert(sizeof(off_t) == 8, "compile with -D_FILE_OFFSET_BITS=64");
-#else
-_Static_assert(sizeof(off_t) == 8, "compile with -D_FILE_OFFSET_BITS=64");
 #endif
+
+/* Else compile with -D_FILE_OFFSET_BITS=64. */
+extern char kvma_off_t_must_have_64_bits[sizeof(off_t) == 8 ? 1 : -1];
 
 struct kvma_space;
 

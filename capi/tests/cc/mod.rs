@@ -87,6 +87,19 @@ pub fn compile(program: &Program<'_>) -> Result<PathBuf, String> {
     Ok(executable)
 }
 
+/// Checks that `text` compiles, all warnings as errors; nothing is linked.
+pub fn check_syntax(compiler: &str, flags: &[&str], text: &str) -> Result<(), String> {
+    ensure_installed(compiler)?;
+    let extension = if compiler == "g++" { "cpp" } else { "c" };
+    let name: String = format!("{flags:?}{text}").chars().filter(char::is_ascii_alphanumeric).collect();
+    let source = scratch()?.join(format!("{name}.{extension}"));
+    fs::write(&source, text).map_err(|e| format!("{}: {e}", source.display()))?;
+    let mut command = Command::new(compiler);
+    command.args(["-Wall", "-Wextra", "-Wpedantic", "-Werror", "-fsyntax-only"]).args(flags);
+    command.arg("-I").arg(root().join("include/libmmap")).arg("-I").arg(root().join("include"));
+    run(command.arg(&source)).map(drop)
+}
+
 /// Runs a program to its end, which must be a good one. Returns what it has printed.
 pub fn run(command: &mut Command) -> Result<String, String> {
     let output = command.stdin(Stdio::null()).output().map_err(|e| format!("{command:?}: {e}"))?;

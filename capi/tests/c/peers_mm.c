@@ -1,0 +1,218 @@
+/* What the generation of mm_init got wrong, as it documents it. Page size 1, as its own tests have it. */
+#include "test.h"
+
+#include <errno.h>
+
+#include "mmap.h"
+
+struct heard {
+    int calls;
+    uint64_t start[8];
+    size_t len[8];
+    MMInfo info[8];
+};
+
+static void hear(uint64_t start, size_t len, MMInfo info, void *udata) {
+    struct heard *heard = udata;
+    CHECK(heard->calls < 8);
+    heard->start[heard->calls] = start;
+    heard->len[heard->calls] = len;
+    heard->info[heard->calls++] = info;
+}
+
+static MMAddrSpace space(void) {
+    MMAddrSpace mm;
+    CHECK(mm_init(&mm, 0, 16, 1));
+    return mm;
+}
+
+TEST(a_split_advances_the_file_offset) {
+    MMAddrSpace mm = space();
+    struct heard heard = {0};
+    MMInfo info;
+    CHECK_EQ(mm_mapat(&mm, 0, 8, 1, 0, 5, 0), 0);
+    CHECK_EQ(mm_unmap_cb(&mm, 2, 2, hear, &heard), 0);
+    CHECK_EQ(heard.calls, 1);
+    CHECK_EQ(heard.info[0].offset, 2);
+    CHECK_EQ(heard.info[0].base, 0);
+    CHECK_EQ(heard.info[0].len, 8);
+    CHECK(mm_querypage(&mm, 4, &info));
+    CHECK_EQ(info.offset, 4);
+    CHECK_EQ(info.base, 0);
+    CHECK_EQ(info.len, 8);
+    mm_free(&mm);
+}
+
+TEST(a_split_advances_the_file_offset_in_bytes) {
+    MMAddrSpace mm;
+    MMInfo info;
+    CHECK(mm_init(&mm, 0x10000, 0x100000, 4096));
+    CHECK_EQ(mm_mapat(&mm, 0x10000, 8 * 4096, 1, 0, 5, 0x3000), 0x10000);
+    CHECK_EQ(mm_unmap(&mm, 0x12000, 2 * 4096), 0);
+    CHECK(mm_querypage(&mm, 0x14000, &info));
+    CHECK_EQ(info.offset, 0x3000 + 4 * 4096);
+    mm_free(&mm);
+}
+
+TEST(a_split_of_anonymous_memory_has_no_offset_to_advance) {
+    MMAddrSpace mm = space();
+    MMInfo info;
+    CHECK_EQ(mm_mapat(&mm, 0, 8, 1, 0, -1, 0), 0);
+    CHECK_EQ(mm_unmap(&mm, 2, 2), 0);
+    CHECK(mm_querypage(&mm, 4, &info));
+    CHECK_EQ(info.offset, 0);
+    mm_free(&mm);
+}
+
+TEST(mappings_are_kept_apart_and_know_their_base) {
+    MMAddrSpace mm = space();
+    struct heard heard = {0};
+    CHECK_EQ(mm_mapat(&mm, 0, 4, 1, 0, 5, 0), 0);
+    CHECK_EQ(mm_mapat(&mm, 4, 4, 1, 0, 5, 4), 4);
+    CHECK_EQ(mm_unmap_cb(&mm, 0, 8, hear, &heard), 0);
+    CHECK_EQ(heard.calls, 2);
+    CHECK_EQ(heard.info[1].base, 4);
+    CHECK_EQ(heard.info[1].len, 4);
+    mm_free(&mm);
+}
+
+TEST(unmap_of_a_hole_is_fine) {
+    MMAddrSpace mm = space();
+    CHECK_EQ(mm_unmap(&mm, 3, 4), 0);
+    CHECK_EQ(mm_mapat(&mm, 4, 2, 1, 0, 0, 0), 4);
+    CHECK_EQ(mm_unmap(&mm, 0, 16), 0);
+    CHECK_EQ(mm_mapany(&mm, 16, 0, 0, 0, 0), 0);
+    mm_free(&mm);
+}
+
+TEST(zero_length_is_refused) {
+    MMAddrSpace mm = space();
+    CHECK_EQ(mm_mapany(&mm, 0, 1, 0, 0, 0), MM_MAPERR);
+    CHECK_EQ(mm_mapat(&mm, 3, 0, 1, 0, 0, 0), MM_MAPERR);
+    CHECK_EQ(mm_unmap(&mm, 3, 0), -EINVAL);
+    CHECK_EQ(mm_protect(&mm, 3, 0, 1), -EINVAL);
+    CHECK_EQ(mm_mapany(&mm, 16, 0, 0, 0, 0), 0);
+    mm_free(&mm);
+}
+
+TEST(a_length_near_2_to_the_64_is_refused) {
+    MMAddrSpace mm;
+    CHECK(mm_init(&mm, 0x10000, 0x100000, 4096));
+    CHECK_EQ(mm_mapany(&mm, SIZE_MAX, 1, 0, 0, 0), MM_MAPERR);
+    CHECK_EQ(mm_mapany(&mm, SIZE_MAX - 4094, 1, 0, 0, 0), MM_MAPERR);
+    CHECK_EQ(mm_mapat(&mm, 0x10000, SIZE_MAX, 1, 0, 0, 0), MM_MAPERR);
+    CHECK_EQ(mm_unmap(&mm, 0x10000, SIZE_MAX), -EINVAL);
+    CHECK_EQ(mm_protect(&mm, 0x10000, SIZE_MAX - 4094, 1), -EINVAL);
+    CHECK(!mm_querypage(&mm, 0x10000, NULL));
+    mm_free(&mm);
+}
+
+TEST(addresses_beyond_the_space_are_refused) {
+    MMAddrSpace mm;
+    CHECK(mm_init(&mm, 0x10000, 0x100000, 4096));
+    /* "The address is returned, or -1 if an error occurred." */
+    CHECK_EQ(mm_mapat(&mm, 0, 4096, 1, 0, 0, 0), MM_MAPERR);
+    CHECK_EQ(mm_mapat(&mm, 0x110000, 4096, 1, 0, 0, 0), MM_MAPERR);
+    CHECK_EQ(mm_mapat(&mm, UINT64_MAX - 4095, 4096, 1, 0, 0, 0), MM_MAPERR);
+    CHECK_EQ(mm_mapat(&mm, 0x10001, 4096, 1, 0, 0, 0), MM_MAPERR);
+    CHECK_EQ(mm_unmap(&mm, 0x200000, 4096), -EINVAL);
+    mm_free(&mm);
+}
+
+TEST(callbacks_get_bytes) {
+    MMAddrSpace mm;
+    struct heard heard = {0};
+    CHECK(mm_init(&mm, 0x10000, 0x100000, 4096));
+    CHECK_EQ(mm_mapat(&mm, 0x10000, 4 * 4096, 1, 0, 0, 0), 0x10000);
+    CHECK_EQ(mm_protect_cb(&mm, 0x10000, 4 * 4096, 3, hear, &heard), 0);
+    CHECK_EQ(mm_protect_cb(&mm, 0x11000, 4096, 1, hear, &heard), 0);
+    CHECK_EQ(heard.calls, 2);
+    CHECK_EQ(heard.start[0], 0x10000);
+    CHECK_EQ(heard.len[0], 4 * 4096);
+    CHECK_EQ(heard.start[1], 0x11000);
+    CHECK_EQ(heard.len[1], 4096);
+    mm_free(&mm);
+}
+
+TEST(callbacks_get_the_old_state) {
+    MMAddrSpace mm = space();
+    struct heard heard = {0};
+    CHECK_EQ(mm_mapat(&mm, 0, 8, 1, 2, 3, 0), 0);
+    CHECK_EQ(mm_protect_cb(&mm, 0, 4, 7, hear, &heard), 0);
+    CHECK_EQ(heard.info[0].prot, 1);
+    CHECK_EQ(mm_mapat_cb(&mm, 2, 4, 5, 6, 7, 0, hear, &heard), 2);
+    CHECK_EQ(heard.calls, 3);
+    CHECK_EQ(heard.info[1].prot, 7);
+    CHECK_EQ(heard.info[1].fd, 3);
+    CHECK_EQ(heard.info[2].prot, 1);
+    mm_free(&mm);
+}
+
+TEST(replacing_the_middle_of_a_mapping_is_told) {
+    MMAddrSpace mm = space();
+    struct heard heard = {0};
+    MMInfo info;
+    CHECK_EQ(mm_mapat(&mm, 0, 8, 1, 0, 5, 0), 0);
+    CHECK_EQ(mm_mapat_cb(&mm, 3, 2, 2, 0, 6, 0, hear, &heard), 3);
+    CHECK_EQ(heard.calls, 1);
+    CHECK_EQ(heard.start[0], 3);
+    CHECK_EQ(heard.len[0], 2);
+    CHECK_EQ(heard.info[0].fd, 5);
+    CHECK_EQ(heard.info[0].offset, 3);
+    CHECK(mm_querypage(&mm, 4, &info) && info.fd == 6 && info.base == 3);
+    CHECK(mm_querypage(&mm, 5, &info) && info.fd == 5 && info.offset == 5);
+    mm_free(&mm);
+}
+
+TEST(overlapping_a_hole_maps_the_hole_too) {
+    MMAddrSpace mm = space();
+    CHECK_EQ(mm_mapat(&mm, 4, 2, 1, 0, 0, 0), 4);
+    CHECK_EQ(mm_mapat(&mm, 2, 8, 2, 0, 0, 0), 2);
+    for (uint64_t page = 2; page < 10; page++) {
+        MMInfo info;
+        CHECK(mm_querypage(&mm, page, &info) && info.prot == 2);
+    }
+    mm_free(&mm);
+}
+
+TEST(protect_over_a_hole_changes_nothing) {
+    MMAddrSpace mm = space();
+    struct heard heard = {0};
+    MMInfo info;
+    CHECK_EQ(mm_mapat(&mm, 3, 8, 0, 0, 0, 0), 3);
+    CHECK_EQ(mm_protect_cb(&mm, 0, 5, 1, hear, &heard), -EINVAL);
+    CHECK_EQ(heard.calls, 0);
+    CHECK(mm_querypage(&mm, 4, &info) && info.prot == 0);
+    mm_free(&mm);
+}
+
+TEST(protect_and_back_leaves_one_region) {
+    MMAddrSpace mm = space();
+    struct heard heard = {0};
+    CHECK_EQ(mm_mapat(&mm, 0, 8, 1, 0, 5, 0), 0);
+    CHECK_EQ(mm_protect(&mm, 2, 2, 3), 0);
+    CHECK_EQ(mm_protect(&mm, 2, 2, 1), 0);
+    CHECK_EQ(mm_unmap_cb(&mm, 0, 8, hear, &heard), 0);
+    CHECK_EQ(heard.calls, 1);
+    mm_free(&mm);
+}
+
+TEST(placement_is_first_fit) {
+    MMAddrSpace mm = space();
+    CHECK_EQ(mm_mapat(&mm, 2, 2, 1, 0, 0, 0), 2);
+    CHECK_EQ(mm_mapany(&mm, 3, 1, 0, 0, 0), 4);
+    CHECK_EQ(mm_mapany(&mm, 2, 1, 0, 0, 0), 0);
+    CHECK_EQ(mm_mapany(&mm, 10, 1, 0, 0, 0), MM_MAPERR);
+    CHECK_EQ(mm_mapany(&mm, 9, 1, 0, 0, 0), 7);
+    CHECK_EQ(mm_mapany(&mm, 1, 1, 0, 0, 0), MM_MAPERR);
+    mm_free(&mm);
+}
+
+TESTS(RUN(a_split_advances_the_file_offset), RUN(a_split_advances_the_file_offset_in_bytes),
+      RUN(a_split_of_anonymous_memory_has_no_offset_to_advance),
+      RUN(mappings_are_kept_apart_and_know_their_base), RUN(unmap_of_a_hole_is_fine), RUN(zero_length_is_refused),
+      RUN(a_length_near_2_to_the_64_is_refused), RUN(addresses_beyond_the_space_are_refused),
+      RUN(callbacks_get_bytes), RUN(callbacks_get_the_old_state),
+      RUN(replacing_the_middle_of_a_mapping_is_told), RUN(overlapping_a_hole_maps_the_hole_too),
+      RUN(protect_over_a_hole_changes_nothing), RUN(protect_and_back_leaves_one_region),
+      RUN(placement_is_first_fit))

@@ -1,0 +1,262 @@
+// What libmmap's C++ generation got wrong, as it documents it.
+#include "../c/test.h"
+
+#include "addr_space.h"
+
+#include <stdexcept>
+#include <tuple>
+#include <vector>
+
+using mmap::AddrSpace;
+using mmap::Error;
+using mmap::MapInfo;
+
+static const size_t kPage = 4096;
+static const uintptr_t kBase = 0x10000;
+static const uintptr_t kNone = (uintptr_t)-1;
+
+struct Heard {
+  std::vector<std::tuple<uintptr_t, size_t, MapInfo>> calls;
+  mmap::UpdateFn fn() {
+    return [this](uintptr_t start, size_t len, MapInfo info) { calls.emplace_back(start, len, info); };
+  }
+  uintptr_t start(size_t i) const { return std::get<0>(calls.at(i)); }
+  size_t len(size_t i) const { return std::get<1>(calls.at(i)); }
+  MapInfo info(size_t i) const { return std::get<2>(calls.at(i)); }
+};
+
+static AddrSpace space() {
+  AddrSpace mm;
+  CHECK(mm.init(kBase, 0x100000, kPage));
+  return mm;
+}
+
+static MapInfo query(const AddrSpace &mm, uintptr_t addr) {
+  MapInfo info;
+  CHECK(mm.query_page(addr, &info));
+  return info;
+}
+
+TEST(a_split_advances_the_file_offset) {
+  AddrSpace mm = space();
+  Heard heard;
+  CHECK_EQ(mm.map_at(kBase, 8 * kPage, 1, 0, 3, 0), kBase);
+  CHECK(mm.unmap(kBase + 2 * kPage, 2 * kPage, heard.fn()) == Error::kOk);
+  CHECK_EQ(heard.info(0).offset, 2 * kPage);
+  CHECK_EQ(query(mm, kBase).offset, 0);
+  CHECK_EQ(query(mm, kBase + 4 * kPage).offset, 4 * kPage);
+}
+
+TEST(offsets_below_a_page_are_kept) {
+  AddrSpace mm = space();
+  CHECK_EQ(mm.map_at(kBase, 4 * kPage, 1, 0, 3, 0x123), kBase);
+  CHECK(mm.unmap(kBase, kPage) == Error::kOk);
+  CHECK_EQ(query(mm, kBase + kPage).offset, (int64_t)kPage + 0x123);
+  CHECK_EQ(mm.map_at(kBase, kPage, 1, 0, 3, -(int64_t)kPage), kBase);
+  CHECK_EQ(query(mm, kBase).offset, -(int64_t)kPage);
+}
+
+TEST(contiguous_file_ranges_merge) {
+  AddrSpace mm = space();
+  Heard heard;
+  mm.map_at(kBase, 2 * kPage, 1, 0, 3, 0);
+  mm.map_at(kBase + 2 * kPage, 2 * kPage, 1, 0, 3, 2 * kPage);
+  mm.unmap(kBase, 4 * kPage, heard.fn());
+  CHECK_EQ(heard.calls.size(), 1);
+  CHECK_EQ(heard.len(0), 4 * kPage);
+}
+
+TEST(ranges_with_equal_offsets_do_not_merge) {
+  AddrSpace mm = space();
+  Heard heard;
+  mm.map_at(kBase, 2 * kPage, 1, 0, 3, 0);
+  mm.map_at(kBase + 2 * kPage, 2 * kPage, 1, 0, 3, 0);
+  CHECK_EQ(query(mm, kBase + 2 * kPage).offset, 0);
+  mm.unmap(kBase, 4 * kPage, heard.fn());
+  CHECK_EQ(heard.calls.size(), 2);
+}
+
+TEST(equal_anonymous_ranges_merge) {
+  AddrSpace mm = space();
+  Heard heard;
+  mm.map_any(kPage, 1, 0, -1, 0);
+  mm.map_any(kPage, 1, 0, -1, 0);
+  mm.unmap(kBase, 2 * kPage, heard.fn());
+  CHECK_EQ(heard.calls.size(), 1);
+}
+
+TEST(protect_over_a_hole_is_an_error) {
+  AddrSpace mm = space();
+  Heard heard;
+  mm.map_at(kBase, kPage, 1, 0, -1, 0);
+  mm.map_at(kBase + 2 * kPage, kPage, 1, 0, -1, 0);
+  CHECK(mm.protect(kBase, 3 * kPage, 7, heard.fn()) == Error::kNoMem);
+  // What is mapped has been protected, as libmmap's own test wants it.
+  CHECK_EQ(heard.calls.size(), 2);
+  CHECK_EQ(query(mm, kBase).prot, 7);
+  CHECK_EQ(query(mm, kBase + 2 * kPage).prot, 7);
+  MapInfo info;
+  CHECK(!mm.query_page(kBase + kPage, &info));
+  CHECK(mm.protect(kBase, kPage, 1) == Error::kOk);
+}
+
+TEST(addresses_beyond_the_space_are_refused) {
+  AddrSpace mm = space();
+  // The end minus the start underflows.
+  CHECK_EQ(mm.map_at(0x200000, kPage, 1, 0, -1, 0), kNone);
+  CHECK_EQ(mm.map_at((uintptr_t)-kPage, kPage, 1, 0, -1, 0), kNone);
+  CHECK(mm.unmap(0x200000, kPage) == Error::kInval);
+  CHECK(mm.protect(0x200000, kPage, 1) == Error::kInval);
+  CHECK_EQ(mm.map_any(0x200000, kPage, 1, 0, -1, 0), kBase);
+  AddrSpace wraps;
+  CHECK(!wraps.init(kBase, SIZE_MAX, kPage));
+  CHECK_EQ(wraps.map_any(kPage, 1, 0, -1, 0), kNone);
+}
+
+TEST(a_length_near_2_to_the_64_is_refused) {
+  AddrSpace mm = space();
+  CHECK_EQ(mm.map_any(SIZE_MAX, 1, 0, -1, 0), kNone);
+  CHECK_EQ(mm.map_at(kBase, SIZE_MAX - kPage + 2, 1, 0, -1, 0), kNone);
+  CHECK(mm.unmap(kBase, SIZE_MAX) == Error::kInval);
+  CHECK(mm.protect(kBase, SIZE_MAX, 1) == Error::kInval);
+  CHECK_EQ(mm.map_any(0, 1, 0, -1, 0), kNone);
+}
+
+TEST(the_marked_state_comes_back) {
+  AddrSpace mm = space();
+  Heard heard;
+  mm.map_at(kBase, 4 * kPage, 5, 0, 3, 0);               // text
+  mm.map_at(kBase + 4 * kPage, 2 * kPage, 3, 0, -1, 0);  // data
+  mm.map_at(kBase + 8 * kPage, 4 * kPage, 1, 0, 4, 0);   // a file
+  mm.mark_original();
+
+  CHECK(mm.protect(kBase + kPage, kPage, 7) == Error::kOk);             // protected
+  CHECK(mm.unmap(kBase + 4 * kPage, kPage) == Error::kOk);              // unmapped
+  mm.map_at(kBase + 9 * kPage, kPage, 2, 0, -1, 0);                     // overwritten
+  mm.map_at(kBase + 16 * kPage, kPage, 3, 0, -1, 0);                    // new
+  mm.unmap_non_original(heard.fn());
+
+  CHECK_EQ(heard.calls.size(), 3);
+  CHECK(heard.start(0) == kBase + kPage && heard.len(0) == kPage && heard.info(0).prot == 7);
+  CHECK(heard.info(0).original);
+  CHECK(heard.start(1) == kBase + 9 * kPage && !heard.info(1).original && heard.info(1).fd == -1);
+  CHECK(heard.start(2) == kBase + 16 * kPage && !heard.info(2).original);
+  for (int page = 0; page < 4; page++) {
+    MapInfo text = query(mm, kBase + page * kPage);
+    CHECK(text.prot == 5 && text.fd == 3 && text.offset == (int64_t)(page * kPage) && text.original);
+    MapInfo file = query(mm, kBase + (8 + page) * kPage);
+    CHECK(file.prot == 1 && file.fd == 4 && file.offset == (int64_t)(page * kPage) && file.original);
+  }
+  CHECK(query(mm, kBase + 4 * kPage).prot == 3 && query(mm, kBase + 4 * kPage).original);
+  MapInfo info;
+  CHECK(!mm.query_page(kBase + 16 * kPage, &info));
+
+  // And again, as often as one likes.
+  Heard again;
+  mm.unmap_non_original(again.fn());
+  CHECK(again.calls.empty());
+  mm.unmap(kBase, 16 * kPage);
+  mm.unmap_non_original();
+  CHECK_EQ(query(mm, kBase + 11 * kPage).offset, 3 * kPage);
+}
+
+TEST(without_a_mark_everything_goes) {
+  AddrSpace mm = space();
+  Heard heard;
+  mm.map_any(kPage, 1, 0, -1, 0);
+  mm.unmap_non_original(heard.fn());
+  CHECK_EQ(heard.calls.size(), 1);
+  CHECK_EQ(mm.map_any(0x100000, 1, 0, -1, 0), kBase);
+  mm.mark_original();
+  mm.reset();
+  mm.unmap_non_original();
+  CHECK_EQ(mm.map_any(0x100000, 1, 0, -1, 0), kBase);
+}
+
+TEST(what_a_callback_throws_arrives_and_nothing_has_changed) {
+  AddrSpace mm = space();
+  mm.map_at(kBase, kPage, 1, 0, -1, 0);
+  mm.map_at(kBase + kPage, kPage, 2, 0, -1, 0);
+  int calls = 0;
+  mmap::UpdateFn throws = [&](uintptr_t, size_t, MapInfo) {
+    if (++calls == 2)
+      throw std::runtime_error("no");
+  };
+  auto thrown = [&](auto work) {
+    calls = 0;
+    try {
+      work();
+    } catch (const std::runtime_error &) {
+      return true;
+    }
+    return false;
+  };
+  CHECK(thrown([&] { mm.unmap(kBase, 2 * kPage, throws); }));
+  CHECK(thrown([&] { mm.map_at(kBase, 2 * kPage, 4, 0, -1, 0, throws); }));
+  CHECK(thrown([&] { mm.protect(kBase, 2 * kPage, 4, throws); }));
+  CHECK(thrown([&] { mm.unmap_non_original(throws); }));
+  CHECK(query(mm, kBase).prot == 1 && query(mm, kBase + kPage).prot == 2);
+}
+
+TEST(a_callback_may_look_and_change) {
+  AddrSpace mm = space();
+  mm.map_at(kBase, 4 * kPage, 1, 0, -1, 0);
+  int calls = 0;
+  mm.unmap(kBase + kPage, kPage, [&](uintptr_t start, size_t, MapInfo) {
+    calls++;
+    CHECK_EQ(query(mm, start).prot, 1); // before the change
+    CHECK_EQ(mm.map_any(kPage, 2, 0, -1, 0), kBase + 4 * kPage);
+  });
+  CHECK_EQ(calls, 1);
+  MapInfo info;
+  CHECK(!mm.query_page(kBase + kPage, &info));
+  CHECK_EQ(query(mm, kBase + 4 * kPage).prot, 2);
+}
+
+TEST(spaces_are_values) {
+  AddrSpace mm = space();
+  mm.map_at(kBase, 2 * kPage, 1, 0, -1, 0);
+  mm.mark_original();
+  AddrSpace copy = mm;
+  copy.unmap(kBase, kPage);
+  CHECK_EQ(query(mm, kBase).prot, 1);
+  copy.unmap_non_original();
+  CHECK_EQ(query(copy, kBase).prot, 1);
+  AddrSpace moved = std::move(copy);
+  CHECK_EQ(query(moved, kBase).prot, 1);
+  copy = moved;
+  copy.reset();
+  CHECK_EQ(query(moved, kBase).prot, 1);
+  // A failed init leaves everything as it was.
+  CHECK(!moved.init(kBase, kPage, 3000));
+  CHECK_EQ(query(moved, kBase).prot, 1);
+  CHECK(moved.init(kBase, kPage, kPage));
+  MapInfo info;
+  CHECK(!moved.query_page(kBase, &info));
+}
+
+TEST(all_of_prot_and_flags_is_kept) {
+  AddrSpace mm = space();
+  mm.map_at(kBase, kPage, -2, 0x7fffffff, 1 << 30, 1 << 20);
+  MapInfo info = query(mm, kBase);
+  CHECK(info.prot == -2 && info.flags == 0x7fffffff && info.fd == 1 << 30 && info.offset == 1 << 20);
+  CHECK(mm.protect(kBase, kPage, 0x1000007) == Error::kOk);
+  CHECK_EQ(query(mm, kBase).prot, 0x1000007);
+}
+
+TEST(placement_is_first_fit_from_the_bottom) {
+  AddrSpace mm = space();
+  mm.map_at(kBase + 2 * kPage, kPage, 1, 0, -1, 0);
+  CHECK_EQ(mm.map_any(3 * kPage, 1, 0, -1, 0), kBase + 3 * kPage);
+  CHECK_EQ(mm.map_any(2 * kPage, 1, 0, -1, 0), kBase);
+  CHECK_EQ(mm.map_any(kBase + 1, kPage, 1, 0, -1, 0), kBase + 6 * kPage);
+}
+
+TESTS(RUN(a_split_advances_the_file_offset), RUN(offsets_below_a_page_are_kept),
+      RUN(contiguous_file_ranges_merge), RUN(ranges_with_equal_offsets_do_not_merge),
+      RUN(equal_anonymous_ranges_merge), RUN(protect_over_a_hole_is_an_error),
+      RUN(addresses_beyond_the_space_are_refused), RUN(a_length_near_2_to_the_64_is_refused),
+      RUN(the_marked_state_comes_back), RUN(without_a_mark_everything_goes),
+      RUN(what_a_callback_throws_arrives_and_nothing_has_changed), RUN(a_callback_may_look_and_change),
+      RUN(spaces_are_values), RUN(all_of_prot_and_flags_is_kept),
+      RUN(placement_is_first_fit_from_the_bottom))
