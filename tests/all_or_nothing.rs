@@ -1,0 +1,170 @@
+//! Whatever fails, nothing has changed: every allocation failed in turn, and every `prepare` refused in
+//! turn, for every operation, everywhere in a small space. `Rig::step` compares all that can be seen
+//! before and after, has every `prepare` taken back, and counts nodes and the owner's data.
+
+use kvma::*;
+use kvma_model::{Addr, Config, Faults, How, Len, Look, Op, Rig, Shape, Where};
+
+const PAGES: i64 = 12;
+const CONFIG: Config = Config { start: 0x40_0000, pages: PAGES as u64, page: 4096 };
+
+const RW: Look = Look::anon(Prot::RW);
+const FILE: Look = Look { object: Some((7, 0)), ..Look::anon(Prot::READ) };
+
+fn at(page: i64, pages: u64, look: Look) -> Op {
+    let (at, len) = (Addr::page(page), Len::pages(pages));
+    Op::MapAt { replace: false, at, len, look, owner: 1, merge: Merge::Both }
+}
+
+/// States to begin from.
+fn scenes() -> Vec<Vec<Op>> {
+    vec![
+        vec![],
+        vec![at(0, 12, RW)],
+        vec![at(2, 8, FILE)],
+        // Areas that meet and differ, a hole, and areas that only a split keeps apart.
+        vec![at(1, 3, RW), at(4, 2, FILE), at(7, 4, RW), Op::Split(Addr::page(9)), Op::Split(Addr::page(2))],
+        // Every page an area of its own.
+        (0..12).map(|page| at(page, 1, if page % 2 == 0 { RW } else { FILE })).collect(),
+    ]
+}
+
+/// Every operation on one range.
+fn ops(start: i64, pages: u64) -> Vec<Op> {
+    let (addr, len) = (Addr::page(start), Len::pages(pages));
+    let mut ops = vec![
+        Op::MapAny(Where { hint: Some(addr), ..Where::ANY }, len, RW, 1, Merge::Both),
+        Op::Unmap(addr, len),
+        Op::Protect(addr, len, Prot::READ.bits()),
+        Op::Protect(addr, len, Prot::RX.bits()),
+        Op::SetOwner(addr, 2),
+        Op::Split(addr),
+        Op::Join(addr),
+        Op::Fork(How::FlipWrite, 9),
+        Op::Clear,
+    ];
+    for replace in [false, true] {
+        ops.push(Op::MapAt { replace, at: addr, len, look: FILE, owner: 1, merge: Merge::Both });
+    }
+    for how in [How::FlipWrite, How::Extra(3), How::OddLength, How::Object(Some((8, 0)))] {
+        ops.push(Op::Update(addr, len, how));
+    }
+    for source in [Source::Unmap, Source::Keep] {
+        let to = (start + PAGES / 2) % PAGES;
+        ops.push(Op::Relocate(addr, len, Addr::page(to), source, Merge::Both));
+    }
+    ops
+}
+
+fn stage(scene: &[Op]) -> Rig {
+    let mut rig = Rig::new(CONFIG);
+    for op in scene {
+        assert_eq!(rig.step(op, Faults::NONE), Ok(Shape::Normal), "{op:?}");
+    }
+    rig
+}
+
+/// Each operation with its first, second, third… step failing, until it runs out of steps to fail.
+/// Gives the number of failures.
+fn fail_in_turn(fault: fn(u64) -> Faults) -> u64 {
+    let mut failures = 0;
+    for scene in scenes() {
+        for start in 0..PAGES {
+            for pages in [1, 2, 3, 5, 8, 12] {
+                for op in ops(start, pages) {
+                    let mut rig = stage(&scene);
+                    for step in 0.. {
+                        match rig.step(&op, fault(step)) {
+                            Ok(Shape::Faulted) => failures += 1,
+                            Ok(Shape::Normal) => break,
+                            Err(what) => panic!("{scene:?}, {op:?}, failure {step}: {what}"),
+                        }
+                        assert!(step < 40, "{op:?} never gets anywhere");
+                    }
+                    rig.finish().unwrap();
+                }
+            }
+        }
+    }
+    failures
+}
+
+#[test]
+fn every_allocation_fails_in_turn() {
+    let failures = fail_in_turn(|step| Faults { alloc: Some(step), prepare: None });
+    assert!(failures > 3000, "only {failures}");
+}
+
+#[test]
+fn every_prepare_is_refused_in_turn() {
+    let failures = fail_in_turn(|step| Faults { alloc: None, prepare: Some(step) });
+    assert!(failures > 3000, "only {failures}");
+}
+
+/// Removing whole areas, and all of them, works without any memory.
+#[test]
+fn tearing_down_needs_no_memory() {
+    for scene in scenes() {
+        let mut rig = stage(&scene);
+        let first_fails = Faults { alloc: Some(0), prepare: None };
+        if let Some(area) = rig.model.areas().first().copied() {
+            let page = ((area.start - CONFIG.start) / CONFIG.page) as i64;
+            let op = Op::Unmap(Addr::page(page), Len::pages(area.tag.len));
+            assert_eq!(rig.step(&op, first_fails), Ok(Shape::Normal));
+        }
+        assert_eq!(rig.step(&Op::Clear, first_fails), Ok(Shape::Normal));
+        rig.finish().unwrap();
+    }
+}
+
+/// What an operation needs can be taken in hand before; then it does not allocate.
+#[test]
+fn reserved_nodes_are_enough() {
+    let pool = FixedPool::<VmaNode, 16>::new();
+    let mut map = VmMap::<(), _>::new(0, 64, PageSize::SIZE_4K, &pool).unwrap();
+    let attrs = Attrs::new(Prot::RW);
+    map.map(Request::new(Place::Fixed(0), 64 << 12, attrs), &mut map.update(&mut NoHooks)).unwrap();
+    let mut hooks = NoHooks;
+    let mut update = map.update(&mut hooks);
+    update.reserve(3).unwrap();
+    let mut rest = Vec::new();
+    while let Some(node) = pool.alloc() {
+        rest.push(node);
+    }
+    let read = Request::new(Place::Fixed(8 << 12), 1 << 12, Attrs::new(Prot::READ));
+    assert_eq!(map.map(read, &mut update), Ok(8 << 12));
+    assert_eq!((map.len(), update.removed()), (3, 1));
+    // The node of the piece that was replaced is still held: nothing is left for two more cuts.
+    let cut = map.unmap(20 << 12, 1 << 12, &mut update);
+    assert_eq!(cut, Err(Error::OutOfMemory));
+    update.finish();
+    let mut update = map.update(&mut hooks);
+    assert_eq!(map.unmap(20 << 12, 44 << 12, &mut update), Ok(44));
+    drop(update);
+    for node in rest {
+        // SAFETY: it came from this pool and was never used.
+        unsafe { pool.dealloc(node) }
+    }
+    drop(map);
+    assert_eq!(pool.in_use(), 0);
+}
+
+/// Of several changes under one lock, those that succeeded stay.
+#[test]
+fn an_address_space_out_of_memory_stays_as_it_was() {
+    let pool = FixedPool::<VmaNode, 4>::new();
+    let space = AddrSpace::new(VmMap::new(0, 64, PageSize::SIZE_4K, &pool).unwrap());
+    let request = |page: u64, prot| Request::new(Place::Fixed(page << 12), 1 << 12, Attrs::new(prot));
+    for page in [1, 3, 5] {
+        space.map(request(page, Prot::RW), &mut NoHooks).unwrap();
+    }
+    assert_eq!(space.map(request(7, Prot::RW), &mut NoHooks), Err(Error::OutOfMemory));
+    // No node is needed to replace a whole area once its own can be used; this one must wait for it.
+    assert_eq!(space.map(request(1, Prot::READ), &mut NoHooks), Err(Error::OutOfMemory));
+    assert_eq!(space.unmap(3 << 12, 1 << 12, &mut NoHooks), Ok(1));
+    assert_eq!(space.map(request(1, Prot::READ), &mut NoHooks), Ok(1 << 12));
+    space.inspect(|map| map.check()).unwrap();
+    assert_eq!((space.inspect(|map| map.len()), pool.in_use()), (2, 3));
+    drop(space);
+    assert_eq!(pool.in_use(), 0);
+}
