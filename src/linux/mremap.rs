@@ -173,6 +173,8 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
     ) -> Result<u64, Errno> {
         if remap.has(MREMAP_FIXED) {
             self.munmap(remap.new, remap.new_len, call)?;
+            // An old length that wraps lets the target lie over the start.
+            self.at(remap.old).ok_or(Errno::EFAULT)?;
         }
         if remap.new_len < remap.old_len {
             self.munmap(remap.old.wrapping_add(remap.new_len), remap.old_len - remap.new_len, call)?;
