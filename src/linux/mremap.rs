@@ -208,7 +208,7 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         };
         let in_place = region.end - remap.old == remap.old_len
             && end > region.end
-            && self.first_in(region.end, end).is_none()
+            && self.first_in(region.end, end.saturating_add(self.policy.guard())).is_none()
             && self.place(&whole, call.hooks().capabilities()).is_ok();
         if in_place {
             self.extend_in_place(region, end, call)?;

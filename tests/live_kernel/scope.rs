@@ -3,7 +3,7 @@
 use std::fs;
 use std::ops::Range;
 
-use kvma::linux::RULES;
+use kvma::linux::Rules;
 
 use super::calls::*;
 use super::image::{self, PAGE};
@@ -139,7 +139,8 @@ fn look(scope: &mut Scope) {
     let release = read("/proc/sys/kernel/osrelease").unwrap_or_default();
     let mut numbers = release.split(['.', '-']).map(|part| part.parse::<u32>().unwrap_or(0));
     scope.version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    scope.notes.push(format!("Linux {release}, held against the rules of {}.{}", RULES.0, RULES.1));
+    let (major, minor) = Rules::V6_18.version();
+    scope.notes.push(format!("Linux {release}, held against the rules of {major}.{minor}"));
     if scope.version < SAME_RULES {
         scope.strict = false;
         scope.flags = false;
