@@ -102,6 +102,16 @@ impl<V> Event<'_, V> {
     }
 }
 
+impl<'a, V> Event<'a, V> {
+    /// What it is about.
+    pub fn piece(&self) -> Piece<'a, V> {
+        match *self {
+            Event::Map(piece) | Event::Unmap(piece) => piece,
+            Event::Protect { piece, .. } | Event::Relocate { piece, .. } => piece,
+        }
+    }
+}
+
 impl<V> Clone for Event<'_, V> {
     fn clone(&self) -> Self {
         *self
@@ -200,11 +210,13 @@ pub struct NoHooks;
 
 impl<V> Hooks<V> for NoHooks {}
 
-/// Asks the hooks about every event, and takes back what was prepared if one is refused.
+/// Asks the hooks about every event, and takes back what was prepared if one is refused. Hooks do not
+/// hear of reserved ranges.
 pub(crate) fn prepare_all<'a, V: 'a, H: Hooks<V> + ?Sized>(
     hooks: &mut H,
     events: impl Iterator<Item = Event<'a, V>> + Clone,
 ) -> Result<(), Error> {
+    let events = events.filter(|event| !event.piece().attrs().is_reserved());
     for (done, event) in events.clone().enumerate() {
         if let Err(error) = hooks.prepare(&event) {
             events.take(done).for_each(|event| hooks.cancel(&event));

@@ -22,7 +22,7 @@ mod update;
 mod vm_map;
 mod vma;
 
-pub use addr_space::{AddrSpace, Busy, Guarded, Snapshot, Token};
+pub use addr_space::{AddrSpace, Busy, Claim, Guarded, Snapshot, Token};
 pub use error::{Errno, Error};
 pub use flags::{AreaFlags, Cut, MemType, Prot};
 pub use hooks::{Event, Hooks, NoHooks, Piece};
@@ -43,5 +43,5 @@ pub use sync::LockApi04;
 pub use sync::LockApi05;
 pub use sync::{RawLock, Spin, Ticket};
 pub use update::Update;
-pub use vm_map::{Advice, Gaps, Pieces, Place, Request, Source, VmMap, Vmas};
+pub use vm_map::{Advice, Gaps, Hold, Pieces, Place, Request, Source, VmMap, Vmas};
 pub use vma::{Attrs, Backing, Vma, VmaData, VmaNode, VmaWords};

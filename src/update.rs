@@ -97,7 +97,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>>, H: Hooks<V>> Update<'_, V, A, H> {
     }
 
     /// Waits for the flush if one is owed, and tells readers that it has ended.
-    fn end_flush(&mut self) {
+    pub(crate) fn end_flush(&mut self) {
         if core::mem::take(&mut self.flush_owed) {
             self.hooks.flush_wait();
         }

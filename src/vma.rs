@@ -61,6 +61,11 @@ impl Attrs {
         self.flags.prot()
     }
 
+    /// Whether the area only holds a range, see [`VmMap::reserve`](crate::VmMap::reserve).
+    pub const fn is_reserved(&self) -> bool {
+        self.flags.contains(AreaFlags::RESERVED)
+    }
+
     /// Further flags of the owner's, 64 of them, which take part in merging.
     pub const fn extra(&self) -> u64 {
         self.extra
@@ -179,13 +184,13 @@ impl<V: VmaData> Content for VmaNode<V> {
 
     #[inline]
     fn store(words: &VmaWords, attrs: &Attrs, data: &V) -> u32 {
-        words.extra.set(attrs.extra);
-        words.key.set(data.key());
+        words.extra.update(attrs.extra);
+        words.key.update(data.key());
         match attrs.backing {
             Backing::Anonymous => attrs.flags.bits(),
             Backing::Object { id, offset } => {
-                words.object.set(id);
-                words.offset.set(offset);
+                words.object.update(id);
+                words.offset.update(offset);
                 attrs.flags.bits() | BACKED
             }
         }

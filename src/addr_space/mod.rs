@@ -92,10 +92,15 @@
 //! [`try_lookup`](AddrSpace::try_lookup) and [`still_valid`](AddrSpace::still_valid). `flush_wait` and the
 //! dropping of the owner's data come after unlock and may take what they like.
 
+mod claim;
 mod lookup;
+mod pair;
+mod pieces;
 
 pub use crate::tree::{Busy, Token};
+pub use claim::Claim;
 pub use lookup::Snapshot;
+pub use pieces::AREAS_PER_HOLD;
 
 use crate::error::Error;
 use crate::flags::Prot;
@@ -248,11 +253,6 @@ where
     /// [`VmMap::map`].
     pub fn map(&self, request: Request<V>, hooks: &mut impl Hooks<V>) -> Result<u64, Error> {
         self.update(WORST_CASE, hooks, |map, update| map.map(request, update))
-    }
-
-    /// [`VmMap::unmap`].
-    pub fn unmap(&self, start: u64, len: u64, hooks: &mut impl Hooks<V>) -> Result<u64, Error> {
-        self.update(WORST_CASE, hooks, |map, update| map.unmap(start, len, update))
     }
 
     /// [`VmMap::protect`].

@@ -3,7 +3,6 @@
 use super::file::File;
 use super::layout::Layout;
 use super::owner::Owner;
-use super::pkey::Keys;
 use super::vm_flags::VmFlags;
 use super::vma::{LinuxVma, Role};
 use super::{Call, Mm};
@@ -114,7 +113,6 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         self.start_stack = 0;
         self.future = VmFlags::empty();
         self.gate = Gate::None;
-        self.keys = Keys::new();
         Ok(())
     }
 }

@@ -125,7 +125,7 @@ impl<T: Content> Node<T> {
     /// Ends a change, with the hot bits that hold from now on and the flushes under way.
     #[inline]
     pub(crate) fn close(&self, hot: u32, flights: u32) {
-        self.state.set((flights as u64) << 32 | hot as u64);
+        self.state.update((flights as u64) << 32 | hot as u64);
         // Release: a reader who saw this generation first sees every store of the change.
         self.seq.set_release(self.seq.get() + 1);
     }

@@ -119,6 +119,14 @@ impl Word {
         self.0.store(value, Ordering::Relaxed)
     }
 
+    /// As `set`, but leaves the cache line to its readers if the value is there already.
+    #[inline(always)]
+    pub(crate) fn update(&self, value: u64) {
+        if self.get() != value {
+            self.set(value)
+        }
+    }
+
     #[inline(always)]
     pub(crate) fn set_release(&self, value: u64) {
         self.0.store(value, Ordering::Release)

@@ -285,8 +285,8 @@ impl<'t, T: Content> CursorMut<'t, T> {
         debug_assert!(!span.is_empty() && gap_start <= span.start && span.end <= next.start.get());
         let (old_start, old_end) = (node.start.get(), node.end.get());
         node.open();
-        node.start.set(span.start);
-        node.end.set(span.end);
+        node.start.update(span.start);
+        node.end.update(span.end);
         // SAFETY: an area holds data, and we have the tree to ourselves.
         let data = unsafe { node.data_mut() };
         let result = change(data);

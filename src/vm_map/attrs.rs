@@ -69,6 +69,11 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     ) -> Result<(), Error> {
         update.check_alloc(&self.alloc)?;
         let page = self.page;
+        // What is reserved stays as it is until its holder has done.
+        let new = |vma: &Vma<'_, V>| {
+            let old = vma.attrs();
+            if old.is_reserved() { old } else { new(vma) }
+        };
         let mut answer = |area: AreaRef<'_, VmaNode<V>>| new(&Vma::new(area, page));
         let areas = self.tree.areas(span);
         let mut need = 0;
@@ -101,11 +106,11 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         Ok(())
     }
 
-    /// Whether every page of `span` is mapped.
+    /// Whether every page of `span` is mapped, and not only reserved.
     pub(super) fn is_covered(&self, span: Span) -> bool {
         let mut end = span.start;
         for area in self.tree.areas(span) {
-            if area.span().start > end {
+            if area.span().start > end || area.attrs().is_reserved() {
                 return false;
             }
             end = area.span().end;

@@ -2,9 +2,10 @@
 
 use super::VmMap;
 use crate::error::Error;
-use crate::flags::AreaFlags;
+use crate::hooks::Hooks;
 use crate::node::{NodeAlloc, Reservation};
 use crate::ranges::Merge;
+use crate::update::Update;
 use crate::vma::{Attrs, Vma, VmaData, VmaNode};
 
 impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
@@ -22,7 +23,22 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         self.fork_with(&mut Reservation::new(alloc), copy)
     }
 
-    /// The same with nodes in hand, `len() + 1` of them if nothing is to be allocated here.
+    /// As [`fork_with`](Self::fork_with), for a map whose areas are looked up without its lock: page faults
+    /// which have looked one up look again, as with [`disturb`](Self::disturb), and `flush_begin` follows
+    /// what `copy` does to page tables.
+    pub fn fork_live<H: Hooks<V>>(
+        &mut self,
+        nodes: &mut Reservation<VmaNode<V>, A>,
+        update: &mut Update<'_, V, A, H>,
+        mut copy: impl FnMut(&mut H, &Vma<'_, V>) -> Option<Attrs>,
+    ) -> Result<VmMap<V, A>, Error> {
+        update.check_alloc(&self.alloc)?;
+        nodes.fill(self.len().saturating_add(1))?;
+        self.disturb_span(self.tree.space(), update, |_, _| ());
+        self.fork_with(nodes, |vma| copy(update.hooks, vma))
+    }
+
+    /// As [`fork`](Self::fork) with nodes in hand, `len() + 1` of them if nothing is to be allocated here.
     pub fn fork_with(
         &self,
         nodes: &mut Reservation<VmaNode<V>, A>,
@@ -31,7 +47,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         nodes.fill(self.len().saturating_add(1))?;
         let mut child = VmMap::with_nodes(self.space(), nodes)?;
         // Whoever holds a reservation holds it in this map only.
-        let kept = self.iter().filter(|vma| !vma.attrs().flags().contains(AreaFlags::RESERVED));
+        let kept = self.iter().filter(|vma| !vma.attrs().is_reserved());
         for vma in kept {
             if let Some(attrs) = copy(&vma) {
                 let (span, data) = (vma.range().span(), vma.data().fork());

@@ -120,7 +120,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
             self.carve(span, update);
         }
         let placed = self.tree.place(span, attrs, data, merge, &mut update.nodes);
-        if let Some(area) = placed {
+        if let Some(area) = placed.filter(|_| !attrs.is_reserved()) {
             update.hooks.map(&Piece::new(VmRange::from_span(span, self.page), attrs, area.data()));
         }
         Ok(self.page.addr(span.start))

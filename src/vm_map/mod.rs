@@ -10,16 +10,20 @@ mod disturb;
 mod fork;
 mod join;
 mod map;
+mod pieces;
 mod query;
 mod relocate;
+mod reserve;
 mod restore;
 mod retain;
+mod transfer;
 mod unmap;
 
 pub use advise::{Advice, Pieces};
 pub use map::{Place, Request};
 pub use query::{Gaps, Vmas};
 pub use relocate::Source;
+pub use reserve::Hold;
 
 use crate::error::Error;
 use crate::hooks::{Hooks, Piece};

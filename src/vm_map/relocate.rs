@@ -27,7 +27,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     /// `prepare`, `relocate` for each piece, `flush_begin`.
     ///
     /// [`Error::ZeroLength`], [`Error::Unaligned`], [`Error::OutOfRange`], [`Error::Overlap`],
-    /// [`Error::CutRefused`], [`Error::OutOfMemory`], or what `prepare` says.
+    /// [`Error::CutRefused`], [`Error::OutOfMemory`], [`Error::Busy`] (a part is reserved), or what `prepare` says.
     pub fn relocate<H: Hooks<V>>(
         &mut self,
         from: u64,
@@ -43,6 +43,9 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         let (areas, cost) = self.plan_removal(span)?;
         if !span.intersect(target).is_empty() || !self.tree.is_free(target) {
             return Err(Error::Overlap);
+        }
+        if areas.clone().any(|area| area.attrs().is_reserved()) {
+            return Err(Error::Busy);
         }
         let moved = |page: u64| page - span.start + target.start;
         let need = match source {

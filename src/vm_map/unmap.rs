@@ -60,7 +60,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
 
     /// Tells the hooks what was gathered after the first `before`, and whether there was anything.
     pub(super) fn tell_unmapped<H: Hooks<V>>(&self, before: usize, update: &mut Update<'_, V, A, H>) -> bool {
-        for gone in update.gathered.iter_from(before) {
+        for gone in update.gathered.iter_from(before).filter(|gone| !gone.attrs.is_reserved()) {
             let range = self.range(Span::new(gone.start, gone.end));
             update.hooks.unmap(&Piece::new(range, gone.attrs, gone.data));
         }

@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 
 use super::calls::{Limit, resource};
 use super::image::{self, Shape};
-use super::scope::Scope;
 use super::tracee::{Refused, SoftLimits, Tracee, memfd};
 
 /// An open file, the number of its descriptor in the program, and what a trace says of it.
@@ -22,8 +21,8 @@ pub struct Setup {
     shape: Shape,
     files: Vec<OpenFile>,
     limits: Vec<(Limit, u64, u64)>,
-    /// What can be asked of the kernel.
-    pub scope: Scope,
+    /// Whether the program starts with privileges.
+    pub privileged: bool,
     /// Everything on disk lies here.
     directory: PathBuf,
 }
@@ -51,7 +50,7 @@ impl Setup {
     pub const DESCRIPTORS: Range<u32> = 200..206;
 
     /// Makes the program and its files in `directory`, which is to be removed at the end.
-    pub fn new(directory: &Path, shape: Shape) -> io::Result<Self> {
+    pub fn new(directory: &Path, shape: Shape, privileged: bool) -> io::Result<Self> {
         fs::create_dir_all(directory)?;
         let limits = limits()?;
         let program = directory.join(format!("program-{}-{}-{}", shape.text, shape.data, shape.bss));
@@ -61,14 +60,7 @@ impl Setup {
         fs::set_permissions(&unfinished, fs::Permissions::from_mode(0o755))?;
         fs::rename(&unfinished, &program)?;
         let files = open_files(directory)?;
-        Ok(Self {
-            program,
-            shape,
-            files,
-            limits,
-            scope: Scope::unknown(),
-            directory: directory.to_path_buf(),
-        })
+        Ok(Self { program, shape, files, limits, privileged, directory: directory.to_path_buf() })
     }
 
     /// Starts the program.

@@ -1,0 +1,72 @@
+//! Long operations, a piece at a time.
+
+use super::VmMap;
+use crate::error::Error;
+use crate::hooks::{Event, Hooks, prepare_all};
+use crate::node::NodeAlloc;
+use crate::range::Span;
+use crate::update::Update;
+use crate::vma::{VmaData, VmaNode};
+
+impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
+    /// The front of `span` with its first `limit` areas: all of it if there are no more.
+    pub(crate) fn front(&self, span: Span, limit: usize) -> Span {
+        let mut areas = self.tree.areas(span).skip(limit.saturating_sub(1));
+        match (areas.next(), areas.next()) {
+            (Some(last), Some(_)) => Span::new(span.start, last.span().end.min(span.end)),
+            _ => span,
+        }
+    }
+
+    /// The pages that `len` bytes from `start` touch.
+    pub(crate) fn pages_touched(&self, start: u64, len: u64) -> Span {
+        self.touched(start, len)
+    }
+
+    /// As [`unmap`](Self::unmap) if there are at most `limit` areas in the range, and nothing is left to
+    /// do. Else does what may fail, and cuts areas where the range begins and ends, so that what is left
+    /// to do cannot: [`unmap_front`](Self::unmap_front) of the span that is returned.
+    ///
+    /// In the latter case, only what is cut off is prepared: of the other areas nothing is left.
+    pub(crate) fn begin_unmap<H: Hooks<V>>(
+        &mut self,
+        start: u64,
+        len: u64,
+        limit: usize,
+        update: &mut Update<'_, V, A, H>,
+    ) -> Result<(u64, Span), Error> {
+        let span = self.span(start, len)?;
+        if self.front(span, limit) == span {
+            return Ok((self.unmap(start, len, update)?, Span::new(span.end, span.end)));
+        }
+        update.check_alloc(&self.alloc)?;
+        let (areas, cost) = self.plan_removal(span)?;
+        update.nodes.fill(cost)?;
+        let mut ends = areas.clone();
+        let cut = [ends.next(), ends.next_back()].into_iter().flatten();
+        let cut = cut.filter(|area| area.span() != area.span().intersect(span));
+        prepare_all(update.hooks, cut.map(|area| Event::Unmap(self.piece(area, span))))?;
+        self.tree.cut(span.start, &mut update.nodes);
+        self.tree.cut(span.end, &mut update.nodes);
+        Ok((0, span))
+    }
+
+    /// Unmaps the first `limit` areas of `span`. Gives the pages removed and what is left of the span.
+    ///
+    /// Cannot fail. An area that another thread has since mapped or joined across the beginning or the
+    /// end of `span` is cut there, whatever its granularity: it has met an area there that was not part of
+    /// it. That takes a node, which comes from the piece before; the first piece finds nothing to cut.
+    pub(crate) fn unmap_front<H: Hooks<V>>(
+        &mut self,
+        span: Span,
+        limit: usize,
+        update: &mut Update<'_, V, A, H>,
+    ) -> (u64, Span) {
+        let front = self.front(span, limit);
+        let before = self.tree.pages();
+        if !self.tree.is_free(front) {
+            self.carve(front, update);
+        }
+        (before - self.tree.pages(), Span::new(front.end, span.end))
+    }
+}

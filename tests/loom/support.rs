@@ -1,0 +1,141 @@
+//! What the models are made of.
+
+use ::loom::sync::{Arc, Mutex};
+use kvma::*;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+pub type Alloc = std::sync::Arc<BoxAlloc<VmaNode>>;
+pub type Space = AddrSpace<VmMap<(), Alloc>>;
+
+pub const PAGE: u64 = 0x1000;
+pub const RO: Prot = Prot::READ;
+pub const RW: Prot = Prot::RW;
+
+/// Runs `body` through all interleavings; with `preemptions`, through those that have no more.
+///
+/// Gives what `body` has noted, over all executions.
+#[track_caller]
+pub fn explore(preemptions: Option<usize>, body: impl Fn(&Seen) + Sync + Send + 'static) -> &'static Seen {
+    let seen: &'static Seen = Box::leak(Box::new(Seen::default()));
+    let executions: &'static AtomicUsize = Box::leak(Box::new(AtomicUsize::new(0)));
+    let mut model = ::loom::model::Builder::new();
+    model.max_branches = 100_000;
+    model.preemption_bound = preemptions.or(model.preemption_bound);
+    let began = std::time::Instant::now();
+    model.check(move || {
+        executions.fetch_add(1, Ordering::Relaxed);
+        body(seen);
+    });
+    let executions = executions.load(Ordering::Relaxed);
+    println!("{executions} executions in {:.1?}: {seen:?}", began.elapsed());
+    assert!(executions > 1, "nothing was explored");
+    seen
+}
+
+/// How often what happened, so that a model can assert that all of it did.
+#[derive(Default)]
+pub struct Seen([AtomicUsize; 6]);
+
+impl Seen {
+    pub fn note(&self, what: usize) {
+        self.0[what].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Each of the first `kinds` kinds was noted.
+    #[track_caller]
+    pub fn assert_all(&self, kinds: usize) {
+        assert!(self.0[..kinds].iter().all(|count| count.load(Ordering::Relaxed) > 0), "{self:?}");
+    }
+}
+
+impl std::fmt::Debug for Seen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().map(|count| count.load(Ordering::Relaxed)).collect::<Vec<_>>().fmt(f)
+    }
+}
+
+/// An empty space of 256 pages from page 1.
+pub fn space(alloc: &Alloc) -> Arc<Space> {
+    Arc::new(AddrSpace::new(VmMap::new(PAGE, 256, PageSize::SIZE_4K, alloc.clone()).unwrap()))
+}
+
+pub fn alloc() -> Alloc {
+    std::sync::Arc::new(BoxAlloc::new())
+}
+
+pub fn request(page: u64, pages: u64, prot: Prot) -> Request {
+    Request::new(Place::Fixed(page * PAGE), pages * PAGE, Attrs::new(prot))
+}
+
+pub fn map(space: &Space, page: u64, pages: u64, prot: Prot) {
+    space.map(request(page, pages, prot), &mut NoHooks).unwrap();
+}
+
+pub fn unmap(space: &Space, page: u64, pages: u64) {
+    space.unmap(page * PAGE, pages * PAGE, &mut NoHooks).unwrap();
+}
+
+/// What a lookup said: first page, pages, protection.
+pub type Area = (u64, u64, Prot);
+
+pub fn area(found: Snapshot) -> Area {
+    (found.range().start() / PAGE, found.range().pages(), found.prot())
+}
+
+/// One lookup without the lock: `None` if a writer was in the way.
+pub fn look(space: &Space, page: u64) -> Option<Option<Area>> {
+    space.try_lookup(page * PAGE).ok().map(|found| found.map(area))
+}
+
+/// A page-table entry: its frame, and whether it may be written.
+pub type Pte = Option<(u64, bool)>;
+
+/// A page table of one page, under its lock.
+pub struct Table(Mutex<Pte>);
+
+impl Table {
+    pub fn new(entry: Pte) -> Arc<Table> {
+        Arc::new(Table(Mutex::new(entry)))
+    }
+
+    pub fn with<R>(&self, edit: impl FnOnce(&mut Pte) -> R) -> R {
+        edit(&mut self.0.lock().unwrap())
+    }
+}
+
+/// Hooks that keep a [`Table`], and do `wait` when the flush has to end.
+pub struct Tables<W> {
+    pub table: Arc<Table>,
+    pub wait: W,
+}
+
+impl<W: FnMut()> Hooks<()> for Tables<W> {
+    fn unmap(&mut self, _: &Piece<'_, ()>) {
+        self.table.with(|entry| *entry = None);
+    }
+
+    fn protect(&mut self, piece: &Piece<'_, ()>, _: &Attrs) {
+        let writable = piece.attrs().prot().contains(Prot::WRITE);
+        self.table.with(|entry| *entry = entry.map(|(frame, was)| (frame, was && writable)));
+    }
+
+    fn flush_wait(&mut self) {
+        (self.wait)()
+    }
+}
+
+/// A page fault as the docs of `addr_space` have it: true if it wrote an entry.
+pub fn fault(space: &Space, table: &Table, page: u64, frame: u64) -> bool {
+    let Ok(Some(area)) = space.try_lookup(page * PAGE) else { return false };
+    if area.token().is_dead() {
+        return false;
+    }
+    let writable = area.prot().contains(Prot::WRITE);
+    table.with(|entry| {
+        let valid = space.still_valid(area.token());
+        if valid {
+            *entry = Some((frame, writable));
+        }
+        valid
+    })
+}
