@@ -21,6 +21,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct kvma_file;
+
+
 // Pages may be read.
 #define KVMA_READ 1
 
@@ -129,6 +132,120 @@
 
 // The callback said stop. Nothing has changed.
 #define KVMA_SPACE_STOPPED 4
+
+// The file is open for reading.
+#define KVMA_FILE_READ 1
+
+// The file is open for writing.
+#define KVMA_FILE_WRITE 2
+
+// It has no pages to map, as a directory has none (`ENODEV`).
+#define KVMA_FILE_UNMAPPABLE 1
+
+// It lies on a file system that is mounted `noexec`.
+#define KVMA_FILE_NO_EXEC (1 << 1)
+
+// It is append-only.
+#define KVMA_FILE_APPEND_ONLY (1 << 2)
+
+// It is in use as swap space (`ETXTBSY`).
+#define KVMA_FILE_SWAP (1 << 3)
+
+// `MAP_SHARED_VALIDATE` may say `MAP_SYNC`.
+#define KVMA_FILE_KNOWS_SYNC (1 << 4)
+
+// `MAP_SYNC` works: the file is persistent memory.
+#define KVMA_FILE_PERSISTENT (1 << 5)
+
+// `CAP_IPC_LOCK`: lock more memory than the limit.
+#define KVMA_CAP_IPC_LOCK 1
+
+// `CAP_SYS_RAWIO`: map the lowest addresses.
+#define KVMA_CAP_SYS_RAWIO 2
+
+// `CAP_SYS_ADMIN`: commit the last few per cent of memory.
+#define KVMA_CAP_SYS_ADMIN 4
+
+// Refuse only what alone exceeds all memory.
+#define KVMA_OVERCOMMIT_HEURISTIC 0
+
+// Refuse nothing.
+#define KVMA_OVERCOMMIT_ALWAYS 1
+
+// Refuse what exceeds the commit limit.
+#define KVMA_OVERCOMMIT_NEVER 2
+
+// Bring the pages in, writable where the area is.
+#define KVMA_ACTION_POPULATE 0
+
+// `MADV_POPULATE_READ`: as if each page had been read.
+#define KVMA_ACTION_POPULATE_READ 1
+
+// `MADV_POPULATE_WRITE`: as if each page had been written.
+#define KVMA_ACTION_POPULATE_WRITE 2
+
+// `MADV_WILLNEED`: read ahead.
+#define KVMA_ACTION_WILL_NEED 3
+
+// `MADV_DONTNEED`: drop what is mapped; the next access sees zeros or the file.
+#define KVMA_ACTION_DONT_NEED 4
+
+// `MADV_FREE`: may be dropped until it is written again.
+#define KVMA_ACTION_FREE 5
+
+// `MADV_REMOVE`: punch a hole in the object.
+#define KVMA_ACTION_REMOVE 6
+
+// `MADV_COLD`: reclaim early.
+#define KVMA_ACTION_COLD 7
+
+// `MADV_PAGEOUT`: reclaim now.
+#define KVMA_ACTION_PAGE_OUT 8
+
+// `MADV_COLLAPSE`: make huge pages of it now.
+#define KVMA_ACTION_COLLAPSE 9
+
+// `MADV_GUARD_INSTALL`: each page faults from now on, and its contents go.
+#define KVMA_ACTION_GUARD_INSTALL 10
+
+// `MADV_GUARD_REMOVE`: take such guards away.
+#define KVMA_ACTION_GUARD_REMOVE 11
+
+// `msync(MS_SYNC)`: write the object's range to its device, and wait.
+#define KVMA_ACTION_WRITE_BACK 12
+
+// Something that this header has no number for yet.
+#define KVMA_ACTION_OTHER 4294967295
+
+// The file is what is mapped; without a file, plain anonymous memory.
+#define KVMA_ROLE_OBJECT 0
+
+// The file names anonymous memory (`PR_SET_VMA_ANON_NAME`).
+#define KVMA_ROLE_NAME 1
+
+// The file names memory that the kernel itself put there, such as `[vdso]`. It cannot be split.
+#define KVMA_ROLE_SPECIAL 2
+
+// `[vsyscall]` is not listed.
+#define KVMA_GATE_NONE 0
+
+// `[vsyscall]` may be called.
+#define KVMA_GATE_EXECUTE 1
+
+// `[vsyscall]` may be read too.
+#define KVMA_GATE_READ_EXECUTE 2
+
+// `RLIMIT_AS`
+#define KVMA_LIMIT_ADDRESS_SPACE 0
+
+// `RLIMIT_DATA`
+#define KVMA_LIMIT_DATA 1
+
+// `RLIMIT_MEMLOCK`
+#define KVMA_LIMIT_MEM_LOCK 2
+
+// `RLIMIT_STACK`
+#define KVMA_LIMIT_STACK 3
 
 // From the top: the highest free range.
 #define KVMA_TOP_DOWN 1
@@ -260,6 +377,13 @@
 // Make the instruction cache see what was written.
 #define KVMA_ADVISE_FLUSH_INSTRUCTIONS 6
 
+// A program's address space, as Linux keeps it. Opaque. As `kvma_vm`, it has no lock.
+struct kvma_linux;
+
+// Carries an owner into one or several calls on an address space, and out of them what must wait until the
+// caller's lock is released: the rest of the TLB flush, references to files, memory. Opaque.
+struct kvma_linux_call;
+
 // libmmap's address space. Opaque. Not for several threads at once; callbacks may call back.
 struct kvma_space;
 
@@ -319,22 +443,87 @@ typedef bool (*kvma_space_fn)(size_t start,
 // nothing.
 typedef int32_t kvma_status;
 
-// What a free range must be like, in bytes. All zero: the lowest one anywhere.
-struct kvma_search {
-    // `KVMA_TOP_DOWN`, `KVMA_HINTED`.
-    uint32_t flags;
-    // Only from here on.
-    uint64_t first;
-    // Only up to this byte. 0: no end.
+// How the owner counts references to a file. Both may be NULL. They cannot fail and must not call back.
+struct kvma_file_ops {
+    // An area shows the file from now on.
+    void (*get)(struct kvma_file *file);
+    // An area shows it no more.
+    void (*put)(struct kvma_file *file);
+};
+
+// What can be mapped, or can name a mapping: the first member of the owner's own structure for an open file, a
+// memory object, a name. Areas with different ones never merge. It must live until the last reference to it
+// has been `put`.
+struct kvma_file {
+    // NULL: nobody counts, and the file outlives all that maps it.
+    const struct kvma_file_ops *ops;
+    // A number that tells files apart; the `object` of areas that show it.
+    uint64_t id;
+    // Inode number, for `/proc/PID/maps`.
+    uint64_t inode;
+    // Device number, major part.
+    uint32_t major;
+    // Device number, minor part.
+    uint32_t minor;
+    // Path, or the name of special or named memory such as `[vdso]`. NULL: empty.
+    const char *name;
+    // Whether mappings that are large enough for huge pages start where address and offset agree modulo
+    // their size.
+    bool huge;
+};
+
+// What a file descriptor stands for in one mmap call.
+struct kvma_open_file {
+    // The file. The call takes references of its own.
+    struct kvma_file *file;
+    // `KVMA_FILE_READ`, `KVMA_FILE_WRITE`.
+    uint32_t rights;
+    // `KVMA_FILE_UNMAPPABLE` and the like.
+    uint32_t traits;
+    // Largest offset in the file. 0: a regular file's.
+    uint64_t max_bytes;
+};
+
+// The arguments of mmap(2).
+struct kvma_linux_mmap_args {
+    // Hint, or with `MAP_FIXED` the address.
+    uint64_t addr;
+    // Length in bytes.
+    uint64_t len;
+    // `PROT_*`
+    uint64_t prot;
+    // `MAP_*`
+    uint64_t flags;
+    // Offset in the file, in bytes.
+    uint64_t offset;
+    // What the file descriptor stands for; NULL if it is bad. Not looked at with `MAP_ANONYMOUS`.
+    const struct kvma_open_file *file;
+};
+
+// The shape of an address space, in bytes: made by `kvma_linux_layout_x86_64`, and changed where wanted.
+struct kvma_linux_layout {
+    // The limit on the stack that it was made for. Not to be changed.
+    uint64_t stack_limit;
+    // Where the top-down search begins (`mmap_base`).
+    uint64_t base;
+    // Lowest address for those without privileges (`vm.mmap_min_addr`).
+    uint64_t min_addr;
+    // What stacks keep free below them (`stack_guard_gap`).
+    uint64_t guard_gap;
+    // Size of the huge pages to which large mappings are aligned; 0 for no alignment.
+    uint64_t huge;
+    // Whether addresses are handed out from below.
+    bool bottom_up;
+};
+
+// A range of pages, in bytes.
+struct kvma_range {
+    // First byte.
+    uint64_t start;
+    // Last byte; the byte behind it may be 2^64.
     uint64_t last;
-    // At a multiple of this power of two. 0: of a page.
-    uint64_t align;
-    // At this, modulo the alignment, such as a file's offset for huge pages.
-    uint64_t align_offset;
-    // With `KVMA_HINTED`: here if that is free and in the window, aligned or not.
-    uint64_t hint;
-    // With so many bytes free on both sides.
-    uint64_t guard;
+    // Length in pages.
+    uint64_t pages;
 };
 
 // An area's attributes. All zero: anonymous memory without access. Two neighbours are joined only if
@@ -350,34 +539,6 @@ struct kvma_attrs {
     uint64_t object;
     // Where in the object the area's first page lies, in pages. Only if `backed`.
     uint64_t offset;
-};
-
-// A new area. All zero but `len` is one: anonymous memory without access at the lowest free place.
-struct kvma_request {
-    // `KVMA_ANYWHERE`, `KVMA_FIXED`, `KVMA_FIXED_NOREPLACE`.
-    uint32_t place;
-    // `KVMA_MERGE_BOTH` and the like.
-    uint32_t merge;
-    // Length in bytes, a multiple of the page size.
-    uint64_t len;
-    // Where, for the two fixed places.
-    uint64_t addr;
-    // Where, for `KVMA_ANYWHERE`.
-    struct kvma_search search;
-    // What it is like.
-    struct kvma_attrs attrs;
-    // The owner's data. If the call fails, it is still the caller's.
-    void *data;
-};
-
-// A range of pages, in bytes.
-struct kvma_range {
-    // First byte.
-    uint64_t start;
-    // Last byte; the byte behind it may be 2^64.
-    uint64_t last;
-    // Length in pages.
-    uint64_t pages;
 };
 
 // A part of an area that a change touches; often all of it.
@@ -439,6 +600,46 @@ struct kvma_hooks {
     void *udata;
 };
 
+// The kernel's side of a call. All zero: no hooks, no privileges, memory without end, no shared anonymous
+// memory. The functions get the hooks' `udata`.
+//
+// In pieces that hooks see, `extra` holds Linux's `vm_flags`, and `data` is the file that is mapped.
+struct kvma_owner {
+    // What happens to page tables.
+    struct kvma_hooks hooks;
+    // What the caller may do: `KVMA_CAP_IPC_LOCK` and the like.
+    uint32_t capabilities;
+    // The mode of `vm.overcommit_memory`: `KVMA_OVERCOMMIT_HEURISTIC` and the like.
+    uint32_t overcommit;
+    // May `pages` more pages be promised to this process? 0, and they count from now on; or `ENOMEM`.
+    int32_t (*commit)(void *udata, uint64_t pages);
+    // `pages` promised pages are needed no more.
+    void (*uncommit)(void *udata, uint64_t pages);
+    // A new object of `len` bytes for shared anonymous memory, with a reference for the caller; or NULL, with
+    // an errno in `error` (0: `ENOMEM`).
+    struct kvma_file *(*shared_memory)(void *udata, uint64_t len, uint64_t vm_flags, int32_t *error);
+    // The file's own say in being mapped: 0 or an errno.
+    int32_t (*map_file)(void *udata, const struct kvma_open_file *file, uint64_t vm_flags);
+    // Work on the pages of a piece, `KVMA_ACTION_POPULATE` and the like: 0 or an errno.
+    int32_t (*act)(void *udata, uint32_t action, const struct kvma_piece *piece);
+};
+
+// An area that the kernel itself puts into an address space, as `execve` does.
+struct kvma_linux_install_args {
+    // First byte.
+    uint64_t start;
+    // First byte behind.
+    uint64_t end;
+    // All its flags: Linux's `vm_flags`, bit for bit.
+    uint64_t vm_flags;
+    // Offset in the file, in bytes.
+    uint64_t offset;
+    // The file, or NULL. The area takes a reference of its own.
+    struct kvma_file *file;
+    // What the file stands for: `KVMA_ROLE_OBJECT` and the like.
+    uint32_t role;
+};
+
 // An area, as it was when it was asked for.
 struct kvma_area {
     // Where it is.
@@ -448,6 +649,74 @@ struct kvma_area {
     // What it is like; the offset is that of its first page.
     struct kvma_attrs attrs;
     // The owner's data.
+    void *data;
+};
+
+// What is left to be walked over: a range of bytes that gets smaller from both ends. It holds on to
+// nothing, so the map may be changed between two steps; the walk then goes on in what is there.
+struct kvma_walk {
+    // First byte that is left.
+    uint64_t first;
+    // Last byte that is left.
+    uint64_t last;
+    // Whether nothing is left.
+    bool done;
+};
+
+// Takes `len` bytes of text and answers whether it wants more.
+typedef bool (*kvma_write_fn)(void *udata, const char *text, size_t len);
+
+// What is in use, in pages, as `/proc/PID/status` counts it.
+struct kvma_linux_usage {
+    // All mappings (`VmSize`).
+    uint64_t total;
+    // Locked memory (`VmLck`).
+    uint64_t locked;
+    // Private writable mappings (`VmData`).
+    uint64_t data;
+    // Stacks (`VmStk`).
+    uint64_t stack;
+    // Code (`VmExe` and `VmLib`).
+    uint64_t exec;
+    // Mappings made with `MAP_SHARED`.
+    uint64_t shared;
+    // Areas that count as committed memory.
+    uint64_t committed;
+};
+
+// What a free range must be like, in bytes. All zero: the lowest one anywhere.
+struct kvma_search {
+    // `KVMA_TOP_DOWN`, `KVMA_HINTED`.
+    uint32_t flags;
+    // Only from here on.
+    uint64_t first;
+    // Only up to this byte. 0: no end.
+    uint64_t last;
+    // At a multiple of this power of two. 0: of a page.
+    uint64_t align;
+    // At this, modulo the alignment, such as a file's offset for huge pages.
+    uint64_t align_offset;
+    // With `KVMA_HINTED`: here if that is free and in the window, aligned or not.
+    uint64_t hint;
+    // With so many bytes free on both sides.
+    uint64_t guard;
+};
+
+// A new area. All zero but `len` is one: anonymous memory without access at the lowest free place.
+struct kvma_request {
+    // `KVMA_ANYWHERE`, `KVMA_FIXED`, `KVMA_FIXED_NOREPLACE`.
+    uint32_t place;
+    // `KVMA_MERGE_BOTH` and the like.
+    uint32_t merge;
+    // Length in bytes, a multiple of the page size.
+    uint64_t len;
+    // Where, for the two fixed places.
+    uint64_t addr;
+    // Where, for `KVMA_ANYWHERE`.
+    struct kvma_search search;
+    // What it is like.
+    struct kvma_attrs attrs;
+    // The owner's data. If the call fails, it is still the caller's.
     void *data;
 };
 
@@ -517,17 +786,6 @@ typedef bool (*kvma_same_fn)(void *udata, const struct kvma_area *now, const str
 // Whether an area stays. Must always answer the same.
 typedef bool (*kvma_keep_fn)(void *udata, const struct kvma_area *area);
 
-// What is left to be walked over: a range of bytes that gets smaller from both ends. It holds on to
-// nothing, so the map may be changed between two steps; the walk then goes on in what is there.
-struct kvma_walk {
-    // First byte that is left.
-    uint64_t first;
-    // Last byte that is left.
-    uint64_t last;
-    // Whether nothing is left.
-    bool done;
-};
-
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
@@ -592,6 +850,205 @@ int32_t kvma_space_mark_original(struct kvma_space *space);
 int32_t kvma_space_unmap_non_original(struct kvma_space *space,
                                       kvma_space_fn tell,
                                       void *udata);
+
+// mmap(2). The address goes to `addr`.
+kvma_status kvma_linux_mmap(struct kvma_linux *mm,
+                            struct kvma_linux_call *in_call,
+                            const struct kvma_linux_mmap_args *args,
+                            uint64_t *addr);
+
+// munmap(2)
+kvma_status kvma_linux_munmap(struct kvma_linux *mm,
+                              struct kvma_linux_call *in_call,
+                              uint64_t addr,
+                              uint64_t len);
+
+// mprotect(2)
+kvma_status kvma_linux_mprotect(struct kvma_linux *mm,
+                                struct kvma_linux_call *in_call,
+                                uint64_t addr,
+                                uint64_t len,
+                                uint64_t prot);
+
+// mremap(2). The address goes to `addr`.
+kvma_status kvma_linux_mremap(struct kvma_linux *mm,
+                              struct kvma_linux_call *in_call,
+                              uint64_t old_addr,
+                              uint64_t old_len,
+                              uint64_t new_len,
+                              uint64_t flags,
+                              uint64_t new_addr,
+                              uint64_t *addr);
+
+// brk(2), the system call: where the heap ends now goes to `end`, which is where it ended before if that
+// failed.
+kvma_status kvma_linux_brk(struct kvma_linux *mm,
+                           struct kvma_linux_call *in_call,
+                           uint64_t brk,
+                           uint64_t *end);
+
+// sbrk(3): moves the heap's end by `increment` bytes; where it was goes to `old_end`.
+kvma_status kvma_linux_sbrk(struct kvma_linux *mm,
+                            struct kvma_linux_call *in_call,
+                            int64_t increment,
+                            uint64_t *old_end);
+
+// madvise(2)
+kvma_status kvma_linux_madvise(struct kvma_linux *mm,
+                               struct kvma_linux_call *in_call,
+                               uint64_t addr,
+                               uint64_t len,
+                               uint64_t advice);
+
+// mlock(2)
+kvma_status kvma_linux_mlock(struct kvma_linux *mm,
+                             struct kvma_linux_call *in_call,
+                             uint64_t addr,
+                             uint64_t len);
+
+// mlock2(2)
+kvma_status kvma_linux_mlock2(struct kvma_linux *mm,
+                              struct kvma_linux_call *in_call,
+                              uint64_t addr,
+                              uint64_t len,
+                              uint64_t flags);
+
+// munlock(2)
+kvma_status kvma_linux_munlock(struct kvma_linux *mm,
+                               struct kvma_linux_call *in_call,
+                               uint64_t addr,
+                               uint64_t len);
+
+// mlockall(2)
+kvma_status kvma_linux_mlockall(struct kvma_linux *mm,
+                                struct kvma_linux_call *in_call,
+                                uint64_t flags);
+
+// munlockall(2)
+kvma_status kvma_linux_munlockall(struct kvma_linux *mm, struct kvma_linux_call *in_call);
+
+// mseal(2)
+kvma_status kvma_linux_mseal(struct kvma_linux *mm,
+                             struct kvma_linux_call *in_call,
+                             uint64_t addr,
+                             uint64_t len,
+                             uint64_t flags);
+
+// msync(2)
+kvma_status kvma_linux_msync(struct kvma_linux *mm,
+                             struct kvma_linux_call *in_call,
+                             uint64_t addr,
+                             uint64_t len,
+                             uint64_t flags);
+
+// A page fault at `addr` below a stack: extends it if it may grow that far. `-EFAULT` if there is none above,
+// and the errno why it may not.
+kvma_status kvma_linux_grow_stack(struct kvma_linux *mm,
+                                  struct kvma_linux_call *in_call,
+                                  uint64_t addr);
+
+// x86-64 with 47-bit user space and no randomisation, for a stack of at most `stack_limit` bytes
+// (`UINT64_MAX`: unlimited, which makes the space grow bottom-up).
+struct kvma_linux_layout kvma_linux_layout_x86_64(uint64_t stack_limit);
+
+// Makes an empty address space with memory of `allocator` (NULL: malloc's). The handle goes to `mm`; NULL if
+// it fails.
+kvma_status kvma_linux_new(struct kvma_linux **mm,
+                           const struct kvma_linux_layout *layout,
+                           const struct kvma_allocator *allocator);
+
+// Frees an address space: gives up its files and its memory. No hooks are called; for that, call
+// `kvma_linux_clear` first. NULL is fine. All its calls must have been finished.
+kvma_status kvma_linux_free(struct kvma_linux *mm);
+
+// Begins calls on `mm` with `owner` (NULL: none), and takes `nodes` nodes in hand; a system call needs at
+// most 3 at a time. To be called before taking the lock that guards the address space. The table is copied.
+kvma_status kvma_linux_call_new(struct kvma_linux_call **in_call,
+                                const struct kvma_linux *mm,
+                                const struct kvma_owner *owner,
+                                size_t nodes);
+
+// Areas and parts of areas that the calls have removed so far.
+size_t kvma_linux_call_removed(const struct kvma_linux_call *in_call);
+
+// Does what is owed and frees the call: waits for the flush, gives up files and memory. To be called after
+// releasing the lock. NULL is fine.
+kvma_status kvma_linux_call_finish(struct kvma_linux_call *in_call);
+
+// Puts an area of the kernel's own into a free range. It is not joined with its neighbours, and no limit is
+// asked.
+kvma_status kvma_linux_install(struct kvma_linux *mm,
+                               struct kvma_linux_call *in_call,
+                               const struct kvma_linux_install_args *args);
+
+// Removes everything and starts anew with `layout`: what `execve` does first, and a process that ends, last.
+// Limits stay.
+kvma_status kvma_linux_clear(struct kvma_linux *mm,
+                             struct kvma_linux_call *in_call,
+                             const struct kvma_linux_layout *layout);
+
+// Says where the heap starts, and how many bytes of initialised data `RLIMIT_DATA` counts with it.
+kvma_status kvma_linux_set_start_brk(struct kvma_linux *mm, uint64_t start, uint64_t data_segment);
+
+// Says where the program's stack begins: its area is the one that maps calls `[stack]`.
+kvma_status kvma_linux_set_start_stack(struct kvma_linux *mm, uint64_t addr);
+
+// Lists `[vsyscall]`, or not: `KVMA_GATE_NONE` and the like.
+kvma_status kvma_linux_set_gate(struct kvma_linux *mm, uint32_t gate);
+
+// Sets a resource limit, `KVMA_LIMIT_ADDRESS_SPACE` and the like, to `bytes` (`UINT64_MAX`: none). What is in
+// use already stays.
+kvma_status kvma_linux_set_limit(struct kvma_linux *mm,
+                                 uint32_t limit,
+                                 uint64_t bytes);
+
+// Sets how many areas there may be (`vm.max_map_count`).
+kvma_status kvma_linux_set_max_map_count(struct kvma_linux *mm, size_t max);
+
+// Notes that a private page of the area at `addr` has been written.
+kvma_status kvma_linux_note_write(struct kvma_linux *mm, uint64_t addr);
+
+// What `kvma_overcommit_decide` answers where Linux would say `ENOMEM`.
+kvma_status kvma_overcommit_decide(uint32_t mode,
+                                   uint64_t pages,
+                                   uint64_t committed,
+                                   uint64_t memory,
+                                   uint64_t limit);
+
+// The area that holds the byte at `addr`: its `extra` are Linux's `vm_flags`, its `data` the file that is
+// mapped or names it. `KVMA_NOT_MAPPED` if there is none.
+kvma_status kvma_linux_find(const struct kvma_linux *mm,
+                            uint64_t addr,
+                            struct kvma_area *area);
+
+// The next area of the walk from below, to `area`. False at the end. O(log n).
+bool kvma_linux_next(const struct kvma_linux *mm, struct kvma_walk *walk, struct kvma_area *area);
+
+// Writes `/proc/PID/maps`, byte for byte as Linux does, in pieces to `write`. `KVMA_BUSY` if that wants no more.
+kvma_status kvma_linux_maps(const struct kvma_linux *mm,
+                            kvma_write_fn write,
+                            void *udata);
+
+// What is in use, to `usage`.
+kvma_status kvma_linux_get_usage(const struct kvma_linux *mm, struct kvma_linux_usage *usage);
+
+// A resource limit in bytes; `UINT64_MAX` is unlimited, and the answer for what is no limit.
+uint64_t kvma_linux_limit(const struct kvma_linux *mm, uint32_t limit);
+
+// Number of areas (`map_count`).
+size_t kvma_linux_map_count(const struct kvma_linux *mm);
+
+// Where the heap starts.
+uint64_t kvma_linux_start_brk(const struct kvma_linux *mm);
+
+// Where the heap ends, to the byte.
+uint64_t kvma_linux_current_brk(const struct kvma_linux *mm);
+
+// Where the program's stack begins, or 0.
+uint64_t kvma_linux_start_stack(const struct kvma_linux *mm);
+
+// Checks every invariant, and the counts against the areas: `KVMA_OK`, or `KVMA_INTERNAL`. For tests.
+kvma_status kvma_linux_check(const struct kvma_linux *mm);
 
 // A short English description. Never NULL; the string is the library's.
 const char *kvma_strerror(kvma_status status);

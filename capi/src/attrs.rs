@@ -1,8 +1,8 @@
 //! What areas are like, as C structures.
 
-use crate::data::Data;
+use crate::data::Shown;
 use core::ffi::c_void;
-use engine::{AreaFlags, Attrs, Backing, Cut, Piece, Prot, VmRange, Vma};
+use engine::{AreaFlags, Attrs, Backing, Cut, Piece, Prot, VmRange, Vma, VmaData};
 
 /// Pages may be read.
 pub const KVMA_READ: u32 = 1;
@@ -166,13 +166,13 @@ pub struct kvma_area {
     pub data: *mut c_void,
 }
 
-impl From<Vma<'_, Data>> for kvma_area {
-    fn from(vma: Vma<'_, Data>) -> kvma_area {
+impl<V: VmaData + Shown> From<Vma<'_, V>> for kvma_area {
+    fn from(vma: Vma<'_, V>) -> kvma_area {
         kvma_area {
             range: vma.range().into(),
             gap_before: vma.gap_before(),
             attrs: vma.attrs().into(),
-            data: vma.data().pointer(),
+            data: vma.data().shown(),
         }
     }
 }
@@ -189,8 +189,8 @@ pub struct kvma_piece {
     pub data: *mut c_void,
 }
 
-impl From<&Piece<'_, Data>> for kvma_piece {
-    fn from(piece: &Piece<'_, Data>) -> kvma_piece {
-        kvma_piece { range: piece.range().into(), attrs: piece.attrs().into(), data: piece.data().pointer() }
+impl<V: Shown> From<&Piece<'_, V>> for kvma_piece {
+    fn from(piece: &Piece<'_, V>) -> kvma_piece {
+        kvma_piece { range: piece.range().into(), attrs: piece.attrs().into(), data: piece.data().shown() }
     }
 }

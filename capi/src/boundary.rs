@@ -69,14 +69,19 @@ impl<T> Shared<T> {
         change(unsafe { &mut *self.value.get() })
     }
 
-    /// Whether the value may be taken apart: nobody uses it, and no panic has left it half-done.
-    pub(crate) fn is_idle(&self) -> bool {
-        self.state.load(Ordering::Acquire) == 0
+    /// Whether the value may be taken apart: `Busy` if somebody uses it, `Internal` if a panic has left
+    /// it half-done. That is not walked again: it leaks.
+    pub(crate) fn check_idle(&self) -> Result<(), Fail> {
+        match self.state.load(Ordering::Acquire) {
+            0 => Ok(()),
+            BROKEN => Err(Fail::Internal),
+            _ => Err(Fail::Busy),
+        }
     }
 
-    /// Whether a panic has left the value half-done.
-    pub(crate) fn is_broken(&self) -> bool {
-        self.state.load(Ordering::Acquire) == BROKEN
+    /// The value, of which nobody else knows.
+    pub(crate) fn get_mut(&mut self) -> &mut T {
+        self.value.get_mut()
     }
 }
 

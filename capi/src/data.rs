@@ -44,6 +44,17 @@ pub(crate) struct PlainOps(pub(crate) kvma_data_ops);
 // SAFETY: nothing in it is ever written or followed.
 unsafe impl Sync for PlainOps {}
 
+/// What hooks and queries show of an area's data.
+pub(crate) trait Shown {
+    fn shown(&self) -> *mut c_void;
+}
+
+impl Shown for Data {
+    fn shown(&self) -> *mut c_void {
+        self.pointer
+    }
+}
+
 /// A pointer of the owner's in an area.
 pub(crate) struct Data {
     pointer: *mut c_void,

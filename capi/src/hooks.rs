@@ -1,7 +1,7 @@
 //! The owner's side of a change, as a table of functions.
 
 use crate::attrs::{kvma_attrs, kvma_piece};
-use crate::data::Data;
+use crate::data::Shown;
 use crate::vm::options::advice_number;
 use core::ffi::c_void;
 use engine::{Advice, Attrs, Errno, Error, Event, Hooks, Piece};
@@ -94,9 +94,9 @@ impl Table {
     }
 }
 
-impl From<&Event<'_, Data>> for kvma_event {
-    fn from(event: &Event<'_, Data>) -> kvma_event {
-        let of = |kind, piece: &Piece<'_, Data>| kvma_event {
+impl<V: Shown> From<&Event<'_, V>> for kvma_event {
+    fn from(event: &Event<'_, V>) -> kvma_event {
+        let of = |kind, piece: &Piece<'_, V>| kvma_event {
             kind,
             piece: piece.into(),
             old: piece.attrs().into(),
@@ -114,8 +114,8 @@ impl From<&Event<'_, Data>> for kvma_event {
 }
 
 // In each of these: the owner's function, called as its documentation says.
-impl Hooks<Data> for Table {
-    fn prepare(&mut self, event: &Event<'_, Data>) -> Result<(), Error> {
+impl<V: Shown> Hooks<V> for Table {
+    fn prepare(&mut self, event: &Event<'_, V>) -> Result<(), Error> {
         let Some(prepare) = self.0.prepare else { return Ok(()) };
         // SAFETY: see above.
         match unsafe { prepare(self.0.udata, &event.into()) } {
@@ -125,42 +125,42 @@ impl Hooks<Data> for Table {
         }
     }
 
-    fn cancel(&mut self, event: &Event<'_, Data>) {
+    fn cancel(&mut self, event: &Event<'_, V>) {
         if let Some(cancel) = self.0.cancel {
             // SAFETY: see above.
             unsafe { cancel(self.0.udata, &event.into()) }
         }
     }
 
-    fn map(&mut self, piece: &Piece<'_, Data>) {
+    fn map(&mut self, piece: &Piece<'_, V>) {
         if let Some(map) = self.0.map {
             // SAFETY: see above.
             unsafe { map(self.0.udata, &piece.into()) }
         }
     }
 
-    fn unmap(&mut self, piece: &Piece<'_, Data>) {
+    fn unmap(&mut self, piece: &Piece<'_, V>) {
         if let Some(unmap) = self.0.unmap {
             // SAFETY: see above.
             unsafe { unmap(self.0.udata, &piece.into()) }
         }
     }
 
-    fn protect(&mut self, piece: &Piece<'_, Data>, old: &Attrs) {
+    fn protect(&mut self, piece: &Piece<'_, V>, old: &Attrs) {
         if let Some(protect) = self.0.protect {
             // SAFETY: see above.
             unsafe { protect(self.0.udata, &piece.into(), &(*old).into()) }
         }
     }
 
-    fn relocate(&mut self, piece: &Piece<'_, Data>, to: u64) {
+    fn relocate(&mut self, piece: &Piece<'_, V>, to: u64) {
         if let Some(relocate) = self.0.relocate {
             // SAFETY: see above.
             unsafe { relocate(self.0.udata, &piece.into(), to) }
         }
     }
 
-    fn advise(&mut self, piece: &Piece<'_, Data>, advice: Advice) {
+    fn advise(&mut self, piece: &Piece<'_, V>, advice: Advice) {
         if let Some(advise) = self.0.advise {
             // SAFETY: see above.
             unsafe { advise(self.0.udata, &piece.into(), advice_number(advice)) }

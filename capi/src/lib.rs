@@ -30,6 +30,8 @@ mod boundary;
 pub mod data;
 pub mod hooks;
 pub mod libmmap;
+pub mod linux;
+mod owing;
 pub mod request;
 pub mod status;
 pub mod vm;

@@ -177,3 +177,18 @@ program!(
         out_of_memory_changes_nothing,
     ]
 );
+
+program!(
+    linux,
+    "c/linux.c",
+    &["-D_GNU_SOURCE"],
+    [
+        maps_protects_and_unmaps_as_linux_does,
+        files_are_counted_and_listed,
+        shared_memory_is_the_owners,
+        the_heap_and_the_stack,
+        moves_locks_seals_and_advises,
+        no_memory_is_enomem,
+        null_is_a_status,
+    ]
+);

@@ -50,13 +50,7 @@ pub unsafe extern "C" fn kvma_vm_free(vm: *mut kvma_vm) -> kvma_status {
         let Some(vm) = NonNull::new(vm) else { return Ok(()) };
         // SAFETY: a handle that has not been freed; so below.
         let handle = unsafe { vm.as_ref() };
-        if handle.map.is_broken() {
-            // What a panic left behind is not walked again: it leaks.
-            return Err(Fail::Internal);
-        }
-        if !handle.map.is_idle() {
-            return Err(Fail::Busy);
-        }
+        handle.map.check_idle()?;
         let memory = handle.memory;
         // SAFETY: it came from `wrap`, and by contract nobody else uses a handle that is being freed.
         unsafe { memory.drop_in(vm) };

@@ -2,9 +2,10 @@
 
 use super::kvma_vm;
 use crate::alloc::Memory;
-use crate::boundary::{Shared, call, call_or, given};
+use crate::boundary::{call, call_or, given};
 use crate::data::Data;
 use crate::hooks::{Table, kvma_hooks};
+use crate::owing::Owing;
 use crate::status::{Fail, kvma_status};
 use core::ptr::{NonNull, null_mut};
 use engine::{Error, Update};
@@ -15,9 +16,7 @@ pub(super) type Owed = Update<'static, Data, Memory, Table>;
 /// caller's lock is released: the rest of the TLB flush, then dropping what was removed, then giving
 /// memory back. Opaque.
 pub struct kvma_update {
-    owed: Shared<Owed>,
-    /// What `owed` borrows.
-    table: NonNull<Table>,
+    owing: Owing<Data, Table>,
     memory: Memory,
 }
 
@@ -38,27 +37,9 @@ pub unsafe extern "C" fn kvma_update_new(
         // SAFETY: see above.
         let memory = unsafe { given(vm) }?.memory;
         // SAFETY: see above.
-        let table = memory.put_in(unsafe { Table::new(hooks) }).ok_or(Error::OutOfMemory)?;
-        // SAFETY: the table is in memory of its own, and is freed after what borrows it.
-        let mut owed: Owed = Update::new(memory, unsafe { &mut *table.as_ptr() });
-        let handle = match owed.reserve(nodes) {
-            Ok(()) => memory.put_in(kvma_update { owed: Shared::new(owed), table, memory }),
-            Err(_) => {
-                drop(owed);
-                None
-            }
-        };
-        match handle {
-            Some(handle) => {
-                *update = handle.as_ptr();
-                Ok(())
-            }
-            None => {
-                // SAFETY: from `put_in`, and what borrowed it is gone.
-                unsafe { memory.drop_in(table) };
-                Err(Error::OutOfMemory.into())
-            }
-        }
+        let owing = Owing::new(memory, unsafe { Table::new(hooks) }, nodes)?;
+        *update = memory.put_in(kvma_update { owing, memory }).ok_or(Error::OutOfMemory)?.as_ptr();
+        Ok(())
     })
 }
 
@@ -66,14 +47,14 @@ pub unsafe extern "C" fn kvma_update_new(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_update_reserve(update: *mut kvma_update, nodes: usize) -> kvma_status {
     // SAFETY: see above.
-    call(|| unsafe { given(update) }?.owed.write(|owed| Ok(owed.reserve(nodes)?)))
+    call(|| unsafe { given(update) }?.owing.write(|owed| Ok(owed.reserve(nodes)?)))
 }
 
 /// Areas and parts of areas removed so far.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_update_removed(update: *const kvma_update) -> usize {
     // SAFETY: see above.
-    call_or(0, || unsafe { given(update) }.and_then(|u| u.owed.read(|owed| Ok(owed.removed()))).unwrap_or(0))
+    call_or(0, || unsafe { given(update) }.and_then(|u| u.owing.read(|owed| Ok(owed.removed()))).unwrap_or(0))
 }
 
 /// Does what is owed and frees the update: waits for the flush, drops what was removed, gives memory
@@ -84,19 +65,10 @@ pub unsafe extern "C" fn kvma_update_finish(update: *mut kvma_update) -> kvma_st
         let Some(update) = NonNull::new(update) else { return Ok(()) };
         // SAFETY: see above.
         let handle = unsafe { update.as_ref() };
-        if handle.owed.is_broken() {
-            return Err(Fail::Internal);
-        }
-        if !handle.owed.is_idle() {
-            return Err(Fail::Busy);
-        }
-        let (memory, table) = (handle.memory, handle.table);
-        // SAFETY: both from `put_in`; by contract nobody else uses an update that is being finished, and
-        // the table goes after what borrows it.
-        unsafe {
-            memory.drop_in(update);
-            memory.drop_in(table);
-        }
+        handle.owing.check_idle()?;
+        let memory = handle.memory;
+        // SAFETY: from `put_in`; by contract nobody else uses an update that is being finished.
+        unsafe { memory.drop_in(update) };
         Ok(())
     })
 }
@@ -108,6 +80,6 @@ impl kvma_update {
         vm: &kvma_vm,
         change: impl FnOnce(&mut super::Map, &mut Owed) -> Result<R, Fail>,
     ) -> Result<R, Fail> {
-        self.owed.write(|owed| vm.map.write(|map| change(map, owed)))
+        self.owing.write(|owed| vm.map.write(|map| change(map, owed)))
     }
 }

@@ -28,7 +28,7 @@ impl kvma_walk {
         (self.first, (self.last - self.first).saturating_add(1))
     }
 
-    fn passed_up_to(&mut self, last: u64) {
+    pub(crate) fn passed_up_to(&mut self, last: u64) {
         match last.checked_add(1) {
             Some(first) if first <= self.last => self.first = first,
             _ => self.done = true,
@@ -164,7 +164,7 @@ pub unsafe extern "C" fn kvma_vm_prev_gap(
     }
 }
 
-/// One step: what `find` says of the rest is written to `out`, and `pass` takes it off the rest.
+/// One step in the map behind `vm`.
 ///
 /// # Safety
 ///
@@ -177,10 +177,23 @@ unsafe fn step<R: Copy>(
     pass: impl FnOnce(&mut kvma_walk, &R),
 ) -> bool {
     // SAFETY: the caller's.
-    let Some(walk) = (unsafe { walk.as_mut() }) else { return false };
-    let rest = walk.rest();
+    unsafe { step_in(walk, out, |rest| ask(vm, None, |map| find(map, rest)), pass) }
+}
+
+/// One step: what `find` says of the rest is written to `out`, and `pass` takes it off the rest.
+///
+/// # Safety
+///
+/// `walk` and `out` are NULL or valid.
+pub(crate) unsafe fn step_in<R>(
+    walk: *mut kvma_walk,
+    out: *mut R,
+    find: impl FnOnce((u64, u64)) -> Option<R>,
+    pass: impl FnOnce(&mut kvma_walk, &R),
+) -> bool {
     // SAFETY: the caller's.
-    let Some(found) = (unsafe { ask(vm, None, |map| find(map, rest)) }) else {
+    let Some(walk) = (unsafe { walk.as_mut() }) else { return false };
+    let Some(found) = find(walk.rest()) else {
         walk.done = true;
         return false;
     };

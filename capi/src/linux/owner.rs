@@ -1,0 +1,216 @@
+//! What the Linux layer asks of the kernel around it, and tells it.
+
+use super::file::{FileRef, kvma_file, kvma_open_file, shown};
+use super::{Area, file};
+use crate::attrs::kvma_piece;
+use crate::hooks::{Table, kvma_hooks};
+use core::ffi::c_void;
+use engine::linux::{Action, Capabilities, OpenFile, Overcommit, Owner, VmFlags};
+use engine::{Advice, Attrs, Errno, Error, Event, Hooks, Piece};
+
+/// `CAP_IPC_LOCK`: lock more memory than the limit.
+pub const KVMA_CAP_IPC_LOCK: u32 = 1;
+/// `CAP_SYS_RAWIO`: map the lowest addresses.
+pub const KVMA_CAP_SYS_RAWIO: u32 = 2;
+/// `CAP_SYS_ADMIN`: commit the last few per cent of memory.
+pub const KVMA_CAP_SYS_ADMIN: u32 = 4;
+
+/// Refuse only what alone exceeds all memory.
+pub const KVMA_OVERCOMMIT_HEURISTIC: u32 = 0;
+/// Refuse nothing.
+pub const KVMA_OVERCOMMIT_ALWAYS: u32 = 1;
+/// Refuse what exceeds the commit limit.
+pub const KVMA_OVERCOMMIT_NEVER: u32 = 2;
+
+/// Bring the pages in, writable where the area is.
+pub const KVMA_ACTION_POPULATE: u32 = 0;
+/// `MADV_POPULATE_READ`: as if each page had been read.
+pub const KVMA_ACTION_POPULATE_READ: u32 = 1;
+/// `MADV_POPULATE_WRITE`: as if each page had been written.
+pub const KVMA_ACTION_POPULATE_WRITE: u32 = 2;
+/// `MADV_WILLNEED`: read ahead.
+pub const KVMA_ACTION_WILL_NEED: u32 = 3;
+/// `MADV_DONTNEED`: drop what is mapped; the next access sees zeros or the file.
+pub const KVMA_ACTION_DONT_NEED: u32 = 4;
+/// `MADV_FREE`: may be dropped until it is written again.
+pub const KVMA_ACTION_FREE: u32 = 5;
+/// `MADV_REMOVE`: punch a hole in the object.
+pub const KVMA_ACTION_REMOVE: u32 = 6;
+/// `MADV_COLD`: reclaim early.
+pub const KVMA_ACTION_COLD: u32 = 7;
+/// `MADV_PAGEOUT`: reclaim now.
+pub const KVMA_ACTION_PAGE_OUT: u32 = 8;
+/// `MADV_COLLAPSE`: make huge pages of it now.
+pub const KVMA_ACTION_COLLAPSE: u32 = 9;
+/// `MADV_GUARD_INSTALL`: each page faults from now on, and its contents go.
+pub const KVMA_ACTION_GUARD_INSTALL: u32 = 10;
+/// `MADV_GUARD_REMOVE`: take such guards away.
+pub const KVMA_ACTION_GUARD_REMOVE: u32 = 11;
+/// `msync(MS_SYNC)`: write the object's range to its device, and wait.
+pub const KVMA_ACTION_WRITE_BACK: u32 = 12;
+/// Something that this header has no number for yet.
+pub const KVMA_ACTION_OTHER: u32 = 4294967295;
+
+fn action_number(action: Action) -> u32 {
+    match action {
+        Action::Populate => KVMA_ACTION_POPULATE,
+        Action::PopulateRead => KVMA_ACTION_POPULATE_READ,
+        Action::PopulateWrite => KVMA_ACTION_POPULATE_WRITE,
+        Action::WillNeed => KVMA_ACTION_WILL_NEED,
+        Action::DontNeed => KVMA_ACTION_DONT_NEED,
+        Action::Free => KVMA_ACTION_FREE,
+        Action::Remove => KVMA_ACTION_REMOVE,
+        Action::Cold => KVMA_ACTION_COLD,
+        Action::PageOut => KVMA_ACTION_PAGE_OUT,
+        Action::Collapse => KVMA_ACTION_COLLAPSE,
+        Action::GuardInstall => KVMA_ACTION_GUARD_INSTALL,
+        Action::GuardRemove => KVMA_ACTION_GUARD_REMOVE,
+        Action::WriteBack => KVMA_ACTION_WRITE_BACK,
+        _ => KVMA_ACTION_OTHER,
+    }
+}
+
+/// The kernel's side of a call. All zero: no hooks, no privileges, memory without end, no shared anonymous
+/// memory. The functions get the hooks' `udata`.
+///
+/// In pieces that hooks see, `extra` holds Linux's `vm_flags`, and `data` is the file that is mapped.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct kvma_owner {
+    /// What happens to page tables.
+    pub hooks: kvma_hooks,
+    /// What the caller may do: `KVMA_CAP_IPC_LOCK` and the like.
+    pub capabilities: u32,
+    /// The mode of `vm.overcommit_memory`: `KVMA_OVERCOMMIT_HEURISTIC` and the like.
+    pub overcommit: u32,
+    /// May `pages` more pages be promised to this process? 0, and they count from now on; or `ENOMEM`.
+    pub commit: Option<unsafe extern "C" fn(udata: *mut c_void, pages: u64) -> i32>,
+    /// `pages` promised pages are needed no more.
+    pub uncommit: Option<unsafe extern "C" fn(udata: *mut c_void, pages: u64)>,
+    /// A new object of `len` bytes for shared anonymous memory, with a reference for the caller; or NULL, with
+    /// an errno in `error` (0: `ENOMEM`).
+    pub shared_memory: Option<
+        unsafe extern "C" fn(udata: *mut c_void, len: u64, vm_flags: u64, error: *mut i32) -> *mut kvma_file,
+    >,
+    /// The file's own say in being mapped: 0 or an errno.
+    pub map_file:
+        Option<unsafe extern "C" fn(udata: *mut c_void, file: *const kvma_open_file, vm_flags: u64) -> i32>,
+    /// Work on the pages of a piece, `KVMA_ACTION_POPULATE` and the like: 0 or an errno.
+    pub act: Option<unsafe extern "C" fn(udata: *mut c_void, action: u32, piece: *const kvma_piece) -> i32>,
+}
+
+/// A copy of the owner's table.
+pub(crate) struct Kernel {
+    hooks: Table,
+    owner: Option<kvma_owner>,
+}
+
+impl Kernel {
+    /// # Safety
+    ///
+    /// `owner` is NULL or points to a table as its documentation says; the functions stay callable as long
+    /// as this lives.
+    pub(super) unsafe fn new(owner: *const kvma_owner) -> Kernel {
+        // SAFETY: the caller's.
+        let owner = unsafe { owner.as_ref() }.copied();
+        let hooks = owner.as_ref().map_or(core::ptr::null(), |owner| &raw const owner.hooks);
+        // SAFETY: the caller's; the table is copied at once.
+        Kernel { hooks: unsafe { Table::new(hooks) }, owner }
+    }
+
+    fn udata(&self) -> *mut c_void {
+        self.owner.as_ref().map_or(core::ptr::null_mut(), |owner| owner.hooks.udata)
+    }
+}
+
+/// 0, or an errno of either sign.
+fn answer(errno: i32) -> Result<(), Errno> {
+    if errno == 0 { Ok(()) } else { Err(Errno(errno.saturating_abs())) }
+}
+
+impl Hooks<Area> for Kernel {
+    fn prepare(&mut self, event: &Event<'_, Area>) -> Result<(), Error> {
+        self.hooks.prepare(event)
+    }
+
+    fn cancel(&mut self, event: &Event<'_, Area>) {
+        self.hooks.cancel(event)
+    }
+
+    fn map(&mut self, piece: &Piece<'_, Area>) {
+        self.hooks.map(piece)
+    }
+
+    fn unmap(&mut self, piece: &Piece<'_, Area>) {
+        self.hooks.unmap(piece)
+    }
+
+    fn protect(&mut self, piece: &Piece<'_, Area>, old: &Attrs) {
+        self.hooks.protect(piece, old)
+    }
+
+    fn relocate(&mut self, piece: &Piece<'_, Area>, to: u64) {
+        self.hooks.relocate(piece, to)
+    }
+
+    fn advise(&mut self, piece: &Piece<'_, Area>, advice: Advice) {
+        self.hooks.advise(piece, advice)
+    }
+
+    fn flush_begin(&mut self) {
+        Hooks::<Area>::flush_begin(&mut self.hooks)
+    }
+
+    fn flush_wait(&mut self) {
+        Hooks::<Area>::flush_wait(&mut self.hooks)
+    }
+}
+
+// In each of these: the owner's function, called as its documentation says.
+impl Owner<FileRef> for Kernel {
+    fn capabilities(&self) -> Capabilities {
+        let bits = self.owner.as_ref().map_or(0, |owner| owner.capabilities);
+        Capabilities::from_bits_truncate(bits as u8)
+    }
+
+    fn overcommit(&self) -> Overcommit {
+        match self.owner.as_ref().map_or(0, |owner| owner.overcommit) {
+            KVMA_OVERCOMMIT_ALWAYS => Overcommit::Always,
+            KVMA_OVERCOMMIT_NEVER => Overcommit::Never,
+            _ => Overcommit::Heuristic,
+        }
+    }
+
+    fn commit(&mut self, pages: u64) -> Result<(), Errno> {
+        let Some(commit) = self.owner.and_then(|owner| owner.commit) else { return Ok(()) };
+        // SAFETY: see above.
+        answer(unsafe { commit(self.udata(), pages) })
+    }
+
+    fn uncommit(&mut self, pages: u64) {
+        if let Some(uncommit) = self.owner.and_then(|owner| owner.uncommit) {
+            // SAFETY: see above.
+            unsafe { uncommit(self.udata(), pages) }
+        }
+    }
+
+    fn shared_memory(&mut self, len: u64, flags: VmFlags) -> Result<FileRef, Errno> {
+        let make = self.owner.and_then(|owner| owner.shared_memory).ok_or(Errno::ENOMEM)?;
+        let mut error = 0;
+        // SAFETY: see above; the owner gives the reference away.
+        let file = unsafe { file::FileRef::adopt(make(self.udata(), len, flags.bits(), &mut error)) };
+        file.ok_or(if error == 0 { Errno::ENOMEM } else { Errno(error.saturating_abs()) })
+    }
+
+    fn map_file(&mut self, file: &OpenFile<FileRef>, flags: VmFlags) -> Result<(), Errno> {
+        let Some(map_file) = self.owner.and_then(|owner| owner.map_file) else { return Ok(()) };
+        // SAFETY: see above.
+        answer(unsafe { map_file(self.udata(), &shown(file), flags.bits()) })
+    }
+
+    fn act(&mut self, action: Action, piece: &Piece<'_, Area>) -> Result<(), Errno> {
+        let Some(act) = self.owner.and_then(|owner| owner.act) else { return Ok(()) };
+        // SAFETY: see above.
+        answer(unsafe { act(self.udata(), action_number(action), &piece.into()) })
+    }
+}

@@ -1,0 +1,218 @@
+//! What is there before a program makes its first call, and what is left when it ends.
+
+use super::file::{FileRef, kvma_file};
+use super::life::kvma_linux_layout;
+use super::{kvma_linux, kvma_linux_call, refused, system_call};
+use crate::boundary::{call, given};
+use crate::status::{Fail, kvma_status};
+use engine::Errno;
+use engine::linux::{Gate, Install, Limits, Resource, Role, VmFlags};
+
+/// The file is what is mapped; without a file, plain anonymous memory.
+pub const KVMA_ROLE_OBJECT: u32 = 0;
+/// The file names anonymous memory (`PR_SET_VMA_ANON_NAME`).
+pub const KVMA_ROLE_NAME: u32 = 1;
+/// The file names memory that the kernel itself put there, such as `[vdso]`. It cannot be split.
+pub const KVMA_ROLE_SPECIAL: u32 = 2;
+
+/// `[vsyscall]` is not listed.
+pub const KVMA_GATE_NONE: u32 = 0;
+/// `[vsyscall]` may be called.
+pub const KVMA_GATE_EXECUTE: u32 = 1;
+/// `[vsyscall]` may be read too.
+pub const KVMA_GATE_READ_EXECUTE: u32 = 2;
+
+/// `RLIMIT_AS`
+pub const KVMA_LIMIT_ADDRESS_SPACE: u32 = 0;
+/// `RLIMIT_DATA`
+pub const KVMA_LIMIT_DATA: u32 = 1;
+/// `RLIMIT_MEMLOCK`
+pub const KVMA_LIMIT_MEM_LOCK: u32 = 2;
+/// `RLIMIT_STACK`
+pub const KVMA_LIMIT_STACK: u32 = 3;
+
+pub(super) fn resource(number: u32) -> Option<Resource> {
+    match number {
+        KVMA_LIMIT_ADDRESS_SPACE => Some(Resource::AddressSpace),
+        KVMA_LIMIT_DATA => Some(Resource::Data),
+        KVMA_LIMIT_MEM_LOCK => Some(Resource::MemLock),
+        KVMA_LIMIT_STACK => Some(Resource::Stack),
+        _ => None,
+    }
+}
+
+/// An area that the kernel itself puts into an address space, as `execve` does.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct kvma_linux_install_args {
+    /// First byte.
+    pub start: u64,
+    /// First byte behind.
+    pub end: u64,
+    /// All its flags: Linux's `vm_flags`, bit for bit.
+    pub vm_flags: u64,
+    /// Offset in the file, in bytes.
+    pub offset: u64,
+    /// The file, or NULL. The area takes a reference of its own.
+    pub file: *mut kvma_file,
+    /// What the file stands for: `KVMA_ROLE_OBJECT` and the like.
+    pub role: u32,
+}
+
+/// Puts an area of the kernel's own into a free range. It is not joined with its neighbours, and no limit is
+/// asked.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvma_linux_install(
+    mm: *mut kvma_linux,
+    in_call: *mut kvma_linux_call,
+    args: *const kvma_linux_install_args,
+) -> kvma_status {
+    // SAFETY: the contract of all functions (crate docs); so below.
+    unsafe {
+        system_call(mm, in_call, core::ptr::null_mut(), |mm, update| {
+            let args = args.as_ref().ok_or(Errno::EFAULT)?;
+            let role = match args.role {
+                KVMA_ROLE_OBJECT => Role::Object,
+                KVMA_ROLE_NAME => Role::Name,
+                KVMA_ROLE_SPECIAL => Role::Special,
+                _ => return Err(Errno::EINVAL),
+            };
+            let area = Install {
+                start: args.start,
+                end: args.end,
+                flags: VmFlags::from_bits(args.vm_flags).ok_or(Errno::EINVAL)?,
+                offset: args.offset,
+                handle: FileRef::get(args.file).map(|file| (file, role)),
+            };
+            mm.install(area, update).map(|()| 0)
+        })
+    }
+}
+
+/// Removes everything and starts anew with `layout`: what `execve` does first, and a process that ends, last.
+/// Limits stay.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvma_linux_clear(
+    mm: *mut kvma_linux,
+    in_call: *mut kvma_linux_call,
+    layout: *const kvma_linux_layout,
+) -> kvma_status {
+    // SAFETY: see above.
+    unsafe {
+        system_call(mm, in_call, core::ptr::null_mut(), |mm, update| {
+            let layout = layout.as_ref().ok_or(Errno::EFAULT)?.to_layout();
+            mm.clear(layout, update).map(|()| 0).map_err(Errno::from)
+        })
+    }
+}
+
+/// Changes what no area shows.
+///
+/// # Safety
+///
+/// NULL or a handle.
+unsafe fn set(mm: *mut kvma_linux, set: impl FnOnce(&mut super::Process) -> Result<(), Fail>) -> kvma_status {
+    // SAFETY: the caller's.
+    call(|| unsafe { given(mm) }?.mm.write(set))
+}
+
+/// Says where the heap starts, and how many bytes of initialised data `RLIMIT_DATA` counts with it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvma_linux_set_start_brk(
+    mm: *mut kvma_linux,
+    start: u64,
+    data_segment: u64,
+) -> kvma_status {
+    // SAFETY: see above.
+    unsafe {
+        set(mm, |mm| {
+            mm.set_start_brk(start, data_segment);
+            Ok(())
+        })
+    }
+}
+
+/// Says where the program's stack begins: its area is the one that maps calls `[stack]`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvma_linux_set_start_stack(mm: *mut kvma_linux, addr: u64) -> kvma_status {
+    // SAFETY: see above.
+    unsafe {
+        set(mm, |mm| {
+            mm.set_start_stack(addr);
+            Ok(())
+        })
+    }
+}
+
+/// Lists `[vsyscall]`, or not: `KVMA_GATE_NONE` and the like.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvma_linux_set_gate(mm: *mut kvma_linux, gate: u32) -> kvma_status {
+    // SAFETY: see above.
+    unsafe {
+        set(mm, |mm| {
+            mm.set_gate(match gate {
+                KVMA_GATE_NONE => Gate::None,
+                KVMA_GATE_EXECUTE => Gate::Execute,
+                KVMA_GATE_READ_EXECUTE => Gate::ReadExecute,
+                _ => return Err(Fail::Argument),
+            });
+            Ok(())
+        })
+    }
+}
+
+/// Sets a resource limit, `KVMA_LIMIT_ADDRESS_SPACE` and the like, to `bytes` (`UINT64_MAX`: none). What is in
+/// use already stays.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvma_linux_set_limit(mm: *mut kvma_linux, limit: u32, bytes: u64) -> kvma_status {
+    // SAFETY: see above.
+    unsafe {
+        set(mm, |mm| {
+            let limits: Limits = mm.limits().with(resource(limit).ok_or(Fail::Argument)?, bytes);
+            mm.set_limits(limits);
+            Ok(())
+        })
+    }
+}
+
+/// Sets how many areas there may be (`vm.max_map_count`).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvma_linux_set_max_map_count(mm: *mut kvma_linux, max: usize) -> kvma_status {
+    // SAFETY: see above.
+    unsafe {
+        set(mm, |mm| {
+            mm.set_max_map_count(max);
+            Ok(())
+        })
+    }
+}
+
+/// Notes that a private page of the area at `addr` has been written.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvma_linux_note_write(mm: *mut kvma_linux, addr: u64) -> kvma_status {
+    // SAFETY: see above.
+    unsafe {
+        set(mm, |mm| {
+            mm.note_write(addr);
+            Ok(())
+        })
+    }
+}
+
+/// What `kvma_overcommit_decide` answers where Linux would say `ENOMEM`.
+#[unsafe(no_mangle)]
+pub extern "C" fn kvma_overcommit_decide(
+    mode: u32,
+    pages: u64,
+    committed: u64,
+    memory: u64,
+    limit: u64,
+) -> kvma_status {
+    use engine::linux::Overcommit;
+    let mode = match mode {
+        super::owner::KVMA_OVERCOMMIT_ALWAYS => Overcommit::Always,
+        super::owner::KVMA_OVERCOMMIT_NEVER => Overcommit::Never,
+        _ => Overcommit::Heuristic,
+    };
+    call(|| mode.decide(pages, committed, memory, limit).map_err(refused))
+}

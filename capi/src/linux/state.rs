@@ -1,0 +1,184 @@
+//! Looking at an address space.
+
+use super::setup::resource;
+use super::{Process, kvma_linux};
+use crate::attrs::kvma_area;
+use crate::boundary::{call, call_or, given, tell};
+use crate::status::{Fail, kvma_status};
+use crate::vm::walk::{kvma_walk, step_in};
+use core::ffi::{c_char, c_void};
+use core::fmt::{self, Write};
+use engine::linux::Usage;
+use engine::{Error, Guarded};
+
+/// Looks into the space behind a handle; `otherwise` for NULL, or while it is being changed.
+///
+/// # Safety
+///
+/// NULL or a handle.
+unsafe fn ask<R: Copy>(mm: *const kvma_linux, otherwise: R, ask: impl FnOnce(&Process) -> R) -> R {
+    call_or(otherwise, || {
+        // SAFETY: the caller's.
+        let mm = unsafe { given(mm) };
+        mm.and_then(|mm| mm.mm.read(|mm| Ok(ask(mm)))).unwrap_or(otherwise)
+    })
+}
+
+/// The area that holds the byte at `addr`: its `extra` are Linux's `vm_flags`, its `data` the file that is
+/// mapped or names it. `KVMA_NOT_MAPPED` if there is none.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvma_linux_find(
+    mm: *const kvma_linux,
+    addr: u64,
+    area: *mut kvma_area,
+) -> kvma_status {
+    call(|| {
+        // SAFETY: the contract of all functions (crate docs); so below.
+        unsafe {
+            let find = |mm: &Process| Ok(kvma_area::from(mm.vm_map().find(addr).ok_or(Error::NotMapped)?));
+            tell(area, given(mm)?.mm.read(find)?);
+        }
+        Ok(())
+    })
+}
+
+/// The next area of the walk from below, to `area`. False at the end. O(log n).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvma_linux_next(
+    mm: *const kvma_linux,
+    walk: *mut kvma_walk,
+    area: *mut kvma_area,
+) -> bool {
+    // SAFETY: see above.
+    unsafe {
+        step_in(
+            walk,
+            area,
+            |(start, len)| {
+                ask(mm, None, |mm| mm.vm_map().overlapping(start, len).next().map(kvma_area::from))
+            },
+            |walk, area| walk.passed_up_to(area.range.last),
+        )
+    }
+}
+
+/// Takes `len` bytes of text and answers whether it wants more.
+pub type kvma_write_fn =
+    Option<unsafe extern "C" fn(udata: *mut c_void, text: *const c_char, len: usize) -> bool>;
+
+struct Out {
+    write: unsafe extern "C" fn(*mut c_void, *const c_char, usize) -> bool,
+    udata: *mut c_void,
+}
+
+impl Write for Out {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        // SAFETY: the owner's function, called as its documentation says.
+        let more = unsafe { (self.write)(self.udata, text.as_ptr().cast(), text.len()) };
+        if more { Ok(()) } else { Err(fmt::Error) }
+    }
+}
+
+/// Writes `/proc/PID/maps`, byte for byte as Linux does, in pieces to `write`. `KVMA_BUSY` if that wants no more.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvma_linux_maps(
+    mm: *const kvma_linux,
+    write: kvma_write_fn,
+    udata: *mut c_void,
+) -> kvma_status {
+    call(|| {
+        let mut out = Out { write: write.ok_or(Fail::Null)?, udata };
+        // SAFETY: see above.
+        let mm = unsafe { given(mm) }?;
+        mm.mm.read(|mm| write!(out, "{}", mm.maps()).map_err(|_| Fail::Busy))
+    })
+}
+
+/// What is in use, in pages, as `/proc/PID/status` counts it.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct kvma_linux_usage {
+    /// All mappings (`VmSize`).
+    pub total: u64,
+    /// Locked memory (`VmLck`).
+    pub locked: u64,
+    /// Private writable mappings (`VmData`).
+    pub data: u64,
+    /// Stacks (`VmStk`).
+    pub stack: u64,
+    /// Code (`VmExe` and `VmLib`).
+    pub exec: u64,
+    /// Mappings made with `MAP_SHARED`.
+    pub shared: u64,
+    /// Areas that count as committed memory.
+    pub committed: u64,
+}
+
+impl From<&Usage> for kvma_linux_usage {
+    fn from(usage: &Usage) -> kvma_linux_usage {
+        kvma_linux_usage {
+            total: usage.total(),
+            locked: usage.locked(),
+            data: usage.data(),
+            stack: usage.stack(),
+            exec: usage.exec(),
+            shared: usage.shared(),
+            committed: usage.committed(),
+        }
+    }
+}
+
+/// What is in use, to `usage`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvma_linux_get_usage(
+    mm: *const kvma_linux,
+    usage: *mut kvma_linux_usage,
+) -> kvma_status {
+    call(|| {
+        // SAFETY: see above.
+        unsafe { tell(usage, given(mm)?.mm.read(|mm| Ok(mm.usage().into()))?) };
+        Ok(())
+    })
+}
+
+/// A resource limit in bytes; `UINT64_MAX` is unlimited, and the answer for what is no limit.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvma_linux_limit(mm: *const kvma_linux, limit: u32) -> u64 {
+    // SAFETY: see above.
+    unsafe { ask(mm, u64::MAX, |mm| resource(limit).map_or(u64::MAX, |limit| mm.limits().get(limit))) }
+}
+
+/// Number of areas (`map_count`).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvma_linux_map_count(mm: *const kvma_linux) -> usize {
+    // SAFETY: see above.
+    unsafe { ask(mm, 0, Process::map_count) }
+}
+
+/// Where the heap starts.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvma_linux_start_brk(mm: *const kvma_linux) -> u64 {
+    // SAFETY: see above.
+    unsafe { ask(mm, 0, Process::start_brk) }
+}
+
+/// Where the heap ends, to the byte.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvma_linux_current_brk(mm: *const kvma_linux) -> u64 {
+    // SAFETY: see above.
+    unsafe { ask(mm, 0, Process::current_brk) }
+}
+
+/// Where the program's stack begins, or 0.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvma_linux_start_stack(mm: *const kvma_linux) -> u64 {
+    // SAFETY: see above.
+    unsafe { ask(mm, 0, Process::start_stack) }
+}
+
+/// Checks every invariant, and the counts against the areas: `KVMA_OK`, or `KVMA_INTERNAL`. For tests.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvma_linux_check(mm: *const kvma_linux) -> kvma_status {
+    // SAFETY: see above.
+    call(|| unsafe { given(mm) }?.mm.read(|mm| mm.check().map_err(|_| Fail::Internal)))
+}

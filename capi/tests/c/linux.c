@@ -1,0 +1,360 @@
+/* A program's address space, call by call, errno by errno. */
+#include "test.h"
+
+#include <errno.h>
+#include <kvma.h>
+#include <sys/mman.h>
+
+#define PAGE ((uint64_t)0x1000)
+
+/* The kernel around it. */
+struct kernel {
+    int gets, puts;
+    int acts, unmaps, flushes;
+    int64_t committed;
+    uint64_t memory;
+    struct kvma_file shared;
+    int refuse_shared;
+};
+
+static struct kernel kernel;
+
+static void get(struct kvma_file *file) {
+    (void)file;
+    kernel.gets++;
+}
+
+static void put(struct kvma_file *file) {
+    (void)file;
+    kernel.puts++;
+}
+
+static const struct kvma_file_ops counted = {get, put};
+
+static void on_unmap(void *udata, const struct kvma_piece *piece) {
+    CHECK(udata == &kernel && piece->range.pages > 0);
+    kernel.unmaps++;
+}
+
+static void flush_wait(void *udata) {
+    CHECK(udata == &kernel);
+    kernel.flushes++;
+}
+
+static int32_t commit(void *udata, uint64_t pages) {
+    CHECK(udata == &kernel);
+    if ((uint64_t)kernel.committed + pages > kernel.memory)
+        return ENOMEM;
+    kernel.committed += (int64_t)pages;
+    return 0;
+}
+
+static void uncommit(void *udata, uint64_t pages) {
+    CHECK(udata == &kernel);
+    kernel.committed -= (int64_t)pages;
+    CHECK(kernel.committed >= 0);
+}
+
+static struct kvma_file *shared_memory(void *udata, uint64_t len, uint64_t vm_flags, int32_t *error) {
+    CHECK(udata == &kernel && len > 0 && (vm_flags & 8));
+    if (kernel.refuse_shared) {
+        *error = kernel.refuse_shared;
+        return NULL;
+    }
+    get(&kernel.shared);
+    return &kernel.shared;
+}
+
+static int32_t map_file(void *udata, const struct kvma_open_file *file, uint64_t vm_flags) {
+    CHECK(udata == &kernel && file->file && vm_flags);
+    return 0;
+}
+
+static int32_t act(void *udata, uint32_t action, const struct kvma_piece *piece) {
+    CHECK(udata == &kernel && piece->range.pages > 0);
+    CHECK(action == KVMA_ACTION_DONT_NEED || action == KVMA_ACTION_POPULATE ||
+          action == KVMA_ACTION_WRITE_BACK);
+    kernel.acts++;
+    return 0;
+}
+
+static struct kvma_owner owner(void) {
+    struct kvma_owner table = {0};
+    memset(&kernel, 0, sizeof kernel);
+    kernel.memory = 1 << 20;
+    kernel.shared.ops = &counted;
+    kernel.shared.id = 77;
+    kernel.shared.name = "/dev/zero (deleted)";
+    kernel.shared.minor = 1;
+    kernel.shared.inode = 5;
+    table.hooks.unmap = on_unmap;
+    table.hooks.flush_wait = flush_wait;
+    table.hooks.udata = &kernel;
+    table.commit = commit;
+    table.uncommit = uncommit;
+    table.shared_memory = shared_memory;
+    table.map_file = map_file;
+    table.act = act;
+    return table;
+}
+
+struct program {
+    struct kvma_linux *mm;
+    struct kvma_linux_call *call;
+};
+
+static struct program start(const struct kvma_owner *table) {
+    struct program program = {NULL, NULL};
+    struct kvma_linux_layout layout = kvma_linux_layout_x86_64(8 << 20);
+    CHECK_EQ(kvma_linux_new(&program.mm, &layout, NULL), KVMA_OK);
+    CHECK_EQ(kvma_linux_call_new(&program.call, program.mm, table, 3), KVMA_OK);
+    return program;
+}
+
+static void end(struct program program) {
+    CHECK_EQ(kvma_linux_check(program.mm), KVMA_OK);
+    CHECK_EQ(kvma_linux_call_finish(program.call), KVMA_OK);
+    CHECK_EQ(kvma_linux_free(program.mm), KVMA_OK);
+}
+
+static int32_t map(struct program program, uint64_t addr, uint64_t len, uint64_t prot, uint64_t flags,
+                   const struct kvma_open_file *file, uint64_t *at) {
+    struct kvma_linux_mmap_args args = {addr, len, prot, flags, 0, file};
+    return kvma_linux_mmap(program.mm, program.call, &args, at);
+}
+
+struct text {
+    char buffer[4096];
+    size_t len;
+};
+
+static bool append(void *udata, const char *text, size_t len) {
+    struct text *out = udata;
+    CHECK(out->len + len < sizeof out->buffer);
+    memcpy(out->buffer + out->len, text, len);
+    out->len += len;
+    out->buffer[out->len] = '\0';
+    return true;
+}
+
+static bool enough(void *udata, const char *text, size_t len) {
+    (void)udata, (void)text, (void)len;
+    return false;
+}
+
+TEST(maps_protects_and_unmaps_as_linux_does) {
+    struct kvma_owner table = owner();
+    struct program program = start(&table);
+    uint64_t at, other;
+    CHECK_EQ(map(program, 0, 4 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, NULL, &at), 0);
+    CHECK_EQ(kernel.committed, 4);
+    /* Top down, and joined with what is there. */
+    CHECK_EQ(map(program, 0, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, NULL, &other), 0);
+    CHECK_EQ(other, at - PAGE);
+    CHECK_EQ(kvma_linux_map_count(program.mm), 1);
+    CHECK_EQ(kvma_linux_mprotect(program.mm, program.call, at, PAGE, PROT_READ), 0);
+    CHECK_EQ(kvma_linux_map_count(program.mm), 3);
+    CHECK_EQ(kvma_linux_munmap(program.mm, program.call, at, PAGE), 0);
+    CHECK_EQ(kvma_linux_mprotect(program.mm, program.call, at, PAGE, PROT_READ), -ENOMEM);
+    CHECK_EQ(kvma_linux_munmap(program.mm, program.call, at + 1, PAGE), -EINVAL);
+    CHECK_EQ(kvma_linux_munmap(program.mm, program.call, at, 0), -EINVAL);
+    CHECK_EQ(map(program, 0, PAGE, PROT_READ, MAP_PRIVATE, NULL, &at), -EBADF);
+    CHECK_EQ(map(program, 0, PAGE, PROT_READ, MAP_ANONYMOUS, NULL, &at), -EINVAL);
+    CHECK_EQ(map(program, 0, 0, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, NULL, &at), -EINVAL);
+    CHECK_EQ(map(program, 0, UINT64_MAX, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, NULL, &at), -ENOMEM);
+    CHECK_EQ(kvma_linux_call_removed(program.call), 1);
+    CHECK_EQ(kernel.unmaps, 1);
+    CHECK_EQ(kernel.flushes, 0);
+    struct kvma_linux_usage usage;
+    CHECK_EQ(kvma_linux_get_usage(program.mm, &usage), KVMA_OK);
+    CHECK_EQ(usage.total, 4);
+    end(program);
+    CHECK_EQ(kernel.flushes, 1);
+}
+
+TEST(files_are_counted_and_listed) {
+    struct kvma_owner table = owner();
+    struct program program = start(&table);
+    struct kvma_file file = {&counted, 9, 42, 8, 1, "/usr/bin/true", false};
+    struct kvma_open_file open = {&file, KVMA_FILE_READ, 0, 0};
+    uint64_t at;
+    CHECK_EQ(map(program, 0x10000000, 4 * PAGE, PROT_READ, MAP_PRIVATE | MAP_FIXED, &open, &at), 0);
+    CHECK_EQ(kvma_linux_munmap(program.mm, program.call, at + PAGE, PAGE), 0);
+    struct text text = {.len = 0};
+    CHECK_EQ(kvma_linux_maps(program.mm, append, &text), KVMA_OK);
+    CHECK(strcmp(text.buffer,
+                 "10000000-10001000 r--p 00000000 08:01 42                                 /usr/bin/true\n"
+                 "10002000-10004000 r--p 00002000 08:01 42                                 /usr/bin/true\n") == 0);
+    CHECK_EQ(kvma_linux_maps(program.mm, enough, NULL), KVMA_BUSY);
+    CHECK_EQ(kvma_linux_maps(program.mm, NULL, NULL), KVMA_NULL_POINTER);
+    struct kvma_area area;
+    CHECK_EQ(kvma_linux_find(program.mm, at + 3 * PAGE, &area), KVMA_OK);
+    CHECK(area.data == &file);
+    CHECK_EQ(area.attrs.object, 9);
+    CHECK_EQ(area.attrs.offset, 2);
+    CHECK_EQ(area.attrs.extra & 7, 1);
+    struct kvma_walk walk = kvma_walk_over(0, UINT64_MAX);
+    CHECK(kvma_linux_next(program.mm, &walk, &area) && area.range.start == at);
+    CHECK(kvma_linux_next(program.mm, &walk, &area) && area.range.start == at + 2 * PAGE);
+    CHECK(!kvma_linux_next(program.mm, &walk, &area));
+    /* Not open for writing. */
+    CHECK_EQ(map(program, 0, PAGE, PROT_WRITE, MAP_SHARED, &open, &at), -EACCES);
+    open.rights = 8;
+    CHECK_EQ(map(program, 0, PAGE, PROT_READ, MAP_SHARED, &open, &at), -EINVAL);
+    end(program);
+    CHECK(kernel.gets > 0);
+    CHECK_EQ(kernel.gets, kernel.puts);
+}
+
+TEST(shared_memory_is_the_owners) {
+    struct kvma_owner table = owner();
+    struct program program = start(&table);
+    uint64_t at;
+    CHECK_EQ(map(program, 0, PAGE, PROT_READ, MAP_SHARED | MAP_ANONYMOUS, NULL, &at), 0);
+    struct kvma_area area;
+    CHECK_EQ(kvma_linux_find(program.mm, at, &area), KVMA_OK);
+    CHECK(area.data == &kernel.shared);
+    CHECK_EQ(kvma_linux_msync(program.mm, program.call, at, PAGE, MS_SYNC), 0);
+    CHECK(kernel.acts > 0);
+    kernel.refuse_shared = EMFILE;
+    CHECK_EQ(map(program, 0, PAGE, PROT_READ, MAP_SHARED | MAP_ANONYMOUS, NULL, &at), -EMFILE);
+    end(program);
+    CHECK_EQ(kernel.gets, kernel.puts);
+}
+
+TEST(the_heap_and_the_stack) {
+    struct kvma_owner table = owner();
+    struct program program = start(&table);
+    uint64_t brk = 0;
+    CHECK_EQ(kvma_linux_set_start_brk(program.mm, 0x20000000, 0), KVMA_OK);
+    CHECK_EQ(kvma_linux_brk(program.mm, program.call, 0, &brk), 0);
+    CHECK_EQ(brk, 0x20000000);
+    CHECK_EQ(kvma_linux_brk(program.mm, program.call, 0x20001234, &brk), 0);
+    CHECK_EQ(brk, 0x20001234);
+    CHECK_EQ(kvma_linux_sbrk(program.mm, program.call, 0x1000, &brk), 0);
+    CHECK_EQ(brk, 0x20001234);
+    CHECK_EQ(kvma_linux_current_brk(program.mm), 0x20002234);
+    CHECK_EQ(kvma_linux_start_brk(program.mm), 0x20000000);
+    CHECK_EQ(kvma_linux_sbrk(program.mm, program.call, INT64_MAX, &brk), -ENOMEM);
+
+    uint64_t top = 0x7ffffffff000;
+    struct kvma_linux_install_args stack = {top - 33 * PAGE, top, 0x100173, 0, NULL, KVMA_ROLE_OBJECT};
+    CHECK_EQ(kvma_linux_install(program.mm, program.call, &stack), 0);
+    CHECK_EQ(kvma_linux_install(program.mm, program.call, &stack), -EEXIST);
+    CHECK_EQ(kvma_linux_set_start_stack(program.mm, top - 8), KVMA_OK);
+    CHECK_EQ(kvma_linux_start_stack(program.mm), top - 8);
+    CHECK_EQ(kvma_linux_grow_stack(program.mm, program.call, top - 100 * PAGE), 0);
+    CHECK_EQ(kvma_linux_grow_stack(program.mm, program.call, top - (16 << 20)), -ENOMEM);
+    static struct kvma_file vdso = {NULL, 1, 0, 0, 0, "[vdso]", false};
+    struct kvma_linux_install_args special = {0x7fff00000000, 0x7fff00002000, 0x75, 0, &vdso, KVMA_ROLE_SPECIAL};
+    CHECK_EQ(kvma_linux_install(program.mm, program.call, &special), 0);
+    CHECK_EQ(kvma_linux_munmap(program.mm, program.call, 0x7fff00000000, PAGE), -EINVAL);
+    CHECK_EQ(kvma_linux_set_gate(program.mm, KVMA_GATE_EXECUTE), KVMA_OK);
+    CHECK_EQ(kvma_linux_set_gate(program.mm, 9), KVMA_BAD_ARGUMENT);
+    struct text text = {.len = 0};
+    CHECK_EQ(kvma_linux_maps(program.mm, append, &text), KVMA_OK);
+    CHECK(strstr(text.buffer, "20000000-20003000 rw-p 00000000 00:00 0") != NULL);
+    CHECK(strstr(text.buffer, "[heap]\n") && strstr(text.buffer, "[stack]\n") && strstr(text.buffer, "[vdso]\n"));
+    CHECK(strstr(text.buffer, "[vsyscall]\n") != NULL);
+    struct kvma_linux_layout layout = kvma_linux_layout_x86_64(8 << 20);
+    CHECK_EQ(kvma_linux_clear(program.mm, program.call, &layout), 0);
+    CHECK_EQ(kvma_linux_map_count(program.mm), 0);
+    CHECK_EQ(kernel.committed, 0);
+    end(program);
+}
+
+TEST(moves_locks_seals_and_advises) {
+    struct kvma_owner table = owner();
+    struct program program = start(&table);
+    uint64_t at, moved;
+    CHECK_EQ(map(program, 0x10000000, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, NULL, &at), 0);
+    CHECK_EQ(kvma_linux_mremap(program.mm, program.call, at, 2 * PAGE, 4 * PAGE, 0, 0, &moved), 0);
+    CHECK_EQ(moved, at);
+    CHECK_EQ(kvma_linux_mremap(program.mm, program.call, at, 4 * PAGE, 4 * PAGE, 3, 0x30000000, &moved), 0);
+    CHECK_EQ(moved, 0x30000000);
+    at = moved;
+    CHECK_EQ(kvma_linux_note_write(program.mm, at), KVMA_OK);
+    CHECK_EQ(kvma_linux_madvise(program.mm, program.call, at, PAGE, MADV_DONTNEED), 0);
+    CHECK_EQ(kernel.acts, 1);
+    CHECK_EQ(kvma_linux_madvise(program.mm, program.call, at, PAGE, 12345), -EINVAL);
+    CHECK_EQ(kvma_linux_mlock(program.mm, program.call, at, PAGE), 0);
+    CHECK_EQ(kvma_linux_mlock2(program.mm, program.call, at, PAGE, 1), 0);
+    CHECK_EQ(kvma_linux_munlock(program.mm, program.call, at, PAGE), 0);
+    CHECK_EQ(kvma_linux_mlockall(program.mm, program.call, 1), 0);
+    CHECK_EQ(kvma_linux_munlockall(program.mm, program.call), 0);
+    CHECK_EQ(kvma_linux_set_limit(program.mm, KVMA_LIMIT_MEM_LOCK, 0), KVMA_OK);
+    CHECK_EQ(kvma_linux_limit(program.mm, KVMA_LIMIT_MEM_LOCK), 0);
+    CHECK_EQ(kvma_linux_set_limit(program.mm, 9, 0), KVMA_BAD_ARGUMENT);
+    CHECK_EQ(kvma_linux_mlock(program.mm, program.call, at, PAGE), -EPERM);
+    CHECK_EQ(kvma_linux_mseal(program.mm, program.call, at, PAGE, 0), 0);
+    CHECK_EQ(kvma_linux_munmap(program.mm, program.call, at, PAGE), -EPERM);
+    CHECK_EQ(kvma_linux_set_max_map_count(program.mm, 1), KVMA_OK);
+    CHECK_EQ(map(program, 0, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, NULL, &at), -ENOMEM);
+    CHECK_EQ(kvma_overcommit_decide(KVMA_OVERCOMMIT_HEURISTIC, 11, 0, 10, 0), -ENOMEM);
+    CHECK_EQ(kvma_overcommit_decide(KVMA_OVERCOMMIT_ALWAYS, 11, 0, 10, 0), 0);
+    end(program);
+}
+
+static void *nothing(void *ctx, size_t size, size_t align) {
+    if (*(long *)ctx <= 0)
+        return NULL;
+    --*(long *)ctx;
+    return aligned_alloc(align, size);
+}
+
+static void release(void *ctx, void *memory, size_t size, size_t align) {
+    (void)ctx, (void)size, (void)align;
+    free(memory);
+}
+
+TEST(no_memory_is_enomem) {
+    long left = 3;
+    struct kvma_allocator table = {nothing, release, &left};
+    struct kvma_linux_layout layout = kvma_linux_layout_x86_64(8 << 20);
+    struct program program = {NULL, NULL};
+    uint64_t at;
+    CHECK_EQ(kvma_linux_new(&program.mm, &layout, &table), KVMA_OK);
+    left = 2;
+    CHECK_EQ(kvma_linux_call_new(&program.call, program.mm, NULL, 1), KVMA_OUT_OF_MEMORY);
+    CHECK(program.call == NULL);
+    left = 2;
+    CHECK_EQ(kvma_linux_call_new(&program.call, program.mm, NULL, 0), KVMA_OK);
+    CHECK_EQ(map(program, 0, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, NULL, &at), -ENOMEM);
+    CHECK_EQ(kvma_linux_map_count(program.mm), 0);
+    left = 1;
+    CHECK_EQ(map(program, 0, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, NULL, &at), 0);
+    end(program);
+    left = 1;
+    CHECK_EQ(kvma_linux_new(&program.mm, &layout, &table), KVMA_OUT_OF_MEMORY);
+    layout.base = 1;
+    CHECK_EQ(kvma_linux_new(&program.mm, &layout, NULL), KVMA_UNALIGNED);
+}
+
+TEST(null_is_a_status) {
+    struct kvma_linux_layout layout = kvma_linux_layout_x86_64(UINT64_MAX);
+    struct program none = {NULL, NULL}, program = start(NULL);
+    struct kvma_area area;
+    uint64_t at;
+    CHECK(layout.bottom_up);
+    CHECK_EQ(kvma_linux_new(NULL, &layout, NULL), KVMA_NULL_POINTER);
+    CHECK_EQ(kvma_linux_new(&none.mm, NULL, NULL), KVMA_NULL_POINTER);
+    CHECK_EQ(kvma_linux_free(NULL), KVMA_OK);
+    CHECK_EQ(kvma_linux_call_finish(NULL), KVMA_OK);
+    CHECK_EQ(map(none, 0, PAGE, 1, MAP_PRIVATE | MAP_ANONYMOUS, NULL, &at), KVMA_NULL_POINTER);
+    CHECK_EQ(kvma_linux_mmap(program.mm, program.call, NULL, &at), -EFAULT);
+    CHECK_EQ(kvma_linux_mmap(program.mm, NULL, NULL, &at), KVMA_NULL_POINTER);
+    CHECK_EQ(kvma_linux_munmap(none.mm, none.call, 0, PAGE), KVMA_NULL_POINTER);
+    CHECK_EQ(kvma_linux_install(program.mm, program.call, NULL), -EFAULT);
+    CHECK_EQ(kvma_linux_find(NULL, 0, &area), KVMA_NULL_POINTER);
+    CHECK_EQ(kvma_linux_map_count(NULL), 0);
+    CHECK_EQ(kvma_linux_set_start_brk(NULL, 0, 0), KVMA_NULL_POINTER);
+    CHECK_EQ(kvma_linux_get_usage(NULL, NULL), KVMA_NULL_POINTER);
+    /* Without an owner: no shared memory, and everything else. */
+    CHECK_EQ(map(program, 0, PAGE, 1, MAP_SHARED | MAP_ANONYMOUS, NULL, &at), -ENOMEM);
+    CHECK_EQ(map(program, 0, PAGE, 1, MAP_PRIVATE | MAP_ANONYMOUS, NULL, &at), 0);
+    end(program);
+}
+
+TESTS(RUN(maps_protects_and_unmaps_as_linux_does), RUN(files_are_counted_and_listed),
+      RUN(shared_memory_is_the_owners), RUN(the_heap_and_the_stack), RUN(moves_locks_seals_and_advises),
+      RUN(no_memory_is_enomem), RUN(null_is_a_status))
