@@ -223,10 +223,14 @@ impl<V: VmaData> Area for VmaNode<V> {
     }
 
     fn joins(left: (&Attrs, &V), pages: u64, right: (&Attrs, &V)) -> Result<(), Error> {
-        if left.0.flags != right.0.flags
-            || left.0.extra != right.0.extra
-            || left.0.flags.contains(AreaFlags::NO_MERGE)
-        {
+        if left.0.flags.contains(AreaFlags::NO_MERGE) {
+            return Err(Error::AttributesDiffer);
+        }
+        Self::rejoins(left, pages, right)
+    }
+
+    fn rejoins(left: (&Attrs, &V), pages: u64, right: (&Attrs, &V)) -> Result<(), Error> {
+        if left.0.flags != right.0.flags || left.0.extra != right.0.extra {
             return Err(Error::AttributesDiffer);
         }
         if left.0.backing.advance(pages) != right.0.backing {

@@ -12,7 +12,7 @@ use std::cell::Cell;
 /// Operations on one map before the next begins, at most.
 const LONGEST: usize = 300;
 /// In all tests of this file together.
-const OPS: u64 = 200_000;
+const OPS: u64 = 150_000;
 /// Tests that share them.
 const SPACES: u64 = 8;
 

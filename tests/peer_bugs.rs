@@ -438,3 +438,17 @@ fn restoring_brings_back_what_was_protected_and_what_was_unmapped() {
     map.check().unwrap();
     assert_eq!(areas(&map), before);
 }
+
+/// Our own, found by the model: an area that is never merged came back from a restore in two parts.
+#[test]
+fn restoring_puts_together_what_is_never_merged() {
+    let mut map = new_map();
+    put(&mut map, 2, 8, RW.with_flags(RW.flags() | AreaFlags::NO_MERGE));
+    let marked = map.fork(map.alloc().clone(), |vma| Some(vma.attrs())).unwrap();
+    let before = areas(&map);
+    unmap(&mut map, 4, 2).unwrap();
+    assert_eq!(map.len(), 2);
+    map.restore(&marked, |_, _| true, &mut map.update(&mut NoHooks)).unwrap();
+    map.check().unwrap();
+    assert_eq!(areas(&map), before);
+}

@@ -269,6 +269,12 @@ pub enum Op {
     Fork(How, u64),
     /// `clear`.
     Clear,
+    /// `retain`, without the areas of this owner.
+    Retain(u32),
+    /// Keeps a `fork` to go back to.
+    Mark,
+    /// `restore` of the last `Mark`, if there was one.
+    Restore,
     /// `find_gap`.
     Gap(Where, Len),
     /// `find`, `find_from`, `find_before`, `overlapping`, `gaps`, `is_free`.

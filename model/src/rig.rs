@@ -43,6 +43,8 @@ pub struct Rig {
     pub model: Space,
     alloc: Alloc,
     ledger: Rc<Ledger>,
+    /// What `Op::Restore` goes back to.
+    saved: Option<(VmMap<Tag, Alloc>, Space)>,
 }
 
 macro_rules! ensure {
@@ -72,7 +74,7 @@ impl Rig {
         let alloc = Faulty::new(Arc::new(BoxAlloc::new()));
         let page = PageSize::new(config.page).expect("a page size");
         let map = VmMap::new(config.start, config.pages, page, alloc.clone()).expect("a space");
-        Rig { map, model: Space::new(config), alloc, ledger: Rc::default() }
+        Rig { map, model: Space::new(config), alloc, ledger: Rc::default(), saved: None }
     }
 
     fn config(&self) -> Config {
@@ -102,7 +104,11 @@ impl Rig {
             match expected {
                 Ok((value, steps)) => {
                     ensure_eq!(result, Ok(value), "result");
-                    check_calls(&hooks.calls, &steps)?;
+                    if *op == Op::Restore {
+                        check_pages(&hooks.calls, &steps, self.config().page)?;
+                    } else {
+                        check_calls(&hooks.calls, &steps)?;
+                    }
                     self.model = next;
                 }
                 Err(errors) => {
@@ -148,8 +154,13 @@ impl Rig {
                 model.relocate(addr(from), bytes(len), addr(to), source, merge)
             }
             Op::Clear => model.clear(),
+            Op::Retain(unwanted) => model.retain(unwanted),
+            Op::Restore => match &self.saved {
+                Some((_, saved)) => model.restore(saved),
+                None => Ok((0, Vec::new())),
+            },
             Op::Gap(place, len) => Ok((model.find_gap(bytes(len), &place.spec(&config))?, Vec::new())),
-            Op::Fork(..) | Op::Look(..) => Ok((0, Vec::new())),
+            Op::Fork(..) | Op::Look(..) | Op::Mark => Ok((0, Vec::new())),
         }
     }
 
@@ -209,6 +220,29 @@ impl Rig {
             }
             Op::Clear => self.map.clear(&mut update),
             Op::Gap(place, len) => self.map.find_gap(bytes(len), &place.spec(&config).search()),
+            Op::Retain(unwanted) => {
+                self.map.retain(|vma| vma.data().snapshot().owner != unwanted, &mut update)
+            }
+            Op::Mark => {
+                // The old one first: nodes and data of one saved state are counted.
+                self.saved = None;
+                self.map.fork(self.alloc.clone(), |vma| Some(vma.attrs())).map(|saved| {
+                    self.saved = Some((saved, self.model.clone()));
+                    0
+                })
+            }
+            Op::Restore => match &self.saved {
+                Some((saved, _)) => {
+                    let place = |vma: &Vma<'_, Tag>| {
+                        let tag = vma.data().snapshot();
+                        let index = (vma.start() - config.start) / config.page;
+                        (tag.owner, tag.at.wrapping_sub(index))
+                    };
+                    let same = |now: &Vma<'_, Tag>, then: &Vma<'_, Tag>| place(now) == place(then);
+                    self.map.restore(saved, same, &mut update).map(|()| 0)
+                }
+                None => Ok(0),
+            },
             Op::Fork(how, without) => {
                 drop(update);
                 return self.fork(how, without);
@@ -239,7 +273,8 @@ impl Rig {
         let want = self.model.fork(|area, index| copy(area.attrs, index, area.tag.len));
         ensure_eq!(child.iter().map(|vma| area_of(&vma)).collect::<Vec<_>>(), want, "areas of the child");
         ensure_eq!(child.space(), self.map.space(), "space of the child");
-        let tags = (self.map.len() + child.len()) as i64;
+        let (saved, _) = self.saved_counts();
+        let tags = (self.map.len() + child.len() + saved) as i64;
         ensure_eq!(self.ledger.tags(), tags, "owner's data with a child");
         Ok(Ok(0))
     }
@@ -263,12 +298,14 @@ impl Rig {
         );
         ensure_eq!((self.map.len(), self.map.pages()), (areas.len(), pages), "len, pages");
         ensure_eq!(self.map.is_empty(), areas.is_empty(), "is_empty");
+        let (saved_areas, saved_pages) = self.saved_counts();
         ensure_eq!(
             (self.ledger.tags(), self.ledger.pages()),
-            (areas.len() as i64, pages as i64),
+            ((areas.len() + saved_areas) as i64, (pages + saved_pages) as i64),
             "owner's data alive"
         );
-        ensure_eq!(self.alloc.inner().in_use(), areas.len() + 1, "nodes in use");
+        let maps = 1 + usize::from(self.saved.is_some());
+        ensure_eq!(self.alloc.inner().in_use(), areas.len() + saved_areas + maps, "nodes in use");
 
         let config = self.config();
         let mut area = areas.iter().peekable();
@@ -279,6 +316,11 @@ impl Rig {
             ensure_eq!(self.map.find(first).map(|vma| vma.start()), want, "find({first:#x})");
         }
         self.compare_gaps(0, u64::MAX)
+    }
+
+    /// Areas and pages of the saved state.
+    fn saved_counts(&self) -> (usize, u64) {
+        self.saved.as_ref().map_or((0, 0), |(saved, _)| (saved.len(), saved.pages()))
     }
 
     fn compare_gaps(&self, start: u64, len: u64) -> Result<(), String> {
@@ -345,6 +387,22 @@ impl Rig {
         ensure!(back.iter().rev().eq(&want), "overlapping({addr:#x}, {len:#x}) from behind");
         self.compare_gaps(addr, len)?;
 
+        let pieces = self.model.pieces(touched).into_iter();
+        let pieces = pieces.map(|piece| {
+            (
+                self.config().addr(piece.start),
+                piece.len() as u64,
+                self.model.pages[piece.start].map(|page| page.attrs),
+            )
+        });
+        let is = self
+            .map
+            .pieces(addr, len)
+            .map(|piece| (piece.range().start(), piece.range().pages(), Some(piece.attrs())));
+        ensure!(is.eq(pieces), "pieces({addr:#x}, {len:#x})");
+        let covered = self.model.span(addr, len);
+        let covered = covered.is_ok_and(|range| self.model.pages[range].iter().all(Option::is_some));
+        ensure_eq!(self.map.covers(addr, len), covered, "covers({addr:#x}, {len:#x})");
         let free = self.model.span(addr, len);
         let free = free.is_ok_and(|range| self.model.pages[range].iter().all(Option::is_none));
         ensure_eq!(self.map.is_free(addr, len), free, "is_free({addr:#x}, {len:#x})");
@@ -353,8 +411,8 @@ impl Rig {
 
     /// Drops the map; nothing may be left of it.
     pub fn finish(self) -> Result<(), String> {
-        let Rig { map, alloc, ledger, .. } = self;
-        drop(map);
+        let Rig { map, alloc, ledger, saved, .. } = self;
+        drop((map, saved));
         ensure_eq!((ledger.tags(), ledger.pages()), (0, 0), "owner's data left");
         ensure_eq!(alloc.inner().in_use(), 0, "nodes left");
         Ok(())
@@ -396,6 +454,50 @@ fn check_calls(calls: &[Call<TagView>], steps: &[Step<TagView>]) -> Result<(), S
     let same = calls.len() == want.len() && calls.iter().zip(&want).all(|(call, want)| same_call(call, want));
     ensure!(same, "hooks heard {calls:#x?}, should have heard {want:#x?}");
     Ok(())
+}
+
+/// As `check_calls`, for steps that are given page by page.
+fn check_pages(calls: &[Call<TagView>], steps: &[Step<TagView>], page: u64) -> Result<(), String> {
+    let (mut prepared, mut done) = (Vec::new(), Vec::new());
+    let mut flush = Vec::new();
+    for call in calls {
+        match call {
+            Call::Prepare(step) => prepared.extend(by_page(step, page)),
+            Call::Commit(step) => done.extend(by_page(step, page)),
+            Call::FlushBegin | Call::FlushWait => flush.push(done.len()),
+            other => return Err(format!("unexpected {other:?}")),
+        }
+    }
+    let want: Vec<_> = steps.iter().flat_map(|step| by_page(step, page)).collect();
+    ensure_eq!(done, want.clone(), "pages that the hooks heard of");
+    let key = |step: &(u8, u64, Attrs, Option<Attrs>)| (step.1, step.0);
+    prepared.sort_by_key(key);
+    let mut sorted = want.clone();
+    sorted.sort_by_key(key);
+    ensure_eq!(prepared, sorted, "pages that were prepared");
+    let taken = want.iter().filter(|step| step.0 < MAP).count();
+    let flushes = if taken > 0 { vec![taken, want.len()] } else { Vec::new() };
+    ensure_eq!(flush, flushes, "steps before flush_begin and flush_wait");
+    Ok(())
+}
+
+const MAP: u8 = 2;
+
+/// Each page of a step: kind, address, attributes, old attributes.
+fn by_page(step: &Step<TagView>, page: u64) -> Vec<(u8, u64, Attrs, Option<Attrs>)> {
+    let (kind, shown, old) = match step {
+        Step::Unmap(shown) => (0, shown, None),
+        Step::Protect(shown, old) => (1, shown, Some(*old)),
+        Step::Map(shown) => (MAP, shown, None),
+        Step::Relocate(shown, _) => (3, shown, None),
+    };
+    let pages = 0..shown.pages;
+    pages
+        .map(|ahead| {
+            let old = old.map(|old| crate::advance(old, ahead));
+            (kind, shown.start + ahead * page, crate::advance(shown.attrs, ahead), old)
+        })
+        .collect()
 }
 
 fn same_call(is: &Call<TagView>, want: &Call<TagView>) -> bool {

@@ -254,6 +254,47 @@ impl Space {
         Ok(self.unmap_range(0..self.pages.len()))
     }
 
+    /// `VmMap::retain`.
+    pub fn retain(&mut self, unwanted: u32) -> Outcome<u64> {
+        let (mut pages, mut steps) = (0, Vec::new());
+        for area in self.pieces(0..self.pages.len()) {
+            if self.pages[area.start].is_some_and(|page| page.owner == unwanted) {
+                let (count, gone) = self.unmap_range(area);
+                pages += count;
+                steps.extend(gone);
+            }
+        }
+        Ok((pages, steps))
+    }
+
+    /// `VmMap::restore`, where what shows the same page of the same owner may stay: the same areas with
+    /// the same attributes and data. The steps are page by page, in the order of the phases.
+    pub fn restore(&mut self, saved: &Space) -> Outcome<u64> {
+        let kept = |index: usize| match (&self.pages[index], &saved.pages[index]) {
+            (Some(now), Some(then)) => {
+                let same = now.owner == then.owner && now.at == then.at;
+                same && now.attrs.backing() == then.attrs.backing()
+            }
+            _ => false,
+        };
+        let all = || 0..self.pages.len();
+        let attrs = |space: &Space, index: usize| space.pages[index].map(|page| page.attrs);
+        let mut steps = Vec::new();
+        for index in all().filter(|&index| self.pages[index].is_some() && !kept(index)) {
+            steps.push(Step::Unmap(self.shown(index..index + 1)));
+        }
+        for index in all().filter(|&index| kept(index) && attrs(self, index) != attrs(saved, index)) {
+            let old = attrs(self, index).expect("kept pages are mapped");
+            steps.push(Step::Protect(saved.shown(index..index + 1), old));
+        }
+        for index in all().filter(|&index| saved.pages[index].is_some() && !kept(index)) {
+            steps.push(Step::Map(saved.shown(index..index + 1)));
+        }
+        let next_area = self.next_area.max(saved.next_area);
+        *self = Space { next_area, ..saved.clone() };
+        Ok((0, steps))
+    }
+
     fn unmap_range(&mut self, range: Range<usize>) -> (u64, Vec<Step<TagView>>) {
         let mapped = self.pages[range.clone()].iter().flatten().count();
         (mapped as u64, self.take(range))

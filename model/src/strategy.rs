@@ -96,6 +96,9 @@ pub fn op() -> impl Strategy<Value = Op> {
         10 => (addr(), len(), addr(), source, merge()).prop_map(|(f, l, t, s, m)| Op::Relocate(f, l, t, s, m)),
         2 => (how(), 0..3u64).prop_map(|(how, without)| Op::Fork(how, without)),
         1 => Just(Op::Clear),
+        1 => (0..3u32).prop_map(Op::Retain),
+        2 => Just(Op::Mark),
+        3 => Just(Op::Restore),
         6 => (place(), len()).prop_map(|(place, len)| Op::Gap(place, len)),
         6 => (addr(), len()).prop_map(|(at, len)| Op::Look(at, len)),
     ]

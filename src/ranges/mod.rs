@@ -30,6 +30,15 @@ pub trait Area: Content {
         right: (&Self::Attrs, &Self::Data),
     ) -> Result<(), Error>;
 
+    /// As `joins`, for two parts of what was one area: what is never joined may be put together again.
+    fn rejoins(
+        left: (&Self::Attrs, &Self::Data),
+        pages: u64,
+        right: (&Self::Attrs, &Self::Data),
+    ) -> Result<(), Error> {
+        Self::joins(left, pages, right)
+    }
+
     /// Joins the right one's data into the left one's, of `pages` pages.
     fn join(left: &mut Self::Data, pages: u64, right: Self::Data);
 }

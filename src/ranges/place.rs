@@ -72,7 +72,7 @@ impl<T: Area> Tree<T> {
     /// Whether [`join_at`](Self::join_at) would join. O(log n).
     pub(crate) fn joins_at(&self, page: u64) -> Result<(), crate::Error> {
         match (self.find_before(page), self.find(page)) {
-            (Some(left), Some(right)) => may_join(left, right),
+            (Some(left), Some(right)) => may_join(T::joins, left, right),
             _ => Err(crate::Error::NotAdjacent),
         }
     }

@@ -25,8 +25,9 @@ use crate::vma::{Attrs, Vma, VmaData, VmaNode};
 use core::iter::Peekable;
 
 impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
-    /// Makes this map equal to `saved`, an earlier [`fork`](Self::fork) of it: boundaries and
-    /// attributes of all areas, those included that were unmapped or replaced since. `same` says
+    /// Makes this map equal to `saved`, an earlier [`fork`](Self::fork) of it: boundaries (as far as
+    /// the owner's data [lets itself be merged](VmaData::can_merge)) and attributes of all areas, those
+    /// included that were unmapped or replaced since. `same` says
     /// whether an area of this map and one of `saved`, which overlap, show the same mapping, so that
     /// the pages which are there may stay; it must always answer the same.
     ///
@@ -147,7 +148,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
             self.tree.cut(span.end, &mut update.nodes);
             let mut at = span.start;
             while let Some(part) = self.tree.find(at).map(AreaRef::span).filter(|part| part.end < span.end) {
-                if self.tree.join_at(part.end, &mut update.nodes).is_err() {
+                if self.tree.cursor(part.end).rejoin_prev(&mut update.nodes).is_err() {
                     at = part.end;
                 }
             }
