@@ -1,4 +1,15 @@
-//! Random calls on the running kernel and on kvma: every answer and the areas after every call agree.
+//! Random calls on the running kernel and on kvma: every answer, and the areas after every call, agree.
+//!
+//! A small program, stopped by ptrace(2), makes the calls; what they come to is written down as a trace, and the trace is
+//! replayed on [`kvma::linux::Mm`]. What differs is shrunk to few calls and printed as a trace.
+//!
+//! - `KVMA_LIVE_CALLS=N`: how many calls (22,000)
+//! - `KVMA_LIVE_SEED=N`: other calls (1)
+//! - `KVMA_LIVE_PERSONA=NAME`: only one kind of run, see `live_kernel/persona.rs`
+//! - `KVMA_LIVE_THREADS=N`: how many programs at a time (as many as there are processors, 4 at most)
+//! - `KVMA_LIVE_SAVE=DIRECTORY`: keeps the trace of every run
+//!
+//! What the running kernel or its settings do not allow, or do in another way, is left out, and standard error says so.
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
 #[path = "live_kernel/calls.rs"]
@@ -13,6 +24,8 @@ mod image;
 mod persona;
 #[path = "live_kernel/rng.rs"]
 mod rng;
+#[path = "live_kernel/scope.rs"]
+mod scope;
 #[path = "live_kernel/session.rs"]
 mod session;
 #[path = "live_kernel/setup.rs"]
@@ -22,82 +35,200 @@ mod shrink;
 #[path = "live_kernel/tracee.rs"]
 mod tracee;
 
-use std::path::Path;
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use calls::Step;
+use calls::{Step, Sys};
 use compare::compare;
 use generator::{Generator, View};
+use image::Shape;
 use persona::Persona;
+use scope::{LeftOut, probe};
 use session::{Flags, Session};
 use setup::Setup;
-use shrink::{Finding, shrink};
+use shrink::{Finding, brief, shrink};
 
 /// Calls of one program. Fewer make a difference easier to shrink, more let areas pile up.
 const RUN: usize = 1000;
+/// Calls from one snapshot with flags to the next. Only these take the kernel long.
+const FLAGS_EVERY: usize = 20;
+/// Differences after which to stop.
+const ENOUGH: usize = 5;
 
-fn number(name: &str) -> Option<u64> {
+/// Tells the reader of a test that passes, from whom libtest keeps what is printed by macros.
+fn say(text: &str) {
+    // If nobody listens there is nobody to tell.
+    let _ = writeln!(io::stderr(), "live_kernel: {text}");
+}
+
+fn number(name: &str) -> Option<usize> {
     let value = std::env::var(name).ok()?;
     Some(value.parse().unwrap_or_else(|_| panic!("{name}={value}: expected a number")))
 }
 
-fn run(setup: &Setup, persona: &'static Persona, seed: u64, calls: usize) -> Result<usize, Finding> {
+/// A directory that goes when the test ends.
+struct Scratch(PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Lets a program of `setup` make `calls` random calls.
+fn record(
+    setup: &Setup,
+    persona: &'static Persona,
+    seed: u64,
+    calls: usize,
+) -> io::Result<(Vec<Step>, String)> {
     let mut generator = Generator::new(seed, persona);
-    let mut session = Session::start(setup, Flags::Every(20)).expect("a fresh program");
+    let mut session = Session::start(setup, Flags::Every(FLAGS_EVERY))
+        .map_err(|refused| io::Error::other(format!("{refused:?}")))?;
     if persona.populate {
         for step in session.without_private_pages() {
-            session.step(step).unwrap();
+            session.step(step)?;
         }
     }
     if let Some((limit, index)) = persona.limit {
-        session.step(Step::Limit(setup.limit(limit, index))).expect("a limit");
+        session.step(Step::Limit(setup.limit(limit, index)))?;
     }
     for _ in 0..calls {
         let heap = session.heap();
-        let privileged = session.privileged();
-        let areas = session.areas(true).unwrap();
-        let view = View { areas, heap, privileged };
-        let step = generator.step(setup, view);
-        if let Err(error) = session.step(step) {
-            panic!("{} seed {seed}: {step:x?}: {error}", persona.name);
+        let areas = session.areas(true)?;
+        let step = generator.step(setup, View { areas, heap });
+        session.step(step).map_err(|error| io::Error::other(format!("{step:x?}: {error}")))?;
+    }
+    Ok(session.finish())
+}
+
+/// What the runs have come to so far.
+struct Tally {
+    done: AtomicUsize,
+    found: Mutex<Vec<Finding>>,
+    /// Calls for which this kernel has turned out to have rules of its own.
+    strange: Mutex<Vec<Sys>>,
+    traces: PathBuf,
+}
+
+impl Tally {
+    /// One run, and what there is to say about it.
+    fn run(&self, persona: &'static Persona, seed: u64, setup: &mut Setup) {
+        for &sys in self.strange.lock().unwrap().iter() {
+            setup.scope.leave_out(LeftOut::Sys(sys), "this kernel has another rule");
+        }
+        let name = format!("{}-{seed}", persona.name);
+        let (steps, trace) = match record(setup, persona, seed, RUN) {
+            Ok(recorded) => recorded,
+            Err(error) => panic!("{name}: {error}"),
+        };
+        self.done.fetch_add(steps.len(), Ordering::Relaxed);
+        if let Ok(directory) = std::env::var("KVMA_LIVE_SAVE") {
+            let kept = format!("# live_kernel, persona {}, seed {seed}\n{}", persona.name, brief(&trace));
+            fs::write(Path::new(&directory).join(format!("{name}.trace")), kept).expect("KVMA_LIVE_SAVE");
+        }
+        if let Some(difference) = compare(&trace) {
+            say(&format!("{name}: {difference}\nshrinking"));
+            self.report(&name, shrink(setup, Finding { steps, trace, difference }), setup.scope.strict);
         }
     }
-    let (steps, trace) = session.finish();
-    match compare(&trace) {
-        None => Ok(steps.len()),
-        Some(difference) => Err(Finding { steps, trace, difference }),
+
+    fn report(&self, name: &str, finding: Finding, strict: bool) {
+        let text =
+            format!("# {}\n{}", finding.difference.to_string().replace('\n', "\n# "), brief(&finding.trace));
+        let file = self.traces.join(format!("{name}.trace"));
+        let saved = fs::create_dir_all(&self.traces).and_then(|()| fs::write(&file, &text));
+        say(&format!("{} steps, {saved:?} {}:\n{text}", finding.steps.len(), file.display()));
+        if strict {
+            self.found.lock().unwrap().push(finding);
+            return;
+        }
+        // Another kernel's rules: goes on without such calls.
+        if let Some(Step::Call(call)) = finding.steps.last() {
+            self.strange.lock().unwrap().push(call.sys);
+            say(&format!("left out from here on: {}", call.sys.name()));
+        }
     }
 }
 
 #[test]
 fn random_calls_agree() {
-    let total = number("KVMA_LIVE_CALLS").unwrap_or(22_000) as usize;
-    let seed = number("KVMA_LIVE_SEED").unwrap_or(1);
+    let total = number("KVMA_LIVE_CALLS").unwrap_or(22_000);
+    let seed = number("KVMA_LIVE_SEED").unwrap_or(1) as u64;
     let only = std::env::var("KVMA_LIVE_PERSONA").ok();
-    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("live-{}", std::process::id()));
-    let setup = Setup::new(&directory, image::Shape { text: 3, data: 4, bss: 16 }, true).unwrap();
-    let start = Instant::now();
-    let (mut done, mut round) = (0, 0);
-    let mut found = Vec::new();
-    while done < total && found.len() < 8 {
-        for persona in persona::ALL.iter().filter(|p| only.as_deref().is_none_or(|only| only == p.name)) {
-            let seed = seed.wrapping_mul(1_000_003).wrapping_add(round);
-            match run(&setup, persona, seed, RUN) {
-                Ok(calls) => done += calls,
-                Err(finding) => {
-                    eprintln!("{} seed {seed}: {}", persona.name, finding.difference);
-                    let finding = shrink(&setup, finding);
-                    eprintln!("{} steps: {}", finding.steps.len(), finding.difference);
-                    let file = directory.with_file_name(format!("{}-{seed}.trace", persona.name));
-                    std::fs::write(&file, &finding.trace).unwrap();
-                    eprintln!("trace: {}", file.display());
-                    found.push(finding);
+    let threads = number("KVMA_LIVE_THREADS")
+        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get().min(4)));
+    let personas: Vec<&'static Persona> = persona::ALL
+        .iter()
+        .filter(|persona| only.as_deref().is_none_or(|only| only == persona.name))
+        .collect();
+    assert!(!personas.is_empty(), "no such persona: {only:?}");
+
+    let scratch =
+        Scratch(Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("live-{}", std::process::id())));
+    let shapes = [Shape { text: 3, data: 4, bss: 16 }, Shape { text: 1, data: 1, bss: 0 }];
+    let mut setups = Vec::new();
+    for _ in 0..threads.max(1) {
+        for shape in shapes {
+            let directory = scratch.0.join(setups.len().to_string());
+            match Setup::new(&directory, shape) {
+                Ok(setup) => setups.push(setup),
+                Err(error) => {
+                    return say(&format!("NOTHING TESTED: no program in {}: {error}", directory.display()));
                 }
             }
         }
-        round += 1;
     }
-    eprintln!("{done} calls in {:?}", start.elapsed());
-    std::fs::remove_dir_all(directory).ok();
-    assert!(found.is_empty(), "{} differences", found.len());
+    let scope = match probe(&setups[0]) {
+        Ok(scope) => scope,
+        Err(refused) => return say(&format!("NOTHING TESTED: {}: {}", refused.step, refused.error)),
+    };
+    scope.notes.iter().for_each(|note| say(note));
+    setups.iter_mut().for_each(|setup| setup.scope = scope.clone());
+
+    let start = Instant::now();
+    let tally = Tally {
+        done: AtomicUsize::new(0),
+        found: Mutex::new(Vec::new()),
+        strange: Mutex::new(Vec::new()),
+        traces: Path::new(env!("CARGO_TARGET_TMPDIR")).join("live-found"),
+    };
+    let next = AtomicUsize::new(0);
+    // Every kind of run the same number of times.
+    let runs = total.div_ceil(RUN * personas.len()) * personas.len();
+    std::thread::scope(|scope| {
+        for own in setups.chunks_mut(shapes.len()) {
+            let (tally, next, personas) = (&tally, &next, &personas);
+            scope.spawn(move || {
+                loop {
+                    let run = next.fetch_add(1, Ordering::Relaxed);
+                    if run >= runs || tally.found.lock().unwrap().len() >= ENOUGH {
+                        return;
+                    }
+                    let round = run / personas.len();
+                    let setup = &mut own[round % shapes.len()];
+                    let seed = seed.wrapping_mul(1_000_003).wrapping_add(round as u64);
+                    tally.run(personas[run % personas.len()], seed, setup);
+                    if run % 100 == 99 {
+                        say(&format!(
+                            "{} calls in {:.0?}",
+                            tally.done.load(Ordering::Relaxed),
+                            start.elapsed()
+                        ));
+                    }
+                }
+            });
+        }
+    });
+    let done = tally.done.load(Ordering::Relaxed);
+    let found = tally.found.into_inner().unwrap();
+    say(&format!("{done} calls in {:.0?}, {} differences", start.elapsed(), found.len()));
+    for finding in &found {
+        say(&finding.difference.to_string());
+    }
+    assert!(found.is_empty(), "{} differences from the running kernel: see above", found.len());
 }

@@ -7,9 +7,131 @@ use super::region::Region;
 use super::vm_flags::VmFlags;
 use super::vma::{LinuxVma, Marks};
 use super::{Call, Mm};
-use crate::{Backing, Errno, Merge, NodeAlloc, VmaNode};
+use crate::{AreaFlags, Attrs, Backing, Errno, Merge, NodeAlloc, VmaNode};
+
+/// What the processor was doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// A load.
+    Read,
+    /// A store.
+    Write,
+    /// An instruction fetch.
+    Execute,
+}
+
+/// On whose behalf.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// The program itself.
+    User,
+    /// The kernel, copying from or to the program's memory. It never executes there.
+    Kernel,
+}
+
+/// A page fault at an address of user space.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fault {
+    addr: u64,
+    access: Access,
+    mode: Mode,
+    stack_pointer: Option<u64>,
+}
+
+/// Why a signal is due (`si_code` of SIGSEGV, sigaction(2)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SegvCode {
+    /// `SEGV_MAPERR`: nothing is mapped there.
+    MapErr = 1,
+    /// `SEGV_ACCERR`: what is mapped there does not allow it.
+    AccErr = 2,
+}
+
+/// What a fault comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Make the page present, with no more rights than the area has; a private page of an object without write access,
+    /// so that the first write faults.
+    Map,
+    /// Give the area a page of its own, with what is there now or zeros in it: a write to private memory.
+    Copy,
+    /// The program gets SIGSEGV, the kernel's copy fails with `EFAULT`.
+    Refuse(SegvCode),
+}
+
+impl Fault {
+    /// A fault of the program's own.
+    pub const fn new(addr: u64, access: Access) -> Self {
+        Self { addr, access, mode: Mode::User, stack_pointer: None }
+    }
+
+    /// The same on another's behalf.
+    #[must_use]
+    pub const fn by(self, mode: Mode) -> Self {
+        Self { mode, ..self }
+    }
+
+    /// The same with the program's stack pointer: the stack then grows no further than 64 KiB and 256 bytes below it,
+    /// which is as far as the `enter` instruction reaches. Linux asked this up to 4.20, and asks nothing now.
+    #[must_use]
+    pub const fn with_stack_pointer(self, stack_pointer: u64) -> Self {
+        Self { stack_pointer: Some(stack_pointer), ..self }
+    }
+
+    /// What the fault comes to in an area, by what a reader without the lock sees of it: its attributes, and the
+    /// [key](crate::VmaData::key) of its [`LinuxVma`]. `None`: the area must take note, so call [`Mm::fault`] under the
+    /// lock. That happens once, at the first write to private memory.
+    pub fn judge(&self, attrs: &Attrs, key: u64) -> Option<Verdict> {
+        match self.verdict(attrs) {
+            Verdict::Copy if key & u64::from(Marks::TOUCHED.bits()) == 0 => None,
+            verdict => Some(verdict),
+        }
+    }
+
+    /// `access_error` in arch/x86/mm/fault.c
+    fn verdict(&self, attrs: &Attrs) -> Verdict {
+        let flags = attrs.flags();
+        let allowed = match self.access {
+            // What may be written or executed may be read, too: page tables know no other way.
+            Access::Read => flags.intersects(AreaFlags::PROT),
+            Access::Write => flags.contains(AreaFlags::WRITE),
+            Access::Execute => flags.contains(AreaFlags::EXEC) && self.mode == Mode::User,
+        };
+        if !allowed || flags.contains(AreaFlags::RESERVED) {
+            Verdict::Refuse(SegvCode::AccErr)
+        } else if self.access == Access::Write && !flags.contains(AreaFlags::SHARED) {
+            Verdict::Copy
+        } else {
+            Verdict::Map
+        }
+    }
+
+    /// Whether the stack may grow down to the fault, as far as the stack pointer says.
+    fn near_stack_pointer(&self) -> bool {
+        const REACH: u64 = 65536 + 32 * 8;
+        self.mode == Mode::Kernel || self.stack_pointer.is_none_or(|sp| self.addr >= sp.saturating_sub(REACH))
+    }
+}
 
 impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
+    /// What a page fault comes to. Extends the stack if the fault lies right below it and the limits allow.
+    ///
+    /// Most faults can be answered without the lock: look the area up ([`AddrSpace::lookup`](crate::AddrSpace::lookup))
+    /// and [judge](Fault::judge) by what that says. Guards of `MADV_GUARD_INSTALL` are pages, of which only the owner
+    /// knows.
+    pub fn fault<O: Owner<F>>(&mut self, fault: &Fault, call: &mut Call<'_, F, A, O>) -> Verdict {
+        let mut area = self.at(fault.addr);
+        if area.is_none() && fault.near_stack_pointer() && self.grow_stack(fault.addr, call).is_ok() {
+            area = self.at(fault.addr);
+        }
+        let Some(area) = area else { return Verdict::Refuse(SegvCode::MapErr) };
+        let verdict = fault.verdict(&area.attrs);
+        if verdict == Verdict::Copy && !area.is_touched() {
+            self.mark(fault.addr, Marks::TOUCHED);
+        }
+        verdict
+    }
+
     /// Extends the stack above `addr` down to the page of `addr` (`expand_stack`). Nothing happens where something is
     /// mapped.
     ///

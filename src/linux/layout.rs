@@ -59,6 +59,15 @@ impl Layout {
         Self { base, ..self }
     }
 
+    /// The same with the top-down search starting at one of 2 to the `bits` places, by the owner's random number: as many
+    /// pages lower as its low bits say. Linux takes 28 bits on x86-64, and at most 32 are taken here.
+    #[must_use]
+    pub const fn randomised(self, random: u64, bits: u32) -> Self {
+        let mask = (1 << if bits < 32 { bits } else { 32 }) - 1;
+        let below = (random & mask) << self.page.shift();
+        Self { base: self.base.saturating_sub(below), bottom: self.bottom + below, ..self }
+    }
+
     /// The same with another lowest address that a search or a hint comes to, and a stack grows to (`mmap_min_addr`:
     /// the larger of the two that `vm.mmap_min_addr` and `CONFIG_LSM_MMAP_MIN_ADDR` say).
     #[must_use]

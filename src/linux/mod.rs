@@ -8,18 +8,35 @@
 //! of the range changed, or a hole. Where Linux leaves such traces so does this layer, by several operations on the
 //! core; every place says so.
 //!
-//! The rules are those of Linux 6.18 on x86-64 ([`RULES`]).
+//! The rules are those of Linux 6.18 on x86-64 ([`Rules`]).
 //!
 //! One file a call. `abi` has the numbers.
+//!
+//! # Where this differs from Linux on purpose
+//!
+//! - Huge pages are not set aside: `MAP_HUGETLB` gets what Linux answers where there are none, and `MAP_NORESERVE` does
+//!   not change that.
+//! - A stack that grows promises memory only if its area has `ac`. Linux promises it always, and takes it back only
+//!   then, so that its count drifts.
+//! - `PROT_EXEC` alone does not take a protection key of its own.
+//! - `personality(READ_IMPLIES_EXEC)` is for the owner to translate: pass `PROT_EXEC` as well.
+//! - `RLIMIT_DATA` of 0 means 0. Linux lets programs exceed it up to the hard limit, for one program's sake.
+//! - Shared anonymous memory takes no name (`PR_SET_VMA`).
+//! - `MADV_HWPOISON` and `MADV_SOFT_OFFLINE` are unknown advice, as on a kernel without memory failure handling.
+//! - Which anonymous pages were touched first by which area (`anon_vma`) is followed as far as areas' flags and offsets
+//!   depend on it; neighbours that Linux keeps apart for its reverse map alone are joined.
+//! - Calls that are not served at all: [`UNSERVED`].
 
 pub mod abi;
 mod brk;
 mod fault;
 mod file;
+mod fork;
 mod layout;
 mod limits;
 mod madvise;
 pub mod maps;
+mod mincore;
 mod mlock;
 mod mmap;
 mod mprotect;
@@ -27,26 +44,51 @@ mod mremap;
 mod mseal;
 mod msync;
 mod munmap;
+mod names;
 mod owner;
+mod pkey;
 mod place;
+mod policy;
+mod process_madvise;
 mod region;
 mod setup;
+mod unserved;
 mod vm_flags;
 mod vma;
 
+pub use fault::{Access, Fault, Mode, SegvCode, Verdict};
 pub use file::{File, OpenFile, Placement, Rights, Traits};
 pub use layout::{Growth, Layout};
 pub use limits::{Limits, Resource, Usage};
 pub use mmap::Mmap;
-pub use owner::{Action, Capabilities, Overcommit, Owner};
+pub use owner::{Action, Capabilities, Inheritance, Overcommit, Owner};
+pub use policy::{Policy, WriteExec};
+pub use process_madvise::Target;
 pub use setup::{Gate, Install};
+pub use unserved::{UNSERVED, Unserved};
 pub use vm_flags::VmFlags;
 pub use vma::{LinuxVma, Role};
 
+use pkey::Keys;
+
 use crate::{Error, Guarded, Hooks, NodeAlloc, Update, VmMap, VmaNode, Vmas};
 
-/// The version of Linux whose rules these are.
-pub const RULES: (u32, u32) = (6, 18);
+/// The version of Linux whose rules are followed. mremap over several areas, for one, is new in 6.17.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rules {
+    major: u32,
+    minor: u32,
+}
+
+impl Rules {
+    /// Linux 6.18.
+    pub const V6_18: Self = Self { major: 6, minor: 18 };
+
+    /// Major and minor version.
+    pub const fn version(self) -> (u32, u32) {
+        (self.major, self.minor)
+    }
+}
 
 /// Most areas that a program may have (`vm.max_map_count`), unless [`Mm::set_max_map_count`] says otherwise.
 pub const MAX_MAP_COUNT: usize = 65530;
@@ -76,6 +118,8 @@ pub struct Mm<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> {
     /// `lo lf` for what is mapped from now on (`MCL_FUTURE`).
     future: VmFlags,
     gate: Gate,
+    policy: Policy,
+    keys: Keys,
 }
 
 impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
@@ -98,6 +142,8 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
             start_stack: 0,
             future: VmFlags::empty(),
             gate: Gate::None,
+            policy: Policy::new(),
+            keys: Keys::new(),
         })
     }
 
@@ -124,6 +170,28 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
     /// Sets resource limits. What is in use already stays.
     pub fn set_limits(&mut self, limits: Limits) {
         self.limits = limits;
+    }
+
+    /// The version of Linux whose rules are followed.
+    pub fn rules(&self) -> Rules {
+        Rules::V6_18
+    }
+
+    /// The owner's own rules.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// Sets the owner's own rules. What is mapped already stays.
+    ///
+    /// # Errors
+    /// [`Error::Unaligned`] for a guard that is not made of pages.
+    pub fn set_policy(&mut self, policy: Policy) -> Result<(), Error> {
+        if !self.layout.is_aligned(policy.guard()) {
+            return Err(Error::Unaligned);
+        }
+        self.policy = policy;
+        Ok(())
     }
 
     /// What is in use.

@@ -1,8 +1,9 @@
 //! mprotect(2)
 
-use super::abi::{PROT_EXEC, PROT_GROWSDOWN, PROT_GROWSUP, PROT_READ, PROT_SEM, PROT_WRITE};
+use super::abi::{PROT_EXEC, PROT_GROWSDOWN, PROT_GROWSUP, PROT_READ, PROT_SEM, PROT_WRITE, int};
 use super::file::File;
 use super::owner::Owner;
+use super::pkey::{NO_KEY, key_flags};
 use super::region::Region;
 use super::vm_flags::VmFlags;
 use super::vma::LinuxVma;
@@ -33,6 +34,33 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         prot: u64,
         call: &mut Call<'_, F, A, O>,
     ) -> Result<u64, Errno> {
+        self.protect(addr, len, prot, None, call)
+    }
+
+    /// pkey_mprotect(2): the same, and tags the areas with a protection key. The key is bookkeeping: what it forbids is
+    /// a register of the processor's. -1 (as an `int`) is plain mprotect.
+    ///
+    /// # Errors
+    /// As [`mprotect`](Self::mprotect), and `EINVAL` for a key that is not allocated.
+    pub fn pkey_mprotect<O: Owner<F>>(
+        &mut self,
+        addr: u64,
+        len: u64,
+        prot: u64,
+        key: u64,
+        call: &mut Call<'_, F, A, O>,
+    ) -> Result<u64, Errno> {
+        self.protect(addr, len, prot, Some(int(key)).filter(|&key| key != NO_KEY), call)
+    }
+
+    fn protect<O: Owner<F>>(
+        &mut self,
+        addr: u64,
+        len: u64,
+        prot: u64,
+        key: Option<u64>,
+        call: &mut Call<'_, F, A, O>,
+    ) -> Result<u64, Errno> {
         let grows = prot & (PROT_GROWSDOWN | PROT_GROWSUP);
         let prot = prot & !(PROT_GROWSDOWN | PROT_GROWSUP);
         if grows == PROT_GROWSDOWN | PROT_GROWSUP || !self.layout.is_aligned(addr) {
@@ -46,6 +74,9 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
             return Err(Errno::ENOMEM);
         }
         if prot & !(PROT_READ | PROT_WRITE | PROT_EXEC | PROT_SEM) != 0 {
+            return Err(Errno::EINVAL);
+        }
+        if key.is_some_and(|key| !self.keys.has(key)) {
             return Err(Errno::EINVAL);
         }
         let first = self.first_in(addr, end).ok_or(Errno::ENOMEM)?;
@@ -65,7 +96,11 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         while start < end {
             let region = self.at(start).ok_or(Errno::ENOMEM)?;
             let to = region.end.min(end);
-            self.protect_region(&region, start, to, access, call)?;
+            let mut new = (region.flags - VmFlags::ACCESS) | access;
+            if let Some(key) = key {
+                new = key_flags(new, key);
+            }
+            self.protect_region(&region, start, to, new, call)?;
             start = to;
         }
         Ok(0)
@@ -77,16 +112,16 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         region: &Region,
         start: u64,
         end: u64,
-        access: VmFlags,
+        mut new: VmFlags,
         call: &mut Call<'_, F, A, O>,
     ) -> Result<(), Errno> {
         let old = region.flags;
-        let mut new = (old - VmFlags::ACCESS) | access;
         // `mr mw me` lie four bits above `rd wr ex`.
         let allowed = VmFlags::from_bits_retain(old.bits() >> 4) & VmFlags::ACCESS;
-        if !allowed.contains(access) {
+        if !allowed.contains(new & VmFlags::ACCESS) {
             return Err(Errno::EACCES);
         }
+        self.policy.check(old, new)?;
         if old.contains(VmFlags::SEALED) {
             return Err(Errno::EPERM);
         }

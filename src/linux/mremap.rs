@@ -173,6 +173,8 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
     ) -> Result<u64, Errno> {
         if remap.has(MREMAP_FIXED) {
             self.munmap(remap.new, remap.new_len, call)?;
+            // An old length that wraps lets the target lie over the start.
+            self.at(remap.old).ok_or(Errno::EFAULT)?;
         }
         if remap.new_len < remap.old_len {
             self.munmap(remap.old.wrapping_add(remap.new_len), remap.old_len - remap.new_len, call)?;
@@ -206,7 +208,7 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         };
         let in_place = region.end - remap.old == remap.old_len
             && end > region.end
-            && self.first_in(region.end, end).is_none()
+            && self.first_in(region.end, end.saturating_add(self.policy.guard())).is_none()
             && self.place(&whole, call.hooks().capabilities()).is_ok();
         if in_place {
             self.extend_in_place(region, end, call)?;

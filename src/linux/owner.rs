@@ -50,6 +50,19 @@ pub enum Action {
     GuardRemove,
     /// `msync(MS_SYNC)`: write the object's range to its device, and wait.
     WriteBack,
+    /// `mincore`: say which pages are in memory.
+    Residency,
+}
+
+/// What a fork does with the pages of an area.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Inheritance {
+    /// Both see the same pages until one writes: take write access away on both sides.
+    CopyOnWrite,
+    /// Both see the same pages for good. The child's entries may be left to its faults.
+    Share,
+    /// The child sees zeros (`MADV_WIPEONFORK`).
+    Wipe,
 }
 
 /// How strict the kernel is about promising memory (`vm.overcommit_memory`).
@@ -125,6 +138,16 @@ pub trait Owner<F: File>: Hooks<LinuxVma<F>> {
     /// What mmap returns; old mappings at a fixed address are gone then.
     fn map_file(&mut self, file: &OpenFile<F>, flags: VmFlags) -> Result<(), Errno> {
         let _ = (file, flags);
+        Ok(())
+    }
+
+    /// A child inherits an area, at the same addresses. The child's page tables are the owner's affair until fork has
+    /// succeeded; if it fails, later areas included, they are to be thrown away.
+    ///
+    /// # Errors
+    /// What fork returns.
+    fn inherit(&mut self, how: Inheritance, area: &Piece<'_, LinuxVma<F>>) -> Result<(), Errno> {
+        let _ = (how, area);
         Ok(())
     }
 

@@ -89,6 +89,21 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
                 _ => Ok(wanted.addr),
             };
         }
+        let guard = self.policy.guard();
+        if guard == 0 {
+            return self.search(wanted);
+        }
+        let len =
+            guard.checked_mul(2).and_then(|guards| guards.checked_add(wanted.len)).ok_or(Errno::ENOMEM)?;
+        let hint = self.layout.page_down(wanted.addr);
+        if hint > guard && self.takes_hint(hint - guard, len, self.layout.task_size()) {
+            return Ok(hint);
+        }
+        Ok(self.search(&Wanted { addr: 0, len, ..*wanted })? + guard)
+    }
+
+    /// The search without the owner's guards around (`arch_get_unmapped_area_topdown`).
+    fn search(&self, wanted: &Wanted) -> Result<u64, Errno> {
         if self.layout.growth() == Growth::TopDown && wanted.map_flags & MAP_32BIT == 0 {
             let hint = self.layout.page_down(wanted.addr);
             if wanted.addr != 0 && self.takes_hint(hint, wanted.len, self.layout.task_size()) {

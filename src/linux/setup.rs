@@ -3,6 +3,7 @@
 use super::file::File;
 use super::layout::Layout;
 use super::owner::Owner;
+use super::pkey::Keys;
 use super::vm_flags::VmFlags;
 use super::vma::{LinuxVma, Role};
 use super::{Call, Mm};
@@ -113,6 +114,7 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         self.start_stack = 0;
         self.future = VmFlags::empty();
         self.gate = Gate::None;
+        self.keys = Keys::new();
         Ok(())
     }
 }

@@ -118,8 +118,9 @@ impl<F: File> VmaData for LinuxVma<F> {
         self.shift = if stays { self.shift.plus(pages) } else { Shift::NONE };
     }
 
+    /// What has happened to the area, for [`Fault::judge`](super::Fault::judge). The object's number is in the backing.
     fn key(&self) -> u64 {
-        self.handle.as_ref().map_or(0, File::id)
+        u64::from(self.marks.bits())
     }
 }
 

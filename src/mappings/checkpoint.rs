@@ -56,7 +56,14 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone> Mappings<V, A> {
         update: &mut Update<'_, Origin<V>, A, H>,
     ) -> Result<(), Error> {
         self.map.restore(&saved.map, is_same, update)?;
-        self.set_marks(|start| saved.map.find(start).map(|vma| vma.data().original));
+        self.set_marks(|space, from| {
+            let mut then = saved.map.overlapping(from, u64::MAX).peekable();
+            space.map.overlapping(from, u64::MAX).find_map(|now| {
+                while then.next_if(|then| then.last() < now.start()).is_some() {}
+                let mark = then.peek()?.data().original;
+                (mark != now.data().original).then(|| (now.range(), mark))
+            })
+        });
         Ok(())
     }
 

@@ -188,9 +188,12 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone> Mappings<V, A> {
         self.map.clear(update)
     }
 
-    /// Marks everything that is mapped now as original. O(n log n), needs no memory.
+    /// Marks everything that is mapped now as original. O(n + newly marked log n), needs no memory.
     pub fn mark_original(&mut self) {
-        self.set_marks(|_| Some(true));
+        self.set_marks(|space, from| {
+            let mut regions = space.map.overlapping(from, u64::MAX);
+            regions.find(|vma| !vma.data().original).map(|vma| (vma.range(), true))
+        });
     }
 
     /// Unmaps all that was mapped since the space was last marked; all of it, if it never was.
@@ -205,16 +208,14 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone> Mappings<V, A> {
         self.map.retain(|vma| vma.data().original, update)
     }
 
-    /// Gives regions the mark that `mark` says for their first byte, or leaves them theirs.
-    fn set_marks(&mut self, mark: impl Fn(u64) -> Option<bool>) {
-        let mut at = Some(self.map.space().start());
-        while let Some(vma) = at.and_then(|at| self.map.find_from(at)) {
-            let range = vma.range();
-            if let Some(mark) = mark(range.start()).filter(|mark| *mark != vma.data().original) {
-                // The area is there.
-                let _ = self.map.update_data(range.start(), |origin| origin.original = mark);
-            }
-            at = range.end();
+    /// Asks `wrong` for the first region from an address on that wants another mark, until there is
+    /// none.
+    fn set_marks(&mut self, wrong: impl Fn(&Self, u64) -> Option<(VmRange, bool)>) {
+        let mut from = Some(self.map.space().start());
+        while let Some((range, mark)) = from.and_then(|from| wrong(self, from)) {
+            // The region is there.
+            let _ = self.map.update_data(range.start(), |origin| origin.original = mark);
+            from = range.end();
         }
     }
 }

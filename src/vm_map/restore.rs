@@ -34,7 +34,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     /// What comes back has a [`fork`](VmaData::fork) of the saved owner's data; what stays keeps its
     /// own. Cut granularity is not asked: the state that comes back was allowed once.
     ///
-    /// O((n + m) log n) for n areas here and m saved ones. Needs
+    /// O(n + m + steps log n) for n areas here and m saved ones. Needs
     /// [`restore_cost`](Self::restore_cost) nodes. Hooks: `prepare` for every step; then `unmap` for
     /// what must go, `protect` for what stays with other attributes, `flush_begin` if there was any of
     /// the two, `map` for what comes back; each ascending. Filling pages that come back is the
@@ -140,18 +140,18 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         prepare_all(update.hooks, gone.chain(changed).chain(back))
     }
 
-    /// Cuts and joins until areas begin and end where the saved ones do.
+    /// Cuts and joins until areas begin and end where the saved ones do. The same pages are mapped in
+    /// both maps by now.
     fn restore_boundaries<H: Hooks<V>>(&mut self, saved: &Self, update: &mut Update<'_, V, A, H>) {
-        for area in saved.tree.areas(saved.tree.space()) {
-            let span = area.span();
-            self.tree.cut(span.start, &mut update.nodes);
-            self.tree.cut(span.end, &mut update.nodes);
-            let mut at = span.start;
-            while let Some(part) = self.tree.find(at).map(AreaRef::span).filter(|part| part.end < span.end) {
-                if self.tree.cursor(part.end).rejoin_prev(&mut update.nodes).is_err() {
-                    at = part.end;
-                }
+        let mut rest = self.tree.space();
+        while let Some((now, then)) = first_unlike_end(&self.tree, &saved.tree, rest) {
+            if then < now {
+                self.tree.cut(then, &mut update.nodes);
+            } else {
+                // Where the owner's data does not agree, the boundary stays.
+                let _ = self.tree.cursor(now).rejoin_prev(&mut update.nodes);
             }
+            rest.start = now.min(then);
         }
     }
 }
@@ -288,6 +288,16 @@ fn first_map<'a, V: VmaData>(
 ) -> Option<(Span, AreaRef<'a, VmaNode<V>>)> {
     let span = maps(now, then, rest, same).next()?.0;
     Some((span, then.find(span.start)?))
+}
+
+/// Where the first two areas end that begin together, or did until one was cut, and end apart.
+fn first_unlike_end<V: VmaData>(
+    now: &Tree<VmaNode<V>>,
+    then: &Tree<VmaNode<V>>,
+    rest: Span,
+) -> Option<(u64, u64)> {
+    let mut ends = now.areas(rest).zip(then.areas(rest)).map(|(now, then)| (now.span().end, then.span().end));
+    ends.find(|(now, then)| now != then)
 }
 
 /// Joins parts of one area that meet, so that hooks hear of each area's part once.

@@ -13,7 +13,6 @@ pub struct View<'a> {
     pub areas: &'a [Area],
     /// Where the heap starts and ends.
     pub heap: (u64, u64),
-    pub privileged: bool,
 }
 
 /// First address that is not user space's.
@@ -50,14 +49,14 @@ impl Generator {
                     let index = self.rng.below(4) as usize;
                     Step::Limit(setup.limit(limit, index))
                 }
-                Action::Drop if !view.privileged || self.dropped => continue,
+                Action::Drop if !setup.scope.drops || self.dropped => continue,
                 Action::Drop => {
                     self.dropped = true;
                     Step::Drop
                 }
             };
             match step {
-                Step::Call(call) if !self.harmless(&call, view) => {}
+                Step::Call(call) if !setup.scope.allows(&call) || !self.harmless(&call, view) => {}
                 step => return step,
             }
         }

@@ -25,8 +25,6 @@ pub struct Persona {
     pub locked: u64,
     /// Brings pages in. Nothing private is writable then, so that no page belongs to the program alone.
     pub populate: bool,
-    /// Needs privileges at the start: it is about giving them up.
-    pub drops: bool,
     pub advice: &'static [u64],
     /// The limit the run is about, and which choice of it.
     pub limit: Option<(Limit, usize)>,
@@ -138,7 +136,6 @@ const CORE: Persona = Persona {
     grow: 0,
     locked: 0,
     populate: false,
-    drops: false,
     advice: ADVICE,
     limit: None,
 };
@@ -166,20 +163,10 @@ pub const ALL: &[Persona] = &[
         files: true,
         odd: true,
         locked: 15,
-        drops: true,
         limit: Some((Limit::MemLock, 1)),
         ..CORE
     },
-    Persona {
-        name: "user",
-        weights: DROPPING,
-        files: true,
-        odd: true,
-        grow: 15,
-        locked: 8,
-        drops: true,
-        ..CORE
-    },
+    Persona { name: "user", weights: DROPPING, files: true, odd: true, grow: 15, locked: 8, ..CORE },
     Persona {
         name: "data",
         weights: LIMITED,

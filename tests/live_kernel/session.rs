@@ -35,6 +35,9 @@ impl Area {
     }
 }
 
+/// Arguments of setresuid(2): leaving user 0 with all three numbers takes all capabilities away (capabilities(7)).
+pub const NOBODY: [u64; 6] = [65534, 65534, 65534, 0, 0, 0];
+
 /// How often a snapshot has the flags of each area, which takes the kernel much longer.
 #[derive(Debug, Clone, Copy)]
 pub enum Flags {
@@ -76,7 +79,7 @@ impl<'s> Session<'s> {
             named: Vec::new(),
             start_brk: 0,
             brk: 0,
-            privileged: setup.privileged,
+            privileged: setup.scope.privileged,
             eager: false,
         };
         session.open().map_err(|error| Refused { step: "asking the program for its first call", error })?;
@@ -93,7 +96,7 @@ impl<'s> Session<'s> {
         if let Some(bss) = self.setup.bss() {
             self.tracee.touch(bss)?;
         }
-        self.snapshot(true)?;
+        self.snapshot(self.setup.scope.flags)?;
         for (limit, bytes) in self.setup.initial_limits() {
             limit_line(&mut self.trace, limit, bytes);
         }
@@ -119,15 +122,13 @@ impl<'s> Session<'s> {
                 limit_line(&mut self.trace, limit, soft);
             }
             Step::Drop => {
-                // Leaving user 0 with all three numbers takes all capabilities away (capabilities(7)).
-                const NOBODY: u64 = 65534;
-                let args = [NOBODY, NOBODY, NOBODY, 0, 0, 0];
-                expect_zero("setresuid", self.tracee.call(libc::SYS_setresuid as u64, args)?)?;
+                expect_zero("setresuid", self.tracee.call(libc::SYS_setresuid as u64, NOBODY)?)?;
                 self.privileged = false;
                 self.privilege();
             }
         }
         let flagged = match self.flags {
+            _ if !self.setup.scope.flags => false,
             Flags::Always => true,
             Flags::Every(n) => self.steps.len().is_multiple_of(n),
         };
@@ -151,7 +152,7 @@ impl<'s> Session<'s> {
         match result {
             Ok(value) => {
                 if call.shows_backing() {
-                    self.tracee.maps(&mut self.text)?;
+                    self.read(false)?;
                     let backing = backing(&self.text, value).ok_or_else(|| {
                         io::Error::other(format!("{call} = {value:x}, but nothing is mapped there"))
                     })?;
@@ -174,13 +175,22 @@ impl<'s> Session<'s> {
         Ok(())
     }
 
-    /// Appends the areas to the trace.
-    fn snapshot(&mut self, flagged: bool) -> io::Result<()> {
+    /// Reads the maps file, or smaps.
+    fn read(&mut self, flagged: bool) -> io::Result<()> {
         if flagged {
             self.tracee.smaps(&mut self.text)?;
         } else {
             self.tracee.maps(&mut self.text)?;
         }
+        if let Some((device, name)) = &self.setup.scope.rename {
+            self.text = self.text.replace(&format!(" {device} "), &format!(" {name} "));
+        }
+        Ok(())
+    }
+
+    /// Appends the areas to the trace.
+    fn snapshot(&mut self, flagged: bool) -> io::Result<()> {
+        self.read(flagged)?;
         self.areas.clear();
         let place = self.trace.len();
         for line in self.text.lines() {
@@ -203,7 +213,7 @@ impl<'s> Session<'s> {
     /// The areas after the last step. With `locks`, [`Area::locked`] is up to date.
     pub fn areas(&mut self, locks: bool) -> io::Result<&[Area]> {
         if locks && self.eager {
-            self.tracee.smaps(&mut self.text)?;
+            self.read(true)?;
             self.areas.clear();
             for line in self.text.lines() {
                 if let Some(area) = area(line) {
@@ -222,11 +232,6 @@ impl<'s> Session<'s> {
     pub fn without_private_pages(&self) -> Vec<Step> {
         let kept = self.areas.iter().filter(|area| area.keeps_pages());
         kept.map(|area| Step::Call(Call::new(Sys::Munmap, &[area.start, area.end - area.start]))).collect()
-    }
-
-    /// Whether the program has privileges.
-    pub fn privileged(&self) -> bool {
-        self.privileged
     }
 
     /// Where the heap starts and ends.

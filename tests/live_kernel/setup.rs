@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::calls::{Limit, resource};
 use super::image::{self, Shape};
+use super::scope::Scope;
 use super::tracee::{Refused, SoftLimits, Tracee, memfd};
 
 /// An open file, the number of its descriptor in the program, and what a trace says of it.
@@ -21,8 +22,8 @@ pub struct Setup {
     shape: Shape,
     files: Vec<OpenFile>,
     limits: Vec<(Limit, u64, u64)>,
-    /// Whether the program starts with privileges.
-    pub privileged: bool,
+    /// What can be asked of the kernel.
+    pub scope: Scope,
     /// Everything on disk lies here.
     directory: PathBuf,
 }
@@ -50,7 +51,7 @@ impl Setup {
     pub const DESCRIPTORS: Range<u32> = 200..206;
 
     /// Makes the program and its files in `directory`, which is to be removed at the end.
-    pub fn new(directory: &Path, shape: Shape, privileged: bool) -> io::Result<Self> {
+    pub fn new(directory: &Path, shape: Shape) -> io::Result<Self> {
         fs::create_dir_all(directory)?;
         let limits = limits()?;
         let program = directory.join(format!("program-{}-{}-{}", shape.text, shape.data, shape.bss));
@@ -60,7 +61,14 @@ impl Setup {
         fs::set_permissions(&unfinished, fs::Permissions::from_mode(0o755))?;
         fs::rename(&unfinished, &program)?;
         let files = open_files(directory)?;
-        Ok(Self { program, shape, files, limits, privileged, directory: directory.to_path_buf() })
+        Ok(Self {
+            program,
+            shape,
+            files,
+            limits,
+            scope: Scope::unknown(),
+            directory: directory.to_path_buf(),
+        })
     }
 
     /// Starts the program.

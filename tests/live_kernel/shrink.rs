@@ -56,6 +56,28 @@ pub fn shrink(setup: &Setup, finding: Finding) -> Finding {
     run(setup, &best.steps).unwrap_or(best)
 }
 
+/// The trace without the snapshots between the initial and the last one.
+pub fn brief(trace: &str) -> String {
+    let last = trace.rfind("\nmaps ").map_or(0, |at| at + 1);
+    let (mut text, mut at, mut snapshots, mut inside) = (String::new(), 0, 0, false);
+    for line in trace.split_inclusive('\n') {
+        let start = at;
+        at += line.len();
+        if line.starts_with("maps ") {
+            snapshots += 1;
+            inside = true;
+        } else if !line.starts_with("VmFlags:")
+            && !line.split(' ').next().is_some_and(|word| word.contains('-'))
+        {
+            inside = false;
+        }
+        if !inside || snapshots == 1 || start >= last {
+            text.push_str(line);
+        }
+    }
+    text
+}
+
 /// Drops the steps behind the difference.
 fn truncate(finding: &mut Finding) {
     let mut calls = 0;

@@ -25,7 +25,8 @@ pub struct Tracee {
     process: Process,
     registers: libc::user_regs_struct,
     maps: File,
-    smaps: File,
+    /// `None` if the kernel has no such file.
+    smaps: Option<File>,
     buffer: Vec<u8>,
 }
 
@@ -70,7 +71,7 @@ impl Tracee {
         // has given up its privileges may be hidden from us.
         let open = |name| File::open(format!("/proc/{}/{name}", process.pid));
         let maps = open("maps").map_err(refused("opening /proc/PID/maps"))?;
-        let smaps = open("smaps").map_err(refused("opening /proc/PID/smaps"))?;
+        let smaps = open("smaps").ok();
         let options = ptr::without_provenance_mut(libc::PTRACE_O_EXITKILL as usize);
         process.ptrace(libc::PTRACE_SETOPTIONS, options).map_err(refused("setting options of ptrace"))?;
         // SAFETY: all-zero is a value of this plain C structure.
@@ -114,10 +115,16 @@ impl Tracee {
         read(&self.maps, &mut self.buffer, |part| text.push_str(part))
     }
 
+    /// Whether the flags of areas can be seen.
+    pub fn has_smaps(&self) -> bool {
+        self.smaps.is_some()
+    }
+
     /// Replaces `text` by `/proc/PID/smaps`.
     pub fn smaps(&mut self, text: &mut String) -> io::Result<()> {
+        let Some(smaps) = &self.smaps else { return self.maps(text) };
         text.clear();
-        read(&self.smaps, &mut self.buffer, |part| text.push_str(part))
+        read(smaps, &mut self.buffer, |part| text.push_str(part))
     }
 }
 

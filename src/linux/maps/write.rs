@@ -130,10 +130,10 @@ impl<F: File> fmt::Display for MapsEntry<'_, F> {
             Name::None => Ok(()),
             Name::Object(file) => file.write_name(&mut Escaped { out: &mut out }),
             Name::Fixed(name) => out.write_str(name),
-            Name::Special(name) => name.write_name(&mut out),
+            Name::Special(name) => name.write_name(&mut Escaped { out: &mut out }),
             Name::Anonymous(name) => {
                 out.write_str("[anon:")?;
-                name.write_name(&mut out)?;
+                name.write_name(&mut Escaped { out: &mut out })?;
                 out.write_char(']')
             }
         }
@@ -153,7 +153,7 @@ impl<W: Write> Write for Columns<'_, W> {
     }
 }
 
-/// Writes newlines as `\012`, so that a path cannot forge a line (`seq_file_path`).
+/// Writes newlines as `\012`, so that a path cannot forge a line (`seq_file_path`). Linux refuses them in other names.
 struct Escaped<'a, W> {
     out: &'a mut W,
 }

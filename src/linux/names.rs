@@ -1,0 +1,73 @@
+//! Names of anonymous memory: `prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, …)`, see PR_SET_VMA(2const)
+
+use super::file::File;
+use super::owner::Owner;
+use super::region::Region;
+use super::vma::{LinuxVma, Role};
+use super::{Call, Mm};
+use crate::{Errno, NodeAlloc, VmaNode};
+
+impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
+    /// Names the anonymous memory in a range, or takes its name away: maps shows `[anon:NAME]`. Areas with different
+    /// names do not merge. Returns 0. What user space passes as a name is the owner's to check and to keep: `name` is
+    /// the handle.
+    ///
+    /// Goes up as madvise does: holes are passed over and reported at the end. Unlike Linux, shared anonymous memory
+    /// takes no name (its handle stands for the object).
+    ///
+    /// # Errors
+    /// `EINVAL`: unaligned, a wrap. `EBADF`: memory with an object, or special memory. `ENOMEM`: a hole. `EAGAIN`: too
+    /// many areas, no memory.
+    pub fn set_anon_name<O: Owner<F>>(
+        &mut self,
+        addr: u64,
+        len: u64,
+        name: Option<&F>,
+        _call: &mut Call<'_, F, A, O>,
+    ) -> Result<u64, Errno> {
+        let rounded = self.layout.page_up(len);
+        if !self.layout.is_aligned(addr) || (len != 0 && rounded == 0) {
+            return Err(Errno::EINVAL);
+        }
+        let end = addr.checked_add(rounded).ok_or(Errno::EINVAL)?;
+        let mut hole = Ok(0);
+        let mut at = addr;
+        while at < end {
+            let region = self.first_in(at, end).ok_or(Errno::ENOMEM)?;
+            if region.start > at {
+                hole = Err(Errno::ENOMEM);
+                at = region.start;
+            }
+            let to = region.end.min(end);
+            self.name_region(&region, at, to, name).map_err(|errno| match errno {
+                Errno::ENOMEM => Errno::EAGAIN,
+                other => other,
+            })?;
+            at = to;
+        }
+        hole
+    }
+
+    fn name_region(&mut self, region: &Region, start: u64, end: u64, name: Option<&F>) -> Result<(), Errno> {
+        if !region.is_anonymous() || region.role == Role::Special {
+            return Err(Errno::EBADF);
+        }
+        if self.map.find(start).is_some_and(|vma| vma.data().name() == name) {
+            return Ok(());
+        }
+        for cut in [start, end] {
+            if region.start < cut && cut < region.end {
+                if self.is_full() {
+                    return Err(Errno::ENOMEM);
+                }
+                self.split(region, cut)?;
+            }
+        }
+        self.map.update_data(start, |data| data.rename(name.cloned()))?;
+        for seam in [end, start] {
+            // They stay apart where they differ.
+            let _ = self.map.merge_at(seam);
+        }
+        Ok(())
+    }
+}

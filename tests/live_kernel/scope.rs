@@ -1,0 +1,325 @@
+//! What can be asked of the running kernel: found out by looking and by trying.
+
+use std::fs;
+use std::ops::Range;
+
+use kvma::linux::Rules;
+
+use super::calls::*;
+use super::image::{self, PAGE};
+use super::setup::Setup;
+use super::tracee::{Refused, Tracee, file_system};
+
+/// Oldest kernel that answers as 6.18 does, as far as is known.
+const SAME_RULES: (u32, u32) = (6, 17);
+/// RAM of the machine whose rules [`kvma_trace::Replay`] knows, in bytes.
+const MODEL_MEMORY: u64 = 24_105 << 20;
+/// First address that is not user space's with four levels of page tables.
+const TASK: u64 = 0x7fff_ffff_f000;
+/// First address that a search comes to where the rules are from.
+const MIN_ADDR: u64 = 0x1_0000;
+
+/// A kind of call that is not made here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LeftOut {
+    Sys(Sys),
+    /// madvise with this advice.
+    Advice(u64),
+    /// Addresses below 1 MiB.
+    Low,
+    /// Addresses above 47 bits.
+    High,
+    /// MAP_HUGETLB.
+    HugePages,
+    /// MAP_SYNC.
+    Sync,
+    /// Mappings of whole huge pages of memory of this kind: 0 anonymous, 1 shared memory.
+    Huge(u8),
+    /// Locking that brings pages in at once.
+    Eager,
+    /// Lengths that one machine has memory for and the other has not.
+    Lengths(Range<u64>),
+}
+
+/// What can be asked of the running kernel.
+#[derive(Debug, Clone)]
+pub struct Scope {
+    pub version: (u32, u32),
+    /// Whether a difference is a mistake of kvma's. On other kernels it means that the rules differ there.
+    pub strict: bool,
+    /// Whether the flags in smaps can be compared.
+    pub flags: bool,
+    /// Whether a program starts with privileges, and whether it can give them up.
+    pub privileged: bool,
+    pub drops: bool,
+    /// The device of files, and the one by which a trace says that they are placed as on ext4 or that they are not.
+    pub rename: Option<(String, String)>,
+    left_out: Vec<LeftOut>,
+    /// What there is to say, one line each.
+    pub notes: Vec<String>,
+}
+
+impl Scope {
+    /// Nothing known yet: enough to start a program.
+    pub fn unknown() -> Self {
+        Self {
+            version: (0, 0),
+            strict: true,
+            flags: true,
+            privileged: false,
+            drops: false,
+            rename: None,
+            left_out: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+
+    /// Makes no more calls of this kind.
+    pub fn leave_out(&mut self, what: LeftOut, why: impl Into<String>) {
+        if !self.left_out.contains(&what) {
+            self.notes.push(format!("left out: {what:x?}: {}", why.into()));
+            self.left_out.push(what);
+        }
+    }
+
+    /// Whether the call is made here.
+    pub fn allows(&self, call: &Call) -> bool {
+        let [a, b, c, d, e, _] = call.args;
+        let addresses = if call.sys == Sys::Mremap { [a, e] } else { [a, a] };
+        let anonymous = call.sys == Sys::Mmap && d & MAP_ANONYMOUS != 0;
+        let shared = matches!(d & MAP_TYPE, MAP_SHARED | MAP_SHARED_VALIDATE);
+        let length = if call.sys == Sys::Mremap { c } else { b };
+        self.left_out.iter().all(|out| match *out {
+            LeftOut::Sys(sys) => call.sys != sys,
+            LeftOut::Advice(advice) => call.sys != Sys::Madvise || int(c) != advice,
+            LeftOut::Low => addresses.iter().all(|&addr| addr == 0 || addr >= 1 << 20),
+            LeftOut::High => addresses.iter().all(|&addr| addr < TASK),
+            LeftOut::HugePages => call.sys != Sys::Mmap || d & MAP_HUGETLB == 0,
+            LeftOut::Sync => call.sys != Sys::Mmap || d & MAP_SYNC == 0,
+            LeftOut::Huge(0) => !anonymous || shared || b < 2 << 20,
+            LeftOut::Huge(_) => call.sys != Sys::Mmap || !(shared || !anonymous) || b < 2 << 20,
+            LeftOut::Eager => match call.sys {
+                Sys::Mmap => d & MAP_LOCKED == 0,
+                Sys::Mlock => false,
+                Sys::Mlock2 => int(c) != 0,
+                _ => true,
+            },
+            LeftOut::Lengths(ref lengths) => !lengths.contains(&length),
+        })
+    }
+}
+
+/// The upper half of an `int` does not count.
+fn int(argument: u64) -> u64 {
+    argument & u64::from(u32::MAX)
+}
+
+/// Finds out what can be asked here. `Err` if nothing can.
+pub fn probe(setup: &Setup) -> Result<Scope, Refused> {
+    let mut tracee = setup.spawn()?;
+    let mut scope = Scope::unknown();
+    look(&mut scope);
+    let refused = |error| Refused { step: "making a system call in the program", error };
+    ask_permissions(&mut tracee, setup, &mut scope).map_err(refused)?;
+    ask_calls(&mut tracee, &mut scope).map_err(refused)?;
+    ask_files(&mut tracee, setup, &mut scope).map_err(refused)?;
+    if !tracee.has_smaps() {
+        scope.flags = false;
+        scope.leave_out(LeftOut::Eager, "no /proc/PID/smaps to see what is locked");
+    }
+    Ok(scope)
+}
+
+fn read(path: &str) -> Option<String> {
+    fs::read_to_string(path).ok().map(|text| text.trim().to_string())
+}
+
+/// What files say about the machine.
+fn look(scope: &mut Scope) {
+    let release = read("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers = release.split(['.', '-']).map(|part| part.parse::<u32>().unwrap_or(0));
+    scope.version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    let (major, minor) = Rules::V6_18.version();
+    scope.notes.push(format!("Linux {release}, held against the rules of {major}.{minor}"));
+    if scope.version < SAME_RULES {
+        scope.strict = false;
+        scope.flags = false;
+        scope.notes.push("an older kernel: where it differs, that kind of call is left out".into());
+        scope.leave_out(LeftOut::Sys(Sys::Mseal), "newer");
+        scope.leave_out(LeftOut::Huge(0), "placement of huge pages has changed");
+        scope.leave_out(LeftOut::Huge(1), "placement of huge pages has changed");
+    }
+    if let Some(filters) = status_field("Seccomp:").filter(|mode| mode != "0") {
+        scope.notes.push(format!("seccomp mode {filters}: system calls are filtered"));
+    }
+    let within = |name: &str| read(&format!("/sys/kernel/mm/transparent_hugepage/{name}"));
+    match within("enabled") {
+        None => scope.leave_out(LeftOut::Huge(0), "a kernel without transparent huge pages"),
+        Some(_) if within("shmem_enabled").is_some_and(|mode| !mode.contains("[never]")) => {
+            scope.leave_out(LeftOut::Huge(1), "huge pages for shared memory are on");
+        }
+        Some(_) => {}
+    }
+    let sizes = fs::read_dir("/sys/kernel/mm/hugepages").into_iter().flatten().flatten();
+    let mut known = 0;
+    for size in sizes {
+        let path = size.path();
+        known += usize::from(
+            ["hugepages-2048kB", "hugepages-1048576kB"]
+                .map(Some)
+                .contains(&path.file_name().and_then(|n| n.to_str())),
+        );
+        let count = |name| fs::read_to_string(path.join(name)).is_ok_and(|text| text.trim() != "0");
+        if count("nr_hugepages") || count("nr_overcommit_hugepages") {
+            scope.leave_out(LeftOut::HugePages, "huge pages are set aside");
+        }
+    }
+    if known != 2 {
+        scope.leave_out(LeftOut::HugePages, "not the two usual sizes of huge pages");
+    }
+    let memory = memory().unwrap_or(0);
+    match read("/proc/sys/vm/overcommit_memory").as_deref() {
+        Some("0") => {
+            let (less, more) = (memory.min(MODEL_MEMORY), memory.max(MODEL_MEMORY));
+            let slack = 2 << 20;
+            if more - less < slack {
+                // The same machine: still nothing right at the limit.
+                scope.left_out.push(LeftOut::Lengths(less - slack..more + slack));
+            } else {
+                scope.leave_out(LeftOut::Lengths(less - slack..more + slack), "not the memory of the model");
+            }
+        }
+        mode => {
+            let why = format!("vm.overcommit_memory is {}", mode.unwrap_or("unknown"));
+            scope.leave_out(LeftOut::Lengths(1 << 30..u64::MAX), why);
+        }
+    }
+    if read("/proc/cpuinfo").is_some_and(|text| text.contains(" la57")) {
+        scope.leave_out(LeftOut::High, "five levels of page tables");
+    }
+    if read("/proc/sys/vm/legacy_va_layout").is_some_and(|mode| mode != "0") {
+        scope.strict = false;
+        scope.notes.push("vm.legacy_va_layout: mappings are placed by another rule".into());
+    }
+}
+
+/// A field of `/proc/self/status`.
+fn status_field(name: &str) -> Option<String> {
+    let text = read("/proc/self/status")?;
+    text.lines().find_map(|line| line.strip_prefix(name)).map(|value| value.trim().to_string())
+}
+
+/// RAM and swap in bytes, as the kernel counts them.
+fn memory() -> Option<u64> {
+    let text = read("/proc/meminfo")?;
+    let kib = |name: &str| -> Option<u64> {
+        text.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace().next()?.parse().ok()
+    };
+    Some((kib("MemTotal:")? + kib("SwapTotal:")?) << 10)
+}
+
+/// What the program may do, by trying: in a container capabilities may count for less than they say.
+fn ask_permissions(tracee: &mut Tracee, setup: &Setup, scope: &mut Scope) -> std::io::Result<()> {
+    let fixed = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED;
+    let low = tracee.call(Sys::Mmap.number(), [0, PAGE, 0, fixed, 0, 0])? == 0;
+    tracee.call(Sys::Munmap.number(), [0, PAGE, 0, 0, 0, 0])?;
+    // With a limit of nothing only privileges can lock.
+    let nothing = setup.limit(Limit::MemLock, 2);
+    let set = |entry| [0, u64::from(libc::RLIMIT_MEMLOCK), image::limit_at(entry), 0, 0, 0];
+    tracee.call(libc::SYS_prlimit64 as u64, set(nothing))?;
+    let locks = tracee.call(Sys::Mlock2.number(), [image::BASE, PAGE, 1, 0, 0, 0])? == 0;
+    tracee.call(Sys::Munlock.number(), [image::BASE, PAGE, 0, 0, 0, 0])?;
+    tracee.call(libc::SYS_prlimit64 as u64, set(setup.limit(Limit::MemLock, 0)))?;
+    scope.privileged = locks;
+    if locks != low {
+        let why = format!("may lock beyond the limit: {locks}, may map the first page: {low}");
+        scope.leave_out(LeftOut::Low, why);
+    }
+    // A hint says from where on addresses are used. It must be below that, but not 0.
+    let hinted = tracee.call(Sys::Mmap.number(), [PAGE, PAGE, 0, MAP_PRIVATE | MAP_ANONYMOUS, 0, 0])?;
+    if hinted as u64 != MIN_ADDR {
+        scope.leave_out(LeftOut::Low, format!("the lowest address is {hinted:x}, not {MIN_ADDR:x}"));
+    }
+    if read("/proc/sys/vm/mmap_min_addr").is_none_or(|min| min != "4096") {
+        scope.leave_out(LeftOut::Low, "vm.mmap_min_addr is not 4096");
+    }
+    tracee.call(Sys::Munmap.number(), [hinted as u64, PAGE, 0, 0, 0, 0])?;
+    if scope.privileged {
+        let mut other = setup.spawn().map_err(|refused| refused.error)?;
+        let answer = other.call(libc::SYS_setresuid as u64, super::session::NOBODY)?;
+        scope.drops = answer == 0;
+        if !scope.drops {
+            scope.notes.push(format!("left out: giving up privileges: setresuid answers {answer}"));
+        }
+    } else {
+        scope.notes.push("no privileges here: everything runs without".into());
+    }
+    Ok(())
+}
+
+/// Whether each call reaches the kernel, and whether advice means what it should.
+fn ask_calls(tracee: &mut Tracee, scope: &mut Scope) -> std::io::Result<()> {
+    for sys in Sys::ALL {
+        // Arguments that do nothing, and what is said to them.
+        let (args, expected) = match sys {
+            Sys::Brk => ([0; 6], None),
+            Sys::Munlockall => ([0; 6], Some(0)),
+            Sys::Mmap | Sys::Munmap | Sys::Mlockall => ([0; 6], Some(-22)),
+            Sys::Mlock | Sys::Munlock => ([1, 0, 0, 0, 0, 0], Some(-12)),
+            Sys::Mlock2 | Sys::Mprotect | Sys::Mremap | Sys::Madvise | Sys::Msync | Sys::Mseal => {
+                ([1, PAGE, 99, 99, 0, 0], Some(-22))
+            }
+        };
+        let answer = tracee.call(sys.number(), args)?;
+        if expected.is_some_and(|expected| answer != expected) {
+            scope.leave_out(LeftOut::Sys(sys), format!("filtered? asked for nothing it answers {answer}"));
+        }
+    }
+    let area = tracee.call(Sys::Mmap.number(), [0, PAGE, 3, MAP_PRIVATE | MAP_ANONYMOUS, 0, 0])? as u64;
+    for advice in (0..=4).chain(8..=25).chain([102, 103]) {
+        let expected = match advice {
+            // These would make a page of the program's own.
+            23 | 102 => continue,
+            9 | 25 => -22,
+            _ => 0,
+        };
+        let answer = tracee.call(Sys::Madvise.number(), [area, PAGE, advice, 0, 0, 0])?;
+        if answer != expected {
+            scope.leave_out(LeftOut::Advice(advice), format!("answers {answer}, not {expected}"));
+        }
+    }
+    tracee.call(Sys::Munmap.number(), [area, PAGE, 0, 0, 0, 0])?;
+    Ok(())
+}
+
+/// How the files are placed.
+fn ask_files(tracee: &mut Tracee, setup: &Setup, scope: &mut Scope) -> std::io::Result<()> {
+    let fd = u64::from(Setup::DESCRIPTORS.start);
+    // One page first, so that the next free place is not a huge page's by chance.
+    let mut mapped = Vec::new();
+    for len in [PAGE, 8 << 20] {
+        let at = tracee.call(Sys::Mmap.number(), [0, len, 1, MAP_PRIVATE, fd, 0])? as u64;
+        mapped.push((at, len));
+    }
+    let aligned = mapped[1].0.is_multiple_of(2 << 20);
+    let device = {
+        let mut text = String::new();
+        tracee.maps(&mut text)?;
+        let line = text.lines().find(|line| line.starts_with(&format!("{:08x}-", mapped[1].0)));
+        line.and_then(|line| line.split(' ').nth(3)).unwrap_or("").to_string()
+    };
+    for (at, len) in mapped {
+        tracee.call(Sys::Munmap.number(), [at, len, 0, 0, 0, 0])?;
+    }
+    // A trace has the device for the file system: fe:00 is ext4.
+    let name = if aligned { "fe:00" } else { "fe:01" };
+    if (device == "fe:00") != aligned {
+        scope.notes.push(format!("files are on device {device}, written as {name}"));
+        scope.rename = Some((device, name.to_string()));
+    }
+    const EXT4: i64 = 0xef53;
+    if aligned && file_system(setup.directory())? != EXT4 {
+        scope.leave_out(LeftOut::Sync, "a file system that is not ext4 but places files as ext4 does");
+    }
+    Ok(())
+}

@@ -1,0 +1,154 @@
+//! `Mappings` behind a lock: others never see a restore half done, and no node is allocated or given back while the lock
+//! is held.
+
+use std::cell::Cell;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+
+use kvma::*;
+
+const START: u64 = 0x10000;
+const PAGES: u64 = 64;
+const PAGE: u64 = 4096;
+
+thread_local! {
+    static HELD: Cell<bool> = const { Cell::new(false) };
+}
+
+/// A spinlock, which tells its thread that it is held.
+struct Watched(Spin);
+
+// SAFETY: the spinlock's own.
+unsafe impl RawLock for Watched {
+    type Token = <Spin as RawLock>::Token;
+
+    fn acquire(&self) -> Self::Token {
+        let token = self.0.acquire();
+        HELD.set(true);
+        token
+    }
+
+    fn try_acquire(&self) -> Option<Self::Token> {
+        let token = self.0.try_acquire();
+        HELD.set(token.is_some());
+        token
+    }
+
+    unsafe fn release(&self, token: Self::Token) {
+        HELD.set(false);
+        // SAFETY: the caller's.
+        unsafe { self.0.release(token) }
+    }
+}
+
+/// Counts what is allocated and given back under the lock.
+struct Nodes {
+    pool: FixedPool<VmaNode<Origin>, 1024>,
+    under_lock: AtomicUsize,
+}
+
+impl Nodes {
+    fn note(&self) {
+        self.under_lock.fetch_add(usize::from(HELD.get()), Ordering::Relaxed);
+    }
+}
+
+// SAFETY: the pool's own.
+unsafe impl NodeAlloc<VmaNode<Origin>> for Nodes {
+    fn alloc(&self) -> Option<NonNull<Node<VmaNode<Origin>>>> {
+        self.note();
+        self.pool.alloc()
+    }
+
+    unsafe fn dealloc(&self, node: NonNull<Node<VmaNode<Origin>>>) {
+        self.note();
+        // SAFETY: the caller's.
+        unsafe { self.pool.dealloc(node) }
+    }
+}
+
+type Space<'n> = AddrSpace<Mappings<(), &'n Nodes>, Watched>;
+
+/// Everything that can be seen of a space.
+fn seen(map: &VmMap<Origin, &Nodes>) -> Vec<(VmRange, Attrs, VmRange)> {
+    map.iter().map(|vma| (vma.range(), vma.attrs(), vma.data().mapping())).collect()
+}
+
+#[test]
+fn a_restore_is_one_change_to_everybody() {
+    let nodes = Nodes { pool: FixedPool::new(), under_lock: AtomicUsize::new(0) };
+    let map = Mappings::new(START, PAGES, PageSize::SIZE_4K, &nodes).unwrap();
+    let space = Space::with_lock(map, Watched(Spin::new()));
+    let hooks = &mut NoHooks;
+
+    // Two states that differ nearly everywhere, and share a mapping.
+    space.map_at(START, 32 * PAGE, Attrs::new(Prot::RW), (), hooks).unwrap();
+    let first = space.checkpoint().unwrap();
+    for page in (1..31).step_by(3) {
+        space.map_at(START + page * PAGE, PAGE, Attrs::new(Prot::READ), (), hooks).unwrap();
+        space.unmap(START + (page + 1) * PAGE, PAGE, hooks).unwrap();
+    }
+    space.map_any(Some(START + 40 * PAGE), 8 * PAGE, Attrs::new(Prot::RX), (), hooks).unwrap();
+    space.protect(START, PAGE, Prot::READ, hooks).unwrap();
+    let second = space.checkpoint().unwrap();
+    let states = [seen(first.vm_map()), seen(second.vm_map())];
+    assert_ne!(states[0], states[1]);
+
+    let done = AtomicBool::new(false);
+    let looks = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    let now = space.inspect(|space| seen(space.vm_map()));
+                    assert!(states.contains(&now), "half done: {now:?}");
+                    looks.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        let flip = || {
+            for _ in 0..60 {
+                space.restore(&second, &mut NoHooks).unwrap();
+                space.restore(&first, &mut NoHooks).unwrap();
+            }
+        };
+        // Two that restore, against each other: what one has counted is wrong when it gets the lock.
+        let others = scope.spawn(flip);
+        flip();
+        while looks.load(Ordering::Relaxed) < 100 {
+            thread::yield_now();
+        }
+        others.join().unwrap();
+        done.store(true, Ordering::Relaxed);
+    });
+    space.inspect(|space| space.vm_map().check()).unwrap();
+    assert_eq!(nodes.under_lock.load(Ordering::Relaxed), 0, "allocated or given back under the lock");
+    drop((space, first, second));
+    assert_eq!(nodes.pool.in_use(), 0);
+}
+
+#[test]
+fn checkpoints_while_others_change() {
+    let nodes = Nodes { pool: FixedPool::new(), under_lock: AtomicUsize::new(0) };
+    let map = Mappings::new(START, PAGES, PageSize::SIZE_4K, &nodes).unwrap();
+    let space = Space::with_lock(map, Watched(Spin::new()));
+    thread::scope(|scope| {
+        for half in 0..2 {
+            let space = &space;
+            scope.spawn(move || {
+                for round in 0..60 {
+                    let at = START + (half * 32 + round * 7 % 30) * PAGE;
+                    space.map_at(at, 2 * PAGE, Attrs::new(Prot::RW), (), &mut NoHooks).unwrap();
+                    space.unmap(at + PAGE, 3 * PAGE, &mut NoHooks).unwrap_or_default();
+                }
+            });
+        }
+        for _ in 0..20 {
+            let saved = space.checkpoint().unwrap();
+            saved.vm_map().check().unwrap();
+            space.restore(&saved, &mut NoHooks).unwrap();
+        }
+    });
+    assert_eq!(nodes.under_lock.load(Ordering::Relaxed), 0, "allocated or given back under the lock");
+}
