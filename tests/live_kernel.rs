@@ -14,6 +14,8 @@
 
 #[path = "live_kernel/calls.rs"]
 mod calls;
+#[path = "live_kernel/caution.rs"]
+mod caution;
 #[path = "live_kernel/compare.rs"]
 mod compare;
 #[path = "live_kernel/generator.rs"]
@@ -150,7 +152,7 @@ impl Tally {
         // Another kernel's rules: goes on without such calls.
         if let Some(Step::Call(call)) = finding.steps.last() {
             self.strange.lock().unwrap().push(call.sys);
-            say(&format!("left out from here on: {}", call.sys.name()));
+            say(&format!("left out from here on: {}", call));
         }
     }
 }

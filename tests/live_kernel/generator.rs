@@ -1,7 +1,8 @@
 //! Random calls, right and wrong, near what is mapped.
 
 use super::calls::*;
-use super::image::{CODE, PAGE};
+use super::caution::Caution;
+use super::image::PAGE;
 use super::persona::{Action, Persona};
 use super::rng::Rng;
 use super::session::Area;
@@ -19,12 +20,6 @@ pub struct View<'a> {
 const TASK: u64 = 0x7fff_ffff_f000;
 /// Most fixed mappings lie here, so that they meet.
 const ARENA: (u64, u64) = (0x7fff_f7a0_0000, 0x7fff_f7e0_0000);
-/// Most bytes whose pages a call may bring in: it takes the kernel real memory and time.
-const POPULATED: u64 = 4 << 20;
-
-/// Bytes of a huge page.
-const HUGE: u64 = 2 << 20;
-
 /// Makes up steps.
 #[derive(Debug, Clone)]
 pub struct Generator {
@@ -42,6 +37,7 @@ impl Generator {
     /// The next step. Never one that could take away the code the program runs, and never one that gives it pages of its
     /// own: what the kernel does with these is no function of the calls.
     pub fn step(&mut self, setup: &Setup, view: View<'_>) -> Step {
+        let caution = Caution { areas: view.areas, populate: self.persona.populate };
         loop {
             let step = match self.rng.weighted(self.persona.weights) {
                 Action::Call(sys) => Step::Call(self.call(sys, view)),
@@ -56,7 +52,7 @@ impl Generator {
                 }
             };
             match step {
-                Step::Call(call) if !setup.scope.allows(&call) || !self.harmless(&call, view) => {}
+                Step::Call(call) if !setup.scope.allows(&call) || !caution.allows(&call) => {}
                 step => return step,
             }
         }
@@ -79,7 +75,7 @@ impl Generator {
                 Call::new(sys, &[addr])
             }
             Sys::Mlockall => {
-                // CURRENT and FUTURE alone bring pages in: see `harmless`.
+                // CURRENT and FUTURE alone bring pages in: see `Caution`.
                 let flags = self.rng.weighted(&[
                     (4, 2),
                     (5, 4),
@@ -318,65 +314,5 @@ impl Generator {
     /// `value` of an `int` argument, whose upper half does not count.
     fn high_bits(&mut self, value: u64) -> u64 {
         if self.persona.odd && self.rng.chance(1, 50) { value | 1 << 32 } else { value }
-    }
-
-    /// Whether the call leaves the program's code alone and its private pages untouched, and does not bring in too much.
-    fn harmless(&self, call: &Call, view: View<'_>) -> bool {
-        let [a, b, c, d, ..] = call.args;
-        let code = Area { start: CODE, end: CODE + PAGE, ..Area::default() };
-        let hits = |start: u64, len: u64| {
-            code.meets(start & !(PAGE - 1), start.saturating_add(len).saturating_add(PAGE))
-        };
-        let within = |start: u64, len: u64| {
-            let end = start.saturating_add(len).saturating_add(PAGE);
-            view.areas.iter().filter(move |area| area.meets(start & !(PAGE - 1), end))
-        };
-        let keeps = |start: u64, len: u64| within(start, len).any(Area::keeps_pages);
-        let populates = |start: u64, len: u64| {
-            let overlap =
-                |area: &Area| area.end.min(start.saturating_add(len)).saturating_sub(area.start.max(start));
-            // Memory beyond the end of its object cannot come in, and shared memory that was grown has such an end.
-            within(start, len).map(overlap).sum::<u64>() <= POPULATED
-                && !within(start, len).any(|area| area.beyond || (area.ends && !self.persona.populate))
-        };
-        let private_write = |prot: u64, flags: u64| {
-            prot & PROT_WRITE != 0 && !matches!(flags & MAP_TYPE, MAP_SHARED | MAP_SHARED_VALIDATE)
-        };
-        match call.sys {
-            Sys::Mmap if d & (MAP_FIXED | MAP_FIXED_NOREPLACE) == MAP_FIXED && hits(a, b) => false,
-            // Served where no huge pages are reserved.
-            Sys::Mmap if d & (MAP_HUGETLB | MAP_NORESERVE) == MAP_HUGETLB | MAP_NORESERVE => false,
-            Sys::Mmap if d & (MAP_LOCKED | MAP_POPULATE) != 0 => !private_write(c, d) && b <= POPULATED,
-            Sys::Mmap => !(self.persona.populate && private_write(c, d)),
-            Sys::Munmap => !hits(a, b),
-            Sys::Mprotect if hits(a, b) => false,
-            // What is locked and becomes writable gets its pages at once.
-            Sys::Mprotect if c & PROT_WRITE != 0 => {
-                !within(a, b).any(|area| !area.shared && (area.locked || self.persona.populate))
-            }
-            Sys::Mprotect => true,
-            Sys::Brk => !self.persona.populate,
-            Sys::Mremap => {
-                let shrunk = b.max(c);
-                !hits(a, shrunk)
-                    && !(d & MREMAP_FIXED != 0 && hits(call.args[4], c))
-                    && !(within(a, 1).any(|area| area.locked) && c > b.saturating_add(POPULATED))
-                    && !(self.persona.populate && c > b && within(a, b).any(|area| area.ends))
-            }
-            Sys::Madvise => match c as u32 {
-                MADV_POPULATE_READ => populates(a, b),
-                MADV_POPULATE_WRITE => populates(a, b) && !keeps(a, b),
-                // Never one that finds a huge page's worth: whether there is one to spare is up to the machine.
-                MADV_COLLAPSE => b < HUGE,
-                MADV_GUARD_INSTALL => false,
-                _ => true,
-            },
-            Sys::Mlock => !keeps(a, b) && populates(a, b),
-            Sys::Mlock2 => c as u32 != 0 || (!keeps(a, b) && populates(a, b)),
-            Sys::Mlockall if matches!(a as u32 & 7, 1..=3) => {
-                self.persona.populate && populates(0, TASK) && !keeps(0, TASK)
-            }
-            _ => true,
-        }
     }
 }

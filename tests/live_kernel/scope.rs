@@ -33,8 +33,10 @@ pub enum LeftOut {
     HugePages,
     /// MAP_SYNC.
     Sync,
-    /// Mappings of whole huge pages of memory of this kind: 0 anonymous, 1 shared memory.
-    Huge(u8),
+    /// Mappings of huge pages' worth of private anonymous memory.
+    LargePrivate,
+    /// Mappings of huge pages' worth of files and shared memory.
+    LargeShared,
     /// Locking that brings pages in at once.
     Eager,
     /// Lengths that one machine has memory for and the other has not.
@@ -86,8 +88,7 @@ impl Scope {
     pub fn allows(&self, call: &Call) -> bool {
         let [a, b, c, d, e, _] = call.args;
         let addresses = if call.sys == Sys::Mremap { [a, e] } else { [a, a] };
-        let anonymous = call.sys == Sys::Mmap && d & MAP_ANONYMOUS != 0;
-        let shared = matches!(d & MAP_TYPE, MAP_SHARED | MAP_SHARED_VALIDATE);
+        let private = call.sys == Sys::Mmap && d & (MAP_ANONYMOUS | MAP_TYPE) == MAP_ANONYMOUS | MAP_PRIVATE;
         let length = if call.sys == Sys::Mremap { c } else { b };
         self.left_out.iter().all(|out| match *out {
             LeftOut::Sys(sys) => call.sys != sys,
@@ -96,8 +97,8 @@ impl Scope {
             LeftOut::High => addresses.iter().all(|&addr| addr < TASK),
             LeftOut::HugePages => call.sys != Sys::Mmap || d & MAP_HUGETLB == 0,
             LeftOut::Sync => call.sys != Sys::Mmap || d & MAP_SYNC == 0,
-            LeftOut::Huge(0) => !anonymous || shared || b < 2 << 20,
-            LeftOut::Huge(_) => call.sys != Sys::Mmap || !(shared || !anonymous) || b < 2 << 20,
+            LeftOut::LargePrivate => !private || b < 2 << 20,
+            LeftOut::LargeShared => call.sys != Sys::Mmap || private || b < 2 << 20,
             LeftOut::Eager => match call.sys {
                 Sys::Mmap => d & MAP_LOCKED == 0,
                 Sys::Mlock => false,
@@ -146,17 +147,17 @@ fn look(scope: &mut Scope) {
         scope.flags = false;
         scope.notes.push("an older kernel: where it differs, that kind of call is left out".into());
         scope.leave_out(LeftOut::Sys(Sys::Mseal), "newer");
-        scope.leave_out(LeftOut::Huge(0), "placement of huge pages has changed");
-        scope.leave_out(LeftOut::Huge(1), "placement of huge pages has changed");
+        scope.leave_out(LeftOut::LargePrivate, "placement of huge pages has changed");
+        scope.leave_out(LeftOut::LargeShared, "placement of huge pages has changed");
     }
     if let Some(filters) = status_field("Seccomp:").filter(|mode| mode != "0") {
         scope.notes.push(format!("seccomp mode {filters}: system calls are filtered"));
     }
     let within = |name: &str| read(&format!("/sys/kernel/mm/transparent_hugepage/{name}"));
     match within("enabled") {
-        None => scope.leave_out(LeftOut::Huge(0), "a kernel without transparent huge pages"),
+        None => scope.leave_out(LeftOut::LargePrivate, "a kernel without transparent huge pages"),
         Some(_) if within("shmem_enabled").is_some_and(|mode| !mode.contains("[never]")) => {
-            scope.leave_out(LeftOut::Huge(1), "huge pages for shared memory are on");
+            scope.leave_out(LeftOut::LargeShared, "huge pages for shared memory are on");
         }
         Some(_) => {}
     }

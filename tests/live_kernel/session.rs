@@ -151,7 +151,7 @@ impl<'s> Session<'s> {
         };
         match result {
             Ok(value) => {
-                if call.shows_backing() {
+                if call.traced().shows_backing() {
                     self.read(false)?;
                     let backing = backing(&self.text, value).ok_or_else(|| {
                         io::Error::other(format!("{call} = {value:x}, but nothing is mapped there"))

@@ -17,6 +17,7 @@ mod line;
 mod parser;
 mod replay;
 mod snapshot;
+mod system_call;
 
 pub use compare::same;
 pub use error::TraceError;

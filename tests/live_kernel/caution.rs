@@ -1,0 +1,104 @@
+//! Which calls would disturb the program or make its answers a matter of more than the calls.
+
+use super::calls::*;
+use super::image::{CODE, PAGE};
+use super::session::Area;
+
+/// Most bytes whose pages a call may bring in: it takes the kernel real memory and time.
+const POPULATED: u64 = 4 << 20;
+/// Bytes of a huge page.
+const HUGE: u64 = 2 << 20;
+
+/// What there is to be careful about.
+#[derive(Debug, Clone, Copy)]
+pub struct Caution<'a> {
+    pub areas: &'a [Area],
+    /// Pages are brought in on purpose: nothing private is writable, and shared memory keeps its size.
+    pub populate: bool,
+}
+
+impl Caution<'_> {
+    /// Whether the call leaves the program's code where it is, gives it no private pages (what the kernel does with these
+    /// is no function of the calls), and does not bring in too much.
+    pub fn allows(&self, call: &Call) -> bool {
+        let [a, b, c, d, e, _] = call.args;
+        match call.sys {
+            Sys::Mmap => self.allows_mmap(call),
+            Sys::Munmap => !hits_code(a, b),
+            Sys::Mprotect if hits_code(a, b) => false,
+            // What is locked and becomes writable gets its pages at once.
+            Sys::Mprotect if c & PROT_WRITE != 0 => {
+                !self.within(a, b).any(|area| !area.shared && (area.locked || self.populate))
+            }
+            Sys::Mprotect => true,
+            Sys::Brk => !self.populate,
+            Sys::Mremap => {
+                let code = hits_code(a, b.max(c)) || (d & MREMAP_FIXED != 0 && hits_code(e, c));
+                let brings_in = self.within(a, 1).any(|area| area.locked) && c > b.saturating_add(POPULATED);
+                let grows_object = self.populate && c > b && self.within(a, b).any(|area| area.ends);
+                !code && !brings_in && !grows_object
+            }
+            Sys::Madvise => match c as u32 {
+                MADV_POPULATE_READ => self.may_bring_in(a, b),
+                MADV_POPULATE_WRITE => self.may_bring_in(a, b) && !self.keeps_pages(a, b),
+                // Never one that finds a huge page's worth: whether there is one to spare is up to the machine.
+                MADV_COLLAPSE => b < HUGE,
+                MADV_GUARD_INSTALL => false,
+                _ => true,
+            },
+            Sys::Mlock => !self.keeps_pages(a, b) && self.may_bring_in(a, b),
+            Sys::Mlock2 => c as u32 != 0 || (!self.keeps_pages(a, b) && self.may_bring_in(a, b)),
+            // Without ONFAULT.
+            Sys::Mlockall if matches!(a as u32 & 7, 1..=3) => {
+                self.populate && self.may_bring_in(0, u64::MAX) && !self.keeps_pages(0, u64::MAX)
+            }
+            Sys::Mlockall | Sys::Munlock | Sys::Munlockall | Sys::Msync | Sys::Mseal => true,
+        }
+    }
+
+    fn allows_mmap(&self, call: &Call) -> bool {
+        let [addr, len, prot, flags, ..] = call.args;
+        let shared = matches!(flags & MAP_TYPE, MAP_SHARED | MAP_SHARED_VALIDATE);
+        let keeps_pages = prot & PROT_WRITE != 0 && !shared;
+        if flags & (MAP_FIXED | MAP_FIXED_NOREPLACE) == MAP_FIXED && hits_code(addr, len) {
+            return false;
+        }
+        // Served even where no huge pages are set aside.
+        if flags & MAP_HUGETLB != 0 && flags & MAP_NORESERVE != 0 {
+            return false;
+        }
+        match flags & (MAP_LOCKED | MAP_POPULATE) {
+            0 => !(self.populate && keeps_pages),
+            _ => !keeps_pages && len <= POPULATED,
+        }
+    }
+
+    /// The areas that a range meets, generously.
+    fn within(&self, start: u64, len: u64) -> impl Iterator<Item = &Area> {
+        let (start, end) = generous(start, len);
+        self.areas.iter().filter(move |area| area.meets(start, end))
+    }
+
+    fn keeps_pages(&self, start: u64, len: u64) -> bool {
+        self.within(start, len).any(Area::keeps_pages)
+    }
+
+    fn may_bring_in(&self, start: u64, len: u64) -> bool {
+        let end = start.saturating_add(len);
+        let overlap = |area: &Area| area.end.min(end).saturating_sub(area.start.max(start));
+        // Memory beyond the end of its object cannot come in, and shared memory that was grown has such an end.
+        self.within(start, len).map(overlap).sum::<u64>() <= POPULATED
+            && !self.within(start, len).any(|area| area.beyond || (area.ends && !self.populate))
+    }
+}
+
+/// Whole pages, and one more behind.
+fn generous(start: u64, len: u64) -> (u64, u64) {
+    (start & !(PAGE - 1), start.saturating_add(len).saturating_add(PAGE))
+}
+
+/// Whether a range meets the one page of code that the program needs.
+fn hits_code(start: u64, len: u64) -> bool {
+    let (start, end) = generous(start, len);
+    Area { start: CODE, end: CODE + PAGE, ..Area::default() }.meets(start, end)
+}

@@ -1,0 +1,161 @@
+//! From what happens in a process to the lines of a trace.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::fmt::Write;
+use std::io;
+
+use kvma_trace::{Access, Call, Descriptor, FileKind, Limit};
+
+use super::process::{Flags, Process};
+
+/// The trace of a process so far.
+pub struct Recorder {
+    text: String,
+    every: usize,
+    flags: Flags,
+    calls: usize,
+    descriptors: HashMap<u32, Descriptor>,
+    limits: Vec<(Limit, u64)>,
+    privileged: Option<bool>,
+    /// Where the stack started when last looked at.
+    stack: Option<u64>,
+    /// Calls that change the address space but that no trace has.
+    unknown: HashMap<&'static str, usize>,
+}
+
+impl Recorder {
+    /// Records `command`, with a snapshot after every `every` calls.
+    pub fn new(command: &[OsString], every: usize, flags: Flags) -> Self {
+        let words: Vec<_> = command.iter().map(|word| word.to_string_lossy().replace('\n', " ")).collect();
+        Self {
+            text: format!("# command: {}\n", words.join(" ")),
+            every: every.max(1),
+            flags,
+            calls: 0,
+            descriptors: HashMap::new(),
+            limits: Vec::new(),
+            privileged: None,
+            stack: None,
+            unknown: HashMap::new(),
+        }
+    }
+
+    fn line(&mut self, line: std::fmt::Arguments<'_>) {
+        // Writing to a string does not fail.
+        let _ = self.text.write_fmt(line);
+        self.text.push('\n');
+    }
+
+    /// The process has a new program image.
+    pub fn exec(&mut self, process: Process) -> io::Result<()> {
+        self.descriptors.clear();
+        self.limits.clear();
+        self.privileged = None;
+        self.line(format_args!("exec"));
+        let start_brk = process.start_brk()?;
+        self.line(format_args!("start_brk {start_brk:x}"));
+        self.snapshot(process)?;
+        self.stack = process.stack()?;
+        self.permissions(process)
+    }
+
+    /// Limits and privileges may have changed.
+    pub fn permissions(&mut self, process: Process) -> io::Result<()> {
+        for (limit, bytes) in process.limits()? {
+            if self.limits.contains(&(limit, bytes)) {
+                continue;
+            }
+            self.limits.retain(|known| known.0 != limit);
+            self.limits.push((limit, bytes));
+            match bytes {
+                u64::MAX => self.line(format_args!("limit {limit} unlimited")),
+                _ => self.line(format_args!("limit {limit} {bytes:x}")),
+            }
+        }
+        let privileged = process.privileged()?;
+        if self.privileged.replace(privileged) != Some(privileged) {
+            self.line(format_args!("privileged {}", u8::from(privileged)));
+        }
+        Ok(())
+    }
+
+    /// A thread is about to make `call`: what the call depends on.
+    pub fn before(&mut self, process: Process, call: &Call<'_>) -> io::Result<()> {
+        self.grown_stack(process)?;
+        let Call::Mmap { fd: Some(fd), .. } = *call else { return Ok(()) };
+        let Some(descriptor) = process.descriptor(fd) else { return Ok(()) };
+        if self.descriptors.insert(fd, descriptor) != Some(descriptor) {
+            let access = match descriptor.access {
+                Access::Read => "r",
+                Access::Write => "w",
+                Access::ReadWrite => "rw",
+            };
+            let kind = match descriptor.kind {
+                FileKind::Regular => "reg",
+                FileKind::Directory => "dir",
+                FileKind::Memory => "memfd",
+                FileKind::Other => "other",
+            };
+            self.line(format_args!("fd {fd:x} {access} {kind}"));
+        }
+        Ok(())
+    }
+
+    /// A thread has made `call`.
+    pub fn after(&mut self, process: Process, call: &Call<'_>, answer: i64) -> io::Result<()> {
+        let failed = (-4095..0).contains(&answer);
+        let mut backing = String::new();
+        if !failed && call.shows_backing() {
+            match process.backing(answer as u64)? {
+                Some(found) => backing = format!(" {found}"),
+                None => self.line(format_args!("# the next mapping was gone before it could be looked at")),
+            }
+        }
+        match failed {
+            true => self.line(format_args!("{call}{backing} = {answer}")),
+            false => self.line(format_args!("{call}{backing} = {:x}", answer as u64)),
+        }
+        self.stack = process.stack()?;
+        self.calls += 1;
+        if self.calls.is_multiple_of(self.every) { self.snapshot(process) } else { Ok(()) }
+    }
+
+    /// A thread has made a call that changes the address space in a way that traces do not tell.
+    pub fn unknown(&mut self, name: &'static str) {
+        *self.unknown.entry(name).or_default() += 1;
+        self.line(format_args!("# not in the trace: {name}"));
+    }
+
+    /// Page faults may have grown the stack.
+    fn grown_stack(&mut self, process: Process) -> io::Result<()> {
+        let now = process.stack()?;
+        if let (Some(before), Some(now)) = (self.stack, now)
+            && now < before
+        {
+            self.line(format_args!("stack {now:x}"));
+        }
+        self.stack = now;
+        Ok(())
+    }
+
+    /// The areas as they are.
+    pub fn snapshot(&mut self, process: Process) -> io::Result<()> {
+        if self.stack.is_some() {
+            self.grown_stack(process)?;
+        }
+        let (count, areas) = process.snapshot(self.flags)?;
+        self.line(format_args!("maps {count}"));
+        self.text.push_str(&areas);
+        Ok(())
+    }
+
+    /// The trace, and the calls that are missing in it.
+    pub fn finish(self) -> String {
+        for (name, times) in &self.unknown {
+            eprintln!("record: {times} calls of {name} are not in the trace");
+        }
+        eprintln!("record: {} calls", self.calls);
+        self.text
+    }
+}

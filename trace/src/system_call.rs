@@ -1,0 +1,101 @@
+//! Calls as they are made: from registers to a line of a trace.
+
+use core::fmt;
+
+use crate::line::{Call, Limit};
+
+/// Numbers of the calls on x86-64.
+mod number {
+    pub const MMAP: u64 = 9;
+    pub const MPROTECT: u64 = 10;
+    pub const MUNMAP: u64 = 11;
+    pub const BRK: u64 = 12;
+    pub const MREMAP: u64 = 25;
+    pub const MSYNC: u64 = 26;
+    pub const MADVISE: u64 = 28;
+    pub const MLOCK: u64 = 149;
+    pub const MUNLOCK: u64 = 150;
+    pub const MLOCKALL: u64 = 151;
+    pub const MUNLOCKALL: u64 = 152;
+    pub const MLOCK2: u64 = 325;
+    pub const MSEAL: u64 = 462;
+}
+
+/// Says that a mapping shows no file.
+const MAP_ANONYMOUS: u64 = 0x20;
+/// The bits that say private or shared, and private.
+const MAP_TYPE: u64 = 0xf;
+const MAP_PRIVATE: u64 = 2;
+
+impl Call<'_> {
+    /// The call with this number and these arguments on x86-64, if traces have it. Backing unknown.
+    pub fn from_system_call(number: u64, args: [u64; 6]) -> Option<Self> {
+        let [a, b, c, d, e, f] = args;
+        Some(match number {
+            number::MMAP => {
+                let fd = (d & MAP_ANONYMOUS == 0).then_some((e & u64::from(u32::MAX)) as u32);
+                Call::Mmap { addr: a, len: b, prot: c, flags: d, offset: f, fd, backing: None }
+            }
+            number::MPROTECT => Call::Mprotect { addr: a, len: b, prot: c },
+            number::MUNMAP => Call::Munmap { addr: a, len: b },
+            number::BRK => Call::Brk { addr: a },
+            number::MREMAP => Call::Mremap { old: a, old_len: b, new_len: c, flags: d, new: e },
+            number::MSYNC => Call::Msync { addr: a, len: b, flags: c },
+            number::MADVISE => Call::Madvise { addr: a, len: b, advice: c },
+            number::MLOCK => Call::Mlock { addr: a, len: b },
+            number::MUNLOCK => Call::Munlock { addr: a, len: b },
+            number::MLOCKALL => Call::Mlockall { flags: a },
+            number::MUNLOCKALL => Call::Munlockall,
+            number::MLOCK2 => Call::Mlock2 { addr: a, len: b, flags: c },
+            number::MSEAL => Call::Mseal { addr: a, len: b, flags: c },
+            _ => return None,
+        })
+    }
+
+    /// Whether a trace names the object that a successful call has mapped: mmap of all but private anonymous memory.
+    pub fn shows_backing(&self) -> bool {
+        let private = MAP_ANONYMOUS | MAP_PRIVATE;
+        matches!(*self, Call::Mmap { flags, .. } if flags & (MAP_ANONYMOUS | MAP_TYPE) != private)
+    }
+}
+
+/// As a trace shows it, left of ` = `.
+impl fmt::Display for Call<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Call::Mmap { addr, len, prot, flags, offset, fd, backing } => {
+                write!(f, "mmap {addr:x} {len:x} {prot:x} {flags:x} {offset:x}")?;
+                if let Some(fd) = fd {
+                    write!(f, " fd {fd:x}")?;
+                }
+                backing.map_or(Ok(()), |backing| write!(f, " {backing:?}"))
+            }
+            Call::Munmap { addr, len } => write!(f, "munmap {addr:x} {len:x}"),
+            Call::Mprotect { addr, len, prot } => write!(f, "mprotect {addr:x} {len:x} {prot:x}"),
+            Call::Brk { addr } => write!(f, "brk {addr:x}"),
+            Call::Mremap { old, old_len, new_len, flags, new } => {
+                write!(f, "mremap {old:x} {old_len:x} {new_len:x} {flags:x} {new:x}")
+            }
+            Call::Madvise { addr, len, advice } => write!(f, "madvise {addr:x} {len:x} {advice:x}"),
+            Call::Mlock { addr, len } => write!(f, "mlock {addr:x} {len:x}"),
+            Call::Mlock2 { addr, len, flags } => write!(f, "mlock2 {addr:x} {len:x} {flags:x}"),
+            Call::Munlock { addr, len } => write!(f, "munlock {addr:x} {len:x}"),
+            Call::Mlockall { flags } => write!(f, "mlockall {flags:x}"),
+            Call::Munlockall => f.write_str("munlockall"),
+            Call::Msync { addr, len, flags } => write!(f, "msync {addr:x} {len:x} {flags:x}"),
+            Call::Mseal { addr, len, flags } => write!(f, "mseal {addr:x} {len:x} {flags:x}"),
+        }
+    }
+}
+
+/// As a `limit` line names it.
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Limit::AddressSpace => "as",
+            Limit::Data => "data",
+            Limit::MemLock => "memlock",
+            Limit::Stack => "stack",
+        })
+    }
+}
