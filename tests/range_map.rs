@@ -441,6 +441,58 @@ fn values_are_dropped_once() {
     assert_eq!(Rc::strong_count(&value), 1);
 }
 
+/// Values and closures of the user's may panic; the map is still a map.
+#[test]
+fn a_panic_leaves_a_map_behind() {
+    use std::cell::Cell;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    thread_local!(static LEFT: Cell<u32> = const { Cell::new(0) });
+
+    #[derive(Debug, PartialEq)]
+    struct Fragile(u64);
+    impl Clone for Fragile {
+        fn clone(&self) -> Self {
+            assert_ne!(LEFT.replace(LEFT.get().wrapping_sub(1)), 0, "no more clones");
+            Fragile(self.0)
+        }
+    }
+
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let mut random = Random(9);
+    let mut map = RangeMap::<u64, Fragile>::new();
+    let mut panics = 0;
+    for round in 0..2_000 {
+        let start = random.below(100);
+        let range = start..start + 1 + random.below(20);
+        LEFT.set(random.below(3) as u32);
+        panics += u32::from(
+            catch_unwind(AssertUnwindSafe(|| match round % 4 {
+                0 => map.remove(range),
+                1 => map.update_all(|range, value| {
+                    assert_ne!(*range.start(), start, "the closure has had enough");
+                    value.0 += 1;
+                }),
+                2 => map.retain(|range, _| {
+                    assert_ne!(*range.start(), start, "the closure has had enough");
+                    true
+                }),
+                _ => map.insert(range, Fragile(random.below(5))),
+            }))
+            .is_err(),
+        );
+        // Neighbours that would join may be left apart; everything else holds.
+        let told: Vec<_> = map.iter().map(|entry| entry.range()).collect();
+        assert!(told.is_sorted_by(|a, b| a.end() < b.start()), "{told:?}");
+        assert_eq!(map.len(), told.len());
+        let gaps: u64 = map.gaps(0..1000).map(|gap| gap.end() - gap.start() + 1).sum();
+        let keys: u64 = told.iter().map(|range| range.end() - range.start() + 1).sum();
+        assert_eq!(gaps + keys, 1000);
+    }
+    std::panic::set_hook(hook);
+    assert!(panics > 50, "{panics}");
+}
+
 #[test]
 fn like_other_collections() {
     let mut map: RangeMap<u8, &str> = [(0..4, "a"), (2..6, "b")].into_iter().collect();

@@ -106,7 +106,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone> Mappings<V, A> {
         let id = self.next;
         let request = request.replaced(place, |data| Origin { id, whole, original: false, data });
         let addr = self.map.map(request, update)?;
-        self.next.serial += 1;
+        self.next.serial = self.next.serial.wrapping_add(1);
         Ok(addr)
     }
 

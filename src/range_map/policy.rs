@@ -7,9 +7,9 @@ use core::marker::PhantomData;
 
 /// What becomes of values when ranges are cut, and which neighbours are one range.
 ///
-/// `split` cuts a value into two that `joins` and `join` make one again. The calls run while the map
-/// is changing; they must not panic (a map whose policy did is left in an unspecified, but safe,
-/// state).
+/// `split` cuts a value into two that `joins` and `join` make one again. They run while the map is
+/// changing and should not panic: a map whose policy did is sound, but may have lost what was being
+/// changed.
 pub trait Policy<V> {
     /// A range is cut: `value` keeps the first `keys` keys, the value of the rest is returned.
     fn split(value: &mut V, keys: u64) -> V;

@@ -284,12 +284,14 @@ impl<'t, T: Content> CursorMut<'t, T> {
         let gap_start = node.start.get() - node.gap.get();
         debug_assert!(!span.is_empty() && gap_start <= span.start && span.end <= next.start.get());
         let (old_start, old_end) = (node.start.get(), node.end.get());
+        // SAFETY: an area holds data, and we have the tree to ourselves.
+        let data = unsafe { node.data_mut() };
+        // The owner's code: should it panic, the tree is still what it was. Readers without the lock do
+        // not look at the data.
+        let result = change(data);
         node.open();
         node.start.update(span.start);
         node.end.update(span.end);
-        // SAFETY: an area holds data, and we have the tree to ourselves.
-        let data = unsafe { node.data_mut() };
-        let result = change(data);
         let hot = T::store(&node.words, &attrs, data);
         node.close(hot, self.tree.flights());
         let pages = span.len();
