@@ -53,6 +53,26 @@ fn programs_link_in_three_ways() {
     }
 }
 
+/// The programs in README.md compile, link and run.
+#[test]
+fn the_readme_is_right() {
+    if cc::skipped() {
+        return;
+    }
+    let readme = fs::read_to_string(cc::root().join("README.md")).expect("capi/README.md");
+    for (language, extension) in [("c", "c"), ("cpp", "cpp")] {
+        let marker = format!("\n```{language}\n");
+        let (_, rest) = readme.split_once(&marker).expect("README.md has a program");
+        let (program, _) = rest.split_once("\n```\n").expect("a program ends");
+        let source = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("readme.{extension}"));
+        fs::write(&source, format!("{program}\n")).unwrap_or_else(|e| panic!("{}: {e}", source.display()));
+        let program = cc::compile(&Program { source: &source, link: Link::Static, flags: &[] });
+        let program = program.unwrap_or_else(|e| panic!("{e}"));
+        let said = cc::run(&mut Command::new(program)).unwrap_or_else(|e| panic!("{e}"));
+        assert!(said.contains("0x"), "{said}");
+    }
+}
+
 /// libmmap's own test programs, unchanged, against our headers: those of every checkout that
 /// `KVMA_LIBMMAP` names (directories, separated by colons), whatever its generation.
 #[test]
