@@ -159,6 +159,7 @@ program!(
         spaces_are_values,
         all_of_prot_and_flags_is_kept,
         placement_is_first_fit_from_the_bottom,
+        a_failed_allocation_loses_nothing,
     ]
 );
 
@@ -191,4 +192,11 @@ program!(
         no_memory_is_enomem,
         null_is_a_status,
     ]
+);
+
+program!(
+    model,
+    "cpp/model.cpp",
+    &[],
+    [pages_of_4096_bytes, pages_of_one_byte, from_address_zero, pages_of_a_gigabyte]
 );

@@ -252,7 +252,38 @@ TEST(placement_is_first_fit_from_the_bottom) {
   CHECK_EQ(mm.map_any(kBase + 1, kPage, 1, 0, -1, 0), kBase + 6 * kPage);
 }
 
-TESTS(RUN(a_split_advances_the_file_offset), RUN(offsets_below_a_page_are_kept),
+TEST(a_failed_allocation_loses_nothing) {
+  static long left;
+  kvma_allocator few{};
+  few.alloc = [](void *, size_t size, size_t align) { return left-- > 0 ? aligned_alloc(align, size) : nullptr; };
+  few.free = [](void *, void *memory, size_t, size_t) { free(memory); };
+  AddrSpace mm;
+  left = 0;
+  CHECK(!mm.init(kBase, 0x100000, kPage, &few));
+  left = 100;
+  CHECK(mm.init(kBase, 0x100000, kPage, &few));
+  mm.map_at(kBase, 8 * kPage, 1, 0, 3, 0);
+  left = 0;
+  Heard heard;
+  CHECK(mm.unmap(kBase + kPage, kPage, heard.fn()) == Error::kNoMem);
+  CHECK(mm.protect(kBase + kPage, kPage, 7, heard.fn()) == Error::kNoMem);
+  CHECK_EQ(mm.map_at(kBase + kPage, kPage, 7, 0, -1, 0, heard.fn()), kNone);
+  CHECK_EQ(mm.map_any(kPage, 7, 0, -1, 0), kNone);
+  CHECK(heard.calls.empty());
+  for (int page = 0; page < 8; page++) {
+    MapInfo info = query(mm, kBase + page * kPage);
+    CHECK(info.prot == 1 && info.fd == 3 && info.offset == (int64_t)(page * kPage));
+  }
+  bool thrown = false;
+  try {
+    AddrSpace copy(mm);
+  } catch (const std::bad_alloc &) {
+    thrown = true;
+  }
+  CHECK(thrown);
+}
+
+TESTS(RUN(a_failed_allocation_loses_nothing), RUN(a_split_advances_the_file_offset), RUN(offsets_below_a_page_are_kept),
       RUN(contiguous_file_ranges_merge), RUN(ranges_with_equal_offsets_do_not_merge),
       RUN(equal_anonymous_ranges_merge), RUN(protect_over_a_hole_is_an_error),
       RUN(addresses_beyond_the_space_are_refused), RUN(a_length_near_2_to_the_64_is_refused),
