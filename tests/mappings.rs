@@ -329,3 +329,24 @@ fn behind_a_lock() {
     assert_eq!(space.reset(&mut owner), Ok(8));
     assert!(owner.table.iter().all(Option::is_none));
 }
+
+/// What somebody holds is taken away without a word to the hooks, as unmapping it does; the holder learns of it.
+#[test]
+fn restore_takes_reservations_away() {
+    let mut map = VmMap::<(), _>::new(START, PAGES, PageSize::new(PAGE).unwrap(), Heap).unwrap();
+    let mut told = Vec::new();
+    let mut hooks = |event: Event<'_, ()>| told.push(format!("{event:?}"));
+    let mut update = map.update(&mut hooks);
+    let attrs = Attrs::new(Prot::RW);
+    map.map(Request::new(Place::Fixed(START), 4 * PAGE, attrs), &mut update).unwrap();
+    let saved = map.fork(Heap, |vma| Some(vma.attrs())).unwrap();
+    let hold = map.reserve(Place::Fixed(START + 2 * PAGE), 4 * PAGE, (), &mut update).unwrap();
+    map.restore(&saved, |_, _| true, &mut update).unwrap();
+    assert_eq!((map.len(), map.pages()), (1, 4));
+    assert_eq!(map.fulfil(&hold, attrs, &mut (), Merge::Both, &mut update), Err(Error::NotMapped));
+    map.release(hold, &mut update).unwrap();
+    assert_eq!(map.pages(), 4);
+    update.finish();
+    let unmaps: Vec<_> = told.iter().map(|line| line.split(' ').next().unwrap()).collect();
+    assert_eq!(unmaps, ["map", "unmap", "map"], "{told:?}");
+}

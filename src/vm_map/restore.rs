@@ -14,7 +14,6 @@
 
 use super::VmMap;
 use crate::error::Error;
-use crate::flags::AreaFlags;
 use crate::hooks::{Event, Hooks, Piece, prepare_all};
 use crate::node::NodeAlloc;
 use crate::range::{PageSize, Span};
@@ -40,8 +39,9 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     /// the two, `map` for what comes back; each ascending. Filling pages that come back is the
     /// owner's.
     ///
-    /// [`Error::Busy`] if `saved` is of a space with another range or page size, or if a range is held
-    /// by a change that another is still working on ([`AreaFlags::RESERVED`]);
+    /// What is [reserved](Self::reserve) is taken away from its holder, as by unmapping it.
+    ///
+    /// [`Error::Busy`] if `saved` is of a space with another range or page size,
     /// [`Error::OutOfMemory`], or what `prepare` says.
     pub fn restore<H: Hooks<V>>(
         &mut self,
@@ -54,11 +54,6 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
             return Err(Error::Busy);
         }
         let same = on_areas(self.page, &same);
-        // What another holds while it works is no state of the past; it is there for a moment only.
-        let held = |area: AreaRef<'_, VmaNode<V>>| area.attrs().flags().contains(AreaFlags::RESERVED);
-        if unmaps(&self.tree, &saved.tree, self.tree.space(), &same).any(|(_, area)| held(area)) {
-            return Err(Error::Busy);
-        }
         update.nodes.fill(self.cost_of(saved, &same))?;
         self.prepare_restore(saved, &same, update)?;
 
@@ -130,7 +125,9 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         update: &mut Update<'_, V, A, H>,
     ) -> Result<(), Error> {
         let (now, then, all) = (&self.tree, &saved.tree, self.tree.space());
-        let gone = unmaps(now, then, all, same).map(|(span, area)| Event::Unmap(self.piece(area, span)));
+        // Hooks have never heard of what is reserved.
+        let gone = unmaps(now, then, all, same).filter(|(_, area)| !area.attrs().is_reserved());
+        let gone = gone.map(|(span, area)| Event::Unmap(self.piece(area, span)));
         let changed = steps(now, then, all).filter_map(|step| {
             let (old, new) = step.protect(same)?;
             let piece = Piece::new(self.range(step.span), new, step.now?.data());
@@ -186,7 +183,9 @@ impl<V: VmaData> Step<'_, V> {
     /// Whether the pages that are there may stay.
     fn is_kept(&self, same: &impl Same<V>) -> bool {
         match (self.now, self.then, self.attrs()) {
-            (Some(now), Some(then), Some((old, new))) => old.backing() == new.backing() && same(now, then),
+            (Some(now), Some(then), Some((old, new))) => {
+                !old.is_reserved() && old.backing() == new.backing() && same(now, then)
+            }
             _ => false,
         }
     }

@@ -25,7 +25,9 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         let unwanted = |map: &Self, rest| {
             map.tree.areas(rest).find(|area| !keep(&Vma::new(*area, page))).map(|area| area.span())
         };
-        let gone = self.tree.areas(all).filter(|area| !keep(&Vma::new(*area, page)));
+        // Hooks have never heard of what is reserved.
+        let known = self.tree.areas(all).filter(|area| !area.attrs().is_reserved());
+        let gone = known.filter(|area| !keep(&Vma::new(*area, page)));
         prepare_all(update.hooks, gone.map(|area| Event::Unmap(self.piece(area, all))))?;
 
         if update.is_watched() && unwanted(self, all).is_some() {
