@@ -347,10 +347,10 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         let Some(region) = self.at(old).filter(|region| region.has(VmFlags::LOCKED)) else { return Ok(()) };
         let len = region.end - region.start;
         let unlocked = with_vm_flags(region.attrs, region.flags - VmFlags::LOCK);
-        self.map.update_attrs(region.start, len, |_| unlocked, call)?;
-        self.map.split_at(region.start)?;
-        self.map.split_at(region.end)?;
-        Ok(())
+        self.map.update_data(old, |data| data.mark(Marks::APART))?;
+        let result = self.map.update_attrs(region.start, len, |_| unlocked, call);
+        self.map.update_data(old, |data| data.unmark(Marks::APART))?;
+        Ok(result?)
     }
 
     /// A locked area stays in memory when it grows.

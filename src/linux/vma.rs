@@ -25,6 +25,8 @@ bitflags! {
         const TOUCHED = 1;
         /// Guards have been installed, `gu` (`VM_MAYBE_GUARD`).
         const GUARDS = 1 << 1;
+        /// For the moment, it is joined with nothing.
+        const APART = 1 << 2;
     }
 }
 
@@ -102,7 +104,10 @@ impl<F: File> VmaData for LinuxVma<F> {
     }
 
     fn can_merge(&self, _pages: u64, right: &Self) -> bool {
-        self.role == right.role && self.handle == right.handle && self.shift == right.shift
+        !(self.marks | right.marks).contains(Marks::APART)
+            && self.role == right.role
+            && self.handle == right.handle
+            && self.shift == right.shift
     }
 
     fn merge(&mut self, _pages: u64, right: Self) {
