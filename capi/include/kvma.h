@@ -133,6 +133,28 @@ struct kvma_file;
 // The callback said stop. Nothing has changed.
 #define KVMA_SPACE_STOPPED 4
 
+// A load.
+#define KVMA_ACCESS_READ 0
+
+// A store.
+#define KVMA_ACCESS_WRITE 1
+
+// An instruction fetch.
+#define KVMA_ACCESS_EXECUTE 2
+
+// Make the page present, with no more rights than the area has; a private page of an object without write
+// access, so that the first write faults.
+#define KVMA_FAULT_MAP 0
+
+// Give the area a page of its own, with what is there now or zeros in it: a write to private memory.
+#define KVMA_FAULT_COPY 1
+
+// `SEGV_MAPERR`: nothing is mapped there.
+#define KVMA_FAULT_MAPERR 2
+
+// `SEGV_ACCERR`: what is mapped there does not allow it.
+#define KVMA_FAULT_ACCERR 3
+
 // The file is open for reading.
 #define KVMA_FILE_READ 1
 
@@ -214,8 +236,20 @@ struct kvma_file;
 // `msync(MS_SYNC)`: write the object's range to its device, and wait.
 #define KVMA_ACTION_WRITE_BACK 12
 
+// `mincore`: say which pages are in memory.
+#define KVMA_ACTION_RESIDENCY 13
+
 // Something that this header has no number for yet.
 #define KVMA_ACTION_OTHER 4294967295
+
+// Both see the same pages until one writes: take write access away on both sides.
+#define KVMA_INHERIT_COPY_ON_WRITE 0
+
+// Both see the same pages for good. The child's entries may be left to its faults.
+#define KVMA_INHERIT_SHARE 1
+
+// The child sees zeros (`MADV_WIPEONFORK`).
+#define KVMA_INHERIT_WIPE 2
 
 // The file is what is mapped; without a file, plain anonymous memory.
 #define KVMA_ROLE_OBJECT 0
@@ -246,6 +280,15 @@ struct kvma_file;
 
 // `RLIMIT_STACK`
 #define KVMA_LIMIT_STACK 3
+
+// Memory may be writable and executable at once, as everywhere.
+#define KVMA_WRITE_EXEC_ALLOWED 0
+
+// Not at once (`EACCES`).
+#define KVMA_WRITE_EXEC_NOT_TOGETHER 1
+
+// Neither at once nor one after the other (`PR_SET_MDWE`).
+#define KVMA_WRITE_EXEC_NEVER 2
 
 // From the top: the highest free range.
 #define KVMA_TOP_DOWN 1
@@ -500,20 +543,25 @@ struct kvma_linux_mmap_args {
     const struct kvma_open_file *file;
 };
 
-// The shape of an address space, in bytes: made by `kvma_linux_layout_x86_64`, and changed where wanted.
-struct kvma_linux_layout {
-    // The limit on the stack that it was made for. Not to be changed.
-    uint64_t stack_limit;
-    // Where the top-down search begins (`mmap_base`).
-    uint64_t base;
-    // Lowest address for those without privileges (`vm.mmap_min_addr`).
-    uint64_t min_addr;
-    // What stacks keep free below them (`stack_guard_gap`).
-    uint64_t guard_gap;
-    // Size of the huge pages to which large mappings are aligned; 0 for no alignment.
-    uint64_t huge;
-    // Whether addresses are handed out from below.
-    bool bottom_up;
+// A range in an I/O vector.
+struct kvma_iovec {
+    // Address.
+    uint64_t addr;
+    // Length in bytes.
+    uint64_t len;
+};
+
+// A page fault at an address of user space.
+struct kvma_linux_fault_args {
+    // Where.
+    uint64_t addr;
+    // What the processor was doing: `KVMA_ACCESS_READ` and the like.
+    uint32_t access;
+    // Whether on the kernel's behalf, copying from or to the program's memory.
+    bool by_kernel;
+    // The program's stack pointer: the stack then grows no further than 64 KiB and 256 bytes below it, as up
+    // to Linux 4.20. 0: not asked.
+    uint64_t stack_pointer;
 };
 
 // A range of pages, in bytes.
@@ -622,6 +670,25 @@ struct kvma_owner {
     int32_t (*map_file)(void *udata, const struct kvma_open_file *file, uint64_t vm_flags);
     // Work on the pages of a piece, `KVMA_ACTION_POPULATE` and the like: 0 or an errno.
     int32_t (*act)(void *udata, uint32_t action, const struct kvma_piece *piece);
+    // A child inherits an area, at the same addresses; `how` is `KVMA_INHERIT_COPY_ON_WRITE` or the like. 0 or
+    // an errno. If the fork fails, what was done for the child is to be thrown away.
+    int32_t (*inherit)(void *udata, uint32_t how, const struct kvma_piece *area);
+};
+
+// The shape of an address space, in bytes: made by `kvma_linux_layout_x86_64`, and changed where wanted.
+struct kvma_linux_layout {
+    // The limit on the stack that it was made for. Not to be changed.
+    uint64_t stack_limit;
+    // Where the top-down search begins (`mmap_base`).
+    uint64_t base;
+    // Lowest address for those without privileges (`vm.mmap_min_addr`).
+    uint64_t min_addr;
+    // What stacks keep free below them (`stack_guard_gap`).
+    uint64_t guard_gap;
+    // Size of the huge pages to which large mappings are aligned; 0 for no alignment.
+    uint64_t huge;
+    // Whether addresses are handed out from below.
+    bool bottom_up;
 };
 
 // An area that the kernel itself puts into an address space, as `execve` does.
@@ -870,6 +937,14 @@ kvma_status kvma_linux_mprotect(struct kvma_linux *mm,
                                 uint64_t len,
                                 uint64_t prot);
 
+// pkey_mprotect(2). -1 for `key` is plain mprotect.
+kvma_status kvma_linux_pkey_mprotect(struct kvma_linux *mm,
+                                     struct kvma_linux_call *in_call,
+                                     uint64_t addr,
+                                     uint64_t len,
+                                     uint64_t prot,
+                                     uint64_t key);
+
 // mremap(2). The address goes to `addr`.
 kvma_status kvma_linux_mremap(struct kvma_linux *mm,
                               struct kvma_linux_call *in_call,
@@ -941,11 +1016,59 @@ kvma_status kvma_linux_msync(struct kvma_linux *mm,
                              uint64_t len,
                              uint64_t flags);
 
-// A page fault at `addr` below a stack: extends it if it may grow that far. `-EFAULT` if there is none above,
-// and the errno why it may not.
+// mincore(2). The owner's `act` hears `KVMA_ACTION_RESIDENCY` for each area's part of the range, in order and
+// without holes between, and fills in the vector.
+kvma_status kvma_linux_mincore(struct kvma_linux *mm,
+                               struct kvma_linux_call *in_call,
+                               uint64_t addr,
+                               uint64_t len);
+
+// `prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME)`: names the anonymous memory in a range by `name`, or takes its name
+// away (NULL). The areas take references of their own.
+kvma_status kvma_linux_set_anon_name(struct kvma_linux *mm,
+                                     struct kvma_linux_call *in_call,
+                                     uint64_t addr,
+                                     uint64_t len,
+                                     struct kvma_file *name);
+
+// process_madvise(2): madvise for each of `count` ranges. `own` says whether the address space is the caller's;
+// for another's, the kernel has checked the caller's rights. The bytes advised go to `advised`.
+kvma_status kvma_linux_process_madvise(struct kvma_linux *mm,
+                                       struct kvma_linux_call *in_call,
+                                       bool own,
+                                       const struct kvma_iovec *ranges,
+                                       size_t count,
+                                       uint64_t advice,
+                                       uint64_t flags,
+                                       uint64_t *advised);
+
+// pkey_alloc(2). The key goes to `key`.
+kvma_status kvma_linux_pkey_alloc(struct kvma_linux *mm,
+                                  uint64_t flags,
+                                  uint64_t rights,
+                                  uint64_t *key);
+
+// pkey_free(2)
+kvma_status kvma_linux_pkey_free(struct kvma_linux *mm, uint64_t key);
+
+// What a page fault comes to, to `verdict`: `KVMA_FAULT_MAP` and the like. Extends the stack if the fault lies
+// right below it and the limits allow.
+kvma_status kvma_linux_fault(struct kvma_linux *mm,
+                             struct kvma_linux_call *in_call,
+                             const struct kvma_linux_fault_args *fault,
+                             uint64_t *verdict);
+
+// A page fault at `addr` below a stack: extends it if it may grow that far. `-EFAULT` if what lies above is no
+// stack, and the errno why it may not.
 kvma_status kvma_linux_grow_stack(struct kvma_linux *mm,
                                   struct kvma_linux_call *in_call,
                                   uint64_t addr);
+
+// The child's address space, from the same allocator, to `child`. Areas keep their boundaries; those that
+// are not to be copied are left out, and locks are not inherited. The owner's `inherit` hears of each area.
+kvma_status kvma_linux_fork(const struct kvma_linux *mm,
+                            const struct kvma_owner *owner,
+                            struct kvma_linux **child);
 
 // x86-64 with 47-bit user space and no randomisation, for a stack of at most `stack_limit` bytes
 // (`UINT64_MAX`: unlimited, which makes the space grow bottom-up).
@@ -1001,6 +1124,13 @@ kvma_status kvma_linux_set_gate(struct kvma_linux *mm, uint32_t gate);
 kvma_status kvma_linux_set_limit(struct kvma_linux *mm,
                                  uint32_t limit,
                                  uint64_t bytes);
+
+// Sets the owner's own rules, all off to begin with: about memory that is writable and executable
+// (`KVMA_WRITE_EXEC_ALLOWED` and the like), and `guard` bytes, whole pages, that are left free on both sides of
+// what mmap and mremap find a place for. What is mapped already stays.
+kvma_status kvma_linux_set_policy(struct kvma_linux *mm,
+                                  uint32_t write_exec,
+                                  uint64_t guard);
 
 // Sets how many areas there may be (`vm.max_map_count`).
 kvma_status kvma_linux_set_max_map_count(struct kvma_linux *mm, size_t max);

@@ -189,6 +189,9 @@ program!(
         shared_memory_is_the_owners,
         the_heap_and_the_stack,
         moves_locks_seals_and_advises,
+        forks,
+        faults,
+        names_keys_and_policy,
         no_memory_is_enomem,
         null_is_a_status,
     ]

@@ -3,11 +3,12 @@
 //! Statuses are 0, a negative errno as Linux gives it, or a positive code of this boundary. Linux does not
 //! always change nothing when it fails; where it leaves traces, so does this.
 
-use super::file::kvma_open_file;
-use super::{kvma_linux, kvma_linux_call, system_call};
+use super::file::{FileRef, kvma_file, kvma_open_file};
+use super::{kvma_linux, kvma_linux_call, refused, system_call};
+use crate::boundary::{call, given, tell};
 use crate::status::kvma_status;
 use engine::Errno;
-use engine::linux::Mmap;
+use engine::linux::{Mmap, Target};
 
 /// The arguments of mmap(2).
 #[repr(C)]
@@ -70,6 +71,24 @@ pub unsafe extern "C" fn kvma_linux_mprotect(
     // SAFETY: see above.
     unsafe {
         system_call(mm, in_call, core::ptr::null_mut(), |mm, update| mm.mprotect(addr, len, prot, update))
+    }
+}
+
+/// pkey_mprotect(2). -1 for `key` is plain mprotect.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvma_linux_pkey_mprotect(
+    mm: *mut kvma_linux,
+    in_call: *mut kvma_linux_call,
+    addr: u64,
+    len: u64,
+    prot: u64,
+    key: u64,
+) -> kvma_status {
+    // SAFETY: see above.
+    unsafe {
+        system_call(mm, in_call, core::ptr::null_mut(), |mm, update| {
+            mm.pkey_mprotect(addr, len, prot, key, update)
+        })
     }
 }
 
@@ -223,16 +242,93 @@ pub unsafe extern "C" fn kvma_linux_msync(
     }
 }
 
-/// A page fault at `addr` below a stack: extends it if it may grow that far. `-EFAULT` if there is none above,
-/// and the errno why it may not.
+/// mincore(2). The owner's `act` hears `KVMA_ACTION_RESIDENCY` for each area's part of the range, in order and
+/// without holes between, and fills in the vector.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn kvma_linux_grow_stack(
+pub unsafe extern "C" fn kvma_linux_mincore(
     mm: *mut kvma_linux,
     in_call: *mut kvma_linux_call,
     addr: u64,
+    len: u64,
+) -> kvma_status {
+    // SAFETY: see above.
+    unsafe { system_call(mm, in_call, core::ptr::null_mut(), |mm, update| mm.mincore(addr, len, update)) }
+}
+
+/// `prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME)`: names the anonymous memory in a range by `name`, or takes its name
+/// away (NULL). The areas take references of their own.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvma_linux_set_anon_name(
+    mm: *mut kvma_linux,
+    in_call: *mut kvma_linux_call,
+    addr: u64,
+    len: u64,
+    name: *mut kvma_file,
 ) -> kvma_status {
     // SAFETY: see above.
     unsafe {
-        system_call(mm, in_call, core::ptr::null_mut(), |mm, update| mm.grow_stack(addr, update).map(|()| 0))
+        system_call(mm, in_call, core::ptr::null_mut(), |mm, update| {
+            mm.set_anon_name(addr, len, FileRef::get(name).as_ref(), update)
+        })
     }
+}
+
+/// A range in an I/O vector.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct kvma_iovec {
+    /// Address.
+    pub addr: u64,
+    /// Length in bytes.
+    pub len: u64,
+}
+
+/// process_madvise(2): madvise for each of `count` ranges. `own` says whether the address space is the caller's;
+/// for another's, the kernel has checked the caller's rights. The bytes advised go to `advised`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvma_linux_process_madvise(
+    mm: *mut kvma_linux,
+    in_call: *mut kvma_linux_call,
+    own: bool,
+    ranges: *const kvma_iovec,
+    count: usize,
+    advice: u64,
+    flags: u64,
+    advised: *mut u64,
+) -> kvma_status {
+    let target = if own { Target::Own } else { Target::Other };
+    // SAFETY: see above; there are `count` ranges, unless they are NULL.
+    unsafe {
+        system_call(mm, in_call, advised, |mm, update| {
+            let ranges = match ranges.is_null() {
+                true if count > 0 => return Err(Errno::EFAULT),
+                true => &[],
+                false => core::slice::from_raw_parts(ranges, count),
+            };
+            let ranges = ranges.iter().map(|range| (range.addr, range.len));
+            mm.process_madvise(target, ranges, advice, flags, update)
+        })
+    }
+}
+
+/// pkey_alloc(2). The key goes to `key`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvma_linux_pkey_alloc(
+    mm: *mut kvma_linux,
+    flags: u64,
+    rights: u64,
+    key: *mut u64,
+) -> kvma_status {
+    call(|| {
+        // SAFETY: see above.
+        unsafe { tell(key, given(mm)?.mm.write(|mm| mm.pkey_alloc(flags, rights).map_err(refused))?) };
+        Ok(())
+    })
+}
+
+/// pkey_free(2)
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvma_linux_pkey_free(mm: *mut kvma_linux, key: u64) -> kvma_status {
+    // SAFETY: see above.
+    call(|| unsafe { given(mm) }?.mm.write(|mm| mm.pkey_free(key).map(drop).map_err(refused)))
 }

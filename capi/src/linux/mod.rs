@@ -4,7 +4,9 @@
 //! answers are negative statuses; positive ones are of this boundary.
 
 pub mod calls;
+pub mod fault;
 pub mod file;
+pub mod fork;
 pub mod life;
 pub mod owner;
 pub mod setup;

@@ -5,7 +5,7 @@ use super::{Area, file};
 use crate::attrs::kvma_piece;
 use crate::hooks::{Table, kvma_hooks};
 use core::ffi::c_void;
-use engine::linux::{Action, Capabilities, OpenFile, Overcommit, Owner, VmFlags};
+use engine::linux::{Action, Capabilities, Inheritance, OpenFile, Overcommit, Owner, VmFlags};
 use engine::{Advice, Attrs, Errno, Error, Event, Hooks, Piece};
 
 /// `CAP_IPC_LOCK`: lock more memory than the limit.
@@ -48,8 +48,17 @@ pub const KVMA_ACTION_GUARD_INSTALL: u32 = 10;
 pub const KVMA_ACTION_GUARD_REMOVE: u32 = 11;
 /// `msync(MS_SYNC)`: write the object's range to its device, and wait.
 pub const KVMA_ACTION_WRITE_BACK: u32 = 12;
+/// `mincore`: say which pages are in memory.
+pub const KVMA_ACTION_RESIDENCY: u32 = 13;
 /// Something that this header has no number for yet.
 pub const KVMA_ACTION_OTHER: u32 = 4294967295;
+
+/// Both see the same pages until one writes: take write access away on both sides.
+pub const KVMA_INHERIT_COPY_ON_WRITE: u32 = 0;
+/// Both see the same pages for good. The child's entries may be left to its faults.
+pub const KVMA_INHERIT_SHARE: u32 = 1;
+/// The child sees zeros (`MADV_WIPEONFORK`).
+pub const KVMA_INHERIT_WIPE: u32 = 2;
 
 fn action_number(action: Action) -> u32 {
     match action {
@@ -66,6 +75,7 @@ fn action_number(action: Action) -> u32 {
         Action::GuardInstall => KVMA_ACTION_GUARD_INSTALL,
         Action::GuardRemove => KVMA_ACTION_GUARD_REMOVE,
         Action::WriteBack => KVMA_ACTION_WRITE_BACK,
+        Action::Residency => KVMA_ACTION_RESIDENCY,
         _ => KVMA_ACTION_OTHER,
     }
 }
@@ -97,6 +107,9 @@ pub struct kvma_owner {
         Option<unsafe extern "C" fn(udata: *mut c_void, file: *const kvma_open_file, vm_flags: u64) -> i32>,
     /// Work on the pages of a piece, `KVMA_ACTION_POPULATE` and the like: 0 or an errno.
     pub act: Option<unsafe extern "C" fn(udata: *mut c_void, action: u32, piece: *const kvma_piece) -> i32>,
+    /// A child inherits an area, at the same addresses; `how` is `KVMA_INHERIT_COPY_ON_WRITE` or the like. 0 or
+    /// an errno. If the fork fails, what was done for the child is to be thrown away.
+    pub inherit: Option<unsafe extern "C" fn(udata: *mut c_void, how: u32, area: *const kvma_piece) -> i32>,
 }
 
 /// A copy of the owner's table.
@@ -212,5 +225,16 @@ impl Owner<FileRef> for Kernel {
         let Some(act) = self.owner.and_then(|owner| owner.act) else { return Ok(()) };
         // SAFETY: see above.
         answer(unsafe { act(self.udata(), action_number(action), &piece.into()) })
+    }
+
+    fn inherit(&mut self, how: Inheritance, area: &Piece<'_, Area>) -> Result<(), Errno> {
+        let Some(inherit) = self.owner.and_then(|owner| owner.inherit) else { return Ok(()) };
+        let how = match how {
+            Inheritance::CopyOnWrite => KVMA_INHERIT_COPY_ON_WRITE,
+            Inheritance::Share => KVMA_INHERIT_SHARE,
+            Inheritance::Wipe => KVMA_INHERIT_WIPE,
+        };
+        // SAFETY: see above.
+        answer(unsafe { inherit(self.udata(), how, &area.into()) })
     }
 }

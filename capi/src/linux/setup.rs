@@ -6,7 +6,7 @@ use super::{kvma_linux, kvma_linux_call, refused, system_call};
 use crate::boundary::{call, given};
 use crate::status::{Fail, kvma_status};
 use engine::Errno;
-use engine::linux::{Gate, Install, Limits, Resource, Role, VmFlags};
+use engine::linux::{Gate, Install, Limits, Policy, Resource, Role, VmFlags, WriteExec};
 
 /// The file is what is mapped; without a file, plain anonymous memory.
 pub const KVMA_ROLE_OBJECT: u32 = 0;
@@ -171,6 +171,36 @@ pub unsafe extern "C" fn kvma_linux_set_limit(mm: *mut kvma_linux, limit: u32, b
             let limits: Limits = mm.limits().with(resource(limit).ok_or(Fail::Argument)?, bytes);
             mm.set_limits(limits);
             Ok(())
+        })
+    }
+}
+
+/// Memory may be writable and executable at once, as everywhere.
+pub const KVMA_WRITE_EXEC_ALLOWED: u32 = 0;
+/// Not at once (`EACCES`).
+pub const KVMA_WRITE_EXEC_NOT_TOGETHER: u32 = 1;
+/// Neither at once nor one after the other (`PR_SET_MDWE`).
+pub const KVMA_WRITE_EXEC_NEVER: u32 = 2;
+
+/// Sets the owner's own rules, all off to begin with: about memory that is writable and executable
+/// (`KVMA_WRITE_EXEC_ALLOWED` and the like), and `guard` bytes, whole pages, that are left free on both sides of
+/// what mmap and mremap find a place for. What is mapped already stays.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvma_linux_set_policy(
+    mm: *mut kvma_linux,
+    write_exec: u32,
+    guard: u64,
+) -> kvma_status {
+    // SAFETY: see above.
+    unsafe {
+        set(mm, |mm| {
+            let write_exec = match write_exec {
+                KVMA_WRITE_EXEC_ALLOWED => WriteExec::Allowed,
+                KVMA_WRITE_EXEC_NOT_TOGETHER => WriteExec::NotTogether,
+                KVMA_WRITE_EXEC_NEVER => WriteExec::Never,
+                _ => return Err(Fail::Argument),
+            };
+            Ok(mm.set_policy(Policy::new().with_write_exec(write_exec).with_guard(guard))?)
         })
     }
 }

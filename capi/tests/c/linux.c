@@ -295,6 +295,93 @@ TEST(moves_locks_seals_and_advises) {
     end(program);
 }
 
+static int inherited;
+
+static int32_t inherit(void *udata, uint32_t how, const struct kvma_piece *area) {
+    CHECK(udata == &kernel && area->range.pages > 0 && how == KVMA_INHERIT_COPY_ON_WRITE);
+    inherited++;
+    return kernel.refuse_shared;
+}
+
+TEST(forks) {
+    struct kvma_owner table = owner();
+    struct kvma_linux *child = NULL;
+    table.inherit = inherit;
+    inherited = 0;
+    struct program program = start(&table);
+    struct kvma_file file = {&counted, 9, 42, 8, 1, "/usr/bin/true", false};
+    struct kvma_open_file open = {&file, KVMA_FILE_READ, 0, 0};
+    uint64_t at;
+    CHECK_EQ(map(program, 0, 4 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, NULL, &at), 0);
+    CHECK_EQ(kvma_linux_note_write(program.mm, at), KVMA_OK);
+    CHECK_EQ(map(program, 0, PAGE, PROT_READ, MAP_PRIVATE, &open, &at), 0);
+    CHECK_EQ(kvma_linux_fork(program.mm, &table, &child), KVMA_OK);
+    CHECK_EQ(kvma_linux_map_count(child), 2);
+    CHECK(inherited > 0);
+    CHECK_EQ(kernel.committed, 8);
+    CHECK_EQ(kvma_linux_free(child), KVMA_OK);
+    kernel.refuse_shared = EAGAIN;
+    CHECK_EQ(kvma_linux_fork(program.mm, &table, &child), -EAGAIN);
+    CHECK(child == NULL);
+    CHECK_EQ(kvma_linux_fork(NULL, &table, &child), KVMA_NULL_POINTER);
+    CHECK_EQ(kvma_linux_fork(program.mm, &table, NULL), KVMA_NULL_POINTER);
+    end(program);
+    CHECK_EQ(kernel.gets, kernel.puts);
+}
+
+TEST(faults) {
+    struct program program = start(NULL);
+    uint64_t at, verdict;
+    CHECK_EQ(map(program, 0, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, NULL, &at), 0);
+    struct kvma_linux_fault_args fault = {at, KVMA_ACCESS_READ, false, 0};
+    CHECK_EQ(kvma_linux_fault(program.mm, program.call, &fault, &verdict), 0);
+    CHECK_EQ(verdict, KVMA_FAULT_MAP);
+    fault.access = KVMA_ACCESS_WRITE;
+    CHECK_EQ(kvma_linux_fault(program.mm, program.call, &fault, &verdict), 0);
+    CHECK_EQ(verdict, KVMA_FAULT_COPY);
+    fault.access = KVMA_ACCESS_EXECUTE;
+    CHECK_EQ(kvma_linux_fault(program.mm, program.call, &fault, &verdict), 0);
+    CHECK_EQ(verdict, KVMA_FAULT_ACCERR);
+    fault.addr = at + PAGE;
+    CHECK_EQ(kvma_linux_fault(program.mm, program.call, &fault, &verdict), 0);
+    CHECK_EQ(verdict, KVMA_FAULT_MAPERR);
+    fault.access = 3;
+    CHECK_EQ(kvma_linux_fault(program.mm, program.call, &fault, &verdict), -EINVAL);
+    CHECK_EQ(kvma_linux_fault(program.mm, program.call, NULL, &verdict), -EFAULT);
+    end(program);
+}
+
+TEST(names_keys_and_policy) {
+    struct program program = start(NULL);
+    uint64_t at, key, advised;
+    static struct kvma_file name = {NULL, 1, 0, 0, 0, "heap of mine", false};
+    struct text text = {.len = 0};
+    CHECK_EQ(map(program, 0, 2 * PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, NULL, &at), 0);
+    CHECK_EQ(kvma_linux_set_anon_name(program.mm, program.call, at, PAGE, &name), 0);
+    CHECK_EQ(kvma_linux_maps(program.mm, append, &text), KVMA_OK);
+    CHECK(strstr(text.buffer, "[anon:heap of mine]\n") != NULL);
+    CHECK_EQ(kvma_linux_set_anon_name(program.mm, program.call, at, PAGE, NULL), 0);
+    CHECK_EQ(kvma_linux_pkey_alloc(program.mm, 0, 0, &key), 0);
+    CHECK_EQ(kvma_linux_pkey_mprotect(program.mm, program.call, at, PAGE, PROT_READ, key), 0);
+    CHECK_EQ(kvma_linux_pkey_mprotect(program.mm, program.call, at, PAGE, PROT_READ, 9), -EINVAL);
+    CHECK_EQ(kvma_linux_pkey_free(program.mm, key), 0);
+    CHECK_EQ(kvma_linux_pkey_free(program.mm, key), -EINVAL);
+    CHECK_EQ(kvma_linux_mincore(program.mm, program.call, at, PAGE), 0);
+    CHECK_EQ(kvma_linux_mincore(program.mm, program.call, at, 4 * PAGE), -ENOMEM);
+    struct kvma_iovec ranges[] = {{at, PAGE}, {at + PAGE, PAGE}};
+    CHECK_EQ(kvma_linux_process_madvise(program.mm, program.call, true, ranges, 2, MADV_DONTNEED, 0, &advised), 0);
+    CHECK_EQ(advised, 2 * PAGE);
+    CHECK_EQ(kvma_linux_process_madvise(program.mm, program.call, false, ranges, 2, MADV_DONTNEED, 0, &advised),
+             -EINVAL);
+    CHECK_EQ(kvma_linux_process_madvise(program.mm, program.call, true, NULL, 2, MADV_DONTNEED, 0, &advised),
+             -EFAULT);
+    CHECK_EQ(kvma_linux_set_policy(program.mm, KVMA_WRITE_EXEC_NEVER, 0), KVMA_OK);
+    CHECK_EQ(kvma_linux_mprotect(program.mm, program.call, at, PAGE, PROT_READ | PROT_EXEC), -EACCES);
+    CHECK_EQ(kvma_linux_set_policy(program.mm, 3, 0), KVMA_BAD_ARGUMENT);
+    CHECK_EQ(kvma_linux_set_policy(program.mm, 0, 1), KVMA_UNALIGNED);
+    end(program);
+}
+
 static void *nothing(void *ctx, size_t size, size_t align) {
     if (*(long *)ctx <= 0)
         return NULL;
@@ -357,4 +444,4 @@ TEST(null_is_a_status) {
 
 TESTS(RUN(maps_protects_and_unmaps_as_linux_does), RUN(files_are_counted_and_listed),
       RUN(shared_memory_is_the_owners), RUN(the_heap_and_the_stack), RUN(moves_locks_seals_and_advises),
-      RUN(no_memory_is_enomem), RUN(null_is_a_status))
+      RUN(forks), RUN(faults), RUN(names_keys_and_policy), RUN(no_memory_is_enomem), RUN(null_is_a_status))
