@@ -235,6 +235,25 @@ fn promises_are_kept_to_the_page() {
     assert_eq!(k.committed, 0);
 }
 
+/// Linux takes `lo` off what DONTUNMAP leaves behind without looking at its neighbours: equal or not, they stay two, and
+/// what one has been through does not become the other's past.
+#[test]
+fn what_dontunmap_leaves_behind_stays_apart() {
+    let (mut mm, mut kernel) = (space(), Kernel::default());
+    let k = &mut kernel;
+    map(&mut mm, k, AT, 4, RW, ANON | MAP_FIXED | MAP_LOCKED).unwrap();
+    map(&mut mm, k, AT + 4 * PAGE, 4, RW, ANON | MAP_FIXED).unwrap();
+    let flags = MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP;
+    let to = AT + 64 * PAGE;
+    mm.mremap(AT, PAGE, PAGE, flags, to, &mut mm.update(k)).unwrap();
+    assert_eq!(mm.map_count(), 3);
+    assert_eq!(mm.usage().locked(), 5, "Linux 6.18 goes on counting what it has unlocked");
+    mm.mprotect(AT, 8 * PAGE, PROT_READ, &mut mm.update(k)).unwrap();
+    let accounted: Vec<_> = areas(&mm).iter().map(|area| area.2.contains("ac")).collect();
+    assert_eq!(accounted, [true, false, true], "{:?}", areas(&mm));
+    mm.check().unwrap();
+}
+
 #[test]
 fn names_keep_neighbours_apart_and_are_shown() {
     let (mut mm, mut kernel) = (space(), Kernel::default());
