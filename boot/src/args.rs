@@ -13,7 +13,8 @@ usage: cargo run [-- OPTIONS]
   --timeout SECS   give up on the kernel after this long (default: 120,
                    or the environment variable KVMA_BOOT_TIMEOUT)
   --broken NAME    break the kernel on purpose, to see that it fails: no-flush,
-                   early-free, no-unmap-hook, no-protect-hook, no-relocate-hook
+                   early-free, no-unmap-hook, no-protect-hook, no-relocate-hook,
+                   no-shootdown, no-still-valid
   --skip-proofs    replay at once, without the kernel's proofs before
   --no-install     do not install QEMU if it is missing
   --setup          only get the tools

@@ -96,6 +96,16 @@ fn a_kernel_without_the_relocate_hook_fails() {
 }
 
 #[test]
+fn a_kernel_that_leaves_the_other_processor_s_tlb_alone_fails() {
+    must_fail("no-shootdown", "what one processor made read-only, the other one cannot write to");
+}
+
+#[test]
+fn a_kernel_whose_fault_handler_does_not_ask_for_its_token_fails() {
+    must_fail("no-still-valid", "a fault that is overtaken by an unmapping is refused");
+}
+
+#[test]
 fn other_programs_and_random_calls_replay_as_well() {
     if skipped("other_programs_and_random_calls_replay_as_well") {
         return;

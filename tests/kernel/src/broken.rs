@@ -22,15 +22,21 @@ pub enum Broken {
     NoProtectHook,
     /// The hook for moved pieces does nothing.
     NoRelocateHook,
+    /// Only the processor that changes page tables flushes its TLB.
+    NoShootdown,
+    /// The fault handler writes its entry without asking whether the area is still as it was.
+    NoStillValid,
 }
 
-const NAMES: [(&str, Broken); 6] = [
+const NAMES: [(&str, Broken); 8] = [
     ("nothing", Broken::Nothing),
     ("no-flush", Broken::NoFlush),
     ("early-free", Broken::EarlyFree),
     ("no-unmap-hook", Broken::NoUnmapHook),
     ("no-protect-hook", Broken::NoProtectHook),
     ("no-relocate-hook", Broken::NoRelocateHook),
+    ("no-shootdown", Broken::NoShootdown),
+    ("no-still-valid", Broken::NoStillValid),
 ];
 
 static CHOSEN: AtomicU8 = AtomicU8::new(Broken::Nothing as u8);

@@ -4,6 +4,28 @@ use crate::{
     frames::Frame,
     probe::{RET, RET_WORD},
 };
+use kvma::linux::LinuxVma;
+use kvma_trace::Backing;
+
+/// What an area's data say about the object that it shows.
+pub trait Contents {
+    /// Whether every page of the object begins as zeros, because there is no file behind it.
+    fn begins_as_zeros(&self) -> bool;
+}
+
+/// Plain areas show files.
+impl Contents for () {
+    fn begins_as_zeros(&self) -> bool {
+        false
+    }
+}
+
+impl Contents for LinuxVma<Backing<'_>> {
+    /// Shared memory without a file.
+    fn begins_as_zeros(&self) -> bool {
+        self.object().is_some_and(|object| object.name().starts_with("/dev/zero"))
+    }
+}
 
 /// Where a page's first contents come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,11 @@
 //! What a call does to the contents of pages, from its arguments and its answer, and which pages to touch after it.
 
-use crate::{paging::PAGE_SIZE, space, touch::Toucher};
+use crate::{
+    arch::traps::Access,
+    paging::{LOWER_HALF_END, PAGE_SIZE},
+    replay::Process,
+    touch::Toucher,
+};
 use kvma_trace::{Answer, Call};
 
 /// Pieces of mremap's old range that are kept track of. A call over more of them is not followed.
@@ -10,8 +15,12 @@ const PIECES: usize = 32;
 const DONTNEED: u64 = 4;
 const DONTNEED_LOCKED: u64 = 24;
 
+/// Pages of a call's range among which one is looked for that may fault.
+const LOOKED_AT: u64 = 32;
+
 /// What must be known of the time before a call.
-pub struct Before {
+pub struct Before<'s> {
+    space: &'s Process,
     brk: u64,
     /// What was mapped of mremap's old range: start and length.
     pieces: [(u64, u64); PIECES],
@@ -22,31 +31,45 @@ fn round_up(len: u64) -> u64 {
     len.checked_next_multiple_of(PAGE_SIZE).unwrap_or(0)
 }
 
-impl Before {
+impl<'s> Before<'s> {
     /// `brk` is what brk answered last.
-    pub fn new(call: &Call<'_>, brk: u64) -> Self {
-        let mut before = Self { brk, pieces: [(0, 0); PIECES], count: 0 };
+    pub fn new(call: &Call<'_>, brk: u64, space: &'s Process) -> Self {
+        let mut before = Self { space, brk, pieces: [(0, 0); PIECES], count: 0 };
         if let Call::Mremap { old, old_len, new_len, .. } = *call {
             let len = round_up(old_len).min(round_up(new_len));
-            space::with(|space| {
-                space.for_each_piece(old, len, |start, len| {
-                    if let Some(piece) = before.pieces.get_mut(before.count) {
-                        *piece = (start, len);
-                        before.count += 1;
-                    }
-                });
+            space.for_each_piece(old, len, |start, len| {
+                if let Some(piece) = before.pieces.get_mut(before.count) {
+                    *piece = (start, len);
+                    before.count += 1;
+                }
             });
         }
         before
     }
 
-    /// Whether the call takes the pages of an area away and leaves the area.
-    pub fn empties(call: &Call<'_>, answer: Answer) -> bool {
-        matches!((call, answer), (Call::Madvise { advice: DONTNEED | DONTNEED_LOCKED, .. }, Answer::Value(_)))
+    /// A page that the call may change, and whose next load is allowed and faults.
+    pub fn faulting(&self, call: &Call<'_>) -> Option<u64> {
+        let (start, len) = match *call {
+            Call::Mmap { addr, len, .. }
+            | Call::Munmap { addr, len }
+            | Call::Mprotect { addr, len, .. }
+            | Call::Madvise { addr, len, .. } => (addr, round_up(len)),
+            Call::Mremap { old, old_len, .. } => (old, round_up(old_len)),
+            Call::Brk { addr } => (round_up(addr), round_up(self.brk).saturating_sub(round_up(addr))),
+            _ => return None,
+        };
+        let pages = (0..len.min(LOOKED_AT * PAGE_SIZE)).step_by(PAGE_SIZE as usize);
+        let mut pages = pages.filter_map(|ahead| start.checked_add(ahead));
+        pages.find(|&page| {
+            page.is_multiple_of(PAGE_SIZE)
+                && page < LOWER_HALF_END
+                && !self.space.is_present(page)
+                && self.space.view(page).is_some_and(|view| view.allows(Access::Load))
+        })
     }
 
     /// Follows the call in what pages must hold, and touches the ends of every range that it concerned.
-    pub fn follow(&self, call: &Call<'_>, answer: Answer, toucher: &mut Toucher) {
+    pub fn follow(&self, call: &Call<'_>, answer: Answer, toucher: &mut Toucher<'_>) {
         match (*call, answer) {
             (Call::Mmap { len, .. }, Answer::Value(at)) => toucher.gone(at, round_up(len)),
             // A failed call at a fixed address may leave a hole behind.
@@ -73,7 +96,7 @@ impl Before {
         }
     }
 
-    fn follow_mremap(&self, call: &Call<'_>, answer: Answer, toucher: &mut Toucher) {
+    fn follow_mremap(&self, call: &Call<'_>, answer: Answer, toucher: &mut Toucher<'_>) {
         let Call::Mremap { old, old_len, new_len, new, .. } = *call else { return };
         let (old_len, new_len) = (round_up(old_len), round_up(new_len));
         let moved_by = |start: u64, to: u64| to.wrapping_add(start.wrapping_sub(old));
@@ -100,7 +123,7 @@ impl Before {
             // Pieces that moved before the error stay moved.
             _ => {
                 for &(start, len) in &self.pieces[..self.count] {
-                    if space::with(|space| space.view(start)).is_none() {
+                    if self.space.view(start).is_none() {
                         toucher.forget(moved_by(start, new), len);
                         toucher.relocate(start, len, moved_by(start, new));
                     }

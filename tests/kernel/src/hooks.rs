@@ -1,39 +1,55 @@
 //! kvma's hooks: what a change of areas does to page tables and the TLB.
 
-use crate::{broken::Broken, pages::Pages, paging::Rights, tlb::Gather, witness::Witness};
-use kvma::linux::{File, Owner};
-use kvma::{Attrs, Error, Event, Hooks, Piece, Prot};
+use crate::{
+    broken::Broken,
+    contents::Contents,
+    frames::FrameList,
+    pages::Pages,
+    paging::{LOWER_HALF_END, Rights},
+    tlb::Gather,
+    witness::Witness,
+};
+use kvma::linux::{Action, File, LinuxVma, Owner};
+use kvma::{Attrs, Backing, Errno, Error, Event, Hooks, Piece, Prot};
+use spin::mutex::SpinMutex;
 
-/// Hooks for one call. What it owes is done by [`Hooks::flush_begin`] and [`Hooks::flush_wait`].
+/// Hooks for one change. They run under kvma's lock and take the page-table lock, each for itself. What the change owes
+/// is begun by [`Hooks::flush_begin`] and done by [`Hooks::flush_wait`].
 pub struct PageHooks<'a> {
-    pages: &'a mut Pages,
+    /// The page-table lock.
+    pages: &'a SpinMutex<Pages>,
     owed: Gather,
+    /// Tables in hand for pages that move.
+    spare: FrameList,
     witness: Witness,
 }
 
 impl<'a> PageHooks<'a> {
-    pub fn new(pages: &'a mut Pages) -> Self {
-        Self { pages, owed: Gather::new(), witness: Witness::new() }
+    pub fn new(pages: &'a SpinMutex<Pages>) -> Self {
+        Self { pages, owed: Gather::new(), spare: FrameList::new(), witness: Witness::new() }
     }
 
-    /// Takes the pages `first..=last` away though their areas stay (MADV_DONTNEED). All that is owed is done.
-    pub fn empty(mut self, first: u64, last: u64) {
-        if last <= LOWER_HALF_LAST {
-            self.pages.unmap(first, last, &mut self.owed, &mut self.witness);
+    /// Does all that is owed. What [`Owner::act`] leaves, no update knows of.
+    pub fn finish(&mut self) {
+        self.owed.finish();
+        self.spare.free_all();
+    }
+
+    /// Takes the pages `first..=last` away.
+    fn take(&mut self, first: u64, last: u64) {
+        let present = self.pages.lock().tables.first(first, last);
+        if let Some((page, _)) = present {
+            // Without the page-table lock: it may fault.
+            self.witness.before(page);
         }
-        self.flush();
-        self.free();
+        self.pages.lock().unmap(first, last, &mut self.owed);
     }
 
-    /// One processor: flushing is not waiting.
-    fn flush(&mut self) {
-        self.witness.before_flush(&self.pages.tables);
-        self.owed.flush();
-    }
-
-    fn free(&mut self) {
-        self.owed.free();
-        self.pages.tables.release_spare();
+    fn begin_flush(&mut self) {
+        let pages = self.pages;
+        self.witness.before_flush(|page| pages.lock().tables.find(page).is_some());
+        self.owed.begin_flush();
+        pages.lock().settle();
     }
 }
 
@@ -46,37 +62,45 @@ pub fn rights(prot: Prot) -> Rights {
     }
 }
 
-/// Page tables cover the lower half. What lies above ([vsyscall]) is bookkeeping.
-const LOWER_HALF_LAST: u64 = 0x7fff_ffff_ffff;
-
 /// First and last byte of the piece, if page tables concern it.
 fn mapped<V>(piece: &Piece<'_, V>) -> Option<(u64, u64)> {
     let (first, last) = (piece.range().start(), piece.range().last());
-    (last <= LOWER_HALF_LAST).then_some((first, last))
+    (last < LOWER_HALF_END).then_some((first, last))
 }
 
-impl<V> Hooks<V> for PageHooks<'_> {
+impl<V: Contents> Hooks<V> for PageHooks<'_> {
     /// Moving pages needs tables at their new place. Everything else only takes away, or waits for a fault.
     fn prepare(&mut self, event: &Event<'_, V>) -> Result<(), Error> {
-        if let Event::Relocate { piece, to } = event
-            && let Some((first, last)) = mapped(piece)
-        {
-            let needed = self.pages.tables_to_relocate(first, last, *to);
-            self.pages.tables.reserve(needed).map_err(|()| Error::OutOfMemory)?;
+        match event {
+            Event::Relocate { piece, to } => {
+                if let Some((first, last)) = mapped(piece) {
+                    let mut pages = self.pages.lock();
+                    let prepared = pages.prepare_to_relocate(first, last, *to, &mut self.spare);
+                    prepared.map_err(|_| Error::OutOfMemory)?;
+                }
+            }
+            // Faults may come as soon as the area is there, before the hook that maps.
+            Event::Map(piece) if piece.data().begins_as_zeros() => {
+                if let Backing::Object { id, .. } = piece.attrs().backing() {
+                    self.pages.lock().cache.note_zeros(id);
+                }
+            }
+            _ => {}
         }
         Ok(())
     }
 
     fn cancel(&mut self, _event: &Event<'_, V>) {
         // Everything that was prepared is being cancelled.
-        self.pages.tables.release_spare();
+        self.spare.free_all();
+        self.pages.lock().settle();
     }
 
     fn unmap(&mut self, piece: &Piece<'_, V>) {
         if !Broken::NoUnmapHook.is_chosen()
             && let Some((first, last)) = mapped(piece)
         {
-            self.pages.unmap(first, last, &mut self.owed, &mut self.witness);
+            self.take(first, last);
         }
     }
 
@@ -84,7 +108,8 @@ impl<V> Hooks<V> for PageHooks<'_> {
         if !Broken::NoProtectHook.is_chosen()
             && let Some((first, last)) = mapped(piece)
         {
-            self.pages.protect(first, last, rights(piece.attrs().prot()), &mut self.owed);
+            let rights = rights(piece.attrs().prot());
+            self.pages.lock().protect(first, last, rights, &mut self.owed);
         }
     }
 
@@ -92,18 +117,31 @@ impl<V> Hooks<V> for PageHooks<'_> {
         if !Broken::NoRelocateHook.is_chosen()
             && let Some((first, last)) = mapped(piece)
         {
-            self.pages.relocate(first, last, to, &mut self.owed);
+            self.pages.lock().relocate(first, last, to, &mut self.spare, &mut self.owed);
         }
     }
 
     fn flush_begin(&mut self) {
-        self.flush();
+        self.begin_flush();
     }
 
     fn flush_wait(&mut self) {
-        self.free();
+        self.finish();
     }
 }
 
-/// Everything that an owner may say beyond hooks, the replay says.
-impl<F: File> Owner<F> for PageHooks<'_> {}
+/// What is to be done to pages though their areas stay. Everything else that an owner may say, the replay says.
+impl<F: File> Owner<F> for PageHooks<'_>
+where
+    LinuxVma<F>: Contents,
+{
+    fn act(&mut self, action: Action, piece: &Piece<'_, LinuxVma<F>>) -> Result<(), Errno> {
+        if action == Action::DontNeed
+            && let Some((first, last)) = mapped(piece)
+        {
+            self.take(first, last);
+            self.begin_flush();
+        }
+        Ok(())
+    }
+}

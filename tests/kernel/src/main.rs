@@ -11,6 +11,7 @@
 mod arch;
 mod broken;
 mod contents;
+mod cpus;
 mod effects;
 mod fault;
 mod frames;
@@ -21,9 +22,11 @@ mod pages;
 mod paging;
 mod probe;
 mod proofs;
+mod rendezvous;
 mod replay;
 mod report;
 mod shadow;
+mod shootdown;
 mod sorted;
 mod space;
 mod timed;
@@ -41,9 +44,7 @@ use core::panic::PanicInfo;
 use frames::Use;
 use page_cache::PageCache;
 use pages::Pages;
-use report::InUse;
 use shadow::Shadow;
-use touch::Toucher;
 
 /// Memory set apart for what the kernel keeps to check itself.
 const SHADOW_MEMORY: u64 = 4 << 20;
@@ -53,7 +54,8 @@ const CACHE_MEMORY: u64 = 2 << 20;
 #[unsafe(no_mangle)]
 extern "C" fn kernel_main(start_info: u64) -> ! {
     arch::serial::init();
-    arch::traps::init();
+    arch::apic::mask_legacy();
+    arch::traps::init(0);
     arch::timer::calibrate();
     // SAFETY: the entry code passes on what it got from the loader.
     let Some(info) = (unsafe { StartInfo::new(start_info) }) else { panic!("not booted by PVH") };
@@ -76,22 +78,7 @@ fn replay_trace(info: StartInfo, pages: Pages, shadow: Shadow) {
     let Some(trace) = info.module() else { panic!("no trace: it is passed as -initrd") };
     let Ok(trace) = str::from_utf8(trace) else { panic!("the trace is not text") };
     println!("replaying a trace of {} bytes, without its answers", trace.len());
-
-    let before = InUse::now();
-    let mut toucher = Toucher::new(shadow);
-    let figures = replay::run(trace, pages, &mut toucher);
-    toucher.all();
-    println!("the address space at the end:");
-    replay::print_maps();
-    let full = InUse::now();
-    let areas = replay::with_mm(|mm| mm.map_count());
-
-    let mut pages = replay::end();
-    pages.cache.drop_all();
-    report::print(&figures, &toucher, areas, before, full);
-    let after = InUse::now();
-    assert!(after == before, "leaked: {before:?} before the replay, {after:?} after it");
-    println!("  torn down        no frame and no node leaked");
+    replay::run(trace, pages, shadow);
 }
 
 /// Hands RAM to those who need it, and turns on page tables of the kernel's own.
@@ -109,13 +96,15 @@ fn take_over_memory(info: StartInfo) -> (Pages, Shadow) {
     let Some(tables) = paging::kernel_root() else { panic!("no memory for the kernel's page tables") };
     // SAFETY: the root maps the image as it is linked and the direct map as before.
     unsafe { cpu::set_root(tables.root()) };
+    // SAFETY: these tables are the only ones, and stay.
+    unsafe { cpus::start_second(tables.root()) };
     println!(
-        "kernel up: {} MiB in {} frames, paging on ({} tables), write protection and no-execute on",
+        "kernel up: 2 processors, {} MiB in {} frames, paging on ({} tables), write protection and no-execute on",
         (ram.end - ram.start) >> 20,
         frames::total(),
         frames::in_use(Use::Table),
     );
-    (Pages { tables, cache }, shadow)
+    (Pages::new(tables, cache), shadow)
 }
 
 #[panic_handler]

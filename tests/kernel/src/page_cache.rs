@@ -7,33 +7,59 @@ use crate::{
 };
 use core::ops::Range;
 
-/// Frames by object and page in it.
-pub struct PageCache(Sorted<(u64, u64), u64>);
+/// Memory for the list of [zero objects](PageCache::note_zeros).
+const ZEROS_MEMORY: u64 = 64 << 10;
+
+pub struct PageCache {
+    /// Frames by object and page in it.
+    frames: Sorted<(u64, u64), u64>,
+    /// Objects that begin as zeros.
+    zeros: Sorted<u64, ()>,
+}
 
 impl PageCache {
     /// # Safety
     ///
     /// As [`Sorted::new`].
     pub unsafe fn new(memory: Range<u64>) -> Self {
-        // SAFETY: passed on to the caller.
-        Self(unsafe { Sorted::new(memory, ((0, 0), 0)) })
+        let zeros_end = memory.start + ZEROS_MEMORY;
+        // SAFETY: passed on to the caller; the two parts do not overlap.
+        unsafe {
+            Self {
+                zeros: Sorted::new(memory.start..zeros_end, (0, ())),
+                frames: Sorted::new(zeros_end..memory.end, ((0, 0), 0)),
+            }
+        }
+    }
+
+    /// The object has no file behind it: every page of it begins as zeros.
+    pub fn note_zeros(&mut self, id: u64) {
+        self.zeros.set(id, ());
+    }
+
+    /// What page `page` of object `id` holds before anybody writes to it.
+    pub fn origin(&self, id: u64, page: u64) -> Origin {
+        match self.zeros.get(id) {
+            Some(()) => Origin::Anonymous,
+            None => Origin::Object { id, page },
+        }
     }
 
     /// Physical address of the frame with page `page` of object `id`, which stays the cache's.
-    pub fn frame(&mut self, id: u64, page: u64, origin: Origin) -> Option<u64> {
-        if let Some(address) = self.0.get((id, page)) {
+    pub fn frame(&mut self, id: u64, page: u64) -> Option<u64> {
+        if let Some(address) = self.frames.get((id, page)) {
             return Some(address);
         }
         let frame = frames::allocate(Use::Shared)?;
-        origin.fill(&frame);
+        self.origin(id, page).fill(&frame);
         let address = frame.into_address();
-        self.0.set((id, page), address);
+        self.frames.set((id, page), address);
         Some(address)
     }
 
     /// Frees every frame. No page table may hold one any more.
     pub fn drop_all(&mut self) {
-        while let Some((_, address)) = self.0.take_first((0, 0), (u64::MAX, u64::MAX)) {
+        while let Some((_, address)) = self.frames.take_first((0, 0), (u64::MAX, u64::MAX)) {
             // SAFETY: `frame` put the address there, and it has just been taken out.
             frames::free(unsafe { Frame::from_address(address) });
         }

@@ -1,15 +1,17 @@
-//! The pages of the replayed process: page tables, and the frames behind them.
+//! The pages of an address space: page tables, and the frames behind them. All of it is protected by one lock, the
+//! page-table lock: see [`crate::space`].
 
 use crate::{
     contents::Origin,
-    frames::{self, Frame, Use},
+    frames::{self, Frame, FrameList, Use},
     page_cache::PageCache,
     paging::{Entry, PAGE_SIZE, Removed, Rights, Tables},
     tlb::Gather,
-    witness::Witness,
 };
+use kvma::{AreaFlags, Attrs, Backing};
 
 /// Why a page cannot be had.
+#[derive(Debug)]
 pub struct NoFrames;
 
 /// The frame behind a page.
@@ -21,11 +23,6 @@ pub enum Source {
     Shared { id: u64, page: u64, origin: Origin },
 }
 
-pub struct Pages {
-    pub tables: Tables,
-    pub cache: PageCache,
-}
-
 impl Source {
     pub fn origin(&self) -> Origin {
         match *self {
@@ -34,32 +31,70 @@ impl Source {
     }
 }
 
+/// A page that is ready to be mapped, or to be [discarded](Prepared::discard).
+#[must_use]
+pub enum Prepared {
+    /// A new frame.
+    Own(Frame),
+    /// The page cache's frame at this physical address.
+    Cached(u64),
+}
+
+impl Prepared {
+    /// It is not needed after all.
+    pub fn discard(self) {
+        match self {
+            Self::Own(frame) => frames::free(frame),
+            Self::Cached(_) => {}
+        }
+    }
+}
+
+pub struct Pages {
+    pub tables: Tables,
+    pub cache: PageCache,
+    /// Pages that are about to move, first and last byte: none is mapped meanwhile, so that the tables that were
+    /// counted for their new place are enough.
+    moving: Option<(u64, u64)>,
+}
+
 impl Pages {
-    /// Maps a page that has no entry yet.
-    pub fn demand(&mut self, page: u64, source: Source, rights: Rights) -> Result<(), NoFrames> {
-        match source {
-            Source::Private { origin, .. } => {
-                let frame = frames::allocate(Use::Private).ok_or(NoFrames)?;
-                origin.fill(&frame);
-                let address = frame.into_address();
-                self.tables.map(page, Entry::page(address, rights)).map_err(|()| {
-                    // SAFETY: the address comes from right above, and no entry took it.
-                    frames::free(unsafe { Frame::from_address(address) });
-                    NoFrames
-                })
-            }
-            Source::Shared { id, page: number, origin } => {
-                let address = self.cache.frame(id, number, origin).ok_or(NoFrames)?;
-                self.tables.map(page, Entry::page(address, rights)).map_err(|()| NoFrames)
+    pub fn new(tables: Tables, cache: PageCache) -> Self {
+        Self { tables, cache, moving: None }
+    }
+
+    /// What is behind a page. `attrs` are those of the part of an area that begins with it.
+    pub fn source(&self, attrs: Attrs, page: u64) -> Source {
+        match attrs.backing() {
+            Backing::Anonymous => Source::Private { page, origin: Origin::Anonymous },
+            Backing::Object { id, offset } => {
+                let origin = self.cache.origin(id, offset);
+                if attrs.flags().contains(AreaFlags::SHARED) {
+                    Source::Shared { id, page: offset, origin }
+                } else {
+                    Source::Private { page, origin }
+                }
             }
         }
     }
 
+    /// Maps a page that has no entry yet.
+    pub fn map(&mut self, page: u64, prepared: Prepared, rights: Rights) -> Result<(), NoFrames> {
+        let (address, own) = match prepared {
+            Prepared::Own(frame) => (frame.into_address(), true),
+            Prepared::Cached(address) => (address, false),
+        };
+        self.tables.map(page, Entry::page(address, rights), &mut FrameList::new()).map_err(|()| {
+            if own {
+                // SAFETY: the address comes from right above, and no entry took it.
+                frames::free(unsafe { Frame::from_address(address) });
+            }
+            NoFrames
+        })
+    }
+
     /// Unmaps the pages `first..=last`.
-    pub fn unmap(&mut self, first: u64, last: u64, owed: &mut Gather, witness: &mut Witness) {
-        if let Some((page, _)) = self.tables.first(first, last) {
-            witness.before(page);
-        }
+    pub fn unmap(&mut self, first: u64, last: u64, owed: &mut Gather) {
         self.tables.take(first, last, |removed| collect(removed, owed));
     }
 
@@ -74,8 +109,15 @@ impl Pages {
         });
     }
 
-    /// How many tables [`Pages::relocate`] may need at most.
-    pub fn tables_to_relocate(&self, first: u64, last: u64, to: u64) -> usize {
+    /// Takes the tables in hand that [`Pages::relocate`] may need, and lets no page of `first..=last` be mapped until
+    /// [`Pages::settle`].
+    pub fn prepare_to_relocate(
+        &mut self,
+        first: u64,
+        last: u64,
+        to: u64,
+        spare: &mut FrameList,
+    ) -> Result<(), NoFrames> {
         let mut needed = 0;
         let mut previous = None;
         self.tables.for_each(first, last, |page, _| {
@@ -86,20 +128,35 @@ impl Pages {
             }
             previous = Some(target);
         });
-        needed
+        for _ in 0..needed {
+            spare.push(frames::allocate(Use::Table).ok_or(NoFrames)?);
+        }
+        let (low, high) = self.moving.unwrap_or((first, last));
+        self.moving = Some((low.min(first), high.max(last)));
+        Ok(())
+    }
+
+    /// Whether the page is about to move.
+    pub fn is_moving(&self, page: u64) -> bool {
+        self.moving.is_some_and(|(first, last)| (first..=last).contains(&page))
+    }
+
+    /// Nothing is about to move any more.
+    pub fn settle(&mut self) {
+        self.moving = None;
     }
 
     /// Moves the pages `first..=last`, with all they hold, to `to`, where nothing is mapped.
     ///
-    /// Cannot fail once [`Tables::reserve`] was told [`Pages::tables_to_relocate`].
-    pub fn relocate(&mut self, first: u64, last: u64, to: u64, owed: &mut Gather) {
+    /// Cannot fail with what [`Pages::prepare_to_relocate`] took in hand.
+    pub fn relocate(&mut self, first: u64, last: u64, to: u64, spare: &mut FrameList, owed: &mut Gather) {
         let mut from = first;
         while let Some((page, entry)) = self.tables.first(from, last) {
             self.tables.take(page, page, |removed| match removed {
                 Removed::Page(page, _) => owed.flush_later(page),
                 table @ Removed::Table(_) => collect(table, owed),
             });
-            let moved = self.tables.map(to + (page - first), entry);
+            let moved = self.tables.map(to + (page - first), entry, spare);
             assert!(moved.is_ok(), "no table for a page that moves: too few were reserved");
             match page.checked_add(PAGE_SIZE) {
                 Some(next) if next <= last => from = next,

@@ -5,9 +5,10 @@
 
 use crate::{
     arch::traps::{Access, TrapFrame},
+    cpus::{CPUS, number},
     frames::FRAME_SIZE,
 };
-use core::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 
 core::arch::global_asm!(
     r#"
@@ -53,19 +54,47 @@ pub const RET_WORD: usize = crate::frames::WORDS - 1;
 /// What the frame's last word is: zeros, then RET in the byte with the highest address.
 pub const RET: u64 = 0xc3 << 56;
 
-static ADDRESS: AtomicU64 = AtomicU64::new(0);
-static ACCESS: AtomicU8 = AtomicU8::new(NO_PROBE);
-/// How often the probe in flight has faulted.
-static FAULTS: AtomicU8 = AtomicU8::new(0);
+/// The probe that a processor makes.
+struct InFlight {
+    address: AtomicU64,
+    access: AtomicU8,
+    /// How often its fault was served.
+    served: AtomicU64,
+    /// Whether it is refused what cannot be served at once.
+    impatient: AtomicBool,
+}
 const NO_PROBE: u8 = u8::MAX;
 
+/// More faults that are served and come back no honest change of areas makes.
+const MOST_SERVED: u64 = 1000;
+
+static IN_FLIGHT: [InFlight; CPUS] = [const {
+    InFlight {
+        address: AtomicU64::new(0),
+        access: AtomicU8::new(NO_PROBE),
+        served: AtomicU64::new(0),
+        impatient: AtomicBool::new(false),
+    }
+}; CPUS];
+
 fn in_flight(address: u64, access: Access, probe: impl FnOnce() -> Outcome) -> Option<u64> {
-    ADDRESS.store(address, Relaxed);
-    FAULTS.store(0, Relaxed);
-    ACCESS.store(access as u8, Relaxed);
+    let mine = &IN_FLIGHT[number()];
+    mine.address.store(address, Relaxed);
+    mine.served.store(0, Relaxed);
+    mine.access.store(access as u8, Relaxed);
     let outcome = probe();
-    ACCESS.store(NO_PROBE, Relaxed);
+    mine.access.store(NO_PROBE, Relaxed);
     (outcome.refused == 0).then_some(outcome.value)
+}
+
+/// As [`load`], but refused where the fault handler would have to wait for a change of areas: for hooks, which
+/// are in the middle of one.
+pub fn glimpse(page: u64) -> Option<u64> {
+    let impatient = &IN_FLIGHT[number()].impatient;
+    impatient.store(true, Relaxed);
+    let loaded = load(page);
+    impatient.store(false, Relaxed);
+    loaded
 }
 
 /// The word at the beginning of the page, or `None` if the load was refused.
@@ -88,19 +117,38 @@ pub fn fetch(page: u64) -> bool {
     in_flight(address, Access::Fetch, || unsafe { probe_fetch(address) }).is_some()
 }
 
-/// For the page-fault handler: counts this fault against the probe that made it.
+/// For the page-fault handler: makes sure that a probe makes this access.
 ///
 /// # Panics
 ///
-/// If no probe makes this access, or if it faulted again and again though it was served.
-pub fn note_fault(frame: &TrapFrame, address: u64, access: Access) {
+/// If none does.
+pub fn expect_fault(frame: &TrapFrame, address: u64, access: Access) {
+    let mine = &IN_FLIGHT[number()];
     assert!(
-        ACCESS.load(Relaxed) == access as u8 && ADDRESS.load(Relaxed) == address,
+        mine.access.load(Relaxed) == access as u8 && mine.address.load(Relaxed) == address,
         "{access:?} of {address:#x} by the kernel itself, at {:#x}",
         frame.instruction
     );
-    let count = FAULTS.fetch_add(1, Relaxed);
-    assert!(count < 3, "{access:?} of {address:#x} faults although it was served");
+}
+
+/// For the page-fault handler: counts a fault that was served against the probe in flight.
+///
+/// # Panics
+///
+/// If it faults again and again though it is served.
+pub fn note_served() {
+    let mine = &IN_FLIGHT[number()];
+    let served = mine.served.fetch_add(1, Relaxed);
+    assert!(
+        served < MOST_SERVED,
+        "access of {:#x} faults although it is served again and again",
+        mine.address.load(Relaxed)
+    );
+}
+
+/// For the page-fault handler: whether the probe in flight may be made again and again until it can be served.
+pub fn is_patient() -> bool {
+    !IN_FLIGHT[number()].impatient.load(Relaxed)
 }
 
 /// For the page-fault handler: lets the probe in flight return a refusal.

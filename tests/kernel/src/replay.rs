@@ -11,8 +11,11 @@ use crate::{
     nodes::Nodes,
     pages::Pages,
     paging::PAGE_SIZE,
-    println,
-    space::{self, Areas, Space},
+    println, probe,
+    rendezvous::{self, Met},
+    report::{self, InUse},
+    shadow::Shadow,
+    space::{Space, page_of},
     timed::Timed,
     touch::Toucher,
 };
@@ -21,20 +24,24 @@ use kvma::{
     VmaNode,
     linux::{LinuxVma, Mm},
 };
-use kvma_trace::{Answer, Backing, Call, Entry, Line, Parser, Replay, Step};
+use kvma_trace::{Answer, Backing, Entry, Line, Machine, Parser, Step};
 
 /// What an area of the replayed process carries. Names are borrowed from the trace, which stays in memory.
-pub type Area = LinuxVma<Backing<'static>>;
-pub type Process = Replay<'static, &'static Nodes<VmaNode<Area>>>;
+type Area = LinuxVma<Backing<'static>>;
+/// The replayed process.
+pub type Process = Space<Mm<Backing<'static>, &'static Nodes<VmaNode<Area>>>>;
 
 static NODES: Nodes<VmaNode<Area>> = Nodes::new();
 
 /// What the replay came to.
+#[derive(Default)]
 pub struct Figures {
     pub calls: u64,
     pub snapshots: u64,
     /// Calls that were answered with an error.
     pub failed: u64,
+    /// Calls that overtook a fault.
+    pub overtook: u64,
     /// Time-stamp ticks spent in calls, hooks included.
     pub ticks: u64,
     /// Those of them spent in hooks.
@@ -48,125 +55,136 @@ pub fn nodes_in_use() -> usize {
     NODES.in_use()
 }
 
-/// Replays `trace` in an address space with these pages, and leaves it as it is at the end.
-pub fn run(trace: &'static str, pages: Pages, toucher: &mut Toucher) -> Figures {
-    let process = Replay::new(&NODES);
-    let process = process.unwrap_or_else(|error| panic!("no address space: {error}"));
-    space::enter(Space { areas: Areas::Linux(process), pages });
-
-    let mut figures = Figures { calls: 0, snapshots: 0, failed: 0, ticks: 0, hook_ticks: 0, nodes: 0 };
-    for entry in Parser::new(trace) {
-        let entry = entry.unwrap_or_else(|error| panic!("the trace is damaged: {error}"));
-        step(&entry, &mut figures, toucher);
-        figures.nodes = figures.nodes.max(nodes_in_use());
-    }
-    figures
-}
-
-/// Runs `look` on the process's memory.
-pub fn with_mm<R>(look: impl FnOnce(&Mm<Backing<'static>, &'static Nodes<VmaNode<Area>>>) -> R) -> R {
-    space::with(|space| match &space.areas {
-        Areas::Linux(process) => look(process.mm()),
-        Areas::Plain(_) => panic!("not the replayed process"),
-    })
-}
-
-/// Tears the address space down and gives its pages back.
-pub fn end() -> Pages {
-    space::with(|space| {
-        let Areas::Linux(process) = &mut space.areas else { panic!("not the replayed process") };
-        let mut hooks = PageHooks::new(&mut space.pages);
-        let mm = process.mm_mut();
-        let layout = *mm.layout();
-        let mut update = mm.update(&mut hooks);
-        let cleared = mm.clear(layout, &mut update);
-        update.finish();
-        cleared.unwrap_or_else(|error| panic!("the process cannot end: {error}"));
+/// Replays `trace` in an address space with these pages, tears it down, and says how it went.
+pub fn run(trace: &'static str, pages: Pages, shadow: Shadow) {
+    let before = InUse::now();
+    let mm = Machine::empty_space(&NODES);
+    let mm = mm.unwrap_or_else(|error| panic!("no address space: {error}"));
+    let space = Space::new(mm, pages);
+    space.enter(|| {
+        let mut replay = Replay {
+            space: &space,
+            machine: Machine::new(),
+            toucher: Toucher::new(&space, shadow),
+            figures: Figures::default(),
+        };
+        for entry in Parser::new(trace) {
+            let entry = entry.unwrap_or_else(|error| panic!("the trace is damaged: {error}"));
+            replay.line(&entry);
+            replay.figures.nodes = replay.figures.nodes.max(nodes_in_use());
+        }
+        replay.toucher.all();
+        println!("the address space at the end:");
+        space.areas.inspect(|mm| mm.maps().for_each(|line| println!("{line}")));
+        let areas = space.areas.inspect(|mm| mm.map_count());
+        report::print(&replay.figures, &replay.toucher, areas, before, InUse::now());
+        replay.end();
     });
-    match space::leave() {
-        // Dropping the areas gives their last node back.
-        Some(Space { pages, .. }) => pages,
-        None => panic!("the replayed process is gone"),
-    }
+    // Their last node goes with the areas.
+    space.into_pages().cache.drop_all();
+    let after = InUse::now();
+    assert!(after == before, "leaked: {before:?} before the replay, {after:?} after it");
+    println!("  torn down        no frame and no node leaked");
 }
 
-fn step(entry: &Entry<'static>, figures: &mut Figures, toucher: &mut Toucher) {
-    let brk = with_mm(|mm| mm.current_brk());
-    let before = match &entry.line {
-        Line::Call(call, _) => Some(Before::new(call, brk)),
-        _ => None,
-    };
-    match (ask(entry, figures), &entry.line) {
-        (Step::Called(answer), Line::Call(call, _)) => {
-            figures.calls += 1;
-            figures.failed += u64::from(matches!(answer, Answer::Error(_)));
-            if let (Call::Madvise { addr, len, .. }, true) = (call, Before::empties(call, answer)) {
-                empty(*addr, *len);
+struct Replay<'s> {
+    space: &'s Process,
+    machine: Machine,
+    toucher: Toucher<'s>,
+    figures: Figures,
+}
+
+impl Replay<'_> {
+    fn line(&mut self, entry: &Entry<'static>) {
+        let Line::Call(call, _) = &entry.line else { return self.other_line(entry) };
+        let brk = self.space.areas.inspect(|mm| mm.current_brk());
+        let before = Before::new(call, brk, self.space);
+        let step = match before.faulting(call) {
+            Some(page) => self.overtaking(entry, page),
+            None => self.ask(entry),
+        };
+        let Step::Called(answer) = step else { panic!("a call is not answered") };
+        self.figures.calls += 1;
+        self.figures.failed += u64::from(matches!(answer, Answer::Error(_)));
+        say(format_args!("{} = {answer}\n", entry.input()));
+        before.follow(call, answer, &mut self.toucher);
+        self.toucher.catch_up();
+    }
+
+    fn other_line(&mut self, entry: &Entry<'static>) {
+        match (self.ask(entry), &entry.line) {
+            (Step::Snapshot, _) => {
+                self.figures.snapshots += 1;
+                let areas = self.space.areas.inspect(|mm| mm.map_count());
+                println!("  after {:4} calls: {areas} areas", self.figures.calls);
+                self.snapshot();
             }
-            say(format_args!("{} = {answer}\n", entry.input()));
-            if let Some(before) = before {
-                before.follow(call, answer, toucher);
-            }
-        }
-        (Step::Snapshot, _) => {
-            figures.snapshots += 1;
-            let areas = with_mm(|mm| mm.map_count());
-            println!("  after {:4} calls: {areas} areas", figures.calls);
-            snapshot(toucher);
-        }
-        (_, Line::Maps(_)) => snapshot(toucher),
-        (_, line) => {
-            say(format_args!("{}\n", entry.text));
-            match line {
-                Line::Exec => toucher.forget(0, u64::MAX),
-                Line::Stack(page) => toucher.ends(*page, PAGE_SIZE),
-                _ => {}
+            (_, Line::Maps(_)) => self.snapshot(),
+            (_, line) => {
+                say(format_args!("{}\n", entry.text));
+                match line {
+                    Line::Exec => self.toucher.forget(0, u64::MAX),
+                    Line::Stack(page) => {
+                        self.toucher.ends(*page, PAGE_SIZE);
+                        self.toucher.catch_up();
+                    }
+                    _ => {}
+                }
             }
         }
     }
-}
 
-/// Has kvma do what the line asks for.
-fn ask(entry: &Entry<'static>, figures: &mut Figures) -> Step {
-    space::with(|space| {
-        let Areas::Linux(process) = &mut space.areas else { panic!("not the replayed process") };
-        let mut hooks = Timed::new(PageHooks::new(&mut space.pages));
+    /// Has kvma do what the line asks for.
+    fn ask(&mut self, entry: &Entry<'static>) -> Step {
+        let mut hooks = Timed::new(PageHooks::new(&self.space.pages));
+        let mut kernel = self.machine.kernel(&entry.line, &mut hooks);
         let begin = timer::now();
-        let step = process.step(&entry.line, &mut hooks);
+        let step =
+            self.space.change_with(&mut kernel, |mm, update| self.machine.step(&entry.line, mm, update));
+        hooks.inner().finish();
         if matches!(step, Ok(Step::Called(_))) {
-            figures.ticks += timer::now() - begin;
-            figures.hook_ticks += hooks.ticks();
+            self.figures.ticks += timer::now() - begin;
+            self.figures.hook_ticks += hooks.ticks();
         }
         step.unwrap_or_else(|error| panic!("line {} of the trace: {error}", entry.number))
-    })
-}
-
-/// MADV_DONTNEED: the areas stay, their pages go.
-fn empty(addr: u64, len: u64) {
-    if let Some(last) = addr.checked_add(len).and_then(|end| end.checked_sub(1)) {
-        space::with(|space| PageHooks::new(&mut space.pages).empty(addr, last));
     }
-}
 
-/// Prints the areas for the judge. Then every page ever written to must be as it was left, and the ends of every area and
-/// the pages next to them must be allowed and refused as kvma says.
-fn snapshot(toucher: &mut Toucher) {
-    with_mm(|mm| {
-        say(format_args!("maps {}\n", mm.maps().count()));
-        for line in mm.maps() {
-            say(format_args!("{line}\nVmFlags: {}\n", line.flags()));
+    /// The same, while a fault of the second processor on `page` has been looked up and has not been served.
+    fn overtaking(&mut self, entry: &Entry<'static>, page: u64) -> Step {
+        let (loaded, step, met) = rendezvous::overtake(page, || probe::load(page), || self.ask(entry));
+        assert!(met == Met::Yes, "load of page {page:#x} was over before the call");
+        self.figures.overtook += 1;
+        self.toucher.overtaken(page, loaded);
+        step
+    }
+
+    /// Prints the areas for the judge. Then every page ever written to must be as it was left, and the ends of every
+    /// area and the pages next to them must be allowed and refused as kvma says.
+    fn snapshot(&mut self) {
+        self.space.areas.inspect(|mm| {
+            say(format_args!("maps {}\n", mm.maps().count()));
+            for line in mm.maps() {
+                say(format_args!("{line}\nVmFlags: {}\n", line.flags()));
+            }
+        });
+        self.toucher.all();
+        let mut at = 0;
+        while let Some((start, last)) = self.space.area_from(at) {
+            for page in [start.wrapping_sub(PAGE_SIZE), start, last, last.wrapping_add(1)] {
+                self.toucher.page(page_of(page));
+            }
+            match last.checked_add(1) {
+                Some(next) => at = next,
+                None => break,
+            }
         }
-    });
-    toucher.all();
-    let mut at = 0;
-    while let Some((start, last)) = space::with(|space| space.area_from(at)) {
-        for page in [start.wrapping_sub(PAGE_SIZE), start, last, last.wrapping_add(1)] {
-            toucher.page(space::page_of(page));
-        }
-        match last.checked_add(1) {
-            Some(next) => at = next,
-            None => break,
-        }
+        self.toucher.catch_up();
+    }
+
+    /// Tears the address space down.
+    fn end(&mut self) {
+        let cleared = self.space.change(|mm, update| mm.clear(*mm.layout(), update));
+        cleared.unwrap_or_else(|error| panic!("the process cannot end: {error}"));
     }
 }
 
@@ -174,9 +192,4 @@ fn snapshot(toucher: &mut Toucher) {
 fn say(text: core::fmt::Arguments<'_>) {
     // The debug port takes everything.
     let _ = DebugPort.write_fmt(text);
-}
-
-/// Prints the address space for people.
-pub fn print_maps() {
-    with_mm(|mm| mm.maps().for_each(|line| println!("{line}")));
 }

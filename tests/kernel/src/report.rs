@@ -2,10 +2,11 @@
 
 use crate::{
     arch::timer,
-    fault,
+    fault::{self, Again},
     frames::{self, Use},
     println,
     replay::{self, Figures},
+    shootdown,
     touch::Toucher,
 };
 use core::sync::atomic::Ordering::Relaxed;
@@ -31,7 +32,7 @@ impl InUse {
 }
 
 /// `before` is what was in use before the replay, `full` what at its end.
-pub fn print(figures: &Figures, toucher: &Toucher, areas: usize, before: InUse, full: InUse) {
+pub fn print(figures: &Figures, toucher: &Toucher<'_>, areas: usize, before: InUse, full: InUse) {
     let calls = figures.calls.max(1);
     println!();
     println!("summary");
@@ -49,6 +50,20 @@ pub fn print(figures: &Figures, toucher: &Toucher, areas: usize, before: InUse, 
         "  page faults      {} served, {} refused",
         fault::SERVED.load(Relaxed),
         fault::REFUSED.load(Relaxed)
+    );
+    println!(
+        "  lookups          {} by faults, without the lock; made again: {} busy, {} during a flush, \
+         {} invalid tokens, {} pages mapped by others",
+        fault::LOOKUPS.load(Relaxed),
+        Again::Busy.count(),
+        Again::Flushing.count(),
+        Again::Invalid.count(),
+        Again::Overtaken.count(),
+    );
+    println!(
+        "  processors       2; {} shootdowns of the other one's TLB; {} calls overtook its faults",
+        shootdown::count(),
+        figures.overtook,
     );
     println!("  contents         {} pages written to, all read back as written", toucher.pages_written());
     println!(

@@ -1,134 +1,112 @@
-//! The current address space: its areas, which kvma keeps, and its pages. One lock for both.
+//! An address space: its areas, which kvma keeps, and its pages.
+//!
+//! Two locks:
+//!
+//! ```text
+//! kvma's, around the areas      taken by whoever changes them
+//! └── the page-table lock       taken in hooks, and by the fault handler without the other one
+//!     └── the frame allocator's
+//! ```
 
 use crate::{
-    arch::{cpu, traps::Access},
-    contents::Origin,
-    hooks,
-    nodes::Nodes,
+    arch::traps::Access,
+    contents::Contents,
+    hooks::PageHooks,
     pages::{Pages, Source},
-    replay::Process,
+    paging::PAGE_SIZE,
     shadow::Key,
 };
-use kvma::{AreaFlags, Attrs, Backing, Guarded, Prot, VmMap, VmaNode};
-use spin::mutex::{SpinMutex, SpinMutexGuard};
+use core::{
+    ptr,
+    sync::atomic::{AtomicPtr, Ordering::SeqCst},
+};
+use kvma::{AddrSpace, Busy, Guarded, Hooks, Prot, ReadSide, Snapshot, Token, Update, VmaNode};
+use spin::mutex::SpinMutex;
 
-/// Plain areas: no data of the owner's.
-pub type PlainMap = VmMap<(), &'static Nodes<VmaNode>>;
+/// Nodes that kvma takes in hand before it locks, for each change.
+const NODES: usize = 3;
 
-/// Who keeps the areas.
-#[expect(clippy::large_enum_variant, reason = "there is one, and no heap")]
-pub enum Areas {
-    /// kvma's core alone, as a kernel with an ABI of its own would have it.
-    Plain(PlainMap),
-    /// The linux layer, in a replay of a trace.
-    Linux(Process),
+pub struct Space<M: Guarded> {
+    pub areas: AddrSpace<M>,
+    /// The page-table lock.
+    pub pages: SpinMutex<Pages>,
 }
 
-pub struct Space {
-    pub areas: Areas,
-    pub pages: Pages,
+/// What the fault handler needs of an address space.
+pub trait Current: Sync {
+    /// [`AddrSpace::try_lookup`].
+    fn try_lookup(&self, address: u64) -> Result<Option<Snapshot>, Busy>;
+    /// [`AddrSpace::still_valid`].
+    fn still_valid(&self, token: &Token) -> bool;
+    /// Page tables and frames, behind their lock.
+    fn pages(&self) -> &SpinMutex<Pages>;
 }
 
-static SPACE: SpinMutex<Option<Space>> = SpinMutex::new(None);
-
-/// Makes `space` the current one.
-pub fn enter(space: Space) {
-    *SPACE.lock() = Some(space);
-}
-
-/// Takes the current one away. Every access of the lower half is refused from now on.
-pub fn leave() -> Option<Space> {
-    SPACE.lock().take()
-}
-
-/// Runs `change` on the current space, under its lock.
-///
-/// # Panics
-///
-/// If there is none.
-pub fn with<R>(change: impl FnOnce(&mut Space) -> R) -> R {
-    change(SPACE.lock().as_mut().expect("a current address space"))
-}
-
-/// Whether an object's pages begin as zeros.
-#[derive(Clone, Copy)]
-enum Zeros {
-    No,
-    Yes,
-}
-
-/// A page as its area describes it.
-#[derive(Clone, Copy)]
-pub struct View {
-    pub prot: Prot,
-    pub source: Source,
-}
-
-impl View {
-    /// `attrs` are those of the part of an area that begins with `page`.
-    fn new(attrs: Attrs, page: u64, zeros: Zeros) -> Self {
-        let source = match attrs.backing() {
-            Backing::Anonymous => Source::Private { page, origin: Origin::Anonymous },
-            Backing::Object { id, offset } => {
-                let origin = match zeros {
-                    Zeros::No => Origin::Object { id, page: offset },
-                    Zeros::Yes => Origin::Anonymous,
-                };
-                if attrs.flags().contains(AreaFlags::SHARED) {
-                    Source::Shared { id, page: offset, origin }
-                } else {
-                    Source::Private { page, origin }
-                }
-            }
-        };
-        Self { prot: attrs.prot(), source }
+impl<M: Guarded> Current for Space<M>
+where
+    M::Alloc: ReadSide<VmaNode<M::Data>>,
+    AddrSpace<M>: Sync,
+{
+    fn try_lookup(&self, address: u64) -> Result<Option<Snapshot>, Busy> {
+        self.areas.try_lookup(address)
     }
 
-    /// Whose page it is.
-    pub fn key(&self) -> Key {
-        match self.source {
-            Source::Private { page, .. } => Key::Private(page),
-            Source::Shared { id, page, .. } => Key::Shared(id, page),
-        }
+    fn still_valid(&self, token: &Token) -> bool {
+        self.areas.still_valid(token)
     }
 
-    pub fn allows(&self, access: Access) -> bool {
-        match access {
-            // The processor has no way to allow stores or fetches and refuse loads.
-            Access::Load => !self.prot.is_empty(),
-            Access::Store => self.prot.contains(Prot::WRITE),
-            Access::Fetch => self.prot.contains(Prot::EXEC),
-        }
+    fn pages(&self) -> &SpinMutex<Pages> {
+        &self.pages
     }
 }
 
-impl Space {
-    /// What kvma knows of the page that holds `address`.
-    pub fn view(&self, address: u64) -> Option<View> {
-        let page = page_of(address);
-        let (start, attrs, zeros) = match &self.areas {
-            Areas::Plain(map) => {
-                let vma = map.find(address)?;
-                (vma.start(), vma.attrs(), Zeros::No)
-            }
-            Areas::Linux(process) => {
-                let vma = process.mm().vm_map().find(address)?;
-                // Shared memory without a file. Its object begins as zeros.
-                let zeros = vma.data().object().is_some_and(|object| object.name().starts_with("/dev/zero"));
-                (vma.start(), vma.attrs(), if zeros { Zeros::Yes } else { Zeros::No })
-            }
-        };
-        Some(View::new(attrs.advance((page - start) >> PAGE_SHIFT), page, zeros))
+/// The space that both processors use. It points to a reference that [`Space::enter`] keeps meanwhile.
+static CURRENT: AtomicPtr<&dyn Current> = AtomicPtr::new(ptr::null_mut());
+
+/// Runs `look` on the current space. `None` if there is none.
+pub fn current<R>(look: impl FnOnce(&dyn Current) -> R) -> Option<R> {
+    // SAFETY: null, or what `enter` keeps until the second processor is idle and the first one is done with `body`.
+    // So every fault that gets here ends before.
+    unsafe { CURRENT.load(SeqCst).as_ref() }.map(|space| look(*space))
+}
+
+impl<M: Guarded> Space<M> {
+    pub fn new(areas: M, pages: Pages) -> Self {
+        Self { areas: AddrSpace::new(areas), pages: SpinMutex::new(pages) }
+    }
+
+    /// The pages alone, when the areas are gone.
+    pub fn into_pages(self) -> Pages {
+        self.pages.into_inner()
+    }
+
+    /// Runs `change` on the areas, with hooks that keep page tables in step. When it returns, no processor has an entry
+    /// any more that was taken away.
+    pub fn change<R>(
+        &self,
+        change: impl FnOnce(&mut M, &mut Update<'_, M::Data, M::Alloc, PageHooks<'_>>) -> R,
+    ) -> R
+    where
+        M::Data: Contents,
+    {
+        let mut hooks = PageHooks::new(&self.pages);
+        let result = self.change_with(&mut hooks, change);
+        hooks.finish();
+        result
+    }
+
+    /// The same with other hooks. What they still owe afterwards, the caller does.
+    pub fn change_with<H: Hooks<M::Data>, R>(
+        &self,
+        hooks: &mut H,
+        change: impl FnOnce(&mut M, &mut Update<'_, M::Data, M::Alloc, H>) -> R,
+    ) -> R {
+        self.areas.update(NODES, hooks, change)
     }
 
     /// First and last byte of the area that contains `address` or follows it.
     pub fn area_from(&self, address: u64) -> Option<(u64, u64)> {
-        match &self.areas {
-            Areas::Plain(map) => map.find_from(address).map(|vma| (vma.start(), vma.last())),
-            Areas::Linux(process) => {
-                process.mm().vm_map().find_from(address).map(|vma| (vma.start(), vma.last()))
-            }
-        }
+        self.areas.inspect(|areas| areas.vm_map().find_from(address).map(|vma| (vma.start(), vma.last())))
     }
 
     /// Tells start and length of what is mapped of `len` bytes at `start`, area by area.
@@ -144,50 +122,81 @@ impl Space {
             }
         }
     }
+}
 
-    fn serve(&mut self, address: u64, access: Access) -> Answer {
-        let Some(view) = self.view(address).filter(|view| view.allows(access)) else {
-            return Answer::Refused;
-        };
+impl<M: Guarded> Space<M>
+where
+    M::Alloc: ReadSide<VmaNode<M::Data>>,
+    AddrSpace<M>: Sync,
+{
+    /// Makes this the current space of both processors while `body` runs.
+    pub fn enter<R>(&self, body: impl FnOnce() -> R) -> R {
+        let space: &dyn Current = self;
+        // The lifetime is dropped here and kept by this function: nothing unwinds.
+        let kept = ptr::from_ref(&space).cast_mut().cast();
+        let before = CURRENT.swap(kept, SeqCst);
+        assert!(before.is_null(), "one space at a time");
+        let result = body();
+        CURRENT.store(ptr::null_mut(), SeqCst);
+        result
+    }
+
+    /// What kvma knows of the page that holds `address`.
+    ///
+    /// # Panics
+    ///
+    /// If it does not know the same with and without its lock. To be called while nothing changes.
+    pub fn view(&self, address: u64) -> Option<View> {
         let page = page_of(address);
-        if let Some(entry) = self.pages.tables.find(page) {
-            // The page is there, and was not allowed so much when the processor last looked.
-            let allowed = entry.rights();
-            let enough = match access {
-                Access::Load => allowed.load,
-                Access::Store => allowed.store,
-                Access::Fetch => allowed.fetch,
-            };
-            assert!(enough, "{access:?} of {address:#x}: its area allows it, its page-table entry does not");
-            cpu::flush_page(page);
-            return Answer::Served;
+        let found = self.areas.lookup(address);
+        let locked =
+            self.areas.inspect(|areas| areas.vm_map().find(address).map(|vma| (vma.range(), vma.attrs())));
+        assert!(
+            found.map(|area| (area.range(), area.attrs())) == locked,
+            "page {page:#x} is looked up as {found:?} without the lock, as {locked:?} under it"
+        );
+        let area = found?;
+        Some(View { prot: area.prot(), source: self.pages.lock().source(area.attrs_at(page), page) })
+    }
+
+    /// Whether the page that holds `address` has a page-table entry.
+    pub fn is_present(&self, address: u64) -> bool {
+        self.pages.lock().tables.find(address).is_some()
+    }
+}
+
+/// A page as its area describes it.
+#[derive(Clone, Copy)]
+pub struct View {
+    pub prot: Prot,
+    pub source: Source,
+}
+
+impl View {
+    /// Whose page it is.
+    pub fn key(&self) -> Key {
+        match self.source {
+            Source::Private { page, .. } => Key::Private(page),
+            Source::Shared { id, page, .. } => Key::Shared(id, page),
         }
-        let rights = hooks::rights(view.prot);
-        assert!(self.pages.demand(page, view.source, rights).is_ok(), "out of memory for page {page:#x}");
-        Answer::Served
+    }
+
+    pub fn allows(&self, access: Access) -> bool {
+        allows(self.prot, access)
     }
 }
 
-/// What became of a fault.
-pub enum Answer {
-    Served,
-    Refused,
-}
-
-/// Serves a fault from the current space.
-///
-/// A fault in the middle of a change (only [`crate::witness`] makes such) is refused without a look: waiting for the
-/// lock would be waiting for ourselves.
-pub fn serve(address: u64, access: Access) -> Answer {
-    match SPACE.try_lock().as_mut().and_then(|guard: &mut SpinMutexGuard<'_, _>| guard.as_mut()) {
-        Some(space) => Space::serve(space, address, access),
-        None => Answer::Refused,
+/// Whether an area with this protection allows the access.
+pub fn allows(prot: Prot, access: Access) -> bool {
+    match access {
+        // The processor has no way to allow stores or fetches and refuse loads.
+        Access::Load => !prot.is_empty(),
+        Access::Store => prot.contains(Prot::WRITE),
+        Access::Fetch => prot.contains(Prot::EXEC),
     }
 }
-
-const PAGE_SHIFT: u32 = crate::paging::PAGE_SIZE.trailing_zeros();
 
 /// The page that holds `address`.
 pub fn page_of(address: u64) -> u64 {
-    address >> PAGE_SHIFT << PAGE_SHIFT
+    address & !(PAGE_SIZE - 1)
 }

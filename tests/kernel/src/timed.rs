@@ -1,7 +1,8 @@
 //! Hooks around hooks: how long they take.
 
 use crate::arch::timer;
-use kvma::{Attrs, Error, Event, Hooks, Piece};
+use kvma::linux::{Action, File, LinuxVma, Owner};
+use kvma::{Attrs, Errno, Error, Event, Hooks, Piece};
 
 pub struct Timed<H> {
     inner: H,
@@ -11,6 +12,11 @@ pub struct Timed<H> {
 impl<H> Timed<H> {
     pub fn new(inner: H) -> Self {
         Self { inner, ticks: 0 }
+    }
+
+    /// The inner hooks.
+    pub fn inner(&mut self) -> &mut H {
+        &mut self.inner
     }
 
     /// Time-stamp ticks spent in the inner hooks.
@@ -57,5 +63,11 @@ impl<V, H: Hooks<V>> Hooks<V> for Timed<H> {
 
     fn flush_wait(&mut self) {
         self.time(H::flush_wait);
+    }
+}
+
+impl<F: File, H: Owner<F>> Owner<F> for Timed<H> {
+    fn act(&mut self, action: Action, piece: &Piece<'_, LinuxVma<F>>) -> Result<(), Errno> {
+        self.time(|hooks| hooks.act(action, piece))
     }
 }

@@ -4,6 +4,7 @@ use crate::{
     arch::cpu,
     broken::Broken,
     frames::{self, Frame, FrameList},
+    shootdown::{self, Pending},
 };
 
 /// Pages flushed one by one; beyond, dropping everything is cheaper.
@@ -15,12 +16,14 @@ pub struct Gather {
     pages: [u64; ONE_BY_ONE],
     /// How many pages changed; `pages` holds the first of them.
     changed: usize,
+    /// What the other processor has been asked for last.
+    pending: Option<Pending>,
     frames: FrameList,
 }
 
 impl Gather {
     pub const fn new() -> Self {
-        Self { pages: [0; ONE_BY_ONE], changed: 0, frames: FrameList::new() }
+        Self { pages: [0; ONE_BY_ONE], changed: 0, pending: None, frames: FrameList::new() }
     }
 
     /// The entry of this page was removed or lost rights.
@@ -40,21 +43,28 @@ impl Gather {
         }
     }
 
-    /// Drops the TLB entries.
-    pub fn flush(&mut self) {
+    /// Drops this processor's TLB entries, and asks the other one to drop its own. Does not wait.
+    pub fn begin_flush(&mut self) {
         let changed = core::mem::take(&mut self.changed);
-        if Broken::NoFlush.is_chosen() {
+        if changed == 0 || Broken::NoFlush.is_chosen() {
             return;
         }
         match self.pages.get(..changed) {
             Some(pages) => pages.iter().for_each(|&page| cpu::flush_page(page)),
             None => cpu::flush_all(),
         }
+        if !Broken::NoShootdown.is_chosen() {
+            // An earlier request is done when this one is.
+            self.pending = shootdown::begin();
+        }
     }
 
-    /// Frees the frames.
-    pub fn free(&mut self) {
+    /// Waits for the other processor, and frees the frames.
+    pub fn finish(&mut self) {
         assert!(self.changed == 0, "frames freed before their TLB entries are gone");
+        if let Some(pending) = self.pending.take() {
+            pending.wait();
+        }
         self.frames.free_all();
     }
 }

@@ -1,29 +1,64 @@
 //! Touching pages: every access that an area allows must be made, and show what belongs there; every other must be
-//! refused.
+//! refused. By both processors, which have TLBs of their own: the second one does the same after the first one, many
+//! pages at a time.
 
 use crate::{
     arch::traps::Access,
+    cpus,
+    paging::LOWER_HALF_END,
     probe,
+    replay::Process,
     shadow::Shadow,
-    space::{self, View, page_of},
+    space::{View, page_of},
 };
 
-/// The lower half ends here; above, areas are bookkeeping.
-const LOWER_HALF_END: u64 = 0x8000_0000_0000;
+/// Pages that the second processor touches at a time, at most.
+const LATER: usize = 64;
 
 /// Touches pages and remembers what it wrote.
-pub struct Toucher {
+pub struct Toucher<'s> {
+    space: &'s Process,
     shadow: Shadow,
     /// What the next store writes: no value is written twice.
     next: u64,
+    /// Pages that the second processor has yet to touch.
+    later: [u64; LATER],
+    later_len: usize,
     /// Accesses made and accesses refused, all of them as expected.
     pub made: u64,
     pub refused: u64,
 }
 
-impl Toucher {
-    pub fn new(shadow: Shadow) -> Self {
-        Self { shadow, next: 0x5eed_0000_0000_0001, made: 0, refused: 0 }
+/// What came of every access to a page.
+#[derive(Clone, Copy, Default)]
+struct Tried {
+    loaded: Option<u64>,
+    stored: bool,
+    /// A second load.
+    reloaded: Option<u64>,
+    fetched: bool,
+}
+
+fn try_all(page: u64, value: u64) -> Tried {
+    Tried {
+        loaded: probe::load(page),
+        stored: probe::store(page, value),
+        reloaded: probe::load(page),
+        fetched: probe::fetch(page),
+    }
+}
+
+impl<'s> Toucher<'s> {
+    pub fn new(space: &'s Process, shadow: Shadow) -> Self {
+        Self {
+            space,
+            shadow,
+            next: 0x5eed_0000_0000_0001,
+            later: [0; LATER],
+            later_len: 0,
+            made: 0,
+            refused: 0,
+        }
     }
 
     /// Touches the first and the last page of `len` bytes from `start`.
@@ -36,7 +71,7 @@ impl Toucher {
         }
     }
 
-    /// Tries every access on a page.
+    /// Tries every access on a page, with this processor now and with the second one [later](Self::catch_up).
     ///
     /// # Panics
     ///
@@ -45,37 +80,62 @@ impl Toucher {
         if page >= LOWER_HALF_END {
             return;
         }
-        let view = space::with(|space| space.view(page));
-        self.load(page, view);
-        self.store(page, view);
-        self.fetch(page, view);
+        let value = self.new_values(1);
+        self.judge(page, value, try_all(page, value));
+        if self.later_len == LATER {
+            self.catch_up();
+        }
+        self.later[self.later_len] = page;
+        self.later_len += 1;
     }
 
-    fn load(&mut self, page: u64, view: Option<View>) {
-        let loaded = probe::load(page);
-        let made = self.expect(page, view, Access::Load, loaded.is_some());
-        if let (true, Some(view), Some(loaded)) = (made, view, loaded) {
-            let expected = self.held(&view);
-            assert!(loaded == expected, "page {page:#x} shows {loaded:#x} instead of {expected:#x}");
+    /// Has the second processor touch what this one has touched since it was called last. Nothing must have changed
+    /// since then.
+    ///
+    /// # Panics
+    ///
+    /// As [`Toucher::page`].
+    pub fn catch_up(&mut self) {
+        let later = self.later;
+        let pages = &later[..core::mem::take(&mut self.later_len)];
+        let first = self.new_values(pages.len());
+        let tried = cpus::on_second(|| {
+            let mut tried = [Tried::default(); LATER];
+            for ((tried, &page), value) in tried.iter_mut().zip(pages).zip(first..) {
+                *tried = try_all(page, value);
+            }
+            tried
+        });
+        for ((&page, value), tried) in pages.iter().zip(first..).zip(tried) {
+            self.judge(page, value, tried);
         }
     }
 
-    fn store(&mut self, page: u64, view: Option<View>) {
-        let value = self.next;
-        let made = probe::store(page, value);
-        if self.expect(page, view, Access::Store, made)
-            && let Some(view) = view
-        {
-            self.next += 1;
+    /// The first of so many values that were never written.
+    fn new_values(&mut self, count: usize) -> u64 {
+        let first = self.next;
+        self.next += count as u64;
+        first
+    }
+
+    fn judge(&mut self, page: u64, value: u64, tried: Tried) {
+        let view = self.space.view(page);
+        let loaded = self.expect(page, view, Access::Load, tried.loaded.is_some());
+        if let (true, Some(view)) = (loaded, view) {
+            self.expect_word(page, tried.loaded, self.held(&view));
+        }
+        let stored = self.expect(page, view, Access::Store, tried.stored);
+        if let (true, Some(view)) = (stored, view) {
             self.shadow.set(view.key(), value);
-            let loaded = probe::load(page);
-            assert!(loaded == Some(value), "page {page:#x} shows {loaded:x?} after {value:#x} was stored");
         }
+        if let (true, Some(view)) = (loaded, view) {
+            self.expect_word(page, tried.reloaded, self.held(&view));
+        }
+        self.expect(page, view, Access::Fetch, tried.fetched);
     }
 
-    fn fetch(&mut self, page: u64, view: Option<View>) {
-        let made = probe::fetch(page);
-        self.expect(page, view, Access::Fetch, made);
+    fn expect_word(&self, page: u64, shown: Option<u64>, expected: u64) {
+        assert!(shown == Some(expected), "page {page:#x} shows {shown:x?} instead of {expected:#x}");
     }
 
     /// Counts an access, and returns whether it was made.
@@ -97,6 +157,18 @@ impl Toucher {
     /// What belongs at the beginning of the page.
     fn held(&self, view: &View) -> u64 {
         self.shadow.get(view.key()).unwrap_or_else(|| view.source.origin().first_word())
+    }
+
+    /// Checks what a load showed whose fault was overtaken by a call. Nobody had written to the page.
+    pub fn overtaken(&self, page: u64, loaded: Option<u64>) {
+        let view = self.space.view(page).filter(|view| view.allows(Access::Load));
+        match view {
+            Some(view) => self.expect_word(page, loaded, self.held(&view)),
+            None => assert!(
+                loaded.is_none(),
+                "load of page {page:#x} was made, but its area went while the fault was served"
+            ),
+        }
     }
 
     /// The range was unmapped, or mapped anew: what was written there is gone. Touches every page concerned.
@@ -129,7 +201,7 @@ impl Toucher {
         let Some((first, last)) = bounds(start, len) else { return };
         let mut next = first;
         while let Some(page) = self.shadow.first(next, last) {
-            let view = space::with(|space| space.view(page));
+            let view = self.space.view(page);
             let emptied = view.is_some_and(|view| {
                 view.allows(Access::Load) && probe::load(page) == Some(view.source.origin().first_word())
             });
@@ -144,16 +216,10 @@ impl Toucher {
     /// Loads every page ever written to, and returns how many there are.
     pub fn all(&mut self) -> usize {
         for page in self.shadow.private_pages() {
-            let view = space::with(|space| space.view(page));
+            let view = self.space.view(page);
             let loaded = probe::load(page);
             match view.filter(|view| view.allows(Access::Load)) {
-                Some(view) => {
-                    let expected = self.held(&view);
-                    assert!(
-                        loaded == Some(expected),
-                        "page {page:#x} shows {loaded:x?} instead of {expected:#x}"
-                    );
-                }
+                Some(view) => self.expect_word(page, loaded, self.held(&view)),
                 None => assert!(
                     loaded.is_none(),
                     "load of page {page:#x} was made, but its area does not allow it"

@@ -1,11 +1,12 @@
 //! Another thread's view between a page-table edit and the TLB flush.
 //!
 //! Until the flush, a processor may still use the entries that it has cached. A thread that runs in this window may
-//! read the old page or be refused; what it must never see is another use of the frame. On one processor nothing
-//! runs in the window by itself, so the kernel looks there: it loads from a page right before its entry is
-//! removed, which puts the entry into the TLB, and again right before the flush.
+//! read the old page or be refused; what it must never see is another use of the frame. The second processor runs in
+//! this window when it happens to; the one that makes the change never does by itself, so it looks there: it
+//! loads from a page right before its entry is removed, which puts the entry into the TLB, and again right before
+//! the flush.
 
-use crate::{paging::Tables, probe};
+use crate::probe;
 
 const WATCHED: usize = 8;
 
@@ -23,25 +24,25 @@ impl Witness {
     /// Looks at the page before its entry goes.
     pub fn before(&mut self, page: u64) {
         if self.len < WATCHED
-            && let Some(value) = probe::load(page)
+            && let Some(value) = probe::glimpse(page)
         {
             self.seen[self.len] = (page, value);
             self.len += 1;
         }
     }
 
-    /// Looks again, right before the flush.
+    /// Looks again, right before the flush. `is_mapped` says whether a page has an entry.
     ///
     /// # Panics
     ///
     /// If a page shows something else.
-    pub fn before_flush(&mut self, tables: &Tables) {
+    pub fn before_flush(&mut self, is_mapped: impl Fn(u64) -> bool) {
         for &(page, old) in &self.seen[..core::mem::take(&mut self.len)] {
-            if tables.find(page).is_some() {
+            if is_mapped(page) {
                 // Another page was moved there, and may be seen or not.
                 continue;
             }
-            if let Some(now) = probe::load(page) {
+            if let Some(now) = probe::glimpse(page) {
                 assert!(
                     now == old,
                     "page {page:#x} held {old:#x} and shows {now:#x} before its TLB entry is flushed: \

@@ -1,11 +1,27 @@
-//! Control registers and TLB instructions.
+//! Control registers and TLB instructions, and which processor this is.
 
+use core::arch::asm;
 use x86_64::{
     PhysAddr, VirtAddr,
     instructions::tlb,
     registers::control::{Cr2, Cr3, Cr3Flags},
     structures::paging::PhysFrame,
 };
+
+/// How many processors this kernel runs on.
+pub const CPUS: usize = 2;
+
+/// Selector of the first processor's task segment; the next one's follows 16 bytes later. See `traps`.
+pub(super) const FIRST_TASK: u16 = 0x18;
+
+/// Number of the processor that asks. Each has loaded a task segment of its own.
+pub fn number() -> usize {
+    let task: u16;
+    // SAFETY: stores the selector, and touches nothing else.
+    unsafe { asm!("str {0:x}", out(reg) task, options(nomem, nostack, preserves_flags)) };
+    // Before it is loaded, only the first processor runs.
+    usize::from(task.saturating_sub(FIRST_TASK) / 16)
+}
 
 /// Makes `root` the top page table, which drops every TLB entry: no entry here is global.
 ///

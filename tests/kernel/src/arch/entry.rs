@@ -1,7 +1,8 @@
-//! From QEMU's PVH entry (32 bits, paging off) to [`crate::kernel_main`] (64 bits, upper half).
+//! From QEMU's PVH entry (32 bits, paging off) to [`crate::kernel_main`] (64 bits, upper half), and the same
+//! way for the second processor, which [`super::second`] sends here.
 //!
-//! The entry code lies at its physical address (section `.boot`) and needs a stack and page tables that it
-//! can name in 32 bits (`.bootbss`). The tables that it builds from 2 MiB pages:
+//! The entry code lies at its physical address (section `.boot`) and needs page tables that it can
+//! name in 32 bits (`.bootbss`), but no stack. The tables that it builds from 2 MiB pages:
 //!
 //! | PML4 slot | virtual             | physical     | lives                                   |
 //! |----------:|---------------------|--------------|-----------------------------------------|
@@ -24,7 +25,6 @@ core::arch::global_asm!(
 pvh_entry:                              // ebx: physical address of the start info
     cli
     cld
-    mov esp, offset boot_stack_top
 
     mov edi, offset boot_pd             // 4 GiB in 2 MiB pages: present, writable, large
     mov eax, 0x83
@@ -54,7 +54,10 @@ pvh_entry:                              // ebx: physical address of the start in
     mov eax, offset boot_pdpt_high
     or eax, 3
     mov [boot_pml4 + 511 * 8], eax
+    xor esi, esi
 
+    .global boot_enter_long
+boot_enter_long:                        // esi: number of the processor; ebx: its argument
     mov eax, offset boot_pml4
     mov cr3, eax
     mov eax, cr4
@@ -69,10 +72,9 @@ pvh_entry:                              // ebx: physical address of the start in
     or eax, 0x80010002                  // PG, WP: write protection holds for the kernel too, MP
     mov cr0, eax
     lgdt [boot_gdt_pointer]
-    push 8
-    mov eax, offset boot_long_mode
-    push eax
-    retf
+    .byte 0xea                          // jmp 8:boot_long_mode
+    .long boot_long_mode
+    .word 8
 
     .code64
 boot_long_mode:
@@ -83,18 +85,25 @@ boot_long_mode:
     xor eax, eax
     mov fs, ax
     mov gs, ax
+    xor ebp, ebp
+    test esi, esi
+    jnz 3f
     mov edi, ebx                        // first argument: the start info
     movabs rsp, offset kernel_stack_top
     movabs rax, offset kernel_main
-    xor ebp, ebp
+    call rax
+    ud2
+3:  movabs rsp, offset second_stack_top
+    movabs rax, offset second_main
     call rax
     ud2
 
     .align 8
-boot_gdt:
-    .quad 0, 0x00af9a000000ffff, 0x00cf92000000ffff
+    .global boot_gdt
+boot_gdt:                               // 64-bit code, data, 32-bit code
+    .quad 0, 0x00af9a000000ffff, 0x00cf92000000ffff, 0x00cf9a000000ffff
 boot_gdt_pointer:
-    .word 23
+    .word 31
     .long boot_gdt
 
     .section .bootbss, "aw", @nobits
@@ -104,13 +113,13 @@ boot_pml4:      .skip 4096
 boot_pdpt:      .skip 4096
 boot_pdpt_high: .skip 4096
 boot_pd:        .skip 4 * 4096
-    .skip 256
-boot_stack_top:
 
     .section .bss.stack, "aw", @nobits
     .align 4096
     .skip 512 * 1024
 kernel_stack_top:
+    .skip 512 * 1024
+second_stack_top:
     .text
 "#
 );

@@ -1,10 +1,12 @@
 //! The machine: how this kernel is entered, how it traps, talks, tells the time and ends.
 
+pub mod apic;
 pub mod cpu;
 pub mod debug_port;
 mod entry;
 pub mod exit;
 mod runtime;
+pub mod second;
 pub mod serial;
 pub mod start_info;
 pub mod timer;

@@ -1,6 +1,10 @@
 //! The serial port: what people read.
 
-use core::fmt::{self, Write};
+use super::cpu;
+use core::{
+    fmt::{self, Write},
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+};
 use spin::mutex::SpinMutex;
 use uart_16550::{Config, Uart16550, backend::PioBackend};
 
@@ -26,16 +30,23 @@ impl Write for Sink<'_> {
     }
 }
 
-/// Never waits: there is one CPU, so a held lock means that printing was interrupted by a trap, whose
+/// Number of the processor that is printing.
+static PRINTING: AtomicUsize = AtomicUsize::new(usize::MAX);
+
+/// Waits for the other processor, but not for this one: if it is printing already, it was interrupted by a trap, whose
 /// message matters more than its neatness.
 pub fn print(args: fmt::Arguments<'_>) {
-    if let Some(mut serial) = SERIAL.try_lock() {
-        if let Some(uart) = serial.as_mut() {
-            let _ = Sink(uart).write_fmt(args);
-        }
-    } else {
+    let me = cpu::number();
+    if PRINTING.load(Relaxed) == me {
         let _ = super::debug_port::DebugPort.write_fmt(format_args!("# {args}"));
+        return;
     }
+    let mut serial = SERIAL.lock();
+    PRINTING.store(me, Relaxed);
+    if let Some(uart) = serial.as_mut() {
+        let _ = Sink(uart).write_fmt(args);
+    }
+    PRINTING.store(usize::MAX, Relaxed);
 }
 
 #[macro_export]

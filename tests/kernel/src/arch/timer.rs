@@ -21,6 +21,14 @@ pub fn nanoseconds(ticks: u64) -> u64 {
     (u128::from(ticks) * 1000 / u128::from(rate)) as u64
 }
 
+/// Does nothing for so long.
+pub fn delay_microseconds(time: u64) {
+    let (begin, ticks) = (now(), time * TSC_PER_MICROSECOND.load(Relaxed));
+    while now().wrapping_sub(begin) < ticks {
+        core::hint::spin_loop();
+    }
+}
+
 /// Lets channel 2 of the timer count down once and sees how far the time-stamp counter got.
 pub fn calibrate() {
     let mut gate = Port::<u8>::new(0x61);

@@ -1,20 +1,25 @@
 //! Exceptions: descriptor tables and the way into Rust and back.
 //!
-//! Every exception runs on a stack of its own (IST): precompiled `core` uses the red zone below the stack
-//! pointer, which a trap on the same stack would overwrite. The page-fault stack is not re-entered,
-//! because the handler never touches the lower half; if it ever did, the kernel would end loudly.
+//! Every trap runs on a stack of its own (IST), of which each processor has a set: precompiled `core` uses the red
+//! zone below the stack pointer, which a trap on the same stack would overwrite. The page-fault stack is not
+//! re-entered, because the handler never touches the lower half; if it ever did, the kernel would end loudly.
+//! Interrupts from the other processor come between the handler's instructions, on the third stack.
 
-use super::cpu;
+use super::{
+    apic,
+    cpu::{self, CPUS, FIRST_TASK},
+};
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use spin::Once;
 use x86_64::{
-    VirtAddr,
+    PrivilegeLevel, VirtAddr,
     instructions::{
+        interrupts,
         segmentation::{CS, DS, ES, SS, Segment},
         tables::load_tss,
     },
     structures::{
-        gdt::{Descriptor, GlobalDescriptorTable},
+        gdt::{Descriptor, GlobalDescriptorTable, SegmentSelector},
         idt::{InterruptDescriptorTable, PageFaultErrorCode},
         tss::TaskStateSegment,
     },
@@ -36,6 +41,8 @@ trap_\vector:
     TRAP 8, 1
     TRAP 13, 1
     TRAP 14, 1
+    TRAP 64, 0
+    TRAP 255, 0
 trap_common:
     .irp r, rax, rbx, rcx, rdx, rsi, rdi, rbp, r8, r9, r10, r11, r12, r13, r14, r15
     push \r
@@ -58,7 +65,7 @@ trap_common:
     .section .rodata.traps, "a"
     .align 8
     .global trap_entries
-trap_entries: .quad trap_3, trap_6, trap_8, trap_13, trap_14
+trap_entries: .quad trap_3, trap_6, trap_8, trap_13, trap_14, trap_64, trap_255
     .text
 "#
 );
@@ -85,8 +92,12 @@ pub enum Access {
     Fetch,
 }
 
-/// Set while a page fault is being served.
-static IN_PAGE_FAULT: AtomicBool = AtomicBool::new(false);
+/// Set while a processor serves a page fault.
+static IN_PAGE_FAULT: [AtomicBool; CPUS] = [const { AtomicBool::new(false) }; CPUS];
+
+const CALL: u64 = apic::CALL as u64;
+const SPURIOUS: u64 = apic::SPURIOUS as u64;
+const INTERRUPT_FLAG: u64 = 1 << 9;
 
 #[unsafe(no_mangle)]
 extern "C" fn trap_in_rust(frame: &mut TrapFrame) {
@@ -94,10 +105,15 @@ extern "C" fn trap_in_rust(frame: &mut TrapFrame) {
     match frame.vector {
         14 => {
             let address = cpu::fault_address();
+            let in_page_fault = &IN_PAGE_FAULT[cpu::number()];
             assert!(
-                !IN_PAGE_FAULT.swap(true, Relaxed),
+                !in_page_fault.swap(true, Relaxed),
                 "page fault at {address:#x} inside the page-fault handler (from {at:#x})"
             );
+            // Serving may take long, and the other processor must not wait for its flush meanwhile.
+            if frame.flags & INTERRUPT_FLAG != 0 {
+                interrupts::enable();
+            }
             let error = PageFaultErrorCode::from_bits_truncate(frame.error);
             let access = if error.contains(PageFaultErrorCode::INSTRUCTION_FETCH) {
                 Access::Fetch
@@ -107,8 +123,14 @@ extern "C" fn trap_in_rust(frame: &mut TrapFrame) {
                 Access::Load
             };
             crate::fault::page_fault(frame, address, access);
-            IN_PAGE_FAULT.store(false, Relaxed);
+            interrupts::disable();
+            in_page_fault.store(false, Relaxed);
         }
+        CALL => {
+            crate::cpus::called();
+            apic::end_of_interrupt();
+        }
+        SPURIOUS => {}
         // Free frames are filled with INT3 (see `frames`).
         3 => panic!("executed a freed frame at {:#x}", at - 1),
         vector => panic!(
@@ -121,41 +143,47 @@ extern "C" fn trap_in_rust(frame: &mut TrapFrame) {
 
 const STACK: usize = 32 * 1024;
 const PAGE_FAULT_IST: u16 = 0;
-const OTHER_IST: u16 = 1;
+const INTERRUPT_IST: u16 = 1;
+const OTHER_IST: u16 = 2;
+const ISTS: usize = 3;
 
 #[repr(align(16))]
 #[expect(dead_code, reason = "used by address")]
 struct Stack([u8; STACK]);
 
-static mut STACKS: [Stack; 2] = [const { Stack([0; STACK]) }; 2];
-static TSS: Once<TaskStateSegment> = Once::new();
+static mut STACKS: [[Stack; ISTS]; CPUS] = [const { [const { Stack([0; STACK]) }; ISTS] }; CPUS];
+static TASKS: Once<[TaskStateSegment; CPUS]> = Once::new();
 static GDT: Once<GlobalDescriptorTable> = Once::new();
 static IDT: Once<InterruptDescriptorTable> = Once::new();
 
-/// Loads the descriptor tables of the one CPU.
-pub fn init() {
-    let tss = TSS.call_once(|| {
-        let mut tss = TaskStateSegment::new();
-        let stacks = VirtAddr::from_ptr(&raw const STACKS);
-        for (ist, number) in [(PAGE_FAULT_IST, 1), (OTHER_IST, 2)] {
-            // Stacks grow downwards: the pointer starts at the end.
-            tss.interrupt_stack_table[usize::from(ist)] = stacks + number * STACK as u64;
-        }
-        tss
+/// Loads the descriptor tables of processor `number`, and turns interrupts on.
+pub fn init(number: usize) {
+    let tasks = TASKS.call_once(|| {
+        core::array::from_fn(|number| {
+            let mut task = TaskStateSegment::new();
+            let stacks = VirtAddr::from_ptr(&raw const STACKS) + (number * ISTS * STACK) as u64;
+            for ist in 0..ISTS {
+                // Stacks grow downwards: the pointer starts at the end.
+                task.interrupt_stack_table[ist] = stacks + ((ist + 1) * STACK) as u64;
+            }
+            task
+        })
     });
-    let mut selectors = None;
     let gdt = GDT.call_once(|| {
         let mut gdt = GlobalDescriptorTable::new();
-        let code = gdt.append(Descriptor::kernel_code_segment());
-        let data = gdt.append(Descriptor::kernel_data_segment());
-        let task = gdt.append(Descriptor::tss_segment(tss));
-        selectors = Some((code, data, task));
+        gdt.append(Descriptor::kernel_code_segment());
+        gdt.append(Descriptor::kernel_data_segment());
+        for task in tasks {
+            gdt.append(Descriptor::tss_segment(task));
+        }
         gdt
     });
-    let (code, data, task) = selectors.expect("called once");
+    let selector = |index| SegmentSelector::new(index, PrivilegeLevel::Ring0);
+    let (code, data) = (selector(1), selector(2));
+    let task = SegmentSelector(FIRST_TASK + 16 * number as u16);
     gdt.load();
-    // SAFETY: the selectors were just made in the loaded table: flat ring-0 code and data, and a task
-    // segment that lives as long as the kernel.
+    // SAFETY: the selectors are those of the loaded table: flat ring-0 code and data, and this processor's task
+    // segment, which lives as long as the kernel.
     unsafe {
         CS::set_reg(code);
         SS::set_reg(data);
@@ -164,22 +192,26 @@ pub fn init() {
         load_tss(task);
     }
     IDT.call_once(interrupt_table).load();
+    apic::init();
+    interrupts::enable();
 }
 
 fn interrupt_table() -> InterruptDescriptorTable {
     unsafe extern "C" {
-        static trap_entries: [u64; 5];
+        static trap_entries: [u64; 7];
     }
     let mut idt = InterruptDescriptorTable::new();
     // SAFETY: the entries are the addresses above, in this order, each of which saves all state and returns
     // by IRETQ, dropping the error code (or the zero in its place); the stacks exist.
     unsafe {
-        let [breakpoint, opcode, double, protection, page] = trap_entries.map(VirtAddr::new);
+        let [breakpoint, opcode, double, protection, page, call, spurious] = trap_entries.map(VirtAddr::new);
         idt.breakpoint.set_handler_addr(breakpoint).set_stack_index(OTHER_IST);
         idt.invalid_opcode.set_handler_addr(opcode).set_stack_index(OTHER_IST);
         idt.double_fault.set_handler_addr(double).set_stack_index(OTHER_IST);
         idt.general_protection_fault.set_handler_addr(protection).set_stack_index(OTHER_IST);
         idt.page_fault.set_handler_addr(page).set_stack_index(PAGE_FAULT_IST);
+        idt[apic::CALL].set_handler_addr(call).set_stack_index(INTERRUPT_IST);
+        idt[apic::SPURIOUS].set_handler_addr(spurious).set_stack_index(INTERRUPT_IST);
     }
     idt
 }

@@ -4,7 +4,10 @@ use super::{
     PAGE_SIZE, Tables,
     entry::{Entry, Rights},
 };
-use crate::arch::{direct_map_table, memory_map};
+use crate::{
+    arch::{direct_map_table, memory_map},
+    frames::FrameList,
+};
 
 const DIRECT_MAP_SLOT: usize = 256;
 const IMAGE_SLOT: usize = 511;
@@ -49,7 +52,7 @@ pub fn kernel_root() -> Option<Tables> {
     ] {
         for page in (from..to).step_by(PAGE_SIZE as usize) {
             let entry = Entry::kernel_page(page - memory_map::KERNEL_VIRT, rights);
-            tables.map(page, entry).ok()?;
+            tables.map(page, entry, &mut FrameList::new()).ok()?;
         }
     }
     debug_assert!(tables.root_entry(IMAGE_SLOT).is_present());

@@ -25,8 +25,6 @@ pub enum Removed {
 
 pub struct Tables {
     root: Table,
-    /// Tables in hand for [`Tables::map`] calls that must not fail.
-    spare: FrameList,
 }
 
 /// Bytes that one entry of a table of this level covers.
@@ -41,7 +39,7 @@ fn index(address: u64, level: u32) -> usize {
 impl Tables {
     pub fn new() -> Option<Self> {
         let root = Table::in_frame(frames::allocate(Use::Table)?);
-        Some(Self { root, spare: FrameList::new() })
+        Some(Self { root })
     }
 
     /// Physical address of the root.
@@ -67,15 +65,16 @@ impl Tables {
         Some(table.get(index(address, LEAF))).filter(|e| e.holds())
     }
 
-    /// Sets the entry of a page that has none. `Err` when there is no memory for a table.
-    pub fn map(&mut self, address: u64, entry: Entry) -> Result<(), ()> {
+    /// Sets the entry of a page that has none. Tables that it needs come out of `spare` first. `Err` when there is no
+    /// memory for one.
+    pub fn map(&mut self, address: u64, entry: Entry, spare: &mut FrameList) -> Result<(), ()> {
         let mut table = self.root;
         for level in (LEAF + 1..=TOP).rev() {
             let slot = index(address, level);
             table = match Table::below(table.get(slot)) {
                 Some(below) => below,
                 None => {
-                    let frame = self.spare.pop().or_else(|| frames::allocate(Use::Table)).ok_or(())?;
+                    let frame = spare.pop().or_else(|| frames::allocate(Use::Table)).ok_or(())?;
                     let below = Table::in_frame(frame);
                     table.set(slot, Entry::table(below.address()));
                     below
@@ -112,19 +111,6 @@ impl Tables {
     /// Takes everything out of the pages `first..=last`, upwards, tables after what they held.
     pub fn take(&mut self, first: u64, last: u64, mut removed: impl FnMut(Removed)) {
         take_below(self.root, TOP, first, last, &mut removed);
-    }
-
-    /// Takes `count` more tables in hand.
-    pub fn reserve(&mut self, count: usize) -> Result<(), ()> {
-        for _ in 0..count {
-            self.spare.push(frames::allocate(Use::Table).ok_or(())?);
-        }
-        Ok(())
-    }
-
-    /// Gives back what [`Tables::reserve`] took and `map` did not need.
-    pub fn release_spare(&mut self) {
-        self.spare.free_all();
     }
 }
 

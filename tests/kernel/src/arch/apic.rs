@@ -1,0 +1,68 @@
+//! Each processor's local interrupt controller (AMD64 Architecture Programmer's Manual, volume 2, chapter 16): how
+//! processors interrupt each other. Nothing else interrupts here.
+
+use super::memory_map::DIRECT_MAP;
+use x86_64::instructions::port::Port;
+
+/// Where every PC has it. The direct map shows it, and an emulator does not mind that it is cached.
+const BASE: u64 = 0xfee0_0000;
+
+/// The interrupt that processors send each other.
+pub const CALL: u8 = 0x40;
+/// What the controller delivers when it has changed its mind. Needs no answer.
+pub const SPURIOUS: u8 = 0xff;
+
+#[derive(Clone, Copy)]
+enum Register {
+    EndOfInterrupt = 0xb0,
+    Spurious = 0xf0,
+    /// Low half; with a shorthand for the destination, the high one is not used.
+    Command = 0x300,
+}
+
+const ALL_BUT_SELF: u32 = 3 << 18;
+const ASSERT: u32 = 1 << 14;
+const FIXED: u32 = 0;
+const INIT: u32 = 5 << 8;
+const STARTUP: u32 = 6 << 8;
+
+fn write(register: Register, value: u32) {
+    let address = (DIRECT_MAP + BASE) as usize + register as usize;
+    // SAFETY: a register of this processor's controller, which the direct map shows. None of those above reads or
+    // writes memory.
+    unsafe { core::ptr::with_exposed_provenance_mut::<u32>(address).write_volatile(value) };
+}
+
+/// Turns this processor's controller on.
+pub fn init() {
+    const ENABLE: u32 = 1 << 8;
+    write(Register::Spurious, ENABLE | u32::from(SPURIOUS));
+}
+
+/// Keeps the old interrupt controllers quiet: the firmware may have left a timer running.
+pub fn mask_legacy() {
+    for port in [0x21, 0xa1] {
+        // SAFETY: the mask registers of the two controllers that every PC has.
+        unsafe { Port::<u8>::new(port).write(0xff) };
+    }
+}
+
+/// Interrupts all other processors.
+pub fn call_others() {
+    write(Register::Command, ALL_BUT_SELF | ASSERT | FIXED | u32::from(CALL));
+}
+
+/// To be called at the end of every interrupt but a spurious one.
+pub fn end_of_interrupt() {
+    write(Register::EndOfInterrupt, 0);
+}
+
+/// Resets all other processors.
+pub(super) fn init_others() {
+    write(Register::Command, ALL_BUT_SELF | ASSERT | INIT);
+}
+
+/// Starts all other processors that were reset, at the beginning of this page.
+pub(super) fn start_others(page: u8) {
+    write(Register::Command, ALL_BUT_SELF | ASSERT | STARTUP | u32::from(page));
+}

@@ -1,0 +1,106 @@
+//! What page tables are for, shown one by one on kvma's core alone: plain areas in an address space of their own.
+
+mod access;
+mod races;
+mod stress;
+
+use crate::{
+    frames::{self, Use},
+    nodes::Nodes,
+    pages::Pages,
+    paging::PAGE_SIZE,
+    println,
+    space::Space,
+};
+use kvma::{Attrs, Error, Merge, PageSize, Place, Prot, Request, Search, Source, Update, VmMap, VmaNode};
+
+/// Plain areas: no data of the owner's.
+type Areas = VmMap<(), &'static Nodes<VmaNode>>;
+
+static NODES: Nodes<VmaNode> = Nodes::new();
+
+/// The space that proofs are about.
+struct Ground<'s>(&'s Space<Areas>);
+
+type Owed<'h, H> = Update<'h, (), &'static Nodes<VmaNode>, H>;
+
+impl Ground<'_> {
+    fn map(&self, pages: u64, attrs: Attrs) -> u64 {
+        let place = Place::Any(Search::new());
+        expect(self.0.change(|map, up| map.map(Request::new(place, pages * PAGE_SIZE, attrs), up)))
+    }
+
+    fn map_at(&self, address: u64, pages: u64, attrs: Attrs) {
+        expect(self.0.change(|map, up| put(map, address, pages, attrs, up)));
+    }
+
+    fn unmap(&self, address: u64, pages: u64) {
+        expect(self.0.change(|map, up| map.unmap(address, pages * PAGE_SIZE, up)));
+    }
+
+    fn protect(&self, address: u64, pages: u64, prot: Prot) {
+        expect(self.0.change(|map, up| map.protect(address, pages * PAGE_SIZE, prot, up)));
+    }
+
+    fn relocate(&self, from: u64, pages: u64, to: u64) {
+        expect(
+            self.0
+                .change(|map, up| map.relocate(from, pages * PAGE_SIZE, to, Source::Unmap, Merge::Both, up)),
+        );
+    }
+
+    /// So many free pages.
+    fn free_place(&self, pages: u64) -> u64 {
+        let at = self.map(pages, Attrs::new(Prot::NONE));
+        self.unmap(at, pages);
+        at
+    }
+}
+
+/// Maps at an address, whatever is mapped there.
+fn put<H: kvma::Hooks<()>>(
+    map: &mut Areas,
+    address: u64,
+    pages: u64,
+    attrs: Attrs,
+    up: &mut Owed<'_, H>,
+) -> Result<u64, Error> {
+    map.map(Request::new(Place::Fixed(address), pages * PAGE_SIZE, attrs), up)
+}
+
+fn expect<R>(result: Result<R, Error>) -> R {
+    result.unwrap_or_else(|error| panic!("kvma refused: {error}"))
+}
+
+/// One statement about the kernel, and whether it holds.
+fn prove(statement: &str, holds: bool) {
+    assert!(holds, "this does not hold: {statement}");
+    println!("  proved: {statement}");
+}
+
+/// Runs all proofs in an address space with these pages, and gives the pages back empty.
+pub fn run(pages: Pages) -> Pages {
+    println!("proofs, on kvma's core alone:");
+    let frames_before = user_frames();
+    let map = expect(VmMap::new(PAGE_SIZE, (1 << 47) / PAGE_SIZE - 2, PageSize::SIZE_4K, &NODES));
+    let space = Space::new(map, pages);
+    space.enter(|| {
+        let ground = Ground(&space);
+        access::run(&ground);
+        println!("proofs with two processors:");
+        races::run(&ground);
+        stress::run(&ground);
+        expect(space.change(|map, up| map.clear(up)));
+    });
+    let mut pages = space.into_pages();
+    pages.cache.drop_all();
+    prove(
+        "torn down, every frame, page table and node is back",
+        user_frames() == frames_before && NODES.in_use() == 0,
+    );
+    pages
+}
+
+fn user_frames() -> usize {
+    [Use::Private, Use::Shared, Use::Table].map(frames::in_use).iter().sum()
+}
