@@ -19,6 +19,8 @@ thread_local! {
 /// A spinlock, which tells its thread that it is held.
 struct Watched(Spin);
 
+// What the lock's token is does not matter here.
+#[allow(clippy::let_unit_value)]
 // SAFETY: the spinlock's own.
 unsafe impl RawLock for Watched {
     type Token = <Spin as RawLock>::Token;

@@ -15,6 +15,8 @@ pub struct NodeList<T: Content> {
 
 // SAFETY: a list is a set of nodes that nobody else uses; the data in them moves along.
 unsafe impl<T: Content> Send for NodeList<T> where T::Data: Send {}
+// SAFETY: a shared list can only be looked through, and what it gives out is `&T::Data` at most.
+unsafe impl<T: Content> Sync for NodeList<T> where T::Data: Sync {}
 
 impl<T: Content> NodeList<T> {
     /// No nodes.

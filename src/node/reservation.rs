@@ -7,18 +7,29 @@ use core::ptr::NonNull;
 
 /// Empty nodes in hand. Filled before a lock is taken, so that nothing is allocated under it and a
 /// change, once begun, cannot run out of memory. What is left goes back on drop.
+///
+/// `A` is a handle, not the allocator itself, which would move along with the reservation, away from
+/// the nodes that it holds:
+///
+/// ```compile_fail,E0277
+/// # use kvma::{FixedPool, Reservation, VmaNode};
+/// let pool = FixedPool::<VmaNode, 4>::new();
+/// let nodes = Reservation::new(pool); // `&pool` it must be
+/// ```
 pub struct Reservation<T: Content, A: NodeAlloc<T>> {
     alloc: A,
     /// Nodes without data, in no tree.
     spare: NodeList<T>,
 }
 
-impl<T: Content, A: NodeAlloc<T>> Reservation<T, A> {
+impl<T: Content, A: NodeAlloc<T> + Clone> Reservation<T, A> {
     /// No nodes yet.
     pub const fn new(alloc: A) -> Self {
         Reservation { alloc, spare: NodeList::new() }
     }
+}
 
+impl<T: Content, A: NodeAlloc<T>> Reservation<T, A> {
     /// Nodes in hand.
     pub const fn len(&self) -> usize {
         self.spare.len()
@@ -41,6 +52,16 @@ impl<T: Content, A: NodeAlloc<T>> Reservation<T, A> {
         Ok(())
     }
 
+    /// Gives nodes back until at most `count` are in hand.
+    pub(crate) fn trim(&mut self, count: usize) {
+        while self.len() > count
+            && let Some(node) = self.spare.pop_front()
+        {
+            // SAFETY: it came from this allocator, has no data and is in no tree.
+            unsafe { self.alloc.dealloc(node) }
+        }
+    }
+
     pub(crate) fn alloc(&self) -> &A {
         &self.alloc
     }
@@ -57,10 +78,7 @@ impl<T: Content, A: NodeAlloc<T>> Reservation<T, A> {
 
 impl<T: Content, A: NodeAlloc<T>> Drop for Reservation<T, A> {
     fn drop(&mut self) {
-        while let Some(node) = self.spare.pop_front() {
-            // SAFETY: it came from this allocator, has no data and is in no tree.
-            unsafe { self.alloc.dealloc(node) }
-        }
+        self.trim(0);
     }
 }
 

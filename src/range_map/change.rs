@@ -2,12 +2,15 @@
 
 use super::key::{Bounds, Key, TOP};
 use super::policy::{Policy, RangeNode};
-use super::{RangeMap, joins_top};
+use super::{RangeMap, SPARE, joins_top};
 use crate::error::Error;
-use crate::node::{Gathered, NodeAlloc, Reservation};
+use crate::node::{Gathered, NodeAlloc};
 use crate::range::Span;
 use crate::ranges::Merge;
 use core::ops::{RangeBounds, RangeInclusive};
+
+/// What was taken out: ranges, and the top key's value.
+type Gone<V, A, P> = (Gathered<RangeNode<V, P>, A>, Option<V>);
 
 impl<K: Key, V, A: NodeAlloc<RangeNode<V, P>> + Clone, P: Policy<V>> RangeMap<K, V, A, P> {
     /// Gives every key of `range` this value, whatever it had before. What overlaps in part is cut;
@@ -19,19 +22,18 @@ impl<K: Key, V, A: NodeAlloc<RangeNode<V, P>> + Clone, P: Policy<V>> RangeMap<K,
     pub fn try_insert(&mut self, range: impl RangeBounds<K>, mut value: V) -> Result<(), Error> {
         let bounds = Bounds::of(&range)?;
         let span = self.span(bounds);
-        let mut nodes = Reservation::new(self.alloc.clone());
-        nodes.fill(self.tree.carve_cost(span) + usize::from(!span.is_empty()))?;
+        self.nodes.fill(self.tree.carve_cost(span) + usize::from(!span.is_empty()))?;
 
-        let (gone, old_top) = self.take_out(bounds, &mut nodes);
+        let gone = self.take_out(bounds);
         if span.is_empty() {
             self.top = Some(value);
         } else {
             if bounds.last == TOP {
                 self.top = Some(P::split(&mut value, span.len()));
             }
-            self.tree.place(span, (), value, Merge::Both, &mut nodes);
+            self.tree.place(span, (), value, Merge::Both, &mut self.nodes);
         }
-        drop((gone, old_top));
+        self.drop_all(gone);
         Ok(())
     }
 
@@ -42,34 +44,35 @@ impl<K: Key, V, A: NodeAlloc<RangeNode<V, P>> + Clone, P: Policy<V>> RangeMap<K,
     /// [`try_insert`](Self::try_insert).
     pub fn try_remove(&mut self, range: impl RangeBounds<K>) -> Result<(), Error> {
         let bounds = Bounds::of(&range)?;
-        let mut nodes = Reservation::new(self.alloc.clone());
-        nodes.fill(self.tree.carve_cost(self.span(bounds)))?;
-        drop(self.take_out(bounds, &mut nodes));
+        self.nodes.fill(self.tree.carve_cost(self.span(bounds)))?;
+        let gone = self.take_out(bounds);
+        self.drop_all(gone);
         Ok(())
     }
 
-    /// Takes `bounds` out. What was there is dropped by the caller, when the map is whole again.
-    fn take_out(
-        &mut self,
-        bounds: Bounds,
-        nodes: &mut Reservation<RangeNode<V, P>, A>,
-    ) -> (Gathered<RangeNode<V, P>, A>, Option<V>) {
-        let mut gone = Gathered::new(self.alloc.clone());
-        self.tree.carve(self.span(bounds), nodes, &mut gone);
+    /// Takes `bounds` out. The caller drops what was there when the map is whole again.
+    fn take_out(&mut self, bounds: Bounds) -> Gone<V, A, P> {
+        let mut gone = Gathered::new(self.alloc().clone());
+        self.tree.carve(self.span(bounds), &mut self.nodes, &mut gone);
         (gone, if bounds.last == TOP { self.top.take() } else { None })
+    }
+
+    /// Drops what was taken out, and keeps a few of the nodes for the next call.
+    fn drop_all(&mut self, (mut gone, top): Gone<V, A, P>) {
+        drop(top);
+        gone.drop_all(&mut self.nodes, SPARE);
+        self.nodes.trim(SPARE);
     }
 
     /// Removes everything. O(n), needs no memory.
     pub fn clear(&mut self) {
-        let mut gone = Gathered::new(self.alloc.clone());
-        let mut nodes = Reservation::new(self.alloc.clone());
-        self.tree.carve(self.tree.space(), &mut nodes, &mut gone);
-        self.top = None;
+        let gone = self.take_out(Bounds::all::<K>());
+        self.drop_all(gone);
     }
 
     /// Removes the ranges that `keep` does not want, each whole. O(n log n), needs no memory.
     pub fn retain(&mut self, mut keep: impl FnMut(RangeInclusive<K>, &V) -> bool) {
-        let mut gone = Gathered::new(self.alloc.clone());
+        let mut gone = Gathered::new(self.alloc().clone());
         let lone_top = self.lone_top().is_some();
         let top = &mut self.top;
         let mut cursor = self.tree.cursor(Bounds::all::<K>().first);
@@ -91,12 +94,12 @@ impl<K: Key, V, A: NodeAlloc<RangeNode<V, P>> + Clone, P: Policy<V>> RangeMap<K,
         if lone_top {
             top.take_if(|value| !keep(Bounds { first: TOP, last: TOP }.keys(), value));
         }
+        self.drop_all((gone, None));
     }
 
     /// Lets `change` have each value, ascending, once for each range; then joins the neighbours that
     /// have come to join. O(n log n), needs no memory.
     pub fn update_all(&mut self, mut change: impl FnMut(RangeInclusive<K>, &mut V)) {
-        let mut nodes = Reservation::new(self.alloc.clone());
         let lone_top = self.lone_top().is_some();
         let top = &mut self.top;
         let mut cursor = self.tree.cursor(Bounds::all::<K>().first);
@@ -112,12 +115,13 @@ impl<K: Key, V, A: NodeAlloc<RangeNode<V, P>> + Clone, P: Policy<V>> RangeMap<K,
                     *top = Some(P::split(value, span.len()));
                 }
             });
-            let _ = cursor.join_prev(&mut nodes);
+            let _ = cursor.join_prev(&mut self.nodes);
             cursor.move_next();
         }
         if let (true, Some(value)) = (lone_top, top) {
             change(Bounds { first: TOP, last: TOP }.keys(), value);
         }
+        self.nodes.trim(SPARE);
     }
 
     /// Takes the lowest range out. O(log n), needs no memory.
@@ -145,7 +149,8 @@ impl<K: Key, V, A: NodeAlloc<RangeNode<V, P>> + Clone, P: Policy<V>> RangeMap<K,
         let span = area.span();
         let rest = self.top.take_if(|top| joins_top::<V, P>(area, top));
         let (spare, mut value) = cursor.remove()?.empty();
-        Reservation::new(self.alloc.clone()).put(spare);
+        self.nodes.put(spare);
+        self.nodes.trim(SPARE);
         let mut bounds = Bounds { first: span.start, last: span.end - 1 };
         if let Some(rest) = rest {
             P::join(&mut value, span.len(), rest);
@@ -159,11 +164,10 @@ impl<K: Key, V, A: NodeAlloc<RangeNode<V, P>> + Clone, P: Policy<V>> RangeMap<K,
     where
         V: Clone,
     {
-        let mut copy = RangeMap::try_new_in(alloc.clone())?;
-        let mut nodes = Reservation::new(alloc);
-        nodes.fill(self.tree.len())?;
+        let mut copy = RangeMap::try_new_in(alloc)?;
+        copy.nodes.fill(self.tree.len())?;
         for area in self.tree.areas(self.tree.space()) {
-            copy.tree.place(area.span(), (), area.data().clone(), Merge::Never, &mut nodes);
+            copy.tree.place(area.span(), (), area.data().clone(), Merge::Never, &mut copy.nodes);
         }
         copy.top.clone_from(&self.top);
         Ok(copy)

@@ -27,11 +27,16 @@ use key::{Bounds, TOP};
 #[cfg(feature = "alloc")]
 use crate::node::Heap;
 
+/// Nodes that any one call needs at most.
+const SPARE: usize = 3;
+
 /// Ranges of keys with a value each. Ranges do not overlap; neighbours whose values join (for most:
 /// are equal) are always one range.
 ///
 /// `K` is any integer of up to 64 bits or a newtype of one (see [`Key`]), `A` a handle of the node
 /// allocator, `P` the [`Policy`] that splits and joins values.
+///
+/// No lock of its own: `&mut self` changes it. It keeps up to three spare nodes for the next call.
 ///
 /// Every call that takes a range takes `a..b`, `a..=b`, `a..`, `..`: the largest key can be part of a
 /// range, as in `a..=u64::MAX`. Answers give ranges as `first..=last` for the same reason.
@@ -65,7 +70,8 @@ pub struct RangeMap<
     /// The value of the key at index [`TOP`], which the tree has no room for. If it joins the tree's
     /// last area, the two are one range to everybody outside.
     top: Option<V>,
-    alloc: A,
+    /// Keeps up to [`SPARE`] nodes from call to call, so that most calls do not allocate.
+    nodes: Reservation<RangeNode<V, P>, A>,
     key: PhantomData<fn() -> K>,
 }
 
@@ -77,16 +83,16 @@ impl<K: Key, V, A: NodeAlloc<RangeNode<V, P>> + Clone, P: Policy<V>> RangeMap<K,
         if all.first > all.last {
             return Err(Error::OutOfRange);
         }
-        let mut nodes = Reservation::new(alloc.clone());
+        let mut nodes = Reservation::new(alloc);
         nodes.fill(1)?;
         let sentinel = nodes.take().ok_or(Error::OutOfMemory)?;
         let tree = Tree::new(Span::new(all.first, all.last.saturating_add(1)), sentinel);
-        Ok(RangeMap { tree, top: None, alloc, key: PhantomData })
+        Ok(RangeMap { tree, top: None, nodes, key: PhantomData })
     }
 
     /// The handle of the allocator.
     pub fn alloc(&self) -> &A {
-        &self.alloc
+        self.nodes.alloc()
     }
 
     /// Number of ranges. O(1), or O(log n) if the largest 64-bit key has a value.
@@ -218,9 +224,9 @@ fn joins_top<V, P: Policy<V>>(area: AreaRef<'_, RangeNode<V, P>>, top: &V) -> bo
 
 impl<K: Key, V, A: NodeAlloc<RangeNode<V, P>> + Clone, P: Policy<V>> Drop for RangeMap<K, V, A, P> {
     fn drop(&mut self) {
-        let mut gathered = Gathered::new(self.alloc.clone());
+        let mut gathered = Gathered::new(self.alloc().clone());
         if let Some(sentinel) = self.tree.dismantle(|loose| gathered.push(loose)) {
-            Reservation::new(self.alloc.clone()).put(sentinel);
+            self.nodes.put(sentinel);
         }
     }
 }
