@@ -442,7 +442,8 @@ struct kvma_update;
 struct kvma_vm;
 
 // Where memory comes from. Both functions are needed. NULL where an allocator is asked for means
-// `aligned_alloc` and `free` of the C library.
+// `aligned_alloc` and `free` of the C library; a library built for kernels has none, and answers
+// `KVMA_NULL_POINTER`.
 //
 // `alloc` answers NULL when there is none. `align` is a power of two of at most 64, `size` a multiple
 // of it. The table is copied; `ctx` must live as long as what was made with it.

@@ -6,7 +6,8 @@ use engine::node::Content;
 use engine::{Node, NodeAlloc};
 
 /// Where memory comes from. Both functions are needed. NULL where an allocator is asked for means
-/// `aligned_alloc` and `free` of the C library.
+/// `aligned_alloc` and `free` of the C library; a library built for kernels has none, and answers
+/// `KVMA_NULL_POINTER`.
 ///
 /// `alloc` answers NULL when there is none. `align` is a power of two of at most 64, `size` a multiple
 /// of it. The table is copied; `ctx` must live as long as what was made with it.
@@ -24,6 +25,7 @@ pub struct kvma_allocator {
 /// The C library's. The header would declare them anew.
 ///
 /// cbindgen:ignore
+#[cfg(feature = "std")]
 mod libc {
     use core::ffi::c_void;
 
@@ -33,12 +35,14 @@ mod libc {
     }
 }
 
+#[cfg(feature = "std")]
 #[inline(never)]
 unsafe extern "C" fn malloc_alloc(_ctx: *mut c_void, size: usize, align: usize) -> *mut c_void {
     // SAFETY: `size` is a multiple of `align`, which is a power of two (see `Memory::get`).
     unsafe { libc::aligned_alloc(align, size) }
 }
 
+#[cfg(feature = "std")]
 #[inline(never)]
 unsafe extern "C" fn malloc_free(_ctx: *mut c_void, memory: *mut c_void, _size: usize, _align: usize) {
     // SAFETY: `memory` came from `malloc_alloc`, by the contract of `Memory::put`.
@@ -55,8 +59,17 @@ pub(crate) struct Memory {
 
 impl Memory {
     /// The C library's.
+    #[cfg(feature = "std")]
     pub(crate) const MALLOC: Memory =
         Memory { alloc: malloc_alloc, free: malloc_free, ctx: core::ptr::null_mut() };
+
+    /// What NULL means: the C library's, where there is one.
+    fn default() -> Option<Memory> {
+        #[cfg(feature = "std")]
+        return Some(Memory::MALLOC);
+        #[cfg(not(feature = "std"))]
+        return None;
+    }
 
     /// The caller's, or the C library's for NULL. `None` if a function is missing.
     ///
@@ -65,7 +78,7 @@ impl Memory {
     /// `table` is NULL or points to a table as its documentation says.
     pub(crate) unsafe fn from_table(table: *const kvma_allocator) -> Option<Memory> {
         // SAFETY: the caller's.
-        let Some(table) = (unsafe { table.as_ref() }) else { return Some(Memory::MALLOC) };
+        let Some(table) = (unsafe { table.as_ref() }) else { return Memory::default() };
         Some(Memory { alloc: table.alloc?, free: table.free?, ctx: table.ctx })
     }
 

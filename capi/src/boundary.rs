@@ -3,7 +3,6 @@
 use crate::status::{Fail, KVMA_OK, kvma_status};
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicI32, Ordering};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Runs `body`; a panic in it is `KVMA_INTERNAL`.
 pub(crate) fn call(body: impl FnOnce() -> Result<(), Fail>) -> kvma_status {
@@ -14,8 +13,23 @@ pub(crate) fn call(body: impl FnOnce() -> Result<(), Fail>) -> kvma_status {
 ///
 /// Unwind safety: what `body` may leave half-done is inside a [`Shared`], which is marked as broken by
 /// the guard that the panic drops.
+#[cfg(feature = "std")]
 pub(crate) fn call_or<R>(otherwise: R, body: impl FnOnce() -> R) -> R {
-    catch_unwind(AssertUnwindSafe(body)).unwrap_or(otherwise)
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)).unwrap_or(otherwise)
+}
+
+/// Runs `body`. Without std, a panic does not come back here.
+#[cfg(not(feature = "std"))]
+pub(crate) fn call_or<R>(_otherwise: R, body: impl FnOnce() -> R) -> R {
+    body()
+}
+
+/// Whether a panic is under way.
+fn panicking() -> bool {
+    #[cfg(feature = "std")]
+    return std::thread::panicking();
+    #[cfg(not(feature = "std"))]
+    return false;
 }
 
 /// A value behind a handle. Any number of calls may look at it at once, one may change it; whoever
@@ -57,7 +71,7 @@ impl<T> Shared<T> {
         struct Writing<'a>(&'a AtomicI32);
         impl Drop for Writing<'_> {
             fn drop(&mut self) {
-                let state = if std::thread::panicking() { BROKEN } else { 0 };
+                let state = if panicking() { BROKEN } else { 0 };
                 self.0.store(state, Ordering::Release);
             }
         }

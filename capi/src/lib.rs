@@ -15,10 +15,12 @@
 //! # What this crate promises
 //!
 //! - No panic crosses the boundary. The engine is written not to panic; should it do so all the same,
-//!   `catch_unwind` turns it into `KVMA_INTERNAL`, and the handle refuses to be used from then on.
+//!   `catch_unwind` turns it into `KVMA_INTERNAL`, and the handle refuses to be used from then on. Without
+//!   feature `std` there is no unwinding: a panic ends in `kvma_panic`, which the kernel provides.
 //! - Running out of memory is a status, and nothing has changed.
 //! - Calling back into a map from one of its own hooks, or from two threads at once, is a status
 //!   (`KVMA_BUSY`), not undefined behaviour.
+#![cfg_attr(not(feature = "std"), no_std)]
 // Names are what C sees.
 #![allow(non_camel_case_types)]
 // The contract of all functions is above, once; in the header it would be repeated a hundred times.
@@ -29,9 +31,12 @@ pub mod attrs;
 mod boundary;
 pub mod data;
 pub mod hooks;
+#[cfg(feature = "std")]
 pub mod libmmap;
 pub mod linux;
 mod owing;
+#[cfg(not(feature = "std"))]
+mod panic;
 pub mod request;
 pub mod status;
 pub mod vm;

@@ -53,6 +53,36 @@ fn programs_link_in_three_ways() {
     }
 }
 
+/// The library without std links into a program without libc, and works there.
+#[test]
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+fn kernels_link_without_libc() {
+    if cc::skipped() {
+        return;
+    }
+    let build = || -> Result<PathBuf, String> {
+        cc::ensure_installed("gcc")?;
+        let library = cc::freestanding_library()?;
+        let executable = cc::scratch()?.join("kernel");
+        let mut command = Command::new("gcc");
+        command.args([
+            "-std=c11",
+            "-Wall",
+            "-Wextra",
+            "-Werror",
+            "-O1",
+            "-ffreestanding",
+            "-fno-stack-protector",
+        ]);
+        command.args(["-nostdlib", "-static", "-fno-pie", "-no-pie", "-I"]).arg(cc::root().join("include"));
+        command.arg(cc::root().join("tests/freestanding/kernel.c")).arg(library).arg("-o").arg(&executable);
+        cc::run(&mut command)?;
+        Ok(executable)
+    };
+    let kernel = build().unwrap_or_else(|e| panic!("{e}"));
+    cc::run(&mut Command::new(kernel)).unwrap_or_else(|e| panic!("{e}"));
+}
+
 /// The programs in README.md compile, link and run.
 #[test]
 fn the_readme_is_right() {

@@ -111,7 +111,7 @@ pub fn run(command: &mut Command) -> Result<String, String> {
 }
 
 /// Where executables go.
-fn scratch() -> Result<PathBuf, String> {
+pub fn scratch() -> Result<PathBuf, String> {
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("capi-programs");
     fs::create_dir_all(&dir).map_err(|e| format!("{}: {e}", dir.display()))?;
     Ok(dir)
@@ -125,27 +125,40 @@ fn libraries() -> Result<&'static Path, String> {
     static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let built = BUILT.get_or_init(|| {
         let target = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("capi");
-        let mut command = Command::new(env!("CARGO"));
-        command
-            .args(["build", "--quiet", "--package", "kvma-capi", "--lib", "--manifest-path"])
-            .arg(root().join("Cargo.toml"))
-            .arg("--target-dir")
-            .arg(&target);
-        // What the outer cargo says of its own package is not for the inner one.
-        for (name, _) in env::vars_os() {
-            let text = name.to_string_lossy();
-            if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
-                command.env_remove(&name);
-            }
-        }
-        run(&mut command)?;
+        let mut command = cargo("build");
+        run(command.arg("--target-dir").arg(&target))?;
         Ok(target.join("debug"))
     });
     built.as_deref().map_err(Clone::clone)
 }
 
+/// `libkvma.a` as a kernel links it, in the same target directory.
+#[allow(dead_code)] // Not every test file asks for it.
+pub fn freestanding_library() -> Result<PathBuf, String> {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("capi");
+    let mut command = cargo("rustc");
+    command.args(["--profile", "freestanding", "--no-default-features", "--crate-type", "staticlib"]);
+    run(command.arg("--target-dir").arg(&target))?;
+    Ok(target.join("freestanding/libkvma.a"))
+}
+
+/// Another cargo, for this package's library.
+fn cargo(what: &str) -> Command {
+    let mut command = Command::new(env!("CARGO"));
+    command.args([what, "--quiet", "--package", "kvma-capi", "--lib", "--manifest-path"]);
+    command.arg(root().join("Cargo.toml"));
+    // What the outer cargo says of its own package is not for the inner one.
+    for (name, _) in env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&name);
+        }
+    }
+    command
+}
+
 /// Installs a compiler where it is missing, if this is root on a system with apt; else says what to do.
-fn ensure_installed(compiler: &str) -> Result<(), String> {
+pub fn ensure_installed(compiler: &str) -> Result<(), String> {
     if on_path(compiler) {
         return Ok(());
     }
