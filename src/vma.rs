@@ -105,8 +105,9 @@ impl Attrs {
 /// The owner's data in each area: a file reference, a memory object, a slot.
 ///
 /// `split`, `merge`, `fork` and `Drop` are enough to keep a reverse map (which areas show this
-/// object). They run under the space's lock and must not call back into it; what is dropped is
-/// dropped after the lock is released.
+/// object). They run under the space's lock and must not call back into it. What an operation unmaps is
+/// dropped after the lock is released; only a fork of which a part is wanted (relocating with
+/// [`Source::Keep`](crate::Source::Keep), restoring) drops the rest of the fork at once.
 pub trait VmaData: Sized {
     /// The area is cut: `self` keeps the first `pages` pages, the rest is returned.
     fn split(&mut self, pages: u64) -> Self;

@@ -341,6 +341,8 @@ impl<T> SpinLock<T> {
         f(&mut self.0.lock())
     }
 
+    /// For the allocator that gives its memory back when it is dropped.
+    #[cfg(any(feature = "alloc", loom))]
     pub(crate) fn get_mut(&mut self) -> &mut T {
         self.0.get_mut()
     }

@@ -1,5 +1,7 @@
 //! Compiling C and C++ programs against the headers, and running them.
 
+#![allow(dead_code, reason = "several test programs share this, each uses a part")]
+
 use std::{
     env, fs,
     os::unix::fs::MetadataExt,

@@ -5,7 +5,8 @@
 
 use core::arch::{asm, global_asm};
 use kvma::{
-    AddrSpace, Attrs, Backing, Error, Event, FixedPool, PageSize, Place, Prot, Request, Search, VmMap, VmaNode,
+    AddrSpace, Attrs, Backing, Error, Event, FixedPool, PageSize, Place, Prot, Request, Search, VmMap,
+    VmaNode,
 };
 
 // The entry point, and what the precompiled `core` expects from whoever links it.
