@@ -427,7 +427,8 @@ struct kvma_linux;
 // caller's lock is released: the rest of the TLB flush, references to files, memory. Opaque.
 struct kvma_linux_call;
 
-// libmmap's address space. Opaque. Not for several threads at once; callbacks may call back.
+// libmmap's address space. Opaque. Any number of threads may look at it at once, one may change it; the
+// caller keeps them apart. Callbacks may call back.
 struct kvma_space;
 
 // Carries memory and hooks into one or several calls on a map, and out of them what must wait until the

@@ -142,7 +142,7 @@ program!(
 program!(
     peers_cpp,
     "cpp/peers.cpp",
-    &[],
+    &["-pthread"],
     [
         a_split_advances_the_file_offset,
         offsets_below_a_page_are_kept,
@@ -160,6 +160,7 @@ program!(
         all_of_prot_and_flags_is_kept,
         placement_is_first_fit_from_the_bottom,
         a_failed_allocation_loses_nothing,
+        many_threads_may_look_at_once,
     ]
 );
 

@@ -7,7 +7,7 @@
 
 use super::info::{Tag, is_original, kvma_space_info, with_original, with_prot};
 use crate::alloc::Memory;
-use core::cell::RefCell;
+use crate::boundary::Shared;
 use engine::{Attrs, Error, NoHooks, PageSize, Place, Request, Search, Update, VmMap, VmRange, Vma};
 
 type Map = VmMap<Tag, Memory>;
@@ -60,7 +60,7 @@ struct State {
 
 /// See the module's docs. A space without pages has no state, and every operation on it is invalid.
 pub(crate) struct Space {
-    state: Option<RefCell<State>>,
+    state: Option<Shared<State>>,
     page: PageSize,
     manner: Manner,
     memory: Memory,
@@ -83,20 +83,19 @@ impl Space {
         let start = start & !(page.bytes() - 1);
         let state = match pages {
             0 => None,
-            _ => Some(RefCell::new(State { map: Map::new(start, pages, page, memory)?, original: None })),
+            _ => Some(Shared::new(State { map: Map::new(start, pages, page, memory)?, original: None })),
         };
         Ok(Space { state, page, manner, memory })
     }
 
     /// An equal space, marks and all.
     pub(crate) fn fork(&self) -> Result<Space, Refusal> {
-        let state = match &self.state {
+        let state = match self.state {
             None => None,
-            Some(state) => {
-                let state = state.try_borrow().map_err(|_| Refusal::Invalid)?;
+            Some(_) => Some(Shared::new(self.look(|state| {
                 let original = state.original.as_ref().map(|map| copy(map, self.memory)).transpose()?;
-                Some(RefCell::new(State { map: copy(&state.map, self.memory)?, original }))
-            }
+                Ok(State { map: copy(&state.map, self.memory)?, original })
+            })?)),
         };
         Ok(Space { state, page: self.page, manner: self.manner, memory: self.memory })
     }
@@ -152,7 +151,7 @@ impl Space {
 
     pub(crate) fn protect(&self, addr: u64, len: u64, prot: i32, tell: &mut Tell<'_>) -> Result<(), Refusal> {
         let len = self.range(addr, len)?;
-        let hole = self.with(|state| Ok(state.map.gaps(addr, len).next().is_some()))?;
+        let hole = self.look(|state| Ok(state.map.gaps(addr, len).next().is_some()))?;
         if hole && !self.manner.protect_around_holes {
             return Err(Refusal::Hole);
         }
@@ -168,7 +167,7 @@ impl Space {
 
     /// What is known of the page that holds `addr`.
     pub(crate) fn query(&self, addr: u64) -> Option<kvma_space_info> {
-        self.with(|state| {
+        self.look(|state| {
             let vma = state.map.find(addr).ok_or(Refusal::Hole)?;
             Ok(self.info_at(&vma, addr))
         })
@@ -200,13 +199,13 @@ impl Space {
     pub(crate) fn unmap_non_original(&self, tell: &mut Tell<'_>) -> Result<(), Refusal> {
         let mut hooks = NoHooks;
         let mut update = Update::new(self.memory, &mut hooks);
-        let need = self.with(|state| {
+        let need = self.look(|state| {
             Ok(state.original.as_ref().map_or(0, |saved| state.map.restore_cost(saved, is_same)))
         })?;
         let in_hand = update.reserve(need);
         let mut next = Some(0);
         while let Some(from) = next {
-            let Some(piece) = self.with(|state| Ok(self.next_to_undo(state, from)))? else { break };
+            let Some(piece) = self.look(|state| Ok(self.next_to_undo(state, from)))? else { break };
             next = piece.last.checked_add(1);
             if !tell(piece.start, piece.len(), &piece.info) {
                 return Err(Refusal::Stopped);
@@ -258,7 +257,7 @@ impl Space {
         let end = addr + (len - 1);
         let mut next = Some(addr);
         while let Some(from) = next.filter(|&from| from <= end) {
-            let found = self.with(|state| {
+            let found = self.look(|state| {
                 let mut areas = state.map.overlapping(from, (end - from).saturating_add(1));
                 let vma = areas.find(|vma| affected(&vma.attrs()));
                 Ok(vma.map(|vma| self.piece(&vma, vma.start().max(from), vma.last().min(end))))
@@ -300,7 +299,7 @@ impl Space {
     /// The length in whole pages of a range that lies in the space.
     fn range(&self, addr: u64, len: u64) -> Result<u64, Refusal> {
         let len = self.round(len)?;
-        self.with(|state| {
+        self.look(|state| {
             let space = state.map.space();
             let last = addr.checked_add(len - 1).ok_or(Refusal::Invalid)?;
             let inside = space.start() <= addr && last <= space.last();
@@ -315,10 +314,16 @@ impl Space {
         Ok(update)
     }
 
+    /// Changes the state. In use it is only where the caller has no lock, or an allocator that calls back.
     fn with<R>(&self, work: impl FnOnce(&mut State) -> Result<R, Refusal>) -> Result<R, Refusal> {
         let state = self.state.as_ref().ok_or(Refusal::Invalid)?;
-        // Held by nobody but an allocator of the caller's that calls back.
-        work(&mut *state.try_borrow_mut().map_err(|_| Refusal::Invalid)?)
+        state.write(|state| Ok(work(state))).unwrap_or(Err(Refusal::Invalid))
+    }
+
+    /// Looks at the state, as any number of threads may at once.
+    fn look<R>(&self, look: impl FnOnce(&State) -> Result<R, Refusal>) -> Result<R, Refusal> {
+        let state = self.state.as_ref().ok_or(Refusal::Invalid)?;
+        state.read(|state| Ok(look(state))).unwrap_or(Err(Refusal::Invalid))
     }
 }
 

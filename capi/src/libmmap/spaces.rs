@@ -24,7 +24,8 @@ pub type kvma_space_fn = Option<
     unsafe extern "C" fn(start: usize, len: usize, was: *const kvma_space_info, udata: *mut c_void) -> bool,
 >;
 
-/// libmmap's address space. Opaque. Not for several threads at once; callbacks may call back.
+/// libmmap's address space. Opaque. Any number of threads may look at it at once, one may change it; the
+/// caller keeps them apart. Callbacks may call back.
 pub struct kvma_space {
     space: Space,
     memory: Memory,

@@ -4,6 +4,7 @@
 #include "addr_space.h"
 
 #include <stdexcept>
+#include <thread>
 #include <tuple>
 #include <vector>
 
@@ -252,6 +253,20 @@ TEST(placement_is_first_fit_from_the_bottom) {
   CHECK_EQ(mm.map_any(kBase + 1, kPage, 1, 0, -1, 0), kBase + 6 * kPage);
 }
 
+TEST(many_threads_may_look_at_once) {
+  AddrSpace mm = space();
+  mm.map_at(kBase, 8 * kPage, 1, 0, 3, 0);
+  const AddrSpace &shared = mm;
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 4; i++)
+    threads.emplace_back([&] {
+      for (int j = 0; j < 20000; j++)
+        CHECK_EQ(query(shared, kBase + size_t(j % 8) * kPage).offset, int64_t(j % 8) * int64_t(kPage));
+    });
+  for (auto &thread : threads)
+    thread.join();
+}
+
 TEST(a_failed_allocation_loses_nothing) {
   static long left;
   kvma_allocator few{};
@@ -283,7 +298,7 @@ TEST(a_failed_allocation_loses_nothing) {
   CHECK(thrown);
 }
 
-TESTS(RUN(a_failed_allocation_loses_nothing), RUN(a_split_advances_the_file_offset), RUN(offsets_below_a_page_are_kept),
+TESTS(RUN(many_threads_may_look_at_once), RUN(a_failed_allocation_loses_nothing), RUN(a_split_advances_the_file_offset), RUN(offsets_below_a_page_are_kept),
       RUN(contiguous_file_ranges_merge), RUN(ranges_with_equal_offsets_do_not_merge),
       RUN(equal_anonymous_ranges_merge), RUN(protect_over_a_hole_is_an_error),
       RUN(addresses_beyond_the_space_are_refused), RUN(a_length_near_2_to_the_64_is_refused),
