@@ -162,16 +162,22 @@ fn one_change(
         0 => Attrs::new(prot),
         _ => Attrs::new(prot).with_backing(Backing::Object { id: random.below(2), offset: random.below(9) }),
     };
-    let kind = random.below(12);
+    let kind = random.below(16);
     let mut update = space.update(owner);
     match kind {
         0..=3 => space.map_at(addr, len, attrs, Stamp(stamp), &mut update).map(drop),
         4 => space.map_any(Some(addr), len, attrs, Stamp(stamp), &mut update).map(drop),
         5..=7 => space.unmap(addr, len, &mut update).map(drop),
         8..=10 => space.protect(addr, len, prot, &mut update),
-        _ => {
+        11 => {
             space.mark_original();
             Ok(())
+        }
+        // Boundaries that nothing else shows.
+        12..=13 => space.vm_map_mut().split_at(addr),
+        _ => {
+            let next = space.vm_map().find_from(addr).map_or(addr, |vma| vma.start());
+            space.vm_map_mut().merge_at(next).or(Ok(()))
         }
     }
 }
@@ -349,4 +355,21 @@ fn restore_takes_reservations_away() {
     update.finish();
     let unmaps: Vec<_> = told.iter().map(|line| line.split(' ').next().unwrap()).collect();
     assert_eq!(unmaps, ["map", "unmap", "map"], "{told:?}");
+}
+
+#[test]
+fn boundaries_made_by_hand_come_back() {
+    let pool = Nodes::new();
+    let mut space = Space::new(START, PAGES, PageSize::new(PAGE).unwrap(), &pool).unwrap();
+    let mut owner = Owner::new();
+    space.map_at(START, 8 * PAGE, Attrs::new(Prot::RW), Stamp(1), &mut space.update(&mut owner)).unwrap();
+    let whole = space.checkpoint().unwrap();
+    space.vm_map_mut().split_at(START + 4 * PAGE).unwrap();
+    let halves = space.checkpoint().unwrap();
+    for (saved, areas, cost) in [(&whole, 1, 0), (&halves, 2, 1), (&whole, 1, 0)] {
+        owner.log.clear();
+        assert_eq!(space.restore_cost(saved), cost);
+        space.restore(saved, &mut space.update(&mut owner)).unwrap();
+        assert_eq!((space.vm_map().len(), owner.log.len()), (areas, 0));
+    }
 }
