@@ -28,6 +28,9 @@ use origin::MappingId;
 /// An address space that remembers which mapping each region comes from, and can go back to a state
 /// that it was in.
 ///
+/// No lock of its own: an [`AddrSpace`](crate::AddrSpace) puts one around it. Hooks run inside the call,
+/// under that lock, and must not call back into the space.
+///
 /// Changes take an [`Update`], made by [`update`](Self::update), which carries the hooks:
 /// [`UpdateFn`] for a closure that is told address, length and previous information of each part
 /// that goes or changes; any [`Hooks`] for the rest.
