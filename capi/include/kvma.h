@@ -420,6 +420,9 @@ struct kvma_file;
 // Make the instruction cache see what was written.
 #define KVMA_ADVISE_FLUSH_INSTRUCTIONS 6
 
+// A range that is held. Opaque. To be given to `kvma_vm_release` in the end, fulfilled or not.
+struct kvma_hold;
+
 // A program's address space, as Linux keeps it. Opaque. As `kvma_vm`, it has no lock.
 struct kvma_linux;
 
@@ -441,6 +444,54 @@ struct kvma_update;
 // It has no lock. Calls that change it must be kept apart from all others by the caller; where they
 // are not, the later one is answered `KVMA_BUSY`.
 struct kvma_vm;
+
+// A range of pages, in bytes.
+struct kvma_range {
+    // First byte.
+    uint64_t start;
+    // Last byte; the byte behind it may be 2^64.
+    uint64_t last;
+    // Length in pages.
+    uint64_t pages;
+};
+
+// An area's attributes. All zero: anonymous memory without access. Two neighbours are joined only if
+// all of them are equal, offsets contiguous.
+struct kvma_attrs {
+    // `KVMA_READ` and the like.
+    uint32_t flags;
+    // Whether there is an object (a file, shared memory, a device) behind the area.
+    bool backed;
+    // 64 further flags of the owner's.
+    uint64_t extra;
+    // Tells objects apart. Only if `backed`.
+    uint64_t object;
+    // Where in the object the area's first page lies, in pages. Only if `backed`.
+    uint64_t offset;
+};
+
+// A part of an area that a change touches; often all of it.
+struct kvma_piece {
+    // Just the part that is touched.
+    struct kvma_range range;
+    // Attributes of the part: the offset is that of its first page.
+    struct kvma_attrs attrs;
+    // The owner's data. In `prepare`, and where the area lives on, it is the whole area's.
+    void *data;
+};
+
+// A step of a change that is about to happen.
+struct kvma_event {
+    // `KVMA_EVENT_MAP` and the like.
+    uint32_t kind;
+    // What it is about. Where it is protected, with the new attributes; where it is relocated, at its
+    // old place.
+    struct kvma_piece piece;
+    // Where it is protected: the attributes before. Else the piece's own.
+    struct kvma_attrs old;
+    // Where it is relocated: the address to which. Else 0.
+    uint64_t to;
+};
 
 // Where memory comes from. Both functions are needed. NULL where an allocator is asked for means
 // `aligned_alloc` and `free` of the C library; a library built for kernels has none, and answers
@@ -566,54 +617,6 @@ struct kvma_linux_fault_args {
     uint64_t stack_pointer;
 };
 
-// A range of pages, in bytes.
-struct kvma_range {
-    // First byte.
-    uint64_t start;
-    // Last byte; the byte behind it may be 2^64.
-    uint64_t last;
-    // Length in pages.
-    uint64_t pages;
-};
-
-// An area's attributes. All zero: anonymous memory without access. Two neighbours are joined only if
-// all of them are equal, offsets contiguous.
-struct kvma_attrs {
-    // `KVMA_READ` and the like.
-    uint32_t flags;
-    // Whether there is an object (a file, shared memory, a device) behind the area.
-    bool backed;
-    // 64 further flags of the owner's.
-    uint64_t extra;
-    // Tells objects apart. Only if `backed`.
-    uint64_t object;
-    // Where in the object the area's first page lies, in pages. Only if `backed`.
-    uint64_t offset;
-};
-
-// A part of an area that a change touches; often all of it.
-struct kvma_piece {
-    // Just the part that is touched.
-    struct kvma_range range;
-    // Attributes of the part: the offset is that of its first page.
-    struct kvma_attrs attrs;
-    // The owner's data. In `prepare`, and where the area lives on, it is the whole area's.
-    void *data;
-};
-
-// A step of a change that is about to happen.
-struct kvma_event {
-    // `KVMA_EVENT_MAP` and the like.
-    uint32_t kind;
-    // What it is about. Where it is protected, with the new attributes; where it is relocated, at its
-    // old place.
-    struct kvma_piece piece;
-    // Where it is protected: the attributes before. Else the piece's own.
-    struct kvma_attrs old;
-    // Where it is relocated: the address to which. Else 0.
-    uint64_t to;
-};
-
 // What the owner of a map does in step with it. Every function may be NULL, as may a pointer to the
 // whole table.
 //
@@ -648,6 +651,10 @@ struct kvma_hooks {
     void (*flush_wait)(void *udata);
     // Handed to all of them.
     void *udata;
+    // Whether to refuse, with `EACCES`, what lets code be written and run: an area that is writable and
+    // executable at once, and one that becomes executable while it is writable, unless it is marked
+    // `KVMA_JIT`. Asked before `prepare`.
+    bool write_xor_exec;
 };
 
 // The kernel's side of a call. All zero: no hooks, no privileges, memory without end, no shared anonymous
@@ -799,6 +806,9 @@ typedef void *(*kvma_data_fn)(void *udata, void *data);
 // Whether an area is copied, and with which attributes: `attrs` holds its own and may be changed.
 typedef bool (*kvma_copy_fn)(void *udata, const struct kvma_area *area, struct kvma_attrs *attrs);
 
+// What is done with each area that a disturbance touches.
+typedef void (*kvma_area_fn)(void *udata, const struct kvma_area *area);
+
 // What becomes of the owner's pointers when areas are cut, joined, copied and removed. Every function
 // may be NULL. They run in the middle of a change: they cannot fail, and must not call back into the
 // map. The table is not copied: it must live as long as the maps that use it.
@@ -858,6 +868,11 @@ typedef bool (*kvma_keep_fn)(void *udata, const struct kvma_area *area);
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
+
+// Whether memory can be executed after a step that could not be before, so that the instruction cache must
+// be made to see what was written there. Which, goes to `range` (NULL: not wanted).
+bool kvma_event_gains_exec(const struct kvma_event *event,
+                           struct kvma_range *range);
 
 // Makes a space of `len` bytes (counted up to whole pages) from `start` (down to a page). NULL if
 // `page_size` is not a power of two, if the space reaches beyond the last address, or without memory.
@@ -1298,6 +1313,92 @@ kvma_status kvma_vm_fork(const struct kvma_vm *vm,
                          kvma_copy_fn copy,
                          void *udata,
                          struct kvma_vm **child);
+
+// Chooses a range as `request` says (place, search, length, owner's data) and holds it, for work that is to be
+// done without the lock; then `kvma_vm_fulfil` it if all went well, and `kvma_vm_release` it in any case. Nobody
+// else gets the range, it cannot be faulted or protected, and hooks do not hear of it. Unmapping and replacing
+// it take it away from its holder. What `KVMA_FIXED` replaces is unmapped now.
+kvma_status kvma_vm_reserve(struct kvma_vm *vm,
+                            const struct kvma_request *request,
+                            const struct kvma_hooks *hooks,
+                            struct kvma_hold **hold);
+
+// `kvma_vm_reserve` within an update.
+kvma_status kvma_update_reserve_range(struct kvma_update *update,
+                                      struct kvma_vm *vm,
+                                      const struct kvma_request *request,
+                                      struct kvma_hold **hold);
+
+// What a hold holds.
+kvma_status kvma_hold_range(const struct kvma_hold *hold, struct kvma_range *range);
+
+// Makes an area of what is held, with `attrs` and `data`; what the reservation had for data is dropped. It is
+// joined with its neighbours as `merge` says. `KVMA_NOT_MAPPED` if the range, or a part of it, has been unmapped
+// or replaced meanwhile. If it fails, nothing has happened, and `data` is still the caller's.
+kvma_status kvma_vm_fulfil(struct kvma_vm *vm,
+                           const struct kvma_hold *hold,
+                           const struct kvma_attrs *attrs,
+                           void *data,
+                           uint32_t merge,
+                           const struct kvma_hooks *hooks);
+
+// `kvma_vm_fulfil` within an update.
+kvma_status kvma_update_fulfil(struct kvma_update *update,
+                               struct kvma_vm *vm,
+                               const struct kvma_hold *hold,
+                               const struct kvma_attrs *attrs,
+                               void *data,
+                               uint32_t merge);
+
+// Gives up what is still held, if anything is, and frees the hold. Needs no memory, calls no hook. NULL is
+// fine. If it fails the hold has not been freed.
+kvma_status kvma_vm_release(struct kvma_vm *vm,
+                            struct kvma_hold *hold);
+
+// `kvma_vm_release` within an update.
+kvma_status kvma_update_release(struct kvma_update *update,
+                                struct kvma_vm *vm,
+                                struct kvma_hold *hold);
+
+// For a change of page tables that no area shows: marking pages copy-on-write, giving pages back. Calls `edit`
+// with each area that shares a byte with `len` bytes from `start`, whole, ascending; a flush follows if there
+// was any.
+kvma_status kvma_vm_disturb(struct kvma_vm *vm,
+                            uint64_t start,
+                            uint64_t len,
+                            kvma_area_fn edit,
+                            void *udata,
+                            const struct kvma_hooks *hooks);
+
+// `kvma_vm_disturb` within an update.
+kvma_status kvma_update_disturb(struct kvma_update *update,
+                                struct kvma_vm *vm,
+                                uint64_t start,
+                                uint64_t len,
+                                kvma_area_fn edit,
+                                void *udata);
+
+// Moves the areas in `len` bytes from `from` into `target`, to `to`: attributes, offsets and the owner's data,
+// whose functions stay those of `vm`. Holes stay holes. The target must be free, and pages of one size. Each map
+// has hooks of its own: `unmap` here, `map` there. `merge` is `KVMA_MERGE_BOTH` or the like.
+kvma_status kvma_vm_transfer(struct kvma_vm *vm,
+                             uint64_t from,
+                             uint64_t len,
+                             const struct kvma_hooks *hooks,
+                             struct kvma_vm *target,
+                             uint64_t to,
+                             uint32_t merge,
+                             const struct kvma_hooks *target_hooks);
+
+// `kvma_vm_transfer` within an update of each map.
+kvma_status kvma_update_transfer(struct kvma_update *update,
+                                 struct kvma_vm *vm,
+                                 uint64_t from,
+                                 uint64_t len,
+                                 struct kvma_update *target_update,
+                                 struct kvma_vm *target,
+                                 uint64_t to,
+                                 uint32_t merge);
 
 // Cuts the area that holds `addr` in two there. Nothing happens where an area begins, or in a hole.
 // Calls no hook. O(log n).

@@ -1,10 +1,11 @@
 //! The owner's side of a change, as a table of functions.
 
-use crate::attrs::{kvma_attrs, kvma_piece};
+use crate::attrs::{KVMA_EXEC, kvma_attrs, kvma_piece, kvma_range};
+use crate::boundary::tell;
 use crate::data::Shown;
 use crate::vm::options::advice_number;
 use core::ffi::c_void;
-use engine::{Advice, Attrs, Errno, Error, Event, Hooks, Piece};
+use engine::{Advice, Attrs, Errno, Error, Event, Hooks, NoHooks, Piece, WriteXorExec};
 
 /// The piece is mapped from now on.
 pub const KVMA_EVENT_MAP: u32 = 0;
@@ -67,6 +68,31 @@ pub struct kvma_hooks {
     pub flush_wait: Option<unsafe extern "C" fn(udata: *mut c_void)>,
     /// Handed to all of them.
     pub udata: *mut c_void,
+    /// Whether to refuse, with `EACCES`, what lets code be written and run: an area that is writable and
+    /// executable at once, and one that becomes executable while it is writable, unless it is marked
+    /// `KVMA_JIT`. Asked before `prepare`.
+    pub write_xor_exec: bool,
+}
+
+/// Whether memory can be executed after a step that could not be before, so that the instruction cache must
+/// be made to see what was written there. Which, goes to `range` (NULL: not wanted).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvma_event_gains_exec(event: *const kvma_event, range: *mut kvma_range) -> bool {
+    // SAFETY: the contract of all functions (crate docs); so below.
+    let Some(event) = (unsafe { event.as_ref() }) else { return false };
+    let can = |attrs: &kvma_attrs| attrs.flags & KVMA_EXEC != 0;
+    let piece = event.piece.range;
+    let gains = match event.kind {
+        KVMA_EVENT_MAP if can(&event.piece.attrs) => piece,
+        KVMA_EVENT_PROTECT if can(&event.piece.attrs) && !can(&event.old) => piece,
+        KVMA_EVENT_RELOCATE if can(&event.piece.attrs) => {
+            kvma_range { start: event.to, last: event.to.wrapping_add(piece.last - piece.start), ..piece }
+        }
+        _ => return false,
+    };
+    // SAFETY: see above.
+    unsafe { tell(range, gains) };
+    true
 }
 
 /// A copy of the owner's table, or an empty one.
@@ -90,6 +116,7 @@ impl Table {
             flush_begin: None,
             flush_wait: None,
             udata: core::ptr::null_mut(),
+            write_xor_exec: false,
         }))
     }
 }
@@ -116,6 +143,9 @@ impl<V: Shown> From<&Event<'_, V>> for kvma_event {
 // In each of these: the owner's function, called as its documentation says.
 impl<V: Shown> Hooks<V> for Table {
     fn prepare(&mut self, event: &Event<'_, V>) -> Result<(), Error> {
+        if self.0.write_xor_exec {
+            WriteXorExec(NoHooks).prepare(event)?;
+        }
         let Some(prepare) = self.0.prepare else { return Ok(()) };
         // SAFETY: see above.
         match unsafe { prepare(self.0.udata, &event.into()) } {

@@ -81,6 +81,9 @@ program!(
         a_hook_that_calls_back_is_told_busy,
         an_update_gathers_several_changes,
         the_owners_data_is_never_lost_or_dropped_twice,
+        held_ranges_are_fulfilled_or_released,
+        areas_move_to_another_map,
+        write_xor_execute,
     ]
 );
 

@@ -2,6 +2,7 @@
 
 pub mod change;
 pub mod fork;
+pub mod hold;
 pub mod join;
 pub mod life;
 pub mod options;

@@ -16,6 +16,8 @@ struct log {
     struct kvma_piece last;
     struct kvma_attrs old;
     uint64_t to;
+    int gained;
+    struct kvma_range gains;
 };
 
 static void note(void *udata, char what) {
@@ -27,6 +29,7 @@ static void note(void *udata, char what) {
 
 static int32_t prepare(void *udata, const struct kvma_event *event) {
     struct log *log = udata;
+    log->gained += kvma_event_gains_exec(event, &log->gains);
     note(udata, "MUPR"[event->kind]);
     return ++log->prepared == log->refuse_at ? log->refuse_with : 0;
 }
@@ -84,7 +87,8 @@ static void flush_wait(void *udata) {
 
 static struct kvma_hooks hooks(struct log *log) {
     struct kvma_hooks table = {prepare,     cancel,    on_map,      on_unmap,   on_protect,
-                               on_relocate, on_advise, flush_begin, flush_wait, log};
+                               on_relocate, on_advise, flush_begin, flush_wait, log,
+                               false};
     memset(log, 0, sizeof *log);
     return table;
 }
@@ -288,6 +292,114 @@ TEST(the_owners_data_is_never_lost_or_dropped_twice) {
     CHECK_EQ(object.refs, 0);
 }
 
-TESTS(RUN(every_step_is_told_in_order), RUN(a_refusal_takes_everything_back),
+static void count(void *udata, const struct kvma_area *area) {
+    CHECK(area->range.pages > 0);
+    ++*(int *)udata;
+}
+
+TEST(held_ranges_are_fulfilled_or_released) {
+    struct log log;
+    struct kvma_hooks table = hooks(&log);
+    struct object held = {1, 0, 0}, mapped = {1, 0, 0};
+    struct kvma_vm *vm = NULL;
+    struct kvma_hold *hold = NULL;
+    struct kvma_range range;
+    struct kvma_area area;
+    struct kvma_attrs attrs = {.flags = KVMA_READ};
+    CHECK_EQ(kvma_vm_new(&vm, BASE, 32, PAGE, NULL, &counted), KVMA_OK);
+    struct kvma_request request = {.len = 4 * PAGE, .data = &held};
+    CHECK_EQ(kvma_vm_reserve(vm, &request, &table, &hold), KVMA_OK);
+    CHECK_EQ(kvma_hold_range(hold, &range), KVMA_OK);
+    CHECK_EQ(range.start, BASE);
+    CHECK_EQ(kvma_vm_find(vm, BASE, &area), KVMA_OK);
+    CHECK(area.attrs.flags & KVMA_RESERVED);
+    CHECK_EQ(kvma_vm_fulfil(vm, hold, &attrs, &mapped, KVMA_MERGE_BOTH, &table), KVMA_OK);
+    CHECK_EQ(held.refs, 0);
+    CHECK_EQ(mapped.refs, 1);
+    CHECK_EQ(kvma_vm_fulfil(vm, hold, &attrs, &held, KVMA_MERGE_BOTH, &table), KVMA_NOT_MAPPED);
+    CHECK_EQ(held.refs, 0);
+    CHECK_EQ(kvma_vm_release(vm, hold), KVMA_OK);
+    CHECK_EQ(kvma_vm_pages(vm), 4);
+    held.refs = 1;
+    CHECK_EQ(kvma_vm_reserve(vm, &request, NULL, &hold), KVMA_OK);
+    CHECK_EQ(kvma_vm_release(vm, hold), KVMA_OK);
+    CHECK_EQ(held.refs, 0);
+    CHECK_EQ(kvma_vm_pages(vm), 4);
+    CHECK_EQ(kvma_vm_release(vm, NULL), KVMA_OK);
+    request.len = 64 * PAGE;
+    CHECK_EQ(kvma_vm_reserve(vm, &request, NULL, &hold), KVMA_NO_SPACE);
+    CHECK(hold == NULL);
+
+    struct kvma_update *update = NULL;
+    CHECK_EQ(kvma_update_new(&update, vm, NULL, 3), KVMA_OK);
+    request.len = PAGE;
+    held.refs = 1;
+    CHECK_EQ(kvma_update_reserve_range(update, vm, &request, &hold), KVMA_OK);
+    CHECK_EQ(kvma_update_fulfil(update, vm, hold, &attrs, &mapped, KVMA_MERGE_NEVER), KVMA_OK);
+    mapped.refs++;
+    CHECK_EQ(kvma_update_release(update, vm, hold), KVMA_OK);
+    CHECK_EQ(kvma_update_finish(update), KVMA_OK);
+    CHECK_EQ(held.refs, 0);
+    CHECK_EQ(kvma_vm_free(vm), KVMA_OK);
+    CHECK_EQ(mapped.refs, 0);
+}
+
+TEST(areas_move_to_another_map) {
+    struct log log, other_log;
+    struct kvma_hooks table = hooks(&log), other_table = hooks(&other_log);
+    struct kvma_vm *vm = NULL, *other = NULL;
+    struct kvma_update *update = NULL, *other_update = NULL;
+    int areas = 0;
+    CHECK_EQ(kvma_vm_new(&vm, BASE, 32, PAGE, NULL, NULL), KVMA_OK);
+    CHECK_EQ(kvma_vm_new(&other, 0, 64, PAGE, NULL, NULL), KVMA_OK);
+    struct kvma_request request = fixed(BASE, 4, KVMA_READ);
+    CHECK_EQ(kvma_vm_map(vm, &request, NULL, NULL), KVMA_OK);
+    CHECK_EQ(kvma_vm_transfer(vm, BASE + PAGE, PAGE, &table, other, 0, KVMA_MERGE_BOTH, &other_table), KVMA_OK);
+    expect(&log, "Uu<>");
+    expect(&other_log, "Mm");
+    CHECK_EQ(kvma_vm_pages(vm), 3);
+    CHECK_EQ(kvma_vm_pages(other), 1);
+    CHECK_EQ(kvma_vm_transfer(vm, BASE, PAGE, NULL, vm, BASE + 8 * PAGE, KVMA_MERGE_BOTH, NULL), KVMA_BUSY);
+    CHECK_EQ(kvma_update_new(&update, vm, NULL, 0), KVMA_OK);
+    CHECK_EQ(kvma_update_new(&other_update, other, NULL, 0), KVMA_OK);
+    CHECK_EQ(kvma_update_transfer(update, vm, BASE, PAGE, other_update, other, PAGE, KVMA_MERGE_BOTH), KVMA_OK);
+    CHECK_EQ(kvma_vm_len(other), 1);
+    CHECK_EQ(kvma_update_disturb(update, vm, BASE, UINT64_MAX, count, &areas), KVMA_OK);
+    CHECK_EQ(areas, 1);
+    CHECK_EQ(kvma_update_finish(update), KVMA_OK);
+    CHECK_EQ(kvma_update_finish(other_update), KVMA_OK);
+    CHECK_EQ(kvma_vm_disturb(vm, BASE, UINT64_MAX, count, &areas, &table), KVMA_OK);
+    expect(&log, "<>");
+    CHECK_EQ(kvma_vm_free(vm), KVMA_OK);
+    CHECK_EQ(kvma_vm_free(other), KVMA_OK);
+}
+
+TEST(write_xor_execute) {
+    struct log log;
+    struct kvma_hooks table = hooks(&log);
+    struct kvma_vm *vm = NULL;
+    table.write_xor_exec = true;
+    CHECK_EQ(kvma_vm_new(&vm, BASE, 32, PAGE, NULL, NULL), KVMA_OK);
+    struct kvma_request request = fixed(BASE, 1, KVMA_WRITE | KVMA_EXEC);
+    CHECK_EQ(kvma_vm_map(vm, &request, &table, NULL), -13);
+    request.attrs.flags = KVMA_WRITE;
+    CHECK_EQ(kvma_vm_map(vm, &request, &table, NULL), KVMA_OK);
+    CHECK_EQ(kvma_vm_protect(vm, BASE, PAGE, KVMA_READ | KVMA_EXEC, &table), -13);
+    CHECK_EQ(log.gained, 0);
+    request.attrs.extra = KVMA_JIT;
+    CHECK_EQ(kvma_vm_map(vm, &request, &table, NULL), KVMA_OK);
+    CHECK_EQ(kvma_vm_protect(vm, BASE, PAGE, KVMA_READ | KVMA_EXEC, &table), KVMA_OK);
+    CHECK_EQ(log.gained, 1);
+    CHECK_EQ(log.gains.start, BASE);
+    CHECK_EQ(kvma_vm_relocate(vm, BASE, PAGE, BASE + PAGE, KVMA_SOURCE_UNMAP, KVMA_MERGE_BOTH, &table), KVMA_OK);
+    CHECK_EQ(log.gained, 2);
+    CHECK_EQ(log.gains.start, BASE + PAGE);
+    CHECK_EQ(log.gains.last, BASE + 2 * PAGE - 1);
+    CHECK(!kvma_event_gains_exec(NULL, NULL));
+    CHECK_EQ(kvma_vm_free(vm), KVMA_OK);
+}
+
+TESTS(RUN(held_ranges_are_fulfilled_or_released), RUN(areas_move_to_another_map), RUN(write_xor_execute),
+      RUN(every_step_is_told_in_order), RUN(a_refusal_takes_everything_back),
       RUN(a_hook_that_calls_back_is_told_busy), RUN(an_update_gathers_several_changes),
       RUN(the_owners_data_is_never_lost_or_dropped_twice))
