@@ -10,15 +10,19 @@ use crate::{
     hooks,
     pages::{Pages, Prepared, Source},
     probe, rendezvous,
-    space::{self, Current, allows, page_of},
+    space::{self, Current, page_of},
 };
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use kvma::{Busy, Snapshot};
+use kvma::{
+    Busy, Snapshot,
+    linux::{self, Fault, SegvCode, Verdict},
+};
 
 /// Faults that ended with the access being made.
 pub static SERVED: AtomicU64 = AtomicU64::new(0);
-/// Faults that ended with the access being refused.
-pub static REFUSED: AtomicU64 = AtomicU64::new(0);
+/// Faults that ended with the access being refused: where nothing is mapped, and where the area does not allow it.
+pub static UNMAPPED: AtomicU64 = AtomicU64::new(0);
+pub static FORBIDDEN: AtomicU64 = AtomicU64::new(0);
 /// Lookups without the lock, one for each fault and no other ones.
 pub static LOOKUPS: AtomicU64 = AtomicU64::new(0);
 
@@ -48,13 +52,14 @@ impl Again {
 /// What becomes of a fault.
 enum Answer {
     Served,
-    Refused,
+    /// With what Linux would tell the program.
+    Refused(SegvCode),
     Again(Again),
 }
 
 pub fn page_fault(frame: &mut TrapFrame, address: u64, access: Access) {
     probe::expect_fault(frame, address, access);
-    match space::current(|space| serve(space, address, access)).unwrap_or(Answer::Refused) {
+    match space::current(|space| serve(space, address, access)).unwrap_or(Answer::Refused(SegvCode::MapErr)) {
         Answer::Served => {
             SERVED.fetch_add(1, Relaxed);
             probe::note_served();
@@ -62,8 +67,14 @@ pub fn page_fault(frame: &mut TrapFrame, address: u64, access: Access) {
         Answer::Again(why) if probe::is_patient() => {
             AGAIN[why as usize].fetch_add(1, Relaxed);
         }
-        Answer::Refused | Answer::Again(_) => {
-            REFUSED.fetch_add(1, Relaxed);
+        // A hook looks at what it has just unmapped.
+        Answer::Again(_) => probe::refuse(frame, access),
+        Answer::Refused(code) => {
+            let refused = match code {
+                SegvCode::MapErr => &UNMAPPED,
+                SegvCode::AccErr => &FORBIDDEN,
+            };
+            refused.fetch_add(1, Relaxed);
             probe::refuse(frame, access);
         }
     }
@@ -74,10 +85,15 @@ pub fn page_fault(frame: &mut TrapFrame, address: u64, access: Access) {
 fn serve(space: &dyn Current, address: u64, access: Access) -> Answer {
     LOOKUPS.fetch_add(1, Relaxed);
     let area = match space.try_lookup(address) {
-        Ok(Some(area)) if allows(area.prot(), access) => area,
-        Ok(_) => return Answer::Refused,
+        Ok(Some(area)) => area,
+        Ok(None) => return Answer::Refused(SegvCode::MapErr),
         Err(Busy) => return Answer::Again(Again::Busy),
     };
+    // Linux counts private pages from their first write on, and `judge` asks to be told of it. This kernel does not:
+    // see `replay`.
+    if let Some(Verdict::Refuse(code)) = Fault::new(address, access.into()).judge(&area.attrs(), area.key()) {
+        return Answer::Refused(code);
+    }
     if area.token().is_dead() {
         return Answer::Again(Again::Flushing);
     }
@@ -137,5 +153,15 @@ fn prepare(space: &dyn Current, source: Source) -> Option<Prepared> {
             Some(Prepared::Own(frame))
         }
         Source::Shared { id, page, .. } => space.pages().lock().cache.frame(id, page).map(Prepared::Cached),
+    }
+}
+
+impl From<Access> for linux::Access {
+    fn from(access: Access) -> Self {
+        match access {
+            Access::Load => Self::Read,
+            Access::Store => Self::Write,
+            Access::Fetch => Self::Execute,
+        }
     }
 }

@@ -47,13 +47,14 @@ pub fn print(figures: &Figures, toucher: &Toucher<'_>, areas: usize, before: InU
     );
     println!("  accesses tried   {} made, {} refused, all as expected", toucher.made, toucher.refused);
     println!(
-        "  page faults      {} served, {} refused",
+        "  page faults      {} served, {} refused as unmapped, {} as not allowed",
         fault::SERVED.load(Relaxed),
-        fault::REFUSED.load(Relaxed)
+        fault::UNMAPPED.load(Relaxed),
+        fault::FORBIDDEN.load(Relaxed),
     );
     println!(
         "  lookups          {} by faults, without the lock; made again: {} busy, {} during a flush, \
-         {} invalid tokens, {} pages mapped by others",
+         {} invalid tokens, {} pages mapped or moved by others",
         fault::LOOKUPS.load(Relaxed),
         Again::Busy.count(),
         Again::Flushing.count(),

@@ -182,17 +182,12 @@ impl View {
     }
 
     pub fn allows(&self, access: Access) -> bool {
-        allows(self.prot, access)
-    }
-}
-
-/// Whether an area with this protection allows the access.
-pub fn allows(prot: Prot, access: Access) -> bool {
-    match access {
-        // The processor has no way to allow stores or fetches and refuse loads.
-        Access::Load => !prot.is_empty(),
-        Access::Store => prot.contains(Prot::WRITE),
-        Access::Fetch => prot.contains(Prot::EXEC),
+        match access {
+            // The processor has no way to allow stores or fetches and refuse loads.
+            Access::Load => !self.prot.is_empty(),
+            Access::Store => self.prot.contains(Prot::WRITE),
+            Access::Fetch => self.prot.contains(Prot::EXEC),
+        }
     }
 }
 
