@@ -1162,6 +1162,10 @@ kvma_status kvma_overcommit_decide(uint32_t mode,
                                    uint64_t memory,
                                    uint64_t limit);
 
+// What to answer to a memory call that is not served here, by its number on x86-64: a negative errno, as Linux
+// answers where it is built without the call. 0 for all other numbers.
+kvma_status kvma_linux_unserved(uint32_t number);
+
 // The area that holds the byte at `addr`: its `extra` are Linux's `vm_flags`, its `data` the file that is
 // mapped or names it. `KVMA_NOT_MAPPED` if there is none.
 kvma_status kvma_linux_find(const struct kvma_linux *mm,

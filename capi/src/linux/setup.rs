@@ -246,3 +246,10 @@ pub extern "C" fn kvma_overcommit_decide(
     };
     call(|| mode.decide(pages, committed, memory, limit).map_err(refused))
 }
+
+/// What to answer to a memory call that is not served here, by its number on x86-64: a negative errno, as Linux
+/// answers where it is built without the call. 0 for all other numbers.
+#[unsafe(no_mangle)]
+pub extern "C" fn kvma_linux_unserved(number: u32) -> kvma_status {
+    engine::linux::Unserved::by_number(number).map_or(0, |call| -call.errno().0)
+}
