@@ -206,7 +206,7 @@ fn still_valid_against_reuse() {
         let (space2, other2, table2) = (space.clone(), other.clone(), table.clone());
         let writer = thread::spawn(move || {
             space2.unmap(5 * PAGE, PAGE, &mut Tables { table: table2, wait: || () }).unwrap();
-            map(&other2, 5, 1, RW);
+            map_reusing(&other2, 5, 1, RW);
             map(&space2, 5, 1, RW);
         });
         table.with(|entry| {

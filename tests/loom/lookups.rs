@@ -70,10 +70,11 @@ fn map_with_a_fresh_node() {
 fn unmap_and_map_elsewhere() {
     let change = |space: &Space| {
         unmap(space, 0x20, 1);
-        map(space, 0x40, 1, RW);
+        map_reusing(space, 0x40, 1, RW);
     };
-    against(BOUND, THREE, change, 0x20, &[Some(THREE[1]), None]);
-    against(BOUND, THREE, change, 0x40, &[None, Some((0x40, 1, RW))]);
+    // Bounded: at most two preemptions.
+    against(Some(2), THREE, change, 0x20, &[Some(THREE[1]), None]);
+    against(Some(2), THREE, change, 0x40, &[None, Some((0x40, 1, RW))]);
 }
 
 #[test]
@@ -133,18 +134,17 @@ fn one_state() {
     seen.assert_all(2);
 }
 
-/// The node moves to another space while it is being read.
+/// The node moves to another space while it is being read. Bounded: at most three preemptions.
 #[test]
 fn reuse_by_another_space() {
-    let seen = explore(None, |seen| {
+    let seen = explore(BOUND, |seen| {
         let alloc = alloc();
         let (space, other) = (space(&alloc), space(&alloc));
         map(&space, 0x20, 1, RW);
         let (space2, other2) = (space.clone(), other.clone());
         let writer = thread::spawn(move || {
-            // The node goes over by way of the allocator's list: last in, first out.
             unmap(&space2, 0x20, 1);
-            map(&other2, 0x1f, 3, RW);
+            map_reusing(&other2, 0x1f, 3, RW);
         });
         match look(&space, 0x20) {
             None => seen.note(2),

@@ -1,0 +1,219 @@
+//! Two threads, real processors: one changes a space as fast as it can, the other looks up and checks that
+//! every answer is one that was right at some time, whole.
+//!
+//! A second by default; `KVMA_STRESS_SECONDS` for longer.
+
+use kvma::*;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+const PAGE: u64 = 0x1000;
+/// Slots of 16 pages: those with even numbers are always mapped in full.
+const SLOTS: u64 = 64;
+const SLOT: u64 = 16;
+
+type Alloc = Arc<BoxAlloc<VmaNode>>;
+type Space = AddrSpace<VmMap<(), Alloc>>;
+
+fn duration() -> Duration {
+    let seconds = std::env::var("KVMA_STRESS_SECONDS").ok().and_then(|text| text.parse().ok());
+    Duration::from_secs_f64(seconds.unwrap_or(1.0))
+}
+
+/// Ends the other thread, also when this one panics.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % bound
+    }
+}
+
+/// Attributes of an area that begins at `page`: every part says the same `tag`, and the offset gives the
+/// page, split or not.
+fn attrs(page: u64, tag: u64) -> Attrs {
+    let prot = if tag & 1 == 0 { Prot::RW } else { Prot::READ };
+    let backing = Backing::Object { id: tag, offset: page };
+    Attrs::new(prot).with_extra(tag).with_backing(backing)
+}
+
+/// Panics if parts of the answer are of different times, or it is about another page or space.
+fn check(area: &Snapshot, page: u64, space: u64) {
+    let (start, pages) = (area.range().start() / PAGE, area.range().pages());
+    assert!((start..start + pages).contains(&page), "{area:?} does not hold page {page:#x}");
+    let tag = area.attrs().extra();
+    assert_eq!(area.attrs(), attrs(start, tag), "torn: {area:?}");
+    assert_eq!(tag >> 32, space, "of another space: {area:?}");
+}
+
+fn new_space(alloc: &Alloc, number: u64) -> Space {
+    let space = AddrSpace::new(VmMap::new(0, SLOTS * SLOT, PageSize::SIZE_4K, alloc.clone()).unwrap());
+    // In one area or several: neighbours join, whatever slots they are in.
+    for slot in (0..SLOTS).step_by(2) {
+        let page = slot * SLOT;
+        let request = Request::new(Place::Fixed(page * PAGE), SLOT * PAGE, attrs(page, number << 32));
+        space.map(request.with_merge(Merge::Never), &mut NoHooks).unwrap();
+    }
+    space
+}
+
+fn change(space: &Space, random: &mut Random, number: u64) {
+    let slot = random.below(SLOTS);
+    let first = slot * SLOT + random.below(SLOT);
+    let len = 1 + random.below((slot + 1) * SLOT - first);
+    let (addr, bytes) = (first * PAGE, len * PAGE);
+    let tag = number << 32 | random.below(8);
+    match random.below(if slot % 2 == 0 { 2 } else { 4 }) {
+        0 => {
+            let request = Request::new(Place::Fixed(addr), bytes, attrs(first, tag));
+            space.map(request, &mut NoHooks).unwrap();
+        }
+        1 => {
+            // Whole slots, so that offsets keep telling the page.
+            let retag = |vma: &Vma<'_, ()>| attrs(vma.start() / PAGE, tag);
+            space
+                .update(3, &mut NoHooks, |map, update| {
+                    map.update_attrs(slot * SLOT * PAGE, SLOT * PAGE, retag, update)
+                })
+                .unwrap();
+        }
+        _ => {
+            space.unmap(addr, bytes, &mut NoHooks).unwrap();
+        }
+    }
+}
+
+#[test]
+fn no_torn_answer() {
+    let alloc = Alloc::default();
+    // Two spaces that share nodes.
+    let spaces = [new_space(&alloc, 1), new_space(&alloc, 2)];
+    let (stop, end) = (AtomicBool::new(false), Instant::now() + duration());
+    std::thread::scope(|scope| {
+        let stopping = Stop(&stop);
+        let writer = scope.spawn(|| {
+            let (mut random, mut changes) = (Random(7), 0u64);
+            while !stop.load(Ordering::Relaxed) {
+                let which = random.below(2);
+                change(&spaces[which as usize], &mut random, which + 1);
+                changes += 1;
+            }
+            changes
+        });
+        let (mut random, mut hits, mut misses, mut busy) = (Random(99), 0u64, 0u64, 0u64);
+        while Instant::now() < end && !writer.is_finished() {
+            for _ in 0..64 {
+                let page = random.below(SLOTS * SLOT);
+                let found = match spaces[0].try_lookup(page * PAGE) {
+                    Ok(found) => found,
+                    Err(Busy) => {
+                        busy += 1;
+                        spaces[0].lookup(page * PAGE)
+                    }
+                };
+                match found {
+                    Some(area) => {
+                        check(&area, page, 1);
+                        hits += 1;
+                    }
+                    None => {
+                        assert!(page / SLOT % 2 == 1, "missed page {page:#x}, which is always mapped");
+                        misses += 1;
+                    }
+                }
+            }
+        }
+        drop(stopping);
+        let changes = writer.join().unwrap();
+        println!("{hits} hits, {misses} misses, {busy} busy; {changes} changes");
+        assert!(hits > 0 && misses > 0 && changes > 0);
+    });
+    for space in spaces {
+        space.inspect(|map| map.check()).unwrap();
+    }
+}
+
+/// The fault protocol of the docs, against a thread that maps, protects and unmaps: no entry is ever left
+/// that the map does not allow.
+#[test]
+fn no_stale_entry() {
+    type Table = Mutex<Vec<Option<Prot>>>;
+
+    struct Tables<'a>(&'a Table);
+
+    impl Tables<'_> {
+        fn edit(&self, range: VmRange, edit: impl Fn(&mut Option<Prot>)) {
+            let first = (range.start() / PAGE) as usize;
+            self.0.lock().unwrap()[first..first + range.pages() as usize].iter_mut().for_each(edit);
+        }
+    }
+
+    impl Hooks<()> for Tables<'_> {
+        fn unmap(&mut self, piece: &Piece<'_, ()>) {
+            self.edit(piece.range(), |entry| *entry = None);
+        }
+        fn protect(&mut self, piece: &Piece<'_, ()>, _: &Attrs) {
+            self.edit(piece.range(), |entry| *entry = entry.map(|prot| prot & piece.attrs().prot()));
+        }
+    }
+
+    let alloc = Alloc::default();
+    let space: Space = AddrSpace::new(VmMap::new(0, 16, PageSize::SIZE_4K, alloc.clone()).unwrap());
+    let table = Table::new(vec![None; 16]);
+    let (stop, end) = (AtomicBool::new(false), Instant::now() + duration());
+    std::thread::scope(|scope| {
+        let stopping = Stop(&stop);
+        let faulter = scope.spawn(|| {
+            let (mut random, mut written, mut given_up) = (Random(3), 0u64, 0u64);
+            while !stop.load(Ordering::Relaxed) {
+                let page = random.below(16);
+                let Some(area) = space.lookup(page * PAGE) else { continue };
+                let mut table = table.lock().unwrap();
+                if space.still_valid(area.token()) {
+                    table[page as usize] = Some(area.prot());
+                    written += 1;
+                } else {
+                    given_up += 1;
+                }
+            }
+            (written, given_up)
+        });
+        let mut random = Random(5);
+        while Instant::now() < end && !faulter.is_finished() {
+            for _ in 0..64 {
+                let first = random.below(16);
+                let (addr, bytes) = (first * PAGE, (1 + random.below(16 - first)) * PAGE);
+                let prot = if random.below(2) == 0 { Prot::RW } else { Prot::READ };
+                let mut hooks = Tables(&table);
+                let _ = match random.below(3) {
+                    0 => space.map(Request::new(Place::Fixed(addr), bytes, Attrs::new(prot)), &mut hooks),
+                    1 => space.protect(addr, bytes, prot, &mut hooks).map(|()| 0),
+                    _ => space.unmap(addr, bytes, &mut hooks),
+                };
+            }
+            space.inspect(|map| {
+                for (page, entry) in table.lock().unwrap().iter().enumerate() {
+                    let Some(entry) = *entry else { continue };
+                    let allowed = map.find(page as u64 * PAGE).map(|vma| vma.prot());
+                    assert!(allowed.is_some_and(|allowed| allowed.contains(entry)), "{page}: {entry}, {allowed:?}");
+                }
+            });
+        }
+        drop(stopping);
+        let (written, given_up) = faulter.join().unwrap();
+        println!("{written} entries written, {given_up} tokens too late");
+        assert!(written > 0);
+    });
+}
