@@ -207,7 +207,10 @@ fn no_stale_entry() {
                 for (page, entry) in table.lock().unwrap().iter().enumerate() {
                     let Some(entry) = *entry else { continue };
                     let allowed = map.find(page as u64 * PAGE).map(|vma| vma.prot());
-                    assert!(allowed.is_some_and(|allowed| allowed.contains(entry)), "{page}: {entry}, {allowed:?}");
+                    assert!(
+                        allowed.is_some_and(|allowed| allowed.contains(entry)),
+                        "{page}: {entry}, {allowed:?}"
+                    );
                 }
             });
         }

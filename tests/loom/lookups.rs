@@ -39,6 +39,7 @@ fn against(
 }
 
 const THREE: &[Area] = &[(0x10, 1, RW), (0x20, 1, RO), (0x30, 1, RW)];
+const FIVE: &[Area] = &[(0x10, 1, RW), (0x20, 1, RO), (0x30, 1, RW), (0x40, 1, RO), (0x50, 1, RW)];
 
 #[test]
 fn unmap_of_the_area() {
@@ -48,7 +49,6 @@ fn unmap_of_the_area() {
 /// A removal elsewhere turns the tree: what stays is never missed.
 #[test]
 fn unmap_elsewhere() {
-    const FIVE: &[Area] = &[(0x10, 1, RW), (0x20, 1, RO), (0x30, 1, RW), (0x40, 1, RO), (0x50, 1, RW)];
     // Not the last: its node hangs where a reader who asks for the others does not come by.
     for gone in 0..4 {
         for asked in (0..5).filter(|&asked| asked != gone) {
@@ -56,6 +56,17 @@ fn unmap_elsewhere() {
             against(None, FIVE, change, FIVE[asked].0, &[Some(FIVE[asked])]);
         }
     }
+}
+
+/// Two removals elsewhere: a miss of the second walk, which follows a miss of the first, is one whose
+/// change count was read between the two.
+#[test]
+fn two_unmaps_elsewhere() {
+    let change = |space: &Space| {
+        unmap(space, FIVE[1].0, 1);
+        unmap(space, FIVE[2].0, 1);
+    };
+    against(BOUND, FIVE, change, FIVE[4].0, &[Some(FIVE[4])]);
 }
 
 /// A node that nobody has seen before is seen initialised.
