@@ -4,7 +4,7 @@ mod cc;
 
 use cc::{Link, Program};
 use std::{
-    env, fs,
+    fs,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -101,47 +101,4 @@ fn the_readme_is_right() {
         let said = cc::run(&mut Command::new(program)).unwrap_or_else(|e| panic!("{e}"));
         assert!(said.contains("0x"), "{said}");
     }
-}
-
-/// libmmap's own test programs, unchanged, against our headers: those of every checkout that
-/// `KVMA_LIBMMAP` names (directories, separated by colons), whatever its generation.
-#[test]
-fn programs_of_libmmap_build_and_run() {
-    if cc::skipped() {
-        return;
-    }
-    let Some(checkouts) = env::var_os("KVMA_LIBMMAP") else {
-        eprintln!("NOT TESTED: KVMA_LIBMMAP names no checkout of libmmap");
-        return;
-    };
-    let known = ["addr_space_test.cpp", "range_map_test.cpp", "mmap_test.c"];
-    let mut tried = 0;
-    for checkout in env::split_paths(&checkouts) {
-        for source in sources(&checkout.join("test")) {
-            let name = source.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let numbered = name.starts_with("test") && name.ends_with(".c");
-            if !numbered && !known.contains(&name.as_str()) {
-                continue;
-            }
-            // Their file is compiled where it lies: it includes test.h from beside it.
-            let flags: &[&str] = &["-Wno-pedantic", &format!("-DCHECKOUT_{tried}")];
-            let program = cc::compile(&Program { source: &source, link: Link::AsLibmmap, flags });
-            let program = program.unwrap_or_else(|e| panic!("{e}"));
-            // Early ones free nothing.
-            let mut command = Command::new(program);
-            command.env("ASAN_OPTIONS", "detect_leaks=0");
-            cc::run(&mut command).unwrap_or_else(|e| panic!("{e}"));
-            tried += 1;
-        }
-    }
-    assert!(tried > 0, "no test program of libmmap in {}", checkouts.to_string_lossy());
-    println!("{tried} programs of libmmap");
-}
-
-fn sources(dir: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
-    let mut files: Vec<PathBuf> =
-        entries.flatten().map(|entry| entry.path()).filter(|path| path.is_file()).collect();
-    files.sort();
-    files
 }
