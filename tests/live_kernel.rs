@@ -135,7 +135,11 @@ impl Tally {
         }
         if let Some(difference) = compare(&trace) {
             say(&format!("{name}: {difference}\nshrinking"));
-            self.report(&name, shrink(setup, Finding { steps, trace, difference }), setup.scope.strict);
+            self.report(
+                &name,
+                shrink(setup, Finding { steps, trace, difference, populate: persona.populate }),
+                setup.scope.strict,
+            );
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use kvma::linux::LinuxVma;
 use kvma::{BoxAlloc, NoHooks, VmaNode};
-use kvma_trace::{Answer, Backing, Line, Parser, Replay, Step};
+use kvma_trace::{Answer, Area, Backing, Line, Parser, Replay, Step};
 
 /// The first place where kvma does not do what the kernel did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,7 +44,8 @@ impl fmt::Display for Difference {
     }
 }
 
-/// Replays `trace`; the first difference, if there is one.
+/// Replays `trace`, in which there is a snapshot after each call that changed the areas; the first difference, if there is
+/// one.
 pub fn compare(trace: &str) -> Option<Difference> {
     type Alloc<'a> = Arc<BoxAlloc<VmaNode<LinuxVma<Backing<'a>>>>>;
     let alloc: Alloc<'_> = Arc::new(BoxAlloc::new());
@@ -52,35 +53,57 @@ pub fn compare(trace: &str) -> Option<Difference> {
         Ok(replay) => Box::new(replay),
         Err(error) => return Some(broken(format!("kvma: {error}"))),
     };
-    let mut calls = 0;
+    let mut calls = 0_usize;
     let mut last = "";
-    for entry in Parser::new(trace) {
+    // What the kernel has shown last, read once.
+    let mut areas: Vec<Area<'_>> = Vec::new();
+    let mut shown = "";
+    let mut entries = Parser::new(trace).peekable();
+    while let Some(entry) = entries.next() {
         let entry = match entry {
             Ok(entry) => entry,
             Err(error) => return Some(broken(error.to_string())),
         };
-        let different = |what| Some(Difference { calls, call: last.to_string(), what });
+        let different = |calls: usize, what| {
+            Some(Difference { calls: calls.saturating_sub(1), call: last.to_string(), what })
+        };
         let step = match replay.step(&entry.line, &mut NoHooks) {
             Ok(step) => step,
-            Err(error) => return different(What::Broken(format!("line {}: {error}", entry.number))),
+            Err(error) => return different(calls, What::Broken(format!("line {}: {error}", entry.number))),
         };
         match (entry.line, step) {
             (Line::Call(_, kernel), Step::Called(kvma)) => {
                 last = entry.text;
+                calls += 1;
                 if kernel != kvma {
                     let call = last.to_string();
-                    return Some(Difference { calls, call, what: What::Answer { kernel, kvma } });
+                    return Some(Difference { calls: calls - 1, call, what: What::Answer { kernel, kvma } });
                 }
-                calls += 1;
+                if entries
+                    .peek()
+                    .is_some_and(|next| next.as_ref().is_ok_and(|next| matches!(next.line, Line::Maps(_))))
+                {
+                    continue;
+                }
             }
-            (Line::Maps(snapshot), Step::Snapshot) if !replay.matches(&snapshot) => {
-                let ours = maps(&replay, snapshot.text().contains("VmFlags:"));
-                let kernel = only_in(snapshot.text(), &ours);
-                let kvma = only_in(&ours, snapshot.text());
-                let (calls, call) = (calls.saturating_sub(1), last.to_string());
-                return Some(Difference { calls, call, what: What::Areas { kernel, kvma } });
+            (Line::Maps(snapshot), _) => {
+                areas = snapshot.areas().collect();
+                shown = snapshot.text();
+                if step != Step::Snapshot {
+                    continue;
+                }
             }
-            _ => {}
+            _ => continue,
+        }
+        if !replay.matches_areas(areas.iter().copied()) {
+            let ours = maps(&replay, shown.contains("VmFlags:"));
+            let (kernel, kvma) = (only_in(shown, &ours), only_in(&ours, shown));
+            let call = last.to_string();
+            return Some(Difference {
+                calls: calls.saturating_sub(1),
+                call,
+                what: What::Areas { kernel, kvma },
+            });
         }
     }
     None

@@ -37,6 +37,11 @@ pub struct Shape {
 const RODATA: u64 = 2;
 
 impl Shape {
+    /// Bytes in the file.
+    pub const fn file_length(self) -> u64 {
+        self.bss_at() - BASE
+    }
+
     /// Where the zeroed data begins.
     pub const fn bss_at(self) -> u64 {
         CODE + (1 + self.text + RODATA + self.data) * PAGE
@@ -94,6 +99,6 @@ pub fn build(shape: Shape, limits: &[(Limit, u64, u64)]) -> Vec<u8> {
         xword(&mut file, &[soft, hard]);
     }
     assert!(file.len() <= 2 * PAGE as usize, "the table of limits fits into the page");
-    file.resize(((1 + text + RODATA + shape.data) * PAGE) as usize, 0);
+    file.resize(shape.file_length() as usize, 0);
     file
 }

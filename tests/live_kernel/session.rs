@@ -54,6 +54,8 @@ pub struct Session<'s> {
     trace: String,
     /// Room for a maps file.
     text: String,
+    /// The maps file that the trace shows last, if it was one without flags.
+    last: String,
     areas: Vec<Area>,
     /// Descriptors of which the trace has told.
     named: Vec<u32>,
@@ -75,6 +77,7 @@ impl<'s> Session<'s> {
             steps: Vec::new(),
             trace: String::new(),
             text: String::new(),
+            last: String::new(),
             areas: Vec::new(),
             named: Vec::new(),
             start_brk: 0,
@@ -191,10 +194,18 @@ impl<'s> Session<'s> {
     /// Appends the areas to the trace.
     fn snapshot(&mut self, flagged: bool) -> io::Result<()> {
         self.read(flagged)?;
+        // Unchanged areas need not be written down again. They are compared all the same.
+        if !flagged && self.text == self.last {
+            return Ok(());
+        }
+        self.last.clear();
+        if !flagged {
+            self.last.push_str(&self.text);
+        }
         self.areas.clear();
         let place = self.trace.len();
         for line in self.text.lines() {
-            if let Some(area) = area(line) {
+            if let Some(area) = area(line, self.setup.program_length()) {
                 self.areas.push(area);
             } else if line.starts_with("VmFlags:") {
                 if let Some(area) = self.areas.last_mut() {
@@ -216,7 +227,7 @@ impl<'s> Session<'s> {
             self.read(true)?;
             self.areas.clear();
             for line in self.text.lines() {
-                if let Some(area) = area(line) {
+                if let Some(area) = area(line, self.setup.program_length()) {
                     self.areas.push(area);
                 } else if line.starts_with("VmFlags:")
                     && let Some(area) = self.areas.last_mut()
@@ -254,7 +265,7 @@ fn expect_zero(what: &str, answer: i64) -> io::Result<()> {
 }
 
 /// An area from a line of maps or smaps, if it is the line of one.
-fn area(line: &str) -> Option<Area> {
+fn area(line: &str, program_length: u64) -> Option<Area> {
     let (range, rest) = line.split_once(' ')?;
     let (start, end) = range.split_once('-')?;
     let start = u64::from_str_radix(start, 16).ok()?;
@@ -263,13 +274,14 @@ fn area(line: &str) -> Option<Area> {
     let (writable, shared) = (perms.get(1) == Some(&b'w'), perms.get(3) == Some(&b's'));
     let ends = shared && rest.contains("/dev/zero");
     let offset = u64::from_str_radix(rest.split(' ').nth(1)?, 16).ok()?;
-    let beyond = !ends && offset.saturating_add(end - start) > FILE_LENGTH;
+    let length = if rest.contains("/program-") { program_length } else { FILE_LENGTH };
+    let beyond = !ends && offset.saturating_add(end - start) > length;
     Some(Area { start, end, writable, shared, ends, beyond, locked: false })
 }
 
 /// `MAJOR:MINOR INODE PATH` of the area that holds `addr`.
 fn backing(maps: &str, addr: u64) -> Option<String> {
-    let line = maps.lines().find(|line| area(line).is_some_and(|area| area.meets(addr, addr + 1)))?;
+    let line = maps.lines().find(|line| area(line, 0).is_some_and(|area| area.meets(addr, addr + 1)))?;
     let mut words = line.splitn(6, ' ');
     let (device, inode) = (words.nth(3)?, words.next()?);
     Some(format!("{device} {inode} {}", words.next().unwrap_or("").trim_start()))

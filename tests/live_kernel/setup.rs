@@ -79,6 +79,11 @@ impl Setup {
         Tracee::start(&self.program, descriptors, soft)
     }
 
+    /// Bytes in the program's file.
+    pub fn program_length(&self) -> u64 {
+        self.shape.file_length()
+    }
+
     /// Where the zeroed data begins, if there is any.
     pub fn bss(&self) -> Option<u64> {
         (self.shape.bss > 0).then(|| self.shape.bss_at())

@@ -1,6 +1,7 @@
 //! Fewer calls that still show a difference.
 
 use super::calls::Step;
+use super::caution::Caution;
 use super::compare::{Difference, compare};
 use super::session::{Flags, Session};
 use super::setup::Setup;
@@ -11,16 +12,25 @@ pub struct Finding {
     pub steps: Vec<Step>,
     pub trace: String,
     pub difference: Difference,
+    /// See [`Caution::populate`].
+    pub populate: bool,
 }
 
-/// Runs `steps` on a fresh program; what differs, if anything does.
-pub fn run(setup: &Setup, steps: &[Step]) -> Option<Finding> {
+/// Runs `steps` on a fresh program; what differs, if anything does. Nothing does if one of them is no longer allowed after
+/// those before it.
+pub fn run(setup: &Setup, steps: &[Step], populate: bool) -> Option<Finding> {
     let mut session = Session::start(setup, Flags::Always).ok()?;
     for &step in steps {
+        if let Step::Call(call) = step {
+            let areas = session.areas(true).ok()?;
+            if !(Caution { areas, populate }).allows(&call) {
+                return None;
+            }
+        }
         session.step(step).ok()?;
     }
     let (steps, trace) = session.finish();
-    compare(&trace).map(|difference| Finding { steps, trace, difference })
+    compare(&trace).map(|difference| Finding { steps, trace, difference, populate })
 }
 
 /// Takes steps away for as long as something differs. Not always the same thing: any difference is worth knowing, and the
@@ -28,7 +38,7 @@ pub fn run(setup: &Setup, steps: &[Step]) -> Option<Finding> {
 pub fn shrink(setup: &Setup, finding: Finding) -> Finding {
     let mut best = finding;
     // With flags after every call the difference may show earlier.
-    if let Some(found) = run(setup, &best.steps) {
+    if let Some(found) = run(setup, &best.steps, best.populate) {
         best = found;
     }
     truncate(&mut best);
@@ -39,7 +49,7 @@ pub fn shrink(setup: &Setup, finding: Finding) -> Finding {
         while start < best.steps.len() {
             let end = (start + chunk).min(best.steps.len());
             let fewer: Vec<Step> = [&best.steps[..start], &best.steps[end..]].concat();
-            match run(setup, &fewer) {
+            match run(setup, &fewer, best.populate) {
                 Some(mut found) => {
                     truncate(&mut found);
                     best = found;
@@ -53,7 +63,7 @@ pub fn shrink(setup: &Setup, finding: Finding) -> Finding {
         }
     }
     // Once more for the trace of exactly these steps.
-    run(setup, &best.steps).unwrap_or(best)
+    run(setup, &best.steps, best.populate).unwrap_or(best)
 }
 
 /// The trace without the snapshots between the initial and the last one.

@@ -123,7 +123,13 @@ impl<'a, A: NodeAlloc<VmaNode<Vma<'a>>> + Clone> Replay<'a, A> {
 
     /// Whether the address space is what the kernel's snapshot shows.
     pub fn matches(&self, kernel: &Snapshot<'_>) -> bool {
-        same(kernel.areas(), self.mm.maps().map(|entry| area(&entry)))
+        self.matches_areas(kernel.areas())
+    }
+
+    /// Whether the address space is what the kernel's areas show. For those who have read a snapshot and compare with it
+    /// more than once.
+    pub fn matches_areas<'k>(&self, kernel: impl Iterator<Item = Area<'k>> + Clone) -> bool {
+        same(kernel, self.mm.maps().map(|entry| area(&entry)))
     }
 }
 
