@@ -225,6 +225,13 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         hole
     }
 
+    /// Whether a huge page ends or begins in a range. If none does, Linux counts down from the one after it to the one
+    /// before it, and finds less than it thinks there are (`madvise_collapse`).
+    fn has_huge_end(&self, start: u64, end: u64) -> bool {
+        let within = self.layout.huge().saturating_sub(1);
+        start.saturating_add(within) & !within <= end & !within
+    }
+
     fn advise_region<O: Owner<F>>(
         &mut self,
         advice: Advice,
@@ -237,6 +244,10 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         let kept = region.has(VmFlags::SEALED) && region.is_anonymous() && !region.has(VmFlags::WRITE);
         if kept && advice.discards() {
             return Err(Errno::EPERM);
+        }
+        if advice == Advice::Collapse && !self.has_huge_end(start, end) {
+            advice.effect(region, &self.layout)?;
+            return Err(Errno::EINVAL);
         }
         match advice.effect(region, &self.layout)? {
             Effect::Nothing => Ok(()),

@@ -3,7 +3,7 @@
 use super::abi::*;
 use super::file::{File, MAX_FILE_BYTES, OpenFile, Placement, Rights, Traits};
 use super::mprotect::access;
-use super::owner::{Overcommit, Owner};
+use super::owner::{Capabilities, Overcommit, Owner};
 use super::place::Wanted;
 use super::vm_flags::VmFlags;
 use super::vma::{LinuxVma, Role};
@@ -68,13 +68,11 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         }
         // Linux also asks whether offset plus length wraps, in pages, where 52 bits never do.
         let vm = access(prot) | flag_bits(flags) | self.future | VmFlags::MAY_ACCESS;
-        if len <= self.layout.task_size()
-            && flags & MAP_FIXED != 0
-            && huge.is_some_and(|size| addr & (size - 1) != 0)
-        {
-            return Err(Errno::EINVAL);
-        }
-        let start = self.place(&self.wanted(addr, len, offset, flags, file.as_ref()), caps)?;
+        let wanted = self.wanted(addr, len, offset, flags, file.as_ref());
+        let start = match huge {
+            Some(size) => self.place_for_huge(&wanted, size, caps)?,
+            None => self.place(&wanted, caps)?,
+        };
         let end = start + len;
         if flags & MAP_FIXED_NOREPLACE != 0 && self.first_in(start, end).is_some() {
             return Err(Errno::EEXIST);
@@ -122,6 +120,26 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         };
         let offset = if file.is_some() { offset } else { 0 };
         Wanted { addr, len, offset, map_flags: flags, alignment }
+    }
+
+    /// A place that starts where a huge page does (`hugetlb_get_unmapped_area`).
+    fn place_for_huge(&self, wanted: &Wanted, size: u64, caps: Capabilities) -> Result<u64, Errno> {
+        let plain = Wanted { alignment: Placement::Page, ..*wanted };
+        if wanted.map_flags & MAP_FIXED != 0 {
+            let aligned = wanted.len > self.layout.task_size() || wanted.addr & (size - 1) == 0;
+            return if aligned { self.place(&plain, caps) } else { Err(Errno::EINVAL) };
+        }
+        let hint = wanted.addr.wrapping_add(size - 1) & !(size - 1);
+        match self.place(&Wanted { addr: hint, ..plain }, caps)? {
+            start if start == hint => Ok(start),
+            // Room for so much that a huge page begins in it early enough.
+            _ => {
+                let spare = size - self.layout.page_size().bytes();
+                let room =
+                    self.place(&Wanted { addr: 0, len: wanted.len.saturating_add(spare), ..plain }, caps)?;
+                Ok(room + spare & !(size - 1))
+            }
+        }
     }
 
     /// What is refused before Linux looks for huge pages.

@@ -19,6 +19,8 @@ struct Remap {
     flags: u64,
     /// Where to, where the caller says so.
     new: u64,
+    /// Difference of the lengths that the caller passed.
+    delta: u64,
 }
 
 impl Remap {
@@ -31,9 +33,9 @@ impl Remap {
         self.has(MREMAP_FIXED | MREMAP_DONTUNMAP)
     }
 
-    /// Bytes to be added; 0 for a shrink.
-    fn growth(&self) -> u64 {
-        self.new_len.saturating_sub(self.old_len)
+    /// Whether it becomes shorter or stays as long as it is.
+    fn shrinks(&self) -> bool {
+        self.new_len <= self.old_len
     }
 }
 
@@ -59,7 +61,7 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         call: &mut Call<'_, F, A, O>,
     ) -> Result<u64, Errno> {
         let (old_len, new_len) = (self.layout.page_up(old_len), self.layout.page_up(new_len));
-        let remap = Remap { old, old_len, new_len, flags, new };
+        let remap = Remap { old, old_len, new_len, flags, new, delta: old_len.abs_diff(new_len) };
         self.check_remap(&remap)?;
         if remap.has(MREMAP_FIXED) && old_len == new_len {
             return self.move_range(&remap, call);
@@ -80,7 +82,7 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
 
     /// What can be told from the arguments alone (`check_mremap_params`).
     fn check_remap(&self, remap: &Remap) -> Result<(), Errno> {
-        let Remap { old, old_len, new_len, flags, new } = *remap;
+        let Remap { old, old_len, new_len, flags, new, .. } = *remap;
         let task_size = self.layout.task_size();
         let known = MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP;
         if flags & !known != 0 || !self.layout.is_aligned(old) || new_len == 0 || new_len > task_size {
@@ -134,7 +136,7 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         if region.has(VmFlags::SEALED) {
             return Err(Errno::EPERM);
         }
-        if remap.growth() == 0 && !remap.implies_place() {
+        if remap.shrinks() && !remap.implies_place() {
             return Ok(());
         }
         let rigid = region.has_any(VmFlags::DONT_EXPAND | VmFlags::PFN_MAP);
@@ -149,8 +151,8 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         if remap.old_len.min(remap.new_len) > region.end - remap.old {
             return Err(Errno::EFAULT);
         }
-        let growth = remap.growth();
-        if growth == 0 {
+        let growth = remap.delta;
+        if remap.shrinks() {
             return Ok(());
         }
         if rigid {
@@ -197,7 +199,7 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         region: &Region,
         call: &mut Call<'_, F, A, O>,
     ) -> Result<u64, Errno> {
-        let growth = remap.growth();
+        let growth = remap.delta;
         let end = region.end.wrapping_add(growth);
         let whole = Wanted {
             addr: region.start,
@@ -261,7 +263,8 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         if region.role == Role::Special && !whole {
             return Err(Errno::EINVAL);
         }
-        let new_bytes = if remap.has(MREMAP_DONTUNMAP) { remap.new_len } else { remap.growth() };
+        // Linux charges a move that shrinks as if it grew by as much.
+        let new_bytes = if remap.has(MREMAP_DONTUNMAP) { remap.new_len } else { remap.delta };
         let pages = self.layout.pages(new_bytes);
         let accounted = region.has(VmFlags::ACCOUNT) && pages > 0;
         if accounted {
@@ -272,6 +275,10 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
                 call.hooks().uncommit(pages);
             }
             return Err(errno);
+        }
+        if accounted && remap.old_len == remap.new_len && !remap.has(MREMAP_DONTUNMAP) {
+            // A shrink: the charge was only there to be refused. Linux keeps it.
+            call.hooks().uncommit(pages);
         }
         if remap.has(MREMAP_DONTUNMAP) {
             self.unlock_left_behind(remap.old, call)?;

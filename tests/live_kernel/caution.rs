@@ -6,6 +6,8 @@ use super::session::Area;
 
 /// Most bytes whose pages a call may bring in: it takes the kernel real memory and time.
 const POPULATED: u64 = 4 << 20;
+/// More bytes than this take Linux long to move or to lock: it goes through them a huge page at a time, mapped or not.
+pub const VAST: u64 = 1 << 36;
 /// Bytes of a huge page.
 const HUGE: u64 = 2 << 20;
 
@@ -36,7 +38,7 @@ impl Caution<'_> {
                 let code = hits_code(a, b.max(c)) || (d & MREMAP_FIXED != 0 && hits_code(e, c));
                 let brings_in = self.within(a, 1).any(|area| area.locked) && c > b.saturating_add(POPULATED);
                 let grows_object = self.populate && c > b && self.within(a, b).any(|area| area.ends);
-                !code && !brings_in && !grows_object
+                !code && !brings_in && !grows_object && self.mapped(a, b) <= VAST
             }
             Sys::Madvise => match c as u32 {
                 MADV_POPULATE_READ => self.may_bring_in(a, b),
@@ -52,6 +54,8 @@ impl Caution<'_> {
             Sys::Mlockall if matches!(a as u32 & 7, 1..=3) => {
                 self.populate && self.may_bring_in(0, u64::MAX) && !self.keeps_pages(0, u64::MAX)
             }
+            // ONFAULT does not hold for memory that cannot be locked: it is brought in at once.
+            Sys::Mlockall if a & MCL_CURRENT != 0 => self.mapped(0, u64::MAX) <= HUGE * 64,
             Sys::Mlockall | Sys::Munlock | Sys::Munlockall | Sys::Msync | Sys::Mseal => true,
         }
     }
@@ -83,11 +87,16 @@ impl Caution<'_> {
         self.within(start, len).any(Area::keeps_pages)
     }
 
-    fn may_bring_in(&self, start: u64, len: u64) -> bool {
+    /// How many bytes of a range are mapped.
+    fn mapped(&self, start: u64, len: u64) -> u64 {
         let end = start.saturating_add(len);
         let overlap = |area: &Area| area.end.min(end).saturating_sub(area.start.max(start));
+        self.within(start, len).map(overlap).sum()
+    }
+
+    fn may_bring_in(&self, start: u64, len: u64) -> bool {
         // Memory beyond the end of its object cannot come in, and shared memory that was grown has such an end.
-        self.within(start, len).map(overlap).sum::<u64>() <= POPULATED
+        self.mapped(start, len) <= POPULATED
             && !self.within(start, len).any(|area| area.beyond || (area.ends && !self.populate))
     }
 }

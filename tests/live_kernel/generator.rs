@@ -1,7 +1,7 @@
 //! Random calls, right and wrong, near what is mapped.
 
 use super::calls::*;
-use super::caution::Caution;
+use super::caution::{Caution, VAST};
 use super::image::PAGE;
 use super::persona::{Action, Persona};
 use super::rng::Rng;
@@ -38,6 +38,12 @@ impl Generator {
     /// own: what the kernel does with these is no function of the calls.
     pub fn step(&mut self, setup: &Setup, view: View<'_>) -> Step {
         let caution = Caution { areas: view.areas, populate: self.persona.populate };
+        // Vast areas are worth making, but slow down all that follows.
+        if let Some(vast) = view.areas.iter().find(|area| area.end - area.start > VAST)
+            && self.rng.chance(1, 3)
+        {
+            return Step::Call(Call::new(Sys::Munmap, &[vast.start, vast.end - vast.start]));
+        }
         loop {
             let step = match self.rng.weighted(self.persona.weights) {
                 Action::Call(sys) => Step::Call(self.call(sys, view)),
