@@ -6,13 +6,17 @@ use crate::{
         traps::{Access, TrapFrame},
     },
     broken::Broken,
+    cpus,
     frames::{self, Use},
     hooks,
     pages::{Pages, Prepared, Source},
     probe, rendezvous,
     space::{self, Current, page_of},
 };
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{
+    AtomicU64,
+    Ordering::{Relaxed, SeqCst},
+};
 use kvma::{
     Busy, Snapshot,
     linux::{self, Fault, SegvCode, Verdict},
@@ -45,7 +49,7 @@ static AGAIN: [AtomicU64; REASONS] = [const { AtomicU64::new(0) }; REASONS];
 impl Again {
     /// How often.
     pub fn count(self) -> u64 {
-        AGAIN[self as usize].load(Relaxed)
+        AGAIN[self as usize].load(SeqCst)
     }
 }
 
@@ -65,7 +69,9 @@ pub fn page_fault(frame: &mut TrapFrame, address: u64, access: Access) {
             probe::note_served();
         }
         Answer::Again(why) if probe::is_patient() => {
-            AGAIN[why as usize].fetch_add(1, Relaxed);
+            AGAIN[why as usize].fetch_add(1, SeqCst);
+            // A proof may be waiting for this.
+            cpus::wake();
         }
         // A hook looks at what it has just unmapped.
         Answer::Again(_) => probe::refuse(frame, access),
