@@ -6,10 +6,19 @@ use kvma::linux::LinuxVma;
 use kvma::{BoxAlloc, NoHooks, VmaNode};
 use kvma_trace::{Answer, Backing, Line, Parser, Replay, Step};
 
-/// Name and text of each trace.
+/// Name and text of each trace: the fifteen, and in `found` those in which kvma was once caught out by a running kernel
+/// (`live_kernel.rs`).
 fn traces() -> Vec<(String, String)> {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/traces");
-    let mut traces: Vec<_> = std::fs::read_dir(folder)
+    let recorded = folder("tests/traces");
+    assert_eq!(recorded.len(), 15);
+    let found = folder("tests/traces/found");
+    assert!(!found.is_empty());
+    [recorded, found].concat()
+}
+
+/// The traces in one folder.
+fn folder(name: &str) -> Vec<(String, String)> {
+    let mut traces: Vec<_> = std::fs::read_dir(format!("{}/{name}", env!("CARGO_MANIFEST_DIR")))
         .unwrap()
         .map(|file| file.unwrap().path())
         .filter(|path| path.extension().is_some_and(|extension| extension == "trace"))
@@ -19,7 +28,6 @@ fn traces() -> Vec<(String, String)> {
         })
         .collect();
     traces.sort();
-    assert_eq!(traces.len(), 15);
     traces
 }
 

@@ -137,7 +137,7 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
                 let spare = size - self.layout.page_size().bytes();
                 let room =
                     self.place(&Wanted { addr: 0, len: wanted.len.saturating_add(spare), ..plain }, caps)?;
-                Ok(room + spare & !(size - 1))
+                Ok((room + spare) & !(size - 1))
             }
         }
     }
