@@ -682,6 +682,14 @@ struct kvma_owner {
     // A child inherits an area, at the same addresses; `how` is `KVMA_INHERIT_COPY_ON_WRITE` or the like. 0 or
     // an errno. If the fork fails, what was done for the child is to be thrown away.
     int32_t (*inherit)(void *udata, uint32_t how, const struct kvma_piece *area);
+    // A new object for `MAP_HUGETLB`, `len` bytes in huge pages of `page` bytes, with a reference for the caller; or
+    // NULL, with an errno in `error` (0: `ENOMEM`). Unless `vm_flags` has `nr` the pages are to be set aside for it.
+    // NULL: there are no huge pages.
+    struct kvma_file *(*huge_memory)(void *udata,
+                                     uint64_t page,
+                                     uint64_t len,
+                                     uint64_t vm_flags,
+                                     int32_t *error);
 };
 
 // The shape of an address space, in bytes: made by `kvma_linux_layout_x86_64`, and changed where wanted.

@@ -6,7 +6,7 @@ use super::limits::Resource;
 use super::owner::Owner;
 use super::place::Wanted;
 use super::vm_flags::VmFlags;
-use super::vma::LinuxVma;
+use super::vma::{LinuxVma, Role, attrs};
 use super::{Call, Mm};
 use crate::{Backing, Errno, Merge, NodeAlloc, VmaNode};
 
@@ -94,7 +94,8 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         // Never joined with what the program image put below the heap: bss and heap stay apart.
         let continues = self.below(old).is_some_and(|heap| heap.end == old && heap.end > self.start_brk);
         let merge = if continues { Merge::Left } else { Merge::Never };
-        let inserted = self.insert(old, new, flags, Backing::Anonymous, LinuxVma::anonymous(), merge, call);
+        let attrs = attrs(flags, Backing::Anonymous, Role::Object);
+        let inserted = self.insert(old, new, attrs, LinuxVma::anonymous(), merge, call);
         if inserted.is_err() {
             call.hooks().uncommit(pages);
         }

@@ -5,7 +5,7 @@ use super::limits::Resource;
 use super::owner::Owner;
 use super::region::Region;
 use super::vm_flags::VmFlags;
-use super::vma::{LinuxVma, Marks};
+use super::vma::{LinuxVma, Marks, attrs};
 use super::{Call, Mm};
 use crate::{AreaFlags, Attrs, Backing, Errno, Merge, NodeAlloc, VmaNode};
 
@@ -189,8 +189,8 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         let Some(data) = self.map.find(stack.start).map(|vma| vma.data().clone()) else {
             return Err(Errno::EFAULT);
         };
-        let inserted =
-            self.insert(start, stack.start, stack.flags, Backing::Anonymous, data, Merge::Right, call);
+        let attrs = attrs(stack.flags, Backing::Anonymous, data.role());
+        let inserted = self.insert(start, stack.start, attrs, data, Merge::Right, call);
         if inserted.is_err() && accounted {
             call.hooks().uncommit(pages);
         }

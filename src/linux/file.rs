@@ -12,6 +12,9 @@ pub enum Placement {
     /// Where its offset in the object is a multiple of the huge page size, its address is too
     /// (`thp_get_unmapped_area`).
     Huge,
+    /// Only where its huge pages, of so many bytes, are: the file consists of nothing else (hugetlbfs,
+    /// `hugetlb_get_unmapped_area`).
+    HugeTlb(u64),
 }
 
 /// The owner's handle of what can be mapped or can name a mapping: a reference to an open file, a memory object, a

@@ -257,6 +257,18 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
                 result => result,
             },
             Effect::Act(action) => {
+                let mut end = end;
+                if let (Action::DontNeed, Some(page)) = (action, region.huge_page()) {
+                    // Who does not know of huge pages shall not lose more than asked for
+                    // (`madvise_dontneed_free_valid_vma`).
+                    end &= !(page - 1);
+                    if start & (page - 1) != 0 {
+                        return Err(Errno::EINVAL);
+                    }
+                    if start == end {
+                        return Ok(());
+                    }
+                }
                 match action {
                     // Guards are entries of its page tables, which a fork must copy.
                     Action::GuardInstall => self.mark(start, Marks::TOUCHED | Marks::GUARDS),

@@ -3,12 +3,12 @@
 use super::abi::*;
 use super::file::{File, MAX_FILE_BYTES, OpenFile, Placement, Rights, Traits};
 use super::mprotect::access;
-use super::owner::{Capabilities, Overcommit, Owner};
+use super::owner::{Overcommit, Owner};
 use super::place::Wanted;
 use super::vm_flags::VmFlags;
-use super::vma::{LinuxVma, Role};
+use super::vma::{LinuxVma, Role, attrs, with_huge_pages};
 use super::{Call, Mm};
-use crate::{Backing, Errno, Merge, NodeAlloc, VmaNode};
+use crate::{Backing, Cut, Errno, Merge, NodeAlloc, VmaNode};
 
 /// The arguments of mmap(2), as user space passed them.
 #[derive(Debug, Clone)]
@@ -33,8 +33,8 @@ enum Source<F> {
     /// An object that the owner makes when the place is free.
     Shared,
     File(OpenFile<F>),
-    /// Huge pages of so many bytes, of which there are none.
-    Huge(u64),
+    /// `MAP_HUGETLB`: an object like `Shared`, even if the mapping is private.
+    Huge,
 }
 
 impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
@@ -52,9 +52,9 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
             return Err(Errno::EINVAL);
         }
         let file = if flags & MAP_ANONYMOUS != 0 { None } else { Some(file.ok_or(Errno::EBADF)?) };
-        let huge = huge_page(flags, file.is_some())?;
+        let huge = huge_page(flags, file.as_ref(), call.hooks())?;
         // Rounding up to huge pages may wrap.
-        let len = huge.map_or(len, |size| len.wrapping_add(size - 1) & !(size - 1));
+        let len = huge.map_or(len, |page| len.wrapping_add(page - 1) & !(page - 1));
         if len == 0 {
             return Err(Errno::EINVAL);
         }
@@ -68,11 +68,11 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         }
         // Linux also asks whether offset plus length wraps, in pages, where 52 bits never do.
         let vm = access(prot) | flag_bits(flags) | self.future | VmFlags::MAY_ACCESS;
-        let wanted = self.wanted(addr, len, offset, flags, file.as_ref());
-        let start = match huge {
-            Some(size) => self.place_for_huge(&wanted, size, caps)?,
-            None => self.place(&wanted, caps)?,
-        };
+        let alignment =
+            huge.map_or_else(|| self.alignment(addr, len, flags, file.as_ref()), Placement::HugeTlb);
+        let offset_there = if file.is_some() { offset } else { 0 };
+        let wanted = Wanted { addr, len, offset: offset_there, map_flags: flags, alignment };
+        let start = self.place(&wanted, caps)?;
         let end = start + len;
         if flags & MAP_FIXED_NOREPLACE != 0 && self.first_in(start, end).is_some() {
             return Err(Errno::EEXIST);
@@ -85,13 +85,15 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         }
         let (mut vm, source) = match (file, huge) {
             (Some(file), _) => (self.file_flags(vm, prot, flags, offset, len, &file)?, Source::File(file)),
-            (None, Some(size)) => (self.huge_flags(vm, flags, offset, len)?, Source::Huge(size)),
+            (None, Some(_)) => (huge_flags(vm, flags, offset, len)?, Source::Huge),
             (None, None) => anonymous_flags(vm, flags)?,
         };
-        if flags & MAP_NORESERVE != 0 && call.hooks().overcommit() != Overcommit::Never {
+        // Huge pages are never overcommitted but by those who say so.
+        let may_overcommit = huge.is_some() || call.hooks().overcommit() != Overcommit::Never;
+        if flags & MAP_NORESERVE != 0 && may_overcommit {
             vm |= VmFlags::NO_RESERVE;
         }
-        self.map_region(start, end, vm, self.layout.pages(offset), source, call)?;
+        self.map_region(start, end, vm, self.layout.pages(offset), huge, source, call)?;
         let populate = flags & (MAP_POPULATE | MAP_NONBLOCK) == MAP_POPULATE;
         if populate || vm.contains(VmFlags::LOCKED) {
             self.populate_all(start, end, call);
@@ -108,55 +110,15 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
     }
 
     /// How `__get_unmapped_area` picks a search.
-    fn wanted(&self, addr: u64, len: u64, offset: u64, flags: u64, file: Option<&OpenFile<F>>) -> Wanted {
+    fn alignment(&self, addr: u64, len: u64, flags: u64, file: Option<&OpenFile<F>>) -> Placement {
         let huge = self.layout.huge();
         // Shared memory goes by its file system's own rule, which is plain where it does not use huge pages.
-        let alignment = match file {
+        match file {
             Some(file) => file.file().placement(),
             None if flags & MAP_SHARED == 0 && addr == 0 && huge != 0 && len.is_multiple_of(huge) => {
                 Placement::Huge
             }
             None => Placement::Page,
-        };
-        let offset = if file.is_some() { offset } else { 0 };
-        Wanted { addr, len, offset, map_flags: flags, alignment }
-    }
-
-    /// A place that starts where a huge page does (`hugetlb_get_unmapped_area`).
-    fn place_for_huge(&self, wanted: &Wanted, size: u64, caps: Capabilities) -> Result<u64, Errno> {
-        let plain = Wanted { alignment: Placement::Page, ..*wanted };
-        if wanted.map_flags & MAP_FIXED != 0 {
-            let aligned = wanted.len > self.layout.task_size() || wanted.addr & (size - 1) == 0;
-            return if aligned { self.place(&plain, caps) } else { Err(Errno::EINVAL) };
-        }
-        let hint = wanted.addr.wrapping_add(size - 1) & !(size - 1);
-        match self.place(&Wanted { addr: hint, ..plain }, caps)? {
-            start if start == hint => Ok(start),
-            // Room for so much that a huge page begins in it early enough.
-            _ => {
-                let spare = size - self.layout.page_size().bytes();
-                let room =
-                    self.place(&Wanted { addr: 0, len: wanted.len.saturating_add(spare), ..plain }, caps)?;
-                Ok((room + spare) & !(size - 1))
-            }
-        }
-    }
-
-    /// What is refused before Linux looks for huge pages.
-    fn huge_flags(&self, vm: VmFlags, flags: u64, offset: u64, len: u64) -> Result<VmFlags, Errno> {
-        if offset > MAX_FILE_BYTES - len {
-            return Err(Errno::EOVERFLOW);
-        }
-        let known = LEGACY_MAP_MASK | MAP_HUGE_MASK << MAP_HUGE_SHIFT;
-        match flags & MAP_TYPE {
-            MAP_SHARED_VALIDATE if flags & !known != 0 => Err(Errno::EOPNOTSUPP),
-            MAP_SHARED | MAP_SHARED_VALIDATE | MAP_PRIVATE if vm.contains(VmFlags::GROWS_DOWN) => {
-                Err(Errno::EINVAL)
-            }
-            MAP_SHARED | MAP_SHARED_VALIDATE => Ok(vm | VmFlags::SHARED | VmFlags::MAY_SHARE),
-            // Huge pages have accounts of their own.
-            MAP_PRIVATE => Ok(vm | VmFlags::NO_RESERVE),
-            _ => Err(Errno::EINVAL),
         }
     }
 
@@ -218,13 +180,16 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         Ok(vm)
     }
 
-    /// `mmap_region`: from here on things change.
+    /// `mmap_region`: from here on things change. `offset` in pages; `huge` is the size of the huge pages, if they are
+    /// such.
+    #[allow(clippy::too_many_arguments)] // What a mapping is made of.
     fn map_region<O: Owner<F>>(
         &mut self,
         start: u64,
         end: u64,
         mut vm: VmFlags,
         offset: u64,
+        huge: Option<u64>,
         source: Source<F>,
         call: &mut Call<'_, F, A, O>,
     ) -> Result<(), Errno> {
@@ -235,7 +200,9 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
             return Err(Errno::ENOMEM);
         }
         let mut charged = 0;
-        if vm & (VmFlags::NO_RESERVE | VmFlags::SHARED | VmFlags::WRITE) == VmFlags::WRITE {
+        let writable = vm & (VmFlags::NO_RESERVE | VmFlags::SHARED | VmFlags::WRITE) == VmFlags::WRITE;
+        // Huge pages have accounts of their own (`accountable_mapping`).
+        if writable && huge.is_none() {
             // What is replaced hands its promise on.
             charged = pages.saturating_sub(old.accounted);
             if charged > 0 {
@@ -244,7 +211,7 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
             vm |= VmFlags::ACCOUNT;
         }
         let inherited = if vm.contains(VmFlags::ACCOUNT) { pages - charged } else { 0 };
-        let result = self.replace(start, end, vm, offset, source, inherited, call);
+        let result = self.replace(start, end, vm, offset, huge, source, inherited, call);
         if result.is_err() && charged + inherited > 0 {
             call.hooks().uncommit(charged + inherited);
         }
@@ -257,8 +224,9 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         &mut self,
         start: u64,
         end: u64,
-        vm: VmFlags,
+        mut vm: VmFlags,
         offset: u64,
+        huge: Option<u64>,
         source: Source<F>,
         inherited: u64,
         call: &mut Call<'_, F, A, O>,
@@ -268,10 +236,19 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
             call.hooks().commit(inherited)?;
         }
         self.remove(start, end, call)?;
+        if let Some(page) = huge {
+            // Neither joined, nor extended, nor locked: it stays in memory anyway (`hugetlbfs_file_mmap`).
+            vm = (vm | VmFlags::HUGE_TLB | VmFlags::DONT_EXPAND) - VmFlags::LOCK;
+            if self.layout.bytes(offset) & (page - 1) != 0 {
+                return Err(Errno::EINVAL);
+            }
+        }
         let (backing, data) = match source {
-            Source::Huge(size) if self.layout.bytes(offset) & (size - 1) != 0 => return Err(Errno::EINVAL),
-            // Huge pages are not served: this is what Linux says where none are set aside.
-            Source::Huge(_) => return Err(Errno::ENOMEM),
+            Source::Huge => {
+                let page = huge.ok_or(Errno::EINVAL)?;
+                let object = call.hooks().huge_memory(page, end - start, vm)?;
+                (Backing::Object { id: object.id(), offset }, LinuxVma::new(object, Role::Object))
+            }
             Source::Private => (Backing::Anonymous, LinuxVma::anonymous()),
             Source::Shared => {
                 let object = call.hooks().shared_memory(end - start, vm)?;
@@ -287,24 +264,54 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
                 (Backing::Object { id: file.id(), offset }, LinuxVma::new(file, Role::Object))
             }
         };
+        let mut merge = Merge::Both;
         if vm.contains(VmFlags::DROPPABLE | VmFlags::LOCKED) {
             // What may be dropped cannot be locked. Linux finds out after it has looked for neighbours to merge with.
-            return self.insert(start, end, vm - VmFlags::LOCK, backing, data, Merge::Never, call);
+            vm -= VmFlags::LOCK;
+            merge = Merge::Never;
         }
-        self.insert(start, end, vm, backing, data, Merge::Both, call)
+        let mut attrs = attrs(vm, backing, data.role());
+        if let Some(page) = huge {
+            attrs = with_huge_pages(attrs, page)?;
+        }
+        self.insert(start, end, attrs, data, merge, call)
     }
 }
 
-/// Size of the huge pages that are asked for.
-fn huge_page(flags: u64, file: bool) -> Result<Option<u64>, Errno> {
-    if flags & MAP_HUGETLB == 0 {
-        return Ok(None);
-    }
-    match flags >> MAP_HUGE_SHIFT & MAP_HUGE_MASK {
+/// Bytes of the huge pages that are asked for, if any are (`ksys_mmap_pgoff`).
+///
+/// # Errors
+/// `EINVAL`: none of that size, or from a file that has none.
+fn huge_page<F: File, O: Owner<F>>(
+    flags: u64,
+    file: Option<&OpenFile<F>>,
+    owner: &O,
+) -> Result<Option<u64>, Errno> {
+    let asked = flags & MAP_HUGETLB != 0;
+    let page = match file.map(|file| file.file().placement()) {
         // A file has the page size of its file system.
-        _ if file => Err(Errno::EINVAL),
-        0 | 21 => Ok(Some(2 << 20)),
-        30 => Ok(Some(1 << 30)),
+        Some(Placement::HugeTlb(page)) => Some(page),
+        Some(Placement::Page | Placement::Huge) if !asked => return Ok(None),
+        Some(_) => None,
+        None if !asked => return Ok(None),
+        None => owner.huge_page((flags >> MAP_HUGE_SHIFT & MAP_HUGE_MASK) as u32),
+    };
+    // Of a size at which areas can be cut.
+    page.filter(|&page| Cut::of_bytes(page).is_some()).map(Some).ok_or(Errno::EINVAL)
+}
+
+/// What anonymous huge pages can be. To Linux they are a file by then.
+fn huge_flags(vm: VmFlags, flags: u64, offset: u64, len: u64) -> Result<VmFlags, Errno> {
+    if offset > MAX_FILE_BYTES - len {
+        return Err(Errno::EOVERFLOW);
+    }
+    match flags & MAP_TYPE {
+        MAP_SHARED_VALIDATE if flags & !LEGACY_MAP_MASK != 0 => Err(Errno::EOPNOTSUPP),
+        MAP_SHARED | MAP_SHARED_VALIDATE | MAP_PRIVATE if vm.contains(VmFlags::GROWS_DOWN) => {
+            Err(Errno::EINVAL)
+        }
+        MAP_SHARED | MAP_SHARED_VALIDATE => Ok(vm | VmFlags::SHARED | VmFlags::MAY_SHARE),
+        MAP_PRIVATE => Ok(vm),
         _ => Err(Errno::EINVAL),
     }
 }

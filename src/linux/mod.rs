@@ -14,8 +14,9 @@
 //!
 //! # Where this differs from Linux on purpose
 //!
-//! - Huge pages are not set aside: `MAP_HUGETLB` gets what Linux answers where there are none, and `MAP_NORESERVE` does
-//!   not change that.
+//! - Huge pages (`MAP_HUGETLB`, hugetlbfs) are the owner's to set aside, to count and to give back
+//!   ([`Owner::huge_memory`], [`Owner::map_file`]). One that says nothing of them has none, and then `MAP_NORESERVE`, which on
+//!   Linux gets addresses with no pages behind them, gets `ENOMEM` as well.
 //! - A stack that grows promises memory only if its area has `ac`. Linux promises it always, and takes it back only
 //!   then, so that its count drifts.
 //! - `PROT_EXEC` alone does not take a protection key of its own.

@@ -6,7 +6,7 @@ use super::owner::Owner;
 use super::place::Wanted;
 use super::region::Region;
 use super::vm_flags::VmFlags;
-use super::vma::{LinuxVma, Marks, Role, with_vm_flags};
+use super::vma::{LinuxVma, Marks, with_vm_flags};
 use super::{Call, Mm};
 use crate::{Errno, Merge, NodeAlloc, Source, VmaData, VmaNode};
 
@@ -36,6 +36,21 @@ impl Remap {
     /// Whether it becomes shorter or stays as long as it is.
     fn shrinks(&self) -> bool {
         self.new_len <= self.old_len
+    }
+
+    /// The same for huge pages of `page` bytes: lengths are rounded up to whole ones, and they can be moved and cut off, but
+    /// not added (`align_hugetlb`).
+    ///
+    /// # Errors
+    /// `EINVAL`: an address inside of one, even a new address that does not count for want of a flag; an extension.
+    fn in_huge_pages(self, page: u64) -> Result<Self, Errno> {
+        let within = page - 1;
+        let whole = |len: u64| len.wrapping_add(within) & !within;
+        let (old_len, new_len) = (whole(self.old_len), whole(self.new_len));
+        if (self.old | self.new) & within != 0 || new_len > old_len {
+            return Err(Errno::EINVAL);
+        }
+        Ok(Self { old_len, new_len, delta: old_len - new_len, ..self })
     }
 }
 
@@ -67,7 +82,8 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
             return self.move_range(&remap, call);
         }
         let region = self.at(old).ok_or(Errno::EFAULT)?;
-        self.prepare_remap(&remap, &region, call)?;
+        let remap = self.prepare_remap(remap, &region, call)?;
+        let Remap { old_len, new_len, .. } = remap;
         if remap.implies_place() {
             self.remap_to(remap, call)
         } else if new_len > old_len {
@@ -119,25 +135,30 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
             }
             let len = region.end.min(end) - from;
             let piece = Remap { old: from, old_len: len, new_len: len, new: new + (from - old), ..*remap };
-            self.prepare_remap(&piece, &region, call)?;
+            let piece = self.prepare_remap(piece, &region, call)?;
             self.remap_to(piece, call)?;
             at = from + len;
         }
         if at == old { Err(Errno::EFAULT) } else { Ok(new) }
     }
 
-    /// What can be told from the area (`check_prep_vma`).
+    /// What can be told from the area (`check_prep_vma`). Returns what is to be done, in huge pages if the area is made of
+    /// them.
     fn prepare_remap<O: Owner<F>>(
         &self,
-        remap: &Remap,
+        remap: Remap,
         region: &Region,
         call: &mut Call<'_, F, A, O>,
-    ) -> Result<(), Errno> {
+    ) -> Result<Remap, Errno> {
         if region.has(VmFlags::SEALED) {
             return Err(Errno::EPERM);
         }
+        let remap = match region.huge_page() {
+            Some(page) => remap.in_huge_pages(page)?,
+            None => remap,
+        };
         if remap.shrinks() && !remap.implies_place() {
-            return Ok(());
+            return Ok(remap);
         }
         let rigid = region.has_any(VmFlags::DONT_EXPAND | VmFlags::PFN_MAP);
         // A second mapping of a private one would share nothing with it.
@@ -153,7 +174,7 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         }
         let growth = remap.delta;
         if remap.shrinks() {
-            return Ok(());
+            return Ok(remap);
         }
         if rigid {
             return Err(Errno::EFAULT);
@@ -164,7 +185,7 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         if !self.may_expand(region.flags, self.layout.pages(growth)) {
             return Err(Errno::ENOMEM);
         }
-        Ok(())
+        Ok(remap)
     }
 
     /// `MREMAP_FIXED` or `MREMAP_DONTUNMAP` (`mremap_to`).
@@ -237,7 +258,8 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         }
         let Some(vma) = self.map.find(region.start) else { return Err(Errno::EFAULT) };
         let (backing, data) = (vma.attrs().advance(vma.pages()).backing(), vma.data().clone());
-        let appended = self.insert(region.end, end, region.flags, backing, data, Merge::Both, call);
+        let attrs = region.attrs.with_backing(backing);
+        let appended = self.insert(region.end, end, attrs, data, Merge::Both, call);
         if appended.is_err() && accounted {
             call.hooks().uncommit(pages);
         }
@@ -259,8 +281,11 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         if self.map.len() >= self.max_map_count.saturating_sub(3) {
             return Err(Errno::ENOMEM);
         }
-        let whole = region.start == remap.old && region.end == remap.old.wrapping_add(remap.old_len);
-        if region.role == Role::Special && !whole {
+        let old_end = remap.old.wrapping_add(remap.old_len);
+        let whole = region.start == remap.old && region.end == old_end;
+        if (region.start != remap.old && !region.may_split(remap.old))
+            || (region.end != old_end && !region.may_split(old_end))
+        {
             return Err(Errno::EINVAL);
         }
         // Linux charges a move that shrinks as if it grew by as much.
@@ -298,7 +323,7 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         let huge = self.layout.huge();
         let object = self.map.find(remap.old).and_then(|vma| vma.data().object().map(F::placement));
         let alignment = match object {
-            Some(placement) => placement,
+            Some(placement) => region.huge_page().map_or(placement, Placement::HugeTlb),
             None if hint == 0 && huge != 0 && remap.new_len.is_multiple_of(huge) => Placement::Huge,
             None => Placement::Page,
         };
@@ -326,7 +351,7 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
             let (backing, mut data) = (vma.attrs().advance(ahead).backing(), vma.data().clone());
             // Part of what moves: else the two would not meet.
             data.relocate(self.layout.pages(target).cast_signed() - self.layout.pages(old).cast_signed());
-            self.insert(middle, end, region.flags, backing, data, Merge::Both, call)?;
+            self.insert(middle, end, region.attrs.with_backing(backing), data, Merge::Both, call)?;
         }
         if old_len == 0 {
             return Ok(());

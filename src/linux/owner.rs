@@ -132,6 +132,29 @@ pub trait Owner<F: File>: Hooks<LinuxVma<F>> {
         Err(Errno::ENOMEM)
     }
 
+    /// Which huge pages `MAP_HUGETLB` means by the logarithm in its size bits; 0 is the usual size (`hstate_sizelog`).
+    /// Bytes, one of the sizes of [`Cut`](crate::Cut); `None` if this machine has no such pages, which mmap calls
+    /// `EINVAL`. Unless the owner says otherwise, the two of x86-64.
+    fn huge_page(&self, log2: u32) -> Option<u64> {
+        match log2 {
+            0 | 21 => Some(2 << 20),
+            30 => Some(1 << 30),
+            _ => None,
+        }
+    }
+
+    /// A new object for `MAP_HUGETLB`: `len` bytes, huge pages of `page` bytes (`hugetlb_file_setup`,
+    /// `hugetlb_reserve_pages`). Without `nr` in `flags` as many pages are to be set aside for it, even if it is private or
+    /// cannot be accessed; what of them was never used is given back as the area is unmapped.
+    ///
+    /// # Errors
+    /// What mmap returns; old mappings at a fixed address are gone then. `ENOMEM`, unless the owner says otherwise: there
+    /// are no huge pages.
+    fn huge_memory(&mut self, page: u64, len: u64, flags: VmFlags) -> Result<F, Errno> {
+        let _ = (page, len, flags);
+        Err(Errno::ENOMEM)
+    }
+
     /// The file's own say in being mapped (`f_op->mmap`).
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use super::Mm;
 use super::abi::{MAP_32BIT, MAP_ABOVE4G, MAP_FIXED};
 use super::file::{File, Placement};
-use super::layout::Growth;
+use super::layout::{Growth, Layout};
 use super::owner::Capabilities;
 use super::vm_flags::VmFlags;
 use super::vma::LinuxVma;
@@ -22,6 +22,31 @@ pub(super) struct Wanted {
     pub(super) alignment: Placement,
 }
 
+/// What to search for (`struct vm_unmapped_area_info`).
+#[derive(Clone, Copy, Debug)]
+struct Room {
+    len: u64,
+    /// The bits of an address that are fixed (`align_mask`), and their value (`align_offset`).
+    within: u64,
+    shift: u64,
+}
+
+impl Room {
+    /// With `guard` free bytes before what is aligned.
+    fn of(wanted: &Wanted, guard: u64, layout: &Layout) -> Self {
+        let within = match wanted.alignment {
+            Placement::HugeTlb(page) => layout.page_down(page.saturating_sub(1)),
+            Placement::Page | Placement::Huge => 0,
+        };
+        Self { len: wanted.len, within, shift: guard.wrapping_neg() & within }
+    }
+
+    /// Linux looks for as much as it takes in the worst case, so that a gap which fits exactly is not found.
+    fn padded(&self) -> Option<u64> {
+        self.len.checked_add(self.within)
+    }
+}
+
 const GIB: u64 = 1 << 30;
 
 impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
@@ -36,6 +61,7 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         }
         let addr = match wanted.alignment {
             Placement::Huge => self.place_huge(wanted).map_or_else(|| self.place_plain(wanted), Ok)?,
+            Placement::HugeTlb(page) => self.place_huge_pages(wanted, page)?,
             Placement::Page => self.place_plain(wanted)?,
         };
         if addr > self.layout.task_size() - wanted.len {
@@ -78,6 +104,17 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         }
     }
 
+    /// Where there is room for huge pages of `page` bytes (`hugetlb_get_unmapped_area`).
+    fn place_huge_pages(&self, wanted: &Wanted, page: u64) -> Result<u64, Errno> {
+        let within = page.checked_sub(1).ok_or(Errno::EINVAL)?;
+        if wanted.map_flags & MAP_FIXED != 0 && wanted.addr & within != 0 {
+            return Err(Errno::EINVAL);
+        }
+        // Near the top of 64 bits this is 0, and no hint.
+        let addr = wanted.addr.wrapping_add(within) & !within;
+        self.place_plain(&Wanted { addr, ..*wanted })
+    }
+
     fn place_plain(&self, wanted: &Wanted) -> Result<u64, Errno> {
         if wanted.len > self.layout.task_size() {
             return Err(Errno::ENOMEM);
@@ -90,8 +127,9 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
             };
         }
         let guard = self.policy.guard();
+        let room = Room::of(wanted, guard, &self.layout);
         if guard == 0 {
-            return self.search(wanted);
+            return self.search(wanted, &room);
         }
         let len =
             guard.checked_mul(2).and_then(|guards| guards.checked_add(wanted.len)).ok_or(Errno::ENOMEM)?;
@@ -99,26 +137,26 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         if hint > guard && self.takes_hint(hint - guard, len, self.layout.task_size()) {
             return Ok(hint);
         }
-        Ok(self.search(&Wanted { addr: 0, len, ..*wanted })? + guard)
+        Ok(self.search(&Wanted { addr: 0, len, ..*wanted }, &Room { len, ..room })? + guard)
     }
 
     /// The search without the owner's guards around (`arch_get_unmapped_area_topdown`).
-    fn search(&self, wanted: &Wanted) -> Result<u64, Errno> {
+    fn search(&self, wanted: &Wanted, room: &Room) -> Result<u64, Errno> {
         if self.layout.growth() == Growth::TopDown && wanted.map_flags & MAP_32BIT == 0 {
             let hint = self.layout.page_down(wanted.addr);
             if wanted.addr != 0 && self.takes_hint(hint, wanted.len, self.layout.task_size()) {
                 return Ok(hint);
             }
             let low = if wanted.map_flags & MAP_ABOVE4G != 0 { 4 * GIB } else { 0 };
-            if let Some(addr) = self.highest(low, self.layout.base(), wanted.len) {
+            if let Some(addr) = self.highest(low, self.layout.base(), room) {
                 return Ok(addr);
             }
         }
-        self.place_bottom_up(wanted)
+        self.place_bottom_up(wanted, room)
     }
 
     /// `arch_get_unmapped_area`: the whole search for `MAP_32BIT` and the legacy layout, else the last resort.
-    fn place_bottom_up(&self, wanted: &Wanted) -> Result<u64, Errno> {
+    fn place_bottom_up(&self, wanted: &Wanted, room: &Room) -> Result<u64, Errno> {
         let (low, high) = if wanted.map_flags & MAP_32BIT != 0 {
             (GIB, 2 * GIB)
         } else {
@@ -133,7 +171,7 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
                 return Ok(hint);
             }
         }
-        self.lowest(low, high, wanted.len).ok_or(Errno::ENOMEM)
+        self.lowest(low, high, room).ok_or(Errno::ENOMEM)
     }
 
     /// Whether `len` bytes at `hint` end below `top` and are free, the next area's guard gap included.
@@ -143,29 +181,34 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
     }
 
     /// The highest room in `low..high` (`unmapped_area_topdown`).
-    fn highest(&self, low: u64, mut high: u64, len: u64) -> Option<u64> {
+    fn highest(&self, low: u64, mut high: u64, room: &Room) -> Option<u64> {
         let low = low.max(self.layout.min_addr());
+        let padded = room.padded()?;
         loop {
             let search = Search::new().top_down().window(low, high.checked_sub(1)?);
-            let found = self.map.find_gap(len, &search).ok()?;
-            let end = found + len;
+            let found = self.map.find_gap(padded, &search).ok()?;
+            let end = found + padded;
+            let start = end - room.len;
+            let start = start - (start.wrapping_sub(room.shift) & room.within);
             match self.guard_above(end) {
                 // A stack's gap reaches into the room: go on below it. That skips smaller rooms inside the gap.
-                Some(start) if start < end => high = start,
-                _ => return Some(found),
+                Some(guard) if guard < end => high = guard,
+                _ => return Some(start),
             }
         }
     }
 
     /// The lowest room in `low..high` (`unmapped_area`).
-    fn lowest(&self, low: u64, high: u64, len: u64) -> Option<u64> {
+    fn lowest(&self, low: u64, high: u64, room: &Room) -> Option<u64> {
         let mut low = low.max(self.layout.min_addr());
+        let padded = room.padded()?;
         loop {
             let search = Search::new().window(low, high.checked_sub(1)?);
-            let found = self.map.find_gap(len, &search).ok()?;
-            match self.at_or_above(found + len).filter(|next| next.has_any(STACKS)) {
-                Some(next) if self.guarded_start(&next) < found + len - 1 => low = next.end,
-                _ => return Some(found),
+            let found = self.map.find_gap(padded, &search).ok()?;
+            let start = found + (room.shift.wrapping_sub(found) & room.within);
+            match self.at_or_above(found + padded).filter(|next| next.has_any(STACKS)) {
+                Some(next) if self.guarded_start(&next) < start + padded - 1 => low = next.end,
+                _ => return Some(start),
             }
         }
     }

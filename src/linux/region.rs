@@ -4,7 +4,7 @@ use super::file::File;
 use super::limits::Resource;
 use super::owner::{Action, Capabilities, Owner};
 use super::vm_flags::VmFlags;
-use super::vma::{LinuxVma, Marks, Role, attrs, vm_flags, with_vm_flags};
+use super::vma::{LinuxVma, Marks, Role, vm_flags, with_vm_flags};
 use super::{Call, Mm};
 use crate::{Attrs, Backing, Errno, Merge, NodeAlloc, Piece, Place, Request, VmRange, Vma, VmaNode};
 
@@ -40,6 +40,16 @@ impl Region {
 
     pub(super) fn has_any(&self, flags: VmFlags) -> bool {
         self.flags.intersects(flags)
+    }
+
+    /// Whether it may be cut at `addr`: special memory nowhere, huge pages only between them (`vm_ops->may_split`).
+    pub(super) fn may_split(&self, addr: u64) -> bool {
+        self.attrs.flags().cut().allows(addr)
+    }
+
+    /// Bytes of the huge pages that it is made of (`hstate_vma`).
+    pub(super) fn huge_page(&self) -> Option<u64> {
+        if self.has(VmFlags::HUGE_TLB) { self.attrs.flags().cut().bytes() } else { None }
     }
 
     /// Shows an object: a file, or shared memory.
@@ -126,9 +136,9 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
     /// Cuts an area in two (`__split_vma`). The halves stay apart until something changes one of them.
     ///
     /// # Errors
-    /// `EINVAL` for special memory, which has no halves; `ENOMEM` without a node.
+    /// `EINVAL` for special memory, which has no halves, and inside a huge page; `ENOMEM` without a node.
     pub(super) fn split(&mut self, region: &Region, at: u64) -> Result<(), Errno> {
-        if region.role == Role::Special {
+        if !region.may_split(at) {
             return Err(Errno::EINVAL);
         }
         Ok(self.map.split_at(at)?)
@@ -257,21 +267,18 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
     }
 
     /// Puts a new area into a free range.
-    #[allow(clippy::too_many_arguments)] // What an area is made of.
     pub(super) fn insert<O: Owner<F>>(
         &mut self,
         start: u64,
         end: u64,
-        flags: VmFlags,
-        backing: Backing,
+        attrs: Attrs,
         data: LinuxVma<F>,
         merge: Merge,
         call: &mut Call<'_, F, A, O>,
     ) -> Result<(), Errno> {
-        let attrs = attrs(flags, backing, data.role());
         let request = Request::new(Place::FixedNoReplace(start), end - start, attrs);
         self.map.map(request.with_data(data).with_merge(merge), call)?;
-        self.usage.add(flags, self.layout.pages(end - start));
+        self.usage.add(vm_flags(&attrs), self.layout.pages(end - start));
         Ok(())
     }
 

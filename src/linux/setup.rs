@@ -1,11 +1,11 @@
 //! What is there before a program makes its first call.
 
-use super::file::File;
+use super::file::{File, Placement};
 use super::layout::Layout;
 use super::owner::Owner;
 use super::pkey::Keys;
 use super::vm_flags::VmFlags;
-use super::vma::{LinuxVma, Role};
+use super::vma::{LinuxVma, Role, attrs, with_huge_pages};
 use super::{Call, Mm};
 use crate::{Backing, Errno, Error, Merge, NodeAlloc, VmaNode};
 
@@ -53,20 +53,28 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
             return Err(Errno::EINVAL);
         }
         let (start, end) = self.layout.user_range(start, len)?;
+        let mut huge = None;
         let (backing, data) = match handle {
             None => (Backing::Anonymous, LinuxVma::anonymous()),
             Some((file, Role::Object)) => {
+                if let Placement::HugeTlb(page) = file.placement() {
+                    huge = Some(page);
+                }
                 let backing = Backing::Object { id: file.id(), offset: self.layout.pages(offset) };
                 (backing, LinuxVma::new(file, Role::Object))
             }
             Some((name, role)) => (Backing::Anonymous, LinuxVma::new(name, role)),
         };
+        let mut attrs = attrs(flags, backing, data.role());
+        if let Some(page) = huge {
+            attrs = with_huge_pages(attrs, page)?;
+        }
         let pages = self.layout.pages(len);
         let accounted = flags.contains(VmFlags::ACCOUNT);
         if accounted {
             call.hooks().commit(pages)?;
         }
-        let inserted = self.insert(start, end, flags, backing, data, Merge::Never, call);
+        let inserted = self.insert(start, end, attrs, data, Merge::Never, call);
         if inserted.is_err() && accounted {
             call.hooks().uncommit(pages);
         }

@@ -4,7 +4,7 @@ use bitflags::bitflags;
 
 use super::file::File;
 use super::vm_flags::VmFlags;
-use crate::{AreaFlags, Attrs, Backing, Cut, VmaData};
+use crate::{AreaFlags, Attrs, Backing, Cut, Errno, VmaData};
 
 /// What an area's handle stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,6 +137,15 @@ pub(super) fn attrs(flags: VmFlags, backing: Backing, role: Role) -> Attrs {
         hot = hot.with_cut(Cut::Never);
     }
     with_vm_flags(Attrs::default().with_flags(hot).with_backing(backing), flags)
+}
+
+/// The same attributes for an area of huge pages, which is cut only between them.
+///
+/// # Errors
+/// `EINVAL`: there are no pages of that size.
+pub(super) fn with_huge_pages(attrs: Attrs, page: u64) -> Result<Attrs, Errno> {
+    let cut = Cut::of_bytes(page).ok_or(Errno::EINVAL)?;
+    Ok(attrs.with_flags(attrs.flags().with_cut(cut)))
 }
 
 /// The same attributes with other Linux flags.

@@ -10,6 +10,8 @@ const POPULATED: u64 = 4 << 20;
 pub const VAST: u64 = 1 << 36;
 /// Bytes of a huge page.
 const HUGE: u64 = 2 << 20;
+/// Most by which a length is rounded up to huge pages.
+const ROUNDED: u64 = 1 << 30;
 
 /// What there is to be careful about.
 #[derive(Debug, Clone, Copy)]
@@ -35,7 +37,9 @@ impl Caution<'_> {
             Sys::Mprotect => true,
             Sys::Brk => !self.populate,
             Sys::Mremap => {
-                let code = hits_code(a, b.max(c)) || (d & MREMAP_FIXED != 0 && hits_code(e, c));
+                let rounded = if self.within(a, 1).any(|area| area.huge) { ROUNDED } else { 0 };
+                let code = hits_code(a, b.max(c))
+                    || (d & MREMAP_FIXED != 0 && hits_code(e, c.saturating_add(rounded)));
                 let brings_in = self.within(a, 1).any(|area| area.locked) && c > b.saturating_add(POPULATED);
                 let grows_object = self.populate && c > b && self.within(a, b).any(|area| area.ends);
                 !code && !brings_in && !grows_object && self.mapped(a, b) <= VAST
@@ -64,14 +68,15 @@ impl Caution<'_> {
         let [addr, len, prot, flags, ..] = call.args;
         let shared = matches!(flags & MAP_TYPE, MAP_SHARED | MAP_SHARED_VALIDATE);
         let keeps_pages = prot & PROT_WRITE != 0 && !shared;
-        if flags & (MAP_FIXED | MAP_FIXED_NOREPLACE) == MAP_FIXED && hits_code(addr, len) {
-            return false;
-        }
-        // Served even where no huge pages are set aside.
-        if flags & MAP_HUGETLB != 0 && flags & MAP_NORESERVE != 0 {
+        let rounded = if flags & MAP_HUGETLB != 0 { ROUNDED } else { 0 };
+        if flags & (MAP_FIXED | MAP_FIXED_NOREPLACE) == MAP_FIXED
+            && hits_code(addr, len.saturating_add(rounded))
+        {
             return false;
         }
         match flags & (MAP_LOCKED | MAP_POPULATE) {
+            // There are none to bring in.
+            _ if flags & MAP_HUGETLB != 0 => true,
             0 => !(self.populate && keeps_pages),
             _ => !keeps_pages && len <= POPULATED,
         }
@@ -87,11 +92,11 @@ impl Caution<'_> {
         self.within(start, len).any(Area::keeps_pages)
     }
 
-    /// How many bytes of a range are mapped.
+    /// How many bytes of a range are mapped, huge pages aside, of which there are none to bring in or to move.
     fn mapped(&self, start: u64, len: u64) -> u64 {
         let end = start.saturating_add(len);
         let overlap = |area: &Area| area.end.min(end).saturating_sub(area.start.max(start));
-        self.within(start, len).map(overlap).sum()
+        self.within(start, len).filter(|area| !area.huge).map(overlap).sum()
     }
 
     fn may_bring_in(&self, start: u64, len: u64) -> bool {

@@ -20,6 +20,11 @@ pub struct View<'a> {
 const TASK: u64 = 0x7fff_ffff_f000;
 /// Most fixed mappings lie here, so that they meet.
 const ARENA: (u64, u64) = (0x7fff_f7a0_0000, 0x7fff_f7e0_0000);
+/// The same in [huge](Persona::huge) runs.
+const HUGE_ARENA: (u64, u64) = (0x7fff_d000_0000, 0x7fff_d200_0000);
+/// Bytes of a huge page.
+const HUGE: u64 = 2 << 20;
+
 /// Makes up steps.
 #[derive(Debug, Clone)]
 pub struct Generator {
@@ -148,6 +153,8 @@ impl Generator {
         times(MAP_32BIT, if odd { 20 } else { 5 });
         times(MAP_GROWSDOWN, self.persona.grow);
         times(MAP_LOCKED, self.persona.locked);
+        times(MAP_HUGETLB | MAP_NORESERVE, self.persona.huge);
+        times(30 << MAP_HUGE_SHIFT, self.persona.huge / 20);
         if odd {
             times(MAP_POPULATE, 10);
             times(MAP_NONBLOCK, 10);
@@ -200,6 +207,10 @@ impl Generator {
             let area = self.rng.pick(view.areas);
             old = area.start + self.rng.below((area.end - area.start) / PAGE).min(0x1000) * PAGE;
             old_len = area.end.saturating_sub(old).min(0x40 * PAGE);
+            if self.persona.huge > 0 && self.rng.chance(1, 2) {
+                old = area.start + self.rng.below((area.end - area.start) / HUGE + 1) * HUGE;
+                old_len = (1 + self.rng.below(3)) * HUGE;
+            }
             if self.rng.chance(1, 3) {
                 old = area.start;
                 old_len = (area.end - area.start).min(0x200 * PAGE);
@@ -247,6 +258,9 @@ impl Generator {
         let pages = |rng: &mut Rng, count: u64| rng.below(count) * PAGE;
         let rng = &mut self.rng;
         let addr = match rng.below(100) {
+            0..40 if self.persona.huge > 0 => {
+                HUGE_ARENA.0 + rng.below((HUGE_ARENA.1 - HUGE_ARENA.0) / HUGE) * HUGE
+            }
             0..40 => ARENA.0 + pages(rng, (ARENA.1 - ARENA.0) / PAGE),
             40..70 => {
                 let area = rng.pick(view.areas);
@@ -265,6 +279,7 @@ impl Generator {
             98 => rng.next() >> rng.below(64),
             _ => !rng.below(0x2_0000),
         };
+        let addr = if self.persona.huge > 0 && self.rng.chance(1, 2) { addr & !(HUGE - 1) } else { addr };
         let crooked = if self.persona.odd { 25 } else { 60 };
         if self.rng.chance(1, crooked) { addr ^ self.rng.below(PAGE) } else { addr }
     }
@@ -272,6 +287,7 @@ impl Generator {
     fn length(&mut self) -> u64 {
         let rng = &mut self.rng;
         let len = match rng.below(100) {
+            0..50 if self.persona.huge > 0 => (1 + rng.below(4)) * HUGE,
             0..40 => PAGE,
             40..70 => (1 + rng.below(8)) * PAGE,
             70..92 => (1 + rng.below(0x40)) * PAGE,

@@ -23,6 +23,8 @@ pub struct Persona {
     /// How often of 200 mmap says GROWSDOWN, and LOCKED.
     pub grow: u64,
     pub locked: u64,
+    /// How often of 200 mmap asks for huge pages that need not be there, and whether all are aligned to such.
+    pub huge: u64,
     /// Brings pages in. Nothing private is writable then, so that no page belongs to the program alone.
     pub populate: bool,
     pub advice: &'static [u64],
@@ -135,6 +137,7 @@ const CORE: Persona = Persona {
     odd: false,
     grow: 0,
     locked: 0,
+    huge: 0,
     populate: false,
     advice: ADVICE,
     limit: None,
@@ -146,6 +149,7 @@ pub const ALL: &[Persona] = &[
     Persona { name: "lock", weights: LOCKING, locked: 20, ..CORE },
     Persona { name: "remap", weights: REMAPPING, ..CORE },
     Persona { name: "grow", grow: 40, ..CORE },
+    Persona { name: "huge", weights: EVERYTHING, grow: 8, locked: 8, huge: 130, advice: ALL_ADVICE, ..CORE },
     Persona { name: "seal", weights: SEALING, advice: ALL_ADVICE, ..CORE },
     Persona {
         name: "wide",

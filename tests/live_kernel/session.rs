@@ -19,6 +19,8 @@ pub struct Area {
     pub ends: bool,
     /// A file that ends before the area does.
     pub beyond: bool,
+    /// Made of huge pages, of which there are none.
+    pub huge: bool,
     /// Locked such that pages come in at once when they become accessible. Known only when asked for.
     pub locked: bool,
 }
@@ -26,7 +28,7 @@ pub struct Area {
 impl Area {
     /// Whether bringing its pages in would give it pages of its own.
     pub fn keeps_pages(&self) -> bool {
-        self.writable && !self.shared
+        self.writable && !self.shared && !self.huge
     }
 
     /// Whether the area has bytes in `range`.
@@ -274,9 +276,10 @@ fn area(line: &str, program_length: u64) -> Option<Area> {
     let (writable, shared) = (perms.get(1) == Some(&b'w'), perms.get(3) == Some(&b's'));
     let ends = shared && rest.contains("/dev/zero");
     let offset = u64::from_str_radix(rest.split(' ').nth(1)?, 16).ok()?;
+    let huge = rest.contains("/anon_hugepage");
     let length = if rest.contains("/program-") { program_length } else { FILE_LENGTH };
     let beyond = !ends && offset.saturating_add(end - start) > length;
-    Some(Area { start, end, writable, shared, ends, beyond, locked: false })
+    Some(Area { start, end, writable, shared, ends, beyond, huge, locked: false })
 }
 
 /// `MAJOR:MINOR INODE PATH` of the area that holds `addr`.

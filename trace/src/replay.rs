@@ -410,6 +410,11 @@ impl<'a, O: Owner<Backing<'a>>> Owner<Backing<'a>> for Kernel<'_, 'a, O> {
 
     fn act(&mut self, action: Action, piece: &Piece<'_, Vma<'a>>) -> Result<(), Errno> {
         // Huge pages can be made of shared memory, but not of files.
+        let brings_in = matches!(action, Action::Populate | Action::PopulateRead | Action::PopulateWrite);
+        if brings_in && VmFlags::from_bits_retain(piece.attrs().extra()).contains(VmFlags::HUGE_TLB) {
+            // There is none.
+            return Err(Errno::EFAULT);
+        }
         let on_disk = piece.data().object().is_some_and(|file| file.device() != MEMORY_FILES);
         if action == Action::Collapse && on_disk {
             return Err(Errno::EINVAL);
@@ -422,6 +427,14 @@ impl<'a, O: Owner<Backing<'a>>> Owner<Backing<'a>> for Kernel<'_, 'a, O> {
             self.commit(len / 4096)?;
         }
         Ok(self.backing.unwrap_or(Backing { text: "00:01 0 /dev/zero (deleted)" }))
+    }
+
+    fn huge_memory(&mut self, _page: u64, _len: u64, flags: VmFlags) -> Result<Backing<'a>, Errno> {
+        // None are set aside, so that only those get them who do not insist.
+        if !flags.contains(VmFlags::NO_RESERVE) {
+            return Err(Errno::ENOMEM);
+        }
+        Ok(self.backing.unwrap_or(Backing { text: "00:00 0 /anon_hugepage (deleted)" }))
     }
 
     fn map_file(&mut self, file: &OpenFile<Backing<'a>>, flags: VmFlags) -> Result<(), Errno> {

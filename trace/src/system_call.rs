@@ -26,6 +26,7 @@ const MAP_ANONYMOUS: u64 = 0x20;
 /// The bits that say private or shared, and private.
 const MAP_TYPE: u64 = 0xf;
 const MAP_PRIVATE: u64 = 2;
+const MAP_HUGETLB: u64 = 0x4_0000;
 
 impl Call<'_> {
     /// The call with this number and these arguments on x86-64, if traces have it. Backing unknown.
@@ -55,7 +56,8 @@ impl Call<'_> {
     /// Whether a trace names the object that a successful call has mapped: mmap of all but private anonymous memory.
     pub fn shows_backing(&self) -> bool {
         let private = MAP_ANONYMOUS | MAP_PRIVATE;
-        matches!(*self, Call::Mmap { flags, .. } if flags & (MAP_ANONYMOUS | MAP_TYPE) != private)
+        let plain = MAP_ANONYMOUS | MAP_TYPE | MAP_HUGETLB;
+        matches!(*self, Call::Mmap { flags, .. } if flags & plain != private)
     }
 }
 

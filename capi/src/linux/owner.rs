@@ -110,6 +110,18 @@ pub struct kvma_owner {
     /// A child inherits an area, at the same addresses; `how` is `KVMA_INHERIT_COPY_ON_WRITE` or the like. 0 or
     /// an errno. If the fork fails, what was done for the child is to be thrown away.
     pub inherit: Option<unsafe extern "C" fn(udata: *mut c_void, how: u32, area: *const kvma_piece) -> i32>,
+    /// A new object for `MAP_HUGETLB`, `len` bytes in huge pages of `page` bytes, with a reference for the caller; or
+    /// NULL, with an errno in `error` (0: `ENOMEM`). Unless `vm_flags` has `nr` the pages are to be set aside for it.
+    /// NULL: there are no huge pages.
+    pub huge_memory: Option<
+        unsafe extern "C" fn(
+            udata: *mut c_void,
+            page: u64,
+            len: u64,
+            vm_flags: u64,
+            error: *mut i32,
+        ) -> *mut kvma_file,
+    >,
 }
 
 /// A copy of the owner's table.
@@ -212,6 +224,14 @@ impl Owner<FileRef> for Kernel {
         let mut error = 0;
         // SAFETY: see above; the owner gives the reference away.
         let file = unsafe { file::FileRef::adopt(make(self.udata(), len, flags.bits(), &mut error)) };
+        file.ok_or(if error == 0 { Errno::ENOMEM } else { Errno(error.saturating_abs()) })
+    }
+
+    fn huge_memory(&mut self, page: u64, len: u64, flags: VmFlags) -> Result<FileRef, Errno> {
+        let make = self.owner.and_then(|owner| owner.huge_memory).ok_or(Errno::ENOMEM)?;
+        let mut error = 0;
+        // SAFETY: see above; the owner gives the reference away.
+        let file = unsafe { file::FileRef::adopt(make(self.udata(), page, len, flags.bits(), &mut error)) };
         file.ok_or(if error == 0 { Errno::ENOMEM } else { Errno(error.saturating_abs()) })
     }
 
