@@ -17,6 +17,9 @@
 //! - Huge pages (`MAP_HUGETLB`, hugetlbfs) are the owner's to set aside, to count and to give back
 //!   ([`Owner::huge_memory`], [`Owner::map_file`]). One that says nothing of them has none, and then `MAP_NORESERVE`, which on
 //!   Linux gets addresses with no pages behind them, gets `ENOMEM` as well.
+//! - Which pages can be brought in only the owner knows: guards are entries of its page tables, and a file's end moves.
+//!   What it answers to [`Action::Populate`] and the like counts as Linux's faults do: `EFAULT` over a guard or beyond the
+//!   file's last page, which mlock calls `ENOMEM`, `MADV_POPULATE_*` `EFAULT`, and mmap and mlockall nothing.
 //! - A stack that grows promises memory only if its area has `ac`. Linux promises it always, and takes it back only
 //!   then, so that its count drifts.
 //! - `PROT_EXEC` alone does not take a protection key of its own.

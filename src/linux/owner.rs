@@ -177,7 +177,8 @@ pub trait Owner<F: File>: Hooks<LinuxVma<F>> {
     /// Work on the pages of `piece`.
     ///
     /// # Errors
-    /// What the call returns, if the call minds: mmap and mlockall do not.
+    /// What the call returns, if the call minds: mmap and mlockall do not. `EFAULT` for a page that cannot be brought in,
+    /// because it is a guard or lies beyond the end of the object.
     fn act(&mut self, action: Action, piece: &Piece<'_, LinuxVma<F>>) -> Result<(), Errno> {
         let _ = (action, piece);
         Ok(())

@@ -365,12 +365,11 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         if !region.has_any(VmFlags::ACCESS) {
             return Err(Errno::ENOMEM);
         }
-        self.act(Action::Populate, start, end, call)?;
-        // Private memory is written to, so that it need not be copied later.
+        // Private memory is written to, so that it need not be copied later. Whether all of it can be comes out later.
         if region.flags & (VmFlags::WRITE | VmFlags::SHARED) == VmFlags::WRITE {
             self.mark(start, Marks::TOUCHED);
         }
-        Ok(())
+        self.act(Action::Populate, start, end, call)
     }
 }
 
