@@ -73,6 +73,7 @@ where
     ///
     /// The answer is one that was right at some time during the call. A page fault makes sure with
     /// [`still_valid`](Self::still_valid) that it still is.
+    #[inline]
     pub fn lookup(&self, addr: u64) -> Option<Snapshot> {
         self.try_lookup(addr).unwrap_or_else(|Busy| self.lookup_locked(addr))
     }

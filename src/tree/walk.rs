@@ -209,7 +209,7 @@ impl<T: Content, A: NodeAlloc<T>> Published<T, A> {
 
 impl<T: Peek, A: ReadSide<T>> Published<T, A> {
     /// The area that holds `page`, without the lock. O(log n), at most two walks.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn walk(&self, flights: &Flights, page: u64) -> Result<Option<Hit<T::Seen>>, Busy> {
         let _reading = self.alloc.enter();
         // SAFETY: the guard above is held.
@@ -244,7 +244,7 @@ impl<T: Peek, A: ReadSide<T>> Published<T, A> {
     /// # Safety
     ///
     /// As [`descend`](Self::descend).
-    #[inline]
+    #[inline(always)]
     unsafe fn hit(&self, flights: &Flights, page: u64) -> Result<Option<Option<Hit<T::Seen>>>, Busy> {
         // SAFETY: the caller's.
         let Some(found) = (unsafe { self.descend(page) })? else { return Ok(None) };
@@ -277,7 +277,7 @@ impl<T: Peek, A: ReadSide<T>> Published<T, A> {
     /// # Safety
     ///
     /// A guard of `alloc.enter()` is held.
-    #[inline]
+    #[inline(always)]
     unsafe fn descend(&self, page: u64) -> Result<Option<NonNull<Node<T>>>, Busy> {
         let mut at = self.entry.root.acquire();
         if at.is_null() {

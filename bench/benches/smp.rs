@@ -1,0 +1,333 @@
+//! Lookups beside a writer, without the lock and behind three of spin's: `cargo bench -p kvma-bench --bench smp`.
+//!
+//! Readers count the CPU time of their own thread, waiting for a lock included, so that what else runs on
+//! the machine counts as little as can be. Every figure is the median of rounds in which all take turns.
+//! `KVMA_BENCH_MS` sets the time for each cell of a round (50).
+
+use kvma::*;
+use std::cell::UnsafeCell;
+use std::hint::black_box;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+const PAGE: u64 = 0x1000;
+const STRIDE: u64 = 16 * PAGE;
+const ROUNDS: usize = 9;
+
+type Alloc = Arc<BoxAlloc<VmaNode>>;
+type Map = VmMap<(), Alloc>;
+
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        ((self.0 as u128 * bound as u128) >> 64) as u64
+    }
+}
+
+fn start(area: u64) -> u64 {
+    (area + 1) * STRIDE
+}
+
+fn request(area: u64) -> Request {
+    Request::new(Place::Fixed(start(area)), 8 * PAGE, Attrs::new(Prot::RW).with_extra(area))
+}
+
+fn full(areas: u64) -> Map {
+    let alloc = Alloc::default();
+    let mut map = Map::new(0, (areas + 2) * 16, PageSize::SIZE_4K, alloc).unwrap();
+    let mut order: Vec<u64> = (0..areas).collect();
+    let mut random = Random(1);
+    for at in (1..areas).rev() {
+        order.swap(at as usize, random.below(at + 1) as usize);
+    }
+    let mut hooks = NoHooks;
+    let mut update = map.update(&mut hooks);
+    for area in order {
+        map.map(request(area), &mut update).unwrap();
+    }
+    drop(update);
+    map
+}
+
+/// A map with one of the ways to share it.
+trait Shared: Sync {
+    const NAME: &'static str;
+    fn new(map: Map) -> Self;
+    /// Protection and extra word of the area at `addr`.
+    fn read(&self, addr: u64) -> Option<(Prot, u64)>;
+    fn write(&self, change: impl FnOnce(&mut Map, &mut Update<'_, (), Alloc, NoHooks>));
+}
+
+struct Lockless(AddrSpace<Map>);
+
+impl Shared for Lockless {
+    const NAME: &'static str = "AddrSpace";
+    fn new(map: Map) -> Self {
+        Lockless(AddrSpace::new(map))
+    }
+    fn read(&self, addr: u64) -> Option<(Prot, u64)> {
+        self.0.lookup(addr).map(|area| (area.prot(), area.attrs().extra()))
+    }
+    fn write(&self, change: impl FnOnce(&mut Map, &mut Update<'_, (), Alloc, NoHooks>)) {
+        self.0.update(3, &mut NoHooks, change)
+    }
+}
+
+macro_rules! locked {
+    ($name:ident, $lock:ty, $text:literal, $read:ident, $write:ident) => {
+        struct $name($lock, Alloc);
+
+        impl Shared for $name {
+            const NAME: &'static str = $text;
+            fn new(map: Map) -> Self {
+                let alloc = map.alloc().clone();
+                $name(<$lock>::new(map), alloc)
+            }
+            fn read(&self, addr: u64) -> Option<(Prot, u64)> {
+                self.0.$read().find(addr).map(|area| (area.prot(), area.attrs().extra()))
+            }
+            fn write(&self, change: impl FnOnce(&mut Map, &mut Update<'_, (), Alloc, NoHooks>)) {
+                let mut hooks = NoHooks;
+                let mut update = Update::new(self.1.clone(), &mut hooks);
+                update.reserve(3).unwrap();
+                change(&mut self.0.$write(), &mut update);
+                update.finish();
+            }
+        }
+    };
+}
+
+locked!(Plain, spin::mutex::SpinMutex<Map>, "spin::Mutex", lock, lock);
+locked!(Tickets, spin::mutex::TicketMutex<Map>, "TicketMutex", lock, lock);
+locked!(ReadWrite, spin::RwLock<Map>, "spin::RwLock", read, write);
+
+/// No sharing at all: what a lookup costs at least.
+struct Alone(UnsafeCell<Map>);
+
+// SAFETY: only ever used by one thread at a time.
+unsafe impl Sync for Alone {}
+
+impl Shared for Alone {
+    const NAME: &'static str = "VmMap::find";
+    fn new(map: Map) -> Self {
+        Alone(UnsafeCell::new(map))
+    }
+    fn read(&self, addr: u64) -> Option<(Prot, u64)> {
+        // SAFETY: nobody changes it.
+        unsafe { &*self.0.get() }.find(addr).map(|area| (area.prot(), area.attrs().extra()))
+    }
+    fn write(&self, _: impl FnOnce(&mut Map, &mut Update<'_, (), Alloc, NoHooks>)) {}
+}
+
+/// Of this thread alone.
+fn cpu_time() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is a valid place for the answer.
+    let result = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
+    assert_eq!(result, 0, "every Linux has this clock");
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+#[derive(Clone, Copy)]
+struct Rates {
+    /// Lookups of one reader in a second of its CPU time, in millions: the mean of the readers.
+    read: f64,
+    /// Changes in a second of the writer's CPU time, in millions.
+    write: f64,
+}
+
+fn run<S: Shared>(shared: &S, areas: u64, readers: u64, writer: bool, time: Duration) -> Rates {
+    let stop = AtomicBool::new(false);
+    let changes = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        let writing = writer.then(|| {
+            scope.spawn(|| {
+                let (began, mut random, mut done) = (cpu_time(), Random(7), 0u64);
+                while !stop.load(Ordering::Relaxed) {
+                    let area = random.below(areas / 2) * 2 + 1; // every second one comes and goes
+                    shared.write(|map, update| {
+                        map.unmap(start(area), 8 * PAGE, update).unwrap();
+                    });
+                    shared.write(|map, update| {
+                        map.map(request(area), update).unwrap();
+                    });
+                    done += 2;
+                }
+                changes.store(done, Ordering::Relaxed);
+                done as f64 / (cpu_time() - began).as_secs_f64() / 1e6
+            })
+        });
+        let reading: Vec<_> = (0..readers)
+            .map(|reader| {
+                scope.spawn(move || {
+                    let (began, end) = (cpu_time(), Instant::now() + time);
+                    let (mut random, mut done) = (Random(1000 + reader), 0u64);
+                    while Instant::now() < end {
+                        for _ in 0..256 {
+                            let area = random.below(areas);
+                            let found = shared.read(start(area) + random.below(8 * PAGE));
+                            match black_box(found) {
+                                Some(found) => assert_eq!(found, (Prot::RW, area)),
+                                None => assert!(area % 2 == 1, "lost an area"),
+                            }
+                        }
+                        done += 256;
+                    }
+                    done as f64 / (cpu_time() - began).as_secs_f64() / 1e6
+                })
+            })
+            .collect();
+        let rates: Vec<f64> = reading.into_iter().map(|reader| reader.join().unwrap()).collect();
+        stop.store(true, Ordering::Relaxed);
+        let write = writing.map_or(0.0, |writer| writer.join().unwrap());
+        Rates { read: rates.iter().sum::<f64>() / rates.len() as f64, write }
+    })
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// For one way of sharing, over all rounds: alone, beside a writer, two readers.
+#[derive(Default)]
+struct Rows {
+    name: &'static str,
+    alone: Vec<f64>,
+    beside: Vec<f64>,
+    writes: Vec<f64>,
+    two: Vec<f64>,
+}
+
+/// Names given on the command line, or none for all.
+fn wanted(name: &str) -> bool {
+    let mut given = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).peekable();
+    given.peek().is_none() || given.any(|part| name.contains(&part))
+}
+
+fn round<S: Shared>(rows: &mut Rows, shared: &S, areas: u64, time: Duration) {
+    if !wanted(S::NAME) {
+        return;
+    }
+    rows.name = S::NAME;
+    rows.alone.push(run(shared, areas, 1, false, time).read);
+    if S::NAME != Alone::NAME {
+        let beside = run(shared, areas, 1, true, time);
+        rows.beside.push(beside.read);
+        rows.writes.push(beside.write);
+        rows.two.push(run(shared, areas, 2, false, time).read);
+    }
+}
+
+/// The longest hold of the lock, by a lock that looks at the clock.
+struct Timed {
+    inner: Ticket,
+    longest: AtomicU64,
+}
+
+// SAFETY: the inner lock's.
+unsafe impl RawLock for &Timed {
+    type Token = Instant;
+
+    fn acquire(&self) -> Instant {
+        self.inner.acquire();
+        Instant::now()
+    }
+    fn try_acquire(&self) -> Option<Instant> {
+        self.inner.try_acquire().map(|()| Instant::now())
+    }
+    unsafe fn release(&self, since: Instant) {
+        self.longest.fetch_max(since.elapsed().as_nanos() as u64, Ordering::Relaxed);
+        // SAFETY: the caller's.
+        unsafe { self.inner.release(()) }
+    }
+}
+
+/// Areas between one flush and the next.
+#[derive(Default)]
+struct Counted {
+    now: usize,
+    longest: usize,
+}
+
+impl Hooks<()> for Counted {
+    fn unmap(&mut self, _: &Piece<'_, ()>) {
+        self.now += 1;
+        self.longest = self.longest.max(self.now);
+    }
+    fn flush_wait(&mut self) {
+        self.now = 0;
+    }
+}
+
+fn holds() {
+    println!("\nlongest hold of the lock: unmapping everything; median of {ROUNDS}");
+    for areas in [1_000, 10_000, 100_000] {
+        let (mut cut, mut whole, mut most) = (Vec::new(), Vec::new(), 0);
+        for _ in 0..ROUNDS {
+            for pieces in [true, false] {
+                let lock = Timed { inner: Ticket::new(), longest: AtomicU64::new(0) };
+                let space = AddrSpace::with_lock(full(areas), &lock);
+                let mut hooks = Counted::default();
+                if pieces {
+                    space.clear(&mut hooks).unwrap();
+                    most = most.max(hooks.longest);
+                } else {
+                    space.update(0, &mut hooks, |map, update| map.clear(update)).unwrap();
+                }
+                let times = if pieces { &mut cut } else { &mut whole };
+                times.push(lock.longest.load(Ordering::Relaxed) as f64 / 1e3);
+            }
+        }
+        let (cut, whole) = (median(cut), median(whole));
+        println!("{areas:>7} areas: {cut:>8.1} us, {most} areas; all in one hold {whole:>8.1} us");
+    }
+}
+
+fn main() {
+    let ms = std::env::var("KVMA_BENCH_MS").ok().and_then(|ms| ms.parse().ok()).unwrap_or(50);
+    let time = Duration::from_millis(ms);
+    for areas in [1_000, 10_000] {
+        println!("\n{areas} areas, M lookups per second of a reader's CPU time; medians of {ROUNDS}");
+        let mut rows: [Rows; 5] = Default::default();
+        let alone = Alone::new(full(areas));
+        let lockless = Lockless::new(full(areas));
+        let plain = Plain::new(full(areas));
+        let tickets = Tickets::new(full(areas));
+        let read_write = ReadWrite::new(full(areas));
+        for _ in 0..ROUNDS {
+            round(&mut rows[0], &alone, areas, time);
+            round(&mut rows[1], &lockless, areas, time);
+            round(&mut rows[2], &plain, areas, time);
+            round(&mut rows[3], &tickets, areas, time);
+            round(&mut rows[4], &read_write, areas, time);
+        }
+        println!(
+            "{:<14}{:>8}{:>16}{:>10}{:>18}{:>14}",
+            "", "alone", "beside writer", "kept", "two readers/one", "writer M/s"
+        );
+        for row in rows.into_iter().filter(|row| !row.name.is_empty()) {
+            let one = median(row.alone.clone());
+            print!("{:<14}{one:>8.2}", row.name);
+            if !row.beside.is_empty() {
+                let ratio = |values: &[f64], times: f64| {
+                    median(
+                        values.iter().zip(&row.alone).map(|(value, alone)| times * value / alone).collect(),
+                    )
+                };
+                let kept = 100.0 * ratio(&row.beside, 1.0);
+                let two = ratio(&row.two, 2.0);
+                print!("{:>16.2}{kept:>9.0}%{two:>18.2}{:>14.2}", median(row.beside), median(row.writes));
+            }
+            println!();
+        }
+    }
+    if wanted("holds") {
+        holds();
+    }
+}
