@@ -75,7 +75,7 @@ fn change(space: &Space, random: &mut Random, number: u64) {
     let len = 1 + random.below((slot + 1) * SLOT - first);
     let (addr, bytes) = (first * PAGE, len * PAGE);
     let tag = number << 32 | random.below(8);
-    match random.below(if slot % 2 == 0 { 2 } else { 4 }) {
+    match random.below(if slot.is_multiple_of(2) { 2 } else { 4 }) {
         0 => {
             let request = Request::new(Place::Fixed(addr), bytes, attrs(first, tag));
             space.map(request, &mut NoHooks).unwrap();

@@ -97,6 +97,14 @@ fn split() {
     against(BOUND, WHOLE, change, 0x22, &[Some(WHOLE[0]), Some((0x22, 1, RW))]);
 }
 
+/// A page that is mapped before and after, and not in between: that is nobody's business.
+#[test]
+fn replace_of_the_front() {
+    const WHOLE: &[Area] = &[(0x20, 2, RW)];
+    let change = |space: &Space| map(space, 0x20, 1, RO);
+    against(BOUND, WHOLE, change, 0x20, &[Some(WHOLE[0]), Some((0x20, 1, RO))]);
+}
+
 #[test]
 fn split_by_protect() {
     const WHOLE: &[Area] = &[(0x20, 2, RW)];
