@@ -49,7 +49,7 @@ impl Caution<'_> {
                 MADV_POPULATE_WRITE => self.may_bring_in(a, b) && !self.keeps_pages(a, b),
                 // Never one that finds a huge page's worth: whether there is one to spare is up to the machine.
                 MADV_COLLAPSE => b < HUGE,
-                MADV_GUARD_INSTALL => false,
+                MADV_GUARD_INSTALL => !hits_code(a, b) && self.mapped(a, b) <= POPULATED,
                 _ => true,
             },
             Sys::Mlock => !self.keeps_pages(a, b) && self.may_bring_in(a, b),

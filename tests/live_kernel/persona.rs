@@ -37,9 +37,12 @@ use Sys::*;
 
 /// All but those that bring pages in, work on huge pages or install guards.
 const ADVICE: &[u64] = &[0, 1, 2, 3, 4, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 24];
-/// All but HWPOISON and SOFT_OFFLINE, which harm the machine.
+/// All but HWPOISON and SOFT_OFFLINE, which harm the machine, and GUARD_INSTALL: what comes to a guard is up to the pages.
 const ALL_ADVICE: &[u64] =
     &[0, 1, 2, 3, 4, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 103];
+/// With guards, and nothing that would come upon them.
+const GUARD_ADVICE: &[u64] =
+    &[0, 1, 2, 3, 4, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 24, 102, 103];
 
 const PLAIN: &[(Action, u64)] = &[
     (Call(Mmap), 340),
@@ -150,7 +153,7 @@ pub const ALL: &[Persona] = &[
     Persona { name: "remap", weights: REMAPPING, ..CORE },
     Persona { name: "grow", grow: 40, ..CORE },
     Persona { name: "huge", weights: EVERYTHING, grow: 8, locked: 8, huge: 130, advice: ALL_ADVICE, ..CORE },
-    Persona { name: "seal", weights: SEALING, advice: ALL_ADVICE, ..CORE },
+    Persona { name: "seal", weights: SEALING, advice: GUARD_ADVICE, ..CORE },
     Persona {
         name: "wide",
         weights: EVERYTHING,
