@@ -8,6 +8,8 @@ use super::session::Area;
 const POPULATED: u64 = 4 << 20;
 /// More bytes than this take Linux long to move or to lock: it goes through them a huge page at a time, mapped or not.
 pub const VAST: u64 = 1 << 36;
+/// Most bytes to lock ONFAULT: what cannot be locked (MAP_DROPPABLE) is brought in at once nevertheless.
+const LOCKED: u64 = 128 << 20;
 /// Bytes of a huge page.
 const HUGE: u64 = 2 << 20;
 /// Most by which a length is rounded up to huge pages.
@@ -53,13 +55,13 @@ impl Caution<'_> {
                 _ => true,
             },
             Sys::Mlock => !self.keeps_pages(a, b) && self.may_bring_in(a, b),
-            Sys::Mlock2 => c as u32 != 0 || (!self.keeps_pages(a, b) && self.may_bring_in(a, b)),
+            Sys::Mlock2 if c as u32 != 0 => self.mapped(a, b) <= LOCKED,
+            Sys::Mlock2 => !self.keeps_pages(a, b) && self.may_bring_in(a, b),
             // Without ONFAULT.
             Sys::Mlockall if matches!(a as u32 & 7, 1..=3) => {
                 self.populate && self.may_bring_in(0, u64::MAX) && !self.keeps_pages(0, u64::MAX)
             }
-            // ONFAULT does not hold for memory that cannot be locked: it is brought in at once.
-            Sys::Mlockall if a & MCL_CURRENT != 0 => self.mapped(0, u64::MAX) <= HUGE * 64,
+            Sys::Mlockall if a & MCL_CURRENT != 0 => self.mapped(0, u64::MAX) <= LOCKED,
             Sys::Mlockall | Sys::Munlock | Sys::Munlockall | Sys::Msync | Sys::Mseal => true,
         }
     }
@@ -72,6 +74,10 @@ impl Caution<'_> {
         if flags & (MAP_FIXED | MAP_FIXED_NOREPLACE) == MAP_FIXED
             && hits_code(addr, len.saturating_add(rounded))
         {
+            return false;
+        }
+        // Brought in under MCL_FUTURE even with ONFAULT, and charged to nobody.
+        if flags & MAP_TYPE == MAP_DROPPABLE && len > POPULATED {
             return false;
         }
         match flags & (MAP_LOCKED | MAP_POPULATE) {
