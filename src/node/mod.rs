@@ -1,7 +1,8 @@
 //! Nodes: one per area, in memory that the caller provides.
 //!
-//! A node's first cache line is what one level of a tree walk reads: links, range, gaps and the word
-//! that a page fault needs. The second line holds the rest. Every field that a reader without the
+//! A node's first cache line is what a lookup reads: links, range, flags, and what tells whether they
+//! belong together. Gaps are in the second line, with the rest: a change writes them all the way up to the
+//! root, and would take the first line away from readers on other processors. Every field that a reader without the
 //! lock touches is atomic, and node memory is *type-stable*: once a node, always a node.
 //!
 //! - [`NodeAlloc`]: the trait that the caller implements, or takes ready: [`FixedPool`] (a static,
@@ -64,19 +65,19 @@ pub struct Node<T: Content> {
     pub(crate) start: Word,
     /// One past the last page.
     pub(crate) end: Word,
-    /// Free pages right before `start`.
-    pub(crate) gap: Word,
-    /// The largest `gap` in the subtree.
-    pub(crate) max_gap: Word,
     /// The area's hot flags (low half), and which flushes were under way when it last changed (high
     /// half, see `flight`).
     pub(crate) state: Word,
-
     /// The tree that the node is in: nodes move between address spaces that share an allocator.
     pub(crate) owner: Word,
     /// The node's generation: odd while it changes or is in no tree. Never goes back, not even on
     /// reuse, so that an even one says "unchanged since" for ever.
     pub(crate) seq: Word,
+
+    /// Free pages right before `start`.
+    pub(crate) gap: Word,
+    /// The largest `gap` in the subtree.
+    pub(crate) max_gap: Word,
     pub(crate) words: T::Words,
     data: UnsafeCell<MaybeUninit<T::Data>>,
 }
