@@ -20,7 +20,7 @@
 //! |---|---|
 //! | `open`: generation odd, release fence, stores | loads, acquire fence, generation again |
 //! | `close`: stores, generation even with release | generation with acquire, loads |
-//! | `begin`: count odd, then links with release, nodes behind `open`'s fence | walk, acquire fence, count again |
+//! | `begin`: count odd, release fence, change | walk, acquire fence, count again |
 //! | `end`: change, count even with release | count with acquire, walk |
 //!
 //! The node's memory must stay a node while somebody may look at it: see [`ReadSide`].
@@ -151,9 +151,10 @@ impl<T: Content, A: NodeAlloc<T>> Published<T, A> {
     /// Before the lock's holder changes the tree. No miss is believed until [`end`](Self::end).
     #[inline]
     pub(crate) fn begin(&self) {
-        // No fence: a store of the change that can lead a reader astray is a link, stored with release,
-        // or one in a node, after the release fence of its `open`. Both come after this store.
         self.count.0.set(self.count.0.get() | 1);
+        // Orders the odd count before every store of the change, a node's odd generation first of all: a
+        // reader who finds the node changing must not take that for a hole. Pairs with the fence of a miss.
+        fence(Ordering::Release);
     }
 
     /// After the change, by the lock's holder. `alloc` is the handle of the tree's nodes, `page` what
@@ -233,8 +234,8 @@ impl<T: Peek, A: ReadSide<T>> Published<T, A> {
         if let Some(hit) = unsafe { self.hit(flights, page) }? {
             return Ok(hit);
         }
-        // Pairs with the releases after `begin`: if the walk saw a store of a change, the count is odd
-        // here, or another one.
+        // Pairs with the fence of `begin`: if the walk saw a store of a change, the count is odd here, or
+        // another one.
         fence(Ordering::Acquire);
         if count & 1 == 0 && self.count.0.shared() == count { Ok(None) } else { Err(Busy) }
     }
