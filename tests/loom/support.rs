@@ -56,7 +56,11 @@ impl std::fmt::Debug for Seen {
 
 /// An empty space of 256 pages from page 1.
 pub fn space(alloc: &Alloc) -> Arc<Space> {
-    Arc::new(AddrSpace::new(VmMap::new(PAGE, 256, PageSize::SIZE_4K, alloc.clone()).unwrap()))
+    Arc::new(bare_space(alloc))
+}
+
+pub fn bare_space(alloc: &Alloc) -> Space {
+    AddrSpace::new(VmMap::new(PAGE, 256, PageSize::SIZE_4K, alloc.clone()).unwrap())
 }
 
 pub fn alloc() -> Alloc {
