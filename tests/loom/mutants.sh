@@ -22,17 +22,19 @@ git ls-files -co --exclude-standard -- . ':!tests/traces' >"$copy/files"
 sync . "$copy/right"
 
 missed=0 caught=0
-while IFS='|' read -r name file models expression; do
-    name=${name// /} file=${file// /} models=${models// /}
+while IFS='|' read -r name files models expression; do
+    name=${name// /} files=${files//[ ,]/ } models=${models// /}
     case $name in '' | '#'*) continue ;; esac
     if [ $# -gt 0 ] && [[ " $* " != *" $name "* ]]; then continue; fi
     sync "$copy/right" "$copy/crate"
-    sed -E -i "${expression# }" "$copy/crate/$file"
-    if cmp -s "$copy/right/$file" "$copy/crate/$file"; then
-        echo "error   $name: the expression changes nothing"
-        exit 2
-    fi
-    touch "$copy/crate/$file"
+    for file in $files; do
+        sed -E -i "${expression# }" "$copy/crate/$file"
+        if cmp -s "$copy/right/$file" "$copy/crate/$file"; then
+            echo "error   $name: the expression changes nothing in $file"
+            exit 2
+        fi
+        touch "$copy/crate/$file"
+    done
     cd "$copy/crate"
     if ! cargo test --quiet -p kvma --release --test loom --no-run 2>"$copy/build.log"; then
         cat "$copy/build.log"
