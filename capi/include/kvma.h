@@ -518,6 +518,8 @@ struct kvma_space_info {
     int32_t fd;
     // Whether it was there at the last `mark_original`.
     bool original;
+    // Whether the file was given as a pointer, `file`. `fd` is then 0, or -1 if that is NULL.
+    bool by_pointer;
     // Where in the file the page lies that the information is about, in bytes.
     int64_t offset;
     // Address of the mapping, not of the region: what was asked for at once. 0 in a space that does not
@@ -525,6 +527,8 @@ struct kvma_space_info {
     uint64_t base;
     // Length of the mapping in bytes, or 0.
     uint64_t len;
+    // As given. 0 unless `by_pointer`.
+    size_t file;
 };
 
 // Hears of a piece that is about to change: its first byte, its length, and what it was. Answers whether

@@ -117,13 +117,22 @@ program!(
     [range_map, addr_space_without_a_hint, addr_space_with_a_hint, all_methods,]
 );
 
-program!(all_headers, "cpp/all_headers.cpp", &[], [map_any_is_overloaded, all_generations_at_once,]);
+program!(
+    all_headers,
+    "cpp/all_headers.cpp",
+    &[],
+    [files_are_descriptors_or_pointers, map_any_is_overloaded, all_generations_at_once,]
+);
 
 program!(
     peers_mm,
     "c/peers_mm.c",
     &[],
     [
+        files_may_be_pointers,
+        without_a_file_there_is_no_offset_to_advance,
+        the_names_are_still_functions,
+        query_of_a_range_as_before_querypage,
         a_split_advances_the_file_offset,
         a_split_advances_the_file_offset_in_bytes,
         a_split_of_anonymous_memory_has_no_offset_to_advance,

@@ -142,7 +142,7 @@ private:
   };
 
   static kvma_space_info made_of(int prot, int flags, int fd, int64_t offset) {
-    return kvma_space_info{prot, flags, fd, false, offset, 0, 0};
+    return kvma_space_info{prot, flags, fd, false, false, offset, 0, 0, 0};
   }
 
   static MapInfo told(const kvma_space_info &info) {

@@ -15,6 +15,12 @@
 
 #include "mmap_c.h"
 
+#if defined(__GNUC__)
+#define MM_EXTENSION __extension__
+#else
+#define MM_EXTENSION
+#endif
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -39,7 +45,11 @@ typedef struct MMInfo {
     size_t len;
     int prot;
     int flags;
-    int fd;
+    /* As given: libmmap's branch for kernels had a pointer here. */
+    MM_EXTENSION union {
+        int fd;
+        void *file;
+    };
     /* Of the page or region that the information is about. */
     off_t offset;
 } MMInfo;
@@ -57,7 +67,11 @@ void kvma_mm_free(MMAddrSpace *mm);
 uint64_t kvma_mm_mapany(MMAddrSpace *mm, size_t len, int prot, int flags, int fd, off_t offset);
 uint64_t kvma_mm_mapat(MMAddrSpace *mm, uint64_t addr, size_t len, int prot, int flags, int fd,
                        off_t offset, UpdateFn ufn, void *udata);
+uint64_t kvma_mm_mapany_file(MMAddrSpace *mm, size_t len, int prot, int flags, void *file, off_t offset);
+uint64_t kvma_mm_mapat_file(MMAddrSpace *mm, uint64_t addr, size_t len, int prot, int flags, void *file,
+                            off_t offset, UpdateFn ufn, void *udata);
 int kvma_mm_unmap(MMAddrSpace *mm, uint64_t addr, size_t len, UpdateFn ufn, void *udata);
+bool kvma_mm_query(MMAddrSpace *mm, uint64_t addr, size_t len, MMInfo *info);
 bool kvma_mm_querypage(MMAddrSpace *mm, uint64_t addr, MMInfo *info);
 int kvma_mm_protect(MMAddrSpace *mm, uint64_t addr, size_t len, int prot, UpdateFn ufn, void *udata);
 
@@ -92,6 +106,23 @@ static inline uint64_t mm_mapat_cb(MMAddrSpace *mm, uint64_t addr, size_t len, i
     return kvma_mm_mapat(mm, addr, len, prot, flags, fd, offset, ufn, udata);
 }
 
+/* These three for programs whose files are pointers, NULL for none; they call them by the names above: see
+ * the end of this file. */
+static inline uint64_t mm_mapany_file(MMAddrSpace *mm, size_t len, int prot, int flags, void *file,
+                                      off_t offset) {
+    return kvma_mm_mapany_file(mm, len, prot, flags, file, offset);
+}
+
+static inline uint64_t mm_mapat_file(MMAddrSpace *mm, uint64_t addr, size_t len, int prot, int flags,
+                                     void *file, off_t offset) {
+    return kvma_mm_mapat_file(mm, addr, len, prot, flags, file, offset, NULL, NULL);
+}
+
+static inline uint64_t mm_mapat_file_cb(MMAddrSpace *mm, uint64_t addr, size_t len, int prot, int flags,
+                                        void *file, off_t offset, UpdateFn ufn, void *udata) {
+    return kvma_mm_mapat_file(mm, addr, len, prot, flags, file, offset, ufn, udata);
+}
+
 /* Unmaps pages from mapped regions, or returns < 0 if an error occurred. The range may include unmapped
  * pages. */
 static inline int mm_unmap(MMAddrSpace *mm, uint64_t addr, size_t len) {
@@ -109,6 +140,12 @@ static inline bool mm_querypage(MMAddrSpace *mm, uint64_t addr, MMInfo *info) {
     return kvma_mm_querypage(mm, addr, info);
 }
 
+/* The name and arguments of before mm_querypage: false also if the range is not all of one region, or if
+ * 'addr' is not the start of a page. */
+static inline bool mm_query(MMAddrSpace *mm, uint64_t addr, size_t len, MMInfo *info) {
+    return kvma_mm_query(mm, addr, len, info);
+}
+
 /* Updates the 'prot' info associated with a region. All pages affected by the new protections must be in
  * a mapped region. Returns 0 on success or a negative error code on failure. */
 static inline int mm_protect(MMAddrSpace *mm, uint64_t addr, size_t len, int prot) {
@@ -123,6 +160,36 @@ static inline int mm_protect_cb(MMAddrSpace *mm, uint64_t addr, size_t len, int 
 
 #ifdef __cplusplus
 }
+
+inline uint64_t mm_mapany(MMAddrSpace *mm, size_t len, int prot, int flags, void *file, off_t offset) {
+    return mm_mapany_file(mm, len, prot, flags, file, offset);
+}
+
+inline uint64_t mm_mapat(MMAddrSpace *mm, uint64_t addr, size_t len, int prot, int flags, void *file,
+                         off_t offset) {
+    return mm_mapat_file(mm, addr, len, prot, flags, file, offset);
+}
+
+inline uint64_t mm_mapat_cb(MMAddrSpace *mm, uint64_t addr, size_t len, int prot, int flags, void *file,
+                            off_t offset, UpdateFn ufn, void *udata) {
+    return mm_mapat_file_cb(mm, addr, len, prot, flags, file, offset, ufn, udata);
+}
+
+#elif defined(__GNUC__) || (defined(__STDC_VERSION__) && __STDC_VERSION__ >= 201112L)
+
+/* A descriptor or a pointer. The names without arguments are still the functions that take a descriptor. */
+#define MM_BY_FILE(file, by_fd, by_pointer)                                                                 \
+    MM_EXTENSION _Generic((file), _Bool: by_fd, char: by_fd, signed char: by_fd, unsigned char: by_fd,      \
+                          short: by_fd, unsigned short: by_fd, int: by_fd, unsigned: by_fd, long: by_fd,    \
+                          unsigned long: by_fd, long long: by_fd, unsigned long long: by_fd,                \
+                          default: by_pointer)
+#define mm_mapany(mm, len, prot, flags, file, offset)                                                       \
+    (MM_BY_FILE(file, mm_mapany, mm_mapany_file)(mm, len, prot, flags, file, offset))
+#define mm_mapat(mm, addr, len, prot, flags, file, offset)                                                  \
+    (MM_BY_FILE(file, mm_mapat, mm_mapat_file)(mm, addr, len, prot, flags, file, offset))
+#define mm_mapat_cb(mm, addr, len, prot, flags, file, offset, ufn, udata)                                   \
+    (MM_BY_FILE(file, mm_mapat_cb, mm_mapat_file_cb)(mm, addr, len, prot, flags, file, offset, ufn, udata))
+
 #endif
 
 #endif /* LIBMMAP_MMAP_H */

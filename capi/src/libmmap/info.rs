@@ -14,6 +14,8 @@ pub struct kvma_space_info {
     pub fd: i32,
     /// Whether it was there at the last `mark_original`.
     pub original: bool,
+    /// Whether the file was given as a pointer, `file`. `fd` is then 0, or -1 if that is NULL.
+    pub by_pointer: bool,
     /// Where in the file the page lies that the information is about, in bytes.
     pub offset: i64,
     /// Address of the mapping, not of the region: what was asked for at once. 0 in a space that does not
@@ -21,6 +23,8 @@ pub struct kvma_space_info {
     pub base: u64,
     /// Length of the mapping in bytes, or 0.
     pub len: u64,
+    /// As given. 0 unless `by_pointer`.
+    pub file: usize,
 }
 
 /// `original` is one of the engine's bits for the owner.
@@ -30,6 +34,8 @@ const ORIGINAL: u16 = 1;
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Tag {
     fd: i32,
+    by_pointer: bool,
+    file: usize,
     /// The offset below the page size; without a file, all of it.
     rest: i64,
     base: u64,
@@ -59,12 +65,15 @@ impl kvma_space_info {
         let words = u64::from(self.prot as u32) << 32 | u64::from(self.flags as u32);
         let attrs = Attrs::new(Prot::from_bits_truncate(self.prot as u8)).with_extra(words);
         let attrs = attrs.with_flags(attrs.flags().with_owner(if self.original { ORIGINAL } else { 0 }));
-        let tag = |rest| Tag { fd: self.fd, rest, base: self.base, len: self.len };
+        let kvma_space_info { fd, by_pointer, file, base, len, .. } = *self;
+        let tag = |rest| Tag { fd, by_pointer, file, rest, base, len };
         if self.fd < 0 {
             return (attrs, tag(self.offset));
         }
         let offset = self.offset as u64;
-        let backing = Backing::Object { id: self.fd as u64, offset: offset >> page.shift() };
+        // A pointer may equal a descriptor: the tags differ.
+        let id = if by_pointer { file as u64 } else { fd as u64 };
+        let backing = Backing::Object { id, offset: offset >> page.shift() };
         (attrs.with_backing(backing), tag((offset & (page.bytes() - 1)) as i64))
     }
 
@@ -79,9 +88,11 @@ impl kvma_space_info {
             flags: attrs.extra() as i32,
             fd: tag.fd,
             original: is_original(attrs),
+            by_pointer: tag.by_pointer,
             offset,
             base: tag.base,
             len: tag.len,
+            file: tag.file,
         }
     }
 }

@@ -14,6 +14,26 @@ pub struct MMAddrSpace {
     space: *mut kvma_space,
 }
 
+/// The file of a mapping, in the words of the caller.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub union MMFile {
+    fd: i32,
+    file: *mut c_void,
+}
+
+impl MMFile {
+    fn of(info: &kvma_space_info) -> MMFile {
+        if info.by_pointer {
+            return MMFile { file: info.file as *mut c_void };
+        }
+        // All bytes, then those of the number, wherever in a pointer they lie.
+        let mut file = MMFile { file: info.fd as isize as *mut c_void };
+        file.fd = info.fd;
+        file
+    }
+}
+
 /// `MMInfo`.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -22,15 +42,15 @@ pub struct MMInfo {
     len: usize,
     prot: i32,
     flags: i32,
-    fd: i32,
+    file: MMFile,
     /// `off_t` of a program compiled as the header asks for: 64 bits.
     offset: i64,
 }
 
 impl From<&kvma_space_info> for MMInfo {
     fn from(info: &kvma_space_info) -> MMInfo {
-        let kvma_space_info { prot, flags, fd, offset, base, len, .. } = *info;
-        MMInfo { base, len: len as usize, prot, flags, fd, offset }
+        let kvma_space_info { prot, flags, offset, base, len, .. } = *info;
+        MMInfo { base, len: len as usize, prot, flags, file: MMFile::of(info), offset }
     }
 }
 
@@ -78,8 +98,15 @@ unsafe fn space(mm: *const MMAddrSpace) -> *mut kvma_space {
     unsafe { mm.as_ref() }.map_or(null_mut(), |mm| mm.space)
 }
 
-fn info(prot: i32, flags: i32, fd: i32, offset: i64) -> kvma_space_info {
-    kvma_space_info { prot, flags, fd, original: false, offset, base: 0, len: 0 }
+/// A mapping of a descriptor.
+fn of_fd(prot: i32, flags: i32, fd: i32, offset: i64) -> kvma_space_info {
+    kvma_space_info { prot, flags, fd, original: false, by_pointer: false, offset, base: 0, len: 0, file: 0 }
+}
+
+/// A mapping of what a pointer stands for; NULL is no file.
+fn of_file(prot: i32, flags: i32, file: *mut c_void, offset: i64) -> kvma_space_info {
+    let fd = if file.is_null() { -1 } else { 0 };
+    kvma_space_info { by_pointer: true, file: file as usize, ..of_fd(prot, flags, fd, offset) }
 }
 
 /// See mmap.h; so for all that follow.
@@ -117,7 +144,23 @@ pub unsafe extern "C" fn kvma_mm_mapany(
     offset: i64,
 ) -> u64 {
     // SAFETY: see above.
-    address(unsafe { with(space(mm), |space| space.map_any(0, len as u64, info(prot, flags, fd, offset))) })
+    address(unsafe { with(space(mm), |space| space.map_any(0, len as u64, of_fd(prot, flags, fd, offset))) })
+}
+
+/// The same for a file that is a pointer.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvma_mm_mapany_file(
+    mm: *mut MMAddrSpace,
+    len: usize,
+    prot: i32,
+    flags: i32,
+    file: *mut c_void,
+    offset: i64,
+) -> u64 {
+    // SAFETY: see above.
+    address(unsafe {
+        with(space(mm), |space| space.map_any(0, len as u64, of_file(prot, flags, file, offset)))
+    })
 }
 
 /// Over what is there.
@@ -136,7 +179,27 @@ pub unsafe extern "C" fn kvma_mm_mapat(
     // SAFETY: see above.
     address(unsafe {
         let tell = &mut teller(ufn, udata);
-        with(space(mm), |space| space.map_at(addr, len as u64, info(prot, flags, fd, offset), tell))
+        with(space(mm), |space| space.map_at(addr, len as u64, of_fd(prot, flags, fd, offset), tell))
+    })
+}
+
+/// The same for a file that is a pointer.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvma_mm_mapat_file(
+    mm: *mut MMAddrSpace,
+    addr: u64,
+    len: usize,
+    prot: i32,
+    flags: i32,
+    file: *mut c_void,
+    offset: i64,
+    ufn: UpdateFn,
+    udata: *mut c_void,
+) -> u64 {
+    // SAFETY: see above.
+    address(unsafe {
+        let tell = &mut teller(ufn, udata);
+        with(space(mm), |space| space.map_at(addr, len as u64, of_file(prot, flags, file, offset), tell))
     })
 }
 
@@ -161,6 +224,23 @@ pub unsafe extern "C" fn kvma_mm_unmap(
 pub unsafe extern "C" fn kvma_mm_querypage(mm: *mut MMAddrSpace, addr: u64, info: *mut MMInfo) -> bool {
     // SAFETY: see above.
     let found = unsafe { with(space(mm), |space| space.query(addr).ok_or(Refusal::Hole)) };
+    if let Ok(found) = &found {
+        // SAFETY: see above.
+        unsafe { crate::boundary::tell(info, found.into()) }
+    }
+    found.is_ok()
+}
+
+/// Whether the whole range is of one region, as the first versions asked.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvma_mm_query(
+    mm: *mut MMAddrSpace,
+    addr: u64,
+    len: usize,
+    info: *mut MMInfo,
+) -> bool {
+    // SAFETY: see above.
+    let found = unsafe { with(space(mm), |space| space.query_range(addr, len as u64)) };
     if let Ok(found) = &found {
         // SAFETY: see above.
         unsafe { crate::boundary::tell(info, found.into()) }

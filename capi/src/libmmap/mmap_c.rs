@@ -57,7 +57,7 @@ unsafe fn teller(ufn: MMapUpdateFn, udata: *mut c_void) -> impl FnMut(u64, u64, 
 }
 
 fn info(prot: i32, flags: i32, fd: i32, offset: i64) -> kvma_space_info {
-    kvma_space_info { prot, flags, fd, original: false, offset, base: 0, len: 0 }
+    kvma_space_info { prot, flags, fd, original: false, by_pointer: false, offset, base: 0, len: 0, file: 0 }
 }
 
 /// See mmap_c.h; so for all that follow.

@@ -174,6 +174,15 @@ impl Space {
         .ok()
     }
 
+    /// What is known of the page at `addr`, if the region that holds it holds all `len` bytes.
+    pub(crate) fn query_range(&self, addr: u64, len: u64) -> Result<kvma_space_info, Refusal> {
+        let len = self.range(addr, len)?;
+        self.look(|state| {
+            let vma = state.map.find(addr).ok_or(Refusal::Hole)?;
+            if vma.last() < addr + (len - 1) { Err(Refusal::Hole) } else { Ok(self.info_at(&vma, addr)) }
+        })
+    }
+
     /// Marks what is mapped as original. Setting the marks needs no memory; what a later
     /// `unmap_non_original` is to bring back must be remembered, which does. Without memory the marks are
     /// set all the same, and `unmap_non_original` will unmap, but not bring back.

@@ -208,7 +208,70 @@ TEST(placement_is_first_fit) {
     mm_free(&mm);
 }
 
-TESTS(RUN(a_split_advances_the_file_offset), RUN(a_split_advances_the_file_offset_in_bytes),
+struct file {
+    int references;
+};
+
+TEST(files_may_be_pointers) {
+    MMAddrSpace mm;
+    MMInfo info;
+    struct heard heard = {0};
+    struct file file = {1};
+    const int as_int = 7;
+    CHECK(mm_init(&mm, 0x10000, 0x100000, 4096));
+    CHECK_EQ(mm_mapany(&mm, 4 * 4096, 1, 0, &file, 0x3000), 0x10000);
+    CHECK_EQ(mm_mapat(&mm, 0x20000, 4096, 1, 0, NULL, 0), 0x20000);
+    CHECK_EQ(mm_mapat(&mm, 0x30000, 4096, 1, 0, as_int, 0), 0x30000);
+    CHECK(mm_querypage(&mm, 0x12000, &info));
+    CHECK(info.file == &file);
+    CHECK_EQ(info.offset, 0x5000);
+    CHECK(mm_querypage(&mm, 0x20000, &info) && info.file == NULL);
+    CHECK(mm_querypage(&mm, 0x30000, &info) && info.fd == 7);
+    CHECK_EQ(mm_mapat_cb(&mm, 0x11000, 4096, 1, 0, (void *)&mm, 0, hear, &heard), 0x11000);
+    CHECK_EQ(heard.calls, 1);
+    CHECK(heard.info[0].file == &file);
+    CHECK_EQ(heard.info[0].offset, 0x4000);
+    CHECK_EQ(heard.info[0].base, 0x10000);
+    mm_free(&mm);
+}
+
+TEST(without_a_file_there_is_no_offset_to_advance) {
+    MMAddrSpace mm = space();
+    MMInfo info;
+    void *none = NULL;
+    CHECK_EQ(mm_mapat(&mm, 0, 8, 1, 0, none, 0), 0);
+    CHECK_EQ(mm_unmap(&mm, 2, 2), 0);
+    CHECK(mm_querypage(&mm, 4, &info) && info.file == NULL && info.offset == 0);
+    mm_free(&mm);
+}
+
+TEST(the_names_are_still_functions) {
+    uint64_t (*mapany)(MMAddrSpace *, size_t, int, int, int, off_t) = mm_mapany;
+    MMAddrSpace mm = space();
+    CHECK_EQ(mapany(&mm, 2, 1, 0, -1, 0), 0);
+    CHECK_EQ((mm_mapat)(&mm, 4, 2, 1, 0, -1, 0), 4);
+    mm_free(&mm);
+}
+
+TEST(query_of_a_range_as_before_querypage) {
+    MMAddrSpace mm = space();
+    MMInfo info;
+    CHECK_EQ(mm_mapat(&mm, 3, 8, 1, 0, 5, 0), 3);
+    CHECK(mm_query(&mm, 3, 8, &info) && info.prot == 1);
+    CHECK(mm_query(&mm, 5, 6, &info) && info.offset == 2);
+    CHECK(mm_query(&mm, 3, 8, NULL));
+    CHECK(!mm_query(&mm, 3, 9, &info));
+    CHECK(!mm_query(&mm, 2, 2, &info));
+    CHECK(!mm_query(&mm, 3, 0, &info));
+    CHECK(!mm_query(&mm, 3, SIZE_MAX, &info));
+    CHECK_EQ(mm_protect(&mm, 4, 2, 3), 0);
+    CHECK(!mm_query(&mm, 3, 8, &info));
+    mm_free(&mm);
+}
+
+TESTS(RUN(files_may_be_pointers), RUN(without_a_file_there_is_no_offset_to_advance),
+      RUN(the_names_are_still_functions), RUN(query_of_a_range_as_before_querypage),
+      RUN(a_split_advances_the_file_offset), RUN(a_split_advances_the_file_offset_in_bytes),
       RUN(a_split_of_anonymous_memory_has_no_offset_to_advance),
       RUN(mappings_are_kept_apart_and_know_their_base), RUN(unmap_of_a_hole_is_fine), RUN(zero_length_is_refused),
       RUN(a_length_near_2_to_the_64_is_refused), RUN(addresses_beyond_the_space_are_refused),
