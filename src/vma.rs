@@ -8,6 +8,7 @@ use crate::ranges::Area;
 use crate::sync::Word;
 use crate::tree::{AreaRef, Peek};
 use core::fmt;
+use core::hint::select_unpredictable;
 use core::marker::PhantomData;
 
 /// What the pages of an area come from.
@@ -149,7 +150,8 @@ impl VmaData for () {
 /// The kind of tree that VMAs are in; what node allocators for a [`VmMap`](crate::VmMap) are made of.
 pub struct VmaNode<V = ()>(PhantomData<fn() -> V>);
 
-/// The attributes that the hot word has no room for.
+/// The attributes that the hot word has no room for. The first one shares a cache line with the links.
+#[repr(C)]
 pub struct VmaWords {
     pub(crate) extra: Word,
     pub(crate) object: Word,
@@ -165,12 +167,14 @@ impl Default for VmaWords {
 
 /// In the hot word only: the backing is an object. Not one of [`AreaFlags`]' bits.
 pub(crate) const BACKED: u32 = 1 << 14;
+/// In the hot word only: the owner's key is not 0.
+const KEYED: u32 = 1 << 15;
 
 /// Puts attributes together from the hot bits and the words, however they were read.
 #[inline(always)]
 pub(crate) fn decode(hot: u32, extra: u64, object: u64, offset: u64) -> Attrs {
     let backing = if hot & BACKED == 0 { Backing::Anonymous } else { Backing::Object { id: object, offset } };
-    Attrs { flags: AreaFlags::from_bits_retain(hot & !BACKED), extra, backing }
+    Attrs { flags: AreaFlags::from_bits_retain(hot & !(BACKED | KEYED)), extra, backing }
 }
 
 impl<V: VmaData> Content for VmaNode<V> {
@@ -186,15 +190,18 @@ impl<V: VmaData> Content for VmaNode<V> {
     #[inline]
     fn store(words: &VmaWords, attrs: &Attrs, data: &V) -> u32 {
         words.extra.update(attrs.extra);
-        words.key.update(data.key());
-        match attrs.backing {
-            Backing::Anonymous => attrs.flags.bits(),
-            Backing::Object { id, offset } => {
-                words.object.update(id);
-                words.offset.update(offset);
-                attrs.flags.bits() | BACKED
-            }
+        let mut hot = attrs.flags.bits();
+        if let Backing::Object { id, offset } = attrs.backing {
+            words.object.update(id);
+            words.offset.update(offset);
+            hot |= BACKED;
         }
+        let key = data.key();
+        if key != 0 {
+            words.key.update(key);
+            hot |= KEYED;
+        }
+        hot
     }
 }
 
@@ -204,8 +211,12 @@ impl<V: VmaData> Peek for VmaNode<V> {
 
     #[inline]
     fn peek(words: &VmaWords, hot: u32) -> (Attrs, u64) {
-        let (object, offset) = (words.object.shared(), words.offset.shared());
-        (decode(hot, words.extra.shared(), object, offset), words.key.shared())
+        // What means nothing is not read: changes nearby take the cache line of these words away, but
+        // hardly ever that of the first one. Without a branch, which kinds of areas would mix up.
+        let there = |bit, word| select_unpredictable(hot & bit != 0, word, &words.extra).shared();
+        let (object, offset) = (there(BACKED, &words.object), there(BACKED, &words.offset));
+        let key = there(KEYED, &words.key);
+        (decode(hot, words.extra.shared(), object, offset), if hot & KEYED != 0 { key } else { 0 })
     }
 
     #[inline]

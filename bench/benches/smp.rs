@@ -3,6 +3,9 @@
 //! Readers count the CPU time of their own thread, waiting for a lock included, so that what else runs on
 //! the machine counts as little as can be. Every figure is the median of rounds in which all take turns.
 //! `KVMA_BENCH_MS` sets the time for each cell of a round (50).
+//!
+//! What a reader loses to a writer is the wait for cache lines that the writer has just written. How long one
+//! takes from processor to processor is measured beside, since virtual ones come near to each other and go.
 
 use kvma::*;
 use std::cell::UnsafeCell;
@@ -133,6 +136,42 @@ fn cpu_time() -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
+/// Nanoseconds that a cache line takes from one processor to another, the median of tries.
+fn transfer() -> f64 {
+    const WARM_UP: u64 = 1_000;
+    const TURNS: u64 = 5_000;
+    let turn = AtomicU64::new(0);
+    let bounce = |turns: std::ops::Range<u64>| {
+        for at in turns.step_by(2) {
+            while turn.load(Ordering::Acquire) != at {
+                std::hint::spin_loop();
+            }
+            turn.store(at + 1, Ordering::Release);
+        }
+    };
+    let tries = (0..ROUNDS).map(|_| {
+        turn.store(0, Ordering::Relaxed);
+        std::thread::scope(|scope| {
+            scope.spawn(|| bounce(1..TURNS));
+            bounce(0..WARM_UP);
+            let began = Instant::now();
+            bounce(WARM_UP..TURNS);
+            began.elapsed().as_nanos() as f64 / (TURNS - WARM_UP) as f64
+        })
+    });
+    median(tries.collect())
+}
+
+/// What the writer beside readers does.
+#[derive(Clone, Copy, PartialEq)]
+enum Writer {
+    Absent,
+    /// A change after the other.
+    Flat,
+    /// A change a microsecond, about as many as one processor gets out of a kernel by system calls.
+    Paced,
+}
+
 #[derive(Clone, Copy)]
 struct Rates {
     /// Lookups of one reader in a second of its CPU time, in millions: the mean of the readers.
@@ -141,14 +180,18 @@ struct Rates {
     write: f64,
 }
 
-fn run<S: Shared>(shared: &S, areas: u64, readers: u64, writer: bool, time: Duration) -> Rates {
+fn run<S: Shared>(shared: &S, areas: u64, readers: u64, writer: Writer, time: Duration) -> Rates {
     let stop = AtomicBool::new(false);
     let changes = AtomicU64::new(0);
     std::thread::scope(|scope| {
-        let writing = writer.then(|| {
+        let writing = (writer != Writer::Absent).then(|| {
             scope.spawn(|| {
                 let (began, mut random, mut done) = (cpu_time(), Random(7), 0u64);
+                let start_of_all = Instant::now();
                 while !stop.load(Ordering::Relaxed) {
+                    if writer == Writer::Paced && start_of_all.elapsed() < Duration::from_micros(done) {
+                        continue;
+                    }
                     let area = random.below(areas / 2) * 2 + 1; // every second one comes and goes
                     shared.write(|map, update| {
                         map.unmap(start(area), 8 * PAGE, update).unwrap();
@@ -194,13 +237,14 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// For one way of sharing, over all rounds: alone, beside a writer, two readers.
+/// For one way of sharing, over all rounds: alone, beside writers, two readers.
 #[derive(Default)]
 struct Rows {
     name: &'static str,
     alone: Vec<f64>,
     beside: Vec<f64>,
     writes: Vec<f64>,
+    paced: Vec<f64>,
     two: Vec<f64>,
 }
 
@@ -215,12 +259,13 @@ fn round<S: Shared>(rows: &mut Rows, shared: &S, areas: u64, time: Duration) {
         return;
     }
     rows.name = S::NAME;
-    rows.alone.push(run(shared, areas, 1, false, time).read);
+    rows.alone.push(run(shared, areas, 1, Writer::Absent, time).read);
     if S::NAME != Alone::NAME {
-        let beside = run(shared, areas, 1, true, time);
+        let beside = run(shared, areas, 1, Writer::Flat, time);
         rows.beside.push(beside.read);
         rows.writes.push(beside.write);
-        rows.two.push(run(shared, areas, 2, false, time).read);
+        rows.paced.push(run(shared, areas, 1, Writer::Paced, time).read);
+        rows.two.push(run(shared, areas, 2, Writer::Absent, time).read);
     }
 }
 
@@ -293,23 +338,32 @@ fn main() {
     let ms = std::env::var("KVMA_BENCH_MS").ok().and_then(|ms| ms.parse().ok()).unwrap_or(50);
     let time = Duration::from_millis(ms);
     for areas in [1_000, 10_000] {
-        println!("\n{areas} areas, M lookups per second of a reader's CPU time; medians of {ROUNDS}");
         let mut rows: [Rows; 5] = Default::default();
         let alone = Alone::new(full(areas));
         let lockless = Lockless::new(full(areas));
         let plain = Plain::new(full(areas));
         let tickets = Tickets::new(full(areas));
         let read_write = ReadWrite::new(full(areas));
+        let mut transfers = Vec::new();
         for _ in 0..ROUNDS {
+            transfers.push(transfer());
             round(&mut rows[0], &alone, areas, time);
             round(&mut rows[1], &lockless, areas, time);
             round(&mut rows[2], &plain, areas, time);
             round(&mut rows[3], &tickets, areas, time);
             round(&mut rows[4], &read_write, areas, time);
         }
+        transfers.sort_by(f64::total_cmp);
+        println!("\n{areas} areas, M lookups per second of a reader's CPU time; medians of {ROUNDS}");
         println!(
-            "{:<14}{:>8}{:>16}{:>10}{:>18}{:>14}",
-            "", "alone", "beside writer", "kept", "two readers/one", "writer M/s"
+            "a cache line from processor to processor: {:.0} ns ({:.0} to {:.0})",
+            transfers[ROUNDS / 2],
+            transfers[0],
+            transfers[ROUNDS - 1]
+        );
+        println!(
+            "{:<14}{:>8}{:>16}{:>8}{:>14}{:>20}{:>18}",
+            "", "alone", "beside writer", "kept", "writer M/s", "beside 1 M/s, kept", "two readers/one"
         );
         for row in rows.into_iter().filter(|row| !row.name.is_empty()) {
             let one = median(row.alone.clone());
@@ -321,8 +375,10 @@ fn main() {
                     )
                 };
                 let kept = 100.0 * ratio(&row.beside, 1.0);
+                let paced = 100.0 * ratio(&row.paced, 1.0);
                 let two = ratio(&row.two, 2.0);
-                print!("{:>16.2}{kept:>9.0}%{two:>18.2}{:>14.2}", median(row.beside), median(row.writes));
+                print!("{:>16.2}{kept:>7.0}%{:>14.2}", median(row.beside), median(row.writes));
+                print!("{paced:>19.0}%{two:>18.2}");
             }
             println!();
         }

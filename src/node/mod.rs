@@ -1,8 +1,9 @@
 //! Nodes: one per area, in memory that the caller provides.
 //!
 //! A node's first cache line is what a lookup reads: links, range, flags, and what tells whether they
-//! belong together. Gaps are in the second line, with the rest: a change writes them all the way up to the
-//! root, and would take the first line away from readers on other processors. Every field that a reader without the
+//! belong together. Parents, colours and gaps are in the second line, with the rest: a change writes them
+//! all the way up to the root, and would take the first line away from readers on other processors. Of
+//! the second line a reader needs what only some areas have: object, offset and the owner's key. Every field that a reader without the
 //! lock touches is atomic, and node memory is *type-stable*: once a node, always a node.
 //!
 //! - [`NodeAlloc`]: the trait that the caller implements, or takes ready: [`FixedPool`] (a static,
@@ -57,8 +58,6 @@ pub trait Content {
 /// when they got it back.
 #[repr(C, align(64))]
 pub struct Node<T: Content> {
-    /// Parent, with the colour in bit 0. Never read without the lock, so it also links free nodes.
-    pub(crate) parent: Link<Node<T>>,
     pub(crate) left: Link<Node<T>>,
     pub(crate) right: Link<Node<T>>,
     /// First page.
@@ -73,12 +72,15 @@ pub struct Node<T: Content> {
     /// The node's generation: odd while it changes or is in no tree. Never goes back, not even on
     /// reuse, so that an even one says "unchanged since" for ever.
     pub(crate) seq: Word,
+    /// What the content needs more. Its first word is still in the first line.
+    pub(crate) words: T::Words,
 
+    /// Parent, with the colour in bit 0. Never read without the lock, so it also links free nodes.
+    pub(crate) parent: Link<Node<T>>,
     /// Free pages right before `start`.
     pub(crate) gap: Word,
     /// The largest `gap` in the subtree.
     pub(crate) max_gap: Word,
-    pub(crate) words: T::Words,
     data: UnsafeCell<MaybeUninit<T::Data>>,
 }
 
