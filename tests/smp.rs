@@ -286,6 +286,32 @@ fn fork_and_transfer() {
     assert_eq!(same, Err(Error::Busy));
 }
 
+/// What `copy` does to page tables is flushed after it, not before.
+#[test]
+fn fork_flushes_what_became_copy_on_write() {
+    struct Flushed(Vec<&'static str>);
+    impl Hooks<()> for Flushed {
+        fn flush_begin(&mut self) {
+            self.0.push("flush_begin");
+        }
+        fn flush_wait(&mut self) {
+            self.0.push("flush_wait");
+        }
+    }
+    let alloc = Alloc::default();
+    let space = space(&alloc);
+    space.map(fixed(5, 1, Prot::RW), &mut NoHooks).unwrap();
+    let token = *space.lookup(5 * PAGE).unwrap().token();
+    let mut hooks = Flushed(Vec::new());
+    let child = space.fork(alloc.clone(), &mut hooks, |hooks, vma| {
+        assert!(!space.still_valid(&token));
+        hooks.0.push("copy");
+        Some(vma.attrs())
+    });
+    assert_eq!(child.unwrap().len(), 1);
+    assert_eq!(hooks.0, ["copy", "flush_begin", "flush_wait"]);
+}
+
 #[test]
 fn transfers_both_ways_do_not_deadlock() {
     let alloc = Alloc::default();

@@ -23,28 +23,32 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         start: u64,
         len: u64,
         update: &mut Update<'_, V, A, H>,
-        edit: impl FnMut(&mut H, &Vma<'_, V>),
+        mut edit: impl FnMut(&mut H, &Vma<'_, V>),
     ) -> Result<(), Error> {
         update.check_alloc(&self.alloc)?;
-        self.disturb_span(self.touched(start, len), update, edit);
+        let span = self.touched(start, len);
+        self.disturb_span(span, update, |map, update| {
+            map.tree.areas(span).for_each(|area| edit(update.hooks, &Vma::new(area, map.page)));
+        });
         Ok(())
     }
 
-    pub(super) fn disturb_span<H: Hooks<V>>(
+    /// Lets `edit` change page tables in `span`: tokens of the areas there die first, and `flush_begin`
+    /// follows, whatever came of it. If there is no area, `edit` runs all the same, and nothing is flushed.
+    pub(crate) fn disturb_span<H: Hooks<V>, R>(
         &mut self,
         span: Span,
         update: &mut Update<'_, V, A, H>,
-        mut edit: impl FnMut(&mut H, &Vma<'_, V>),
-    ) {
+        edit: impl FnOnce(&Self, &mut Update<'_, V, A, H>) -> R,
+    ) -> R {
         let (Some(first), Some(last)) = (self.tree.areas(span).next(), self.tree.areas(span).next_back())
         else {
-            return;
+            return edit(self, update);
         };
         update.announce(&self.tree, Span::new(first.span().start, last.span().end));
         self.tree.touch(span);
-        for area in self.tree.areas(span) {
-            edit(update.hooks, &Vma::new(area, self.page));
-        }
+        let result = edit(self, update);
         update.begin_flush();
+        result
     }
 }

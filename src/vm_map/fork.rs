@@ -13,8 +13,8 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     /// attributes, or `None` to leave an area out; the owner's data is [`fork`](VmaData::fork)ed. It
     /// may mark pages copy-on-write as it goes.
     ///
-    /// Areas keep their boundaries. Reserved ranges are left out. O(n log n), one node an area and one for the map, all taken before
-    /// the first is copied. [`Error::OutOfMemory`] leaves nothing behind.
+    /// Areas keep their boundaries. Reserved ranges are left out. O(n log n), one node an area and one for
+    /// the map, all taken before the first is copied. [`Error::OutOfMemory`] leaves nothing behind.
     pub fn fork(
         &self,
         alloc: A,
@@ -34,8 +34,9 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     ) -> Result<VmMap<V, A>, Error> {
         update.check_alloc(&self.alloc)?;
         nodes.fill(self.len().saturating_add(1))?;
-        self.disturb_span(self.tree.space(), update, |_, _| ());
-        self.fork_with(nodes, |vma| copy(update.hooks, vma))
+        self.disturb_span(self.tree.space(), update, |map, update| {
+            map.fork_with(nodes, |vma| copy(update.hooks, vma))
+        })
     }
 
     /// As [`fork`](Self::fork) with nodes in hand, `len() + 1` of them if nothing is to be allocated here.
