@@ -198,7 +198,7 @@ fn fork_leaves_out_wipes_unlocks_and_promises() {
     mm.mlock(AT, 9 * PAGE, &mut mm.update(&mut kernel)).unwrap_err();
     assert_eq!(mm.usage().locked(), 1);
     let before = kernel.committed;
-    let mut child = mm.fork(&mut kernel).unwrap();
+    let mut child = mm.fork(&mut mm.update(&mut kernel)).unwrap();
     assert_eq!(kernel.committed, before + 3);
     assert_eq!(child.usage().locked(), 0);
     assert_eq!(child.usage().total(), 4);
@@ -210,7 +210,7 @@ fn fork_leaves_out_wipes_unlocks_and_promises() {
     assert_eq!(kernel.committed, before);
     // No memory to promise: no child, and nothing stays promised.
     kernel.memory = Some(before + 2);
-    assert_eq!(mm.fork(&mut kernel).err(), Some(Errno::ENOMEM));
+    assert_eq!(mm.fork(&mut mm.update(&mut kernel)).err(), Some(Errno::ENOMEM));
     assert_eq!(kernel.committed, before);
 }
 

@@ -621,6 +621,22 @@ struct kvma_linux_fault_args {
     uint64_t stack_pointer;
 };
 
+// The shape of an address space, in bytes: made by `kvma_linux_layout_x86_64`, and changed where wanted.
+struct kvma_linux_layout {
+    // The limit on the stack that it was made for. Not to be changed.
+    uint64_t stack_limit;
+    // Where the top-down search begins (`mmap_base`).
+    uint64_t base;
+    // Lowest address for those without privileges (`vm.mmap_min_addr`).
+    uint64_t min_addr;
+    // What stacks keep free below them (`stack_guard_gap`).
+    uint64_t guard_gap;
+    // Size of the huge pages to which large mappings are aligned; 0 for no alignment.
+    uint64_t huge;
+    // Whether addresses are handed out from below.
+    bool bottom_up;
+};
+
 // What the owner of a map does in step with it. Every function may be NULL, as may a pointer to the
 // whole table.
 //
@@ -681,10 +697,13 @@ struct kvma_owner {
     struct kvma_file *(*shared_memory)(void *udata, uint64_t len, uint64_t vm_flags, int32_t *error);
     // The file's own say in being mapped: 0 or an errno.
     int32_t (*map_file)(void *udata, const struct kvma_open_file *file, uint64_t vm_flags);
-    // Work on the pages of a piece, `KVMA_ACTION_POPULATE` and the like: 0 or an errno.
+    // Work on the pages of a piece, `KVMA_ACTION_POPULATE` and the like: 0 or an errno. `flush_begin` follows those
+    // that may take page-table entries away or narrow them: all but the `POPULATE` ones, `WILL_NEED`,
+    // `GUARD_REMOVE` and `RESIDENCY`.
     int32_t (*act)(void *udata, uint32_t action, const struct kvma_piece *piece);
     // A child inherits an area, at the same addresses; `how` is `KVMA_INHERIT_COPY_ON_WRITE` or the like. 0 or
-    // an errno. If the fork fails, what was done for the child is to be thrown away.
+    // an errno. `flush_begin` follows the last. If the fork fails, what was done for the child is to be thrown
+    // away.
     int32_t (*inherit)(void *udata, uint32_t how, const struct kvma_piece *area);
     // A new object for `MAP_HUGETLB`, `len` bytes in huge pages of `page` bytes, with a reference for the caller; or
     // NULL, with an errno in `error` (0: `ENOMEM`). Unless `vm_flags` has `nr` the pages are to be set aside for it.
@@ -694,22 +713,6 @@ struct kvma_owner {
                                      uint64_t len,
                                      uint64_t vm_flags,
                                      int32_t *error);
-};
-
-// The shape of an address space, in bytes: made by `kvma_linux_layout_x86_64`, and changed where wanted.
-struct kvma_linux_layout {
-    // The limit on the stack that it was made for. Not to be changed.
-    uint64_t stack_limit;
-    // Where the top-down search begins (`mmap_base`).
-    uint64_t base;
-    // Lowest address for those without privileges (`vm.mmap_min_addr`).
-    uint64_t min_addr;
-    // What stacks keep free below them (`stack_guard_gap`).
-    uint64_t guard_gap;
-    // Size of the huge pages to which large mappings are aligned; 0 for no alignment.
-    uint64_t huge;
-    // Whether addresses are handed out from below.
-    bool bottom_up;
 };
 
 // An area that the kernel itself puts into an address space, as `execve` does.
@@ -1094,9 +1097,12 @@ kvma_status kvma_linux_grow_stack(struct kvma_linux *mm,
                                   uint64_t addr);
 
 // The child's address space, from the same allocator, to `child`. Areas keep their boundaries; those that
-// are not to be copied are left out, and locks are not inherited. The owner's `inherit` hears of each area.
-kvma_status kvma_linux_fork(const struct kvma_linux *mm,
-                            const struct kvma_owner *owner,
+// are not to be copied are left out, and locks are not inherited.
+//
+// The owner's `inherit` hears of each area, then its `flush_begin`, even if it refused one; its `flush_wait` when
+// the call is finished.
+kvma_status kvma_linux_fork(struct kvma_linux *mm,
+                            struct kvma_linux_call *in_call,
                             struct kvma_linux **child);
 
 // x86-64 with 47-bit user space and no randomisation, for a stack of at most `stack_limit` bytes

@@ -1,23 +1,28 @@
 //! fork(2), as far as the address space is concerned.
 
-use super::Mm;
 use super::file::File;
 use super::limits::Usage;
 use super::owner::{Inheritance, Owner};
 use super::vm_flags::VmFlags;
 use super::vma::{LinuxVma, Marks, vm_flags, with_vm_flags};
-use crate::{Errno, NodeAlloc, Piece, Reservation, Vma, VmaNode};
+use super::{Call, Mm};
+use crate::{Errno, NodeAlloc, Piece, Reservation, VmMap, Vma, VmaNode};
+
+/// The areas of a child to be. They hold handles of the owner's, which are not to be dropped under the lock: so they lie
+/// with whoever releases it until the fork has succeeded.
+pub(super) type Unborn<F, A> = Option<VmMap<LinuxVma<F>, A>>;
 
 impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
     /// The child's address space (`dup_mmap`), with nodes from the same allocator. O(n log n).
     ///
     /// Areas keep their boundaries; those with `dc` are left out, and locks are not inherited, nor is what
-    /// `mlockall(MCL_FUTURE)` said. The owner hears of each area ([`Owner::inherit`]).
+    /// `mlockall(MCL_FUTURE)` said. Page faults that have looked up an area of the parent look again, then the owner
+    /// hears of each of the child's areas ([`Owner::inherit`]), and `flush_begin` follows.
     ///
     /// # Errors
-    /// `ENOMEM`: no nodes, or no memory to promise. And what the owner says.
-    pub fn fork<O: Owner<F>>(&self, owner: &mut O) -> Result<Self, Errno> {
-        self.fork_with(&mut Reservation::new(self.map.alloc().clone()), owner)
+    /// `ENOMEM`: no nodes, or no memory to promise. And what the owner says; the flush follows all the same.
+    pub fn fork<O: Owner<F>>(&mut self, call: &mut Call<'_, F, A, O>) -> Result<Self, Errno> {
+        self.fork_with(&mut Reservation::new(self.map.alloc().clone()), call)
     }
 
     /// The same with nodes in hand: [`map_count`](Self::map_count) and one more, if nothing is to be allocated here.
@@ -25,52 +30,35 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
     /// # Errors
     /// As [`fork`](Self::fork).
     pub fn fork_with<O: Owner<F>>(
-        &self,
+        &mut self,
         nodes: &mut Reservation<VmaNode<LinuxVma<F>>, A>,
-        owner: &mut O,
+        call: &mut Call<'_, F, A, O>,
     ) -> Result<Self, Errno> {
+        self.fork_by_way_of(&mut None, nodes, call)
+    }
+
+    /// The same; if it fails, what there was of the child is left in `unborn`.
+    pub(super) fn fork_by_way_of<O: Owner<F>>(
+        &mut self,
+        unborn: &mut Unborn<F, A>,
+        nodes: &mut Reservation<VmaNode<LinuxVma<F>>, A>,
+        call: &mut Call<'_, F, A, O>,
+    ) -> Result<Self, Errno> {
+        call.check_alloc(self.map.alloc())?;
+        nodes.fill(self.map.len().saturating_add(1))?;
         let promised = self.iter().filter_map(inherited).filter(|flags| flags.0.contains(VmFlags::ACCOUNT));
         let promised = promised.map(|(_, pages)| pages).fold(0, u64::saturating_add);
         if promised > 0 {
-            owner.commit(promised)?;
+            call.hooks().commit(promised)?;
         }
-        let child = self.copy_areas(nodes, owner);
-        if child.is_err() && promised > 0 {
-            owner.uncommit(promised);
+        let all = self.map.space().span();
+        let copied =
+            self.map.disturb_span(all, call, |map, call| copy_areas(map, unborn, nodes, call.hooks()));
+        if copied.is_err() && promised > 0 {
+            call.hooks().uncommit(promised);
         }
-        child
-    }
-
-    fn copy_areas<O: Owner<F>>(
-        &self,
-        nodes: &mut Reservation<VmaNode<LinuxVma<F>>, A>,
-        owner: &mut O,
-    ) -> Result<Self, Errno> {
-        let mut usage = Usage::default();
-        let mut map = self.map.fork_with(nodes, |vma| {
-            let (flags, pages) = inherited(*vma)?;
-            usage.add(flags, pages);
-            Some(with_vm_flags(vma.attrs(), flags))
-        })?;
-        let mut wiped = 0;
-        while let Some(vma) = map.find_from(wiped) {
-            let (start, last) = (vma.start(), vma.last());
-            if vm_flags(&vma.attrs()).contains(VmFlags::WIPE_ON_FORK) {
-                map.update_data(start, |data| data.unmark(Marks::TOUCHED))?;
-            }
-            wiped = last.wrapping_add(1);
-        }
-        for vma in map.iter() {
-            let flags = vm_flags(&vma.attrs());
-            let how = if flags.contains(VmFlags::WIPE_ON_FORK) {
-                Inheritance::Wipe
-            } else if flags.intersects(VmFlags::SHARED | VmFlags::MAY_SHARE) {
-                Inheritance::Share
-            } else {
-                Inheritance::CopyOnWrite
-            };
-            owner.inherit(how, &Piece::new(vma.range(), vma.attrs(), vma.data()))?;
-        }
+        let usage = copied?;
+        let map = unborn.take().ok_or(Errno::ENOMEM)?;
         let future = VmFlags::empty();
         let Self {
             layout,
@@ -101,6 +89,58 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
             keys,
         })
     }
+}
+
+/// Makes the child's areas and tells the owner of them. Returns what they use.
+fn copy_areas<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone, O: Owner<F>>(
+    parent: &VmMap<LinuxVma<F>, A>,
+    unborn: &mut Unborn<F, A>,
+    nodes: &mut Reservation<VmaNode<LinuxVma<F>>, A>,
+    owner: &mut O,
+) -> Result<Usage, Errno> {
+    let mut usage = Usage::default();
+    let map = unborn.insert(parent.fork_with(nodes, |vma| {
+        let (flags, pages) = inherited(*vma)?;
+        usage.add(flags, pages);
+        Some(with_vm_flags(vma.attrs(), flags))
+    })?);
+    wipe(map)?;
+    tell(map, owner)?;
+    Ok(usage)
+}
+
+/// Areas that begin as zeros have no pages of their own.
+fn wipe<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone>(
+    map: &mut VmMap<LinuxVma<F>, A>,
+) -> Result<(), Errno> {
+    let mut at = 0;
+    while let Some(vma) = map.find_from(at) {
+        let (start, last) = (vma.start(), vma.last());
+        if vm_flags(&vma.attrs()).contains(VmFlags::WIPE_ON_FORK) {
+            map.update_data(start, |data| data.unmark(Marks::TOUCHED))?;
+        }
+        at = last.wrapping_add(1);
+    }
+    Ok(())
+}
+
+/// Tells the owner of each area, up to the first that it refuses.
+fn tell<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone, O: Owner<F>>(
+    map: &VmMap<LinuxVma<F>, A>,
+    owner: &mut O,
+) -> Result<(), Errno> {
+    for vma in map.iter() {
+        let flags = vm_flags(&vma.attrs());
+        let how = if flags.contains(VmFlags::WIPE_ON_FORK) {
+            Inheritance::Wipe
+        } else if flags.intersects(VmFlags::SHARED | VmFlags::MAY_SHARE) {
+            Inheritance::Share
+        } else {
+            Inheritance::CopyOnWrite
+        };
+        owner.inherit(how, &Piece::new(vma.range(), vma.attrs(), vma.data()))?;
+    }
+    Ok(())
 }
 
 /// The flags that a child's copy of an area has, and its pages; `None` if it is left out.

@@ -38,6 +38,7 @@ mod file;
 mod fork;
 mod layout;
 mod limits;
+mod locked;
 mod madvise;
 pub mod maps;
 mod mincore;

@@ -21,37 +21,65 @@ bitflags! {
 }
 
 /// What is to be done to the pages of one piece of an area. None of it changes the area.
+///
+/// Most actions take page-table entries away, narrow them, or put others in their place. For these the owner need not flush:
+/// before it acts, page faults that have looked the area up [must look again](crate::AddrSpace::still_valid), and
+/// `flush_begin` follows, `flush_wait` after unlock. The others say that they are not of this kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Action {
-    /// Bring the pages in, writable where the area is (mlock, `MAP_POPULATE`, a locked area that grew).
+    /// Bring the pages in, writable where the area is (mlock, `MAP_POPULATE`, a locked area that grew). Not followed by a
+    /// flush, like the two below: it does what page faults do, and what those owe (for a page that is copied) it owes itself.
     Populate,
     /// `MADV_POPULATE_READ`: as if each page had been read.
     PopulateRead,
     /// `MADV_POPULATE_WRITE`: as if each page had been written.
     PopulateWrite,
-    /// `MADV_WILLNEED`: read ahead.
+    /// `MADV_WILLNEED`: read ahead. Not followed by a flush: entries are added at most.
     WillNeed,
     /// `MADV_DONTNEED`, `MADV_DONTNEED_LOCKED`: drop what is mapped; the next access sees zeros or the file.
     DontNeed,
-    /// `MADV_FREE`: may be dropped until it is written again.
+    /// `MADV_FREE`: may be dropped until it is written again, which entries must show: they become clean.
     Free,
-    /// `MADV_REMOVE`: punch a hole in the object.
+    /// `MADV_REMOVE`: punch a hole in the object, whose pages go from here, too.
     Remove,
-    /// `MADV_COLD`: reclaim early.
+    /// `MADV_COLD`: reclaim early, unless it is used: entries must show the next use.
     Cold,
     /// `MADV_PAGEOUT`: reclaim now.
     PageOut,
-    /// `MADV_COLLAPSE`: make huge pages of it now.
+    /// `MADV_COLLAPSE`: make huge pages of it now. One entry takes the place of many.
     Collapse,
     /// `MADV_GUARD_INSTALL`: each page faults from now on, and its contents go.
     GuardInstall,
-    /// `MADV_GUARD_REMOVE`: take such guards away.
+    /// `MADV_GUARD_REMOVE`: take such guards away. Not followed by a flush: no processor remembers that there was nothing.
     GuardRemove,
-    /// `msync(MS_SYNC)`: write the object's range to its device, and wait.
+    /// `msync(MS_SYNC)`: write the object's range to its device, and wait. So that later writes show, entries become
+    /// read-only or clean; a fault that has noted its write already must note it again.
     WriteBack,
-    /// `mincore`: say which pages are in memory.
+    /// `mincore`: say which pages are in memory. Not followed by a flush: it only looks.
     Residency,
+}
+
+impl Action {
+    /// Whether entries go, are narrowed, or are exchanged.
+    pub(super) const fn takes_entries(self) -> bool {
+        match self {
+            Self::DontNeed
+            | Self::Free
+            | Self::Remove
+            | Self::Cold
+            | Self::PageOut
+            | Self::Collapse
+            | Self::GuardInstall
+            | Self::WriteBack => true,
+            Self::Populate
+            | Self::PopulateRead
+            | Self::PopulateWrite
+            | Self::WillNeed
+            | Self::GuardRemove
+            | Self::Residency => false,
+        }
+    }
 }
 
 /// What a fork does with the pages of an area.
@@ -164,8 +192,12 @@ pub trait Owner<F: File>: Hooks<LinuxVma<F>> {
         Ok(())
     }
 
-    /// A child inherits an area, at the same addresses. The child's page tables are the owner's affair until fork has
-    /// succeeded; if it fails, later areas included, they are to be thrown away.
+    /// A child inherits an area, at the same addresses. `area` is the child's; the parent's has the same range, and the same
+    /// attributes but for locks, so that for [`Inheritance::CopyOnWrite`] one walk over it does both page tables.
+    ///
+    /// Page faults that have looked up an area of the parent must look again by then, and `flush_begin` follows the last
+    /// area, or the one that was refused; `flush_wait` comes after unlock. The child's page tables are the owner's affair
+    /// until fork has succeeded; if it fails, later areas included, they are to be thrown away.
     ///
     /// # Errors
     /// What fork returns.

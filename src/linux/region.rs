@@ -6,7 +6,7 @@ use super::owner::{Action, Capabilities, Owner};
 use super::vm_flags::VmFlags;
 use super::vma::{LinuxVma, Marks, Role, vm_flags, with_vm_flags};
 use super::{Call, Mm};
-use crate::{Attrs, Backing, Errno, Merge, NodeAlloc, Piece, Place, Request, VmRange, Vma, VmaNode};
+use crate::{Attrs, Backing, Errno, Merge, NodeAlloc, Piece, Place, Request, VmMap, VmRange, Vma, VmaNode};
 
 /// An area as a call sees it, copied out so that the map may change meanwhile.
 #[derive(Clone, Copy, Debug)]
@@ -304,7 +304,8 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
             || self.usage.locked().saturating_add(self.layout.pages(bytes)) <= limit
     }
 
-    /// Has the owner work on what is mapped in `start..end`, a part of `region`.
+    /// Has the owner work on what is mapped in `start..end`, a part of `region`. Where that may take page-table entries
+    /// away, tokens die before, and a flush follows, whatever the owner answers.
     pub(super) fn act<O: Owner<F>>(
         &mut self,
         action: Action,
@@ -312,16 +313,26 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         end: u64,
         call: &mut Call<'_, F, A, O>,
     ) -> Result<(), Errno> {
-        let Some(vma) = self.map.find(start) else { return Ok(()) };
         let range = VmRange::new(start, self.layout.pages(end - start), self.layout.page_size())?;
-        let ahead = self.layout.pages(start - vma.start());
-        call.hooks().act(action, &Piece::new(range, vma.attrs().advance(ahead), vma.data()))
+        let work = |map: &VmMap<LinuxVma<F>, A>, call: &mut Call<'_, F, A, O>| {
+            let Some(vma) = map.find(start) else { return Ok(()) };
+            let ahead = range.span().start - vma.range().span().start;
+            call.hooks().act(action, &Piece::new(range, vma.attrs().advance(ahead), vma.data()))
+        };
+        if !action.takes_entries() {
+            return work(&self.map, call);
+        }
+        call.check_alloc(self.map.alloc())?;
+        self.map.disturb_span(range.span(), call, work)
     }
 
-    /// Notes what has happened to the area at `addr`.
+    /// Notes what has happened to the area at `addr`. Page faults that have looked it up look again, unless it was noted
+    /// before.
     pub(super) fn mark(&mut self, addr: u64, marks: Marks) {
-        // An address in a hole has nothing to note.
-        let _ = self.map.update_data(addr, |data| data.mark(marks));
+        if self.map.find(addr).is_some_and(|vma| !vma.data().marks().contains(marks)) {
+            // An address in a hole has nothing to note.
+            let _ = self.map.update_data(addr, |data| data.mark(marks));
+        }
     }
 
     /// Brings in what is mapped in `start..end` (`__mm_populate`), up to the first error.

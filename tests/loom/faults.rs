@@ -82,7 +82,29 @@ fn fork() {
     seen.assert_all(4);
 }
 
-fn copy_on_write(space: &Space, table: &Table, frame: &UnsafeCell<i32>, seen: &Seen) {
+/// The same for a program that Linux' fork copies: the owner write-protects as it hears of each area.
+#[test]
+fn linux_fork() {
+    let seen = explore(None, |seen| {
+        let space = linux_space(5);
+        let table = Table::new(Some((1, true)));
+        let frame = Arc::new(UnsafeCell::new(0));
+        let (space2, table2, frame2) = (space.clone(), table.clone(), frame.clone());
+        let forker = thread::spawn(move || {
+            let wait = || frame2.with_mut(|frame| unsafe { *frame = 7 });
+            let child = space2.fork(&mut Tables { table: table2, wait });
+            assert_eq!(child.unwrap().map_count(), 1);
+        });
+        copy_on_write(&space, &table, &frame, seen);
+        forker.join().unwrap();
+    });
+    seen.assert_all(4);
+}
+
+fn copy_on_write<M: Guarded>(space: &AddrSpace<M>, table: &Table, frame: &UnsafeCell<i32>, seen: &Seen)
+where
+    M::Alloc: ReadSide<VmaNode<M::Data>>,
+{
     let Ok(Some(area)) = space.try_lookup(5 * PAGE) else { return seen.note(4) };
     if area.token().is_dead() {
         return seen.note(0);

@@ -1,11 +1,13 @@
 //! What the models are made of.
 
 use ::loom::sync::{Arc, Mutex};
+use kvma::linux::{Access, Fault, File, Inheritance, Install, Layout, LinuxVma, Mm, Owner, Verdict, VmFlags};
 use kvma::*;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 pub type Alloc = std::sync::Arc<BoxAlloc<VmaNode>>;
 pub type Space = AddrSpace<VmMap<(), Alloc>>;
+pub type LinuxSpace = AddrSpace<Mm<NoFile, std::sync::Arc<BoxAlloc<VmaNode<LinuxVma<NoFile>>>>>>;
 
 pub const PAGE: u64 = 0x1000;
 pub const RO: Prot = Prot::READ;
@@ -97,6 +99,37 @@ pub fn look(space: &Space, page: u64) -> Option<Option<Area>> {
     space.try_lookup(page * PAGE).ok().map(|found| found.map(area))
 }
 
+/// A program with one private page, which was written to.
+pub fn linux_space(page: u64) -> Arc<LinuxSpace> {
+    let layout = Layout::x86_64(8 << 20).with_user_min_addr(0).with_min_addr(0);
+    let mut mm = Mm::new(layout, std::sync::Arc::new(BoxAlloc::new())).unwrap();
+    let flags = VmFlags::READ | VmFlags::WRITE | VmFlags::MAY_ACCESS;
+    let (start, end) = (page * PAGE, (page + 1) * PAGE);
+    mm.install(Install { start, end, flags, offset: 0, handle: None }, &mut mm.update(&mut NoHooks)).unwrap();
+    let write = Fault::new(start, Access::Write);
+    assert_eq!(mm.fault(&write, &mut mm.update(&mut NoHooks)), Verdict::Copy);
+    Arc::new(AddrSpace::new(mm))
+}
+
+/// There are no files.
+#[derive(Clone, PartialEq)]
+pub enum NoFile {}
+
+impl File for NoFile {
+    fn id(&self) -> u64 {
+        match *self {}
+    }
+    fn device(&self) -> (u32, u32) {
+        match *self {}
+    }
+    fn inode(&self) -> u64 {
+        match *self {}
+    }
+    fn write_name(&self, _: &mut dyn std::fmt::Write) -> std::fmt::Result {
+        match *self {}
+    }
+}
+
 /// A page-table entry: its frame, and whether it may be written.
 pub type Pte = Option<(u64, bool)>;
 
@@ -119,18 +152,25 @@ pub struct Tables<W> {
     pub wait: W,
 }
 
-impl<W: FnMut()> Hooks<()> for Tables<W> {
-    fn unmap(&mut self, _: &Piece<'_, ()>) {
+impl<V, W: FnMut()> Hooks<V> for Tables<W> {
+    fn unmap(&mut self, _: &Piece<'_, V>) {
         self.table.with(|entry| *entry = None);
     }
 
-    fn protect(&mut self, piece: &Piece<'_, ()>, _: &Attrs) {
+    fn protect(&mut self, piece: &Piece<'_, V>, _: &Attrs) {
         let writable = piece.attrs().prot().contains(Prot::WRITE);
         self.table.with(|entry| *entry = entry.map(|(frame, was)| (frame, was && writable)));
     }
 
     fn flush_wait(&mut self) {
         (self.wait)()
+    }
+}
+
+impl<W: FnMut()> Owner<NoFile> for Tables<W> {
+    fn inherit(&mut self, _: Inheritance, _: &Piece<'_, LinuxVma<NoFile>>) -> Result<(), Errno> {
+        self.table.with(|entry| *entry = entry.map(|(frame, _)| (frame, false)));
+        Ok(())
     }
 }
 

@@ -1,18 +1,20 @@
 //! A child's address space.
 
-use super::owner::{Kernel, kvma_owner};
-use super::{kvma_linux, refused};
+use super::{kvma_linux, kvma_linux_call, refused};
 use crate::boundary::{Shared, call, given};
 use crate::status::{Fail, kvma_status};
 use core::ptr::null_mut;
 use engine::Error;
 
 /// The child's address space, from the same allocator, to `child`. Areas keep their boundaries; those that
-/// are not to be copied are left out, and locks are not inherited. The owner's `inherit` hears of each area.
+/// are not to be copied are left out, and locks are not inherited.
+///
+/// The owner's `inherit` hears of each area, then its `flush_begin`, even if it refused one; its `flush_wait` when
+/// the call is finished.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_linux_fork(
-    mm: *const kvma_linux,
-    owner: *const kvma_owner,
+    mm: *mut kvma_linux,
+    in_call: *mut kvma_linux_call,
     child: *mut *mut kvma_linux,
 ) -> kvma_status {
     call(|| {
@@ -20,11 +22,11 @@ pub unsafe extern "C" fn kvma_linux_fork(
         let place = unsafe { child.as_mut() }.ok_or(Fail::Null)?;
         *place = null_mut();
         // SAFETY: see above.
-        let (parent, mut kernel) = unsafe { (given(mm)?, Kernel::new(owner)) };
+        let (parent, in_call) = unsafe { (given(mm)?, given(in_call)?) };
         let memory = parent.memory;
         // Room for the child first: from the fork on, there is something to be undone.
         let room = memory.get::<kvma_linux>().ok_or(Error::OutOfMemory)?;
-        let forked = parent.mm.read(|mm| mm.fork(&mut kernel).map_err(refused));
+        let forked = in_call.owing.write(|update| parent.mm.write(|mm| mm.fork(update).map_err(refused)));
         match forked {
             Ok(mm) => {
                 // SAFETY: room for one, and ours alone.

@@ -105,10 +105,13 @@ pub struct kvma_owner {
     /// The file's own say in being mapped: 0 or an errno.
     pub map_file:
         Option<unsafe extern "C" fn(udata: *mut c_void, file: *const kvma_open_file, vm_flags: u64) -> i32>,
-    /// Work on the pages of a piece, `KVMA_ACTION_POPULATE` and the like: 0 or an errno.
+    /// Work on the pages of a piece, `KVMA_ACTION_POPULATE` and the like: 0 or an errno. `flush_begin` follows those
+    /// that may take page-table entries away or narrow them: all but the `POPULATE` ones, `WILL_NEED`,
+    /// `GUARD_REMOVE` and `RESIDENCY`.
     pub act: Option<unsafe extern "C" fn(udata: *mut c_void, action: u32, piece: *const kvma_piece) -> i32>,
     /// A child inherits an area, at the same addresses; `how` is `KVMA_INHERIT_COPY_ON_WRITE` or the like. 0 or
-    /// an errno. If the fork fails, what was done for the child is to be thrown away.
+    /// an errno. `flush_begin` follows the last. If the fork fails, what was done for the child is to be thrown
+    /// away.
     pub inherit: Option<unsafe extern "C" fn(udata: *mut c_void, how: u32, area: *const kvma_piece) -> i32>,
     /// A new object for `MAP_HUGETLB`, `len` bytes in huge pages of `page` bytes, with a reference for the caller; or
     /// NULL, with an errno in `error` (0: `ENOMEM`). Unless `vm_flags` has `nr` the pages are to be set aside for it.

@@ -295,7 +295,13 @@ TEST(moves_locks_seals_and_advises) {
     end(program);
 }
 
-static int inherited;
+static int inherited, inherited_when_flushed, flushes_after_inherit;
+
+static void flush_after_inherit(void *udata) {
+    CHECK(udata == &kernel);
+    flushes_after_inherit += inherited > inherited_when_flushed;
+    inherited_when_flushed = inherited;
+}
 
 static int32_t inherit(void *udata, uint32_t how, const struct kvma_piece *area) {
     CHECK(udata == &kernel && area->range.pages > 0 && how == KVMA_INHERIT_COPY_ON_WRITE);
@@ -307,7 +313,8 @@ TEST(forks) {
     struct kvma_owner table = owner();
     struct kvma_linux *child = NULL;
     table.inherit = inherit;
-    inherited = 0;
+    table.hooks.flush_begin = flush_after_inherit;
+    inherited = inherited_when_flushed = flushes_after_inherit = 0;
     struct program program = start(&table);
     struct kvma_file file = {&counted, 9, 42, 8, 1, "/usr/bin/true", false};
     struct kvma_open_file open = {&file, KVMA_FILE_READ, 0, 0};
@@ -315,16 +322,19 @@ TEST(forks) {
     CHECK_EQ(map(program, 0, 4 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, NULL, &at), 0);
     CHECK_EQ(kvma_linux_note_write(program.mm, at), KVMA_OK);
     CHECK_EQ(map(program, 0, PAGE, PROT_READ, MAP_PRIVATE, &open, &at), 0);
-    CHECK_EQ(kvma_linux_fork(program.mm, &table, &child), KVMA_OK);
+    CHECK_EQ(kvma_linux_fork(program.mm, program.call, &child), KVMA_OK);
     CHECK_EQ(kvma_linux_map_count(child), 2);
-    CHECK(inherited > 0);
+    CHECK_EQ(inherited, 2);
+    CHECK_EQ(flushes_after_inherit, 1);
     CHECK_EQ(kernel.committed, 8);
     CHECK_EQ(kvma_linux_free(child), KVMA_OK);
     kernel.refuse_shared = EAGAIN;
-    CHECK_EQ(kvma_linux_fork(program.mm, &table, &child), -EAGAIN);
+    CHECK_EQ(kvma_linux_fork(program.mm, program.call, &child), -EAGAIN);
     CHECK(child == NULL);
-    CHECK_EQ(kvma_linux_fork(NULL, &table, &child), KVMA_NULL_POINTER);
-    CHECK_EQ(kvma_linux_fork(program.mm, &table, NULL), KVMA_NULL_POINTER);
+    CHECK_EQ(flushes_after_inherit, 2);
+    CHECK_EQ(kvma_linux_fork(NULL, program.call, &child), KVMA_NULL_POINTER);
+    CHECK_EQ(kvma_linux_fork(program.mm, NULL, &child), KVMA_NULL_POINTER);
+    CHECK_EQ(kvma_linux_fork(program.mm, program.call, NULL), KVMA_NULL_POINTER);
     end(program);
     CHECK_EQ(kernel.gets, kernel.puts);
 }

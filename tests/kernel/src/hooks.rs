@@ -29,12 +29,6 @@ impl<'a> PageHooks<'a> {
         Self { pages, owed: Gather::new(), spare: FrameList::new(), witness: Witness::new() }
     }
 
-    /// Does all that is owed. What [`Owner::act`] leaves, no update knows of.
-    pub fn finish(&mut self) {
-        self.owed.finish();
-        self.spare.free_all();
-    }
-
     /// Takes the pages `first..=last` away.
     fn take(&mut self, first: u64, last: u64) {
         let present = self.pages.lock().tables.first(first, last);
@@ -43,13 +37,6 @@ impl<'a> PageHooks<'a> {
             self.witness.before(page);
         }
         self.pages.lock().unmap(first, last, &mut self.owed);
-    }
-
-    fn begin_flush(&mut self) {
-        let pages = self.pages;
-        self.witness.before_flush(|page| pages.lock().tables.find(page).is_some());
-        self.owed.begin_flush();
-        pages.lock().settle();
     }
 }
 
@@ -76,7 +63,11 @@ impl<V: Contents> Hooks<V> for PageHooks<'_> {
                 if let Some((first, last)) = mapped(piece) {
                     let mut pages = self.pages.lock();
                     let prepared = pages.prepare_to_relocate(first, last, *to, &mut self.spare);
-                    prepared.map_err(|_| Error::OutOfMemory)?;
+                    if prepared.is_err() {
+                        // Whatever else was prepared is being cancelled.
+                        self.spare.free_all();
+                        return Err(Error::OutOfMemory);
+                    }
                 }
             }
             // Faults may come as soon as the area is there, before the hook that maps.
@@ -122,11 +113,15 @@ impl<V: Contents> Hooks<V> for PageHooks<'_> {
     }
 
     fn flush_begin(&mut self) {
-        self.begin_flush();
+        let pages = self.pages;
+        self.witness.before_flush(|page| pages.lock().tables.find(page).is_some());
+        self.owed.begin_flush();
+        pages.lock().settle();
     }
 
     fn flush_wait(&mut self) {
-        self.finish();
+        self.owed.finish();
+        self.spare.free_all();
     }
 }
 
@@ -140,7 +135,6 @@ where
             && let Some((first, last)) = mapped(piece)
         {
             self.take(first, last);
-            self.begin_flush();
         }
         Ok(())
     }

@@ -141,7 +141,6 @@ impl Replay<'_> {
         let begin = timer::now();
         let step =
             self.space.change_with(&mut kernel, |mm, update| self.machine.step(&entry.line, mm, update));
-        hooks.inner().finish();
         if matches!(step, Ok(Step::Called(_))) {
             self.figures.ticks += timer::now() - begin;
             self.figures.hook_ticks += hooks.ticks();

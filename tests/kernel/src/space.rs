@@ -89,13 +89,10 @@ impl<M: Guarded> Space<M> {
     where
         M::Data: Contents,
     {
-        let mut hooks = PageHooks::new(&self.pages);
-        let result = self.change_with(&mut hooks, change);
-        hooks.finish();
-        result
+        self.change_with(&mut PageHooks::new(&self.pages), change)
     }
 
-    /// The same with other hooks. What they still owe afterwards, the caller does.
+    /// The same with other hooks.
     pub fn change_with<H: Hooks<M::Data>, R>(
         &self,
         hooks: &mut H,

@@ -14,11 +14,6 @@ impl<H> Timed<H> {
         Self { inner, ticks: 0 }
     }
 
-    /// The inner hooks.
-    pub fn inner(&mut self) -> &mut H {
-        &mut self.inner
-    }
-
     /// Time-stamp ticks spent in the inner hooks.
     pub fn ticks(&self) -> u64 {
         self.ticks
