@@ -1105,8 +1105,8 @@ kvma_status kvma_linux_fork(struct kvma_linux *mm,
                             struct kvma_linux_call *in_call,
                             struct kvma_linux **child);
 
-// x86-64 with 47-bit user space and no randomisation, for a stack of at most `stack_limit` bytes
-// (`UINT64_MAX`: unlimited, which makes the space grow bottom-up).
+// x86-64 with 47-bit user space and no randomisation, for a stack of at most `stack_limit` bytes (`UINT64_MAX`:
+// unlimited).
 struct kvma_linux_layout kvma_linux_layout_x86_64(uint64_t stack_limit);
 
 // Makes an empty address space with memory of `allocator` (NULL: malloc's). The handle goes to `mm`; NULL if

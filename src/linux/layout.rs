@@ -7,7 +7,8 @@ use crate::{Errno, Error, PageSize};
 pub enum Growth {
     /// Below the stack, downwards.
     TopDown,
-    /// From a third of the space upwards: what Linux does when the stack may grow without limit.
+    /// From a third of the space upwards: what Linux does for `personality(ADDR_COMPAT_LAYOUT)` and with
+    /// `vm.legacy_va_layout`.
     BottomUp,
 }
 
@@ -29,8 +30,9 @@ pub struct Layout {
 const MIN_GAP: u64 = 128 << 20;
 
 impl Layout {
-    /// x86-64 with 47-bit user space and no randomisation, for a stack of at most `stack_limit` bytes (`u64::MAX`:
-    /// unlimited, which makes the space grow bottom-up).
+    /// x86-64 with 47-bit user space and no randomisation, for a stack of at most `stack_limit` bytes: all of it lies
+    /// above the mmap base, as far as that leaves a sixth of the space below. `u64::MAX` is unlimited, and no exception
+    /// (on other processors it makes Linux search bottom-up).
     pub const fn x86_64(stack_limit: u64) -> Self {
         let task_size = (1 << 47) - 4096;
         let guard_gap = 256 * 4096;
@@ -49,7 +51,7 @@ impl Layout {
             user_min_addr: 4096,
             guard_gap,
             huge: 2 << 20,
-            growth: if stack_limit == u64::MAX { Growth::BottomUp } else { Growth::TopDown },
+            growth: Growth::TopDown,
         }
     }
 

@@ -101,16 +101,30 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         self.gate
     }
 
+    /// Changes where things go from now on. What is mapped stays.
+    ///
+    /// # Errors
+    /// A layout that makes no sense or is of another size.
+    pub fn set_layout(&mut self, layout: Layout) -> Result<(), Error> {
+        self.check_layout(&layout)?;
+        self.layout = layout;
+        Ok(())
+    }
+
+    fn check_layout(&self, layout: &Layout) -> Result<(), Error> {
+        layout.check()?;
+        let same =
+            layout.task_size() == self.layout.task_size() && layout.page_size() == self.layout.page_size();
+        if same { Ok(()) } else { Err(Error::OutOfRange) }
+    }
+
     /// Removes everything, and starts anew with another layout: what `execve` does first, and a process that ends, last.
     /// Limits stay.
     ///
     /// # Errors
     /// A layout that makes no sense or is of another size, before anything has changed.
     pub fn clear<O: Owner<F>>(&mut self, layout: Layout, call: &mut Call<'_, F, A, O>) -> Result<(), Error> {
-        layout.check()?;
-        if layout.task_size() != self.layout.task_size() || layout.page_size() != self.layout.page_size() {
-            return Err(Error::OutOfRange);
-        }
+        self.check_layout(&layout)?;
         let committed = self.usage.committed();
         self.map.clear(call)?;
         if committed > 0 {

@@ -4,8 +4,8 @@ use core::fmt;
 
 use kvma::linux::maps::{MapsEntry, Name};
 use kvma::linux::{
-    Action, Call as Update, Capabilities, File, Gate, Install, Layout, Limits, LinuxVma, Mm, Mmap, OpenFile,
-    Overcommit, Owner, Resource, Role, Traits, VmFlags,
+    Action, Call as Update, Capabilities, File, Gate, Growth, Install, Layout, Limits, LinuxVma, Mm, Mmap,
+    OpenFile, Overcommit, Owner, Resource, Role, Traits, VmFlags,
 };
 use kvma::{Attrs, Errno, Error, Event, Hooks, NodeAlloc, Piece, VmaNode};
 
@@ -45,7 +45,9 @@ enum Phase {
     Blank,
     /// After an `exec`.
     Loading,
-    /// After the initial `maps`.
+    /// After the initial `maps`, before the limit on the stack that the program started with.
+    Loaded,
+    /// The program has been heard of.
     Running,
 }
 
@@ -153,7 +155,7 @@ impl Machine {
     where
         A: NodeAlloc<VmaNode<Vma<'a>>> + Clone,
     {
-        Mm::new(layout(), alloc)
+        Mm::new(USUAL_LAYOUT, alloc)
     }
 
     /// What answers for the kernel while `line` is [replayed](Self::step), and tells `owner` the rest.
@@ -182,7 +184,7 @@ impl Machine {
         match *line {
             Line::Blank | Line::Comment => {}
             Line::Exec => {
-                mm.clear(layout(), update).map_err(ReplayError::Exec)?;
+                mm.clear(USUAL_LAYOUT, update).map_err(ReplayError::Exec)?;
                 self.descriptors.clear();
                 mm.set_limits(Limits::default());
                 self.phase = Phase::Loading;
@@ -196,6 +198,12 @@ impl Machine {
                     Limit::Stack => Resource::Stack,
                 };
                 mm.set_limits(mm.limits().with(resource, bytes));
+                // The limit that a program starts with, told right behind its initial areas, says where they were put.
+                if self.phase == Phase::Loaded && which == Limit::Stack {
+                    self.phase = Phase::Running;
+                    let layout = Layout::x86_64(bytes).with_growth(mm.layout().growth());
+                    mm.set_layout(layout).map_err(ReplayError::Exec)?;
+                }
             }
             Line::Privileged(privilege) => self.privilege = privilege,
             Line::Fd(number, descriptor) => {
@@ -206,10 +214,14 @@ impl Machine {
                 mm.grow_stack(addr, update).map_err(ReplayError::Stack)?;
             }
             Line::Maps(snapshot) if self.phase == Phase::Loading => {
+                // Nothing else is put right at the lower end of the search: the program runs with ADDR_COMPAT_LAYOUT.
+                if snapshot.areas().any(|area| area.start == USUAL_LAYOUT.bottom()) {
+                    mm.set_layout(USUAL_LAYOUT.with_growth(Growth::BottomUp)).map_err(ReplayError::Exec)?;
+                }
                 for area in snapshot.areas() {
                     load(mm, &area, update).map_err(ReplayError::Initial)?;
                 }
-                self.phase = Phase::Running;
+                self.phase = Phase::Loaded;
             }
             Line::Maps(_) => {
                 self.running()?;
@@ -217,6 +229,7 @@ impl Machine {
             }
             Line::Call(call, _) => {
                 self.running()?;
+                self.phase = Phase::Running;
                 return Ok(Step::Called(self.call(&call, mm, update).into()));
             }
         }
@@ -224,7 +237,10 @@ impl Machine {
     }
 
     fn running(&self) -> Result<(), ReplayError> {
-        if self.phase == Phase::Running { Ok(()) } else { Err(ReplayError::NotLoaded) }
+        match self.phase {
+            Phase::Loaded | Phase::Running => Ok(()),
+            Phase::Blank | Phase::Loading => Err(ReplayError::NotLoaded),
+        }
     }
 
     fn call<'a, A, O>(
@@ -270,10 +286,8 @@ impl Machine {
     }
 }
 
-fn layout() -> Layout {
-    // Traces are made without randomisation and with 8 MiB of stack.
-    Layout::x86_64(8 << 20)
-}
+/// Traces are made without randomisation and, unless they say otherwise, with 8 MiB of stack.
+const USUAL_LAYOUT: Layout = Layout::x86_64(8 << 20);
 
 /// What stands for a file of which the trace says nothing, because the kernel refused it.
 fn unnamed(kind: FileKind) -> &'static str {

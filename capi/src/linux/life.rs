@@ -28,8 +28,8 @@ pub struct kvma_linux_layout {
     pub bottom_up: bool,
 }
 
-/// x86-64 with 47-bit user space and no randomisation, for a stack of at most `stack_limit` bytes
-/// (`UINT64_MAX`: unlimited, which makes the space grow bottom-up).
+/// x86-64 with 47-bit user space and no randomisation, for a stack of at most `stack_limit` bytes (`UINT64_MAX`:
+/// unlimited).
 #[unsafe(no_mangle)]
 pub extern "C" fn kvma_linux_layout_x86_64(stack_limit: u64) -> kvma_linux_layout {
     let layout = Layout::x86_64(stack_limit);

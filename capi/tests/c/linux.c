@@ -434,7 +434,7 @@ TEST(null_is_a_status) {
     struct program none = {NULL, NULL}, program = start(NULL);
     struct kvma_area area;
     uint64_t at;
-    CHECK(layout.bottom_up);
+    CHECK(!layout.bottom_up);
     CHECK_EQ(kvma_linux_new(NULL, &layout, NULL), KVMA_NULL_POINTER);
     CHECK_EQ(kvma_linux_new(&none.mm, NULL, NULL), KVMA_NULL_POINTER);
     CHECK_EQ(kvma_linux_free(NULL), KVMA_OK);

@@ -52,6 +52,8 @@ impl Recorder {
         self.descriptors.clear();
         self.limits.clear();
         self.privileged = None;
+        // The new program's stack has nothing to do with the old one's.
+        self.stack = None;
         self.line(format_args!("exec"));
         let start_brk = process.start_brk()?;
         self.line(format_args!("start_brk {start_brk:x}"));
