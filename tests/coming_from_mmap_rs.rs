@@ -75,23 +75,35 @@ fn with_file_shared_or_copy_on_write() {
 
 #[test]
 fn flags() {
-    let mut space = space();
-    let flagged = MapOptions::new(PAGE)
-        .fixed(BASE)
-        .populate()
-        .no_reserve()
-        .stack()
-        .no_core_dump()
-        .locked()
-        .transparent_huge_pages()
-        .sequential();
-    map(&mut space, flagged).unwrap();
     use MapFlags as F;
-    let want = F::POPULATE | F::NO_RESERVE | F::STACK | F::NO_CORE_DUMP | F::TRANSPARENT_HUGE | F::SEQUENTIAL;
-    assert_eq!(attrs(&space, BASE).map_flags(), want);
+    let mut space = space();
+    let page = MapOptions::new(PAGE);
+    let all = [
+        (page, F::empty()),
+        (page.populate(), F::POPULATE),
+        (page.no_reserve(), F::NO_RESERVE),
+        (page.stack(), F::STACK),
+        (page.no_core_dump(), F::NO_CORE_DUMP),
+        (page.transparent_huge_pages(), F::TRANSPARENT_HUGE),
+        (page.sequential(), F::SEQUENTIAL),
+        (page.random(), F::RANDOM),
+        (page.jit(), F::JIT),
+        (page.stack().populate().no_core_dump(), F::STACK | F::POPULATE | F::NO_CORE_DUMP),
+    ];
+    let mut told = Vec::new();
+    for (n, (options, flags)) in (0..).zip(all) {
+        let at = BASE + n * PAGE;
+        let mut hooks = |event: Event<'_, ()>| told.push(event.piece().attrs().map_flags());
+        space.map(options.fixed(at).request(SIZE).unwrap(), &mut space.update(&mut hooks)).unwrap();
+        assert_eq!((attrs(&space, at).map_flags(), told.pop(), told.len()), (flags, Some(flags), 0));
+    }
+    // Neighbours all, and no two alike.
+    assert_eq!(space.len(), all.len());
+    map(&mut space, page.fixed(BASE + PAGE)).unwrap();
+    assert_eq!(space.len(), all.len() - 1);
+    map(&mut space, page.locked().fixed(BASE)).unwrap();
     assert!(attrs(&space, BASE).flags().contains(AreaFlags::LOCKED));
-    map(&mut space, MapOptions::new(PAGE).fixed(BASE).random()).unwrap();
-    assert_eq!(attrs(&space, BASE).map_flags(), F::RANDOM);
+    assert_eq!(space.len(), all.len());
 }
 
 #[test]
@@ -111,6 +123,15 @@ fn huge_pages() {
         assert_eq!(space.split_at(at + size), Ok(()));
         assert_eq!(space.unmap(at, size, &mut update), Ok(size / PAGE));
     }
+}
+
+#[test]
+fn page_sizes() {
+    let theirs = (12..=34).map(|log2| Cut::of_bytes(1 << log2));
+    let known: Vec<_> = theirs.flatten().filter_map(Cut::bytes).map(u64::trailing_zeros).collect();
+    assert_eq!(known, [16, 19, 20, 21, 22, 23, 24, 25, 28, 29, 30, 31, 34]);
+    assert_eq!([12, 13, 17, 26, 33].map(|log2| Cut::of_bytes(1 << log2)), [None; 5]);
+    assert_eq!(Cut::of_bytes(0), None);
 }
 
 #[test]
@@ -140,6 +161,27 @@ fn make_exec_tells_the_instruction_cache() {
     space.protect(at, 2 * PAGE, Prot::READ, &mut update).unwrap();
     update.finish();
     assert_eq!(flushed, [VmRange::new(at, 1, SIZE).unwrap()]);
+}
+
+#[test]
+fn jit_may_write_and_execute() {
+    let rwx = Prot::RW | Prot::EXEC;
+    let refused = Err(Error::Refused(Errno::EACCES));
+    let mut space = space();
+    let plain = map(&mut space, MapOptions::new(PAGE).prot(Prot::RW)).unwrap();
+    let jit = map(&mut space, MapOptions::new(PAGE).prot(Prot::RW).jit()).unwrap();
+    let reserved = map(&mut space, MapOptions::new(2 * PAGE).reserve()).unwrap();
+    let mut hooks = WriteXorExec(NoHooks);
+    let mut update = space.update(&mut hooks);
+    assert_eq!(space.protect(plain, PAGE, rwx, &mut update), refused);
+    assert_eq!(space.protect(plain, PAGE, Prot::RX, &mut update), refused);
+    assert_eq!(attrs(&space, plain).prot(), Prot::RW);
+    assert_eq!(space.commit(reserved, PAGE, rwx, &mut update), refused);
+    assert_eq!(space.commit(reserved, PAGE, Prot::RX, &mut update), Ok(()));
+    for prot in [rwx, Prot::RX, Prot::RW] {
+        space.protect(jit, PAGE, prot, &mut update).unwrap();
+        assert_eq!(attrs(&space, jit).prot(), prot);
+    }
 }
 
 #[test]
@@ -222,6 +264,7 @@ fn split_off_split_to_and_merge() {
     space.merge_at(at + PAGE).unwrap();
     assert_eq!(space.len(), 1);
     assert_eq!(space.split_at(at + 1), Err(Error::Unaligned));
+    assert_eq!((space.split_at(at), space.split_at(at + 4 * PAGE), space.len()), (Ok(()), Ok(()), 1));
 }
 
 #[test]
@@ -239,6 +282,24 @@ fn merge_says_why_not() {
     // Theirs looks at the protection alone; the same page of a file twice is not one mapping.
     assert_eq!(space.merge_at(BASE + 3 * PAGE), Err(Error::BackingDiffers));
     assert_eq!(space.len(), 4);
+}
+
+#[test]
+fn errors_of_options() {
+    let mut space = space();
+    let page = MapOptions::new(PAGE);
+    assert_eq!(map(&mut space, MapOptions::new(0)), Err(Error::ZeroLength));
+    assert_eq!(map(&mut space, MapOptions::new(PAGE + 1)), Err(Error::Unaligned));
+    assert_eq!(map(&mut space, page.object(1, PAGE / 2)), Err(Error::Unaligned));
+    assert_eq!(map(&mut space, page.object(1, u64::MAX - (PAGE - 1))), Err(Error::OutOfRange));
+    assert_eq!(map(&mut space, page.granularity(3 * PAGE)), Err(Error::Unaligned));
+    assert_eq!(map(&mut space, page.fixed(BASE + 1)), Err(Error::Unaligned));
+    assert_eq!(map(&mut space, page.huge_pages(Cut::Size2M)), Err(Error::Unaligned));
+    assert_eq!(map(&mut space, page.fixed(0)), Err(Error::OutOfRange));
+    assert_eq!(map(&mut space, page.fixed(u64::MAX - (PAGE - 1))), Err(Error::OutOfRange));
+    assert_eq!(map(&mut space, MapOptions::new(1 << 33)), Err(Error::NoSpace));
+    assert_eq!(map(&mut space, page.prot(Prot::RW | Prot::EXEC)), Err(Error::Refused(Errno::EACCES)));
+    assert!(space.is_empty());
 }
 
 #[test]
@@ -282,9 +343,15 @@ fn areas_of_a_process() {
 fn memory_types() {
     let mut space = space();
     let page = MapOptions::new(PAGE).prot(Prot::RW);
-    map(&mut space, page.fixed(BASE)).unwrap();
-    map(&mut space, page.fixed(BASE + PAGE).mem_type(MemType::Device)).unwrap();
-    assert_eq!(space.len(), 2);
-    assert_eq!(attrs(&space, BASE + PAGE).flags().mem_type(), MemType::Device);
+    let types = [MemType::WriteBack, MemType::WriteCombining, MemType::Uncached, MemType::Device];
+    let mut told = Vec::new();
+    for (n, mem) in (0..).zip(types) {
+        let request = page.fixed(BASE + n * PAGE).mem_type(mem).request(SIZE).unwrap();
+        let mut hooks = |event: Event<'_, ()>| told.push(event.piece().attrs().flags().mem_type());
+        space.map(request, &mut space.update(&mut hooks)).unwrap();
+        assert_eq!(attrs(&space, BASE + n * PAGE).flags().mem_type(), mem);
+    }
+    assert_eq!(told, types);
+    assert_eq!(space.len(), 4);
     assert_eq!(space.merge_at(BASE + PAGE), Err(Error::AttributesDiffer));
 }
