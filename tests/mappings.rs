@@ -56,9 +56,30 @@ enum Step {
     Map,
 }
 
+/// Where a space lies: first byte, pages, bytes a page.
+#[derive(Clone, Copy, Debug)]
+struct Shape {
+    start: u64,
+    pages: u64,
+    page: u64,
+}
+
+const SHAPE: Shape = Shape { start: START, pages: PAGES, page: PAGE };
+
+impl Shape {
+    /// Up to the last byte of 64 bits.
+    fn at_the_top(pages: u64, page: u64) -> Self {
+        Shape { start: (u64::MAX - (page - 1)) - (pages - 1) * page, pages, page }
+    }
+
+    fn space(self, pool: &Nodes) -> Space<'_> {
+        Space::new(self.start, self.pages, PageSize::new(self.page).unwrap(), pool).unwrap()
+    }
+}
+
 /// The owner: keeps its page table by the hooks alone, and checks what they say against it.
-#[derive(Default)]
 struct Owner {
+    shape: Shape,
     table: Vec<Option<Entry>>,
     fresh: u64,
     log: Vec<(Step, u64)>,
@@ -70,11 +91,16 @@ struct Owner {
 
 impl Owner {
     fn new() -> Self {
-        Owner { table: vec![None; PAGES as usize], ..Owner::default() }
+        Owner::of(SHAPE)
     }
 
-    fn pages(range: VmRange) -> std::ops::Range<usize> {
-        let first = ((range.start() - START) / PAGE) as usize;
+    fn of(shape: Shape) -> Self {
+        let table = vec![None; shape.pages as usize];
+        Owner { shape, table, fresh: 0, log: Vec::new(), refuse_after: None, prepared: 0, flushes: (0, 0) }
+    }
+
+    fn pages(&self, range: VmRange) -> std::ops::Range<usize> {
+        let first = ((range.start() - self.shape.start) / self.shape.page) as usize;
         first..first + range.pages() as usize
     }
 }
@@ -94,7 +120,7 @@ impl Hooks<Origin<Stamp>> for Owner {
 
     fn map(&mut self, piece: &Piece<'_, Origin<Stamp>>) {
         self.log.push((Step::Map, piece.range().start()));
-        for (ahead, page) in Self::pages(piece.range()).enumerate() {
+        for (ahead, page) in self.pages(piece.range()).enumerate() {
             self.fresh += 1;
             assert_eq!(self.table[page], None, "mapped over what is there");
             self.table[page] = Some(Entry {
@@ -107,7 +133,7 @@ impl Hooks<Origin<Stamp>> for Owner {
 
     fn unmap(&mut self, piece: &Piece<'_, Origin<Stamp>>) {
         self.log.push((Step::Unmap, piece.range().start()));
-        for (ahead, page) in Self::pages(piece.range()).enumerate() {
+        for (ahead, page) in self.pages(piece.range()).enumerate() {
             let entry = self.table[page].take().expect("unmapped what is not there");
             assert_eq!(entry.attrs, piece.attrs().advance(ahead as u64));
             assert_eq!(entry.mapping, piece.data().mapping());
@@ -116,7 +142,7 @@ impl Hooks<Origin<Stamp>> for Owner {
 
     fn protect(&mut self, piece: &Piece<'_, Origin<Stamp>>, old: &Attrs) {
         self.log.push((Step::Protect, piece.range().start()));
-        for (ahead, page) in Self::pages(piece.range()).enumerate() {
+        for (ahead, page) in self.pages(piece.range()).enumerate() {
             let entry = self.table[page].as_mut().expect("protected what is not there");
             assert_eq!(entry.attrs, old.advance(ahead as u64));
             entry.attrs = piece.attrs().advance(ahead as u64);
@@ -144,7 +170,8 @@ fn regions(map: &VmMap<Origin<Stamp>, &Nodes>) -> Vec<(VmRange, Attrs, VmRange, 
 fn agree(space: &Space<'_>, owner: &Owner) {
     space.vm_map().check().unwrap();
     for (index, entry) in owner.table.iter().enumerate() {
-        let info = space.query_page(START + index as u64 * PAGE + PAGE / 2);
+        let Shape { start, page, .. } = owner.shape;
+        let info = space.query_page(start + index as u64 * page + page / 2);
         assert_eq!(info.map(|info| (info.attrs(), info.mapping())), entry.map(|e| (e.attrs, e.mapping)));
     }
 }
@@ -155,8 +182,9 @@ fn one_change(
     random: &mut Random,
     stamp: u32,
 ) -> Result<(), Error> {
-    let addr = START + random.below(PAGES) * PAGE;
-    let len = (1 + random.below(9)) * PAGE;
+    let Shape { start, pages, page } = owner.shape;
+    let addr = start + random.below(pages) * page;
+    let len = (1 + random.below(pages.min(10) - 1)) * page;
     let prot = [Prot::NONE, Prot::READ, Prot::RW, Prot::RX][random.below(4) as usize];
     let attrs = match random.below(2) {
         0 => Attrs::new(prot),
@@ -190,11 +218,26 @@ fn may_fail(result: Result<(), Error>) {
 
 #[test]
 fn every_page_is_told_and_restored() {
+    told_and_restored(SHAPE, 400);
+}
+
+#[test]
+fn pages_of_every_size_are_told_and_restored() {
+    for log2 in [0, 1, 20, 30, 58] {
+        told_and_restored(Shape { start: 0, pages: 32, page: 1 << log2 }, 60);
+    }
+    // A space of 64 bits has no end to speak of; one of pages of one byte must leave the last one out.
+    for log2 in [1, 12, 20, 58, 62, 63] {
+        told_and_restored(Shape::at_the_top(48.min(1 << (64 - log2)), 1 << log2), 60);
+    }
+}
+
+fn told_and_restored(shape: Shape, rounds: u32) {
     let pool = Nodes::new();
     let mut random = Random(11);
-    for round in 0..400 {
-        let mut owner = Owner::new();
-        let mut space = Space::new(START, PAGES, PageSize::new(PAGE).unwrap(), &pool).unwrap();
+    for round in 0..rounds {
+        let mut owner = Owner::of(shape);
+        let mut space = shape.space(&pool);
         for stamp in 0..random.below(30) as u32 {
             may_fail(one_change(&mut space, &mut owner, &mut random, stamp));
         }
