@@ -12,6 +12,7 @@ mod mappings;
 pub mod node;
 mod options;
 mod placement;
+mod position;
 mod range;
 pub mod range_map;
 mod ranges;
@@ -34,6 +35,7 @@ pub use node::Heap;
 pub use node::{FixedPool, Node, NodeAlloc, ReadSide, Reservation, Slab, TypeStable};
 pub use options::{AdoptError, MapFlags, MapOptions, WriteXorExec};
 pub use placement::{Direction, Search};
+
 pub use range::{PageSize, VmRange};
 pub use range_map::{Advance, Contiguous, Entry, Equal, Key, Policy, RangeMap, RangeNode};
 pub use ranges::Merge;

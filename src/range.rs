@@ -4,6 +4,7 @@
 //! end that fits in a word. Bytes appear only in the public calls, and are converted here.
 
 use crate::error::Error;
+use crate::position::Position;
 use core::fmt;
 
 /// The size of a page: a power of two, in bytes.
@@ -83,27 +84,30 @@ impl fmt::Debug for PageSize {
     }
 }
 
-/// A half-open range of pages `[start, end)`, in page numbers.
+/// A half-open range of pages `[start, end)`, in page numbers; or of keys, by their positions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Span {
-    pub(crate) start: u64,
-    pub(crate) end: u64,
+pub(crate) struct Span<P = u64> {
+    pub(crate) start: P,
+    pub(crate) end: P,
 }
 
-impl Span {
-    pub(crate) const fn new(start: u64, end: u64) -> Span {
+impl<P: Position> Span<P> {
+    pub(crate) const fn new(start: P, end: P) -> Self {
         Span { start, end }
     }
 
-    pub(crate) const fn len(self) -> u64 {
+    #[inline]
+    pub(crate) fn len(self) -> P {
         self.end.saturating_sub(self.start)
     }
 
-    pub(crate) const fn is_empty(self) -> bool {
+    #[inline]
+    pub(crate) fn is_empty(self) -> bool {
         self.start >= self.end
     }
 
-    pub(crate) fn intersect(self, other: Span) -> Span {
+    #[inline]
+    pub(crate) fn intersect(self, other: Self) -> Self {
         Span { start: self.start.max(other.start), end: self.end.min(other.end) }
     }
 }

@@ -178,6 +178,7 @@ pub(crate) fn decode(hot: u32, extra: u64, object: u64, offset: u64) -> Attrs {
 }
 
 impl<V: VmaData> Content for VmaNode<V> {
+    type Position = u64;
     type Attrs = Attrs;
     type Words = VmaWords;
     type Data = V;

@@ -34,12 +34,15 @@ pub use slab::Slab;
 
 pub use list::NodeList;
 
+use crate::position::{Field, Number, Position};
 use crate::sync::{Link, Ordering, Word, fence};
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
 
 /// What the areas of one kind of tree carry.
 pub trait Content {
+    /// What places in the tree are counted in.
+    type Position: Position;
     /// A plain copy of an area's attributes.
     type Attrs: Copy + PartialEq;
     /// The atomics that hold what does not fit into the 32 hot bits.
@@ -61,9 +64,9 @@ pub struct Node<T: Content> {
     pub(crate) left: Link<Node<T>>,
     pub(crate) right: Link<Node<T>>,
     /// First page.
-    pub(crate) start: Word,
+    pub(crate) start: Field<T::Position>,
     /// One past the last page.
-    pub(crate) end: Word,
+    pub(crate) end: Field<T::Position>,
     /// The area's hot flags (low half), and which flushes were under way when it last changed (high
     /// half, see `flight`).
     pub(crate) state: Word,
@@ -78,9 +81,9 @@ pub struct Node<T: Content> {
     /// Parent, with the colour in bit 0. Never read without the lock, so it also links free nodes.
     pub(crate) parent: Link<Node<T>>,
     /// Free pages right before `start`.
-    pub(crate) gap: Word,
+    pub(crate) gap: Field<T::Position>,
     /// The largest `gap` in the subtree.
-    pub(crate) max_gap: Word,
+    pub(crate) max_gap: Field<T::Position>,
     data: UnsafeCell<MaybeUninit<T::Data>>,
 }
 
@@ -97,10 +100,10 @@ impl<T: Content> Node<T> {
             parent: Link::null(),
             left: Link::null(),
             right: Link::null(),
-            start: Word::new(0),
-            end: Word::new(0),
-            gap: Word::new(0),
-            max_gap: Word::new(0),
+            start: Field::new(Number::ZERO),
+            end: Field::new(Number::ZERO),
+            gap: Field::new(Number::ZERO),
+            max_gap: Field::new(Number::ZERO),
             state: Word::new(0),
             owner: Word::new(0),
             seq: Word::new(1),

@@ -102,7 +102,7 @@ impl<T: Content> Spare<T> {
     }
 
     /// Fills the node without linking it: how a piece that was cut off waits to be dropped.
-    pub(crate) fn fill(self, span: Span, attrs: T::Attrs, data: T::Data) -> Loose<T> {
+    pub(crate) fn fill(self, span: Span<T::Position>, attrs: T::Attrs, data: T::Data) -> Loose<T> {
         // SAFETY: the node is ours alone and holds no data. Its generation stays odd, so readers
         // who still come by do not trust it.
         unsafe {
@@ -147,11 +147,14 @@ pub(crate) struct Gathered<T: Content, A: NodeAlloc<T>> {
 
 /// One removed area, or a part that was cut off one.
 pub(crate) struct Removed<'a, T: Content> {
-    pub(crate) start: u64,
-    pub(crate) end: u64,
+    pub(crate) start: T::Position,
+    pub(crate) end: T::Position,
     pub(crate) attrs: T::Attrs,
     pub(crate) data: &'a T::Data,
 }
+
+/// Where an area was, its attributes, and its data.
+type Taken<T> = (Span<<T as Content>::Position>, <T as Content>::Attrs, <T as Content>::Data);
 
 impl<T: Content, A: NodeAlloc<T>> Gathered<T, A> {
     pub(crate) const fn new(alloc: A) -> Self {
@@ -168,7 +171,7 @@ impl<T: Content, A: NodeAlloc<T>> Gathered<T, A> {
     }
 
     /// Takes the first one out again, its node into `nodes`.
-    pub(crate) fn pop(&mut self, nodes: &mut Reservation<T, A>) -> Option<(Span, T::Attrs, T::Data)> {
+    pub(crate) fn pop(&mut self, nodes: &mut Reservation<T, A>) -> Option<Taken<T>> {
         let node = self.list.pop_front()?;
         // SAFETY: nodes in the list are valid and ours alone.
         let (span, attrs) = unsafe {

@@ -84,6 +84,7 @@ impl<V: Advance + PartialEq> Policy<V> for Contiguous {
 pub struct RangeNode<V, P = Equal>(PhantomData<fn() -> (V, P)>);
 
 impl<V, P> Content for RangeNode<V, P> {
+    type Position = u64;
     type Attrs = ();
     type Words = ();
     type Data = V;

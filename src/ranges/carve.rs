@@ -8,7 +8,7 @@ use crate::tree::Tree;
 impl<T: Area> Tree<T> {
     /// Nodes that [`carve`](Self::carve) needs: one for each part that is cut off and gathered, one
     /// more where the rest of an area becomes an area. At most 2. O(log n).
-    pub(crate) fn carve_cost(&self, span: Span) -> usize {
+    pub(crate) fn carve_cost(&self, span: Span<T::Position>) -> usize {
         let mut areas = self.areas(span);
         let Some(first) = areas.next() else { return 0 };
         let last = if first.span().end < span.end { areas.next_back().unwrap_or(first) } else { first };
@@ -25,7 +25,7 @@ impl<T: Area> Tree<T> {
     /// ```
     pub(crate) fn carve<A: NodeAlloc<T>>(
         &mut self,
-        span: Span,
+        span: Span<T::Position>,
         nodes: &mut Reservation<T, A>,
         out: &mut Gathered<T, A>,
     ) {

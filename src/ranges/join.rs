@@ -8,7 +8,7 @@ use crate::tree::{AreaRef, CursorMut};
 /// [`Area::joins`] or [`Area::rejoins`].
 type Joins<T> = fn(
     (&<T as Content>::Attrs, &<T as Content>::Data),
-    u64,
+    <T as Content>::Position,
     (&<T as Content>::Attrs, &<T as Content>::Data),
 ) -> Result<(), Error>;
 

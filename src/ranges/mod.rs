@@ -18,29 +18,29 @@ use crate::node::Content;
 /// `advance` and `split` cut one area into two that `joins` and `join` make one again.
 pub trait Area: Content {
     /// The attributes of the part that begins `pages` into an area with `attrs`.
-    fn advance(attrs: Self::Attrs, pages: u64) -> Self::Attrs;
+    fn advance(attrs: Self::Attrs, pages: Self::Position) -> Self::Attrs;
 
     /// Cuts the data: `data` keeps the first `pages` pages, the rest is returned.
-    fn split(data: &mut Self::Data, pages: u64) -> Self::Data;
+    fn split(data: &mut Self::Data, pages: Self::Position) -> Self::Data;
 
     /// Whether two areas that meet may be one, and else why not. `pages` is the left one's length.
     fn joins(
         left: (&Self::Attrs, &Self::Data),
-        pages: u64,
+        pages: Self::Position,
         right: (&Self::Attrs, &Self::Data),
     ) -> Result<(), Error>;
 
     /// As `joins`, for two parts of what was one area: what is never joined may be put together again.
     fn rejoins(
         left: (&Self::Attrs, &Self::Data),
-        pages: u64,
+        pages: Self::Position,
         right: (&Self::Attrs, &Self::Data),
     ) -> Result<(), Error> {
         Self::joins(left, pages, right)
     }
 
     /// Joins the right one's data into the left one's, of `pages` pages.
-    fn join(left: &mut Self::Data, pages: u64, right: Self::Data);
+    fn join(left: &mut Self::Data, pages: Self::Position, right: Self::Data);
 }
 
 /// With which neighbours a new area may be joined.

@@ -12,7 +12,7 @@ impl<T: Area> Tree<T> {
     /// `span` now. O(log n).
     pub(crate) fn place<A: NodeAlloc<T>>(
         &mut self,
-        span: Span,
+        span: Span<T::Position>,
         attrs: T::Attrs,
         data: T::Data,
         merge: Merge,
@@ -59,7 +59,7 @@ impl<T: Area> Tree<T> {
     /// Joins the areas that meet at `page`. O(log n).
     pub(crate) fn join_at<A: NodeAlloc<T>>(
         &mut self,
-        page: u64,
+        page: T::Position,
         nodes: &mut Reservation<T, A>,
     ) -> Result<(), crate::Error> {
         let mut cursor = self.cursor(page);
@@ -70,7 +70,7 @@ impl<T: Area> Tree<T> {
     }
 
     /// Whether [`join_at`](Self::join_at) would join. O(log n).
-    pub(crate) fn joins_at(&self, page: u64) -> Result<(), crate::Error> {
+    pub(crate) fn joins_at(&self, page: T::Position) -> Result<(), crate::Error> {
         match (self.find_before(page), self.find(page)) {
             (Some(left), Some(right)) => may_join(T::joins, left, right),
             _ => Err(crate::Error::NotAdjacent),

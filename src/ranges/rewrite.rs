@@ -14,7 +14,7 @@ impl<T: Area> Tree<T> {
     /// its right neighbour where policy allows, as Linux' `vma_modify` does.
     pub(crate) fn rewrite<A: NodeAlloc<T>>(
         &mut self,
-        span: Span,
+        span: Span<T::Position>,
         nodes: &mut Reservation<T, A>,
         new: &mut impl FnMut(AreaRef<'_, T>) -> T::Attrs,
         changed: &mut impl FnMut(AreaRef<'_, T>, T::Attrs),
@@ -32,7 +32,7 @@ impl<T: Area> Tree<T> {
             }
             let piece = whole.intersect(span);
             let ahead = piece.start - whole.start;
-            if ahead > 0 {
+            if piece.start > whole.start {
                 let Some(spare) = nodes.take() else {
                     debug_assert!(false, "rewrite without its nodes");
                     return;

@@ -83,7 +83,7 @@ mod halves {
 pub(crate) use imp::fence;
 
 /// A number that readers without the lock may look at.
-pub(crate) struct Word(imp::AtomicU64);
+pub struct Word(imp::AtomicU64);
 
 impl Word {
     #[cfg(not(loom))]

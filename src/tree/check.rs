@@ -3,6 +3,7 @@
 
 use super::{Tree, ops};
 use crate::node::{Content, Node};
+use crate::position::Number;
 
 impl<T: Content> Tree<T> {
     /// Order, disjointness, gaps, largest gaps, links, colours, counts: the first thing wrong.
@@ -21,7 +22,8 @@ impl<T: Content> Tree<T> {
             while !(*at).left.get().is_null() {
                 at = (*at).left.get();
             }
-            let (mut last_end, mut len, mut pages, mut black_height) = (self.lo, 0, 0, None);
+            let (mut last_end, mut len, mut pages, mut black_height) =
+                (self.lo, 0, <T::Position>::ZERO, None);
             loop {
                 let node = &*at;
                 self.check_node(node, last_end)?;
@@ -55,7 +57,7 @@ impl<T: Content> Tree<T> {
     /// # Safety
     ///
     /// The node's links lead to nodes.
-    unsafe fn check_node(&self, node: &Node<T>, last_end: u64) -> Result<(), &'static str> {
+    unsafe fn check_node(&self, node: &Node<T>, last_end: T::Position) -> Result<(), &'static str> {
         let (start, end) = (node.start.get(), node.end.get());
         let is_sentinel = core::ptr::eq(node, self.sentinel());
         if start < last_end {

@@ -2,6 +2,7 @@
 
 use super::{Tree, ops};
 use crate::node::{Content, Loose, Node, Spare};
+use crate::position::Number;
 use crate::range::Span;
 use core::marker::PhantomData;
 use core::ptr;
@@ -87,7 +88,7 @@ impl<'t, T: Content> AreaRef<'t, T> {
     }
 
     #[inline]
-    pub(crate) fn span(self) -> Span {
+    pub(crate) fn span(self) -> Span<T::Position> {
         Span::new(self.node.start.get(), self.node.end.get())
     }
 
@@ -105,7 +106,7 @@ impl<'t, T: Content> AreaRef<'t, T> {
 
     /// Free pages right before the area.
     #[inline]
-    pub(crate) fn gap_before(self) -> u64 {
+    pub(crate) fn gap_before(self) -> T::Position {
         self.node.gap.get()
     }
 }
@@ -114,7 +115,7 @@ impl<'t, T: Content> AreaRef<'t, T> {
 pub(crate) struct Areas<'t, T: Content> {
     tree: &'t Tree<T>,
     /// One past the last page of the span.
-    end: u64,
+    end: T::Position,
     /// The next from the front; null when the two have met.
     front: *mut Node<T>,
     /// The next from the back; null as long as nobody has asked from there.
@@ -129,7 +130,7 @@ impl<T: Content> Clone for Areas<'_, T> {
 
 impl<'t, T: Content> Areas<'t, T> {
     #[inline]
-    pub(super) fn new(tree: &'t Tree<T>, span: Span) -> Self {
+    pub(super) fn new(tree: &'t Tree<T>, span: Span<T::Position>) -> Self {
         let mut areas = Areas::none(tree);
         if !span.is_empty() {
             areas.end = span.end;
@@ -140,7 +141,7 @@ impl<'t, T: Content> Areas<'t, T> {
 
     /// No areas.
     pub(super) fn none(tree: &'t Tree<T>) -> Self {
-        Areas { tree, end: 0, front: ptr::null_mut(), back: ptr::null_mut() }
+        Areas { tree, end: Number::ZERO, front: ptr::null_mut(), back: ptr::null_mut() }
     }
 
     /// The node, if it is an area that begins before the end; else null.
@@ -192,7 +193,7 @@ impl<'t, T: Content> DoubleEndedIterator for Areas<'t, T> {
 impl<T: Content> Tree<T> {
     /// Makes the areas that share a page with `span` ones that have changed, as far as readers without
     /// the lock can tell. O(log n + areas).
-    pub(crate) fn touch(&mut self, span: Span) {
+    pub(crate) fn touch(&mut self, span: Span<T::Position>) {
         for area in self.areas(span) {
             let node = area.node;
             node.open();
@@ -273,7 +274,7 @@ impl<'t, T: Content> CursorMut<'t, T> {
     /// range stays within the area's old one and the gaps on both sides.
     pub(crate) fn change<R>(
         &mut self,
-        span: Span,
+        span: Span<T::Position>,
         attrs: T::Attrs,
         change: impl FnOnce(&mut T::Data) -> R,
     ) -> Option<R> {
@@ -318,7 +319,13 @@ impl<'t, T: Content> CursorMut<'t, T> {
     }
 
     /// Links an area into the gap before this place, and goes there. `span` lies within that gap.
-    pub(crate) fn insert_before(&mut self, spare: Spare<T>, span: Span, attrs: T::Attrs, data: T::Data) {
+    pub(crate) fn insert_before(
+        &mut self,
+        spare: Spare<T>,
+        span: Span<T::Position>,
+        attrs: T::Attrs,
+        data: T::Data,
+    ) {
         let new = spare.raw();
         let next = self.node();
         let gap_start = next.start.get() - next.gap.get();
@@ -332,7 +339,7 @@ impl<'t, T: Content> CursorMut<'t, T> {
     /// `attrs` and the data that `cut` gives. Nothing happens at the end.
     pub(crate) fn divide(
         &mut self,
-        page: u64,
+        page: T::Position,
         spare: Spare<T>,
         attrs: T::Attrs,
         cut: impl FnOnce(&mut T::Data) -> T::Data,
@@ -352,7 +359,7 @@ impl<'t, T: Content> CursorMut<'t, T> {
         };
         // No gap changes: the two parts meet, and what follows is where it was.
         self.tree.pages -= end - page;
-        self.tree.link(spare, next, Span::new(page, end), 0, attrs, data);
+        self.tree.link(spare, next, Span::new(page, end), Number::ZERO, attrs, data);
         self.at = new.as_ptr();
     }
 
@@ -368,7 +375,7 @@ impl<'t, T: Content> CursorMut<'t, T> {
         debug_assert!(left.end.get() == right.start.get());
         let span = Span::new(right.start.get(), right.end.get());
         let attrs = left.attrs();
-        let (loose, _) = self.tree.unlink(self.at, 0);
+        let (loose, _) = self.tree.unlink(self.at, Number::ZERO);
         let (spare, data) = loose.empty();
         left.open();
         left.end.set(span.end);

@@ -59,7 +59,7 @@ enum Found {
     GaveUp,
 }
 
-impl<T: Content> Tree<T> {
+impl<T: Content<Position = u64>> Tree<T> {
     /// The lowest free range. O(log n); with alignment see the module's docs.
     pub(crate) fn lowest(&self, query: &GapQuery) -> Option<u64> {
         self.search(query, Tree::lowest_exact, GapQuery::lowest_in)
@@ -198,7 +198,7 @@ impl<T: Content> Tree<T> {
 }
 
 /// The gap before the node.
-fn gap_of<T: Content>(node: &Node<T>) -> Span {
+fn gap_of<T: Content<Position = u64>>(node: &Node<T>) -> Span {
     let end = node.start.get();
     Span::new(end - node.gap.get(), end)
 }
@@ -206,7 +206,7 @@ fn gap_of<T: Content>(node: &Node<T>) -> Span {
 /// # Safety
 ///
 /// `node` is null or linked.
-unsafe fn max_gap<T: Content>(node: *mut Node<T>) -> u64 {
+unsafe fn max_gap<T: Content<Position = u64>>(node: *mut Node<T>) -> u64 {
     // SAFETY: the caller's.
     unsafe { node.as_ref() }.map_or(0, |node| node.max_gap.get())
 }

@@ -30,6 +30,7 @@ pub use walk::{Busy, Token};
 pub(crate) use walk::{Hit, Peek, Published};
 
 use crate::node::{Content, Loose, Node, Spare};
+use crate::position::Number;
 use crate::range::Span;
 use crate::sync::{Word, unique};
 use core::marker::PhantomData;
@@ -46,8 +47,8 @@ pub(crate) struct Tree<T: Content> {
     sentinel: NonNull<Node<T>>,
     len: usize,
     /// Pages in all areas together.
-    pages: u64,
-    lo: u64,
+    pages: T::Position,
+    lo: T::Position,
     /// Written into every node that is linked here; no other tree ever has the same.
     owner: u64,
     /// No node that was ever unlinked here has a higher generation. What is linked begins above it,
@@ -66,7 +67,7 @@ unsafe impl<T: Content> Sync for Tree<T> where T::Data: Sync {}
 
 impl<T: Content> Tree<T> {
     /// An empty tree over the pages of `space`.
-    pub(crate) fn new(space: Span, sentinel: Spare<T>) -> Self {
+    pub(crate) fn new(space: Span<T::Position>, sentinel: Spare<T>) -> Self {
         let owner = unique();
         let sentinel = sentinel.into_raw();
         let mut rb = RBTree::new(TreeAdapter::new());
@@ -88,7 +89,7 @@ impl<T: Content> Tree<T> {
             root: sentinel.as_ptr(),
             sentinel,
             len: 0,
-            pages: 0,
+            pages: Number::ZERO,
             lo: space.start,
             owner,
             stamp: 0,
@@ -105,12 +106,12 @@ impl<T: Content> Tree<T> {
 
     /// Pages in all areas together.
     #[inline]
-    pub(crate) const fn pages(&self) -> u64 {
+    pub(crate) const fn pages(&self) -> T::Position {
         self.pages
     }
 
     /// The pages that the tree covers.
-    pub(crate) fn space(&self) -> Span {
+    pub(crate) fn space(&self) -> Span<T::Position> {
         Span::new(self.lo, self.sentinel().start.get())
     }
 
@@ -141,7 +142,7 @@ impl<T: Content> Tree<T> {
 
     /// The area that holds `page`. O(log n).
     #[inline]
-    pub(crate) fn find(&self, page: u64) -> Option<AreaRef<'_, T>> {
+    pub(crate) fn find(&self, page: T::Position) -> Option<AreaRef<'_, T>> {
         let mut at = self.root;
         let mut best: *mut Node<T> = ptr::null_mut();
         while !at.is_null() {
@@ -159,7 +160,7 @@ impl<T: Content> Tree<T> {
     }
 
     /// The first node whose end lies above `page`, the sentinel if there is none. O(log n).
-    fn above(&self, page: u64) -> *mut Node<T> {
+    fn above(&self, page: T::Position) -> *mut Node<T> {
         let mut at = self.root;
         let mut best = self.sentinel.as_ptr();
         while !at.is_null() {
@@ -173,14 +174,14 @@ impl<T: Content> Tree<T> {
     }
 
     /// The area that holds `page`, or the next one above it. O(log n).
-    pub(crate) fn find_from(&self, page: u64) -> Option<AreaRef<'_, T>> {
+    pub(crate) fn find_from(&self, page: T::Position) -> Option<AreaRef<'_, T>> {
         let node = self.above(page);
         // SAFETY: `above` gives a node of this tree.
         (!self.is_sentinel(node)).then(|| AreaRef::new(unsafe { &*node }))
     }
 
     /// The last area that begins below `page`. O(log n).
-    pub(crate) fn find_before(&self, page: u64) -> Option<AreaRef<'_, T>> {
+    pub(crate) fn find_before(&self, page: T::Position) -> Option<AreaRef<'_, T>> {
         let mut at = self.root;
         let mut best: *mut Node<T> = ptr::null_mut();
         while !at.is_null() {
@@ -198,7 +199,7 @@ impl<T: Content> Tree<T> {
     }
 
     /// Whether no page of `span` is in an area. `span` lies within the space. O(log n).
-    pub(crate) fn is_free(&self, span: Span) -> bool {
+    pub(crate) fn is_free(&self, span: Span<T::Position>) -> bool {
         // SAFETY: `above` gives a node of this tree.
         let node = unsafe { &*self.above(span.start) };
         node.start.get() >= span.end
@@ -206,7 +207,7 @@ impl<T: Content> Tree<T> {
 
     /// The areas that share a page with `span`, in order, from both ends. O(log n) to begin, O(1)
     /// amortised a step.
-    pub(crate) fn areas(&self, span: Span) -> Areas<'_, T> {
+    pub(crate) fn areas(&self, span: Span<T::Position>) -> Areas<'_, T> {
         Areas::new(self, span)
     }
 
@@ -216,7 +217,7 @@ impl<T: Content> Tree<T> {
     }
 
     /// A cursor at the first area whose end lies above `page`, or at the end.
-    pub(crate) fn cursor(&mut self, page: u64) -> CursorMut<'_, T> {
+    pub(crate) fn cursor(&mut self, page: T::Position) -> CursorMut<'_, T> {
         let at = self.above(page);
         CursorMut::new(self, at)
     }
@@ -243,8 +244,8 @@ impl<T: Content> Tree<T> {
         &mut self,
         spare: Spare<T>,
         succ: *mut Node<T>,
-        span: Span,
-        gap: u64,
+        span: Span<T::Position>,
+        gap: T::Position,
         attrs: T::Attrs,
         data: T::Data,
     ) {
@@ -256,7 +257,7 @@ impl<T: Content> Tree<T> {
             node.start.set(span.start);
             node.end.set(span.end);
             node.gap.set(gap);
-            node.max_gap.set(0);
+            node.max_gap.set(Number::ZERO);
             node.owner.set(self.owner);
             let hot = T::store(&node.words, &attrs, &data);
             node.put_data(data);
@@ -274,7 +275,7 @@ impl<T: Content> Tree<T> {
     /// Takes a node out; gives it and its successor, whose gap grows by `freed` pages. Not for the
     /// sentinel.
     #[inline]
-    fn unlink(&mut self, node: *mut Node<T>, freed: u64) -> (Loose<T>, *mut Node<T>) {
+    fn unlink(&mut self, node: *mut Node<T>, freed: T::Position) -> (Loose<T>, *mut Node<T>) {
         debug_assert!(!self.is_sentinel(node));
         // SAFETY: a node of this tree that is not the sentinel has a successor.
         unsafe {
@@ -285,7 +286,7 @@ impl<T: Content> Tree<T> {
             let mut cursor = self.rb.cursor_mut_from_ptr(node);
             let _ = cursor.remove(); // ends in `release_link`, which settles the augmentation
             let succ = cursor.get_ptr().map_or(self.sentinel.as_ptr(), NonNull::as_ptr);
-            if freed > 0 {
+            if freed > Number::ZERO {
                 (*succ).gap.set((*succ).gap.get() + freed);
                 ops::raise(succ);
             }

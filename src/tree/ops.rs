@@ -197,7 +197,7 @@ pub(super) fn is_black<T: Content>(node: &Node<T>) -> bool {
 ///
 /// `node` is linked.
 #[inline(always)]
-pub(super) unsafe fn computed_max<T: Content>(node: &Node<T>) -> u64 {
+pub(super) unsafe fn computed_max<T: Content>(node: &Node<T>) -> T::Position {
     let mut max = node.gap.get();
     for child in [node.left.get(), node.right.get()] {
         // SAFETY: null or a linked node.

@@ -9,6 +9,7 @@ use std::vec::Vec;
 struct Plain;
 
 impl Content for Plain {
+    type Position = u64;
     type Attrs = ();
     type Words = ();
     type Data = u64;

@@ -39,7 +39,9 @@ use core::ptr::{self, NonNull};
 const STEPS: usize = 128;
 
 /// What readers without the lock see of a node's words.
-pub(crate) trait Peek: Content {
+///
+/// Only of trees in which a place is one word, which is loaded whole.
+pub(crate) trait Peek: Content<Position = u64> {
     /// A plain copy of it.
     type Seen;
 

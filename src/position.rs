@@ -1,0 +1,163 @@
+//! The numbers that a tree is in order by: pages and most keys fit in 64 bits, the widest keys take
+//! 128.
+//!
+//! A tree is compiled for the one or the other ([`Content::Position`](crate::node::Content)), so that
+//! 64-bit ones neither store nor compute anything wider.
+
+use crate::sync::Word;
+use core::fmt::Debug;
+use core::hash::Hash;
+use core::ops::{Add, AddAssign, Sub, SubAssign};
+
+/// What places and lengths are counted in: `u64`, or `u128` for keys of more than 64 bits.
+///
+/// No other type can be one. Code that is to work with either compares, adds and subtracts, or turns
+/// it into a `u128`.
+pub trait Position:
+    Number
+    + Copy
+    + Ord
+    + Hash
+    + Debug
+    + Into<u128>
+    + Add<Output = Self>
+    + Sub<Output = Self>
+    + AddAssign
+    + SubAssign
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl Position for u64 {}
+impl Position for u128 {}
+
+/// What the crate needs of a [`Position`]. Cannot be named outside, which seals that trait.
+pub trait Number: Sized {
+    /// The words that hold one in a node.
+    type Words: Send + Sync;
+
+    const ZERO: Self;
+    const ONE: Self;
+    const MAX: Self;
+
+    fn words(self) -> Self::Words;
+    fn get(words: &Self::Words) -> Self;
+    fn set(words: &Self::Words, value: Self);
+
+    fn checked_add(self, other: Self) -> Option<Self>;
+    fn checked_sub(self, other: Self) -> Option<Self>;
+    fn saturating_add(self, other: Self) -> Self;
+    fn saturating_sub(self, other: Self) -> Self;
+}
+
+macro_rules! arithmetic {
+    ($int:ident) => {
+        const ZERO: Self = 0;
+        const ONE: Self = 1;
+        const MAX: Self = $int::MAX;
+
+        #[inline(always)]
+        fn checked_add(self, other: Self) -> Option<Self> {
+            $int::checked_add(self, other)
+        }
+
+        #[inline(always)]
+        fn checked_sub(self, other: Self) -> Option<Self> {
+            $int::checked_sub(self, other)
+        }
+
+        #[inline(always)]
+        fn saturating_add(self, other: Self) -> Self {
+            $int::saturating_add(self, other)
+        }
+
+        #[inline(always)]
+        fn saturating_sub(self, other: Self) -> Self {
+            $int::saturating_sub(self, other)
+        }
+    };
+}
+
+impl Number for u64 {
+    arithmetic!(u64);
+
+    type Words = Word;
+
+    #[inline(always)]
+    fn words(self) -> Word {
+        Word::new(self)
+    }
+
+    #[inline(always)]
+    fn get(word: &Word) -> u64 {
+        word.get()
+    }
+
+    #[inline(always)]
+    fn set(word: &Word, value: u64) {
+        word.set(value)
+    }
+}
+
+impl Number for u128 {
+    arithmetic!(u128);
+
+    /// Low and high half.
+    type Words = [Word; 2];
+
+    #[inline(always)]
+    fn words(self) -> [Word; 2] {
+        [Word::new(self as u64), Word::new((self >> 64) as u64)]
+    }
+
+    #[inline(always)]
+    fn get([low, high]: &[Word; 2]) -> u128 {
+        (high.get() as u128) << 64 | low.get() as u128
+    }
+
+    #[inline(always)]
+    fn set([low, high]: &[Word; 2], value: u128) {
+        low.set(value as u64);
+        high.set((value >> 64) as u64);
+    }
+}
+
+/// A position in a node.
+pub(crate) struct Field<P: Position>(P::Words);
+
+impl<P: Position> Field<P> {
+    pub(crate) fn new(value: P) -> Self {
+        Field(value.words())
+    }
+
+    /// By the lock's holder, who alone stores.
+    #[inline(always)]
+    pub(crate) fn get(&self) -> P {
+        P::get(&self.0)
+    }
+
+    #[inline(always)]
+    pub(crate) fn set(&self, value: P) {
+        P::set(&self.0, value)
+    }
+
+    /// As `set`, but leaves the cache line to its readers if the value is there already.
+    #[inline(always)]
+    pub(crate) fn update(&self, value: P) {
+        if self.get() != value {
+            self.set(value)
+        }
+    }
+}
+
+/// Only a position of one word can be read without the lock: of two words, a reader might get the
+/// halves of two positions.
+impl Field<u64> {
+    /// By a reader without the lock; orders nothing.
+    #[inline(always)]
+    pub(crate) fn shared(&self) -> u64 {
+        self.0.shared()
+    }
+}
