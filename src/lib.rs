@@ -35,7 +35,7 @@ pub use node::Heap;
 pub use node::{FixedPool, Node, NodeAlloc, ReadSide, Reservation, Slab, TypeStable};
 pub use options::{AdoptError, MapFlags, MapOptions, WriteXorExec};
 pub use placement::{Direction, Search};
-
+pub use position::Position;
 pub use range::{PageSize, VmRange};
 pub use range_map::{Advance, Contiguous, Entry, Equal, Key, Policy, RangeMap, RangeNode};
 pub use ranges::Merge;

@@ -55,6 +55,13 @@ fn range_map_on_their_page() {
     m.remove(3..12); // [0, 3) -> 1, [12, 15) -> 2
     let all: Vec<_> = m.iter().map(|e| (e.first(), e.end().unwrap(), *e.value())).collect();
     assert_eq!(all, [(0, 3, 1), (12, 15, 2)]);
+    // To the last key, of any integer type.
+    m.insert(20.., 3);
+    assert_eq!((m.get(i32::MAX), m.find(20).unwrap().end()), (Some(&3), None));
+    let mut m = RangeMap::<i128, i32>::new();
+    m.insert(i128::MIN..=i128::MAX, 1);
+    m.remove(-1 << 100..1 << 100);
+    assert_eq!(m.gaps(..).collect::<Vec<_>>(), [-1 << 100..=(1 << 100) - 1]);
 }
 
 #[test]

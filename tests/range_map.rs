@@ -1,284 +1,12 @@
 //! `RangeMap` against an array, against the `rangemap` crate, and at its edges.
 
-use kvma::range_map::Policy;
-use kvma::{Contiguous, Equal, Error, FixedPool, Heap, Key, NodeAlloc, RangeMap, RangeNode};
-use std::ops::RangeInclusive;
+#[path = "range_map/model.rs"]
+mod model;
+#[path = "range_map/wide.rs"]
+mod wide;
 
-/// xorshift64*: the tests need no more, and a seed tells them apart.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-}
-
-/// 64 keys at the very end of the 64-bit domain, where half-open ranges have no end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct High(u8);
-
-impl Key for High {
-    const MIN: Self = High(0);
-    const MAX: Self = High(63);
-
-    fn index(self) -> u64 {
-        u64::MAX - 63 + self.0 as u64
-    }
-
-    fn from_index(index: u64) -> Self {
-        High((index - (u64::MAX - 63)) as u8)
-    }
-}
-
-/// 64 keys in the middle.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Low(u8);
-
-impl Key for Low {
-    const MIN: Self = Low(0);
-    const MAX: Self = Low(63);
-
-    fn index(self) -> u64 {
-        1000 + self.0 as u64
-    }
-
-    fn from_index(index: u64) -> Self {
-        Low((index - 1000) as u8)
-    }
-}
-
-const KEYS: usize = 64;
-
-/// The slow and obvious map: a value for each key.
-#[derive(Clone, PartialEq, Debug)]
-struct Model {
-    values: [Option<u64>; KEYS],
-    /// What the value of the next key is in the same range: the policy, for an array.
-    step: u64,
-}
-
-impl Model {
-    fn insert(&mut self, first: u8, last: u8, value: u64) {
-        for key in first..=last {
-            self.values[key as usize] = Some(value + (key - first) as u64 * self.step);
-        }
-    }
-
-    fn remove(&mut self, first: u8, last: u8) {
-        self.values[first as usize..=last as usize].fill(None);
-    }
-
-    fn ranges(&self) -> Vec<(u8, u8, u64)> {
-        let mut ranges: Vec<(u8, u8, u64)> = Vec::new();
-        for (key, value) in self.values.iter().enumerate() {
-            let Some(value) = *value else { continue };
-            match ranges.last_mut() {
-                Some((first, last, at))
-                    if *last as usize + 1 == key
-                        && *at + (key as u64 - *first as u64) * self.step == value =>
-                {
-                    *last = key as u8;
-                }
-                _ => ranges.push((key as u8, key as u8, value)),
-            }
-        }
-        ranges
-    }
-
-    fn gaps(&self, first: u8, last: u8) -> Vec<(u8, u8)> {
-        let mut gaps: Vec<(u8, u8)> = Vec::new();
-        for key in first..=last {
-            if self.values[key as usize].is_some() {
-                continue;
-            }
-            match gaps.last_mut() {
-                Some((_, end)) if *end + 1 == key => *end = key,
-                _ => gaps.push((key, key)),
-            }
-        }
-        gaps
-    }
-}
-
-trait Small: Key + Ord + std::fmt::Debug {
-    fn of(key: u8) -> Self;
-    fn to(self) -> u8;
-}
-
-impl Small for High {
-    fn of(key: u8) -> Self {
-        High(key)
-    }
-    fn to(self) -> u8 {
-        self.0
-    }
-}
-
-impl Small for Low {
-    fn of(key: u8) -> Self {
-        Low(key)
-    }
-    fn to(self) -> u8 {
-        self.0
-    }
-}
-
-fn plain<K: Small>(range: RangeInclusive<K>) -> (u8, u8) {
-    (range.start().to(), range.end().to())
-}
-
-fn agree<K: Small, A: NodeAlloc<RangeNode<u64, P>> + Clone, P: Policy<u64>>(
-    map: &RangeMap<K, u64, A, P>,
-    model: &Model,
-    random: &mut Random,
-) {
-    map.check().unwrap();
-    let want = model.ranges();
-    let entry = |entry: kvma::Entry<'_, K, u64>| (entry.first().to(), entry.last().to(), *entry.value());
-    assert_eq!(map.iter().map(entry).collect::<Vec<_>>(), want);
-    assert_eq!(map.len(), want.len());
-    assert_eq!(map.is_empty(), want.is_empty());
-    assert_eq!(map.first_range_value().map(entry), want.first().copied());
-    assert_eq!(map.last_range_value().map(entry), want.last().copied());
-    for key in 0..KEYS as u8 {
-        let found = map.find(K::of(key)).map(entry);
-        assert_eq!(found, want.iter().copied().find(|range| range.0 <= key && key <= range.1));
-        assert_eq!(map.contains(K::of(key)), found.is_some());
-    }
-    let (a, b) = (random.below(64) as u8, random.below(64) as u8);
-    let (first, last) = (a.min(b), a.max(b));
-    let bounds = K::of(first)..=K::of(last);
-    let over: Vec<_> = want.iter().copied().filter(|range| range.0 <= last && range.1 >= first).collect();
-    assert_eq!(map.overlapping(bounds.clone()).map(entry).collect::<Vec<_>>(), over);
-    assert_eq!(map.overlaps(bounds.clone()), !over.is_empty());
-    let gaps = model.gaps(first, last);
-    assert_eq!(map.gaps(bounds.clone()).map(plain).collect::<Vec<_>>(), gaps);
-    assert_eq!(map.covers(bounds.clone()), gaps.is_empty());
-    // From both ends at once, in a random mix.
-    let mut mixed = (Vec::new(), Vec::new());
-    let mut iter = map.overlapping(bounds.clone());
-    let mut gap_mix = (Vec::new(), Vec::new());
-    let mut gap_iter = map.gaps(bounds);
-    for _ in 0..over.len() + gaps.len() + 2 {
-        if random.below(2) == 0 {
-            mixed.0.extend(iter.next().map(entry));
-            gap_mix.0.extend(gap_iter.next().map(plain));
-        } else {
-            mixed.1.extend(iter.next_back().map(entry));
-            gap_mix.1.extend(gap_iter.next_back().map(plain));
-        }
-    }
-    mixed.0.extend(iter.map(entry));
-    mixed.0.extend(mixed.1.into_iter().rev());
-    assert_eq!(mixed.0, over);
-    gap_mix.0.extend(gap_iter.map(plain));
-    gap_mix.0.extend(gap_mix.1.into_iter().rev());
-    assert_eq!(gap_mix.0, gaps);
-}
-
-fn against_array<K: Small, P: Policy<u64>>(step: u64, seed: u64)
-where
-    RangeMap<K, u64, Heap, P>: Default,
-{
-    let mut random = Random(seed);
-    let mut map = RangeMap::<K, u64, Heap, P>::default();
-    let mut model = Model { values: [None; KEYS], step };
-    for _ in 0..6_000 {
-        let (a, b) = (random.below(64) as u8, random.below(64) as u8);
-        let (first, last) = (a.min(b), a.max(b).min(a.min(b) + 12));
-        match random.below(12) {
-            0..=5 => {
-                // Values that often meet: equal ones, or ones that go on where another ends.
-                let value = if step == 0 {
-                    random.below(3)
-                } else {
-                    100 + first as u64 * step + random.below(2) * 50
-                };
-                map.insert(K::of(first)..=K::of(last), value);
-                model.insert(first, last, value);
-            }
-            6..=9 => {
-                map.remove(K::of(first)..=K::of(last));
-                model.remove(first, last);
-            }
-            10 => {
-                let threshold = random.below(64) as u8;
-                map.retain(|range, value| range.start().to() < threshold || value % 2 == 0);
-                for (first, last, value) in model.ranges() {
-                    if !(first < threshold || value % 2 == 0) {
-                        model.remove(first, last);
-                    }
-                }
-            }
-            _ => {
-                let mut seen = Vec::new();
-                map.update_all(|range, value| {
-                    seen.push((range.start().to(), range.end().to(), *value));
-                    if step == 0 {
-                        *value /= 2;
-                    } else {
-                        *value += 1;
-                    }
-                });
-                assert_eq!(seen, model.ranges());
-                for value in model.values.iter_mut().flatten() {
-                    if step == 0 {
-                        *value /= 2;
-                    } else {
-                        *value += 1;
-                    }
-                }
-            }
-        }
-        agree(&map, &model, &mut random);
-        if random.below(200) == 0 {
-            let mut taken = map.clone().into_iter();
-            let mut ends = (Vec::new(), Vec::new());
-            assert_eq!(taken.len(), map.len());
-            loop {
-                let next = if random.below(2) == 0 {
-                    let next = taken.next();
-                    ends.0.extend(next.clone());
-                    next
-                } else {
-                    let next = taken.next_back();
-                    ends.1.extend(next.clone());
-                    next
-                };
-                if next.is_none() {
-                    break;
-                }
-            }
-            ends.0.extend(ends.1.into_iter().rev());
-            let all: Vec<_> = ends.0.into_iter().map(|(range, value)| (plain(range), value)).collect();
-            let want: Vec<_> = model.ranges().into_iter().map(|(a, b, value)| ((a, b), value)).collect();
-            assert_eq!(all, want);
-        }
-        if random.below(500) == 0 {
-            map.clear();
-            model.remove(0, 63);
-        }
-    }
-}
-
-#[test]
-fn equal_values_against_an_array() {
-    against_array::<Low, Equal>(0, 1);
-    against_array::<High, Equal>(0, 2);
-}
-
-#[test]
-fn contiguous_values_against_an_array() {
-    against_array::<Low, Contiguous>(1, 3);
-    against_array::<High, Contiguous>(1, 4);
-}
+use kvma::{Error, Key, RangeMap};
+use model::Random;
 
 #[test]
 fn against_the_rangemap_crate() {
@@ -337,7 +65,7 @@ fn every_integer_type_to_its_last_key() {
             assert!(map.is_empty());
         })*};
     }
-    edges!(u8 u16 u32 u64 usize i8 i16 i32 i64 isize);
+    edges!(u8 u16 u32 u64 u128 usize i8 i16 i32 i64 i128 isize);
 }
 
 #[test]
@@ -370,6 +98,7 @@ fn a_lying_key_is_refused_not_trusted() {
     #[derive(Clone, Copy)]
     struct Liar(u64);
     impl Key for Liar {
+        type Index = u64;
         const MIN: Self = Liar(10);
         const MAX: Self = Liar(20);
         fn index(self) -> u64 {
@@ -385,41 +114,6 @@ fn a_lying_key_is_refused_not_trusted() {
     assert_eq!(map.get(Liar(u64::MAX)), None);
     assert_eq!(map.len(), 1);
     map.check().unwrap();
-}
-
-#[test]
-fn running_out_of_nodes_changes_nothing() {
-    type Nodes = FixedPool<RangeNode<u64>, 6>;
-    let pool = Nodes::new();
-    let mut random = Random(7);
-    let mut model = Model { values: [None; KEYS], step: 0 };
-    let mut map = RangeMap::<High, u64, &Nodes>::try_new_in(&pool).unwrap();
-    let mut failures = 0;
-    for _ in 0..4_000 {
-        let (a, b) = (random.below(64) as u8, random.below(64) as u8);
-        let (first, last) = (a.min(b), a.max(b));
-        let range = High(first)..=High(last);
-        let mut next = model.clone();
-        let result = if random.below(3) > 0 {
-            let value = random.below(9);
-            next.insert(first, last, value);
-            map.try_insert(range, value)
-        } else {
-            next.remove(first, last);
-            map.try_remove(range)
-        };
-        match result {
-            Ok(()) => model = next,
-            Err(error) => {
-                assert_eq!(error, Error::OutOfMemory);
-                failures += 1;
-            }
-        }
-        agree(&map, &model, &mut random);
-    }
-    assert!(failures > 100, "{failures}");
-    drop(map);
-    assert_eq!(pool.in_use(), 0);
 }
 
 #[test]

@@ -1,18 +1,18 @@
 //! Inserting, removing, changing.
 
-use super::key::{Bounds, Key, TOP};
-use super::policy::{Policy, RangeNode};
-use super::{RangeMap, SPARE, joins_top};
+use super::bounds::Bounds;
+use super::key::Key;
+use super::policy::Policy;
+use super::{NodeFor, RangeMap, SPARE, bounds_of, joins_top};
 use crate::error::Error;
 use crate::node::{Gathered, NodeAlloc};
-use crate::range::Span;
 use crate::ranges::Merge;
 use core::ops::{RangeBounds, RangeInclusive};
 
 /// What was taken out: ranges, and the top key's value.
-type Gone<V, A, P> = (Gathered<RangeNode<V, P>, A>, Option<V>);
+type Gone<K, V, A, P> = (Gathered<NodeFor<K, V, P>, A>, Option<V>);
 
-impl<K: Key, V, A: NodeAlloc<RangeNode<V, P>> + Clone, P: Policy<V>> RangeMap<K, V, A, P> {
+impl<K: Key, V, A: NodeAlloc<NodeFor<K, V, P>> + Clone, P: Policy<V, K::Index>> RangeMap<K, V, A, P> {
     /// Gives every key of `range` this value, whatever it had before. What overlaps in part is cut;
     /// neighbours that join become one.
     ///
@@ -28,7 +28,7 @@ impl<K: Key, V, A: NodeAlloc<RangeNode<V, P>> + Clone, P: Policy<V>> RangeMap<K,
         if span.is_empty() {
             self.top = Some(value);
         } else {
-            if bounds.last == TOP {
+            if bounds.has_top() {
                 self.top = Some(P::split(&mut value, span.len()));
             }
             self.tree.place(span, (), value, Merge::Both, &mut self.nodes);
@@ -51,14 +51,14 @@ impl<K: Key, V, A: NodeAlloc<RangeNode<V, P>> + Clone, P: Policy<V>> RangeMap<K,
     }
 
     /// Takes `bounds` out. The caller drops what was there when the map is whole again.
-    fn take_out(&mut self, bounds: Bounds) -> Gone<V, A, P> {
+    fn take_out(&mut self, bounds: Bounds<K::Index>) -> Gone<K, V, A, P> {
         let mut gone = Gathered::new(self.alloc().clone());
         self.tree.carve(self.span(bounds), &mut self.nodes, &mut gone);
-        (gone, if bounds.last == TOP { self.top.take() } else { None })
+        (gone, if bounds.has_top() { self.top.take() } else { None })
     }
 
     /// Drops what was taken out, and keeps a few of the nodes for the next call.
-    fn drop_all(&mut self, (mut gone, top): Gone<V, A, P>) {
+    fn drop_all(&mut self, (mut gone, top): Gone<K, V, A, P>) {
         drop(top);
         gone.drop_all(&mut self.nodes, SPARE);
         self.nodes.trim(SPARE);
@@ -77,9 +77,7 @@ impl<K: Key, V, A: NodeAlloc<RangeNode<V, P>> + Clone, P: Policy<V>> RangeMap<K,
         let top = &mut self.top;
         let mut cursor = self.tree.cursor(Bounds::all::<K>().first);
         while let Some(area) = cursor.area() {
-            let Span { start, end } = area.span();
-            let with_top = top.as_ref().is_some_and(|top| joins_top::<V, P>(area, top));
-            let bounds = Bounds { first: start, last: if with_top { TOP } else { end - 1 } };
+            let bounds = bounds_of(area, top.as_ref());
             if keep(bounds.keys(), area.data()) {
                 cursor.move_next();
                 continue;
@@ -87,12 +85,12 @@ impl<K: Key, V, A: NodeAlloc<RangeNode<V, P>> + Clone, P: Policy<V>> RangeMap<K,
             if let Some(loose) = cursor.remove() {
                 gone.push(loose);
             }
-            if with_top {
+            if bounds.has_top() {
                 *top = None;
             }
         }
         if lone_top {
-            top.take_if(|value| !keep(Bounds { first: TOP, last: TOP }.keys(), value));
+            top.take_if(|value| !keep(Bounds::TOP.keys(), value));
         }
         self.drop_all((gone, None));
     }
@@ -106,12 +104,12 @@ impl<K: Key, V, A: NodeAlloc<RangeNode<V, P>> + Clone, P: Policy<V>> RangeMap<K,
         while let Some(area) = cursor.area() {
             let span = area.span();
             // Before it changes: afterwards nobody could tell whether the two were one range.
-            let joined = top.take_if(|top| joins_top::<V, P>(area, top));
+            let joined = top.take_if(|top| joins_top(area, top));
             cursor.change_data(|value| match joined {
-                None => change(Bounds { first: span.start, last: span.end - 1 }.keys(), value),
+                None => change(Bounds::of_span(span).keys(), value),
                 Some(rest) => {
                     P::join(value, span.len(), rest);
-                    change(Bounds { first: span.start, last: TOP }.keys(), value);
+                    change(Bounds::of_span(span).to_top().keys(), value);
                     *top = Some(P::split(value, span.len()));
                 }
             });
@@ -119,7 +117,7 @@ impl<K: Key, V, A: NodeAlloc<RangeNode<V, P>> + Clone, P: Policy<V>> RangeMap<K,
             cursor.move_next();
         }
         if let (true, Some(value)) = (lone_top, top) {
-            change(Bounds { first: TOP, last: TOP }.keys(), value);
+            change(Bounds::TOP.keys(), value);
         }
         self.nodes.trim(SPARE);
     }
@@ -140,21 +138,21 @@ impl<K: Key, V, A: NodeAlloc<RangeNode<V, P>> + Clone, P: Policy<V>> RangeMap<K,
     }
 
     /// Takes the area at `index` out, or the top key alone.
-    fn pop(&mut self, index: Option<u64>) -> Option<(RangeInclusive<K>, V)> {
+    fn pop(&mut self, index: Option<K::Index>) -> Option<(RangeInclusive<K>, V)> {
         let Some(index) = index else {
-            return self.top.take().map(|value| (Bounds { first: TOP, last: TOP }.keys(), value));
+            return self.top.take().map(|value| (Bounds::TOP.keys(), value));
         };
         let mut cursor = self.tree.cursor(index);
         let area = cursor.area()?;
         let span = area.span();
-        let rest = self.top.take_if(|top| joins_top::<V, P>(area, top));
+        let rest = self.top.take_if(|top| joins_top(area, top));
         let (spare, mut value) = cursor.remove()?.empty();
         self.nodes.put(spare);
         self.nodes.trim(SPARE);
-        let mut bounds = Bounds { first: span.start, last: span.end - 1 };
+        let mut bounds = Bounds::of_span(span);
         if let Some(rest) = rest {
             P::join(&mut value, span.len(), rest);
-            bounds.last = TOP;
+            bounds = bounds.to_top();
         }
         Some((bounds.keys(), value))
     }

@@ -1,32 +1,33 @@
 //! Ranges in order: with their values, without, and taken out.
 
-use super::key::{Bounds, Key, TOP};
-use super::policy::{Policy, RangeNode};
-use super::{RangeMap, joins_top};
+use super::bounds::Bounds;
+use super::key::Key;
+use super::policy::Policy;
+use super::{NodeFor, RangeMap, bounds_of};
 use crate::node::NodeAlloc;
+use crate::position::Number;
 use crate::range::Span;
 use crate::tree::{AreaRef, Areas};
 use core::fmt;
 use core::iter::FusedIterator;
-use core::marker::PhantomData;
 use core::ops::RangeInclusive;
 
 /// A range and its value, borrowed from a [`RangeMap`].
-pub struct Entry<'a, K, V> {
-    bounds: Bounds,
+pub struct Entry<'a, K: Key, V> {
+    bounds: Bounds<K::Index>,
     value: &'a V,
-    key: PhantomData<fn() -> K>,
 }
 
 impl<'a, K: Key, V> Entry<'a, K, V> {
-    fn new(bounds: Bounds, value: &'a V) -> Self {
-        Entry { bounds, value, key: PhantomData }
+    fn new(bounds: Bounds<K::Index>, value: &'a V) -> Self {
+        Entry { bounds, value }
     }
 
-    pub(super) fn of_area<P: Policy<V>>(area: AreaRef<'a, RangeNode<V, P>>, top: Option<&V>) -> Self {
-        let Span { start, end } = area.span();
-        let with_top = top.is_some_and(|top| joins_top::<V, P>(area, top));
-        Entry::new(Bounds { first: start, last: if with_top { TOP } else { end - 1 } }, area.data())
+    pub(super) fn of_area<P: Policy<V, K::Index>>(
+        area: AreaRef<'a, NodeFor<K, V, P>>,
+        top: Option<&V>,
+    ) -> Self {
+        Entry::new(bounds_of(area, top), area.data())
     }
 
     /// The smallest key.
@@ -41,7 +42,7 @@ impl<'a, K: Key, V> Entry<'a, K, V> {
 
     /// The key behind the largest; `None` if there is no larger key.
     pub fn end(&self) -> Option<K> {
-        (self.bounds.last < K::MAX.index()).then(|| K::from_index(self.bounds.last + 1))
+        (self.bounds.last < K::MAX.index()).then(|| K::from_index(self.bounds.last + Number::ONE))
     }
 
     /// All keys.
@@ -64,21 +65,21 @@ impl<'a, K: Key, V> Entry<'a, K, V> {
     }
 }
 
-impl<K, V> Clone for Entry<'_, K, V> {
+impl<K: Key, V> Clone for Entry<'_, K, V> {
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<K, V> Copy for Entry<'_, K, V> {}
+impl<K: Key, V> Copy for Entry<'_, K, V> {}
 
-impl<K, V: PartialEq> PartialEq for Entry<'_, K, V> {
+impl<K: Key, V: PartialEq> PartialEq for Entry<'_, K, V> {
     fn eq(&self, other: &Self) -> bool {
         self.bounds == other.bounds && self.value == other.value
     }
 }
 
-impl<K, V: Eq> Eq for Entry<'_, K, V> {}
+impl<K: Key, V: Eq> Eq for Entry<'_, K, V> {}
 
 impl<K: Key + fmt::Debug, V: fmt::Debug> fmt::Debug for Entry<'_, K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -88,31 +89,30 @@ impl<K: Key + fmt::Debug, V: fmt::Debug> fmt::Debug for Entry<'_, K, V> {
 
 /// Ranges with their values, ascending, from both ends. Made by [`RangeMap::iter`] and
 /// [`RangeMap::overlapping`].
-pub struct Iter<'a, K, V, P> {
-    areas: Areas<'a, RangeNode<V, P>>,
+pub struct Iter<'a, K: Key, V, P> {
+    areas: Areas<'a, NodeFor<K, V, P>>,
     top: Option<&'a V>,
     /// The top key's value, where that is still to come as a range of its own.
     lone: Option<&'a V>,
-    key: PhantomData<fn() -> K>,
 }
 
-impl<'a, K: Key, V, P: Policy<V>> Iter<'a, K, V, P> {
-    pub(super) fn new(areas: Areas<'a, RangeNode<V, P>>, top: Option<&'a V>, lone: Option<&'a V>) -> Self {
-        Iter { areas, top, lone, key: PhantomData }
+impl<'a, K: Key, V, P: Policy<V, K::Index>> Iter<'a, K, V, P> {
+    pub(super) fn new(areas: Areas<'a, NodeFor<K, V, P>>, top: Option<&'a V>, lone: Option<&'a V>) -> Self {
+        Iter { areas, top, lone }
     }
 
     fn take_lone(&mut self) -> Option<Entry<'a, K, V>> {
-        self.lone.take().map(|value| Entry::new(Bounds { first: TOP, last: TOP }, value))
+        self.lone.take().map(|value| Entry::new(Bounds::TOP, value))
     }
 }
 
-impl<K, V, P> Clone for Iter<'_, K, V, P> {
+impl<K: Key, V, P> Clone for Iter<'_, K, V, P> {
     fn clone(&self) -> Self {
-        Iter { areas: self.areas.clone(), top: self.top, lone: self.lone, key: PhantomData }
+        Iter { areas: self.areas.clone(), top: self.top, lone: self.lone }
     }
 }
 
-impl<'a, K: Key, V, P: Policy<V>> Iterator for Iter<'a, K, V, P> {
+impl<'a, K: Key, V, P: Policy<V, K::Index>> Iterator for Iter<'a, K, V, P> {
     type Item = Entry<'a, K, V>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -123,30 +123,29 @@ impl<'a, K: Key, V, P: Policy<V>> Iterator for Iter<'a, K, V, P> {
     }
 }
 
-impl<K: Key, V, P: Policy<V>> DoubleEndedIterator for Iter<'_, K, V, P> {
+impl<K: Key, V, P: Policy<V, K::Index>> DoubleEndedIterator for Iter<'_, K, V, P> {
     fn next_back(&mut self) -> Option<Self::Item> {
         self.take_lone().or_else(|| self.areas.next_back().map(|area| Entry::of_area(area, self.top)))
     }
 }
 
-impl<K: Key, V, P: Policy<V>> FusedIterator for Iter<'_, K, V, P> {}
+impl<K: Key, V, P: Policy<V, K::Index>> FusedIterator for Iter<'_, K, V, P> {}
 
 /// Ranges without a value, ascending, from both ends. Made by [`RangeMap::gaps`].
-pub struct Gaps<'a, K, V, P> {
-    areas: Areas<'a, RangeNode<V, P>>,
+pub struct Gaps<'a, K: Key, V, P> {
+    areas: Areas<'a, NodeFor<K, V, P>>,
     /// Where no gap has been given out yet.
-    rest: Span,
+    rest: Span<K::Index>,
     /// The top key is free, asked for, and not given out yet.
     top: bool,
-    key: PhantomData<fn() -> K>,
 }
 
 impl<'a, K: Key, V, P> Gaps<'a, K, V, P> {
-    pub(super) fn new(areas: Areas<'a, RangeNode<V, P>>, rest: Span, top: bool) -> Self {
-        Gaps { areas, rest, top, key: PhantomData }
+    pub(super) fn new(areas: Areas<'a, NodeFor<K, V, P>>, rest: Span<K::Index>, top: bool) -> Self {
+        Gaps { areas, rest, top }
     }
 
-    fn first_gap(&mut self) -> Option<Span> {
+    fn first_gap(&mut self) -> Option<Span<K::Index>> {
         while !self.rest.is_empty() {
             let next = self.areas.next().map_or(Span::new(self.rest.end, self.rest.end), AreaRef::span);
             let gap = Span::new(self.rest.start, next.start.min(self.rest.end));
@@ -158,7 +157,7 @@ impl<'a, K: Key, V, P> Gaps<'a, K, V, P> {
         None
     }
 
-    fn last_gap(&mut self) -> Option<Span> {
+    fn last_gap(&mut self) -> Option<Span<K::Index>> {
         while !self.rest.is_empty() {
             let start = self.rest.start;
             let next = self.areas.next_back().map_or(Span::new(start, start), AreaRef::span);
@@ -172,16 +171,18 @@ impl<'a, K: Key, V, P> Gaps<'a, K, V, P> {
     }
 
     /// The gap as keys, with the top key where it belongs to it.
-    fn close(&mut self, gap: Span) -> RangeInclusive<K> {
-        let with_top = self.top && gap.end == TOP;
-        self.top &= !with_top;
-        Bounds { first: gap.start, last: if with_top { TOP } else { gap.end - 1 } }.keys()
+    fn close(&mut self, gap: Span<K::Index>) -> RangeInclusive<K> {
+        let bounds = Bounds::of_span(gap);
+        if gap.end == Number::MAX && core::mem::take(&mut self.top) {
+            return bounds.to_top().keys();
+        }
+        bounds.keys()
     }
 }
 
-impl<K, V, P> Clone for Gaps<'_, K, V, P> {
+impl<K: Key, V, P> Clone for Gaps<'_, K, V, P> {
     fn clone(&self) -> Self {
-        Gaps { areas: self.areas.clone(), rest: self.rest, top: self.top, key: PhantomData }
+        Gaps { areas: self.areas.clone(), rest: self.rest, top: self.top }
     }
 }
 
@@ -192,7 +193,7 @@ impl<K: Key, V, P> Iterator for Gaps<'_, K, V, P> {
         if let Some(gap) = self.first_gap() {
             return Some(self.close(gap));
         }
-        core::mem::take(&mut self.top).then(|| Bounds { first: TOP, last: TOP }.keys())
+        core::mem::take(&mut self.top).then(|| Bounds::TOP.keys())
     }
 }
 
@@ -200,10 +201,10 @@ impl<K: Key, V, P> DoubleEndedIterator for Gaps<'_, K, V, P> {
     fn next_back(&mut self) -> Option<Self::Item> {
         let before = self.clone();
         let gap = self.last_gap();
-        if self.top && gap.is_none_or(|gap| gap.end != TOP) {
+        if self.top && gap.is_none_or(|gap| gap.end != Number::MAX) {
             // The top key is a gap of its own; the one below it comes next.
             *self = Gaps { top: false, ..before };
-            return Some(Bounds { first: TOP, last: TOP }.keys());
+            return Some(Bounds::TOP.keys());
         }
         gap.map(|gap| self.close(gap))
     }
@@ -212,17 +213,19 @@ impl<K: Key, V, P> DoubleEndedIterator for Gaps<'_, K, V, P> {
 impl<K: Key, V, P> FusedIterator for Gaps<'_, K, V, P> {}
 
 /// Ranges and values, taken out of their map, ascending, from both ends. O(log n) a range.
-pub struct IntoIter<K: Key, V, A: NodeAlloc<RangeNode<V, P>> + Clone, P: Policy<V>> {
+pub struct IntoIter<K: Key, V, A: NodeAlloc<NodeFor<K, V, P>> + Clone, P: Policy<V, K::Index>> {
     map: RangeMap<K, V, A, P>,
 }
 
-impl<K: Key, V, A: NodeAlloc<RangeNode<V, P>> + Clone, P: Policy<V>> IntoIter<K, V, A, P> {
+impl<K: Key, V, A: NodeAlloc<NodeFor<K, V, P>> + Clone, P: Policy<V, K::Index>> IntoIter<K, V, A, P> {
     pub(super) fn new(map: RangeMap<K, V, A, P>) -> Self {
         IntoIter { map }
     }
 }
 
-impl<K: Key, V, A: NodeAlloc<RangeNode<V, P>> + Clone, P: Policy<V>> Iterator for IntoIter<K, V, A, P> {
+impl<K: Key, V, A: NodeAlloc<NodeFor<K, V, P>> + Clone, P: Policy<V, K::Index>> Iterator
+    for IntoIter<K, V, A, P>
+{
     type Item = (RangeInclusive<K>, V);
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -234,7 +237,7 @@ impl<K: Key, V, A: NodeAlloc<RangeNode<V, P>> + Clone, P: Policy<V>> Iterator fo
     }
 }
 
-impl<K: Key, V, A: NodeAlloc<RangeNode<V, P>> + Clone, P: Policy<V>> DoubleEndedIterator
+impl<K: Key, V, A: NodeAlloc<NodeFor<K, V, P>> + Clone, P: Policy<V, K::Index>> DoubleEndedIterator
     for IntoIter<K, V, A, P>
 {
     fn next_back(&mut self) -> Option<Self::Item> {
@@ -242,9 +245,12 @@ impl<K: Key, V, A: NodeAlloc<RangeNode<V, P>> + Clone, P: Policy<V>> DoubleEnded
     }
 }
 
-impl<K: Key, V, A: NodeAlloc<RangeNode<V, P>> + Clone, P: Policy<V>> ExactSizeIterator
+impl<K: Key, V, A: NodeAlloc<NodeFor<K, V, P>> + Clone, P: Policy<V, K::Index>> ExactSizeIterator
     for IntoIter<K, V, A, P>
 {
 }
 
-impl<K: Key, V, A: NodeAlloc<RangeNode<V, P>> + Clone, P: Policy<V>> FusedIterator for IntoIter<K, V, A, P> {}
+impl<K: Key, V, A: NodeAlloc<NodeFor<K, V, P>> + Clone, P: Policy<V, K::Index>> FusedIterator
+    for IntoIter<K, V, A, P>
+{
+}

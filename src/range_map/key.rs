@@ -1,13 +1,12 @@
 //! What a range can be made of.
 
-use crate::error::Error;
-use core::ops::{Bound, RangeBounds, RangeInclusive};
+use crate::position::Position;
+use core::net::{Ipv4Addr, Ipv6Addr};
 
-/// A key that behaves like an integer of at most 64 bits: it has a place in an order without holes.
+/// A key that behaves like an integer: it has a place in an order without holes.
 ///
-/// Implemented for every integer type up to 64 bits, signed ones included, and for `usize` and
-/// `isize`. The 128-bit types are not supported: they have more keys than a node has room to tell
-/// apart. An address newtype says in four lines how it maps to its integer:
+/// Implemented for every integer type, signed ones included, for `char`, `Ipv4Addr` and `Ipv6Addr`. An
+/// address newtype says in five lines how it maps to its integer:
 ///
 /// ```
 /// # use kvma::Key;
@@ -15,6 +14,7 @@ use core::ops::{Bound, RangeBounds, RangeInclusive};
 /// struct GuestPhys(u64);
 ///
 /// impl Key for GuestPhys {
+///     type Index = u64;
 ///     const MIN: Self = GuestPhys(0);
 ///     const MAX: Self = GuestPhys(u64::MAX);
 ///     fn index(self) -> u64 { self.0 }
@@ -22,32 +22,39 @@ use core::ops::{Bound, RangeBounds, RangeInclusive};
 /// }
 /// ```
 ///
+/// Keys of more than 64 bits have an `Index` of 128; all others should have `u64`, whose maps are
+/// smaller and faster.
+///
 /// A [`RangeMap`](crate::RangeMap) goes by [`index`](Self::index) alone. If an implementation breaks
 /// the rules below, ranges end up in unexpected places or are refused; nothing worse happens.
 pub trait Key: Copy {
+    /// What the keys' places are counted in: `u64` or `u128`.
+    type Index: Position;
+
     /// The smallest key.
     const MIN: Self;
     /// The largest key.
     const MAX: Self;
 
     /// The key's place: larger for larger keys, without holes from `MIN` to `MAX`.
-    fn index(self) -> u64;
+    fn index(self) -> Self::Index;
 
     /// The key of a place between those of `MIN` and `MAX`, the inverse of [`index`](Self::index).
-    fn from_index(index: u64) -> Self;
+    fn from_index(index: Self::Index) -> Self;
 }
 
 macro_rules! unsigned {
-    ($($int:ty)*) => {$(
+    ($index:ident: $($int:ident)*) => {$(
         impl Key for $int {
-            const MIN: Self = <$int>::MIN;
-            const MAX: Self = <$int>::MAX;
+            type Index = $index;
+            const MIN: Self = $int::MIN;
+            const MAX: Self = $int::MAX;
 
-            fn index(self) -> u64 {
-                self as u64
+            fn index(self) -> $index {
+                self as $index
             }
 
-            fn from_index(index: u64) -> Self {
+            fn from_index(index: $index) -> Self {
                 index as $int
             }
         }
@@ -55,66 +62,75 @@ macro_rules! unsigned {
 }
 
 macro_rules! signed {
-    ($($int:ty)*) => {$(
+    ($index:ident as $wide:ident: $($int:ident)*) => {$(
         impl Key for $int {
-            const MIN: Self = <$int>::MIN;
-            const MAX: Self = <$int>::MAX;
+            type Index = $index;
+            const MIN: Self = $int::MIN;
+            const MAX: Self = $int::MAX;
 
             // With the sign flipped, order as unsigned numbers is order as signed ones.
-            fn index(self) -> u64 {
-                self as i64 as u64 ^ 1 << 63
+            fn index(self) -> $index {
+                (self as $wide ^ $wide::MIN) as $index
             }
 
-            fn from_index(index: u64) -> Self {
-                (index ^ 1 << 63) as i64 as $int
+            fn from_index(index: $index) -> Self {
+                (index as $wide ^ $wide::MIN) as $int
             }
         }
     )*};
 }
 
-unsigned!(u8 u16 u32 u64 usize);
-signed!(i8 i16 i32 i64 isize);
+unsigned!(u64: u8 u16 u32 u64 usize);
+unsigned!(u128: u128);
+signed!(u64 as i64: i8 i16 i32 i64 isize);
+signed!(u128 as i128: i128);
 
-/// The index of the key that has no half-open range of indices: its end would be 2^64. Only 64-bit
-/// keys have it.
-pub(super) const TOP: u64 = u64::MAX;
+/// The first code point that is no character, and how many there are.
+const SURROGATES: (u64, u64) = (0xd800, 0x800);
 
-/// First and last index of a range.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Bounds {
-    pub(super) first: u64,
-    pub(super) last: u64,
+/// In the order of code points. Surrogates, which are no characters, leave no hole.
+impl Key for char {
+    type Index = u64;
+    const MIN: Self = char::MIN;
+    const MAX: Self = char::MAX;
+
+    fn index(self) -> u64 {
+        let code = u64::from(self);
+        if code < SURROGATES.0 { code } else { code - SURROGATES.1 }
+    }
+
+    fn from_index(index: u64) -> Self {
+        let code = if index < SURROGATES.0 { index } else { index.saturating_add(SURROGATES.1) };
+        u32::try_from(code).ok().and_then(char::from_u32).unwrap_or(char::MAX)
+    }
 }
 
-impl Bounds {
-    /// All keys.
-    pub(super) fn all<K: Key>() -> Bounds {
-        Bounds { first: K::MIN.index(), last: K::MAX.index() }
+/// In numerical order.
+impl Key for Ipv4Addr {
+    type Index = u64;
+    const MIN: Self = Ipv4Addr::from_bits(u32::MIN);
+    const MAX: Self = Ipv4Addr::from_bits(u32::MAX);
+
+    fn index(self) -> u64 {
+        self.to_bits().index()
     }
 
-    /// [`Error::ZeroLength`] for a range without keys, [`Error::OutOfRange`] for one that ends before
-    /// it starts.
-    pub(super) fn of<K: Key>(range: &impl RangeBounds<K>) -> Result<Bounds, Error> {
-        let all = Bounds::all::<K>();
-        let first = match range.start_bound() {
-            Bound::Unbounded => all.first,
-            Bound::Included(key) => key.index(),
-            Bound::Excluded(key) => key.index().checked_add(1).ok_or(Error::ZeroLength)?,
-        };
-        let last = match range.end_bound() {
-            Bound::Unbounded => all.last,
-            Bound::Included(key) => key.index(),
-            Bound::Excluded(key) if key.index() == first => return Err(Error::ZeroLength),
-            Bound::Excluded(key) => key.index().checked_sub(1).ok_or(Error::OutOfRange)?,
-        };
-        if first > last || first < all.first || last > all.last {
-            return Err(Error::OutOfRange);
-        }
-        Ok(Bounds { first, last })
+    fn from_index(index: u64) -> Self {
+        Ipv4Addr::from_bits(u32::from_index(index))
+    }
+}
+
+/// In numerical order.
+impl Key for Ipv6Addr {
+    type Index = u128;
+    const MIN: Self = Ipv6Addr::from_bits(u128::MIN);
+    const MAX: Self = Ipv6Addr::from_bits(u128::MAX);
+
+    fn index(self) -> u128 {
+        self.to_bits()
     }
 
-    /// As keys.
-    pub(super) fn keys<K: Key>(self) -> RangeInclusive<K> {
-        K::from_index(self.first)..=K::from_index(self.last)
+    fn from_index(index: u128) -> Self {
+        Ipv6Addr::from_bits(index)
     }
 }

@@ -4,6 +4,7 @@
 //! It stands on the same tree as [`VmMap`](crate::VmMap), with the same promises: O(log n), no
 //! allocation half-way through, nothing changes when memory runs out.
 
+mod bounds;
 mod change;
 #[cfg(feature = "alloc")]
 mod heap;
@@ -12,17 +13,19 @@ mod key;
 mod policy;
 mod traits;
 
+pub use crate::position::Position;
 pub use iter::{Entry, Gaps, IntoIter, Iter};
 pub use key::Key;
 pub use policy::{Advance, Contiguous, Equal, Policy, RangeNode};
 
 use crate::error::Error;
 use crate::node::{Gathered, NodeAlloc, Reservation};
+use crate::position::Number;
 use crate::range::Span;
 use crate::tree::{AreaRef, Tree};
+use bounds::Bounds;
 use core::marker::PhantomData;
 use core::ops::RangeBounds;
-use key::{Bounds, TOP};
 
 #[cfg(feature = "alloc")]
 use crate::node::Heap;
@@ -30,11 +33,15 @@ use crate::node::Heap;
 /// Nodes that any one call needs at most.
 const SPARE: usize = 3;
 
+/// The nodes of a map with these keys.
+type NodeFor<K, V, P> = RangeNode<V, P, <K as Key>::Index>;
+
 /// Ranges of keys with a value each. Ranges do not overlap; neighbours whose values join (for most:
 /// are equal) are always one range.
 ///
-/// `K` is any integer of up to 64 bits or a newtype of one (see [`Key`]), `A` a handle of the node
-/// allocator, `P` the [`Policy`] that splits and joins values.
+/// `K` is any integer, a newtype of one, or what else is a [`Key`]; `A` a handle of the node
+/// allocator; `P` the [`Policy`] that splits and joins values. Maps of 128-bit keys have larger
+/// nodes of their own, `RangeNode<V, P, u128>`.
 ///
 /// No lock of its own: `&mut self` changes it. It keeps up to three spare nodes for the next call.
 ///
@@ -62,20 +69,20 @@ const SPARE: usize = 3;
 pub struct RangeMap<
     K: Key,
     V,
-    #[cfg(feature = "alloc")] A: NodeAlloc<RangeNode<V, P>> + Clone = Heap,
-    #[cfg(not(feature = "alloc"))] A: NodeAlloc<RangeNode<V, P>> + Clone,
-    P: Policy<V> = Equal,
+    #[cfg(feature = "alloc")] A: NodeAlloc<NodeFor<K, V, P>> + Clone = Heap,
+    #[cfg(not(feature = "alloc"))] A: NodeAlloc<NodeFor<K, V, P>> + Clone,
+    P: Policy<V, K::Index> = Equal,
 > {
-    tree: Tree<RangeNode<V, P>>,
-    /// The value of the key at index [`TOP`], which the tree has no room for. If it joins the tree's
+    tree: Tree<NodeFor<K, V, P>>,
+    /// The value of the top key, which the tree has no room for, see [`Bounds`]. If it joins the tree's
     /// last area, the two are one range to everybody outside.
     top: Option<V>,
     /// Keeps up to [`SPARE`] nodes from call to call, so that most calls do not allocate.
-    nodes: Reservation<RangeNode<V, P>, A>,
+    nodes: Reservation<NodeFor<K, V, P>, A>,
     key: PhantomData<fn() -> K>,
 }
 
-impl<K: Key, V, A: NodeAlloc<RangeNode<V, P>> + Clone, P: Policy<V>> RangeMap<K, V, A, P> {
+impl<K: Key, V, A: NodeAlloc<NodeFor<K, V, P>> + Clone, P: Policy<V, K::Index>> RangeMap<K, V, A, P> {
     /// An empty map. Takes one node. [`Error::OutOfMemory`], or [`Error::OutOfRange`] if the key's
     /// `MIN` lies above its `MAX`.
     pub fn try_new_in(alloc: A) -> Result<Self, Error> {
@@ -86,7 +93,7 @@ impl<K: Key, V, A: NodeAlloc<RangeNode<V, P>> + Clone, P: Policy<V>> RangeMap<K,
         let mut nodes = Reservation::new(alloc);
         nodes.fill(1)?;
         let sentinel = nodes.take().ok_or(Error::OutOfMemory)?;
-        let tree = Tree::new(Span::new(all.first, all.last.saturating_add(1)), sentinel);
+        let tree = Tree::new(all.span(), sentinel);
         Ok(RangeMap { tree, top: None, nodes, key: PhantomData })
     }
 
@@ -95,7 +102,7 @@ impl<K: Key, V, A: NodeAlloc<RangeNode<V, P>> + Clone, P: Policy<V>> RangeMap<K,
         self.nodes.alloc()
     }
 
-    /// Number of ranges. O(1), or O(log n) if the largest 64-bit key has a value.
+    /// Number of ranges. O(1), or O(log n) if the largest key of 64 or 128 bits has a value.
     pub fn len(&self) -> usize {
         self.tree.len() + usize::from(self.lone_top().is_some())
     }
@@ -108,8 +115,8 @@ impl<K: Key, V, A: NodeAlloc<RangeNode<V, P>> + Clone, P: Policy<V>> RangeMap<K,
     /// The range that holds `key`. O(log n).
     pub fn find(&self, key: K) -> Option<Entry<'_, K, V>> {
         let index = key.index();
-        if index == TOP {
-            return self.overlapping_bounds(Bounds { first: TOP, last: TOP }).next();
+        if index == Number::MAX {
+            return self.overlapping_bounds(Bounds::TOP).next();
         }
         self.tree.find(index).map(|area| Entry::of_area::<P>(area, self.top.as_ref()))
     }
@@ -139,18 +146,18 @@ impl<K: Key, V, A: NodeAlloc<RangeNode<V, P>> + Clone, P: Policy<V>> RangeMap<K,
     pub fn overlapping(&self, range: impl RangeBounds<K>) -> Iter<'_, K, V, P> {
         match Bounds::of(&range) {
             Ok(bounds) => self.overlapping_bounds(bounds),
-            Err(_) => Iter::new(self.tree.areas(Span::new(0, 0)), self.top.as_ref(), None),
+            Err(_) => Iter::new(self.tree.no_areas(), self.top.as_ref(), None),
         }
     }
 
-    fn overlapping_bounds(&self, bounds: Bounds) -> Iter<'_, K, V, P> {
+    fn overlapping_bounds(&self, bounds: Bounds<K::Index>) -> Iter<'_, K, V, P> {
         let mut span = self.span(bounds);
         let mut lone = None;
-        if bounds.last == TOP && self.top.is_some() {
+        if bounds.has_top() && self.top.is_some() {
             lone = self.lone_top();
             if lone.is_none() && span.is_empty() {
                 // Only the top key is asked for, and it belongs to the last area.
-                span.start -= 1;
+                span.start -= Number::ONE;
             }
         }
         Iter::new(self.tree.areas(span), self.top.as_ref(), lone)
@@ -162,9 +169,9 @@ impl<K: Key, V, A: NodeAlloc<RangeNode<V, P>> + Clone, P: Policy<V>> RangeMap<K,
         match Bounds::of(&range) {
             Ok(bounds) => {
                 let span = self.span(bounds);
-                Gaps::new(self.tree.areas(span), span, bounds.last == TOP && self.top.is_none())
+                Gaps::new(self.tree.areas(span), span, bounds.has_top() && self.top.is_none())
             }
-            Err(_) => Gaps::new(self.tree.areas(Span::new(0, 0)), Span::new(0, 0), false),
+            Err(_) => Gaps::new(self.tree.no_areas(), Span::new(Number::ZERO, Number::ZERO), false),
         }
     }
 
@@ -202,27 +209,38 @@ impl<K: Key, V, A: NodeAlloc<RangeNode<V, P>> + Clone, P: Policy<V>> RangeMap<K,
     }
 
     /// The indices of `bounds` that the tree has room for.
-    fn span(&self, bounds: Bounds) -> Span {
-        Span::new(bounds.first, bounds.last.saturating_add(1)).intersect(self.tree.space())
+    fn span(&self, bounds: Bounds<K::Index>) -> Span<K::Index> {
+        bounds.span().intersect(self.tree.space())
     }
 
     /// The value of the top key, if it is a range of its own. O(log n).
     fn lone_top(&self) -> Option<&V> {
         let top = self.top.as_ref()?;
-        match self.tree.find(TOP - 1) {
-            Some(area) if joins_top::<V, P>(area, top) => None,
+        match self.tree.find(<K::Index>::MAX - Number::ONE) {
+            Some(area) if joins_top(area, top) => None,
             _ => Some(top),
         }
     }
 }
 
-/// Whether the tree's last area and the top key are one range.
-fn joins_top<V, P: Policy<V>>(area: AreaRef<'_, RangeNode<V, P>>, top: &V) -> bool {
-    let span = area.span();
-    span.end == TOP && P::joins(area.data(), span.len(), top)
+/// What an area is to everybody outside: the top key belongs to it if the two join.
+fn bounds_of<V, P: Policy<V, I>, I: Position>(
+    area: AreaRef<'_, RangeNode<V, P, I>>,
+    top: Option<&V>,
+) -> Bounds<I> {
+    let bounds = Bounds::of_span(area.span());
+    if top.is_some_and(|top| joins_top(area, top)) { bounds.to_top() } else { bounds }
 }
 
-impl<K: Key, V, A: NodeAlloc<RangeNode<V, P>> + Clone, P: Policy<V>> Drop for RangeMap<K, V, A, P> {
+/// Whether the tree's last area and the top key are one range.
+fn joins_top<V, P: Policy<V, I>, I: Position>(area: AreaRef<'_, RangeNode<V, P, I>>, top: &V) -> bool {
+    let span = area.span();
+    span.end == I::MAX && P::joins(area.data(), span.len(), top)
+}
+
+impl<K: Key, V, A: NodeAlloc<NodeFor<K, V, P>> + Clone, P: Policy<V, K::Index>> Drop
+    for RangeMap<K, V, A, P>
+{
     fn drop(&mut self) {
         let mut gathered = Gathered::new(self.alloc().clone());
         if let Some(sentinel) = self.tree.dismantle(|loose| gathered.push(loose)) {
