@@ -189,6 +189,39 @@ fn slot_reuse() {
     seen.assert_all(3);
 }
 
+/// The same if another thread ends the former flush while this change is under way already. Bounded: at most
+/// three preemptions.
+#[test]
+fn slot_given_up_by_another() {
+    let seen = explore(Some(3), |seen| {
+        let space = space(&alloc());
+        map(&space, 5, 1, RW);
+        map(&space, 9, 1, RW);
+        let flushed = Arc::new(UnsafeCell::new(false));
+        let (space2, flushed2) = (space.clone(), flushed.clone());
+        let former = thread::spawn(move || {
+            let wait = || flushed2.with_mut(|flushed| unsafe { *flushed = true });
+            let mut hooks = Tables { table: Table::new(None), wait };
+            space2.protect(5 * PAGE, PAGE, RO, &mut hooks).unwrap();
+        });
+        let space3 = space.clone();
+        let later = thread::spawn(move || {
+            space3.protect(9 * PAGE, PAGE, RO, &mut NoHooks).unwrap();
+        });
+        match space.try_lookup(5 * PAGE) {
+            Ok(Some(area)) if area.prot() == RO && !area.token().is_dead() => {
+                seen.note(0);
+                assert!(flushed.with(|flushed| unsafe { *flushed }));
+            }
+            Ok(Some(area)) if area.prot() == RO => seen.note(1),
+            _ => seen.note(2),
+        }
+        former.join().unwrap();
+        later.join().unwrap();
+    });
+    seen.assert_all(3);
+}
+
 /// What was changed, and changed back, is not what it was.
 #[test]
 fn still_valid_against_change_and_back() {
