@@ -27,6 +27,8 @@
 //! - `RLIMIT_DATA` of 0 means 0. Linux lets programs exceed it up to the hard limit, for one program's sake.
 //! - Shared anonymous memory takes no name (`PR_SET_VMA`).
 //! - `MADV_HWPOISON` and `MADV_SOFT_OFFLINE` are unknown advice, as on a kernel without memory failure handling.
+//! - A path goes to [`core::fmt::Write`], so that it is UTF-8; what else an owner's paths hold it writes as it likes.
+//!   What Linux wrote is read in any encoding ([`maps::parse_bytes`]).
 //! - Which anonymous pages were touched first by which area (`anon_vma`) is followed as far as areas' flags and offsets
 //!   depend on it; neighbours that Linux keeps apart for its reverse map alone are joined.
 //! - Calls that are not served at all: [`UNSERVED`].

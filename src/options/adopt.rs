@@ -59,6 +59,8 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     /// line has an inode the object of that number, at the line's offset. It gives the attributes and
     /// the owner's data; an owner with files of more than one device gives the object another number.
     ///
+    /// Paths need not be UTF-8 in Linux; `String::from_utf8_lossy` makes a text of any file.
+    ///
     /// O(n log n), a node for each area, all taken before the first is put in.
     pub fn adopt_maps(
         &mut self,

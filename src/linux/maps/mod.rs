@@ -3,5 +3,5 @@
 mod parse;
 mod write;
 
-pub use parse::{MapsError, MapsLine, object, parse, vm_flags};
+pub use parse::{MapsError, MapsLine, object, parse, parse_bytes, vm_flags};
 pub use write::{Maps, MapsEntry, Name};
