@@ -138,6 +138,9 @@ fn permissions(text: &[u8]) -> Result<VmFlags, MapsError> {
     }
 }
 
+/// Device, inode and name.
+type Object<'a, T> = ((u32, u32), u64, &'a T);
+
 /// `MAJOR:MINOR INODE` and perhaps a name: device, inode and name. Any number of spaces may stand before the name.
 ///
 /// # Errors
@@ -149,7 +152,7 @@ pub fn object(text: &str) -> Result<((u32, u32), u64, &str), MapsError> {
 }
 
 /// [`object`] of bytes.
-fn device_and_inode(text: &[u8]) -> Result<((u32, u32), u64, &[u8]), MapsError> {
+fn device_and_inode(text: &[u8]) -> Result<Object<'_, [u8]>, MapsError> {
     const DEVICE: &str = "a device, MAJOR:MINOR, hexadecimal";
     let (major, rest) = cut(text, b':', DEVICE)?;
     let (minor, rest) = cut(rest, b' ', DEVICE)?;
