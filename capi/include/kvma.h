@@ -155,6 +155,10 @@ struct kvma_file;
 // `SEGV_ACCERR`: what is mapped there does not allow it.
 #define KVMA_FAULT_ACCERR 3
 
+// Only `kvma_linux_fault` can say: the area must take note of the access, or a stack may have to grow. (Only
+// `kvma_linux_judge` answers so.)
+#define KVMA_FAULT_TAKE_NOTE 4
+
 // The file is open for reading.
 #define KVMA_FILE_READ 1
 
@@ -570,6 +574,9 @@ struct kvma_file {
     // Whether mappings that are large enough for huge pages start where address and offset agree modulo
     // their size.
     bool huge;
+    // The file consists of huge pages of so many bytes, as in hugetlbfs and as `huge_memory` makes it. 0: it does
+    // not.
+    uint64_t huge_page;
 };
 
 // What a file descriptor stands for in one mmap call.
@@ -623,18 +630,25 @@ struct kvma_linux_fault_args {
 
 // The shape of an address space, in bytes: made by `kvma_linux_layout_x86_64`, and changed where wanted.
 struct kvma_linux_layout {
-    // The limit on the stack that it was made for. Not to be changed.
-    uint64_t stack_limit;
     // Where the top-down search begins (`mmap_base`).
     uint64_t base;
-    // Lowest address for those without privileges (`vm.mmap_min_addr`).
+    // Where the bottom-up search begins (`mmap_legacy_base`).
+    uint64_t bottom;
+    // Lowest address that a search or a hint comes to, and a stack grows to (the larger of
+    // `vm.mmap_min_addr` and `CONFIG_LSM_MMAP_MIN_ADDR`).
     uint64_t min_addr;
+    // Lowest address that may be asked for without privileges (`vm.mmap_min_addr`).
+    uint64_t user_min_addr;
     // What stacks keep free below them (`stack_guard_gap`).
     uint64_t guard_gap;
     // Size of the huge pages to which large mappings are aligned; 0 for no alignment.
     uint64_t huge;
     // Whether addresses are handed out from below.
     bool bottom_up;
+    // First address that is not user space's (`TASK_SIZE`). Told, not to be changed.
+    uint64_t task_size;
+    // The page size. Told, not to be changed.
+    uint64_t page_size;
 };
 
 // What the owner of a map does in step with it. Every function may be NULL, as may a pointer to the
@@ -707,12 +721,16 @@ struct kvma_owner {
     int32_t (*inherit)(void *udata, uint32_t how, const struct kvma_piece *area);
     // A new object for `MAP_HUGETLB`, `len` bytes in huge pages of `page` bytes, with a reference for the caller; or
     // NULL, with an errno in `error` (0: `ENOMEM`). Unless `vm_flags` has `nr` the pages are to be set aside for it.
-    // NULL: there are no huge pages.
+    // NULL: there are no huge pages. The file's `huge_page` is `page`.
     struct kvma_file *(*huge_memory)(void *udata,
                                      uint64_t page,
                                      uint64_t len,
                                      uint64_t vm_flags,
                                      int32_t *error);
+    // Which huge pages `MAP_HUGETLB` means by the logarithm in its size bits; 0 is the usual size. Bytes, one of the
+    // sizes of `KVMA_CUT_2M` and the like; 0 if this machine has no such pages (`EINVAL`). NULL: those of x86-64,
+    // 2 MiB and 1 GiB.
+    uint64_t (*huge_page)(void *udata, uint32_t log2);
 };
 
 // An area that the kernel itself puts into an address space, as `execve` does.
@@ -754,9 +772,6 @@ struct kvma_walk {
     bool done;
 };
 
-// Takes `len` bytes of text and answers whether it wants more.
-typedef bool (*kvma_write_fn)(void *udata, const char *text, size_t len);
-
 // What is in use, in pages, as `/proc/PID/status` counts it.
 struct kvma_linux_usage {
     // All mappings (`VmSize`).
@@ -773,6 +788,31 @@ struct kvma_linux_usage {
     uint64_t shared;
     // Areas that count as committed memory.
     uint64_t committed;
+};
+
+// Takes `len` bytes of text and answers whether it wants more.
+typedef bool (*kvma_write_fn)(void *udata, const char *text, size_t len);
+
+// A line of a `/proc/PID/maps` file.
+struct kvma_maps_line {
+    // First byte.
+    uint64_t start;
+    // First byte behind.
+    uint64_t end;
+    // `KVMA_READ`, `KVMA_WRITE`, `KVMA_EXEC`, `KVMA_SHARED`.
+    uint32_t flags;
+    // Device number, major part.
+    uint32_t major;
+    // Device number, minor part.
+    uint32_t minor;
+    // Inode number; 0 without a file.
+    uint64_t inode;
+    // Offset in the file, in bytes.
+    uint64_t offset;
+    // Path or name, as written; not terminated. It lies in the text.
+    const char *name;
+    // Length of the name.
+    size_t name_len;
 };
 
 // What a free range must be like, in bytes. All zero: the lowest one anywhere.
@@ -843,28 +883,6 @@ struct kvma_data_ops {
     void (*drop)(void *udata, void *data);
     // Handed to all of them.
     void *udata;
-};
-
-// A line of a `/proc/PID/maps` file.
-struct kvma_maps_line {
-    // First byte.
-    uint64_t start;
-    // First byte behind.
-    uint64_t end;
-    // `KVMA_READ`, `KVMA_WRITE`, `KVMA_EXEC`, `KVMA_SHARED`.
-    uint32_t flags;
-    // Device number, major part.
-    uint32_t major;
-    // Device number, minor part.
-    uint32_t minor;
-    // Inode number; 0 without a file.
-    uint64_t inode;
-    // Offset in the file, in bytes.
-    uint64_t offset;
-    // Path or name, as written; not terminated. Only while the function runs that gets it.
-    const char *name;
-    // Length of the name.
-    size_t name_len;
 };
 
 // Gives the owner's data for a line, and may change the `attrs` that the line says: protection,
@@ -1090,6 +1108,13 @@ kvma_status kvma_linux_fault(struct kvma_linux *mm,
                              const struct kvma_linux_fault_args *fault,
                              uint64_t *verdict);
 
+// What a page fault comes to by what is mapped there now, to `verdict`. Changes nothing, so that any number of
+// threads may ask at once; most faults are answered so, and `KVMA_FAULT_TAKE_NOTE` sends the others to
+// `kvma_linux_fault`.
+kvma_status kvma_linux_judge(const struct kvma_linux *mm,
+                             const struct kvma_linux_fault_args *fault,
+                             uint64_t *verdict);
+
 // A page fault at `addr` below a stack: extends it if it may grow that far. `-EFAULT` if what lies above is no
 // stack, and the errno why it may not.
 kvma_status kvma_linux_grow_stack(struct kvma_linux *mm,
@@ -1108,6 +1133,12 @@ kvma_status kvma_linux_fork(struct kvma_linux *mm,
 // x86-64 with 47-bit user space and no randomisation, for a stack of at most `stack_limit` bytes (`UINT64_MAX`:
 // unlimited).
 struct kvma_linux_layout kvma_linux_layout_x86_64(uint64_t stack_limit);
+
+// The same with both searches starting at one of 2 to the `bits` places, by the caller's random number: as many
+// pages further as its low bits say. Linux takes 28 bits on x86-64, and at most 32 are taken here.
+struct kvma_linux_layout kvma_linux_layout_randomised(struct kvma_linux_layout layout,
+                                                      uint64_t random,
+                                                      uint32_t bits);
 
 // Makes an empty address space with memory of `allocator` (NULL: malloc's). The handle goes to `mm`; NULL if
 // it fails.
@@ -1180,29 +1211,51 @@ kvma_status kvma_overcommit_decide(uint32_t mode,
                                    uint64_t memory,
                                    uint64_t limit);
 
-// What to answer to a memory call that is not served here, by its number on x86-64: a negative errno, as Linux
-// answers where it is built without the call. 0 for all other numbers.
-kvma_status kvma_linux_unserved(uint32_t number);
-
 // The area that holds the byte at `addr`: its `extra` are Linux's `vm_flags`, its `data` the file that is
 // mapped or names it. `KVMA_NOT_MAPPED` if there is none.
 kvma_status kvma_linux_find(const struct kvma_linux *mm,
                             uint64_t addr,
                             struct kvma_area *area);
 
+// The first area that ends behind the byte at `addr`. `KVMA_NOT_MAPPED` if there is none.
+kvma_status kvma_linux_find_from(const struct kvma_linux *mm,
+                                 uint64_t addr,
+                                 struct kvma_area *area);
+
+// What the file of the area at `addr` stands for, to `role`: `KVMA_ROLE_OBJECT` and the like.
+// `KVMA_NOT_MAPPED` if there is no area.
+kvma_status kvma_linux_role(const struct kvma_linux *mm, uint64_t addr, uint32_t *role);
+
 // The next area of the walk from below, to `area`. False at the end. O(log n).
 bool kvma_linux_next(const struct kvma_linux *mm, struct kvma_walk *walk, struct kvma_area *area);
 
-// Writes `/proc/PID/maps`, byte for byte as Linux does, in pieces to `write`. `KVMA_BUSY` if that wants no more.
-kvma_status kvma_linux_maps(const struct kvma_linux *mm,
-                            kvma_write_fn write,
-                            void *udata);
+// The next area of the walk from above, to `area`. False at the end. O(log n).
+bool kvma_linux_prev(const struct kvma_linux *mm, struct kvma_walk *walk, struct kvma_area *area);
+
+// The next free range of the walk from below, cut to it, to `gap`. False at the end. O(log n).
+bool kvma_linux_next_gap(const struct kvma_linux *mm,
+                         struct kvma_walk *walk,
+                         struct kvma_range *gap);
 
 // What is in use, to `usage`.
 kvma_status kvma_linux_get_usage(const struct kvma_linux *mm, struct kvma_linux_usage *usage);
 
 // A resource limit in bytes; `UINT64_MAX` is unlimited, and the answer for what is no limit.
 uint64_t kvma_linux_limit(const struct kvma_linux *mm, uint32_t limit);
+
+// The shape of the address space, to `layout`.
+kvma_status kvma_linux_get_layout(const struct kvma_linux *mm, struct kvma_linux_layout *layout);
+
+// The owner's own rules, as `kvma_linux_set_policy` takes them.
+kvma_status kvma_linux_get_policy(const struct kvma_linux *mm,
+                                  uint32_t *write_exec,
+                                  uint64_t *guard);
+
+// How `[vsyscall]` is listed: `KVMA_GATE_NONE` and the like.
+uint32_t kvma_linux_gate(const struct kvma_linux *mm);
+
+// The version of Linux whose rules are followed: the major number times 1000, and the minor one. 0 for NULL.
+uint32_t kvma_linux_rules(const struct kvma_linux *mm);
 
 // Number of areas (`map_count`).
 size_t kvma_linux_map_count(const struct kvma_linux *mm);
@@ -1218,6 +1271,40 @@ uint64_t kvma_linux_start_stack(const struct kvma_linux *mm);
 
 // Checks every invariant, and the counts against the areas: `KVMA_OK`, or `KVMA_INTERNAL`. For tests.
 kvma_status kvma_linux_check(const struct kvma_linux *mm);
+
+// Writes `/proc/PID/maps`, byte for byte as Linux does, in pieces to `write`. `KVMA_BUSY` if that wants no more.
+kvma_status kvma_linux_maps(const struct kvma_linux *mm,
+                            kvma_write_fn write,
+                            void *udata);
+
+// The flag of Linux's `vm_flags` that smaps calls by these two letters, such as "gd"; 0 if there is none.
+uint64_t kvma_linux_vm_flag(const char *two);
+
+// Writes `vm_flags` as smaps does, each mnemonic followed by one space. `KVMA_BUSY` if `write` wants no more.
+kvma_status kvma_linux_vm_flags_text(uint64_t vm_flags,
+                                     kvma_write_fn write,
+                                     void *udata);
+
+// What to answer to a memory call that is not served here, by its number on x86-64: a negative errno, as Linux
+// answers where it is built without the call. 0 for all other numbers.
+kvma_status kvma_linux_unserved(uint32_t number);
+
+// Writes the name of such a call and why it is not served. `KVMA_BAD_ARGUMENT` for all other numbers.
+kvma_status kvma_linux_unserved_text(uint32_t number,
+                                     kvma_write_fn write,
+                                     void *udata);
+
+// Reads one line of a `/proc/PID/maps` file, `len` bytes without its newline, to `line`. `KVMA_BAD_ARGUMENT` if
+// it is none that Linux writes, or not UTF-8.
+kvma_status kvma_maps_parse_line(const char *start,
+                                 size_t len,
+                                 struct kvma_maps_line *line);
+
+// Reads the `VmFlags:` line of a `/proc/PID/smaps` file, `len` bytes, to `vm_flags`. `KVMA_BAD_ARGUMENT` if it is
+// none, or names a flag that Linux does not have.
+kvma_status kvma_maps_parse_vm_flags(const char *start,
+                                     size_t len,
+                                     uint64_t *vm_flags);
 
 // A short English description. Never NULL; the string is the library's.
 const char *kvma_strerror(kvma_status status);

@@ -34,6 +34,7 @@ pub mod hooks;
 #[cfg(feature = "std")]
 pub mod libmmap;
 pub mod linux;
+pub mod maps;
 mod owing;
 #[cfg(not(feature = "std"))]
 mod panic;

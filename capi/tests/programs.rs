@@ -211,6 +211,22 @@ program!(
 );
 
 program!(
+    linux_look,
+    "c/linux_look.c",
+    &["-D_GNU_SOURCE"],
+    [
+        walks_from_above_and_gaps,
+        settings_are_told,
+        roles_of_files,
+        faults_are_judged_without_a_change,
+        lines_of_maps_files_are_read,
+        flags_have_letters,
+        unserved_calls_say_why,
+        huge_pages_are_the_owners,
+    ]
+);
+
+program!(
     model,
     "cpp/model.cpp",
     &[],

@@ -61,6 +61,12 @@ impl Layout {
         Self { base, ..self }
     }
 
+    /// The same with the bottom-up search starting at `bottom`.
+    #[must_use]
+    pub const fn with_bottom(self, bottom: u64) -> Self {
+        Self { bottom, ..self }
+    }
+
     /// The same with the top-down search starting at one of 2 to the `bits` places, by the owner's random number: as many
     /// pages lower as its low bits say. Linux takes 28 bits on x86-64, and at most 32 are taken here.
     #[must_use]

@@ -1,10 +1,11 @@
 //! Page faults.
 
-use super::{kvma_linux, kvma_linux_call, system_call};
+use super::{kvma_linux, kvma_linux_call, refused, system_call};
+use crate::boundary::{call, given, tell};
 use crate::status::kvma_status;
 use core::ptr::null_mut;
-use engine::Errno;
 use engine::linux::{Access, Fault, Mode, SegvCode, Verdict};
+use engine::{Errno, Guarded, VmaData};
 
 /// A load.
 pub const KVMA_ACCESS_READ: u32 = 0;
@@ -22,6 +23,10 @@ pub const KVMA_FAULT_COPY: u64 = 1;
 pub const KVMA_FAULT_MAPERR: u64 = 2;
 /// `SEGV_ACCERR`: what is mapped there does not allow it.
 pub const KVMA_FAULT_ACCERR: u64 = 3;
+
+/// Only `kvma_linux_fault` can say: the area must take note of the access, or a stack may have to grow. (Only
+/// `kvma_linux_judge` answers so.)
+pub const KVMA_FAULT_TAKE_NOTE: u64 = 4;
 
 /// A page fault at an address of user space.
 #[repr(C)]
@@ -48,27 +53,60 @@ pub unsafe extern "C" fn kvma_linux_fault(
     verdict: *mut u64,
 ) -> kvma_status {
     // SAFETY: the contract of all functions (crate docs); so below.
-    unsafe {
-        system_call(mm, in_call, verdict, |mm, update| {
-            let args = fault.as_ref().ok_or(Errno::EFAULT)?;
-            let access = match args.access {
-                KVMA_ACCESS_READ => Access::Read,
-                KVMA_ACCESS_WRITE => Access::Write,
-                KVMA_ACCESS_EXECUTE => Access::Execute,
-                _ => return Err(Errno::EINVAL),
-            };
-            let mode = if args.by_kernel { Mode::Kernel } else { Mode::User };
-            let mut fault = Fault::new(args.addr, access).by(mode);
-            if args.stack_pointer != 0 {
-                fault = fault.with_stack_pointer(args.stack_pointer);
-            }
-            Ok(match mm.fault(&fault, update) {
-                Verdict::Map => KVMA_FAULT_MAP,
-                Verdict::Copy => KVMA_FAULT_COPY,
-                Verdict::Refuse(SegvCode::MapErr) => KVMA_FAULT_MAPERR,
-                Verdict::Refuse(SegvCode::AccErr) => KVMA_FAULT_ACCERR,
-            })
-        })
+    unsafe { system_call(mm, in_call, verdict, |mm, update| Ok(number(mm.fault(&to_fault(fault)?, update)))) }
+}
+
+/// What a page fault comes to by what is mapped there now, to `verdict`. Changes nothing, so that any number of
+/// threads may ask at once; most faults are answered so, and `KVMA_FAULT_TAKE_NOTE` sends the others to
+/// `kvma_linux_fault`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvma_linux_judge(
+    mm: *const kvma_linux,
+    fault: *const kvma_linux_fault_args,
+    verdict: *mut u64,
+) -> kvma_status {
+    call(|| {
+        // SAFETY: see above.
+        unsafe {
+            let (addr, fault) = (given(fault)?.addr, to_fault(fault).map_err(refused)?);
+            let judged = given(mm)?.mm.read(|mm| {
+                let area = mm.vm_map().find(addr);
+                Ok(area.and_then(|area| fault.judge(&area.attrs(), area.data().key())))
+            })?;
+            tell(verdict, judged.map_or(KVMA_FAULT_TAKE_NOTE, number));
+        }
+        Ok(())
+    })
+}
+
+/// The engine's.
+///
+/// # Safety
+///
+/// NULL (`EFAULT`) or valid.
+unsafe fn to_fault(fault: *const kvma_linux_fault_args) -> Result<Fault, Errno> {
+    // SAFETY: the caller's.
+    let args = unsafe { fault.as_ref() }.ok_or(Errno::EFAULT)?;
+    let access = match args.access {
+        KVMA_ACCESS_READ => Access::Read,
+        KVMA_ACCESS_WRITE => Access::Write,
+        KVMA_ACCESS_EXECUTE => Access::Execute,
+        _ => return Err(Errno::EINVAL),
+    };
+    let mode = if args.by_kernel { Mode::Kernel } else { Mode::User };
+    let fault = Fault::new(args.addr, access).by(mode);
+    Ok(match args.stack_pointer {
+        0 => fault,
+        stack_pointer => fault.with_stack_pointer(stack_pointer),
+    })
+}
+
+fn number(verdict: Verdict) -> u64 {
+    match verdict {
+        Verdict::Map => KVMA_FAULT_MAP,
+        Verdict::Copy => KVMA_FAULT_COPY,
+        Verdict::Refuse(SegvCode::MapErr) => KVMA_FAULT_MAPERR,
+        Verdict::Refuse(SegvCode::AccErr) => KVMA_FAULT_ACCERR,
     }
 }
 

@@ -64,6 +64,9 @@ pub struct kvma_file {
     /// Whether mappings that are large enough for huge pages start where address and offset agree modulo
     /// their size.
     pub huge: bool,
+    /// The file consists of huge pages of so many bytes, as in hugetlbfs and as `huge_memory` makes it. 0: it does
+    /// not.
+    pub huge_page: u64,
 }
 
 /// What a file descriptor stands for in one mmap call.
@@ -172,7 +175,11 @@ impl File for FileRef {
     }
 
     fn placement(&self) -> Placement {
-        if self.file().huge { Placement::Huge } else { Placement::Page }
+        match *self.file() {
+            kvma_file { huge_page: 0, huge: false, .. } => Placement::Page,
+            kvma_file { huge_page: 0, .. } => Placement::Huge,
+            kvma_file { huge_page, .. } => Placement::HugeTlb(huge_page),
+        }
     }
 }
 

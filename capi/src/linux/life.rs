@@ -14,40 +14,69 @@ use engine::linux::{Growth, Layout, Mm};
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct kvma_linux_layout {
-    /// The limit on the stack that it was made for. Not to be changed.
-    pub stack_limit: u64,
     /// Where the top-down search begins (`mmap_base`).
     pub base: u64,
-    /// Lowest address for those without privileges (`vm.mmap_min_addr`).
+    /// Where the bottom-up search begins (`mmap_legacy_base`).
+    pub bottom: u64,
+    /// Lowest address that a search or a hint comes to, and a stack grows to (the larger of
+    /// `vm.mmap_min_addr` and `CONFIG_LSM_MMAP_MIN_ADDR`).
     pub min_addr: u64,
+    /// Lowest address that may be asked for without privileges (`vm.mmap_min_addr`).
+    pub user_min_addr: u64,
     /// What stacks keep free below them (`stack_guard_gap`).
     pub guard_gap: u64,
     /// Size of the huge pages to which large mappings are aligned; 0 for no alignment.
     pub huge: u64,
     /// Whether addresses are handed out from below.
     pub bottom_up: bool,
+    /// First address that is not user space's (`TASK_SIZE`). Told, not to be changed.
+    pub task_size: u64,
+    /// The page size. Told, not to be changed.
+    pub page_size: u64,
 }
 
 /// x86-64 with 47-bit user space and no randomisation, for a stack of at most `stack_limit` bytes (`UINT64_MAX`:
 /// unlimited).
 #[unsafe(no_mangle)]
 pub extern "C" fn kvma_linux_layout_x86_64(stack_limit: u64) -> kvma_linux_layout {
-    let layout = Layout::x86_64(stack_limit);
-    kvma_linux_layout {
-        stack_limit,
-        base: layout.base(),
-        min_addr: layout.min_addr(),
-        guard_gap: layout.guard_gap(),
-        huge: layout.huge(),
-        bottom_up: layout.growth() == Growth::BottomUp,
+    (&Layout::x86_64(stack_limit)).into()
+}
+
+/// The same with both searches starting at one of 2 to the `bits` places, by the caller's random number: as many
+/// pages further as its low bits say. Linux takes 28 bits on x86-64, and at most 32 are taken here.
+#[unsafe(no_mangle)]
+pub extern "C" fn kvma_linux_layout_randomised(
+    layout: kvma_linux_layout,
+    random: u64,
+    bits: u32,
+) -> kvma_linux_layout {
+    (&layout.to_layout().randomised(random, bits)).into()
+}
+
+impl From<&Layout> for kvma_linux_layout {
+    fn from(layout: &Layout) -> kvma_linux_layout {
+        kvma_linux_layout {
+            base: layout.base(),
+            bottom: layout.bottom(),
+            min_addr: layout.min_addr(),
+            user_min_addr: layout.user_min_addr(),
+            guard_gap: layout.guard_gap(),
+            huge: layout.huge(),
+            bottom_up: layout.growth() == Growth::BottomUp,
+            task_size: layout.task_size(),
+            page_size: layout.page_size().bytes(),
+        }
     }
 }
 
 impl kvma_linux_layout {
     pub(super) fn to_layout(self) -> Layout {
-        Layout::x86_64(self.stack_limit)
+        // All that a stack's limit decides is in the fields.
+        Layout::x86_64(0)
             .with_base(self.base)
+            .with_bottom(self.bottom)
             .with_min_addr(self.min_addr)
+            .with_user_min_addr(self.user_min_addr)
             .with_guard_gap(self.guard_gap)
             .with_huge_pages(self.huge)
             .with_growth(if self.bottom_up { Growth::BottomUp } else { Growth::TopDown })

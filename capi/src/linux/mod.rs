@@ -11,6 +11,7 @@ pub mod life;
 pub mod owner;
 pub mod setup;
 pub mod state;
+pub mod text;
 
 use crate::alloc::Memory;
 use crate::boundary::{Shared, call, given};

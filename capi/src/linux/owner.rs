@@ -6,7 +6,7 @@ use crate::attrs::kvma_piece;
 use crate::hooks::{Table, kvma_hooks};
 use core::ffi::c_void;
 use engine::linux::{Action, Capabilities, Inheritance, OpenFile, Overcommit, Owner, VmFlags};
-use engine::{Advice, Attrs, Errno, Error, Event, Hooks, Piece};
+use engine::{Advice, Attrs, Errno, Error, Event, Hooks, NoHooks, Piece};
 
 /// `CAP_IPC_LOCK`: lock more memory than the limit.
 pub const KVMA_CAP_IPC_LOCK: u32 = 1;
@@ -115,7 +115,7 @@ pub struct kvma_owner {
     pub inherit: Option<unsafe extern "C" fn(udata: *mut c_void, how: u32, area: *const kvma_piece) -> i32>,
     /// A new object for `MAP_HUGETLB`, `len` bytes in huge pages of `page` bytes, with a reference for the caller; or
     /// NULL, with an errno in `error` (0: `ENOMEM`). Unless `vm_flags` has `nr` the pages are to be set aside for it.
-    /// NULL: there are no huge pages.
+    /// NULL: there are no huge pages. The file's `huge_page` is `page`.
     pub huge_memory: Option<
         unsafe extern "C" fn(
             udata: *mut c_void,
@@ -125,6 +125,10 @@ pub struct kvma_owner {
             error: *mut i32,
         ) -> *mut kvma_file,
     >,
+    /// Which huge pages `MAP_HUGETLB` means by the logarithm in its size bits; 0 is the usual size. Bytes, one of the
+    /// sizes of `KVMA_CUT_2M` and the like; 0 if this machine has no such pages (`EINVAL`). NULL: those of x86-64,
+    /// 2 MiB and 1 GiB.
+    pub huge_page: Option<unsafe extern "C" fn(udata: *mut c_void, log2: u32) -> u64>,
 }
 
 /// A copy of the owner's table.
@@ -228,6 +232,17 @@ impl Owner<FileRef> for Kernel {
         // SAFETY: see above; the owner gives the reference away.
         let file = unsafe { file::FileRef::adopt(make(self.udata(), len, flags.bits(), &mut error)) };
         file.ok_or(if error == 0 { Errno::ENOMEM } else { Errno(error.saturating_abs()) })
+    }
+
+    fn huge_page(&self, log2: u32) -> Option<u64> {
+        let Some(huge_page) = self.owner.and_then(|owner| owner.huge_page) else {
+            return Owner::<FileRef>::huge_page(&NoHooks, log2);
+        };
+        // SAFETY: see above.
+        match unsafe { huge_page(self.udata(), log2) } {
+            0 => None,
+            bytes => Some(bytes),
+        }
     }
 
     fn huge_memory(&mut self, page: u64, len: u64, flags: VmFlags) -> Result<FileRef, Errno> {

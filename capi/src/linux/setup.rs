@@ -41,6 +41,30 @@ pub(super) fn resource(number: u32) -> Option<Resource> {
     }
 }
 
+pub(super) fn role_number(role: Role) -> u32 {
+    match role {
+        Role::Object => KVMA_ROLE_OBJECT,
+        Role::Name => KVMA_ROLE_NAME,
+        Role::Special => KVMA_ROLE_SPECIAL,
+    }
+}
+
+pub(super) fn gate_number(gate: Gate) -> u32 {
+    match gate {
+        Gate::None => KVMA_GATE_NONE,
+        Gate::Execute => KVMA_GATE_EXECUTE,
+        Gate::ReadExecute => KVMA_GATE_READ_EXECUTE,
+    }
+}
+
+pub(super) fn write_exec_number(write_exec: WriteExec) -> u32 {
+    match write_exec {
+        WriteExec::Allowed => KVMA_WRITE_EXEC_ALLOWED,
+        WriteExec::NotTogether => KVMA_WRITE_EXEC_NOT_TOGETHER,
+        WriteExec::Never => KVMA_WRITE_EXEC_NEVER,
+    }
+}
+
 /// An area that the kernel itself puts into an address space, as `execve` does.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -245,11 +269,4 @@ pub extern "C" fn kvma_overcommit_decide(
         _ => Overcommit::Heuristic,
     };
     call(|| mode.decide(pages, committed, memory, limit).map_err(refused))
-}
-
-/// What to answer to a memory call that is not served here, by its number on x86-64: a negative errno, as Linux
-/// answers where it is built without the call. 0 for all other numbers.
-#[unsafe(no_mangle)]
-pub extern "C" fn kvma_linux_unserved(number: u32) -> kvma_status {
-    engine::linux::Unserved::by_number(number).map_or(0, |call| -call.errno().0)
 }

@@ -1,13 +1,12 @@
 //! Looking at an address space.
 
-use super::setup::resource;
+use super::life::kvma_linux_layout;
+use super::setup::{KVMA_GATE_NONE, gate_number, resource, role_number, write_exec_number};
 use super::{Process, kvma_linux};
-use crate::attrs::kvma_area;
+use crate::attrs::{kvma_area, kvma_range};
 use crate::boundary::{call, call_or, given, tell};
 use crate::status::{Fail, kvma_status};
 use crate::vm::walk::{kvma_walk, step_in};
-use core::ffi::{c_char, c_void};
-use core::fmt::{self, Write};
 use engine::linux::Usage;
 use engine::{Error, Guarded};
 
@@ -42,6 +41,38 @@ pub unsafe extern "C" fn kvma_linux_find(
     })
 }
 
+/// The first area that ends behind the byte at `addr`. `KVMA_NOT_MAPPED` if there is none.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvma_linux_find_from(
+    mm: *const kvma_linux,
+    addr: u64,
+    area: *mut kvma_area,
+) -> kvma_status {
+    call(|| {
+        // SAFETY: see above.
+        unsafe {
+            let find =
+                |mm: &Process| Ok(kvma_area::from(mm.vm_map().find_from(addr).ok_or(Error::NotMapped)?));
+            tell(area, given(mm)?.mm.read(find)?);
+        }
+        Ok(())
+    })
+}
+
+/// What the file of the area at `addr` stands for, to `role`: `KVMA_ROLE_OBJECT` and the like.
+/// `KVMA_NOT_MAPPED` if there is no area.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvma_linux_role(mm: *const kvma_linux, addr: u64, role: *mut u32) -> kvma_status {
+    call(|| {
+        // SAFETY: see above.
+        unsafe {
+            let find = |mm: &Process| Ok(mm.vm_map().find(addr).ok_or(Error::NotMapped)?.data().role());
+            tell(role, role_number(given(mm)?.mm.read(find)?));
+        }
+        Ok(())
+    })
+}
+
 /// The next area of the walk from below, to `area`. False at the end. O(log n).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_linux_next(
@@ -62,36 +93,42 @@ pub unsafe extern "C" fn kvma_linux_next(
     }
 }
 
-/// Takes `len` bytes of text and answers whether it wants more.
-pub type kvma_write_fn =
-    Option<unsafe extern "C" fn(udata: *mut c_void, text: *const c_char, len: usize) -> bool>;
-
-struct Out {
-    write: unsafe extern "C" fn(*mut c_void, *const c_char, usize) -> bool,
-    udata: *mut c_void,
-}
-
-impl Write for Out {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        // SAFETY: the owner's function, called as its documentation says.
-        let more = unsafe { (self.write)(self.udata, text.as_ptr().cast(), text.len()) };
-        if more { Ok(()) } else { Err(fmt::Error) }
+/// The next area of the walk from above, to `area`. False at the end. O(log n).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvma_linux_prev(
+    mm: *const kvma_linux,
+    walk: *mut kvma_walk,
+    area: *mut kvma_area,
+) -> bool {
+    // SAFETY: see above.
+    unsafe {
+        step_in(
+            walk,
+            area,
+            |(start, len)| {
+                ask(mm, None, |mm| mm.vm_map().overlapping(start, len).next_back().map(kvma_area::from))
+            },
+            |walk, area| walk.passed_down_to(area.range.start),
+        )
     }
 }
 
-/// Writes `/proc/PID/maps`, byte for byte as Linux does, in pieces to `write`. `KVMA_BUSY` if that wants no more.
+/// The next free range of the walk from below, cut to it, to `gap`. False at the end. O(log n).
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn kvma_linux_maps(
+pub unsafe extern "C" fn kvma_linux_next_gap(
     mm: *const kvma_linux,
-    write: kvma_write_fn,
-    udata: *mut c_void,
-) -> kvma_status {
-    call(|| {
-        let mut out = Out { write: write.ok_or(Fail::Null)?, udata };
-        // SAFETY: see above.
-        let mm = unsafe { given(mm) }?;
-        mm.mm.read(|mm| write!(out, "{}", mm.maps()).map_err(|_| Fail::Busy))
-    })
+    walk: *mut kvma_walk,
+    gap: *mut kvma_range,
+) -> bool {
+    // SAFETY: see above.
+    unsafe {
+        step_in(
+            walk,
+            gap,
+            |(start, len)| ask(mm, None, |mm| mm.vm_map().gaps(start, len).next().map(kvma_range::from)),
+            |walk, gap| walk.passed_up_to(gap.last),
+        )
+    }
 }
 
 /// What is in use, in pages, as `/proc/PID/status` counts it.
@@ -146,6 +183,52 @@ pub unsafe extern "C" fn kvma_linux_get_usage(
 pub unsafe extern "C" fn kvma_linux_limit(mm: *const kvma_linux, limit: u32) -> u64 {
     // SAFETY: see above.
     unsafe { ask(mm, u64::MAX, |mm| resource(limit).map_or(u64::MAX, |limit| mm.limits().get(limit))) }
+}
+
+/// The shape of the address space, to `layout`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvma_linux_get_layout(
+    mm: *const kvma_linux,
+    layout: *mut kvma_linux_layout,
+) -> kvma_status {
+    call(|| {
+        // SAFETY: see above.
+        unsafe { tell(layout, given(mm)?.mm.read(|mm| Ok(mm.layout().into()))?) };
+        Ok(())
+    })
+}
+
+/// The owner's own rules, as `kvma_linux_set_policy` takes them.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvma_linux_get_policy(
+    mm: *const kvma_linux,
+    write_exec: *mut u32,
+    guard: *mut u64,
+) -> kvma_status {
+    call(|| {
+        // SAFETY: see above.
+        unsafe {
+            let policy = given(mm)?.mm.read(|mm| Ok(*mm.policy()))?;
+            tell(write_exec, write_exec_number(policy.write_exec()));
+            tell(guard, policy.guard());
+        }
+        Ok(())
+    })
+}
+
+/// How `[vsyscall]` is listed: `KVMA_GATE_NONE` and the like.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvma_linux_gate(mm: *const kvma_linux) -> u32 {
+    // SAFETY: see above.
+    unsafe { ask(mm, KVMA_GATE_NONE, |mm| gate_number(mm.gate())) }
+}
+
+/// The version of Linux whose rules are followed: the major number times 1000, and the minor one. 0 for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvma_linux_rules(mm: *const kvma_linux) -> u32 {
+    let number = |(major, minor)| major * 1000 + minor;
+    // SAFETY: see above.
+    unsafe { ask(mm, 0, |mm| number(mm.rules().version())) }
 }
 
 /// Number of areas (`map_count`).

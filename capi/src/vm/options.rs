@@ -10,10 +10,10 @@ use crate::attrs::kvma_attrs;
 use crate::boundary::{call, given, tell};
 use crate::data::Data;
 use crate::hooks::kvma_hooks;
+use crate::maps::kvma_maps_line;
 use crate::request::kvma_request;
 use crate::status::{Fail, kvma_status};
 use core::ffi::{CStr, c_char, c_void};
-use engine::linux::VmFlags;
 use engine::{AdoptError, Advice, Error, Hooks, MapFlags, Update};
 
 /// In `extra`: only the addresses are taken, no memory, until `kvma_vm_commit`.
@@ -300,30 +300,6 @@ pub unsafe extern "C" fn kvma_vm_adopt(
     })
 }
 
-/// A line of a `/proc/PID/maps` file.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct kvma_maps_line {
-    /// First byte.
-    pub start: u64,
-    /// First byte behind.
-    pub end: u64,
-    /// `KVMA_READ`, `KVMA_WRITE`, `KVMA_EXEC`, `KVMA_SHARED`.
-    pub flags: u32,
-    /// Device number, major part.
-    pub major: u32,
-    /// Device number, minor part.
-    pub minor: u32,
-    /// Inode number; 0 without a file.
-    pub inode: u64,
-    /// Offset in the file, in bytes.
-    pub offset: u64,
-    /// Path or name, as written; not terminated. Only while the function runs that gets it.
-    pub name: *const c_char,
-    /// Length of the name.
-    pub name_len: usize,
-}
-
 /// Gives the owner's data for a line, and may change the `attrs` that the line says: protection,
 /// `KVMA_SHARED`, and where there is an inode the object of that number.
 pub type kvma_adopt_fn = Option<
@@ -359,17 +335,7 @@ pub unsafe extern "C" fn kvma_vm_adopt_maps(
             change(vm, |map| {
                 Ok(map.adopt_maps(text, |found, attrs| {
                     let mut attrs = kvma_attrs::from(attrs);
-                    let of_line = kvma_maps_line {
-                        start: found.start,
-                        end: found.end,
-                        flags: (found.perms & (VmFlags::ACCESS | VmFlags::SHARED)).bits() as u32,
-                        major: found.major,
-                        minor: found.minor,
-                        inode: found.inode,
-                        offset: found.offset,
-                        name: found.name.as_ptr().cast(),
-                        name_len: found.name.len(),
-                    };
+                    let of_line = kvma_maps_line::from(found);
                     let data = area.map_or(core::ptr::null_mut(), |area| area(udata, &of_line, &mut attrs));
                     let mut data = Data::new(data, ops);
                     data.take();

@@ -35,7 +35,7 @@ impl kvma_walk {
         }
     }
 
-    fn passed_down_to(&mut self, start: u64) {
+    pub(crate) fn passed_down_to(&mut self, start: u64) {
         match start.checked_sub(1) {
             Some(last) if last >= self.first => self.last = last,
             _ => self.done = true,

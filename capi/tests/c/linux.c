@@ -175,7 +175,7 @@ TEST(maps_protects_and_unmaps_as_linux_does) {
 TEST(files_are_counted_and_listed) {
     struct kvma_owner table = owner();
     struct program program = start(&table);
-    struct kvma_file file = {&counted, 9, 42, 8, 1, "/usr/bin/true", false};
+    struct kvma_file file = {&counted, 9, 42, 8, 1, "/usr/bin/true", false, 0};
     struct kvma_open_file open = {&file, KVMA_FILE_READ, 0, 0};
     uint64_t at;
     CHECK_EQ(map(program, 0x10000000, 4 * PAGE, PROT_READ, MAP_PRIVATE | MAP_FIXED, &open, &at), 0);
@@ -245,7 +245,7 @@ TEST(the_heap_and_the_stack) {
     CHECK_EQ(kvma_linux_start_stack(program.mm), top - 8);
     CHECK_EQ(kvma_linux_grow_stack(program.mm, program.call, top - 100 * PAGE), 0);
     CHECK_EQ(kvma_linux_grow_stack(program.mm, program.call, top - (16 << 20)), -ENOMEM);
-    static struct kvma_file vdso = {NULL, 1, 0, 0, 0, "[vdso]", false};
+    static struct kvma_file vdso = {NULL, 1, 0, 0, 0, "[vdso]", false, 0};
     struct kvma_linux_install_args special = {0x7fff00000000, 0x7fff00002000, 0x75, 0, &vdso, KVMA_ROLE_SPECIAL};
     CHECK_EQ(kvma_linux_install(program.mm, program.call, &special), 0);
     CHECK_EQ(kvma_linux_munmap(program.mm, program.call, 0x7fff00000000, PAGE), -EINVAL);
@@ -316,7 +316,7 @@ TEST(forks) {
     table.hooks.flush_begin = flush_after_inherit;
     inherited = inherited_when_flushed = flushes_after_inherit = 0;
     struct program program = start(&table);
-    struct kvma_file file = {&counted, 9, 42, 8, 1, "/usr/bin/true", false};
+    struct kvma_file file = {&counted, 9, 42, 8, 1, "/usr/bin/true", false, 0};
     struct kvma_open_file open = {&file, KVMA_FILE_READ, 0, 0};
     uint64_t at;
     CHECK_EQ(map(program, 0, 4 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, NULL, &at), 0);
@@ -364,7 +364,7 @@ TEST(faults) {
 TEST(names_keys_and_policy) {
     struct program program = start(NULL);
     uint64_t at, key, advised;
-    static struct kvma_file name = {NULL, 1, 0, 0, 0, "heap of mine", false};
+    static struct kvma_file name = {NULL, 1, 0, 0, 0, "heap of mine", false, 0};
     struct text text = {.len = 0};
     CHECK_EQ(map(program, 0, 2 * PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, NULL, &at), 0);
     CHECK_EQ(kvma_linux_set_anon_name(program.mm, program.call, at, PAGE, &name), 0);
