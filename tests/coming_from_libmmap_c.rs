@@ -28,6 +28,7 @@ fn told<R>(
 ) -> (R, Vec<Told>) {
     let mut log = Vec::new();
     let mut note = |range: VmRange, info: Info<'_>| {
+        assert_eq!(info.range(), range);
         let mapping = (info.mapping().start(), info.mapping().len().unwrap());
         log.push((range.start(), range.len().unwrap(), info.prot(), mapping, info.object()));
     };

@@ -28,6 +28,7 @@ fn told<R>(
 ) -> (R, Vec<Told>) {
     let mut log = Vec::new();
     let mut note = |range: VmRange, info: Info<'_>| {
+        assert_eq!(info.range(), range);
         log.push((range.start(), range.len().unwrap(), info.prot(), info.object(), info.is_original()));
     };
     let mut hooks = UpdateFn(&mut note as &mut dyn FnMut(VmRange, Info<'_>));
@@ -262,6 +263,14 @@ fn checkpoint_and_restore_bring_all_back() {
     );
     assert_eq!(mm.vm_map().len(), 2);
     assert!(mm.vm_map().iter().all(|vma| vma.data().is_original()));
+    // Marks are part of the state.
+    map_at(&mut mm, BASE + 16 * PAGE, PAGE, Attrs::new(Prot::RW));
+    let saved = mm.checkpoint().unwrap();
+    mm.mark_original();
+    let (answer, log) = told(&mut mm, |mm, update| mm.restore(&saved, update));
+    assert_eq!((answer, log), (Ok(()), vec![]));
+    let marks: Vec<_> = mm.vm_map().iter().map(|vma| vma.data().is_original()).collect();
+    assert_eq!(marks, [true, true, false]);
 }
 
 #[test]

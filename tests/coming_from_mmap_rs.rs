@@ -142,6 +142,7 @@ fn reserve_then_commit_any_part() {
     let mut update = space.update(&mut hooks);
     space.commit(at + PAGE, 2 * PAGE, Prot::RW, &mut update).unwrap();
     assert_eq!(attrs(&space, at + PAGE).prot(), Prot::RW);
+    assert_eq!(attrs(&space, at + PAGE).map_flags(), MapFlags::empty());
     assert_eq!(attrs(&space, at).map_flags(), MapFlags::UNCOMMITTED);
     space.decommit(at + 2 * PAGE, 4 * PAGE, &mut update).unwrap();
     assert_eq!(space.len(), 3);
@@ -156,8 +157,9 @@ fn make_exec_tells_the_instruction_cache() {
     let mut flushed = Vec::new();
     let mut hooks = |event: Event<'_, ()>| flushed.extend(event.gains_exec());
     let mut update = space.update(&mut hooks);
-    space.protect(at, PAGE, Prot::RX, &mut update).unwrap();
-    space.protect(at, PAGE, Prot::RX, &mut update).unwrap();
+    for prot in [Prot::RX, Prot::RX, Prot::RW | Prot::EXEC] {
+        space.protect(at, PAGE, prot, &mut update).unwrap();
+    }
     space.protect(at, 2 * PAGE, Prot::READ, &mut update).unwrap();
     update.finish();
     assert_eq!(flushed, [VmRange::new(at, 1, SIZE).unwrap()]);
