@@ -502,7 +502,7 @@ struct kvma_event {
 // `KVMA_NULL_POINTER`.
 //
 // `alloc` answers NULL when there is none. `align` is a power of two of at most 64, `size` a multiple
-// of it. The table is copied; `ctx` must live as long as what was made with it.
+// of it. Memory that is not aligned so is given back at once and counts as none. The table is copied; `ctx` must live as long as what was made with it.
 struct kvma_allocator {
     // Gives `size` bytes at a multiple of `align`, or NULL.
     void *(*alloc)(void *ctx, size_t size, size_t align);

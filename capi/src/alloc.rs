@@ -10,7 +10,7 @@ use engine::{Node, NodeAlloc};
 /// `KVMA_NULL_POINTER`.
 ///
 /// `alloc` answers NULL when there is none. `align` is a power of two of at most 64, `size` a multiple
-/// of it. The table is copied; `ctx` must live as long as what was made with it.
+/// of it. Memory that is not aligned so is given back at once and counts as none. The table is copied; `ctx` must live as long as what was made with it.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct kvma_allocator {
@@ -87,6 +87,12 @@ impl Memory {
         let (size, align) = const { layout::<T>() };
         // SAFETY: a complete table by `from_table`, asked as it says.
         let memory = unsafe { (self.alloc)(self.ctx, size, align) };
+        if memory.addr() & (align - 1) != 0 {
+            // Not what was asked for, and nothing that can be used.
+            // SAFETY: as above; it is what `alloc` gave.
+            unsafe { (self.free)(self.ctx, memory, size, align) };
+            return None;
+        }
         NonNull::new(memory.cast())
     }
 

@@ -105,7 +105,14 @@ program!(
     misuse,
     "c/misuse.c",
     &[],
-    [null_is_a_status, numbers_at_the_edges, libmmap_numbers_at_the_edges, libmmap_null_is_an_error,]
+    [
+        misaligned_memory_is_no_memory,
+        a_release_that_fails_keeps_the_hold,
+        null_is_a_status,
+        numbers_at_the_edges,
+        libmmap_numbers_at_the_edges,
+        libmmap_null_is_an_error,
+    ]
 );
 
 program!(seeds_c, "c/seeds.c", &[], [c_api_without_a_hint, c_api_with_a_hint, the_name_is_still_a_function,]);

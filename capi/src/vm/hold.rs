@@ -66,18 +66,24 @@ fn fulfil<H: Hooks<Data>>(
     Ok(())
 }
 
-/// Takes the hold out of its handle, which is freed.
+/// Gives up what is held, and frees the handle if that succeeds.
 ///
 /// # Safety
 ///
 /// A handle that has not been freed.
-unsafe fn take(hold: NonNull<kvma_hold>) -> Hold {
-    // SAFETY: from `reserve`; nobody uses it any more.
+unsafe fn give_up<H: Hooks<Data>>(
+    map: &mut Map,
+    update: &mut Update<'_, Data, Memory, H>,
+    hold: NonNull<kvma_hold>,
+) -> Result<(), Fail> {
+    const { assert!(!core::mem::needs_drop::<Hold>(), "the one in the handle is used again if this one fails") };
+    // SAFETY: from `reserve`; if it is freed, nobody uses it any more.
     unsafe {
         let kvma_hold { hold: inner, memory } = hold.read();
+        map.release(inner, update)?;
         memory.put(hold);
-        inner
     }
+    Ok(())
 }
 
 /// Chooses a range as `request` says (place, search, length, owner's data) and holds it, for work that is to be
@@ -180,7 +186,7 @@ pub unsafe extern "C" fn kvma_vm_release(vm: *mut kvma_vm, hold: *mut kvma_hold)
     call(|| {
         let Some(hold) = NonNull::new(hold) else { return Ok(()) };
         // SAFETY: see above.
-        unsafe { alone(vm, core::ptr::null(), |map, up| Ok(map.release(take(hold), up)?)) }
+        unsafe { alone(vm, core::ptr::null(), |map, up| give_up(map, up, hold)) }
     })
 }
 
@@ -194,7 +200,7 @@ pub unsafe extern "C" fn kvma_update_release(
     call(|| {
         let Some(hold) = NonNull::new(hold) else { return Ok(()) };
         // SAFETY: see above.
-        unsafe { within(update, vm, |map, up| Ok(map.release(take(hold), up)?)) }
+        unsafe { within(update, vm, |map, up| give_up(map, up, hold)) }
     })
 }
 

@@ -77,6 +77,68 @@ TEST(null_is_a_status) {
     CHECK_EQ(kvma_vm_free(vm), KVMA_OK);
 }
 
+static int given, taken_back;
+static char arena[1 << 16];
+
+/* One byte off. */
+static void *misaligned(void *ctx, size_t size, size_t align) {
+    (void)align;
+    given++;
+    return size <= sizeof arena - 64 ? (char *)ctx + 1 : NULL;
+}
+
+static void take_back(void *ctx, void *memory, size_t size, size_t align) {
+    (void)size, (void)align;
+    CHECK(memory == (char *)ctx + 1);
+    taken_back++;
+}
+
+TEST(misaligned_memory_is_no_memory) {
+    const struct kvma_allocator allocator = {misaligned, take_back, arena};
+    const struct kvma_linux_layout layout = kvma_linux_layout_x86_64(8 << 20);
+    struct kvma_vm *vm;
+    struct kvma_linux *mm;
+    CHECK_EQ(kvma_vm_new(&vm, BASE, 16, PAGE, &allocator, NULL), KVMA_OUT_OF_MEMORY);
+    CHECK(vm == NULL);
+    CHECK_EQ(kvma_linux_new(&mm, &layout, &allocator), KVMA_OUT_OF_MEMORY);
+    CHECK(mmap_create_with(BASE, 16 * PAGE, PAGE, &allocator) == NULL);
+    CHECK(given >= 3);
+    CHECK_EQ(given, taken_back);
+}
+
+static void *heap_alloc(void *ctx, size_t size, size_t align) {
+    (void)ctx;
+    return aligned_alloc(align, size);
+}
+
+static void heap_free(void *ctx, void *memory, size_t size, size_t align) {
+    (void)ctx, (void)size, (void)align;
+    free(memory);
+}
+
+/* An update of a map with another allocator cannot be used; the hold is still to be released. */
+TEST(a_release_that_fails_keeps_the_hold) {
+    const struct kvma_allocator allocator = {heap_alloc, heap_free, NULL};
+    struct kvma_vm *vm, *other;
+    struct kvma_update *update;
+    struct kvma_hold *hold;
+    struct kvma_range range;
+    struct kvma_request request = {.len = PAGE};
+    CHECK_EQ(kvma_vm_new(&vm, BASE, 16, PAGE, NULL, NULL), KVMA_OK);
+    CHECK_EQ(kvma_vm_new(&other, BASE, 16, PAGE, &allocator, NULL), KVMA_OK);
+    CHECK_EQ(kvma_update_new(&update, other, NULL, 0), KVMA_OK);
+    CHECK_EQ(kvma_vm_reserve(vm, &request, NULL, &hold), KVMA_OK);
+    CHECK(kvma_update_release(update, vm, hold) != KVMA_OK);
+    CHECK_EQ(kvma_hold_range(hold, &range), KVMA_OK);
+    CHECK_EQ(range.start, BASE);
+    CHECK(!kvma_vm_is_free(vm, BASE, PAGE));
+    CHECK_EQ(kvma_vm_release(vm, hold), KVMA_OK);
+    CHECK(kvma_vm_is_free(vm, BASE, PAGE));
+    CHECK_EQ(kvma_update_finish(update), KVMA_OK);
+    CHECK_EQ(kvma_vm_free(other), KVMA_OK);
+    CHECK_EQ(kvma_vm_free(vm), KVMA_OK);
+}
+
 /* Every call with every mixture of numbers at the edges: an answer, and the map stays whole. */
 TEST(numbers_at_the_edges) {
     static const uint64_t edge[] = {0,          1,          PAGE - 1,         PAGE,           BASE - PAGE,
@@ -188,5 +250,5 @@ TEST(libmmap_null_is_an_error) {
     mmap_destroy(empty);
 }
 
-TESTS(RUN(null_is_a_status), RUN(numbers_at_the_edges), RUN(libmmap_numbers_at_the_edges),
+TESTS(RUN(misaligned_memory_is_no_memory), RUN(a_release_that_fails_keeps_the_hold), RUN(null_is_a_status), RUN(numbers_at_the_edges), RUN(libmmap_numbers_at_the_edges),
       RUN(libmmap_null_is_an_error))
