@@ -5,7 +5,7 @@ use kvma::addr_space::AREAS_PER_HOLD;
 use kvma::*;
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 type Alloc<V = ()> = Arc<BoxAlloc<VmaNode<V>>>;
 type Space<V = ()> = AddrSpace<VmMap<V, Alloc<V>>>;
@@ -161,6 +161,62 @@ fn unmap_in_pieces() {
     assert_eq!(holds.holds.get(), 1000usize.div_ceil(AREAS_PER_HOLD));
     assert_eq!(areas(&space), [(2, 8), (20, 1)]);
     assert_eq!(alloc.in_use(), 3);
+}
+
+/// A lock that lets somebody else in when it is released for the first time after it was set.
+struct Revolving {
+    held: AtomicBool,
+    set: &'static AtomicBool,
+    enter: fn(),
+}
+
+// SAFETY: only one `swap` finds `false` until `release`.
+unsafe impl RawLock for Revolving {
+    type Token = ();
+
+    fn acquire(&self) {
+        self.try_acquire().expect("held by this thread, which is the only one");
+    }
+    fn try_acquire(&self) -> Option<()> {
+        (!self.held.swap(true, Ordering::Acquire)).then_some(())
+    }
+    unsafe fn release(&self, (): ()) {
+        self.held.store(false, Ordering::Release);
+        if self.set.swap(false, Ordering::Relaxed) {
+            (self.enter)();
+        }
+    }
+}
+
+/// As soon as the lock is free, others put an area across both ends of the range, and take every node.
+#[test]
+fn pieces_bring_their_own_nodes() {
+    // One for each area, and one for the space.
+    static NODES: FixedPool<VmaNode, 101> = FixedPool::new();
+    static SET: AtomicBool = AtomicBool::new(false);
+    static SPACE: OnceLock<AddrSpace<VmMap<(), &FixedPool<VmaNode, 101>>, Revolving>> = OnceLock::new();
+    let enter = || {
+        SPACE.get().unwrap().update(0, &mut NoHooks, |map, update| {
+            map.unmap(10 * PAGE, 200 * PAGE, update).unwrap();
+        });
+        SPACE
+            .get()
+            .unwrap()
+            .update(0, &mut NoHooks, |map, update| map.map(fixed(8, 300, Prot::READ), update))
+            .unwrap();
+        while NODES.alloc().is_some() {}
+    };
+    let lock = Revolving { held: AtomicBool::new(false), set: &SET, enter };
+    let map = VmMap::new(PAGE, 0x10_0000, PageSize::SIZE_4K, &NODES).unwrap();
+    let space = SPACE.get_or_init(|| AddrSpace::with_lock(map, lock));
+    for n in 0..100 {
+        space.map(fixed(10 + 2 * n, 1, Prot::RW), &mut NoHooks).unwrap();
+    }
+    SET.store(true, Ordering::Relaxed);
+    assert_eq!(space.unmap(10 * PAGE, 200 * PAGE, &mut NoHooks), Ok(64 + 73));
+    let left: Vec<_> = space.inspect(|map| map.iter().map(|vma| (vma.start() / PAGE, vma.pages())).collect());
+    // The first piece ended at page 137. What came behind it stays.
+    assert_eq!(left, [(8, 129), (210, 98)]);
 }
 
 /// Another thread maps right behind the piece, and its area is joined with one that is still to go.

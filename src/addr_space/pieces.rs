@@ -68,10 +68,10 @@ where
         let begun = self.begin().begin_unmap(start, len, AREAS_PER_HOLD, &mut update);
         let (mut pages, mut rest) = begun?;
         while !rest.is_empty() {
-            let (removed, above) = self.begin().unmap_front(rest, AREAS_PER_HOLD, &mut update);
-            (pages, rest) = (pages + removed, above);
             // With nodes of this piece, should the next one find something to cut.
             update.settle(WORST_CASE);
+            let (removed, above) = self.begin().unmap_front(rest, AREAS_PER_HOLD, &mut update);
+            (pages, rest) = (pages + removed, above);
         }
         Ok(pages)
     }

@@ -24,8 +24,8 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     }
 
     /// As [`unmap`](Self::unmap) if there are at most `limit` areas in the range, and nothing is left to
-    /// do. Else does what may fail, and cuts areas where the range begins and ends, so that what is left
-    /// to do cannot: [`unmap_front`](Self::unmap_front) of the span that is returned.
+    /// do. Else does what may fail, and cuts areas where the range begins and ends, so that the rest
+    /// cannot: [`unmap_front`](Self::unmap_front), of which this does the first.
     ///
     /// In the latter case, only what is cut off is prepared: of the other areas nothing is left.
     pub(crate) fn begin_unmap<H: Hooks<V>>(
@@ -48,14 +48,15 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         prepare_all(update.hooks, cut.map(|area| Event::Unmap(self.piece(area, span))))?;
         self.tree.cut(span.start, &mut update.nodes);
         self.tree.cut(span.end, &mut update.nodes);
-        Ok((0, span))
+        Ok(self.unmap_front(span, limit, update))
     }
 
     /// Unmaps the first `limit` areas of `span`. Gives the pages removed and what is left of the span.
     ///
     /// Cannot fail. An area that another thread has since mapped or joined across the beginning or the
     /// end of `span` is cut there, whatever its granularity: it has met an area there that was not part of
-    /// it. That takes a node, which comes from the piece before; the first piece finds nothing to cut.
+    /// it. That takes nodes, which come from the piece before. The first piece finds nothing to cut, since
+    /// the lock was not released after the areas at the ends were cut.
     pub(crate) fn unmap_front<H: Hooks<V>>(
         &mut self,
         span: Span,
