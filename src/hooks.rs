@@ -10,6 +10,9 @@
 //!   ── what was removed is dropped ──    frames may be reused from here on, not earlier
 //! ```
 //!
+//! What goes in pieces goes from `unmap` to the drop once a piece; and so does, without `unmap` and the
+//! like, what edits page tables under areas that stay: a fork's `copy`, Linux' `inherit` and `act`.
+//!
 //! A holder that waited for other processors' acknowledgements with interrupts off would hang
 //! against one that spins for the lock; hence two halves. An owner whose lock leaves interrupts on
 //! may do it all in `flush_begin`.

@@ -242,6 +242,29 @@ fn pieces_do_not_touch_what_joined_behind_them() {
     assert_eq!(areas(&space), [(70, 4)]);
 }
 
+/// The map may be exchanged while the lock is free; nodes of two allocators must not be mixed.
+#[test]
+fn pieces_leave_a_map_of_other_nodes_alone() {
+    let (alloc, other) = (Alloc::default(), Alloc::default());
+    let space = space(&alloc);
+    for n in 0..100 {
+        space.map(fixed(10 + 2 * n, 1, Prot::RW), &mut NoHooks).unwrap();
+    }
+    let holds = Holds::default();
+    let former = Cell::new(None);
+    let between = || {
+        let mut map = VmMap::new(PAGE, 0x10_0000, PageSize::SIZE_4K, other.clone()).unwrap();
+        map.map(fixed(150, 1, Prot::RW), &mut map.update(&mut NoHooks)).unwrap();
+        former.set(Some(space.update(0, &mut NoHooks, |old, _| std::mem::replace(old, map))));
+    };
+    let removed = space.unmap(10 * PAGE, 2000 * PAGE, &mut Counted { holds: &holds, between: &between });
+    assert_eq!(removed, Err(Error::ForeignNodes));
+    assert_eq!(areas(&space), [(150, 1)]);
+    drop(former);
+    drop(space);
+    assert_eq!((alloc.in_use(), other.in_use()), (0, 0));
+}
+
 #[test]
 fn clear_and_other_work_in_pieces() {
     let alloc = Alloc::default();

@@ -202,12 +202,15 @@ impl<M: Guarded, L: RawLock> AddrSpace<M, L> {
     }
 
     /// What carries hooks into changes, and owed work out of them.
-    fn owed<'h, H: Hooks<M::Data>>(&'h self, hooks: &'h mut H) -> Update<'h, M::Data, M::Alloc, H> {
+    pub(crate) fn owed<'h, H: Hooks<M::Data>>(
+        &'h self,
+        hooks: &'h mut H,
+    ) -> Update<'h, M::Data, M::Alloc, H> {
         Update::watched(self.published.alloc().clone(), hooks, &self.flights)
     }
 
     /// Takes the lock for a change.
-    fn begin(&self) -> Change<'_, M, L> {
+    pub(crate) fn begin(&self) -> Change<'_, M, L> {
         let map = self.inner.lock();
         self.published.begin();
         map.vm_map().tree().set_flights(self.flights.in_use());
@@ -217,7 +220,7 @@ impl<M: Guarded, L: RawLock> AddrSpace<M, L> {
 
 /// The map while it changes. Dropping it publishes the change and then releases the lock, also when a
 /// hook has panicked.
-struct Change<'a, M: Guarded, L: RawLock> {
+pub(crate) struct Change<'a, M: Guarded, L: RawLock> {
     map: Guard<'a, M, L>,
     published: &'a Published<VmaNode<M::Data>, M::Alloc>,
 }

@@ -5,7 +5,8 @@
 //! or unmap ahead of the next piece counts as if it had been before.
 //!
 //! Replacing ([`Place::Fixed`](crate::Place::Fixed)), restoring, forking and protecting are never cut:
-//! they hold the lock for as many areas as there are.
+//! they hold the lock for as many areas as there are. Of the Linux calls, those that are cut are in
+//! `linux::locked`.
 
 use super::{AddrSpace, Guarded, WORST_CASE};
 use crate::error::Error;
@@ -70,7 +71,8 @@ where
         while !rest.is_empty() {
             // With nodes of this piece, should the next one find something to cut.
             update.settle(WORST_CASE);
-            let (removed, above) = self.begin().unmap_front(rest, AREAS_PER_HOLD, &mut update);
+            let piece = self.begin().unmap_front(rest, AREAS_PER_HOLD, &mut update);
+            let (removed, above) = piece?;
             (pages, rest) = (pages + removed, above);
         }
         Ok(pages)

@@ -19,6 +19,8 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
     /// `mlockall(MCL_FUTURE)` said. Page faults that have looked up an area of the parent look again, then the owner
     /// hears of each of the child's areas ([`Owner::inherit`]), and `flush_begin` follows.
     ///
+    /// Behind a lock, [`AddrSpace::fork`](crate::AddrSpace::fork) takes the nodes without it.
+    ///
     /// # Errors
     /// `ENOMEM`: no nodes, or no memory to promise. And what the owner says; the flush follows all the same.
     pub fn fork<O: Owner<F>>(&mut self, call: &mut Call<'_, F, A, O>) -> Result<Self, Errno> {

@@ -65,6 +65,7 @@ pub struct Usage {
     exec: u64,
     shared: u64,
     committed: u64,
+    sealed: u64,
 }
 
 impl Usage {
@@ -103,6 +104,11 @@ impl Usage {
         self.committed
     }
 
+    /// Sealed memory (`sl`).
+    pub(super) const fn sealed(&self) -> u64 {
+        self.sealed
+    }
+
     fn count(&mut self, flags: VmFlags, pages: u64, by: fn(u64, u64) -> u64) {
         let kinds = [
             (true, &mut self.total),
@@ -112,6 +118,7 @@ impl Usage {
             (flags.is_exec(), &mut self.exec),
             (flags.contains(VmFlags::MAY_SHARE), &mut self.shared),
             (flags.contains(VmFlags::ACCOUNT), &mut self.committed),
+            (flags.contains(VmFlags::SEALED), &mut self.sealed),
         ];
         for (_, counter) in kinds.into_iter().filter(|(counts, _)| *counts) {
             *counter = by(*counter, pages);

@@ -10,6 +10,9 @@ use super::vma::LinuxVma;
 use super::{Call, Mm};
 use crate::{Errno, NodeAlloc, VmaNode};
 
+/// Areas with one of these are never locked.
+pub(super) const UNLOCKABLE: VmFlags = VmFlags::SPECIAL.union(VmFlags::HUGE_TLB).union(VmFlags::DROPPABLE);
+
 impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
     /// mlock(2). Returns 0.
     ///
@@ -62,10 +65,25 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
 
     /// mlockall(2). Returns 0.
     ///
+    /// O(n log n). Behind a lock, [`AddrSpace::mlockall`](crate::AddrSpace::mlockall) releases it every few areas.
+    ///
     /// # Errors
     /// `EINVAL`: no flag, unknown flags, `MCL_ONFAULT` alone. `EPERM`: may lock nothing. `ENOMEM`: over the limit.
     pub fn mlockall<O: Owner<F>>(&mut self, flags: u64, call: &mut Call<'_, F, A, O>) -> Result<u64, Errno> {
-        let caps = call.hooks().capabilities();
+        if let Some(lock) = self.begin_mlockall(flags, call.hooks().capabilities())? {
+            self.lock_all(0, self.layout.task_size(), lock, call);
+            self.populate_all(0, self.layout.task_size(), call);
+        }
+        Ok(0)
+    }
+
+    /// What mlockall does first: its checks, and what it says of the future. Returns the flags for what is mapped now, if
+    /// that is concerned. O(1).
+    pub(super) fn begin_mlockall(
+        &mut self,
+        flags: u64,
+        caps: Capabilities,
+    ) -> Result<Option<VmFlags>, Errno> {
         let flags = int(flags);
         let known = MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT;
         if flags == 0 || flags & !known != 0 || flags == MCL_ONFAULT {
@@ -74,25 +92,30 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         if !self.may_lock(caps) {
             return Err(Errno::EPERM);
         }
-        let limit = self.layout.pages(self.limits.get(Resource::MemLock));
-        let within = self.usage.total() <= limit || caps.contains(Capabilities::IPC_LOCK);
-        if flags & MCL_CURRENT != 0 && !within {
+        if flags & MCL_CURRENT != 0 && !self.may_lock_all(caps) {
             return Err(Errno::ENOMEM);
         }
         let lock = if flags & MCL_ONFAULT != 0 { VmFlags::LOCK } else { VmFlags::LOCKED };
         self.future = if flags & MCL_FUTURE != 0 { lock } else { VmFlags::empty() };
-        if flags & MCL_CURRENT != 0 {
-            self.lock_all(lock, call);
-            self.populate_all(0, self.layout.task_size(), call);
-        }
-        Ok(0)
+        Ok((flags & MCL_CURRENT != 0).then_some(lock))
     }
 
-    /// munlockall(2). Returns 0, always.
+    /// Whether all that is mapped may be locked.
+    pub(super) fn may_lock_all(&self, caps: Capabilities) -> bool {
+        let limit = self.layout.pages(self.limits.get(Resource::MemLock));
+        self.usage.total() <= limit || caps.contains(Capabilities::IPC_LOCK)
+    }
+
+    /// munlockall(2). Returns 0, always. Behind a lock: [`AddrSpace::munlockall`](crate::AddrSpace::munlockall).
     pub fn munlockall<O: Owner<F>>(&mut self, call: &mut Call<'_, F, A, O>) -> u64 {
-        self.future = VmFlags::empty();
-        self.lock_all(VmFlags::empty(), call);
+        self.begin_munlockall();
+        self.lock_all(0, self.layout.task_size(), VmFlags::empty(), call);
         0
+    }
+
+    /// What munlockall does first: nothing is locked in the future.
+    pub(super) fn begin_munlockall(&mut self) {
+        self.future = VmFlags::empty();
     }
 
     /// The pages that a range touches: where they start, and how many bytes (modulo 2^64).
@@ -166,12 +189,18 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         Ok(())
     }
 
-    /// Every area, as far as it can be (`apply_mlockall_flags`).
-    fn lock_all<O: Owner<F>>(&mut self, lock: VmFlags, call: &mut Call<'_, F, A, O>) {
-        let mut at = 0;
-        while let Some(region) = self.at_or_above(at) {
+    /// Every area in a range, as far as it can be (`apply_mlockall_flags`).
+    pub(super) fn lock_all<O: Owner<F>>(
+        &mut self,
+        start: u64,
+        end: u64,
+        lock: VmFlags,
+        call: &mut Call<'_, F, A, O>,
+    ) {
+        let mut at = start;
+        while let Some(region) = self.first_in(at, end) {
             // An area that cannot be changed is left as it is.
-            let _ = self.lock_region(&region, region.start, region.end, lock, call);
+            let _ = self.lock_region(&region, region.start.max(start), region.end.min(end), lock, call);
             at = region.end;
         }
     }
@@ -185,7 +214,7 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         lock: VmFlags,
         call: &mut Call<'_, F, A, O>,
     ) -> Result<(), Errno> {
-        if region.has_any(VmFlags::SPECIAL | VmFlags::HUGE_TLB | VmFlags::DROPPABLE) {
+        if region.has_any(UNLOCKABLE) {
             return Ok(());
         }
         self.set_flags(region, start, end, (region.flags - VmFlags::LOCK) | lock, call)

@@ -12,6 +12,27 @@
 //!
 //! One file a call. `abi` has the numbers.
 //!
+//! # Behind a lock
+//!
+//! [`AddrSpace<Mm>`](crate::AddrSpace) adds the lock, lookups without it, and the calls that must not hold it for long:
+//!
+//! | call | areas in one hold of the lock |
+//! |---|---|
+//! | `AddrSpace::munmap`, `mlockall`, `munlockall`, `clear` (execve, exit) | at most [`AREAS_PER_HOLD`] |
+//! | `AddrSpace::fork` | all, which it counts and takes nodes for without the lock |
+//! | [`AddrSpace::update`](crate::AddrSpace::update) with any call on [`Mm`] | all in the call's range |
+//!
+//! In between, the flush is waited for and what was removed is dropped; limits, counts and promises are right. If anything
+//! at all is sealed, munmap's first hold looks at all areas in the range. Replacing (`MAP_FIXED`), mprotect, mremap and brk
+//! are never cut, nor is fork: what they leave half done, others must not see. mlock, madvise, msync and mseal could be,
+//! and are not: who asks for a long range waits.
+//!
+//! Whatever edits page tables follows the order of [`addr_space`](crate::addr_space#no-stale-page-table-entry): tokens of
+//! page faults die, the owner edits, the flush begins, and after unlock it is waited for. That holds for forks and for
+//! advice too, though areas stay as they are ([`Owner::inherit`], [`Action`]).
+//!
+//! [`AREAS_PER_HOLD`]: crate::addr_space::AREAS_PER_HOLD
+//!
 //! # Where this differs from Linux on purpose
 //!
 //! - Huge pages (`MAP_HUGETLB`, hugetlbfs) are the owner's to set aside, to count and to give back
@@ -58,6 +79,7 @@ mod place;
 mod policy;
 mod process_madvise;
 mod region;
+mod removal;
 mod setup;
 mod unserved;
 mod vm_flags;

@@ -11,6 +11,8 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
     ///
     /// As in Linux, cuts at the ends of the range that were made before an error stay.
     ///
+    /// O(log n + areas removed). Behind a lock, [`AddrSpace::munmap`](crate::AddrSpace::munmap) releases it every few areas.
+    ///
     /// # Errors
     /// `EINVAL`: unaligned, empty, beyond user space, or part of special memory. `ENOMEM`: too many areas. `EPERM`:
     /// sealed.

@@ -81,15 +81,6 @@ impl VmFlags {
     }
 }
 
-/// What removing a range will remove.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Gathered {
-    /// Pages mapped there.
-    pub(super) pages: u64,
-    /// Those of them that count as committed.
-    pub(super) accounted: u64,
-}
-
 impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
     /// The area that holds `addr` (`vma_lookup`).
     pub(super) fn at(&self, addr: u64) -> Option<Region> {
@@ -197,73 +188,6 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
             return false;
         };
         end == region.end && joins(new, own.data(), own.pages(), &right.attrs(), right.data())
-    }
-
-    /// Gets a range ready to be removed (`vms_gather_munmap_vmas`): nothing in it may be sealed, and areas are cut at
-    /// its ends. On an error the cuts made before stay, as in Linux.
-    pub(super) fn gather(&mut self, start: u64, end: u64) -> Result<Gathered, Errno> {
-        let mut gathered = Gathered::default();
-        let Some(first) = self.first_in(start, end) else { return Ok(gathered) };
-        if first.start < start {
-            // The count may go one above its limit while a range is being removed, but not by a hole in the middle.
-            if end < first.end && self.is_full() {
-                return Err(Errno::ENOMEM);
-            }
-            if first.has(VmFlags::SEALED) {
-                return Err(Errno::EPERM);
-            }
-            self.split(&first, start)?;
-        }
-        let mut at = start;
-        while let Some(region) = self.first_in(at, end) {
-            if region.has(VmFlags::SEALED) {
-                return Err(Errno::EPERM);
-            }
-            if region.end > end {
-                self.split(&region, end)?;
-            }
-            let pages = self.layout.pages(region.end.min(end) - region.start);
-            gathered.pages += pages;
-            if region.has(VmFlags::ACCOUNT) {
-                gathered.accounted += pages;
-            }
-            at = region.end;
-        }
-        Ok(gathered)
-    }
-
-    /// Removes a range that was [gathered](Self::gather).
-    pub(super) fn remove<O: Owner<F>>(
-        &mut self,
-        start: u64,
-        end: u64,
-        call: &mut Call<'_, F, A, O>,
-    ) -> Result<(), Errno> {
-        if start >= end {
-            return Ok(());
-        }
-        let mut usage = self.usage;
-        for vma in self.map.overlapping(start, end - start) {
-            usage.remove(VmFlags::of(&vma), vma.pages());
-        }
-        self.map.unmap(start, end - start, call)?;
-        let freed = self.usage.committed().saturating_sub(usage.committed());
-        self.usage = usage;
-        if freed > 0 {
-            call.hooks().uncommit(freed);
-        }
-        Ok(())
-    }
-
-    /// Gathers and removes: munmap without its argument checks (`do_vmi_align_munmap`).
-    pub(super) fn unmap_range<O: Owner<F>>(
-        &mut self,
-        start: u64,
-        end: u64,
-        call: &mut Call<'_, F, A, O>,
-    ) -> Result<(), Errno> {
-        self.gather(start, end)?;
-        self.remove(start, end, call)
     }
 
     /// Puts a new area into a free range.

@@ -111,7 +111,7 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         Ok(())
     }
 
-    fn check_layout(&self, layout: &Layout) -> Result<(), Error> {
+    pub(super) fn check_layout(&self, layout: &Layout) -> Result<(), Error> {
         layout.check()?;
         let same =
             layout.task_size() == self.layout.task_size() && layout.page_size() == self.layout.page_size();
@@ -119,7 +119,7 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
     }
 
     /// Removes everything, and starts anew with another layout: what `execve` does first, and a process that ends, last.
-    /// Limits stay.
+    /// Limits stay. O(n); behind a lock, [`AddrSpace::clear`](crate::AddrSpace::clear) releases it every few areas.
     ///
     /// # Errors
     /// A layout that makes no sense or is of another size, before anything has changed.
@@ -130,6 +130,12 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         if committed > 0 {
             call.hooks().uncommit(committed);
         }
+        self.start_anew(layout);
+        Ok(())
+    }
+
+    /// Forgets all of the last program but its limits. Nothing is mapped any more.
+    pub(super) fn start_anew(&mut self, layout: Layout) {
         self.layout = layout;
         self.usage = Default::default();
         self.set_start_brk(0, 0);
@@ -137,6 +143,5 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         self.future = VmFlags::empty();
         self.gate = Gate::None;
         self.keys = Keys::new();
-        Ok(())
     }
 }

@@ -48,12 +48,25 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         prepare_all(update.hooks, cut.map(|area| Event::Unmap(self.piece(area, span))))?;
         self.tree.cut(span.start, &mut update.nodes);
         self.tree.cut(span.end, &mut update.nodes);
-        Ok(self.unmap_front(span, limit, update))
+        self.unmap_front(span, limit, update)
+    }
+
+    /// Lets the hooks prepare for the first and the last area of `span`, which have been cut out of others
+    /// or may have been.
+    pub(crate) fn prepare_ends<H: Hooks<V>>(
+        &self,
+        span: Span,
+        update: &mut Update<'_, V, A, H>,
+    ) -> Result<(), Error> {
+        let mut areas = self.tree.areas(span);
+        let ends = [areas.next(), areas.next_back()].into_iter().flatten();
+        prepare_all(update.hooks, ends.map(|area| Event::Unmap(self.piece(area, span))))
     }
 
     /// Unmaps the first `limit` areas of `span`. Gives the pages removed and what is left of the span.
     ///
-    /// Cannot fail. An area that another thread has since mapped or joined across the beginning or the
+    /// Cannot fail, unless another thread has put a map of other nodes in the place of this one
+    /// ([`Error::ForeignNodes`]). An area that another thread has since mapped or joined across the beginning or the
     /// end of `span` is cut there, whatever its granularity: it has met an area there that was not part of
     /// it. That takes nodes, which come from the piece before. The first piece finds nothing to cut, since
     /// the lock was not released after the areas at the ends were cut.
@@ -62,12 +75,13 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         span: Span,
         limit: usize,
         update: &mut Update<'_, V, A, H>,
-    ) -> (u64, Span) {
+    ) -> Result<(u64, Span), Error> {
+        update.check_alloc(&self.alloc)?;
         let front = self.front(span, limit);
         let before = self.tree.pages();
         if !self.tree.is_free(front) {
             self.carve(front, update);
         }
-        (before - self.tree.pages(), Span::new(front.end, span.end))
+        Ok((before - self.tree.pages(), Span::new(front.end, span.end)))
     }
 }

@@ -1,0 +1,131 @@
+//! Removing what is mapped in a range: munmap, and the first step of other calls.
+
+use super::file::File;
+use super::limits::Usage;
+use super::owner::Owner;
+use super::vm_flags::VmFlags;
+use super::vma::{LinuxVma, vm_flags};
+use super::{Call, Mm};
+use crate::range::Span;
+use crate::{Errno, Error, NodeAlloc, VmaNode};
+
+/// What removing a range will remove.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Gathered {
+    /// Pages mapped there.
+    pub(super) pages: u64,
+    /// Those of them that count as committed.
+    pub(super) accounted: u64,
+}
+
+impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
+    /// The pages of a range.
+    pub(super) fn span(&self, start: u64, end: u64) -> Span {
+        Span::new(self.layout.pages(start), self.layout.pages(end))
+    }
+
+    /// Gets a range ready to be removed (`vms_gather_munmap_vmas`): nothing in it may be sealed, and areas are cut at
+    /// its ends. On an error the cuts made before stay, as in Linux.
+    ///
+    /// O(log n), unless something is sealed somewhere: then all areas in the range are looked at.
+    pub(super) fn cut_out(&mut self, start: u64, end: u64) -> Result<(), Errno> {
+        let Some(first) = self.first_in(start, end) else { return Ok(()) };
+        if first.start < start {
+            // The count may go one above its limit while a range is being removed, but not by a hole in the middle.
+            if end < first.end && self.is_full() {
+                return Err(Errno::ENOMEM);
+            }
+            if first.has(VmFlags::SEALED) {
+                return Err(Errno::EPERM);
+            }
+            self.split(&first, start)?;
+        }
+        if self.has_seal(start, end) {
+            return Err(Errno::EPERM);
+        }
+        match self.below(end).filter(|last| last.end > end) {
+            Some(last) => self.split(&last, end),
+            None => Ok(()),
+        }
+    }
+
+    /// As [`cut_out`](Self::cut_out), and counts what is there. O(log n + areas).
+    pub(super) fn gather(&mut self, start: u64, end: u64) -> Result<Gathered, Errno> {
+        self.cut_out(start, end)?;
+        let mut gathered = Gathered::default();
+        for vma in self.map.overlapping(start, end.saturating_sub(start)) {
+            gathered.pages += vma.pages();
+            if vm_flags(&vma.attrs()).contains(VmFlags::ACCOUNT) {
+                gathered.accounted += vma.pages();
+            }
+        }
+        Ok(gathered)
+    }
+
+    /// Removes a range that was [cut out](Self::cut_out).
+    pub(super) fn remove<O: Owner<F>>(
+        &mut self,
+        start: u64,
+        end: u64,
+        call: &mut Call<'_, F, A, O>,
+    ) -> Result<(), Errno> {
+        if start >= end {
+            return Ok(());
+        }
+        let usage = self.usage_without(self.span(start, end));
+        self.map.unmap(start, end - start, call)?;
+        self.set_usage(usage, call);
+        Ok(())
+    }
+
+    /// Cuts out and removes: munmap without its argument checks (`do_vmi_align_munmap`).
+    pub(super) fn unmap_range<O: Owner<F>>(
+        &mut self,
+        start: u64,
+        end: u64,
+        call: &mut Call<'_, F, A, O>,
+    ) -> Result<(), Errno> {
+        self.cut_out(start, end)?;
+        self.remove(start, end, call)
+    }
+
+    /// Removes the first `limit` areas of `rest`, whatever they are, and returns what is left of it. For a piece of a
+    /// longer call: hooks are not asked to prepare. Fails as `VmMap::unmap_front` does, hardly ever.
+    pub(super) fn remove_front<O: Owner<F>>(
+        &mut self,
+        rest: Span,
+        limit: usize,
+        call: &mut Call<'_, F, A, O>,
+    ) -> Result<Span, Error> {
+        let front = self.map.front(rest, limit);
+        let usage = self.usage_without(front);
+        self.map.unmap_front(front, limit, call)?;
+        self.set_usage(usage, call);
+        Ok(Span::new(front.end, rest.end))
+    }
+
+    /// Whether something in a range is sealed. O(1) if nothing is anywhere, else O(log n + areas).
+    pub(super) fn has_seal(&self, start: u64, end: u64) -> bool {
+        let mut areas = self.map.overlapping(start, end.saturating_sub(start));
+        self.usage.sealed() > 0 && areas.any(|vma| vm_flags(&vma.attrs()).contains(VmFlags::SEALED))
+    }
+
+    /// What is in use but for `span`. O(log n + areas).
+    fn usage_without(&self, span: Span) -> Usage {
+        let mut usage = self.usage;
+        let (start, pages) = (self.layout.bytes(span.start), self.layout.bytes(span.len()));
+        for vma in self.map.overlapping(start, pages) {
+            usage.remove(vm_flags(&vma.attrs()), vma.range().span().intersect(span).len());
+        }
+        usage
+    }
+
+    /// Notes what is left in use, and gives up the promises for what is not.
+    fn set_usage<O: Owner<F>>(&mut self, usage: Usage, call: &mut Call<'_, F, A, O>) {
+        let freed = self.usage.committed().saturating_sub(usage.committed());
+        self.usage = usage;
+        if freed > 0 {
+            call.hooks().uncommit(freed);
+        }
+    }
+}
