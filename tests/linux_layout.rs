@@ -1,6 +1,32 @@
-//! Where Linux puts things, by the limit on the stack.
+//! Where Linux puts things, and how far stacks grow.
 
-use kvma::linux::{Growth, Layout};
+use std::fmt;
+
+use kvma::linux::abi::*;
+use kvma::linux::{Access, Fault, File, Growth, Layout, Mm, Mmap, SegvCode, Verdict};
+use kvma::{Heap, NoHooks};
+
+/// There are no files here.
+#[derive(Clone, Debug, PartialEq)]
+enum NoFile {}
+
+impl File for NoFile {
+    fn id(&self) -> u64 {
+        match *self {}
+    }
+
+    fn device(&self) -> (u32, u32) {
+        match *self {}
+    }
+
+    fn inode(&self) -> u64 {
+        match *self {}
+    }
+
+    fn write_name(&self, _out: &mut dyn fmt::Write) -> fmt::Result {
+        match *self {}
+    }
+}
 
 /// Bases as the running kernel showed them, without randomisation: the end of what it mapped first.
 #[test]
@@ -22,4 +48,28 @@ fn the_stack_limit_says_where_the_search_begins() {
 fn an_unlimited_stack_leaves_the_search_top_down() {
     let layout = Layout::x86_64(u64::MAX);
     assert_eq!((layout.growth(), layout.base()), (Growth::TopDown, 0x1555_5555_6000));
+}
+
+/// `live_faults` found it: what a stack's pages are called (`vm_pgoff`) goes with it when it moves, and has an end.
+#[test]
+fn a_stack_that_was_moved_grows_no_further_than_it_could_have() {
+    const PAGE: u64 = 4096;
+    let mut mm: Mm<NoFile, Heap> = Mm::new(Layout::x86_64(8 << 20), Heap).unwrap();
+    let (low, high) = (0x20 * PAGE, 0x1000_0000_0000);
+    let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_GROWSDOWN;
+    for (addr, touched) in [(high, true), (high + 0x1000 * PAGE, false)] {
+        let args = Mmap { addr: low, len: PAGE, prot: PROT_READ | PROT_WRITE, flags, offset: 0, file: None };
+        let mut owner = NoHooks;
+        let call = &mut mm.update(&mut owner);
+        mm.mmap(args, call).unwrap();
+        if touched {
+            assert_eq!(mm.fault(&Fault::new(low, Access::Write), call), Verdict::Copy);
+        }
+        mm.mremap(low, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, addr, call).unwrap();
+        let mut write = |addr| mm.fault(&Fault::new(addr, Access::Write), call);
+        assert_eq!(write(addr - 0x20 * PAGE), Verdict::Copy);
+        let further = if touched { Verdict::Refuse(SegvCode::MapErr) } else { Verdict::Copy };
+        assert_eq!(write(addr - 0x21 * PAGE), further);
+        mm.check().unwrap();
+    }
 }

@@ -136,8 +136,9 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
     /// mapped.
     ///
     /// # Errors
-    /// `EFAULT`: what lies above is no stack. `EPERM`: below the lowest address. `ENOMEM`: over a limit, or within the
-    /// guard gap of something that can be accessed.
+    /// `EFAULT`: what lies above is no stack. `EPERM`: below the lowest address. `ENOMEM`: over a limit, within the
+    /// guard gap of something that can be accessed, or further than a stack that was moved here could have grown where it
+    /// was.
     pub fn grow_stack<O: Owner<F>>(&mut self, addr: u64, call: &mut Call<'_, F, A, O>) -> Result<(), Errno> {
         let stack = self.at_or_above(addr).ok_or(Errno::EFAULT)?;
         if stack.start <= addr {
@@ -181,14 +182,18 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         {
             return Err(Errno::ENOMEM);
         }
+        let Some(data) = self.map.find(stack.start).map(|vma| vma.data().clone()) else {
+            return Err(Errno::EFAULT);
+        };
+        // A stack that was moved keeps its offset, which cannot go below 0.
+        if pages > data.first_touched(self.layout.pages(stack.start)) {
+            return Err(Errno::ENOMEM);
+        }
         // Linux charges for every stack and gives back only for those with `ac`; here what is charged is given back.
         let accounted = stack.has(VmFlags::ACCOUNT);
         if accounted {
             call.hooks().commit(pages)?;
         }
-        let Some(data) = self.map.find(stack.start).map(|vma| vma.data().clone()) else {
-            return Err(Errno::EFAULT);
-        };
         let attrs = attrs(stack.flags, Backing::Anonymous, data.role());
         let inserted = self.insert(start, stack.start, attrs, data, Merge::Right, call);
         if inserted.is_err() && accounted {

@@ -47,10 +47,14 @@ struct Shift([u8; 6]);
 impl Shift {
     const NONE: Self = Self([0; 6]);
 
-    fn plus(self, pages: i64) -> Self {
+    /// The number, modulo 2^48.
+    fn pages(self) -> i64 {
         let [a, b, c, d, e, f] = self.0;
-        let [a, b, c, d, e, f, ..] =
-            i64::from_le_bytes([a, b, c, d, e, f, 0, 0]).wrapping_add(pages).to_le_bytes();
+        i64::from_le_bytes([a, b, c, d, e, f, 0, 0])
+    }
+
+    fn plus(self, pages: i64) -> Self {
+        let [a, b, c, d, e, f, ..] = self.pages().wrapping_add(pages).to_le_bytes();
         Self([a, b, c, d, e, f])
     }
 }
@@ -72,6 +76,13 @@ impl<F: File> LinuxVma<F> {
     /// The name of an area that shows no object, if it has one.
     pub fn name(&self) -> Option<&F> {
         self.handle.as_ref().filter(|_| self.role != Role::Object)
+    }
+
+    /// Where anonymous memory that now begins at page `page` was first touched (`vm_pgoff`): there itself, unless it was
+    /// moved since.
+    pub(super) fn first_touched(&self, page: u64) -> u64 {
+        const BITS_48: u64 = (1 << 48) - 1;
+        page.wrapping_sub(self.shift.pages().cast_unsigned()) & BITS_48
     }
 
     /// What the handle stands for.
