@@ -333,7 +333,7 @@ fn a_maps_file_fills_a_space() {
     );
     assert_eq!(fails("00000000-00003000 r--p 00000000 00:00 0"), AdoptError::Area(1, Error::OutOfRange));
     assert_eq!(fails("00002000-00003001 r--p 00000000 00:00 0"), AdoptError::Area(1, Error::Unaligned));
-    assert!(matches!(fails("\n00002000-00003000 r--q 00000000 00:00 0"), AdoptError::Line(1, _)));
+    assert!(matches!(fails("\n00002000-00003000 r--q 00000000 00:00 0"), AdoptError::Line(2, _)));
 }
 
 #[test]
@@ -352,4 +352,23 @@ fn this_process_fills_a_space() {
 fn page_size() -> u64 {
     // SAFETY: asks for a number.
     unsafe { libc::sysconf(libc::_SC_PAGESIZE) as u64 }
+}
+
+#[test]
+fn maps_files_of_any_encoding_and_with_empty_lines() {
+    let text =
+        b"\n00001000-00002000 r--p 00003000 08:02 7 /tmp/\xff\n\n00002000-00003000 rw-p 00000000 00:00 0 \n";
+    let mut map = VmMap::<(), Heap>::new(0x1000, 16, PageSize::SIZE_4K, Heap).unwrap();
+    let mut names = Vec::new();
+    let count = map.adopt_maps_bytes(text, |line, attrs| {
+        names.push(line.name.to_vec());
+        (attrs, ())
+    });
+    assert_eq!((count, names), (Ok(2), vec![b"/tmp/\xff".to_vec(), vec![]]));
+    assert_eq!(map.find(0x1000).unwrap().attrs().backing(), Backing::Object { id: 7, offset: 3 });
+    // Lines are counted as an editor counts them.
+    let mut map = VmMap::<(), Heap>::new(0x1000, 16, PageSize::SIZE_4K, Heap).unwrap();
+    let error = map.adopt_maps("\n\nnonsense\n", |_, attrs| (attrs, ())).unwrap_err();
+    assert!(matches!(error, AdoptError::Line(3, _)), "{error:?}");
+    assert!(map.is_empty());
 }

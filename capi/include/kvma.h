@@ -1295,7 +1295,7 @@ kvma_status kvma_linux_unserved_text(uint32_t number,
                                      void *udata);
 
 // Reads one line of a `/proc/PID/maps` file, `len` bytes without its newline, to `line`. `KVMA_BAD_ARGUMENT` if
-// it is none that Linux writes, or not UTF-8.
+// it is none that Linux writes.
 kvma_status kvma_maps_parse_line(const char *start,
                                  size_t len,
                                  struct kvma_maps_line *line);

@@ -29,8 +29,8 @@ pub struct kvma_maps_line {
     pub name_len: usize,
 }
 
-impl From<&maps::MapsLine<'_>> for kvma_maps_line {
-    fn from(line: &maps::MapsLine<'_>) -> kvma_maps_line {
+impl From<&maps::MapsLine<'_, [u8]>> for kvma_maps_line {
+    fn from(line: &maps::MapsLine<'_, [u8]>) -> kvma_maps_line {
         kvma_maps_line {
             start: line.start,
             end: line.end,
@@ -50,14 +50,19 @@ impl From<&maps::MapsLine<'_>> for kvma_maps_line {
 /// # Safety
 ///
 /// NULL or valid.
-unsafe fn text<'a>(start: *const c_char, len: usize) -> Result<&'a str, Fail> {
-    // SAFETY: the caller's.
-    let bytes = unsafe { core::slice::from_raw_parts(given(start)? as *const c_char as *const u8, len) };
-    core::str::from_utf8(bytes).map_err(|_| Fail::Argument)
+unsafe fn text<'a>(start: *const c_char, len: usize) -> Result<&'a [u8], Fail> {
+    // SAFETY: the caller's; and no more than that many bytes can be there.
+    unsafe {
+        given(start)?;
+        match isize::try_from(len) {
+            Ok(_) => Ok(core::slice::from_raw_parts(start.cast(), len)),
+            Err(_) => Err(Fail::Argument),
+        }
+    }
 }
 
 /// Reads one line of a `/proc/PID/maps` file, `len` bytes without its newline, to `line`. `KVMA_BAD_ARGUMENT` if
-/// it is none that Linux writes, or not UTF-8.
+/// it is none that Linux writes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_maps_parse_line(
     start: *const c_char,
@@ -67,7 +72,7 @@ pub unsafe extern "C" fn kvma_maps_parse_line(
     call(|| {
         // SAFETY: the contract of all functions (crate docs); so below.
         unsafe {
-            let found = maps::MapsLine::parse(text(start, len)?).map_err(|_| Fail::Argument)?;
+            let found = maps::MapsLine::parse_bytes(text(start, len)?).map_err(|_| Fail::Argument)?;
             tell(line, (&found).into());
         }
         Ok(())
@@ -85,7 +90,8 @@ pub unsafe extern "C" fn kvma_maps_parse_vm_flags(
     call(|| {
         // SAFETY: see above.
         unsafe {
-            let found = maps::vm_flags(text(start, len)?).map_err(|_| Fail::Argument)?;
+            let line = core::str::from_utf8(text(start, len)?).map_err(|_| Fail::Argument)?;
+            let found = maps::vm_flags(line).map_err(|_| Fail::Argument)?;
             tell(vm_flags, found.bits());
         }
         Ok(())

@@ -4,7 +4,7 @@ use crate::error::Error;
 use crate::flags::AreaFlags;
 use crate::hooks::NoHooks;
 use crate::linux::VmFlags;
-use crate::linux::maps::{self, MapsError, MapsLine};
+use crate::linux::maps::{MapsError, MapsLine};
 use crate::node::NodeAlloc;
 use crate::range::{PageSize, VmRange};
 use crate::ranges::Merge;
@@ -59,23 +59,40 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     /// line has an inode the object of that number, at the line's offset. It gives the attributes and
     /// the owner's data; an owner with files of more than one device gives the object another number.
     ///
-    /// Paths need not be UTF-8 in Linux; `String::from_utf8_lossy` makes a text of any file.
-    ///
     /// O(n log n), a node for each area, all taken before the first is put in.
     pub fn adopt_maps(
         &mut self,
         text: &str,
-        mut area: impl FnMut(&MapsLine<'_>, Attrs) -> (Attrs, V),
+        area: impl FnMut(&MapsLine<'_>, Attrs) -> (Attrs, V),
+    ) -> Result<usize, AdoptError> {
+        self.adopt_lines(|| text.split('\n').map(|line| (line.is_empty(), MapsLine::parse(line))), area)
+    }
+
+    /// The same for a file whose paths may be in any encoding, or none.
+    pub fn adopt_maps_bytes(
+        &mut self,
+        text: &[u8],
+        area: impl FnMut(&MapsLine<'_, [u8]>, Attrs) -> (Attrs, V),
+    ) -> Result<usize, AdoptError> {
+        let lines = || text.split(|&byte| byte == b'\n');
+        self.adopt_lines(|| lines().map(|line| (line.is_empty(), MapsLine::parse_bytes(line))), area)
+    }
+
+    /// `lines` gives each line, and whether it is empty.
+    fn adopt_lines<'t, T: ?Sized + 't, I: Iterator<Item = (bool, Result<MapsLine<'t, T>, MapsError>)>>(
+        &mut self,
+        lines: impl Fn() -> I,
+        mut area: impl FnMut(&MapsLine<'_, T>, Attrs) -> (Attrs, V),
     ) -> Result<usize, AdoptError> {
         if !self.is_empty() {
             return Err(AdoptError::Map(Error::Busy));
         }
-        let count = self.check_maps(text)?;
+        let count = self.check_maps(lines())?;
         let mut nobody = NoHooks;
         let mut update = self.update(&mut nobody);
         update.reserve(count).map_err(AdoptError::Map)?;
         let (space, page) = (self.space(), self.page_size());
-        for line in maps::parse(text).flatten().filter(|line| holds(space, line)) {
+        for line in lines().filter_map(|(_, line)| line.ok()).filter(|line| holds(space, line)) {
             let (attrs, data) = area(&line, attrs_of(&line, page));
             let request = Request::new(Place::FixedNoReplace(line.start), line.end - line.start, attrs);
             // Checked, free, and its node is in hand.
@@ -84,11 +101,14 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         Ok(self.len())
     }
 
-    /// Areas of `text` that lie in the space, if all lines can be used.
-    fn check_maps(&self, text: &str) -> Result<usize, AdoptError> {
+    /// Areas of the file that lie in the space, if all lines can be used.
+    fn check_maps<'t, T: ?Sized + 't>(
+        &self,
+        lines: impl Iterator<Item = (bool, Result<MapsLine<'t, T>, MapsError>)>,
+    ) -> Result<usize, AdoptError> {
         let (page, space) = (self.page_size(), self.space());
         let (mut count, mut end) = (0, 0);
-        for (number, line) in (1..).zip(maps::parse(text)) {
+        for (number, (_, line)) in (1..).zip(lines).filter(|(_, (is_empty, _))| !is_empty) {
             let line = line.map_err(|error| AdoptError::Line(number, error))?;
             let wrong = |error| Err(AdoptError::Area(number, error));
             if line.start < end {
@@ -110,12 +130,12 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     }
 }
 
-fn holds(space: VmRange, line: &MapsLine<'_>) -> bool {
+fn holds<T: ?Sized>(space: VmRange, line: &MapsLine<'_, T>) -> bool {
     // A line ends above its start.
     space.contains(line.start) && space.contains(line.end - 1)
 }
 
-fn attrs_of(line: &MapsLine<'_>, page: PageSize) -> Attrs {
+fn attrs_of<T: ?Sized>(line: &MapsLine<'_, T>, page: PageSize) -> Attrs {
     let known = [
         (VmFlags::READ, AreaFlags::READ),
         (VmFlags::WRITE, AreaFlags::WRITE),

@@ -329,11 +329,10 @@ pub unsafe extern "C" fn kvma_vm_adopt_maps(
             given(text)?;
             (given(vm)?.ops, CStr::from_ptr(text))
         };
-        let text = text.to_str().map_err(|_| Fail::Argument)?;
         // SAFETY: see above.
         let adopted = unsafe {
             change(vm, |map| {
-                Ok(map.adopt_maps(text, |found, attrs| {
+                Ok(map.adopt_maps_bytes(text.to_bytes(), |found, attrs| {
                     let mut attrs = kvma_attrs::from(attrs);
                     let of_line = kvma_maps_line::from(found);
                     let data = area.map_or(core::ptr::null_mut(), |area| area(udata, &of_line, &mut attrs));

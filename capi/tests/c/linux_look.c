@@ -162,6 +162,9 @@ TEST(lines_of_maps_files_are_read) {
     CHECK_EQ(line.flags, KVMA_READ | KVMA_EXEC | KVMA_SHARED);
     CHECK(line.major == 8 && line.minor == 2 && line.inode == 173521);
     CHECK(line.name_len == 12 && memcmp(line.name, "/usr/bin/a b", 12) == 0);
+    CHECK_EQ(kvma_maps_parse_line("1000-2000 r--p 0 0:0 1 \xff\xfe", 25, &line), KVMA_OK);
+    CHECK(line.name_len == 2 && memcmp(line.name, "\xff\xfe", 2) == 0);
+    CHECK_EQ(kvma_maps_parse_line(good, SIZE_MAX, &line), KVMA_BAD_ARGUMENT);
     CHECK_EQ(kvma_maps_parse_vm_flags("VmFlags: rd wr gd", 17, &flags), KVMA_OK);
     CHECK_EQ(flags, 0x103);
     CHECK_EQ(kvma_maps_parse_vm_flags("VmFlags: rd ??", 14, &flags), KVMA_BAD_ARGUMENT);

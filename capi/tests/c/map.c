@@ -317,7 +317,8 @@ static void *count_lines(void *udata, const struct kvma_maps_line *line, struct 
 
 TEST(adopts) {
     static const char maps[] = "00010000-00012000 r-xp 00001000 08:01 42                         /bin/true\n"
-                               "00012000-00013000 rw-p 00000000 00:00 0 \n";
+                               "00012000-00013000 rw-p 00000000 00:00 0 \n"
+                               "00013000-00014000 r--p 00000000 08:01 43                         /tmp/not UTF-8: \xff\n";
     struct kvma_vm *vm = space(16);
     struct kvma_area area;
     size_t line;
@@ -325,13 +326,13 @@ TEST(adopts) {
     CHECK_EQ(kvma_vm_adopt_maps(vm, "00010000-00012000 what", NULL, NULL, &line), KVMA_BAD_ARGUMENT);
     CHECK_EQ(line, 1);
     CHECK_EQ(kvma_vm_adopt_maps(vm, maps, count_lines, &lines, &line), KVMA_OK);
-    CHECK_EQ(lines, 2);
-    CHECK_EQ(kvma_vm_len(vm), 2);
+    CHECK_EQ(lines, 3);
+    CHECK_EQ(kvma_vm_len(vm), 3);
     CHECK_EQ(kvma_vm_find(vm, BASE, &area), KVMA_OK);
     CHECK_EQ(area.attrs.object, 42);
     CHECK_EQ(area.attrs.offset, 1);
     CHECK_EQ(kvma_vm_adopt_maps(vm, maps, NULL, NULL, &line), KVMA_BUSY);
-    struct kvma_request request = fixed(BASE + 2 * PAGE, 2, KVMA_READ);
+    struct kvma_request request = fixed(BASE + 3 * PAGE, 2, KVMA_READ);
     CHECK_EQ(kvma_vm_adopt(vm, &request, NULL), KVMA_OVERLAP);
     request.addr += PAGE;
     CHECK_EQ(kvma_vm_adopt(vm, &request, NULL), KVMA_OK);
