@@ -50,7 +50,7 @@ use generator::{Generator, View};
 use image::Shape;
 use persona::Persona;
 use scope::{LeftOut, probe};
-use session::{Flags, Session};
+use session::{Flags, Run, Session};
 use setup::Setup;
 use shrink::{Finding, brief, shrink};
 
@@ -82,12 +82,7 @@ impl Drop for Scratch {
 }
 
 /// Lets a program of `setup` make `calls` random calls.
-fn record(
-    setup: &Setup,
-    persona: &'static Persona,
-    seed: u64,
-    calls: usize,
-) -> io::Result<(Vec<Step>, String)> {
+fn record(setup: &Setup, persona: &'static Persona, seed: u64, calls: usize) -> io::Result<Run> {
     let mut generator = Generator::new(seed, persona);
     let mut session = Session::start(setup, Flags::Every(FLAGS_EVERY))
         .map_err(|refused| io::Error::other(format!("{refused:?}")))?;
@@ -96,13 +91,20 @@ fn record(
             session.step(step)?;
         }
     }
+    if persona.forks()
+        && setup.bss().is_none()
+        && let Some(step) = session.without_stack()
+    {
+        session.step(step)?;
+    }
     if let Some((limit, index)) = persona.limit {
         session.step(Step::Limit(setup.limit(limit, index)))?;
     }
     for _ in 0..calls {
-        let heap = session.heap();
+        let (heap, privileged) = (session.heap(), session.privileged());
+        let (has_other, bare) = (session.has_other(), session.is_bare());
         let areas = session.areas(true)?;
-        let step = generator.step(setup, View { areas, heap });
+        let step = generator.step(setup, View { areas, heap, privileged, has_other, bare });
         session.step(step).map_err(|error| io::Error::other(format!("{step:x?}: {error}")))?;
     }
     Ok(session.finish())
@@ -124,37 +126,40 @@ impl Tally {
             setup.scope.leave_out(LeftOut::Sys(sys), "this kernel has another rule");
         }
         let name = format!("{}-{seed}", persona.name);
-        let (steps, trace) = match record(setup, persona, seed, RUN) {
+        let run = match record(setup, persona, seed, RUN) {
             Ok(recorded) => recorded,
             Err(error) => panic!("{name}: {error}"),
         };
-        self.done.fetch_add(steps.len(), Ordering::Relaxed);
+        self.done.fetch_add(run.steps.len(), Ordering::Relaxed);
         if let Ok(directory) = std::env::var("KVMA_LIVE_SAVE") {
-            let kept = format!("# live_kernel, persona {}, seed {seed}\n{}", persona.name, brief(&trace));
+            let kept = format!("# live_kernel, persona {}, seed {seed}\n{}", persona.name, brief(&run.trace));
             fs::write(Path::new(&directory).join(format!("{name}.trace")), kept).expect("KVMA_LIVE_SAVE");
         }
-        if let Some(difference) = compare(&trace) {
+        if let Some(difference) = compare(&run.trace) {
             say(&format!("{name}: {difference}\nshrinking"));
             self.report(
                 &name,
-                shrink(setup, Finding { steps, trace, difference, populate: persona.populate }),
+                shrink(setup, Finding { run, difference, populate: persona.populate }),
                 setup.scope.strict,
             );
         }
     }
 
     fn report(&self, name: &str, finding: Finding, strict: bool) {
-        let text =
-            format!("# {}\n{}", finding.difference.to_string().replace('\n', "\n# "), brief(&finding.trace));
+        let text = format!(
+            "# {}\n{}",
+            finding.difference.to_string().replace('\n', "\n# "),
+            brief(&finding.run.trace)
+        );
         let file = self.traces.join(format!("{name}.trace"));
         let saved = fs::create_dir_all(&self.traces).and_then(|()| fs::write(&file, &text));
-        say(&format!("{} steps, {saved:?} {}:\n{text}", finding.steps.len(), file.display()));
+        say(&format!("{} steps, {saved:?} {}:\n{text}", finding.run.steps.len(), file.display()));
         if strict {
             self.found.lock().unwrap().push(finding);
             return;
         }
         // Another kernel's rules: goes on without such calls.
-        if let Some(Step::Call(call)) = finding.steps.last() {
+        if let Some(Step::Call(call)) = finding.run.steps.last() {
             self.strange.lock().unwrap().push(call.sys);
             say(&format!("left out from here on: {}", call));
         }
@@ -216,9 +221,11 @@ fn random_calls_agree() {
                         return;
                     }
                     let round = run / personas.len();
-                    let setup = &mut own[round % shapes.len()];
+                    let persona = personas[run % personas.len()];
+                    // Only without zeroed data, which is in use, can they fork.
+                    let setup = &mut own[if persona.only_forks { 1 } else { round % shapes.len() }];
                     let seed = seed.wrapping_mul(1_000_003).wrapping_add(round as u64);
-                    tally.run(personas[run % personas.len()], seed, setup);
+                    tally.run(persona, seed, setup);
                     if run % 100 == 99 {
                         say(&format!(
                             "{} calls in {:.0?}",

@@ -107,6 +107,24 @@ impl Layout {
         Self { growth, ..self }
     }
 
+    /// Where a new program's stack starts and ends (`setup_arg_pages`): `used` bytes for arguments and environment, and
+    /// 128 KiB below them as far as `limit`, which is RLIMIT_STACK, allows.
+    pub const fn stack(&self, used: u64, limit: u64) -> (u64, u64) {
+        const EXTRA: u64 = 128 << 10;
+        let top = self.task_size;
+        let used = self.page_up(used);
+        let limit = self.page_down(limit);
+        let wanted = used.saturating_add(EXTRA);
+        let size = if wanted <= limit {
+            wanted
+        } else if limit > used {
+            limit
+        } else {
+            used
+        };
+        (top.saturating_sub(size), top)
+    }
+
     /// Refuses what the calls could not compute with.
     pub(super) fn check(&self) -> Result<(), Error> {
         let aligned = [self.task_size, self.base, self.bottom, self.min_addr, self.guard_gap];

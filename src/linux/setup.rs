@@ -2,8 +2,9 @@
 
 use super::file::{File, Placement};
 use super::layout::Layout;
-use super::owner::Owner;
+use super::owner::{Capabilities, Owner};
 use super::pkey::Keys;
+use super::place::Wanted;
 use super::vm_flags::VmFlags;
 use super::vma::{LinuxVma, Role, attrs, with_huge_pages};
 use super::{Call, Mm};
@@ -79,6 +80,17 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
             call.hooks().uncommit(pages);
         }
         inserted
+    }
+
+    /// Where mmap would put `len` bytes of memory without an object if it got no hint: for what the kernel itself maps, such
+    /// as `[vdso]`, which is then [installed](Self::install) there. O(log n).
+    ///
+    /// # Errors
+    /// `ENOMEM`: no room.
+    pub fn unmapped_area(&self, len: u64) -> Result<u64, Errno> {
+        let len = self.layout.page_up(len);
+        let wanted = Wanted { addr: 0, len, offset: 0, map_flags: 0, alignment: Placement::Page };
+        self.place(&wanted, Capabilities::empty())
     }
 
     /// Says where the program's stack begins: its area is the one that maps calls `[stack]`.

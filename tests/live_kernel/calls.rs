@@ -2,8 +2,11 @@
 
 use std::fmt::{self, Write};
 
+pub use kvma::linux::Target;
 pub use kvma::linux::abi::*;
-pub use kvma_trace::Limit;
+pub use kvma_trace::{Limit, Touch};
+
+use super::image;
 
 /// A system call that changes an address space, with its number on x86-64. Named as in the manual pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -15,22 +18,44 @@ pub enum Sys {
     Brk = 12,
     Mremap = 25,
     Msync = 26,
+    Mincore = 27,
     Madvise = 28,
     Mlock = 149,
     Munlock = 150,
     Mlockall = 151,
     Munlockall = 152,
+    /// prctl(2), only to name memory.
+    Name = 157,
     Mlock2 = 325,
+    PkeyMprotect = 329,
+    PkeyAlloc = 330,
+    PkeyFree = 331,
     Mseal = 462,
 }
 
 impl Sys {
     /// All of them.
-    pub const ALL: [Self; 13] = {
+    pub const ALL: [Self; 18] = {
         use Sys::*;
         [
-            Mmap, Mprotect, Munmap, Brk, Mremap, Msync, Madvise, Mlock, Munlock, Mlockall, Munlockall,
-            Mlock2, Mseal,
+            Mmap,
+            Mprotect,
+            Munmap,
+            Brk,
+            Mremap,
+            Msync,
+            Mincore,
+            Madvise,
+            Mlock,
+            Munlock,
+            Mlockall,
+            Munlockall,
+            Name,
+            Mlock2,
+            PkeyMprotect,
+            PkeyAlloc,
+            PkeyFree,
+            Mseal,
         ]
     };
 
@@ -57,6 +82,10 @@ impl Call {
 
     /// The call as a trace has it.
     pub fn traced(&self) -> kvma_trace::Call<'static> {
+        if self.sys == Sys::Name {
+            let [_, _, addr, len, name, _] = self.args;
+            return kvma_trace::Call::Name { addr, len, name: image::name_at(name) };
+        }
         kvma_trace::Call::from_system_call(self.sys.number(), self.args)
             .expect("a trace has all calls in `Sys`")
     }
@@ -81,10 +110,69 @@ impl fmt::Display for Call {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     Call(Call),
+    Advise(Advise),
+    /// An instruction that uses memory.
+    Touch(u64, Touch),
+    /// Forks, and goes on in the child.
+    Fork,
+    /// Goes on in the other one of the two that the last fork has made.
+    Switch,
+    /// Runs the same program anew.
+    Exec,
     /// Sets the soft limit: an entry of the tracee's table of limits.
     Limit(usize),
     /// Gives up all privileges.
     Drop,
+}
+
+/// process_madvise(2)
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Advise {
+    /// Whose memory. `Other` is the other one of the two that the last fork has made.
+    pub target: Target,
+    pub advice: u64,
+    pub flags: u64,
+    ranges: [(u64, u64); Self::MOST],
+    count: usize,
+}
+
+impl Advise {
+    /// Ranges in one call.
+    pub const MOST: usize = 6;
+
+    /// Ranges that do not fit are left out.
+    pub fn new(target: Target, advice: u64, flags: u64, given: &[(u64, u64)]) -> Self {
+        let mut ranges = [(0, 0); Self::MOST];
+        let count = given.len().min(Self::MOST);
+        ranges[..count].copy_from_slice(&given[..count]);
+        Self { target, advice, flags, ranges, count }
+    }
+
+    /// The same for another target.
+    pub fn to(self, target: Target) -> Self {
+        Self { target, ..self }
+    }
+
+    pub fn ranges(&self) -> &[(u64, u64)] {
+        &self.ranges[..self.count]
+    }
+
+    /// The same by madvise(2), call by call.
+    pub fn each(&self) -> impl Iterator<Item = Call> + '_ {
+        self.ranges().iter().map(|&(addr, len)| Call::new(Sys::Madvise, &[addr, len, self.advice]))
+    }
+}
+
+/// As a trace shows it, left of the answer.
+impl fmt::Display for Advise {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let target = match self.target {
+            Target::Own => "own",
+            Target::Other => "other",
+        };
+        write!(f, "process_madvise {target} {:x} {:x}", self.advice, self.flags)?;
+        self.ranges().iter().try_for_each(|(addr, len)| write!(f, " {addr:x} {len:x}"))
+    }
 }
 
 /// The `limit` line of a trace.
@@ -108,5 +196,10 @@ pub const fn resource(limit: Limit) -> u32 {
 
 pub const MADV_POPULATE_READ: u32 = 22;
 pub const MADV_POPULATE_WRITE: u32 = 23;
+/// First address that is not user space's.
+pub const TASK: u64 = 0x7fff_ffff_f000;
+/// prctl(2): a property of memory.
+pub const PR_SET_VMA: u64 = 0x5356_4d41;
+pub const MADV_DONTFORK: u32 = 10;
 pub const MADV_COLLAPSE: u32 = 25;
 pub const MADV_GUARD_INSTALL: u32 = 102;

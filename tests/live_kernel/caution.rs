@@ -1,7 +1,7 @@
 //! Which calls would disturb the program or make its answers a matter of more than the calls.
 
 use super::calls::*;
-use super::image::{CODE, PAGE};
+use super::image::{CODE, PAGE, SCRATCH, SCRATCH_LENGTH};
 use super::session::Area;
 
 /// Most bytes whose pages a call may bring in: it takes the kernel real memory and time.
@@ -21,6 +21,8 @@ pub struct Caution<'a> {
     pub areas: &'a [Area],
     /// Pages are brought in on purpose: nothing private is writable, and shared memory keeps its size.
     pub populate: bool,
+    /// Nothing of a page is the program's alone, nor shall be, so that it can fork.
+    pub bare: bool,
 }
 
 impl Caution<'_> {
@@ -51,7 +53,9 @@ impl Caution<'_> {
                 MADV_POPULATE_WRITE => self.may_bring_in(a, b) && !self.keeps_pages(a, b),
                 // Never one that finds a huge page's worth: whether there is one to spare is up to the machine.
                 MADV_COLLAPSE => b < HUGE,
-                MADV_GUARD_INSTALL => !hits_code(a, b) && self.mapped(a, b) <= POPULATED,
+                MADV_GUARD_INSTALL => !self.bare && !hits_code(a, b) && self.mapped(a, b) <= POPULATED,
+                // A child needs it.
+                MADV_DONTFORK => !hits_code(a, b),
                 _ => true,
             },
             Sys::Mlock => !self.keeps_pages(a, b) && self.may_bring_in(a, b),
@@ -62,8 +66,60 @@ impl Caution<'_> {
                 self.populate && self.may_bring_in(0, u64::MAX) && !self.keeps_pages(0, u64::MAX)
             }
             Sys::Mlockall if a & MCL_CURRENT != 0 => self.mapped(0, u64::MAX) <= LOCKED,
-            Sys::Mlockall | Sys::Munlock | Sys::Munlockall | Sys::Msync | Sys::Mseal => true,
+            // Not more than there is room for in the scratch memory, unless it does not come to that.
+            Sys::Mincore => b <= SCRATCH_LENGTH * PAGE || a.saturating_add(b) > TASK,
+            Sys::PkeyMprotect => self.allows(&Call::new(Sys::Mprotect, &[a, b, c])),
+            // Shared memory with a name.
+            Sys::Name => !self.within(c, d).any(|area| area.ends),
+            Sys::Mlockall
+            | Sys::Munlock
+            | Sys::Munlockall
+            | Sys::Msync
+            | Sys::Mseal
+            | Sys::PkeyAlloc
+            | Sys::PkeyFree => true,
         }
+    }
+
+    /// Whether a step does none of this.
+    pub fn allows_step(&self, step: &Step) -> bool {
+        match step {
+            Step::Call(call) => self.allows(call),
+            // Nothing that may be given to others disturbs them.
+            Step::Advise(advise) => {
+                advise.target == Target::Other || advise.each().all(|call| self.allows(&call))
+            }
+            Step::Touch(addr, access) => self.allows_touch(*addr, *access),
+            // It brings what is private and writable with it.
+            Step::Exec => !self.populate,
+            Step::Fork => self.bare,
+            Step::Switch | Step::Limit(_) | Step::Drop => true,
+        }
+    }
+
+    /// Whether an instruction that uses memory is refused, or makes no page of the program's own, or grows a stack.
+    fn allows_touch(&self, addr: u64, access: Touch) -> bool {
+        if addr >= TASK || hits_code(addr, 1) {
+            return false;
+        }
+        let Some(area) = self.areas.iter().find(|area| area.meets(addr, addr + 1)) else {
+            // ptrace(2) reads what is to be executed, and grows stacks within our limits, not the program's.
+            return !self.populate && !self.bare && access != Touch::Execute;
+        };
+        let refused = match access {
+            // What is no code is brought in like data before it is not run.
+            Touch::Read | Touch::Execute => !(area.readable || area.writable || area.executable),
+            Touch::Write => !area.writable,
+        };
+        let harmless = match access {
+            Touch::Write => area.shared,
+            // Code that is not zeros may do anything.
+            Touch::Execute if area.executable => area.file && area.shared,
+            // Reading a huge page's worth of anonymous memory readies it for writing.
+            Touch::Read | Touch::Execute => area.file || area.shared || area.end - area.start < HUGE,
+        };
+        // A guard refuses what its area allows.
+        refused || (harmless && !area.special && !area.guards)
     }
 
     fn allows_mmap(&self, call: &Call) -> bool {
@@ -117,8 +173,9 @@ fn generous(start: u64, len: u64) -> (u64, u64) {
     (start & !(PAGE - 1), start.saturating_add(len).saturating_add(PAGE))
 }
 
-/// Whether a range meets the one page of code that the program needs.
+/// Whether a range meets what the program needs: the one page of code, and the memory that it shares with us.
 fn hits_code(start: u64, len: u64) -> bool {
     let (start, end) = generous(start, len);
-    Area { start: CODE, end: CODE + PAGE, ..Area::default() }.meets(start, end)
+    let needed = [(CODE, CODE + PAGE), (SCRATCH, SCRATCH + SCRATCH_LENGTH)];
+    needed.iter().any(|&(first, behind)| start < behind && first < end)
 }

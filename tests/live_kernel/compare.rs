@@ -75,7 +75,7 @@ pub fn compare(trace: &str) -> Option<Difference> {
             (Line::Call(_, kernel), Step::Called(kvma)) => {
                 last = entry.text;
                 calls += 1;
-                if kernel != kvma {
+                if kernel != kvma && kernel != Answer::Unknown {
                     let call = last.to_string();
                     return Some(Difference { calls: calls - 1, call, what: What::Answer { kernel, kvma } });
                 }

@@ -2,7 +2,7 @@
 
 use super::calls::*;
 use super::caution::{Caution, VAST};
-use super::image::PAGE;
+use super::image::{self, PAGE, SCRATCH};
 use super::persona::{Action, Persona};
 use super::rng::Rng;
 use super::session::Area;
@@ -14,10 +14,13 @@ pub struct View<'a> {
     pub areas: &'a [Area],
     /// Where the heap starts and ends.
     pub heap: (u64, u64),
+    pub privileged: bool,
+    /// Whether a fork has made another program.
+    pub has_other: bool,
+    /// See [`Caution::bare`].
+    pub bare: bool,
 }
 
-/// First address that is not user space's.
-const TASK: u64 = 0x7fff_ffff_f000;
 /// Most fixed mappings lie here, so that they meet.
 const ARENA: (u64, u64) = (0x7fff_f7a0_0000, 0x7fff_f7e0_0000);
 /// The same in [huge](Persona::huge) runs.
@@ -42,7 +45,7 @@ impl Generator {
     /// The next step. Never one that could take away the code the program runs, and never one that gives it pages of its
     /// own: what the kernel does with these is no function of the calls.
     pub fn step(&mut self, setup: &Setup, view: View<'_>) -> Step {
-        let caution = Caution { areas: view.areas, populate: self.persona.populate };
+        let caution = Caution { areas: view.areas, populate: self.persona.populate, bare: view.bare };
         // Vast areas are worth making, but slow down all that follows.
         if let Some(vast) = view.areas.iter().find(|area| area.end - area.start > VAST)
             && self.rng.chance(1, 3)
@@ -53,20 +56,52 @@ impl Generator {
             let step = match self.rng.weighted(self.persona.weights) {
                 Action::Call(sys) => Step::Call(self.call(sys, view)),
                 Action::Limit(limit) => {
-                    let index = self.rng.below(4) as usize;
+                    let index = self.rng.below(setup.choices(limit) as u64) as usize;
                     Step::Limit(setup.limit(limit, index))
                 }
+                Action::Advise => Step::Advise(self.process_madvise(view)),
+                Action::Touch => self.touch(view),
+                Action::Fork => Step::Fork,
+                Action::Switch if !view.has_other => continue,
+                Action::Switch => Step::Switch,
+                Action::Exec => Step::Exec,
                 Action::Drop if !setup.scope.drops || self.dropped => continue,
                 Action::Drop => {
                     self.dropped = true;
                     Step::Drop
                 }
             };
-            match step {
-                Step::Call(call) if !setup.scope.allows(&call) || !caution.allows(&call) => {}
-                step => return step,
+            if setup.scope.allows_step(&step, view.privileged) && caution.allows_step(&step) {
+                return step;
             }
         }
+    }
+
+    fn process_madvise(&mut self, view: View<'_>) -> Advise {
+        let target = if view.has_other && self.rng.chance(1, 3) { Target::Other } else { Target::Own };
+        let advice = match target {
+            // The four that may be given to others, but for COLLAPSE, and one that may not.
+            Target::Other => self.rng.pick(&[3, 20, 21, 20, 21, 10]),
+            Target::Own => self.advice(),
+        };
+        let flags = if self.rng.chance(1, 30) { 1 } else { 0 };
+        let mut ranges = [(0, 0); Advise::MOST];
+        let count = self.rng.weighted(&[(1, 30), (2, 30), (3, 20), (6, 10), (0, 2)]);
+        ranges[..count].iter_mut().for_each(|range| *range = self.range(view));
+        Advise::new(target, self.high_bits(advice), self.high_bits(flags), &ranges[..count])
+    }
+
+    fn touch(&mut self, view: View<'_>) -> Step {
+        let area = self.rng.pick(view.areas);
+        let page = match self.rng.below(20) {
+            // Below it, where a stack grows: near, and around where the limits are.
+            0..8 => area.start.wrapping_sub((1 + self.rng.below(0x20)) * PAGE),
+            8..10 => area.end.wrapping_sub(self.rng.pick(&[0x10, 0x100, 0x800, 0x4000]) * PAGE),
+            10..16 => area.start + self.rng.below((area.end - area.start) / PAGE) * PAGE,
+            _ => self.address(view) & !(PAGE - 1),
+        };
+        let access = self.rng.pick(&[Touch::Read, Touch::Write, Touch::Execute]);
+        Step::Touch(page.wrapping_add(self.rng.below(PAGE - 0x10)), access)
     }
 
     fn call(&mut self, sys: Sys, view: View<'_>) -> Call {
@@ -101,9 +136,25 @@ impl Generator {
                 Call::new(sys, &[self.high_bits(flags)])
             }
             Sys::Munlockall => Call::new(sys, &[]),
+            Sys::PkeyAlloc => {
+                let (flags, rights) =
+                    self.rng.weighted(&[((0, 0), 6), ((0, 3), 6), ((1, 0), 1), ((0, 4), 1)]);
+                Call::new(sys, &[flags, rights])
+            }
+            Sys::PkeyFree => Call::new(sys, &[self.key()]),
             _ => {
                 let (addr, len) = self.range(view);
                 match sys {
+                    Sys::Mincore => Call::new(sys, &[addr, len, SCRATCH]),
+                    Sys::PkeyMprotect => {
+                        let (prot, key) = (self.mprotect_bits(), self.key());
+                        Call::new(sys, &[addr, len, prot, key])
+                    }
+                    Sys::Name => {
+                        let index = self.rng.below(4);
+                        let name = index.checked_sub(1).map_or(0, image::name);
+                        Call::new(sys, &[PR_SET_VMA, 0, addr, len, name])
+                    }
                     Sys::Munmap | Sys::Mlock | Sys::Munlock => Call::new(sys, &[addr, len]),
                     Sys::Mprotect => {
                         let prot = self.mprotect_bits();
@@ -299,7 +350,8 @@ impl Generator {
                 1 => TASK - rng.below(0x10) * PAGE,
                 2 => 1 << rng.below(48),
                 3 => 0x10_0000 + rng.below(0x400) * PAGE,
-                4 => (40 << 30) + rng.below(16) * PAGE,
+                // More than there is memory, and more than half of it.
+                4 => rng.pick(&[40 << 30, 14 << 30]) + rng.below(16) * PAGE,
                 _ => rng.next() >> rng.below(64),
             },
             _ => !rng.below(0x1_0000),
@@ -331,6 +383,16 @@ impl Generator {
             0 => self.rng.pick(&[5, 6, 7, 26, 99, 104, 255, u64::from(u32::MAX)]),
             _ => self.rng.pick(self.persona.advice),
         }
+    }
+
+    /// A protection key, mostly none or one of the lowest.
+    fn key(&mut self) -> u64 {
+        let key = match self.rng.below(10) {
+            0..5 => u64::from(u32::MAX),
+            5..9 => self.rng.below(6),
+            _ => self.rng.pick(&[15, 16, 99, u64::MAX]),
+        };
+        self.high_bits(key)
     }
 
     /// `value` of an `int` argument, whose upper half does not count.

@@ -17,6 +17,51 @@ pub const PAGE: u64 = 4096;
 /// Offset of the table of `struct rlimit` within [`CODE`].
 const LIMITS: usize = 64;
 
+/// Shared memory that calls read their arguments from and write their results to: the one piece of memory that is used
+/// without ever being the program's alone.
+pub const SCRATCH: u64 = BASE - 0x10 * PAGE;
+/// Bytes of it.
+pub const SCRATCH_LENGTH: u64 = 2 * PAGE;
+
+/// Offsets within [`CODE`] of the instructions that load from and store to what `rdi` holds.
+const LOAD: usize = 16;
+const STORE: usize = 32;
+/// Offset of what a program gets as its arguments: a pointer to its name, and nothing.
+const ARGUMENTS: usize = 2048;
+/// Offset of names for memory.
+const NAMES: usize = 2304;
+/// Bytes from one to the next.
+const NAME: usize = 16;
+/// Names for memory, as a trace has them.
+const NAMED: [&str; 3] = ["00:00 0 [anon:a]", "00:00 0 [anon:arena]", "00:00 0 [anon:two words]"];
+
+/// The instruction that loads.
+pub const fn load_at() -> u64 {
+    CODE + LOAD as u64
+}
+
+/// The instruction that stores.
+pub const fn store_at() -> u64 {
+    CODE + STORE as u64
+}
+
+/// An empty path, the arguments of a program, and its environment, for execveat(2).
+pub const fn exec_at() -> [u64; 3] {
+    let arguments = CODE + ARGUMENTS as u64;
+    [arguments + 21, arguments, arguments + 8]
+}
+
+/// Where the `index`-th name for memory lies in the program.
+pub const fn name(index: u64) -> u64 {
+    CODE + NAMES as u64 + (index % NAMED.len() as u64) * NAME as u64
+}
+
+/// The name at an address of the program, as a trace has it.
+pub fn name_at(addr: u64) -> Option<kvma_trace::Backing<'static>> {
+    let index = addr.checked_sub(name(0))? as usize / NAME;
+    NAMED.get(index).and_then(|text| kvma_trace::Backing::parse(text))
+}
+
 /// Where the `entry`-th pair of the table of limits lies in the program.
 pub const fn limit_at(entry: usize) -> u64 {
     CODE + (LIMITS + 16 * entry) as u64
@@ -98,7 +143,20 @@ pub fn build(shape: Shape, limits: &[(Limit, u64, u64)]) -> Vec<u8> {
     for &(_, soft, hard) in limits {
         xword(&mut file, &[soft, hard]);
     }
-    assert!(file.len() <= 2 * PAGE as usize, "the table of limits fits into the page");
+    let page = PAGE as usize;
+    assert!(file.len() <= page + ARGUMENTS, "the table of limits fits into its part of the page");
+    file.resize(page + ARGUMENTS, 0);
+    xword(&mut file, &[CODE + ARGUMENTS as u64 + 16, 0]);
+    file.extend(b"kvma\0\0");
+    for (index, backing) in NAMED.iter().enumerate() {
+        file.resize(page + NAMES + index * NAME, 0);
+        let name = backing.rsplit_once("[anon:").map_or("", |(_, name)| name.trim_end_matches(']'));
+        file.extend(name.as_bytes());
+    }
+    file.resize(2 * page, 0);
+    for (at, instruction) in [(LOAD, [0x8a, 0x07]), (STORE, [0x88, 0x07])] {
+        file[page + at..][..2].copy_from_slice(&instruction); // mov al, [rdi]; mov [rdi], al
+    }
     file.resize(shape.file_length() as usize, 0);
     file
 }

@@ -7,6 +7,14 @@ use super::calls::{Limit, Sys};
 pub enum Action {
     Call(Sys),
     Limit(Limit),
+    /// process_madvise(2)
+    Advise,
+    /// An instruction that uses memory.
+    Touch,
+    Fork,
+    /// Goes on in the other one of the two that a fork has made.
+    Switch,
+    Exec,
     /// Gives up privileges, once.
     Drop,
 }
@@ -27,9 +35,18 @@ pub struct Persona {
     pub huge: u64,
     /// Brings pages in. Nothing private is writable then, so that no page belongs to the program alone.
     pub populate: bool,
+    /// Is about forks.
+    pub only_forks: bool,
     pub advice: &'static [u64],
     /// The limit the run is about, and which choice of it.
     pub limit: Option<(Limit, usize)>,
+}
+
+impl Persona {
+    /// Whether programs fork.
+    pub fn forks(&self) -> bool {
+        self.weights.iter().any(|&(action, _)| action == Action::Fork)
+    }
 }
 
 use Action::Call;
@@ -52,6 +69,13 @@ const PLAIN: &[(Action, u64)] = &[
     (Call(Madvise), 105),
     (Call(Brk), 40),
     (Call(Msync), 38),
+    (Call(Mincore), 12),
+    (Call(PkeyMprotect), 10),
+    (Call(Name), 10),
+    (Action::Advise, 12),
+    (Action::Touch, 40),
+    (Action::Fork, 2),
+    (Action::Switch, 4),
 ];
 const LOCKING: &[(Action, u64)] = &[
     (Call(Mmap), 340),
@@ -66,6 +90,10 @@ const LOCKING: &[(Action, u64)] = &[
     (Call(Munlock), 40),
     (Call(Mlockall), 8),
     (Call(Munlockall), 5),
+    (Action::Advise, 12),
+    (Action::Touch, 20),
+    (Action::Fork, 2),
+    (Action::Switch, 4),
 ];
 const REMAPPING: &[(Action, u64)] = &[
     (Call(Mmap), 340),
@@ -84,6 +112,10 @@ const SEALING: &[(Action, u64)] = &[
     (Call(Brk), 40),
     (Call(Msync), 30),
     (Call(Mseal), 9),
+    (Call(Mincore), 8),
+    (Call(PkeyMprotect), 20),
+    (Call(Name), 10),
+    (Action::Advise, 20),
 ];
 const EVERYTHING: &[(Action, u64)] = &[
     (Call(Mmap), 340),
@@ -99,6 +131,15 @@ const EVERYTHING: &[(Action, u64)] = &[
     (Call(Mlockall), 6),
     (Call(Munlockall), 5),
     (Call(Mseal), 2),
+    (Call(Mincore), 15),
+    (Call(PkeyMprotect), 15),
+    (Call(PkeyAlloc), 6),
+    (Call(PkeyFree), 4),
+    (Call(Name), 15),
+    (Action::Advise, 20),
+    (Action::Touch, 30),
+    (Action::Fork, 2),
+    (Action::Switch, 4),
 ];
 const DROPPING: &[(Action, u64)] = &[
     (Call(Mmap), 340),
@@ -116,6 +157,68 @@ const DROPPING: &[(Action, u64)] = &[
     (Call(Mseal), 2),
     (Action::Limit(Limit::MemLock), 4),
     (Action::Drop, 50),
+    (Action::Advise, 10),
+    (Action::Touch, 20),
+    (Action::Fork, 3),
+    (Action::Switch, 6),
+    (Action::Exec, 1),
+];
+const GROWING: &[(Action, u64)] = &[
+    (Call(Mmap), 340),
+    (Call(Munmap), 200),
+    (Call(Mprotect), 140),
+    (Call(Mremap), 115),
+    (Call(Madvise), 105),
+    (Call(Brk), 40),
+    (Call(Mlock2), 10),
+    (Call(Munlock), 10),
+    (Call(Mlockall), 3),
+    (Action::Limit(Limit::Stack), 10),
+    (Action::Limit(Limit::MemLock), 3),
+    (Action::Touch, 400),
+    (Action::Fork, 2),
+    (Action::Switch, 4),
+];
+const FORKING: &[(Action, u64)] = &[
+    (Call(Mmap), 340),
+    (Call(Munmap), 120),
+    (Call(Mprotect), 120),
+    (Call(Mremap), 100),
+    (Call(Madvise), 160),
+    (Call(Brk), 40),
+    (Call(Mlock2), 30),
+    (Call(Munlock), 10),
+    (Call(Mlockall), 20),
+    (Call(Munlockall), 5),
+    (Call(Mseal), 2),
+    (Call(PkeyMprotect), 10),
+    (Call(PkeyAlloc), 10),
+    (Call(PkeyFree), 4),
+    (Call(Name), 10),
+    (Action::Limit(Limit::MemLock), 2),
+    (Action::Advise, 60),
+    (Action::Touch, 60),
+    (Action::Fork, 60),
+    (Action::Switch, 100),
+];
+const EXECUTING: &[(Action, u64)] = &[
+    (Call(Mmap), 340),
+    (Call(Munmap), 120),
+    (Call(Mprotect), 100),
+    (Call(Mremap), 100),
+    (Call(Madvise), 60),
+    (Call(Brk), 60),
+    (Call(Mlock2), 10),
+    (Call(Mlockall), 10),
+    (Call(PkeyAlloc), 10),
+    (Call(Name), 10),
+    (Action::Limit(Limit::Stack), 60),
+    (Action::Limit(Limit::AddressSpace), 5),
+    (Action::Limit(Limit::Data), 5),
+    (Action::Touch, 100),
+    (Action::Fork, 10),
+    (Action::Switch, 20),
+    (Action::Exec, 60),
 ];
 const LIMITED: &[(Action, u64)] = &[
     (Call(Mmap), 360),
@@ -130,7 +233,9 @@ const LIMITED: &[(Action, u64)] = &[
     (Action::Limit(Limit::AddressSpace), 3),
     (Action::Limit(Limit::Data), 3),
     (Action::Limit(Limit::MemLock), 2),
-    (Action::Limit(Limit::Stack), 2),
+    (Action::Limit(Limit::Stack), 4),
+    (Action::Touch, 40),
+    (Action::Exec, 1),
 ];
 
 const CORE: Persona = Persona {
@@ -142,6 +247,7 @@ const CORE: Persona = Persona {
     locked: 0,
     huge: 0,
     populate: false,
+    only_forks: false,
     advice: ADVICE,
     limit: None,
 };
@@ -151,7 +257,7 @@ pub const ALL: &[Persona] = &[
     CORE,
     Persona { name: "lock", weights: LOCKING, locked: 20, ..CORE },
     Persona { name: "remap", weights: REMAPPING, ..CORE },
-    Persona { name: "grow", grow: 40, ..CORE },
+    Persona { name: "grow", weights: GROWING, grow: 40, ..CORE },
     Persona { name: "huge", weights: EVERYTHING, grow: 8, locked: 8, huge: 130, advice: ALL_ADVICE, ..CORE },
     Persona { name: "seal", weights: SEALING, advice: GUARD_ADVICE, ..CORE },
     Persona {
@@ -202,4 +308,6 @@ pub const ALL: &[Persona] = &[
         limit: Some((Limit::AddressSpace, 3)),
         ..CORE
     },
+    Persona { name: "fork", weights: FORKING, only_forks: true, files: true, odd: true, grow: 8, ..CORE },
+    Persona { name: "exec", weights: EXECUTING, files: true, odd: true, grow: 15, ..CORE },
 ];

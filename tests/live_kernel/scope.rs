@@ -7,6 +7,7 @@ use kvma::linux::Rules;
 
 use super::calls::*;
 use super::image::{self, PAGE};
+use super::session::{Flags, Session};
 use super::setup::Setup;
 use super::tracee::{Refused, Tracee, file_system};
 
@@ -14,8 +15,6 @@ use super::tracee::{Refused, Tracee, file_system};
 const SAME_RULES: (u32, u32) = (6, 17);
 /// RAM of the machine whose rules [`kvma_trace::Replay`] knows, in bytes.
 const MODEL_MEMORY: u64 = 24_105 << 20;
-/// First address that is not user space's with four levels of page tables.
-const TASK: u64 = 0x7fff_ffff_f000;
 /// First address that a search comes to where the rules are from.
 const MIN_ADDR: u64 = 0x1_0000;
 
@@ -39,6 +38,18 @@ pub enum LeftOut {
     LargeShared,
     /// Locking that brings pages in at once.
     Eager,
+    /// Keys but for "none".
+    Keys,
+    /// process_madvise on itself, on others.
+    ProcessMadvise(Target),
+    /// Touching memory.
+    Touch,
+    /// Forking.
+    Fork,
+    /// Executing the program anew.
+    Exec,
+    /// Forking and executing without privileges.
+    AfterDrop,
     /// Lengths that one machine has memory for and the other has not.
     Lengths(Range<u64>),
 }
@@ -105,8 +116,38 @@ impl Scope {
                 Sys::Mlock2 => int(c) != 0,
                 _ => true,
             },
+            LeftOut::Keys => match call.sys {
+                Sys::PkeyMprotect => int(d) == int(u64::MAX),
+                Sys::PkeyAlloc | Sys::PkeyFree => false,
+                _ => true,
+            },
             LeftOut::Lengths(ref lengths) => !lengths.contains(&length),
+            LeftOut::ProcessMadvise(_)
+            | LeftOut::Touch
+            | LeftOut::Fork
+            | LeftOut::Exec
+            | LeftOut::AfterDrop => true,
         })
+    }
+
+    /// Whether the step is made here, by a program with or without privileges.
+    pub fn allows_step(&self, step: &Step, privileged: bool) -> bool {
+        let dropped = self.privileged && !privileged;
+        let out = |what| self.left_out.contains(&what);
+        match step {
+            Step::Call(call) => self.allows(call),
+            Step::Advise(advise) => {
+                let rights = advise.target == Target::Own || privileged;
+                rights
+                    && !out(LeftOut::ProcessMadvise(advise.target))
+                    && advise.each().all(|call| self.allows(&call))
+            }
+            Step::Touch(addr, _) => !out(LeftOut::Touch) && !(*addr < 1 << 20 && out(LeftOut::Low)),
+            Step::Fork => !out(LeftOut::Fork) && !(dropped && out(LeftOut::AfterDrop)),
+            Step::Exec => !out(LeftOut::Exec) && !(dropped && out(LeftOut::AfterDrop)),
+            Step::Switch | Step::Limit(_) => true,
+            Step::Drop => self.drops,
+        }
     }
 }
 
@@ -124,6 +165,7 @@ pub fn probe(setup: &Setup) -> Result<Scope, Refused> {
     ask_permissions(&mut tracee, setup, &mut scope).map_err(refused)?;
     ask_calls(&mut tracee, &mut scope).map_err(refused)?;
     ask_files(&mut tracee, setup, &mut scope).map_err(refused)?;
+    ask_processes(setup, &mut scope)?;
     if !tracee.has_smaps() {
         scope.flags = false;
         scope.leave_out(LeftOut::Eager, "no /proc/PID/smaps to see what is locked");
@@ -270,6 +312,9 @@ fn ask_calls(tracee: &mut Tracee, scope: &mut Scope) -> std::io::Result<()> {
             Sys::Mlock2 | Sys::Mprotect | Sys::Mremap | Sys::Madvise | Sys::Msync | Sys::Mseal => {
                 ([1, PAGE, 99, 99, 0, 0], Some(-22))
             }
+            Sys::Mincore | Sys::PkeyMprotect | Sys::PkeyAlloc => ([1, PAGE, 0, u64::MAX, 0, 0], Some(-22)),
+            Sys::PkeyFree => ([99, 0, 0, 0, 0, 0], Some(-22)),
+            Sys::Name => ([PR_SET_VMA, 0, 1, 0, 0, 0], Some(-22)),
         };
         let answer = tracee.call(sys.number(), args)?;
         if expected.is_some_and(|expected| answer != expected) {
@@ -289,7 +334,50 @@ fn ask_calls(tracee: &mut Tracee, scope: &mut Scope) -> std::io::Result<()> {
             scope.leave_out(LeftOut::Advice(advice), format!("answers {answer}, not {expected}"));
         }
     }
+    let named = tracee.call(Sys::Name.number(), [PR_SET_VMA, 0, area, PAGE, image::name(0), 0])?;
+    if named != 0 {
+        scope.leave_out(
+            LeftOut::Sys(Sys::Name),
+            format!("a kernel without names for memory: answers {named}"),
+        );
+    }
+    let key = tracee.call(Sys::PkeyAlloc.number(), [0; 6])?;
+    if key == 1 {
+        tracee.call(Sys::PkeyFree.number(), [1, 0, 0, 0, 0, 0])?;
+    } else {
+        scope
+            .leave_out(LeftOut::Keys, format!("a machine without protection keys: pkey_alloc answers {key}"));
+    }
     tracee.call(Sys::Munmap.number(), [area, PAGE, 0, 0, 0, 0])?;
+    Ok(())
+}
+
+/// Whether programs may fork, execute, advise and be touched here.
+fn ask_processes(setup: &Setup, scope: &mut Scope) -> Result<(), Refused> {
+    let answers = |scope: &mut Scope, what, steps: &[Step], expected: &str| -> Result<(), Refused> {
+        let mut session = Session::start_in(setup, scope, Flags::Every(usize::MAX))?;
+        let mut failed = None;
+        for &step in steps {
+            failed = failed.or(session.step(step).err().map(|error| error.to_string()));
+        }
+        let trace = session.finish().trace;
+        let last = trace.lines().rfind(|line| line.contains(" = ")).unwrap_or("").to_string();
+        if failed.is_some() || !last.ends_with(expected) {
+            scope.leave_out(what, failed.unwrap_or(last));
+        }
+        Ok(())
+    };
+    let nothing = |target| Step::Advise(Advise::new(target, 20, 0, &[(image::BASE, PAGE)]));
+    answers(scope, LeftOut::Touch, &[Step::Touch(image::BASE, Touch::Write)], "= 2")?;
+    answers(scope, LeftOut::ProcessMadvise(Target::Own), &[nothing(Target::Own)], "= 1000")?;
+    answers(scope, LeftOut::Fork, &[Step::Fork], "fork = 0")?;
+    let other = [Step::Fork, nothing(Target::Other)];
+    answers(scope, LeftOut::ProcessMadvise(Target::Other), &other, "= 1000")?;
+    let brk = format!("brk 0 = {:x}", setup.end());
+    answers(scope, LeftOut::Exec, &[Step::Exec], &brk)?;
+    if scope.drops {
+        answers(scope, LeftOut::AfterDrop, &[Step::Drop, Step::Fork, Step::Exec], &brk)?;
+    }
     Ok(())
 }
 

@@ -1,10 +1,16 @@
 //! One run of steps on the kernel, written down as a trace.
 
-use std::fmt::Write;
-use std::io;
+use std::fmt::{self, Write};
+use std::{io, mem};
 
-use super::calls::{Call, MAP_LOCKED, MCL_CURRENT, MCL_ONFAULT, Step, Sys, limit_line};
+use kvma_trace::Side;
+
+use super::calls::{
+    Advise, Call, Limit, MADV_GUARD_INSTALL, MAP_FIXED, MAP_LOCKED, MAP_SHARED, MCL_CURRENT, MCL_ONFAULT,
+    Step, Sys, TASK, Target, Touch, limit_line,
+};
 use super::image;
+use super::scope::Scope;
 use super::setup::{FILE_LENGTH, Setup};
 use super::tracee::{Refused, Tracee};
 
@@ -13,8 +19,14 @@ use super::tracee::{Refused, Tracee};
 pub struct Area {
     pub start: u64,
     pub end: u64,
+    pub readable: bool,
     pub writable: bool,
+    pub executable: bool,
     pub shared: bool,
+    /// Shows an object.
+    pub file: bool,
+    /// Memory that the kernel itself put there.
+    pub special: bool,
     /// Shared anonymous memory: it has the size with which it was made.
     pub ends: bool,
     /// A file that ends before the area does.
@@ -23,6 +35,8 @@ pub struct Area {
     pub huge: bool,
     /// Locked such that pages come in at once when they become accessible. Known only when asked for.
     pub locked: bool,
+    /// May hold guards. Known only when asked for.
+    pub guards: bool,
 }
 
 impl Area {
@@ -40,6 +54,21 @@ impl Area {
 /// Arguments of setresuid(2): leaving user 0 with all three numbers takes all capabilities away (capabilities(7)).
 pub const NOBODY: [u64; 6] = [65534, 65534, 65534, 0, 0, 0];
 
+/// Maps the program's [scratch memory](image::SCRATCH).
+const SCRATCH: Call = Call {
+    sys: Sys::Mmap,
+    args: [image::SCRATCH, image::SCRATCH_LENGTH, 3, MAP_SHARED | MAP_FIXED, Setup::SCRATCH as u64, 0],
+};
+
+/// What a session was.
+#[derive(Debug, Clone)]
+pub struct Run {
+    pub steps: Vec<Step>,
+    /// How many calls there were when each step ended.
+    pub ends: Vec<usize>,
+    pub trace: String,
+}
+
 /// How often a snapshot has the flags of each area, which takes the kernel much longer.
 #[derive(Debug, Clone, Copy)]
 pub enum Flags {
@@ -47,45 +76,80 @@ pub enum Flags {
     Every(usize),
 }
 
+/// One of the programs of a session.
+struct Program {
+    tracee: Tracee,
+    areas: Vec<Area>,
+    start_brk: u64,
+    brk: u64,
+    privileged: bool,
+    /// Whether there may be areas that are locked but not on fault, or that hold guards.
+    eager: bool,
+}
+
 /// A program that carries out steps, and what has happened to it so far.
 pub struct Session<'s> {
     setup: &'s Setup,
-    tracee: Tracee,
+    program: Program,
+    /// The other one of the two that the last fork has made.
+    other: Option<Program>,
+    /// Which of them `program` is.
+    side: Side,
     flags: Flags,
+    /// See [`Scope`].
+    flagged: bool,
+    rename: Option<(String, String)>,
     steps: Vec<Step>,
+    /// How many calls there were when each step ended.
+    ends: Vec<usize>,
+    calls: usize,
+    /// Whether nothing is in use that is the program's alone, so that it may fork: to whom pages belonged first decides what
+    /// merges in a child.
+    bare: bool,
     trace: String,
     /// Room for a maps file.
     text: String,
     /// The maps file that the trace shows last, if it was one without flags.
     last: String,
-    areas: Vec<Area>,
+    /// What the loader maps of the program's file, as maps shows it.
+    image: String,
     /// Descriptors of which the trace has told.
     named: Vec<u32>,
-    start_brk: u64,
-    brk: u64,
-    privileged: bool,
-    /// Whether there may be areas that are locked but not on fault.
-    eager: bool,
 }
 
 impl<'s> Session<'s> {
     /// A fresh program.
     pub fn start(setup: &'s Setup, flags: Flags) -> Result<Self, Refused> {
-        let tracee = setup.spawn()?;
+        Self::start_in(setup, &setup.scope, flags)
+    }
+
+    /// The same within another scope than the setup's.
+    pub fn start_in(setup: &'s Setup, scope: &Scope, flags: Flags) -> Result<Self, Refused> {
+        let program = Program {
+            tracee: setup.spawn()?,
+            areas: Vec::new(),
+            start_brk: 0,
+            brk: 0,
+            privileged: scope.privileged,
+            eager: false,
+        };
         let mut session = Self {
             setup,
-            tracee,
+            flagged: scope.flags,
+            rename: scope.rename.clone(),
+            program,
+            other: None,
+            side: Side::Parent,
             flags,
             steps: Vec::new(),
+            ends: Vec::new(),
+            calls: 0,
+            bare: false,
             trace: String::new(),
             text: String::new(),
             last: String::new(),
-            areas: Vec::new(),
+            image: String::new(),
             named: Vec::new(),
-            start_brk: 0,
-            brk: 0,
-            privileged: setup.scope.privileged,
-            eager: false,
         };
         session.open().map_err(|error| Refused { step: "asking the program for its first call", error })?;
         Ok(session)
@@ -93,15 +157,22 @@ impl<'s> Session<'s> {
 
     fn open(&mut self) -> io::Result<()> {
         self.trace.push_str("exec\n");
-        let answer = self.tracee.call(Sys::Brk.number(), [0; 6])?;
-        self.start_brk = answer as u64;
-        self.brk = self.start_brk;
-        writeln!(self.trace, "start_brk {:x}", self.start_brk).map_err(io::Error::other)?;
+        let tracee = &mut self.program.tracee;
+        let start_brk = tracee.call(Sys::Brk.number(), [0; 6])? as u64;
+        (self.program.start_brk, self.program.brk) = (start_brk, start_brk);
+        writeln!(self.trace, "start_brk {start_brk:x}").map_err(io::Error::other)?;
         // A program's zeroed data is in use when it begins to make calls.
         if let Some(bss) = self.setup.bss() {
-            self.tracee.touch(bss)?;
+            self.program.tracee.touch(bss)?;
         }
-        self.snapshot(self.setup.scope.flags)?;
+        self.read(false)?;
+        let loaded = |line: &&str| area(line, 0).is_some_and(|area| area.end <= start_brk);
+        self.image = self.text.lines().filter(loaded).flat_map(|line| [line, "\n"]).collect();
+        let answer = self.program.tracee.call(Sys::Mmap.number(), SCRATCH.args)?;
+        if answer as u64 != image::SCRATCH {
+            return Err(io::Error::other(format!("{SCRATCH} = {answer}")));
+        }
+        self.snapshot(self.flagged)?;
         for (limit, bytes) in self.setup.initial_limits() {
             limit_line(&mut self.trace, limit, bytes);
         }
@@ -110,37 +181,41 @@ impl<'s> Session<'s> {
     }
 
     fn privilege(&mut self) {
-        let line = if self.privileged { "privileged 1\n" } else { "privileged 0\n" };
+        let line = if self.program.privileged { "privileged 1\n" } else { "privileged 0\n" };
         self.trace.push_str(line);
     }
 
     /// Carries out one step and writes down what it did.
     pub fn step(&mut self, step: Step) -> io::Result<()> {
+        self.bare |= self.steps.is_empty() && Some(step) == self.without_stack();
         self.steps.push(step);
         match step {
             Step::Call(call) => self.call(&call)?,
-            Step::Limit(entry) => {
-                let (limit, soft, _) = self.setup.limits()[entry];
-                let resource = u64::from(super::calls::resource(limit));
-                let args = [0, resource, image::limit_at(entry), 0, 0, 0];
-                expect_zero("prlimit", self.tracee.call(libc::SYS_prlimit64 as u64, args)?)?;
-                limit_line(&mut self.trace, limit, soft);
-            }
+            Step::Advise(advise) => self.advise(&advise)?,
+            Step::Touch(addr, access) => self.touch(addr, access)?,
+            Step::Fork => self.fork()?,
+            Step::Switch => self.switch(),
+            Step::Exec => self.exec()?,
+            Step::Limit(entry) => self.limit(entry)?,
             Step::Drop => {
-                expect_zero("setresuid", self.tracee.call(libc::SYS_setresuid as u64, NOBODY)?)?;
-                self.privileged = false;
+                let answer = self.program.tracee.call(libc::SYS_setresuid as u64, NOBODY)?;
+                expect_zero("setresuid", answer)?;
+                self.program.privileged = false;
                 self.privilege();
             }
         }
         let flagged = match self.flags {
-            _ if !self.setup.scope.flags => false,
+            _ if !self.flagged => false,
             Flags::Always => true,
+            _ if matches!(step, Step::Fork | Step::Exec) => true,
             Flags::Every(n) => self.steps.len().is_multiple_of(n),
         };
+        self.ends.push(self.calls);
         self.snapshot(flagged)
     }
 
     fn call(&mut self, call: &Call) -> io::Result<()> {
+        self.calls += 1;
         if let Some(fd) = call.fd()
             && let Some(kind) = self.setup.descriptor(fd)
             && !self.named.contains(&fd)
@@ -148,13 +223,9 @@ impl<'s> Session<'s> {
             self.named.push(fd);
             writeln!(self.trace, "fd {fd:x} {kind}").map_err(io::Error::other)?;
         }
-        let answer = self.tracee.call(call.sys.number(), call.args)?;
+        let answer = self.program.tracee.call(call.sys.number(), call.args)?;
         write!(self.trace, "{call}").map_err(io::Error::other)?;
-        let result = match answer {
-            -4095..0 => Err(answer),
-            _ => Ok(answer as u64),
-        };
-        match result {
+        match result(answer) {
             Ok(value) => {
                 if call.traced().shows_backing() {
                     self.read(false)?;
@@ -168,26 +239,130 @@ impl<'s> Session<'s> {
             Err(errno) => writeln!(self.trace, " = {errno}").map_err(io::Error::other)?,
         }
         if call.sys == Sys::Brk {
-            self.brk = answer as u64;
+            self.program.brk = answer as u64;
         }
-        self.eager |= match call.sys {
+        self.program.eager |= match call.sys {
             Sys::Mmap => call.args[3] & MAP_LOCKED != 0,
             Sys::Mlock => true,
             Sys::Mlock2 => call.args[2] == 0,
             Sys::Mlockall => call.args[0] & MCL_ONFAULT == 0 && call.args[0] & MCL_CURRENT != 0,
+            Sys::Madvise => call.args[2] as u32 == MADV_GUARD_INSTALL,
             _ => false,
         };
+        Ok(())
+    }
+
+    fn limit(&mut self, entry: usize) -> io::Result<()> {
+        let (limit, soft, _) = self.setup.limits()[entry];
+        let resource = u64::from(super::calls::resource(limit));
+        let args = [0, resource, image::limit_at(entry), 0, 0, 0];
+        expect_zero("prlimit", self.program.tracee.call(libc::SYS_prlimit64 as u64, args)?)?;
+        limit_line(&mut self.trace, limit, soft);
+        Ok(())
+    }
+
+    fn touch(&mut self, addr: u64, access: Touch) -> io::Result<()> {
+        self.calls += 1;
+        let answer = self.program.tracee.probe(addr, access)?;
+        let answer = answer.map_or("?".into(), |code| format!("{code:x}"));
+        writeln!(self.trace, "touch {access} {addr:x} = {answer}").map_err(io::Error::other)
+    }
+
+    /// process_madvise(2), through a descriptor that is closed again.
+    fn advise(&mut self, advise: &Advise) -> io::Result<()> {
+        self.calls += 1;
+        let vector: Vec<u8> =
+            advise.ranges().iter().flat_map(|&(addr, len)| [addr, len]).flat_map(u64::to_le_bytes).collect();
+        self.setup.write_scratch(&vector)?;
+        // There may be no other any more while a difference is being shrunk.
+        let (target, pid) = match (advise.target, &self.other) {
+            (Target::Other, Some(other)) => (Target::Other, other.tracee.pid()),
+            _ => (Target::Own, self.program.tracee.pid()),
+        };
+        let advise = advise.to(target);
+        let tracee = &mut self.program.tracee;
+        let descriptor = tracee.call(libc::SYS_pidfd_open as u64, [pid, 0, 0, 0, 0, 0])? as u64;
+        let count = advise.ranges().len() as u64;
+        let args = [descriptor, image::SCRATCH, count, advise.advice, advise.flags, 0];
+        let answer = tracee.call(libc::SYS_process_madvise as u64, args)?;
+        tracee.call(libc::SYS_close as u64, [descriptor, 0, 0, 0, 0, 0])?;
+        writeln!(self.trace, "{advise} = {}", Shown(answer)).map_err(io::Error::other)?;
+        self.program.eager |= advise.advice as u32 == MADV_GUARD_INSTALL;
+        Ok(())
+    }
+
+    /// Forks; the parent's areas are shown once more, and what follows is about the child.
+    fn fork(&mut self) -> io::Result<()> {
+        self.calls += 1;
+        let child = match self.program.tracee.fork()? {
+            Ok(child) => child,
+            Err(errno) => return writeln!(self.trace, "fork = {errno}").map_err(io::Error::other),
+        };
+        self.trace.push_str("fork = 0\n");
+        self.snapshot(self.flagged)?;
+        let Program { start_brk, brk, privileged, eager, .. } = self.program;
+        let child = Program { tracee: child, areas: Vec::new(), start_brk, brk, privileged, eager };
+        self.other = Some(mem::replace(&mut self.program, child));
+        self.side = Side::Parent;
+        self.turn();
+        Ok(())
+    }
+
+    /// Goes on in the other program, if there is one.
+    fn switch(&mut self) {
+        if let Some(other) = &mut self.other {
+            mem::swap(&mut self.program, other);
+            self.turn();
+        }
+    }
+
+    /// Says that the trace is about the other one from here on.
+    fn turn(&mut self) {
+        let (side, line) = match self.side {
+            Side::Parent => (Side::Child, "child\n"),
+            Side::Child => (Side::Parent, "parent\n"),
+        };
+        self.side = side;
+        self.trace.push_str(line);
+        self.privilege();
+        self.last.clear();
+    }
+
+    /// Runs the program anew. Under limits that let it: Linux kills what it has begun to take apart.
+    fn exec(&mut self) -> io::Result<()> {
+        for limit in [Limit::AddressSpace, Limit::Data] {
+            self.limit(self.setup.limit(limit, 0))?;
+        }
+        self.calls += 1;
+        let answer = self.program.tracee.exec(Setup::PROGRAM)?;
+        let Program { start_brk, .. } = self.program;
+        let count = self.image.lines().count();
+        writeln!(self.trace, "execve {start_brk:x} {count} = {}", Shown(answer)).map_err(io::Error::other)?;
+        self.trace.push_str(&self.image);
+        self.last.clear();
+        if answer == 0 {
+            self.program.eager = false;
+            self.snapshot(self.flagged)?;
+            self.call(&SCRATCH)?;
+            self.snapshot(false)?;
+            self.call(&Call::new(Sys::Brk, &[]))?;
+            if self.bare
+                && let Some(Step::Call(unmap)) = self.without_stack()
+            {
+                self.call(&unmap)?;
+            }
+        }
         Ok(())
     }
 
     /// Reads the maps file, or smaps.
     fn read(&mut self, flagged: bool) -> io::Result<()> {
         if flagged {
-            self.tracee.smaps(&mut self.text)?;
+            self.program.tracee.smaps(&mut self.text)?;
         } else {
-            self.tracee.maps(&mut self.text)?;
+            self.program.tracee.maps(&mut self.text)?;
         }
-        if let Some((device, name)) = &self.setup.scope.rename {
+        if let Some((device, name)) = &self.rename {
             self.text = self.text.replace(&format!(" {device} "), &format!(" {name} "));
         }
         Ok(())
@@ -204,57 +379,76 @@ impl<'s> Session<'s> {
         if !flagged {
             self.last.push_str(&self.text);
         }
-        self.areas.clear();
         let place = self.trace.len();
-        for line in self.text.lines() {
-            if let Some(area) = area(line, self.setup.program_length()) {
-                self.areas.push(area);
-            } else if line.starts_with("VmFlags:") {
-                if let Some(area) = self.areas.last_mut() {
-                    area.locked = line.contains(" lo") && !line.contains(" lf");
-                }
-            } else {
-                continue;
-            }
+        for line in self.text.lines().filter(|line| is_shown(line)) {
             self.trace.push_str(line);
             self.trace.push('\n');
         }
-        self.trace.insert_str(place, &format!("maps {}\n", self.areas.len()));
+        self.note_areas();
+        self.trace.insert_str(place, &format!("maps {}\n", self.program.areas.len()));
         Ok(())
     }
 
-    /// The areas after the last step. With `locks`, [`Area::locked`] is up to date.
-    pub fn areas(&mut self, locks: bool) -> io::Result<&[Area]> {
-        if locks && self.eager {
-            self.read(true)?;
-            self.areas.clear();
-            for line in self.text.lines() {
-                if let Some(area) = area(line, self.setup.program_length()) {
-                    self.areas.push(area);
-                } else if line.starts_with("VmFlags:")
-                    && let Some(area) = self.areas.last_mut()
-                {
-                    area.locked = line.contains(" lo") && !line.contains(" lf");
-                }
+    /// Takes the areas from what was read last.
+    fn note_areas(&mut self) {
+        let areas = &mut self.program.areas;
+        areas.clear();
+        for line in self.text.lines() {
+            if let Some(area) = area(line, self.setup.program_length()) {
+                areas.push(area);
+            } else if line.starts_with("VmFlags:")
+                && let Some(area) = areas.last_mut()
+            {
+                area.locked = line.contains(" lo") && !line.contains(" lf");
+                area.guards = line.contains(" gu");
             }
         }
-        Ok(&self.areas)
+    }
+
+    /// The areas after the last step. With `locks`, [`Area::locked`] and [`Area::guards`] are up to date.
+    pub fn areas(&mut self, locks: bool) -> io::Result<&[Area]> {
+        if locks && self.program.eager {
+            self.read(true)?;
+            self.note_areas();
+        }
+        Ok(&self.program.areas)
+    }
+
+    /// Whether the program has the privileges with which it may have started.
+    pub fn privileged(&self) -> bool {
+        self.program.privileged
+    }
+
+    /// Whether a fork has made another program.
+    pub fn has_other(&self) -> bool {
+        self.other.is_some()
     }
 
     /// Steps that unmap whatever is private and writable.
     pub fn without_private_pages(&self) -> Vec<Step> {
-        let kept = self.areas.iter().filter(|area| area.keeps_pages());
+        let kept = self.program.areas.iter().filter(|area| area.keeps_pages());
         kept.map(|area| Step::Call(Call::new(Sys::Munmap, &[area.start, area.end - area.start]))).collect()
+    }
+
+    /// The step that unmaps a fresh program's stack. As the first of all it makes a [bare](Self::is_bare) program.
+    pub fn without_stack(&self) -> Option<Step> {
+        let stack = self.program.areas.iter().rfind(|area| area.end == TASK)?;
+        Some(Step::Call(Call::new(Sys::Munmap, &[stack.start, stack.end - stack.start])))
+    }
+
+    /// Whether nothing of a page is the program's alone, which is what a fork needs.
+    pub fn is_bare(&self) -> bool {
+        self.bare
     }
 
     /// Where the heap starts and ends.
     pub fn heap(&self) -> (u64, u64) {
-        (self.start_brk, self.brk)
+        (self.program.start_brk, self.program.brk)
     }
 
     /// The steps so far, and their trace.
-    pub fn finish(self) -> (Vec<Step>, String) {
-        (self.steps, self.trace)
+    pub fn finish(self) -> Run {
+        Run { steps: self.steps, ends: self.ends, trace: self.trace }
     }
 }
 
@@ -266,6 +460,31 @@ fn expect_zero(what: &str, answer: i64) -> io::Result<()> {
     }
 }
 
+/// Has the kernel made an answer of `rax`, or an error?
+fn result(answer: i64) -> Result<u64, i64> {
+    match answer {
+        -4095..0 => Err(answer),
+        _ => Ok(answer as u64),
+    }
+}
+
+/// An answer as a trace has it.
+struct Shown(i64);
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match result(self.0) {
+            Ok(value) => write!(f, "{value:x}"),
+            Err(errno) => write!(f, "{errno}"),
+        }
+    }
+}
+
+/// Whether a line of maps or smaps has a place in a trace.
+fn is_shown(line: &str) -> bool {
+    line.starts_with("VmFlags:") || area(line, 0).is_some()
+}
+
 /// An area from a line of maps or smaps, if it is the line of one.
 fn area(line: &str, program_length: u64) -> Option<Area> {
     let (range, rest) = line.split_once(' ')?;
@@ -273,13 +492,31 @@ fn area(line: &str, program_length: u64) -> Option<Area> {
     let start = u64::from_str_radix(start, 16).ok()?;
     let end = u64::from_str_radix(end, 16).ok()?;
     let perms = rest.as_bytes();
-    let (writable, shared) = (perms.get(1) == Some(&b'w'), perms.get(3) == Some(&b's'));
+    let has = |at: usize, letter| perms.get(at) == Some(&letter);
+    let (readable, writable, executable) = (has(0, b'r'), has(1, b'w'), has(2, b'x'));
+    let shared = has(3, b's');
     let ends = shared && rest.contains("/dev/zero");
     let offset = u64::from_str_radix(rest.split(' ').nth(1)?, 16).ok()?;
     let huge = rest.contains("/anon_hugepage");
     let length = if rest.contains("/program-") { program_length } else { FILE_LENGTH };
     let beyond = !ends && offset.saturating_add(end - start) > length;
-    Some(Area { start, end, writable, shared, ends, beyond, huge, locked: false })
+    let file = rest.split(' ').nth(3)? != "0";
+    let special = rest.contains("[v");
+    Some(Area {
+        start,
+        end,
+        readable,
+        writable,
+        executable,
+        shared,
+        file,
+        special,
+        ends,
+        beyond,
+        huge,
+        locked: false,
+        guards: false,
+    })
 }
 
 /// `MAJOR:MINOR INODE PATH` of the area that holds `addr`.

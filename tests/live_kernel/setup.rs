@@ -5,7 +5,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::ops::Range;
 use std::os::fd::{AsRawFd, RawFd};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::calls::{Limit, resource};
@@ -21,6 +21,8 @@ pub struct Setup {
     program: PathBuf,
     shape: Shape,
     files: Vec<OpenFile>,
+    scratch: File,
+    executable: File,
     limits: Vec<(Limit, u64, u64)>,
     /// What can be asked of the kernel.
     pub scope: Scope,
@@ -43,12 +45,16 @@ const CHOICES: [(Limit, &[u64]); 4] = [
     (Limit::AddressSpace, &[u64::MAX, 12 * MIB + 0x1234, 24 * MIB, 1024 * MIB]),
     (Limit::Data, &[u64::MAX, 2 * MIB + 0xc_0000, 64 * MIB, 4096]),
     (Limit::MemLock, &[8 * MIB, MIB, 0, 64 * 1024 + 1]),
-    (Limit::Stack, &[8 * MIB, MIB, 64 * MIB]),
+    (Limit::Stack, &[8 * MIB, MIB, 64 * MIB, 512 * MIB, u64::MAX, 64 * 1024 + 1]),
 ];
 
 impl Setup {
     /// Numbers of the program's descriptors. Far from those that are in use while the program is being started.
     pub const DESCRIPTORS: Range<u32> = 200..206;
+    /// The descriptor of what is mapped at [`image::SCRATCH`].
+    pub const SCRATCH: u32 = 206;
+    /// The descriptor of the program itself.
+    pub const PROGRAM: u32 = 207;
 
     /// Makes the program and its files in `directory`, which is to be removed at the end.
     pub fn new(directory: &Path, shape: Shape) -> io::Result<Self> {
@@ -61,10 +67,15 @@ impl Setup {
         fs::set_permissions(&unfinished, fs::Permissions::from_mode(0o755))?;
         fs::rename(&unfinished, &program)?;
         let files = open_files(directory)?;
+        let scratch = memfd("kvma-scratch")?;
+        scratch.set_len(image::SCRATCH_LENGTH)?;
+        let executable = File::open(&program)?;
         Ok(Self {
             program,
             shape,
             files,
+            scratch,
+            executable,
             limits,
             scope: Scope::unknown(),
             directory: directory.to_path_buf(),
@@ -73,8 +84,10 @@ impl Setup {
 
     /// Starts the program.
     pub fn spawn(&self) -> Result<Tracee, Refused> {
+        let own = [(&self.scratch, Self::SCRATCH), (&self.executable, Self::PROGRAM)];
+        let files = self.files.iter().map(|(file, number, _)| (file, *number)).chain(own);
         let descriptors: Vec<(RawFd, RawFd)> =
-            self.files.iter().map(|(file, number, _)| (file.as_raw_fd(), *number as RawFd)).collect();
+            files.map(|(file, number)| (file.as_raw_fd(), number as RawFd)).collect();
         let soft: SoftLimits = self.initial_limits().map(|(limit, bytes)| (resource(limit), bytes)).collect();
         Tracee::start(&self.program, descriptors, soft)
     }
@@ -84,13 +97,26 @@ impl Setup {
         self.shape.file_length()
     }
 
+    /// Where the heap starts.
+    pub fn end(&self) -> u64 {
+        self.shape.bss_at() + self.shape.bss * image::PAGE
+    }
+
     /// Where the zeroed data begins, if there is any.
     pub fn bss(&self) -> Option<u64> {
         (self.shape.bss > 0).then(|| self.shape.bss_at())
     }
 
+    /// Puts what a call is to read into the program's [scratch memory](image::SCRATCH).
+    pub fn write_scratch(&self, bytes: &[u8]) -> io::Result<()> {
+        self.scratch.write_all_at(bytes, 0)
+    }
+
     /// Descriptor `number` of the program.
     pub fn descriptor(&self, number: u32) -> Option<&'static str> {
+        if number == Self::SCRATCH {
+            return Some("rw memfd");
+        }
         self.files.iter().find(|file| file.1 == number).map(|file| file.2)
     }
 
@@ -103,6 +129,11 @@ impl Setup {
     pub fn limit(&self, limit: Limit, index: usize) -> usize {
         let mut entries = self.limits.iter().enumerate().filter(|(_, entry)| entry.0 == limit);
         entries.nth(index).map_or(0, |(entry, _)| entry)
+    }
+
+    /// How many entries there are for `limit`.
+    pub fn choices(&self, limit: Limit) -> usize {
+        self.limits.iter().filter(|entry| entry.0 == limit).count()
     }
 
     /// The soft limits with which the program starts.

@@ -3,14 +3,13 @@
 use super::calls::Step;
 use super::caution::Caution;
 use super::compare::{Difference, compare};
-use super::session::{Flags, Session};
+use super::session::{Flags, Run, Session};
 use super::setup::Setup;
 
 /// A run that shows a difference.
 #[derive(Debug, Clone)]
 pub struct Finding {
-    pub steps: Vec<Step>,
-    pub trace: String,
+    pub run: Run,
     pub difference: Difference,
     /// See [`Caution::populate`].
     pub populate: bool,
@@ -21,16 +20,15 @@ pub struct Finding {
 pub fn run(setup: &Setup, steps: &[Step], populate: bool) -> Option<Finding> {
     let mut session = Session::start(setup, Flags::Always).ok()?;
     for &step in steps {
-        if let Step::Call(call) = step {
-            let areas = session.areas(true).ok()?;
-            if !(Caution { areas, populate }).allows(&call) {
-                return None;
-            }
+        let bare = session.is_bare();
+        let areas = session.areas(true).ok()?;
+        if !(Caution { areas, populate, bare }).allows_step(&step) {
+            return None;
         }
         session.step(step).ok()?;
     }
-    let (steps, trace) = session.finish();
-    compare(&trace).map(|difference| Finding { steps, trace, difference, populate })
+    let run = session.finish();
+    compare(&run.trace).map(|difference| Finding { run, difference, populate })
 }
 
 /// Takes steps away for as long as something differs. Not always the same thing: any difference is worth knowing, and the
@@ -38,17 +36,17 @@ pub fn run(setup: &Setup, steps: &[Step], populate: bool) -> Option<Finding> {
 pub fn shrink(setup: &Setup, finding: Finding) -> Finding {
     let mut best = finding;
     // With flags after every call the difference may show earlier.
-    if let Some(found) = run(setup, &best.steps, best.populate) {
+    if let Some(found) = run(setup, &best.run.steps, best.populate) {
         best = found;
     }
     truncate(&mut best);
-    let mut chunk = best.steps.len().next_power_of_two() / 2;
+    let mut chunk = best.run.steps.len().next_power_of_two() / 2;
     while chunk > 0 {
         let mut start = 0;
         let mut removed = false;
-        while start < best.steps.len() {
-            let end = (start + chunk).min(best.steps.len());
-            let fewer: Vec<Step> = [&best.steps[..start], &best.steps[end..]].concat();
+        while start < best.run.steps.len() {
+            let end = (start + chunk).min(best.run.steps.len());
+            let fewer: Vec<Step> = [&best.run.steps[..start], &best.run.steps[end..]].concat();
             match run(setup, &fewer, best.populate) {
                 Some(mut found) => {
                     truncate(&mut found);
@@ -63,7 +61,7 @@ pub fn shrink(setup: &Setup, finding: Finding) -> Finding {
         }
     }
     // Once more for the trace of exactly these steps.
-    run(setup, &best.steps, best.populate).unwrap_or(best)
+    run(setup, &best.run.steps, best.populate).unwrap_or(best)
 }
 
 /// The trace without the snapshots between the initial and the last one.
@@ -90,12 +88,8 @@ pub fn brief(trace: &str) -> String {
 
 /// Drops the steps behind the difference.
 fn truncate(finding: &mut Finding) {
-    let mut calls = 0;
-    let keep = finding.steps.iter().position(|step| {
-        calls += usize::from(matches!(step, Step::Call(_)));
-        calls > finding.difference.calls
-    });
-    if let Some(last) = keep {
-        finding.steps.truncate(last + 1);
+    let run = &mut finding.run;
+    if let Some(last) = run.ends.iter().position(|&calls| calls > finding.difference.calls) {
+        run.steps.truncate(last + 1);
     }
 }

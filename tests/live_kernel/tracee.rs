@@ -1,7 +1,8 @@
 //! A stopped process that carries out system calls for us.
 //!
 //! The process is stopped by ptrace(2) at its first instruction. For each call its registers are set and the one
-//! `syscall` instruction of its image is stepped over. Nothing of it ever runs otherwise.
+//! `syscall` instruction of its image is stepped over. Nothing of it ever runs otherwise, but for two more instructions
+//! that load and store.
 
 use std::ffi::{CString, c_void};
 use std::fs::File;
@@ -15,6 +16,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::ptr;
 
+use super::calls::Touch;
 use super::image;
 
 /// Resource limits: which, and the soft limit.
@@ -67,19 +69,105 @@ impl Tracee {
         // Dropping `child` neither kills nor waits: `Process` does.
         let process = Process { pid: child.id() as libc::pid_t };
         process.wait().map_err(refused("waiting for the program to stop"))?;
+        // With forks stopped, both sides.
+        let options = libc::PTRACE_O_EXITKILL | libc::PTRACE_O_TRACEFORK | libc::PTRACE_O_TRACECLONE;
+        let options = ptr::without_provenance_mut(options as usize);
+        process.ptrace(libc::PTRACE_SETOPTIONS, options).map_err(refused("setting options of ptrace"))?;
+        Self::of(process).map_err(refused("opening /proc/PID/maps"))
+    }
+
+    /// A process that has stopped.
+    fn of(process: Process) -> io::Result<Self> {
         // Not earlier: each file belongs to the image that the process had when it was opened. Not later: a process that
         // has given up its privileges may be hidden from us.
-        let open = |name| File::open(format!("/proc/{}/{name}", process.pid));
-        let maps = open("maps").map_err(refused("opening /proc/PID/maps"))?;
-        let smaps = open("smaps").ok();
-        let options = ptr::without_provenance_mut(libc::PTRACE_O_EXITKILL as usize);
-        process.ptrace(libc::PTRACE_SETOPTIONS, options).map_err(refused("setting options of ptrace"))?;
-        // SAFETY: all-zero is a value of this plain C structure.
-        let mut registers: libc::user_regs_struct = unsafe { mem::zeroed() };
-        process
-            .ptrace(libc::PTRACE_GETREGS, (&raw mut registers).cast())
-            .map_err(refused("reading registers"))?;
+        let (maps, smaps) = process.files()?;
+        let registers = process.registers()?;
         Ok(Self { process, registers, maps, smaps, buffer: vec![0; 1 << 16] })
+    }
+
+    /// Has the process fork. Both are stopped then; the child is ours, too. `Err` within: what the kernel answered.
+    pub fn fork(&mut self) -> io::Result<Result<Self, i64>> {
+        // Otherwise the child would be the program's, which waits for nobody.
+        let flags = libc::CLONE_PARENT as u64 | libc::SIGCHLD as u64;
+        let mut registers = self.prepare(libc::SYS_clone as u64, [flags, 0, 0, 0, 0, 0]);
+        self.process.resume(libc::PTRACE_SINGLESTEP, &mut registers)?;
+        let status = self.process.stopped()?;
+        let child = match status >> 16 {
+            0 => None,
+            _ => {
+                let mut pid: libc::c_ulong = 0;
+                self.process.ptrace(libc::PTRACE_GETEVENTMSG, (&raw mut pid).cast())?;
+                let child = Process { pid: pid as libc::pid_t };
+                child.stopped()?;
+                self.process.ptrace(libc::PTRACE_SINGLESTEP, ptr::null_mut())?;
+                self.process.wait()?;
+                Some(child)
+            }
+        };
+        match child {
+            Some(child) => Self::of(child).map(Ok),
+            None => Ok(Err(self.process.registers()?.rax as i64)),
+        }
+    }
+
+    /// Has the process execute the program behind a descriptor. The answer, which is 0 if there is a new image.
+    pub fn exec(&mut self, descriptor: u32) -> io::Result<i64> {
+        let [path, arguments, environment] = image::exec_at();
+        let args = [descriptor.into(), path, arguments, environment, libc::AT_EMPTY_PATH as u64, 0];
+        let mut registers = self.prepare(libc::SYS_execveat as u64, args);
+        // Not by a single step, which would stop it twice. What comes behind the call traps as well.
+        self.process.resume(libc::PTRACE_CONT, &mut registers)?;
+        self.process.wait()?;
+        let registers = self.process.registers()?;
+        if registers.rip != image::CODE {
+            return Ok(registers.rax as i64);
+        }
+        (self.maps, self.smaps) = self.process.files()?;
+        self.registers = registers;
+        Ok(0)
+    }
+
+    /// Has the process execute one instruction that uses memory at `addr`: 0, or the code of the SIGSEGV that comes of it.
+    /// What the memory's object has to say to that does not count (SIGBUS); `None` if that is all there is: where there is
+    /// no code, Linux brings in what it then does not run.
+    pub fn probe(&mut self, addr: u64, access: Touch) -> io::Result<Option<u64>> {
+        let mut registers = self.prepare(0, [addr, 0, 0, 0, 0, 0]);
+        // Zeros are an instruction that adds to what `rax` points to.
+        registers.rax = image::SCRATCH;
+        registers.rip = match access {
+            Touch::Read => image::load_at(),
+            Touch::Write => image::store_at(),
+            Touch::Execute => addr,
+        };
+        self.process.resume(libc::PTRACE_SINGLESTEP, &mut registers)?;
+        let status = self.process.stopped()?;
+        match libc::WSTOPSIG(status) {
+            libc::SIGBUS if access == Touch::Execute => Ok(None),
+            libc::SIGTRAP | libc::SIGBUS => Ok(Some(0)),
+            libc::SIGSEGV => {
+                // SAFETY: all-zero is a value of this plain C structure.
+                let mut info: libc::siginfo_t = unsafe { mem::zeroed() };
+                self.process.ptrace(libc::PTRACE_GETSIGINFO, (&raw mut info).cast())?;
+                Ok(Some(info.si_code as u64))
+            }
+            signal => Err(io::Error::other(format!("stopped by signal {signal} touching {addr:x}"))),
+        }
+    }
+
+    /// The registers with which a system call is made.
+    fn prepare(&self, number: u64, args: [u64; 6]) -> libc::user_regs_struct {
+        let mut registers = self.registers;
+        registers.rip = image::CODE;
+        registers.rax = number;
+        // No system call is being restarted.
+        registers.orig_rax = u64::MAX;
+        [registers.rdi, registers.rsi, registers.rdx, registers.r10, registers.r8, registers.r9] = args;
+        registers
+    }
+
+    /// Its number.
+    pub fn pid(&self) -> u64 {
+        self.process.pid as u64
     }
 
     /// Writes a zero to `addr`, as the program might.
@@ -93,16 +181,10 @@ impl Tracee {
 
     /// Lets the process make a system call. The answer is what the kernel leaves in `rax`.
     pub fn call(&mut self, number: u64, args: [u64; 6]) -> io::Result<i64> {
-        let mut registers = self.registers;
-        registers.rip = image::CODE;
-        registers.rax = number;
-        // No system call is being restarted.
-        registers.orig_rax = u64::MAX;
-        [registers.rdi, registers.rsi, registers.rdx, registers.r10, registers.r8, registers.r9] = args;
-        self.process.ptrace(libc::PTRACE_SETREGS, (&raw mut registers).cast())?;
-        self.process.ptrace(libc::PTRACE_SINGLESTEP, ptr::null_mut())?;
+        let mut registers = self.prepare(number, args);
+        self.process.resume(libc::PTRACE_SINGLESTEP, &mut registers)?;
         self.process.wait()?;
-        self.process.ptrace(libc::PTRACE_GETREGS, (&raw mut registers).cast())?;
+        let registers = self.process.registers()?;
         if registers.rip != image::CODE + 2 {
             return Err(io::Error::other(format!("stopped at {:x}, not behind its call", registers.rip)));
         }
@@ -143,23 +225,44 @@ impl Process {
         }
     }
 
-    /// Waits until the process has stopped for SIGTRAP.
-    fn wait(&self) -> io::Result<()> {
+    /// The files that show its areas.
+    fn files(&self) -> io::Result<(File, Option<File>)> {
+        let open = |name| File::open(format!("/proc/{}/{name}", self.pid));
+        Ok((open("maps")?, open("smaps").ok()))
+    }
+
+    fn registers(&self) -> io::Result<libc::user_regs_struct> {
+        // SAFETY: all-zero is a value of this plain C structure.
+        let mut registers: libc::user_regs_struct = unsafe { mem::zeroed() };
+        self.ptrace(libc::PTRACE_GETREGS, (&raw mut registers).cast())?;
+        Ok(registers)
+    }
+
+    /// Goes on with these registers. No signal is delivered.
+    fn resume(&self, how: libc::c_uint, registers: &mut libc::user_regs_struct) -> io::Result<()> {
+        self.ptrace(libc::PTRACE_SETREGS, (&raw mut *registers).cast())?;
+        self.ptrace(how, ptr::null_mut())
+    }
+
+    /// Waits until the process has stopped. What waitpid(2) says of it.
+    fn stopped(&self) -> io::Result<i32> {
         let mut status = 0;
         loop {
             // SAFETY: `status` is a live integer.
             match unsafe { libc::waitpid(self.pid, &mut status, libc::__WALL) } {
                 -1 if io::Error::last_os_error().kind() == io::ErrorKind::Interrupted => {}
                 -1 => return Err(io::Error::last_os_error()),
-                _ if libc::WIFSTOPPED(status) && libc::WSTOPSIG(status) == libc::SIGTRAP => return Ok(()),
-                _ if libc::WIFSTOPPED(status) => {
-                    let signal = libc::WSTOPSIG(status);
-                    return Err(io::Error::other(format!(
-                        "stopped by signal {signal}: was its code disturbed?"
-                    )));
-                }
+                _ if libc::WIFSTOPPED(status) => return Ok(status),
                 _ => return Err(io::Error::other(format!("ended with status {status:x}"))),
             }
+        }
+    }
+
+    /// Waits until the process has stopped for SIGTRAP.
+    fn wait(&self) -> io::Result<()> {
+        match libc::WSTOPSIG(self.stopped()?) {
+            libc::SIGTRAP => Ok(()),
+            signal => Err(io::Error::other(format!("stopped by signal {signal}: was its code disturbed?"))),
         }
     }
 }

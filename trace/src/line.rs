@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use kvma::linux::{File, Placement};
+use kvma::linux::{File, Placement, Target};
 
 use crate::snapshot::Snapshot;
 
@@ -27,8 +27,19 @@ pub enum Line<'a> {
     Maps(Snapshot<'a>),
     /// `stack ADDR`: page faults have grown the stack down to there.
     Stack(u64),
+    /// `child`, `parent`: the lines that follow are about that one of the two that the last fork has made.
+    Side(Side),
     /// A system call and its answer.
     Call(Call<'a>, Answer),
+}
+
+/// One of the two that a fork makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// Who has called fork.
+    Parent,
+    /// Who was made.
+    Child,
 }
 
 /// Which resource a `limit` line names.
@@ -100,6 +111,11 @@ impl<'a> Backing<'a> {
         kvma::linux::maps::object(self.text).unwrap_or(((0, 0), 0, ""))
     }
 
+    /// From `MAJOR:MINOR INODE NAME`.
+    pub fn parse(text: &'a str) -> Option<Self> {
+        kvma::linux::maps::object(text).ok().map(|_| Self { text })
+    }
+
     /// The path, or a name in brackets.
     pub fn name(&self) -> &'a str {
         self.fields().2
@@ -133,7 +149,10 @@ impl File for Backing<'_> {
     }
 
     fn write_name(&self, out: &mut dyn fmt::Write) -> fmt::Result {
-        out.write_str(self.name())
+        // maps puts the brackets around a name of anonymous memory.
+        let name = self.name();
+        let bare = name.strip_prefix("[anon:").and_then(|name| name.strip_suffix(']'));
+        out.write_str(bare.unwrap_or(name))
     }
 
     fn placement(&self) -> Placement {
@@ -215,6 +234,74 @@ pub enum Call<'a> {
         len: u64,
         flags: u64,
     },
+    Mincore {
+        addr: u64,
+        len: u64,
+    },
+    ProcessMadvise {
+        target: Target,
+        advice: u64,
+        flags: u64,
+        ranges: Ranges<'a>,
+    },
+    PkeyMprotect {
+        addr: u64,
+        len: u64,
+        prot: u64,
+        key: u64,
+    },
+    PkeyAlloc {
+        flags: u64,
+        rights: u64,
+    },
+    PkeyFree {
+        key: u64,
+    },
+    /// `prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, …)`
+    Name {
+        addr: u64,
+        len: u64,
+        name: Option<Backing<'a>>,
+    },
+    /// Answered with 0.
+    Fork,
+    /// Answered with 0. `image` lists what the loader maps of the program's file.
+    Execve {
+        start_brk: u64,
+        image: Snapshot<'a>,
+    },
+    /// No call, but one instruction of the program's. Answered with 0 if the area allows it, else with the code of the
+    /// signal.
+    Touch {
+        addr: u64,
+        access: Touch,
+    },
+}
+
+/// How an instruction uses memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Touch {
+    /// `r`
+    Read,
+    /// `w`
+    Write,
+    /// `x`
+    Execute,
+}
+
+/// The ranges of a vector of `struct iovec`, borrowed from the trace: `ADDR LEN ADDR LEN …`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ranges<'a> {
+    pub(crate) text: &'a str,
+}
+
+impl<'a> Ranges<'a> {
+    /// Address and length of each.
+    pub fn iter(&self) -> impl Iterator<Item = (u64, u64)> + Clone + 'a {
+        // Checked when it was made.
+        let mut numbers = self.text.split(' ').map_while(|word| u64::from_str_radix(word, 16).ok());
+        core::iter::from_fn(move || Some((numbers.next()?, numbers.next()?)))
+    }
 }
 
 /// What the kernel answered to a call.

@@ -1,9 +1,11 @@
 //! From the text of a trace to its lines.
 
-use kvma::linux::maps;
+use kvma::linux::{Target, maps};
 
 use crate::error::TraceError;
-use crate::line::{Access, Answer, Backing, Call, Descriptor, FileKind, Limit, Line, Privilege};
+use crate::line::{
+    Access, Answer, Backing, Call, Descriptor, FileKind, Limit, Line, Privilege, Ranges, Side, Touch,
+};
 use crate::snapshot::Snapshot;
 
 /// Yields the entries of a trace in order, and the first error; nothing after it.
@@ -104,25 +106,25 @@ impl<'a> Parser<'a> {
             }),
             "fd" => words.descriptor()?,
             "stack" => Line::Stack(words.hex("an address, hexadecimal")?),
+            "child" => Line::Side(Side::Child),
+            "parent" => Line::Side(Side::Parent),
             "maps" => {
-                let count = match words.next() {
-                    "" => None,
-                    digits => Some(
-                        digits
-                            .parse()
-                            .map_err(|_| words.error("the number of areas, decimal, or nothing", digits))?,
-                    ),
-                };
+                let count = if words.rest.is_empty() { None } else { Some(words.count()?) };
                 words.end()?;
                 Line::Maps(self.block(count)?)
             }
             name => {
-                let (input, answer) = text
-                    .rsplit_once(" = ")
-                    .ok_or(words.error("a line of a trace, or ` = ` after a call", text))?;
-                let answer = words.answer(answer)?;
-                words.rest = input.get(name.len()..).unwrap_or("").trim_start_matches(' ');
-                Line::Call(words.call(name)?, answer)
+                let answer = words.take_answer(name, text)?;
+                let call = match name {
+                    "execve" => {
+                        let start_brk = words.hex("an address, hexadecimal")?;
+                        let count = words.count()?;
+                        words.end()?;
+                        Call::Execve { start_brk, image: self.block(Some(count))? }
+                    }
+                    _ => words.call(name)?,
+                };
+                Line::Call(call, answer)
             }
         };
         words.end()?;
@@ -173,6 +175,20 @@ impl<'a> Words<'a> {
 
     fn number(&mut self) -> Result<u64, TraceError<'a>> {
         self.hex("an argument of the call, hexadecimal")
+    }
+
+    /// A number of areas.
+    fn count(&mut self) -> Result<usize, TraceError<'a>> {
+        let digits = self.next();
+        digits.parse().map_err(|_| self.error("the number of areas, decimal, or nothing", digits))
+    }
+
+    /// The answer to the call `name`; its arguments are what is left.
+    fn take_answer(&mut self, name: &str, text: &'a str) -> Result<Answer, TraceError<'a>> {
+        let (input, answer) =
+            text.rsplit_once(" = ").ok_or(self.error("a line of a trace, or ` = ` after a call", text))?;
+        self.rest = input.get(name.len()..).unwrap_or("").trim_start_matches(' ');
+        self.answer(answer)
     }
 
     fn end(&self) -> Result<(), TraceError<'a>> {
@@ -255,6 +271,27 @@ impl<'a> Words<'a> {
             "munlockall" => Call::Munlockall,
             "msync" => Call::Msync { addr: self.number()?, len: self.number()?, flags: self.number()? },
             "mseal" => Call::Mseal { addr: self.number()?, len: self.number()?, flags: self.number()? },
+            "mincore" => Call::Mincore { addr: self.number()?, len: self.number()? },
+            "process_madvise" => self.process_madvise()?,
+            "pkey_mprotect" => Call::PkeyMprotect {
+                addr: self.number()?,
+                len: self.number()?,
+                prot: self.number()?,
+                key: self.number()?,
+            },
+            "pkey_alloc" => Call::PkeyAlloc { flags: self.number()?, rights: self.number()? },
+            "pkey_free" => Call::PkeyFree { key: self.number()? },
+            "name" => Call::Name { addr: self.number()?, len: self.number()?, name: self.backing()? },
+            "fork" => Call::Fork,
+            "touch" => {
+                let access = match self.next() {
+                    "r" => Touch::Read,
+                    "w" => Touch::Write,
+                    "x" => Touch::Execute,
+                    found => return Err(self.error("r, w or x", found)),
+                };
+                Call::Touch { addr: self.number()?, access }
+            }
             found => return Err(self.error("a call or another line of a trace", found)),
         })
     }
@@ -267,13 +304,31 @@ impl<'a> Words<'a> {
             self.next();
             fd = Some(self.fd_number()?);
         }
+        Ok(Call::Mmap { addr, len, prot, flags, offset, fd, backing: self.backing()? })
+    }
+
+    /// What is left of the line, if there is anything.
+    fn backing(&mut self) -> Result<Option<Backing<'a>>, TraceError<'a>> {
         let text = core::mem::take(&mut self.rest);
-        let backing = if text.is_empty() {
-            None
-        } else {
-            maps::object(text).map_err(|e| self.error(e.expected, text))?;
-            Some(Backing { text })
+        if text.is_empty() {
+            return Ok(None);
+        }
+        maps::object(text).map_err(|e| self.error(e.expected, text))?;
+        Ok(Some(Backing { text }))
+    }
+
+    fn process_madvise(&mut self) -> Result<Call<'a>, TraceError<'a>> {
+        let target = match self.next() {
+            "own" => Target::Own,
+            "other" => Target::Other,
+            found => return Err(self.error("own or other", found)),
         };
-        Ok(Call::Mmap { addr, len, prot, flags, offset, fd, backing })
+        let (advice, flags) = (self.number()?, self.number()?);
+        let text = self.rest;
+        while !self.rest.is_empty() {
+            self.number()?;
+            self.number()?;
+        }
+        Ok(Call::ProcessMadvise { target, advice, flags, ranges: Ranges { text } })
     }
 }

@@ -6,7 +6,7 @@ use kvma::linux::maps::{self, MapsLine};
 use crate::line::Backing;
 
 /// A `maps` block: the lines of `/proc/PID/maps`, each perhaps followed by its `VmFlags:` line.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Snapshot<'a> {
     text: &'a str,
     count: Option<usize>,

@@ -2,7 +2,9 @@
 
 use core::fmt;
 
-use crate::line::{Call, Limit};
+use kvma::linux::Target;
+
+use crate::line::{Call, Limit, Touch};
 
 /// Numbers of the calls on x86-64.
 mod number {
@@ -12,12 +14,16 @@ mod number {
     pub const BRK: u64 = 12;
     pub const MREMAP: u64 = 25;
     pub const MSYNC: u64 = 26;
+    pub const MINCORE: u64 = 27;
     pub const MADVISE: u64 = 28;
     pub const MLOCK: u64 = 149;
     pub const MUNLOCK: u64 = 150;
     pub const MLOCKALL: u64 = 151;
     pub const MUNLOCKALL: u64 = 152;
     pub const MLOCK2: u64 = 325;
+    pub const PKEY_MPROTECT: u64 = 329;
+    pub const PKEY_ALLOC: u64 = 330;
+    pub const PKEY_FREE: u64 = 331;
     pub const MSEAL: u64 = 462;
 }
 
@@ -48,6 +54,10 @@ impl Call<'_> {
             number::MLOCKALL => Call::Mlockall { flags: a },
             number::MUNLOCKALL => Call::Munlockall,
             number::MLOCK2 => Call::Mlock2 { addr: a, len: b, flags: c },
+            number::MINCORE => Call::Mincore { addr: a, len: b },
+            number::PKEY_MPROTECT => Call::PkeyMprotect { addr: a, len: b, prot: c, key: d },
+            number::PKEY_ALLOC => Call::PkeyAlloc { flags: a, rights: b },
+            number::PKEY_FREE => Call::PkeyFree { key: a },
             number::MSEAL => Call::Mseal { addr: a, len: b, flags: c },
             _ => return None,
         })
@@ -86,7 +96,41 @@ impl fmt::Display for Call<'_> {
             Call::Munlockall => f.write_str("munlockall"),
             Call::Msync { addr, len, flags } => write!(f, "msync {addr:x} {len:x} {flags:x}"),
             Call::Mseal { addr, len, flags } => write!(f, "mseal {addr:x} {len:x} {flags:x}"),
+            Call::Mincore { addr, len } => write!(f, "mincore {addr:x} {len:x}"),
+            Call::ProcessMadvise { target, advice, flags, ranges } => {
+                let target = match target {
+                    Target::Own => "own",
+                    Target::Other => "other",
+                };
+                write!(f, "process_madvise {target} {advice:x} {flags:x}")?;
+                ranges.iter().try_for_each(|(addr, len)| write!(f, " {addr:x} {len:x}"))
+            }
+            Call::PkeyMprotect { addr, len, prot, key } => {
+                write!(f, "pkey_mprotect {addr:x} {len:x} {prot:x} {key:x}")
+            }
+            Call::PkeyAlloc { flags, rights } => write!(f, "pkey_alloc {flags:x} {rights:x}"),
+            Call::PkeyFree { key } => write!(f, "pkey_free {key:x}"),
+            Call::Name { addr, len, name } => {
+                write!(f, "name {addr:x} {len:x}")?;
+                name.map_or(Ok(()), |name| write!(f, " {name:?}"))
+            }
+            Call::Fork => f.write_str("fork"),
+            Call::Execve { start_brk, image } => {
+                write!(f, "execve {start_brk:x} {}", image.count().unwrap_or(0))
+            }
+            Call::Touch { addr, access } => write!(f, "touch {access} {addr:x}"),
         }
+    }
+}
+
+/// As a `touch` line names it.
+impl fmt::Display for Touch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Touch::Read => "r",
+            Touch::Write => "w",
+            Touch::Execute => "x",
+        })
     }
 }
 
