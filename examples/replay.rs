@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use kvma::{BoxAlloc, NoHooks};
-use kvma_trace::{Answer, Entry, Line, Parser, Replay, Step};
+use kvma_trace::{Answer, Call, Entry, Line, Parser, Replay, Step};
 
 const USAGE: &str = "\
 usage: replay FILE...
@@ -263,6 +263,9 @@ fn emit(text: &str, flags: Flags) -> Result<(), String> {
     replay(text, |entry, step, replay, _| {
         progress.reached(entry.number);
         let written = match (entry.line, step) {
+            (Line::Call(Call::Execve { image, .. }, _), Step::Called(answer)) => {
+                write!(out, "{} = {answer}\n{}", entry.input(), image.text())
+            }
             (Line::Call(..), Step::Called(answer)) => writeln!(out, "{} = {answer}", entry.input()),
             (Line::Maps(_), Step::Snapshot) => write_maps(&mut out, replay, flags),
             (Line::Maps(input), _) => {

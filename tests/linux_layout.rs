@@ -73,3 +73,21 @@ fn a_stack_that_was_moved_grows_no_further_than_it_could_have() {
         mm.check().unwrap();
     }
 }
+
+/// The stack of a fresh program whose arguments fit into a page, as the running kernel showed it.
+#[test]
+fn a_new_stack_has_room_as_far_as_the_limit_allows() {
+    let top = 0x7fff_ffff_f000;
+    let kernel = [
+        (0, 0x1000),
+        (4096, 0x1000),
+        (0x1_0001, 0x1_0000),
+        (131 << 10, 0x2_0000),
+        (132 << 10, 0x2_1000),
+        (8 << 20, 0x2_1000),
+        (u64::MAX, 0x2_1000),
+    ];
+    for (limit, len) in kernel {
+        assert_eq!(Layout::x86_64(limit).stack(100, limit), (top - len, top), "{limit:#x}");
+    }
+}

@@ -3,6 +3,13 @@
 //! A small program, stopped by ptrace(2), makes the calls; what they come to is written down as a trace, and the trace is
 //! replayed on [`kvma::linux::Mm`]. What differs is shrunk to few calls and printed as a trace.
 //!
+//! The program also forks, and goes on now as the parent, now as the child; it is executed anew, under other limits on the
+//! stack; and it touches memory, which grows stacks, or is told why not. What cannot be compared:
+//!
+//! - Pages that are a program's alone decide in Linux what merges, by whose they were first. So nothing private is written
+//!   to, programs that fork have unmapped their stack before, and stacks are grown by those only that do not.
+//! - What a page holds, and whether it is in memory: the vector of mincore(2) is not looked at.
+//!
 //! - `KVMA_LIVE_CALLS=N`: how many calls (22,000)
 //! - `KVMA_LIVE_SEED=N`: other calls (1)
 //! - `KVMA_LIVE_PERSONA=NAME`: only one kind of run, see `live_kernel/persona.rs`
@@ -86,16 +93,16 @@ fn record(setup: &Setup, persona: &'static Persona, seed: u64, calls: usize) -> 
     let mut generator = Generator::new(seed, persona);
     let mut session = Session::start(setup, Flags::Every(FLAGS_EVERY))
         .map_err(|refused| io::Error::other(format!("{refused:?}")))?;
-    if persona.populate {
-        for step in session.without_private_pages() {
-            session.step(step)?;
-        }
-    }
     if persona.forks()
         && setup.bss().is_none()
         && let Some(step) = session.without_stack()
     {
         session.step(step)?;
+    }
+    if persona.populate {
+        for step in session.without_private_pages() {
+            session.step(step)?;
+        }
     }
     if let Some((limit, index)) = persona.limit {
         session.step(Step::Limit(setup.limit(limit, index)))?;

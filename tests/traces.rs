@@ -4,16 +4,18 @@ use std::sync::Arc;
 
 use kvma::linux::LinuxVma;
 use kvma::{BoxAlloc, NoHooks, VmaNode};
-use kvma_trace::{Answer, Backing, Line, Parser, Replay, Step};
+use kvma_trace::{Answer, Backing, Call, Line, Parser, Replay, Step};
 
-/// Name and text of each trace: the fifteen, and in `found` those in which kvma was once caught out by a running kernel
-/// (`live_kernel.rs`).
+/// Name and text of each trace: the fifteen, in `found` those in which kvma was once caught out by a running kernel
+/// (`live_kernel.rs`), and in `processes` those with lines of our own.
 fn traces() -> Vec<(String, String)> {
     let recorded = folder("tests/traces");
     assert_eq!(recorded.len(), 15);
     let found = folder("tests/traces/found");
     assert!(!found.is_empty());
-    [recorded, found].concat()
+    let processes = folder("tests/traces/processes");
+    assert_eq!(processes.len(), 3);
+    [recorded, found, processes].concat()
 }
 
 /// The traces in one folder.
@@ -59,7 +61,12 @@ fn strip(text: &str) -> String {
     for entry in Parser::new(text) {
         let entry = entry.unwrap();
         match entry.line {
-            Line::Call(..) => out += &format!("{} = ?\n", entry.input()),
+            Line::Call(call, _) => {
+                out += &format!("{} = ?\n", entry.input());
+                if let Call::Execve { image, .. } = call {
+                    out += image.text();
+                }
+            }
             Line::Maps(snapshot) if core::mem::take(&mut initial) => {
                 out += &format!("{}\n{}", entry.text, snapshot.text());
             }

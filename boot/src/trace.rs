@@ -1,6 +1,6 @@
 //! Taking the answers out of a trace.
 
-use kvma_trace::{Line, Parser, TraceError};
+use kvma_trace::{Call, Line, Parser, TraceError};
 use std::fmt::Write;
 
 /// The trace as the kernel gets it: `= ?` for every call, a bare `maps` for every snapshot but the one right after
@@ -12,8 +12,11 @@ pub fn strip(recorded: &str) -> Result<String, TraceError<'_>> {
         let entry = entry?;
         match entry.line {
             Line::Exec => image_is_new = true,
-            Line::Call(..) => {
+            Line::Call(call, _) => {
                 writeln!(input, "{} = ?", entry.input()).expect("to a string");
+                if let Call::Execve { image, .. } = call {
+                    input.push_str(image.text());
+                }
                 continue;
             }
             Line::Maps(_) if !image_is_new => {

@@ -48,11 +48,7 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
     ) -> Result<Self, Errno> {
         call.check_alloc(self.map.alloc())?;
         nodes.fill(self.map.len().saturating_add(1))?;
-        let promised = self.iter().filter_map(inherited).filter(|flags| flags.0.contains(VmFlags::ACCOUNT));
-        let promised = promised.map(|(_, pages)| pages).fold(0, u64::saturating_add);
-        if promised > 0 {
-            call.hooks().commit(promised)?;
-        }
+        let promised = self.promise_areas(call)?;
         let all = self.map.space().span();
         let copied =
             self.map.disturb_span(all, call, |map, call| copy_areas(map, unborn, nodes, call.hooks()));
@@ -90,6 +86,27 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
             gate,
             keys,
         })
+    }
+}
+
+impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
+    /// Promises the child what the parent has been promised, area by area, so that all of it together may be more than
+    /// there is. Returns how many pages that are.
+    fn promise_areas<O: Owner<F>>(&self, call: &mut Call<'_, F, A, O>) -> Result<u64, Errno> {
+        let mut promised = 0u64;
+        for (flags, pages) in self.iter().filter_map(inherited) {
+            if !flags.contains(VmFlags::ACCOUNT) {
+                continue;
+            }
+            if let Err(errno) = call.hooks().commit(pages) {
+                if promised > 0 {
+                    call.hooks().uncommit(promised);
+                }
+                return Err(errno);
+            }
+            promised = promised.saturating_add(pages);
+        }
+        Ok(promised)
     }
 }
 

@@ -51,7 +51,8 @@
 //! - A path goes to [`core::fmt::Write`], so that it is UTF-8; what else an owner's paths hold it writes as it likes.
 //!   What Linux wrote is read in any encoding ([`maps::parse_bytes`]).
 //! - Which anonymous pages were touched first by which area (`anon_vma`) is followed as far as areas' flags and offsets
-//!   depend on it; neighbours that Linux keeps apart for its reverse map alone are joined.
+//!   depend on it; neighbours that Linux keeps apart for its reverse map alone are joined, as in a child what both had pages
+//!   of when it was forked.
 //! - Calls that are not served at all: [`UNSERVED`].
 
 pub mod abi;

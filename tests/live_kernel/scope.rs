@@ -142,9 +142,9 @@ impl Scope {
                     && !out(LeftOut::ProcessMadvise(advise.target))
                     && advise.each().all(|call| self.allows(&call))
             }
-            Step::Touch(addr, _) => !out(LeftOut::Touch) && !(*addr < 1 << 20 && out(LeftOut::Low)),
-            Step::Fork => !out(LeftOut::Fork) && !(dropped && out(LeftOut::AfterDrop)),
-            Step::Exec => !out(LeftOut::Exec) && !(dropped && out(LeftOut::AfterDrop)),
+            Step::Touch(addr, _) => !out(LeftOut::Touch) && (*addr >= 1 << 20 || !out(LeftOut::Low)),
+            Step::Fork => !out(LeftOut::Fork) && (!dropped || !out(LeftOut::AfterDrop)),
+            Step::Exec => !out(LeftOut::Exec) && (!dropped || !out(LeftOut::AfterDrop)),
             Step::Switch | Step::Limit(_) => true,
             Step::Drop => self.drops,
         }

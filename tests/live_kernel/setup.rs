@@ -45,7 +45,7 @@ const CHOICES: [(Limit, &[u64]); 4] = [
     (Limit::AddressSpace, &[u64::MAX, 12 * MIB + 0x1234, 24 * MIB, 1024 * MIB]),
     (Limit::Data, &[u64::MAX, 2 * MIB + 0xc_0000, 64 * MIB, 4096]),
     (Limit::MemLock, &[8 * MIB, MIB, 0, 64 * 1024 + 1]),
-    (Limit::Stack, &[8 * MIB, MIB, 64 * MIB, 512 * MIB, u64::MAX, 64 * 1024 + 1]),
+    (Limit::Stack, &[8 * MIB, MIB, 64 * MIB, 512 * MIB, u64::MAX, 64 * 1024 + 1, 131 * 1024, 4096, 0]),
 ];
 
 impl Setup {

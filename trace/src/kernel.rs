@@ -1,6 +1,6 @@
 //! What stands for the kernel in a replay.
 
-use kvma::linux::{Action, Capabilities, File, LinuxVma, OpenFile, Overcommit, Owner, VmFlags};
+use kvma::linux::{Action, Capabilities, File, Inheritance, LinuxVma, OpenFile, Overcommit, Owner, VmFlags};
 use kvma::{Attrs, Errno, Error, Event, Hooks, Piece};
 
 use crate::line::{Backing, Privilege};
@@ -65,6 +65,10 @@ impl<'a, O: Owner<Backing<'a>>> Owner<Backing<'a>> for Kernel<'_, 'a, O> {
 
     fn commit(&mut self, pages: u64) -> Result<(), Errno> {
         Overcommit::Heuristic.decide(pages, 0, MEMORY / 4096, 0)
+    }
+
+    fn inherit(&mut self, how: Inheritance, area: &Piece<'_, Vma<'a>>) -> Result<(), Errno> {
+        self.owner.inherit(how, area)
     }
 
     fn act(&mut self, action: Action, piece: &Piece<'_, Vma<'a>>) -> Result<(), Errno> {

@@ -75,7 +75,7 @@ impl Machine {
     /// Replays one line on `mm`. `update` carries what [`kernel`](Self::kernel) made for this line.
     ///
     /// # Errors
-    /// As [`Replay::step`].
+    /// As [`Replay::step`](crate::Replay::step).
     pub fn step<'a, A, O>(
         &mut self,
         line: &Line<'a>,

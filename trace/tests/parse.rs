@@ -1,6 +1,6 @@
 //! The parser on real traces, and on damaged ones.
 
-use kvma_trace::{Answer, Line, Parser, same};
+use kvma_trace::{Answer, Call, Line, Parser, Side, same};
 
 const LS: &str = include_str!("../../tests/traces/ls.trace");
 
@@ -31,6 +31,38 @@ fn every_trace_parses_and_prints_its_answers_back() {
     }
 }
 
+/// Lines of our own: see the crate's documentation.
+#[test]
+fn lines_beyond_the_recorded_traces_print_back() {
+    let lines = [
+        "mincore 1000 2000 = -12",
+        "process_madvise own a 0 = 0",
+        "process_madvise other 14 1 1000 2000 ffff 0 = -22",
+        "pkey_mprotect 1000 2000 3 ffffffff = 0",
+        "pkey_alloc 0 3 = 1",
+        "pkey_free 1 = 0",
+        "name 1000 2000 = 0",
+        "name 1000 2000 00:00 0 [anon:two words] = 0",
+        "fork = 0",
+        "execve 406000 0 = 0",
+        "touch w 7fff1234 = 2",
+    ];
+    for line in lines {
+        let entry = Parser::new(line).next().unwrap().unwrap_or_else(|error| panic!("{line}: {error}"));
+        let Line::Call(call, answer) = entry.line else { panic!("{line}: no call") };
+        assert_eq!(format!("{call} = {answer}"), line);
+    }
+    let image = "execve 406000 1 = ?\n00400000-00401000 r--p 00000000 fe:00 7 /program\nchild\nparent\n";
+    let mut lines = Parser::new(image).map(|entry| entry.unwrap().line);
+    assert!(matches!(
+        lines.next(),
+        Some(Line::Call(Call::Execve { start_brk: 0x40_6000, image }, Answer::Unknown))
+            if image.areas().next().is_some_and(|area| area.end == 0x40_1000)
+    ));
+    assert!(matches!(lines.next(), Some(Line::Side(Side::Child))));
+    assert!(matches!(lines.next(), Some(Line::Side(Side::Parent))));
+}
+
 #[test]
 fn stripped_lines_parse() {
     let mut lines = Parser::new("exec\nmaps\nbrk 0 = ?\n").map(|entry| entry.unwrap().line);
@@ -54,6 +86,12 @@ fn damage_is_named_with_its_line() {
         ("limit cpu 1\n", 1, "memlock"),
         ("fd 100000000 r reg\n", 1, "32 bits"),
         ("\nfrobnicate 1 = 2\n", 2, "a call"),
+        ("touch q 1000 = 0\n", 1, "r, w or x"),
+        ("process_madvise mine 0 0 = 0\n", 1, "own or other"),
+        ("process_madvise own 0 0 1000 = 0\n", 1, "an argument"),
+        ("name 1000 1000 heap = 0\n", 1, ""),
+        ("execve 1000 = 0\n", 1, "the number of areas"),
+        ("execve 1000 2 = 0\n1000-2000 rw-p 00000000 00:00 0 \nbrk 0 = 0\n", 3, "START-END"),
         ("maps 2\n1000-2000 rw-p 00000000 00:00 0 \nbrk 0 = 0\n", 3, "START-END"),
         ("maps 2\n1000-2000 rw-p 00000000 00:00 0 \n", 3, "as many areas"),
         ("maps 1\n2000-1000 rw-p 00000000 00:00 0 \n", 2, "END above START"),

@@ -92,7 +92,23 @@ impl<'s> Before<'s> {
             | (Call::Mlock2 { addr, len, .. }, _)
             | (Call::Munlock { addr, len }, _)
             | (Call::Mseal { addr, len, .. }, _) => toucher.ends(addr, round_up(len)),
-            (Call::Brk { .. } | Call::Mlockall { .. } | Call::Munlockall | Call::Msync { .. }, _) => {}
+            (Call::PkeyMprotect { addr, len, .. }, _) | (Call::Name { addr, len, .. }, _) => {
+                toucher.ends(addr, round_up(len));
+            }
+            (Call::Execve { .. }, _) => toucher.forget(0, u64::MAX),
+            (
+                Call::Brk { .. }
+                | Call::Mlockall { .. }
+                | Call::Munlockall
+                | Call::Msync { .. }
+                | Call::Mincore { .. }
+                | Call::PkeyAlloc { .. }
+                | Call::PkeyFree { .. }
+                | Call::Touch { .. },
+                _,
+            ) => {}
+            // There is one program, and what it says of its pages it says by madvise.
+            (Call::Fork | Call::ProcessMadvise { .. }, _) => panic!("not replayed here: {call}"),
         }
     }
 
