@@ -3,10 +3,11 @@
 const PAGE: &str = include_str!("../docs/COMING-FROM.md");
 
 /// The page's section, and the tests that stand for it.
-const SECTIONS: [(&str, &str); 4] = [
+const SECTIONS: [(&str, &str); 5] = [
     ("## libmmap in C\n", include_str!("coming_from_libmmap_c.rs")),
     ("## libmmap in C++\n", include_str!("coming_from_libmmap_cpp.rs")),
     ("## mmap-rs\n", include_str!("coming_from_mmap_rs.rs")),
+    ("## rangemap\n", include_str!("coming_from_rangemap.rs")),
     ("## POSIX and Linux\n", include_str!("coming_from_posix.rs")),
 ];
 

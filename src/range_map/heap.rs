@@ -75,8 +75,9 @@ impl<K: Key, V, P: Policy<V, K::Index>, R: RangeBounds<K>> FromIterator<(R, V)> 
     }
 }
 
-impl<K: Key, V, P: Policy<V, K::Index>, R: RangeBounds<K>, const N: usize> From<[(R, V); N]>
-    for RangeMap<K, V, Heap, P>
+/// In the usual policy only, so that nobody has to name it: for others collect.
+impl<K: Key, V: Clone + PartialEq, R: RangeBounds<K>, const N: usize> From<[(R, V); N]>
+    for RangeMap<K, V, Heap, Equal>
 {
     fn from(ranges: [(R, V); N]) -> Self {
         ranges.into_iter().collect()

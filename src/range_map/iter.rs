@@ -60,6 +60,11 @@ impl<'a, K: Key, V> Entry<'a, K, V> {
         self.value
     }
 
+    /// First and last index, by which entries are in order.
+    pub(super) fn places(&self) -> (K::Index, K::Index) {
+        (self.bounds.first, self.bounds.last)
+    }
+
     pub(super) fn into_value(self) -> &'a V {
         self.value
     }

@@ -10,6 +10,7 @@ mod change;
 mod heap;
 mod iter;
 mod key;
+mod order;
 mod policy;
 mod traits;
 
@@ -113,6 +114,7 @@ impl<K: Key, V, A: NodeAlloc<NodeFor<K, V, P>> + Clone, P: Policy<V, K::Index>> 
     }
 
     /// The range that holds `key`. O(log n).
+    #[doc(alias = "get_key_value")]
     pub fn find(&self, key: K) -> Option<Entry<'_, K, V>> {
         let index = key.index();
         if index == Number::MAX {
@@ -127,6 +129,7 @@ impl<K: Key, V, A: NodeAlloc<NodeFor<K, V, P>> + Clone, P: Policy<V, K::Index>> 
     }
 
     /// Whether `key` has a value. O(log n).
+    #[doc(alias = "contains_key")]
     pub fn contains(&self, key: K) -> bool {
         self.find(key).is_some()
     }
