@@ -239,8 +239,8 @@ fn generate(rng: &mut Rng, areas: &[Area], keys: bool) -> Step {
             };
             let probes =
                 [Probe::Read, Probe::Write, Probe::Write, Probe::Execute, Probe::CopyFrom, Probe::CopyTo];
-            // An instruction of two bytes, which are not to lie in two pages.
-            Step::Probe { addr: addr & !1, probe: rng.pick(&probes) }
+            // To step over an instruction the kernel reads 15 bytes, which are not to lie in two pages.
+            Step::Probe { addr: addr & !15, probe: rng.pick(&probes) }
         }
     }
 }
