@@ -17,8 +17,8 @@ use child::{Child, Outcome, Probe};
 use kvma::linux::abi::*;
 use kvma::linux::maps::MapsLine;
 use kvma::linux::{
-    Access, Capabilities, Fault, File, Layout, LinuxVma, Mm, Mmap, Mode, OpenFile, Owner, Resource, Rights,
-    SegvCode, Verdict, VmFlags,
+    Access, Capabilities, Fault, File, Layout, LinuxVma, Mm, Mmap, Mode, OpenFile, Owner, Policy, Resource,
+    Rights, SegvCode, Verdict, VmFlags, WriteExec,
 };
 use kvma::{Errno, Heap, Hooks};
 
@@ -27,6 +27,9 @@ const PAGE: u64 = 4096;
 const STACK: u64 = 300 * PAGE;
 /// Where things are mapped: right above the lowest address, and far from everything.
 const WINDOWS: [(u64, u64); 2] = [(0x1_0000, 400), (0x1000_0000_0000, 1500)];
+
+/// `prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN)`
+const PR_SET_MDWE: [u64; 6] = [65, 1, 0, 0, 0, 0];
 
 /// An object is a number: 0 the file, others shared anonymous memory.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -272,6 +275,11 @@ fn accesses_come_to_the_same() {
         let mut ours = Ours::new();
         let before = areas(&child.maps());
         assert!(before.is_empty(), "the windows are in use: {before:x?}");
+        // Some may never turn data into code.
+        let mdwe = rng.one_in(3) && child.call(libc::SYS_prctl, PR_SET_MDWE) == Outcome::Answer(0);
+        if mdwe {
+            ours.mm.set_policy(Policy::new().with_write_exec(WriteExec::Mdwe)).unwrap();
+        }
         let mut history = Vec::new();
         for _ in 0..400 {
             let step = generate(&mut rng, &ours.areas(), keys);
@@ -295,7 +303,7 @@ fn accesses_come_to_the_same() {
             assert_eq!(
                 kernel,
                 kvma,
-                "kernel and kvma, {done} steps before: {history:x?}\n{}",
+                "kernel and kvma, {done} steps before, mdwe {mdwe}: {history:x?}\n{}",
                 ours.mm.maps()
             );
             let (theirs, own) = (areas(&child.maps()), ours.areas());

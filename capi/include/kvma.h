@@ -291,8 +291,11 @@ struct kvma_file;
 // Not at once (`EACCES`).
 #define KVMA_WRITE_EXEC_NOT_TOGETHER 1
 
-// Neither at once nor one after the other (`PR_SET_MDWE`).
+// Neither at once nor one after the other, in either order.
 #define KVMA_WRITE_EXEC_NEVER 2
+
+// Not at once, and what was not mapped executable never becomes so: `prctl(PR_SET_MDWE)`.
+#define KVMA_WRITE_EXEC_MDWE 3
 
 // From the top: the highest free range.
 #define KVMA_TOP_DOWN 1

@@ -81,7 +81,7 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         if !self.may_lock_more(self.future, len, caps) {
             return Err(Errno::EAGAIN);
         }
-        let clear = new + self.layout.page_size().bytes();
+        let clear = new.saturating_add(self.policy.guard().max(self.layout.page_size().bytes()));
         if self.at_or_above(old).is_some_and(|next| clear > self.guarded_start(&next)) {
             return Err(Errno::ENOMEM);
         }

@@ -166,11 +166,11 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         if start < self.layout.min_addr() {
             return Err(Errno::EPERM);
         }
-        // Memory without access is a guard itself, and two stacks may meet.
+        // Memory without access is a guard itself, and two stacks may meet: unless the owner wants guards everywhere.
         let near = self.below(stack.start).is_some_and(|below| {
-            !below.has(VmFlags::GROWS_DOWN)
-                && below.has_any(VmFlags::ACCESS)
-                && start.wrapping_sub(below.end) < self.layout.guard_gap()
+            let asks = !below.has(VmFlags::GROWS_DOWN) && below.has_any(VmFlags::ACCESS);
+            let gap = if asks { self.layout.guard_gap() } else { 0 };
+            start.wrapping_sub(below.end) < gap.max(self.policy.guard())
         });
         let growth = stack.start - start;
         let pages = self.layout.pages(growth);

@@ -125,6 +125,7 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         if old.contains(VmFlags::SEALED) {
             return Err(Errno::EPERM);
         }
+        new = self.policy.settle(old, new);
         if new == old {
             return Ok(());
         }

@@ -134,7 +134,8 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         let len =
             guard.checked_mul(2).and_then(|guards| guards.checked_add(wanted.len)).ok_or(Errno::ENOMEM)?;
         let hint = self.layout.page_down(wanted.addr);
-        if hint > guard && self.takes_hint(hint - guard, len, self.layout.task_size()) {
+        let top = if wanted.map_flags & MAP_32BIT != 0 { 2 * GIB } else { self.layout.task_size() };
+        if hint > guard && self.takes_hint(hint - guard, len, top) {
             return Ok(hint);
         }
         Ok(self.search(&Wanted { addr: 0, len, ..*wanted }, &Room { len, ..room })? + guard)

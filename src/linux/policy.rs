@@ -11,8 +11,11 @@ pub enum WriteExec {
     Allowed,
     /// Not at once.
     NotTogether,
-    /// Neither at once nor one after the other: what was not mapped executable never becomes so
-    /// (`prctl(PR_SET_MDWE)`).
+    /// What Linux does after `prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN)`: not at once, and what was not mapped executable
+    /// never becomes so.
+    Mdwe,
+    /// Neither at once nor one after the other: as `Mdwe`, and what is or was executable never becomes writable. What
+    /// mprotect takes `ex` from loses `mw` with it.
     Never,
 }
 
@@ -29,14 +32,17 @@ impl Policy {
         Self { write_exec: WriteExec::Allowed, guard: 0 }
     }
 
-    /// The same with a rule about writable and executable memory (`EACCES`).
+    /// The same with a rule about writable and executable memory (`EACCES`). It is about mappings: an object that two of them
+    /// show may be written through one and executed through the other. What the kernel itself puts into place
+    /// ([`Mm::install`](super::Mm::install)) is not asked.
     #[must_use]
     pub const fn with_write_exec(self, write_exec: WriteExec) -> Self {
         Self { write_exec, ..self }
     }
 
-    /// The same with `bytes` (whole pages) left free on both sides of what mmap and mremap find a place for. Fixed
-    /// addresses are the program's own choice, and are not asked.
+    /// The same with `bytes` (whole pages) left free on both sides of what mmap and mremap find a place for. What grows
+    /// (mremap in place, the heap, a stack) keeps as far from what lies ahead. Fixed addresses are the program's own choice,
+    /// and are not asked.
     #[must_use]
     pub const fn with_guard(self, bytes: u64) -> Self {
         Self { guard: bytes, ..self }
@@ -59,8 +65,21 @@ impl Policy {
         let refused = match self.write_exec {
             WriteExec::Allowed => false,
             WriteExec::NotTogether => together,
-            WriteExec::Never => together || becomes,
+            WriteExec::Mdwe => together || becomes,
+            WriteExec::Never => {
+                together || becomes || (old.contains(VmFlags::EXEC) && new.contains(VmFlags::WRITE))
+            }
         };
         if refused { Err(Errno::EACCES) } else { Ok(()) }
+    }
+
+    /// What an area keeps of `new` that goes there from `old`: what was executable remembers it by what it may not become.
+    pub(super) fn settle(&self, old: VmFlags, new: VmFlags) -> VmFlags {
+        let forever = self.write_exec == WriteExec::Never;
+        if forever && old.contains(VmFlags::EXEC) && !new.contains(VmFlags::EXEC) {
+            new - VmFlags::MAY_WRITE
+        } else {
+            new
+        }
     }
 }

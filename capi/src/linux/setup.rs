@@ -61,6 +61,7 @@ pub(super) fn write_exec_number(write_exec: WriteExec) -> u32 {
     match write_exec {
         WriteExec::Allowed => KVMA_WRITE_EXEC_ALLOWED,
         WriteExec::NotTogether => KVMA_WRITE_EXEC_NOT_TOGETHER,
+        WriteExec::Mdwe => KVMA_WRITE_EXEC_MDWE,
         WriteExec::Never => KVMA_WRITE_EXEC_NEVER,
     }
 }
@@ -203,8 +204,10 @@ pub unsafe extern "C" fn kvma_linux_set_limit(mm: *mut kvma_linux, limit: u32, b
 pub const KVMA_WRITE_EXEC_ALLOWED: u32 = 0;
 /// Not at once (`EACCES`).
 pub const KVMA_WRITE_EXEC_NOT_TOGETHER: u32 = 1;
-/// Neither at once nor one after the other (`PR_SET_MDWE`).
+/// Neither at once nor one after the other, in either order.
 pub const KVMA_WRITE_EXEC_NEVER: u32 = 2;
+/// Not at once, and what was not mapped executable never becomes so: `prctl(PR_SET_MDWE)`.
+pub const KVMA_WRITE_EXEC_MDWE: u32 = 3;
 
 /// Sets the owner's own rules, all off to begin with: about memory that is writable and executable
 /// (`KVMA_WRITE_EXEC_ALLOWED` and the like), and `guard` bytes, whole pages, that are left free on both sides of
@@ -221,6 +224,7 @@ pub unsafe extern "C" fn kvma_linux_set_policy(
             let write_exec = match write_exec {
                 KVMA_WRITE_EXEC_ALLOWED => WriteExec::Allowed,
                 KVMA_WRITE_EXEC_NOT_TOGETHER => WriteExec::NotTogether,
+                KVMA_WRITE_EXEC_MDWE => WriteExec::Mdwe,
                 KVMA_WRITE_EXEC_NEVER => WriteExec::Never,
                 _ => return Err(Fail::Argument),
             };
