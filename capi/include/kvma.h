@@ -1426,6 +1426,23 @@ kvma_status kvma_vm_fork(const struct kvma_vm *vm,
                          void *udata,
                          struct kvma_vm **child);
 
+// `kvma_vm_fork` of a map whose program runs on: `flush_begin` and `flush_wait` follow what `copy` does to page
+// tables.
+kvma_status kvma_vm_fork_live(struct kvma_vm *vm,
+                              const struct kvma_allocator *allocator,
+                              kvma_copy_fn copy,
+                              void *udata,
+                              const struct kvma_hooks *hooks,
+                              struct kvma_vm **child);
+
+// `kvma_vm_fork_live` within an update.
+kvma_status kvma_update_fork_live(struct kvma_update *update,
+                                  struct kvma_vm *vm,
+                                  const struct kvma_allocator *allocator,
+                                  kvma_copy_fn copy,
+                                  void *udata,
+                                  struct kvma_vm **child);
+
 // Chooses a range as `request` says (place, search, length, owner's data) and holds it, for work that is to be
 // done without the lock; then `kvma_vm_fulfil` it if all went well, and `kvma_vm_release` it in any case. Nobody
 // else gets the range, it cannot be faulted or protected, and hooks do not hear of it. Unmapping and replacing

@@ -84,6 +84,7 @@ program!(
         held_ranges_are_fulfilled_or_released,
         areas_move_to_another_map,
         write_xor_execute,
+        a_fork_of_a_running_program_is_flushed,
     ]
 );
 
@@ -93,6 +94,7 @@ program!(
     &["-pthread"],
     [
         no_operation_changes_anything_without_memory,
+        a_fork_without_memory_has_copied_nothing,
         making_a_map_fails_cleanly,
         taking_down_needs_no_memory,
         libmmap_operations_change_nothing_without_memory,

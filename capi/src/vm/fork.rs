@@ -1,17 +1,69 @@
 //! Copying a map for another process.
 
-use super::kvma_vm;
-use super::life::wrap;
+use super::change::{alone, within};
+use super::update::kvma_update;
+use super::{Map, kvma_vm};
 use crate::alloc::{Memory, kvma_allocator};
 use crate::attrs::{kvma_area, kvma_attrs};
-use crate::boundary::{call, given};
+use crate::boundary::{Shared, call, given};
+use crate::data::Data;
+use crate::hooks::kvma_hooks;
 use crate::status::{Fail, kvma_status};
 use core::ffi::c_void;
 use core::ptr::null_mut;
+use engine::{Attrs, Error, Reservation, Vma};
 
 /// Whether an area is copied, and with which attributes: `attrs` holds its own and may be changed.
 pub type kvma_copy_fn =
     Option<unsafe extern "C" fn(udata: *mut c_void, area: *const kvma_area, attrs: *mut kvma_attrs) -> bool>;
+
+/// What `copy` says of an area.
+///
+/// # Safety
+///
+/// NULL, or a function as its documentation says.
+unsafe fn copied(copy: kvma_copy_fn, udata: *mut c_void, vma: &Vma<'_, Data>) -> Option<Attrs> {
+    let mut attrs = vma.attrs().into();
+    let wanted = match copy {
+        // SAFETY: the caller's.
+        Some(copy) => unsafe { copy(udata, &(*vma).into(), &mut attrs) },
+        None => true,
+    };
+    wanted.then(|| attrs.into())
+}
+
+/// A handle for the map that `fork` makes of the one behind `vm`.
+///
+/// # Safety
+///
+/// All are NULL or what they should be.
+unsafe fn make(
+    vm: *const kvma_vm,
+    allocator: *const kvma_allocator,
+    child: *mut *mut kvma_vm,
+    fork: impl FnOnce(&kvma_vm, Memory) -> Result<Map, Fail>,
+) -> Result<(), Fail> {
+    // SAFETY: the caller's.
+    let place = unsafe { child.as_mut() }.ok_or(Fail::Null)?;
+    *place = null_mut();
+    // SAFETY: the caller's.
+    let (parent, memory) = unsafe { (given(vm)?, Memory::from_table(allocator).ok_or(Fail::Null)?) };
+    // Room for the handle first: what the owner does as areas are copied is not undone.
+    let room = memory.get::<kvma_vm>().ok_or(Error::OutOfMemory)?;
+    match fork(parent, memory) {
+        Ok(map) => {
+            // SAFETY: room for one, and ours alone.
+            unsafe { room.write(kvma_vm { map: Shared::new(map), memory, ops: parent.ops }) };
+            *place = room.as_ptr();
+            Ok(())
+        }
+        Err(fail) => {
+            // SAFETY: from `get`, and nothing is in it.
+            unsafe { memory.put(room) };
+            Err(fail)
+        }
+    }
+}
 
 /// Copies the map area by area into a new one of the same space, with memory of `allocator` (NULL:
 /// malloc's) and the owner's data `fork`ed. `copy` decides on each area and may mark pages copy-on-write as
@@ -25,26 +77,49 @@ pub unsafe extern "C" fn kvma_vm_fork(
     udata: *mut c_void,
     child: *mut *mut kvma_vm,
 ) -> kvma_status {
-    call(|| {
-        // SAFETY: the contract of all functions (crate docs); so below.
-        let child = unsafe { child.as_mut() }.ok_or(Fail::Null)?;
-        *child = null_mut();
-        // SAFETY: see above.
-        let memory = unsafe { Memory::from_table(allocator) }.ok_or(Fail::Null)?;
-        // SAFETY: see above.
-        let parent = unsafe { given(vm) }?;
-        let map = parent.map.read(|map| {
-            Ok(map.fork(memory, |vma| {
-                let mut attrs = vma.attrs().into();
-                let wanted = match copy {
-                    // SAFETY: the owner's function, called as its documentation says.
-                    Some(copy) => unsafe { copy(udata, &(*vma).into(), &mut attrs) },
-                    None => true,
-                };
-                wanted.then(|| attrs.into())
-            })?)
-        })?;
-        *child = wrap(map, memory, parent.ops)?;
-        Ok(())
+    // SAFETY: the contract of all functions (crate docs); so below.
+    call(|| unsafe {
+        make(vm, allocator, child, |parent, memory| {
+            parent.map.read(|map| Ok(map.fork(memory, |vma| copied(copy, udata, vma))?))
+        })
+    })
+}
+
+/// `kvma_vm_fork` of a map whose program runs on: `flush_begin` and `flush_wait` follow what `copy` does to page
+/// tables.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvma_vm_fork_live(
+    vm: *mut kvma_vm,
+    allocator: *const kvma_allocator,
+    copy: kvma_copy_fn,
+    udata: *mut c_void,
+    hooks: *const kvma_hooks,
+    child: *mut *mut kvma_vm,
+) -> kvma_status {
+    // SAFETY: see above.
+    call(|| unsafe {
+        make(vm, allocator, child, |_, memory| {
+            let nodes = &mut Reservation::new(memory);
+            alone(vm, hooks, |map, up| Ok(map.fork_live(nodes, up, |_, vma| copied(copy, udata, vma))?))
+        })
+    })
+}
+
+/// `kvma_vm_fork_live` within an update.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvma_update_fork_live(
+    update: *mut kvma_update,
+    vm: *mut kvma_vm,
+    allocator: *const kvma_allocator,
+    copy: kvma_copy_fn,
+    udata: *mut c_void,
+    child: *mut *mut kvma_vm,
+) -> kvma_status {
+    // SAFETY: see above.
+    call(|| unsafe {
+        make(vm, allocator, child, |_, memory| {
+            let nodes = &mut Reservation::new(memory);
+            within(update, vm, |map, up| Ok(map.fork_live(nodes, up, |_, vma| copied(copy, udata, vma))?))
+        })
     })
 }

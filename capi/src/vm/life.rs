@@ -34,7 +34,7 @@ pub unsafe extern "C" fn kvma_vm_new(
 }
 
 /// A handle for `map`.
-pub(super) fn wrap(map: Map, memory: Memory, ops: *const kvma_data_ops) -> Result<*mut kvma_vm, Fail> {
+fn wrap(map: Map, memory: Memory, ops: *const kvma_data_ops) -> Result<*mut kvma_vm, Fail> {
     let handle = memory.put_in(kvma_vm { map: Shared::new(map), memory, ops });
     Ok(handle.ok_or(Error::OutOfMemory)?.as_ptr())
 }

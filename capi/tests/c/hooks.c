@@ -399,7 +399,43 @@ TEST(write_xor_execute) {
     CHECK_EQ(kvma_vm_free(vm), KVMA_OK);
 }
 
-TESTS(RUN(held_ranges_are_fulfilled_or_released), RUN(areas_move_to_another_map), RUN(write_xor_execute),
+/* Marks the area copy-on-write in page tables, so to speak. */
+static bool copy_on_write(void *udata, const struct kvma_area *area, struct kvma_attrs *attrs) {
+    (void)area;
+    note(udata, 'c');
+    attrs->extra = 1;
+    return true;
+}
+
+TEST(a_fork_of_a_running_program_is_flushed) {
+    struct log log;
+    struct kvma_hooks table = hooks(&log);
+    struct kvma_request one = fixed(BASE, 2, KVMA_READ), two = fixed(BASE + 4 * PAGE, 2, KVMA_WRITE);
+    struct kvma_vm *vm = NULL, *child = NULL, *other = NULL;
+    struct kvma_update *update = NULL;
+    struct kvma_area area;
+    CHECK_EQ(kvma_vm_new(&vm, BASE, 32, PAGE, NULL, NULL), KVMA_OK);
+    CHECK_EQ(kvma_vm_map(vm, &one, NULL, NULL), KVMA_OK);
+    CHECK_EQ(kvma_vm_map(vm, &two, NULL, NULL), KVMA_OK);
+    CHECK_EQ(kvma_vm_fork_live(vm, NULL, copy_on_write, &log, &table, &child), KVMA_OK);
+    expect(&log, "cc<>");
+    CHECK_EQ(kvma_vm_len(child), 2);
+    CHECK_EQ(kvma_vm_find(child, BASE, &area), KVMA_OK);
+    CHECK_EQ(area.attrs.extra, 1);
+    CHECK_EQ(kvma_update_new(&update, vm, &table, 0), KVMA_OK);
+    CHECK_EQ(kvma_update_fork_live(update, vm, NULL, copy_on_write, &log, &other), KVMA_OK);
+    expect(&log, "cc<");
+    CHECK_EQ(kvma_update_finish(update), KVMA_OK);
+    expect(&log, ">");
+    CHECK_EQ(kvma_vm_free(other), KVMA_OK);
+    CHECK_EQ(kvma_vm_fork_live(vm, NULL, NULL, NULL, NULL, NULL), KVMA_NULL_POINTER);
+    CHECK_EQ(kvma_vm_fork_live(NULL, NULL, NULL, NULL, NULL, &other), KVMA_NULL_POINTER);
+    CHECK(other == NULL);
+    CHECK_EQ(kvma_vm_free(child), KVMA_OK);
+    CHECK_EQ(kvma_vm_free(vm), KVMA_OK);
+}
+
+TESTS(RUN(a_fork_of_a_running_program_is_flushed), RUN(held_ranges_are_fulfilled_or_released), RUN(areas_move_to_another_map), RUN(write_xor_execute),
       RUN(every_step_is_told_in_order), RUN(a_refusal_takes_everything_back),
       RUN(a_hook_that_calls_back_is_told_busy), RUN(an_update_gathers_several_changes),
       RUN(the_owners_data_is_never_lost_or_dropped_twice))

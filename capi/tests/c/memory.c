@@ -152,6 +152,37 @@ TEST(no_operation_changes_anything_without_memory) {
     }
 }
 
+static bool note_copy(void *udata, const struct kvma_area *area, struct kvma_attrs *attrs) {
+    (void)area, (void)attrs;
+    ++*(int *)udata;
+    return true;
+}
+
+/* What it does to page tables could not be taken back. */
+TEST(a_fork_without_memory_has_copied_nothing) {
+    for (long blocks = 0;; blocks++) {
+        struct heap heap = {100, 0};
+        struct kvma_allocator table = allocator(&heap);
+        struct kvma_vm *vm = NULL, *child = NULL;
+        struct kvma_request one = fixed(BASE, 6, KVMA_READ), two = fixed(BASE + 8 * PAGE, 4, KVMA_WRITE);
+        int copied = 0;
+        CHECK_EQ(kvma_vm_new(&vm, BASE, 32, PAGE, &table, NULL), KVMA_OK);
+        CHECK_EQ(kvma_vm_map(vm, &one, NULL, NULL), KVMA_OK);
+        CHECK_EQ(kvma_vm_map(vm, &two, NULL, NULL), KVMA_OK);
+        heap.left = blocks;
+        int32_t status = blocks % 2 ? kvma_vm_fork(vm, &table, note_copy, &copied, &child)
+                                    : kvma_vm_fork_live(vm, &table, note_copy, &copied, NULL, &child);
+        CHECK_EQ(copied, status == KVMA_OK ? 2 : 0);
+        CHECK((status == KVMA_OK) == (child != NULL));
+        CHECK_EQ(kvma_vm_free(child), KVMA_OK);
+        CHECK_EQ(kvma_vm_free(vm), KVMA_OK);
+        CHECK_EQ(heap.out, 0);
+        if (status == KVMA_OK)
+            return;
+        CHECK_EQ(status, KVMA_OUT_OF_MEMORY);
+    }
+}
+
 TEST(making_a_map_fails_cleanly) {
     for (long blocks = 0; blocks < 2; blocks++) {
         struct heap heap = {blocks, 0};
@@ -284,6 +315,6 @@ TEST(a_missing_lock_is_busy) {
     CHECK_EQ(kvma_vm_free(vm), KVMA_OK);
 }
 
-TESTS(RUN(no_operation_changes_anything_without_memory), RUN(making_a_map_fails_cleanly),
+TESTS(RUN(no_operation_changes_anything_without_memory), RUN(a_fork_without_memory_has_copied_nothing), RUN(making_a_map_fails_cleanly),
       RUN(taking_down_needs_no_memory), RUN(libmmap_operations_change_nothing_without_memory),
       RUN(without_memory_to_remember_marks_still_hold), RUN(a_missing_lock_is_busy))
