@@ -269,71 +269,6 @@ fn round<S: Shared>(rows: &mut Rows, shared: &S, areas: u64, time: Duration) {
     }
 }
 
-/// The longest hold of the lock, by a lock that looks at the clock.
-struct Timed {
-    inner: Ticket,
-    longest: AtomicU64,
-}
-
-// SAFETY: the inner lock's.
-unsafe impl RawLock for &Timed {
-    type Token = Instant;
-
-    fn acquire(&self) -> Instant {
-        self.inner.acquire();
-        Instant::now()
-    }
-    fn try_acquire(&self) -> Option<Instant> {
-        self.inner.try_acquire().map(|()| Instant::now())
-    }
-    unsafe fn release(&self, since: Instant) {
-        self.longest.fetch_max(since.elapsed().as_nanos() as u64, Ordering::Relaxed);
-        // SAFETY: the caller's.
-        unsafe { self.inner.release(()) }
-    }
-}
-
-/// Areas between one flush and the next.
-#[derive(Default)]
-struct Counted {
-    now: usize,
-    longest: usize,
-}
-
-impl Hooks<()> for Counted {
-    fn unmap(&mut self, _: &Piece<'_, ()>) {
-        self.now += 1;
-        self.longest = self.longest.max(self.now);
-    }
-    fn flush_wait(&mut self) {
-        self.now = 0;
-    }
-}
-
-fn holds() {
-    println!("\nlongest hold of the lock: unmapping everything; median of {ROUNDS}");
-    for areas in [1_000, 10_000, 100_000] {
-        let (mut cut, mut whole, mut most) = (Vec::new(), Vec::new(), 0);
-        for _ in 0..ROUNDS {
-            for pieces in [true, false] {
-                let lock = Timed { inner: Ticket::new(), longest: AtomicU64::new(0) };
-                let space = AddrSpace::with_lock(full(areas), &lock);
-                let mut hooks = Counted::default();
-                if pieces {
-                    space.clear(&mut hooks).unwrap();
-                    most = most.max(hooks.longest);
-                } else {
-                    space.update(0, &mut hooks, |map, update| map.clear(update)).unwrap();
-                }
-                let times = if pieces { &mut cut } else { &mut whole };
-                times.push(lock.longest.load(Ordering::Relaxed) as f64 / 1e3);
-            }
-        }
-        let (cut, whole) = (median(cut), median(whole));
-        println!("{areas:>7} areas: {cut:>8.1} us, {most} areas; all in one hold {whole:>8.1} us");
-    }
-}
-
 fn main() {
     let ms = std::env::var("KVMA_BENCH_MS").ok().and_then(|ms| ms.parse().ok()).unwrap_or(50);
     let time = Duration::from_millis(ms);
@@ -382,8 +317,5 @@ fn main() {
             }
             println!();
         }
-    }
-    if wanted("holds") {
-        holds();
     }
 }
