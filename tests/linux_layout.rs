@@ -3,7 +3,7 @@
 use std::fmt;
 
 use kvma::linux::abi::*;
-use kvma::linux::{Access, Fault, File, Growth, Layout, Mm, Mmap, SegvCode, Verdict};
+use kvma::linux::{Access, Fault, File, Growth, Layout, Mm, Mmap, Resource, SegvCode, Verdict, VmFlags};
 use kvma::{Heap, NoHooks};
 
 /// There are no files here.
@@ -90,4 +90,31 @@ fn a_new_stack_has_room_as_far_as_the_limit_allows() {
     for (limit, len) in kernel {
         assert_eq!(Layout::x86_64(limit).stack(100, limit), (top - len, top), "{limit:#x}");
     }
+}
+
+/// `live_kernel` found it: Linux gets a stack ready for pages of its own before it looks at the limits. Memory that may have
+/// such pages keeps its promise (`ac`) when it can no longer be written to.
+#[test]
+fn a_stack_that_may_not_grow_is_as_if_used() {
+    const PAGE: u64 = 4096;
+    let at = 0x1000_0000_0000;
+    let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_GROWSDOWN;
+    let kept = |below: Option<u64>, limit| {
+        let mut mm: Mm<NoFile, Heap> = Mm::new(Layout::x86_64(8 << 20), Heap).unwrap();
+        mm.set_limits(mm.limits().with(Resource::Stack, limit));
+        let mut owner = NoHooks;
+        let call = &mut mm.update(&mut owner);
+        let args = |addr, flags| Mmap { addr, len: PAGE, prot: PROT_READ, flags, offset: 0, file: None };
+        if let Some(below) = below {
+            mm.mmap(args(below, flags & !MAP_GROWSDOWN), call).unwrap();
+        }
+        mm.mmap(Mmap { prot: PROT_READ | PROT_WRITE, ..args(at, flags) }, call).unwrap();
+        let refused = mm.fault(&Fault::new(at - PAGE, Access::Read), call);
+        assert_eq!(refused, Verdict::Refuse(SegvCode::MapErr));
+        mm.mprotect(at, PAGE, PROT_READ, call).unwrap();
+        mm.iter().last().is_some_and(|vma| VmFlags::of(&vma).contains(VmFlags::ACCOUNT))
+    };
+    assert!(kept(None, PAGE));
+    // What lies too near refuses it before.
+    assert!(!kept(Some(at - 2 * PAGE), 8 << 20));
 }

@@ -172,11 +172,15 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
             let gap = if asks { self.layout.guard_gap() } else { 0 };
             start.wrapping_sub(below.end) < gap.max(self.policy.guard())
         });
+        if near {
+            return Err(Errno::ENOMEM);
+        }
+        // Readied for pages of its own (`anon_vma_prepare`), even if the limits are against it.
+        self.mark(stack.start, Marks::TOUCHED);
         let growth = stack.start - start;
         let pages = self.layout.pages(growth);
         let caps = call.hooks().capabilities();
-        if near
-            || !self.may_expand(stack.flags, pages)
+        if !self.may_expand(stack.flags, pages)
             || stack.end - start > self.limits.get(Resource::Stack)
             || !self.may_lock_more(stack.flags, growth, caps)
         {
@@ -199,8 +203,6 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         if inserted.is_err() && accounted {
             call.hooks().uncommit(pages);
         }
-        inserted?;
-        self.mark(start, Marks::TOUCHED);
-        Ok(())
+        Ok(inserted?)
     }
 }

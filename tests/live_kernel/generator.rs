@@ -156,6 +156,12 @@ impl Generator {
                         Call::new(sys, &[PR_SET_VMA, 0, addr, len, name])
                     }
                     Sys::Munmap | Sys::Mlock | Sys::Munlock => Call::new(sys, &[addr, len]),
+                    // A whole stack: what it keeps says whether it was ever used.
+                    Sys::Mprotect if self.persona.grow > 0 && self.rng.chance(1, 3) => {
+                        let area = self.rng.pick(view.areas);
+                        let prot = self.prot();
+                        Call::new(sys, &[area.start, area.end - area.start, prot])
+                    }
                     Sys::Mprotect => {
                         let prot = self.mprotect_bits();
                         Call::new(sys, &[addr, len, prot])
