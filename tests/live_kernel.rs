@@ -4,10 +4,11 @@
 //! replayed on [`kvma::linux::Mm`]. What differs is shrunk to few calls and printed as a trace.
 //!
 //! The program also forks, and goes on now as the parent, now as the child; it is executed anew, under other limits on the
-//! stack; and it touches memory, which grows stacks, or is told why not. What cannot be compared:
+//! stack; it touches memory, which grows stacks, or is told why not; and it installs guards, over which nothing can be
+//! brought in. What cannot be compared:
 //!
 //! - Pages that are a program's alone decide in Linux what merges, by whose they were first. So nothing private is written
-//!   to, programs that fork have unmapped their stack before, and stacks are grown by those only that do not.
+//!   to, programs that fork have unmapped their stack before, and those that do not grow stacks and install guards.
 //! - What a page holds, and whether it is in memory: the vector of mincore(2) is not looked at.
 //!
 //! - `KVMA_LIVE_CALLS=N`: how many calls (22,000)
@@ -27,6 +28,8 @@ mod caution;
 mod compare;
 #[path = "live_kernel/generator.rs"]
 mod generator;
+#[path = "live_kernel/guards.rs"]
+mod guards;
 #[path = "live_kernel/image.rs"]
 mod image;
 #[path = "live_kernel/persona.rs"]
@@ -62,7 +65,7 @@ use setup::Setup;
 use shrink::{Finding, brief, shrink};
 
 /// Calls of one program. Fewer make a difference easier to shrink, more let areas pile up.
-const RUN: usize = 1000;
+const RUN: usize = 800;
 /// Calls from one snapshot with flags to the next. Only these take the kernel long.
 const FLAGS_EVERY: usize = 20;
 /// Differences after which to stop.

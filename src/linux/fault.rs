@@ -203,6 +203,6 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         if inserted.is_err() && accounted {
             call.hooks().uncommit(pages);
         }
-        Ok(inserted?)
+        inserted
     }
 }

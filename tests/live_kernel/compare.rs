@@ -4,8 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use kvma::linux::LinuxVma;
-use kvma::{BoxAlloc, NoHooks, VmaNode};
-use kvma_trace::{Answer, Area, Backing, Line, Parser, Replay, Step};
+use kvma::{BoxAlloc, VmaNode};
+use kvma_trace::{Answer, Area, Backing, Call, Line, Parser, Replay, Step};
+
+use super::guards::Guards;
 
 /// The first place where kvma does not do what the kernel did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +55,7 @@ pub fn compare(trace: &str) -> Option<Difference> {
         Ok(replay) => Box::new(replay),
         Err(error) => return Some(broken(format!("kvma: {error}"))),
     };
+    let mut guards = Guards::default();
     let mut calls = 0_usize;
     let mut last = "";
     // What the kernel has shown last, read once.
@@ -67,10 +70,14 @@ pub fn compare(trace: &str) -> Option<Difference> {
         let different = |calls: usize, what| {
             Some(Difference { calls: calls.saturating_sub(1), call: last.to_string(), what })
         };
-        let step = match replay.step(&entry.line, &mut NoHooks) {
+        let step = match replay.step(&entry.line, &mut guards) {
             Ok(step) => step,
             Err(error) => return different(calls, What::Broken(format!("line {}: {error}", entry.number))),
         };
+        if matches!((entry.line, step), (Line::Call(Call::Execve { .. }, _), Step::Called(Answer::Value(_))))
+        {
+            guards.forget();
+        }
         match (entry.line, step) {
             (Line::Call(_, kernel), Step::Called(kvma)) => {
                 last = entry.text;

@@ -54,12 +54,16 @@ use Sys::*;
 
 /// All but those that bring pages in, work on huge pages or install guards.
 const ADVICE: &[u64] = &[0, 1, 2, 3, 4, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 24];
-/// All but HWPOISON and SOFT_OFFLINE, which harm the machine, and GUARD_INSTALL: what comes to a guard is up to the pages.
+/// All but HWPOISON and SOFT_OFFLINE, which harm the machine, and GUARD_INSTALL.
 const ALL_ADVICE: &[u64] =
     &[0, 1, 2, 3, 4, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 103];
 /// With guards, and nothing that would come upon them.
 const GUARD_ADVICE: &[u64] =
     &[0, 1, 2, 3, 4, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 24, 102, 103];
+
+/// Guards, and what comes upon them.
+const UPON_GUARDS: &[u64] =
+    &[0, 3, 4, 8, 9, 10, 11, 17, 20, 21, 22, 22, 22, 23, 23, 24, 102, 102, 102, 102, 103];
 
 const PLAIN: &[(Action, u64)] = &[
     (Call(Mmap), 340),
@@ -178,6 +182,19 @@ const GROWING: &[(Action, u64)] = &[
     (Action::Touch, 400),
     (Action::Fork, 2),
     (Action::Switch, 4),
+];
+const GUARDING: &[(Action, u64)] = &[
+    (Call(Mmap), 300),
+    (Call(Munmap), 80),
+    (Call(Mprotect), 60),
+    (Call(Mremap), 120),
+    (Call(Madvise), 400),
+    (Call(Mlock), 120),
+    (Call(Mlock2), 40),
+    (Call(Munlock), 80),
+    (Call(Mlockall), 6),
+    (Call(Munlockall), 10),
+    (Action::Advise, 60),
 ];
 const FORKING: &[(Action, u64)] = &[
     (Call(Mmap), 340),
@@ -305,6 +322,16 @@ pub const ALL: &[Persona] = &[
         locked: 40,
         populate: true,
         advice: ALL_ADVICE,
+        limit: Some((Limit::AddressSpace, 3)),
+        ..CORE
+    },
+    Persona {
+        name: "guard",
+        weights: GUARDING,
+        files: true,
+        locked: 40,
+        populate: true,
+        advice: UPON_GUARDS,
         limit: Some((Limit::AddressSpace, 3)),
         ..CORE
     },
