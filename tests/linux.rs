@@ -6,8 +6,8 @@ use std::sync::Arc;
 use kvma::linux::abi::*;
 use kvma::linux::{
     Access, Action, Capabilities, Fault, File, Inheritance, Install, Layout, LinuxVma, Mm, Mmap, Mode,
-    OpenFile, Overcommit, Owner, Policy, Resource, Rights, Role, SegvCode, Target, Unserved, Verdict,
-    VmFlags, WriteExec,
+    OpenFile, Overcommit, Owner, Policy, Resource, Rights, Role, SegvCode, Target, UNSERVED, Unserved,
+    Verdict, VmFlags, WriteExec,
 };
 use kvma::{AddrSpace, BoxAlloc, Errno, Error, Event, FixedPool, Guarded, Hooks, NoHooks, Piece, VmaNode};
 
@@ -524,6 +524,43 @@ fn data_of_an_area_is_small() {
 fn calls_not_served_say_what_to_answer() {
     assert_eq!(Unserved::by_number(216).map(Unserved::errno), Some(Errno::ENOSYS));
     assert!(Unserved::by_number(9).is_none());
+    assert!(UNSERVED.iter().all(|call| Unserved::by_number(call.number()) == Some(call)), "a number twice");
+}
+
+#[test]
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+fn calls_not_served_have_linuxs_numbers() {
+    let numbers = [
+        ("remap_file_pages", libc::SYS_remap_file_pages),
+        ("userfaultfd", libc::SYS_userfaultfd),
+        ("mbind", libc::SYS_mbind),
+        ("set_mempolicy", libc::SYS_set_mempolicy),
+        ("get_mempolicy", libc::SYS_get_mempolicy),
+        ("set_mempolicy_home_node", libc::SYS_set_mempolicy_home_node),
+        ("migrate_pages", libc::SYS_migrate_pages),
+        ("move_pages", libc::SYS_move_pages),
+        ("memfd_secret", libc::SYS_memfd_secret),
+        ("shmat", libc::SYS_shmat),
+        ("shmdt", libc::SYS_shmdt),
+        ("shmget", libc::SYS_shmget),
+        ("shmctl", libc::SYS_shmctl),
+        ("io_setup", libc::SYS_io_setup),
+        ("io_destroy", libc::SYS_io_destroy),
+        ("uselib", libc::SYS_uselib),
+        ("process_vm_readv", libc::SYS_process_vm_readv),
+        ("process_vm_writev", libc::SYS_process_vm_writev),
+        ("swapon", libc::SYS_swapon),
+        ("swapoff", libc::SYS_swapoff),
+        ("membarrier", libc::SYS_membarrier),
+        ("process_mrelease", libc::SYS_process_mrelease),
+        // Newer than the libc crate.
+        ("map_shadow_stack", 453),
+        ("cachestat", 451),
+    ];
+    for call in UNSERVED {
+        let known = numbers.iter().find(|(name, _)| *name == call.name());
+        assert_eq!(known.map(|(_, number)| *number), Some(call.number().into()), "{}", call.name());
+    }
 }
 
 #[test]

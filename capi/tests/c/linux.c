@@ -387,7 +387,7 @@ TEST(names_keys_and_policy) {
              -EFAULT);
     CHECK_EQ(kvma_linux_set_policy(program.mm, KVMA_WRITE_EXEC_NEVER, 0), KVMA_OK);
     CHECK_EQ(kvma_linux_mprotect(program.mm, program.call, at, PAGE, PROT_READ | PROT_EXEC), -EACCES);
-    CHECK_EQ(kvma_linux_set_policy(program.mm, 3, 0), KVMA_BAD_ARGUMENT);
+    CHECK_EQ(kvma_linux_set_policy(program.mm, 4, 0), KVMA_BAD_ARGUMENT);
     CHECK_EQ(kvma_linux_set_policy(program.mm, 0, 1), KVMA_UNALIGNED);
     CHECK_EQ(kvma_linux_unserved(216), -ENOSYS); /* remap_file_pages */
     CHECK_EQ(kvma_linux_unserved(9), 0);         /* mmap */
