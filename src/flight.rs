@@ -94,7 +94,13 @@ impl Flights {
     /// slot in use, or sees the end of that flush and everything before it.
     #[inline]
     pub(crate) fn cover(&self, set: u32, page: u64) -> bool {
-        set != 0 && (0..SLOTS).any(|slot| set >> slot & 1 != 0 && self.covers(slot, page))
+        set != 0 && self.any_covers(set, page)
+    }
+
+    /// Kept out of the lookups that it is compiled into: few nodes have changed during a flush.
+    #[cold]
+    fn any_covers(&self, set: u32, page: u64) -> bool {
+        (0..SLOTS).any(|slot| set >> slot & 1 != 0 && self.covers(slot, page))
     }
 
     fn covers(&self, slot: usize, page: u64) -> bool {

@@ -206,18 +206,38 @@ impl<V: VmaData> Content for VmaNode<V> {
     }
 }
 
-impl<V: VmaData> Peek for VmaNode<V> {
-    /// The attributes and the owner's key.
-    type Seen = (Attrs, u64);
+/// The hot bits and the words, as a reader without the lock found them.
+#[derive(Clone, Copy)]
+pub(crate) struct VmaSeen {
+    hot: u32,
+    extra: u64,
+    object: u64,
+    offset: u64,
+    key: u64,
+}
 
-    #[inline]
-    fn peek(words: &VmaWords, hot: u32) -> (Attrs, u64) {
+impl VmaSeen {
+    #[inline(always)]
+    pub(crate) fn attrs(&self) -> Attrs {
+        decode(self.hot, self.extra, self.object, self.offset)
+    }
+
+    #[inline(always)]
+    pub(crate) fn key(&self) -> u64 {
+        if self.hot & KEYED != 0 { self.key } else { 0 }
+    }
+}
+
+impl<V: VmaData> Peek for VmaNode<V> {
+    type Seen = VmaSeen;
+
+    #[inline(always)]
+    fn peek(words: &VmaWords, hot: u32) -> VmaSeen {
         // What means nothing is not read: changes nearby take the cache line of these words away, but
         // hardly ever that of the first one. Without a branch, which kinds of areas would mix up.
         let there = |bit, word| select_unpredictable(hot & bit != 0, word, &words.extra).shared();
         let (object, offset) = (there(BACKED, &words.object), there(BACKED, &words.offset));
-        let key = there(KEYED, &words.key);
-        (decode(hot, words.extra.shared(), object, offset), if hot & KEYED != 0 { key } else { 0 })
+        VmaSeen { hot, extra: words.extra.shared(), object, offset, key: there(KEYED, &words.key) }
     }
 
     #[inline]

@@ -6,7 +6,7 @@ use crate::node::ReadSide;
 use crate::range::{PageSize, VmRange};
 use crate::sync::{RawLock, pause};
 use crate::tree::{Busy, Hit, Token};
-use crate::vma::{Attrs, VmaNode};
+use crate::vma::{Attrs, VmaNode, VmaSeen};
 
 /// Tries without the lock before [`lookup`](AddrSpace::lookup) takes it, and before
 /// [`try_lookup`](AddrSpace::try_lookup) gives up.
@@ -23,8 +23,9 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    fn new(hit: Hit<(Attrs, u64)>, page: PageSize) -> Snapshot {
-        let (attrs, key) = hit.seen;
+    #[inline(always)]
+    fn new(hit: Hit<VmaSeen>, page: PageSize) -> Snapshot {
+        let (attrs, key) = (hit.seen.attrs(), hit.seen.key());
         Snapshot { range: VmRange::from_span(hit.span, page), attrs, key, token: hit.token }
     }
 
@@ -75,7 +76,10 @@ where
     /// [`still_valid`](Self::still_valid) that it still is.
     #[inline]
     pub fn lookup(&self, addr: u64) -> Option<Snapshot> {
-        self.try_lookup(addr).unwrap_or_else(|Busy| self.lookup_locked(addr))
+        match self.walk(addr) {
+            Ok(found) => found,
+            Err(Busy) => self.lookup_again(addr),
+        }
     }
 
     /// As [`lookup`](Self::lookup), but never takes the lock: for faults that may be raised inside a
@@ -83,14 +87,10 @@ where
     /// steps. [`Busy`] when changes were always in the way.
     #[inline]
     pub fn try_lookup(&self, addr: u64) -> Result<Option<Snapshot>, Busy> {
-        let page = self.published.page_size().page(addr);
-        for _ in 0..TRIES {
-            if let Ok(found) = self.published.walk(&self.flights, page) {
-                return Ok(found.map(|hit| Snapshot::new(hit, self.published.page_size())));
-            }
-            pause();
+        match self.walk(addr) {
+            Ok(found) => Ok(found),
+            Err(Busy) => self.walk_again(addr),
         }
-        Err(Busy)
     }
 
     /// Whether the area that `token` was given for has not changed since, in any way: neither its
@@ -106,7 +106,29 @@ where
         self.published.is_current(token)
     }
 
+    /// One try. Inlined, so that a caller who needs little of the copy does not pay for all of it.
+    #[inline(always)]
+    fn walk(&self, addr: u64) -> Result<Option<Snapshot>, Busy> {
+        let page = self.published.page_size();
+        self.published.walk(&self.flights, page.page(addr), |hit| Snapshot::new(hit, page))
+    }
+
     #[cold]
+    fn walk_again(&self, addr: u64) -> Result<Option<Snapshot>, Busy> {
+        for _ in 1..TRIES {
+            pause();
+            if let Ok(found) = self.walk(addr) {
+                return Ok(found);
+            }
+        }
+        Err(Busy)
+    }
+
+    #[cold]
+    fn lookup_again(&self, addr: u64) -> Option<Snapshot> {
+        self.walk_again(addr).unwrap_or_else(|Busy| self.lookup_locked(addr))
+    }
+
     fn lookup_locked(&self, addr: u64) -> Option<Snapshot> {
         let guard = self.inner.lock();
         let map = guard.vm_map();

@@ -106,6 +106,16 @@ pub(crate) struct Hit<S> {
     pub(crate) token: Token,
 }
 
+/// One state of a node, as read without the lock.
+struct Found<T: Peek> {
+    node: NonNull<Node<T>>,
+    seq: u64,
+    space: u64,
+    span: Span,
+    state: u64,
+    seen: T::Seen,
+}
+
 /// What a lookup without the lock starts from. Lies beside the lock, not behind it.
 pub(crate) struct Published<T: Content, A> {
     entry: Entry<T>,
@@ -211,17 +221,30 @@ impl<T: Content, A: NodeAlloc<T>> Published<T, A> {
 }
 
 impl<T: Peek, A: ReadSide<T>> Published<T, A> {
-    /// The area that holds `page`, without the lock. O(log n), at most two walks.
+    /// What `make` makes of the area that holds `page`, without the lock. O(log n), at most two walks.
     #[inline(always)]
-    pub(crate) fn walk(&self, flights: &Flights, page: u64) -> Result<Option<Hit<T::Seen>>, Busy> {
+    pub(crate) fn walk<R>(
+        &self,
+        flights: &Flights,
+        page: u64,
+        make: impl FnOnce(Hit<T::Seen>) -> R,
+    ) -> Result<Option<R>, Busy> {
         let _reading = self.alloc.enter();
         // SAFETY: the guard above is held.
-        unsafe {
-            match self.hit(flights, page)? {
-                Some(hit) => Ok(hit),
-                None => self.hit_or_miss(flights, page),
-            }
+        let found = match unsafe { self.hit(page) }? {
+            Some(found) => found,
+            // SAFETY: as above.
+            None => match unsafe { self.hit_or_miss(page) }? {
+                Some(found) => found,
+                None => return Ok(None),
+            },
+        };
+        if !T::is_visible(found.state as u32) {
+            return Ok(None);
         }
+        let dead = flights.cover((found.state >> 32) as u32, page);
+        let token = Self::token(found.node, found.seq, dead, found.space, page);
+        Ok(Some(make(Hit { span: found.span, seen: found.seen, token })))
     }
 
     /// A walk whose miss is to be believed.
@@ -230,11 +253,11 @@ impl<T: Peek, A: ReadSide<T>> Published<T, A> {
     ///
     /// As [`descend`](Self::descend).
     #[cold]
-    unsafe fn hit_or_miss(&self, flights: &Flights, page: u64) -> Result<Option<Hit<T::Seen>>, Busy> {
+    unsafe fn hit_or_miss(&self, page: u64) -> Result<Option<Found<T>>, Busy> {
         let count = self.count.0.acquire();
         // SAFETY: the caller's.
-        if let Some(hit) = unsafe { self.hit(flights, page) }? {
-            return Ok(hit);
+        if let Some(hit) = unsafe { self.hit(page) }? {
+            return Ok(Some(hit));
         }
         // Pairs with the fence of `begin`: if the walk saw a store of a change, the count is odd here, or
         // another one.
@@ -242,13 +265,13 @@ impl<T: Peek, A: ReadSide<T>> Published<T, A> {
         if count & 1 == 0 && self.count.0.shared() == count { Ok(None) } else { Err(Busy) }
     }
 
-    /// A walk whose hit can be believed: `Some(None)` is an area that readers are not to see.
+    /// A walk whose hit can be believed.
     ///
     /// # Safety
     ///
     /// As [`descend`](Self::descend).
     #[inline(always)]
-    unsafe fn hit(&self, flights: &Flights, page: u64) -> Result<Option<Option<Hit<T::Seen>>>, Busy> {
+    unsafe fn hit(&self, page: u64) -> Result<Option<Found<T>>, Busy> {
         // SAFETY: the caller's.
         let Some(found) = (unsafe { self.descend(page) })? else { return Ok(None) };
         // SAFETY: a node, by `descend`, and it stays one.
@@ -257,8 +280,7 @@ impl<T: Peek, A: ReadSide<T>> Published<T, A> {
         let seq = node.seq.acquire();
         let span = Span::new(node.start.shared(), node.end.shared());
         let (owner, state) = (node.owner.shared(), node.state.shared());
-        let (hot, set) = (state as u32, (state >> 32) as u32);
-        let seen = T::peek(&node.words, hot);
+        let seen = T::peek(&node.words, state as u32);
         // Pairs with the fence of `open`: if one of the loads above saw a later change, so does the
         // load of the generation below.
         fence(Ordering::Acquire);
@@ -268,11 +290,7 @@ impl<T: Peek, A: ReadSide<T>> Published<T, A> {
         if !one_state || !here || owner != space {
             return Ok(None);
         }
-        if !T::is_visible(hot) {
-            return Ok(Some(None));
-        }
-        let token = Self::token(found, seq, flights.cover(set, page), space, page);
-        Ok(Some(Some(Hit { span, seen, token })))
+        Ok(Some(Found { node: found, seq, space, span, state, seen }))
     }
 
     /// The last node on the way down that begins at or below `page`.
