@@ -27,6 +27,20 @@ fn each_header_stands_alone() {
             cc::check_syntax("g++", flags, &text).unwrap_or_else(|e| panic!("{e}"));
         }
     }
+    // As one includes C headers that may not know of C++.
+    for (header, call) in [
+        (
+            "mmap.h",
+            "MMAddrSpace mm; mm_init(&mm, 0, 1, 1); mm_mapany(&mm, 1, 0, 0, &mm, 0); mm_mapany(&mm, 1, 0, 0, 3, 0)",
+        ),
+        ("mmap_c.h", "mmap_map_any(nullptr, 1, 0, 0, 3, 0); mmap_map_any(nullptr, 0, 1, 0, 0, 3, 0)"),
+        ("kvma.h", "kvma_vm_free(nullptr)"),
+    ] {
+        let text = format!("extern \"C\" {{\n#include <{header}>\n}}\nint main() {{ {call}; }}\n");
+        for standard in ["-std=c++11", "-std=c++20"] {
+            cc::check_syntax("g++", &[standard], &text).unwrap_or_else(|e| panic!("{e}"));
+        }
+    }
     // What is in the headers is also used without exceptions.
     let text = "#include \"addr_space.h\"\n\
                 int main() { mmap::AddrSpace a; mmap::RangeMap<int, int> m; m.insert(0, 1, 2); m.remove(0, 1);\n\
@@ -51,6 +65,57 @@ fn programs_link_in_three_ways() {
         let program = program.unwrap_or_else(|e| panic!("{e}"));
         cc::run(&mut Command::new(program)).unwrap_or_else(|e| panic!("{e}"));
     }
+}
+
+/// C programs in a build that compiles everything as C++.
+#[test]
+fn c_programs_compile_as_cpp() {
+    if cc::skipped() {
+        return;
+    }
+    let tests = cc::root().join("tests/c");
+    for name in ["seeds", "peers_mm"] {
+        let text = fs::read_to_string(tests.join(format!("{name}.c"))).expect("a program of ours");
+        let source = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}_as_cpp.cpp"));
+        // C++ wants to be told what a void pointer points to.
+        let text =
+            text.replace("struct heard *heard = udata;", "struct heard *heard = (struct heard *)udata;");
+        fs::write(&source, text).unwrap_or_else(|e| panic!("{}: {e}", source.display()));
+        let include = format!("-I{}", tests.display());
+        let flags = ["-Wno-missing-field-initializers", &include];
+        let program = cc::compile(&Program { source: &source, link: Link::Static, flags: &flags });
+        let program = program.unwrap_or_else(|e| panic!("{e}"));
+        cc::run(&mut Command::new(program)).unwrap_or_else(|e| panic!("{e}"));
+    }
+}
+
+/// What the headers define may be in every translation unit of a program.
+#[test]
+fn headers_in_two_translation_units() {
+    if cc::skipped() {
+        return;
+    }
+    let headers = "#include <mmap.h>\n#include <mmap_c.h>\n#include <addr_space.h>\n#include <range_map.h>\n";
+    let body = "{ mmap::RangeMap<int, int> m; m.insert(0, 2, 1); mmap::AddrSpace a; MMAddrSpace mm; int file;\n\
+                bool ok = a.init(0, 16, 1) && mm_init(&mm, 0, 16, 1) && mm_mapany(&mm, 2, 0, 0, &file, 0) == 0;\n\
+                ok = ok && mm_mapany(&mm, 2, 0, 0, 7, 0) == 2 && a.map_any(4, 1, 1, -1, 0) == 0;\n\
+                mm_free(&mm); MMapAddrSpace *c = mmap_create(0, 16, 1);\n\
+                ok = ok && mmap_map_any(c, 4, 1, 1, -1, 0) == 0; mmap_destroy(c); return ok && m.size() == 1; }\n";
+    let dir = cc::scratch().unwrap_or_else(|e| panic!("{e}"));
+    let other = dir.join("other.cpp");
+    let main = dir.join("two_units.cpp");
+    fs::write(&other, format!("{headers}bool other() {body}")).expect("written");
+    fs::write(
+        &main,
+        format!(
+            "{headers}bool other();\nstatic bool here() {body}int main() {{ return !(here() && other()); }}\n"
+        ),
+    )
+    .expect("written");
+    let other = other.display().to_string();
+    let program = cc::compile(&Program { source: &main, link: Link::Static, flags: &[&other] });
+    let program = program.unwrap_or_else(|e| panic!("{e}"));
+    cc::run(&mut Command::new(program)).unwrap_or_else(|e| panic!("{e}"));
 }
 
 /// The library without std links into a program without libc, and works there.

@@ -15,6 +15,13 @@
 
 #include "mmap_c.h"
 
+#ifdef __cplusplus
+/* Also for those who include this within extern "C". */
+extern "C++" {
+#include <type_traits>
+}
+#endif
+
 #if defined(__GNUC__)
 #define MM_EXTENSION __extension__
 #else
@@ -88,23 +95,29 @@ static inline void mm_free(MMAddrSpace *mm) {
 
 /* Creates a new mapping, where the mapper may choose the location: the lowest free range. Returns the
  * location, or -1 if an error occurred. */
+#ifndef __cplusplus
 static inline uint64_t mm_mapany(MMAddrSpace *mm, size_t len, int prot, int flags, int fd, off_t offset) {
     return kvma_mm_mapany(mm, len, prot, flags, fd, offset);
 }
+#endif
 
 /* Creates a new mapping at a specific address. Returns the address, or -1 if an error occurred. The range
  * may overlap with existing regions, in which case the overlapping portions of the existing regions are
  * unmapped and overwritten. */
+#ifndef __cplusplus
 static inline uint64_t mm_mapat(MMAddrSpace *mm, uint64_t addr, size_t len, int prot, int flags, int fd,
                                 off_t offset) {
     return kvma_mm_mapat(mm, addr, len, prot, flags, fd, offset, NULL, NULL);
 }
+#endif
 
 /* The same, and calls 'ufn' when it unmaps regions. */
+#ifndef __cplusplus
 static inline uint64_t mm_mapat_cb(MMAddrSpace *mm, uint64_t addr, size_t len, int prot, int flags, int fd,
                                    off_t offset, UpdateFn ufn, void *udata) {
     return kvma_mm_mapat(mm, addr, len, prot, flags, fd, offset, ufn, udata);
 }
+#endif
 
 /* These three for programs whose files are pointers, NULL for none; they call them by the names above: see
  * the end of this file. */
@@ -161,6 +174,31 @@ static inline int mm_protect_cb(MMAddrSpace *mm, uint64_t addr, size_t len, int 
 #ifdef __cplusplus
 }
 
+extern "C++" {
+
+/* A descriptor: any integer but a long, which is what NULL is. */
+template <class Fd>
+using MMIfFd = typename std::enable_if<(std::is_integral<Fd>::value || std::is_enum<Fd>::value) &&
+                                           !std::is_same<Fd, long>::value,
+                                       uint64_t>::type;
+
+template <class Fd>
+inline MMIfFd<Fd> mm_mapany(MMAddrSpace *mm, size_t len, int prot, int flags, Fd fd, off_t offset) {
+    return kvma_mm_mapany(mm, len, prot, flags, static_cast<int>(fd), offset);
+}
+
+template <class Fd>
+inline MMIfFd<Fd> mm_mapat(MMAddrSpace *mm, uint64_t addr, size_t len, int prot, int flags, Fd fd, off_t offset) {
+    return kvma_mm_mapat(mm, addr, len, prot, flags, static_cast<int>(fd), offset, NULL, NULL);
+}
+
+template <class Fd>
+inline MMIfFd<Fd> mm_mapat_cb(MMAddrSpace *mm, uint64_t addr, size_t len, int prot, int flags, Fd fd, off_t offset,
+                              UpdateFn ufn, void *udata) {
+    return kvma_mm_mapat(mm, addr, len, prot, flags, static_cast<int>(fd), offset, ufn, udata);
+}
+
+/* A pointer. */
 inline uint64_t mm_mapany(MMAddrSpace *mm, size_t len, int prot, int flags, void *file, off_t offset) {
     return mm_mapany_file(mm, len, prot, flags, file, offset);
 }
@@ -173,6 +211,8 @@ inline uint64_t mm_mapat(MMAddrSpace *mm, uint64_t addr, size_t len, int prot, i
 inline uint64_t mm_mapat_cb(MMAddrSpace *mm, uint64_t addr, size_t len, int prot, int flags, void *file,
                             off_t offset, UpdateFn ufn, void *udata) {
     return mm_mapat_file_cb(mm, addr, len, prot, flags, file, offset, ufn, udata);
+}
+
 }
 
 #elif defined(__GNUC__) || (defined(__STDC_VERSION__) && __STDC_VERSION__ >= 201112L)

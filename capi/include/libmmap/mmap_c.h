@@ -67,9 +67,9 @@ void mmap_unmap_non_original(struct MMapAddrSpace *mm, MMapUpdateFn ufn, void *u
 #ifdef __cplusplus
 }
 
-/* Without a hint. */
-inline uintptr_t mmap_map_any(struct MMapAddrSpace *mm, size_t len, int prot, int flags, int fd,
-                              int64_t offset) {
+/* Without a hint. Also for those who include this within extern "C". */
+extern "C++" inline uintptr_t mmap_map_any(struct MMapAddrSpace *mm, size_t len, int prot, int flags, int fd,
+                                           int64_t offset) {
     return mmap_map_any(mm, static_cast<uintptr_t>(0), len, prot, flags, fd, offset);
 }
 

@@ -35,6 +35,8 @@ TEST(files_are_descriptors_or_pointers) {
   CHECK(mm_init(&mm, 0, 16, 1));
   CHECK_EQ(mm_mapany(&mm, 4, 0, 0, &file, 1), 0);
   CHECK_EQ(mm_mapat(&mm, 4, 4, 0, 0, 5, 0), 4);
+  CHECK_EQ(mm_mapat(&mm, 8, 4, 0, 0, NULL, 0), 8);
+  CHECK(mm_querypage(&mm, 9, &info) && info.file == nullptr);
   CHECK_EQ(mm_mapat_cb(&mm, 8, 4, 0, 0, nullptr, 0, nullptr, nullptr), 8);
   CHECK(mm_querypage(&mm, 2, &info) && info.file == &file && info.offset == 3);
   CHECK(mm_querypage(&mm, 5, &info) && info.fd == 5);
