@@ -1,14 +1,17 @@
 //! `linux::Mm` behind an `AddrSpace`: what page faults on other processors may count on.
 
 use std::fmt;
-use std::sync::Arc;
+use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use kvma::linux::abi::*;
 use kvma::linux::{
     Action, File, Inheritance, Layout, LinuxVma, Mm, Mmap, OpenFile, Owner, Rights, Target, VmFlags,
 };
-use kvma::{AddrSpace, BoxAlloc, Errno, FixedPool, Hooks, NoHooks, Piece, RawLock, Token, VmaNode};
+use kvma::{
+    AddrSpace, BoxAlloc, Errno, FixedPool, Hooks, NoHooks, Node, NodeAlloc, Piece, RawLock, Token, VmaNode,
+};
 
 /// A file is its number; its handles may not be dropped under the lock, if it knows of one.
 #[derive(Clone, Debug)]
@@ -244,6 +247,80 @@ fn a_fork_that_is_refused_is_flushed_and_leaves_nothing() {
     assert_eq!(owner.heard[2..], [FlushBegin, FlushWait]);
     assert_eq!(alloc.in_use(), 4, "three areas, and the end of the space");
     space.inspect(|mm| mm.check()).unwrap();
+}
+
+/// Of nodes that are not to be asked for while the lock is held.
+struct Outside {
+    nodes: BoxAlloc<VmaNode<LinuxVma<Inode>>>,
+    lock: Flag,
+    /// From now on.
+    strict: AtomicBool,
+    /// What somebody else does as soon as the lock is free.
+    others: Mutex<Option<fn()>>,
+}
+
+impl Outside {
+    fn new() -> Outside {
+        Outside {
+            nodes: BoxAlloc::new(),
+            lock: Flag::default(),
+            strict: AtomicBool::new(false),
+            others: Mutex::new(None),
+        }
+    }
+}
+
+// SAFETY: the inner allocator's.
+unsafe impl NodeAlloc<VmaNode<LinuxVma<Inode>>> for Outside {
+    fn alloc(&self) -> Option<NonNull<Node<VmaNode<LinuxVma<Inode>>>>> {
+        let held = self.lock.0.load(Ordering::Relaxed);
+        assert!(!held || !self.strict.load(Ordering::Relaxed), "a node was allocated under the lock");
+        let others = self.others.lock().unwrap().take();
+        if let Some(others) = others {
+            others();
+        }
+        self.nodes.alloc()
+    }
+    unsafe fn dealloc(&self, node: NonNull<Node<VmaNode<LinuxVma<Inode>>>>) {
+        // SAFETY: the caller's.
+        unsafe { self.nodes.dealloc(node) }
+    }
+}
+
+static OUTSIDE: LazyLock<Outside> = LazyLock::new(Outside::new);
+static STRICT: LazyLock<AddrSpace<Mm<Inode, &Outside>, &Flag>> = LazyLock::new(|| {
+    AddrSpace::with_lock(Mm::new(Layout::x86_64(8 << 20), &*OUTSIDE).unwrap(), &OUTSIDE.lock)
+});
+
+fn map_strictly(page: u64, pages: u64, prot: u64) {
+    let args =
+        Mmap { addr: at(page), len: pages * PAGE, prot, flags: ANON | MAP_FIXED, offset: 0, file: None };
+    STRICT.update(3, &mut NoHooks, |mm, call| mm.mmap(args, call)).unwrap();
+}
+
+/// Also if there are more areas when the lock is taken than there were when they were counted.
+#[test]
+fn nodes_are_taken_in_hand_before_the_lock() {
+    map_strictly(0, 100, RW);
+    OUTSIDE.strict.store(true, Ordering::Relaxed);
+    let owner = &mut NoHooks;
+    map_strictly(10, 5, PROT_READ);
+    STRICT.update(3, owner, |mm, call| mm.munmap(at(20), 5 * PAGE, call)).unwrap();
+    STRICT.munmap(at(30), 5 * PAGE, owner).unwrap();
+    STRICT.update(3, owner, |mm, call| mm.mprotect(at(40), 5 * PAGE, PROT_READ, call)).unwrap();
+    STRICT.update(3, owner, |mm, call| mm.mlock(at(50), 5 * PAGE, call)).unwrap();
+    STRICT.update(3, owner, |mm, call| mm.madvise(at(60), 5 * PAGE, 16, call)).unwrap();
+    STRICT.mlockall(MCL_CURRENT, owner).unwrap();
+    STRICT.munlockall(owner);
+    assert_eq!(STRICT.inspect(|mm| mm.map_count()), 9);
+    // While the fork takes its nodes, somebody maps.
+    *OUTSIDE.others.lock().unwrap() = Some(|| (0..5).for_each(|n| map_strictly(200 + 2 * n, 1, RW)));
+    let child = STRICT.fork(owner).unwrap();
+    assert_eq!(child.map_count(), 14);
+    child.check().unwrap();
+    STRICT.clear(Layout::x86_64(8 << 20), owner).unwrap();
+    drop(child);
+    assert_eq!(OUTSIDE.nodes.in_use(), 1);
 }
 
 /// No node, or no memory to promise: the owner has not been asked to do anything, and nothing has changed.

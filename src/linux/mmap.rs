@@ -194,7 +194,7 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         call: &mut Call<'_, F, A, O>,
     ) -> Result<(), Errno> {
         self.policy.check(vm, vm)?;
-        let old = self.gather(start, end)?;
+        let old = self.gather(start, end, call)?;
         let pages = self.layout.pages(end - start);
         if !self.may_expand(vm, pages.saturating_sub(old.pages)) {
             return Err(Errno::ENOMEM);

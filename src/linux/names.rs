@@ -23,7 +23,7 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         addr: u64,
         len: u64,
         name: Option<&F>,
-        _call: &mut Call<'_, F, A, O>,
+        call: &mut Call<'_, F, A, O>,
     ) -> Result<u64, Errno> {
         let rounded = self.layout.page_up(len);
         if !self.layout.is_aligned(addr) || (len != 0 && rounded == 0) {
@@ -39,7 +39,7 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
                 at = region.start;
             }
             let to = region.end.min(end);
-            self.name_region(&region, at, to, name).map_err(|errno| match errno {
+            self.name_region(&region, at, to, name, call).map_err(|errno| match errno {
                 Errno::ENOMEM => Errno::EAGAIN,
                 other => other,
             })?;
@@ -48,7 +48,14 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         hole
     }
 
-    fn name_region(&mut self, region: &Region, start: u64, end: u64, name: Option<&F>) -> Result<(), Errno> {
+    fn name_region<O: Owner<F>>(
+        &mut self,
+        region: &Region,
+        start: u64,
+        end: u64,
+        name: Option<&F>,
+        call: &mut Call<'_, F, A, O>,
+    ) -> Result<(), Errno> {
         if !region.is_anonymous() || region.role == Role::Special {
             return Err(Errno::EBADF);
         }
@@ -60,7 +67,7 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
                 if self.is_full() {
                     return Err(Errno::ENOMEM);
                 }
-                self.split(region, cut)?;
+                self.split(region, cut, call)?;
             }
         }
         self.map.update_data(start, |data| data.rename(name.cloned()))?;

@@ -128,19 +128,30 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
     ///
     /// # Errors
     /// `EINVAL` for special memory, which has no halves, and inside a huge page; `ENOMEM` without a node.
-    pub(super) fn split(&mut self, region: &Region, at: u64) -> Result<(), Errno> {
+    pub(super) fn split<O: Owner<F>>(
+        &mut self,
+        region: &Region,
+        at: u64,
+        call: &mut Call<'_, F, A, O>,
+    ) -> Result<(), Errno> {
         if !region.may_split(at) {
             return Err(Errno::EINVAL);
         }
-        Ok(self.map.split_at(at)?)
+        call.check_alloc(self.map.alloc())?;
+        Ok(self.map.split_with(at, &mut call.nodes)?)
     }
 
     /// As [`split`](Self::split), where the number of areas is limited (`split_vma`).
-    fn split_counted(&mut self, region: &Region, at: u64) -> Result<(), Errno> {
+    fn split_counted<O: Owner<F>>(
+        &mut self,
+        region: &Region,
+        at: u64,
+        call: &mut Call<'_, F, A, O>,
+    ) -> Result<(), Errno> {
         if self.is_full() {
             return Err(Errno::ENOMEM);
         }
-        self.split(region, at)
+        self.split(region, at, call)
     }
 
     /// Gives `start..end`, a part of `region`, other flags (`vma_modify_flags`): joined with a neighbour where it has
@@ -159,10 +170,10 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         let new = with_vm_flags(region.attrs, flags);
         if !self.joins_left(region, start, &new) && !self.joins_right(region, end, &new) {
             if region.start < start {
-                self.split_counted(region, start)?;
+                self.split_counted(region, start, call)?;
             }
             if end < region.end {
-                self.split_counted(region, end)?;
+                self.split_counted(region, end, call)?;
             }
         }
         self.map.update_attrs(start, end - start, |vma| with_vm_flags(vma.attrs(), flags), call)?;

@@ -28,7 +28,12 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
     /// its ends. On an error the cuts made before stay, as in Linux.
     ///
     /// O(log n), unless something is sealed somewhere: then all areas in the range are looked at.
-    pub(super) fn cut_out(&mut self, start: u64, end: u64) -> Result<(), Errno> {
+    pub(super) fn cut_out<O: Owner<F>>(
+        &mut self,
+        start: u64,
+        end: u64,
+        call: &mut Call<'_, F, A, O>,
+    ) -> Result<(), Errno> {
         let Some(first) = self.first_in(start, end) else { return Ok(()) };
         if first.start < start {
             // The count may go one above its limit while a range is being removed, but not by a hole in the middle.
@@ -38,20 +43,25 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
             if first.has(VmFlags::SEALED) {
                 return Err(Errno::EPERM);
             }
-            self.split(&first, start)?;
+            self.split(&first, start, call)?;
         }
         if self.has_seal(start, end) {
             return Err(Errno::EPERM);
         }
         match self.below(end).filter(|last| last.end > end) {
-            Some(last) => self.split(&last, end),
+            Some(last) => self.split(&last, end, call),
             None => Ok(()),
         }
     }
 
     /// As [`cut_out`](Self::cut_out), and counts what is there. O(log n + areas).
-    pub(super) fn gather(&mut self, start: u64, end: u64) -> Result<Gathered, Errno> {
-        self.cut_out(start, end)?;
+    pub(super) fn gather<O: Owner<F>>(
+        &mut self,
+        start: u64,
+        end: u64,
+        call: &mut Call<'_, F, A, O>,
+    ) -> Result<Gathered, Errno> {
+        self.cut_out(start, end, call)?;
         let mut gathered = Gathered::default();
         for vma in self.map.overlapping(start, end.saturating_sub(start)) {
             gathered.pages += vma.pages();
@@ -85,7 +95,7 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         end: u64,
         call: &mut Call<'_, F, A, O>,
     ) -> Result<(), Errno> {
-        self.cut_out(start, end)?;
+        self.cut_out(start, end, call)?;
         self.remove(start, end, call)
     }
 

@@ -12,6 +12,15 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     ///
     /// [`Error::Unaligned`], [`Error::CutRefused`], [`Error::OutOfMemory`].
     pub fn split_at(&mut self, addr: u64) -> Result<(), Error> {
+        self.split_with(addr, &mut Reservation::new(self.alloc.clone()))
+    }
+
+    /// The same with nodes in hand, which are of this map's allocator.
+    pub(crate) fn split_with(
+        &mut self,
+        addr: u64,
+        nodes: &mut Reservation<VmaNode<V>, A>,
+    ) -> Result<(), Error> {
         if !self.page.is_aligned(addr) {
             return Err(Error::Unaligned);
         }
@@ -20,9 +29,8 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         if self.cost_of_cut(area, page)? == 0 {
             return Ok(());
         }
-        let mut nodes = Reservation::new(self.alloc.clone());
         nodes.fill(1)?;
-        self.tree.cut(page, &mut nodes);
+        self.tree.cut(page, nodes);
         Ok(())
     }
 

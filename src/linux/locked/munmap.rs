@@ -53,7 +53,7 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
             self.munmap(addr, len, call)?;
             return Ok(Span::new(span.end, span.end));
         }
-        self.cut_out(start, end)?;
+        self.cut_out(start, end, call)?;
         self.map.prepare_ends(span, call)?;
         Ok(self.remove_front(span, limit, call)?)
     }
