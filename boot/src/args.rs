@@ -14,7 +14,7 @@ usage: cargo run [-- OPTIONS]
                    or the environment variable KVMA_BOOT_TIMEOUT)
   --broken NAME    break the kernel on purpose, to see that it fails: no-flush,
                    early-free, no-unmap-hook, no-protect-hook, no-relocate-hook,
-                   no-shootdown, no-still-valid
+                   no-shootdown, no-still-valid, fork-keeps-write, no-copy
   --skip-proofs    replay at once, without the kernel's proofs before
   --no-install     do not install QEMU if it is missing
   --setup          only get the tools

@@ -106,11 +106,34 @@ fn a_kernel_whose_fault_handler_does_not_ask_for_its_token_fails() {
 }
 
 #[test]
+fn a_kernel_whose_forks_leave_the_parent_s_entries_writable_fails() {
+    must_fail("fork-keeps-write", "what the parent writes after a fork goes to a copy");
+}
+
+#[test]
+fn a_kernel_that_does_not_copy_on_write_fails() {
+    must_fail("no-copy", "what the parent writes after a fork goes to a copy");
+}
+
+#[test]
+fn a_stack_grows_by_page_faults_as_on_linux() {
+    if skipped("a_stack_grows_by_page_faults_as_on_linux") {
+        return;
+    }
+    let trace = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/stack.trace");
+    let recorded = fs::read_to_string(&trace).expect("a trace");
+    let growths = recorded.lines().filter(|line| line.starts_with("stack ")).count();
+    let outcome = boot(&["--skip-proofs", "--trace", trace.to_str().expect("a path in UTF-8")]);
+    assert_eq!(outcome.status, Some(0));
+    assert!(growths > 0 && outcome.text.contains(&format!("grown by {growths} faults")));
+}
+
+#[test]
 fn other_programs_and_random_calls_replay_as_well() {
     if skipped("other_programs_and_random_calls_replay_as_well") {
         return;
     }
-    // Huge reservations, a stack that grows, failed calls that leave something changed, pieces that move.
+    // Huge reservations, failed calls that leave something changed, pieces that move.
     for trace in ["java", "chaos-data-1", "chaos-remap-1"] {
         let path = repository().join(format!("tests/traces/{trace}.trace"));
         let outcome = boot(&["--skip-proofs", "--trace", path.to_str().expect("a path in UTF-8")]);

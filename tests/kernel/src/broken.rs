@@ -26,9 +26,13 @@ pub enum Broken {
     NoShootdown,
     /// The fault handler writes its entry without asking whether the area is still as it was.
     NoStillValid,
+    /// A fork leaves the parent's entries as they are.
+    ForkKeepsWrite,
+    /// A store to a page that a fork has shared is made where it is.
+    NoCopy,
 }
 
-const NAMES: [(&str, Broken); 8] = [
+const NAMES: [(&str, Broken); 10] = [
     ("nothing", Broken::Nothing),
     ("no-flush", Broken::NoFlush),
     ("early-free", Broken::EarlyFree),
@@ -37,6 +41,8 @@ const NAMES: [(&str, Broken); 8] = [
     ("no-relocate-hook", Broken::NoRelocateHook),
     ("no-shootdown", Broken::NoShootdown),
     ("no-still-valid", Broken::NoStillValid),
+    ("fork-keeps-write", Broken::ForkKeepsWrite),
+    ("no-copy", Broken::NoCopy),
 ];
 
 static CHOSEN: AtomicU8 = AtomicU8::new(Broken::Nothing as u8);

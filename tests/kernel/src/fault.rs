@@ -1,4 +1,8 @@
-//! The page-fault handler. It takes no lock of the address space: see [`serve`].
+//! The page-fault handler. It takes no lock of the address space, unless a stack is to grow: see [`serve`].
+
+mod plan;
+
+pub use plan::{COPIED, KEPT};
 
 use crate::{
     arch::{
@@ -6,11 +10,7 @@ use crate::{
         traps::{Access, TrapFrame},
     },
     broken::Broken,
-    cpus,
-    frames::{self, Use},
-    hooks,
-    pages::{Pages, Prepared, Source},
-    probe, rendezvous,
+    cpus, hooks, probe, rendezvous,
     space::{self, Current, page_of},
 };
 use core::sync::atomic::{
@@ -18,7 +18,7 @@ use core::sync::atomic::{
     Ordering::{Relaxed, SeqCst},
 };
 use kvma::{
-    Busy, Snapshot,
+    Busy,
     linux::{self, Fault, SegvCode, Verdict},
 };
 
@@ -41,8 +41,10 @@ pub enum Again {
     Invalid,
     /// Somebody else has mapped the page, or is about to move it.
     Overtaken,
+    /// The stack has grown.
+    Grown,
 }
-const REASONS: usize = 4;
+const REASONS: usize = 5;
 
 static AGAIN: [AtomicU64; REASONS] = [const { AtomicU64::new(0) }; REASONS];
 
@@ -92,7 +94,7 @@ fn serve(space: &dyn Current, address: u64, access: Access) -> Answer {
     LOOKUPS.fetch_add(1, Relaxed);
     let area = match space.try_lookup(address) {
         Ok(Some(area)) => area,
-        Ok(None) => return Answer::Refused(SegvCode::MapErr),
+        Ok(None) => return grow(space, address, access),
         Err(Busy) => return Answer::Again(Again::Busy),
     };
     // Linux counts private pages from their first write on, and `judge` asks to be told of it. This kernel does not:
@@ -104,61 +106,43 @@ fn serve(space: &dyn Current, address: u64, access: Access) -> Answer {
         return Answer::Again(Again::Flushing);
     }
     let page = page_of(address);
-    let source = {
+    let rights = hooks::rights(area.prot());
+    let is_valid = || Broken::NoStillValid.is_chosen() || space.still_valid(area.token());
+    let plan = {
         let pages = space.pages().lock();
-        if pages.tables.find(page).is_some() {
-            return look_again(space, &pages, &area, page, access);
+        match pages.tables.find(page) {
+            Some(_) if !is_valid() => return Answer::Again(Again::Invalid),
+            found => plan::make(found, &area, page, access),
         }
-        pages.source(area.attrs_at(page), page)
     };
-    let Some(prepared) = prepare(space, source) else { panic!("out of memory for page {page:#x}") };
+    let Some(plan) = plan else {
+        // Somebody else has mapped the page, or given it more rights, since this processor last looked.
+        cpu::flush_page(page);
+        return Answer::Served;
+    };
+    let Some(ready) = plan.prepare() else { panic!("out of memory for page {page:#x}") };
     rendezvous::pass(page);
 
     let mut pages = space.pages().lock();
-    let again = if !is_valid(space, &area) {
+    let again = if !is_valid() {
         Again::Invalid
-    } else if pages.is_moving(page) || pages.tables.find(page).is_some() {
+    } else if pages.is_moving(page) || !ready.fits(pages.tables.find(page)) {
         Again::Overtaken
     } else {
-        let mapped = pages.map(page, prepared, hooks::rights(area.prot()));
-        assert!(mapped.is_ok(), "out of memory for a table for page {page:#x}");
+        ready.put(&mut pages, page, rights);
         return Answer::Served;
     };
     drop(pages);
-    prepared.discard();
+    ready.discard();
     Answer::Again(again)
 }
 
-/// The page is there, and was not, or was not allowed so much, when the processor last looked.
-fn look_again(space: &dyn Current, pages: &Pages, area: &Snapshot, page: u64, access: Access) -> Answer {
-    if !is_valid(space, area) {
-        return Answer::Again(Again::Invalid);
-    }
-    let rights = pages.tables.find(page).map(|entry| entry.rights());
-    let enough = rights.is_some_and(|rights| match access {
-        Access::Load => rights.load,
-        Access::Store => rights.store,
-        Access::Fetch => rights.fetch,
-    });
-    assert!(enough, "{access:?} of page {page:#x}: its area allows it, its page-table entry does not");
-    cpu::flush_page(page);
-    Answer::Served
-}
-
-/// Whether an entry may be written for the area. Asked under the page-table lock.
-fn is_valid(space: &dyn Current, area: &Snapshot) -> bool {
-    Broken::NoStillValid.is_chosen() || space.still_valid(area.token())
-}
-
-/// Gets hold of the frame, without any lock while it is filled.
-fn prepare(space: &dyn Current, source: Source) -> Option<Prepared> {
-    match source {
-        Source::Private { origin, .. } => {
-            let frame = frames::allocate(Use::Private)?;
-            origin.fill(&frame);
-            Some(Prepared::Own(frame))
-        }
-        Source::Shared { id, page, .. } => space.pages().lock().cache.frame(id, page).map(Prepared::Cached),
+/// Nothing is mapped there. If the program uses its stack, and that may grow, it does; and the access is made again.
+fn grow(space: &dyn Current, address: u64, access: Access) -> Answer {
+    let Some(stack_pointer) = probe::stack_pointer() else { return Answer::Refused(SegvCode::MapErr) };
+    match space.grow(&Fault::new(address, access.into()).with_stack_pointer(stack_pointer)) {
+        Verdict::Refuse(code) => Answer::Refused(code),
+        Verdict::Map | Verdict::Copy => Answer::Again(Again::Grown),
     }
 }
 

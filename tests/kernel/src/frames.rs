@@ -3,8 +3,13 @@
 //! A test kernel's allocator is suspicious: it counts frames by use, fills freed ones with [`POISON`], looks
 //! whether the poison is intact when it gives them out again, and prefers the frame freed last, so that a
 //! frame freed too early is overwritten as soon as can be.
+//!
+//! A frame may have several owners, each with the duty to [`free`] it: it is free when the last one has.
 
-use crate::arch::memory_map::DIRECT_MAP;
+use crate::{
+    arch::memory_map::DIRECT_MAP,
+    cpus::{CPUS, number},
+};
 use core::ops::Range;
 use spin::mutex::SpinMutex;
 
@@ -59,6 +64,11 @@ impl Frame {
         }
     }
 
+    /// Makes this frame hold what `other` holds.
+    pub fn copy(&self, other: &Self) {
+        self.fill(|i| other.word(i));
+    }
+
     pub fn word(&self, index: usize) -> u64 {
         assert!(index < WORDS);
         // SAFETY: as in `fill`.
@@ -80,9 +90,19 @@ enum State {
 
 #[derive(Clone, Copy)]
 struct Meta {
-    /// Next in the list that the frame is on: the free list or a [`FrameList`].
+    /// Next in the free list.
     next: Option<u32>,
+    /// Next in the [`FrameList`] of each processor: a frame that several own may be on both.
+    listed: [Option<u32>; CPUS],
     state: State,
+    /// How many have the duty to give it back.
+    owners: u32,
+}
+
+impl Meta {
+    fn new(state: State) -> Self {
+        Self { next: None, listed: [None; CPUS], state, owners: 0 }
+    }
 }
 
 struct Frames {
@@ -127,7 +147,7 @@ pub unsafe fn init(ram: Range<u64>) {
     let meta = direct(begin).cast::<Meta>();
     for i in 0..count {
         // SAFETY: inside the RAM handed over, below `base`.
-        unsafe { meta.add(i).write(Meta { next: None, state: State::Fresh }) };
+        unsafe { meta.add(i).write(Meta::new(State::Fresh)) };
     }
     let mut frames = FRAMES.lock();
     frames.base = base;
@@ -161,19 +181,39 @@ pub fn allocate(purpose: Use) -> Option<Frame> {
             );
         }
     }
-    *meta = Meta { next: None, state: State::Used(purpose) };
+    *meta = Meta { owners: 1, ..Meta::new(State::Used(purpose)) };
     frames.used[purpose as usize] += 1;
     frames.peak = frames.peak.max(frames.used.iter().sum());
     Some(frame)
 }
 
-/// Poisons the frame and makes it the next one to be given out.
+/// Gives the frame at this address, which is in use, one more owner.
+pub fn share(address: u64) -> Frame {
+    let mut frames = FRAMES.lock();
+    let index = frames.index(address);
+    let meta = &mut frames.meta[index];
+    assert!(matches!(meta.state, State::Used(_)), "frame {address:#x} is shared after it was freed");
+    meta.owners += 1;
+    Frame(address)
+}
+
+/// Whether the frame at this address has several owners.
+pub fn is_shared(address: u64) -> bool {
+    let frames = FRAMES.lock();
+    frames.meta[frames.index(address)].owners > 1
+}
+
+/// Gives up one owner's part. With the last one, poisons the frame and makes it the next one to be given out.
 pub fn free(frame: Frame) {
     let mut frames = FRAMES.lock();
     let index = frames.index(frame.0);
     let State::Used(purpose) = frames.meta[index].state else { panic!("frame {:#x} freed twice", frame.0) };
+    frames.meta[index].owners -= 1;
+    if frames.meta[index].owners > 0 {
+        return;
+    }
     frame.fill(|_| POISON);
-    frames.meta[index] = Meta { next: frames.free, state: State::Free };
+    frames.meta[index] = Meta { next: frames.free, ..Meta::new(State::Free) };
     frames.free = Some(index as u32);
     frames.used[purpose as usize] -= 1;
 }
@@ -199,7 +239,8 @@ pub fn total() -> usize {
     FRAMES.lock().meta.len()
 }
 
-/// Frames kept for later, linked through the allocator's own table: adding one needs no memory.
+/// Frames kept for later, linked through the allocator's own table: adding one needs no memory. A list is used by the
+/// processor that made it, and a frame is on one of its lists at a time.
 #[must_use]
 #[derive(Default)]
 pub struct FrameList {
@@ -214,14 +255,14 @@ impl FrameList {
     pub fn push(&mut self, frame: Frame) {
         let mut frames = FRAMES.lock();
         let index = frames.index(frame.into_address());
-        frames.meta[index].next = self.head;
+        frames.meta[index].listed[number()] = self.head;
         self.head = Some(index as u32);
     }
 
     pub fn pop(&mut self) -> Option<Frame> {
         let mut frames = FRAMES.lock();
         let index = self.head?;
-        self.head = frames.meta[index as usize].next.take();
+        self.head = frames.meta[index as usize].listed[number()].take();
         Some(Frame(frames.address(index)))
     }
 

@@ -4,6 +4,7 @@ use crate::{
     broken::Broken,
     contents::Contents,
     frames::FrameList,
+    page_cache,
     pages::Pages,
     paging::{LOWER_HALF_END, Rights},
     tlb::Gather,
@@ -73,7 +74,7 @@ impl<V: Contents> Hooks<V> for PageHooks<'_> {
             // Faults may come as soon as the area is there, before the hook that maps.
             Event::Map(piece) if piece.data().begins_as_zeros() => {
                 if let Backing::Object { id, .. } = piece.attrs().backing() {
-                    self.pages.lock().cache.note_zeros(id);
+                    page_cache::note_zeros(id);
                 }
             }
             _ => {}

@@ -10,11 +10,15 @@
 
 mod arch;
 mod broken;
+mod child;
 mod contents;
+mod copy_on_write;
 mod cpus;
 mod effects;
 mod fault;
+mod fork;
 mod frames;
+mod growth;
 mod hooks;
 mod nodes;
 mod page_cache;
@@ -42,7 +46,6 @@ use arch::{
 use broken::Broken;
 use core::panic::PanicInfo;
 use frames::Use;
-use page_cache::PageCache;
 use pages::Pages;
 use shadow::Shadow;
 
@@ -89,9 +92,10 @@ fn take_over_memory(info: StartInfo) -> (Pages, Shadow) {
     assert!(frames_at < ram.end, "too little memory: {ram:#x?}");
     // SAFETY: RAM above the image that holds no module, split into three parts that do not overlap; this
     // function runs once.
-    let (shadow, cache) = unsafe {
+    let shadow = unsafe {
         frames::init(frames_at..ram.end);
-        (Shadow::new(ram.start..cache_at), PageCache::new(cache_at..frames_at))
+        page_cache::init(cache_at..frames_at);
+        Shadow::new(ram.start..cache_at)
     };
     let Some(tables) = paging::kernel_root() else { panic!("no memory for the kernel's page tables") };
     // SAFETY: the root maps the image as it is linked and the direct map as before.
@@ -104,7 +108,7 @@ fn take_over_memory(info: StartInfo) -> (Pages, Shadow) {
         frames::total(),
         frames::in_use(Use::Table),
     );
-    (Pages::new(tables, cache), shadow)
+    (Pages::new(tables), shadow)
 }
 
 #[panic_handler]

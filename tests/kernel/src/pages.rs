@@ -3,9 +3,10 @@
 
 use crate::{
     contents::Origin,
+    copy_on_write,
     frames::{self, Frame, FrameList, Use},
-    page_cache::PageCache,
-    paging::{Entry, PAGE_SIZE, Removed, Rights, Tables},
+    page_cache,
+    paging::{Entry, LOWER_HALF_END, PAGE_SIZE, Removed, Rights, Tables},
     tlb::Gather,
 };
 use kvma::{AreaFlags, Attrs, Backing};
@@ -24,6 +25,21 @@ pub enum Source {
 }
 
 impl Source {
+    /// What is behind a page. `attrs` are those of the part of an area that begins with it.
+    pub fn of(attrs: Attrs, page: u64) -> Self {
+        match attrs.backing() {
+            Backing::Anonymous => Self::Private { page, origin: Origin::Anonymous },
+            Backing::Object { id, offset } => {
+                let origin = page_cache::origin(id, offset);
+                if attrs.flags().contains(AreaFlags::SHARED) {
+                    Self::Shared { id, page: offset, origin }
+                } else {
+                    Self::Private { page, origin }
+                }
+            }
+        }
+    }
+
     pub fn origin(&self) -> Origin {
         match *self {
             Self::Private { origin, .. } | Self::Shared { origin, .. } => origin,
@@ -52,30 +68,28 @@ impl Prepared {
 
 pub struct Pages {
     pub tables: Tables,
-    pub cache: PageCache,
     /// Pages that are about to move, first and last byte: none is mapped meanwhile, so that the tables that were
     /// counted for their new place are enough.
     moving: Option<(u64, u64)>,
 }
 
 impl Pages {
-    pub fn new(tables: Tables, cache: PageCache) -> Self {
-        Self { tables, cache, moving: None }
+    pub fn new(tables: Tables) -> Self {
+        Self { tables, moving: None }
     }
 
-    /// What is behind a page. `attrs` are those of the part of an area that begins with it.
-    pub fn source(&self, attrs: Attrs, page: u64) -> Source {
-        match attrs.backing() {
-            Backing::Anonymous => Source::Private { page, origin: Origin::Anonymous },
-            Backing::Object { id, offset } => {
-                let origin = self.cache.origin(id, offset);
-                if attrs.flags().contains(AreaFlags::SHARED) {
-                    Source::Shared { id, page: offset, origin }
-                } else {
-                    Source::Private { page, origin }
-                }
-            }
-        }
+    /// No pages yet, in the same kernel.
+    pub fn sibling(&self) -> Option<Self> {
+        Some(Self::new(self.tables.sibling()?))
+    }
+
+    /// Gives back what is left: pages that are in no TLB, and the top table, which no processor may use.
+    pub fn free(mut self) {
+        let mut owed = Gather::new();
+        self.unmap(0, LOWER_HALF_END - 1, &mut owed);
+        owed.begin_flush();
+        owed.finish();
+        self.tables.free();
     }
 
     /// Maps a page that has no entry yet.
@@ -101,6 +115,7 @@ impl Pages {
     /// Gives the pages `first..=last` other rights.
     pub fn protect(&mut self, first: u64, last: u64, rights: Rights, owed: &mut Gather) {
         self.tables.update(first, last, |page, entry| {
+            let rights = copy_on_write::grantable(entry, rights);
             // A right gained needs no flush: a stale entry costs a fault, which finds everything in order.
             if entry.rights().exceeds(rights) {
                 owed.flush_later(page);
@@ -173,7 +188,7 @@ fn collect(removed: Removed, owed: &mut Gather) {
             owed.flush_later(page);
             // Frames of shared objects stay with the page cache.
             if frames::purpose(entry.address()) == Some(Use::Private) {
-                // SAFETY: `demand` left the frame to this entry, which is gone.
+                // SAFETY: `map` and `replace` leave the frame to the entry, which is gone.
                 owed.free_later(unsafe { Frame::from_address(entry.address()) });
             }
         }

@@ -62,7 +62,11 @@ struct InFlight {
     served: AtomicU64,
     /// Whether it is refused what cannot be served at once.
     impatient: AtomicBool,
+    /// Where the program's stack ends if it is the program that pushes something, else [`NO_STACK`].
+    stack_pointer: AtomicU64,
 }
+const NO_STACK: u64 = u64::MAX;
+
 const NO_PROBE: u8 = u8::MAX;
 
 /// More faults that are served and come back no honest change of areas makes.
@@ -74,6 +78,7 @@ static IN_FLIGHT: [InFlight; CPUS] = [const {
         access: AtomicU8::new(NO_PROBE),
         served: AtomicU64::new(0),
         impatient: AtomicBool::new(false),
+        stack_pointer: AtomicU64::new(NO_STACK),
     }
 }; CPUS];
 
@@ -107,6 +112,15 @@ pub fn load(page: u64) -> Option<u64> {
 pub fn store(page: u64, value: u64) -> bool {
     // SAFETY: as in `load`.
     in_flight(page, Access::Store, || unsafe { probe_store(page, value) }).is_some()
+}
+
+/// As [`store`], by a program whose stack pointer is `stack_pointer`: other probes do not make stacks grow.
+pub fn push(page: u64, value: u64, stack_pointer: u64) -> bool {
+    let mine = &IN_FLIGHT[number()].stack_pointer;
+    mine.store(stack_pointer, Relaxed);
+    let stored = store(page, value);
+    mine.store(NO_STACK, Relaxed);
+    stored
 }
 
 /// Executes the last byte of the page; `false` if the fetch was refused.
@@ -149,6 +163,11 @@ pub fn note_served() {
 /// For the page-fault handler: whether the probe in flight may be made again and again until it can be served.
 pub fn is_patient() -> bool {
     !IN_FLIGHT[number()].impatient.load(Relaxed)
+}
+
+/// For the page-fault handler: the program's stack pointer, if the probe in flight [pushes](push) something.
+pub fn stack_pointer() -> Option<u64> {
+    Some(IN_FLIGHT[number()].stack_pointer.load(Relaxed)).filter(|&pointer| pointer != NO_STACK)
 }
 
 /// For the page-fault handler: lets the probe in flight return a refusal.

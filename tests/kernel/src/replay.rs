@@ -1,14 +1,17 @@
 //! Replaying the trace: kvma's linux layer answers, the hooks keep the page tables in step, and after every call
-//! the kernel touches what it changed.
+//! the kernel touches what it changed. Where the trace says that the stack has grown, the kernel makes it grow, by a push. At
+//! each snapshot the process forks.
 //!
 //! The touching is not told to the linux layer (`Mm::note_write`): what it answers is to depend on the trace alone, and
 //! the trace does not say which pages the program wrote to.
 
 use crate::{
     arch::{debug_port::DebugPort, timer},
+    child::Child,
     effects::Before,
     hooks::PageHooks,
     nodes::Nodes,
+    page_cache,
     pages::Pages,
     paging::PAGE_SIZE,
     println, probe,
@@ -81,7 +84,8 @@ pub fn run(trace: &'static str, pages: Pages, shadow: Shadow) {
         replay.end();
     });
     // Their last node goes with the areas.
-    space.into_pages().cache.drop_all();
+    drop(space);
+    page_cache::drop_all();
     let after = InUse::now();
     assert!(after == before, "leaked: {before:?} before the replay, {after:?} after it");
     println!("  torn down        no frame and no node leaked");
@@ -112,23 +116,28 @@ impl Replay<'_> {
     }
 
     fn other_line(&mut self, entry: &Entry<'static>) {
+        if let Line::Stack(page) = entry.line {
+            // Not asked for, but done, as by the program.
+            say(format_args!("{}\n", entry.text));
+            self.toucher.push(page);
+            self.toucher.ends(page, PAGE_SIZE);
+            return self.toucher.catch_up();
+        }
         match (self.ask(entry), &entry.line) {
             (Step::Snapshot, _) => {
                 self.figures.snapshots += 1;
                 let areas = self.space.areas.inspect(|mm| mm.map_count());
                 println!("  after {:4} calls: {areas} areas", self.figures.calls);
+                let child = Child::of(self.space, &mut self.toucher);
                 self.snapshot();
+                child.check();
+                child.end();
             }
             (_, Line::Maps(_)) => self.snapshot(),
             (_, line) => {
                 say(format_args!("{}\n", entry.text));
-                match line {
-                    Line::Exec => self.toucher.forget(0, u64::MAX),
-                    Line::Stack(page) => {
-                        self.toucher.ends(*page, PAGE_SIZE);
-                        self.toucher.catch_up();
-                    }
-                    _ => {}
+                if matches!(line, Line::Exec) {
+                    self.toucher.forget(0, u64::MAX);
                 }
             }
         }

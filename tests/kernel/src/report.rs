@@ -3,8 +3,9 @@
 use crate::{
     arch::timer,
     fault::{self, Again},
+    fork,
     frames::{self, Use},
-    println,
+    growth, println,
     replay::{self, Figures},
     shootdown,
     touch::Toucher,
@@ -66,6 +67,13 @@ pub fn print(figures: &Figures, toucher: &Toucher<'_>, areas: usize, before: InU
         shootdown::count(),
         figures.overtook,
     );
+    println!(
+        "  forks            {}; of the pages shared, {} copied on write, {} kept by their last owner",
+        fork::FORKS.load(Relaxed),
+        fault::COPIED.load(Relaxed),
+        fault::KEPT.load(Relaxed),
+    );
+    println!("  stack            grown by {} faults", growth::GROWN.load(Relaxed));
     println!("  contents         {} pages written to, all read back as written", toucher.pages_written());
     println!(
         "  frames at end    {} private, {} shared, {} page tables ({} before); at most {} of {} in use",

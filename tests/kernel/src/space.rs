@@ -9,8 +9,10 @@
 //! ```
 
 use crate::{
-    arch::traps::Access,
+    arch::{cpu, traps::Access},
     contents::Contents,
+    cpus::{CPUS, number},
+    growth::Growing,
     hooks::PageHooks,
     pages::{Pages, Source},
     paging::PAGE_SIZE,
@@ -20,7 +22,10 @@ use core::{
     ptr,
     sync::atomic::{AtomicPtr, Ordering::SeqCst},
 };
-use kvma::{AddrSpace, Busy, Guarded, Hooks, Prot, ReadSide, Snapshot, Token, Update, VmaNode};
+use kvma::{
+    AddrSpace, Busy, Guarded, Hooks, Prot, ReadSide, Snapshot, Token, Update, VmaNode,
+    linux::{Fault, Verdict},
+};
 use spin::mutex::SpinMutex;
 
 /// Nodes that kvma takes in hand before it locks, for each change.
@@ -38,12 +43,15 @@ pub trait Current: Sync {
     fn try_lookup(&self, address: u64) -> Result<Option<Snapshot>, Busy>;
     /// [`AddrSpace::still_valid`].
     fn still_valid(&self, token: &Token) -> bool;
+    /// Takes the lock and lets a stack grow, if that is what the fault comes to. [`Mm::fault`](kvma::linux::Mm::fault).
+    fn grow(&self, fault: &Fault) -> Verdict;
     /// Page tables and frames, behind their lock.
     fn pages(&self) -> &SpinMutex<Pages>;
 }
 
-impl<M: Guarded> Current for Space<M>
+impl<M: Growing> Current for Space<M>
 where
+    M::Data: Contents,
     M::Alloc: ReadSide<VmaNode<M::Data>>,
     AddrSpace<M>: Sync,
 {
@@ -55,19 +63,23 @@ where
         self.areas.still_valid(token)
     }
 
+    fn grow(&self, fault: &Fault) -> Verdict {
+        self.change(|areas, update| areas.grow(fault, update))
+    }
+
     fn pages(&self) -> &SpinMutex<Pages> {
         &self.pages
     }
 }
 
-/// The space that both processors use. It points to a reference that [`Space::enter`] keeps meanwhile.
-static CURRENT: AtomicPtr<&dyn Current> = AtomicPtr::new(ptr::null_mut());
+/// The space that each processor uses. It points to a reference that [`Space::enter`] or [`Space::visit`] keeps meanwhile.
+static CURRENT: [AtomicPtr<&dyn Current>; CPUS] = [const { AtomicPtr::new(ptr::null_mut()) }; CPUS];
 
-/// Runs `look` on the current space. `None` if there is none.
+/// Runs `look` on this processor's space. `None` if there is none.
 pub fn current<R>(look: impl FnOnce(&dyn Current) -> R) -> Option<R> {
-    // SAFETY: null, or what `enter` keeps until the second processor is idle and the first one is done with `body`.
-    // So every fault that gets here ends before.
-    unsafe { CURRENT.load(SeqCst).as_ref() }.map(|space| look(*space))
+    // SAFETY: null, or what is kept until this processor is done with the `body` of `enter` or `visit`. So every fault that
+    // gets here ends before.
+    unsafe { CURRENT[number()].load(SeqCst).as_ref() }.map(|space| look(*space))
 }
 
 impl<M: Guarded> Space<M> {
@@ -121,20 +133,42 @@ impl<M: Guarded> Space<M> {
     }
 }
 
-impl<M: Guarded> Space<M>
+impl<M: Growing> Space<M>
 where
+    M::Data: Contents,
     M::Alloc: ReadSide<VmaNode<M::Data>>,
     AddrSpace<M>: Sync,
 {
-    /// Makes this the current space of both processors while `body` runs.
+    /// Makes this the space of both processors while `body` runs. It must be the one that the kernel came up with, since the
+    /// processors stay in its page tables.
     pub fn enter<R>(&self, body: impl FnOnce() -> R) -> R {
+        assert_eq!(self.pages.lock().tables.root(), cpu::root(), "another space's page tables");
         let space: &dyn Current = self;
         // The lifetime is dropped here and kept by this function: nothing unwinds.
         let kept = ptr::from_ref(&space).cast_mut().cast();
-        let before = CURRENT.swap(kept, SeqCst);
-        assert!(before.is_null(), "one space at a time");
+        for current in &CURRENT {
+            let before = current.swap(kept, SeqCst);
+            assert!(before.is_null(), "a processor is in another space");
+        }
         let result = body();
-        CURRENT.store(ptr::null_mut(), SeqCst);
+        // The second processor is idle: `body` waits for its jobs.
+        CURRENT.iter().for_each(|current| current.store(ptr::null_mut(), SeqCst));
+        result
+    }
+
+    /// Makes this the space of the processor that asks, while `body` runs there.
+    pub fn visit<R>(&self, body: impl FnOnce() -> R) -> R {
+        let space: &dyn Current = self;
+        // As in `enter`.
+        let kept = ptr::from_ref(&space).cast_mut().cast();
+        let root = self.pages.lock().tables.root();
+        let (former, former_root) = (CURRENT[number()].swap(kept, SeqCst), cpu::root());
+        // SAFETY: all spaces map the kernel alike, and this one's tables live as long as `self`.
+        unsafe { cpu::set_root(root) };
+        let result = body();
+        // SAFETY: as it was before.
+        unsafe { cpu::set_root(former_root) };
+        CURRENT[number()].store(former, SeqCst);
         result
     }
 
@@ -153,7 +187,7 @@ where
             "page {page:#x} is looked up as {found:?} without the lock, as {locked:?} under it"
         );
         let area = found?;
-        Some(View { prot: area.prot(), source: self.pages.lock().source(area.attrs_at(page), page) })
+        Some(View { prot: area.prot(), source: Source::of(area.attrs_at(page), page) })
     }
 
     /// Whether the page that holds `address` has a page-table entry.

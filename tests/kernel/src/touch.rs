@@ -89,6 +89,22 @@ impl<'s> Toucher<'s> {
         self.later_len += 1;
     }
 
+    /// The program pushes something onto this page, which its stack may have to grow for.
+    ///
+    /// # Panics
+    ///
+    /// If it is refused.
+    pub fn push(&mut self, page: u64) {
+        let value = self.new_values(1);
+        let made = probe::push(page, value, page);
+        assert!(made, "push onto page {page:#x} was refused, but Linux let the stack grow to there");
+        let view = self.space.view(page);
+        self.expect(page, view, Access::Store, made);
+        if let Some(view) = view {
+            self.shadow.set(view.key(), value);
+        }
+    }
+
     /// Has the second processor touch what this one has touched since it was called last. Nothing must have changed
     /// since then.
     ///
@@ -112,7 +128,7 @@ impl<'s> Toucher<'s> {
     }
 
     /// The first of so many values that were never written.
-    fn new_values(&mut self, count: usize) -> u64 {
+    pub fn new_values(&mut self, count: usize) -> u64 {
         let first = self.next;
         self.next += count as u64;
         first
@@ -155,7 +171,7 @@ impl<'s> Toucher<'s> {
     }
 
     /// What belongs at the beginning of the page.
-    fn held(&self, view: &View) -> u64 {
+    pub fn held(&self, view: &View) -> u64 {
         self.shadow.get(view.key()).unwrap_or_else(|| view.source.origin().first_word())
     }
 
@@ -227,6 +243,11 @@ impl<'s> Toucher<'s> {
             }
         }
         self.shadow.len()
+    }
+
+    /// Addresses of the private pages written to.
+    pub fn private_pages(&self) -> impl Iterator<Item = u64> {
+        self.shadow.private_pages()
     }
 
     pub fn pages_written(&self) -> usize {

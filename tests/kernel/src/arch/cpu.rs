@@ -34,6 +34,11 @@ pub unsafe fn set_root(root: u64) {
     unsafe { Cr3::write(frame, Cr3Flags::empty()) }
 }
 
+/// Physical address of the top page table.
+pub fn root() -> u64 {
+    Cr3::read().0.start_address().as_u64()
+}
+
 /// Drops the TLB entry for the page that holds `address`, and everything the processor caches of the
 /// tables above it.
 pub fn flush_page(address: u64) {

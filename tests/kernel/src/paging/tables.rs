@@ -42,6 +42,22 @@ impl Tables {
         Some(Self { root })
     }
 
+    /// An empty lower half below a root of its own, and the same upper half. `None` when memory is used up.
+    pub fn sibling(&self) -> Option<Self> {
+        let mut sibling = Self::new()?;
+        for slot in ENTRIES / 2..ENTRIES {
+            sibling.set_root_entry(slot, self.root_entry(slot));
+        }
+        Some(sibling)
+    }
+
+    /// Gives the root back, when no processor uses it. The lower half must be empty, and the upper half somebody else's.
+    pub fn free(self) {
+        assert!((0..ENTRIES / 2).all(|slot| self.root.get(slot) == Entry::EMPTY), "tables left behind");
+        // SAFETY: `new` made the root of a frame, and nobody else has it.
+        frames::free(unsafe { Frame::from_address(self.root.address()) });
+    }
+
     /// Physical address of the root.
     pub fn root(&self) -> u64 {
         self.root.address()

@@ -1,18 +1,28 @@
-//! What page tables are for, shown one by one on kvma's core alone: plain areas in an address space of their own.
+//! What page tables are for, shown one by one: on kvma's core alone, with plain areas in an address space of their own; then
+//! with processes, by calls of the Linux layer.
 
 mod access;
+mod fork;
+mod fork_races;
+mod program;
 mod races;
+mod stack;
 mod stress;
 
 use crate::{
     frames::{self, Use},
     nodes::Nodes,
+    page_cache,
     pages::Pages,
     paging::PAGE_SIZE,
     println,
     space::Space,
 };
-use kvma::{Attrs, Error, Merge, PageSize, Place, Prot, Request, Search, Source, Update, VmMap, VmaNode};
+use kvma::{
+    Attrs, Error, Merge, PageSize, Place, Prot, Request, Search, Source, Update, VmMap, VmaNode,
+    linux::Layout,
+};
+use program::Program;
 
 /// Plain areas: no data of the owner's.
 type Areas = VmMap<(), &'static Nodes<VmaNode>>;
@@ -78,10 +88,20 @@ fn prove(statement: &str, holds: bool) {
     println!("  proved: {statement}");
 }
 
-/// Runs all proofs in an address space with these pages, and gives the pages back empty.
+/// Runs all proofs in address spaces with these pages, and gives the pages back empty.
 pub fn run(pages: Pages) -> Pages {
-    println!("proofs, on kvma's core alone:");
     let frames_before = user_frames();
+    let pages = with_processes(core_alone(pages));
+    page_cache::drop_all();
+    prove(
+        "torn down, every frame, page table and node is back",
+        user_frames() == frames_before && NODES.in_use() == 0 && program::NODES.in_use() == 0,
+    );
+    pages
+}
+
+fn core_alone(pages: Pages) -> Pages {
+    println!("proofs, on kvma's core alone:");
     let map = expect(VmMap::new(PAGE_SIZE, (1 << 47) / PAGE_SIZE - 2, PageSize::SIZE_4K, &NODES));
     let space = Space::new(map, pages);
     space.enter(|| {
@@ -92,13 +112,20 @@ pub fn run(pages: Pages) -> Pages {
         stress::run(&ground);
         expect(space.change(|map, up| map.clear(up)));
     });
-    let mut pages = space.into_pages();
-    pages.cache.drop_all();
-    prove(
-        "torn down, every frame, page table and node is back",
-        user_frames() == frames_before && NODES.in_use() == 0,
-    );
-    pages
+    space.into_pages()
+}
+
+fn with_processes(pages: Pages) -> Pages {
+    println!("proofs with processes:");
+    let mm = expect(program::Areas::new(Layout::x86_64(8 << 20), &program::NODES));
+    let first = Program(Space::new(mm, pages));
+    first.0.enter(|| {
+        fork::run(&first);
+        fork_races::run(&first);
+        stack::run(&first);
+        expect(first.0.change(|mm, call| mm.clear(*mm.layout(), call)));
+    });
+    first.0.into_pages()
 }
 
 fn user_frames() -> usize {

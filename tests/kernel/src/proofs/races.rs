@@ -63,14 +63,18 @@ fn shootdown(on: &Ground<'_>) {
 }
 
 /// What became of a fault on an area of one page that was overtaken.
-struct Overtaken<A> {
-    result: A,
+pub struct Overtaken<A> {
+    pub result: A,
     /// Tokens that turned out invalid.
-    invalid: u64,
+    pub invalid: u64,
 }
 
 /// Has a fault of the second processor on `page` overtaken by `change`.
-fn overtake<A: Send>(page: u64, access: impl Fn(u64) -> A + Sync, change: impl FnOnce(u64)) -> Overtaken<A> {
+pub fn overtake<A: Send>(
+    page: u64,
+    access: impl Fn(u64) -> A + Sync,
+    change: impl FnOnce(u64),
+) -> Overtaken<A> {
     let before = Again::Invalid.count();
     let (result, (), met) = rendezvous::overtake(page, || access(page), || change(page));
     assert_eq!(met, Met::Yes, "the access was over before it could be overtaken");

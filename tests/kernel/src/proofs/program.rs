@@ -1,0 +1,122 @@
+//! A program for proofs: a process that makes calls of Linux's.
+
+use crate::{contents::Contents, hooks::PageHooks, nodes::Nodes, paging::PAGE_SIZE, probe, space::Space};
+use core::fmt;
+use kvma::{
+    Errno, VmaNode,
+    linux::{
+        Call, File, LinuxVma, Mm, Mmap, OpenFile, Rights,
+        abi::{
+            MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, MREMAP_FIXED, MREMAP_MAYMOVE, PROT_READ,
+            PROT_WRITE,
+        },
+    },
+};
+
+/// A file with this number.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Shown(pub u64);
+
+impl File for Shown {
+    fn id(&self) -> u64 {
+        self.0
+    }
+
+    fn device(&self) -> (u32, u32) {
+        (8, 1)
+    }
+
+    fn inode(&self) -> u64 {
+        self.0
+    }
+
+    fn write_name(&self, out: &mut dyn fmt::Write) -> fmt::Result {
+        write!(out, "/{}", self.0)
+    }
+}
+
+impl Contents for LinuxVma<Shown> {
+    fn begins_as_zeros(&self) -> bool {
+        false
+    }
+}
+
+type Alloc = &'static Nodes<VmaNode<LinuxVma<Shown>>>;
+pub type Areas = Mm<Shown, Alloc>;
+
+pub static NODES: Nodes<VmaNode<LinuxVma<Shown>>> = Nodes::new();
+
+/// Where programs have their pages.
+pub const AT: u64 = 0x5000_0000_0000;
+
+pub const PROT_NONE: u64 = 0;
+pub const RW: u64 = PROT_READ | PROT_WRITE;
+
+/// Address of a page, by its number from [`AT`].
+pub fn at(page: u64) -> u64 {
+    AT + page * PAGE_SIZE
+}
+
+/// What the program in whose space the processor is does with the page.
+pub fn load(page: u64) -> Option<u64> {
+    probe::load(at(page))
+}
+
+pub fn store(page: u64, value: u64) -> bool {
+    probe::store(at(page), value)
+}
+
+/// Pages are numbered from [`AT`].
+pub struct Program(pub Space<Areas>);
+
+impl Program {
+    fn call(
+        &self,
+        call: impl FnOnce(&mut Areas, &mut Call<'_, Shown, Alloc, PageHooks<'_>>) -> Result<u64, Errno>,
+    ) {
+        if let Err(errno) = self.0.change(call) {
+            panic!("a call was refused: {errno}");
+        }
+    }
+
+    /// Private memory.
+    pub fn map(&self, page: u64, pages: u64, prot: u64, flags: u64) {
+        let flags = flags | MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED;
+        let args = Mmap { addr: at(page), len: pages * PAGE_SIZE, prot, flags, offset: 0, file: None };
+        self.call(|mm, call| mm.mmap(args, call));
+    }
+
+    /// A file that others can see, too.
+    pub fn map_shared(&self, page: u64, pages: u64, prot: u64, file: Shown) {
+        let file = Some(OpenFile::new(file, Rights::READ | Rights::WRITE));
+        let flags = MAP_SHARED | MAP_FIXED;
+        let args = Mmap { addr: at(page), len: pages * PAGE_SIZE, prot, flags, offset: 0, file };
+        self.call(|mm, call| mm.mmap(args, call));
+    }
+
+    pub fn unmap(&self, page: u64, pages: u64) {
+        self.call(|mm, call| mm.munmap(at(page), pages * PAGE_SIZE, call));
+    }
+
+    pub fn protect(&self, page: u64, pages: u64, prot: u64) {
+        self.call(|mm, call| mm.mprotect(at(page), pages * PAGE_SIZE, prot, call));
+    }
+
+    pub fn advise(&self, page: u64, pages: u64, advice: u64) {
+        self.call(|mm, call| mm.madvise(at(page), pages * PAGE_SIZE, advice, call));
+    }
+
+    pub fn relocate(&self, page: u64, pages: u64, to: u64) {
+        let (len, flags) = (pages * PAGE_SIZE, MREMAP_MAYMOVE | MREMAP_FIXED);
+        self.call(|mm, call| mm.mremap(at(page), len, len, flags, at(to), call));
+    }
+
+    pub fn fork(&self) -> Self {
+        Self(self.0.fork().unwrap_or_else(|errno| panic!("fork was refused: {errno}")))
+    }
+
+    /// Where the area that holds the page begins, as a number of a page.
+    pub fn begin(&self, page: u64) -> Option<u64> {
+        self.0.areas.lookup(at(page)).map(|area| (area.range().start() - AT) / PAGE_SIZE)
+    }
+}
