@@ -90,7 +90,7 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         if !self.may_expand(flags, pages) || self.is_over_full() {
             return Err(Errno::ENOMEM);
         }
-        call.hooks().commit(pages)?;
+        call.hooks().promise(pages, &self.usage)?;
         // Never joined with what the program image put below the heap: bss and heap stay apart.
         let continues = self.below(old).is_some_and(|heap| heap.end == old && heap.end > self.start_brk);
         let merge = if continues { Merge::Left } else { Merge::Never };

@@ -196,7 +196,7 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         // Linux charges for every stack and gives back only for those with `ac`; here what is charged is given back.
         let accounted = stack.has(VmFlags::ACCOUNT);
         if accounted {
-            call.hooks().commit(pages)?;
+            call.hooks().promise(pages, &self.usage)?;
         }
         let attrs = attrs(stack.flags, Backing::Anonymous, data.role());
         let inserted = self.insert(start, stack.start, attrs, data, Merge::Right, call);

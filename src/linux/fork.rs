@@ -98,7 +98,7 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
             if !flags.contains(VmFlags::ACCOUNT) {
                 continue;
             }
-            if let Err(errno) = call.hooks().commit(pages) {
+            if let Err(errno) = call.hooks().promise(pages, &self.usage) {
                 if promised > 0 {
                     call.hooks().uncommit(promised);
                 }

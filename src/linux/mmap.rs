@@ -206,21 +206,27 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
             // What is replaced hands its promise on.
             charged = pages.saturating_sub(old.accounted);
             if charged > 0 {
-                call.hooks().commit(charged)?;
+                call.hooks().promise(charged, &self.usage)?;
             }
             vm |= VmFlags::ACCOUNT;
         }
-        let inherited = if vm.contains(VmFlags::ACCOUNT) { pages - charged } else { 0 };
-        let result = self.replace(start, end, vm, offset, huge, source, inherited, call);
-        if result.is_err() && charged + inherited > 0 {
-            call.hooks().uncommit(charged + inherited);
+        let kept = if vm.contains(VmFlags::ACCOUNT) { pages - charged } else { 0 };
+        if let Err(errno) = self.remove_keeping(start, end, kept, call) {
+            if charged > 0 {
+                call.hooks().uncommit(charged);
+            }
+            return Err(errno);
+        }
+        let result = self.fill(start, end, vm, offset, huge, source, call);
+        if result.is_err() && charged + kept > 0 {
+            call.hooks().uncommit(charged + kept);
         }
         result
     }
 
-    /// Removes what was gathered and maps anew. `inherited` pages of what is removed stay promised.
+    /// Maps where there is nothing any more.
     #[allow(clippy::too_many_arguments)] // What a mapping is made of.
-    fn replace<O: Owner<F>>(
+    fn fill<O: Owner<F>>(
         &mut self,
         start: u64,
         end: u64,
@@ -228,14 +234,8 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         offset: u64,
         huge: Option<u64>,
         source: Source<F>,
-        inherited: u64,
         call: &mut Call<'_, F, A, O>,
     ) -> Result<(), Errno> {
-        if inherited > 0 {
-            // `remove` gives up the promises of what goes.
-            call.hooks().commit(inherited)?;
-        }
-        self.remove(start, end, call)?;
         if let Some(page) = huge {
             // Neither joined, nor extended, nor locked: it stays in memory anyway (`hugetlbfs_file_mmap`).
             vm = (vm | VmFlags::HUGE_TLB | VmFlags::DONT_EXPAND) - VmFlags::LOCK;

@@ -91,7 +91,7 @@ pub use file::{File, OpenFile, Placement, Rights, Traits};
 pub use layout::{Growth, Layout};
 pub use limits::{Limits, Resource, Usage};
 pub use mmap::Mmap;
-pub use owner::{Action, Capabilities, Inheritance, Overcommit, Owner};
+pub use owner::{Action, Capabilities, CommitLimit, Inheritance, Overcommit, Owner};
 pub use policy::{Policy, WriteExec};
 pub use process_madvise::Target;
 pub use setup::{Gate, Install};

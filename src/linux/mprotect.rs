@@ -138,7 +138,7 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
             let counted =
                 VmFlags::ACCOUNT | VmFlags::WRITE | VmFlags::HUGE_TLB | VmFlags::SHARED | VmFlags::NO_RESERVE;
             if !old.intersects(counted) {
-                call.hooks().commit(pages)?;
+                call.hooks().promise(pages, &self.usage)?;
                 committed = pages;
                 new |= VmFlags::ACCOUNT;
             }

@@ -254,7 +254,7 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         let pages = self.layout.pages(end - region.end);
         let accounted = region.has(VmFlags::ACCOUNT);
         if accounted {
-            call.hooks().commit(pages)?;
+            call.hooks().promise(pages, &self.usage)?;
         }
         let Some(vma) = self.map.find(region.start) else { return Err(Errno::EFAULT) };
         let (backing, data) = (vma.attrs().advance(vma.pages()).backing(), vma.data().clone());
@@ -293,7 +293,7 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         let pages = self.layout.pages(new_bytes);
         let accounted = region.has(VmFlags::ACCOUNT) && pages > 0;
         if accounted {
-            call.hooks().commit(pages)?;
+            call.hooks().promise(pages, &self.usage)?;
         }
         if let Err(errno) = self.move_to(remap, region, target, call) {
             if accounted {

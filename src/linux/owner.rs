@@ -3,6 +3,7 @@
 use bitflags::bitflags;
 
 use super::file::{File, OpenFile};
+use super::limits::Usage;
 use super::vm_flags::VmFlags;
 use super::vma::LinuxVma;
 use crate::{Errno, Event, Hooks, NoHooks, Piece};
@@ -107,7 +108,8 @@ pub enum Overcommit {
 
 impl Overcommit {
     /// The decision of `__vm_enough_memory`. `pages` are asked for, `committed` are promised already by all processes
-    /// together (those asked for included), `memory` is RAM plus swap, `limit` what may be promised in mode 2.
+    /// together (those asked for included), `memory` is RAM plus swap, `limit` what may be promised in mode 2:
+    /// [`CommitLimit::pages`].
     ///
     /// # Errors
     /// `ENOMEM`.
@@ -118,6 +120,47 @@ impl Overcommit {
             Self::Never => committed < limit,
         };
         if enough { Ok(()) } else { Err(Errno::ENOMEM) }
+    }
+}
+
+/// What may be promised in mode 2 (`vm_commit_limit`), and what of it is kept back (`__vm_enough_memory`). All in pages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CommitLimit {
+    all: u64,
+    admin_reserve: u64,
+    user_reserve: u64,
+}
+
+impl CommitLimit {
+    /// `percent` of the RAM that is not set aside for huge pages (`vm.overcommit_ratio`, 50), and all of the swap space.
+    pub const fn of_ram(ram: u64, huge_pages: u64, percent: u64, swap: u64) -> Self {
+        Self::of_pages(ram.saturating_sub(huge_pages).saturating_mul(percent) / 100, swap)
+    }
+
+    /// So much RAM (`vm.overcommit_kbytes`), and all of the swap space.
+    pub const fn of_pages(ram: u64, swap: u64) -> Self {
+        Self { all: ram.saturating_add(swap), admin_reserve: 0, user_reserve: 0 }
+    }
+
+    /// The same with `admin` pages that only `CAP_SYS_ADMIN` gets (`vm.admin_reserve_kbytes`, 8 MiB), and `user` that a
+    /// process does not get of which they are more than a 32nd (`vm.user_reserve_kbytes`, 128 MiB). Linux starts with
+    /// 3 % of the free memory where that is less.
+    #[must_use]
+    pub const fn with_reserves(self, admin: u64, user: u64) -> Self {
+        Self { admin_reserve: admin, user_reserve: user, ..self }
+    }
+
+    /// The limit (`CommitLimit` of `/proc/meminfo`).
+    pub const fn all(&self) -> u64 {
+        self.all
+    }
+
+    /// What may be promised to a process that uses `usage`.
+    pub fn pages(&self, usage: &Usage, caps: Capabilities) -> u64 {
+        let admin = if caps.contains(Capabilities::SYS_ADMIN) { 0 } else { self.admin_reserve };
+        // So that one process does not leave its user without means to end it.
+        let user = self.user_reserve.min(usage.total() / 32);
+        self.all.saturating_sub(admin).saturating_sub(user)
     }
 }
 
@@ -136,10 +179,20 @@ pub trait Owner<F: File>: Hooks<LinuxVma<F>> {
         Overcommit::default()
     }
 
-    /// May `pages` more pages be promised to this process? If so they count from now on.
+    /// May `pages` more pages be promised to this process, which uses `usage` so far? If so they count from now on. An owner
+    /// to whom it does not matter how large the process is leaves this to [`commit`](Self::commit).
     ///
     /// # Errors
     /// `ENOMEM`, which the call returns. See [`Overcommit::decide`].
+    fn promise(&mut self, pages: u64, usage: &Usage) -> Result<(), Errno> {
+        let _ = usage;
+        self.commit(pages)
+    }
+
+    /// May `pages` more pages be promised to any process? If so they count from now on.
+    ///
+    /// # Errors
+    /// As [`promise`](Self::promise).
     fn commit(&mut self, pages: u64) -> Result<(), Errno> {
         let _ = pages;
         Ok(())

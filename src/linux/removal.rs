@@ -79,12 +79,23 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         end: u64,
         call: &mut Call<'_, F, A, O>,
     ) -> Result<(), Errno> {
+        self.remove_keeping(start, end, 0, call)
+    }
+
+    /// As [`remove`](Self::remove), but `kept` pages that were promised stay so, for what comes in their place.
+    pub(super) fn remove_keeping<O: Owner<F>>(
+        &mut self,
+        start: u64,
+        end: u64,
+        kept: u64,
+        call: &mut Call<'_, F, A, O>,
+    ) -> Result<(), Errno> {
         if start >= end {
             return Ok(());
         }
         let usage = self.usage_without(self.span(start, end));
         self.map.unmap(start, end - start, call)?;
-        self.set_usage(usage, call);
+        self.set_usage(usage, kept, call);
         Ok(())
     }
 
@@ -110,7 +121,7 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         let front = self.map.front(rest, limit);
         let usage = self.usage_without(front);
         self.map.unmap_front(front, limit, call)?;
-        self.set_usage(usage, call);
+        self.set_usage(usage, 0, call);
         Ok(Span::new(front.end, rest.end))
     }
 
@@ -130,9 +141,10 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         usage
     }
 
-    /// Notes what is left in use, and gives up the promises for what is not.
-    fn set_usage<O: Owner<F>>(&mut self, usage: Usage, call: &mut Call<'_, F, A, O>) {
-        let freed = self.usage.committed().saturating_sub(usage.committed());
+    /// Notes what is left in use, and gives up the promises for what is not but for `kept` of them.
+    fn set_usage<O: Owner<F>>(&mut self, usage: Usage, kept: u64, call: &mut Call<'_, F, A, O>) {
+        let gone = self.usage.committed().saturating_sub(usage.committed());
+        let freed = gone.saturating_sub(kept);
         self.usage = usage;
         if freed > 0 {
             call.hooks().uncommit(freed);

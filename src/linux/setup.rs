@@ -73,7 +73,7 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         let pages = self.layout.pages(len);
         let accounted = flags.contains(VmFlags::ACCOUNT);
         if accounted {
-            call.hooks().commit(pages)?;
+            call.hooks().promise(pages, &self.usage)?;
         }
         let inserted = self.insert(start, end, attrs, data, Merge::Never, call);
         if inserted.is_err() && accounted {
