@@ -1188,6 +1188,11 @@ kvma_status kvma_linux_set_start_stack(struct kvma_linux *mm, uint64_t addr);
 // Lists `[vsyscall]`, or not: `KVMA_GATE_NONE` and the like.
 kvma_status kvma_linux_set_gate(struct kvma_linux *mm, uint32_t gate);
 
+// Changes where things go from now on. What is mapped stays. `KVMA_OUT_OF_RANGE` or `KVMA_UNALIGNED` for a layout
+// that makes no sense.
+kvma_status kvma_linux_set_layout(struct kvma_linux *mm,
+                                  const struct kvma_linux_layout *layout);
+
 // Sets a resource limit, `KVMA_LIMIT_ADDRESS_SPACE` and the like, to `bytes` (`UINT64_MAX`: none). What is in
 // use already stays.
 kvma_status kvma_linux_set_limit(struct kvma_linux *mm,
@@ -1248,6 +1253,12 @@ uint64_t kvma_linux_limit(const struct kvma_linux *mm, uint32_t limit);
 
 // The shape of the address space, to `layout`.
 kvma_status kvma_linux_get_layout(const struct kvma_linux *mm, struct kvma_linux_layout *layout);
+
+// Where mmap would put `len` bytes of memory without an object if it got no hint, to `addr`: for what the kernel
+// itself maps, and then installs there. `-ENOMEM` if there is no room.
+kvma_status kvma_linux_unmapped_area(const struct kvma_linux *mm,
+                                     uint64_t len,
+                                     uint64_t *addr);
 
 // The owner's own rules, as `kvma_linux_set_policy` takes them.
 kvma_status kvma_linux_get_policy(const struct kvma_linux *mm,

@@ -2,6 +2,74 @@
 
 use std::{env, fs, path::Path};
 
+/// Public functions of `VmMap` and `linux` that C has under another name, or not at all, since it has no use for
+/// them.
+const OTHERWISE: [(&str, &str); 15] = [
+    ("adopt_maps_bytes", "kvma_vm_adopt_maps"),
+    ("alloc", ""), // C has the allocator's table.
+    ("change_map_flags", "kvma_vm_change_flags"),
+    ("fork_with", "kvma_vm_fork"), // Nodes come from the allocator that it is given.
+    ("gaps", "kvma_vm_next_gap"),
+    ("iter", "kvma_vm_next"),
+    ("layout", "kvma_linux_get_layout"),
+    ("limits", "kvma_linux_limit"),
+    ("overlapping", "kvma_vm_next"),
+    ("pieces", "kvma_vm_next_piece"),
+    ("policy", "kvma_linux_get_policy"),
+    ("set_limits", "kvma_linux_set_limit"),
+    ("update", "kvma_update_new"),
+    ("usage", "kvma_linux_get_usage"),
+    // Of the types beside.
+    ("range", "kvma_hold_range"),
+];
+
+/// Public methods in `impl`s of these types.
+fn methods(source: &str, types: [&str; 2]) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut inside = false;
+    for line in source.lines() {
+        if line.starts_with("impl") {
+            inside = types.iter().any(|name| line.contains(name)) && !line.contains(" for ");
+        }
+        let name = line.strip_prefix("    pub fn ").filter(|_| inside);
+        found.extend(name.and_then(|rest| rest.split(['(', '<']).next()).map(str::to_owned));
+    }
+    found
+}
+
+#[test]
+fn c_has_every_call_of_vm_map_and_linux() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let header = fs::read_to_string(root.join("include/kvma.h")).expect("include/kvma.h");
+    let mut seen = 0;
+    for (directory, types) in [
+        ("vm_map", ["> VmMap<V, A> {", "impl Hold {"]),
+        ("options", ["> VmMap<V, A> {", "> VmMap<V, A> {"]),
+        ("linux", ["> Mm<F, A> {", "> Mm<F, A> {"]),
+        ("linux/maps", ["> Mm<F, A> {", "> Mm<F, A> {"]),
+    ] {
+        for file in fs::read_dir(root.join("../src").join(directory)).expect("the crate's source") {
+            let path = file.expect("an entry").path();
+            if !path.extension().is_some_and(|extension| extension == "rs") {
+                continue;
+            }
+            let source = fs::read_to_string(&path).expect("a source");
+            for name in methods(&source, types) {
+                let prefix = if directory.starts_with("linux") { "kvma_linux_" } else { "kvma_vm_" };
+                let otherwise = OTHERWISE.iter().find(|(method, _)| *method == name);
+                let call = otherwise.map_or(format!("{prefix}{name}"), |(_, call)| call.to_string());
+                assert!(
+                    call.is_empty() || header.contains(&format!("{call}(")),
+                    "{name} of {} has no call {call} in kvma.h",
+                    path.display()
+                );
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen > 80, "{seen}");
+}
+
 #[test]
 fn the_header_is_current() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

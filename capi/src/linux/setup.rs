@@ -186,6 +186,17 @@ pub unsafe extern "C" fn kvma_linux_set_gate(mm: *mut kvma_linux, gate: u32) -> 
     }
 }
 
+/// Changes where things go from now on. What is mapped stays. `KVMA_OUT_OF_RANGE` or `KVMA_UNALIGNED` for a layout
+/// that makes no sense.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvma_linux_set_layout(
+    mm: *mut kvma_linux,
+    layout: *const kvma_linux_layout,
+) -> kvma_status {
+    // SAFETY: see above.
+    unsafe { set(mm, |mm| Ok(mm.set_layout(given(layout)?.to_layout())?)) }
+}
+
 /// Sets a resource limit, `KVMA_LIMIT_ADDRESS_SPACE` and the like, to `bytes` (`UINT64_MAX`: none). What is in
 /// use already stays.
 #[unsafe(no_mangle)]

@@ -2,7 +2,7 @@
 
 use super::life::kvma_linux_layout;
 use super::setup::{KVMA_GATE_NONE, gate_number, resource, role_number, write_exec_number};
-use super::{Process, kvma_linux};
+use super::{Process, kvma_linux, refused};
 use crate::attrs::{kvma_area, kvma_range};
 use crate::boundary::{call, call_or, given, tell};
 use crate::status::{Fail, kvma_status};
@@ -194,6 +194,21 @@ pub unsafe extern "C" fn kvma_linux_get_layout(
     call(|| {
         // SAFETY: see above.
         unsafe { tell(layout, given(mm)?.mm.read(|mm| Ok(mm.layout().into()))?) };
+        Ok(())
+    })
+}
+
+/// Where mmap would put `len` bytes of memory without an object if it got no hint, to `addr`: for what the kernel
+/// itself maps, and then installs there. `-ENOMEM` if there is no room.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvma_linux_unmapped_area(
+    mm: *const kvma_linux,
+    len: u64,
+    addr: *mut u64,
+) -> kvma_status {
+    call(|| {
+        // SAFETY: see above.
+        unsafe { tell(addr, given(mm)?.mm.read(|mm| mm.unmapped_area(len).map_err(refused))?) };
         Ok(())
     })
 }

@@ -74,7 +74,7 @@ TEST(walks_from_above_and_gaps) {
 TEST(settings_are_told) {
     struct kvma_linux_layout layout = kvma_linux_layout_x86_64(8 << 20), told, moved;
     uint32_t write_exec;
-    uint64_t guard;
+    uint64_t guard, addr;
     CHECK_EQ(layout.page_size, PAGE);
     CHECK_EQ(layout.task_size, ((uint64_t)1 << 47) - PAGE);
     CHECK_EQ(layout.user_min_addr, PAGE);
@@ -102,6 +102,17 @@ TEST(settings_are_told) {
     CHECK_EQ(kvma_linux_set_gate(mm, KVMA_GATE_READ_EXECUTE), KVMA_OK);
     CHECK_EQ(kvma_linux_gate(mm), KVMA_GATE_READ_EXECUTE);
     CHECK_EQ(kvma_linux_rules(mm), 6018);
+
+    layout.guard_gap = 7;
+    CHECK_EQ(kvma_linux_set_layout(mm, &layout), KVMA_UNALIGNED);
+    CHECK_EQ(kvma_linux_set_layout(mm, NULL), KVMA_NULL_POINTER);
+    layout.guard_gap = PAGE;
+    CHECK_EQ(kvma_linux_set_layout(mm, &layout), KVMA_OK);
+    CHECK_EQ(kvma_linux_set_policy(mm, KVMA_WRITE_EXEC_ALLOWED, 0), KVMA_OK);
+    CHECK_EQ(kvma_linux_unmapped_area(mm, PAGE, &addr), KVMA_OK);
+    CHECK_EQ(addr, layout.base - PAGE);
+    CHECK_EQ(map(0, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS), addr);
+    CHECK_EQ(kvma_linux_unmapped_area(mm, (uint64_t)1 << 47, &addr), -ENOMEM);
     end();
 }
 
