@@ -50,7 +50,7 @@ fn c_has_every_call_of_vm_map_and_linux() {
     ] {
         for file in fs::read_dir(root.join("../src").join(directory)).expect("the crate's source") {
             let path = file.expect("an entry").path();
-            if !path.extension().is_some_and(|extension| extension == "rs") {
+            if path.extension().is_none_or(|extension| extension != "rs") {
                 continue;
             }
             let source = fs::read_to_string(&path).expect("a source");
