@@ -1,10 +1,10 @@
-//! Where Linux puts things, and how far stacks grow.
+//! Where Linux puts things, how far stacks grow, and what limits mean.
 
 use std::fmt;
 
 use kvma::linux::abi::*;
 use kvma::linux::{Access, Fault, File, Growth, Layout, Mm, Mmap, Resource, SegvCode, Verdict, VmFlags};
-use kvma::{Heap, NoHooks};
+use kvma::{Errno, Heap, NoHooks};
 
 /// There are no files here.
 #[derive(Clone, Debug, PartialEq)]
@@ -117,4 +117,24 @@ fn a_stack_that_may_not_grow_is_as_if_used() {
     assert!(kept(None, PAGE));
     // What lies too near refuses it before.
     assert!(!kept(Some(at - 2 * PAGE), 8 << 20));
+}
+
+#[test]
+fn a_data_limit_of_zero_is_the_hard_limit_for_all_but_the_heap() {
+    const PAGE: u64 = 4096;
+    let mut mm: Mm<NoFile, Heap> = Mm::new(Layout::x86_64(8 << 20), Heap).unwrap();
+    let mut owner = NoHooks;
+    let call = &mut mm.update(&mut owner);
+    mm.set_start_brk(0x40_0000, 0);
+    mm.set_limits(mm.limits().with(Resource::Data, 0).with_data_max(8 * PAGE));
+    let mut map = |prot, pages: u64| {
+        let flags = MAP_PRIVATE | MAP_ANONYMOUS;
+        mm.mmap(Mmap { addr: 0, len: pages * PAGE, prot, flags, offset: 0, file: None }, call)
+    };
+    assert_eq!(map(PROT_WRITE, 9), Err(Errno::ENOMEM));
+    map(PROT_WRITE, 5).unwrap();
+    let readable = map(PROT_READ, 4).unwrap();
+    assert_eq!(mm.mprotect(readable, 4 * PAGE, PROT_WRITE, call), Err(Errno::ENOMEM));
+    assert_eq!(mm.mprotect(readable, 3 * PAGE, PROT_WRITE, call), Ok(0));
+    assert_eq!(mm.brk(0x40_0001, call), 0x40_0000);
 }

@@ -7,7 +7,8 @@ use super::vm_flags::VmFlags;
 pub enum Resource {
     /// `RLIMIT_AS`: all mappings together.
     AddressSpace,
-    /// `RLIMIT_DATA`: private writable mappings, and the heap.
+    /// `RLIMIT_DATA`: private writable mappings, and the heap. If it is 0, mappings (but not the heap) may go up to the hard
+    /// limit ([`Limits::with_data_max`]): Linux lets Valgrind's programs.
     Data,
     /// `RLIMIT_MEMLOCK`: locked memory.
     MemLock,
@@ -15,11 +16,12 @@ pub enum Resource {
     Stack,
 }
 
-/// Resource limits in bytes; `u64::MAX` is unlimited.
+/// Resource limits in bytes; `u64::MAX` is unlimited. Those that count are the soft ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     address_space: u64,
     data: u64,
+    data_max: u64,
     mem_lock: u64,
     stack: u64,
 }
@@ -27,7 +29,13 @@ pub struct Limits {
 impl Default for Limits {
     /// What Linux starts its first process with: 8 MiB of stack, 8 MiB of locked memory, no other limit.
     fn default() -> Self {
-        Self { address_space: u64::MAX, data: u64::MAX, mem_lock: 8 << 20, stack: 8 << 20 }
+        Self {
+            address_space: u64::MAX,
+            data: u64::MAX,
+            data_max: u64::MAX,
+            mem_lock: 8 << 20,
+            stack: 8 << 20,
+        }
     }
 }
 
@@ -40,6 +48,17 @@ impl Limits {
             Resource::MemLock => self.mem_lock,
             Resource::Stack => self.stack,
         }
+    }
+
+    /// The hard limit on data. It counts where the limit itself is 0.
+    pub const fn data_max(&self) -> u64 {
+        self.data_max
+    }
+
+    /// The same with another hard limit on data.
+    #[must_use]
+    pub const fn with_data_max(self, bytes: u64) -> Self {
+        Self { data_max: bytes, ..self }
     }
 
     /// The same limits but for `resource`.

@@ -45,7 +45,6 @@
 //!   then, so that its count drifts.
 //! - `PROT_EXEC` alone does not take a protection key of its own.
 //! - `personality(READ_IMPLIES_EXEC)` is for the owner to translate: pass `PROT_EXEC` as well.
-//! - `RLIMIT_DATA` of 0 means 0. Linux lets programs exceed it up to the hard limit, for one program's sake.
 //! - Shared anonymous memory takes no name (`PR_SET_VMA`).
 //! - `MADV_HWPOISON` and `MADV_SOFT_OFFLINE` are unknown advice, as on a kernel without memory failure handling.
 //! - A path goes to [`core::fmt::Write`], so that it is UTF-8; what else an owner's paths hold it writes as it likes.

@@ -220,10 +220,10 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
     /// Whether `pages` more pages with `flags` stay within the limits on the address space and on data
     /// (`may_expand_vm`).
     pub(super) fn may_expand(&self, flags: VmFlags, pages: u64) -> bool {
-        let fits =
-            |used: u64, resource| used.saturating_add(pages) <= self.layout.pages(self.limits.get(resource));
-        fits(self.usage.total(), Resource::AddressSpace)
-            && (!flags.is_data() || fits(self.usage.data(), Resource::Data))
+        let fits = |used: u64, limit| used.saturating_add(pages) <= self.layout.pages(limit);
+        let (space, data) = (self.limits.get(Resource::AddressSpace), self.limits.get(Resource::Data));
+        let data = if data == 0 { self.limits.data_max() } else { data };
+        fits(self.usage.total(), space) && (!flags.is_data() || fits(self.usage.data(), data))
     }
 
     /// Whether the caller may lock anything at all (`can_do_mlock`).
