@@ -235,6 +235,15 @@ program!(
     ]
 );
 
+program!(random_map, "c/random_map.c", &[], [maps_stay_whole_and_data_is_dropped_once, up_to_the_last_byte,]);
+
+program!(
+    random_linux,
+    "c/random_linux.c",
+    &["-D_GNU_SOURCE"],
+    [counts_stay_right_and_references_are_given_up,]
+);
+
 program!(
     model,
     "cpp/model.cpp",
