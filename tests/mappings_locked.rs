@@ -14,6 +14,8 @@ const PAGE: u64 = 4096;
 
 thread_local! {
     static HELD: Cell<bool> = const { Cell::new(false) };
+    /// Where a region comes whenever a node is asked for without the lock, as if other threads were faster.
+    static CROWDED: Cell<Option<&'static Space<'static>>> = const { Cell::new(None) };
 }
 
 /// A spinlock, which tells its thread that it is held.
@@ -60,6 +62,13 @@ impl Nodes {
 unsafe impl NodeAlloc<VmaNode<Origin>> for Nodes {
     fn alloc(&self) -> Option<NonNull<Node<VmaNode<Origin>>>> {
         self.note();
+        if !HELD.get()
+            && let Some(space) = CROWDED.take()
+        {
+            let at = space.inspect(|space| space.vm_map().iter().last().map_or(START, |vma| vma.last() + 1));
+            space.map_at(at, PAGE, Attrs::new(Prot::RW), (), &mut NoHooks).unwrap();
+            CROWDED.set(Some(space));
+        }
         self.pool.alloc()
     }
 
@@ -153,4 +162,59 @@ fn checkpoints_while_others_change() {
         }
     });
     assert_eq!(nodes.under_lock.load(Ordering::Relaxed), 0, "allocated or given back under the lock");
+}
+
+/// Hooks that write down when the flush begins and ends.
+#[derive(Default)]
+struct Flushes(Vec<&'static str>);
+
+impl Hooks<Origin> for Flushes {
+    fn flush_begin(&mut self) {
+        self.0.push("flush_begin");
+    }
+    fn flush_wait(&mut self) {
+        assert!(!HELD.get());
+        self.0.push("flush_wait");
+    }
+}
+
+#[test]
+fn a_fork_makes_faults_look_again_and_flushes() {
+    let pool = FixedPool::<VmaNode<Origin>, 64>::new();
+    let space = AddrSpace::with_lock(
+        Mappings::new(START, PAGES, PageSize::SIZE_4K, &pool).unwrap(),
+        Watched(Spin::new()),
+    );
+    space.map_at(START, 4 * PAGE, Attrs::new(Prot::RW), (), &mut NoHooks).unwrap();
+    space.protect(START, PAGE, Prot::READ, &mut NoHooks).unwrap();
+    let token = *space.lookup(START + PAGE).unwrap().token();
+    let mut hooks = Flushes::default();
+    let child = space.fork(&mut hooks, |hooks, vma| {
+        assert!(HELD.get() && !space.still_valid(&token));
+        assert!(space.try_lookup(vma.start()).unwrap().unwrap().token().is_dead());
+        hooks.0.push("copy");
+        Some(vma.attrs())
+    });
+    let child = child.unwrap();
+    assert_eq!(hooks.0, ["copy", "copy", "flush_begin", "flush_wait"]);
+    let shape = |map: &VmMap<Origin, _>| -> Vec<_> {
+        map.iter().map(|vma| (vma.range(), vma.attrs(), vma.data().mapping())).collect()
+    };
+    assert_eq!(shape(child.vm_map()), space.inspect(|space| shape(space.vm_map())));
+}
+
+/// Whatever others map while nodes are taken in hand, counting comes to an end.
+#[test]
+fn counting_ends_however_the_space_grows() {
+    let nodes: &Nodes =
+        Box::leak(Box::new(Nodes { pool: FixedPool::new(), under_lock: AtomicUsize::new(0) }));
+    let map = Mappings::new(START, 1 << 20, PageSize::SIZE_4K, nodes).unwrap();
+    let space: &Space<'static> = Box::leak(Box::new(Space::with_lock(map, Watched(Spin::new()))));
+    CROWDED.set(Some(space));
+    let saved = space.checkpoint().unwrap();
+    let child = space.fork(&mut NoHooks, |_, vma| Some(vma.attrs())).unwrap();
+    space.restore(&saved, &mut NoHooks).unwrap();
+    CROWDED.set(None);
+    assert!((4..100).contains(&child.vm_map().len()), "{} regions", child.vm_map().len());
+    assert!(nodes.under_lock.load(Ordering::Relaxed) > 0, "nobody was faster");
 }

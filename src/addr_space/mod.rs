@@ -93,12 +93,14 @@
 //! dropping of the owner's data come after unlock and may take what they like.
 
 mod claim;
+mod counted;
 mod lookup;
 mod pair;
 mod pieces;
 
 pub use crate::tree::{Busy, Token};
 pub use claim::Claim;
+pub(crate) use counted::counted;
 pub use lookup::Snapshot;
 pub use pieces::AREAS_PER_HOLD;
 

@@ -1,6 +1,6 @@
 //! Two address spaces at once.
 
-use super::{AddrSpace, Guarded, WORST_CASE};
+use super::{AddrSpace, Guarded, WORST_CASE, counted};
 use crate::error::Error;
 use crate::hooks::Hooks;
 use crate::node::{NodeAlloc, Reservation};
@@ -64,9 +64,10 @@ where
     /// A copy of the map for another process: [`VmMap::fork_live`]. `copy` runs under the lock; it marks an
     /// area's pages copy-on-write and says with which attributes the area is to be copied, or `None`.
     ///
-    /// Counts under the lock, takes nodes in hand without it, and starts again if there are more areas
-    /// meanwhile. Never cut: the lock is held for all areas. When this returns, the flush has ended. The
-    /// child is nobody else's yet, so there is no second lock.
+    /// Counts under the lock, takes nodes in hand without it, and counts again if there are more areas
+    /// meanwhile; the eighth time it takes what is missing under the lock. Never cut: the lock is held for all
+    /// areas. When this returns, the flush has ended. The child is nobody else's yet, so there is no second
+    /// lock.
     pub fn fork<H: Hooks<V>>(
         &self,
         alloc: A,
@@ -74,17 +75,15 @@ where
         mut copy: impl FnMut(&mut H, &Vma<'_, V>) -> Option<Attrs>,
     ) -> Result<VmMap<V, A>, Error> {
         let mut nodes = Reservation::new(alloc);
-        let mut need = self.inspect(|map| map.len()).saturating_add(1);
-        loop {
-            nodes.fill(need)?;
-            let child = self.update(0, hooks, |map, update| {
-                need = map.len().saturating_add(1);
-                (need <= nodes.len()).then(|| map.fork_live(&mut nodes, update, &mut copy))
-            });
-            if let Some(child) = child {
-                return child;
+        counted(self.inspect(|map| map.len()).saturating_add(1), |count| {
+            if let Err(error) = nodes.fill(count.nodes()) {
+                return Ok(Err(error));
             }
-        }
+            self.update(0, hooks, |map, update| {
+                let need = map.len().saturating_add(1);
+                if count.covers(need) { Ok(map.fork_live(&mut nodes, update, &mut copy)) } else { Err(need) }
+            })
+        })
     }
 
     /// Moves areas into another space: [`VmMap::transfer`]. Takes both locks, in the order of

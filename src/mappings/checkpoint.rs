@@ -81,6 +81,16 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone> Mappings<V, A> {
     ) -> Result<Self, Error> {
         Ok(Mappings::over(self.map.fork(alloc, copy)?))
     }
+
+    /// The same for a space that is looked up without its lock: [`VmMap::fork_live`].
+    pub fn fork_live<H: Hooks<Origin<V>>>(
+        &mut self,
+        nodes: &mut Reservation<VmaNode<Origin<V>>, A>,
+        update: &mut Update<'_, Origin<V>, A, H>,
+        copy: impl FnMut(&mut H, &Vma<'_, Origin<V>>) -> Option<Attrs>,
+    ) -> Result<Self, Error> {
+        Ok(Mappings::over(self.map.fork_live(nodes, update, copy)?))
+    }
 }
 
 fn is_same<V: VmaData>(now: &Vma<'_, Origin<V>>, then: &Vma<'_, Origin<V>>) -> bool {

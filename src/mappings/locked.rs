@@ -1,14 +1,14 @@
 //! [`Mappings`] behind a lock.
 
 use super::{Checkpoint, Info, Mappings, Origin};
-use crate::addr_space::AddrSpace;
+use crate::addr_space::{AddrSpace, counted};
 use crate::error::Error;
 use crate::flags::Prot;
 use crate::hooks::{Hooks, NoHooks};
 use crate::node::{NodeAlloc, Reservation};
 use crate::sync::RawLock;
 use crate::vm_map::Request;
-use crate::vma::{Attrs, VmaData, VmaNode};
+use crate::vma::{Attrs, Vma, VmaData, VmaNode};
 
 /// Nodes that any one operation on a range may need.
 const WORST_CASE: usize = 3;
@@ -85,36 +85,59 @@ where
         self.update(0, hooks, |space, update| space.unmap_non_original(update))
     }
 
-    /// [`Mappings::checkpoint`]. Counts under the lock, allocates without it, and starts again if the
-    /// space has grown meanwhile.
+    /// [`Mappings::checkpoint`]. Counts under the lock, allocates without it, and counts again if the
+    /// space has grown meanwhile; the eighth time it allocates what is missing under the lock.
     pub fn checkpoint(&self) -> Result<Checkpoint<V, A>, Error> {
-        let (alloc, mut need) = self.inspect(|space| (space.map.alloc().clone(), space.map.len() + 1));
+        let (alloc, first) = self.inspect(|space| (space.map.alloc().clone(), nodes_for(space)));
         let mut nodes = Reservation::new(alloc);
-        loop {
-            nodes.fill(need)?;
-            let saved = self.inspect(|space| {
-                need = space.map.len() + 1;
-                (need <= nodes.len()).then(|| space.checkpoint_with(&mut nodes))
-            });
-            if let Some(saved) = saved {
-                return saved;
+        counted(first, |count| {
+            if let Err(error) = nodes.fill(count.nodes()) {
+                return Ok(Err(error));
             }
-        }
+            self.inspect(|space| {
+                let need = nodes_for(space);
+                if count.covers(need) { Ok(space.checkpoint_with(&mut nodes)) } else { Err(need) }
+            })
+        })
     }
 
-    /// [`Mappings::restore`], never cut: nobody sees it half done. Counts under the lock, allocates
-    /// without it, and starts again if it needs more meanwhile.
+    /// [`Mappings::restore`], never cut: nobody sees it half done. Counts and allocates as
+    /// [`checkpoint`](Self::checkpoint) does.
     pub fn restore(&self, saved: &Checkpoint<V, A>, hooks: &mut impl Hooks<Origin<V>>) -> Result<(), Error> {
-        let mut need = self.inspect(|space| space.restore_cost(saved));
-        loop {
-            let in_hand = need;
-            let done = self.update(in_hand, hooks, |space, update| {
-                need = space.restore_cost(saved);
-                (need <= in_hand).then(|| space.restore(saved, update))
-            });
-            if let Some(done) = done {
-                return done;
-            }
-        }
+        counted(self.inspect(|space| space.restore_cost(saved)), |count| {
+            self.update(count.nodes(), hooks, |space, update| {
+                let need = space.restore_cost(saved);
+                if count.covers(need) { Ok(space.restore(saved, update)) } else { Err(need) }
+            })
+        })
     }
+
+    /// [`Mappings::fork_live`]: a copy for another process, whose pages may become copy-on-write. Counts and
+    /// allocates as [`checkpoint`](Self::checkpoint) does. When this returns, the flush has ended.
+    pub fn fork<H: Hooks<Origin<V>>>(
+        &self,
+        hooks: &mut H,
+        mut copy: impl FnMut(&mut H, &Vma<'_, Origin<V>>) -> Option<Attrs>,
+    ) -> Result<Mappings<V, A>, Error> {
+        let (alloc, first) = self.inspect(|space| (space.map.alloc().clone(), nodes_for(space)));
+        let mut nodes = Reservation::new(alloc);
+        counted(first, |count| {
+            if let Err(error) = nodes.fill(count.nodes()) {
+                return Ok(Err(error));
+            }
+            self.update(0, hooks, |space, update| {
+                let need = nodes_for(space);
+                if count.covers(need) {
+                    Ok(space.fork_live(&mut nodes, update, &mut copy))
+                } else {
+                    Err(need)
+                }
+            })
+        })
+    }
+}
+
+/// A node for each region and one for the map.
+fn nodes_for<V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone>(space: &Mappings<V, A>) -> usize {
+    space.map.len().saturating_add(1)
 }
