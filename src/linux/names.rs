@@ -13,7 +13,8 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
     /// the handle.
     ///
     /// Goes up as madvise does: holes are passed over and reported at the end. Unlike Linux, shared anonymous memory
-    /// takes no name (its handle stands for the object).
+    /// takes no name (its handle stands for the object). The former name is dropped at once, under the lock if there is
+    /// one: dropping a name must come to no more than giving memory back.
     ///
     /// # Errors
     /// `EINVAL`: unaligned, a wrap. `EBADF`: memory with an object, or special memory. `ENOMEM`: a hole. `EAGAIN`: too
