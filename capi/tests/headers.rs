@@ -74,7 +74,7 @@ fn c_programs_compile_as_cpp() {
         return;
     }
     let tests = cc::root().join("tests/c");
-    for name in ["seeds", "peers_mm"] {
+    for (name, wrap) in [("seeds", "-O1"), ("peers_mm", "-Wl,--wrap=aligned_alloc")] {
         let text = fs::read_to_string(tests.join(format!("{name}.c"))).expect("a program of ours");
         let source = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}_as_cpp.cpp"));
         // C++ wants to be told what a void pointer points to.
@@ -82,7 +82,7 @@ fn c_programs_compile_as_cpp() {
             text.replace("struct heard *heard = udata;", "struct heard *heard = (struct heard *)udata;");
         fs::write(&source, text).unwrap_or_else(|e| panic!("{}: {e}", source.display()));
         let include = format!("-I{}", tests.display());
-        let flags = ["-Wno-missing-field-initializers", &include];
+        let flags = ["-Wno-missing-field-initializers", wrap, &include];
         let program = cc::compile(&Program { source: &source, link: Link::Static, flags: &flags });
         let program = program.unwrap_or_else(|e| panic!("{e}"));
         cc::run(&mut Command::new(program)).unwrap_or_else(|e| panic!("{e}"));

@@ -136,8 +136,9 @@ program!(
 program!(
     peers_mm,
     "c/peers_mm.c",
-    &[],
+    &["-Wl,--wrap=aligned_alloc"],
     [
+        without_memory_nothing_changes,
         files_may_be_pointers,
         without_a_file_there_is_no_offset_to_advance,
         the_names_are_still_functions,

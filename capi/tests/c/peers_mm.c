@@ -208,6 +208,51 @@ TEST(placement_is_first_fit) {
     mm_free(&mm);
 }
 
+/* Blocks that aligned_alloc still gives; below zero: all that are asked for. */
+static long blocks_left = -1;
+
+/* This file is compiled as C++, too. */
+#ifdef __cplusplus
+#define C_LINKAGE extern "C"
+#else
+#define C_LINKAGE
+#endif
+
+C_LINKAGE void *__real_aligned_alloc(size_t align, size_t size);
+C_LINKAGE void *__wrap_aligned_alloc(size_t align, size_t size);
+
+void *__wrap_aligned_alloc(size_t align, size_t size) {
+    if (blocks_left == 0)
+        return NULL;
+    if (blocks_left > 0)
+        blocks_left--;
+    return __real_aligned_alloc(align, size);
+}
+
+TEST(without_memory_nothing_changes) {
+    for (int operation = 0; operation < 3; operation++) {
+        MMAddrSpace mm = space();
+        MMInfo info;
+        int status = 0;
+        CHECK_EQ(mm_mapat(&mm, 0, 8, 1, 0, 5, 0), 0);
+        blocks_left = 0;
+        if (operation == 0)
+            CHECK_EQ(mm_mapat(&mm, 2, 2, 3, 0, 5, 0), MM_MAPERR);
+        else if (operation == 1)
+            status = mm_unmap(&mm, 2, 2);
+        else
+            status = mm_protect(&mm, 2, 2, 3);
+        blocks_left = -1;
+        CHECK_EQ(status, operation == 0 ? 0 : -ENOMEM);
+        CHECK(mm_query(&mm, 0, 8, &info) && info.prot == 1);
+        mm_free(&mm);
+    }
+    MMAddrSpace mm;
+    blocks_left = 0;
+    CHECK(!mm_init(&mm, 0, 16, 1));
+    blocks_left = -1;
+}
+
 struct file {
     int references;
 };
@@ -269,7 +314,7 @@ TEST(query_of_a_range_as_before_querypage) {
     mm_free(&mm);
 }
 
-TESTS(RUN(files_may_be_pointers), RUN(without_a_file_there_is_no_offset_to_advance),
+TESTS(RUN(without_memory_nothing_changes), RUN(files_may_be_pointers), RUN(without_a_file_there_is_no_offset_to_advance),
       RUN(the_names_are_still_functions), RUN(query_of_a_range_as_before_querypage),
       RUN(a_split_advances_the_file_offset), RUN(a_split_advances_the_file_offset_in_bytes),
       RUN(a_split_of_anonymous_memory_has_no_offset_to_advance),
