@@ -8,7 +8,7 @@
 //! brought in. What cannot be compared:
 //!
 //! - Pages that are a program's alone decide in Linux what merges, by whose they were first. So nothing private is written
-//!   to, programs that fork have unmapped their stack before, and those that do not grow stacks and install guards.
+//!   to; programs that fork have unmapped their stack before, and only those that never fork grow stacks or install guards.
 //! - What a page holds, and whether it is in memory: the vector of mincore(2) is not looked at.
 //!
 //! - `KVMA_LIVE_CALLS=N`: how many calls (22,000)
@@ -54,7 +54,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use calls::{Step, Sys};
+use calls::Step;
 use compare::compare;
 use generator::{Generator, View};
 use image::Shape;
@@ -124,16 +124,16 @@ fn record(setup: &Setup, persona: &'static Persona, seed: u64, calls: usize) -> 
 struct Tally {
     done: AtomicUsize,
     found: Mutex<Vec<Finding>>,
-    /// Calls for which this kernel has turned out to have rules of its own.
-    strange: Mutex<Vec<Sys>>,
+    /// What this kernel has turned out to have rules of its own for.
+    strange: Mutex<Vec<LeftOut>>,
     traces: PathBuf,
 }
 
 impl Tally {
     /// One run, and what there is to say about it.
     fn run(&self, persona: &'static Persona, seed: u64, setup: &mut Setup) {
-        for &sys in self.strange.lock().unwrap().iter() {
-            setup.scope.leave_out(LeftOut::Sys(sys), "this kernel has another rule");
+        for what in self.strange.lock().unwrap().iter() {
+            setup.scope.leave_out(what.clone(), "this kernel has another rule");
         }
         let name = format!("{}-{seed}", persona.name);
         let run = match record(setup, persona, seed, RUN) {
@@ -169,9 +169,9 @@ impl Tally {
             return;
         }
         // Another kernel's rules: goes on without such calls.
-        if let Some(Step::Call(call)) = finding.run.steps.last() {
-            self.strange.lock().unwrap().push(call.sys);
-            say(&format!("left out from here on: {}", call));
+        if let Some(what) = finding.run.steps.last().and_then(LeftOut::of) {
+            say(&format!("left out from here on: {what:x?}"));
+            self.strange.lock().unwrap().push(what);
         }
     }
 }

@@ -40,6 +40,10 @@ pub enum LeftOut {
     Eager,
     /// Keys but for "none".
     Keys,
+    /// MAP_DROPPABLE.
+    Droppable,
+    /// PROT_EXEC alone.
+    ExecuteOnly,
     /// process_madvise on itself, on others.
     ProcessMadvise(Target),
     /// Touching memory.
@@ -52,6 +56,20 @@ pub enum LeftOut {
     AfterDrop,
     /// Lengths that one machine has memory for and the other has not.
     Lengths(Range<u64>),
+}
+
+impl LeftOut {
+    /// What leaves out steps like this one.
+    pub fn of(step: &Step) -> Option<Self> {
+        match step {
+            Step::Call(call) => Some(Self::Sys(call.sys)),
+            Step::Advise(advise) => Some(Self::ProcessMadvise(advise.target)),
+            Step::Touch(..) => Some(Self::Touch),
+            Step::Fork | Step::Switch => Some(Self::Fork),
+            Step::Exec => Some(Self::Exec),
+            Step::Limit(_) | Step::Drop => None,
+        }
+    }
 }
 
 /// What can be asked of the running kernel.
@@ -105,7 +123,7 @@ impl Scope {
             LeftOut::Sys(sys) => call.sys != sys,
             LeftOut::Advice(advice) => call.sys != Sys::Madvise || int(c) != advice,
             LeftOut::Low => addresses.iter().all(|&addr| addr == 0 || addr >= 1 << 20),
-            LeftOut::High => addresses.iter().all(|&addr| addr < TASK),
+            LeftOut::High => addresses.iter().all(|&addr| addr < TASK && addr.saturating_add(length) <= TASK),
             LeftOut::HugePages => call.sys != Sys::Mmap || d & MAP_HUGETLB == 0,
             LeftOut::Sync => call.sys != Sys::Mmap || d & MAP_SYNC == 0,
             LeftOut::LargePrivate => !private || b < 2 << 20,
@@ -121,6 +139,10 @@ impl Scope {
                 Sys::PkeyAlloc | Sys::PkeyFree => false,
                 _ => true,
             },
+            LeftOut::Droppable => call.sys != Sys::Mmap || d & MAP_TYPE != MAP_DROPPABLE,
+            LeftOut::ExecuteOnly => {
+                !matches!(call.sys, Sys::Mmap | Sys::Mprotect | Sys::PkeyMprotect) || c & 7 != PROT_EXEC
+            }
             LeftOut::Lengths(ref lengths) => !lengths.contains(&length),
             LeftOut::ProcessMadvise(_)
             | LeftOut::Touch
@@ -191,6 +213,7 @@ fn look(scope: &mut Scope) {
         scope.leave_out(LeftOut::Sys(Sys::Mseal), "newer");
         scope.leave_out(LeftOut::LargePrivate, "placement of huge pages has changed");
         scope.leave_out(LeftOut::LargeShared, "placement of huge pages has changed");
+        scope.leave_out(LeftOut::HugePages, "placement of huge pages has changed");
     }
     if let Some(filters) = status_field("Seccomp:").filter(|mode| mode != "0") {
         scope.notes.push(format!("seccomp mode {filters}: system calls are filtered"));
@@ -334,6 +357,12 @@ fn ask_calls(tracee: &mut Tracee, scope: &mut Scope) -> std::io::Result<()> {
             scope.leave_out(LeftOut::Advice(advice), format!("answers {answer}, not {expected}"));
         }
     }
+    let droppable = tracee.call(Sys::Mmap.number(), [0, PAGE, 0, MAP_DROPPABLE | MAP_ANONYMOUS, 0, 0])?;
+    if droppable < 0 {
+        scope.leave_out(LeftOut::Droppable, format!("newer: answers {droppable}"));
+    } else {
+        tracee.call(Sys::Munmap.number(), [droppable as u64, PAGE, 0, 0, 0, 0])?;
+    }
     let named = tracee.call(Sys::Name.number(), [PR_SET_VMA, 0, area, PAGE, image::name(0), 0])?;
     if named != 0 {
         scope.leave_out(
@@ -344,6 +373,7 @@ fn ask_calls(tracee: &mut Tracee, scope: &mut Scope) -> std::io::Result<()> {
     let key = tracee.call(Sys::PkeyAlloc.number(), [0; 6])?;
     if key == 1 {
         tracee.call(Sys::PkeyFree.number(), [1, 0, 0, 0, 0, 0])?;
+        scope.leave_out(LeftOut::ExecuteOnly, "it would take a protection key of its own");
     } else {
         scope
             .leave_out(LeftOut::Keys, format!("a machine without protection keys: pkey_alloc answers {key}"));

@@ -362,6 +362,13 @@ impl<'s> Session<'s> {
         } else {
             self.program.tracee.maps(&mut self.text)?;
         }
+        // Older kernels call zeroed data so, too, if the heap may follow.
+        let below = format!("-{:08x} ", self.program.start_brk);
+        if let Some(line) = self.text.lines().find(|line| line.contains(&below) && line.ends_with("[heap]")) {
+            let named = line.to_string();
+            self.text =
+                self.text.replace(&named, &format!("{} ", named.trim_end_matches("[heap]").trim_end()));
+        }
         if let Some((device, name)) = &self.rename {
             self.text = self.text.replace(&format!(" {device} "), &format!(" {name} "));
         }
