@@ -188,13 +188,6 @@ fn has_keys() -> bool {
     fs::read_to_string("/proc/cpuinfo").is_ok_and(|text| text.contains(" ospke"))
 }
 
-/// Whether the running kernel has the rules that are tested: mremap moves several areas since 6.17.
-fn is_new_enough() -> bool {
-    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let mut numbers = release.split(['.', '-']).map_while(|number| number.trim().parse::<u32>().ok());
-    (numbers.next(), numbers.next()) >= (Some(6), Some(17))
-}
-
 fn generate(rng: &mut Rng, areas: &[Area], keys: bool) -> Step {
     let some = |rng: &mut Rng| {
         if areas.is_empty() {
@@ -258,7 +251,7 @@ fn number(name: &str, usual: u64) -> u64 {
 fn accesses_come_to_the_same() {
     let steps = number("KVMA_FAULTS", 5_000);
     let mut rng = Rng(number("KVMA_FAULTS_SEED", 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-    if !is_new_enough() {
+    if !child::is_new_enough() {
         eprintln!("live_faults: NOTHING TESTED: an older kernel");
         return;
     }

@@ -197,3 +197,10 @@ impl Drop for Child {
 fn check(answer: i64) -> io::Result<i64> {
     if answer == -1 { Err(io::Error::last_os_error()) } else { Ok(answer) }
 }
+
+/// Whether the running kernel has the rules that are tested: mremap moves several areas since 6.17.
+pub fn is_new_enough() -> bool {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers = release.split(['.', '-']).map_while(|number| number.trim().parse::<u32>().ok());
+    (numbers.next(), numbers.next()) >= (Some(6), Some(17))
+}
