@@ -129,6 +129,16 @@ fn a_stack_grows_by_page_faults_as_on_linux() {
 }
 
 #[test]
+fn guards_refuse_where_the_area_would_allow() {
+    if skipped("guards_refuse_where_the_area_would_allow") {
+        return;
+    }
+    let trace = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guards.trace");
+    let outcome = boot(&["--skip-proofs", "--trace", trace.to_str().expect("a path in UTF-8")]);
+    assert_eq!(outcome.status, Some(0));
+}
+
+#[test]
 fn other_programs_and_random_calls_replay_as_well() {
     if skipped("other_programs_and_random_calls_replay_as_well") {
         return;

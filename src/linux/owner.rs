@@ -31,6 +31,8 @@ bitflags! {
 pub enum Action {
     /// Bring the pages in, writable where the area is (mlock, `MAP_POPULATE`, a locked area that grew). Not followed by a
     /// flush, like the two below: it does what page faults do, and what those owe (for a page that is copied) it owes itself.
+    /// As for them, where another thread's flush is still under way
+    /// ([`Token::is_dead`](crate::Token::is_dead)), the page is to be left to a fault, or flushed first.
     Populate,
     /// `MADV_POPULATE_READ`: as if each page had been read.
     PopulateRead,
@@ -38,7 +40,7 @@ pub enum Action {
     PopulateWrite,
     /// `MADV_WILLNEED`: read ahead. Not followed by a flush: entries are added at most.
     WillNeed,
-    /// `MADV_DONTNEED`, `MADV_DONTNEED_LOCKED`: drop what is mapped; the next access sees zeros or the file.
+    /// `MADV_DONTNEED`, `MADV_DONTNEED_LOCKED`: drop what is mapped, but no guards; the next access sees zeros or the file.
     DontNeed,
     /// `MADV_FREE`: may be dropped until it is written again, which entries must show: they become clean.
     Free,
@@ -50,7 +52,8 @@ pub enum Action {
     PageOut,
     /// `MADV_COLLAPSE`: make huge pages of it now. One entry takes the place of many.
     Collapse,
-    /// `MADV_GUARD_INSTALL`: each page faults from now on, and its contents go.
+    /// `MADV_GUARD_INSTALL`: each page faults from now on (`SEGV_MAPERR`, if the area would allow the access), and its contents
+    /// go. A guard moves with its area, and goes with it.
     GuardInstall,
     /// `MADV_GUARD_REMOVE`: take such guards away. Not followed by a flush: no processor remembers that there was nothing.
     GuardRemove,
@@ -88,9 +91,10 @@ impl Action {
 pub enum Inheritance {
     /// Both see the same pages until one writes: take write access away on both sides.
     CopyOnWrite,
-    /// Both see the same pages for good. The child's entries may be left to its faults.
+    /// Both see the same pages for good. The child's entries may be left to its faults, but for guards, which it inherits
+    /// here as everywhere.
     Share,
-    /// The child sees zeros (`MADV_WIPEONFORK`).
+    /// The child sees zeros, and no guards (`MADV_WIPEONFORK`).
     Wipe,
 }
 

@@ -19,7 +19,7 @@ pub fn grantable(entry: Entry, rights: Rights) -> Rights {
 }
 
 impl Pages {
-    /// Gives `child` what lies in `first..=last`, and takes the right to store away on both sides.
+    /// Gives `child` what lies in `first..=last`, guards included, and takes the right to store away on both sides.
     pub fn inherit(
         &mut self,
         child: &mut Self,
@@ -28,7 +28,11 @@ impl Pages {
         owed: &mut Gather,
     ) -> Result<(), NoFrames> {
         let mut given = Ok(());
+        self.inherit_guards(child, first, last)?;
         self.tables.update(first, last, |page, entry| {
+            if entry.is_guard() {
+                return entry;
+            }
             let rights = Rights { store: false, ..entry.rights() };
             if given.is_ok() {
                 given = child.map(page, Prepared::Own(frames::share(entry.address())), rights);

@@ -4,8 +4,10 @@ use crate::{
     arch::traps::Access,
     paging::{LOWER_HALF_END, PAGE_SIZE},
     replay::Process,
+    space::page_of,
     touch::Toucher,
 };
+use kvma::linux::abi::{MAP_NONBLOCK, MAP_POPULATE};
 use kvma_trace::{Answer, Call};
 
 /// Pieces of mremap's old range that are kept track of. A call over more of them is not followed.
@@ -14,6 +16,10 @@ const PIECES: usize = 32;
 /// Advice after which pages hold their first contents again.
 const DONTNEED: u64 = 4;
 const DONTNEED_LOCKED: u64 = 24;
+const POPULATE_READ: u64 = 22;
+const POPULATE_WRITE: u64 = 23;
+const GUARD_INSTALL: u64 = 102;
+const GUARD_REMOVE: u64 = 103;
 
 /// Pages of a call's range among which one is looked for that may fault.
 const LOOKED_AT: u64 = 32;
@@ -70,6 +76,11 @@ impl<'s> Before<'s> {
 
     /// Follows the call in what pages must hold, and touches the ends of every range that it concerned.
     pub fn follow(&self, call: &Call<'_>, answer: Answer, toucher: &mut Toucher<'_>) {
+        if let Answer::Value(value) = answer
+            && let Some((start, len)) = brought_in(call, value)
+        {
+            toucher.populated(start, len.min(LOOKED_AT * PAGE_SIZE));
+        }
         match (*call, answer) {
             (Call::Mmap { len, .. }, Answer::Value(at)) => toucher.gone(at, round_up(len)),
             // A failed call at a fixed address may leave a hole behind.
@@ -81,10 +92,20 @@ impl<'s> Before<'s> {
             }
             (Call::Mremap { .. }, _) => self.follow_mremap(call, answer, toucher),
             (Call::Madvise { addr, len, advice: DONTNEED | DONTNEED_LOCKED }, answer) => match answer {
-                Answer::Value(_) => toucher.gone(addr, round_up(len)),
+                Answer::Value(_) => toucher.emptied(addr, round_up(len)),
                 // It may have dropped pages before it met what it could not do.
                 _ => toucher.settle(addr, round_up(len)),
             },
+            (Call::Madvise { addr, len, advice: GUARD_INSTALL }, Answer::Value(_)) => {
+                toucher.guard(addr, round_up(len));
+            }
+            (Call::Madvise { addr, len, advice: GUARD_REMOVE }, Answer::Value(_)) => {
+                toucher.unguard(addr, round_up(len));
+                toucher.ends(addr, round_up(len));
+            }
+            (Call::Madvise { addr, len, advice: GUARD_INSTALL | GUARD_REMOVE }, _) => {
+                toucher.settle_guards(addr, round_up(len));
+            }
             (Call::Munmap { addr, len }, _)
             | (Call::Mprotect { addr, len, .. }, _)
             | (Call::Madvise { addr, len, .. }, _)
@@ -148,5 +169,19 @@ impl<'s> Before<'s> {
                 toucher.settle(new, new_len);
             }
         }
+    }
+}
+
+/// Pages that a call which was answered `value` has brought in, as far as they can be accessed.
+fn brought_in(call: &Call<'_>, value: u64) -> Option<(u64, u64)> {
+    match *call {
+        Call::Mmap { len, flags, .. } if flags & (MAP_POPULATE | MAP_NONBLOCK) == MAP_POPULATE => {
+            Some((value, round_up(len)))
+        }
+        Call::Madvise { addr, len, advice: POPULATE_READ | POPULATE_WRITE } | Call::Mlock { addr, len } => {
+            let start = page_of(addr);
+            Some((start, round_up(len.checked_add(addr - start)?)))
+        }
+        _ => None,
     }
 }

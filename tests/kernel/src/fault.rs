@@ -1,6 +1,6 @@
 //! The page-fault handler. It takes no lock of the address space, unless a stack is to grow: see [`serve`].
 
-mod plan;
+pub mod plan;
 
 pub use plan::{COPIED, KEPT};
 
@@ -10,7 +10,9 @@ use crate::{
         traps::{Access, TrapFrame},
     },
     broken::Broken,
-    cpus, hooks, probe, rendezvous,
+    cpus, hooks,
+    pages::Source,
+    probe, rendezvous,
     space::{self, Current, page_of},
 };
 use core::sync::atomic::{
@@ -112,7 +114,8 @@ fn serve(space: &dyn Current, address: u64, access: Access) -> Answer {
         let pages = space.pages().lock();
         match pages.tables.find(page) {
             Some(_) if !is_valid() => return Answer::Again(Again::Invalid),
-            found => plan::make(found, &area, page, access),
+            Some(entry) if entry.is_guard() => return Answer::Refused(SegvCode::MapErr),
+            found => plan::make(found, Source::of(area.attrs_at(page), page), page, access),
         }
     };
     let Some(plan) = plan else {

@@ -32,14 +32,16 @@ impl<F: File> Hooks<LinuxVma<F>> for ForkHooks<'_> {
 impl<F: File> Owner<F> for ForkHooks<'_> {
     fn inherit(&mut self, how: Inheritance, area: &Piece<'_, LinuxVma<F>>) -> Result<(), Errno> {
         let (first, last) = (area.range().start(), area.range().last());
-        match how {
-            Inheritance::CopyOnWrite if last < LOWER_HALF_END => {
-                let inherited = self.parent.lock().inherit(self.child, first, last, &mut self.owed);
-                inherited.map_err(|_| Errno::ENOMEM)
-            }
-            // Left to the child's faults.
-            Inheritance::CopyOnWrite | Inheritance::Share | Inheritance::Wipe => Ok(()),
+        if last >= LOWER_HALF_END {
+            return Ok(());
         }
+        let inherited = match how {
+            Inheritance::CopyOnWrite => self.parent.lock().inherit(self.child, first, last, &mut self.owed),
+            // The rest is left to the child's faults.
+            Inheritance::Share => self.parent.lock().inherit_guards(self.child, first, last),
+            Inheritance::Wipe => Ok(()),
+        };
+        inherited.map_err(|_| Errno::ENOMEM)
     }
 }
 

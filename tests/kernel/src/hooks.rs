@@ -7,6 +7,7 @@ use crate::{
     page_cache,
     pages::Pages,
     paging::{LOWER_HALF_END, Rights},
+    populate,
     tlb::Gather,
     witness::Witness,
 };
@@ -30,14 +31,19 @@ impl<'a> PageHooks<'a> {
         Self { pages, owed: Gather::new(), spare: FrameList::new(), witness: Witness::new() }
     }
 
-    /// Takes the pages `first..=last` away.
-    fn take(&mut self, first: u64, last: u64) {
+    /// Takes away what lies in the pages `first..=last`, as `take` does.
+    fn take<R>(
+        &mut self,
+        first: u64,
+        last: u64,
+        take: impl FnOnce(&mut Pages, u64, u64, &mut Gather) -> R,
+    ) -> R {
         let present = self.pages.lock().tables.first(first, last);
         if let Some((page, _)) = present {
             // Without the page-table lock: it may fault.
             self.witness.before(page);
         }
-        self.pages.lock().unmap(first, last, &mut self.owed);
+        take(&mut self.pages.lock(), first, last, &mut self.owed)
     }
 }
 
@@ -92,7 +98,7 @@ impl<V: Contents> Hooks<V> for PageHooks<'_> {
         if !Broken::NoUnmapHook.is_chosen()
             && let Some((first, last)) = mapped(piece)
         {
-            self.take(first, last);
+            self.take(first, last, Pages::unmap);
         }
     }
 
@@ -132,10 +138,15 @@ where
     LinuxVma<F>: Contents,
 {
     fn act(&mut self, action: Action, piece: &Piece<'_, LinuxVma<F>>) -> Result<(), Errno> {
-        if action == Action::DontNeed
-            && let Some((first, last)) = mapped(piece)
-        {
-            self.take(first, last);
+        let Some((first, last)) = mapped(piece) else { return Ok(()) };
+        if let Some(access) = populate::access(action, &piece.attrs()) {
+            return populate::populate(self.pages, piece.attrs(), first, last, access);
+        }
+        match action {
+            Action::DontNeed => self.take(first, last, Pages::discard),
+            Action::GuardInstall => self.take(first, last, Pages::guard).map_err(|_| Errno::ENOMEM)?,
+            Action::GuardRemove => self.pages.lock().unguard(first, last),
+            _ => {}
         }
         Ok(())
     }

@@ -115,6 +115,9 @@ impl Pages {
     /// Gives the pages `first..=last` other rights.
     pub fn protect(&mut self, first: u64, last: u64, rights: Rights, owed: &mut Gather) {
         self.tables.update(first, last, |page, entry| {
+            if entry.is_guard() {
+                return entry;
+            }
             let rights = copy_on_write::grantable(entry, rights);
             // A right gained needs no flush: a stale entry costs a fault, which finds everything in order.
             if entry.rights().exceeds(rights) {
@@ -181,9 +184,10 @@ impl Pages {
     }
 }
 
-fn collect(removed: Removed, owed: &mut Gather) {
+pub fn collect(removed: Removed, owed: &mut Gather) {
     match removed {
         Removed::Table(frame) => owed.free_later(frame),
+        Removed::Page(_, entry) if entry.is_guard() => {}
         Removed::Page(page, entry) => {
             owed.flush_later(page);
             // Frames of shared objects stay with the page cache.

@@ -5,7 +5,7 @@ use crate::{
     fault::{self, Again},
     fork,
     frames::{self, Use},
-    growth, println,
+    growth, populate, println,
     replay::{self, Figures},
     shootdown,
     touch::Toucher,
@@ -73,7 +73,11 @@ pub fn print(figures: &Figures, toucher: &Toucher<'_>, areas: usize, before: InU
         fault::COPIED.load(Relaxed),
         fault::KEPT.load(Relaxed),
     );
-    println!("  stack            grown by {} faults", growth::GROWN.load(Relaxed));
+    println!(
+        "  stack            grown by {} faults; {} pages brought in before they were used",
+        growth::GROWN.load(Relaxed),
+        populate::POPULATED.load(Relaxed),
+    );
     println!("  contents         {} pages written to, all read back as written", toucher.pages_written());
     println!(
         "  frames at end    {} private, {} shared, {} page tables ({} before); at most {} of {} in use",

@@ -15,52 +15,88 @@ pub enum Key {
     Shared(u64, u64),
 }
 
-/// The word at the beginning of each page written to.
-pub struct Shadow(Sorted<Key, u64>);
+/// Memory for the list of guards.
+const GUARDS_MEMORY: u64 = 256 << 10;
+
+pub struct Shadow {
+    /// The word at the beginning of each page written to.
+    contents: Sorted<Key, u64>,
+    /// Pages that refuse.
+    guards: Sorted<u64, ()>,
+}
 
 impl Shadow {
     /// # Safety
     ///
     /// As [`Sorted::new`].
     pub unsafe fn new(memory: Range<u64>) -> Self {
-        // SAFETY: passed on to the caller.
-        Self(unsafe { Sorted::new(memory, (Key::Private(0), 0)) })
+        let guards_end = memory.start + GUARDS_MEMORY;
+        // SAFETY: passed on to the caller; the two parts do not overlap.
+        unsafe {
+            Self {
+                guards: Sorted::new(memory.start..guards_end, (0, ())),
+                contents: Sorted::new(guards_end..memory.end, (Key::Private(0), 0)),
+            }
+        }
+    }
+
+    pub fn is_guard(&self, page: u64) -> bool {
+        self.guards.get(page).is_some()
+    }
+
+    /// The page refuses from now on, and holds nothing.
+    pub fn guard(&mut self, page: u64) {
+        self.forget_one(page, page);
+        self.guards.set(page, ());
+    }
+
+    /// No page in `first..=last` refuses any more.
+    pub fn unguard(&mut self, first: u64, last: u64) {
+        while self.guards.take_first(first, last).is_some() {}
+    }
+
+    /// The lowest guard in `first..=last`.
+    pub fn first_guard(&self, first: u64, last: u64) -> Option<u64> {
+        Some(self.guards.first(first, last)?.0)
     }
 
     pub fn get(&self, key: Key) -> Option<u64> {
-        self.0.get(key)
+        self.contents.get(key)
     }
 
     pub fn set(&mut self, key: Key, value: u64) {
-        self.0.set(key, value);
+        self.contents.set(key, value);
     }
 
     /// The lowest private page in `first..=last`.
     pub fn first(&self, first: u64, last: u64) -> Option<u64> {
-        private(self.0.first(Key::Private(first), Key::Private(last))?.0)
+        private(self.contents.first(Key::Private(first), Key::Private(last))?.0)
     }
 
     /// Forgets the lowest private page in `first..=last` and returns its address.
     pub fn forget_one(&mut self, first: u64, last: u64) -> Option<u64> {
-        private(self.0.take_first(Key::Private(first), Key::Private(last))?.0)
+        private(self.contents.take_first(Key::Private(first), Key::Private(last))?.0)
     }
 
-    /// Private pages in `from..=last` now lie as far from `to` as they lay from `from`. The ranges do not overlap.
+    /// Private pages and guards in `from..=last` now lie as far from `to` as they lay from `from`. The ranges do not overlap.
     pub fn relocate(&mut self, from: u64, last: u64, to: u64) {
         while let Some((Key::Private(page), value)) =
-            self.0.take_first(Key::Private(from), Key::Private(last))
+            self.contents.take_first(Key::Private(from), Key::Private(last))
         {
-            self.0.set(Key::Private(to + (page - from)), value);
+            self.contents.set(Key::Private(to + (page - from)), value);
+        }
+        while let Some((page, ())) = self.guards.take_first(from, last) {
+            self.guards.set(to + (page - from), ());
         }
     }
 
     /// Addresses of the private pages written to.
     pub fn private_pages(&self) -> impl Iterator<Item = u64> {
-        self.0.iter().filter_map(|(key, _)| private(key))
+        self.contents.iter().filter_map(|(key, _)| private(key))
     }
 
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.contents.len()
     }
 }
 

@@ -194,6 +194,11 @@ where
     pub fn is_present(&self, address: u64) -> bool {
         self.pages.lock().tables.find(address).is_some()
     }
+
+    /// Whether that entry is a guard.
+    pub fn is_guard(&self, address: u64) -> bool {
+        self.pages.lock().tables.find(address).is_some_and(|entry| entry.is_guard())
+    }
 }
 
 /// A page as its area describes it.

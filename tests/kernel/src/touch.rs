@@ -4,13 +4,15 @@
 
 use crate::{
     arch::traps::Access,
-    cpus,
-    paging::LOWER_HALF_END,
+    cpus, fault,
+    paging::{LOWER_HALF_END, PAGE_SIZE},
     probe,
     replay::Process,
     shadow::Shadow,
     space::{View, page_of},
 };
+use core::sync::atomic::Ordering::Relaxed;
+use kvma::linux::VmFlags;
 
 /// Pages that the second processor touches at a time, at most.
 const LATER: usize = 64;
@@ -134,8 +136,13 @@ impl<'s> Toucher<'s> {
         first
     }
 
+    /// What kvma knows of the page. `None` as well if it is a guard, of which kvma does not know.
+    pub fn view(&self, page: u64) -> Option<View> {
+        self.space.view(page).filter(|_| !self.shadow.is_guard(page))
+    }
+
     fn judge(&mut self, page: u64, value: u64, tried: Tried) {
-        let view = self.space.view(page);
+        let view = self.view(page);
         let loaded = self.expect(page, view, Access::Load, tried.loaded.is_some());
         if let (true, Some(view)) = (loaded, view) {
             self.expect_word(page, tried.loaded, self.held(&view));
@@ -177,7 +184,7 @@ impl<'s> Toucher<'s> {
 
     /// Checks what a load showed whose fault was overtaken by a call. Nobody had written to the page.
     pub fn overtaken(&self, page: u64, loaded: Option<u64>) {
-        let view = self.space.view(page).filter(|view| view.allows(Access::Load));
+        let view = self.view(page).filter(|view| view.allows(Access::Load) && !self.space.is_guard(page));
         match view {
             Some(view) => self.expect_word(page, loaded, self.held(&view)),
             None => assert!(
@@ -189,6 +196,12 @@ impl<'s> Toucher<'s> {
 
     /// The range was unmapped, or mapped anew: what was written there is gone. Touches every page concerned.
     pub fn gone(&mut self, start: u64, len: u64) {
+        self.unguard(start, len);
+        self.emptied(start, len);
+    }
+
+    /// What was written in the range is gone. Touches every page concerned.
+    pub fn emptied(&mut self, start: u64, len: u64) {
         let Some((mut first, last)) = bounds(start, len) else { return };
         while let Some(page) = self.shadow.forget_one(first, last) {
             self.page(page);
@@ -198,8 +211,70 @@ impl<'s> Toucher<'s> {
         self.ends(start, len);
     }
 
-    /// What was written in the range is gone. Touches nothing.
+    /// The pages of the range were brought in.
+    ///
+    /// # Panics
+    ///
+    /// If a load of one that may be loaded from faults.
+    pub fn populated(&mut self, start: u64, len: u64) {
+        let pages = (0..len).step_by(PAGE_SIZE as usize).map(|ahead| start + ahead);
+        for page in pages.filter(|&page| page < LOWER_HALF_END) {
+            let view = self.view(page);
+            if view.is_some_and(|view| view.allows(Access::Load)) && !self.is_special(page) {
+                let faults = fault::LOOKUPS.load(Relaxed);
+                let loaded = probe::load(page);
+                self.expect(page, view, Access::Load, loaded.is_some());
+                assert!(
+                    fault::LOOKUPS.load(Relaxed) == faults,
+                    "page {page:#x} was brought in, but a load faults"
+                );
+            }
+        }
+    }
+
+    /// Whether the page lies in memory that is never brought in.
+    fn is_special(&self, page: u64) -> bool {
+        let area = self.space.areas.lookup(page);
+        let flags = area.map_or(VmFlags::empty(), |area| VmFlags::from_bits_retain(area.attrs().extra()));
+        flags.intersects(
+            VmFlags::PFN_MAP | VmFlags::IO | VmFlags::DONT_EXPAND | VmFlags::MIXED_MAP | VmFlags::DROPPABLE,
+        )
+    }
+
+    /// The pages that are mapped in the range are guards now.
+    pub fn guard(&mut self, start: u64, len: u64) {
+        let space = self.space;
+        space.for_each_piece(start, len, |start, len| {
+            (start..start + len).step_by(PAGE_SIZE as usize).for_each(|page| self.shadow.guard(page));
+        });
+        self.ends(start, len);
+    }
+
+    /// A call about guards failed, and may have done its work on some of the pages before: page tables say on which.
+    pub fn settle_guards(&mut self, start: u64, len: u64) {
+        let space = self.space;
+        space.for_each_piece(start, len, |start, len| {
+            for page in (start..start + len).step_by(PAGE_SIZE as usize) {
+                if space.is_guard(page) {
+                    self.shadow.guard(page);
+                } else {
+                    self.shadow.unguard(page, page);
+                }
+            }
+        });
+        self.ends(start, len);
+    }
+
+    /// There are no guards in the range. Touches nothing.
+    pub fn unguard(&mut self, start: u64, len: u64) {
+        if let Some((first, last)) = bounds(start, len) {
+            self.shadow.unguard(first, last);
+        }
+    }
+
+    /// What was written in the range is gone, and so are guards. Touches nothing.
     pub fn forget(&mut self, start: u64, len: u64) {
+        self.unguard(start, len);
         if let Some((first, last)) = bounds(start, len) {
             while self.shadow.forget_one(first, last).is_some() {}
         }
@@ -216,8 +291,15 @@ impl<'s> Toucher<'s> {
     pub fn settle(&mut self, start: u64, len: u64) {
         let Some((first, last)) = bounds(start, len) else { return };
         let mut next = first;
+        while let Some(page) = self.shadow.first_guard(next, last) {
+            if self.space.view(page).is_none() {
+                self.unguard(page, 1);
+            }
+            next = page + 1;
+        }
+        next = first;
         while let Some(page) = self.shadow.first(next, last) {
-            let view = self.space.view(page);
+            let view = self.view(page);
             let emptied = view.is_some_and(|view| {
                 view.allows(Access::Load) && probe::load(page) == Some(view.source.origin().first_word())
             });
@@ -232,7 +314,7 @@ impl<'s> Toucher<'s> {
     /// Loads every page ever written to, and returns how many there are.
     pub fn all(&mut self) -> usize {
         for page in self.shadow.private_pages() {
-            let view = self.space.view(page);
+            let view = self.view(page);
             let loaded = probe::load(page);
             match view.filter(|view| view.allows(Access::Load)) {
                 Some(view) => self.expect_word(page, loaded, self.held(&view)),

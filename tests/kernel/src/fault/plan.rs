@@ -10,7 +10,6 @@ use crate::{
     paging::{Entry, Rights},
 };
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use kvma::Snapshot;
 
 /// Pages that were copied because somebody else has them, too, and pages that were kept because nobody has any more.
 pub static COPIED: AtomicU64 = AtomicU64::new(0);
@@ -26,13 +25,12 @@ pub enum Plan {
     Keep(Entry),
 }
 
-/// What it takes that the page allows `access`, as its area does. `None`: nothing.
+/// What it takes that the page allows `access`, as its area does, which says what is behind it. `None`: nothing.
 ///
 /// # Panics
 ///
 /// If its entry, `found`, allows less than it must.
-pub fn make(found: Option<Entry>, area: &Snapshot, page: u64, access: Access) -> Option<Plan> {
-    let source = Source::of(area.attrs_at(page), page);
+pub fn make(found: Option<Entry>, source: Source, page: u64, access: Access) -> Option<Plan> {
     let Some(entry) = found else { return Some(Plan::Fill(source)) };
     let rights = entry.rights();
     let enough = match access {

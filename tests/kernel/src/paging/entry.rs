@@ -21,6 +21,8 @@ const USER: u64 = 1 << 2;
 /// Ignored by the processor: the entry holds a frame, even where no access is allowed to it. A page that loses
 /// all rights keeps its contents.
 const HOLDS: u64 = 1 << 9;
+/// As well: the page is a guard. There is no frame, and no access is allowed.
+const GUARD_MARK: u64 = 1 << 10;
 const NO_EXECUTE: u64 = 1 << 63;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
@@ -29,6 +31,8 @@ pub struct Entry(u64);
 
 impl Entry {
     pub const EMPTY: Self = Self(0);
+    /// Refuses every access, whatever the area allows (`MADV_GUARD_INSTALL`).
+    pub const GUARD: Self = Self(GUARD_MARK);
 
     pub(super) const fn from_bits(bits: u64) -> Self {
         Self(bits)
@@ -54,8 +58,11 @@ impl Entry {
         Self(entry.0 & !USER)
     }
 
-    /// The same frame under other rights.
+    /// The same frame under other rights. A guard stays one.
     pub fn with_rights(self, rights: Rights) -> Self {
+        if self.is_guard() {
+            return self;
+        }
         let mut bits = self.0 & (ADDRESS | HOLDS);
         if rights.any() {
             bits |= PRESENT | USER;
@@ -74,9 +81,13 @@ impl Entry {
         Self((self.0 & !USER) | NO_EXECUTE)
     }
 
-    /// Whether there is a frame behind it.
-    pub fn holds(self) -> bool {
-        self.0 & HOLDS != 0
+    /// Whether it says anything: there is a frame behind it, or it is a guard.
+    pub fn is_used(self) -> bool {
+        self.0 & (HOLDS | GUARD_MARK) != 0
+    }
+
+    pub fn is_guard(self) -> bool {
+        self.0 & GUARD_MARK != 0
     }
 
     /// Whether the processor lets an access of any kind through.

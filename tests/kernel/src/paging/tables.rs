@@ -72,13 +72,13 @@ impl Tables {
         self.root.get(slot)
     }
 
-    /// The entry of the page that holds `address`, if it holds a frame.
+    /// The entry of the page that holds `address`, if it is used.
     pub fn find(&self, address: u64) -> Option<Entry> {
         let mut table = self.root;
         for level in (LEAF + 1..=TOP).rev() {
             table = Table::below(table.get(index(address, level)))?;
         }
-        Some(table.get(index(address, LEAF))).filter(|e| e.holds())
+        Some(table.get(index(address, LEAF))).filter(|e| e.is_used())
     }
 
     /// Sets the entry of a page that has none. Tables that it needs come out of `spare` first. `Err` when there is no
@@ -98,12 +98,12 @@ impl Tables {
             };
         }
         let slot = index(address, LEAF);
-        assert!(!table.get(slot).holds(), "page {address:#x} is mapped already");
+        assert!(!table.get(slot).is_used(), "page {address:#x} is mapped already");
         table.set(slot, entry);
         Ok(())
     }
 
-    /// Visits the entries that hold a frame in the pages `first..=last`, upwards, and lets `change` replace each.
+    /// Visits the entries that are used in the pages `first..=last`, upwards, and lets `change` replace each.
     pub fn update(&mut self, first: u64, last: u64, mut change: impl FnMut(u64, Entry) -> Entry) {
         visit(self.root, TOP, first, last, &mut |table, slot, page| {
             let old = table.get(slot);
@@ -114,12 +114,12 @@ impl Tables {
         });
     }
 
-    /// Visits the entries that hold a frame in the pages `first..=last`, upwards.
+    /// Visits the entries that are used in the pages `first..=last`, upwards.
     pub fn for_each(&self, first: u64, last: u64, mut see: impl FnMut(u64, Entry)) {
         visit(self.root, TOP, first, last, &mut |table, slot, page| see(page, table.get(slot)));
     }
 
-    /// The first page in `first..=last` whose entry holds a frame.
+    /// The first page in `first..=last` whose entry is used.
     pub fn first(&self, first: u64, last: u64) -> Option<(u64, Entry)> {
         first_below(self.root, TOP, first, last)
     }
@@ -144,7 +144,7 @@ fn slots(level: u32, first: u64, last: u64) -> impl Iterator<Item = (usize, u64,
 fn visit(table: Table, level: u32, first: u64, last: u64, see: &mut impl FnMut(Table, usize, u64)) {
     for (slot, first, last) in slots(level, first, last) {
         if level == LEAF {
-            if table.get(slot).holds() {
+            if table.get(slot).is_used() {
                 see(table, slot, first & !(PAGE_SIZE - 1));
             }
         } else if let Some(below) = Table::below(table.get(slot)) {
@@ -157,7 +157,7 @@ fn first_below(table: Table, level: u32, first: u64, last: u64) -> Option<(u64, 
     slots(level, first, last).find_map(|(slot, first, last)| {
         let entry = table.get(slot);
         if level == LEAF {
-            entry.holds().then_some((first & !(PAGE_SIZE - 1), entry))
+            entry.is_used().then_some((first & !(PAGE_SIZE - 1), entry))
         } else {
             first_below(Table::below(entry)?, level - 1, first, last)
         }
@@ -168,7 +168,7 @@ fn take_below(table: Table, level: u32, first: u64, last: u64, removed: &mut imp
     for (slot, first, last) in slots(level, first, last) {
         let entry = table.get(slot);
         if level == LEAF {
-            if entry.holds() {
+            if entry.is_used() {
                 table.set(slot, Entry::EMPTY);
                 removed(Removed::Page(first & !(PAGE_SIZE - 1), entry));
             }

@@ -4,6 +4,8 @@
 mod access;
 mod fork;
 mod fork_races;
+mod guards;
+mod populate;
 mod program;
 mod races;
 mod stack;
@@ -123,6 +125,8 @@ fn with_processes(pages: Pages) -> Pages {
         fork::run(&first);
         fork_races::run(&first);
         stack::run(&first);
+        guards::run(&first);
+        populate::run(&first);
         expect(first.0.change(|mm, call| mm.clear(*mm.layout(), call)));
     });
     first.0.into_pages()

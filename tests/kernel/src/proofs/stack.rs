@@ -42,7 +42,7 @@ fn push(page: u64) -> bool {
 }
 
 /// How the access was refused, if it was.
-fn refusal(access: impl FnOnce() -> bool) -> Option<SegvCode> {
+pub fn refusal(access: impl FnOnce() -> bool) -> Option<SegvCode> {
     let before = [&UNMAPPED, &FORBIDDEN].map(|count| count.load(Relaxed));
     let made = access();
     let after = [&UNMAPPED, &FORBIDDEN].map(|count| count.load(Relaxed));
