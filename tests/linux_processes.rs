@@ -170,6 +170,12 @@ fn a_new_image_takes_the_place_of_the_old_one() {
     mm.install(vdso, &mut mm.update(&mut NoHooks)).unwrap();
     let args = Mmap { addr: 0, len: 1, prot: RW, flags: MAP_PRIVATE | MAP_ANONYMOUS, offset: 0, file: None };
     assert_eq!(mm.mmap(args, &mut mm.update(&mut NoHooks)), Ok(start - PAGE));
+    // All of it can be given a name, which does not show; part of it cannot.
+    let mut name =
+        |addr, pages, name| mm.set_anon_name(addr, pages * PAGE, name, &mut mm.update(&mut NoHooks));
+    assert_eq!(name(start, 2, Some(&Name)), Ok(0));
+    assert_eq!(name(start, 1, Some(&Name)), Err(Errno::EINVAL));
+    assert_eq!(name(start, 1, None), Ok(0));
     // MCL_FUTURE has gone with the old image, limits have not.
     assert_eq!(mm.usage().locked(), 0);
     assert_eq!(mm.limits().get(Resource::Stack), limit);

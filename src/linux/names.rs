@@ -17,7 +17,7 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
     /// one: dropping a name must come to no more than giving memory back.
     ///
     /// # Errors
-    /// `EINVAL`: unaligned, a wrap. `EBADF`: memory with an object, or special memory. `ENOMEM`: a hole. `EAGAIN`: too
+    /// `EINVAL`: unaligned, a wrap, part of special memory. `EBADF`: memory with an object. `ENOMEM`: a hole. `EAGAIN`: too
     /// many areas, no memory.
     pub fn set_anon_name<O: Owner<F>>(
         &mut self,
@@ -57,7 +57,12 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         name: Option<&F>,
         call: &mut Call<'_, F, A, O>,
     ) -> Result<(), Errno> {
-        if !region.is_anonymous() || region.role == Role::Special {
+        if region.role == Role::Special {
+            // It goes on showing its own name, but Linux would cut it for another.
+            let whole = start == region.start && end == region.end;
+            return if whole || name.is_none() { Ok(()) } else { Err(Errno::EINVAL) };
+        }
+        if !region.is_anonymous() {
             return Err(Errno::EBADF);
         }
         if self.map.find(start).is_some_and(|vma| vma.data().name() == name) {
