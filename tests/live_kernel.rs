@@ -46,6 +46,8 @@ mod setup;
 mod shrink;
 #[path = "live_kernel/tracee.rs"]
 mod tracee;
+#[path = "live_kernel/usage.rs"]
+mod usage;
 
 use std::fs;
 use std::io::{self, Write};

@@ -8,6 +8,7 @@ use kvma::{BoxAlloc, VmaNode};
 use kvma_trace::{Answer, Area, Backing, Call, Line, Parser, Replay, Step};
 
 use super::guards::Guards;
+use super::usage;
 
 /// The first place where kvma does not do what the kernel did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +32,11 @@ pub enum What {
         kernel: String,
         kvma: String,
     },
+    /// What is in use behind the call.
+    Usage {
+        kernel: String,
+        kvma: String,
+    },
     /// The trace cannot be read or replayed.
     Broken(String),
 }
@@ -41,6 +47,7 @@ impl fmt::Display for Difference {
         match &self.what {
             What::Answer { kernel, kvma } => write!(f, "kvma answers {kvma}, the kernel {kernel}"),
             What::Areas { kernel, kvma } => write!(f, "areas of the kernel:\n{kernel}areas of kvma:\n{kvma}"),
+            What::Usage { kernel, kvma } => write!(f, "of the kernel: {kernel}\nof kvma: {kvma}"),
             What::Broken(reason) => f.write_str(reason),
         }
     }
@@ -99,6 +106,13 @@ pub fn compare(trace: &str) -> Option<Difference> {
                 if step != Step::Snapshot {
                     continue;
                 }
+            }
+            (Line::Comment, _) if usage::is_line(entry.text) && calls > 0 => {
+                let ours = usage::of(replay.mm().usage());
+                if ours != entry.text {
+                    return different(calls, What::Usage { kernel: entry.text.to_string(), kvma: ours });
+                }
+                continue;
             }
             _ => continue,
         }

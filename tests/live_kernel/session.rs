@@ -13,6 +13,7 @@ use super::image;
 use super::scope::Scope;
 use super::setup::{FILE_LENGTH, Setup};
 use super::tracee::{Refused, Tracee};
+use super::usage;
 
 /// One area as the kernel shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -393,6 +394,12 @@ impl<'s> Session<'s> {
         }
         self.note_areas();
         self.trace.insert_str(place, &format!("maps {}\n", self.program.areas.len()));
+        // Older kernels count in other ways.
+        if self.setup.scope.strict {
+            self.program.tracee.status(&mut self.text)?;
+            self.trace.push_str(&usage::of_status(&self.text));
+            self.trace.push('\n');
+        }
         Ok(())
     }
 

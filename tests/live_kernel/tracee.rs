@@ -29,6 +29,7 @@ pub struct Tracee {
     maps: File,
     /// `None` if the kernel has no such file.
     smaps: Option<File>,
+    status: File,
     buffer: Vec<u8>,
 }
 
@@ -80,9 +81,9 @@ impl Tracee {
     fn of(process: Process) -> io::Result<Self> {
         // Not earlier: each file belongs to the image that the process had when it was opened. Not later: a process that
         // has given up its privileges may be hidden from us.
-        let (maps, smaps) = process.files()?;
+        let (maps, smaps, status) = process.files()?;
         let registers = process.registers()?;
-        Ok(Self { process, registers, maps, smaps, buffer: vec![0; 1 << 16] })
+        Ok(Self { process, registers, maps, smaps, status, buffer: vec![0; 1 << 16] })
     }
 
     /// Has the process fork. Both are stopped then; the child is ours, too. `Err` within: what the kernel answered.
@@ -122,7 +123,7 @@ impl Tracee {
         if registers.rip != image::CODE {
             return Ok(registers.rax as i64);
         }
-        (self.maps, self.smaps) = self.process.files()?;
+        (self.maps, self.smaps, self.status) = self.process.files()?;
         self.registers = registers;
         Ok(0)
     }
@@ -202,6 +203,12 @@ impl Tracee {
         self.smaps.is_some()
     }
 
+    /// Replaces `text` by `/proc/PID/status`.
+    pub fn status(&mut self, text: &mut String) -> io::Result<()> {
+        text.clear();
+        read(&self.status, &mut self.buffer, |part| text.push_str(part))
+    }
+
     /// Replaces `text` by `/proc/PID/smaps`.
     pub fn smaps(&mut self, text: &mut String) -> io::Result<()> {
         let Some(smaps) = &self.smaps else { return self.maps(text) };
@@ -225,10 +232,10 @@ impl Process {
         }
     }
 
-    /// The files that show its areas.
-    fn files(&self) -> io::Result<(File, Option<File>)> {
+    /// The files that show its areas, and what it uses.
+    fn files(&self) -> io::Result<(File, Option<File>, File)> {
         let open = |name| File::open(format!("/proc/{}/{name}", self.pid));
-        Ok((open("maps")?, open("smaps").ok()))
+        Ok((open("maps")?, open("smaps").ok(), open("status")?))
     }
 
     fn registers(&self) -> io::Result<libc::user_regs_struct> {
