@@ -416,3 +416,64 @@ fn boundaries_made_by_hand_come_back() {
         assert_eq!((space.vm_map().len(), owner.log.len()), (areas, 0));
     }
 }
+
+/// The owner's data: how far its pages have moved.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Moved(i64);
+
+impl VmaData for Moved {
+    fn split(&mut self, _pages: u64) -> Self {
+        *self
+    }
+
+    fn can_merge(&self, _pages: u64, right: &Self) -> bool {
+        self == right
+    }
+
+    fn merge(&mut self, _pages: u64, _right: Self) {}
+
+    fn fork(&self) -> Self {
+        *self
+    }
+
+    fn relocate(&mut self, pages: i64) {
+        self.0 += pages;
+    }
+}
+
+/// Pages that were moved within their mapping are others than those that lay there, however alike.
+#[test]
+fn relocated_pages_are_not_those_that_were_there() {
+    let page = PageSize::new(PAGE).unwrap();
+    let mut space = Mappings::<Moved, Heap>::new(START, PAGES, page, Heap).unwrap();
+    let mut log = Vec::new();
+    let mut hooks = |event: Event<'_, Origin<Moved>>| {
+        let step = match event {
+            Event::Unmap(_) => Step::Unmap,
+            Event::Protect { .. } => Step::Protect,
+            Event::Map(_) => Step::Map,
+            _ => return,
+        };
+        log.push((step, event.piece().range().start()));
+    };
+    let mut update = space.update(&mut hooks);
+    space.map_at(START, 4 * PAGE, Attrs::new(Prot::RW), Moved(0), &mut update).unwrap();
+    let saved = space.checkpoint().unwrap();
+    space.unmap(START + 2 * PAGE, PAGE, &mut update).unwrap();
+    let map = space.vm_map_mut();
+    map.relocate(START, PAGE, START + 2 * PAGE, Source::Unmap, Merge::Both, &mut update).unwrap();
+    assert_eq!(map.len(), 3, "it joins neither neighbour");
+    let there = space.query_page(START + 2 * PAGE).unwrap();
+    assert_eq!((there.data(), there.mapping().start()), (&Moved(2), START));
+    space.restore(&saved, &mut update).unwrap();
+    assert_eq!(space.vm_map().len(), 1);
+    // There and back again, they are the same.
+    let map = space.vm_map_mut();
+    map.relocate(START + PAGE, PAGE, START + 8 * PAGE, Source::Unmap, Merge::Both, &mut update).unwrap();
+    map.relocate(START + 8 * PAGE, PAGE, START + PAGE, Source::Unmap, Merge::Both, &mut update).unwrap();
+    assert_eq!(map.len(), 1);
+    space.restore(&saved, &mut update).unwrap();
+    update.finish();
+    let restored = [(Step::Unmap, START + 2 * PAGE), (Step::Map, START), (Step::Map, START + 2 * PAGE)];
+    assert_eq!(log, [&[(Step::Map, START), (Step::Unmap, START + 2 * PAGE)][..], &restored].concat());
+}

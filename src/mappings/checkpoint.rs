@@ -94,5 +94,5 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone> Mappings<V, A> {
 }
 
 fn is_same<V: VmaData>(now: &Vma<'_, Origin<V>>, then: &Vma<'_, Origin<V>>) -> bool {
-    now.data().id == then.data().id
+    now.data().is_same(then.data())
 }

@@ -78,7 +78,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone> Mappings<V, A> {
         &self.map
     }
 
-    /// The map below, for everything that has no name here: splitting and merging by hand, committing,
+    /// The map below, for everything that has no name here: splitting and merging by hand, relocating, committing,
     /// advice.
     pub fn vm_map_mut(&mut self) -> &mut VmMap<Origin<V>, A> {
         &mut self.map
@@ -107,7 +107,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone> Mappings<V, A> {
         };
         let whole = VmRange::new(addr, page.pages(request.len())?, page)?;
         let id = self.next;
-        let request = request.replaced(place, |data| Origin { id, whole, original: false, data });
+        let request = request.replaced(place, |data| Origin { id, whole, moved: 0, original: false, data });
         let addr = self.map.map(request, update)?;
         self.next.serial = self.next.serial.wrapping_add(1);
         Ok(addr)

@@ -23,6 +23,8 @@ pub(super) struct MappingId {
 pub struct Origin<V = ()> {
     pub(super) id: MappingId,
     pub(super) whole: VmRange,
+    /// How many pages further up the pages lie than they did when they were mapped, modulo 2^64.
+    pub(super) moved: i64,
     pub(super) original: bool,
     pub(super) data: V,
 }
@@ -44,7 +46,12 @@ impl<V> Origin<V> {
     }
 
     fn with<W>(&self, data: W) -> Origin<W> {
-        Origin { id: self.id, whole: self.whole, original: self.original, data }
+        Origin { id: self.id, whole: self.whole, moved: self.moved, original: self.original, data }
+    }
+
+    /// Whether both are of the same mapping, so that pages at the same address are the same pages.
+    pub(super) fn is_same<W>(&self, other: &Origin<W>) -> bool {
+        self.id == other.id && self.moved == other.moved
     }
 }
 
@@ -56,7 +63,7 @@ impl<V: VmaData> VmaData for Origin<V> {
 
     fn can_merge(&self, pages: u64, right: &Self) -> bool {
         // Marks are not asked: a mapping is marked whole.
-        self.id == right.id && self.data.can_merge(pages, &right.data)
+        self.is_same(right) && self.data.can_merge(pages, &right.data)
     }
 
     fn merge(&mut self, pages: u64, right: Self) {
@@ -65,6 +72,11 @@ impl<V: VmaData> VmaData for Origin<V> {
 
     fn fork(&self) -> Self {
         self.with(self.data.fork())
+    }
+
+    fn relocate(&mut self, pages: i64) {
+        self.moved = self.moved.wrapping_add(pages);
+        self.data.relocate(pages);
     }
 
     fn key(&self) -> u64 {
