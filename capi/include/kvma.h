@@ -867,7 +867,7 @@ typedef bool (*kvma_copy_fn)(void *udata, const struct kvma_area *area, struct k
 // What is done with each area that a disturbance touches.
 typedef void (*kvma_area_fn)(void *udata, const struct kvma_area *area);
 
-// What becomes of the owner's pointers when areas are cut, joined, copied and removed. Every function
+// What becomes of the owner's pointers when areas are cut, joined, copied, moved and removed. Every function
 // may be NULL. They run in the middle of a change: they cannot fail, and must not call back into the
 // map. The table is not copied: it must live as long as the maps that use it.
 struct kvma_data_ops {
@@ -882,6 +882,9 @@ struct kvma_data_ops {
     void (*merge)(void *udata, void *left, uint64_t pages, void *right);
     // The pointer for a copy of the area, in another map or elsewhere in this one. NULL: the same.
     void *(*fork)(void *udata, void *data);
+    // The pointer for the area, whose pages move up by `pages`, or down if that is negative. Called before it
+    // meets its new neighbours. NULL: the same.
+    void *(*relocate)(void *udata, void *data, int64_t pages);
     // The area is gone, after the flush has ended. NULL: nothing is to be done.
     void (*drop)(void *udata, void *data);
     // Handed to all of them.

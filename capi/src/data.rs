@@ -3,7 +3,7 @@
 use core::ffi::c_void;
 use engine::VmaData;
 
-/// What becomes of the owner's pointers when areas are cut, joined, copied and removed. Every function
+/// What becomes of the owner's pointers when areas are cut, joined, copied, moved and removed. Every function
 /// may be NULL. They run in the middle of a change: they cannot fail, and must not call back into the
 /// map. The table is not copied: it must live as long as the maps that use it.
 #[repr(C)]
@@ -23,6 +23,10 @@ pub struct kvma_data_ops {
         Option<unsafe extern "C" fn(udata: *mut c_void, left: *mut c_void, pages: u64, right: *mut c_void)>,
     /// The pointer for a copy of the area, in another map or elsewhere in this one. NULL: the same.
     pub fork: Option<unsafe extern "C" fn(udata: *mut c_void, data: *mut c_void) -> *mut c_void>,
+    /// The pointer for the area, whose pages move up by `pages`, or down if that is negative. Called before it
+    /// meets its new neighbours. NULL: the same.
+    pub relocate:
+        Option<unsafe extern "C" fn(udata: *mut c_void, data: *mut c_void, pages: i64) -> *mut c_void>,
     /// The area is gone, after the flush has ended. NULL: nothing is to be done.
     pub drop: Option<unsafe extern "C" fn(udata: *mut c_void, data: *mut c_void)>,
     /// Handed to all of them.
@@ -35,6 +39,7 @@ pub(crate) static PLAIN: PlainOps = PlainOps(kvma_data_ops {
     can_merge: None,
     merge: None,
     fork: None,
+    relocate: None,
     drop: None,
     udata: core::ptr::null_mut(),
 });
@@ -136,6 +141,14 @@ impl VmaData for Data {
             None => self.pointer,
         };
         Data { pointer, ops: self.ops, taken: true }
+    }
+
+    fn relocate(&mut self, pages: i64) {
+        let ops = self.ops();
+        if let Some(relocate) = ops.relocate {
+            // SAFETY: as in `split`.
+            self.pointer = unsafe { relocate(ops.udata, self.pointer, pages) };
+        }
     }
 }
 

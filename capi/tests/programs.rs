@@ -84,6 +84,7 @@ program!(
         held_ranges_are_fulfilled_or_released,
         areas_move_to_another_map,
         write_xor_execute,
+        the_owners_data_hears_of_moves,
         a_fork_of_a_running_program_is_flushed,
     ]
 );

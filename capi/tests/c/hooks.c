@@ -247,7 +247,7 @@ static void drop(void *udata, void *data) {
     ((struct object *)data)->refs--;
 }
 
-static const struct kvma_data_ops counted = {split, can_merge, merge, fork_data, drop, NULL};
+static const struct kvma_data_ops counted = {split, can_merge, merge, fork_data, NULL, drop, NULL};
 
 TEST(the_owners_data_is_never_lost_or_dropped_twice) {
     struct object object = {0, 0, 0};
@@ -399,6 +399,34 @@ TEST(write_xor_execute) {
     CHECK_EQ(kvma_vm_free(vm), KVMA_OK);
 }
 
+/* The pointer is a number of pages here. */
+static void *relocate_data(void *udata, void *data, int64_t moved) {
+    (void)udata;
+    return (void *)((intptr_t)data + (intptr_t)moved);
+}
+
+TEST(the_owners_data_hears_of_moves) {
+    const struct kvma_data_ops ops = {.relocate = relocate_data};
+    struct kvma_vm *vm = NULL;
+    struct kvma_area area;
+    struct kvma_request request = fixed(BASE + 4 * PAGE, 4, KVMA_READ);
+    request.data = (void *)100;
+    CHECK_EQ(kvma_vm_new(&vm, BASE, 32, PAGE, NULL, &ops), KVMA_OK);
+    CHECK_EQ(kvma_vm_map(vm, &request, NULL, NULL), KVMA_OK);
+    CHECK_EQ(kvma_vm_relocate(vm, BASE + 4 * PAGE, PAGE, BASE + 8 * PAGE, KVMA_SOURCE_UNMAP, KVMA_MERGE_BOTH, NULL),
+             KVMA_OK);
+    /* It lies behind the rest, and is not joined: it says something else. */
+    CHECK_EQ(kvma_vm_find(vm, BASE + 8 * PAGE, &area), KVMA_OK);
+    CHECK_EQ((intptr_t)area.data, 104);
+    CHECK_EQ(area.range.pages, 1);
+    CHECK_EQ(kvma_vm_relocate(vm, BASE + 8 * PAGE, PAGE, BASE + 4 * PAGE, KVMA_SOURCE_UNMAP, KVMA_MERGE_BOTH, NULL),
+             KVMA_OK);
+    CHECK_EQ(kvma_vm_len(vm), 1);
+    CHECK_EQ(kvma_vm_find(vm, BASE + 4 * PAGE, &area), KVMA_OK);
+    CHECK_EQ((intptr_t)area.data, 100);
+    CHECK_EQ(kvma_vm_free(vm), KVMA_OK);
+}
+
 /* Marks the area copy-on-write in page tables, so to speak. */
 static bool copy_on_write(void *udata, const struct kvma_area *area, struct kvma_attrs *attrs) {
     (void)area;
@@ -435,7 +463,7 @@ TEST(a_fork_of_a_running_program_is_flushed) {
     CHECK_EQ(kvma_vm_free(vm), KVMA_OK);
 }
 
-TESTS(RUN(a_fork_of_a_running_program_is_flushed), RUN(held_ranges_are_fulfilled_or_released), RUN(areas_move_to_another_map), RUN(write_xor_execute),
+TESTS(RUN(the_owners_data_hears_of_moves), RUN(a_fork_of_a_running_program_is_flushed), RUN(held_ranges_are_fulfilled_or_released), RUN(areas_move_to_another_map), RUN(write_xor_execute),
       RUN(every_step_is_told_in_order), RUN(a_refusal_takes_everything_back),
       RUN(a_hook_that_calls_back_is_told_busy), RUN(an_update_gathers_several_changes),
       RUN(the_owners_data_is_never_lost_or_dropped_twice))

@@ -63,7 +63,7 @@ static void merge(void *udata, void *left, uint64_t first, void *right) {
     drop(udata, right);
 }
 
-static const struct kvma_data_ops ops = {split, can_merge, merge, fork_data, drop, NULL};
+static const struct kvma_data_ops ops = {split, can_merge, merge, fork_data, NULL, drop, NULL};
 
 static int32_t refuse(void *udata, const struct kvma_event *event) {
     (void)udata, (void)event;
