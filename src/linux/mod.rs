@@ -45,6 +45,8 @@
 //!   then, so that its count drifts.
 //! - `PROT_EXEC` alone does not take a protection key of its own.
 //! - `personality(READ_IMPLIES_EXEC)` is for the owner to translate: pass `PROT_EXEC` as well.
+//! - `/dev/zero` is a file like any other. To Linux its private mappings are anonymous memory, in all but their names: an
+//!   owner can pass `MAP_ANONYMOUS` instead.
 //! - Shared anonymous memory takes no name (`PR_SET_VMA`).
 //! - `MADV_HWPOISON` and `MADV_SOFT_OFFLINE` are unknown advice, as on a kernel without memory failure handling.
 //! - A path goes to [`core::fmt::Write`], so that it is UTF-8; what else an owner's paths hold it writes as it likes.

@@ -101,6 +101,10 @@ impl<'a, O: Owner<Backing<'a>>> Owner<Backing<'a>> for Kernel<'_, 'a, O> {
     }
 
     fn map_file(&mut self, file: &OpenFile<Backing<'a>>, flags: VmFlags) -> Result<(), Errno> {
+        // A trace says what each call has mapped: where it does not, the file itself had something against it.
+        if self.backing.is_none() {
+            return Err(Errno::ENODEV);
+        }
         self.owner.map_file(file, flags)
     }
 }

@@ -167,6 +167,9 @@ impl Machine {
                     let file = backing.unwrap_or(Backing { text: unnamed(descriptor.kind) });
                     let traits = match descriptor.kind {
                         FileKind::Directory => Traits::UNMAPPABLE,
+                        // A pipe, say: a device that can be mapped mostly is. Other files that are not said to be mapped
+                        // refuse at the end (`Kernel::map_file`).
+                        FileKind::Other if backing.is_none() => Traits::UNMAPPABLE,
                         FileKind::Regular if file.device() == EXT4 => Traits::KNOWS_SYNC,
                         FileKind::Regular | FileKind::Memory | FileKind::Other => Traits::empty(),
                     };
