@@ -2,9 +2,11 @@
 //! with processes, by calls of the Linux layer.
 
 mod access;
+mod family;
 mod fork;
 mod fork_races;
 mod guards;
+mod numbers;
 mod populate;
 mod program;
 mod races;
@@ -124,6 +126,7 @@ fn with_processes(pages: Pages) -> Pages {
     first.0.enter(|| {
         fork::run(&first);
         fork_races::run(&first);
+        family::run(&first);
         stack::run(&first);
         guards::run(&first);
         populate::run(&first);

@@ -6,7 +6,7 @@
 //! load must show what was stored last. Where something was changing, an access may be made or refused; but what a load
 //! shows must have been stored at that page. Freed frames are poisoned, so that a store to one is noticed, too.
 
-use super::{Ground, put};
+use super::{Ground, numbers::Numbers, put};
 use crate::{cpus, fault::Again, frames::POISON, paging::PAGE_SIZE, println, probe};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use kvma::{Attrs, Prot};
@@ -60,18 +60,6 @@ fn said(page: usize) -> Said {
     Said(BOARD[page].load(SeqCst))
 }
 
-/// A sequence of numbers that is the same in every run (xorshift64).
-struct Numbers(u64);
-
-impl Numbers {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 16) % end
-    }
-}
-
 pub fn run(on: &Ground<'_>) {
     // The rows meet, so that areas may join across.
     let row = on.free_place(PAGES as u64 + 2 * ELSEWHERE);
@@ -89,7 +77,7 @@ pub fn run(on: &Ground<'_>) {
             pages: [None; PAGES],
             changes: 0,
             next_contents: 1,
-            numbers: Numbers(0x9e37_79b9_7f4a_7c15),
+            numbers: Numbers::new(1),
         };
         for _ in 0..CHANGES {
             changer.change();
@@ -279,7 +267,7 @@ fn belongs(value: u64, page: usize) -> bool {
 
 impl User {
     fn new(rows: [u64; 2]) -> Self {
-        Self { rows, numbers: Numbers(0xd134_2543_de82_ef95), stores: 0, made: 0, refused: 0, unsteady: 0 }
+        Self { rows, numbers: Numbers::new(2), stores: 0, made: 0, refused: 0, unsteady: 0 }
     }
 
     fn run(&mut self) {
