@@ -1,4 +1,5 @@
-//! The page-fault handler. It takes no lock of the address space, unless a stack is to grow: see [`serve`].
+//! The page-fault handler. It takes no lock of the address space, unless a stack is to grow or an area is written to for the
+//! first time: see [`serve`].
 
 pub mod plan;
 
@@ -10,7 +11,9 @@ use crate::{
         traps::{Access, TrapFrame},
     },
     broken::Broken,
-    cpus, hooks,
+    cpus,
+    faulting::Writes,
+    hooks,
     pages::Source,
     probe, rendezvous,
     space::{self, Current, page_of},
@@ -45,8 +48,10 @@ pub enum Again {
     Overtaken,
     /// The stack has grown.
     Grown,
+    /// The area has taken note of its first write.
+    Noted,
 }
-const REASONS: usize = 5;
+const REASONS: usize = 6;
 
 static AGAIN: [AtomicU64; REASONS] = [const { AtomicU64::new(0) }; REASONS];
 
@@ -96,13 +101,15 @@ fn serve(space: &dyn Current, address: u64, access: Access) -> Answer {
     LOOKUPS.fetch_add(1, Relaxed);
     let area = match space.try_lookup(address) {
         Ok(Some(area)) => area,
-        Ok(None) => return grow(space, address, access),
+        Ok(None) => return unmapped(space, address, access),
         Err(Busy) => return Answer::Again(Again::Busy),
     };
-    // Linux counts private pages from their first write on, and `judge` asks to be told of it. This kernel does not:
-    // see `replay`.
-    if let Some(Verdict::Refuse(code)) = Fault::new(address, access.into()).judge(&area.attrs(), area.key()) {
-        return Answer::Refused(code);
+    let fault = Fault::new(address, access.into());
+    match fault.judge(&area.attrs(), area.key()) {
+        Some(Verdict::Refuse(code)) => return Answer::Refused(code),
+        // The first write to private memory. The token goes, too.
+        None if space.writes() == Writes::Noted => return changed(space, &fault, Again::Noted),
+        Some(Verdict::Map | Verdict::Copy) | None => {}
     }
     if area.token().is_dead() {
         return Answer::Again(Again::Flushing);
@@ -140,12 +147,17 @@ fn serve(space: &dyn Current, address: u64, access: Access) -> Answer {
     Answer::Again(again)
 }
 
-/// Nothing is mapped there. If the program uses its stack, and that may grow, it does; and the access is made again.
-fn grow(space: &dyn Current, address: u64, access: Access) -> Answer {
+/// Nothing is mapped there. If the program uses its stack, that may grow.
+fn unmapped(space: &dyn Current, address: u64, access: Access) -> Answer {
     let Some(stack_pointer) = probe::stack_pointer() else { return Answer::Refused(SegvCode::MapErr) };
-    match space.grow(&Fault::new(address, access.into()).with_stack_pointer(stack_pointer)) {
+    changed(space, &Fault::new(address, access.into()).with_stack_pointer(stack_pointer), Again::Grown)
+}
+
+/// The areas have to change for the fault. If that is allowed, the access is made again.
+fn changed(space: &dyn Current, fault: &Fault, again: Again) -> Answer {
+    match space.fault(fault) {
         Verdict::Refuse(code) => Answer::Refused(code),
-        Verdict::Map | Verdict::Copy => Answer::Again(Again::Grown),
+        Verdict::Map | Verdict::Copy => Answer::Again(again),
     }
 }
 

@@ -2,13 +2,14 @@
 //! the kernel touches what it changed. Where the trace says that the stack has grown, the kernel makes it grow, by a push. At
 //! each snapshot the process forks.
 //!
-//! The touching is not told to the linux layer (`Mm::note_write`): what it answers is to depend on the trace alone, and
+//! The touching is not told to the linux layer ([`Writes::Ignored`]): what it answers is to depend on the trace alone, and
 //! the trace does not say which pages the program wrote to.
 
 use crate::{
     arch::{debug_port::DebugPort, timer},
     child::Child,
     effects::Before,
+    faulting::Writes,
     hooks::PageHooks,
     nodes::Nodes,
     page_cache,
@@ -63,7 +64,7 @@ pub fn run(trace: &'static str, pages: Pages, shadow: Shadow) {
     let before = InUse::now();
     let mm = Machine::empty_space(&NODES);
     let mm = mm.unwrap_or_else(|error| panic!("no address space: {error}"));
-    let space = Space::new(mm, pages);
+    let space = Space::new(mm, pages, Writes::Ignored);
     space.enter(|| {
         let mut replay = Replay {
             space: &space,

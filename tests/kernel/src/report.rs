@@ -3,9 +3,9 @@
 use crate::{
     arch::timer,
     fault::{self, Again},
-    fork,
+    faulting, fork,
     frames::{self, Use},
-    growth, populate, println,
+    populate, println,
     replay::{self, Figures},
     shootdown,
     touch::Toucher,
@@ -75,7 +75,7 @@ pub fn print(figures: &Figures, toucher: &Toucher<'_>, areas: usize, before: InU
     );
     println!(
         "  stack            grown by {} faults; {} pages brought in before they were used",
-        growth::GROWN.load(Relaxed),
+        faulting::GROWN.load(Relaxed),
         populate::POPULATED.load(Relaxed),
     );
     println!("  contents         {} pages written to, all read back as written", toucher.pages_written());

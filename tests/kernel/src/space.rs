@@ -12,7 +12,7 @@ use crate::{
     arch::{cpu, traps::Access},
     contents::Contents,
     cpus::{CPUS, number},
-    growth::Growing,
+    faulting::{Faulting, Writes},
     hooks::PageHooks,
     pages::{Pages, Source},
     paging::PAGE_SIZE,
@@ -35,6 +35,7 @@ pub struct Space<M: Guarded> {
     pub areas: AddrSpace<M>,
     /// The page-table lock.
     pub pages: SpinMutex<Pages>,
+    pub writes: Writes,
 }
 
 /// What the fault handler needs of an address space.
@@ -43,13 +44,16 @@ pub trait Current: Sync {
     fn try_lookup(&self, address: u64) -> Result<Option<Snapshot>, Busy>;
     /// [`AddrSpace::still_valid`].
     fn still_valid(&self, token: &Token) -> bool;
-    /// Takes the lock and lets a stack grow, if that is what the fault comes to. [`Mm::fault`](kvma::linux::Mm::fault).
-    fn grow(&self, fault: &Fault) -> Verdict;
+    /// Takes the lock, and lets a stack grow or an area take note, if that is what the fault comes to:
+    /// [`Mm::fault`](kvma::linux::Mm::fault).
+    fn fault(&self, fault: &Fault) -> Verdict;
+    /// Whether areas are to take note of their first write.
+    fn writes(&self) -> Writes;
     /// Page tables and frames, behind their lock.
     fn pages(&self) -> &SpinMutex<Pages>;
 }
 
-impl<M: Growing> Current for Space<M>
+impl<M: Faulting> Current for Space<M>
 where
     M::Data: Contents,
     M::Alloc: ReadSide<VmaNode<M::Data>>,
@@ -63,8 +67,12 @@ where
         self.areas.still_valid(token)
     }
 
-    fn grow(&self, fault: &Fault) -> Verdict {
-        self.change(|areas, update| areas.grow(fault, update))
+    fn fault(&self, fault: &Fault) -> Verdict {
+        self.change(|areas, update| areas.fault(fault, update))
+    }
+
+    fn writes(&self) -> Writes {
+        self.writes
     }
 
     fn pages(&self) -> &SpinMutex<Pages> {
@@ -83,8 +91,8 @@ pub fn current<R>(look: impl FnOnce(&dyn Current) -> R) -> Option<R> {
 }
 
 impl<M: Guarded> Space<M> {
-    pub fn new(areas: M, pages: Pages) -> Self {
-        Self { areas: AddrSpace::new(areas), pages: SpinMutex::new(pages) }
+    pub fn new(areas: M, pages: Pages, writes: Writes) -> Self {
+        Self { areas: AddrSpace::new(areas), pages: SpinMutex::new(pages), writes }
     }
 
     /// The pages alone, when the areas are gone.
@@ -133,7 +141,7 @@ impl<M: Guarded> Space<M> {
     }
 }
 
-impl<M: Growing> Space<M>
+impl<M: Faulting> Space<M>
 where
     M::Data: Contents,
     M::Alloc: ReadSide<VmaNode<M::Data>>,

@@ -6,6 +6,7 @@ mod family;
 mod fork;
 mod fork_races;
 mod guards;
+mod noting;
 mod numbers;
 mod populate;
 mod program;
@@ -14,6 +15,7 @@ mod stack;
 mod stress;
 
 use crate::{
+    faulting::Writes,
     frames::{self, Use},
     nodes::Nodes,
     page_cache,
@@ -107,7 +109,7 @@ pub fn run(pages: Pages) -> Pages {
 fn core_alone(pages: Pages) -> Pages {
     println!("proofs, on kvma's core alone:");
     let map = expect(VmMap::new(PAGE_SIZE, (1 << 47) / PAGE_SIZE - 2, PageSize::SIZE_4K, &NODES));
-    let space = Space::new(map, pages);
+    let space = Space::new(map, pages, Writes::Ignored);
     space.enter(|| {
         let ground = Ground(&space);
         access::run(&ground);
@@ -122,8 +124,9 @@ fn core_alone(pages: Pages) -> Pages {
 fn with_processes(pages: Pages) -> Pages {
     println!("proofs with processes:");
     let mm = expect(program::Areas::new(Layout::x86_64(8 << 20), &program::NODES));
-    let first = Program(Space::new(mm, pages));
+    let first = Program(Space::new(mm, pages, Writes::Noted));
     first.0.enter(|| {
+        noting::run(&first);
         fork::run(&first);
         fork_races::run(&first);
         family::run(&first);

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     cpus,
     fault::{FORBIDDEN, UNMAPPED},
-    growth::GROWN,
+    faulting::GROWN,
     paging::PAGE_SIZE,
     probe,
 };

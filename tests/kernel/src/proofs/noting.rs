@@ -1,0 +1,27 @@
+//! The first write to private memory is noted in its area: Linux keeps the promise of memory for such areas alone when they
+//! can be written to no more.
+
+use super::{
+    program::{Program, RW, at, load, store},
+    prove,
+};
+use crate::fault::Again;
+use kvma::linux::{VmFlags, abi::PROT_READ};
+
+pub fn run(on: &Program) {
+    let is_accounted = || {
+        let area = on.0.areas.lookup(at(0));
+        area.is_some_and(|area| VmFlags::from_bits_retain(area.attrs().extra()).contains(VmFlags::ACCOUNT))
+    };
+    on.map(0, 3, RW, 0);
+    let before = Again::Noted.count();
+    assert!(load(0) == Some(0));
+    on.protect(0, 3, PROT_READ);
+    prove("an area that was only read is not counted once it is read-only", !is_accounted());
+    on.protect(0, 3, RW);
+    assert!((0..3).all(|page| store(page, page)));
+    prove("its first write is noted under the lock, and no other one", Again::Noted.count() == before + 1);
+    on.protect(0, 3, PROT_READ);
+    prove("and it is counted for good", is_accounted() && load(2) == Some(2));
+    on.unmap(0, 3);
+}
