@@ -131,3 +131,8 @@ fn bounds(line: &str) -> Option<(u64, u64)> {
     let (start, end) = line.split(' ').next()?.split_once('-')?;
     Some((u64::from_str_radix(start, 16).ok()?, u64::from_str_radix(end, 16).ok()?))
 }
+
+/// Whether the machine has protection keys, and the kernel uses them.
+pub fn has_protection_keys() -> bool {
+    fs::read_to_string("/proc/cpuinfo").is_ok_and(|text| text.contains(" ospke"))
+}

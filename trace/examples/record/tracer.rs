@@ -13,7 +13,7 @@ use std::ptr;
 
 use kvma_trace::Call;
 
-use super::process::Process;
+use super::process::{Process, has_protection_keys};
 use super::recorder::Recorder;
 
 /// What a thread is doing.
@@ -28,11 +28,10 @@ enum Doing {
 }
 
 /// Other calls that change the address space.
-const UNKNOWN: [(i64, &str); 7] = [
+const UNKNOWN: [(i64, &str); 6] = [
     (libc::SYS_shmat, "shmat"),
     (libc::SYS_shmdt, "shmdt"),
     (libc::SYS_remap_file_pages, "remap_file_pages"),
-    (libc::SYS_pkey_mprotect, "pkey_mprotect"),
     (libc::SYS_io_setup, "io_setup"),
     (libc::SYS_process_madvise, "process_madvise"),
     (libc::SYS_userfaultfd, "userfaultfd"),
@@ -53,6 +52,7 @@ const PERMISSIONS: [i64; 8] = [
 struct Tracer {
     process: Process,
     recorder: Recorder,
+    has_keys: bool,
     threads: HashMap<libc::pid_t, Doing>,
     /// The thread in a call that changes the address space.
     changing: Option<libc::pid_t>,
@@ -80,6 +80,7 @@ pub fn run(command: &[OsString], recorder: Recorder) -> io::Result<String> {
     let mut tracer = Tracer {
         process: Process(stopped),
         recorder,
+        has_keys: has_protection_keys(),
         threads: HashMap::from([(pid, Doing::Running)]),
         changing: None,
         waiting: VecDeque::new(),
@@ -168,7 +169,10 @@ impl Tracer {
 
     fn enter(&mut self, thread: libc::pid_t, registers: &libc::user_regs_struct) -> io::Result<()> {
         let args = [registers.rdi, registers.rsi, registers.rdx, registers.r10, registers.r8, registers.r9];
-        if let Some(call) = Call::from_system_call(registers.orig_rax, args) {
+        let call = Call::from_system_call(registers.orig_rax, args);
+        // Where the machine has no protection keys, their calls come to nothing, which no trace says.
+        let keyless = matches!(call, Some(Call::PkeyAlloc { .. } | Call::PkeyFree { .. })) && !self.has_keys;
+        if let Some(call) = call.filter(|_| !keyless) {
             self.threads.insert(thread, Doing::Changing(call));
             self.waiting.push_back(thread);
             return self.let_next_in();
