@@ -126,7 +126,7 @@ fn a_data_limit_of_zero_is_the_hard_limit_for_all_but_the_heap() {
     let mut owner = NoHooks;
     let call = &mut mm.update(&mut owner);
     mm.set_start_brk(0x40_0000, 0);
-    mm.set_limits(mm.limits().with(Resource::Data, 0).with_data_max(8 * PAGE));
+    mm.set_limits(mm.limits().with(Resource::Data, 0).with(Resource::DataMax, 8 * PAGE));
     let mut map = |prot, pages: u64| {
         let flags = MAP_PRIVATE | MAP_ANONYMOUS;
         mm.mmap(Mmap { addr: 0, len: pages * PAGE, prot, flags, offset: 0, file: None }, call)

@@ -285,6 +285,9 @@ struct kvma_file;
 // `RLIMIT_STACK`
 #define KVMA_LIMIT_STACK 3
 
+// The hard limit of `RLIMIT_DATA`, which counts for mappings where the soft one is 0.
+#define KVMA_LIMIT_DATA_MAX 4
+
 // Memory may be writable and executable at once, as everywhere.
 #define KVMA_WRITE_EXEC_ALLOWED 0
 
@@ -734,6 +737,9 @@ struct kvma_owner {
     // sizes of `KVMA_CUT_2M` and the like; 0 if this machine has no such pages (`EINVAL`). NULL: those of x86-64,
     // 2 MiB and 1 GiB.
     uint64_t (*huge_page)(void *udata, uint32_t log2);
+    // As `commit`, which is not called then, and told that the process has `total` pages mapped: a strict kernel
+    // keeps something back from large ones. NULL: `commit`.
+    int32_t (*promise)(void *udata, uint64_t pages, uint64_t total);
 };
 
 // An area that the kernel itself puts into an address space, as `execve` does.

@@ -8,15 +8,17 @@ pub enum Resource {
     /// `RLIMIT_AS`: all mappings together.
     AddressSpace,
     /// `RLIMIT_DATA`: private writable mappings, and the heap. If it is 0, mappings (but not the heap) may go up to the hard
-    /// limit ([`Limits::with_data_max`]): Linux lets Valgrind's programs.
+    /// limit ([`DataMax`](Self::DataMax)): Linux lets Valgrind's programs.
     Data,
+    /// The hard limit on data. It counts where the limit itself is 0.
+    DataMax,
     /// `RLIMIT_MEMLOCK`: locked memory.
     MemLock,
     /// `RLIMIT_STACK`: how far a stack may grow.
     Stack,
 }
 
-/// Resource limits in bytes; `u64::MAX` is unlimited. Those that count are the soft ones.
+/// Resource limits in bytes; `u64::MAX` is unlimited. Soft limits, unless it says otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     address_space: u64,
@@ -45,20 +47,10 @@ impl Limits {
         match resource {
             Resource::AddressSpace => self.address_space,
             Resource::Data => self.data,
+            Resource::DataMax => self.data_max,
             Resource::MemLock => self.mem_lock,
             Resource::Stack => self.stack,
         }
-    }
-
-    /// The hard limit on data. It counts where the limit itself is 0.
-    pub const fn data_max(&self) -> u64 {
-        self.data_max
-    }
-
-    /// The same with another hard limit on data.
-    #[must_use]
-    pub const fn with_data_max(self, bytes: u64) -> Self {
-        Self { data_max: bytes, ..self }
     }
 
     /// The same limits but for `resource`.
@@ -67,6 +59,7 @@ impl Limits {
         match resource {
             Resource::AddressSpace => self.address_space = bytes,
             Resource::Data => self.data = bytes,
+            Resource::DataMax => self.data_max = bytes,
             Resource::MemLock => self.mem_lock = bytes,
             Resource::Stack => self.stack = bytes,
         }

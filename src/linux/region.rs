@@ -222,7 +222,7 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
     pub(super) fn may_expand(&self, flags: VmFlags, pages: u64) -> bool {
         let fits = |used: u64, limit| used.saturating_add(pages) <= self.layout.pages(limit);
         let (space, data) = (self.limits.get(Resource::AddressSpace), self.limits.get(Resource::Data));
-        let data = if data == 0 { self.limits.data_max() } else { data };
+        let data = if data == 0 { self.limits.get(Resource::DataMax) } else { data };
         fits(self.usage.total(), space) && (!flags.is_data() || fits(self.usage.data(), data))
     }
 

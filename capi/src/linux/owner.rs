@@ -5,7 +5,7 @@ use super::{Area, file};
 use crate::attrs::kvma_piece;
 use crate::hooks::{Table, kvma_hooks};
 use core::ffi::c_void;
-use engine::linux::{Action, Capabilities, Inheritance, OpenFile, Overcommit, Owner, VmFlags};
+use engine::linux::{Action, Capabilities, Inheritance, OpenFile, Overcommit, Owner, Usage, VmFlags};
 use engine::{Advice, Attrs, Errno, Error, Event, Hooks, NoHooks, Piece};
 
 /// `CAP_IPC_LOCK`: lock more memory than the limit.
@@ -129,6 +129,9 @@ pub struct kvma_owner {
     /// sizes of `KVMA_CUT_2M` and the like; 0 if this machine has no such pages (`EINVAL`). NULL: those of x86-64,
     /// 2 MiB and 1 GiB.
     pub huge_page: Option<unsafe extern "C" fn(udata: *mut c_void, log2: u32) -> u64>,
+    /// As `commit`, which is not called then, and told that the process has `total` pages mapped: a strict kernel
+    /// keeps something back from large ones. NULL: `commit`.
+    pub promise: Option<unsafe extern "C" fn(udata: *mut c_void, pages: u64, total: u64) -> i32>,
 }
 
 /// A copy of the owner's table.
@@ -210,6 +213,14 @@ impl Owner<FileRef> for Kernel {
             KVMA_OVERCOMMIT_ALWAYS => Overcommit::Always,
             KVMA_OVERCOMMIT_NEVER => Overcommit::Never,
             _ => Overcommit::Heuristic,
+        }
+    }
+
+    fn promise(&mut self, pages: u64, usage: &Usage) -> Result<(), Errno> {
+        match self.owner.and_then(|owner| owner.promise) {
+            // SAFETY: see above.
+            Some(promise) => answer(unsafe { promise(self.udata(), pages, usage.total()) }),
+            None => self.commit(pages),
         }
     }
 

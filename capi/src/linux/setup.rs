@@ -30,6 +30,8 @@ pub const KVMA_LIMIT_DATA: u32 = 1;
 pub const KVMA_LIMIT_MEM_LOCK: u32 = 2;
 /// `RLIMIT_STACK`
 pub const KVMA_LIMIT_STACK: u32 = 3;
+/// The hard limit of `RLIMIT_DATA`, which counts for mappings where the soft one is 0.
+pub const KVMA_LIMIT_DATA_MAX: u32 = 4;
 
 pub(super) fn resource(number: u32) -> Option<Resource> {
     match number {
@@ -37,6 +39,7 @@ pub(super) fn resource(number: u32) -> Option<Resource> {
         KVMA_LIMIT_DATA => Some(Resource::Data),
         KVMA_LIMIT_MEM_LOCK => Some(Resource::MemLock),
         KVMA_LIMIT_STACK => Some(Resource::Stack),
+        KVMA_LIMIT_DATA_MAX => Some(Resource::DataMax),
         _ => None,
     }
 }

@@ -429,6 +429,35 @@ TEST(no_memory_is_enomem) {
     CHECK_EQ(kvma_linux_new(&program.mm, &layout, NULL), KVMA_UNALIGNED);
 }
 
+static int32_t promise(void *udata, uint64_t pages, uint64_t total) {
+    CHECK(udata == &kernel);
+    /* A 32nd of what the process has is kept back from it. */
+    if ((uint64_t)kernel.committed + pages >= kernel.memory - total / 32)
+        return ENOMEM;
+    kernel.committed += (int64_t)pages;
+    return 0;
+}
+
+TEST(promises_and_limits_by_how_large_a_process_is) {
+    struct kvma_owner table = owner();
+    table.commit = NULL;
+    table.promise = promise;
+    struct program program = start(&table);
+    uint64_t at;
+    kernel.memory = 100;
+    CHECK_EQ(map(program, 0, 640 * PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, NULL, &at), 0);
+    CHECK_EQ(map(program, 0, 80 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, NULL, &at), -ENOMEM);
+    CHECK_EQ(map(program, 0, 79 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, NULL, &at), 0);
+    CHECK_EQ(kernel.committed, 79);
+    CHECK_EQ(kvma_linux_munmap(program.mm, program.call, at, 79 * PAGE), 0);
+    CHECK_EQ(kernel.committed, 0);
+    CHECK_EQ(kvma_linux_set_limit(program.mm, KVMA_LIMIT_DATA, 0), KVMA_OK);
+    CHECK_EQ(kvma_linux_set_limit(program.mm, KVMA_LIMIT_DATA_MAX, 8 * PAGE), KVMA_OK);
+    CHECK_EQ(map(program, 0, 9 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, NULL, &at), -ENOMEM);
+    CHECK_EQ(map(program, 0, 8 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, NULL, &at), 0);
+    end(program);
+}
+
 TEST(null_is_a_status) {
     struct kvma_linux_layout layout = kvma_linux_layout_x86_64(UINT64_MAX);
     struct program none = {NULL, NULL}, program = start(NULL);
@@ -456,4 +485,5 @@ TEST(null_is_a_status) {
 
 TESTS(RUN(maps_protects_and_unmaps_as_linux_does), RUN(files_are_counted_and_listed),
       RUN(shared_memory_is_the_owners), RUN(the_heap_and_the_stack), RUN(moves_locks_seals_and_advises),
-      RUN(forks), RUN(faults), RUN(names_keys_and_policy), RUN(no_memory_is_enomem), RUN(null_is_a_status))
+      RUN(forks), RUN(faults), RUN(names_keys_and_policy), RUN(no_memory_is_enomem), RUN(null_is_a_status),
+      RUN(promises_and_limits_by_how_large_a_process_is))
