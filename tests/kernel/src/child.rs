@@ -1,4 +1,5 @@
-//! Children of the replayed process: what they inherit, and that neither they nor their parent see what the other writes.
+//! Children of the replayed process: what they inherit, and that neither they nor their parent see what the other
+//! writes.
 
 use crate::{arch::traps::Access, cpus, probe, replay::Process, shadow::Key, space::View, touch::Toucher};
 use kvma::linux::VmFlags;

@@ -1,9 +1,9 @@
 //! Private pages after a fork: the parent's entries and the child's hold the same frames, none of them for writing, and
 //! each entry is one of the frame's owners. Who writes gets a copy, and who is left alone with a frame keeps it.
 //!
-//! So there is one rule: an entry allows stores only if it is given that right while it is its frame's only owner.
-//! It may be given it later than that was seen, if the area's token is still valid: only a fork adds an owner for good, and
-//! forks make tokens invalid.
+//! So there is one rule: an entry allows stores only if it is given that right while it is its frame's only owner. It
+//! may be given it later than that was seen, if the area's token is still valid: only a fork adds an owner for good,
+//! and forks make tokens invalid.
 
 use crate::{
     broken::Broken,

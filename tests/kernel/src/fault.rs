@@ -1,5 +1,5 @@
-//! The page-fault handler. It takes no lock of the address space, unless a stack is to grow or an area is written to for the
-//! first time: see [`serve`].
+//! The page-fault handler. It takes no lock of the address space, unless a stack is to grow or an area is written to
+//! for the first time: see [`serve`].
 
 pub mod plan;
 
@@ -95,8 +95,8 @@ pub fn page_fault(frame: &mut TrapFrame, address: u64, access: Access) {
     }
 }
 
-/// Looks the area up, without the lock, then prepares the page, then takes the page-table lock, asks whether the area is
-/// still as it was, and only then writes the entry.
+/// Looks the area up, without the lock, then prepares the page, then takes the page-table lock, asks whether the area
+/// is still as it was, and only then writes the entry.
 fn serve(space: &dyn Current, address: u64, access: Access) -> Answer {
     LOOKUPS.fetch_add(1, Relaxed);
     let area = match space.try_lookup(address) {

@@ -33,7 +33,8 @@ pub enum Use {
 }
 const USES: usize = 4;
 
-/// A frame, by its physical address, and the duty to give it back. There is no `Drop`: a lost frame shows in [`in_use`] at the end.
+/// A frame, by its physical address, and the duty to give it back. There is no `Drop`: a lost frame shows in
+/// [`in_use`] at the end.
 #[must_use]
 #[derive(Debug)]
 pub struct Frame(u64);

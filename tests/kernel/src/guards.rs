@@ -1,5 +1,5 @@
-//! Guards: page-table entries that refuse, where the area would allow. They stay until they are removed or their area goes,
-//! move with it, and are inherited, also with memory that is shared.
+//! Guards: page-table entries that refuse, where the area would allow. They stay until they are removed or their area
+//! goes, move with it, and are inherited, also with memory that is shared.
 
 use crate::{
     frames::FrameList,

@@ -1,7 +1,8 @@
 //! Pages that are brought in before anybody uses them: mlock, `MAP_POPULATE`, `MADV_POPULATE_*`.
 //!
-//! It is done under kvma's lock, so that no token is needed. What a fault learns from a dead one, that a flush is still under
-//! way at the page, cannot be here: one processor makes all calls, and each returns when its flush has ended.
+//! It is done under kvma's lock, so that no token is needed. What a fault learns from a dead one, that a flush is
+//! still under way at the page, cannot be here: a space gets its calls from one processor, and each returns when its flush has
+//! ended.
 
 use crate::{
     arch::traps::Access,
@@ -17,8 +18,8 @@ use spin::mutex::SpinMutex;
 /// Pages brought in or made writable.
 pub static POPULATED: AtomicU64 = AtomicU64::new(0);
 
-/// As what each page is brought in: `populate_vma_page_range` writes to private memory, so that it need not be copied later.
-/// `None` if the action is another one.
+/// As what each page is brought in: `populate_vma_page_range` writes to private memory, so that it need not be copied
+/// later. `None` if the action is another one.
 pub fn access(action: Action, attrs: &Attrs) -> Option<Access> {
     let shared = attrs.flags().contains(AreaFlags::SHARED);
     match action {

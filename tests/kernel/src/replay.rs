@@ -1,9 +1,9 @@
-//! Replaying the trace: kvma's linux layer answers, the hooks keep the page tables in step, and after every call
-//! the kernel touches what it changed. Where the trace says that the stack has grown, the kernel makes it grow, by a push. At
-//! each snapshot the process forks.
+//! Replaying the trace: kvma's linux layer answers, the hooks keep the page tables in step, and after every call the
+//! kernel touches what it changed. Where the trace says that the stack has grown, the kernel makes it grow, by a
+//! push. At each snapshot the process forks.
 //!
-//! The touching is not told to the linux layer ([`Writes::Ignored`]): what it answers is to depend on the trace alone, and
-//! the trace does not say which pages the program wrote to.
+//! The touching is not told to the linux layer ([`Writes::Ignored`]): what it answers is to depend on the trace
+//! alone, and the trace does not say which pages the program wrote to.
 
 use crate::{
     arch::{debug_port::DebugPort, timer},

@@ -78,7 +78,8 @@ impl Shadow {
         private(self.contents.take_first(Key::Private(first), Key::Private(last))?.0)
     }
 
-    /// Private pages and guards in `from..=last` now lie as far from `to` as they lay from `from`. The ranges do not overlap.
+    /// Private pages and guards in `from..=last` now lie as far from `to` as they lay from `from`. The ranges do not
+    /// overlap.
     pub fn relocate(&mut self, from: u64, last: u64, to: u64) {
         while let Some((Key::Private(page), value)) =
             self.contents.take_first(Key::Private(from), Key::Private(last))

@@ -80,13 +80,14 @@ where
     }
 }
 
-/// The space that each processor uses. It points to a reference that [`Space::enter`] or [`Space::visit`] keeps meanwhile.
+/// The space that each processor uses. It points to a reference that [`Space::enter`] or [`Space::visit`] keeps
+/// meanwhile.
 static CURRENT: [AtomicPtr<&dyn Current>; CPUS] = [const { AtomicPtr::new(ptr::null_mut()) }; CPUS];
 
 /// Runs `look` on this processor's space. `None` if there is none.
 pub fn current<R>(look: impl FnOnce(&dyn Current) -> R) -> Option<R> {
-    // SAFETY: null, or what is kept until this processor is done with the `body` of `enter` or `visit`. So every fault that
-    // gets here ends before.
+    // SAFETY: null, or what is kept until this processor is done with the `body` of `enter` or `visit`. So every
+    // fault that gets here ends before.
     unsafe { CURRENT[number()].load(SeqCst).as_ref() }.map(|space| look(*space))
 }
 
@@ -147,8 +148,8 @@ where
     M::Alloc: ReadSide<VmaNode<M::Data>>,
     AddrSpace<M>: Sync,
 {
-    /// Makes this the space of both processors while `body` runs. It must be the one that the kernel came up with, since the
-    /// processors stay in its page tables.
+    /// Makes this the space of both processors while `body` runs. It must be the one that the kernel came up with,
+    /// since the processors stay in its page tables.
     pub fn enter<R>(&self, body: impl FnOnce() -> R) -> R {
         assert_eq!(self.pages.lock().tables.root(), cpu::root(), "another space's page tables");
         let space: &dyn Current = self;

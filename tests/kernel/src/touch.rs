@@ -170,7 +170,9 @@ impl<'s> Toucher<'s> {
             (false, false) => self.refused += 1,
             (true, false) => panic!("{access:?} of page {page:#x} was refused, its area has {prot:?}"),
             (false, true) => match prot {
-                None => panic!("{access:?} of page {page:#x} was made, but nothing is mapped there"),
+                None => {
+                    panic!("{access:?} of page {page:#x} was made, but nothing is mapped there, or a guard")
+                }
                 Some(prot) => panic!("{access:?} of page {page:#x} was made, but its area has only {prot:?}"),
             },
         }
@@ -287,7 +289,8 @@ impl<'s> Toucher<'s> {
         }
     }
 
-    /// A call that failed may have unmapped or emptied some of the pages in the range: forgets what was written to those.
+    /// A call that failed may have unmapped or emptied some of the pages in the range: forgets what was written to
+    /// those.
     pub fn settle(&mut self, start: u64, len: u64) {
         let Some((first, last)) = bounds(start, len) else { return };
         let mut next = first;

@@ -1,5 +1,5 @@
-//! What is to be done to a page so that an access can be made: found out under the page-table lock, prepared without it, and
-//! done under it again, if nothing has come in between.
+//! What is to be done to a page so that an access can be made: found out under the page-table lock, prepared without
+//! it, and done under it again, if nothing has come in between.
 
 use crate::{
     arch::traps::Access,
@@ -18,8 +18,8 @@ pub static KEPT: AtomicU64 = AtomicU64::new(0);
 pub enum Plan {
     /// There is no entry.
     Fill(Source),
-    /// A store to a private page of which others see the frame. So that it stays, and stays as it is, whoever plans this is one
-    /// of its owners.
+    /// A store to a private page of which others see the frame. So that it stays, and stays as it is, whoever plans
+    /// this is one of its owners.
     Copy(Entry, Frame),
     /// A store to a private page whose frame others saw once.
     Keep(Entry),

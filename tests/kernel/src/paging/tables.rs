@@ -51,7 +51,8 @@ impl Tables {
         Some(sibling)
     }
 
-    /// Gives the root back, when no processor uses it. The lower half must be empty, and the upper half somebody else's.
+    /// Gives the root back, when no processor uses it. The lower half must be empty, and the upper half somebody
+    /// else's.
     pub fn free(self) {
         assert!((0..ENTRIES / 2).all(|slot| self.root.get(slot) == Entry::EMPTY), "tables left behind");
         // SAFETY: `new` made the root of a frame, and nobody else has it.

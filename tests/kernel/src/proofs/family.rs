@@ -1,5 +1,6 @@
-//! Parent and child, each on a processor of its own, write, unmap, map and fork at the same time, on pages of which both began
-//! with the same frames. Each knows what it must see: what it has written itself, or what was there at the fork.
+//! Parent and child, each on a processor of its own, write, unmap, map and fork at the same time, on pages of which
+//! both began with the same frames. Each knows what it must see: what it has written itself, or what was there at the
+//! fork.
 
 use super::{
     numbers::Numbers,

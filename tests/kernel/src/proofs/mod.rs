@@ -1,5 +1,5 @@
-//! What page tables are for, shown one by one: on kvma's core alone, with plain areas in an address space of their own; then
-//! with processes, by calls of the Linux layer.
+//! What page tables are for, shown one by one: on kvma's core alone, with plain areas in an address space of their
+//! own; then with processes, by calls of the Linux layer.
 
 mod access;
 mod family;

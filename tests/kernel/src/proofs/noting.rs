@@ -1,5 +1,5 @@
-//! The first write to private memory is noted in its area: Linux keeps the promise of memory for such areas alone when they
-//! can be written to no more.
+//! The first write to private memory is noted in its area: Linux keeps the promise of memory for such areas alone
+//! when they can be written to no more.
 
 use super::{
     program::{Program, RW, at, load, store},
