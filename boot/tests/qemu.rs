@@ -129,13 +129,15 @@ fn a_stack_grows_by_page_faults_as_on_linux() {
 }
 
 #[test]
-fn guards_refuse_where_the_area_would_allow() {
-    if skipped("guards_refuse_where_the_area_would_allow") {
+fn guards_and_new_programs_replay_as_well() {
+    if skipped("guards_and_new_programs_replay_as_well") {
         return;
     }
-    let trace = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guards.trace");
-    let outcome = boot(&["--skip-proofs", "--trace", trace.to_str().expect("a path in UTF-8")]);
-    assert_eq!(outcome.status, Some(0));
+    for trace in ["guards", "exec"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/{trace}.trace"));
+        let outcome = boot(&["--skip-proofs", "--trace", path.to_str().expect("a path in UTF-8")]);
+        assert_eq!(outcome.status, Some(0), "{trace}");
+    }
 }
 
 #[test]
@@ -143,8 +145,8 @@ fn other_programs_and_random_calls_replay_as_well() {
     if skipped("other_programs_and_random_calls_replay_as_well") {
         return;
     }
-    // Huge reservations, failed calls that leave something changed, pieces that move.
-    for trace in ["java", "chaos-data-1", "chaos-remap-1"] {
+    // Accesses that are the program's own, huge reservations, failed calls that leave something changed, pieces that move.
+    for trace in ["processes/grow", "java", "chaos-data-1", "chaos-remap-1"] {
         let path = repository().join(format!("tests/traces/{trace}.trace"));
         let outcome = boot(&["--skip-proofs", "--trace", path.to_str().expect("a path in UTF-8")]);
         assert_eq!(outcome.status, Some(0), "{trace}");

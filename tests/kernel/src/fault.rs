@@ -11,9 +11,7 @@ use crate::{
         traps::{Access, TrapFrame},
     },
     broken::Broken,
-    cpus,
-    faulting::Writes,
-    hooks,
+    cpus, hooks,
     pages::Source,
     probe, rendezvous,
     space::{self, Current, page_of},
@@ -83,14 +81,14 @@ pub fn page_fault(frame: &mut TrapFrame, address: u64, access: Access) {
             cpus::wake();
         }
         // A hook looks at what it has just unmapped.
-        Answer::Again(_) => probe::refuse(frame, access),
+        Answer::Again(_) => probe::refuse(frame, access, SegvCode::MapErr),
         Answer::Refused(code) => {
             let refused = match code {
                 SegvCode::MapErr => &UNMAPPED,
                 SegvCode::AccErr => &FORBIDDEN,
             };
             refused.fetch_add(1, Relaxed);
-            probe::refuse(frame, access);
+            probe::refuse(frame, access, code);
         }
     }
 }
@@ -108,7 +106,7 @@ fn serve(space: &dyn Current, address: u64, access: Access) -> Answer {
     match fault.judge(&area.attrs(), area.key()) {
         Some(Verdict::Refuse(code)) => return Answer::Refused(code),
         // The first write to private memory. The token goes, too.
-        None if space.writes() == Writes::Noted => return changed(space, &fault, Again::Noted),
+        None if probe::is_by_program() => return changed(space, &fault, Again::Noted),
         Some(Verdict::Map | Verdict::Copy) | None => {}
     }
     if area.token().is_dead() {
@@ -147,10 +145,14 @@ fn serve(space: &dyn Current, address: u64, access: Access) -> Answer {
     Answer::Again(again)
 }
 
-/// Nothing is mapped there. If the program uses its stack, that may grow.
+/// Nothing is mapped there. If it is the program that wants it, a stack above may grow.
 fn unmapped(space: &dyn Current, address: u64, access: Access) -> Answer {
-    let Some(stack_pointer) = probe::stack_pointer() else { return Answer::Refused(SegvCode::MapErr) };
-    changed(space, &Fault::new(address, access.into()).with_stack_pointer(stack_pointer), Again::Grown)
+    if !probe::is_by_program() {
+        return Answer::Refused(SegvCode::MapErr);
+    }
+    let fault = Fault::new(address, access.into());
+    let fault = probe::stack_pointer().map_or(fault, |pointer| fault.with_stack_pointer(pointer));
+    changed(space, &fault, Again::Grown)
 }
 
 /// The areas have to change for the fault. If that is allowed, the access is made again.

@@ -10,14 +10,6 @@ use kvma::{
 /// Faults that have made a stack grow.
 pub static GROWN: AtomicU64 = AtomicU64::new(0);
 
-/// Whether areas take note of their first write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Writes {
-    Noted,
-    /// What the areas come to does not depend on who writes.
-    Ignored,
-}
-
 pub trait Faulting: Guarded<Data: Contents> {
     /// What a fault comes to, by rules that may change the area or extend it. Under the lock.
     fn fault(

@@ -65,7 +65,7 @@ where
         match fork(&self.areas, hooks) {
             Ok(areas) => {
                 FORKS.fetch_add(1, Relaxed);
-                Ok(Self::new(areas, pages, self.writes))
+                Ok(Self::new(areas, pages))
             }
             Err(errno) => {
                 pages.free();

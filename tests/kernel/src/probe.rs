@@ -9,6 +9,7 @@ use crate::{
     frames::FRAME_SIZE,
 };
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
+use kvma::linux::SegvCode;
 
 core::arch::global_asm!(
     r#"
@@ -62,10 +63,14 @@ struct InFlight {
     served: AtomicU64,
     /// Whether it is refused what cannot be served at once.
     impatient: AtomicBool,
-    /// Where the program's stack ends if it is the program that pushes something, else [`NO_STACK`].
+    /// Whether the program makes it, and where its stack ends then, if that matters.
+    by_program: AtomicBool,
     stack_pointer: AtomicU64,
+    /// How it was refused, by the code of its signal.
+    refused: AtomicU8,
 }
-const NO_STACK: u64 = u64::MAX;
+const ANY_STACK: u64 = u64::MAX;
+const MADE: u8 = 0;
 
 const NO_PROBE: u8 = u8::MAX;
 
@@ -78,7 +83,9 @@ static IN_FLIGHT: [InFlight; CPUS] = [const {
         access: AtomicU8::new(NO_PROBE),
         served: AtomicU64::new(0),
         impatient: AtomicBool::new(false),
-        stack_pointer: AtomicU64::new(NO_STACK),
+        by_program: AtomicBool::new(false),
+        stack_pointer: AtomicU64::new(ANY_STACK),
+        refused: AtomicU8::new(MADE),
     }
 }; CPUS];
 
@@ -86,6 +93,7 @@ fn in_flight(address: u64, access: Access, probe: impl FnOnce() -> Outcome) -> O
     let mine = &IN_FLIGHT[number()];
     mine.address.store(address, Relaxed);
     mine.served.store(0, Relaxed);
+    mine.refused.store(MADE, Relaxed);
     mine.access.store(access as u8, Relaxed);
     let outcome = probe();
     mine.access.store(NO_PROBE, Relaxed);
@@ -114,13 +122,28 @@ pub fn store(page: u64, value: u64) -> bool {
     in_flight(page, Access::Store, || unsafe { probe_store(page, value) }).is_some()
 }
 
-/// As [`store`], by a program whose stack pointer is `stack_pointer`: other probes do not make stacks grow.
+/// Makes accesses as the program: its first writes are noted, and its stacks grow. Those of the kernel, which looks what
+/// there is, change no areas.
+pub fn as_program<R>(accesses: impl FnOnce() -> R) -> R {
+    let mine = &IN_FLIGHT[number()];
+    mine.by_program.store(true, Relaxed);
+    let result = accesses();
+    mine.by_program.store(false, Relaxed);
+    result
+}
+
+/// As [`store`], by a program whose stack pointer is `stack_pointer`.
 pub fn push(page: u64, value: u64, stack_pointer: u64) -> bool {
     let mine = &IN_FLIGHT[number()].stack_pointer;
     mine.store(stack_pointer, Relaxed);
-    let stored = store(page, value);
-    mine.store(NO_STACK, Relaxed);
+    let stored = as_program(|| store(page, value));
+    mine.store(ANY_STACK, Relaxed);
     stored
+}
+
+/// How the last access was refused: the code of its signal. 0 if it was made.
+pub fn refusal() -> u8 {
+    IN_FLIGHT[number()].refused.load(Relaxed)
 }
 
 /// Executes the last byte of the page; `false` if the fetch was refused.
@@ -165,13 +188,19 @@ pub fn is_patient() -> bool {
     !IN_FLIGHT[number()].impatient.load(Relaxed)
 }
 
-/// For the page-fault handler: the program's stack pointer, if the probe in flight [pushes](push) something.
-pub fn stack_pointer() -> Option<u64> {
-    Some(IN_FLIGHT[number()].stack_pointer.load(Relaxed)).filter(|&pointer| pointer != NO_STACK)
+/// For the page-fault handler: whether the [program](as_program) makes the probe in flight.
+pub fn is_by_program() -> bool {
+    IN_FLIGHT[number()].by_program.load(Relaxed)
 }
 
-/// For the page-fault handler: lets the probe in flight return a refusal.
-pub fn refuse(frame: &mut TrapFrame, access: Access) {
+/// For the page-fault handler: where the program's stack ends, if that matters.
+pub fn stack_pointer() -> Option<u64> {
+    Some(IN_FLIGHT[number()].stack_pointer.load(Relaxed)).filter(|&pointer| pointer != ANY_STACK)
+}
+
+/// For the page-fault handler: lets the probe in flight return a refusal, with this code.
+pub fn refuse(frame: &mut TrapFrame, access: Access, code: SegvCode) {
+    IN_FLIGHT[number()].refused.store(code as u8, Relaxed);
     let resume = if access == Access::Fetch { probe_fetch_refused } else { probe_refused };
     frame.instruction = resume as *const () as u64;
 }

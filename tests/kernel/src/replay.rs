@@ -2,19 +2,18 @@
 //! kernel touches what it changed. Where the trace says that the stack has grown, the kernel makes it grow, by a
 //! push. At each snapshot the process forks.
 //!
-//! The touching is not told to the linux layer ([`Writes::Ignored`]): what it answers is to depend on the trace
+//! The kernel's own touching is not told to the linux layer ([`probe::as_program`]): what it answers is to depend on the trace
 //! alone, and the trace does not say which pages the program wrote to.
 
 use crate::{
-    arch::{debug_port::DebugPort, timer},
+    arch::{debug_port::DebugPort, timer, traps::Access},
     child::Child,
     effects::Before,
-    faulting::Writes,
     hooks::PageHooks,
     nodes::Nodes,
     page_cache,
     pages::Pages,
-    paging::PAGE_SIZE,
+    paging::{LOWER_HALF_END, PAGE_SIZE},
     println, probe,
     rendezvous::{self, Met},
     report::{self, InUse},
@@ -28,7 +27,7 @@ use kvma::{
     VmaNode,
     linux::{LinuxVma, Mm},
 };
-use kvma_trace::{Answer, Backing, Entry, Line, Machine, Parser, Step};
+use kvma_trace::{Answer, Backing, Call, Entry, Line, Machine, Parser, Step, Touch};
 
 /// What an area of the replayed process carries. Names are borrowed from the trace, which stays in memory.
 type Area = LinuxVma<Backing<'static>>;
@@ -64,7 +63,7 @@ pub fn run(trace: &'static str, pages: Pages, shadow: Shadow) {
     let before = InUse::now();
     let mm = Machine::empty_space(&NODES);
     let mm = mm.unwrap_or_else(|error| panic!("no address space: {error}"));
-    let space = Space::new(mm, pages, Writes::Ignored);
+    let space = Space::new(mm, pages);
     space.enter(|| {
         let mut replay = Replay {
             space: &space,
@@ -102,6 +101,9 @@ struct Replay<'s> {
 impl Replay<'_> {
     fn line(&mut self, entry: &Entry<'static>) {
         let Line::Call(call, _) = &entry.line else { return self.other_line(entry) };
+        if let Call::Touch { addr, access } = *call {
+            return self.touch(entry, addr, access);
+        }
         let brk = self.space.areas.inspect(|mm| mm.current_brk());
         let before = Before::new(call, brk, self.space);
         let step = match before.faulting(call) {
@@ -112,15 +114,42 @@ impl Replay<'_> {
         self.figures.calls += 1;
         self.figures.failed += u64::from(matches!(answer, Answer::Error(_)));
         say(format_args!("{} = {answer}\n", entry.input()));
+        if let Call::Execve { image, .. } = call {
+            say(format_args!("{}", image.text()));
+        }
         before.follow(call, answer, &mut self.toucher);
         self.toucher.catch_up();
+    }
+
+    /// The program makes an access. Then kvma is asked for the same, since the access need not have faulted: the kernel's
+    /// own touching brings in pages, too, and is not noted.
+    fn touch(&mut self, entry: &Entry<'static>, addr: u64, access: Touch) {
+        let page = page_of(addr);
+        let access = match access {
+            Touch::Read => Access::Load,
+            Touch::Write => Access::Store,
+            Touch::Execute => Access::Fetch,
+        };
+        // There are no page tables for the upper half, where nothing is the program's.
+        let code = if page < LOWER_HALF_END { Some(self.toucher.by_program(page, access)) } else { None };
+        let Step::Called(Answer::Value(asked)) = self.ask(entry) else { panic!("a touch is not answered") };
+        self.figures.calls += 1;
+        say(format_args!("{} = {}\n", entry.input(), Answer::Value(code.unwrap_or(asked))));
+        if page < LOWER_HALF_END {
+            self.toucher.page(page);
+            self.toucher.catch_up();
+        }
     }
 
     fn other_line(&mut self, entry: &Entry<'static>) {
         if let Line::Stack(page) = entry.line {
             // Not asked for, but done, as by the program.
             say(format_args!("{}\n", entry.text));
-            self.toucher.push(page);
+            let code = self.toucher.by_program(page, Access::Store);
+            assert!(
+                code == 0,
+                "a store to page {page:#x} was refused, but Linux let the stack grow to there"
+            );
             self.toucher.ends(page, PAGE_SIZE);
             return self.toucher.catch_up();
         }

@@ -12,7 +12,7 @@ use crate::{
     arch::{cpu, traps::Access},
     contents::Contents,
     cpus::{CPUS, number},
-    faulting::{Faulting, Writes},
+    faulting::Faulting,
     hooks::PageHooks,
     pages::{Pages, Source},
     paging::PAGE_SIZE,
@@ -35,7 +35,6 @@ pub struct Space<M: Guarded> {
     pub areas: AddrSpace<M>,
     /// The page-table lock.
     pub pages: SpinMutex<Pages>,
-    pub writes: Writes,
 }
 
 /// What the fault handler needs of an address space.
@@ -47,8 +46,6 @@ pub trait Current: Sync {
     /// Takes the lock, and lets a stack grow or an area take note, if that is what the fault comes to:
     /// [`Mm::fault`](kvma::linux::Mm::fault).
     fn fault(&self, fault: &Fault) -> Verdict;
-    /// Whether areas are to take note of their first write.
-    fn writes(&self) -> Writes;
     /// Page tables and frames, behind their lock.
     fn pages(&self) -> &SpinMutex<Pages>;
 }
@@ -71,10 +68,6 @@ where
         self.change(|areas, update| areas.fault(fault, update))
     }
 
-    fn writes(&self) -> Writes {
-        self.writes
-    }
-
     fn pages(&self) -> &SpinMutex<Pages> {
         &self.pages
     }
@@ -92,8 +85,8 @@ pub fn current<R>(look: impl FnOnce(&dyn Current) -> R) -> Option<R> {
 }
 
 impl<M: Guarded> Space<M> {
-    pub fn new(areas: M, pages: Pages, writes: Writes) -> Self {
-        Self { areas: AddrSpace::new(areas), pages: SpinMutex::new(pages), writes }
+    pub fn new(areas: M, pages: Pages) -> Self {
+        Self { areas: AddrSpace::new(areas), pages: SpinMutex::new(pages) }
     }
 
     /// The pages alone, when the areas are gone.

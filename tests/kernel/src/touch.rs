@@ -91,20 +91,26 @@ impl<'s> Toucher<'s> {
         self.later_len += 1;
     }
 
-    /// The program pushes something onto this page, which its stack may have to grow for.
+    /// The program uses the page, for which a stack may have to grow. The code of the signal that it gets, 0 for none.
     ///
     /// # Panics
     ///
-    /// If it is refused.
-    pub fn push(&mut self, page: u64) {
+    /// If a load shows what does not belong there.
+    pub fn by_program(&mut self, page: u64, access: Access) -> u64 {
         let value = self.new_values(1);
-        let made = probe::push(page, value, page);
-        assert!(made, "push onto page {page:#x} was refused, but Linux let the stack grow to there");
-        let view = self.space.view(page);
-        self.expect(page, view, Access::Store, made);
-        if let Some(view) = view {
-            self.shadow.set(view.key(), value);
+        let loaded = probe::as_program(|| match access {
+            Access::Load => probe::load(page),
+            Access::Store => probe::store(page, value).then_some(value),
+            Access::Fetch => probe::fetch(page).then_some(value),
+        });
+        let (code, view) = (probe::refusal().into(), self.view(page));
+        let made = self.expect(page, view, access, loaded.is_some());
+        match (access, view.filter(|_| made)) {
+            (Access::Load, Some(view)) => self.expect_word(page, loaded, self.held(&view)),
+            (Access::Store, Some(view)) => self.shadow.set(view.key(), value),
+            _ => {}
         }
+        code
     }
 
     /// Has the second processor touch what this one has touched since it was called last. Nothing must have changed

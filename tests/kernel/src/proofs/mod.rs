@@ -15,7 +15,6 @@ mod stack;
 mod stress;
 
 use crate::{
-    faulting::Writes,
     frames::{self, Use},
     nodes::Nodes,
     page_cache,
@@ -109,7 +108,7 @@ pub fn run(pages: Pages) -> Pages {
 fn core_alone(pages: Pages) -> Pages {
     println!("proofs, on kvma's core alone:");
     let map = expect(VmMap::new(PAGE_SIZE, (1 << 47) / PAGE_SIZE - 2, PageSize::SIZE_4K, &NODES));
-    let space = Space::new(map, pages, Writes::Ignored);
+    let space = Space::new(map, pages);
     space.enter(|| {
         let ground = Ground(&space);
         access::run(&ground);
@@ -124,7 +123,7 @@ fn core_alone(pages: Pages) -> Pages {
 fn with_processes(pages: Pages) -> Pages {
     println!("proofs with processes:");
     let mm = expect(program::Areas::new(Layout::x86_64(8 << 20), &program::NODES));
-    let first = Program(Space::new(mm, pages, Writes::Noted));
+    let first = Program(Space::new(mm, pages));
     first.0.enter(|| {
         noting::run(&first);
         fork::run(&first);

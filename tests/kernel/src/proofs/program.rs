@@ -59,11 +59,11 @@ pub fn at(page: u64) -> u64 {
 
 /// What the program in whose space the processor is does with the page.
 pub fn load(page: u64) -> Option<u64> {
-    probe::load(at(page))
+    probe::as_program(|| probe::load(at(page)))
 }
 
 pub fn store(page: u64, value: u64) -> bool {
-    probe::store(at(page), value)
+    probe::as_program(|| probe::store(at(page), value))
 }
 
 /// Pages are numbered from [`AT`].
