@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use kvma::linux::abi::*;
 use kvma::linux::{
-    File, Install, Layout, LinuxVma, Mm, Mmap, Overcommit, Owner, Resource, Role, Target, VmFlags,
+    Access, Fault, File, Install, Layout, LinuxVma, Mm, Mmap, Overcommit, Owner, Resource, Role, SegvCode,
+    Target, Verdict, VmFlags,
 };
 use kvma::{BoxAlloc, Errno, Hooks, NoHooks, VmaNode};
 
@@ -113,6 +114,10 @@ fn a_vector_of_ranges_is_checked_before_any_is_advised() {
     // Of `int` arguments the upper half does not count.
     assert_eq!(advise(&[own], 10 | 1 << 32, 1 << 32), Ok(PAGE));
     assert_eq!(advise(&[own], 99, 0), Err(Errno::EINVAL));
+    // A range of nothing is looked at only if it is the first.
+    assert_eq!(advise(&[own, (AT + 1, 0), own], 10, 0), Ok(2 * PAGE));
+    assert_eq!(advise(&[(AT, 0), (AT + 1, 0), own], 10, 0), Ok(PAGE));
+    assert_eq!(advise(&[(AT + 1, 0), own], 10, 0), Err(Errno::EINVAL));
     assert_eq!(advise(&[], 99, 0), Ok(0));
     assert_eq!(advise(&[own], 99, 1), Err(Errno::EINVAL));
 }
@@ -145,6 +150,21 @@ fn others_are_advised_what_does_them_no_harm() {
     assert_eq!(advise(20), Ok(PAGE));
     assert_eq!(advise(20 | 1 << 32), Ok(PAGE));
     assert_eq!(advise(10), Err(Errno::EINVAL));
+}
+
+/// Linux asks for memory whatever grows, even if it does not count it.
+#[test]
+fn a_stack_grows_by_no_more_than_there_is_memory() {
+    for (prot, kept) in [(PROT_READ, 0), (RW, 2)] {
+        let (mut mm, mut machine) = (space(), Machine::default());
+        mm.set_limits(mm.limits().with(Resource::Stack, u64::MAX));
+        let args = Mmap { addr: AT, len: PAGE, prot, flags: FLAGS | MAP_GROWSDOWN, offset: 0, file: None };
+        mm.mmap(args, &mut mm.update(&mut machine)).unwrap();
+        let mut read = |addr| mm.fault(&Fault::new(addr, Access::Read), &mut mm.update(&mut machine));
+        assert_eq!(read(AT - 25 * GIB), Verdict::Refuse(SegvCode::MapErr));
+        assert_eq!(read(AT - 1), Verdict::Map);
+        assert_eq!(machine.promised, kept);
+    }
 }
 
 /// What `execve` does, as a kernel does it.

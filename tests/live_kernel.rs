@@ -7,8 +7,9 @@
 //! stack; it touches memory, which grows stacks, or is told why not; and it installs guards, over which nothing can be
 //! brought in. What cannot be compared:
 //!
-//! - Pages that are a program's alone decide in Linux what merges, by whose they were first. So nothing private is written
-//!   to; programs that fork have unmapped their stack before, and only those that never fork grow stacks or install guards.
+//! - In a child, Linux does not merge what has had pages before the fork; kvma does. So programs that fork have unmapped
+//!   their stack before, and only those that never fork write to private memory, grow stacks or install guards.
+//! - Pages that come in by themselves, huge ones or many at a time: what is private and writable is touched page by page.
 //! - What a page holds, and whether it is in memory: the vector of mincore(2) is not looked at.
 //!
 //! - `KVMA_LIVE_CALLS=N`: how many calls (22,000)

@@ -194,13 +194,10 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
             return Err(Errno::ENOMEM);
         }
         // Linux charges for every stack and gives back only for those with `ac`; here what is charged is given back.
-        let accounted = stack.has(VmFlags::ACCOUNT);
-        if accounted {
-            call.hooks().promise(pages, &self.usage)?;
-        }
+        call.hooks().promise(pages, &self.usage)?;
         let attrs = attrs(stack.flags, Backing::Anonymous, data.role());
         let inserted = self.insert(start, stack.start, attrs, data, Merge::Right, call);
-        if inserted.is_err() && accounted {
+        if inserted.is_err() || !stack.has(VmFlags::ACCOUNT) {
             call.hooks().uncommit(pages);
         }
         inserted

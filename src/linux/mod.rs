@@ -41,8 +41,8 @@
 //! - Which pages can be brought in only the owner knows: guards are entries of its page tables, and a file's end moves.
 //!   What it answers to [`Action::Populate`] and the like counts as Linux's faults do: `EFAULT` over a guard or beyond the
 //!   file's last page, which mlock calls `ENOMEM`, `MADV_POPULATE_*` `EFAULT`, and mmap and mlockall nothing.
-//! - A stack that grows promises memory only if its area has `ac`. Linux promises it always, and takes it back only
-//!   then, so that its count drifts.
+//! - What a stack without `ac` grows by is promised and given back at once. Linux keeps the promise, and takes it back only
+//!   from areas with `ac`, so that its count drifts.
 //! - `PROT_EXEC` alone does not take a protection key of its own.
 //! - `personality(READ_IMPLIES_EXEC)` is for the owner to translate: pass `PROT_EXEC` as well.
 //! - `/dev/zero` is a file like any other. To Linux its private mappings are anonymous memory, in all but their names: an

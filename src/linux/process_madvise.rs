@@ -52,10 +52,13 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
             return Err(Errno::EINVAL);
         }
         let mut advised = 0u64;
-        for (addr, len) in ranges {
-            // Ranges of nothing count before the last byte, not behind it.
+        for (index, (addr, len)) in ranges.enumerate() {
             if advised == total {
                 break;
+            }
+            // A range of nothing is looked at only if it is the first (`iov_iter_advance` skips it).
+            if len == 0 && index > 0 {
+                continue;
             }
             let len = len.min(total - advised);
             match self.madvise(addr, len, advice, call) {

@@ -26,8 +26,8 @@ pub struct Caution<'a> {
 }
 
 impl Caution<'_> {
-    /// Whether the call leaves the program's code where it is, gives it no private pages (what the kernel does with these
-    /// is no function of the calls), and does not bring in too much.
+    /// Whether the call leaves the program's code where it is, gives it no private pages (how many come in is not up to the
+    /// calls alone), and does not bring in too much.
     pub fn allows(&self, call: &Call) -> bool {
         let [a, b, c, d, e, _] = call.args;
         match call.sys {
@@ -97,7 +97,7 @@ impl Caution<'_> {
         }
     }
 
-    /// Whether an instruction that uses memory is refused, or makes no page of the program's own, or grows a stack.
+    /// Whether an instruction that uses memory is refused, or makes a page of the program's own only where that may be.
     fn allows_touch(&self, addr: u64, access: Touch) -> bool {
         if addr >= TASK || hits_code(addr, 1) {
             return false;
@@ -112,7 +112,8 @@ impl Caution<'_> {
             Touch::Write => !area.writable,
         };
         let harmless = match access {
-            Touch::Write => area.shared,
+            // A page of its own, where those may be.
+            Touch::Write => area.shared || (!self.bare && !self.populate && area.end - area.start < HUGE),
             // Code that is not zeros may do anything.
             Touch::Execute if area.executable => area.file && area.shared,
             // Reading a huge page's worth of anonymous memory readies it for writing.

@@ -42,8 +42,7 @@ impl Generator {
         Self { rng: Rng::new(seed), persona, dropped: false }
     }
 
-    /// The next step. Never one that could take away the code the program runs, and never one that gives it pages of its
-    /// own: what the kernel does with these is no function of the calls.
+    /// The next step. Never one that could take away the code the program runs, nor one that [`Caution`] advises against.
     pub fn step(&mut self, setup: &Setup, view: View<'_>) -> Step {
         let caution = Caution { areas: view.areas, populate: self.persona.populate, bare: view.bare };
         // Vast areas are worth making, but slow down all that follows.

@@ -183,6 +183,17 @@ const GROWING: &[(Action, u64)] = &[
     (Action::Fork, 2),
     (Action::Switch, 4),
 ];
+const TOUCHING: &[(Action, u64)] = &[
+    (Call(Mmap), 300),
+    (Call(Munmap), 100),
+    (Call(Mprotect), 140),
+    (Call(Mremap), 250),
+    (Call(Madvise), 60),
+    (Call(Brk), 40),
+    (Call(Mlock2), 10),
+    (Call(Munlock), 10),
+    (Action::Touch, 500),
+];
 const GUARDING: &[(Action, u64)] = &[
     (Call(Mmap), 300),
     (Call(Munmap), 80),
@@ -325,6 +336,7 @@ pub const ALL: &[Persona] = &[
         limit: Some((Limit::AddressSpace, 3)),
         ..CORE
     },
+    Persona { name: "touch", weights: TOUCHING, grow: 10, ..CORE },
     Persona {
         name: "guard",
         weights: GUARDING,
