@@ -8,7 +8,6 @@ use crate::ranges::Area;
 use crate::sync::Word;
 use crate::tree::{AreaRef, Peek};
 use core::fmt;
-use core::hint::select_unpredictable;
 use core::marker::PhantomData;
 
 /// What the pages of an area come from.
@@ -167,14 +166,14 @@ impl Default for VmaWords {
 
 /// In the hot word only: the backing is an object. Not one of [`AreaFlags`]' bits.
 pub(crate) const BACKED: u32 = 1 << 14;
-/// In the hot word only: the owner's key is not 0.
-const KEYED: u32 = 1 << 15;
+/// In the hot word only: object, offset and the owner's key mean something. If not, the key is 0.
+const MORE: u32 = 1 << 15;
 
 /// Puts attributes together from the hot bits and the words, however they were read.
 #[inline(always)]
 pub(crate) fn decode(hot: u32, extra: u64, object: u64, offset: u64) -> Attrs {
     let backing = if hot & BACKED == 0 { Backing::Anonymous } else { Backing::Object { id: object, offset } };
-    Attrs { flags: AreaFlags::from_bits_retain(hot & !(BACKED | KEYED)), extra, backing }
+    Attrs { flags: AreaFlags::from_bits_retain(hot & !(BACKED | MORE)), extra, backing }
 }
 
 impl<V: VmaData> Content for VmaNode<V> {
@@ -191,18 +190,18 @@ impl<V: VmaData> Content for VmaNode<V> {
     #[inline]
     fn store(words: &VmaWords, attrs: &Attrs, data: &V) -> u32 {
         words.extra.update(attrs.extra);
-        let mut hot = attrs.flags.bits();
+        let (hot, key) = (attrs.flags.bits(), data.key());
         if let Backing::Object { id, offset } = attrs.backing {
             words.object.update(id);
             words.offset.update(offset);
-            hot |= BACKED;
-        }
-        let key = data.key();
-        if key != 0 {
             words.key.update(key);
-            hot |= KEYED;
+            hot | MORE | BACKED
+        } else if key != 0 {
+            words.key.update(key);
+            hot | MORE
+        } else {
+            hot
         }
-        hot
     }
 }
 
@@ -224,7 +223,7 @@ impl VmaSeen {
 
     #[inline(always)]
     pub(crate) fn key(&self) -> u64 {
-        if self.hot & KEYED != 0 { self.key } else { 0 }
+        self.key
     }
 }
 
@@ -233,11 +232,14 @@ impl<V: VmaData> Peek for VmaNode<V> {
 
     #[inline(always)]
     fn peek(words: &VmaWords, hot: u32) -> VmaSeen {
+        let extra = words.extra.shared();
         // What means nothing is not read: changes nearby take the cache line of these words away, but
-        // hardly ever that of the first one. Without a branch, which kinds of areas would mix up.
-        let there = |bit, word| select_unpredictable(hot & bit != 0, word, &words.extra).shared();
-        let (object, offset) = (there(BACKED, &words.object), there(BACKED, &words.offset));
-        VmaSeen { hot, extra: words.extra.shared(), object, offset, key: there(KEYED, &words.key) }
+        // hardly ever that of the first one.
+        if hot & MORE == 0 {
+            return VmaSeen { hot, extra, object: 0, offset: 0, key: 0 };
+        }
+        let (object, offset, key) = (words.object.shared(), words.offset.shared(), words.key.shared());
+        VmaSeen { hot, extra, object, offset, key }
     }
 
     #[inline]
