@@ -1,8 +1,9 @@
-//! A user-space emulator: the guest's addresses 0x10000.. lie in a reserved range of this process, and the callbacks
-//! make the real mmap, munmap and mprotect. Each run of the guest wrecks its memory; `restore` brings it back for the
-//! next, as a fuzzer does that resets its target.
+//! A user-space emulator: the guest's addresses 0x10000.. lie in a reserved range of this process,
+//! and the callbacks make the real mmap, munmap and mprotect. Each run of the guest wrecks its
+//! memory; `restore` brings it back for the next, as a fuzzer does that resets its target.
 //!
-//! `cargo run --example emulator`: exits with 0 only if memory and rights are what they were, byte for byte.
+//! `cargo run --example emulator`: exits with 0 only if memory and rights are what they were, byte
+//! for byte.
 
 #[path = "host/mod.rs"]
 mod host;
@@ -121,13 +122,17 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let bytes = contents(&guest, &machine)?;
     for count in 1..=3 {
         run(&mut guest, &mut machine, page, count)?;
-        assert!(machine.host.agrees(guest.vm_map(), machine.host.start() - GUEST), "rights while it runs");
+        assert!(
+            machine.host.agrees(guest.vm_map(), machine.host.start() - GUEST),
+            "rights while it runs"
+        );
         assert_ne!(contents(&guest, &machine)?, bytes, "the run has changed memory");
 
         let calls = machine.calls;
         guest.restore(&saved, &mut guest.update(&mut machine))?;
         let calls = machine.calls - calls;
-        // Pages that were there all along still hold what was written to them: that is ours to undo.
+        // Pages that were there all along still hold what was written to them: that is ours to
+        // undo.
         for (range, bytes) in &bytes {
             let (addr, len) = machine.host_range(*range);
             let prot = guest.vm_map().find(range.start()).expect("restored").prot();
@@ -135,7 +140,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             machine.host.poke(addr, bytes)?;
             machine.host.protect(addr, len, prot)?;
         }
-        assert!(machine.host.agrees(guest.vm_map(), machine.host.start() - GUEST), "rights as they were");
+        assert!(
+            machine.host.agrees(guest.vm_map(), machine.host.start() - GUEST),
+            "rights as they were"
+        );
         assert_eq!(contents(&guest, &machine)?, bytes, "bytes as they were");
         println!("run {count}: reset with {calls} calls of mmap, munmap and mprotect");
     }

@@ -1,8 +1,9 @@
-//! Guard pages around a stack: a range is reserved, and all but its first and last page committed. A thread runs on
-//! it; one that overflows dies at the guard instead of writing over what lies below.
+//! Guard pages around a stack: a range is reserved, and all but its first and last page committed.
+//! A thread runs on it; one that overflows dies at the guard instead of writing over what lies
+//! below.
 //!
-//! `cargo run --example guard_pages`: exits with 0 only if the overflow, in a child process, ends in SIGSEGV, and its
-//! neighbour's memory was out of reach.
+//! `cargo run --example guard_pages`: exits with 0 only if the overflow, in a child process, ends
+//! in SIGSEGV, and its neighbour's memory was out of reach.
 
 #[path = "host/mod.rs"]
 mod host;
@@ -17,8 +18,12 @@ use kvma::{Event, Heap, MapOptions, Prot, VmMap};
 
 const STACK: u64 = 256 << 10;
 
-/// Reserves a stack between its guards, and commits what lies between. Returns the stack's lowest address.
-fn guarded_stack(map: &mut VmMap<(), Heap>, host: &Host) -> Result<u64, Box<dyn std::error::Error>> {
+/// Reserves a stack between its guards, and commits what lies between. Returns the stack's lowest
+/// address.
+fn guarded_stack(
+    map: &mut VmMap<(), Heap>,
+    host: &Host,
+) -> Result<u64, Box<dyn std::error::Error>> {
     let page = map.page_size().bytes();
     let mut failed = None;
     let mut hooks = |event: Event<'_, ()>| {
@@ -29,15 +34,20 @@ fn guarded_stack(map: &mut VmMap<(), Heap>, host: &Host) -> Result<u64, Box<dyn 
                 piece.attrs().prot(),
                 Source::Zeroes,
             ),
-            Event::Protect { piece, .. } => {
-                host.protect(piece.range().start(), piece.range().len().unwrap_or(0), piece.attrs().prot())
-            }
+            Event::Protect { piece, .. } => host.protect(
+                piece.range().start(),
+                piece.range().len().unwrap_or(0),
+                piece.attrs().prot(),
+            ),
             _ => Ok(()),
         };
         failed = failed.take().or(result.err());
     };
-    let whole =
-        MapOptions::new(STACK + 2 * page).reserve().stack().no_core_dump().request(map.page_size())?;
+    let whole = MapOptions::new(STACK + 2 * page)
+        .reserve()
+        .stack()
+        .no_core_dump()
+        .request(map.page_size())?;
     let mut update = map.update(&mut hooks);
     let guard = map.map(whole, &mut update)?;
     map.commit(guard + page, STACK, Prot::RW, &mut update)?;
@@ -61,9 +71,10 @@ extern "C" fn thread(depth: *mut c_void) -> *mut c_void {
 
 /// Runs `recurse(depth)` on the stack.
 fn run_on(stack: u64, depth: u64) -> io::Result<u64> {
-    let check = |error: i32| if error == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(error)) };
-    // SAFETY: the stack is readable and writable memory that is used for nothing else, and outlives the thread, which is
-    // waited for; `thread` is what pthread_create wants.
+    let check =
+        |error: i32| if error == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(error)) };
+    // SAFETY: the stack is readable and writable memory that is used for nothing else, and outlives
+    // the thread, which is waited for; `thread` is what pthread_create wants.
     unsafe {
         let mut attr = std::mem::zeroed();
         let (mut id, mut result) = (std::mem::zeroed(), std::ptr::null_mut());
@@ -86,7 +97,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     assert!(host.agrees(&map, 0));
 
     if std::env::args().nth(1).as_deref() == Some("overflow") {
-        // SAFETY: no signal handler of ours runs on a stack that is used up; a core file would be of no use.
+        // SAFETY: no signal handler of ours runs on a stack that is used up; a core file would be
+        // of no use.
         unsafe {
             libc::signal(libc::SIGSEGV, libc::SIG_DFL);
             libc::setrlimit(libc::RLIMIT_CORE, &libc::rlimit { rlim_cur: 0, rlim_max: 0 });

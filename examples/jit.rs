@@ -1,8 +1,9 @@
-//! A JIT under W^X: code is written while its pages are writable, and run while they are executable, never both. The
-//! hook learns when a range gains `EXEC`, which is when the instruction cache must see what was written; memory that was
-//! not made for a JIT cannot become code.
+//! A JIT under W^X: code is written while its pages are writable, and run while they are
+//! executable, never both. The hook learns when a range gains `EXEC`, which is when the instruction
+//! cache must see what was written; memory that was not made for a JIT cannot become code.
 //!
-//! `cargo run --example jit`: exits with 0 only if the code returns what it was compiled to, before and after patching.
+//! `cargo run --example jit`: exits with 0 only if the code returns what it was compiled to, before
+//! and after patching.
 
 #[path = "host/mod.rs"]
 mod host;
@@ -68,8 +69,8 @@ fn compile(number: u16) -> Vec<u8> {
 #[cfg(target_arch = "x86_64")]
 fn flush_instructions(_first: u64, _last: u64) {}
 
-/// Arm ARM, B2.4 "Caches and memory hierarchy": clean the data cache, then drop the instruction cache's lines. 16
-/// bytes is the smallest line there is.
+/// Arm ARM, B2.4 "Caches and memory hierarchy": clean the data cache, then drop the instruction
+/// cache's lines. 16 bytes is the smallest line there is.
 #[cfg(target_arch = "aarch64")]
 fn flush_instructions(first: u64, last: u64) {
     for line in (first & !15..=last).step_by(16) {
@@ -103,7 +104,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         machine.0.host.poke(code, &compile(number))?;
         map.protect(code, page, Prot::RX, &mut map.update(&mut machine))?;
         assert!(machine.0.host.faults(machine.0.host.poke(code, &[0])), "code is not writable");
-        // SAFETY: the page holds a function of this type, is executable, and the caches have been told.
+        // SAFETY: the page holds a function of this type, is executable, and the caches have been
+        // told.
         let function = unsafe { std::mem::transmute::<u64, extern "C" fn() -> u32>(code) };
         println!("compiled to return {number}: {}", function());
         assert_eq!(function(), u32::from(number));

@@ -1,11 +1,12 @@
 //! Replays recorded address-space traces and holds the answers against Linux's.
 //!
-//! `cargo run --release --example replay -- FILE…` prints for each file: calls identical to the kernel's / all,
-//! snapshots identical / all, areas at the end, time per call. The exit status is 0 only if all are identical.
+//! `cargo run --release --example replay -- FILE…` prints for each file: calls identical to the
+//! kernel's / all, snapshots identical / all, VMAs at the end, time per call. The exit status is 0
+//! only if all are identical.
 //!
-//! `--emit FILE` writes the trace to standard output with kvma's answers and its own `maps` lines in place of the
-//! kernel's, `--flags` with a `VmFlags:` line after each. It does not look at the answers in the file, so that it works
-//! where they were taken out.
+//! `--emit FILE` writes the trace to standard output with kvma's answers and its own `maps` lines
+//! in place of the kernel's, `--flags` with a `VmFlags:` line after each. It does not look at the
+//! answers in the file, so that it works where they were taken out.
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write as _};
@@ -25,7 +26,7 @@ usage: replay FILE...
 Replays traces of Linux address-space calls on kvma.
 
   --emit FILE   write the trace with kvma's own answers and maps to standard output
-  --flags       with --emit: a VmFlags line after each area
+  --flags       with --emit: a VmFlags line after each vma
   -h, --help    this text";
 
 /// What the command line asks for.
@@ -89,7 +90,8 @@ fn arguments() -> Result<Job, lexopt::Error> {
     }
 }
 
-/// The file as text. Paths in a trace may be in any encoding; what is not UTF-8 is replaced, as a reader would.
+/// The file as text. Paths in a trace may be in any encoding; what is not UTF-8 is replaced, as a
+/// reader would.
 fn read(file: &Path) -> Result<String, String> {
     let bytes = std::fs::read(file).map_err(|error| error.to_string())?;
     Ok(String::from_utf8(bytes)
@@ -123,7 +125,7 @@ fn compare_all(files: &[PathBuf]) -> ExitCode {
     code
 }
 
-/// What a comparison has counted.
+/// What a comparison has retry_with_nodes.
 #[derive(Default)]
 struct Tally {
     calls: usize,
@@ -132,7 +134,7 @@ struct Tally {
     unknown: usize,
     snapshots: usize,
     same_snapshots: usize,
-    areas: usize,
+    vmas: usize,
     spent: Duration,
     first_difference: Option<String>,
 }
@@ -149,12 +151,12 @@ impl Tally {
 
 impl std::fmt::Display for Tally {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { calls, same_calls, snapshots, same_snapshots, areas, .. } = self;
+        let Self { calls, same_calls, snapshots, same_snapshots, vmas, .. } = self;
         let each = self.spent.as_nanos().checked_div(*calls as u128).unwrap_or(0);
         write!(
             f,
             "calls {same_calls}/{calls} identical, snapshots {same_snapshots}/{snapshots} identical, \
-             {areas} VMAs at the end, {each} ns/call"
+             {vmas} VMAs at the end, {each} ns/call"
         )?;
         if self.unknown > 0 {
             write!(f, " ({} answers are not in the file)", self.unknown)?;
@@ -181,7 +183,9 @@ impl Progress {
             return Self { bar: ProgressBar::hidden(), since: 0 };
         }
         let bar = ProgressBar::new(text.bytes().filter(|&byte| byte == b'\n').count() as u64);
-        if let Ok(style) = ProgressStyle::with_template("replaying {bar:40} line {pos}/{len}, {per_sec}") {
+        if let Ok(style) =
+            ProgressStyle::with_template("replaying {bar:40} line {pos}/{len}, {per_sec}")
+        {
             bar.set_style(style);
         }
         Self { bar, since: 0 }
@@ -204,7 +208,12 @@ impl Drop for Progress {
 /// Replays `text` and hands each line to `seen`, with what it came to.
 fn replay<'a>(
     text: &'a str,
-    mut seen: impl FnMut(&Entry<'a>, Step, &Replay<'a, Arc<BoxAlloc<Node<'a>>>>, Duration) -> Result<(), String>,
+    mut seen: impl FnMut(
+        &Entry<'a>,
+        Step,
+        &Replay<'a, Arc<BoxAlloc<Node<'a>>>>,
+        Duration,
+    ) -> Result<(), String>,
 ) -> Result<(), String> {
     let alloc = Arc::new(BoxAlloc::new());
     let mut replay = Box::new(Replay::new(alloc).map_err(|error| error.to_string())?);
@@ -235,7 +244,9 @@ fn compare(text: &str) -> Result<Tally, String> {
                 } else if kernel == ours {
                     tally.same_calls += 1;
                 } else {
-                    tally.note(|| format!("line {}: {}, kvma says {ours}", entry.number, entry.text));
+                    tally.note(|| {
+                        format!("line {}: {}, kvma says {ours}", entry.number, entry.text)
+                    });
                 }
             }
             (Line::Maps(kernel), Step::Snapshot) => {
@@ -250,7 +261,7 @@ fn compare(text: &str) -> Result<Tally, String> {
             }
             _ => {}
         }
-        tally.areas = replay.mm().map_count();
+        tally.vmas = replay.mm().map_count();
         Ok(())
     })?;
     Ok(tally)

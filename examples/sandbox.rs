@@ -1,8 +1,9 @@
-//! A box as LFI's: 4 GiB of addresses at a multiple of 4 GiB, with guards at both ends, in which a program may map what
-//! it likes and out of which it cannot. When the program ends, the box is reset to what was loaded.
+//! A box as LFI's: 4 GiB of addresses at a multiple of 4 GiB, with guards at both ends, in which a
+//! program may map what it likes and out of which it cannot. When the program ends, the box is
+//! reset to what was loaded.
 //!
-//! `cargo run --example sandbox`: exits with 0 only if nothing was ever mapped outside the box, and the box is clean
-//! after each program.
+//! `cargo run --example sandbox`: exits with 0 only if nothing was ever mapped outside the box, and
+//! the box is clean after each program.
 
 #[path = "host/mod.rs"]
 mod host;
@@ -62,7 +63,8 @@ impl Sandbox {
         self.must(self.host.unmap(range.start(), range.len().unwrap_or(0)));
     }
 
-    /// The box's own calls do not fail but for want of memory; a sandbox that is not sure of its walls ends.
+    /// The box's own calls do not fail but for want of memory; a sandbox that is not sure of its
+    /// walls ends.
     fn must(&self, result: io::Result<()>) {
         if let Err(error) = result {
             eprintln!("the box is broken: {error}");
@@ -90,7 +92,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         host.poke(heap, b"secret of this program")?;
         sandbox.munmap(heap + 8 * page, 8 * page)?;
         assert!(host.faults(host.poke(heap + 8 * page, b"gone")));
-        for outside in [0, host.start(), host.start() + BOX - page, host.start() + BOX, u64::MAX - page + 1] {
+        for outside in
+            [0, host.start(), host.start() + BOX - page, host.start() + BOX, u64::MAX - page + 1]
+        {
             assert!(sandbox.munmap(outside, page).is_err());
             assert!(sandbox.mprotect(outside, page, Prot::RW).is_err());
             let inside = |at: u64| at > host.start() && at < host.start() + BOX;

@@ -78,13 +78,13 @@ pub enum Error {
     Overlap,
     /// The range has a hole, or nothing is mapped there.
     NotMapped,
-    /// An area would be cut below its cut granularity.
-    CutRefused,
-    /// Two areas do not meet at this address.
+    /// A VMA would be cut below its cut granularity.
+    SplitRefused,
+    /// Two VMAs do not meet at this address.
     NotAdjacent,
-    /// The areas differ in protection, flags or the owner's data.
+    /// The VMAs differ in protection, flags or the owner's data.
     AttributesDiffer,
-    /// The areas are backed by different objects, or their offsets are not contiguous.
+    /// The VMAs are backed by different objects, or their offsets are not contiguous.
     BackingDiffers,
     /// The space is not empty, or not what the operation needs.
     Busy,
@@ -105,7 +105,7 @@ impl Error {
             Error::Unaligned
             | Error::ZeroLength
             | Error::OutOfRange
-            | Error::CutRefused
+            | Error::SplitRefused
             | Error::NotAdjacent
             | Error::AttributesDiffer
             | Error::BackingDiffers
@@ -130,8 +130,8 @@ impl fmt::Display for Error {
             Error::OutOfRange => "range leaves the address space",
             Error::Overlap => "range is in use",
             Error::NotMapped => "range is not mapped",
-            Error::CutRefused => "area may not be cut there",
-            Error::NotAdjacent => "no two areas meet there",
+            Error::SplitRefused => "VMA may not be cut there",
+            Error::NotAdjacent => "no two VMAs meet there",
             Error::AttributesDiffer => "attributes differ",
             Error::BackingDiffers => "backing differs",
             Error::Busy => "busy",

@@ -29,15 +29,21 @@ impl fmt::Display for Prot {
     /// `rwx`, with `-` for what is missing, as /proc/PID/maps does.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let letter = |bit, c| if self.contains(bit) { c } else { '-' };
-        write!(f, "{}{}{}", letter(Prot::READ, 'r'), letter(Prot::WRITE, 'w'), letter(Prot::EXEC, 'x'))
+        write!(
+            f,
+            "{}{}{}",
+            letter(Prot::READ, 'r'),
+            letter(Prot::WRITE, 'w'),
+            letter(Prot::EXEC, 'x')
+        )
     }
 }
 
 bitflags! {
-    /// The flags of an area that lie in the node's first cache line, so that a page fault has them
+    /// The flags of a VMA that lie in the node's first cache line, so that a page fault has them
     /// with the range that it looked up. All of them take part in merging.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-    pub struct AreaFlags: u32 {
+    pub struct VmaFlags: u32 {
         /// Pages may be read.
         const READ = 1 << 0;
         /// Pages may be written.
@@ -56,16 +62,16 @@ bitflags! {
         const NO_MERGE = 1 << 7;
         /// Two bits of [`MemType`].
         const MEM_TYPE = 0b11 << 8;
-        /// Four bits of [`Cut`].
-        const CUT = 0b1111 << 10;
+        /// Four bits of [`SplitGranularity`].
+        const SPLIT_GRANULARITY = 0b1111 << 10;
         /// Free for the owner.
-        const OWNER = 0xffff << 16;
+        const USER = 0xffff << 16;
     }
 }
 
-impl AreaFlags {
+impl VmaFlags {
     /// The protection bits.
-    pub const PROT: AreaFlags = AreaFlags::READ.union(AreaFlags::WRITE).union(AreaFlags::EXEC);
+    pub const PROT: VmaFlags = VmaFlags::READ.union(VmaFlags::WRITE).union(VmaFlags::EXEC);
 
     /// The protection that the flags hold.
     pub const fn prot(self) -> Prot {
@@ -73,8 +79,8 @@ impl AreaFlags {
     }
 
     /// The same flags with another protection.
-    pub const fn with_prot(self, prot: Prot) -> AreaFlags {
-        AreaFlags::from_bits_retain(self.bits() & !Self::PROT.bits() | prot.bits() as u32)
+    pub const fn with_prot(self, prot: Prot) -> VmaFlags {
+        VmaFlags::from_bits_retain(self.bits() & !Self::PROT.bits() | prot.bits() as u32)
     }
 
     /// How the processor may cache the memory.
@@ -88,34 +94,37 @@ impl AreaFlags {
     }
 
     /// The same flags with another memory type.
-    pub const fn with_mem_type(self, mem: MemType) -> AreaFlags {
-        AreaFlags::from_bits_retain(self.bits() & !Self::MEM_TYPE.bits() | (mem as u32) << 8)
+    pub const fn with_mem_type(self, mem: MemType) -> VmaFlags {
+        VmaFlags::from_bits_retain(self.bits() & !Self::MEM_TYPE.bits() | (mem as u32) << 8)
     }
 
-    /// Where the area may be cut.
-    pub const fn cut(self) -> Cut {
-        let number = (self.bits() & Self::CUT.bits()) >> Self::CUT.bits().trailing_zeros();
-        Cut::ALL[number as usize]
+    /// Where the VMA may be cut.
+    pub const fn split_granularity(self) -> SplitGranularity {
+        let number = (self.bits() & Self::SPLIT_GRANULARITY.bits())
+            >> Self::SPLIT_GRANULARITY.bits().trailing_zeros();
+        SplitGranularity::ALL[number as usize]
     }
 
     /// The same flags with another cut granularity.
-    pub const fn with_cut(self, cut: Cut) -> AreaFlags {
-        AreaFlags::from_bits_retain(self.bits() & !Self::CUT.bits() | (cut as u32) << 10)
+    pub const fn with_split_granularity(self, cut: SplitGranularity) -> VmaFlags {
+        VmaFlags::from_bits_retain(
+            self.bits() & !Self::SPLIT_GRANULARITY.bits() | (cut as u32) << 10,
+        )
     }
 
     /// The owner's sixteen bits.
-    pub const fn owner(self) -> u16 {
+    pub const fn user_flags(self) -> u16 {
         (self.bits() >> 16) as u16
     }
 
     /// The same flags with other owner's bits.
-    pub const fn with_owner(self, bits: u16) -> AreaFlags {
-        AreaFlags::from_bits_retain(self.bits() & 0xffff | (bits as u32) << 16)
+    pub const fn with_user_flags(self, bits: u16) -> VmaFlags {
+        VmaFlags::from_bits_retain(self.bits() & 0xffff | (bits as u32) << 16)
     }
 }
 
-/// How the processor may cache the memory behind an area (Intel SDM vol. 3, ch. 12 "Memory cache
-/// control"; Arm ARM "Memory types and attributes"). Areas of different types never merge.
+/// How the processor may cache the memory behind a VMA (Intel SDM vol. 3, ch. 12 "Memory cache
+/// control"; Arm ARM "Memory types and attributes"). VMAs of different types never merge.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum MemType {
     /// Ordinary memory.
@@ -129,14 +138,14 @@ pub enum MemType {
     Device = 3,
 }
 
-/// The smallest unit in which an area may be cut, for huge pages and memory slots. Counted from
+/// The smallest unit in which a VMA may be cut, for huge pages and memory slots. Counted from
 /// address zero, as page-table levels are.
 ///
-/// The sizes are those that Linux names for `MAP_HUGETLB` (mmap(2), `linux/mman.h`): the huge pages of
-/// x86 (2M, 4M, 1G), of AArch64 with any granule, contiguous ranges included (64K, 2M, 32M, 512M, 1G,
-/// 16G), of Arm (1M, 16M), RISC-V and PowerPC.
+/// The sizes are those that Linux names for `MAP_HUGETLB` (mmap(2), `linux/mman.h`): the huge pages
+/// of x86 (2M, 4M, 1G), of AArch64 with any granule, contiguous ranges included (64K, 2M, 32M,
+/// 512M, 1G, 16G), of Arm (1M, 16M), RISC-V and PowerPC.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Cut {
+pub enum SplitGranularity {
     /// At every page.
     #[default]
     Page = 0,
@@ -172,59 +181,59 @@ pub enum Cut {
     Size512G = 15,
 }
 
-impl Cut {
+impl SplitGranularity {
     /// All, by number.
-    const ALL: [Cut; 16] = [
-        Cut::Page,
-        Cut::Size2M,
-        Cut::Size1G,
-        Cut::Never,
-        Cut::Size64K,
-        Cut::Size32M,
-        Cut::Size512M,
-        Cut::Size16G,
-        Cut::Size512K,
-        Cut::Size1M,
-        Cut::Size4M,
-        Cut::Size8M,
-        Cut::Size16M,
-        Cut::Size256M,
-        Cut::Size2G,
-        Cut::Size512G,
+    const ALL: [SplitGranularity; 16] = [
+        SplitGranularity::Page,
+        SplitGranularity::Size2M,
+        SplitGranularity::Size1G,
+        SplitGranularity::Never,
+        SplitGranularity::Size64K,
+        SplitGranularity::Size32M,
+        SplitGranularity::Size512M,
+        SplitGranularity::Size16G,
+        SplitGranularity::Size512K,
+        SplitGranularity::Size1M,
+        SplitGranularity::Size4M,
+        SplitGranularity::Size8M,
+        SplitGranularity::Size16M,
+        SplitGranularity::Size256M,
+        SplitGranularity::Size2G,
+        SplitGranularity::Size512G,
     ];
 
     /// The granularity of this many bytes, if there is one.
-    pub fn of_bytes(bytes: u64) -> Option<Cut> {
+    pub fn from_bytes(bytes: u64) -> Option<SplitGranularity> {
         Self::ALL.into_iter().find(|cut| cut.bytes() == Some(bytes))
     }
 
-    /// Whether an area of this granularity may be cut at the byte address `addr`.
+    /// Whether a VMA of this granularity may be cut at the byte address `addr`.
     pub const fn allows(self, addr: u64) -> bool {
         match self.bytes() {
             Some(bytes) => addr & (bytes - 1) == 0,
-            None => matches!(self, Cut::Page),
+            None => matches!(self, SplitGranularity::Page),
         }
     }
 
-    /// The unit in bytes; `None` for [`Page`](Cut::Page), whose size is the space's, and for
-    /// [`Never`](Cut::Never).
+    /// The unit in bytes; `None` for [`Page`](SplitGranularity::Page), whose size is the space's,
+    /// and for [`Never`](SplitGranularity::Never).
     pub const fn bytes(self) -> Option<u64> {
         match self {
-            Cut::Page | Cut::Never => None,
-            Cut::Size64K => Some(1 << 16),
-            Cut::Size512K => Some(1 << 19),
-            Cut::Size1M => Some(1 << 20),
-            Cut::Size2M => Some(1 << 21),
-            Cut::Size4M => Some(1 << 22),
-            Cut::Size8M => Some(1 << 23),
-            Cut::Size16M => Some(1 << 24),
-            Cut::Size32M => Some(1 << 25),
-            Cut::Size256M => Some(1 << 28),
-            Cut::Size512M => Some(1 << 29),
-            Cut::Size1G => Some(1 << 30),
-            Cut::Size2G => Some(1 << 31),
-            Cut::Size16G => Some(1 << 34),
-            Cut::Size512G => Some(1 << 39),
+            SplitGranularity::Page | SplitGranularity::Never => None,
+            SplitGranularity::Size64K => Some(1 << 16),
+            SplitGranularity::Size512K => Some(1 << 19),
+            SplitGranularity::Size1M => Some(1 << 20),
+            SplitGranularity::Size2M => Some(1 << 21),
+            SplitGranularity::Size4M => Some(1 << 22),
+            SplitGranularity::Size8M => Some(1 << 23),
+            SplitGranularity::Size16M => Some(1 << 24),
+            SplitGranularity::Size32M => Some(1 << 25),
+            SplitGranularity::Size256M => Some(1 << 28),
+            SplitGranularity::Size512M => Some(1 << 29),
+            SplitGranularity::Size1G => Some(1 << 30),
+            SplitGranularity::Size2G => Some(1 << 31),
+            SplitGranularity::Size16G => Some(1 << 34),
+            SplitGranularity::Size512G => Some(1 << 39),
         }
     }
 }

@@ -3,15 +3,16 @@
 //! ```text
 //!   prepare … prepare        may refuse: then cancel … cancel, and nothing has happened
 //!   ── the map changes ──    from here on nothing can fail
-//!   unmap · protect · relocate · map     once for each piece of an area, ascending
+//!   unmap · protect · relocate · map     once for each piece of a VMA, ascending
 //!   flush_begin              still under the lock: start the TLB shootdown, do not wait
 //!   ── unlock ──
 //!   flush_wait               wait for the other processors
 //!   ── what was removed is dropped ──    frames may be reused from here on, not earlier
 //! ```
 //!
-//! What goes in pieces goes from `unmap` to the drop once a piece; and so does, without `unmap` and the
-//! like, what edits page tables under areas that stay: a fork's `copy`, Linux' `inherit` and `act`.
+//! What goes in pieces goes from `unmap` to the drop once a piece; and so does, without `unmap` and
+//! the like, what edits page tables under VMAs that stay: a fork's `copy`, Linux' `inherit` and
+//! `act`.
 //!
 //! A holder that waited for other processors' acknowledgements with interrupts off would hang
 //! against one that spins for the lock; hence two halves. An owner whose lock leaves interrupts on
@@ -54,7 +55,7 @@ impl<'a, V> Piece<'a, V> {
         self.attrs
     }
 
-    /// The owner's data. In `prepare`, and where the area lives on, it is the whole area's.
+    /// The owner's data. In `prepare`, and where the VMA lives on, it is the whole VMA's.
     pub fn data(&self) -> &'a V {
         self.data
     }
@@ -137,14 +138,14 @@ impl<V> fmt::Debug for Event<'_, V> {
 /// The owner's side of a change. Every method has a default that does nothing.
 ///
 /// All but `flush_wait` run under the space's lock (where there is one) and must not call back into
-/// the space; a fault raised inside a hook may use
-/// [`try_lookup`](crate::AddrSpace::try_lookup). They are called once for each piece of a VMA, never
-/// per page, in ascending order of address.
+/// the space; a fault raised inside a hook may use [`try_lookup`](crate::AddrSpace::try_lookup).
+/// They are called once for each piece of a VMA, never per page, in ascending order of address.
 ///
-/// Any `FnMut(Event<V>)` is a `Hooks<V>` that hears the infallible steps; [`NoHooks`] hears nothing.
+/// Any `FnMut(Event<V>)` is a `Hooks<V>` that hears the infallible steps; [`NoHooks`] hears
+/// nothing.
 pub trait Hooks<V> {
-    /// Gets ready for `event`, which has not happened yet: page-table pages, limits. May refuse, with
-    /// the error that the operation then returns. Nothing is visible to others yet.
+    /// Gets ready for `event`, which has not happened yet: page-table pages, limits. May refuse,
+    /// with the error that the operation then returns. Nothing is visible to others yet.
     fn prepare(&mut self, event: &Event<'_, V>) -> Result<(), Error> {
         let _ = event;
         Ok(())
@@ -213,8 +214,8 @@ pub struct NoHooks;
 
 impl<V> Hooks<V> for NoHooks {}
 
-/// Asks the hooks about every event, and takes back what was prepared if one is refused. Hooks do not
-/// hear of reserved ranges.
+/// Asks the hooks about every event, and takes back what was prepared if one is refused. Hooks do
+/// not hear of reserved ranges.
 pub(crate) fn prepare_all<'a, V: 'a, H: Hooks<V> + ?Sized>(
     hooks: &mut H,
     events: impl Iterator<Item = Event<'a, V>> + Clone,

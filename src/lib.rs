@@ -5,12 +5,12 @@
 pub mod addr_space;
 mod error;
 mod flags;
-mod flight;
 mod hooks;
 pub mod linux;
 mod mappings;
 pub mod node;
 mod options;
+mod pending_flush;
 mod placement;
 mod position;
 mod range;
@@ -23,16 +23,16 @@ mod update;
 mod vm_map;
 mod vma;
 
-pub use addr_space::{AddrSpace, Busy, Claim, Guarded, Snapshot, Token};
+pub use addr_space::{AddrSpace, Busy, Claim, HasVmMap, Snapshot, Token};
 pub use error::{Errno, Error};
-pub use flags::{AreaFlags, Cut, MemType, Prot};
+pub use flags::{MemType, Prot, SplitGranularity, VmaFlags};
 pub use hooks::{Event, Hooks, NoHooks, Piece};
 pub use mappings::{Checkpoint, Info, Mappings, Origin, UpdateFn};
 #[cfg(any(feature = "alloc", loom))]
 pub use node::BoxAlloc;
 #[cfg(feature = "alloc")]
 pub use node::Heap;
-pub use node::{FixedPool, Node, NodeAlloc, ReadSide, Reservation, Slab, TypeStable};
+pub use node::{FixedPool, Node, NodeAlloc, Preallocated, ReadSide, Slab, TypeStable};
 pub use options::{AdoptError, MapFlags, MapOptions, WriteXorExec};
 pub use placement::{Direction, Search};
 pub use position::Position;
@@ -45,5 +45,5 @@ pub use sync::LockApi04;
 pub use sync::LockApi05;
 pub use sync::{RawLock, Spin, Ticket};
 pub use update::Update;
-pub use vm_map::{Advice, Gaps, Hold, Pieces, Place, Request, Source, VmMap, Vmas};
+pub use vm_map::{Advice, Gaps, Hold, MapRequest, Pieces, Placement, Source, VmMap, Vmas};
 pub use vma::{Attrs, Backing, Vma, VmaData, VmaNode, VmaWords};

@@ -72,8 +72,8 @@ impl Search {
         Search { hint: Some(addr), ..self }
     }
 
-    /// With `bytes` free on both sides, within the window too. They stay free only as long as nobody else maps there; put a
-    /// `PROT_NONE` area there to keep them.
+    /// With `bytes` free on both sides, within the window too. They stay free only as long as
+    /// nobody else maps there; put a `PROT_NONE` VMA there to keep them.
     pub const fn guard(self, bytes: u64) -> Search {
         Search { guard: bytes, ..self }
     }
@@ -116,7 +116,10 @@ impl Search {
         }
         let guard = self.guard_pages(page)?;
         let align = page.page(self.align).max(1);
-        let len = guard.checked_mul(2).and_then(|guards| guards.checked_add(pages)).ok_or(Error::NoSpace)?;
+        let len = guard
+            .checked_mul(2)
+            .and_then(|guards| guards.checked_add(pages))
+            .ok_or(Error::NoSpace)?;
         // What is searched begins one guard before what is aligned.
         let offset = page.page(self.align_offset).wrapping_sub(guard) & (align - 1);
         Ok(GapQuery { window: self.window_pages(page), len, align, offset })

@@ -1,18 +1,18 @@
 //! The numbers that a tree is in order by: pages and most keys fit in 64 bits, the widest keys take
 //! 128.
 //!
-//! A tree is compiled for the one or the other ([`Content::Position`](crate::node::Content)), so that
-//! 64-bit ones neither store nor compute anything wider.
+//! A tree is compiled for the one or the other ([`Content::Position`](crate::node::Content)), so
+//! that 64-bit ones neither store nor compute anything wider.
 
 use crate::sync::Word;
 use core::fmt::Debug;
 use core::hash::Hash;
 use core::ops::{Add, AddAssign, Sub, SubAssign};
 
-/// What places and lengths are counted in: `u64`, or `u128` for keys of more than 64 bits.
+/// What places and lengths are retry_with_nodes in: `u64`, or `u128` for keys of more than 64 bits.
 ///
-/// No other type can be one. Code that is to work with either compares, adds and subtracts, or turns
-/// it into a `u128`.
+/// No other type can be one. Code that is to work with either compares, adds and subtracts, or
+/// turns it into a `u128`.
 pub trait Position:
     Number
     + Copy

@@ -45,8 +45,9 @@ impl PageSize {
         addr & (self.bytes() - 1) == 0
     }
 
-    /// The smallest multiple of the page size that is not below `bytes`; `None` beyond 64 bits. What
-    /// mmap(2), munmap(2) and mprotect(2) do to lengths; the calls of this crate refuse unaligned ones.
+    /// The smallest multiple of the page size that is not below `bytes`; `None` beyond 64 bits.
+    /// What mmap(2), munmap(2) and mprotect(2) do to lengths; the calls of this crate refuse
+    /// unaligned ones.
     pub const fn round_up(self, bytes: u64) -> Option<u64> {
         bytes.checked_next_multiple_of(self.bytes())
     }
@@ -127,8 +128,8 @@ pub struct VmRange {
 impl VmRange {
     /// A range of `pages` pages from the byte address `start`.
     ///
-    /// [`Error::ZeroLength`], [`Error::Unaligned`], or [`Error::OutOfRange`] when its last byte would
-    /// lie beyond `u64::MAX` (with pages of one byte: at `u64::MAX`).
+    /// [`Error::ZeroLength`], [`Error::Unaligned`], or [`Error::OutOfRange`] when its last byte
+    /// would lie beyond `u64::MAX` (with pages of one byte: at `u64::MAX`).
     pub fn new(start: u64, pages: u64, page: PageSize) -> Result<VmRange, Error> {
         if pages == 0 {
             return Err(Error::ZeroLength);

@@ -1,16 +1,17 @@
-//! One change of a map from the owner's side: nodes in hand, the hooks, and what is owed afterwards.
+//! One change of a map from the owner's side: nodes in hand, the hooks, and what is owed
+//! afterwards.
 
 use crate::error::Error;
-use crate::flight::Flights;
 use crate::hooks::Hooks;
-use crate::node::{Gathered, NodeAlloc, Reservation};
+use crate::node::{NodeAlloc, Preallocated, Removed};
+use crate::pending_flush::PendingFlushes;
 use crate::range::Span;
 use crate::tree::Tree;
 use crate::vma::{VmaData, VmaNode};
 
 /// Carries nodes and hooks into one or several operations on a [`VmMap`](crate::VmMap), and out of
-/// them what must wait until the lock is released: the rest of the TLB flush, then dropping what was
-/// removed, then giving nodes back.
+/// them what must wait until the lock is released: the rest of the TLB flush, then dropping what
+/// was removed, then giving nodes back.
 ///
 /// It is owed work as a value: [`finish`](Self::finish) or dropping it does the work. Do that after
 /// releasing the lock that guards the map, if there is one.
@@ -18,11 +19,11 @@ use crate::vma::{VmaData, VmaNode};
 pub struct Update<'h, V: VmaData, A: NodeAlloc<VmaNode<V>>, H: Hooks<V>> {
     pub(crate) hooks: &'h mut H,
     // In this order: what was removed goes before the nodes in hand.
-    pub(crate) gathered: Gathered<VmaNode<V>, A>,
-    pub(crate) nodes: Reservation<VmaNode<V>, A>,
+    pub(crate) gathered: Removed<VmaNode<V>, A>,
+    pub(crate) nodes: Preallocated<VmaNode<V>, A>,
     flush_owed: bool,
     /// Where readers without the lock learn of the flush; none around a bare map.
-    flights: Option<&'h Flights>,
+    pending_flushes: Option<&'h PendingFlushes>,
     /// The slot there, from the first change that takes rights away until the flush has ended.
     slot: Option<usize>,
 }
@@ -32,28 +33,28 @@ impl<'h, V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone, H: Hooks<V>> Update<'h, V
     pub fn new(alloc: A, hooks: &'h mut H) -> Self {
         Update {
             hooks,
-            gathered: Gathered::new(alloc.clone()),
-            nodes: Reservation::new(alloc),
+            gathered: Removed::new(alloc.clone()),
+            nodes: Preallocated::new(alloc),
             flush_owed: false,
-            flights: None,
+            pending_flushes: None,
             slot: None,
         }
     }
 
     /// For a map that readers look at without its lock.
-    pub(crate) fn watched(alloc: A, hooks: &'h mut H, flights: &'h Flights) -> Self {
+    pub(crate) fn watched(alloc: A, hooks: &'h mut H, pending_flushes: &'h PendingFlushes) -> Self {
         let mut update = Update::new(alloc, hooks);
-        update.flights = Some(flights);
+        update.pending_flushes = Some(pending_flushes);
         update
     }
 
-    /// Takes `count` nodes in hand, so that operations up to that need do not allocate. To be called
-    /// before taking the lock.
+    /// Takes `count` nodes in hand, so that operations up to that need do not allocate. To be
+    /// called before taking the lock.
     pub fn reserve(&mut self, count: usize) -> Result<(), Error> {
         self.nodes.fill(count)
     }
 
-    /// Areas and parts of areas removed so far.
+    /// VMAs and parts of VMAs removed so far.
     pub fn removed(&self) -> usize {
         self.gathered.len()
     }
@@ -74,21 +75,21 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>>, H: Hooks<V>> Update<'_, V, A, H> {
         if self.nodes.alloc().is_same(alloc) { Ok(()) } else { Err(Error::ForeignNodes) }
     }
 
-    /// Before a change takes rights away in `span`: until this update's flush has ended, readers get no
-    /// valid tokens for what changes there.
+    /// Before a change takes rights away in `span`: until this update's flush has ended, readers
+    /// get no valid tokens for what changes there.
     #[inline]
     pub(crate) fn announce(&mut self, tree: &Tree<VmaNode<V>>, span: Span) {
-        let Some(flights) = self.flights else { return };
+        let Some(pending_flushes) = self.pending_flushes else { return };
         match self.slot {
-            Some(slot) => flights.extend(slot, span),
-            None => self.slot = Some(flights.begin(span)),
+            Some(slot) => pending_flushes.extend(slot, span),
+            None => self.slot = Some(pending_flushes.begin(span)),
         }
-        tree.set_flights(flights.in_use());
+        tree.set_flights(pending_flushes.in_use());
     }
 
     /// Whether anybody wants to hear announcements.
     pub(crate) fn is_watched(&self) -> bool {
-        self.flights.is_some()
+        self.pending_flushes.is_some()
     }
 
     pub(crate) fn begin_flush(&mut self) {
@@ -101,13 +102,13 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>>, H: Hooks<V>> Update<'_, V, A, H> {
         if core::mem::take(&mut self.flush_owed) {
             self.hooks.flush_wait();
         }
-        if let (Some(flights), Some(slot)) = (self.flights, self.slot.take()) {
-            flights.end(slot);
+        if let (Some(pending_flushes), Some(slot)) = (self.pending_flushes, self.slot.take()) {
+            pending_flushes.end(slot);
         }
     }
 
-    /// Does what is owed so far, for the next piece of a long operation: as `finish`, but up to `keep`
-    /// nodes stay in hand.
+    /// Does what is owed so far, for the next piece of a long operation: as `finish`, but up to
+    /// `keep` nodes stay in hand.
     pub(crate) fn settle(&mut self, keep: usize) {
         self.end_flush();
         self.gathered.drop_all(&mut self.nodes, keep);

@@ -1,16 +1,16 @@
 //! What a VMA is: a range, its attributes, and the owner's data.
 
 use crate::error::Error;
-use crate::flags::{AreaFlags, Prot};
+use crate::flags::{Prot, VmaFlags};
 use crate::node::Content;
 use crate::range::{PageSize, VmRange};
-use crate::ranges::Area;
+use crate::ranges::SplitMerge;
 use crate::sync::Word;
-use crate::tree::{AreaRef, Peek};
+use crate::tree::{EntryRef, Peek};
 use core::fmt;
 use core::marker::PhantomData;
 
-/// What the pages of an area come from.
+/// What the pages of a VMA come from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Backing {
     /// Zeroes. Contiguous by nature.
@@ -18,29 +18,31 @@ pub enum Backing {
     Anonymous,
     /// An object of the owner's: a file, shared memory, a device.
     Object {
-        /// Tells objects apart; areas of different objects never merge.
+        /// Tells objects apart; VMAs of different objects never merge.
         id: u64,
-        /// Where in the object the area's first page lies, in pages. It advances on a split, and
+        /// Where in the object the VMA's first page lies, in pages. It advances on a split, and
         /// must be contiguous for a merge.
         offset: u64,
     },
 }
 
 impl Backing {
-    /// The backing of the part that begins `pages` into the area.
+    /// The backing of the part that begins `pages` into the VMA.
     pub const fn advance(self, pages: u64) -> Backing {
         match self {
             Backing::Anonymous => Backing::Anonymous,
-            // Wraps as a page number does: an area may be mapped at any offset.
-            Backing::Object { id, offset } => Backing::Object { id, offset: offset.wrapping_add(pages) },
+            // Wraps as a page number does: a VMA may be mapped at any offset.
+            Backing::Object { id, offset } => {
+                Backing::Object { id, offset: offset.wrapping_add(pages) }
+            }
         }
     }
 }
 
-/// An area's attributes. Two neighbours merge only if all of them are equal, offsets contiguous.
+/// A VMA's attributes. Two neighbours merge only if all of them are equal, offsets contiguous.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Attrs {
-    flags: AreaFlags,
+    flags: VmaFlags,
     extra: u64,
     backing: Backing,
 }
@@ -48,11 +50,11 @@ pub struct Attrs {
 impl Attrs {
     /// Anonymous memory with this protection and no other flags.
     pub const fn new(prot: Prot) -> Attrs {
-        Attrs { flags: AreaFlags::empty().with_prot(prot), extra: 0, backing: Backing::Anonymous }
+        Attrs { flags: VmaFlags::empty().with_prot(prot), extra: 0, backing: Backing::Anonymous }
     }
 
     /// The flags that a page fault reads.
-    pub const fn flags(&self) -> AreaFlags {
+    pub const fn flags(&self) -> VmaFlags {
         self.flags
     }
 
@@ -61,13 +63,13 @@ impl Attrs {
         self.flags.prot()
     }
 
-    /// Whether the area only holds a range, see [`VmMap::reserve`](crate::VmMap::reserve).
+    /// Whether the VMA only holds a range, see [`VmMap::reserve`](crate::VmMap::reserve).
     pub const fn is_reserved(&self) -> bool {
-        self.flags.contains(AreaFlags::RESERVED)
+        self.flags.contains(VmaFlags::RESERVED)
     }
 
     /// Further flags of the owner's, 64 of them, which take part in merging.
-    pub const fn extra(&self) -> u64 {
+    pub const fn user_bits(&self) -> u64 {
         self.extra
     }
 
@@ -81,13 +83,13 @@ impl Attrs {
         Attrs { flags: self.flags.with_prot(prot), ..self }
     }
 
-    /// The same with other flags. Bits that [`AreaFlags`] does not name are dropped.
-    pub const fn with_flags(self, flags: AreaFlags) -> Attrs {
-        Attrs { flags: AreaFlags::from_bits_truncate(flags.bits()), ..self }
+    /// The same with other flags. Bits that [`VmaFlags`] does not name are dropped.
+    pub const fn with_flags(self, flags: VmaFlags) -> Attrs {
+        Attrs { flags: VmaFlags::from_bits_truncate(flags.bits()), ..self }
     }
 
     /// The same with other further flags.
-    pub const fn with_extra(self, extra: u64) -> Attrs {
+    pub const fn with_user_bits(self, extra: u64) -> Attrs {
         Attrs { extra, ..self }
     }
 
@@ -96,34 +98,34 @@ impl Attrs {
         Attrs { backing, ..self }
     }
 
-    /// The attributes of the part that begins `pages` into the area.
+    /// The attributes of the part that begins `pages` into the VMA.
     pub const fn advance(self, pages: u64) -> Attrs {
         Attrs { backing: self.backing.advance(pages), ..self }
     }
 }
 
-/// The owner's data in each area: a file reference, a memory object, a slot.
+/// The owner's data in each VMA: a file reference, a memory object, a slot.
 ///
-/// `split`, `merge`, `fork` and `Drop` are enough to keep a reverse map (which areas show this
-/// object). They run under the space's lock and must not call back into it. What an operation unmaps is
-/// dropped after the lock is released; only a fork of which a part is wanted (relocating with
-/// [`Source::Keep`](crate::Source::Keep), restoring) drops the rest of the fork at once.
+/// `split`, `merge`, `fork` and `Drop` are enough to keep a reverse map (which VMAs show this
+/// object). They run under the space's lock and must not call back into it. What an operation
+/// unmaps is dropped after the lock is released; only a fork of which a part is wanted (relocating
+/// with [`Source::Keep`](crate::Source::Keep), restoring) drops the rest of the fork at once.
 pub trait VmaData: Sized {
-    /// The area is cut: `self` keeps the first `pages` pages, the rest is returned.
+    /// The VMA is cut: `self` keeps the first `pages` pages, the rest is returned.
     fn split(&mut self, pages: u64) -> Self;
 
-    /// Whether two neighbours may merge as far as the owner is concerned. Attributes have been found
-    /// equal and offsets contiguous. `pages` is the length of `self`'s area.
+    /// Whether two neighbours may merge as far as the owner is concerned. Attributes have been
+    /// found equal and offsets contiguous. `pages` is the length of `self`'s VMA.
     fn can_merge(&self, pages: u64, right: &Self) -> bool;
 
-    /// Takes in the data of the area to the right. `pages` is the length of `self`'s area.
+    /// Takes in the data of the VMA to the right. `pages` is the length of `self`'s VMA.
     fn merge(&mut self, pages: u64, right: Self);
 
-    /// A copy for the same area in another address space, or elsewhere in this one.
+    /// A copy for the same VMA in another address space, or elsewhere in this one.
     fn fork(&self) -> Self;
 
-    /// The area's pages move up by `pages`, or down if that is negative. Called on what is about to lie there, before
-    /// it meets its new neighbours.
+    /// The VMA's pages move up by `pages`, or down if that is negative. Called on what is about to
+    /// lie there, before it meets its new neighbours.
     fn relocate(&mut self, pages: i64) {
         let _ = pages;
     }
@@ -146,10 +148,12 @@ impl VmaData for () {
     fn fork(&self) {}
 }
 
-/// The kind of tree that VMAs are in; what node allocators for a [`VmMap`](crate::VmMap) are made of.
+/// The kind of tree that VMAs are in; what node allocators for a [`VmMap`](crate::VmMap) are made
+/// of.
 pub struct VmaNode<V = ()>(PhantomData<fn() -> V>);
 
-/// The attributes that the hot word has no room for. The first one shares a cache line with the links.
+/// The attributes that the hot word has no room for. The first one shares a cache line with the
+/// links.
 #[repr(C)]
 pub struct VmaWords {
     pub(crate) extra: Word,
@@ -160,11 +164,16 @@ pub struct VmaWords {
 
 impl Default for VmaWords {
     fn default() -> Self {
-        VmaWords { extra: Word::new(0), object: Word::new(0), offset: Word::new(0), key: Word::new(0) }
+        VmaWords {
+            extra: Word::new(0),
+            object: Word::new(0),
+            offset: Word::new(0),
+            key: Word::new(0),
+        }
     }
 }
 
-/// In the hot word only: the backing is an object. Not one of [`AreaFlags`]' bits.
+/// In the hot word only: the backing is an object. Not one of [`VmaFlags`]' bits.
 pub(crate) const BACKED: u32 = 1 << 14;
 /// In the hot word only: object, offset and the owner's key mean something. If not, the key is 0.
 const MORE: u32 = 1 << 15;
@@ -172,8 +181,9 @@ const MORE: u32 = 1 << 15;
 /// Puts attributes together from the hot bits and the words, however they were read.
 #[inline(always)]
 pub(crate) fn decode(hot: u32, extra: u64, object: u64, offset: u64) -> Attrs {
-    let backing = if hot & BACKED == 0 { Backing::Anonymous } else { Backing::Object { id: object, offset } };
-    Attrs { flags: AreaFlags::from_bits_retain(hot & !(BACKED | MORE)), extra, backing }
+    let backing =
+        if hot & BACKED == 0 { Backing::Anonymous } else { Backing::Object { id: object, offset } };
+    Attrs { flags: VmaFlags::from_bits_retain(hot & !(BACKED | MORE)), extra, backing }
 }
 
 impl<V: VmaData> Content for VmaNode<V> {
@@ -233,22 +243,23 @@ impl<V: VmaData> Peek for VmaNode<V> {
     #[inline(always)]
     fn peek(words: &VmaWords, hot: u32) -> VmaSeen {
         let extra = words.extra.shared();
-        // What means nothing is not read: changes nearby take the cache line of these words away, but
-        // hardly ever that of the first one.
+        // What means nothing is not read: changes nearby take the cache line of these words away,
+        // but hardly ever that of the first one.
         if hot & MORE == 0 {
             return VmaSeen { hot, extra, object: 0, offset: 0, key: 0 };
         }
-        let (object, offset, key) = (words.object.shared(), words.offset.shared(), words.key.shared());
+        let (object, offset, key) =
+            (words.object.shared(), words.offset.shared(), words.key.shared());
         VmaSeen { hot, extra, object, offset, key }
     }
 
     #[inline]
     fn is_visible(hot: u32) -> bool {
-        hot & AreaFlags::RESERVED.bits() == 0
+        hot & VmaFlags::RESERVED.bits() == 0
     }
 }
 
-impl<V: VmaData> Area for VmaNode<V> {
+impl<V: VmaData> SplitMerge for VmaNode<V> {
     fn advance(attrs: Attrs, pages: u64) -> Attrs {
         attrs.advance(pages)
     }
@@ -258,7 +269,7 @@ impl<V: VmaData> Area for VmaNode<V> {
     }
 
     fn joins(left: (&Attrs, &V), pages: u64, right: (&Attrs, &V)) -> Result<(), Error> {
-        if left.0.flags.contains(AreaFlags::NO_MERGE) {
+        if left.0.flags.contains(VmaFlags::NO_MERGE) {
             return Err(Error::AttributesDiffer);
         }
         Self::rejoins(left, pages, right)
@@ -284,7 +295,7 @@ impl<V: VmaData> Area for VmaNode<V> {
 
 /// A VMA, borrowed from its map.
 pub struct Vma<'a, V: VmaData> {
-    area: AreaRef<'a, VmaNode<V>>,
+    vma: EntryRef<'a, VmaNode<V>>,
     page: PageSize,
 }
 
@@ -297,13 +308,13 @@ impl<V: VmaData> Clone for Vma<'_, V> {
 impl<V: VmaData> Copy for Vma<'_, V> {}
 
 impl<'a, V: VmaData> Vma<'a, V> {
-    pub(crate) fn new(area: AreaRef<'a, VmaNode<V>>, page: PageSize) -> Self {
-        Vma { area, page }
+    pub(crate) fn new(vma: EntryRef<'a, VmaNode<V>>, page: PageSize) -> Self {
+        Vma { vma, page }
     }
 
     /// The range, in bytes.
     pub fn range(&self) -> VmRange {
-        VmRange::from_span(self.area.span(), self.page)
+        VmRange::from_span(self.vma.span(), self.page)
     }
 
     /// First byte.
@@ -318,12 +329,12 @@ impl<'a, V: VmaData> Vma<'a, V> {
 
     /// Length in pages.
     pub fn pages(&self) -> u64 {
-        self.area.span().len()
+        self.vma.span().len()
     }
 
     /// The attributes; the backing's offset is that of the first page.
     pub fn attrs(&self) -> Attrs {
-        self.area.attrs()
+        self.vma.attrs()
     }
 
     /// The protection.
@@ -333,12 +344,12 @@ impl<'a, V: VmaData> Vma<'a, V> {
 
     /// The owner's data.
     pub fn data(&self) -> &'a V {
-        self.area.data()
+        self.vma.data()
     }
 
-    /// Free bytes right before the area, up to the area below or the start of the space.
+    /// Free bytes right before the VMA, up to the VMA below or the start of the space.
     pub fn gap_before(&self) -> u64 {
-        self.page.addr(self.area.gap_before())
+        self.page.addr(self.vma.gap_before())
     }
 }
 

@@ -1,6 +1,7 @@
-//! Whatever fails, nothing has changed: every allocation failed in turn, and every `prepare` refused in
-//! turn, for every operation, everywhere in a small space. `Rig::step` compares all that can be seen
-//! before and after, has every `prepare` taken back, and counts nodes and the owner's data.
+//! Whatever fails, nothing has changed: every allocation failed in turn, and every `prepare`
+//! refused in turn, for every operation, everywhere in a small space. `Rig::step` compares all that
+//! can be seen before and after, has every `prepare` taken back, and counts nodes and the owner's
+//! data.
 
 use kvma::*;
 use kvma_model::{Addr, Config, Faults, How, Len, Look, Op, Rig, Shape, Where};
@@ -22,9 +23,15 @@ fn scenes() -> Vec<Vec<Op>> {
         vec![],
         vec![at(0, 12, RW)],
         vec![at(2, 8, FILE)],
-        // Areas that meet and differ, a hole, and areas that only a split keeps apart.
-        vec![at(1, 3, RW), at(4, 2, FILE), at(7, 4, RW), Op::Split(Addr::page(9)), Op::Split(Addr::page(2))],
-        // Every page an area of its own.
+        // VMAs that meet and differ, a hole, and VMAs that only a split keeps apart.
+        vec![
+            at(1, 3, RW),
+            at(4, 2, FILE),
+            at(7, 4, RW),
+            Op::Split(Addr::page(9)),
+            Op::Split(Addr::page(2)),
+        ],
+        // Every page a VMA of its own.
         (0..12).map(|page| at(page, 1, if page % 2 == 0 { RW } else { FILE })).collect(),
     ]
 }
@@ -101,15 +108,15 @@ fn every_prepare_is_refused_in_turn() {
     assert!(failures > 3000, "only {failures}");
 }
 
-/// Removing whole areas, and all of them, works without any memory.
+/// Removing whole VMAs, and all of them, works without any memory.
 #[test]
 fn tearing_down_needs_no_memory() {
     for scene in scenes() {
         let mut rig = stage(&scene);
         let first_fails = Faults { alloc: Some(0), prepare: None };
-        if let Some(area) = rig.model.areas().first().copied() {
-            let page = ((area.start - CONFIG.start) / CONFIG.page) as i64;
-            let op = Op::Unmap(Addr::page(page), Len::pages(area.tag.len));
+        if let Some(vma) = rig.model.vmas().first().copied() {
+            let page = ((vma.start - CONFIG.start) / CONFIG.page) as i64;
+            let op = Op::Unmap(Addr::page(page), Len::pages(vma.tag.len));
             assert_eq!(rig.step(&op, first_fails), Ok(Shape::Normal));
         }
         assert_eq!(rig.step(&Op::Clear, first_fails), Ok(Shape::Normal));
@@ -123,7 +130,8 @@ fn reserved_nodes_are_enough() {
     let pool = FixedPool::<VmaNode, 16>::new();
     let mut map = VmMap::<(), _>::new(0, 64, PageSize::SIZE_4K, &pool).unwrap();
     let attrs = Attrs::new(Prot::RW);
-    map.map(Request::new(Place::Fixed(0), 64 << 12, attrs), &mut map.update(&mut NoHooks)).unwrap();
+    map.map(MapRequest::new(Placement::Fixed(0), 64 << 12, attrs), &mut map.update(&mut NoHooks))
+        .unwrap();
     let mut hooks = NoHooks;
     let mut update = map.update(&mut hooks);
     update.reserve(3).unwrap();
@@ -131,7 +139,7 @@ fn reserved_nodes_are_enough() {
     while let Some(node) = pool.alloc() {
         rest.push(node);
     }
-    let read = Request::new(Place::Fixed(8 << 12), 1 << 12, Attrs::new(Prot::READ));
+    let read = MapRequest::new(Placement::Fixed(8 << 12), 1 << 12, Attrs::new(Prot::READ));
     assert_eq!(map.map(read, &mut update), Ok(8 << 12));
     assert_eq!((map.len(), update.removed()), (3, 1));
     // The node of the piece that was replaced is still held: nothing is left for two more cuts.
@@ -154,12 +162,13 @@ fn reserved_nodes_are_enough() {
 fn an_address_space_out_of_memory_stays_as_it_was() {
     let pool = FixedPool::<VmaNode, 4>::new();
     let space = AddrSpace::new(VmMap::new(0, 64, PageSize::SIZE_4K, &pool).unwrap());
-    let request = |page: u64, prot| Request::new(Place::Fixed(page << 12), 1 << 12, Attrs::new(prot));
+    let request =
+        |page: u64, prot| MapRequest::new(Placement::Fixed(page << 12), 1 << 12, Attrs::new(prot));
     for page in [1, 3, 5] {
         space.map(request(page, Prot::RW), &mut NoHooks).unwrap();
     }
     assert_eq!(space.map(request(7, Prot::RW), &mut NoHooks), Err(Error::OutOfMemory));
-    // No node is needed to replace a whole area once its own can be used; this one must wait for it.
+    // No node is needed to replace a whole VMA once its own can be used; this one must wait for it.
     assert_eq!(space.map(request(1, Prot::READ), &mut NoHooks), Err(Error::OutOfMemory));
     assert_eq!(space.unmap(3 << 12, 1 << 12, &mut NoHooks), Ok(1));
     assert_eq!(space.map(request(1, Prot::READ), &mut NoHooks), Ok(1 << 12));

@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 const PAGE: u64 = 4096;
 
-fn any(pages: u64) -> Request {
+fn any(pages: u64) -> MapRequest {
     // Never joined, so that each takes a node.
-    Request::new(Place::Any(Search::new()), pages * PAGE, Attrs::new(Prot::RW)).with_merge(Merge::Never)
+    MapRequest::new(Placement::Any(Search::new()), pages * PAGE, Attrs::new(Prot::RW))
+        .with_merge(Merge::Never)
 }
 
 fn new_map<A: NodeAlloc<VmaNode> + Clone>(alloc: A) -> VmMap<(), A> {
@@ -38,7 +39,7 @@ fn a_pool_gives_all_its_nodes_and_takes_them_back() {
         let mut map = new_map(&pool);
         assert_eq!(fill(&mut map), 8, "one node is the sentinel's");
         assert_eq!((pool.in_use(), pool.capacity()), (9, 9));
-        // Taking whole areas away needs no node.
+        // Taking whole VMAs away needs no node.
         assert_eq!(map.unmap(0x1000, 4 * PAGE, &mut map.update(&mut NoHooks)), Ok(4));
         assert_eq!(pool.in_use(), 5);
         assert_eq!(fill(&mut map), 8);
@@ -83,7 +84,8 @@ fn a_slab_takes_chunks_of_any_size_and_alignment() {
     assert_eq!(slab.donate(&mut []), 0);
     let mut rest = memory.as_mut_slice();
     let mut total = 0;
-    for len in [1, size - 1, size, size + 1, 2 * size + align - 1, 3 * size, align, 5 * size + 7, 3] {
+    for len in [1, size - 1, size, size + 1, 2 * size + align - 1, 3 * size, align, 5 * size + 7, 3]
+    {
         let (chunk, behind) = rest.split_at_mut(len);
         rest = behind;
         let room = chunk.len().saturating_sub(chunk.as_ptr().align_offset(align)) / size;
@@ -95,7 +97,7 @@ fn a_slab_takes_chunks_of_any_size_and_alignment() {
     let mut map = new_map(&slab);
     assert_eq!(fill(&mut map), total - 1);
     let more = slab.donate(rest);
-    assert_eq!(fill(&mut map), total + more - 1, "more memory, more areas");
+    assert_eq!(fill(&mut map), total + more - 1, "more memory, more VMAs");
     drop(map);
     assert_eq!((slab.available(), slab.in_use()), (total + more, 0));
 }
@@ -178,7 +180,7 @@ impl VmaData for Private {
     }
 }
 
-/// Borrowed areas give out `&V`; they may go to another thread only if `V: Sync`.
+/// Borrowed VMAs give out `&V`; they may go to another thread only if `V: Sync`.
 #[test]
 fn a_vma_of_private_data_stays_in_its_thread() {
     trait AmbiguousIfSend<A> {

@@ -14,12 +14,12 @@ type Map = VmMap<(), Arc<BoxAlloc<VmaNode>>>;
 
 const RW: Attrs = Attrs::new(Prot::RW);
 
-/// Two areas, one of which must not be cut.
+/// Two VMAs, one of which must not be cut.
 fn new_map() -> Map {
     let mut map = Map::new(START, PAGES, PageSize::SIZE_4K, Arc::default()).unwrap();
-    let whole = RW.with_flags(RW.flags().with_cut(Cut::Never));
+    let whole = RW.with_flags(RW.flags().with_split_granularity(SplitGranularity::Never));
     for (at, attrs) in [(8, RW), (32, whole)] {
-        let request = Request::new(Place::Fixed(START + at * PAGE), 8 * PAGE, attrs);
+        let request = MapRequest::new(Placement::Fixed(START + at * PAGE), 8 * PAGE, attrs);
         map.map(request, &mut map.update(&mut NoHooks)).unwrap();
     }
     map
@@ -59,7 +59,10 @@ const BAD_RANGES: [(u64, u64, Error); 20] = [
 fn refused<R: std::fmt::Debug>(
     error: Error,
     what: &str,
-    call: impl FnOnce(&mut Map, &mut Update<'_, (), Arc<BoxAlloc<VmaNode>>, Recorder<()>>) -> Result<R, Error>,
+    call: impl FnOnce(
+        &mut Map,
+        &mut Update<'_, (), Arc<BoxAlloc<VmaNode>>, Recorder<()>>,
+    ) -> Result<R, Error>,
 ) {
     let mut map = new_map();
     let before = state(&map);
@@ -77,16 +80,18 @@ fn refused<R: std::fmt::Debug>(
 fn every_operation_refuses_bad_ranges() {
     for (start, len, error) in BAD_RANGES {
         let what = |call: &str| format!("{call}({start:#x}, {len:#x})");
-        let fixed = Request::new(Place::Fixed(start), len, RW);
+        let fixed = MapRequest::new(Placement::Fixed(start), len, RW);
         refused(error, &what("map fixed"), |map, update| map.map(fixed, update));
-        let free = Request::new(Place::FixedNoReplace(start), len, RW);
+        let free = MapRequest::new(Placement::FixedNoReplace(start), len, RW);
         refused(error, &what("map free"), |map, update| map.map(free, update));
         refused(error, &what("unmap"), |map, update| map.unmap(start, len, update));
         refused(error, &what("protect"), |map, update| map.protect(start, len, Prot::READ, update));
         refused(error, &what("update_attrs"), |map, update| {
             map.update_attrs(start, len, |_| panic!("asked about nothing"), update)
         });
-        refused(error, &what("advise"), |map, update| map.advise(start, len, Advice::DontNeed, update));
+        refused(error, &what("advise"), |map, update| {
+            map.advise(start, len, Advice::DontNeed, update)
+        });
         for source in [Source::Unmap, Source::Keep] {
             let to = START + 48 * PAGE;
             refused(error, &what("relocate from"), |map, update| {
@@ -104,17 +109,31 @@ fn every_operation_refuses_bad_ranges() {
 fn places_that_clash() {
     let len = 8 * PAGE;
     for at in [1, 8, 15] {
-        let clash = Request::new(Place::FixedNoReplace(START + at * PAGE), len, RW);
+        let clash = MapRequest::new(Placement::FixedNoReplace(START + at * PAGE), len, RW);
         refused(Error::Overlap, "map free", |map, update| map.map(clash, update));
         refused(Error::Overlap, "relocate", |map, update| {
-            map.relocate(START + 32 * PAGE, len, START + at * PAGE, Source::Unmap, Merge::Both, update)
+            map.relocate(
+                START + 32 * PAGE,
+                len,
+                START + at * PAGE,
+                Source::Unmap,
+                Merge::Both,
+                update,
+            )
         });
     }
     assert_eq!(Error::Overlap.errno(), Errno::EEXIST);
     // Onto itself.
     for to in [6, 8, 12] {
         refused(Error::Overlap, "relocate", |map, update| {
-            map.relocate(START + 8 * PAGE, len, START + to * PAGE, Source::Unmap, Merge::Both, update)
+            map.relocate(
+                START + 8 * PAGE,
+                len,
+                START + to * PAGE,
+                Source::Unmap,
+                Merge::Both,
+                update,
+            )
         });
     }
     // The target is bad.
@@ -131,25 +150,32 @@ fn places_that_clash() {
 }
 
 #[test]
-fn areas_that_refuse_to_be_cut() {
+fn vmas_that_refuse_to_be_cut() {
     let whole = START + 32 * PAGE;
-    for (start, pages) in [(whole + PAGE, 1), (whole + PAGE, 20), (whole - 3 * PAGE, 4), (whole, 7)] {
+    for (start, pages) in [(whole + PAGE, 1), (whole + PAGE, 20), (whole - 3 * PAGE, 4), (whole, 7)]
+    {
         let len = pages * PAGE;
-        let cut = Error::CutRefused;
-        let fixed = Request::new(Place::Fixed(start), len, RW);
+        let cut = Error::SplitRefused;
+        let fixed = MapRequest::new(Placement::Fixed(start), len, RW);
         refused(cut, "map fixed", |map, update| map.map(fixed, update));
         refused(cut, "unmap", |map, update| map.unmap(start, len, update));
         refused(cut, "update_attrs", |map, update| {
-            map.update_attrs(start, len, |vma| vma.attrs().with_extra(1), update)
+            map.update_attrs(start, len, |vma| vma.attrs().with_user_bits(1), update)
         });
         refused(cut, "relocate", |map, update| {
             map.relocate(start, len, START + 41 * PAGE, Source::Unmap, Merge::Both, update)
         });
     }
-    refused(Error::CutRefused, "protect", |map, update| map.protect(whole, PAGE, Prot::READ, update));
-    refused(Error::CutRefused, "split_at", |map, _| map.split_at(whole + PAGE));
+    refused(Error::SplitRefused, "protect", |map, update| {
+        map.protect(whole, PAGE, Prot::READ, update)
+    });
+    refused(Error::SplitRefused, "split_at", |map, _| map.split_at(whole + PAGE));
     let mut map = new_map();
-    assert_eq!(map.unmap(whole, 8 * PAGE, &mut map.update(&mut NoHooks)), Ok(8), "whole, it may go");
+    assert_eq!(
+        map.unmap(whole, 8 * PAGE, &mut map.update(&mut NoHooks)),
+        Ok(8),
+        "whole, it may go"
+    );
 }
 
 #[test]
@@ -159,9 +185,15 @@ fn bad_addresses_of_split_merge_and_data() {
         refused(Error::Unaligned, "merge_at", |map, _| map.merge_at(addr));
         refused(Error::Unaligned, "may_merge_at", |map, _| map.may_merge_at(addr));
     }
-    for addr in
-        [0, START, START + 8 * PAGE, START + 9 * PAGE, START + 16 * PAGE, END, 0u64.wrapping_sub(PAGE)]
-    {
+    for addr in [
+        0,
+        START,
+        START + 8 * PAGE,
+        START + 9 * PAGE,
+        START + 16 * PAGE,
+        END,
+        0u64.wrapping_sub(PAGE),
+    ] {
         refused(Error::NotAdjacent, "merge_at", |map, _| map.merge_at(addr));
         refused(Error::NotAdjacent, "may_merge_at", |map, _| map.may_merge_at(addr));
     }
@@ -197,7 +229,7 @@ fn searches_that_make_no_sense() {
     ] {
         for search in [search.bottom_up(), search.top_down()] {
             refused(error, "find_gap", |map, _| map.find_gap(len, &search));
-            let request = Request::new(Place::Any(search), len, RW);
+            let request = MapRequest::new(Placement::Any(search), len, RW);
             refused(error, "map any", |map, update| map.map(request, update));
         }
     }
@@ -208,7 +240,8 @@ fn searches_that_make_no_sense() {
 fn hints_and_windows_that_are_partly_usable() {
     let map = new_map();
     let any = Search::new();
-    let place = |search: Search| map.find_gap(4 * PAGE, &search).map(|at| at.wrapping_sub(START) / PAGE);
+    let place =
+        |search: Search| map.find_gap(4 * PAGE, &search).map(|at| at.wrapping_sub(START) / PAGE);
     // A hint that is free, even against the alignment asked for; that is not; that is no page.
     assert_eq!(place(any.hint(START + 21 * PAGE).align(16 * PAGE)), Ok(21));
     assert_eq!(place(any.hint(START + 8 * PAGE)), Ok(0));
@@ -299,10 +332,10 @@ proptest! {
             let power = search.align(1 << shift).guard(0);
             let file = RW.with_backing(Backing::Object { id: n[6], offset: n[7] });
             for search in [search, search.top_down(), power, power.top_down(), Search::new().hint(n[0])] {
-                let _ = map.map(Request::new(Place::Any(search), n[1], file), &mut map.update(&mut NoHooks));
+                let _ = map.map(MapRequest::new(Placement::Any(search), n[1], file), &mut map.update(&mut NoHooks));
             }
-            for place in [Place::FixedNoReplace(n[0]), Place::Fixed(n[2]), Place::Fixed(n[4])] {
-                let _ = map.map(Request::new(place, n[1], file), &mut map.update(&mut NoHooks));
+            for place in [Placement::FixedNoReplace(n[0]), Placement::Fixed(n[2]), Placement::Fixed(n[4])] {
+                let _ = map.map(MapRequest::new(place, n[1], file), &mut map.update(&mut NoHooks));
             }
             for pair in n.windows(2) {
                 let (start, len) = (pair[0], pair[1]);
@@ -310,11 +343,11 @@ proptest! {
                 let update = &mut map.update(&mut one);
                 let _ = map.split_at(start);
                 let _ = map.protect(start, len, Prot::READ, update);
-                let _ = map.update_attrs(start, len, |vma| vma.attrs().with_extra(vma.pages()), update);
+                let _ = map.update_attrs(start, len, |vma| vma.attrs().with_user_bits(vma.pages()), update);
                 let _ = map.relocate(start, len, n[3], Source::Keep, Merge::Both, update);
                 let _ = map.relocate(start, len, n[5], Source::Unmap, Merge::Both, update);
                 let _ = map.advise(start, len, Advice::DontNeed, update);
-                let _ = map.disturb(start, len, update, |_, vma| assert!(vma.pages() > 0));
+                let _ = map.invalidate(start, len, update, |_, vma| assert!(vma.pages() > 0));
                 let _ = (map.merge_at(start), map.may_merge_at(len), map.update_data(start, |()| ()));
                 let found = [map.find(start), map.find_from(start), map.find_before(start)];
                 for vma in found.into_iter().flatten() {

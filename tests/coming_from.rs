@@ -25,7 +25,9 @@ fn tests(source: &str) -> Vec<&str> {
     source
         .split("#[test]\n")
         .skip(1)
-        .filter_map(|rest| rest.lines().find_map(|line| line.strip_prefix("fn ")?.split('(').next()))
+        .filter_map(|rest| {
+            rest.lines().find_map(|line| line.strip_prefix("fn ")?.split('(').next())
+        })
         .collect()
 }
 

@@ -1,4 +1,5 @@
-//! The features of libmmap in C (two AVL trees; `mm_init`, `mm_mapany`, …), row by row of docs/COMING-FROM.md.
+//! The features of libmmap in C (two AVL trees; `mm_init`, `mm_mapany`, …), row by row of
+//! docs/COMING-FROM.md.
 
 use kvma::*;
 
@@ -63,26 +64,33 @@ fn init() {
 fn mapany() {
     let mut space = space();
     let attrs = Attrs::new(Prot::RW);
-    let (at, log) = told(&mut space, |space, update| space.map_any(None, 2 * PAGE, attrs, (), update));
+    let (at, log) =
+        told(&mut space, |space, update| space.map_any(None, 2 * PAGE, attrs, (), update));
     assert_eq!((at, log), (Ok(BASE), vec![]));
     // Full is an error, not the address -1.
-    let (at, _) = told(&mut space, |space, update| space.map_any(None, 15 * PAGE, attrs, (), update));
+    let (at, _) =
+        told(&mut space, |space, update| space.map_any(None, 15 * PAGE, attrs, (), update));
     assert_eq!(at, Err(Error::NoSpace));
-    let (at, _) = told(&mut space, |space, update| space.map_any(None, 14 * PAGE, attrs, (), update));
+    let (at, _) =
+        told(&mut space, |space, update| space.map_any(None, 14 * PAGE, attrs, (), update));
     assert_eq!(at, Ok(BASE + 2 * PAGE));
 }
 
 #[test]
 fn mapat_and_what_it_overwrites() {
     let mut space = space();
-    let (at, log) = told(&mut space, |space, update| space.map_at(BASE, 8 * PAGE, file(0), (), update));
+    let (at, log) =
+        told(&mut space, |space, update| space.map_at(BASE, 8 * PAGE, file(0), (), update));
     assert_eq!((at, log), (Ok(BASE), vec![]));
     // In the middle of a region: theirs forgets to call back.
     let (at, log) = told(&mut space, |space, update| {
         space.map_at(BASE + 2 * PAGE, 2 * PAGE, Attrs::new(Prot::RW), (), update)
     });
     assert_eq!(at, Ok(BASE + 2 * PAGE));
-    assert_eq!(log, [(BASE + 2 * PAGE, 2 * PAGE, Prot::READ, (BASE, 8 * PAGE), Some((3, 2 * PAGE)))]);
+    assert_eq!(
+        log,
+        [(BASE + 2 * PAGE, 2 * PAGE, Prot::READ, (BASE, 8 * PAGE), Some((3, 2 * PAGE)))]
+    );
     assert_eq!(space.vm_map().len(), 3);
 }
 
@@ -105,7 +113,9 @@ fn unmap_may_include_holes() {
 #[test]
 fn querypage() {
     let mut space = space();
-    told(&mut space, |space, update| space.map_at(BASE + PAGE, 4 * PAGE, file(7), (), update)).0.unwrap();
+    told(&mut space, |space, update| space.map_at(BASE + PAGE, 4 * PAGE, file(7), (), update))
+        .0
+        .unwrap();
     let info = space.query_page(BASE + 3 * PAGE + 5).unwrap();
     assert_eq!((info.prot(), info.mapping().start()), (Prot::READ, BASE + PAGE));
     // The offset is that of the very page.
@@ -122,21 +132,26 @@ fn protect_wants_all_pages_mapped() {
         told(&mut space, |space, update| space.protect(BASE + PAGE, 4 * PAGE, Prot::RW, update));
     assert_eq!((answer, log), (Err(Error::NotMapped), vec![]));
     assert_eq!(space.vm_map().len(), 1, "a refused protect changes nothing");
-    let (answer, log) = told(&mut space, |space, update| space.protect(BASE + PAGE, PAGE, Prot::RW, update));
+    let (answer, log) =
+        told(&mut space, |space, update| space.protect(BASE + PAGE, PAGE, Prot::RW, update));
     assert_eq!(answer, Ok(()));
     // Old protection, in bytes: theirs tells the new one, in pages.
     assert_eq!(log, [(BASE + PAGE, PAGE, Prot::READ, (BASE, 4 * PAGE), Some((3, PAGE)))]);
     // There and back leaves one region, as it was.
-    told(&mut space, |space, update| space.protect(BASE + PAGE, PAGE, Prot::READ, update)).0.unwrap();
+    told(&mut space, |space, update| space.protect(BASE + PAGE, PAGE, Prot::READ, update))
+        .0
+        .unwrap();
     assert_eq!(space.vm_map().len(), 1);
 }
 
 #[test]
 fn regions_know_their_mapping() {
     let mut space = space();
-    told(&mut space, |space, update| space.map_at(BASE, 4 * PAGE, Attrs::new(Prot::RW), (), update))
-        .0
-        .unwrap();
+    told(&mut space, |space, update| {
+        space.map_at(BASE, 4 * PAGE, Attrs::new(Prot::RW), (), update)
+    })
+    .0
+    .unwrap();
     told(&mut space, |space, update| {
         space.map_at(BASE + 4 * PAGE, 4 * PAGE, Attrs::new(Prot::RW), (), update)
     })
@@ -159,7 +174,10 @@ fn offsets_follow_the_cut() {
     told(&mut space, |space, update| space.unmap(BASE + 2 * PAGE, 2 * PAGE, update)).0.unwrap();
     assert_eq!(space.query_page(BASE + 4 * PAGE).unwrap().object(), Some((3, 4 * PAGE)));
     let (_, log) = told(&mut space, |space, update| space.unmap(BASE, 16 * PAGE, update));
-    assert_eq!(log.iter().map(|told| told.4).collect::<Vec<_>>(), [Some((3, 0)), Some((3, 4 * PAGE))]);
+    assert_eq!(
+        log.iter().map(|told| told.4).collect::<Vec<_>>(),
+        [Some((3, 0)), Some((3, 4 * PAGE))]
+    );
 }
 
 #[test]
@@ -208,7 +226,7 @@ fn no_memory_changes_nothing() {
     let mut log = Vec::new();
     let mut hooks = |event: Event<'_, Origin>| log.push(format!("{event:?}"));
     space.map_at(BASE, 8 * PAGE, file(0), (), &mut space.update(&mut hooks)).unwrap();
-    let mut hog = Reservation::new(&pool);
+    let mut hog = Preallocated::new(&pool);
     hog.fill(2).unwrap();
     // Every one of these needs a node, or two.
     let mut owed = space.update(&mut hooks);

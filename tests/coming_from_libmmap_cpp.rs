@@ -29,7 +29,13 @@ fn told<R>(
     let mut log = Vec::new();
     let mut note = |range: VmRange, info: Info<'_>| {
         assert_eq!(info.range(), range);
-        log.push((range.start(), range.len().unwrap(), info.prot(), info.object(), info.is_original()));
+        log.push((
+            range.start(),
+            range.len().unwrap(),
+            info.prot(),
+            info.object(),
+            info.is_original(),
+        ));
     };
     let mut hooks = UpdateFn(&mut note as &mut dyn FnMut(VmRange, Info<'_>));
     let mut update = space.update(&mut hooks);
@@ -100,7 +106,10 @@ fn range_map_update_all() {
     let mut m = RangeMap::<u64, u8>::from([(0..10, 2), (10..20, 3), (30..40, 4)]);
     m.update_all(|_, value| *value /= 2);
     // What has become equal is one range, which theirs leaves two.
-    assert_eq!(m.iter().map(|e| (e.range(), *e.value())).collect::<Vec<_>>(), [(0..=19, 1), (30..=39, 2)]);
+    assert_eq!(
+        m.iter().map(|e| (e.range(), *e.value())).collect::<Vec<_>>(),
+        [(0..=19, 1), (30..=39, 2)]
+    );
 }
 
 #[test]
@@ -131,7 +140,8 @@ fn addr_space_on_their_page() {
 fn map_any_first_fit_and_hint() {
     let mut mm = space();
     let attrs = Attrs::new(Prot::RW);
-    let mut map = |hint, len| told(&mut mm, |mm, update| mm.map_any(hint, len, attrs, (), update)).0;
+    let mut map =
+        |hint, len| told(&mut mm, |mm, update| mm.map_any(hint, len, attrs, (), update)).0;
     assert_eq!(map(None, PAGE), Ok(BASE));
     assert_eq!(map(Some(BASE + 8 * PAGE), PAGE), Ok(BASE + 8 * PAGE));
     // Taken, unaligned or outside: as if there were no hint.
@@ -146,12 +156,16 @@ fn map_any_first_fit_and_hint() {
 fn lengths_round_up_when_told() {
     let mut mm = space();
     let (len, attrs) = (PAGE + 1, Attrs::new(Prot::RW));
-    let map = |mm: &mut Space, len| told(mm, |mm, update| mm.map_any(None, len, attrs, (), update)).0;
+    let map =
+        |mm: &mut Space, len| told(mm, |mm, update| mm.map_any(None, len, attrs, (), update)).0;
     assert_eq!(map(&mut mm, len), Err(Error::Unaligned));
     let page = mm.vm_map().page_size();
     assert_eq!(map(&mut mm, page.round_up(len).unwrap()), Ok(BASE));
     assert_eq!(mm.vm_map().pages(), 2);
-    assert_eq!((page.round_up(u64::MAX), page.round_up(0), page.round_down(PAGE + 5)), (None, Some(0), PAGE));
+    assert_eq!(
+        (page.round_up(u64::MAX), page.round_up(0), page.round_down(PAGE + 5)),
+        (None, Some(0), PAGE)
+    );
 }
 
 #[test]
@@ -160,7 +174,8 @@ fn map_at_calls_back_for_what_it_overwrites() {
     map_at(&mut mm, BASE, 4 * PAGE, file(1, 0));
     map_at(&mut mm, BASE + 6 * PAGE, 4 * PAGE, file(2, 5));
     let attrs = Attrs::new(Prot::RW);
-    let (at, log) = told(&mut mm, |mm, update| mm.map_at(BASE + 2 * PAGE, 6 * PAGE, attrs, (), update));
+    let (at, log) =
+        told(&mut mm, |mm, update| mm.map_at(BASE + 2 * PAGE, 6 * PAGE, attrs, (), update));
     assert_eq!(at, Ok(BASE + 2 * PAGE));
     // Each clipped to the range, with its own offset: theirs tells that of the whole region.
     let want = [
@@ -191,13 +206,14 @@ fn unmap_query_page_protect() {
 
 #[test]
 fn contiguous_files_join_equal_offsets_do_not() {
-    // Theirs compares offsets for equality. Ours are of one object if they go on, seen on the map below, where
-    // neighbouring mappings may join.
+    // Theirs compares offsets for equality. Ours are of one object if they go on, seen on the map
+    // below, where neighbouring mappings may join.
     let mut map = VmMap::<(), _>::new(BASE, 16, PageSize::SIZE_4K, Heap).unwrap();
     let mut hooks = NoHooks;
     let mut update = map.update(&mut hooks);
     let mut at = |page: u64, attrs| {
-        map.map(Request::new(Place::Fixed(BASE + page * PAGE), PAGE, attrs), &mut update).unwrap();
+        map.map(MapRequest::new(Placement::Fixed(BASE + page * PAGE), PAGE, attrs), &mut update)
+            .unwrap();
         map.len()
     };
     assert_eq!(at(0, file(1, 0)), 1);
@@ -237,12 +253,18 @@ fn checkpoint_and_restore_bring_all_back() {
 
     let mut steps = Vec::new();
     let mut hooks = |event: Event<'_, Origin>| match event {
-        Event::Unmap(piece) => {
-            steps.push(("unmap", piece.range().start() - BASE, piece.range().pages(), piece.attrs()))
-        }
-        Event::Protect { piece, .. } => {
-            steps.push(("protect", piece.range().start() - BASE, piece.range().pages(), piece.attrs()))
-        }
+        Event::Unmap(piece) => steps.push((
+            "unmap",
+            piece.range().start() - BASE,
+            piece.range().pages(),
+            piece.attrs(),
+        )),
+        Event::Protect { piece, .. } => steps.push((
+            "protect",
+            piece.range().start() - BASE,
+            piece.range().pages(),
+            piece.attrs(),
+        )),
         Event::Map(piece) => {
             steps.push(("map", piece.range().start() - BASE, piece.range().pages(), piece.attrs()))
         }

@@ -43,7 +43,10 @@ fn anonymous_of_every_protection() {
     ];
     for (at, prot) in all {
         assert_eq!(map(&mut space, MapOptions::new(PAGE).prot(prot).fixed(at)), Ok(at));
-        assert_eq!((attrs(&space, at).prot(), attrs(&space, at).backing()), (prot, Backing::Anonymous));
+        assert_eq!(
+            (attrs(&space, at).prot(), attrs(&space, at).backing()),
+            (prot, Backing::Anonymous)
+        );
     }
     let rwx = MapOptions::new(PAGE).prot(Prot::RW | Prot::EXEC);
     assert_eq!(map(&mut space, rwx), Err(Error::Refused(Errno::EACCES)));
@@ -68,8 +71,8 @@ fn with_file_shared_or_copy_on_write() {
     map(&mut space, file.fixed(BASE)).unwrap();
     map(&mut space, file.shared().fixed(BASE + 4 * PAGE)).unwrap();
     assert_eq!(attrs(&space, BASE).backing(), Backing::Object { id: 5, offset: 3 });
-    assert!(!attrs(&space, BASE).flags().contains(AreaFlags::SHARED));
-    assert!(attrs(&space, BASE + 4 * PAGE).flags().contains(AreaFlags::SHARED));
+    assert!(!attrs(&space, BASE).flags().contains(VmaFlags::SHARED));
+    assert!(attrs(&space, BASE + 4 * PAGE).flags().contains(VmaFlags::SHARED));
     assert_eq!(map(&mut space, file.object(5, 100)), Err(Error::Unaligned));
 }
 
@@ -95,14 +98,17 @@ fn flags() {
         let at = BASE + n * PAGE;
         let mut hooks = |event: Event<'_, ()>| told.push(event.piece().attrs().map_flags());
         space.map(options.fixed(at).request(SIZE).unwrap(), &mut space.update(&mut hooks)).unwrap();
-        assert_eq!((attrs(&space, at).map_flags(), told.pop(), told.len()), (flags, Some(flags), 0));
+        assert_eq!(
+            (attrs(&space, at).map_flags(), told.pop(), told.len()),
+            (flags, Some(flags), 0)
+        );
     }
     // Neighbours all, and no two alike.
     assert_eq!(space.len(), all.len());
     map(&mut space, page.fixed(BASE + PAGE)).unwrap();
     assert_eq!(space.len(), all.len() - 1);
     map(&mut space, page.locked().fixed(BASE)).unwrap();
-    assert!(attrs(&space, BASE).flags().contains(AreaFlags::LOCKED));
+    assert!(attrs(&space, BASE).flags().contains(VmaFlags::LOCKED));
     assert_eq!(space.len(), all.len());
 }
 
@@ -112,14 +118,16 @@ fn huge_pages() {
     for log2 in [16, 19, 20, 21, 22, 23, 24, 25, 28, 29, 30, 31, 34] {
         let mut space = VmMap::new(0, 1 << 40, SIZE, Heap).unwrap();
         let size = 1 << log2;
-        let options = MapOptions::new(2 * size).huge_pages(Cut::of_bytes(size).unwrap()).prot(Prot::RW);
+        let options = MapOptions::new(2 * size)
+            .huge_pages(SplitGranularity::from_bytes(size).unwrap())
+            .prot(Prot::RW);
         map(&mut space, MapOptions::new(PAGE).fixed(0)).unwrap();
         let at = map(&mut space, options).unwrap();
         assert_eq!(at, size, "aligned");
         let mut hooks = NoHooks;
         let mut update = space.update(&mut hooks);
-        assert_eq!(space.protect(at, PAGE, Prot::READ, &mut update), Err(Error::CutRefused));
-        assert_eq!(space.unmap(at, size + PAGE, &mut update), Err(Error::CutRefused));
+        assert_eq!(space.protect(at, PAGE, Prot::READ, &mut update), Err(Error::SplitRefused));
+        assert_eq!(space.unmap(at, size + PAGE, &mut update), Err(Error::SplitRefused));
         assert_eq!(space.split_at(at + size), Ok(()));
         assert_eq!(space.unmap(at, size, &mut update), Ok(size / PAGE));
     }
@@ -127,11 +135,12 @@ fn huge_pages() {
 
 #[test]
 fn page_sizes() {
-    let theirs = (12..=34).map(|log2| Cut::of_bytes(1 << log2));
-    let known: Vec<_> = theirs.flatten().filter_map(Cut::bytes).map(u64::trailing_zeros).collect();
+    let theirs = (12..=34).map(|log2| SplitGranularity::from_bytes(1 << log2));
+    let known: Vec<_> =
+        theirs.flatten().filter_map(SplitGranularity::bytes).map(u64::trailing_zeros).collect();
     assert_eq!(known, [16, 19, 20, 21, 22, 23, 24, 25, 28, 29, 30, 31, 34]);
-    assert_eq!([12, 13, 17, 26, 33].map(|log2| Cut::of_bytes(1 << log2)), [None; 5]);
-    assert_eq!(Cut::of_bytes(0), None);
+    assert_eq!([12, 13, 17, 26, 33].map(|log2| SplitGranularity::from_bytes(1 << log2)), [None; 5]);
+    assert_eq!(SplitGranularity::from_bytes(0), None);
 }
 
 #[test]
@@ -206,7 +215,7 @@ fn lock_and_unlock() {
     let mut hooks = NoHooks;
     let mut update = space.update(&mut hooks);
     space.lock_pages(at + PAGE, PAGE, &mut update).unwrap();
-    assert!(attrs(&space, at + PAGE).flags().contains(AreaFlags::LOCKED));
+    assert!(attrs(&space, at + PAGE).flags().contains(VmaFlags::LOCKED));
     space.unlock_pages(at, 4 * PAGE, &mut update).unwrap();
     assert_eq!(space.len(), 1);
 }
@@ -231,7 +240,10 @@ fn flush_ranges_and_instruction_cache() {
     for advice in [Advice::Flush, Advice::FlushAsync, Advice::FlushInstructions] {
         space.advise(at + PAGE, 2 * PAGE, advice, &mut update).unwrap();
     }
-    assert_eq!(space.advise(at + PAGE, 4 * PAGE, Advice::Flush, &mut update), Err(Error::NotMapped));
+    assert_eq!(
+        space.advise(at + PAGE, 4 * PAGE, Advice::Flush, &mut update),
+        Err(Error::NotMapped)
+    );
     update.finish();
     let range = VmRange::new(at + PAGE, 2, SIZE).unwrap();
     assert!(hooks.0.iter().all(|(_, told, attrs)| {
@@ -266,7 +278,10 @@ fn split_off_split_to_and_merge() {
     space.merge_at(at + PAGE).unwrap();
     assert_eq!(space.len(), 1);
     assert_eq!(space.split_at(at + 1), Err(Error::Unaligned));
-    assert_eq!((space.split_at(at), space.split_at(at + 4 * PAGE), space.len()), (Ok(()), Ok(()), 1));
+    assert_eq!(
+        (space.split_at(at), space.split_at(at + 4 * PAGE), space.len()),
+        (Ok(()), Ok(()), 1)
+    );
 }
 
 #[test]
@@ -296,11 +311,14 @@ fn errors_of_options() {
     assert_eq!(map(&mut space, page.object(1, u64::MAX - (PAGE - 1))), Err(Error::OutOfRange));
     assert_eq!(map(&mut space, page.granularity(3 * PAGE)), Err(Error::Unaligned));
     assert_eq!(map(&mut space, page.fixed(BASE + 1)), Err(Error::Unaligned));
-    assert_eq!(map(&mut space, page.huge_pages(Cut::Size2M)), Err(Error::Unaligned));
+    assert_eq!(map(&mut space, page.huge_pages(SplitGranularity::Size2M)), Err(Error::Unaligned));
     assert_eq!(map(&mut space, page.fixed(0)), Err(Error::OutOfRange));
     assert_eq!(map(&mut space, page.fixed(u64::MAX - (PAGE - 1))), Err(Error::OutOfRange));
     assert_eq!(map(&mut space, MapOptions::new(1 << 33)), Err(Error::NoSpace));
-    assert_eq!(map(&mut space, page.prot(Prot::RW | Prot::EXEC)), Err(Error::Refused(Errno::EACCES)));
+    assert_eq!(
+        map(&mut space, page.prot(Prot::RW | Prot::EXEC)),
+        Err(Error::Refused(Errno::EACCES))
+    );
     assert!(space.is_empty());
 }
 
@@ -318,19 +336,20 @@ fn map_from_existing() {
 }
 
 #[test]
-fn areas_of_an_address_or_a_range() {
+fn vmas_of_an_address_or_a_range() {
     let mut space = space();
     for page in (0..100).step_by(2) {
         map(&mut space, MapOptions::new(PAGE).fixed(BASE + page * PAGE)).unwrap();
     }
     assert_eq!(space.find(BASE + 4 * PAGE + 7).unwrap().start(), BASE + 4 * PAGE);
     assert!(space.find(BASE + 5 * PAGE).is_none());
-    let starts: Vec<_> = space.overlapping(BASE + 3 * PAGE, 4 * PAGE).map(|vma| vma.start()).collect();
+    let starts: Vec<_> =
+        space.overlapping(BASE + 3 * PAGE, 4 * PAGE).map(|vma| vma.start()).collect();
     assert_eq!(starts, [BASE + 4 * PAGE, BASE + 6 * PAGE]);
 }
 
 #[test]
-fn areas_of_a_process() {
+fn vmas_of_a_process() {
     let text = "\
 00400000-00452000 r-xp 00000000 08:02 173521      /usr/bin/dbus-daemon
 00651000-00652000 r--p 00051000 08:02 173521      /usr/bin/dbus-daemon

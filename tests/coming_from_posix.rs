@@ -1,10 +1,12 @@
-//! POSIX' memory calls and Linux' additions, row by row of docs/COMING-FROM.md: `linux::Mm` answers as Linux does,
-//! `VmMap` underneath in its own words.
+//! POSIX' memory calls and Linux' additions, row by row of docs/COMING-FROM.md: `linux::Mm` answers
+//! as Linux does, `VmMap` underneath in its own words.
 
 use std::fmt;
 
 use kvma::linux::abi::*;
-use kvma::linux::{Action, Capabilities, File, Layout, LinuxVma, Mm, Mmap, OpenFile, Owner, Rights, VmFlags};
+use kvma::linux::{
+    Capabilities, File, Kernel, Layout, LinuxVma, Mm, Mmap, OpenFile, PageOp, Rights, VmFlags,
+};
 use kvma::*;
 
 const PAGE: u64 = 4096;
@@ -35,13 +37,13 @@ type Data = LinuxVma<Inode>;
 
 /// A kernel with shared memory, whose caller may lock what it likes; notes what it hears.
 #[derive(Default)]
-struct Kernel {
+struct TestKernel {
     unmapped: Vec<(u64, u64)>,
     protected: Vec<(u64, Prot, Prot)>,
-    acted: Vec<(Action, u64, u64)>,
+    acted: Vec<(PageOp, u64, u64)>,
 }
 
-impl Hooks<Data> for Kernel {
+impl Hooks<Data> for TestKernel {
     fn unmap(&mut self, piece: &Piece<'_, Data>) {
         self.unmapped.push((piece.range().start(), piece.range().pages()));
     }
@@ -51,7 +53,7 @@ impl Hooks<Data> for Kernel {
     }
 }
 
-impl Owner<Inode> for Kernel {
+impl Kernel<Inode> for TestKernel {
     fn capabilities(&self) -> Capabilities {
         Capabilities::IPC_LOCK
     }
@@ -60,7 +62,7 @@ impl Owner<Inode> for Kernel {
         Ok(Inode(1000))
     }
 
-    fn act(&mut self, action: Action, piece: &Piece<'_, Data>) -> Result<(), Errno> {
+    fn page_op(&mut self, action: PageOp, piece: &Piece<'_, Data>) -> Result<(), Errno> {
         self.acted.push((action, piece.range().start(), piece.range().pages()));
         Ok(())
     }
@@ -68,12 +70,15 @@ impl Owner<Inode> for Kernel {
 
 struct Program {
     mm: Mm<Inode, Heap>,
-    kernel: Kernel,
+    kernel: TestKernel,
 }
 
 impl Program {
     fn new() -> Program {
-        Program { mm: Mm::new(Layout::x86_64(8 << 20), Heap).unwrap(), kernel: Kernel::default() }
+        Program {
+            mm: Mm::new(Layout::x86_64(8 << 20), Heap).unwrap(),
+            kernel: TestKernel::default(),
+        }
     }
 
     fn mmap(
@@ -198,7 +203,8 @@ fn mprotect_over_a_hole() {
     let mut hooks = NoHooks;
     let mut update = map.update(&mut hooks);
     for at in [0x1000, 0x3000] {
-        map.map(Request::new(Place::Fixed(at), PAGE, Attrs::new(Prot::RW)), &mut update).unwrap();
+        map.map(MapRequest::new(Placement::Fixed(at), PAGE, Attrs::new(Prot::RW)), &mut update)
+            .unwrap();
     }
     let refused = map.protect(0x1000, 3 * PAGE, Prot::READ, &mut update);
     assert_eq!(refused.map_err(Error::errno), Err(Errno::ENOMEM));
@@ -211,7 +217,8 @@ fn guard_pages() {
     let at = program.anonymous(4 * PAGE, 0);
     program.mprotect(at + PAGE, 2 * PAGE, RW).unwrap();
     let access = VmFlags::READ | VmFlags::WRITE;
-    let accessible: Vec<_> = (0..4).map(|page| program.flags(at + page * PAGE).intersects(access)).collect();
+    let accessible: Vec<_> =
+        (0..4).map(|page| program.flags(at + page * PAGE).intersects(access)).collect();
     assert_eq!(accessible, [false, true, true, false]);
 }
 
@@ -226,12 +233,15 @@ fn mlock_and_mlockall() {
     assert_eq!(mm.munlock(at, PAGE, &mut mm.update(kernel)), Ok(0));
     assert_eq!(mm.mlockall(MCL_CURRENT | MCL_FUTURE, &mut mm.update(kernel)), Ok(0));
     let next = program.anonymous(PAGE, PROT_READ);
-    assert!(program.flags(at).contains(VmFlags::LOCKED) && program.flags(next).contains(VmFlags::LOCKED));
+    assert!(
+        program.flags(at).contains(VmFlags::LOCKED)
+            && program.flags(next).contains(VmFlags::LOCKED)
+    );
     let Program { mm, kernel } = &mut program;
     mm.munlockall(&mut mm.update(kernel));
     assert!(!program.flags(at).contains(VmFlags::LOCKED));
     // Pages are brought in by the owner.
-    assert!(program.kernel.acted.iter().any(|act| act.0 == Action::Populate));
+    assert!(program.kernel.acted.iter().any(|act| act.0 == PageOp::Populate));
 }
 
 #[test]
@@ -257,7 +267,7 @@ fn madvise() {
         assert!(program.flags(at).contains(flag));
         assert!(!program.flags(at + PAGE).contains(flag));
     }
-    for (advice, action) in [(MADV_DONTNEED, Action::DontNeed), (MADV_FREE, Action::Free)] {
+    for (advice, action) in [(MADV_DONTNEED, PageOp::DontNeed), (MADV_FREE, PageOp::Free)] {
         program.kernel.acted.clear();
         assert_eq!(advise(&mut program, advice), Ok(0));
         assert_eq!(program.kernel.acted, [(action, at, 1)]);
@@ -272,7 +282,7 @@ fn msync() {
     let at = program.mmap(0, 4 * PAGE, RW, MAP_SHARED, Some(Inode(7))).unwrap();
     let Program { mm, kernel } = &mut program;
     assert_eq!(mm.msync(at + PAGE, PAGE, MS_SYNC, &mut mm.update(kernel)), Ok(0));
-    assert_eq!(kernel.acted, [(Action::WriteBack, at + PAGE, 1)]);
+    assert_eq!(kernel.acted, [(PageOp::WriteBack, at + PAGE, 1)]);
     assert_eq!(mm.msync(at, PAGE, MS_SYNC | MS_ASYNC, &mut mm.update(kernel)), Err(Errno::EINVAL));
     assert_eq!(mm.msync(at, 8 * PAGE, MS_SYNC, &mut mm.update(kernel)), Err(Errno::ENOMEM));
 }
@@ -282,7 +292,10 @@ fn proc_maps() {
     let mut program = Program::new();
     program.mmap(0x5000_0000, 2 * PAGE, RW, MAP_SHARED, Some(Inode(7))).unwrap();
     let text = program.mm.maps().to_string();
-    assert_eq!(text.trim_end(), format!("{:<73}/file/7", "50000000-50002000 rw-s 00000000 08:01 7"));
+    assert_eq!(
+        text.trim_end(),
+        format!("{:<73}/file/7", "50000000-50002000 rw-s 00000000 08:01 7")
+    );
     // And back.
     let mut map = VmMap::<(), _>::new(0x1000, 1 << 30, PageSize::SIZE_4K, Heap).unwrap();
     assert_eq!(map.adopt_maps(&text, |_, attrs| (attrs, ())), Ok(1));
@@ -300,10 +313,14 @@ fn exec_replaces_all() {
 
 #[test]
 fn device_registers() {
-    // mmap of /dev/mem or a UIO device: the driver says how it is cached, and it never merges with memory.
+    // mmap of /dev/mem or a UIO device: the driver says how it is cached, and it never merges with
+    // memory.
     let mut map = VmMap::<(), _>::new(0x1000, 16, PageSize::SIZE_4K, Heap).unwrap();
-    let registers =
-        MapOptions::new(PAGE).prot(Prot::RW).shared().object(2, 0xfe20_0000).mem_type(MemType::Device);
+    let registers = MapOptions::new(PAGE)
+        .prot(Prot::RW)
+        .shared()
+        .object(2, 0xfe20_0000)
+        .mem_type(MemType::Device);
     let mut seen = None;
     let mut hooks = |event: Event<'_, ()>| {
         if let Event::Map(piece) = event {

@@ -1,4 +1,5 @@
-//! What users of rangemap know, row by row of docs/COMING-FROM.md; where it can be, held against that crate.
+//! What users of rangemap know, row by row of docs/COMING-FROM.md; where it can be, held against
+//! that crate.
 
 use kvma::*;
 use std::collections::hash_map::DefaultHasher;
@@ -110,7 +111,9 @@ fn first_and_last_range_value() {
     assert_eq!(map.last_range_value().map(|entry| *entry.value()), Some('b'));
     assert_eq!((map.pop_first(), map.pop_last()), (Some((2..=3, 'a')), Some((6..=7, 'b'))));
     assert!(
-        map.first_range_value().is_none() && map.last_range_value().is_none() && map.pop_first().is_none()
+        map.first_range_value().is_none()
+            && map.last_range_value().is_none()
+            && map.pop_first().is_none()
     );
 }
 

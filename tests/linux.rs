@@ -1,15 +1,18 @@
-//! The Linux layer where no recorded trace goes: faults, fork, names, keys, the owner's own rules, failures.
+//! The Linux layer where no recorded trace goes: faults, fork, names, keys, the owner's own rules,
+//! failures.
 
 use std::fmt;
 use std::sync::Arc;
 
 use kvma::linux::abi::*;
 use kvma::linux::{
-    Access, Action, Capabilities, Fault, File, Inheritance, Install, Layout, LinuxVma, Mm, Mmap, Mode,
-    OpenFile, Overcommit, Owner, Policy, Resource, Rights, Role, SegvCode, Target, UNSERVED, Unserved,
-    Verdict, VmFlags, WriteExec,
+    Access, Capabilities, Fault, FaultAction, File, Inheritance, Install, Kernel, Layout, LinuxVma,
+    Mm, Mmap, Mode, OpenFile, Overcommit, PageOp, Policy, Resource, Rights, Role, SegvCode, Target,
+    UNSERVED, Unserved, VmFlags, WriteExec,
 };
-use kvma::{AddrSpace, BoxAlloc, Errno, Error, Event, FixedPool, Guarded, Hooks, NoHooks, Piece, VmaNode};
+use kvma::{
+    AddrSpace, BoxAlloc, Errno, Error, Event, FixedPool, HasVmMap, Hooks, NoHooks, Piece, VmaNode,
+};
 
 /// A file is its number.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -38,35 +41,41 @@ type Space = Mm<Inode, Alloc>;
 
 /// An owner that writes down what it is told.
 #[derive(Default)]
-struct Kernel {
+struct TestKernel {
     committed: u64,
     memory: Option<u64>,
-    acts: Vec<(Action, u64, u64)>,
+    acts: Vec<(PageOp, u64, u64)>,
     inherits: Vec<(Inheritance, u64)>,
     refuse: Option<Errno>,
     objects: u32,
     caps: u8,
 }
 
-impl Hooks<LinuxVma<Inode>> for Kernel {
+impl Hooks<LinuxVma<Inode>> for TestKernel {
     fn prepare(&mut self, _event: &Event<'_, LinuxVma<Inode>>) -> Result<(), Error> {
         self.refuse.map_or(Ok(()), |errno| Err(Error::Refused(errno)))
     }
 }
 
-impl Owner<Inode> for Kernel {
+impl Kernel<Inode> for TestKernel {
     fn capabilities(&self) -> Capabilities {
         Capabilities::from_bits_truncate(self.caps)
     }
 
     fn commit(&mut self, pages: u64) -> Result<(), Errno> {
-        Overcommit::Never.decide(pages, self.committed + pages, 0, self.memory.unwrap_or(u64::MAX))?;
+        Overcommit::Never.decide(
+            pages,
+            self.committed + pages,
+            0,
+            self.memory.unwrap_or(u64::MAX),
+        )?;
         self.committed += pages;
         Ok(())
     }
 
-    fn uncommit(&mut self, pages: u64) {
-        self.committed = self.committed.checked_sub(pages).expect("more given back than was promised");
+    fn uncharge(&mut self, pages: u64) {
+        self.committed =
+            self.committed.checked_sub(pages).expect("more given back than was promised");
     }
 
     fn shared_memory(&mut self, _len: u64, _flags: VmFlags) -> Result<Inode, Errno> {
@@ -74,12 +83,12 @@ impl Owner<Inode> for Kernel {
         Ok(Inode(1000 + self.objects))
     }
 
-    fn inherit(&mut self, how: Inheritance, area: &Piece<'_, LinuxVma<Inode>>) -> Result<(), Errno> {
-        self.inherits.push((how, area.range().start()));
+    fn inherit(&mut self, how: Inheritance, vma: &Piece<'_, LinuxVma<Inode>>) -> Result<(), Errno> {
+        self.inherits.push((how, vma.range().start()));
         Ok(())
     }
 
-    fn act(&mut self, action: Action, piece: &Piece<'_, LinuxVma<Inode>>) -> Result<(), Errno> {
+    fn page_op(&mut self, action: PageOp, piece: &Piece<'_, LinuxVma<Inode>>) -> Result<(), Errno> {
         self.acts.push((action, piece.range().start(), piece.range().pages()));
         Ok(())
     }
@@ -96,7 +105,7 @@ fn space() -> Space {
 
 fn map(
     mm: &mut Space,
-    kernel: &mut Kernel,
+    kernel: &mut TestKernel,
     addr: u64,
     pages: u64,
     prot: u64,
@@ -112,82 +121,91 @@ fn file(number: u32) -> Option<OpenFile<Inode>> {
     Some(OpenFile::new(Inode(number), Rights::READ | Rights::WRITE))
 }
 
-fn areas(mm: &Space) -> Vec<(u64, u64, String)> {
+fn vmas(mm: &Space) -> Vec<(u64, u64, String)> {
     mm.iter().map(|vma| (vma.start(), vma.pages(), VmFlags::of(&vma).to_string())).collect()
 }
 
 #[test]
 fn faults_map_copy_grow_or_are_refused() {
-    let (mut mm, mut kernel) = (space(), Kernel::default());
+    let (mut mm, mut kernel) = (space(), TestKernel::default());
     map(&mut mm, &mut kernel, AT, 2, PROT_READ, ANON | MAP_FIXED).unwrap();
     map(&mut mm, &mut kernel, AT + 8 * PAGE, 2, RW, ANON | MAP_FIXED).unwrap();
     map(&mut mm, &mut kernel, AT + 16 * PAGE, 1, PROT_EXEC, ANON | MAP_FIXED).unwrap();
-    map(&mut mm, &mut kernel, AT + 24 * PAGE, 1, RW, MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED).unwrap();
+    map(&mut mm, &mut kernel, AT + 24 * PAGE, 1, RW, MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED)
+        .unwrap();
     map(&mut mm, &mut kernel, AT + 32 * PAGE, 1, 0, ANON | MAP_FIXED).unwrap();
     let mut fault = |fault: Fault| mm.fault(&fault, &mut mm.update(&mut kernel));
-    let refused = |code| Verdict::Refuse(code);
-    assert_eq!(fault(Fault::new(AT + 5, Access::Read)), Verdict::Map);
+    let refused = |code| FaultAction::Refuse(code);
+    assert_eq!(fault(Fault::new(AT + 5, Access::Read)), FaultAction::Map);
     assert_eq!(fault(Fault::new(AT, Access::Write)), refused(SegvCode::AccErr));
     assert_eq!(fault(Fault::new(AT, Access::Execute)), refused(SegvCode::AccErr));
     assert_eq!(fault(Fault::new(AT + 2 * PAGE, Access::Read)), refused(SegvCode::MapErr));
-    assert_eq!(fault(Fault::new(AT + 8 * PAGE, Access::Write)), Verdict::Copy);
-    assert_eq!(fault(Fault::new(AT + 8 * PAGE, Access::Write).by(Mode::Kernel)), Verdict::Copy);
-    assert_eq!(fault(Fault::new(AT + 16 * PAGE, Access::Execute)), Verdict::Map);
-    assert_eq!(fault(Fault::new(AT + 16 * PAGE, Access::Read)), Verdict::Map);
+    assert_eq!(fault(Fault::new(AT + 8 * PAGE, Access::Write)), FaultAction::Copy);
+    assert_eq!(fault(Fault::new(AT + 8 * PAGE, Access::Write).by(Mode::Kernel)), FaultAction::Copy);
+    assert_eq!(fault(Fault::new(AT + 16 * PAGE, Access::Execute)), FaultAction::Map);
+    assert_eq!(fault(Fault::new(AT + 16 * PAGE, Access::Read)), FaultAction::Map);
     assert_eq!(
         fault(Fault::new(AT + 16 * PAGE, Access::Execute).by(Mode::Kernel)),
         refused(SegvCode::AccErr)
     );
-    assert_eq!(fault(Fault::new(AT + 24 * PAGE, Access::Write)), Verdict::Map);
+    assert_eq!(fault(Fault::new(AT + 24 * PAGE, Access::Write)), FaultAction::Map);
     assert_eq!(fault(Fault::new(AT + 32 * PAGE, Access::Read)), refused(SegvCode::AccErr));
     assert_eq!(fault(Fault::new(u64::MAX, Access::Read)), refused(SegvCode::MapErr));
 }
 
 #[test]
 fn a_stack_grows_within_its_limit_its_gap_and_the_reach_of_the_stack_pointer() {
-    let (mut mm, mut kernel) = (space(), Kernel::default());
+    let (mut mm, mut kernel) = (space(), TestKernel::default());
     let stack = AT + 0x1000 * PAGE;
     map(&mut mm, &mut kernel, stack, 1, RW, ANON | MAP_FIXED | MAP_GROWSDOWN).unwrap();
     let write = |addr| Fault::new(addr, Access::Write);
-    let maperr = Verdict::Refuse(SegvCode::MapErr);
+    let maperr = FaultAction::Refuse(SegvCode::MapErr);
     let far = write(stack - 20 * PAGE).with_stack_pointer(stack);
     assert_eq!(mm.fault(&far, &mut mm.update(&mut kernel)), maperr);
-    assert_eq!(mm.fault(&far.by(Mode::Kernel), &mut mm.update(&mut kernel)), Verdict::Copy);
-    assert_eq!(mm.fault(&write(stack - 21 * PAGE), &mut mm.update(&mut kernel)), Verdict::Copy);
-    assert_eq!(areas(&mm)[0].0, stack - 21 * PAGE);
+    assert_eq!(mm.fault(&far.by(Mode::Kernel), &mut mm.update(&mut kernel)), FaultAction::Copy);
+    assert_eq!(mm.fault(&write(stack - 21 * PAGE), &mut mm.update(&mut kernel)), FaultAction::Copy);
+    assert_eq!(vmas(&mm)[0].0, stack - 21 * PAGE);
     // 8 MiB in all.
     assert_eq!(mm.fault(&write(stack - 2048 * PAGE), &mut mm.update(&mut kernel)), maperr);
     // Something below keeps 256 pages free above itself, unless it cannot be accessed.
     let below = stack - 300 * PAGE;
     map(&mut mm, &mut kernel, below, 1, PROT_READ, ANON | MAP_FIXED).unwrap();
     assert_eq!(mm.fault(&write(below + 256 * PAGE), &mut mm.update(&mut kernel)), maperr);
-    assert_eq!(mm.fault(&write(below + 257 * PAGE), &mut mm.update(&mut kernel)), Verdict::Copy);
+    assert_eq!(
+        mm.fault(&write(below + 257 * PAGE), &mut mm.update(&mut kernel)),
+        FaultAction::Copy
+    );
     mm.mprotect(below, PAGE, 0, &mut mm.update(&mut kernel)).unwrap();
-    assert_eq!(mm.fault(&write(below + PAGE), &mut mm.update(&mut kernel)), Verdict::Copy);
+    assert_eq!(mm.fault(&write(below + PAGE), &mut mm.update(&mut kernel)), FaultAction::Copy);
     assert_eq!(mm.usage().stack(), 300);
     mm.check().unwrap();
 }
 
 #[test]
 fn most_faults_are_judged_without_the_lock() {
-    let (mut mm, mut kernel) = (space(), Kernel::default());
+    let (mut mm, mut kernel) = (space(), TestKernel::default());
     map(&mut mm, &mut kernel, AT, 2, RW, ANON | MAP_FIXED).unwrap();
     let space = AddrSpace::new(mm);
     let write = Fault::new(AT, Access::Write);
     let seen = space.lookup(AT).unwrap();
-    // The first write changes the area: it needs the lock. After that none does.
-    assert_eq!(write.judge(&seen.attrs(), seen.key()), None);
-    assert_eq!(space.update(0, &mut kernel, |mm, update| mm.fault(&write, update)), Verdict::Copy);
+    // The first write changes the VMA: it needs the lock. After that none does.
+    assert_eq!(write.check_access(&seen.attrs(), seen.key()), None);
+    assert_eq!(
+        space.update(0, &mut kernel, |mm, update| mm.fault(&write, update)),
+        FaultAction::Copy
+    );
     let seen = space.lookup(AT).unwrap();
-    assert_eq!(write.judge(&seen.attrs(), seen.key()), Some(Verdict::Copy));
+    assert_eq!(write.check_access(&seen.attrs(), seen.key()), Some(FaultAction::Copy));
     let read = Fault::new(AT, Access::Read);
-    assert_eq!(read.judge(&seen.attrs(), seen.key()), Some(Verdict::Map));
+    assert_eq!(read.check_access(&seen.attrs(), seen.key()), Some(FaultAction::Map));
 }
 
 #[test]
 fn fork_leaves_out_wipes_unlocks_and_promises() {
-    let (mut mm, mut kernel) = (space(), Kernel::default());
-    for (page, flags) in [(0, ANON), (2, ANON), (4, ANON), (6, MAP_SHARED | MAP_ANONYMOUS), (8, ANON)] {
+    let (mut mm, mut kernel) = (space(), TestKernel::default());
+    for (page, flags) in
+        [(0, ANON), (2, ANON), (4, ANON), (6, MAP_SHARED | MAP_ANONYMOUS), (8, ANON)]
+    {
         map(&mut mm, &mut kernel, AT + page * PAGE, 1, RW, flags | MAP_FIXED).unwrap();
     }
     let mut advise = |page, advice| {
@@ -208,7 +226,7 @@ fn fork_leaves_out_wipes_unlocks_and_promises() {
     assert_eq!(kernel.inherits, expected.map(|(how, page)| (how, AT + page * PAGE)));
     child.clear(*mm.layout(), &mut child.update(&mut kernel)).unwrap();
     assert_eq!(kernel.committed, before);
-    // No memory to promise: no child, and nothing stays promised.
+    // No memory to charge: no child, and nothing stays promised.
     kernel.memory = Some(before + 2);
     assert_eq!(mm.fork(&mut mm.update(&mut kernel)).err(), Some(Errno::ENOMEM));
     assert_eq!(kernel.committed, before);
@@ -216,7 +234,7 @@ fn fork_leaves_out_wipes_unlocks_and_promises() {
 
 #[test]
 fn promises_are_kept_to_the_page() {
-    let (mut mm, mut kernel) = (space(), Kernel::default());
+    let (mut mm, mut kernel) = (space(), TestKernel::default());
     let k = &mut kernel;
     map(&mut mm, k, AT, 8, RW, ANON | MAP_FIXED).unwrap();
     map(&mut mm, k, AT + 4 * PAGE, 8, RW, ANON | MAP_FIXED).unwrap();
@@ -235,11 +253,11 @@ fn promises_are_kept_to_the_page() {
     assert_eq!(k.committed, 0);
 }
 
-/// Linux takes `lo` off what DONTUNMAP leaves behind without looking at its neighbours: equal or not, they stay two, and
-/// what one has been through does not become the other's past.
+/// Linux takes `lo` off what DONTUNMAP leaves behind without looking at its neighbours: equal or
+/// not, they stay two, and what one has been through does not become the other's past.
 #[test]
 fn what_dontunmap_leaves_behind_stays_apart() {
-    let (mut mm, mut kernel) = (space(), Kernel::default());
+    let (mut mm, mut kernel) = (space(), TestKernel::default());
     let k = &mut kernel;
     map(&mut mm, k, AT, 4, RW, ANON | MAP_FIXED | MAP_LOCKED).unwrap();
     map(&mut mm, k, AT + 4 * PAGE, 4, RW, ANON | MAP_FIXED).unwrap();
@@ -249,14 +267,14 @@ fn what_dontunmap_leaves_behind_stays_apart() {
     assert_eq!(mm.map_count(), 3);
     assert_eq!(mm.usage().locked(), 5, "Linux 6.18 goes on counting what it has unlocked");
     mm.mprotect(AT, 8 * PAGE, PROT_READ, &mut mm.update(k)).unwrap();
-    let accounted: Vec<_> = areas(&mm).iter().map(|area| area.2.contains("ac")).collect();
-    assert_eq!(accounted, [true, false, true], "{:?}", areas(&mm));
+    let accounted: Vec<_> = vmas(&mm).iter().map(|vma| vma.2.contains("ac")).collect();
+    assert_eq!(accounted, [true, false, true], "{:?}", vmas(&mm));
     mm.check().unwrap();
 }
 
 #[test]
 fn names_keep_neighbours_apart_and_are_shown() {
-    let (mut mm, mut kernel) = (space(), Kernel::default());
+    let (mut mm, mut kernel) = (space(), TestKernel::default());
     map(&mut mm, &mut kernel, AT, 4, RW, ANON | MAP_FIXED).unwrap();
     mm.set_anon_name(AT + PAGE, PAGE, Some(&Inode(7)), &mut mm.update(&mut kernel)).unwrap();
     assert_eq!(mm.map_count(), 3);
@@ -270,8 +288,14 @@ fn names_keep_neighbours_apart_and_are_shown() {
     mm.set_anon_name(AT, 4 * PAGE, None, &mut mm.update(&mut kernel)).unwrap();
     let hole = mm.set_anon_name(AT, 5 * PAGE, None, &mut mm.update(&mut kernel));
     assert_eq!(hole, Err(Errno::ENOMEM));
-    let args =
-        Mmap { addr: AT, len: PAGE, prot: RW, flags: MAP_SHARED | MAP_FIXED, offset: 0, file: file(3) };
+    let args = Mmap {
+        addr: AT,
+        len: PAGE,
+        prot: RW,
+        flags: MAP_SHARED | MAP_FIXED,
+        offset: 0,
+        file: file(3),
+    };
     mm.mmap(args, &mut mm.update(&mut kernel)).unwrap();
     let of_file = mm.set_anon_name(AT, PAGE, Some(&Inode(7)), &mut mm.update(&mut kernel));
     assert_eq!(of_file, Err(Errno::EBADF));
@@ -280,7 +304,7 @@ fn names_keep_neighbours_apart_and_are_shown() {
 
 #[test]
 fn a_newline_in_a_path_does_not_forge_a_line() {
-    let (mut mm, mut kernel) = (space(), Kernel::default());
+    let (mut mm, mut kernel) = (space(), TestKernel::default());
     let flags = MAP_PRIVATE | MAP_FIXED;
     let args = Mmap { addr: AT, len: PAGE, prot: 1, flags, offset: 3 * PAGE, file: file(3) };
     mm.mmap(args, &mut mm.update(&mut kernel)).unwrap();
@@ -294,8 +318,8 @@ fn a_newline_in_a_path_does_not_forge_a_line() {
 }
 
 #[test]
-fn keys_are_handed_out_and_tag_areas() {
-    let (mut mm, mut kernel) = (space(), Kernel::default());
+fn keys_are_handed_out_and_tag_vmas() {
+    let (mut mm, mut kernel) = (space(), TestKernel::default());
     map(&mut mm, &mut kernel, AT, 4, RW, ANON | MAP_FIXED).unwrap();
     assert_eq!(mm.pkey_alloc(1, 0), Err(Errno::EINVAL));
     assert_eq!(mm.pkey_alloc(0, 4), Err(Errno::EINVAL));
@@ -320,23 +344,27 @@ fn keys_are_handed_out_and_tag_areas() {
 
 #[test]
 fn write_and_execute_exclude_each_other_if_the_owner_says_so() {
-    let (mut mm, mut kernel) = (space(), Kernel::default());
+    let (mut mm, mut kernel) = (space(), TestKernel::default());
     let k = &mut kernel;
     mm.set_policy(Policy::new().with_write_exec(WriteExec::NotTogether)).unwrap();
     assert_eq!(map(&mut mm, k, AT, 1, RW | PROT_EXEC, ANON | MAP_FIXED), Err(Errno::EACCES));
     map(&mut mm, k, AT, 1, RW, ANON | MAP_FIXED).unwrap();
-    let prot = |mm: &mut Space, k: &mut Kernel, prot| mm.mprotect(AT, PAGE, prot, &mut mm.update(k));
+    let prot =
+        |mm: &mut Space, k: &mut TestKernel, prot| mm.mprotect(AT, PAGE, prot, &mut mm.update(k));
     assert_eq!(prot(&mut mm, k, RW | PROT_EXEC), Err(Errno::EACCES));
     assert_eq!(prot(&mut mm, k, PROT_READ | PROT_EXEC), Ok(0));
     assert_eq!(prot(&mut mm, k, RW), Ok(0));
     mm.set_policy(Policy::new().with_write_exec(WriteExec::Never)).unwrap();
     assert_eq!(prot(&mut mm, k, PROT_READ | PROT_EXEC), Err(Errno::EACCES));
-    assert_eq!(map(&mut mm, k, AT + PAGE, 1, PROT_READ | PROT_EXEC, ANON | MAP_FIXED), Ok(AT + PAGE));
+    assert_eq!(
+        map(&mut mm, k, AT + PAGE, 1, PROT_READ | PROT_EXEC, ANON | MAP_FIXED),
+        Ok(AT + PAGE)
+    );
 }
 
 #[test]
 fn guards_stay_free_on_both_sides() {
-    let (mut mm, mut kernel) = (space(), Kernel::default());
+    let (mut mm, mut kernel) = (space(), TestKernel::default());
     assert_eq!(mm.set_policy(Policy::new().with_guard(1)), Err(Error::Unaligned));
     mm.set_policy(Policy::new().with_guard(4 * PAGE)).unwrap();
     for pages in [1, 3, 512, 2, 1024] {
@@ -347,8 +375,14 @@ fn guards_stay_free_on_both_sides() {
     assert!(mm.iter().all(|vma| vma.gap_before() >= 4 * PAGE));
     let first = mm.iter().next().unwrap().start();
     let pages = mm.iter().next().unwrap().pages();
-    let moved =
-        mm.mremap(first, pages * PAGE, (pages + 64) * PAGE, MREMAP_MAYMOVE, 0, &mut mm.update(&mut kernel));
+    let moved = mm.mremap(
+        first,
+        pages * PAGE,
+        (pages + 64) * PAGE,
+        MREMAP_MAYMOVE,
+        0,
+        &mut mm.update(&mut kernel),
+    );
     moved.unwrap();
     assert!(mm.iter().all(|vma| vma.gap_before() >= 4 * PAGE));
 }
@@ -364,17 +398,20 @@ fn the_base_moves_by_the_owners_random_bits() {
 
 #[test]
 fn advice_reaches_the_owner_with_exact_ranges() {
-    let (mut mm, mut kernel) = (space(), Kernel::default());
+    let (mut mm, mut kernel) = (space(), TestKernel::default());
     map(&mut mm, &mut kernel, AT, 4, RW, ANON | MAP_FIXED).unwrap();
     map(&mut mm, &mut kernel, AT + 6 * PAGE, 4, PROT_READ, ANON | MAP_FIXED).unwrap();
     let dontneed = mm.madvise(AT + PAGE, 7 * PAGE, 4, &mut mm.update(&mut kernel));
     assert_eq!(dontneed, Err(Errno::ENOMEM));
-    assert_eq!(kernel.acts, [(Action::DontNeed, AT + PAGE, 3), (Action::DontNeed, AT + 6 * PAGE, 2)]);
+    assert_eq!(
+        kernel.acts,
+        [(PageOp::DontNeed, AT + PAGE, 3), (PageOp::DontNeed, AT + 6 * PAGE, 2)]
+    );
     kernel.acts.clear();
     assert_eq!(mm.mincore(AT + PAGE, 2 * PAGE + 1, &mut mm.update(&mut kernel)), Ok(0));
     assert_eq!(mm.mincore(AT, 5 * PAGE, &mut mm.update(&mut kernel)), Err(Errno::ENOMEM));
     assert_eq!(mm.mincore(AT, u64::MAX, &mut mm.update(&mut kernel)), Err(Errno::ENOMEM));
-    assert_eq!(kernel.acts, [(Action::Residency, AT + PAGE, 3), (Action::Residency, AT, 4)]);
+    assert_eq!(kernel.acts, [(PageOp::Residency, AT + PAGE, 3), (PageOp::Residency, AT, 4)]);
     let ranges = [(AT, PAGE), (AT + PAGE, PAGE), (AT + 4 * PAGE, PAGE), (AT, PAGE)];
     let advised = mm.process_madvise(Target::Other, ranges, 20, 0, &mut mm.update(&mut kernel));
     assert_eq!(advised, Ok(2 * PAGE));
@@ -384,7 +421,7 @@ fn advice_reaches_the_owner_with_exact_ranges() {
 
 #[test]
 fn msync_writes_back_in_order() {
-    let (mut mm, mut kernel) = (space(), Kernel::default());
+    let (mut mm, mut kernel) = (space(), TestKernel::default());
     for page in [0, 2] {
         let (addr, flags) = (AT + page * PAGE, MAP_SHARED | MAP_FIXED);
         let args = Mmap { addr, len: PAGE, prot: RW, flags, offset: page * PAGE, file: file(3) };
@@ -392,14 +429,14 @@ fn msync_writes_back_in_order() {
     }
     map(&mut mm, &mut kernel, AT + 3 * PAGE, 1, RW, ANON | MAP_FIXED).unwrap();
     assert_eq!(mm.msync(AT, 4 * PAGE, MS_SYNC, &mut mm.update(&mut kernel)), Err(Errno::ENOMEM));
-    assert_eq!(kernel.acts, [(Action::WriteBack, AT, 1), (Action::WriteBack, AT + 2 * PAGE, 1)]);
+    assert_eq!(kernel.acts, [(PageOp::WriteBack, AT, 1), (PageOp::WriteBack, AT + 2 * PAGE, 1)]);
 }
 
 #[test]
 fn a_hook_that_refuses_or_a_pool_that_is_empty_breaks_nothing() {
-    let (mut mm, mut kernel) = (space(), Kernel::default());
+    let (mut mm, mut kernel) = (space(), TestKernel::default());
     map(&mut mm, &mut kernel, AT, 8, RW, ANON | MAP_FIXED).unwrap();
-    let before = areas(&mm);
+    let before = vmas(&mm);
     let committed = kernel.committed;
     kernel.refuse = Some(Errno::EINTR);
     let k = &mut kernel;
@@ -409,7 +446,7 @@ fn a_hook_that_refuses_or_a_pool_that_is_empty_breaks_nothing() {
     let grow = mm.mremap(AT, 8 * PAGE, 16 * PAGE, MREMAP_MAYMOVE, 0, &mut mm.update(k));
     assert_eq!(grow, Err(Errno::EINTR));
     assert_eq!(k.committed, committed);
-    assert_eq!(areas(&mm), before);
+    assert_eq!(vmas(&mm), before);
     mm.check().unwrap();
 
     static POOL: FixedPool<VmaNode<LinuxVma<Inode>>, 8> = FixedPool::new();
@@ -427,7 +464,8 @@ fn a_hook_that_refuses_or_a_pool_that_is_empty_breaks_nothing() {
         failed += usize::from(mm.mmap(args, &mut mm.update(&mut NoHooks)) == Err(Errno::ENOMEM));
         mm.check().unwrap();
         failed += usize::from(
-            mm.mprotect(AT + i % 29 * PAGE, PAGE, RW, &mut mm.update(&mut NoHooks)) == Err(Errno::ENOMEM),
+            mm.mprotect(AT + i % 29 * PAGE, PAGE, RW, &mut mm.update(&mut NoHooks))
+                == Err(Errno::ENOMEM),
         );
         mm.check().unwrap();
     }
@@ -454,18 +492,24 @@ fn no_argument_panics() {
         u64::MAX - PAGE + 1,
         u64::MAX,
     ];
-    let (mut mm, mut kernel) = (space(), Kernel { caps: 255, ..Kernel::default() });
+    let (mut mm, mut kernel) = (space(), TestKernel { caps: 255, ..TestKernel::default() });
     mm.set_start_brk(0x60_0000, 0);
     let special = (Inode(1), Role::Special);
     let flags = VmFlags::READ | VmFlags::MAY_READ | VmFlags::DONT_EXPAND;
-    let area = Install { start: AT + PAGE, end: AT + 3 * PAGE, flags, offset: 0, handle: Some(special) };
-    mm.install(area, &mut mm.update(&mut kernel)).unwrap();
+    let vma =
+        Install { start: AT + PAGE, end: AT + 3 * PAGE, flags, offset: 0, handle: Some(special) };
+    mm.install(vma, &mut mm.update(&mut kernel)).unwrap();
     let k = &mut kernel;
     for a in edges {
         for b in edges {
-            for flags in
-                [ANON, ANON | MAP_FIXED, MAP_SHARED | MAP_ANONYMOUS, MAP_PRIVATE, ANON | MAP_32BIT, u64::MAX]
-            {
+            for flags in [
+                ANON,
+                ANON | MAP_FIXED,
+                MAP_SHARED | MAP_ANONYMOUS,
+                MAP_PRIVATE,
+                ANON | MAP_32BIT,
+                u64::MAX,
+            ] {
                 let args = Mmap { addr: a, len: b, prot: a, flags, offset: b, file: file(1) };
                 let _ = mm.mmap(args, &mut mm.update(k));
             }
@@ -474,7 +518,8 @@ fn no_argument_panics() {
             let _ = mm.mincore(a, b, &mut mm.update(k));
             let _ = mm.set_anon_name(a, b, None, &mut mm.update(k));
             let _ = mm.pkey_mprotect(a, b, 1, b, &mut mm.update(k));
-            let _ = mm.fault(&Fault::new(a, Access::Write).with_stack_pointer(b), &mut mm.update(k));
+            let _ =
+                mm.fault(&Fault::new(a, Access::Write).with_stack_pointer(b), &mut mm.update(k));
             let _ = mm.grow_stack(a, &mut mm.update(k));
             mm.brk(a, &mut mm.update(k));
             let _ = mm.sbrk(b.cast_signed(), &mut mm.update(k));
@@ -499,7 +544,7 @@ fn no_argument_panics() {
 
 #[test]
 fn limits_have_their_errno() {
-    let (mut mm, mut kernel) = (space(), Kernel::default());
+    let (mut mm, mut kernel) = (space(), TestKernel::default());
     let k = &mut kernel;
     mm.set_limits(mm.limits().with(Resource::AddressSpace, 4 * PAGE).with(Resource::MemLock, 0));
     assert_eq!(map(&mut mm, k, AT, 5, RW, ANON | MAP_FIXED), Err(Errno::ENOMEM));
@@ -515,7 +560,7 @@ fn limits_have_their_errno() {
 }
 
 #[test]
-fn data_of_an_area_is_small() {
+fn data_of_a_vma_is_small() {
     assert!(size_of::<LinuxVma<u32>>() <= 16);
     assert!(size_of::<LinuxVma<&u64>>() <= 16);
 }
@@ -524,7 +569,10 @@ fn data_of_an_area_is_small() {
 fn calls_not_served_say_what_to_answer() {
     assert_eq!(Unserved::by_number(216).map(Unserved::errno), Some(Errno::ENOSYS));
     assert!(Unserved::by_number(9).is_none());
-    assert!(UNSERVED.iter().all(|call| Unserved::by_number(call.number()) == Some(call)), "a number twice");
+    assert!(
+        UNSERVED.iter().all(|call| Unserved::by_number(call.number()) == Some(call)),
+        "a number twice"
+    );
 }
 
 #[test]

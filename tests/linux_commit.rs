@@ -4,8 +4,8 @@ use std::fmt;
 
 use kvma::linux::abi::*;
 use kvma::linux::{
-    Capabilities, CommitLimit, File, Layout, LinuxVma, Mm, Mmap, OpenFile, Overcommit, Owner, Rights, Usage,
-    VmFlags,
+    Capabilities, CommitLimit, File, Kernel, Layout, LinuxVma, Mm, Mmap, OpenFile, Overcommit,
+    Rights, Usage, VmFlags,
 };
 use kvma::{Errno, Error, Event, Heap, Hooks};
 
@@ -60,20 +60,21 @@ impl Hooks<LinuxVma<Inode>> for Strict {
     }
 }
 
-impl Owner<Inode> for Strict {
+impl Kernel<Inode> for Strict {
     fn overcommit(&self) -> Overcommit {
         Overcommit::Never
     }
 
-    fn promise(&mut self, pages: u64, usage: &Usage) -> Result<(), Errno> {
+    fn charge(&mut self, pages: u64, usage: &Usage) -> Result<(), Errno> {
         let limit = self.limit.pages(usage, self.caps);
         Overcommit::Never.decide(pages, self.committed + pages, 0, limit)?;
         self.committed += pages;
         Ok(())
     }
 
-    fn uncommit(&mut self, pages: u64) {
-        self.committed = self.committed.checked_sub(pages).expect("more given back than was promised");
+    fn uncharge(&mut self, pages: u64) {
+        self.committed =
+            self.committed.checked_sub(pages).expect("more given back than was promised");
     }
 
     fn map_file(&mut self, _file: &OpenFile<Inode>, _flags: VmFlags) -> Result<(), Errno> {
@@ -119,7 +120,7 @@ fn what_is_replaced_hands_its_promise_on() {
 fn a_replacement_that_fails_leaves_the_count_right() {
     let mut program = Program::new(100);
     program.map(0, 8, RW, FIXED).unwrap();
-    // Nothing has gone: the old promise stands, the new one does not.
+    // Nothing has gone: the old charge stands, the new one does not.
     program.kernel.refuses = true;
     assert_eq!(program.map(4, 8, RW, FIXED), Err(Errno::EBUSY));
     assert_eq!(program.kernel.committed, 8);

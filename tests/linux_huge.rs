@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use kvma::linux::abi::*;
 use kvma::linux::{
-    Action, File, Layout, LinuxVma, Mm, Mmap, OpenFile, Owner, Placement, Policy, Resource, Rights, VmFlags,
+    Alignment, File, Kernel, Layout, LinuxVma, Mm, Mmap, OpenFile, PageOp, Policy, Resource,
+    Rights, VmFlags,
 };
 use kvma::{BoxAlloc, Errno, Hooks, NoHooks, Piece, VmaNode};
 
@@ -33,8 +34,8 @@ impl File for Object {
         out.write_str("/anon_hugepage (deleted)")
     }
 
-    fn placement(&self) -> Placement {
-        if self.page == 0 { Placement::Page } else { Placement::HugeTlb(self.page) }
+    fn alignment(&self) -> Alignment {
+        if self.page == 0 { Alignment::Page } else { Alignment::HugeTlb(self.page) }
     }
 }
 
@@ -43,16 +44,16 @@ type Space = Mm<Object, Alloc>;
 
 /// An owner with a few huge pages of 2 MiB.
 #[derive(Default)]
-struct Kernel {
+struct TestKernel {
     free: u64,
     objects: u32,
     committed: u64,
-    acts: Vec<(Action, u64, u64)>,
+    acts: Vec<(PageOp, u64, u64)>,
 }
 
-impl Hooks<LinuxVma<Object>> for Kernel {
+impl Hooks<LinuxVma<Object>> for TestKernel {
     fn unmap(&mut self, piece: &Piece<'_, LinuxVma<Object>>) {
-        let flags = VmFlags::from_bits_retain(piece.attrs().extra());
+        let flags = VmFlags::from_bits_retain(piece.attrs().user_bits());
         if flags.contains(VmFlags::HUGE_TLB) && !flags.contains(VmFlags::NO_RESERVE) {
             assert!(piece.range().pages().is_multiple_of(512), "a huge page was cut: {piece:?}");
             self.free += piece.range().pages() / 512;
@@ -60,18 +61,20 @@ impl Hooks<LinuxVma<Object>> for Kernel {
     }
 }
 
-impl Owner<Object> for Kernel {
+impl Kernel<Object> for TestKernel {
     fn commit(&mut self, pages: u64) -> Result<(), Errno> {
         self.committed += pages;
         Ok(())
     }
 
-    fn uncommit(&mut self, pages: u64) {
+    fn uncharge(&mut self, pages: u64) {
         self.committed -= pages;
     }
 
     fn huge_memory(&mut self, page: u64, len: u64, flags: VmFlags) -> Result<Object, Errno> {
-        assert!(flags.contains(VmFlags::HUGE_TLB | VmFlags::DONT_EXPAND) && len.is_multiple_of(page));
+        assert!(
+            flags.contains(VmFlags::HUGE_TLB | VmFlags::DONT_EXPAND) && len.is_multiple_of(page)
+        );
         if !flags.contains(VmFlags::NO_RESERVE) {
             let free = if page == HUGE { self.free } else { 0 };
             self.free = free.checked_sub(len / page).ok_or(Errno::ENOMEM)?;
@@ -80,7 +83,11 @@ impl Owner<Object> for Kernel {
         Ok(Object { number: self.objects, page })
     }
 
-    fn act(&mut self, action: Action, piece: &Piece<'_, LinuxVma<Object>>) -> Result<(), Errno> {
+    fn page_op(
+        &mut self,
+        action: PageOp,
+        piece: &Piece<'_, LinuxVma<Object>>,
+    ) -> Result<(), Errno> {
         self.acts.push((action, piece.range().start(), piece.range().pages()));
         Ok(())
     }
@@ -94,18 +101,27 @@ const RW: u64 = PROT_READ | PROT_WRITE;
 const ANON: u64 = MAP_PRIVATE | MAP_ANONYMOUS;
 const HUGETLB: u64 = ANON | MAP_HUGETLB;
 
-fn space() -> (Space, Kernel) {
-    (Mm::new(Layout::x86_64(8 << 20), Alloc::default()).unwrap(), Kernel { free: 8, ..Kernel::default() })
+fn space() -> (Space, TestKernel) {
+    (
+        Mm::new(Layout::x86_64(8 << 20), Alloc::default()).unwrap(),
+        TestKernel { free: 8, ..TestKernel::default() },
+    )
 }
 
-fn map(mm: &mut Space, kernel: &mut Kernel, addr: u64, len: u64, flags: u64) -> Result<u64, Errno> {
+fn map(
+    mm: &mut Space,
+    kernel: &mut TestKernel,
+    addr: u64,
+    len: u64,
+    flags: u64,
+) -> Result<u64, Errno> {
     let args = Mmap { addr, len, prot: RW, flags, offset: 0, file: None };
     let result = mm.mmap(args, &mut mm.update(kernel));
     mm.check().unwrap();
     result
 }
 
-fn areas(mm: &Space) -> Vec<(u64, u64, String)> {
+fn vmas(mm: &Space) -> Vec<(u64, u64, String)> {
     mm.iter().map(|vma| (vma.start(), vma.pages() / 512, VmFlags::of(&vma).to_string())).collect()
 }
 
@@ -116,30 +132,42 @@ fn huge_pages_are_the_owners() {
     let at = map(&mut mm, &mut kernel, 0, HUGE + 1, HUGETLB).unwrap();
     assert!(at.is_multiple_of(HUGE));
     let shared =
-        map(&mut mm, &mut kernel, AT + PAGE, PAGE, MAP_SHARED | MAP_ANONYMOUS | MAP_HUGETLB).unwrap();
+        map(&mut mm, &mut kernel, AT + PAGE, PAGE, MAP_SHARED | MAP_ANONYMOUS | MAP_HUGETLB)
+            .unwrap();
     assert_eq!(shared, AT + HUGE);
     assert_eq!((kernel.free, kernel.committed), (5, 0));
     let flags = "rd wr mr mw me de ht ";
     assert_eq!(
-        areas(&mm),
+        vmas(&mm),
         [(shared, 1, "rd wr sh mr mw me ms de ht ".to_string()), (at, 2, flags.to_string())]
     );
     assert!(mm.maps().any(|line| line.to_string().ends_with("/anon_hugepage (deleted)")));
 
     // What is not there is not given; what was at a fixed address has gone.
     assert_eq!(map(&mut mm, &mut kernel, 0, 6 * HUGE, HUGETLB), Err(Errno::ENOMEM));
-    assert_eq!(map(&mut mm, &mut kernel, AT + HUGE, 8 * HUGE, HUGETLB | MAP_FIXED), Err(Errno::ENOMEM));
-    assert_eq!((areas(&mm).len(), kernel.free), (1, 6));
+    assert_eq!(
+        map(&mut mm, &mut kernel, AT + HUGE, 8 * HUGE, HUGETLB | MAP_FIXED),
+        Err(Errno::ENOMEM)
+    );
+    assert_eq!((vmas(&mm).len(), kernel.free), (1, 6));
     // Addresses without pages cost nothing, and gigantic pages are of another kind.
     map(&mut mm, &mut kernel, 0, 100 * HUGE, HUGETLB | MAP_NORESERVE).unwrap();
     assert_eq!(map(&mut mm, &mut kernel, 0, 1, HUGETLB | 30 << MAP_HUGE_SHIFT), Err(Errno::ENOMEM));
-    let gigantic = map(&mut mm, &mut kernel, 0, 1, HUGETLB | MAP_NORESERVE | 30 << MAP_HUGE_SHIFT).unwrap();
+    let gigantic =
+        map(&mut mm, &mut kernel, 0, 1, HUGETLB | MAP_NORESERVE | 30 << MAP_HUGE_SHIFT).unwrap();
     assert!(gigantic.is_multiple_of(GIB));
     assert_eq!(map(&mut mm, &mut kernel, 0, 1, HUGETLB | 22 << MAP_HUGE_SHIFT), Err(Errno::EINVAL));
     assert_eq!(map(&mut mm, &mut kernel, AT + PAGE, 1, HUGETLB | MAP_FIXED), Err(Errno::EINVAL));
 
     // An owner that says nothing of huge pages has none.
-    let args = Mmap { addr: 0, len: HUGE, prot: RW, flags: HUGETLB | MAP_NORESERVE, offset: 0, file: None };
+    let args = Mmap {
+        addr: 0,
+        len: HUGE,
+        prot: RW,
+        flags: HUGETLB | MAP_NORESERVE,
+        offset: 0,
+        file: None,
+    };
     assert_eq!(mm.mmap(args, &mut mm.update(&mut NoHooks)), Err(Errno::ENOMEM));
 }
 
@@ -147,7 +175,7 @@ fn huge_pages_are_the_owners() {
 fn nothing_cuts_a_huge_page() {
     let (mut mm, mut kernel) = space();
     map(&mut mm, &mut kernel, AT, 6 * HUGE, HUGETLB | MAP_FIXED).unwrap();
-    let before = areas(&mm);
+    let before = vmas(&mm);
     {
         let mut call = mm.update(&mut kernel);
         assert_eq!(mm.munmap(AT + HUGE, PAGE, &mut call), Err(Errno::EINVAL));
@@ -156,9 +184,12 @@ fn nothing_cuts_a_huge_page() {
         assert_eq!(mm.mseal(AT, PAGE, 0, &mut call), Err(Errno::EINVAL));
         assert_eq!(mm.madvise(AT, PAGE, 10, &mut call), Err(Errno::EINVAL));
     }
-    assert_eq!(map(&mut mm, &mut kernel, AT + 6 * HUGE - PAGE, PAGE, ANON | MAP_FIXED), Err(Errno::EINVAL));
+    assert_eq!(
+        map(&mut mm, &mut kernel, AT + 6 * HUGE - PAGE, PAGE, ANON | MAP_FIXED),
+        Err(Errno::EINVAL)
+    );
     // A cut at the start of the range may have been made: as in Linux it stays.
-    assert_eq!(areas(&mm).iter().map(|area| area.1).sum::<u64>(), before[0].1);
+    assert_eq!(vmas(&mm).iter().map(|vma| vma.1).sum::<u64>(), before[0].1);
 
     let mut call = mm.update(&mut kernel);
     assert_eq!(mm.mprotect(AT + HUGE, HUGE, PROT_READ, &mut call), Ok(0));
@@ -215,17 +246,28 @@ fn huge_pages_are_neither_locked_nor_dropped_by_halves() {
     }
     drop(call);
     let small = HUGE / PAGE;
-    let expected =
-        [(Action::Populate, AT, 3 * small), (Action::Populate, AT, small), (Action::DontNeed, AT, small)];
+    let expected = [
+        (PageOp::Populate, AT, 3 * small),
+        (PageOp::Populate, AT, small),
+        (PageOp::DontNeed, AT, small),
+    ];
     assert_eq!(kernel.acts, expected);
-    assert_eq!(areas(&mm), [(AT, 3, "rd wr mr mw me de ht ".to_string())]);
+    assert_eq!(vmas(&mm), [(AT, 3, "rd wr mr mw me de ht ".to_string())]);
 }
 
 #[test]
 fn huge_pages_of_a_file_need_no_flag() {
     let (mut mm, mut kernel) = space();
-    let open = |page| Some(OpenFile::new(Object { number: 77, page }, Rights::READ | Rights::WRITE));
-    let args = |flags, offset, page| Mmap { addr: 0, len: PAGE, prot: RW, flags, offset, file: open(page) };
+    let open =
+        |page| Some(OpenFile::new(Object { number: 77, page }, Rights::READ | Rights::WRITE));
+    let args = |flags, offset, page| Mmap {
+        addr: 0,
+        len: PAGE,
+        prot: RW,
+        flags,
+        offset,
+        file: open(page),
+    };
     let mut call = mm.update(&mut kernel);
     let at = mm.mmap(args(MAP_SHARED, 4 * HUGE, HUGE), &mut call).unwrap();
     assert!(at.is_multiple_of(HUGE));
@@ -235,7 +277,7 @@ fn huge_pages_of_a_file_need_no_flag() {
     assert_eq!(mm.mmap(args(MAP_SHARED, 0, 3 * PAGE), &mut call), Err(Errno::EINVAL));
     assert_eq!(mm.munmap(at, PAGE, &mut call), Err(Errno::EINVAL));
     drop(call);
-    assert_eq!(areas(&mm), [(at, 1, "rd wr sh mr mw me ms de ht ".to_string())]);
+    assert_eq!(vmas(&mm), [(at, 1, "rd wr sh mr mw me ms de ht ".to_string())]);
 }
 
 #[test]

@@ -3,7 +3,9 @@
 use std::fmt;
 
 use kvma::linux::abi::*;
-use kvma::linux::{Access, Fault, File, Growth, Layout, Mm, Mmap, Resource, SegvCode, Verdict, VmFlags};
+use kvma::linux::{
+    Access, Fault, FaultAction, File, Growth, Layout, Mm, Mmap, Resource, SegvCode, VmFlags,
+};
 use kvma::{Errno, Heap, NoHooks};
 
 /// There are no files here.
@@ -50,7 +52,8 @@ fn an_unlimited_stack_leaves_the_search_top_down() {
     assert_eq!((layout.growth(), layout.base()), (Growth::TopDown, 0x1555_5555_6000));
 }
 
-/// `live_faults` found it: what a stack's pages are called (`vm_pgoff`) goes with it when it moves, and has an end.
+/// `live_faults` found it: what a stack's pages are called (`vm_pgoff`) goes with it when it moves,
+/// and has an end.
 #[test]
 fn a_stack_that_was_moved_grows_no_further_than_it_could_have() {
     const PAGE: u64 = 4096;
@@ -58,17 +61,25 @@ fn a_stack_that_was_moved_grows_no_further_than_it_could_have() {
     let (low, high) = (0x20 * PAGE, 0x1000_0000_0000);
     let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_GROWSDOWN;
     for (addr, touched) in [(high, true), (high + 0x1000 * PAGE, false)] {
-        let args = Mmap { addr: low, len: PAGE, prot: PROT_READ | PROT_WRITE, flags, offset: 0, file: None };
+        let args = Mmap {
+            addr: low,
+            len: PAGE,
+            prot: PROT_READ | PROT_WRITE,
+            flags,
+            offset: 0,
+            file: None,
+        };
         let mut owner = NoHooks;
         let call = &mut mm.update(&mut owner);
         mm.mmap(args, call).unwrap();
         if touched {
-            assert_eq!(mm.fault(&Fault::new(low, Access::Write), call), Verdict::Copy);
+            assert_eq!(mm.fault(&Fault::new(low, Access::Write), call), FaultAction::Copy);
         }
         mm.mremap(low, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, addr, call).unwrap();
         let mut write = |addr| mm.fault(&Fault::new(addr, Access::Write), call);
-        assert_eq!(write(addr - 0x20 * PAGE), Verdict::Copy);
-        let further = if touched { Verdict::Refuse(SegvCode::MapErr) } else { Verdict::Copy };
+        assert_eq!(write(addr - 0x20 * PAGE), FaultAction::Copy);
+        let further =
+            if touched { FaultAction::Refuse(SegvCode::MapErr) } else { FaultAction::Copy };
         assert_eq!(write(addr - 0x21 * PAGE), further);
         mm.check().unwrap();
     }
@@ -92,8 +103,9 @@ fn a_new_stack_has_room_as_far_as_the_limit_allows() {
     }
 }
 
-/// `live_kernel` found it: Linux gets a stack ready for pages of its own before it looks at the limits. Memory that may have
-/// such pages keeps its promise (`ac`) when it can no longer be written to.
+/// `live_kernel` found it: Linux gets a stack ready for pages of its own before it looks at the
+/// limits. Memory that may have such pages keeps its charge (`ac`) when it can no longer be written
+/// to.
 #[test]
 fn a_stack_that_may_not_grow_is_as_if_used() {
     const PAGE: u64 = 4096;
@@ -104,13 +116,14 @@ fn a_stack_that_may_not_grow_is_as_if_used() {
         mm.set_limits(mm.limits().with(Resource::Stack, limit));
         let mut owner = NoHooks;
         let call = &mut mm.update(&mut owner);
-        let args = |addr, flags| Mmap { addr, len: PAGE, prot: PROT_READ, flags, offset: 0, file: None };
+        let args =
+            |addr, flags| Mmap { addr, len: PAGE, prot: PROT_READ, flags, offset: 0, file: None };
         if let Some(below) = below {
             mm.mmap(args(below, flags & !MAP_GROWSDOWN), call).unwrap();
         }
         mm.mmap(Mmap { prot: PROT_READ | PROT_WRITE, ..args(at, flags) }, call).unwrap();
         let refused = mm.fault(&Fault::new(at - PAGE, Access::Read), call);
-        assert_eq!(refused, Verdict::Refuse(SegvCode::MapErr));
+        assert_eq!(refused, FaultAction::Refuse(SegvCode::MapErr));
         mm.mprotect(at, PAGE, PROT_READ, call).unwrap();
         mm.iter().last().is_some_and(|vma| VmFlags::of(&vma).contains(VmFlags::ACCOUNT))
     };

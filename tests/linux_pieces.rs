@@ -1,14 +1,14 @@
-//! Long Linux calls that release the lock every few areas.
+//! Long Linux calls that release the lock every few VMAs.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::sync::Arc;
 
-use kvma::addr_space::AREAS_PER_HOLD;
+use kvma::addr_space::MAX_VMAS_PER_LOCK_HOLD;
 use kvma::linux::abi::*;
 use kvma::linux::{
-    Action, Capabilities, File, Install, Layout, Limits, LinuxVma, Mm, Mmap, Owner, Resource, Role, Usage,
-    VmFlags,
+    Capabilities, File, Install, Kernel, Layout, Limits, LinuxVma, Mm, Mmap, PageOp, Resource,
+    Role, Usage, VmFlags,
 };
 use kvma::{AddrSpace, Attrs, BoxAlloc, Errno, Error, Event, Hooks, NoHooks, Piece, VmaNode};
 
@@ -31,8 +31,8 @@ impl File for Name {
     }
 }
 
-type Area = LinuxVma<Name>;
-type Alloc = Arc<BoxAlloc<VmaNode<Area>>>;
+type TheVma = LinuxVma<Name>;
+type Alloc = Arc<BoxAlloc<VmaNode<TheVma>>>;
 type Space = AddrSpace<Mm<Name, Alloc>>;
 
 const PAGE: u64 = 4096;
@@ -53,11 +53,12 @@ fn at(page: u64) -> u64 {
 }
 
 fn map(space: &Space, page: u64, pages: u64) {
-    let args = Mmap { addr: at(page), len: pages * PAGE, prot: RW, flags: ANON, offset: 0, file: None };
+    let args =
+        Mmap { addr: at(page), len: pages * PAGE, prot: RW, flags: ANON, offset: 0, file: None };
     space.update(3, &mut NoHooks, |mm, call| mm.mmap(args, call)).unwrap();
 }
 
-/// `count` areas of a page, with as much room between them.
+/// `count` VMAs of a page, with as much room between them.
 fn map_row(space: &Space, first: u64, count: u64) {
     (0..count).for_each(|n| map(space, first + 2 * n, 1));
 }
@@ -65,8 +66,8 @@ fn map_row(space: &Space, first: u64, count: u64) {
 fn special(space: &Space, page: u64, pages: u64) {
     let flags = VmFlags::READ | VmFlags::EXEC | VmFlags::MAY_ACCESS | VmFlags::DONT_EXPAND;
     let handle = Some((Name, Role::Special));
-    let area = Install { start: at(page), end: at(page + pages), flags, offset: 0, handle };
-    space.update(3, &mut NoHooks, |mm, call| mm.install(area, call)).unwrap();
+    let vma = Install { start: at(page), end: at(page + pages), flags, offset: 0, handle };
+    space.update(3, &mut NoHooks, |mm, call| mm.install(vma, call)).unwrap();
 }
 
 fn seal(space: &Space, page: u64, pages: u64) {
@@ -78,8 +79,8 @@ fn set_lock_limit(space: &Space, pages: u64) {
     space.update(0, &mut NoHooks, |mm, _| mm.set_limits(limits));
 }
 
-/// First page and pages of each area.
-fn areas(space: &Space) -> Vec<(u64, u64)> {
+/// First page and pages of each VMA.
+fn vmas(space: &Space) -> Vec<(u64, u64)> {
     space.inspect(|mm| {
         mm.check().unwrap();
         mm.iter().map(|vma| ((vma.start() - AT) / PAGE, vma.pages())).collect()
@@ -95,7 +96,7 @@ struct Watch<'a> {
     space: &'a Space,
     between: &'a dyn Fn(usize),
     heard: Vec<String>,
-    /// Areas that it heard of since the lock was taken, and most at a time.
+    /// VMAs that it heard of since the lock was taken, and most at a time.
     now: usize,
     longest: usize,
     holds: usize,
@@ -121,7 +122,7 @@ impl<'a> Watch<'a> {
         }
     }
 
-    fn count(&mut self, what: &str, piece: &Piece<'_, Area>) {
+    fn count(&mut self, what: &str, piece: &Piece<'_, TheVma>) {
         self.heard.push(format!("{what} {piece:?}"));
         self.now += 1;
     }
@@ -131,8 +132,8 @@ impl<'a> Watch<'a> {
     }
 }
 
-impl Hooks<Area> for Watch<'_> {
-    fn prepare(&mut self, event: &Event<'_, Area>) -> Result<(), Error> {
+impl Hooks<TheVma> for Watch<'_> {
+    fn prepare(&mut self, event: &Event<'_, TheVma>) -> Result<(), Error> {
         self.heard.push(format!("prepare {event:?}"));
         match self.refuse.as_mut() {
             Some(0) => return Err(Error::Refused(Errno::EAGAIN)),
@@ -141,17 +142,17 @@ impl Hooks<Area> for Watch<'_> {
         }
         Ok(())
     }
-    fn cancel(&mut self, event: &Event<'_, Area>) {
+    fn cancel(&mut self, event: &Event<'_, TheVma>) {
         self.heard.push(format!("cancel {event:?}"));
     }
-    fn map(&mut self, piece: &Piece<'_, Area>) {
+    fn map(&mut self, piece: &Piece<'_, TheVma>) {
         self.count("map", piece);
     }
-    fn unmap(&mut self, piece: &Piece<'_, Area>) {
+    fn unmap(&mut self, piece: &Piece<'_, TheVma>) {
         self.count("unmap", piece);
     }
-    fn protect(&mut self, piece: &Piece<'_, Area>, old: &Attrs) {
-        self.count(&format!("protect, was {:x},", old.extra()), piece);
+    fn protect(&mut self, piece: &Piece<'_, TheVma>, old: &Attrs) {
+        self.count(&format!("protect, was {:x},", old.user_bits()), piece);
     }
     fn flush_begin(&mut self) {
         self.heard.push("flush_begin".into());
@@ -168,7 +169,7 @@ impl Hooks<Area> for Watch<'_> {
     }
 }
 
-impl Owner<Name> for Watch<'_> {
+impl Kernel<Name> for Watch<'_> {
     fn capabilities(&self) -> Capabilities {
         self.caps
     }
@@ -176,10 +177,11 @@ impl Owner<Name> for Watch<'_> {
         self.committed += pages;
         Ok(())
     }
-    fn uncommit(&mut self, pages: u64) {
-        self.committed = self.committed.checked_sub(pages).expect("more given back than was promised");
+    fn uncharge(&mut self, pages: u64) {
+        self.committed =
+            self.committed.checked_sub(pages).expect("more given back than was promised");
     }
-    fn act(&mut self, action: Action, piece: &Piece<'_, Area>) -> Result<(), Errno> {
+    fn page_op(&mut self, action: PageOp, piece: &Piece<'_, TheVma>) -> Result<(), Errno> {
         self.heard.push(format!("{action:?} {piece:?}"));
         Ok(())
     }
@@ -188,15 +190,18 @@ impl Owner<Name> for Watch<'_> {
 const NOBODY: &dyn Fn(usize) = &|_| ();
 
 #[test]
-fn munmap_releases_the_lock_every_few_areas() {
+fn munmap_releases_the_lock_every_few_vmas() {
     let space = space();
     map(&space, 0, 11); // to be cut at 10
     map_row(&space, 12, 998);
     map(&space, 2008, 5); // to be cut at 2010
     let mut owner = Watch::new(&space, NOBODY);
     assert_eq!(space.munmap(at(10), 2000 * PAGE, &mut owner), Ok(0));
-    assert_eq!((owner.longest, owner.holds), (AREAS_PER_HOLD, 1000usize.div_ceil(AREAS_PER_HOLD)));
-    assert_eq!(areas(&space), [(0, 10), (2010, 3)]);
+    assert_eq!(
+        (owner.longest, owner.holds),
+        (MAX_VMAS_PER_LOCK_HOLD, 1000usize.div_ceil(MAX_VMAS_PER_LOCK_HOLD))
+    );
+    assert_eq!(vmas(&space), [(0, 10), (2010, 3)]);
     assert_eq!(owner.pieces("prepare"), 2, "{:?}", &owner.heard[..4]);
     assert!(owner.heard[0].starts_with(&format!("prepare unmap {:#x}", at(10))));
     assert!(owner.heard[1].starts_with(&format!("prepare unmap {:#x}", at(2008))));
@@ -214,7 +219,7 @@ fn munmap_leaves_what_others_map_behind_it_and_takes_what_they_map_ahead() {
     };
     let mut owner = Watch::new(&space, &between);
     assert_eq!(space.munmap(at(10), 400 * PAGE, &mut owner), Ok(0));
-    assert_eq!(areas(&space), [(20, 1)]);
+    assert_eq!(vmas(&space), [(20, 1)]);
 }
 
 /// As Linux: what is sealed anywhere in the range, even at its end, is found before anything goes.
@@ -228,11 +233,11 @@ fn munmap_finds_a_seal_before_the_first_piece() {
     assert_eq!(space.munmap(at(10), 1000 * PAGE, &mut owner), Err(Errno::EPERM));
     assert_eq!(owner.heard, [""; 0]);
     // The cut at the beginning stays, as in Linux.
-    assert_eq!(areas(&space)[..2], [(8, 2), (10, 2)]);
-    assert_eq!(areas(&space).len(), 202);
+    assert_eq!(vmas(&space)[..2], [(8, 2), (10, 2)]);
+    assert_eq!(vmas(&space).len(), 202);
     // A seal elsewhere does not matter.
     assert_eq!(space.munmap(at(10), 400 * PAGE, &mut owner), Ok(0));
-    assert_eq!(areas(&space), [(8, 2), (411, 1)]);
+    assert_eq!(vmas(&space), [(8, 2), (411, 1)]);
 }
 
 #[test]
@@ -248,7 +253,7 @@ fn munmap_does_not_remove_what_others_seal_ahead_of_it() {
     assert_eq!(space.munmap(at(10), 400 * PAGE, &mut owner), Err(Errno::EPERM));
     // The first piece has gone, the second stays with the seal in it.
     let left: Vec<_> = (64..200).map(|n| (10 + 2 * n, 1)).collect();
-    assert_eq!(areas(&space), left);
+    assert_eq!(vmas(&space), left);
     assert_eq!(usage(&space).total(), 136);
 }
 
@@ -264,12 +269,13 @@ fn munmap_does_not_cut_special_memory_that_others_put_across_its_end() {
     };
     let mut owner = Watch::new(&space, &between);
     assert_eq!(space.munmap(at(10), 200 * PAGE, &mut owner), Err(Errno::EINVAL));
-    assert_eq!(areas(&space).last(), Some(&(208, 4)));
+    assert_eq!(vmas(&space).last(), Some(&(208, 4)));
 }
 
-/// Another thread's area lies across both ends of what is left, and there are as many areas as there may be.
+/// Another thread's VMA lies across both ends of what is left, and there are as many VMAs as there
+/// may be.
 #[test]
-fn munmap_makes_no_hole_beyond_the_limit_on_areas() {
+fn munmap_makes_no_hole_beyond_the_limit_on_vmas() {
     let space = space();
     map_row(&space, 10, 100);
     let between = |hold| {
@@ -280,7 +286,7 @@ fn munmap_makes_no_hole_beyond_the_limit_on_areas() {
     };
     let mut owner = Watch::new(&space, &between);
     assert_eq!(space.munmap(at(10), 200 * PAGE, &mut owner), Err(Errno::ENOMEM));
-    assert_eq!(areas(&space), [(5, 300)]);
+    assert_eq!(vmas(&space), [(5, 300)]);
 }
 
 #[test]
@@ -291,7 +297,7 @@ fn munmap_that_is_refused_removes_nothing() {
     owner.refuse = Some(1);
     assert_eq!(space.munmap(at(10), 400 * PAGE, &mut owner), Err(Errno::EAGAIN));
     assert_eq!((owner.pieces("prepare"), owner.pieces("cancel"), owner.pieces("unmap")), (2, 1, 0));
-    assert_eq!(areas(&space).len(), 200);
+    assert_eq!(vmas(&space).len(), 200);
     assert_eq!(space.munmap(at(10) + 1, PAGE, &mut owner), Err(Errno::EINVAL));
     assert_eq!(space.munmap(at(10), 0, &mut owner), Err(Errno::EINVAL));
 }
@@ -301,7 +307,7 @@ fn locked(space: &Space) -> u64 {
 }
 
 #[test]
-fn mlockall_releases_the_lock_every_few_areas() {
+fn mlockall_releases_the_lock_every_few_vmas() {
     let space = space();
     map_row(&space, 10, 1000);
     special(&space, 5000, 1);
@@ -309,33 +315,36 @@ fn mlockall_releases_the_lock_every_few_areas() {
     let between = |hold| {
         if hold == 1 {
             // Behind the piece: locked because of what has been said of the future.
-            assert_eq!(locked(&space), AREAS_PER_HOLD as u64);
+            assert_eq!(locked(&space), MAX_VMAS_PER_LOCK_HOLD as u64);
             map(&space, 0, 1);
-            future.set(locked(&space) == 1 + AREAS_PER_HOLD as u64);
+            future.set(locked(&space) == 1 + MAX_VMAS_PER_LOCK_HOLD as u64);
         }
     };
     let mut owner = Watch::new(&space, &between);
     let all = u64::from((MCL_CURRENT | MCL_FUTURE) as u32);
     assert_eq!(space.mlockall(all, &mut owner), Ok(0));
     assert!(future.get());
-    assert_eq!((owner.longest, owner.holds), (AREAS_PER_HOLD, 1000usize.div_ceil(AREAS_PER_HOLD)));
+    assert_eq!(
+        (owner.longest, owner.holds),
+        (MAX_VMAS_PER_LOCK_HOLD, 1000usize.div_ceil(MAX_VMAS_PER_LOCK_HOLD))
+    );
     assert_eq!(locked(&space), 1001);
     // Each is brought in, in the hold in which it was locked. What others map, they bring in.
     assert_eq!(owner.pieces("Populate"), 1001);
     let first_wait = owner.heard.iter().position(|heard| heard == "flush_wait").unwrap();
     let first = owner.heard[..first_wait].iter();
-    assert_eq!(first.filter(|heard| heard.starts_with("Populate")).count(), AREAS_PER_HOLD);
+    assert_eq!(first.filter(|heard| heard.starts_with("Populate")).count(), MAX_VMAS_PER_LOCK_HOLD);
 
     let mut owner = Watch::new(&space, NOBODY);
     assert_eq!(space.munlockall(&mut owner), 0);
-    assert_eq!((owner.longest, owner.pieces("Populate")), (AREAS_PER_HOLD, 0));
+    assert_eq!((owner.longest, owner.pieces("Populate")), (MAX_VMAS_PER_LOCK_HOLD, 0));
     assert_eq!(locked(&space), 0);
     map(&space, 6000, 1);
     assert_eq!(locked(&space), 0, "the future is not locked either");
     // On fault only: nothing is brought in but what cannot be locked.
     let mut owner = Watch::new(&space, NOBODY);
     assert_eq!(space.mlockall(MCL_CURRENT | MCL_ONFAULT, &mut owner), Ok(0));
-    assert_eq!((owner.longest, owner.pieces("Populate")), (AREAS_PER_HOLD, 1));
+    assert_eq!((owner.longest, owner.pieces("Populate")), (MAX_VMAS_PER_LOCK_HOLD, 1));
     assert_eq!(locked(&space), 1002);
 }
 
@@ -383,9 +392,12 @@ fn mlockall_checks_before_the_first_piece() {
     map_row(&space, 10, 200);
     set_lock_limit(&space, 199);
     let mut owner = Watch::new(&space, NOBODY);
-    for (flags, errno) in
-        [(0, Errno::EINVAL), (MCL_ONFAULT, Errno::EINVAL), (8, Errno::EINVAL), (MCL_CURRENT, Errno::ENOMEM)]
-    {
+    for (flags, errno) in [
+        (0, Errno::EINVAL),
+        (MCL_ONFAULT, Errno::EINVAL),
+        (8, Errno::EINVAL),
+        (MCL_CURRENT, Errno::ENOMEM),
+    ] {
         assert_eq!(space.mlockall(flags, &mut owner), Err(errno));
     }
     set_lock_limit(&space, 0);
@@ -399,7 +411,7 @@ fn mlockall_checks_before_the_first_piece() {
 }
 
 #[test]
-fn clear_releases_the_lock_every_few_areas() {
+fn clear_releases_the_lock_every_few_vmas() {
     let space = space();
     map_row(&space, 10, 1000);
     seal(&space, 10, 1);
@@ -412,10 +424,10 @@ fn clear_releases_the_lock_every_few_areas() {
     let mut owner = Watch::new(&space, &between);
     let next = layout().with_base(0x7000_0000_0000);
     assert_eq!(space.clear(next.with_guard_gap(5), &mut owner), Err(Error::Unaligned));
-    assert_eq!(areas(&space).len(), 1000);
+    assert_eq!(vmas(&space).len(), 1000);
     assert_eq!(space.clear(next, &mut owner), Ok(()));
-    assert_eq!((owner.longest, owner.pieces("prepare")), (AREAS_PER_HOLD, 0));
-    assert_eq!((areas(&space), owner.committed), (vec![], 0));
+    assert_eq!((owner.longest, owner.pieces("prepare")), (MAX_VMAS_PER_LOCK_HOLD, 0));
+    assert_eq!((vmas(&space), owner.committed), (vec![], 0));
     assert_eq!(space.inspect(|mm| (*mm.layout(), mm.start_brk())), (next, 0));
     assert_eq!(usage(&space), Usage::default());
 }
@@ -439,7 +451,8 @@ enum Call {
     Mlockall(u64),
     Munlockall,
     Clear,
-    /// mmap, mprotect, mlock, munlock, mseal, madvise(DONTDUMP), brk: these are one hold either way.
+    /// mmap, mprotect, mlock, munlock, mseal, madvise(DONTDUMP), brk: these are one hold either
+    /// way.
     Other(u64, u64, u64),
 }
 
@@ -474,10 +487,17 @@ fn other(
         66..70 => mm.munlock(addr, bytes, call),
         70..75 => mm.madvise(addr, bytes, 16, call),
         75 if first.is_multiple_of(8) => mm.mseal(addr, PAGE, 0, call),
-        // Many small areas.
+        // Many small VMAs.
         75..79 => (first..first + len).step_by(2).try_fold(0, |_, page| {
             mm.mmap(
-                Mmap { addr: at(page), len: PAGE, prot: PROT_EXEC, flags: ANON, offset: 0, file: None },
+                Mmap {
+                    addr: at(page),
+                    len: PAGE,
+                    prot: PROT_EXEC,
+                    flags: ANON,
+                    offset: 0,
+                    file: None,
+                },
                 call,
             )
         }),
@@ -495,7 +515,9 @@ fn in_pieces(space: &Space, asked: Call, owner: &mut Watch<'_>) -> Result<u64, E
         Call::Mlockall(flags) => space.mlockall(flags, owner),
         Call::Munlockall => Ok(space.munlockall(owner)),
         Call::Clear => result(space.clear(layout(), owner)),
-        Call::Other(kind, first, len) => space.update(3, owner, |mm, call| other(mm, kind, first, len, call)),
+        Call::Other(kind, first, len) => {
+            space.update(3, owner, |mm, call| other(mm, kind, first, len, call))
+        }
     }
 }
 
@@ -513,12 +535,13 @@ fn at_once(space: &Space, asked: Call, owner: &mut Watch<'_>) -> Result<u64, Err
 fn everything(space: &Space) -> (Vec<(u64, u64, u64)>, Usage) {
     space.inspect(|mm| {
         mm.check().unwrap();
-        let areas = mm.iter().map(|vma| (vma.start(), vma.pages(), VmFlags::of(&vma).bits()));
-        (areas.collect(), *mm.usage())
+        let vmas = mm.iter().map(|vma| (vma.start(), vma.pages(), VmFlags::of(&vma).bits()));
+        (vmas.collect(), *mm.usage())
     })
 }
 
-/// Makes the same random calls in pieces and at once, on `pages` pages. Returns how often what happened.
+/// Makes the same random calls in pieces and at once, on `pages` pages. Returns how often what
+/// happened.
 fn compare(seed: u64, pages: u64, calls: usize) -> (usize, usize) {
     let spaces = [space(), space()];
     for space in &spaces {
@@ -530,7 +553,7 @@ fn compare(seed: u64, pages: u64, calls: usize) -> (usize, usize) {
     for n in 0..calls {
         let asked = pick(&mut random, pages);
         let refuse = (random.below(30) == 0).then(|| random.below(3) as usize);
-        let few = everything(&spaces[0]).0.len() <= AREAS_PER_HOLD;
+        let few = everything(&spaces[0]).0.len() <= MAX_VMAS_PER_LOCK_HOLD;
         let heard = RefCell::new(Vec::new());
         let answers = [in_pieces, at_once].map(|ask| {
             let space = &spaces[heard.borrow().len()];
@@ -557,9 +580,10 @@ fn seed() -> u64 {
     std::env::var("KVMA_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(1)
 }
 
-/// With few areas nobody can tell a call in pieces from the other: answers, areas, counts and hooks are the same.
+/// With few VMAs nobody can tell a call in pieces from the other: answers, VMAs, counts and hooks
+/// are the same.
 #[test]
-fn few_areas_are_one_piece_which_is_the_call_itself() {
+fn few_vmas_are_one_piece_which_is_the_call_itself() {
     let results: Vec<_> = (0..10).map(|n| compare(seed() + n, 60, 400)).collect();
     assert!(results.iter().all(|&(cut, _)| cut == 0));
     assert!(results.iter().map(|&(_, failed)| failed).sum::<usize>() > 100);

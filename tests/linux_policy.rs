@@ -4,8 +4,8 @@ use std::fmt;
 
 use kvma::linux::abi::*;
 use kvma::linux::{
-    Access, Fault, File, Install, Layout, Mm, Mmap, OpenFile, Policy, Rights, Role, SegvCode, Verdict,
-    VmFlags, WriteExec,
+    Access, Fault, FaultAction, File, Install, Layout, Mm, Mmap, OpenFile, Policy, Rights, Role,
+    SegvCode, VmFlags, WriteExec,
 };
 use kvma::{Errno, Heap, NoHooks};
 
@@ -71,7 +71,8 @@ impl Program {
 fn nothing_is_writable_and_executable_at_once_by_any_call() {
     for rule in [WriteExec::NotTogether, WriteExec::Mdwe, WriteExec::Never] {
         let mut program = Program::new(Policy::new().with_write_exec(rule));
-        let kinds = [ANON, MAP_SHARED, MAP_PRIVATE, ANON | MAP_GROWSDOWN, MAP_DROPPABLE | MAP_ANONYMOUS];
+        let kinds =
+            [ANON, MAP_SHARED, MAP_PRIVATE, ANON | MAP_GROWSDOWN, MAP_DROPPABLE | MAP_ANONYMOUS];
         for kind in kinds {
             for place in [0, MAP_FIXED, MAP_FIXED_NOREPLACE, MAP_32BIT] {
                 for prot in [PROT_WRITE | PROT_EXEC, RW | PROT_EXEC, RW | PROT_EXEC | PROT_SEM] {
@@ -85,7 +86,8 @@ fn nothing_is_writable_and_executable_at_once_by_any_call() {
                 assert_eq!(program.protect(AT + PAGE, RW | PROT_EXEC | PROT_GROWSDOWN), DENIED);
             }
             let mm = &mut program.0;
-            let tagged = mm.pkey_mprotect(AT, PAGE, RW | PROT_EXEC, 0, &mut mm.update(&mut NoHooks));
+            let tagged =
+                mm.pkey_mprotect(AT, PAGE, RW | PROT_EXEC, 0, &mut mm.update(&mut NoHooks));
             assert_eq!(tagged, DENIED);
             program.map(AT, 3, RX, kind | MAP_FIXED).unwrap();
             assert_eq!(program.protect(AT, RW | PROT_EXEC), DENIED);
@@ -93,8 +95,15 @@ fn nothing_is_writable_and_executable_at_once_by_any_call() {
         // Neither a move nor a child changes that.
         program.map(AT, 1, RX, ANON | MAP_FIXED).unwrap();
         let mm = &mut program.0;
-        mm.mremap(AT, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, AT + 9 * PAGE, &mut mm.update(&mut NoHooks))
-            .unwrap();
+        mm.mremap(
+            AT,
+            PAGE,
+            PAGE,
+            MREMAP_MAYMOVE | MREMAP_FIXED,
+            AT + 9 * PAGE,
+            &mut mm.update(&mut NoHooks),
+        )
+        .unwrap();
         let mut child = Program(program.0.fork(&mut program.0.update(&mut NoHooks)).unwrap());
         assert_eq!(child.protect(AT + 9 * PAGE, RW | PROT_EXEC), DENIED);
         assert_eq!(child.map(0, 1, RW | PROT_EXEC, ANON), DENIED);
@@ -143,16 +152,17 @@ fn code_becomes_data_under_linuxs_rule_only() {
         assert_eq!(program.protect(addr, RW), DENIED);
         assert!(!program.flags(addr).contains(VmFlags::MAY_WRITE));
     }
-    // The loader's areas as well, and where they are moved to, and a child's copy.
+    // The loader's VMAs as well, and where they are moved to, and a child's copy.
     let flags = VmFlags::READ | VmFlags::EXEC | VmFlags::MAY_ACCESS;
     let (start, end) = (AT + 16 * PAGE, AT + 18 * PAGE);
-    let area = Install { start, end, flags, offset: 0, handle: Some((Inode(2), Role::Object)) };
+    let vma = Install { start, end, flags, offset: 0, handle: Some((Inode(2), Role::Object)) };
     let mm = &mut program.0;
-    mm.install(area, &mut mm.update(&mut NoHooks)).unwrap();
+    mm.install(vma, &mut mm.update(&mut NoHooks)).unwrap();
     program.protect(start, PROT_READ).unwrap();
     let mm = &mut program.0;
     let to = AT + 32 * PAGE;
-    mm.mremap(start, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, to, &mut mm.update(&mut NoHooks)).unwrap();
+    mm.mremap(start, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, to, &mut mm.update(&mut NoHooks))
+        .unwrap();
     let mut child = Program(program.0.fork(&mut program.0.update(&mut NoHooks)).unwrap());
     assert_eq!(program.protect(to, RW), DENIED);
     assert_eq!(child.protect(to, RW), DENIED);
@@ -179,10 +189,11 @@ fn a_stack_keeps_the_owners_guard() {
         program.map(AT, 1, prot, flags | MAP_FIXED).unwrap();
         program.map(AT + 1000 * PAGE, 1, RW, ANON | MAP_GROWSDOWN | MAP_FIXED).unwrap();
         let mm = &mut program.0;
-        let mut write =
-            |page| mm.fault(&Fault::new(AT + page * PAGE, Access::Write), &mut mm.update(&mut NoHooks));
-        assert_eq!(write(512), Verdict::Refuse(SegvCode::MapErr));
-        assert_eq!(write(513), Verdict::Copy);
+        let mut write = |page| {
+            mm.fault(&Fault::new(AT + page * PAGE, Access::Write), &mut mm.update(&mut NoHooks))
+        };
+        assert_eq!(write(512), FaultAction::Refuse(SegvCode::MapErr));
+        assert_eq!(write(513), FaultAction::Copy);
         assert_eq!(program.smallest_gap(), 512);
     }
 }
@@ -193,8 +204,9 @@ fn what_is_extended_in_place_keeps_the_owners_guard() {
     program.map(AT, 2, RW, ANON | MAP_FIXED).unwrap();
     program.map(AT + 16 * PAGE, 1, RW, ANON | MAP_FIXED).unwrap();
     let mm = &mut program.0;
-    let mut grow =
-        |pages, flags| mm.mremap(AT, 2 * PAGE, pages * PAGE, flags, 0, &mut mm.update(&mut NoHooks));
+    let mut grow = |pages, flags| {
+        mm.mremap(AT, 2 * PAGE, pages * PAGE, flags, 0, &mut mm.update(&mut NoHooks))
+    };
     assert_eq!(grow(13, 0), Err(Errno::ENOMEM));
     assert_ne!(grow(13, MREMAP_MAYMOVE), Ok(AT));
     assert!(program.smallest_gap() >= 4);

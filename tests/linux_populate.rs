@@ -1,12 +1,12 @@
-//! The Linux layer where pages cannot be brought in: guards, and what lies beyond the end of a file. The answers and the
-//! flags are those of Linux 6.18.
+//! The Linux layer where pages cannot be brought in: guards, and what lies beyond the end of a
+//! file. The answers and the flags are those of Linux 6.18.
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
 use kvma::linux::abi::*;
-use kvma::linux::{Action, File, Layout, LinuxVma, Mm, Mmap, OpenFile, Owner, Rights, VmFlags};
+use kvma::linux::{File, Kernel, Layout, LinuxVma, Mm, Mmap, OpenFile, PageOp, Rights, VmFlags};
 use kvma::{BoxAlloc, Errno, Hooks, Piece, VmaNode};
 
 /// A file, of `PAGES_IN_FILE` pages.
@@ -33,19 +33,19 @@ impl File for Short {
 
 /// Page tables as far as guards go.
 #[derive(Default)]
-struct Kernel {
+struct TestKernel {
     guards: BTreeSet<u64>,
 }
 
-impl Hooks<LinuxVma<Short>> for Kernel {}
+impl Hooks<LinuxVma<Short>> for TestKernel {}
 
-impl Owner<Short> for Kernel {
-    fn act(&mut self, action: Action, piece: &Piece<'_, LinuxVma<Short>>) -> Result<(), Errno> {
+impl Kernel<Short> for TestKernel {
+    fn page_op(&mut self, action: PageOp, piece: &Piece<'_, LinuxVma<Short>>) -> Result<(), Errno> {
         let pages = (0..piece.range().pages()).map(|page| piece.range().start() + page * PAGE);
         match action {
-            Action::GuardInstall => self.guards.extend(pages),
-            Action::GuardRemove => pages.for_each(|page| _ = self.guards.remove(&page)),
-            Action::Populate | Action::PopulateRead | Action::PopulateWrite => {
+            PageOp::GuardInstall => self.guards.extend(pages),
+            PageOp::GuardRemove => pages.for_each(|page| _ = self.guards.remove(&page)),
+            PageOp::Populate | PageOp::PopulateRead | PageOp::PopulateWrite => {
                 let file = piece.data().object().is_some();
                 for (index, page) in pages.enumerate() {
                     let beyond = file && index as u64 >= PAGES_IN_FILE;
@@ -91,7 +91,7 @@ fn flags(mm: &Space) -> String {
 
 #[test]
 fn a_guard_is_a_page_that_cannot_come_in() {
-    let (mut mm, mut kernel) = (space(), Kernel::default());
+    let (mut mm, mut kernel) = (space(), TestKernel::default());
     let mut call = mm.update(&mut kernel);
     let all = 8 * PAGE;
     mm.mmap(anonymous(8), &mut call).unwrap();
@@ -111,7 +111,7 @@ fn a_guard_is_a_page_that_cannot_come_in() {
     assert_eq!(mm.munlock(AT, all, &mut call), Ok(0));
     assert_eq!(mm.mlockall(MCL_CURRENT, &mut call), Ok(0));
     assert_eq!(mm.munlockall(&mut call), 0);
-    // Guards may go, the area may have some for good.
+    // Guards may go, the VMA may have some for good.
     assert_eq!(mm.madvise(AT, all, GUARD_REMOVE, &mut call), Ok(0));
     assert_eq!(mm.mlock(AT, all, &mut call), Ok(0));
     assert_eq!(flags(&mm), "rd wr mr mw me gu lo ac ");
@@ -119,9 +119,10 @@ fn a_guard_is_a_page_that_cannot_come_in() {
 
 #[test]
 fn beyond_the_end_of_a_file_nothing_comes_in() {
-    for (kind, expected) in [(MAP_SHARED, "rd wr sh mr mw me ms lo "), (MAP_PRIVATE, "rd wr mr mw me lo ac ")]
+    for (kind, expected) in
+        [(MAP_SHARED, "rd wr sh mr mw me ms lo "), (MAP_PRIVATE, "rd wr mr mw me lo ac ")]
     {
-        let (mut mm, mut kernel) = (space(), Kernel::default());
+        let (mut mm, mut kernel) = (space(), TestKernel::default());
         let mut call = mm.update(&mut kernel);
         assert_eq!(mm.mmap(short(kind | MAP_POPULATE), &mut call), Ok(AT));
         assert_eq!(mm.madvise(AT, 6 * PAGE, POPULATE_READ, &mut call), Err(Errno::EFAULT));
@@ -136,12 +137,12 @@ fn beyond_the_end_of_a_file_nothing_comes_in() {
 
 #[test]
 fn what_failed_half_way_has_been_written() {
-    let (mut mm, mut kernel) = (space(), Kernel::default());
+    let (mut mm, mut kernel) = (space(), TestKernel::default());
     let mut call = mm.update(&mut kernel);
     mm.mmap(anonymous(2), &mut call).unwrap();
     call.hooks().guards.insert(AT + PAGE);
     assert_eq!(mm.mlock(AT, 2 * PAGE, &mut call), Err(Errno::ENOMEM));
-    // Its promise of memory therefore stays when it can be written no more.
+    // Its charge of memory therefore stays when it can be written no more.
     assert_eq!(mm.mprotect(AT, 2 * PAGE, PROT_READ, &mut call), Ok(0));
     assert_eq!(flags(&mm), "rd mr mw me lo ac ");
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use kvma::linux::abi::*;
 use kvma::linux::{
-    Access, Fault, File, Install, Layout, LinuxVma, Mm, Mmap, Overcommit, Owner, Resource, Role, SegvCode,
-    Target, Verdict, VmFlags,
+    Access, Fault, FaultAction, File, Install, Kernel, Layout, LinuxVma, Mm, Mmap, Overcommit,
+    Resource, Role, SegvCode, Target, VmFlags,
 };
 use kvma::{BoxAlloc, Errno, Hooks, NoHooks, VmaNode};
 
@@ -47,15 +47,16 @@ struct Machine {
 
 impl Hooks<LinuxVma<Name>> for Machine {}
 
-impl Owner<Name> for Machine {
+impl Kernel<Name> for Machine {
     fn commit(&mut self, pages: u64) -> Result<(), Errno> {
         Overcommit::Heuristic.decide(pages, 0, 24 * GIB / PAGE, 0)?;
         self.promised += pages;
         Ok(())
     }
 
-    fn uncommit(&mut self, pages: u64) {
-        self.promised = self.promised.checked_sub(pages).expect("more given back than was promised");
+    fn uncharge(&mut self, pages: u64) {
+        self.promised =
+            self.promised.checked_sub(pages).expect("more given back than was promised");
     }
 }
 
@@ -63,13 +64,13 @@ fn space() -> Space {
     Mm::new(Layout::x86_64(8 << 20), Arc::default()).unwrap()
 }
 
-fn map<O: Owner<Name>>(mm: &mut Space, owner: &mut O, addr: u64, len: u64) {
+fn map<O: Kernel<Name>>(mm: &mut Space, owner: &mut O, addr: u64, len: u64) {
     let args = Mmap { addr, len, prot: RW, flags: FLAGS, offset: 0, file: None };
     mm.mmap(args, &mut mm.update(owner)).unwrap();
 }
 
 #[test]
-fn a_child_is_promised_memory_area_by_area() {
+fn a_child_is_promised_memory_vma_by_vma() {
     let (mut mm, mut machine) = (space(), Machine::default());
     map(&mut mm, &mut machine, AT, 14 * GIB);
     map(&mut mm, &mut machine, AT + 20 * GIB, 14 * GIB);
@@ -84,7 +85,7 @@ fn a_child_is_promised_memory_area_by_area() {
 }
 
 #[test]
-fn what_one_area_was_promised_is_given_back_if_the_next_is_refused() {
+fn what_one_vma_was_promised_is_given_back_if_the_next_is_refused() {
     let (mut mm, mut machine) = (space(), Machine::default());
     map(&mut mm, &mut machine, AT, PAGE);
     for at in [20, 40] {
@@ -145,8 +146,9 @@ fn a_vector_of_ranges_ends_below_two_gibibytes() {
 fn others_are_advised_what_does_them_no_harm() {
     let mut mm = space();
     map(&mut mm, &mut NoHooks, AT, 4 * PAGE);
-    let mut advise =
-        |advice| mm.process_madvise(Target::Other, [(AT, PAGE)], advice, 0, &mut mm.update(&mut NoHooks));
+    let mut advise = |advice| {
+        mm.process_madvise(Target::Other, [(AT, PAGE)], advice, 0, &mut mm.update(&mut NoHooks))
+    };
     assert_eq!(advise(20), Ok(PAGE));
     assert_eq!(advise(20 | 1 << 32), Ok(PAGE));
     assert_eq!(advise(10), Err(Errno::EINVAL));
@@ -158,11 +160,13 @@ fn a_stack_grows_by_no_more_than_there_is_memory() {
     for (prot, kept) in [(PROT_READ, 0), (RW, 2)] {
         let (mut mm, mut machine) = (space(), Machine::default());
         mm.set_limits(mm.limits().with(Resource::Stack, u64::MAX));
-        let args = Mmap { addr: AT, len: PAGE, prot, flags: FLAGS | MAP_GROWSDOWN, offset: 0, file: None };
+        let args =
+            Mmap { addr: AT, len: PAGE, prot, flags: FLAGS | MAP_GROWSDOWN, offset: 0, file: None };
         mm.mmap(args, &mut mm.update(&mut machine)).unwrap();
-        let mut read = |addr| mm.fault(&Fault::new(addr, Access::Read), &mut mm.update(&mut machine));
-        assert_eq!(read(AT - 25 * GIB), Verdict::Refuse(SegvCode::MapErr));
-        assert_eq!(read(AT - 1), Verdict::Map);
+        let mut read =
+            |addr| mm.fault(&Fault::new(addr, Access::Read), &mut mm.update(&mut machine));
+        assert_eq!(read(AT - 25 * GIB), FaultAction::Refuse(SegvCode::MapErr));
+        assert_eq!(read(AT - 1), FaultAction::Map);
         assert_eq!(machine.promised, kept);
     }
 }
@@ -178,7 +182,11 @@ fn a_new_image_takes_the_place_of_the_old_one() {
     let layout = Layout::x86_64(limit);
     mm.clear(layout, &mut mm.update(&mut NoHooks)).unwrap();
     let (start, end) = layout.stack(PAGE, limit);
-    let flags = VmFlags::READ | VmFlags::WRITE | VmFlags::MAY_ACCESS | VmFlags::GROWS_DOWN | VmFlags::ACCOUNT;
+    let flags = VmFlags::READ
+        | VmFlags::WRITE
+        | VmFlags::MAY_ACCESS
+        | VmFlags::GROWS_DOWN
+        | VmFlags::ACCOUNT;
     let stack = Install { start, end, flags, offset: 0, handle: None };
     mm.install(stack, &mut mm.update(&mut NoHooks)).unwrap();
     mm.set_start_stack(end - 8);
@@ -188,11 +196,19 @@ fn a_new_image_takes_the_place_of_the_old_one() {
     let handle = Some((Name, Role::Special));
     let vdso = Install { start, end: start + 2 * PAGE, flags, offset: 0, handle };
     mm.install(vdso, &mut mm.update(&mut NoHooks)).unwrap();
-    let args = Mmap { addr: 0, len: 1, prot: RW, flags: MAP_PRIVATE | MAP_ANONYMOUS, offset: 0, file: None };
+    let args = Mmap {
+        addr: 0,
+        len: 1,
+        prot: RW,
+        flags: MAP_PRIVATE | MAP_ANONYMOUS,
+        offset: 0,
+        file: None,
+    };
     assert_eq!(mm.mmap(args, &mut mm.update(&mut NoHooks)), Ok(start - PAGE));
     // All of it can be given a name, which does not show; part of it cannot.
-    let mut name =
-        |addr, pages, name| mm.set_anon_name(addr, pages * PAGE, name, &mut mm.update(&mut NoHooks));
+    let mut name = |addr, pages, name| {
+        mm.set_anon_name(addr, pages * PAGE, name, &mut mm.update(&mut NoHooks))
+    };
     assert_eq!(name(start, 2, Some(&Name)), Ok(0));
     assert_eq!(name(start, 1, Some(&Name)), Err(Errno::EINVAL));
     assert_eq!(name(start, 1, None), Ok(0));

@@ -7,10 +7,12 @@ use std::sync::{Arc, LazyLock, Mutex};
 
 use kvma::linux::abi::*;
 use kvma::linux::{
-    Action, File, Inheritance, Layout, LinuxVma, Mm, Mmap, OpenFile, Owner, Rights, Target, VmFlags,
+    File, Inheritance, Kernel, Layout, LinuxVma, Mm, Mmap, OpenFile, PageOp, Rights, Target,
+    VmFlags,
 };
 use kvma::{
-    AddrSpace, BoxAlloc, Errno, FixedPool, Hooks, NoHooks, Node, NodeAlloc, Piece, RawLock, Token, VmaNode,
+    AddrSpace, BoxAlloc, Errno, FixedPool, Hooks, NoHooks, Node, NodeAlloc, Piece, RawLock, Token,
+    VmaNode,
 };
 
 /// A file is its number; its handles may not be dropped under the lock, if it knows of one.
@@ -101,15 +103,27 @@ fn space_of(alloc: Alloc) -> (Space, &'static Flag) {
 }
 
 fn map(space: &Space, page: u64, pages: u64, prot: u64, flags: u64) {
-    let args =
-        Mmap { addr: at(page), len: pages * PAGE, prot, flags: flags | MAP_FIXED, offset: 0, file: None };
+    let args = Mmap {
+        addr: at(page),
+        len: pages * PAGE,
+        prot,
+        flags: flags | MAP_FIXED,
+        offset: 0,
+        file: None,
+    };
     space.update(3, &mut NoHooks, |mm, call| mm.mmap(args, call)).unwrap();
 }
 
 fn map_file(space: &Space, page: u64, pages: u64, file: &Inode) {
     let file = Some(OpenFile::new(file.clone(), Rights::READ | Rights::WRITE));
-    let args =
-        Mmap { addr: at(page), len: pages * PAGE, prot: RW, flags: MAP_SHARED | MAP_FIXED, offset: 0, file };
+    let args = Mmap {
+        addr: at(page),
+        len: pages * PAGE,
+        prot: RW,
+        flags: MAP_SHARED | MAP_FIXED,
+        offset: 0,
+        file,
+    };
     space.update(3, &mut NoHooks, |mm, call| mm.mmap(args, call)).unwrap();
 }
 
@@ -128,7 +142,7 @@ fn token(space: &Space, page: u64) -> Token {
 #[derive(Debug, PartialEq)]
 enum Heard {
     Inherit(Inheritance, u64),
-    Act(Action, u64, u64),
+    Act(PageOp, u64, u64),
     Unmap(u64, u64),
     Relocate(u64, u64),
     FlushBegin,
@@ -163,7 +177,8 @@ impl<'a> Recorder<'a> {
         }
     }
 
-    /// Page tables are being edited at `addr`: whoever looked up before must not write there any more.
+    /// Page tables are being edited at `addr`: whoever looked up before must not write there any
+    /// more.
     fn edit(&self, addr: u64) -> Result<(), Errno> {
         assert!(self.lock.0.load(Ordering::Relaxed), "under the lock");
         for token in &self.before {
@@ -200,13 +215,13 @@ impl Hooks<LinuxVma<Inode>> for Recorder<'_> {
     }
 }
 
-impl Owner<Inode> for Recorder<'_> {
-    fn inherit(&mut self, how: Inheritance, area: &Piece<'_, LinuxVma<Inode>>) -> Result<(), Errno> {
-        self.heard.push(Inherit(how, page_of(area.range().start())));
-        self.edit(area.range().start())
+impl Kernel<Inode> for Recorder<'_> {
+    fn inherit(&mut self, how: Inheritance, vma: &Piece<'_, LinuxVma<Inode>>) -> Result<(), Errno> {
+        self.heard.push(Inherit(how, page_of(vma.range().start())));
+        self.edit(vma.range().start())
     }
 
-    fn act(&mut self, action: Action, piece: &Piece<'_, LinuxVma<Inode>>) -> Result<(), Errno> {
+    fn page_op(&mut self, action: PageOp, piece: &Piece<'_, LinuxVma<Inode>>) -> Result<(), Errno> {
         let first = piece.range().start();
         self.heard.push(Act(action, page_of(first), piece.range().pages()));
         self.edit(first)
@@ -245,7 +260,7 @@ fn a_fork_that_is_refused_is_flushed_and_leaves_nothing() {
     let inherited = [Inherit(Inheritance::CopyOnWrite, 0), Inherit(Inheritance::Share, 4)];
     assert_eq!(owner.heard[..2], inherited);
     assert_eq!(owner.heard[2..], [FlushBegin, FlushWait]);
-    assert_eq!(alloc.in_use(), 4, "three areas, and the end of the space");
+    assert_eq!(alloc.in_use(), 4, "three VMAs, and the end of the space");
     space.inspect(|mm| mm.check()).unwrap();
 }
 
@@ -274,7 +289,10 @@ impl Outside {
 unsafe impl NodeAlloc<VmaNode<LinuxVma<Inode>>> for Outside {
     fn alloc(&self) -> Option<NonNull<Node<VmaNode<LinuxVma<Inode>>>>> {
         let held = self.lock.0.load(Ordering::Relaxed);
-        assert!(!held || !self.strict.load(Ordering::Relaxed), "a node was allocated under the lock");
+        assert!(
+            !held || !self.strict.load(Ordering::Relaxed),
+            "a node was allocated under the lock"
+        );
         let others = self.others.lock().unwrap().take();
         if let Some(others) = others {
             others();
@@ -293,12 +311,19 @@ static STRICT: LazyLock<AddrSpace<Mm<Inode, &Outside>, &Flag>> = LazyLock::new(|
 });
 
 fn map_strictly(page: u64, pages: u64, prot: u64) {
-    let args =
-        Mmap { addr: at(page), len: pages * PAGE, prot, flags: ANON | MAP_FIXED, offset: 0, file: None };
+    let args = Mmap {
+        addr: at(page),
+        len: pages * PAGE,
+        prot,
+        flags: ANON | MAP_FIXED,
+        offset: 0,
+        file: None,
+    };
     STRICT.update(3, &mut NoHooks, |mm, call| mm.mmap(args, call)).unwrap();
 }
 
-/// Also if there are more areas when the lock is taken than there were when they were counted.
+/// Also if there are more VMAs when the lock is taken than there were when they were
+/// retry_with_nodes.
 #[test]
 fn nodes_are_taken_in_hand_before_the_lock() {
     map_strictly(0, 100, RW);
@@ -314,7 +339,8 @@ fn nodes_are_taken_in_hand_before_the_lock() {
     STRICT.munlockall(owner);
     assert_eq!(STRICT.inspect(|mm| mm.map_count()), 9);
     // While the fork takes its nodes, somebody maps.
-    *OUTSIDE.others.lock().unwrap() = Some(|| (0..5).for_each(|n| map_strictly(200 + 2 * n, 1, RW)));
+    *OUTSIDE.others.lock().unwrap() =
+        Some(|| (0..5).for_each(|n| map_strictly(200 + 2 * n, 1, RW)));
     let child = STRICT.fork(owner).unwrap();
     assert_eq!(child.map_count(), 14);
     child.check().unwrap();
@@ -323,14 +349,21 @@ fn nodes_are_taken_in_hand_before_the_lock() {
     assert_eq!(OUTSIDE.nodes.in_use(), 1);
 }
 
-/// No node, or no memory to promise: the owner has not been asked to do anything, and nothing has changed.
+/// No node, or no memory to charge: the owner has not been asked to do anything, and nothing has
+/// changed.
 #[test]
 fn a_fork_without_memory_disturbs_nobody() {
     static NODES: FixedPool<VmaNode<LinuxVma<Inode>>, 6> = FixedPool::new();
     let space = AddrSpace::new(Mm::new(Layout::x86_64(8 << 20), &NODES).unwrap());
     for page in [0, 2, 4] {
-        let args =
-            Mmap { addr: at(page), len: PAGE, prot: RW, flags: ANON | MAP_FIXED, offset: 0, file: None };
+        let args = Mmap {
+            addr: at(page),
+            len: PAGE,
+            prot: RW,
+            flags: ANON | MAP_FIXED,
+            offset: 0,
+            file: None,
+        };
         space.update(2, &mut NoHooks, |mm, call| mm.mmap(args, call)).unwrap();
     }
     let token = *space.lookup(at(0)).unwrap().token();
@@ -345,27 +378,28 @@ fn a_fork_without_memory_disturbs_nobody() {
 fn a_fault_that_was_overtaken_by_advice_begins_again() {
     let file = Inode(7, None);
     let actions = [
-        (DONTNEED, Action::DontNeed),
-        (8, Action::Free),
-        (20, Action::Cold),
-        (21, Action::PageOut),
-        (24, Action::DontNeed),
-        (102, Action::GuardInstall),
+        (DONTNEED, PageOp::DontNeed),
+        (8, PageOp::Free),
+        (20, PageOp::Cold),
+        (21, PageOp::PageOut),
+        (24, PageOp::DontNeed),
+        (102, PageOp::GuardInstall),
     ];
     for (advice, action) in actions {
         let (space, lock) = space();
         map(&space, 0, 8, RW, ANON);
         map(&space, 10, 2, PROT_READ, ANON);
         map(&space, 20, 1, RW, ANON);
-        // Writes it down in the area itself, which other advice does not.
+        // Writes it down in the VMA itself, which other advice does not.
         space.update(3, &mut NoHooks, |mm, call| mm.madvise(at(0), 8 * PAGE, 102, call)).unwrap();
         let mut owner = Recorder::new(&space, lock, &[0], &[20]);
         space.update(3, &mut owner, |mm, call| mm.madvise(at(2), 2 * PAGE, advice, call)).unwrap();
         assert_eq!(owner.heard, [Act(action, 2, 2), FlushBegin, FlushWait], "{action:?}");
         assert!(space.still_valid(&token(&space, 2)));
-        // Several areas and a hole: each is flushed; all are waited for at the end.
+        // Several VMAs and a hole: each is flushed; all are waited for at the end.
         let mut owner = Recorder::new(&space, lock, &[], &[20]);
-        let answer = space.update(3, &mut owner, |mm, call| mm.madvise(at(6), 6 * PAGE, advice, call));
+        let answer =
+            space.update(3, &mut owner, |mm, call| mm.madvise(at(6), 6 * PAGE, advice, call));
         assert_eq!(answer, Err(Errno::ENOMEM));
         let both = [Act(action, 6, 2), FlushBegin, Act(action, 10, 2), FlushBegin, FlushWait];
         assert_eq!(owner.heard, both, "{action:?}");
@@ -376,13 +410,13 @@ fn a_fault_that_was_overtaken_by_advice_begins_again() {
     map(&space, 2000, 1, RW, ANON);
     let mut owner = Recorder::new(&space, lock, &[0], &[2000]);
     space.update(3, &mut owner, |mm, call| mm.madvise(at(2), 2 * PAGE, 9, call)).unwrap();
-    assert_eq!(owner.heard, [Act(Action::Remove, 2, 2), FlushBegin, FlushWait]);
+    assert_eq!(owner.heard, [Act(PageOp::Remove, 2, 2), FlushBegin, FlushWait]);
     let mut owner = Recorder::new(&space, lock, &[0], &[2000]);
     space.update(3, &mut owner, |mm, call| mm.madvise(at(0), 1024 * PAGE, 25, call)).unwrap();
-    assert_eq!(owner.heard, [Act(Action::Collapse, 0, 1024), FlushBegin, FlushWait]);
+    assert_eq!(owner.heard, [Act(PageOp::Collapse, 0, 1024), FlushBegin, FlushWait]);
     let mut owner = Recorder::new(&space, lock, &[0], &[2000]);
     space.update(3, &mut owner, |mm, call| mm.msync(at(1), 2 * PAGE, 4, call)).unwrap();
-    assert_eq!(owner.heard, [Act(Action::WriteBack, 1, 2), FlushBegin, FlushWait]);
+    assert_eq!(owner.heard, [Act(PageOp::WriteBack, 1, 2), FlushBegin, FlushWait]);
 }
 
 #[test]
@@ -392,23 +426,24 @@ fn advice_that_is_refused_is_flushed() {
     map(&space, 4, 2, RW, ANON);
     let mut owner = Recorder::new(&space, lock, &[0], &[4]);
     owner.refuse = Some(0);
-    let answer = space.update(3, &mut owner, |mm, call| mm.madvise(at(0), 2 * PAGE, DONTNEED, call));
+    let answer =
+        space.update(3, &mut owner, |mm, call| mm.madvise(at(0), 2 * PAGE, DONTNEED, call));
     assert_eq!(answer, Err(Errno::EAGAIN));
-    assert_eq!(owner.heard, [Act(Action::DontNeed, 0, 2), FlushBegin, FlushWait]);
+    assert_eq!(owner.heard, [Act(PageOp::DontNeed, 0, 2), FlushBegin, FlushWait]);
 }
 
 /// What brings pages in, or only looks, lets faults go on, and owes no flush.
 #[test]
 fn what_takes_no_entry_away_disturbs_no_fault() {
-    /// Hears of one action, which must not disturb.
-    struct Calm<'a>(&'a Space, Token, Vec<Action>);
+    /// Hears of one action, which must not invalidate.
+    struct Calm<'a>(&'a Space, Token, Vec<PageOp>);
     impl Hooks<LinuxVma<Inode>> for Calm<'_> {
         fn flush_begin(&mut self) {
             panic!("nothing to flush");
         }
     }
-    impl Owner<Inode> for Calm<'_> {
-        fn act(&mut self, action: Action, _: &Piece<'_, LinuxVma<Inode>>) -> Result<(), Errno> {
+    impl Kernel<Inode> for Calm<'_> {
+        fn page_op(&mut self, action: PageOp, _: &Piece<'_, LinuxVma<Inode>>) -> Result<(), Errno> {
             assert!(self.0.still_valid(&self.1), "{action:?}");
             self.2.push(action);
             Ok(())
@@ -416,7 +451,7 @@ fn what_takes_no_entry_away_disturbs_no_fault() {
     }
     let (space, _) = space();
     map(&space, 0, 2, RW, ANON);
-    // Touched once: so that the area need not note it again.
+    // Touched once: so that the VMA need not note it again.
     space.update(3, &mut NoHooks, |mm, call| mm.madvise(at(0), PAGE, 23, call)).unwrap();
     let token = token(&space, 0);
     let mut owner = Calm(&space, token, Vec::new());
@@ -424,7 +459,7 @@ fn what_takes_no_entry_away_disturbs_no_fault() {
         space.update(3, &mut owner, |mm, call| mm.madvise(at(0), 2 * PAGE, advice, call)).unwrap();
     }
     space.update(3, &mut owner, |mm, call| mm.mincore(at(0), 2 * PAGE, call)).unwrap();
-    use Action::*;
+    use PageOp::*;
     assert_eq!(owner.2, [WillNeed, PopulateRead, PopulateWrite, GuardRemove, Residency]);
     assert!(space.still_valid(&token));
 }
@@ -437,15 +472,24 @@ fn a_fault_that_was_overtaken_by_brk_mremap_or_process_madvise_begins_again() {
     map(&space, 40, 1, RW, ANON);
     let mut owner = Recorder::new(&space, lock, &[0], &[40]);
     let flags = MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP;
-    space.update(3, &mut owner, |mm, call| mm.mremap(at(0), 4 * PAGE, 4 * PAGE, flags, at(8), call)).unwrap();
+    space
+        .update(3, &mut owner, |mm, call| mm.mremap(at(0), 4 * PAGE, 4 * PAGE, flags, at(8), call))
+        .unwrap();
     assert_eq!(owner.heard, [Relocate(0, 8), FlushBegin, FlushWait]);
 
     let mut owner = Recorder::new(&space, lock, &[8], &[40]);
     let ranges = [(at(8), PAGE), (at(10), PAGE)];
-    let advised =
-        space.update(3, &mut owner, |mm, call| mm.process_madvise(Target::Own, ranges, DONTNEED, 0, call));
+    let advised = space.update(3, &mut owner, |mm, call| {
+        mm.process_madvise(Target::Own, ranges, DONTNEED, 0, call)
+    });
     assert_eq!(advised, Ok(2 * PAGE));
-    let each = [Act(Action::DontNeed, 8, 1), FlushBegin, Act(Action::DontNeed, 10, 1), FlushBegin, FlushWait];
+    let each = [
+        Act(PageOp::DontNeed, 8, 1),
+        FlushBegin,
+        Act(PageOp::DontNeed, 10, 1),
+        FlushBegin,
+        FlushWait,
+    ];
     assert_eq!(owner.heard, each);
 
     space.update(3, &mut NoHooks, |mm, call| {

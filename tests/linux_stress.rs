@@ -1,6 +1,6 @@
-//! Threads that make Linux calls on one `AddrSpace<Mm>`, in pieces and at once, against page faults that take no lock.
-//! Every answer of a lookup must be whole, no fault may be overtaken by an edit of page tables without noticing, and
-//! in the end every count must be right.
+//! Threads that make Linux calls on one `AddrSpace<Mm>`, in pieces and at once, against page faults
+//! that take no lock. Every answer of a lookup must be whole, no fault may be overtaken by an edit
+//! of page tables without noticing, and in the end every count must be right.
 //!
 //! A second by default, `KVMA_STRESS_SECONDS` for longer; `KVMA_SEED` for other calls.
 
@@ -12,14 +12,15 @@ use std::time::{Duration, Instant};
 
 use kvma::linux::abi::*;
 use kvma::linux::{
-    Action, Capabilities, File, Inheritance, Layout, LinuxVma, Mm, Mmap, OpenFile, Owner, Rights, VmFlags,
+    Capabilities, File, Inheritance, Kernel, Layout, LinuxVma, Mm, Mmap, OpenFile, PageOp, Rights,
+    VmFlags,
 };
 use kvma::{
-    AddrSpace, AreaFlags, Attrs, Backing, BoxAlloc, Busy, Errno, Hooks, Piece, Prot, RawLock, Snapshot,
-    VmRange,
+    AddrSpace, Attrs, Backing, BoxAlloc, Busy, Errno, Hooks, Piece, Prot, RawLock, Snapshot,
+    VmRange, VmaFlags,
 };
 
-/// Which says what an area that shows it must look like.
+/// Which says what a VMA that shows it must look like.
 #[derive(Clone, Debug, PartialEq)]
 struct Tag(u64);
 
@@ -87,7 +88,8 @@ impl Random {
     }
 }
 
-/// The page tables of a page: how often it was edited, and whether there is an entry, and of which rights.
+/// The page tables of a page: how often it was edited, and whether there is an entry, and of which
+/// rights.
 #[derive(Default)]
 struct Page {
     /// Stored under the page-table lock only.
@@ -119,9 +121,9 @@ impl Machine {
 }
 
 /// The kernel's side of the calls of one thread.
-struct Kernel<'a>(&'a Machine);
+struct TestKernel<'a>(&'a Machine);
 
-impl Hooks<LinuxVma<Tag>> for Kernel<'_> {
+impl Hooks<LinuxVma<Tag>> for TestKernel<'_> {
     fn unmap(&mut self, piece: &Piece<'_, LinuxVma<Tag>>) {
         self.0.edit(piece.range(), |_| None);
     }
@@ -134,7 +136,7 @@ impl Hooks<LinuxVma<Tag>> for Kernel<'_> {
     }
 }
 
-impl Owner<Tag> for Kernel<'_> {
+impl Kernel<Tag> for TestKernel<'_> {
     fn capabilities(&self) -> Capabilities {
         Capabilities::IPC_LOCK
     }
@@ -142,23 +144,24 @@ impl Owner<Tag> for Kernel<'_> {
         self.0.promised.fetch_add(pages as i64, Ordering::Relaxed);
         Ok(())
     }
-    fn uncommit(&mut self, pages: u64) {
+    fn uncharge(&mut self, pages: u64) {
         let before = self.0.promised.fetch_sub(pages as i64, Ordering::Relaxed);
         assert!(before >= pages as i64, "more given back than was promised");
     }
-    fn inherit(&mut self, _: Inheritance, area: &Piece<'_, LinuxVma<Tag>>) -> Result<(), Errno> {
-        self.0.edit(area.range(), |entry| entry.map(|prot| prot & Prot::READ));
+    fn inherit(&mut self, _: Inheritance, vma: &Piece<'_, LinuxVma<Tag>>) -> Result<(), Errno> {
+        self.0.edit(vma.range(), |entry| entry.map(|prot| prot & Prot::READ));
         Ok(())
     }
-    fn act(&mut self, action: Action, piece: &Piece<'_, LinuxVma<Tag>>) -> Result<(), Errno> {
-        if action == Action::DontNeed {
+    fn page_op(&mut self, action: PageOp, piece: &Piece<'_, LinuxVma<Tag>>) -> Result<(), Errno> {
+        if action == PageOp::DontNeed {
             self.0.edit(piece.range(), |_| None);
         }
         Ok(())
     }
 }
 
-/// Private memory of tag `tag`: the offset is the page's own, so that every part of an answer can be checked.
+/// Private memory of tag `tag`: the offset is the page's own, so that every part of an answer can
+/// be checked.
 fn mmap(first: u64, len: u64, tag: u64) -> Mmap<Tag> {
     let file = Some(OpenFile::new(Tag(tag), Rights::READ | Rights::WRITE));
     let prot = if tag.is_multiple_of(2) { PROT_READ | PROT_WRITE } else { PROT_READ };
@@ -168,7 +171,7 @@ fn mmap(first: u64, len: u64, tag: u64) -> Mmap<Tag> {
 
 /// One random call.
 fn call(space: &Space, random: &mut Random, machine: &Machine) {
-    let owner = &mut Kernel(machine);
+    let owner = &mut TestKernel(machine);
     let tag = random.below(6);
     let first = random.below(PAGES);
     let len = 1 + random.below(8.min(PAGES - first));
@@ -177,12 +180,15 @@ fn call(space: &Space, random: &mut Random, machine: &Machine) {
     let done = match random.below(40) {
         0..10 => space.update(3, owner, |mm, call| mm.mmap(mmap(first, len, tag), call)),
         10..14 => space.update(3, owner, |mm, call| {
-            // Many areas, for pieces.
-            (passing..PAGES).step_by(2).try_fold(0, |_, page| mm.mmap(mmap(page, 1, page % 6), call))
+            // Many VMAs, for pieces.
+            (passing..PAGES)
+                .step_by(2)
+                .try_fold(0, |_, page| mm.mmap(mmap(page, 1, page % 6), call))
         }),
         14..20 => space.munmap(at(passing), few * PAGE, owner),
         20..22 => space.munmap(at(passing), (PAGES - passing) * PAGE, owner),
-        22 => space.mlockall(MCL_CURRENT | [0, MCL_FUTURE, MCL_ONFAULT][random.below(3) as usize], owner),
+        22 => space
+            .mlockall(MCL_CURRENT | [0, MCL_FUTURE, MCL_ONFAULT][random.below(3) as usize], owner),
         23 => Ok(space.munlockall(owner)),
         24..28 => space.update(3, owner, |mm, call| mm.mlock(at(first), len * PAGE, call)),
         28..30 => space.update(3, owner, |mm, call| mm.munlock(at(first), len * PAGE, call)),
@@ -193,7 +199,7 @@ fn call(space: &Space, random: &mut Random, machine: &Machine) {
         35..39 => space.update(3, owner, |mm, call| mm.madvise(at(first), len * PAGE, 24, call)),
         _ => space.fork(owner).map(|child| {
             child.check().unwrap();
-            owner.uncommit(child.usage().committed());
+            owner.uncharge(child.usage().committed());
             0
         }),
     };
@@ -202,17 +208,18 @@ fn call(space: &Space, random: &mut Random, machine: &Machine) {
 }
 
 /// Panics if parts of the answer are of different times.
-fn check(area: &Snapshot, page: u64) {
-    let (first, pages) = ((area.range().start() - AT) / PAGE, area.range().pages());
-    assert!((first..first + pages).contains(&page), "{area:?} does not hold page {page}");
-    let attrs = area.attrs();
-    let flags = VmFlags::from_bits_retain(attrs.extra());
-    let both = |vm, hot| assert_eq!(flags.contains(vm), attrs.flags().contains(hot), "torn: {area:?}");
-    both(VmFlags::WRITE, AreaFlags::WRITE);
-    both(VmFlags::READ, AreaFlags::READ);
-    both(VmFlags::LOCKED, AreaFlags::LOCKED);
-    let Backing::Object { id, offset } = attrs.backing() else { panic!("no file: {area:?}") };
-    assert!(id < 6 && offset == first, "torn: {area:?}");
+fn check(vma: &Snapshot, page: u64) {
+    let (first, pages) = ((vma.range().start() - AT) / PAGE, vma.range().pages());
+    assert!((first..first + pages).contains(&page), "{vma:?} does not hold page {page}");
+    let attrs = vma.attrs();
+    let flags = VmFlags::from_bits_retain(attrs.user_bits());
+    let both =
+        |vm, hot| assert_eq!(flags.contains(vm), attrs.flags().contains(hot), "torn: {vma:?}");
+    both(VmFlags::WRITE, VmaFlags::WRITE);
+    both(VmFlags::READ, VmaFlags::READ);
+    both(VmFlags::LOCKED, VmaFlags::LOCKED);
+    let Backing::Object { id, offset } = attrs.backing() else { panic!("no file: {vma:?}") };
+    assert!(id < 6 && offset == first, "torn: {vma:?}");
 }
 
 #[derive(Debug, Default)]
@@ -232,13 +239,13 @@ fn fault(space: &Space, machine: &Machine, page: u64, served: &mut Served) {
         served.busy += 1;
         space.lookup(at(page))
     });
-    let Some(area) = found else {
+    let Some(vma) = found else {
         assert!(page >= LASTING, "page {page} is always mapped");
         served.holes += 1;
         return;
     };
-    check(&area, page);
-    if area.token().is_dead() {
+    check(&vma, page);
+    if vma.token().is_dead() {
         served.dead += 1;
         return;
     }
@@ -248,13 +255,16 @@ fn fault(space: &Space, machine: &Machine, page: u64, served: &mut Served) {
         std::thread::yield_now();
     }
     let mut entry = machine.lock(page);
-    if !space.still_valid(area.token()) {
+    if !space.still_valid(vma.token()) {
         served.too_late += 1;
         return;
     }
     // No edit while we looked, and a token that is valid: then there was none since.
-    assert!(!quiet || edits() == before, "page {page}: an edit of page tables that left the token valid");
-    *entry = Some(area.prot());
+    assert!(
+        !quiet || edits() == before,
+        "page {page}: an edit of page tables that left the token valid"
+    );
+    *entry = Some(vma.prot());
     served.written += 1;
 }
 
@@ -265,10 +275,11 @@ fn linux_calls_against_faults() {
     let space = Space::with_lock(mm, Yielding::default());
     let pages = (0..PAGES).map(|_| Page::default()).collect();
     let machine = Machine { pages, promised: AtomicI64::new(0), stop: AtomicBool::new(false) };
-    let kernel = &mut Kernel(&machine);
+    let kernel = &mut TestKernel(&machine);
     space.update(3, kernel, |mm, call| mm.mmap(mmap(0, LASTING, 0), call)).unwrap();
 
-    let end = Instant::now() + Duration::from_secs_f64(number("KVMA_STRESS_SECONDS").unwrap_or(1.0));
+    let end =
+        Instant::now() + Duration::from_secs_f64(number("KVMA_STRESS_SECONDS").unwrap_or(1.0));
     let seed = number("KVMA_SEED").unwrap_or(1.0) as u64;
     /// Ends the other threads, also when this one panics.
     struct Stop<'a>(&'a AtomicBool);
@@ -282,7 +293,8 @@ fn linux_calls_against_faults() {
             let (space, machine) = (&space, &machine);
             scope.spawn(move || {
                 let _stopping = Stop(&machine.stop);
-                let (mut random, mut calls) = (Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1), 0u64);
+                let (mut random, mut calls) =
+                    (Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1), 0u64);
                 while !machine.stop.load(Ordering::Relaxed) {
                     call(space, &mut random, machine);
                     calls += 1;

@@ -1,7 +1,8 @@
 //! Faults on the running kernel and on kvma: random accesses to random mappings, stacks above all.
 //!
-//! A child of this test, driven through ptrace(2), makes calls and touches memory; whether an access succeeds, with which
-//! code it is refused, and how far stacks have grown is what [`kvma::linux::Mm::fault`] says.
+//! A child of this test, driven through ptrace(2), makes calls and touches memory; whether an
+//! access succeeds, with which code it is refused, and how far stacks have grown is what
+//! [`kvma::linux::Mm::fault`] says.
 //!
 //! - `KVMA_FAULTS=N`: how many steps (5,000)
 //! - `KVMA_FAULTS_SEED=N`: other ones (1)
@@ -17,8 +18,8 @@ use child::{Child, Outcome, Probe};
 use kvma::linux::abi::*;
 use kvma::linux::maps::MapsLine;
 use kvma::linux::{
-    Access, Capabilities, Fault, File, Layout, LinuxVma, Mm, Mmap, Mode, OpenFile, Owner, Policy, Resource,
-    Rights, SegvCode, Verdict, VmFlags, WriteExec,
+    Access, Capabilities, Fault, FaultAction, File, Kernel, Layout, LinuxVma, Mm, Mmap, Mode,
+    OpenFile, Policy, Resource, Rights, SegvCode, VmFlags, WriteExec,
 };
 use kvma::{Errno, Heap, Hooks};
 
@@ -54,13 +55,13 @@ impl File for Object {
 }
 
 #[derive(Default)]
-struct Kernel {
+struct TestKernel {
     objects: u64,
 }
 
-impl Hooks<LinuxVma<Object>> for Kernel {}
+impl Hooks<LinuxVma<Object>> for TestKernel {}
 
-impl Owner<Object> for Kernel {
+impl Kernel<Object> for TestKernel {
     fn capabilities(&self) -> Capabilities {
         // Neither locks nor low addresses are in play.
         Capabilities::empty()
@@ -104,16 +105,18 @@ enum Step {
 /// kvma's side.
 struct Ours {
     mm: Mm<Object, Heap>,
-    kernel: Kernel,
+    kernel: TestKernel,
 }
 
 impl Ours {
     fn new() -> Self {
-        let min = fs::read_to_string("/proc/sys/vm/mmap_min_addr").ok().and_then(|n| n.trim().parse().ok());
+        let min = fs::read_to_string("/proc/sys/vm/mmap_min_addr")
+            .ok()
+            .and_then(|n| n.trim().parse().ok());
         let layout = Layout::x86_64(STACK).with_user_min_addr(min.unwrap_or(4096));
         let mut mm = Mm::new(layout, Heap).unwrap();
         mm.set_limits(mm.limits().with(Resource::Stack, STACK));
-        Self { mm, kernel: Kernel::default() }
+        Self { mm, kernel: TestKernel::default() }
     }
 
     fn step(&mut self, step: Step) -> Outcome {
@@ -138,41 +141,49 @@ impl Ours {
                     Probe::CopyTo => Fault::new(addr, Access::Write).by(Mode::Kernel),
                 };
                 return match (mm.fault(&fault, call), probe) {
-                    (Verdict::Map | Verdict::Copy, _) => Outcome::Done,
-                    (Verdict::Refuse(_), Probe::CopyFrom | Probe::CopyTo) => Outcome::Answer(-14),
-                    (Verdict::Refuse(SegvCode::MapErr), _) => Outcome::Signal(SegvCode::MapErr as i32),
-                    (Verdict::Refuse(SegvCode::AccErr), _) => Outcome::Signal(SegvCode::AccErr as i32),
+                    (FaultAction::Map | FaultAction::Copy, _) => Outcome::Done,
+                    (FaultAction::Refuse(_), Probe::CopyFrom | Probe::CopyTo) => {
+                        Outcome::Answer(-14)
+                    }
+                    (FaultAction::Refuse(SegvCode::MapErr), _) => {
+                        Outcome::Signal(SegvCode::MapErr as i32)
+                    }
+                    (FaultAction::Refuse(SegvCode::AccErr), _) => {
+                        Outcome::Signal(SegvCode::AccErr as i32)
+                    }
                 };
             }
         };
         Outcome::Answer(answer.map_or_else(|errno| -i64::from(errno.0), |value| value as i64))
     }
 
-    fn areas(&self) -> Vec<Area> {
-        areas(&self.mm.maps().to_string())
+    fn vmas(&self) -> Vec<TheVma> {
+        vmas(&self.mm.maps().to_string())
     }
 }
 
 /// Start, end and permissions.
-type Area = (u64, u64, String);
+type TheVma = (u64, u64, String);
 
-/// The areas in the windows.
-fn areas(maps: &str) -> Vec<Area> {
+/// The VMAs in the windows.
+fn vmas(maps: &str) -> Vec<TheVma> {
     let in_window = |line: &MapsLine<'_>| {
         WINDOWS.iter().any(|&(start, pages)| line.start < start + pages * PAGE && start <= line.end)
     };
     let lines = maps.lines().map(|text| (MapsLine::parse(text).unwrap(), text));
     let lines = lines.filter(|(line, _)| in_window(line));
-    lines.map(|(line, text)| (line.start, line.end, text.split(' ').nth(1).unwrap().to_string())).collect()
+    lines
+        .map(|(line, text)| (line.start, line.end, text.split(' ').nth(1).unwrap().to_string()))
+        .collect()
 }
 
 /// What can be accessed how: neighbours with the same permissions as one.
-fn joined(areas: &[Area]) -> Vec<Area> {
-    let mut joined: Vec<Area> = Vec::new();
-    for area in areas {
+fn joined(vmas: &[TheVma]) -> Vec<TheVma> {
+    let mut joined: Vec<TheVma> = Vec::new();
+    for vma in vmas {
         match joined.last_mut() {
-            Some(last) if last.1 == area.0 && last.2 == area.2 => last.1 = area.1,
-            _ => joined.push(area.clone()),
+            Some(last) if last.1 == vma.0 && last.2 == vma.2 => last.1 = vma.1,
+            _ => joined.push(vma.clone()),
         }
     }
     joined
@@ -183,22 +194,31 @@ fn in_window(rng: &mut Rng) -> u64 {
     start + rng.below(pages) * PAGE
 }
 
-/// Whether memory that may only be executed gets a protection key of its own, and so cannot be read.
+/// Whether memory that may only be executed gets a protection key of its own, and so cannot be
+/// read.
 fn has_keys() -> bool {
     fs::read_to_string("/proc/cpuinfo").is_ok_and(|text| text.contains(" ospke"))
 }
 
-fn generate(rng: &mut Rng, areas: &[Area], keys: bool) -> Step {
+fn generate(rng: &mut Rng, vmas: &[TheVma], keys: bool) -> Step {
     let some = |rng: &mut Rng| {
-        if areas.is_empty() {
+        if vmas.is_empty() {
             (in_window(rng), PAGE)
         } else {
-            let (start, end, _) = areas[rng.below(areas.len() as u64) as usize];
+            let (start, end, _) = vmas[rng.below(vmas.len() as u64) as usize];
             (start, end - start)
         }
     };
     let only_executable = if keys { PROT_READ | PROT_EXEC } else { PROT_EXEC };
-    let prots = [0, PROT_READ, PROT_WRITE, PROT_READ | PROT_WRITE, PROT_READ | PROT_EXEC, only_executable, 7];
+    let prots = [
+        0,
+        PROT_READ,
+        PROT_WRITE,
+        PROT_READ | PROT_WRITE,
+        PROT_READ | PROT_EXEC,
+        only_executable,
+        7,
+    ];
     let len = |rng: &mut Rng| (1 + rng.below(8)) * PAGE;
     match rng.below(20) {
         0..3 => {
@@ -208,7 +228,14 @@ fn generate(rng: &mut Rng, areas: &[Area], keys: bool) -> Step {
             let kind = if stack { ANON | MAP_GROWSDOWN } else { rng.pick(&kinds) };
             let file = kind & MAP_ANONYMOUS == 0;
             let offset = if file { rng.below(16) * PAGE } else { 0 };
-            Step::Map { addr: in_window(rng), len: len(rng), prot, flags: kind | MAP_FIXED, file, offset }
+            Step::Map {
+                addr: in_window(rng),
+                len: len(rng),
+                prot,
+                flags: kind | MAP_FIXED,
+                file,
+                offset,
+            }
         }
         3 => {
             let (addr, length) = some(rng);
@@ -230,12 +257,26 @@ fn generate(rng: &mut Rng, areas: &[Area], keys: bool) -> Step {
                 0 => in_window(rng),
                 1 | 2 => start + rng.below(length),
                 3 => start.saturating_sub(1 + rng.below(310 * PAGE)),
-                4 => start.saturating_sub(rng.pick(&[1, PAGE, PAGE + 1, 255 * PAGE, 256 * PAGE, 257 * PAGE])),
+                4 => start.saturating_sub(rng.pick(&[
+                    1,
+                    PAGE,
+                    PAGE + 1,
+                    255 * PAGE,
+                    256 * PAGE,
+                    257 * PAGE,
+                ])),
                 _ => start.saturating_sub(1 + rng.below(12 * PAGE)),
             };
-            let probes =
-                [Probe::Read, Probe::Write, Probe::Write, Probe::Execute, Probe::CopyFrom, Probe::CopyTo];
-            // To step over an instruction the kernel reads 15 bytes, which are not to lie in two pages.
+            let probes = [
+                Probe::Read,
+                Probe::Write,
+                Probe::Write,
+                Probe::Execute,
+                Probe::CopyFrom,
+                Probe::CopyTo,
+            ];
+            // To step over an instruction the kernel reads 15 bytes, which are not to lie in two
+            // pages.
             Step::Probe { addr: addr & !15, probe: rng.pick(&probes) }
         }
     }
@@ -266,7 +307,7 @@ fn accesses_come_to_the_same() {
             }
         };
         let mut ours = Ours::new();
-        let before = areas(&child.maps());
+        let before = vmas(&child.maps());
         assert!(before.is_empty(), "the windows are in use: {before:x?}");
         // Some may never turn data into code.
         let mdwe = rng.one_in(3) && child.call(libc::SYS_prctl, PR_SET_MDWE) == Outcome::Answer(0);
@@ -275,7 +316,7 @@ fn accesses_come_to_the_same() {
         }
         let mut history = Vec::new();
         for _ in 0..400 {
-            let step = generate(&mut rng, &ours.areas(), keys);
+            let step = generate(&mut rng, &ours.vmas(), keys);
             history.push(step);
             let kernel = match step {
                 Step::Map { addr, len, prot, flags, file, offset } => {
@@ -299,12 +340,13 @@ fn accesses_come_to_the_same() {
                 "kernel and kvma, {done} steps before, mdwe {mdwe}: {history:x?}\n{}",
                 ours.mm.maps()
             );
-            let (theirs, own) = (areas(&child.maps()), ours.areas());
+            let (theirs, own) = (vmas(&child.maps()), ours.vmas());
             assert_eq!(joined(&theirs), joined(&own), "kernel and kvma: {history:x?}");
             ours.mm.check().unwrap();
             done += 1;
             if theirs != own {
-                // Pages keep apart what kvma joins (see `linux`), and how long a stack is depends on it: another child.
+                // Pages keep apart what kvma joins (see `linux`), and how long a stack is depends
+                // on it: another child.
                 break;
             }
         }

@@ -1,24 +1,30 @@
-//! Random calls on the running kernel and on kvma: every answer, and the areas after every call, agree.
+//! Random calls on the running kernel and on kvma: every answer, and the VMAs after every call,
+//! agree.
 //!
-//! A small program, stopped by ptrace(2), makes the calls; what they come to is written down as a trace, and the trace is
-//! replayed on [`kvma::linux::Mm`]. What differs is shrunk to few calls and printed as a trace.
+//! A small program, stopped by ptrace(2), makes the calls; what they come to is written down as a
+//! trace, and the trace is replayed on [`kvma::linux::Mm`]. What differs is shrunk to few calls and
+//! printed as a trace.
 //!
-//! The program also forks, and goes on now as the parent, now as the child; it is executed anew, under other limits on the
-//! stack; it touches memory, which grows stacks, or is told why not; and it installs guards, over which nothing can be
-//! brought in. What cannot be compared:
+//! The program also forks, and goes on now as the parent, now as the child; it is executed anew,
+//! under other limits on the stack; it touches memory, which grows stacks, or is told why not; and
+//! it installs guards, over which nothing can be brought in. What cannot be compared:
 //!
-//! - In a child, Linux does not merge what has had pages before the fork; kvma does. So programs that fork have unmapped
-//!   their stack before, and only those that never fork write to private memory, grow stacks or install guards.
-//! - Pages that come in by themselves, huge ones or many at a time: what is private and writable is touched page by page.
+//! - In a child, Linux does not merge what has had pages before the fork; kvma does. So programs
+//!   that fork have unmapped their stack before, and only those that never fork write to private
+//!   memory, grow stacks or install guards.
+//! - Pages that come in by themselves, huge ones or many at a time: what is private and writable is
+//!   touched page by page.
 //! - What a page holds, and whether it is in memory: the vector of mincore(2) is not looked at.
 //!
 //! - `KVMA_LIVE_CALLS=N`: how many calls (22,000)
 //! - `KVMA_LIVE_SEED=N`: other calls (1)
 //! - `KVMA_LIVE_PERSONA=NAME`: only one kind of run, see `live_kernel/persona.rs`
-//! - `KVMA_LIVE_THREADS=N`: how many programs at a time (as many as there are processors, 4 at most)
+//! - `KVMA_LIVE_THREADS=N`: how many programs at a time (as many as there are processors, 4 at
+//!   most)
 //! - `KVMA_LIVE_SAVE=DIRECTORY`: keeps the trace of every run
 //!
-//! What the running kernel or its settings do not allow, or do in another way, is left out, and standard error says so.
+//! What the running kernel or its settings do not allow, or do in another way, is left out, and
+//! standard error says so.
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
 #[path = "live_kernel/calls.rs"]
@@ -67,7 +73,7 @@ use session::{Flags, Run, Session};
 use setup::Setup;
 use shrink::{Finding, brief, shrink};
 
-/// Calls of one program. Fewer make a difference easier to shrink, more let areas pile up.
+/// Calls of one program. Fewer make a difference easier to shrink, more let VMAs pile up.
 const RUN: usize = 800;
 /// Calls from one snapshot with flags to the next. Only these take the kernel long.
 const FLAGS_EVERY: usize = 20;
@@ -116,8 +122,8 @@ fn record(setup: &Setup, persona: &'static Persona, seed: u64, calls: usize) -> 
     for _ in 0..calls {
         let (heap, privileged) = (session.heap(), session.privileged());
         let (has_other, bare) = (session.has_other(), session.is_bare());
-        let areas = session.areas(true)?;
-        let step = generator.step(setup, View { areas, heap, privileged, has_other, bare });
+        let vmas = session.vmas(true)?;
+        let step = generator.step(setup, View { vmas, heap, privileged, has_other, bare });
         session.step(step).map_err(|error| io::Error::other(format!("{step:x?}: {error}")))?;
     }
     Ok(session.finish())
@@ -145,8 +151,13 @@ impl Tally {
         };
         self.done.fetch_add(run.steps.len(), Ordering::Relaxed);
         if let Ok(directory) = std::env::var("KVMA_LIVE_SAVE") {
-            let kept = format!("# live_kernel, persona {}, seed {seed}\n{}", persona.name, brief(&run.trace));
-            fs::write(Path::new(&directory).join(format!("{name}.trace")), kept).expect("KVMA_LIVE_SAVE");
+            let kept = format!(
+                "# live_kernel, persona {}, seed {seed}\n{}",
+                persona.name,
+                brief(&run.trace)
+            );
+            fs::write(Path::new(&directory).join(format!("{name}.trace")), kept)
+                .expect("KVMA_LIVE_SAVE");
         }
         if let Some(difference) = compare(&run.trace) {
             say(&format!("{name}: {difference}\nshrinking"));
@@ -192,8 +203,9 @@ fn random_calls_agree() {
         .collect();
     assert!(!personas.is_empty(), "no such persona: {only:?}");
 
-    let scratch =
-        Scratch(Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("live-{}", std::process::id())));
+    let scratch = Scratch(
+        Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("live-{}", std::process::id())),
+    );
     let shapes = [Shape { text: 3, data: 4, bss: 16 }, Shape { text: 1, data: 1, bss: 0 }];
     let mut setups = Vec::new();
     for _ in 0..threads.max(1) {
@@ -202,14 +214,19 @@ fn random_calls_agree() {
             match Setup::new(&directory, shape) {
                 Ok(setup) => setups.push(setup),
                 Err(error) => {
-                    return say(&format!("NOTHING TESTED: no program in {}: {error}", directory.display()));
+                    return say(&format!(
+                        "NOTHING TESTED: no program in {}: {error}",
+                        directory.display()
+                    ));
                 }
             }
         }
     }
     let scope = match probe(&setups[0]) {
         Ok(scope) => scope,
-        Err(refused) => return say(&format!("NOTHING TESTED: {}: {}", refused.step, refused.error)),
+        Err(refused) => {
+            return say(&format!("NOTHING TESTED: {}: {}", refused.step, refused.error));
+        }
     };
     scope.notes.iter().for_each(|note| say(note));
     setups.iter_mut().for_each(|setup| setup.scope = scope.clone());

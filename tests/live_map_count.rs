@@ -1,4 +1,5 @@
-//! At `vm.max_map_count` on the running kernel and on kvma: which calls still work, and what those that do not leave behind.
+//! At `vm.max_map_count` on the running kernel and on kvma: which calls still work, and what those
+//! that do not leave behind.
 //!
 //! - `KVMA_FULL=N`: how many calls (6,000)
 //! - `KVMA_FULL_SEED=N`: other ones (1)
@@ -13,15 +14,15 @@ use std::fs;
 
 use child::{Child, Outcome};
 use kvma::linux::abi::*;
-use kvma::linux::{Capabilities, File, Layout, LinuxVma, Mm, Mmap, Owner};
+use kvma::linux::{Capabilities, File, Kernel, Layout, LinuxVma, Mm, Mmap};
 use kvma::{Heap, Hooks};
 
 const PAGE: u64 = 4096;
-/// Where pages are read-only and writable in turn until there may be no more areas.
+/// Where pages are read-only and writable in turn until there may be no more VMAs.
 const STRIPES: u64 = 0x1000_0000_0000;
-/// Where further areas go.
+/// Where further VMAs go.
 const FURTHER: u64 = 0x2000_0000_0000;
-/// Pages of the stripes: more than make as many areas as there may be.
+/// Pages of the stripes: more than make as many VMAs as there may be.
 const PAGES: u64 = 200_000;
 const ANON: u64 = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED;
 
@@ -48,11 +49,11 @@ impl File for NoFile {
 }
 
 /// Locks as much as it likes: the limit on that is not what is tested.
-struct Kernel;
+struct TestKernel;
 
-impl Hooks<LinuxVma<NoFile>> for Kernel {}
+impl Hooks<LinuxVma<NoFile>> for TestKernel {}
 
-impl Owner<NoFile> for Kernel {
+impl Kernel<NoFile> for TestKernel {
     fn capabilities(&self) -> Capabilities {
         Capabilities::IPC_LOCK
     }
@@ -89,19 +90,25 @@ impl Step {
                 child.call(libc::SYS_mmap, [addr, len, prot, flags, u64::MAX, 0])
             }
             Self::Unmap(addr, len) => child.call(libc::SYS_munmap, [addr, len, 0, 0, 0, 0]),
-            Self::Protect(addr, len, prot) => child.call(libc::SYS_mprotect, [addr, len, prot, 0, 0, 0]),
+            Self::Protect(addr, len, prot) => {
+                child.call(libc::SYS_mprotect, [addr, len, prot, 0, 0, 0])
+            }
             Self::Remap(addr, len, new_len, flags, new) => {
                 child.call(libc::SYS_mremap, [addr, len, new_len, flags, new, 0])
             }
-            Self::Advise(addr, len, advice) => child.call(libc::SYS_madvise, [addr, len, advice, 0, 0, 0]),
-            Self::Lock(addr, len) => child.call(libc::SYS_mlock2, [addr, len, MLOCK_ONFAULT, 0, 0, 0]),
+            Self::Advise(addr, len, advice) => {
+                child.call(libc::SYS_madvise, [addr, len, advice, 0, 0, 0])
+            }
+            Self::Lock(addr, len) => {
+                child.call(libc::SYS_mlock2, [addr, len, MLOCK_ONFAULT, 0, 0, 0])
+            }
             Self::Unlock(addr, len) => child.call(libc::SYS_munlock, [addr, len, 0, 0, 0, 0]),
             Self::Seal(addr, len) => child.call(libc::SYS_mseal, [addr, len, 0, 0, 0, 0]),
         }
     }
 
     fn by_kvma(self, mm: &mut Mm<NoFile, Heap>) -> Outcome {
-        let mut owner = Kernel;
+        let mut owner = TestKernel;
         let call = &mut mm.update(&mut owner);
         let answer = match self {
             Self::Map(addr, len, prot, flags) => {
@@ -109,7 +116,9 @@ impl Step {
             }
             Self::Unmap(addr, len) => mm.munmap(addr, len, call),
             Self::Protect(addr, len, prot) => mm.mprotect(addr, len, prot, call),
-            Self::Remap(addr, len, new_len, flags, new) => mm.mremap(addr, len, new_len, flags, new, call),
+            Self::Remap(addr, len, new_len, flags, new) => {
+                mm.mremap(addr, len, new_len, flags, new, call)
+            }
             Self::Advise(addr, len, advice) => mm.madvise(addr, len, advice, call),
             Self::Lock(addr, len) => mm.mlock2(addr, len, MLOCK_ONFAULT, call),
             Self::Unlock(addr, len) => mm.munlock(addr, len, call),
@@ -150,8 +159,8 @@ fn generate(rng: &mut Rng, striped: u64, further: &mut u64) -> Step {
     }
 }
 
-/// Start, end and access of what lies in the two ranges; the areas elsewhere are counted.
-fn areas(maps: &str) -> (Vec<String>, usize) {
+/// Start, end and access of what lies in the two ranges; the VMAs elsewhere are retry_with_nodes.
+fn vmas(maps: &str) -> (Vec<String>, usize) {
     let ours = |line: &&str| {
         let start = line.split('-').next().and_then(|start| u64::from_str_radix(start, 16).ok());
         start.is_some_and(|start| (STRIPES..FURTHER + (1 << 40)).contains(&start))
@@ -168,8 +177,10 @@ fn number(name: &str, usual: u64) -> u64 {
 }
 
 #[test]
-fn what_still_works_with_as_many_areas_as_there_may_be() {
-    let max = fs::read_to_string("/proc/sys/vm/max_map_count").ok().and_then(|max| max.trim().parse().ok());
+fn what_still_works_with_as_many_vmas_as_there_may_be() {
+    let max = fs::read_to_string("/proc/sys/vm/max_map_count")
+        .ok()
+        .and_then(|max| max.trim().parse().ok());
     let Some(max) = max.filter(|&max: &usize| max <= PAGES as usize / 2) else {
         return eprintln!("live_map_count: NOTHING TESTED: vm.max_map_count is {max:?}");
     };
@@ -180,18 +191,20 @@ fn what_still_works_with_as_many_areas_as_there_may_be() {
         Ok(child) => child,
         Err(refused) => return eprintln!("live_map_count: NOTHING TESTED: {refused}"),
     };
-    let (before, others) = areas(&child.maps());
+    let (before, others) = vmas(&child.maps());
     assert!(before.is_empty(), "the ranges are in use");
     let mut mm: Mm<NoFile, Heap> = Mm::new(Layout::x86_64(8 << 20), Heap).unwrap();
     mm.set_max_map_count(max - others);
     let mut both = |step: Step| {
         let (kernel, kvma) = (step.by_kernel(&mut child), step.by_kvma(&mut mm));
-        assert_eq!(kernel, kvma, "kernel and kvma, {step:x?} with {} areas", mm.map_count());
+        assert_eq!(kernel, kvma, "kernel and kvma, {step:x?} with {} VMAs", mm.map_count());
         kernel
     };
     both(Step::Map(STRIPES, PAGES * PAGE, PROT_READ, ANON));
     let mut striped = 1;
-    while both(Step::Protect(STRIPES + striped * PAGE, PAGE, PROT_READ | PROT_WRITE)) == Outcome::Answer(0) {
+    while both(Step::Protect(STRIPES + striped * PAGE, PAGE, PROT_READ | PROT_WRITE))
+        == Outcome::Answer(0)
+    {
         striped += 2;
     }
     let mut rng = Rng(number("KVMA_FULL_SEED", 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
@@ -201,6 +214,6 @@ fn what_still_works_with_as_many_areas_as_there_may_be() {
         refused += u64::from(answer == Outcome::Answer(-12));
     }
     assert!(refused > 0, "the limit was never met");
-    assert_eq!(areas(&child.maps()).0, areas(&mm.maps().to_string()).0);
+    assert_eq!(vmas(&child.maps()).0, vmas(&mm.maps().to_string()).0);
     mm.check().unwrap();
 }

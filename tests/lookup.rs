@@ -11,22 +11,22 @@ fn space(pool: &FixedPool<VmaNode, 64>) -> AddrSpace<VmMap<(), &FixedPool<VmaNod
     AddrSpace::new(VmMap::new(0x1000, 0x1000, PageSize::SIZE_4K, pool).unwrap())
 }
 
-fn fixed(start: u64, len: u64, prot: Prot) -> Request {
-    Request::new(Place::Fixed(start), len, Attrs::new(prot))
+fn fixed(start: u64, len: u64, prot: Prot) -> MapRequest {
+    MapRequest::new(Placement::Fixed(start), len, Attrs::new(prot))
 }
 
 #[test]
-fn a_hit_copies_the_area() {
+fn a_hit_copies_the_vma() {
     let pool = FixedPool::new();
     let space = space(&pool);
-    let file = Attrs::new(RO).with_backing(Backing::Object { id: 9, offset: 5 }).with_extra(77);
-    space.map(Request::new(Place::Fixed(0x5000), 0x3000, file), &mut Quiet).unwrap();
+    let file = Attrs::new(RO).with_backing(Backing::Object { id: 9, offset: 5 }).with_user_bits(77);
+    space.map(MapRequest::new(Placement::Fixed(0x5000), 0x3000, file), &mut Quiet).unwrap();
     for addr in [0x5000, 0x6123, 0x7fff] {
-        let area = space.lookup(addr).unwrap();
-        assert_eq!((area.range().start(), area.range().last()), (0x5000, 0x7fff));
-        assert_eq!(area.attrs(), file);
-        assert!(!area.token().is_dead());
-        assert!(space.still_valid(area.token()));
+        let vma = space.lookup(addr).unwrap();
+        assert_eq!((vma.range().start(), vma.range().last()), (0x5000, 0x7fff));
+        assert_eq!(vma.attrs(), file);
+        assert!(!vma.token().is_dead());
+        assert!(space.still_valid(vma.token()));
     }
     let here = space.lookup(0x6123).unwrap().attrs_at(0x6123);
     assert_eq!(here.backing(), Backing::Object { id: 9, offset: 6 });
@@ -37,7 +37,7 @@ fn a_hit_copies_the_area() {
 }
 
 #[test]
-fn a_token_ends_with_its_area_only() {
+fn a_token_ends_with_its_vma_only() {
     let pool = FixedPool::new();
     let space = space(&pool);
     for start in [0x5000, 0x9000] {
@@ -64,7 +64,9 @@ fn a_token_ends_with_its_area_only() {
     space.map(fixed(0x5000, 0x2000, Prot::RW), &mut Quiet).unwrap();
     assert!(!space.still_valid(&token), "replaced by the same");
     let token = *space.lookup(0x5000).unwrap().token();
-    space.update(0, &mut Quiet, |map, update| map.disturb(0x5000, 1, update, |_, _| ())).unwrap();
+    space
+        .update(0, &mut Quiet, |map, update| map.invalidate(0x5000, 1, update, |_, _| ()))
+        .unwrap();
     assert!(!space.still_valid(&token), "disturbed");
 }
 
@@ -86,8 +88,8 @@ fn reserved_ranges_are_not_there() {
     let pool = FixedPool::new();
     let space = space(&pool);
     let held = Attrs::new(Prot::RW);
-    let held = held.with_flags(held.flags() | AreaFlags::RESERVED);
-    space.map(Request::new(Place::Fixed(0x5000), 0x1000, held), &mut Quiet).unwrap();
+    let held = held.with_flags(held.flags() | VmaFlags::RESERVED);
+    space.map(MapRequest::new(Placement::Fixed(0x5000), 0x1000, held), &mut Quiet).unwrap();
     assert!(space.lookup(0x5000).is_none());
 }
 
@@ -144,9 +146,11 @@ fn tokens_are_dead_while_a_flush_is_under_way() {
         }
         waits += 1;
         // What was narrowed: there, with its new rights, and nothing to build on yet.
-        let area = space.lookup(0x5000).unwrap();
-        assert_eq!(area.prot(), RO);
-        assert!(area.token().is_dead() && !space.still_valid(area.token()) && !space.still_valid(&old));
+        let vma = space.lookup(0x5000).unwrap();
+        assert_eq!(vma.prot(), RO);
+        assert!(
+            vma.token().is_dead() && !space.still_valid(vma.token()) && !space.still_valid(&old)
+        );
         // Elsewhere, nothing.
         assert!(space.still_valid(space.lookup(0x9000).unwrap().token()));
         // Another thread maps next door and has it joined: only the flushed page is concerned.
@@ -171,9 +175,9 @@ fn a_range_that_is_still_being_flushed_is_mapped_again_with_care() {
         if phase == "flush_wait" {
             assert!(space.lookup(0x5000).is_none());
             space.map(fixed(0x5000, 0x1000, Prot::RW), &mut Quiet).unwrap();
-            let area = space.lookup(0x5000).unwrap();
-            assert!(area.token().is_dead(), "another processor may still see the former page");
-            token = Some(*area.token());
+            let vma = space.lookup(0x5000).unwrap();
+            assert!(vma.token().is_dead(), "another processor may still see the former page");
+            token = Some(*vma.token());
         }
     });
     space.unmap(0x5000, 0x2000, &mut hooks).unwrap();

@@ -78,7 +78,7 @@ impl Shape {
 }
 
 /// The owner: keeps its page table by the hooks alone, and checks what they say against it.
-struct Owner {
+struct Kernel {
     shape: Shape,
     table: Vec<Option<Entry>>,
     fresh: u64,
@@ -89,14 +89,22 @@ struct Owner {
     flushes: (u64, u64),
 }
 
-impl Owner {
+impl Kernel {
     fn new() -> Self {
-        Owner::of(SHAPE)
+        Kernel::of(SHAPE)
     }
 
     fn of(shape: Shape) -> Self {
         let table = vec![None; shape.pages as usize];
-        Owner { shape, table, fresh: 0, log: Vec::new(), refuse_after: None, prepared: 0, flushes: (0, 0) }
+        Kernel {
+            shape,
+            table,
+            fresh: 0,
+            log: Vec::new(),
+            refuse_after: None,
+            prepared: 0,
+            flushes: (0, 0),
+        }
     }
 
     fn pages(&self, range: VmRange) -> std::ops::Range<usize> {
@@ -105,7 +113,7 @@ impl Owner {
     }
 }
 
-impl Hooks<Origin<Stamp>> for Owner {
+impl Hooks<Origin<Stamp>> for Kernel {
     fn prepare(&mut self, _: &Event<'_, Origin<Stamp>>) -> Result<(), Error> {
         if self.refuse_after == Some(self.prepared) {
             return Err(Error::Refused(Errno::EAGAIN));
@@ -167,18 +175,21 @@ fn regions(map: &VmMap<Origin<Stamp>, &Nodes>) -> Vec<(VmRange, Attrs, VmRange, 
     map.iter().map(of).collect()
 }
 
-fn agree(space: &Space<'_>, owner: &Owner) {
+fn agree(space: &Space<'_>, owner: &Kernel) {
     space.vm_map().check().unwrap();
     for (index, entry) in owner.table.iter().enumerate() {
         let Shape { start, page, .. } = owner.shape;
         let info = space.query_page(start + index as u64 * page + page / 2);
-        assert_eq!(info.map(|info| (info.attrs(), info.mapping())), entry.map(|e| (e.attrs, e.mapping)));
+        assert_eq!(
+            info.map(|info| (info.attrs(), info.mapping())),
+            entry.map(|e| (e.attrs, e.mapping))
+        );
     }
 }
 
 fn one_change(
     space: &mut Space<'_>,
-    owner: &mut Owner,
+    owner: &mut Kernel,
     random: &mut Random,
     stamp: u32,
 ) -> Result<(), Error> {
@@ -188,7 +199,8 @@ fn one_change(
     let prot = [Prot::NONE, Prot::READ, Prot::RW, Prot::RX][random.below(4) as usize];
     let attrs = match random.below(2) {
         0 => Attrs::new(prot),
-        _ => Attrs::new(prot).with_backing(Backing::Object { id: random.below(2), offset: random.below(9) }),
+        _ => Attrs::new(prot)
+            .with_backing(Backing::Object { id: random.below(2), offset: random.below(9) }),
     };
     let kind = random.below(16);
     let mut update = space.update(owner);
@@ -213,7 +225,10 @@ fn one_change(
 /// Fails only as it may: for lack of nodes or room, or because the caller asked for nonsense.
 fn may_fail(result: Result<(), Error>) {
     use Error::*;
-    assert!(matches!(result, Ok(()) | Err(OutOfMemory | NoSpace | OutOfRange | NotMapped)), "{result:?}");
+    assert!(
+        matches!(result, Ok(()) | Err(OutOfMemory | NoSpace | OutOfRange | NotMapped)),
+        "{result:?}"
+    );
 }
 
 #[test]
@@ -226,7 +241,8 @@ fn pages_of_every_size_are_told_and_restored() {
     for log2 in [0, 1, 20, 30, 58] {
         told_and_restored(Shape { start: 0, pages: 32, page: 1 << log2 }, 60);
     }
-    // A space of 64 bits has no end to speak of; one of pages of one byte must leave the last one out.
+    // A space of 64 bits has no end to speak of; one of pages of one byte must leave the last one
+    // out.
     for log2 in [1, 12, 20, 58, 62, 63] {
         told_and_restored(Shape::at_the_top(48.min(1 << (64 - log2)), 1 << log2), 60);
     }
@@ -236,7 +252,7 @@ fn told_and_restored(shape: Shape, rounds: u32) {
     let pool = Nodes::new();
     let mut random = Random(11);
     for round in 0..rounds {
-        let mut owner = Owner::of(shape);
+        let mut owner = Kernel::of(shape);
         let mut space = shape.space(&pool);
         for stamp in 0..random.below(30) as u32 {
             may_fail(one_change(&mut space, &mut owner, &mut random, stamp));
@@ -256,7 +272,11 @@ fn told_and_restored(shape: Shape, rounds: u32) {
         owner.refuse_after = Some(random.below(4));
         let refused = space.restore(&saved, &mut space.update(&mut owner));
         if refused.is_err() {
-            assert_eq!((regions(space.vm_map()), &owner.table, owner.prepared), (before, &now, 0), "{round}");
+            assert_eq!(
+                (regions(space.vm_map()), &owner.table, owner.prepared),
+                (before, &now, 0),
+                "{round}"
+            );
             assert_eq!(owner.log, []);
             owner.refuse_after = None;
             space.restore(&saved, &mut space.update(&mut owner)).unwrap();
@@ -294,7 +314,7 @@ fn restore_without_nodes_changes_nothing() {
     for _ in 0..300 {
         // Nodes that are gone while `hog` has them.
         let pool = Nodes::new();
-        let mut owner = Owner::new();
+        let mut owner = Kernel::new();
         let mut space = Space::new(START, PAGES, PageSize::new(PAGE).unwrap(), &pool).unwrap();
         for stamp in 0..20 {
             may_fail(one_change(&mut space, &mut owner, &mut random, stamp));
@@ -306,7 +326,7 @@ fn restore_without_nodes_changes_nothing() {
         let (before, table) = (regions(space.vm_map()), owner.table.clone());
         let cost = space.restore_cost(&saved);
         let free = random.below(cost as u64 + 1) as usize;
-        let mut hog = Reservation::new(&pool);
+        let mut hog = Preallocated::new(&pool);
         hog.fill(pool.capacity() - pool.in_use() - free).unwrap();
         let result = space.restore(&saved, &mut space.update(&mut owner));
         if free < cost {
@@ -317,7 +337,9 @@ fn restore_without_nodes_changes_nothing() {
             assert_eq!(result, Ok(()));
             assert_eq!(regions(space.vm_map()), regions(saved.vm_map()));
         }
-        assert!(space.checkpoint().is_err() || pool.capacity() - pool.in_use() > space.vm_map().len());
+        assert!(
+            space.checkpoint().is_err() || pool.capacity() - pool.in_use() > space.vm_map().len()
+        );
     }
     assert!(failures > 100);
 }
@@ -327,9 +349,11 @@ fn checkpoints_of_other_spaces() {
     let pool = Nodes::new();
     let page = PageSize::new(PAGE).unwrap();
     let attrs = Attrs::new(Prot::RW);
-    let (mut a, mut b) =
-        (Space::new(START, PAGES, page, &pool).unwrap(), Space::new(START, PAGES, page, &pool).unwrap());
-    let (mut of_a, mut of_b) = (Owner::new(), Owner::new());
+    let (mut a, mut b) = (
+        Space::new(START, PAGES, page, &pool).unwrap(),
+        Space::new(START, PAGES, page, &pool).unwrap(),
+    );
+    let (mut of_a, mut of_b) = (Kernel::new(), Kernel::new());
     a.map_at(START, 4 * PAGE, attrs, Stamp(1), &mut a.update(&mut of_a)).unwrap();
     b.map_at(START, 4 * PAGE, attrs, Stamp(1), &mut b.update(&mut of_b)).unwrap();
     let saved = a.checkpoint().unwrap();
@@ -339,7 +363,7 @@ fn checkpoints_of_other_spaces() {
     assert_eq!(of_b.log, [(Step::Unmap, START), (Step::Map, START)]);
     // A child still shares its parent's mappings.
     let mut child = a.fork(&pool, |vma| Some(vma.attrs())).unwrap();
-    let mut of_child = Owner::new();
+    let mut of_child = Kernel::new();
     of_child.table = of_a.table.clone();
     child.protect(START, PAGE, Prot::READ, &mut child.update(&mut of_child)).unwrap();
     of_child.log.clear();
@@ -354,14 +378,15 @@ fn checkpoints_of_other_spaces() {
     assert_eq!(of_child.log, [(Step::Unmap, START), (Step::Map, START)]);
     // Another range.
     let mut small = Space::new(START, PAGES - 1, page, &pool).unwrap();
-    assert_eq!(small.restore(&saved, &mut small.update(&mut Owner::new())), Err(Error::Busy));
+    assert_eq!(small.restore(&saved, &mut small.update(&mut Kernel::new())), Err(Error::Busy));
 }
 
 #[test]
 fn behind_a_lock() {
     let pool = Nodes::new();
-    let space = AddrSpace::new(Space::new(START, PAGES, PageSize::new(PAGE).unwrap(), &pool).unwrap());
-    let mut owner = Owner::new();
+    let space =
+        AddrSpace::new(Space::new(START, PAGES, PageSize::new(PAGE).unwrap(), &pool).unwrap());
+    let mut owner = Kernel::new();
     let at = space.map_any(None, 8 * PAGE, Attrs::new(Prot::RW), Stamp(7), &mut owner).unwrap();
     space.mark_original();
     let saved = space.checkpoint().unwrap();
@@ -379,7 +404,8 @@ fn behind_a_lock() {
     assert!(owner.table.iter().all(Option::is_none));
 }
 
-/// What somebody holds is taken away without a word to the hooks, as unmapping it does; the holder learns of it.
+/// What somebody holds is taken away without a word to the hooks, as unmapping it does; the holder
+/// learns of it.
 #[test]
 fn restore_takes_reservations_away() {
     let mut map = VmMap::<(), _>::new(START, PAGES, PageSize::new(PAGE).unwrap(), Heap).unwrap();
@@ -387,9 +413,9 @@ fn restore_takes_reservations_away() {
     let mut hooks = |event: Event<'_, ()>| told.push(format!("{event:?}"));
     let mut update = map.update(&mut hooks);
     let attrs = Attrs::new(Prot::RW);
-    map.map(Request::new(Place::Fixed(START), 4 * PAGE, attrs), &mut update).unwrap();
+    map.map(MapRequest::new(Placement::Fixed(START), 4 * PAGE, attrs), &mut update).unwrap();
     let saved = map.fork(Heap, |vma| Some(vma.attrs())).unwrap();
-    let hold = map.reserve(Place::Fixed(START + 2 * PAGE), 4 * PAGE, (), &mut update).unwrap();
+    let hold = map.reserve(Placement::Fixed(START + 2 * PAGE), 4 * PAGE, (), &mut update).unwrap();
     map.restore(&saved, |_, _| true, &mut update).unwrap();
     assert_eq!((map.len(), map.pages()), (1, 4));
     assert_eq!(map.fulfil(&hold, attrs, &mut (), Merge::Both, &mut update), Err(Error::NotMapped));
@@ -404,16 +430,18 @@ fn restore_takes_reservations_away() {
 fn boundaries_made_by_hand_come_back() {
     let pool = Nodes::new();
     let mut space = Space::new(START, PAGES, PageSize::new(PAGE).unwrap(), &pool).unwrap();
-    let mut owner = Owner::new();
-    space.map_at(START, 8 * PAGE, Attrs::new(Prot::RW), Stamp(1), &mut space.update(&mut owner)).unwrap();
+    let mut owner = Kernel::new();
+    space
+        .map_at(START, 8 * PAGE, Attrs::new(Prot::RW), Stamp(1), &mut space.update(&mut owner))
+        .unwrap();
     let whole = space.checkpoint().unwrap();
     space.vm_map_mut().split_at(START + 4 * PAGE).unwrap();
     let halves = space.checkpoint().unwrap();
-    for (saved, areas, cost) in [(&whole, 1, 0), (&halves, 2, 1), (&whole, 1, 0)] {
+    for (saved, vmas, cost) in [(&whole, 1, 0), (&halves, 2, 1), (&whole, 1, 0)] {
         owner.log.clear();
         assert_eq!(space.restore_cost(saved), cost);
         space.restore(saved, &mut space.update(&mut owner)).unwrap();
-        assert_eq!((space.vm_map().len(), owner.log.len()), (areas, 0));
+        assert_eq!((space.vm_map().len(), owner.log.len()), (vmas, 0));
     }
 }
 
@@ -469,11 +497,17 @@ fn relocated_pages_are_not_those_that_were_there() {
     assert_eq!(space.vm_map().len(), 1);
     // There and back again, they are the same.
     let map = space.vm_map_mut();
-    map.relocate(START + PAGE, PAGE, START + 8 * PAGE, Source::Unmap, Merge::Both, &mut update).unwrap();
-    map.relocate(START + 8 * PAGE, PAGE, START + PAGE, Source::Unmap, Merge::Both, &mut update).unwrap();
+    map.relocate(START + PAGE, PAGE, START + 8 * PAGE, Source::Unmap, Merge::Both, &mut update)
+        .unwrap();
+    map.relocate(START + 8 * PAGE, PAGE, START + PAGE, Source::Unmap, Merge::Both, &mut update)
+        .unwrap();
     assert_eq!(map.len(), 1);
     space.restore(&saved, &mut update).unwrap();
     update.finish();
-    let restored = [(Step::Unmap, START + 2 * PAGE), (Step::Map, START), (Step::Map, START + 2 * PAGE)];
-    assert_eq!(log, [&[(Step::Map, START), (Step::Unmap, START + 2 * PAGE)][..], &restored].concat());
+    let restored =
+        [(Step::Unmap, START + 2 * PAGE), (Step::Map, START), (Step::Map, START + 2 * PAGE)];
+    assert_eq!(
+        log,
+        [&[(Step::Map, START), (Step::Unmap, START + 2 * PAGE)][..], &restored].concat()
+    );
 }

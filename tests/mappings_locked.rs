@@ -1,5 +1,5 @@
-//! `Mappings` behind a lock: others never see a restore half done, and no node is allocated or given back while the lock
-//! is held.
+//! `Mappings` behind a lock: others never see a restore half done, and no node is allocated or
+//! given back while the lock is held.
 
 use std::cell::Cell;
 use std::ptr::NonNull;
@@ -14,7 +14,8 @@ const PAGE: u64 = 4096;
 
 thread_local! {
     static HELD: Cell<bool> = const { Cell::new(false) };
-    /// Where a region comes whenever a node is asked for without the lock, as if other threads were faster.
+    /// Where a region comes whenever a node is asked for without the lock, as if other threads were
+    /// faster.
     static CROWDED: Cell<Option<&'static Space<'static>>> = const { Cell::new(None) };
 }
 
@@ -65,7 +66,8 @@ unsafe impl NodeAlloc<VmaNode<Origin>> for Nodes {
         if !HELD.get()
             && let Some(space) = CROWDED.take()
         {
-            let at = space.inspect(|space| space.vm_map().iter().last().map_or(START, |vma| vma.last() + 1));
+            let at = space
+                .inspect(|space| space.vm_map().iter().last().map_or(START, |vma| vma.last() + 1));
             space.map_at(at, PAGE, Attrs::new(Prot::RW), (), &mut NoHooks).unwrap();
             CROWDED.set(Some(space));
         }
@@ -124,7 +126,8 @@ fn a_restore_is_one_change_to_everybody() {
                 space.restore(&first, &mut NoHooks).unwrap();
             }
         };
-        // Two that restore, against each other: what one has counted is wrong when it gets the lock.
+        // Two that restore, against each other: what one has retry_with_nodes is wrong when it gets
+        // the lock.
         let others = scope.spawn(flip);
         flip();
         while looks.load(Ordering::Relaxed) < 100 {
@@ -134,7 +137,11 @@ fn a_restore_is_one_change_to_everybody() {
         done.store(true, Ordering::Relaxed);
     });
     space.inspect(|space| space.vm_map().check()).unwrap();
-    assert_eq!(nodes.under_lock.load(Ordering::Relaxed), 0, "allocated or given back under the lock");
+    assert_eq!(
+        nodes.under_lock.load(Ordering::Relaxed),
+        0,
+        "allocated or given back under the lock"
+    );
     drop((space, first, second));
     assert_eq!(nodes.pool.in_use(), 0);
 }
@@ -161,7 +168,11 @@ fn checkpoints_while_others_change() {
             space.restore(&saved, &mut NoHooks).unwrap();
         }
     });
-    assert_eq!(nodes.under_lock.load(Ordering::Relaxed), 0, "allocated or given back under the lock");
+    assert_eq!(
+        nodes.under_lock.load(Ordering::Relaxed),
+        0,
+        "allocated or given back under the lock"
+    );
 }
 
 /// Hooks that write down when the flush begins and ends.

@@ -43,7 +43,9 @@ fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
 #[track_caller]
 fn reads_and_writes_back(text: &[u8]) {
     let parsed: Vec<_> = maps::parse_bytes(text)
-        .map(|line| line.unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(text))))
+        .map(|line| {
+            line.unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(text)))
+        })
         .collect();
     assert_eq!(parsed.len(), lines(text).count());
     for (line, kernel) in parsed.iter().zip(lines(text)) {
@@ -99,7 +101,10 @@ ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0                  [vsysca
     ];
     assert_eq!(names, expected);
     let large = maps::parse_bytes(lines(text).nth(3).unwrap()).next().unwrap().unwrap();
-    assert_eq!((large.major, large.minor, large.inode, large.offset), (0x103, 0x1f2, u64::MAX, 1 << 63));
+    assert_eq!(
+        (large.major, large.minor, large.inode, large.offset),
+        (0x103, 0x1f2, u64::MAX, 1 << 63)
+    );
 }
 
 #[test]
@@ -139,15 +144,19 @@ impl Mapping {
     fn name(&self, name: &str) -> bool {
         let name = CString::new(name).unwrap();
         // SAFETY: a range of ours, and a string that lives during the call.
-        unsafe { libc::prctl(libc::PR_SET_VMA, libc::PR_SET_VMA_ANON_NAME, self.0, PAGE, name.as_ptr()) == 0 }
+        unsafe {
+            libc::prctl(libc::PR_SET_VMA, libc::PR_SET_VMA_ANON_NAME, self.0, PAGE, name.as_ptr())
+                == 0
+        }
     }
 
     /// The line of maps that begins with it.
     fn line(&self) -> Vec<u8> {
         let text = fs::read("/proc/self/maps").unwrap();
         reads_and_writes_back(&text);
-        let found = lines(&text)
-            .find(|line| MapsLine::parse_bytes(line).unwrap().start == self.0.expose_provenance() as u64);
+        let found = lines(&text).find(|line| {
+            MapsLine::parse_bytes(line).unwrap().start == self.0.expose_provenance() as u64
+        });
         found.expect("a line for what was just mapped").to_vec()
     }
 }
@@ -164,7 +173,8 @@ struct Scratch(PathBuf);
 
 impl Scratch {
     fn new(name: &str) -> Self {
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
+        let path =
+            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
         fs::create_dir_all(&path).unwrap();
         Self(path)
     }
@@ -209,8 +219,8 @@ fn ours(line: &MapsLine<'_, [u8]>, path: &str, role: Role) -> String {
     let handle = Some((Named { device, inode: line.inode, path }, role));
     let mut flags = line.perms;
     flags.set(VmFlags::MAY_SHARE, line.perms.contains(VmFlags::SHARED));
-    let area = Install { start: line.start, end: line.end, flags, offset: line.offset, handle };
-    mm.install(area, &mut mm.update(&mut NoHooks)).unwrap();
+    let vma = Install { start: line.start, end: line.end, flags, offset: line.offset, handle };
+    mm.install(vma, &mut mm.update(&mut NoHooks)).unwrap();
     mm.maps().to_string()
 }
 
@@ -236,7 +246,13 @@ fn paths_that_try_to_be_something_else() {
     ];
     for (name, unlinked) in names.iter().flat_map(|name| [(name, false), (name, true)]) {
         let path = scratch.0.join(OsStr::from_bytes(name));
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path).unwrap();
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(&path)
+            .unwrap();
         file.set_len(PAGE as u64).unwrap();
         let mapping = Mapping::new(libc::MAP_PRIVATE, Some(&file)).unwrap();
         if unlinked {
@@ -277,17 +293,24 @@ fn paths_without_end() {
         directory = unsafe { File::from_raw_fd(next) };
     }
     // SAFETY: as above.
-    let fd =
-        unsafe { libc::openat(directory.as_raw_fd(), c"end".as_ptr(), libc::O_RDWR | libc::O_CREAT, 0o644) };
+    let fd = unsafe {
+        libc::openat(directory.as_raw_fd(), c"end".as_ptr(), libc::O_RDWR | libc::O_CREAT, 0o644)
+    };
     assert!(fd >= 0, "{}", io::Error::last_os_error());
     // SAFETY: as above.
     let file = unsafe { File::from_raw_fd(fd) };
     file.set_len(PAGE as u64).unwrap();
     let kernel = Mapping::new(libc::MAP_SHARED, Some(&file)).unwrap().line();
     let line = MapsLine::parse_bytes(&kernel).unwrap();
-    assert!(line.name.len() > 6000 && line.name.ends_with(b"/end"), "{}", String::from_utf8_lossy(&kernel));
+    assert!(
+        line.name.len() > 6000 && line.name.ends_with(b"/end"),
+        "{}",
+        String::from_utf8_lossy(&kernel)
+    );
     assert_eq!(
-        ours(&line, std::str::from_utf8(line.name).unwrap(), Role::Object).as_bytes().trim_ascii_end(),
+        ours(&line, std::str::from_utf8(line.name).unwrap(), Role::Object)
+            .as_bytes()
+            .trim_ascii_end(),
         kernel
     );
 }
@@ -300,7 +323,10 @@ fn memory_with_and_without_names() {
     let shared = Mapping::new(libc::MAP_SHARED | libc::MAP_ANONYMOUS, None).unwrap();
     let line = shared.line();
     let parsed = MapsLine::parse_bytes(&line).unwrap();
-    assert_eq!((parsed.name, parsed.perms), (&b"/dev/zero (deleted)"[..], VmFlags::READ | VmFlags::SHARED));
+    assert_eq!(
+        (parsed.name, parsed.perms),
+        (&b"/dev/zero (deleted)"[..], VmFlags::READ | VmFlags::SHARED)
+    );
     assert_eq!(ours(&parsed, "/dev/zero (deleted)", Role::Object).trim_end().as_bytes(), line);
     // Without CONFIG_ANON_VMA_NAME there are no names.
     for name in ["short", "two words (deleted)", " ", "x: y=z /a-b", &"n".repeat(79)] {

@@ -1,12 +1,15 @@
-//! `VmMap` against the model: every operation, in every kind of space, everything compared after each.
+//! `VmMap` against the model: every operation, in every kind of space, everything compared after
+//! each.
 //!
-//! `KVMA_MODEL_OPS` sets the number of operations, `KVMA_MODEL_SEED` what they are. A failure is shrunk
-//! to the fewest operations and printed with its seed.
+//! `KVMA_MODEL_OPS` sets the number of operations, `KVMA_MODEL_SEED` what they are. A failure is
+//! shrunk to the fewest operations and printed with its seed.
 
 use kvma_model::strategy::{PAGES, faults, op};
 use kvma_model::{Config, Faults, Op, Rig};
 use proptest::collection::vec;
-use proptest::test_runner::{Config as Runs, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
+use proptest::test_runner::{
+    Config as Runs, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner,
+};
 use std::cell::Cell;
 
 /// Operations on one map before the next begins, at most.
@@ -42,7 +45,12 @@ fn hold(start: u64, page: u64) {
         bytes[..8].copy_from_slice(&(seed ^ round << 32).to_le_bytes());
         bytes[8..].copy_from_slice(&(start ^ page).to_le_bytes());
         let rng = TestRng::from_seed(RngAlgorithm::XorShift, &bytes);
-        let runs = Runs { cases: 8, failure_persistence: None, max_shrink_iters: 50_000, ..Runs::default() };
+        let runs = Runs {
+            cases: 8,
+            failure_persistence: None,
+            max_shrink_iters: 50_000,
+            ..Runs::default()
+        };
         TestRunner::new_with_rng(runs, rng)
     };
     let steps = vec((op(), faults()), 1..=LONGEST);

@@ -64,19 +64,23 @@ fn everything_a_mapping_can_be() {
     let attrs = map.find(0x10000).unwrap().attrs();
     assert_eq!(attrs.prot(), Prot::RW);
     assert_eq!(attrs.backing(), Backing::Object { id: 7, offset: 3 });
-    assert!(attrs.flags().contains(AreaFlags::SHARED | AreaFlags::LOCKED | AreaFlags::GROWS_DOWN));
+    assert!(attrs.flags().contains(VmaFlags::SHARED | VmaFlags::LOCKED | VmaFlags::GROWS_DOWN));
     assert_eq!(attrs.flags().mem_type(), MemType::WriteCombining);
     use MapFlags as F;
     // The last word on access patterns wins.
-    let flags =
-        F::POPULATE | F::STACK | F::NO_CORE_DUMP | F::SEQUENTIAL | F::NO_RESERVE | F::TRANSPARENT_HUGE;
+    let flags = F::POPULATE
+        | F::STACK
+        | F::NO_CORE_DUMP
+        | F::SEQUENTIAL
+        | F::NO_RESERVE
+        | F::TRANSPARENT_HUGE;
     assert_eq!(attrs.map_flags(), flags);
     // The owner's own bits live beside them.
-    let attrs = attrs.with_extra(attrs.extra() | 0xabc << 40).with_map_flags(F::JIT);
-    assert_eq!((attrs.extra() >> 40, attrs.map_flags()), (0xabc, F::JIT));
+    let attrs = attrs.with_user_bits(attrs.user_bits() | 0xabc << 40).with_map_flags(F::JIT);
+    assert_eq!((attrs.user_bits() >> 40, attrs.map_flags()), (0xabc, F::JIT));
     // Copy-on-write is the default, and can be said.
     assert_eq!(make(&mut map, options.fixed(0x20000).copy_on_write()), Ok(0x20000));
-    assert!(!map.find(0x20000).unwrap().attrs().flags().contains(AreaFlags::SHARED));
+    assert!(!map.find(0x20000).unwrap().attrs().flags().contains(VmaFlags::SHARED));
 }
 
 #[test]
@@ -108,34 +112,38 @@ fn huge_pages_are_not_cut() {
     // Those of Linux' `MAP_HUGE_*`, and one of RISC-V's.
     for shift in [16, 19, 20, 21, 22, 23, 24, 25, 28, 29, 30, 31, 34, 39] {
         let size = 1u64 << shift;
-        let cut = Cut::of_bytes(size).unwrap();
-        assert_eq!(AreaFlags::all().with_cut(cut).cut(), cut);
+        let cut = SplitGranularity::from_bytes(size).unwrap();
+        assert_eq!(VmaFlags::all().with_split_granularity(cut).split_granularity(), cut);
         assert!(cut.allows(3 * size) && !cut.allows(3 * size - PAGE));
         let mut map = VmMap::<(), _>::new(0, 1 << 44, PageSize::SIZE_4K, Heap).unwrap();
         let huge = MapOptions::new(2 * size).prot(Prot::RW).huge_pages(cut).fixed(4 * size);
         let at = make(&mut map, huge).unwrap();
         assert_eq!(make(&mut map, huge.hint(9 * PAGE)), Ok(at));
-        assert_eq!(map.find(at).unwrap().attrs().flags().cut(), cut);
+        assert_eq!(map.find(at).unwrap().attrs().flags().split_granularity(), cut);
         let mut hooks = NoHooks;
         let mut update = map.update(&mut hooks);
-        assert_eq!(map.unmap(at, PAGE, &mut update), Err(Error::CutRefused));
-        assert_eq!(map.protect(at + PAGE, size, Prot::READ, &mut update), Err(Error::CutRefused));
-        assert_eq!(map.split_at(at + size - PAGE), Err(Error::CutRefused));
+        assert_eq!(map.unmap(at, PAGE, &mut update), Err(Error::SplitRefused));
+        assert_eq!(map.protect(at + PAGE, size, Prot::READ, &mut update), Err(Error::SplitRefused));
+        assert_eq!(map.split_at(at + size - PAGE), Err(Error::SplitRefused));
         map.protect(at, size, Prot::READ, &mut update).unwrap();
         assert_eq!(map.unmap(at + size, size, &mut update), Ok(size / PAGE));
         assert_eq!(make(&mut map, huge.fixed(size + PAGE)), Err(Error::Unaligned));
-        assert_eq!(make(&mut map, MapOptions::new(size + PAGE).huge_pages(cut)), Err(Error::Unaligned));
+        assert_eq!(
+            make(&mut map, MapOptions::new(size + PAGE).huge_pages(cut)),
+            Err(Error::Unaligned)
+        );
     }
     // A hint that is no huge page's address is passed over, not used as it is.
     let mut map = map();
-    let huge = MapOptions::new(2 << 20).huge_pages(Cut::Size2M);
+    let huge = MapOptions::new(2 << 20).huge_pages(SplitGranularity::Size2M);
     assert_eq!(make(&mut map, huge.hint(0x300000)), Ok(0x200000));
 }
 
 #[test]
 fn reserve_commit_decommit() {
     let mut map = map();
-    let at = make(&mut map, MapOptions::new(16 * PAGE).reserve().prot(Prot::RW).fixed(0x10000)).unwrap();
+    let at =
+        make(&mut map, MapOptions::new(16 * PAGE).reserve().prot(Prot::RW).fixed(0x10000)).unwrap();
     assert_eq!(map.find(at).unwrap().prot(), Prot::NONE);
     let mut log = Log::default();
     let mut update = map.update(&mut log);
@@ -152,7 +160,10 @@ fn reserve_commit_decommit() {
     assert_eq!(map.commit(at + 8 * PAGE, 9 * PAGE, Prot::RW, &mut update), Err(Error::NotMapped));
     assert_eq!(map.decommit(0, PAGE, &mut update), Err(Error::OutOfRange));
     assert_eq!(map.len(), 1);
-    assert_eq!(map.commit(at, PAGE, Prot::RW | Prot::EXEC, &mut update), Err(Error::Refused(Errno::EACCES)));
+    assert_eq!(
+        map.commit(at, PAGE, Prot::RW | Prot::EXEC, &mut update),
+        Err(Error::Refused(Errno::EACCES))
+    );
     update.finish();
     let decommits: Vec<_> = log.0.iter().filter(|line| line.starts_with("decommit")).collect();
     assert_eq!(
@@ -172,7 +183,7 @@ fn locking_and_flags_of_parts() {
     let mut hooks = NoHooks;
     let mut update = map.update(&mut hooks);
     map.lock_pages(at, 2 * PAGE, &mut update).unwrap();
-    assert!(map.find(at).unwrap().attrs().flags().contains(AreaFlags::LOCKED));
+    assert!(map.find(at).unwrap().attrs().flags().contains(VmaFlags::LOCKED));
     assert_eq!(map.len(), 2);
     map.unlock_pages(at, 8 * PAGE, &mut update).unwrap();
     assert_eq!(map.len(), 1);
@@ -189,7 +200,8 @@ fn locking_and_flags_of_parts() {
 #[test]
 fn advice_and_flushes_are_told_piece_by_piece() {
     let mut map = map();
-    make(&mut map, MapOptions::new(4 * PAGE).prot(Prot::RW).object(1, 0).shared().fixed(0x10000)).unwrap();
+    make(&mut map, MapOptions::new(4 * PAGE).prot(Prot::RW).object(1, 0).shared().fixed(0x10000))
+        .unwrap();
     make(&mut map, MapOptions::new(4 * PAGE).prot(Prot::READ).fixed(0x14000)).unwrap();
     let mut log = Log::default();
     let mut update = map.update(&mut log);
@@ -209,10 +221,13 @@ fn advice_and_flushes_are_told_piece_by_piece() {
         ]
     );
     // The same pieces, without hooks; each with its own offset in the object.
-    let pieces: Vec<_> = map.pieces(0x12000, 4 * PAGE).map(|piece| piece.attrs().backing()).collect();
+    let pieces: Vec<_> =
+        map.pieces(0x12000, 4 * PAGE).map(|piece| piece.attrs().backing()).collect();
     assert_eq!(pieces, [Backing::Object { id: 1, offset: 2 }, Backing::Anonymous]);
     assert_eq!(map.pieces(0x12000, 4 * PAGE).next_back().unwrap().range().start(), 0x14000);
-    assert!(map.covers(0x12000, 6 * PAGE) && !map.covers(0x12000, 7 * PAGE) && !map.covers(0x12000, 0));
+    assert!(
+        map.covers(0x12000, 6 * PAGE) && !map.covers(0x12000, 7 * PAGE) && !map.covers(0x12000, 0)
+    );
 }
 
 #[test]
@@ -241,7 +256,8 @@ fn write_xor_exec() {
     assert_eq!(make(&mut map, both), denied);
     assert!(make(&mut map, both.jit()).is_ok());
     let at = make(&mut map, MapOptions::new(2 * PAGE).prot(Prot::RW).fixed(0x10000)).unwrap();
-    let jit = make(&mut map, MapOptions::new(2 * PAGE).prot(Prot::RW).jit().fixed(0x20000)).unwrap();
+    let jit =
+        make(&mut map, MapOptions::new(2 * PAGE).prot(Prot::RW).jit().fixed(0x20000)).unwrap();
     let mut hooks = WriteXorExec(Log::default());
     let mut update = map.update(&mut hooks);
     // Written, then run; at once or in turn.
@@ -249,13 +265,14 @@ fn write_xor_exec() {
         assert_eq!(map.protect(at, PAGE, prot, &mut update).err(), denied.err());
         map.protect(jit, PAGE, prot, &mut update).unwrap();
     }
-    // All or nothing: the second of two areas is refused, the first stays.
+    // All or nothing: the second of two VMAs is refused, the first stays.
     let file = MapOptions::new(PAGE).prot(Prot::READ).object(1, 0).fixed(at - PAGE);
     map.map(file.request(PageSize::SIZE_4K).unwrap(), &mut update).unwrap();
     assert_eq!(map.protect(at - PAGE, 2 * PAGE, Prot::RX, &mut update).err(), denied.err());
     assert_eq!(map.find(at - PAGE).unwrap().prot(), Prot::READ);
     map.protect(at - PAGE, PAGE, Prot::RX, &mut update).unwrap();
-    let raw = Request::new(Place::Any(Search::new()), PAGE, Attrs::new(Prot::RW | Prot::EXEC));
+    let raw =
+        MapRequest::new(Placement::Any(Search::new()), PAGE, Attrs::new(Prot::RW | Prot::EXEC));
     assert_eq!(map.map(raw, &mut update), denied);
     update.finish();
     assert!(hooks.0.0.iter().any(|line| line.starts_with("protect")));
@@ -278,8 +295,9 @@ fn memory_types_stay_apart() {
     }
     assert_eq!(map.len(), 4);
     assert_eq!(map.merge_at(0x12000), Err(Error::AttributesDiffer));
-    let uncached =
-        |vma: &Vma<'_, ()>| vma.attrs().with_flags(vma.attrs().flags().with_mem_type(MemType::Uncached));
+    let uncached = |vma: &Vma<'_, ()>| {
+        vma.attrs().with_flags(vma.attrs().flags().with_mem_type(MemType::Uncached))
+    };
     map.update_attrs(0x10000, 4 * PAGE, uncached, &mut update).unwrap();
     assert_eq!(map.len(), 1);
     update.finish();
@@ -290,7 +308,8 @@ fn memory_types_stay_apart() {
 #[test]
 fn adoption_tells_nobody() {
     let mut map = map();
-    let there = MapOptions::new(4 * PAGE).prot(Prot::RX).fixed(0x10000).request(PageSize::SIZE_4K).unwrap();
+    let there =
+        MapOptions::new(4 * PAGE).prot(Prot::RX).fixed(0x10000).request(PageSize::SIZE_4K).unwrap();
     assert_eq!(map.adopt(there), Ok(0x10000));
     // Nothing would be told of what is replaced, so nothing is.
     assert_eq!(map.adopt(there), Err(Error::Overlap));
@@ -313,7 +332,7 @@ fn a_maps_file_fills_a_space() {
     map.check().unwrap();
     let file = map.find(0x652000).unwrap();
     assert_eq!(file.attrs().backing(), Backing::Object { id: 173521, offset: 0x52 });
-    assert!(file.attrs().flags().contains(AreaFlags::SHARED));
+    assert!(file.attrs().flags().contains(VmaFlags::SHARED));
     assert_eq!(file.prot(), Prot::RW);
     // Boundary for boundary, though the two are alike.
     assert_eq!(map.find(0xe24000).unwrap().start(), 0xe24000);
@@ -329,10 +348,16 @@ fn a_maps_file_fills_a_space() {
     };
     assert_eq!(
         fails("00002000-00003000 r--p 00000000 00:00 0\n00002000-00004000 r--p 00000000 00:00 0"),
-        AdoptError::Area(2, Error::Overlap)
+        AdoptError::Vma(2, Error::Overlap)
     );
-    assert_eq!(fails("00000000-00003000 r--p 00000000 00:00 0"), AdoptError::Area(1, Error::OutOfRange));
-    assert_eq!(fails("00002000-00003001 r--p 00000000 00:00 0"), AdoptError::Area(1, Error::Unaligned));
+    assert_eq!(
+        fails("00000000-00003000 r--p 00000000 00:00 0"),
+        AdoptError::Vma(1, Error::OutOfRange)
+    );
+    assert_eq!(
+        fails("00002000-00003001 r--p 00000000 00:00 0"),
+        AdoptError::Vma(1, Error::Unaligned)
+    );
     assert!(matches!(fails("\n00002000-00003000 r--q 00000000 00:00 0"), AdoptError::Line(2, _)));
 }
 
@@ -366,7 +391,7 @@ fn maps_files_of_any_encoding_and_with_empty_lines() {
     });
     assert_eq!((count, names), (Ok(2), vec![b"/tmp/\xff".to_vec(), vec![]]));
     assert_eq!(map.find(0x1000).unwrap().attrs().backing(), Backing::Object { id: 7, offset: 3 });
-    // Lines are counted as an editor counts them.
+    // Lines are retry_with_nodes as an editor counts them.
     let mut map = VmMap::<(), Heap>::new(0x1000, 16, PageSize::SIZE_4K, Heap).unwrap();
     let error = map.adopt_maps("\n\nnonsense\n", |_, attrs| (attrs, ())).unwrap_err();
     assert!(matches!(error, AdoptError::Line(3, _)), "{error:?}");

@@ -26,7 +26,7 @@ fn file(offset: u64) -> Attrs {
 }
 
 fn put(map: &mut Map, at: u64, pages: u64, attrs: Attrs) {
-    let request = Request::new(Place::Fixed(page(at)), pages * PAGE, attrs);
+    let request = MapRequest::new(Placement::Fixed(page(at)), pages * PAGE, attrs);
     assert_eq!(map.map(request, &mut map.update(&mut NoHooks)), Ok(page(at)));
     map.check().unwrap();
 }
@@ -43,39 +43,43 @@ fn protect(map: &mut Map, at: u64, pages: u64, prot: Prot) -> Result<(), Error> 
     result
 }
 
-/// (first page, pages, attributes) of every area.
-fn areas<A: NodeAlloc<VmaNode> + Clone>(map: &VmMap<(), A>) -> Vec<(u64, u64, Attrs)> {
+/// (first page, pages, attributes) of every VMA.
+fn vmas<A: NodeAlloc<VmaNode> + Clone>(map: &VmMap<(), A>) -> Vec<(u64, u64, Attrs)> {
     map.iter().map(|vma| ((vma.start() - BASE) / PAGE, vma.pages(), vma.attrs())).collect()
 }
 
-/// libmmap (C and C++), rangemap, Moss, Maestro, Redox: the part above a hole keeps the offset of the
-/// part below.
+/// libmmap (C and C++), rangemap, Moss, Maestro, Redox: the part above a hole keeps the offset of
+/// the part below.
 #[test]
 fn a_split_advances_the_file_offset() {
     let mut map = new_map();
     put(&mut map, 0, 8, file(0));
     unmap(&mut map, 2, 2).unwrap();
-    assert_eq!(areas(&map), [(0, 2, file(0)), (4, 4, file(4))]);
+    assert_eq!(vmas(&map), [(0, 2, file(0)), (4, 4, file(4))]);
     protect(&mut map, 5, 1, Prot::RX).unwrap();
-    assert_eq!(areas(&map)[1..], [(4, 1, file(4)), (5, 1, file(5).with_prot(Prot::RX)), (6, 2, file(6))]);
+    assert_eq!(
+        vmas(&map)[1..],
+        [(4, 1, file(4)), (5, 1, file(5).with_prot(Prot::RX)), (6, 2, file(6))]
+    );
     map.split_at(page(7)).unwrap();
-    assert_eq!(areas(&map)[4], (7, 1, file(7)));
+    assert_eq!(vmas(&map)[4], (7, 1, file(7)));
 }
 
-/// The same: neighbours whose offsets are contiguous stay two, neighbours with equal offsets become one.
+/// The same: neighbours whose offsets are contiguous stay two, neighbours with equal offsets become
+/// one.
 #[test]
 fn file_ranges_merge_by_contiguous_offsets_and_only_so() {
     let mut map = new_map();
     put(&mut map, 0, 2, file(10));
     put(&mut map, 2, 2, file(12));
-    assert_eq!(areas(&map), [(0, 4, file(10))]);
+    assert_eq!(vmas(&map), [(0, 4, file(10))]);
     put(&mut map, 4, 2, file(10));
-    assert_eq!(areas(&map), [(0, 4, file(10)), (4, 2, file(10))]);
+    assert_eq!(vmas(&map), [(0, 4, file(10)), (4, 2, file(10))]);
     assert_eq!(map.may_merge_at(page(4)), Err(Error::BackingDiffers));
     // Downwards, too, and across the end of the numbers.
     put(&mut map, 20, 2, file(0));
     put(&mut map, 18, 2, file(0u64.wrapping_sub(2)));
-    assert_eq!(areas(&map)[2], (18, 4, file(0u64.wrapping_sub(2))));
+    assert_eq!(vmas(&map)[2], (18, 4, file(0u64.wrapping_sub(2))));
 }
 
 /// libmmap C++: one failed allocation in unmap loses the whole region.
@@ -83,13 +87,13 @@ fn file_ranges_merge_by_contiguous_offsets_and_only_so() {
 fn unmap_without_memory_loses_nothing() {
     let alloc = Faulty::new(Arc::new(BoxAlloc::<VmaNode>::new()));
     let mut map = VmMap::<(), _>::new(BASE, 256, PageSize::SIZE_4K, alloc.clone()).unwrap();
-    let request = Request::new(Place::Fixed(BASE), 10 * PAGE, RW);
+    let request = MapRequest::new(Placement::Fixed(BASE), 10 * PAGE, RW);
     map.map(request, &mut map.update(&mut NoHooks)).unwrap();
     for successes in 0..2 {
         alloc.fail_after(successes);
         let result = map.unmap(page(4), PAGE, &mut map.update(&mut NoHooks));
         assert_eq!(result, Err(Error::OutOfMemory));
-        assert_eq!(areas(&map), [(0, 10, RW)]);
+        assert_eq!(vmas(&map), [(0, 10, RW)]);
         assert_eq!(alloc.inner().in_use(), 2);
     }
 }
@@ -99,7 +103,7 @@ fn unmap_without_memory_loses_nothing() {
 fn running_out_of_memory_is_an_answer() {
     let pool = FixedPool::<VmaNode, 2>::new();
     let mut map = VmMap::<(), _>::new(BASE, 256, PageSize::SIZE_4K, &pool).unwrap();
-    let any = Request::new(Place::Any(Search::new()), PAGE, RW).with_merge(Merge::Never);
+    let any = MapRequest::new(Placement::Any(Search::new()), PAGE, RW).with_merge(Merge::Never);
     assert_eq!(map.map(any, &mut map.update(&mut NoHooks)), Ok(BASE));
     assert_eq!(map.map(any, &mut map.update(&mut NoHooks)), Err(Error::OutOfMemory));
     assert_eq!(map.split_at(page(1)), Ok(()));
@@ -115,32 +119,32 @@ fn refusing(after: u64) -> Recorder<()> {
 
 /// memory_set: a replacing map that fails has already destroyed what was there.
 #[test]
-fn a_failed_replace_keeps_the_old_areas() {
+fn a_failed_replace_keeps_the_old_vmas() {
     let mut map = new_map();
     put(&mut map, 0, 4, RW);
     put(&mut map, 4, 4, file(0));
-    let before = areas(&map);
+    let before = vmas(&map);
     for after in 0..3 {
-        let request = Request::new(Place::Fixed(page(2)), 4 * PAGE, Attrs::new(Prot::RX));
+        let request = MapRequest::new(Placement::Fixed(page(2)), 4 * PAGE, Attrs::new(Prot::RX));
         let result = map.map(request, &mut map.update(&mut refusing(after)));
         assert_eq!(result, Err(Error::Refused(Recorder::<()>::ERRNO)));
-        assert_eq!(areas(&map), before);
+        assert_eq!(vmas(&map), before);
     }
 }
 
-/// memory_set: a failed protect says Ok. Moss: over two areas it fails and drops the first.
+/// memory_set: a failed protect says Ok. Moss: over two VMAs it fails and drops the first.
 #[test]
-fn a_failed_protect_says_so_and_keeps_all_areas() {
+fn a_failed_protect_says_so_and_keeps_all_vmas() {
     let mut map = new_map();
     put(&mut map, 0, 4, RW);
     put(&mut map, 4, 4, file(0));
-    let before = areas(&map);
+    let before = vmas(&map);
     for after in 0..2 {
         let mut hooks = refusing(after);
         let result = map.protect(page(2), 4 * PAGE, Prot::RX, &mut map.update(&mut hooks));
         assert_eq!(result, Err(Error::Refused(Recorder::<()>::ERRNO)));
         assert!(!hooks.calls.iter().any(|call| matches!(call, Call::Commit(_))));
-        assert_eq!(areas(&map), before);
+        assert_eq!(vmas(&map), before);
     }
     assert_eq!(protect(&mut map, 2, 4, Prot::RX), Ok(()));
     assert_eq!(map.len(), 4);
@@ -153,7 +157,7 @@ fn a_failed_unmap_is_an_error() {
     put(&mut map, 0, 4, RW);
     let result = map.unmap(page(1), PAGE, &mut map.update(&mut refusing(0)));
     assert_eq!(result, Err(Error::Refused(Recorder::<()>::ERRNO)));
-    assert_eq!(areas(&map), [(0, 4, RW)]);
+    assert_eq!(vmas(&map), [(0, 4, RW)]);
 }
 
 /// libmmap C++, memory_set: protecting a range with a hole says Ok.
@@ -162,10 +166,10 @@ fn protect_over_a_hole_fails_and_changes_nothing() {
     let mut map = new_map();
     put(&mut map, 0, 2, RW);
     put(&mut map, 3, 2, RW);
-    let before = areas(&map);
+    let before = vmas(&map);
     for (at, pages) in [(0, 5), (2, 1), (1, 2), (2, 2), (4, 2), (10, 3)] {
         assert_eq!(protect(&mut map, at, pages, Prot::READ), Err(Error::NotMapped), "{at} {pages}");
-        assert_eq!(areas(&map), before);
+        assert_eq!(vmas(&map), before);
     }
 }
 
@@ -177,7 +181,7 @@ fn unmap_of_a_hole_is_fine() {
     put(&mut map, 2, 2, RW);
     assert_eq!(unmap(&mut map, 0, 2), Ok(0));
     assert_eq!(unmap(&mut map, 1, 2), Ok(1));
-    assert_eq!(areas(&map), [(3, 1, RW)]);
+    assert_eq!(vmas(&map), [(3, 1, RW)]);
 }
 
 /// libmmap C++: the length is computed as end − start, which underflows to something that passes.
@@ -196,12 +200,12 @@ fn addresses_beyond_the_space_are_refused() {
         (u64::MAX - PAGE + 1, 2 * PAGE),
     ] {
         let out = Some(Error::OutOfRange);
-        let fixed = Request::new(Place::Fixed(start), len, RW);
+        let fixed = MapRequest::new(Placement::Fixed(start), len, RW);
         assert_eq!(map.map(fixed, &mut map.update(&mut NoHooks)).err(), out);
         assert_eq!(map.unmap(start, len, &mut map.update(&mut NoHooks)).err(), out);
         assert_eq!(map.protect(start, len, Prot::READ, &mut map.update(&mut NoHooks)).err(), out);
     }
-    assert_eq!(areas(&map), [(0, 4, RW)]);
+    assert_eq!(vmas(&map), [(0, 4, RW)]);
 }
 
 /// libmmap with AVL trees: a zero-length map succeeds and corrupts the tree.
@@ -209,12 +213,16 @@ fn addresses_beyond_the_space_are_refused() {
 fn zero_length_is_refused() {
     let mut map = new_map();
     put(&mut map, 0, 4, RW);
-    for place in [Place::Fixed(page(2)), Place::FixedNoReplace(page(8)), Place::Any(Search::new())] {
-        let result = map.map(Request::new(place, 0, RW), &mut map.update(&mut NoHooks));
+    for place in [
+        Placement::Fixed(page(2)),
+        Placement::FixedNoReplace(page(8)),
+        Placement::Any(Search::new()),
+    ] {
+        let result = map.map(MapRequest::new(place, 0, RW), &mut map.update(&mut NoHooks));
         assert_eq!(result, Err(Error::ZeroLength));
     }
     map.check().unwrap();
-    assert_eq!(areas(&map), [(0, 4, RW)]);
+    assert_eq!(vmas(&map), [(0, 4, RW)]);
 }
 
 /// Many: a length near 2^64 is rounded up to pages, wraps to 0 and succeeds.
@@ -222,8 +230,10 @@ fn zero_length_is_refused() {
 fn a_length_near_2_to_64_is_refused() {
     let mut map = new_map();
     for len in [u64::MAX, u64::MAX - PAGE + 1, u64::MAX - PAGE + 2, 1 << 63] {
-        for place in [Place::Fixed(BASE), Place::FixedNoReplace(BASE), Place::Any(Search::new())] {
-            let result = map.map(Request::new(place, len, RW), &mut map.update(&mut NoHooks));
+        for place in
+            [Placement::Fixed(BASE), Placement::FixedNoReplace(BASE), Placement::Any(Search::new())]
+        {
+            let result = map.map(MapRequest::new(place, len, RW), &mut map.update(&mut NoHooks));
             let wanted = [Error::Unaligned, Error::OutOfRange, Error::NoSpace];
             assert!(result.is_err_and(|error| wanted.contains(&error)), "{len:#x} {place:?}");
         }
@@ -231,7 +241,7 @@ fn a_length_near_2_to_64_is_refused() {
     assert!(map.is_empty());
 }
 
-/// memory_set 0.4.1: the free area found lies past the limit.
+/// memory_set 0.4.1: the free VMA found lies past the limit.
 #[test]
 fn a_found_gap_lies_within_the_window() {
     let mut map = new_map();
@@ -258,14 +268,14 @@ fn free_space_below_the_hint_is_found() {
     }
 }
 
-/// libmmap with AVL trees: callbacks get page numbers, the new state instead of the old one, and hear
-/// nothing when an area is replaced in its middle.
+/// libmmap with AVL trees: callbacks get page numbers, the new state instead of the old one, and
+/// hear nothing when a VMA is replaced in its middle.
 #[test]
 fn hooks_hear_bytes_and_old_states_and_every_replacement() {
     let mut map = new_map();
     put(&mut map, 0, 8, file(0));
     let mut hooks = Recorder::<()>::new();
-    let request = Request::new(Place::Fixed(page(3)), 2 * PAGE, RW);
+    let request = MapRequest::new(Placement::Fixed(page(3)), 2 * PAGE, RW);
     map.map(request, &mut map.update(&mut hooks)).unwrap();
     let commits = |hooks: Recorder<()>| {
         let commits = hooks.calls.into_iter().filter_map(|call| match call {
@@ -282,7 +292,9 @@ fn hooks_hear_bytes_and_old_states_and_every_replacement() {
     let mut hooks = Recorder::<()>::new();
     map.protect(page(4), 2 * PAGE, Prot::NONE, &mut map.update(&mut hooks)).unwrap();
     let steps = commits(hooks);
-    let [Step::Protect(one, was), Step::Protect(two, also_was)] = &steps[..] else { panic!("{steps:?}") };
+    let [Step::Protect(one, was), Step::Protect(two, also_was)] = &steps[..] else {
+        panic!("{steps:?}")
+    };
     assert_eq!((one.start, one.pages, one.attrs, *was), (page(4), 1, RW.with_prot(Prot::NONE), RW));
     let none = file(5).with_prot(Prot::NONE);
     assert_eq!((two.start, two.pages, two.attrs, *also_was), (page(5), 1, none, file(5)));
@@ -337,7 +349,7 @@ fn what_was_unmapped_is_dropped_after_the_flush() {
     let mut map: Map<Frames> = new_map();
     let mut hooks = Flush(state.clone());
     let mut place = |at: u64, pages: u64| {
-        let request = Request::new(Place::Fixed(page(at)), pages * PAGE, RW);
+        let request = MapRequest::new(Placement::Fixed(page(at)), pages * PAGE, RW);
         map.map(request.with_data(Frames(state.clone())), &mut map.update(&mut hooks)).unwrap();
     };
     place(0, 10);
@@ -353,22 +365,22 @@ fn what_was_unmapped_is_dropped_after_the_flush() {
     map.clear(&mut map.update(&mut hooks)).unwrap();
 }
 
-/// memory_set: protecting a page and back leaves three areas for ever.
+/// memory_set: protecting a page and back leaves three VMAs for ever.
 #[test]
-fn protect_and_revert_leaves_one_area() {
+fn protect_and_revert_leaves_one_vma() {
     let mut map = new_map();
     put(&mut map, 0, 9, file(0));
     for at in 0..9 {
         protect(&mut map, at, 1, Prot::NONE).unwrap();
         assert!(map.len() > 1);
         protect(&mut map, at, 1, Prot::READ).unwrap();
-        assert_eq!(areas(&map), [(0, 9, file(0))]);
+        assert_eq!(vmas(&map), [(0, 9, file(0))]);
     }
 }
 
-/// Asterinas: areas are merged while mprotect walks over them, and it panics.
+/// Asterinas: VMAs are merged while mprotect walks over them, and it panics.
 #[test]
-fn protect_over_areas_that_merge_as_it_goes() {
+fn protect_over_vmas_that_merge_as_it_goes() {
     let mut map = new_map();
     for at in 0..20 {
         put(&mut map, at, 1, if at % 2 == 0 { RW } else { Attrs::new(Prot::READ) });
@@ -378,11 +390,11 @@ fn protect_over_areas_that_merge_as_it_goes() {
     // 0, 1, 2, all from 3 to 17, 18, 19.
     assert_eq!(map.len(), 6);
     protect(&mut map, 0, 20, Prot::NONE).unwrap();
-    assert_eq!(areas(&map), [(0, 20, Attrs::new(Prot::NONE))]);
+    assert_eq!(vmas(&map), [(0, 20, Attrs::new(Prot::NONE))]);
 }
 
-/// Our own, found by the model: areas that change to what their neighbour was before it changed, too,
-/// were joined with it, and it was passed over.
+/// Our own, found by the model: VMAs that change to what their neighbour was before it changed,
+/// too, were joined with it, and it was passed over.
 #[test]
 fn neighbours_that_swap_attributes_both_change() {
     let mut map = new_map();
@@ -390,7 +402,7 @@ fn neighbours_that_swap_attributes_both_change() {
     put(&mut map, 2, 2, Attrs::new(Prot::READ));
     let flip = |vma: &Vma<'_, ()>| vma.attrs().with_prot(vma.prot() ^ Prot::WRITE);
     map.update_attrs(BASE, 4 * PAGE, flip, &mut map.update(&mut NoHooks)).unwrap();
-    assert_eq!(areas(&map), [(0, 2, Attrs::new(Prot::READ)), (2, 2, RW)]);
+    assert_eq!(vmas(&map), [(0, 2, Attrs::new(Prot::READ)), (2, 2, RW)]);
 }
 
 /// Most Rust kernels: arithmetic on addresses from user space overflows and panics.
@@ -399,7 +411,7 @@ fn the_last_page_of_the_64_bit_space_is_a_page() {
     let top = 0u64.wrapping_sub(16 * PAGE);
     let mut map: Map = VmMap::new(top, 16, PageSize::SIZE_4K, Arc::default()).unwrap();
     let last = u64::MAX - PAGE + 1;
-    let request = Request::new(Place::Any(Search::new().top_down()), PAGE, RW);
+    let request = MapRequest::new(Placement::Any(Search::new().top_down()), PAGE, RW);
     assert_eq!(map.map(request, &mut map.update(&mut NoHooks)), Ok(last));
     let vma = map.find(u64::MAX).unwrap();
     assert_eq!((vma.start(), vma.last(), vma.range().end()), (last, u64::MAX, None));
@@ -408,11 +420,11 @@ fn the_last_page_of_the_64_bit_space_is_a_page() {
     assert_eq!(map.gaps(0, u64::MAX).next().unwrap().pages(), 16);
 }
 
-/// k23: a pointer to the area of the last fault is kept and not cleared when the area goes.
+/// k23: a pointer to the VMA of the last fault is kept and not cleared when the VMA goes.
 #[test]
 fn lookups_after_unmap_find_nothing() {
     let space = AddrSpace::new(new_map::<()>());
-    let request = Request::new(Place::Fixed(BASE), 4 * PAGE, RW);
+    let request = MapRequest::new(Placement::Fixed(BASE), 4 * PAGE, RW);
     space.map(request, &mut NoHooks).unwrap();
     let seen = space.lookup(page(2)).unwrap();
     assert!(space.still_valid(seen.token()));
@@ -422,33 +434,33 @@ fn lookups_after_unmap_find_nothing() {
     assert!(space.lookup(page(1)).is_some() && space.lookup(page(3)).is_some());
 }
 
-/// libmmap C++: going back to a marked state leaves what was protected protected, and what was unmapped
-/// gone.
+/// libmmap C++: going back to a marked state leaves what was protected protected, and what was
+/// unmapped gone.
 #[test]
 fn restoring_brings_back_what_was_protected_and_what_was_unmapped() {
     let mut map = new_map();
     put(&mut map, 0, 8, file(0));
     put(&mut map, 20, 4, RW);
     let marked = map.fork(map.alloc().clone(), |vma| Some(vma.attrs())).unwrap();
-    let before = areas(&map);
+    let before = vmas(&map);
     protect(&mut map, 1, 2, Prot::NONE).unwrap();
     unmap(&mut map, 5, 17).unwrap();
     put(&mut map, 30, 3, RW);
     map.restore(&marked, |_, _| true, &mut map.update(&mut NoHooks)).unwrap();
     map.check().unwrap();
-    assert_eq!(areas(&map), before);
+    assert_eq!(vmas(&map), before);
 }
 
-/// Our own, found by the model: an area that is never merged came back from a restore in two parts.
+/// Our own, found by the model: a VMA that is never merged came back from a restore in two parts.
 #[test]
 fn restoring_puts_together_what_is_never_merged() {
     let mut map = new_map();
-    put(&mut map, 2, 8, RW.with_flags(RW.flags() | AreaFlags::NO_MERGE));
+    put(&mut map, 2, 8, RW.with_flags(RW.flags() | VmaFlags::NO_MERGE));
     let marked = map.fork(map.alloc().clone(), |vma| Some(vma.attrs())).unwrap();
-    let before = areas(&map);
+    let before = vmas(&map);
     unmap(&mut map, 4, 2).unwrap();
     assert_eq!(map.len(), 2);
     map.restore(&marked, |_, _| true, &mut map.update(&mut NoHooks)).unwrap();
     map.check().unwrap();
-    assert_eq!(areas(&map), before);
+    assert_eq!(vmas(&map), before);
 }

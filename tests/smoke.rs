@@ -10,7 +10,9 @@ fn map_split_merge_unmap() {
     let file = Attrs::new(Prot::READ).with_backing(Backing::Object { id: 9, offset: 0 });
     let mut log = Vec::new();
     let mut hooks = |event: Event<'_, ()>| log.push(format!("{event:?}"));
-    let at = space.map(Request::new(Place::Any(Search::new().top_down()), 0x8000, file), &mut hooks).unwrap();
+    let at = space
+        .map(MapRequest::new(Placement::Any(Search::new().top_down()), 0x8000, file), &mut hooks)
+        .unwrap();
     assert_eq!(at, 0x1001000 - 0x8000);
     space.unmap(at + 0x2000, 0x2000, &mut hooks).unwrap();
     space.inspect(|map| {

@@ -1,7 +1,8 @@
-//! `AddrSpace` beyond lookups: reservations, pieces, two spaces at once, other locks, other allocators.
+//! `AddrSpace` beyond lookups: reservations, pieces, two spaces at once, other locks, other
+//! allocators.
 
 use core::ptr::NonNull;
-use kvma::addr_space::AREAS_PER_HOLD;
+use kvma::addr_space::MAX_VMAS_PER_LOCK_HOLD;
 use kvma::*;
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -16,11 +17,11 @@ fn space<V: VmaData>(alloc: &Alloc<V>) -> Space<V> {
     AddrSpace::new(VmMap::new(PAGE, 0x10_0000, PageSize::SIZE_4K, alloc.clone()).unwrap())
 }
 
-fn fixed(page: u64, pages: u64, prot: Prot) -> Request {
-    Request::new(Place::Fixed(page * PAGE), pages * PAGE, Attrs::new(prot))
+fn fixed(page: u64, pages: u64, prot: Prot) -> MapRequest {
+    MapRequest::new(Placement::Fixed(page * PAGE), pages * PAGE, Attrs::new(prot))
 }
 
-fn areas<V: VmaData, L: RawLock>(space: &AddrSpace<VmMap<V, Alloc<V>>, L>) -> Vec<(u64, u64)> {
+fn vmas<V: VmaData, L: RawLock>(space: &AddrSpace<VmMap<V, Alloc<V>>, L>) -> Vec<(u64, u64)> {
     space.inspect(|map| {
         map.check().unwrap();
         map.iter().map(|vma| (vma.start() / PAGE, vma.pages())).collect()
@@ -55,10 +56,10 @@ fn a_claim_is_nobody_elses() {
     let alloc = Alloc::default();
     let space = space(&alloc);
     let mut log = Log::default();
-    let claim = space.claim(Place::Fixed(5 * PAGE), 3 * PAGE, (), &mut log).unwrap();
+    let claim = space.claim(Placement::Fixed(5 * PAGE), 3 * PAGE, (), &mut log).unwrap();
     assert_eq!(claim.range().pages(), 3);
     assert!(space.lookup(5 * PAGE).is_none());
-    let taken = Request::new(Place::FixedNoReplace(7 * PAGE), PAGE, Attrs::new(Prot::RW));
+    let taken = MapRequest::new(Placement::FixedNoReplace(7 * PAGE), PAGE, Attrs::new(Prot::RW));
     assert_eq!(space.map(taken, &mut log), Err(Error::Overlap));
     assert_eq!(space.protect(5 * PAGE, PAGE, Prot::RW, &mut log), Err(Error::NotMapped));
     let elsewhere = space.update(4, &mut log, |map, update| {
@@ -70,10 +71,10 @@ fn a_claim_is_nobody_elses() {
     assert!(log.heard.is_empty(), "{:?}", log.heard);
     // It joins its neighbours only when it is something.
     space.map(fixed(8, 1, Prot::RW), &mut NoHooks).unwrap();
-    assert_eq!(areas(&space), [(5, 3), (8, 1)]);
+    assert_eq!(vmas(&space), [(5, 3), (8, 1)]);
     assert_eq!(claim.commit(Attrs::new(Prot::RW), (), &mut log), Ok(5 * PAGE));
     assert_eq!(log.heard, ["prepare map 0x5000..=0x7fff rw-", "map 0x5000..=0x7fff rw-"]);
-    assert_eq!(areas(&space), [(5, 4)]);
+    assert_eq!(vmas(&space), [(5, 4)]);
     assert_eq!(space.lookup(5 * PAGE).unwrap().prot(), Prot::RW);
 }
 
@@ -81,13 +82,13 @@ fn a_claim_is_nobody_elses() {
 fn a_dropped_claim_leaves_nothing() {
     let alloc = Alloc::default();
     let space = space(&alloc);
-    let claim = space.claim(Place::Any(Search::new()), PAGE, (), &mut NoHooks).unwrap();
+    let claim = space.claim(Placement::Any(Search::new()), PAGE, (), &mut NoHooks).unwrap();
     drop(claim);
-    let claim = space.claim(Place::Any(Search::new()), PAGE, (), &mut NoHooks).unwrap();
+    let claim = space.claim(Placement::Any(Search::new()), PAGE, (), &mut NoHooks).unwrap();
     let refuse = &mut Log { refuse: true, ..Log::default() };
     let refused = claim.commit(Attrs::new(Prot::RW), (), refuse);
     assert_eq!(refused, Err(Error::Refused(Errno::EACCES)));
-    assert_eq!(areas(&space), []);
+    assert_eq!(vmas(&space), []);
     assert_eq!(alloc.in_use(), 1);
 }
 
@@ -95,24 +96,24 @@ fn a_dropped_claim_leaves_nothing() {
 fn a_claim_that_was_taken_away_fails() {
     let alloc = Alloc::default();
     let space = space(&alloc);
-    // Cut in the middle: what is left of it goes, what others have put there stays.
-    let claim = space.claim(Place::Fixed(5 * PAGE), 5 * PAGE, (), &mut NoHooks).unwrap();
+    // SplitGranularity in the middle: what is left of it goes, what others have put there stays.
+    let claim = space.claim(Placement::Fixed(5 * PAGE), 5 * PAGE, (), &mut NoHooks).unwrap();
     let mut log = Log::default();
     assert_eq!(space.unmap(6 * PAGE, 3 * PAGE, &mut log), Ok(3));
     assert!(log.heard.is_empty(), "hooks never heard of it: {:?}", log.heard);
     space.map(fixed(7, 1, Prot::RW), &mut NoHooks).unwrap();
     assert_eq!(claim.commit(Attrs::new(Prot::RW), (), &mut NoHooks), Err(Error::NotMapped));
-    assert_eq!(areas(&space), [(7, 1)]);
+    assert_eq!(vmas(&space), [(7, 1)]);
     // All of it gone, and claimed by somebody else.
-    let claim = space.claim(Place::Fixed(5 * PAGE), PAGE, (), &mut NoHooks).unwrap();
+    let claim = space.claim(Placement::Fixed(5 * PAGE), PAGE, (), &mut NoHooks).unwrap();
     space.unmap(5 * PAGE, PAGE, &mut NoHooks).unwrap();
-    let other = space.claim(Place::Fixed(5 * PAGE), PAGE, (), &mut NoHooks).unwrap();
+    let other = space.claim(Placement::Fixed(5 * PAGE), PAGE, (), &mut NoHooks).unwrap();
     assert_eq!(claim.commit(Attrs::new(Prot::RW), (), &mut NoHooks), Err(Error::NotMapped));
     assert_eq!(other.commit(Attrs::new(Prot::READ), (), &mut NoHooks), Ok(5 * PAGE));
-    assert_eq!(areas(&space), [(5, 1), (7, 1)]);
+    assert_eq!(vmas(&space), [(5, 1), (7, 1)]);
 }
 
-/// Counts how long the lock is held, in areas that hooks hear of.
+/// Counts how long the lock is held, in VMAs that hooks hear of.
 struct Counted<'a> {
     holds: &'a Holds,
     between: &'a dyn Fn(),
@@ -155,11 +156,12 @@ fn unmap_in_pieces() {
             space.map(fixed(20, 1, Prot::READ), &mut NoHooks).unwrap();
         }
     };
-    let removed = space.unmap(10 * PAGE, 2000 * PAGE, &mut Counted { holds: &holds, between: &between });
+    let removed =
+        space.unmap(10 * PAGE, 2000 * PAGE, &mut Counted { holds: &holds, between: &between });
     assert_eq!(removed, Ok(1000));
-    assert_eq!(holds.longest.get(), AREAS_PER_HOLD);
-    assert_eq!(holds.holds.get(), 1000usize.div_ceil(AREAS_PER_HOLD));
-    assert_eq!(areas(&space), [(2, 8), (20, 1)]);
+    assert_eq!(holds.longest.get(), MAX_VMAS_PER_LOCK_HOLD);
+    assert_eq!(holds.holds.get(), 1000usize.div_ceil(MAX_VMAS_PER_LOCK_HOLD));
+    assert_eq!(vmas(&space), [(2, 8), (20, 1)]);
     assert_eq!(alloc.in_use(), 3);
 }
 
@@ -188,13 +190,15 @@ unsafe impl RawLock for Revolving {
     }
 }
 
-/// As soon as the lock is free, others put an area across both ends of the range, and take every node.
+/// As soon as the lock is free, others put a VMA across both ends of the range, and take every
+/// node.
 #[test]
 fn pieces_bring_their_own_nodes() {
-    // One for each area, and one for the space.
+    // One for each VMA, and one for the space.
     static NODES: FixedPool<VmaNode, 101> = FixedPool::new();
     static SET: AtomicBool = AtomicBool::new(false);
-    static SPACE: OnceLock<AddrSpace<VmMap<(), &FixedPool<VmaNode, 101>>, Revolving>> = OnceLock::new();
+    static SPACE: OnceLock<AddrSpace<VmMap<(), &FixedPool<VmaNode, 101>>, Revolving>> =
+        OnceLock::new();
     let enter = || {
         SPACE.get().unwrap().update(0, &mut NoHooks, |map, update| {
             map.unmap(10 * PAGE, 200 * PAGE, update).unwrap();
@@ -214,12 +218,13 @@ fn pieces_bring_their_own_nodes() {
     }
     SET.store(true, Ordering::Relaxed);
     assert_eq!(space.unmap(10 * PAGE, 200 * PAGE, &mut NoHooks), Ok(64 + 73));
-    let left: Vec<_> = space.inspect(|map| map.iter().map(|vma| (vma.start() / PAGE, vma.pages())).collect());
+    let left: Vec<_> =
+        space.inspect(|map| map.iter().map(|vma| (vma.start() / PAGE, vma.pages())).collect());
     // The first piece ended at page 137. What came behind it stays.
     assert_eq!(left, [(8, 129), (210, 98)]);
 }
 
-/// Another thread maps right behind the piece, and its area is joined with one that is still to go.
+/// Another thread maps right behind the piece, and its VMA is joined with one that is still to go.
 #[test]
 fn pieces_do_not_touch_what_joined_behind_them() {
     let alloc = Alloc::default();
@@ -234,12 +239,13 @@ fn pieces_do_not_touch_what_joined_behind_them() {
         if holds.holds.get() == 1 {
             // Pages 10..74 are gone. Page 74 is still there, read-write.
             space.map(fixed(70, 4, Prot::RW), &mut NoHooks).unwrap();
-            assert_eq!(areas(&space)[0], (70, 5));
+            assert_eq!(vmas(&space)[0], (70, 5));
         }
     };
-    let removed = space.unmap(10 * PAGE, 200 * PAGE, &mut Counted { holds: &holds, between: &between });
+    let removed =
+        space.unmap(10 * PAGE, 200 * PAGE, &mut Counted { holds: &holds, between: &between });
     assert_eq!(removed, Ok(200));
-    assert_eq!(areas(&space), [(70, 4)]);
+    assert_eq!(vmas(&space), [(70, 4)]);
 }
 
 /// The map may be exchanged while the lock is free; nodes of two allocators must not be mixed.
@@ -257,9 +263,10 @@ fn pieces_leave_a_map_of_other_nodes_alone() {
         map.map(fixed(150, 1, Prot::RW), &mut map.update(&mut NoHooks)).unwrap();
         former.set(Some(space.update(0, &mut NoHooks, |old, _| std::mem::replace(old, map))));
     };
-    let removed = space.unmap(10 * PAGE, 2000 * PAGE, &mut Counted { holds: &holds, between: &between });
+    let removed =
+        space.unmap(10 * PAGE, 2000 * PAGE, &mut Counted { holds: &holds, between: &between });
     assert_eq!(removed, Err(Error::ForeignNodes));
-    assert_eq!(areas(&space), [(150, 1)]);
+    assert_eq!(vmas(&space), [(150, 1)]);
     drop(former);
     drop(space);
     assert_eq!((alloc.in_use(), other.in_use()), (0, 0));
@@ -274,16 +281,21 @@ fn clear_and_other_work_in_pieces() {
     }
     let holds = Holds::default();
     let mut hooks = Counted { holds: &holds, between: &|| () };
-    let lock_all = |map: &mut VmMap<(), Alloc>, range: VmRange, update: &mut Update<'_, _, _, _>| {
-        let locked = |vma: &Vma<'_, ()>| vma.attrs().with_flags(vma.attrs().flags() | AreaFlags::LOCKED);
-        map.update_attrs(range.start(), range.len().unwrap(), locked, update)
-    };
+    let lock_all =
+        |map: &mut VmMap<(), Alloc>, range: VmRange, update: &mut Update<'_, _, _, _>| {
+            let locked =
+                |vma: &Vma<'_, ()>| vma.attrs().with_flags(vma.attrs().flags() | VmaFlags::LOCKED);
+            map.update_attrs(range.start(), range.len().unwrap(), locked, update)
+        };
     space.in_pieces(0, u64::MAX, 2, &mut hooks, lock_all).unwrap();
-    assert_eq!((holds.longest.get(), holds.holds.get()), (AREAS_PER_HOLD, 300usize.div_ceil(AREAS_PER_HOLD)));
-    let is_locked = |vma: Vma<'_, ()>| vma.attrs().flags().contains(AreaFlags::LOCKED);
+    assert_eq!(
+        (holds.longest.get(), holds.holds.get()),
+        (MAX_VMAS_PER_LOCK_HOLD, 300usize.div_ceil(MAX_VMAS_PER_LOCK_HOLD))
+    );
+    let is_locked = |vma: Vma<'_, ()>| vma.attrs().flags().contains(VmaFlags::LOCKED);
     assert!(space.inspect(|map| map.iter().all(is_locked)));
     assert_eq!(space.clear(&mut hooks), Ok(300));
-    assert_eq!(holds.longest.get(), AREAS_PER_HOLD);
+    assert_eq!(holds.longest.get(), MAX_VMAS_PER_LOCK_HOLD);
     assert_eq!(alloc.in_use(), 1);
 }
 
@@ -324,9 +336,9 @@ fn data_is_dropped_after_unlocking() {
     space.map(request(5, 5), &mut NoHooks).unwrap();
     space.map(request(7, 1), &mut NoHooks).unwrap();
     space.unmap(8 * PAGE, PAGE, &mut NoHooks).unwrap();
-    let claim = space.claim(Place::Fixed(6 * PAGE), PAGE, nosy.clone(), &mut NoHooks).unwrap();
+    let claim = space.claim(Placement::Fixed(6 * PAGE), PAGE, nosy.clone(), &mut NoHooks).unwrap();
     claim.commit(Attrs::new(Prot::RW), nosy.clone(), &mut NoHooks).unwrap();
-    drop(space.claim(Place::Fixed(6 * PAGE), PAGE, nosy.clone(), &mut NoHooks).unwrap());
+    drop(space.claim(Placement::Fixed(6 * PAGE), PAGE, nosy.clone(), &mut NoHooks).unwrap());
     space.clear(&mut NoHooks).unwrap();
     nosy.0.lock().unwrap().take();
 }
@@ -349,19 +361,24 @@ fn fork_and_transfer() {
     assert!(one.still_valid(one.lookup(10 * PAGE).unwrap().token()));
 
     let (mut log, mut other_log) = (Log::default(), Log::default());
-    one.transfer(12 * PAGE, 4 * PAGE, &other, 100 * PAGE, Merge::Both, &mut log, &mut other_log).unwrap();
-    assert_eq!(areas(&one).len(), 8);
-    assert_eq!(areas(&other), [(100, 1), (102, 1)]);
+    one.transfer(12 * PAGE, 4 * PAGE, &other, 100 * PAGE, Merge::Both, &mut log, &mut other_log)
+        .unwrap();
+    assert_eq!(vmas(&one).len(), 8);
+    assert_eq!(vmas(&other), [(100, 1), (102, 1)]);
     assert_eq!(log.heard.len() + other_log.heard.len(), 8);
-    assert!(log.heard[3].starts_with("unmap 0xe000") && other_log.heard[3].starts_with("map 0x66000"));
+    assert!(
+        log.heard[3].starts_with("unmap 0xe000") && other_log.heard[3].starts_with("map 0x66000")
+    );
     // Refused by the second: the first is told.
     other_log.refuse = true;
     let refused = one.transfer(10 * PAGE, PAGE, &other, 0, Merge::Both, &mut log, &mut other_log);
     assert_eq!(refused, Err(Error::OutOfRange));
-    let refused = one.transfer(10 * PAGE, PAGE, &other, 50 * PAGE, Merge::Both, &mut log, &mut other_log);
+    let refused =
+        one.transfer(10 * PAGE, PAGE, &other, 50 * PAGE, Merge::Both, &mut log, &mut other_log);
     assert_eq!(refused, Err(Error::Refused(Errno::EACCES)));
-    assert_eq!(areas(&one).len(), 8);
-    let same = one.transfer(10 * PAGE, PAGE, &one, 50 * PAGE, Merge::Both, &mut log, &mut other_log);
+    assert_eq!(vmas(&one).len(), 8);
+    let same =
+        one.transfer(10 * PAGE, PAGE, &one, 50 * PAGE, Merge::Both, &mut log, &mut other_log);
     assert_eq!(same, Err(Error::Busy));
 }
 
@@ -405,15 +422,22 @@ fn transfers_both_ways_do_not_deadlock() {
                 for _ in 0..2000 {
                     for page in [10, 11] {
                         let at = page * PAGE;
-                        let moved =
-                            here.transfer(at, PAGE, there, at, Merge::Never, &mut NoHooks, &mut NoHooks);
+                        let moved = here.transfer(
+                            at,
+                            PAGE,
+                            there,
+                            at,
+                            Merge::Never,
+                            &mut NoHooks,
+                            &mut NoHooks,
+                        );
                         assert!(matches!(moved, Ok(()) | Err(Error::Overlap)), "{moved:?}");
                     }
                 }
             });
         }
     });
-    let mut all = [areas(&spaces[0]), areas(&spaces[1])].concat();
+    let mut all = [vmas(&spaces[0]), vmas(&spaces[1])].concat();
     all.sort();
     assert_eq!(all, [(10, 1), (11, 1)]);
 }
@@ -426,7 +450,7 @@ fn any_lock_will_do() {
         let space = AddrSpace::with_lock(map, lock);
         space.map(fixed(5, 1, Prot::RW), &mut NoHooks).unwrap();
         assert!(space.lookup(5 * PAGE).is_some());
-        assert_eq!(areas(&space), [(5, 1)]);
+        assert_eq!(vmas(&space), [(5, 1)]);
     }
     try_it(Ticket::new());
     try_it(Spin::new());
@@ -556,14 +580,14 @@ fn an_allocator_that_gives_memory_back() {
     for round in 0..50 {
         space.map(fixed(5, 1, Prot::RW), &mut NoHooks).unwrap();
         space.map(fixed(9, 1, Prot::READ), &mut NoHooks).unwrap();
-        let area = space.lookup(5 * PAGE).unwrap();
-        assert!(space.still_valid(area.token()), "{round}");
+        let vma = space.lookup(5 * PAGE).unwrap();
+        assert!(space.still_valid(vma.token()), "{round}");
         space.unmap(9 * PAGE, PAGE, &mut NoHooks).unwrap();
-        assert!(space.still_valid(area.token()), "{round}");
+        assert!(space.still_valid(vma.token()), "{round}");
         // The heap likes to give the same memory again: the token must not be taken in.
         space.unmap(5 * PAGE, PAGE, &mut NoHooks).unwrap();
         space.map(fixed(5, 1, Prot::RW), &mut NoHooks).unwrap();
-        assert!(!space.still_valid(area.token()), "{round}");
+        assert!(!space.still_valid(vma.token()), "{round}");
     }
     assert!(RCU.given_back.load(Ordering::Relaxed) > 50 && RCU.ever_read.load(Ordering::Relaxed));
 
@@ -572,9 +596,9 @@ fn an_allocator_that_gives_memory_back() {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
-                if let Some(area) = space.lookup(5 * PAGE) {
-                    assert_eq!((area.range().start(), area.prot()), (5 * PAGE, Prot::RW));
-                    space.still_valid(area.token());
+                if let Some(vma) = space.lookup(5 * PAGE) {
+                    assert_eq!((vma.range().start(), vma.prot()), (5 * PAGE, Prot::RW));
+                    space.still_valid(vma.token());
                 }
             }
         });

@@ -1,5 +1,5 @@
-//! Two threads, real processors: one changes a space as fast as it can, the other looks up and checks that
-//! every answer is one that was right at some time, whole.
+//! Two threads, real processors: one changes a space as fast as it can, the other looks up and
+//! checks that every answer is one that was right at some time, whole.
 //!
 //! A second by default; `KVMA_STRESS_SECONDS` for longer.
 
@@ -41,29 +41,31 @@ impl Random {
     }
 }
 
-/// Attributes of an area that begins at `page`: every part says the same `tag`, and the offset gives the
-/// page, split or not.
+/// Attributes of a VMA that begins at `page`: every part says the same `tag`, and the offset gives
+/// the page, split or not.
 fn attrs(page: u64, tag: u64) -> Attrs {
     let prot = if tag & 1 == 0 { Prot::RW } else { Prot::READ };
     let backing = Backing::Object { id: tag, offset: page };
-    Attrs::new(prot).with_extra(tag).with_backing(backing)
+    Attrs::new(prot).with_user_bits(tag).with_backing(backing)
 }
 
 /// Panics if parts of the answer are of different times, or it is about another page or space.
-fn check(area: &Snapshot, page: u64, space: u64) {
-    let (start, pages) = (area.range().start() / PAGE, area.range().pages());
-    assert!((start..start + pages).contains(&page), "{area:?} does not hold page {page:#x}");
-    let tag = area.attrs().extra();
-    assert_eq!(area.attrs(), attrs(start, tag), "torn: {area:?}");
-    assert_eq!(tag >> 32, space, "of another space: {area:?}");
+fn check(vma: &Snapshot, page: u64, space: u64) {
+    let (start, pages) = (vma.range().start() / PAGE, vma.range().pages());
+    assert!((start..start + pages).contains(&page), "{vma:?} does not hold page {page:#x}");
+    let tag = vma.attrs().user_bits();
+    assert_eq!(vma.attrs(), attrs(start, tag), "torn: {vma:?}");
+    assert_eq!(tag >> 32, space, "of another space: {vma:?}");
 }
 
 fn new_space(alloc: &Alloc, number: u64) -> Space {
-    let space = AddrSpace::new(VmMap::new(0, SLOTS * SLOT, PageSize::SIZE_4K, alloc.clone()).unwrap());
-    // In one area or several: neighbours join, whatever slots they are in.
+    let space =
+        AddrSpace::new(VmMap::new(0, SLOTS * SLOT, PageSize::SIZE_4K, alloc.clone()).unwrap());
+    // In one VMA or several: neighbours join, whatever slots they are in.
     for slot in (0..SLOTS).step_by(2) {
         let page = slot * SLOT;
-        let request = Request::new(Place::Fixed(page * PAGE), SLOT * PAGE, attrs(page, number << 32));
+        let request =
+            MapRequest::new(Placement::Fixed(page * PAGE), SLOT * PAGE, attrs(page, number << 32));
         space.map(request.with_merge(Merge::Never), &mut NoHooks).unwrap();
     }
     space
@@ -77,7 +79,7 @@ fn change(space: &Space, random: &mut Random, number: u64) {
     let tag = number << 32 | random.below(8);
     match random.below(if slot.is_multiple_of(2) { 2 } else { 4 }) {
         0 => {
-            let request = Request::new(Place::Fixed(addr), bytes, attrs(first, tag));
+            let request = MapRequest::new(Placement::Fixed(addr), bytes, attrs(first, tag));
             space.map(request, &mut NoHooks).unwrap();
         }
         1 => {
@@ -124,12 +126,15 @@ fn no_torn_answer() {
                     }
                 };
                 match found {
-                    Some(area) => {
-                        check(&area, page, 1);
+                    Some(vma) => {
+                        check(&vma, page, 1);
                         hits += 1;
                     }
                     None => {
-                        assert!(page / SLOT % 2 == 1, "missed page {page:#x}, which is always mapped");
+                        assert!(
+                            page / SLOT % 2 == 1,
+                            "missed page {page:#x}, which is always mapped"
+                        );
                         misses += 1;
                     }
                 }
@@ -145,8 +150,8 @@ fn no_torn_answer() {
     }
 }
 
-/// The fault protocol of the docs, against a thread that maps, protects and unmaps: no entry is ever left
-/// that the map does not allow.
+/// The fault protocol of the docs, against a thread that maps, protects and unmaps: no entry is
+/// ever left that the map does not allow.
 #[test]
 fn no_stale_entry() {
     type Table = Mutex<Vec<Option<Prot>>>;
@@ -165,7 +170,9 @@ fn no_stale_entry() {
             self.edit(piece.range(), |entry| *entry = None);
         }
         fn protect(&mut self, piece: &Piece<'_, ()>, _: &Attrs) {
-            self.edit(piece.range(), |entry| *entry = entry.map(|prot| prot & piece.attrs().prot()));
+            self.edit(piece.range(), |entry| {
+                *entry = entry.map(|prot| prot & piece.attrs().prot())
+            });
         }
     }
 
@@ -179,10 +186,10 @@ fn no_stale_entry() {
             let (mut random, mut written, mut given_up) = (Random(3), 0u64, 0u64);
             while !stop.load(Ordering::Relaxed) {
                 let page = random.below(16);
-                let Some(area) = space.lookup(page * PAGE) else { continue };
+                let Some(vma) = space.lookup(page * PAGE) else { continue };
                 let mut table = table.lock().unwrap();
-                if space.still_valid(area.token()) {
-                    table[page as usize] = Some(area.prot());
+                if space.still_valid(vma.token()) {
+                    table[page as usize] = Some(vma.prot());
                     written += 1;
                 } else {
                     given_up += 1;
@@ -198,7 +205,10 @@ fn no_stale_entry() {
                 let prot = if random.below(2) == 0 { Prot::RW } else { Prot::READ };
                 let mut hooks = Tables(&table);
                 let _ = match random.below(3) {
-                    0 => space.map(Request::new(Place::Fixed(addr), bytes, Attrs::new(prot)), &mut hooks),
+                    0 => space.map(
+                        MapRequest::new(Placement::Fixed(addr), bytes, Attrs::new(prot)),
+                        &mut hooks,
+                    ),
                     1 => space.protect(addr, bytes, prot, &mut hooks).map(|()| 0),
                     _ => space.unmap(addr, bytes, &mut hooks),
                 };

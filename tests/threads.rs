@@ -1,5 +1,5 @@
-//! An `AddrSpace` that several threads change at once: each finds what it did, and nobody's range is
-//! given to another.
+//! An `AddrSpace` that several threads change at once: each finds what it did, and nobody's range
+//! is given to another.
 
 use kvma::*;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,8 +15,8 @@ const SHARED: u64 = THREADS * SLICE;
 const PAGES: u64 = SHARED + 128;
 const ROUNDS: u64 = 1000;
 
-/// Waits by letting others run: threads of a process may be stopped while they hold a lock, or while
-/// they are next in the line for one, which the default ticket lock would wait out.
+/// Waits by letting others run: threads of a process may be stopped while they hold a lock, or
+/// while they are next in the line for one, which the default ticket lock would wait out.
 #[derive(Default)]
 struct Yielding(AtomicBool);
 
@@ -58,7 +58,7 @@ impl Rng {
 }
 
 fn attrs(prot: Prot, owner: u64) -> Attrs {
-    Attrs::new(prot).with_extra(owner)
+    Attrs::new(prot).with_user_bits(owner)
 }
 
 /// Random changes in the slice of `owner`; gives what each page should be.
@@ -73,7 +73,7 @@ fn change_own_slice(space: &Space<'_>, owner: u64) -> Vec<Option<Prot>> {
         let prot = [Prot::READ, Prot::RW, Prot::NONE][rng.below(3) as usize];
         match rng.below(3) {
             0 => {
-                let request = Request::new(Place::Fixed(start), len, attrs(prot, owner));
+                let request = MapRequest::new(Placement::Fixed(start), len, attrs(prot, owner));
                 assert_eq!(space.map(request, &mut NoHooks), Ok(start));
                 slots.fill(Some(prot));
             }
@@ -112,7 +112,7 @@ fn share(space: &Space<'_>, owner: u64, held: &[AtomicU64]) {
     for _ in 0..ROUNDS {
         let pages = 1 + rng.below(6);
         let search = if rng.below(2) == 0 { window } else { window.top_down() };
-        let request = Request::new(Place::Any(search), pages * PAGE, attrs(Prot::RW, owner));
+        let request = MapRequest::new(Placement::Any(search), pages * PAGE, attrs(Prot::RW, owner));
         if mine.len() < 6
             && let Ok(start) = space.map(request, &mut NoHooks)
         {
@@ -157,7 +157,8 @@ fn threads_keep_what_is_theirs() {
             let (owner, model) = result.unwrap();
             for (page, want) in model.into_iter().enumerate() {
                 let addr = (owner * SLICE + page as u64) * PAGE;
-                let seen = space.inspect(|map| map.find(addr).map(|vma| (vma.prot(), vma.attrs().extra())));
+                let seen = space
+                    .inspect(|map| map.find(addr).map(|vma| (vma.prot(), vma.attrs().user_bits())));
                 assert_eq!(seen, want.map(|prot| (prot, owner)));
             }
         }

@@ -6,8 +6,8 @@ use kvma::linux::LinuxVma;
 use kvma::{BoxAlloc, NoHooks, VmaNode};
 use kvma_trace::{Answer, Backing, Call, Line, Parser, Replay, Step};
 
-/// Name and text of each trace: the fifteen, in `found` those in which kvma was once caught out by a running kernel
-/// (`live_kernel.rs`), and in `processes` those with lines of our own.
+/// Name and text of each trace: the fifteen, in `found` those in which kvma was once caught out by
+/// a running kernel (`live_kernel.rs`), and in `processes` those with lines of our own.
 fn traces() -> Vec<(String, String)> {
     let recorded = folder("tests/traces");
     assert_eq!(recorded.len(), 15);
@@ -114,7 +114,11 @@ fn a_replay_does_not_look_at_the_answers() {
         replay(&name, &stripped, |line, step, _, number| {
             if let (Line::Call(_, kernel), Step::Called(answer)) = (line, step) {
                 assert_eq!(*kernel, Answer::Unknown);
-                assert_eq!(rest.next(), Some(&answer), "{name}, line {number} of the stripped trace");
+                assert_eq!(
+                    rest.next(),
+                    Some(&answer),
+                    "{name}, line {number} of the stripped trace"
+                );
             }
         });
         assert!(rest.next().is_none());
@@ -143,7 +147,8 @@ fn maps_are_printed_byte_for_byte() {
     }
 }
 
-/// Where the kernel did not keep neighbours apart because of pages, whole snapshots are the same text.
+/// Where the kernel did not keep neighbours apart because of pages, whole snapshots are the same
+/// text.
 #[test]
 fn untouched_memory_gives_the_same_text() {
     for (name, text) in traces().into_iter().filter(|(name, _)| name.starts_with("chaos")) {

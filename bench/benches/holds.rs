@@ -1,10 +1,12 @@
-//! The longest hold of the lock, in pieces and in one go: `cargo bench -p kvma-bench --bench holds`.
+//! The longest hold of the lock, in pieces and in one go: `cargo bench -p kvma-bench --bench
+//! holds`.
 //!
-//! By a lock that looks at the clock. A hold in which the thread was preempted counts in full: on a busy machine the
-//! figures say little. `KVMA_BENCH_ROUNDS` sets how many times each is measured (9); medians are shown.
+//! By a lock that looks at the clock. A hold in which the thread was preempted counts in full: on a
+//! busy machine the figures say little. `KVMA_BENCH_ROUNDS` sets how many times each is measured
+//! (9); medians are shown.
 
 use kvma::linux::abi::{MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MCL_CURRENT, PROT_READ, PROT_WRITE};
-use kvma::linux::{Capabilities, File, Layout, LinuxVma, Mm, Mmap, Owner};
+use kvma::linux::{Capabilities, File, Kernel, Layout, LinuxVma, Mm, Mmap};
 use kvma::*;
 use std::fmt;
 use std::sync::Arc;
@@ -13,7 +15,7 @@ use std::time::Instant;
 
 const PAGE: u64 = 0x1000;
 const AT: u64 = 0x1000_0000;
-/// From area to area, with as much room between them.
+/// From VMA to VMA, with as much room between them.
 const STRIDE: u64 = 16 * PAGE;
 
 struct Timed {
@@ -39,7 +41,7 @@ unsafe impl RawLock for &Timed {
     }
 }
 
-/// Areas between one flush and the next, and most of them.
+/// VMAs between one flush and the next, and most of them.
 #[derive(Default)]
 struct Counted {
     now: usize,
@@ -65,7 +67,7 @@ impl<V> Hooks<V> for Counted {
     }
 }
 
-impl Owner<NoFile> for Counted {
+impl Kernel<NoFile> for Counted {
     fn capabilities(&self) -> Capabilities {
         Capabilities::IPC_LOCK
     }
@@ -94,30 +96,30 @@ type Alloc<V> = Arc<BoxAlloc<VmaNode<V>>>;
 type Map = VmMap<(), Alloc<()>>;
 type Linux = Mm<NoFile, Alloc<LinuxVma<NoFile>>>;
 
-/// Where areas lie, in the order in which they were mapped: any.
-fn places(areas: u64) -> impl Iterator<Item = u64> {
+/// Where VMAs lie, in the order in which they were mapped: any.
+fn places(vmas: u64) -> impl Iterator<Item = u64> {
     // A step that shares no factor with the number comes by all of them.
-    let step = (areas / 2 + 1..).find(|step| gcd(*step, areas) == 1).unwrap_or(1);
-    (0..areas).map(move |n| AT + n * step % areas * STRIDE)
+    let step = (vmas / 2 + 1..).find(|step| gcd(*step, vmas) == 1).unwrap_or(1);
+    (0..vmas).map(move |n| AT + n * step % vmas * STRIDE)
 }
 
 fn gcd(a: u64, b: u64) -> u64 {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 
-fn map(areas: u64) -> Map {
+fn map(vmas: u64) -> Map {
     let mut map = Map::new(0, 1 << 30, PageSize::SIZE_4K, Alloc::default()).unwrap();
-    for place in places(areas) {
-        let request = Request::new(Place::Fixed(place), 8 * PAGE, Attrs::new(Prot::RW));
+    for place in places(vmas) {
+        let request = MapRequest::new(Placement::Fixed(place), 8 * PAGE, Attrs::new(Prot::RW));
         map.map(request, &mut map.update(&mut NoHooks)).unwrap();
     }
     map
 }
 
-fn linux(areas: u64) -> Linux {
+fn linux(vmas: u64) -> Linux {
     let mut mm = Linux::new(Layout::x86_64(8 << 20), Alloc::default()).unwrap();
     mm.set_max_map_count(usize::MAX);
-    for addr in places(areas) {
+    for addr in places(vmas) {
         let (prot, flags) = (PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED);
         let args = Mmap { addr, len: 8 * PAGE, prot, flags, offset: 0, file: None };
         mm.mmap(args, &mut mm.update(&mut NoHooks)).unwrap();
@@ -131,17 +133,18 @@ fn median(values: &mut [f64]) -> f64 {
 }
 
 /// One row: `pieces` and `whole` do the same, cut and not.
-fn row<M: Guarded>(
+fn row<M: HasVmMap>(
     name: &str,
-    areas: u64,
+    vmas: u64,
     make: impl Fn(u64) -> M,
     pieces: impl Fn(&AddrSpace<M, &Timed>, &mut Counted),
     whole: impl Fn(&AddrSpace<M, &Timed>, &mut Counted),
 ) {
-    let rounds = std::env::var("KVMA_BENCH_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(9);
+    let rounds =
+        std::env::var("KVMA_BENCH_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(9);
     let hold = |run: &dyn Fn(&AddrSpace<M, &Timed>, &mut Counted)| {
         let lock = Timed { inner: Ticket::new(), longest: AtomicU64::new(0) };
-        let (space, mut hooks) = (AddrSpace::with_lock(make(areas), &lock), Counted::default());
+        let (space, mut hooks) = (AddrSpace::with_lock(make(vmas), &lock), Counted::default());
         run(&space, &mut hooks);
         (lock.longest.load(Ordering::Relaxed) as f64 / 1e3, hooks.longest)
     };
@@ -153,31 +156,33 @@ fn row<M: Guarded>(
         uncut.push(hold(&whole).0);
     }
     let (cut, uncut) = (median(&mut cut), median(&mut uncut));
-    println!("{name:<28}{areas:>8} areas: {cut:>8.1} us, {most} areas; in one hold {uncut:>9.1} us");
+    println!("{name:<28}{vmas:>8} VMAs: {cut:>8.1} us, {most} VMAs; in one hold {uncut:>9.1} us");
 }
 
 fn main() {
     let len = 1 << 40;
-    for areas in [1_000, 10_000, 100_000] {
+    for vmas in [1_000, 10_000, 100_000] {
         row(
             "VmMap, everything unmapped",
-            areas,
+            vmas,
             map,
-            |space, hooks| assert_eq!(space.clear(hooks), Ok(areas * 8)),
+            |space, hooks| assert_eq!(space.clear(hooks), Ok(vmas * 8)),
             |space, hooks| {
                 space.update(0, hooks, |map, update| map.clear(update)).unwrap();
             },
         );
         row(
             "Linux, munmap",
-            areas,
+            vmas,
             linux,
             |space, hooks| assert_eq!(space.munmap(AT, len, hooks), Ok(0)),
-            |space, hooks| assert_eq!(space.update(3, hooks, |mm, call| mm.munmap(AT, len, call)), Ok(0)),
+            |space, hooks| {
+                assert_eq!(space.update(3, hooks, |mm, call| mm.munmap(AT, len, call)), Ok(0))
+            },
         );
         row(
             "Linux, mlockall",
-            areas,
+            vmas,
             linux,
             |space, hooks| assert_eq!(space.mlockall(MCL_CURRENT, hooks), Ok(0)),
             |space, hooks| {
@@ -187,7 +192,7 @@ fn main() {
         let next = Layout::x86_64(8 << 20);
         row(
             "Linux, exit",
-            areas,
+            vmas,
             linux,
             |space, hooks| space.clear(next, hooks).unwrap(),
             |space, hooks| space.update(3, hooks, |mm, call| mm.clear(next, call)).unwrap(),

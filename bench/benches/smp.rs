@@ -1,11 +1,13 @@
-//! Lookups beside a writer, without the lock and behind three of spin's: `cargo bench -p kvma-bench --bench smp`.
+//! Lookups beside a writer, without the lock and behind three of spin's: `cargo bench -p kvma-bench
+//! --bench smp`.
 //!
-//! Readers count the CPU time of their own thread, waiting for a lock included, so that what else runs on
-//! the machine counts as little as can be. Every figure is the median of rounds in which all take turns.
-//! `KVMA_BENCH_MS` sets the time for each cell of a round (50).
+//! Readers count the CPU time of their own thread, waiting for a lock included, so that what else
+//! runs on the machine counts as little as can be. Every figure is the median of rounds in which
+//! all take turns. `KVMA_BENCH_MS` sets the time for each cell of a round (50).
 //!
-//! What a reader loses to a writer is the wait for cache lines that the writer has just written. How long one
-//! takes from processor to processor is measured beside, since virtual ones come near to each other and go.
+//! What a reader loses to a writer is the wait for cache lines that the writer has just written.
+//! How long one takes from processor to processor is measured beside, since virtual ones come near
+//! to each other and go.
 
 use kvma::*;
 use std::cell::UnsafeCell;
@@ -32,26 +34,30 @@ impl Random {
     }
 }
 
-fn start(area: u64) -> u64 {
-    (area + 1) * STRIDE
+fn start(vma: u64) -> u64 {
+    (vma + 1) * STRIDE
 }
 
-fn request(area: u64) -> Request {
-    Request::new(Place::Fixed(start(area)), 8 * PAGE, Attrs::new(Prot::RW).with_extra(area))
+fn request(vma: u64) -> MapRequest {
+    MapRequest::new(
+        Placement::Fixed(start(vma)),
+        8 * PAGE,
+        Attrs::new(Prot::RW).with_user_bits(vma),
+    )
 }
 
-fn full(areas: u64) -> Map {
+fn full(vmas: u64) -> Map {
     let alloc = Alloc::default();
-    let mut map = Map::new(0, (areas + 2) * 16, PageSize::SIZE_4K, alloc).unwrap();
-    let mut order: Vec<u64> = (0..areas).collect();
+    let mut map = Map::new(0, (vmas + 2) * 16, PageSize::SIZE_4K, alloc).unwrap();
+    let mut order: Vec<u64> = (0..vmas).collect();
     let mut random = Random(1);
-    for at in (1..areas).rev() {
+    for at in (1..vmas).rev() {
         order.swap(at as usize, random.below(at + 1) as usize);
     }
     let mut hooks = NoHooks;
     let mut update = map.update(&mut hooks);
-    for area in order {
-        map.map(request(area), &mut update).unwrap();
+    for vma in order {
+        map.map(request(vma), &mut update).unwrap();
     }
     drop(update);
     map
@@ -61,7 +67,7 @@ fn full(areas: u64) -> Map {
 trait Shared: Sync {
     const NAME: &'static str;
     fn new(map: Map) -> Self;
-    /// Protection and extra word of the area at `addr`.
+    /// Protection and extra word of the VMA at `addr`.
     fn read(&self, addr: u64) -> Option<(Prot, u64)>;
     fn write(&self, change: impl FnOnce(&mut Map, &mut Update<'_, (), Alloc, NoHooks>));
 }
@@ -74,7 +80,7 @@ impl Shared for Lockless {
         Lockless(AddrSpace::new(map))
     }
     fn read(&self, addr: u64) -> Option<(Prot, u64)> {
-        self.0.lookup(addr).map(|area| (area.prot(), area.attrs().extra()))
+        self.0.lookup(addr).map(|vma| (vma.prot(), vma.attrs().user_bits()))
     }
     fn write(&self, change: impl FnOnce(&mut Map, &mut Update<'_, (), Alloc, NoHooks>)) {
         self.0.update(3, &mut NoHooks, change)
@@ -92,7 +98,7 @@ macro_rules! locked {
                 $name(<$lock>::new(map), alloc)
             }
             fn read(&self, addr: u64) -> Option<(Prot, u64)> {
-                self.0.$read().find(addr).map(|area| (area.prot(), area.attrs().extra()))
+                self.0.$read().find(addr).map(|vma| (vma.prot(), vma.attrs().user_bits()))
             }
             fn write(&self, change: impl FnOnce(&mut Map, &mut Update<'_, (), Alloc, NoHooks>)) {
                 let mut hooks = NoHooks;
@@ -122,7 +128,7 @@ impl Shared for Alone {
     }
     fn read(&self, addr: u64) -> Option<(Prot, u64)> {
         // SAFETY: nobody changes it.
-        unsafe { &*self.0.get() }.find(addr).map(|area| (area.prot(), area.attrs().extra()))
+        unsafe { &*self.0.get() }.find(addr).map(|vma| (vma.prot(), vma.attrs().user_bits()))
     }
     fn write(&self, _: impl FnOnce(&mut Map, &mut Update<'_, (), Alloc, NoHooks>)) {}
 }
@@ -180,7 +186,7 @@ struct Rates {
     write: f64,
 }
 
-fn run<S: Shared>(shared: &S, areas: u64, readers: u64, writer: Writer, time: Duration) -> Rates {
+fn run<S: Shared>(shared: &S, vmas: u64, readers: u64, writer: Writer, time: Duration) -> Rates {
     let stop = AtomicBool::new(false);
     let changes = AtomicU64::new(0);
     std::thread::scope(|scope| {
@@ -189,15 +195,17 @@ fn run<S: Shared>(shared: &S, areas: u64, readers: u64, writer: Writer, time: Du
                 let (began, mut random, mut done) = (cpu_time(), Random(7), 0u64);
                 let start_of_all = Instant::now();
                 while !stop.load(Ordering::Relaxed) {
-                    if writer == Writer::Paced && start_of_all.elapsed() < Duration::from_micros(done) {
+                    if writer == Writer::Paced
+                        && start_of_all.elapsed() < Duration::from_micros(done)
+                    {
                         continue;
                     }
-                    let area = random.below(areas / 2) * 2 + 1; // every second one comes and goes
+                    let vma = random.below(vmas / 2) * 2 + 1; // every second one comes and goes
                     shared.write(|map, update| {
-                        map.unmap(start(area), 8 * PAGE, update).unwrap();
+                        map.unmap(start(vma), 8 * PAGE, update).unwrap();
                     });
                     shared.write(|map, update| {
-                        map.map(request(area), update).unwrap();
+                        map.map(request(vma), update).unwrap();
                     });
                     done += 2;
                 }
@@ -212,11 +220,11 @@ fn run<S: Shared>(shared: &S, areas: u64, readers: u64, writer: Writer, time: Du
                     let (mut random, mut done) = (Random(1000 + reader), 0u64);
                     while Instant::now() < end {
                         for _ in 0..256 {
-                            let area = random.below(areas);
-                            let found = shared.read(start(area) + random.below(8 * PAGE));
+                            let vma = random.below(vmas);
+                            let found = shared.read(start(vma) + random.below(8 * PAGE));
                             match black_box(found) {
-                                Some(found) => assert_eq!(found, (Prot::RW, area)),
-                                None => assert!(area % 2 == 1, "lost an area"),
+                                Some(found) => assert_eq!(found, (Prot::RW, vma)),
+                                None => assert!(vma % 2 == 1, "lost a VMA"),
                             }
                         }
                         done += 256;
@@ -254,42 +262,42 @@ fn wanted(name: &str) -> bool {
     given.peek().is_none() || given.any(|part| name.contains(&part))
 }
 
-fn round<S: Shared>(rows: &mut Rows, shared: &S, areas: u64, time: Duration) {
+fn round<S: Shared>(rows: &mut Rows, shared: &S, vmas: u64, time: Duration) {
     if !wanted(S::NAME) {
         return;
     }
     rows.name = S::NAME;
-    rows.alone.push(run(shared, areas, 1, Writer::Absent, time).read);
+    rows.alone.push(run(shared, vmas, 1, Writer::Absent, time).read);
     if S::NAME != Alone::NAME {
-        let beside = run(shared, areas, 1, Writer::Flat, time);
+        let beside = run(shared, vmas, 1, Writer::Flat, time);
         rows.beside.push(beside.read);
         rows.writes.push(beside.write);
-        rows.paced.push(run(shared, areas, 1, Writer::Paced, time).read);
-        rows.two.push(run(shared, areas, 2, Writer::Absent, time).read);
+        rows.paced.push(run(shared, vmas, 1, Writer::Paced, time).read);
+        rows.two.push(run(shared, vmas, 2, Writer::Absent, time).read);
     }
 }
 
 fn main() {
     let ms = std::env::var("KVMA_BENCH_MS").ok().and_then(|ms| ms.parse().ok()).unwrap_or(50);
     let time = Duration::from_millis(ms);
-    for areas in [1_000, 10_000] {
+    for vmas in [1_000, 10_000] {
         let mut rows: [Rows; 5] = Default::default();
-        let alone = Alone::new(full(areas));
-        let lockless = Lockless::new(full(areas));
-        let plain = Plain::new(full(areas));
-        let tickets = Tickets::new(full(areas));
-        let read_write = ReadWrite::new(full(areas));
+        let alone = Alone::new(full(vmas));
+        let lockless = Lockless::new(full(vmas));
+        let plain = Plain::new(full(vmas));
+        let tickets = Tickets::new(full(vmas));
+        let read_write = ReadWrite::new(full(vmas));
         let mut transfers = Vec::new();
         for _ in 0..ROUNDS {
             transfers.push(transfer());
-            round(&mut rows[0], &alone, areas, time);
-            round(&mut rows[1], &lockless, areas, time);
-            round(&mut rows[2], &plain, areas, time);
-            round(&mut rows[3], &tickets, areas, time);
-            round(&mut rows[4], &read_write, areas, time);
+            round(&mut rows[0], &alone, vmas, time);
+            round(&mut rows[1], &lockless, vmas, time);
+            round(&mut rows[2], &plain, vmas, time);
+            round(&mut rows[3], &tickets, vmas, time);
+            round(&mut rows[4], &read_write, vmas, time);
         }
         transfers.sort_by(f64::total_cmp);
-        println!("\n{areas} areas, M lookups per second of a reader's CPU time; medians of {ROUNDS}");
+        println!("\n{vmas} VMAs, M lookups per second of a reader's CPU time; medians of {ROUNDS}");
         println!(
             "a cache line from processor to processor: {:.0} ns ({:.0} to {:.0})",
             transfers[ROUNDS / 2],
@@ -298,7 +306,13 @@ fn main() {
         );
         println!(
             "{:<14}{:>8}{:>16}{:>8}{:>14}{:>20}{:>18}",
-            "", "alone", "beside writer", "kept", "writer M/s", "beside 1 M/s, kept", "two readers/one"
+            "",
+            "alone",
+            "beside writer",
+            "kept",
+            "writer M/s",
+            "beside 1 M/s, kept",
+            "two readers/one"
         );
         for row in rows.into_iter().filter(|row| !row.name.is_empty()) {
             let one = median(row.alone.clone());
@@ -306,7 +320,11 @@ fn main() {
             if !row.beside.is_empty() {
                 let ratio = |values: &[f64], times: f64| {
                     median(
-                        values.iter().zip(&row.alone).map(|(value, alone)| times * value / alone).collect(),
+                        values
+                            .iter()
+                            .zip(&row.alone)
+                            .map(|(value, alone)| times * value / alone)
+                            .collect(),
                     )
                 };
                 let kept = 100.0 * ratio(&row.beside, 1.0);

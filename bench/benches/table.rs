@@ -1,7 +1,7 @@
 //! One table of medians and ratios in about a minute: `cargo bench -p kvma-bench --bench table`.
 //!
-//! The containers take turns within each round, so that what disturbs the machine disturbs all of them.
-//! `KVMA_BENCH_MS` sets the time for each cell (100).
+//! The containers take turns within each round, so that what disturbs the machine disturbs all of
+//! them. `KVMA_BENCH_MS` sets the time for each cell (100).
 
 use kvma_bench::{BTree, Kvma, Load, MemorySet, Peer, RangeMap, Workload};
 use std::hint::black_box;
@@ -52,7 +52,10 @@ fn main() {
     let only: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
     println!("ns per operation, median of {ROUNDS}; in brackets how many times as long as kvma");
     let peers = [Kvma::NAME, BTree::NAME, RangeMap::NAME, MemorySet::NAME];
-    println!("{:<24} {:>7}  {:>9} {:>18} {:>18} {:>18}", "", "areas", peers[0], peers[1], peers[2], peers[3]);
+    println!(
+        "{:<24} {:>7}  {:>9} {:>18} {:>18} {:>18}",
+        "", "VMAs", peers[0], peers[1], peers[2], peers[3]
+    );
     for load in Load::ALL {
         if !only.is_empty() && !only.iter().any(|only| load.name().contains(only.as_str())) {
             continue;

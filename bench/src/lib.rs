@@ -1,7 +1,7 @@
 //! The workloads, and the containers that do them.
 //!
-//! All start from the same layout: `n` areas of four pages, each different from its neighbours so that
-//! nothing merges, with gaps of one to three pages, inserted in random order.
+//! All start from the same layout: `n` VMAs of four pages, each different from its neighbours so
+//! that nothing merges, with gaps of one to three pages, inserted in random order.
 
 mod peers;
 mod workload;

@@ -1,4 +1,4 @@
-//! The containers. Each holds areas with an identity and a protection; equal neighbours may merge.
+//! The containers. Each holds VMAs with an identity and a protection; equal neighbours may merge.
 
 use crate::workload::LIMIT;
 use memory_addr::{AddrRange, VirtAddr};
@@ -10,7 +10,7 @@ pub trait Peer: Default {
     /// For tables.
     const NAME: &'static str;
 
-    /// Areas.
+    /// VMAs.
     fn len(&self) -> usize;
 
     /// Whether there are none.
@@ -28,13 +28,13 @@ pub trait Peer: Default {
         start
     }
 
-    /// Exactly one area.
+    /// Exactly one VMA.
     fn remove(&mut self, start: u64, len: u64);
 
-    /// Something about the area that holds `addr`.
+    /// Something about the VMA that holds `addr`.
     fn find(&self, addr: u64) -> u64;
 
-    /// Takes a part of one area's write permission and gives it back.
+    /// Takes a part of one VMA's write permission and gives it back.
     fn protect_and_back(&mut self, start: u64, len: u64);
 
     /// Replaces what is there.
@@ -63,14 +63,14 @@ mod ours {
     }
 
     fn attrs(id: u32) -> Attrs {
-        Attrs::new(Prot::RW).with_extra(id.into())
+        Attrs::new(Prot::RW).with_user_bits(id.into())
     }
 
     impl Kvma {
-        fn map(&mut self, place: Place, len: u64, id: u32) -> u64 {
+        fn map(&mut self, place: Placement, len: u64, id: u32) -> u64 {
             let mut hooks = NoHooks;
             let mut update = self.0.update(&mut hooks);
-            self.0.map(Request::new(place, len, attrs(id)), &mut update).expect("room")
+            self.0.map(MapRequest::new(place, len, attrs(id)), &mut update).expect("room")
         }
     }
 
@@ -82,11 +82,11 @@ mod ours {
         }
 
         fn insert(&mut self, start: u64, len: u64, id: u32) {
-            self.map(Place::FixedNoReplace(start), len, id);
+            self.map(Placement::FixedNoReplace(start), len, id);
         }
 
         fn insert_lowest(&mut self, len: u64, id: u32) -> u64 {
-            self.map(Place::Any(Search::new()), len, id)
+            self.map(Placement::Any(Search::new()), len, id)
         }
 
         fn remove(&mut self, start: u64, len: u64) {
@@ -105,7 +105,7 @@ mod ours {
         }
 
         fn overwrite(&mut self, start: u64, len: u64, id: u32) {
-            self.map(Place::Fixed(start), len, id);
+            self.map(Placement::Fixed(start), len, id);
         }
 
         fn lowest_gap(&self, len: u64) -> u64 {
@@ -119,21 +119,21 @@ pub use ours::Kvma;
 /// The standard library's map with the splitting done by hand, and an index of free ranges by size:
 /// best fit, where the others take the lowest.
 pub struct BTree {
-    areas: BTreeMap<u64, (u64, u32, bool)>,
+    vmas: BTreeMap<u64, (u64, u32, bool)>,
     free: BTreeSet<(u64, u64)>,
 }
 
 impl Default for BTree {
     fn default() -> Self {
-        BTree { areas: BTreeMap::new(), free: BTreeSet::from([(LIMIT, 0)]) }
+        BTree { vmas: BTreeMap::new(), free: BTreeSet::from([(LIMIT, 0)]) }
     }
 }
 
 impl BTree {
     /// The free range around `start .. end`, which is free.
     fn around(&self, start: u64, end: u64) -> (u64, u64) {
-        let from = self.areas.range(..start).next_back().map_or(0, |(_, area)| area.0);
-        let to = self.areas.range(end..).next().map_or(LIMIT, |(&start, _)| start);
+        let from = self.vmas.range(..start).next_back().map_or(0, |(_, vma)| vma.0);
+        let to = self.vmas.range(end..).next().map_or(LIMIT, |(&start, _)| start);
         (from, to)
     }
 
@@ -158,24 +158,24 @@ impl BTree {
         self.put_free(from, to);
     }
 
-    /// Cuts at `at`, if an area lies across.
+    /// Cuts at `at`, if a VMA lies across.
     fn cut(&mut self, at: u64) {
-        if let Some((&start, area)) = self.areas.range_mut(..at).next_back() {
-            let (end, id, write) = *area;
+        if let Some((&start, vma)) = self.vmas.range_mut(..at).next_back() {
+            let (end, id, write) = *vma;
             if end > at && start < at {
-                area.0 = at;
-                self.areas.insert(at, (end, id, write));
+                vma.0 = at;
+                self.vmas.insert(at, (end, id, write));
             }
         }
     }
 
     fn join(&mut self, at: u64) {
-        let Some(&(end, id, write)) = self.areas.get(&at) else { return };
-        if let Some((_, left)) = self.areas.range_mut(..at).next_back()
+        let Some(&(end, id, write)) = self.vmas.get(&at) else { return };
+        if let Some((_, left)) = self.vmas.range_mut(..at).next_back()
             && *left == (at, id, write)
         {
             left.0 = end;
-            self.areas.remove(&at);
+            self.vmas.remove(&at);
         }
     }
 }
@@ -184,23 +184,23 @@ impl Peer for BTree {
     const NAME: &'static str = "BTreeMap";
 
     fn len(&self) -> usize {
-        self.areas.len()
+        self.vmas.len()
     }
 
     fn insert(&mut self, start: u64, len: u64, id: u32) {
         self.occupy(start, start + len);
-        self.areas.insert(start, (start + len, id, true));
+        self.vmas.insert(start, (start + len, id, true));
     }
 
     fn remove(&mut self, start: u64, len: u64) {
-        self.areas.remove(&start);
+        self.vmas.remove(&start);
         self.vacate(start, start + len);
     }
 
     #[inline]
     fn find(&self, addr: u64) -> u64 {
-        match self.areas.range(..=addr).next_back() {
-            Some((&start, area)) if addr < area.0 => start,
+        match self.vmas.range(..=addr).next_back() {
+            Some((&start, vma)) if addr < vma.0 => start,
             _ => 0,
         }
     }
@@ -209,8 +209,8 @@ impl Peer for BTree {
         for write in [false, true] {
             self.cut(start);
             self.cut(start + len);
-            if let Some(area) = self.areas.get_mut(&start) {
-                area.2 = write;
+            if let Some(vma) = self.vmas.get_mut(&start) {
+                vma.2 = write;
             }
             self.join(start);
             self.join(start + len);
@@ -221,8 +221,8 @@ impl Peer for BTree {
         let end = start + len;
         self.cut(start);
         self.cut(end);
-        while let Some((&at, &(to, ..))) = self.areas.range(start..end).next() {
-            self.areas.remove(&at);
+        while let Some((&at, &(to, ..))) = self.vmas.range(start..end).next() {
+            self.vmas.remove(&at);
             self.vacate(at, to);
         }
         self.insert(start, len, id);
@@ -274,7 +274,7 @@ impl Peer for RangeMap {
 }
 
 /// memory_set 0.4.1, with a backend that does nothing. It never merges, so protecting a page leaves
-/// three areas for good.
+/// three VMAs for good.
 pub struct MemorySet(memory_set::MemorySet<Nothing>);
 
 impl Default for MemorySet {
@@ -317,8 +317,8 @@ impl Peer for MemorySet {
     }
 
     fn insert(&mut self, start: u64, len: u64, id: u32) {
-        let area = MemoryArea::new(addr(start), len as usize, (id, true), Nothing);
-        self.0.map(area, &mut (), false).expect("free");
+        let vma = MemoryArea::new(addr(start), len as usize, (id, true), Nothing);
+        self.0.map(vma, &mut (), false).expect("free");
     }
 
     fn remove(&mut self, start: u64, len: u64) {
@@ -327,7 +327,7 @@ impl Peer for MemorySet {
 
     #[inline]
     fn find(&self, at: u64) -> u64 {
-        self.0.find(addr(at)).map_or(0, |area| area.start().as_usize() as u64)
+        self.0.find(addr(at)).map_or(0, |vma| vma.start().as_usize() as u64)
     }
 
     fn protect_and_back(&mut self, start: u64, len: u64) {
@@ -338,8 +338,8 @@ impl Peer for MemorySet {
     }
 
     fn overwrite(&mut self, start: u64, len: u64, id: u32) {
-        let area = MemoryArea::new(addr(start), len as usize, (id, true), Nothing);
-        self.0.map(area, &mut (), true).expect("in the space");
+        let vma = MemoryArea::new(addr(start), len as usize, (id, true), Nothing);
+        self.0.map(vma, &mut (), true).expect("in the space");
     }
 
     fn lowest_gap(&self, len: u64) -> u64 {

@@ -4,29 +4,30 @@ use crate::peers::Peer;
 
 /// Bytes in a page.
 pub const PAGE: u64 = 4096;
-/// Pages of an area of the layout.
-const AREA: u64 = 4;
+/// Pages of a VMA of the layout.
+const VMA: u64 = 4;
 /// One past the last byte that may be mapped.
 pub const LIMIT: u64 = 1 << 47;
 
 /// The operations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Load {
-    /// The area of a random mapped address.
+    /// The VMA of a random mapped address.
     Lookup,
-    /// A random area goes, and one of the same size is mapped at the lowest free place.
+    /// A random VMA goes, and one of the same size is mapped at the lowest free place.
     Churn,
-    /// A page in the middle of a random area is protected and unprotected.
+    /// A page in the middle of a random VMA is protected and unprotected.
     Protect,
-    /// A fixed mapping over some four areas, at a random place.
+    /// A fixed mapping over some four VMAs, at a random place.
     Overwrite,
-    /// The lowest free range that is longer than all gaps between areas.
+    /// The lowest free range that is longer than all gaps between VMAs.
     Gap,
 }
 
 impl Load {
     /// All of them.
-    pub const ALL: [Load; 5] = [Load::Lookup, Load::Churn, Load::Protect, Load::Overwrite, Load::Gap];
+    pub const ALL: [Load; 5] =
+        [Load::Lookup, Load::Churn, Load::Protect, Load::Overwrite, Load::Gap];
 
     /// For tables.
     pub fn name(self) -> &'static str {
@@ -53,14 +54,14 @@ impl Rng {
     }
 }
 
-/// First bytes of `count` areas, in random order.
+/// First bytes of `count` VMAs, in random order.
 pub fn layout(count: usize) -> Vec<u64> {
     let mut rng = Rng(0x9e37_79b9_7f4a_7c15);
     let mut at = 0;
     let mut starts: Vec<u64> = (0..count)
         .map(|_| {
             let start = at;
-            at += (AREA + 1 + rng.below(3)) * PAGE;
+            at += (VMA + 1 + rng.below(3)) * PAGE;
             start
         })
         .collect();
@@ -80,22 +81,22 @@ pub struct Workload<P> {
 }
 
 impl<P: Peer> Workload<P> {
-    /// Fills a container with `count` areas.
+    /// Fills a container with `count` VMAs.
     pub fn new(load: Load, count: usize) -> Self {
         let mut starts = layout(count);
         let mut peer = P::default();
         for (id, &start) in starts.iter().enumerate() {
-            peer.insert(start, AREA * PAGE, id as u32);
+            peer.insert(start, VMA * PAGE, id as u32);
         }
         if load == Load::Overwrite {
-            // Overwriting settles at two ends for each overwriting's length: at `count` areas.
+            // Overwriting settles at two ends for each overwriting's length: at `count` VMAs.
             starts.sort_unstable();
         }
         Workload { peer, starts, rng: Rng(88_172_645_463_325_252), next_id: count as u32, load }
     }
 
-    /// Areas now.
-    pub fn areas(&self) -> usize {
+    /// VMAs now.
+    pub fn vmas(&self) -> usize {
         self.peer.len()
     }
 
@@ -108,20 +109,20 @@ impl<P: Peer> Workload<P> {
             let start = self.starts[index];
             match self.load {
                 Load::Lookup => {
-                    let addr = start + self.rng.below(AREA * PAGE);
+                    let addr = start + self.rng.below(VMA * PAGE);
                     sum = sum.wrapping_add(self.peer.find(addr));
                 }
                 Load::Churn => {
                     self.next_id += 1;
-                    self.peer.remove(start, AREA * PAGE);
-                    let start = self.peer.insert_lowest(AREA * PAGE, self.next_id);
+                    self.peer.remove(start, VMA * PAGE);
+                    let start = self.peer.insert_lowest(VMA * PAGE, self.next_id);
                     self.starts[index] = start;
                     sum = sum.wrapping_add(start);
                 }
                 Load::Protect => self.peer.protect_and_back(start + PAGE, PAGE),
                 Load::Overwrite => {
                     self.next_id += 1;
-                    self.peer.overwrite(start, 4 * AREA * PAGE, self.next_id);
+                    self.peer.overwrite(start, 4 * VMA * PAGE, self.next_id);
                 }
                 Load::Gap => sum = sum.wrapping_add(self.peer.lowest_gap(16 * PAGE)),
             }

@@ -15,7 +15,7 @@ usage: cargo run [-- OPTIONS]
   --broken NAME    break the kernel on purpose, to see that it fails: no-flush,
                    early-free, no-unmap-hook, no-protect-hook, no-relocate-hook,
                    no-shootdown, no-still-valid, fork-keeps-write, no-copy
-  --skip-proofs    replay at once, without the kernel's proofs before
+  --skip-scenarios    replay at once, without the kernel's scenarios before
   --no-install     do not install QEMU if it is missing
   --setup          only get the tools
   --help
@@ -34,7 +34,7 @@ pub struct Args {
     pub answers: Option<PathBuf>,
     pub timeout: Duration,
     pub broken: Option<String>,
-    pub skip_proofs: bool,
+    pub skip_scenarios: bool,
     pub install: bool,
 }
 
@@ -42,8 +42,8 @@ impl Args {
     /// The kernel's command line.
     pub fn command(&self) -> String {
         let broken = self.broken.iter().map(|name| format!("broken={name}"));
-        let skip_proofs = self.skip_proofs.then(|| "skip-proofs".to_owned());
-        broken.chain(skip_proofs).collect::<Vec<_>>().join(" ")
+        let skip_scenarios = self.skip_scenarios.then(|| "skip-scenarios".to_owned());
+        broken.chain(skip_scenarios).collect::<Vec<_>>().join(" ")
     }
 }
 
@@ -57,7 +57,7 @@ fn parse_from(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
         answers: None,
         timeout: seconds(&env::var("KVMA_BOOT_TIMEOUT").unwrap_or_else(|_| "120".into()))?,
         broken: None,
-        skip_proofs: false,
+        skip_scenarios: false,
         install: true,
     };
     let mut setup = false;
@@ -67,7 +67,7 @@ fn parse_from(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
             Long("answers") => args.answers = Some(parser.value()?.into()),
             Long("timeout") => args.timeout = seconds(&parser.value()?.string()?)?,
             Long("broken") => args.broken = Some(parser.value()?.string()?),
-            Long("skip-proofs") => args.skip_proofs = true,
+            Long("skip-scenarios") => args.skip_scenarios = true,
             Long("no-install") => args.install = false,
             Long("setup") => setup = true,
             Long("help") | Short('h') => return Ok(Command::Help),
@@ -80,6 +80,9 @@ fn parse_from(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
 fn seconds(text: &str) -> Result<Duration, lexopt::Error> {
     match text.parse::<u32>() {
         Ok(seconds) if seconds > 0 => Ok(Duration::from_secs(seconds.into())),
-        _ => Err(format!("the timeout must be a whole number of seconds above 0, not `{text}`").into()),
+        _ => {
+            Err(format!("the timeout must be a whole number of seconds above 0, not `{text}`")
+                .into())
+        }
     }
 }

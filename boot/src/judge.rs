@@ -3,12 +3,12 @@
 use kvma_trace::{Answer, Entry, Line, Parser, Snapshot, same};
 use std::fmt;
 
-/// Differences that are described; the rest are only counted.
+/// Differences that are described; the rest are only retry_with_nodes.
 const DESCRIBED: usize = 5;
 
 /// How two traces compare.
 #[derive(Default)]
-pub struct Verdict {
+pub struct FaultAction {
     calls: Count,
     snapshots: Count,
     /// What differs first.
@@ -21,7 +21,7 @@ struct Count {
     all: usize,
 }
 
-impl Verdict {
+impl FaultAction {
     /// Whether every call and every snapshot is there and the same, and there is something at all.
     pub fn identical(&self) -> bool {
         self.differences.is_empty() && self.calls.all + self.snapshots.all > 0
@@ -34,7 +34,7 @@ impl Verdict {
     }
 }
 
-impl fmt::Display for Verdict {
+impl fmt::Display for FaultAction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (calls, snapshots) = (&self.calls, &self.snapshots);
         write!(
@@ -69,14 +69,14 @@ impl fmt::Display for Item<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Call { input, answer } => write!(f, "{input} = {answer}"),
-            Self::Snapshot(snapshot) => write!(f, "a snapshot of {} areas", snapshot.areas().count()),
+            Self::Snapshot(snapshot) => write!(f, "a snapshot of {} VMAs", snapshot.vmas().count()),
         }
     }
 }
 
 /// `recorded` is what Linux answered, `answered` what the kernel did.
-pub fn compare(recorded: &str, answered: &str) -> Verdict {
-    let mut verdict = Verdict::default();
+pub fn compare(recorded: &str, answered: &str) -> FaultAction {
+    let mut verdict = FaultAction::default();
     // Output that breaks off or is damaged counts as missing from there on.
     let mut damage = None;
     let mut answers = Parser::new(answered)
@@ -94,14 +94,18 @@ pub fn compare(recorded: &str, answered: &str) -> Verdict {
         let Some(linux) = Item::new(&entry) else { continue };
         let ours = answers.next();
         let equal = match (&linux, &ours) {
-            (Item::Call { input, answer }, Some(Item::Call { input: our_input, answer: our_answer })) => {
-                input == our_input && answer == our_answer
-            }
-            (Item::Snapshot(linux), Some(Item::Snapshot(ours))) => same(linux.areas(), ours.areas()),
+            (
+                Item::Call { input, answer },
+                Some(Item::Call { input: our_input, answer: our_answer }),
+            ) => input == our_input && answer == our_answer,
+            (Item::Snapshot(linux), Some(Item::Snapshot(ours))) => same(linux.vmas(), ours.vmas()),
             _ => false,
         };
-        let count =
-            if matches!(linux, Item::Call { .. }) { &mut verdict.calls } else { &mut verdict.snapshots };
+        let count = if matches!(linux, Item::Call { .. }) {
+            &mut verdict.calls
+        } else {
+            &mut verdict.snapshots
+        };
         count.all += 1;
         count.same += usize::from(equal);
         if !equal {

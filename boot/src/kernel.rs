@@ -3,8 +3,8 @@
 use crate::{Trouble, machine::Machine, root};
 use std::{env, fs, path::PathBuf, process::Command};
 
-/// Where the kernel is built and run: inside the directory that cargo builds this program in, but apart from
-/// its other contents, whose lock the outer cargo may hold.
+/// Where the kernel is built and run: inside the directory that cargo builds this program in, but
+/// apart from its other contents, whose lock the outer cargo may hold.
 pub fn target_dir() -> Result<PathBuf, Trouble> {
     let ours = env::current_exe().ok().and_then(|exe| {
         // Cargo marks the directory, wherever the user has it.
@@ -43,8 +43,9 @@ pub fn build(machine: &Machine) -> Result<PathBuf, Trouble> {
     Ok(target_dir.join(&machine.triple).join("release/kernel"))
 }
 
-/// Variables that the outer cargo (or its user, for the workspace) set, and that must not reach the kernel's
-/// build. What says where crates come from (`CARGO_HOME`, `CARGO_NET_*`, registries) stays.
+/// Variables that the outer cargo (or its user, for the workspace) set, and that must not reach the
+/// kernel's build. What says where crates come from (`CARGO_HOME`, `CARGO_NET_*`, registries)
+/// stays.
 fn concerns_another_build(name: &str) -> bool {
     const PREFIXES: [&str; 7] = [
         "CARGO_PKG_",

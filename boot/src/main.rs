@@ -1,7 +1,8 @@
 //! `cargo run`: builds the test kernel, boots it in QEMU and judges it.
 //!
-//! The kernel replays a recorded trace without the recorded answers, on real page tables, and prints a report.
-//! This program passes if the kernel found nothing wrong by itself *and* gave every answer that Linux gave.
+//! The kernel replays a recorded trace without the recorded answers, on real page tables, and
+//! prints a report. This program passes if the kernel found nothing wrong by itself *and* gave
+//! every answer that Linux gave.
 //!
 //! Exit status: 0 passed, 1 failed, 2 could not be tried (usage, missing tools, unreadable files).
 

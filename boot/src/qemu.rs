@@ -64,7 +64,9 @@ impl fmt::Display for End {
                 write!(f, "the kernel gave no verdict, QEMU ended with status {status}")
             }
             Self::Crash(None) => write!(f, "the kernel gave no verdict, QEMU was killed"),
-            Self::Timeout(after) => write!(f, "the kernel gave no verdict within {} s", after.as_secs()),
+            Self::Timeout(after) => {
+                write!(f, "the kernel gave no verdict within {} s", after.as_secs())
+            }
         }
     }
 }
@@ -93,7 +95,8 @@ pub fn run(
 }
 
 fn arguments(machine: &Machine, kernel: &Path, files: &Files, command: &str) -> Vec<String> {
-    // In the value of a QEMU option, a comma is written twice. `-kernel` and the like take a plain path.
+    // In the value of a QEMU option, a comma is written twice. `-kernel` and the like take a plain
+    // path.
     let option = |path: &Path| path.display().to_string().replace(',', ",,");
     let fill = |arg: &String| {
         arg.replace("{ram_mib}", &machine.ram_mib.to_string())

@@ -8,13 +8,13 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// `apt-get`'s arguments before the package: nothing asked, nothing removed, no waiting for ever on another
-/// process's lock.
+/// `apt-get`'s arguments before the package: nothing asked, nothing removed, no waiting for ever on
+/// another process's lock.
 const INSTALL: [&str; 6] =
     ["install", "-y", "--no-install-recommends", "--no-remove", "-o", "DPkg::Lock::Timeout=300"];
 
-/// The path of the machine's QEMU. Installs it when it is missing, if `install` and this is root on a system
-/// with apt; else the error says what to run.
+/// The path of the machine's QEMU. Installs it when it is missing, if `install` and this is root on
+/// a system with apt; else the error says what to run.
 pub fn qemu(machine: &Machine, install: bool) -> Result<PathBuf, Trouble> {
     if let Some(path) = on_path(&machine.qemu) {
         return Ok(path);
@@ -26,9 +26,13 @@ pub fn qemu(machine: &Machine, install: bool) -> Result<PathBuf, Trouble> {
     if let Some(path) = on_path(&machine.qemu) {
         return Ok(path);
     }
-    let by_hand = format!("apt-get update && apt-get install --no-install-recommends {}", machine.package);
+    let by_hand =
+        format!("apt-get update && apt-get install --no-install-recommends {}", machine.package);
     if !install || !is_root() || on_path("apt-get").is_none() {
-        return Err(format!("{} is not installed. On Debian, run as root:\n  {by_hand}", machine.qemu));
+        return Err(format!(
+            "{} is not installed. On Debian, run as root:\n  {by_hand}",
+            machine.qemu
+        ));
     }
     eprintln!("boot: installing {}", machine.package);
     // A failed update is not the end: the lists at hand may do.
@@ -36,9 +40,13 @@ pub fn qemu(machine: &Machine, install: bool) -> Result<PathBuf, Trouble> {
     let mut args = INSTALL.to_vec();
     args.push(&machine.package);
     if !apt_get(&args) {
-        return Err(format!("apt-get could not install {}. What it was told:\n  {by_hand}", machine.package));
+        return Err(format!(
+            "apt-get could not install {}. What it was told:\n  {by_hand}",
+            machine.package
+        ));
     }
-    on_path(&machine.qemu).ok_or_else(|| format!("{} did not bring {}", machine.package, machine.qemu))
+    on_path(&machine.qemu)
+        .ok_or_else(|| format!("{} did not bring {}", machine.package, machine.qemu))
 }
 
 fn apt_get(args: &[&str]) -> bool {

@@ -3,8 +3,8 @@
 use kvma_trace::{Call, Line, Parser, TraceError};
 use std::fmt::Write;
 
-/// The trace as the kernel gets it: `= ?` for every call, a bare `maps` for every snapshot but the one right after
-/// `exec`, which is input.
+/// The trace as the kernel gets it: `= ?` for every call, a bare `maps` for every snapshot but the
+/// one right after `exec`, which is input.
 pub fn strip(recorded: &str) -> Result<String, TraceError<'_>> {
     let mut input = String::with_capacity(recorded.len());
     let mut image_is_new = false;

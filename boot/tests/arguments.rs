@@ -6,7 +6,8 @@ fn boot(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_boot")).args(args).output().expect("boot runs")
 }
 
-/// What boot says about a command line that it cannot follow. It must not get as far as running anything.
+/// What boot says about a command line that it cannot follow. It must not get as far as running
+/// anything.
 fn complaint(args: &[&str]) -> String {
     let output = boot(args);
     assert_eq!(output.status.code(), Some(2), "{args:?}");

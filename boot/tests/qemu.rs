@@ -1,7 +1,7 @@
 //! Boots the test kernel in QEMU: as it is, and broken on purpose.
 //!
-//! Needs QEMU, which the boot program installs where it may. Where it cannot be had, these tests fail, unless
-//! `KVMA_SKIP_QEMU=1` asks to skip them.
+//! Needs QEMU, which the boot program installs where it may. Where it cannot be had, these tests
+//! fail, unless `KVMA_SKIP_QEMU=1` asks to skip them.
 
 use std::{
     env, fs,
@@ -22,13 +22,15 @@ struct Outcome {
 
 fn boot(args: &[&str]) -> Outcome {
     let output = Command::new(env!("CARGO_BIN_EXE_boot")).args(args).output().expect("boot runs");
-    let text =
-        [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    let text = [output.stdout, output.stderr]
+        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+        .concat();
     println!("{text}");
     Outcome { status: output.status.code(), text }
 }
 
-/// Whether the environment asks to leave QEMU out. Says so where the test harness does not swallow it.
+/// Whether the environment asks to leave QEMU out. Says so where the test harness does not swallow
+/// it.
 fn skipped(test: &str) -> bool {
     let skip = env::var_os("KVMA_SKIP_QEMU").is_some_and(|value| value == "1");
     if skip {
@@ -40,19 +42,24 @@ fn skipped(test: &str) -> bool {
     skip
 }
 
-/// The kernel, broken in this way, must fail: in its proofs with this observation, and if they are left out, by what it
-/// sees of some page in the replay.
+/// The kernel, broken in this way, must fail: in its scenarios with this observation, and if they
+/// are left out, by what it sees of some page in the replay.
 fn must_fail(broken: &str, observation: &str) {
     if skipped(broken) {
         return;
     }
-    for (args, observation) in
-        [(&["--broken", broken][..], observation), (&["--broken", broken, "--skip-proofs"][..], "page 0x")]
-    {
+    for (args, observation) in [
+        (&["--broken", broken][..], observation),
+        (&["--broken", broken, "--skip-scenarios"][..], "page 0x"),
+    ] {
         let outcome = boot(args);
         assert_eq!(outcome.status, Some(1), "a kernel with {broken} must fail");
-        let seen = outcome.text.lines().find(|line| line.starts_with("FAILED:")).unwrap_or_default();
-        assert!(seen.contains(observation), "{args:?}: expected to see `{observation}`, saw `{seen}`");
+        let seen =
+            outcome.text.lines().find(|line| line.starts_with("FAILED:")).unwrap_or_default();
+        assert!(
+            seen.contains(observation),
+            "{args:?}: expected to see `{observation}`, saw `{seen}`"
+        );
     }
 }
 
@@ -123,7 +130,7 @@ fn a_stack_grows_by_page_faults_as_on_linux() {
     let trace = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/stack.trace");
     let recorded = fs::read_to_string(&trace).expect("a trace");
     let growths = recorded.lines().filter(|line| line.starts_with("stack ")).count();
-    let outcome = boot(&["--skip-proofs", "--trace", trace.to_str().expect("a path in UTF-8")]);
+    let outcome = boot(&["--skip-scenarios", "--trace", trace.to_str().expect("a path in UTF-8")]);
     assert_eq!(outcome.status, Some(0));
     assert!(growths > 0 && outcome.text.contains(&format!("grown by {growths} faults")));
 }
@@ -135,7 +142,8 @@ fn guards_and_new_programs_replay_as_well() {
     }
     for trace in ["guards", "exec"] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/{trace}.trace"));
-        let outcome = boot(&["--skip-proofs", "--trace", path.to_str().expect("a path in UTF-8")]);
+        let outcome =
+            boot(&["--skip-scenarios", "--trace", path.to_str().expect("a path in UTF-8")]);
         assert_eq!(outcome.status, Some(0), "{trace}");
     }
 }
@@ -145,10 +153,12 @@ fn other_programs_and_random_calls_replay_as_well() {
     if skipped("other_programs_and_random_calls_replay_as_well") {
         return;
     }
-    // Accesses that are the program's own, huge reservations, failed calls that leave something changed, pieces that move.
+    // Accesses that are the program's own, huge reservations, failed calls that leave something
+    // changed, pieces that move.
     for trace in ["processes/grow", "java", "chaos-data-1", "chaos-remap-1"] {
         let path = repository().join(format!("tests/traces/{trace}.trace"));
-        let outcome = boot(&["--skip-proofs", "--trace", path.to_str().expect("a path in UTF-8")]);
+        let outcome =
+            boot(&["--skip-scenarios", "--trace", path.to_str().expect("a path in UTF-8")]);
         assert_eq!(outcome.status, Some(0), "{trace}");
     }
 }
@@ -163,7 +173,8 @@ fn a_kernel_that_answers_otherwise_than_linux_fails() {
     let munmap = recorded.lines().rfind(|line| line.starts_with("munmap ")).expect("a munmap");
     let (input, _) = munmap.rsplit_once(" = ").expect("an answer");
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("wrong.trace");
-    fs::write(&path, recorded.replace(munmap, &format!("{input} = -12"))).expect("a trace is written");
+    fs::write(&path, recorded.replace(munmap, &format!("{input} = -12")))
+        .expect("a trace is written");
     let outcome = boot(&["--trace", path.to_str().expect("a path in UTF-8")]);
     assert_eq!(outcome.status, Some(1));
     assert!(outcome.text.contains(&format!("Linux: {input} = -12, kernel: {input} = 0")));

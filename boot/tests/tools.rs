@@ -1,5 +1,5 @@
-//! How boot gets its tools and what it makes of a QEMU that does not do its work: with programs of the tests' own in
-//! place of QEMU and apt.
+//! How boot gets its tools and what it makes of a QEMU that does not do its work: with programs of
+//! the tests' own in place of QEMU and apt.
 
 use std::{
     env, fs,
@@ -24,7 +24,11 @@ fn programs(test: &str, scripts: &[(&str, &str)]) -> PathBuf {
 }
 
 fn boot(path: &Path, args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_boot")).args(args).env("PATH", path).output().expect("boot runs")
+    Command::new(env!("CARGO_BIN_EXE_boot"))
+        .args(args)
+        .env("PATH", path)
+        .output()
+        .expect("boot runs")
 }
 
 fn is_root() -> bool {
@@ -40,7 +44,9 @@ fn without_qemu_and_leave_to_install_it_the_command_is_printed() {
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{said}");
         assert!(
-            said.contains("apt-get update && apt-get install --no-install-recommends qemu-system-x86"),
+            said.contains(
+                "apt-get update && apt-get install --no-install-recommends qemu-system-x86"
+            ),
             "{said}"
         );
         assert!(!said.contains("installed\n"), "{said}");
@@ -51,7 +57,10 @@ fn without_qemu_and_leave_to_install_it_the_command_is_printed() {
 fn a_missing_qemu_is_installed_by_root() {
     let dir = programs(
         "apt",
-        &[("apt-get", r#"echo "apt-get $*" >&2; [ "$1" = update ] || : > "${0%/*}/qemu-system-x86_64""#)],
+        &[(
+            "apt-get",
+            r#"echo "apt-get $*" >&2; [ "$1" = update ] || : > "${0%/*}/qemu-system-x86_64""#,
+        )],
     );
     let output = boot(&dir, &["--setup"]);
     let said = String::from_utf8_lossy(&output.stderr);
@@ -76,7 +85,8 @@ fn an_apt_that_fails_is_reported() {
 fn boot_with_qemu(test: &str, script: &str, args: &[&str]) -> (Option<i32>, String) {
     let ours = programs(test, &[("qemu-system-x86_64", script)]);
     let path = env::var_os("PATH").unwrap_or_default();
-    let path = env::join_paths(std::iter::once(ours).chain(env::split_paths(&path))).expect("a search path");
+    let path = env::join_paths(std::iter::once(ours).chain(env::split_paths(&path)))
+        .expect("a search path");
     let output = boot(Path::new(&path), args);
     (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
 }
@@ -84,7 +94,8 @@ fn boot_with_qemu(test: &str, script: &str, args: &[&str]) -> (Option<i32>, Stri
 #[test]
 fn a_kernel_that_hangs_is_given_up() {
     let begin = Instant::now();
-    let (status, said) = boot_with_qemu("hanging", "echo coming up; exec sleep 100", &["--timeout", "1"]);
+    let (status, said) =
+        boot_with_qemu("hanging", "echo coming up; exec sleep 100", &["--timeout", "1"]);
     assert!(begin.elapsed() < Duration::from_secs(90), "it was waited for");
     assert_eq!(status, Some(1), "{said}");
     assert!(said.contains("coming up"), "{said}");

@@ -9,15 +9,19 @@ use engine::{Node, NodeAlloc};
 /// `aligned_alloc` and `free` of the C library; a library built for kernels has none, and answers
 /// `KVMA_NULL_POINTER`.
 ///
-/// `alloc` answers NULL when there is none. `align` is a power of two of at most 64, `size` a multiple
-/// of it. Memory that is not aligned so is given back at once and counts as none. The table is copied; `ctx` must live as long as what was made with it.
+/// `alloc` answers NULL when there is none. `align` is a power of two of at most 64, `size` a
+/// multiple of it. Memory that is not aligned so is given back at once and counts as none. The
+/// table is copied; `ctx` must live as long as what was made with it.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct kvma_allocator {
     /// Gives `size` bytes at a multiple of `align`, or NULL.
-    pub alloc: Option<unsafe extern "C" fn(ctx: *mut c_void, size: usize, align: usize) -> *mut c_void>,
+    pub alloc:
+        Option<unsafe extern "C" fn(ctx: *mut c_void, size: usize, align: usize) -> *mut c_void>,
     /// Takes them back, with the same numbers.
-    pub free: Option<unsafe extern "C" fn(ctx: *mut c_void, memory: *mut c_void, size: usize, align: usize)>,
+    pub free: Option<
+        unsafe extern "C" fn(ctx: *mut c_void, memory: *mut c_void, size: usize, align: usize),
+    >,
     /// Handed to both.
     pub ctx: *mut c_void,
 }
@@ -44,7 +48,12 @@ unsafe extern "C" fn malloc_alloc(_ctx: *mut c_void, size: usize, align: usize) 
 
 #[cfg(feature = "std")]
 #[inline(never)]
-unsafe extern "C" fn malloc_free(_ctx: *mut c_void, memory: *mut c_void, _size: usize, _align: usize) {
+unsafe extern "C" fn malloc_free(
+    _ctx: *mut c_void,
+    memory: *mut c_void,
+    _size: usize,
+    _align: usize,
+) {
     // SAFETY: `memory` came from `malloc_alloc`, by the contract of `Memory::put`.
     unsafe { libc::free(memory) }
 }
@@ -131,15 +140,16 @@ impl Memory {
 
 /// Size and alignment to ask for. `aligned_alloc` may refuse an alignment below a pointer's.
 const fn layout<T>() -> (usize, usize) {
-    let align = if align_of::<T>() < size_of::<usize>() { size_of::<usize>() } else { align_of::<T>() };
+    let align =
+        if align_of::<T>() < size_of::<usize>() { size_of::<usize>() } else { align_of::<T>() };
     let size = size_of::<T>().next_multiple_of(align);
     assert!(size > 0 && align <= 64);
     (size, align)
 }
 
-// SAFETY: every call asks the caller's allocator, which gives memory to one holder at a time; a node
-// is initialised when it is handed out. Whatever has the table's functions and `ctx` is the same
-// allocator. The caller keeps it alive as long as what was made with it.
+// SAFETY: every call asks the caller's allocator, which gives memory to one holder at a time; a
+// node is initialised when it is handed out. Whatever has the table's functions and `ctx` is the
+// same allocator. The caller keeps it alive as long as what was made with it.
 unsafe impl<T: Content> NodeAlloc<T> for Memory {
     fn alloc(&self) -> Option<NonNull<Node<T>>> {
         self.put_in(Node::new())

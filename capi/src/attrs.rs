@@ -1,8 +1,8 @@
-//! What areas are like, as C structures.
+//! What VMAs are like, as C structures.
 
 use crate::data::Shown;
 use core::ffi::c_void;
-use engine::{AreaFlags, Attrs, Backing, Cut, Piece, Prot, VmRange, Vma, VmaData};
+use engine::{Attrs, Backing, Piece, Prot, SplitGranularity, VmRange, Vma, VmaData, VmaFlags};
 
 /// Pages may be read.
 pub const KVMA_READ: u32 = 1;
@@ -20,94 +20,102 @@ pub const KVMA_LOCKED: u32 = 1 << 5;
 pub const KVMA_RESERVED: u32 = 1 << 6;
 /// Never joined with a neighbour.
 pub const KVMA_NO_MERGE: u32 = 1 << 7;
-/// Memory type: frame buffers; writes are gathered, reads are not cached. None of the three is ordinary
-/// memory, cached and written back.
+/// Memory type: frame buffers; writes are gathered, reads are not cached. None of the three is
+/// ordinary memory, cached and written back.
 pub const KVMA_WRITE_COMBINING: u32 = 1 << 8;
 /// Memory type: not cached, ordering as ordinary memory.
 pub const KVMA_UNCACHED: u32 = 2 << 8;
 /// Memory type: device registers; not cached, not reordered, not speculated.
 pub const KVMA_DEVICE: u32 = 3 << 8;
-/// The area may be cut at multiples of 2 MiB only. One of the `KVMA_CUT_…`, or none: at every page.
+/// The VMA may be cut at multiples of 2 MiB only. One of the `KVMA_CUT_…`, or none: at every page.
 pub const KVMA_CUT_2M: u32 = 1 << 10;
-/// The area may be cut at multiples of 1 GiB only.
+/// The VMA may be cut at multiples of 1 GiB only.
 pub const KVMA_CUT_1G: u32 = 2 << 10;
-/// The area may not be cut.
+/// The VMA may not be cut.
 pub const KVMA_CUT_NEVER: u32 = 3 << 10;
-/// The area may be cut at multiples of 64 KiB only.
+/// The VMA may be cut at multiples of 64 KiB only.
 pub const KVMA_CUT_64K: u32 = 4 << 10;
-/// The area may be cut at multiples of 32 MiB only.
+/// The VMA may be cut at multiples of 32 MiB only.
 pub const KVMA_CUT_32M: u32 = 5 << 10;
-/// The area may be cut at multiples of 512 MiB only.
+/// The VMA may be cut at multiples of 512 MiB only.
 pub const KVMA_CUT_512M: u32 = 6 << 10;
-/// The area may be cut at multiples of 16 GiB only.
+/// The VMA may be cut at multiples of 16 GiB only.
 pub const KVMA_CUT_16G: u32 = 7 << 10;
-/// The area may be cut at multiples of 512 KiB only.
+/// The VMA may be cut at multiples of 512 KiB only.
 pub const KVMA_CUT_512K: u32 = 8 << 10;
-/// The area may be cut at multiples of 1 MiB only.
+/// The VMA may be cut at multiples of 1 MiB only.
 pub const KVMA_CUT_1M: u32 = 9 << 10;
-/// The area may be cut at multiples of 4 MiB only.
+/// The VMA may be cut at multiples of 4 MiB only.
 pub const KVMA_CUT_4M: u32 = 10 << 10;
-/// The area may be cut at multiples of 8 MiB only.
+/// The VMA may be cut at multiples of 8 MiB only.
 pub const KVMA_CUT_8M: u32 = 11 << 10;
-/// The area may be cut at multiples of 16 MiB only.
+/// The VMA may be cut at multiples of 16 MiB only.
 pub const KVMA_CUT_16M: u32 = 12 << 10;
-/// The area may be cut at multiples of 256 MiB only.
+/// The VMA may be cut at multiples of 256 MiB only.
 pub const KVMA_CUT_256M: u32 = 13 << 10;
-/// The area may be cut at multiples of 2 GiB only.
+/// The VMA may be cut at multiples of 2 GiB only.
 pub const KVMA_CUT_2G: u32 = 14 << 10;
-/// The area may be cut at multiples of 512 GiB only.
+/// The VMA may be cut at multiples of 512 GiB only.
 pub const KVMA_CUT_512G: u32 = 15 << 10;
 /// The lowest of sixteen bits that are the owner's.
 pub const KVMA_OWNER_BIT: u32 = 1 << 16;
 
 // The engine's numbers are part of this interface.
 const _: () = {
-    assert!(AreaFlags::READ.bits() == KVMA_READ && AreaFlags::WRITE.bits() == KVMA_WRITE);
-    assert!(AreaFlags::EXEC.bits() == KVMA_EXEC && AreaFlags::SHARED.bits() == KVMA_SHARED);
-    assert!(AreaFlags::GROWS_DOWN.bits() == KVMA_GROWS_DOWN && AreaFlags::LOCKED.bits() == KVMA_LOCKED);
-    assert!(AreaFlags::RESERVED.bits() == KVMA_RESERVED && AreaFlags::NO_MERGE.bits() == KVMA_NO_MERGE);
-    assert!(AreaFlags::MEM_TYPE.bits() == KVMA_DEVICE && AreaFlags::CUT.bits() == KVMA_CUT_512G);
+    assert!(VmaFlags::READ.bits() == KVMA_READ && VmaFlags::WRITE.bits() == KVMA_WRITE);
+    assert!(VmaFlags::EXEC.bits() == KVMA_EXEC && VmaFlags::SHARED.bits() == KVMA_SHARED);
     assert!(
-        Cut::Size2M as u32 * KVMA_CUT_2M == KVMA_CUT_2M && Cut::Size1G as u32 * KVMA_CUT_2M == KVMA_CUT_1G
+        VmaFlags::GROWS_DOWN.bits() == KVMA_GROWS_DOWN && VmaFlags::LOCKED.bits() == KVMA_LOCKED
     );
     assert!(
-        Cut::Never as u32 * KVMA_CUT_2M == KVMA_CUT_NEVER
-            && Cut::Size64K as u32 * KVMA_CUT_2M == KVMA_CUT_64K
+        VmaFlags::RESERVED.bits() == KVMA_RESERVED && VmaFlags::NO_MERGE.bits() == KVMA_NO_MERGE
     );
     assert!(
-        Cut::Size32M as u32 * KVMA_CUT_2M == KVMA_CUT_32M
-            && Cut::Size512M as u32 * KVMA_CUT_2M == KVMA_CUT_512M
+        VmaFlags::MEM_TYPE.bits() == KVMA_DEVICE
+            && VmaFlags::SPLIT_GRANULARITY.bits() == KVMA_CUT_512G
     );
     assert!(
-        Cut::Size16G as u32 * KVMA_CUT_2M == KVMA_CUT_16G
-            && Cut::Size512K as u32 * KVMA_CUT_2M == KVMA_CUT_512K
-            && Cut::Size1M as u32 * KVMA_CUT_2M == KVMA_CUT_1M
-            && Cut::Size4M as u32 * KVMA_CUT_2M == KVMA_CUT_4M
-            && Cut::Size8M as u32 * KVMA_CUT_2M == KVMA_CUT_8M
+        SplitGranularity::Size2M as u32 * KVMA_CUT_2M == KVMA_CUT_2M
+            && SplitGranularity::Size1G as u32 * KVMA_CUT_2M == KVMA_CUT_1G
     );
     assert!(
-        Cut::Size16M as u32 * KVMA_CUT_2M == KVMA_CUT_16M
-            && Cut::Size256M as u32 * KVMA_CUT_2M == KVMA_CUT_256M
-            && Cut::Size2G as u32 * KVMA_CUT_2M == KVMA_CUT_2G
-            && Cut::Size512G as u32 * KVMA_CUT_2M == KVMA_CUT_512G
+        SplitGranularity::Never as u32 * KVMA_CUT_2M == KVMA_CUT_NEVER
+            && SplitGranularity::Size64K as u32 * KVMA_CUT_2M == KVMA_CUT_64K
     );
-    assert!(AreaFlags::OWNER.bits() == 0xffff * KVMA_OWNER_BIT);
+    assert!(
+        SplitGranularity::Size32M as u32 * KVMA_CUT_2M == KVMA_CUT_32M
+            && SplitGranularity::Size512M as u32 * KVMA_CUT_2M == KVMA_CUT_512M
+    );
+    assert!(
+        SplitGranularity::Size16G as u32 * KVMA_CUT_2M == KVMA_CUT_16G
+            && SplitGranularity::Size512K as u32 * KVMA_CUT_2M == KVMA_CUT_512K
+            && SplitGranularity::Size1M as u32 * KVMA_CUT_2M == KVMA_CUT_1M
+            && SplitGranularity::Size4M as u32 * KVMA_CUT_2M == KVMA_CUT_4M
+            && SplitGranularity::Size8M as u32 * KVMA_CUT_2M == KVMA_CUT_8M
+    );
+    assert!(
+        SplitGranularity::Size16M as u32 * KVMA_CUT_2M == KVMA_CUT_16M
+            && SplitGranularity::Size256M as u32 * KVMA_CUT_2M == KVMA_CUT_256M
+            && SplitGranularity::Size2G as u32 * KVMA_CUT_2M == KVMA_CUT_2G
+            && SplitGranularity::Size512G as u32 * KVMA_CUT_2M == KVMA_CUT_512G
+    );
+    assert!(VmaFlags::USER.bits() == 0xffff * KVMA_OWNER_BIT);
 };
 
-/// An area's attributes. All zero: anonymous memory without access. Two neighbours are joined only if
+/// A VMA's attributes. All zero: anonymous memory without access. Two neighbours are joined only if
 /// all of them are equal, offsets contiguous.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct kvma_attrs {
     /// `KVMA_READ` and the like.
     pub flags: u32,
-    /// Whether there is an object (a file, shared memory, a device) behind the area.
+    /// Whether there is an object (a file, shared memory, a device) behind the VMA.
     pub backed: bool,
     /// 64 further flags of the owner's.
     pub extra: u64,
     /// Tells objects apart. Only if `backed`.
     pub object: u64,
-    /// Where in the object the area's first page lies, in pages. Only if `backed`.
+    /// Where in the object the VMA's first page lies, in pages. Only if `backed`.
     pub offset: u64,
 }
 
@@ -117,7 +125,7 @@ impl From<Attrs> for kvma_attrs {
             Backing::Anonymous => (false, 0, 0),
             Backing::Object { id, offset } => (true, id, offset),
         };
-        kvma_attrs { flags: attrs.flags().bits(), backed, extra: attrs.extra(), object, offset }
+        kvma_attrs { flags: attrs.flags().bits(), backed, extra: attrs.user_bits(), object, offset }
     }
 }
 
@@ -128,8 +136,8 @@ impl From<kvma_attrs> for Attrs {
             true => Backing::Object { id: attrs.object, offset: attrs.offset },
         };
         Attrs::new(Prot::NONE)
-            .with_flags(AreaFlags::from_bits_truncate(attrs.flags))
-            .with_extra(attrs.extra)
+            .with_flags(VmaFlags::from_bits_truncate(attrs.flags))
+            .with_user_bits(attrs.extra)
             .with_backing(backing)
     }
 }
@@ -152,13 +160,13 @@ impl From<VmRange> for kvma_range {
     }
 }
 
-/// An area, as it was when it was asked for.
+/// A VMA, as it was when it was asked for.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct kvma_area {
+pub struct kvma_vma {
     /// Where it is.
     pub range: kvma_range,
-    /// Free bytes right below it, down to the next area or the start of the space.
+    /// Free bytes right below it, down to the next VMA or the start of the space.
     pub gap_before: u64,
     /// What it is like; the offset is that of its first page.
     pub attrs: kvma_attrs,
@@ -166,9 +174,9 @@ pub struct kvma_area {
     pub data: *mut c_void,
 }
 
-impl<V: VmaData + Shown> From<Vma<'_, V>> for kvma_area {
-    fn from(vma: Vma<'_, V>) -> kvma_area {
-        kvma_area {
+impl<V: VmaData + Shown> From<Vma<'_, V>> for kvma_vma {
+    fn from(vma: Vma<'_, V>) -> kvma_vma {
+        kvma_vma {
             range: vma.range().into(),
             gap_before: vma.gap_before(),
             attrs: vma.attrs().into(),
@@ -177,7 +185,7 @@ impl<V: VmaData + Shown> From<Vma<'_, V>> for kvma_area {
     }
 }
 
-/// A part of an area that a change touches; often all of it.
+/// A part of a VMA that a change touches; often all of it.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct kvma_piece {
@@ -185,12 +193,16 @@ pub struct kvma_piece {
     pub range: kvma_range,
     /// Attributes of the part: the offset is that of its first page.
     pub attrs: kvma_attrs,
-    /// The owner's data. In `prepare`, and where the area lives on, it is the whole area's.
+    /// The owner's data. In `prepare`, and where the VMA lives on, it is the whole VMA's.
     pub data: *mut c_void,
 }
 
 impl<V: Shown> From<&Piece<'_, V>> for kvma_piece {
     fn from(piece: &Piece<'_, V>) -> kvma_piece {
-        kvma_piece { range: piece.range().into(), attrs: piece.attrs().into(), data: piece.data().shown() }
+        kvma_piece {
+            range: piece.range().into(),
+            attrs: piece.attrs().into(),
+            data: piece.data().shown(),
+        }
     }
 }

@@ -1,4 +1,5 @@
-//! What every exported function goes through: panics are caught, handles are used by one call at a time.
+//! What every exported function goes through: panics are caught, handles are used by one call at a
+//! time.
 
 use crate::status::{Fail, KVMA_OK, kvma_status};
 use core::cell::UnsafeCell;
@@ -11,8 +12,8 @@ pub(crate) fn call(body: impl FnOnce() -> Result<(), Fail>) -> kvma_status {
 
 /// Runs `body`; a panic in it is answered with `otherwise`.
 ///
-/// Unwind safety: what `body` may leave half-done is inside a [`Shared`], which is marked as broken by
-/// the guard that the panic drops.
+/// Unwind safety: what `body` may leave half-done is inside a [`Shared`], which is marked as broken
+/// by the guard that the panic drops.
 #[cfg(feature = "std")]
 pub(crate) fn call_or<R>(otherwise: R, body: impl FnOnce() -> R) -> R {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)).unwrap_or(otherwise)
@@ -67,7 +68,10 @@ impl<T> Shared<T> {
     }
 
     /// Changes the value.
-    pub(crate) fn write<R>(&self, change: impl FnOnce(&mut T) -> Result<R, Fail>) -> Result<R, Fail> {
+    pub(crate) fn write<R>(
+        &self,
+        change: impl FnOnce(&mut T) -> Result<R, Fail>,
+    ) -> Result<R, Fail> {
         struct Writing<'a>(&'a AtomicI32);
         impl Drop for Writing<'_> {
             fn drop(&mut self) {
@@ -75,7 +79,9 @@ impl<T> Shared<T> {
                 self.0.store(state, Ordering::Release);
             }
         }
-        if let Err(state) = self.state.compare_exchange(0, WRITING, Ordering::Acquire, Ordering::Relaxed) {
+        if let Err(state) =
+            self.state.compare_exchange(0, WRITING, Ordering::Acquire, Ordering::Relaxed)
+        {
             return Err(if state == BROKEN { Fail::Internal } else { Fail::Busy });
         }
         let _writing = Writing(&self.state);
@@ -83,8 +89,8 @@ impl<T> Shared<T> {
         change(unsafe { &mut *self.value.get() })
     }
 
-    /// Whether the value may be taken apart: `Busy` if somebody uses it, `Internal` if a panic has left
-    /// it half-done. That is not walked again: it leaks.
+    /// Whether the value may be taken apart: `Busy` if somebody uses it, `Internal` if a panic has
+    /// left it half-done. That is not walked again: it leaks.
     pub(crate) fn check_idle(&self) -> Result<(), Fail> {
         match self.state.load(Ordering::Acquire) {
             0 => Ok(()),

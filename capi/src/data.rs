@@ -1,33 +1,42 @@
-//! The owner's data in each area: a pointer, and what becomes of it.
+//! The owner's data in each VMA: a pointer, and what becomes of it.
 
 use core::ffi::c_void;
 use engine::VmaData;
 
-/// What becomes of the owner's pointers when areas are cut, joined, copied, moved and removed. Every function
-/// may be NULL. They run in the middle of a change: they cannot fail, and must not call back into the
-/// map. The table is not copied: it must live as long as the maps that use it.
+/// What becomes of the owner's pointers when VMAs are cut, joined, copied, moved and removed. Every
+/// function may be NULL. They run in the middle of a change: they cannot fail, and must not call
+/// back into the map. The table is not copied: it must live as long as the maps that use it.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct kvma_data_ops {
-    /// The area is cut: `data` keeps the first `pages` pages; the pointer for the rest is returned.
+    /// The VMA is cut: `data` keeps the first `pages` pages; the pointer for the rest is returned.
     /// NULL: both have the same pointer.
-    pub split: Option<unsafe extern "C" fn(udata: *mut c_void, data: *mut c_void, pages: u64) -> *mut c_void>,
+    pub split: Option<
+        unsafe extern "C" fn(udata: *mut c_void, data: *mut c_void, pages: u64) -> *mut c_void,
+    >,
     /// Whether two neighbours may be joined as far as the owner is concerned; attributes are equal,
     /// offsets contiguous. `pages` is the left one's length. NULL: if the pointers are equal.
     pub can_merge: Option<
-        unsafe extern "C" fn(udata: *mut c_void, left: *mut c_void, pages: u64, right: *mut c_void) -> bool,
+        unsafe extern "C" fn(
+            udata: *mut c_void,
+            left: *mut c_void,
+            pages: u64,
+            right: *mut c_void,
+        ) -> bool,
     >,
-    /// They are joined: `left`, of `pages` pages, stays; `right` is no longer in the map, and `drop` is
-    /// not called for it. NULL: `drop(right)`.
-    pub merge:
-        Option<unsafe extern "C" fn(udata: *mut c_void, left: *mut c_void, pages: u64, right: *mut c_void)>,
-    /// The pointer for a copy of the area, in another map or elsewhere in this one. NULL: the same.
+    /// They are joined: `left`, of `pages` pages, stays; `right` is no longer in the map, and
+    /// `drop` is not called for it. NULL: `drop(right)`.
+    pub merge: Option<
+        unsafe extern "C" fn(udata: *mut c_void, left: *mut c_void, pages: u64, right: *mut c_void),
+    >,
+    /// The pointer for a copy of the VMA, in another map or elsewhere in this one. NULL: the same.
     pub fork: Option<unsafe extern "C" fn(udata: *mut c_void, data: *mut c_void) -> *mut c_void>,
-    /// The pointer for the area, whose pages move up by `pages`, or down if that is negative. Called before it
-    /// meets its new neighbours. NULL: the same.
-    pub relocate:
-        Option<unsafe extern "C" fn(udata: *mut c_void, data: *mut c_void, pages: i64) -> *mut c_void>,
-    /// The area is gone, after the flush has ended. NULL: nothing is to be done.
+    /// The pointer for the VMA, whose pages move up by `pages`, or down if that is negative. Called
+    /// before it meets its new neighbours. NULL: the same.
+    pub relocate: Option<
+        unsafe extern "C" fn(udata: *mut c_void, data: *mut c_void, pages: i64) -> *mut c_void,
+    >,
+    /// The VMA is gone, after the flush has ended. NULL: nothing is to be done.
     pub drop: Option<unsafe extern "C" fn(udata: *mut c_void, data: *mut c_void)>,
     /// Handed to all of them.
     pub udata: *mut c_void,
@@ -49,7 +58,7 @@ pub(crate) struct PlainOps(pub(crate) kvma_data_ops);
 // SAFETY: nothing in it is ever written or followed.
 unsafe impl Sync for PlainOps {}
 
-/// What hooks and queries show of an area's data.
+/// What hooks and queries show of a VMA's data.
 pub(crate) trait Shown {
     fn shown(&self) -> *mut c_void;
 }
@@ -60,13 +69,13 @@ impl Shown for Data {
     }
 }
 
-/// A pointer of the owner's in an area.
+/// A pointer of the owner's in a VMA.
 pub(crate) struct Data {
     pointer: *mut c_void,
-    /// Valid as long as the map; the caller's promise at `kvma_vm_new`.
+    /// Valid as long as the map; the caller's charge at `kvma_vm_new`.
     ops: *const kvma_data_ops,
-    /// Whether the map has it. Until then it is the caller's, and `drop` is not called: a request that
-    /// fails gives back what came with it.
+    /// Whether the map has it. Until then it is the caller's, and `drop` is not called: a request
+    /// that fails gives back what came with it.
     taken: bool,
 }
 
@@ -119,7 +128,9 @@ impl VmaData for Data {
         self.ops == right.ops
             && match ops.can_merge {
                 // SAFETY: as in `split`.
-                Some(can_merge) => unsafe { can_merge(ops.udata, self.pointer, pages, right.pointer) },
+                Some(can_merge) => unsafe {
+                    can_merge(ops.udata, self.pointer, pages, right.pointer)
+                },
                 None => self.pointer == right.pointer,
             }
     }
@@ -156,7 +167,7 @@ impl Drop for Data {
     fn drop(&mut self) {
         let ops = self.ops();
         if let Some(drop) = ops.drop.filter(|_| self.taken) {
-            // SAFETY: as in `split`; the pointer is in no area any more.
+            // SAFETY: as in `split`; the pointer is in no VMA any more.
             unsafe { drop(ops.udata, self.pointer) }
         }
     }

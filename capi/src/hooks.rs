@@ -22,8 +22,8 @@ pub const KVMA_EVENT_RELOCATE: u32 = 3;
 pub struct kvma_event {
     /// `KVMA_EVENT_MAP` and the like.
     pub kind: u32,
-    /// What it is about. Where it is protected, with the new attributes; where it is relocated, at its
-    /// old place.
+    /// What it is about. Where it is protected, with the new attributes; where it is relocated, at
+    /// its old place.
     pub piece: kvma_piece,
     /// Where it is protected: the attributes before. Else the piece's own.
     pub old: kvma_attrs,
@@ -31,12 +31,12 @@ pub struct kvma_event {
     pub to: u64,
 }
 
-/// What the owner of a map does in step with it. Every function may be NULL, as may a pointer to the
-/// whole table.
+/// What the owner of a map does in step with it. Every function may be NULL, as may a pointer to
+/// the whole table.
 ///
 ///     prepare ... prepare     may refuse: then cancel ... cancel, and nothing has happened
 ///     -- the map changes --   from here on nothing can fail
-///     unmap, protect, relocate, map     once for each piece of an area, ascending
+///     unmap, protect, relocate, map     once for each piece of a VMA, ascending
 ///     flush_begin             the owner's lock still held: start the TLB flush, do not wait
 ///     -- kvma_update_finish, or the end of a call without an update --
 ///     flush_wait              wait for the other processors
@@ -46,8 +46,8 @@ pub struct kvma_event {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct kvma_hooks {
-    /// Gets ready for a step: page-table pages, limits. Returns 0, or an errno to refuse the change;
-    /// the call then answers with that errno as a negative status.
+    /// Gets ready for a step: page-table pages, limits. Returns 0, or an errno to refuse the
+    /// change; the call then answers with that errno as a negative status.
     pub prepare: Option<unsafe extern "C" fn(udata: *mut c_void, event: *const kvma_event) -> i32>,
     /// Undoes a `prepare` that succeeded, because a later one refused.
     pub cancel: Option<unsafe extern "C" fn(udata: *mut c_void, event: *const kvma_event)>,
@@ -56,28 +56,35 @@ pub struct kvma_hooks {
     /// The piece is mapped no more: its page-table entries must go.
     pub unmap: Option<unsafe extern "C" fn(udata: *mut c_void, piece: *const kvma_piece)>,
     /// The piece has new attributes; entries that allow more than they do must be narrowed.
-    pub protect:
-        Option<unsafe extern "C" fn(udata: *mut c_void, piece: *const kvma_piece, old: *const kvma_attrs)>,
+    pub protect: Option<
+        unsafe extern "C" fn(udata: *mut c_void, piece: *const kvma_piece, old: *const kvma_attrs),
+    >,
     /// The piece's contents move: entries go from its range to as many pages at `to`.
-    pub relocate: Option<unsafe extern "C" fn(udata: *mut c_void, piece: *const kvma_piece, to: u64)>,
-    /// Advice about a piece, which changes nothing in the map: `KVMA_ADVISE_WILL_NEED` and the like.
-    pub advise: Option<unsafe extern "C" fn(udata: *mut c_void, piece: *const kvma_piece, advice: u32)>,
+    pub relocate:
+        Option<unsafe extern "C" fn(udata: *mut c_void, piece: *const kvma_piece, to: u64)>,
+    /// Advice about a piece, which changes nothing in the map: `KVMA_ADVISE_WILL_NEED` and the
+    /// like.
+    pub advise:
+        Option<unsafe extern "C" fn(udata: *mut c_void, piece: *const kvma_piece, advice: u32)>,
     /// Starts the TLB flush for what was unmapped, narrowed or moved. Must not wait for others.
     pub flush_begin: Option<unsafe extern "C" fn(udata: *mut c_void)>,
     /// Waits until the flush has ended everywhere. May sleep.
     pub flush_wait: Option<unsafe extern "C" fn(udata: *mut c_void)>,
     /// Handed to all of them.
     pub udata: *mut c_void,
-    /// Whether to refuse, with `EACCES`, what lets code be written and run: an area that is writable and
-    /// executable at once, and one that becomes executable while it is writable, unless it is marked
-    /// `KVMA_JIT`. Asked before `prepare`.
+    /// Whether to refuse, with `EACCES`, what lets code be written and run: a VMA that is writable
+    /// and executable at once, and one that becomes executable while it is writable, unless it is
+    /// marked `KVMA_JIT`. Asked before `prepare`.
     pub write_xor_exec: bool,
 }
 
-/// Whether memory can be executed after a step that could not be before, so that the instruction cache must
-/// be made to see what was written there. Which, goes to `range` (NULL: not wanted).
+/// Whether memory can be executed after a step that could not be before, so that the instruction
+/// cache must be made to see what was written there. Which, goes to `range` (NULL: not wanted).
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn kvma_event_gains_exec(event: *const kvma_event, range: *mut kvma_range) -> bool {
+pub unsafe extern "C" fn kvma_event_gains_exec(
+    event: *const kvma_event,
+    range: *mut kvma_range,
+) -> bool {
     // SAFETY: the contract of all functions (crate docs); so below.
     let Some(event) = (unsafe { event.as_ref() }) else { return false };
     let can = |attrs: &kvma_attrs| attrs.flags & KVMA_EXEC != 0;
@@ -85,9 +92,11 @@ pub unsafe extern "C" fn kvma_event_gains_exec(event: *const kvma_event, range: 
     let gains = match event.kind {
         KVMA_EVENT_MAP if can(&event.piece.attrs) => piece,
         KVMA_EVENT_PROTECT if can(&event.piece.attrs) && !can(&event.old) => piece,
-        KVMA_EVENT_RELOCATE if can(&event.piece.attrs) => {
-            kvma_range { start: event.to, last: event.to.wrapping_add(piece.last - piece.start), ..piece }
-        }
+        KVMA_EVENT_RELOCATE if can(&event.piece.attrs) => kvma_range {
+            start: event.to,
+            last: event.to.wrapping_add(piece.last - piece.start),
+            ..piece
+        },
         _ => return false,
     };
     // SAFETY: see above.
@@ -101,8 +110,8 @@ pub(crate) struct Table(kvma_hooks);
 impl Table {
     /// # Safety
     ///
-    /// `hooks` is NULL or points to a table as its documentation says; the functions stay callable as
-    /// long as this lives.
+    /// `hooks` is NULL or points to a table as its documentation says; the functions stay callable
+    /// as long as this lives.
     pub(crate) unsafe fn new(hooks: *const kvma_hooks) -> Table {
         // SAFETY: the caller's.
         Table(unsafe { hooks.as_ref() }.copied().unwrap_or(kvma_hooks {
@@ -135,7 +144,9 @@ impl<V: Shown> From<&Event<'_, V>> for kvma_event {
             Event::Protect { piece, old } => {
                 kvma_event { old: (*old).into(), ..of(KVMA_EVENT_PROTECT, piece) }
             }
-            Event::Relocate { piece, to } => kvma_event { to: *to, ..of(KVMA_EVENT_RELOCATE, piece) },
+            Event::Relocate { piece, to } => {
+                kvma_event { to: *to, ..of(KVMA_EVENT_RELOCATE, piece) }
+            }
         }
     }
 }

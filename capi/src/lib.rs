@@ -14,9 +14,10 @@
 //!
 //! # What this crate promises
 //!
-//! - No panic crosses the boundary. The engine is written not to panic; should it do so all the same,
-//!   `catch_unwind` turns it into `KVMA_INTERNAL`, and the handle refuses to be used from then on. Without
-//!   feature `std` there is no unwinding: a panic ends in `kvma_panic`, which the kernel provides.
+//! - No panic crosses the boundary. The engine is written not to panic; should it do so all the
+//!   same, `catch_unwind` turns it into `KVMA_INTERNAL`, and the handle refuses to be used from
+//!   then on. Without feature `std` there is no unwinding: a panic ends in `kvma_panic`, which the
+//!   kernel provides.
 //! - Running out of memory is a status, and nothing has changed.
 //! - Calling back into a map from one of its own hooks, or from two threads at once, is a status
 //!   (`KVMA_BUSY`), not undefined behaviour.

@@ -61,8 +61,8 @@ unsafe fn text<'a>(start: *const c_char, len: usize) -> Result<&'a [u8], Fail> {
     }
 }
 
-/// Reads one line of a `/proc/PID/maps` file, `len` bytes without its newline, to `line`. `KVMA_BAD_ARGUMENT` if
-/// it is none that Linux writes.
+/// Reads one line of a `/proc/PID/maps` file, `len` bytes without its newline, to `line`.
+/// `KVMA_BAD_ARGUMENT` if it is none that Linux writes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_maps_parse_line(
     start: *const c_char,
@@ -72,15 +72,16 @@ pub unsafe extern "C" fn kvma_maps_parse_line(
     call(|| {
         // SAFETY: the contract of all functions (crate docs); so below.
         unsafe {
-            let found = maps::MapsLine::parse_bytes(text(start, len)?).map_err(|_| Fail::Argument)?;
+            let found =
+                maps::MapsLine::parse_bytes(text(start, len)?).map_err(|_| Fail::Argument)?;
             tell(line, (&found).into());
         }
         Ok(())
     })
 }
 
-/// Reads the `VmFlags:` line of a `/proc/PID/smaps` file, `len` bytes, to `vm_flags`. `KVMA_BAD_ARGUMENT` if it is
-/// none, or names a flag that Linux does not have.
+/// Reads the `VmFlags:` line of a `/proc/PID/smaps` file, `len` bytes, to `vm_flags`.
+/// `KVMA_BAD_ARGUMENT` if it is none, or names a flag that Linux does not have.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_maps_parse_vm_flags(
     start: *const c_char,

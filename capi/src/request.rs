@@ -3,7 +3,7 @@
 use crate::attrs::kvma_attrs;
 use crate::status::Fail;
 use core::ffi::c_void;
-use engine::{Merge, Place, Search};
+use engine::{Merge, Placement, Search};
 
 /// From the top: the highest free range.
 pub const KVMA_TOP_DOWN: u32 = 1;
@@ -58,7 +58,7 @@ pub const KVMA_FIXED: u32 = 1;
 /// At `addr`, if it is free (`MAP_FIXED_NOREPLACE`).
 pub const KVMA_FIXED_NOREPLACE: u32 = 2;
 
-/// A new area is joined with both neighbours where it can be.
+/// A new VMA is joined with both neighbours where it can be.
 pub const KVMA_MERGE_BOTH: u32 = 0;
 /// With the one below only.
 pub const KVMA_MERGE_LEFT: u32 = 1;
@@ -67,7 +67,7 @@ pub const KVMA_MERGE_RIGHT: u32 = 2;
 /// With neither.
 pub const KVMA_MERGE_NEVER: u32 = 3;
 
-/// A new area. All zero but `len` is one: anonymous memory without access at the lowest free place.
+/// A new VMA. All zero but `len` is one: anonymous memory without access at the lowest free place.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct kvma_request {
@@ -88,11 +88,11 @@ pub struct kvma_request {
 }
 
 impl kvma_request {
-    pub(crate) fn place(&self) -> Result<Place, Fail> {
+    pub(crate) fn placement(&self) -> Result<Placement, Fail> {
         match self.place {
-            KVMA_ANYWHERE => Ok(Place::Any(self.search.to_search()?)),
-            KVMA_FIXED => Ok(Place::Fixed(self.addr)),
-            KVMA_FIXED_NOREPLACE => Ok(Place::FixedNoReplace(self.addr)),
+            KVMA_ANYWHERE => Ok(Placement::Any(self.search.to_search()?)),
+            KVMA_FIXED => Ok(Placement::Fixed(self.addr)),
+            KVMA_FIXED_NOREPLACE => Ok(Placement::FixedNoReplace(self.addr)),
             _ => Err(Fail::Argument),
         }
     }

@@ -3,9 +3,9 @@
 use core::ffi::{CStr, c_char};
 use engine::Error;
 
-/// What a call answers: `KVMA_OK`, a positive `KVMA_…` code, or, where a `prepare` hook refused, the
-/// hook's errno as a negative number. Whatever the answer, a call that did not succeed has changed
-/// nothing.
+/// What a call answers: `KVMA_OK`, a positive `KVMA_…` code, or, where a `prepare` hook refused,
+/// the hook's errno as a negative number. Whatever the answer, a call that did not succeed has
+/// changed nothing.
 pub type kvma_status = i32;
 
 /// Done.
@@ -25,13 +25,13 @@ pub const KVMA_OUT_OF_RANGE: i32 = 5;
 pub const KVMA_OVERLAP: i32 = 6;
 /// The range has a hole, or nothing is mapped there.
 pub const KVMA_NOT_MAPPED: i32 = 7;
-/// An area would be cut below its cut granularity.
+/// A VMA would be cut below its cut granularity.
 pub const KVMA_CUT_REFUSED: i32 = 8;
-/// Two areas do not meet at this address.
+/// Two VMAs do not meet at this address.
 pub const KVMA_NOT_ADJACENT: i32 = 9;
-/// The areas differ in protection, flags or the owner's data.
+/// The VMAs differ in protection, flags or the owner's data.
 pub const KVMA_ATTRIBUTES_DIFFER: i32 = 10;
-/// The areas are backed by different objects, or their offsets are not contiguous.
+/// The VMAs are backed by different objects, or their offsets are not contiguous.
 pub const KVMA_BACKING_DIFFERS: i32 = 11;
 /// The handle is in use: by another thread, or by the call whose hook made this one.
 pub const KVMA_BUSY: i32 = 12;
@@ -73,7 +73,7 @@ impl Fail {
                 Error::OutOfRange => KVMA_OUT_OF_RANGE,
                 Error::Overlap => KVMA_OVERLAP,
                 Error::NotMapped => KVMA_NOT_MAPPED,
-                Error::CutRefused => KVMA_CUT_REFUSED,
+                Error::SplitRefused => KVMA_CUT_REFUSED,
                 Error::NotAdjacent => KVMA_NOT_ADJACENT,
                 Error::AttributesDiffer => KVMA_ATTRIBUTES_DIFFER,
                 Error::BackingDiffers => KVMA_BACKING_DIFFERS,
@@ -99,8 +99,8 @@ pub extern "C" fn kvma_strerror(status: kvma_status) -> *const c_char {
         KVMA_OUT_OF_RANGE => c"range leaves the address space",
         KVMA_OVERLAP => c"range is in use",
         KVMA_NOT_MAPPED => c"range is not mapped",
-        KVMA_CUT_REFUSED => c"area may not be cut there",
-        KVMA_NOT_ADJACENT => c"no two areas meet there",
+        KVMA_CUT_REFUSED => c"VMA may not be cut there",
+        KVMA_NOT_ADJACENT => c"no two VMAs meet there",
         KVMA_ATTRIBUTES_DIFFER => c"attributes differ",
         KVMA_BACKING_DIFFERS => c"backing differs",
         KVMA_BUSY => c"handle is in use",

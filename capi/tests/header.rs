@@ -2,8 +2,8 @@
 
 use std::{env, fs, path::Path};
 
-/// Public functions of `VmMap` and `linux` that C has under another name, or not at all, since it has no use for
-/// them.
+/// Public functions of `VmMap` and `linux` that C has under another name, or not at all, since it
+/// has no use for them.
 const OTHERWISE: [(&str, &str); 15] = [
     ("adopt_maps_bytes", "kvma_vm_adopt_maps"),
     ("alloc", ""), // C has the allocator's table.
@@ -55,9 +55,11 @@ fn c_has_every_call_of_vm_map_and_linux() {
             }
             let source = fs::read_to_string(&path).expect("a source");
             for name in methods(&source, types) {
-                let prefix = if directory.starts_with("linux") { "kvma_linux_" } else { "kvma_vm_" };
+                let prefix =
+                    if directory.starts_with("linux") { "kvma_linux_" } else { "kvma_vm_" };
                 let otherwise = OTHERWISE.iter().find(|(method, _)| *method == name);
-                let call = otherwise.map_or(format!("{prefix}{name}"), |(_, call)| call.to_string());
+                let call =
+                    otherwise.map_or(format!("{prefix}{name}"), |(_, call)| call.to_string());
                 assert!(
                     call.is_empty() || header.contains(&format!("{call}(")),
                     "{name} of {} has no call {call} in kvma.h",

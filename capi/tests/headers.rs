@@ -15,15 +15,20 @@ fn each_header_stands_alone() {
         return;
     }
     for header in ["kvma.h", "mmap_c.h", "mmap.h"] {
-        let text = format!("#include \"{header}\"\n#include <{header}>\nint main(void) {{ return 0; }}\n");
+        let text =
+            format!("#include \"{header}\"\n#include <{header}>\nint main(void) {{ return 0; }}\n");
         for standard in ["-std=c99", "-std=c11", "-std=gnu17"] {
-            cc::check_syntax("gcc", &["-D_GNU_SOURCE", standard], &text).unwrap_or_else(|e| panic!("{e}"));
+            cc::check_syntax("gcc", &["-D_GNU_SOURCE", standard], &text)
+                .unwrap_or_else(|e| panic!("{e}"));
         }
         cc::check_syntax("g++", &["-std=c++11"], &text).unwrap_or_else(|e| panic!("{e}"));
     }
     for header in ["addr_space.h", "range_map.h", "kvma.h", "mmap.h"] {
-        let text = format!("#include \"{header}\"\n#include <{header}>\nint main() {{ return 0; }}\n");
-        for flags in [&["-std=c++17"][..], &["-std=c++20"], &["-std=c++17", "-fno-exceptions", "-fno-rtti"]] {
+        let text =
+            format!("#include \"{header}\"\n#include <{header}>\nint main() {{ return 0; }}\n");
+        for flags in
+            [&["-std=c++17"][..], &["-std=c++20"], &["-std=c++17", "-fno-exceptions", "-fno-rtti"]]
+        {
             cc::check_syntax("g++", flags, &text).unwrap_or_else(|e| panic!("{e}"));
         }
     }
@@ -33,7 +38,10 @@ fn each_header_stands_alone() {
             "mmap.h",
             "MMAddrSpace mm; mm_init(&mm, 0, 1, 1); mm_mapany(&mm, 1, 0, 0, &mm, 0); mm_mapany(&mm, 1, 0, 0, 3, 0)",
         ),
-        ("mmap_c.h", "mmap_map_any(nullptr, 1, 0, 0, 3, 0); mmap_map_any(nullptr, 0, 1, 0, 0, 3, 0)"),
+        (
+            "mmap_c.h",
+            "mmap_map_any(nullptr, 1, 0, 0, 3, 0); mmap_map_any(nullptr, 0, 1, 0, 0, 3, 0)",
+        ),
         ("kvma.h", "kvma_vm_free(nullptr)"),
     ] {
         let text = format!("extern \"C\" {{\n#include <{header}>\n}}\nint main() {{ {call}; }}\n");
@@ -45,7 +53,8 @@ fn each_header_stands_alone() {
     let text = "#include \"addr_space.h\"\n\
                 int main() { mmap::AddrSpace a; mmap::RangeMap<int, int> m; m.insert(0, 1, 2); m.remove(0, 1);\n\
                 a.map_any(1, 1, 1, 1, 1); return a.unmap(1, 1) == mmap::Error::kOk; }\n";
-    cc::check_syntax("g++", &["-std=c++17", "-fno-exceptions"], text).unwrap_or_else(|e| panic!("{e}"));
+    cc::check_syntax("g++", &["-std=c++17", "-fno-exceptions"], text)
+        .unwrap_or_else(|e| panic!("{e}"));
 }
 
 #[test]
@@ -78,8 +87,10 @@ fn c_programs_compile_as_cpp() {
         let text = fs::read_to_string(tests.join(format!("{name}.c"))).expect("a program of ours");
         let source = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}_as_cpp.cpp"));
         // C++ wants to be told what a void pointer points to.
-        let text =
-            text.replace("struct heard *heard = udata;", "struct heard *heard = (struct heard *)udata;");
+        let text = text.replace(
+            "struct heard *heard = udata;",
+            "struct heard *heard = (struct heard *)udata;",
+        );
         fs::write(&source, text).unwrap_or_else(|e| panic!("{}: {e}", source.display()));
         let include = format!("-I{}", tests.display());
         let flags = ["-Wno-missing-field-initializers", wrap, &include];
@@ -95,7 +106,8 @@ fn headers_in_two_translation_units() {
     if cc::skipped() {
         return;
     }
-    let headers = "#include <mmap.h>\n#include <mmap_c.h>\n#include <addr_space.h>\n#include <range_map.h>\n";
+    let headers =
+        "#include <mmap.h>\n#include <mmap_c.h>\n#include <addr_space.h>\n#include <range_map.h>\n";
     let body = "{ mmap::RangeMap<int, int> m; m.insert(0, 2, 1); mmap::AddrSpace a; MMAddrSpace mm; int file;\n\
                 bool ok = a.init(0, 16, 1) && mm_init(&mm, 0, 16, 1) && mm_mapany(&mm, 2, 0, 0, &file, 0) == 0;\n\
                 ok = ok && mm_mapany(&mm, 2, 0, 0, 7, 0) == 2 && a.map_any(4, 1, 1, -1, 0) == 0;\n\
@@ -139,8 +151,14 @@ fn kernels_link_without_libc() {
             "-ffreestanding",
             "-fno-stack-protector",
         ]);
-        command.args(["-nostdlib", "-static", "-fno-pie", "-no-pie", "-I"]).arg(cc::root().join("include"));
-        command.arg(cc::root().join("tests/freestanding/kernel.c")).arg(library).arg("-o").arg(&executable);
+        command
+            .args(["-nostdlib", "-static", "-fno-pie", "-no-pie", "-I"])
+            .arg(cc::root().join("include"));
+        command
+            .arg(cc::root().join("tests/freestanding/kernel.c"))
+            .arg(library)
+            .arg("-o")
+            .arg(&executable);
         cc::run(&mut command)?;
         Ok(executable)
     };
@@ -160,7 +178,8 @@ fn the_readme_is_right() {
         let (_, rest) = readme.split_once(&marker).expect("README.md has a program");
         let (program, _) = rest.split_once("\n```\n").expect("a program ends");
         let source = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("readme.{extension}"));
-        fs::write(&source, format!("{program}\n")).unwrap_or_else(|e| panic!("{}: {e}", source.display()));
+        fs::write(&source, format!("{program}\n"))
+            .unwrap_or_else(|e| panic!("{}: {e}", source.display()));
         let program = cc::compile(&Program { source: &source, link: Link::Static, flags: &[] });
         let program = program.unwrap_or_else(|e| panic!("{e}"));
         let said = cc::run(&mut Command::new(program)).unwrap_or_else(|e| panic!("{e}"));

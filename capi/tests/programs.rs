@@ -1,5 +1,5 @@
-//! Programs in C and C++ against `libkvma` and its headers. Each `TEST` in a program is a test here, run in a
-//! process of its own; a program that has others than are listed here fails.
+//! Programs in C and C++ against `libkvma` and its headers. Each `TEST` in a program is a test
+//! here, run in a process of its own; a program that has others than are listed here fails.
 //!
 //! `KVMA_SKIP_CC=1` goes without compilers.
 
@@ -59,7 +59,7 @@ program!(
         maps_finds_and_unmaps,
         tells_about_the_space,
         places_as_searched_for,
-        walks_areas_pieces_and_gaps,
+        walks_vmas_pieces_and_gaps,
         changes_attributes,
         splits_and_merges_by_hand,
         huge_pages_refuse_to_be_cut,
@@ -82,7 +82,7 @@ program!(
         an_update_gathers_several_changes,
         the_owners_data_is_never_lost_or_dropped_twice,
         held_ranges_are_fulfilled_or_released,
-        areas_move_to_another_map,
+        vmas_move_to_another_map,
         write_xor_execute,
         the_owners_data_hears_of_moves,
         a_fork_of_a_running_program_is_flushed,
@@ -118,7 +118,12 @@ program!(
     ]
 );
 
-program!(seeds_c, "c/seeds.c", &[], [c_api_without_a_hint, c_api_with_a_hint, the_name_is_still_a_function,]);
+program!(
+    seeds_c,
+    "c/seeds.c",
+    &[],
+    [c_api_without_a_hint, c_api_with_a_hint, the_name_is_still_a_function,]
+);
 
 program!(
     seeds_cpp,
@@ -238,7 +243,12 @@ program!(
     ]
 );
 
-program!(random_map, "c/random_map.c", &[], [maps_stay_whole_and_data_is_dropped_once, up_to_the_last_byte,]);
+program!(
+    random_map,
+    "c/random_map.c",
+    &[],
+    [maps_stay_whole_and_data_is_dropped_once, up_to_the_last_byte,]
+);
 
 program!(
     random_linux,

@@ -1,5 +1,6 @@
-//! Real memory for the examples: a range of this process that is reserved once, and then mapped, unmapped and
-//! protected piece by piece, as the hooks say. All that is `unsafe` in the examples' memory is here.
+//! Real memory for the examples: a range of this process that is reserved once, and then mapped,
+//! unmapped and protected piece by piece, as the hooks say. All that is `unsafe` in the examples'
+//! memory is here.
 
 // Each example uses a part of this.
 #![allow(dead_code)]
@@ -14,8 +15,8 @@ use kvma::{Heap, PageSize, Prot, VmMap, VmaData};
 pub struct Host {
     start: u64,
     len: u64,
-    /// Takes what is read from memory, and gives what is written: the kernel answers `EFAULT` where an
-    /// access would have faulted.
+    /// Takes what is read from memory, and gives what is written: the kernel answers `EFAULT` where
+    /// an access would have faulted.
     scratch: OwnedFd,
 }
 
@@ -48,7 +49,8 @@ pub fn memory_file(contents: &[u8]) -> Result<OwnedFd> {
 
 fn write_at(fd: &OwnedFd, bytes: &[u8], offset: u64) -> Result<()> {
     // SAFETY: reads `bytes`, which is borrowed.
-    let done = unsafe { libc::pwrite(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), offset as i64) };
+    let done =
+        unsafe { libc::pwrite(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), offset as i64) };
     assert_eq!(check(done as i64)? as usize, bytes.len(), "a memory file takes all");
     Ok(())
 }
@@ -64,7 +66,9 @@ impl Host {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
         let all = len + align;
         // SAFETY: a fresh range that nobody else uses.
-        let base = unsafe { libc::mmap(std::ptr::null_mut(), all as usize, libc::PROT_NONE, flags, -1, 0) };
+        let base = unsafe {
+            libc::mmap(std::ptr::null_mut(), all as usize, libc::PROT_NONE, flags, -1, 0)
+        };
         if base == libc::MAP_FAILED {
             return Err(Error::last_os_error());
         }
@@ -100,7 +104,8 @@ impl Host {
             Source::File(fd, offset) => (fd.as_raw_fd(), offset, fixed),
         };
         let at = self.at(addr, len)?;
-        // SAFETY: the range is ours, and no reference into it exists: it is reached by `peek` and `poke` only.
+        // SAFETY: the range is ours, and no reference into it exists: it is reached by `peek` and
+        // `poke` only.
         let there = unsafe { libc::mmap(at, len as usize, flags(prot), flags_, fd, offset as i64) };
         if there == libc::MAP_FAILED { Err(Error::last_os_error()) } else { Ok(()) }
     }
@@ -112,13 +117,15 @@ impl Host {
 
     pub fn protect(&self, addr: u64, len: u64, prot: Prot) -> Result<()> {
         // SAFETY: as for `map`.
-        check(unsafe { libc::mprotect(self.at(addr, len)?, len as usize, flags(prot)) }.into()).map(drop)
+        check(unsafe { libc::mprotect(self.at(addr, len)?, len as usize, flags(prot)) }.into())
+            .map(drop)
     }
 
     /// Reads memory as the program would; `EFAULT` where that would fault.
     pub fn peek(&self, addr: u64, bytes: &mut [u8]) -> Result<()> {
         let (fd, at) = (self.scratch.as_raw_fd(), self.at(addr, bytes.len() as u64)?);
-        // SAFETY: the kernel checks the range as it reads; the second call writes to `bytes`, borrowed.
+        // SAFETY: the kernel checks the range as it reads; the second call writes to `bytes`,
+        // borrowed.
         unsafe {
             let copied = check(libc::pwrite(fd, at, bytes.len(), 0) as i64)?;
             if copied as usize != bytes.len() {
@@ -134,23 +141,30 @@ impl Host {
         let at = self.at(addr, bytes.len() as u64)?;
         write_at(&self.scratch, bytes, 0)?;
         // SAFETY: the kernel checks the range as it writes, and no reference into it exists.
-        let copied = check(unsafe { libc::pread(self.scratch.as_raw_fd(), at, bytes.len(), 0) } as i64)?;
-        if copied as usize == bytes.len() { Ok(()) } else { Err(Error::from_raw_os_error(libc::EFAULT)) }
+        let copied =
+            check(unsafe { libc::pread(self.scratch.as_raw_fd(), at, bytes.len(), 0) } as i64)?;
+        if copied as usize == bytes.len() {
+            Ok(())
+        } else {
+            Err(Error::from_raw_os_error(libc::EFAULT))
+        }
     }
 
     pub fn faults(&self, result: Result<()>) -> bool {
         result.is_err_and(|error| error.raw_os_error() == Some(libc::EFAULT))
     }
 
-    /// Whether the kernel's own list, /proc/self/maps, says the same of this range as `map`: page by page, the same
-    /// protection, and none where nothing is mapped. `offset` is added to the map's addresses.
+    /// Whether the kernel's own list, /proc/self/maps, says the same of this range as `map`: page
+    /// by page, the same protection, and none where nothing is mapped. `offset` is added to the
+    /// map's addresses.
     pub fn agrees<V: VmaData, A>(&self, map: &VmMap<V, A>, offset: u64) -> bool
     where
         A: kvma::NodeAlloc<kvma::VmaNode<V>> + Clone,
     {
         let text = std::fs::read_to_string("/proc/self/maps").expect("Linux has it");
         let page = page_size();
-        let mut real = VmMap::<(), _>::new(0, (1 << 56) / page.bytes(), page, Heap).expect("an empty map");
+        let mut real =
+            VmMap::<(), _>::new(0, (1 << 56) / page.bytes(), page, Heap).expect("an empty map");
         real.adopt_maps(&text, |_, attrs| (attrs, ())).expect("a maps file");
         let prot = |found: Option<Prot>| found.unwrap_or(Prot::NONE);
         (self.start..self.start + self.len).step_by(page.bytes() as usize).all(|addr| {

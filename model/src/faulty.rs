@@ -54,7 +54,7 @@ unsafe impl<T: Content, A: NodeAlloc<T>> NodeAlloc<T> for Faulty<A> {
     }
 
     unsafe fn dealloc(&self, node: NonNull<Node<T>>) {
-        // SAFETY: the caller's promise, and the node came from the inner allocator.
+        // SAFETY: the caller's charge, and the node came from the inner allocator.
         unsafe { self.inner.dealloc(node) }
     }
 

@@ -2,7 +2,7 @@
 //! random, shrunk and printed.
 
 use crate::space::Config;
-use kvma::{AreaFlags, Attrs, Backing, Cut, Merge, Prot, Search, Source};
+use kvma::{Attrs, Backing, Merge, Prot, Search, Source, SplitGranularity, VmaFlags};
 
 /// A byte address: a page of the space, or a few beside it, plus an offset.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -55,7 +55,7 @@ fn off(off: u8, config: &Config) -> u64 {
     }
 }
 
-/// Attributes of a new area.
+/// Attributes of a new VMA.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Look {
     /// Three bits.
@@ -74,19 +74,19 @@ impl Look {
         Look { prot: prot.bits(), flags: 0, extra: 0, object: None }
     }
 
-    /// For an area that begins at page `index` of the space.
+    /// For a VMA that begins at page `index` of the space.
     pub fn attrs(&self, index: u64) -> Attrs {
         let flags = match self.flags {
-            0 => AreaFlags::empty(),
-            1 => AreaFlags::SHARED,
-            2 => AreaFlags::NO_MERGE,
-            3 => AreaFlags::empty().with_cut(Cut::Size2M),
-            4 => AreaFlags::empty().with_cut(Cut::Size1G),
-            5 => AreaFlags::empty().with_cut(Cut::Never),
-            _ => AreaFlags::LOCKED.with_owner(0xffff),
+            0 => VmaFlags::empty(),
+            1 => VmaFlags::SHARED,
+            2 => VmaFlags::NO_MERGE,
+            3 => VmaFlags::empty().with_split_granularity(SplitGranularity::Size2M),
+            4 => VmaFlags::empty().with_split_granularity(SplitGranularity::Size1G),
+            5 => VmaFlags::empty().with_split_granularity(SplitGranularity::Never),
+            _ => VmaFlags::LOCKED.with_user_flags(0xffff),
         };
         let prot = Prot::from_bits_truncate(self.prot);
-        let attrs = Attrs::new(prot).with_flags(flags.with_prot(prot)).with_extra(self.extra);
+        let attrs = Attrs::new(prot).with_flags(flags.with_prot(prot)).with_user_bits(self.extra);
         attrs.with_backing(backing(self.object, index))
     }
 }
@@ -98,7 +98,8 @@ fn backing(object: Option<(u64, i64)>, index: u64) -> Backing {
     }
 }
 
-/// How `update_attrs` changes areas. All but `Prot` and `Extra` may give neighbours opposite changes.
+/// How `update_attrs` changes VMAs. All but `Prot` and `Extra` may give neighbours opposite
+/// changes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum How {
     /// This protection.
@@ -107,7 +108,7 @@ pub enum How {
     FlipWrite,
     /// These further flags.
     Extra(u64),
-    /// Areas of odd length get a flag, the others lose it.
+    /// VMAs of odd length get a flag, the others lose it.
     OddLength,
     /// Another backing.
     Object(Option<(u64, i64)>),
@@ -118,18 +119,20 @@ pub enum How {
 }
 
 impl How {
-    /// New attributes for an area of `pages` pages from page `index` of the space.
+    /// New attributes for a VMA of `pages` pages from page `index` of the space.
     pub fn apply(self, old: Attrs, index: u64, pages: u64) -> Attrs {
         let flags = old.flags();
         match self {
             How::Prot(prot) => old.with_prot(Prot::from_bits_truncate(prot)),
             How::FlipWrite => old.with_prot(old.prot() ^ Prot::WRITE),
-            How::Extra(extra) => old.with_extra(extra),
-            How::OddLength => old.with_extra(pages % 2),
+            How::Extra(extra) => old.with_user_bits(extra),
+            How::OddLength => old.with_user_bits(pages % 2),
             How::Object(object) => old.with_backing(backing(object, index)),
-            How::FlipNoMerge => old.with_flags(flags ^ AreaFlags::NO_MERGE),
-            How::FlipCut if flags.cut() == Cut::Never => old.with_flags(flags.with_cut(Cut::Page)),
-            How::FlipCut => old.with_flags(flags.with_cut(Cut::Never)),
+            How::FlipNoMerge => old.with_flags(flags ^ VmaFlags::NO_MERGE),
+            How::FlipCut if flags.split_granularity() == SplitGranularity::Never => {
+                old.with_flags(flags.with_split_granularity(SplitGranularity::Page))
+            }
+            How::FlipCut => old.with_flags(flags.with_split_granularity(SplitGranularity::Never)),
         }
     }
 }
@@ -234,9 +237,9 @@ impl Where {
 /// Everything that can be done to a `VmMap`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Op {
-    /// `map` at `Place::Any`.
+    /// `map` at `Placement::Any`.
     MapAny(Where, Len, Look, u32, Merge),
-    /// `map` at `Place::Fixed`, or `FixedNoReplace`.
+    /// `map` at `Placement::Fixed`, or `FixedNoReplace`.
     MapAt {
         /// Replace.
         replace: bool,
@@ -269,7 +272,7 @@ pub enum Op {
     Fork(How, u64),
     /// `clear`.
     Clear,
-    /// `retain`, without the areas of this owner.
+    /// `retain`, without the VMAs of this owner.
     Retain(u32),
     /// Keeps a `fork` to go back to.
     Mark,

@@ -1,27 +1,27 @@
-//! What the model knows of a page, and of the area it lies in.
+//! What the model knows of a page, and of the VMA it lies in.
 
 use crate::tag::TagView;
-use kvma::{AreaFlags, Attrs, Backing, Error};
+use kvma::{Attrs, Backing, Error, VmaFlags};
 
 /// A mapped page.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Page {
-    /// As if the area began here.
+    /// As if the VMA began here.
     pub attrs: Attrs,
     /// The object that the owner's data speaks of.
     pub owner: u32,
     /// The object's page that is shown here.
     pub at: u64,
-    /// Pages in a row with the same number are one area.
-    pub area: u64,
+    /// Pages in a row with the same number are one VMA.
+    pub vma: u64,
 }
 
 impl Page {
-    /// Whether an area that ends with `self` and one that begins with `right` may be one.
+    /// Whether a VMA that ends with `self` and one that begins with `right` may be one.
     pub fn joins(&self, right: &Page) -> Result<(), Error> {
-        let never = self.attrs.flags().contains(AreaFlags::NO_MERGE);
+        let never = self.attrs.flags().contains(VmaFlags::NO_MERGE);
         let (one, two) = (self.attrs, right.attrs);
-        if one.flags() != two.flags() || one.extra() != two.extra() || never {
+        if one.flags() != two.flags() || one.user_bits() != two.user_bits() || never {
             Err(Error::AttributesDiffer)
         } else if advance(one, 1).backing() != two.backing() {
             Err(Error::BackingDiffers)
@@ -43,9 +43,9 @@ pub fn advance(attrs: Attrs, pages: u64) -> Attrs {
     }
 }
 
-/// An area as both sides show it.
+/// A VMA as both sides show it.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct AreaOf {
+pub struct VmaOf {
     /// First byte.
     pub start: u64,
     /// Last byte.

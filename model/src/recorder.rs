@@ -104,7 +104,12 @@ impl<D, H> Recorder<D, H> {
 
 fn shown<V: Snapshot>(piece: &Piece<'_, V>) -> Shown<V::View> {
     let range = piece.range();
-    Shown { start: range.start(), pages: range.pages(), attrs: piece.attrs(), data: piece.data().snapshot() }
+    Shown {
+        start: range.start(),
+        pages: range.pages(),
+        attrs: piece.attrs(),
+        data: piece.data().snapshot(),
+    }
 }
 
 fn step<V: Snapshot>(event: &Event<'_, V>) -> Step<V::View> {

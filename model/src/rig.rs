@@ -2,11 +2,11 @@
 
 use crate::faulty::Faulty;
 use crate::op::{Addr, How, Len, Op, Where};
-use crate::page::AreaOf;
+use crate::page::VmaOf;
 use crate::recorder::{Call, Recorder, Shown, Snapshot, Step};
 use crate::space::{Config, Outcome, Space};
 use crate::tag::{Ledger, Tag, TagView};
-use kvma::{Attrs, BoxAlloc, Error, PageSize, Place, Request, VmMap, VmRange, Vma, VmaNode};
+use kvma::{Attrs, BoxAlloc, Error, MapRequest, PageSize, Placement, VmMap, VmRange, Vma, VmaNode};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -64,8 +64,8 @@ macro_rules! ensure_eq {
     };
 }
 
-fn area_of(vma: &Vma<'_, Tag>) -> AreaOf {
-    AreaOf { start: vma.start(), last: vma.last(), attrs: vma.attrs(), tag: vma.data().snapshot() }
+fn vma_of(vma: &Vma<'_, Tag>) -> VmaOf {
+    VmaOf { start: vma.start(), last: vma.last(), attrs: vma.attrs(), tag: vma.data().snapshot() }
 }
 
 impl Rig {
@@ -96,7 +96,8 @@ impl Rig {
         let out_of_memory = !self.alloc.call_off() && faults.alloc.is_some();
         let refused = !hooks.call_off() && faults.prepare.is_some();
         let shape = if out_of_memory || refused {
-            let want = if refused { Error::Refused(Recorder::<()>::ERRNO) } else { Error::OutOfMemory };
+            let want =
+                if refused { Error::Refused(Recorder::<()>::ERRNO) } else { Error::OutOfMemory };
             ensure_eq!(result, Err(want), "result of a faulted operation");
             check_rollback(&hooks.calls)?;
             Shape::Faulted
@@ -114,7 +115,9 @@ impl Rig {
                 Err(errors) => {
                     let error = match result {
                         Err(error) => error,
-                        Ok(value) => return Err(format!("gave {value:#x}, should be one of {errors:?}")),
+                        Ok(value) => {
+                            return Err(format!("gave {value:#x}, should be one of {errors:?}"));
+                        }
                     };
                     ensure!(errors.contains(&error), "is {error:?}, should be one of {errors:?}");
                     ensure!(hooks.calls.is_empty(), "hooks heard of an error: {:?}", hooks.calls);
@@ -159,12 +162,14 @@ impl Rig {
                 Some((_, saved)) => model.restore(saved),
                 None => Ok((0, Vec::new())),
             },
-            Op::Gap(place, len) => Ok((model.find_gap(bytes(len), &place.spec(&config))?, Vec::new())),
+            Op::Gap(place, len) => {
+                Ok((model.find_gap(bytes(len), &place.spec(&config))?, Vec::new()))
+            }
             Op::Fork(..) | Op::Look(..) | Op::Mark => Ok((0, Vec::new())),
         }
     }
 
-    /// Attributes and data of a new area whose offsets follow its address.
+    /// Attributes and data of a new VMA whose offsets follow its address.
     fn request(&self, start: u64, len: u64, look: &crate::Look, owner: u32) -> (Attrs, TagView) {
         let Config { start: lo, page, .. } = self.config();
         let index = start.wrapping_sub(lo) / page;
@@ -172,7 +177,11 @@ impl Rig {
     }
 
     /// What the crate does.
-    fn run(&mut self, op: &Op, hooks: &mut Recorder<TagView>) -> Result<Result<u64, Error>, String> {
+    fn run(
+        &mut self,
+        op: &Op,
+        hooks: &mut Recorder<TagView>,
+    ) -> Result<Result<u64, Error>, String> {
         let config = self.config();
         let addr = |at: Addr| at.bytes(&config);
         let bytes = |len: Len| len.bytes(&config);
@@ -182,15 +191,19 @@ impl Rig {
                 let spec = place.spec(&config);
                 let start = self.model.find_gap(bytes(len), &spec).unwrap_or(config.start);
                 let (attrs, tag) = self.request(start, bytes(len), &look, owner);
-                let request = Request::new(Place::Any(spec.search()), bytes(len), attrs)
+                let request = MapRequest::new(Placement::Any(spec.search()), bytes(len), attrs)
                     .with_data(Tag::new(tag, &self.ledger))
                     .with_merge(merge);
                 self.map.map(request, &mut update)
             }
             Op::MapAt { replace, at, len, look, owner, merge } => {
                 let (attrs, tag) = self.request(addr(at), bytes(len), &look, owner);
-                let place = if replace { Place::Fixed(addr(at)) } else { Place::FixedNoReplace(addr(at)) };
-                let request = Request::new(place, bytes(len), attrs)
+                let place = if replace {
+                    Placement::Fixed(addr(at))
+                } else {
+                    Placement::FixedNoReplace(addr(at))
+                };
+                let request = MapRequest::new(place, bytes(len), attrs)
                     .with_data(Tag::new(tag, &self.ledger))
                     .with_merge(merge);
                 self.map.map(request, &mut update)
@@ -202,12 +215,17 @@ impl Rig {
             Op::Update(at, len, how) => {
                 let (start, end) = (addr(at), addr(at).checked_add(bytes(len)));
                 let new = |vma: &Vma<'_, Tag>| {
-                    assert!(vma.last() >= start && end.is_none_or(|end| vma.start() < end), "asked beyond");
+                    assert!(
+                        vma.last() >= start && end.is_none_or(|end| vma.start() < end),
+                        "asked beyond"
+                    );
                     how.apply(vma.attrs(), (vma.start() - config.start) / config.page, vma.pages())
                 };
                 self.map.update_attrs(start, bytes(len), new, &mut update).map(|()| 0)
             }
-            Op::SetOwner(at, owner) => self.map.update_data(addr(at), |tag| tag.set_owner(owner)).map(|()| 0),
+            Op::SetOwner(at, owner) => {
+                self.map.update_data(addr(at), |tag| tag.set_owner(owner)).map(|()| 0)
+            }
             Op::Split(at) => self.map.split_at(addr(at)).map(|()| 0),
             Op::Join(at) => {
                 let may = self.map.may_merge_at(addr(at));
@@ -215,16 +233,17 @@ impl Rig {
                 ensure_eq!(may, joined, "may_merge_at");
                 joined.map(|()| 0)
             }
-            Op::Relocate(from, len, to, source, merge) => {
-                self.map.relocate(addr(from), bytes(len), addr(to), source, merge, &mut update).map(|()| 0)
-            }
+            Op::Relocate(from, len, to, source, merge) => self
+                .map
+                .relocate(addr(from), bytes(len), addr(to), source, merge, &mut update)
+                .map(|()| 0),
             Op::Clear => self.map.clear(&mut update),
             Op::Gap(place, len) => self.map.find_gap(bytes(len), &place.spec(&config).search()),
             Op::Retain(unwanted) => {
                 self.map.retain(|vma| vma.data().snapshot().owner != unwanted, &mut update)
             }
             Op::Mark => {
-                // The old one first: nodes and data of one saved state are counted.
+                // The old one first: nodes and data of one saved state are retry_with_nodes.
                 self.saved = None;
                 self.map.fork(self.alloc.clone(), |vma| Some(vma.attrs())).map(|saved| {
                     self.saved = Some((saved, self.model.clone()));
@@ -260,7 +279,7 @@ impl Rig {
     fn fork(&self, how: How, without: u64) -> Result<Result<u64, Error>, String> {
         let config = self.config();
         let copy = |attrs: Attrs, index: u64, pages: u64| {
-            (attrs.extra() != without).then(|| how.apply(attrs, index, pages))
+            (attrs.user_bits() != without).then(|| how.apply(attrs, index, pages))
         };
         let child = self.map.fork(self.alloc.clone(), |vma| {
             copy(vma.attrs(), (vma.start() - config.start) / config.page, vma.pages())
@@ -270,8 +289,12 @@ impl Rig {
             Err(error) => return Ok(Err(error)),
         };
         child.check()?;
-        let want = self.model.fork(|area, index| copy(area.attrs, index, area.tag.len));
-        ensure_eq!(child.iter().map(|vma| area_of(&vma)).collect::<Vec<_>>(), want, "areas of the child");
+        let want = self.model.fork(|vma, index| copy(vma.attrs, index, vma.tag.len));
+        ensure_eq!(
+            child.iter().map(|vma| vma_of(&vma)).collect::<Vec<_>>(),
+            want,
+            "VMAs of the child"
+        );
         ensure_eq!(child.space(), self.map.space(), "space of the child");
         let (saved, _) = self.saved_counts();
         let tags = (self.map.len() + child.len() + saved) as i64;
@@ -282,43 +305,43 @@ impl Rig {
     /// Compares everything that can be seen.
     pub fn compare(&self) -> Result<(), String> {
         self.map.check()?;
-        let areas = self.model.areas();
-        let pages = areas.iter().map(|area| area.tag.len).sum::<u64>();
+        let vmas = self.model.vmas();
+        let pages = vmas.iter().map(|vma| vma.tag.len).sum::<u64>();
         let mut end = self.config().start;
-        for (count, (vma, want)) in self.map.iter().zip(&areas).enumerate() {
-            ensure_eq!(area_of(&vma), *want, "area {count}");
-            ensure_eq!(vma.data().snapshot().len, vma.pages(), "length of area {count}");
-            ensure_eq!(vma.gap_before(), want.start.wrapping_sub(end), "gap before area {count}");
+        for (count, (vma, want)) in self.map.iter().zip(&vmas).enumerate() {
+            ensure_eq!(vma_of(&vma), *want, "VMA {count}");
+            ensure_eq!(vma.data().snapshot().len, vma.pages(), "length of VMA {count}");
+            ensure_eq!(vma.gap_before(), want.start.wrapping_sub(end), "gap before VMA {count}");
             end = want.last.wrapping_add(1);
         }
-        ensure_eq!(self.map.iter().count(), areas.len(), "areas");
+        ensure_eq!(self.map.iter().count(), vmas.len(), "VMAs");
         ensure!(
-            self.map.iter().rev().map(|vma| vma.start()).eq(areas.iter().rev().map(|area| area.start)),
-            "areas from behind"
+            self.map.iter().rev().map(|vma| vma.start()).eq(vmas.iter().rev().map(|vma| vma.start)),
+            "VMAs from behind"
         );
-        ensure_eq!((self.map.len(), self.map.pages()), (areas.len(), pages), "len, pages");
-        ensure_eq!(self.map.is_empty(), areas.is_empty(), "is_empty");
-        let (saved_areas, saved_pages) = self.saved_counts();
+        ensure_eq!((self.map.len(), self.map.pages()), (vmas.len(), pages), "len, pages");
+        ensure_eq!(self.map.is_empty(), vmas.is_empty(), "is_empty");
+        let (saved_vmas, saved_pages) = self.saved_counts();
         ensure_eq!(
             (self.ledger.tags(), self.ledger.pages()),
-            ((areas.len() + saved_areas) as i64, (pages + saved_pages) as i64),
+            ((vmas.len() + saved_vmas) as i64, (pages + saved_pages) as i64),
             "owner's data alive"
         );
         let maps = 1 + usize::from(self.saved.is_some());
-        ensure_eq!(self.alloc.inner().in_use(), areas.len() + saved_areas + maps, "nodes in use");
+        ensure_eq!(self.alloc.inner().in_use(), vmas.len() + saved_vmas + maps, "nodes in use");
 
         let config = self.config();
-        let mut area = areas.iter().peekable();
+        let mut vma = vmas.iter().peekable();
         for index in 0..config.pages as usize {
             let first = config.addr(index);
-            while area.next_if(|area| area.last < first).is_some() {}
-            let want = area.peek().filter(|area| area.start <= first).map(|area| area.start);
+            while vma.next_if(|vma| vma.last < first).is_some() {}
+            let want = vma.peek().filter(|vma| vma.start <= first).map(|vma| vma.start);
             ensure_eq!(self.map.find(first).map(|vma| vma.start()), want, "find({first:#x})");
         }
         self.compare_gaps(0, u64::MAX)
     }
 
-    /// Areas and pages of the saved state.
+    /// VMAs and pages of the saved state.
     fn saved_counts(&self) -> (usize, u64) {
         self.saved.as_ref().map_or((0, 0), |(saved, _)| (saved.len(), saved.pages()))
     }
@@ -361,24 +384,31 @@ impl Rig {
 
     /// The queries about one place.
     fn look(&self, addr: u64, len: u64) -> Result<(), String> {
-        let areas = self.model.areas();
+        let vmas = self.model.vmas();
         let start = |vma: Option<Vma<'_, Tag>>| vma.map(|vma| vma.start());
-        let find =
-            |wanted: &dyn Fn(&AreaOf) -> bool| areas.iter().find(|area| wanted(area)).map(|area| area.start);
-        let holds = |area: &AreaOf| area.start <= addr && addr <= area.last;
+        let find = |wanted: &dyn Fn(&VmaOf) -> bool| {
+            vmas.iter().find(|vma| wanted(vma)).map(|vma| vma.start)
+        };
+        let holds = |vma: &VmaOf| vma.start <= addr && addr <= vma.last;
         ensure_eq!(start(self.map.find(addr)), find(&holds), "find({addr:#x})");
-        ensure_eq!(start(self.map.find_from(addr)), find(&|area| addr <= area.last), "find_from({addr:#x})");
+        ensure_eq!(
+            start(self.map.find_from(addr)),
+            find(&|vma| addr <= vma.last),
+            "find_from({addr:#x})"
+        );
         let page = addr & !(self.config().page - 1);
-        let below = areas.iter().rev().find(|area| area.start < page).map(|area| area.start);
+        let below = vmas.iter().rev().find(|vma| vma.start < page).map(|vma| vma.start);
         ensure_eq!(start(self.map.find_before(addr)), below, "find_before({addr:#x})");
 
         let touched = self.touched(addr, len);
-        let want: Vec<u64> = areas
+        let want: Vec<u64> = vmas
             .iter()
-            .filter(|area| {
-                touched.clone().any(|index| (area.start..=area.last).contains(&self.config().addr(index)))
+            .filter(|vma| {
+                touched
+                    .clone()
+                    .any(|index| (vma.start..=vma.last).contains(&self.config().addr(index)))
             })
-            .map(|area| area.start)
+            .map(|vma| vma.start)
             .collect();
         let overlapping = self.map.overlapping(addr, len);
         let is: Vec<u64> = overlapping.clone().map(|vma| vma.start()).collect();
@@ -401,7 +431,8 @@ impl Rig {
             .map(|piece| (piece.range().start(), piece.range().pages(), Some(piece.attrs())));
         ensure!(is.eq(pieces), "pieces({addr:#x}, {len:#x})");
         let covered = self.model.span(addr, len);
-        let covered = covered.is_ok_and(|range| self.model.pages[range].iter().all(Option::is_some));
+        let covered =
+            covered.is_ok_and(|range| self.model.pages[range].iter().all(Option::is_some));
         ensure_eq!(self.map.covers(addr, len), covered, "covers({addr:#x}, {len:#x})");
         let free = self.model.span(addr, len);
         let free = free.is_ok_and(|range| self.model.pages[range].iter().all(Option::is_none));
@@ -451,7 +482,8 @@ fn check_calls(calls: &[Call<TagView>], steps: &[Step<TagView>]) -> Result<(), S
     if flushed > 0 {
         want.push(Call::FlushWait);
     }
-    let same = calls.len() == want.len() && calls.iter().zip(&want).all(|(call, want)| same_call(call, want));
+    let same = calls.len() == want.len()
+        && calls.iter().zip(&want).all(|(call, want)| same_call(call, want));
     ensure!(same, "hooks heard {calls:#x?}, should have heard {want:#x?}");
     Ok(())
 }
@@ -503,13 +535,13 @@ fn by_page(step: &Step<TagView>, page: u64) -> Vec<(u8, u64, Attrs, Option<Attrs
 fn same_call(is: &Call<TagView>, want: &Call<TagView>) -> bool {
     match (is, want) {
         (Call::Prepare(is), Call::Prepare(want)) => same_step(is, want, matches!(is, Step::Map(_))),
-        // What is unmapped has been cut off its area; the others may be parts of larger ones.
+        // What is unmapped has been cut off its VMA; the others may be parts of larger ones.
         (Call::Commit(is), Call::Commit(want)) => same_step(is, want, matches!(is, Step::Unmap(_))),
         _ => is == want,
     }
 }
 
-/// `exact`: the data is the piece's own. Else it is that of an area around it.
+/// `exact`: the data is the piece's own. Else it is that of a VMA around it.
 fn same_step(is: &Step<TagView>, want: &Step<TagView>, exact: bool) -> bool {
     let same = |is: &Shown<TagView>, want: &Shown<TagView>| {
         let (data, part) = (is.data, want.data);

@@ -1,7 +1,7 @@
 //! The model itself. Indices count pages from the start of the space.
 
 use crate::op::How;
-use crate::page::{AreaOf, Page, advance};
+use crate::page::{Page, VmaOf, advance};
 use crate::recorder::{Shown, Step};
 use crate::tag::TagView;
 use kvma::{Attrs, Error, Merge, Prot, Source};
@@ -40,22 +40,22 @@ pub struct Space {
     pub config: Config,
     /// The pages.
     pub pages: Vec<Option<Page>>,
-    next_area: u64,
+    next_vma: u64,
 }
 
 impl Space {
     /// Nothing mapped.
     pub fn new(config: Config) -> Space {
-        Space { config, pages: vec![None; config.pages as usize], next_area: 0 }
+        Space { config, pages: vec![None; config.pages as usize], next_vma: 0 }
     }
 
     fn fresh(&mut self) -> u64 {
-        self.next_area += 1;
-        self.next_area
+        self.next_vma += 1;
+        self.next_vma
     }
 
-    fn area(&self, index: usize) -> Option<u64> {
-        self.pages.get(index)?.as_ref().map(|page| page.area)
+    fn vma(&self, index: usize) -> Option<u64> {
+        self.pages.get(index)?.as_ref().map(|page| page.vma)
     }
 
     /// A byte range as indices, or all that is wrong with it.
@@ -78,26 +78,28 @@ impl Space {
         Ok(first..first + (len / page) as usize)
     }
 
-    /// The area that holds a mapped page.
+    /// The VMA that holds a mapped page.
     fn whole(&self, index: usize) -> Range<usize> {
-        let area = self.area(index);
+        let vma = self.vma(index);
         let mut range = index..index + 1;
-        while range.start > 0 && self.area(range.start - 1) == area {
+        while range.start > 0 && self.vma(range.start - 1) == vma {
             range.start -= 1;
         }
-        while self.area(range.end) == area && range.end < self.pages.len() {
+        while self.vma(range.end) == vma && range.end < self.pages.len() {
             range.end += 1;
         }
         range
     }
 
-    /// The parts of areas in a range.
+    /// The parts of VMAs in a range.
     pub fn pieces(&self, range: Range<usize>) -> Vec<Range<usize>> {
         let mut pieces: Vec<Range<usize>> = Vec::new();
         for index in range {
-            let Some(area) = self.area(index) else { continue };
+            let Some(vma) = self.vma(index) else { continue };
             match pieces.last_mut() {
-                Some(last) if last.end == index && self.area(last.start) == Some(area) => last.end += 1,
+                Some(last) if last.end == index && self.vma(last.start) == Some(vma) => {
+                    last.end += 1
+                }
                 _ => pieces.push(index..index + 1),
             }
         }
@@ -116,15 +118,15 @@ impl Space {
         gaps
     }
 
-    /// Every area, ascending.
-    pub fn areas(&self) -> Vec<AreaOf> {
-        self.pieces(0..self.pages.len()).into_iter().map(|piece| self.area_of(piece)).collect()
+    /// Every VMA, ascending.
+    pub fn vmas(&self) -> Vec<VmaOf> {
+        self.pieces(0..self.pages.len()).into_iter().map(|piece| self.vma_of(piece)).collect()
     }
 
-    fn area_of(&self, range: Range<usize>) -> AreaOf {
+    fn vma_of(&self, range: Range<usize>) -> VmaOf {
         let shown = self.shown(range.clone());
         let last = self.config.addr(range.end - 1) + (self.config.page - 1);
-        AreaOf { start: shown.start, last, attrs: shown.attrs, tag: shown.data }
+        VmaOf { start: shown.start, last, attrs: shown.attrs, tag: shown.data }
     }
 
     fn shown(&self, range: Range<usize>) -> Shown<TagView> {
@@ -134,25 +136,25 @@ impl Space {
         Shown { start, pages, attrs: page.attrs, data }
     }
 
-    /// Whether the page is the first of two of one area that must not be parted.
+    /// Whether the page is the first of two of one VMA that must not be parted.
     fn refuses_cut(&self, index: usize) -> bool {
         let Some(page) = self.pages.get(index).copied().flatten() else { return false };
-        let inside = index > 0 && self.area(index - 1) == Some(page.area);
-        inside && !page.attrs.flags().cut().allows(self.config.addr(index))
+        let inside = index > 0 && self.vma(index - 1) == Some(page.vma);
+        inside && !page.attrs.flags().split_granularity().allows(self.config.addr(index))
     }
 
     fn cut_errors(&self, range: &Range<usize>) -> Result<(), Vec<Error>> {
         match self.refuses_cut(range.start) || self.refuses_cut(range.end) {
-            true => Err(vec![Error::CutRefused]),
+            true => Err(vec![Error::SplitRefused]),
             false => Ok(()),
         }
     }
 
-    /// Puts pages into a free range as one area, then joins it as `merge` says.
+    /// Puts pages into a free range as one VMA, then joins it as `merge` says.
     fn place(&mut self, start: usize, pages: &[Page], merge: Merge) {
-        let area = self.fresh();
+        let vma = self.fresh();
         for (slot, page) in self.pages[start..].iter_mut().zip(pages) {
-            *slot = Some(Page { area, ..*page });
+            *slot = Some(Page { vma, ..*page });
         }
         if matches!(merge, Merge::Both | Merge::Left) {
             self.try_join(start);
@@ -162,12 +164,12 @@ impl Space {
         }
     }
 
-    /// Why the areas before and after a boundary are not one, if they are two.
+    /// Why the VMAs before and after a boundary are not one, if they are two.
     fn joinable(&self, index: usize) -> Result<(), Error> {
         let left = index.checked_sub(1).and_then(|left| self.pages.get(left).copied().flatten());
         let right = self.pages.get(index).copied().flatten();
         match (left, right) {
-            (Some(left), Some(right)) if left.area != right.area => left.joins(&right),
+            (Some(left), Some(right)) if left.vma != right.vma => left.joins(&right),
             _ => Err(Error::NotAdjacent),
         }
     }
@@ -176,32 +178,33 @@ impl Space {
         if self.joinable(index).is_err() {
             return;
         }
-        let area = self.area(index - 1);
+        let vma = self.vma(index - 1);
         for index in self.whole(index) {
-            self.pages[index].as_mut().unwrap().area = area.unwrap();
+            self.pages[index].as_mut().unwrap().vma = vma.unwrap();
         }
     }
 
     /// Makes a boundary, if there is none.
     fn part(&mut self, index: usize) {
-        if index > 0 && self.area(index).is_some() && self.area(index - 1) == self.area(index) {
-            let area = self.fresh();
+        if index > 0 && self.vma(index).is_some() && self.vma(index - 1) == self.vma(index) {
+            let vma = self.fresh();
             for index in index..self.whole(index).end {
-                self.pages[index].as_mut().unwrap().area = area;
+                self.pages[index].as_mut().unwrap().vma = vma;
             }
         }
     }
 
     fn take(&mut self, range: Range<usize>) -> Vec<Step<TagView>> {
-        let steps = self.pieces(range.clone()).into_iter().map(|piece| Step::Unmap(self.shown(piece)));
+        let steps =
+            self.pieces(range.clone()).into_iter().map(|piece| Step::Unmap(self.shown(piece)));
         let steps = steps.collect();
-        // An area that is cut in its middle leaves two.
+        // A VMA that is cut in its middle leaves two.
         self.part(range.end);
         self.pages[range].fill(None);
         steps
     }
 
-    /// `VmMap::map` with `Place::Fixed`.
+    /// `VmMap::map` with `Placement::Fixed`.
     pub fn map_fixed(
         &mut self,
         start: u64,
@@ -218,7 +221,7 @@ impl Space {
                 attrs: advance(attrs, ahead),
                 owner: tag.owner,
                 at: tag.at.wrapping_add(ahead),
-                area: 0,
+                vma: 0,
             })
             .collect::<Vec<_>>();
         self.place(range.start, &pages, merge);
@@ -226,7 +229,7 @@ impl Space {
         Ok((start, steps))
     }
 
-    /// `VmMap::map` with `Place::FixedNoReplace`.
+    /// `VmMap::map` with `Placement::FixedNoReplace`.
     pub fn map_free(
         &mut self,
         start: u64,
@@ -257,9 +260,9 @@ impl Space {
     /// `VmMap::retain`.
     pub fn retain(&mut self, unwanted: u32) -> Outcome<u64> {
         let (mut pages, mut steps) = (0, Vec::new());
-        for area in self.pieces(0..self.pages.len()) {
-            if self.pages[area.start].is_some_and(|page| page.owner == unwanted) {
-                let (count, gone) = self.unmap_range(area);
+        for vma in self.pieces(0..self.pages.len()) {
+            if self.pages[vma.start].is_some_and(|page| page.owner == unwanted) {
+                let (count, gone) = self.unmap_range(vma);
                 pages += count;
                 steps.extend(gone);
             }
@@ -267,8 +270,8 @@ impl Space {
         Ok((pages, steps))
     }
 
-    /// `VmMap::restore`, where what shows the same page of the same owner may stay: the same areas with
-    /// the same attributes and data. The steps are page by page, in the order of the phases.
+    /// `VmMap::restore`, where what shows the same page of the same owner may stay: the same VMAs
+    /// with the same attributes and data. The steps are page by page, in the order of the phases.
     pub fn restore(&mut self, saved: &Space) -> Outcome<u64> {
         let kept = |index: usize| match (&self.pages[index], &saved.pages[index]) {
             (Some(now), Some(then)) => {
@@ -283,15 +286,16 @@ impl Space {
         for index in all().filter(|&index| self.pages[index].is_some() && !kept(index)) {
             steps.push(Step::Unmap(self.shown(index..index + 1)));
         }
-        for index in all().filter(|&index| kept(index) && attrs(self, index) != attrs(saved, index)) {
+        for index in all().filter(|&index| kept(index) && attrs(self, index) != attrs(saved, index))
+        {
             let old = attrs(self, index).expect("kept pages are mapped");
             steps.push(Step::Protect(saved.shown(index..index + 1), old));
         }
         for index in all().filter(|&index| saved.pages[index].is_some() && !kept(index)) {
             steps.push(Step::Map(saved.shown(index..index + 1)));
         }
-        let next_area = self.next_area.max(saved.next_area);
-        *self = Space { next_area, ..saved.clone() };
+        let next_vma = self.next_vma.max(saved.next_vma);
+        *self = Space { next_vma, ..saved.clone() };
         Ok((0, steps))
     }
 
@@ -331,10 +335,10 @@ impl Space {
             if new == old {
                 continue;
             }
-            // The other pages of the area stay as they are.
+            // The other pages of the VMA stay as they are.
             for end in [piece.start, piece.end] {
                 if whole.start < end && end < whole.end && before.refuses_cut(end) {
-                    return Err(vec![Error::CutRefused]);
+                    return Err(vec![Error::SplitRefused]);
                 }
             }
             self.part(piece.start);
@@ -355,10 +359,19 @@ impl Space {
     }
 
     /// `VmMap::relocate`.
-    pub fn relocate(&mut self, from: u64, len: u64, to: u64, source: Source, merge: Merge) -> Outcome<u64> {
+    pub fn relocate(
+        &mut self,
+        from: u64,
+        len: u64,
+        to: u64,
+        source: Source,
+        merge: Merge,
+    ) -> Outcome<u64> {
         let (range, target) = match (self.span(from, len), self.span(to, len)) {
             (Ok(range), Ok(target)) => (range, target),
-            (one, two) => return Err([one.err(), two.err()].into_iter().flatten().flatten().collect()),
+            (one, two) => {
+                return Err([one.err(), two.err()].into_iter().flatten().flatten().collect());
+            }
         };
         let mut errors = self.cut_errors(&range).err().unwrap_or_default();
         let overlap = range.start < target.end && target.start < range.end;
@@ -395,7 +408,7 @@ impl Space {
     pub fn split_at(&mut self, addr: u64) -> Outcome<u64> {
         if let Some(index) = self.boundary(addr)? {
             if self.refuses_cut(index) {
-                return Err(vec![Error::CutRefused]);
+                return Err(vec![Error::SplitRefused]);
             }
             self.part(index);
         }
@@ -425,11 +438,11 @@ impl Space {
         (start <= addr && addr <= self.config.last()).then(|| ((addr - start) / page) as usize)
     }
 
-    /// `VmMap::fork`: the child's areas. `None` leaves one out.
-    pub fn fork(&self, copy: impl Fn(&AreaOf, u64) -> Option<Attrs>) -> Vec<AreaOf> {
+    /// `VmMap::fork`: the child's VMAs. `None` leaves one out.
+    pub fn fork(&self, copy: impl Fn(&VmaOf, u64) -> Option<Attrs>) -> Vec<VmaOf> {
         let copies = self.pieces(0..self.pages.len()).into_iter().filter_map(|piece| {
-            let area = self.area_of(piece.clone());
-            copy(&area, piece.start as u64).map(|attrs| AreaOf { attrs, ..area })
+            let vma = self.vma_of(piece.clone());
+            copy(&vma, piece.start as u64).map(|attrs| VmaOf { attrs, ..vma })
         });
         copies.collect()
     }

@@ -29,7 +29,8 @@ impl Ledger {
     }
 }
 
-/// Pages `at .. at + len` of an object `owner`. It knows its own length and panics when told another.
+/// Pages `at .. at + len` of an object `owner`. It knows its own length and panics when told
+/// another.
 #[derive(Debug)]
 pub struct Tag {
     view: TagView,
@@ -41,7 +42,7 @@ pub struct Tag {
 pub struct TagView {
     /// Tells objects apart.
     pub owner: u32,
-    /// The object's page that the area's first page shows.
+    /// The object's page that the VMA's first page shows.
     pub at: u64,
     /// Pages.
     pub len: u64,
@@ -54,7 +55,7 @@ impl Tag {
         Tag { view, ledger: ledger.clone() }
     }
 
-    /// Gives the area to another owner.
+    /// Gives the VMA to another owner.
     pub fn set_owner(&mut self, owner: u32) {
         self.view.owner = owner;
     }
@@ -84,7 +85,7 @@ impl VmaData for Tag {
     }
 
     fn can_merge(&self, pages: u64, right: &Self) -> bool {
-        assert_eq!(pages, self.view.len, "length of the left area");
+        assert_eq!(pages, self.view.len, "length of the left VMA");
         self.view.owner == right.view.owner && self.view.at.wrapping_add(pages) == right.view.at
     }
 

@@ -7,7 +7,7 @@ use crate::node::NodeAlloc;
 use crate::range::VmRange;
 use crate::ranges::Merge;
 use crate::sync::RawLock;
-use crate::vm_map::{Hold, Place, VmMap};
+use crate::vm_map::{Hold, Placement, VmMap};
 use crate::vma::{Attrs, VmaData, VmaNode};
 
 impl<V, A, L> AddrSpace<VmMap<V, A>, L>
@@ -16,15 +16,16 @@ where
     A: NodeAlloc<VmaNode<V>> + Clone,
     L: RawLock,
 {
-    /// Chooses a range and holds it, with `data` in it, until the claim is committed or dropped. Meanwhile
-    /// the lock is free, and the caller may ask file systems and fill page tables, neither of which can be
-    /// done under it. See [`VmMap::reserve`] for what others can and cannot do with the range.
+    /// Chooses a range and holds it, with `data` in it, until the claim is committed or dropped.
+    /// Meanwhile the lock is free, and the caller may ask file systems and fill page tables,
+    /// neither of which can be done under it. See [`VmMap::reserve`] for what others can and cannot
+    /// do with the range.
     ///
     /// ```
-    /// # use kvma::{AddrSpace, Attrs, Error, FixedPool, NoHooks, PageSize, Place, Prot, Search, VmMap, VmaNode};
+    /// # use kvma::{AddrSpace, Attrs, Error, FixedPool, NoHooks, PageSize, Placement, Prot, Search, VmMap, VmaNode};
     /// # let pool = FixedPool::<VmaNode, 16>::new();
     /// # let space = AddrSpace::new(VmMap::new(0x1000, 0xffff, PageSize::SIZE_4K, &pool)?);
-    /// let claim = space.claim(Place::Any(Search::new()), 0x3000, (), &mut NoHooks)?;
+    /// let claim = space.claim(Placement::Any(Search::new()), 0x3000, (), &mut NoHooks)?;
     /// let at = claim.range().start();
     /// assert!(space.lookup(at).is_none()); // not there yet, but nobody else gets it
     /// // ... slow work; an early return would cancel ...
@@ -34,12 +35,13 @@ where
     /// ```
     pub fn claim(
         &self,
-        place: Place,
+        place: Placement,
         len: u64,
         data: V,
         hooks: &mut impl Hooks<V>,
     ) -> Result<Claim<'_, V, A, L>, Error> {
-        let hold = self.update(WORST_CASE, hooks, |map, update| map.reserve(place, len, data, update))?;
+        let hold =
+            self.update(WORST_CASE, hooks, |map, update| map.reserve(place, len, data, update))?;
         Ok(Claim { space: self, range: hold.range(), hold: Some(hold) })
     }
 }
@@ -59,8 +61,8 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone, L: RawLock> Claim<'_, V, A, L
         self.range
     }
 
-    /// Maps what is held, and returns the byte address; see [`VmMap::fulfil`]. If that fails, the claim is
-    /// cancelled.
+    /// Maps what is held, and returns the byte address; see [`VmMap::fulfil`]. If that fails, the
+    /// claim is cancelled.
     pub fn commit(self, attrs: Attrs, data: V, hooks: &mut impl Hooks<V>) -> Result<u64, Error> {
         self.commit_merging(attrs, data, Merge::Both, hooks)
     }
@@ -75,7 +77,8 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone, L: RawLock> Claim<'_, V, A, L
     ) -> Result<u64, Error> {
         let Some(hold) = &self.hold else { return Err(Error::NotMapped) };
         // What comes back in `data` is dropped with this call, after the lock has been released.
-        self.space.update(0, hooks, |map, update| map.fulfil(hold, attrs, &mut data, merge, update))?;
+        self.space
+            .update(0, hooks, |map, update| map.fulfil(hold, attrs, &mut data, merge, update))?;
         self.hold = None;
         Ok(self.range.start())
     }

@@ -1,6 +1,6 @@
 //! Looking up without the lock, for page faults.
 
-use super::{AddrSpace, Guarded};
+use super::{AddrSpace, HasVmMap};
 use crate::flags::Prot;
 use crate::node::ReadSide;
 use crate::range::{PageSize, VmRange};
@@ -12,8 +12,8 @@ use crate::vma::{Attrs, VmaNode, VmaSeen};
 /// [`try_lookup`](AddrSpace::try_lookup) gives up.
 const TRIES: usize = if cfg!(loom) { 1 } else { 16 };
 
-/// A copy of an area, made without the lock. Its parts belong together: they were all true at one time
-/// during the lookup.
+/// A copy of a VMA, made without the lock. Its parts belong together: they were all true at one
+/// time during the lookup.
 #[derive(Clone, Copy, Debug)]
 pub struct Snapshot {
     range: VmRange,
@@ -29,17 +29,17 @@ impl Snapshot {
         Snapshot { range: VmRange::from_span(hit.span, page), attrs, key, token: hit.token }
     }
 
-    /// The area's range, in bytes.
+    /// The VMA's range, in bytes.
     pub fn range(&self) -> VmRange {
         self.range
     }
 
-    /// The attributes; the backing's offset is that of the area's first page.
+    /// The attributes; the backing's offset is that of the VMA's first page.
     pub fn attrs(&self) -> Attrs {
         self.attrs
     }
 
-    /// The attributes of the part that begins with the page of `addr`, which lies in the area: the
+    /// The attributes of the part that begins with the page of `addr`, which lies in the VMA: the
     /// backing's offset is that of the page.
     pub fn attrs_at(&self, addr: u64) -> Attrs {
         let page = self.range.page_size();
@@ -62,15 +62,15 @@ impl Snapshot {
     }
 }
 
-impl<M: Guarded, L: RawLock> AddrSpace<M, L>
+impl<M: HasVmMap, L: RawLock> AddrSpace<M, L>
 where
     M::Alloc: ReadSide<VmaNode<M::Data>>,
 {
-    /// The area that holds the byte at `addr`. O(log n).
+    /// The VMA that holds the byte at `addr`. O(log n).
     ///
-    /// Takes the lock only if changes were in the way several times in a row; those that touch neither
-    /// the area nor its place in the tree are not. To be called where the lock may be taken: see
-    /// [`try_lookup`](Self::try_lookup) for other places. A reserved range counts as a hole.
+    /// Takes the lock only if changes were in the way several times in a row; those that touch
+    /// neither the VMA nor its place in the tree are not. To be called where the lock may be taken:
+    /// see [`try_lookup`](Self::try_lookup) for other places. A reserved range counts as a hole.
     ///
     /// The answer is one that was right at some time during the call. A page fault makes sure with
     /// [`still_valid`](Self::still_valid) that it still is.
@@ -82,9 +82,9 @@ where
         }
     }
 
-    /// As [`lookup`](Self::lookup), but never takes the lock: for faults that may be raised inside a
-    /// hook, under the lock, or where it must not be taken. Bounded: at most 32 walks of at most 128
-    /// steps. [`Busy`] when changes were always in the way.
+    /// As [`lookup`](Self::lookup), but never takes the lock: for faults that may be raised inside
+    /// a hook, under the lock, or where it must not be taken. Bounded: at most 32 walks of at most
+    /// 128 steps. [`Busy`] when changes were always in the way.
     #[inline]
     pub fn try_lookup(&self, addr: u64) -> Result<Option<Snapshot>, Busy> {
         match self.walk(addr) {
@@ -93,12 +93,13 @@ where
         }
     }
 
-    /// Whether the area that `token` was given for has not changed since, in any way: neither its
-    /// range, nor its attributes, nor the owner's key, nor, by [`VmMap::disturb`](crate::VmMap::disturb),
-    /// its page tables. Changes elsewhere do not matter. O(1), without the lock.
+    /// Whether the VMA that `token` was given for has not changed since, in any way: neither its
+    /// range, nor its attributes, nor the owner's key, nor, by
+    /// [`VmMap::invalidate`](crate::VmMap::invalidate), its page tables. Changes elsewhere do not
+    /// matter. O(1), without the lock.
     ///
-    /// Worth something only while the caller holds the lock under which the hooks edit the page table:
-    /// then the hooks of whatever change comes next will see what the caller writes.
+    /// Worth something only while the caller holds the lock under which the hooks edit the page
+    /// table: then the hooks of whatever change comes next will see what the caller writes.
     ///
     /// False as well for tokens of other spaces, and for [dead](Token::is_dead) ones.
     #[inline]
@@ -110,7 +111,7 @@ where
     #[inline(always)]
     fn walk(&self, addr: u64) -> Result<Option<Snapshot>, Busy> {
         let page = self.published.page_size();
-        self.published.walk(&self.flights, page.page(addr), |hit| Snapshot::new(hit, page))
+        self.published.walk(&self.pending_flushes, page.page(addr), |hit| Snapshot::new(hit, page))
     }
 
     #[cold]
@@ -134,7 +135,8 @@ where
         let map = guard.vm_map();
         // After `get_mut` nothing is published.
         self.published.publish(map.tree(), map.alloc(), map.page_size());
-        let hit = self.published.look(map.tree(), &self.flights, map.page_size().page(addr));
+        let hit =
+            self.published.look(map.tree(), &self.pending_flushes, map.page_size().page(addr));
         hit.map(|hit| Snapshot::new(hit, map.page_size()))
     }
 }

@@ -1,9 +1,9 @@
 //! Two address spaces at once.
 
-use super::{AddrSpace, Guarded, WORST_CASE, counted};
+use super::{AddrSpace, HasVmMap, WORST_CASE, retry_with_nodes};
 use crate::error::Error;
 use crate::hooks::Hooks;
-use crate::node::{NodeAlloc, Reservation};
+use crate::node::{NodeAlloc, Preallocated};
 use crate::ranges::Merge;
 use crate::sync::RawLock;
 use crate::update::Update;
@@ -11,13 +11,13 @@ use crate::vm_map::VmMap;
 use crate::vma::{Attrs, Vma, VmaData, VmaNode};
 use core::ptr;
 
-impl<M: Guarded, L: RawLock> AddrSpace<M, L> {
-    /// Runs `change` under the locks of both spaces, each with `nodes` nodes in hand as far as there is
-    /// memory, then does what is owed for both. As [`update`](Self::update), for two.
+impl<M: HasVmMap, L: RawLock> AddrSpace<M, L> {
+    /// Runs `change` under the locks of both spaces, each with `nodes` nodes in hand as far as
+    /// there is memory, then does what is owed for both. As [`update`](Self::update), for two.
     ///
-    /// The lock of the space at the lower address is taken first, so calls cannot deadlock with each other,
-    /// however their arguments are ordered. [`Error::Busy`] if both are the same space.
-    pub fn update_both<N: Guarded, K: RawLock, H: Hooks<M::Data>, I: Hooks<N::Data>, R>(
+    /// The lock of the space at the lower address is taken first, so calls cannot deadlock with
+    /// each other, however their arguments are ordered. [`Error::Busy`] if both are the same space.
+    pub fn update_both<N: HasVmMap, K: RawLock, H: Hooks<M::Data>, I: Hooks<N::Data>, R>(
         &self,
         other: &AddrSpace<N, K>,
         nodes: usize,
@@ -61,32 +61,37 @@ where
     A: NodeAlloc<VmaNode<V>> + Clone,
     L: RawLock,
 {
-    /// A copy of the map for another process: [`VmMap::fork_live`]. `copy` runs under the lock; it marks an
-    /// area's pages copy-on-write and says with which attributes the area is to be copied, or `None`.
+    /// A copy of the map for another process: [`VmMap::fork_live`]. `copy` runs under the lock; it
+    /// marks an VMA's pages copy-on-write and says with which attributes the VMA is to be copied,
+    /// or `None`.
     ///
-    /// Counts under the lock, takes nodes in hand without it, and counts again if there are more areas
-    /// meanwhile; the eighth time it takes what is missing under the lock. Never cut: the lock is held for all
-    /// areas. When this returns, the flush has ended. The child is nobody else's yet, so there is no second
-    /// lock.
+    /// Counts under the lock, takes nodes in hand without it, and counts again if there are more
+    /// VMAs meanwhile; the eighth time it takes what is missing under the lock. Never cut: the lock
+    /// is held for all VMAs. When this returns, the flush has ended. The child is nobody else's
+    /// yet, so there is no second lock.
     pub fn fork<H: Hooks<V>>(
         &self,
         alloc: A,
         hooks: &mut H,
         mut copy: impl FnMut(&mut H, &Vma<'_, V>) -> Option<Attrs>,
     ) -> Result<VmMap<V, A>, Error> {
-        let mut nodes = Reservation::new(alloc);
-        counted(self.inspect(|map| map.len()).saturating_add(1), |count| {
+        let mut nodes = Preallocated::new(alloc);
+        retry_with_nodes(self.inspect(|map| map.len()).saturating_add(1), |count| {
             if let Err(error) = nodes.fill(count.nodes()) {
                 return Ok(Err(error));
             }
             self.update(0, hooks, |map, update| {
                 let need = map.len().saturating_add(1);
-                if count.covers(need) { Ok(map.fork_live(&mut nodes, update, &mut copy)) } else { Err(need) }
+                if count.covers(need) {
+                    Ok(map.fork_live(&mut nodes, update, &mut copy))
+                } else {
+                    Err(need)
+                }
             })
         })
     }
 
-    /// Moves areas into another space: [`VmMap::transfer`]. Takes both locks, in the order of
+    /// Moves VMAs into another space: [`VmMap::transfer`]. Takes both locks, in the order of
     /// [`update_both`](Self::update_both). [`Error::Busy`] if both are the same space:
     /// [`VmMap::relocate`] moves within one.
     #[allow(clippy::too_many_arguments)]
@@ -100,10 +105,16 @@ where
         hooks: &mut impl Hooks<V>,
         target_hooks: &mut impl Hooks<V>,
     ) -> Result<(), Error> {
-        // Under the locks, nodes are allocated only if the areas have become more meanwhile.
+        // Under the locks, nodes are allocated only if the VMAs have become more meanwhile.
         let nodes = WORST_CASE.max(self.inspect(|map| map.overlapping(from, len).count()));
-        self.update_both(target, nodes, hooks, target_hooks, |map, update, target, target_update| {
-            map.transfer(from, len, update, target, to, merge, target_update)
-        })?
+        self.update_both(
+            target,
+            nodes,
+            hooks,
+            target_hooks,
+            |map, update, target, target_update| {
+                map.transfer(from, len, update, target, to, merge, target_update)
+            },
+        )?
     }
 }

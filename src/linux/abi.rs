@@ -59,7 +59,8 @@ pub const MAP_UNINITIALIZED: u64 = 0x400_0000;
 pub const MAP_HUGE_SHIFT: u32 = 26;
 /// The six bits, shifted down.
 pub const MAP_HUGE_MASK: u64 = 0x3f;
-/// Flags of old that `MAP_SHARED` does not question and `MAP_SHARED_VALIDATE` knows (`LEGACY_MAP_MASK`).
+/// Flags of old that `MAP_SHARED` does not question and `MAP_SHARED_VALIDATE` knows
+/// (`LEGACY_MAP_MASK`).
 pub const LEGACY_MAP_MASK: u64 = MAP_SHARED
     | MAP_PRIVATE
     | MAP_FIXED

@@ -6,24 +6,25 @@ use bitflags::bitflags;
 
 /// At which addresses a mapping may start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Placement {
+pub enum Alignment {
     /// At any page.
     Page,
     /// Where its offset in the object is a multiple of the huge page size, its address is too
     /// (`thp_get_unmapped_area`).
     Huge,
-    /// Only where its huge pages, of so many bytes, are: the file consists of nothing else (hugetlbfs,
-    /// `hugetlb_get_unmapped_area`).
+    /// Only where its huge pages, of so many bytes, are: the file consists of nothing else
+    /// (hugetlbfs, `hugetlb_get_unmapped_area`).
     HugeTlb(u64),
 }
 
-/// The owner's handle of what can be mapped or can name a mapping: a reference to an open file, a memory object, a
-/// string. Every area that shows it holds a clone. Keep it small (4 or 8 bytes).
+/// The owner's handle of what can be mapped or can name a mapping: a reference to an open file, a
+/// memory object, a string. Every VMA that shows it holds a clone. Keep it small (4 or 8 bytes).
 ///
-/// Two areas merge only if their handles are equal. Linux compares open files (`struct file`), not inodes.
+/// Two VMAs merge only if their handles are equal. Linux compares open files (`struct file`), not
+/// inodes.
 pub trait File: Clone + PartialEq {
-    /// A number for the handle; equal handles have equal numbers. Page-table code gets it as the area's
-    /// [`Backing`](crate::Backing).
+    /// A number for the handle; equal handles have equal numbers. Page-table code gets it as the
+    /// VMA's [`Backing`](crate::Backing).
     fn id(&self) -> u64;
 
     /// Major and minor device number, for `/proc/PID/maps`.
@@ -39,8 +40,8 @@ pub trait File: Clone + PartialEq {
     fn write_name(&self, out: &mut dyn fmt::Write) -> fmt::Result;
 
     /// Where its file system wants mappings to start, if they are large enough for huge pages.
-    fn placement(&self) -> Placement {
-        Placement::Page
+    fn alignment(&self) -> Alignment {
+        Alignment::Page
     }
 }
 
@@ -119,7 +120,8 @@ impl<F> OpenFile<F> {
         self.traits
     }
 
-    /// Whether a mapping of `len` bytes at page `offset` stays below the largest offset (`file_mmap_ok`).
+    /// Whether a mapping of `len` bytes at page `offset` stays below the largest offset
+    /// (`file_mmap_ok`).
     pub(super) fn reaches(&self, offset: u64, len: u64, page_shift: u32) -> bool {
         self.max_bytes.checked_sub(len).is_some_and(|room| offset <= room >> page_shift)
     }

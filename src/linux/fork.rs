@@ -1,62 +1,66 @@
 //! fork(2), as far as the address space is concerned.
 
 use super::file::File;
+use super::kernel::{Inheritance, Kernel};
 use super::limits::Usage;
-use super::owner::{Inheritance, Owner};
 use super::vm_flags::VmFlags;
 use super::vma::{LinuxVma, Marks, vm_flags, with_vm_flags};
 use super::{Call, Mm};
-use crate::{Errno, NodeAlloc, Piece, Reservation, VmMap, Vma, VmaNode};
+use crate::{Errno, NodeAlloc, Piece, Preallocated, VmMap, Vma, VmaNode};
 
-/// The areas of a child to be. They hold handles of the owner's, which are not to be dropped under the lock: so they lie
-/// with whoever releases it until the fork has succeeded.
-pub(super) type Unborn<F, A> = Option<VmMap<LinuxVma<F>, A>>;
+/// The VMAs of a child to be. They hold handles of the owner's, which are not to be dropped under
+/// the lock: so they lie with whoever releases it until the fork has succeeded.
+pub(super) type PartialChild<F, A> = Option<VmMap<LinuxVma<F>, A>>;
 
 impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
     /// The child's address space (`dup_mmap`), with nodes from the same allocator. O(n log n).
     ///
-    /// Areas keep their boundaries; those with `dc` are left out, and locks are not inherited, nor is what
-    /// `mlockall(MCL_FUTURE)` said. Page faults that have looked up an area of the parent look again, then the owner
-    /// hears of each of the child's areas ([`Owner::inherit`]), and `flush_begin` follows.
+    /// VMAs keep their boundaries; those with `dc` are left out, and locks are not inherited, nor
+    /// is what `mlockall(MCL_FUTURE)` said. Page faults that have looked up a VMA of the parent
+    /// look again, then the owner hears of each of the child's VMAs ([`Kernel::inherit`]), and
+    /// `flush_begin` follows.
     ///
     /// Behind a lock, [`AddrSpace::fork`](crate::AddrSpace::fork) takes the nodes without it.
     ///
     /// # Errors
-    /// `ENOMEM`: no nodes, or no memory to promise. And what the owner says; the flush follows all the same.
-    pub fn fork<O: Owner<F>>(&mut self, call: &mut Call<'_, F, A, O>) -> Result<Self, Errno> {
-        self.fork_with(&mut Reservation::new(self.map.alloc().clone()), call)
+    /// `ENOMEM`: no nodes, or no memory to charge. And what the owner says; the flush follows all
+    /// the same.
+    pub fn fork<O: Kernel<F>>(&mut self, call: &mut Call<'_, F, A, O>) -> Result<Self, Errno> {
+        self.fork_with(&mut Preallocated::new(self.map.alloc().clone()), call)
     }
 
-    /// The same with nodes in hand: [`map_count`](Self::map_count) and one more, if nothing is to be allocated here.
+    /// The same with nodes in hand: [`map_count`](Self::map_count) and one more, if nothing is to
+    /// be allocated here.
     ///
     /// # Errors
     /// As [`fork`](Self::fork).
-    pub fn fork_with<O: Owner<F>>(
+    pub fn fork_with<O: Kernel<F>>(
         &mut self,
-        nodes: &mut Reservation<VmaNode<LinuxVma<F>>, A>,
+        nodes: &mut Preallocated<VmaNode<LinuxVma<F>>, A>,
         call: &mut Call<'_, F, A, O>,
     ) -> Result<Self, Errno> {
-        self.fork_by_way_of(&mut None, nodes, call)
+        self.fork_into(&mut None, nodes, call)
     }
 
-    /// The same; if it fails, what there was of the child is left in `unborn`.
-    pub(super) fn fork_by_way_of<O: Owner<F>>(
+    /// The same; if it fails, what there was of the child is left in `partial_child`.
+    pub(super) fn fork_into<O: Kernel<F>>(
         &mut self,
-        unborn: &mut Unborn<F, A>,
-        nodes: &mut Reservation<VmaNode<LinuxVma<F>>, A>,
+        partial_child: &mut PartialChild<F, A>,
+        nodes: &mut Preallocated<VmaNode<LinuxVma<F>>, A>,
         call: &mut Call<'_, F, A, O>,
     ) -> Result<Self, Errno> {
         call.check_alloc(self.map.alloc())?;
         nodes.fill(self.map.len().saturating_add(1))?;
-        let promised = self.promise_areas(call)?;
+        let promised = self.promise_vmas(call)?;
         let all = self.map.space().span();
-        let copied =
-            self.map.disturb_span(all, call, |map, call| copy_areas(map, unborn, nodes, call.hooks()));
+        let copied = self.map.invalidate_range(all, call, |map, call| {
+            copy_vmas(map, partial_child, nodes, call.hooks())
+        });
         if copied.is_err() && promised > 0 {
-            call.hooks().uncommit(promised);
+            call.hooks().uncharge(promised);
         }
         let usage = copied?;
-        let map = unborn.take().ok_or(Errno::ENOMEM)?;
+        let map = partial_child.take().ok_or(Errno::ENOMEM)?;
         let future = VmFlags::empty();
         let Self {
             layout,
@@ -90,17 +94,17 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
 }
 
 impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
-    /// Promises the child what the parent has been promised, area by area, so that all of it together may be more than
-    /// there is. Returns how many pages that are.
-    fn promise_areas<O: Owner<F>>(&self, call: &mut Call<'_, F, A, O>) -> Result<u64, Errno> {
+    /// Promises the child what the parent has been promised, VMA by VMA, so that all of it together
+    /// may be more than there is. Returns how many pages that are.
+    fn promise_vmas<O: Kernel<F>>(&self, call: &mut Call<'_, F, A, O>) -> Result<u64, Errno> {
         let mut promised = 0u64;
         for (flags, pages) in self.iter().filter_map(inherited) {
             if !flags.contains(VmFlags::ACCOUNT) {
                 continue;
             }
-            if let Err(errno) = call.hooks().promise(pages, &self.usage) {
+            if let Err(errno) = call.hooks().charge(pages, &self.usage) {
                 if promised > 0 {
-                    call.hooks().uncommit(promised);
+                    call.hooks().uncharge(promised);
                 }
                 return Err(errno);
             }
@@ -110,15 +114,15 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
     }
 }
 
-/// Makes the child's areas and tells the owner of them. Returns what they use.
-fn copy_areas<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone, O: Owner<F>>(
+/// Makes the child's VMAs and tells the owner of them. Returns what they use.
+fn copy_vmas<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone, O: Kernel<F>>(
     parent: &VmMap<LinuxVma<F>, A>,
-    unborn: &mut Unborn<F, A>,
-    nodes: &mut Reservation<VmaNode<LinuxVma<F>>, A>,
+    partial_child: &mut PartialChild<F, A>,
+    nodes: &mut Preallocated<VmaNode<LinuxVma<F>>, A>,
     owner: &mut O,
 ) -> Result<Usage, Errno> {
     let mut usage = Usage::default();
-    let map = unborn.insert(parent.fork_with(nodes, |vma| {
+    let map = partial_child.insert(parent.fork_with(nodes, |vma| {
         let (flags, pages) = inherited(*vma)?;
         usage.add(flags, pages);
         Some(with_vm_flags(vma.attrs(), flags))
@@ -128,7 +132,7 @@ fn copy_areas<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone, O: Owner<F>>(
     Ok(usage)
 }
 
-/// Areas that begin as zeros have no pages of their own.
+/// VMAs that begin as zeros have no pages of their own.
 fn wipe<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone>(
     map: &mut VmMap<LinuxVma<F>, A>,
 ) -> Result<(), Errno> {
@@ -136,15 +140,15 @@ fn wipe<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone>(
     while let Some(vma) = map.find_from(at) {
         let (start, last) = (vma.start(), vma.last());
         if vm_flags(&vma.attrs()).contains(VmFlags::WIPE_ON_FORK) {
-            map.update_data(start, |data| data.unmark(Marks::TOUCHED))?;
+            map.update_data(start, |data| data.unmark(Marks::HAS_ANON_VMA))?;
         }
         at = last.wrapping_add(1);
     }
     Ok(())
 }
 
-/// Tells the owner of each area, up to the first that it refuses.
-fn tell<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone, O: Owner<F>>(
+/// Tells the owner of each VMA, up to the first that it refuses.
+fn tell<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone, O: Kernel<F>>(
     map: &VmMap<LinuxVma<F>, A>,
     owner: &mut O,
 ) -> Result<(), Errno> {
@@ -162,7 +166,7 @@ fn tell<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone, O: Owner<F>>(
     Ok(())
 }
 
-/// The flags that a child's copy of an area has, and its pages; `None` if it is left out.
+/// The flags that a child's copy of a VMA has, and its pages; `None` if it is left out.
 fn inherited<F: File>(vma: Vma<'_, LinuxVma<F>>) -> Option<(VmFlags, u64)> {
     let flags = vm_flags(&vma.attrs());
     (!flags.contains(VmFlags::DONT_COPY)).then_some((flags - VmFlags::LOCK, vma.pages()))

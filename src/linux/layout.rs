@@ -7,8 +7,8 @@ use crate::{Errno, Error, PageSize};
 pub enum Growth {
     /// Below the stack, downwards.
     TopDown,
-    /// From a third of the space upwards: what Linux does for `personality(ADDR_COMPAT_LAYOUT)` and with
-    /// `vm.legacy_va_layout`.
+    /// From a third of the space upwards: what Linux does for `personality(ADDR_COMPAT_LAYOUT)` and
+    /// with `vm.legacy_va_layout`.
     BottomUp,
 }
 
@@ -26,13 +26,15 @@ pub struct Layout {
     growth: Growth,
 }
 
-/// Smallest and, as a share of the space, largest distance of the mmap base from the top (`MIN_GAP`, `MAX_GAP`).
+/// Smallest and, as a share of the space, largest distance of the mmap base from the top
+/// (`MIN_GAP`, `MAX_GAP`).
 const MIN_GAP: u64 = 128 << 20;
 
 impl Layout {
-    /// x86-64 with 47-bit user space and no randomisation, for a stack of at most `stack_limit` bytes: all of it lies
-    /// above the mmap base, as far as that leaves a sixth of the space below. `u64::MAX` is unlimited, and no exception
-    /// (on other processors it makes Linux search bottom-up).
+    /// x86-64 with 47-bit user space and no randomisation, for a stack of at most `stack_limit`
+    /// bytes: all of it lies above the mmap base, as far as that leaves a sixth of the space below.
+    /// `u64::MAX` is unlimited, and no exception (on other processors it makes Linux search
+    /// bottom-up).
     pub const fn x86_64(stack_limit: u64) -> Self {
         let task_size = (1 << 47) - 4096;
         let guard_gap = 256 * 4096;
@@ -55,7 +57,8 @@ impl Layout {
         }
     }
 
-    /// The same with the top-down search starting below `base`, which the owner may have chosen at random.
+    /// The same with the top-down search starting below `base`, which the owner may have chosen at
+    /// random.
     #[must_use]
     pub const fn with_base(self, base: u64) -> Self {
         Self { base, ..self }
@@ -67,8 +70,9 @@ impl Layout {
         Self { bottom, ..self }
     }
 
-    /// The same with the top-down search starting at one of 2 to the `bits` places, by the owner's random number: as many
-    /// pages lower as its low bits say. Linux takes 28 bits on x86-64, and at most 32 are taken here.
+    /// The same with the top-down search starting at one of 2 to the `bits` places, by the owner's
+    /// random number: as many pages lower as its low bits say. Linux takes 28 bits on x86-64, and
+    /// at most 32 are taken here.
     #[must_use]
     pub const fn randomised(self, random: u64, bits: u32) -> Self {
         let mask = (1 << if bits < 32 { bits } else { 32 }) - 1;
@@ -76,26 +80,30 @@ impl Layout {
         Self { base: self.base.saturating_sub(below), bottom: self.bottom + below, ..self }
     }
 
-    /// The same with another lowest address that a search or a hint comes to, and a stack grows to (`mmap_min_addr`:
-    /// the larger of the two that `vm.mmap_min_addr` and `CONFIG_LSM_MMAP_MIN_ADDR` say).
+    /// The same with another lowest address that a search or a hint comes to, and a stack grows to
+    /// (`mmap_min_addr`: the larger of the two that `vm.mmap_min_addr` and
+    /// `CONFIG_LSM_MMAP_MIN_ADDR` say).
     #[must_use]
     pub const fn with_min_addr(self, min_addr: u64) -> Self {
         Self { min_addr, ..self }
     }
 
-    /// The same with another lowest address that may be asked for without privileges (`vm.mmap_min_addr`).
+    /// The same with another lowest address that may be asked for without privileges
+    /// (`vm.mmap_min_addr`).
     #[must_use]
     pub const fn with_user_min_addr(self, user_min_addr: u64) -> Self {
         Self { user_min_addr, ..self }
     }
 
-    /// The same with another size of huge pages, to which large mappings are aligned; 0 for no alignment.
+    /// The same with another size of huge pages, to which large mappings are aligned; 0 for no
+    /// alignment.
     #[must_use]
     pub const fn with_huge_pages(self, huge: u64) -> Self {
         Self { huge, ..self }
     }
 
-    /// The same with another distance that stacks keep from what lies below (`stack_guard_gap`), in bytes.
+    /// The same with another distance that stacks keep from what lies below (`stack_guard_gap`), in
+    /// bytes.
     #[must_use]
     pub const fn with_guard_gap(self, guard_gap: u64) -> Self {
         Self { guard_gap, ..self }
@@ -107,8 +115,8 @@ impl Layout {
         Self { growth, ..self }
     }
 
-    /// Where a new program's stack starts and ends (`setup_arg_pages`): `used` bytes for arguments and environment, and
-    /// 128 KiB below them as far as `limit`, which is RLIMIT_STACK, allows.
+    /// Where a new program's stack starts and ends (`setup_arg_pages`): `used` bytes for arguments
+    /// and environment, and 128 KiB below them as far as `limit`, which is RLIMIT_STACK, allows.
     pub const fn stack(&self, used: u64, limit: u64) -> (u64, u64) {
         const EXTRA: u64 = 128 << 10;
         let top = self.task_size;
@@ -133,8 +141,10 @@ impl Layout {
         {
             return Err(Error::Unaligned);
         }
-        let inside = self.base <= self.task_size && self.bottom <= self.task_size && self.huge <= 1 << 40;
-        // With half of the 64 bits to spare, an address plus a length that passed the checks never wraps.
+        let inside =
+            self.base <= self.task_size && self.bottom <= self.task_size && self.huge <= 1 << 40;
+        // With half of the 64 bits to spare, an address plus a length that passed the checks never
+        // wraps.
         if inside && self.task_size < 1 << 63 { Ok(()) } else { Err(Error::OutOfRange) }
     }
 

@@ -7,8 +7,9 @@ use super::vm_flags::VmFlags;
 pub enum Resource {
     /// `RLIMIT_AS`: all mappings together.
     AddressSpace,
-    /// `RLIMIT_DATA`: private writable mappings, and the heap. If it is 0, mappings (but not the heap) may go up to the hard
-    /// limit ([`DataMax`](Self::DataMax)): Linux lets Valgrind's programs.
+    /// `RLIMIT_DATA`: private writable mappings, and the heap. If it is 0, mappings (but not the
+    /// heap) may go up to the hard limit ([`DataMax`](Self::DataMax)): Linux lets Valgrind's
+    /// programs.
     Data,
     /// The hard limit on data. It counts where the limit itself is 0.
     DataMax,
@@ -29,7 +30,8 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// What Linux starts its first process with: 8 MiB of stack, 8 MiB of locked memory, no other limit.
+    /// What Linux starts its first process with: 8 MiB of stack, 8 MiB of locked memory, no other
+    /// limit.
     fn default() -> Self {
         Self {
             address_space: u64::MAX,
@@ -111,7 +113,7 @@ impl Usage {
         self.shared
     }
 
-    /// Areas that count as committed memory (`ac`).
+    /// VMAs that count as committed memory (`ac`).
     pub const fn committed(&self) -> u64 {
         self.committed
     }

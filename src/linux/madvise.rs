@@ -2,16 +2,16 @@
 
 use super::abi::int;
 use super::file::File;
+use super::kernel::{Kernel, PageOp};
 use super::layout::Layout;
-use super::owner::{Action, Owner};
-use super::region::Region;
 use super::vm_flags::VmFlags;
 use super::vma::{LinuxVma, Marks};
+use super::vma_view::VmaView;
 use super::{Call, Mm};
 use crate::{Backing, Errno, NodeAlloc, VmaNode};
 
-/// The advice that Linux knows, by its number in `asm/mman-common.h`. `MADV_HWPOISON` and `MADV_SOFT_OFFLINE` are for
-/// testing hardware errors, and refused.
+/// The advice that Linux knows, by its number in `asm/mman-common.h`. `MADV_HWPOISON` and
+/// `MADV_SOFT_OFFLINE` are for testing hardware errors, and refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 enum Advice {
@@ -73,12 +73,12 @@ const ADVICE: [Advice; 25] = {
     ]
 };
 
-/// What a piece of advice comes to for one area.
+/// What a piece of advice comes to for one VMA.
 enum Effect {
     /// Other flags.
     Flags(VmFlags),
     /// Work for the owner.
-    Act(Action),
+    Act(PageOp),
     /// Nothing.
     Nothing,
 }
@@ -92,11 +92,14 @@ impl Advice {
     /// Throws contents away, now or at a fork, so that a seal forbids it (`is_discard`).
     fn discards(self) -> bool {
         use Advice::*;
-        matches!(self, DontNeed | Free | Remove | DontFork | WipeOnFork | DontNeedLocked | GuardInstall)
+        matches!(
+            self,
+            DontNeed | Free | Remove | DontFork | WipeOnFork | DontNeedLocked | GuardInstall
+        )
     }
 
     /// `madvise_vma_behavior`
-    fn effect(self, region: &Region, layout: &Layout) -> Result<Effect, Errno> {
+    fn effect(self, region: &VmaView, layout: &Layout) -> Result<Effect, Errno> {
         let old = region.flags;
         let allow = |allowed: bool, effect| if allowed { Ok(effect) } else { Err(Errno::EINVAL) };
         let without = |flags| !old.intersects(flags);
@@ -105,16 +108,20 @@ impl Advice {
             Self::Normal => Effect::Flags(old - VmFlags::RAND_READ - VmFlags::SEQ_READ),
             Self::Random => Effect::Flags((old - VmFlags::SEQ_READ) | VmFlags::RAND_READ),
             Self::Sequential => Effect::Flags((old - VmFlags::RAND_READ) | VmFlags::SEQ_READ),
-            Self::WillNeed => Effect::Act(Action::WillNeed),
-            Self::DontNeed => allow(without(lock_or_pfn), Effect::Act(Action::DontNeed))?,
-            Self::DontNeedLocked => allow(without(VmFlags::PFN_MAP), Effect::Act(Action::DontNeed))?,
-            Self::Free => allow(without(lock_or_pfn) && region.is_anonymous(), Effect::Act(Action::Free))?,
+            Self::WillNeed => Effect::Act(PageOp::WillNeed),
+            Self::DontNeed => allow(without(lock_or_pfn), Effect::Act(PageOp::DontNeed))?,
+            Self::DontNeedLocked => {
+                allow(without(VmFlags::PFN_MAP), Effect::Act(PageOp::DontNeed))?
+            }
+            Self::Free => {
+                allow(without(lock_or_pfn) && region.is_anonymous(), Effect::Act(PageOp::Free))?
+            }
             Self::Remove => {
                 allow(without(VmFlags::LOCKED) && region.is_file(), Effect::Nothing)?;
                 if !old.contains(VmFlags::SHARED | VmFlags::MAY_WRITE) {
                     return Err(Errno::EACCES);
                 }
-                Effect::Act(Action::Remove)
+                Effect::Act(PageOp::Remove)
             }
             Self::DontFork => Effect::Flags(old | VmFlags::DONT_COPY),
             Self::DoFork => allow(without(VmFlags::IO), Effect::Flags(old - VmFlags::DONT_COPY))?,
@@ -142,18 +149,22 @@ impl Advice {
             Self::KeepOnFork => {
                 allow(without(VmFlags::DROPPABLE), Effect::Flags(old - VmFlags::WIPE_ON_FORK))?
             }
-            Self::Cold => allow(without(lock_or_pfn | VmFlags::HUGE_TLB), Effect::Act(Action::Cold))?,
-            Self::PageOut => allow(without(lock_or_pfn | VmFlags::HUGE_TLB), Effect::Act(Action::PageOut))?,
-            Self::PopulateRead => populate(old, VmFlags::READ, Action::PopulateRead)?,
-            Self::PopulateWrite => populate(old, VmFlags::WRITE, Action::PopulateWrite)?,
-            Self::Collapse => allow(may_collapse(region, layout), Effect::Act(Action::Collapse))?,
+            Self::Cold => {
+                allow(without(lock_or_pfn | VmFlags::HUGE_TLB), Effect::Act(PageOp::Cold))?
+            }
+            Self::PageOut => {
+                allow(without(lock_or_pfn | VmFlags::HUGE_TLB), Effect::Act(PageOp::PageOut))?
+            }
+            Self::PopulateRead => populate(old, VmFlags::READ, PageOp::PopulateRead)?,
+            Self::PopulateWrite => populate(old, VmFlags::WRITE, PageOp::PopulateWrite)?,
+            Self::Collapse => allow(may_collapse(region, layout), Effect::Act(PageOp::Collapse))?,
             Self::GuardInstall => {
                 let unfit = VmFlags::SPECIAL | VmFlags::HUGE_TLB | VmFlags::LOCKED;
-                allow(without(unfit), Effect::Act(Action::GuardInstall))?
+                allow(without(unfit), Effect::Act(PageOp::GuardInstall))?
             }
             Self::GuardRemove => {
                 let unfit = VmFlags::SPECIAL | VmFlags::HUGE_TLB;
-                allow(without(unfit), Effect::Act(Action::GuardRemove))?
+                allow(without(unfit), Effect::Act(PageOp::GuardRemove))?
             }
         })
     }
@@ -161,7 +172,7 @@ impl Advice {
 
 /// Whether `region` has room for huge pages and can have pages for `MADV_COLLAPSE` to make them of
 /// (`thp_vma_allowable_order`). Whether an object has any its owner knows.
-fn may_collapse(region: &Region, layout: &Layout) -> bool {
+fn may_collapse(region: &VmaView, layout: &Layout) -> bool {
     let huge = layout.huge();
     let within = huge.saturating_sub(1);
     let last = region.end.checked_sub(huge).map(|addr| addr & !within);
@@ -169,13 +180,15 @@ fn may_collapse(region: &Region, layout: &Layout) -> bool {
     let unfit = VmFlags::NO_HUGE_PAGE | VmFlags::SPECIAL | VmFlags::HUGE_TLB;
     let suitable = match region.attrs.backing() {
         Backing::Anonymous => region.is_touched(),
-        Backing::Object { offset, .. } => region.start.wrapping_sub(layout.bytes(offset)) & within == 0,
+        Backing::Object { offset, .. } => {
+            region.start.wrapping_sub(layout.bytes(offset)) & within == 0
+        }
     };
     fits && suitable && !region.has_any(unfit)
 }
 
 /// `MADV_POPULATE_*`: Linux walks these like accesses (`faultin_page_range`).
-fn populate(flags: VmFlags, needed: VmFlags, action: Action) -> Result<Effect, Errno> {
+fn populate(flags: VmFlags, needed: VmFlags, action: PageOp) -> Result<Effect, Errno> {
     if flags.intersects(VmFlags::IO | VmFlags::PFN_MAP) || !flags.contains(needed) {
         return Err(Errno::EINVAL);
     }
@@ -183,16 +196,17 @@ fn populate(flags: VmFlags, needed: VmFlags, action: Action) -> Result<Effect, E
 }
 
 impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
-    /// madvise(2). Returns 0. Advice that lasts changes the areas' flags; advice to do something is handed to
-    /// [`Owner::act`], area by area.
+    /// madvise(2). Returns 0. Advice that lasts changes the VMAs' flags; advice to do something is
+    /// handed to [`Kernel::act`], VMA by VMA.
     ///
-    /// Goes up: what comes before an error has been advised. Holes are passed over and reported at the end, except by
-    /// `MADV_POPULATE_*`, which stops there.
+    /// Goes up: what comes before an error has been advised. Holes are passed over and reported at
+    /// the end, except by `MADV_POPULATE_*`, which stops there.
     ///
     /// # Errors
-    /// `EINVAL`: unknown advice, unaligned, a wrap, does not fit the area. `ENOMEM`: a hole. `EACCES`: `MADV_REMOVE`
-    /// without shared write access. `EPERM`: sealed. `EAGAIN`: too many areas, no memory. And what the owner says.
-    pub fn madvise<O: Owner<F>>(
+    /// `EINVAL`: unknown advice, unaligned, a wrap, does not fit the VMA. `ENOMEM`: a hole.
+    /// `EACCES`: `MADV_REMOVE` without shared write access. `EPERM`: sealed. `EAGAIN`: too many
+    /// VMAs, no memory. And what the owner says.
+    pub fn madvise<O: Kernel<F>>(
         &mut self,
         addr: u64,
         len: u64,
@@ -225,23 +239,24 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         hole
     }
 
-    /// Whether a huge page ends or begins in a range. If none does, Linux counts down from the one after it to the one
-    /// before it, and finds less than it thinks there are (`madvise_collapse`).
+    /// Whether a huge page ends or begins in a range. If none does, Linux counts down from the one
+    /// after it to the one before it, and finds less than it thinks there are (`madvise_collapse`).
     fn has_huge_end(&self, start: u64, end: u64) -> bool {
         let within = self.layout.huge().saturating_sub(1);
         start.saturating_add(within) & !within <= end & !within
     }
 
-    fn advise_region<O: Owner<F>>(
+    fn advise_region<O: Kernel<F>>(
         &mut self,
         advice: Advice,
-        region: &Region,
+        region: &VmaView,
         start: u64,
         end: u64,
         call: &mut Call<'_, F, A, O>,
     ) -> Result<(), Errno> {
         // A seal keeps what the program itself could not overwrite (`can_madvise_modify`).
-        let kept = region.has(VmFlags::SEALED) && region.is_anonymous() && !region.has(VmFlags::WRITE);
+        let kept =
+            region.has(VmFlags::SEALED) && region.is_anonymous() && !region.has(VmFlags::WRITE);
         if kept && advice.discards() {
             return Err(Errno::EPERM);
         }
@@ -252,13 +267,13 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         match advice.effect(region, &self.layout)? {
             Effect::Nothing => Ok(()),
             Effect::Flags(flags) => match self.set_flags(region, start, end, flags, call) {
-                // Out of areas or memory is a passing state here.
+                // Out of VMAs or memory is a passing state here.
                 Err(Errno::ENOMEM) => Err(Errno::EAGAIN),
                 result => result,
             },
             Effect::Act(action) => {
                 let mut end = end;
-                if let (Action::DontNeed, Some(page)) = (action, region.huge_page()) {
+                if let (PageOp::DontNeed, Some(page)) = (action, region.huge_page()) {
                     // Who does not know of huge pages shall not lose more than asked for
                     // (`madvise_dontneed_free_valid_vma`).
                     end &= !(page - 1);
@@ -271,11 +286,13 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
                 }
                 match action {
                     // Guards are entries of its page tables, which a fork must copy.
-                    Action::GuardInstall => self.mark(start, Marks::TOUCHED | Marks::GUARDS),
-                    Action::PopulateWrite if !region.has(VmFlags::SHARED) => self.mark(start, Marks::TOUCHED),
+                    PageOp::GuardInstall => self.mark(start, Marks::HAS_ANON_VMA | Marks::GUARDS),
+                    PageOp::PopulateWrite if !region.has(VmFlags::SHARED) => {
+                        self.mark(start, Marks::HAS_ANON_VMA)
+                    }
                     _ => {}
                 }
-                self.act(action, start, end, call)
+                self.page_op(action, start, end, call)
             }
         }
     }

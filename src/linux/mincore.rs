@@ -1,19 +1,19 @@
 //! mincore(2)
 
 use super::file::File;
-use super::owner::{Action, Owner};
+use super::kernel::{Kernel, PageOp};
 use super::vma::LinuxVma;
 use super::{Call, Mm};
 use crate::{Errno, NodeAlloc, VmaNode};
 
 impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
-    /// mincore(2). Returns 0. The owner hears [`Action::Residency`] for each area's part of the range, in order and
-    /// without holes between, and fills in the vector.
+    /// mincore(2). Returns 0. The owner hears [`PageOp::Residency`] for each VMA's part of the
+    /// range, in order and without holes between, and fills in the vector.
     ///
     /// # Errors
-    /// `EINVAL`: unaligned. `ENOMEM`: beyond user space, or a hole; what lies before it has been reported. And what the
-    /// owner says, such as `EFAULT` for the vector.
-    pub fn mincore<O: Owner<F>>(
+    /// `EINVAL`: unaligned. `ENOMEM`: beyond user space, or a hole; what lies before it has been
+    /// reported. And what the owner says, such as `EFAULT` for the vector.
+    pub fn mincore<O: Kernel<F>>(
         &mut self,
         addr: u64,
         len: u64,
@@ -28,7 +28,7 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         let mut at = addr;
         while at < end {
             let to = self.at(at).ok_or(Errno::ENOMEM)?.end.min(end);
-            self.act(Action::Residency, at, to, call)?;
+            self.page_op(PageOp::Residency, at, to, call)?;
             at = to;
         }
         Ok(0)

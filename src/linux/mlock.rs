@@ -2,23 +2,24 @@
 
 use super::abi::{MCL_CURRENT, MCL_FUTURE, MCL_ONFAULT, MLOCK_ONFAULT, int};
 use super::file::File;
+use super::kernel::{Capabilities, Kernel};
 use super::limits::Resource;
-use super::owner::{Capabilities, Owner};
-use super::region::Region;
 use super::vm_flags::VmFlags;
 use super::vma::LinuxVma;
+use super::vma_view::VmaView;
 use super::{Call, Mm};
 use crate::{Errno, NodeAlloc, VmaNode};
 
-/// Areas with one of these are never locked.
-pub(super) const UNLOCKABLE: VmFlags = VmFlags::SPECIAL.union(VmFlags::HUGE_TLB).union(VmFlags::DROPPABLE);
+/// VMAs with one of these are never locked.
+pub(super) const UNLOCKABLE: VmFlags =
+    VmFlags::SPECIAL.union(VmFlags::HUGE_TLB).union(VmFlags::DROPPABLE);
 
 impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
     /// mlock(2). Returns 0.
     ///
     /// # Errors
     /// As [`mlock2`](Self::mlock2).
-    pub fn mlock<O: Owner<F>>(
+    pub fn mlock<O: Kernel<F>>(
         &mut self,
         addr: u64,
         len: u64,
@@ -27,13 +28,13 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         self.lock_range(addr, len, VmFlags::LOCKED, call)
     }
 
-    /// mlock2(2). Returns 0. The range is rounded out to whole pages. What lies before the first hole is locked, and
-    /// so are pages that then cannot be brought in.
+    /// mlock2(2). Returns 0. The range is rounded out to whole pages. What lies before the first
+    /// hole is locked, and so are pages that then cannot be brought in.
     ///
     /// # Errors
-    /// `EINVAL`: unknown flags, a wrap, part of special memory. `EPERM`: may lock nothing. `ENOMEM`: over the limit, a
-    /// hole, memory without access. `EAGAIN`: the owner had no memory.
-    pub fn mlock2<O: Owner<F>>(
+    /// `EINVAL`: unknown flags, a wrap, part of special memory. `EPERM`: may lock nothing.
+    /// `ENOMEM`: over the limit, a hole, memory without access. `EAGAIN`: the owner had no memory.
+    pub fn mlock2<O: Kernel<F>>(
         &mut self,
         addr: u64,
         len: u64,
@@ -52,7 +53,7 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
     ///
     /// # Errors
     /// `EINVAL`: a wrap, part of special memory. `ENOMEM`: a hole; what lies before it is unlocked.
-    pub fn munlock<O: Owner<F>>(
+    pub fn munlock<O: Kernel<F>>(
         &mut self,
         addr: u64,
         len: u64,
@@ -65,11 +66,17 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
 
     /// mlockall(2). Returns 0.
     ///
-    /// O(n log n). Behind a lock, [`AddrSpace::mlockall`](crate::AddrSpace::mlockall) releases it every few areas.
+    /// O(n log n). Behind a lock, [`AddrSpace::mlockall`](crate::AddrSpace::mlockall) releases it
+    /// every few VMAs.
     ///
     /// # Errors
-    /// `EINVAL`: no flag, unknown flags, `MCL_ONFAULT` alone. `EPERM`: may lock nothing. `ENOMEM`: over the limit.
-    pub fn mlockall<O: Owner<F>>(&mut self, flags: u64, call: &mut Call<'_, F, A, O>) -> Result<u64, Errno> {
+    /// `EINVAL`: no flag, unknown flags, `MCL_ONFAULT` alone. `EPERM`: may lock nothing. `ENOMEM`:
+    /// over the limit.
+    pub fn mlockall<O: Kernel<F>>(
+        &mut self,
+        flags: u64,
+        call: &mut Call<'_, F, A, O>,
+    ) -> Result<u64, Errno> {
         if let Some(lock) = self.begin_mlockall(flags, call.hooks().capabilities())? {
             self.lock_all(0, self.layout.task_size(), lock, call);
             self.populate_all(0, self.layout.task_size(), call);
@@ -77,8 +84,8 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         Ok(0)
     }
 
-    /// What mlockall does first: its checks, and what it says of the future. Returns the flags for what is mapped now, if
-    /// that is concerned. O(1).
+    /// What mlockall does first: its checks, and what it says of the future. Returns the flags for
+    /// what is mapped now, if that is concerned. O(1).
     pub(super) fn begin_mlockall(
         &mut self,
         flags: u64,
@@ -106,8 +113,9 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         self.usage.total() <= limit || caps.contains(Capabilities::IPC_LOCK)
     }
 
-    /// munlockall(2). Returns 0, always. Behind a lock: [`AddrSpace::munlockall`](crate::AddrSpace::munlockall).
-    pub fn munlockall<O: Owner<F>>(&mut self, call: &mut Call<'_, F, A, O>) -> u64 {
+    /// munlockall(2). Returns 0, always. Behind a lock:
+    /// [`AddrSpace::munlockall`](crate::AddrSpace::munlockall).
+    pub fn munlockall<O: Kernel<F>>(&mut self, call: &mut Call<'_, F, A, O>) -> u64 {
         self.begin_munlockall();
         self.lock_all(0, self.layout.task_size(), VmFlags::empty(), call);
         0
@@ -125,7 +133,7 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
     }
 
     /// `do_mlock`
-    fn lock_range<O: Owner<F>>(
+    fn lock_range<O: Kernel<F>>(
         &mut self,
         addr: u64,
         len: u64,
@@ -158,7 +166,7 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
 
     /// Pages locked already in a range (`count_mm_mlocked_page_nr`).
     fn locked_in(&self, start: u64, len: u64) -> u64 {
-        // A range that wraps is refused later, whatever is counted.
+        // A range that wraps is refused later, whatever is retry_with_nodes.
         let end = start.saturating_add(len);
         let mut pages = 0;
         for vma in self.map.overlapping(start, end - start) {
@@ -171,7 +179,7 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
     }
 
     /// Locks or unlocks up to the first hole (`apply_vma_lock_flags`).
-    fn apply_lock<O: Owner<F>>(
+    fn apply_lock<O: Kernel<F>>(
         &mut self,
         start: u64,
         len: u64,
@@ -189,8 +197,8 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         Ok(())
     }
 
-    /// Every area in a range, as far as it can be (`apply_mlockall_flags`).
-    pub(super) fn lock_all<O: Owner<F>>(
+    /// Every VMA in a range, as far as it can be (`apply_mlockall_flags`).
+    pub(super) fn lock_all<O: Kernel<F>>(
         &mut self,
         start: u64,
         end: u64,
@@ -199,16 +207,17 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
     ) {
         let mut at = start;
         while let Some(region) = self.first_in(at, end) {
-            // An area that cannot be changed is left as it is.
-            let _ = self.lock_region(&region, region.start.max(start), region.end.min(end), lock, call);
+            // A VMA that cannot be changed is left as it is.
+            let _ =
+                self.lock_region(&region, region.start.max(start), region.end.min(end), lock, call);
             at = region.end;
         }
     }
 
     /// `mlock_fixup`: passes over what cannot be locked.
-    fn lock_region<O: Owner<F>>(
+    fn lock_region<O: Kernel<F>>(
         &mut self,
-        region: &Region,
+        region: &VmaView,
         start: u64,
         end: u64,
         lock: VmFlags,

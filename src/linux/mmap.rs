@@ -1,14 +1,14 @@
 //! mmap(2)
 
 use super::abi::*;
-use super::file::{File, MAX_FILE_BYTES, OpenFile, Placement, Rights, Traits};
+use super::file::{Alignment, File, MAX_FILE_BYTES, OpenFile, Rights, Traits};
+use super::kernel::{Kernel, Overcommit};
 use super::mprotect::access;
-use super::owner::{Overcommit, Owner};
-use super::place::Wanted;
+use super::unmapped_area::PlacementRequest;
 use super::vm_flags::VmFlags;
 use super::vma::{LinuxVma, Role, attrs, with_huge_pages};
 use super::{Call, Mm};
-use crate::{Backing, Cut, Errno, Merge, NodeAlloc, VmaNode};
+use crate::{Backing, Errno, Merge, NodeAlloc, SplitGranularity, VmaNode};
 
 /// The arguments of mmap(2), as user space passed them.
 #[derive(Debug, Clone)]
@@ -40,12 +40,18 @@ enum Source<F> {
 impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
     /// mmap(2). Returns the address.
     ///
-    /// Linux checks much before it changes anything, but not all: if the limits or the commit charge refuse, cuts at the
-    /// ends of a fixed range stay, and if the file or the shared object refuses, the old mappings there are gone.
+    /// Linux checks much before it changes anything, but not all: if the limits or the commit
+    /// charge refuse, cuts at the ends of a fixed range stay, and if the file or the shared object
+    /// refuses, the old mappings there are gone.
     ///
     /// # Errors
-    /// As mmap(2) says, and `EPERM` for a fixed range that is sealed or too low, `EAGAIN` over the lock limit.
-    pub fn mmap<O: Owner<F>>(&mut self, args: Mmap<F>, call: &mut Call<'_, F, A, O>) -> Result<u64, Errno> {
+    /// As mmap(2) says, and `EPERM` for a fixed range that is sealed or too low, `EAGAIN` over the
+    /// lock limit.
+    pub fn mmap<O: Kernel<F>>(
+        &mut self,
+        args: Mmap<F>,
+        call: &mut Call<'_, F, A, O>,
+    ) -> Result<u64, Errno> {
         let caps = call.hooks().capabilities();
         let Mmap { addr, len, prot, mut flags, offset, file } = args;
         if !self.layout.is_aligned(offset) {
@@ -68,11 +74,12 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         }
         // Linux also asks whether offset plus length wraps, in pages, where 52 bits never do.
         let vm = access(prot) | flag_bits(flags) | self.future | VmFlags::MAY_ACCESS;
-        let alignment =
-            huge.map_or_else(|| self.alignment(addr, len, flags, file.as_ref()), Placement::HugeTlb);
+        let alignment = huge
+            .map_or_else(|| self.alignment(addr, len, flags, file.as_ref()), Alignment::HugeTlb);
         let offset_there = if file.is_some() { offset } else { 0 };
-        let wanted = Wanted { addr, len, offset: offset_there, map_flags: flags, alignment };
-        let start = self.place(&wanted, caps)?;
+        let wanted =
+            PlacementRequest { addr, len, offset: offset_there, map_flags: flags, alignment };
+        let start = self.get_unmapped_area(&wanted, caps)?;
         let end = start + len;
         if flags & MAP_FIXED_NOREPLACE != 0 && self.first_in(start, end).is_some() {
             return Err(Errno::EEXIST);
@@ -84,7 +91,9 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
             return Err(Errno::EAGAIN);
         }
         let (mut vm, source) = match (file, huge) {
-            (Some(file), _) => (self.file_flags(vm, prot, flags, offset, len, &file)?, Source::File(file)),
+            (Some(file), _) => {
+                (self.file_flags(vm, prot, flags, offset, len, &file)?, Source::File(file))
+            }
             (None, Some(_)) => (huge_flags(vm, flags, offset, len)?, Source::Huge),
             (None, None) => anonymous_flags(vm, flags)?,
         };
@@ -110,15 +119,20 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
     }
 
     /// How `__get_unmapped_area` picks a search.
-    fn alignment(&self, addr: u64, len: u64, flags: u64, file: Option<&OpenFile<F>>) -> Placement {
+    fn alignment(&self, addr: u64, len: u64, flags: u64, file: Option<&OpenFile<F>>) -> Alignment {
         let huge = self.layout.huge();
-        // Shared memory goes by its file system's own rule, which is plain where it does not use huge pages.
+        // Shared memory goes by its file system's own rule, which is plain where it does not use
+        // huge pages.
         match file {
-            Some(file) => file.file().placement(),
-            None if flags & MAP_SHARED == 0 && addr == 0 && huge != 0 && len.is_multiple_of(huge) => {
-                Placement::Huge
+            Some(file) => file.file().alignment(),
+            None if flags & MAP_SHARED == 0
+                && addr == 0
+                && huge != 0
+                && len.is_multiple_of(huge) =>
+            {
+                Alignment::Huge
             }
-            None => Placement::Page,
+            None => Alignment::Page,
         }
     }
 
@@ -141,7 +155,8 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
             return Err(Errno::EINVAL);
         }
         if map_type != MAP_PRIVATE {
-            let known = if traits.contains(Traits::KNOWS_SYNC) { MAP_SYNC } else { 0 } | LEGACY_MAP_MASK;
+            let known =
+                if traits.contains(Traits::KNOWS_SYNC) { MAP_SYNC } else { 0 } | LEGACY_MAP_MASK;
             // MAP_SHARED overlooks flags that it does not know, as it always has.
             if map_type == MAP_SHARED_VALIDATE && flags & !known != 0 {
                 return Err(Errno::EOPNOTSUPP);
@@ -180,10 +195,10 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         Ok(vm)
     }
 
-    /// `mmap_region`: from here on things change. `offset` in pages; `huge` is the size of the huge pages, if they are
-    /// such.
+    /// `mmap_region`: from here on things change. `offset` in pages; `huge` is the size of the huge
+    /// pages, if they are such.
     #[allow(clippy::too_many_arguments)] // What a mapping is made of.
-    fn map_region<O: Owner<F>>(
+    fn map_region<O: Kernel<F>>(
         &mut self,
         start: u64,
         end: u64,
@@ -200,33 +215,34 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
             return Err(Errno::ENOMEM);
         }
         let mut charged = 0;
-        let writable = vm & (VmFlags::NO_RESERVE | VmFlags::SHARED | VmFlags::WRITE) == VmFlags::WRITE;
+        let writable =
+            vm & (VmFlags::NO_RESERVE | VmFlags::SHARED | VmFlags::WRITE) == VmFlags::WRITE;
         // Huge pages have accounts of their own (`accountable_mapping`).
         if writable && huge.is_none() {
-            // What is replaced hands its promise on.
+            // What is replaced hands its charge on.
             charged = pages.saturating_sub(old.accounted);
             if charged > 0 {
-                call.hooks().promise(charged, &self.usage)?;
+                call.hooks().charge(charged, &self.usage)?;
             }
             vm |= VmFlags::ACCOUNT;
         }
         let kept = if vm.contains(VmFlags::ACCOUNT) { pages - charged } else { 0 };
         if let Err(errno) = self.remove_keeping(start, end, kept, call) {
             if charged > 0 {
-                call.hooks().uncommit(charged);
+                call.hooks().uncharge(charged);
             }
             return Err(errno);
         }
         let result = self.fill(start, end, vm, offset, huge, source, call);
         if result.is_err() && charged + kept > 0 {
-            call.hooks().uncommit(charged + kept);
+            call.hooks().uncharge(charged + kept);
         }
         result
     }
 
     /// Maps where there is nothing any more.
     #[allow(clippy::too_many_arguments)] // What a mapping is made of.
-    fn fill<O: Owner<F>>(
+    fn fill<O: Kernel<F>>(
         &mut self,
         start: u64,
         end: u64,
@@ -237,7 +253,8 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         call: &mut Call<'_, F, A, O>,
     ) -> Result<(), Errno> {
         if let Some(page) = huge {
-            // Neither joined, nor extended, nor locked: it stays in memory anyway (`hugetlbfs_file_mmap`).
+            // Neither joined, nor extended, nor locked: it stays in memory anyway
+            // (`hugetlbfs_file_mmap`).
             vm = (vm | VmFlags::HUGE_TLB | VmFlags::DONT_EXPAND) - VmFlags::LOCK;
             if self.layout.bytes(offset) & (page - 1) != 0 {
                 return Err(Errno::EINVAL);
@@ -252,7 +269,10 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
             Source::Private => (Backing::Anonymous, LinuxVma::anonymous()),
             Source::Shared => {
                 let object = call.hooks().shared_memory(end - start, vm)?;
-                (Backing::Object { id: object.id(), offset: 0 }, LinuxVma::new(object, Role::Object))
+                (
+                    Backing::Object { id: object.id(), offset: 0 },
+                    LinuxVma::new(object, Role::Object),
+                )
             }
             Source::File(file) => {
                 let sync = vm.contains(VmFlags::SYNC) && file.traits().contains(Traits::KNOWS_SYNC);
@@ -266,7 +286,8 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         };
         let mut merge = Merge::Both;
         if vm.contains(VmFlags::DROPPABLE | VmFlags::LOCKED) {
-            // What may be dropped cannot be locked. Linux finds out after it has looked for neighbours to merge with.
+            // What may be dropped cannot be locked. Linux finds out after it has looked for
+            // neighbours to merge with.
             vm -= VmFlags::LOCK;
             merge = Merge::Never;
         }
@@ -282,22 +303,22 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
 ///
 /// # Errors
 /// `EINVAL`: none of that size, or from a file that has none.
-fn huge_page<F: File, O: Owner<F>>(
+fn huge_page<F: File, O: Kernel<F>>(
     flags: u64,
     file: Option<&OpenFile<F>>,
     owner: &O,
 ) -> Result<Option<u64>, Errno> {
     let asked = flags & MAP_HUGETLB != 0;
-    let page = match file.map(|file| file.file().placement()) {
+    let page = match file.map(|file| file.file().alignment()) {
         // A file has the page size of its file system.
-        Some(Placement::HugeTlb(page)) => Some(page),
-        Some(Placement::Page | Placement::Huge) if !asked => return Ok(None),
+        Some(Alignment::HugeTlb(page)) => Some(page),
+        Some(Alignment::Page | Alignment::Huge) if !asked => return Ok(None),
         Some(_) => None,
         None if !asked => return Ok(None),
         None => owner.huge_page((flags >> MAP_HUGE_SHIFT & MAP_HUGE_MASK) as u32),
     };
-    // Of a size at which areas can be cut.
-    page.filter(|&page| Cut::of_bytes(page).is_some()).map(Some).ok_or(Errno::EINVAL)
+    // Of a size at which VMAs can be cut.
+    page.filter(|&page| SplitGranularity::from_bytes(page).is_some()).map(Some).ok_or(Errno::EINVAL)
 }
 
 /// What anonymous huge pages can be. To Linux they are a file by then.
@@ -333,7 +354,10 @@ fn anonymous_flags<F>(mut vm: VmFlags, flags: u64) -> Result<(VmFlags, Source<F>
     match flags & MAP_TYPE {
         MAP_SHARED if !grows => Ok((vm | VmFlags::SHARED | VmFlags::MAY_SHARE, Source::Shared)),
         MAP_DROPPABLE if !grows && flags & (MAP_LOCKED | MAP_HUGETLB) == 0 => {
-            vm |= VmFlags::DROPPABLE | VmFlags::NO_RESERVE | VmFlags::WIPE_ON_FORK | VmFlags::DONT_DUMP;
+            vm |= VmFlags::DROPPABLE
+                | VmFlags::NO_RESERVE
+                | VmFlags::WIPE_ON_FORK
+                | VmFlags::DONT_DUMP;
             Ok((vm, Source::Private))
         }
         MAP_PRIVATE => Ok((vm, Source::Private)),

@@ -2,11 +2,11 @@
 
 use super::abi::{PROT_EXEC, PROT_GROWSDOWN, PROT_GROWSUP, PROT_READ, PROT_SEM, PROT_WRITE, int};
 use super::file::File;
-use super::owner::Owner;
+use super::kernel::Kernel;
 use super::pkey::{NO_KEY, key_flags};
-use super::region::Region;
 use super::vm_flags::VmFlags;
 use super::vma::LinuxVma;
+use super::vma_view::VmaView;
 use super::{Call, Mm};
 use crate::{Errno, NodeAlloc, VmaNode};
 
@@ -22,12 +22,12 @@ pub(super) fn access(prot: u64) -> VmFlags {
 impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
     /// mprotect(2) (`do_mprotect_pkey`). Returns 0.
     ///
-    /// Goes up from area to area: what comes before an error or a hole is changed.
+    /// Goes up from VMA to VMA: what comes before an error or a hole is changed.
     ///
     /// # Errors
-    /// `EINVAL`: unaligned, unknown bits, no stack to grow, part of special memory. `ENOMEM`: a hole, a wrap, a limit.
-    /// `EACCES`: more than mmap allowed. `EPERM`: sealed.
-    pub fn mprotect<O: Owner<F>>(
+    /// `EINVAL`: unaligned, unknown bits, no stack to grow, part of special memory. `ENOMEM`: a
+    /// hole, a wrap, a limit. `EACCES`: more than mmap allowed. `EPERM`: sealed.
+    pub fn mprotect<O: Kernel<F>>(
         &mut self,
         addr: u64,
         len: u64,
@@ -37,12 +37,12 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         self.protect(addr, len, prot, None, call)
     }
 
-    /// pkey_mprotect(2): the same, and tags the areas with a protection key. The key is bookkeeping: what it forbids is
-    /// a register of the processor's. -1 (as an `int`) is plain mprotect.
+    /// pkey_mprotect(2): the same, and tags the VMAs with a protection key. The key is bookkeeping:
+    /// what it forbids is a register of the processor's. -1 (as an `int`) is plain mprotect.
     ///
     /// # Errors
     /// As [`mprotect`](Self::mprotect), and `EINVAL` for a key that is not allocated.
-    pub fn pkey_mprotect<O: Owner<F>>(
+    pub fn pkey_mprotect<O: Kernel<F>>(
         &mut self,
         addr: u64,
         len: u64,
@@ -53,7 +53,7 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         self.protect(addr, len, prot, Some(int(key)).filter(|&key| key != NO_KEY), call)
     }
 
-    fn protect<O: Owner<F>>(
+    fn protect<O: Kernel<F>>(
         &mut self,
         addr: u64,
         len: u64,
@@ -106,10 +106,10 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         Ok(0)
     }
 
-    /// One area's part of it (`mprotect_fixup`).
-    fn protect_region<O: Owner<F>>(
+    /// One VMA's part of it (`mprotect_fixup`).
+    fn protect_region<O: Kernel<F>>(
         &mut self,
-        region: &Region,
+        region: &VmaView,
         start: u64,
         end: u64,
         mut new: VmFlags,
@@ -135,25 +135,29 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
             if !self.may_expand(new, pages) && self.may_expand(old, pages) {
                 return Err(Errno::ENOMEM);
             }
-            let counted =
-                VmFlags::ACCOUNT | VmFlags::WRITE | VmFlags::HUGE_TLB | VmFlags::SHARED | VmFlags::NO_RESERVE;
-            if !old.intersects(counted) {
-                call.hooks().promise(pages, &self.usage)?;
+            let retry_with_nodes = VmFlags::ACCOUNT
+                | VmFlags::WRITE
+                | VmFlags::HUGE_TLB
+                | VmFlags::SHARED
+                | VmFlags::NO_RESERVE;
+            if !old.intersects(retry_with_nodes) {
+                call.hooks().charge(pages, &self.usage)?;
                 committed = pages;
                 new |= VmFlags::ACCOUNT;
             }
         } else if region.is_anonymous() && !region.is_touched() {
-            // Nothing was ever written, and nothing can be: the promise is off. A private file keeps it.
+            // Nothing was ever written, and nothing can be: the charge is off. A private file keeps
+            // it.
             new -= VmFlags::ACCOUNT;
         }
         if let Err(errno) = self.set_flags(region, start, end, new, call) {
             if committed > 0 {
-                call.hooks().uncommit(committed);
+                call.hooks().uncharge(committed);
             }
             return Err(errno);
         }
         if old.contains(VmFlags::ACCOUNT) && !new.contains(VmFlags::ACCOUNT) {
-            call.hooks().uncommit(pages);
+            call.hooks().uncharge(pages);
         }
         // Locked private memory that becomes writable is copied now rather than at the first write.
         if old & (VmFlags::WRITE | VmFlags::SHARED | VmFlags::LOCKED) == VmFlags::LOCKED

@@ -1,16 +1,16 @@
 //! mremap(2)
 
 use super::abi::*;
-use super::file::{File, Placement};
-use super::owner::Owner;
-use super::place::Wanted;
-use super::region::Region;
+use super::file::{Alignment, File};
+use super::kernel::Kernel;
+use super::unmapped_area::PlacementRequest;
 use super::vm_flags::VmFlags;
 use super::vma::{LinuxVma, Marks, with_vm_flags};
+use super::vma_view::VmaView;
 use super::{Call, Mm};
 use crate::{Errno, Merge, NodeAlloc, Source, VmaData, VmaNode};
 
-/// One move, shrink or extension of one area (`struct vma_remap_struct`). Lengths are whole pages.
+/// One move, shrink or extension of one VMA (`struct vma_remap_struct`). Lengths are whole pages.
 #[derive(Clone, Copy, Debug)]
 struct Remap {
     old: u64,
@@ -38,11 +38,12 @@ impl Remap {
         self.new_len <= self.old_len
     }
 
-    /// The same for huge pages of `page` bytes: lengths are rounded up to whole ones, and they can be moved and cut off, but
-    /// not added (`align_hugetlb`).
+    /// The same for huge pages of `page` bytes: lengths are rounded up to whole ones, and they can
+    /// be moved and cut off, but not added (`align_hugetlb`).
     ///
     /// # Errors
-    /// `EINVAL`: an address inside of one, even a new address that does not count for want of a flag; an extension.
+    /// `EINVAL`: an address inside of one, even a new address that does not count for want of a
+    /// flag; an extension.
     fn in_huge_pages(self, page: u64) -> Result<Self, Errno> {
         let within = page - 1;
         let whole = |len: u64| len.wrapping_add(within) & !within;
@@ -57,16 +58,17 @@ impl Remap {
 impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
     /// mremap(2). Returns the new address.
     ///
-    /// With `MREMAP_FIXED` and equal lengths it moves every area in the range (Linux 6.17); those moved before an error
-    /// stay moved. A fixed target is emptied, and a tail cut off, before much of what can fail: they stay gone.
+    /// With `MREMAP_FIXED` and equal lengths it moves every VMA in the range (Linux 6.17); those
+    /// moved before an error stay moved. A fixed target is emptied, and a tail cut off, before much
+    /// of what can fail: they stay gone.
     ///
-    /// Like Linux 6.18, `MREMAP_DONTUNMAP` unlocks the area it leaves behind without taking its pages off the count of
-    /// locked memory, which therefore stays too high until the program ends.
+    /// Like Linux 6.18, `MREMAP_DONTUNMAP` unlocks the VMA it leaves behind without taking its
+    /// pages off the count of locked memory, which therefore stays too high until the program ends.
     ///
     /// # Errors
     /// As mremap(2) says, and `EPERM` for what is sealed.
     #[allow(clippy::too_many_arguments)] // The system call's own.
-    pub fn mremap<O: Owner<F>>(
+    pub fn mremap<O: Kernel<F>>(
         &mut self,
         old: u64,
         old_len: u64,
@@ -101,7 +103,11 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         let Remap { old, old_len, new_len, flags, new, .. } = *remap;
         let task_size = self.layout.task_size();
         let known = MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP;
-        if flags & !known != 0 || !self.layout.is_aligned(old) || new_len == 0 || new_len > task_size {
+        if flags & !known != 0
+            || !self.layout.is_aligned(old)
+            || new_len == 0
+            || new_len > task_size
+        {
             return Err(Errno::EINVAL);
         }
         if !remap.implies_place() {
@@ -123,8 +129,12 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         Ok(())
     }
 
-    /// Moves every area in the old range, with the holes between them (`remap_move`).
-    fn move_range<O: Owner<F>>(&mut self, remap: &Remap, call: &mut Call<'_, F, A, O>) -> Result<u64, Errno> {
+    /// Moves every VMA in the old range, with the holes between them (`remap_move`).
+    fn move_range<O: Kernel<F>>(
+        &mut self,
+        remap: &Remap,
+        call: &mut Call<'_, F, A, O>,
+    ) -> Result<u64, Errno> {
         let Remap { old, old_len, new, .. } = *remap;
         let end = old.wrapping_add(old_len);
         let mut at = old;
@@ -134,7 +144,8 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
                 return Err(Errno::EFAULT);
             }
             let len = region.end.min(end) - from;
-            let piece = Remap { old: from, old_len: len, new_len: len, new: new + (from - old), ..*remap };
+            let piece =
+                Remap { old: from, old_len: len, new_len: len, new: new + (from - old), ..*remap };
             let piece = self.prepare_remap(piece, &region, call)?;
             self.remap_to(piece, call)?;
             at = from + len;
@@ -142,12 +153,12 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         if at == old { Err(Errno::EFAULT) } else { Ok(new) }
     }
 
-    /// What can be told from the area (`check_prep_vma`). Returns what is to be done, in huge pages if the area is made of
-    /// them.
-    fn prepare_remap<O: Owner<F>>(
+    /// What can be told from the VMA (`check_prep_vma`). Returns what is to be done, in huge pages
+    /// if the VMA is made of them.
+    fn prepare_remap<O: Kernel<F>>(
         &self,
         remap: Remap,
-        region: &Region,
+        region: &VmaView,
         call: &mut Call<'_, F, A, O>,
     ) -> Result<Remap, Errno> {
         if region.has(VmFlags::SEALED) {
@@ -168,7 +179,7 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         if remap.has(MREMAP_DONTUNMAP) && rigid {
             return Err(Errno::EINVAL);
         }
-        // What a shrink removes may span areas; what is moved or extended may not.
+        // What a shrink removes may span VMAs; what is moved or extended may not.
         if remap.old_len.min(remap.new_len) > region.end - remap.old {
             return Err(Errno::EFAULT);
         }
@@ -189,7 +200,7 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
     }
 
     /// `MREMAP_FIXED` or `MREMAP_DONTUNMAP` (`mremap_to`).
-    fn remap_to<O: Owner<F>>(
+    fn remap_to<O: Kernel<F>>(
         &mut self,
         mut remap: Remap,
         call: &mut Call<'_, F, A, O>,
@@ -200,12 +211,18 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
             self.at(remap.old).ok_or(Errno::EFAULT)?;
         }
         if remap.new_len < remap.old_len {
-            self.munmap(remap.old.wrapping_add(remap.new_len), remap.old_len - remap.new_len, call)?;
+            self.munmap(
+                remap.old.wrapping_add(remap.new_len),
+                remap.old_len - remap.new_len,
+                call,
+            )?;
             remap.old_len = remap.new_len;
         }
-        // Either may have cut the area in two.
+        // Either may have cut the VMA in two.
         let region = self.at(remap.old).ok_or(Errno::EFAULT)?;
-        if remap.has(MREMAP_DONTUNMAP) && !self.may_expand(region.flags, self.layout.pages(remap.old_len)) {
+        if remap.has(MREMAP_DONTUNMAP)
+            && !self.may_expand(region.flags, self.layout.pages(remap.old_len))
+        {
             return Err(Errno::ENOMEM);
         }
         let hint = remap.new;
@@ -214,25 +231,25 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
     }
 
     /// Grows, in place if it can be (`expand_vma`).
-    fn extend<O: Owner<F>>(
+    fn extend<O: Kernel<F>>(
         &mut self,
         remap: &Remap,
-        region: &Region,
+        region: &VmaView,
         call: &mut Call<'_, F, A, O>,
     ) -> Result<u64, Errno> {
         let growth = remap.delta;
         let end = region.end.wrapping_add(growth);
-        let whole = Wanted {
+        let whole = PlacementRequest {
             addr: region.start,
             len: end.wrapping_sub(region.start),
             offset: 0,
             map_flags: MAP_FIXED,
-            alignment: Placement::Page,
+            alignment: Alignment::Page,
         };
         let in_place = region.end - remap.old == remap.old_len
             && end > region.end
             && self.first_in(region.end, end.saturating_add(self.policy.guard())).is_none()
-            && self.place(&whole, call.hooks().capabilities()).is_ok();
+            && self.get_unmapped_area(&whole, call.hooks().capabilities()).is_ok();
         if in_place {
             self.extend_in_place(region, end, call)?;
             self.populate_growth(region, region.end, end, call);
@@ -244,40 +261,42 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         self.move_region(remap, region, 0, 0, call)
     }
 
-    /// Appends to an area, and joins it with what then follows (`vma_merge_extend`).
-    fn extend_in_place<O: Owner<F>>(
+    /// Appends to a VMA, and joins it with what then follows (`vma_merge_extend`).
+    fn extend_in_place<O: Kernel<F>>(
         &mut self,
-        region: &Region,
+        region: &VmaView,
         end: u64,
         call: &mut Call<'_, F, A, O>,
     ) -> Result<(), Errno> {
         let pages = self.layout.pages(end - region.end);
         let accounted = region.has(VmFlags::ACCOUNT);
         if accounted {
-            call.hooks().promise(pages, &self.usage)?;
+            call.hooks().charge(pages, &self.usage)?;
         }
         let Some(vma) = self.map.find(region.start) else { return Err(Errno::EFAULT) };
         let (backing, data) = (vma.attrs().advance(vma.pages()).backing(), vma.data().clone());
         let attrs = region.attrs.with_backing(backing);
         let appended = self.insert(region.end, end, attrs, data, Merge::Both, call);
         if appended.is_err() && accounted {
-            call.hooks().uncommit(pages);
+            call.hooks().uncharge(pages);
         }
         appended
     }
 
-    /// Finds a place and moves there (`vrm_set_new_addr`, `move_vma`). `hint` is 0 where anywhere will do.
-    fn move_region<O: Owner<F>>(
+    /// Finds a place and moves there (`vrm_set_new_addr`, `move_vma`). `hint` is 0 where anywhere
+    /// will do.
+    fn move_region<O: Kernel<F>>(
         &mut self,
         remap: &Remap,
-        region: &Region,
+        region: &VmaView,
         hint: u64,
         map_flags: u64,
         call: &mut Call<'_, F, A, O>,
     ) -> Result<u64, Errno> {
         let caps = call.hooks().capabilities();
-        let target = self.place(&self.wanted_copy(remap, region, hint, map_flags), caps)?;
-        // Emptying the source may cut it, and the copy is one more area (`prep_move_vma`).
+        let target =
+            self.get_unmapped_area(&self.wanted_copy(remap, region, hint, map_flags), caps)?;
+        // Emptying the source may cut it, and the copy is one more VMA (`prep_move_vma`).
         if self.map.len() >= self.max_map_count.saturating_sub(3) {
             return Err(Errno::ENOMEM);
         }
@@ -293,25 +312,27 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         let pages = self.layout.pages(new_bytes);
         let accounted = region.has(VmFlags::ACCOUNT) && pages > 0;
         if accounted {
-            call.hooks().promise(pages, &self.usage)?;
+            call.hooks().charge(pages, &self.usage)?;
         }
         if let Err(errno) = self.move_to(remap, region, target, call) {
             if accounted {
-                call.hooks().uncommit(pages);
+                call.hooks().uncharge(pages);
             }
             return Err(errno);
         }
         if accounted && remap.old_len == remap.new_len && !remap.has(MREMAP_DONTUNMAP) {
             // A shrink: the charge was only there to be refused. Linux keeps it.
-            call.hooks().uncommit(pages);
+            call.hooks().uncharge(pages);
         }
         if remap.has(MREMAP_DONTUNMAP) {
             self.unlock_left_behind(remap.old, call)?;
             // All its pages have gone (`unlink_anon_vmas`), unless it and the copy have become one.
             if whole
-                && self.at(remap.old).is_some_and(|left| left.start == region.start && left.end == region.end)
+                && self
+                    .at(remap.old)
+                    .is_some_and(|left| left.start == region.start && left.end == region.end)
             {
-                let _ = self.map.update_data(remap.old, |data| data.unmark(Marks::TOUCHED));
+                let _ = self.map.update_data(remap.old, |data| data.unmark(Marks::HAS_ANON_VMA));
             }
         }
         self.populate_growth(region, target + remap.old_len, target + remap.new_len, call);
@@ -319,26 +340,34 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
     }
 
     /// How `vrm_set_new_addr` and `__get_unmapped_area` pick a search.
-    fn wanted_copy(&self, remap: &Remap, region: &Region, hint: u64, map_flags: u64) -> Wanted {
+    fn wanted_copy(
+        &self,
+        remap: &Remap,
+        region: &VmaView,
+        hint: u64,
+        map_flags: u64,
+    ) -> PlacementRequest {
         let huge = self.layout.huge();
-        let object = self.map.find(remap.old).and_then(|vma| vma.data().object().map(F::placement));
+        let object = self.map.find(remap.old).and_then(|vma| vma.data().object().map(F::alignment));
         let alignment = match object {
-            Some(placement) => region.huge_page().map_or(placement, Placement::HugeTlb),
-            None if hint == 0 && huge != 0 && remap.new_len.is_multiple_of(huge) => Placement::Huge,
-            None => Placement::Page,
+            Some(placement) => region.huge_page().map_or(placement, Alignment::HugeTlb),
+            None if hint == 0 && huge != 0 && remap.new_len.is_multiple_of(huge) => Alignment::Huge,
+            None => Alignment::Page,
         };
         let offset = match object {
-            Some(_) => self.layout.bytes(region.offset_at(remap.old, self.layout.page_size().shift())),
+            Some(_) => {
+                self.layout.bytes(region.offset_at(remap.old, self.layout.page_size().shift()))
+            }
             None => 0,
         };
-        Wanted { addr: hint, len: remap.new_len, offset, map_flags, alignment }
+        PlacementRequest { addr: hint, len: remap.new_len, offset, map_flags, alignment }
     }
 
     /// Moves what is there, with what is added behind it (`copy_vma_and_data`, `unmap_source_vma`).
-    fn move_to<O: Owner<F>>(
+    fn move_to<O: Kernel<F>>(
         &mut self,
         remap: &Remap,
-        region: &Region,
+        region: &VmaView,
         target: u64,
         call: &mut Call<'_, F, A, O>,
     ) -> Result<(), Errno> {
@@ -350,7 +379,9 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
             let ahead = self.layout.pages(old - vma.start() + old_len);
             let (backing, mut data) = (vma.attrs().advance(ahead).backing(), vma.data().clone());
             // Part of what moves: else the two would not meet.
-            data.relocate(self.layout.pages(target).cast_signed() - self.layout.pages(old).cast_signed());
+            data.relocate(
+                self.layout.pages(target).cast_signed() - self.layout.pages(old).cast_signed(),
+            );
             self.insert(middle, end, region.attrs.with_backing(backing), data, Merge::Both, call)?;
         }
         if old_len == 0 {
@@ -369,14 +400,17 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         Ok(())
     }
 
-    /// Takes `lo lf` off the whole area that holds `old` (`dontunmap_complete`): of the source, and of the copy if the
-    /// two have become one. The count of locked pages stays, and neighbours that have become equal stay apart.
-    fn unlock_left_behind<O: Owner<F>>(
+    /// Takes `lo lf` off the whole VMA that holds `old` (`dontunmap_complete`): of the source, and
+    /// of the copy if the two have become one. The count of locked pages stays, and neighbours that
+    /// have become equal stay apart.
+    fn unlock_left_behind<O: Kernel<F>>(
         &mut self,
         old: u64,
         call: &mut Call<'_, F, A, O>,
     ) -> Result<(), Errno> {
-        let Some(region) = self.at(old).filter(|region| region.has(VmFlags::LOCKED)) else { return Ok(()) };
+        let Some(region) = self.at(old).filter(|region| region.has(VmFlags::LOCKED)) else {
+            return Ok(());
+        };
         let len = region.end - region.start;
         let unlocked = with_vm_flags(region.attrs, region.flags - VmFlags::LOCK);
         self.map.update_data(old, |data| data.mark(Marks::APART))?;
@@ -385,10 +419,10 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         Ok(result?)
     }
 
-    /// A locked area stays in memory when it grows.
-    fn populate_growth<O: Owner<F>>(
+    /// A locked VMA stays in memory when it grows.
+    fn populate_growth<O: Kernel<F>>(
         &mut self,
-        region: &Region,
+        region: &VmaView,
         start: u64,
         end: u64,
         call: &mut Call<'_, F, A, O>,

@@ -1,7 +1,7 @@
 //! mseal(2)
 
 use super::file::File;
-use super::owner::Owner;
+use super::kernel::Kernel;
 use super::vm_flags::VmFlags;
 use super::vma::LinuxVma;
 use super::{Call, Mm};
@@ -11,9 +11,9 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
     /// mseal(2) (`do_mseal`). Returns 0.
     ///
     /// # Errors
-    /// `EINVAL`: flags, unaligned, a wrap, part of special memory. `ENOMEM`: a hole (then nothing is sealed), or too
-    /// many areas (what comes before is sealed).
-    pub fn mseal<O: Owner<F>>(
+    /// `EINVAL`: flags, unaligned, a wrap, part of special memory. `ENOMEM`: a hole (then nothing
+    /// is sealed), or too many VMAs (what comes before is sealed).
+    pub fn mseal<O: Kernel<F>>(
         &mut self,
         addr: u64,
         len: u64,

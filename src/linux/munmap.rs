@@ -1,7 +1,7 @@
 //! munmap(2)
 
 use super::file::File;
-use super::owner::Owner;
+use super::kernel::Kernel;
 use super::vma::LinuxVma;
 use super::{Call, Mm};
 use crate::{Errno, NodeAlloc, VmaNode};
@@ -11,12 +11,13 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
     ///
     /// As in Linux, cuts at the ends of the range that were made before an error stay.
     ///
-    /// O(log n + areas removed). Behind a lock, [`AddrSpace::munmap`](crate::AddrSpace::munmap) releases it every few areas.
+    /// O(log n + VMAs removed). Behind a lock, [`AddrSpace::munmap`](crate::AddrSpace::munmap)
+    /// releases it every few VMAs.
     ///
     /// # Errors
-    /// `EINVAL`: unaligned, empty, beyond user space, or part of special memory. `ENOMEM`: too many areas. `EPERM`:
-    /// sealed.
-    pub fn munmap<O: Owner<F>>(
+    /// `EINVAL`: unaligned, empty, beyond user space, or part of special memory. `ENOMEM`: too many
+    /// VMAs. `EPERM`: sealed.
+    pub fn munmap<O: Kernel<F>>(
         &mut self,
         addr: u64,
         len: u64,

@@ -1,25 +1,26 @@
 //! Names of anonymous memory: `prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, …)`, see PR_SET_VMA(2const)
 
 use super::file::File;
-use super::owner::Owner;
-use super::region::Region;
+use super::kernel::Kernel;
 use super::vma::{LinuxVma, Role};
+use super::vma_view::VmaView;
 use super::{Call, Mm};
 use crate::{Errno, NodeAlloc, VmaNode};
 
 impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
-    /// Names the anonymous memory in a range, or takes its name away: maps shows `[anon:NAME]`. Areas with different
-    /// names do not merge. Returns 0. What user space passes as a name is the owner's to check and to keep: `name` is
-    /// the handle.
+    /// Names the anonymous memory in a range, or takes its name away: maps shows `[anon:NAME]`.
+    /// VMAs with different names do not merge. Returns 0. What user space passes as a name is the
+    /// owner's to check and to keep: `name` is the handle.
     ///
-    /// Goes up as madvise does: holes are passed over and reported at the end. Unlike Linux, shared anonymous memory
-    /// takes no name (its handle stands for the object). The former name is dropped at once, under the lock if there is
-    /// one: dropping a name must come to no more than giving memory back.
+    /// Goes up as madvise does: holes are passed over and reported at the end. Unlike Linux, shared
+    /// anonymous memory takes no name (its handle stands for the object). The former name is
+    /// dropped at once, under the lock if there is one: dropping a name must come to no more than
+    /// giving memory back.
     ///
     /// # Errors
-    /// `EINVAL`: unaligned, a wrap, part of special memory. `EBADF`: memory with an object. `ENOMEM`: a hole. `EAGAIN`: too
-    /// many areas, no memory.
-    pub fn set_anon_name<O: Owner<F>>(
+    /// `EINVAL`: unaligned, a wrap, part of special memory. `EBADF`: memory with an object.
+    /// `ENOMEM`: a hole. `EAGAIN`: too many VMAs, no memory.
+    pub fn set_anon_name<O: Kernel<F>>(
         &mut self,
         addr: u64,
         len: u64,
@@ -49,9 +50,9 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         hole
     }
 
-    fn name_region<O: Owner<F>>(
+    fn name_region<O: Kernel<F>>(
         &mut self,
-        region: &Region,
+        region: &VmaView,
         start: u64,
         end: u64,
         name: Option<&F>,

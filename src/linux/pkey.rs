@@ -56,7 +56,7 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         Ok(key.into())
     }
 
-    /// pkey_free(2). Returns 0. Areas keep the key, as in Linux.
+    /// pkey_free(2). Returns 0. VMAs keep the key, as in Linux.
     ///
     /// # Errors
     /// `EINVAL`: not allocated.

@@ -2,7 +2,7 @@
 
 use super::abi::int;
 use super::file::File;
-use super::owner::Owner;
+use super::kernel::Kernel;
 use super::vma::LinuxVma;
 use super::{Call, Mm};
 use crate::{Errno, NodeAlloc, VmaNode};
@@ -12,7 +12,8 @@ use crate::{Errno, NodeAlloc, VmaNode};
 pub enum Target {
     /// The caller's own.
     Own,
-    /// Another's, for which the kernel has checked the caller's rights (`PTRACE_MODE_READ` and `CAP_SYS_NICE`).
+    /// Another's, for which the kernel has checked the caller's rights (`PTRACE_MODE_READ` and
+    /// `CAP_SYS_NICE`).
     Other,
 }
 
@@ -26,16 +27,17 @@ const MAX_RANGES: usize = 1024;
 const MAX_BYTES: u64 = 0x7fff_f000;
 
 impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
-    /// process_madvise(2): madvise for each range (address, length) of a vector, which the kernel has copied from the
-    /// caller's memory. Returns the bytes advised.
+    /// process_madvise(2): madvise for each range (address, length) of a vector, which the kernel
+    /// has copied from the caller's memory. Returns the bytes advised.
     ///
-    /// It ends at the first error, which is returned if nothing was advised before. Nor does it go further than 2 GiB less
-    /// a page: what lies behind in the vector is left out.
+    /// It ends at the first error, which is returned if nothing was advised before. Nor does it go
+    /// further than 2 GiB less a page: what lies behind in the vector is left out.
     ///
     /// # Errors
-    /// `EINVAL`: flags, more than 1024 ranges, a length above 2^63, advice that others may not give; and those of
-    /// [`madvise`](Self::madvise). `EFAULT`: a range that leaves user space, before anything is advised.
-    pub fn process_madvise<O: Owner<F>>(
+    /// `EINVAL`: flags, more than 1024 ranges, a length above 2^63, advice that others may not
+    /// give; and those of [`madvise`](Self::madvise). `EFAULT`: a range that leaves user space,
+    /// before anything is advised.
+    pub fn process_madvise<O: Kernel<F>>(
         &mut self,
         target: Target,
         ranges: impl IntoIterator<Item = (u64, u64), IntoIter: Clone>,
@@ -56,7 +58,8 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
             if advised == total {
                 break;
             }
-            // A range of nothing is looked at only if it is the first (`iov_iter_advance` skips it).
+            // A range of nothing is looked at only if it is the first (`iov_iter_advance` skips
+            // it).
             if len == 0 && index > 0 {
                 continue;
             }

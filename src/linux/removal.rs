@@ -1,8 +1,8 @@
 //! Removing what is mapped in a range: munmap, and the first step of other calls.
 
 use super::file::File;
+use super::kernel::Kernel;
 use super::limits::Usage;
-use super::owner::Owner;
 use super::vm_flags::VmFlags;
 use super::vma::{LinuxVma, vm_flags};
 use super::{Call, Mm};
@@ -11,7 +11,7 @@ use crate::{Errno, Error, NodeAlloc, VmaNode};
 
 /// What removing a range will remove.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Gathered {
+pub(super) struct RangeTotals {
     /// Pages mapped there.
     pub(super) pages: u64,
     /// Those of them that count as committed.
@@ -24,11 +24,11 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         Span::new(self.layout.pages(start), self.layout.pages(end))
     }
 
-    /// Gets a range ready to be removed (`vms_gather_munmap_vmas`): nothing in it may be sealed, and areas are cut at
-    /// its ends. On an error the cuts made before stay, as in Linux.
+    /// Gets a range ready to be removed (`vms_gather_munmap_vmas`): nothing in it may be sealed,
+    /// and VMAs are cut at its ends. On an error the cuts made before stay, as in Linux.
     ///
-    /// O(log n), unless something is sealed somewhere: then all areas in the range are looked at.
-    pub(super) fn cut_out<O: Owner<F>>(
+    /// O(log n), unless something is sealed somewhere: then all VMAs in the range are looked at.
+    pub(super) fn cut_out<O: Kernel<F>>(
         &mut self,
         start: u64,
         end: u64,
@@ -36,7 +36,8 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
     ) -> Result<(), Errno> {
         let Some(first) = self.first_in(start, end) else { return Ok(()) };
         if first.start < start {
-            // The count may go one above its limit while a range is being removed, but not by a hole in the middle.
+            // The count may go one above its limit while a range is being removed, but not by a
+            // hole in the middle.
             if end < first.end && self.is_full() {
                 return Err(Errno::ENOMEM);
             }
@@ -54,15 +55,15 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         }
     }
 
-    /// As [`cut_out`](Self::cut_out), and counts what is there. O(log n + areas).
-    pub(super) fn gather<O: Owner<F>>(
+    /// As [`cut_out`](Self::cut_out), and counts what is there. O(log n + VMAs).
+    pub(super) fn gather<O: Kernel<F>>(
         &mut self,
         start: u64,
         end: u64,
         call: &mut Call<'_, F, A, O>,
-    ) -> Result<Gathered, Errno> {
+    ) -> Result<RangeTotals, Errno> {
         self.cut_out(start, end, call)?;
-        let mut gathered = Gathered::default();
+        let mut gathered = RangeTotals::default();
         for vma in self.map.overlapping(start, end.saturating_sub(start)) {
             gathered.pages += vma.pages();
             if vm_flags(&vma.attrs()).contains(VmFlags::ACCOUNT) {
@@ -73,7 +74,7 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
     }
 
     /// Removes a range that was [cut out](Self::cut_out).
-    pub(super) fn remove<O: Owner<F>>(
+    pub(super) fn remove<O: Kernel<F>>(
         &mut self,
         start: u64,
         end: u64,
@@ -82,8 +83,9 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         self.remove_keeping(start, end, 0, call)
     }
 
-    /// As [`remove`](Self::remove), but `kept` pages that were promised stay so, for what comes in their place.
-    pub(super) fn remove_keeping<O: Owner<F>>(
+    /// As [`remove`](Self::remove), but `kept` pages that were promised stay so, for what comes in
+    /// their place.
+    pub(super) fn remove_keeping<O: Kernel<F>>(
         &mut self,
         start: u64,
         end: u64,
@@ -100,7 +102,7 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
     }
 
     /// Cuts out and removes: munmap without its argument checks (`do_vmi_align_munmap`).
-    pub(super) fn unmap_range<O: Owner<F>>(
+    pub(super) fn unmap_range<O: Kernel<F>>(
         &mut self,
         start: u64,
         end: u64,
@@ -110,28 +112,29 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         self.remove(start, end, call)
     }
 
-    /// Removes the first `limit` areas of `rest`, whatever they are, and returns what is left of it. For a piece of a
-    /// longer call: hooks are not asked to prepare. Fails as `VmMap::unmap_front` does, hardly ever.
-    pub(super) fn remove_front<O: Owner<F>>(
+    /// Removes the first `limit` VMAs of `rest`, whatever they are, and returns what is left of it.
+    /// For a piece of a longer call: hooks are not asked to prepare. Fails as `VmMap::unmap_front`
+    /// does, hardly ever.
+    pub(super) fn remove_front<O: Kernel<F>>(
         &mut self,
         rest: Span,
         limit: usize,
         call: &mut Call<'_, F, A, O>,
     ) -> Result<Span, Error> {
-        let front = self.map.front(rest, limit);
-        let usage = self.usage_without(front);
-        self.map.unmap_front(front, limit, call)?;
+        let first_batch = self.map.first_batch(rest, limit);
+        let usage = self.usage_without(first_batch);
+        self.map.unmap_front(first_batch, limit, call)?;
         self.set_usage(usage, 0, call);
-        Ok(Span::new(front.end, rest.end))
+        Ok(Span::new(first_batch.end, rest.end))
     }
 
-    /// Whether something in a range is sealed. O(1) if nothing is anywhere, else O(log n + areas).
+    /// Whether something in a range is sealed. O(1) if nothing is anywhere, else O(log n + VMAs).
     pub(super) fn has_seal(&self, start: u64, end: u64) -> bool {
-        let mut areas = self.map.overlapping(start, end.saturating_sub(start));
-        self.usage.sealed() > 0 && areas.any(|vma| vm_flags(&vma.attrs()).contains(VmFlags::SEALED))
+        let mut vmas = self.map.overlapping(start, end.saturating_sub(start));
+        self.usage.sealed() > 0 && vmas.any(|vma| vm_flags(&vma.attrs()).contains(VmFlags::SEALED))
     }
 
-    /// What is in use but for `span`. O(log n + areas).
+    /// What is in use but for `span`. O(log n + VMAs).
     fn usage_without(&self, span: Span) -> Usage {
         let mut usage = self.usage;
         let (start, pages) = (self.layout.bytes(span.start), self.layout.bytes(span.len()));
@@ -142,12 +145,12 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
     }
 
     /// Notes what is left in use, and gives up the promises for what is not but for `kept` of them.
-    fn set_usage<O: Owner<F>>(&mut self, usage: Usage, kept: u64, call: &mut Call<'_, F, A, O>) {
+    fn set_usage<O: Kernel<F>>(&mut self, usage: Usage, kept: u64, call: &mut Call<'_, F, A, O>) {
         let gone = self.usage.committed().saturating_sub(usage.committed());
         let freed = gone.saturating_sub(kept);
         self.usage = usage;
         if freed > 0 {
-            call.hooks().uncommit(freed);
+            call.hooks().uncharge(freed);
         }
     }
 }

@@ -1,17 +1,17 @@
 //! What is there before a program makes its first call.
 
-use super::file::{File, Placement};
+use super::file::{Alignment, File};
+use super::kernel::{Capabilities, Kernel};
 use super::layout::Layout;
-use super::owner::{Capabilities, Owner};
 use super::pkey::Keys;
-use super::place::Wanted;
+use super::unmapped_area::PlacementRequest;
 use super::vm_flags::VmFlags;
 use super::vma::{LinuxVma, Role, attrs, with_huge_pages};
 use super::{Call, Mm};
 use crate::{Backing, Errno, Error, Merge, NodeAlloc, VmaNode};
 
-/// Whether `[vsyscall]` is listed. It lies in the upper half, outside of the address space, and no call touches it
-/// (`get_gate_vma`).
+/// Whether `[vsyscall]` is listed. It lies in the upper half, outside of the address space, and no
+/// call touches it (`get_gate_vma`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Gate {
     /// It is not.
@@ -22,7 +22,7 @@ pub enum Gate {
     ReadExecute,
 }
 
-/// An area that the kernel itself puts into an address space, as `execve` does.
+/// A VMA that the kernel itself puts into an address space, as `execve` does.
 #[derive(Debug, Clone)]
 pub struct Install<F> {
     /// First byte.
@@ -38,17 +38,18 @@ pub struct Install<F> {
 }
 
 impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
-    /// Puts an area of the kernel's own into a free range. It is not joined with its neighbours, and no limit is asked.
+    /// Puts a VMA of the kernel's own into a free range. It is not joined with its neighbours, and
+    /// no limit is asked.
     ///
     /// # Errors
-    /// `EINVAL`: unaligned, empty, beyond user space. `EEXIST`: in use. `ENOMEM`: no node, or not enough memory for
-    /// areas with `ac`.
-    pub fn install<O: Owner<F>>(
+    /// `EINVAL`: unaligned, empty, beyond user space. `EEXIST`: in use. `ENOMEM`: no node, or not
+    /// enough memory for VMAs with `ac`.
+    pub fn install<O: Kernel<F>>(
         &mut self,
-        area: Install<F>,
+        vma: Install<F>,
         call: &mut Call<'_, F, A, O>,
     ) -> Result<(), Errno> {
-        let Install { start, end, flags, offset, handle } = area;
+        let Install { start, end, flags, offset, handle } = vma;
         let len = end.checked_sub(start).ok_or(Errno::EINVAL)?;
         if !self.layout.is_aligned(len) || !self.layout.is_aligned(offset) {
             return Err(Errno::EINVAL);
@@ -58,7 +59,7 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         let (backing, data) = match handle {
             None => (Backing::Anonymous, LinuxVma::anonymous()),
             Some((file, Role::Object)) => {
-                if let Placement::HugeTlb(page) = file.placement() {
+                if let Alignment::HugeTlb(page) = file.alignment() {
                     huge = Some(page);
                 }
                 let backing = Backing::Object { id: file.id(), offset: self.layout.pages(offset) };
@@ -73,27 +74,29 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         let pages = self.layout.pages(len);
         let accounted = flags.contains(VmFlags::ACCOUNT);
         if accounted {
-            call.hooks().promise(pages, &self.usage)?;
+            call.hooks().charge(pages, &self.usage)?;
         }
         let inserted = self.insert(start, end, attrs, data, Merge::Never, call);
         if inserted.is_err() && accounted {
-            call.hooks().uncommit(pages);
+            call.hooks().uncharge(pages);
         }
         inserted
     }
 
-    /// Where mmap would put `len` bytes of memory without an object if it got no hint: for what the kernel itself maps, such
-    /// as `[vdso]`, which is then [installed](Self::install) there. O(log n).
+    /// Where mmap would put `len` bytes of memory without an object if it got no hint: for what the
+    /// kernel itself maps, such as `[vdso]`, which is then [installed](Self::install) there. O(log
+    /// n).
     ///
     /// # Errors
     /// `ENOMEM`: no room.
     pub fn unmapped_area(&self, len: u64) -> Result<u64, Errno> {
         let len = self.layout.page_up(len);
-        let wanted = Wanted { addr: 0, len, offset: 0, map_flags: 0, alignment: Placement::Page };
-        self.place(&wanted, Capabilities::empty())
+        let wanted =
+            PlacementRequest { addr: 0, len, offset: 0, map_flags: 0, alignment: Alignment::Page };
+        self.get_unmapped_area(&wanted, Capabilities::empty())
     }
 
-    /// Says where the program's stack begins: its area is the one that maps calls `[stack]`.
+    /// Says where the program's stack begins: its VMA is the one that maps calls `[stack]`.
     pub fn set_start_stack(&mut self, addr: u64) {
         self.start_stack = addr;
     }
@@ -125,22 +128,27 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
 
     pub(super) fn check_layout(&self, layout: &Layout) -> Result<(), Error> {
         layout.check()?;
-        let same =
-            layout.task_size() == self.layout.task_size() && layout.page_size() == self.layout.page_size();
+        let same = layout.task_size() == self.layout.task_size()
+            && layout.page_size() == self.layout.page_size();
         if same { Ok(()) } else { Err(Error::OutOfRange) }
     }
 
-    /// Removes everything, and starts anew with another layout: what `execve` does first, and a process that ends, last.
-    /// Limits stay. O(n); behind a lock, [`AddrSpace::clear`](crate::AddrSpace::clear) releases it every few areas.
+    /// Removes everything, and starts anew with another layout: what `execve` does first, and a
+    /// process that ends, last. Limits stay. O(n); behind a lock,
+    /// [`AddrSpace::clear`](crate::AddrSpace::clear) releases it every few VMAs.
     ///
     /// # Errors
     /// A layout that makes no sense or is of another size, before anything has changed.
-    pub fn clear<O: Owner<F>>(&mut self, layout: Layout, call: &mut Call<'_, F, A, O>) -> Result<(), Error> {
+    pub fn clear<O: Kernel<F>>(
+        &mut self,
+        layout: Layout,
+        call: &mut Call<'_, F, A, O>,
+    ) -> Result<(), Error> {
         self.check_layout(&layout)?;
         let committed = self.usage.committed();
         self.map.clear(call)?;
         if committed > 0 {
-            call.hooks().uncommit(committed);
+            call.hooks().uncharge(committed);
         }
         self.start_anew(layout);
         Ok(())

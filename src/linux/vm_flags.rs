@@ -1,14 +1,15 @@
-//! The flags of one area, as Linux names them.
+//! The flags of one VMA, as Linux names them.
 
 use core::fmt;
 
 use bitflags::bitflags;
 
 bitflags! {
-    /// What Linux keeps in `vm_flags`, bit for bit (`include/linux/mm.h`), so that the order in which the bits are
-    /// printed is Linux's too.
+    /// What Linux keeps in `vm_flags`, bit for bit (`include/linux/mm.h`), so that the order in
+    /// which the bits are printed is Linux's too.
     ///
-    /// The two letters after each name are its mnemonic in the `VmFlags:` line of smaps (proc_pid_smaps(5)).
+    /// The two letters after each name are its mnemonic in the `VmFlags:` line of smaps
+    /// (proc_pid_smaps(5)).
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
     pub struct VmFlags: u64 {
         /// `rd`: may be read.
@@ -27,7 +28,7 @@ bitflags! {
         const MAY_EXEC = 1 << 6;
         /// `ms`: mapped with MAP_SHARED, even if the file was not open for writing.
         const MAY_SHARE = 1 << 7;
-        /// `gd`: a fault below the area extends it downwards.
+        /// `gd`: a fault below the VMA extends it downwards.
         const GROWS_DOWN = 1 << 8;
         /// `um`: userfaultfd watches missing pages.
         const UFFD_MISSING = 1 << 9;
@@ -143,7 +144,8 @@ impl VmFlags {
     /// `lo lf`, which come and go together (`VM_LOCKED_MASK`).
     pub const LOCK: Self = Self::LOCKED.union(Self::LOCK_ON_FAULT);
     /// Kinds that Linux never merges and never locks (`VM_SPECIAL`).
-    pub const SPECIAL: Self = Self::IO.union(Self::DONT_EXPAND).union(Self::PFN_MAP).union(Self::MIXED_MAP);
+    pub const SPECIAL: Self =
+        Self::IO.union(Self::DONT_EXPAND).union(Self::PFN_MAP).union(Self::MIXED_MAP);
 
     /// The flag with this two-letter mnemonic, or `None` if Linux has none such.
     pub fn from_mnemonic(two: &str) -> Option<Self> {
@@ -164,7 +166,8 @@ impl VmFlags {
 
     /// Code (`is_exec_mapping`).
     pub const fn is_exec(self) -> bool {
-        self.intersection(Self::EXEC.union(Self::WRITE).union(Self::GROWS_DOWN)).bits() == Self::EXEC.bits()
+        self.intersection(Self::EXEC.union(Self::WRITE).union(Self::GROWS_DOWN)).bits()
+            == Self::EXEC.bits()
     }
 
     /// A stack (`is_stack_mapping`).

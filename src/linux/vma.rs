@@ -1,12 +1,12 @@
-//! What an area holds besides its flags.
+//! What a VMA holds besides its flags.
 
 use bitflags::bitflags;
 
 use super::file::File;
 use super::vm_flags::VmFlags;
-use crate::{AreaFlags, Attrs, Backing, Cut, Errno, VmaData};
+use crate::{Attrs, Backing, Errno, SplitGranularity, VmaData, VmaFlags};
 
-/// What an area's handle stands for.
+/// What a VMA's handle stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     /// There is none: plain anonymous memory. Or the object that is mapped.
@@ -18,11 +18,12 @@ pub enum Role {
 }
 
 bitflags! {
-    /// What has happened to an area. Does not keep neighbours apart: what they become has the marks of both.
+    /// What has happened to a VMA. Does not keep neighbours apart: what they become has the marks
+    /// of both.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub(super) struct Marks: u8 {
         /// A private page of its own has been made (in Linux: it has an `anon_vma`).
-        const TOUCHED = 1;
+        const HAS_ANON_VMA = 1;
         /// Guards have been installed, `gu` (`VM_MAYBE_GUARD`).
         const GUARDS = 1 << 1;
         /// For the moment, it is joined with nothing.
@@ -30,7 +31,8 @@ bitflags! {
     }
 }
 
-/// An area's data in [`Mm`](super::Mm): the owner's handle and what it stands for. 16 bytes with a handle of 8 or 4.
+/// A VMA's data in [`Mm`](super::Mm): the owner's handle and what it stands for. 16 bytes with a
+/// handle of 8 or 4.
 #[derive(Debug, Clone)]
 pub struct LinuxVma<F> {
     handle: Option<F>,
@@ -39,8 +41,9 @@ pub struct LinuxVma<F> {
     shift: Shift,
 }
 
-/// How many pages anonymous memory lies above where its pages were first touched (Linux keeps that place as the offset):
-/// moved, it fits neighbours only that were moved with it. A number of 48 bits.
+/// How many pages anonymous memory lies above where its pages were first touched (Linux keeps that
+/// place as the offset): moved, it fits neighbours only that were moved with it. A number of 48
+/// bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Shift([u8; 6]);
 
@@ -73,13 +76,13 @@ impl<F: File> LinuxVma<F> {
         self.handle.as_ref().filter(|_| self.role == Role::Object)
     }
 
-    /// The name of an area that shows no object, if it has one.
+    /// The name of a VMA that shows no object, if it has one.
     pub fn name(&self) -> Option<&F> {
         self.handle.as_ref().filter(|_| self.role != Role::Object)
     }
 
-    /// Where anonymous memory that now begins at page `page` was first touched (`vm_pgoff`): there itself, unless it was
-    /// moved since.
+    /// Where anonymous memory that now begins at page `page` was first touched (`vm_pgoff`): there
+    /// itself, unless it was moved since.
     pub(super) fn first_touched(&self, page: u64) -> u64 {
         const BITS_48: u64 = (1 << 48) - 1;
         page.wrapping_sub(self.shift.pages().cast_unsigned()) & BITS_48
@@ -130,54 +133,55 @@ impl<F: File> VmaData for LinuxVma<F> {
     }
 
     fn relocate(&mut self, pages: i64) {
-        let stays = self.marks.contains(Marks::TOUCHED) && self.object().is_none();
+        let stays = self.marks.contains(Marks::HAS_ANON_VMA) && self.object().is_none();
         self.shift = if stays { self.shift.plus(pages) } else { Shift::NONE };
     }
 
-    /// What has happened to the area, for [`Fault::judge`](super::Fault::judge). The object's number is in the backing.
+    /// What has happened to the VMA, for [`Fault::check_access`](super::Fault::check_access). The
+    /// object's number is in the backing.
     fn key(&self) -> u64 {
         u64::from(self.marks.bits())
     }
 }
 
-/// The core's attributes of an area with `flags`. The word of 64 owner's bits holds all flags; the hot word repeats
-/// those that a page fault reads.
+/// The core's attributes of a VMA with `flags`. The word of 64 owner's bits holds all flags; the
+/// hot word repeats those that a page fault reads.
 pub(super) fn attrs(flags: VmFlags, backing: Backing, role: Role) -> Attrs {
-    let mut hot = AreaFlags::empty();
+    let mut hot = VmaFlags::empty();
     if role == Role::Special {
-        hot = hot.with_cut(Cut::Never);
+        hot = hot.with_split_granularity(SplitGranularity::Never);
     }
     with_vm_flags(Attrs::default().with_flags(hot).with_backing(backing), flags)
 }
 
-/// The same attributes for an area of huge pages, which is cut only between them.
+/// The same attributes for a VMA of huge pages, which is cut only between them.
 ///
 /// # Errors
 /// `EINVAL`: there are no pages of that size.
 pub(super) fn with_huge_pages(attrs: Attrs, page: u64) -> Result<Attrs, Errno> {
-    let cut = Cut::of_bytes(page).ok_or(Errno::EINVAL)?;
-    Ok(attrs.with_flags(attrs.flags().with_cut(cut)))
+    let cut = SplitGranularity::from_bytes(page).ok_or(Errno::EINVAL)?;
+    Ok(attrs.with_flags(attrs.flags().with_split_granularity(cut)))
 }
 
 /// The same attributes with other Linux flags.
 pub(super) fn with_vm_flags(attrs: Attrs, flags: VmFlags) -> Attrs {
-    const HOT: [(VmFlags, AreaFlags); 6] = [
-        (VmFlags::READ, AreaFlags::READ),
-        (VmFlags::WRITE, AreaFlags::WRITE),
-        (VmFlags::EXEC, AreaFlags::EXEC),
-        (VmFlags::SHARED, AreaFlags::SHARED),
-        (VmFlags::GROWS_DOWN, AreaFlags::GROWS_DOWN),
-        (VmFlags::LOCKED, AreaFlags::LOCKED),
+    const HOT: [(VmFlags, VmaFlags); 6] = [
+        (VmFlags::READ, VmaFlags::READ),
+        (VmFlags::WRITE, VmaFlags::WRITE),
+        (VmFlags::EXEC, VmaFlags::EXEC),
+        (VmFlags::SHARED, VmaFlags::SHARED),
+        (VmFlags::GROWS_DOWN, VmaFlags::GROWS_DOWN),
+        (VmFlags::LOCKED, VmaFlags::LOCKED),
     ];
     let mut hot = attrs.flags();
-    for (flag, area_flag) in HOT {
-        hot.set(area_flag, flags.contains(flag));
+    for (flag, vma_flag) in HOT {
+        hot.set(vma_flag, flags.contains(flag));
     }
-    hot.set(AreaFlags::NO_MERGE, flags.intersects(VmFlags::SPECIAL));
-    attrs.with_flags(hot).with_extra(flags.bits())
+    hot.set(VmaFlags::NO_MERGE, flags.intersects(VmFlags::SPECIAL));
+    attrs.with_flags(hot).with_user_bits(flags.bits())
 }
 
-/// All Linux flags of an area.
+/// All Linux flags of a VMA.
 pub(super) fn vm_flags(attrs: &Attrs) -> VmFlags {
-    VmFlags::from_bits_retain(attrs.extra())
+    VmFlags::from_bits_retain(attrs.user_bits())
 }

@@ -1,13 +1,13 @@
 //! [`Mappings`] behind a lock.
 
 use super::{Checkpoint, Info, Mappings, Origin};
-use crate::addr_space::{AddrSpace, counted};
+use crate::addr_space::{AddrSpace, retry_with_nodes};
 use crate::error::Error;
 use crate::flags::Prot;
 use crate::hooks::{Hooks, NoHooks};
-use crate::node::{NodeAlloc, Reservation};
+use crate::node::{NodeAlloc, Preallocated};
 use crate::sync::RawLock;
-use crate::vm_map::Request;
+use crate::vm_map::MapRequest;
 use crate::vma::{Attrs, Vma, VmaData, VmaNode};
 
 /// Nodes that any one operation on a range may need.
@@ -21,7 +21,11 @@ where
     L: RawLock,
 {
     /// [`Mappings::map`].
-    pub fn map(&self, request: Request<V>, hooks: &mut impl Hooks<Origin<V>>) -> Result<u64, Error> {
+    pub fn map(
+        &self,
+        request: MapRequest<V>,
+        hooks: &mut impl Hooks<Origin<V>>,
+    ) -> Result<u64, Error> {
         self.update(WORST_CASE, hooks, |space, update| space.map(request, update))
     }
 
@@ -34,7 +38,9 @@ where
         data: V,
         hooks: &mut impl Hooks<Origin<V>>,
     ) -> Result<u64, Error> {
-        self.update(WORST_CASE, hooks, |space, update| space.map_any(hint, len, attrs, data, update))
+        self.update(WORST_CASE, hooks, |space, update| {
+            space.map_any(hint, len, attrs, data, update)
+        })
     }
 
     /// [`Mappings::map_at`].
@@ -50,7 +56,12 @@ where
     }
 
     /// [`Mappings::unmap`].
-    pub fn unmap(&self, addr: u64, len: u64, hooks: &mut impl Hooks<Origin<V>>) -> Result<u64, Error> {
+    pub fn unmap(
+        &self,
+        addr: u64,
+        len: u64,
+        hooks: &mut impl Hooks<Origin<V>>,
+    ) -> Result<u64, Error> {
         self.update(WORST_CASE, hooks, |space, update| space.unmap(addr, len, update))
     }
 
@@ -85,12 +96,12 @@ where
         self.update(0, hooks, |space, update| space.unmap_non_original(update))
     }
 
-    /// [`Mappings::checkpoint`]. Counts under the lock, allocates without it, and counts again if the
-    /// space has grown meanwhile; the eighth time it allocates what is missing under the lock.
+    /// [`Mappings::checkpoint`]. Counts under the lock, allocates without it, and counts again if
+    /// the space has grown meanwhile; the eighth time it allocates what is missing under the lock.
     pub fn checkpoint(&self) -> Result<Checkpoint<V, A>, Error> {
         let (alloc, first) = self.inspect(|space| (space.map.alloc().clone(), nodes_for(space)));
-        let mut nodes = Reservation::new(alloc);
-        counted(first, |count| {
+        let mut nodes = Preallocated::new(alloc);
+        retry_with_nodes(first, |count| {
             if let Err(error) = nodes.fill(count.nodes()) {
                 return Ok(Err(error));
             }
@@ -103,8 +114,12 @@ where
 
     /// [`Mappings::restore`], never cut: nobody sees it half done. Counts and allocates as
     /// [`checkpoint`](Self::checkpoint) does.
-    pub fn restore(&self, saved: &Checkpoint<V, A>, hooks: &mut impl Hooks<Origin<V>>) -> Result<(), Error> {
-        counted(self.inspect(|space| space.restore_cost(saved)), |count| {
+    pub fn restore(
+        &self,
+        saved: &Checkpoint<V, A>,
+        hooks: &mut impl Hooks<Origin<V>>,
+    ) -> Result<(), Error> {
+        retry_with_nodes(self.inspect(|space| space.restore_cost(saved)), |count| {
             self.update(count.nodes(), hooks, |space, update| {
                 let need = space.restore_cost(saved);
                 if count.covers(need) { Ok(space.restore(saved, update)) } else { Err(need) }
@@ -112,16 +127,17 @@ where
         })
     }
 
-    /// [`Mappings::fork_live`]: a copy for another process, whose pages may become copy-on-write. Counts and
-    /// allocates as [`checkpoint`](Self::checkpoint) does. When this returns, the flush has ended.
+    /// [`Mappings::fork_live`]: a copy for another process, whose pages may become copy-on-write.
+    /// Counts and allocates as [`checkpoint`](Self::checkpoint) does. When this returns, the flush
+    /// has ended.
     pub fn fork<H: Hooks<Origin<V>>>(
         &self,
         hooks: &mut H,
         mut copy: impl FnMut(&mut H, &Vma<'_, Origin<V>>) -> Option<Attrs>,
     ) -> Result<Mappings<V, A>, Error> {
         let (alloc, first) = self.inspect(|space| (space.map.alloc().clone(), nodes_for(space)));
-        let mut nodes = Reservation::new(alloc);
-        counted(first, |count| {
+        let mut nodes = Preallocated::new(alloc);
+        retry_with_nodes(first, |count| {
             if let Err(error) = nodes.fill(count.nodes()) {
                 return Ok(Err(error));
             }
@@ -138,6 +154,8 @@ where
 }
 
 /// A node for each region and one for the map.
-fn nodes_for<V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone>(space: &Mappings<V, A>) -> usize {
+fn nodes_for<V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone>(
+    space: &Mappings<V, A>,
+) -> usize {
     space.map.len().saturating_add(1)
 }

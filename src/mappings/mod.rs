@@ -12,7 +12,7 @@ mod origin;
 pub use checkpoint::Checkpoint;
 pub use origin::{Info, Origin, UpdateFn};
 
-use crate::addr_space::Guarded;
+use crate::addr_space::HasVmMap;
 use crate::error::Error;
 use crate::flags::Prot;
 use crate::hooks::Hooks;
@@ -21,15 +21,15 @@ use crate::placement::Search;
 use crate::range::{PageSize, VmRange};
 use crate::sync;
 use crate::update::Update;
-use crate::vm_map::{Place, Request, VmMap};
+use crate::vm_map::{MapRequest, Placement, VmMap};
 use crate::vma::{Attrs, VmaData, VmaNode};
 use origin::MappingId;
 
 /// An address space that remembers which mapping each region comes from, and can go back to a state
 /// that it was in.
 ///
-/// No lock of its own: an [`AddrSpace`](crate::AddrSpace) puts one around it. Hooks run inside the call,
-/// under that lock, and must not call back into the space.
+/// No lock of its own: an [`AddrSpace`](crate::AddrSpace) puts one around it. Hooks run inside the
+/// call, under that lock, and must not call back into the space.
 ///
 /// Changes take an [`Update`], made by [`update`](Self::update), which carries the hooks:
 /// [`UpdateFn`] for a closure that is told address, length and previous information of each part
@@ -78,8 +78,8 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone> Mappings<V, A> {
         &self.map
     }
 
-    /// The map below, for everything that has no name here: splitting and merging by hand, relocating, committing,
-    /// advice.
+    /// The map below, for everything that has no name here: splitting and merging by hand,
+    /// relocating, committing, advice.
     pub fn vm_map_mut(&mut self) -> &mut VmMap<Origin<V>, A> {
         &mut self.map
     }
@@ -93,21 +93,22 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone> Mappings<V, A> {
     /// [`VmMap::map`], in O(log n) more. The new mapping joins no other, whatever the request says.
     pub fn map<H: Hooks<Origin<V>>>(
         &mut self,
-        request: Request<V>,
+        request: MapRequest<V>,
         update: &mut Update<'_, Origin<V>, A, H>,
     ) -> Result<u64, Error> {
         let page = self.map.page_size();
         // The address is looked for first: the mapping knows its own base.
-        let (addr, place) = match request.place() {
-            Place::Any(search) => {
+        let (addr, place) = match request.placement() {
+            Placement::Any(search) => {
                 let addr = self.map.find_gap(request.len(), &search)?;
-                (addr, Place::FixedNoReplace(addr))
+                (addr, Placement::FixedNoReplace(addr))
             }
-            place @ (Place::Fixed(addr) | Place::FixedNoReplace(addr)) => (addr, place),
+            place @ (Placement::Fixed(addr) | Placement::FixedNoReplace(addr)) => (addr, place),
         };
         let whole = VmRange::new(addr, page.pages(request.len())?, page)?;
         let id = self.next;
-        let request = request.replaced(place, |data| Origin { id, whole, moved: 0, original: false, data });
+        let request =
+            request.replaced(place, |data| Origin { id, whole, moved: 0, original: false, data });
         let addr = self.map.map(request, update)?;
         self.next.serial = self.next.serial.wrapping_add(1);
         Ok(addr)
@@ -124,7 +125,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone> Mappings<V, A> {
         update: &mut Update<'_, Origin<V>, A, H>,
     ) -> Result<u64, Error> {
         let search = hint.map_or(Search::new(), |hint| Search::new().hint(hint));
-        self.map(Request::new(Place::Any(search), len, attrs).with_data(data), update)
+        self.map(MapRequest::new(Placement::Any(search), len, attrs).with_data(data), update)
     }
 
     /// Maps `len` bytes at `addr`, in place of whatever is mapped there. The hooks hear `unmap` for
@@ -137,7 +138,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone> Mappings<V, A> {
         data: V,
         update: &mut Update<'_, Origin<V>, A, H>,
     ) -> Result<u64, Error> {
-        self.map(Request::new(Place::Fixed(addr), len, attrs).with_data(data), update)
+        self.map(MapRequest::new(Placement::Fixed(addr), len, attrs).with_data(data), update)
     }
 
     /// Unmaps `len` bytes from `addr`; holes are fine. Returns the pages removed. As
@@ -223,7 +224,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone> Mappings<V, A> {
     }
 }
 
-impl<V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone> Guarded for Mappings<V, A> {
+impl<V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone> HasVmMap for Mappings<V, A> {
     type Data = Origin<V>;
     type Alloc = A;
 

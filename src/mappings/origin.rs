@@ -17,8 +17,8 @@ pub(super) struct MappingId {
 /// What [`Mappings`](super::Mappings) keeps with each region: the mapping that it is a part of, the
 /// mark, and the owner's data.
 ///
-/// Regions of one mapping join; those of different mappings never do, since each has to tell its own
-/// base and length.
+/// Regions of one mapping join; those of different mappings never do, since each has to tell its
+/// own base and length.
 #[derive(Clone, Copy, Debug)]
 pub struct Origin<V = ()> {
     pub(super) id: MappingId,
@@ -140,7 +140,9 @@ impl<'a, V> Info<'a, V> {
     pub fn object(&self) -> Option<(u64, u64)> {
         match self.attrs.backing() {
             Backing::Anonymous => None,
-            Backing::Object { id, offset } => Some((id, offset.wrapping_mul(self.range.page_size().bytes()))),
+            Backing::Object { id, offset } => {
+                Some((id, offset.wrapping_mul(self.range.page_size().bytes())))
+            }
         }
     }
 

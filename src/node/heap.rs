@@ -15,8 +15,8 @@ use core::ptr::NonNull;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Heap;
 
-// SAFETY: a block of the heap is the receiver's alone, valid until it is given back, and initialised
-// here. All handles are the one global allocator.
+// SAFETY: a block of the heap is the receiver's alone, valid until it is given back, and
+// initialised here. All handles are the one global allocator.
 unsafe impl<T: Content> NodeAlloc<T> for Heap {
     fn alloc(&self) -> Option<NonNull<Node<T>>> {
         // SAFETY: a node is not zero-sized.

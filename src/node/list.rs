@@ -1,12 +1,12 @@
-//! A list of nodes that are in no tree, linked through the field that readers never look at. What an
-//! allocator keeps its free nodes in.
+//! A list of nodes that are in no tree, linked through the field that readers never look at. What
+//! an allocator keeps its free nodes in.
 
 use super::{Content, Node};
 use core::ptr::{self, NonNull};
 
 /// Nodes in no tree, first in, first out, all O(1) and without memory of its own: what a
-/// [`NodeAlloc`](super::NodeAlloc) keeps its free nodes in. Does not own: whoever holds the list says
-/// what becomes of its nodes.
+/// [`NodeAlloc`](super::NodeAlloc) keeps its free nodes in. Does not own: whoever holds the list
+/// says what becomes of its nodes.
 pub struct NodeList<T: Content> {
     head: *mut Node<T>,
     tail: *mut Node<T>,
@@ -54,7 +54,7 @@ impl<T: Content> NodeList<T> {
         self.len += 1;
     }
 
-    /// Adds a node at the front.
+    /// Adds a node at the first_batch.
     ///
     /// # Safety
     ///

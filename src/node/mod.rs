@@ -1,14 +1,15 @@
-//! Nodes: one per area, in memory that the caller provides.
+//! Nodes: one per entry, in memory that the caller provides.
 //!
-//! A node's first cache line is what a lookup reads: links, range, flags, and what tells whether they
-//! belong together. Parents, colours and gaps are in the second line, with the rest: a change writes them
-//! all the way up to the root, and would take the first line away from readers on other processors. Of
-//! the second line a reader needs what only some areas have: object, offset and the owner's key. Every field that a reader without the
-//! lock touches is atomic, and node memory is *type-stable*: once a node, always a node.
+//! A node's first cache line is what a lookup reads: links, range, flags, and what tells whether
+//! they belong together. Parents, colours and gaps are in the second line, with the rest: a change
+//! writes them all the way up to the root, and would take the first line away from readers on other
+//! processors. Of the second line a reader needs what only some entries have: object, offset and
+//! the owner's key. Every field that a reader without the lock touches is atomic, and node memory
+//! is *type-stable*: once a node, always a node.
 //!
 //! - [`NodeAlloc`]: the trait that the caller implements, or takes ready: [`FixedPool`] (a static,
 //!   before any heap), [`Slab`] (memory handed over in chunks), `BoxAlloc` (feature `alloc`).
-//! - [`Reservation`]: nodes in hand before anything changes, so that nothing fails half-way.
+//! - [`Preallocated`]: nodes in hand before anything changes, so that nothing fails half-way.
 
 #![allow(unsafe_code)]
 
@@ -19,7 +20,7 @@ mod boxed;
 mod heap;
 mod list;
 mod pool;
-mod reservation;
+mod preallocated;
 mod slab;
 
 pub use alloc::{NodeAlloc, ReadSide, TypeStable};
@@ -28,8 +29,8 @@ pub use boxed::BoxAlloc;
 #[cfg(feature = "alloc")]
 pub use heap::Heap;
 pub use pool::FixedPool;
-pub use reservation::Reservation;
-pub(crate) use reservation::{Gathered, Loose, Spare};
+pub use preallocated::Preallocated;
+pub(crate) use preallocated::{DetachedNode, FreeNode, Removed};
 pub use slab::Slab;
 
 pub use list::NodeList;
@@ -39,11 +40,11 @@ use crate::sync::{Link, Ordering, Word, fence};
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
 
-/// What the areas of one kind of tree carry.
+/// What the entries of one kind of tree carry.
 pub trait Content {
-    /// What places in the tree are counted in.
+    /// What places in the tree are retry_with_nodes in.
     type Position: Position;
-    /// A plain copy of an area's attributes.
+    /// A plain copy of an entry's attributes.
     type Attrs: Copy + PartialEq;
     /// The atomics that hold what does not fit into the 32 hot bits.
     type Words: Default + Sync + Send;
@@ -57,8 +58,8 @@ pub trait Content {
     fn store(words: &Self::Words, attrs: &Self::Attrs, data: &Self::Data) -> u32;
 }
 
-/// A node of a tree of areas. Opaque: allocators hand it out as [`Node::new`] made it, or as it was
-/// when they got it back.
+/// A node of a tree of entries. Opaque: allocators hand it out as [`Node::new`] made it, or as it
+/// was when they got it back.
 #[repr(C, align(64))]
 pub struct Node<T: Content> {
     pub(crate) left: Link<Node<T>>,
@@ -67,8 +68,8 @@ pub struct Node<T: Content> {
     pub(crate) start: Field<T::Position>,
     /// One past the last page.
     pub(crate) end: Field<T::Position>,
-    /// The area's hot flags (low half), and which flushes were under way when it last changed (high
-    /// half, see `flight`).
+    /// The entry's hot flags (low half), and which flushes were under way when it last changed
+    /// (high half, see `pending_flush`).
     pub(crate) state: Word,
     /// The tree that the node is in: nodes move between address spaces that share an allocator.
     pub(crate) owner: Word,
@@ -87,8 +88,9 @@ pub struct Node<T: Content> {
     data: UnsafeCell<MaybeUninit<T::Data>>,
 }
 
-// SAFETY: links and words are atomics; `data` is touched only by the holder of the tree (`&mut`), or
-// read through `&` borrowed from the tree, which needs `T::Data: Sync` of whoever shares the tree.
+// SAFETY: links and words are atomics; `data` is touched only by the holder of the tree (`&mut`),
+// or read through `&` borrowed from the tree, which needs `T::Data: Sync` of whoever shares the
+// tree.
 unsafe impl<T: Content> Sync for Node<T> {}
 // SAFETY: a node is memory; its data moves between threads only inside trees that require `Send`.
 unsafe impl<T: Content> Send for Node<T> {}
@@ -123,15 +125,15 @@ impl<T: Content> Node<T> {
     #[inline]
     pub(crate) fn open_above(&self, floor: u64) {
         self.seq.set(self.seq.get().max(floor) | 1);
-        // Orders the odd generation before every store of the change. Pairs with the acquire fence of
-        // `tree::walk`: a reader who saw one of these stores finds the generation changed.
+        // Orders the odd generation before every store of the change. Pairs with the acquire fence
+        // of `tree::walk`: a reader who saw one of these stores finds the generation changed.
         fence(Ordering::Release);
     }
 
     /// Ends a change, with the hot bits that hold from now on and the flushes under way.
     #[inline]
-    pub(crate) fn close(&self, hot: u32, flights: u32) {
-        self.state.update((flights as u64) << 32 | hot as u64);
+    pub(crate) fn close(&self, hot: u32, pending_flushes: u32) {
+        self.state.update((pending_flushes as u64) << 32 | hot as u64);
         // Release: a reader who saw this generation first sees every store of the change.
         self.seq.set_release(self.seq.get() + 1);
     }
@@ -154,7 +156,7 @@ impl<T: Content> Node<T> {
     }
 
     /// The flushes that were under way when the node last changed, by the lock's holder.
-    pub(crate) fn flights(&self) -> u32 {
+    pub(crate) fn pending_flushes(&self) -> u32 {
         (self.state.get() >> 32) as u32
     }
 

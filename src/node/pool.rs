@@ -39,11 +39,11 @@ impl<T: Content> State<T> {
     }
 }
 
-// SAFETY: `nodes` is reached only by way of `state`, which is a lock, and nodes are `Sync`. The pool
-// holds no data of type `T::Data`: nodes come back empty.
+// SAFETY: `nodes` is reached only by way of `state`, which is a lock, and nodes are `Sync`. The
+// pool holds no data of type `T::Data`: nodes come back empty.
 unsafe impl<T: Content, const N: usize> Sync for FixedPool<T, N> {}
-// SAFETY: as above; while nodes are out, the pool is borrowed and cannot move, and `alloc` notices if
-// it did afterwards.
+// SAFETY: as above; while nodes are out, the pool is borrowed and cannot move, and `alloc` notices
+// if it did afterwards.
 unsafe impl<T: Content, const N: usize> Send for FixedPool<T, N> {}
 
 impl<T: Content, const N: usize> FixedPool<T, N> {
@@ -90,8 +90,8 @@ unsafe impl<T: Content, const N: usize> NodeAlloc<T> for FixedPool<T, N> {
         self.state.with(|state| {
             if state.base != base {
                 // First use, or the pool has moved: then nothing borrowed it, so no node is out
-                // (those of a map that was forgotten are nobody's), and the list points to where the
-                // nodes were.
+                // (those of a map that was forgotten are nobody's), and the list points to where
+                // the nodes were.
                 *state = State::all_free(base);
             }
             let node = match state.free.pop_front() {

@@ -9,9 +9,9 @@ use core::ptr::NonNull;
 
 /// A slab allocator over donated memory, for kernels that have pages but no heap.
 ///
-/// [`donate`](Self::donate) hands over a chunk; it stays the slab's for `'m`. Nodes that come back go
-/// onto a free list; memory never goes back, which makes nodes type-stable. All calls are O(1) but
-/// `donate`, which is O(nodes in the chunk), under a spinlock of the slab's own.
+/// [`donate`](Self::donate) hands over a chunk; it stays the slab's for `'m`. Nodes that come back
+/// go onto a free list; memory never goes back, which makes nodes type-stable. All calls are O(1)
+/// but `donate`, which is O(nodes in the chunk), under a spinlock of the slab's own.
 ///
 /// A chunk must last as long as the slab:
 ///

@@ -1,14 +1,14 @@
 //! Taking over what is mapped already: nobody is told, since nothing happens.
 
 use crate::error::Error;
-use crate::flags::AreaFlags;
+use crate::flags::VmaFlags;
 use crate::hooks::NoHooks;
 use crate::linux::VmFlags;
 use crate::linux::maps::{MapsError, MapsLine};
 use crate::node::NodeAlloc;
 use crate::range::{PageSize, VmRange};
 use crate::ranges::Merge;
-use crate::vm_map::{Place, Request, VmMap};
+use crate::vm_map::{MapRequest, Placement, VmMap};
 use crate::vma::{Attrs, Backing, VmaData, VmaNode};
 use core::fmt;
 
@@ -16,13 +16,14 @@ use core::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AdoptError {
-    /// A line, counted from one, is not one that Linux writes.
+    /// A line, retry_with_nodes from one, is not one that Linux writes.
     Line(usize, MapsError),
-    /// What a line, counted from one, describes does not fit into the map: [`Error::Unaligned`],
-    /// [`Error::OutOfRange`] if it lies in the space in part, [`Error::Overlap`] if it does not lie
-    /// above the line before.
-    Area(usize, Error),
-    /// The map was not empty, [`Error::Busy`], or there were not enough nodes, [`Error::OutOfMemory`].
+    /// What a line, retry_with_nodes from one, describes does not fit into the map:
+    /// [`Error::Unaligned`], [`Error::OutOfRange`] if it lies in the space in part,
+    /// [`Error::Overlap`] if it does not lie above the line before.
+    Vma(usize, Error),
+    /// The map was not empty, [`Error::Busy`], or there were not enough nodes,
+    /// [`Error::OutOfMemory`].
     Map(Error),
 }
 
@@ -30,7 +31,7 @@ impl fmt::Display for AdoptError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             AdoptError::Line(line, error) => write!(f, "line {line}: {error}"),
-            AdoptError::Area(line, error) => write!(f, "line {line}: {error}"),
+            AdoptError::Vma(line, error) => write!(f, "line {line}: {error}"),
             AdoptError::Map(error) => error.fmt(f),
         }
     }
@@ -40,10 +41,10 @@ impl core::error::Error for AdoptError {}
 
 impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     /// Takes over a range that is mapped already: as [`map`](VmMap::map), but without hooks, and
-    /// [`Place::Fixed`] replaces nothing ([`Error::Overlap`]).
-    pub fn adopt(&mut self, request: Request<V>) -> Result<u64, Error> {
-        let place = match request.place() {
-            Place::Fixed(addr) => Place::FixedNoReplace(addr),
+    /// [`Placement::Fixed`] replaces nothing ([`Error::Overlap`]).
+    pub fn adopt(&mut self, request: MapRequest<V>) -> Result<u64, Error> {
+        let place = match request.placement() {
+            Placement::Fixed(addr) => Placement::FixedNoReplace(addr),
             place => place,
         };
         let mut nobody = NoHooks;
@@ -51,38 +52,46 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         self.map(request.replaced(place, |data| data), &mut update)
     }
 
-    /// Fills the empty map with the areas of a `/proc/PID/maps` file, boundary for boundary, without
-    /// hooks. Returns how many there are. Areas that lie wholly outside the space are passed over:
+    /// Fills the empty map with the VMAs of a `/proc/PID/maps` file, boundary for boundary, without
+    /// hooks. Returns how many there are. VMAs that lie wholly outside the space are passed over:
     /// `[vsyscall]` does, in a space of user addresses.
     ///
-    /// `area` gets each line with the attributes that it says: protection, `SHARED`, and where the
-    /// line has an inode the object of that number, at the line's offset. It gives the attributes and
-    /// the owner's data; an owner with files of more than one device gives the object another number.
+    /// `vma` gets each line with the attributes that it says: protection, `SHARED`, and where the
+    /// line has an inode the object of that number, at the line's offset. It gives the attributes
+    /// and the owner's data; an owner with files of more than one device gives the object another
+    /// number.
     ///
-    /// O(n log n), a node for each area, all taken before the first is put in.
+    /// O(n log n), a node for each VMA, all taken before the first is put in.
     pub fn adopt_maps(
         &mut self,
         text: &str,
-        area: impl FnMut(&MapsLine<'_>, Attrs) -> (Attrs, V),
+        vma: impl FnMut(&MapsLine<'_>, Attrs) -> (Attrs, V),
     ) -> Result<usize, AdoptError> {
-        self.adopt_lines(|| text.split('\n').map(|line| (line.is_empty(), MapsLine::parse(line))), area)
+        self.adopt_lines(
+            || text.split('\n').map(|line| (line.is_empty(), MapsLine::parse(line))),
+            vma,
+        )
     }
 
     /// The same for a file whose paths may be in any encoding, or none.
     pub fn adopt_maps_bytes(
         &mut self,
         text: &[u8],
-        area: impl FnMut(&MapsLine<'_, [u8]>, Attrs) -> (Attrs, V),
+        vma: impl FnMut(&MapsLine<'_, [u8]>, Attrs) -> (Attrs, V),
     ) -> Result<usize, AdoptError> {
         let lines = || text.split(|&byte| byte == b'\n');
-        self.adopt_lines(|| lines().map(|line| (line.is_empty(), MapsLine::parse_bytes(line))), area)
+        self.adopt_lines(|| lines().map(|line| (line.is_empty(), MapsLine::parse_bytes(line))), vma)
     }
 
     /// `lines` gives each line, and whether it is empty.
-    fn adopt_lines<'t, T: ?Sized + 't, I: Iterator<Item = (bool, Result<MapsLine<'t, T>, MapsError>)>>(
+    fn adopt_lines<
+        't,
+        T: ?Sized + 't,
+        I: Iterator<Item = (bool, Result<MapsLine<'t, T>, MapsError>)>,
+    >(
         &mut self,
         lines: impl Fn() -> I,
-        mut area: impl FnMut(&MapsLine<'_, T>, Attrs) -> (Attrs, V),
+        mut vma: impl FnMut(&MapsLine<'_, T>, Attrs) -> (Attrs, V),
     ) -> Result<usize, AdoptError> {
         if !self.is_empty() {
             return Err(AdoptError::Map(Error::Busy));
@@ -93,15 +102,19 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         update.reserve(count).map_err(AdoptError::Map)?;
         let (space, page) = (self.space(), self.page_size());
         for line in lines().filter_map(|(_, line)| line.ok()).filter(|line| holds(space, line)) {
-            let (attrs, data) = area(&line, attrs_of(&line, page));
-            let request = Request::new(Place::FixedNoReplace(line.start), line.end - line.start, attrs);
+            let (attrs, data) = vma(&line, attrs_of(&line, page));
+            let request = MapRequest::new(
+                Placement::FixedNoReplace(line.start),
+                line.end - line.start,
+                attrs,
+            );
             // Checked, free, and its node is in hand.
             let _ = self.map(request.with_data(data).with_merge(Merge::Never), &mut update);
         }
         Ok(self.len())
     }
 
-    /// Areas of the file that lie in the space, if all lines can be used.
+    /// VMAs of the file that lie in the space, if all lines can be used.
     fn check_maps<'t, T: ?Sized + 't>(
         &self,
         lines: impl Iterator<Item = (bool, Result<MapsLine<'t, T>, MapsError>)>,
@@ -110,7 +123,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         let (mut count, mut end) = (0, 0);
         for (number, (_, line)) in (1..).zip(lines).filter(|(_, (is_empty, _))| !is_empty) {
             let line = line.map_err(|error| AdoptError::Line(number, error))?;
-            let wrong = |error| Err(AdoptError::Area(number, error));
+            let wrong = |error| Err(AdoptError::Vma(number, error));
             if line.start < end {
                 return wrong(Error::Overlap);
             }
@@ -137,13 +150,16 @@ fn holds<T: ?Sized>(space: VmRange, line: &MapsLine<'_, T>) -> bool {
 
 fn attrs_of<T: ?Sized>(line: &MapsLine<'_, T>, page: PageSize) -> Attrs {
     let known = [
-        (VmFlags::READ, AreaFlags::READ),
-        (VmFlags::WRITE, AreaFlags::WRITE),
-        (VmFlags::EXEC, AreaFlags::EXEC),
-        (VmFlags::SHARED, AreaFlags::SHARED),
+        (VmFlags::READ, VmaFlags::READ),
+        (VmFlags::WRITE, VmaFlags::WRITE),
+        (VmFlags::EXEC, VmaFlags::EXEC),
+        (VmFlags::SHARED, VmaFlags::SHARED),
     ];
-    let flags =
-        known.into_iter().filter(|(perm, _)| line.perms.contains(*perm)).map(|(_, flag)| flag).collect();
+    let flags = known
+        .into_iter()
+        .filter(|(perm, _)| line.perms.contains(*perm))
+        .map(|(_, flag)| flag)
+        .collect();
     let backing = match line.inode {
         0 => Backing::Anonymous,
         id => Backing::Object { id, offset: page.page(line.offset) },

@@ -2,16 +2,16 @@
 
 use super::{MapFlags, write_xor_exec};
 use crate::error::{Errno, Error};
-use crate::flags::{AreaFlags, Prot};
+use crate::flags::{Prot, VmaFlags};
 use crate::hooks::{Event, Hooks};
 use crate::node::NodeAlloc;
 use crate::update::Update;
 use crate::vm_map::VmMap;
 use crate::vma::{Attrs, Vma, VmaData, VmaNode};
 
-/// All calls here: every page must be mapped ([`Error::NotMapped`]); costs, hooks and further errors
-/// as for [`VmMap::update_attrs`]. The hooks hear `protect` for each part that changes, with the
-/// attributes of before and after.
+/// All calls here: every page must be mapped ([`Error::NotMapped`]); costs, hooks and further
+/// errors as for [`VmMap::update_attrs`]. The hooks hear `protect` for each part that changes, with
+/// the attributes of before and after.
 impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     /// Makes what was reserved in `len` bytes from `start` usable, with this protection. Parts that
     /// are committed already stay as they are.
@@ -26,8 +26,9 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         update: &mut Update<'_, V, A, H>,
     ) -> Result<(), Error> {
         let reserved = |attrs: Attrs| attrs.map_flags().contains(MapFlags::UNCOMMITTED);
-        let refused =
-            |vma: Vma<'_, V>| reserved(vma.attrs()) && !write_xor_exec::allows(vma.attrs().map_flags(), prot);
+        let refused = |vma: Vma<'_, V>| {
+            reserved(vma.attrs()) && !write_xor_exec::allows(vma.attrs().map_flags(), prot)
+        };
         if self.overlapping(start, len).any(refused) {
             return Err(Error::Refused(Errno::EACCES));
         }
@@ -37,8 +38,8 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         })
     }
 
-    /// Gives the memory of `len` bytes from `start` back and keeps the addresses; whatever was there
-    /// is lost. The hooks know it by [`Event::is_decommit`].
+    /// Gives the memory of `len` bytes from `start` back and keeps the addresses; whatever was
+    /// there is lost. The hooks know it by [`Event::is_decommit`].
     pub fn decommit<H: Hooks<V>>(
         &mut self,
         start: u64,
@@ -57,7 +58,9 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         len: u64,
         update: &mut Update<'_, V, A, H>,
     ) -> Result<(), Error> {
-        self.update_covered(start, len, update, |attrs| attrs.with_flags(attrs.flags() | AreaFlags::LOCKED))
+        self.update_covered(start, len, update, |attrs| {
+            attrs.with_flags(attrs.flags() | VmaFlags::LOCKED)
+        })
     }
 
     /// Lets the pages of `len` bytes from `start` go when memory is short (munlock(2)).
@@ -67,7 +70,9 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         len: u64,
         update: &mut Update<'_, V, A, H>,
     ) -> Result<(), Error> {
-        self.update_covered(start, len, update, |attrs| attrs.with_flags(attrs.flags() - AreaFlags::LOCKED))
+        self.update_covered(start, len, update, |attrs| {
+            attrs.with_flags(attrs.flags() - VmaFlags::LOCKED)
+        })
     }
 
     /// Takes `clear` from the flags of `len` bytes from `start`, then adds `set`: access patterns,

@@ -33,11 +33,11 @@ bitflags! {
 impl Attrs {
     /// The flags that [`MapOptions`](super::MapOptions) has set.
     pub const fn map_flags(&self) -> MapFlags {
-        MapFlags::from_bits_truncate(self.extra())
+        MapFlags::from_bits_truncate(self.user_bits())
     }
 
     /// The same with other flags; the owner's bits stay.
     pub const fn with_map_flags(self, flags: MapFlags) -> Attrs {
-        self.with_extra(self.extra() & !MapFlags::all().bits() | flags.bits())
+        self.with_user_bits(self.user_bits() & !MapFlags::all().bits() | flags.bits())
     }
 }

@@ -11,11 +11,11 @@ pub use flags::MapFlags;
 pub use write_xor_exec::WriteXorExec;
 
 use crate::error::{Errno, Error};
-use crate::flags::{AreaFlags, Cut, MemType, Prot};
+use crate::flags::{MemType, Prot, SplitGranularity, VmaFlags};
 use crate::placement::Search;
 use crate::range::PageSize;
 use crate::ranges::Merge;
-use crate::vm_map::{Place, Request};
+use crate::vm_map::{MapRequest, Placement};
 use crate::vma::{Attrs, Backing};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,17 +25,17 @@ enum At {
     FixedNoReplace(u64),
 }
 
-/// Describes a mapping; [`request`](Self::request) makes a [`Request`] of it for
+/// Describes a mapping; [`request`](Self::request) makes a [`MapRequest`] of it for
 /// [`VmMap::map`](crate::VmMap::map) or [`Mappings::map`](crate::Mappings::map).
 ///
 /// Unless told otherwise: private anonymous memory without access, at the lowest free address.
 /// Addresses, lengths and offsets are in bytes.
 ///
 /// ```
-/// # use kvma::{Cut, MapOptions, NoHooks, PageSize, Prot, VmMap, FixedPool, VmaNode};
+/// # use kvma::{SplitGranularity, MapOptions, NoHooks, PageSize, Prot, VmMap, FixedPool, VmaNode};
 /// # static POOL: FixedPool<VmaNode, 8> = FixedPool::new();
 /// let mut map = VmMap::new(0x1000, 0x10_0000, PageSize::SIZE_4K, &POOL)?;
-/// let huge = MapOptions::new(4 << 20).prot(Prot::RW).huge_pages(Cut::Size2M).locked();
+/// let huge = MapOptions::new(4 << 20).prot(Prot::RW).huge_pages(SplitGranularity::Size2M).locked();
 /// let mut hooks = NoHooks;
 /// let mut update = map.update(&mut hooks);
 /// let at = map.map(huge.request(PageSize::SIZE_4K)?, &mut update)?;
@@ -52,7 +52,7 @@ pub struct MapOptions {
     granularity: u64,
     prot: Prot,
     object: Option<(u64, u64)>,
-    flags: AreaFlags,
+    flags: VmaFlags,
     map_flags: MapFlags,
     merge: Merge,
 }
@@ -68,7 +68,7 @@ impl MapOptions {
             granularity: 1,
             prot: Prot::NONE,
             object: None,
-            flags: AreaFlags::empty(),
+            flags: VmaFlags::empty(),
             map_flags: MapFlags::empty(),
             merge: Merge::Both,
         }
@@ -89,14 +89,14 @@ impl MapOptions {
         MapOptions { hint: Some(addr), ..self }
     }
 
-    /// Where to look: direction, window, guard. An alignment given there does not count: that is the
-    /// page's, the huge page's or the granularity's.
+    /// Where to look: direction, window, guard. An alignment given there does not count: that is
+    /// the page's, the huge page's or the granularity's.
     pub const fn search(self, search: Search) -> Self {
         MapOptions { search, ..self }
     }
 
-    /// At a multiple of `bytes`, a power of two: the allocation granularity of systems where that is
-    /// larger than a page, such as Windows' 64 KiB.
+    /// At a multiple of `bytes`, a power of two: the allocation granularity of systems where that
+    /// is larger than a page, such as Windows' 64 KiB.
     pub const fn granularity(self, bytes: u64) -> Self {
         MapOptions { granularity: bytes, ..self }
     }
@@ -113,32 +113,32 @@ impl MapOptions {
 
     /// Stores are seen by everybody who maps the same object.
     pub const fn shared(self) -> Self {
-        self.flag(AreaFlags::SHARED)
+        self.flag(VmaFlags::SHARED)
     }
 
     /// Stores are seen here only. The default.
     pub const fn copy_on_write(self) -> Self {
-        MapOptions { flags: self.flags.difference(AreaFlags::SHARED), ..self }
+        MapOptions { flags: self.flags.difference(VmaFlags::SHARED), ..self }
     }
 
     /// Pages stay in memory.
     pub const fn locked(self) -> Self {
-        self.flag(AreaFlags::LOCKED)
+        self.flag(VmaFlags::LOCKED)
     }
 
-    /// A fault below extends the area downwards.
+    /// A fault below extends the VMA downwards.
     pub const fn grows_down(self) -> Self {
-        self.flag(AreaFlags::GROWS_DOWN)
+        self.flag(VmaFlags::GROWS_DOWN)
     }
 
-    /// How the processor may cache it; areas of different types never merge.
+    /// How the processor may cache it; VMAs of different types never merge.
     pub const fn mem_type(self, mem: MemType) -> Self {
         MapOptions { flags: self.flags.with_mem_type(mem), ..self }
     }
 
     /// Made of huge pages: aligned to them, and never cut inside one.
-    pub const fn huge_pages(self, size: Cut) -> Self {
-        MapOptions { flags: self.flags.with_cut(size), ..self }
+    pub const fn huge_pages(self, size: SplitGranularity) -> Self {
+        MapOptions { flags: self.flags.with_split_granularity(size), ..self }
     }
 
     /// Huge pages are welcome where they fit.
@@ -194,7 +194,7 @@ impl MapOptions {
         MapOptions { merge, ..self }
     }
 
-    const fn flag(self, flag: AreaFlags) -> Self {
+    const fn flag(self, flag: VmaFlags) -> Self {
         MapOptions { flags: self.flags.union(flag), ..self }
     }
 
@@ -205,16 +205,16 @@ impl MapOptions {
     /// The unit that address, length and offset must be multiples of, in bytes: the page, the huge
     /// page.
     fn unit(&self, page: PageSize) -> u64 {
-        self.flags.cut().bytes().unwrap_or(1).max(page.bytes())
+        self.flags.split_granularity().bytes().unwrap_or(1).max(page.bytes())
     }
 
-    /// The area that is asked for, in a space with this page size.
+    /// The VMA that is asked for, in a space with this page size.
     ///
     /// [`Error::Unaligned`]: length, offset or fixed address is not a multiple of the page (of the
-    /// huge page, of the granularity), or the granularity is no power of two. [`Error::ZeroLength`].
-    /// [`Error::OutOfRange`]: the object would end beyond its 64-bit offsets. `EACCES`: writable and
-    /// executable at once, without [`jit`](Self::jit).
-    pub fn request(&self, page: PageSize) -> Result<Request, Error> {
+    /// huge page, of the granularity), or the granularity is no power of two.
+    /// [`Error::ZeroLength`]. [`Error::OutOfRange`]: the object would end beyond its 64-bit
+    /// offsets. `EACCES`: writable and executable at once, without [`jit`](Self::jit).
+    pub fn request(&self, page: PageSize) -> Result<MapRequest, Error> {
         let unit = self.unit(page);
         let align = unit.max(self.granularity);
         if !self.granularity.is_power_of_two() || self.len & (unit - 1) != 0 {
@@ -228,17 +228,17 @@ impl MapOptions {
             At::Fixed(addr) | At::FixedNoReplace(addr) if addr & (align - 1) != 0 => {
                 return Err(Error::Unaligned);
             }
-            At::Fixed(addr) => Place::Fixed(addr),
-            At::FixedNoReplace(addr) => Place::FixedNoReplace(addr),
+            At::Fixed(addr) => Placement::Fixed(addr),
+            At::FixedNoReplace(addr) => Placement::FixedNoReplace(addr),
             At::Anywhere => {
                 let search = self.search.align(align).align_offset(0);
-                Place::Any(match self.hint.filter(|hint| hint & (align - 1) == 0) {
+                Placement::Any(match self.hint.filter(|hint| hint & (align - 1) == 0) {
                     Some(hint) => search.hint(hint),
                     None => search,
                 })
             }
         };
-        Ok(Request::new(place, self.len, attrs).with_merge(self.merge))
+        Ok(MapRequest::new(place, self.len, attrs).with_merge(self.merge))
     }
 
     fn attrs(&self, page: PageSize) -> Result<Attrs, Error> {
@@ -249,8 +249,12 @@ impl MapOptions {
         }
         let backing = match self.object {
             None => Backing::Anonymous,
-            Some((_, offset)) if offset & (self.unit(page) - 1) != 0 => return Err(Error::Unaligned),
-            Some((_, offset)) if offset.checked_add(self.len).is_none() => return Err(Error::OutOfRange),
+            Some((_, offset)) if offset & (self.unit(page) - 1) != 0 => {
+                return Err(Error::Unaligned);
+            }
+            Some((_, offset)) if offset.checked_add(self.len).is_none() => {
+                return Err(Error::OutOfRange);
+            }
             Some((id, offset)) => Backing::Object { id, offset: page.page(offset) },
         };
         Ok(Attrs::default()

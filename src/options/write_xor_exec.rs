@@ -14,11 +14,12 @@ pub(super) const fn allows(flags: MapFlags, prot: Prot) -> bool {
 }
 
 /// Hooks that refuse, with `EACCES`, what lets code be written and run: a mapping that is writable
-/// and executable at once, and one that becomes executable after it was writable, unless it was made
-/// with [`MapOptions::jit`](super::MapOptions::jit). Everything else goes to the hooks inside.
+/// and executable at once, and one that becomes executable after it was writable, unless it was
+/// made with [`MapOptions::jit`](super::MapOptions::jit). Everything else goes to the hooks inside.
 ///
-/// "After it was writable" is judged by what is known: the protection that the call changes. To judge
-/// by what once was, as SELinux' `execmod` does, an owner marks areas that were written.
+/// "After it was writable" is judged by what is known: the protection that the call changes. To
+/// check_access by what once was, as SELinux' `execmod` does, an owner marks VMAs that were
+/// written.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct WriteXorExec<H>(
     /// The hooks inside.
@@ -32,7 +33,8 @@ impl<H> WriteXorExec<H> {
             Event::Protect { piece, old } => (old.prot(), piece.attrs()),
             Event::Unmap(_) | Event::Relocate { .. } => return false,
         };
-        let both = new.prot() | if new.prot().contains(Prot::EXEC) { old & Prot::WRITE } else { Prot::NONE };
+        let both = new.prot()
+            | if new.prot().contains(Prot::EXEC) { old & Prot::WRITE } else { Prot::NONE };
         !allows(new.map_flags(), both)
     }
 }

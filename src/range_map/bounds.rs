@@ -45,8 +45,8 @@ impl<I: Position> Bounds<I> {
         Bounds { first: K::MIN.index(), last: K::MAX.index() }
     }
 
-    /// [`Error::ZeroLength`] for a range without keys, [`Error::OutOfRange`] for one that ends before
-    /// it starts.
+    /// [`Error::ZeroLength`] for a range without keys, [`Error::OutOfRange`] for one that ends
+    /// before it starts.
     pub(super) fn of<K: Key<Index = I>>(range: &impl RangeBounds<K>) -> Result<Self, Error> {
         let all = Bounds::all::<K>();
         let first = match range.start_bound() {

@@ -5,14 +5,16 @@ use super::key::Key;
 use super::policy::Policy;
 use super::{NodeFor, RangeMap, SPARE, bounds_of, joins_top};
 use crate::error::Error;
-use crate::node::{Gathered, NodeAlloc};
+use crate::node::{NodeAlloc, Removed};
 use crate::ranges::Merge;
 use core::ops::{RangeBounds, RangeInclusive};
 
 /// What was taken out: ranges, and the top key's value.
-type Gone<K, V, A, P> = (Gathered<NodeFor<K, V, P>, A>, Option<V>);
+type Gone<K, V, A, P> = (Removed<NodeFor<K, V, P>, A>, Option<V>);
 
-impl<K: Key, V, A: NodeAlloc<NodeFor<K, V, P>> + Clone, P: Policy<V, K::Index>> RangeMap<K, V, A, P> {
+impl<K: Key, V, A: NodeAlloc<NodeFor<K, V, P>> + Clone, P: Policy<V, K::Index>>
+    RangeMap<K, V, A, P>
+{
     /// Gives every key of `range` this value, whatever it had before. What overlaps in part is cut;
     /// neighbours that join become one.
     ///
@@ -22,7 +24,7 @@ impl<K: Key, V, A: NodeAlloc<NodeFor<K, V, P>> + Clone, P: Policy<V, K::Index>> 
     pub fn try_insert(&mut self, range: impl RangeBounds<K>, mut value: V) -> Result<(), Error> {
         let bounds = Bounds::of(&range)?;
         let span = self.span(bounds);
-        self.nodes.fill(self.tree.carve_cost(span) + usize::from(!span.is_empty()))?;
+        self.nodes.fill(self.tree.remove_cost(span) + usize::from(!span.is_empty()))?;
 
         let gone = self.take_out(bounds);
         if span.is_empty() {
@@ -44,7 +46,7 @@ impl<K: Key, V, A: NodeAlloc<NodeFor<K, V, P>> + Clone, P: Policy<V, K::Index>> 
     /// [`try_insert`](Self::try_insert).
     pub fn try_remove(&mut self, range: impl RangeBounds<K>) -> Result<(), Error> {
         let bounds = Bounds::of(&range)?;
-        self.nodes.fill(self.tree.carve_cost(self.span(bounds)))?;
+        self.nodes.fill(self.tree.remove_cost(self.span(bounds)))?;
         let gone = self.take_out(bounds);
         self.drop_all(gone);
         Ok(())
@@ -52,8 +54,8 @@ impl<K: Key, V, A: NodeAlloc<NodeFor<K, V, P>> + Clone, P: Policy<V, K::Index>> 
 
     /// Takes `bounds` out. The caller drops what was there when the map is whole again.
     fn take_out(&mut self, bounds: Bounds<K::Index>) -> Gone<K, V, A, P> {
-        let mut gone = Gathered::new(self.alloc().clone());
-        self.tree.carve(self.span(bounds), &mut self.nodes, &mut gone);
+        let mut gone = Removed::new(self.alloc().clone());
+        self.tree.remove_range(self.span(bounds), &mut self.nodes, &mut gone);
         (gone, if bounds.has_top() { self.top.take() } else { None })
     }
 
@@ -72,13 +74,13 @@ impl<K: Key, V, A: NodeAlloc<NodeFor<K, V, P>> + Clone, P: Policy<V, K::Index>> 
 
     /// Removes the ranges that `keep` does not want, each whole. O(n log n), needs no memory.
     pub fn retain(&mut self, mut keep: impl FnMut(RangeInclusive<K>, &V) -> bool) {
-        let mut gone = Gathered::new(self.alloc().clone());
+        let mut gone = Removed::new(self.alloc().clone());
         let lone_top = self.lone_top().is_some();
         let top = &mut self.top;
         let mut cursor = self.tree.cursor(Bounds::all::<K>().first);
-        while let Some(area) = cursor.area() {
-            let bounds = bounds_of(area, top.as_ref());
-            if keep(bounds.keys(), area.data()) {
+        while let Some(entry) = cursor.entry() {
+            let bounds = bounds_of(entry, top.as_ref());
+            if keep(bounds.keys(), entry.data()) {
                 cursor.move_next();
                 continue;
             }
@@ -95,16 +97,16 @@ impl<K: Key, V, A: NodeAlloc<NodeFor<K, V, P>> + Clone, P: Policy<V, K::Index>> 
         self.drop_all((gone, None));
     }
 
-    /// Lets `change` have each value, ascending, once for each range; then joins the neighbours that
-    /// have come to join. O(n log n), needs no memory.
+    /// Lets `change` have each value, ascending, once for each range; then joins the neighbours
+    /// that have come to join. O(n log n), needs no memory.
     pub fn update_all(&mut self, mut change: impl FnMut(RangeInclusive<K>, &mut V)) {
         let lone_top = self.lone_top().is_some();
         let top = &mut self.top;
         let mut cursor = self.tree.cursor(Bounds::all::<K>().first);
-        while let Some(area) = cursor.area() {
-            let span = area.span();
+        while let Some(entry) = cursor.entry() {
+            let span = entry.span();
             // Before it changes: afterwards nobody could tell whether the two were one range.
-            let joined = top.take_if(|top| joins_top(area, top));
+            let joined = top.take_if(|top| joins_top(entry, top));
             cursor.change_data(|value| match joined {
                 None => change(Bounds::of_span(span).keys(), value),
                 Some(rest) => {
@@ -124,7 +126,7 @@ impl<K: Key, V, A: NodeAlloc<NodeFor<K, V, P>> + Clone, P: Policy<V, K::Index>> 
 
     /// Takes the lowest range out. O(log n), needs no memory.
     pub fn pop_first(&mut self) -> Option<(RangeInclusive<K>, V)> {
-        let first = self.tree.areas(self.tree.space()).next().map(|area| area.span().start);
+        let first = self.tree.entries(self.tree.space()).next().map(|entry| entry.span().start);
         self.pop(first)
     }
 
@@ -133,19 +135,19 @@ impl<K: Key, V, A: NodeAlloc<NodeFor<K, V, P>> + Clone, P: Policy<V, K::Index>> 
         if self.lone_top().is_some() {
             return self.pop(None);
         }
-        let last = self.tree.areas(self.tree.space()).next_back().map(|area| area.span().start);
+        let last = self.tree.entries(self.tree.space()).next_back().map(|entry| entry.span().start);
         self.pop(last)
     }
 
-    /// Takes the area at `index` out, or the top key alone.
+    /// Takes the entry at `index` out, or the top key alone.
     fn pop(&mut self, index: Option<K::Index>) -> Option<(RangeInclusive<K>, V)> {
         let Some(index) = index else {
             return self.top.take().map(|value| (Bounds::TOP.keys(), value));
         };
         let mut cursor = self.tree.cursor(index);
-        let area = cursor.area()?;
-        let span = area.span();
-        let rest = self.top.take_if(|top| joins_top(area, top));
+        let entry = cursor.entry()?;
+        let span = entry.span();
+        let rest = self.top.take_if(|top| joins_top(entry, top));
         let (spare, mut value) = cursor.remove()?.empty();
         self.nodes.put(spare);
         self.nodes.trim(SPARE);
@@ -164,8 +166,8 @@ impl<K: Key, V, A: NodeAlloc<NodeFor<K, V, P>> + Clone, P: Policy<V, K::Index>> 
     {
         let mut copy = RangeMap::try_new_in(alloc)?;
         copy.nodes.fill(self.tree.len())?;
-        for area in self.tree.areas(self.tree.space()) {
-            copy.tree.place(area.span(), (), area.data().clone(), Merge::Never, &mut copy.nodes);
+        for entry in self.tree.entries(self.tree.space()) {
+            copy.tree.place(entry.span(), (), entry.data().clone(), Merge::Never, &mut copy.nodes);
         }
         copy.top.clone_from(&self.top);
         Ok(copy)

@@ -59,14 +59,18 @@ impl<K: Key, V: Clone, P: Policy<V, K::Index>> Clone for RangeMap<K, V, Heap, P>
     }
 }
 
-impl<K: Key, V, P: Policy<V, K::Index>, R: RangeBounds<K>> Extend<(R, V)> for RangeMap<K, V, Heap, P> {
+impl<K: Key, V, P: Policy<V, K::Index>, R: RangeBounds<K>> Extend<(R, V)>
+    for RangeMap<K, V, Heap, P>
+{
     /// Inserts in order: where ranges overlap, the later one wins.
     fn extend<I: IntoIterator<Item = (R, V)>>(&mut self, ranges: I) {
         ranges.into_iter().for_each(|(range, value)| self.insert(range, value));
     }
 }
 
-impl<K: Key, V, P: Policy<V, K::Index>, R: RangeBounds<K>> FromIterator<(R, V)> for RangeMap<K, V, Heap, P> {
+impl<K: Key, V, P: Policy<V, K::Index>, R: RangeBounds<K>> FromIterator<(R, V)>
+    for RangeMap<K, V, Heap, P>
+{
     /// Inserts in order: where ranges overlap, the later one wins.
     fn from_iter<I: IntoIterator<Item = (R, V)>>(ranges: I) -> Self {
         let mut map = Self::default();

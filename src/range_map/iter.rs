@@ -7,7 +7,7 @@ use super::{NodeFor, RangeMap, bounds_of};
 use crate::node::NodeAlloc;
 use crate::position::Number;
 use crate::range::Span;
-use crate::tree::{AreaRef, Areas};
+use crate::tree::{Entries, EntryRef};
 use core::fmt;
 use core::iter::FusedIterator;
 use core::ops::RangeInclusive;
@@ -23,11 +23,11 @@ impl<'a, K: Key, V> Entry<'a, K, V> {
         Entry { bounds, value }
     }
 
-    pub(super) fn of_area<P: Policy<V, K::Index>>(
-        area: AreaRef<'a, NodeFor<K, V, P>>,
+    pub(super) fn of_entry<P: Policy<V, K::Index>>(
+        entry: EntryRef<'a, NodeFor<K, V, P>>,
         top: Option<&V>,
     ) -> Self {
-        Entry::new(bounds_of(area, top), area.data())
+        Entry::new(bounds_of(entry, top), entry.data())
     }
 
     /// The smallest key.
@@ -95,15 +95,19 @@ impl<K: Key + fmt::Debug, V: fmt::Debug> fmt::Debug for Entry<'_, K, V> {
 /// Ranges with their values, ascending, from both ends. Made by [`RangeMap::iter`] and
 /// [`RangeMap::overlapping`].
 pub struct Iter<'a, K: Key, V, P> {
-    areas: Areas<'a, NodeFor<K, V, P>>,
+    entries: Entries<'a, NodeFor<K, V, P>>,
     top: Option<&'a V>,
     /// The top key's value, where that is still to come as a range of its own.
     lone: Option<&'a V>,
 }
 
 impl<'a, K: Key, V, P: Policy<V, K::Index>> Iter<'a, K, V, P> {
-    pub(super) fn new(areas: Areas<'a, NodeFor<K, V, P>>, top: Option<&'a V>, lone: Option<&'a V>) -> Self {
-        Iter { areas, top, lone }
+    pub(super) fn new(
+        entries: Entries<'a, NodeFor<K, V, P>>,
+        top: Option<&'a V>,
+        lone: Option<&'a V>,
+    ) -> Self {
+        Iter { entries, top, lone }
     }
 
     fn take_lone(&mut self) -> Option<Entry<'a, K, V>> {
@@ -113,7 +117,7 @@ impl<'a, K: Key, V, P: Policy<V, K::Index>> Iter<'a, K, V, P> {
 
 impl<K: Key, V, P> Clone for Iter<'_, K, V, P> {
     fn clone(&self) -> Self {
-        Iter { areas: self.areas.clone(), top: self.top, lone: self.lone }
+        Iter { entries: self.entries.clone(), top: self.top, lone: self.lone }
     }
 }
 
@@ -121,8 +125,8 @@ impl<'a, K: Key, V, P: Policy<V, K::Index>> Iterator for Iter<'a, K, V, P> {
     type Item = Entry<'a, K, V>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        match self.areas.next() {
-            Some(area) => Some(Entry::of_area(area, self.top)),
+        match self.entries.next() {
+            Some(entry) => Some(Entry::of_entry(entry, self.top)),
             None => self.take_lone(),
         }
     }
@@ -130,7 +134,8 @@ impl<'a, K: Key, V, P: Policy<V, K::Index>> Iterator for Iter<'a, K, V, P> {
 
 impl<K: Key, V, P: Policy<V, K::Index>> DoubleEndedIterator for Iter<'_, K, V, P> {
     fn next_back(&mut self) -> Option<Self::Item> {
-        self.take_lone().or_else(|| self.areas.next_back().map(|area| Entry::of_area(area, self.top)))
+        self.take_lone()
+            .or_else(|| self.entries.next_back().map(|entry| Entry::of_entry(entry, self.top)))
     }
 }
 
@@ -138,7 +143,7 @@ impl<K: Key, V, P: Policy<V, K::Index>> FusedIterator for Iter<'_, K, V, P> {}
 
 /// Ranges without a value, ascending, from both ends. Made by [`RangeMap::gaps`].
 pub struct Gaps<'a, K: Key, V, P> {
-    areas: Areas<'a, NodeFor<K, V, P>>,
+    entries: Entries<'a, NodeFor<K, V, P>>,
     /// Where no gap has been given out yet.
     rest: Span<K::Index>,
     /// The top key is free, asked for, and not given out yet.
@@ -146,13 +151,18 @@ pub struct Gaps<'a, K: Key, V, P> {
 }
 
 impl<'a, K: Key, V, P> Gaps<'a, K, V, P> {
-    pub(super) fn new(areas: Areas<'a, NodeFor<K, V, P>>, rest: Span<K::Index>, top: bool) -> Self {
-        Gaps { areas, rest, top }
+    pub(super) fn new(
+        entries: Entries<'a, NodeFor<K, V, P>>,
+        rest: Span<K::Index>,
+        top: bool,
+    ) -> Self {
+        Gaps { entries, rest, top }
     }
 
     fn first_gap(&mut self) -> Option<Span<K::Index>> {
         while !self.rest.is_empty() {
-            let next = self.areas.next().map_or(Span::new(self.rest.end, self.rest.end), AreaRef::span);
+            let next =
+                self.entries.next().map_or(Span::new(self.rest.end, self.rest.end), EntryRef::span);
             let gap = Span::new(self.rest.start, next.start.min(self.rest.end));
             self.rest.start = next.end.max(self.rest.start);
             if !gap.is_empty() {
@@ -165,7 +175,7 @@ impl<'a, K: Key, V, P> Gaps<'a, K, V, P> {
     fn last_gap(&mut self) -> Option<Span<K::Index>> {
         while !self.rest.is_empty() {
             let start = self.rest.start;
-            let next = self.areas.next_back().map_or(Span::new(start, start), AreaRef::span);
+            let next = self.entries.next_back().map_or(Span::new(start, start), EntryRef::span);
             let gap = Span::new(next.end.max(start), self.rest.end);
             self.rest.end = next.start.min(self.rest.end);
             if !gap.is_empty() {
@@ -187,7 +197,7 @@ impl<'a, K: Key, V, P> Gaps<'a, K, V, P> {
 
 impl<K: Key, V, P> Clone for Gaps<'_, K, V, P> {
     fn clone(&self) -> Self {
-        Gaps { areas: self.areas.clone(), rest: self.rest, top: self.top }
+        Gaps { entries: self.entries.clone(), rest: self.rest, top: self.top }
     }
 }
 
@@ -222,7 +232,9 @@ pub struct IntoIter<K: Key, V, A: NodeAlloc<NodeFor<K, V, P>> + Clone, P: Policy
     map: RangeMap<K, V, A, P>,
 }
 
-impl<K: Key, V, A: NodeAlloc<NodeFor<K, V, P>> + Clone, P: Policy<V, K::Index>> IntoIter<K, V, A, P> {
+impl<K: Key, V, A: NodeAlloc<NodeFor<K, V, P>> + Clone, P: Policy<V, K::Index>>
+    IntoIter<K, V, A, P>
+{
     pub(super) fn new(map: RangeMap<K, V, A, P>) -> Self {
         IntoIter { map }
     }

@@ -5,8 +5,8 @@ use core::net::{Ipv4Addr, Ipv6Addr};
 
 /// A key that behaves like an integer: it has a place in an order without holes.
 ///
-/// Implemented for every integer type, signed ones included, for `char`, `Ipv4Addr` and `Ipv6Addr`. An
-/// address newtype says in five lines how it maps to its integer:
+/// Implemented for every integer type, signed ones included, for `char`, `Ipv4Addr` and `Ipv6Addr`.
+/// An address newtype says in five lines how it maps to its integer:
 ///
 /// ```
 /// # use kvma::Key;
@@ -25,10 +25,11 @@ use core::net::{Ipv4Addr, Ipv6Addr};
 /// Keys of more than 64 bits have an `Index` of 128; all others should have `u64`, whose maps are
 /// smaller and faster.
 ///
-/// A [`RangeMap`](crate::RangeMap) goes by [`index`](Self::index) alone. If an implementation breaks
-/// the rules below, ranges end up in unexpected places or are refused; nothing worse happens.
+/// A [`RangeMap`](crate::RangeMap) goes by [`index`](Self::index) alone. If an implementation
+/// breaks the rules below, ranges end up in unexpected places or are refused; nothing worse
+/// happens.
 pub trait Key: Copy {
-    /// What the keys' places are counted in: `u64` or `u128`.
+    /// What the keys' places are retry_with_nodes in: `u64` or `u128`.
     type Index: Position;
 
     /// The smallest key.

@@ -20,10 +20,10 @@ pub use key::Key;
 pub use policy::{Advance, Contiguous, Equal, Policy, RangeNode};
 
 use crate::error::Error;
-use crate::node::{Gathered, NodeAlloc, Reservation};
+use crate::node::{NodeAlloc, Preallocated, Removed};
 use crate::position::Number;
 use crate::range::Span;
-use crate::tree::{AreaRef, Tree};
+use crate::tree::{EntryRef, Tree};
 use bounds::Bounds;
 use core::marker::PhantomData;
 use core::ops::RangeBounds;
@@ -46,8 +46,8 @@ type NodeFor<K, V, P> = RangeNode<V, P, <K as Key>::Index>;
 ///
 /// No lock of its own: `&mut self` changes it. It keeps up to three spare nodes for the next call.
 ///
-/// Every call that takes a range takes `a..b`, `a..=b`, `a..`, `..`: the largest key can be part of a
-/// range, as in `a..=u64::MAX`. Answers give ranges as `first..=last` for the same reason.
+/// Every call that takes a range takes `a..b`, `a..=b`, `a..`, `..`: the largest key can be part of
+/// a range, as in `a..=u64::MAX`. Answers give ranges as `first..=last` for the same reason.
 ///
 /// Calls named `try_*` work with any allocator: they return an error and change nothing when a node
 /// is missing or a range makes no sense. `insert`, `remove` and the like (feature `alloc`) are the
@@ -75,15 +75,17 @@ pub struct RangeMap<
     P: Policy<V, K::Index> = Equal,
 > {
     tree: Tree<NodeFor<K, V, P>>,
-    /// The value of the top key, which the tree has no room for, see [`Bounds`]. If it joins the tree's
-    /// last area, the two are one range to everybody outside.
+    /// The value of the top key, which the tree has no room for, see [`Bounds`]. If it joins the
+    /// tree's last entry, the two are one range to everybody outside.
     top: Option<V>,
     /// Keeps up to [`SPARE`] nodes from call to call, so that most calls do not allocate.
-    nodes: Reservation<NodeFor<K, V, P>, A>,
+    nodes: Preallocated<NodeFor<K, V, P>, A>,
     key: PhantomData<fn() -> K>,
 }
 
-impl<K: Key, V, A: NodeAlloc<NodeFor<K, V, P>> + Clone, P: Policy<V, K::Index>> RangeMap<K, V, A, P> {
+impl<K: Key, V, A: NodeAlloc<NodeFor<K, V, P>> + Clone, P: Policy<V, K::Index>>
+    RangeMap<K, V, A, P>
+{
     /// An empty map. Takes one node. [`Error::OutOfMemory`], or [`Error::OutOfRange`] if the key's
     /// `MIN` lies above its `MAX`.
     pub fn try_new_in(alloc: A) -> Result<Self, Error> {
@@ -91,7 +93,7 @@ impl<K: Key, V, A: NodeAlloc<NodeFor<K, V, P>> + Clone, P: Policy<V, K::Index>> 
         if all.first > all.last {
             return Err(Error::OutOfRange);
         }
-        let mut nodes = Reservation::new(alloc);
+        let mut nodes = Preallocated::new(alloc);
         nodes.fill(1)?;
         let sentinel = nodes.take().ok_or(Error::OutOfMemory)?;
         let tree = Tree::new(all.span(), sentinel);
@@ -120,7 +122,7 @@ impl<K: Key, V, A: NodeAlloc<NodeFor<K, V, P>> + Clone, P: Policy<V, K::Index>> 
         if index == Number::MAX {
             return self.overlapping_bounds(Bounds::TOP).next();
         }
-        self.tree.find(index).map(|area| Entry::of_area::<P>(area, self.top.as_ref()))
+        self.tree.find(index).map(|entry| Entry::of_entry::<P>(entry, self.top.as_ref()))
     }
 
     /// The value of `key`. O(log n).
@@ -149,7 +151,7 @@ impl<K: Key, V, A: NodeAlloc<NodeFor<K, V, P>> + Clone, P: Policy<V, K::Index>> 
     pub fn overlapping(&self, range: impl RangeBounds<K>) -> Iter<'_, K, V, P> {
         match Bounds::of(&range) {
             Ok(bounds) => self.overlapping_bounds(bounds),
-            Err(_) => Iter::new(self.tree.no_areas(), self.top.as_ref(), None),
+            Err(_) => Iter::new(self.tree.no_entries(), self.top.as_ref(), None),
         }
     }
 
@@ -159,28 +161,30 @@ impl<K: Key, V, A: NodeAlloc<NodeFor<K, V, P>> + Clone, P: Policy<V, K::Index>> 
         if bounds.has_top() && self.top.is_some() {
             lone = self.lone_top();
             if lone.is_none() && span.is_empty() {
-                // Only the top key is asked for, and it belongs to the last area.
+                // Only the top key is asked for, and it belongs to the last entry.
                 span.start -= Number::ONE;
             }
         }
-        Iter::new(self.tree.areas(span), self.top.as_ref(), lone)
+        Iter::new(self.tree.entries(span), self.top.as_ref(), lone)
     }
 
-    /// The parts of `range` that have no value, cut to it, ascending, from both ends. O(log n), then
-    /// O(1) amortised a gap.
+    /// The parts of `range` that have no value, cut to it, ascending, from both ends. O(log n),
+    /// then O(1) amortised a gap.
     pub fn gaps(&self, range: impl RangeBounds<K>) -> Gaps<'_, K, V, P> {
         match Bounds::of(&range) {
             Ok(bounds) => {
                 let span = self.span(bounds);
-                Gaps::new(self.tree.areas(span), span, bounds.has_top() && self.top.is_none())
+                Gaps::new(self.tree.entries(span), span, bounds.has_top() && self.top.is_none())
             }
-            Err(_) => Gaps::new(self.tree.no_areas(), Span::new(Number::ZERO, Number::ZERO), false),
+            Err(_) => {
+                Gaps::new(self.tree.no_entries(), Span::new(Number::ZERO, Number::ZERO), false)
+            }
         }
     }
 
     /// All ranges, ascending, from both ends.
     pub fn iter(&self) -> Iter<'_, K, V, P> {
-        Iter::new(self.tree.areas(self.tree.space()), self.top.as_ref(), self.lone_top())
+        Iter::new(self.tree.entries(self.tree.space()), self.top.as_ref(), self.lone_top())
     }
 
     /// The lowest range and its value. O(log n).
@@ -197,16 +201,16 @@ impl<K: Key, V, A: NodeAlloc<NodeFor<K, V, P>> + Clone, P: Policy<V, K::Index>> 
     /// For tests.
     pub fn check(&self) -> Result<(), &'static str> {
         self.tree.check()?;
-        let mut before: Option<AreaRef<'_, _>> = None;
-        for area in self.tree.areas(self.tree.space()) {
+        let mut before: Option<EntryRef<'_, _>> = None;
+        for entry in self.tree.entries(self.tree.space()) {
             let joins = before.is_some_and(|before| {
                 let left = before.span();
-                left.end == area.span().start && P::joins(before.data(), left.len(), area.data())
+                left.end == entry.span().start && P::joins(before.data(), left.len(), entry.data())
             });
             if joins {
                 return Err("neighbours that join are two ranges");
             }
-            before = Some(area);
+            before = Some(entry);
         }
         Ok(())
     }
@@ -220,32 +224,35 @@ impl<K: Key, V, A: NodeAlloc<NodeFor<K, V, P>> + Clone, P: Policy<V, K::Index>> 
     fn lone_top(&self) -> Option<&V> {
         let top = self.top.as_ref()?;
         match self.tree.find(<K::Index>::MAX - Number::ONE) {
-            Some(area) if joins_top(area, top) => None,
+            Some(entry) if joins_top(entry, top) => None,
             _ => Some(top),
         }
     }
 }
 
-/// What an area is to everybody outside: the top key belongs to it if the two join.
+/// What an entry is to everybody outside: the top key belongs to it if the two join.
 fn bounds_of<V, P: Policy<V, I>, I: Position>(
-    area: AreaRef<'_, RangeNode<V, P, I>>,
+    entry: EntryRef<'_, RangeNode<V, P, I>>,
     top: Option<&V>,
 ) -> Bounds<I> {
-    let bounds = Bounds::of_span(area.span());
-    if top.is_some_and(|top| joins_top(area, top)) { bounds.to_top() } else { bounds }
+    let bounds = Bounds::of_span(entry.span());
+    if top.is_some_and(|top| joins_top(entry, top)) { bounds.to_top() } else { bounds }
 }
 
-/// Whether the tree's last area and the top key are one range.
-fn joins_top<V, P: Policy<V, I>, I: Position>(area: AreaRef<'_, RangeNode<V, P, I>>, top: &V) -> bool {
-    let span = area.span();
-    span.end == I::MAX && P::joins(area.data(), span.len(), top)
+/// Whether the tree's last entry and the top key are one range.
+fn joins_top<V, P: Policy<V, I>, I: Position>(
+    entry: EntryRef<'_, RangeNode<V, P, I>>,
+    top: &V,
+) -> bool {
+    let span = entry.span();
+    span.end == I::MAX && P::joins(entry.data(), span.len(), top)
 }
 
 impl<K: Key, V, A: NodeAlloc<NodeFor<K, V, P>> + Clone, P: Policy<V, K::Index>> Drop
     for RangeMap<K, V, A, P>
 {
     fn drop(&mut self) {
-        let mut gathered = Gathered::new(self.alloc().clone());
+        let mut gathered = Removed::new(self.alloc().clone());
         if let Some(sentinel) = self.tree.dismantle(|loose| gathered.push(loose)) {
             self.nodes.put(sentinel);
         }

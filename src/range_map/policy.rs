@@ -3,12 +3,13 @@
 use crate::error::Error;
 use crate::node::Content;
 use crate::position::Position;
-use crate::ranges::Area;
+use crate::ranges::SplitMerge;
 use core::marker::PhantomData;
 
 /// What becomes of values when ranges are cut, and which neighbours are one range.
 ///
-/// `I` is what the keys are counted in: the [`Index`](crate::Key::Index) of the map's keys.
+/// `I` is what the keys are retry_with_nodes in: the [`Index`](crate::Key::Index) of the map's
+/// keys.
 ///
 /// `split` cuts a value into two that `joins` and `join` make one again. They run while the map is
 /// changing and should not panic: a map whose policy did is sound, but may have lost what was being
@@ -90,8 +91,8 @@ impl<V: Advance<I> + PartialEq, I: Position> Policy<V, I> for Contiguous {
 }
 
 /// The kind of tree that a [`RangeMap`](crate::RangeMap) keeps its ranges in; what node allocators
-/// for one are made of. `I` is the [`Index`](crate::Key::Index) of its keys: `RangeNode<V>` serves keys
-/// of up to 64 bits, `RangeNode<V, Equal, u128>` wider ones.
+/// for one are made of. `I` is the [`Index`](crate::Key::Index) of its keys: `RangeNode<V>` serves
+/// keys of up to 64 bits, `RangeNode<V, Equal, u128>` wider ones.
 pub struct RangeNode<V, P = Equal, I = u64>(PhantomData<fn() -> (V, P)>, PhantomData<I>);
 
 impl<V, P, I: Position> Content for RangeNode<V, P, I> {
@@ -107,7 +108,7 @@ impl<V, P, I: Position> Content for RangeNode<V, P, I> {
     }
 }
 
-impl<V, P: Policy<V, I>, I: Position> Area for RangeNode<V, P, I> {
+impl<V, P: Policy<V, I>, I: Position> SplitMerge for RangeNode<V, P, I> {
     fn advance((): (), _pages: I) {}
 
     fn split(data: &mut V, pages: I) -> V {

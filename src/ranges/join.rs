@@ -1,11 +1,11 @@
-//! Making one area of two that meet.
+//! Making one entry of two that meet.
 
-use super::Area;
+use super::SplitMerge;
 use crate::error::Error;
-use crate::node::{Content, NodeAlloc, Reservation};
-use crate::tree::{AreaRef, CursorMut};
+use crate::node::{Content, NodeAlloc, Preallocated};
+use crate::tree::{CursorMut, EntryRef};
 
-/// [`Area::joins`] or [`Area::rejoins`].
+/// [`SplitMerge::joins`] or [`SplitMerge::rejoins`].
 type Joins<T> = fn(
     (&<T as Content>::Attrs, &<T as Content>::Data),
     <T as Content>::Position,
@@ -13,10 +13,10 @@ type Joins<T> = fn(
 ) -> Result<(), Error>;
 
 /// Whether two neighbours may be joined.
-pub(crate) fn may_join<T: Area>(
+pub(crate) fn may_join<T: SplitMerge>(
     joins: Joins<T>,
-    left: AreaRef<'_, T>,
-    right: AreaRef<'_, T>,
+    left: EntryRef<'_, T>,
+    right: EntryRef<'_, T>,
 ) -> Result<(), Error> {
     if left.span().end != right.span().start {
         return Err(Error::NotAdjacent);
@@ -24,17 +24,20 @@ pub(crate) fn may_join<T: Area>(
     joins((&left.attrs(), left.data()), left.span().len(), (&right.attrs(), right.data()))
 }
 
-impl<T: Area> CursorMut<'_, T> {
-    /// Joins the area here with the one before it if policy allows; stays at the area that holds
+impl<T: SplitMerge> CursorMut<'_, T> {
+    /// Joins the entry here with the one before it if policy allows; stays at the entry that holds
     /// this place.
-    pub(crate) fn join_prev<A: NodeAlloc<T>>(&mut self, nodes: &mut Reservation<T, A>) -> Result<(), Error> {
+    pub(crate) fn join_prev<A: NodeAlloc<T>>(
+        &mut self,
+        nodes: &mut Preallocated<T, A>,
+    ) -> Result<(), Error> {
         self.join_prev_if(T::joins, nodes)
     }
 
-    /// As [`join_prev`](Self::join_prev), for parts of what was one area.
+    /// As [`join_prev`](Self::join_prev), for parts of what was one entry.
     pub(crate) fn rejoin_prev<A: NodeAlloc<T>>(
         &mut self,
-        nodes: &mut Reservation<T, A>,
+        nodes: &mut Preallocated<T, A>,
     ) -> Result<(), Error> {
         self.join_prev_if(T::rejoins, nodes)
     }
@@ -42,9 +45,9 @@ impl<T: Area> CursorMut<'_, T> {
     fn join_prev_if<A: NodeAlloc<T>>(
         &mut self,
         joins: Joins<T>,
-        nodes: &mut Reservation<T, A>,
+        nodes: &mut Preallocated<T, A>,
     ) -> Result<(), Error> {
-        let (Some(left), Some(right)) = (self.prev(), self.area()) else {
+        let (Some(left), Some(right)) = (self.prev(), self.entry()) else {
             return Err(Error::NotAdjacent);
         };
         may_join(joins, left, right)?;
@@ -55,8 +58,11 @@ impl<T: Area> CursorMut<'_, T> {
         Ok(())
     }
 
-    /// As [`join_prev`](Self::join_prev), with the area behind this one.
-    pub(crate) fn join_next<A: NodeAlloc<T>>(&mut self, nodes: &mut Reservation<T, A>) -> Result<(), Error> {
+    /// As [`join_prev`](Self::join_prev), with the entry behind this one.
+    pub(crate) fn join_next<A: NodeAlloc<T>>(
+        &mut self,
+        nodes: &mut Preallocated<T, A>,
+    ) -> Result<(), Error> {
         self.move_next();
         let joined = self.join_prev(nodes);
         if joined.is_err() {

@@ -1,14 +1,14 @@
-//! Putting an area into a free range.
+//! Putting an entry into a free range.
 
 use super::join::may_join;
-use super::{Area, Merge};
-use crate::node::{NodeAlloc, Reservation};
+use super::{Merge, SplitMerge};
+use crate::node::{NodeAlloc, Preallocated};
 use crate::range::Span;
-use crate::tree::{AreaRef, Tree};
+use crate::tree::{EntryRef, Tree};
 
-impl<T: Area> Tree<T> {
-    /// Adds an area over the free range `span` and joins it with its neighbours where `merge` and
-    /// policy allow. Needs one node; what joining frees goes to `nodes`. Gives the area that holds
+impl<T: SplitMerge> Tree<T> {
+    /// Adds an entry over the free range `span` and joins it with its neighbours where `merge` and
+    /// policy allow. Needs one node; what joining frees goes to `nodes`. Gives the entry that holds
     /// `span` now. O(log n).
     pub(crate) fn place<A: NodeAlloc<T>>(
         &mut self,
@@ -16,13 +16,14 @@ impl<T: Area> Tree<T> {
         attrs: T::Attrs,
         data: T::Data,
         merge: Merge,
-        nodes: &mut Reservation<T, A>,
-    ) -> Option<AreaRef<'_, T>> {
+        nodes: &mut Preallocated<T, A>,
+    ) -> Option<EntryRef<'_, T>> {
         let mut cursor = self.cursor(span.start);
         if merge.left() {
             let joined = cursor.prev().filter(|left| {
                 left.span().end == span.start
-                    && T::joins((&left.attrs(), left.data()), left.span().len(), (&attrs, &data)).is_ok()
+                    && T::joins((&left.attrs(), left.data()), left.span().len(), (&attrs, &data))
+                        .is_ok()
             });
             if let Some(left) = joined {
                 let (start, pages, attrs) = (left.span().start, left.span().len(), left.attrs());
@@ -31,11 +32,11 @@ impl<T: Area> Tree<T> {
                 if merge.right() {
                     let _ = cursor.join_next(nodes);
                 }
-                return cursor.into_area();
+                return cursor.into_entry();
             }
         }
         if merge.right() {
-            let joined = cursor.area().filter(|right| {
+            let joined = cursor.entry().filter(|right| {
                 right.span().start == span.end
                     && T::joins((&attrs, &data), span.len(), (&right.attrs(), right.data())).is_ok()
             });
@@ -45,7 +46,7 @@ impl<T: Area> Tree<T> {
                     let old = core::mem::replace(right, data);
                     T::join(right, span.len(), old);
                 });
-                return cursor.into_area();
+                return cursor.into_entry();
             }
         }
         let Some(spare) = nodes.take() else {
@@ -53,18 +54,18 @@ impl<T: Area> Tree<T> {
             return None;
         };
         cursor.insert_before(spare, span, attrs, data);
-        cursor.into_area()
+        cursor.into_entry()
     }
 
-    /// Joins the areas that meet at `page`. O(log n).
+    /// Joins the entries that meet at `page`. O(log n).
     pub(crate) fn join_at<A: NodeAlloc<T>>(
         &mut self,
         page: T::Position,
-        nodes: &mut Reservation<T, A>,
+        nodes: &mut Preallocated<T, A>,
     ) -> Result<(), crate::Error> {
         let mut cursor = self.cursor(page);
-        match cursor.area() {
-            Some(area) if area.span().start == page => cursor.join_prev(nodes),
+        match cursor.entry() {
+            Some(entry) if entry.span().start == page => cursor.join_prev(nodes),
             _ => Err(crate::Error::NotAdjacent),
         }
     }

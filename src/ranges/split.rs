@@ -1,23 +1,28 @@
-//! Cutting one area into two.
+//! Cutting one entry into two.
 
-use super::Area;
-use crate::node::{NodeAlloc, Reservation, Spare};
+use super::SplitMerge;
+use crate::node::{FreeNode, NodeAlloc, Preallocated};
 use crate::tree::{CursorMut, Tree};
 
-impl<T: Area> CursorMut<'_, T> {
-    /// Cuts the area here at `page`, which lies strictly inside it, and goes to the right part.
-    pub(crate) fn split_at(&mut self, page: T::Position, spare: Spare<T>) {
-        let Some(area) = self.area() else { return };
-        let (whole, attrs) = (area.span(), area.attrs());
+impl<T: SplitMerge> CursorMut<'_, T> {
+    /// Cuts the entry here at `page`, which lies strictly inside it, and goes to the right part.
+    pub(crate) fn split_at(&mut self, page: T::Position, spare: FreeNode<T>) {
+        let Some(entry) = self.entry() else { return };
+        let (whole, attrs) = (entry.span(), entry.attrs());
         let pages = page - whole.start;
         self.divide(page, spare, T::advance(attrs, pages), |data| T::split(data, pages));
     }
 }
 
-impl<T: Area> Tree<T> {
-    /// Cuts the area that holds `page` there, if it does not begin there. Needs one node. O(log n).
-    pub(crate) fn cut<A: NodeAlloc<T>>(&mut self, page: T::Position, nodes: &mut Reservation<T, A>) {
-        if self.find(page).is_none_or(|area| area.span().start == page) {
+impl<T: SplitMerge> Tree<T> {
+    /// Cuts the entry that holds `page` there, if it does not begin there. Needs one node. O(log
+    /// n).
+    pub(crate) fn cut<A: NodeAlloc<T>>(
+        &mut self,
+        page: T::Position,
+        nodes: &mut Preallocated<T, A>,
+    ) {
+        if self.find(page).is_none_or(|entry| entry.span().start == page) {
             return;
         }
         match nodes.take() {

@@ -6,8 +6,8 @@ use core::ops::{Deref, DerefMut};
 /// A lock without a value: what an [`AddrSpace`](crate::AddrSpace) is guarded by.
 ///
 /// Ready ones are [`Ticket`], [`Spin`] and, behind features, whatever implements `lock_api`'s
-/// `RawMutex`. A kernel whose fault handler or interrupt handlers take the lock brings one that saves
-/// the interrupt state, and keeps what it saved in its [`Token`](Self::Token):
+/// `RawMutex`. A kernel whose fault handler or interrupt handlers take the lock brings one that
+/// saves the interrupt state, and keeps what it saved in its [`Token`](Self::Token):
 ///
 /// ```
 /// use core::sync::atomic::{AtomicBool, Ordering};
@@ -107,7 +107,8 @@ macro_rules! spin_lock {
         }
 
         #[cfg(not(loom))]
-        // SAFETY: a forgotten guard keeps the mutex held until `force_unlock`; both have the orderings.
+        // SAFETY: a forgotten guard keeps the mutex held until `force_unlock`; both have the
+        // orderings.
         unsafe impl RawLock for $name {
             type Token = ();
 
@@ -135,7 +136,8 @@ macro_rules! spin_lock {
 
             fn acquire(&self) -> Self::Token {
                 let guard = self.raw.lock().expect("a loom thread panicked");
-                // SAFETY: the token is given back before the lock goes, by the contract of `Locked`.
+                // SAFETY: the token is given back before the lock goes, by the contract of
+                // `Locked`.
                 unsafe { core::mem::transmute(guard) }
             }
 
@@ -185,8 +187,8 @@ mod lock_api_04 {
         }
     }
 
-    // SAFETY: what `RawMutex` promises. A mutex that must be unlocked by the thread that locked it is:
-    // this crate never keeps a lock beyond the call that took it.
+    // SAFETY: what `RawMutex` promises. A mutex that must be unlocked by the thread that locked it
+    // is: this crate never keeps a lock beyond the call that took it.
     unsafe impl<R: RawMutex> RawLock for LockApi04<R> {
         type Token = ();
 
@@ -231,8 +233,8 @@ mod lock_api_05 {
         }
     }
 
-    // SAFETY: what `RawMutex` promises, with its guard as our token. A mutex that must be unlocked by
-    // the thread that locked it is: this crate never keeps a lock beyond the call that took it.
+    // SAFETY: what `RawMutex` promises, with its guard as our token. A mutex that must be unlocked
+    // by the thread that locked it is: this crate never keeps a lock beyond the call that took it.
     unsafe impl<R: RawMutex> RawLock for LockApi05<R> {
         type Token = R::Guard;
 
@@ -266,7 +268,8 @@ pub(crate) struct Locked<M, L> {
     value: UnsafeCell<M>,
 }
 
-// SAFETY: the lock hands the value to one thread at a time, so sending it there is all that happens.
+// SAFETY: the lock hands the value to one thread at a time, so sending it there is all that
+// happens.
 unsafe impl<M: Send, L: RawLock + Sync> Sync for Locked<M, L> {}
 
 impl<M, L: RawLock> Locked<M, L> {

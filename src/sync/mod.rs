@@ -22,8 +22,8 @@ pub(crate) fn pause() {
     loom::thread::yield_now();
 }
 
-/// A number that no other call gets, on any processor. Not one of loom's atomics: those cannot be in a
-/// static, and need not, since what number it is never matters.
+/// A number that no other call gets, on any processor. Not one of loom's atomics: those cannot be
+/// in a static, and need not, since what number it is never matters.
 #[cfg(target_has_atomic = "64")]
 pub(crate) fn unique() -> u64 {
     static LAST: core::sync::atomic::AtomicU64 = core::sync::atomic::AtomicU64::new(0);

@@ -43,16 +43,17 @@ mod imp {
     }
 }
 
-/// A 64-bit word for targets without 64-bit atomics. `--cfg kvma_halves` uses it anywhere, for tests.
+/// A 64-bit word for targets without 64-bit atomics. `--cfg kvma_halves` uses it anywhere, for
+/// tests.
 #[cfg(all(not(loom), any(kvma_halves, not(target_has_atomic = "64"))))]
 mod halves {
     use core::sync::atomic::{AtomicU32, Ordering};
 
-    /// Stored by one thread at a time, so no read-modify-write is needed. A reader may get the halves
-    /// of two values. Data survives that: each half is atomic, so the fences around a generation
-    /// order them as they order a whole word, and the reader throws the answer away. A count that
-    /// only grows survives it too: the upper half is stored first and loaded last, so a torn count
-    /// is one that has not been yet, never one that was.
+    /// Stored by one thread at a time, so no read-modify-write is needed. A reader may get the
+    /// halves of two values. Data survives that: each half is atomic, so the fences around a
+    /// generation order them as they order a whole word, and the reader throws the answer away. A
+    /// count that only grows survives it too: the upper half is stored first and loaded last, so a
+    /// torn count is one that has not been yet, never one that was.
     pub(crate) struct Halves {
         low: AtomicU32,
         high: AtomicU32,
@@ -180,7 +181,7 @@ impl Count {
         Count(imp::AtomicUsize::new(0))
     }
 
-    /// What was done before each `lower` that is counted is seen.
+    /// What was done before each `lower` that is retry_with_nodes is seen.
     #[inline]
     pub(crate) fn get(&self) -> usize {
         self.0.load(Ordering::Acquire)

@@ -61,10 +61,10 @@ impl<T: Content> Tree<T> {
         let (start, end) = (node.start.get(), node.end.get());
         let is_sentinel = core::ptr::eq(node, self.sentinel());
         if start < last_end {
-            return Err("areas overlap or are out of order");
+            return Err("entries overlap or are out of order");
         }
         if (start >= end) != is_sentinel {
-            return Err("empty area");
+            return Err("empty entry");
         }
         if node.gap.get() != start - last_end {
             return Err("gap is wrong");

@@ -1,7 +1,7 @@
-//! Walking the areas in order, and changing them in place.
+//! Walking the entries in order, and changing them in place.
 
 use super::{Tree, ops};
-use crate::node::{Content, Loose, Node, Spare};
+use crate::node::{Content, DetachedNode, FreeNode, Node};
 use crate::position::Number;
 use crate::range::Span;
 use core::marker::PhantomData;
@@ -67,24 +67,24 @@ unsafe fn predecessor<T: Content>(node: &Node<T>) -> *mut Node<T> {
     ptr::null_mut()
 }
 
-/// An area, borrowed from its tree.
-pub(crate) struct AreaRef<'t, T: Content> {
+/// An entry, borrowed from its tree.
+pub(crate) struct EntryRef<'t, T: Content> {
     pub(super) node: &'t Node<T>,
     /// Nodes are `Sync` whatever data they hold; a borrow that gives the data out is not.
     data: PhantomData<&'t T::Data>,
 }
 
-impl<T: Content> Clone for AreaRef<'_, T> {
+impl<T: Content> Clone for EntryRef<'_, T> {
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<T: Content> Copy for AreaRef<'_, T> {}
+impl<T: Content> Copy for EntryRef<'_, T> {}
 
-impl<'t, T: Content> AreaRef<'t, T> {
+impl<'t, T: Content> EntryRef<'t, T> {
     pub(super) fn new(node: &'t Node<T>) -> Self {
-        AreaRef { node, data: PhantomData }
+        EntryRef { node, data: PhantomData }
     }
 
     #[inline]
@@ -99,80 +99,80 @@ impl<'t, T: Content> AreaRef<'t, T> {
 
     #[inline]
     pub(crate) fn data(self) -> &'t T::Data {
-        // SAFETY: only areas are given out, never the sentinel; areas hold data, and while the tree
-        // is borrowed nobody changes it.
+        // SAFETY: only entries are given out, never the sentinel; entries hold data, and while the
+        // tree is borrowed nobody changes it.
         unsafe { self.node.data() }
     }
 
-    /// Free pages right before the area.
+    /// Free pages right before the entry.
     #[inline]
     pub(crate) fn gap_before(self) -> T::Position {
         self.node.gap.get()
     }
 }
 
-/// The areas that share a page with a span, from both ends.
-pub(crate) struct Areas<'t, T: Content> {
+/// The entries that share a page with a span, from both ends.
+pub(crate) struct Entries<'t, T: Content> {
     tree: &'t Tree<T>,
     /// One past the last page of the span.
     end: T::Position,
-    /// The next from the front; null when the two have met.
-    front: *mut Node<T>,
+    /// The next from the first_batch; null when the two have met.
+    first_batch: *mut Node<T>,
     /// The next from the back; null as long as nobody has asked from there.
     back: *mut Node<T>,
 }
 
-impl<T: Content> Clone for Areas<'_, T> {
+impl<T: Content> Clone for Entries<'_, T> {
     fn clone(&self) -> Self {
-        Areas { ..*self }
+        Entries { ..*self }
     }
 }
 
-impl<'t, T: Content> Areas<'t, T> {
+impl<'t, T: Content> Entries<'t, T> {
     #[inline]
     pub(super) fn new(tree: &'t Tree<T>, span: Span<T::Position>) -> Self {
-        let mut areas = Areas::none(tree);
+        let mut entries = Entries::none(tree);
         if !span.is_empty() {
-            areas.end = span.end;
-            areas.front = areas.if_inside(tree.above(span.start));
+            entries.end = span.end;
+            entries.first_batch = entries.if_inside(tree.above(span.start));
         }
-        areas
+        entries
     }
 
-    /// No areas.
+    /// No entries.
     pub(super) fn none(tree: &'t Tree<T>) -> Self {
-        Areas { tree, end: Number::ZERO, front: ptr::null_mut(), back: ptr::null_mut() }
+        Entries { tree, end: Number::ZERO, first_batch: ptr::null_mut(), back: ptr::null_mut() }
     }
 
-    /// The node, if it is an area that begins before the end; else null.
+    /// The node, if it is an entry that begins before the end; else null.
     #[inline(always)]
     fn if_inside(&self, node: *mut Node<T>) -> *mut Node<T> {
-        // SAFETY: a node of the borrowed tree: every area has a successor.
+        // SAFETY: a node of the borrowed tree: every entry has a successor.
         let inside = !self.tree.is_sentinel(node) && unsafe { (*node).start.get() } < self.end;
         if inside { node } else { ptr::null_mut() }
     }
 }
 
-impl<'t, T: Content> Iterator for Areas<'t, T> {
-    type Item = AreaRef<'t, T>;
+impl<'t, T: Content> Iterator for Entries<'t, T> {
+    type Item = EntryRef<'t, T>;
 
     #[inline]
-    fn next(&mut self) -> Option<AreaRef<'t, T>> {
+    fn next(&mut self) -> Option<EntryRef<'t, T>> {
         // SAFETY: null or a node of the borrowed tree.
-        let node = unsafe { self.front.as_ref() }?;
-        self.front = if self.front == self.back {
+        let node = unsafe { self.first_batch.as_ref() }?;
+        self.first_batch = if self.first_batch == self.back {
             ptr::null_mut()
         } else {
             // SAFETY: linked, and the tree is borrowed.
             self.if_inside(unsafe { successor(node) })
         };
-        Some(AreaRef::new(node))
+        Some(EntryRef::new(node))
     }
 }
 
-impl<'t, T: Content> DoubleEndedIterator for Areas<'t, T> {
-    fn next_back(&mut self) -> Option<AreaRef<'t, T>> {
-        if self.front.is_null() {
+impl<'t, T: Content> DoubleEndedIterator for Entries<'t, T> {
+    fn next_back(&mut self) -> Option<EntryRef<'t, T>> {
+        if self.first_batch.is_null() {
             return None;
         }
         if self.back.is_null() {
@@ -180,29 +180,29 @@ impl<'t, T: Content> DoubleEndedIterator for Areas<'t, T> {
         }
         // SAFETY: a node of the borrowed tree.
         let node = unsafe { &*self.back };
-        if self.front == self.back {
-            self.front = ptr::null_mut();
+        if self.first_batch == self.back {
+            self.first_batch = ptr::null_mut();
         } else {
             // SAFETY: linked, and the tree is borrowed.
             self.back = unsafe { predecessor(node) };
         }
-        Some(AreaRef::new(node))
+        Some(EntryRef::new(node))
     }
 }
 
 impl<T: Content> Tree<T> {
-    /// Makes the areas that share a page with `span` ones that have changed, as far as readers without
-    /// the lock can tell. O(log n + areas).
+    /// Makes the entries that share a page with `span` ones that have changed, as far as readers
+    /// without the lock can tell. O(log n + entries).
     pub(crate) fn touch(&mut self, span: Span<T::Position>) {
-        for area in self.areas(span) {
-            let node = area.node;
+        for entry in self.entries(span) {
+            let node = entry.node;
             node.open();
-            node.close(node.hot(), self.flights());
+            node.close(node.hot(), self.pending_flushes());
         }
     }
 }
 
-/// A place in the tree where it can be changed: at an area, or at the end behind the last one.
+/// A place in the tree where it can be changed: at an entry, or at the end behind the last one.
 pub(crate) struct CursorMut<'t, T: Content> {
     tree: &'t mut Tree<T>,
     /// A linked node; the sentinel stands for the end.
@@ -220,81 +220,81 @@ impl<'t, T: Content> CursorMut<'t, T> {
         unsafe { &*self.at }
     }
 
-    /// The area here, or `None` at the end.
+    /// The entry here, or `None` at the end.
     #[inline]
-    pub(crate) fn area(&self) -> Option<AreaRef<'_, T>> {
-        (!self.tree.is_sentinel(self.at)).then(|| AreaRef::new(self.node()))
+    pub(crate) fn entry(&self) -> Option<EntryRef<'_, T>> {
+        (!self.tree.is_sentinel(self.at)).then(|| EntryRef::new(self.node()))
     }
 
-    /// The area here for as long as the tree is borrowed.
-    pub(crate) fn into_area(self) -> Option<AreaRef<'t, T>> {
-        // SAFETY: linked, and the cursor's borrow of the tree goes over to the area.
-        (!self.tree.is_sentinel(self.at)).then(|| AreaRef::new(unsafe { &*self.at }))
+    /// The entry here for as long as the tree is borrowed.
+    pub(crate) fn into_entry(self) -> Option<EntryRef<'t, T>> {
+        // SAFETY: linked, and the cursor's borrow of the tree goes over to the entry.
+        (!self.tree.is_sentinel(self.at)).then(|| EntryRef::new(unsafe { &*self.at }))
     }
 
-    /// The area before this place.
-    pub(crate) fn prev(&self) -> Option<AreaRef<'_, T>> {
+    /// The entry before this place.
+    pub(crate) fn prev(&self) -> Option<EntryRef<'_, T>> {
         // SAFETY: linked; null or a linked node comes back.
-        unsafe { predecessor(self.node()).as_ref() }.map(AreaRef::new)
+        unsafe { predecessor(self.node()).as_ref() }.map(EntryRef::new)
     }
 
-    /// Goes to the next area, or to the end, where it stays.
+    /// Goes to the next entry, or to the end, where it stays.
     pub(crate) fn move_next(&mut self) {
-        // SAFETY: linked; the last area's successor is the sentinel.
+        // SAFETY: linked; the last entry's successor is the sentinel.
         let next = unsafe { successor(self.node()) };
         if !next.is_null() {
             self.at = next;
         }
     }
 
-    /// Goes to the area before this place. False, and nothing moves, if there is none.
-    pub(crate) fn move_prev(&mut self) -> Option<AreaRef<'_, T>> {
+    /// Goes to the entry before this place. False, and nothing moves, if there is none.
+    pub(crate) fn move_prev(&mut self) -> Option<EntryRef<'_, T>> {
         // SAFETY: linked.
         let prev = unsafe { predecessor(self.node()) };
         if prev.is_null() {
             return None;
         }
         self.at = prev;
-        self.area()
+        self.entry()
     }
 
     /// Replaces the attributes. Nothing happens at the end.
     pub(crate) fn set_attrs(&mut self, attrs: T::Attrs) {
-        if self.area().is_none() {
+        if self.entry().is_none() {
             return;
         }
         let node = self.node();
         node.open();
-        // SAFETY: an area holds data, and we have the tree to ourselves.
+        // SAFETY: an entry holds data, and we have the tree to ourselves.
         let hot = T::store(&node.words, &attrs, unsafe { node.data() });
-        node.close(hot, self.tree.flights());
+        node.close(hot, self.tree.pending_flushes());
     }
 
     /// Changes range, attributes and data in one step that readers see whole or not at all. The new
-    /// range stays within the area's old one and the gaps on both sides.
+    /// range stays within the entry's old one and the gaps on both sides.
     pub(crate) fn change<R>(
         &mut self,
         span: Span<T::Position>,
         attrs: T::Attrs,
         change: impl FnOnce(&mut T::Data) -> R,
     ) -> Option<R> {
-        self.area()?;
+        self.entry()?;
         let node = self.node();
-        // SAFETY: an area is not the last node.
+        // SAFETY: an entry is not the last node.
         let next = unsafe { &*successor(node) };
         let gap_start = node.start.get() - node.gap.get();
         debug_assert!(!span.is_empty() && gap_start <= span.start && span.end <= next.start.get());
         let (old_start, old_end) = (node.start.get(), node.end.get());
-        // SAFETY: an area holds data, and we have the tree to ourselves.
+        // SAFETY: an entry holds data, and we have the tree to ourselves.
         let data = unsafe { node.data_mut() };
-        // The owner's code: should it panic, the tree is still what it was. Readers without the lock do
-        // not look at the data.
+        // The owner's code: should it panic, the tree is still what it was. Readers without the
+        // lock do not look at the data.
         let result = change(data);
         node.open();
         node.start.update(span.start);
         node.end.update(span.end);
         let hot = T::store(&node.words, &attrs, data);
-        node.close(hot, self.tree.flights());
+        node.close(hot, self.tree.pending_flushes());
         let pages = span.len();
         // SAFETY: both are linked.
         unsafe {
@@ -313,15 +313,15 @@ impl<'t, T: Content> CursorMut<'t, T> {
 
     /// Changes the data, and whatever of it the words show to readers.
     pub(crate) fn change_data<R>(&mut self, change: impl FnOnce(&mut T::Data) -> R) -> Option<R> {
-        let area = self.area()?;
-        let (span, attrs) = (area.span(), area.attrs());
+        let entry = self.entry()?;
+        let (span, attrs) = (entry.span(), entry.attrs());
         self.change(span, attrs, change)
     }
 
-    /// Links an area into the gap before this place, and goes there. `span` lies within that gap.
+    /// Links an entry into the gap before this place, and goes there. `span` lies within that gap.
     pub(crate) fn insert_before(
         &mut self,
-        spare: Spare<T>,
+        spare: FreeNode<T>,
         span: Span<T::Position>,
         attrs: T::Attrs,
         data: T::Data,
@@ -335,17 +335,17 @@ impl<'t, T: Content> CursorMut<'t, T> {
         self.at = new.as_ptr();
     }
 
-    /// Cuts the area here in two at `page`, strictly inside it, and goes to the right part, which gets
-    /// `attrs` and the data that `cut` gives. Nothing happens at the end.
+    /// Cuts the entry here in two at `page`, strictly inside it, and goes to the right part, which
+    /// gets `attrs` and the data that `cut` gives. Nothing happens at the end.
     pub(crate) fn divide(
         &mut self,
         page: T::Position,
-        spare: Spare<T>,
+        spare: FreeNode<T>,
         attrs: T::Attrs,
         cut: impl FnOnce(&mut T::Data) -> T::Data,
     ) {
-        let Some(area) = self.area() else { return };
-        let (end, left_attrs, new) = (area.span().end, area.attrs(), spare.raw());
+        let Some(entry) = self.entry() else { return };
+        let (end, left_attrs, new) = (entry.span().end, entry.attrs(), spare.raw());
         let node = self.node();
         debug_assert!(node.start.get() < page && page < end);
         // SAFETY: linked, not the last; and we have the tree to ourselves.
@@ -354,7 +354,10 @@ impl<'t, T: Content> CursorMut<'t, T> {
             node.open();
             node.end.set(page);
             let data = cut(node.data_mut());
-            node.close(T::store(&node.words, &left_attrs, node.data()), self.tree.flights());
+            node.close(
+                T::store(&node.words, &left_attrs, node.data()),
+                self.tree.pending_flushes(),
+            );
             (next, data)
         };
         // No gap changes: the two parts meet, and what follows is where it was.
@@ -363,10 +366,13 @@ impl<'t, T: Content> CursorMut<'t, T> {
         self.at = new.as_ptr();
     }
 
-    /// Makes one area of the one here and the one before it, which meet; stays there. `join` takes the
-    /// right one's data into the left one's. Gives the node that is left over.
-    pub(crate) fn absorb_prev(&mut self, join: impl FnOnce(&mut T::Data, T::Data)) -> Option<Spare<T>> {
-        self.area()?;
+    /// Makes one entry of the one here and the one before it, which meet; stays there. `join` takes
+    /// the right one's data into the left one's. Gives the node that is left over.
+    pub(crate) fn absorb_prev(
+        &mut self,
+        join: impl FnOnce(&mut T::Data, T::Data),
+    ) -> Option<FreeNode<T>> {
+        self.entry()?;
         let right = self.node();
         // SAFETY: linked, and the tree is borrowed; null or a linked node comes back.
         let left_at = unsafe { predecessor(right) };
@@ -379,20 +385,20 @@ impl<'t, T: Content> CursorMut<'t, T> {
         let (spare, data) = loose.empty();
         left.open();
         left.end.set(span.end);
-        // SAFETY: an area holds data, and we have the tree to ourselves.
+        // SAFETY: an entry holds data, and we have the tree to ourselves.
         let hot = unsafe {
             join(left.data_mut(), data);
             T::store(&left.words, &attrs, left.data())
         };
-        left.close(hot, self.tree.flights());
+        left.close(hot, self.tree.pending_flushes());
         self.tree.pages += span.len();
         self.at = left_at;
         Some(spare)
     }
 
-    /// Takes the area here out and goes to the next one. `None` at the end.
-    pub(crate) fn remove(&mut self) -> Option<Loose<T>> {
-        self.area()?;
+    /// Takes the entry here out and goes to the next one. `None` at the end.
+    pub(crate) fn remove(&mut self) -> Option<DetachedNode<T>> {
+        self.entry()?;
         let node = self.node();
         let freed = node.gap.get() + (node.end.get() - node.start.get());
         let (loose, next) = self.tree.unlink(self.at, freed);

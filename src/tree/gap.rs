@@ -1,13 +1,13 @@
 //! Where there is room: the lowest and the highest free range of a length.
 //!
-//! The search goes down from the root and turns back where the subtree's largest gap is too small or
-//! the window has been left; no subtree is entered in vain but along the window's two edges, so it
-//! is O(log n).
+//! The search goes down from the root and turns back where the subtree's largest gap is too small
+//! or the window has been left; no subtree is entered in vain but along the window's two edges, so
+//! it is O(log n).
 //!
-//! Alignment breaks that: many gaps may be long enough and yet misaligned, and asking each one costs
-//! O(k log n). So an aligned search looks at [`EXACT`] candidates one by one; if none fits, it
-//! searches for `len + align - 1` pages, which fits wherever it lies; and only if no such gap exists
-//! it looks at [`LAST_RESORT`] more candidates before it gives up.
+//! Alignment breaks that: many gaps may be long enough and yet misaligned, and asking each one
+//! costs O(k log n). So an aligned search looks at [`EXACT`] candidates one by one; if none fits,
+//! it searches for `len + align - 1` pages, which fits wherever it lies; and only if no such gap
+//! exists it looks at [`LAST_RESORT`] more candidates before it gives up.
 
 use super::{Tree, ops};
 use crate::node::{Content, Node};
@@ -106,7 +106,8 @@ impl<T: Content<Position = u64>> Tree<T> {
                 let node = &*at;
                 // Left, if a long enough gap lies there and ends within the window.
                 let left = node.left.get();
-                if max_gap(left) >= query.len && gap_of(node).start >= lo.saturating_add(query.len) {
+                if max_gap(left) >= query.len && gap_of(node).start >= lo.saturating_add(query.len)
+                {
                     at = left;
                     continue 'down;
                 }

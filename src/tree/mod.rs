@@ -1,17 +1,17 @@
-//! The red-black tree of areas, augmented with the largest free gap.
+//! The red-black tree of entries, augmented with the largest free gap.
 //!
-//! The balancing is `intrusive_collections::RBTree`'s; the augmentation hangs on its link operations
-//! ([`ops`]). A permanent sentinel `[hi, hi)` holds the last gap, so every area has a successor and
-//! "is this range free" is one look at one node.
+//! The balancing is `intrusive_collections::RBTree`'s; the augmentation hangs on its link
+//! operations ([`ops`]). A permanent sentinel `[hi, hi)` holds the last gap, so every entry has a
+//! successor and "is this range free" is one look at one node.
 //!
 //! ```text
 //!      lo                                                   hi
-//!      |  gap  [ area )   gap   [ area )[ area )     gap    [sentinel)
-//!              '- gap = free pages right before the area
+//!      |  gap  [ entry )   gap   [ entry )[ entry )     gap    [sentinel)
+//!              '- gap = free pages right before the entry
 //! ```
 //!
-//! Everything is O(log n) and nothing recurses. The interface is safe: nodes enter as [`Spare`] and
-//! leave as [`Loose`], and what is borrowed from the tree borrows the tree.
+//! Everything is O(log n) and nothing recurses. The interface is safe: nodes enter as [`FreeNode`]
+//! and leave as [`DetachedNode`], and what is borrowed from the tree borrows the tree.
 
 #![allow(unsafe_code)]
 
@@ -24,12 +24,12 @@ mod walk;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
-pub(crate) use cursor::{AreaRef, Areas, CursorMut};
+pub(crate) use cursor::{CursorMut, Entries, EntryRef};
 pub(crate) use gap::GapQuery;
 pub use walk::{Busy, Token};
 pub(crate) use walk::{Hit, Peek, Published};
 
-use crate::node::{Content, Loose, Node, Spare};
+use crate::node::{Content, DetachedNode, FreeNode, Node};
 use crate::position::Number;
 use crate::range::Span;
 use crate::sync::{Word, unique};
@@ -38,7 +38,7 @@ use core::ptr::{self, NonNull};
 use intrusive_collections::RBTree;
 use ops::{Handle, TreeAdapter};
 
-/// Areas in order, with their gaps. See the module's docs.
+/// Entries in order, with their gaps. See the module's docs.
 pub(crate) struct Tree<T: Content> {
     rb: RBTree<TreeAdapter<T>>,
     /// The library does not show its root. Ours is kept by climbing from the last known one.
@@ -46,7 +46,7 @@ pub(crate) struct Tree<T: Content> {
     /// `[hi, hi)`, always linked, without data.
     sentinel: NonNull<Node<T>>,
     len: usize,
-    /// Pages in all areas together.
+    /// Pages in all entries together.
     pages: T::Position,
     lo: T::Position,
     /// Written into every node that is linked here; no other tree ever has the same.
@@ -54,9 +54,9 @@ pub(crate) struct Tree<T: Content> {
     /// No node that was ever unlinked here has a higher generation. What is linked begins above it,
     /// so no generation comes back at the same address, even if the memory has been away.
     stamp: u64,
-    /// The flushes under way since this change began: a set of slots, see `flight`. Protected by the
-    /// lock around the map; a `Word` because the set is put in by way of `&self`.
-    flights: Word,
+    /// The flushes under way since this change began: a set of slots, see `pending_flush`.
+    /// Protected by the lock around the map; a `Word` because the set is put in by way of `&self`.
+    pending_flushes: Word,
     content: PhantomData<T::Data>,
 }
 
@@ -67,7 +67,7 @@ unsafe impl<T: Content> Sync for Tree<T> where T::Data: Sync {}
 
 impl<T: Content> Tree<T> {
     /// An empty tree over the pages of `space`.
-    pub(crate) fn new(space: Span<T::Position>, sentinel: Spare<T>) -> Self {
+    pub(crate) fn new(space: Span<T::Position>, sentinel: FreeNode<T>) -> Self {
         let owner = unique();
         let sentinel = sentinel.into_raw();
         let mut rb = RBTree::new(TreeAdapter::new());
@@ -82,7 +82,7 @@ impl<T: Content> Tree<T> {
             node.owner.set(owner);
             rb.cursor_mut().insert_before(Handle(sentinel));
             let _ = rb.cursor_from_ptr(sentinel.as_ptr());
-            // The sentinel's generation stays odd: no reader ever takes it for an area.
+            // The sentinel's generation stays odd: no reader ever takes it for an entry.
         }
         Tree {
             rb,
@@ -93,18 +93,18 @@ impl<T: Content> Tree<T> {
             lo: space.start,
             owner,
             stamp: 0,
-            flights: Word::new(0),
+            pending_flushes: Word::new(0),
             content: PhantomData,
         }
     }
 
-    /// Areas in the tree.
+    /// Entries in the tree.
     #[inline]
     pub(crate) const fn len(&self) -> usize {
         self.len
     }
 
-    /// Pages in all areas together.
+    /// Pages in all entries together.
     #[inline]
     pub(crate) const fn pages(&self) -> T::Position {
         self.pages
@@ -120,15 +120,15 @@ impl<T: Content> Tree<T> {
         self.owner
     }
 
-    /// Says which flushes are under way: what changes from now on carries them. By whoever holds the
-    /// lock around the map.
-    pub(crate) fn set_flights(&self, flights: u32) {
-        self.flights.set(flights as u64)
+    /// Says which flushes are under way: what changes from now on carries them. By whoever holds
+    /// the lock around the map.
+    pub(crate) fn set_flights(&self, pending_flushes: u32) {
+        self.pending_flushes.set(pending_flushes as u64)
     }
 
     #[inline]
-    fn flights(&self) -> u32 {
-        self.flights.get() as u32
+    fn pending_flushes(&self) -> u32 {
+        self.pending_flushes.get() as u32
     }
 
     fn sentinel(&self) -> &Node<T> {
@@ -140,9 +140,9 @@ impl<T: Content> Tree<T> {
         node == self.sentinel.as_ptr()
     }
 
-    /// The area that holds `page`. O(log n).
+    /// The entry that holds `page`. O(log n).
     #[inline]
-    pub(crate) fn find(&self, page: T::Position) -> Option<AreaRef<'_, T>> {
+    pub(crate) fn find(&self, page: T::Position) -> Option<EntryRef<'_, T>> {
         let mut at = self.root;
         let mut best: *mut Node<T> = ptr::null_mut();
         while !at.is_null() {
@@ -156,7 +156,7 @@ impl<T: Content> Tree<T> {
         }
         // SAFETY: null or a node of this tree. The sentinel is empty and holds no page.
         let node = unsafe { best.as_ref() }?;
-        (page < node.end.get()).then(|| AreaRef::new(node))
+        (page < node.end.get()).then(|| EntryRef::new(node))
     }
 
     /// The first node whose end lies above `page`, the sentinel if there is none. O(log n).
@@ -173,15 +173,15 @@ impl<T: Content> Tree<T> {
         best
     }
 
-    /// The area that holds `page`, or the next one above it. O(log n).
-    pub(crate) fn find_from(&self, page: T::Position) -> Option<AreaRef<'_, T>> {
+    /// The entry that holds `page`, or the next one above it. O(log n).
+    pub(crate) fn find_from(&self, page: T::Position) -> Option<EntryRef<'_, T>> {
         let node = self.above(page);
         // SAFETY: `above` gives a node of this tree.
-        (!self.is_sentinel(node)).then(|| AreaRef::new(unsafe { &*node }))
+        (!self.is_sentinel(node)).then(|| EntryRef::new(unsafe { &*node }))
     }
 
-    /// The last area that begins below `page`. O(log n).
-    pub(crate) fn find_before(&self, page: T::Position) -> Option<AreaRef<'_, T>> {
+    /// The last entry that begins below `page`. O(log n).
+    pub(crate) fn find_before(&self, page: T::Position) -> Option<EntryRef<'_, T>> {
         let mut at = self.root;
         let mut best: *mut Node<T> = ptr::null_mut();
         while !at.is_null() {
@@ -195,28 +195,28 @@ impl<T: Content> Tree<T> {
             }
         }
         // SAFETY: null or a node of this tree.
-        unsafe { best.as_ref() }.map(AreaRef::new)
+        unsafe { best.as_ref() }.map(EntryRef::new)
     }
 
-    /// Whether no page of `span` is in an area. `span` lies within the space. O(log n).
+    /// Whether no page of `span` is in an entry. `span` lies within the space. O(log n).
     pub(crate) fn is_free(&self, span: Span<T::Position>) -> bool {
         // SAFETY: `above` gives a node of this tree.
         let node = unsafe { &*self.above(span.start) };
         node.start.get() >= span.end
     }
 
-    /// The areas that share a page with `span`, in order, from both ends. O(log n) to begin, O(1)
+    /// The entries that share a page with `span`, in order, from both ends. O(log n) to begin, O(1)
     /// amortised a step.
-    pub(crate) fn areas(&self, span: Span<T::Position>) -> Areas<'_, T> {
-        Areas::new(self, span)
+    pub(crate) fn entries(&self, span: Span<T::Position>) -> Entries<'_, T> {
+        Entries::new(self, span)
     }
 
-    /// No areas, in the type of [`areas`](Self::areas).
-    pub(crate) fn no_areas(&self) -> Areas<'_, T> {
-        Areas::none(self)
+    /// No entries, in the type of [`entries`](Self::entries).
+    pub(crate) fn no_entries(&self) -> Entries<'_, T> {
+        Entries::none(self)
     }
 
-    /// A cursor at the first area whose end lies above `page`, or at the end.
+    /// A cursor at the first entry whose end lies above `page`, or at the end.
     pub(crate) fn cursor(&mut self, page: T::Position) -> CursorMut<'_, T> {
         let at = self.above(page);
         CursorMut::new(self, at)
@@ -237,12 +237,12 @@ impl<T: Content> Tree<T> {
         }
     }
 
-    /// Links a node right before `succ`, whose own gap is already what it is from now on, with `gap`
-    /// free pages before the new one.
+    /// Links a node right before `succ`, whose own gap is already what it is from now on, with
+    /// `gap` free pages before the new one.
     #[inline]
     fn link(
         &mut self,
-        spare: Spare<T>,
+        spare: FreeNode<T>,
         succ: *mut Node<T>,
         span: Span<T::Position>,
         gap: T::Position,
@@ -261,7 +261,7 @@ impl<T: Content> Tree<T> {
             node.owner.set(self.owner);
             let hot = T::store(&node.words, &attrs, &data);
             node.put_data(data);
-            node.close(hot, self.flights());
+            node.close(hot, self.pending_flushes());
             self.rb.cursor_mut_from_ptr(succ).insert_before(Handle(new));
             // Asks the adapter for the link, which settles the augmentation (see `ops`).
             let _ = self.rb.cursor_from_ptr(new.as_ptr());
@@ -275,7 +275,11 @@ impl<T: Content> Tree<T> {
     /// Takes a node out; gives it and its successor, whose gap grows by `freed` pages. Not for the
     /// sentinel.
     #[inline]
-    fn unlink(&mut self, node: *mut Node<T>, freed: T::Position) -> (Loose<T>, *mut Node<T>) {
+    fn unlink(
+        &mut self,
+        node: *mut Node<T>,
+        freed: T::Position,
+    ) -> (DetachedNode<T>, *mut Node<T>) {
         debug_assert!(!self.is_sentinel(node));
         // SAFETY: a node of this tree that is not the sentinel has a successor.
         unsafe {
@@ -296,14 +300,17 @@ impl<T: Content> Tree<T> {
             self.reroot();
             self.len -= 1;
             self.pages -= span.len();
-            (Loose::from_raw(NonNull::new_unchecked(node)), succ)
+            (DetachedNode::from_raw(NonNull::new_unchecked(node)), succ)
         }
     }
 
-    /// Takes the tree apart without rebalancing: every area, in no particular order, then the
+    /// Takes the tree apart without rebalancing: every entry, in no particular order, then the
     /// sentinel. O(n), no recursion, no memory. What is left holds nothing and must not be used; a
     /// second call gives nothing.
-    pub(crate) fn dismantle(&mut self, mut area: impl FnMut(Loose<T>)) -> Option<Spare<T>> {
+    pub(crate) fn dismantle(
+        &mut self,
+        mut entry: impl FnMut(DetachedNode<T>),
+    ) -> Option<FreeNode<T>> {
         self.rb.fast_clear();
         let mut at = core::mem::replace(&mut self.root, ptr::null_mut());
         if at.is_null() {
@@ -325,17 +332,18 @@ impl<T: Content> Tree<T> {
                 }
                 let parent = ops::parent(node);
                 if !parent.is_null() {
-                    let side = if (*parent).left.get() == at { &(*parent).left } else { &(*parent).right };
+                    let side =
+                        if (*parent).left.get() == at { &(*parent).left } else { &(*parent).right };
                     side.set(ptr::null_mut());
                 }
                 if !self.is_sentinel(at) {
                     node.open();
-                    area(Loose::from_raw(NonNull::new_unchecked(at)));
+                    entry(DetachedNode::from_raw(NonNull::new_unchecked(at)));
                 }
                 at = parent;
             }
         }
         // SAFETY: cut off like the others, never had data.
-        Some(unsafe { Spare::from_raw(self.sentinel) })
+        Some(unsafe { FreeNode::from_raw(self.sentinel) })
     }
 }

@@ -227,7 +227,7 @@ pub(super) unsafe fn raise<T: Content>(mut at: *mut Node<T>) {
     }
 }
 
-// SAFETY: a node is in at most one tree: it is linked by whoever owns it as `Spare`.
+// SAFETY: a node is in at most one tree: it is linked by whoever owns it as `FreeNode`.
 unsafe impl<T: Content> LinkOps for Links<T> {
     type LinkPtr = NonNull<Node<T>>;
 

@@ -3,7 +3,7 @@
 extern crate std;
 
 use super::*;
-use crate::node::{FixedPool, Gathered, Reservation};
+use crate::node::{FixedPool, Preallocated, Removed};
 use std::vec::Vec;
 
 struct Plain;
@@ -34,19 +34,19 @@ impl Rng {
     }
 }
 
-/// The free ranges of a sorted list of areas, in order.
-fn gaps(areas: &[(u64, u64)], space: Span) -> Vec<Span> {
+/// The free ranges of a sorted list of entries, in order.
+fn gaps(entries: &[(u64, u64)], space: Span) -> Vec<Span> {
     let mut at = space.start;
     let mut all = Vec::new();
-    for &(start, end) in areas.iter().chain([&(space.end, space.end)]) {
+    for &(start, end) in entries.iter().chain([&(space.end, space.end)]) {
         all.push(Span::new(at, start));
         at = end;
     }
     all
 }
 
-fn lowest(areas: &[(u64, u64)], space: Span, query: &GapQuery) -> Option<u64> {
-    gaps(areas, space).into_iter().find_map(|gap| {
+fn lowest(entries: &[(u64, u64)], space: Span, query: &GapQuery) -> Option<u64> {
+    gaps(entries, space).into_iter().find_map(|gap| {
         let gap = gap.intersect(query.window);
         (gap.start..gap.end)
             .find(|start| start % query.align == query.offset)
@@ -54,8 +54,8 @@ fn lowest(areas: &[(u64, u64)], space: Span, query: &GapQuery) -> Option<u64> {
     })
 }
 
-fn highest(areas: &[(u64, u64)], space: Span, query: &GapQuery) -> Option<u64> {
-    gaps(areas, space).into_iter().rev().find_map(|gap| {
+fn highest(entries: &[(u64, u64)], space: Span, query: &GapQuery) -> Option<u64> {
+    gaps(entries, space).into_iter().rev().find_map(|gap| {
         let gap = gap.intersect(query.window);
         (gap.start..gap.end)
             .rev()
@@ -69,7 +69,7 @@ fn random_changes_match_a_list() {
         let mut rng = Rng(0x9e37_79b9_7f4a_7c15u64.wrapping_mul(seed));
         let pool = Pool::new();
         let space = Span::new(16, 316);
-        let mut nodes = Reservation::new(&pool);
+        let mut nodes = Preallocated::new(&pool);
         nodes.fill(1).unwrap();
         let mut tree = Tree::new(space, nodes.take().unwrap());
         let mut list: Vec<(u64, u64)> = Vec::new();
@@ -86,7 +86,10 @@ fn random_changes_match_a_list() {
                 list.sort_unstable();
             } else if clash {
                 let at = list.iter().position(|&(s, e)| s < span.end && span.start < e).unwrap();
-                assert_eq!(tree.areas(span).next().unwrap().span(), Span::new(list[at].0, list[at].1));
+                assert_eq!(
+                    tree.entries(span).next().unwrap().span(),
+                    Span::new(list[at].0, list[at].1)
+                );
                 if rng.below(2) == 0 {
                     let loose = tree.cursor(list[at].0).remove().unwrap();
                     let (spare, data) = loose.empty();
@@ -105,18 +108,24 @@ fn random_changes_match_a_list() {
             };
             let query = GapQuery { offset: rng.below(query.align), ..query };
             assert_eq!(tree.lowest(&query), lowest(&list, space, &query), "seed {seed} {query:?}");
-            assert_eq!(tree.highest(&query), highest(&list, space, &query), "seed {seed} {query:?}");
+            assert_eq!(
+                tree.highest(&query),
+                highest(&list, space, &query),
+                "seed {seed} {query:?}"
+            );
             let page = rng.below(330);
-            let found = tree.find(page).map(|area| area.span());
-            let want = list.iter().find(|&&(s, e)| s <= page && page < e).map(|&(s, e)| Span::new(s, e));
+            let found = tree.find(page).map(|entry| entry.span());
+            let want =
+                list.iter().find(|&&(s, e)| s <= page && page < e).map(|&(s, e)| Span::new(s, e));
             assert_eq!(found, want);
         }
-        let all: Vec<_> = tree.areas(space).map(|area| (area.span().start, area.span().end)).collect();
+        let all: Vec<_> =
+            tree.entries(space).map(|entry| (entry.span().start, entry.span().end)).collect();
         assert_eq!(all, list);
-        let mut back: Vec<_> = tree.areas(space).rev().map(|area| area.span().start).collect();
+        let mut back: Vec<_> = tree.entries(space).rev().map(|entry| entry.span().start).collect();
         back.reverse();
-        assert_eq!(back, list.iter().map(|area| area.0).collect::<Vec<_>>());
-        let mut gathered = Gathered::new(&pool);
+        assert_eq!(back, list.iter().map(|entry| entry.0).collect::<Vec<_>>());
+        let mut gathered = Removed::new(&pool);
         let sentinel = tree.dismantle(|loose| gathered.push(loose)).unwrap();
         assert_eq!(gathered.len(), list.len());
         nodes.put(sentinel);
@@ -130,7 +139,7 @@ fn random_changes_match_a_list() {
 #[test]
 fn alignment_trap_is_bounded() {
     static POOL: FixedPool<Plain, 8192> = FixedPool::new();
-    let mut nodes = Reservation::new(&POOL);
+    let mut nodes = Preallocated::new(&POOL);
     nodes.fill(1).unwrap();
     let space = Span::new(0, 1 << 40);
     let mut tree = Tree::new(space, nodes.take().unwrap());

@@ -1,12 +1,13 @@
-//! Looking an area up without the lock.
+//! Looking an entry up without the lock.
 //!
 //! A reader starts at a published root and follows links while a writer changes them. It may be led
-//! anywhere, even into a node that has left the tree or belongs to another one; it can trust nothing
-//! on its way, only what it checks at the end:
+//! anywhere, even into a node that has left the tree or belongs to another one; it can trust
+//! nothing on its way, only what it checks at the end:
 //!
 //! - **A hit** is checked by the node's own generation. Even, and the same before and after the
-//!   node was read: then everything read is one state of that node. The node's owner says that it was
-//!   in this tree then. Areas do not overlap, so there was no other answer, wherever the walk came by.
+//!   node was read: then everything read is one state of that node. The node's owner says that it
+//!   was in this tree then. Entries do not overlap, so there was no other answer, wherever the walk
+//!   came by.
 //! - **A miss** is checked by the tree's change count, since no node can tell that another one is
 //!   missing.
 //!
@@ -26,8 +27,8 @@
 //! The node's memory must stay a node while somebody may look at it: see [`ReadSide`].
 
 use super::Tree;
-use crate::flight::Flights;
 use crate::node::{Content, Node, NodeAlloc, ReadSide};
+use crate::pending_flush::PendingFlushes;
 use crate::range::{PageSize, Span};
 use crate::sync::{Link, Ordering, Word, fence};
 use core::fmt;
@@ -48,7 +49,7 @@ pub(crate) trait Peek: Content<Position = u64> {
     /// Reads the words with `Word::shared`. They may be changing: the caller checks afterwards.
     fn peek(words: &Self::Words, hot: u32) -> Self::Seen;
 
-    /// Whether an area with these hot bits is there at all for readers.
+    /// Whether an entry with these hot bits is there at all for readers.
     fn is_visible(hot: u32) -> bool;
 }
 
@@ -64,7 +65,7 @@ impl fmt::Display for Busy {
 
 impl core::error::Error for Busy {}
 
-/// Stands for one state of one area of one address space, for
+/// Stands for one state of one entry of one address space, for
 /// [`still_valid`](crate::AddrSpace::still_valid).
 ///
 /// It borrows nothing and may be kept while the fault handler sleeps.
@@ -79,14 +80,14 @@ pub struct Token {
     page: u64,
 }
 
-// SAFETY: the pointer is followed only by the space whose nodes it points to, whose readers may be on
-// any processor.
+// SAFETY: the pointer is followed only by the space whose nodes it points to, whose readers may be
+// on any processor.
 unsafe impl Send for Token {}
 // SAFETY: as above.
 unsafe impl Sync for Token {}
 
 impl Token {
-    /// Whether a flush was under way when the area was looked up, so that the token has never been
+    /// Whether a flush was under way when the entry was looked up, so that the token has never been
     /// valid. There is nothing to prepare: look up again.
     pub fn is_dead(&self) -> bool {
         self.seq & 1 != 0
@@ -99,7 +100,7 @@ impl fmt::Debug for Token {
     }
 }
 
-/// An area as a reader saw it.
+/// An entry as a reader saw it.
 pub(crate) struct Hit<S> {
     pub(crate) span: Span,
     pub(crate) seen: S,
@@ -164,13 +165,14 @@ impl<T: Content, A: NodeAlloc<T>> Published<T, A> {
     #[inline]
     pub(crate) fn begin(&self) {
         self.count.0.set(self.count.0.get() | 1);
-        // Orders the odd count before every store of the change, a node's odd generation first of all: a
-        // reader who finds the node changing must not take that for a hole. Pairs with the fence of a miss.
+        // Orders the odd count before every store of the change, a node's odd generation first of
+        // all: a reader who finds the node changing must not take that for a hole. Pairs with the
+        // fence of a miss.
         fence(Ordering::Release);
     }
 
-    /// After the change, by the lock's holder. `alloc` is the handle of the tree's nodes, `page` what
-    /// it counts in.
+    /// After the change, by the lock's holder. `alloc` is the handle of the tree's nodes, `page`
+    /// what it counts in.
     #[inline]
     pub(crate) fn end(&self, tree: &Tree<T>, alloc: &A, page: PageSize) {
         self.publish(tree, alloc, page);
@@ -182,8 +184,8 @@ impl<T: Content, A: NodeAlloc<T>> Published<T, A> {
     #[inline]
     pub(crate) fn publish(&self, tree: &Tree<T>, alloc: &A, page: PageSize) {
         if tree.id() != self.entry.id.get() {
-            // The owner may have put another map behind the lock. Our handle keeps its nodes only if
-            // they are of the same allocator; if not, lookups take the lock.
+            // The owner may have put another map behind the lock. Our handle keeps its nodes only
+            // if they are of the same allocator; if not, lookups take the lock.
             if !alloc.is_same(&self.alloc) || page != self.page {
                 return self.forget();
             }
@@ -201,18 +203,23 @@ impl<T: Content, A: NodeAlloc<T>> Published<T, A> {
     }
 
     /// What the lock's holder sees at `page`, with a token if the tree is the published one.
-    pub(crate) fn look(&self, tree: &Tree<T>, flights: &Flights, page: u64) -> Option<Hit<T::Seen>>
+    pub(crate) fn look(
+        &self,
+        tree: &Tree<T>,
+        pending_flushes: &PendingFlushes,
+        page: u64,
+    ) -> Option<Hit<T::Seen>>
     where
         T: Peek,
     {
-        let area = tree.find(page)?;
-        if !T::is_visible(area.node.hot()) {
+        let entry = tree.find(page)?;
+        if !T::is_visible(entry.node.hot()) {
             return None;
         }
-        let (node, set) = (NonNull::from(area.node), area.node.flights());
-        let dead = flights.cover(set, page) || tree.id() != self.entry.id.get();
-        let token = Self::token(node, area.node.seq(), dead, tree.id(), page);
-        Some(Hit { span: area.span(), seen: T::peek(&area.node.words, area.node.hot()), token })
+        let (node, set) = (NonNull::from(entry.node), entry.node.pending_flushes());
+        let dead = pending_flushes.cover(set, page) || tree.id() != self.entry.id.get();
+        let token = Self::token(node, entry.node.seq(), dead, tree.id(), page);
+        Some(Hit { span: entry.span(), seen: T::peek(&entry.node.words, entry.node.hot()), token })
     }
 
     fn token(node: NonNull<Node<T>>, seq: u64, dead: bool, space: u64, page: u64) -> Token {
@@ -221,11 +228,12 @@ impl<T: Content, A: NodeAlloc<T>> Published<T, A> {
 }
 
 impl<T: Peek, A: ReadSide<T>> Published<T, A> {
-    /// What `make` makes of the area that holds `page`, without the lock. O(log n), at most two walks.
+    /// What `make` makes of the entry that holds `page`, without the lock. O(log n), at most two
+    /// walks.
     #[inline(always)]
     pub(crate) fn walk<R>(
         &self,
-        flights: &Flights,
+        pending_flushes: &PendingFlushes,
         page: u64,
         make: impl FnOnce(Hit<T::Seen>) -> R,
     ) -> Result<Option<R>, Busy> {
@@ -242,7 +250,7 @@ impl<T: Peek, A: ReadSide<T>> Published<T, A> {
         if !T::is_visible(found.state as u32) {
             return Ok(None);
         }
-        let dead = flights.cover((found.state >> 32) as u32, page);
+        let dead = pending_flushes.cover((found.state >> 32) as u32, page);
         let token = Self::token(found.node, found.seq, dead, found.space, page);
         Ok(Some(make(Hit { span: found.span, seen: found.seen, token })))
     }
@@ -259,8 +267,8 @@ impl<T: Peek, A: ReadSide<T>> Published<T, A> {
         if let Some(hit) = unsafe { self.hit(page) }? {
             return Ok(Some(hit));
         }
-        // Pairs with the fence of `begin`: if the walk saw a store of a change, the count is odd here, or
-        // another one.
+        // Pairs with the fence of `begin`: if the walk saw a store of a change, the count is odd
+        // here, or another one.
         fence(Ordering::Acquire);
         if count & 1 == 0 && self.count.0.shared() == count { Ok(None) } else { Err(Busy) }
     }
@@ -306,9 +314,9 @@ impl<T: Peek, A: ReadSide<T>> Published<T, A> {
         }
         let mut best = ptr::null_mut();
         for _ in 0..STEPS {
-            // SAFETY: null, or a node: every pointer that was ever stored in a link or in the root is
-            // one, it was initialised before the release store that is acquired here, and it stays a
-            // node as long as the guard is held.
+            // SAFETY: null, or a node: every pointer that was ever stored in a link or in the root
+            // is one, it was initialised before the release store that is acquired here, and it
+            // stays a node as long as the guard is held.
             let Some(node) = (unsafe { at.as_ref() }) else { return Ok(NonNull::new(best)) };
             let right = page >= node.start.shared();
             best = select_unpredictable(right, at, best);
@@ -317,8 +325,8 @@ impl<T: Peek, A: ReadSide<T>> Published<T, A> {
         Err(Busy)
     }
 
-    /// Whether the area is as it was when the token was made. O(1), or one walk where the allocator
-    /// gives memory back.
+    /// Whether the entry is as it was when the token was made. O(1), or one walk where the
+    /// allocator gives memory back.
     #[inline]
     pub(crate) fn is_current(&self, token: &Token) -> bool {
         if token.is_dead() || token.space != self.entry.id.shared() {
@@ -326,15 +334,15 @@ impl<T: Peek, A: ReadSide<T>> Published<T, A> {
         }
         let node: *const Node<T> = token.node.cast();
         if A::STAYS {
-            // SAFETY: the tree's number says that the node is of our allocator, whose nodes stay nodes
-            // as long as our handle lives.
+            // SAFETY: the tree's number says that the node is of our allocator, whose nodes stay
+            // nodes as long as our handle lives.
             //
-            // Relaxed: if a change's hook has run before under the page-table lock, that lock lets us
-            // see the generation it left; and if not, the hook will see what is written now.
+            // Relaxed: if a change's hook has run before under the page-table lock, that lock lets
+            // us see the generation it left; and if not, the hook will see what is written now.
             return unsafe { (*node).seq.shared() } == token.seq;
         }
-        // The node's memory may be gone. If the area lives, the walk finds its node at its page; and
-        // generations do not come back at an address, see `Tree::stamp`.
+        // The node's memory may be gone. If the entry lives, the walk finds its node at its page;
+        // and generations do not come back at an address, see `Tree::stamp`.
         let _reading = self.alloc.enter();
         // SAFETY: the guard above is held.
         match unsafe { self.descend(token.page) } {

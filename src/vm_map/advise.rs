@@ -5,7 +5,7 @@ use crate::error::Error;
 use crate::hooks::{Hooks, Piece};
 use crate::node::NodeAlloc;
 use crate::range::{PageSize, Span, VmRange};
-use crate::tree::Areas;
+use crate::tree::Entries;
 use crate::update::Update;
 use crate::vma::{VmaData, VmaNode};
 
@@ -38,13 +38,13 @@ impl Advice {
 }
 
 impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
-    /// Tells the hooks' [`advise`](Hooks::advise) about each piece of an area in `len` bytes from
-    /// `start`, ascending. Nothing changes here. If the advice takes pages away, `flush_begin` follows,
-    /// and page faults which have looked the areas up look again, as with
-    /// [`disturb`](VmMap::disturb).
+    /// Tells the hooks' [`advise`](Hooks::advise) about each piece of a VMA in `len` bytes from
+    /// `start`, ascending. Nothing changes here. If the advice takes pages away, `flush_begin`
+    /// follows, and page faults which have looked the VMAs up look again, as with
+    /// [`invalidate`](VmMap::invalidate).
     ///
-    /// O(log n + areas). All must be mapped: [`Error::NotMapped`], and nobody has been told anything;
-    /// else [`Error::ZeroLength`], [`Error::Unaligned`], [`Error::OutOfRange`].
+    /// O(log n + VMAs). All must be mapped: [`Error::NotMapped`], and nobody has been told
+    /// anything; else [`Error::ZeroLength`], [`Error::Unaligned`], [`Error::OutOfRange`].
     pub fn advise<H: Hooks<V>>(
         &mut self,
         start: u64,
@@ -69,42 +69,43 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         Ok(())
     }
 
-    /// The parts of areas that lie in `len` bytes from `start`, cut to it, each with its own offset in
-    /// the object; ascending, from both ends. Holes are passed over, and parts outside the space are
-    /// fine; pages that the range touches in part count whole. O(log n), then O(1) amortised a piece.
+    /// The parts of VMAs that lie in `len` bytes from `start`, cut to it, each with its own offset
+    /// in the object; ascending, from both ends. Holes are passed over, and parts outside the space
+    /// are fine; pages that the range touches in part count whole. O(log n), then O(1) amortised a
+    /// piece.
     pub fn pieces(&self, start: u64, len: u64) -> Pieces<'_, V> {
         self.pieces_of(self.touched(start, len))
     }
 
-    /// Whether `len` bytes from `start` lie in the space and are all mapped. O(log n + areas).
+    /// Whether `len` bytes from `start` lie in the space and are all mapped. O(log n + VMAs).
     pub fn covers(&self, start: u64, len: u64) -> bool {
         self.span(start, len).is_ok_and(|span| self.is_covered(span))
     }
 
     fn pieces_of(&self, span: Span) -> Pieces<'_, V> {
-        Pieces { areas: self.tree.areas(span), span, page: self.page }
+        Pieces { vmas: self.tree.entries(span), span, page: self.page }
     }
 }
 
-/// Parts of areas in order. Made by [`VmMap::pieces`].
+/// Parts of VMAs in order. Made by [`VmMap::pieces`].
 pub struct Pieces<'a, V: VmaData> {
-    areas: Areas<'a, VmaNode<V>>,
+    vmas: Entries<'a, VmaNode<V>>,
     span: Span,
     page: PageSize,
 }
 
 impl<'a, V: VmaData> Pieces<'a, V> {
-    fn cut(&self, area: crate::tree::AreaRef<'a, VmaNode<V>>) -> Piece<'a, V> {
-        let whole = area.span();
+    fn cut(&self, vma: crate::tree::EntryRef<'a, VmaNode<V>>) -> Piece<'a, V> {
+        let whole = vma.span();
         let part = whole.intersect(self.span);
-        let attrs = area.attrs().advance(part.start - whole.start);
-        Piece::new(VmRange::from_span(part, self.page), attrs, area.data())
+        let attrs = vma.attrs().advance(part.start - whole.start);
+        Piece::new(VmRange::from_span(part, self.page), attrs, vma.data())
     }
 }
 
 impl<V: VmaData> Clone for Pieces<'_, V> {
     fn clone(&self) -> Self {
-        Pieces { areas: self.areas.clone(), ..*self }
+        Pieces { vmas: self.vmas.clone(), ..*self }
     }
 }
 
@@ -112,14 +113,14 @@ impl<'a, V: VmaData> Iterator for Pieces<'a, V> {
     type Item = Piece<'a, V>;
 
     fn next(&mut self) -> Option<Piece<'a, V>> {
-        let area = self.areas.next()?;
-        Some(self.cut(area))
+        let vma = self.vmas.next()?;
+        Some(self.cut(vma))
     }
 }
 
 impl<V: VmaData> DoubleEndedIterator for Pieces<'_, V> {
     fn next_back(&mut self) -> Option<Self::Item> {
-        let area = self.areas.next_back()?;
-        Some(self.cut(area))
+        let vma = self.vmas.next_back()?;
+        Some(self.cut(vma))
     }
 }

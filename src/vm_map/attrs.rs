@@ -1,4 +1,4 @@
-//! Changing attributes: protection, and everything else that an area has.
+//! Changing attributes: protection, and everything else that a VMA has.
 
 use super::VmMap;
 use crate::error::Error;
@@ -6,14 +6,15 @@ use crate::flags::Prot;
 use crate::hooks::{Event, Hooks, Piece, prepare_all};
 use crate::node::NodeAlloc;
 use crate::range::Span;
-use crate::tree::AreaRef;
+use crate::tree::EntryRef;
 use crate::update::Update;
 use crate::vma::{Attrs, Vma, VmaData, VmaNode};
 
 impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
-    /// Changes the protection of `len` bytes from `start`, all of which must be mapped (mprotect(2)).
+    /// Changes the protection of `len` bytes from `start`, all of which must be mapped
+    /// (mprotect(2)).
     ///
-    /// O(log n + areas). Needs at most 2 nodes. Hooks: `prepare` and `protect` for each piece whose
+    /// O(log n + VMAs). Needs at most 2 nodes. Hooks: `prepare` and `protect` for each piece whose
     /// protection changes, then `flush_begin` if there was any.
     ///
     /// [`Error::NotMapped`] if there is a hole, and those of [`update_attrs`](Self::update_attrs).
@@ -28,17 +29,17 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         if !self.is_covered(span) {
             return Err(Error::NotMapped);
         }
-        self.rewrite(span, |vma| vma.attrs().with_prot(prot), update)
+        self.modify(span, |vma| vma.attrs().with_prot(prot), update)
     }
 
-    /// Gives each area in `len` bytes from `start` the attributes that `new` says; holes are passed
-    /// over. `new` gets the whole area and answers for it; it is asked several times and must answer
+    /// Gives each VMA in `len` bytes from `start` the attributes that `new` says; holes are passed
+    /// over. `new` gets the whole VMA and answers for it; it is asked several times and must answer
     /// the same.
     ///
-    /// Areas whose attributes stay are neither split nor joined. Each piece that changes is joined
+    /// VMAs whose attributes stay are neither split nor joined. Each piece that changes is joined
     /// with its neighbours where it can be. Costs and hooks as [`protect`](Self::protect).
     ///
-    /// [`Error::ZeroLength`], [`Error::Unaligned`], [`Error::OutOfRange`], [`Error::CutRefused`],
+    /// [`Error::ZeroLength`], [`Error::Unaligned`], [`Error::OutOfRange`], [`Error::SplitRefused`],
     /// [`Error::OutOfMemory`], or what `prepare` says.
     pub fn update_attrs<H: Hooks<V>>(
         &mut self,
@@ -48,12 +49,16 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         update: &mut Update<'_, V, A, H>,
     ) -> Result<(), Error> {
         let span = self.span(start, len)?;
-        self.rewrite(span, new, update)
+        self.modify(span, new, update)
     }
 
-    /// Changes the owner's data of the area that holds `addr`, and returns what `change` does. Splits
-    /// and joins nothing, calls no hook. O(log n).
-    pub fn update_data<R>(&mut self, addr: u64, change: impl FnOnce(&mut V) -> R) -> Result<R, Error> {
+    /// Changes the owner's data of the VMA that holds `addr`, and returns what `change` does.
+    /// Splits and joins nothing, calls no hook. O(log n).
+    pub fn update_data<R>(
+        &mut self,
+        addr: u64,
+        change: impl FnOnce(&mut V) -> R,
+    ) -> Result<R, Error> {
         let page = self.page.page(addr);
         if self.tree.find(page).is_none() {
             return Err(Error::NotMapped);
@@ -61,7 +66,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         self.tree.cursor(page).change_data(change).ok_or(Error::NotMapped)
     }
 
-    fn rewrite<H: Hooks<V>>(
+    fn modify<H: Hooks<V>>(
         &mut self,
         span: Span,
         new: impl Fn(&Vma<'_, V>) -> Attrs,
@@ -74,19 +79,19 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
             let old = vma.attrs();
             if old.is_reserved() { old } else { new(vma) }
         };
-        let mut answer = |area: AreaRef<'_, VmaNode<V>>| new(&Vma::new(area, page));
-        let areas = self.tree.areas(span);
+        let mut answer = |vma: EntryRef<'_, VmaNode<V>>| new(&Vma::new(vma, page));
+        let vmas = self.tree.entries(span);
         let mut need = 0;
-        for area in areas.clone().filter(|area| answer(*area) != area.attrs()) {
-            need += self.cost_of_cut(area, span.start)? + self.cost_of_cut(area, span.end)?;
+        for vma in vmas.clone().filter(|vma| answer(*vma) != vma.attrs()) {
+            need += self.cost_of_cut(vma, span.start)? + self.cost_of_cut(vma, span.end)?;
         }
         update.nodes.fill(need)?;
-        let changes = areas.filter_map(|area| {
-            let attrs = new(&Vma::new(area, page));
-            let old = self.piece(area, span);
-            let ahead = span.start.saturating_sub(area.span().start);
+        let changes = vmas.filter_map(|vma| {
+            let attrs = new(&Vma::new(vma, page));
+            let old = self.piece(vma, span);
+            let ahead = span.start.saturating_sub(vma.span().start);
             let piece = Piece::new(old.range(), attrs.advance(ahead), old.data());
-            (attrs != area.attrs()).then_some(Event::Protect { piece, old: old.attrs() })
+            (attrs != vma.attrs()).then_some(Event::Protect { piece, old: old.attrs() })
         });
         prepare_all(update.hooks, changes.clone())?;
 
@@ -95,11 +100,16 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         }
         let hooks = &mut *update.hooks;
         let mut changed = false;
-        self.tree.rewrite(span, &mut update.nodes, &mut answer, &mut |area: AreaRef<'_, VmaNode<V>>, old| {
-            let vma = Vma::new(area, page);
-            hooks.protect(&Piece::new(vma.range(), vma.attrs(), vma.data()), &old);
-            changed = true;
-        });
+        self.tree.modify(
+            span,
+            &mut update.nodes,
+            &mut answer,
+            &mut |vma: EntryRef<'_, VmaNode<V>>, old| {
+                let vma = Vma::new(vma, page);
+                hooks.protect(&Piece::new(vma.range(), vma.attrs(), vma.data()), &old);
+                changed = true;
+            },
+        );
         if changed {
             update.begin_flush();
         }
@@ -109,11 +119,11 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     /// Whether every page of `span` is mapped, and not only reserved.
     pub(super) fn is_covered(&self, span: Span) -> bool {
         let mut end = span.start;
-        for area in self.tree.areas(span) {
-            if area.span().start > end || area.attrs().is_reserved() {
+        for vma in self.tree.entries(span) {
+            if vma.span().start > end || vma.attrs().is_reserved() {
                 return false;
             }
-            end = area.span().end;
+            end = vma.span().end;
         }
         end >= span.end
     }

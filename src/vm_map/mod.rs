@@ -6,8 +6,8 @@
 
 mod advise;
 mod attrs;
-mod disturb;
 mod fork;
+mod invalidate;
 mod join;
 mod map;
 mod pieces;
@@ -20,24 +20,24 @@ mod transfer;
 mod unmap;
 
 pub use advise::{Advice, Pieces};
-pub use map::{Place, Request};
+pub use map::{MapRequest, Placement};
 pub use query::{Gaps, Vmas};
 pub use relocate::Source;
 pub use reserve::Hold;
 
 use crate::error::Error;
 use crate::hooks::{Hooks, Piece};
-use crate::node::{Gathered, NodeAlloc, Reservation};
+use crate::node::{NodeAlloc, Preallocated, Removed};
 use crate::range::{PageSize, Span, VmRange};
-use crate::tree::{AreaRef, Areas, Tree};
+use crate::tree::{Entries, EntryRef, Tree};
 use crate::update::Update;
 use crate::vma::{VmaData, VmaNode};
 
 /// The VMAs of one address space. See the [crate docs](crate) for which type to pick.
 ///
-/// `V` is the owner's data in each area, `A` a handle of the allocator of nodes.
+/// `V` is the owner's data in each VMA, `A` a handle of the allocator of nodes.
 ///
-/// Dropping the map drops the areas' data and gives the nodes back, without calling hooks; call
+/// Dropping the map drops the VMAs' data and gives the nodes back, without calling hooks; call
 /// [`clear`](Self::clear) first to have the page tables emptied.
 pub struct VmMap<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> {
     tree: Tree<VmaNode<V>>,
@@ -52,13 +52,13 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     /// beyond 2^64, or to it with pages of one byte), [`Error::OutOfMemory`].
     pub fn new(start: u64, pages: u64, page: PageSize, alloc: A) -> Result<Self, Error> {
         let space = VmRange::new(start, pages, page)?;
-        let mut nodes = Reservation::new(alloc);
+        let mut nodes = Preallocated::new(alloc);
         nodes.fill(1)?;
         Self::with_nodes(space, &mut nodes)
     }
 
     /// The same with a node in hand; what is allocated later comes from where that did.
-    fn with_nodes(space: VmRange, nodes: &mut Reservation<VmaNode<V>, A>) -> Result<Self, Error> {
+    fn with_nodes(space: VmRange, nodes: &mut Preallocated<VmaNode<V>, A>) -> Result<Self, Error> {
         let sentinel = nodes.take().ok_or(Error::OutOfMemory)?;
         let (page, alloc) = (space.page_size(), nodes.alloc().clone());
         Ok(VmMap { tree: Tree::new(space.span(), sentinel), page, alloc })
@@ -89,7 +89,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         VmRange::from_span(self.tree.space(), self.page)
     }
 
-    /// Number of areas. O(1).
+    /// Number of VMAs. O(1).
     pub fn len(&self) -> usize {
         self.tree.len()
     }
@@ -99,7 +99,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         self.len() == 0
     }
 
-    /// Pages in all areas together. O(1).
+    /// Pages in all VMAs together. O(1).
     pub fn pages(&self) -> u64 {
         self.tree.pages()
     }
@@ -128,19 +128,19 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         VmRange::from_span(span, self.page)
     }
 
-    /// The part of an area within `span`, as the hooks see it.
-    fn piece<'a>(&self, area: AreaRef<'a, VmaNode<V>>, span: Span) -> Piece<'a, V> {
-        let whole = area.span();
+    /// The part of a VMA within `span`, as the hooks see it.
+    fn piece<'a>(&self, vma: EntryRef<'a, VmaNode<V>>, span: Span) -> Piece<'a, V> {
+        let whole = vma.span();
         let part = whole.intersect(span);
-        let attrs = area.attrs().advance(part.start - whole.start);
-        Piece::new(self.range(part), attrs, area.data())
+        let attrs = vma.attrs().advance(part.start - whole.start);
+        Piece::new(self.range(part), attrs, vma.data())
     }
 
-    /// A fork of the owner's data of the part of an area within `span`.
-    fn fork_part(area: AreaRef<'_, VmaNode<V>>, span: Span) -> V {
-        let whole = area.span();
+    /// A fork of the owner's data of the part of a VMA within `span`.
+    fn fork_part(vma: EntryRef<'_, VmaNode<V>>, span: Span) -> V {
+        let whole = vma.span();
         let part = whole.intersect(span);
-        let mut data = area.data().fork();
+        let mut data = vma.data().fork();
         if part.start > whole.start {
             data = data.split(part.start - whole.start);
         }
@@ -150,35 +150,36 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         data
     }
 
-    /// The areas in `span`, which they may be cut at the ends of, and how many nodes taking it out needs
-    /// (see `Tree::carve_cost`).
-    fn plan_removal(&self, span: Span) -> Result<(Areas<'_, VmaNode<V>>, usize), Error> {
-        let areas = self.tree.areas(span);
-        let mut ends = areas.clone();
-        let Some(first) = ends.next() else { return Ok((areas, 0)) };
-        let last = if first.span().end < span.end { ends.next_back().unwrap_or(first) } else { first };
+    /// The VMAs in `span`, which they may be cut at the ends of, and how many nodes taking it out
+    /// needs (see `Tree::remove_cost`).
+    fn plan_removal(&self, span: Span) -> Result<(Entries<'_, VmaNode<V>>, usize), Error> {
+        let vmas = self.tree.entries(span);
+        let mut ends = vmas.clone();
+        let Some(first) = ends.next() else { return Ok((vmas, 0)) };
+        let last =
+            if first.span().end < span.end { ends.next_back().unwrap_or(first) } else { first };
         let cost = self.cost_of_cut(first, span.start)? + self.cost_of_cut(last, span.end)?;
-        Ok((areas, cost))
+        Ok((vmas, cost))
     }
 
-    /// A node if the area lies across `page` and may be cut there; none if it does not.
-    fn cost_of_cut(&self, area: AreaRef<'_, VmaNode<V>>, page: u64) -> Result<usize, Error> {
-        let whole = area.span();
+    /// A node if the VMA lies across `page` and may be cut there; none if it does not.
+    fn cost_of_cut(&self, vma: EntryRef<'_, VmaNode<V>>, page: u64) -> Result<usize, Error> {
+        let whole = vma.span();
         if page <= whole.start || whole.end <= page {
             Ok(0)
-        } else if area.attrs().flags().cut().allows(self.page.addr(page)) {
+        } else if vma.attrs().flags().split_granularity().allows(self.page.addr(page)) {
             Ok(1)
         } else {
-            Err(Error::CutRefused)
+            Err(Error::SplitRefused)
         }
     }
 }
 
 impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> Drop for VmMap<V, A> {
     fn drop(&mut self) {
-        let mut gathered = Gathered::new(self.alloc.clone());
+        let mut gathered = Removed::new(self.alloc.clone());
         if let Some(sentinel) = self.tree.dismantle(|loose| gathered.push(loose)) {
-            Reservation::new(self.alloc.clone()).put(sentinel);
+            Preallocated::new(self.alloc.clone()).put(sentinel);
         }
     }
 }

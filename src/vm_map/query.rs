@@ -5,44 +5,44 @@ use crate::error::Error;
 use crate::node::NodeAlloc;
 use crate::placement::Search;
 use crate::range::{PageSize, Span, VmRange};
-use crate::tree::Areas;
+use crate::tree::Entries;
 use crate::vma::{Vma, VmaData, VmaNode};
 
 impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
-    /// The area that holds the byte at `addr`. O(log n).
+    /// The VMA that holds the byte at `addr`. O(log n).
     #[inline]
     pub fn find(&self, addr: u64) -> Option<Vma<'_, V>> {
-        self.tree.find(self.page.page(addr)).map(|area| Vma::new(area, self.page))
+        self.tree.find(self.page.page(addr)).map(|vma| Vma::new(vma, self.page))
     }
 
-    /// The area that holds the byte at `addr`, or else the next one above (Linux' `find_vma`).
+    /// The VMA that holds the byte at `addr`, or else the next one above (Linux' `find_vma`).
     /// O(log n).
     pub fn find_from(&self, addr: u64) -> Option<Vma<'_, V>> {
-        self.tree.find_from(self.page.page(addr)).map(|area| Vma::new(area, self.page))
+        self.tree.find_from(self.page.page(addr)).map(|vma| Vma::new(vma, self.page))
     }
 
-    /// The last area that begins below the page of `addr` (Linux' `find_vma_prev`, where `addr` is in
-    /// a hole or at an area's start). O(log n).
+    /// The last VMA that begins below the page of `addr` (Linux' `find_vma_prev`, where `addr` is
+    /// in a hole or at a VMA's start). O(log n).
     pub fn find_before(&self, addr: u64) -> Option<Vma<'_, V>> {
-        self.tree.find_before(self.page.page(addr)).map(|area| Vma::new(area, self.page))
+        self.tree.find_before(self.page.page(addr)).map(|vma| Vma::new(vma, self.page))
     }
 
-    /// All areas, ascending, from both ends.
+    /// All VMAs, ascending, from both ends.
     pub fn iter(&self) -> Vmas<'_, V> {
-        Vmas { areas: self.tree.areas(self.tree.space()), page: self.page }
+        Vmas { vmas: self.tree.entries(self.tree.space()), page: self.page }
     }
 
-    /// The areas that share a byte with `len` bytes from `start`, whole, from both ends. Unaligned
-    /// numbers and parts outside the space are fine. O(log n), then O(1) amortised an area.
+    /// The VMAs that share a byte with `len` bytes from `start`, whole, from both ends. Unaligned
+    /// numbers and parts outside the space are fine. O(log n), then O(1) amortised a VMA.
     pub fn overlapping(&self, start: u64, len: u64) -> Vmas<'_, V> {
-        Vmas { areas: self.tree.areas(self.touched(start, len)), page: self.page }
+        Vmas { vmas: self.tree.entries(self.touched(start, len)), page: self.page }
     }
 
     /// The free ranges within `len` bytes from `start`, cut to it, from both ends. Pages that the
     /// range touches in part count as touched. O(log n), then O(1) amortised a gap.
     pub fn gaps(&self, start: u64, len: u64) -> Gaps<'_, V> {
         let span = self.touched(start, len);
-        Gaps { areas: self.tree.areas(span), rest: span, page: self.page }
+        Gaps { vmas: self.tree.entries(span), rest: span, page: self.page }
     }
 
     /// Whether `len` bytes from `start` lie in the space and are free. O(log n).
@@ -52,8 +52,8 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
 
     /// Where `len` bytes would go; changes nothing.
     ///
-    /// O(log n). With an alignment above a page: the lowest (highest) fit is found if it is among the
-    /// first 64 gaps that are long enough; beyond those, the lowest (highest) gap of length
+    /// O(log n). With an alignment above a page: the lowest (highest) fit is found if it is among
+    /// the first 64 gaps that are long enough; beyond those, the lowest (highest) gap of length
     /// `len + align - page` decides; if there is none, the first 4,096 candidates do.
     ///
     /// [`Error::ZeroLength`], [`Error::Unaligned`], [`Error::NoSpace`].
@@ -71,7 +71,8 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         {
             return Ok(hint.start + guard);
         }
-        let found = if search.is_top_down() { self.tree.highest(&query) } else { self.tree.lowest(&query) };
+        let found =
+            if search.is_top_down() { self.tree.highest(&query) } else { self.tree.lowest(&query) };
         found.map(|start| start + guard).ok_or(Error::NoSpace)
     }
 
@@ -86,15 +87,15 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     }
 }
 
-/// Areas in order. Made by [`VmMap::iter`] and [`VmMap::overlapping`].
+/// VMAs in order. Made by [`VmMap::iter`] and [`VmMap::overlapping`].
 pub struct Vmas<'a, V: VmaData> {
-    areas: Areas<'a, VmaNode<V>>,
+    vmas: Entries<'a, VmaNode<V>>,
     page: PageSize,
 }
 
 impl<V: VmaData> Clone for Vmas<'_, V> {
     fn clone(&self) -> Self {
-        Vmas { areas: self.areas.clone(), page: self.page }
+        Vmas { vmas: self.vmas.clone(), page: self.page }
     }
 }
 
@@ -102,19 +103,19 @@ impl<'a, V: VmaData> Iterator for Vmas<'a, V> {
     type Item = Vma<'a, V>;
 
     fn next(&mut self) -> Option<Vma<'a, V>> {
-        self.areas.next().map(|area| Vma::new(area, self.page))
+        self.vmas.next().map(|vma| Vma::new(vma, self.page))
     }
 }
 
 impl<V: VmaData> DoubleEndedIterator for Vmas<'_, V> {
     fn next_back(&mut self) -> Option<Self::Item> {
-        self.areas.next_back().map(|area| Vma::new(area, self.page))
+        self.vmas.next_back().map(|vma| Vma::new(vma, self.page))
     }
 }
 
 /// Free ranges in order. Made by [`VmMap::gaps`].
 pub struct Gaps<'a, V: VmaData> {
-    areas: Areas<'a, VmaNode<V>>,
+    vmas: Entries<'a, VmaNode<V>>,
     /// Where no gap has been given out yet.
     rest: Span,
     page: PageSize,
@@ -122,7 +123,7 @@ pub struct Gaps<'a, V: VmaData> {
 
 impl<V: VmaData> Clone for Gaps<'_, V> {
     fn clone(&self) -> Self {
-        Gaps { areas: self.areas.clone(), rest: self.rest, page: self.page }
+        Gaps { vmas: self.vmas.clone(), rest: self.rest, page: self.page }
     }
 }
 
@@ -131,8 +132,8 @@ impl<V: VmaData> Iterator for Gaps<'_, V> {
 
     fn next(&mut self) -> Option<VmRange> {
         while !self.rest.is_empty() {
-            let (gap_end, next) = match self.areas.next() {
-                Some(area) => (area.span().start.max(self.rest.start), area.span().end),
+            let (gap_end, next) = match self.vmas.next() {
+                Some(vma) => (vma.span().start.max(self.rest.start), vma.span().end),
                 None => (self.rest.end, self.rest.end),
             };
             let gap = Span::new(self.rest.start, gap_end.min(self.rest.end));
@@ -148,8 +149,8 @@ impl<V: VmaData> Iterator for Gaps<'_, V> {
 impl<V: VmaData> DoubleEndedIterator for Gaps<'_, V> {
     fn next_back(&mut self) -> Option<VmRange> {
         while !self.rest.is_empty() {
-            let (gap_start, next) = match self.areas.next_back() {
-                Some(area) => (area.span().end.min(self.rest.end), area.span().start),
+            let (gap_start, next) = match self.vmas.next_back() {
+                Some(vma) => (vma.span().end.min(self.rest.end), vma.span().start),
                 None => (self.rest.start, self.rest.start),
             };
             let gap = Span::new(gap_start.max(self.rest.start), self.rest.end);

@@ -3,7 +3,7 @@
 use super::VmMap;
 use crate::error::Error;
 use crate::hooks::{Event, Hooks, Piece, prepare_all};
-use crate::node::{Gathered, NodeAlloc};
+use crate::node::{NodeAlloc, Removed};
 use crate::range::Span;
 use crate::ranges::Merge;
 use crate::update::Update;
@@ -14,20 +14,21 @@ use crate::vma::{VmaData, VmaNode};
 pub enum Source {
     /// It is unmapped.
     Unmap,
-    /// It stays mapped, emptied: page-table entries move, the areas remain (`MREMAP_DONTUNMAP`).
+    /// It stays mapped, emptied: page-table entries move, the VMAs remain (`MREMAP_DONTUNMAP`).
     Keep,
 }
 
 impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
-    /// Moves the areas in `len` bytes from `from` to `to`, contents and all, attributes and offsets
-    /// kept. Holes stay holes. The target must be free and must not overlap the source. New areas are
-    /// joined with their neighbours as `merge` says.
+    /// Moves the VMAs in `len` bytes from `from` to `to`, contents and all, attributes and offsets
+    /// kept. Holes stay holes. The target must be free and must not overlap the source. New VMAs
+    /// are joined with their neighbours as `merge` says.
     ///
-    /// O((areas + 1) log n). Needs 2 nodes and, with [`Source::Keep`], one more for each area. Hooks:
+    /// O((VMAs + 1) log n). Needs 2 nodes and, with [`Source::Keep`], one more for each VMA. Hooks:
     /// `prepare`, `relocate` for each piece, `flush_begin`.
     ///
     /// [`Error::ZeroLength`], [`Error::Unaligned`], [`Error::OutOfRange`], [`Error::Overlap`],
-    /// [`Error::CutRefused`], [`Error::OutOfMemory`], [`Error::Busy`] (a part is reserved), or what `prepare` says.
+    /// [`Error::SplitRefused`], [`Error::OutOfMemory`], [`Error::Busy`] (a part is reserved), or
+    /// what `prepare` says.
     pub fn relocate<H: Hooks<V>>(
         &mut self,
         from: u64,
@@ -40,22 +41,22 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         update.check_alloc(&self.alloc)?;
         let span = self.span(from, len)?;
         let target = self.span(to, len)?;
-        let (areas, cost) = self.plan_removal(span)?;
+        let (vmas, cost) = self.plan_removal(span)?;
         if !span.intersect(target).is_empty() || !self.tree.is_free(target) {
             return Err(Error::Overlap);
         }
-        if areas.clone().any(|area| area.attrs().is_reserved()) {
+        if vmas.clone().any(|vma| vma.attrs().is_reserved()) {
             return Err(Error::Busy);
         }
         let moved = |page: u64| page - span.start + target.start;
         let need = match source {
             Source::Unmap => cost,
-            Source::Keep => areas.clone().count(),
+            Source::Keep => vmas.clone().count(),
         };
         update.nodes.fill(need)?;
         let page = self.page;
-        let events = areas.map(|area| {
-            let piece = self.piece(area, span);
+        let events = vmas.map(|vma| {
+            let piece = self.piece(vma, span);
             Event::Relocate { piece, to: page.addr(moved(piece.range().span().start)) }
         });
         prepare_all(update.hooks, events)?;
@@ -71,9 +72,9 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         let mut any = false;
         match source {
             Source::Unmap => {
-                // The pieces wait in a list of their own: their nodes hold the areas again at once.
-                let mut gathered = Gathered::new(self.alloc.clone());
-                self.tree.carve(span, &mut update.nodes, &mut gathered);
+                // The pieces wait in a list of their own: their nodes hold the VMAs again at once.
+                let mut gathered = Removed::new(self.alloc.clone());
+                self.tree.remove_range(span, &mut update.nodes, &mut gathered);
                 while let Some((old, attrs, mut data)) = gathered.pop(&mut update.nodes) {
                     let new = Span::new(moved(old.start), moved(old.end));
                     data.relocate(distance);
@@ -84,10 +85,10 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
             }
             Source::Keep => {
                 let mut at = span.start;
-                while let Some(area) = self.tree.areas(Span::new(at, span.end)).next() {
-                    let (whole, attrs) = (area.span(), area.attrs());
+                while let Some(vma) = self.tree.entries(Span::new(at, span.end)).next() {
+                    let (whole, attrs) = (vma.span(), vma.attrs());
                     let old = whole.intersect(span);
-                    let mut data = Self::fork_part(area, span);
+                    let mut data = Self::fork_part(vma, span);
                     data.relocate(distance);
                     let attrs = attrs.advance(old.start - whole.start);
                     let new = Span::new(moved(old.start), moved(old.end));
@@ -105,9 +106,9 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     }
 
     fn tell_relocated<H: Hooks<V>>(&self, old: Span, to: u64, update: &mut Update<'_, V, A, H>) {
-        if let Some(area) = self.tree.find(to) {
-            let attrs = area.attrs().advance(to - area.span().start);
-            let piece = Piece::new(self.range(old), attrs, area.data());
+        if let Some(vma) = self.tree.find(to) {
+            let attrs = vma.attrs().advance(to - vma.span().start);
+            let piece = Piece::new(self.range(old), attrs, vma.data());
             update.hooks.relocate(&piece, self.page.addr(to));
         }
     }

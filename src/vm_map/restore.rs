@@ -8,7 +8,7 @@
 //!   steps   |keep|map|  |keep  |keep? |unmap|     |unmap, map|
 //! ```
 //!
-//! A step keeps what is there if both areas show the same mapping, at the same offset; the caller
+//! A step keeps what is there if both VMAs show the same mapping, at the same offset; the caller
 //! says which do. Otherwise what is there goes, and what was there comes back. A kept step whose
 //! attributes have changed gets the saved ones.
 
@@ -18,26 +18,27 @@ use crate::hooks::{Event, Hooks, Piece, prepare_all};
 use crate::node::NodeAlloc;
 use crate::range::{PageSize, Span};
 use crate::ranges::Merge;
-use crate::tree::{AreaRef, Areas, Tree};
+use crate::tree::{Entries, EntryRef, Tree};
 use crate::update::Update;
 use crate::vma::{Attrs, Vma, VmaData, VmaNode};
 use core::iter::Peekable;
 
 impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
-    /// Makes this map equal to `saved`, an earlier [`fork`](Self::fork) of it: boundaries (as far as
-    /// the owner's data [lets itself be merged](VmaData::can_merge)) and attributes of all areas, those
-    /// included that were unmapped or replaced since. `same` says
-    /// whether an area of this map and one of `saved`, which overlap, show the same mapping, so that
-    /// the pages which are there may stay; it must always answer the same.
+    /// Makes this map equal to `saved`, an earlier [`fork`](Self::fork) of it: boundaries (as far
+    /// as the owner's data [lets itself be merged](VmaData::can_merge)) and attributes of all VMAs,
+    /// those included that were unmapped or replaced since. `same` says whether a VMA of this map
+    /// and one of `saved`, which overlap, show the same mapping, so that the pages which are there
+    /// may stay; it must always answer the same.
     ///
-    /// What comes back has a [`fork`](VmaData::fork) of the saved owner's data; what stays keeps its
-    /// own. Cut granularity is not asked: the state that comes back was allowed once.
+    /// What comes back has a [`fork`](VmaData::fork) of the saved owner's data; what stays keeps
+    /// its own. SplitGranularity granularity is not asked: the state that comes back was allowed
+    /// once.
     ///
-    /// O(n + m + steps log n) for n areas here and m saved ones. Needs
-    /// [`restore_cost`](Self::restore_cost) nodes. Hooks: `prepare` for every step; then `unmap` for
-    /// what must go, `protect` for what stays with other attributes, `flush_begin` if there was any of
-    /// the two, `map` for what comes back; each ascending. Filling pages that come back is the
-    /// owner's.
+    /// O(n + m + steps log n) for n VMAs here and m saved ones. Needs
+    /// [`restore_cost`](Self::restore_cost) nodes. Hooks: `prepare` for every step; then `unmap`
+    /// for what must go, `protect` for what stays with other attributes, `flush_begin` if there was
+    /// any of the two, `map` for what comes back; each ascending. Filling pages that come back is
+    /// the owner's.
     ///
     /// What is [reserved](Self::reserve) is taken away from its holder, as by unmapping it.
     ///
@@ -53,7 +54,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         if self.space() != saved.space() {
             return Err(Error::Busy);
         }
-        let same = on_areas(self.page, &same);
+        let same = on_vmas(self.page, &same);
         update.nodes.fill(self.cost_of(saved, &same))?;
         self.prepare_restore(saved, &same, update)?;
 
@@ -65,7 +66,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         }
         let mut rest = all;
         while let Some(span) = first_unmap(&self.tree, &saved.tree, rest, &same) {
-            self.tree.carve(span, &mut update.nodes, &mut update.gathered);
+            self.tree.remove_range(span, &mut update.nodes, &mut update.gathered);
             rest.start = span.end;
         }
         let mut flush = self.tell_unmapped(before, update);
@@ -74,8 +75,8 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
             self.tree.cut(span.start, &mut update.nodes);
             self.tree.cut(span.end, &mut update.nodes);
             self.tree.cursor(span.start).set_attrs(new);
-            if let Some(area) = self.tree.find(span.start) {
-                update.hooks.protect(&Piece::new(self.range(span), new, area.data()), &old);
+            if let Some(vma) = self.tree.find(span.start) {
+                update.hooks.protect(&Piece::new(self.range(span), new, vma.data()), &old);
             }
             flush = true;
             rest.start = span.end;
@@ -84,9 +85,15 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
             update.begin_flush();
         }
         rest = all;
-        while let Some((span, area)) = first_map(&self.tree, &saved.tree, rest, &same) {
-            let attrs = area.attrs().advance(span.start - area.span().start);
-            self.tree.place(span, attrs, Self::fork_part(area, span), Merge::Never, &mut update.nodes);
+        while let Some((span, vma)) = first_map(&self.tree, &saved.tree, rest, &same) {
+            let attrs = vma.attrs().advance(span.start - vma.span().start);
+            self.tree.place(
+                span,
+                attrs,
+                Self::fork_part(vma, span),
+                Merge::Never,
+                &mut update.nodes,
+            );
             if let Some(new) = self.tree.find(span.start) {
                 update.hooks.map(&Piece::new(self.range(span), attrs, new.data()));
             }
@@ -97,8 +104,12 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     }
 
     /// Nodes that [`restore`](Self::restore) may need, a few more than it does. O(n + m).
-    pub fn restore_cost(&self, saved: &Self, same: impl Fn(&Vma<'_, V>, &Vma<'_, V>) -> bool) -> usize {
-        self.cost_of(saved, &on_areas(self.page, &same))
+    pub fn restore_cost(
+        &self,
+        saved: &Self,
+        same: impl Fn(&Vma<'_, V>, &Vma<'_, V>) -> bool,
+    ) -> usize {
+        self.cost_of(saved, &on_vmas(self.page, &same))
     }
 
     fn cost_of(&self, saved: &Self, same: &impl Same<V>) -> usize {
@@ -106,13 +117,13 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         let ends = |span: Span, whole: Span| {
             usize::from(whole.start < span.start) + usize::from(span.end < whole.end)
         };
-        let cut_off = unmaps(now, then, all, same).map(|(span, area)| ends(span, area.span()));
+        let cut_off = unmaps(now, then, all, same).map(|(span, vma)| ends(span, vma.span()));
         let kept = steps(now, then, all).filter(|step| step.is_kept(same)).filter_map(|step| {
-            let (area, saved) = (step.now?.span(), step.then?.span());
+            let (vma, saved) = (step.now?.span(), step.then?.span());
             Some(match step.protect(same) {
-                Some(_) => ends(step.span, area),
+                Some(_) => ends(step.span, vma),
                 // A boundary that has gone since.
-                None => usize::from(area.start < step.span.start && saved.start == step.span.start),
+                None => usize::from(vma.start < step.span.start && saved.start == step.span.start),
             })
         });
         cut_off.chain(kept).sum::<usize>() + maps(now, then, all, same).count()
@@ -126,19 +137,19 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     ) -> Result<(), Error> {
         let (now, then, all) = (&self.tree, &saved.tree, self.tree.space());
         // Hooks have never heard of what is reserved.
-        let gone = unmaps(now, then, all, same).filter(|(_, area)| !area.attrs().is_reserved());
-        let gone = gone.map(|(span, area)| Event::Unmap(self.piece(area, span)));
+        let gone = unmaps(now, then, all, same).filter(|(_, vma)| !vma.attrs().is_reserved());
+        let gone = gone.map(|(span, vma)| Event::Unmap(self.piece(vma, span)));
         let changed = steps(now, then, all).filter_map(|step| {
             let (old, new) = step.protect(same)?;
             let piece = Piece::new(self.range(step.span), new, step.now?.data());
             Some(Event::Protect { piece, old })
         });
-        let back = maps(now, then, all, same).map(|(span, area)| Event::Map(self.piece(area, span)));
+        let back = maps(now, then, all, same).map(|(span, vma)| Event::Map(self.piece(vma, span)));
         prepare_all(update.hooks, gone.chain(changed).chain(back))
     }
 
-    /// Cuts and joins until areas begin and end where the saved ones do. The same pages are mapped in
-    /// both maps by now.
+    /// Cuts and joins until VMAs begin and end where the saved ones do. The same pages are mapped
+    /// in both maps by now.
     fn restore_boundaries<H: Hooks<V>>(&mut self, saved: &Self, update: &mut Update<'_, V, A, H>) {
         let mut rest = self.tree.space();
         while let Some((now, then)) = first_unlike_end(&self.tree, &saved.tree, rest) {
@@ -153,30 +164,34 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     }
 }
 
-/// `same`, for areas as the tree knows them.
-fn on_areas<V: VmaData>(
+/// `same`, for VMAs as the tree knows them.
+fn on_vmas<V: VmaData>(
     page: PageSize,
     same: &impl Fn(&Vma<'_, V>, &Vma<'_, V>) -> bool,
-) -> impl Fn(AreaRef<'_, VmaNode<V>>, AreaRef<'_, VmaNode<V>>) -> bool {
+) -> impl Fn(EntryRef<'_, VmaNode<V>>, EntryRef<'_, VmaNode<V>>) -> bool {
     move |now, then| same(&Vma::new(now, page), &Vma::new(then, page))
 }
 
-/// Whether two overlapping areas, of now and of then, show the same mapping.
-trait Same<V: VmaData>: Fn(AreaRef<'_, VmaNode<V>>, AreaRef<'_, VmaNode<V>>) -> bool {}
+/// Whether two overlapping VMAs, of now and of then, show the same mapping.
+trait Same<V: VmaData>: Fn(EntryRef<'_, VmaNode<V>>, EntryRef<'_, VmaNode<V>>) -> bool {}
 
-impl<V: VmaData, F> Same<V> for F where F: Fn(AreaRef<'_, VmaNode<V>>, AreaRef<'_, VmaNode<V>>) -> bool {}
+impl<V: VmaData, F> Same<V> for F where
+    F: Fn(EntryRef<'_, VmaNode<V>>, EntryRef<'_, VmaNode<V>>) -> bool
+{
+}
 
-/// A span in which neither map changes, and at least one has an area.
+/// A span in which neither map changes, and at least one has a VMA.
 struct Step<'a, V: VmaData> {
     span: Span,
-    now: Option<AreaRef<'a, VmaNode<V>>>,
-    then: Option<AreaRef<'a, VmaNode<V>>>,
+    now: Option<EntryRef<'a, VmaNode<V>>>,
+    then: Option<EntryRef<'a, VmaNode<V>>>,
 }
 
 impl<V: VmaData> Step<'_, V> {
-    /// Attributes of the step's part, now and then, if both maps have an area.
+    /// Attributes of the step's part, now and then, if both maps have a VMA.
     fn attrs(&self) -> Option<(Attrs, Attrs)> {
-        let of = |area: AreaRef<'_, VmaNode<V>>| area.attrs().advance(self.span.start - area.span().start);
+        let of =
+            |vma: EntryRef<'_, VmaNode<V>>| vma.attrs().advance(self.span.start - vma.span().start);
         Some((of(self.now?), of(self.then?)))
     }
 
@@ -198,14 +213,18 @@ impl<V: VmaData> Step<'_, V> {
 
 /// Walks two trees together.
 struct Steps<'a, V: VmaData> {
-    now: Peekable<Areas<'a, VmaNode<V>>>,
-    then: Peekable<Areas<'a, VmaNode<V>>>,
+    now: Peekable<Entries<'a, VmaNode<V>>>,
+    then: Peekable<Entries<'a, VmaNode<V>>>,
     at: u64,
     end: u64,
 }
 
-fn steps<'a, V: VmaData>(now: &'a Tree<VmaNode<V>>, then: &'a Tree<VmaNode<V>>, span: Span) -> Steps<'a, V> {
-    let (now, then) = (now.areas(span).peekable(), then.areas(span).peekable());
+fn steps<'a, V: VmaData>(
+    now: &'a Tree<VmaNode<V>>,
+    then: &'a Tree<VmaNode<V>>,
+    span: Span,
+) -> Steps<'a, V> {
+    let (now, then) = (now.entries(span).peekable(), then.entries(span).peekable());
     Steps { now, then, at: span.start, end: span.end }
 }
 
@@ -221,40 +240,40 @@ impl<'a, V: VmaData> Iterator for Steps<'a, V> {
     fn next(&mut self) -> Option<Step<'a, V>> {
         let at = self.at;
         let next = [self.now.peek().copied(), self.then.peek().copied()];
-        let starts = next.iter().flatten().map(|area| area.span().start.max(at));
+        let starts = next.iter().flatten().map(|vma| vma.span().start.max(at));
         let start = starts.min().filter(|start| *start < self.end)?;
-        let [now, then] = next.map(|area| area.filter(|area| area.span().start <= start));
-        // Up to where an area that is here ends, or one that is not here begins.
-        let ends = next.iter().flatten().map(|area| {
-            let span = area.span();
+        let [now, then] = next.map(|vma| vma.filter(|vma| vma.span().start <= start));
+        // Up to where a VMA that is here ends, or one that is not here begins.
+        let ends = next.iter().flatten().map(|vma| {
+            let span = vma.span();
             if span.start <= start { span.end } else { span.start }
         });
         let end = ends.min()?.min(self.end);
-        self.now.next_if(|area| area.span().end <= end);
-        self.then.next_if(|area| area.span().end <= end);
+        self.now.next_if(|vma| vma.span().end <= end);
+        self.then.next_if(|vma| vma.span().end <= end);
         self.at = end;
         Some(Step { span: Span::new(start, end), now, then })
     }
 }
 
-/// What must go: for each area of now, the parts that do not stay, ascending.
+/// What must go: for each VMA of now, the parts that do not stay, ascending.
 fn unmaps<'a, V: VmaData, S: Same<V>>(
     now: &'a Tree<VmaNode<V>>,
     then: &'a Tree<VmaNode<V>>,
     span: Span,
     same: &'a S,
-) -> impl Iterator<Item = (Span, AreaRef<'a, VmaNode<V>>)> + Clone {
+) -> impl Iterator<Item = (Span, EntryRef<'a, VmaNode<V>>)> + Clone {
     let parts = steps(now, then, span).filter(move |step| !step.is_kept(same));
     Runs { parts: parts.filter_map(|step| Some((step.span, step.now?))).peekable() }
 }
 
-/// What comes back: for each area of then, the parts that are not there, ascending.
+/// What comes back: for each VMA of then, the parts that are not there, ascending.
 fn maps<'a, V: VmaData, S: Same<V>>(
     now: &'a Tree<VmaNode<V>>,
     then: &'a Tree<VmaNode<V>>,
     span: Span,
     same: &'a S,
-) -> impl Iterator<Item = (Span, AreaRef<'a, VmaNode<V>>)> + Clone {
+) -> impl Iterator<Item = (Span, EntryRef<'a, VmaNode<V>>)> + Clone {
     let parts = steps(now, then, span).filter(move |step| !step.is_kept(same));
     Runs { parts: parts.filter_map(|step| Some((step.span, step.then?))).peekable() }
 }
@@ -276,7 +295,8 @@ fn first_protect<V: VmaData>(
     rest: Span,
     same: &impl Same<V>,
 ) -> Option<(Span, Attrs, Attrs)> {
-    steps(now, then, rest).find_map(|step| step.protect(same).map(|(old, new)| (step.span, old, new)))
+    steps(now, then, rest)
+        .find_map(|step| step.protect(same).map(|(old, new)| (step.span, old, new)))
 }
 
 fn first_map<'a, V: VmaData>(
@@ -284,22 +304,25 @@ fn first_map<'a, V: VmaData>(
     then: &'a Tree<VmaNode<V>>,
     rest: Span,
     same: &impl Same<V>,
-) -> Option<(Span, AreaRef<'a, VmaNode<V>>)> {
+) -> Option<(Span, EntryRef<'a, VmaNode<V>>)> {
     let span = maps(now, then, rest, same).next()?.0;
     Some((span, then.find(span.start)?))
 }
 
-/// Where the first two areas end that begin together, or did until one was cut, and end apart.
+/// Where the first two VMAs end that begin together, or did until one was cut, and end apart.
 fn first_unlike_end<V: VmaData>(
     now: &Tree<VmaNode<V>>,
     then: &Tree<VmaNode<V>>,
     rest: Span,
 ) -> Option<(u64, u64)> {
-    let mut ends = now.areas(rest).zip(then.areas(rest)).map(|(now, then)| (now.span().end, then.span().end));
+    let mut ends = now
+        .entries(rest)
+        .zip(then.entries(rest))
+        .map(|(now, then)| (now.span().end, then.span().end));
     ends.find(|(now, then)| now != then)
 }
 
-/// Joins parts of one area that meet, so that hooks hear of each area's part once.
+/// Joins parts of one VMA that meet, so that hooks hear of each VMA's part once.
 #[derive(Clone)]
 struct Runs<I: Iterator<Item: Clone>> {
     parts: Peekable<I>,
@@ -308,17 +331,17 @@ struct Runs<I: Iterator<Item: Clone>> {
 impl<'a, V, I> Iterator for Runs<I>
 where
     V: VmaData + 'a,
-    I: Iterator<Item = (Span, AreaRef<'a, VmaNode<V>>)>,
+    I: Iterator<Item = (Span, EntryRef<'a, VmaNode<V>>)>,
 {
-    type Item = (Span, AreaRef<'a, VmaNode<V>>);
+    type Item = (Span, EntryRef<'a, VmaNode<V>>);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let (mut span, area) = self.parts.next()?;
+        let (mut span, vma) = self.parts.next()?;
         while let Some((more, _)) =
-            self.parts.next_if(|(more, other)| more.start == span.end && other.span() == area.span())
+            self.parts.next_if(|(more, other)| more.start == span.end && other.span() == vma.span())
         {
             span.end = more.end;
         }
-        Some((span, area))
+        Some((span, vma))
     }
 }

@@ -1,4 +1,4 @@
-//! Unmapping the areas that nobody wants any more.
+//! Unmapping the VMAs that nobody wants any more.
 
 use super::VmMap;
 use crate::error::Error;
@@ -9,11 +9,11 @@ use crate::update::Update;
 use crate::vma::{Vma, VmaData, VmaNode};
 
 impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
-    /// Unmaps every area that `keep` does not want, each whole, and returns the pages removed. `keep`
-    /// is asked several times and must answer the same.
+    /// Unmaps every VMA that `keep` does not want, each whole, and returns the pages removed.
+    /// `keep` is asked several times and must answer the same.
     ///
-    /// O(n + removed log n). Needs no node. Hooks: `prepare`, `unmap` for each area, `flush_begin` if
-    /// there was any. Fails only if `prepare` does.
+    /// O(n + removed log n). Needs no node. Hooks: `prepare`, `unmap` for each VMA, `flush_begin`
+    /// if there was any. Fails only if `prepare` does.
     pub fn retain<H: Hooks<V>>(
         &mut self,
         keep: impl Fn(&Vma<'_, V>) -> bool,
@@ -23,12 +23,12 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         let all = self.tree.space();
         let page = self.page;
         let unwanted = |map: &Self, rest| {
-            map.tree.areas(rest).find(|area| !keep(&Vma::new(*area, page))).map(|area| area.span())
+            map.tree.entries(rest).find(|vma| !keep(&Vma::new(*vma, page))).map(|vma| vma.span())
         };
         // Hooks have never heard of what is reserved.
-        let known = self.tree.areas(all).filter(|area| !area.attrs().is_reserved());
-        let gone = known.filter(|area| !keep(&Vma::new(*area, page)));
-        prepare_all(update.hooks, gone.map(|area| Event::Unmap(self.piece(area, all))))?;
+        let known = self.tree.entries(all).filter(|vma| !vma.attrs().is_reserved());
+        let gone = known.filter(|vma| !keep(&Vma::new(*vma, page)));
+        prepare_all(update.hooks, gone.map(|vma| Event::Unmap(self.piece(vma, all))))?;
 
         if update.is_watched() && unwanted(self, all).is_some() {
             update.announce(&self.tree, all);
@@ -36,7 +36,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         let (before, pages) = (update.gathered.len(), self.tree.pages());
         let mut rest = all;
         while let Some(span) = unwanted(self, rest) {
-            self.tree.carve(span, &mut update.nodes, &mut update.gathered);
+            self.tree.remove_range(span, &mut update.nodes, &mut update.gathered);
             rest = Span::new(span.end, all.end);
         }
         if self.tell_unmapped(before, update) {

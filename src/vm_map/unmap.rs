@@ -11,10 +11,10 @@ use crate::vma::{VmaData, VmaNode};
 impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     /// Unmaps `len` bytes from `start`; holes are fine (munmap(2)). Returns the pages removed.
     ///
-    /// O(log n + areas removed). Needs a node for each area that is cut, at most 2; none to remove
-    /// whole areas. Hooks: `prepare`, `unmap` for each piece, `flush_begin` if there was any.
+    /// O(log n + VMAs removed). Needs a node for each VMA that is cut, at most 2; none to remove
+    /// whole VMAs. Hooks: `prepare`, `unmap` for each piece, `flush_begin` if there was any.
     ///
-    /// [`Error::ZeroLength`], [`Error::Unaligned`], [`Error::OutOfRange`], [`Error::CutRefused`],
+    /// [`Error::ZeroLength`], [`Error::Unaligned`], [`Error::OutOfRange`], [`Error::SplitRefused`],
     /// [`Error::OutOfMemory`], or what `prepare` says.
     pub fn unmap<H: Hooks<V>>(
         &mut self,
@@ -37,29 +37,37 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         update: &mut Update<'_, V, A, H>,
     ) -> Result<u64, Error> {
         update.check_alloc(&self.alloc)?;
-        let (areas, cost) = self.plan_removal(span)?;
+        let (vmas, cost) = self.plan_removal(span)?;
         update.nodes.fill(cost)?;
-        prepare_all(update.hooks, areas.clone().map(|area| Event::Unmap(self.piece(area, span))))?;
+        prepare_all(update.hooks, vmas.clone().map(|vma| Event::Unmap(self.piece(vma, span))))?;
 
         let before = self.tree.pages();
-        if areas.clone().next().is_some() {
-            self.carve(span, update);
+        if vmas.clone().next().is_some() {
+            self.remove_range(span, update);
         }
         Ok(before - self.tree.pages())
     }
 
     /// Takes `span`, where something is, out; tells the hooks, and starts the flush.
-    pub(super) fn carve<H: Hooks<V>>(&mut self, span: Span, update: &mut Update<'_, V, A, H>) {
+    pub(super) fn remove_range<H: Hooks<V>>(
+        &mut self,
+        span: Span,
+        update: &mut Update<'_, V, A, H>,
+    ) {
         update.announce(&self.tree, span);
         let before = update.gathered.len();
-        self.tree.carve(span, &mut update.nodes, &mut update.gathered);
+        self.tree.remove_range(span, &mut update.nodes, &mut update.gathered);
         if self.tell_unmapped(before, update) {
             update.begin_flush();
         }
     }
 
     /// Tells the hooks what was gathered after the first `before`, and whether there was anything.
-    pub(super) fn tell_unmapped<H: Hooks<V>>(&self, before: usize, update: &mut Update<'_, V, A, H>) -> bool {
+    pub(super) fn tell_unmapped<H: Hooks<V>>(
+        &self,
+        before: usize,
+        update: &mut Update<'_, V, A, H>,
+    ) -> bool {
         for gone in update.gathered.iter_from(before).filter(|gone| !gone.attrs.is_reserved()) {
             let range = self.range(Span::new(gone.start, gone.end));
             update.hooks.unmap(&Piece::new(range, gone.attrs, gone.data));

@@ -6,8 +6,9 @@ use std::{env, fmt::Write, fs, path::Path};
 fn main() {
     let arch = env::var("CARGO_CFG_TARGET_ARCH").expect("set by cargo");
     let out = env::var("OUT_DIR").expect("set by cargo");
-    let target =
-        Path::new(&env::var("CARGO_MANIFEST_DIR").expect("set by cargo")).join("../../targets").join(arch);
+    let target = Path::new(&env::var("CARGO_MANIFEST_DIR").expect("set by cargo"))
+        .join("../../targets")
+        .join(arch);
     let map = target.join("memory.map");
     let script = target.join("kernel.ld");
     println!("cargo:rerun-if-changed={}", map.display());

@@ -65,14 +65,15 @@ impl Child {
         let memory = |length| {
             // SAFETY: plain system calls; the name is a C string.
             unsafe {
-                let fd = check(libc::memfd_create(c"kvma".as_ptr(), libc::MFD_CLOEXEC).into())? as i32;
+                let fd =
+                    check(libc::memfd_create(c"kvma".as_ptr(), libc::MFD_CLOEXEC).into())? as i32;
                 check(libc::ftruncate(fd, length).into())?;
                 Ok::<_, io::Error>(fd)
             }
         };
-        // Of both: to step over an instruction the kernel reads it on behalf of the parent, which may extend a stack as far
-        // as the parent's limit allows.
-        // SAFETY: plain system calls with a live structure; all-zero is a value of it.
+        // Of both: to step over an instruction the kernel reads it on behalf of the parent, which
+        // may extend a stack as far as the parent's limit allows. SAFETY: plain system calls with a
+        // live structure; all-zero is a value of it.
         unsafe {
             let mut limit: libc::rlimit = mem::zeroed();
             check(libc::getrlimit(libc::RLIMIT_STACK, &mut limit).into())?;
@@ -80,7 +81,8 @@ impl Child {
             check(libc::setrlimit(libc::RLIMIT_STACK, &limit).into())?;
         }
         let (file, bytes) = (memory(1 << 30)?, memory(4096)?);
-        // SAFETY: the child makes system calls only and then stops for good. All-zero is a value of the plain C structures.
+        // SAFETY: the child makes system calls only and then stops for good. All-zero is a value of
+        // the plain C structures.
         let (pid, registers) = unsafe {
             let pid = check(libc::fork().into())? as libc::pid_t;
             if pid == 0 {
@@ -94,8 +96,10 @@ impl Child {
         };
         let mut child = Self { pid, registers, file, bytes };
         child.wait(libc::SIGSTOP)?;
-        child
-            .ptrace(libc::PTRACE_SETOPTIONS, ptr::without_provenance_mut(libc::PTRACE_O_EXITKILL as usize))?;
+        child.ptrace(
+            libc::PTRACE_SETOPTIONS,
+            ptr::without_provenance_mut(libc::PTRACE_O_EXITKILL as usize),
+        )?;
         let registers = (&raw mut child.registers).cast();
         child.ptrace(libc::PTRACE_GETREGS, registers)?;
         Ok(child)
@@ -128,7 +132,8 @@ impl Child {
             // Zeros there are an addition to the byte at `rax`, which is the stack's.
             Probe::Execute => addr,
             Probe::CopyFrom | Probe::CopyTo => {
-                let number = if probe == Probe::CopyFrom { libc::SYS_pwrite64 } else { libc::SYS_pread64 };
+                let number =
+                    if probe == Probe::CopyFrom { libc::SYS_pwrite64 } else { libc::SYS_pread64 };
                 return match self.call(number, [self.bytes as u64, addr, 1, 0, 0, 0]) {
                     Outcome::Answer(1) => Outcome::Done,
                     other => other,
@@ -144,13 +149,19 @@ impl Child {
     }
 
     /// One instruction. The signal that it stopped with, the signal's code, and the registers.
-    fn run(&mut self, at: u64, accumulator: u64, args: [u64; 6]) -> (i32, i32, libc::user_regs_struct) {
+    fn run(
+        &mut self,
+        at: u64,
+        accumulator: u64,
+        args: [u64; 6],
+    ) -> (i32, i32, libc::user_regs_struct) {
         let mut registers = self.registers;
         registers.rip = at;
         registers.rax = accumulator;
         // No system call is being restarted.
         registers.orig_rax = u64::MAX;
-        [registers.rdi, registers.rsi, registers.rdx, registers.r10, registers.r8, registers.r9] = args;
+        [registers.rdi, registers.rsi, registers.rdx, registers.r10, registers.r8, registers.r9] =
+            args;
         // SAFETY: all-zero is a value of this plain C structure.
         let mut info: libc::siginfo_t = unsafe { mem::zeroed() };
         self.ptrace(libc::PTRACE_SETREGS, (&raw mut registers).cast()).unwrap();
@@ -162,8 +173,8 @@ impl Child {
     }
 
     fn ptrace(&self, request: libc::c_uint, data: *mut c_void) -> io::Result<()> {
-        // SAFETY: the requests made in this file write to `data` only what they are given room for, and change nothing
-        // else in this process.
+        // SAFETY: the requests made in this file write to `data` only what they are given room for,
+        // and change nothing else in this process.
         check(unsafe { libc::ptrace(request, self.pid, ptr::null_mut::<c_void>(), data) }).map(drop)
     }
 
@@ -198,9 +209,10 @@ fn check(answer: i64) -> io::Result<i64> {
     if answer == -1 { Err(io::Error::last_os_error()) } else { Ok(answer) }
 }
 
-/// Whether the running kernel has the rules that are tested: mremap moves several areas since 6.17.
+/// Whether the running kernel has the rules that are tested: mremap moves several VMAs since 6.17.
 pub fn is_new_enough() -> bool {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let mut numbers = release.split(['.', '-']).map_while(|number| number.trim().parse::<u32>().ok());
+    let mut numbers =
+        release.split(['.', '-']).map_while(|number| number.trim().parse::<u32>().ok());
     (numbers.next(), numbers.next()) >= (Some(6), Some(17))
 }

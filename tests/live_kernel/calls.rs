@@ -8,7 +8,8 @@ pub use kvma_trace::{Limit, Touch};
 
 use super::image;
 
-/// A system call that changes an address space, with its number on x86-64. Named as in the manual pages.
+/// A system call that changes an address space, with its number on x86-64. Named as in the manual
+/// pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u64)]
 pub enum Sys {

@@ -1,14 +1,16 @@
-//! Which calls would disturb the program or make its answers a matter of more than the calls.
+//! Which calls would invalidate the program or make its answers a matter of more than the calls.
 
 use super::calls::*;
 use super::image::{CODE, PAGE, SCRATCH, SCRATCH_LENGTH};
-use super::session::Area;
+use super::session::TheVma;
 
 /// Most bytes whose pages a call may bring in: it takes the kernel real memory and time.
 const POPULATED: u64 = 4 << 20;
-/// More bytes than this take Linux long to move or to lock: it goes through them a huge page at a time, mapped or not.
+/// More bytes than this take Linux long to move or to lock: it goes through them a huge page at a
+/// time, mapped or not.
 pub const VAST: u64 = 1 << 36;
-/// Most bytes to lock ONFAULT: what cannot be locked (MAP_DROPPABLE) is brought in at once nevertheless.
+/// Most bytes to lock ONFAULT: what cannot be locked (MAP_DROPPABLE) is brought in at once
+/// nevertheless.
 const LOCKED: u64 = 128 << 20;
 /// Bytes of a huge page.
 const HUGE: u64 = 2 << 20;
@@ -18,16 +20,17 @@ const ROUNDED: u64 = 1 << 30;
 /// What there is to be careful about.
 #[derive(Debug, Clone, Copy)]
 pub struct Caution<'a> {
-    pub areas: &'a [Area],
-    /// Pages are brought in on purpose: nothing private is writable, and shared memory keeps its size.
+    pub vmas: &'a [TheVma],
+    /// Pages are brought in on purpose: nothing private is writable, and shared memory keeps its
+    /// size.
     pub populate: bool,
     /// Nothing of a page is the program's alone, nor shall be, so that it can fork.
     pub bare: bool,
 }
 
 impl Caution<'_> {
-    /// Whether the call leaves the program's code where it is, gives it no private pages (how many come in is not up to the
-    /// calls alone), and does not bring in too much.
+    /// Whether the call leaves the program's code where it is, gives it no private pages (how many
+    /// come in is not up to the calls alone), and does not bring in too much.
     pub fn allows(&self, call: &Call) -> bool {
         let [a, b, c, d, e, _] = call.args;
         match call.sys {
@@ -36,24 +39,28 @@ impl Caution<'_> {
             Sys::Mprotect if hits_code(a, b) => false,
             // What is locked and becomes writable gets its pages at once.
             Sys::Mprotect if c & PROT_WRITE != 0 => {
-                !self.within(a, b).any(|area| !area.shared && (area.locked || self.populate))
+                !self.within(a, b).any(|vma| !vma.shared && (vma.locked || self.populate))
             }
             Sys::Mprotect => true,
             Sys::Brk => !self.populate,
             Sys::Mremap => {
-                let rounded = if self.within(a, 1).any(|area| area.huge) { ROUNDED } else { 0 };
+                let rounded = if self.within(a, 1).any(|vma| vma.huge) { ROUNDED } else { 0 };
                 let code = hits_code(a, b.max(c))
                     || (d & MREMAP_FIXED != 0 && hits_code(e, c.saturating_add(rounded)));
-                let brings_in = self.within(a, 1).any(|area| area.locked) && c > b.saturating_add(POPULATED);
-                let grows_object = self.populate && c > b && self.within(a, b).any(|area| area.ends);
+                let brings_in =
+                    self.within(a, 1).any(|vma| vma.locked) && c > b.saturating_add(POPULATED);
+                let grows_object = self.populate && c > b && self.within(a, b).any(|vma| vma.ends);
                 !code && !brings_in && !grows_object && self.mapped(a, b) <= VAST
             }
             Sys::Madvise => match c as u32 {
                 MADV_POPULATE_READ => self.may_bring_in(a, b),
                 MADV_POPULATE_WRITE => self.may_bring_in(a, b) && !self.keeps_pages(a, b),
-                // Never one that finds a huge page's worth: whether there is one to spare is up to the machine.
+                // Never one that finds a huge page's worth: whether there is one to spare is up to
+                // the machine.
                 MADV_COLLAPSE => b < HUGE,
-                MADV_GUARD_INSTALL => !self.bare && !hits_code(a, b) && self.mapped(a, b) <= POPULATED,
+                MADV_GUARD_INSTALL => {
+                    !self.bare && !hits_code(a, b) && self.mapped(a, b) <= POPULATED
+                }
                 // A child needs it.
                 MADV_DONTFORK => !hits_code(a, b),
                 _ => true,
@@ -66,11 +73,12 @@ impl Caution<'_> {
                 self.populate && self.may_bring_in(0, u64::MAX) && !self.keeps_pages(0, u64::MAX)
             }
             Sys::Mlockall if a & MCL_CURRENT != 0 => self.mapped(0, u64::MAX) <= LOCKED,
-            // Not more than there is room for in the scratch memory, unless it does not come to that.
+            // Not more than there is room for in the scratch memory, unless it does not come to
+            // that.
             Sys::Mincore => b <= SCRATCH_LENGTH * PAGE || a.saturating_add(b) > TASK,
             Sys::PkeyMprotect => self.allows(&Call::new(Sys::Mprotect, &[a, b, c])),
             // Shared memory with a name.
-            Sys::Name => !self.within(c, d).any(|area| area.ends),
+            Sys::Name => !self.within(c, d).any(|vma| vma.ends),
             Sys::Mlockall
             | Sys::Munlock
             | Sys::Munlockall
@@ -97,30 +105,34 @@ impl Caution<'_> {
         }
     }
 
-    /// Whether an instruction that uses memory is refused, or makes a page of the program's own only where that may be.
+    /// Whether an instruction that uses memory is refused, or makes a page of the program's own
+    /// only where that may be.
     fn allows_touch(&self, addr: u64, access: Touch) -> bool {
         if addr >= TASK || hits_code(addr, 1) {
             return false;
         }
-        let Some(area) = self.areas.iter().find(|area| area.meets(addr, addr + 1)) else {
-            // ptrace(2) reads what is to be executed, and grows stacks within our limits, not the program's.
+        let Some(vma) = self.vmas.iter().find(|vma| vma.meets(addr, addr + 1)) else {
+            // ptrace(2) reads what is to be executed, and grows stacks within our limits, not the
+            // program's.
             return !self.populate && !self.bare && access != Touch::Execute;
         };
         let refused = match access {
             // What is no code is brought in like data before it is not run.
-            Touch::Read | Touch::Execute => !(area.readable || area.writable || area.executable),
-            Touch::Write => !area.writable,
+            Touch::Read | Touch::Execute => !(vma.readable || vma.writable || vma.executable),
+            Touch::Write => !vma.writable,
         };
         let harmless = match access {
             // A page of its own, where those may be.
-            Touch::Write => area.shared || (!self.bare && !self.populate && area.end - area.start < HUGE),
+            Touch::Write => {
+                vma.shared || (!self.bare && !self.populate && vma.end - vma.start < HUGE)
+            }
             // Code that is not zeros may do anything.
-            Touch::Execute if area.executable => area.file && area.shared,
+            Touch::Execute if vma.executable => vma.file && vma.shared,
             // Reading a huge page's worth of anonymous memory readies it for writing.
-            Touch::Read | Touch::Execute => area.file || area.shared || area.end - area.start < HUGE,
+            Touch::Read | Touch::Execute => vma.file || vma.shared || vma.end - vma.start < HUGE,
         };
-        // A guard refuses what its area allows.
-        refused || (harmless && !area.special && !area.guards)
+        // A guard refuses what its VMA allows.
+        refused || (harmless && !vma.special && !vma.guards)
     }
 
     fn allows_mmap(&self, call: &Call) -> bool {
@@ -145,27 +157,29 @@ impl Caution<'_> {
         }
     }
 
-    /// The areas that a range meets, generously.
-    fn within(&self, start: u64, len: u64) -> impl Iterator<Item = &Area> {
+    /// The VMAs that a range meets, generously.
+    fn within(&self, start: u64, len: u64) -> impl Iterator<Item = &TheVma> {
         let (start, end) = generous(start, len);
-        self.areas.iter().filter(move |area| area.meets(start, end))
+        self.vmas.iter().filter(move |vma| vma.meets(start, end))
     }
 
     fn keeps_pages(&self, start: u64, len: u64) -> bool {
-        self.within(start, len).any(Area::keeps_pages)
+        self.within(start, len).any(TheVma::keeps_pages)
     }
 
-    /// How many bytes of a range are mapped, huge pages aside, of which there are none to bring in or to move.
+    /// How many bytes of a range are mapped, huge pages aside, of which there are none to bring in
+    /// or to move.
     fn mapped(&self, start: u64, len: u64) -> u64 {
         let end = start.saturating_add(len);
-        let overlap = |area: &Area| area.end.min(end).saturating_sub(area.start.max(start));
-        self.within(start, len).filter(|area| !area.huge).map(overlap).sum()
+        let overlap = |vma: &TheVma| vma.end.min(end).saturating_sub(vma.start.max(start));
+        self.within(start, len).filter(|vma| !vma.huge).map(overlap).sum()
     }
 
     fn may_bring_in(&self, start: u64, len: u64) -> bool {
-        // Memory beyond the end of its object cannot come in, and shared memory that was grown has such an end.
+        // Memory beyond the end of its object cannot come in, and shared memory that was grown has
+        // such an end.
         self.mapped(start, len) <= POPULATED
-            && !self.within(start, len).any(|area| area.beyond || (area.ends && !self.populate))
+            && !self.within(start, len).any(|vma| vma.beyond || (vma.ends && !self.populate))
     }
 }
 
@@ -174,7 +188,8 @@ fn generous(start: u64, len: u64) -> (u64, u64) {
     (start & !(PAGE - 1), start.saturating_add(len).saturating_add(PAGE))
 }
 
-/// Whether a range meets what the program needs: the one page of code, and the memory that it shares with us.
+/// Whether a range meets what the program needs: the one page of code, and the memory that it
+/// shares with us.
 fn hits_code(start: u64, len: u64) -> bool {
     let (start, end) = generous(start, len);
     let needed = [(CODE, CODE + PAGE), (SCRATCH, SCRATCH + SCRATCH_LENGTH)];

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use kvma::linux::LinuxVma;
 use kvma::{BoxAlloc, VmaNode};
-use kvma_trace::{Answer, Area, Backing, Call, Line, Parser, Replay, Step};
+use kvma_trace::{Answer, Backing, Call, Line, Parser, Replay, SnapshotVma, Step};
 
 use super::guards::Guards;
 use super::usage;
@@ -27,8 +27,8 @@ pub enum What {
         kernel: Answer,
         kvma: Answer,
     },
-    /// The list of areas behind the call: the lines that only one side has.
-    Areas {
+    /// The list of VMAs behind the call: the lines that only one side has.
+    VMAs {
         kernel: String,
         kvma: String,
     },
@@ -46,15 +46,17 @@ impl fmt::Display for Difference {
         writeln!(f, "call {}: {}", self.calls + 1, self.call)?;
         match &self.what {
             What::Answer { kernel, kvma } => write!(f, "kvma answers {kvma}, the kernel {kernel}"),
-            What::Areas { kernel, kvma } => write!(f, "areas of the kernel:\n{kernel}areas of kvma:\n{kvma}"),
+            What::VMAs { kernel, kvma } => {
+                write!(f, "VMAs of the kernel:\n{kernel}VMAs of kvma:\n{kvma}")
+            }
             What::Usage { kernel, kvma } => write!(f, "of the kernel: {kernel}\nof kvma: {kvma}"),
             What::Broken(reason) => f.write_str(reason),
         }
     }
 }
 
-/// Replays `trace`, in which there is a snapshot after each call that changed the areas; the first difference, if there is
-/// one.
+/// Replays `trace`, in which there is a snapshot after each call that changed the VMAs; the first
+/// difference, if there is one.
 pub fn compare(trace: &str) -> Option<Difference> {
     type Alloc<'a> = Arc<BoxAlloc<VmaNode<LinuxVma<Backing<'a>>>>>;
     let alloc: Alloc<'_> = Arc::new(BoxAlloc::new());
@@ -66,7 +68,7 @@ pub fn compare(trace: &str) -> Option<Difference> {
     let mut calls = 0_usize;
     let mut last = "";
     // What the kernel has shown last, read once.
-    let mut areas: Vec<Area<'_>> = Vec::new();
+    let mut vmas: Vec<SnapshotVma<'_>> = Vec::new();
     let mut shown = "";
     let mut entries = Parser::new(trace).peekable();
     while let Some(entry) = entries.next() {
@@ -79,10 +81,14 @@ pub fn compare(trace: &str) -> Option<Difference> {
         };
         let step = match replay.step(&entry.line, &mut guards) {
             Ok(step) => step,
-            Err(error) => return different(calls, What::Broken(format!("line {}: {error}", entry.number))),
+            Err(error) => {
+                return different(calls, What::Broken(format!("line {}: {error}", entry.number)));
+            }
         };
-        if matches!((entry.line, step), (Line::Call(Call::Execve { .. }, _), Step::Called(Answer::Value(_))))
-        {
+        if matches!(
+            (entry.line, step),
+            (Line::Call(Call::Execve { .. }, _), Step::Called(Answer::Value(_)))
+        ) {
             guards.forget();
         }
         match (entry.line, step) {
@@ -91,17 +97,20 @@ pub fn compare(trace: &str) -> Option<Difference> {
                 calls += 1;
                 if kernel != kvma && kernel != Answer::Unknown {
                     let call = last.to_string();
-                    return Some(Difference { calls: calls - 1, call, what: What::Answer { kernel, kvma } });
+                    return Some(Difference {
+                        calls: calls - 1,
+                        call,
+                        what: What::Answer { kernel, kvma },
+                    });
                 }
-                if entries
-                    .peek()
-                    .is_some_and(|next| next.as_ref().is_ok_and(|next| matches!(next.line, Line::Maps(_))))
-                {
+                if entries.peek().is_some_and(|next| {
+                    next.as_ref().is_ok_and(|next| matches!(next.line, Line::Maps(_)))
+                }) {
                     continue;
                 }
             }
             (Line::Maps(snapshot), _) => {
-                areas = snapshot.areas().collect();
+                vmas = snapshot.vmas().collect();
                 shown = snapshot.text();
                 if step != Step::Snapshot {
                     continue;
@@ -110,20 +119,23 @@ pub fn compare(trace: &str) -> Option<Difference> {
             (Line::Comment, _) if usage::is_line(entry.text) && calls > 0 => {
                 let ours = usage::of(replay.mm().usage());
                 if ours != entry.text {
-                    return different(calls, What::Usage { kernel: entry.text.to_string(), kvma: ours });
+                    return different(
+                        calls,
+                        What::Usage { kernel: entry.text.to_string(), kvma: ours },
+                    );
                 }
                 continue;
             }
             _ => continue,
         }
-        if !replay.matches_areas(areas.iter().copied()) {
+        if !replay.matches_vmas(vmas.iter().copied()) {
             let ours = maps(&replay, shown.contains("VmFlags:"));
             let (kernel, kvma) = (only_in(shown, &ours), only_in(&ours, shown));
             let call = last.to_string();
             return Some(Difference {
                 calls: calls.saturating_sub(1),
                 call,
-                what: What::Areas { kernel, kvma },
+                what: What::VMAs { kernel, kvma },
             });
         }
     }
@@ -134,7 +146,7 @@ fn broken(reason: String) -> Difference {
     Difference { calls: 0, call: String::new(), what: What::Broken(reason) }
 }
 
-/// kvma's areas in the form of a maps file, with a `VmFlags:` line each if `flagged`.
+/// kvma's VMAs in the form of a maps file, with a `VmFlags:` line each if `flagged`.
 fn maps<'a, A>(replay: &Replay<'a, A>, flagged: bool) -> String
 where
     A: kvma::NodeAlloc<VmaNode<LinuxVma<Backing<'a>>>> + Clone,
@@ -149,21 +161,21 @@ where
     text
 }
 
-/// The areas of `text` (each with its flags) that `other` does not have.
+/// The VMAs of `text` (each with its flags) that `other` does not have.
 fn only_in(text: &str, other: &str) -> String {
-    let areas = |text: &str| -> Vec<String> {
-        let mut areas: Vec<String> = Vec::new();
+    let vmas = |text: &str| -> Vec<String> {
+        let mut vmas: Vec<String> = Vec::new();
         for line in text.lines() {
-            match areas.last_mut() {
-                Some(area) if line.starts_with("VmFlags:") => {
-                    *area = format!("{area}    {}", line.trim_end())
+            match vmas.last_mut() {
+                Some(vma) if line.starts_with("VmFlags:") => {
+                    *vma = format!("{vma}    {}", line.trim_end())
                 }
-                _ => areas.push(line.trim_end().to_string()),
+                _ => vmas.push(line.trim_end().to_string()),
             }
         }
-        areas
+        vmas
     };
-    let theirs = areas(other);
-    let only: Vec<String> = areas(text).into_iter().filter(|area| !theirs.contains(area)).collect();
-    only.iter().map(|area| format!("  {area}\n")).collect()
+    let theirs = vmas(other);
+    let only: Vec<String> = vmas(text).into_iter().filter(|vma| !theirs.contains(vma)).collect();
+    only.iter().map(|vma| format!("  {vma}\n")).collect()
 }

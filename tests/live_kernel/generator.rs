@@ -3,15 +3,15 @@
 use super::calls::*;
 use super::caution::{Caution, VAST};
 use super::image::{self, PAGE, SCRATCH};
-use super::persona::{Action, Persona};
+use super::persona::{PageOp, Persona};
 use super::rng::Rng;
-use super::session::Area;
+use super::session::TheVma;
 use super::setup::Setup;
 
 /// What the generator looks at before it makes up a step.
 #[derive(Debug, Clone, Copy)]
 pub struct View<'a> {
-    pub areas: &'a [Area],
+    pub vmas: &'a [TheVma],
     /// Where the heap starts and ends.
     pub heap: (u64, u64),
     pub privileged: bool,
@@ -33,7 +33,7 @@ const HUGE: u64 = 2 << 20;
 pub struct Generator {
     rng: Rng,
     persona: &'static Persona,
-    /// Whether [`Action::Drop`] has been made up.
+    /// Whether [`PageOp::Drop`] has been made up.
     dropped: bool,
 }
 
@@ -42,30 +42,31 @@ impl Generator {
         Self { rng: Rng::new(seed), persona, dropped: false }
     }
 
-    /// The next step. Never one that could take away the code the program runs, nor one that [`Caution`] advises against.
+    /// The next step. Never one that could take away the code the program runs, nor one that
+    /// [`Caution`] advises against.
     pub fn step(&mut self, setup: &Setup, view: View<'_>) -> Step {
-        let caution = Caution { areas: view.areas, populate: self.persona.populate, bare: view.bare };
-        // Vast areas are worth making, but slow down all that follows.
-        if let Some(vast) = view.areas.iter().find(|area| area.end - area.start > VAST)
+        let caution = Caution { vmas: view.vmas, populate: self.persona.populate, bare: view.bare };
+        // Vast VMAs are worth making, but slow down all that follows.
+        if let Some(vast) = view.vmas.iter().find(|vma| vma.end - vma.start > VAST)
             && self.rng.chance(1, 3)
         {
             return Step::Call(Call::new(Sys::Munmap, &[vast.start, vast.end - vast.start]));
         }
         loop {
             let step = match self.rng.weighted(self.persona.weights) {
-                Action::Call(sys) => Step::Call(self.call(sys, view)),
-                Action::Limit(limit) => {
+                PageOp::Call(sys) => Step::Call(self.call(sys, view)),
+                PageOp::Limit(limit) => {
                     let index = self.rng.below(setup.choices(limit) as u64) as usize;
                     Step::Limit(setup.limit(limit, index))
                 }
-                Action::Advise => Step::Advise(self.process_madvise(view)),
-                Action::Touch => self.touch(view),
-                Action::Fork => Step::Fork,
-                Action::Switch if !view.has_other => continue,
-                Action::Switch => Step::Switch,
-                Action::Exec => Step::Exec,
-                Action::Drop if !setup.scope.drops || self.dropped => continue,
-                Action::Drop => {
+                PageOp::Advise => Step::Advise(self.process_madvise(view)),
+                PageOp::Touch => self.touch(view),
+                PageOp::Fork => Step::Fork,
+                PageOp::Switch if !view.has_other => continue,
+                PageOp::Switch => Step::Switch,
+                PageOp::Exec => Step::Exec,
+                PageOp::Drop if !setup.scope.drops || self.dropped => continue,
+                PageOp::Drop => {
                     self.dropped = true;
                     Step::Drop
                 }
@@ -77,7 +78,8 @@ impl Generator {
     }
 
     fn process_madvise(&mut self, view: View<'_>) -> Advise {
-        let target = if view.has_other && self.rng.chance(1, 3) { Target::Other } else { Target::Own };
+        let target =
+            if view.has_other && self.rng.chance(1, 3) { Target::Other } else { Target::Own };
         let advice = match target {
             // The four that may be given to others, but for COLLAPSE, and one that may not.
             Target::Other => self.rng.pick(&[3, 20, 21, 20, 21, 10]),
@@ -91,12 +93,12 @@ impl Generator {
     }
 
     fn touch(&mut self, view: View<'_>) -> Step {
-        let area = self.rng.pick(view.areas);
+        let vma = self.rng.pick(view.vmas);
         let page = match self.rng.below(20) {
             // Below it, where a stack grows: near, and around where the limits are.
-            0..8 => area.start.wrapping_sub((1 + self.rng.below(0x20)) * PAGE),
-            8..10 => area.end.wrapping_sub(self.rng.pick(&[0x10, 0x100, 0x800, 0x4000]) * PAGE),
-            10..16 => area.start + self.rng.below((area.end - area.start) / PAGE) * PAGE,
+            0..8 => vma.start.wrapping_sub((1 + self.rng.below(0x20)) * PAGE),
+            8..10 => vma.end.wrapping_sub(self.rng.pick(&[0x10, 0x100, 0x800, 0x4000]) * PAGE),
+            10..16 => vma.start + self.rng.below((vma.end - vma.start) / PAGE) * PAGE,
             _ => self.address(view) & !(PAGE - 1),
         };
         let access = self.rng.pick(&[Touch::Read, Touch::Write, Touch::Execute]);
@@ -136,7 +138,7 @@ impl Generator {
             }
             Sys::Munlockall => Call::new(sys, &[]),
             Sys::PkeyAlloc => {
-                // Never one that forbids: what comes of that says a register, not an area.
+                // Never one that forbids: what comes of that says a register, not a VMA.
                 let (flags, rights) = self.rng.weighted(&[((0, 0), 12), ((1, 0), 1), ((0, 4), 1)]);
                 Call::new(sys, &[flags, rights])
             }
@@ -157,9 +159,9 @@ impl Generator {
                     Sys::Munmap | Sys::Mlock | Sys::Munlock => Call::new(sys, &[addr, len]),
                     // A whole stack: what it keeps says whether it was ever used.
                     Sys::Mprotect if self.persona.grow > 0 && self.rng.chance(1, 3) => {
-                        let area = self.rng.pick(view.areas);
+                        let vma = self.rng.pick(view.vmas);
                         let prot = self.prot();
-                        Call::new(sys, &[area.start, area.end - area.start, prot])
+                        Call::new(sys, &[vma.start, vma.end - vma.start, prot])
                     }
                     Sys::Mprotect => {
                         let prot = self.mprotect_bits();
@@ -178,7 +180,11 @@ impl Generator {
                         Call::new(sys, &[addr, len, self.high_bits(flags)])
                     }
                     _ => {
-                        let flags = if self.rng.chance(1, 20) { self.rng.pick(&[1, 2, 1 << 40]) } else { 0 };
+                        let flags = if self.rng.chance(1, 20) {
+                            self.rng.pick(&[1, 2, 1 << 40])
+                        } else {
+                            0
+                        };
                         Call::new(Sys::Mseal, &[addr, len, flags])
                     }
                 }
@@ -259,17 +265,17 @@ impl Generator {
     fn mremap(&mut self, view: View<'_>) -> Call {
         let (mut old, mut old_len) = self.range(view);
         if self.rng.chance(2, 3) {
-            // Most calls name what one area holds.
-            let area = self.rng.pick(view.areas);
-            old = area.start + self.rng.below((area.end - area.start) / PAGE).min(0x1000) * PAGE;
-            old_len = area.end.saturating_sub(old).min(0x40 * PAGE);
+            // Most calls name what one VMA holds.
+            let vma = self.rng.pick(view.vmas);
+            old = vma.start + self.rng.below((vma.end - vma.start) / PAGE).min(0x1000) * PAGE;
+            old_len = vma.end.saturating_sub(old).min(0x40 * PAGE);
             if self.persona.huge > 0 && self.rng.chance(1, 2) {
-                old = area.start + self.rng.below((area.end - area.start) / HUGE + 1) * HUGE;
+                old = vma.start + self.rng.below((vma.end - vma.start) / HUGE + 1) * HUGE;
                 old_len = (1 + self.rng.below(3)) * HUGE;
             }
             if self.rng.chance(1, 3) {
-                old = area.start;
-                old_len = (area.end - area.start).min(0x200 * PAGE);
+                old = vma.start;
+                old_len = (vma.end - vma.start).min(0x200 * PAGE);
             }
         }
         let new_len = match self.rng.below(12) {
@@ -300,9 +306,9 @@ impl Generator {
         let addr = self.address(view);
         let len = self.length();
         if self.rng.chance(1, 4) {
-            // Up to where an area begins or ends.
-            let area = self.rng.pick(view.areas);
-            let end = self.rng.pick(&[area.start, area.end]);
+            // Up to where a VMA begins or ends.
+            let vma = self.rng.pick(view.vmas);
+            let end = self.rng.pick(&[vma.start, vma.end]);
             if end > addr && end - addr < 0x400 * PAGE {
                 return (addr, end - addr);
             }
@@ -319,13 +325,13 @@ impl Generator {
             }
             0..40 => ARENA.0 + pages(rng, (ARENA.1 - ARENA.0) / PAGE),
             40..70 => {
-                let area = rng.pick(view.areas);
-                let edge = rng.pick(&[area.start, area.end]);
+                let vma = rng.pick(view.vmas);
+                let edge = rng.pick(&[vma.start, vma.end]);
                 edge.wrapping_add(pages(rng, 5)).wrapping_sub(2 * PAGE)
             }
             70..86 => {
-                let area = rng.pick(view.areas);
-                area.start + pages(rng, (area.end - area.start) / PAGE)
+                let vma = rng.pick(view.vmas);
+                vma.start + pages(rng, (vma.end - vma.start) / PAGE)
             }
             86..89 => view.heap.0.wrapping_add(pages(rng, 0x40)).wrapping_sub(0x10 * PAGE),
             89..92 => pages(rng, 0x20),
@@ -335,7 +341,8 @@ impl Generator {
             98 => rng.next() >> rng.below(64),
             _ => !rng.below(0x2_0000),
         };
-        let addr = if self.persona.huge > 0 && self.rng.chance(1, 2) { addr & !(HUGE - 1) } else { addr };
+        let addr =
+            if self.persona.huge > 0 && self.rng.chance(1, 2) { addr & !(HUGE - 1) } else { addr };
         let crooked = if self.persona.odd { 25 } else { 60 };
         if self.rng.chance(1, crooked) { addr ^ self.rng.below(PAGE) } else { addr }
     }
@@ -365,7 +372,16 @@ impl Generator {
     }
 
     fn prot(&mut self) -> u64 {
-        let prot = self.rng.weighted(&[(3, 56), (0, 46), (1, 38), (5, 22), (4, 20), (7, 18), (2, 2), (6, 1)]);
+        let prot = self.rng.weighted(&[
+            (3, 56),
+            (0, 46),
+            (1, 38),
+            (5, 22),
+            (4, 20),
+            (7, 18),
+            (2, 2),
+            (6, 1),
+        ]);
         if self.persona.odd && self.rng.chance(1, 20) {
             prot | self.rng.pick(&[8, 0x10, 0x18, PROT_GROWSDOWN])
         } else {

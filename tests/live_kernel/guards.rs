@@ -1,6 +1,7 @@
-//! The guards that programs have installed: pages of which areas say nothing, and which cannot be brought in.
+//! The guards that programs have installed: pages of which VMAs say nothing, and which cannot be
+//! brought in.
 
-use kvma::linux::{Action, LinuxVma, Owner};
+use kvma::linux::{Kernel, LinuxVma, PageOp};
 use kvma::{Errno, Hooks, Piece};
 use kvma_trace::Backing;
 
@@ -22,8 +23,10 @@ impl Guards {
     }
 
     fn remove(&mut self, start: u64, end: u64) {
-        let parts = |&(first, behind): &(u64, u64)| [(first, behind.min(start)), (first.max(end), behind)];
-        self.ranges = self.ranges.iter().flat_map(parts).filter(|(first, behind)| first < behind).collect();
+        let parts =
+            |&(first, behind): &(u64, u64)| [(first, behind.min(start)), (first.max(end), behind)];
+        self.ranges =
+            self.ranges.iter().flat_map(parts).filter(|(first, behind)| first < behind).collect();
     }
 }
 
@@ -53,16 +56,16 @@ impl<'a> Hooks<Vma<'a>> for Guards {
     }
 }
 
-impl<'a> Owner<Backing<'a>> for Guards {
-    fn act(&mut self, action: Action, piece: &Piece<'_, Vma<'a>>) -> Result<(), Errno> {
+impl<'a> Kernel<Backing<'a>> for Guards {
+    fn page_op(&mut self, action: PageOp, piece: &Piece<'_, Vma<'a>>) -> Result<(), Errno> {
         let (start, end) = ends(piece);
         match action {
-            Action::GuardInstall => {
+            PageOp::GuardInstall => {
                 self.remove(start, end);
                 self.ranges.push((start, end));
             }
-            Action::GuardRemove => self.remove(start, end),
-            Action::Populate | Action::PopulateRead | Action::PopulateWrite
+            PageOp::GuardRemove => self.remove(start, end),
+            PageOp::Populate | PageOp::PopulateRead | PageOp::PopulateWrite
                 if within(&self.ranges, start, end).next().is_some() =>
             {
                 return Err(Errno::EFAULT);

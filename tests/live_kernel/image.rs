@@ -1,15 +1,15 @@
 //! The smallest program that can be asked for system calls: an ELF image made by hand.
 //!
-//! It never runs on its own: it is stopped at its first instruction, and each call is injected. So none of its memory is
-//! ever touched (no libc, no relocation, no stack frame), and what the kernel does with its areas depends on the calls
-//! alone.
+//! It never runs on its own: it is stopped at its first instruction, and each call is injected. So
+//! none of its memory is ever touched (no libc, no relocation, no stack frame), and what the kernel
+//! does with its VMAs depends on the calls alone.
 
 use super::calls::Limit;
 
 /// Where the image is loaded.
 pub const BASE: u64 = 0x40_0000;
-/// The one page that has to stay as it is: the instruction that enters the kernel, and constants for calls that take a
-/// pointer.
+/// The one page that has to stay as it is: the instruction that enters the kernel, and constants
+/// for calls that take a pointer.
 pub const CODE: u64 = BASE + PAGE;
 /// Size of a page.
 pub const PAGE: u64 = 4096;
@@ -17,8 +17,8 @@ pub const PAGE: u64 = 4096;
 /// Offset of the table of `struct rlimit` within [`CODE`].
 const LIMITS: usize = 64;
 
-/// Shared memory that calls read their arguments from and write their results to: the one piece of memory that is used
-/// without ever being the program's alone.
+/// Shared memory that calls read their arguments from and write their results to: the one piece of
+/// memory that is used without ever being the program's alone.
 pub const SCRATCH: u64 = BASE - 0x10 * PAGE;
 /// Bytes of it.
 pub const SCRATCH_LENGTH: u64 = 2 * PAGE;
@@ -113,16 +113,33 @@ pub fn build(shape: Shape, limits: &[(Limit, u64, u64)]) -> Vec<u8> {
         Segment { flags: R, page: 0, file_pages: 1, pages: 1 },
         Segment { flags: R | X, page: 1, file_pages: text, pages: text },
         Segment { flags: R, page: 1 + text, file_pages: RODATA, pages: RODATA },
-        Segment { flags: R | W, page: 1 + text + RODATA, file_pages: shape.data, pages: shape.data },
-        // On its own, so that the data segment has no bytes for RLIMIT_DATA to count: no trace says how many.
-        Segment { flags: R | W, page: 1 + text + RODATA + shape.data, file_pages: 0, pages: shape.bss },
+        Segment {
+            flags: R | W,
+            page: 1 + text + RODATA,
+            file_pages: shape.data,
+            pages: shape.data,
+        },
+        // On its own, so that the data segment has no bytes for RLIMIT_DATA to count: no trace says
+        // how many.
+        Segment {
+            flags: R | W,
+            page: 1 + text + RODATA + shape.data,
+            file_pages: 0,
+            pages: shape.bss,
+        },
     ];
     let mut file = Vec::new();
     // e_ident: ELF, 64 bits, little-endian, version 1.
     file.extend([0x7f, b'E', b'L', b'F', 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
-    let half = |file: &mut Vec<u8>, values: &[u16]| values.iter().for_each(|v| file.extend(v.to_le_bytes()));
-    let word = |file: &mut Vec<u8>, values: &[u32]| values.iter().for_each(|v| file.extend(v.to_le_bytes()));
-    let xword = |file: &mut Vec<u8>, values: &[u64]| values.iter().for_each(|v| file.extend(v.to_le_bytes()));
+    let half = |file: &mut Vec<u8>, values: &[u16]| {
+        values.iter().for_each(|v| file.extend(v.to_le_bytes()))
+    };
+    let word = |file: &mut Vec<u8>, values: &[u32]| {
+        values.iter().for_each(|v| file.extend(v.to_le_bytes()))
+    };
+    let xword = |file: &mut Vec<u8>, values: &[u64]| {
+        values.iter().for_each(|v| file.extend(v.to_le_bytes()))
+    };
     half(&mut file, &[2, 62]); // ET_EXEC, EM_X86_64
     word(&mut file, &[1]);
     xword(&mut file, &[CODE, 64, 0]); // entry, program headers, no section headers

@@ -4,7 +4,7 @@ use super::calls::{Limit, Sys};
 
 /// Something that a step can be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
+pub enum PageOp {
     Call(Sys),
     Limit(Limit),
     /// process_madvise(2)
@@ -23,7 +23,7 @@ pub enum Action {
 #[derive(Debug)]
 pub struct Persona {
     pub name: &'static str,
-    pub weights: &'static [(Action, u64)],
+    pub weights: &'static [(PageOp, u64)],
     /// Uses all files, not only one.
     pub files: bool,
     /// Uses odd flags, lengths and addresses.
@@ -31,9 +31,11 @@ pub struct Persona {
     /// How often of 200 mmap says GROWSDOWN, and LOCKED.
     pub grow: u64,
     pub locked: u64,
-    /// How often of 200 mmap asks for huge pages that need not be there, and whether all are aligned to such.
+    /// How often of 200 mmap asks for huge pages that need not be there, and whether all are
+    /// aligned to such.
     pub huge: u64,
-    /// Brings pages in. Nothing private is writable then, so that no page belongs to the program alone.
+    /// Brings pages in. Nothing private is writable then, so that no page belongs to the program
+    /// alone.
     pub populate: bool,
     /// Is about forks.
     pub only_forks: bool,
@@ -45,11 +47,11 @@ pub struct Persona {
 impl Persona {
     /// Whether programs fork.
     pub fn forks(&self) -> bool {
-        self.weights.iter().any(|&(action, _)| action == Action::Fork)
+        self.weights.iter().any(|&(action, _)| action == PageOp::Fork)
     }
 }
 
-use Action::Call;
+use PageOp::Call;
 use Sys::*;
 
 /// All but those that bring pages in, work on huge pages or install guards.
@@ -65,7 +67,7 @@ const GUARD_ADVICE: &[u64] =
 const UPON_GUARDS: &[u64] =
     &[0, 3, 4, 8, 9, 10, 11, 17, 20, 21, 22, 22, 22, 23, 23, 24, 102, 102, 102, 102, 103];
 
-const PLAIN: &[(Action, u64)] = &[
+const PLAIN: &[(PageOp, u64)] = &[
     (Call(Mmap), 340),
     (Call(Munmap), 200),
     (Call(Mprotect), 140),
@@ -76,12 +78,12 @@ const PLAIN: &[(Action, u64)] = &[
     (Call(Mincore), 12),
     (Call(PkeyMprotect), 10),
     (Call(Name), 10),
-    (Action::Advise, 12),
-    (Action::Touch, 40),
-    (Action::Fork, 2),
-    (Action::Switch, 4),
+    (PageOp::Advise, 12),
+    (PageOp::Touch, 40),
+    (PageOp::Fork, 2),
+    (PageOp::Switch, 4),
 ];
-const LOCKING: &[(Action, u64)] = &[
+const LOCKING: &[(PageOp, u64)] = &[
     (Call(Mmap), 340),
     (Call(Munmap), 140),
     (Call(Mprotect), 140),
@@ -94,12 +96,12 @@ const LOCKING: &[(Action, u64)] = &[
     (Call(Munlock), 40),
     (Call(Mlockall), 8),
     (Call(Munlockall), 5),
-    (Action::Advise, 12),
-    (Action::Touch, 20),
-    (Action::Fork, 2),
-    (Action::Switch, 4),
+    (PageOp::Advise, 12),
+    (PageOp::Touch, 20),
+    (PageOp::Fork, 2),
+    (PageOp::Switch, 4),
 ];
-const REMAPPING: &[(Action, u64)] = &[
+const REMAPPING: &[(PageOp, u64)] = &[
     (Call(Mmap), 340),
     (Call(Munmap), 100),
     (Call(Mprotect), 100),
@@ -107,7 +109,7 @@ const REMAPPING: &[(Action, u64)] = &[
     (Call(Madvise), 60),
     (Call(Brk), 30),
 ];
-const SEALING: &[(Action, u64)] = &[
+const SEALING: &[(PageOp, u64)] = &[
     (Call(Mmap), 340),
     (Call(Munmap), 200),
     (Call(Mprotect), 140),
@@ -119,9 +121,9 @@ const SEALING: &[(Action, u64)] = &[
     (Call(Mincore), 8),
     (Call(PkeyMprotect), 20),
     (Call(Name), 10),
-    (Action::Advise, 20),
+    (PageOp::Advise, 20),
 ];
-const EVERYTHING: &[(Action, u64)] = &[
+const EVERYTHING: &[(PageOp, u64)] = &[
     (Call(Mmap), 340),
     (Call(Munmap), 160),
     (Call(Mprotect), 150),
@@ -140,12 +142,12 @@ const EVERYTHING: &[(Action, u64)] = &[
     (Call(PkeyAlloc), 6),
     (Call(PkeyFree), 4),
     (Call(Name), 15),
-    (Action::Advise, 20),
-    (Action::Touch, 30),
-    (Action::Fork, 2),
-    (Action::Switch, 4),
+    (PageOp::Advise, 20),
+    (PageOp::Touch, 30),
+    (PageOp::Fork, 2),
+    (PageOp::Switch, 4),
 ];
-const DROPPING: &[(Action, u64)] = &[
+const DROPPING: &[(PageOp, u64)] = &[
     (Call(Mmap), 340),
     (Call(Munmap), 160),
     (Call(Mprotect), 150),
@@ -159,15 +161,15 @@ const DROPPING: &[(Action, u64)] = &[
     (Call(Mlockall), 8),
     (Call(Munlockall), 5),
     (Call(Mseal), 2),
-    (Action::Limit(Limit::MemLock), 4),
-    (Action::Drop, 50),
-    (Action::Advise, 10),
-    (Action::Touch, 20),
-    (Action::Fork, 3),
-    (Action::Switch, 6),
-    (Action::Exec, 1),
+    (PageOp::Limit(Limit::MemLock), 4),
+    (PageOp::Drop, 50),
+    (PageOp::Advise, 10),
+    (PageOp::Touch, 20),
+    (PageOp::Fork, 3),
+    (PageOp::Switch, 6),
+    (PageOp::Exec, 1),
 ];
-const GROWING: &[(Action, u64)] = &[
+const GROWING: &[(PageOp, u64)] = &[
     (Call(Mmap), 340),
     (Call(Munmap), 200),
     (Call(Mprotect), 140),
@@ -177,13 +179,13 @@ const GROWING: &[(Action, u64)] = &[
     (Call(Mlock2), 10),
     (Call(Munlock), 10),
     (Call(Mlockall), 3),
-    (Action::Limit(Limit::Stack), 10),
-    (Action::Limit(Limit::MemLock), 3),
-    (Action::Touch, 400),
-    (Action::Fork, 2),
-    (Action::Switch, 4),
+    (PageOp::Limit(Limit::Stack), 10),
+    (PageOp::Limit(Limit::MemLock), 3),
+    (PageOp::Touch, 400),
+    (PageOp::Fork, 2),
+    (PageOp::Switch, 4),
 ];
-const TOUCHING: &[(Action, u64)] = &[
+const TOUCHING: &[(PageOp, u64)] = &[
     (Call(Mmap), 300),
     (Call(Munmap), 100),
     (Call(Mprotect), 140),
@@ -192,9 +194,9 @@ const TOUCHING: &[(Action, u64)] = &[
     (Call(Brk), 40),
     (Call(Mlock2), 10),
     (Call(Munlock), 10),
-    (Action::Touch, 500),
+    (PageOp::Touch, 500),
 ];
-const GUARDING: &[(Action, u64)] = &[
+const GUARDING: &[(PageOp, u64)] = &[
     (Call(Mmap), 300),
     (Call(Munmap), 80),
     (Call(Mprotect), 60),
@@ -205,9 +207,9 @@ const GUARDING: &[(Action, u64)] = &[
     (Call(Munlock), 80),
     (Call(Mlockall), 6),
     (Call(Munlockall), 10),
-    (Action::Advise, 60),
+    (PageOp::Advise, 60),
 ];
-const FORKING: &[(Action, u64)] = &[
+const FORKING: &[(PageOp, u64)] = &[
     (Call(Mmap), 340),
     (Call(Munmap), 120),
     (Call(Mprotect), 120),
@@ -223,13 +225,13 @@ const FORKING: &[(Action, u64)] = &[
     (Call(PkeyAlloc), 10),
     (Call(PkeyFree), 4),
     (Call(Name), 10),
-    (Action::Limit(Limit::MemLock), 2),
-    (Action::Advise, 60),
-    (Action::Touch, 60),
-    (Action::Fork, 60),
-    (Action::Switch, 100),
+    (PageOp::Limit(Limit::MemLock), 2),
+    (PageOp::Advise, 60),
+    (PageOp::Touch, 60),
+    (PageOp::Fork, 60),
+    (PageOp::Switch, 100),
 ];
-const EXECUTING: &[(Action, u64)] = &[
+const EXECUTING: &[(PageOp, u64)] = &[
     (Call(Mmap), 340),
     (Call(Munmap), 120),
     (Call(Mprotect), 100),
@@ -240,15 +242,15 @@ const EXECUTING: &[(Action, u64)] = &[
     (Call(Mlockall), 10),
     (Call(PkeyAlloc), 10),
     (Call(Name), 10),
-    (Action::Limit(Limit::Stack), 60),
-    (Action::Limit(Limit::AddressSpace), 5),
-    (Action::Limit(Limit::Data), 5),
-    (Action::Touch, 100),
-    (Action::Fork, 10),
-    (Action::Switch, 20),
-    (Action::Exec, 60),
+    (PageOp::Limit(Limit::Stack), 60),
+    (PageOp::Limit(Limit::AddressSpace), 5),
+    (PageOp::Limit(Limit::Data), 5),
+    (PageOp::Touch, 100),
+    (PageOp::Fork, 10),
+    (PageOp::Switch, 20),
+    (PageOp::Exec, 60),
 ];
-const LIMITED: &[(Action, u64)] = &[
+const LIMITED: &[(PageOp, u64)] = &[
     (Call(Mmap), 360),
     (Call(Munmap), 150),
     (Call(Mprotect), 160),
@@ -258,12 +260,12 @@ const LIMITED: &[(Action, u64)] = &[
     (Call(Mlock2), 20),
     (Call(Munlock), 10),
     (Call(Mlockall), 4),
-    (Action::Limit(Limit::AddressSpace), 3),
-    (Action::Limit(Limit::Data), 3),
-    (Action::Limit(Limit::MemLock), 2),
-    (Action::Limit(Limit::Stack), 4),
-    (Action::Touch, 40),
-    (Action::Exec, 1),
+    (PageOp::Limit(Limit::AddressSpace), 3),
+    (PageOp::Limit(Limit::Data), 3),
+    (PageOp::Limit(Limit::MemLock), 2),
+    (PageOp::Limit(Limit::Stack), 4),
+    (PageOp::Touch, 40),
+    (PageOp::Exec, 1),
 ];
 
 const CORE: Persona = Persona {
@@ -286,7 +288,15 @@ pub const ALL: &[Persona] = &[
     Persona { name: "lock", weights: LOCKING, locked: 20, ..CORE },
     Persona { name: "remap", weights: REMAPPING, ..CORE },
     Persona { name: "grow", weights: GROWING, grow: 40, ..CORE },
-    Persona { name: "huge", weights: EVERYTHING, grow: 8, locked: 8, huge: 130, advice: ALL_ADVICE, ..CORE },
+    Persona {
+        name: "huge",
+        weights: EVERYTHING,
+        grow: 8,
+        locked: 8,
+        huge: 130,
+        advice: ALL_ADVICE,
+        ..CORE
+    },
     Persona { name: "seal", weights: SEALING, advice: GUARD_ADVICE, ..CORE },
     Persona {
         name: "wide",
@@ -307,7 +317,15 @@ pub const ALL: &[Persona] = &[
         limit: Some((Limit::MemLock, 1)),
         ..CORE
     },
-    Persona { name: "user", weights: DROPPING, files: true, odd: true, grow: 15, locked: 8, ..CORE },
+    Persona {
+        name: "user",
+        weights: DROPPING,
+        files: true,
+        odd: true,
+        grow: 15,
+        locked: 8,
+        ..CORE
+    },
     Persona {
         name: "data",
         weights: LIMITED,
@@ -347,6 +365,14 @@ pub const ALL: &[Persona] = &[
         limit: Some((Limit::AddressSpace, 3)),
         ..CORE
     },
-    Persona { name: "fork", weights: FORKING, only_forks: true, files: true, odd: true, grow: 8, ..CORE },
+    Persona {
+        name: "fork",
+        weights: FORKING,
+        only_forks: true,
+        files: true,
+        odd: true,
+        grow: 8,
+        ..CORE
+    },
     Persona { name: "exec", weights: EXECUTING, files: true, odd: true, grow: 15, ..CORE },
 ];

@@ -76,14 +76,16 @@ impl LeftOut {
 #[derive(Debug, Clone)]
 pub struct Scope {
     pub version: (u32, u32),
-    /// Whether a difference is a mistake of kvma's. On other kernels it means that the rules differ there.
+    /// Whether a difference is a mistake of kvma's. On other kernels it means that the rules differ
+    /// there.
     pub strict: bool,
     /// Whether the flags in smaps can be compared.
     pub flags: bool,
     /// Whether a program starts with privileges, and whether it can give them up.
     pub privileged: bool,
     pub drops: bool,
-    /// The device of files, and the one by which a trace says that they are placed as on ext4 or that they are not.
+    /// The device of files, and the one by which a trace says that they are placed as on ext4 or
+    /// that they are not.
     pub rename: Option<(String, String)>,
     left_out: Vec<LeftOut>,
     /// What there is to say, one line each.
@@ -117,13 +119,16 @@ impl Scope {
     pub fn allows(&self, call: &Call) -> bool {
         let [a, b, c, d, e, _] = call.args;
         let addresses = if call.sys == Sys::Mremap { [a, e] } else { [a, a] };
-        let private = call.sys == Sys::Mmap && d & (MAP_ANONYMOUS | MAP_TYPE) == MAP_ANONYMOUS | MAP_PRIVATE;
+        let private =
+            call.sys == Sys::Mmap && d & (MAP_ANONYMOUS | MAP_TYPE) == MAP_ANONYMOUS | MAP_PRIVATE;
         let length = if call.sys == Sys::Mremap { c } else { b };
         self.left_out.iter().all(|out| match *out {
             LeftOut::Sys(sys) => call.sys != sys,
             LeftOut::Advice(advice) => call.sys != Sys::Madvise || int(c) != advice,
             LeftOut::Low => addresses.iter().all(|&addr| addr == 0 || addr >= 1 << 20),
-            LeftOut::High => addresses.iter().all(|&addr| addr < TASK && addr.saturating_add(length) <= TASK),
+            LeftOut::High => {
+                addresses.iter().all(|&addr| addr < TASK && addr.saturating_add(length) <= TASK)
+            }
             LeftOut::HugePages => call.sys != Sys::Mmap || d & MAP_HUGETLB == 0,
             LeftOut::Sync => call.sys != Sys::Mmap || d & MAP_SYNC == 0,
             LeftOut::LargePrivate => !private || b < 2 << 20,
@@ -141,7 +146,8 @@ impl Scope {
             },
             LeftOut::Droppable => call.sys != Sys::Mmap || d & MAP_TYPE != MAP_DROPPABLE,
             LeftOut::ExecuteOnly => {
-                !matches!(call.sys, Sys::Mmap | Sys::Mprotect | Sys::PkeyMprotect) || c & 7 != PROT_EXEC
+                !matches!(call.sys, Sys::Mmap | Sys::Mprotect | Sys::PkeyMprotect)
+                    || c & 7 != PROT_EXEC
             }
             LeftOut::Lengths(ref lengths) => !lengths.contains(&length),
             LeftOut::ProcessMadvise(_)
@@ -164,7 +170,9 @@ impl Scope {
                     && !out(LeftOut::ProcessMadvise(advise.target))
                     && advise.each().all(|call| self.allows(&call))
             }
-            Step::Touch(addr, _) => !out(LeftOut::Touch) && (*addr >= 1 << 20 || !out(LeftOut::Low)),
+            Step::Touch(addr, _) => {
+                !out(LeftOut::Touch) && (*addr >= 1 << 20 || !out(LeftOut::Low))
+            }
             Step::Fork => !out(LeftOut::Fork) && (!dropped || !out(LeftOut::AfterDrop)),
             Step::Exec => !out(LeftOut::Exec) && (!dropped || !out(LeftOut::AfterDrop)),
             Step::Switch | Step::Limit(_) => true,
@@ -252,7 +260,10 @@ fn look(scope: &mut Scope) {
                 // The same machine: still nothing right at the limit.
                 scope.left_out.push(LeftOut::Lengths(less - slack..more + slack));
             } else {
-                scope.leave_out(LeftOut::Lengths(less - slack..more + slack), "not the memory of the model");
+                scope.leave_out(
+                    LeftOut::Lengths(less - slack..more + slack),
+                    "not the memory of the model",
+                );
             }
         }
         mode => {
@@ -279,12 +290,18 @@ fn status_field(name: &str) -> Option<String> {
 fn memory() -> Option<u64> {
     let text = read("/proc/meminfo")?;
     let kib = |name: &str| -> Option<u64> {
-        text.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace().next()?.parse().ok()
+        text.lines()
+            .find_map(|line| line.strip_prefix(name))?
+            .split_whitespace()
+            .next()?
+            .parse()
+            .ok()
     };
     Some((kib("MemTotal:")? + kib("SwapTotal:")?) << 10)
 }
 
-/// What the program may do, by trying: in a container capabilities may count for less than they say.
+/// What the program may do, by trying: in a container capabilities may count for less than they
+/// say.
 fn ask_permissions(tracee: &mut Tracee, setup: &Setup, scope: &mut Scope) -> std::io::Result<()> {
     let fixed = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED;
     let low = tracee.call(Sys::Mmap.number(), [0, PAGE, 0, fixed, 0, 0])? == 0;
@@ -302,9 +319,11 @@ fn ask_permissions(tracee: &mut Tracee, setup: &Setup, scope: &mut Scope) -> std
         scope.leave_out(LeftOut::Low, why);
     }
     // A hint says from where on addresses are used. It must be below that, but not 0.
-    let hinted = tracee.call(Sys::Mmap.number(), [PAGE, PAGE, 0, MAP_PRIVATE | MAP_ANONYMOUS, 0, 0])?;
+    let hinted =
+        tracee.call(Sys::Mmap.number(), [PAGE, PAGE, 0, MAP_PRIVATE | MAP_ANONYMOUS, 0, 0])?;
     if hinted as u64 != MIN_ADDR {
-        scope.leave_out(LeftOut::Low, format!("the lowest address is {hinted:x}, not {MIN_ADDR:x}"));
+        scope
+            .leave_out(LeftOut::Low, format!("the lowest address is {hinted:x}, not {MIN_ADDR:x}"));
     }
     if read("/proc/sys/vm/mmap_min_addr").is_none_or(|min| min != "4096") {
         scope.leave_out(LeftOut::Low, "vm.mmap_min_addr is not 4096");
@@ -335,16 +354,22 @@ fn ask_calls(tracee: &mut Tracee, scope: &mut Scope) -> std::io::Result<()> {
             Sys::Mlock2 | Sys::Mprotect | Sys::Mremap | Sys::Madvise | Sys::Msync | Sys::Mseal => {
                 ([1, PAGE, 99, 99, 0, 0], Some(-22))
             }
-            Sys::Mincore | Sys::PkeyMprotect | Sys::PkeyAlloc => ([1, PAGE, 0, u64::MAX, 0, 0], Some(-22)),
+            Sys::Mincore | Sys::PkeyMprotect | Sys::PkeyAlloc => {
+                ([1, PAGE, 0, u64::MAX, 0, 0], Some(-22))
+            }
             Sys::PkeyFree => ([99, 0, 0, 0, 0, 0], Some(-22)),
             Sys::Name => ([PR_SET_VMA, 0, 1, 0, 0, 0], Some(-22)),
         };
         let answer = tracee.call(sys.number(), args)?;
         if expected.is_some_and(|expected| answer != expected) {
-            scope.leave_out(LeftOut::Sys(sys), format!("filtered? asked for nothing it answers {answer}"));
+            scope.leave_out(
+                LeftOut::Sys(sys),
+                format!("filtered? asked for nothing it answers {answer}"),
+            );
         }
     }
-    let area = tracee.call(Sys::Mmap.number(), [0, PAGE, 3, MAP_PRIVATE | MAP_ANONYMOUS, 0, 0])? as u64;
+    let vma =
+        tracee.call(Sys::Mmap.number(), [0, PAGE, 3, MAP_PRIVATE | MAP_ANONYMOUS, 0, 0])? as u64;
     for advice in (0..=4).chain(8..=25).chain([102, 103]) {
         let expected = match advice {
             // These would make a page of the program's own.
@@ -352,18 +377,19 @@ fn ask_calls(tracee: &mut Tracee, scope: &mut Scope) -> std::io::Result<()> {
             9 | 25 => -22,
             _ => 0,
         };
-        let answer = tracee.call(Sys::Madvise.number(), [area, PAGE, advice, 0, 0, 0])?;
+        let answer = tracee.call(Sys::Madvise.number(), [vma, PAGE, advice, 0, 0, 0])?;
         if answer != expected {
             scope.leave_out(LeftOut::Advice(advice), format!("answers {answer}, not {expected}"));
         }
     }
-    let droppable = tracee.call(Sys::Mmap.number(), [0, PAGE, 0, MAP_DROPPABLE | MAP_ANONYMOUS, 0, 0])?;
+    let droppable =
+        tracee.call(Sys::Mmap.number(), [0, PAGE, 0, MAP_DROPPABLE | MAP_ANONYMOUS, 0, 0])?;
     if droppable < 0 {
         scope.leave_out(LeftOut::Droppable, format!("newer: answers {droppable}"));
     } else {
         tracee.call(Sys::Munmap.number(), [droppable as u64, PAGE, 0, 0, 0, 0])?;
     }
-    let named = tracee.call(Sys::Name.number(), [PR_SET_VMA, 0, area, PAGE, image::name(0), 0])?;
+    let named = tracee.call(Sys::Name.number(), [PR_SET_VMA, 0, vma, PAGE, image::name(0), 0])?;
     if named != 0 {
         scope.leave_out(
             LeftOut::Sys(Sys::Name),
@@ -375,28 +401,31 @@ fn ask_calls(tracee: &mut Tracee, scope: &mut Scope) -> std::io::Result<()> {
         tracee.call(Sys::PkeyFree.number(), [1, 0, 0, 0, 0, 0])?;
         scope.leave_out(LeftOut::ExecuteOnly, "it would take a protection key of its own");
     } else {
-        scope
-            .leave_out(LeftOut::Keys, format!("a machine without protection keys: pkey_alloc answers {key}"));
+        scope.leave_out(
+            LeftOut::Keys,
+            format!("a machine without protection keys: pkey_alloc answers {key}"),
+        );
     }
-    tracee.call(Sys::Munmap.number(), [area, PAGE, 0, 0, 0, 0])?;
+    tracee.call(Sys::Munmap.number(), [vma, PAGE, 0, 0, 0, 0])?;
     Ok(())
 }
 
 /// Whether programs may fork, execute, advise and be touched here.
 fn ask_processes(setup: &Setup, scope: &mut Scope) -> Result<(), Refused> {
-    let answers = |scope: &mut Scope, what, steps: &[Step], expected: &str| -> Result<(), Refused> {
-        let mut session = Session::start_in(setup, scope, Flags::Every(usize::MAX))?;
-        let mut failed = None;
-        for &step in steps {
-            failed = failed.or(session.step(step).err().map(|error| error.to_string()));
-        }
-        let trace = session.finish().trace;
-        let last = trace.lines().rfind(|line| line.contains(" = ")).unwrap_or("").to_string();
-        if failed.is_some() || !last.ends_with(expected) {
-            scope.leave_out(what, failed.unwrap_or(last));
-        }
-        Ok(())
-    };
+    let answers =
+        |scope: &mut Scope, what, steps: &[Step], expected: &str| -> Result<(), Refused> {
+            let mut session = Session::start_in(setup, scope, Flags::Every(usize::MAX))?;
+            let mut failed = None;
+            for &step in steps {
+                failed = failed.or(session.step(step).err().map(|error| error.to_string()));
+            }
+            let trace = session.finish().trace;
+            let last = trace.lines().rfind(|line| line.contains(" = ")).unwrap_or("").to_string();
+            if failed.is_some() || !last.ends_with(expected) {
+                scope.leave_out(what, failed.unwrap_or(last));
+            }
+            Ok(())
+        };
     let nothing = |target| Step::Advise(Advise::new(target, 20, 0, &[(image::BASE, PAGE)]));
     answers(scope, LeftOut::Touch, &[Step::Touch(image::BASE, Touch::Write)], "= 2")?;
     answers(scope, LeftOut::ProcessMadvise(Target::Own), &[nothing(Target::Own)], "= 1000")?;
@@ -438,7 +467,10 @@ fn ask_files(tracee: &mut Tracee, setup: &Setup, scope: &mut Scope) -> std::io::
     }
     const EXT4: i64 = 0xef53;
     if aligned && file_system(setup.directory())? != EXT4 {
-        scope.leave_out(LeftOut::Sync, "a file system that is not ext4 but places files as ext4 does");
+        scope.leave_out(
+            LeftOut::Sync,
+            "a file system that is not ext4 but places files as ext4 does",
+        );
     }
     Ok(())
 }

@@ -6,8 +6,8 @@ use std::{io, mem};
 use kvma_trace::Side;
 
 use super::calls::{
-    Advise, Call, Limit, MADV_GUARD_INSTALL, MAP_FIXED, MAP_LOCKED, MAP_SHARED, MCL_CURRENT, MCL_ONFAULT,
-    Step, Sys, TASK, Target, Touch, limit_line,
+    Advise, Call, Limit, MADV_GUARD_INSTALL, MAP_FIXED, MAP_LOCKED, MAP_SHARED, MCL_CURRENT,
+    MCL_ONFAULT, Step, Sys, TASK, Target, Touch, limit_line,
 };
 use super::image;
 use super::scope::Scope;
@@ -15,9 +15,9 @@ use super::setup::{FILE_LENGTH, Setup};
 use super::tracee::{Refused, Tracee};
 use super::usage;
 
-/// One area as the kernel shows it.
+/// One VMA as the kernel shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Area {
+pub struct TheVma {
     pub start: u64,
     pub end: u64,
     pub readable: bool,
@@ -30,35 +30,44 @@ pub struct Area {
     pub special: bool,
     /// Shared anonymous memory: it has the size with which it was made.
     pub ends: bool,
-    /// A file that ends before the area does.
+    /// A file that ends before the VMA does.
     pub beyond: bool,
     /// Made of huge pages, of which there are none.
     pub huge: bool,
-    /// Locked such that pages come in at once when they become accessible. Known only when asked for.
+    /// Locked such that pages come in at once when they become accessible. Known only when asked
+    /// for.
     pub locked: bool,
     /// May hold guards. Known only when asked for.
     pub guards: bool,
 }
 
-impl Area {
+impl TheVma {
     /// Whether bringing its pages in would give it pages of its own.
     pub fn keeps_pages(&self) -> bool {
         self.writable && !self.shared && !self.huge
     }
 
-    /// Whether the area has bytes in `range`.
+    /// Whether the VMA has bytes in `range`.
     pub fn meets(&self, start: u64, end: u64) -> bool {
         self.start < end && start < self.end
     }
 }
 
-/// Arguments of setresuid(2): leaving user 0 with all three numbers takes all capabilities away (capabilities(7)).
+/// Arguments of setresuid(2): leaving user 0 with all three numbers takes all capabilities away
+/// (capabilities(7)).
 pub const NOBODY: [u64; 6] = [65534, 65534, 65534, 0, 0, 0];
 
 /// Maps the program's [scratch memory](image::SCRATCH).
 const SCRATCH: Call = Call {
     sys: Sys::Mmap,
-    args: [image::SCRATCH, image::SCRATCH_LENGTH, 3, MAP_SHARED | MAP_FIXED, Setup::SCRATCH as u64, 0],
+    args: [
+        image::SCRATCH,
+        image::SCRATCH_LENGTH,
+        3,
+        MAP_SHARED | MAP_FIXED,
+        Setup::SCRATCH as u64,
+        0,
+    ],
 };
 
 /// What a session was.
@@ -70,7 +79,7 @@ pub struct Run {
     pub trace: String,
 }
 
-/// How often a snapshot has the flags of each area, which takes the kernel much longer.
+/// How often a snapshot has the flags of each VMA, which takes the kernel much longer.
 #[derive(Debug, Clone, Copy)]
 pub enum Flags {
     Always,
@@ -80,11 +89,11 @@ pub enum Flags {
 /// One of the programs of a session.
 struct Program {
     tracee: Tracee,
-    areas: Vec<Area>,
+    vmas: Vec<TheVma>,
     start_brk: u64,
     brk: u64,
     privileged: bool,
-    /// Whether there may be areas that are locked but not on fault, or that hold guards.
+    /// Whether there may be VMAs that are locked but not on fault, or that hold guards.
     eager: bool,
 }
 
@@ -104,11 +113,11 @@ pub struct Session<'s> {
     /// How many calls there were when each step ended.
     ends: Vec<usize>,
     calls: usize,
-    /// Whether nothing is in use that is the program's alone, so that it may fork: to whom pages belonged first decides what
-    /// merges in a child.
+    /// Whether nothing is in use that is the program's alone, so that it may fork: to whom pages
+    /// belonged first decides what merges in a child.
     bare: bool,
     trace: String,
-    /// Room for a maps file.
+    /// UnmappedAreaInfo for a maps file.
     text: String,
     /// The maps file that the trace shows last, if it was one without flags.
     last: String,
@@ -128,7 +137,7 @@ impl<'s> Session<'s> {
     pub fn start_in(setup: &'s Setup, scope: &Scope, flags: Flags) -> Result<Self, Refused> {
         let program = Program {
             tracee: setup.spawn()?,
-            areas: Vec::new(),
+            vmas: Vec::new(),
             start_brk: 0,
             brk: 0,
             privileged: scope.privileged,
@@ -152,7 +161,9 @@ impl<'s> Session<'s> {
             image: String::new(),
             named: Vec::new(),
         };
-        session.open().map_err(|error| Refused { step: "asking the program for its first call", error })?;
+        session
+            .open()
+            .map_err(|error| Refused { step: "asking the program for its first call", error })?;
         Ok(session)
     }
 
@@ -167,7 +178,7 @@ impl<'s> Session<'s> {
             self.program.tracee.touch(bss)?;
         }
         self.read(false)?;
-        let loaded = |line: &&str| area(line, 0).is_some_and(|area| area.end <= start_brk);
+        let loaded = |line: &&str| vma(line, 0).is_some_and(|vma| vma.end <= start_brk);
         self.image = self.text.lines().filter(loaded).flat_map(|line| [line, "\n"]).collect();
         let answer = self.program.tracee.call(Sys::Mmap.number(), SCRATCH.args)?;
         if answer as u64 != image::SCRATCH {
@@ -272,8 +283,12 @@ impl<'s> Session<'s> {
     /// process_madvise(2), through a descriptor that is closed again.
     fn advise(&mut self, advise: &Advise) -> io::Result<()> {
         self.calls += 1;
-        let vector: Vec<u8> =
-            advise.ranges().iter().flat_map(|&(addr, len)| [addr, len]).flat_map(u64::to_le_bytes).collect();
+        let vector: Vec<u8> = advise
+            .ranges()
+            .iter()
+            .flat_map(|&(addr, len)| [addr, len])
+            .flat_map(u64::to_le_bytes)
+            .collect();
         self.setup.write_scratch(&vector)?;
         // There may be no other any more while a difference is being shrunk.
         let (target, pid) = match (advise.target, &self.other) {
@@ -292,7 +307,7 @@ impl<'s> Session<'s> {
         Ok(())
     }
 
-    /// Forks; the parent's areas are shown once more, and what follows is about the child.
+    /// Forks; the parent's VMAs are shown once more, and what follows is about the child.
     fn fork(&mut self) -> io::Result<()> {
         self.calls += 1;
         let child = match self.program.tracee.fork()? {
@@ -302,7 +317,7 @@ impl<'s> Session<'s> {
         self.trace.push_str("fork = 0\n");
         self.snapshot(self.flagged)?;
         let Program { start_brk, brk, privileged, eager, .. } = self.program;
-        let child = Program { tracee: child, areas: Vec::new(), start_brk, brk, privileged, eager };
+        let child = Program { tracee: child, vmas: Vec::new(), start_brk, brk, privileged, eager };
         self.other = Some(mem::replace(&mut self.program, child));
         self.side = Side::Parent;
         self.turn();
@@ -329,7 +344,8 @@ impl<'s> Session<'s> {
         self.last.clear();
     }
 
-    /// Runs the program anew. Under limits that let it: Linux kills what it has begun to take apart.
+    /// Runs the program anew. Under limits that let it: Linux kills what it has begun to take
+    /// apart.
     fn exec(&mut self) -> io::Result<()> {
         for limit in [Limit::AddressSpace, Limit::Data] {
             self.limit(self.setup.limit(limit, 0))?;
@@ -338,7 +354,8 @@ impl<'s> Session<'s> {
         let answer = self.program.tracee.exec(Setup::PROGRAM)?;
         let Program { start_brk, .. } = self.program;
         let count = self.image.lines().count();
-        writeln!(self.trace, "execve {start_brk:x} {count} = {}", Shown(answer)).map_err(io::Error::other)?;
+        writeln!(self.trace, "execve {start_brk:x} {count} = {}", Shown(answer))
+            .map_err(io::Error::other)?;
         self.trace.push_str(&self.image);
         self.last.clear();
         if answer == 0 {
@@ -365,10 +382,13 @@ impl<'s> Session<'s> {
         }
         // Older kernels call zeroed data so, too, if the heap may follow.
         let below = format!("-{:08x} ", self.program.start_brk);
-        if let Some(line) = self.text.lines().find(|line| line.contains(&below) && line.ends_with("[heap]")) {
+        if let Some(line) =
+            self.text.lines().find(|line| line.contains(&below) && line.ends_with("[heap]"))
+        {
             let named = line.to_string();
-            self.text =
-                self.text.replace(&named, &format!("{} ", named.trim_end_matches("[heap]").trim_end()));
+            self.text = self
+                .text
+                .replace(&named, &format!("{} ", named.trim_end_matches("[heap]").trim_end()));
         }
         if let Some((device, name)) = &self.rename {
             self.text = self.text.replace(&format!(" {device} "), &format!(" {name} "));
@@ -376,10 +396,10 @@ impl<'s> Session<'s> {
         Ok(())
     }
 
-    /// Appends the areas to the trace.
+    /// Appends the VMAs to the trace.
     fn snapshot(&mut self, flagged: bool) -> io::Result<()> {
         self.read(flagged)?;
-        // Unchanged areas need not be written down again. They are compared all the same.
+        // Unchanged VMAs need not be written down again. They are compared all the same.
         if !flagged && self.text == self.last {
             return Ok(());
         }
@@ -392,8 +412,8 @@ impl<'s> Session<'s> {
             self.trace.push_str(line);
             self.trace.push('\n');
         }
-        self.note_areas();
-        self.trace.insert_str(place, &format!("maps {}\n", self.program.areas.len()));
+        self.note_vmas();
+        self.trace.insert_str(place, &format!("maps {}\n", self.program.vmas.len()));
         // Older kernels count in other ways.
         if self.setup.scope.strict {
             self.program.tracee.status(&mut self.text)?;
@@ -403,29 +423,30 @@ impl<'s> Session<'s> {
         Ok(())
     }
 
-    /// Takes the areas from what was read last.
-    fn note_areas(&mut self) {
-        let areas = &mut self.program.areas;
-        areas.clear();
+    /// Takes the VMAs from what was read last.
+    fn note_vmas(&mut self) {
+        let vmas = &mut self.program.vmas;
+        vmas.clear();
         for line in self.text.lines() {
-            if let Some(area) = area(line, self.setup.program_length()) {
-                areas.push(area);
+            if let Some(vma) = vma(line, self.setup.program_length()) {
+                vmas.push(vma);
             } else if line.starts_with("VmFlags:")
-                && let Some(area) = areas.last_mut()
+                && let Some(vma) = vmas.last_mut()
             {
-                area.locked = line.contains(" lo") && !line.contains(" lf");
-                area.guards = line.contains(" gu");
+                vma.locked = line.contains(" lo") && !line.contains(" lf");
+                vma.guards = line.contains(" gu");
             }
         }
     }
 
-    /// The areas after the last step. With `locks`, [`Area::locked`] and [`Area::guards`] are up to date.
-    pub fn areas(&mut self, locks: bool) -> io::Result<&[Area]> {
+    /// The VMAs after the last step. With `locks`, [`TheVma::locked`] and [`TheVma::guards`] are up
+    /// to date.
+    pub fn vmas(&mut self, locks: bool) -> io::Result<&[TheVma]> {
         if locks && self.program.eager {
             self.read(true)?;
-            self.note_areas();
+            self.note_vmas();
         }
-        Ok(&self.program.areas)
+        Ok(&self.program.vmas)
     }
 
     /// Whether the program has the privileges with which it may have started.
@@ -440,13 +461,15 @@ impl<'s> Session<'s> {
 
     /// Steps that unmap whatever is private and writable.
     pub fn without_private_pages(&self) -> Vec<Step> {
-        let kept = self.program.areas.iter().filter(|area| area.keeps_pages());
-        kept.map(|area| Step::Call(Call::new(Sys::Munmap, &[area.start, area.end - area.start]))).collect()
+        let kept = self.program.vmas.iter().filter(|vma| vma.keeps_pages());
+        kept.map(|vma| Step::Call(Call::new(Sys::Munmap, &[vma.start, vma.end - vma.start])))
+            .collect()
     }
 
-    /// The step that unmaps a fresh program's stack. As the first of all it makes a [bare](Self::is_bare) program.
+    /// The step that unmaps a fresh program's stack. As the first of all it makes a
+    /// [bare](Self::is_bare) program.
     pub fn without_stack(&self) -> Option<Step> {
-        let stack = self.program.areas.iter().rfind(|area| area.end == TASK)?;
+        let stack = self.program.vmas.iter().rfind(|vma| vma.end == TASK)?;
         Some(Step::Call(Call::new(Sys::Munmap, &[stack.start, stack.end - stack.start])))
     }
 
@@ -496,11 +519,11 @@ impl fmt::Display for Shown {
 
 /// Whether a line of maps or smaps has a place in a trace.
 fn is_shown(line: &str) -> bool {
-    line.starts_with("VmFlags:") || area(line, 0).is_some()
+    line.starts_with("VmFlags:") || vma(line, 0).is_some()
 }
 
-/// An area from a line of maps or smaps, if it is the line of one.
-fn area(line: &str, program_length: u64) -> Option<Area> {
+/// A VMA from a line of maps or smaps, if it is the line of one.
+fn vma(line: &str, program_length: u64) -> Option<TheVma> {
     let (range, rest) = line.split_once(' ')?;
     let (start, end) = range.split_once('-')?;
     let start = u64::from_str_radix(start, 16).ok()?;
@@ -516,7 +539,7 @@ fn area(line: &str, program_length: u64) -> Option<Area> {
     let beyond = !ends && offset.saturating_add(end - start) > length;
     let file = rest.split(' ').nth(3)? != "0";
     let special = rest.contains("[v");
-    Some(Area {
+    Some(TheVma {
         start,
         end,
         readable,
@@ -533,9 +556,10 @@ fn area(line: &str, program_length: u64) -> Option<Area> {
     })
 }
 
-/// `MAJOR:MINOR INODE PATH` of the area that holds `addr`.
+/// `MAJOR:MINOR INODE PATH` of the VMA that holds `addr`.
 fn backing(maps: &str, addr: u64) -> Option<String> {
-    let line = maps.lines().find(|line| area(line, 0).is_some_and(|area| area.meets(addr, addr + 1)))?;
+    let line =
+        maps.lines().find(|line| vma(line, 0).is_some_and(|vma| vma.meets(addr, addr + 1)))?;
     let mut words = line.splitn(6, ' ');
     let (device, inode) = (words.nth(3)?, words.next()?);
     Some(format!("{device} {inode} {}", words.next().unwrap_or("").trim_start()))

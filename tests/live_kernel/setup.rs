@@ -45,11 +45,15 @@ const CHOICES: [(Limit, &[u64]); 4] = [
     (Limit::AddressSpace, &[u64::MAX, 12 * MIB + 0x1234, 24 * MIB, 1024 * MIB]),
     (Limit::Data, &[u64::MAX, 2 * MIB + 0xc_0000, 64 * MIB, 4096]),
     (Limit::MemLock, &[8 * MIB, MIB, 0, 64 * 1024 + 1]),
-    (Limit::Stack, &[8 * MIB, MIB, 64 * MIB, 512 * MIB, u64::MAX, 64 * 1024 + 1, 131 * 1024, 4096, 0]),
+    (
+        Limit::Stack,
+        &[8 * MIB, MIB, 64 * MIB, 512 * MIB, u64::MAX, 64 * 1024 + 1, 131 * 1024, 4096, 0],
+    ),
 ];
 
 impl Setup {
-    /// Numbers of the program's descriptors. Far from those that are in use while the program is being started.
+    /// Numbers of the program's descriptors. Far from those that are in use while the program is
+    /// being started.
     pub const DESCRIPTORS: Range<u32> = 200..206;
     /// The descriptor of what is mapped at [`image::SCRATCH`].
     pub const SCRATCH: u32 = 206;
@@ -60,7 +64,8 @@ impl Setup {
     pub fn new(directory: &Path, shape: Shape) -> io::Result<Self> {
         fs::create_dir_all(directory)?;
         let limits = limits()?;
-        let program = directory.join(format!("program-{}-{}-{}", shape.text, shape.data, shape.bss));
+        let program =
+            directory.join(format!("program-{}-{}-{}", shape.text, shape.data, shape.bss));
         // Under a name of its own until it is closed: a file open for writing cannot be executed.
         let unfinished = program.with_extension("new");
         fs::write(&unfinished, image::build(shape, &limits))?;
@@ -88,7 +93,8 @@ impl Setup {
         let files = self.files.iter().map(|(file, number, _)| (file, *number)).chain(own);
         let descriptors: Vec<(RawFd, RawFd)> =
             files.map(|(file, number)| (file.as_raw_fd(), number as RawFd)).collect();
-        let soft: SoftLimits = self.initial_limits().map(|(limit, bytes)| (resource(limit), bytes)).collect();
+        let soft: SoftLimits =
+            self.initial_limits().map(|(limit, bytes)| (resource(limit), bytes)).collect();
         Tracee::start(&self.program, descriptors, soft)
     }
 
@@ -125,7 +131,8 @@ impl Setup {
         &self.limits
     }
 
-    /// The entry of [`limits`](Self::limits) that is choice `index` for `limit`; the first is where runs start.
+    /// The entry of [`limits`](Self::limits) that is choice `index` for `limit`; the first is where
+    /// runs start.
     pub fn limit(&self, limit: Limit, index: usize) -> usize {
         let mut entries = self.limits.iter().enumerate().filter(|(_, entry)| entry.0 == limit);
         entries.nth(index).map_or(0, |(entry, _)| entry)
@@ -161,8 +168,8 @@ fn limits() -> io::Result<Vec<(Limit, u64, u64)>> {
     Ok(table)
 }
 
-/// One file of each kind. Each descriptor has a file of its own: Linux tells open files apart when it merges, a trace
-/// only inodes.
+/// One file of each kind. Each descriptor has a file of its own: Linux tells open files apart when
+/// it merges, a trace only inodes.
 fn open_files(directory: &Path) -> io::Result<Vec<OpenFile>> {
     let file = |name: &str, read, write| {
         let path = directory.join(name);

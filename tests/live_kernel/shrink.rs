@@ -15,14 +15,14 @@ pub struct Finding {
     pub populate: bool,
 }
 
-/// Runs `steps` on a fresh program; what differs, if anything does. Nothing does if one of them is no longer allowed after
-/// those before it.
+/// Runs `steps` on a fresh program; what differs, if anything does. Nothing does if one of them is
+/// no longer allowed after those before it.
 pub fn run(setup: &Setup, steps: &[Step], populate: bool) -> Option<Finding> {
     let mut session = Session::start(setup, Flags::Always).ok()?;
     for &step in steps {
         let bare = session.is_bare();
-        let areas = session.areas(true).ok()?;
-        if !(Caution { areas, populate, bare }).allows_step(&step) {
+        let vmas = session.vmas(true).ok()?;
+        if !(Caution { vmas, populate, bare }).allows_step(&step) {
             return None;
         }
         session.step(step).ok()?;
@@ -31,8 +31,8 @@ pub fn run(setup: &Setup, steps: &[Step], populate: bool) -> Option<Finding> {
     compare(&run.trace).map(|difference| Finding { run, difference, populate })
 }
 
-/// Takes steps away for as long as something differs. Not always the same thing: any difference is worth knowing, and the
-/// shortest run is the easiest to read.
+/// Takes steps away for as long as something differs. Not always the same thing: any difference is
+/// worth knowing, and the shortest run is the easiest to read.
 pub fn shrink(setup: &Setup, finding: Finding) -> Finding {
     let mut best = finding;
     // With flags after every call the difference may show earlier.

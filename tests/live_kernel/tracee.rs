@@ -1,8 +1,8 @@
 //! A stopped process that carries out system calls for us.
 //!
-//! The process is stopped by ptrace(2) at its first instruction. For each call its registers are set and the one
-//! `syscall` instruction of its image is stepped over. Nothing of it ever runs otherwise, but for two more instructions
-//! that load and store.
+//! The process is stopped by ptrace(2) at its first instruction. For each call its registers are
+//! set and the one `syscall` instruction of its image is stepped over. Nothing of it ever runs
+//! otherwise, but for two more instructions that load and store.
 
 use std::ffi::{CString, c_void};
 use std::fs::File;
@@ -22,7 +22,7 @@ use super::image;
 /// Resource limits: which, and the soft limit.
 pub type SoftLimits = Vec<(libc::__rlimit_resource_t, u64)>;
 
-/// A stopped process and the files that show its areas.
+/// A stopped process and the files that show its VMAs.
 pub struct Tracee {
     process: Process,
     registers: libc::user_regs_struct,
@@ -41,16 +41,20 @@ pub struct Refused {
 }
 
 impl Tracee {
-    /// Starts the program at `path` and stops it before its first instruction. `descriptors`: ours, and the number each
-    /// has in the program.
-    pub fn start(path: &Path, descriptors: Vec<(RawFd, RawFd)>, limits: SoftLimits) -> Result<Self, Refused> {
+    /// Starts the program at `path` and stops it before its first instruction. `descriptors`: ours,
+    /// and the number each has in the program.
+    pub fn start(
+        path: &Path,
+        descriptors: Vec<(RawFd, RawFd)>,
+        limits: SoftLimits,
+    ) -> Result<Self, Refused> {
         let refused = |step| move |error| Refused { step, error };
         let mut command = Command::new(path);
         // A short name and no environment: the stack's contents do not depend on who runs the test.
         command.arg0("kvma").env_clear();
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        // SAFETY: the closure makes system calls only, which is what is allowed between fork and exec; it does not
-        // allocate and takes no lock.
+        // SAFETY: the closure makes system calls only, which is what is allowed between fork and
+        // exec; it does not allocate and takes no lock.
         unsafe {
             command.pre_exec(move || {
                 check(libc::personality(libc::ADDR_NO_RANDOMIZE as libc::c_ulong))?;
@@ -71,22 +75,26 @@ impl Tracee {
         let process = Process { pid: child.id() as libc::pid_t };
         process.wait().map_err(refused("waiting for the program to stop"))?;
         // With forks stopped, both sides.
-        let options = libc::PTRACE_O_EXITKILL | libc::PTRACE_O_TRACEFORK | libc::PTRACE_O_TRACECLONE;
+        let options =
+            libc::PTRACE_O_EXITKILL | libc::PTRACE_O_TRACEFORK | libc::PTRACE_O_TRACECLONE;
         let options = ptr::without_provenance_mut(options as usize);
-        process.ptrace(libc::PTRACE_SETOPTIONS, options).map_err(refused("setting options of ptrace"))?;
+        process
+            .ptrace(libc::PTRACE_SETOPTIONS, options)
+            .map_err(refused("setting options of ptrace"))?;
         Self::of(process).map_err(refused("opening /proc/PID/maps"))
     }
 
     /// A process that has stopped.
     fn of(process: Process) -> io::Result<Self> {
-        // Not earlier: each file belongs to the image that the process had when it was opened. Not later: a process that
-        // has given up its privileges may be hidden from us.
+        // Not earlier: each file belongs to the image that the process had when it was opened. Not
+        // later: a process that has given up its privileges may be hidden from us.
         let (maps, smaps, status) = process.files()?;
         let registers = process.registers()?;
         Ok(Self { process, registers, maps, smaps, status, buffer: vec![0; 1 << 16] })
     }
 
-    /// Has the process fork. Both are stopped then; the child is ours, too. `Err` within: what the kernel answered.
+    /// Has the process fork. Both are stopped then; the child is ours, too. `Err` within: what the
+    /// kernel answered.
     pub fn fork(&mut self) -> io::Result<Result<Self, i64>> {
         // Otherwise the child would be the program's, which waits for nobody.
         let flags = libc::CLONE_PARENT as u64 | libc::SIGCHLD as u64;
@@ -111,12 +119,14 @@ impl Tracee {
         }
     }
 
-    /// Has the process execute the program behind a descriptor. The answer, which is 0 if there is a new image.
+    /// Has the process execute the program behind a descriptor. The answer, which is 0 if there is
+    /// a new image.
     pub fn exec(&mut self, descriptor: u32) -> io::Result<i64> {
         let [path, arguments, environment] = image::exec_at();
         let args = [descriptor.into(), path, arguments, environment, libc::AT_EMPTY_PATH as u64, 0];
         let mut registers = self.prepare(libc::SYS_execveat as u64, args);
-        // Not by a single step, which would stop it twice. What comes behind the call traps as well.
+        // Not by a single step, which would stop it twice. What comes behind the call traps as
+        // well.
         self.process.resume(libc::PTRACE_CONT, &mut registers)?;
         self.process.wait()?;
         let registers = self.process.registers()?;
@@ -128,9 +138,10 @@ impl Tracee {
         Ok(0)
     }
 
-    /// Has the process execute one instruction that uses memory at `addr`: 0, or the code of the SIGSEGV that comes of it.
-    /// What the memory's object has to say to that does not count (SIGBUS); `None` if that is all there is: where there is
-    /// no code, Linux brings in what it then does not run.
+    /// Has the process execute one instruction that uses memory at `addr`: 0, or the code of the
+    /// SIGSEGV that comes of it. What the memory's object has to say to that does not count
+    /// (SIGBUS); `None` if that is all there is: where there is no code, Linux brings in what it
+    /// then does not run.
     pub fn probe(&mut self, addr: u64, access: Touch) -> io::Result<Option<u64>> {
         let mut registers = self.prepare(0, [addr, 0, 0, 0, 0, 0]);
         // Zeros are an instruction that adds to what `rax` points to.
@@ -151,7 +162,9 @@ impl Tracee {
                 self.process.ptrace(libc::PTRACE_GETSIGINFO, (&raw mut info).cast())?;
                 Ok(Some(info.si_code as u64))
             }
-            signal => Err(io::Error::other(format!("stopped by signal {signal} touching {addr:x}"))),
+            signal => {
+                Err(io::Error::other(format!("stopped by signal {signal} touching {addr:x}")))
+            }
         }
     }
 
@@ -162,7 +175,8 @@ impl Tracee {
         registers.rax = number;
         // No system call is being restarted.
         registers.orig_rax = u64::MAX;
-        [registers.rdi, registers.rsi, registers.rdx, registers.r10, registers.r8, registers.r9] = args;
+        [registers.rdi, registers.rsi, registers.rdx, registers.r10, registers.r8, registers.r9] =
+            args;
         registers
     }
 
@@ -187,7 +201,10 @@ impl Tracee {
         self.process.wait()?;
         let registers = self.process.registers()?;
         if registers.rip != image::CODE + 2 {
-            return Err(io::Error::other(format!("stopped at {:x}, not behind its call", registers.rip)));
+            return Err(io::Error::other(format!(
+                "stopped at {:x}, not behind its call",
+                registers.rip
+            )));
         }
         Ok(registers.rax as i64)
     }
@@ -198,7 +215,7 @@ impl Tracee {
         read(&self.maps, &mut self.buffer, |part| text.push_str(part))
     }
 
-    /// Whether the flags of areas can be seen.
+    /// Whether the flags of VMAs can be seen.
     pub fn has_smaps(&self) -> bool {
         self.smaps.is_some()
     }
@@ -224,15 +241,15 @@ struct Process {
 
 impl Process {
     fn ptrace(&self, request: libc::c_uint, data: *mut c_void) -> io::Result<()> {
-        // SAFETY: the requests made in this file write to `data` only what they are given room for, and change nothing
-        // else in this process.
+        // SAFETY: the requests made in this file write to `data` only what they are given room for,
+        // and change nothing else in this process.
         match unsafe { libc::ptrace(request, self.pid, ptr::null_mut::<c_void>(), data) } {
             -1 => Err(io::Error::last_os_error()),
             _ => Ok(()),
         }
     }
 
-    /// The files that show its areas, and what it uses.
+    /// The files that show its VMAs, and what it uses.
     fn files(&self) -> io::Result<(File, Option<File>, File)> {
         let open = |name| File::open(format!("/proc/{}/{name}", self.pid));
         Ok((open("maps")?, open("smaps").ok(), open("status")?))
@@ -269,7 +286,9 @@ impl Process {
     fn wait(&self) -> io::Result<()> {
         match libc::WSTOPSIG(self.stopped()?) {
             libc::SIGTRAP => Ok(()),
-            signal => Err(io::Error::other(format!("stopped by signal {signal}: was its code disturbed?"))),
+            signal => Err(io::Error::other(format!(
+                "stopped by signal {signal}: was its code disturbed?"
+            ))),
         }
     }
 }
@@ -277,7 +296,8 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         let mut status = 0;
-        // SAFETY: `pid` is a child of ours that has not been waited for; `status` is a live integer.
+        // SAFETY: `pid` is a child of ours that has not been waited for; `status` is a live
+        // integer.
         unsafe {
             libc::kill(self.pid, libc::SIGKILL);
             while libc::waitpid(self.pid, &mut status, libc::__WALL) == self.pid

@@ -1,4 +1,4 @@
-//! A fault that writes a page-table entry, against changes of its area.
+//! A fault that writes a page-table entry, against changes of its VMA.
 
 use super::support::*;
 use ::loom::cell::UnsafeCell;
@@ -7,8 +7,8 @@ use ::loom::thread;
 use kvma::*;
 
 /// A fault at page 5, which is mapped read-write, against `change`, whose hooks keep the table.
-/// `right` says whether the entry that is left may be. Notes 1 if the fault wrote an entry, 0 if not;
-/// 3 if an entry is left, 2 if not.
+/// `right` says whether the entry that is left may be. Notes 1 if the fault wrote an entry, 0 if
+/// not; 3 if an entry is left, 2 if not.
 fn fault_against(
     change: impl Fn(&Space, &mut Tables<fn()>) + Copy + Send + Sync + 'static,
     right: impl Fn(Pte) -> bool + Send + Sync + 'static,
@@ -18,8 +18,9 @@ fn fault_against(
         map(&space, 5, 1, RW);
         let table = Table::new(None);
         let (space2, table2) = (space.clone(), table.clone());
-        let writer =
-            thread::spawn(move || change(&space2, &mut Tables { table: table2, wait: (|| ()) as fn() }));
+        let writer = thread::spawn(move || {
+            change(&space2, &mut Tables { table: table2, wait: (|| ()) as fn() })
+        });
         seen.note(usize::from(fault(&space, &table, 5, 1)));
         writer.join().unwrap();
         let entry = table.with(|entry| *entry);
@@ -30,14 +31,14 @@ fn fault_against(
 
 /// Nothing is left in the page table of what has been unmapped.
 #[test]
-fn unmap_area() {
+fn unmap_vma() {
     let change = |space: &Space, hooks: &mut Tables<fn()>| {
         space.unmap(5 * PAGE, PAGE, hooks).unwrap();
     };
     fault_against(change, |entry| entry.is_none()).assert_all(3);
 }
 
-/// No entry allows more than the area.
+/// No entry allows more than the VMA.
 #[test]
 fn protect() {
     let change = |space: &Space, hooks: &mut Tables<fn()>| {
@@ -46,7 +47,7 @@ fn protect() {
     fault_against(change, |entry| entry.is_none_or(|(_, writable)| !writable)).assert_all(4);
 }
 
-/// Nothing of the area that was replaced is left.
+/// Nothing of the VMA that was replaced is left.
 #[test]
 fn replace() {
     let change = |space: &Space, hooks: &mut Tables<fn()>| {
@@ -55,8 +56,8 @@ fn replace() {
     fault_against(change, |entry| entry.is_none_or(|(_, writable)| !writable)).assert_all(3);
 }
 
-/// Copy on write against fork. Until the flush has ended, another processor writes to the page through
-/// its TLB: a copy that is used must have been made after that.
+/// Copy on write against fork. Until the flush has ended, another processor writes to the page
+/// through its TLB: a copy that is used must have been made after that.
 #[test]
 fn fork() {
     let seen = explore(None, |seen| {
@@ -72,7 +73,7 @@ fn fork() {
             let protect = |entry: &mut Pte| *entry = entry.map(|(frame, _)| (frame, false));
             space2
                 .update(0, &mut hooks, |map, update| {
-                    map.disturb(0, u64::MAX, update, |_, _| table2.with(protect))
+                    map.invalidate(0, u64::MAX, update, |_, _| table2.with(protect))
                 })
                 .unwrap();
         });
@@ -82,7 +83,8 @@ fn fork() {
     seen.assert_all(4);
 }
 
-/// The same for a program that Linux' fork copies: the owner write-protects as it hears of each area.
+/// The same for a program that Linux' fork copies: the owner write-protects as it hears of each
+/// VMA.
 #[test]
 fn linux_fork() {
     let seen = explore(None, |seen| {
@@ -101,29 +103,33 @@ fn linux_fork() {
     seen.assert_all(4);
 }
 
-fn copy_on_write<M: Guarded>(space: &AddrSpace<M>, table: &Table, frame: &UnsafeCell<i32>, seen: &Seen)
-where
+fn copy_on_write<M: HasVmMap>(
+    space: &AddrSpace<M>,
+    table: &Table,
+    frame: &UnsafeCell<i32>,
+    seen: &Seen,
+) where
     M::Alloc: ReadSide<VmaNode<M::Data>>,
 {
-    let Ok(Some(area)) = space.try_lookup(5 * PAGE) else { return seen.note(4) };
-    if area.token().is_dead() {
+    let Ok(Some(vma)) = space.try_lookup(5 * PAGE) else { return seen.note(4) };
+    if vma.token().is_dead() {
         return seen.note(0);
     }
     let (shared, valid) = table.with(|entry| {
         let shared = entry.is_some_and(|(_, writable)| !writable);
-        (shared, space.still_valid(area.token()))
+        (shared, space.still_valid(vma.token()))
     });
     if !shared {
         return seen.note(1); // nothing to copy yet
     }
     if !valid {
-        // The fork has come between. A handler may copy all the same, and throw the copy away below;
-        // here that would be a data race, whatever the space does.
+        // The fork has come between. A handler may copy all the same, and throw the copy away
+        // below; here that would be a data race, whatever the space does.
         return seen.note(2);
     }
     let copy = frame.with(|frame| unsafe { *frame });
     table.with(|entry| {
-        if space.still_valid(area.token()) {
+        if space.still_valid(vma.token()) {
             *entry = Some((2, true));
             assert_eq!(copy, 7, "copied while it was still being written");
             seen.note(3);
@@ -131,8 +137,8 @@ where
     });
 }
 
-/// A fresh page where another processor still sees the former one, because a thread maps what another
-/// one is still unmapping.
+/// A fresh page where another processor still sees the former one, because a thread maps what
+/// another one is still unmapping.
 #[test]
 fn map_where_a_flush_is_under_way() {
     let seen = explore(None, |seen| {
@@ -148,11 +154,11 @@ fn map_where_a_flush_is_under_way() {
             space2.unmap(5 * PAGE, PAGE, &mut Tables { table: Table::new(None), wait }).unwrap();
         });
         match space.try_lookup(5 * PAGE) {
-            Ok(Some(area)) if area.prot() == RW && !area.token().is_dead() => {
+            Ok(Some(vma)) if vma.prot() == RW && !vma.token().is_dead() => {
                 seen.note(0);
                 assert!(flushed.with(|flushed| unsafe { *flushed }));
             }
-            Ok(Some(area)) if area.prot() == RW => seen.note(1),
+            Ok(Some(vma)) if vma.prot() == RW => seen.note(1),
             _ => seen.note(2),
         }
         writer.join().unwrap();
@@ -177,11 +183,11 @@ fn slot_reuse() {
             space2.protect(9 * PAGE, PAGE, RO, &mut NoHooks).unwrap();
         });
         match space.try_lookup(5 * PAGE) {
-            Ok(Some(area)) if area.prot() == RO && !area.token().is_dead() => {
+            Ok(Some(vma)) if vma.prot() == RO && !vma.token().is_dead() => {
                 seen.note(0);
                 assert!(flushed.with(|flushed| unsafe { *flushed }));
             }
-            Ok(Some(area)) if area.prot() == RO => seen.note(1),
+            Ok(Some(vma)) if vma.prot() == RO => seen.note(1),
             _ => seen.note(2),
         }
         writer.join().unwrap();
@@ -189,8 +195,8 @@ fn slot_reuse() {
     seen.assert_all(3);
 }
 
-/// The same if another thread ends the former flush while this change is under way already. Bounded: at most
-/// three preemptions.
+/// The same if another thread ends the former flush while this change is under way already.
+/// Bounded: at most three preemptions.
 #[test]
 fn slot_given_up_by_another() {
     let seen = explore(Some(3), |seen| {
@@ -209,11 +215,11 @@ fn slot_given_up_by_another() {
             space3.protect(9 * PAGE, PAGE, RO, &mut NoHooks).unwrap();
         });
         match space.try_lookup(5 * PAGE) {
-            Ok(Some(area)) if area.prot() == RO && !area.token().is_dead() => {
+            Ok(Some(vma)) if vma.prot() == RO && !vma.token().is_dead() => {
                 seen.note(0);
                 assert!(flushed.with(|flushed| unsafe { *flushed }));
             }
-            Ok(Some(area)) if area.prot() == RO => seen.note(1),
+            Ok(Some(vma)) if vma.prot() == RO => seen.note(1),
             _ => seen.note(2),
         }
         former.join().unwrap();
@@ -249,7 +255,7 @@ fn still_valid_against_change_and_back() {
     seen.assert_all(2);
 }
 
-/// A token ends with its area, even if the node is in use again, here or elsewhere.
+/// A token ends with its VMA, even if the node is in use again, here or elsewhere.
 #[test]
 fn still_valid_against_reuse() {
     let seen = explore(None, |seen| {

@@ -4,23 +4,24 @@ use super::support::*;
 use ::loom::thread;
 use kvma::*;
 
-/// Models with more than one change are bounded: at most three preemptions, where not said otherwise.
+/// Models with more than one change are bounded: at most three preemptions, where not said
+/// otherwise.
 const BOUND: Option<usize> = Some(3);
 
-/// Maps `areas`; one thread does `change`; the other asks for `page`, which then is as in one of
+/// Maps `vmas`; one thread does `change`; the other asks for `page`, which then is as in one of
 /// `right`, each of which is seen, or a writer is in the way.
 #[track_caller]
 fn against(
     preemptions: Option<usize>,
-    areas: &'static [Area],
+    vmas: &'static [TheVma],
     change: impl Fn(&Space) + Copy + Send + Sync + 'static,
     page: u64,
-    right: &[Option<Area>],
+    right: &[Option<TheVma>],
 ) {
     let (right, kinds) = (right.to_vec(), right.len());
     let seen = explore(preemptions, move |seen| {
         let space = space(&alloc());
-        for &(start, pages, prot) in areas {
+        for &(start, pages, prot) in vmas {
             map(&space, start, pages, prot);
         }
         let space2 = space.clone();
@@ -38,11 +39,12 @@ fn against(
     seen.assert_all(kinds);
 }
 
-const THREE: &[Area] = &[(0x10, 1, RW), (0x20, 1, RO), (0x30, 1, RW)];
-const FIVE: &[Area] = &[(0x10, 1, RW), (0x20, 1, RO), (0x30, 1, RW), (0x40, 1, RO), (0x50, 1, RW)];
+const THREE: &[TheVma] = &[(0x10, 1, RW), (0x20, 1, RO), (0x30, 1, RW)];
+const FIVE: &[TheVma] =
+    &[(0x10, 1, RW), (0x20, 1, RO), (0x30, 1, RW), (0x40, 1, RO), (0x50, 1, RW)];
 
 #[test]
-fn unmap_of_the_area() {
+fn unmap_of_the_vma() {
     against(None, THREE, |space| unmap(space, 0x20, 1), 0x20, &[Some(THREE[1]), None]);
 }
 
@@ -58,8 +60,8 @@ fn unmap_elsewhere() {
     }
 }
 
-/// Two removals elsewhere: a miss of the second walk, which follows a miss of the first, is one whose
-/// change count was read between the two.
+/// Two removals elsewhere: a miss of the second walk, which follows a miss of the first, is one
+/// whose change count was read between the two.
 #[test]
 fn two_unmaps_elsewhere() {
     let change = |space: &Space| {
@@ -76,7 +78,7 @@ fn map_with_a_fresh_node() {
     against(None, THREE, |space| map(space, 0x28, 1, RW), 0x20, &[Some(THREE[1])]);
 }
 
-/// The node of one area becomes that of another one, in another place of the tree.
+/// The node of one VMA becomes that of another one, in another place of the tree.
 #[test]
 fn unmap_and_map_elsewhere() {
     let change = |space: &Space| {
@@ -90,7 +92,7 @@ fn unmap_and_map_elsewhere() {
 
 #[test]
 fn split() {
-    const WHOLE: &[Area] = &[(0x20, 3, RW)];
+    const WHOLE: &[TheVma] = &[(0x20, 3, RW)];
     let change = |space: &Space| unmap(space, 0x21, 1);
     against(BOUND, WHOLE, change, 0x20, &[Some(WHOLE[0]), Some((0x20, 1, RW))]);
     against(BOUND, WHOLE, change, 0x21, &[Some(WHOLE[0]), None]);
@@ -100,26 +102,38 @@ fn split() {
 /// A page that is mapped before and after, and not in between: that is nobody's business.
 #[test]
 fn replace_of_the_front() {
-    const WHOLE: &[Area] = &[(0x20, 2, RW)];
+    const WHOLE: &[TheVma] = &[(0x20, 2, RW)];
     let change = |space: &Space| map(space, 0x20, 1, RO);
     against(BOUND, WHOLE, change, 0x20, &[Some(WHOLE[0]), Some((0x20, 1, RO))]);
 }
 
 #[test]
 fn split_by_protect() {
-    const WHOLE: &[Area] = &[(0x20, 2, RW)];
+    const WHOLE: &[TheVma] = &[(0x20, 2, RW)];
     let change = |space: &Space| space.protect(0x21 * PAGE, PAGE, RO, &mut NoHooks).unwrap();
     against(BOUND, WHOLE, change, 0x20, &[Some(WHOLE[0]), Some((0x20, 1, RW))]);
     // In between, the part has been cut off and has its old rights. Bounded: two preemptions.
-    against(Some(2), WHOLE, change, 0x21, &[Some(WHOLE[0]), Some((0x21, 1, RW)), Some((0x21, 1, RO))]);
+    against(
+        Some(2),
+        WHOLE,
+        change,
+        0x21,
+        &[Some(WHOLE[0]), Some((0x21, 1, RW)), Some((0x21, 1, RO))],
+    );
 }
 
 #[test]
 fn merge() {
-    const PARTS: &[Area] = &[(0x20, 1, RW), (0x22, 1, RW)];
+    const PARTS: &[TheVma] = &[(0x20, 1, RW), (0x22, 1, RW)];
     let change = |space: &Space| map(space, 0x21, 1, RW);
     // In between, the new one has been joined with the left one only.
-    against(BOUND, PARTS, change, 0x20, &[Some(PARTS[0]), Some((0x20, 2, RW)), Some((0x20, 3, RW))]);
+    against(
+        BOUND,
+        PARTS,
+        change,
+        0x20,
+        &[Some(PARTS[0]), Some((0x20, 2, RW)), Some((0x20, 3, RW))],
+    );
     against(BOUND, PARTS, change, 0x21, &[None, Some((0x20, 2, RW)), Some((0x20, 3, RW))]);
     against(BOUND, PARTS, change, 0x22, &[Some(PARTS[1]), Some((0x20, 3, RW))]);
 }
@@ -131,21 +145,25 @@ fn one_state() {
         let space = space(&alloc());
         let attrs = |n: u64| {
             let prot = if n == 1 { RO } else { RW };
-            Attrs::new(prot).with_extra(n).with_backing(Backing::Object { id: n, offset: n })
+            Attrs::new(prot).with_user_bits(n).with_backing(Backing::Object { id: n, offset: n })
         };
-        space.map(Request::new(Place::Fixed(5 * PAGE), PAGE, attrs(1)), &mut NoHooks).unwrap();
+        space
+            .map(MapRequest::new(Placement::Fixed(5 * PAGE), PAGE, attrs(1)), &mut NoHooks)
+            .unwrap();
         let space2 = space.clone();
         let writer = thread::spawn(move || {
             space2
-                .update(0, &mut NoHooks, |map, update| map.update_attrs(5 * PAGE, PAGE, |_| attrs(2), update))
+                .update(0, &mut NoHooks, |map, update| {
+                    map.update_attrs(5 * PAGE, PAGE, |_| attrs(2), update)
+                })
                 .unwrap();
         });
         match space.try_lookup(5 * PAGE) {
             Err(Busy) => seen.note(2),
             Ok(found) => {
                 let found = found.unwrap().attrs();
-                assert_eq!(found, attrs(found.extra()));
-                seen.note(found.extra() as usize - 1);
+                assert_eq!(found, attrs(found.user_bits()));
+                seen.note(found.user_bits() as usize - 1);
             }
         }
         writer.join().unwrap();
@@ -169,7 +187,7 @@ fn reuse_by_another_space() {
             None => seen.note(2),
             Some(None) => seen.note(0),
             Some(Some(found)) => {
-                assert_eq!(found, (0x20, 1, RW), "an area of another space");
+                assert_eq!(found, (0x20, 1, RW), "a VMA of another space");
                 seen.note(1);
             }
         }
@@ -189,7 +207,9 @@ fn restore() {
         map(&space, 0x20, 2, RW);
         let space2 = space.clone();
         let writer = thread::spawn(move || {
-            space2.update(4, &mut NoHooks, |map, update| map.restore(&saved, |_, _| false, update)).unwrap();
+            space2
+                .update(4, &mut NoHooks, |map, update| map.restore(&saved, |_, _| false, update))
+                .unwrap();
         });
         match look(&space, 0x20) {
             None => seen.note(2),

@@ -1,7 +1,9 @@
 //! What the models are made of.
 
 use ::loom::sync::{Arc, Mutex};
-use kvma::linux::{Access, Fault, File, Inheritance, Install, Layout, LinuxVma, Mm, Owner, Verdict, VmFlags};
+use kvma::linux::{
+    Access, Fault, FaultAction, File, Inheritance, Install, Kernel, Layout, LinuxVma, Mm, VmFlags,
+};
 use kvma::*;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -17,7 +19,10 @@ pub const RW: Prot = Prot::RW;
 ///
 /// Gives what `body` has noted, over all executions.
 #[track_caller]
-pub fn explore(preemptions: Option<usize>, body: impl Fn(&Seen) + Sync + Send + 'static) -> &'static Seen {
+pub fn explore(
+    preemptions: Option<usize>,
+    body: impl Fn(&Seen) + Sync + Send + 'static,
+) -> &'static Seen {
     let seen: &'static Seen = Box::leak(Box::new(Seen::default()));
     let executions: &'static AtomicUsize = Box::leak(Box::new(AtomicUsize::new(0)));
     let mut model = ::loom::model::Builder::new();
@@ -69,8 +74,8 @@ pub fn alloc() -> Alloc {
     std::sync::Arc::new(BoxAlloc::new())
 }
 
-pub fn request(page: u64, pages: u64, prot: Prot) -> Request {
-    Request::new(Place::Fixed(page * PAGE), pages * PAGE, Attrs::new(prot))
+pub fn request(page: u64, pages: u64, prot: Prot) -> MapRequest {
+    MapRequest::new(Placement::Fixed(page * PAGE), pages * PAGE, Attrs::new(prot))
 }
 
 pub fn map(space: &Space, page: u64, pages: u64, prot: Prot) {
@@ -80,7 +85,9 @@ pub fn map(space: &Space, page: u64, pages: u64, prot: Prot) {
 /// The same with the node of what was unmapped last, by way of the allocator's list: that node lies
 /// there behind the three spare ones that `unmap` had in hand.
 pub fn map_reusing(space: &Space, page: u64, pages: u64, prot: Prot) {
-    space.update(4, &mut NoHooks, |map, update| map.map(request(page, pages, prot), update)).unwrap();
+    space
+        .update(4, &mut NoHooks, |map, update| map.map(request(page, pages, prot), update))
+        .unwrap();
 }
 
 pub fn unmap(space: &Space, page: u64, pages: u64) {
@@ -88,15 +95,15 @@ pub fn unmap(space: &Space, page: u64, pages: u64) {
 }
 
 /// What a lookup said: first page, pages, protection.
-pub type Area = (u64, u64, Prot);
+pub type TheVma = (u64, u64, Prot);
 
-pub fn area(found: Snapshot) -> Area {
+pub fn vma(found: Snapshot) -> TheVma {
     (found.range().start() / PAGE, found.range().pages(), found.prot())
 }
 
 /// One lookup without the lock: `None` if a writer was in the way.
-pub fn look(space: &Space, page: u64) -> Option<Option<Area>> {
-    space.try_lookup(page * PAGE).ok().map(|found| found.map(area))
+pub fn look(space: &Space, page: u64) -> Option<Option<TheVma>> {
+    space.try_lookup(page * PAGE).ok().map(|found| found.map(vma))
 }
 
 /// A program with one private page, which was written to.
@@ -105,9 +112,13 @@ pub fn linux_space(page: u64) -> Arc<LinuxSpace> {
     let mut mm = Mm::new(layout, std::sync::Arc::new(BoxAlloc::new())).unwrap();
     let flags = VmFlags::READ | VmFlags::WRITE | VmFlags::MAY_ACCESS;
     let (start, end) = (page * PAGE, (page + 1) * PAGE);
-    mm.install(Install { start, end, flags, offset: 0, handle: None }, &mut mm.update(&mut NoHooks)).unwrap();
+    mm.install(
+        Install { start, end, flags, offset: 0, handle: None },
+        &mut mm.update(&mut NoHooks),
+    )
+    .unwrap();
     let write = Fault::new(start, Access::Write);
-    assert_eq!(mm.fault(&write, &mut mm.update(&mut NoHooks)), Verdict::Copy);
+    assert_eq!(mm.fault(&write, &mut mm.update(&mut NoHooks)), FaultAction::Copy);
     Arc::new(AddrSpace::new(mm))
 }
 
@@ -167,7 +178,7 @@ impl<V, W: FnMut()> Hooks<V> for Tables<W> {
     }
 }
 
-impl<W: FnMut()> Owner<NoFile> for Tables<W> {
+impl<W: FnMut()> Kernel<NoFile> for Tables<W> {
     fn inherit(&mut self, _: Inheritance, _: &Piece<'_, LinuxVma<NoFile>>) -> Result<(), Errno> {
         self.table.with(|entry| *entry = entry.map(|(frame, _)| (frame, false)));
         Ok(())
@@ -176,13 +187,13 @@ impl<W: FnMut()> Owner<NoFile> for Tables<W> {
 
 /// A page fault as the docs of `addr_space` have it: true if it wrote an entry.
 pub fn fault(space: &Space, table: &Table, page: u64, frame: u64) -> bool {
-    let Ok(Some(area)) = space.try_lookup(page * PAGE) else { return false };
-    if area.token().is_dead() {
+    let Ok(Some(vma)) = space.try_lookup(page * PAGE) else { return false };
+    if vma.token().is_dead() {
         return false;
     }
-    let writable = area.prot().contains(Prot::WRITE);
+    let writable = vma.prot().contains(Prot::WRITE);
     table.with(|entry| {
-        let valid = space.still_valid(area.token());
+        let valid = space.still_valid(vma.token());
         if valid {
             *entry = Some((frame, writable));
         }

@@ -14,14 +14,14 @@ fn two_writers() {
         let other = thread::spawn(move || unmap(&space2, 0x21, 1));
         map(&space, 0x21, 2, RO);
         other.join().unwrap();
-        let areas: Vec<Area> = space.inspect(|map| {
+        let vmas: Vec<TheVma> = space.inspect(|map| {
             map.check().unwrap();
             map.iter().map(|vma| (vma.start() / PAGE, vma.pages(), vma.prot())).collect()
         });
-        match areas[..] {
+        match vmas[..] {
             [(0x20, 1, RW), (0x21, 2, RO)] => seen.note(0),
             [(0x20, 1, RW), (0x22, 1, RO)] => seen.note(1),
-            _ => panic!("{areas:x?}"),
+            _ => panic!("{vmas:x?}"),
         }
     });
     seen.assert_all(2);
@@ -50,9 +50,9 @@ fn two_writers_and_a_reader() {
     seen.assert_all(2);
 }
 
-/// Both locks, asked for in both orders at once: they are taken in one. (Moving areas is tested by threads,
-/// in tests/smp.rs: with several flushes ending at once, loom 0.7 runs into a `TODO: this sometimes fails`
-/// of its own.)
+/// Both locks, asked for in both orders at once: they are taken in one. (Moving VMAs is tested by
+/// threads, in tests/smp.rs: with several flushes ending at once, loom 0.7 runs into a `TODO: this
+/// sometimes fails` of its own.)
 #[test]
 fn two_spaces_both_ways() {
     let seen = explore(None, |seen| {
@@ -60,8 +60,10 @@ fn two_spaces_both_ways() {
         // In one block: locks are ordered by address, which must be the same in every execution.
         let spaces = Arc::new([bare_space(&alloc), bare_space(&alloc)]);
         let both = |one: &Space, other: &Space| {
-            one.update_both(other, 0, &mut NoHooks, &mut NoHooks, |one, _, other, _| one.len() + other.len())
-                .unwrap()
+            one.update_both(other, 0, &mut NoHooks, &mut NoHooks, |one, _, other, _| {
+                one.len() + other.len()
+            })
+            .unwrap()
         };
         let there = spaces.clone();
         let back = thread::spawn(move || both(&there[1], &there[0]));
@@ -72,12 +74,12 @@ fn two_spaces_both_ways() {
     seen.assert_all(1);
 }
 
-/// A reservation becomes an area, or has been taken away: never both, and nothing is left over.
+/// A reservation becomes a VMA, or has been taken away: never both, and nothing is left over.
 #[test]
 fn claim_against_unmap() {
     let seen = explore(None, |seen| {
         let space = space(&alloc());
-        let claim = space.claim(Place::Fixed(5 * PAGE), PAGE, (), &mut NoHooks).unwrap();
+        let claim = space.claim(Placement::Fixed(5 * PAGE), PAGE, (), &mut NoHooks).unwrap();
         let space2 = space.clone();
         let other = thread::spawn(move || unmap(&space2, 5, 1));
         // Nobody but the holder sees it before it is one.
@@ -101,7 +103,7 @@ fn claim_against_lookup() {
         let space = space(&alloc());
         let space2 = space.clone();
         let owner = thread::spawn(move || {
-            let claim = space2.claim(Place::Fixed(5 * PAGE), PAGE, (), &mut NoHooks).unwrap();
+            let claim = space2.claim(Placement::Fixed(5 * PAGE), PAGE, (), &mut NoHooks).unwrap();
             claim.commit(Attrs::new(RW), (), &mut NoHooks).unwrap();
         });
         match look(&space, 5) {

@@ -24,8 +24,8 @@ impl Random {
 
 pub const CELLS: usize = 64;
 
-/// Keys in 64 cells, which follow one another without a gap from the smallest key to the largest. The
-/// ranges of these tests are made of whole cells.
+/// Keys in 64 cells, which follow one another without a gap from the smallest key to the largest.
+/// The ranges of these tests are made of whole cells.
 pub trait Cells: Key + Ord + Debug {
     fn first(cell: u8) -> Self;
     fn last(cell: u8) -> Self;
@@ -89,8 +89,8 @@ macro_rules! one_key_a_cell {
 
 one_key_a_cell!(High Low);
 
-/// Where in 128 bits something could go wrong, and how many cells of one key lie on either side. The
-/// rest of the keys are long cells in between.
+/// Where in 128 bits something could go wrong, and how many cells of one key lie on either side.
+/// The rest of the keys are long cells in between.
 const EDGES: [(u128, u128, u128); 8] = [
     (0, 0, 5),
     (1 << 63, 1, 0),
@@ -192,7 +192,9 @@ impl Model {
         for (cell, value) in (0..).zip(self.values) {
             let Some(value) = value else { continue };
             match ranges.last_mut() {
-                Some((first, last, at)) if *last + 1 == cell && self.value_at(*first, *at, cell) == value => {
+                Some((first, last, at))
+                    if *last + 1 == cell && self.value_at(*first, *at, cell) == value =>
+                {
                     *last = cell;
                 }
                 _ => ranges.push((cell, cell, value)),
@@ -230,11 +232,18 @@ fn cells<K: Cells>(range: RangeInclusive<K>) -> (u8, u8) {
 fn plain<K: Cells>(entry: Entry<'_, K, Value>) -> (u8, u8, u128) {
     let (first, last) = cells(entry.range());
     let behind = (usize::from(last) + 1 < CELLS).then(|| K::first(last + 1));
-    assert_eq!((entry.first(), entry.last(), entry.end()), (K::first(first), K::last(last), behind));
+    assert_eq!(
+        (entry.first(), entry.last(), entry.end()),
+        (K::first(first), K::last(last), behind)
+    );
     (first, last, entry.value().0)
 }
 
-fn agree<K: Cells, A: NodeAlloc<RangeNode<Value, P, K::Index>> + Clone, P: Policy<Value, K::Index>>(
+fn agree<
+    K: Cells,
+    A: NodeAlloc<RangeNode<Value, P, K::Index>> + Clone,
+    P: Policy<Value, K::Index>,
+>(
     map: &RangeMap<K, Value, A, P>,
     model: &Model,
     random: &mut Random,
@@ -258,7 +267,8 @@ fn agree<K: Cells, A: NodeAlloc<RangeNode<Value, P, K::Index>> + Clone, P: Polic
     let (a, b) = (random.below(64) as u8, random.below(64) as u8);
     let (first, last) = (a.min(b), a.max(b));
     let bounds = || keys::<K>(first, last);
-    let over: Vec<_> = want.iter().copied().filter(|range| range.0 <= last && range.1 >= first).collect();
+    let over: Vec<_> =
+        want.iter().copied().filter(|range| range.0 <= last && range.1 >= first).collect();
     assert_eq!(map.overlapping(bounds()).map(plain).collect::<Vec<_>>(), over);
     assert_eq!(map.overlaps(bounds()), !over.is_empty());
     let gaps = model.gaps(first, last);
@@ -346,7 +356,8 @@ fn against_array<K: Cells, P: Policy<Value, K::Index>>(step: u128, seed: u64) {
                 }
             }
             _ => {
-                let change = |value: u128| if step == 0 { value / 2 } else { value.wrapping_add(1) };
+                let change =
+                    |value: u128| if step == 0 { value / 2 } else { value.wrapping_add(1) };
                 let mut seen = Vec::new();
                 map.update_all(|range, value| {
                     let (first, last) = cells(range);

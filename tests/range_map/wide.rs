@@ -9,7 +9,8 @@ use std::ops::RangeInclusive;
 
 /// A random key: any of 128 bits, or one near a place where arithmetic on halves could go wrong.
 fn index(random: &mut Random) -> u128 {
-    const NEAR: [u128; 6] = [0, 1 << 64, (1 << 64) + (1 << 63), 1 << 127, u128::MAX << 64, u128::MAX];
+    const NEAR: [u128; 6] =
+        [0, 1 << 64, (1 << 64) + (1 << 63), 1 << 127, u128::MAX << 64, u128::MAX];
     match random.below(8) {
         0 => u128::from(random.next()) << 64 | u128::from(random.next()),
         1 => u128::from(random.next()) << random.below(65),
@@ -25,7 +26,8 @@ fn against_their_inclusive_map<K: Key<Index = u128> + StepLite + Ord + Debug>(se
     for round in 0..20_000 {
         let (a, b) = (index(&mut random), index(&mut random));
         // Mostly short ranges: long ones leave nothing else.
-        let last = if random.below(16) == 0 { a.max(b) } else { a.saturating_add(random.below(6).into()) };
+        let last =
+            if random.below(16) == 0 { a.max(b) } else { a.saturating_add(random.below(6).into()) };
         let range = K::from_index(a.min(last))..=K::from_index(last);
         if random.below(5) < 3 {
             let value = random.below(4);
@@ -48,7 +50,10 @@ fn against_their_inclusive_map<K: Key<Index = u128> + StepLite + Ord + Debug>(se
             for window in [window, K::MIN..=K::MAX] {
                 assert!(ours.gaps(window.clone()).eq(theirs.gaps(&window)), "{window:?}");
                 let over = ours.overlapping(window.clone()).map(|entry| entry.range());
-                assert!(over.eq(theirs.overlapping(&window).map(|(range, _)| range.clone())), "{window:?}");
+                assert!(
+                    over.eq(theirs.overlapping(&window).map(|(range, _)| range.clone())),
+                    "{window:?}"
+                );
             }
         }
     }
@@ -161,7 +166,10 @@ fn internet_addresses_are_keys() {
     }
     let mut routes = RangeMap::<Ipv6Addr, &str>::new();
     routes.insert(.., "default");
-    routes.insert(network(six("2001:db8::"), six("2001:db8:ffff:ffff:ffff:ffff:ffff:ffff")), "documentation");
+    routes.insert(
+        network(six("2001:db8::"), six("2001:db8:ffff:ffff:ffff:ffff:ffff:ffff")),
+        "documentation",
+    );
     routes.insert(network(six("ff00::"), Ipv6Addr::MAX), "multicast");
     routes.insert(Ipv6Addr::LOCALHOST..=Ipv6Addr::LOCALHOST, "loopback");
     assert_eq!(routes.len(), 6);
@@ -190,7 +198,9 @@ fn characters_are_keys_without_a_hole() {
     assert_eq!(blocks.gaps('\u{d000}'..).collect::<Vec<_>>(), ['\u{e000}'..=char::MAX]);
     let mut last = None;
     for key in char::MIN..=char::MAX {
-        assert!(char::from_index(key.index()) == key && last.is_none_or(|last| last + 1 == key.index()));
+        assert!(
+            char::from_index(key.index()) == key && last.is_none_or(|last| last + 1 == key.index())
+        );
         last = Some(key.index());
     }
 }

@@ -20,7 +20,11 @@ impl fmt::Display for TraceError<'_> {
             "" => f.write_str(", found nothing"),
             // Long lines are cut (at a character): the number says where to look.
             found => {
-                write!(f, ", found `{}`", found.char_indices().nth(60).map_or(found, |(at, _)| &found[..at]))
+                write!(
+                    f,
+                    ", found `{}`",
+                    found.char_indices().nth(60).map_or(found, |(at, _)| &found[..at])
+                )
             }
         }
     }

@@ -2,16 +2,17 @@
 
 use heapless::Vec;
 use kvma::linux::{
-    Call as Update, File, Gate, Install, Layout, LinuxVma, Mm, Owner, Resource, Role, VmFlags,
+    Call as Update, File, Gate, Install, Kernel, Layout, LinuxVma, Mm, Resource, Role, VmFlags,
 };
 use kvma::{Errno, NodeAlloc, VmaNode};
 
 use crate::line::Backing;
-use crate::snapshot::{Area, Snapshot};
+use crate::snapshot::{Snapshot, SnapshotVma};
 
-/// The memory that the kernel itself maps into every program, as far as it has been seen: one area next to the other.
+/// The memory that the kernel itself maps into every program, as far as it has been seen: one VMA
+/// next to the other.
 pub(crate) struct Specials {
-    areas: Vec<Special, 4>,
+    vmas: Vec<Special, 4>,
     gate: Gate,
 }
 
@@ -25,30 +26,30 @@ struct Special {
 
 impl Specials {
     pub(crate) const fn new() -> Self {
-        Self { areas: Vec::new(), gate: Gate::None }
+        Self { vmas: Vec::new(), gate: Gate::None }
     }
 
-    /// Before the first area of a program.
+    /// Before the first VMA of a program.
     pub(crate) fn forget(&mut self) {
         *self = Self::new();
     }
 
-    /// Remembers an area of the initial state, if it is such a one.
-    pub(crate) fn note(&mut self, area: &Area<'_>) {
-        let text = match area.backing.name() {
+    /// Remembers a VMA of the initial state, if it is such a one.
+    pub(crate) fn note(&mut self, vma: &SnapshotVma<'_>) {
+        let text = match vma.backing.name() {
             "[vvar]" => "00:00 0 [vvar]",
             "[vvar_vclock]" => "00:00 0 [vvar_vclock]",
             "[vdso]" => "00:00 0 [vdso]",
             "[vsyscall]" => {
-                self.gate = gate(area);
+                self.gate = gate(vma);
                 return;
             }
             _ => return,
         };
-        let flags = area.flags.unwrap_or_else(|| usual_flags(area));
-        let (len, offset) = (area.end - area.start, area.offset);
+        let flags = vma.flags.unwrap_or_else(|| usual_flags(vma));
+        let (len, offset) = (vma.end - vma.start, vma.offset);
         // There are three of them.
-        let _ = self.areas.push(Special { backing: Backing { text }, len, offset, flags });
+        let _ = self.vmas.push(Special { backing: Backing { text }, len, offset, flags });
     }
 
     /// Puts them where there is room (`map_vdso`).
@@ -59,11 +60,11 @@ impl Specials {
     ) -> Result<(), Errno>
     where
         A: NodeAlloc<VmaNode<LinuxVma<Backing<'a>>>> + Clone,
-        O: Owner<Backing<'a>>,
+        O: Kernel<Backing<'a>>,
     {
-        let len = self.areas.iter().map(|special| special.len).sum();
+        let len = self.vmas.iter().map(|special| special.len).sum();
         let mut start = mm.unmapped_area(len)?;
-        for &Special { backing, len, offset, flags } in &self.areas {
+        for &Special { backing, len, offset, flags } in &self.vmas {
             let handle = Some((backing, Role::Special));
             mm.install(Install { start, end: start + len, flags, offset, handle }, update)?;
             start += len;
@@ -83,7 +84,7 @@ pub(crate) fn execve<'a, A, O>(
 ) -> Result<u64, Errno>
 where
     A: NodeAlloc<VmaNode<LinuxVma<Backing<'a>>>> + Clone,
-    O: Owner<Backing<'a>>,
+    O: Kernel<Backing<'a>>,
 {
     let limit = mm.limits().get(Resource::Stack);
     let layout = Layout::x86_64(limit).with_growth(mm.layout().growth());
@@ -94,41 +95,41 @@ where
     mm.install(Install { start, end, flags, offset: 0, handle: None }, update)?;
     mm.set_start_stack(end - 8);
     mm.note_write(start);
-    for area in image.areas() {
-        let handle = (area.backing.inode() != 0).then_some((area.backing, Role::Object));
-        let Area { start, end, offset, .. } = area;
-        mm.install(Install { start, end, flags: usual_flags(&area), offset, handle }, update)?;
+    for vma in image.vmas() {
+        let handle = (vma.backing.inode() != 0).then_some((vma.backing, Role::Object));
+        let SnapshotVma { start, end, offset, .. } = vma;
+        mm.install(Install { start, end, flags: usual_flags(&vma), offset, handle }, update)?;
     }
     mm.set_start_brk(start_brk, 0);
     specials.map(mm, update)?;
     Ok(0)
 }
 
-/// Puts one area of the initial state into place.
+/// Puts one VMA of the initial state into place.
 pub(crate) fn load<'a, A, O>(
     mm: &mut Mm<Backing<'a>, A>,
-    area: &Area<'a>,
+    vma: &SnapshotVma<'a>,
     update: &mut Update<'_, Backing<'a>, A, O>,
 ) -> Result<(), Errno>
 where
     A: NodeAlloc<VmaNode<LinuxVma<Backing<'a>>>> + Clone,
-    O: Owner<Backing<'a>>,
+    O: Kernel<Backing<'a>>,
 {
-    let name = area.backing.name();
+    let name = vma.backing.name();
     if name == "[vsyscall]" {
-        mm.set_gate(gate(area));
+        mm.set_gate(gate(vma));
         return Ok(());
     }
     let handle = match name {
-        _ if area.backing.inode() != 0 => Some((area.backing, Role::Object)),
-        "[vdso]" | "[vvar]" | "[vvar_vclock]" | "[uprobes]" => Some((area.backing, Role::Special)),
+        _ if vma.backing.inode() != 0 => Some((vma.backing, Role::Object)),
+        "[vdso]" | "[vvar]" | "[vvar_vclock]" | "[uprobes]" => Some((vma.backing, Role::Special)),
         _ => None,
     };
     if name == "[stack]" {
-        mm.set_start_stack(area.end - 8);
+        mm.set_start_stack(vma.end - 8);
     }
-    let flags = area.flags.unwrap_or_else(|| usual_flags(area));
-    let Area { start, end, offset, .. } = *area;
+    let flags = vma.flags.unwrap_or_else(|| usual_flags(vma));
+    let SnapshotVma { start, end, offset, .. } = *vma;
     let plain = handle.is_none();
     mm.install(Install { start, end, flags, offset, handle }, update)?;
     if plain && flags.contains(VmFlags::WRITE) {
@@ -139,8 +140,8 @@ where
 }
 
 /// What `[vsyscall]` says.
-fn gate(area: &Area<'_>) -> Gate {
-    if area.perms.contains(VmFlags::READ) { Gate::ReadExecute } else { Gate::Execute }
+fn gate(vma: &SnapshotVma<'_>) -> Gate {
+    if vma.perms.contains(VmFlags::READ) { Gate::ReadExecute } else { Gate::Execute }
 }
 
 /// Those of the stack (`VM_STACK_FLAGS`).
@@ -148,17 +149,18 @@ fn usual_flags_of_stack() -> VmFlags {
     VmFlags::READ | VmFlags::WRITE | VmFlags::MAY_ACCESS | VmFlags::GROWS_DOWN | VmFlags::ACCOUNT
 }
 
-/// The flags that Linux gives an area of a fresh program which looks like this.
-fn usual_flags(area: &Area<'_>) -> VmFlags {
-    let access = area.perms & VmFlags::ACCESS;
-    match area.backing.name() {
+/// The flags that Linux gives a VMA of a fresh program which looks like this.
+fn usual_flags(vma: &SnapshotVma<'_>) -> VmFlags {
+    let access = vma.perms & VmFlags::ACCESS;
+    match vma.backing.name() {
         "[vvar]" | "[vvar_vclock]" => {
-            let special = VmFlags::PFN_MAP | VmFlags::IO | VmFlags::DONT_EXPAND | VmFlags::DONT_DUMP;
+            let special =
+                VmFlags::PFN_MAP | VmFlags::IO | VmFlags::DONT_EXPAND | VmFlags::DONT_DUMP;
             access | VmFlags::MAY_READ | special
         }
         "[vdso]" => access | VmFlags::MAY_ACCESS | VmFlags::DONT_EXPAND,
         "[stack]" => access | VmFlags::MAY_ACCESS | VmFlags::GROWS_DOWN | VmFlags::ACCOUNT,
-        _ if area.perms.contains(VmFlags::SHARED) => {
+        _ if vma.perms.contains(VmFlags::SHARED) => {
             access | VmFlags::MAY_ACCESS | VmFlags::SHARED | VmFlags::MAY_SHARE
         }
         _ if access.contains(VmFlags::WRITE) => access | VmFlags::MAY_ACCESS | VmFlags::ACCOUNT,

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use kvma::linux::{File, Placement, Target};
+use kvma::linux::{Alignment, File, Target};
 
 use crate::snapshot::Snapshot;
 
@@ -27,7 +27,8 @@ pub enum Line<'a> {
     Maps(Snapshot<'a>),
     /// `stack ADDR`: page faults have grown the stack down to there.
     Stack(u64),
-    /// `child`, `parent`: the lines that follow are about that one of the two that the last fork has made.
+    /// `child`, `parent`: the lines that follow are about that one of the two that the last fork
+    /// has made.
     Side(Side),
     /// A system call and its answer.
     Call(Call<'a>, Answer),
@@ -155,9 +156,9 @@ impl File for Backing<'_> {
         out.write_str(bare.unwrap_or(name))
     }
 
-    fn placement(&self) -> Placement {
+    fn alignment(&self) -> Alignment {
         // Traces name one file system that places mappings for huge pages.
-        if self.fields().0 == EXT4 { Placement::Huge } else { Placement::Page }
+        if self.fields().0 == EXT4 { Alignment::Huge } else { Alignment::Page }
     }
 }
 
@@ -270,8 +271,8 @@ pub enum Call<'a> {
         start_brk: u64,
         image: Snapshot<'a>,
     },
-    /// No call, but one instruction of the program's. Answered with 0 if the area allows it, else with the code of the
-    /// signal.
+    /// No call, but one instruction of the program's. Answered with 0 if the VMA allows it, else
+    /// with the code of the signal.
     Touch {
         addr: u64,
         access: Touch,

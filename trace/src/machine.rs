@@ -1,16 +1,16 @@
 //! One address space, asked line by line.
 
 use kvma::linux::{
-    Access, Call as Update, Fault, File, Growth, Layout, Limits, LinuxVma, Mm, Mmap, OpenFile, Owner,
-    Resource, Traits, Verdict,
+    Access, Call as Update, Fault, FaultAction, File, Growth, Kernel, Layout, Limits, LinuxVma, Mm,
+    Mmap, OpenFile, Resource, Traits,
 };
-use kvma::{Errno, Error, Guarded, NodeAlloc, VmaData, VmaNode};
+use kvma::{Errno, Error, HasVmMap, NodeAlloc, VmaData, VmaNode};
 
 use crate::descriptors::Descriptors;
 use crate::image::{Specials, execve, load};
-use crate::kernel::Kernel;
 use crate::line::{Backing, Call, EXT4, FileKind, Limit, Line, Privilege, Touch};
 use crate::replay::{ReplayError, Step};
+use crate::traced_kernel::TracedKernel;
 
 type Vma<'a> = LinuxVma<Backing<'a>>;
 
@@ -63,13 +63,14 @@ impl Machine {
         Mm::new(USUAL_LAYOUT, alloc)
     }
 
-    /// What answers for the kernel while `line` is [replayed](Self::step), and tells `owner` the rest.
-    pub fn kernel<'s, 'a, O>(&self, line: &Line<'a>, owner: &'s mut O) -> Kernel<'s, 'a, O> {
+    /// What answers for the kernel while `line` is [replayed](Self::step), and tells `owner` the
+    /// rest.
+    pub fn kernel<'s, 'a, O>(&self, line: &Line<'a>, owner: &'s mut O) -> TracedKernel<'s, 'a, O> {
         let backing = match *line {
             Line::Call(Call::Mmap { backing, .. }, _) => backing,
             _ => None,
         };
-        Kernel { owner, privilege: self.privilege, backing }
+        TracedKernel { owner, privilege: self.privilege, backing }
     }
 
     /// Replays one line on `mm`. `update` carries what [`kernel`](Self::kernel) made for this line.
@@ -80,11 +81,11 @@ impl Machine {
         &mut self,
         line: &Line<'a>,
         mm: &mut Mm<Backing<'a>, A>,
-        update: &mut Update<'_, Backing<'a>, A, Kernel<'_, 'a, O>>,
+        update: &mut Update<'_, Backing<'a>, A, TracedKernel<'_, 'a, O>>,
     ) -> Result<Step, ReplayError>
     where
         A: NodeAlloc<VmaNode<Vma<'a>>> + Clone,
-        O: Owner<Backing<'a>>,
+        O: Kernel<Backing<'a>>,
     {
         match *line {
             Line::Blank | Line::Comment => {}
@@ -104,7 +105,8 @@ impl Machine {
                     Limit::Stack => Resource::Stack,
                 };
                 mm.set_limits(mm.limits().with(resource, bytes));
-                // The limit that a program starts with, told right behind its initial areas, says where they were put.
+                // The limit that a program starts with, told right behind its initial VMAs, says
+                // where they were put.
                 if self.phase == Phase::Loaded && which == Limit::Stack {
                     self.phase = Phase::Running;
                     let layout = Layout::x86_64(bytes).with_growth(mm.layout().growth());
@@ -120,13 +122,15 @@ impl Machine {
                 mm.grow_stack(addr, update).map_err(ReplayError::Stack)?;
             }
             Line::Maps(snapshot) if self.phase == Phase::Loading => {
-                // Nothing else is put right at the lower end of the search: the program runs with ADDR_COMPAT_LAYOUT.
-                if snapshot.areas().any(|area| area.start == USUAL_LAYOUT.bottom()) {
-                    mm.set_layout(USUAL_LAYOUT.with_growth(Growth::BottomUp)).map_err(ReplayError::Exec)?;
+                // Nothing else is put right at the lower end of the search: the program runs with
+                // ADDR_COMPAT_LAYOUT.
+                if snapshot.vmas().any(|vma| vma.start == USUAL_LAYOUT.bottom()) {
+                    mm.set_layout(USUAL_LAYOUT.with_growth(Growth::BottomUp))
+                        .map_err(ReplayError::Exec)?;
                 }
-                for area in snapshot.areas() {
-                    load(mm, &area, update).map_err(ReplayError::Initial)?;
-                    self.specials.note(&area);
+                for vma in snapshot.vmas() {
+                    load(mm, &vma, update).map_err(ReplayError::Initial)?;
+                    self.specials.note(&vma);
                 }
                 self.phase = Phase::Loaded;
             }
@@ -159,7 +163,7 @@ impl Machine {
     ) -> Result<u64, Errno>
     where
         A: NodeAlloc<VmaNode<Vma<'a>>> + Clone,
-        O: Owner<Backing<'a>>,
+        O: Kernel<Backing<'a>>,
     {
         match *call {
             Call::Mmap { addr, len, prot, flags, offset, fd, backing } => {
@@ -167,8 +171,8 @@ impl Machine {
                     let file = backing.unwrap_or(Backing { text: unnamed(descriptor.kind) });
                     let traits = match descriptor.kind {
                         FileKind::Directory => Traits::UNMAPPABLE,
-                        // A pipe, say: a device that can be mapped mostly is. Other files that are not said to be mapped
-                        // refuse at the end (`Kernel::map_file`).
+                        // A pipe, say: a device that can be mapped mostly is. Other files that are
+                        // not said to be mapped refuse at the end (`TracedKernel::map_file`).
                         FileKind::Other if backing.is_none() => Traits::UNMAPPABLE,
                         FileKind::Regular if file.device() == EXT4 => Traits::KNOWS_SYNC,
                         FileKind::Regular | FileKind::Memory | FileKind::Other => Traits::empty(),
@@ -197,11 +201,15 @@ impl Machine {
             Call::ProcessMadvise { target, advice, flags, ranges } => {
                 mm.process_madvise(target, ranges.iter(), advice, flags, update)
             }
-            Call::PkeyMprotect { addr, len, prot, key } => mm.pkey_mprotect(addr, len, prot, key, update),
+            Call::PkeyMprotect { addr, len, prot, key } => {
+                mm.pkey_mprotect(addr, len, prot, key, update)
+            }
             Call::PkeyAlloc { flags, rights } => mm.pkey_alloc(flags, rights),
             Call::PkeyFree { key } => mm.pkey_free(key),
             Call::Name { addr, len, name } => mm.set_anon_name(addr, len, name.as_ref(), update),
-            Call::Execve { start_brk, image } => execve(mm, start_brk, &image, &self.specials, update),
+            Call::Execve { start_brk, image } => {
+                execve(mm, start_brk, &image, &self.specials, update)
+            }
             Call::Touch { addr, access } => Ok(touch(mm, addr, access, update)),
             // It makes a second one.
             Call::Fork => Err(Errno::ENOSYS),
@@ -209,8 +217,8 @@ impl Machine {
     }
 }
 
-/// What an instruction that uses memory comes to: 0, or the code of its signal. Asks as a kernel does, first what needs no
-/// lock.
+/// What an instruction that uses memory comes to: 0, or the code of its signal. Asks as a kernel
+/// does, first what needs no lock.
 fn touch<'a, A, O>(
     mm: &mut Mm<Backing<'a>, A>,
     addr: u64,
@@ -219,7 +227,7 @@ fn touch<'a, A, O>(
 ) -> u64
 where
     A: NodeAlloc<VmaNode<Vma<'a>>> + Clone,
-    O: Owner<Backing<'a>>,
+    O: Kernel<Backing<'a>>,
 {
     let access = match access {
         Touch::Read => Access::Read,
@@ -227,11 +235,11 @@ where
         Touch::Execute => Access::Execute,
     };
     let fault = Fault::new(addr, access);
-    let area = mm.vm_map().find(addr);
-    let judged = area.and_then(|area| fault.judge(&area.attrs(), area.data().key()));
+    let vma = mm.vm_map().find(addr);
+    let judged = vma.and_then(|vma| fault.check_access(&vma.attrs(), vma.data().key()));
     match judged.unwrap_or_else(|| mm.fault(&fault, update)) {
-        Verdict::Map | Verdict::Copy => 0,
-        Verdict::Refuse(code) => code as u64,
+        FaultAction::Map | FaultAction::Copy => 0,
+        FaultAction::Refuse(code) => code as u64,
     }
 }
 

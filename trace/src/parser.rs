@@ -4,7 +4,8 @@ use kvma::linux::{Target, maps};
 
 use crate::error::TraceError;
 use crate::line::{
-    Access, Answer, Backing, Call, Descriptor, FileKind, Limit, Line, Privilege, Ranges, Side, Touch,
+    Access, Answer, Backing, Call, Descriptor, FileKind, Limit, Line, Privilege, Ranges, Side,
+    Touch,
 };
 use crate::snapshot::Snapshot;
 
@@ -44,7 +45,8 @@ impl<'a> Parser<'a> {
         Self { rest: Some(text), line: 0 }
     }
 
-    /// The next line, if there is one; only `\n` ends a line, because a path may hold anything else.
+    /// The next line, if there is one; only `\n` ends a line, because a path may hold anything
+    /// else.
     fn take(&mut self) -> Option<&'a str> {
         let (line, rest) = self.peek()?;
         self.rest = rest;
@@ -56,28 +58,30 @@ impl<'a> Parser<'a> {
     fn peek(&self) -> Option<(&'a str, Option<&'a str>)> {
         match self.rest? {
             "" => None,
-            text => Some(text.split_once('\n').map_or((text, None), |(line, rest)| (line, Some(rest)))),
+            text => {
+                Some(text.split_once('\n').map_or((text, None), |(line, rest)| (line, Some(rest))))
+            }
         }
     }
 
-    /// The lines of a `maps` block: all that look like one, up to `count` areas.
+    /// The lines of a `maps` block: all that look like one, up to `count` VMAs.
     fn block(&mut self, count: Option<usize>) -> Result<Snapshot<'a>, TraceError<'a>> {
         let first_line = self.line + 1;
         let block = self.rest.unwrap_or("");
-        let mut areas = 0;
+        let mut vmas = 0;
         while let Some((line, _)) = self.peek() {
-            if line.starts_with("VmFlags:") && areas > 0 {
+            if line.starts_with("VmFlags:") && vmas > 0 {
                 maps::vm_flags(line).map_err(|e| self.error_in_next(e.expected, line))?;
-            } else if count.is_some_and(|count| areas < count) {
+            } else if count.is_some_and(|count| vmas < count) {
                 maps::MapsLine::parse(line).map_err(|e| self.error_in_next(e.expected, line))?;
-                areas += 1;
+                vmas += 1;
             } else {
                 break;
             }
             self.take();
         }
-        if count.is_some_and(|count| areas < count) {
-            return Err(self.error_in_next("as many areas as the maps line says", ""));
+        if count.is_some_and(|count| vmas < count) {
+            return Err(self.error_in_next("as many VMAs as the maps line says", ""));
         }
         let len = block.len() - self.rest.map_or(0, str::len);
         Ok(Snapshot::new(block.get(..len).unwrap_or(""), count, first_line))
@@ -177,22 +181,27 @@ impl<'a> Words<'a> {
         self.hex("an argument of the call, hexadecimal")
     }
 
-    /// A number of areas.
+    /// A number of VMAs.
     fn count(&mut self) -> Result<usize, TraceError<'a>> {
         let digits = self.next();
-        digits.parse().map_err(|_| self.error("the number of areas, decimal, or nothing", digits))
+        digits.parse().map_err(|_| self.error("the number of VMAs, decimal, or nothing", digits))
     }
 
     /// The answer to the call `name`; its arguments are what is left.
     fn take_answer(&mut self, name: &str, text: &'a str) -> Result<Answer, TraceError<'a>> {
-        let (input, answer) =
-            text.rsplit_once(" = ").ok_or(self.error("a line of a trace, or ` = ` after a call", text))?;
+        let (input, answer) = text
+            .rsplit_once(" = ")
+            .ok_or(self.error("a line of a trace, or ` = ` after a call", text))?;
         self.rest = input.get(name.len()..).unwrap_or("").trim_start_matches(' ');
         self.answer(answer)
     }
 
     fn end(&self) -> Result<(), TraceError<'a>> {
-        if self.rest.is_empty() { Ok(()) } else { Err(self.error("the end of the line", self.rest)) }
+        if self.rest.is_empty() {
+            Ok(())
+        } else {
+            Err(self.error("the end of the line", self.rest))
+        }
     }
 
     fn limit(&mut self) -> Result<Line<'a>, TraceError<'a>> {
@@ -254,7 +263,9 @@ impl<'a> Words<'a> {
         Ok(match name {
             "mmap" => self.mmap()?,
             "munmap" => Call::Munmap { addr: self.number()?, len: self.number()? },
-            "mprotect" => Call::Mprotect { addr: self.number()?, len: self.number()?, prot: self.number()? },
+            "mprotect" => {
+                Call::Mprotect { addr: self.number()?, len: self.number()?, prot: self.number()? }
+            }
             "brk" => Call::Brk { addr: self.number()? },
             "mremap" => Call::Mremap {
                 old: self.number()?,
@@ -263,14 +274,22 @@ impl<'a> Words<'a> {
                 flags: self.number()?,
                 new: self.number()?,
             },
-            "madvise" => Call::Madvise { addr: self.number()?, len: self.number()?, advice: self.number()? },
+            "madvise" => {
+                Call::Madvise { addr: self.number()?, len: self.number()?, advice: self.number()? }
+            }
             "mlock" => Call::Mlock { addr: self.number()?, len: self.number()? },
-            "mlock2" => Call::Mlock2 { addr: self.number()?, len: self.number()?, flags: self.number()? },
+            "mlock2" => {
+                Call::Mlock2 { addr: self.number()?, len: self.number()?, flags: self.number()? }
+            }
             "munlock" => Call::Munlock { addr: self.number()?, len: self.number()? },
             "mlockall" => Call::Mlockall { flags: self.number()? },
             "munlockall" => Call::Munlockall,
-            "msync" => Call::Msync { addr: self.number()?, len: self.number()?, flags: self.number()? },
-            "mseal" => Call::Mseal { addr: self.number()?, len: self.number()?, flags: self.number()? },
+            "msync" => {
+                Call::Msync { addr: self.number()?, len: self.number()?, flags: self.number()? }
+            }
+            "mseal" => {
+                Call::Mseal { addr: self.number()?, len: self.number()?, flags: self.number()? }
+            }
             "mincore" => Call::Mincore { addr: self.number()?, len: self.number()? },
             "process_madvise" => self.process_madvise()?,
             "pkey_mprotect" => Call::PkeyMprotect {
@@ -281,7 +300,9 @@ impl<'a> Words<'a> {
             },
             "pkey_alloc" => Call::PkeyAlloc { flags: self.number()?, rights: self.number()? },
             "pkey_free" => Call::PkeyFree { key: self.number()? },
-            "name" => Call::Name { addr: self.number()?, len: self.number()?, name: self.backing()? },
+            "name" => {
+                Call::Name { addr: self.number()?, len: self.number()?, name: self.backing()? }
+            }
             "fork" => Call::Fork,
             "touch" => {
                 let access = match self.next() {

@@ -4,20 +4,20 @@ use core::fmt;
 use core::mem;
 
 use kvma::linux::maps::{MapsEntry, Name};
-use kvma::linux::{LinuxVma, Mm, Owner, Target};
+use kvma::linux::{Kernel, LinuxVma, Mm, Target};
 use kvma::{Errno, Error, NodeAlloc, VmaNode};
 
 use crate::compare::same;
 use crate::line::{Answer, Backing, Call, Line, Side};
 use crate::machine::Machine;
-use crate::snapshot::{Area, Snapshot};
+use crate::snapshot::{Snapshot, SnapshotVma};
 
 type Vma<'a> = LinuxVma<Backing<'a>>;
 
 /// Goes through a trace, line by line, on an address space of its own. Never looks at an answer.
 ///
-/// Some 20 KiB large: put it into a static where stacks are small. Who keeps the address space elsewhere, behind a
-/// lock for example, takes a [`Machine`] instead.
+/// Some 20 KiB large: put it into a static where stacks are small. Who keeps the address space
+/// elsewhere, behind a lock for example, takes a [`Machine`] instead.
 pub struct Replay<'a, A: NodeAlloc<VmaNode<Vma<'a>>> + Clone> {
     /// The address space that lines are about.
     mm: Mm<Backing<'a>, A>,
@@ -52,14 +52,17 @@ pub enum ReplayError {
     Stack(Errno),
     /// More unusual descriptor numbers than there is room for.
     Descriptors,
-    /// There is only one address space: no fork has succeeded, or a [`Machine`] was asked, which has but one.
+    /// There is only one address space: no fork has succeeded, or a [`Machine`] was asked, which
+    /// has but one.
     Alone,
 }
 
 impl fmt::Display for ReplayError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotLoaded => f.write_str("expected exec, start_brk and maps before the first call"),
+            Self::NotLoaded => {
+                f.write_str("expected exec, start_brk and maps before the first call")
+            }
             Self::Initial(errno) => write!(f, "the initial maps cannot be built: {errno}"),
             Self::Exec(error) => write!(f, "exec failed: {error}"),
             Self::Stack(errno) => write!(f, "the stack cannot grow to there: {errno}"),
@@ -91,13 +94,14 @@ impl<'a, A: NodeAlloc<VmaNode<Vma<'a>>> + Clone> Replay<'a, A> {
         &mut self.mm
     }
 
-    /// Replays one line. `owner` hears what happens to the areas, and what is to be done to their pages.
+    /// Replays one line. `owner` hears what happens to the VMAs, and what is to be done to their
+    /// pages.
     ///
     /// # Errors
     /// What makes the rest of the trace pointless. A call that fails is no error, but an answer.
     pub fn step<O>(&mut self, line: &Line<'a>, owner: &mut O) -> Result<Step, ReplayError>
     where
-        O: Owner<Backing<'a>>,
+        O: Kernel<Backing<'a>>,
     {
         match *line {
             Line::Side(side) => {
@@ -124,7 +128,11 @@ impl<'a, A: NodeAlloc<VmaNode<Vma<'a>>> + Clone> Replay<'a, A> {
     }
 
     /// The child of an earlier fork, or its parent, is gone: a trace tells of two at most.
-    fn fork<O: Owner<Backing<'a>>>(&mut self, line: &Line<'a>, owner: &mut O) -> Result<u64, Errno> {
+    fn fork<O: Kernel<Backing<'a>>>(
+        &mut self,
+        line: &Line<'a>,
+        owner: &mut O,
+    ) -> Result<u64, Errno> {
         let mut kernel = self.machine.kernel(line, owner);
         let mut update = self.mm.update(&mut kernel);
         let child = self.mm.fork(&mut update)?;
@@ -135,13 +143,13 @@ impl<'a, A: NodeAlloc<VmaNode<Vma<'a>>> + Clone> Replay<'a, A> {
 
     /// Whether the address space is what the kernel's snapshot shows.
     pub fn matches(&self, kernel: &Snapshot<'_>) -> bool {
-        self.matches_areas(kernel.areas())
+        self.matches_vmas(kernel.vmas())
     }
 
-    /// Whether the address space is what the kernel's areas show. For those who have read a snapshot and compare with it
-    /// more than once.
-    pub fn matches_areas<'k>(&self, kernel: impl Iterator<Item = Area<'k>> + Clone) -> bool {
-        same(kernel, self.mm.maps().map(|entry| area(&entry)))
+    /// Whether the address space is what the kernel's VMAs show. For those who have read a snapshot
+    /// and compare with it more than once.
+    pub fn matches_vmas<'k>(&self, kernel: impl Iterator<Item = SnapshotVma<'k>> + Clone) -> bool {
+        same(kernel, self.mm.maps().map(|entry| vma(&entry)))
     }
 }
 
@@ -154,15 +162,15 @@ fn ask<'a, A, O>(
 ) -> Result<Step, ReplayError>
 where
     A: NodeAlloc<VmaNode<Vma<'a>>> + Clone,
-    O: Owner<Backing<'a>>,
+    O: Kernel<Backing<'a>>,
 {
     let mut kernel = machine.kernel(line, owner);
     let mut update = mm.update(&mut kernel);
     machine.step(line, mm, &mut update)
 }
 
-/// One line of kvma's maps as an area of a snapshot.
-fn area<'a>(entry: &MapsEntry<'_, Backing<'a>>) -> Area<'a> {
+/// One line of kvma's maps as a VMA of a snapshot.
+fn vma<'a>(entry: &MapsEntry<'_, Backing<'a>>) -> SnapshotVma<'a> {
     let text = match entry.name() {
         Name::Object(backing) | Name::Special(backing) | Name::Anonymous(backing) => backing.text,
         Name::Fixed("[heap]") => "00:00 0 [heap]",
@@ -170,10 +178,10 @@ fn area<'a>(entry: &MapsEntry<'_, Backing<'a>>) -> Area<'a> {
         Name::Fixed("[vsyscall]") => "00:00 0 [vsyscall]",
         Name::Fixed(_) | Name::None => "00:00 0 ",
     };
-    Area {
+    SnapshotVma {
         start: entry.start(),
         end: entry.end(),
-        perms: Area::shown(entry.flags()),
+        perms: SnapshotVma::shown(entry.flags()),
         offset: entry.offset(),
         backing: Backing { text },
         flags: Some(entry.flags()),

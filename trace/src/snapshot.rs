@@ -13,9 +13,9 @@ pub struct Snapshot<'a> {
     first_line: usize,
 }
 
-/// One area of a snapshot.
+/// One VMA of a snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Area<'a> {
+pub struct SnapshotVma<'a> {
     /// First byte.
     pub start: u64,
     /// First byte behind.
@@ -36,7 +36,7 @@ impl<'a> Snapshot<'a> {
         Self { text, count, first_line }
     }
 
-    /// Number of areas, or `None` if the answer was taken out.
+    /// Number of VMAs, or `None` if the answer was taken out.
     pub fn count(&self) -> Option<usize> {
         self.count
     }
@@ -51,22 +51,22 @@ impl<'a> Snapshot<'a> {
         self.first_line
     }
 
-    /// The areas in the order of the block.
-    pub fn areas(&self) -> Areas<'a> {
-        Areas { rest: self.text }
+    /// The VMAs in the order of the block.
+    pub fn vmas(&self) -> VMAs<'a> {
+        VMAs { rest: self.text }
     }
 }
 
-/// Iterator over the areas of a [`Snapshot`].
+/// Iterator over the VMAs of a [`Snapshot`].
 #[derive(Debug, Clone)]
-pub struct Areas<'a> {
+pub struct VMAs<'a> {
     rest: &'a str,
 }
 
-impl<'a> Iterator for Areas<'a> {
-    type Item = Area<'a>;
+impl<'a> Iterator for VMAs<'a> {
+    type Item = SnapshotVma<'a>;
 
-    fn next(&mut self) -> Option<Area<'a>> {
+    fn next(&mut self) -> Option<SnapshotVma<'a>> {
         let (line, mut rest) = self.rest.split_once('\n').unwrap_or((self.rest, ""));
         // The parser has checked every line; the block ends where one does not parse.
         let line = MapsLine::parse(line).ok()?;
@@ -78,6 +78,6 @@ impl<'a> Iterator for Areas<'a> {
         }
         self.rest = rest;
         let MapsLine { start, end, perms, offset, backing, .. } = line;
-        Some(Area { start, end, perms, offset, backing: Backing { text: backing }, flags })
+        Some(SnapshotVma { start, end, perms, offset, backing: Backing { text: backing }, flags })
     }
 }

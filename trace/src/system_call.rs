@@ -63,7 +63,8 @@ impl Call<'_> {
         })
     }
 
-    /// Whether a trace names the object that a successful call has mapped: mmap of all but private anonymous memory.
+    /// Whether a trace names the object that a successful call has mapped: mmap of all but private
+    /// anonymous memory.
     pub fn shows_backing(&self) -> bool {
         let private = MAP_ANONYMOUS | MAP_PRIVATE;
         let plain = MAP_ANONYMOUS | MAP_TYPE | MAP_HUGETLB;

@@ -48,16 +48,18 @@ fn lines_beyond_the_recorded_traces_print_back() {
         "touch w 7fff1234 = 2",
     ];
     for line in lines {
-        let entry = Parser::new(line).next().unwrap().unwrap_or_else(|error| panic!("{line}: {error}"));
+        let entry =
+            Parser::new(line).next().unwrap().unwrap_or_else(|error| panic!("{line}: {error}"));
         let Line::Call(call, answer) = entry.line else { panic!("{line}: no call") };
         assert_eq!(format!("{call} = {answer}"), line);
     }
-    let image = "execve 406000 1 = ?\n00400000-00401000 r--p 00000000 fe:00 7 /program\nchild\nparent\n";
+    let image =
+        "execve 406000 1 = ?\n00400000-00401000 r--p 00000000 fe:00 7 /program\nchild\nparent\n";
     let mut lines = Parser::new(image).map(|entry| entry.unwrap().line);
     assert!(matches!(
         lines.next(),
         Some(Line::Call(Call::Execve { start_brk: 0x40_6000, image }, Answer::Unknown))
-            if image.areas().next().is_some_and(|area| area.end == 0x40_1000)
+            if image.vmas().next().is_some_and(|vma| vma.end == 0x40_1000)
     ));
     assert!(matches!(lines.next(), Some(Line::Side(Side::Child))));
     assert!(matches!(lines.next(), Some(Line::Side(Side::Parent))));
@@ -90,19 +92,20 @@ fn damage_is_named_with_its_line() {
         ("process_madvise mine 0 0 = 0\n", 1, "own or other"),
         ("process_madvise own 0 0 1000 = 0\n", 1, "an argument"),
         ("name 1000 1000 heap = 0\n", 1, ""),
-        ("execve 1000 = 0\n", 1, "the number of areas"),
+        ("execve 1000 = 0\n", 1, "the number of VMAs"),
         ("execve 1000 2 = 0\n1000-2000 rw-p 00000000 00:00 0 \nbrk 0 = 0\n", 3, "START-END"),
         ("maps 2\n1000-2000 rw-p 00000000 00:00 0 \nbrk 0 = 0\n", 3, "START-END"),
-        ("maps 2\n1000-2000 rw-p 00000000 00:00 0 \n", 3, "as many areas"),
+        ("maps 2\n1000-2000 rw-p 00000000 00:00 0 \n", 3, "as many VMAs"),
         ("maps 1\n2000-1000 rw-p 00000000 00:00 0 \n", 2, "END above START"),
         ("maps 1\n1000-2000 rwxq 00000000 00:00 0 \n", 2, "permissions"),
         ("maps 1\n1000-2000 rwxp 00000000 00:00 0 \nVmFlags: rd zz \n", 3, "a mnemonic"),
-        ("maps 1x\n", 1, "number of areas"),
+        ("maps 1x\n", 1, "number of VMAs"),
         ("mmap 0 1000 3 22 0 fd = 0", 1, "MAJOR:MINOR"),
         ("mmap 0 1000 3 2 0 fd 3 fe:00 x /a = 0", 1, "an inode"),
     ];
     for (text, line, expected) in cases {
-        let error = Parser::new(text).find_map(Result::err).unwrap_or_else(|| panic!("{text:?} parsed"));
+        let error =
+            Parser::new(text).find_map(Result::err).unwrap_or_else(|| panic!("{text:?} parsed"));
         assert_eq!(error.line, line, "{text:?}: {error}");
         assert!(error.to_string().contains(expected), "{text:?}: {error}");
     }
@@ -136,16 +139,17 @@ fn neighbours_that_differ_in_nothing_count_as_one() {
         },
         _ => panic!(),
     };
-    let two =
-        read("maps 2\n1000-2000 rw-p 00000000 fe:00 7 /a\n2000-3000 rw-p 00001000 fe:00 7 /a (deleted)\n");
+    let two = read(
+        "maps 2\n1000-2000 rw-p 00000000 fe:00 7 /a\n2000-3000 rw-p 00001000 fe:00 7 /a (deleted)\n",
+    );
     let one = read("maps 1\n1000-3000 rw-p 00000000 fe:00 7      /a\n");
     let other_offset =
         read("maps 2\n1000-2000 rw-p 00000000 fe:00 7 /a\n2000-3000 rw-p 00002000 fe:00 7 /a\n");
     let shared = read("maps 1\n1000-3000 rw-s 00000000 fe:00 7 /a\n");
-    assert!(same(two.areas(), one.areas()));
-    assert!(same(one.areas(), two.areas()));
-    assert!(!same(other_offset.areas(), one.areas()));
-    assert!(!same(shared.areas(), one.areas()));
-    assert!(!same(one.areas(), core::iter::empty()));
-    assert!(!same(core::iter::empty(), one.areas()));
+    assert!(same(two.vmas(), one.vmas()));
+    assert!(same(one.vmas(), two.vmas()));
+    assert!(!same(other_offset.vmas(), one.vmas()));
+    assert!(!same(shared.vmas(), one.vmas()));
+    assert!(!same(one.vmas(), core::iter::empty()));
+    assert!(!same(core::iter::empty(), one.vmas()));
 }

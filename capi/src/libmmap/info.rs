@@ -1,6 +1,6 @@
 //! What libmmap knows of a page, and how it lies in the engine's attributes.
 
-use engine::{AreaFlags, Attrs, Backing, PageSize, Prot, VmaData};
+use engine::{Attrs, Backing, PageSize, Prot, VmaData, VmaFlags};
 
 /// What is known of a page, in the words of all generations.
 #[repr(C)]
@@ -18,8 +18,8 @@ pub struct kvma_space_info {
     pub by_pointer: bool,
     /// Where in the file the page lies that the information is about, in bytes.
     pub offset: i64,
-    /// Address of the mapping, not of the region: what was asked for at once. 0 in a space that does not
-    /// keep mappings apart.
+    /// Address of the mapping, not of the region: what was asked for at once. 0 in a space that
+    /// does not keep mappings apart.
     pub base: u64,
     /// Length of the mapping in bytes, or 0.
     pub len: u64,
@@ -30,7 +30,7 @@ pub struct kvma_space_info {
 /// `original` is one of the engine's bits for the owner.
 const ORIGINAL: u16 = 1;
 
-/// What the engine's attributes have no room for. Areas that differ in it are not joined.
+/// What the engine's attributes have no room for. VMAs that differ in it are not joined.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Tag {
     fd: i32,
@@ -60,11 +60,16 @@ impl VmaData for Tag {
 
 impl kvma_space_info {
     pub(crate) fn encode(&self, page: PageSize) -> (Attrs, Tag) {
-        // All of `prot` counts, also bits that the engine has no name for: libmmap's callers bring their
-        // own constants. The engine's own bits are a courtesy to whoever looks at the map below.
+        // All of `prot` counts, also bits that the engine has no name for: libmmap's callers bring
+        // their own constants. The engine's own bits are a courtesy to whoever looks at the map
+        // below.
         let words = u64::from(self.prot as u32) << 32 | u64::from(self.flags as u32);
-        let attrs = Attrs::new(Prot::from_bits_truncate(self.prot as u8)).with_extra(words);
-        let attrs = attrs.with_flags(attrs.flags().with_owner(if self.original { ORIGINAL } else { 0 }));
+        let attrs = Attrs::new(Prot::from_bits_truncate(self.prot as u8)).with_user_bits(words);
+        let attrs = attrs.with_flags(attrs.flags().with_user_flags(if self.original {
+            ORIGINAL
+        } else {
+            0
+        }));
         let kvma_space_info { fd, by_pointer, file, base, len, .. } = *self;
         let tag = |rest| Tag { fd, by_pointer, file, rest, base, len };
         if self.fd < 0 {
@@ -84,8 +89,8 @@ impl kvma_space_info {
             Backing::Object { offset, .. } => (offset << page.shift()) as i64 | tag.rest,
         };
         kvma_space_info {
-            prot: (attrs.extra() >> 32) as i32,
-            flags: attrs.extra() as i32,
+            prot: (attrs.user_bits() >> 32) as i32,
+            flags: attrs.user_bits() as i32,
             fd: tag.fd,
             original: is_original(attrs),
             by_pointer: tag.by_pointer,
@@ -98,16 +103,16 @@ impl kvma_space_info {
 }
 
 pub(crate) fn is_original(attrs: &Attrs) -> bool {
-    attrs.flags().owner() & ORIGINAL != 0
+    attrs.flags().user_flags() & ORIGINAL != 0
 }
 
 pub(crate) fn with_original(attrs: Attrs) -> Attrs {
-    let flags: AreaFlags = attrs.flags().with_owner(ORIGINAL);
+    let flags: VmaFlags = attrs.flags().with_user_flags(ORIGINAL);
     attrs.with_flags(flags)
 }
 
 /// The same with another protection, in both places.
 pub(crate) fn with_prot(attrs: Attrs, prot: i32) -> Attrs {
-    let words = u64::from(prot as u32) << 32 | attrs.extra() & u64::from(u32::MAX);
-    attrs.with_prot(Prot::from_bits_truncate(prot as u8)).with_extra(words)
+    let words = u64::from(prot as u32) << 32 | attrs.user_bits() & u64::from(u32::MAX);
+    attrs.with_prot(Prot::from_bits_truncate(prot as u8)).with_user_bits(words)
 }

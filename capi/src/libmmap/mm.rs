@@ -1,6 +1,6 @@
-//! What `mmap.h` is made of: the generation of `mm_init`. The library has no symbols `mm_…` of its own, since
-//! programs may bring a libmmap of that generation along, as the fuzzer of the later one does; the header has
-//! them as inline functions.
+//! What `mmap.h` is made of: the generation of `mm_init`. The library has no symbols `mm_…` of its
+//! own, since programs may bring a libmmap of that generation along, as the fuzzer of the later one
+//! does; the header has them as inline functions.
 
 use super::info::kvma_space_info;
 use super::space::Refusal;
@@ -54,7 +54,8 @@ impl From<&kvma_space_info> for MMInfo {
     }
 }
 
-type UpdateFn = Option<unsafe extern "C" fn(start: u64, len: usize, info: MMInfo, udata: *mut c_void)>;
+type UpdateFn =
+    Option<unsafe extern "C" fn(start: u64, len: usize, info: MMInfo, udata: *mut c_void)>;
 
 const EINVAL: i32 = 22;
 const ENOMEM: i32 = 12;
@@ -78,7 +79,10 @@ fn address(answer: Result<u64, Refusal>) -> u64 {
 /// # Safety
 ///
 /// The function may be called with `udata`, and does not unwind.
-unsafe fn teller(ufn: UpdateFn, udata: *mut c_void) -> impl FnMut(u64, u64, &kvma_space_info) -> bool {
+unsafe fn teller(
+    ufn: UpdateFn,
+    udata: *mut c_void,
+) -> impl FnMut(u64, u64, &kvma_space_info) -> bool {
     move |start, len, was| {
         if let Some(ufn) = ufn {
             // SAFETY: the caller's.
@@ -100,7 +104,17 @@ unsafe fn space(mm: *const MMAddrSpace) -> *mut kvma_space {
 
 /// A mapping of a descriptor.
 fn of_fd(prot: i32, flags: i32, fd: i32, offset: i64) -> kvma_space_info {
-    kvma_space_info { prot, flags, fd, original: false, by_pointer: false, offset, base: 0, len: 0, file: 0 }
+    kvma_space_info {
+        prot,
+        flags,
+        fd,
+        original: false,
+        by_pointer: false,
+        offset,
+        base: 0,
+        len: 0,
+        file: 0,
+    }
 }
 
 /// A mapping of what a pointer stands for; NULL is no file.
@@ -111,9 +125,14 @@ fn of_file(prot: i32, flags: i32, file: *mut c_void, offset: i64) -> kvma_space_
 
 /// See mmap.h; so for all that follow.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn kvma_mm_init(mm: *mut MMAddrSpace, start: u64, len: usize, pagesize: usize) -> bool {
-    // SAFETY: the contract of all functions (crate docs); so below. What is in `mm` is not looked at:
-    // before `mm_init` it is anything.
+pub unsafe extern "C" fn kvma_mm_init(
+    mm: *mut MMAddrSpace,
+    start: u64,
+    len: usize,
+    pagesize: usize,
+) -> bool {
+    // SAFETY: the contract of all functions (crate docs); so below. What is in `mm` is not looked
+    // at: before `mm_init` it is anything.
     unsafe {
         let Some(place) = mm.as_mut() else { return false };
         place.space = new(start, len as u64, pagesize as u64, AS_MM, null());
@@ -144,7 +163,9 @@ pub unsafe extern "C" fn kvma_mm_mapany(
     offset: i64,
 ) -> u64 {
     // SAFETY: see above.
-    address(unsafe { with(space(mm), |space| space.map_any(0, len as u64, of_fd(prot, flags, fd, offset))) })
+    address(unsafe {
+        with(space(mm), |space| space.map_any(0, len as u64, of_fd(prot, flags, fd, offset)))
+    })
 }
 
 /// The same for a file that is a pointer.
@@ -179,7 +200,9 @@ pub unsafe extern "C" fn kvma_mm_mapat(
     // SAFETY: see above.
     address(unsafe {
         let tell = &mut teller(ufn, udata);
-        with(space(mm), |space| space.map_at(addr, len as u64, of_fd(prot, flags, fd, offset), tell))
+        with(space(mm), |space| {
+            space.map_at(addr, len as u64, of_fd(prot, flags, fd, offset), tell)
+        })
     })
 }
 
@@ -199,7 +222,9 @@ pub unsafe extern "C" fn kvma_mm_mapat_file(
     // SAFETY: see above.
     address(unsafe {
         let tell = &mut teller(ufn, udata);
-        with(space(mm), |space| space.map_at(addr, len as u64, of_file(prot, flags, file, offset), tell))
+        with(space(mm), |space| {
+            space.map_at(addr, len as u64, of_file(prot, flags, file, offset), tell)
+        })
     })
 }
 
@@ -221,7 +246,11 @@ pub unsafe extern "C" fn kvma_mm_unmap(
 
 /// `info` may be NULL.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn kvma_mm_querypage(mm: *mut MMAddrSpace, addr: u64, info: *mut MMInfo) -> bool {
+pub unsafe extern "C" fn kvma_mm_querypage(
+    mm: *mut MMAddrSpace,
+    addr: u64,
+    info: *mut MMInfo,
+) -> bool {
     // SAFETY: see above.
     let found = unsafe { with(space(mm), |space| space.query(addr).ok_or(Refusal::Hole)) };
     if let Ok(found) = &found {

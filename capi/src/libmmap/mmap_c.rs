@@ -46,7 +46,10 @@ fn status(answer: Result<(), Refusal>) -> i32 {
 /// # Safety
 ///
 /// The function may be called with `udata`, and does not unwind.
-unsafe fn teller(ufn: MMapUpdateFn, udata: *mut c_void) -> impl FnMut(u64, u64, &kvma_space_info) -> bool {
+unsafe fn teller(
+    ufn: MMapUpdateFn,
+    udata: *mut c_void,
+) -> impl FnMut(u64, u64, &kvma_space_info) -> bool {
     move |start, len, was| {
         if let Some(ufn) = ufn {
             // SAFETY: the caller's.
@@ -57,7 +60,17 @@ unsafe fn teller(ufn: MMapUpdateFn, udata: *mut c_void) -> impl FnMut(u64, u64, 
 }
 
 fn info(prot: i32, flags: i32, fd: i32, offset: i64) -> kvma_space_info {
-    kvma_space_info { prot, flags, fd, original: false, by_pointer: false, offset, base: 0, len: 0, file: 0 }
+    kvma_space_info {
+        prot,
+        flags,
+        fd,
+        original: false,
+        by_pointer: false,
+        offset,
+        base: 0,
+        len: 0,
+        file: 0,
+    }
 }
 
 /// See mmap_c.h; so for all that follow.
@@ -149,7 +162,11 @@ pub unsafe extern "C" fn mmap_unmap(
 
 /// `info` may be NULL.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn mmap_query_page(mm: *const kvma_space, addr: usize, info: *mut MMapInfo) -> bool {
+pub unsafe extern "C" fn mmap_query_page(
+    mm: *const kvma_space,
+    addr: usize,
+    info: *mut MMapInfo,
+) -> bool {
     // SAFETY: see above.
     let found = unsafe { with(mm, |space| space.query(addr as u64).ok_or(Refusal::Hole)) };
     if let Ok(found) = &found {
@@ -185,7 +202,11 @@ pub unsafe extern "C" fn mmap_mark_original(mm: *mut kvma_space) {
 
 /// Has no status to give: without memory, as `kvma_space_unmap_non_original` says.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn mmap_unmap_non_original(mm: *mut kvma_space, ufn: MMapUpdateFn, udata: *mut c_void) {
+pub unsafe extern "C" fn mmap_unmap_non_original(
+    mm: *mut kvma_space,
+    ufn: MMapUpdateFn,
+    udata: *mut c_void,
+) {
     // SAFETY: see above.
     let _ = unsafe {
         let tell = &mut teller(ufn, udata);

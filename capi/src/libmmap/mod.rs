@@ -6,8 +6,8 @@
 //! - `mmap_c`: the functions of `mmap_c.h`, which are also those of the `c` branch's `mmap.h`.
 //! - `mm`: the functions of `mmap.h`, the generation before.
 //!
-//! Where libmmap's code and its documentation differ, this does what the documentation says; README.md
-//! has the list.
+//! Where libmmap's code and its documentation differ, this does what the documentation says;
+//! README.md has the list.
 
 pub mod info;
 /// cbindgen:ignore

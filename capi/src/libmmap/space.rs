@@ -1,14 +1,16 @@
 //! An address space with libmmap's vocabulary.
 //!
-//! Callbacks are called *before* the change, as libmmap calls them, and with nothing borrowed: they may
-//! look at the space and even change it, as they may there. So every operation has three steps: take the
-//! nodes in hand that the change may need; tell, piece by piece, each looked up anew; change. Only the
-//! first can run out of memory, unless a callback has changed the space meanwhile.
+//! Callbacks are called *before* the change, as libmmap calls them, and with nothing borrowed: they
+//! may look at the space and even change it, as they may there. So every operation has three steps:
+//! take the nodes in hand that the change may need; tell, piece by piece, each looked up anew;
+//! change. Only the first can run out of memory, unless a callback has changed the space meanwhile.
 
 use super::info::{Tag, is_original, kvma_space_info, with_original, with_prot};
 use crate::alloc::Memory;
 use crate::boundary::Shared;
-use engine::{Attrs, Error, NoHooks, PageSize, Place, Request, Search, Update, VmMap, VmRange, Vma};
+use engine::{
+    Attrs, Error, MapRequest, NoHooks, PageSize, Placement, Search, Update, VmMap, VmRange, Vma,
+};
 
 type Map = VmMap<Tag, Memory>;
 
@@ -45,8 +47,8 @@ pub(crate) struct Manner {
     pub(crate) round_up: bool,
     /// Regions of different mappings are kept apart, and say what mapping they are of.
     pub(crate) mappings: bool,
-    /// `protect` tells, and changes, what is mapped between holes, and then refuses. Else a hole keeps it
-    /// from changing anything.
+    /// `protect` tells, and changes, what is mapped between holes, and then refuses. Else a hole
+    /// keeps it from changing anything.
     pub(crate) protect_around_holes: bool,
     /// `protect` tells also of pieces that have that protection already.
     pub(crate) tell_unchanged: bool,
@@ -54,7 +56,7 @@ pub(crate) struct Manner {
 
 struct State {
     map: Map,
-    /// The areas as they were when they were marked as original; all of them carry the mark.
+    /// The VMAs as they were when they were marked as original; all of them carry the mark.
     original: Option<Map>,
 }
 
@@ -83,7 +85,10 @@ impl Space {
         let start = start & !(page.bytes() - 1);
         let state = match pages {
             0 => None,
-            _ => Some(Shared::new(State { map: Map::new(start, pages, page, memory)?, original: None })),
+            _ => Some(Shared::new(State {
+                map: Map::new(start, pages, page, memory)?,
+                original: None,
+            })),
         };
         Ok(Space { state, page, manner, memory })
     }
@@ -93,7 +98,8 @@ impl Space {
         let state = match self.state {
             None => None,
             Some(_) => Some(Shared::new(self.look(|state| {
-                let original = state.original.as_ref().map(|map| copy(map, self.memory)).transpose()?;
+                let original =
+                    state.original.as_ref().map(|map| copy(map, self.memory)).transpose()?;
                 Ok(State { map: copy(&state.map, self.memory)?, original })
             })?)),
         };
@@ -112,7 +118,12 @@ impl Space {
     }
 
     /// Maps at `hint`, if that is not 0 and is free; else at the lowest free range.
-    pub(crate) fn map_any(&self, hint: u64, len: u64, info: kvma_space_info) -> Result<u64, Refusal> {
+    pub(crate) fn map_any(
+        &self,
+        hint: u64,
+        len: u64,
+        info: kvma_space_info,
+    ) -> Result<u64, Refusal> {
         let len = self.round(len)?;
         self.with(|state| {
             let mut search = Search::new();
@@ -149,7 +160,13 @@ impl Space {
         self.with(|state| Ok(state.map.unmap(addr, len, &mut update).map(drop)?))
     }
 
-    pub(crate) fn protect(&self, addr: u64, len: u64, prot: i32, tell: &mut Tell<'_>) -> Result<(), Refusal> {
+    pub(crate) fn protect(
+        &self,
+        addr: u64,
+        len: u64,
+        prot: i32,
+        tell: &mut Tell<'_>,
+    ) -> Result<(), Refusal> {
         let len = self.range(addr, len)?;
         let hole = self.look(|state| Ok(state.map.gaps(addr, len).next().is_some()))?;
         if hole && !self.manner.protect_around_holes {
@@ -157,10 +174,16 @@ impl Space {
         }
         let mut hooks = NoHooks;
         let mut update = self.update(&mut hooks)?;
-        let affected = |attrs: &Attrs| self.manner.tell_unchanged || *attrs != with_prot(*attrs, prot);
+        let affected =
+            |attrs: &Attrs| self.manner.tell_unchanged || *attrs != with_prot(*attrs, prot);
         self.tell(addr, len, tell, affected)?;
         self.with(|state| {
-            Ok(state.map.update_attrs(addr, len, |vma| with_prot(vma.attrs(), prot), &mut update)?)
+            Ok(state.map.update_attrs(
+                addr,
+                len,
+                |vma| with_prot(vma.attrs(), prot),
+                &mut update,
+            )?)
         })?;
         if hole { Err(Refusal::Hole) } else { Ok(()) }
     }
@@ -179,19 +202,28 @@ impl Space {
         let len = self.range(addr, len)?;
         self.look(|state| {
             let vma = state.map.find(addr).ok_or(Refusal::Hole)?;
-            if vma.last() < addr + (len - 1) { Err(Refusal::Hole) } else { Ok(self.info_at(&vma, addr)) }
+            if vma.last() < addr + (len - 1) {
+                Err(Refusal::Hole)
+            } else {
+                Ok(self.info_at(&vma, addr))
+            }
         })
     }
 
     /// Marks what is mapped as original. Setting the marks needs no memory; what a later
-    /// `unmap_non_original` is to bring back must be remembered, which does. Without memory the marks are
-    /// set all the same, and `unmap_non_original` will unmap, but not bring back.
+    /// `unmap_non_original` is to bring back must be remembered, which does. Without memory the
+    /// marks are set all the same, and `unmap_non_original` will unmap, but not bring back.
     pub(crate) fn mark_original(&self) -> Result<(), Refusal> {
         self.with(|state| {
             let mut hooks = NoHooks;
             let mut update = state.map.update(&mut hooks);
             for (start, len) in halves(state.map.space()) {
-                state.map.update_attrs(start, len, |vma| with_original(vma.attrs()), &mut update)?;
+                state.map.update_attrs(
+                    start,
+                    len,
+                    |vma| with_original(vma.attrs()),
+                    &mut update,
+                )?;
             }
             state.original = None;
             state.original = Some(copy(&state.map, self.memory)?);
@@ -199,9 +231,9 @@ impl Space {
         })
     }
 
-    /// Brings back what was marked: unmaps the rest, gives original areas their protection again, and maps
-    /// those that are gone. Tells of everything that is unmapped or protected; of what is mapped again
-    /// there is nothing to tell, since nothing was there.
+    /// Brings back what was marked: unmaps the rest, gives original VMAs their protection again,
+    /// and maps those that are gone. Tells of everything that is unmapped or protected; of what is
+    /// mapped again there is nothing to tell, since nothing was there.
     ///
     /// Without memory for that it still unmaps what is not original, which needs none, and says
     /// [`Refusal::NoMemory`].
@@ -229,7 +261,9 @@ impl Space {
                     Err(Refusal::NoMemory)
                 }
                 // Never marked, or marked without memory to remember.
-                Err(_) => Ok(state.map.retain(|vma| is_original(&vma.attrs()), &mut update).map(drop)?),
+                Err(_) => {
+                    Ok(state.map.retain(|vma| is_original(&vma.attrs()), &mut update).map(drop)?)
+                }
             }
         })
     }
@@ -243,11 +277,12 @@ impl Space {
                 return Some(self.piece(&vma, first, last));
             }
             let Some(original) = &state.original else { continue };
-            let changed = original.overlapping(first, (last - first).saturating_add(1)).find(|was| {
-                // Pieces of the same mapping differ in nothing but protection.
-                let was = kvma_space_info::decode(&was.attrs(), was.data(), self.page);
-                was.prot != kvma_space_info::decode(&vma.attrs(), vma.data(), self.page).prot
-            });
+            let changed =
+                original.overlapping(first, (last - first).saturating_add(1)).find(|was| {
+                    // Pieces of the same mapping differ in nothing but protection.
+                    let was = kvma_space_info::decode(&was.attrs(), was.data(), self.page);
+                    was.prot != kvma_space_info::decode(&vma.attrs(), vma.data(), self.page).prot
+                });
             if let Some(was) = changed {
                 return Some(self.piece(&vma, first.max(was.start()), last.min(was.last())));
             }
@@ -255,7 +290,8 @@ impl Space {
         None
     }
 
-    /// Tells of the pieces in `len` bytes from `addr` that are `affected`. Nothing is borrowed meanwhile.
+    /// Tells of the pieces in `len` bytes from `addr` that are `affected`. Nothing is borrowed
+    /// meanwhile.
     fn tell(
         &self,
         addr: u64,
@@ -267,8 +303,8 @@ impl Space {
         let mut next = Some(addr);
         while let Some(from) = next.filter(|&from| from <= end) {
             let found = self.look(|state| {
-                let mut areas = state.map.overlapping(from, (end - from).saturating_add(1));
-                let vma = areas.find(|vma| affected(&vma.attrs()));
+                let mut vmas = state.map.overlapping(from, (end - from).saturating_add(1));
+                let vma = vmas.find(|vma| affected(&vma.attrs()));
                 Ok(vma.map(|vma| self.piece(&vma, vma.start().max(from), vma.last().min(end))))
             })?;
             let Some(piece) = found else { return Ok(()) };
@@ -280,21 +316,21 @@ impl Space {
         Ok(())
     }
 
-    /// A part of an area, as callbacks hear of it.
+    /// A part of a VMA, as callbacks hear of it.
     fn piece(&self, vma: &Vma<'_, Tag>, start: u64, last: u64) -> Piece {
         Piece { start, last, info: self.info_at(vma, start) }
     }
 
-    /// What is known of the page at `addr` in an area: the offset is that page's.
+    /// What is known of the page at `addr` in a VMA: the offset is that page's.
     fn info_at(&self, vma: &Vma<'_, Tag>, addr: u64) -> kvma_space_info {
         let ahead = (addr - vma.start()) >> self.page.shift();
         kvma_space_info::decode(&vma.attrs().advance(ahead), vma.data(), self.page)
     }
 
-    fn request(&self, addr: u64, len: u64, info: kvma_space_info) -> Request<Tag> {
+    fn request(&self, addr: u64, len: u64, info: kvma_space_info) -> MapRequest<Tag> {
         let (base, mapping) = if self.manner.mappings { (addr, len) } else { (0, 0) };
         let (attrs, tag) = kvma_space_info { base, len: mapping, ..info }.encode(self.page);
-        Request::new(Place::Fixed(addr), len, attrs).with_data(tag)
+        MapRequest::new(Placement::Fixed(addr), len, attrs).with_data(tag)
     }
 
     /// A length in whole pages.
@@ -317,13 +353,17 @@ impl Space {
     }
 
     /// Nodes in hand for one operation.
-    fn update<'h>(&self, hooks: &'h mut NoHooks) -> Result<Update<'h, Tag, Memory, NoHooks>, Refusal> {
+    fn update<'h>(
+        &self,
+        hooks: &'h mut NoHooks,
+    ) -> Result<Update<'h, Tag, Memory, NoHooks>, Refusal> {
         let mut update = Update::new(self.memory, hooks);
         update.reserve(WORST_CASE)?;
         Ok(update)
     }
 
-    /// Changes the state. In use it is only where the caller has no lock, or an allocator that calls back.
+    /// Changes the state. In use it is only where the caller has no lock, or an allocator that
+    /// calls back.
     fn with<R>(&self, work: impl FnOnce(&mut State) -> Result<R, Refusal>) -> Result<R, Refusal> {
         let state = self.state.as_ref().ok_or(Refusal::Invalid)?;
         state.write(|state| Ok(work(state))).unwrap_or(Err(Refusal::Invalid))
@@ -336,7 +376,7 @@ impl Space {
     }
 }
 
-/// A part of an area that is about to change.
+/// A part of a VMA that is about to change.
 struct Piece {
     start: u64,
     last: u64,
@@ -363,7 +403,7 @@ fn halves(range: VmRange) -> impl Iterator<Item = (u64, u64)> {
     core::iter::once(first).chain(second)
 }
 
-/// Whether an area of now is still of the mapping that was marked: nothing else bears the mark.
+/// Whether a VMA of now is still of the mapping that was marked: nothing else bears the mark.
 fn is_same(now: &Vma<'_, Tag>, _then: &Vma<'_, Tag>) -> bool {
     is_original(&now.attrs())
 }

@@ -18,14 +18,19 @@ pub const KVMA_SPACE_HOLE: i32 = 3;
 /// The callback said stop. Nothing has changed.
 pub const KVMA_SPACE_STOPPED: i32 = 4;
 
-/// Hears of a piece that is about to change: its first byte, its length, and what it was. Answers whether
-/// to go on.
+/// Hears of a piece that is about to change: its first byte, its length, and what it was. Answers
+/// whether to go on.
 pub type kvma_space_fn = Option<
-    unsafe extern "C" fn(start: usize, len: usize, was: *const kvma_space_info, udata: *mut c_void) -> bool,
+    unsafe extern "C" fn(
+        start: usize,
+        len: usize,
+        was: *const kvma_space_info,
+        udata: *mut c_void,
+    ) -> bool,
 >;
 
-/// libmmap's address space. Opaque. Any number of threads may look at it at once, one may change it; the
-/// caller keeps them apart. Callbacks may call back.
+/// libmmap's address space. Opaque. Any number of threads may look at it at once, one may change
+/// it; the caller keeps them apart. Callbacks may call back.
 pub struct kvma_space {
     space: Space,
     memory: Memory,
@@ -77,7 +82,10 @@ pub(super) unsafe fn with<R>(
 /// # Safety
 ///
 /// The function may be called with `udata`, and does not unwind.
-unsafe fn teller(tell: kvma_space_fn, udata: *mut c_void) -> impl FnMut(u64, u64, &kvma_space_info) -> bool {
+unsafe fn teller(
+    tell: kvma_space_fn,
+    udata: *mut c_void,
+) -> impl FnMut(u64, u64, &kvma_space_info) -> bool {
     move |start, len, was| match tell {
         // SAFETY: the caller's.
         Some(tell) => unsafe { tell(start as usize, len as usize, was, udata) },
@@ -85,8 +93,9 @@ unsafe fn teller(tell: kvma_space_fn, udata: *mut c_void) -> impl FnMut(u64, u64
     }
 }
 
-/// Makes a space of `len` bytes (counted up to whole pages) from `start` (down to a page). NULL if
-/// `page_size` is not a power of two, if the space reaches beyond the last address, or without memory.
+/// Makes a space of `len` bytes (retry_with_nodes up to whole pages) from `start` (down to a page).
+/// NULL if `page_size` is not a power of two, if the space reaches beyond the last address, or
+/// without memory.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_space_new(
     start: usize,
@@ -170,7 +179,9 @@ pub unsafe extern "C" fn kvma_space_map_at(
 ) -> usize {
     // SAFETY: see above.
     address(unsafe {
-        with(space, |space| space.map_at(addr as u64, len as u64, given(info)?, &mut teller(tell, udata)))
+        with(space, |space| {
+            space.map_at(addr as u64, len as u64, given(info)?, &mut teller(tell, udata))
+        })
     })
 }
 
@@ -206,8 +217,8 @@ pub unsafe extern "C" fn kvma_space_unmap(
     })
 }
 
-/// Changes the protection of a range, and tells of what was there. Holes are passed over, and answered
-/// with `KVMA_SPACE_HOLE`.
+/// Changes the protection of a range, and tells of what was there. Holes are passed over, and
+/// answered with `KVMA_SPACE_HOLE`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_space_protect(
     space: *mut kvma_space,
@@ -240,17 +251,17 @@ pub unsafe extern "C" fn kvma_space_query(
     found.is_ok()
 }
 
-/// Marks what is mapped as original. `KVMA_SPACE_NO_MEMORY`: marked, but a later `unmap_non_original`
-/// cannot bring back what is unmapped or protected until then.
+/// Marks what is mapped as original. `KVMA_SPACE_NO_MEMORY`: marked, but a later
+/// `unmap_non_original` cannot bring back what is unmapped or protected until then.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_space_mark_original(space: *mut kvma_space) -> i32 {
     // SAFETY: see above.
     status(unsafe { with(space, |space| space.mark_original()) })
 }
 
-/// Brings back what was marked: unmaps the rest, gives original areas their protection again, and maps
-/// those that are gone. Tells of everything that is unmapped or protected. `KVMA_SPACE_NO_MEMORY`: the
-/// rest is unmapped, but nothing brought back.
+/// Brings back what was marked: unmaps the rest, gives original VMAs their protection again, and
+/// maps those that are gone. Tells of everything that is unmapped or protected.
+/// `KVMA_SPACE_NO_MEMORY`: the rest is unmapped, but nothing brought back.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_space_unmap_non_original(
     space: *mut kvma_space,

@@ -1,7 +1,8 @@
-//! The system calls. Arguments are as user space passed them; numbers are x86-64's, as in `<sys/mman.h>`.
+//! The system calls. Arguments are as user space passed them; numbers are x86-64's, as in
+//! `<sys/mman.h>`.
 //!
-//! Statuses are 0, a negative errno as Linux gives it, or a positive code of this boundary. Linux does not
-//! always change nothing when it fails; where it leaves traces, so does this.
+//! Statuses are 0, a negative errno as Linux gives it, or a positive code of this boundary. Linux
+//! does not always change nothing when it fails; where it leaves traces, so does this.
 
 use super::file::{FileRef, kvma_file, kvma_open_file};
 use super::{kvma_linux, kvma_linux_call, refused, system_call};
@@ -41,7 +42,8 @@ pub unsafe extern "C" fn kvma_linux_mmap(
         system_call(mm, in_call, addr, |mm, update| {
             let kvma_linux_mmap_args { addr, len, prot, flags, offset, file } =
                 *args.as_ref().ok_or(Errno::EFAULT)?;
-            let file = file.as_ref().map(|file| file.to_open()).transpose().map_err(|_| Errno::EINVAL)?;
+            let file =
+                file.as_ref().map(|file| file.to_open()).transpose().map_err(|_| Errno::EINVAL)?;
             mm.mmap(Mmap { addr, len, prot, flags, offset, file }, update)
         })
     }
@@ -56,7 +58,9 @@ pub unsafe extern "C" fn kvma_linux_munmap(
     len: u64,
 ) -> kvma_status {
     // SAFETY: see above.
-    unsafe { system_call(mm, in_call, core::ptr::null_mut(), |mm, update| mm.munmap(addr, len, update)) }
+    unsafe {
+        system_call(mm, in_call, core::ptr::null_mut(), |mm, update| mm.munmap(addr, len, update))
+    }
 }
 
 /// mprotect(2)
@@ -70,7 +74,9 @@ pub unsafe extern "C" fn kvma_linux_mprotect(
 ) -> kvma_status {
     // SAFETY: see above.
     unsafe {
-        system_call(mm, in_call, core::ptr::null_mut(), |mm, update| mm.mprotect(addr, len, prot, update))
+        system_call(mm, in_call, core::ptr::null_mut(), |mm, update| {
+            mm.mprotect(addr, len, prot, update)
+        })
     }
 }
 
@@ -112,8 +118,8 @@ pub unsafe extern "C" fn kvma_linux_mremap(
     }
 }
 
-/// brk(2), the system call: where the heap ends now goes to `end`, which is where it ended before if that
-/// failed.
+/// brk(2), the system call: where the heap ends now goes to `end`, which is where it ended before
+/// if that failed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_linux_brk(
     mm: *mut kvma_linux,
@@ -148,7 +154,9 @@ pub unsafe extern "C" fn kvma_linux_madvise(
 ) -> kvma_status {
     // SAFETY: see above.
     unsafe {
-        system_call(mm, in_call, core::ptr::null_mut(), |mm, update| mm.madvise(addr, len, advice, update))
+        system_call(mm, in_call, core::ptr::null_mut(), |mm, update| {
+            mm.madvise(addr, len, advice, update)
+        })
     }
 }
 
@@ -161,7 +169,9 @@ pub unsafe extern "C" fn kvma_linux_mlock(
     len: u64,
 ) -> kvma_status {
     // SAFETY: see above.
-    unsafe { system_call(mm, in_call, core::ptr::null_mut(), |mm, update| mm.mlock(addr, len, update)) }
+    unsafe {
+        system_call(mm, in_call, core::ptr::null_mut(), |mm, update| mm.mlock(addr, len, update))
+    }
 }
 
 /// mlock2(2)
@@ -175,7 +185,9 @@ pub unsafe extern "C" fn kvma_linux_mlock2(
 ) -> kvma_status {
     // SAFETY: see above.
     unsafe {
-        system_call(mm, in_call, core::ptr::null_mut(), |mm, update| mm.mlock2(addr, len, flags, update))
+        system_call(mm, in_call, core::ptr::null_mut(), |mm, update| {
+            mm.mlock2(addr, len, flags, update)
+        })
     }
 }
 
@@ -188,7 +200,9 @@ pub unsafe extern "C" fn kvma_linux_munlock(
     len: u64,
 ) -> kvma_status {
     // SAFETY: see above.
-    unsafe { system_call(mm, in_call, core::ptr::null_mut(), |mm, update| mm.munlock(addr, len, update)) }
+    unsafe {
+        system_call(mm, in_call, core::ptr::null_mut(), |mm, update| mm.munlock(addr, len, update))
+    }
 }
 
 /// mlockall(2)
@@ -199,7 +213,9 @@ pub unsafe extern "C" fn kvma_linux_mlockall(
     flags: u64,
 ) -> kvma_status {
     // SAFETY: see above.
-    unsafe { system_call(mm, in_call, core::ptr::null_mut(), |mm, update| mm.mlockall(flags, update)) }
+    unsafe {
+        system_call(mm, in_call, core::ptr::null_mut(), |mm, update| mm.mlockall(flags, update))
+    }
 }
 
 /// munlockall(2)
@@ -209,7 +225,9 @@ pub unsafe extern "C" fn kvma_linux_munlockall(
     in_call: *mut kvma_linux_call,
 ) -> kvma_status {
     // SAFETY: see above.
-    unsafe { system_call(mm, in_call, core::ptr::null_mut(), |mm, update| Ok(mm.munlockall(update))) }
+    unsafe {
+        system_call(mm, in_call, core::ptr::null_mut(), |mm, update| Ok(mm.munlockall(update)))
+    }
 }
 
 /// mseal(2)
@@ -223,7 +241,9 @@ pub unsafe extern "C" fn kvma_linux_mseal(
 ) -> kvma_status {
     // SAFETY: see above.
     unsafe {
-        system_call(mm, in_call, core::ptr::null_mut(), |mm, update| mm.mseal(addr, len, flags, update))
+        system_call(mm, in_call, core::ptr::null_mut(), |mm, update| {
+            mm.mseal(addr, len, flags, update)
+        })
     }
 }
 
@@ -238,12 +258,14 @@ pub unsafe extern "C" fn kvma_linux_msync(
 ) -> kvma_status {
     // SAFETY: see above.
     unsafe {
-        system_call(mm, in_call, core::ptr::null_mut(), |mm, update| mm.msync(addr, len, flags, update))
+        system_call(mm, in_call, core::ptr::null_mut(), |mm, update| {
+            mm.msync(addr, len, flags, update)
+        })
     }
 }
 
-/// mincore(2). The owner's `act` hears `KVMA_ACTION_RESIDENCY` for each area's part of the range, in order and
-/// without holes between, and fills in the vector.
+/// mincore(2). The owner's `act` hears `KVMA_ACTION_RESIDENCY` for each VMA's part of the range, in
+/// order and without holes between, and fills in the vector.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_linux_mincore(
     mm: *mut kvma_linux,
@@ -252,11 +274,13 @@ pub unsafe extern "C" fn kvma_linux_mincore(
     len: u64,
 ) -> kvma_status {
     // SAFETY: see above.
-    unsafe { system_call(mm, in_call, core::ptr::null_mut(), |mm, update| mm.mincore(addr, len, update)) }
+    unsafe {
+        system_call(mm, in_call, core::ptr::null_mut(), |mm, update| mm.mincore(addr, len, update))
+    }
 }
 
-/// `prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME)`: names the anonymous memory in a range by `name`, or takes its name
-/// away (NULL). The areas take references of their own.
+/// `prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME)`: names the anonymous memory in a range by `name`, or
+/// takes its name away (NULL). The VMAs take references of their own.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_linux_set_anon_name(
     mm: *mut kvma_linux,
@@ -283,8 +307,9 @@ pub struct kvma_iovec {
     pub len: u64,
 }
 
-/// process_madvise(2): madvise for each of `count` ranges. `own` says whether the address space is the caller's;
-/// for another's, the kernel has checked the caller's rights. The bytes advised go to `advised`.
+/// process_madvise(2): madvise for each of `count` ranges. `own` says whether the address space is
+/// the caller's; for another's, the kernel has checked the caller's rights. The bytes advised go to
+/// `advised`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_linux_process_madvise(
     mm: *mut kvma_linux,
@@ -321,7 +346,9 @@ pub unsafe extern "C" fn kvma_linux_pkey_alloc(
 ) -> kvma_status {
     call(|| {
         // SAFETY: see above.
-        unsafe { tell(key, given(mm)?.mm.write(|mm| mm.pkey_alloc(flags, rights).map_err(refused))?) };
+        unsafe {
+            tell(key, given(mm)?.mm.write(|mm| mm.pkey_alloc(flags, rights).map_err(refused))?)
+        };
         Ok(())
     })
 }

@@ -4,8 +4,8 @@ use super::{kvma_linux, kvma_linux_call, refused, system_call};
 use crate::boundary::{call, given, tell};
 use crate::status::kvma_status;
 use core::ptr::null_mut;
-use engine::linux::{Access, Fault, Mode, SegvCode, Verdict};
-use engine::{Errno, Guarded, VmaData};
+use engine::linux::{Access, Fault, FaultAction, Mode, SegvCode};
+use engine::{Errno, HasVmMap, VmaData};
 
 /// A load.
 pub const KVMA_ACCESS_READ: u32 = 0;
@@ -14,18 +14,19 @@ pub const KVMA_ACCESS_WRITE: u32 = 1;
 /// An instruction fetch.
 pub const KVMA_ACCESS_EXECUTE: u32 = 2;
 
-/// Make the page present, with no more rights than the area has; a private page of an object without write
-/// access, so that the first write faults.
+/// Make the page present, with no more rights than the VMA has; a private page of an object without
+/// write access, so that the first write faults.
 pub const KVMA_FAULT_MAP: u64 = 0;
-/// Give the area a page of its own, with what is there now or zeros in it: a write to private memory.
+/// Give the VMA a page of its own, with what is there now or zeros in it: a write to private
+/// memory.
 pub const KVMA_FAULT_COPY: u64 = 1;
 /// `SEGV_MAPERR`: nothing is mapped there.
 pub const KVMA_FAULT_MAPERR: u64 = 2;
 /// `SEGV_ACCERR`: what is mapped there does not allow it.
 pub const KVMA_FAULT_ACCERR: u64 = 3;
 
-/// Only `kvma_linux_fault` can say: the area must take note of the access, or a stack may have to grow. (Only
-/// `kvma_linux_judge` answers so.)
+/// Only `kvma_linux_fault` can say: the VMA must take note of the access, or a stack may have to
+/// grow. (Only `kvma_linux_judge` answers so.)
 pub const KVMA_FAULT_TAKE_NOTE: u64 = 4;
 
 /// A page fault at an address of user space.
@@ -38,13 +39,13 @@ pub struct kvma_linux_fault_args {
     pub access: u32,
     /// Whether on the kernel's behalf, copying from or to the program's memory.
     pub by_kernel: bool,
-    /// The program's stack pointer: the stack then grows no further than 64 KiB and 256 bytes below it, as up
-    /// to Linux 4.20. 0: not asked.
+    /// The program's stack pointer: the stack then grows no further than 64 KiB and 256 bytes below
+    /// it, as up to Linux 4.20. 0: not asked.
     pub stack_pointer: u64,
 }
 
-/// What a page fault comes to, to `verdict`: `KVMA_FAULT_MAP` and the like. Extends the stack if the fault lies
-/// right below it and the limits allow.
+/// What a page fault comes to, to `verdict`: `KVMA_FAULT_MAP` and the like. Extends the stack if
+/// the fault lies right below it and the limits allow.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_linux_fault(
     mm: *mut kvma_linux,
@@ -53,12 +54,16 @@ pub unsafe extern "C" fn kvma_linux_fault(
     verdict: *mut u64,
 ) -> kvma_status {
     // SAFETY: the contract of all functions (crate docs); so below.
-    unsafe { system_call(mm, in_call, verdict, |mm, update| Ok(number(mm.fault(&to_fault(fault)?, update)))) }
+    unsafe {
+        system_call(mm, in_call, verdict, |mm, update| {
+            Ok(number(mm.fault(&to_fault(fault)?, update)))
+        })
+    }
 }
 
-/// What a page fault comes to by what is mapped there now, to `verdict`. Changes nothing, so that any number of
-/// threads may ask at once; most faults are answered so, and `KVMA_FAULT_TAKE_NOTE` sends the others to
-/// `kvma_linux_fault`.
+/// What a page fault comes to by what is mapped there now, to `verdict`. Changes nothing, so that
+/// any number of threads may ask at once; most faults are answered so, and `KVMA_FAULT_TAKE_NOTE`
+/// sends the others to `kvma_linux_fault`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_linux_judge(
     mm: *const kvma_linux,
@@ -70,8 +75,8 @@ pub unsafe extern "C" fn kvma_linux_judge(
         unsafe {
             let (addr, fault) = (given(fault)?.addr, to_fault(fault).map_err(refused)?);
             let judged = given(mm)?.mm.read(|mm| {
-                let area = mm.vm_map().find(addr);
-                Ok(area.and_then(|area| fault.judge(&area.attrs(), area.data().key())))
+                let vma = mm.vm_map().find(addr);
+                Ok(vma.and_then(|vma| fault.check_access(&vma.attrs(), vma.data().key())))
             })?;
             tell(verdict, judged.map_or(KVMA_FAULT_TAKE_NOTE, number));
         }
@@ -101,17 +106,17 @@ unsafe fn to_fault(fault: *const kvma_linux_fault_args) -> Result<Fault, Errno> 
     })
 }
 
-fn number(verdict: Verdict) -> u64 {
+fn number(verdict: FaultAction) -> u64 {
     match verdict {
-        Verdict::Map => KVMA_FAULT_MAP,
-        Verdict::Copy => KVMA_FAULT_COPY,
-        Verdict::Refuse(SegvCode::MapErr) => KVMA_FAULT_MAPERR,
-        Verdict::Refuse(SegvCode::AccErr) => KVMA_FAULT_ACCERR,
+        FaultAction::Map => KVMA_FAULT_MAP,
+        FaultAction::Copy => KVMA_FAULT_COPY,
+        FaultAction::Refuse(SegvCode::MapErr) => KVMA_FAULT_MAPERR,
+        FaultAction::Refuse(SegvCode::AccErr) => KVMA_FAULT_ACCERR,
     }
 }
 
-/// A page fault at `addr` below a stack: extends it if it may grow that far. `-EFAULT` if what lies above is no
-/// stack, and the errno why it may not.
+/// A page fault at `addr` below a stack: extends it if it may grow that far. `-EFAULT` if what lies
+/// above is no stack, and the errno why it may not.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_linux_grow_stack(
     mm: *mut kvma_linux,
@@ -119,5 +124,7 @@ pub unsafe extern "C" fn kvma_linux_grow_stack(
     addr: u64,
 ) -> kvma_status {
     // SAFETY: see above.
-    unsafe { system_call(mm, in_call, null_mut(), |mm, update| mm.grow_stack(addr, update).map(|()| 0)) }
+    unsafe {
+        system_call(mm, in_call, null_mut(), |mm, update| mm.grow_stack(addr, update).map(|()| 0))
+    }
 }

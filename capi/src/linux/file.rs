@@ -4,7 +4,7 @@ use crate::status::Fail;
 use core::ffi::{CStr, c_char};
 use core::fmt;
 use core::ptr::NonNull;
-use engine::linux::{File, OpenFile, Placement, Rights, Traits};
+use engine::linux::{Alignment, File, OpenFile, Rights, Traits};
 
 /// The file is open for reading.
 pub const KVMA_FILE_READ: u32 = 1;
@@ -25,7 +25,10 @@ pub const KVMA_FILE_KNOWS_SYNC: u32 = 1 << 4;
 pub const KVMA_FILE_PERSISTENT: u32 = 1 << 5;
 
 const _: () = {
-    assert!(Rights::READ.bits() as u32 == KVMA_FILE_READ && Rights::WRITE.bits() as u32 == KVMA_FILE_WRITE);
+    assert!(
+        Rights::READ.bits() as u32 == KVMA_FILE_READ
+            && Rights::WRITE.bits() as u32 == KVMA_FILE_WRITE
+    );
     assert!(Traits::UNMAPPABLE.bits() as u32 == KVMA_FILE_UNMAPPABLE);
     assert!(Traits::NO_EXEC.bits() as u32 == KVMA_FILE_NO_EXEC);
     assert!(Traits::APPEND_ONLY.bits() as u32 == KVMA_FILE_APPEND_ONLY);
@@ -34,24 +37,25 @@ const _: () = {
     assert!(Traits::PERSISTENT.bits() as u32 == KVMA_FILE_PERSISTENT);
 };
 
-/// How the owner counts references to a file. Both may be NULL. They cannot fail and must not call back.
+/// How the owner counts references to a file. Both may be NULL. They cannot fail and must not call
+/// back.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct kvma_file_ops {
-    /// An area shows the file from now on.
+    /// A VMA shows the file from now on.
     pub get: Option<unsafe extern "C" fn(file: *mut kvma_file)>,
-    /// An area shows it no more.
+    /// A VMA shows it no more.
     pub put: Option<unsafe extern "C" fn(file: *mut kvma_file)>,
 }
 
-/// What can be mapped, or can name a mapping: the first member of the owner's own structure for an open file, a
-/// memory object, a name. Areas with different ones never merge. It must live until the last reference to it
-/// has been `put`.
+/// What can be mapped, or can name a mapping: the first member of the owner's own structure for an
+/// open file, a memory object, a name. VMAs with different ones never merge. It must live until the
+/// last reference to it has been `put`.
 #[repr(C)]
 pub struct kvma_file {
     /// NULL: nobody counts, and the file outlives all that maps it.
     pub ops: *const kvma_file_ops,
-    /// A number that tells files apart; the `object` of areas that show it.
+    /// A number that tells files apart; the `object` of VMAs that show it.
     pub id: u64,
     /// Inode number, for `/proc/PID/maps`.
     pub inode: u64,
@@ -61,11 +65,11 @@ pub struct kvma_file {
     pub minor: u32,
     /// Path, or the name of special or named memory such as `[vdso]`. NULL: empty.
     pub name: *const c_char,
-    /// Whether mappings that are large enough for huge pages start where address and offset agree modulo
-    /// their size.
+    /// Whether mappings that are large enough for huge pages start where address and offset agree
+    /// modulo their size.
     pub huge: bool,
-    /// The file consists of huge pages of so many bytes, as in hugetlbfs and as `huge_memory` makes it. 0: it does
-    /// not.
+    /// The file consists of huge pages of so many bytes, as in hugetlbfs and as `huge_memory` makes
+    /// it. 0: it does not.
     pub huge_page: u64,
 }
 
@@ -83,7 +87,7 @@ pub struct kvma_open_file {
     pub max_bytes: u64,
 }
 
-/// A counted reference to a file of the owner's.
+/// A retry_with_nodes reference to a file of the owner's.
 pub(crate) struct FileRef(NonNull<kvma_file>);
 
 impl FileRef {
@@ -112,14 +116,14 @@ impl FileRef {
     }
 
     fn file(&self) -> &kvma_file {
-        // SAFETY: it lives as long as there is a reference, by the owner's promise.
+        // SAFETY: it lives as long as there is a reference, by the owner's charge.
         unsafe { self.0.as_ref() }
     }
 }
 
 impl Clone for FileRef {
     fn clone(&self) -> FileRef {
-        // SAFETY: a table as its documentation says, by the owner's promise.
+        // SAFETY: a table as its documentation says, by the owner's charge.
         unsafe {
             if let Some(get) = self.file().ops.as_ref().and_then(|ops| ops.get) {
                 get(self.0.as_ptr());
@@ -131,7 +135,8 @@ impl Clone for FileRef {
 
 impl Drop for FileRef {
     fn drop(&mut self) {
-        // SAFETY: a table as its documentation says, by the owner's promise; the reference ends here.
+        // SAFETY: a table as its documentation says, by the owner's charge; the reference ends
+        // here.
         unsafe {
             if let Some(put) = self.file().ops.as_ref().and_then(|ops| ops.put) {
                 put(self.0.as_ptr());
@@ -164,7 +169,7 @@ impl File for FileRef {
         if name.is_null() {
             return Ok(());
         }
-        // SAFETY: a string that ends with a NUL, by the owner's promise.
+        // SAFETY: a string that ends with a NUL, by the owner's charge.
         for chunk in unsafe { CStr::from_ptr(name) }.to_bytes().utf8_chunks() {
             out.write_str(chunk.valid())?;
             if !chunk.invalid().is_empty() {
@@ -174,11 +179,11 @@ impl File for FileRef {
         Ok(())
     }
 
-    fn placement(&self) -> Placement {
+    fn alignment(&self) -> Alignment {
         match *self.file() {
-            kvma_file { huge_page: 0, huge: false, .. } => Placement::Page,
-            kvma_file { huge_page: 0, .. } => Placement::Huge,
-            kvma_file { huge_page, .. } => Placement::HugeTlb(huge_page),
+            kvma_file { huge_page: 0, huge: false, .. } => Alignment::Page,
+            kvma_file { huge_page: 0, .. } => Alignment::Huge,
+            kvma_file { huge_page, .. } => Alignment::HugeTlb(huge_page),
         }
     }
 }
@@ -192,15 +197,17 @@ impl kvma_open_file {
     pub(super) unsafe fn to_open(self) -> Result<OpenFile<FileRef>, Fail> {
         // SAFETY: the caller's.
         let file = unsafe { FileRef::get(self.file) }.ok_or(Fail::Null)?;
-        let rights = u8::try_from(self.rights).ok().and_then(Rights::from_bits).ok_or(Fail::Argument)?;
-        let traits = u16::try_from(self.traits).ok().and_then(Traits::from_bits).ok_or(Fail::Argument)?;
+        let rights =
+            u8::try_from(self.rights).ok().and_then(Rights::from_bits).ok_or(Fail::Argument)?;
+        let traits =
+            u16::try_from(self.traits).ok().and_then(Traits::from_bits).ok_or(Fail::Argument)?;
         let open = OpenFile::new(file, rights).with_traits(traits);
         Ok(if self.max_bytes == 0 { open } else { open.with_max_bytes(self.max_bytes) })
     }
 }
 
-/// As C sees what is open; the file is borrowed. The largest offset, which only the engine needs, is left
-/// out.
+/// As C sees what is open; the file is borrowed. The largest offset, which only the engine needs,
+/// is left out.
 pub(super) fn shown(open: &OpenFile<FileRef>) -> kvma_open_file {
     kvma_open_file {
         file: open.file().as_ptr(),

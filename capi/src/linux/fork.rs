@@ -6,11 +6,11 @@ use crate::status::{Fail, kvma_status};
 use core::ptr::null_mut;
 use engine::Error;
 
-/// The child's address space, from the same allocator, to `child`. Areas keep their boundaries; those that
-/// are not to be copied are left out, and locks are not inherited.
+/// The child's address space, from the same allocator, to `child`. VMAs keep their boundaries;
+/// those that are not to be copied are left out, and locks are not inherited.
 ///
-/// The owner's `inherit` hears of each area, then its `flush_begin`, even if it refused one; its `flush_wait` when
-/// the call is finished.
+/// The owner's `inherit` hears of each VMA, then its `flush_begin`, even if it refused one; its
+/// `flush_wait` when the call is finished.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_linux_fork(
     mm: *mut kvma_linux,
@@ -24,9 +24,10 @@ pub unsafe extern "C" fn kvma_linux_fork(
         // SAFETY: see above.
         let (parent, in_call) = unsafe { (given(mm)?, given(in_call)?) };
         let memory = parent.memory;
-        // Room for the child first: from the fork on, there is something to be undone.
+        // UnmappedAreaInfo for the child first: from the fork on, there is something to be undone.
         let room = memory.get::<kvma_linux>().ok_or(Error::OutOfMemory)?;
-        let forked = in_call.owing.write(|update| parent.mm.write(|mm| mm.fork(update).map_err(refused)));
+        let forked =
+            in_call.owing.write(|update| parent.mm.write(|mm| mm.fork(update).map_err(refused)));
         match forked {
             Ok(mm) => {
                 // SAFETY: room for one, and ours alone.

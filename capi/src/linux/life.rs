@@ -1,6 +1,6 @@
 //! Making address spaces and calls, and taking them down.
 
-use super::owner::{Kernel, kvma_owner};
+use super::kernel::{CKernel, kvma_owner};
 use super::{kvma_linux, kvma_linux_call};
 use crate::alloc::{Memory, kvma_allocator};
 use crate::boundary::{Shared, call, call_or, given};
@@ -10,7 +10,8 @@ use core::ptr::{NonNull, null_mut};
 use engine::Error;
 use engine::linux::{Growth, Layout, Mm};
 
-/// The shape of an address space, in bytes: made by `kvma_linux_layout_x86_64`, and changed where wanted.
+/// The shape of an address space, in bytes: made by `kvma_linux_layout_x86_64`, and changed where
+/// wanted.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct kvma_linux_layout {
@@ -35,15 +36,16 @@ pub struct kvma_linux_layout {
     pub page_size: u64,
 }
 
-/// x86-64 with 47-bit user space and no randomisation, for a stack of at most `stack_limit` bytes (`UINT64_MAX`:
-/// unlimited).
+/// x86-64 with 47-bit user space and no randomisation, for a stack of at most `stack_limit` bytes
+/// (`UINT64_MAX`: unlimited).
 #[unsafe(no_mangle)]
 pub extern "C" fn kvma_linux_layout_x86_64(stack_limit: u64) -> kvma_linux_layout {
     (&Layout::x86_64(stack_limit)).into()
 }
 
-/// The same with both searches starting at one of 2 to the `bits` places, by the caller's random number: as many
-/// pages further as its low bits say. Linux takes 28 bits on x86-64, and at most 32 are taken here.
+/// The same with both searches starting at one of 2 to the `bits` places, by the caller's random
+/// number: as many pages further as its low bits say. Linux takes 28 bits on x86-64, and at most 32
+/// are taken here.
 #[unsafe(no_mangle)]
 pub extern "C" fn kvma_linux_layout_randomised(
     layout: kvma_linux_layout,
@@ -83,8 +85,8 @@ impl kvma_linux_layout {
     }
 }
 
-/// Makes an empty address space with memory of `allocator` (NULL: malloc's). The handle goes to `mm`; NULL if
-/// it fails.
+/// Makes an empty address space with memory of `allocator` (NULL: malloc's). The handle goes to
+/// `mm`; NULL if it fails.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_linux_new(
     mm: *mut *mut kvma_linux,
@@ -96,7 +98,8 @@ pub unsafe extern "C" fn kvma_linux_new(
         let place = unsafe { mm.as_mut() }.ok_or(Fail::Null)?;
         *place = null_mut();
         // SAFETY: see above.
-        let (layout, memory) = unsafe { (given(layout)?, Memory::from_table(allocator).ok_or(Fail::Null)?) };
+        let (layout, memory) =
+            unsafe { (given(layout)?, Memory::from_table(allocator).ok_or(Fail::Null)?) };
         let mm = Mm::new(layout.to_layout(), memory)?;
         let handle = memory.put_in(kvma_linux { mm: Shared::new(mm), memory });
         *place = handle.ok_or(Error::OutOfMemory)?.as_ptr();
@@ -120,8 +123,9 @@ pub unsafe extern "C" fn kvma_linux_free(mm: *mut kvma_linux) -> kvma_status {
     })
 }
 
-/// Begins calls on `mm` with `owner` (NULL: none), and takes `nodes` nodes in hand; a system call needs at
-/// most 3 at a time. To be called before taking the lock that guards the address space. The table is copied.
+/// Begins calls on `mm` with `owner` (NULL: none), and takes `nodes` nodes in hand; a system call
+/// needs at most 3 at a time. To be called before taking the lock that guards the address space.
+/// The table is copied.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_linux_call_new(
     in_call: *mut *mut kvma_linux_call,
@@ -136,13 +140,14 @@ pub unsafe extern "C" fn kvma_linux_call_new(
         // SAFETY: see above.
         let memory = unsafe { given(mm) }?.memory;
         // SAFETY: see above.
-        let owing = Owing::new(memory, unsafe { Kernel::new(owner) }, nodes)?;
-        *place = memory.put_in(kvma_linux_call { owing, memory }).ok_or(Error::OutOfMemory)?.as_ptr();
+        let owing = Owing::new(memory, unsafe { CKernel::new(owner) }, nodes)?;
+        *place =
+            memory.put_in(kvma_linux_call { owing, memory }).ok_or(Error::OutOfMemory)?.as_ptr();
         Ok(())
     })
 }
 
-/// Areas and parts of areas that the calls have removed so far.
+/// VMAs and parts of VMAs that the calls have removed so far.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_linux_call_removed(in_call: *const kvma_linux_call) -> usize {
     call_or(0, || {
@@ -152,8 +157,8 @@ pub unsafe extern "C" fn kvma_linux_call_removed(in_call: *const kvma_linux_call
     })
 }
 
-/// Does what is owed and frees the call: waits for the flush, gives up files and memory. To be called after
-/// releasing the lock. NULL is fine.
+/// Does what is owed and frees the call: waits for the flush, gives up files and memory. To be
+/// called after releasing the lock. NULL is fine.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_linux_call_finish(in_call: *mut kvma_linux_call) -> kvma_status {
     call(|| {

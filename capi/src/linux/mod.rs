@@ -1,14 +1,14 @@
 //! `kvma_linux`: the engine's `linux::Mm` behind a handle: the Linux memory calls, errno by errno.
 //!
-//! A call goes with a `kvma_linux_call`, which carries the owner into it and owed work out of it. Linux's own
-//! answers are negative statuses; positive ones are of this boundary.
+//! A call goes with a `kvma_linux_call`, which carries the owner into it and owed work out of it.
+//! Linux's own answers are negative statuses; positive ones are of this boundary.
 
 pub mod calls;
 pub mod fault;
 pub mod file;
 pub mod fork;
+pub mod kernel;
 pub mod life;
-pub mod owner;
 pub mod setup;
 pub mod state;
 pub mod text;
@@ -22,12 +22,12 @@ use core::ffi::c_void;
 use engine::linux::{Call, LinuxVma, Mm};
 use engine::{Errno, Error};
 use file::FileRef;
-use owner::Kernel;
+use kernel::CKernel;
 
 // Names of their own: cbindgen knows types by their last name only.
-type Area = LinuxVma<FileRef>;
+type TheVma = LinuxVma<FileRef>;
 type Process = Mm<FileRef, Memory>;
-type CallUpdate = Call<'static, FileRef, Memory, Kernel>;
+type CallUpdate = Call<'static, FileRef, Memory, CKernel>;
 
 /// A program's address space, as Linux keeps it. Opaque. As `kvma_vm`, it has no lock.
 pub struct kvma_linux {
@@ -35,15 +35,16 @@ pub struct kvma_linux {
     memory: Memory,
 }
 
-/// Carries an owner into one or several calls on an address space, and out of them what must wait until the
-/// caller's lock is released: the rest of the TLB flush, references to files, memory. Opaque.
+/// Carries an owner into one or several calls on an address space, and out of them what must wait
+/// until the caller's lock is released: the rest of the TLB flush, references to files, memory.
+/// Opaque.
 pub struct kvma_linux_call {
-    owing: Owing<Area, Kernel>,
+    owing: Owing<TheVma, CKernel>,
     memory: Memory,
 }
 
-impl Shown for Area {
-    /// The file that is mapped, or the one that names the area; else NULL.
+impl Shown for TheVma {
+    /// The file that is mapped, or the one that names the VMA; else NULL.
     fn shown(&self) -> *mut c_void {
         self.object().or(self.name()).map_or(core::ptr::null_mut(), |file| file.as_ptr().cast())
     }
@@ -69,7 +70,9 @@ unsafe fn system_call(
         // SAFETY: the caller's.
         unsafe {
             let (mm, in_call) = (given(mm)?, given(in_call)?);
-            let answer = in_call.owing.write(|update| mm.mm.write(|mm| make(mm, update).map_err(refused)))?;
+            let answer = in_call
+                .owing
+                .write(|update| mm.mm.write(|mm| make(mm, update).map_err(refused)))?;
             crate::boundary::tell(result, answer);
         }
         Ok(())

@@ -69,7 +69,7 @@ pub(super) fn write_exec_number(write_exec: WriteExec) -> u32 {
     }
 }
 
-/// An area that the kernel itself puts into an address space, as `execve` does.
+/// A VMA that the kernel itself puts into an address space, as `execve` does.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct kvma_linux_install_args {
@@ -81,14 +81,14 @@ pub struct kvma_linux_install_args {
     pub vm_flags: u64,
     /// Offset in the file, in bytes.
     pub offset: u64,
-    /// The file, or NULL. The area takes a reference of its own.
+    /// The file, or NULL. The VMA takes a reference of its own.
     pub file: *mut kvma_file,
     /// What the file stands for: `KVMA_ROLE_OBJECT` and the like.
     pub role: u32,
 }
 
-/// Puts an area of the kernel's own into a free range. It is not joined with its neighbours, and no limit is
-/// asked.
+/// Puts a VMA of the kernel's own into a free range. It is not joined with its neighbours, and no
+/// limit is asked.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_linux_install(
     mm: *mut kvma_linux,
@@ -105,20 +105,20 @@ pub unsafe extern "C" fn kvma_linux_install(
                 KVMA_ROLE_SPECIAL => Role::Special,
                 _ => return Err(Errno::EINVAL),
             };
-            let area = Install {
+            let vma = Install {
                 start: args.start,
                 end: args.end,
                 flags: VmFlags::from_bits(args.vm_flags).ok_or(Errno::EINVAL)?,
                 offset: args.offset,
                 handle: FileRef::get(args.file).map(|file| (file, role)),
             };
-            mm.install(area, update).map(|()| 0)
+            mm.install(vma, update).map(|()| 0)
         })
     }
 }
 
-/// Removes everything and starts anew with `layout`: what `execve` does first, and a process that ends, last.
-/// Limits stay.
+/// Removes everything and starts anew with `layout`: what `execve` does first, and a process that
+/// ends, last. Limits stay.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_linux_clear(
     mm: *mut kvma_linux,
@@ -134,12 +134,15 @@ pub unsafe extern "C" fn kvma_linux_clear(
     }
 }
 
-/// Changes what no area shows.
+/// Changes what no VMA shows.
 ///
 /// # Safety
 ///
 /// NULL or a handle.
-unsafe fn set(mm: *mut kvma_linux, set: impl FnOnce(&mut super::Process) -> Result<(), Fail>) -> kvma_status {
+unsafe fn set(
+    mm: *mut kvma_linux,
+    set: impl FnOnce(&mut super::Process) -> Result<(), Fail>,
+) -> kvma_status {
     // SAFETY: the caller's.
     call(|| unsafe { given(mm) }?.mm.write(set))
 }
@@ -160,7 +163,7 @@ pub unsafe extern "C" fn kvma_linux_set_start_brk(
     }
 }
 
-/// Says where the program's stack begins: its area is the one that maps calls `[stack]`.
+/// Says where the program's stack begins: its VMA is the one that maps calls `[stack]`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_linux_set_start_stack(mm: *mut kvma_linux, addr: u64) -> kvma_status {
     // SAFETY: see above.
@@ -189,8 +192,8 @@ pub unsafe extern "C" fn kvma_linux_set_gate(mm: *mut kvma_linux, gate: u32) -> 
     }
 }
 
-/// Changes where things go from now on. What is mapped stays. `KVMA_OUT_OF_RANGE` or `KVMA_UNALIGNED` for a layout
-/// that makes no sense.
+/// Changes where things go from now on. What is mapped stays. `KVMA_OUT_OF_RANGE` or
+/// `KVMA_UNALIGNED` for a layout that makes no sense.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_linux_set_layout(
     mm: *mut kvma_linux,
@@ -200,10 +203,14 @@ pub unsafe extern "C" fn kvma_linux_set_layout(
     unsafe { set(mm, |mm| Ok(mm.set_layout(given(layout)?.to_layout())?)) }
 }
 
-/// Sets a resource limit, `KVMA_LIMIT_ADDRESS_SPACE` and the like, to `bytes` (`UINT64_MAX`: none). What is in
-/// use already stays.
+/// Sets a resource limit, `KVMA_LIMIT_ADDRESS_SPACE` and the like, to `bytes` (`UINT64_MAX`: none).
+/// What is in use already stays.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn kvma_linux_set_limit(mm: *mut kvma_linux, limit: u32, bytes: u64) -> kvma_status {
+pub unsafe extern "C" fn kvma_linux_set_limit(
+    mm: *mut kvma_linux,
+    limit: u32,
+    bytes: u64,
+) -> kvma_status {
     // SAFETY: see above.
     unsafe {
         set(mm, |mm| {
@@ -224,8 +231,8 @@ pub const KVMA_WRITE_EXEC_NEVER: u32 = 2;
 pub const KVMA_WRITE_EXEC_MDWE: u32 = 3;
 
 /// Sets the owner's own rules, all off to begin with: about memory that is writable and executable
-/// (`KVMA_WRITE_EXEC_ALLOWED` and the like), and `guard` bytes, whole pages, that are left free on both sides of
-/// what mmap and mremap find a place for. What is mapped already stays.
+/// (`KVMA_WRITE_EXEC_ALLOWED` and the like), and `guard` bytes, whole pages, that are left free on
+/// both sides of what mmap and mremap find a place for. What is mapped already stays.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_linux_set_policy(
     mm: *mut kvma_linux,
@@ -247,9 +254,12 @@ pub unsafe extern "C" fn kvma_linux_set_policy(
     }
 }
 
-/// Sets how many areas there may be (`vm.max_map_count`).
+/// Sets how many VMAs there may be (`vm.max_map_count`).
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn kvma_linux_set_max_map_count(mm: *mut kvma_linux, max: usize) -> kvma_status {
+pub unsafe extern "C" fn kvma_linux_set_max_map_count(
+    mm: *mut kvma_linux,
+    max: usize,
+) -> kvma_status {
     // SAFETY: see above.
     unsafe {
         set(mm, |mm| {
@@ -259,7 +269,7 @@ pub unsafe extern "C" fn kvma_linux_set_max_map_count(mm: *mut kvma_linux, max: 
     }
 }
 
-/// Notes that a private page of the area at `addr` has been written.
+/// Notes that a private page of the VMA at `addr` has been written.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_linux_note_write(mm: *mut kvma_linux, addr: u64) -> kvma_status {
     // SAFETY: see above.
@@ -282,8 +292,8 @@ pub extern "C" fn kvma_overcommit_decide(
 ) -> kvma_status {
     use engine::linux::Overcommit;
     let mode = match mode {
-        super::owner::KVMA_OVERCOMMIT_ALWAYS => Overcommit::Always,
-        super::owner::KVMA_OVERCOMMIT_NEVER => Overcommit::Never,
+        super::kernel::KVMA_OVERCOMMIT_ALWAYS => Overcommit::Always,
+        super::kernel::KVMA_OVERCOMMIT_NEVER => Overcommit::Never,
         _ => Overcommit::Heuristic,
     };
     call(|| mode.decide(pages, committed, memory, limit).map_err(refused))

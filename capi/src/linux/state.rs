@@ -3,12 +3,12 @@
 use super::life::kvma_linux_layout;
 use super::setup::{KVMA_GATE_NONE, gate_number, resource, role_number, write_exec_number};
 use super::{Process, kvma_linux, refused};
-use crate::attrs::{kvma_area, kvma_range};
+use crate::attrs::{kvma_range, kvma_vma};
 use crate::boundary::{call, call_or, given, tell};
 use crate::status::{Fail, kvma_status};
 use crate::vm::walk::{kvma_walk, step_in};
 use engine::linux::Usage;
-use engine::{Error, Guarded};
+use engine::{Error, HasVmMap};
 
 /// Looks into the space behind a handle; `otherwise` for NULL, or while it is being changed.
 ///
@@ -23,92 +23,101 @@ unsafe fn ask<R: Copy>(mm: *const kvma_linux, otherwise: R, ask: impl FnOnce(&Pr
     })
 }
 
-/// The area that holds the byte at `addr`: its `extra` are Linux's `vm_flags`, its `data` the file that is
-/// mapped or names it. `KVMA_NOT_MAPPED` if there is none.
+/// The VMA that holds the byte at `addr`: its `extra` are Linux's `vm_flags`, its `data` the file
+/// that is mapped or names it. `KVMA_NOT_MAPPED` if there is none.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_linux_find(
     mm: *const kvma_linux,
     addr: u64,
-    area: *mut kvma_area,
+    vma: *mut kvma_vma,
 ) -> kvma_status {
     call(|| {
         // SAFETY: the contract of all functions (crate docs); so below.
         unsafe {
-            let find = |mm: &Process| Ok(kvma_area::from(mm.vm_map().find(addr).ok_or(Error::NotMapped)?));
-            tell(area, given(mm)?.mm.read(find)?);
+            let find =
+                |mm: &Process| Ok(kvma_vma::from(mm.vm_map().find(addr).ok_or(Error::NotMapped)?));
+            tell(vma, given(mm)?.mm.read(find)?);
         }
         Ok(())
     })
 }
 
-/// The first area that ends behind the byte at `addr`. `KVMA_NOT_MAPPED` if there is none.
+/// The first VMA that ends behind the byte at `addr`. `KVMA_NOT_MAPPED` if there is none.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_linux_find_from(
     mm: *const kvma_linux,
     addr: u64,
-    area: *mut kvma_area,
+    vma: *mut kvma_vma,
+) -> kvma_status {
+    call(|| {
+        // SAFETY: see above.
+        unsafe {
+            let find = |mm: &Process| {
+                Ok(kvma_vma::from(mm.vm_map().find_from(addr).ok_or(Error::NotMapped)?))
+            };
+            tell(vma, given(mm)?.mm.read(find)?);
+        }
+        Ok(())
+    })
+}
+
+/// What the file of the VMA at `addr` stands for, to `role`: `KVMA_ROLE_OBJECT` and the like.
+/// `KVMA_NOT_MAPPED` if there is no VMA.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvma_linux_role(
+    mm: *const kvma_linux,
+    addr: u64,
+    role: *mut u32,
 ) -> kvma_status {
     call(|| {
         // SAFETY: see above.
         unsafe {
             let find =
-                |mm: &Process| Ok(kvma_area::from(mm.vm_map().find_from(addr).ok_or(Error::NotMapped)?));
-            tell(area, given(mm)?.mm.read(find)?);
-        }
-        Ok(())
-    })
-}
-
-/// What the file of the area at `addr` stands for, to `role`: `KVMA_ROLE_OBJECT` and the like.
-/// `KVMA_NOT_MAPPED` if there is no area.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn kvma_linux_role(mm: *const kvma_linux, addr: u64, role: *mut u32) -> kvma_status {
-    call(|| {
-        // SAFETY: see above.
-        unsafe {
-            let find = |mm: &Process| Ok(mm.vm_map().find(addr).ok_or(Error::NotMapped)?.data().role());
+                |mm: &Process| Ok(mm.vm_map().find(addr).ok_or(Error::NotMapped)?.data().role());
             tell(role, role_number(given(mm)?.mm.read(find)?));
         }
         Ok(())
     })
 }
 
-/// The next area of the walk from below, to `area`. False at the end. O(log n).
+/// The next VMA of the walk from below, to `vma`. False at the end. O(log n).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_linux_next(
     mm: *const kvma_linux,
     walk: *mut kvma_walk,
-    area: *mut kvma_area,
+    vma: *mut kvma_vma,
 ) -> bool {
     // SAFETY: see above.
     unsafe {
         step_in(
             walk,
-            area,
+            vma,
             |(start, len)| {
-                ask(mm, None, |mm| mm.vm_map().overlapping(start, len).next().map(kvma_area::from))
+                ask(mm, None, |mm| mm.vm_map().overlapping(start, len).next().map(kvma_vma::from))
             },
-            |walk, area| walk.passed_up_to(area.range.last),
+            |walk, vma| walk.passed_up_to(vma.range.last),
         )
     }
 }
 
-/// The next area of the walk from above, to `area`. False at the end. O(log n).
+/// The next VMA of the walk from above, to `vma`. False at the end. O(log n).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_linux_prev(
     mm: *const kvma_linux,
     walk: *mut kvma_walk,
-    area: *mut kvma_area,
+    vma: *mut kvma_vma,
 ) -> bool {
     // SAFETY: see above.
     unsafe {
         step_in(
             walk,
-            area,
+            vma,
             |(start, len)| {
-                ask(mm, None, |mm| mm.vm_map().overlapping(start, len).next_back().map(kvma_area::from))
+                ask(mm, None, |mm| {
+                    mm.vm_map().overlapping(start, len).next_back().map(kvma_vma::from)
+                })
             },
-            |walk, area| walk.passed_down_to(area.range.start),
+            |walk, vma| walk.passed_down_to(vma.range.start),
         )
     }
 }
@@ -125,7 +134,9 @@ pub unsafe extern "C" fn kvma_linux_next_gap(
         step_in(
             walk,
             gap,
-            |(start, len)| ask(mm, None, |mm| mm.vm_map().gaps(start, len).next().map(kvma_range::from)),
+            |(start, len)| {
+                ask(mm, None, |mm| mm.vm_map().gaps(start, len).next().map(kvma_range::from))
+            },
             |walk, gap| walk.passed_up_to(gap.last),
         )
     }
@@ -147,7 +158,7 @@ pub struct kvma_linux_usage {
     pub exec: u64,
     /// Mappings made with `MAP_SHARED`.
     pub shared: u64,
-    /// Areas that count as committed memory.
+    /// VMAs that count as committed memory.
     pub committed: u64,
 }
 
@@ -182,7 +193,9 @@ pub unsafe extern "C" fn kvma_linux_get_usage(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_linux_limit(mm: *const kvma_linux, limit: u32) -> u64 {
     // SAFETY: see above.
-    unsafe { ask(mm, u64::MAX, |mm| resource(limit).map_or(u64::MAX, |limit| mm.limits().get(limit))) }
+    unsafe {
+        ask(mm, u64::MAX, |mm| resource(limit).map_or(u64::MAX, |limit| mm.limits().get(limit)))
+    }
 }
 
 /// The shape of the address space, to `layout`.
@@ -198,8 +211,8 @@ pub unsafe extern "C" fn kvma_linux_get_layout(
     })
 }
 
-/// Where mmap would put `len` bytes of memory without an object if it got no hint, to `addr`: for what the kernel
-/// itself maps, and then installs there. `-ENOMEM` if there is no room.
+/// Where mmap would put `len` bytes of memory without an object if it got no hint, to `addr`: for
+/// what the kernel itself maps, and then installs there. `-ENOMEM` if there is no room.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_linux_unmapped_area(
     mm: *const kvma_linux,
@@ -238,7 +251,8 @@ pub unsafe extern "C" fn kvma_linux_gate(mm: *const kvma_linux) -> u32 {
     unsafe { ask(mm, KVMA_GATE_NONE, |mm| gate_number(mm.gate())) }
 }
 
-/// The version of Linux whose rules are followed: the major number times 1000, and the minor one. 0 for NULL.
+/// The version of Linux whose rules are followed: the major number times 1000, and the minor one. 0
+/// for NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_linux_rules(mm: *const kvma_linux) -> u32 {
     let number = |(major, minor)| major * 1000 + minor;
@@ -246,7 +260,7 @@ pub unsafe extern "C" fn kvma_linux_rules(mm: *const kvma_linux) -> u32 {
     unsafe { ask(mm, 0, |mm| number(mm.rules().version())) }
 }
 
-/// Number of areas (`map_count`).
+/// Number of VMAs (`map_count`).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_linux_map_count(mm: *const kvma_linux) -> usize {
     // SAFETY: see above.
@@ -274,7 +288,8 @@ pub unsafe extern "C" fn kvma_linux_start_stack(mm: *const kvma_linux) -> u64 {
     unsafe { ask(mm, 0, Process::start_stack) }
 }
 
-/// Checks every invariant, and the counts against the areas: `KVMA_OK`, or `KVMA_INTERNAL`. For tests.
+/// Checks every invariant, and the counts against the VMAs: `KVMA_OK`, or `KVMA_INTERNAL`. For
+/// tests.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_linux_check(mm: *const kvma_linux) -> kvma_status {
     // SAFETY: see above.

@@ -24,7 +24,8 @@ impl Write for Out {
     }
 }
 
-/// Writes `/proc/PID/maps`, byte for byte as Linux does, in pieces to `write`. `KVMA_BUSY` if that wants no more.
+/// Writes `/proc/PID/maps`, byte for byte as Linux does, in pieces to `write`. `KVMA_BUSY` if that
+/// wants no more.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_linux_maps(
     mm: *const kvma_linux,
@@ -39,11 +40,13 @@ pub unsafe extern "C" fn kvma_linux_maps(
     })
 }
 
-/// The flag of Linux's `vm_flags` that smaps calls by these two letters, such as "gd"; 0 if there is none.
+/// The flag of Linux's `vm_flags` that smaps calls by these two letters, such as "gd"; 0 if there
+/// is none.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_linux_vm_flag(two: *const c_char) -> u64 {
     let find = || {
-        // SAFETY: the contract of all functions (crate docs); the second letter is asked for only if the first is no NUL.
+        // SAFETY: the contract of all functions (crate docs); the second letter is asked for only
+        // if the first is no NUL.
         let letters = unsafe {
             let first = *given(two).ok()? as u8;
             [first, if first == 0 { 0 } else { *two.add(1) as u8 }]
@@ -53,7 +56,8 @@ pub unsafe extern "C" fn kvma_linux_vm_flag(two: *const c_char) -> u64 {
     call_or(0, || find().map_or(0, |flag| flag.bits()))
 }
 
-/// Writes `vm_flags` as smaps does, each mnemonic followed by one space. `KVMA_BUSY` if `write` wants no more.
+/// Writes `vm_flags` as smaps does, each mnemonic followed by one space. `KVMA_BUSY` if `write`
+/// wants no more.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_linux_vm_flags_text(
     vm_flags: u64,
@@ -66,14 +70,15 @@ pub unsafe extern "C" fn kvma_linux_vm_flags_text(
     })
 }
 
-/// What to answer to a memory call that is not served here, by its number on x86-64: a negative errno, as Linux
-/// answers where it is built without the call. 0 for all other numbers.
+/// What to answer to a memory call that is not served here, by its number on x86-64: a negative
+/// errno, as Linux answers where it is built without the call. 0 for all other numbers.
 #[unsafe(no_mangle)]
 pub extern "C" fn kvma_linux_unserved(number: u32) -> kvma_status {
     Unserved::by_number(number).map_or(0, |call| -call.errno().0)
 }
 
-/// Writes the name of such a call and why it is not served. `KVMA_BAD_ARGUMENT` for all other numbers.
+/// Writes the name of such a call and why it is not served. `KVMA_BAD_ARGUMENT` for all other
+/// numbers.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_linux_unserved_text(
     number: u32,

@@ -1,30 +1,31 @@
-//! Changing a map. Each change comes twice: on its own, finished when the call returns; and within a
-//! `kvma_update`, which the caller finishes.
+//! Changing a map. Each change comes twice: on its own, finished when the call returns; and within
+//! a `kvma_update`, which the caller finishes.
 
 use super::update::kvma_update;
 use super::{Map, kvma_vm};
 use crate::alloc::Memory;
-use crate::attrs::{kvma_area, kvma_attrs};
+use crate::attrs::{kvma_attrs, kvma_vma};
 use crate::boundary::{call, given, tell};
 use crate::data::{Data, kvma_data_ops};
 use crate::hooks::{Table, kvma_hooks};
 use crate::request::{kvma_request, merge};
 use crate::status::{Fail, kvma_status};
 use core::ffi::c_void;
-use engine::{Attrs, Hooks, Prot, Request, Source, Update, Vma};
+use engine::{Attrs, Hooks, MapRequest, Prot, Source, Update, Vma};
 
 /// What is moved from is unmapped.
 pub const KVMA_SOURCE_UNMAP: u32 = 0;
 /// What is moved from stays mapped, emptied (`MREMAP_DONTUNMAP`).
 pub const KVMA_SOURCE_KEEP: u32 = 1;
 
-/// The attributes that an area is to have. Gets the whole area and answers for it; is asked several times
-/// and must answer the same.
+/// The attributes that a VMA is to have. Gets the whole VMA and answers for it; is asked several
+/// times and must answer the same.
 pub type kvma_attrs_fn =
-    Option<unsafe extern "C" fn(udata: *mut c_void, area: *const kvma_area) -> kvma_attrs>;
+    Option<unsafe extern "C" fn(udata: *mut c_void, vma: *const kvma_vma) -> kvma_attrs>;
 
 /// The pointer that takes the place of `data`.
-pub type kvma_data_fn = Option<unsafe extern "C" fn(udata: *mut c_void, data: *mut c_void) -> *mut c_void>;
+pub type kvma_data_fn =
+    Option<unsafe extern "C" fn(udata: *mut c_void, data: *mut c_void) -> *mut c_void>;
 
 /// Changes the map behind a handle without hooks.
 ///
@@ -77,14 +78,14 @@ pub(super) unsafe fn within<R>(
 ///
 /// # Safety
 ///
-/// `ops` is of the map that the request goes to, and lives as long by the caller's promise.
+/// `ops` is of the map that the request goes to, and lives as long by the caller's charge.
 pub(super) unsafe fn request(
     request: &kvma_request,
     ops: *const kvma_data_ops,
-) -> Result<Request<Data>, Fail> {
+) -> Result<MapRequest<Data>, Fail> {
     // SAFETY: the caller's.
     let data = unsafe { Data::new(request.data, ops) };
-    Ok(Request::new(request.place()?, request.len, request.attrs.into())
+    Ok(MapRequest::new(request.placement()?, request.len, request.attrs.into())
         .with_merge(merge(request.merge)?)
         .with_data(data))
 }
@@ -94,7 +95,8 @@ pub(super) fn prot(prot: u32) -> Result<Prot, Fail> {
     u8::try_from(prot).ok().and_then(Prot::from_bits).ok_or(Fail::Argument)
 }
 
-// What is done, for both forms. `H` is the owner's table in all of them; generic because of lifetimes.
+// What is done, for both forms. `H` is the owner's table in all of them; generic because of
+// lifetimes.
 
 fn map<H: Hooks<Data>>(
     map: &mut Map,
@@ -146,8 +148,9 @@ fn relocate<H: Hooks<Data>>(
     Ok(map.relocate(from, len, to, source, merge(merge_with)?, update)?)
 }
 
-/// Maps as `request` says; the address goes to `addr` (NULL: not wanted). The new area is joined with its
-/// neighbours where attributes, offsets and the owner's data allow. O(log n + areas replaced).
+/// Maps as `request` says; the address goes to `addr` (NULL: not wanted). The new VMA is joined
+/// with its neighbours where attributes, offsets and the owner's data allow. O(log n + VMAs
+/// replaced).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_vm_map(
     vm: *mut kvma_vm,
@@ -184,7 +187,7 @@ pub unsafe extern "C" fn kvma_update_map(
 }
 
 /// Unmaps `len` bytes from `start`; holes are fine (munmap(2)). The number of pages removed goes to
-/// `pages` (NULL: not wanted). O(log n + areas removed).
+/// `pages` (NULL: not wanted). O(log n + VMAs removed).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_vm_unmap(
     vm: *mut kvma_vm,
@@ -244,8 +247,8 @@ pub unsafe extern "C" fn kvma_update_clear(
     })
 }
 
-/// Changes the protection of `len` bytes from `start` to `prot` (`KVMA_READ`, `KVMA_WRITE`, `KVMA_EXEC`).
-/// All of them must be mapped (mprotect(2)): `KVMA_NOT_MAPPED`. O(log n + areas).
+/// Changes the protection of `len` bytes from `start` to `prot` (`KVMA_READ`, `KVMA_WRITE`,
+/// `KVMA_EXEC`). All of them must be mapped (mprotect(2)): `KVMA_NOT_MAPPED`. O(log n + VMAs).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_vm_protect(
     vm: *mut kvma_vm,
@@ -271,8 +274,8 @@ pub unsafe extern "C" fn kvma_update_protect(
     call(|| unsafe { within(update, vm, |map, up| protect(map, up, start, len, prot)) })
 }
 
-/// Gives each area in `len` bytes from `start` the attributes that `attrs` says; holes are passed over.
-/// Areas whose attributes stay are neither split nor joined.
+/// Gives each VMA in `len` bytes from `start` the attributes that `attrs` says; holes are passed
+/// over. VMAs whose attributes stay are neither split nor joined.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_vm_update_attrs(
     vm: *mut kvma_vm,
@@ -283,7 +286,9 @@ pub unsafe extern "C" fn kvma_vm_update_attrs(
     hooks: *const kvma_hooks,
 ) -> kvma_status {
     // SAFETY: see above.
-    call(|| unsafe { alone(vm, hooks, |map, up| update_attrs(map, up, (start, len), attrs, udata)) })
+    call(|| unsafe {
+        alone(vm, hooks, |map, up| update_attrs(map, up, (start, len), attrs, udata))
+    })
 }
 
 /// `kvma_vm_update_attrs` within an update.
@@ -297,12 +302,14 @@ pub unsafe extern "C" fn kvma_update_attrs(
     udata: *mut c_void,
 ) -> kvma_status {
     // SAFETY: see above.
-    call(|| unsafe { within(update, vm, |map, up| update_attrs(map, up, (start, len), attrs, udata)) })
+    call(|| unsafe {
+        within(update, vm, |map, up| update_attrs(map, up, (start, len), attrs, udata))
+    })
 }
 
-/// Moves the areas in `len` bytes from `from` to `to`, contents and all; holes stay holes. The target must
-/// be free and must not overlap the source. `source` is `KVMA_SOURCE_UNMAP` or `KVMA_SOURCE_KEEP`, `merge`
-/// is `KVMA_MERGE_BOTH` or the like.
+/// Moves the VMAs in `len` bytes from `from` to `to`, contents and all; holes stay holes. The
+/// target must be free and must not overlap the source. `source` is `KVMA_SOURCE_UNMAP` or
+/// `KVMA_SOURCE_KEEP`, `merge` is `KVMA_MERGE_BOTH` or the like.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_vm_relocate(
     vm: *mut kvma_vm,
@@ -314,7 +321,9 @@ pub unsafe extern "C" fn kvma_vm_relocate(
     hooks: *const kvma_hooks,
 ) -> kvma_status {
     // SAFETY: see above.
-    call(|| unsafe { alone(vm, hooks, |map, up| relocate(map, up, (from, len, to), source, merge)) })
+    call(|| unsafe {
+        alone(vm, hooks, |map, up| relocate(map, up, (from, len, to), source, merge))
+    })
 }
 
 /// `kvma_vm_relocate` within an update.
@@ -329,11 +338,13 @@ pub unsafe extern "C" fn kvma_update_relocate(
     merge: u32,
 ) -> kvma_status {
     // SAFETY: see above.
-    call(|| unsafe { within(update, vm, |map, up| relocate(map, up, (from, len, to), source, merge)) })
+    call(|| unsafe {
+        within(update, vm, |map, up| relocate(map, up, (from, len, to), source, merge))
+    })
 }
 
-/// Puts what `change` answers in the place of the owner's data of the area that holds `addr`. Splits and
-/// joins nothing, calls no hook and none of the owner's data functions. O(log n).
+/// Puts what `change` answers in the place of the owner's data of the VMA that holds `addr`. Splits
+/// and joins nothing, calls no hook and none of the owner's data functions. O(log n).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_vm_update_data(
     vm: *mut kvma_vm,
@@ -353,8 +364,8 @@ pub unsafe extern "C" fn kvma_vm_update_data(
     })
 }
 
-/// Puts `data` in the place of the owner's data of the area that holds `addr`, and writes what was there
-/// to `old` (NULL: not wanted). As `kvma_vm_update_data`.
+/// Puts `data` in the place of the owner's data of the VMA that holds `addr`, and writes what was
+/// there to `old` (NULL: not wanted). As `kvma_vm_update_data`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_vm_set_data(
     vm: *mut kvma_vm,
@@ -364,7 +375,9 @@ pub unsafe extern "C" fn kvma_vm_set_data(
 ) -> kvma_status {
     call(|| {
         // SAFETY: see above.
-        unsafe { tell(old, change(vm, |map| Ok(map.update_data(addr, |have| have.replace(data))?))?) };
+        unsafe {
+            tell(old, change(vm, |map| Ok(map.update_data(addr, |have| have.replace(data))?))?)
+        };
         Ok(())
     })
 }

@@ -4,20 +4,21 @@ use super::change::{alone, within};
 use super::update::kvma_update;
 use super::{Map, kvma_vm};
 use crate::alloc::{Memory, kvma_allocator};
-use crate::attrs::{kvma_area, kvma_attrs};
+use crate::attrs::{kvma_attrs, kvma_vma};
 use crate::boundary::{Shared, call, given};
 use crate::data::Data;
 use crate::hooks::kvma_hooks;
 use crate::status::{Fail, kvma_status};
 use core::ffi::c_void;
 use core::ptr::null_mut;
-use engine::{Attrs, Error, Reservation, Vma};
+use engine::{Attrs, Error, Preallocated, Vma};
 
-/// Whether an area is copied, and with which attributes: `attrs` holds its own and may be changed.
-pub type kvma_copy_fn =
-    Option<unsafe extern "C" fn(udata: *mut c_void, area: *const kvma_area, attrs: *mut kvma_attrs) -> bool>;
+/// Whether a VMA is copied, and with which attributes: `attrs` holds its own and may be changed.
+pub type kvma_copy_fn = Option<
+    unsafe extern "C" fn(udata: *mut c_void, vma: *const kvma_vma, attrs: *mut kvma_attrs) -> bool,
+>;
 
-/// What `copy` says of an area.
+/// What `copy` says of a VMA.
 ///
 /// # Safety
 ///
@@ -47,8 +48,9 @@ unsafe fn make(
     let place = unsafe { child.as_mut() }.ok_or(Fail::Null)?;
     *place = null_mut();
     // SAFETY: the caller's.
-    let (parent, memory) = unsafe { (given(vm)?, Memory::from_table(allocator).ok_or(Fail::Null)?) };
-    // Room for the handle first: what the owner does as areas are copied is not undone.
+    let (parent, memory) =
+        unsafe { (given(vm)?, Memory::from_table(allocator).ok_or(Fail::Null)?) };
+    // UnmappedAreaInfo for the handle first: what the owner does as VMAs are copied is not undone.
     let room = memory.get::<kvma_vm>().ok_or(Error::OutOfMemory)?;
     match fork(parent, memory) {
         Ok(map) => {
@@ -65,10 +67,10 @@ unsafe fn make(
     }
 }
 
-/// Copies the map area by area into a new one of the same space, with memory of `allocator` (NULL:
-/// malloc's) and the owner's data `fork`ed. `copy` decides on each area and may mark pages copy-on-write as
-/// it goes (NULL: all areas as they are). Areas keep their boundaries. O(n log n); all memory is taken
-/// before the first area is copied.
+/// Copies the map VMA by VMA into a new one of the same space, with memory of `allocator` (NULL:
+/// malloc's) and the owner's data `fork`ed. `copy` decides on each VMA and may mark pages
+/// copy-on-write as it goes (NULL: all VMAs as they are). VMAs keep their boundaries. O(n log n);
+/// all memory is taken before the first VMA is copied.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_vm_fork(
     vm: *const kvma_vm,
@@ -85,8 +87,8 @@ pub unsafe extern "C" fn kvma_vm_fork(
     })
 }
 
-/// `kvma_vm_fork` of a map whose program runs on: `flush_begin` and `flush_wait` follow what `copy` does to page
-/// tables.
+/// `kvma_vm_fork` of a map whose program runs on: `flush_begin` and `flush_wait` follow what `copy`
+/// does to page tables.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_vm_fork_live(
     vm: *mut kvma_vm,
@@ -99,8 +101,10 @@ pub unsafe extern "C" fn kvma_vm_fork_live(
     // SAFETY: see above.
     call(|| unsafe {
         make(vm, allocator, child, |_, memory| {
-            let nodes = &mut Reservation::new(memory);
-            alone(vm, hooks, |map, up| Ok(map.fork_live(nodes, up, |_, vma| copied(copy, udata, vma))?))
+            let nodes = &mut Preallocated::new(memory);
+            alone(vm, hooks, |map, up| {
+                Ok(map.fork_live(nodes, up, |_, vma| copied(copy, udata, vma))?)
+            })
         })
     })
 }
@@ -118,8 +122,10 @@ pub unsafe extern "C" fn kvma_update_fork_live(
     // SAFETY: see above.
     call(|| unsafe {
         make(vm, allocator, child, |_, memory| {
-            let nodes = &mut Reservation::new(memory);
-            within(update, vm, |map, up| Ok(map.fork_live(nodes, up, |_, vma| copied(copy, udata, vma))?))
+            let nodes = &mut Preallocated::new(memory);
+            within(update, vm, |map, up| {
+                Ok(map.fork_live(nodes, up, |_, vma| copied(copy, udata, vma))?)
+            })
         })
     })
 }

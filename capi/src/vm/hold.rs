@@ -1,11 +1,11 @@
-//! Ranges that are held while their owner works without the lock; page tables that are edited without a
-//! change of the map; areas that go to another map.
+//! Ranges that are held while their owner works without the lock; page tables that are edited
+//! without a change of the map; VMAs that go to another map.
 
 use super::change::{alone, within};
 use super::update::kvma_update;
 use super::{Map, kvma_vm};
 use crate::alloc::Memory;
-use crate::attrs::{kvma_area, kvma_attrs, kvma_range};
+use crate::attrs::{kvma_attrs, kvma_range, kvma_vma};
 use crate::boundary::{call, given, tell};
 use crate::data::{Data, kvma_data_ops};
 use crate::hooks::{Table, kvma_hooks};
@@ -21,8 +21,8 @@ pub struct kvma_hold {
     memory: Memory,
 }
 
-/// What is done with each area that a disturbance touches.
-pub type kvma_area_fn = Option<unsafe extern "C" fn(udata: *mut c_void, area: *const kvma_area)>;
+/// What is done with each VMA that a disturbance touches.
+pub type kvma_vma_fn = Option<unsafe extern "C" fn(udata: *mut c_void, vma: *const kvma_vma)>;
 
 fn reserve<H: Hooks<Data>>(
     map: &mut Map,
@@ -31,11 +31,13 @@ fn reserve<H: Hooks<Data>>(
     ops: *const kvma_data_ops,
 ) -> Result<*mut kvma_hold, Fail> {
     let memory = *map.alloc();
-    // Room for the handle first: from the reservation on, there is something to be undone.
+    // UnmappedAreaInfo for the handle first: from the reservation on, there is something to be
+    // undone.
     let room = memory.get::<kvma_hold>().ok_or(Error::OutOfMemory)?;
-    // SAFETY: `ops` is the map's own, which lives as long as the map by the caller's promise.
+    // SAFETY: `ops` is the map's own, which lives as long as the map by the caller's charge.
     let data = unsafe { Data::new(request.data, ops) };
-    let held = request.place().and_then(|place| Ok(map.reserve(place, request.len, data, update)?));
+    let held =
+        request.placement().and_then(|place| Ok(map.reserve(place, request.len, data, update)?));
     match held {
         Ok(hold) => {
             map.update_data(hold.range().start(), Data::take)?;
@@ -76,7 +78,12 @@ unsafe fn give_up<H: Hooks<Data>>(
     update: &mut Update<'_, Data, Memory, H>,
     hold: NonNull<kvma_hold>,
 ) -> Result<(), Fail> {
-    const { assert!(!core::mem::needs_drop::<Hold>(), "the one in the handle is used again if this one fails") };
+    const {
+        assert!(
+            !core::mem::needs_drop::<Hold>(),
+            "the one in the handle is used again if this one fails"
+        )
+    };
     // SAFETY: from `reserve`; if it is freed, nobody uses it any more.
     unsafe {
         let kvma_hold { hold: inner, memory } = hold.read();
@@ -86,10 +93,11 @@ unsafe fn give_up<H: Hooks<Data>>(
     Ok(())
 }
 
-/// Chooses a range as `request` says (place, search, length, owner's data) and holds it, for work that is to be
-/// done without the lock; then `kvma_vm_fulfil` it if all went well, and `kvma_vm_release` it in any case. Nobody
-/// else gets the range, it cannot be faulted or protected, and hooks do not hear of it. Unmapping and replacing
-/// it take it away from its holder. What `KVMA_FIXED` replaces is unmapped now.
+/// Chooses a range as `request` says (place, search, length, owner's data) and holds it, for work
+/// that is to be done without the lock; then `kvma_vm_fulfil` it if all went well, and
+/// `kvma_vm_release` it in any case. Nobody else gets the range, it cannot be faulted or protected,
+/// and hooks do not hear of it. Unmapping and replacing it take it away from its holder. What
+/// `KVMA_FIXED` replaces is unmapped now.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_vm_reserve(
     vm: *mut kvma_vm,
@@ -131,7 +139,10 @@ pub unsafe extern "C" fn kvma_update_reserve_range(
 
 /// What a hold holds.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn kvma_hold_range(hold: *const kvma_hold, range: *mut kvma_range) -> kvma_status {
+pub unsafe extern "C" fn kvma_hold_range(
+    hold: *const kvma_hold,
+    range: *mut kvma_range,
+) -> kvma_status {
     call(|| {
         // SAFETY: see above.
         unsafe { tell(range, given(hold)?.hold.range().into()) };
@@ -139,9 +150,10 @@ pub unsafe extern "C" fn kvma_hold_range(hold: *const kvma_hold, range: *mut kvm
     })
 }
 
-/// Makes an area of what is held, with `attrs` and `data`; what the reservation had for data is dropped. It is
-/// joined with its neighbours as `merge` says. `KVMA_NOT_MAPPED` if the range, or a part of it, has been unmapped
-/// or replaced meanwhile. If it fails, nothing has happened, and `data` is still the caller's.
+/// Makes a VMA of what is held, with `attrs` and `data`; what the reservation had for data is
+/// dropped. It is joined with its neighbours as `merge` says. `KVMA_NOT_MAPPED` if the range, or a
+/// part of it, has been unmapped or replaced meanwhile. If it fails, nothing has happened, and
+/// `data` is still the caller's.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_vm_fulfil(
     vm: *mut kvma_vm,
@@ -179,8 +191,8 @@ pub unsafe extern "C" fn kvma_update_fulfil(
     })
 }
 
-/// Gives up what is still held, if anything is, and frees the hold. Needs no memory, calls no hook. NULL is
-/// fine. If it fails the hold has not been freed.
+/// Gives up what is still held, if anything is, and frees the hold. Needs no memory, calls no hook.
+/// NULL is fine. If it fails the hold has not been freed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_vm_release(vm: *mut kvma_vm, hold: *mut kvma_hold) -> kvma_status {
     call(|| {
@@ -204,15 +216,15 @@ pub unsafe extern "C" fn kvma_update_release(
     })
 }
 
-/// For a change of page tables that no area shows: marking pages copy-on-write, giving pages back. Calls `edit`
-/// with each area that shares a byte with `len` bytes from `start`, whole, ascending; a flush follows if there
-/// was any.
+/// For a change of page tables that no VMA shows: marking pages copy-on-write, giving pages back.
+/// Calls `edit` with each VMA that shares a byte with `len` bytes from `start`, whole, ascending; a
+/// flush follows if there was any.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn kvma_vm_disturb(
+pub unsafe extern "C" fn kvma_vm_invalidate(
     vm: *mut kvma_vm,
     start: u64,
     len: u64,
-    edit: kvma_area_fn,
+    edit: kvma_vma_fn,
     udata: *mut c_void,
     hooks: *const kvma_hooks,
 ) -> kvma_status {
@@ -222,20 +234,20 @@ pub unsafe extern "C" fn kvma_vm_disturb(
         unsafe {
             alone(vm, hooks, |map, up| {
                 let edit = |_: &mut Table, vma: &engine::Vma<'_, Data>| edit(udata, &(*vma).into());
-                Ok(map.disturb(start, len, up, edit)?)
+                Ok(map.invalidate(start, len, up, edit)?)
             })
         }
     })
 }
 
-/// `kvma_vm_disturb` within an update.
+/// `kvma_vm_invalidate` within an update.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn kvma_update_disturb(
+pub unsafe extern "C" fn kvma_update_invalidate(
     update: *mut kvma_update,
     vm: *mut kvma_vm,
     start: u64,
     len: u64,
-    edit: kvma_area_fn,
+    edit: kvma_vma_fn,
     udata: *mut c_void,
 ) -> kvma_status {
     call(|| {
@@ -244,15 +256,16 @@ pub unsafe extern "C" fn kvma_update_disturb(
         unsafe {
             within(update, vm, |map, up| {
                 let edit = |_: &mut Table, vma: &engine::Vma<'_, Data>| edit(udata, &(*vma).into());
-                Ok(map.disturb(start, len, up, edit)?)
+                Ok(map.invalidate(start, len, up, edit)?)
             })
         }
     })
 }
 
-/// Moves the areas in `len` bytes from `from` into `target`, to `to`: attributes, offsets and the owner's data,
-/// whose functions stay those of `vm`. Holes stay holes. The target must be free, and pages of one size. Each map
-/// has hooks of its own: `unmap` here, `map` there. `merge` is `KVMA_MERGE_BOTH` or the like.
+/// Moves the VMAs in `len` bytes from `from` into `target`, to `to`: attributes, offsets and the
+/// owner's data, whose functions stay those of `vm`. Holes stay holes. The target must be free, and
+/// pages of one size. Each map has hooks of its own: `unmap` here, `map` there. `merge` is
+/// `KVMA_MERGE_BOTH` or the like.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_vm_transfer(
     vm: *mut kvma_vm,

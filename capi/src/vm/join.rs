@@ -1,4 +1,4 @@
-//! Splitting and joining areas by hand.
+//! Splitting and joining VMAs by hand.
 
 use super::change::change;
 use super::kvma_vm;
@@ -6,7 +6,7 @@ use super::query::look;
 use crate::boundary::call;
 use crate::status::kvma_status;
 
-/// Cuts the area that holds `addr` in two there. Nothing happens where an area begins, or in a hole.
+/// Cuts the VMA that holds `addr` in two there. Nothing happens where a VMA begins, or in a hole.
 /// Calls no hook. O(log n).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_vm_split_at(vm: *mut kvma_vm, addr: u64) -> kvma_status {
@@ -14,7 +14,7 @@ pub unsafe extern "C" fn kvma_vm_split_at(vm: *mut kvma_vm, addr: u64) -> kvma_s
     call(|| unsafe { change(vm, |map| Ok(map.split_at(addr)?)) })
 }
 
-/// Joins the two areas that meet at `addr`, or says why not: `KVMA_NOT_ADJACENT`,
+/// Joins the two VMAs that meet at `addr`, or says why not: `KVMA_NOT_ADJACENT`,
 /// `KVMA_ATTRIBUTES_DIFFER`, `KVMA_BACKING_DIFFERS`. Calls no hook. O(log n), needs no memory.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_vm_merge_at(vm: *mut kvma_vm, addr: u64) -> kvma_status {

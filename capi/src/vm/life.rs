@@ -8,9 +8,9 @@ use crate::status::{Fail, kvma_status};
 use core::ptr::{NonNull, null_mut};
 use engine::{Error, PageSize};
 
-/// Makes an empty map of `pages` pages of `page_size` bytes (any power of two) from the address `start`,
-/// with the memory of `allocator` (NULL: malloc's) and, for the owner's data, `ops` (NULL: plain
-/// pointers, equal ones are joined). Writes the handle to `vm`; NULL if it fails.
+/// Makes an empty map of `pages` pages of `page_size` bytes (any power of two) from the address
+/// `start`, with the memory of `allocator` (NULL: malloc's) and, for the owner's data, `ops` (NULL:
+/// plain pointers, equal ones are joined). Writes the handle to `vm`; NULL if it fails.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_vm_new(
     vm: *mut *mut kvma_vm,
@@ -39,11 +39,11 @@ fn wrap(map: Map, memory: Memory, ops: *const kvma_data_ops) -> Result<*mut kvma
     Ok(handle.ok_or(Error::OutOfMemory)?.as_ptr())
 }
 
-/// Frees the map: drops the owner's data, gives all memory back. No hooks are called; for that, call
-/// `kvma_vm_clear` first. NULL is fine.
+/// Frees the map: drops the owner's data, gives all memory back. No hooks are called; for that,
+/// call `kvma_vm_clear` first. NULL is fine.
 ///
-/// All its updates must have been finished. `KVMA_BUSY` if it is in use, for instance by the call whose
-/// hook calls this; then it has not been freed.
+/// All its updates must have been finished. `KVMA_BUSY` if it is in use, for instance by the call
+/// whose hook calls this; then it has not been freed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_vm_free(vm: *mut kvma_vm) -> kvma_status {
     call(|| {
@@ -52,7 +52,8 @@ pub unsafe extern "C" fn kvma_vm_free(vm: *mut kvma_vm) -> kvma_status {
         let handle = unsafe { vm.as_ref() };
         handle.map.check_idle()?;
         let memory = handle.memory;
-        // SAFETY: it came from `wrap`, and by contract nobody else uses a handle that is being freed.
+        // SAFETY: it came from `wrap`, and by contract nobody else uses a handle that is being
+        // freed.
         unsafe { memory.drop_in(vm) };
         Ok(())
     })

@@ -18,10 +18,10 @@ use engine::VmMap;
 
 pub(crate) type Map = VmMap<Data, Memory>;
 
-/// The areas of one address space. Opaque.
+/// The VMAs of one address space. Opaque.
 ///
-/// It has no lock. Calls that change it must be kept apart from all others by the caller; where they
-/// are not, the later one is answered `KVMA_BUSY`.
+/// It has no lock. Calls that change it must be kept apart from all others by the caller; where
+/// they are not, the later one is answered `KVMA_BUSY`.
 pub struct kvma_vm {
     map: Shared<Map>,
     memory: Memory,

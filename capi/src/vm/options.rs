@@ -1,4 +1,4 @@
-//! What areas are used for: committed, locked, adopted, advised.
+//! What VMAs are used for: committed, locked, adopted, advised.
 
 use super::change::{alone, change, within};
 use super::kvma_vm;
@@ -62,9 +62,13 @@ const ADVICE: [Advice; 7] = [
 
 // The engine's numbers are part of this interface.
 const _: () = {
-    assert!(MapFlags::UNCOMMITTED.bits() == KVMA_UNCOMMITTED && MapFlags::STACK.bits() == KVMA_STACK);
+    assert!(
+        MapFlags::UNCOMMITTED.bits() == KVMA_UNCOMMITTED && MapFlags::STACK.bits() == KVMA_STACK
+    );
     assert!(MapFlags::NO_CORE_DUMP.bits() == KVMA_NO_CORE_DUMP);
-    assert!(MapFlags::SEQUENTIAL.bits() == KVMA_SEQUENTIAL && MapFlags::RANDOM.bits() == KVMA_RANDOM);
+    assert!(
+        MapFlags::SEQUENTIAL.bits() == KVMA_SEQUENTIAL && MapFlags::RANDOM.bits() == KVMA_RANDOM
+    );
     assert!(MapFlags::JIT.bits() == KVMA_JIT && MapFlags::POPULATE.bits() == KVMA_POPULATE);
     assert!(MapFlags::NO_RESERVE.bits() == KVMA_NO_RESERVE);
     assert!(MapFlags::TRANSPARENT_HUGE.bits() == KVMA_TRANSPARENT_HUGE);
@@ -111,9 +115,9 @@ impl Change {
     }
 }
 
-/// Makes what was reserved (`KVMA_UNCOMMITTED`) in `len` bytes from `start` usable, with the protection
-/// `prot`. All must be mapped; parts that are committed already stay as they are. `-EACCES` if that would
-/// be writable and executable at once without `KVMA_JIT`.
+/// Makes what was reserved (`KVMA_UNCOMMITTED`) in `len` bytes from `start` usable, with the
+/// protection `prot`. All must be mapped; parts that are committed already stay as they are.
+/// `-EACCES` if that would be writable and executable at once without `KVMA_JIT`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_vm_commit(
     vm: *mut kvma_vm,
@@ -139,8 +143,8 @@ pub unsafe extern "C" fn kvma_update_commit(
     call(|| unsafe { within(update, vm, |map, up| Change::Commit(prot).run(map, up, start, len)) })
 }
 
-/// Gives the memory of `len` bytes from `start` back and keeps the addresses. All must be mapped. The hooks
-/// hear `protect`, with `KVMA_UNCOMMITTED` in the new `extra` only.
+/// Gives the memory of `len` bytes from `start` back and keeps the addresses. All must be mapped.
+/// The hooks hear `protect`, with `KVMA_UNCOMMITTED` in the new `extra` only.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_vm_decommit(
     vm: *mut kvma_vm,
@@ -188,7 +192,8 @@ pub unsafe extern "C" fn kvma_update_lock_pages(
     call(|| unsafe { within(update, vm, |map, up| Change::Lock.run(map, up, start, len)) })
 }
 
-/// Lets the pages of `len` bytes from `start` go when memory is short (munlock(2)). All must be mapped.
+/// Lets the pages of `len` bytes from `start` go when memory is short (munlock(2)). All must be
+/// mapped.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_vm_unlock_pages(
     vm: *mut kvma_vm,
@@ -212,8 +217,8 @@ pub unsafe extern "C" fn kvma_update_unlock_pages(
     call(|| unsafe { within(update, vm, |map, up| Change::Unlock.run(map, up, start, len)) })
 }
 
-/// Takes `clear` from the flags in `extra` of `len` bytes from `start`, then adds `set`: access patterns,
-/// core dumps (madvise(2)). All must be mapped. `KVMA_UNCOMMITTED` is left alone.
+/// Takes `clear` from the flags in `extra` of `len` bytes from `start`, then adds `set`: access
+/// patterns, core dumps (madvise(2)). All must be mapped. `KVMA_UNCOMMITTED` is left alone.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_vm_change_flags(
     vm: *mut kvma_vm,
@@ -243,8 +248,8 @@ pub unsafe extern "C" fn kvma_update_change_flags(
     call(|| unsafe { within(update, vm, |map, up| flags.run(map, up, start, len)) })
 }
 
-/// Tells the hooks' `advise` about each piece in `len` bytes from `start`, ascending; nothing changes in the
-/// map. All must be mapped. Advice that takes pages away is followed by a flush.
+/// Tells the hooks' `advise` about each piece in `len` bytes from `start`, ascending; nothing
+/// changes in the map. All must be mapped. Advice that takes pages away is followed by a flush.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_vm_advise(
     vm: *mut kvma_vm,
@@ -267,18 +272,20 @@ pub unsafe extern "C" fn kvma_update_advise(
     advice: u32,
 ) -> kvma_status {
     // SAFETY: see above.
-    call(|| unsafe { within(update, vm, |map, up| Change::Advise(advice).run(map, up, start, len)) })
+    call(|| unsafe {
+        within(update, vm, |map, up| Change::Advise(advice).run(map, up, start, len))
+    })
 }
 
-/// Whether `len` bytes from `start` lie in the space and are all mapped. O(log n + areas).
+/// Whether `len` bytes from `start` lie in the space and are all mapped. O(log n + VMAs).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_vm_covers(vm: *const kvma_vm, start: u64, len: u64) -> bool {
     // SAFETY: see above.
     unsafe { ask(vm, false, |map| map.covers(start, len)) }
 }
 
-/// Takes over a range that is mapped already: as `kvma_vm_map`, but without hooks, and `KVMA_FIXED` replaces
-/// nothing (`KVMA_OVERLAP`).
+/// Takes over a range that is mapped already: as `kvma_vm_map`, but without hooks, and `KVMA_FIXED`
+/// replaces nothing (`KVMA_OVERLAP`).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_vm_adopt(
     vm: *mut kvma_vm,
@@ -310,15 +317,15 @@ pub type kvma_adopt_fn = Option<
     ) -> *mut c_void,
 >;
 
-/// Fills the empty map with the areas of a `/proc/PID/maps` file, `text`, boundary for boundary and without
-/// hooks. Areas wholly outside the space are passed over. `area` may be NULL: as the lines say, with NULL
-/// for data. If it fails the map is still empty, `area` has not been called, and `line` (NULL: not wanted)
-/// has the number of the line that is wrong, from 1, or 0.
+/// Fills the empty map with the VMAs of a `/proc/PID/maps` file, `text`, boundary for boundary and
+/// without hooks. VMAs wholly outside the space are passed over. `vma` may be NULL: as the lines
+/// say, with NULL for data. If it fails the map is still empty, `vma` has not been called, and
+/// `line` (NULL: not wanted) has the number of the line that is wrong, from 1, or 0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_vm_adopt_maps(
     vm: *mut kvma_vm,
     text: *const c_char,
-    area: kvma_adopt_fn,
+    vma: kvma_adopt_fn,
     udata: *mut c_void,
     line: *mut usize,
 ) -> kvma_status {
@@ -335,7 +342,8 @@ pub unsafe extern "C" fn kvma_vm_adopt_maps(
                 Ok(map.adopt_maps_bytes(text.to_bytes(), |found, attrs| {
                     let mut attrs = kvma_attrs::from(attrs);
                     let of_line = kvma_maps_line::from(found);
-                    let data = area.map_or(core::ptr::null_mut(), |area| area(udata, &of_line, &mut attrs));
+                    let data =
+                        vma.map_or(core::ptr::null_mut(), |vma| vma(udata, &of_line, &mut attrs));
                     let mut data = Data::new(data, ops);
                     data.take();
                     (attrs.into(), data)
@@ -345,7 +353,7 @@ pub unsafe extern "C" fn kvma_vm_adopt_maps(
         let (number, fail) = match adopted {
             Ok(_) => return Ok(()),
             Err(AdoptError::Line(number, _)) => (number, Fail::Argument),
-            Err(AdoptError::Area(number, error)) => (number, Fail::Engine(error)),
+            Err(AdoptError::Vma(number, error)) => (number, Fail::Engine(error)),
             Err(AdoptError::Map(error)) => (0, Fail::Engine(error)),
             Err(_) => (0, Fail::Engine(Error::Busy)),
         };

@@ -6,7 +6,7 @@ use super::kvma_vm;
 use super::query::look;
 use super::update::kvma_update;
 use crate::alloc::Memory;
-use crate::attrs::kvma_area;
+use crate::attrs::kvma_vma;
 use crate::boundary::{call, given, tell};
 use crate::data::Data;
 use crate::hooks::kvma_hooks;
@@ -14,16 +14,21 @@ use crate::status::{Fail, kvma_status};
 use core::ffi::c_void;
 use engine::{Hooks, Update, Vma};
 
-/// Whether an area of now and one of then, which overlap, show the same mapping, so that the pages which
-/// are there may stay. Must always answer the same.
-pub type kvma_same_fn =
-    Option<unsafe extern "C" fn(udata: *mut c_void, now: *const kvma_area, then: *const kvma_area) -> bool>;
+/// Whether a VMA of now and one of then, which overlap, show the same mapping, so that the pages
+/// which are there may stay. Must always answer the same.
+pub type kvma_same_fn = Option<
+    unsafe extern "C" fn(udata: *mut c_void, now: *const kvma_vma, then: *const kvma_vma) -> bool,
+>;
 
-/// Whether an area stays. Must always answer the same.
-pub type kvma_keep_fn = Option<unsafe extern "C" fn(udata: *mut c_void, area: *const kvma_area) -> bool>;
+/// Whether a VMA stays. Must always answer the same.
+pub type kvma_keep_fn =
+    Option<unsafe extern "C" fn(udata: *mut c_void, vma: *const kvma_vma) -> bool>;
 
 /// The caller's answer; without a function, whether the owner's data is the same pointer.
-fn same<'a>(same: kvma_same_fn, udata: *mut c_void) -> impl Fn(&Vma<'_, Data>, &Vma<'_, Data>) -> bool + 'a {
+fn same<'a>(
+    same: kvma_same_fn,
+    udata: *mut c_void,
+) -> impl Fn(&Vma<'_, Data>, &Vma<'_, Data>) -> bool + 'a {
     move |now, then| match same {
         // SAFETY: the owner's function, called as its documentation says.
         Some(same) => unsafe { same(udata, &(*now).into(), &(*then).into()) },
@@ -31,7 +36,10 @@ fn same<'a>(same: kvma_same_fn, udata: *mut c_void) -> impl Fn(&Vma<'_, Data>, &
     }
 }
 
-fn keep<'a>(keep: kvma_keep_fn, udata: *mut c_void) -> Result<impl Fn(&Vma<'_, Data>) -> bool + 'a, Fail> {
+fn keep<'a>(
+    keep: kvma_keep_fn,
+    udata: *mut c_void,
+) -> Result<impl Fn(&Vma<'_, Data>) -> bool + 'a, Fail> {
     let keep = keep.ok_or(Fail::Null)?;
     // SAFETY: as in `same`.
     Ok(move |vma: &Vma<'_, Data>| unsafe { keep(udata, &(*vma).into()) })
@@ -46,12 +54,14 @@ fn restore<H: Hooks<Data>>(
     saved.map.read(|saved| Ok(map.restore(saved, is_same, update)?))
 }
 
-/// Makes `vm` equal to `saved`, an earlier `kvma_vm_fork` of it: boundaries and attributes of all areas,
-/// those included that were unmapped or replaced since. What comes back has a `fork` of the saved owner's
-/// data; what stays keeps its own. `same_mapping` may be NULL: where the owner's data is the same pointer.
+/// Makes `vm` equal to `saved`, an earlier `kvma_vm_fork` of it: boundaries and attributes of all
+/// VMAs, those included that were unmapped or replaced since. What comes back has a `fork` of the
+/// saved owner's data; what stays keeps its own. `same_mapping` may be NULL: where the owner's data
+/// is the same pointer.
 ///
-/// The hooks hear what is to be undone: first `unmap` for what must go, then `protect` for what stays with
-/// other attributes, then `map` for what comes back, each ascending. Contents are the owner's.
+/// The hooks hear what is to be undone: first `unmap` for what must go, then `protect` for what
+/// stays with other attributes, then `map` for what comes back, each ascending. Contents are the
+/// owner's.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_vm_restore(
     vm: *mut kvma_vm,
@@ -99,16 +109,17 @@ pub unsafe extern "C" fn kvma_vm_restore_cost(
     call(|| {
         // SAFETY: see above.
         unsafe {
-            let cost =
-                look(vm, |map| look(saved, |saved| Ok(map.restore_cost(saved, same(same_mapping, udata)))))?;
+            let cost = look(vm, |map| {
+                look(saved, |saved| Ok(map.restore_cost(saved, same(same_mapping, udata))))
+            })?;
             tell(nodes, cost);
         }
         Ok(())
     })
 }
 
-/// Unmaps every area that `wanted` does not want, each whole; the number of pages removed goes to `pages`
-/// (NULL: not wanted). Needs no memory. O(n + removed log n).
+/// Unmaps every VMA that `wanted` does not want, each whole; the number of pages removed goes to
+/// `pages` (NULL: not wanted). Needs no memory. O(n + removed log n).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_vm_retain(
     vm: *mut kvma_vm,

@@ -12,17 +12,17 @@ use engine::{Error, Update};
 
 pub(super) type Owed = Update<'static, Data, Memory, Table>;
 
-/// Carries memory and hooks into one or several calls on a map, and out of them what must wait until the
-/// caller's lock is released: the rest of the TLB flush, then dropping what was removed, then giving
-/// memory back. Opaque.
+/// Carries memory and hooks into one or several calls on a map, and out of them what must wait
+/// until the caller's lock is released: the rest of the TLB flush, then dropping what was removed,
+/// then giving memory back. Opaque.
 pub struct kvma_update {
     owing: Owing<Data, Table>,
     memory: Memory,
 }
 
-/// Begins a change of `vm` with `hooks` (NULL: none), and takes `nodes` nodes in hand: calls that need no
-/// more (a call on a range needs at most 3) do not allocate. To be called before taking the lock that
-/// guards the map. The table of hooks is copied.
+/// Begins a change of `vm` with `hooks` (NULL: none), and takes `nodes` nodes in hand: calls that
+/// need no more (a call on a range needs at most 3) do not allocate. To be called before taking the
+/// lock that guards the map. The table of hooks is copied.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_update_new(
     update: *mut *mut kvma_update,
@@ -45,20 +45,25 @@ pub unsafe extern "C" fn kvma_update_new(
 
 /// Takes nodes in hand until there are `nodes`.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn kvma_update_reserve(update: *mut kvma_update, nodes: usize) -> kvma_status {
+pub unsafe extern "C" fn kvma_update_reserve(
+    update: *mut kvma_update,
+    nodes: usize,
+) -> kvma_status {
     // SAFETY: see above.
     call(|| unsafe { given(update) }?.owing.write(|owed| Ok(owed.reserve(nodes)?)))
 }
 
-/// Areas and parts of areas removed so far.
+/// VMAs and parts of VMAs removed so far.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_update_removed(update: *const kvma_update) -> usize {
     // SAFETY: see above.
-    call_or(0, || unsafe { given(update) }.and_then(|u| u.owing.read(|owed| Ok(owed.removed()))).unwrap_or(0))
+    call_or(0, || {
+        unsafe { given(update) }.and_then(|u| u.owing.read(|owed| Ok(owed.removed()))).unwrap_or(0)
+    })
 }
 
-/// Does what is owed and frees the update: waits for the flush, drops what was removed, gives memory
-/// back. To be called after releasing the lock. NULL is fine.
+/// Does what is owed and frees the update: waits for the flush, drops what was removed, gives
+/// memory back. To be called after releasing the lock. NULL is fine.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_update_finish(update: *mut kvma_update) -> kvma_status {
     call(|| {

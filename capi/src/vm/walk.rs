@@ -1,12 +1,12 @@
-//! Going over areas and gaps, from both ends.
+//! Going over VMAs and gaps, from both ends.
 
 use super::kvma_vm;
 use super::query::ask;
-use crate::attrs::{kvma_area, kvma_piece, kvma_range};
+use crate::attrs::{kvma_piece, kvma_range, kvma_vma};
 use crate::boundary::tell;
 
-/// What is left to be walked over: a range of bytes that gets smaller from both ends. It holds on to
-/// nothing, so the map may be changed between two steps; the walk then goes on in what is there.
+/// What is left to be walked over: a range of bytes that gets smaller from both ends. It holds on
+/// to nothing, so the map may be changed between two steps; the walk then goes on in what is there.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct kvma_walk {
@@ -49,46 +49,46 @@ pub extern "C" fn kvma_walk_over(start: u64, len: u64) -> kvma_walk {
     kvma_walk { first: start, last: start.saturating_add(len.saturating_sub(1)), done: len == 0 }
 }
 
-/// The next area of the walk from below, whole, to `area`. False at the end. O(log n).
+/// The next VMA of the walk from below, whole, to `vma`. False at the end. O(log n).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_vm_next(
     vm: *const kvma_vm,
     walk: *mut kvma_walk,
-    area: *mut kvma_area,
+    vma: *mut kvma_vma,
 ) -> bool {
     // SAFETY: the contract of all functions (crate docs); so below.
     unsafe {
         step(
             vm,
             walk,
-            area,
-            |map, (start, len)| map.overlapping(start, len).next().map(kvma_area::from),
-            |walk, area| walk.passed_up_to(area.range.last),
+            vma,
+            |map, (start, len)| map.overlapping(start, len).next().map(kvma_vma::from),
+            |walk, vma| walk.passed_up_to(vma.range.last),
         )
     }
 }
 
-/// The next area of the walk from above, whole, to `area`. False at the end. O(log n).
+/// The next VMA of the walk from above, whole, to `vma`. False at the end. O(log n).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_vm_prev(
     vm: *const kvma_vm,
     walk: *mut kvma_walk,
-    area: *mut kvma_area,
+    vma: *mut kvma_vma,
 ) -> bool {
     // SAFETY: see above.
     unsafe {
         step(
             vm,
             walk,
-            area,
-            |map, (start, len)| map.overlapping(start, len).next_back().map(kvma_area::from),
-            |walk, area| walk.passed_down_to(area.range.start),
+            vma,
+            |map, (start, len)| map.overlapping(start, len).next_back().map(kvma_vma::from),
+            |walk, vma| walk.passed_down_to(vma.range.start),
         )
     }
 }
 
-/// The next part of an area of the walk from below, cut to the walk, with its own offset in the object, to
-/// `piece`. False at the end. O(log n).
+/// The next part of a VMA of the walk from below, cut to the walk, with its own offset in the
+/// object, to `piece`. False at the end. O(log n).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_vm_next_piece(
     vm: *const kvma_vm,
@@ -107,7 +107,8 @@ pub unsafe extern "C" fn kvma_vm_next_piece(
     }
 }
 
-/// The next part of an area of the walk from above, cut to the walk, to `piece`. False at the end. O(log n).
+/// The next part of a VMA of the walk from above, cut to the walk, to `piece`. False at the end.
+/// O(log n).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_vm_prev_piece(
     vm: *const kvma_vm,
@@ -120,7 +121,9 @@ pub unsafe extern "C" fn kvma_vm_prev_piece(
             vm,
             walk,
             piece,
-            |map, (start, len)| map.pieces(start, len).next_back().map(|piece| kvma_piece::from(&piece)),
+            |map, (start, len)| {
+                map.pieces(start, len).next_back().map(|piece| kvma_piece::from(&piece))
+            },
             |walk, piece| walk.passed_down_to(piece.range.start),
         )
     }

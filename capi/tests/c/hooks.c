@@ -45,8 +45,8 @@ static void on_map(void *udata, const struct kvma_piece *piece) {
     log->last = *piece;
     /* In the middle of a change, the map is not to be had. */
     if (log->vm) {
-        struct kvma_area area;
-        CHECK_EQ(kvma_vm_find(log->vm, BASE, &area), KVMA_BUSY);
+        struct kvma_vma vma;
+        CHECK_EQ(kvma_vm_find(log->vm, BASE, &vma), KVMA_BUSY);
         CHECK_EQ(kvma_vm_unmap(log->vm, BASE, PAGE, NULL, NULL), KVMA_BUSY);
         CHECK_EQ(kvma_vm_free(log->vm), KVMA_BUSY);
         CHECK_EQ(kvma_vm_len(log->vm), 0);
@@ -126,7 +126,7 @@ TEST(every_step_is_told_in_order) {
     CHECK_EQ(log.last.attrs.flags, KVMA_WRITE);
     CHECK_EQ(log.last.range.start, BASE + 2 * PAGE);
     CHECK_EQ(log.last.attrs.offset, 2);
-    /* Replacing tells of what goes, in the middle of areas too. */
+    /* Replacing tells of what goes, in the middle of VMAs too. */
     request = fixed(BASE + PAGE, 4, KVMA_EXEC);
     CHECK_EQ(kvma_vm_map(vm, &request, &table, NULL), KVMA_OK);
     expect(&log, "UUUMuuu<m>");
@@ -252,7 +252,7 @@ static const struct kvma_data_ops counted = {split, can_merge, merge, fork_data,
 TEST(the_owners_data_is_never_lost_or_dropped_twice) {
     struct object object = {0, 0, 0};
     struct kvma_vm *vm = NULL, *child = NULL;
-    struct kvma_area area;
+    struct kvma_vma vma;
     void *old;
     CHECK_EQ(kvma_vm_new(&vm, BASE, 32, PAGE, NULL, &counted), KVMA_OK);
     struct kvma_request request = fixed(BASE, 8, KVMA_READ);
@@ -283,8 +283,8 @@ TEST(the_owners_data_is_never_lost_or_dropped_twice) {
     CHECK_EQ(kvma_vm_set_data(vm, BASE, NULL, &old), KVMA_OK);
     CHECK(old == &object);
     CHECK_EQ(kvma_vm_set_data(vm, BASE, &object, &old), KVMA_OK);
-    CHECK_EQ(kvma_vm_find(vm, BASE, &area), KVMA_OK);
-    CHECK(area.data == &object);
+    CHECK_EQ(kvma_vm_find(vm, BASE, &vma), KVMA_OK);
+    CHECK(vma.data == &object);
     CHECK_EQ(kvma_vm_update_data(vm, BASE, fork_data, NULL), KVMA_OK);
     CHECK_EQ(object.refs, 2);
     object.refs--;
@@ -292,8 +292,8 @@ TEST(the_owners_data_is_never_lost_or_dropped_twice) {
     CHECK_EQ(object.refs, 0);
 }
 
-static void count(void *udata, const struct kvma_area *area) {
-    CHECK(area->range.pages > 0);
+static void count(void *udata, const struct kvma_vma *vma) {
+    CHECK(vma->range.pages > 0);
     ++*(int *)udata;
 }
 
@@ -304,15 +304,15 @@ TEST(held_ranges_are_fulfilled_or_released) {
     struct kvma_vm *vm = NULL;
     struct kvma_hold *hold = NULL;
     struct kvma_range range;
-    struct kvma_area area;
+    struct kvma_vma vma;
     struct kvma_attrs attrs = {.flags = KVMA_READ};
     CHECK_EQ(kvma_vm_new(&vm, BASE, 32, PAGE, NULL, &counted), KVMA_OK);
     struct kvma_request request = {.len = 4 * PAGE, .data = &held};
     CHECK_EQ(kvma_vm_reserve(vm, &request, &table, &hold), KVMA_OK);
     CHECK_EQ(kvma_hold_range(hold, &range), KVMA_OK);
     CHECK_EQ(range.start, BASE);
-    CHECK_EQ(kvma_vm_find(vm, BASE, &area), KVMA_OK);
-    CHECK(area.attrs.flags & KVMA_RESERVED);
+    CHECK_EQ(kvma_vm_find(vm, BASE, &vma), KVMA_OK);
+    CHECK(vma.attrs.flags & KVMA_RESERVED);
     CHECK_EQ(kvma_vm_fulfil(vm, hold, &attrs, &mapped, KVMA_MERGE_BOTH, &table), KVMA_OK);
     CHECK_EQ(held.refs, 0);
     CHECK_EQ(mapped.refs, 1);
@@ -344,12 +344,12 @@ TEST(held_ranges_are_fulfilled_or_released) {
     CHECK_EQ(mapped.refs, 0);
 }
 
-TEST(areas_move_to_another_map) {
+TEST(vmas_move_to_another_map) {
     struct log log, other_log;
     struct kvma_hooks table = hooks(&log), other_table = hooks(&other_log);
     struct kvma_vm *vm = NULL, *other = NULL;
     struct kvma_update *update = NULL, *other_update = NULL;
-    int areas = 0;
+    int vmas = 0;
     CHECK_EQ(kvma_vm_new(&vm, BASE, 32, PAGE, NULL, NULL), KVMA_OK);
     CHECK_EQ(kvma_vm_new(&other, 0, 64, PAGE, NULL, NULL), KVMA_OK);
     struct kvma_request request = fixed(BASE, 4, KVMA_READ);
@@ -364,11 +364,11 @@ TEST(areas_move_to_another_map) {
     CHECK_EQ(kvma_update_new(&other_update, other, NULL, 0), KVMA_OK);
     CHECK_EQ(kvma_update_transfer(update, vm, BASE, PAGE, other_update, other, PAGE, KVMA_MERGE_BOTH), KVMA_OK);
     CHECK_EQ(kvma_vm_len(other), 1);
-    CHECK_EQ(kvma_update_disturb(update, vm, BASE, UINT64_MAX, count, &areas), KVMA_OK);
-    CHECK_EQ(areas, 1);
+    CHECK_EQ(kvma_update_invalidate(update, vm, BASE, UINT64_MAX, count, &vmas), KVMA_OK);
+    CHECK_EQ(vmas, 1);
     CHECK_EQ(kvma_update_finish(update), KVMA_OK);
     CHECK_EQ(kvma_update_finish(other_update), KVMA_OK);
-    CHECK_EQ(kvma_vm_disturb(vm, BASE, UINT64_MAX, count, &areas, &table), KVMA_OK);
+    CHECK_EQ(kvma_vm_invalidate(vm, BASE, UINT64_MAX, count, &vmas, &table), KVMA_OK);
     expect(&log, "<>");
     CHECK_EQ(kvma_vm_free(vm), KVMA_OK);
     CHECK_EQ(kvma_vm_free(other), KVMA_OK);
@@ -408,7 +408,7 @@ static void *relocate_data(void *udata, void *data, int64_t moved) {
 TEST(the_owners_data_hears_of_moves) {
     const struct kvma_data_ops ops = {.relocate = relocate_data};
     struct kvma_vm *vm = NULL;
-    struct kvma_area area;
+    struct kvma_vma vma;
     struct kvma_request request = fixed(BASE + 4 * PAGE, 4, KVMA_READ);
     request.data = (void *)100;
     CHECK_EQ(kvma_vm_new(&vm, BASE, 32, PAGE, NULL, &ops), KVMA_OK);
@@ -416,20 +416,20 @@ TEST(the_owners_data_hears_of_moves) {
     CHECK_EQ(kvma_vm_relocate(vm, BASE + 4 * PAGE, PAGE, BASE + 8 * PAGE, KVMA_SOURCE_UNMAP, KVMA_MERGE_BOTH, NULL),
              KVMA_OK);
     /* It lies behind the rest, and is not joined: it says something else. */
-    CHECK_EQ(kvma_vm_find(vm, BASE + 8 * PAGE, &area), KVMA_OK);
-    CHECK_EQ((intptr_t)area.data, 104);
-    CHECK_EQ(area.range.pages, 1);
+    CHECK_EQ(kvma_vm_find(vm, BASE + 8 * PAGE, &vma), KVMA_OK);
+    CHECK_EQ((intptr_t)vma.data, 104);
+    CHECK_EQ(vma.range.pages, 1);
     CHECK_EQ(kvma_vm_relocate(vm, BASE + 8 * PAGE, PAGE, BASE + 4 * PAGE, KVMA_SOURCE_UNMAP, KVMA_MERGE_BOTH, NULL),
              KVMA_OK);
     CHECK_EQ(kvma_vm_len(vm), 1);
-    CHECK_EQ(kvma_vm_find(vm, BASE + 4 * PAGE, &area), KVMA_OK);
-    CHECK_EQ((intptr_t)area.data, 100);
+    CHECK_EQ(kvma_vm_find(vm, BASE + 4 * PAGE, &vma), KVMA_OK);
+    CHECK_EQ((intptr_t)vma.data, 100);
     CHECK_EQ(kvma_vm_free(vm), KVMA_OK);
 }
 
-/* Marks the area copy-on-write in page tables, so to speak. */
-static bool copy_on_write(void *udata, const struct kvma_area *area, struct kvma_attrs *attrs) {
-    (void)area;
+/* Marks the VMA copy-on-write in page tables, so to speak. */
+static bool copy_on_write(void *udata, const struct kvma_vma *vma, struct kvma_attrs *attrs) {
+    (void)vma;
     note(udata, 'c');
     attrs->extra = 1;
     return true;
@@ -441,15 +441,15 @@ TEST(a_fork_of_a_running_program_is_flushed) {
     struct kvma_request one = fixed(BASE, 2, KVMA_READ), two = fixed(BASE + 4 * PAGE, 2, KVMA_WRITE);
     struct kvma_vm *vm = NULL, *child = NULL, *other = NULL;
     struct kvma_update *update = NULL;
-    struct kvma_area area;
+    struct kvma_vma vma;
     CHECK_EQ(kvma_vm_new(&vm, BASE, 32, PAGE, NULL, NULL), KVMA_OK);
     CHECK_EQ(kvma_vm_map(vm, &one, NULL, NULL), KVMA_OK);
     CHECK_EQ(kvma_vm_map(vm, &two, NULL, NULL), KVMA_OK);
     CHECK_EQ(kvma_vm_fork_live(vm, NULL, copy_on_write, &log, &table, &child), KVMA_OK);
     expect(&log, "cc<>");
     CHECK_EQ(kvma_vm_len(child), 2);
-    CHECK_EQ(kvma_vm_find(child, BASE, &area), KVMA_OK);
-    CHECK_EQ(area.attrs.extra, 1);
+    CHECK_EQ(kvma_vm_find(child, BASE, &vma), KVMA_OK);
+    CHECK_EQ(vma.attrs.extra, 1);
     CHECK_EQ(kvma_update_new(&update, vm, &table, 0), KVMA_OK);
     CHECK_EQ(kvma_update_fork_live(update, vm, NULL, copy_on_write, &log, &other), KVMA_OK);
     expect(&log, "cc<");
@@ -463,7 +463,7 @@ TEST(a_fork_of_a_running_program_is_flushed) {
     CHECK_EQ(kvma_vm_free(vm), KVMA_OK);
 }
 
-TESTS(RUN(the_owners_data_hears_of_moves), RUN(a_fork_of_a_running_program_is_flushed), RUN(held_ranges_are_fulfilled_or_released), RUN(areas_move_to_another_map), RUN(write_xor_execute),
+TESTS(RUN(the_owners_data_hears_of_moves), RUN(a_fork_of_a_running_program_is_flushed), RUN(held_ranges_are_fulfilled_or_released), RUN(vmas_move_to_another_map), RUN(write_xor_execute),
       RUN(every_step_is_told_in_order), RUN(a_refusal_takes_everything_back),
       RUN(a_hook_that_calls_back_is_told_busy), RUN(an_update_gathers_several_changes),
       RUN(the_owners_data_is_never_lost_or_dropped_twice))

@@ -187,16 +187,16 @@ TEST(files_are_counted_and_listed) {
                  "10002000-10004000 r--p 00002000 08:01 42                                 /usr/bin/true\n") == 0);
     CHECK_EQ(kvma_linux_maps(program.mm, enough, NULL), KVMA_BUSY);
     CHECK_EQ(kvma_linux_maps(program.mm, NULL, NULL), KVMA_NULL_POINTER);
-    struct kvma_area area;
-    CHECK_EQ(kvma_linux_find(program.mm, at + 3 * PAGE, &area), KVMA_OK);
-    CHECK(area.data == &file);
-    CHECK_EQ(area.attrs.object, 9);
-    CHECK_EQ(area.attrs.offset, 2);
-    CHECK_EQ(area.attrs.extra & 7, 1);
+    struct kvma_vma vma;
+    CHECK_EQ(kvma_linux_find(program.mm, at + 3 * PAGE, &vma), KVMA_OK);
+    CHECK(vma.data == &file);
+    CHECK_EQ(vma.attrs.object, 9);
+    CHECK_EQ(vma.attrs.offset, 2);
+    CHECK_EQ(vma.attrs.extra & 7, 1);
     struct kvma_walk walk = kvma_walk_over(0, UINT64_MAX);
-    CHECK(kvma_linux_next(program.mm, &walk, &area) && area.range.start == at);
-    CHECK(kvma_linux_next(program.mm, &walk, &area) && area.range.start == at + 2 * PAGE);
-    CHECK(!kvma_linux_next(program.mm, &walk, &area));
+    CHECK(kvma_linux_next(program.mm, &walk, &vma) && vma.range.start == at);
+    CHECK(kvma_linux_next(program.mm, &walk, &vma) && vma.range.start == at + 2 * PAGE);
+    CHECK(!kvma_linux_next(program.mm, &walk, &vma));
     /* Not open for writing. */
     CHECK_EQ(map(program, 0, PAGE, PROT_WRITE, MAP_SHARED, &open, &at), -EACCES);
     open.rights = 8;
@@ -211,9 +211,9 @@ TEST(shared_memory_is_the_owners) {
     struct program program = start(&table);
     uint64_t at;
     CHECK_EQ(map(program, 0, PAGE, PROT_READ, MAP_SHARED | MAP_ANONYMOUS, NULL, &at), 0);
-    struct kvma_area area;
-    CHECK_EQ(kvma_linux_find(program.mm, at, &area), KVMA_OK);
-    CHECK(area.data == &kernel.shared);
+    struct kvma_vma vma;
+    CHECK_EQ(kvma_linux_find(program.mm, at, &vma), KVMA_OK);
+    CHECK(vma.data == &kernel.shared);
     CHECK_EQ(kvma_linux_msync(program.mm, program.call, at, PAGE, MS_SYNC), 0);
     CHECK(kernel.acts > 0);
     kernel.refuse_shared = EMFILE;
@@ -303,8 +303,8 @@ static void flush_after_inherit(void *udata) {
     inherited_when_flushed = inherited;
 }
 
-static int32_t inherit(void *udata, uint32_t how, const struct kvma_piece *area) {
-    CHECK(udata == &kernel && area->range.pages > 0 && how == KVMA_INHERIT_COPY_ON_WRITE);
+static int32_t inherit(void *udata, uint32_t how, const struct kvma_piece *vma) {
+    CHECK(udata == &kernel && vma->range.pages > 0 && how == KVMA_INHERIT_COPY_ON_WRITE);
     inherited++;
     return kernel.refuse_shared;
 }
@@ -461,7 +461,7 @@ TEST(promises_and_limits_by_how_large_a_process_is) {
 TEST(null_is_a_status) {
     struct kvma_linux_layout layout = kvma_linux_layout_x86_64(UINT64_MAX);
     struct program none = {NULL, NULL}, program = start(NULL);
-    struct kvma_area area;
+    struct kvma_vma vma;
     uint64_t at;
     CHECK(!layout.bottom_up);
     CHECK_EQ(kvma_linux_new(NULL, &layout, NULL), KVMA_NULL_POINTER);
@@ -473,7 +473,7 @@ TEST(null_is_a_status) {
     CHECK_EQ(kvma_linux_mmap(program.mm, NULL, NULL, &at), KVMA_NULL_POINTER);
     CHECK_EQ(kvma_linux_munmap(none.mm, none.call, 0, PAGE), KVMA_NULL_POINTER);
     CHECK_EQ(kvma_linux_install(program.mm, program.call, NULL), -EFAULT);
-    CHECK_EQ(kvma_linux_find(NULL, 0, &area), KVMA_NULL_POINTER);
+    CHECK_EQ(kvma_linux_find(NULL, 0, &vma), KVMA_NULL_POINTER);
     CHECK_EQ(kvma_linux_map_count(NULL), 0);
     CHECK_EQ(kvma_linux_set_start_brk(NULL, 0, 0), KVMA_NULL_POINTER);
     CHECK_EQ(kvma_linux_get_usage(NULL, NULL), KVMA_NULL_POINTER);

@@ -51,17 +51,17 @@ static bool hear_nothing(void *udata, const char *text, size_t len) {
 
 TEST(walks_from_above_and_gaps) {
     struct kvma_walk walk = kvma_walk_over(0, UINT64_MAX);
-    struct kvma_area area;
+    struct kvma_vma vma;
     struct kvma_range gap;
     start(NULL);
     map(4 * MIB, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS);
     map(8 * MIB, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS);
-    CHECK(kvma_linux_prev(mm, &walk, &area) && area.range.start == 8 * MIB);
-    CHECK(kvma_linux_prev(mm, &walk, &area) && area.range.start == 4 * MIB);
-    CHECK(!kvma_linux_prev(mm, &walk, &area));
-    CHECK_EQ(kvma_linux_find_from(mm, 5 * MIB, &area), KVMA_OK);
-    CHECK_EQ(area.range.start, 8 * MIB);
-    CHECK_EQ(kvma_linux_find_from(mm, 9 * MIB, &area), KVMA_NOT_MAPPED);
+    CHECK(kvma_linux_prev(mm, &walk, &vma) && vma.range.start == 8 * MIB);
+    CHECK(kvma_linux_prev(mm, &walk, &vma) && vma.range.start == 4 * MIB);
+    CHECK(!kvma_linux_prev(mm, &walk, &vma));
+    CHECK_EQ(kvma_linux_find_from(mm, 5 * MIB, &vma), KVMA_OK);
+    CHECK_EQ(vma.range.start, 8 * MIB);
+    CHECK_EQ(kvma_linux_find_from(mm, 9 * MIB, &vma), KVMA_NOT_MAPPED);
     walk = kvma_walk_over(4 * MIB, 5 * MIB);
     CHECK(kvma_linux_next_gap(mm, &walk, &gap));
     CHECK_EQ(gap.start, 4 * MIB + PAGE);
@@ -225,14 +225,14 @@ TEST(huge_pages_are_the_owners) {
     struct kvma_owner owner = {.huge_memory = huge_memory, .huge_page = huge_page};
     struct kvma_linux_mmap_args args = {
         .len = 3 << 16, .prot = PROT_READ, .flags = MAP_PRIVATE | MAP_ANONYMOUS | 0x40000};
-    struct kvma_area area;
+    struct kvma_vma vma;
     uint64_t at;
     start(&owner);
     CHECK_EQ(kvma_linux_mmap(mm, in_call, &args, &at), KVMA_OK);
     CHECK_EQ(at % (1 << 16), 0);
-    CHECK_EQ(kvma_linux_find(mm, at, &area), KVMA_OK);
-    CHECK_EQ(area.range.pages, 48);
-    CHECK(area.data == &huge_file && (area.attrs.flags & KVMA_CUT_64K));
+    CHECK_EQ(kvma_linux_find(mm, at, &vma), KVMA_OK);
+    CHECK_EQ(vma.range.pages, 48);
+    CHECK(vma.data == &huge_file && (vma.attrs.flags & KVMA_CUT_64K));
     CHECK_EQ(kvma_linux_munmap(mm, in_call, at, PAGE), -EINVAL);
     CHECK_EQ(kvma_linux_munmap(mm, in_call, at, 1 << 16), KVMA_OK);
     args.flags |= 21 << 26;

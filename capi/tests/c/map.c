@@ -35,7 +35,7 @@ TEST(maps_finds_and_unmaps) {
     struct kvma_vm *vm = space(16);
     struct kvma_request request = {0};
     uint64_t addr, pages;
-    struct kvma_area area;
+    struct kvma_vma vma;
 
     request.len = 4 * PAGE;
     request.attrs.flags = KVMA_READ;
@@ -49,17 +49,17 @@ TEST(maps_finds_and_unmaps) {
     CHECK_EQ(kvma_vm_len(vm), 2);
     CHECK_EQ(kvma_vm_pages(vm), 3);
     CHECK(!kvma_vm_is_empty(vm));
-    CHECK_EQ(kvma_vm_find(vm, addr + 3 * PAGE, &area), KVMA_OK);
-    CHECK_EQ(area.range.start, addr + 2 * PAGE);
-    CHECK_EQ(area.range.last, addr + 4 * PAGE - 1);
-    CHECK_EQ(area.range.pages, 2);
-    CHECK_EQ(area.attrs.offset, 102);
-    CHECK_EQ(area.gap_before, PAGE);
-    CHECK_EQ(kvma_vm_find(vm, addr + PAGE, &area), KVMA_NOT_MAPPED);
-    CHECK_EQ(kvma_vm_find_from(vm, addr + PAGE, &area), KVMA_OK);
-    CHECK_EQ(area.range.start, addr + 2 * PAGE);
-    CHECK_EQ(kvma_vm_find_before(vm, addr + 2 * PAGE, &area), KVMA_OK);
-    CHECK_EQ(area.range.start, addr);
+    CHECK_EQ(kvma_vm_find(vm, addr + 3 * PAGE, &vma), KVMA_OK);
+    CHECK_EQ(vma.range.start, addr + 2 * PAGE);
+    CHECK_EQ(vma.range.last, addr + 4 * PAGE - 1);
+    CHECK_EQ(vma.range.pages, 2);
+    CHECK_EQ(vma.attrs.offset, 102);
+    CHECK_EQ(vma.gap_before, PAGE);
+    CHECK_EQ(kvma_vm_find(vm, addr + PAGE, &vma), KVMA_NOT_MAPPED);
+    CHECK_EQ(kvma_vm_find_from(vm, addr + PAGE, &vma), KVMA_OK);
+    CHECK_EQ(vma.range.start, addr + 2 * PAGE);
+    CHECK_EQ(kvma_vm_find_before(vm, addr + 2 * PAGE, &vma), KVMA_OK);
+    CHECK_EQ(vma.range.start, addr);
     map(vm, addr + PAGE, 2, KVMA_WRITE);
     CHECK_EQ(kvma_vm_len(vm), 3);
     CHECK_EQ(kvma_vm_clear(vm, NULL, &pages), KVMA_OK);
@@ -82,10 +82,10 @@ TEST(tells_about_the_space) {
 
     /* Walks end at the last byte, from both ends. */
     struct kvma_walk walk = kvma_walk_over(0, UINT64_MAX);
-    struct kvma_area area;
-    CHECK(kvma_vm_next(vm, &walk, &area));
-    CHECK_EQ(area.range.last, UINT64_MAX);
-    CHECK(!kvma_vm_next(vm, &walk, &area));
+    struct kvma_vma vma;
+    CHECK(kvma_vm_next(vm, &walk, &vma));
+    CHECK_EQ(vma.range.last, UINT64_MAX);
+    CHECK(!kvma_vm_next(vm, &walk, &vma));
     struct kvma_range gap;
     walk = kvma_walk_over(0, UINT64_MAX);
     CHECK(kvma_vm_prev_gap(vm, &walk, &gap));
@@ -128,10 +128,10 @@ TEST(places_as_searched_for) {
     done(vm);
 }
 
-TEST(walks_areas_pieces_and_gaps) {
+TEST(walks_vmas_pieces_and_gaps) {
     struct kvma_vm *vm = space(16);
     struct kvma_walk walk;
-    struct kvma_area area;
+    struct kvma_vma vma;
     struct kvma_piece piece;
     struct kvma_range gap;
     struct kvma_request file = fixed(BASE, 4, KVMA_READ);
@@ -140,13 +140,13 @@ TEST(walks_areas_pieces_and_gaps) {
     map(vm, BASE + 6 * PAGE, 2, KVMA_WRITE);
 
     walk = kvma_walk_over(BASE + 2 * PAGE, 8 * PAGE);
-    CHECK(kvma_vm_next(vm, &walk, &area) && area.range.start == BASE);
-    CHECK(kvma_vm_next(vm, &walk, &area) && area.range.start == BASE + 6 * PAGE);
-    CHECK(!kvma_vm_next(vm, &walk, &area) && walk.done);
+    CHECK(kvma_vm_next(vm, &walk, &vma) && vma.range.start == BASE);
+    CHECK(kvma_vm_next(vm, &walk, &vma) && vma.range.start == BASE + 6 * PAGE);
+    CHECK(!kvma_vm_next(vm, &walk, &vma) && walk.done);
     walk = kvma_walk_over(BASE + 2 * PAGE, 8 * PAGE);
-    CHECK(kvma_vm_prev(vm, &walk, &area) && area.range.start == BASE + 6 * PAGE);
-    CHECK(kvma_vm_next(vm, &walk, &area) && area.range.start == BASE);
-    CHECK(!kvma_vm_prev(vm, &walk, &area));
+    CHECK(kvma_vm_prev(vm, &walk, &vma) && vma.range.start == BASE + 6 * PAGE);
+    CHECK(kvma_vm_next(vm, &walk, &vma) && vma.range.start == BASE);
+    CHECK(!kvma_vm_prev(vm, &walk, &vma));
 
     walk = kvma_walk_over(BASE + 2 * PAGE, 5 * PAGE);
     CHECK(kvma_vm_next_piece(vm, &walk, &piece));
@@ -169,19 +169,19 @@ TEST(walks_areas_pieces_and_gaps) {
     CHECK(kvma_vm_covers(vm, BASE, 4 * PAGE));
     CHECK(!kvma_vm_covers(vm, BASE, 5 * PAGE));
     walk = kvma_walk_over(BASE, 0);
-    CHECK(!kvma_vm_next(vm, &walk, &area));
+    CHECK(!kvma_vm_next(vm, &walk, &vma));
     done(vm);
 }
 
-static struct kvma_attrs sequential(void *udata, const struct kvma_area *area) {
-    struct kvma_attrs attrs = area->attrs;
+static struct kvma_attrs sequential(void *udata, const struct kvma_vma *vma) {
+    struct kvma_attrs attrs = vma->attrs;
     attrs.extra |= *(const uint64_t *)udata;
     return attrs;
 }
 
 TEST(changes_attributes) {
     struct kvma_vm *vm = space(16);
-    struct kvma_area area;
+    struct kvma_vma vma;
     uint64_t bit = (uint64_t)1 << 40;
     map(vm, BASE, 4, KVMA_READ);
     CHECK_EQ(kvma_vm_protect(vm, BASE + PAGE, PAGE, KVMA_READ | KVMA_WRITE, NULL), KVMA_OK);
@@ -193,9 +193,9 @@ TEST(changes_attributes) {
     CHECK_EQ(kvma_vm_protect(vm, BASE, PAGE, 8, NULL), KVMA_BAD_ARGUMENT);
     CHECK_EQ(kvma_vm_update_attrs(vm, BASE + 2 * PAGE, 8 * PAGE, sequential, &bit, NULL), KVMA_OK);
     CHECK_EQ(kvma_vm_len(vm), 2);
-    CHECK_EQ(kvma_vm_find(vm, BASE + 2 * PAGE, &area), KVMA_OK);
-    CHECK_EQ(area.attrs.extra, bit);
-    CHECK_EQ(area.attrs.flags, KVMA_READ);
+    CHECK_EQ(kvma_vm_find(vm, BASE + 2 * PAGE, &vma), KVMA_OK);
+    CHECK_EQ(vma.attrs.extra, bit);
+    CHECK_EQ(vma.attrs.flags, KVMA_READ);
     done(vm);
 }
 
@@ -243,15 +243,15 @@ TEST(relocates) {
     done(vm);
 }
 
-static bool all_but_shared(void *udata, const struct kvma_area *area, struct kvma_attrs *attrs) {
+static bool all_but_shared(void *udata, const struct kvma_vma *vma, struct kvma_attrs *attrs) {
     (void)udata;
     attrs->flags &= ~(uint32_t)KVMA_WRITE;
-    return !(area->attrs.flags & KVMA_SHARED);
+    return !(vma->attrs.flags & KVMA_SHARED);
 }
 
-static bool is_read_only(void *udata, const struct kvma_area *area) {
+static bool is_read_only(void *udata, const struct kvma_vma *vma) {
     (void)udata;
-    return !(area->attrs.flags & KVMA_WRITE);
+    return !(vma->attrs.flags & KVMA_WRITE);
 }
 
 TEST(forks_and_restores) {
@@ -272,9 +272,9 @@ TEST(forks_and_restores) {
     CHECK_EQ(kvma_vm_restore(vm, saved, NULL, NULL, NULL), KVMA_OK);
     CHECK_EQ(kvma_vm_len(vm), 2);
     CHECK(kvma_vm_covers(vm, BASE, 2 * PAGE));
-    struct kvma_area area;
-    CHECK_EQ(kvma_vm_find(vm, BASE, &area), KVMA_OK);
-    CHECK_EQ(area.attrs.flags, KVMA_READ | KVMA_WRITE);
+    struct kvma_vma vma;
+    CHECK_EQ(kvma_vm_find(vm, BASE, &vma), KVMA_OK);
+    CHECK_EQ(vma.attrs.flags, KVMA_READ | KVMA_WRITE);
 
     CHECK_EQ(kvma_vm_retain(vm, is_read_only, NULL, NULL, &pages), KVMA_OK);
     CHECK_EQ(pages, 2);
@@ -289,15 +289,15 @@ TEST(forks_and_restores) {
 TEST(reserves_commits_and_locks) {
     struct kvma_vm *vm = space(16);
     struct kvma_request request = fixed(BASE, 8, 0);
-    struct kvma_area area;
+    struct kvma_vma vma;
     request.attrs.extra = KVMA_UNCOMMITTED;
     CHECK_EQ(kvma_vm_map(vm, &request, NULL, NULL), KVMA_OK);
     CHECK_EQ(kvma_vm_commit(vm, BASE + PAGE, PAGE, KVMA_READ | KVMA_WRITE, NULL), KVMA_OK);
     CHECK_EQ(kvma_vm_len(vm), 3);
     CHECK_EQ(kvma_vm_commit(vm, BASE, PAGE, KVMA_WRITE | KVMA_EXEC, NULL), -13);
     CHECK_EQ(kvma_vm_lock_pages(vm, BASE + PAGE, PAGE, NULL), KVMA_OK);
-    CHECK_EQ(kvma_vm_find(vm, BASE + PAGE, &area), KVMA_OK);
-    CHECK_EQ(area.attrs.flags, KVMA_READ | KVMA_WRITE | KVMA_LOCKED);
+    CHECK_EQ(kvma_vm_find(vm, BASE + PAGE, &vma), KVMA_OK);
+    CHECK_EQ(vma.attrs.flags, KVMA_READ | KVMA_WRITE | KVMA_LOCKED);
     CHECK_EQ(kvma_vm_unlock_pages(vm, BASE + PAGE, PAGE, NULL), KVMA_OK);
     CHECK_EQ(kvma_vm_change_flags(vm, BASE, PAGE, KVMA_NO_CORE_DUMP, 0, NULL), KVMA_OK);
     CHECK_EQ(kvma_vm_change_flags(vm, BASE, PAGE, (uint64_t)1 << 50, 0, NULL), KVMA_BAD_ARGUMENT);
@@ -320,7 +320,7 @@ TEST(adopts) {
                                "00012000-00013000 rw-p 00000000 00:00 0 \n"
                                "00013000-00014000 r--p 00000000 08:01 43                         /tmp/not UTF-8: \xff\n";
     struct kvma_vm *vm = space(16);
-    struct kvma_area area;
+    struct kvma_vma vma;
     size_t line;
     int lines = 0;
     CHECK_EQ(kvma_vm_adopt_maps(vm, "00010000-00012000 what", NULL, NULL, &line), KVMA_BAD_ARGUMENT);
@@ -328,9 +328,9 @@ TEST(adopts) {
     CHECK_EQ(kvma_vm_adopt_maps(vm, maps, count_lines, &lines, &line), KVMA_OK);
     CHECK_EQ(lines, 3);
     CHECK_EQ(kvma_vm_len(vm), 3);
-    CHECK_EQ(kvma_vm_find(vm, BASE, &area), KVMA_OK);
-    CHECK_EQ(area.attrs.object, 42);
-    CHECK_EQ(area.attrs.offset, 1);
+    CHECK_EQ(kvma_vm_find(vm, BASE, &vma), KVMA_OK);
+    CHECK_EQ(vma.attrs.object, 42);
+    CHECK_EQ(vma.attrs.offset, 1);
     CHECK_EQ(kvma_vm_adopt_maps(vm, maps, NULL, NULL, &line), KVMA_BUSY);
     struct kvma_request request = fixed(BASE + 3 * PAGE, 2, KVMA_READ);
     CHECK_EQ(kvma_vm_adopt(vm, &request, NULL), KVMA_OVERLAP);
@@ -349,6 +349,6 @@ TEST(statuses_have_words) {
 }
 
 TESTS(RUN(maps_finds_and_unmaps), RUN(tells_about_the_space), RUN(places_as_searched_for),
-      RUN(walks_areas_pieces_and_gaps), RUN(changes_attributes), RUN(splits_and_merges_by_hand),
+      RUN(walks_vmas_pieces_and_gaps), RUN(changes_attributes), RUN(splits_and_merges_by_hand),
       RUN(huge_pages_refuse_to_be_cut), RUN(relocates), RUN(forks_and_restores),
       RUN(reserves_commits_and_locks), RUN(adopts), RUN(statuses_have_words))

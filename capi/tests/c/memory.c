@@ -49,14 +49,14 @@ static struct kvma_request fixed(uint64_t addr, uint64_t pages, uint32_t flags) 
 
 /* The state of a map as a string of flags, a page each. */
 static void picture(struct kvma_vm *vm, char *text) {
-    struct kvma_area area;
+    struct kvma_vma vma;
     for (uint64_t page = 0; page < 32; page++)
-        *text++ = kvma_vm_find(vm, BASE + page * PAGE, &area) ? '.' : (char)('0' + area.attrs.flags);
+        *text++ = kvma_vm_find(vm, BASE + page * PAGE, &VMA) ? '.' : (char)('0' + VMA.attrs.flags);
     *text = '\0';
 }
 
-static struct kvma_attrs executable(void *udata, const struct kvma_area *area) {
-    struct kvma_attrs attrs = area->attrs;
+static struct kvma_attrs executable(void *udata, const struct kvma_vma *vma) {
+    struct kvma_attrs attrs = vma->attrs;
     (void)udata;
     attrs.flags |= KVMA_EXEC;
     return attrs;
@@ -127,14 +127,14 @@ TEST(no_operation_changes_anything_without_memory) {
             CHECK_EQ(kvma_vm_fork(vm, &table, NULL, NULL, &saved), KVMA_OK);
             CHECK_EQ(kvma_vm_unmap(vm, BASE + 12 * PAGE, PAGE, NULL, NULL), KVMA_OK);
             picture(vm, before);
-            size_t areas = kvma_vm_len(vm);
+            size_t vmas = kvma_vm_len(vm);
             heap.left = blocks;
             int32_t status = operation(number, vm, saved, &table);
             CHECK_EQ(kvma_vm_check(vm), KVMA_OK);
             if (status == KVMA_OUT_OF_MEMORY) {
                 picture(vm, after);
                 CHECK(strcmp(before, after) == 0);
-                CHECK_EQ(kvma_vm_len(vm), areas);
+                CHECK_EQ(kvma_vm_len(vm), vmas);
             }
             heap.left = 0;
             CHECK_EQ(kvma_vm_free(saved), KVMA_OK);
@@ -152,8 +152,8 @@ TEST(no_operation_changes_anything_without_memory) {
     }
 }
 
-static bool note_copy(void *udata, const struct kvma_area *area, struct kvma_attrs *attrs) {
-    (void)area, (void)attrs;
+static bool note_copy(void *udata, const struct kvma_vma *vma, struct kvma_attrs *attrs) {
+    (void)vma, (void)attrs;
     ++*(int *)udata;
     return true;
 }

@@ -11,7 +11,7 @@ TEST(null_is_a_status) {
     struct kvma_vm *vm = NULL;
     struct kvma_update *update = NULL;
     struct kvma_request request = {0};
-    struct kvma_area area;
+    struct kvma_vma vma;
     struct kvma_walk walk = kvma_walk_over(0, UINT64_MAX);
     struct kvma_range range;
     struct kvma_piece piece;
@@ -30,9 +30,9 @@ TEST(null_is_a_status) {
     CHECK_EQ(kvma_vm_split_at(NULL, 0), KVMA_NULL_POINTER);
     CHECK_EQ(kvma_vm_merge_at(NULL, 0), KVMA_NULL_POINTER);
     CHECK_EQ(kvma_vm_may_merge_at(NULL, 0), KVMA_NULL_POINTER);
-    CHECK_EQ(kvma_vm_find(NULL, 0, &area), KVMA_NULL_POINTER);
-    CHECK_EQ(kvma_vm_find_from(NULL, 0, &area), KVMA_NULL_POINTER);
-    CHECK_EQ(kvma_vm_find_before(NULL, 0, &area), KVMA_NULL_POINTER);
+    CHECK_EQ(kvma_vm_find(NULL, 0, &vma), KVMA_NULL_POINTER);
+    CHECK_EQ(kvma_vm_find_from(NULL, 0, &vma), KVMA_NULL_POINTER);
+    CHECK_EQ(kvma_vm_find_before(NULL, 0, &vma), KVMA_NULL_POINTER);
     CHECK_EQ(kvma_vm_find_gap(NULL, PAGE, NULL, NULL), KVMA_NULL_POINTER);
     CHECK_EQ(kvma_vm_space(NULL, &range), KVMA_NULL_POINTER);
     CHECK_EQ(kvma_vm_check(NULL), KVMA_NULL_POINTER);
@@ -59,8 +59,8 @@ TEST(null_is_a_status) {
     CHECK(kvma_vm_is_empty(NULL));
     CHECK(!kvma_vm_is_free(NULL, 0, PAGE));
     CHECK(!kvma_vm_covers(NULL, 0, PAGE));
-    CHECK(!kvma_vm_next(NULL, &walk, &area));
-    CHECK(!kvma_vm_prev(NULL, &walk, &area));
+    CHECK(!kvma_vm_next(NULL, &walk, &vma));
+    CHECK(!kvma_vm_prev(NULL, &walk, &vma));
     CHECK(!kvma_vm_next_gap(NULL, &walk, &range));
     CHECK(!kvma_vm_prev_gap(NULL, &walk, &range));
     CHECK(!kvma_vm_next_piece(NULL, &walk, &piece));
@@ -73,7 +73,7 @@ TEST(null_is_a_status) {
     CHECK_EQ(kvma_vm_update_attrs(vm, BASE, PAGE, NULL, NULL, NULL), KVMA_NULL_POINTER);
     CHECK_EQ(kvma_vm_adopt_maps(vm, NULL, NULL, NULL, NULL), KVMA_NULL_POINTER);
     CHECK_EQ(kvma_vm_fork(vm, NULL, NULL, NULL, NULL), KVMA_NULL_POINTER);
-    CHECK(!kvma_vm_next(vm, NULL, &area));
+    CHECK(!kvma_vm_next(vm, NULL, &vma));
     CHECK_EQ(kvma_vm_free(vm), KVMA_OK);
 }
 
@@ -173,9 +173,9 @@ TEST(numbers_at_the_edges) {
             (void)kvma_vm_merge_at(vm, a);
             (void)kvma_vm_lock_pages(vm, a, b, NULL);
             struct kvma_walk walk = kvma_walk_over(a, b);
-            struct kvma_area area;
+            struct kvma_vma vma;
             struct kvma_range gap;
-            while (kvma_vm_next(vm, &walk, &area)) {
+            while (kvma_vm_next(vm, &walk, &vma)) {
             }
             walk = kvma_walk_over(a, b);
             while (kvma_vm_prev_gap(vm, &walk, &gap)) {

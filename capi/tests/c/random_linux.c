@@ -132,7 +132,7 @@ static void fork_and_look(void) {
     struct kvma_walk walk = kvma_walk_over(address(), length());
     struct kvma_range gap;
     uint32_t role;
-    uint64_t area;
+    uint64_t vma;
     if (whole(kvma_linux_fork(mm, in_call, &child)) == KVMA_OK) {
         CHECK_EQ(kvma_linux_check(child), KVMA_OK);
         CHECK_EQ(kvma_linux_free(child), KVMA_OK);
@@ -140,7 +140,7 @@ static void fork_and_look(void) {
     while (kvma_linux_next_gap(mm, &walk, &gap))
         CHECK(gap.pages > 0);
     whole(kvma_linux_role(mm, address(), &role));
-    whole(kvma_linux_unmapped_area(mm, length(), &area));
+    whole(kvma_linux_unmapped_area(mm, length(), &vma));
     CHECK_EQ(kvma_linux_maps(mm, read_text, NULL), KVMA_OK);
 }
 

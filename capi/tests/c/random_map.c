@@ -80,32 +80,32 @@ static struct kvma_attrs attrs(void) {
     return some;
 }
 
-static struct kvma_attrs other_attrs(void *udata, const struct kvma_area *area) {
-    struct kvma_attrs changed = area->attrs;
+static struct kvma_attrs other_attrs(void *udata, const struct kvma_vma *vma) {
+    struct kvma_attrs changed = vma->attrs;
     (void)udata;
-    changed.flags ^= area->range.start / page % 3 == 0 ? KVMA_READ : 0;
+    changed.flags ^= vma->range.start / page % 3 == 0 ? KVMA_READ : 0;
     return changed;
 }
 
-static bool copy_most(void *udata, const struct kvma_area *area, struct kvma_attrs *copied) {
-    (void)udata, (void)area;
+static bool copy_most(void *udata, const struct kvma_vma *vma, struct kvma_attrs *copied) {
+    (void)udata, (void)vma;
     copied->flags ^= one_in(8) ? KVMA_READ : 0;
     return !one_in(5);
 }
 
-static bool same_object(void *udata, const struct kvma_area *now, const struct kvma_area *then) {
+static bool same_object(void *udata, const struct kvma_vma *now, const struct kvma_vma *then) {
     (void)udata;
     return now->attrs.object == then->attrs.object;
 }
 
-static bool keep_some(void *udata, const struct kvma_area *area) {
+static bool keep_some(void *udata, const struct kvma_vma *vma) {
     (void)udata;
-    return area->range.start / page % 3 != 0;
+    return vma->range.start / page % 3 != 0;
 }
 
-static void edit(void *udata, const struct kvma_area *area) {
+static void edit(void *udata, const struct kvma_vma *vma) {
     (void)udata;
-    CHECK(area->range.pages > 0);
+    CHECK(vma->range.pages > 0);
 }
 
 static struct kvma_request request(void) {
@@ -133,7 +133,7 @@ static void given(kvma_status status, struct data *data) {
 
 static void walk_all(const struct kvma_vm *vm) {
     struct kvma_walk walk = kvma_walk_over(address(), length());
-    struct kvma_area area;
+    struct kvma_vma vma;
     struct kvma_range gap;
     struct kvma_piece piece;
     while (kvma_vm_prev_gap(vm, &walk, &gap)) {
@@ -143,8 +143,8 @@ static void walk_all(const struct kvma_vm *vm) {
     }
     walk = kvma_walk_over(0, UINT64_MAX);
     uint64_t mapped = 0;
-    while (kvma_vm_next(vm, &walk, &area))
-        mapped += area.range.pages;
+    while (kvma_vm_next(vm, &walk, &vma))
+        mapped += vma.range.pages;
     CHECK_EQ(mapped, kvma_vm_pages(vm));
 }
 
@@ -210,7 +210,7 @@ static void call(struct kvma_vm *vm, struct kvma_vm *other, struct kvma_vm **sav
         whole(kvma_vm_change_flags(vm, address(), length(), up_to(512), up_to(512), hooks));
         break;
     case 12:
-        whole(kvma_vm_disturb(vm, address(), length(), edit, NULL, hooks));
+        whole(kvma_vm_invalidate(vm, address(), length(), edit, NULL, hooks));
         whole(kvma_vm_advise(vm, address(), length(), (uint32_t)up_to(8), hooks));
         break;
     case 13:

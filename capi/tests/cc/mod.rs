@@ -46,8 +46,8 @@ pub fn skipped() -> bool {
     skip
 }
 
-/// Compiles a program with all warnings as errors and with the address and undefined-behaviour sanitizers.
-/// Returns the executable.
+/// Compiles a program with all warnings as errors and with the address and undefined-behaviour
+/// sanitizers. Returns the executable.
 pub fn compile(program: &Program<'_>) -> Result<PathBuf, String> {
     let source = program.source;
     let is_cpp = source.extension().is_some_and(|e| e == "cpp" || e == "cc");
@@ -60,7 +60,8 @@ pub fn compile(program: &Program<'_>) -> Result<PathBuf, String> {
         Link::AsLibmmap => "mmap",
     };
     let stem = source.file_stem().ok_or("a source has a name")?.to_string_lossy();
-    let flags: String = program.flags.concat().chars().filter(char::is_ascii_alphanumeric).collect();
+    let flags: String =
+        program.flags.concat().chars().filter(char::is_ascii_alphanumeric).collect();
     let executable = scratch()?.join(format!("{stem}-{compiler}-{suffix}-{flags}"));
     let include = root().join("include");
     let mut command = Command::new(compiler);
@@ -78,9 +79,13 @@ pub fn compile(program: &Program<'_>) -> Result<PathBuf, String> {
     match program.link {
         Link::Static => command.arg(libraries.join("libkvma.a")),
         Link::Shared => command.arg("-L").arg(libraries).arg("-lkvma"),
-        Link::AsLibmmap => {
-            command.arg("-L").arg(root().join("lib")).arg("-L").arg(libraries).arg("-lmmap").arg("-lstdc++")
-        }
+        Link::AsLibmmap => command
+            .arg("-L")
+            .arg(root().join("lib"))
+            .arg("-L")
+            .arg(libraries)
+            .arg("-lmmap")
+            .arg("-lstdc++"),
     };
     if program.link != Link::Static {
         command.arg(format!("-Wl,-rpath,{}", libraries.display()));
@@ -93,7 +98,8 @@ pub fn compile(program: &Program<'_>) -> Result<PathBuf, String> {
 pub fn check_syntax(compiler: &str, flags: &[&str], text: &str) -> Result<(), String> {
     ensure_installed(compiler)?;
     let extension = if compiler == "g++" { "cpp" } else { "c" };
-    let name: String = format!("{flags:?}{text}").chars().filter(char::is_ascii_alphanumeric).collect();
+    let name: String =
+        format!("{flags:?}{text}").chars().filter(char::is_ascii_alphanumeric).collect();
     let source = scratch()?.join(format!("{name}.{extension}"));
     fs::write(&source, text).map_err(|e| format!("{}: {e}", source.display()))?;
     let mut command = Command::new(compiler);
@@ -121,8 +127,8 @@ pub fn scratch() -> Result<PathBuf, String> {
 
 /// The directory of `libkvma.a` and `libkvma.so`, built once for all tests of this process.
 ///
-/// `cargo test` does not put them where one could find them, so they are built by another cargo, in a
-/// target directory of its own: that one waits for nobody and keeps what it has built.
+/// `cargo test` does not put them where one could find them, so they are built by another cargo, in
+/// a target directory of its own: that one waits for nobody and keeps what it has built.
 fn libraries() -> Result<&'static Path, String> {
     static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let built = BUILT.get_or_init(|| {
@@ -139,7 +145,13 @@ fn libraries() -> Result<&'static Path, String> {
 pub fn freestanding_library() -> Result<PathBuf, String> {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("capi");
     let mut command = cargo("rustc");
-    command.args(["--profile", "freestanding", "--no-default-features", "--crate-type", "staticlib"]);
+    command.args([
+        "--profile",
+        "freestanding",
+        "--no-default-features",
+        "--crate-type",
+        "staticlib",
+    ]);
     run(command.arg("--target-dir").arg(&target))?;
     Ok(target.join("freestanding/libkvma.a"))
 }
@@ -159,7 +171,8 @@ fn cargo(what: &str) -> Command {
     command
 }
 
-/// Installs a compiler where it is missing, if this is root on a system with apt; else says what to do.
+/// Installs a compiler where it is missing, if this is root on a system with apt; else says what to
+/// do.
 pub fn ensure_installed(compiler: &str) -> Result<(), String> {
     if on_path(compiler) {
         return Ok(());
@@ -180,7 +193,15 @@ pub fn ensure_installed(compiler: &str) -> Result<(), String> {
     eprintln!("installing {compiler}");
     // A failed update is not the end: the lists at hand may do.
     let _ = apt_get(&["update", "-qq"]);
-    apt_get(&["install", "-y", "--no-install-recommends", "--no-remove", "gcc", "g++", "libc6-dev"])?;
+    apt_get(&[
+        "install",
+        "-y",
+        "--no-install-recommends",
+        "--no-remove",
+        "gcc",
+        "g++",
+        "libc6-dev",
+    ])?;
     if on_path(compiler) { Ok(()) } else { Err(format!("apt-get did not bring {compiler}")) }
 }
 

@@ -4,10 +4,11 @@ use core::fmt;
 
 use crate::linux::VmFlags;
 
-/// One line of a maps file. Names are borrowed from the text, and kept as Linux wrote them: a newline in a path reads
-/// `\012`, and an unlinked file ends in ` (deleted)`.
+/// One line of a maps file. Names are borrowed from the text, and kept as Linux wrote them: a
+/// newline in a path reads `\012`, and an unlinked file ends in ` (deleted)`.
 ///
-/// A path may hold any bytes. `T` is what the text is made of: `str`, or `[u8]` for a file that may not be UTF-8.
+/// A path may hold any bytes. `T` is what the text is made of: `str`, or `[u8]` for a file that may
+/// not be UTF-8.
 #[derive(Debug, PartialEq, Eq)]
 pub struct MapsLine<'a, T: ?Sized = str> {
     /// First byte.
@@ -58,7 +59,11 @@ const fn expected(expected: &'static str) -> MapsError {
 }
 
 /// Cuts `text` at the first `separator`, which is dropped.
-fn cut<'a>(text: &'a [u8], separator: u8, what: &'static str) -> Result<(&'a [u8], &'a [u8]), MapsError> {
+fn cut<'a>(
+    text: &'a [u8],
+    separator: u8,
+    what: &'static str,
+) -> Result<(&'a [u8], &'a [u8]), MapsError> {
     let at = text.iter().position(|&byte| byte == separator).ok_or(expected(what))?;
     let (before, rest) = text.split_at(at);
     Ok((before, rest.get(1..).unwrap_or_default()))
@@ -81,7 +86,7 @@ impl<'a> MapsLine<'a> {
     /// Reads one line, without its newline.
     ///
     /// # Errors
-    /// What was expected where the line goes astray, also for an area that ends before it starts.
+    /// What was expected where the line goes astray, also for a VMA that ends before it starts.
     pub fn parse(line: &'a str) -> Result<Self, MapsError> {
         // Parts begin behind a space, or where the text ends.
         Self::read(line, line.as_bytes(), |text, at| text.get(at..).unwrap_or_default())
@@ -141,7 +146,8 @@ fn permissions(text: &[u8]) -> Result<VmFlags, MapsError> {
 /// Device, inode and name.
 type Object<'a, T> = ((u32, u32), u64, &'a T);
 
-/// `MAJOR:MINOR INODE` and perhaps a name: device, inode and name. Any number of spaces may stand before the name.
+/// `MAJOR:MINOR INODE` and perhaps a name: device, inode and name. Any number of spaces may stand
+/// before the name.
 ///
 /// # Errors
 /// What was expected where the text goes astray.
@@ -156,8 +162,9 @@ fn device_and_inode(text: &[u8]) -> Result<Object<'_, [u8]>, MapsError> {
     const DEVICE: &str = "a device, MAJOR:MINOR, hexadecimal";
     let (major, rest) = cut(text, b':', DEVICE)?;
     let (minor, rest) = cut(rest, b' ', DEVICE)?;
-    let half =
-        |digits| number(digits, 16, DEVICE).and_then(|n| u32::try_from(n).map_err(|_| expected(DEVICE)));
+    let half = |digits| {
+        number(digits, 16, DEVICE).and_then(|n| u32::try_from(n).map_err(|_| expected(DEVICE)))
+    };
     let device = (half(major)?, half(minor)?);
     let inode = rest.iter().position(|&byte| byte == b' ').unwrap_or(rest.len());
     let (inode, name) = rest.split_at(inode);

@@ -5,7 +5,7 @@ use core::fmt::{self, Write};
 use crate::linux::{File, Gate, LinuxVma, Mm, Role, VmFlags};
 use crate::{Backing, NodeAlloc, Vma, VmaNode, Vmas};
 
-/// One line of a maps file, made of an area. `Display` writes it without its newline.
+/// One line of a maps file, made of a VMA. `Display` writes it without its newline.
 pub struct MapsEntry<'a, F> {
     start: u64,
     end: u64,
@@ -53,7 +53,10 @@ const VSYSCALL: u64 = 0xffff_ffff_ff60_0000;
 const NAME_COLUMN: usize = 73;
 
 impl<'a, F: File> MapsEntry<'a, F> {
-    fn new<A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone>(mm: &'a Mm<F, A>, vma: &Vma<'a, LinuxVma<F>>) -> Self {
+    fn new<A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone>(
+        mm: &'a Mm<F, A>,
+        vma: &Vma<'a, LinuxVma<F>>,
+    ) -> Self {
         let attrs = vma.attrs();
         let offset = match attrs.backing() {
             Backing::Anonymous => 0,
@@ -153,7 +156,8 @@ impl<W: Write> Write for Columns<'_, W> {
     }
 }
 
-/// Writes newlines as `\012`, so that a path cannot forge a line (`seq_file_path`). Linux refuses them in other names.
+/// Writes newlines as `\012`, so that a path cannot forge a line (`seq_file_path`). Linux refuses
+/// them in other names.
 struct Escaped<'a, W> {
     out: &'a mut W,
 }
@@ -172,13 +176,13 @@ impl<W: Write> Write for Escaped<'_, W> {
 /// The lines of a maps file, in order. Made by [`Mm::maps`].
 pub struct Maps<'a, F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> {
     mm: &'a Mm<F, A>,
-    areas: Vmas<'a, LinuxVma<F>>,
+    vmas: Vmas<'a, LinuxVma<F>>,
     gate: Gate,
 }
 
 impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Clone for Maps<'_, F, A> {
     fn clone(&self) -> Self {
-        Self { mm: self.mm, areas: self.areas.clone(), gate: self.gate }
+        Self { mm: self.mm, vmas: self.vmas.clone(), gate: self.gate }
     }
 }
 
@@ -186,7 +190,7 @@ impl<'a, F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Iterator for Maps<
     type Item = MapsEntry<'a, F>;
 
     fn next(&mut self) -> Option<MapsEntry<'a, F>> {
-        if let Some(vma) = self.areas.next() {
+        if let Some(vma) = self.vmas.next() {
             return Some(MapsEntry::new(self.mm, &vma));
         }
         match core::mem::replace(&mut self.gate, Gate::None) {
@@ -207,14 +211,17 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> fmt::Display for Maps<
 impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
     /// The lines of `/proc/PID/maps`; the whole file with `Display`.
     pub fn maps(&self) -> Maps<'_, F, A> {
-        Maps { mm: self, areas: self.iter(), gate: self.gate() }
+        Maps { mm: self, vmas: self.iter(), gate: self.gate() }
     }
 
-    /// `[heap]` or `[stack]`, by where an area lies.
+    /// `[heap]` or `[stack]`, by where a VMA lies.
     fn fixed_name(&self, start: u64, end: u64) -> Option<&'static str> {
         if start < self.current_brk() && end > self.start_brk() {
             Some("[heap]")
-        } else if start <= self.start_stack() && end >= self.start_stack() && self.start_stack() != 0 {
+        } else if start <= self.start_stack()
+            && end >= self.start_stack()
+            && self.start_stack() != 0
+        {
             Some("[stack]")
         } else {
             None

@@ -1,7 +1,8 @@
-//! Ways to break this kernel on purpose, chosen on its command line, to show that the boot then fails.
+//! Ways to break this kernel on purpose, chosen on its command line, to show that the boot then
+//! fails.
 //!
-//! Only the named deed is changed: nothing else in the kernel knows, and the failure must be observed as if the
-//! mistake were honest.
+//! Only the named deed is changed: nothing else in the kernel knows, and the failure must be
+//! observed as if the mistake were honest.
 
 use core::{
     fmt,
@@ -24,7 +25,7 @@ pub enum Broken {
     NoRelocateHook,
     /// Only the processor that changes page tables flushes its TLB.
     NoShootdown,
-    /// The fault handler writes its entry without asking whether the area is still as it was.
+    /// The fault handler writes its entry without asking whether the VMA is still as it was.
     NoStillValid,
     /// A fork leaves the parent's entries as they are.
     ForkKeepsWrite,

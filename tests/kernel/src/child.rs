@@ -1,7 +1,9 @@
-//! Children of the replayed process: what they inherit, and that neither they nor their parent see what the other
-//! writes.
+//! Children of the replayed process: what they inherit, and that neither they nor their parent see
+//! what the other writes.
 
-use crate::{arch::traps::Access, cpus, probe, replay::Process, shadow::Key, space::View, touch::Toucher};
+use crate::{
+    arch::traps::Access, cpus, probe, replay::Process, shadow::Key, space::View, touch::Toucher,
+};
 use kvma::linux::VmFlags;
 
 /// Pages that are watched in a child, spread over those to which the parent has written.
@@ -21,12 +23,14 @@ impl Child {
     ///
     /// If it shows something else.
     pub fn of(parent: &Process, toucher: &mut Toucher<'_>) -> Self {
-        let process = parent.fork().unwrap_or_else(|errno| panic!("the process cannot fork: {errno}"));
+        let process =
+            parent.fork().unwrap_or_else(|errno| panic!("the process cannot fork: {errno}"));
         let mut child = Self { process, watched: [(0, None); WATCHED], len: 0 };
         let stride = toucher.pages_written().div_ceil(WATCHED).max(1);
         for page in toucher.private_pages().step_by(stride) {
             let inherited = child.process.view(page).filter(|view| view.allows(Access::Load));
-            child.watched[child.len] = (page, inherited.map(|view| child.inherits(page, &view, toucher)));
+            child.watched[child.len] =
+                (page, inherited.map(|view| child.inherits(page, &view, toucher)));
             child.len += 1;
         }
         child.check();
@@ -36,8 +40,9 @@ impl Child {
 
     /// What the page holds right after the fork.
     fn inherits(&self, page: u64, view: &View, toucher: &Toucher<'_>) -> u64 {
-        let area = self.process.areas.lookup(page);
-        let flags = area.map_or(VmFlags::empty(), |area| VmFlags::from_bits_retain(area.attrs().extra()));
+        let vma = self.process.vmas.lookup(page);
+        let flags =
+            vma.map_or(VmFlags::empty(), |vma| VmFlags::from_bits_retain(vma.attrs().user_bits()));
         if flags.contains(VmFlags::WIPE_ON_FORK) {
             view.source.origin().first_word()
         } else {
@@ -48,7 +53,8 @@ impl Child {
     /// Writes to every other page that is watched.
     fn write(&mut self, toucher: &mut Toucher<'_>) {
         for (page, held) in self.watched[..self.len].iter_mut().step_by(2) {
-            let own = |view: &View| matches!(view.key(), Key::Private(_)) && view.allows(Access::Store);
+            let own =
+                |view: &View| matches!(view.key(), Key::Private(_)) && view.allows(Access::Store);
             if self.process.view(*page).is_some_and(|view| own(&view)) {
                 let value = toucher.new_values(1);
                 let stored = self.process.visit(|| probe::store(*page, value));
@@ -67,7 +73,10 @@ impl Child {
         let look = || {
             for &(page, held) in &self.watched[..self.len] {
                 let shown = probe::load(page);
-                assert!(shown == held, "page {page:#x} of a child shows {shown:x?} instead of {held:x?}");
+                assert!(
+                    shown == held,
+                    "page {page:#x} of a child shows {shown:x?} instead of {held:x?}"
+                );
             }
         };
         self.process.visit(look);

@@ -7,13 +7,13 @@ use crate::{
 use kvma::linux::LinuxVma;
 use kvma_trace::Backing;
 
-/// What an area's data say about the object that it shows.
+/// What a VMA's data say about the object that it shows.
 pub trait Contents {
     /// Whether every page of the object begins as zeros, because there is no file behind it.
     fn begins_as_zeros(&self) -> bool;
 }
 
-/// Plain areas show files.
+/// Plain VMAs show files.
 impl Contents for () {
     fn begins_as_zeros(&self) -> bool {
         false
@@ -32,8 +32,8 @@ impl Contents for LinuxVma<Backing<'_>> {
 pub enum Origin {
     /// Zeros.
     Anonymous,
-    /// This page (counted in pages) of this object. What "the disk" holds depends on both, so that a page
-    /// mapped at a wrong offset is noticed.
+    /// This page (retry_with_nodes in pages) of this object. What "the disk" holds depends on both,
+    /// so that a page mapped at a wrong offset is noticed.
     Object { id: u64, page: u64 },
 }
 

@@ -1,9 +1,10 @@
-//! Private pages after a fork: the parent's entries and the child's hold the same frames, none of them for writing, and
-//! each entry is one of the frame's owners. Who writes gets a copy, and who is left alone with a frame keeps it.
+//! Private pages after a fork: the parent's entries and the child's hold the same frames, none of
+//! them for writing, and each entry is one of the frame's owners. Who writes gets a copy, and who
+//! is left alone with a frame keeps it.
 //!
-//! So there is one rule: an entry allows stores only if it is given that right while it is its frame's only owner. It
-//! may be given it later than that was seen, if the area's token is still valid: only a fork adds an owner for good,
-//! and forks make tokens invalid.
+//! So there is one rule: an entry allows stores only if it is given that right while it is its
+//! frame's only owner. It may be given it later than that was seen, if the VMA's token is still
+//! valid: only a fork adds an owner for good, and forks make tokens invalid.
 
 use crate::{
     broken::Broken,
@@ -13,13 +14,14 @@ use crate::{
     tlb::Gather,
 };
 
-/// Of the rights that the area gives, those that the entry may have now.
+/// Of the rights that the VMA gives, those that the entry may have now.
 pub fn grantable(entry: Entry, rights: Rights) -> Rights {
     Rights { store: rights.store && !frames::is_shared(entry.address()), ..rights }
 }
 
 impl Pages {
-    /// Gives `child` what lies in `first..=last`, guards included, and takes the right to store away on both sides.
+    /// Gives `child` what lies in `first..=last`, guards included, and takes the right to store
+    /// away on both sides.
     pub fn inherit(
         &mut self,
         child: &mut Self,
@@ -50,8 +52,9 @@ impl Pages {
 
     /// Puts `copy` into the place of the frame that `old`, the page's entry, holds.
     ///
-    /// No processor may see the one frame while another sees the other. So the page is without an entry until every TLB
-    /// has forgotten the old one, and the page-table lock is held meanwhile, lest a fault fills it.
+    /// No processor may see the one frame while another sees the other. So the page is without an
+    /// entry until every TLB has forgotten the old one, and the page-table lock is held meanwhile,
+    /// lest a fault fills it.
     pub fn replace(&mut self, page: u64, old: Entry, copy: Frame, rights: Rights) {
         let mut owed = Gather::new();
         self.tables.update(page, page, |_, _| Entry::EMPTY);

@@ -16,8 +16,8 @@ pub use cpu::{CPUS, number};
 /// The first processor runs the kernel; the second one does what it is given.
 pub const SECOND: usize = 1;
 
-/// Looks before a processor that waits goes to sleep. If the machine that emulates ours has fewer processors than we
-/// have, the one that waits is in the way of the one that it waits for.
+/// Looks before a processor that waits goes to sleep. If the machine that emulates ours has fewer
+/// processors than we have, the one that waits is in the way of the one that it waits for.
 const LOOKS: usize = 300;
 
 static ASLEEP: [AtomicBool; CPUS] = [const { AtomicBool::new(false) }; CPUS];
@@ -29,8 +29,8 @@ static ROOT: Once<u64> = Once::new();
 #[derive(Clone, Copy)]
 struct Job(*const (dyn Fn() + Sync));
 
-// SAFETY: the pointer is followed by the second processor alone, while `beside` keeps what it points to, which is
-// `Sync`.
+// SAFETY: the pointer is followed by the second processor alone, while `beside` keeps what it
+// points to, which is `Sync`.
 unsafe impl Send for Job {}
 
 static JOB: SpinMutex<Option<Job>> = SpinMutex::new(None);
@@ -45,7 +45,8 @@ static DONE: AtomicU64 = AtomicU64::new(0);
 /// `root` must map the image, the direct map and all stacks for as long as the kernel runs.
 pub unsafe fn start_second(root: u64) {
     ROOT.call_once(|| root);
-    // SAFETY: `second_main` needs the root and nothing more. `Once` sees to it that nobody else gives another one.
+    // SAFETY: `second_main` needs the root and nothing more. `Once` sees to it that nobody else
+    // gives another one.
     unsafe { second::start(|| UP.load(SeqCst)) };
 }
 
@@ -79,7 +80,8 @@ extern "C" fn second_main() -> ! {
 /// If the second processor has a job already.
 pub fn beside<R>(job: &(dyn Fn() + Sync), body: impl FnOnce() -> R) -> R {
     assert!(number() != SECOND, "the second processor has nobody to give work to");
-    // SAFETY: only the lifetime changes. The job is done before this function returns, and nothing unwinds here.
+    // SAFETY: only the lifetime changes. The job is done before this function returns, and nothing
+    // unwinds here.
     let job: &'static (dyn Fn() + Sync) = unsafe { core::mem::transmute(job) };
     assert!(JOB.lock().replace(Job(job)).is_none(), "the second processor is busy");
     let number = GIVEN.fetch_add(1, SeqCst) + 1;

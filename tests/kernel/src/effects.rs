@@ -1,4 +1,5 @@
-//! What a call does to the contents of pages, from its arguments and its answer, and which pages to touch after it.
+//! What a call does to the contents of pages, from its arguments and its answer, and which pages to
+//! touch after it.
 
 use crate::{
     arch::traps::Access,
@@ -61,7 +62,9 @@ impl<'s> Before<'s> {
             | Call::Mprotect { addr, len, .. }
             | Call::Madvise { addr, len, .. } => (addr, round_up(len)),
             Call::Mremap { old, old_len, .. } => (old, round_up(old_len)),
-            Call::Brk { addr } => (round_up(addr), round_up(self.brk).saturating_sub(round_up(addr))),
+            Call::Brk { addr } => {
+                (round_up(addr), round_up(self.brk).saturating_sub(round_up(addr)))
+            }
             _ => return None,
         };
         let pages = (0..len.min(LOOKED_AT * PAGE_SIZE)).step_by(PAGE_SIZE as usize);
@@ -74,7 +77,8 @@ impl<'s> Before<'s> {
         })
     }
 
-    /// Follows the call in what pages must hold, and touches the ends of every range that it concerned.
+    /// Follows the call in what pages must hold, and touches the ends of every range that it
+    /// concerned.
     pub fn follow(&self, call: &Call<'_>, answer: Answer, toucher: &mut Toucher<'_>) {
         if let Answer::Value(value) = answer
             && let Some((start, len)) = brought_in(call, value)
@@ -91,11 +95,13 @@ impl<'s> Before<'s> {
                 toucher.gone(old.min(new), old.abs_diff(new));
             }
             (Call::Mremap { .. }, _) => self.follow_mremap(call, answer, toucher),
-            (Call::Madvise { addr, len, advice: DONTNEED | DONTNEED_LOCKED }, answer) => match answer {
-                Answer::Value(_) => toucher.emptied(addr, round_up(len)),
-                // It may have dropped pages before it met what it could not do.
-                _ => toucher.settle(addr, round_up(len)),
-            },
+            (Call::Madvise { addr, len, advice: DONTNEED | DONTNEED_LOCKED }, answer) => {
+                match answer {
+                    Answer::Value(_) => toucher.emptied(addr, round_up(len)),
+                    // It may have dropped pages before it met what it could not do.
+                    _ => toucher.settle(addr, round_up(len)),
+                }
+            }
             (Call::Madvise { addr, len, advice: GUARD_INSTALL }, Answer::Value(_)) => {
                 toucher.guard(addr, round_up(len));
             }
@@ -178,7 +184,8 @@ fn brought_in(call: &Call<'_>, value: u64) -> Option<(u64, u64)> {
         Call::Mmap { len, flags, .. } if flags & (MAP_POPULATE | MAP_NONBLOCK) == MAP_POPULATE => {
             Some((value, round_up(len)))
         }
-        Call::Madvise { addr, len, advice: POPULATE_READ | POPULATE_WRITE } | Call::Mlock { addr, len } => {
+        Call::Madvise { addr, len, advice: POPULATE_READ | POPULATE_WRITE }
+        | Call::Mlock { addr, len } => {
             let start = page_of(addr);
             Some((start, round_up(len.checked_add(addr - start)?)))
         }

@@ -1,5 +1,5 @@
-//! The page-fault handler. It takes no lock of the address space, unless a stack is to grow or an area is written to
-//! for the first time: see [`serve`].
+//! The page-fault handler. It takes no lock of the address space, unless a stack is to grow or a
+//! VMA is written to for the first time: see [`serve`].
 
 pub mod plan;
 
@@ -22,12 +22,13 @@ use core::sync::atomic::{
 };
 use kvma::{
     Busy,
-    linux::{self, Fault, SegvCode, Verdict},
+    linux::{self, Fault, FaultAction, SegvCode},
 };
 
 /// Faults that ended with the access being made.
 pub static SERVED: AtomicU64 = AtomicU64::new(0);
-/// Faults that ended with the access being refused: where nothing is mapped, and where the area does not allow it.
+/// Faults that ended with the access being refused: where nothing is mapped, and where the VMA does
+/// not allow it.
 pub static UNMAPPED: AtomicU64 = AtomicU64::new(0);
 pub static FORBIDDEN: AtomicU64 = AtomicU64::new(0);
 /// Lookups without the lock, one for each fault and no other ones.
@@ -40,13 +41,13 @@ pub enum Again {
     Busy,
     /// A flush is under way at the page.
     Flushing,
-    /// The area has changed since it was looked up.
+    /// The VMA has changed since it was looked up.
     Invalid,
     /// Somebody else has mapped the page, or is about to move it.
     Overtaken,
     /// The stack has grown.
     Grown,
-    /// The area has taken note of its first write.
+    /// The VMA has taken note of its first write.
     Noted,
 }
 const REASONS: usize = 6;
@@ -70,14 +71,16 @@ enum Answer {
 
 pub fn page_fault(frame: &mut TrapFrame, address: u64, access: Access) {
     probe::expect_fault(frame, address, access);
-    match space::current(|space| serve(space, address, access)).unwrap_or(Answer::Refused(SegvCode::MapErr)) {
+    match space::current(|space| serve(space, address, access))
+        .unwrap_or(Answer::Refused(SegvCode::MapErr))
+    {
         Answer::Served => {
             SERVED.fetch_add(1, Relaxed);
             probe::note_served();
         }
         Answer::Again(why) if probe::is_patient() => {
             AGAIN[why as usize].fetch_add(1, SeqCst);
-            // A proof may be waiting for this.
+            // A scenario may be waiting for this.
             cpus::wake();
         }
         // A hook looks at what it has just unmapped.
@@ -93,38 +96,39 @@ pub fn page_fault(frame: &mut TrapFrame, address: u64, access: Access) {
     }
 }
 
-/// Looks the area up, without the lock, then prepares the page, then takes the page-table lock, asks whether the area
-/// is still as it was, and only then writes the entry.
+/// Looks the VMA up, without the lock, then prepares the page, then takes the page-table lock, asks
+/// whether the VMA is still as it was, and only then writes the entry.
 fn serve(space: &dyn Current, address: u64, access: Access) -> Answer {
     LOOKUPS.fetch_add(1, Relaxed);
-    let area = match space.try_lookup(address) {
-        Ok(Some(area)) => area,
+    let vma = match space.try_lookup(address) {
+        Ok(Some(vma)) => vma,
         Ok(None) => return unmapped(space, address, access),
         Err(Busy) => return Answer::Again(Again::Busy),
     };
     let fault = Fault::new(address, access.into());
-    match fault.judge(&area.attrs(), area.key()) {
-        Some(Verdict::Refuse(code)) => return Answer::Refused(code),
+    match fault.check_access(&vma.attrs(), vma.key()) {
+        Some(FaultAction::Refuse(code)) => return Answer::Refused(code),
         // The first write to private memory. The token goes, too.
         None if probe::is_by_program() => return changed(space, &fault, Again::Noted),
-        Some(Verdict::Map | Verdict::Copy) | None => {}
+        Some(FaultAction::Map | FaultAction::Copy) | None => {}
     }
-    if area.token().is_dead() {
+    if vma.token().is_dead() {
         return Answer::Again(Again::Flushing);
     }
     let page = page_of(address);
-    let rights = hooks::rights(area.prot());
-    let is_valid = || Broken::NoStillValid.is_chosen() || space.still_valid(area.token());
+    let rights = hooks::rights(vma.prot());
+    let is_valid = || Broken::NoStillValid.is_chosen() || space.still_valid(vma.token());
     let plan = {
         let pages = space.pages().lock();
         match pages.tables.find(page) {
             Some(_) if !is_valid() => return Answer::Again(Again::Invalid),
             Some(entry) if entry.is_guard() => return Answer::Refused(SegvCode::MapErr),
-            found => plan::make(found, Source::of(area.attrs_at(page), page), page, access),
+            found => plan::make(found, Source::of(vma.attrs_at(page), page), page, access),
         }
     };
     let Some(plan) = plan else {
-        // Somebody else has mapped the page, or given it more rights, since this processor last looked.
+        // Somebody else has mapped the page, or given it more rights, since this processor last
+        // looked.
         cpu::flush_page(page);
         return Answer::Served;
     };
@@ -155,11 +159,11 @@ fn unmapped(space: &dyn Current, address: u64, access: Access) -> Answer {
     changed(space, &fault, Again::Grown)
 }
 
-/// The areas have to change for the fault. If that is allowed, the access is made again.
+/// The VMAs have to change for the fault. If that is allowed, the access is made again.
 fn changed(space: &dyn Current, fault: &Fault, again: Again) -> Answer {
     match space.fault(fault) {
-        Verdict::Refuse(code) => Answer::Refused(code),
-        Verdict::Map | Verdict::Copy => Answer::Again(again),
+        FaultAction::Refuse(code) => Answer::Refused(code),
+        FaultAction::Map | FaultAction::Copy => Answer::Again(again),
     }
 }
 

@@ -4,7 +4,7 @@ use crate::{contents::Contents, pages::Pages, paging::LOWER_HALF_END, space::Spa
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use kvma::{
     AddrSpace, Errno, Hooks, NodeAlloc, Piece, VmaNode,
-    linux::{File, Inheritance, LinuxVma, Mm, Owner},
+    linux::{File, Inheritance, Kernel, LinuxVma, Mm},
 };
 use spin::mutex::SpinMutex;
 
@@ -29,14 +29,16 @@ impl<F: File> Hooks<LinuxVma<F>> for ForkHooks<'_> {
     }
 }
 
-impl<F: File> Owner<F> for ForkHooks<'_> {
-    fn inherit(&mut self, how: Inheritance, area: &Piece<'_, LinuxVma<F>>) -> Result<(), Errno> {
-        let (first, last) = (area.range().start(), area.range().last());
+impl<F: File> Kernel<F> for ForkHooks<'_> {
+    fn inherit(&mut self, how: Inheritance, vma: &Piece<'_, LinuxVma<F>>) -> Result<(), Errno> {
+        let (first, last) = (vma.range().start(), vma.range().last());
         if last >= LOWER_HALF_END {
             return Ok(());
         }
         let inherited = match how {
-            Inheritance::CopyOnWrite => self.parent.lock().inherit(self.child, first, last, &mut self.owed),
+            Inheritance::CopyOnWrite => {
+                self.parent.lock().inherit(self.child, first, last, &mut self.owed)
+            }
             // The rest is left to the child's faults.
             Inheritance::Share => self.parent.lock().inherit_guards(self.child, first, last),
             Inheritance::Wipe => Ok(()),
@@ -49,9 +51,10 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Space<Mm<F, A>>
 where
     LinuxVma<F>: Contents,
 {
-    /// fork(2): the child, with page tables of its own. When this returns, no processor can store to what both see.
+    /// fork(2): the child, with page tables of its own. When this returns, no processor can store
+    /// to what both see.
     pub fn fork(&self) -> Result<Self, Errno> {
-        self.fork_with(|areas, mut hooks| areas.fork(&mut hooks))
+        self.fork_with(|vmas, mut hooks| vmas.fork(&mut hooks))
     }
 
     /// The same by way of `fork`, which may put hooks of its own around those that it gets.
@@ -62,10 +65,10 @@ where
         let sibling = self.pages.lock().sibling();
         let mut pages = sibling.ok_or(Errno::ENOMEM)?;
         let hooks = ForkHooks { parent: &self.pages, child: &mut pages, owed: Gather::new() };
-        match fork(&self.areas, hooks) {
-            Ok(areas) => {
+        match fork(&self.vmas, hooks) {
+            Ok(vmas) => {
                 FORKS.fetch_add(1, Relaxed);
-                Ok(Self::new(areas, pages))
+                Ok(Self::new(vmas, pages))
             }
             Err(errno) => {
                 pages.free();
@@ -76,7 +79,7 @@ where
 
     /// Ends a child: everything that it has is given back.
     pub fn end(self) {
-        let cleared = self.change(|areas, update| areas.clear(*areas.layout(), update));
+        let cleared = self.change(|vmas, update| vmas.clear(*vmas.layout(), update));
         cleared.unwrap_or_else(|error| panic!("the process cannot end: {error}"));
         self.into_pages().free();
     }

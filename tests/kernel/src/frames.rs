@@ -1,10 +1,11 @@
 //! Physical memory, one 4 KiB frame at a time.
 //!
-//! A test kernel's allocator is suspicious: it counts frames by use, fills freed ones with [`POISON`], looks
-//! whether the poison is intact when it gives them out again, and prefers the frame freed last, so that a
-//! frame freed too early is overwritten as soon as can be.
+//! A test kernel's allocator is suspicious: it counts frames by use, fills freed ones with
+//! [`POISON`], looks whether the poison is intact when it gives them out again, and prefers the
+//! frame freed last, so that a frame freed too early is overwritten as soon as can be.
 //!
-//! A frame may have several owners, each with the duty to [`free`] it: it is free when the last one has.
+//! A frame may have several owners, each with the duty to [`free`] it: it is free when the last one
+//! has.
 
 use crate::{
     arch::memory_map::DIRECT_MAP,
@@ -33,8 +34,8 @@ pub enum Use {
 }
 const USES: usize = 4;
 
-/// A frame, by its physical address, and the duty to give it back. There is no `Drop`: a lost frame shows in
-/// [`in_use`] at the end.
+/// A frame, by its physical address, and the duty to give it back. There is no `Drop`: a lost frame
+/// shows in [`in_use`] at the end.
 #[must_use]
 #[derive(Debug)]
 pub struct Frame(u64);
@@ -59,8 +60,8 @@ impl Frame {
     /// Writes every word through the direct map.
     pub fn fill(&self, mut word: impl FnMut(usize) -> u64) {
         for i in 0..WORDS {
-            // SAFETY: the frame is ours, and the direct map covers all RAM. Volatile, because the program may
-            // see the same memory at another address.
+            // SAFETY: the frame is ours, and the direct map covers all RAM. Volatile, because the
+            // program may see the same memory at another address.
             unsafe { direct(self.0).add(i).write_volatile(word(i)) };
         }
     }
@@ -116,8 +117,14 @@ struct Frames {
     peak: usize,
 }
 
-static FRAMES: SpinMutex<Frames> =
-    SpinMutex::new(Frames { base: 0, meta: &mut [], fresh: 0, free: None, used: [0; USES], peak: 0 });
+static FRAMES: SpinMutex<Frames> = SpinMutex::new(Frames {
+    base: 0,
+    meta: &mut [],
+    fresh: 0,
+    free: None,
+    used: [0; USES],
+    peak: 0,
+});
 
 impl Frames {
     fn index(&self, address: u64) -> usize {
@@ -193,7 +200,10 @@ pub fn share(address: u64) -> Frame {
     let mut frames = FRAMES.lock();
     let index = frames.index(address);
     let meta = &mut frames.meta[index];
-    assert!(matches!(meta.state, State::Used(_)), "frame {address:#x} is shared after it was freed");
+    assert!(
+        matches!(meta.state, State::Used(_)),
+        "frame {address:#x} is shared after it was freed"
+    );
     meta.owners += 1;
     Frame(address)
 }
@@ -204,11 +214,14 @@ pub fn is_shared(address: u64) -> bool {
     frames.meta[frames.index(address)].owners > 1
 }
 
-/// Gives up one owner's part. With the last one, poisons the frame and makes it the next one to be given out.
+/// Gives up one owner's part. With the last one, poisons the frame and makes it the next one to be
+/// given out.
 pub fn free(frame: Frame) {
     let mut frames = FRAMES.lock();
     let index = frames.index(frame.0);
-    let State::Used(purpose) = frames.meta[index].state else { panic!("frame {:#x} freed twice", frame.0) };
+    let State::Used(purpose) = frames.meta[index].state else {
+        panic!("frame {:#x} freed twice", frame.0)
+    };
     frames.meta[index].owners -= 1;
     if frames.meta[index].owners > 0 {
         return;
@@ -240,8 +253,8 @@ pub fn total() -> usize {
     FRAMES.lock().meta.len()
 }
 
-/// Frames kept for later, linked through the allocator's own table: adding one needs no memory. A list is used by the
-/// processor that made it, and a frame is on one of its lists at a time.
+/// Frames kept for later, linked through the allocator's own table: adding one needs no memory. A
+/// list is used by the processor that made it, and a frame is on one of its lists at a time.
 #[must_use]
 #[derive(Default)]
 pub struct FrameList {

@@ -1,5 +1,5 @@
-//! Guards: page-table entries that refuse, where the area would allow. They stay until they are removed or their area
-//! goes, move with it, and are inherited, also with memory that is shared.
+//! Guards: page-table entries that refuse, where the VMA would allow. They stay until they are
+//! removed or their VMA goes, move with it, and are inherited, also with memory that is shared.
 
 use crate::{
     frames::FrameList,
@@ -18,9 +18,14 @@ impl Pages {
         Ok(())
     }
 
-    /// Takes guards away. Tables stay, since no flush follows: processors may remember where they are.
+    /// Takes guards away. Tables stay, since no flush follows: processors may remember where they
+    /// are.
     pub fn unguard(&mut self, first: u64, last: u64) {
-        self.tables.update(first, last, |_, entry| if entry.is_guard() { Entry::EMPTY } else { entry });
+        self.tables.update(
+            first,
+            last,
+            |_, entry| if entry.is_guard() { Entry::EMPTY } else { entry },
+        );
     }
 
     /// Takes away what the pages hold. Guards stay.

@@ -1,4 +1,4 @@
-//! kvma's hooks: what a change of areas does to page tables and the TLB.
+//! kvma's hooks: what a change of VMAs does to page tables and the TLB.
 
 use crate::{
     broken::Broken,
@@ -11,12 +11,12 @@ use crate::{
     tlb::Gather,
     witness::Witness,
 };
-use kvma::linux::{Action, File, LinuxVma, Owner};
+use kvma::linux::{File, Kernel, LinuxVma, PageOp};
 use kvma::{Attrs, Backing, Errno, Error, Event, Hooks, Piece, Prot};
 use spin::mutex::SpinMutex;
 
-/// Hooks for one change. They run under kvma's lock and take the page-table lock, each for itself. What the change owes
-/// is begun by [`Hooks::flush_begin`] and done by [`Hooks::flush_wait`].
+/// Hooks for one change. They run under kvma's lock and take the page-table lock, each for itself.
+/// What the change owes is begun by [`Hooks::flush_begin`] and done by [`Hooks::flush_wait`].
 pub struct PageHooks<'a> {
     /// The page-table lock.
     pages: &'a SpinMutex<Pages>,
@@ -63,7 +63,8 @@ fn mapped<V>(piece: &Piece<'_, V>) -> Option<(u64, u64)> {
 }
 
 impl<V: Contents> Hooks<V> for PageHooks<'_> {
-    /// Moving pages needs tables at their new place. Everything else only takes away, or waits for a fault.
+    /// Moving pages needs tables at their new place. Everything else only takes away, or waits for
+    /// a fault.
     fn prepare(&mut self, event: &Event<'_, V>) -> Result<(), Error> {
         match event {
             Event::Relocate { piece, to } => {
@@ -77,7 +78,7 @@ impl<V: Contents> Hooks<V> for PageHooks<'_> {
                     }
                 }
             }
-            // Faults may come as soon as the area is there, before the hook that maps.
+            // Faults may come as soon as the VMA is there, before the hook that maps.
             Event::Map(piece) if piece.data().begins_as_zeros() => {
                 if let Backing::Object { id, .. } = piece.attrs().backing() {
                     page_cache::note_zeros(id);
@@ -132,20 +133,23 @@ impl<V: Contents> Hooks<V> for PageHooks<'_> {
     }
 }
 
-/// What is to be done to pages though their areas stay. Everything else that an owner may say, the replay says.
-impl<F: File> Owner<F> for PageHooks<'_>
+/// What is to be done to pages though their VMAs stay. Everything else that an owner may say, the
+/// replay says.
+impl<F: File> Kernel<F> for PageHooks<'_>
 where
     LinuxVma<F>: Contents,
 {
-    fn act(&mut self, action: Action, piece: &Piece<'_, LinuxVma<F>>) -> Result<(), Errno> {
+    fn page_op(&mut self, action: PageOp, piece: &Piece<'_, LinuxVma<F>>) -> Result<(), Errno> {
         let Some((first, last)) = mapped(piece) else { return Ok(()) };
         if let Some(access) = populate::access(action, &piece.attrs()) {
             return populate::populate(self.pages, piece.attrs(), first, last, access);
         }
         match action {
-            Action::DontNeed => self.take(first, last, Pages::discard),
-            Action::GuardInstall => self.take(first, last, Pages::guard).map_err(|_| Errno::ENOMEM)?,
-            Action::GuardRemove => self.pages.lock().unguard(first, last),
+            PageOp::DontNeed => self.take(first, last, Pages::discard),
+            PageOp::GuardInstall => {
+                self.take(first, last, Pages::guard).map_err(|_| Errno::ENOMEM)?
+            }
+            PageOp::GuardRemove => self.pages.lock().unguard(first, last),
             _ => {}
         }
         Ok(())

@@ -1,9 +1,9 @@
 //! The test kernel: kvma at its real job.
 //!
-//! It comes up in the upper half with paging on, replays a recorded trace (QEMU's `-initrd`) as an address space
-//! with real page tables, touches what the calls changed, and says on the serial port how it went. Its answers go to
-//! the debug port, in the trace's own format, for the host program to judge. Anything that is not as it should
-//! be is a panic, and a panic fails the boot.
+//! It comes up in the upper half with paging on, replays a recorded trace (QEMU's `-initrd`) as an
+//! address space with real page tables, touches what the calls changed, and says on the serial port
+//! how it went. Its answers go to the debug port, in the trace's own format, for the host program
+//! to check_access. Anything that is not as it should be is a panic, and a panic fails the boot.
 
 #![no_std]
 #![no_main]
@@ -27,10 +27,10 @@ mod pages;
 mod paging;
 mod populate;
 mod probe;
-mod proofs;
 mod rendezvous;
 mod replay;
 mod report;
+mod scenarios;
 mod shadow;
 mod shootdown;
 mod sorted;
@@ -42,7 +42,7 @@ mod witness;
 
 use arch::{
     cpu,
-    exit::{Verdict, exit},
+    exit::{FaultAction, exit},
     start_info::StartInfo,
 };
 use broken::Broken;
@@ -73,10 +73,11 @@ extern "C" fn kernel_main(start_info: u64) -> ! {
     }
 
     let (pages, shadow) = take_over_memory(info);
-    let skip_proofs = info.command_line().split_whitespace().any(|word| word == "skip-proofs");
-    let pages = if skip_proofs { pages } else { proofs::run(pages) };
+    let skip_scenarios =
+        info.command_line().split_whitespace().any(|word| word == "skip-scenarios");
+    let pages = if skip_scenarios { pages } else { scenarios::run(pages) };
     replay_trace(info, pages, shadow);
-    exit(Verdict::Pass)
+    exit(FaultAction::Pass)
 }
 
 fn replay_trace(info: StartInfo, pages: Pages, shadow: Shadow) {
@@ -92,14 +93,16 @@ fn take_over_memory(info: StartInfo) -> (Pages, Shadow) {
     let cache_at = ram.start + SHADOW_MEMORY;
     let frames_at = cache_at + CACHE_MEMORY;
     assert!(frames_at < ram.end, "too little memory: {ram:#x?}");
-    // SAFETY: RAM above the image that holds no module, split into three parts that do not overlap; this
-    // function runs once.
+    // SAFETY: RAM above the image that holds no module, split into three parts that do not overlap;
+    // this function runs once.
     let shadow = unsafe {
         frames::init(frames_at..ram.end);
         page_cache::init(cache_at..frames_at);
         Shadow::new(ram.start..cache_at)
     };
-    let Some(tables) = paging::kernel_root() else { panic!("no memory for the kernel's page tables") };
+    let Some(tables) = paging::kernel_root() else {
+        panic!("no memory for the kernel's page tables")
+    };
     // SAFETY: the root maps the image as it is linked and the direct map as before.
     unsafe { cpu::set_root(tables.root()) };
     // SAFETY: these tables are the only ones, and stay.
@@ -119,5 +122,5 @@ fn panic(info: &PanicInfo<'_>) -> ! {
         Some(at) => println!("FAILED: {} ({}:{})", info.message(), at.file(), at.line()),
         None => println!("FAILED: {}", info.message()),
     }
-    exit(Verdict::Fail)
+    exit(FaultAction::Fail)
 }

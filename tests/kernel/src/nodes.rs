@@ -4,7 +4,8 @@ use crate::frames::{self, FRAME_SIZE, Use};
 use core::{mem::MaybeUninit, ptr::NonNull, slice};
 use kvma::node::{Content, Node, NodeAlloc, Slab, TypeStable};
 
-/// Nodes for any number of address spaces. A frame once handed over stays: kvma's nodes are type-stable.
+/// Nodes for any number of address spaces. A frame once handed over stays: kvma's nodes are
+/// type-stable.
 pub struct Nodes<T: Content + 'static>(Slab<'static, T>);
 
 impl<T: Content> Nodes<T> {
@@ -19,7 +20,8 @@ impl<T: Content> Nodes<T> {
     fn grow(&self) -> Option<()> {
         let address = frames::allocate(Use::Nodes)?.into_address();
         let memory = frames::direct(address).cast::<MaybeUninit<u8>>();
-        // SAFETY: the frame is ours, and its address is kept nowhere, so that it is the slab's for good.
+        // SAFETY: the frame is ours, and its address is kept nowhere, so that it is the slab's for
+        // good.
         let chunk = unsafe { slice::from_raw_parts_mut(memory, FRAME_SIZE as usize) };
         (self.0.donate(chunk) > 0).then_some(())
     }

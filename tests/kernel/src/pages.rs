@@ -1,5 +1,5 @@
-//! The pages of an address space: page tables, and the frames behind them. All of it is protected by one lock, the
-//! page-table lock: see [`crate::space`].
+//! The pages of an address space: page tables, and the frames behind them. All of it is protected
+//! by one lock, the page-table lock: see [`crate::space`].
 
 use crate::{
     contents::Origin,
@@ -9,7 +9,7 @@ use crate::{
     paging::{Entry, LOWER_HALF_END, PAGE_SIZE, Removed, Rights, Tables},
     tlb::Gather,
 };
-use kvma::{AreaFlags, Attrs, Backing};
+use kvma::{Attrs, Backing, VmaFlags};
 
 /// Why a page cannot be had.
 #[derive(Debug)]
@@ -25,13 +25,13 @@ pub enum Source {
 }
 
 impl Source {
-    /// What is behind a page. `attrs` are those of the part of an area that begins with it.
+    /// What is behind a page. `attrs` are those of the part of a VMA that begins with it.
     pub fn of(attrs: Attrs, page: u64) -> Self {
         match attrs.backing() {
             Backing::Anonymous => Self::Private { page, origin: Origin::Anonymous },
             Backing::Object { id, offset } => {
                 let origin = page_cache::origin(id, offset);
-                if attrs.flags().contains(AreaFlags::SHARED) {
+                if attrs.flags().contains(VmaFlags::SHARED) {
                     Self::Shared { id, page: offset, origin }
                 } else {
                     Self::Private { page, origin }
@@ -68,8 +68,8 @@ impl Prepared {
 
 pub struct Pages {
     pub tables: Tables,
-    /// Pages that are about to move, first and last byte: none is mapped meanwhile, so that the tables that were
-    /// counted for their new place are enough.
+    /// Pages that are about to move, first and last byte: none is mapped meanwhile, so that the
+    /// tables that were retry_with_nodes for their new place are enough.
     moving: Option<(u64, u64)>,
 }
 
@@ -83,7 +83,8 @@ impl Pages {
         Some(Self::new(self.tables.sibling()?))
     }
 
-    /// Gives back what is left: pages that are in no TLB, and the top table, which no processor may use.
+    /// Gives back what is left: pages that are in no TLB, and the top table, which no processor may
+    /// use.
     pub fn free(mut self) {
         let mut owed = Gather::new();
         self.unmap(0, LOWER_HALF_END - 1, &mut owed);
@@ -119,7 +120,8 @@ impl Pages {
                 return entry;
             }
             let rights = copy_on_write::grantable(entry, rights);
-            // A right gained needs no flush: a stale entry costs a fault, which finds everything in order.
+            // A right gained needs no flush: a stale entry costs a fault, which finds everything in
+            // order.
             if entry.rights().exceeds(rights) {
                 owed.flush_later(page);
             }
@@ -127,8 +129,8 @@ impl Pages {
         });
     }
 
-    /// Takes the tables in hand that [`Pages::relocate`] may need, and lets no page of `first..=last` be mapped until
-    /// [`Pages::settle`].
+    /// Takes the tables in hand that [`Pages::relocate`] may need, and lets no page of
+    /// `first..=last` be mapped until [`Pages::settle`].
     pub fn prepare_to_relocate(
         &mut self,
         first: u64,
@@ -167,7 +169,14 @@ impl Pages {
     /// Moves the pages `first..=last`, with all they hold, to `to`, where nothing is mapped.
     ///
     /// Cannot fail with what [`Pages::prepare_to_relocate`] took in hand.
-    pub fn relocate(&mut self, first: u64, last: u64, to: u64, spare: &mut FrameList, owed: &mut Gather) {
+    pub fn relocate(
+        &mut self,
+        first: u64,
+        last: u64,
+        to: u64,
+        spare: &mut FrameList,
+        owed: &mut Gather,
+    ) {
         let mut from = first;
         while let Some((page, entry)) = self.tables.first(from, last) {
             self.tables.take(page, page, |removed| match removed {

@@ -1,8 +1,8 @@
 //! Pages that are brought in before anybody uses them: mlock, `MAP_POPULATE`, `MADV_POPULATE_*`.
 //!
-//! It is done under kvma's lock, so that no token is needed. What a fault learns from a dead one, that a flush is
-//! still under way at the page, cannot be here: a space gets its calls from one processor, and each returns when its flush has
-//! ended.
+//! It is done under kvma's lock, so that no token is needed. What a fault learns from a dead one,
+//! that a flush is still under way at the page, cannot be here: a space gets its calls from one
+//! processor, and each returns when its flush has ended.
 
 use crate::{
     arch::traps::Access,
@@ -12,25 +12,26 @@ use crate::{
     paging::PAGE_SIZE,
 };
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use kvma::{AreaFlags, Attrs, Errno, Prot, linux::Action};
+use kvma::{Attrs, Errno, Prot, VmaFlags, linux::PageOp};
 use spin::mutex::SpinMutex;
 
 /// Pages brought in or made writable.
 pub static POPULATED: AtomicU64 = AtomicU64::new(0);
 
-/// As what each page is brought in: `populate_vma_page_range` writes to private memory, so that it need not be copied
-/// later. `None` if the action is another one.
-pub fn access(action: Action, attrs: &Attrs) -> Option<Access> {
-    let shared = attrs.flags().contains(AreaFlags::SHARED);
+/// As what each page is brought in: `populate_vma_page_range` writes to private memory, so that it
+/// need not be copied later. `None` if the action is another one.
+pub fn access(action: PageOp, attrs: &Attrs) -> Option<Access> {
+    let shared = attrs.flags().contains(VmaFlags::SHARED);
     match action {
-        Action::Populate if attrs.prot().contains(Prot::WRITE) && !shared => Some(Access::Store),
-        Action::Populate | Action::PopulateRead => Some(Access::Load),
-        Action::PopulateWrite => Some(Access::Store),
+        PageOp::Populate if attrs.prot().contains(Prot::WRITE) && !shared => Some(Access::Store),
+        PageOp::Populate | PageOp::PopulateRead => Some(Access::Load),
+        PageOp::PopulateWrite => Some(Access::Store),
         _ => None,
     }
 }
 
-/// Makes each page of `first..=last` allow `access` without a fault. `attrs` are those of the piece that begins there.
+/// Makes each page of `first..=last` allow `access` without a fault. `attrs` are those of the piece
+/// that begins there.
 ///
 /// # Errors
 /// `EFAULT` for a guard, `ENOMEM` without memory; pages before are in.

@@ -1,7 +1,7 @@
 //! Accesses as the program would make them, which may be refused.
 //!
-//! Each is one instruction at a known address. When the page-fault handler cannot serve it, it resumes at the
-//! refusal instead. A page fault anywhere else is a bug of the kernel.
+//! Each is one instruction at a known address. When the page-fault handler cannot serve it, it
+//! resumes at the refusal instead. A page fault anywhere else is a bug of the kernel.
 
 use crate::{
     arch::traps::{Access, TrapFrame},
@@ -50,7 +50,8 @@ unsafe extern "C" {
     fn probe_fetch_refused();
 }
 
-/// The last byte of every frame of the program is a RET instruction, so that any page can be executed.
+/// The last byte of every frame of the program is a RET instruction, so that any page can be
+/// executed.
 pub const RET_WORD: usize = crate::frames::WORDS - 1;
 /// What the frame's last word is: zeros, then RET in the byte with the highest address.
 pub const RET: u64 = 0xc3 << 56;
@@ -74,7 +75,7 @@ const MADE: u8 = 0;
 
 const NO_PROBE: u8 = u8::MAX;
 
-/// More faults that are served and come back no honest change of areas makes.
+/// More faults that are served and come back no honest change of VMAs makes.
 const MOST_SERVED: u64 = 1000;
 
 static IN_FLIGHT: [InFlight; CPUS] = [const {
@@ -100,8 +101,8 @@ fn in_flight(address: u64, access: Access, probe: impl FnOnce() -> Outcome) -> O
     (outcome.refused == 0).then_some(outcome.value)
 }
 
-/// As [`load`], but refused where the fault handler would have to wait for a change of areas: for hooks, which
-/// are in the middle of one.
+/// As [`load`], but refused where the fault handler would have to wait for a change of VMAs: for
+/// hooks, which are in the middle of one.
 pub fn glimpse(page: u64) -> Option<u64> {
     let impatient = &IN_FLIGHT[number()].impatient;
     impatient.store(true, Relaxed);
@@ -112,7 +113,8 @@ pub fn glimpse(page: u64) -> Option<u64> {
 
 /// The word at the beginning of the page, or `None` if the load was refused.
 pub fn load(page: u64) -> Option<u64> {
-    // SAFETY: an address of the lower half, where nothing of the kernel lies; a fault is served or refused.
+    // SAFETY: an address of the lower half, where nothing of the kernel lies; a fault is served or
+    // refused.
     in_flight(page, Access::Load, || unsafe { probe_load(page) })
 }
 
@@ -122,8 +124,8 @@ pub fn store(page: u64, value: u64) -> bool {
     in_flight(page, Access::Store, || unsafe { probe_store(page, value) }).is_some()
 }
 
-/// Makes accesses as the program: its first writes are noted, and its stacks grow. Those of the kernel, which looks what
-/// there is, change no areas.
+/// Makes accesses as the program: its first writes are noted, and its stacks grow. Those of the
+/// kernel, which looks what there is, change no VMAs.
 pub fn as_program<R>(accesses: impl FnOnce() -> R) -> R {
     let mine = &IN_FLIGHT[number()];
     mine.by_program.store(true, Relaxed);
@@ -149,8 +151,8 @@ pub fn refusal() -> u8 {
 /// Executes the last byte of the page; `false` if the fetch was refused.
 pub fn fetch(page: u64) -> bool {
     let address = page + FRAME_SIZE - 1;
-    // SAFETY: as in `load`; what is executed is the RET in the frame's last byte, and INT3 if the frame is a
-    // freed one, which ends the kernel.
+    // SAFETY: as in `load`; what is executed is the RET in the frame's last byte, and INT3 if the
+    // frame is a freed one, which ends the kernel.
     in_flight(address, Access::Fetch, || unsafe { probe_fetch(address) }).is_some()
 }
 
@@ -168,7 +170,7 @@ pub fn expect_fault(frame: &TrapFrame, address: u64, access: Access) {
     );
 }
 
-/// For the page-fault handler: counts a fault that was served against the probe in flight.
+/// For the page-fault handler: counts a fault that was served against the probe in pending_flush.
 ///
 /// # Panics
 ///
@@ -183,12 +185,13 @@ pub fn note_served() {
     );
 }
 
-/// For the page-fault handler: whether the probe in flight may be made again and again until it can be served.
+/// For the page-fault handler: whether the probe in pending_flush may be made again and again until
+/// it can be served.
 pub fn is_patient() -> bool {
     !IN_FLIGHT[number()].impatient.load(Relaxed)
 }
 
-/// For the page-fault handler: whether the [program](as_program) makes the probe in flight.
+/// For the page-fault handler: whether the [program](as_program) makes the probe in pending_flush.
 pub fn is_by_program() -> bool {
     IN_FLIGHT[number()].by_program.load(Relaxed)
 }
@@ -198,7 +201,7 @@ pub fn stack_pointer() -> Option<u64> {
     Some(IN_FLIGHT[number()].stack_pointer.load(Relaxed)).filter(|&pointer| pointer != ANY_STACK)
 }
 
-/// For the page-fault handler: lets the probe in flight return a refusal, with this code.
+/// For the page-fault handler: lets the probe in pending_flush return a refusal, with this code.
 pub fn refuse(frame: &mut TrapFrame, access: Access, code: SegvCode) {
     IN_FLIGHT[number()].refused.store(code as u8, Relaxed);
     let resume = if access == Access::Fetch { probe_fetch_refused } else { probe_refused };

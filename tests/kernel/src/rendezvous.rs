@@ -1,5 +1,6 @@
-//! A place in the fault handler where the two processors can be made to meet: between preparing a page and
-//! asking whether its area is still as it was. By chance, hardly anything happens just there.
+//! A place in the fault handler where the two processors can be made to meet: between preparing a
+//! page and asking whether its VMA is still as it was. By chance, hardly anything happens just
+//! there.
 
 use crate::cpus;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
@@ -30,8 +31,8 @@ pub enum Met {
     No,
 }
 
-/// Has the second processor make `access`, whose fault on `page` stops when its page is prepared; runs `change`
-/// meanwhile, all of it; and lets the fault go on. Returns what came of both.
+/// Has the second processor make `access`, whose fault on `page` stops when its page is prepared;
+/// runs `change` meanwhile, all of it; and lets the fault go on. Returns what came of both.
 pub fn overtake<A: Send, C>(
     page: u64,
     access: impl Fn() -> A + Sync,

@@ -1,9 +1,10 @@
-//! Replaying the trace: kvma's linux layer answers, the hooks keep the page tables in step, and after every call the
-//! kernel touches what it changed. Where the trace says that the stack has grown, the kernel makes it grow, by a
-//! push. At each snapshot the process forks.
+//! Replaying the trace: kvma's linux layer answers, the hooks keep the page tables in step, and
+//! after every call the kernel touches what it changed. Where the trace says that the stack has
+//! grown, the kernel makes it grow, by a push. At each snapshot the process forks.
 //!
-//! The kernel's own touching is not told to the linux layer ([`probe::as_program`]): what it answers is to depend on the trace
-//! alone, and the trace does not say which pages the program wrote to.
+//! The kernel's own touching is not told to the linux layer ([`probe::as_program`]): what it
+//! answers is to depend on the trace alone, and the trace does not say which pages the program
+//! wrote to.
 
 use crate::{
     arch::{debug_port::DebugPort, timer, traps::Access},
@@ -29,12 +30,13 @@ use kvma::{
 };
 use kvma_trace::{Answer, Backing, Call, Entry, Line, Machine, Parser, Step, Touch};
 
-/// What an area of the replayed process carries. Names are borrowed from the trace, which stays in memory.
-type Area = LinuxVma<Backing<'static>>;
+/// What a VMA of the replayed process carries. Names are borrowed from the trace, which stays in
+/// memory.
+type TheVma = LinuxVma<Backing<'static>>;
 /// The replayed process.
-pub type Process = Space<Mm<Backing<'static>, &'static Nodes<VmaNode<Area>>>>;
+pub type Process = Space<Mm<Backing<'static>, &'static Nodes<VmaNode<TheVma>>>>;
 
-static NODES: Nodes<VmaNode<Area>> = Nodes::new();
+static NODES: Nodes<VmaNode<TheVma>> = Nodes::new();
 
 /// What the replay came to.
 #[derive(Default)]
@@ -78,12 +80,12 @@ pub fn run(trace: &'static str, pages: Pages, shadow: Shadow) {
         }
         replay.toucher.all();
         println!("the address space at the end:");
-        space.areas.inspect(|mm| mm.maps().for_each(|line| println!("{line}")));
-        let areas = space.areas.inspect(|mm| mm.map_count());
-        report::print(&replay.figures, &replay.toucher, areas, before, InUse::now());
+        space.vmas.inspect(|mm| mm.maps().for_each(|line| println!("{line}")));
+        let vmas = space.vmas.inspect(|mm| mm.map_count());
+        report::print(&replay.figures, &replay.toucher, vmas, before, InUse::now());
         replay.end();
     });
-    // Their last node goes with the areas.
+    // Their last node goes with the VMAs.
     drop(space);
     page_cache::drop_all();
     let after = InUse::now();
@@ -104,7 +106,7 @@ impl Replay<'_> {
         if let Call::Touch { addr, access } = *call {
             return self.touch(entry, addr, access);
         }
-        let brk = self.space.areas.inspect(|mm| mm.current_brk());
+        let brk = self.space.vmas.inspect(|mm| mm.current_brk());
         let before = Before::new(call, brk, self.space);
         let step = match before.faulting(call) {
             Some(page) => self.overtaking(entry, page),
@@ -121,8 +123,8 @@ impl Replay<'_> {
         self.toucher.catch_up();
     }
 
-    /// The program makes an access. Then kvma is asked for the same, since the access need not have faulted: the kernel's
-    /// own touching brings in pages, too, and is not noted.
+    /// The program makes an access. Then kvma is asked for the same, since the access need not have
+    /// faulted: the kernel's own touching brings in pages, too, and is not noted.
     fn touch(&mut self, entry: &Entry<'static>, addr: u64, access: Touch) {
         let page = page_of(addr);
         let access = match access {
@@ -131,8 +133,11 @@ impl Replay<'_> {
             Touch::Execute => Access::Fetch,
         };
         // There are no page tables for the upper half, where nothing is the program's.
-        let code = if page < LOWER_HALF_END { Some(self.toucher.by_program(page, access)) } else { None };
-        let Step::Called(Answer::Value(asked)) = self.ask(entry) else { panic!("a touch is not answered") };
+        let code =
+            if page < LOWER_HALF_END { Some(self.toucher.by_program(page, access)) } else { None };
+        let Step::Called(Answer::Value(asked)) = self.ask(entry) else {
+            panic!("a touch is not answered")
+        };
         self.figures.calls += 1;
         say(format_args!("{} = {}\n", entry.input(), Answer::Value(code.unwrap_or(asked))));
         if page < LOWER_HALF_END {
@@ -156,8 +161,8 @@ impl Replay<'_> {
         match (self.ask(entry), &entry.line) {
             (Step::Snapshot, _) => {
                 self.figures.snapshots += 1;
-                let areas = self.space.areas.inspect(|mm| mm.map_count());
-                println!("  after {:4} calls: {areas} areas", self.figures.calls);
+                let vmas = self.space.vmas.inspect(|mm| mm.map_count());
+                println!("  after {:4} calls: {vmas} VMAs", self.figures.calls);
                 let child = Child::of(self.space, &mut self.toucher);
                 self.snapshot();
                 child.check();
@@ -178,8 +183,9 @@ impl Replay<'_> {
         let mut hooks = Timed::new(PageHooks::new(&self.space.pages));
         let mut kernel = self.machine.kernel(&entry.line, &mut hooks);
         let begin = timer::now();
-        let step =
-            self.space.change_with(&mut kernel, |mm, update| self.machine.step(&entry.line, mm, update));
+        let step = self
+            .space
+            .change_with(&mut kernel, |mm, update| self.machine.step(&entry.line, mm, update));
         if matches!(step, Ok(Step::Called(_))) {
             self.figures.ticks += timer::now() - begin;
             self.figures.hook_ticks += hooks.ticks();
@@ -187,19 +193,22 @@ impl Replay<'_> {
         step.unwrap_or_else(|error| panic!("line {} of the trace: {error}", entry.number))
     }
 
-    /// The same, while a fault of the second processor on `page` has been looked up and has not been served.
+    /// The same, while a fault of the second processor on `page` has been looked up and has not
+    /// been served.
     fn overtaking(&mut self, entry: &Entry<'static>, page: u64) -> Step {
-        let (loaded, step, met) = rendezvous::overtake(page, || probe::load(page), || self.ask(entry));
+        let (loaded, step, met) =
+            rendezvous::overtake(page, || probe::load(page), || self.ask(entry));
         assert!(met == Met::Yes, "load of page {page:#x} was over before the call");
         self.figures.overtook += 1;
         self.toucher.overtaken(page, loaded);
         step
     }
 
-    /// Prints the areas for the judge. Then every page ever written to must be as it was left, and the ends of every
-    /// area and the pages next to them must be allowed and refused as kvma says.
+    /// Prints the VMAs for the check_access. Then every page ever written to must be as it was
+    /// left, and the ends of every VMA and the pages next to them must be allowed and refused as
+    /// kvma says.
     fn snapshot(&mut self) {
-        self.space.areas.inspect(|mm| {
+        self.space.vmas.inspect(|mm| {
             say(format_args!("maps {}\n", mm.maps().count()));
             for line in mm.maps() {
                 say(format_args!("{line}\nVmFlags: {}\n", line.flags()));
@@ -207,7 +216,7 @@ impl Replay<'_> {
         });
         self.toucher.all();
         let mut at = 0;
-        while let Some((start, last)) = self.space.area_from(at) {
+        while let Some((start, last)) = self.space.vma_from(at) {
             for page in [start.wrapping_sub(PAGE_SIZE), start, last, last.wrapping_add(1)] {
                 self.toucher.page(page_of(page));
             }
@@ -226,7 +235,7 @@ impl Replay<'_> {
     }
 }
 
-/// Writes to the judge's channel.
+/// Writes to the check_access's channel.
 fn say(text: core::fmt::Arguments<'_>) {
     // The debug port takes everything.
     let _ = DebugPort.write_fmt(text);

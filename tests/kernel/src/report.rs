@@ -33,7 +33,7 @@ impl InUse {
 }
 
 /// `before` is what was in use before the replay, `full` what at its end.
-pub fn print(figures: &Figures, toucher: &Toucher<'_>, areas: usize, before: InUse, full: InUse) {
+pub fn print(figures: &Figures, toucher: &Toucher<'_>, vmas: usize, before: InUse, full: InUse) {
     let calls = figures.calls.max(1);
     println!();
     println!("summary");
@@ -46,7 +46,10 @@ pub fn print(figures: &Figures, toucher: &Toucher<'_>, areas: usize, before: InU
         timer::nanoseconds(figures.ticks.saturating_sub(figures.hook_ticks)) / calls,
         timer::nanoseconds(figures.hook_ticks) / calls,
     );
-    println!("  accesses tried   {} made, {} refused, all as expected", toucher.made, toucher.refused);
+    println!(
+        "  accesses tried   {} made, {} refused, all as expected",
+        toucher.made, toucher.refused
+    );
     println!(
         "  page faults      {} served, {} refused as unmapped, {} as not allowed",
         fault::SERVED.load(Relaxed),
@@ -78,7 +81,10 @@ pub fn print(figures: &Figures, toucher: &Toucher<'_>, areas: usize, before: InU
         faulting::GROWN.load(Relaxed),
         populate::POPULATED.load(Relaxed),
     );
-    println!("  contents         {} pages written to, all read back as written", toucher.pages_written());
+    println!(
+        "  contents         {} pages written to, all read back as written",
+        toucher.pages_written()
+    );
     println!(
         "  frames at end    {} private, {} shared, {} page tables ({} before); at most {} of {} in use",
         full.private,
@@ -88,5 +94,8 @@ pub fn print(figures: &Figures, toucher: &Toucher<'_>, areas: usize, before: InU
         frames::peak(),
         frames::total(),
     );
-    println!("  areas            {areas}; kvma's nodes: {} at end, {} at most", full.nodes, figures.nodes);
+    println!(
+        "  VMAs            {vmas}; kvma's nodes: {} at end, {} at most",
+        full.nodes, figures.nodes
+    );
 }

@@ -1,7 +1,7 @@
 //! What every page must hold: the kernel's memory of what its probes wrote.
 //!
-//! Kept apart from page tables and hooks, and driven by calls and their answers alone, so that a hook that does
-//! too little or too much is found out.
+//! Kept apart from page tables and hooks, and driven by calls and their answers alone, so that a
+//! hook that does too little or too much is found out.
 
 use crate::sorted::Sorted;
 use core::ops::Range;
@@ -11,7 +11,7 @@ use core::ops::Range;
 pub enum Key {
     /// The private page at this address.
     Private(u64),
-    /// This page (counted in pages) of this shared object, wherever it is mapped.
+    /// This page (retry_with_nodes in pages) of this shared object, wherever it is mapped.
     Shared(u64, u64),
 }
 
@@ -78,8 +78,8 @@ impl Shadow {
         private(self.contents.take_first(Key::Private(first), Key::Private(last))?.0)
     }
 
-    /// Private pages and guards in `from..=last` now lie as far from `to` as they lay from `from`. The ranges do not
-    /// overlap.
+    /// Private pages and guards in `from..=last` now lie as far from `to` as they lay from `from`.
+    /// The ranges do not overlap.
     pub fn relocate(&mut self, from: u64, last: u64, to: u64) {
         while let Some((Key::Private(page), value)) =
             self.contents.take_first(Key::Private(from), Key::Private(last))

@@ -1,10 +1,10 @@
 //! Dropping TLB entries of the other processor, by interrupt and acknowledgement.
 //!
-//! In two halves, as kvma's hooks have it: [`begin`] asks and does not wait, so that it may be called under the lock
-//! of an address space; [`Pending::wait`] waits until it is done.
+//! In two halves, as kvma's hooks have it: [`begin`] asks and does not wait, so that it may be
+//! called under the lock of an address space; [`Pending::wait`] waits until it is done.
 //!
-//! A processor that is asked drops everything it has. Requests are numbered, so that it may answer several at once, and
-//! whoever asks need not wait for an earlier request first.
+//! A processor that is asked drops everything it has. Requests are numbered, so that it may answer
+//! several at once, and whoever asks need not wait for an earlier request first.
 
 use crate::{
     arch::{apic, cpu},

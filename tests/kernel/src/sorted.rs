@@ -1,4 +1,5 @@
-//! A sorted list in memory of its own: what the kernel keeps for checking, outside of every frame count.
+//! A sorted list in memory of its own: what the kernel keeps for checking, outside of every frame
+//! count.
 
 use crate::frames;
 use core::ops::Range;
@@ -13,7 +14,8 @@ impl<K: Copy + Ord, V: Copy> Sorted<K, V> {
     ///
     /// # Safety
     ///
-    /// `memory` (physical) must be page-aligned RAM in the direct map that nothing else uses, for good.
+    /// `memory` (physical) must be page-aligned RAM in the direct map that nothing else uses, for
+    /// good.
     pub unsafe fn new(memory: Range<u64>, filler: (K, V)) -> Self {
         let first = frames::direct(memory.start).cast::<(K, V)>();
         let room = (memory.end - memory.start) as usize / size_of::<(K, V)>();

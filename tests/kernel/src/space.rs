@@ -1,9 +1,9 @@
-//! An address space: its areas, which kvma keeps, and its pages.
+//! An address space: its VMAs, which kvma keeps, and its pages.
 //!
 //! Two locks:
 //!
 //! ```text
-//! kvma's, around the areas      taken by whoever changes them
+//! kvma's, around the VMAs      taken by whoever changes them
 //! └── the page-table lock       taken in hooks, and by the fault handler without the other one
 //!     └── the frame allocator's
 //! ```
@@ -23,16 +23,16 @@ use core::{
     sync::atomic::{AtomicPtr, Ordering::SeqCst},
 };
 use kvma::{
-    AddrSpace, Busy, Guarded, Hooks, Prot, ReadSide, Snapshot, Token, Update, VmaNode,
-    linux::{Fault, Verdict},
+    AddrSpace, Busy, HasVmMap, Hooks, Prot, ReadSide, Snapshot, Token, Update, VmaNode,
+    linux::{Fault, FaultAction},
 };
 use spin::mutex::SpinMutex;
 
 /// Nodes that kvma takes in hand before it locks, for each change.
 const NODES: usize = 3;
 
-pub struct Space<M: Guarded> {
-    pub areas: AddrSpace<M>,
+pub struct Space<M: HasVmMap> {
+    pub vmas: AddrSpace<M>,
     /// The page-table lock.
     pub pages: SpinMutex<Pages>,
 }
@@ -43,9 +43,9 @@ pub trait Current: Sync {
     fn try_lookup(&self, address: u64) -> Result<Option<Snapshot>, Busy>;
     /// [`AddrSpace::still_valid`].
     fn still_valid(&self, token: &Token) -> bool;
-    /// Takes the lock, and lets a stack grow or an area take note, if that is what the fault comes to:
-    /// [`Mm::fault`](kvma::linux::Mm::fault).
-    fn fault(&self, fault: &Fault) -> Verdict;
+    /// Takes the lock, and lets a stack grow or a VMA take note, if that is what the fault comes
+    /// to: [`Mm::fault`](kvma::linux::Mm::fault).
+    fn fault(&self, fault: &Fault) -> FaultAction;
     /// Page tables and frames, behind their lock.
     fn pages(&self) -> &SpinMutex<Pages>;
 }
@@ -57,15 +57,15 @@ where
     AddrSpace<M>: Sync,
 {
     fn try_lookup(&self, address: u64) -> Result<Option<Snapshot>, Busy> {
-        self.areas.try_lookup(address)
+        self.vmas.try_lookup(address)
     }
 
     fn still_valid(&self, token: &Token) -> bool {
-        self.areas.still_valid(token)
+        self.vmas.still_valid(token)
     }
 
-    fn fault(&self, fault: &Fault) -> Verdict {
-        self.change(|areas, update| areas.fault(fault, update))
+    fn fault(&self, fault: &Fault) -> FaultAction {
+        self.change(|vmas, update| vmas.fault(fault, update))
     }
 
     fn pages(&self) -> &SpinMutex<Pages> {
@@ -73,29 +73,29 @@ where
     }
 }
 
-/// The space that each processor uses. It points to a reference that [`Space::enter`] or [`Space::visit`] keeps
-/// meanwhile.
+/// The space that each processor uses. It points to a reference that [`Space::enter`] or
+/// [`Space::visit`] keeps meanwhile.
 static CURRENT: [AtomicPtr<&dyn Current>; CPUS] = [const { AtomicPtr::new(ptr::null_mut()) }; CPUS];
 
 /// Runs `look` on this processor's space. `None` if there is none.
 pub fn current<R>(look: impl FnOnce(&dyn Current) -> R) -> Option<R> {
-    // SAFETY: null, or what is kept until this processor is done with the `body` of `enter` or `visit`. So every
-    // fault that gets here ends before.
+    // SAFETY: null, or what is kept until this processor is done with the `body` of `enter` or
+    // `visit`. So every fault that gets here ends before.
     unsafe { CURRENT[number()].load(SeqCst).as_ref() }.map(|space| look(*space))
 }
 
-impl<M: Guarded> Space<M> {
-    pub fn new(areas: M, pages: Pages) -> Self {
-        Self { areas: AddrSpace::new(areas), pages: SpinMutex::new(pages) }
+impl<M: HasVmMap> Space<M> {
+    pub fn new(vmas: M, pages: Pages) -> Self {
+        Self { vmas: AddrSpace::new(vmas), pages: SpinMutex::new(pages) }
     }
 
-    /// The pages alone, when the areas are gone.
+    /// The pages alone, when the VMAs are gone.
     pub fn into_pages(self) -> Pages {
         self.pages.into_inner()
     }
 
-    /// Runs `change` on the areas, with hooks that keep page tables in step. When it returns, no processor has an entry
-    /// any more that was taken away.
+    /// Runs `change` on the VMAs, with hooks that keep page tables in step. When it returns, no
+    /// processor has an entry any more that was taken away.
     pub fn change<R>(
         &self,
         change: impl FnOnce(&mut M, &mut Update<'_, M::Data, M::Alloc, PageHooks<'_>>) -> R,
@@ -112,22 +112,27 @@ impl<M: Guarded> Space<M> {
         hooks: &mut H,
         change: impl FnOnce(&mut M, &mut Update<'_, M::Data, M::Alloc, H>) -> R,
     ) -> R {
-        self.areas.update(NODES, hooks, change)
+        self.vmas.update(NODES, hooks, change)
     }
 
-    /// First and last byte of the area that contains `address` or follows it.
-    pub fn area_from(&self, address: u64) -> Option<(u64, u64)> {
-        self.areas.inspect(|areas| areas.vm_map().find_from(address).map(|vma| (vma.start(), vma.last())))
+    /// First and last byte of the VMA that contains `address` or follows it.
+    pub fn vma_from(&self, address: u64) -> Option<(u64, u64)> {
+        self.vmas
+            .inspect(|vmas| vmas.vm_map().find_from(address).map(|vma| (vma.start(), vma.last())))
     }
 
-    /// Tells start and length of what is mapped of `len` bytes at `start`, area by area.
+    /// Tells start and length of what is mapped of `len` bytes at `start`, VMA by VMA.
     pub fn for_each_piece(&self, start: u64, len: u64, mut see: impl FnMut(u64, u64)) {
-        let Some(last) = len.checked_sub(1).and_then(|more| start.checked_add(more)) else { return };
+        let Some(last) = len.checked_sub(1).and_then(|more| start.checked_add(more)) else {
+            return;
+        };
         let mut at = start;
-        while let Some((area_first, area_last)) = self.area_from(at).filter(|(first, _)| *first <= last) {
-            let (from, to) = (area_first.max(start), area_last.min(last));
+        while let Some((vma_first, vma_last)) =
+            self.vma_from(at).filter(|(first, _)| *first <= last)
+        {
+            let (from, to) = (vma_first.max(start), vma_last.min(last));
             see(from, to - from + 1);
-            match area_last.checked_add(1) {
+            match vma_last.checked_add(1) {
                 Some(next) => at = next,
                 None => return,
             }
@@ -141,8 +146,8 @@ where
     M::Alloc: ReadSide<VmaNode<M::Data>>,
     AddrSpace<M>: Sync,
 {
-    /// Makes this the space of both processors while `body` runs. It must be the one that the kernel came up with,
-    /// since the processors stay in its page tables.
+    /// Makes this the space of both processors while `body` runs. It must be the one that the
+    /// kernel came up with, since the processors stay in its page tables.
     pub fn enter<R>(&self, body: impl FnOnce() -> R) -> R {
         assert_eq!(self.pages.lock().tables.root(), cpu::root(), "another space's page tables");
         let space: &dyn Current = self;
@@ -181,15 +186,16 @@ where
     /// If it does not know the same with and without its lock. To be called while nothing changes.
     pub fn view(&self, address: u64) -> Option<View> {
         let page = page_of(address);
-        let found = self.areas.lookup(address);
-        let locked =
-            self.areas.inspect(|areas| areas.vm_map().find(address).map(|vma| (vma.range(), vma.attrs())));
+        let found = self.vmas.lookup(address);
+        let locked = self
+            .vmas
+            .inspect(|vmas| vmas.vm_map().find(address).map(|vma| (vma.range(), vma.attrs())));
         assert!(
-            found.map(|area| (area.range(), area.attrs())) == locked,
+            found.map(|vma| (vma.range(), vma.attrs())) == locked,
             "page {page:#x} is looked up as {found:?} without the lock, as {locked:?} under it"
         );
-        let area = found?;
-        Some(View { prot: area.prot(), source: Source::of(area.attrs_at(page), page) })
+        let vma = found?;
+        Some(View { prot: vma.prot(), source: Source::of(vma.attrs_at(page), page) })
     }
 
     /// Whether the page that holds `address` has a page-table entry.
@@ -203,7 +209,7 @@ where
     }
 }
 
-/// A page as its area describes it.
+/// A page as its VMA describes it.
 #[derive(Clone, Copy)]
 pub struct View {
     pub prot: Prot,

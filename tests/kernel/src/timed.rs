@@ -1,7 +1,7 @@
 //! Hooks around hooks: how long they take.
 
 use crate::arch::timer;
-use kvma::linux::{Action, File, LinuxVma, Owner};
+use kvma::linux::{File, Kernel, LinuxVma, PageOp};
 use kvma::{Attrs, Errno, Error, Event, Hooks, Piece};
 
 pub struct Timed<H> {
@@ -61,8 +61,8 @@ impl<V, H: Hooks<V>> Hooks<V> for Timed<H> {
     }
 }
 
-impl<F: File, H: Owner<F>> Owner<F> for Timed<H> {
-    fn act(&mut self, action: Action, piece: &Piece<'_, LinuxVma<F>>) -> Result<(), Errno> {
-        self.time(|hooks| hooks.act(action, piece))
+impl<F: File, H: Kernel<F>> Kernel<F> for Timed<H> {
+    fn page_op(&mut self, action: PageOp, piece: &Piece<'_, LinuxVma<F>>) -> Result<(), Errno> {
+        self.time(|hooks| hooks.page_op(action, piece))
     }
 }

@@ -1,4 +1,5 @@
-//! What a change of page tables owes: TLB entries to drop, and then frames to free. In this order, always.
+//! What a change of page tables owes: TLB entries to drop, and then frames to free. In this order,
+//! always.
 
 use crate::{
     arch::cpu,

@@ -1,6 +1,6 @@
-//! Touching pages: every access that an area allows must be made, and show what belongs there; every other must be
-//! refused. By both processors, which have TLBs of their own: the second one does the same after the first one, many
-//! pages at a time.
+//! Touching pages: every access that a VMA allows must be made, and show what belongs there; every
+//! other must be refused. By both processors, which have TLBs of their own: the second one does the
+//! same after the first one, many pages at a time.
 
 use crate::{
     arch::traps::Access,
@@ -73,17 +73,19 @@ impl<'s> Toucher<'s> {
         }
     }
 
-    /// Tries every access on a page, with this processor now and with the second one [later](Self::catch_up).
+    /// Tries every access on a page, with this processor now and with the second one
+    /// [later](Self::catch_up).
     ///
     /// # Panics
     ///
-    /// If one is refused that kvma's area allows, made that it does not, or shows what does not belong there.
+    /// If one is refused that kvma's VMA allows, made that it does not, or shows what does not
+    /// belong there.
     pub fn page(&mut self, page: u64) {
         if page >= LOWER_HALF_END {
             return;
         }
         let value = self.new_values(1);
-        self.judge(page, value, try_all(page, value));
+        self.check_access(page, value, try_all(page, value));
         if self.later_len == LATER {
             self.catch_up();
         }
@@ -91,7 +93,8 @@ impl<'s> Toucher<'s> {
         self.later_len += 1;
     }
 
-    /// The program uses the page, for which a stack may have to grow. The code of the signal that it gets, 0 for none.
+    /// The program uses the page, for which a stack may have to grow. The code of the signal that
+    /// it gets, 0 for none.
     ///
     /// # Panics
     ///
@@ -113,8 +116,8 @@ impl<'s> Toucher<'s> {
         code
     }
 
-    /// Has the second processor touch what this one has touched since it was called last. Nothing must have changed
-    /// since then.
+    /// Has the second processor touch what this one has touched since it was called last. Nothing
+    /// must have changed since then.
     ///
     /// # Panics
     ///
@@ -131,7 +134,7 @@ impl<'s> Toucher<'s> {
             tried
         });
         for ((&page, value), tried) in pages.iter().zip(first..).zip(tried) {
-            self.judge(page, value, tried);
+            self.check_access(page, value, tried);
         }
     }
 
@@ -147,7 +150,7 @@ impl<'s> Toucher<'s> {
         self.space.view(page).filter(|_| !self.shadow.is_guard(page))
     }
 
-    fn judge(&mut self, page: u64, value: u64, tried: Tried) {
+    fn check_access(&mut self, page: u64, value: u64, tried: Tried) {
         let view = self.view(page);
         let loaded = self.expect(page, view, Access::Load, tried.loaded.is_some());
         if let (true, Some(view)) = (loaded, view) {
@@ -164,7 +167,10 @@ impl<'s> Toucher<'s> {
     }
 
     fn expect_word(&self, page: u64, shown: Option<u64>, expected: u64) {
-        assert!(shown == Some(expected), "page {page:#x} shows {shown:x?} instead of {expected:#x}");
+        assert!(
+            shown == Some(expected),
+            "page {page:#x} shows {shown:x?} instead of {expected:#x}"
+        );
     }
 
     /// Counts an access, and returns whether it was made.
@@ -174,12 +180,18 @@ impl<'s> Toucher<'s> {
         match (allowed, made) {
             (true, true) => self.made += 1,
             (false, false) => self.refused += 1,
-            (true, false) => panic!("{access:?} of page {page:#x} was refused, its area has {prot:?}"),
+            (true, false) => {
+                panic!("{access:?} of page {page:#x} was refused, its VMA has {prot:?}")
+            }
             (false, true) => match prot {
                 None => {
-                    panic!("{access:?} of page {page:#x} was made, but nothing is mapped there, or a guard")
+                    panic!(
+                        "{access:?} of page {page:#x} was made, but nothing is mapped there, or a guard"
+                    )
                 }
-                Some(prot) => panic!("{access:?} of page {page:#x} was made, but its area has only {prot:?}"),
+                Some(prot) => {
+                    panic!("{access:?} of page {page:#x} was made, but its VMA has only {prot:?}")
+                }
             },
         }
         made
@@ -190,19 +202,22 @@ impl<'s> Toucher<'s> {
         self.shadow.get(view.key()).unwrap_or_else(|| view.source.origin().first_word())
     }
 
-    /// Checks what a load showed whose fault was overtaken by a call. Nobody had written to the page.
+    /// Checks what a load showed whose fault was overtaken by a call. Nobody had written to the
+    /// page.
     pub fn overtaken(&self, page: u64, loaded: Option<u64>) {
-        let view = self.view(page).filter(|view| view.allows(Access::Load) && !self.space.is_guard(page));
+        let view =
+            self.view(page).filter(|view| view.allows(Access::Load) && !self.space.is_guard(page));
         match view {
             Some(view) => self.expect_word(page, loaded, self.held(&view)),
             None => assert!(
                 loaded.is_none(),
-                "load of page {page:#x} was made, but its area went while the fault was served"
+                "load of page {page:#x} was made, but its VMA went while the fault was served"
             ),
         }
     }
 
-    /// The range was unmapped, or mapped anew: what was written there is gone. Touches every page concerned.
+    /// The range was unmapped, or mapped anew: what was written there is gone. Touches every page
+    /// concerned.
     pub fn gone(&mut self, start: u64, len: u64) {
         self.unguard(start, len);
         self.emptied(start, len);
@@ -242,10 +257,15 @@ impl<'s> Toucher<'s> {
 
     /// Whether the page lies in memory that is never brought in.
     fn is_special(&self, page: u64) -> bool {
-        let area = self.space.areas.lookup(page);
-        let flags = area.map_or(VmFlags::empty(), |area| VmFlags::from_bits_retain(area.attrs().extra()));
+        let vma = self.space.vmas.lookup(page);
+        let flags =
+            vma.map_or(VmFlags::empty(), |vma| VmFlags::from_bits_retain(vma.attrs().user_bits()));
         flags.intersects(
-            VmFlags::PFN_MAP | VmFlags::IO | VmFlags::DONT_EXPAND | VmFlags::MIXED_MAP | VmFlags::DROPPABLE,
+            VmFlags::PFN_MAP
+                | VmFlags::IO
+                | VmFlags::DONT_EXPAND
+                | VmFlags::MIXED_MAP
+                | VmFlags::DROPPABLE,
         )
     }
 
@@ -253,12 +273,15 @@ impl<'s> Toucher<'s> {
     pub fn guard(&mut self, start: u64, len: u64) {
         let space = self.space;
         space.for_each_piece(start, len, |start, len| {
-            (start..start + len).step_by(PAGE_SIZE as usize).for_each(|page| self.shadow.guard(page));
+            (start..start + len)
+                .step_by(PAGE_SIZE as usize)
+                .for_each(|page| self.shadow.guard(page));
         });
         self.ends(start, len);
     }
 
-    /// A call about guards failed, and may have done its work on some of the pages before: page tables say on which.
+    /// A call about guards failed, and may have done its work on some of the pages before: page
+    /// tables say on which.
     pub fn settle_guards(&mut self, start: u64, len: u64) {
         let space = self.space;
         space.for_each_piece(start, len, |start, len| {
@@ -295,8 +318,8 @@ impl<'s> Toucher<'s> {
         }
     }
 
-    /// A call that failed may have unmapped or emptied some of the pages in the range: forgets what was written to
-    /// those.
+    /// A call that failed may have unmapped or emptied some of the pages in the range: forgets what
+    /// was written to those.
     pub fn settle(&mut self, start: u64, len: u64) {
         let Some((first, last)) = bounds(start, len) else { return };
         let mut next = first;
@@ -310,7 +333,8 @@ impl<'s> Toucher<'s> {
         while let Some(page) = self.shadow.first(next, last) {
             let view = self.view(page);
             let emptied = view.is_some_and(|view| {
-                view.allows(Access::Load) && probe::load(page) == Some(view.source.origin().first_word())
+                view.allows(Access::Load)
+                    && probe::load(page) == Some(view.source.origin().first_word())
             });
             if view.is_none() || emptied {
                 self.forget(page, 1);
@@ -329,7 +353,7 @@ impl<'s> Toucher<'s> {
                 Some(view) => self.expect_word(page, loaded, self.held(&view)),
                 None => assert!(
                     loaded.is_none(),
-                    "load of page {page:#x} was made, but its area does not allow it"
+                    "load of page {page:#x} was made, but its VMA does not allow it"
                 ),
             }
         }

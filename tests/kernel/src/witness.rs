@@ -1,10 +1,10 @@
 //! Another thread's view between a page-table edit and the TLB flush.
 //!
-//! Until the flush, a processor may still use the entries that it has cached. A thread that runs in this window may
-//! use the old page or be refused; what it must never see is a freed frame. The second processor runs in
-//! this window when it happens to; the one that makes the change never does by itself, so it looks there: it
-//! loads from a page right before its entry is removed, which puts the entry into the TLB, and again right before
-//! the flush.
+//! Until the flush, a processor may still use the entries that it has cached. A thread that runs in
+//! this window may use the old page or be refused; what it must never see is a freed frame. The
+//! second processor runs in this window when it happens to; the one that makes the change never
+//! does by itself, so it looks there: it loads from a page right before its entry is removed, which
+//! puts the entry into the TLB, and again right before the flush.
 
 use crate::{frames::POISON, probe};
 

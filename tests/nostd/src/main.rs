@@ -1,12 +1,12 @@
-//! The library in a program without std, without a heap and without libc: what links here links in a
-//! kernel. Exit status 0 if it also works.
+//! The library in a program without std, without a heap and without libc: what links here links in
+//! a kernel. Exit status 0 if it also works.
 #![no_std]
 #![no_main]
 
 use core::arch::{asm, global_asm};
 use kvma::{
-    AddrSpace, Attrs, Backing, Error, Event, FixedPool, PageSize, Place, Prot, Request, Search, VmMap,
-    VmaNode,
+    AddrSpace, Attrs, Backing, Error, Event, FixedPool, MapRequest, PageSize, Placement, Prot,
+    Search, VmMap, VmaNode,
 };
 
 // The entry point, and what the precompiled `core` expects from whoever links it.
@@ -78,7 +78,8 @@ fn story() -> Result<bool, Error> {
         }
     };
     let file = Attrs::new(Prot::READ).with_backing(Backing::Object { id: 1, offset: 0 });
-    let at = space.map(Request::new(Place::Any(Search::new().top_down()), 0x4000, file), &mut hooks)?;
+    let at = space
+        .map(MapRequest::new(Placement::Any(Search::new().top_down()), 0x4000, file), &mut hooks)?;
     space.unmap(at + 0x1000, 0x1000, &mut hooks)?;
     let right = space.inspect(|map| map.find(at + 0x2000).map(|vma| vma.attrs().backing()));
     drop(space);

@@ -1,8 +1,8 @@
 //! Records what a program asks of its address space, as a trace that `replay` takes.
 //!
-//! `cargo run --release -p kvma-trace --example record -- -o FILE PROGRAM [ARGUMENT...]` runs the program, under ptrace(2)
-//! and without address-space randomisation, and writes its calls with the kernel's answers. Only the first process is
-//! followed, all its threads are. Linux on x86-64.
+//! `cargo run --release -p kvma-trace --example record -- -o FILE PROGRAM [ARGUMENT...]` runs the
+//! program, under ptrace(2) and without address-space randomisation, and writes its calls with the
+//! kernel's answers. Only the first process is followed, all its threads are. Linux on x86-64.
 
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod process;
@@ -56,7 +56,7 @@ Runs PROGRAM and writes its address-space calls to FILE.
 
   -o, --output FILE   where to
   --every N           a snapshot after every N calls (100), and one at the end
-  --flags             a VmFlags line after each area of a snapshot
+  --flags             a VmFlags line after each vma of a snapshot
   -h, --help          this text";
 
 /// What the command line asks for.

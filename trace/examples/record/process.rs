@@ -6,7 +6,7 @@ use std::os::unix::fs::FileTypeExt;
 
 use kvma_trace::{Access, Descriptor, FileKind, Limit};
 
-/// Whether snapshots have the flags of each area.
+/// Whether snapshots have the flags of each VMA.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flags {
     Omit,
@@ -24,7 +24,7 @@ impl Process {
             .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
     }
 
-    /// `/proc/PID/maps`, or the lines of smaps that a trace has, and how many areas there are.
+    /// `/proc/PID/maps`, or the lines of smaps that a trace has, and how many VMAs there are.
     pub fn snapshot(self, flags: Flags) -> io::Result<(usize, String)> {
         if flags == Flags::Omit {
             let text = self.read("maps")?;
@@ -43,11 +43,12 @@ impl Process {
         Ok((count, text))
     }
 
-    /// `MAJOR:MINOR INODE PATH` of the area that holds `addr`.
+    /// `MAJOR:MINOR INODE PATH` of the VMA that holds `addr`.
     pub fn backing(self, addr: u64) -> io::Result<Option<String>> {
         let maps = self.read("maps")?;
-        let line =
-            maps.lines().find(|line| bounds(line).is_some_and(|(start, end)| start <= addr && addr < end));
+        let line = maps
+            .lines()
+            .find(|line| bounds(line).is_some_and(|(start, end)| start <= addr && addr < end));
         Ok(line.map(|line| {
             let mut words = line.splitn(6, ' ');
             let (device, inode) = (words.nth(3).unwrap_or(""), words.next().unwrap_or(""));
@@ -55,10 +56,14 @@ impl Process {
         }))
     }
 
-    /// Where the area named `[stack]` starts.
+    /// Where the VMA named `[stack]` starts.
     pub fn stack(self) -> io::Result<Option<u64>> {
         let maps = self.read("maps")?;
-        Ok(maps.lines().find(|line| line.ends_with("[stack]")).and_then(bounds).map(|(start, _)| start))
+        Ok(maps
+            .lines()
+            .find(|line| line.ends_with("[stack]"))
+            .and_then(bounds)
+            .map(|(start, _)| start))
     }
 
     /// Where the heap starts (proc_pid_stat(5)).
@@ -74,7 +79,8 @@ impl Process {
     pub fn limits(self) -> io::Result<[(Limit, u64); 4]> {
         let text = self.read("limits")?;
         let limit = |name: &str| {
-            let value = text.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace().next()?;
+            let value =
+                text.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace().next()?;
             if value == "unlimited" { Some(u64::MAX) } else { value.parse().ok() }
         };
         let limits = [
@@ -112,11 +118,17 @@ impl Process {
         };
         let kind = fs::metadata(&link).ok()?.file_type();
         let kind = match kind {
-            _ if fs::read_link(&link).is_ok_and(|path| path.to_string_lossy().starts_with("/memfd:")) => {
+            _ if fs::read_link(&link)
+                .is_ok_and(|path| path.to_string_lossy().starts_with("/memfd:")) =>
+            {
                 FileKind::Memory
             }
             _ if kind.is_dir() => FileKind::Directory,
-            _ if kind.is_char_device() || kind.is_block_device() || kind.is_fifo() || kind.is_socket() => {
+            _ if kind.is_char_device()
+                || kind.is_block_device()
+                || kind.is_fifo()
+                || kind.is_socket() =>
+            {
                 FileKind::Other
             }
             _ if kind.is_file() => FileKind::Regular,
@@ -126,7 +138,7 @@ impl Process {
     }
 }
 
-/// Start and end of the area of a line of maps.
+/// Start and end of the VMA of a line of maps.
 fn bounds(line: &str) -> Option<(u64, u64)> {
     let (start, end) = line.split(' ').next()?.split_once('-')?;
     Some((u64::from_str_radix(start, 16).ok()?, u64::from_str_radix(end, 16).ok()?))

@@ -27,7 +27,8 @@ pub struct Recorder {
 impl Recorder {
     /// Records `command`, with a snapshot after every `every` calls.
     pub fn new(command: &[OsString], every: usize, flags: Flags) -> Self {
-        let words: Vec<_> = command.iter().map(|word| word.to_string_lossy().replace('\n', " ")).collect();
+        let words: Vec<_> =
+            command.iter().map(|word| word.to_string_lossy().replace('\n', " ")).collect();
         Self {
             text: format!("# command: {}\n", words.join(" ")),
             every: every.max(1),
@@ -111,7 +112,8 @@ impl Recorder {
         if !failed && call.shows_backing() {
             match process.backing(answer as u64)? {
                 Some(found) => backing = format!(" {found}"),
-                None => self.line(format_args!("# the next mapping was gone before it could be looked at")),
+                None => self
+                    .line(format_args!("# the next mapping was gone before it could be looked at")),
             }
         }
         match failed {
@@ -141,14 +143,14 @@ impl Recorder {
         Ok(())
     }
 
-    /// The areas as they are.
+    /// The VMAs as they are.
     pub fn snapshot(&mut self, process: Process) -> io::Result<()> {
         if self.stack.is_some() {
             self.grown_stack(process)?;
         }
-        let (count, areas) = process.snapshot(self.flags)?;
+        let (count, vmas) = process.snapshot(self.flags)?;
         self.line(format_args!("maps {count}"));
-        self.text.push_str(&areas);
+        self.text.push_str(&vmas);
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! Follows all threads of a process from call to call.
 //!
-//! While one thread is in a call that changes the address space, no other may enter one: so the trace has them in the
-//! order in which the kernel served them.
+//! While one thread is in a call that changes the address space, no other may enter one: so the
+//! trace has them in the order in which the kernel served them.
 
 use std::collections::{HashMap, VecDeque};
 use std::ffi::{OsString, c_void};
@@ -90,7 +90,8 @@ pub fn run(command: &[OsString], recorder: Recorder) -> io::Result<String> {
         | libc::PTRACE_O_TRACECLONE
         | libc::PTRACE_O_TRACEEXEC;
     ptrace(libc::PTRACE_SETOPTIONS, pid, ptr::without_provenance_mut(options as usize))?;
-    // The options came too late for an event of the first exec, which stopped the program with a plain SIGTRAP.
+    // The options came too late for an event of the first exec, which stopped the program with a
+    // plain SIGTRAP.
     tracer.recorder.exec(tracer.process)?;
     tracer.resume(pid, 0)?;
     tracer.follow()?;
@@ -168,10 +169,19 @@ impl Tracer {
     }
 
     fn enter(&mut self, thread: libc::pid_t, registers: &libc::user_regs_struct) -> io::Result<()> {
-        let args = [registers.rdi, registers.rsi, registers.rdx, registers.r10, registers.r8, registers.r9];
+        let args = [
+            registers.rdi,
+            registers.rsi,
+            registers.rdx,
+            registers.r10,
+            registers.r8,
+            registers.r9,
+        ];
         let call = Call::from_system_call(registers.orig_rax, args);
-        // Where the machine has no protection keys, their calls come to nothing, which no trace says.
-        let keyless = matches!(call, Some(Call::PkeyAlloc { .. } | Call::PkeyFree { .. })) && !self.has_keys;
+        // Where the machine has no protection keys, their calls come to nothing, which no trace
+        // says.
+        let keyless =
+            matches!(call, Some(Call::PkeyAlloc { .. } | Call::PkeyFree { .. })) && !self.has_keys;
         if let Some(call) = call.filter(|_| !keyless) {
             self.threads.insert(thread, Doing::Changing(call));
             self.waiting.push_back(thread);
@@ -216,8 +226,8 @@ impl Tracer {
 }
 
 fn ptrace(request: libc::c_uint, thread: libc::pid_t, data: *mut c_void) -> io::Result<()> {
-    // SAFETY: the requests made in this file write to `data` only what they are given room for, and change nothing else in
-    // this process.
+    // SAFETY: the requests made in this file write to `data` only what they are given room for, and
+    // change nothing else in this process.
     match unsafe { libc::ptrace(request, thread, ptr::null_mut::<c_void>(), data) } {
         -1 => Err(io::Error::last_os_error()),
         _ => Ok(()),

@@ -1,4 +1,4 @@
-// RangeMap on kvma's map: keys are addresses of pages of one byte, values hang on the areas.
+// RangeMap on kvma's map: keys are addresses of pages of one byte, values hang on the VMAs.
 #ifndef LIBMMAP_DETAIL_ENGINE_MAP_H
 #define LIBMMAP_DETAIL_ENGINE_MAP_H
 
@@ -26,9 +26,9 @@ public:
 
   EngineMap(const EngineMap &other) {
     kvma_walk walk = all();
-    kvma_area area;
-    while (other.next(walk, area))
-      place(area, KVMA_MERGE_NEVER, std::make_unique<V>(value(area)));
+    kvma_vma vma;
+    while (other.next(walk, vma))
+      place(vma, KVMA_MERGE_NEVER, std::make_unique<V>(value(vma)));
   }
 
   EngineMap &operator=(const EngineMap &other) {
@@ -42,16 +42,16 @@ public:
   void clear() { state_.reset(); }
 
   std::optional<Entry<K, V>> find(K key) const {
-    kvma_area area;
-    if (kvma_vm_find(vm(), address(key), &area) != KVMA_OK)
+    kvma_vma vma;
+    if (kvma_vm_find(vm(), address(key), &vma) != KVMA_OK)
       return std::nullopt;
-    return entry(area);
+    return entry(vma);
   }
 
   void insert(K start, K end, V val) {
     if (!(start < end))
       return;
-    kvma_area where{};
+    kvma_vma where{};
     where.range = range(start, end);
     auto fresh = std::make_unique<V>(std::move(val));
     if (state_)
@@ -71,8 +71,8 @@ public:
     if (!(start < end))
       return false;
     kvma_walk walk = over(start, end);
-    kvma_area area;
-    return next(walk, area);
+    kvma_vma vma;
+    return next(walk, vma);
   }
 
   std::vector<Entry<K, V>> get_overlapping(K start, K end) const {
@@ -80,9 +80,9 @@ public:
     if (!(start < end))
       return result;
     kvma_walk walk = over(start, end);
-    kvma_area area;
-    while (next(walk, area))
-      result.push_back(entry(area));
+    kvma_vma vma;
+    while (next(walk, vma))
+      result.push_back(entry(vma));
     return result;
   }
 
@@ -103,13 +103,13 @@ public:
 
   void update_all(std::function<void(V &)> fn) {
     kvma_walk walk = all();
-    kvma_area area;
-    while (next(walk, area))
-      fn(value(area));
+    kvma_vma vma;
+    while (next(walk, vma))
+      fn(value(vma));
   }
 
 private:
-  // Keys of any signedness in their order, as addresses. The last address is never an area's: the end of a
+  // Keys of any signedness in their order, as addresses. The last address is never a VMA's: the end of a
   // range is a key, too.
   static constexpr uint64_t kSignBit = uint64_t{1} << 63;
 
@@ -148,13 +148,13 @@ private:
 
   static kvma_walk all() { return kvma_walk_over(0, UINT64_MAX); }
 
-  static V &value(const kvma_area &area) { return *static_cast<V *>(area.data); }
+  static V &value(const kvma_vma &vma) { return *static_cast<V *>(vma.data); }
 
-  static Entry<K, V> entry(const kvma_area &area) {
-    return Entry<K, V>{key(area.range.start), key(area.range.last + 1), value(area)};
+  static Entry<K, V> entry(const kvma_vma &vma) {
+    return Entry<K, V>{key(vma.range.start), key(vma.range.last + 1), value(vma)};
   }
 
-  bool next(kvma_walk &walk, kvma_area &area) const { return kvma_vm_next(vm(), &walk, &area); }
+  bool next(kvma_walk &walk, kvma_vma &vma) const { return kvma_vm_next(vm(), &walk, &vma); }
 
   // Made when there is something to keep.
   struct State {
@@ -187,11 +187,11 @@ private:
       spare[1].reset();
       used = 0;
       size_t count = 0;
-      kvma_area area;
-      if (kvma_vm_find(vm, gone.start, &area) == KVMA_OK && area.range.start < gone.start)
-        spare[count++] = std::make_unique<V>(value(area));
-      if (kvma_vm_find(vm, gone.last, &area) == KVMA_OK && area.range.last > gone.last)
-        spare[count++] = std::make_unique<V>(value(area));
+      kvma_vma vma;
+      if (kvma_vm_find(vm, gone.start, &vma) == KVMA_OK && vma.range.start < gone.start)
+        spare[count++] = std::make_unique<V>(value(vma));
+      if (kvma_vm_find(vm, gone.last, &vma) == KVMA_OK && vma.range.last > gone.last)
+        spare[count++] = std::make_unique<V>(value(vma));
     }
 
     // Ends a change.
@@ -214,7 +214,7 @@ private:
   const kvma_vm *vm() const { return state_ ? state_->vm : nullptr; }
   kvma_vm *vm() { return state_ ? state_->vm : nullptr; }
 
-  void place(const kvma_area &where, uint32_t merge, std::unique_ptr<V> fresh) {
+  void place(const kvma_vma &where, uint32_t merge, std::unique_ptr<V> fresh) {
     if (!state_)
       state_ = std::make_unique<State>();
     kvma_request request{};

@@ -1,5 +1,5 @@
-//! Each processor's local interrupt controller (AMD64 Architecture Programmer's Manual, volume 2, chapter 16): how
-//! processors interrupt each other. Nothing else interrupts here.
+//! Each processor's local interrupt controller (AMD64 Architecture Programmer's Manual, volume 2,
+//! chapter 16): how processors interrupt each other. Nothing else interrupts here.
 
 use super::memory_map::DIRECT_MAP;
 use x86_64::instructions::port::Port;
@@ -28,8 +28,8 @@ const STARTUP: u32 = 6 << 8;
 
 fn write(register: Register, value: u32) {
     let address = (DIRECT_MAP + BASE) as usize + register as usize;
-    // SAFETY: a register of this processor's controller, which the direct map shows. None of those above reads or
-    // writes memory.
+    // SAFETY: a register of this processor's controller, which the direct map shows. None of those
+    // above reads or writes memory.
     unsafe { core::ptr::with_exposed_provenance_mut::<u32>(address).write_volatile(value) };
 }
 

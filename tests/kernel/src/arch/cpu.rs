@@ -11,7 +11,8 @@ use x86_64::{
 /// How many processors this kernel runs on.
 pub const CPUS: usize = 2;
 
-/// Selector of the first processor's task segment; the next one's follows 16 bytes later. See `traps`.
+/// Selector of the first processor's task segment; the next one's follows 16 bytes later. See
+/// `traps`.
 pub(super) const FIRST_TASK: u16 = 0x18;
 
 /// Number of the processor that asks. Each has loaded a task segment of its own.
@@ -27,7 +28,8 @@ pub fn number() -> usize {
 ///
 /// # Safety
 ///
-/// `root` must be a page table that maps the running code, its stack and the direct map as they are mapped now.
+/// `root` must be a page table that maps the running code, its stack and the direct map as they are
+/// mapped now.
 pub unsafe fn set_root(root: u64) {
     let frame = PhysFrame::containing_address(PhysAddr::new(root));
     // SAFETY: passed on to the caller.
@@ -39,8 +41,8 @@ pub fn root() -> u64 {
     Cr3::read().0.start_address().as_u64()
 }
 
-/// Drops the TLB entry for the page that holds `address`, and everything the processor caches of the
-/// tables above it.
+/// Drops the TLB entry for the page that holds `address`, and everything the processor caches of
+/// the tables above it.
 pub fn flush_page(address: u64) {
     tlb::flush(VirtAddr::new_truncate(address));
 }

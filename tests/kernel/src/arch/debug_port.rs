@@ -1,4 +1,4 @@
-//! The second channel: bytes for the judge, apart from what people read on the serial port.
+//! The second channel: bytes for the check_access, apart from what people read on the serial port.
 
 use core::fmt;
 use x86_64::instructions::port::PortWriteOnly;

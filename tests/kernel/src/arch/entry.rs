@@ -1,5 +1,5 @@
-//! From QEMU's PVH entry (32 bits, paging off) to [`crate::kernel_main`] (64 bits, upper half), and the same
-//! way for the second processor, which [`super::second`] sends here.
+//! From QEMU's PVH entry (32 bits, paging off) to [`crate::kernel_main`] (64 bits, upper half), and
+//! the same way for the second processor, which [`super::second`] sends here.
 //!
 //! The entry code lies at its physical address (section `.boot`) and needs page tables that it can
 //! name in 32 bits (`.bootbss`), but no stack. The tables that it builds from 2 MiB pages:

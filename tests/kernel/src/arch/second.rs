@@ -1,7 +1,8 @@
-//! Starting the second processor: INIT, then SIPI (AMD64 Architecture Programmer's Manual, volume 2, section 15.27).
+//! Starting the second processor: INIT, then SIPI (AMD64 Architecture Programmer's Manual, volume
+//! 2, section 15.27).
 //!
-//! It wakes in 16-bit mode at a page below 1 MiB, so a few instructions are copied there. They lead to the entry code
-//! that the first one came through.
+//! It wakes in 16-bit mode at a page below 1 MiB, so a few instructions are copied there. They lead
+//! to the entry code that the first one came through.
 
 use super::{apic, memory_map::DIRECT_MAP, timer};
 
@@ -66,8 +67,10 @@ pub unsafe fn start(is_up: impl Fn() -> bool) {
         static trampoline_end: u8;
     }
     let (code, end) = (&raw const trampoline_start, &raw const trampoline_end);
-    let target: *mut u8 = core::ptr::with_exposed_provenance_mut((DIRECT_MAP + TRAMPOLINE) as usize);
-    // SAFETY: the code lies between the two symbols, is shorter than the page, and nobody else uses the page.
+    let target: *mut u8 =
+        core::ptr::with_exposed_provenance_mut((DIRECT_MAP + TRAMPOLINE) as usize);
+    // SAFETY: the code lies between the two symbols, is shorter than the page, and nobody else uses
+    // the page.
     unsafe { core::ptr::copy_nonoverlapping(code, target, end.addr() - code.addr()) };
     apic::init_others();
     timer::delay_microseconds(200);

@@ -33,8 +33,8 @@ impl Write for Sink<'_> {
 /// Number of the processor that is printing.
 static PRINTING: AtomicUsize = AtomicUsize::new(usize::MAX);
 
-/// Waits for the other processor, but not for this one: if it is printing already, it was interrupted by a trap, whose
-/// message matters more than its neatness.
+/// Waits for the other processor, but not for this one: if it is printing already, it was
+/// interrupted by a trap, whose message matters more than its neatness.
 pub fn print(args: fmt::Arguments<'_>) {
     let me = cpu::number();
     if PRINTING.load(Relaxed) == me {

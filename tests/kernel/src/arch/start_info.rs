@@ -67,8 +67,11 @@ impl StartInfo {
     /// The first module: what QEMU was given as `-initrd`.
     pub fn module(self) -> Option<&'static [u8]> {
         let range = self.module_range()?;
-        // SAFETY: the loader put the module there, and `usable_ram` keeps it out of the frame allocator.
-        Some(unsafe { slice::from_raw_parts(direct(range.start), (range.end - range.start) as usize) })
+        // SAFETY: the loader put the module there, and `usable_ram` keeps it out of the frame
+        // allocator.
+        Some(unsafe {
+            slice::from_raw_parts(direct(range.start), (range.end - range.start) as usize)
+        })
     }
 
     fn module_range(self) -> Option<Range<u64>> {
@@ -84,7 +87,10 @@ impl StartInfo {
     pub fn usable_ram(self, from: u64) -> Range<u64> {
         // SAFETY: the header is valid, and version 1 has a memory map of this length.
         let map = unsafe {
-            slice::from_raw_parts(direct(self.0.memory).cast::<Memory>(), self.0.memory_count as usize)
+            slice::from_raw_parts(
+                direct(self.0.memory).cast::<Memory>(),
+                self.0.memory_count as usize,
+            )
         };
         let module = self.module_range().unwrap_or(0..0);
         map.iter()

@@ -34,8 +34,8 @@ pub fn calibrate() {
     let mut gate = Port::<u8>::new(0x61);
     let mut mode = Port::<u8>::new(0x43);
     let mut count = Port::<u8>::new(0x42);
-    // SAFETY: these ports are the interval timer's channel 2 and its gate, which nothing else uses; the
-    // speaker they may also drive is kept off (bit 1 clear).
+    // SAFETY: these ports are the interval timer's channel 2 and its gate, which nothing else uses;
+    // the speaker they may also drive is kept off (bit 1 clear).
     unsafe {
         let idle = gate.read() & !3;
         gate.write(idle);

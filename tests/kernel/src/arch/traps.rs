@@ -1,9 +1,10 @@
 //! Exceptions: descriptor tables and the way into Rust and back.
 //!
-//! Every trap runs on a stack of its own (IST), of which each processor has a set: precompiled `core` uses the red
-//! zone below the stack pointer, which a trap on the same stack would overwrite. The page-fault stack is not
-//! re-entered, because the handler never touches the lower half; if it ever did, the kernel would end loudly.
-//! Interrupts from the other processor come between the handler's instructions, on the third stack.
+//! Every trap runs on a stack of its own (IST), of which each processor has a set: precompiled
+//! `core` uses the red zone below the stack pointer, which a trap on the same stack would
+//! overwrite. The page-fault stack is not re-entered, because the handler never touches the lower
+//! half; if it ever did, the kernel would end loudly. Interrupts from the other processor come
+//! between the handler's instructions, on the third stack.
 
 use super::{
     apic,
@@ -182,8 +183,8 @@ pub fn init(number: usize) {
     let (code, data) = (selector(1), selector(2));
     let task = SegmentSelector(FIRST_TASK + 16 * number as u16);
     gdt.load();
-    // SAFETY: the selectors are those of the loaded table: flat ring-0 code and data, and this processor's task
-    // segment, which lives as long as the kernel.
+    // SAFETY: the selectors are those of the loaded table: flat ring-0 code and data, and this
+    // processor's task segment, which lives as long as the kernel.
     unsafe {
         CS::set_reg(code);
         SS::set_reg(data);
@@ -201,10 +202,11 @@ fn interrupt_table() -> InterruptDescriptorTable {
         static trap_entries: [u64; 7];
     }
     let mut idt = InterruptDescriptorTable::new();
-    // SAFETY: the entries are the addresses above, in this order, each of which saves all state and returns
-    // by IRETQ, dropping the error code (or the zero in its place); the stacks exist.
+    // SAFETY: the entries are the addresses above, in this order, each of which saves all state and
+    // returns by IRETQ, dropping the error code (or the zero in its place); the stacks exist.
     unsafe {
-        let [breakpoint, opcode, double, protection, page, call, spurious] = trap_entries.map(VirtAddr::new);
+        let [breakpoint, opcode, double, protection, page, call, spurious] =
+            trap_entries.map(VirtAddr::new);
         idt.breakpoint.set_handler_addr(breakpoint).set_stack_index(OTHER_IST);
         idt.invalid_opcode.set_handler_addr(opcode).set_stack_index(OTHER_IST);
         idt.double_fault.set_handler_addr(double).set_stack_index(OTHER_IST);

@@ -1,5 +1,5 @@
-//! What is to be done to a page so that an access can be made: found out under the page-table lock, prepared without
-//! it, and done under it again, if nothing has come in between.
+//! What is to be done to a page so that an access can be made: found out under the page-table lock,
+//! prepared without it, and done under it again, if nothing has come in between.
 
 use crate::{
     arch::traps::Access,
@@ -11,21 +11,23 @@ use crate::{
 };
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Pages that were copied because somebody else has them, too, and pages that were kept because nobody has any more.
+/// Pages that were copied because somebody else has them, too, and pages that were kept because
+/// nobody has any more.
 pub static COPIED: AtomicU64 = AtomicU64::new(0);
 pub static KEPT: AtomicU64 = AtomicU64::new(0);
 
 pub enum Plan {
     /// There is no entry.
     Fill(Source),
-    /// A store to a private page of which others see the frame. So that it stays, and stays as it is, whoever plans
-    /// this is one of its owners.
+    /// A store to a private page of which others see the frame. So that it stays, and stays as it
+    /// is, whoever plans this is one of its owners.
     Copy(Entry, Frame),
     /// A store to a private page whose frame others saw once.
     Keep(Entry),
 }
 
-/// What it takes that the page allows `access`, as its area does, which says what is behind it. `None`: nothing.
+/// What it takes that the page allows `access`, as its VMA does, which says what is behind it.
+/// `None`: nothing.
 ///
 /// # Panics
 ///
@@ -42,9 +44,15 @@ pub fn make(found: Option<Entry>, source: Source, page: u64, access: Access) -> 
         _ if enough => None,
         Source::Private { .. } if access == Access::Store => {
             let copy = frames::is_shared(entry.address()) && !Broken::NoCopy.is_chosen();
-            Some(if copy { Plan::Copy(entry, frames::share(entry.address())) } else { Plan::Keep(entry) })
+            Some(if copy {
+                Plan::Copy(entry, frames::share(entry.address()))
+            } else {
+                Plan::Keep(entry)
+            })
         }
-        _ => panic!("{access:?} of page {page:#x}: its area allows it, its page-table entry does not"),
+        _ => {
+            panic!("{access:?} of page {page:#x}: its VMA allows it, its page-table entry does not")
+        }
     }
 }
 
@@ -108,7 +116,9 @@ impl Ready {
     pub fn discard(self) {
         match self {
             Self::Fill(prepared) => prepared.discard(),
-            Self::Copy { original, copy, .. } => [original, copy].into_iter().for_each(frames::free),
+            Self::Copy { original, copy, .. } => {
+                [original, copy].into_iter().for_each(frames::free)
+            }
             Self::Keep(_) => {}
         }
     }

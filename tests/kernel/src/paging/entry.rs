@@ -18,8 +18,8 @@ impl Rights {
 const PRESENT: u64 = 1 << 0;
 const WRITE: u64 = 1 << 1;
 const USER: u64 = 1 << 2;
-/// Ignored by the processor: the entry holds a frame, even where no access is allowed to it. A page that loses
-/// all rights keeps its contents.
+/// Ignored by the processor: the entry holds a frame, even where no access is allowed to it. A page
+/// that loses all rights keeps its contents.
 const HOLDS: u64 = 1 << 9;
 /// As well: the page is a guard. There is no frame, and no access is allowed.
 const GUARD_MARK: u64 = 1 << 10;
@@ -31,7 +31,7 @@ pub struct Entry(u64);
 
 impl Entry {
     pub const EMPTY: Self = Self(0);
-    /// Refuses every access, whatever the area allows (`MADV_GUARD_INSTALL`).
+    /// Refuses every access, whatever the VMA allows (`MADV_GUARD_INSTALL`).
     pub const GUARD: Self = Self(GUARD_MARK);
 
     pub(super) const fn from_bits(bits: u64) -> Self {

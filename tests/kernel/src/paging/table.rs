@@ -37,8 +37,9 @@ impl Table {
 
     pub fn get(self, index: usize) -> Entry {
         assert!(index < ENTRIES);
-        // SAFETY: tables are only made by `in_frame`, of a frame that stays a table until its last view is
-        // gone, and the direct map shows it. Volatile, because the processor reads (and marks) it too.
+        // SAFETY: tables are only made by `in_frame`, of a frame that stays a table until its last
+        // view is gone, and the direct map shows it. Volatile, because the processor reads (and
+        // marks) it too.
         Entry::from_bits(unsafe { frames::direct(self.0).add(index).read_volatile() })
     }
 

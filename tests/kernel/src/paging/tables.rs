@@ -1,8 +1,9 @@
 //! A tree of page tables: the walker.
 //!
-//! Ranges are walked top down and absent subtrees are skipped, so that removing a terabyte in which a few pages
-//! are mapped costs a few steps. Tables that become empty leave the tree at once, but only the caller may
-//! free them: the processor may still have entries cached, of tables as well as of pages.
+//! Ranges are walked top down and absent subtrees are skipped, so that removing a terabyte in which
+//! a few pages are mapped costs a few steps. Tables that become empty leave the tree at once, but
+//! only the caller may free them: the processor may still have entries cached, of tables as well as
+//! of pages.
 
 use super::{
     PAGE_SIZE,
@@ -42,7 +43,8 @@ impl Tables {
         Some(Self { root })
     }
 
-    /// An empty lower half below a root of its own, and the same upper half. `None` when memory is used up.
+    /// An empty lower half below a root of its own, and the same upper half. `None` when memory is
+    /// used up.
     pub fn sibling(&self) -> Option<Self> {
         let mut sibling = Self::new()?;
         for slot in ENTRIES / 2..ENTRIES {
@@ -51,10 +53,13 @@ impl Tables {
         Some(sibling)
     }
 
-    /// Gives the root back, when no processor uses it. The lower half must be empty, and the upper half somebody
-    /// else's.
+    /// Gives the root back, when no processor uses it. The lower half must be empty, and the upper
+    /// half somebody else's.
     pub fn free(self) {
-        assert!((0..ENTRIES / 2).all(|slot| self.root.get(slot) == Entry::EMPTY), "tables left behind");
+        assert!(
+            (0..ENTRIES / 2).all(|slot| self.root.get(slot) == Entry::EMPTY),
+            "tables left behind"
+        );
         // SAFETY: `new` made the root of a frame, and nobody else has it.
         frames::free(unsafe { Frame::from_address(self.root.address()) });
     }
@@ -82,8 +87,8 @@ impl Tables {
         Some(table.get(index(address, LEAF))).filter(|e| e.is_used())
     }
 
-    /// Sets the entry of a page that has none. Tables that it needs come out of `spare` first. `Err` when there is no
-    /// memory for one.
+    /// Sets the entry of a page that has none. Tables that it needs come out of `spare` first.
+    /// `Err` when there is no memory for one.
     pub fn map(&mut self, address: u64, entry: Entry, spare: &mut FrameList) -> Result<(), ()> {
         let mut table = self.root;
         for level in (LEAF + 1..=TOP).rev() {
@@ -104,7 +109,8 @@ impl Tables {
         Ok(())
     }
 
-    /// Visits the entries that are used in the pages `first..=last`, upwards, and lets `change` replace each.
+    /// Visits the entries that are used in the pages `first..=last`, upwards, and lets `change`
+    /// replace each.
     pub fn update(&mut self, first: u64, last: u64, mut change: impl FnMut(u64, Entry) -> Entry) {
         visit(self.root, TOP, first, last, &mut |table, slot, page| {
             let old = table.get(slot);
@@ -131,7 +137,8 @@ impl Tables {
     }
 }
 
-/// The slots of a table of this level that `first..=last` touches, each with the part of the range in it.
+/// The slots of a table of this level that `first..=last` touches, each with the part of the range
+/// in it.
 ///
 /// `first` and `last` are addresses below the same entry of the level above.
 fn slots(level: u32, first: u64, last: u64) -> impl Iterator<Item = (usize, u64, u64)> {
@@ -177,7 +184,8 @@ fn take_below(table: Table, level: u32, first: u64, last: u64, removed: &mut imp
             take_below(below, level - 1, first, last, removed);
             if below.is_empty() {
                 table.set(slot, Entry::EMPTY);
-                // SAFETY: `map` made the table of a frame; the entry just removed was its only owner.
+                // SAFETY: `map` made the table of a frame; the entry just removed was its only
+                // owner.
                 removed(Removed::Table(unsafe { Frame::from_address(below.address()) }));
             }
         }

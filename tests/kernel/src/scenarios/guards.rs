@@ -1,4 +1,5 @@
-//! Guards refuse until they are removed or their area goes, wherever it moves and whoever inherits it.
+//! Guards refuse until they are removed or their VMA goes, wherever it moves and whoever inherits
+//! it.
 
 use super::{
     program::{Program, RW, Shown, at, load, store},
@@ -50,13 +51,13 @@ fn staying(on: &Program) {
     on.advise(0, 3, DONTNEED);
     on.protect(0, 3, PROT_READ);
     prove(
-        "what the area does not allow, a guard refuses as that",
+        "what the VMA does not allow, a guard refuses as that",
         refusal(|| store(1, 1)) == Some(SegvCode::AccErr),
     );
     on.protect(0, 3, RW);
     prove("guards stay when pages are dropped and rights change", refuses(1) && store(0, 1));
     on.relocate(0, 3, 8);
-    prove("they move with their area", refuses(9) && load(8) == Some(1) && load(10) == Some(0));
+    prove("they move with their VMA", refuses(9) && load(8) == Some(1) && load(10) == Some(0));
     on.map(8, 3, RW, 0);
     prove("and go with it", load(9) == Some(0));
     on.unmap(8, 3);
@@ -70,7 +71,10 @@ fn inheriting(on: &Program) {
     assert!(store(2, 7));
     [0, 2, 4].into_iter().for_each(|page| on.advise(page, 1, GUARD_INSTALL));
     let child = on.fork();
-    prove("a child inherits guards, of shared memory, too", child.0.visit(|| refuses(0) && refuses(2)));
+    prove(
+        "a child inherits guards, of shared memory, too",
+        child.0.visit(|| refuses(0) && refuses(2)),
+    );
     prove("but not of what it sees as zeros", child.0.visit(|| load(4)) == Some(0) && refuses(4));
     [0, 2].into_iter().for_each(|page| child.advise(page, 1, GUARD_REMOVE));
     prove("and removes them for itself", {

@@ -2,16 +2,16 @@
 
 use super::Mm;
 use super::abi::{MAP_32BIT, MAP_ABOVE4G, MAP_FIXED};
-use super::file::{File, Placement};
+use super::file::{Alignment, File};
+use super::kernel::Capabilities;
 use super::layout::{Growth, Layout};
-use super::owner::Capabilities;
 use super::vm_flags::VmFlags;
 use super::vma::LinuxVma;
 use crate::{Errno, NodeAlloc, Search, VmaNode};
 
 /// What is to be placed. All in bytes.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Wanted {
+pub(super) struct PlacementRequest {
     /// The hint, or with `MAP_FIXED` the address. 0 is no hint.
     pub(super) addr: u64,
     pub(super) len: u64,
@@ -19,29 +19,30 @@ pub(super) struct Wanted {
     pub(super) offset: u64,
     /// `MAP_FIXED`, `MAP_32BIT` and `MAP_ABOVE4G` count.
     pub(super) map_flags: u64,
-    pub(super) alignment: Placement,
+    pub(super) alignment: Alignment,
 }
 
 /// What to search for (`struct vm_unmapped_area_info`).
 #[derive(Clone, Copy, Debug)]
-struct Room {
+struct UnmappedAreaInfo {
     len: u64,
     /// The bits of an address that are fixed (`align_mask`), and their value (`align_offset`).
     within: u64,
     shift: u64,
 }
 
-impl Room {
+impl UnmappedAreaInfo {
     /// With `guard` free bytes before what is aligned.
-    fn of(wanted: &Wanted, guard: u64, layout: &Layout) -> Self {
+    fn of(wanted: &PlacementRequest, guard: u64, layout: &Layout) -> Self {
         let within = match wanted.alignment {
-            Placement::HugeTlb(page) => layout.page_down(page.saturating_sub(1)),
-            Placement::Page | Placement::Huge => 0,
+            Alignment::HugeTlb(page) => layout.page_down(page.saturating_sub(1)),
+            Alignment::Page | Alignment::Huge => 0,
         };
         Self { len: wanted.len, within, shift: guard.wrapping_neg() & within }
     }
 
-    /// Linux looks for as much as it takes in the worst case, so that a gap which fits exactly is not found.
+    /// Linux looks for as much as it takes in the worst case, so that a gap which fits exactly is
+    /// not found.
     fn padded(&self) -> Option<u64> {
         self.len.checked_add(self.within)
     }
@@ -53,16 +54,22 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
     /// The address for a mapping; with `MAP_FIXED` only the checks.
     ///
     /// # Errors
-    /// `ENOMEM` if there is no room, or the range leaves user space; `EINVAL` for an unaligned fixed address; `EPERM`
-    /// for low addresses without privileges.
-    pub(super) fn place(&self, wanted: &Wanted, caps: Capabilities) -> Result<u64, Errno> {
+    /// `ENOMEM` if there is no room, or the range leaves user space; `EINVAL` for an unaligned
+    /// fixed address; `EPERM` for low addresses without privileges.
+    pub(super) fn get_unmapped_area(
+        &self,
+        wanted: &PlacementRequest,
+        caps: Capabilities,
+    ) -> Result<u64, Errno> {
         if wanted.len > self.layout.task_size() {
             return Err(Errno::ENOMEM);
         }
         let addr = match wanted.alignment {
-            Placement::Huge => self.place_huge(wanted).map_or_else(|| self.place_plain(wanted), Ok)?,
-            Placement::HugeTlb(page) => self.place_huge_pages(wanted, page)?,
-            Placement::Page => self.place_plain(wanted)?,
+            Alignment::Huge => {
+                self.place_huge(wanted).map_or_else(|| self.place_plain(wanted), Ok)?
+            }
+            Alignment::HugeTlb(page) => self.place_huge_pages(wanted, page)?,
+            Alignment::Page => self.place_plain(wanted)?,
         };
         if addr > self.layout.task_size() - wanted.len {
             return Err(Errno::ENOMEM);
@@ -76,9 +83,9 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         Ok(addr)
     }
 
-    /// Room for one huge page more than is wanted, and in it the place where huge pages fit
-    /// (`__thp_get_unmapped_area`). `None` if that is of no use or not to be had.
-    fn place_huge(&self, wanted: &Wanted) -> Option<u64> {
+    /// UnmappedAreaInfo for one huge page more than is wanted, and in it the place where huge pages
+    /// fit (`__thp_get_unmapped_area`). `None` if that is of no use or not to be had.
+    fn place_huge(&self, wanted: &PlacementRequest) -> Option<u64> {
         let huge = self.layout.huge();
         if huge == 0 {
             return None;
@@ -92,7 +99,7 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         }
         let padded = wanted.len.checked_add(huge)?;
         signed(wanted.offset.checked_add(padded)?)?;
-        let found = self.place_plain(&Wanted { len: padded, ..*wanted }).ok()?;
+        let found = self.place_plain(&PlacementRequest { len: padded, ..*wanted }).ok()?;
         if found == wanted.addr {
             return Some(found);
         }
@@ -105,44 +112,50 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
     }
 
     /// Where there is room for huge pages of `page` bytes (`hugetlb_get_unmapped_area`).
-    fn place_huge_pages(&self, wanted: &Wanted, page: u64) -> Result<u64, Errno> {
+    fn place_huge_pages(&self, wanted: &PlacementRequest, page: u64) -> Result<u64, Errno> {
         let within = page.checked_sub(1).ok_or(Errno::EINVAL)?;
         if wanted.map_flags & MAP_FIXED != 0 && wanted.addr & within != 0 {
             return Err(Errno::EINVAL);
         }
         // Near the top of 64 bits this is 0, and no hint.
         let addr = wanted.addr.wrapping_add(within) & !within;
-        self.place_plain(&Wanted { addr, ..*wanted })
+        self.place_plain(&PlacementRequest { addr, ..*wanted })
     }
 
-    fn place_plain(&self, wanted: &Wanted) -> Result<u64, Errno> {
+    fn place_plain(&self, wanted: &PlacementRequest) -> Result<u64, Errno> {
         if wanted.len > self.layout.task_size() {
             return Err(Errno::ENOMEM);
         }
         if wanted.map_flags & MAP_FIXED != 0 {
-            // An address among the last 4095 looks like an error to Linux, which returns it (`IS_ERR_VALUE`).
+            // An address among the last 4095 looks like an error to Linux, which returns it
+            // (`IS_ERR_VALUE`).
             return match wanted.addr.wrapping_neg() {
                 errno @ 1..4096 => Err(Errno(errno as i32)),
                 _ => Ok(wanted.addr),
             };
         }
         let guard = self.policy.guard();
-        let room = Room::of(wanted, guard, &self.layout);
+        let room = UnmappedAreaInfo::of(wanted, guard, &self.layout);
         if guard == 0 {
             return self.search(wanted, &room);
         }
-        let len =
-            guard.checked_mul(2).and_then(|guards| guards.checked_add(wanted.len)).ok_or(Errno::ENOMEM)?;
+        let len = guard
+            .checked_mul(2)
+            .and_then(|guards| guards.checked_add(wanted.len))
+            .ok_or(Errno::ENOMEM)?;
         let hint = self.layout.page_down(wanted.addr);
         let top = if wanted.map_flags & MAP_32BIT != 0 { 2 * GIB } else { self.layout.task_size() };
         if hint > guard && self.takes_hint(hint - guard, len, top) {
             return Ok(hint);
         }
-        Ok(self.search(&Wanted { addr: 0, len, ..*wanted }, &Room { len, ..room })? + guard)
+        Ok(self.search(
+            &PlacementRequest { addr: 0, len, ..*wanted },
+            &UnmappedAreaInfo { len, ..room },
+        )? + guard)
     }
 
     /// The search without the owner's guards around (`arch_get_unmapped_area_topdown`).
-    fn search(&self, wanted: &Wanted, room: &Room) -> Result<u64, Errno> {
+    fn search(&self, wanted: &PlacementRequest, room: &UnmappedAreaInfo) -> Result<u64, Errno> {
         if self.layout.growth() == Growth::TopDown && wanted.map_flags & MAP_32BIT == 0 {
             let hint = self.layout.page_down(wanted.addr);
             if wanted.addr != 0 && self.takes_hint(hint, wanted.len, self.layout.task_size()) {
@@ -156,8 +169,13 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         self.place_bottom_up(wanted, room)
     }
 
-    /// `arch_get_unmapped_area`: the whole search for `MAP_32BIT` and the legacy layout, else the last resort.
-    fn place_bottom_up(&self, wanted: &Wanted, room: &Room) -> Result<u64, Errno> {
+    /// `arch_get_unmapped_area`: the whole search for `MAP_32BIT` and the legacy layout, else the
+    /// last resort.
+    fn place_bottom_up(
+        &self,
+        wanted: &PlacementRequest,
+        room: &UnmappedAreaInfo,
+    ) -> Result<u64, Errno> {
         let (low, high) = if wanted.map_flags & MAP_32BIT != 0 {
             (GIB, 2 * GIB)
         } else {
@@ -175,14 +193,15 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         self.lowest(low, high, room).ok_or(Errno::ENOMEM)
     }
 
-    /// Whether `len` bytes at `hint` end below `top` and are free, the next area's guard gap included.
+    /// Whether `len` bytes at `hint` end below `top` and are free, the next VMA's guard gap
+    /// included.
     fn takes_hint(&self, hint: u64, len: u64, top: u64) -> bool {
         top.checked_sub(len).is_some_and(|last| hint <= last)
             && self.at_or_above(hint).is_none_or(|next| hint + len <= self.guarded_start(&next))
     }
 
     /// The highest room in `low..high` (`unmapped_area_topdown`).
-    fn highest(&self, low: u64, mut high: u64, room: &Room) -> Option<u64> {
+    fn highest(&self, low: u64, mut high: u64, room: &UnmappedAreaInfo) -> Option<u64> {
         let low = low.max(self.layout.min_addr());
         let padded = room.padded()?;
         loop {
@@ -192,7 +211,8 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
             let start = end - room.len;
             let start = start - (start.wrapping_sub(room.shift) & room.within);
             match self.guard_above(end) {
-                // A stack's gap reaches into the room: go on below it. That skips smaller rooms inside the gap.
+                // A stack's gap reaches into the room: go on below it. That skips smaller rooms
+                // inside the gap.
                 Some(guard) if guard < end => high = guard,
                 _ => return Some(start),
             }
@@ -200,7 +220,7 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
     }
 
     /// The lowest room in `low..high` (`unmapped_area`).
-    fn lowest(&self, low: u64, high: u64, room: &Room) -> Option<u64> {
+    fn lowest(&self, low: u64, high: u64, room: &UnmappedAreaInfo) -> Option<u64> {
         let mut low = low.max(self.layout.min_addr());
         let padded = room.padded()?;
         loop {
@@ -214,11 +234,13 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         }
     }
 
-    /// Where the guard gap begins of the area at or above `addr`, if it is a stack.
+    /// Where the guard gap begins of the VMA at or above `addr`, if it is a stack.
     fn guard_above(&self, addr: u64) -> Option<u64> {
-        self.at_or_above(addr).filter(|next| next.has_any(STACKS)).map(|next| self.guarded_start(&next))
+        self.at_or_above(addr)
+            .filter(|next| next.has_any(STACKS))
+            .map(|next| self.guarded_start(&next))
     }
 }
 
-/// Areas that keep a gap below them (`VM_STARTGAP_FLAGS`).
+/// VMAs that keep a gap below them (`VM_STARTGAP_FLAGS`).
 const STACKS: VmFlags = VmFlags::GROWS_DOWN.union(VmFlags::SHADOW_STACK);

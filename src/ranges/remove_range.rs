@@ -1,17 +1,18 @@
 //! Taking a range out.
 
-use super::Area;
-use crate::node::{Gathered, NodeAlloc, Reservation};
+use super::SplitMerge;
+use crate::node::{NodeAlloc, Preallocated, Removed};
 use crate::range::Span;
 use crate::tree::Tree;
 
-impl<T: Area> Tree<T> {
-    /// Nodes that [`carve`](Self::carve) needs: one for each part that is cut off and gathered, one
-    /// more where the rest of an area becomes an area. At most 2. O(log n).
-    pub(crate) fn carve_cost(&self, span: Span<T::Position>) -> usize {
-        let mut areas = self.areas(span);
-        let Some(first) = areas.next() else { return 0 };
-        let last = if first.span().end < span.end { areas.next_back().unwrap_or(first) } else { first };
+impl<T: SplitMerge> Tree<T> {
+    /// Nodes that [`remove_range`](Self::remove_range) needs: one for each part that is cut off and
+    /// gathered, one more where the rest of an entry becomes an entry. At most 2. O(log n).
+    pub(crate) fn remove_cost(&self, span: Span<T::Position>) -> usize {
+        let mut entries = self.entries(span);
+        let Some(first) = entries.next() else { return 0 };
+        let last =
+            if first.span().end < span.end { entries.next_back().unwrap_or(first) } else { first };
         usize::from(first.span().start < span.start) + usize::from(last.span().end > span.end)
     }
 
@@ -19,19 +20,19 @@ impl<T: Area> Tree<T> {
     ///
     /// ```text
     ///   whole            head stays         tail stays         both stay
-    ///   [=area=)         [====area===)      [====area===)      [======area======)
+    ///   [=entry=)         [====entry===)      [====entry===)      [======entry======)
     /// [---span---)            [--span--)  [-span--)                [-span-)
     ///                    [==)                     [===)        [===)       [====)
     /// ```
-    pub(crate) fn carve<A: NodeAlloc<T>>(
+    pub(crate) fn remove_range<A: NodeAlloc<T>>(
         &mut self,
         span: Span<T::Position>,
-        nodes: &mut Reservation<T, A>,
-        out: &mut Gathered<T, A>,
+        nodes: &mut Preallocated<T, A>,
+        out: &mut Removed<T, A>,
     ) {
         let mut cursor = self.cursor(span.start);
-        while let Some(area) = cursor.area() {
-            let (whole, attrs) = (area.span(), area.attrs());
+        while let Some(entry) = cursor.entry() {
+            let (whole, attrs) = (entry.span(), entry.attrs());
             if whole.start >= span.end {
                 return;
             }
@@ -43,7 +44,7 @@ impl<T: Area> Tree<T> {
                 continue;
             }
             let Some(spare) = nodes.take() else {
-                debug_assert!(false, "carve without its nodes");
+                debug_assert!(false, "remove_range without its nodes");
                 return;
             };
             let (head, tail) = (piece.start - whole.start, piece.end - whole.start);
@@ -67,7 +68,7 @@ impl<T: Area> Tree<T> {
                 return;
             } else {
                 let Some(second) = nodes.take() else {
-                    debug_assert!(false, "carve without its nodes");
+                    debug_assert!(false, "remove_range without its nodes");
                     nodes.put(spare);
                     return;
                 };

@@ -47,7 +47,10 @@ fn inheriting(parent: &Program) {
         seen == [Some(10), Some(11), Some(12)] && own_frames() == before,
     );
     assert!(store(3, 13));
-    prove("a page of which the parent had none is zeros to the child", child.0.visit(|| load(3)) == Some(0));
+    prove(
+        "a page of which the parent had none is zeros to the child",
+        child.0.visit(|| load(3)) == Some(0),
+    );
     child.0.end();
     prove(
         "a child that ends leaves the parent's pages",
@@ -101,7 +104,7 @@ fn by_request(parent: &Program) {
     parent.unmap(0, 6);
 }
 
-/// An entry must not be given the right to store where its area is given it.
+/// An entry must not be given the right to store where its VMA is given it.
 fn rights_given_later(parent: &Program) {
     parent.map(0, 3, RW, 0);
     assert!((0..3).all(|page| store(page, 10 + page)));
@@ -135,13 +138,16 @@ fn generations(parent: &Program) {
     child.0.end();
     assert!(store(0, 3));
     prove("also when the one in the middle has ended", {
-        load(0) == Some(3) && grandchild.0.visit(|| load(0) == Some(1) && store(0, 4)) && load(0) == Some(3)
+        load(0) == Some(3)
+            && grandchild.0.visit(|| load(0) == Some(1) && store(0, 4))
+            && load(0) == Some(3)
     });
     grandchild.0.end();
     parent.unmap(0, 1);
 }
 
-/// Pages that the second processor writes to all the while, forks meanwhile, and stores between two looks at a child.
+/// Pages that the second processor writes to all the while, forks meanwhile, and stores between two
+/// looks at a child.
 const BUSY: u64 = 8;
 const FORKS: u64 = 20;
 const STORES: u64 = 32;
@@ -175,6 +181,9 @@ fn freezing(parent: &Program) {
         stop.store(true, SeqCst);
         frozen
     });
-    prove("while another processor writes to the parent all the time, no child sees any of it", frozen);
+    prove(
+        "while another processor writes to the parent all the time, no child sees any of it",
+        frozen,
+    );
     parent.unmap(0, BUSY);
 }

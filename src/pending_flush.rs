@@ -7,15 +7,16 @@
 //! keeps faults and new mappings out with the lock, held until the flush has ended. Here the flush
 //! ends after unlock, so what it covers is written down, in one of [`SLOTS`] slots:
 //!
-//! - under the lock, before it changes an area, the change takes a slot, writes the range into it,
+//! - under the lock, before it changes a VMA, the change takes a slot, writes the range into it,
 //!   and from then on leaves the set of slots in use in every node that it links or changes;
 //! - a reader who finds such a node looks the slots up; if one is still in use and covers the page,
 //!   the reader's token is dead from the start;
 //! - after `flush_wait` the slot is given up.
 //!
-//! Nodes that have not changed while a flush was under way have an empty set, so their readers do not
-//! look at the slots at all. A slot may be shared when there are more flushes than slots: its range
-//! grows to cover both and counts until both have ended, which costs readers there another try.
+//! Nodes that have not changed while a flush was under way have an empty set, so their readers do
+//! not look at the slots at all. A slot may be shared when there are more flushes than slots: its
+//! range grows to cover both and counts until both have ended, which costs readers there another
+//! try.
 
 use crate::range::Span;
 use crate::sync::{Count, Word};
@@ -24,25 +25,25 @@ use crate::sync::{Count, Word};
 pub(crate) const SLOTS: usize = if cfg!(loom) { 2 } else { 8 };
 
 /// The flushes under way in one address space.
-pub(crate) struct Flights {
+pub(crate) struct PendingFlushes {
     /// Changes whose flush has not ended, for each slot. Raised under the space's lock only.
     users: [Count; SLOTS],
     /// What they cover: first page, and one past the last. Stored under the space's lock only.
     spans: [(Word, Word); SLOTS],
 }
 
-impl Flights {
+impl PendingFlushes {
     #[cfg(not(loom))]
-    pub(crate) const fn new() -> Flights {
-        Flights {
+    pub(crate) const fn new() -> PendingFlushes {
+        PendingFlushes {
             users: [const { Count::zero() }; SLOTS],
             spans: [const { (Word::new(0), Word::new(0)) }; SLOTS],
         }
     }
 
     #[cfg(loom)]
-    pub(crate) fn new() -> Flights {
-        Flights {
+    pub(crate) fn new() -> PendingFlushes {
+        PendingFlushes {
             users: core::array::from_fn(|_| Count::zero()),
             spans: core::array::from_fn(|_| (Word::new(0), Word::new(0))),
         }

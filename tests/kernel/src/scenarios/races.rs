@@ -1,4 +1,5 @@
-//! Two processors, one of them in the middle of something: brought about by a rendezvous, not by chance.
+//! Two processors, one of them in the middle of something: brought about by a rendezvous, not by
+//! chance.
 
 use super::{Ground, expect, prove, put};
 use crate::{
@@ -48,7 +49,10 @@ fn shootdown(on: &Ground<'_>) {
     assert_eq!(on_second(at, store), CACHED);
     let to = on.free_place(CACHED);
     on.relocate(at, CACHED, to);
-    prove("what one processor moved, the other one is refused at the old place", on_second(at, load) == 0);
+    prove(
+        "what one processor moved, the other one is refused at the old place",
+        on_second(at, load) == 0,
+    );
     let distance = to - at;
     prove(
         "and finds at the new one",
@@ -62,7 +66,7 @@ fn shootdown(on: &Ground<'_>) {
     on.unmap(to, CACHED);
 }
 
-/// What became of a fault on an area of one page that was overtaken.
+/// What became of a fault on a VMA of one page that was overtaken.
 pub struct Overtaken<A> {
     pub result: A,
     /// Tokens that turned out invalid.
@@ -122,7 +126,7 @@ fn overtaken_faults(on: &Ground<'_>) {
         on.map_at(page, 1, rw);
     });
     prove(
-        "unmapped and mapped again just as it was, an area is another one",
+        "unmapped and mapped again just as it was, a VMA is another one",
         fault.result == Some(0) && fault.invalid == 1,
     );
     on.unmap(at, 1);
@@ -131,7 +135,7 @@ fn overtaken_faults(on: &Ground<'_>) {
 fn changes_elsewhere(on: &Ground<'_>) {
     let rw = Attrs::new(Prot::RW);
     let at = on.map(8, rw);
-    // Areas of their own: what is between them is a hole.
+    // VMAs of their own: what is between them is a hole.
     on.unmap(at + PAGE_SIZE, 1);
     let lookups = fault::LOOKUPS.load(Relaxed);
     let fault = overtake(at, probe::load, |_| {
@@ -143,7 +147,9 @@ fn changes_elsewhere(on: &Ground<'_>) {
     });
     prove(
         "a fault that is overtaken by changes elsewhere does not start again",
-        fault.result == Some(0) && fault.invalid == 0 && fault::LOOKUPS.load(Relaxed) == lookups + 1,
+        fault.result == Some(0)
+            && fault.invalid == 0
+            && fault::LOOKUPS.load(Relaxed) == lookups + 1,
     );
     on.unmap(at, 1);
 }

@@ -1,14 +1,16 @@
-//! A program for proofs: a process that makes calls of Linux's.
+//! A program for scenarios: a process that makes calls of Linux's.
 
-use crate::{contents::Contents, hooks::PageHooks, nodes::Nodes, paging::PAGE_SIZE, probe, space::Space};
+use crate::{
+    contents::Contents, hooks::PageHooks, nodes::Nodes, paging::PAGE_SIZE, probe, space::Space,
+};
 use core::fmt;
 use kvma::{
     Errno, VmaNode,
     linux::{
         Call, File, LinuxVma, Mm, Mmap, OpenFile, Rights,
         abi::{
-            MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, MREMAP_FIXED, MREMAP_MAYMOVE, PROT_READ,
-            PROT_WRITE,
+            MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, MREMAP_FIXED, MREMAP_MAYMOVE,
+            PROT_READ, PROT_WRITE,
         },
     },
 };
@@ -42,7 +44,7 @@ impl Contents for LinuxVma<Shown> {
 }
 
 type Alloc = &'static Nodes<VmaNode<LinuxVma<Shown>>>;
-pub type Areas = Mm<Shown, Alloc>;
+pub type VMAs = Mm<Shown, Alloc>;
 
 pub static NODES: Nodes<VmaNode<LinuxVma<Shown>>> = Nodes::new();
 
@@ -67,12 +69,12 @@ pub fn store(page: u64, value: u64) -> bool {
 }
 
 /// Pages are numbered from [`AT`].
-pub struct Program(pub Space<Areas>);
+pub struct Program(pub Space<VmaMap>);
 
 impl Program {
     fn call(
         &self,
-        call: impl FnOnce(&mut Areas, &mut Call<'_, Shown, Alloc, PageHooks<'_>>) -> Result<u64, Errno>,
+        call: impl FnOnce(&mut VmaMap, &mut Call<'_, Shown, Alloc, PageHooks<'_>>) -> Result<u64, Errno>,
     ) {
         if let Err(errno) = self.0.change(call) {
             panic!("a call was refused: {errno}");
@@ -82,7 +84,8 @@ impl Program {
     /// Private memory.
     pub fn map(&self, page: u64, pages: u64, prot: u64, flags: u64) {
         let flags = flags | MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED;
-        let args = Mmap { addr: at(page), len: pages * PAGE_SIZE, prot, flags, offset: 0, file: None };
+        let args =
+            Mmap { addr: at(page), len: pages * PAGE_SIZE, prot, flags, offset: 0, file: None };
         self.call(|mm, call| mm.mmap(args, call));
     }
 
@@ -115,8 +118,8 @@ impl Program {
         Self(self.0.fork().unwrap_or_else(|errno| panic!("fork was refused: {errno}")))
     }
 
-    /// Where the area that holds the page begins, as a number of a page.
+    /// Where the VMA that holds the page begins, as a number of a page.
     pub fn begin(&self, page: u64) -> Option<u64> {
-        self.0.areas.lookup(at(page)).map(|area| (area.range().start() - AT) / PAGE_SIZE)
+        self.0.vmas.lookup(at(page)).map(|vma| (vma.range().start() - AT) / PAGE_SIZE)
     }
 }

@@ -1,4 +1,5 @@
-//! The same with criterion: `cargo bench -p kvma-bench --bench areas`, one operation as its argument.
+//! The same with criterion: `cargo bench -p kvma-bench --bench vmas`, one operation as its
+//! argument.
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use kvma_bench::{BTree, Kvma, Load, MemorySet, Peer, RangeMap, Workload};
@@ -7,7 +8,10 @@ use std::time::{Duration, Instant};
 
 fn bench<P: Peer>(criterion: &mut Criterion, load: Load) {
     let mut group = criterion.benchmark_group(load.name());
-    group.sample_size(20).warm_up_time(Duration::from_millis(200)).measurement_time(Duration::from_secs(1));
+    group
+        .sample_size(20)
+        .warm_up_time(Duration::from_millis(200))
+        .measurement_time(Duration::from_secs(1));
     for count in [1_000, 10_000, 100_000] {
         let mut work = None;
         group.bench_function(BenchmarkId::new(P::NAME, count), |bencher| {

@@ -36,7 +36,10 @@ fn at_once(on: &Program) {
     );
     on.map_shared(0, PAGES, PROT_READ, Shown(5));
     on.advise(0, PAGES, POPULATE_READ);
-    prove("pages brought in as if they were read can be read", without_faults(|page| load(page).is_some()));
+    prove(
+        "pages brought in as if they were read can be read",
+        without_faults(|page| load(page).is_some()),
+    );
     on.unmap(0, PAGES);
 }
 

@@ -1,6 +1,6 @@
-//! Parent and child, each on a processor of its own, write, unmap, map and fork at the same time, on pages of which
-//! both began with the same frames. Each knows what it must see: what it has written itself, or what was there at the
-//! fork.
+//! Parent and child, each on a processor of its own, write, unmap, map and fork at the same time,
+//! on pages of which both began with the same frames. Each knows what it must see: what it has
+//! written itself, or what was there at the fork.
 
 use super::{
     numbers::Numbers,
@@ -26,7 +26,8 @@ pub fn run(on: &Program) {
     let mut parent = Member { held: [Some(0); PAGES], stores: 0, numbers: Numbers::new(1) };
     for round in 0..ROUNDS {
         let process = on.fork();
-        let child = Member { stores: (round + 1) << 32, numbers: Numbers::new(round + 2), ..parent };
+        let child =
+            Member { stores: (round + 1) << 32, numbers: Numbers::new(round + 2), ..parent };
         let child = SpinMutex::<_>::new(child);
         cpus::beside(&|| process.0.visit(|| child.lock().live(&process)), || parent.live(on));
         process.0.end();
@@ -75,7 +76,10 @@ impl Member {
     fn store(&mut self, page: usize) {
         self.stores += 1;
         let stored = store(page as u64, self.stores);
-        assert!(stored == self.held[page].is_some(), "store to page {page} of a process, made: {stored}");
+        assert!(
+            stored == self.held[page].is_some(),
+            "store to page {page} of a process, made: {stored}"
+        );
         if stored {
             self.held[page] = Some(self.stores);
         }
@@ -84,7 +88,10 @@ impl Member {
     fn look(&self) {
         for (page, held) in self.held.into_iter().enumerate() {
             let shown = load(page as u64);
-            assert!(shown == held, "page {page} of a process shows {shown:x?} instead of {held:x?}");
+            assert!(
+                shown == held,
+                "page {page} of a process shows {shown:x?} instead of {held:x?}"
+            );
         }
     }
 

@@ -50,7 +50,9 @@ fn growing(on: &Program) {
     let grown = GROWN.load(Relaxed);
     prove(
         "a push right below a stack makes it grow by a page",
-        push(BASE - 1) && on.begin(BASE) == Some(BASE - 1) && probe::load(at(BASE - 1)) == Some(BASE - 1),
+        push(BASE - 1)
+            && on.begin(BASE) == Some(BASE - 1)
+            && probe::load(at(BASE - 1)) == Some(BASE - 1),
     );
     prove(
         "one further down makes it grow to there, and what is between holds zeros",
@@ -61,7 +63,10 @@ fn growing(on: &Program) {
         refusal(|| probe::store(at(BASE - 10), 1)) == Some(SegvCode::MapErr)
             && refusal(|| probe::push(at(BASE - 40), 1, at(BASE))) == Some(SegvCode::MapErr),
     );
-    prove("and nothing grows for them", on.begin(BASE) == Some(BASE - 9) && GROWN.load(Relaxed) == grown + 2);
+    prove(
+        "and nothing grows for them",
+        on.begin(BASE) == Some(BASE - 9) && GROWN.load(Relaxed) == grown + 2,
+    );
     prove(
         "where nobody asks for a stack pointer, as on Linux, any access of the program makes it grow",
         load(BASE - 40) == Some(0) && on.begin(BASE) == Some(BASE - 40),

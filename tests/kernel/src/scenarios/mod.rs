@@ -1,5 +1,5 @@
-//! What page tables are for, shown one by one: on kvma's core alone, with plain areas in an address space of their
-//! own; then with processes, by calls of the Linux layer.
+//! What page tables are for, shown one by one: on kvma's core alone, with plain VMAs in an address
+//! space of their own; then with processes, by calls of the Linux layer.
 
 mod access;
 mod family;
@@ -24,25 +24,27 @@ use crate::{
     space::Space,
 };
 use kvma::{
-    Attrs, Error, Merge, PageSize, Place, Prot, Request, Search, Source, Update, VmMap, VmaNode,
-    linux::Layout,
+    Attrs, Error, MapRequest, Merge, PageSize, Placement, Prot, Search, Source, Update, VmMap,
+    VmaNode, linux::Layout,
 };
 use program::Program;
 
-/// Plain areas: no data of the owner's.
-type Areas = VmMap<(), &'static Nodes<VmaNode>>;
+/// Plain VMAs: no data of the owner's.
+type VMAs = VmMap<(), &'static Nodes<VmaNode>>;
 
 static NODES: Nodes<VmaNode> = Nodes::new();
 
-/// The space that proofs are about.
-struct Ground<'s>(&'s Space<Areas>);
+/// The space that scenarios are about.
+struct Ground<'s>(&'s Space<VmaMap>);
 
 type Owed<'h, H> = Update<'h, (), &'static Nodes<VmaNode>, H>;
 
 impl Ground<'_> {
     fn map(&self, pages: u64, attrs: Attrs) -> u64 {
-        let place = Place::Any(Search::new());
-        expect(self.0.change(|map, up| map.map(Request::new(place, pages * PAGE_SIZE, attrs), up)))
+        let place = Placement::Any(Search::new());
+        expect(
+            self.0.change(|map, up| map.map(MapRequest::new(place, pages * PAGE_SIZE, attrs), up)),
+        )
     }
 
     fn map_at(&self, address: u64, pages: u64, attrs: Attrs) {
@@ -58,10 +60,9 @@ impl Ground<'_> {
     }
 
     fn relocate(&self, from: u64, pages: u64, to: u64) {
-        expect(
-            self.0
-                .change(|map, up| map.relocate(from, pages * PAGE_SIZE, to, Source::Unmap, Merge::Both, up)),
-        );
+        expect(self.0.change(|map, up| {
+            map.relocate(from, pages * PAGE_SIZE, to, Source::Unmap, Merge::Both, up)
+        }));
     }
 
     /// So many free pages.
@@ -74,13 +75,13 @@ impl Ground<'_> {
 
 /// Maps at an address, whatever is mapped there.
 fn put<H: kvma::Hooks<()>>(
-    map: &mut Areas,
+    map: &mut VmaMap,
     address: u64,
     pages: u64,
     attrs: Attrs,
     up: &mut Owed<'_, H>,
 ) -> Result<u64, Error> {
-    map.map(Request::new(Place::Fixed(address), pages * PAGE_SIZE, attrs), up)
+    map.map(MapRequest::new(Placement::Fixed(address), pages * PAGE_SIZE, attrs), up)
 }
 
 fn expect<R>(result: Result<R, Error>) -> R {
@@ -93,7 +94,7 @@ fn prove(statement: &str, holds: bool) {
     println!("  proved: {statement}");
 }
 
-/// Runs all proofs in address spaces with these pages, and gives the pages back empty.
+/// Runs all scenarios in address spaces with these pages, and gives the pages back empty.
 pub fn run(pages: Pages) -> Pages {
     let frames_before = user_frames();
     let pages = with_processes(core_alone(pages));
@@ -106,13 +107,13 @@ pub fn run(pages: Pages) -> Pages {
 }
 
 fn core_alone(pages: Pages) -> Pages {
-    println!("proofs, on kvma's core alone:");
+    println!("scenarios, on kvma's core alone:");
     let map = expect(VmMap::new(PAGE_SIZE, (1 << 47) / PAGE_SIZE - 2, PageSize::SIZE_4K, &NODES));
     let space = Space::new(map, pages);
     space.enter(|| {
         let ground = Ground(&space);
         access::run(&ground);
-        println!("proofs with two processors:");
+        println!("scenarios with two processors:");
         races::run(&ground);
         stress::run(&ground);
         expect(space.change(|map, up| map.clear(up)));
@@ -121,8 +122,8 @@ fn core_alone(pages: Pages) -> Pages {
 }
 
 fn with_processes(pages: Pages) -> Pages {
-    println!("proofs with processes:");
-    let mm = expect(program::Areas::new(Layout::x86_64(8 << 20), &program::NODES));
+    println!("scenarios with processes:");
+    let mm = expect(program::VmaMap::new(Layout::x86_64(8 << 20), &program::NODES));
     let first = Program(Space::new(mm, pages));
     first.0.enter(|| {
         noting::run(&first);

@@ -1,6 +1,8 @@
 //! What stands for the kernel in a replay.
 
-use kvma::linux::{Action, Capabilities, File, Inheritance, LinuxVma, OpenFile, Overcommit, Owner, VmFlags};
+use kvma::linux::{
+    Capabilities, File, Inheritance, Kernel, LinuxVma, OpenFile, Overcommit, PageOp, VmFlags,
+};
 use kvma::{Attrs, Errno, Error, Event, Hooks, Piece};
 
 use crate::line::{Backing, Privilege};
@@ -13,15 +15,16 @@ const MEMORY: u64 = 24_105 << 20;
 /// Device of shared memory and of files made by memfd_create(2).
 const MEMORY_FILES: (u32, u32) = (0, 1);
 
-/// The kernel that made the trace, as far as calls depend on it, in front of an owner who does the work.
-pub struct Kernel<'s, 'a, O> {
+/// The kernel that made the trace, as far as calls depend on it, in first_batch of an owner who
+/// does the work.
+pub struct TracedKernel<'s, 'a, O> {
     pub(crate) owner: &'s mut O,
     pub(crate) privilege: Privilege,
     /// What the call at hand maps, if the trace says so.
     pub(crate) backing: Option<Backing<'a>>,
 }
 
-impl<'a, O: Owner<Backing<'a>>> Hooks<Vma<'a>> for Kernel<'_, 'a, O> {
+impl<'a, O: Kernel<Backing<'a>>> Hooks<Vma<'a>> for TracedKernel<'_, 'a, O> {
     fn prepare(&mut self, event: &Event<'_, Vma<'a>>) -> Result<(), Error> {
         self.owner.prepare(event)
     }
@@ -55,7 +58,7 @@ impl<'a, O: Owner<Backing<'a>>> Hooks<Vma<'a>> for Kernel<'_, 'a, O> {
     }
 }
 
-impl<'a, O: Owner<Backing<'a>>> Owner<Backing<'a>> for Kernel<'_, 'a, O> {
+impl<'a, O: Kernel<Backing<'a>>> Kernel<Backing<'a>> for TracedKernel<'_, 'a, O> {
     fn capabilities(&self) -> Capabilities {
         match self.privilege {
             Privilege::User => Capabilities::empty(),
@@ -67,22 +70,25 @@ impl<'a, O: Owner<Backing<'a>>> Owner<Backing<'a>> for Kernel<'_, 'a, O> {
         Overcommit::Heuristic.decide(pages, 0, MEMORY / 4096, 0)
     }
 
-    fn inherit(&mut self, how: Inheritance, area: &Piece<'_, Vma<'a>>) -> Result<(), Errno> {
-        self.owner.inherit(how, area)
+    fn inherit(&mut self, how: Inheritance, vma: &Piece<'_, Vma<'a>>) -> Result<(), Errno> {
+        self.owner.inherit(how, vma)
     }
 
-    fn act(&mut self, action: Action, piece: &Piece<'_, Vma<'a>>) -> Result<(), Errno> {
+    fn page_op(&mut self, action: PageOp, piece: &Piece<'_, Vma<'a>>) -> Result<(), Errno> {
         // Huge pages can be made of shared memory, but not of files.
-        let brings_in = matches!(action, Action::Populate | Action::PopulateRead | Action::PopulateWrite);
-        if brings_in && VmFlags::from_bits_retain(piece.attrs().extra()).contains(VmFlags::HUGE_TLB) {
+        let brings_in =
+            matches!(action, PageOp::Populate | PageOp::PopulateRead | PageOp::PopulateWrite);
+        if brings_in
+            && VmFlags::from_bits_retain(piece.attrs().user_bits()).contains(VmFlags::HUGE_TLB)
+        {
             // There is none.
             return Err(Errno::EFAULT);
         }
         let on_disk = piece.data().object().is_some_and(|file| file.device() != MEMORY_FILES);
-        if action == Action::Collapse && on_disk {
+        if action == PageOp::Collapse && on_disk {
             return Err(Errno::EINVAL);
         }
-        self.owner.act(action, piece)
+        self.owner.page_op(action, piece)
     }
 
     fn shared_memory(&mut self, len: u64, flags: VmFlags) -> Result<Backing<'a>, Errno> {
@@ -101,7 +107,8 @@ impl<'a, O: Owner<Backing<'a>>> Owner<Backing<'a>> for Kernel<'_, 'a, O> {
     }
 
     fn map_file(&mut self, file: &OpenFile<Backing<'a>>, flags: VmFlags) -> Result<(), Errno> {
-        // A trace says what each call has mapped: where it does not, the file itself had something against it.
+        // A trace says what each call has mapped: where it does not, the file itself had something
+        // against it.
         if self.backing.is_none() {
             return Err(Errno::ENODEV);
         }

@@ -1,16 +1,19 @@
 //! The steps that all calls are made of, with their bookkeeping.
 
 use super::file::File;
+use super::kernel::{Capabilities, Kernel, PageOp};
 use super::limits::Resource;
-use super::owner::{Action, Capabilities, Owner};
 use super::vm_flags::VmFlags;
 use super::vma::{LinuxVma, Marks, Role, vm_flags, with_vm_flags};
 use super::{Call, Mm};
-use crate::{Attrs, Backing, Errno, Merge, NodeAlloc, Piece, Place, Request, VmMap, VmRange, Vma, VmaNode};
+use crate::{
+    Attrs, Backing, Errno, MapRequest, Merge, NodeAlloc, Piece, Placement, VmMap, VmRange, Vma,
+    VmaNode,
+};
 
-/// An area as a call sees it, copied out so that the map may change meanwhile.
+/// A VMA as a call sees it, copied out so that the map may change meanwhile.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Region {
+pub(super) struct VmaView {
     pub(super) start: u64,
     pub(super) end: u64,
     pub(super) attrs: Attrs,
@@ -19,7 +22,7 @@ pub(super) struct Region {
     pub(super) marks: Marks,
 }
 
-impl Region {
+impl VmaView {
     fn new<F: File>(vma: Vma<'_, LinuxVma<F>>) -> Self {
         let range = vma.range();
         let attrs = vma.attrs();
@@ -35,21 +38,26 @@ impl Region {
 
     /// Has pages of its own.
     pub(super) fn is_touched(&self) -> bool {
-        self.marks.contains(Marks::TOUCHED)
+        self.marks.contains(Marks::HAS_ANON_VMA)
     }
 
     pub(super) fn has_any(&self, flags: VmFlags) -> bool {
         self.flags.intersects(flags)
     }
 
-    /// Whether it may be cut at `addr`: special memory nowhere, huge pages only between them (`vm_ops->may_split`).
+    /// Whether it may be cut at `addr`: special memory nowhere, huge pages only between them
+    /// (`vm_ops->may_split`).
     pub(super) fn may_split(&self, addr: u64) -> bool {
-        self.attrs.flags().cut().allows(addr)
+        self.attrs.flags().split_granularity().allows(addr)
     }
 
     /// Bytes of the huge pages that it is made of (`hstate_vma`).
     pub(super) fn huge_page(&self) -> Option<u64> {
-        if self.has(VmFlags::HUGE_TLB) { self.attrs.flags().cut().bytes() } else { None }
+        if self.has(VmFlags::HUGE_TLB) {
+            self.attrs.flags().split_granularity().bytes()
+        } else {
+            None
+        }
     }
 
     /// Shows an object: a file, or shared memory.
@@ -62,7 +70,8 @@ impl Region {
         !self.is_file() && self.role != Role::Special
     }
 
-    /// Page offset in the object (`vm_pgoff`) of the byte at `addr`; of memory without an object, its page number.
+    /// Page offset in the object (`vm_pgoff`) of the byte at `addr`; of memory without an object,
+    /// its page number.
     pub(super) fn offset_at(&self, addr: u64, page_shift: u32) -> u64 {
         let pages = addr.wrapping_sub(self.start) >> page_shift;
         match self.attrs.backing() {
@@ -73,7 +82,7 @@ impl Region {
 }
 
 impl VmFlags {
-    /// The flags of an area.
+    /// The flags of a VMA.
     pub fn of<F: File>(vma: &Vma<'_, LinuxVma<F>>) -> Self {
         let mut flags = vm_flags(&vma.attrs());
         flags.set(VmFlags::MAYBE_GUARD, vma.data().marks().contains(Marks::GUARDS));
@@ -82,28 +91,29 @@ impl VmFlags {
 }
 
 impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
-    /// The area that holds `addr` (`vma_lookup`).
-    pub(super) fn at(&self, addr: u64) -> Option<Region> {
-        self.map.find(addr).map(Region::new)
+    /// The VMA that holds `addr` (`vma_lookup`).
+    pub(super) fn at(&self, addr: u64) -> Option<VmaView> {
+        self.map.find(addr).map(VmaView::new)
     }
 
-    /// The area that holds `addr`, or the next one above (`find_vma`).
-    pub(super) fn at_or_above(&self, addr: u64) -> Option<Region> {
-        self.map.find_from(addr).map(Region::new)
+    /// The VMA that holds `addr`, or the next one above (`find_vma`).
+    pub(super) fn at_or_above(&self, addr: u64) -> Option<VmaView> {
+        self.map.find_from(addr).map(VmaView::new)
     }
 
-    /// The last area that starts below `addr`.
-    pub(super) fn below(&self, addr: u64) -> Option<Region> {
-        self.map.find_before(addr).map(Region::new)
+    /// The last VMA that starts below `addr`.
+    pub(super) fn below(&self, addr: u64) -> Option<VmaView> {
+        self.map.find_before(addr).map(VmaView::new)
     }
 
-    /// The first area that shares a byte with `start..end` (`vma_find`); none if that is empty.
-    pub(super) fn first_in(&self, start: u64, end: u64) -> Option<Region> {
+    /// The first VMA that shares a byte with `start..end` (`vma_find`); none if that is empty.
+    pub(super) fn first_in(&self, start: u64, end: u64) -> Option<VmaView> {
         self.at_or_above(start).filter(|region| start < end && region.start < end)
     }
 
-    /// The lowest address that something new may not reach if `region` is what comes next (`vm_start_gap`).
-    pub(super) fn guarded_start(&self, region: &Region) -> u64 {
+    /// The lowest address that something new may not reach if `region` is what comes next
+    /// (`vm_start_gap`).
+    pub(super) fn guarded_start(&self, region: &VmaView) -> u64 {
         let gap = if region.has(VmFlags::GROWS_DOWN) {
             self.layout.guard_gap()
         } else if region.has(VmFlags::SHADOW_STACK) {
@@ -114,23 +124,25 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         region.start.saturating_sub(gap)
     }
 
-    /// No more areas may be made by a split in the middle.
+    /// No more VMAs may be made by a split in the middle.
     pub(super) fn is_full(&self) -> bool {
         self.map.len() >= self.max_map_count
     }
 
-    /// Whether there are more areas than there may be, so that no new one is made.
+    /// Whether there are more VMAs than there may be, so that no new one is made.
     pub(super) fn is_over_full(&self) -> bool {
         self.map.len() > self.max_map_count
     }
 
-    /// Cuts an area in two (`__split_vma`). The halves stay apart until something changes one of them.
+    /// Cuts a VMA in two (`__split_vma`). The halves stay apart until something changes one of
+    /// them.
     ///
     /// # Errors
-    /// `EINVAL` for special memory, which has no halves, and inside a huge page; `ENOMEM` without a node.
-    pub(super) fn split<O: Owner<F>>(
+    /// `EINVAL` for special memory, which has no halves, and inside a huge page; `ENOMEM` without a
+    /// node.
+    pub(super) fn split<O: Kernel<F>>(
         &mut self,
-        region: &Region,
+        region: &VmaView,
         at: u64,
         call: &mut Call<'_, F, A, O>,
     ) -> Result<(), Errno> {
@@ -141,10 +153,10 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         Ok(self.map.split_with(at, &mut call.nodes)?)
     }
 
-    /// As [`split`](Self::split), where the number of areas is limited (`split_vma`).
-    fn split_counted<O: Owner<F>>(
+    /// As [`split`](Self::split), where the number of VMAs is limited (`split_vma`).
+    fn split_counted<O: Kernel<F>>(
         &mut self,
-        region: &Region,
+        region: &VmaView,
         at: u64,
         call: &mut Call<'_, F, A, O>,
     ) -> Result<(), Errno> {
@@ -154,11 +166,12 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         self.split(region, at, call)
     }
 
-    /// Gives `start..end`, a part of `region`, other flags (`vma_modify_flags`): joined with a neighbour where it has
-    /// become equal to it, else cut out. A cut that was made before an error stays, as in Linux.
-    pub(super) fn set_flags<O: Owner<F>>(
+    /// Gives `start..end`, a part of `region`, other flags (`vma_modify_flags`): joined with a
+    /// neighbour where it has become equal to it, else cut out. A cut that was made before an error
+    /// stays, as in Linux.
+    pub(super) fn set_flags<O: Kernel<F>>(
         &mut self,
-        region: &Region,
+        region: &VmaView,
         start: u64,
         end: u64,
         flags: VmFlags,
@@ -183,9 +196,10 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         Ok(())
     }
 
-    /// Whether `region` with the attributes `new` would join the area that ends where it starts.
-    fn joins_left(&self, region: &Region, start: u64, new: &Attrs) -> bool {
-        let (Some(left), Some(own)) = (self.map.find_before(region.start), self.map.find(start)) else {
+    /// Whether `region` with the attributes `new` would join the VMA that ends where it starts.
+    fn joins_left(&self, region: &VmaView, start: u64, new: &Attrs) -> bool {
+        let (Some(left), Some(own)) = (self.map.find_before(region.start), self.map.find(start))
+        else {
             return false;
         };
         start == region.start
@@ -193,16 +207,16 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
             && joins(&left.attrs(), left.data(), left.pages(), new, own.data())
     }
 
-    /// Whether `region` with the attributes `new` would join the area that starts where it ends.
-    fn joins_right(&self, region: &Region, end: u64, new: &Attrs) -> bool {
+    /// Whether `region` with the attributes `new` would join the VMA that starts where it ends.
+    fn joins_right(&self, region: &VmaView, end: u64, new: &Attrs) -> bool {
         let (Some(right), Some(own)) = (self.map.find(end), self.map.find(region.start)) else {
             return false;
         };
         end == region.end && joins(new, own.data(), own.pages(), &right.attrs(), right.data())
     }
 
-    /// Puts a new area into a free range.
-    pub(super) fn insert<O: Owner<F>>(
+    /// Puts a new VMA into a free range.
+    pub(super) fn insert<O: Kernel<F>>(
         &mut self,
         start: u64,
         end: u64,
@@ -211,17 +225,18 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         merge: Merge,
         call: &mut Call<'_, F, A, O>,
     ) -> Result<(), Errno> {
-        let request = Request::new(Place::FixedNoReplace(start), end - start, attrs);
+        let request = MapRequest::new(Placement::FixedNoReplace(start), end - start, attrs);
         self.map.map(request.with_data(data).with_merge(merge), call)?;
         self.usage.add(vm_flags(&attrs), self.layout.pages(end - start));
         Ok(())
     }
 
-    /// Whether `pages` more pages with `flags` stay within the limits on the address space and on data
-    /// (`may_expand_vm`).
+    /// Whether `pages` more pages with `flags` stay within the limits on the address space and on
+    /// data (`may_expand_vm`).
     pub(super) fn may_expand(&self, flags: VmFlags, pages: u64) -> bool {
         let fits = |used: u64, limit| used.saturating_add(pages) <= self.layout.pages(limit);
-        let (space, data) = (self.limits.get(Resource::AddressSpace), self.limits.get(Resource::Data));
+        let (space, data) =
+            (self.limits.get(Resource::AddressSpace), self.limits.get(Resource::Data));
         let data = if data == 0 { self.limits.get(Resource::DataMax) } else { data };
         fits(self.usage.total(), space) && (!flags.is_data() || fits(self.usage.data(), data))
     }
@@ -231,7 +246,8 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         self.limits.get(Resource::MemLock) != 0 || caps.contains(Capabilities::IPC_LOCK)
     }
 
-    /// Whether `bytes` more bytes with `flags` stay within the limit on locked memory (`mlock_future_ok`).
+    /// Whether `bytes` more bytes with `flags` stay within the limit on locked memory
+    /// (`mlock_future_ok`).
     pub(super) fn may_lock_more(&self, flags: VmFlags, bytes: u64, caps: Capabilities) -> bool {
         let limit = self.layout.pages(self.limits.get(Resource::MemLock));
         !flags.contains(VmFlags::LOCKED)
@@ -239,11 +255,12 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
             || self.usage.locked().saturating_add(self.layout.pages(bytes)) <= limit
     }
 
-    /// Has the owner work on what is mapped in `start..end`, a part of `region`. Where that may take page-table entries
-    /// away, tokens die before, and a flush follows, whatever the owner answers.
-    pub(super) fn act<O: Owner<F>>(
+    /// Has the owner work on what is mapped in `start..end`, a part of `region`. Where that may
+    /// take page-table entries away, tokens die before, and a flush follows, whatever the owner
+    /// answers.
+    pub(super) fn page_op<O: Kernel<F>>(
         &mut self,
-        action: Action,
+        action: PageOp,
         start: u64,
         end: u64,
         call: &mut Call<'_, F, A, O>,
@@ -252,17 +269,17 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         let work = |map: &VmMap<LinuxVma<F>, A>, call: &mut Call<'_, F, A, O>| {
             let Some(vma) = map.find(start) else { return Ok(()) };
             let ahead = range.span().start - vma.range().span().start;
-            call.hooks().act(action, &Piece::new(range, vma.attrs().advance(ahead), vma.data()))
+            call.hooks().page_op(action, &Piece::new(range, vma.attrs().advance(ahead), vma.data()))
         };
         if !action.takes_entries() {
             return work(&self.map, call);
         }
         call.check_alloc(self.map.alloc())?;
-        self.map.disturb_span(range.span(), call, work)
+        self.map.invalidate_range(range.span(), call, work)
     }
 
-    /// Notes what has happened to the area at `addr`. Page faults that have looked it up look again, unless it was noted
-    /// before.
+    /// Notes what has happened to the VMA at `addr`. Page faults that have looked it up look again,
+    /// unless it was noted before.
     pub(super) fn mark(&mut self, addr: u64, marks: Marks) {
         if self.map.find(addr).is_some_and(|vma| !vma.data().marks().contains(marks)) {
             // An address in a hole has nothing to note.
@@ -274,7 +291,7 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
     ///
     /// # Errors
     /// `ENOMEM` for memory without access, and what the owner says.
-    pub(super) fn populate<O: Owner<F>>(
+    pub(super) fn populate<O: Kernel<F>>(
         &mut self,
         start: u64,
         end: u64,
@@ -288,19 +305,26 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         Ok(())
     }
 
-    /// Brings in what can be brought in (`mm_populate`): for calls that have succeeded by then, whatever comes of it.
-    pub(super) fn populate_all<O: Owner<F>>(&mut self, start: u64, end: u64, call: &mut Call<'_, F, A, O>) {
+    /// Brings in what can be brought in (`mm_populate`): for calls that have succeeded by then,
+    /// whatever comes of it.
+    pub(super) fn populate_all<O: Kernel<F>>(
+        &mut self,
+        start: u64,
+        end: u64,
+        call: &mut Call<'_, F, A, O>,
+    ) {
         let mut at = start;
         while let Some(region) = self.first_in(at, end) {
-            let _ = self.populate_region(&region, region.start.max(start), region.end.min(end), call);
+            let _ =
+                self.populate_region(&region, region.start.max(start), region.end.min(end), call);
             at = region.end;
         }
     }
 
     /// `populate_vma_page_range`
-    fn populate_region<O: Owner<F>>(
+    fn populate_region<O: Kernel<F>>(
         &mut self,
-        region: &Region,
+        region: &VmaView,
         start: u64,
         end: u64,
         call: &mut Call<'_, F, A, O>,
@@ -311,15 +335,17 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         if !region.has_any(VmFlags::ACCESS) {
             return Err(Errno::ENOMEM);
         }
-        // Private memory is written to, so that it need not be copied later. Whether all of it can be comes out later.
+        // Private memory is written to, so that it need not be copied later. Whether all of it can
+        // be comes out later.
         if region.flags & (VmFlags::WRITE | VmFlags::SHARED) == VmFlags::WRITE {
-            self.mark(start, Marks::TOUCHED);
+            self.mark(start, Marks::HAS_ANON_VMA);
         }
-        self.act(Action::Populate, start, end, call)
+        self.page_op(PageOp::Populate, start, end, call)
     }
 }
 
-/// Whether two neighbours are the same but for where they lie (`can_vma_merge_before` and `_after`).
+/// Whether two neighbours are the same but for where they lie (`can_vma_merge_before` and
+/// `_after`).
 fn joins<F: File>(
     left: &Attrs,
     left_data: &LinuxVma<F>,
@@ -327,8 +353,8 @@ fn joins<F: File>(
     right: &Attrs,
     right_data: &LinuxVma<F>,
 ) -> bool {
-    use crate::{AreaFlags, VmaData};
+    use crate::{VmaData, VmaFlags};
     left.advance(pages) == *right
-        && !left.flags().contains(AreaFlags::NO_MERGE)
+        && !left.flags().contains(VmaFlags::NO_MERGE)
         && left_data.can_merge(pages, right_data)
 }

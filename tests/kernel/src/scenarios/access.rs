@@ -3,7 +3,7 @@
 use super::{Ground, prove};
 use crate::{contents::Origin, fault, paging::PAGE_SIZE, probe};
 use core::sync::atomic::Ordering::Relaxed;
-use kvma::{AreaFlags, Attrs, Backing, Prot};
+use kvma::{Attrs, Backing, Prot, VmaFlags};
 
 pub fn run(on: &Ground<'_>) {
     demand_and_reading_back(on);
@@ -40,7 +40,10 @@ fn demand_and_reading_back(on: &Ground<'_>) {
     let again = faults(|| value = probe::load(at));
     prove("mapped again, it faults again and holds zeros", again == 1 && value == Some(0));
     on.map_at(at, 4, Attrs::new(Prot::READ));
-    prove("so does a page that is replaced by mapping over it", probe::load(at + PAGE_SIZE) == Some(0));
+    prove(
+        "so does a page that is replaced by mapping over it",
+        probe::load(at + PAGE_SIZE) == Some(0),
+    );
     on.unmap(at, 4);
 }
 
@@ -49,7 +52,10 @@ fn protection(on: &Ground<'_>) {
     assert!(probe::store(at, 7));
     prove("a fetch from a no-execute page is refused", !probe::fetch(at));
     on.protect(at, 2, Prot::READ);
-    prove("a write to a page that became read-only is refused, for the kernel too", !probe::store(at, 8));
+    prove(
+        "a write to a page that became read-only is refused, for the kernel too",
+        !probe::store(at, 8),
+    );
     prove("and has changed nothing", probe::load(at) == Some(7));
     prove("a page that was never touched is just as read-only", !probe::store(at + PAGE_SIZE, 8));
     on.protect(at, 1, Prot::RX);
@@ -60,7 +66,10 @@ fn protection(on: &Ground<'_>) {
         probe::load(at).is_none() && !probe::store(at, 8) && !probe::fetch(at),
     );
     on.protect(at, 2, Prot::RW);
-    prove("and the contents are still there afterwards", probe::load(at) == Some(7) && probe::store(at, 9));
+    prove(
+        "and the contents are still there afterwards",
+        probe::load(at) == Some(7) && probe::store(at, 9),
+    );
     on.unmap(at, 2);
 }
 
@@ -68,8 +77,11 @@ fn guards_and_holes(on: &Ground<'_>) {
     let at = on.map(5, Attrs::new(Prot::RW));
     on.protect(at, 1, Prot::NONE);
     on.unmap(at + 2 * PAGE_SIZE, 1);
-    prove("an access to a guard page is refused", probe::load(at).is_none() && !probe::store(at, 1));
-    prove("an access to a hole between two areas is refused", !probe::store(at + 2 * PAGE_SIZE, 1));
+    prove(
+        "an access to a guard page is refused",
+        probe::load(at).is_none() && !probe::store(at, 1),
+    );
+    prove("an access to a hole between two VMAs is refused", !probe::store(at + 2 * PAGE_SIZE, 1));
     prove(
         "around guard and hole, accesses are made",
         [1, 3, 4].iter().all(|page| probe::store(at + page * PAGE_SIZE, *page)),
@@ -90,25 +102,35 @@ fn moving(on: &Ground<'_>) {
         probe::load(to) == Some(1) && probe::load(to + 2 * PAGE_SIZE) == Some(3),
     );
     prove("a page without contents faults at its new place", untouched == 1 && value == Some(0));
-    prove("the old place is refused", probe::load(from).is_none() && !probe::store(from + 2 * PAGE_SIZE, 1));
+    prove(
+        "the old place is refused",
+        probe::load(from).is_none() && !probe::store(from + 2 * PAGE_SIZE, 1),
+    );
     on.unmap(to, 3);
 }
 
 fn shared_objects(on: &Ground<'_>) {
-    let object = |flags: AreaFlags, offset| {
+    let object = |flags: VmaFlags, offset| {
         let attrs = Attrs::new(Prot::RW);
         attrs.with_flags(attrs.flags() | flags).with_backing(Backing::Object { id: 1, offset })
     };
     let page = |page| Origin::Object { id: 1, page }.first_word();
-    let private = on.map(4, object(AreaFlags::empty(), 16));
+    let private = on.map(4, object(VmaFlags::empty(), 16));
     on.unmap(private + PAGE_SIZE, 1);
     prove(
-        "a file's pages keep their offsets when the area is cut",
-        probe::load(private) == Some(page(16)) && probe::load(private + 2 * PAGE_SIZE) == Some(page(18)),
+        "a file's pages keep their offsets when the VMA is cut",
+        probe::load(private) == Some(page(16))
+            && probe::load(private + 2 * PAGE_SIZE) == Some(page(18)),
     );
-    let one = on.map(2, object(AreaFlags::SHARED, 16));
-    let other = on.map(1, object(AreaFlags::SHARED, 17));
+    let one = on.map(2, object(VmaFlags::SHARED, 16));
+    let other = on.map(1, object(VmaFlags::SHARED, 17));
     assert!(probe::store(one + PAGE_SIZE, 99));
-    prove("what is written to a shared page shows wherever it is mapped", probe::load(other) == Some(99));
-    prove("but not in private mappings", probe::store(private, 98) && probe::load(one) == Some(page(16)));
+    prove(
+        "what is written to a shared page shows wherever it is mapped",
+        probe::load(other) == Some(99),
+    );
+    prove(
+        "but not in private mappings",
+        probe::store(private, 98) && probe::load(one) == Some(page(16)),
+    );
 }

@@ -15,7 +15,7 @@ use crate::{
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed, Ordering::SeqCst};
 use kvma::{
     Errno, Hooks, Piece,
-    linux::{Inheritance, LinuxVma, Owner},
+    linux::{Inheritance, Kernel, LinuxVma},
 };
 
 pub fn run(parent: &Program) {
@@ -32,17 +32,21 @@ fn stale_entries(parent: &Program) {
     assert!(cpus::on_second(|| store(0, 1)));
     let child = parent.fork();
     prove("after a fork, a store of another processor goes to a copy like any other", {
-        cpus::on_second(|| store(0, 2)) && child.0.visit(|| load(0)) == Some(1) && load(0) == Some(2)
+        cpus::on_second(|| store(0, 2))
+            && child.0.visit(|| load(0)) == Some(1)
+            && load(0) == Some(2)
     });
     child.0.end();
     parent.unmap(0, 1);
 }
 
 fn overtaken_faults(parent: &Program) {
-    // A store of the second processor whose fault is overtaken by a fork: the child, if the store went as it must.
+    // A store of the second processor whose fault is overtaken by a fork: the child, if the store
+    // went as it must.
     let overtaken_by_fork = |value: u64| {
         let mut child = None;
-        let fault = overtake(at(0), |page| probe::store(page, value), |_| child = Some(parent.fork()));
+        let fault =
+            overtake(at(0), |page| probe::store(page, value), |_| child = Some(parent.fork()));
         child.filter(|_| fault.result && fault.invalid == 1 && load(0) == Some(value))
     };
     let end = |child: Option<Program>| child.into_iter().for_each(|child| child.0.end());
@@ -61,7 +65,10 @@ fn overtaken_faults(parent: &Program) {
     // Write-protected by a fork, and left alone with: the next store is to keep the page as it is.
     end(Some(parent.fork()));
     let child = overtaken_by_fork(2);
-    prove("a store that needed no copy does when its fault is overtaken by a fork", shows(&child, 1));
+    prove(
+        "a store that needed no copy does when its fault is overtaken by a fork",
+        shows(&child, 1),
+    );
 
     end(child);
     let older = Some(parent.fork());
@@ -100,7 +107,7 @@ fn two_at_once(parent: &Program) {
 /// Hooks of a fork that meddles.
 struct Meddling<'a, F: Fn()> {
     inner: ForkHooks<'a>,
-    /// Refuses the area that begins here.
+    /// Refuses the VMA that begins here.
     refuse: Option<u64>,
     during_the_flush: F,
 }
@@ -116,12 +123,12 @@ impl<F: Fn()> Hooks<LinuxVma<Shown>> for Meddling<'_, F> {
     }
 }
 
-impl<F: Fn()> Owner<Shown> for Meddling<'_, F> {
-    fn inherit(&mut self, how: Inheritance, area: &Piece<'_, LinuxVma<Shown>>) -> Result<(), Errno> {
-        if self.refuse == Some(area.range().start()) {
+impl<F: Fn()> Kernel<Shown> for Meddling<'_, F> {
+    fn inherit(&mut self, how: Inheritance, vma: &Piece<'_, LinuxVma<Shown>>) -> Result<(), Errno> {
+        if self.refuse == Some(vma.range().start()) {
             return Err(Errno::EAGAIN);
         }
-        self.inner.inherit(how, area)
+        self.inner.inherit(how, vma)
     }
 }
 
@@ -137,13 +144,13 @@ fn during_the_flush(parent: &Program) {
         stored.store(store(0, 2), SeqCst);
     };
     let child = cpus::beside(&job, || {
-        parent.0.fork_with(|areas, inner| {
+        parent.0.fork_with(|vmas, inner| {
             let during_the_flush = || {
                 begun.store(true, SeqCst);
                 cpus::wake();
                 cpus::wait(|| Again::Flushing.count() > waiting);
             };
-            areas.fork(&mut Meddling { inner, refuse: None, during_the_flush })
+            vmas.fork(&mut Meddling { inner, refuse: None, during_the_flush })
         })
     });
     let child = child.unwrap_or_else(|errno| panic!("fork was refused: {errno}"));
@@ -160,12 +167,13 @@ fn refused(parent: &Program) {
     parent.map(2, 1, RW, 0);
     assert!(store(0, 1) && store(2, 2));
     let before = [Use::Private, Use::Table].map(frames::in_use);
-    let child = parent.0.fork_with(|areas, inner| {
-        areas.fork(&mut Meddling { inner, refuse: Some(at(2)), during_the_flush: || () })
+    let child = parent.0.fork_with(|vmas, inner| {
+        vmas.fork(&mut Meddling { inner, refuse: Some(at(2)), during_the_flush: || () })
     });
     prove(
         "a fork that fails half-way leaves nothing behind",
-        matches!(child, Err(Errno::EAGAIN)) && [Use::Private, Use::Table].map(frames::in_use) == before,
+        matches!(child, Err(Errno::EAGAIN))
+            && [Use::Private, Use::Table].map(frames::in_use) == before,
     );
     let copied = COPIED.load(Relaxed);
     prove(

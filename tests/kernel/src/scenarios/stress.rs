@@ -1,10 +1,12 @@
-//! The second processor uses pages as fast as it can while the first one maps, protects, moves and unmaps them.
+//! The second processor uses pages as fast as it can while the first one maps, protects, moves and
+//! unmaps them.
 //!
-//! A board says of each page what the first processor guarantees: it is marked as changing before each call, and what
-//! is true from then on is written there when the call has returned. The second processor reads the board before and
-//! after each access. Where it reads the same, and no change, the access must go as the board says, and a
-//! load must show what was stored last. Where something was changing, an access may be made or refused; but what a load
-//! shows must have been stored at that page. Freed frames are poisoned, so that a store to one is noticed, too.
+//! A board says of each page what the first processor guarantees: it is marked as changing before
+//! each call, and what is true from then on is written there when the call has returned. The second
+//! processor reads the board before and after each access. Where it reads the same, and no change,
+//! the access must go as the board says, and a load must show what was stored last. Where something
+//! was changing, an access may be made or refused; but what a load shows must have been stored at
+//! that page. Freed frames are poisoned, so that a store to one is noticed, too.
 
 use super::{Ground, numbers::Numbers, put};
 use crate::{cpus, fault::Again, frames::POISON, paging::PAGE_SIZE, println, probe};
@@ -20,7 +22,7 @@ const ACCESSES: u64 = 4;
 /// Pages in a row; there are two rows, and pages move between them.
 const ROW: usize = 8;
 const PAGES: usize = 2 * ROW;
-/// Areas elsewhere that come and go, so that the tree changes its shape.
+/// VMAs elsewhere that come and go, so that the tree changes its shape.
 const ELSEWHERE: u64 = 64;
 
 /// What the board says of a page.
@@ -51,7 +53,8 @@ impl Said {
 }
 
 static BOARD: [AtomicU64; PAGES] = [const { AtomicU64::new(State::Gone as u64) }; PAGES];
-/// Accesses that the second processor has made while nothing changed, and how many the first one waits for.
+/// Accesses that the second processor has made while nothing changed, and how many the first one
+/// waits for.
 static STEADY: AtomicU64 = AtomicU64::new(0);
 static AWAITED: AtomicU64 = AtomicU64::new(u64::MAX);
 static STOP: AtomicBool = AtomicBool::new(false);
@@ -61,11 +64,12 @@ fn said(page: usize) -> Said {
 }
 
 pub fn run(on: &Ground<'_>) {
-    // The rows meet, so that areas may join across.
+    // The rows meet, so that VMAs may join across.
     let row = on.free_place(PAGES as u64 + 2 * ELSEWHERE);
     let rows = [row, row + ROW as u64 * PAGE_SIZE];
     let elsewhere = row + PAGES as u64 * PAGE_SIZE;
-    let retried = || [Again::Busy, Again::Flushing, Again::Invalid, Again::Overtaken].map(Again::count);
+    let retried =
+        || [Again::Busy, Again::Flushing, Again::Invalid, Again::Overtaken].map(Again::count);
     let before = retried();
 
     let user = SpinMutex::<User>::new(User::new(rows));
@@ -177,7 +181,11 @@ impl Changer<'_> {
             };
             let held = look();
             self.let_it_be_used();
-            assert!(held == look(), "a write landed in a read-only page: {held:x?} became {:x?}", look());
+            assert!(
+                held == look(),
+                "a write landed in a read-only page: {held:x?} became {:x?}",
+                look()
+            );
         }
     }
 
@@ -246,7 +254,8 @@ struct User {
 static LAST: [AtomicU64; CONTENTS] = [const { AtomicU64::new(0) }; CONTENTS];
 const CONTENTS: usize = CHANGES as usize * ROW + 1;
 
-/// Values stored while something changed, which may have gone anywhere their page was. By number of the store.
+/// Values stored while something changed, which may have gone anywhere their page was. By number of
+/// the store.
 static UNSTEADY: [AtomicU64; REMEMBERED] = [const { AtomicU64::new(0) }; REMEMBERED];
 const REMEMBERED: usize = 8192;
 
@@ -306,10 +315,16 @@ impl User {
         let steady = before == after && before.state() != State::Changing;
         match (steady, loaded) {
             (true, None) => {
-                assert!(before.state() == State::Gone, "load of page {page} was refused: {before:?}");
+                assert!(
+                    before.state() == State::Gone,
+                    "load of page {page} was refused: {before:?}"
+                );
             }
             (true, Some(value)) => {
-                assert!(before.state() != State::Gone, "load of page {page} was made, but it was unmapped");
+                assert!(
+                    before.state() != State::Gone,
+                    "load of page {page} was made, but it was unmapped"
+                );
                 self.expect(page, before, value);
             }
             (false, Some(value)) => assert!(
@@ -332,7 +347,10 @@ impl User {
         let steady = before == after && before.state() != State::Changing;
         if steady {
             let allowed = before.state() == State::Writable;
-            assert!(made == allowed, "store to page {page}: made is {made}, the board says {before:?}");
+            assert!(
+                made == allowed,
+                "store to page {page}: made is {made}, the board says {before:?}"
+            );
             if made {
                 LAST[before.contents() as usize].store(value, SeqCst);
             }
@@ -347,7 +365,8 @@ impl User {
         let last = &LAST[said.contents() as usize];
         let expected = last.load(SeqCst);
         let store = value & 0xffff_ffff_ffff;
-        let unsteady = UNSTEADY[store as usize % REMEMBERED].load(SeqCst) == value && belongs(value, page);
+        let unsteady =
+            UNSTEADY[store as usize % REMEMBERED].load(SeqCst) == value && belongs(value, page);
         assert!(
             value == expected || unsteady,
             "page {page} shows {value:#x} instead of {expected:#x} (freed frames hold {POISON:#x}): {said:?}"

@@ -8,28 +8,28 @@ use core::ptr::NonNull;
 /// Empty nodes in hand. Filled before a lock is taken, so that nothing is allocated under it and a
 /// change, once begun, cannot run out of memory. What is left goes back on drop.
 ///
-/// `A` is a handle, not the allocator itself, which would move along with the reservation, away from
-/// the nodes that it holds:
+/// `A` is a handle, not the allocator itself, which would move along with the reservation, away
+/// from the nodes that it holds:
 ///
 /// ```compile_fail,E0277
-/// # use kvma::{FixedPool, Reservation, VmaNode};
+/// # use kvma::{FixedPool, Preallocated, VmaNode};
 /// let pool = FixedPool::<VmaNode, 4>::new();
-/// let nodes = Reservation::new(pool); // `&pool` it must be
+/// let nodes = Preallocated::new(pool); // `&pool` it must be
 /// ```
-pub struct Reservation<T: Content, A: NodeAlloc<T>> {
+pub struct Preallocated<T: Content, A: NodeAlloc<T>> {
     alloc: A,
     /// Nodes without data, in no tree.
     spare: NodeList<T>,
 }
 
-impl<T: Content, A: NodeAlloc<T> + Clone> Reservation<T, A> {
+impl<T: Content, A: NodeAlloc<T> + Clone> Preallocated<T, A> {
     /// No nodes yet.
     pub const fn new(alloc: A) -> Self {
-        Reservation { alloc, spare: NodeList::new() }
+        Preallocated { alloc, spare: NodeList::new() }
     }
 }
 
-impl<T: Content, A: NodeAlloc<T>> Reservation<T, A> {
+impl<T: Content, A: NodeAlloc<T>> Preallocated<T, A> {
     /// Nodes in hand.
     pub const fn len(&self) -> usize {
         self.spare.len()
@@ -45,7 +45,10 @@ impl<T: Content, A: NodeAlloc<T>> Reservation<T, A> {
         while self.len() < count {
             let node = self.alloc.alloc().ok_or(Error::OutOfMemory)?;
             // SAFETY: valid, and ours alone.
-            debug_assert!(unsafe { node.as_ref() }.is_dead(), "the allocator handed out a node in use");
+            debug_assert!(
+                unsafe { node.as_ref() }.is_dead(),
+                "the allocator handed out a node in use"
+            );
             // SAFETY: the allocator gave it to us alone, and it stays valid while `alloc` lives.
             unsafe { self.spare.push_front(node) };
         }
@@ -66,31 +69,31 @@ impl<T: Content, A: NodeAlloc<T>> Reservation<T, A> {
         &self.alloc
     }
 
-    pub(crate) fn take(&mut self) -> Option<Spare<T>> {
-        self.spare.pop_front().map(Spare)
+    pub(crate) fn take(&mut self) -> Option<FreeNode<T>> {
+        self.spare.pop_front().map(FreeNode)
     }
 
-    pub(crate) fn put(&mut self, spare: Spare<T>) {
+    pub(crate) fn put(&mut self, spare: FreeNode<T>) {
         // SAFETY: a spare node is in no tree or list.
         unsafe { self.spare.push_front(spare.0) }
     }
 }
 
-impl<T: Content, A: NodeAlloc<T>> Drop for Reservation<T, A> {
+impl<T: Content, A: NodeAlloc<T>> Drop for Preallocated<T, A> {
     fn drop(&mut self) {
         self.trim(0);
     }
 }
 
-/// A node without data, in no tree. Leaks if it is dropped; it belongs into a [`Reservation`].
-pub(crate) struct Spare<T: Content>(pub(super) NonNull<Node<T>>);
+/// A node without data, in no tree. Leaks if it is dropped; it belongs into a [`Preallocated`].
+pub(crate) struct FreeNode<T: Content>(pub(super) NonNull<Node<T>>);
 
-impl<T: Content> Spare<T> {
+impl<T: Content> FreeNode<T> {
     /// # Safety
     ///
     /// The node is in no tree and no list, its data is gone, and it is the caller's alone.
     pub(crate) unsafe fn from_raw(node: NonNull<Node<T>>) -> Self {
-        Spare(node)
+        FreeNode(node)
     }
 
     pub(crate) fn into_raw(self) -> NonNull<Node<T>> {
@@ -102,7 +105,12 @@ impl<T: Content> Spare<T> {
     }
 
     /// Fills the node without linking it: how a piece that was cut off waits to be dropped.
-    pub(crate) fn fill(self, span: Span<T::Position>, attrs: T::Attrs, data: T::Data) -> Loose<T> {
+    pub(crate) fn fill(
+        self,
+        span: Span<T::Position>,
+        attrs: T::Attrs,
+        data: T::Data,
+    ) -> DetachedNode<T> {
         // SAFETY: the node is ours alone and holds no data. Its generation stays odd, so readers
         // who still come by do not trust it.
         unsafe {
@@ -114,82 +122,82 @@ impl<T: Content> Spare<T> {
             node.put_data(data);
             node.set_hot_while_open(hot);
         }
-        Loose(self.0)
+        DetachedNode(self.0)
     }
 }
 
-/// A node with data, in no tree. Leaks if it is dropped; it belongs into [`Gathered`].
-pub(crate) struct Loose<T: Content>(NonNull<Node<T>>);
+/// A node with data, in no tree. Leaks if it is dropped; it belongs into [`Removed`].
+pub(crate) struct DetachedNode<T: Content>(NonNull<Node<T>>);
 
-impl<T: Content> Loose<T> {
+impl<T: Content> DetachedNode<T> {
     /// # Safety
     ///
     /// The node is in no tree and no list, holds data, and is the caller's alone.
     pub(crate) unsafe fn from_raw(node: NonNull<Node<T>>) -> Self {
-        Loose(node)
+        DetachedNode(node)
     }
 
     /// Takes the data out.
-    pub(crate) fn empty(self) -> (Spare<T>, T::Data) {
+    pub(crate) fn empty(self) -> (FreeNode<T>, T::Data) {
         // SAFETY: ours alone, with data; afterwards it counts as a node without.
         let data = unsafe { self.0.as_ref().take_data() };
-        (Spare(self.0), data)
+        (FreeNode(self.0), data)
     }
 }
 
 /// What an operation removed, in the order of removal: dropped, data and all, after the owner's
 /// flush has ended and the lock is released.
-pub(crate) struct Gathered<T: Content, A: NodeAlloc<T>> {
+pub(crate) struct Removed<T: Content, A: NodeAlloc<T>> {
     alloc: A,
     /// Nodes with data, in no tree.
     list: NodeList<T>,
 }
 
-/// One removed area, or a part that was cut off one.
-pub(crate) struct Removed<'a, T: Content> {
+/// One removed entry, or a part that was cut off one.
+pub(crate) struct RemovedRef<'a, T: Content> {
     pub(crate) start: T::Position,
     pub(crate) end: T::Position,
     pub(crate) attrs: T::Attrs,
     pub(crate) data: &'a T::Data,
 }
 
-/// Where an area was, its attributes, and its data.
+/// Where an entry was, its attributes, and its data.
 type Taken<T> = (Span<<T as Content>::Position>, <T as Content>::Attrs, <T as Content>::Data);
 
-impl<T: Content, A: NodeAlloc<T>> Gathered<T, A> {
+impl<T: Content, A: NodeAlloc<T>> Removed<T, A> {
     pub(crate) const fn new(alloc: A) -> Self {
-        Gathered { alloc, list: NodeList::new() }
+        Removed { alloc, list: NodeList::new() }
     }
 
     pub(crate) const fn len(&self) -> usize {
         self.list.len()
     }
 
-    pub(crate) fn push(&mut self, loose: Loose<T>) {
+    pub(crate) fn push(&mut self, loose: DetachedNode<T>) {
         // SAFETY: a loose node is in no tree or list.
         unsafe { self.list.push_back(loose.0) }
     }
 
     /// Takes the first one out again, its node into `nodes`.
-    pub(crate) fn pop(&mut self, nodes: &mut Reservation<T, A>) -> Option<Taken<T>> {
+    pub(crate) fn pop(&mut self, nodes: &mut Preallocated<T, A>) -> Option<Taken<T>> {
         let node = self.list.pop_front()?;
         // SAFETY: nodes in the list are valid and ours alone.
         let (span, attrs) = unsafe {
             let node = node.as_ref();
             (Span::new(node.start.get(), node.end.get()), node.attrs())
         };
-        let (spare, data) = Loose(node).empty();
+        let (spare, data) = DetachedNode(node).empty();
         nodes.put(spare);
         Some((span, attrs, data))
     }
 
     /// What was gathered after the first `skip`, in order.
-    pub(crate) fn iter_from(&self, skip: usize) -> impl Iterator<Item = Removed<'_, T>> {
+    pub(crate) fn iter_from(&self, skip: usize) -> impl Iterator<Item = RemovedRef<'_, T>> {
         self.list.iter().skip(skip).map(|node| {
             // SAFETY: nodes in the list hold data, and nobody changes them while it is borrowed.
             unsafe {
                 let node = &*node.as_ptr();
-                Removed {
+                RemovedRef {
                     start: node.start.get(),
                     end: node.end.get(),
                     attrs: node.attrs(),
@@ -200,11 +208,11 @@ impl<T: Content, A: NodeAlloc<T>> Gathered<T, A> {
     }
 }
 
-impl<T: Content, A: NodeAlloc<T>> Gathered<T, A> {
+impl<T: Content, A: NodeAlloc<T>> Removed<T, A> {
     /// Drops what was gathered; up to `keep` nodes go to `nodes`, the others back.
-    pub(crate) fn drop_all(&mut self, nodes: &mut Reservation<T, A>, keep: usize) {
+    pub(crate) fn drop_all(&mut self, nodes: &mut Preallocated<T, A>, keep: usize) {
         while let Some(node) = self.list.pop_front() {
-            let (spare, data) = Loose(node).empty();
+            let (spare, data) = DetachedNode(node).empty();
             drop(data);
             if nodes.len() < keep {
                 nodes.put(spare);
@@ -216,10 +224,10 @@ impl<T: Content, A: NodeAlloc<T>> Gathered<T, A> {
     }
 }
 
-impl<T: Content, A: NodeAlloc<T>> Drop for Gathered<T, A> {
+impl<T: Content, A: NodeAlloc<T>> Drop for Removed<T, A> {
     fn drop(&mut self) {
         while let Some(node) = self.list.pop_front() {
-            let (spare, data) = Loose(node).empty();
+            let (spare, data) = DetachedNode(node).empty();
             drop(data);
             // SAFETY: it came from this allocator, its data is gone and it is in no tree.
             unsafe { self.alloc.dealloc(spare.0) }
