@@ -7,7 +7,7 @@ use kvma::linux::{
     Capabilities, CommitLimit, File, Kernel, Layout, LinuxVma, Mm, Mmap, OpenFile, Overcommit,
     Rights, Usage, VmFlags,
 };
-use kvma::{Errno, Error, Event, Heap, Hooks};
+use kvma::{Errno, Error, Event, FixedPool, Heap, Hooks, NodeAlloc, VmaNode};
 
 const PAGE: u64 = 4096;
 const AT: u64 = 0x5000_0000_0000;
@@ -40,14 +40,17 @@ struct Strict {
     limit: CommitLimit,
     caps: Capabilities,
     committed: u64,
-    /// Whether hooks refuse to unmap, and files to be mapped.
+    /// The hooks refuse to unmap, and files refuse to be mapped.
     refuses: bool,
+    /// The hooks refuse to move anything.
+    refuses_moves: bool,
 }
 
 impl Strict {
     fn new(pages: u64) -> Self {
         let limit = CommitLimit::of_pages(pages, 0);
-        Self { limit, caps: Capabilities::empty(), committed: 0, refuses: false }
+        let caps = Capabilities::empty();
+        Self { limit, caps, committed: 0, refuses: false, refuses_moves: false }
     }
 }
 
@@ -55,6 +58,7 @@ impl Hooks<LinuxVma<Inode>> for Strict {
     fn prepare(&mut self, event: &Event<'_, LinuxVma<Inode>>) -> Result<(), Error> {
         match event {
             Event::Unmap(_) if self.refuses => Err(Error::Refused(Errno::EBUSY)),
+            Event::Relocate { .. } if self.refuses_moves => Err(Error::Refused(Errno::EIO)),
             _ => Ok(()),
         }
     }
@@ -82,14 +86,20 @@ impl Kernel<Inode> for Strict {
     }
 }
 
-struct Program {
-    mm: Mm<Inode, Heap>,
+struct Program<A: NodeAlloc<VmaNode<LinuxVma<Inode>>> + Clone = Heap> {
+    mm: Mm<Inode, A>,
     kernel: Strict,
 }
 
 impl Program {
     fn new(limit: u64) -> Self {
-        Self { mm: Mm::new(Layout::x86_64(8 << 20), Heap).unwrap(), kernel: Strict::new(limit) }
+        Self::with_nodes(limit, Heap)
+    }
+}
+
+impl<A: NodeAlloc<VmaNode<LinuxVma<Inode>>> + Clone> Program<A> {
+    fn with_nodes(limit: u64, nodes: A) -> Self {
+        Self { mm: Mm::new(Layout::x86_64(8 << 20), nodes).unwrap(), kernel: Strict::new(limit) }
     }
 
     fn map(&mut self, page: u64, pages: u64, prot: u64, flags: u64) -> Result<u64, Errno> {
@@ -99,6 +109,21 @@ impl Program {
         self.mm.check().unwrap();
         assert_eq!(self.mm.usage().committed(), self.kernel.committed);
         answer
+    }
+
+    /// mremap(2) of some pages, which may move.
+    fn remap(&mut self, page: u64, old: u64, new: u64) -> Result<u64, Errno> {
+        let mut call = self.mm.update(&mut self.kernel);
+        let (old, new) = (old * PAGE, new * PAGE);
+        let answer = self.mm.mremap(AT + page * PAGE, old, new, MREMAP_MAYMOVE, 0, &mut call);
+        call.finish();
+        self.mm.check().unwrap();
+        assert_eq!(self.mm.usage().committed(), self.kernel.committed);
+        answer
+    }
+
+    fn maps(&self) -> String {
+        self.mm.maps().to_string()
     }
 }
 
@@ -128,6 +153,57 @@ fn a_replacement_that_fails_leaves_the_count_right() {
     // The old has gone when the file refuses.
     assert_eq!(program.map(4, 8, RW, MAP_PRIVATE | MAP_FIXED), Err(Errno::ENOMEM));
     assert_eq!(program.kernel.committed, 4);
+}
+
+#[test]
+fn a_growing_mremap_that_fails_uncharges_once() {
+    let mut program = Program::new(100);
+    program.map(0, 8, RW, FIXED).unwrap();
+    let before = program.maps();
+    program.kernel.refuses_moves = true;
+    // In the middle of a VMA, so that it cannot grow where it is.
+    for _ in 0..3 {
+        assert_eq!(program.remap(2, 2, 5), Err(Errno::EIO));
+        assert_eq!((program.maps(), program.kernel.committed), (before.clone(), 8));
+    }
+    program.kernel.refuses_moves = false;
+    assert!(program.remap(2, 2, 5).is_ok());
+    assert_eq!(program.kernel.committed, 11);
+}
+
+#[test]
+fn a_growing_mremap_takes_the_growth_back_even_if_hooks_refuse_to_unmap() {
+    let mut program = Program::new(100);
+    program.map(0, 8, RW, FIXED).unwrap();
+    // What is added merges with this, and is split off again.
+    let below_top = (program.mm.layout().base() - AT) / PAGE - 1;
+    program.map(below_top, 1, RW, FIXED).unwrap();
+    let before = program.maps();
+    (program.kernel.refuses_moves, program.kernel.refuses) = (true, true);
+    assert_eq!(program.remap(2, 2, 5), Err(Errno::EIO));
+    assert_eq!((program.maps(), program.kernel.committed), (before, 9));
+}
+
+#[test]
+fn a_growing_mremap_without_nodes_leaves_everything_as_it_was() {
+    /// mremap of the middle of a VMA with `N` nodes, as many as it failed with.
+    fn with_nodes<const N: usize>() -> Result<u64, Errno> {
+        let nodes = FixedPool::<VmaNode<LinuxVma<Inode>>, N>::new();
+        let mut program = Program::with_nodes(100, &nodes);
+        program.map(0, 8, RW, FIXED).unwrap();
+        let before = program.maps();
+        let answer = program.remap(2, 2, 5);
+        if answer.is_err() {
+            assert_eq!((program.maps(), program.kernel.committed), (before, 8));
+        }
+        answer
+    }
+    // The map takes one for itself, and the VMA one. Of three pieces and what is added, the last
+    // two become one.
+    assert_eq!(with_nodes::<2>(), Err(Errno::ENOMEM));
+    assert_eq!(with_nodes::<3>(), Err(Errno::ENOMEM));
+    assert_eq!(with_nodes::<4>(), Err(Errno::ENOMEM));
+    assert!(with_nodes::<5>().is_ok());
 }
 
 #[test]

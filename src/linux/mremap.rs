@@ -390,7 +390,7 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         let source = if remap.has(MREMAP_DONTUNMAP) { Source::Keep } else { Source::Unmap };
         if let Err(error) = self.map.relocate(old, old_len, target, source, Merge::Both, call) {
             if middle < end {
-                self.unmap_range(middle, end, call)?;
+                self.take_back(middle, end, call);
             }
             return Err(error.into());
         }

@@ -128,6 +128,22 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         Ok(Span::new(first_batch.end, rest.end))
     }
 
+    /// Removes what this call itself has mapped in `start..end`, and leaves its charge to the
+    /// caller. Hooks are not asked, so that they cannot refuse. If it has merged with what follows,
+    /// the node for the split is the one that the merge left over.
+    pub(super) fn take_back<O: Kernel<F>>(
+        &mut self,
+        start: u64,
+        end: u64,
+        call: &mut Call<'_, F, A, O>,
+    ) {
+        let span = self.span(start, end);
+        let usage = self.usage_without(span);
+        if self.map.unmap_front(span, usize::MAX, call).is_ok() {
+            self.usage = usage;
+        }
+    }
+
     /// Whether something in a range is sealed. O(1) if nothing is anywhere, else O(log n + VMAs).
     pub(super) fn has_seal(&self, start: u64, end: u64) -> bool {
         let mut vmas = self.map.overlapping(start, end.saturating_sub(start));
