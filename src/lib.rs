@@ -33,7 +33,7 @@ pub use node::BoxAlloc;
 #[cfg(feature = "alloc")]
 pub use node::Heap;
 pub use node::{FixedPool, Node, NodeAlloc, Preallocated, ReadSide, Slab, TypeStable};
-pub use options::{AdoptError, MapFlags, MapOptions, WriteXorExec};
+pub use options::{MapFlags, MapOptions, WriteXorExec};
 pub use placement::{Direction, Search};
 pub use position::Position;
 pub use range::{PageSize, VmRange};

@@ -8,7 +8,7 @@ use kvma::linux::abi::*;
 use kvma::linux::{
     Access, Capabilities, Fault, FaultAction, File, Inheritance, Install, Kernel, Layout, LinuxVma,
     Mm, Mmap, Mode, OpenFile, Overcommit, PageOp, Policy, Resource, Rights, Role, SegvCode, Target,
-    UNSERVED, Unserved, VmFlags, WriteExec,
+    UNSERVED, Unserved, Usage, VmFlags, WriteExec,
 };
 use kvma::{
     AddrSpace, BoxAlloc, Errno, Error, Event, FixedPool, HasVmMap, Hooks, NoHooks, Piece, VmaNode,
@@ -62,7 +62,7 @@ impl Kernel<Inode> for TestKernel {
         Capabilities::from_bits_truncate(self.caps)
     }
 
-    fn commit(&mut self, pages: u64) -> Result<(), Errno> {
+    fn charge(&mut self, pages: u64, _usage: &Usage) -> Result<(), Errno> {
         Overcommit::Never.decide(
             pages,
             self.committed + pages,

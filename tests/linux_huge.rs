@@ -6,7 +6,7 @@ use std::sync::Arc;
 use kvma::linux::abi::*;
 use kvma::linux::{
     Alignment, File, Kernel, Layout, LinuxVma, Mm, Mmap, OpenFile, PageOp, Policy, Resource,
-    Rights, VmFlags,
+    Rights, Usage, VmFlags,
 };
 use kvma::{BoxAlloc, Errno, Hooks, NoHooks, Piece, VmaNode};
 
@@ -62,7 +62,7 @@ impl Hooks<LinuxVma<Object>> for TestKernel {
 }
 
 impl Kernel<Object> for TestKernel {
-    fn commit(&mut self, pages: u64) -> Result<(), Errno> {
+    fn charge(&mut self, pages: u64, _usage: &Usage) -> Result<(), Errno> {
         self.committed += pages;
         Ok(())
     }

@@ -4,9 +4,9 @@ use std::fmt;
 
 use kvma::linux::abi::*;
 use kvma::linux::{
-    Access, Fault, FaultAction, File, Growth, Layout, Mm, Mmap, Resource, SegvCode, VmFlags,
+    Access, Fault, FaultAction, File, Layout, Mm, Mmap, Resource, SegvCode, VmFlags,
 };
-use kvma::{Errno, Heap, NoHooks};
+use kvma::{Direction, Errno, Heap, NoHooks};
 
 /// There are no files here.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,7 +49,7 @@ fn the_stack_limit_says_where_the_search_begins() {
 #[test]
 fn an_unlimited_stack_leaves_the_search_top_down() {
     let layout = Layout::x86_64(u64::MAX);
-    assert_eq!((layout.growth(), layout.base()), (Growth::TopDown, 0x1555_5555_6000));
+    assert_eq!((layout.direction(), layout.base()), (Direction::TopDown, 0x1555_5555_6000));
 }
 
 /// `live_faults` found it: what a stack's pages are called (`vm_pgoff`) goes with it when it moves,

@@ -173,7 +173,7 @@ impl Kernel<Name> for Watch<'_> {
     fn capabilities(&self) -> Capabilities {
         self.caps
     }
-    fn commit(&mut self, pages: u64) -> Result<(), Errno> {
+    fn charge(&mut self, pages: u64, _usage: &Usage) -> Result<(), Errno> {
         self.committed += pages;
         Ok(())
     }

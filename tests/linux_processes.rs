@@ -6,7 +6,7 @@ use std::sync::Arc;
 use kvma::linux::abi::*;
 use kvma::linux::{
     Access, Fault, FaultAction, File, Install, Kernel, Layout, LinuxVma, Mm, Mmap, Overcommit,
-    Resource, Role, SegvCode, Target, VmFlags,
+    Resource, Role, SegvCode, Target, Usage, VmFlags,
 };
 use kvma::{BoxAlloc, Errno, Hooks, NoHooks, VmaNode};
 
@@ -48,7 +48,7 @@ struct Machine {
 impl Hooks<LinuxVma<Name>> for Machine {}
 
 impl Kernel<Name> for Machine {
-    fn commit(&mut self, pages: u64) -> Result<(), Errno> {
+    fn charge(&mut self, pages: u64, _usage: &Usage) -> Result<(), Errno> {
         Overcommit::Heuristic.decide(pages, 0, 24 * GIB / PAGE, 0)?;
         self.promised += pages;
         Ok(())

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use kvma::linux::abi::*;
 use kvma::linux::{
     Capabilities, File, Inheritance, Kernel, Layout, LinuxVma, Mm, Mmap, OpenFile, PageOp, Rights,
-    VmFlags,
+    Usage, VmFlags,
 };
 use kvma::{
     AddrSpace, Attrs, Backing, BoxAlloc, Busy, Errno, Hooks, Piece, Prot, RawLock, Snapshot,
@@ -140,7 +140,7 @@ impl Kernel<Tag> for TestKernel<'_> {
     fn capabilities(&self) -> Capabilities {
         Capabilities::IPC_LOCK
     }
-    fn commit(&mut self, pages: u64) -> Result<(), Errno> {
+    fn charge(&mut self, pages: u64, _usage: &Usage) -> Result<(), Errno> {
         self.0.promised.fetch_add(pages as i64, Ordering::Relaxed);
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! Mappings described option by option, and what goes with them.
 
+use kvma::linux::maps::AdoptError;
 use kvma::*;
 
 const PAGE: u64 = 4096;

@@ -6,7 +6,6 @@ mod commit;
 mod flags;
 mod write_xor_exec;
 
-pub use adopt::AdoptError;
 pub use flags::MapFlags;
 pub use write_xor_exec::WriteXorExec;
 

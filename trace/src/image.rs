@@ -87,7 +87,7 @@ where
     O: Kernel<Backing<'a>>,
 {
     let limit = mm.limits().get(Resource::Stack);
-    let layout = Layout::x86_64(limit).with_growth(mm.layout().growth());
+    let layout = Layout::x86_64(limit).with_direction(mm.layout().direction());
     mm.clear(layout, update)?;
     // Arguments and environment of the programs in traces fit into a page.
     let (start, end) = layout.stack(layout.page_size().bytes(), limit);

@@ -1,10 +1,10 @@
 //! One address space, asked line by line.
 
 use kvma::linux::{
-    Access, Call as Update, Fault, FaultAction, File, Growth, Kernel, Layout, Limits, LinuxVma, Mm,
-    Mmap, OpenFile, Resource, Traits,
+    Access, Call as Update, Fault, FaultAction, File, Kernel, Layout, Limits, LinuxVma, Mm, Mmap,
+    OpenFile, Resource, Traits,
 };
-use kvma::{Errno, Error, HasVmMap, NodeAlloc, VmaData, VmaNode};
+use kvma::{Direction, Errno, Error, HasVmMap, NodeAlloc, VmaData, VmaNode};
 
 use crate::descriptors::Descriptors;
 use crate::image::{Specials, execve, load};
@@ -109,7 +109,7 @@ impl Machine {
                 // where they were put.
                 if self.phase == Phase::Loaded && which == Limit::Stack {
                     self.phase = Phase::Running;
-                    let layout = Layout::x86_64(bytes).with_growth(mm.layout().growth());
+                    let layout = Layout::x86_64(bytes).with_direction(mm.layout().direction());
                     mm.set_layout(layout).map_err(ReplayError::Exec)?;
                 }
             }
@@ -125,7 +125,7 @@ impl Machine {
                 // Nothing else is put right at the lower end of the search: the program runs with
                 // ADDR_COMPAT_LAYOUT.
                 if snapshot.vmas().any(|vma| vma.start == USUAL_LAYOUT.bottom()) {
-                    mm.set_layout(USUAL_LAYOUT.with_growth(Growth::BottomUp))
+                    mm.set_layout(USUAL_LAYOUT.with_direction(Direction::BottomUp))
                         .map_err(ReplayError::Exec)?;
                 }
                 for vma in snapshot.vmas() {

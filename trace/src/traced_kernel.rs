@@ -1,7 +1,7 @@
 //! What stands for the kernel in a replay.
 
 use kvma::linux::{
-    Capabilities, File, Inheritance, Kernel, LinuxVma, OpenFile, Overcommit, PageOp, VmFlags,
+    Capabilities, File, Inheritance, Kernel, LinuxVma, OpenFile, Overcommit, PageOp, Usage, VmFlags,
 };
 use kvma::{Attrs, Errno, Error, Event, Hooks, Piece};
 
@@ -66,7 +66,7 @@ impl<'a, O: Kernel<Backing<'a>>> Kernel<Backing<'a>> for TracedKernel<'_, 'a, O>
         }
     }
 
-    fn commit(&mut self, pages: u64) -> Result<(), Errno> {
+    fn charge(&mut self, pages: u64, _usage: &Usage) -> Result<(), Errno> {
         Overcommit::Heuristic.decide(pages, 0, MEMORY / 4096, 0)
     }
 
@@ -93,7 +93,7 @@ impl<'a, O: Kernel<Backing<'a>>> Kernel<Backing<'a>> for TracedKernel<'_, 'a, O>
 
     fn shared_memory(&mut self, len: u64, flags: VmFlags) -> Result<Backing<'a>, Errno> {
         if !flags.contains(VmFlags::NO_RESERVE) {
-            self.commit(len / 4096)?;
+            Overcommit::Heuristic.decide(len / 4096, 0, MEMORY / 4096, 0)?;
         }
         Ok(self.backing.unwrap_or(Backing { text: "00:01 0 /dev/zero (deleted)" }))
     }

@@ -234,14 +234,12 @@ impl Kernel<FileRef> for CKernel {
         match self.owner.and_then(|owner| owner.charge) {
             // SAFETY: see above.
             Some(charge) => answer(unsafe { charge(self.udata(), pages, usage.total()) }),
-            None => self.commit(pages),
+            None => {
+                let Some(commit) = self.owner.and_then(|owner| owner.commit) else { return Ok(()) };
+                // SAFETY: see above.
+                answer(unsafe { commit(self.udata(), pages) })
+            }
         }
-    }
-
-    fn commit(&mut self, pages: u64) -> Result<(), Errno> {
-        let Some(commit) = self.owner.and_then(|owner| owner.commit) else { return Ok(()) };
-        // SAFETY: see above.
-        answer(unsafe { commit(self.udata(), pages) })
     }
 
     fn uncharge(&mut self, pages: u64) {

@@ -7,8 +7,8 @@ use crate::boundary::{Shared, call, call_or, given};
 use crate::owing::Owing;
 use crate::status::{Fail, kvma_status};
 use core::ptr::{NonNull, null_mut};
-use engine::Error;
-use engine::linux::{Growth, Layout, Mm};
+use engine::linux::{Layout, Mm};
+use engine::{Direction, Error};
 
 /// The shape of an address space, in bytes: made by `kvma_linux_layout_x86_64`, and changed where
 /// wanted.
@@ -64,7 +64,7 @@ impl From<&Layout> for kvma_linux_layout {
             user_min_addr: layout.user_min_addr(),
             guard_gap: layout.guard_gap(),
             huge: layout.huge(),
-            bottom_up: layout.growth() == Growth::BottomUp,
+            bottom_up: layout.direction() == Direction::BottomUp,
             task_size: layout.task_size(),
             page_size: layout.page_size().bytes(),
         }
@@ -81,7 +81,7 @@ impl kvma_linux_layout {
             .with_user_min_addr(self.user_min_addr)
             .with_guard_gap(self.guard_gap)
             .with_huge_pages(self.huge)
-            .with_growth(if self.bottom_up { Growth::BottomUp } else { Growth::TopDown })
+            .with_direction(if self.bottom_up { Direction::BottomUp } else { Direction::TopDown })
     }
 }
 

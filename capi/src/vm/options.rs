@@ -14,7 +14,8 @@ use crate::maps::kvma_maps_line;
 use crate::request::kvma_request;
 use crate::status::{Fail, kvma_status};
 use core::ffi::{CStr, c_char, c_void};
-use engine::{AdoptError, Advice, Error, Hooks, MapFlags, Update};
+use engine::linux::maps::AdoptError;
+use engine::{Advice, Error, Hooks, MapFlags, Update};
 
 /// In `extra`: only the addresses are taken, no memory, until `kvma_vm_commit`.
 pub const KVMA_UNCOMMITTED: u64 = 1 << 0;
