@@ -3,17 +3,19 @@
 #![deny(unsafe_code)]
 
 pub mod addr_space;
+#[cfg(feature = "compat")]
+pub mod compat;
 mod error;
 mod flags;
 mod hooks;
+#[cfg(feature = "linux")]
 pub mod linux;
-mod mappings;
 pub mod node;
-mod options;
 mod pending_flush;
 mod placement;
 mod position;
 mod range;
+#[cfg(feature = "range-map")]
 pub mod range_map;
 mod ranges;
 #[allow(unsafe_code)]
@@ -24,19 +26,24 @@ mod vm_map;
 mod vma;
 
 pub use addr_space::{AddrSpace, Busy, Claim, HasVmMap, Snapshot, Token};
+#[cfg(feature = "compat")]
+pub use compat::{
+    Checkpoint, Info, MapFlags, MapOptions, Mappings, Origin, UpdateFn, WriteXorExec,
+};
 pub use error::{Errno, Error};
 pub use flags::{MemType, Prot, SplitGranularity, VmaFlags};
 pub use hooks::{Event, Hooks, NoHooks, Piece};
-pub use mappings::{Checkpoint, Info, Mappings, Origin, UpdateFn};
+#[cfg(feature = "linux")]
+pub use linux::maps::AdoptError;
 #[cfg(any(feature = "alloc", loom))]
 pub use node::BoxAlloc;
 #[cfg(feature = "alloc")]
 pub use node::Heap;
 pub use node::{FixedPool, Node, NodeAlloc, Preallocated, ReadSide, Slab, TypeStable};
-pub use options::{AdoptError, MapFlags, MapOptions, WriteXorExec};
 pub use placement::{Direction, Search};
 pub use position::Position;
 pub use range::{PageSize, VmRange};
+#[cfg(feature = "range-map")]
 pub use range_map::{Advance, Contiguous, Entry, Equal, Key, Policy, RangeMap, RangeNode};
 pub use ranges::Merge;
 #[cfg(feature = "lock_api_04")]

@@ -140,7 +140,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> HasVmMap for VmMap<V, A> {
 }
 
 /// Nodes that any one operation on a range may need.
-const WORST_CASE: usize = 3;
+pub(crate) const WORST_CASE: usize = 3;
 
 /// A map `M` behind a lock `L`, with lookups that do not take it.
 ///

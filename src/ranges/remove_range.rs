@@ -8,6 +8,7 @@ use crate::tree::Tree;
 impl<T: SplitMerge> Tree<T> {
     /// Nodes that [`remove_range`](Self::remove_range) needs: one for each part that is cut off and
     /// gathered, one more where the rest of an entry becomes an entry. At most 2. O(log n).
+    #[cfg(feature = "range-map")]
     pub(crate) fn remove_cost(&self, span: Span<T::Position>) -> usize {
         let mut entries = self.entries(span);
         let Some(first) = entries.next() else { return 0 };

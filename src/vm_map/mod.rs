@@ -4,6 +4,7 @@
 //! prepare, and only then change anything; from there on nothing can fail. What is removed lies in
 //! the [`Update`] until its owner finishes it. One operation, one file.
 
+mod adopt;
 mod advise;
 mod attrs;
 mod fork;

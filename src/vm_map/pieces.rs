@@ -53,6 +53,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
 
     /// Lets the hooks prepare for the first and the last VMA of `span`, which have been cut out of
     /// others or may have been.
+    #[cfg(feature = "linux")]
     pub(crate) fn prepare_ends<H: Hooks<V>>(
         &self,
         span: Span,

@@ -1,4 +1,4 @@
-//! Flags of what is mapped: committed, locked, and the rest.
+//! Changing what is mapped, in mmap-rs' words: commit, decommit, lock, flags.
 
 use super::{MapFlags, write_xor_exec};
 use crate::error::{Errno, Error};
@@ -9,15 +9,39 @@ use crate::update::Update;
 use crate::vm_map::VmMap;
 use crate::vma::{Attrs, Vma, VmaData, VmaNode};
 
-/// All calls here: every page must be mapped ([`Error::NotMapped`]); costs, hooks and further
-/// errors as for [`VmMap::update_attrs`]. The hooks hear `protect` for each part that changes, with
-/// the attributes of before and after.
+/// mmap-rs' calls on parts of mappings.
+///
+/// Every page of the range must be mapped. The hooks hear `protect` for each part that changes,
+/// with the attributes of before and after. Costs are those of [`VmMap::update_attrs`].
+///
+/// ```
+/// # #[cfg(feature = "alloc")] {
+/// use kvma::compat::{MapFlags, MapOptions};
+/// use kvma::{Heap, NoHooks, PageSize, Prot, VmMap};
+///
+/// let mut map = VmMap::<(), _>::new(0x10000, 0x1000, PageSize::SIZE_4K, Heap)?;
+/// let mut hooks = NoHooks;
+/// let mut update = map.update(&mut hooks);
+/// let arena = MapOptions::new(0x10_0000).reserve().request(PageSize::SIZE_4K)?;
+/// let at = map.map(arena, &mut update)?;
+/// map.commit(at, 0x4000, Prot::RW, &mut update)?;
+/// map.lock_pages(at, 0x1000, &mut update)?;
+/// map.decommit(at, 0x4000, &mut update)?;
+/// let arena = map.find(at).ok_or(kvma::Error::NotMapped)?;
+/// assert!(arena.attrs().map_flags().contains(MapFlags::UNCOMMITTED));
+/// # }
+/// # Ok::<(), kvma::Error>(())
+/// ```
 impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
-    /// Makes what was reserved in `len` bytes from `start` usable, with this protection. Parts that
+    /// Makes what is reserved in `len` bytes from `start` usable, with this protection. Parts that
     /// are committed already stay as they are.
     ///
-    /// `EACCES` if that would be writable and executable at once without
-    /// [`jit`](super::MapOptions::jit).
+    /// # Errors
+    ///
+    /// - [`Error::NotMapped`] if there is a gap.
+    /// - `EACCES` if something would become writable and executable at once without
+    ///   [`MapOptions::jit`](super::MapOptions::jit).
+    /// - Those of [`update_attrs`](Self::update_attrs).
     pub fn commit<H: Hooks<V>>(
         &mut self,
         start: u64,
@@ -38,8 +62,14 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         })
     }
 
-    /// Gives the memory of `len` bytes from `start` back and keeps the addresses; whatever was
-    /// there is lost. The hooks know it by [`Event::is_decommit`].
+    /// Gives the memory of `len` bytes from `start` back and keeps the addresses. What was in the
+    /// memory is lost.
+    ///
+    /// Hooks recognise it by [`Event::is_decommit`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotMapped`] if there is a gap, and those of [`update_attrs`](Self::update_attrs).
     pub fn decommit<H: Hooks<V>>(
         &mut self,
         start: u64,
@@ -52,6 +82,10 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     }
 
     /// Keeps the pages of `len` bytes from `start` in memory (mlock(2)).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotMapped`] if there is a gap, and those of [`update_attrs`](Self::update_attrs).
     pub fn lock_pages<H: Hooks<V>>(
         &mut self,
         start: u64,
@@ -64,6 +98,10 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     }
 
     /// Lets the pages of `len` bytes from `start` go when memory is short (munlock(2)).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotMapped`] if there is a gap, and those of [`update_attrs`](Self::update_attrs).
     pub fn unlock_pages<H: Hooks<V>>(
         &mut self,
         start: u64,
@@ -75,9 +113,15 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         })
     }
 
-    /// Takes `clear` from the flags of `len` bytes from `start`, then adds `set`: access patterns,
-    /// core dumps (madvise(2)). Not for [`MapFlags::UNCOMMITTED`], which
-    /// [`commit`](Self::commit) and [`decommit`](Self::decommit) look after; it is left alone.
+    /// Removes `clear` from the flags of `len` bytes from `start`, then adds `set`. For access
+    /// patterns and core dumps (madvise(2)).
+    ///
+    /// [`MapFlags::UNCOMMITTED`] is left alone: [`commit`](Self::commit) and
+    /// [`decommit`](Self::decommit) look after that.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotMapped`] if there is a gap, and those of [`update_attrs`](Self::update_attrs).
     pub fn change_map_flags<H: Hooks<V>>(
         &mut self,
         start: u64,
@@ -100,7 +144,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         new: impl Fn(Attrs) -> Attrs,
     ) -> Result<(), Error> {
         let changed = |vma: &Vma<'_, V>| new(vma.attrs());
-        // A range that makes no sense has its own error, which the update itself finds.
+        // A range that makes no sense has an error of its own, which `update_attrs` finds.
         match self.gaps(start, len).next() {
             Some(_) if self.is_in_space(start, len) => Err(Error::NotMapped),
             _ => self.update_attrs(start, len, changed, update),
@@ -115,7 +159,8 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
 }
 
 impl<V> Event<'_, V> {
-    /// Whether memory is given back while the addresses stay taken: the piece's pages must go.
+    /// Returns `true` if memory is given back while the addresses stay taken, as
+    /// [`decommit`](VmMap::decommit) does: the piece's pages must go.
     pub fn is_decommit(&self) -> bool {
         match self {
             Event::Protect { piece, old } => {

@@ -1,10 +1,10 @@
 //! Taking over what is mapped already: nobody is told, since nothing happens.
 
+use super::{MapsError, MapsLine};
 use crate::error::Error;
 use crate::flags::VmaFlags;
 use crate::hooks::NoHooks;
 use crate::linux::VmFlags;
-use crate::linux::maps::{MapsError, MapsLine};
 use crate::node::NodeAlloc;
 use crate::range::{PageSize, VmRange};
 use crate::ranges::Merge;
@@ -40,18 +40,6 @@ impl fmt::Display for AdoptError {
 impl core::error::Error for AdoptError {}
 
 impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
-    /// Takes over a range that is mapped already: as [`map`](VmMap::map), but without hooks, and
-    /// [`Placement::Fixed`] replaces nothing ([`Error::Overlap`]).
-    pub fn adopt(&mut self, request: MapRequest<V>) -> Result<u64, Error> {
-        let place = match request.placement() {
-            Placement::Fixed(addr) => Placement::FixedNoReplace(addr),
-            place => place,
-        };
-        let mut nobody = NoHooks;
-        let mut update = self.update(&mut nobody);
-        self.map(request.replaced(place, |data| data), &mut update)
-    }
-
     /// Fills the empty map with the VMAs of a `/proc/PID/maps` file, boundary for boundary, without
     /// hooks. Returns how many there are. VMAs that lie wholly outside the space are passed over:
     /// `[vsyscall]` does, in a space of user addresses.

@@ -1,17 +1,10 @@
-//! Mappings, and the regions that are left of them: the vocabulary of libmmap on top of a
-//! [`VmMap`].
+//! libmmap's address space: mappings, and the VMAs that are left of them.
 //!
-//! A *mapping* is what one call made. A *region* is what is left of it in one piece: unmapping,
-//! replacing and protecting cut mappings into regions. Each region knows its mapping's base and
-//! length, and whether the mapping was there when the space was last marked.
+//! A *mapping* is what one call has made. Unmapping, replacing and protecting split it into VMAs,
+//! each of which knows the base and length of its mapping, and whether the mapping was there when
+//! the space was last marked.
 
-mod checkpoint;
-mod locked;
-mod origin;
-
-pub use checkpoint::Checkpoint;
-pub use origin::{Info, Origin, UpdateFn};
-
+use super::origin::{Info, MappingId, Origin};
 use crate::addr_space::HasVmMap;
 use crate::error::Error;
 use crate::flags::Prot;
@@ -22,26 +15,28 @@ use crate::range::{PageSize, VmRange};
 use crate::sync;
 use crate::update::Update;
 use crate::vm_map::{MapRequest, Placement, VmMap};
-use crate::vma::{Attrs, VmaData, VmaNode};
-use origin::MappingId;
+use crate::vma::{Attrs, Vma, VmaData, VmaNode};
+use core::fmt;
 
-/// An address space that remembers which mapping each region comes from, and can go back to a state
+/// An address space that remembers which mapping each VMA comes from, and can go back to a state
 /// that it was in.
 ///
-/// No lock of its own: an [`AddrSpace`](crate::AddrSpace) puts one around it. Hooks run inside the
-/// call, under that lock, and must not call back into the space.
+/// `V` is the user data of each VMA, `A` a handle of the node allocator. There is no lock inside:
+/// an [`AddrSpace`](crate::AddrSpace) puts one around it. Hooks run inside the call, under that
+/// lock, and must not call back into the space.
 ///
-/// Changes take an [`Update`], made by [`update`](Self::update), which carries the hooks:
-/// [`UpdateFn`] for a closure that is told address, length and previous information of each part
-/// that goes or changes; any [`Hooks`] for the rest.
+/// Operations take an [`Update`], made by [`update`](Self::update), which carries the hooks: an
+/// [`UpdateFn`](super::UpdateFn) for a closure that hears address, length and previous information
+/// of each part that goes or changes; any other [`Hooks`] for more.
 ///
 /// ```
 /// # #[cfg(feature = "alloc")] {
-/// use kvma::{Attrs, Heap, Mappings, PageSize, Prot, UpdateFn};
+/// use kvma::compat::{Info, Mappings, UpdateFn};
+/// use kvma::{Attrs, Heap, PageSize, Prot, VmRange};
 ///
 /// let mut space = Mappings::<(), _>::new(0x10000, 0x100, PageSize::SIZE_4K, Heap)?;
 /// let mut gone = Vec::new();
-/// let mut hooks = UpdateFn(|range: kvma::VmRange, info: kvma::Info<'_>| {
+/// let mut hooks = UpdateFn(|range: VmRange, info: Info<'_>| {
 ///     gone.push((range.start(), range.len(), info.mapping().start()));
 /// });
 /// let mut update = space.update(&mut hooks);
@@ -51,46 +46,59 @@ use origin::MappingId;
 /// space.protect(at, 0x1000, Prot::RW, &mut update)?;
 /// space.restore(&saved, &mut update)?;
 /// update.finish();
-/// assert_eq!(gone, [(at + 0x1000, Some(0x1000), at), (at, Some(0x1000), at), (at, Some(0x1000), at)]);
+/// let page = Some(0x1000);
+/// assert_eq!(gone, [(at + 0x1000, page, at), (at, page, at), (at, page, at)]);
 /// assert_eq!(space.vm_map().len(), 1);
 /// # }
 /// # Ok::<(), kvma::Error>(())
 /// ```
 pub struct Mappings<V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone> {
-    map: VmMap<Origin<V>, A>,
-    /// What the next mapping is called.
+    pub(super) map: VmMap<Origin<V>, A>,
+    /// The identity that the next mapping gets.
     next: MappingId,
 }
 
 impl<V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone> Mappings<V, A> {
-    /// An empty space of `pages` pages from the byte address `start`; a page is any power of two.
-    /// Takes one node. Errors as for [`VmMap::new`].
+    /// Returns an empty space of `pages` pages from the byte address `start`. A page is any power
+    /// of two.
+    ///
+    /// Takes one node.
+    ///
+    /// # Errors
+    ///
+    /// As for [`VmMap::new`].
     pub fn new(start: u64, pages: u64, page: PageSize, alloc: A) -> Result<Self, Error> {
         Ok(Self::over(VmMap::new(start, pages, page, alloc)?))
     }
 
-    fn over(map: VmMap<Origin<V>, A>) -> Self {
+    pub(super) fn over(map: VmMap<Origin<V>, A>) -> Self {
         Mappings { map, next: MappingId { space: sync::unique(), serial: 0 } }
     }
 
-    /// The map below, for everything that only looks.
+    /// Returns the map below, for everything that only looks.
     pub fn vm_map(&self) -> &VmMap<Origin<V>, A> {
         &self.map
     }
 
-    /// The map below, for everything that has no name here: splitting and merging by hand,
+    /// Returns the map below, for changes that have no name here: splitting and merging by hand,
     /// relocating, committing, advice.
     pub fn vm_map_mut(&mut self) -> &mut VmMap<Origin<V>, A> {
         &mut self.map
     }
 
-    /// What carries the hooks into operations, and owed work out of them.
+    /// Returns what carries the hooks into operations, and owed work out of them.
     pub fn update<'h, H: Hooks<Origin<V>>>(&self, hooks: &'h mut H) -> Update<'h, Origin<V>, A, H> {
         self.map.update(hooks)
     }
 
-    /// Maps what the request says, and returns the byte address. Costs, hooks and errors as for
-    /// [`VmMap::map`], in O(log n) more. The new mapping joins no other, whatever the request says.
+    /// Maps what the request says, and returns the byte address.
+    ///
+    /// The new mapping is merged with no other, whatever the request says. Costs and hooks are
+    /// those of [`VmMap::map`], with O(log n) more.
+    ///
+    /// # Errors
+    ///
+    /// As for [`VmMap::map`].
     pub fn map<H: Hooks<Origin<V>>>(
         &mut self,
         request: MapRequest<V>,
@@ -116,6 +124,10 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone> Mappings<V, A> {
 
     /// Maps `len` bytes at `hint`, if that is page-aligned and free, and else at the lowest free
     /// range. Returns the byte address.
+    ///
+    /// # Errors
+    ///
+    /// As for [`VmMap::map`]; [`Error::NoSpace`] if nothing is free.
     pub fn map_any<H: Hooks<Origin<V>>>(
         &mut self,
         hint: Option<u64>,
@@ -128,8 +140,13 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone> Mappings<V, A> {
         self.map(MapRequest::new(Placement::Any(search), len, attrs).with_data(data), update)
     }
 
-    /// Maps `len` bytes at `addr`, in place of whatever is mapped there. The hooks hear `unmap` for
-    /// each part that is replaced.
+    /// Maps `len` bytes at `addr`, in place of whatever is mapped there, and returns `addr`.
+    ///
+    /// The hooks hear `unmap` for each part that is replaced.
+    ///
+    /// # Errors
+    ///
+    /// As for [`VmMap::map`].
     pub fn map_at<H: Hooks<Origin<V>>>(
         &mut self,
         addr: u64,
@@ -141,8 +158,14 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone> Mappings<V, A> {
         self.map(MapRequest::new(Placement::Fixed(addr), len, attrs).with_data(data), update)
     }
 
-    /// Unmaps `len` bytes from `addr`; holes are fine. Returns the pages removed. As
-    /// [`VmMap::unmap`].
+    /// Unmaps `len` bytes from `addr`, and returns the number of pages removed. Gaps in the range
+    /// are fine.
+    ///
+    /// Costs and hooks are those of [`VmMap::unmap`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`VmMap::unmap`].
     pub fn unmap<H: Hooks<Origin<V>>>(
         &mut self,
         addr: u64,
@@ -152,8 +175,13 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone> Mappings<V, A> {
         self.map.unmap(addr, len, update)
     }
 
-    /// Changes the protection of `len` bytes from `addr`, all of which must be mapped. As
-    /// [`VmMap::protect`].
+    /// Changes the protection of `len` bytes from `addr`, all of which must be mapped.
+    ///
+    /// Costs and hooks are those of [`VmMap::protect`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`VmMap::protect`]; [`Error::NotMapped`] if there is a gap.
     pub fn protect<H: Hooks<Origin<V>>>(
         &mut self,
         addr: u64,
@@ -164,18 +192,26 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone> Mappings<V, A> {
         self.map.protect(addr, len, prot, update)
     }
 
-    /// Changes any attributes. As [`VmMap::update_attrs`].
+    /// Gives each VMA in `len` bytes from `addr` the attributes that `new` returns for it.
+    ///
+    /// Costs and hooks are those of [`VmMap::update_attrs`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`VmMap::update_attrs`].
     pub fn update_attrs<H: Hooks<Origin<V>>>(
         &mut self,
         addr: u64,
         len: u64,
-        new: impl Fn(&crate::Vma<'_, Origin<V>>) -> Attrs,
+        new: impl Fn(&Vma<'_, Origin<V>>) -> Attrs,
         update: &mut Update<'_, Origin<V>, A, H>,
     ) -> Result<(), Error> {
         self.map.update_attrs(addr, len, new, update)
     }
 
-    /// What is known about the page that holds `addr`; `None` if it is not mapped. O(log n).
+    /// Returns what is known about the page that holds `addr`; `None` if it is not mapped.
+    ///
+    /// O(log n).
     pub fn query_page(&self, addr: u64) -> Option<Info<'_, V>> {
         let vma = self.map.find(addr)?;
         let page = self.map.page_size();
@@ -184,7 +220,13 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone> Mappings<V, A> {
         Some(Info::new(range, vma.attrs().advance(number - page.page(vma.start())), vma.data()))
     }
 
-    /// Unmaps everything. Returns the pages removed. As [`VmMap::clear`].
+    /// Unmaps everything, and returns the number of pages removed.
+    ///
+    /// Costs and hooks are those of [`VmMap::clear`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`VmMap::clear`].
     pub fn reset<H: Hooks<Origin<V>>>(
         &mut self,
         update: &mut Update<'_, Origin<V>, A, H>,
@@ -192,19 +234,26 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone> Mappings<V, A> {
         self.map.clear(update)
     }
 
-    /// Marks everything that is mapped now as original. O(n + newly marked log n), needs no memory.
+    /// Marks everything that is mapped now as original.
+    ///
+    /// O(n + newly marked log n). Needs no memory.
     pub fn mark_original(&mut self) {
         self.set_marks(|space, from| {
-            let mut regions = space.map.overlapping(from, u64::MAX);
-            regions.find(|vma| !vma.data().original).map(|vma| (vma.range(), true))
+            let mut vmas = space.map.overlapping(from, u64::MAX);
+            vmas.find(|vma| !vma.data().original).map(|vma| (vma.range(), true))
         });
     }
 
-    /// Unmaps all that was mapped since the space was last marked; all of it, if it never was.
-    /// Returns the pages removed. As [`VmMap::retain`].
+    /// Unmaps all that was mapped since the space was last marked, or everything if it never was.
+    /// Returns the number of pages removed.
     ///
-    /// What has become of the original mappings stays so: parts that were unmapped, replaced or
-    /// protected. [`restore`](Self::restore) brings them back.
+    /// Parts of original mappings that were unmapped, replaced or protected since stay so;
+    /// [`restore`](Self::restore) brings those back, too. Costs and hooks are those of
+    /// [`VmMap::retain`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`VmMap::retain`].
     pub fn unmap_non_original<H: Hooks<Origin<V>>>(
         &mut self,
         update: &mut Update<'_, Origin<V>, A, H>,
@@ -212,12 +261,12 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone> Mappings<V, A> {
         self.map.retain(|vma| vma.data().original, update)
     }
 
-    /// Asks `wrong` for the first region from an address on that wants another mark, until there is
+    /// Asks `wrong` for the first VMA from an address on that needs another mark, until there is
     /// none.
-    fn set_marks(&mut self, wrong: impl Fn(&Self, u64) -> Option<(VmRange, bool)>) {
+    pub(super) fn set_marks(&mut self, wrong: impl Fn(&Self, u64) -> Option<(VmRange, bool)>) {
         let mut from = Some(self.map.space().start());
         while let Some((range, mark)) = from.and_then(|from| wrong(self, from)) {
-            // The region is there.
+            // Cannot fail: `wrong` has just found the VMA.
             let _ = self.map.update_data(range.start(), |origin| origin.original = mark);
             from = range.end();
         }
@@ -230,5 +279,36 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone> HasVmMap for Mappings
 
     fn vm_map(&self) -> &VmMap<Origin<V>, A> {
         &self.map
+    }
+}
+
+/// Shows the space, and each VMA with its attributes, its mapping and the user data.
+impl<V, A> fmt::Debug for Mappings<V, A>
+where
+    V: VmaData + fmt::Debug,
+    A: NodeAlloc<VmaNode<Origin<V>>> + Clone,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mappings")
+            .field("space", &self.map.space())
+            .field("page", &self.map.page_size())
+            .field("vmas", &Vmas(&self.map))
+            .finish()
+    }
+}
+
+/// The VMAs of a map, for `Debug`.
+pub(super) struct Vmas<'a, V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone>(
+    pub(super) &'a VmMap<Origin<V>, A>,
+);
+
+impl<V, A> fmt::Debug for Vmas<'_, V, A>
+where
+    V: VmaData + fmt::Debug,
+    A: NodeAlloc<VmaNode<Origin<V>>> + Clone,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let infos = self.0.iter().map(|vma| Info::new(vma.range(), vma.attrs(), vma.data()));
+        f.debug_list().entries(infos).finish()
     }
 }

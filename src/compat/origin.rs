@@ -1,9 +1,10 @@
-//! Where a region comes from, and what its owner is told about it.
+//! Which mapping a VMA is a part of, and what hooks and callers are told about it.
 
 use crate::flags::Prot;
 use crate::hooks::{Event, Hooks, Piece};
 use crate::range::VmRange;
 use crate::vma::{Attrs, Backing, VmaData};
+use core::fmt;
 
 /// Tells mappings apart, in one space and between spaces that were forked from one another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,10 +15,10 @@ pub(super) struct MappingId {
     pub(super) serial: u64,
 }
 
-/// What [`Mappings`](super::Mappings) keeps with each region: the mapping that it is a part of, the
-/// mark, and the owner's data.
+/// The data that [`Mappings`](super::Mappings) keeps with each VMA: the mapping that it is a part
+/// of, the mark, and the user data `V`.
 ///
-/// Regions of one mapping join; those of different mappings never do, since each has to tell its
+/// VMAs of one mapping merge. Those of different mappings never do, because each has to tell its
 /// own base and length.
 #[derive(Clone, Copy, Debug)]
 pub struct Origin<V = ()> {
@@ -30,17 +31,18 @@ pub struct Origin<V = ()> {
 }
 
 impl<V> Origin<V> {
-    /// The mapping as it was created: base and length.
+    /// Returns the range of the mapping as it was made: its base and length.
     pub fn mapping(&self) -> VmRange {
         self.whole
     }
 
-    /// Whether the mapping was there when the space was last marked.
+    /// Returns `true` if the mapping was there when the space was last marked, see
+    /// [`mark_original`](super::Mappings::mark_original).
     pub fn is_original(&self) -> bool {
         self.original
     }
 
-    /// The owner's data.
+    /// Returns the user data.
     pub fn data(&self) -> &V {
         &self.data
     }
@@ -49,7 +51,8 @@ impl<V> Origin<V> {
         Origin { id: self.id, whole: self.whole, moved: self.moved, original: self.original, data }
     }
 
-    /// Whether both are of the same mapping, so that pages at the same address are the same pages.
+    /// Returns `true` if both are of the same mapping, and moved as far, so that pages at the same
+    /// address are the same pages.
     pub(super) fn is_same<W>(&self, other: &Origin<W>) -> bool {
         self.id == other.id && self.moved == other.moved
     }
@@ -62,7 +65,7 @@ impl<V: VmaData> VmaData for Origin<V> {
     }
 
     fn can_merge(&self, pages: u64, right: &Self) -> bool {
-        // Marks are not asked: a mapping is marked whole.
+        // Marks need not be compared: a mapping is marked whole.
         self.is_same(right) && self.data.can_merge(pages, &right.data)
     }
 
@@ -84,7 +87,11 @@ impl<V: VmaData> VmaData for Origin<V> {
     }
 }
 
-/// What is known about a region: what the libraries before this one call `MMInfo` or `MapInfo`.
+/// A page, or a part of a VMA, with its attributes and the mapping that it belongs to: `MMInfo` in
+/// libmmap's C, `MapInfo` in its C++.
+///
+/// Returned by [`Mappings::query_page`](super::Mappings::query_page), and given to [`UpdateFn`] for
+/// each part that goes or changes.
 #[derive(Debug)]
 pub struct Info<'a, V = ()> {
     range: VmRange,
@@ -106,37 +113,40 @@ impl<'a, V> Info<'a, V> {
     }
 
     fn of(piece: &Piece<'a, Origin<V>>, attrs: Attrs) -> Self {
-        Info::new(piece.range(), attrs, piece.data())
+        Self::new(piece.range(), attrs, piece.data())
     }
 
-    /// The previous information of what an event takes away or changes; `None` for events that do
-    /// neither. For hooks that want more than [`UpdateFn`] tells.
+    /// Returns the information that held before `event`, if the event takes something away or
+    /// changes it; else `None`.
+    ///
+    /// Use it in [`Hooks`] of your own, where [`UpdateFn`] tells too little.
     pub fn before(event: &Event<'a, Origin<V>>) -> Option<Self> {
         match event {
-            Event::Unmap(piece) => Some(Info::of(piece, piece.attrs())),
-            Event::Protect { piece, old } => Some(Info::of(piece, *old)),
+            Event::Unmap(piece) => Some(Self::of(piece, piece.attrs())),
+            Event::Protect { piece, old } => Some(Self::of(piece, *old)),
             _ => None,
         }
     }
 
-    /// What the information is about: the page that was asked for, or the part of a region that an
-    /// operation touches.
+    /// Returns the range that the information is about: the page that was asked for, or the part of
+    /// a VMA that an operation concerns.
     pub fn range(&self) -> VmRange {
         self.range
     }
 
-    /// All attributes; the backing's offset is that of the first page of [`range`](Self::range).
+    /// Returns all attributes. The backing's offset is that of the first page of
+    /// [`range`](Self::range).
     pub fn attrs(&self) -> Attrs {
         self.attrs
     }
 
-    /// The protection.
+    /// Returns the protection.
     pub fn prot(&self) -> Prot {
         self.attrs.prot()
     }
 
-    /// The object, if there is one, and the offset in bytes of the first byte of
-    /// [`range`](Self::range) in it.
+    /// Returns the object, if there is one, and the offset in it, in bytes, of the first byte of
+    /// [`range`](Self::range).
     pub fn object(&self) -> Option<(u64, u64)> {
         match self.attrs.backing() {
             Backing::Anonymous => None,
@@ -146,29 +156,58 @@ impl<'a, V> Info<'a, V> {
         }
     }
 
-    /// The mapping as it was created: base and length.
+    /// Returns the range of the mapping as it was made: its base and length.
     pub fn mapping(&self) -> VmRange {
         self.origin.whole
     }
 
-    /// Whether the mapping was there when the space was last marked.
+    /// Returns `true` if the mapping was there when the space was last marked.
     pub fn is_original(&self) -> bool {
         self.origin.original
     }
 
-    /// The owner's data.
+    /// Returns the user data.
     pub fn data(&self) -> &'a V {
         &self.origin.data
     }
 }
 
-/// Hooks out of a closure that hears of each part of a region that is unmapped, replaced or
-/// protected, with the range and the information that held until then. It is not told of new
-/// mappings: whoever made them knows.
+/// Hooks made of a closure that hears of each part of a VMA that is unmapped, replaced or
+/// protected, as libmmap's callback does.
+///
+/// The closure gets the part's range and the information that held until then. It is not told of
+/// new mappings: whoever made them knows. It runs under the space's lock, if there is one, and must
+/// not call back into the space.
+///
+/// ```
+/// # #[cfg(feature = "alloc")] {
+/// use kvma::compat::{Info, Mappings, UpdateFn};
+/// use kvma::{Attrs, Heap, PageSize, Prot, VmRange};
+///
+/// let mut space = Mappings::<(), _>::new(0x10000, 0x100, PageSize::SIZE_4K, Heap)?;
+/// let mut told = Vec::new();
+/// let mut hooks = UpdateFn(|range: VmRange, before: Info<'_>| {
+///     told.push((range.start(), before.prot()));
+/// });
+/// let mut update = space.update(&mut hooks);
+/// let at = space.map_any(None, 0x2000, Attrs::new(Prot::RW), (), &mut update)?;
+/// space.protect(at, 0x1000, Prot::READ, &mut update)?;
+/// space.unmap(at, 0x1000, &mut update)?;
+/// update.finish();
+/// assert_eq!(told, [(at, Prot::RW), (at, Prot::READ)]);
+/// # }
+/// # Ok::<(), kvma::Error>(())
+/// ```
 pub struct UpdateFn<F>(
-    /// Called with the part's range and what was known about it.
+    /// Called with the part's range and the information that held before.
     pub F,
 );
+
+impl<F> fmt::Debug for UpdateFn<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UpdateFn").finish_non_exhaustive()
+    }
+}
 
 impl<V, F: FnMut(VmRange, Info<'_, V>)> Hooks<Origin<V>> for UpdateFn<F> {
     fn unmap(&mut self, piece: &Piece<'_, Origin<V>>) {

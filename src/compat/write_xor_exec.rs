@@ -1,4 +1,4 @@
-//! W^X as a hook.
+//! W^X as a layer of hooks.
 
 use super::MapFlags;
 use crate::error::{Errno, Error};
@@ -7,19 +7,36 @@ use crate::hooks::{Event, Hooks, Piece};
 use crate::vm_map::Advice;
 use crate::vma::Attrs;
 
-/// Whether a mapping with these flags may have this protection: writable and executable at once
-/// only with [`MapFlags::JIT`].
+/// Returns `true` if a mapping with these flags may have this protection: writable and executable
+/// at once only with [`MapFlags::JIT`].
 pub(super) const fn allows(flags: MapFlags, prot: Prot) -> bool {
     flags.contains(MapFlags::JIT) || !prot.contains(Prot::WRITE.union(Prot::EXEC))
 }
 
-/// Hooks that refuse, with `EACCES`, what lets code be written and run: a mapping that is writable
-/// and executable at once, and one that becomes executable after it was writable, unless it was
-/// made with [`MapOptions::jit`](super::MapOptions::jit). Everything else goes to the hooks inside.
+/// Hooks that refuse, with `EACCES`, whatever would let code be written and then run.
 ///
-/// "After it was writable" is judged by what is known: the protection that the call changes. To
-/// check_access by what once was, as SELinux' `execmod` does, an owner marks VMAs that were
-/// written.
+/// They refuse a mapping that is writable and executable at once, and one that becomes executable
+/// after it was writable, unless it was made with [`MapOptions::jit`](super::MapOptions::jit).
+/// Everything else goes to the hooks inside.
+///
+/// "After it was writable" is judged by what is known, the protection that the call changes. A
+/// kernel that wants to judge by what once was, as SELinux' `execmod` does, marks the VMAs that
+/// were written.
+///
+/// ```
+/// # #[cfg(feature = "alloc")] {
+/// use kvma::compat::{MapOptions, WriteXorExec};
+/// use kvma::{Heap, NoHooks, PageSize, Prot, VmMap};
+///
+/// let mut map = VmMap::<(), _>::new(0x1000, 0x1000, PageSize::SIZE_4K, Heap)?;
+/// let mut hooks = WriteXorExec(NoHooks);
+/// let mut update = map.update(&mut hooks);
+/// let data = MapOptions::new(0x1000).prot(Prot::RW).request(PageSize::SIZE_4K)?;
+/// let at = map.map(data, &mut update)?;
+/// assert!(map.protect(at, 0x1000, Prot::RX, &mut update).is_err());
+/// # }
+/// # Ok::<(), kvma::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct WriteXorExec<H>(
     /// The hooks inside.

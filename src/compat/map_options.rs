@@ -1,15 +1,6 @@
-//! A mapping described option by option, as mmap-rs does it, and the calls that go with that
-//! description: committing what was reserved, locking, adopting what is already mapped.
+//! A mapping described option by option, as mmap-rs does it.
 
-mod adopt;
-mod commit;
-mod flags;
-mod write_xor_exec;
-
-pub use adopt::AdoptError;
-pub use flags::MapFlags;
-pub use write_xor_exec::WriteXorExec;
-
+use super::write_xor_exec;
 use crate::error::{Errno, Error};
 use crate::flags::{MemType, Prot, SplitGranularity, VmaFlags};
 use crate::placement::Search;
@@ -17,6 +8,47 @@ use crate::range::PageSize;
 use crate::ranges::Merge;
 use crate::vm_map::{MapRequest, Placement};
 use crate::vma::{Attrs, Backing};
+use bitflags::bitflags;
+
+bitflags! {
+    /// Flags that [`MapOptions`] keeps with a mapping and that no page fault reads.
+    ///
+    /// They lie in the low bits of [`Attrs::user_bits`]; the other bits stay the kernel's. All of
+    /// them take part in merging. Hooks find them with [`Attrs::map_flags`].
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+    pub struct MapFlags: u64 {
+        /// Only the addresses are taken, no memory: see [`VmMap::commit`](crate::VmMap::commit).
+        const UNCOMMITTED = 1 << 0;
+        /// A stack (`MAP_STACK`).
+        const STACK = 1 << 1;
+        /// Left out of core dumps (`MADV_DONTDUMP`).
+        const NO_CORE_DUMP = 1 << 2;
+        /// Will be read in order (`MADV_SEQUENTIAL`).
+        const SEQUENTIAL = 1 << 3;
+        /// Will be read at random (`MADV_RANDOM`).
+        const RANDOM = 1 << 4;
+        /// May be writable now and executable later, or both at once.
+        const JIT = 1 << 5;
+        /// Page tables are to be filled when memory is mapped or committed (`MAP_POPULATE`).
+        const POPULATE = 1 << 6;
+        /// No swap space is set aside (`MAP_NORESERVE`).
+        const NO_RESERVE = 1 << 7;
+        /// Huge pages are welcome where they fit (`MADV_HUGEPAGE`). Splits are not restricted.
+        const TRANSPARENT_HUGE = 1 << 8;
+    }
+}
+
+impl Attrs {
+    /// Returns the flags that [`MapOptions`] has set.
+    pub const fn map_flags(&self) -> MapFlags {
+        MapFlags::from_bits_truncate(self.user_bits())
+    }
+
+    /// Returns the attributes with these flags instead. The other user bits stay.
+    pub const fn with_map_flags(self, flags: MapFlags) -> Self {
+        self.with_user_bits(self.user_bits() & !MapFlags::all().bits() | flags.bits())
+    }
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum At {
@@ -26,16 +58,19 @@ enum At {
 }
 
 /// Describes a mapping; [`request`](Self::request) makes a [`MapRequest`] of it for
-/// [`VmMap::map`](crate::VmMap::map) or [`Mappings::map`](crate::Mappings::map).
+/// [`VmMap::map`](crate::VmMap::map) or [`Mappings::map`](super::Mappings::map).
 ///
-/// Unless told otherwise: private anonymous memory without access, at the lowest free address.
-/// Addresses, lengths and offsets are in bytes.
+/// Unless told otherwise, the mapping is private anonymous memory without access, at the lowest
+/// free address. Addresses, lengths and offsets are in bytes.
 ///
 /// ```
-/// # use kvma::{SplitGranularity, MapOptions, NoHooks, PageSize, Prot, VmMap, FixedPool, VmaNode};
-/// # static POOL: FixedPool<VmaNode, 8> = FixedPool::new();
+/// use kvma::compat::MapOptions;
+/// use kvma::{FixedPool, NoHooks, PageSize, Prot, SplitGranularity, VmMap, VmaNode};
+///
+/// static POOL: FixedPool<VmaNode, 8> = FixedPool::new();
 /// let mut map = VmMap::new(0x1000, 0x10_0000, PageSize::SIZE_4K, &POOL)?;
-/// let huge = MapOptions::new(4 << 20).prot(Prot::RW).huge_pages(SplitGranularity::Size2M).locked();
+/// let huge = SplitGranularity::Size2M;
+/// let huge = MapOptions::new(4 << 20).prot(Prot::RW).huge_pages(huge).locked();
 /// let mut hooks = NoHooks;
 /// let mut update = map.update(&mut hooks);
 /// let at = map.map(huge.request(PageSize::SIZE_4K)?, &mut update)?;
@@ -58,9 +93,9 @@ pub struct MapOptions {
 }
 
 impl MapOptions {
-    /// `len` bytes.
+    /// Describes a mapping of `len` bytes.
     pub const fn new(len: u64) -> Self {
-        MapOptions {
+        Self {
             len,
             at: At::Anywhere,
             search: Search::new(),
@@ -74,146 +109,152 @@ impl MapOptions {
         }
     }
 
-    /// At `addr`, in place of what is mapped there (`MAP_FIXED`).
+    /// Puts it at `addr`, in place of what is mapped there (`MAP_FIXED`).
     pub const fn fixed(self, addr: u64) -> Self {
-        MapOptions { at: At::Fixed(addr), ..self }
+        Self { at: At::Fixed(addr), ..self }
     }
 
-    /// At `addr`, if that is free (`MAP_FIXED_NOREPLACE`).
+    /// Puts it at `addr`, if that is free (`MAP_FIXED_NOREPLACE`).
     pub const fn fixed_no_replace(self, addr: u64) -> Self {
-        MapOptions { at: At::FixedNoReplace(addr), ..self }
+        Self { at: At::FixedNoReplace(addr), ..self }
     }
 
-    /// At `addr` if that is free and aligned as the mapping must be, else anywhere.
+    /// Puts it at `addr` if that is free and aligned as the mapping must be, else anywhere.
     pub const fn hint(self, addr: u64) -> Self {
-        MapOptions { hint: Some(addr), ..self }
+        Self { hint: Some(addr), ..self }
     }
 
-    /// Where to look: direction, window, guard. An alignment given there does not count: that is
-    /// the page's, the huge page's or the granularity's.
+    /// Says where to look for a free range: direction, window, guard.
+    ///
+    /// An alignment given there has no effect: the mapping is aligned to the page, the huge page or
+    /// the granularity, whichever is largest.
     pub const fn search(self, search: Search) -> Self {
-        MapOptions { search, ..self }
+        Self { search, ..self }
     }
 
-    /// At a multiple of `bytes`, a power of two: the allocation granularity of systems where that
-    /// is larger than a page, such as Windows' 64 KiB.
+    /// Puts it at a multiple of `bytes`, a power of two: the allocation granularity of systems
+    /// where that is larger than a page, such as Windows' 64 KiB.
     pub const fn granularity(self, bytes: u64) -> Self {
-        MapOptions { granularity: bytes, ..self }
+        Self { granularity: bytes, ..self }
     }
 
-    /// What user code may do.
+    /// Allows user code this access.
     pub const fn prot(self, prot: Prot) -> Self {
-        MapOptions { prot, ..self }
+        Self { prot, ..self }
     }
 
-    /// The owner's object `id` from the byte `offset` on.
+    /// Maps the kernel's object `id` from the byte `offset` on.
     pub const fn object(self, id: u64, offset: u64) -> Self {
-        MapOptions { object: Some((id, offset)), ..self }
+        Self { object: Some((id, offset)), ..self }
     }
 
-    /// Stores are seen by everybody who maps the same object.
+    /// Shows stores to everybody who maps the same object.
     pub const fn shared(self) -> Self {
         self.flag(VmaFlags::SHARED)
     }
 
-    /// Stores are seen here only. The default.
+    /// Keeps stores to this mapping. The default.
     pub const fn copy_on_write(self) -> Self {
-        MapOptions { flags: self.flags.difference(VmaFlags::SHARED), ..self }
+        Self { flags: self.flags.difference(VmaFlags::SHARED), ..self }
     }
 
-    /// Pages stay in memory.
+    /// Keeps its pages in memory.
     pub const fn locked(self) -> Self {
         self.flag(VmaFlags::LOCKED)
     }
 
-    /// A fault below extends the VMA downwards.
+    /// Lets a fault below extend the VMA downwards.
     pub const fn grows_down(self) -> Self {
         self.flag(VmaFlags::GROWS_DOWN)
     }
 
-    /// How the processor may cache it; VMAs of different types never merge.
+    /// Says how the processor may cache it. VMAs of different types never merge.
     pub const fn mem_type(self, mem: MemType) -> Self {
-        MapOptions { flags: self.flags.with_mem_type(mem), ..self }
+        Self { flags: self.flags.with_mem_type(mem), ..self }
     }
 
-    /// Made of huge pages: aligned to them, and never cut inside one.
+    /// Makes it of huge pages: aligned to them, and never split inside one.
     pub const fn huge_pages(self, size: SplitGranularity) -> Self {
-        MapOptions { flags: self.flags.with_split_granularity(size), ..self }
+        Self { flags: self.flags.with_split_granularity(size), ..self }
     }
 
-    /// Huge pages are welcome where they fit.
+    /// Welcomes huge pages where they fit.
     pub const fn transparent_huge_pages(self) -> Self {
         self.map_flag(MapFlags::TRANSPARENT_HUGE)
     }
 
-    /// Takes the addresses and no memory; [`VmMap::commit`](crate::VmMap::commit) says later which
-    /// parts are to be used. The protection is given there.
+    /// Takes the addresses and no memory. [`VmMap::commit`](crate::VmMap::commit) says later which
+    /// parts are to be used, and with which protection; [`prot`](Self::prot) has no effect.
     pub const fn reserve(self) -> Self {
         self.map_flag(MapFlags::UNCOMMITTED)
     }
 
-    /// No swap space is set aside.
+    /// Sets no swap space aside.
     pub const fn no_reserve(self) -> Self {
         self.map_flag(MapFlags::NO_RESERVE)
     }
 
-    /// Page tables are filled at once.
+    /// Fills page tables at once.
     pub const fn populate(self) -> Self {
         self.map_flag(MapFlags::POPULATE)
     }
 
-    /// A stack.
+    /// Marks it as a stack.
     pub const fn stack(self) -> Self {
         self.map_flag(MapFlags::STACK)
     }
 
-    /// Left out of core dumps.
+    /// Leaves it out of core dumps.
     pub const fn no_core_dump(self) -> Self {
         self.map_flag(MapFlags::NO_CORE_DUMP)
     }
 
-    /// Will be read in order.
+    /// Announces that it will be read in order. Takes back [`random`](Self::random).
     pub const fn sequential(self) -> Self {
         let map_flags = self.map_flags.difference(MapFlags::RANDOM);
-        MapOptions { map_flags, ..self }.map_flag(MapFlags::SEQUENTIAL)
+        Self { map_flags, ..self }.map_flag(MapFlags::SEQUENTIAL)
     }
 
-    /// Will be read at random.
+    /// Announces that it will be read at random. Takes back [`sequential`](Self::sequential).
     pub const fn random(self) -> Self {
         let map_flags = self.map_flags.difference(MapFlags::SEQUENTIAL);
-        MapOptions { map_flags, ..self }.map_flag(MapFlags::RANDOM)
+        Self { map_flags, ..self }.map_flag(MapFlags::RANDOM)
     }
 
-    /// May be writable and executable, at once or in turn: see [`WriteXorExec`].
+    /// Lets it be writable and executable, at once or in turn: see
+    /// [`WriteXorExec`](super::WriteXorExec).
     pub const fn jit(self) -> Self {
         self.map_flag(MapFlags::JIT)
     }
 
-    /// Joined with these neighbours only.
+    /// Merges it with these neighbours only.
     pub const fn merge(self, merge: Merge) -> Self {
-        MapOptions { merge, ..self }
+        Self { merge, ..self }
     }
 
     const fn flag(self, flag: VmaFlags) -> Self {
-        MapOptions { flags: self.flags.union(flag), ..self }
+        Self { flags: self.flags.union(flag), ..self }
     }
 
     const fn map_flag(self, flag: MapFlags) -> Self {
-        MapOptions { map_flags: self.map_flags.union(flag), ..self }
+        Self { map_flags: self.map_flags.union(flag), ..self }
     }
 
-    /// The unit that address, length and offset must be multiples of, in bytes: the page, the huge
-    /// page.
+    /// Returns the unit that address, length and offset must be multiples of, in bytes: the page or
+    /// the huge page.
     fn unit(&self, page: PageSize) -> u64 {
         self.flags.split_granularity().bytes().unwrap_or(1).max(page.bytes())
     }
 
-    /// The VMA that is asked for, in a space with this page size.
+    /// Returns the request for this mapping, in a space with this page size.
     ///
-    /// [`Error::Unaligned`]: length, offset or fixed address is not a multiple of the page (of the
-    /// huge page, of the granularity), or the granularity is no power of two.
-    /// [`Error::ZeroLength`]. [`Error::OutOfRange`]: the object would end beyond its 64-bit
-    /// offsets. `EACCES`: writable and executable at once, without [`jit`](Self::jit).
+    /// # Errors
+    ///
+    /// - [`Error::Unaligned`]: length, offset or fixed address is not a multiple of the page (the
+    ///   huge page, the granularity), or the granularity is not a power of two.
+    /// - [`Error::ZeroLength`].
+    /// - [`Error::OutOfRange`]: the object would end beyond its 64-bit offsets.
+    /// - `EACCES`: writable and executable at once, without [`jit`](Self::jit).
     pub fn request(&self, page: PageSize) -> Result<MapRequest, Error> {
         let unit = self.unit(page);
         let align = unit.max(self.granularity);
