@@ -44,7 +44,7 @@ pub use placement::{Direction, Search};
 pub use position::Position;
 pub use range::{PageSize, VmRange};
 #[cfg(feature = "range-map")]
-pub use range_map::{Advance, Contiguous, Entry, Equal, Key, Policy, RangeMap, RangeNode};
+pub use range_map::{Advance, Contiguous, Entry, Equal, Key, MergePolicy, RangeMap, RangeNode};
 pub use ranges::Merge;
 #[cfg(feature = "lock_api_04")]
 pub use sync::LockApi04;

@@ -1,7 +1,9 @@
 //! The slow and obvious map, an array, and random calls that hold `RangeMap` against it: at the end
 //! of 64 bits, in the middle, and all over 128.
 
-use kvma::{Advance, Contiguous, Equal, Error, FixedPool, Heap, Key, NodeAlloc, Policy, Position};
+use kvma::{
+    Advance, Contiguous, Equal, Error, FixedPool, Heap, Key, MergePolicy, NodeAlloc, Position,
+};
 use kvma::{Entry, RangeMap, RangeNode};
 use std::fmt::Debug;
 use std::ops::RangeInclusive;
@@ -242,7 +244,7 @@ fn plain<K: Cells>(entry: Entry<'_, K, Value>) -> (u8, u8, u128) {
 fn agree<
     K: Cells,
     A: NodeAlloc<RangeNode<Value, P, K::Index>> + Clone,
-    P: Policy<Value, K::Index>,
+    P: MergePolicy<Value, K::Index>,
 >(
     map: &RangeMap<K, Value, A, P>,
     model: &Model,
@@ -299,7 +301,7 @@ fn agree<
 }
 
 /// A map's own iterator, from both ends, against the model.
-fn agree_taken<K: Cells, P: Policy<Value, K::Index>>(
+fn agree_taken<K: Cells, P: MergePolicy<Value, K::Index>>(
     map: RangeMap<K, Value, Heap, P>,
     model: &Model,
     random: &mut Random,
@@ -323,7 +325,7 @@ fn agree_taken<K: Cells, P: Policy<Value, K::Index>>(
     assert_eq!(all, want);
 }
 
-fn against_array<K: Cells, P: Policy<Value, K::Index>>(step: u128, seed: u64) {
+fn against_array<K: Cells, P: MergePolicy<Value, K::Index>>(step: u128, seed: u64) {
     let mut random = Random(seed);
     let mut map = RangeMap::<K, Value, Heap, P>::default();
     let mut model = Model::new::<K>(step);
