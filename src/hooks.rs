@@ -374,20 +374,24 @@ impl<V, F: FnMut(Event<'_, V>)> Hooks<V> for OnEvent<F> {
 }
 
 /// Asks the hooks about every event, and cancels what was prepared if one is refused.
+#[inline]
 pub(crate) fn prepare_all<'a, V: VmaData + 'a, H: Hooks<V> + ?Sized>(
     hooks: &mut H,
     events: impl Iterator<Item = Event<'a, V>> + Clone,
 ) -> Result<(), H::Error> {
-    for (done, event) in events.clone().enumerate() {
+    let mut prepared = 0;
+    for event in events.clone() {
         if let Err(error) = hooks.prepare(&event) {
-            cancel_all(hooks, events.take(done));
+            cancel_all(hooks, events.take(prepared));
             return Err(error);
         }
+        prepared += 1;
     }
     Ok(())
 }
 
 /// Cancels events that were prepared.
+#[cold]
 pub(crate) fn cancel_all<'a, V: VmaData + 'a, H: Hooks<V> + ?Sized>(
     hooks: &mut H,
     events: impl Iterator<Item = Event<'a, V>>,

@@ -133,7 +133,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     pub fn check(&self) -> Result<(), &'static str> {
         self.tree.check()?;
         let entries = self.tree.entries(self.tree.space());
-        let claims = entries.filter(|entry| entry.data().is_none());
+        let claims = entries.filter(|entry| entry.is_claim());
         if claim::Totals::of(claims) == self.claims {
             Ok(())
         } else {
@@ -178,33 +178,29 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     /// Returns the part of an entry within `range` as the hooks see it; `None` for a claim.
     #[inline]
     fn piece<'a>(&self, entry: EntryRef<'a, VmaNode<V>>, range: PageRange) -> Option<Piece<'a, V>> {
-        let data = entry.data().as_ref()?;
+        let data = entry.data()?;
         let whole = entry.range();
         let part = whole.intersect(range);
         let attrs = entry.attrs().advance(self.page.addr(part.start - whole.start));
         Some(Piece::new(self.vm_range(part), attrs, data))
     }
 
-    /// Returns the event of unmapping for each piece in `range`.
-    #[inline]
-    fn unmap_events(&self, range: PageRange) -> impl Iterator<Item = Event<'_, V>> + Clone {
-        let entries = self.tree.entries(range);
-        entries.filter_map(move |entry| self.piece(entry, range).map(Event::Unmap))
-    }
-
-    /// Counts the nodes that removing `range` needs: one for each end that splits a VMA. O(log n).
+    /// Plans the removal of the VMAs in `range`: an event for each piece, and a node for each end that
+    /// splits a VMA. O(log n).
     ///
     /// # Errors
     ///
     /// [`Error::SplitRefused`] if one may not be split there.
     #[inline]
-    fn remove_cost(&self, range: PageRange) -> Result<usize, Error> {
-        match self.tree.ends(range) {
-            None => Ok(0),
+    fn plan_removal(&self, range: PageRange) -> Result<Removal<'_, V>, Error> {
+        let pieces = self.pieces_in(range);
+        let nodes = match pieces.ends() {
+            None => 0,
             Some((first, last)) => {
-                Ok(self.split_cost(first, range.start)? + self.split_cost(last, range.end)?)
+                self.split_cost(first, range.start)? + self.split_cost(last, range.end)?
             }
-        }
+        };
+        Ok(Removal { pieces, nodes })
     }
 
     /// Counts the nodes that an operation needs whose range ends at `page`: one if that splits the
@@ -216,13 +212,26 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     #[inline]
     fn split_cost(&self, entry: EntryRef<'_, VmaNode<V>>, page: u64) -> Result<usize, Error> {
         let whole = entry.range();
-        if page <= whole.start || whole.end <= page || entry.data().is_none() {
+        if page <= whole.start || whole.end <= page || entry.is_claim() {
             Ok(0)
         } else if entry.attrs().split_granularity().allows(self.page.addr(page)) {
             Ok(1)
         } else {
             Err(Error::SplitRefused)
         }
+    }
+}
+
+/// A planned removal: see [`VmMap::plan_removal`].
+struct Removal<'a, V: VmaData> {
+    pieces: Pieces<'a, V>,
+    nodes: usize,
+}
+
+impl<'a, V: VmaData> Removal<'a, V> {
+    #[inline]
+    fn events(&self) -> impl Iterator<Item = Event<'a, V>> + Clone + use<'a, V> {
+        self.pieces.clone().map(Event::Unmap)
     }
 }
 
