@@ -275,6 +275,12 @@ pub trait Hooks<V> {
         Ok(())
     }
 
+    /// Returns `false` if [`prepare`](Self::prepare) never has anything to do: then operations do not
+    /// work out the events beforehand. It must always return the same.
+    fn prepares(&self) -> bool {
+        true
+    }
+
     /// Undoes a `prepare` that succeeded: a later one was refused.
     fn cancel(&mut self, event: &Event<'_, V>) {
         let _ = event;
@@ -327,6 +333,10 @@ pub struct NoHooks;
 
 impl<V> Hooks<V> for NoHooks {
     type Error = Error;
+
+    fn prepares(&self) -> bool {
+        false
+    }
 }
 
 /// Hooks made of a closure by [`on_event`].
@@ -356,6 +366,10 @@ pub fn on_event<V, F: FnMut(Event<'_, V>)>(f: F) -> OnEvent<F> {
 impl<V, F: FnMut(Event<'_, V>)> Hooks<V> for OnEvent<F> {
     type Error = Error;
 
+    fn prepares(&self) -> bool {
+        false
+    }
+
     fn on_map(&mut self, piece: &Piece<'_, V>) {
         (self.0)(Event::Map(*piece))
     }
@@ -379,6 +393,9 @@ pub(crate) fn prepare_all<'a, V: VmaData + 'a, H: Hooks<V> + ?Sized>(
     hooks: &mut H,
     events: impl Iterator<Item = Event<'a, V>> + Clone,
 ) -> Result<(), H::Error> {
+    if !hooks.prepares() {
+        return Ok(());
+    }
     let mut prepared = 0;
     for event in events.clone() {
         if let Err(error) = hooks.prepare(&event) {
