@@ -1,12 +1,10 @@
 //! Going back to an earlier state, and copying a space.
 
-use super::mappings::{Mappings, Vmas};
+use super::mappings::{Mappings, VmaInfos};
 use super::origin::Origin;
 use crate::error::Error;
-use crate::hooks::Hooks;
 use crate::node::{NodeAlloc, Preallocated};
-use crate::update::Update;
-use crate::vm_map::VmMap;
+use crate::vm_map::{Updater, VmMap};
 use crate::vma::{Attrs, Vma, VmaData, VmaNode};
 use core::fmt;
 
@@ -20,20 +18,17 @@ use core::fmt;
 /// use kvma::compat::Mappings;
 /// use kvma::{Attrs, Heap, NoHooks, PageSize, Prot};
 ///
-/// let mut space = Mappings::<(), _>::new(0x10000, 0x100, PageSize::SIZE_4K, Heap)?;
-/// let mut hooks = NoHooks;
-/// let mut update = space.update(&mut hooks);
-/// let code = space.map_any(None, 0x4000, Attrs::new(Prot::RX), (), &mut update)?;
+/// let mut space = Mappings::<(), _>::new(0x10000..=0x10_ffff, PageSize::SIZE_4K, Heap)?;
+/// let code = space.map_any(None, 0x4000, Attrs::new(Prot::RX), (), &mut NoHooks)?;
 /// let booted = space.checkpoint()?;
 /// for _ in 0..3 {
 ///     // A run maps, unmaps and protects what it likes…
-///     space.map_any(None, 0x1000, Attrs::new(Prot::RW), (), &mut update)?;
-///     space.unmap(code + 0x1000, 0x2000, &mut update)?;
+///     space.map_any(None, 0x1000, Attrs::new(Prot::RW), (), &mut NoHooks)?;
+///     space.unmap(code + 0x1000, 0x2000, &mut NoHooks)?;
 ///     // … and the next one finds the space as it was.
-///     space.restore(&booted, &mut update)?;
+///     space.restore(&booted, &mut NoHooks)?;
 ///     assert_eq!(space.vm_map().len(), 1);
 /// }
-/// update.finish();
 /// # }
 /// # Ok::<(), kvma::Error>(())
 /// ```
@@ -58,7 +53,7 @@ where
         f.debug_struct("Checkpoint")
             .field("space", &self.map.space())
             .field("page", &self.map.page_size())
-            .field("vmas", &Vmas(&self.map))
+            .field("vmas", &VmaInfos(&self.map))
             .finish()
     }
 }
@@ -87,15 +82,18 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone> Mappings<V, A> {
         &self,
         nodes: &mut Preallocated<VmaNode<Origin<V>>, A>,
     ) -> Result<Checkpoint<V, A>, Error> {
-        Ok(Checkpoint { map: self.map.fork_with(nodes, |vma| Some(vma.attrs()))? })
+        let map = self.map.fork_with(nodes, |vma| {
+            Ok::<_, Error>(Some((vma.attrs(), vma.data().fork(vma.range()))))
+        })?;
+        Ok(Checkpoint { map })
     }
 
     /// Brings the state of `saved` back: VMAs with their boundaries, attributes and marks, those
     /// included that were unmapped, replaced or protected since.
     ///
     /// The hooks hear the steps that undo what has happened, each kind in ascending order: first
-    /// `unmap` for what was mapped since, then `protect` for what is still there with other
-    /// attributes, then `map` for what comes back, with the offset in its object. Pages that come
+    /// `on_unmap` for what was mapped since, then `on_protect` for what is still there with other
+    /// attributes, then `on_map` for what comes back, with the offset in its object. Pages that come
     /// back are empty until the kernel fills them; undoing what was written to pages that were
     /// there all along is up to the kernel, too.
     ///
@@ -108,11 +106,11 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone> Mappings<V, A> {
     /// # Errors
     ///
     /// As for [`VmMap::restore`].
-    pub fn restore<H: Hooks<Origin<V>>>(
+    pub fn restore<By, U: Updater<Origin<V>, A, By> + ?Sized>(
         &mut self,
         saved: &Checkpoint<V, A>,
-        update: &mut Update<'_, Origin<V>, A, H>,
-    ) -> Result<(), Error> {
+        update: &mut U,
+    ) -> Result<(), U::Error> {
         self.map.restore(&saved.map, is_same, update)?;
         self.set_marks(|space, from| {
             let mut then = saved.map.overlapping(from, u64::MAX).peekable();
@@ -132,7 +130,8 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone> Mappings<V, A> {
         self.map.restore_cost(&saved.map, is_same)
     }
 
-    /// Copies the space for another process, as [`VmMap::fork`] does.
+    /// Copies the space for another process, as [`VmMap::fork`] does. `copy` returns the attributes
+    /// and the user data of the copy's VMA, or `None` to leave it out.
     ///
     /// The copy's VMAs still belong to the same mappings, so that it can go back to checkpoints of
     /// its parent.
@@ -140,12 +139,13 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone> Mappings<V, A> {
     /// # Errors
     ///
     /// As for [`VmMap::fork`].
-    pub fn fork(
+    pub fn fork<E: From<Error>>(
         &self,
         alloc: A,
-        copy: impl FnMut(&Vma<'_, Origin<V>>) -> Option<Attrs>,
-    ) -> Result<Self, Error> {
-        Ok(Self::over(self.map.fork(alloc, copy)?))
+        mut copy: impl FnMut(&Vma<'_, Origin<V>>) -> Result<Option<(Attrs, V)>, E>,
+    ) -> Result<Self, E> {
+        let map = self.map.fork(alloc, |vma| Ok::<_, E>(with_origin(vma, copy(vma)?)))?;
+        Ok(Self::over(map))
     }
 
     /// Copies a space that is looked up without its lock, as [`VmMap::fork_live`] does.
@@ -153,14 +153,23 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone> Mappings<V, A> {
     /// # Errors
     ///
     /// As for [`VmMap::fork_live`].
-    pub fn fork_live<H: Hooks<Origin<V>>>(
+    pub fn fork_live<By, U: Updater<Origin<V>, A, By> + ?Sized>(
         &mut self,
         nodes: &mut Preallocated<VmaNode<Origin<V>>, A>,
-        update: &mut Update<'_, Origin<V>, A, H>,
-        copy: impl FnMut(&mut H, &Vma<'_, Origin<V>>) -> Option<Attrs>,
-    ) -> Result<Self, Error> {
+        update: &mut U,
+        mut copy: impl FnMut(&mut U::Hooks, &Vma<'_, Origin<V>>) -> Result<Option<(Attrs, V)>, U::Error>,
+    ) -> Result<Self, U::Error> {
+        let copy = |hooks: &mut U::Hooks, vma: &Vma<'_, _>| Ok(with_origin(vma, copy(hooks, vma)?));
         Ok(Self::over(self.map.fork_live(nodes, update, copy)?))
     }
+}
+
+/// Adds the origin of `vma` to the data of its copy, if there is one.
+pub(super) fn with_origin<V: VmaData>(
+    vma: &Vma<'_, Origin<V>>,
+    copy: Option<(Attrs, V)>,
+) -> Option<(Attrs, Origin<V>)> {
+    copy.map(|(attrs, data)| (attrs, vma.data().with(data)))
 }
 
 fn is_same<V: VmaData>(now: &Vma<'_, Origin<V>>, then: &Vma<'_, Origin<V>>) -> bool {

@@ -1,12 +1,11 @@
 //! A mapping described option by option, as mmap-rs does it.
 
 use super::write_xor_exec;
-use crate::error::{Errno, Error};
+use crate::error::Error;
 use crate::flags::{MemType, Prot, SplitGranularity, VmaFlags};
-use crate::placement::Search;
+use crate::placement::{MapRequest, Placement, Search};
 use crate::range::PageSize;
-use crate::ranges::Merge;
-use crate::vm_map::{MapRequest, Placement};
+use crate::split_merge::Merge;
 use crate::vma::{Attrs, Backing};
 use bitflags::bitflags;
 
@@ -68,14 +67,12 @@ enum At {
 /// use kvma::{FixedPool, NoHooks, PageSize, Prot, SplitGranularity, VmMap, VmaNode};
 ///
 /// static POOL: FixedPool<VmaNode, 8> = FixedPool::new();
-/// let mut map = VmMap::new(0x1000, 0x10_0000, PageSize::SIZE_4K, &POOL)?;
+/// let mut map = VmMap::new(0x1000..=0xffff_ffff, PageSize::SIZE_4K, &POOL)?;
 /// let huge = SplitGranularity::Size2M;
 /// let huge = MapOptions::new(4 << 20).prot(Prot::RW).huge_pages(huge).locked();
-/// let mut hooks = NoHooks;
-/// let mut update = map.update(&mut hooks);
-/// let at = map.map(huge.request(PageSize::SIZE_4K)?, &mut update)?;
+/// let at = map.map(huge.request(PageSize::SIZE_4K)?, &mut NoHooks)?;
 /// assert_eq!(at, 2 << 20);
-/// assert!(map.unmap(at, 4096, &mut update).is_err()); // not inside a huge page
+/// assert!(map.unmap(at, 4096, &mut NoHooks).is_err()); // not inside a huge page
 /// # Ok::<(), kvma::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug)]
@@ -85,10 +82,7 @@ pub struct MapOptions {
     search: Search,
     hint: Option<u64>,
     granularity: u64,
-    prot: Prot,
-    object: Option<(u64, u64)>,
-    flags: VmaFlags,
-    map_flags: MapFlags,
+    attrs: Attrs,
     merge: Merge,
 }
 
@@ -101,10 +95,7 @@ impl MapOptions {
             search: Search::new(),
             hint: None,
             granularity: 1,
-            prot: Prot::NONE,
-            object: None,
-            flags: VmaFlags::empty(),
-            map_flags: MapFlags::empty(),
+            attrs: Attrs::new(Prot::NONE),
             merge: Merge::Both,
         }
     }
@@ -119,7 +110,8 @@ impl MapOptions {
         Self { at: At::FixedNoReplace(addr), ..self }
     }
 
-    /// Puts it at `addr` if that is free and aligned as the mapping must be, else anywhere.
+    /// Puts it at `addr`, rounded down to a page as mmap(2) does, if that is free and aligned as the
+    /// mapping must be; else anywhere.
     pub const fn hint(self, addr: u64) -> Self {
         Self { hint: Some(addr), ..self }
     }
@@ -140,91 +132,89 @@ impl MapOptions {
 
     /// Allows user code this access.
     pub const fn prot(self, prot: Prot) -> Self {
-        Self { prot, ..self }
+        Self { attrs: self.attrs.with_prot(prot), ..self }
     }
 
     /// Maps the kernel's object `id` from the byte `offset` on.
     pub const fn object(self, id: u64, offset: u64) -> Self {
-        Self { object: Some((id, offset)), ..self }
+        Self { attrs: self.attrs.with_backing(Backing::Object { id, offset }), ..self }
     }
 
     /// Shows stores to everybody who maps the same object.
     pub const fn shared(self) -> Self {
-        self.flag(VmaFlags::SHARED)
+        Self { attrs: self.attrs.shared(), ..self }
     }
 
     /// Keeps stores to this mapping. The default.
     pub const fn copy_on_write(self) -> Self {
-        Self { flags: self.flags.difference(VmaFlags::SHARED), ..self }
+        Self { attrs: self.attrs.without(VmaFlags::SHARED), ..self }
     }
 
     /// Keeps its pages in memory.
     pub const fn locked(self) -> Self {
-        self.flag(VmaFlags::LOCKED)
+        Self { attrs: self.attrs.locked(), ..self }
     }
 
     /// Lets a fault below extend the VMA downwards.
     pub const fn grows_down(self) -> Self {
-        self.flag(VmaFlags::GROWS_DOWN)
+        Self { attrs: self.attrs.grows_down(), ..self }
     }
 
     /// Says how the processor may cache it. VMAs of different types never merge.
     pub const fn mem_type(self, mem: MemType) -> Self {
-        Self { flags: self.flags.with_mem_type(mem), ..self }
+        Self { attrs: self.attrs.with_mem_type(mem), ..self }
     }
 
     /// Makes it of huge pages: aligned to them, and never split inside one.
     pub const fn huge_pages(self, size: SplitGranularity) -> Self {
-        Self { flags: self.flags.with_split_granularity(size), ..self }
+        Self { attrs: self.attrs.with_split_granularity(size), ..self }
     }
 
     /// Welcomes huge pages where they fit.
     pub const fn transparent_huge_pages(self) -> Self {
-        self.map_flag(MapFlags::TRANSPARENT_HUGE)
+        self.map_flags(MapFlags::TRANSPARENT_HUGE, MapFlags::empty())
     }
 
     /// Takes the addresses and no memory. [`VmMap::commit`](crate::VmMap::commit) says later which
     /// parts are to be used, and with which protection; [`prot`](Self::prot) has no effect.
     pub const fn reserve(self) -> Self {
-        self.map_flag(MapFlags::UNCOMMITTED)
+        self.map_flags(MapFlags::UNCOMMITTED, MapFlags::empty())
     }
 
     /// Sets no swap space aside.
     pub const fn no_reserve(self) -> Self {
-        self.map_flag(MapFlags::NO_RESERVE)
+        self.map_flags(MapFlags::NO_RESERVE, MapFlags::empty())
     }
 
     /// Fills page tables at once.
     pub const fn populate(self) -> Self {
-        self.map_flag(MapFlags::POPULATE)
+        self.map_flags(MapFlags::POPULATE, MapFlags::empty())
     }
 
     /// Marks it as a stack.
     pub const fn stack(self) -> Self {
-        self.map_flag(MapFlags::STACK)
+        self.map_flags(MapFlags::STACK, MapFlags::empty())
     }
 
     /// Leaves it out of core dumps.
     pub const fn no_core_dump(self) -> Self {
-        self.map_flag(MapFlags::NO_CORE_DUMP)
+        self.map_flags(MapFlags::NO_CORE_DUMP, MapFlags::empty())
     }
 
     /// Announces that it will be read in order. Takes back [`random`](Self::random).
     pub const fn sequential(self) -> Self {
-        let map_flags = self.map_flags.difference(MapFlags::RANDOM);
-        Self { map_flags, ..self }.map_flag(MapFlags::SEQUENTIAL)
+        self.map_flags(MapFlags::SEQUENTIAL, MapFlags::RANDOM)
     }
 
     /// Announces that it will be read at random. Takes back [`sequential`](Self::sequential).
     pub const fn random(self) -> Self {
-        let map_flags = self.map_flags.difference(MapFlags::SEQUENTIAL);
-        Self { map_flags, ..self }.map_flag(MapFlags::RANDOM)
+        self.map_flags(MapFlags::RANDOM, MapFlags::SEQUENTIAL)
     }
 
     /// Lets it be writable and executable, at once or in turn: see
     /// [`WriteXorExec`](super::WriteXorExec).
     pub const fn jit(self) -> Self {
-        self.map_flag(MapFlags::JIT)
+        self.map_flags(MapFlags::JIT, MapFlags::empty())
     }
 
     /// Merges it with these neighbours only.
@@ -232,18 +222,16 @@ impl MapOptions {
         Self { merge, ..self }
     }
 
-    const fn flag(self, flag: VmaFlags) -> Self {
-        Self { flags: self.flags.union(flag), ..self }
-    }
-
-    const fn map_flag(self, flag: MapFlags) -> Self {
-        Self { map_flags: self.map_flags.union(flag), ..self }
+    /// Adds `set` and removes `clear`.
+    const fn map_flags(self, set: MapFlags, clear: MapFlags) -> Self {
+        let flags = self.attrs.map_flags().union(set).difference(clear);
+        Self { attrs: self.attrs.with_map_flags(flags), ..self }
     }
 
     /// Returns the unit that address, length and offset must be multiples of, in bytes: the page or
     /// the huge page.
     fn unit(&self, page: PageSize) -> u64 {
-        self.flags.split_granularity().bytes().unwrap_or(1).max(page.bytes())
+        self.attrs.split_granularity().bytes().unwrap_or(1).max(page.bytes())
     }
 
     /// Returns the request for this mapping, in a space with this page size.
@@ -254,7 +242,7 @@ impl MapOptions {
     ///   huge page, the granularity), or the granularity is not a power of two.
     /// - [`Error::ZeroLength`].
     /// - [`Error::OutOfRange`]: the object would end beyond its 64-bit offsets.
-    /// - `EACCES`: writable and executable at once, without [`jit`](Self::jit).
+    /// - [`Error::WriteXorExec`]: writable and executable at once, without [`jit`](Self::jit).
     pub fn request(&self, page: PageSize) -> Result<MapRequest, Error> {
         let unit = self.unit(page);
         let align = unit.max(self.granularity);
@@ -264,8 +252,8 @@ impl MapOptions {
         if self.len == 0 {
             return Err(Error::ZeroLength);
         }
-        let attrs = self.attrs(page)?;
-        let place = match self.at {
+        let attrs = self.checked_attrs(unit)?;
+        let placement = match self.at {
             At::Fixed(addr) | At::FixedNoReplace(addr) if addr & (align - 1) != 0 => {
                 return Err(Error::Unaligned);
             }
@@ -273,34 +261,30 @@ impl MapOptions {
             At::FixedNoReplace(addr) => Placement::FixedNoReplace(addr),
             At::Anywhere => {
                 let search = self.search.align(align).align_offset(0);
-                Placement::Any(match self.hint.filter(|hint| hint & (align - 1) == 0) {
+                let hint = self.hint.map(|hint| page.round_down(hint));
+                Placement::Any(match hint.filter(|hint| hint & (align - 1) == 0) {
                     Some(hint) => search.hint(hint),
                     None => search,
                 })
             }
         };
-        Ok(MapRequest::new(place, self.len, attrs).with_merge(self.merge))
+        Ok(MapRequest::new(placement, self.len, attrs).with_merge(self.merge))
     }
 
-    fn attrs(&self, page: PageSize) -> Result<Attrs, Error> {
-        let reserved = self.map_flags.contains(MapFlags::UNCOMMITTED);
-        let prot = if reserved { Prot::NONE } else { self.prot };
-        if !write_xor_exec::allows(self.map_flags, prot) {
-            return Err(Error::Refused(Errno::EACCES));
+    fn checked_attrs(&self, unit: u64) -> Result<Attrs, Error> {
+        let is_reserved = self.attrs.map_flags().contains(MapFlags::UNCOMMITTED);
+        let attrs = if is_reserved { self.attrs.with_prot(Prot::NONE) } else { self.attrs };
+        if !write_xor_exec::allows(attrs.map_flags(), attrs.prot()) {
+            return Err(Error::WriteXorExec);
         }
-        let backing = match self.object {
-            None => Backing::Anonymous,
-            Some((_, offset)) if offset & (self.unit(page) - 1) != 0 => {
+        if let Backing::Object { offset, .. } = attrs.backing() {
+            if offset & (unit - 1) != 0 {
                 return Err(Error::Unaligned);
             }
-            Some((_, offset)) if offset.checked_add(self.len).is_none() => {
+            if offset.checked_add(self.len).is_none() {
                 return Err(Error::OutOfRange);
             }
-            Some((id, offset)) => Backing::Object { id, offset: page.page(offset) },
-        };
-        Ok(Attrs::default()
-            .with_flags(self.flags.with_prot(prot))
-            .with_map_flags(self.map_flags)
-            .with_backing(backing))
+        }
+        Ok(attrs)
     }
 }

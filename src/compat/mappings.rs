@@ -10,13 +10,13 @@ use crate::error::Error;
 use crate::flags::Prot;
 use crate::hooks::Hooks;
 use crate::node::NodeAlloc;
-use crate::placement::Search;
+use crate::placement::{MapRequest, Placement, Search};
 use crate::range::{PageSize, VmRange};
 use crate::sync;
-use crate::update::Update;
-use crate::vm_map::{MapRequest, Placement, VmMap};
+use crate::vm_map::{Update, Updater, VmMap};
 use crate::vma::{Attrs, Vma, VmaData, VmaNode};
 use core::fmt;
+use core::ops::RangeInclusive;
 
 /// An address space that remembers which mapping each VMA comes from, and can go back to a state
 /// that it was in.
@@ -25,27 +25,26 @@ use core::fmt;
 /// an [`AddrSpace`](crate::AddrSpace) puts one around it. Hooks run inside the call, under that
 /// lock, and must not call back into the space.
 ///
-/// Operations take an [`Update`], made by [`update`](Self::update), which carries the hooks: an
-/// [`UpdateFn`](super::UpdateFn) for a closure that hears address, length and previous information
-/// of each part that goes or changes; any other [`Hooks`] for more.
+/// Operations take hooks: an [`UpdateFn`](super::UpdateFn) for a closure that hears address, length
+/// and previous information of each part that goes or changes; any other [`Hooks`] for more. They
+/// also take an [`Update`], made by [`update`](Self::update), with which several of them are one
+/// change.
 ///
 /// ```
 /// # #[cfg(feature = "alloc")] {
 /// use kvma::compat::{Info, Mappings, UpdateFn};
 /// use kvma::{Attrs, Heap, PageSize, Prot, VmRange};
 ///
-/// let mut space = Mappings::<(), _>::new(0x10000, 0x100, PageSize::SIZE_4K, Heap)?;
+/// let mut space = Mappings::<(), _>::new(0x10000..=0x10_ffff, PageSize::SIZE_4K, Heap)?;
 /// let mut gone = Vec::new();
 /// let mut hooks = UpdateFn(|range: VmRange, info: Info<'_>| {
 ///     gone.push((range.start(), range.len(), info.mapping().start()));
 /// });
-/// let mut update = space.update(&mut hooks);
-/// let at = space.map_any(None, 0x4000, Attrs::new(Prot::READ), (), &mut update)?;
+/// let at = space.map_any(None, 0x4000, Attrs::new(Prot::READ), (), &mut hooks)?;
 /// let saved = space.checkpoint()?;
-/// space.unmap(at + 0x1000, 0x1000, &mut update)?;
-/// space.protect(at, 0x1000, Prot::RW, &mut update)?;
-/// space.restore(&saved, &mut update)?;
-/// update.finish();
+/// space.unmap(at + 0x1000, 0x1000, &mut hooks)?;
+/// space.protect(at, 0x1000, Prot::RW, &mut hooks)?;
+/// space.restore(&saved, &mut hooks)?;
 /// let page = Some(0x1000);
 /// assert_eq!(gone, [(at + 0x1000, page, at), (at, page, at), (at, page, at)]);
 /// assert_eq!(space.vm_map().len(), 1);
@@ -59,20 +58,19 @@ pub struct Mappings<V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone> {
 }
 
 impl<V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone> Mappings<V, A> {
-    /// Returns an empty space of `pages` pages from the byte address `start`. A page is any power
-    /// of two.
+    /// Returns an empty space over the bytes `space`, whole pages. A page is any power of two.
     ///
     /// Takes one node.
     ///
     /// # Errors
     ///
     /// As for [`VmMap::new`].
-    pub fn new(start: u64, pages: u64, page: PageSize, alloc: A) -> Result<Self, Error> {
-        Ok(Self::over(VmMap::new(start, pages, page, alloc)?))
+    pub fn new(space: RangeInclusive<u64>, page: PageSize, alloc: A) -> Result<Self, Error> {
+        Ok(Self::over(VmMap::new(space, page, alloc)?))
     }
 
     pub(super) fn over(map: VmMap<Origin<V>, A>) -> Self {
-        Mappings { map, next: MappingId { space: sync::unique(), serial: 0 } }
+        Self { map, next: MappingId { space: sync::unique(), serial: 0 } }
     }
 
     /// Returns the map below, for everything that only looks.
@@ -86,8 +84,12 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone> Mappings<V, A> {
         &mut self.map
     }
 
-    /// Returns what carries the hooks into operations, and owed work out of them.
-    pub fn update<'h, H: Hooks<Origin<V>>>(&self, hooks: &'h mut H) -> Update<'h, Origin<V>, A, H> {
+    /// Returns an update, which carries hooks into several operations, and the work that they owe
+    /// out of them.
+    pub fn update<'h, H: Hooks<Origin<V>> + ?Sized>(
+        &self,
+        hooks: &'h mut H,
+    ) -> Update<'h, Origin<V>, A, H> {
         self.map.update(hooks)
     }
 
@@ -99,79 +101,81 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone> Mappings<V, A> {
     /// # Errors
     ///
     /// As for [`VmMap::map`].
-    pub fn map<H: Hooks<Origin<V>>>(
+    pub fn map<By, U: Updater<Origin<V>, A, By> + ?Sized>(
         &mut self,
         request: MapRequest<V>,
-        update: &mut Update<'_, Origin<V>, A, H>,
-    ) -> Result<u64, Error> {
-        let page = self.map.page_size();
-        // The address is looked for first: the mapping knows its own base.
-        let (addr, place) = match request.placement() {
-            Placement::Any(search) => {
-                let addr = self.map.find_gap(request.len(), &search)?;
-                (addr, Placement::FixedNoReplace(addr))
-            }
-            place @ (Placement::Fixed(addr) | Placement::FixedNoReplace(addr)) => (addr, place),
-        };
-        let whole = VmRange::new(addr, page.pages(request.len())?, page)?;
+        update: &mut U,
+    ) -> Result<u64, U::Error> {
+        let MapRequest { placement, len, attrs, data, merge } = request;
         let id = self.next;
-        let request =
-            request.replaced(place, |data| Origin { id, whole, moved: 0, original: false, data });
-        let addr = self.map.map(request, update)?;
+        let origin = |whole| Origin { id, whole, moved: 0, original: false, data };
+        let addr = update.run(&mut self.map, |map, update| {
+            // The address is looked for first: the mapping knows its own base.
+            match locate(map, placement, len) {
+                Ok((placement, whole)) => {
+                    let request = MapRequest { placement, len, attrs, data: origin(whole), merge };
+                    map.map(request, update)
+                }
+                Err(error) => {
+                    // As `VmMap::map` does: data must not be dropped under the lock.
+                    update.owed.reject(origin(map.space()));
+                    Err(error.into())
+                }
+            }
+        })?;
         self.next.serial = self.next.serial.wrapping_add(1);
         Ok(addr)
     }
 
-    /// Maps `len` bytes at `hint`, if that is page-aligned and free, and else at the lowest free
-    /// range. Returns the byte address.
+    /// Maps `len` bytes at `hint`, rounded down to a page, if that is free, and else at the lowest
+    /// free range. Returns the byte address.
     ///
     /// # Errors
     ///
     /// As for [`VmMap::map`]; [`Error::NoSpace`] if nothing is free.
-    pub fn map_any<H: Hooks<Origin<V>>>(
+    pub fn map_any<By, U: Updater<Origin<V>, A, By> + ?Sized>(
         &mut self,
         hint: Option<u64>,
         len: u64,
         attrs: Attrs,
         data: V,
-        update: &mut Update<'_, Origin<V>, A, H>,
-    ) -> Result<u64, Error> {
+        update: &mut U,
+    ) -> Result<u64, U::Error> {
         let search = hint.map_or(Search::new(), |hint| Search::new().hint(hint));
         self.map(MapRequest::new(Placement::Any(search), len, attrs).with_data(data), update)
     }
 
     /// Maps `len` bytes at `addr`, in place of whatever is mapped there, and returns `addr`.
     ///
-    /// The hooks hear `unmap` for each part that is replaced.
+    /// The hooks hear `on_unmap` for each part that is replaced.
     ///
     /// # Errors
     ///
     /// As for [`VmMap::map`].
-    pub fn map_at<H: Hooks<Origin<V>>>(
+    pub fn map_at<By, U: Updater<Origin<V>, A, By> + ?Sized>(
         &mut self,
         addr: u64,
         len: u64,
         attrs: Attrs,
         data: V,
-        update: &mut Update<'_, Origin<V>, A, H>,
-    ) -> Result<u64, Error> {
+        update: &mut U,
+    ) -> Result<u64, U::Error> {
         self.map(MapRequest::new(Placement::Fixed(addr), len, attrs).with_data(data), update)
     }
 
-    /// Unmaps `len` bytes from `addr`, and returns the number of pages removed. Gaps in the range
-    /// are fine.
+    /// Unmaps `len` bytes from `addr`, and returns the bytes removed. Gaps in the range are fine.
     ///
     /// Costs and hooks are those of [`VmMap::unmap`].
     ///
     /// # Errors
     ///
     /// As for [`VmMap::unmap`].
-    pub fn unmap<H: Hooks<Origin<V>>>(
+    pub fn unmap<By, U: Updater<Origin<V>, A, By> + ?Sized>(
         &mut self,
         addr: u64,
         len: u64,
-        update: &mut Update<'_, Origin<V>, A, H>,
-    ) -> Result<u64, Error> {
+        update: &mut U,
+    ) -> Result<u64, U::Error> {
         self.map.unmap(addr, len, update)
     }
 
@@ -182,13 +186,13 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone> Mappings<V, A> {
     /// # Errors
     ///
     /// As for [`VmMap::protect`]; [`Error::NotMapped`] if there is a gap.
-    pub fn protect<H: Hooks<Origin<V>>>(
+    pub fn protect<By, U: Updater<Origin<V>, A, By> + ?Sized>(
         &mut self,
         addr: u64,
         len: u64,
         prot: Prot,
-        update: &mut Update<'_, Origin<V>, A, H>,
-    ) -> Result<(), Error> {
+        update: &mut U,
+    ) -> Result<(), U::Error> {
         self.map.protect(addr, len, prot, update)
     }
 
@@ -199,13 +203,13 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone> Mappings<V, A> {
     /// # Errors
     ///
     /// As for [`VmMap::update_attrs`].
-    pub fn update_attrs<H: Hooks<Origin<V>>>(
+    pub fn update_attrs<By, U: Updater<Origin<V>, A, By> + ?Sized>(
         &mut self,
         addr: u64,
         len: u64,
         new: impl Fn(&Vma<'_, Origin<V>>) -> Attrs,
-        update: &mut Update<'_, Origin<V>, A, H>,
-    ) -> Result<(), Error> {
+        update: &mut U,
+    ) -> Result<(), U::Error> {
         self.map.update_attrs(addr, len, new, update)
     }
 
@@ -215,22 +219,21 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone> Mappings<V, A> {
     pub fn query_page(&self, addr: u64) -> Option<Info<'_, V>> {
         let vma = self.map.find(addr)?;
         let page = self.map.page_size();
-        let number = page.page(addr);
-        let range = VmRange::new(page.addr(number), 1, page).ok()?;
-        Some(Info::new(range, vma.attrs().advance(number - page.page(vma.start())), vma.data()))
+        let range = VmRange::new(page.round_down(addr), page.bytes(), page).ok()?;
+        Some(Info::new(range, vma.attrs_at(addr), vma.data()))
     }
 
-    /// Unmaps everything, and returns the number of pages removed.
+    /// Unmaps everything, and returns the bytes removed.
     ///
     /// Costs and hooks are those of [`VmMap::clear`].
     ///
     /// # Errors
     ///
     /// As for [`VmMap::clear`].
-    pub fn reset<H: Hooks<Origin<V>>>(
+    pub fn reset<By, U: Updater<Origin<V>, A, By> + ?Sized>(
         &mut self,
-        update: &mut Update<'_, Origin<V>, A, H>,
-    ) -> Result<u64, Error> {
+        update: &mut U,
+    ) -> Result<u64, U::Error> {
         self.map.clear(update)
     }
 
@@ -245,7 +248,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone> Mappings<V, A> {
     }
 
     /// Unmaps all that was mapped since the space was last marked, or everything if it never was.
-    /// Returns the number of pages removed.
+    /// Returns the bytes removed.
     ///
     /// Parts of original mappings that were unmapped, replaced or protected since stay so;
     /// [`restore`](Self::restore) brings those back, too. Costs and hooks are those of
@@ -254,10 +257,10 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone> Mappings<V, A> {
     /// # Errors
     ///
     /// As for [`VmMap::retain`].
-    pub fn unmap_non_original<H: Hooks<Origin<V>>>(
+    pub fn unmap_non_original<By, U: Updater<Origin<V>, A, By> + ?Sized>(
         &mut self,
-        update: &mut Update<'_, Origin<V>, A, H>,
-    ) -> Result<u64, Error> {
+        update: &mut U,
+    ) -> Result<u64, U::Error> {
         self.map.retain(|vma| vma.data().original, update)
     }
 
@@ -271,6 +274,22 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone> Mappings<V, A> {
             from = range.end();
         }
     }
+}
+
+/// Decides where a mapping of `len` bytes goes, and returns its range.
+fn locate<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone>(
+    map: &VmMap<V, A>,
+    placement: Placement,
+    len: u64,
+) -> Result<(Placement, VmRange), Error> {
+    let (addr, placement) = match placement {
+        Placement::Any(search) => {
+            let addr = map.find_gap(len, &search)?;
+            (addr, Placement::FixedNoReplace(addr))
+        }
+        Placement::Fixed(addr) | Placement::FixedNoReplace(addr) => (addr, placement),
+    };
+    Ok((placement, VmRange::new(addr, len, map.page_size())?))
 }
 
 impl<V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone> HasVmMap for Mappings<V, A> {
@@ -292,17 +311,17 @@ where
         f.debug_struct("Mappings")
             .field("space", &self.map.space())
             .field("page", &self.map.page_size())
-            .field("vmas", &Vmas(&self.map))
+            .field("vmas", &VmaInfos(&self.map))
             .finish()
     }
 }
 
 /// The VMAs of a map, for `Debug`.
-pub(super) struct Vmas<'a, V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone>(
+pub(super) struct VmaInfos<'a, V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone>(
     pub(super) &'a VmMap<Origin<V>, A>,
 );
 
-impl<V, A> fmt::Debug for Vmas<'_, V, A>
+impl<V, A> fmt::Debug for VmaInfos<'_, V, A>
 where
     V: VmaData + fmt::Debug,
     A: NodeAlloc<VmaNode<Origin<V>>> + Clone,

@@ -1,5 +1,6 @@
 //! Which mapping a VMA is a part of, and what hooks and callers are told about it.
 
+use crate::error::Error;
 use crate::flags::Prot;
 use crate::hooks::{Event, Hooks, Piece};
 use crate::range::VmRange;
@@ -24,8 +25,8 @@ pub(super) struct MappingId {
 pub struct Origin<V = ()> {
     pub(super) id: MappingId,
     pub(super) whole: VmRange,
-    /// How many pages further up the pages lie than they did when they were mapped, modulo 2^64.
-    pub(super) moved: i64,
+    /// How many bytes further up the pages lie than they did when they were mapped, modulo 2^64.
+    pub(super) moved: u64,
     pub(super) original: bool,
     pub(super) data: V,
 }
@@ -47,7 +48,8 @@ impl<V> Origin<V> {
         &self.data
     }
 
-    fn with<W>(&self, data: W) -> Origin<W> {
+    /// Returns the same origin with other user data.
+    pub(super) fn with<W>(&self, data: W) -> Origin<W> {
         Origin { id: self.id, whole: self.whole, moved: self.moved, original: self.original, data }
     }
 
@@ -59,27 +61,27 @@ impl<V> Origin<V> {
 }
 
 impl<V: VmaData> VmaData for Origin<V> {
-    fn split(&mut self, pages: u64) -> Self {
-        let rest = self.data.split(pages);
+    fn split(&mut self, range: VmRange, at: u64) -> Self {
+        let rest = self.data.split(range, at);
         self.with(rest)
     }
 
-    fn can_merge(&self, pages: u64, right: &Self) -> bool {
+    fn can_merge(&self, range: VmRange, right: &Self, right_range: VmRange) -> bool {
         // Marks need not be compared: a mapping is marked whole.
-        self.is_same(right) && self.data.can_merge(pages, &right.data)
+        self.is_same(right) && self.data.can_merge(range, &right.data, right_range)
     }
 
-    fn merge(&mut self, pages: u64, right: Self) {
-        self.data.merge(pages, right.data);
+    fn merge(&mut self, range: VmRange, right: &mut Self, right_range: VmRange) {
+        self.data.merge(range, &mut right.data, right_range);
     }
 
-    fn fork(&self) -> Self {
-        self.with(self.data.fork())
+    fn fork(&self, range: VmRange) -> Self {
+        self.with(self.data.fork(range))
     }
 
-    fn relocate(&mut self, pages: i64) {
-        self.moved = self.moved.wrapping_add(pages);
-        self.data.relocate(pages);
+    fn relocate(&mut self, from: VmRange, to: u64) {
+        self.moved = self.moved.wrapping_add(to.wrapping_sub(from.start()));
+        self.data.relocate(from, to);
     }
 
     fn key(&self) -> u64 {
@@ -150,9 +152,7 @@ impl<'a, V> Info<'a, V> {
     pub fn object(&self) -> Option<(u64, u64)> {
         match self.attrs.backing() {
             Backing::Anonymous => None,
-            Backing::Object { id, offset } => {
-                Some((id, offset.wrapping_mul(self.range.page_size().bytes())))
-            }
+            Backing::Object { id, offset } => Some((id, offset)),
         }
     }
 
@@ -184,16 +184,14 @@ impl<'a, V> Info<'a, V> {
 /// use kvma::compat::{Info, Mappings, UpdateFn};
 /// use kvma::{Attrs, Heap, PageSize, Prot, VmRange};
 ///
-/// let mut space = Mappings::<(), _>::new(0x10000, 0x100, PageSize::SIZE_4K, Heap)?;
+/// let mut space = Mappings::<(), _>::new(0x10000..=0x10_ffff, PageSize::SIZE_4K, Heap)?;
 /// let mut told = Vec::new();
 /// let mut hooks = UpdateFn(|range: VmRange, before: Info<'_>| {
 ///     told.push((range.start(), before.prot()));
 /// });
-/// let mut update = space.update(&mut hooks);
-/// let at = space.map_any(None, 0x2000, Attrs::new(Prot::RW), (), &mut update)?;
-/// space.protect(at, 0x1000, Prot::READ, &mut update)?;
-/// space.unmap(at, 0x1000, &mut update)?;
-/// update.finish();
+/// let at = space.map_any(None, 0x2000, Attrs::new(Prot::RW), (), &mut hooks)?;
+/// space.protect(at, 0x1000, Prot::READ, &mut hooks)?;
+/// space.unmap(at, 0x1000, &mut hooks)?;
 /// assert_eq!(told, [(at, Prot::RW), (at, Prot::READ)]);
 /// # }
 /// # Ok::<(), kvma::Error>(())
@@ -210,11 +208,17 @@ impl<F> fmt::Debug for UpdateFn<F> {
 }
 
 impl<V, F: FnMut(VmRange, Info<'_, V>)> Hooks<Origin<V>> for UpdateFn<F> {
-    fn unmap(&mut self, piece: &Piece<'_, Origin<V>>) {
+    type Error = Error;
+
+    fn prepares(&self) -> bool {
+        false
+    }
+
+    fn on_unmap(&mut self, piece: &Piece<'_, Origin<V>>) {
         (self.0)(piece.range(), Info::of(piece, piece.attrs()))
     }
 
-    fn protect(&mut self, piece: &Piece<'_, Origin<V>>, old: &Attrs) {
+    fn on_protect(&mut self, piece: &Piece<'_, Origin<V>>, old: &Attrs) {
         (self.0)(piece.range(), Info::of(piece, *old))
     }
 }

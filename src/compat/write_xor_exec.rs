@@ -1,10 +1,9 @@
 //! W^X as a layer of hooks.
 
 use super::MapFlags;
-use crate::error::{Errno, Error};
+use crate::error::Error;
 use crate::flags::Prot;
-use crate::hooks::{Event, Hooks, Piece};
-use crate::vm_map::Advice;
+use crate::hooks::{Advice, Event, Hooks, Piece, RemovedVma};
 use crate::vma::Attrs;
 
 /// Returns `true` if a mapping with these flags may have this protection: writable and executable
@@ -13,7 +12,7 @@ pub(super) const fn allows(flags: MapFlags, prot: Prot) -> bool {
     flags.contains(MapFlags::JIT) || !prot.contains(Prot::WRITE.union(Prot::EXEC))
 }
 
-/// Hooks that refuse, with `EACCES`, whatever would let code be written and then run.
+/// Hooks that refuse, with [`Error::WriteXorExec`], whatever would let code be written and then run.
 ///
 /// They refuse a mapping that is writable and executable at once, and one that becomes executable
 /// after it was writable, unless it was made with [`MapOptions::jit`](super::MapOptions::jit).
@@ -26,14 +25,13 @@ pub(super) const fn allows(flags: MapFlags, prot: Prot) -> bool {
 /// ```
 /// # #[cfg(feature = "alloc")] {
 /// use kvma::compat::{MapOptions, WriteXorExec};
-/// use kvma::{Heap, NoHooks, PageSize, Prot, VmMap};
+/// use kvma::{Error, Heap, NoHooks, PageSize, Prot, VmMap};
 ///
-/// let mut map = VmMap::<(), _>::new(0x1000, 0x1000, PageSize::SIZE_4K, Heap)?;
+/// let mut map = VmMap::<(), _>::new(0x1000..=0xf_ffff, PageSize::SIZE_4K, Heap)?;
 /// let mut hooks = WriteXorExec(NoHooks);
-/// let mut update = map.update(&mut hooks);
 /// let data = MapOptions::new(0x1000).prot(Prot::RW).request(PageSize::SIZE_4K)?;
-/// let at = map.map(data, &mut update)?;
-/// assert!(map.protect(at, 0x1000, Prot::RX, &mut update).is_err());
+/// let at = map.map(data, &mut hooks)?;
+/// assert_eq!(map.protect(at, 0x1000, Prot::RX, &mut hooks), Err(Error::WriteXorExec));
 /// # }
 /// # Ok::<(), kvma::Error>(())
 /// ```
@@ -57,9 +55,11 @@ impl<H> WriteXorExec<H> {
 }
 
 impl<V, H: Hooks<V>> Hooks<V> for WriteXorExec<H> {
-    fn prepare(&mut self, event: &Event<'_, V>) -> Result<(), Error> {
+    type Error = H::Error;
+
+    fn prepare(&mut self, event: &Event<'_, V>) -> Result<(), H::Error> {
         if Self::refuses(event) {
-            return Err(Error::Refused(Errno::EACCES));
+            return Err(Error::WriteXorExec.into());
         }
         self.0.prepare(event)
     }
@@ -68,24 +68,24 @@ impl<V, H: Hooks<V>> Hooks<V> for WriteXorExec<H> {
         self.0.cancel(event)
     }
 
-    fn map(&mut self, piece: &Piece<'_, V>) {
-        self.0.map(piece)
+    fn on_map(&mut self, piece: &Piece<'_, V>) {
+        self.0.on_map(piece)
     }
 
-    fn unmap(&mut self, piece: &Piece<'_, V>) {
-        self.0.unmap(piece)
+    fn on_unmap(&mut self, piece: &Piece<'_, V>) {
+        self.0.on_unmap(piece)
     }
 
-    fn protect(&mut self, piece: &Piece<'_, V>, old: &Attrs) {
-        self.0.protect(piece, old)
+    fn on_protect(&mut self, piece: &Piece<'_, V>, old: &Attrs) {
+        self.0.on_protect(piece, old)
     }
 
-    fn relocate(&mut self, piece: &Piece<'_, V>, to: u64) {
-        self.0.relocate(piece, to)
+    fn on_relocate(&mut self, piece: &Piece<'_, V>, to: u64) {
+        self.0.on_relocate(piece, to)
     }
 
-    fn advise(&mut self, piece: &Piece<'_, V>, advice: Advice) {
-        self.0.advise(piece, advice)
+    fn on_advise(&mut self, piece: &Piece<'_, V>, advice: Advice) {
+        self.0.on_advise(piece, advice)
     }
 
     fn flush_begin(&mut self) {
@@ -94,5 +94,9 @@ impl<V, H: Hooks<V>> Hooks<V> for WriteXorExec<H> {
 
     fn flush_wait(&mut self) {
         self.0.flush_wait()
+    }
+
+    fn release(&mut self, removed: RemovedVma<V>) {
+        self.0.release(removed)
     }
 }

@@ -4,12 +4,9 @@ use super::key::{Bounds, Key};
 use super::merge_policy::MergePolicy;
 use super::{MAX_NODES, NodeFor, RangeMap, bounds_of, merges_with_top};
 use crate::error::Error;
-use crate::node::{NodeAlloc, Removed};
-use crate::ranges::Merge;
+use crate::node::NodeAlloc;
+use crate::split_merge::Merge;
 use core::ops::{RangeBounds, RangeInclusive};
-
-/// What was taken out of a map: entries of the tree, and the top key's value.
-type TakenOut<K, V, A, P> = (Removed<NodeFor<K, V, P>, A>, Option<V>);
 
 impl<K, V, A, P> RangeMap<K, V, A, P>
 where
@@ -28,20 +25,22 @@ where
     /// before it starts, [`Error::OutOfMemory`]. Then nothing has changed, and the value is
     /// dropped.
     pub fn try_insert(&mut self, range: impl RangeBounds<K>, mut value: V) -> Result<(), Error> {
-        let bounds = Bounds::of(&range)?;
-        let span = self.span(bounds);
-        self.nodes.fill(self.tree.remove_cost(span) + usize::from(!span.is_empty()))?;
+        let bounds = Bounds::from_keys(&range)?;
+        let indices = self.indices(bounds);
+        let nodes = self.tree.remove_cost(indices) + usize::from(!indices.is_empty());
+        self.store.free.fill(nodes)?;
 
-        let taken_out = self.take_out(bounds);
-        if span.is_empty() {
+        let old_top = self.take_out(bounds);
+        if indices.is_empty() {
             self.top = Some(value);
         } else {
             if bounds.has_top() {
-                self.top = Some(P::split(&mut value, span.len()));
+                self.top = Some(P::split(&mut value, indices.len()));
             }
-            self.tree.place(span, (), value, Merge::Both, &mut self.nodes);
+            self.tree.insert(indices, (), value, Merge::Both, &mut self.store);
         }
-        self.drop_all(taken_out);
+        drop(old_top);
+        self.drop_removed();
         Ok(())
     }
 
@@ -54,47 +53,49 @@ where
     ///
     /// As for [`try_insert`](Self::try_insert).
     pub fn try_remove(&mut self, range: impl RangeBounds<K>) -> Result<(), Error> {
-        let bounds = Bounds::of(&range)?;
-        self.nodes.fill(self.tree.remove_cost(self.span(bounds)))?;
-        let taken_out = self.take_out(bounds);
-        self.drop_all(taken_out);
+        let bounds = Bounds::from_keys(&range)?;
+        self.store.free.fill(self.tree.remove_cost(self.indices(bounds)))?;
+        drop(self.take_out(bounds));
+        self.drop_removed();
         Ok(())
     }
 
-    /// Takes `bounds` out. The caller drops what was there once the map is whole again.
-    fn take_out(&mut self, bounds: Bounds<K::Index>) -> TakenOut<K, V, A, P> {
-        let mut removed = Removed::new(self.alloc().clone());
-        self.tree.remove_range(self.span(bounds), &mut self.nodes, &mut removed);
-        (removed, if bounds.has_top() { self.top.take() } else { None })
+    /// Takes `bounds` out: entries into the store, and the top's value to the caller, who drops both
+    /// once the map is whole again.
+    fn take_out(&mut self, bounds: Bounds<K::Index>) -> Option<V> {
+        self.tree.remove_range(self.indices(bounds), &mut self.store);
+        if bounds.has_top() { self.top.take() } else { None }
     }
 
-    /// Drops what was taken out, and keeps a few of the nodes for the next call.
-    fn drop_all(&mut self, (mut removed, top): TakenOut<K, V, A, P>) {
-        drop(top);
-        removed.drop_all(&mut self.nodes, MAX_NODES);
-        self.nodes.trim(MAX_NODES);
+    /// Drops the values that were removed or merged into others, and keeps a few of the nodes for
+    /// the next call.
+    fn drop_removed(&mut self) {
+        while let Some((node, entry)) = self.store.removed.pop() {
+            self.store.free.put(node);
+            drop(entry);
+        }
+        self.store.trim(MAX_NODES);
     }
 
     /// Removes everything. O(n), needs no node.
     pub fn clear(&mut self) {
-        let taken_out = self.take_out(Bounds::all::<K>());
-        self.drop_all(taken_out);
+        drop(self.take_out(Bounds::all::<K>()));
+        self.drop_removed();
     }
 
     /// Removes the entries for which `keep` returns `false`, each whole. O(n log n), needs no node.
     pub fn retain(&mut self, mut keep: impl FnMut(RangeInclusive<K>, &V) -> bool) {
-        let mut removed = Removed::new(self.alloc().clone());
         let has_lone_top = self.lone_top().is_some();
         let top = &mut self.top;
         let mut cursor = self.tree.cursor(Bounds::all::<K>().first);
         while let Some(entry) = cursor.entry() {
             let bounds = bounds_of(entry, top.as_ref());
-            if keep(bounds.keys(), entry.data()) {
+            if entry.data().is_none_or(|value| keep(bounds.keys(), value)) {
                 cursor.move_next();
                 continue;
             }
             if let Some(node) = cursor.remove() {
-                removed.push(node);
+                self.store.removed.push(node);
             }
             if bounds.has_top() {
                 *top = None;
@@ -103,7 +104,7 @@ where
         if has_lone_top {
             top.take_if(|value| !keep(Bounds::TOP.keys(), value));
         }
-        self.drop_all((removed, None));
+        self.drop_removed();
     }
 
     /// Calls `change` with each entry's range and value, ascending, then merges the neighbours that
@@ -113,29 +114,29 @@ where
         let top = &mut self.top;
         let mut cursor = self.tree.cursor(Bounds::all::<K>().first);
         while let Some(entry) = cursor.entry() {
-            let span = entry.span();
+            let indices = entry.range();
             // Before the change: after it, nobody could tell whether the two were one range.
             let merged_top = top.take_if(|top| merges_with_top(entry, top));
             cursor.change_data(|value| match merged_top {
-                None => change(Bounds::of_span(span).keys(), value),
-                Some(rest) => {
-                    P::merge(value, span.len(), rest);
-                    change(Bounds::of_span(span).to_top().keys(), value);
-                    *top = Some(P::split(value, span.len()));
+                None => change(Bounds::from_indices(indices).keys(), value),
+                Some(mut rest) => {
+                    P::merge(value, indices.len(), &mut rest);
+                    change(Bounds::from_indices(indices).to_top().keys(), value);
+                    *top = Some(P::split(value, indices.len()));
                 }
             });
-            let _ = cursor.join_prev(&mut self.nodes);
+            let _ = cursor.merge_prev(&mut self.store);
             cursor.move_next();
         }
         if let (true, Some(value)) = (has_lone_top, top) {
             change(Bounds::TOP.keys(), value);
         }
-        self.nodes.trim(MAX_NODES);
+        self.drop_removed();
     }
 
     /// Removes the lowest range, and returns it with its value. O(log n), needs no node.
     pub fn pop_first(&mut self) -> Option<(RangeInclusive<K>, V)> {
-        let first = self.tree.entries(self.tree.space()).next().map(|entry| entry.span().start);
+        let first = self.tree.entries(self.tree.space()).next().map(|entry| entry.range().start);
         self.pop(first)
     }
 
@@ -144,7 +145,8 @@ where
         if self.lone_top().is_some() {
             return self.pop(None);
         }
-        let last = self.tree.entries(self.tree.space()).next_back().map(|entry| entry.span().start);
+        let last =
+            self.tree.entries(self.tree.space()).next_back().map(|entry| entry.range().start);
         self.pop(last)
     }
 
@@ -155,14 +157,15 @@ where
         };
         let mut cursor = self.tree.cursor(index);
         let entry = cursor.entry()?;
-        let span = entry.span();
+        let indices = entry.range();
         let rest = self.top.take_if(|top| merges_with_top(entry, top));
-        let (node, mut value) = cursor.remove()?.empty();
-        self.nodes.put(node);
-        self.nodes.trim(MAX_NODES);
-        let mut bounds = Bounds::of_span(span);
-        if let Some(rest) = rest {
-            P::merge(&mut value, span.len(), rest);
+        let (node, value) = cursor.remove()?.empty();
+        self.store.free.put(node);
+        self.store.trim(MAX_NODES);
+        let mut value = value?;
+        let mut bounds = Bounds::from_indices(indices);
+        if let Some(mut rest) = rest {
+            P::merge(&mut value, indices.len(), &mut rest);
             bounds = bounds.to_top();
         }
         Some((bounds.keys(), value))
@@ -178,9 +181,12 @@ where
         V: Clone,
     {
         let mut copy = Self::try_new_in(alloc)?;
-        copy.nodes.fill(self.tree.len())?;
+        copy.store.free.fill(self.tree.len())?;
         for entry in self.tree.entries(self.tree.space()) {
-            copy.tree.place(entry.span(), (), entry.data().clone(), Merge::Never, &mut copy.nodes);
+            if let Some(value) = entry.data() {
+                let (indices, value) = (entry.range(), value.clone());
+                copy.tree.insert(indices, (), value, Merge::Never, &mut copy.store);
+            }
         }
         copy.top.clone_from(&self.top);
         Ok(copy)

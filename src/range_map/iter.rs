@@ -5,7 +5,7 @@ use super::merge_policy::MergePolicy;
 use super::{NodeFor, RangeMap, bounds_of};
 use crate::node::NodeAlloc;
 use crate::position::Number;
-use crate::range::Span;
+use crate::range::PageRange;
 use crate::tree::{Entries, EntryRef};
 use core::cmp::Ordering;
 use core::fmt;
@@ -41,8 +41,8 @@ impl<'a, K: Key, V> Entry<'a, K, V> {
     pub(super) fn of_entry<P: MergePolicy<V, K::Index>>(
         entry: EntryRef<'a, NodeFor<K, V, P>>,
         top: Option<&V>,
-    ) -> Self {
-        Entry::new(bounds_of(entry, top), entry.data())
+    ) -> Option<Self> {
+        Some(Self::new(bounds_of(entry, top), entry.data()?))
     }
 
     /// Returns the smallest key.
@@ -172,7 +172,7 @@ impl<'a, K: Key, V, P: MergePolicy<V, K::Index>> Iterator for Iter<'a, K, V, P> 
 
     fn next(&mut self) -> Option<Self::Item> {
         match self.entries.next() {
-            Some(entry) => Some(Entry::of_entry(entry, self.top)),
+            Some(entry) => Entry::of_entry(entry, self.top),
             None => self.take_lone_top(),
         }
     }
@@ -181,7 +181,7 @@ impl<'a, K: Key, V, P: MergePolicy<V, K::Index>> Iterator for Iter<'a, K, V, P> 
 impl<K: Key, V, P: MergePolicy<V, K::Index>> DoubleEndedIterator for Iter<'_, K, V, P> {
     fn next_back(&mut self) -> Option<Self::Item> {
         self.take_lone_top()
-            .or_else(|| self.entries.next_back().map(|entry| Entry::of_entry(entry, self.top)))
+            .or_else(|| self.entries.next_back().and_then(|entry| Entry::of_entry(entry, self.top)))
     }
 }
 
@@ -193,8 +193,8 @@ impl<K: Key, V, P: MergePolicy<V, K::Index>> FusedIterator for Iter<'_, K, V, P>
 /// Returned by [`RangeMap::gaps`].
 pub struct KeyGaps<'a, K: Key, V, P> {
     entries: Entries<'a, NodeFor<K, V, P>>,
-    /// The span whose gaps have not been returned yet.
-    rest: Span<K::Index>,
+    /// The indices whose gaps have not been returned yet.
+    rest: PageRange<K::Index>,
     /// The top key is free, asked for, and not returned yet.
     top: bool,
 }
@@ -202,17 +202,19 @@ pub struct KeyGaps<'a, K: Key, V, P> {
 impl<'a, K: Key, V, P> KeyGaps<'a, K, V, P> {
     pub(super) fn new(
         entries: Entries<'a, NodeFor<K, V, P>>,
-        rest: Span<K::Index>,
+        rest: PageRange<K::Index>,
         top: bool,
     ) -> Self {
         KeyGaps { entries, rest, top }
     }
 
-    fn first_gap(&mut self) -> Option<Span<K::Index>> {
+    fn first_gap(&mut self) -> Option<PageRange<K::Index>> {
         while !self.rest.is_empty() {
-            let next =
-                self.entries.next().map_or(Span::new(self.rest.end, self.rest.end), EntryRef::span);
-            let gap = Span::new(self.rest.start, next.start.min(self.rest.end));
+            let next = self
+                .entries
+                .next()
+                .map_or(PageRange::new(self.rest.end, self.rest.end), EntryRef::range);
+            let gap = PageRange::new(self.rest.start, next.start.min(self.rest.end));
             self.rest.start = next.end.max(self.rest.start);
             if !gap.is_empty() {
                 return Some(gap);
@@ -221,11 +223,12 @@ impl<'a, K: Key, V, P> KeyGaps<'a, K, V, P> {
         None
     }
 
-    fn last_gap(&mut self) -> Option<Span<K::Index>> {
+    fn last_gap(&mut self) -> Option<PageRange<K::Index>> {
         while !self.rest.is_empty() {
             let start = self.rest.start;
-            let next = self.entries.next_back().map_or(Span::new(start, start), EntryRef::span);
-            let gap = Span::new(next.end.max(start), self.rest.end);
+            let next =
+                self.entries.next_back().map_or(PageRange::new(start, start), EntryRef::range);
+            let gap = PageRange::new(next.end.max(start), self.rest.end);
             self.rest.end = next.start.min(self.rest.end);
             if !gap.is_empty() {
                 return Some(gap);
@@ -235,8 +238,8 @@ impl<'a, K: Key, V, P> KeyGaps<'a, K, V, P> {
     }
 
     /// Returns the gap as keys, with the top key if that belongs to it.
-    fn keys(&mut self, gap: Span<K::Index>) -> RangeInclusive<K> {
-        let bounds = Bounds::of_span(gap);
+    fn keys(&mut self, gap: PageRange<K::Index>) -> RangeInclusive<K> {
+        let bounds = Bounds::from_indices(gap);
         if gap.end == Number::MAX && mem::take(&mut self.top) {
             return bounds.to_top().keys();
         }

@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 use crate::position::Position;
-use crate::range::Span;
+use crate::range::PageRange;
 use core::net::{Ipv4Addr, Ipv6Addr};
 use core::ops::{Bound, RangeBounds, RangeInclusive};
 
@@ -143,9 +143,9 @@ impl Key for Ipv6Addr {
 
 /// The first and the last index of a range of keys.
 ///
-/// The highest index of all, `u64::MAX` or `u128::MAX`, is called the *top*. A half-open span of
-/// indices cannot hold it, since its end would be 2^64 (or 2^128). So the tree holds what lies
-/// below the top, and the map keeps the top's value beside the tree.
+/// The highest index of all, `u64::MAX` or `u128::MAX`, is called the *top*. A half-open range of
+/// indices cannot hold it, since its end would be 2^64 (or 2^128). So the tree holds the keys below
+/// the top, and the map keeps the top's value beside the tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Bounds<I> {
     pub(super) first: I,
@@ -154,16 +154,16 @@ pub(super) struct Bounds<I> {
 
 impl<I: Position> Bounds<I> {
     /// The top alone.
-    pub(super) const TOP: Self = Bounds { first: I::MAX, last: I::MAX };
+    pub(super) const TOP: Self = Self { first: I::MAX, last: I::MAX };
 
-    /// Returns the bounds of a span that is not empty.
-    pub(super) fn of_span(span: Span<I>) -> Self {
-        Bounds { first: span.start, last: span.end - I::ONE }
+    /// Returns the bounds of a half-open range of indices that is not empty.
+    pub(super) fn from_indices(range: PageRange<I>) -> Self {
+        Self { first: range.start, last: range.end - I::ONE }
     }
 
     /// Extends the range up to the top.
     pub(super) fn to_top(self) -> Self {
-        Bounds { last: I::MAX, ..self }
+        Self { last: I::MAX, ..self }
     }
 
     /// Returns `true` if the range holds the top.
@@ -171,14 +171,14 @@ impl<I: Position> Bounds<I> {
         self.last == I::MAX
     }
 
-    /// Returns the range without the top, as a span. May be empty.
-    pub(super) fn span(self) -> Span<I> {
-        Span::new(self.first, self.last.saturating_add(I::ONE))
+    /// Returns the half-open range of indices, without the top. May be empty.
+    pub(super) fn indices(self) -> PageRange<I> {
+        PageRange::new(self.first, self.last.saturating_add(I::ONE))
     }
 
     /// Returns the bounds of all keys.
     pub(super) fn all<K: Key<Index = I>>() -> Self {
-        Bounds { first: K::MIN.index(), last: K::MAX.index() }
+        Self { first: K::MIN.index(), last: K::MAX.index() }
     }
 
     /// Returns the bounds of a range of keys.
@@ -187,8 +187,8 @@ impl<I: Position> Bounds<I> {
     ///
     /// [`Error::ZeroLength`] for a range without keys, [`Error::OutOfRange`] for one that ends
     /// before it starts.
-    pub(super) fn of<K: Key<Index = I>>(range: &impl RangeBounds<K>) -> Result<Self, Error> {
-        let all = Bounds::all::<K>();
+    pub(super) fn from_keys<K: Key<Index = I>>(range: &impl RangeBounds<K>) -> Result<Self, Error> {
+        let all = Self::all::<K>();
         let first = match range.start_bound() {
             Bound::Unbounded => all.first,
             Bound::Included(key) => key.index(),
@@ -203,7 +203,7 @@ impl<I: Position> Bounds<I> {
         if first > last || first < all.first || last > all.last {
             return Err(Error::OutOfRange);
         }
-        Ok(Bounds { first, last })
+        Ok(Self { first, last })
     }
 
     /// Returns the range as keys.

@@ -3,7 +3,8 @@
 use crate::error::Error;
 use crate::node::Content;
 use crate::position::Position;
-use crate::ranges::SplitMerge;
+use crate::range::PageRange;
+use crate::split_merge::{Parts, SplitMerge};
 use core::fmt;
 use core::marker::PhantomData;
 
@@ -50,9 +51,9 @@ pub trait MergePolicy<V, I: Position = u64> {
     /// Returns `true` if two ranges that meet are to be one. `keys` is the length of the left one.
     fn can_merge(left: &V, keys: I, right: &V) -> bool;
 
-    /// Merges the right range's value into the left one's, whose range has `keys` keys. The default
-    /// drops it.
-    fn merge(left: &mut V, keys: I, right: V) {
+    /// Takes what is needed of the right range's value into the left one's, whose range has `keys`
+    /// keys. The right one is dropped afterwards.
+    fn merge(left: &mut V, keys: I, right: &mut V) {
         let _ = (left, keys, right);
     }
 }
@@ -149,29 +150,46 @@ impl<V, P, I> fmt::Debug for RangeNode<V, P, I> {
 
 impl<V, P, I: Position> Content for RangeNode<V, P, I> {
     type Position = I;
+    type Context = ();
     type Attrs = ();
     type Words = ();
     type Data = V;
 
     fn load((): &(), _hot: u32) {}
 
-    fn store((): &(), (): &(), _data: &V) -> u32 {
+    fn store((): &(), (): &(), _key: u64) -> u32 {
         0
     }
 }
 
 impl<V, P: MergePolicy<V, I>, I: Position> SplitMerge for RangeNode<V, P, I> {
-    fn advance((): (), _pages: I) {}
+    fn advance((): (), (): (), _keys: I) {}
 
-    fn split(data: &mut V, pages: I) -> V {
-        P::split(data, pages)
+    fn split((): (), value: &mut V, range: PageRange<I>, at: I) -> V {
+        P::split(value, at - range.start)
     }
 
-    fn joins(left: (&(), &V), pages: I, right: (&(), &V)) -> Result<(), Error> {
-        if P::can_merge(left.1, pages, right.1) { Ok(()) } else { Err(Error::AttributesDiffer) }
+    fn can_merge(
+        (): (),
+        (_, left): Parts<'_, Self>,
+        left_range: PageRange<I>,
+        (_, right): Parts<'_, Self>,
+        _right_range: PageRange<I>,
+    ) -> Result<(), Error> {
+        if P::can_merge(left, left_range.len(), right) {
+            Ok(())
+        } else {
+            Err(Error::AttributesDiffer)
+        }
     }
 
-    fn join(left: &mut V, pages: I, right: V) {
-        P::merge(left, pages, right)
+    fn merge(
+        (): (),
+        left: &mut V,
+        left_range: PageRange<I>,
+        right: &mut V,
+        _right_range: PageRange<I>,
+    ) {
+        P::merge(left, left_range.len(), right);
     }
 }

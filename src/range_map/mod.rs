@@ -32,9 +32,9 @@ pub use merge_policy::{Advance, Contiguous, Equal, MergePolicy, RangeNode};
 use crate::error::Error;
 #[cfg(feature = "alloc")]
 use crate::node::Heap;
-use crate::node::{NodeAlloc, Preallocated, Removed};
+use crate::node::{NodeAlloc, NodeStore};
 use crate::position::Number;
-use crate::range::Span;
+use crate::range::PageRange;
 use crate::tree::{EntryRef, Tree};
 use core::marker::PhantomData;
 use core::ops::RangeBounds;
@@ -89,8 +89,8 @@ pub struct RangeMap<
     /// The value of the top key, which the tree cannot hold: see [`Bounds`]. If it merges with the
     /// tree's last entry, callers see one range.
     top: Option<V>,
-    /// Keeps up to [`MAX_NODES`] nodes from call to call, so that most calls do not allocate.
-    nodes: Preallocated<NodeFor<K, V, P>, A>,
+    /// Keeps up to [`MAX_NODES`] free nodes from call to call, so that most calls do not allocate.
+    store: NodeStore<NodeFor<K, V, P>, A>,
     key: PhantomData<fn() -> K>,
 }
 
@@ -112,16 +112,16 @@ where
         if all.first > all.last {
             return Err(Error::OutOfRange);
         }
-        let mut nodes = Preallocated::new(alloc);
-        nodes.fill(1)?;
-        let sentinel = nodes.take().ok_or(Error::OutOfMemory)?;
-        let tree = Tree::new(all.span(), sentinel);
-        Ok(RangeMap { tree, top: None, nodes, key: PhantomData })
+        let mut store = NodeStore::new(alloc);
+        store.free.fill(1)?;
+        let sentinel = store.free.take().ok_or(Error::OutOfMemory)?;
+        let tree = Tree::new(all.indices(), (), sentinel);
+        Ok(Self { tree, top: None, store, key: PhantomData })
     }
 
     /// Returns the handle of the allocator.
     pub fn alloc(&self) -> &A {
-        self.nodes.alloc()
+        self.store.free.alloc()
     }
 
     /// Returns the number of ranges.
@@ -143,7 +143,7 @@ where
         if index == Number::MAX {
             return self.overlapping_bounds(Bounds::TOP).next();
         }
-        self.tree.find(index).map(|entry| Entry::of_entry::<P>(entry, self.top.as_ref()))
+        self.tree.find(index).and_then(|entry| Entry::of_entry::<P>(entry, self.top.as_ref()))
     }
 
     /// Returns the value of `key`. O(log n).
@@ -175,23 +175,23 @@ where
     ///
     /// There are none for a range without keys. O(log n), then O(1) amortised for each entry.
     pub fn overlapping(&self, range: impl RangeBounds<K>) -> Iter<'_, K, V, P> {
-        match Bounds::of(&range) {
+        match Bounds::from_keys(&range) {
             Ok(bounds) => self.overlapping_bounds(bounds),
-            Err(_) => Iter::new(self.tree.no_entries(), self.top.as_ref(), None),
+            Err(_) => Iter::new(self.tree.entries(no_keys()), self.top.as_ref(), None),
         }
     }
 
     fn overlapping_bounds(&self, bounds: Bounds<K::Index>) -> Iter<'_, K, V, P> {
-        let mut span = self.span(bounds);
+        let mut indices = self.indices(bounds);
         let mut lone_top = None;
         if bounds.has_top() && self.top.is_some() {
             lone_top = self.lone_top();
-            if lone_top.is_none() && span.is_empty() {
+            if lone_top.is_none() && indices.is_empty() {
                 // Only the top key is asked for, and it belongs to the last entry.
-                span.start -= Number::ONE;
+                indices.start -= Number::ONE;
             }
         }
-        Iter::new(self.tree.entries(span), self.top.as_ref(), lone_top)
+        Iter::new(self.tree.entries(indices), self.top.as_ref(), lone_top)
     }
 
     /// Returns the gaps in `range`: the parts without a value, ascending, from both ends.
@@ -199,16 +199,13 @@ where
     /// Gaps are clipped to `range`; there are none for a range without keys. O(log n), then O(1)
     /// amortised for each gap.
     pub fn gaps(&self, range: impl RangeBounds<K>) -> KeyGaps<'_, K, V, P> {
-        match Bounds::of(&range) {
+        match Bounds::from_keys(&range) {
             Ok(bounds) => {
-                let span = self.span(bounds);
+                let indices = self.indices(bounds);
                 let top_is_free = bounds.has_top() && self.top.is_none();
-                KeyGaps::new(self.tree.entries(span), span, top_is_free)
+                KeyGaps::new(self.tree.entries(indices), indices, top_is_free)
             }
-            Err(_) => {
-                let nothing = Span::new(Number::ZERO, Number::ZERO);
-                KeyGaps::new(self.tree.no_entries(), nothing, false)
-            }
+            Err(_) => KeyGaps::new(self.tree.entries(no_keys()), no_keys(), false),
         }
     }
 
@@ -236,12 +233,10 @@ where
         self.tree.check()?;
         let mut before: Option<EntryRef<'_, _>> = None;
         for entry in self.tree.entries(self.tree.space()) {
-            let should_be_one = before.is_some_and(|before| {
-                let left = before.span();
-                left.end == entry.span().start
-                    && P::can_merge(before.data(), left.len(), entry.data())
-            });
-            if should_be_one {
+            let met = before.filter(|before| before.range().end == entry.range().start);
+            let values = met.and_then(|met| met.data()).zip(entry.data());
+            let keys = met.map_or(Number::ZERO, |met| met.range().len());
+            if values.is_some_and(|(left, right)| P::can_merge(left, keys, right)) {
                 return Err("neighbours that merge are two ranges");
             }
             before = Some(entry);
@@ -250,8 +245,8 @@ where
     }
 
     /// Returns the indices of `bounds` that the tree can hold.
-    fn span(&self, bounds: Bounds<K::Index>) -> Span<K::Index> {
-        bounds.span().intersect(self.tree.space())
+    fn indices(&self, bounds: Bounds<K::Index>) -> PageRange<K::Index> {
+        bounds.indices().intersect(self.tree.space())
     }
 
     /// Returns the value of the top key, if that is a range of its own. O(log n).
@@ -264,12 +259,17 @@ where
     }
 }
 
+/// Returns no indices.
+fn no_keys<I: Position>() -> PageRange<I> {
+    PageRange::new(I::ZERO, I::ZERO)
+}
+
 /// Returns the range that callers see of an entry: with the top key, if that belongs to it.
 fn bounds_of<V, P: MergePolicy<V, I>, I: Position>(
     entry: EntryRef<'_, RangeNode<V, P, I>>,
     top: Option<&V>,
 ) -> Bounds<I> {
-    let bounds = Bounds::of_span(entry.span());
+    let bounds = Bounds::from_indices(entry.range());
     if top.is_some_and(|top| merges_with_top(entry, top)) { bounds.to_top() } else { bounds }
 }
 
@@ -278,8 +278,9 @@ fn merges_with_top<V, P: MergePolicy<V, I>, I: Position>(
     entry: EntryRef<'_, RangeNode<V, P, I>>,
     top: &V,
 ) -> bool {
-    let span = entry.span();
-    span.end == I::MAX && P::can_merge(entry.data(), span.len(), top)
+    let indices = entry.range();
+    indices.end == I::MAX
+        && entry.data().is_some_and(|value| P::can_merge(value, indices.len(), top))
 }
 
 impl<K, V, A, P> Drop for RangeMap<K, V, A, P>
@@ -289,9 +290,8 @@ where
     P: MergePolicy<V, K::Index>,
 {
     fn drop(&mut self) {
-        let mut removed = Removed::new(self.alloc().clone());
-        if let Some(sentinel) = self.tree.dismantle(|node| removed.push(node)) {
-            self.nodes.put(sentinel);
+        if let Some(sentinel) = self.tree.dismantle(|node| self.store.removed.push(node)) {
+            self.store.free.put(sentinel);
         }
     }
 }

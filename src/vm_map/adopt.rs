@@ -1,9 +1,10 @@
 //! Taking over what is mapped already.
 
-use super::{MapRequest, Placement, VmMap};
+use super::VmMap;
 use crate::error::Error;
 use crate::hooks::NoHooks;
 use crate::node::NodeAlloc;
+use crate::placement::{MapRequest, Placement};
 use crate::vma::{VmaData, VmaNode};
 
 impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
@@ -18,7 +19,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     /// # #[cfg(feature = "alloc")] {
     /// use kvma::{Attrs, Error, Heap, MapRequest, PageSize, Placement, Prot, VmMap};
     ///
-    /// let mut map = VmMap::<(), _>::new(0x1000, 0x1000, PageSize::SIZE_4K, Heap)?;
+    /// let mut map = VmMap::<(), _>::new(0x1000..=0xff_ffff, PageSize::SIZE_4K, Heap)?;
     /// let kernel = MapRequest::new(Placement::Fixed(0x10000), 0x4000, Attrs::new(Prot::RX));
     /// assert_eq!(map.adopt(kernel), Ok(0x10000));
     /// assert_eq!(map.adopt(kernel), Err(Error::Overlap));
@@ -34,8 +35,6 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
             Placement::Fixed(addr) => Placement::FixedNoReplace(addr),
             place => place,
         };
-        let mut nobody = NoHooks;
-        let mut update = self.update(&mut nobody);
-        self.map(request.replaced(place, |data| data), &mut update)
+        self.map(request.map_data(place, |data| data), &mut NoHooks)
     }
 }
