@@ -106,8 +106,10 @@ mod pair;
 pub use crate::tree::{Busy, Token};
 pub use crate::update::Owing;
 pub use batch::MAX_VMAS_PER_LOCK_HOLD;
+#[cfg(feature = "linux")]
 pub(crate) use batch::Progress;
 pub use claim::Claim;
+#[cfg(any(feature = "linux", feature = "compat"))]
 pub(crate) use fork::retry_with_nodes;
 pub use lookup::VmaSnapshot;
 
