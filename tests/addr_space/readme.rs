@@ -1,11 +1,11 @@
-//! The README's story, end to end.
+//! The example of the README, from end to end.
 
 use kvma::*;
 
 static POOL: FixedPool<VmaNode, 64> = FixedPool::new();
 
 #[test]
-fn map_split_merge_unmap() {
+fn the_example_of_the_readme_works() {
     let space = AddrSpace::new(VmMap::new(0x1000, 0x1000, PageSize::SIZE_4K, &POOL).unwrap());
     let file = Attrs::new(Prot::READ).with_backing(Backing::Object { id: 9, offset: 0 });
     let mut log = Vec::new();

@@ -1,4 +1,4 @@
-//! A child of this process that makes calls and accesses when told to.
+//! A child of this process that makes calls and accesses memory when told to.
 
 use std::ffi::c_void;
 use std::fs;
@@ -33,7 +33,7 @@ pub enum Probe {
     Read,
     Write,
     Execute,
-    /// The kernel reads, on the program's behalf.
+    /// The kernel reads on behalf of the program.
     CopyFrom,
     /// The kernel writes.
     CopyTo,
@@ -105,17 +105,17 @@ impl Child {
         Ok(child)
     }
 
-    /// The descriptor of a large file without contents.
+    /// Returns the descriptor of a large file without contents.
     pub fn file(&self) -> u64 {
         self.file as u64
     }
 
-    /// `/proc/PID/maps`
+    /// Reads `/proc/PID/maps`.
     pub fn maps(&self) -> String {
         String::from_utf8_lossy(&fs::read(format!("/proc/{}/maps", self.pid)).unwrap()).into_owned()
     }
 
-    /// A system call.
+    /// Makes a system call.
     pub fn call(&mut self, number: libc::c_long, args: [u64; 6]) -> Outcome {
         let at = kvma_faults_call as *const () as u64;
         match self.run(at, number as u64, args) {
@@ -124,7 +124,7 @@ impl Child {
         }
     }
 
-    /// An access to `addr`.
+    /// Accesses `addr`.
     pub fn probe(&mut self, addr: u64, probe: Probe) -> Outcome {
         let at = match probe {
             Probe::Read => kvma_faults_read as *const () as u64,
@@ -148,7 +148,8 @@ impl Child {
         }
     }
 
-    /// One instruction. The signal that it stopped with, the signal's code, and the registers.
+    /// Runs one instruction. Returns the signal with which it stopped, the signal's code, and the
+    /// registers.
     fn run(
         &mut self,
         at: u64,
@@ -178,7 +179,7 @@ impl Child {
         check(unsafe { libc::ptrace(request, self.pid, ptr::null_mut::<c_void>(), data) }).map(drop)
     }
 
-    /// Waits until the child has stopped: the signal, which is `expected` or SIGSEGV.
+    /// Waits until the child has stopped. Returns the signal, which is `expected` or SIGSEGV.
     fn wait(&self, expected: i32) -> io::Result<i32> {
         let mut status = 0;
         // SAFETY: `status` is a live integer.
@@ -209,7 +210,8 @@ fn check(answer: i64) -> io::Result<i64> {
     if answer == -1 { Err(io::Error::last_os_error()) } else { Ok(answer) }
 }
 
-/// Whether the running kernel has the rules that are tested: mremap moves several VMAs since 6.17.
+/// Returns whether the running kernel has the rules that are tested: mremap moves several VMAs since
+/// 6.17.
 pub fn is_new_enough() -> bool {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let mut numbers =

@@ -1,4 +1,4 @@
-//! Mistakes that others made, each as a test of ours. The comments name who made it.
+//! Mistakes that other crates and kernels have made, each as a test. The comments name who made it.
 
 use kvma::*;
 use kvma_model::{Call, Faulty, Recorder, Step};
@@ -48,8 +48,8 @@ fn vmas<A: NodeAlloc<VmaNode> + Clone>(map: &VmMap<(), A>) -> Vec<(u64, u64, Att
     map.iter().map(|vma| ((vma.start() - BASE) / PAGE, vma.pages(), vma.attrs())).collect()
 }
 
-/// libmmap (C and C++), rangemap, Moss, Maestro, Redox: the part above a hole keeps the offset of
-/// the part below.
+/// libmmap (C and C++), rangemap, Moss, Maestro, Redox: the part above a new gap keeps the offset of
+/// the part below it.
 #[test]
 fn a_split_advances_the_file_offset() {
     let mut map = new_map();
@@ -65,10 +65,10 @@ fn a_split_advances_the_file_offset() {
     assert_eq!(vmas(&map)[4], (7, 1, file(7)));
 }
 
-/// The same: neighbours whose offsets are contiguous stay two, neighbours with equal offsets become
-/// one.
+/// The same projects: neighbours whose offsets are contiguous stay two, and neighbours with equal
+/// offsets become one.
 #[test]
-fn file_ranges_merge_by_contiguous_offsets_and_only_so() {
+fn file_ranges_merge_only_if_their_offsets_are_contiguous() {
     let mut map = new_map();
     put(&mut map, 0, 2, file(10));
     put(&mut map, 2, 2, file(12));
@@ -76,13 +76,13 @@ fn file_ranges_merge_by_contiguous_offsets_and_only_so() {
     put(&mut map, 4, 2, file(10));
     assert_eq!(vmas(&map), [(0, 4, file(10)), (4, 2, file(10))]);
     assert_eq!(map.may_merge_at(page(4)), Err(Error::BackingDiffers));
-    // Downwards, too, and across the end of the numbers.
+    // Downwards too, and where offsets wrap around.
     put(&mut map, 20, 2, file(0));
     put(&mut map, 18, 2, file(0u64.wrapping_sub(2)));
     assert_eq!(vmas(&map)[2], (18, 4, file(0u64.wrapping_sub(2))));
 }
 
-/// libmmap C++: one failed allocation in unmap loses the whole region.
+/// libmmap C++: one failed allocation in unmap loses the whole VMA.
 #[test]
 fn unmap_without_memory_loses_nothing() {
     let alloc = Faulty::new(Arc::new(BoxAlloc::<VmaNode>::new()));
@@ -100,7 +100,7 @@ fn unmap_without_memory_loses_nothing() {
 
 /// memory_set, Asterinas, Redox, rangemap: running out of memory ends the kernel.
 #[test]
-fn running_out_of_memory_is_an_answer() {
+fn running_out_of_memory_is_an_error() {
     let pool = FixedPool::<VmaNode, 2>::new();
     let mut map = VmMap::<(), _>::new(BASE, 256, PageSize::SIZE_4K, &pool).unwrap();
     let any = MapRequest::new(Placement::Any(Search::new()), PAGE, RW).with_merge(Merge::Never);
@@ -110,14 +110,14 @@ fn running_out_of_memory_is_an_answer() {
     assert_eq!(map.fork(&pool, |vma| Some(vma.attrs())).err(), Some(Error::OutOfMemory));
 }
 
-/// Refuses the n-th `prepare`.
+/// Returns hooks that refuse the `prepare` after `after` others.
 fn refusing(after: u64) -> Recorder<()> {
     let mut hooks = Recorder::new();
     hooks.refuse_after(after);
     hooks
 }
 
-/// memory_set: a replacing map that fails has already destroyed what was there.
+/// memory_set: a map that fails has already destroyed what it was to replace.
 #[test]
 fn a_failed_replace_keeps_the_old_vmas() {
     let mut map = new_map();
@@ -132,9 +132,9 @@ fn a_failed_replace_keeps_the_old_vmas() {
     }
 }
 
-/// memory_set: a failed protect says Ok. Moss: over two VMAs it fails and drops the first.
+/// memory_set: a failed protect returns `Ok`. Moss: over two VMAs it fails and drops the first.
 #[test]
-fn a_failed_protect_says_so_and_keeps_all_vmas() {
+fn a_failed_protect_is_an_error_and_keeps_all_vmas() {
     let mut map = new_map();
     put(&mut map, 0, 4, RW);
     put(&mut map, 4, 4, file(0));
@@ -160,9 +160,9 @@ fn a_failed_unmap_is_an_error() {
     assert_eq!(vmas(&map), [(0, 4, RW)]);
 }
 
-/// libmmap C++, memory_set: protecting a range with a hole says Ok.
+/// libmmap C++, memory_set: protecting a range with a gap returns `Ok`.
 #[test]
-fn protect_over_a_hole_fails_and_changes_nothing() {
+fn protect_over_a_gap_fails_and_changes_nothing() {
     let mut map = new_map();
     put(&mut map, 0, 2, RW);
     put(&mut map, 3, 2, RW);
@@ -173,9 +173,9 @@ fn protect_over_a_hole_fails_and_changes_nothing() {
     }
 }
 
-/// libmmap with AVL trees: unmapping a hole is an error. POSIX and Linux say it is none.
+/// libmmap with AVL trees: unmapping a gap is an error. POSIX and Linux say that it is none.
 #[test]
-fn unmap_of_a_hole_is_fine() {
+fn unmapping_a_gap_is_no_error() {
     let mut map = new_map();
     assert_eq!(unmap(&mut map, 0, 256), Ok(0));
     put(&mut map, 2, 2, RW);
@@ -184,7 +184,7 @@ fn unmap_of_a_hole_is_fine() {
     assert_eq!(vmas(&map), [(3, 1, RW)]);
 }
 
-/// libmmap C++: the length is computed as end − start, which underflows to something that passes.
+/// libmmap C++: a length is computed as end − start, which underflows to one that is accepted.
 #[test]
 fn addresses_beyond_the_space_are_refused() {
     let mut map = new_map();
@@ -208,9 +208,9 @@ fn addresses_beyond_the_space_are_refused() {
     assert_eq!(vmas(&map), [(0, 4, RW)]);
 }
 
-/// libmmap with AVL trees: a zero-length map succeeds and corrupts the tree.
+/// libmmap with AVL trees: a map of length zero succeeds and corrupts the tree.
 #[test]
-fn zero_length_is_refused() {
+fn a_length_of_zero_is_refused() {
     let mut map = new_map();
     put(&mut map, 0, 4, RW);
     for place in [
@@ -225,7 +225,7 @@ fn zero_length_is_refused() {
     assert_eq!(vmas(&map), [(0, 4, RW)]);
 }
 
-/// Many: a length near 2^64 is rounded up to pages, wraps to 0 and succeeds.
+/// Many: a length near 2^64 is rounded up to whole pages, wraps to 0 and succeeds.
 #[test]
 fn a_length_near_2_to_64_is_refused() {
     let mut map = new_map();
@@ -241,7 +241,7 @@ fn a_length_near_2_to_64_is_refused() {
     assert!(map.is_empty());
 }
 
-/// memory_set 0.4.1: the free VMA found lies past the limit.
+/// memory_set 0.4.1: the free range that is found lies past the limit.
 #[test]
 fn a_found_gap_lies_within_the_window() {
     let mut map = new_map();
@@ -249,16 +249,20 @@ fn a_found_gap_lies_within_the_window() {
     put(&mut map, 12, 10, RW);
     let search = Search::new().window(page(4), page(11));
     assert_eq!(map.find_gap(PAGE, &search), Ok(page(10)));
-    assert_eq!(map.find_gap(2 * PAGE, &search), Err(Error::NoSpace), "page 11 is not whole in it");
+    assert_eq!(
+        map.find_gap(2 * PAGE, &search),
+        Err(Error::NoSpace),
+        "only a part of page 11 lies in it"
+    );
     let window = search.window(page(4), page(12) - 1);
     assert_eq!(map.find_gap(2 * PAGE, &window), Ok(page(10)));
     assert_eq!(map.find_gap(3 * PAGE, &window), Err(Error::NoSpace));
     assert_eq!(map.find_gap(2 * PAGE, &window.top_down()), Ok(page(10)));
 }
 
-/// memory_set 0.4.1: with a hint above all free space, what is free below is not found.
+/// memory_set 0.4.1: with a hint above all gaps, none is found.
 #[test]
-fn free_space_below_the_hint_is_found() {
+fn a_gap_below_the_hint_is_found() {
     let mut map = new_map();
     put(&mut map, 8, 248, RW);
     for search in [Search::new(), Search::new().top_down()] {
@@ -268,8 +272,8 @@ fn free_space_below_the_hint_is_found() {
     }
 }
 
-/// libmmap with AVL trees: callbacks get page numbers, the new state instead of the old one, and
-/// hear nothing when a VMA is replaced in its middle.
+/// libmmap with AVL trees: callbacks get page numbers, and the new state instead of the old one, and
+/// hear nothing when the middle of a VMA is replaced.
 #[test]
 fn hooks_hear_bytes_and_old_states_and_every_replacement() {
     let mut map = new_map();
@@ -300,7 +304,7 @@ fn hooks_hear_bytes_and_old_states_and_every_replacement() {
     assert_eq!((two.start, two.pages, two.attrs, *also_was), (page(5), 1, none, file(5)));
 }
 
-/// An owner's frames: freed when the data is dropped.
+/// The frames of a VMA, which are freed when they are dropped.
 struct Frames(Rc<Cell<&'static str>>);
 
 impl VmaData for Frames {
@@ -325,7 +329,7 @@ impl Drop for Frames {
     }
 }
 
-/// Says how far the flush is.
+/// Notes how far the flush has got.
 struct Flush(Rc<Cell<&'static str>>);
 
 impl Hooks<Frames> for Flush {
@@ -342,7 +346,7 @@ impl Hooks<Frames> for Flush {
     }
 }
 
-/// Several kernels: frames are freed, and used again, while another processor's TLB still has them.
+/// Several kernels: frames are freed and used again while another processor's TLB still has them.
 #[test]
 fn what_was_unmapped_is_dropped_after_the_flush() {
     let state = Rc::new(Cell::new("flushed"));
@@ -365,7 +369,7 @@ fn what_was_unmapped_is_dropped_after_the_flush() {
     map.clear(&mut map.update(&mut hooks)).unwrap();
 }
 
-/// memory_set: protecting a page and back leaves three VMAs for ever.
+/// memory_set: protecting a page, and then back, leaves three VMAs for good.
 #[test]
 fn protect_and_revert_leaves_one_vma() {
     let mut map = new_map();
@@ -378,7 +382,7 @@ fn protect_and_revert_leaves_one_vma() {
     }
 }
 
-/// Asterinas: VMAs are merged while mprotect walks over them, and it panics.
+/// Asterinas: mprotect panics because VMAs merge while it walks over them.
 #[test]
 fn protect_over_vmas_that_merge_as_it_goes() {
     let mut map = new_map();
@@ -393,8 +397,8 @@ fn protect_over_vmas_that_merge_as_it_goes() {
     assert_eq!(vmas(&map), [(0, 20, Attrs::new(Prot::NONE))]);
 }
 
-/// Our own, found by the model: VMAs that change to what their neighbour was before it changed,
-/// too, were joined with it, and it was passed over.
+/// Our own, found by the model: a VMA that changed to what its neighbour was before it changed too
+/// was merged with that neighbour, which was then passed over.
 #[test]
 fn neighbours_that_swap_attributes_both_change() {
     let mut map = new_map();
@@ -407,7 +411,7 @@ fn neighbours_that_swap_attributes_both_change() {
 
 /// Most Rust kernels: arithmetic on addresses from user space overflows and panics.
 #[test]
-fn the_last_page_of_the_64_bit_space_is_a_page() {
+fn the_last_page_of_64_bits_can_be_mapped() {
     let top = 0u64.wrapping_sub(16 * PAGE);
     let mut map: Map = VmMap::new(top, 16, PageSize::SIZE_4K, Arc::default()).unwrap();
     let last = u64::MAX - PAGE + 1;
@@ -420,7 +424,7 @@ fn the_last_page_of_the_64_bit_space_is_a_page() {
     assert_eq!(map.gaps(0, u64::MAX).next().unwrap().pages(), 16);
 }
 
-/// k23: a pointer to the VMA of the last fault is kept and not cleared when the VMA goes.
+/// k23: a pointer to the VMA of the last fault is kept, and stays when that VMA goes.
 #[test]
 fn lookups_after_unmap_find_nothing() {
     let space = AddrSpace::new(new_map::<()>());
@@ -434,8 +438,8 @@ fn lookups_after_unmap_find_nothing() {
     assert!(space.lookup(page(1)).is_some() && space.lookup(page(3)).is_some());
 }
 
-/// libmmap C++: going back to a marked state leaves what was protected protected, and what was
-/// unmapped gone.
+/// libmmap C++: going back to a marked state leaves protections as they are, and brings back nothing
+/// that was unmapped.
 #[test]
 fn restoring_brings_back_what_was_protected_and_what_was_unmapped() {
     let mut map = new_map();
@@ -451,9 +455,9 @@ fn restoring_brings_back_what_was_protected_and_what_was_unmapped() {
     assert_eq!(vmas(&map), before);
 }
 
-/// Our own, found by the model: a VMA that is never merged came back from a restore in two parts.
+/// Our own, found by the model: a VMA that never merges came back from a restore in two parts.
 #[test]
-fn restoring_puts_together_what_is_never_merged() {
+fn restoring_brings_back_whole_even_a_vma_that_never_merges() {
     let mut map = new_map();
     put(&mut map, 2, 8, RW.with_flags(RW.flags() | VmaFlags::NO_MERGE));
     let marked = map.fork(map.alloc().clone(), |vma| Some(vma.attrs())).unwrap();

@@ -89,7 +89,7 @@ pub fn compare(trace: &str) -> Option<Difference> {
             (entry.line, step),
             (Line::Call(Call::Execve { .. }, _), Step::Called(Answer::Value(_)))
         ) {
-            guards.forget();
+            guards.clear();
         }
         match (entry.line, step) {
             (Line::Call(_, kernel), Step::Called(kvma)) => {

@@ -1,55 +1,34 @@
-//! Two threads, real processors: one changes a space as fast as it can, the other looks up and
-//! checks that every answer is one that was right at some time, whole.
-//!
-//! A second by default; `KVMA_STRESS_SECONDS` for longer.
+//! One thread changes a space as fast as it can. The other looks up, and checks that every answer
+//! was right at some time, and as a whole.
 
 use kvma::*;
+use kvma_test_support::{Random, StopOnDrop, env_number, one_at_a_time, stress_duration};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 const PAGE: u64 = 0x1000;
-/// Slots of 16 pages: those with even numbers are always mapped in full.
+/// Slots of 16 pages. Those with even numbers are always mapped in full.
 const SLOTS: u64 = 64;
 const SLOT: u64 = 16;
 
 type Alloc = Arc<BoxAlloc<VmaNode>>;
 type Space = AddrSpace<VmMap<(), Alloc>>;
 
-fn duration() -> Duration {
-    let seconds = std::env::var("KVMA_STRESS_SECONDS").ok().and_then(|text| text.parse().ok());
-    Duration::from_secs_f64(seconds.unwrap_or(1.0))
+/// Returns the number from which the random numbers of a thread come.
+fn seed(thread: u64) -> Random {
+    Random::new(env_number::<u64>("KVMA_SEED").unwrap_or(1).wrapping_mul(100) + thread)
 }
 
-/// Ends the other thread, also when this one panics.
-struct Stop<'a>(&'a AtomicBool);
-
-impl Drop for Stop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % bound
-    }
-}
-
-/// Attributes of a VMA that begins at `page`: every part says the same `tag`, and the offset gives
-/// the page, split or not.
+/// Returns the attributes of a VMA that begins at `page`: each part of them tells the same `tag`, and
+/// the offset tells the page, also after a split.
 fn attrs(page: u64, tag: u64) -> Attrs {
     let prot = if tag & 1 == 0 { Prot::RW } else { Prot::READ };
     let backing = Backing::Object { id: tag, offset: page };
     Attrs::new(prot).with_user_bits(tag).with_backing(backing)
 }
 
-/// Panics if parts of the answer are of different times, or it is about another page or space.
+/// Panics if parts of the answer are of different times, or if it is about another page or space.
 fn check(vma: &Snapshot, page: u64, space: u64) {
     let (start, pages) = (vma.range().start() / PAGE, vma.range().pages());
     assert!((start..start + pages).contains(&page), "{vma:?} does not hold page {page:#x}");
@@ -61,7 +40,7 @@ fn check(vma: &Snapshot, page: u64, space: u64) {
 fn new_space(alloc: &Alloc, number: u64) -> Space {
     let space =
         AddrSpace::new(VmMap::new(0, SLOTS * SLOT, PageSize::SIZE_4K, alloc.clone()).unwrap());
-    // In one VMA or several: neighbours join, whatever slots they are in.
+    // Neighbours may merge later, also across slots.
     for slot in (0..SLOTS).step_by(2) {
         let page = slot * SLOT;
         let request =
@@ -83,7 +62,7 @@ fn change(space: &Space, random: &mut Random, number: u64) {
             space.map(request, &mut NoHooks).unwrap();
         }
         1 => {
-            // Whole slots, so that offsets keep telling the page.
+            // A whole slot, so that offsets keep telling the page.
             let retag = |vma: &Vma<'_, ()>| attrs(vma.start() / PAGE, tag);
             space
                 .update(3, &mut NoHooks, |map, update| {
@@ -98,15 +77,16 @@ fn change(space: &Space, random: &mut Random, number: u64) {
 }
 
 #[test]
-fn no_torn_answer() {
+fn no_lookup_is_torn() {
+    let _alone = one_at_a_time();
     let alloc = Alloc::default();
     // Two spaces that share nodes.
     let spaces = [new_space(&alloc, 1), new_space(&alloc, 2)];
-    let (stop, end) = (AtomicBool::new(false), Instant::now() + duration());
+    let (stop, end) = (AtomicBool::new(false), Instant::now() + stress_duration());
     std::thread::scope(|scope| {
-        let stopping = Stop(&stop);
+        let stopping = StopOnDrop(&stop);
         let writer = scope.spawn(|| {
-            let (mut random, mut changes) = (Random(7), 0u64);
+            let (mut random, mut changes) = (seed(1), 0u64);
             while !stop.load(Ordering::Relaxed) {
                 let which = random.below(2);
                 change(&spaces[which as usize], &mut random, which + 1);
@@ -114,7 +94,7 @@ fn no_torn_answer() {
             }
             changes
         });
-        let (mut random, mut hits, mut misses, mut busy) = (Random(99), 0u64, 0u64, 0u64);
+        let (mut random, mut hits, mut misses, mut busy) = (seed(2), 0u64, 0u64, 0u64);
         while Instant::now() < end && !writer.is_finished() {
             for _ in 0..64 {
                 let page = random.below(SLOTS * SLOT);
@@ -150,10 +130,11 @@ fn no_torn_answer() {
     }
 }
 
-/// The fault protocol of the docs, against a thread that maps, protects and unmaps: no entry is
-/// ever left that the map does not allow.
+/// Page faults as the docs describe them, against a thread that maps, protects and unmaps: no entry
+/// is ever left that the map does not allow.
 #[test]
-fn no_stale_entry() {
+fn no_page_table_entry_is_stale() {
+    let _alone = one_at_a_time();
     type Table = Mutex<Vec<Option<Prot>>>;
 
     struct Tables<'a>(&'a Table);
@@ -179,11 +160,11 @@ fn no_stale_entry() {
     let alloc = Alloc::default();
     let space: Space = AddrSpace::new(VmMap::new(0, 16, PageSize::SIZE_4K, alloc.clone()).unwrap());
     let table = Table::new(vec![None; 16]);
-    let (stop, end) = (AtomicBool::new(false), Instant::now() + duration());
+    let (stop, end) = (AtomicBool::new(false), Instant::now() + stress_duration());
     std::thread::scope(|scope| {
-        let stopping = Stop(&stop);
+        let stopping = StopOnDrop(&stop);
         let faulter = scope.spawn(|| {
-            let (mut random, mut written, mut given_up) = (Random(3), 0u64, 0u64);
+            let (mut random, mut written, mut given_up) = (seed(3), 0u64, 0u64);
             while !stop.load(Ordering::Relaxed) {
                 let page = random.below(16);
                 let Some(vma) = space.lookup(page * PAGE) else { continue };
@@ -197,7 +178,7 @@ fn no_stale_entry() {
             }
             (written, given_up)
         });
-        let mut random = Random(5);
+        let mut random = seed(4);
         while Instant::now() < end && !faulter.is_finished() {
             for _ in 0..64 {
                 let first = random.below(16);

@@ -1,75 +1,30 @@
-//! At `vm.max_map_count` on the running kernel and on kvma: which calls still work, and what those
-//! that do not leave behind.
+//! `vm.max_map_count` on the running kernel and on kvma: which calls still work with as many VMAs as
+//! allowed, and what those that fail leave behind.
 //!
-//! - `KVMA_FULL=N`: how many calls (6,000)
-//! - `KVMA_FULL_SEED=N`: other ones (1)
+//! - `KVMA_FULL=N`: number of calls (6,000)
+//! - `KVMA_FULL_SEED=N`: makes other calls (1)
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
-#[allow(dead_code)] // Nothing is touched here.
-#[path = "live_faults/child.rs"]
+#[allow(dead_code)] // Nothing is accessed here.
+#[path = "../child.rs"]
 mod child;
 
-use std::fmt;
 use std::fs;
 
 use child::{Child, Outcome};
+use kvma::Heap;
 use kvma::linux::abi::*;
-use kvma::linux::{Capabilities, File, Kernel, Layout, LinuxVma, Mm, Mmap};
-use kvma::{Heap, Hooks};
+use kvma::linux::{Capabilities, Layout, Mm, Mmap};
+use kvma_test_support::{Inode, Random, TestKernel, env_number};
 
 const PAGE: u64 = 4096;
-/// Where pages are read-only and writable in turn until there may be no more VMAs.
+/// Where pages are read-only and writable in turn, until there are as many VMAs as allowed.
 const STRIPES: u64 = 0x1000_0000_0000;
 /// Where further VMAs go.
 const FURTHER: u64 = 0x2000_0000_0000;
-/// Pages of the stripes: more than make as many VMAs as there may be.
+/// Pages of the stripes: enough for more VMAs than are allowed.
 const PAGES: u64 = 200_000;
 const ANON: u64 = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED;
-
-/// There are no files here.
-#[derive(Clone, Debug, PartialEq)]
-enum NoFile {}
-
-impl File for NoFile {
-    fn id(&self) -> u64 {
-        match *self {}
-    }
-
-    fn device(&self) -> (u32, u32) {
-        match *self {}
-    }
-
-    fn inode(&self) -> u64 {
-        match *self {}
-    }
-
-    fn write_name(&self, _out: &mut dyn fmt::Write) -> fmt::Result {
-        match *self {}
-    }
-}
-
-/// Locks as much as it likes: the limit on that is not what is tested.
-struct TestKernel;
-
-impl Hooks<LinuxVma<NoFile>> for TestKernel {}
-
-impl Kernel<NoFile> for TestKernel {
-    fn capabilities(&self) -> Capabilities {
-        Capabilities::IPC_LOCK
-    }
-}
-
-/// xorshift64*
-struct Rng(u64);
-
-impl Rng {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % bound
-    }
-}
 
 #[derive(Debug, Clone, Copy)]
 enum Step {
@@ -107,9 +62,8 @@ impl Step {
         }
     }
 
-    fn by_kvma(self, mm: &mut Mm<NoFile, Heap>) -> Outcome {
-        let mut owner = TestKernel;
-        let call = &mut mm.update(&mut owner);
+    fn by_kvma(self, mm: &mut Mm<Inode, Heap>, kernel: &mut TestKernel) -> Outcome {
+        let call = &mut mm.update(kernel);
         let answer = match self {
             Self::Map(addr, len, prot, flags) => {
                 mm.mmap(Mmap { addr, len, prot, flags, offset: 0, file: None }, call)
@@ -128,30 +82,30 @@ impl Step {
     }
 }
 
-fn generate(rng: &mut Rng, striped: u64, further: &mut u64) -> Step {
+fn generate(random: &mut Random, striped: u64, further: &mut u64) -> Step {
     // Mostly where the stripes end, and in the middle of nowhere.
-    let page = match rng.below(3) {
-        0 => striped.saturating_sub(200) + rng.below(400),
-        _ => rng.below(PAGES),
+    let page = match random.below(3) {
+        0 => striped.saturating_sub(200) + random.below(400),
+        _ => random.below(PAGES),
     };
-    let (addr, len) = (STRIPES + page * PAGE, (1 + rng.below(4)) * PAGE);
-    let access = [PROT_READ, PROT_READ | PROT_WRITE][rng.below(2) as usize];
+    let (addr, len) = (STRIPES + page * PAGE, (1 + random.below(4)) * PAGE);
+    let access = [PROT_READ, PROT_READ | PROT_WRITE][random.below(2) as usize];
     let moves = MREMAP_MAYMOVE | MREMAP_FIXED;
-    let to = STRIPES + rng.below(PAGES) * PAGE;
-    match rng.below(20) {
+    let to = STRIPES + random.below(PAGES) * PAGE;
+    match random.below(20) {
         0 | 1 => Step::Unmap(addr, len),
         2 | 3 => Step::Protect(addr, len, access),
         4 => Step::Map(addr, len, access, ANON),
         5 => Step::Map(addr, len, access, ANON | MAP_FIXED_NOREPLACE),
-        6 => Step::Remap(addr, len, len + rng.below(3) * PAGE, 0, 0),
+        6 => Step::Remap(addr, len, len + random.below(3) * PAGE, 0, 0),
         7 => Step::Remap(addr, len, len, moves, to),
         8 => Step::Remap(addr, len, len, moves | MREMAP_DONTUNMAP, to),
-        9 => Step::Remap(addr, len, (1 + rng.below(4)) * PAGE, moves, to),
-        // All that last but those that fork knows.
-        10 => Step::Advise(addr, len, [0, 1, 2, 10, 11, 16, 17][rng.below(7) as usize]),
+        9 => Step::Remap(addr, len, (1 + random.below(4)) * PAGE, moves, to),
+        // All advice that VMAs remember, but for fork's.
+        10 => Step::Advise(addr, len, [0, 1, 2, 10, 11, 16, 17][random.below(7) as usize]),
         11 => Step::Lock(addr, len),
         12 => Step::Unlock(addr, len),
-        13 if rng.below(8) == 0 => Step::Seal(addr, len),
+        13 if random.below(8) == 0 => Step::Seal(addr, len),
         _ => {
             *further += 2;
             Step::Map(FURTHER + *further * PAGE, PAGE, PROT_READ, ANON)
@@ -159,7 +113,8 @@ fn generate(rng: &mut Rng, striped: u64, further: &mut u64) -> Step {
     }
 }
 
-/// Start, end and access of what lies in the two ranges; the VMAs elsewhere are retry_with_nodes.
+/// Returns start, end and permissions of the VMAs in the two ranges, and the number of VMAs
+/// elsewhere.
 fn vmas(maps: &str) -> (Vec<String>, usize) {
     let ours = |line: &&str| {
         let start = line.split('-').next().and_then(|start| u64::from_str_radix(start, 16).ok());
@@ -172,12 +127,8 @@ fn vmas(maps: &str) -> (Vec<String>, usize) {
     (found, others)
 }
 
-fn number(name: &str, usual: u64) -> u64 {
-    std::env::var(name).map_or(usual, |value| value.parse().expect("a number"))
-}
-
 #[test]
-fn what_still_works_with_as_many_vmas_as_there_may_be() {
+fn calls_at_max_map_count_are_answered_as_by_the_running_kernel() {
     let max = fs::read_to_string("/proc/sys/vm/max_map_count")
         .ok()
         .and_then(|max| max.trim().parse().ok());
@@ -193,10 +144,13 @@ fn what_still_works_with_as_many_vmas_as_there_may_be() {
     };
     let (before, others) = vmas(&child.maps());
     assert!(before.is_empty(), "the ranges are in use");
-    let mut mm: Mm<NoFile, Heap> = Mm::new(Layout::x86_64(8 << 20), Heap).unwrap();
+    let mut mm: Mm<Inode, Heap> = Mm::new(Layout::x86_64(8 << 20), Heap).unwrap();
     mm.set_max_map_count(max - others);
+    // The limit on locked memory is not what is tested.
+    let mut kernel_of_ours = TestKernel::default().with_capabilities(Capabilities::IPC_LOCK);
     let mut both = |step: Step| {
-        let (kernel, kvma) = (step.by_kernel(&mut child), step.by_kvma(&mut mm));
+        let (kernel, kvma) =
+            (step.by_kernel(&mut child), step.by_kvma(&mut mm, &mut kernel_of_ours));
         assert_eq!(kernel, kvma, "kernel and kvma, {step:x?} with {} VMAs", mm.map_count());
         kernel
     };
@@ -207,10 +161,10 @@ fn what_still_works_with_as_many_vmas_as_there_may_be() {
     {
         striped += 2;
     }
-    let mut rng = Rng(number("KVMA_FULL_SEED", 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    let mut random = Random::new(env_number("KVMA_FULL_SEED").unwrap_or(1));
     let (mut further, mut refused) = (0, 0);
-    for _ in 0..number("KVMA_FULL", 6_000) {
-        let answer = both(generate(&mut rng, striped, &mut further));
+    for _ in 0..env_number("KVMA_FULL").unwrap_or(6_000) {
+        let answer = both(generate(&mut random, striped, &mut further));
         refused += u64::from(answer == Outcome::Answer(-12));
     }
     assert!(refused > 0, "the limit was never met");

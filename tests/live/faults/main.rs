@@ -1,27 +1,27 @@
-//! Faults on the running kernel and on kvma: random accesses to random mappings, stacks above all.
+//! Page faults on the running kernel and on kvma: random accesses to random mappings, above all to
+//! stacks.
 //!
-//! A child of this test, driven through ptrace(2), makes calls and touches memory; whether an
-//! access succeeds, with which code it is refused, and how far stacks have grown is what
+//! A child of this test, driven through ptrace(2), makes calls and touches memory. Whether an access
+//! succeeds, with which code it is refused and how far stacks have grown must be what
 //! [`kvma::linux::Mm::fault`] says.
 //!
-//! - `KVMA_FAULTS=N`: how many steps (5,000)
-//! - `KVMA_FAULTS_SEED=N`: other ones (1)
+//! - `KVMA_FAULTS=N`: number of steps (5,000)
+//! - `KVMA_FAULTS_SEED=N`: makes other steps (1)
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
-#[path = "live_faults/child.rs"]
+#[path = "../child.rs"]
 mod child;
 
-use std::fmt;
 use std::fs;
 
 use child::{Child, Outcome, Probe};
+use kvma::Heap;
 use kvma::linux::abi::*;
 use kvma::linux::maps::MapsLine;
 use kvma::linux::{
-    Access, Capabilities, Fault, FaultAction, File, Kernel, Layout, LinuxVma, Mm, Mmap, Mode,
-    OpenFile, Policy, Resource, Rights, SegvCode, VmFlags, WriteExec,
+    Access, Fault, FaultAction, Layout, Mm, Mmap, Mode, Policy, Resource, SegvCode, WriteExec,
 };
-use kvma::{Errno, Heap, Hooks};
+use kvma_test_support::{Inode, Random, TestKernel, env_number};
 
 const PAGE: u64 = 4096;
 /// Soft limit on stacks: short, so that its end is met.
@@ -31,67 +31,6 @@ const WINDOWS: [(u64, u64); 2] = [(0x1_0000, 400), (0x1000_0000_0000, 1500)];
 
 /// `prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN)`
 const PR_SET_MDWE: [u64; 6] = [65, 1, 0, 0, 0, 0];
-
-/// An object is a number: 0 the file, others shared anonymous memory.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Object(u64);
-
-impl File for Object {
-    fn id(&self) -> u64 {
-        self.0
-    }
-
-    fn device(&self) -> (u32, u32) {
-        (0, 1)
-    }
-
-    fn inode(&self) -> u64 {
-        self.0 + 1
-    }
-
-    fn write_name(&self, out: &mut dyn fmt::Write) -> fmt::Result {
-        out.write_str("object")
-    }
-}
-
-#[derive(Default)]
-struct TestKernel {
-    objects: u64,
-}
-
-impl Hooks<LinuxVma<Object>> for TestKernel {}
-
-impl Kernel<Object> for TestKernel {
-    fn capabilities(&self) -> Capabilities {
-        // Neither locks nor low addresses are in play.
-        Capabilities::empty()
-    }
-
-    fn shared_memory(&mut self, _len: u64, _flags: VmFlags) -> Result<Object, Errno> {
-        self.objects += 1;
-        Ok(Object(self.objects))
-    }
-}
-
-/// xorshift64*
-struct Rng(u64);
-
-impl Rng {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % bound
-    }
-
-    fn one_in(&mut self, n: u64) -> bool {
-        self.below(n) == 0
-    }
-
-    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
-        from[self.below(from.len() as u64) as usize]
-    }
-}
 
 #[derive(Clone, Copy, Debug)]
 enum Step {
@@ -104,7 +43,7 @@ enum Step {
 
 /// kvma's side.
 struct Ours {
-    mm: Mm<Object, Heap>,
+    mm: Mm<Inode, Heap>,
     kernel: TestKernel,
 }
 
@@ -124,7 +63,7 @@ impl Ours {
         let call = &mut mm.update(kernel);
         let answer = match step {
             Step::Map { addr, len, prot, flags, file, offset } => {
-                let file = file.then(|| OpenFile::new(Object(0), Rights::READ | Rights::WRITE));
+                let file = file.then(|| Inode::new(1).open());
                 mm.mmap(Mmap { addr, len, prot, flags, offset, file }, call)
             }
             Step::Unmap { addr, len } => mm.munmap(addr, len, call),
@@ -165,7 +104,7 @@ impl Ours {
 /// Start, end and permissions.
 type TheVma = (u64, u64, String);
 
-/// The VMAs in the windows.
+/// Returns the VMAs in the windows.
 fn vmas(maps: &str) -> Vec<TheVma> {
     let in_window = |line: &MapsLine<'_>| {
         WINDOWS.iter().any(|&(start, pages)| line.start < start + pages * PAGE && start <= line.end)
@@ -177,35 +116,36 @@ fn vmas(maps: &str) -> Vec<TheVma> {
         .collect()
 }
 
-/// What can be accessed how: neighbours with the same permissions as one.
-fn joined(vmas: &[TheVma]) -> Vec<TheVma> {
-    let mut joined: Vec<TheVma> = Vec::new();
+/// Returns the VMAs with those merged that follow each other and have the same permissions: what can
+/// be accessed in which way.
+fn by_access(vmas: &[TheVma]) -> Vec<TheVma> {
+    let mut merged: Vec<TheVma> = Vec::new();
     for vma in vmas {
-        match joined.last_mut() {
+        match merged.last_mut() {
             Some(last) if last.1 == vma.0 && last.2 == vma.2 => last.1 = vma.1,
-            _ => joined.push(vma.clone()),
+            _ => merged.push(vma.clone()),
         }
     }
-    joined
+    merged
 }
 
-fn in_window(rng: &mut Rng) -> u64 {
-    let (start, pages) = WINDOWS[usize::from(!rng.one_in(3))];
-    start + rng.below(pages) * PAGE
+fn in_window(random: &mut Random) -> u64 {
+    let (start, pages) = WINDOWS[usize::from(!random.one_in(3))];
+    start + random.below(pages) * PAGE
 }
 
-/// Whether memory that may only be executed gets a protection key of its own, and so cannot be
-/// read.
+/// Returns whether memory that may only be executed gets a protection key of its own, so that it
+/// cannot be read.
 fn has_keys() -> bool {
     fs::read_to_string("/proc/cpuinfo").is_ok_and(|text| text.contains(" ospke"))
 }
 
-fn generate(rng: &mut Rng, vmas: &[TheVma], keys: bool) -> Step {
-    let some = |rng: &mut Rng| {
+fn generate(random: &mut Random, vmas: &[TheVma], keys: bool) -> Step {
+    let some = |random: &mut Random| {
         if vmas.is_empty() {
-            (in_window(rng), PAGE)
+            (in_window(random), PAGE)
         } else {
-            let (start, end, _) = vmas[rng.below(vmas.len() as u64) as usize];
+            let (start, end, _) = vmas[random.below(vmas.len() as u64) as usize];
             (start, end - start)
         }
     };
@@ -219,18 +159,18 @@ fn generate(rng: &mut Rng, vmas: &[TheVma], keys: bool) -> Step {
         only_executable,
         7,
     ];
-    let len = |rng: &mut Rng| (1 + rng.below(8)) * PAGE;
-    match rng.below(20) {
+    let len = |random: &mut Random| (1 + random.below(8)) * PAGE;
+    match random.below(20) {
         0..3 => {
-            let stack = rng.one_in(2);
-            let prot = if stack { rng.pick(&[3, 3, 3, 1, 7, 0]) } else { rng.pick(&prots) };
+            let stack = random.one_in(2);
+            let prot = if stack { random.pick(&[3, 3, 3, 1, 7, 0]) } else { random.pick(&prots) };
             let kinds = [ANON, ANON, MAP_SHARED | MAP_ANONYMOUS, MAP_PRIVATE, MAP_SHARED];
-            let kind = if stack { ANON | MAP_GROWSDOWN } else { rng.pick(&kinds) };
+            let kind = if stack { ANON | MAP_GROWSDOWN } else { random.pick(&kinds) };
             let file = kind & MAP_ANONYMOUS == 0;
-            let offset = if file { rng.below(16) * PAGE } else { 0 };
+            let offset = if file { random.below(16) * PAGE } else { 0 };
             Step::Map {
-                addr: in_window(rng),
-                len: len(rng),
+                addr: in_window(random),
+                len: len(random),
                 prot,
                 flags: kind | MAP_FIXED,
                 file,
@@ -238,26 +178,26 @@ fn generate(rng: &mut Rng, vmas: &[TheVma], keys: bool) -> Step {
             }
         }
         3 => {
-            let (addr, length) = some(rng);
-            Step::Unmap { addr: addr + rng.below(length / PAGE) * PAGE, len: len(rng) }
+            let (addr, length) = some(random);
+            Step::Unmap { addr: addr + random.below(length / PAGE) * PAGE, len: len(random) }
         }
         4 => {
-            let (addr, length) = some(rng);
-            let grows = if rng.one_in(4) { PROT_GROWSDOWN } else { 0 };
-            let addr = addr + rng.below(length / PAGE) * PAGE;
-            Step::Protect { addr, len: len(rng).min(length), prot: rng.pick(&prots) | grows }
+            let (addr, length) = some(random);
+            let grows = if random.one_in(4) { PROT_GROWSDOWN } else { 0 };
+            let addr = addr + random.below(length / PAGE) * PAGE;
+            Step::Protect { addr, len: len(random).min(length), prot: random.pick(&prots) | grows }
         }
         5 => {
-            let (old, length) = some(rng);
-            Step::Move { old, len: length.min(len(rng)), new: in_window(rng) }
+            let (old, length) = some(random);
+            Step::Move { old, len: length.min(len(random)), new: in_window(random) }
         }
         _ => {
-            let (start, length) = some(rng);
-            let addr = match rng.below(8) {
-                0 => in_window(rng),
-                1 | 2 => start + rng.below(length),
-                3 => start.saturating_sub(1 + rng.below(310 * PAGE)),
-                4 => start.saturating_sub(rng.pick(&[
+            let (start, length) = some(random);
+            let addr = match random.below(8) {
+                0 => in_window(random),
+                1 | 2 => start + random.below(length),
+                3 => start.saturating_sub(1 + random.below(310 * PAGE)),
+                4 => start.saturating_sub(random.pick(&[
                     1,
                     PAGE,
                     PAGE + 1,
@@ -265,7 +205,7 @@ fn generate(rng: &mut Rng, vmas: &[TheVma], keys: bool) -> Step {
                     256 * PAGE,
                     257 * PAGE,
                 ])),
-                _ => start.saturating_sub(1 + rng.below(12 * PAGE)),
+                _ => start.saturating_sub(1 + random.below(12 * PAGE)),
             };
             let probes = [
                 Probe::Read,
@@ -275,23 +215,19 @@ fn generate(rng: &mut Rng, vmas: &[TheVma], keys: bool) -> Step {
                 Probe::CopyFrom,
                 Probe::CopyTo,
             ];
-            // To step over an instruction the kernel reads 15 bytes, which are not to lie in two
+            // To step over an instruction the kernel reads 15 bytes, which must not lie in two
             // pages.
-            Step::Probe { addr: addr & !15, probe: rng.pick(&probes) }
+            Step::Probe { addr: addr & !15, probe: random.pick(&probes) }
         }
     }
 }
 
 const ANON: u64 = MAP_PRIVATE | MAP_ANONYMOUS;
 
-fn number(name: &str, usual: u64) -> u64 {
-    std::env::var(name).map_or(usual, |value| value.parse().expect("a number"))
-}
-
 #[test]
-fn accesses_come_to_the_same() {
-    let steps = number("KVMA_FAULTS", 5_000);
-    let mut rng = Rng(number("KVMA_FAULTS_SEED", 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+fn page_faults_are_answered_as_by_the_running_kernel() {
+    let steps = env_number("KVMA_FAULTS").unwrap_or(5_000);
+    let mut random = Random::new(env_number("KVMA_FAULTS_SEED").unwrap_or(1));
     if !child::is_new_enough() {
         eprintln!("live_faults: NOTHING TESTED: an older kernel");
         return;
@@ -309,14 +245,15 @@ fn accesses_come_to_the_same() {
         let mut ours = Ours::new();
         let before = vmas(&child.maps());
         assert!(before.is_empty(), "the windows are in use: {before:x?}");
-        // Some may never turn data into code.
-        let mdwe = rng.one_in(3) && child.call(libc::SYS_prctl, PR_SET_MDWE) == Outcome::Answer(0);
+        // Some programs may never turn data into code.
+        let mdwe =
+            random.one_in(3) && child.call(libc::SYS_prctl, PR_SET_MDWE) == Outcome::Answer(0);
         if mdwe {
             ours.mm.set_policy(Policy::new().with_write_exec(WriteExec::Mdwe)).unwrap();
         }
         let mut history = Vec::new();
         for _ in 0..400 {
-            let step = generate(&mut rng, &ours.vmas(), keys);
+            let step = generate(&mut random, &ours.vmas(), keys);
             history.push(step);
             let kernel = match step {
                 Step::Map { addr, len, prot, flags, file, offset } => {
@@ -341,12 +278,12 @@ fn accesses_come_to_the_same() {
                 ours.mm.maps()
             );
             let (theirs, own) = (vmas(&child.maps()), ours.vmas());
-            assert_eq!(joined(&theirs), joined(&own), "kernel and kvma: {history:x?}");
+            assert_eq!(by_access(&theirs), by_access(&own), "kernel and kvma: {history:x?}");
             ours.mm.check().unwrap();
             done += 1;
             if theirs != own {
-                // Pages keep apart what kvma joins (see `linux`), and how long a stack is depends
-                // on it: another child.
+                // Pages keep VMAs apart that kvma merges (see `linux`), and the length of a stack
+                // depends on it: begin with another child.
                 break;
             }
         }

@@ -1,30 +1,24 @@
-//! `VmMap` against the model: every operation, in every kind of space, everything compared after
-//! each.
+//! `VmMap` against the model: all operations, in all kinds of spaces, with everything compared after
+//! each operation.
 //!
 //! `KVMA_MODEL_OPS` sets the number of operations, `KVMA_MODEL_SEED` what they are. A failure is
 //! shrunk to the fewest operations and printed with its seed.
 
 use kvma_model::strategy::{PAGES, faults, op};
 use kvma_model::{Config, Faults, Op, Rig};
+use kvma_test_support::env_number;
 use proptest::collection::vec;
 use proptest::test_runner::{
     Config as Runs, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner,
 };
 use std::cell::Cell;
 
-/// Operations on one map before the next begins, at most.
+/// Most operations on one map before the next begins.
 const LONGEST: usize = 300;
-/// In all tests of this file together.
+/// Operations of all tests in this file together.
 const OPS: u64 = 150_000;
-/// Tests that share them.
+/// Tests that share [`OPS`].
 const SPACES: u64 = 8;
-
-fn env(name: &str, default: u64) -> u64 {
-    match std::env::var(name) {
-        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name}={text}: a number is wanted")),
-        Err(_) => default,
-    }
-}
 
 fn play(config: Config, steps: &[(Op, Faults)]) -> Result<(), String> {
     let mut rig = Rig::new(config);
@@ -35,11 +29,12 @@ fn play(config: Config, steps: &[(Op, Faults)]) -> Result<(), String> {
     rig.finish()
 }
 
-fn hold(start: u64, page: u64) {
+/// Runs random operations on a space that begins at `start`, with pages of `page` bytes.
+fn agree(start: u64, page: u64) {
     let config = Config { start, pages: PAGES, page };
-    let seed = env("KVMA_MODEL_SEED", 1);
-    let wanted = env("KVMA_MODEL_OPS", OPS).div_ceil(SPACES);
-    // A runner counts its successes for good, so each round has its own.
+    let seed = env_number("KVMA_MODEL_SEED").unwrap_or(1);
+    let wanted = env_number("KVMA_MODEL_OPS").unwrap_or(OPS).div_ceil(SPACES);
+    // A runner adds up its successes for good, so each round has its own.
     let runner = |round: u64| {
         let mut bytes = [0; 16];
         bytes[..8].copy_from_slice(&(seed ^ round << 32).to_le_bytes());
@@ -77,42 +72,42 @@ fn hold(start: u64, page: u64) {
 }
 
 #[test]
-fn pages_of_4k_somewhere() {
-    hold(0x7fff_0000_0000, 4096);
+fn the_model_agrees_on_pages_of_4k_somewhere() {
+    agree(0x7fff_0000_0000, 4096);
 }
 
 #[test]
-fn pages_of_4k_from_zero() {
-    hold(0, 4096);
+fn the_model_agrees_on_pages_of_4k_from_zero() {
+    agree(0, 4096);
 }
 
 #[test]
-fn pages_of_4k_up_to_the_last_byte() {
-    hold(0u64.wrapping_sub(PAGES * 4096), 4096);
+fn the_model_agrees_on_pages_of_4k_up_to_the_last_byte() {
+    agree(0u64.wrapping_sub(PAGES * 4096), 4096);
 }
 
 #[test]
-fn pages_of_one_byte_from_zero() {
-    hold(0, 1);
+fn the_model_agrees_on_pages_of_one_byte_from_zero() {
+    agree(0, 1);
 }
 
 #[test]
-fn pages_of_one_byte_near_the_top() {
-    hold(u64::MAX - PAGES, 1);
+fn the_model_agrees_on_pages_of_one_byte_near_the_top() {
+    agree(u64::MAX - PAGES, 1);
 }
 
 #[test]
-fn pages_of_64k() {
-    hold(0x3_0000, 0x1_0000);
+fn the_model_agrees_on_pages_of_64k() {
+    agree(0x3_0000, 0x1_0000);
 }
 
-/// Cuts at 2 MiB are cuts at every second page.
+/// A split granularity of 2 MiB allows a split at every second page.
 #[test]
-fn pages_of_1m() {
-    hold(0x30_0000, 0x10_0000);
+fn the_model_agrees_on_pages_of_1m() {
+    agree(0x30_0000, 0x10_0000);
 }
 
 #[test]
-fn pages_of_2_to_58_up_to_the_last_byte() {
-    hold(0u64.wrapping_sub(PAGES << 58), 1 << 58);
+fn the_model_agrees_on_pages_of_2_to_58_up_to_the_last_byte() {
+    agree(0u64.wrapping_sub(PAGES << 58), 1 << 58);
 }

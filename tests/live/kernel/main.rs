@@ -18,7 +18,7 @@
 //!
 //! - `KVMA_LIVE_CALLS=N`: how many calls (22,000)
 //! - `KVMA_LIVE_SEED=N`: other calls (1)
-//! - `KVMA_LIVE_PERSONA=NAME`: only one kind of run, see `live_kernel/persona.rs`
+//! - `KVMA_LIVE_PERSONA=NAME`: only one kind of run, see `persona.rs`
 //! - `KVMA_LIVE_THREADS=N`: how many programs at a time (as many as there are processors, 4 at
 //!   most)
 //! - `KVMA_LIVE_SAVE=DIRECTORY`: keeps the trace of every run
@@ -27,33 +27,19 @@
 //! standard error says so.
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
-#[path = "live_kernel/calls.rs"]
 mod calls;
-#[path = "live_kernel/caution.rs"]
 mod caution;
-#[path = "live_kernel/compare.rs"]
 mod compare;
-#[path = "live_kernel/generator.rs"]
 mod generator;
-#[path = "live_kernel/guards.rs"]
 mod guards;
-#[path = "live_kernel/image.rs"]
 mod image;
-#[path = "live_kernel/persona.rs"]
 mod persona;
-#[path = "live_kernel/rng.rs"]
 mod rng;
-#[path = "live_kernel/scope.rs"]
 mod scope;
-#[path = "live_kernel/session.rs"]
 mod session;
-#[path = "live_kernel/setup.rs"]
 mod setup;
-#[path = "live_kernel/shrink.rs"]
 mod shrink;
-#[path = "live_kernel/tracee.rs"]
 mod tracee;
-#[path = "live_kernel/usage.rs"]
 mod usage;
 
 use std::fs;

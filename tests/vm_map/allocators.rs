@@ -8,7 +8,7 @@ use std::sync::Arc;
 const PAGE: u64 = 4096;
 
 fn any(pages: u64) -> MapRequest {
-    // Never joined, so that each takes a node.
+    // Never merged, so that each takes a node.
     MapRequest::new(Placement::Any(Search::new()), pages * PAGE, Attrs::new(Prot::RW))
         .with_merge(Merge::Never)
 }
@@ -17,7 +17,7 @@ fn new_map<A: NodeAlloc<VmaNode> + Clone>(alloc: A) -> VmMap<(), A> {
     VmMap::new(0x1000, 1 << 20, PageSize::SIZE_4K, alloc).unwrap()
 }
 
-/// Maps until the nodes are used up; gives how many fit.
+/// Maps until the nodes are used up. Returns how many fit.
 fn fill<A: NodeAlloc<VmaNode> + Clone>(map: &mut VmMap<(), A>) -> usize {
     loop {
         let (len, pages) = (map.len(), map.pages());
@@ -39,7 +39,7 @@ fn a_pool_gives_all_its_nodes_and_takes_them_back() {
         let mut map = new_map(&pool);
         assert_eq!(fill(&mut map), 8, "one node is the sentinel's");
         assert_eq!((pool.in_use(), pool.capacity()), (9, 9));
-        // Taking whole VMAs away needs no node.
+        // Whole VMAs are removed without a node.
         assert_eq!(map.unmap(0x1000, 4 * PAGE, &mut map.update(&mut NoHooks)), Ok(4));
         assert_eq!(pool.in_use(), 5);
         assert_eq!(fill(&mut map), 8);
@@ -51,9 +51,9 @@ fn a_pool_gives_all_its_nodes_and_takes_them_back() {
     assert_eq!(refused.err(), Some(Error::OutOfMemory));
 }
 
-/// Its free list points into itself; what it hands out after a move must lie in the new place.
+/// Its free list points into itself; nodes that it hands out after a move must lie in the new place.
 #[test]
-fn a_pool_may_be_moved_when_it_is_not_borrowed() {
+fn a_pool_can_be_moved_while_it_is_not_borrowed() {
     let pool = Box::new(FixedPool::<VmaNode, 4>::new());
     fill(&mut new_map(&*pool));
     std::mem::forget(new_map(&*pool));
@@ -88,9 +88,9 @@ fn a_slab_takes_chunks_of_any_size_and_alignment() {
     {
         let (chunk, behind) = rest.split_at_mut(len);
         rest = behind;
-        let room = chunk.len().saturating_sub(chunk.as_ptr().align_offset(align)) / size;
-        assert_eq!(slab.donate(chunk), room, "chunk of {len}");
-        total += room;
+        let fits = chunk.len().saturating_sub(chunk.as_ptr().align_offset(align)) / size;
+        assert_eq!(slab.donate(chunk), fits, "chunk of {len}");
+        total += fits;
     }
     assert!(total >= 8);
     assert_eq!((slab.available(), slab.in_use()), (total, 0));
@@ -122,7 +122,7 @@ fn boxes_are_counted_and_used_again() {
     assert_eq!(heap.in_use(), 0);
 }
 
-/// Nodes of one allocator in a map of another would go back to the wrong one, and dangle when the
+/// A node of one allocator in a map of another would go back to the wrong one, and dangle once the
 /// right one is dropped.
 #[test]
 fn an_update_of_another_allocator_is_refused() {
@@ -146,7 +146,7 @@ fn an_update_of_another_allocator_is_refused() {
     assert_eq!((here.in_use(), there.in_use()), (0, 0));
 }
 
-/// Clones of a handle are one allocator.
+/// Two clones of a handle are the same allocator.
 #[test]
 fn an_update_of_the_same_allocator_serves_several_maps() {
     let heap = Arc::new(BoxAlloc::<VmaNode>::new());
@@ -161,7 +161,7 @@ fn an_update_of_the_same_allocator_serves_several_maps() {
     assert_eq!(heap.in_use(), 0);
 }
 
-/// An owner's data that threads must not share.
+/// User data that threads must not share.
 struct Private(#[allow(dead_code)] Cell<u32>);
 
 impl VmaData for Private {

@@ -1,4 +1,5 @@
-//! Arguments as user space may send them: a typed error with its errno, nothing changed, no panic.
+//! Arguments as user space may send them: each gets a typed error and its errno, changes nothing,
+//! and never panics.
 
 use kvma::*;
 use kvma_model::Recorder;
@@ -14,7 +15,7 @@ type Map = VmMap<(), Arc<BoxAlloc<VmaNode>>>;
 
 const RW: Attrs = Attrs::new(Prot::RW);
 
-/// Two VMAs, one of which must not be cut.
+/// Returns a map of two VMAs, one of which must not be split.
 fn new_map() -> Map {
     let mut map = Map::new(START, PAGES, PageSize::SIZE_4K, Arc::default()).unwrap();
     let whole = RW.with_flags(RW.flags().with_split_granularity(SplitGranularity::Never));
@@ -30,7 +31,7 @@ fn state(map: &Map) -> Vec<(u64, u64, Attrs)> {
     map.iter().map(|vma| (vma.start(), vma.last(), vma.attrs())).collect()
 }
 
-/// Ranges that no operation takes, and why.
+/// Ranges that no operation accepts, and why.
 const BAD_RANGES: [(u64, u64, Error); 20] = [
     (START, 0, Error::ZeroLength),
     (0, 0, Error::ZeroLength),
@@ -55,7 +56,7 @@ const BAD_RANGES: [(u64, u64, Error); 20] = [
     (0u64.wrapping_sub(PAGE), 2 * PAGE, Error::OutOfRange),
 ];
 
-/// Runs `call` on a map; it must fail with `error`, tell no hook, and change nothing.
+/// Runs `call` on a map. It must fail with `error`, call no hook and change nothing.
 fn refused<R: std::fmt::Debug>(
     error: Error,
     what: &str,
@@ -101,12 +102,12 @@ fn every_operation_refuses_bad_ranges() {
         let map = new_map();
         assert!(!map.is_free(start, len) && !map.covers(start, len), "{}", what("is_free, covers"));
     }
-    // EINVAL says the manual to all of these.
+    // The manual page answers EINVAL to all of these.
     assert!(BAD_RANGES.iter().all(|(_, _, error)| error.errno() == Errno::EINVAL));
 }
 
 #[test]
-fn places_that_clash() {
+fn fixed_placements_over_mapped_ranges_are_refused() {
     let len = 8 * PAGE;
     for at in [1, 8, 15] {
         let clash = MapRequest::new(Placement::FixedNoReplace(START + at * PAGE), len, RW);
@@ -136,7 +137,7 @@ fn places_that_clash() {
             )
         });
     }
-    // The target is bad.
+    // A bad target.
     for (to, error) in [
         (START + 1, Error::Unaligned),
         (START - PAGE, Error::OutOfRange),
@@ -150,19 +151,19 @@ fn places_that_clash() {
 }
 
 #[test]
-fn vmas_that_refuse_to_be_cut() {
+fn vmas_that_must_not_be_split_are_not() {
     let whole = START + 32 * PAGE;
     for (start, pages) in [(whole + PAGE, 1), (whole + PAGE, 20), (whole - 3 * PAGE, 4), (whole, 7)]
     {
         let len = pages * PAGE;
-        let cut = Error::SplitRefused;
+        let error = Error::SplitRefused;
         let fixed = MapRequest::new(Placement::Fixed(start), len, RW);
-        refused(cut, "map fixed", |map, update| map.map(fixed, update));
-        refused(cut, "unmap", |map, update| map.unmap(start, len, update));
-        refused(cut, "update_attrs", |map, update| {
+        refused(error, "map fixed", |map, update| map.map(fixed, update));
+        refused(error, "unmap", |map, update| map.unmap(start, len, update));
+        refused(error, "update_attrs", |map, update| {
             map.update_attrs(start, len, |vma| vma.attrs().with_user_bits(1), update)
         });
-        refused(cut, "relocate", |map, update| {
+        refused(error, "relocate", |map, update| {
             map.relocate(start, len, START + 41 * PAGE, Source::Unmap, Merge::Both, update)
         });
     }
@@ -174,12 +175,12 @@ fn vmas_that_refuse_to_be_cut() {
     assert_eq!(
         map.unmap(whole, 8 * PAGE, &mut map.update(&mut NoHooks)),
         Ok(8),
-        "whole, it may go"
+        "it may go as a whole"
     );
 }
 
 #[test]
-fn bad_addresses_of_split_merge_and_data() {
+fn bad_addresses_for_split_merge_and_data_are_refused() {
     for addr in [START + 8 * PAGE + 1, START + 9 * PAGE - 1, 1, u64::MAX] {
         refused(Error::Unaligned, "split_at", |map, _| map.split_at(addr));
         refused(Error::Unaligned, "merge_at", |map, _| map.merge_at(addr));
@@ -199,12 +200,12 @@ fn bad_addresses_of_split_merge_and_data() {
     }
     for addr in [0, START, START + 16 * PAGE, END, u64::MAX] {
         refused(Error::NotMapped, "update_data", |map, _| map.update_data(addr, |()| ()));
-        assert_eq!(new_map().split_at(addr & !(PAGE - 1)), Ok(()), "nothing to cut");
+        assert_eq!(new_map().split_at(addr & !(PAGE - 1)), Ok(()), "nothing to split");
     }
 }
 
 #[test]
-fn searches_that_make_no_sense() {
+fn searches_that_make_no_sense_find_nothing() {
     let any = Search::new();
     for (len, search, error) in [
         (0, any, Error::ZeroLength),
@@ -224,7 +225,7 @@ fn searches_that_make_no_sense() {
         (PAGE, any.window(END - 1, START), Error::NoSpace),
         (PAGE, any.window(START + 1, START + 2 * PAGE - 2), Error::NoSpace),
         (PAGE, any.window(START + 8 * PAGE, START + 16 * PAGE - 1), Error::NoSpace),
-        // Larger than the space, which has only one multiple of it.
+        // The alignment exceeds the space, which has only one multiple of it.
         (PAGE, any.align(1 << 63).window(PAGE, u64::MAX), Error::NoSpace),
     ] {
         for search in [search.bottom_up(), search.top_down()] {
@@ -237,12 +238,12 @@ fn searches_that_make_no_sense() {
 }
 
 #[test]
-fn hints_and_windows_that_are_partly_usable() {
+fn hints_and_windows_count_as_far_as_they_are_usable() {
     let map = new_map();
     let any = Search::new();
     let place =
         |search: Search| map.find_gap(4 * PAGE, &search).map(|at| at.wrapping_sub(START) / PAGE);
-    // A hint that is free, even against the alignment asked for; that is not; that is no page.
+    // Hints: free, which counts even against the alignment asked for; in use; not at a page.
     assert_eq!(place(any.hint(START + 21 * PAGE).align(16 * PAGE)), Ok(21));
     assert_eq!(place(any.hint(START + 8 * PAGE)), Ok(0));
     assert_eq!(place(any.hint(START + 5 * PAGE)), Ok(0), "its end is in use");
@@ -252,20 +253,20 @@ fn hints_and_windows_that_are_partly_usable() {
         assert_eq!(place(any.hint(hint)), Ok(0));
     }
     assert_eq!(place(any.hint(START + 20 * PAGE).window(START, START + 20 * PAGE)), Ok(0));
-    // A window that sticks out of the space, and one whose ends are not aligned.
+    // Windows: one sticks out of the space, others have ends that are not aligned.
     assert_eq!(place(any.window(0, START + 4 * PAGE - 1)), Ok(0));
     assert_eq!(place(any.window(END - 4 * PAGE, u64::MAX)), Ok(60));
     assert_eq!(place(any.window(START + 1, u64::MAX)), Ok(1));
     assert_eq!(place(any.window(0, END - 2).top_down()), Ok(59));
-    // Guards lie in the space and the window, at its ends, too.
+    // Guards lie within the space and the window, at their ends too.
     assert_eq!(place(any.guard(PAGE)), Ok(1));
     assert_eq!(place(any.guard(PAGE).top_down()), Ok(59));
     assert_eq!(place(any.guard(2 * PAGE)), Ok(2));
     assert_eq!(place(any.guard(3 * PAGE)), Ok(19), "4 + 2 · 3 do not fit below page 8");
-    assert_eq!(place(any.guard(PAGE).hint(START)), Ok(1), "no room for the guard below");
+    assert_eq!(place(any.guard(PAGE).hint(START)), Ok(1), "the guard below does not fit");
     assert_eq!(place(any.guard(PAGE).hint(START + 16 * PAGE)), Ok(1), "in use below");
     assert_eq!(place(any.guard(PAGE).hint(START + 17 * PAGE)), Ok(17));
-    // Alignment counts from address zero; an offset is taken modulo the alignment.
+    // Alignment counts from address 0. An offset counts modulo the alignment.
     assert_eq!(place(any.align(64 * PAGE)), Ok(0));
     assert_eq!(place(any.align(64 * PAGE).align_offset(20 * PAGE)), Ok(20));
     assert_eq!(place(any.align(16 * PAGE).align_offset(66 * PAGE)), Ok(2));
@@ -274,14 +275,14 @@ fn hints_and_windows_that_are_partly_usable() {
 }
 
 #[test]
-fn spaces_pages_and_ranges_that_cannot_be() {
+fn impossible_spaces_pages_and_ranges_are_refused() {
     let page = PageSize::SIZE_4K;
     let space = |start, pages, page| Map::new(start, pages, page, Arc::default()).err();
     assert_eq!(space(0, 0, page), Some(Error::ZeroLength));
     assert_eq!(space(1, 1, page), Some(Error::Unaligned));
     assert_eq!(space(0, u64::MAX, page), Some(Error::OutOfRange));
     assert_eq!(space(PAGE, 1 << 52, page), Some(Error::OutOfRange));
-    assert_eq!(space(0, 1 << 52, page), None, "all of the 64 bits");
+    assert_eq!(space(0, 1 << 52, page), None, "all 64 bits");
     let byte = PageSize::new(1).unwrap();
     assert_eq!(space(0, u64::MAX, byte), None);
     assert_eq!(space(1, u64::MAX, byte), Some(Error::OutOfRange), "it would end at 2^64");
@@ -299,7 +300,7 @@ fn spaces_pages_and_ranges_that_cannot_be() {
     assert!(all.contains(u64::MAX) && all.overlaps(VmRange::new(PAGE, 1, page).unwrap()));
 }
 
-/// Numbers near the edges of everything.
+/// Returns numbers near every edge there is.
 fn hostile() -> impl Strategy<Value = u64> {
     let edges = [0, 1, START, END, 1 << 12, 1 << 47, 1 << 52, 1 << 63, u64::MAX];
     prop_oneof![
@@ -315,7 +316,7 @@ fn hostile() -> impl Strategy<Value = u64> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Overflow checks are on in tests: any sum that wraps would panic.
+    /// Overflow checks are on in tests: a sum that wraps would panic.
     #[test]
     fn no_numbers_make_anything_panic(n in prop::array::uniform8(hostile()), shift in 0u32..64) {
         let page = PageSize::new(1 << shift).unwrap();

@@ -1,11 +1,9 @@
-//! Lookups without the lock, as one processor sees them. `tests/loom.rs` has several.
+//! Lookups without the lock, as one processor sees them. `tests/loom` has several.
 
 use kvma::*;
+use kvma_test_support::{Phase, phases};
 
 const RO: Prot = Prot::READ;
-
-struct Quiet;
-impl<V> Hooks<V> for Quiet {}
 
 fn space(pool: &FixedPool<VmaNode, 64>) -> AddrSpace<VmMap<(), &FixedPool<VmaNode, 64>>> {
     AddrSpace::new(VmMap::new(0x1000, 0x1000, PageSize::SIZE_4K, pool).unwrap())
@@ -16,11 +14,11 @@ fn fixed(start: u64, len: u64, prot: Prot) -> MapRequest {
 }
 
 #[test]
-fn a_hit_copies_the_vma() {
+fn a_lookup_copies_the_vma() {
     let pool = FixedPool::new();
     let space = space(&pool);
     let file = Attrs::new(RO).with_backing(Backing::Object { id: 9, offset: 5 }).with_user_bits(77);
-    space.map(MapRequest::new(Placement::Fixed(0x5000), 0x3000, file), &mut Quiet).unwrap();
+    space.map(MapRequest::new(Placement::Fixed(0x5000), 0x3000, file), &mut NoHooks).unwrap();
     for addr in [0x5000, 0x6123, 0x7fff] {
         let vma = space.lookup(addr).unwrap();
         assert_eq!((vma.range().start(), vma.range().last()), (0x5000, 0x7fff));
@@ -37,37 +35,37 @@ fn a_hit_copies_the_vma() {
 }
 
 #[test]
-fn a_token_ends_with_its_vma_only() {
+fn a_token_ends_with_its_vma_and_not_before() {
     let pool = FixedPool::new();
     let space = space(&pool);
     for start in [0x5000, 0x9000] {
-        space.map(fixed(start, 0x2000, Prot::RW), &mut Quiet).unwrap();
+        space.map(fixed(start, 0x2000, Prot::RW), &mut NoHooks).unwrap();
     }
     let token = *space.lookup(0x5000).unwrap().token();
-    // Elsewhere, even next door: nothing to do with it.
-    space.protect(0x9000, 0x1000, RO, &mut Quiet).unwrap();
-    space.unmap(0x9000, 0x2000, &mut Quiet).unwrap();
-    space.map(fixed(0x7000, 0x1000, RO), &mut Quiet).unwrap();
+    // Changes elsewhere, even next door, leave it valid.
+    space.protect(0x9000, 0x1000, RO, &mut NoHooks).unwrap();
+    space.unmap(0x9000, 0x2000, &mut NoHooks).unwrap();
+    space.map(fixed(0x7000, 0x1000, RO), &mut NoHooks).unwrap();
     assert!(space.still_valid(&token));
-    // A change and back is a change.
-    space.protect(0x5000, 0x2000, RO, &mut Quiet).unwrap();
+    // A change that is taken back is a change.
+    space.protect(0x5000, 0x2000, RO, &mut NoHooks).unwrap();
     assert!(!space.still_valid(&token));
-    space.protect(0x5000, 0x2000, Prot::RW, &mut Quiet).unwrap();
+    space.protect(0x5000, 0x2000, Prot::RW, &mut NoHooks).unwrap();
     assert!(!space.still_valid(&token));
     let token = *space.lookup(0x5000).unwrap().token();
-    space.unmap(0x6000, 0x1000, &mut Quiet).unwrap();
-    assert!(!space.still_valid(&token), "cut");
+    space.unmap(0x6000, 0x1000, &mut NoHooks).unwrap();
+    assert!(!space.still_valid(&token), "split");
     let token = *space.lookup(0x5000).unwrap().token();
-    space.map(fixed(0x6000, 0x1000, Prot::RW), &mut Quiet).unwrap();
-    assert!(!space.still_valid(&token), "joined");
+    space.map(fixed(0x6000, 0x1000, Prot::RW), &mut NoHooks).unwrap();
+    assert!(!space.still_valid(&token), "merged");
     let token = *space.lookup(0x5000).unwrap().token();
-    space.map(fixed(0x5000, 0x2000, Prot::RW), &mut Quiet).unwrap();
-    assert!(!space.still_valid(&token), "replaced by the same");
+    space.map(fixed(0x5000, 0x2000, Prot::RW), &mut NoHooks).unwrap();
+    assert!(!space.still_valid(&token), "replaced by an equal VMA");
     let token = *space.lookup(0x5000).unwrap().token();
     space
-        .update(0, &mut Quiet, |map, update| map.invalidate(0x5000, 1, update, |_, _| ()))
+        .update(0, &mut NoHooks, |map, update| map.invalidate(0x5000, 1, update, |_, _| ()))
         .unwrap();
-    assert!(!space.still_valid(&token), "disturbed");
+    assert!(!space.still_valid(&token), "invalidated");
 }
 
 #[test]
@@ -75,7 +73,7 @@ fn tokens_of_other_spaces_are_not_valid() {
     let pool = FixedPool::new();
     let (one, other) = (space(&pool), space(&pool));
     for space in [&one, &other] {
-        space.map(fixed(0x5000, 0x1000, Prot::RW), &mut Quiet).unwrap();
+        space.map(fixed(0x5000, 0x1000, Prot::RW), &mut NoHooks).unwrap();
     }
     let token = *one.lookup(0x5000).unwrap().token();
     assert!(!other.still_valid(&token));
@@ -84,34 +82,13 @@ fn tokens_of_other_spaces_are_not_valid() {
 }
 
 #[test]
-fn reserved_ranges_are_not_there() {
+fn a_reserved_range_is_not_found() {
     let pool = FixedPool::new();
     let space = space(&pool);
     let held = Attrs::new(Prot::RW);
     let held = held.with_flags(held.flags() | VmaFlags::RESERVED);
-    space.map(MapRequest::new(Placement::Fixed(0x5000), 0x1000, held), &mut Quiet).unwrap();
+    space.map(MapRequest::new(Placement::Fixed(0x5000), 0x1000, held), &mut NoHooks).unwrap();
     assert!(space.lookup(0x5000).is_none());
-}
-
-/// Looks at the space from inside the phases of a change.
-struct Nosy<F: FnMut(&'static str)>(F);
-
-impl<V, F: FnMut(&'static str)> Hooks<V> for Nosy<F> {
-    fn unmap(&mut self, _: &Piece<'_, V>) {
-        (self.0)("unmap")
-    }
-    fn map(&mut self, _: &Piece<'_, V>) {
-        (self.0)("map")
-    }
-    fn protect(&mut self, _: &Piece<'_, V>, _: &Attrs) {
-        (self.0)("protect")
-    }
-    fn flush_begin(&mut self) {
-        (self.0)("flush_begin")
-    }
-    fn flush_wait(&mut self) {
-        (self.0)("flush_wait")
-    }
 }
 
 #[test]
@@ -119,46 +96,48 @@ fn lookups_inside_hooks_do_not_hang() {
     let pool = FixedPool::new();
     let space = space(&pool);
     for start in [0x5000, 0x9000] {
-        space.map(fixed(start, 0x1000, Prot::RW), &mut Quiet).unwrap();
+        space.map(fixed(start, 0x1000, Prot::RW), &mut NoHooks).unwrap();
     }
     let mut seen = Vec::new();
-    let mut hooks = Nosy(|phase| {
-        // A hit elsewhere is as good as ever; no hole is believed in the middle of a change.
+    let mut hooks = phases(|phase| {
+        // A VMA elsewhere is found as ever. That nothing is mapped is not believed during a change.
         assert!(space.try_lookup(0x9000).unwrap().is_some());
         seen.push((phase, space.try_lookup(0x5000).map(|found| found.is_some())));
     });
     space.unmap(0x5000, 0x1000, &mut hooks).unwrap();
-    assert_eq!(seen, [("unmap", Err(Busy)), ("flush_begin", Err(Busy)), ("flush_wait", Ok(false))]);
+    let expected =
+        [(Phase::Unmap, Err(Busy)), (Phase::FlushBegin, Err(Busy)), (Phase::FlushWait, Ok(false))];
+    assert_eq!(seen, expected);
 }
 
 #[test]
-fn tokens_are_dead_while_a_flush_is_under_way() {
+fn tokens_are_dead_while_a_flush_is_pending() {
     let pool = FixedPool::new();
     let space = space(&pool);
     for start in [0x5000, 0x9000] {
-        space.map(fixed(start, 0x2000, Prot::RW), &mut Quiet).unwrap();
+        space.map(fixed(start, 0x2000, Prot::RW), &mut NoHooks).unwrap();
     }
     let old = *space.lookup(0x5000).unwrap().token();
     let mut waits = 0;
-    let mut hooks = Nosy(|phase| {
-        if phase != "flush_wait" {
+    let mut hooks = phases(|phase| {
+        if phase != Phase::FlushWait {
             return;
         }
         waits += 1;
-        // What was narrowed: there, with its new rights, and nothing to build on yet.
+        // What was narrowed is found with its new rights, but its token is no use yet.
         let vma = space.lookup(0x5000).unwrap();
         assert_eq!(vma.prot(), RO);
         assert!(
             vma.token().is_dead() && !space.still_valid(vma.token()) && !space.still_valid(&old)
         );
-        // Elsewhere, nothing.
+        // Elsewhere nothing has changed.
         assert!(space.still_valid(space.lookup(0x9000).unwrap().token()));
-        // Another thread maps next door and has it joined: only the flushed page is concerned.
-        space.map(fixed(0x6000, 0x1000, RO), &mut Quiet).unwrap();
+        // Another thread maps next door, which merges: only the page that is flushed is dead.
+        space.map(fixed(0x6000, 0x1000, RO), &mut NoHooks).unwrap();
         assert!(space.lookup(0x5000).unwrap().token().is_dead());
-        let joined = space.lookup(0x6000).unwrap();
-        assert_eq!(joined.range().pages(), 2);
-        assert!(!joined.token().is_dead());
+        let merged = space.lookup(0x6000).unwrap();
+        assert_eq!(merged.range().pages(), 2);
+        assert!(!merged.token().is_dead());
     });
     space.protect(0x5000, 0x1000, RO, &mut hooks).unwrap();
     assert_eq!(waits, 1);
@@ -166,15 +145,15 @@ fn tokens_are_dead_while_a_flush_is_under_way() {
 }
 
 #[test]
-fn a_range_that_is_still_being_flushed_is_mapped_again_with_care() {
+fn a_range_mapped_again_while_it_is_being_flushed_has_dead_tokens() {
     let pool = FixedPool::new();
     let space = space(&pool);
-    space.map(fixed(0x5000, 0x2000, Prot::RW), &mut Quiet).unwrap();
+    space.map(fixed(0x5000, 0x2000, Prot::RW), &mut NoHooks).unwrap();
     let mut token = None;
-    let mut hooks = Nosy(|phase| {
-        if phase == "flush_wait" {
+    let mut hooks = phases(|phase| {
+        if phase == Phase::FlushWait {
             assert!(space.lookup(0x5000).is_none());
-            space.map(fixed(0x5000, 0x1000, Prot::RW), &mut Quiet).unwrap();
+            space.map(fixed(0x5000, 0x1000, Prot::RW), &mut NoHooks).unwrap();
             let vma = space.lookup(0x5000).unwrap();
             assert!(vma.token().is_dead(), "another processor may still see the former page");
             token = Some(*vma.token());
@@ -186,18 +165,18 @@ fn a_range_that_is_still_being_flushed_is_mapped_again_with_care() {
 }
 
 #[test]
-fn more_flushes_than_slots() {
+fn more_pending_flushes_than_slots_are_still_heeded() {
     fn nest(space: &AddrSpace<VmMap<(), &FixedPool<VmaNode, 64>>>, depth: u64) {
         if depth == 0 {
             return;
         }
         let at = 0x10000 * depth;
-        space.map(fixed(at, 0x1000, Prot::RW), &mut Quiet).unwrap();
-        let mut hooks = Nosy(|phase| {
-            if phase == "flush_wait" {
+        space.map(fixed(at, 0x1000, Prot::RW), &mut NoHooks).unwrap();
+        let mut hooks = phases(|phase| {
+            if phase == Phase::FlushWait {
                 nest(space, depth - 1);
-                for under_way in depth..=12 {
-                    assert!(space.lookup(0x10000 * under_way).unwrap().token().is_dead());
+                for pending in depth..=12 {
+                    assert!(space.lookup(0x10000 * pending).unwrap().token().is_dead());
                 }
             }
         });
@@ -212,13 +191,13 @@ fn more_flushes_than_slots() {
 }
 
 #[test]
-fn the_map_may_be_changed_without_the_lock_and_exchanged() {
+fn the_map_can_be_changed_and_exchanged_through_get_mut() {
     let pool = FixedPool::new();
     let strange = FixedPool::new();
     let mut space = space(&pool);
-    space.map(fixed(0x5000, 0x1000, Prot::RW), &mut Quiet).unwrap();
+    space.map(fixed(0x5000, 0x1000, Prot::RW), &mut NoHooks).unwrap();
     let token = *space.lookup(0x5000).unwrap().token();
-    let mut hooks = Quiet;
+    let mut hooks = NoHooks;
     let map = space.get_mut();
     let mut update = map.update(&mut hooks);
     map.map(fixed(0x9000, 0x1000, RO), &mut update).unwrap();
@@ -231,12 +210,12 @@ fn the_map_may_be_changed_without_the_lock_and_exchanged() {
     *space.get_mut() = VmMap::new(0x1000, 0x1000, PageSize::SIZE_4K, &pool).unwrap();
     assert!(space.lookup(0x5000).is_none());
     assert!(!space.still_valid(&token));
-    space.map(fixed(0x5000, 0x1000, Prot::RW), &mut Quiet).unwrap();
+    space.map(fixed(0x5000, 0x1000, Prot::RW), &mut NoHooks).unwrap();
     assert!(space.try_lookup(0x5000).unwrap().is_some());
 
-    // Nodes of another allocator are not ours to keep: lookups take the lock.
+    // Nodes of another allocator may go away at any time, so lookups take the lock.
     *space.get_mut() = VmMap::new(0x1000, 0x1000, PageSize::SIZE_4K, &strange).unwrap();
-    assert_eq!(space.map(fixed(0x5000, 0x1000, Prot::RW), &mut Quiet), Err(Error::ForeignNodes));
+    assert_eq!(space.map(fixed(0x5000, 0x1000, Prot::RW), &mut NoHooks), Err(Error::ForeignNodes));
     assert!(space.lookup(0x5000).is_none());
     assert_eq!(space.try_lookup(0x5000).map(|_| ()), Err(Busy));
 }

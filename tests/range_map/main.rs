@@ -1,16 +1,14 @@
 //! `RangeMap` against an array, against the `rangemap` crate, and at its edges.
 
-#[path = "range_map/model.rs"]
 mod model;
-#[path = "range_map/wide.rs"]
 mod wide;
 
 use kvma::{Error, Key, RangeMap};
-use model::Random;
+use kvma_test_support::Random;
 
 #[test]
-fn against_the_rangemap_crate() {
-    let mut random = Random(5);
+fn answers_are_those_of_the_rangemap_crate() {
+    let mut random = Random::new(5);
     let mut ours = RangeMap::<u32, u64>::new();
     let mut theirs = rangemap::RangeMap::<u32, u64>::new();
     for round in 0..20_000 {
@@ -40,7 +38,7 @@ fn against_the_rangemap_crate() {
 }
 
 #[test]
-fn every_integer_type_to_its_last_key() {
+fn every_integer_type_works_up_to_its_last_key() {
     macro_rules! edges {
         ($($int:ty)*) => {$({
             let (min, max) = (<$int>::MIN, <$int>::MAX);
@@ -135,7 +133,7 @@ fn values_are_dropped_once() {
     assert_eq!(Rc::strong_count(&value), 1);
 }
 
-/// Values and closures of the user's may panic; the map is still a map.
+/// Values and closures of the user may panic. The map stays a map.
 #[test]
 fn a_panic_leaves_a_map_behind() {
     use std::cell::Cell;
@@ -153,7 +151,7 @@ fn a_panic_leaves_a_map_behind() {
 
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
-    let mut random = Random(9);
+    let mut random = Random::new(9);
     let mut map = RangeMap::<u64, Fragile>::new();
     let mut panics = 0;
     for round in 0..2_000 {
@@ -175,7 +173,7 @@ fn a_panic_leaves_a_map_behind() {
             }))
             .is_err(),
         );
-        // Neighbours that would join may be left apart; everything else holds.
+        // Neighbours that would merge may be left apart; everything else holds.
         let told: Vec<_> = map.iter().map(|entry| entry.range()).collect();
         assert!(told.is_sorted_by(|a, b| a.end() < b.start()), "{told:?}");
         assert_eq!(map.len(), told.len());
@@ -188,7 +186,7 @@ fn a_panic_leaves_a_map_behind() {
 }
 
 #[test]
-fn like_other_collections() {
+fn a_map_is_made_and_shown_like_other_collections() {
     let mut map: RangeMap<u8, &str> = [(0..4, "a"), (2..6, "b")].into_iter().collect();
     map.extend([(6..=8, "b"), (200..=255, "z")]);
     assert_eq!(format!("{map:?}"), r#"{0..=1: "a", 2..=8: "b", 200..=255: "z"}"#);

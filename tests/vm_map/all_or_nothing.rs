@@ -1,6 +1,6 @@
-//! Whatever fails, nothing has changed: every allocation failed in turn, and every `prepare`
-//! refused in turn, for every operation, everywhere in a small space. `Rig::step` compares all that
-//! can be seen before and after, has every `prepare` taken back, and counts nodes and the owner's
+//! Whatever fails, nothing changes: each allocation fails in turn, and each `prepare` is refused in
+//! turn, for every operation and everywhere in a small space. `Rig::step` compares everything
+//! visible before and after, checks that every `prepare` is cancelled, and counts nodes and user
 //! data.
 
 use kvma::*;
@@ -17,13 +17,13 @@ fn at(page: i64, pages: u64, look: Look) -> Op {
     Op::MapAt { replace: false, at, len, look, owner: 1, merge: Merge::Both }
 }
 
-/// States to begin from.
+/// Returns the states to begin from.
 fn scenes() -> Vec<Vec<Op>> {
     vec![
         vec![],
         vec![at(0, 12, RW)],
         vec![at(2, 8, FILE)],
-        // VMAs that meet and differ, a hole, and VMAs that only a split keeps apart.
+        // Neighbours that differ, a gap, and neighbours that only a split keeps apart.
         vec![
             at(1, 3, RW),
             at(4, 2, FILE),
@@ -36,7 +36,7 @@ fn scenes() -> Vec<Vec<Op>> {
     ]
 }
 
-/// Every operation on one range.
+/// Returns every operation on one range.
 fn ops(start: i64, pages: u64) -> Vec<Op> {
     let (addr, len) = (Addr::page(start), Len::pages(pages));
     let mut ops = vec![
@@ -71,8 +71,8 @@ fn stage(scene: &[Op]) -> Rig {
     rig
 }
 
-/// Each operation with its first, second, third… step failing, until it runs out of steps to fail.
-/// Gives the number of failures.
+/// Runs each operation with its first, second, third… step failing, until it has no more steps to
+/// fail. Returns the number of failures.
 fn fail_in_turn(fault: fn(u64) -> Faults) -> u64 {
     let mut failures = 0;
     for scene in scenes() {
@@ -97,18 +97,18 @@ fn fail_in_turn(fault: fn(u64) -> Faults) -> u64 {
 }
 
 #[test]
-fn every_allocation_fails_in_turn() {
+fn an_allocation_that_fails_changes_nothing() {
     let failures = fail_in_turn(|step| Faults { alloc: Some(step), prepare: None });
     assert!(failures > 3000, "only {failures}");
 }
 
 #[test]
-fn every_prepare_is_refused_in_turn() {
+fn a_prepare_that_is_refused_changes_nothing() {
     let failures = fail_in_turn(|step| Faults { alloc: None, prepare: Some(step) });
     assert!(failures > 3000, "only {failures}");
 }
 
-/// Removing whole VMAs, and all of them, works without any memory.
+/// Whole VMAs can be removed without any memory, and so can all of them at once.
 #[test]
 fn tearing_down_needs_no_memory() {
     for scene in scenes() {
@@ -124,9 +124,9 @@ fn tearing_down_needs_no_memory() {
     }
 }
 
-/// What an operation needs can be taken in hand before; then it does not allocate.
+/// An operation whose nodes were preallocated does not allocate.
 #[test]
-fn reserved_nodes_are_enough() {
+fn preallocated_nodes_are_enough() {
     let pool = FixedPool::<VmaNode, 16>::new();
     let mut map = VmMap::<(), _>::new(0, 64, PageSize::SIZE_4K, &pool).unwrap();
     let attrs = Attrs::new(Prot::RW);
@@ -142,9 +142,9 @@ fn reserved_nodes_are_enough() {
     let read = MapRequest::new(Placement::Fixed(8 << 12), 1 << 12, Attrs::new(Prot::READ));
     assert_eq!(map.map(read, &mut update), Ok(8 << 12));
     assert_eq!((map.len(), update.removed()), (3, 1));
-    // The node of the piece that was replaced is still held: nothing is left for two more cuts.
-    let cut = map.unmap(20 << 12, 1 << 12, &mut update);
-    assert_eq!(cut, Err(Error::OutOfMemory));
+    // The node of the piece that was replaced is not free yet: none is left for two more splits.
+    let split = map.unmap(20 << 12, 1 << 12, &mut update);
+    assert_eq!(split, Err(Error::OutOfMemory));
     update.finish();
     let mut update = map.update(&mut hooks);
     assert_eq!(map.unmap(20 << 12, 44 << 12, &mut update), Ok(44));
@@ -168,7 +168,7 @@ fn an_address_space_out_of_memory_stays_as_it_was() {
         space.map(request(page, Prot::RW), &mut NoHooks).unwrap();
     }
     assert_eq!(space.map(request(7, Prot::RW), &mut NoHooks), Err(Error::OutOfMemory));
-    // No node is needed to replace a whole VMA once its own can be used; this one must wait for it.
+    // A whole VMA is replaced with its own node, which an update gets back only when it ends.
     assert_eq!(space.map(request(1, Prot::READ), &mut NoHooks), Err(Error::OutOfMemory));
     assert_eq!(space.unmap(3 << 12, 1 << 12, &mut NoHooks), Ok(1));
     assert_eq!(space.map(request(1, Prot::READ), &mut NoHooks), Ok(1 << 12));

@@ -1,0 +1,7 @@
+//! `VmMap` without a lock: against a model, with bad input, and when something fails half-way.
+
+mod all_or_nothing;
+mod allocators;
+mod bad_input;
+mod mistakes_of_others;
+mod model;
