@@ -1,11 +1,12 @@
-//! `Mappings` against an array of pages that only the hooks write, and its restore from everywhere.
+//! `Mappings` against an array of pages that only the hooks write, and restores from everywhere.
 
 use kvma::*;
+use kvma_test_support::Random;
 
 type Nodes = FixedPool<VmaNode<Origin<Stamp>>, 256>;
 type Space<'p> = Mappings<Stamp, &'p Nodes>;
 
-/// The owner's data: which call made the mapping.
+/// User data: which call made the mapping.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Stamp(u32);
 
@@ -25,27 +26,16 @@ impl VmaData for Stamp {
     }
 }
 
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) % bound
-    }
-}
-
 const START: u64 = 0x10000;
 const PAGES: u64 = 48;
 const PAGE: u64 = 0x100;
 
-/// A page as a page table would have it, by what the hooks said.
+/// A page-table entry, as the hooks have made it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Entry {
     attrs: Attrs,
     mapping: VmRange,
-    /// Changes whenever the page is mapped afresh: what was written to it is gone.
+    /// Another number whenever the page is mapped afresh, and what was written to it is gone.
     contents: u64,
 }
 
@@ -67,7 +57,7 @@ struct Shape {
 const SHAPE: Shape = Shape { start: START, pages: PAGES, page: PAGE };
 
 impl Shape {
-    /// Up to the last byte of 64 bits.
+    /// Ends with the last byte of 64 bits.
     fn at_the_top(pages: u64, page: u64) -> Self {
         Shape { start: (u64::MAX - (page - 1)) - (pages - 1) * page, pages, page }
     }
@@ -77,28 +67,28 @@ impl Shape {
     }
 }
 
-/// The owner: keeps its page table by the hooks alone, and checks what they say against it.
-struct Kernel {
+/// A kernel that keeps its page table by the hooks alone, and checks what they say.
+struct PageTable {
     shape: Shape,
-    table: Vec<Option<Entry>>,
+    entries: Vec<Option<Entry>>,
     fresh: u64,
     log: Vec<(Step, u64)>,
-    /// Refuses the event after this many.
+    /// Refuses the event after so many others.
     refuse_after: Option<u64>,
     prepared: u64,
     flushes: (u64, u64),
 }
 
-impl Kernel {
+impl PageTable {
     fn new() -> Self {
-        Kernel::of(SHAPE)
+        PageTable::of(SHAPE)
     }
 
     fn of(shape: Shape) -> Self {
-        let table = vec![None; shape.pages as usize];
-        Kernel {
+        let entries = vec![None; shape.pages as usize];
+        PageTable {
             shape,
-            table,
+            entries,
             fresh: 0,
             log: Vec::new(),
             refuse_after: None,
@@ -113,7 +103,7 @@ impl Kernel {
     }
 }
 
-impl Hooks<Origin<Stamp>> for Kernel {
+impl Hooks<Origin<Stamp>> for PageTable {
     fn prepare(&mut self, _: &Event<'_, Origin<Stamp>>) -> Result<(), Error> {
         if self.refuse_after == Some(self.prepared) {
             return Err(Error::Refused(Errno::EAGAIN));
@@ -130,8 +120,8 @@ impl Hooks<Origin<Stamp>> for Kernel {
         self.log.push((Step::Map, piece.range().start()));
         for (ahead, page) in self.pages(piece.range()).enumerate() {
             self.fresh += 1;
-            assert_eq!(self.table[page], None, "mapped over what is there");
-            self.table[page] = Some(Entry {
+            assert_eq!(self.entries[page], None, "mapped over what is there");
+            self.entries[page] = Some(Entry {
                 attrs: piece.attrs().advance(ahead as u64),
                 mapping: piece.data().mapping(),
                 contents: self.fresh,
@@ -142,7 +132,7 @@ impl Hooks<Origin<Stamp>> for Kernel {
     fn unmap(&mut self, piece: &Piece<'_, Origin<Stamp>>) {
         self.log.push((Step::Unmap, piece.range().start()));
         for (ahead, page) in self.pages(piece.range()).enumerate() {
-            let entry = self.table[page].take().expect("unmapped what is not there");
+            let entry = self.entries[page].take().expect("unmapped what is not there");
             assert_eq!(entry.attrs, piece.attrs().advance(ahead as u64));
             assert_eq!(entry.mapping, piece.data().mapping());
         }
@@ -151,7 +141,7 @@ impl Hooks<Origin<Stamp>> for Kernel {
     fn protect(&mut self, piece: &Piece<'_, Origin<Stamp>>, old: &Attrs) {
         self.log.push((Step::Protect, piece.range().start()));
         for (ahead, page) in self.pages(piece.range()).enumerate() {
-            let entry = self.table[page].as_mut().expect("protected what is not there");
+            let entry = self.entries[page].as_mut().expect("protected what is not there");
             assert_eq!(entry.attrs, old.advance(ahead as u64));
             entry.attrs = piece.attrs().advance(ahead as u64);
         }
@@ -166,8 +156,8 @@ impl Hooks<Origin<Stamp>> for Kernel {
     }
 }
 
-/// Every region with all that is known about it.
-fn regions(map: &VmMap<Origin<Stamp>, &Nodes>) -> Vec<(VmRange, Attrs, VmRange, bool, Stamp)> {
+/// Returns every VMA, with all that is known about it.
+fn mapped(map: &VmMap<Origin<Stamp>, &Nodes>) -> Vec<(VmRange, Attrs, VmRange, bool, Stamp)> {
     let of = |vma: Vma<'_, Origin<Stamp>>| {
         let origin = vma.data();
         (vma.range(), vma.attrs(), origin.mapping(), origin.is_original(), *origin.data())
@@ -175,10 +165,10 @@ fn regions(map: &VmMap<Origin<Stamp>, &Nodes>) -> Vec<(VmRange, Attrs, VmRange, 
     map.iter().map(of).collect()
 }
 
-fn agree(space: &Space<'_>, owner: &Kernel) {
+fn agree(space: &Space<'_>, table: &PageTable) {
     space.vm_map().check().unwrap();
-    for (index, entry) in owner.table.iter().enumerate() {
-        let Shape { start, page, .. } = owner.shape;
+    for (index, entry) in table.entries.iter().enumerate() {
+        let Shape { start, page, .. } = table.shape;
         let info = space.query_page(start + index as u64 * page + page / 2);
         assert_eq!(
             info.map(|info| (info.attrs(), info.mapping())),
@@ -189,11 +179,11 @@ fn agree(space: &Space<'_>, owner: &Kernel) {
 
 fn one_change(
     space: &mut Space<'_>,
-    owner: &mut Kernel,
+    table: &mut PageTable,
     random: &mut Random,
     stamp: u32,
 ) -> Result<(), Error> {
-    let Shape { start, pages, page } = owner.shape;
+    let Shape { start, pages, page } = table.shape;
     let addr = start + random.below(pages) * page;
     let len = (1 + random.below(pages.min(10) - 1)) * page;
     let prot = [Prot::NONE, Prot::READ, Prot::RW, Prot::RX][random.below(4) as usize];
@@ -203,7 +193,7 @@ fn one_change(
             .with_backing(Backing::Object { id: random.below(2), offset: random.below(9) }),
     };
     let kind = random.below(16);
-    let mut update = space.update(owner);
+    let mut update = space.update(table);
     match kind {
         0..=3 => space.map_at(addr, len, attrs, Stamp(stamp), &mut update).map(drop),
         4 => space.map_any(Some(addr), len, attrs, Stamp(stamp), &mut update).map(drop),
@@ -213,7 +203,7 @@ fn one_change(
             space.mark_original();
             Ok(())
         }
-        // Boundaries that nothing else shows.
+        // Boundaries that show in nothing else.
         12..=13 => space.vm_map_mut().split_at(addr),
         _ => {
             let next = space.vm_map().find_from(addr).map_or(addr, |vma| vma.start());
@@ -222,7 +212,7 @@ fn one_change(
     }
 }
 
-/// Fails only as it may: for lack of nodes or room, or because the caller asked for nonsense.
+/// Checks that a change has failed only for lack of nodes or of a gap, or for a bad range.
 fn may_fail(result: Result<(), Error>) {
     use Error::*;
     assert!(
@@ -232,63 +222,63 @@ fn may_fail(result: Result<(), Error>) {
 }
 
 #[test]
-fn every_page_is_told_and_restored() {
-    told_and_restored(SHAPE, 400);
+fn hooks_hear_of_every_page_and_every_page_is_restored() {
+    hear_and_restore(SHAPE, 400);
 }
 
 #[test]
-fn pages_of_every_size_are_told_and_restored() {
+fn hooks_hear_of_pages_of_every_size_and_all_are_restored() {
     for log2 in [0, 1, 20, 30, 58] {
-        told_and_restored(Shape { start: 0, pages: 32, page: 1 << log2 }, 60);
+        hear_and_restore(Shape { start: 0, pages: 32, page: 1 << log2 }, 60);
     }
-    // A space of 64 bits has no end to speak of; one of pages of one byte must leave the last one
-    // out.
+    // A space up to 2^64 has no end that fits into 64 bits. With pages of one byte there is no such
+    // space.
     for log2 in [1, 12, 20, 58, 62, 63] {
-        told_and_restored(Shape::at_the_top(48.min(1 << (64 - log2)), 1 << log2), 60);
+        hear_and_restore(Shape::at_the_top(48.min(1 << (64 - log2)), 1 << log2), 60);
     }
 }
 
-fn told_and_restored(shape: Shape, rounds: u32) {
+fn hear_and_restore(shape: Shape, rounds: u32) {
     let pool = Nodes::new();
-    let mut random = Random(11);
+    let mut random = Random::new(11);
     for round in 0..rounds {
-        let mut owner = Kernel::of(shape);
+        let mut table = PageTable::of(shape);
         let mut space = shape.space(&pool);
         for stamp in 0..random.below(30) as u32 {
-            may_fail(one_change(&mut space, &mut owner, &mut random, stamp));
+            may_fail(one_change(&mut space, &mut table, &mut random, stamp));
         }
-        agree(&space, &owner);
+        agree(&space, &table);
         let saved = space.checkpoint().unwrap();
-        let (want, table) = (regions(space.vm_map()), owner.table.clone());
+        let (want, entries) = (mapped(space.vm_map()), table.entries.clone());
         for stamp in 100..100 + random.below(30) as u32 {
-            may_fail(one_change(&mut space, &mut owner, &mut random, stamp));
+            may_fail(one_change(&mut space, &mut table, &mut random, stamp));
         }
-        agree(&space, &owner);
+        agree(&space, &table);
 
-        let (before, now) = (regions(space.vm_map()), owner.table.clone());
+        let (before, now) = (mapped(space.vm_map()), table.entries.clone());
         // A hook that refuses any one step leaves everything as it was.
-        owner.log.clear();
-        owner.prepared = 0;
-        owner.refuse_after = Some(random.below(4));
-        let refused = space.restore(&saved, &mut space.update(&mut owner));
+        table.log.clear();
+        table.prepared = 0;
+        table.refuse_after = Some(random.below(4));
+        let refused = space.restore(&saved, &mut space.update(&mut table));
         if refused.is_err() {
             assert_eq!(
-                (regions(space.vm_map()), &owner.table, owner.prepared),
+                (mapped(space.vm_map()), &table.entries, table.prepared),
                 (before, &now, 0),
                 "{round}"
             );
-            assert_eq!(owner.log, []);
-            owner.refuse_after = None;
-            space.restore(&saved, &mut space.update(&mut owner)).unwrap();
+            assert_eq!(table.log, []);
+            table.refuse_after = None;
+            space.restore(&saved, &mut space.update(&mut table)).unwrap();
         }
-        owner.refuse_after = None;
+        table.refuse_after = None;
 
-        agree(&space, &owner);
-        assert_eq!(regions(space.vm_map()), want);
-        // Pages that were there all along have kept their contents; the others come back afresh.
-        for (page, (saved, now)) in table.iter().zip(&now).enumerate() {
+        agree(&space, &table);
+        assert_eq!(mapped(space.vm_map()), want);
+        // Pages that were there all along keep their contents, the others come back afresh.
+        for (page, (saved, now)) in entries.iter().zip(&now).enumerate() {
             let kept = |a: &Entry, b: &Entry| a.contents == b.contents;
-            let (Some(saved), Some(restored)) = (saved, owner.table[page]) else { continue };
+            let (Some(saved), Some(restored)) = (saved, table.entries[page]) else { continue };
             assert_eq!(
                 kept(saved, &restored),
                 now.is_some_and(|now| kept(saved, &now)),
@@ -296,46 +286,46 @@ fn told_and_restored(shape: Shape, rounds: u32) {
             );
         }
         let order = |(step, addr): &(Step, u64)| (*step as u8, *addr);
-        assert!(owner.log.is_sorted_by_key(order), "{:?}", owner.log);
-        // Restoring what is already so does nothing.
-        owner.log.clear();
+        assert!(table.log.is_sorted_by_key(order), "{:?}", table.log);
+        // Restoring the state that there is does nothing.
+        table.log.clear();
         assert_eq!(space.restore_cost(&saved), 0);
-        space.restore(&saved, &mut space.update(&mut owner)).unwrap();
-        assert_eq!(owner.log, []);
-        assert_eq!(owner.flushes.0, owner.flushes.1);
+        space.restore(&saved, &mut space.update(&mut table)).unwrap();
+        assert_eq!(table.log, []);
+        assert_eq!(table.flushes.0, table.flushes.1);
     }
     assert_eq!(pool.in_use(), 0);
 }
 
 #[test]
 fn restore_without_nodes_changes_nothing() {
-    let mut random = Random(12);
+    let mut random = Random::new(12);
     let mut failures = 0;
     for _ in 0..300 {
-        // Nodes that are gone while `hog` has them.
+        // `hog` takes nodes away.
         let pool = Nodes::new();
-        let mut owner = Kernel::new();
+        let mut table = PageTable::new();
         let mut space = Space::new(START, PAGES, PageSize::new(PAGE).unwrap(), &pool).unwrap();
         for stamp in 0..20 {
-            may_fail(one_change(&mut space, &mut owner, &mut random, stamp));
+            may_fail(one_change(&mut space, &mut table, &mut random, stamp));
         }
         let saved = space.checkpoint().unwrap();
         for stamp in 0..20 {
-            may_fail(one_change(&mut space, &mut owner, &mut random, stamp));
+            may_fail(one_change(&mut space, &mut table, &mut random, stamp));
         }
-        let (before, table) = (regions(space.vm_map()), owner.table.clone());
+        let (before, entries) = (mapped(space.vm_map()), table.entries.clone());
         let cost = space.restore_cost(&saved);
         let free = random.below(cost as u64 + 1) as usize;
         let mut hog = Preallocated::new(&pool);
         hog.fill(pool.capacity() - pool.in_use() - free).unwrap();
-        let result = space.restore(&saved, &mut space.update(&mut owner));
+        let result = space.restore(&saved, &mut space.update(&mut table));
         if free < cost {
             assert_eq!(result, Err(Error::OutOfMemory));
-            assert_eq!((regions(space.vm_map()), &owner.table), (before, &table));
+            assert_eq!((mapped(space.vm_map()), &table.entries), (before, &entries));
             failures += 1;
         } else {
             assert_eq!(result, Ok(()));
-            assert_eq!(regions(space.vm_map()), regions(saved.vm_map()));
+            assert_eq!(mapped(space.vm_map()), mapped(saved.vm_map()));
         }
         assert!(
             space.checkpoint().is_err() || pool.capacity() - pool.in_use() > space.vm_map().len()
@@ -345,7 +335,7 @@ fn restore_without_nodes_changes_nothing() {
 }
 
 #[test]
-fn checkpoints_of_other_spaces() {
+fn checkpoints_of_other_spaces_restore_what_they_can() {
     let pool = Nodes::new();
     let page = PageSize::new(PAGE).unwrap();
     let attrs = Attrs::new(Prot::RW);
@@ -353,61 +343,60 @@ fn checkpoints_of_other_spaces() {
         Space::new(START, PAGES, page, &pool).unwrap(),
         Space::new(START, PAGES, page, &pool).unwrap(),
     );
-    let (mut of_a, mut of_b) = (Kernel::new(), Kernel::new());
+    let (mut of_a, mut of_b) = (PageTable::new(), PageTable::new());
     a.map_at(START, 4 * PAGE, attrs, Stamp(1), &mut a.update(&mut of_a)).unwrap();
     b.map_at(START, 4 * PAGE, attrs, Stamp(1), &mut b.update(&mut of_b)).unwrap();
     let saved = a.checkpoint().unwrap();
-    // Alike, but not the same mapping: the pages of `b` are not those of `a`.
+    // Equal, but not the same mapping: the pages of `b` are not those of `a`.
     of_b.log.clear();
     b.restore(&saved, &mut b.update(&mut of_b)).unwrap();
     assert_eq!(of_b.log, [(Step::Unmap, START), (Step::Map, START)]);
-    // A child still shares its parent's mappings.
+    // A child shares the mappings of its parent.
     let mut child = a.fork(&pool, |vma| Some(vma.attrs())).unwrap();
-    let mut of_child = Kernel::new();
-    of_child.table = of_a.table.clone();
+    let mut of_child = PageTable::new();
+    of_child.entries = of_a.entries.clone();
     child.protect(START, PAGE, Prot::READ, &mut child.update(&mut of_child)).unwrap();
     of_child.log.clear();
     child.restore(&saved, &mut child.update(&mut of_child)).unwrap();
     assert_eq!(of_child.log, [(Step::Protect, START)]);
-    // What parent and child map afterwards is not the same, though both come first.
+    // What parent and child map afterwards is not the same, though each maps it first.
     a.map_at(START, PAGE, attrs, Stamp(2), &mut a.update(&mut of_a)).unwrap();
     child.map_at(START, PAGE, attrs, Stamp(2), &mut child.update(&mut of_child)).unwrap();
     let saved = a.checkpoint().unwrap();
     of_child.log.clear();
     child.restore(&saved, &mut child.update(&mut of_child)).unwrap();
     assert_eq!(of_child.log, [(Step::Unmap, START), (Step::Map, START)]);
-    // Another range.
+    // A space of another range.
     let mut small = Space::new(START, PAGES - 1, page, &pool).unwrap();
-    assert_eq!(small.restore(&saved, &mut small.update(&mut Kernel::new())), Err(Error::Busy));
+    assert_eq!(small.restore(&saved, &mut small.update(&mut PageTable::new())), Err(Error::Busy));
 }
 
 #[test]
-fn behind_a_lock() {
+fn mappings_behind_a_lock_do_all_of_this() {
     let pool = Nodes::new();
     let space =
         AddrSpace::new(Space::new(START, PAGES, PageSize::new(PAGE).unwrap(), &pool).unwrap());
-    let mut owner = Kernel::new();
-    let at = space.map_any(None, 8 * PAGE, Attrs::new(Prot::RW), Stamp(7), &mut owner).unwrap();
+    let mut table = PageTable::new();
+    let at = space.map_any(None, 8 * PAGE, Attrs::new(Prot::RW), Stamp(7), &mut table).unwrap();
     space.mark_original();
     let saved = space.checkpoint().unwrap();
-    space.unmap(at + PAGE, PAGE, &mut owner).unwrap();
-    space.protect(at, PAGE, Prot::READ, &mut owner).unwrap();
-    space.map_at(at + 6 * PAGE, 4 * PAGE, Attrs::new(Prot::READ), Stamp(8), &mut owner).unwrap();
+    space.unmap(at + PAGE, PAGE, &mut table).unwrap();
+    space.protect(at, PAGE, Prot::READ, &mut table).unwrap();
+    space.map_at(at + 6 * PAGE, 4 * PAGE, Attrs::new(Prot::READ), Stamp(8), &mut table).unwrap();
     assert_eq!(space.query_page(at + 7 * PAGE, |info| *info.data()), Some(Stamp(8)));
     assert_eq!(space.query_page(at + PAGE, |info| *info.data()), None);
-    space.restore(&saved, &mut owner).unwrap();
-    assert_eq!(space.inspect(|space| regions(space.vm_map())), regions(saved.vm_map()));
-    space.map_any(None, PAGE, Attrs::new(Prot::READ), Stamp(9), &mut owner).unwrap();
-    assert_eq!(space.unmap_non_original(&mut owner), Ok(1));
-    assert_eq!(space.inspect(|space| regions(space.vm_map())), regions(saved.vm_map()));
-    assert_eq!(space.reset(&mut owner), Ok(8));
-    assert!(owner.table.iter().all(Option::is_none));
+    space.restore(&saved, &mut table).unwrap();
+    assert_eq!(space.inspect(|space| mapped(space.vm_map())), mapped(saved.vm_map()));
+    space.map_any(None, PAGE, Attrs::new(Prot::READ), Stamp(9), &mut table).unwrap();
+    assert_eq!(space.unmap_non_original(&mut table), Ok(1));
+    assert_eq!(space.inspect(|space| mapped(space.vm_map())), mapped(saved.vm_map()));
+    assert_eq!(space.reset(&mut table), Ok(8));
+    assert!(table.entries.iter().all(Option::is_none));
 }
 
-/// What somebody holds is taken away without a word to the hooks, as unmapping it does; the holder
-/// learns of it.
+/// A claim is taken away without a word to the hooks. The claimant learns of it.
 #[test]
-fn restore_takes_reservations_away() {
+fn restore_takes_claims_away() {
     let mut map = VmMap::<(), _>::new(START, PAGES, PageSize::new(PAGE).unwrap(), Heap).unwrap();
     let mut told = Vec::new();
     let mut hooks = |event: Event<'_, ()>| told.push(format!("{event:?}"));
@@ -430,22 +419,22 @@ fn restore_takes_reservations_away() {
 fn boundaries_made_by_hand_come_back() {
     let pool = Nodes::new();
     let mut space = Space::new(START, PAGES, PageSize::new(PAGE).unwrap(), &pool).unwrap();
-    let mut owner = Kernel::new();
+    let mut table = PageTable::new();
     space
-        .map_at(START, 8 * PAGE, Attrs::new(Prot::RW), Stamp(1), &mut space.update(&mut owner))
+        .map_at(START, 8 * PAGE, Attrs::new(Prot::RW), Stamp(1), &mut space.update(&mut table))
         .unwrap();
     let whole = space.checkpoint().unwrap();
     space.vm_map_mut().split_at(START + 4 * PAGE).unwrap();
     let halves = space.checkpoint().unwrap();
     for (saved, vmas, cost) in [(&whole, 1, 0), (&halves, 2, 1), (&whole, 1, 0)] {
-        owner.log.clear();
+        table.log.clear();
         assert_eq!(space.restore_cost(saved), cost);
-        space.restore(saved, &mut space.update(&mut owner)).unwrap();
-        assert_eq!((space.vm_map().len(), owner.log.len()), (vmas, 0));
+        space.restore(saved, &mut space.update(&mut table)).unwrap();
+        assert_eq!((space.vm_map().len(), table.log.len()), (vmas, 0));
     }
 }
 
-/// The owner's data: how far its pages have moved.
+/// User data: how far the pages have moved.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Moved(i64);
 
@@ -469,7 +458,7 @@ impl VmaData for Moved {
     }
 }
 
-/// Pages that were moved within their mapping are others than those that lay there, however alike.
+/// Pages that were moved within their mapping are not those that lay there, even if they are equal.
 #[test]
 fn relocated_pages_are_not_those_that_were_there() {
     let page = PageSize::new(PAGE).unwrap();
@@ -490,12 +479,12 @@ fn relocated_pages_are_not_those_that_were_there() {
     space.unmap(START + 2 * PAGE, PAGE, &mut update).unwrap();
     let map = space.vm_map_mut();
     map.relocate(START, PAGE, START + 2 * PAGE, Source::Unmap, Merge::Both, &mut update).unwrap();
-    assert_eq!(map.len(), 3, "it joins neither neighbour");
+    assert_eq!(map.len(), 3, "it merges with neither neighbour");
     let there = space.query_page(START + 2 * PAGE).unwrap();
     assert_eq!((there.data(), there.mapping().start()), (&Moved(2), START));
     space.restore(&saved, &mut update).unwrap();
     assert_eq!(space.vm_map().len(), 1);
-    // There and back again, they are the same.
+    // There and back again, they are the same pages.
     let map = space.vm_map_mut();
     map.relocate(START + PAGE, PAGE, START + 8 * PAGE, Source::Unmap, Merge::Both, &mut update)
         .unwrap();

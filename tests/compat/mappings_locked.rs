@@ -1,5 +1,5 @@
-//! `Mappings` behind a lock: others never see a restore half done, and no node is allocated or
-//! given back while the lock is held.
+//! `Mappings` behind a lock: nobody sees half a restore, and no node is allocated or freed while the
+//! lock is held.
 
 use std::cell::Cell;
 use std::ptr::NonNull;
@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use kvma::*;
+use kvma_test_support::Log;
 
 const START: u64 = 0x10000;
 const PAGES: u64 = 64;
@@ -14,17 +15,17 @@ const PAGE: u64 = 4096;
 
 thread_local! {
     static HELD: Cell<bool> = const { Cell::new(false) };
-    /// Where a region comes whenever a node is asked for without the lock, as if other threads were
-    /// faster.
+    /// A space that gets one more VMA whenever a node is allocated without the lock, as if other
+    /// threads were faster.
     static CROWDED: Cell<Option<&'static Space<'static>>> = const { Cell::new(None) };
 }
 
-/// A spinlock, which tells its thread that it is held.
+/// A spinlock that knows whether this thread holds it.
 struct Watched(Spin);
 
-// What the lock's token is does not matter here.
+// The type of the token does not matter here.
 #[allow(clippy::let_unit_value)]
-// SAFETY: the spinlock's own.
+// SAFETY: it is the spinlock.
 unsafe impl RawLock for Watched {
     type Token = <Spin as RawLock>::Token;
 
@@ -42,12 +43,12 @@ unsafe impl RawLock for Watched {
 
     unsafe fn release(&self, token: Self::Token) {
         HELD.set(false);
-        // SAFETY: the caller's.
+        // SAFETY: the caller holds the lock.
         unsafe { self.0.release(token) }
     }
 }
 
-/// Counts what is allocated and given back under the lock.
+/// Counts how often nodes are allocated or freed under the lock.
 struct Nodes {
     pool: FixedPool<VmaNode<Origin>, 1024>,
     under_lock: AtomicUsize,
@@ -59,7 +60,7 @@ impl Nodes {
     }
 }
 
-// SAFETY: the pool's own.
+// SAFETY: nodes come from the pool and go back to it.
 unsafe impl NodeAlloc<VmaNode<Origin>> for Nodes {
     fn alloc(&self) -> Option<NonNull<Node<VmaNode<Origin>>>> {
         self.note();
@@ -76,20 +77,20 @@ unsafe impl NodeAlloc<VmaNode<Origin>> for Nodes {
 
     unsafe fn dealloc(&self, node: NonNull<Node<VmaNode<Origin>>>) {
         self.note();
-        // SAFETY: the caller's.
+        // SAFETY: the caller gives a node of this pool back.
         unsafe { self.pool.dealloc(node) }
     }
 }
 
 type Space<'n> = AddrSpace<Mappings<(), &'n Nodes>, Watched>;
 
-/// Everything that can be seen of a space.
+/// Returns everything that is visible of a space.
 fn seen(map: &VmMap<Origin, &Nodes>) -> Vec<(VmRange, Attrs, VmRange)> {
     map.iter().map(|vma| (vma.range(), vma.attrs(), vma.data().mapping())).collect()
 }
 
 #[test]
-fn a_restore_is_one_change_to_everybody() {
+fn nobody_sees_half_a_restore() {
     let nodes = Nodes { pool: FixedPool::new(), under_lock: AtomicUsize::new(0) };
     let map = Mappings::new(START, PAGES, PageSize::SIZE_4K, &nodes).unwrap();
     let space = Space::with_lock(map, Watched(Spin::new()));
@@ -126,7 +127,7 @@ fn a_restore_is_one_change_to_everybody() {
                 space.restore(&first, &mut NoHooks).unwrap();
             }
         };
-        // Two that restore, against each other: what one has retry_with_nodes is wrong when it gets
+        // Two threads restore against each other: what one has counted is wrong by the time it gets
         // the lock.
         let others = scope.spawn(flip);
         flip();
@@ -137,17 +138,13 @@ fn a_restore_is_one_change_to_everybody() {
         done.store(true, Ordering::Relaxed);
     });
     space.inspect(|space| space.vm_map().check()).unwrap();
-    assert_eq!(
-        nodes.under_lock.load(Ordering::Relaxed),
-        0,
-        "allocated or given back under the lock"
-    );
+    assert_eq!(nodes.under_lock.load(Ordering::Relaxed), 0, "allocated or freed under the lock");
     drop((space, first, second));
     assert_eq!(nodes.pool.in_use(), 0);
 }
 
 #[test]
-fn checkpoints_while_others_change() {
+fn checkpoints_are_whole_while_others_change_the_space() {
     let nodes = Nodes { pool: FixedPool::new(), under_lock: AtomicUsize::new(0) };
     let map = Mappings::new(START, PAGES, PageSize::SIZE_4K, &nodes).unwrap();
     let space = Space::with_lock(map, Watched(Spin::new()));
@@ -168,24 +165,21 @@ fn checkpoints_while_others_change() {
             space.restore(&saved, &mut NoHooks).unwrap();
         }
     });
-    assert_eq!(
-        nodes.under_lock.load(Ordering::Relaxed),
-        0,
-        "allocated or given back under the lock"
-    );
+    assert_eq!(nodes.under_lock.load(Ordering::Relaxed), 0, "allocated or freed under the lock");
 }
 
-/// Hooks that write down when the flush begins and ends.
+/// Hooks that check that the flush is waited for without the lock.
 #[derive(Default)]
-struct Flushes(Vec<&'static str>);
+struct Flushes(Log);
 
 impl Hooks<Origin> for Flushes {
     fn flush_begin(&mut self) {
-        self.0.push("flush_begin");
+        self.0.note("flush_begin".to_string());
     }
+
     fn flush_wait(&mut self) {
         assert!(!HELD.get());
-        self.0.push("flush_wait");
+        self.0.note("flush_wait".to_string());
     }
 }
 
@@ -203,20 +197,20 @@ fn a_fork_makes_faults_look_again_and_flushes() {
     let child = space.fork(&mut hooks, |hooks, vma| {
         assert!(HELD.get() && !space.still_valid(&token));
         assert!(space.try_lookup(vma.start()).unwrap().unwrap().token().is_dead());
-        hooks.0.push("copy");
+        hooks.0.note("copy".to_string());
         Some(vma.attrs())
     });
     let child = child.unwrap();
-    assert_eq!(hooks.0, ["copy", "copy", "flush_begin", "flush_wait"]);
+    assert_eq!(hooks.0.lines, ["copy", "copy", "flush_begin", "flush_wait"]);
     let shape = |map: &VmMap<Origin, _>| -> Vec<_> {
         map.iter().map(|vma| (vma.range(), vma.attrs(), vma.data().mapping())).collect()
     };
     assert_eq!(shape(child.vm_map()), space.inspect(|space| shape(space.vm_map())));
 }
 
-/// Whatever others map while nodes are taken in hand, counting comes to an end.
+/// Others may map as much as they like while nodes are preallocated.
 #[test]
-fn counting_ends_however_the_space_grows() {
+fn preallocating_ends_however_fast_the_space_grows() {
     let nodes: &Nodes =
         Box::leak(Box::new(Nodes { pool: FixedPool::new(), under_lock: AtomicUsize::new(0) }));
     let map = Mappings::new(START, 1 << 20, PageSize::SIZE_4K, nodes).unwrap();
@@ -226,6 +220,6 @@ fn counting_ends_however_the_space_grows() {
     let child = space.fork(&mut NoHooks, |_, vma| Some(vma.attrs())).unwrap();
     space.restore(&saved, &mut NoHooks).unwrap();
     CROWDED.set(None);
-    assert!((4..100).contains(&child.vm_map().len()), "{} regions", child.vm_map().len());
+    assert!((4..100).contains(&child.vm_map().len()), "{} VMAs", child.vm_map().len());
     assert!(nodes.under_lock.load(Ordering::Relaxed) > 0, "nobody was faster");
 }

@@ -1,103 +1,21 @@
-//! The Linux layer where no recorded trace goes: faults, fork, names, keys, the owner's own rules,
+//! System calls where no recorded trace goes: faults, fork, names, keys, the kernel's own rules,
 //! failures.
 
-use std::fmt;
 use std::sync::Arc;
 
 use kvma::linux::abi::*;
 use kvma::linux::{
-    Access, Capabilities, Fault, FaultAction, File, Inheritance, Install, Kernel, Layout, LinuxVma,
-    Mm, Mmap, Mode, OpenFile, Overcommit, PageOp, Policy, Resource, Rights, Role, SegvCode, Target,
-    UNSERVED, Unserved, VmFlags, WriteExec,
+    Access, Capabilities, CommitLimit, Fault, FaultAction, Inheritance, Install, Layout, LinuxVma,
+    Mm, Mmap, Mode, OpenFile, PageOp, Policy, Resource, Role, SegvCode, Target, UNSERVED, Unserved,
+    VmFlags, WriteExec,
 };
-use kvma::{
-    AddrSpace, BoxAlloc, Errno, Error, Event, FixedPool, HasVmMap, Hooks, NoHooks, Piece, VmaNode,
-};
+use kvma::{AddrSpace, BoxAlloc, Errno, Error, FixedPool, HasVmMap, NoHooks, VmaNode};
+use kvma_test_support::{Inode, TestKernel};
 
-/// A file is its number.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Inode(u32);
-
-impl File for Inode {
-    fn id(&self) -> u64 {
-        self.0.into()
-    }
-
-    fn device(&self) -> (u32, u32) {
-        (8, 1)
-    }
-
-    fn inode(&self) -> u64 {
-        self.0.into()
-    }
-
-    fn write_name(&self, out: &mut dyn fmt::Write) -> fmt::Result {
-        write!(out, "/file\n{}", self.0)
-    }
-}
+use super::{ANON, AT, PAGE, RW};
 
 type Alloc = Arc<BoxAlloc<VmaNode<LinuxVma<Inode>>>>;
 type Space = Mm<Inode, Alloc>;
-
-/// An owner that writes down what it is told.
-#[derive(Default)]
-struct TestKernel {
-    committed: u64,
-    memory: Option<u64>,
-    acts: Vec<(PageOp, u64, u64)>,
-    inherits: Vec<(Inheritance, u64)>,
-    refuse: Option<Errno>,
-    objects: u32,
-    caps: u8,
-}
-
-impl Hooks<LinuxVma<Inode>> for TestKernel {
-    fn prepare(&mut self, _event: &Event<'_, LinuxVma<Inode>>) -> Result<(), Error> {
-        self.refuse.map_or(Ok(()), |errno| Err(Error::Refused(errno)))
-    }
-}
-
-impl Kernel<Inode> for TestKernel {
-    fn capabilities(&self) -> Capabilities {
-        Capabilities::from_bits_truncate(self.caps)
-    }
-
-    fn commit(&mut self, pages: u64) -> Result<(), Errno> {
-        Overcommit::Never.decide(
-            pages,
-            self.committed + pages,
-            0,
-            self.memory.unwrap_or(u64::MAX),
-        )?;
-        self.committed += pages;
-        Ok(())
-    }
-
-    fn uncharge(&mut self, pages: u64) {
-        self.committed =
-            self.committed.checked_sub(pages).expect("more given back than was promised");
-    }
-
-    fn shared_memory(&mut self, _len: u64, _flags: VmFlags) -> Result<Inode, Errno> {
-        self.objects += 1;
-        Ok(Inode(1000 + self.objects))
-    }
-
-    fn inherit(&mut self, how: Inheritance, vma: &Piece<'_, LinuxVma<Inode>>) -> Result<(), Errno> {
-        self.inherits.push((how, vma.range().start()));
-        Ok(())
-    }
-
-    fn page_op(&mut self, action: PageOp, piece: &Piece<'_, LinuxVma<Inode>>) -> Result<(), Errno> {
-        self.acts.push((action, piece.range().start(), piece.range().pages()));
-        Ok(())
-    }
-}
-
-const PAGE: u64 = 4096;
-const AT: u64 = 0x5000_0000_0000;
-const RW: u64 = PROT_READ | PROT_WRITE;
-const ANON: u64 = MAP_PRIVATE | MAP_ANONYMOUS;
 
 fn space() -> Space {
     Mm::new(Layout::x86_64(8 << 20), Alloc::default()).unwrap()
@@ -117,8 +35,8 @@ fn map(
     result
 }
 
-fn file(number: u32) -> Option<OpenFile<Inode>> {
-    Some(OpenFile::new(Inode(number), Rights::READ | Rights::WRITE))
+fn file(number: u64) -> Option<OpenFile<Inode>> {
+    Some(Inode::new(number).open())
 }
 
 fn vmas(mm: &Space) -> Vec<(u64, u64, String)> {
@@ -182,13 +100,13 @@ fn a_stack_grows_within_its_limit_its_gap_and_the_reach_of_the_stack_pointer() {
 }
 
 #[test]
-fn most_faults_are_judged_without_the_lock() {
+fn most_page_faults_are_answered_without_the_lock() {
     let (mut mm, mut kernel) = (space(), TestKernel::default());
     map(&mut mm, &mut kernel, AT, 2, RW, ANON | MAP_FIXED).unwrap();
     let space = AddrSpace::new(mm);
     let write = Fault::new(AT, Access::Write);
     let seen = space.lookup(AT).unwrap();
-    // The first write changes the VMA: it needs the lock. After that none does.
+    // The first write changes the VMA and needs the lock. Later ones do not.
     assert_eq!(write.check_access(&seen.attrs(), seen.key()), None);
     assert_eq!(
         space.update(0, &mut kernel, |mm, update| mm.fault(&write, update)),
@@ -201,7 +119,7 @@ fn most_faults_are_judged_without_the_lock() {
 }
 
 #[test]
-fn fork_leaves_out_wipes_unlocks_and_promises() {
+fn fork_leaves_out_wipes_unlocks_and_charges() {
     let (mut mm, mut kernel) = (space(), TestKernel::default());
     for (page, flags) in
         [(0, ANON), (2, ANON), (4, ANON), (6, MAP_SHARED | MAP_ANONYMOUS), (8, ANON)]
@@ -215,48 +133,48 @@ fn fork_leaves_out_wipes_unlocks_and_promises() {
     advise(4, 18); // WIPEONFORK
     mm.mlock(AT, 9 * PAGE, &mut mm.update(&mut kernel)).unwrap_err();
     assert_eq!(mm.usage().locked(), 1);
-    let before = kernel.committed;
+    let before = kernel.charged;
     let mut child = mm.fork(&mut mm.update(&mut kernel)).unwrap();
-    assert_eq!(kernel.committed, before + 3);
+    assert_eq!(kernel.charged, before + 3);
     assert_eq!(child.usage().locked(), 0);
     assert_eq!(child.usage().total(), 4);
     child.check().unwrap();
     use Inheritance::*;
     let expected = [(CopyOnWrite, 0), (Wipe, 4), (Share, 6), (CopyOnWrite, 8)];
-    assert_eq!(kernel.inherits, expected.map(|(how, page)| (how, AT + page * PAGE)));
+    assert_eq!(kernel.inherited, expected.map(|(how, page)| (how, AT + page * PAGE)));
     child.clear(*mm.layout(), &mut child.update(&mut kernel)).unwrap();
-    assert_eq!(kernel.committed, before);
-    // No memory to charge: no child, and nothing stays promised.
-    kernel.memory = Some(before + 2);
+    assert_eq!(kernel.charged, before);
+    // No memory to charge: no child, and nothing stays charged.
+    kernel.set_commit_limit(CommitLimit::of_pages(before + 2, 0));
     assert_eq!(mm.fork(&mut mm.update(&mut kernel)).err(), Some(Errno::ENOMEM));
-    assert_eq!(kernel.committed, before);
+    assert_eq!(kernel.charged, before);
 }
 
 #[test]
-fn promises_are_kept_to_the_page() {
+fn charges_are_right_to_the_page() {
     let (mut mm, mut kernel) = (space(), TestKernel::default());
     let k = &mut kernel;
     map(&mut mm, k, AT, 8, RW, ANON | MAP_FIXED).unwrap();
     map(&mut mm, k, AT + 4 * PAGE, 8, RW, ANON | MAP_FIXED).unwrap();
-    assert_eq!(k.committed, 12);
+    assert_eq!(k.charged, 12);
     map(&mut mm, k, AT + 4 * PAGE, 1, PROT_READ, ANON | MAP_FIXED).unwrap();
-    assert_eq!(k.committed, 11);
+    assert_eq!(k.charged, 11);
     mm.mprotect(AT, 2 * PAGE, PROT_READ, &mut mm.update(k)).unwrap();
-    assert_eq!(k.committed, 9);
+    assert_eq!(k.charged, 9);
     mm.mremap(AT + 5 * PAGE, 7 * PAGE, 9 * PAGE, MREMAP_MAYMOVE, 0, &mut mm.update(k)).unwrap();
-    assert_eq!(k.committed, 11);
-    k.memory = Some(12);
+    assert_eq!(k.charged, 11);
+    k.set_commit_limit(CommitLimit::of_pages(12, 0));
     assert_eq!(map(&mut mm, k, AT, 12, RW, ANON | MAP_FIXED), Err(Errno::ENOMEM));
-    assert_eq!(k.committed, 11);
+    assert_eq!(k.charged, 11);
     assert_eq!(mm.usage().committed(), 11);
     mm.clear(*mm.layout(), &mut mm.update(k)).unwrap();
-    assert_eq!(k.committed, 0);
+    assert_eq!(k.charged, 0);
 }
 
-/// Linux takes `lo` off what DONTUNMAP leaves behind without looking at its neighbours: equal or
-/// not, they stay two, and what one has been through does not become the other's past.
+/// Linux takes `lo` off what DONTUNMAP leaves behind and does not look at its neighbours: they stay
+/// apart even if they are equal, and the history of one does not become that of the other.
 #[test]
-fn what_dontunmap_leaves_behind_stays_apart() {
+fn what_dontunmap_leaves_behind_does_not_merge() {
     let (mut mm, mut kernel) = (space(), TestKernel::default());
     let k = &mut kernel;
     map(&mut mm, k, AT, 4, RW, ANON | MAP_FIXED | MAP_LOCKED).unwrap();
@@ -272,22 +190,25 @@ fn what_dontunmap_leaves_behind_stays_apart() {
     mm.check().unwrap();
 }
 
+/// A name with a line feed in it.
+const NAME: Inode = Inode::new(7).named("/file\n7");
+
 #[test]
 fn names_keep_neighbours_apart_and_are_shown() {
     let (mut mm, mut kernel) = (space(), TestKernel::default());
     map(&mut mm, &mut kernel, AT, 4, RW, ANON | MAP_FIXED).unwrap();
-    mm.set_anon_name(AT + PAGE, PAGE, Some(&Inode(7)), &mut mm.update(&mut kernel)).unwrap();
+    mm.set_anon_name(AT + PAGE, PAGE, Some(&NAME), &mut mm.update(&mut kernel)).unwrap();
     assert_eq!(mm.map_count(), 3);
     assert!(
         mm.maps().to_string().contains("00:00 0                          [anon:/file\\0127]"),
         "{}",
         mm.maps()
     );
-    mm.set_anon_name(AT, 4 * PAGE, Some(&Inode(7)), &mut mm.update(&mut kernel)).unwrap();
+    mm.set_anon_name(AT, 4 * PAGE, Some(&NAME), &mut mm.update(&mut kernel)).unwrap();
     assert_eq!(mm.map_count(), 1);
     mm.set_anon_name(AT, 4 * PAGE, None, &mut mm.update(&mut kernel)).unwrap();
-    let hole = mm.set_anon_name(AT, 5 * PAGE, None, &mut mm.update(&mut kernel));
-    assert_eq!(hole, Err(Errno::ENOMEM));
+    let gap = mm.set_anon_name(AT, 5 * PAGE, None, &mut mm.update(&mut kernel));
+    assert_eq!(gap, Err(Errno::ENOMEM));
     let args = Mmap {
         addr: AT,
         len: PAGE,
@@ -297,7 +218,7 @@ fn names_keep_neighbours_apart_and_are_shown() {
         file: file(3),
     };
     mm.mmap(args, &mut mm.update(&mut kernel)).unwrap();
-    let of_file = mm.set_anon_name(AT, PAGE, Some(&Inode(7)), &mut mm.update(&mut kernel));
+    let of_file = mm.set_anon_name(AT, PAGE, Some(&NAME), &mut mm.update(&mut kernel));
     assert_eq!(of_file, Err(Errno::EBADF));
     mm.check().unwrap();
 }
@@ -305,8 +226,9 @@ fn names_keep_neighbours_apart_and_are_shown() {
 #[test]
 fn a_newline_in_a_path_does_not_forge_a_line() {
     let (mut mm, mut kernel) = (space(), TestKernel::default());
+    let file = Some(Inode::new(3).named("/file\n3").open());
     let flags = MAP_PRIVATE | MAP_FIXED;
-    let args = Mmap { addr: AT, len: PAGE, prot: 1, flags, offset: 3 * PAGE, file: file(3) };
+    let args = Mmap { addr: AT, len: PAGE, prot: 1, flags, offset: 3 * PAGE, file };
     mm.mmap(args, &mut mm.update(&mut kernel)).unwrap();
     assert_eq!(
         mm.maps().to_string(),
@@ -343,7 +265,7 @@ fn keys_are_handed_out_and_tag_vmas() {
 }
 
 #[test]
-fn write_and_execute_exclude_each_other_if_the_owner_says_so() {
+fn write_and_execute_exclude_each_other_if_the_kernel_says_so() {
     let (mut mm, mut kernel) = (space(), TestKernel::default());
     let k = &mut kernel;
     mm.set_policy(Policy::new().with_write_exec(WriteExec::NotTogether)).unwrap();
@@ -388,7 +310,7 @@ fn guards_stay_free_on_both_sides() {
 }
 
 #[test]
-fn the_base_moves_by_the_owners_random_bits() {
+fn the_base_moves_by_the_kernels_random_bits() {
     let plain = Layout::x86_64(8 << 20);
     assert_eq!(plain.randomised(u64::MAX, 0), plain);
     assert_eq!(plain.randomised(5, 28).base(), plain.base() - 5 * PAGE);
@@ -397,21 +319,21 @@ fn the_base_moves_by_the_owners_random_bits() {
 }
 
 #[test]
-fn advice_reaches_the_owner_with_exact_ranges() {
+fn advice_reaches_the_kernel_with_exact_ranges() {
     let (mut mm, mut kernel) = (space(), TestKernel::default());
     map(&mut mm, &mut kernel, AT, 4, RW, ANON | MAP_FIXED).unwrap();
     map(&mut mm, &mut kernel, AT + 6 * PAGE, 4, PROT_READ, ANON | MAP_FIXED).unwrap();
     let dontneed = mm.madvise(AT + PAGE, 7 * PAGE, 4, &mut mm.update(&mut kernel));
     assert_eq!(dontneed, Err(Errno::ENOMEM));
     assert_eq!(
-        kernel.acts,
+        kernel.page_ops,
         [(PageOp::DontNeed, AT + PAGE, 3), (PageOp::DontNeed, AT + 6 * PAGE, 2)]
     );
-    kernel.acts.clear();
+    kernel.page_ops.clear();
     assert_eq!(mm.mincore(AT + PAGE, 2 * PAGE + 1, &mut mm.update(&mut kernel)), Ok(0));
     assert_eq!(mm.mincore(AT, 5 * PAGE, &mut mm.update(&mut kernel)), Err(Errno::ENOMEM));
     assert_eq!(mm.mincore(AT, u64::MAX, &mut mm.update(&mut kernel)), Err(Errno::ENOMEM));
-    assert_eq!(kernel.acts, [(PageOp::Residency, AT + PAGE, 3), (PageOp::Residency, AT, 4)]);
+    assert_eq!(kernel.page_ops, [(PageOp::Residency, AT + PAGE, 3), (PageOp::Residency, AT, 4)]);
     let ranges = [(AT, PAGE), (AT + PAGE, PAGE), (AT + 4 * PAGE, PAGE), (AT, PAGE)];
     let advised = mm.process_madvise(Target::Other, ranges, 20, 0, &mut mm.update(&mut kernel));
     assert_eq!(advised, Ok(2 * PAGE));
@@ -429,23 +351,26 @@ fn msync_writes_back_in_order() {
     }
     map(&mut mm, &mut kernel, AT + 3 * PAGE, 1, RW, ANON | MAP_FIXED).unwrap();
     assert_eq!(mm.msync(AT, 4 * PAGE, MS_SYNC, &mut mm.update(&mut kernel)), Err(Errno::ENOMEM));
-    assert_eq!(kernel.acts, [(PageOp::WriteBack, AT, 1), (PageOp::WriteBack, AT + 2 * PAGE, 1)]);
+    assert_eq!(
+        kernel.page_ops,
+        [(PageOp::WriteBack, AT, 1), (PageOp::WriteBack, AT + 2 * PAGE, 1)]
+    );
 }
 
 #[test]
-fn a_hook_that_refuses_or_a_pool_that_is_empty_breaks_nothing() {
+fn a_refusing_hook_and_an_empty_pool_change_nothing() {
     let (mut mm, mut kernel) = (space(), TestKernel::default());
     map(&mut mm, &mut kernel, AT, 8, RW, ANON | MAP_FIXED).unwrap();
     let before = vmas(&mm);
-    let committed = kernel.committed;
-    kernel.refuse = Some(Errno::EINTR);
+    let committed = kernel.charged;
+    kernel.refuse_prepare = Some(Errno::EINTR);
     let k = &mut kernel;
     assert_eq!(map(&mut mm, k, AT + 8 * PAGE, 1, RW, ANON | MAP_FIXED), Err(Errno::EINTR));
     assert_eq!(mm.munmap(AT, 8 * PAGE, &mut mm.update(k)), Err(Errno::EINTR));
     assert_eq!(mm.mprotect(AT, 8 * PAGE, PROT_READ, &mut mm.update(k)), Err(Errno::EINTR));
     let grow = mm.mremap(AT, 8 * PAGE, 16 * PAGE, MREMAP_MAYMOVE, 0, &mut mm.update(k));
     assert_eq!(grow, Err(Errno::EINTR));
-    assert_eq!(k.committed, committed);
+    assert_eq!(k.charged, committed);
     assert_eq!(vmas(&mm), before);
     mm.check().unwrap();
 
@@ -492,9 +417,10 @@ fn no_argument_panics() {
         u64::MAX - PAGE + 1,
         u64::MAX,
     ];
-    let (mut mm, mut kernel) = (space(), TestKernel { caps: 255, ..TestKernel::default() });
+    let mut mm = space();
+    let mut kernel = TestKernel::default().with_capabilities(Capabilities::all());
     mm.set_start_brk(0x60_0000, 0);
-    let special = (Inode(1), Role::Special);
+    let special = (Inode::new(1), Role::Special);
     let flags = VmFlags::READ | VmFlags::MAY_READ | VmFlags::DONT_EXPAND;
     let vma =
         Install { start: AT + PAGE, end: AT + 3 * PAGE, flags, offset: 0, handle: Some(special) };
@@ -560,13 +486,13 @@ fn limits_have_their_errno() {
 }
 
 #[test]
-fn data_of_a_vma_is_small() {
+fn the_data_of_a_vma_is_small() {
     assert!(size_of::<LinuxVma<u32>>() <= 16);
     assert!(size_of::<LinuxVma<&u64>>() <= 16);
 }
 
 #[test]
-fn calls_not_served_say_what_to_answer() {
+fn calls_that_are_not_served_say_what_to_answer() {
     assert_eq!(Unserved::by_number(216).map(Unserved::errno), Some(Errno::ENOSYS));
     assert!(Unserved::by_number(9).is_none());
     assert!(
@@ -577,7 +503,7 @@ fn calls_not_served_say_what_to_answer() {
 
 #[test]
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
-fn calls_not_served_have_linuxs_numbers() {
+fn calls_that_are_not_served_have_the_numbers_of_linux() {
     let numbers = [
         ("remap_file_pages", libc::SYS_remap_file_pages),
         ("userfaultfd", libc::SYS_userfaultfd),

@@ -1,110 +1,25 @@
-//! The Linux layer: huge pages that the owner sets aside (`MAP_HUGETLB`, hugetlbfs).
+//! Huge pages that the kernel sets aside (`MAP_HUGETLB`, hugetlbfs).
 
-use std::fmt;
 use std::sync::Arc;
 
 use kvma::linux::abi::*;
-use kvma::linux::{
-    Alignment, File, Kernel, Layout, LinuxVma, Mm, Mmap, OpenFile, PageOp, Policy, Resource,
-    Rights, VmFlags,
-};
-use kvma::{BoxAlloc, Errno, Hooks, NoHooks, Piece, VmaNode};
+use kvma::linux::{Layout, LinuxVma, Mm, Mmap, PageOp, Policy, Resource, VmFlags};
+use kvma::{BoxAlloc, Errno, NoHooks, VmaNode};
+use kvma_test_support::{Inode, TestKernel};
 
-/// A file is its number, and the size of its pages if they are huge.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Object {
-    number: u32,
-    page: u64,
-}
+use super::{ANON, AT, PAGE, RW};
 
-impl File for Object {
-    fn id(&self) -> u64 {
-        self.number.into()
-    }
+type Alloc = Arc<BoxAlloc<VmaNode<LinuxVma<Inode>>>>;
+type Space = Mm<Inode, Alloc>;
 
-    fn device(&self) -> (u32, u32) {
-        (0, 17)
-    }
-
-    fn inode(&self) -> u64 {
-        self.number.into()
-    }
-
-    fn write_name(&self, out: &mut dyn fmt::Write) -> fmt::Result {
-        out.write_str("/anon_hugepage (deleted)")
-    }
-
-    fn alignment(&self) -> Alignment {
-        if self.page == 0 { Alignment::Page } else { Alignment::HugeTlb(self.page) }
-    }
-}
-
-type Alloc = Arc<BoxAlloc<VmaNode<LinuxVma<Object>>>>;
-type Space = Mm<Object, Alloc>;
-
-/// An owner with a few huge pages of 2 MiB.
-#[derive(Default)]
-struct TestKernel {
-    free: u64,
-    objects: u32,
-    committed: u64,
-    acts: Vec<(PageOp, u64, u64)>,
-}
-
-impl Hooks<LinuxVma<Object>> for TestKernel {
-    fn unmap(&mut self, piece: &Piece<'_, LinuxVma<Object>>) {
-        let flags = VmFlags::from_bits_retain(piece.attrs().user_bits());
-        if flags.contains(VmFlags::HUGE_TLB) && !flags.contains(VmFlags::NO_RESERVE) {
-            assert!(piece.range().pages().is_multiple_of(512), "a huge page was cut: {piece:?}");
-            self.free += piece.range().pages() / 512;
-        }
-    }
-}
-
-impl Kernel<Object> for TestKernel {
-    fn commit(&mut self, pages: u64) -> Result<(), Errno> {
-        self.committed += pages;
-        Ok(())
-    }
-
-    fn uncharge(&mut self, pages: u64) {
-        self.committed -= pages;
-    }
-
-    fn huge_memory(&mut self, page: u64, len: u64, flags: VmFlags) -> Result<Object, Errno> {
-        assert!(
-            flags.contains(VmFlags::HUGE_TLB | VmFlags::DONT_EXPAND) && len.is_multiple_of(page)
-        );
-        if !flags.contains(VmFlags::NO_RESERVE) {
-            let free = if page == HUGE { self.free } else { 0 };
-            self.free = free.checked_sub(len / page).ok_or(Errno::ENOMEM)?;
-        }
-        self.objects += 1;
-        Ok(Object { number: self.objects, page })
-    }
-
-    fn page_op(
-        &mut self,
-        action: PageOp,
-        piece: &Piece<'_, LinuxVma<Object>>,
-    ) -> Result<(), Errno> {
-        self.acts.push((action, piece.range().start(), piece.range().pages()));
-        Ok(())
-    }
-}
-
-const PAGE: u64 = 4096;
 const HUGE: u64 = 2 << 20;
 const GIB: u64 = 1 << 30;
-const AT: u64 = 0x5000_0000_0000;
-const RW: u64 = PROT_READ | PROT_WRITE;
-const ANON: u64 = MAP_PRIVATE | MAP_ANONYMOUS;
 const HUGETLB: u64 = ANON | MAP_HUGETLB;
 
 fn space() -> (Space, TestKernel) {
     (
         Mm::new(Layout::x86_64(8 << 20), Alloc::default()).unwrap(),
-        TestKernel { free: 8, ..TestKernel::default() },
+        TestKernel::default().with_huge_pages(8),
     )
 }
 
@@ -126,16 +41,16 @@ fn vmas(mm: &Space) -> Vec<(u64, u64, String)> {
 }
 
 #[test]
-fn huge_pages_are_the_owners() {
+fn huge_pages_come_from_the_kernel() {
     let (mut mm, mut kernel) = space();
-    // Lengths are rounded up, and the place is one where huge pages are.
+    // Lengths are rounded up, and addresses are multiples of a huge page.
     let at = map(&mut mm, &mut kernel, 0, HUGE + 1, HUGETLB).unwrap();
     assert!(at.is_multiple_of(HUGE));
     let shared =
         map(&mut mm, &mut kernel, AT + PAGE, PAGE, MAP_SHARED | MAP_ANONYMOUS | MAP_HUGETLB)
             .unwrap();
     assert_eq!(shared, AT + HUGE);
-    assert_eq!((kernel.free, kernel.committed), (5, 0));
+    assert_eq!((kernel.free_huge_pages, kernel.charged), (5, 0));
     let flags = "rd wr mr mw me de ht ";
     assert_eq!(
         vmas(&mm),
@@ -143,14 +58,14 @@ fn huge_pages_are_the_owners() {
     );
     assert!(mm.maps().any(|line| line.to_string().ends_with("/anon_hugepage (deleted)")));
 
-    // What is not there is not given; what was at a fixed address has gone.
+    // There are no more than there are; what was at a fixed address has gone.
     assert_eq!(map(&mut mm, &mut kernel, 0, 6 * HUGE, HUGETLB), Err(Errno::ENOMEM));
     assert_eq!(
         map(&mut mm, &mut kernel, AT + HUGE, 8 * HUGE, HUGETLB | MAP_FIXED),
         Err(Errno::ENOMEM)
     );
-    assert_eq!((vmas(&mm).len(), kernel.free), (1, 6));
-    // Addresses without pages cost nothing, and gigantic pages are of another kind.
+    assert_eq!((vmas(&mm).len(), kernel.free_huge_pages), (1, 6));
+    // Addresses without pages cost nothing, and gigantic pages are set aside separately.
     map(&mut mm, &mut kernel, 0, 100 * HUGE, HUGETLB | MAP_NORESERVE).unwrap();
     assert_eq!(map(&mut mm, &mut kernel, 0, 1, HUGETLB | 30 << MAP_HUGE_SHIFT), Err(Errno::ENOMEM));
     let gigantic =
@@ -159,7 +74,7 @@ fn huge_pages_are_the_owners() {
     assert_eq!(map(&mut mm, &mut kernel, 0, 1, HUGETLB | 22 << MAP_HUGE_SHIFT), Err(Errno::EINVAL));
     assert_eq!(map(&mut mm, &mut kernel, AT + PAGE, 1, HUGETLB | MAP_FIXED), Err(Errno::EINVAL));
 
-    // An owner that says nothing of huge pages has none.
+    // A kernel that says nothing of huge pages has none.
     let args = Mmap {
         addr: 0,
         len: HUGE,
@@ -172,7 +87,7 @@ fn huge_pages_are_the_owners() {
 }
 
 #[test]
-fn nothing_cuts_a_huge_page() {
+fn nothing_splits_a_huge_page() {
     let (mut mm, mut kernel) = space();
     map(&mut mm, &mut kernel, AT, 6 * HUGE, HUGETLB | MAP_FIXED).unwrap();
     let before = vmas(&mm);
@@ -188,7 +103,7 @@ fn nothing_cuts_a_huge_page() {
         map(&mut mm, &mut kernel, AT + 6 * HUGE - PAGE, PAGE, ANON | MAP_FIXED),
         Err(Errno::EINVAL)
     );
-    // A cut at the start of the range may have been made: as in Linux it stays.
+    // A split at the start of the range may have been made. It stays, as in Linux.
     assert_eq!(vmas(&mm).iter().map(|vma| vma.1).sum::<u64>(), before[0].1);
 
     let mut call = mm.update(&mut kernel);
@@ -197,8 +112,8 @@ fn nothing_cuts_a_huge_page() {
     assert_eq!(mm.munmap(AT + 4 * HUGE, HUGE, &mut call), Ok(0));
     drop(call);
     mm.check().unwrap();
-    assert_eq!(kernel.free, 3);
-    // Never joined, even with what they were once one with.
+    assert_eq!(kernel.free_huge_pages, 3);
+    // They never merge, not even with what they were one with.
     let starts: Vec<u64> = mm.iter().map(|vma| (vma.start() - AT) / HUGE).collect();
     assert_eq!(starts, [0, 1, 2, 5]);
 }
@@ -212,7 +127,7 @@ fn huge_pages_move_and_shrink_but_do_not_grow() {
     let moves = MREMAP_MAYMOVE | MREMAP_FIXED;
     assert_eq!(mm.mremap(AT, HUGE, 5 * HUGE, MREMAP_MAYMOVE, 0, &mut call), Err(Errno::EINVAL));
     assert_eq!(mm.mremap(AT + PAGE, HUGE, HUGE, 0, 0, &mut call), Err(Errno::EINVAL));
-    // A new address that does not count is looked at all the same.
+    // A new address that does not matter is checked all the same.
     assert_eq!(mm.mremap(AT, HUGE, HUGE, 0, PAGE, &mut call), Err(Errno::EINVAL));
     assert_eq!(mm.mremap(AT, HUGE, HUGE, moves, to + PAGE, &mut call), Err(Errno::EINVAL));
     assert_eq!(
@@ -227,17 +142,17 @@ fn huge_pages_move_and_shrink_but_do_not_grow() {
     mm.check().unwrap();
     let found: Vec<(u64, u64)> = mm.iter().map(|vma| (vma.start(), vma.pages() / 512)).collect();
     assert_eq!(found, [(AT + 2 * HUGE, 1), (to, 1)]);
-    assert_eq!(kernel.free, 6);
+    assert_eq!(kernel.free_huge_pages, 6);
 }
 
 #[test]
-fn huge_pages_are_neither_locked_nor_dropped_by_halves() {
+fn huge_pages_are_not_locked_and_not_dropped_in_part() {
     let (mut mm, mut kernel) = space();
     map(&mut mm, &mut kernel, AT, 3 * HUGE, HUGETLB | MAP_FIXED | MAP_LOCKED).unwrap();
     let mut call = mm.update(&mut kernel);
     assert_eq!(mm.mlock(AT, HUGE, &mut call), Ok(0));
     assert_eq!(mm.usage().locked(), 0);
-    // Rounded down, for those who do not know.
+    // Rounded down, for callers who do not know.
     assert_eq!(mm.madvise(AT, PAGE, 4, &mut call), Ok(0));
     assert_eq!(mm.madvise(AT, 2 * HUGE - PAGE, 4, &mut call), Ok(0));
     assert_eq!(mm.madvise(AT + PAGE, HUGE, 4, &mut call), Err(Errno::EINVAL));
@@ -251,15 +166,14 @@ fn huge_pages_are_neither_locked_nor_dropped_by_halves() {
         (PageOp::Populate, AT, small),
         (PageOp::DontNeed, AT, small),
     ];
-    assert_eq!(kernel.acts, expected);
+    assert_eq!(kernel.page_ops, expected);
     assert_eq!(vmas(&mm), [(AT, 3, "rd wr mr mw me de ht ".to_string())]);
 }
 
 #[test]
 fn huge_pages_of_a_file_need_no_flag() {
     let (mut mm, mut kernel) = space();
-    let open =
-        |page| Some(OpenFile::new(Object { number: 77, page }, Rights::READ | Rights::WRITE));
+    let open = |page| Some(Inode::new(77).of_huge_pages(page).open());
     let args = |flags, offset, page| Mmap {
         addr: 0,
         len: PAGE,
@@ -272,7 +186,7 @@ fn huge_pages_of_a_file_need_no_flag() {
     let at = mm.mmap(args(MAP_SHARED, 4 * HUGE, HUGE), &mut call).unwrap();
     assert!(at.is_multiple_of(HUGE));
     assert_eq!(mm.mmap(args(MAP_SHARED, PAGE, HUGE), &mut call), Err(Errno::EINVAL));
-    // A file of small pages has no others, and there are no pages of 12 KiB.
+    // A file of small pages has no huge ones, and there are no pages of 12 KiB.
     assert_eq!(mm.mmap(args(MAP_SHARED | MAP_HUGETLB, 0, 0), &mut call), Err(Errno::EINVAL));
     assert_eq!(mm.mmap(args(MAP_SHARED, 0, 3 * PAGE), &mut call), Err(Errno::EINVAL));
     assert_eq!(mm.munmap(at, PAGE, &mut call), Err(Errno::EINVAL));
@@ -281,7 +195,7 @@ fn huge_pages_of_a_file_need_no_flag() {
 }
 
 #[test]
-fn limits_guards_and_the_heap_are_as_ever() {
+fn limits_guards_and_the_heap_treat_huge_pages_like_others() {
     let (mut mm, mut kernel) = space();
     mm.set_limits(mm.limits().with(Resource::AddressSpace, 2 * HUGE));
     assert_eq!(map(&mut mm, &mut kernel, 0, 3 * HUGE, HUGETLB), Err(Errno::ENOMEM));
@@ -295,5 +209,5 @@ fn limits_guards_and_the_heap_are_as_ever() {
     assert_eq!(mm.brk(at - 4 * PAGE, &mut call), at - 4 * PAGE);
     assert_eq!(mm.brk(at + PAGE, &mut call), at - 4 * PAGE);
     drop(call);
-    assert_eq!(kernel.committed, 5);
+    assert_eq!(kernel.charged, 5);
 }

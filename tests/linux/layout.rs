@@ -1,36 +1,15 @@
-//! Where Linux puts things, how far stacks grow, and what limits mean.
-
-use std::fmt;
+//! Where Linux places mappings, how far stacks grow, and what limits mean.
 
 use kvma::linux::abi::*;
 use kvma::linux::{
-    Access, Fault, FaultAction, File, Growth, Layout, Mm, Mmap, Resource, SegvCode, VmFlags,
+    Access, Fault, FaultAction, Growth, Layout, Mm, Mmap, Resource, SegvCode, VmFlags,
 };
 use kvma::{Errno, Heap, NoHooks};
+use kvma_test_support::Inode;
 
-/// There are no files here.
-#[derive(Clone, Debug, PartialEq)]
-enum NoFile {}
+use super::PAGE;
 
-impl File for NoFile {
-    fn id(&self) -> u64 {
-        match *self {}
-    }
-
-    fn device(&self) -> (u32, u32) {
-        match *self {}
-    }
-
-    fn inode(&self) -> u64 {
-        match *self {}
-    }
-
-    fn write_name(&self, _out: &mut dyn fmt::Write) -> fmt::Result {
-        match *self {}
-    }
-}
-
-/// Bases as the running kernel showed them, without randomisation: the end of what it mapped first.
+/// The bases are those of a running kernel without randomisation: the end of what it mapped first.
 #[test]
 fn the_stack_limit_says_where_the_search_begins() {
     let kernel = [
@@ -52,12 +31,11 @@ fn an_unlimited_stack_leaves_the_search_top_down() {
     assert_eq!((layout.growth(), layout.base()), (Growth::TopDown, 0x1555_5555_6000));
 }
 
-/// `live_faults` found it: what a stack's pages are called (`vm_pgoff`) goes with it when it moves,
-/// and has an end.
+/// Found by `live_faults`: the number of a stack's first page (`vm_pgoff`) moves with it, and does not
+/// fall below zero.
 #[test]
 fn a_stack_that_was_moved_grows_no_further_than_it_could_have() {
-    const PAGE: u64 = 4096;
-    let mut mm: Mm<NoFile, Heap> = Mm::new(Layout::x86_64(8 << 20), Heap).unwrap();
+    let mut mm: Mm<Inode, Heap> = Mm::new(Layout::x86_64(8 << 20), Heap).unwrap();
     let (low, high) = (0x20 * PAGE, 0x1000_0000_0000);
     let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_GROWSDOWN;
     for (addr, touched) in [(high, true), (high + 0x1000 * PAGE, false)] {
@@ -69,8 +47,8 @@ fn a_stack_that_was_moved_grows_no_further_than_it_could_have() {
             offset: 0,
             file: None,
         };
-        let mut owner = NoHooks;
-        let call = &mut mm.update(&mut owner);
+        let mut kernel = NoHooks;
+        let call = &mut mm.update(&mut kernel);
         mm.mmap(args, call).unwrap();
         if touched {
             assert_eq!(mm.fault(&Fault::new(low, Access::Write), call), FaultAction::Copy);
@@ -85,9 +63,9 @@ fn a_stack_that_was_moved_grows_no_further_than_it_could_have() {
     }
 }
 
-/// The stack of a fresh program whose arguments fit into a page, as the running kernel showed it.
+/// The stacks are those of a running kernel, for a new program whose arguments fit into a page.
 #[test]
-fn a_new_stack_has_room_as_far_as_the_limit_allows() {
+fn a_new_stack_is_as_large_as_the_limit_allows() {
     let top = 0x7fff_ffff_f000;
     let kernel = [
         (0, 0x1000),
@@ -103,19 +81,17 @@ fn a_new_stack_has_room_as_far_as_the_limit_allows() {
     }
 }
 
-/// `live_kernel` found it: Linux gets a stack ready for pages of its own before it looks at the
-/// limits. Memory that may have such pages keeps its charge (`ac`) when it can no longer be written
-/// to.
+/// Found by `live_kernel`: Linux prepares a stack for pages of its own before it looks at the limits.
+/// Memory that may have such pages keeps its charge (`ac`) when it can no longer be written.
 #[test]
-fn a_stack_that_may_not_grow_is_as_if_used() {
-    const PAGE: u64 = 4096;
+fn a_stack_that_may_not_grow_counts_as_used() {
     let at = 0x1000_0000_0000;
     let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_GROWSDOWN;
     let kept = |below: Option<u64>, limit| {
-        let mut mm: Mm<NoFile, Heap> = Mm::new(Layout::x86_64(8 << 20), Heap).unwrap();
+        let mut mm: Mm<Inode, Heap> = Mm::new(Layout::x86_64(8 << 20), Heap).unwrap();
         mm.set_limits(mm.limits().with(Resource::Stack, limit));
-        let mut owner = NoHooks;
-        let call = &mut mm.update(&mut owner);
+        let mut kernel = NoHooks;
+        let call = &mut mm.update(&mut kernel);
         let args =
             |addr, flags| Mmap { addr, len: PAGE, prot: PROT_READ, flags, offset: 0, file: None };
         if let Some(below) = below {
@@ -128,16 +104,15 @@ fn a_stack_that_may_not_grow_is_as_if_used() {
         mm.iter().last().is_some_and(|vma| VmFlags::of(&vma).contains(VmFlags::ACCOUNT))
     };
     assert!(kept(None, PAGE));
-    // What lies too near refuses it before.
+    // A neighbour that is too near refuses it before that.
     assert!(!kept(Some(at - 2 * PAGE), 8 << 20));
 }
 
 #[test]
 fn a_data_limit_of_zero_is_the_hard_limit_for_all_but_the_heap() {
-    const PAGE: u64 = 4096;
-    let mut mm: Mm<NoFile, Heap> = Mm::new(Layout::x86_64(8 << 20), Heap).unwrap();
-    let mut owner = NoHooks;
-    let call = &mut mm.update(&mut owner);
+    let mut mm: Mm<Inode, Heap> = Mm::new(Layout::x86_64(8 << 20), Heap).unwrap();
+    let mut kernel = NoHooks;
+    let call = &mut mm.update(&mut kernel);
     mm.set_start_brk(0x40_0000, 0);
     mm.set_limits(mm.limits().with(Resource::Data, 0).with(Resource::DataMax, 8 * PAGE));
     let mut map = |prot, pages: u64| {

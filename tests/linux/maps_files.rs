@@ -1,8 +1,7 @@
-//! The parser and the writer of maps files on what the running kernel writes, odd names and all.
+//! The parser and the writer of maps files, on what the running kernel writes: odd names, too.
 #![cfg(target_os = "linux")]
 
 use std::ffi::{CString, OsStr};
-use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd};
@@ -11,12 +10,13 @@ use std::path::{Path, PathBuf};
 use std::ptr;
 
 use kvma::linux::maps::{self, MapsLine};
-use kvma::linux::{self, Install, Layout, Mm, Role, VmFlags};
+use kvma::linux::{Install, Layout, Mm, Role, VmFlags};
 use kvma::{Heap, NoHooks};
+use kvma_test_support::Inode;
 
-const PAGE: usize = 4096;
+const PAGE: usize = super::PAGE as usize;
 
-/// The line that was parsed, written anew.
+/// Writes a line that was parsed anew.
 fn written(line: &MapsLine<'_, [u8]>) -> Vec<u8> {
     let letter = |flag, letter| if line.perms.contains(flag) { letter } else { '-' };
     let MapsLine { start, end, offset, major, minor, inode, name, .. } = *line;
@@ -64,7 +64,7 @@ fn reads_and_writes_back(text: &[u8]) {
 }
 
 #[test]
-fn every_process_that_runs_here() {
+fn maps_of_every_running_process_are_read_and_written_back() {
     let mut seen = 0;
     for process in fs::read_dir("/proc").unwrap().flatten() {
         // It may have ended meanwhile, or be somebody else's.
@@ -76,9 +76,9 @@ fn every_process_that_runs_here() {
     assert!(seen > 0);
 }
 
-/// What no test can bring about where it runs, as other kernels have written it.
+/// Lines that other kernels have written, and that no test can bring about here.
 #[test]
-fn lines_from_elsewhere() {
+fn lines_of_other_kernels_are_read() {
     let text = b"\
 08048000-08053000 r-xp 00000000 03:00 12593      /bin/cat\n\
 bfb4a000-bfb5f000 rw-p bfb4a000 00:00 0          [stack]\n\
@@ -140,7 +140,7 @@ impl Mapping {
         }
     }
 
-    /// `prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME)`; whether the kernel knows it.
+    /// Calls `prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME)`. Returns whether the kernel knows it.
     fn name(&self, name: &str) -> bool {
         let name = CString::new(name).unwrap();
         // SAFETY: a range of ours, and a string that lives during the call.
@@ -150,7 +150,7 @@ impl Mapping {
         }
     }
 
-    /// The line of maps that begins with it.
+    /// Returns the line of maps that begins with it.
     fn line(&self) -> Vec<u8> {
         let text = fs::read("/proc/self/maps").unwrap();
         reads_and_writes_back(&text);
@@ -186,37 +186,11 @@ impl Drop for Scratch {
     }
 }
 
-/// A path of a file of kvma's.
-#[derive(Clone, Debug, PartialEq)]
-struct Named {
-    device: (u32, u32),
-    inode: u64,
-    path: String,
-}
-
-impl linux::File for Named {
-    fn id(&self) -> u64 {
-        self.inode
-    }
-
-    fn device(&self) -> (u32, u32) {
-        self.device
-    }
-
-    fn inode(&self) -> u64 {
-        self.inode
-    }
-
-    fn write_name(&self, out: &mut dyn fmt::Write) -> fmt::Result {
-        out.write_str(&self.path)
-    }
-}
-
-/// The line that kvma writes for one page at `line`'s place.
+/// Returns the line that kvma writes for a page at the same address as `line`.
 fn ours(line: &MapsLine<'_, [u8]>, path: &str, role: Role) -> String {
-    let mut mm: Mm<Named, Heap> = Mm::new(Layout::x86_64(8 << 20), Heap).unwrap();
-    let (path, device) = (path.to_string(), (line.major, line.minor));
-    let handle = Some((Named { device, inode: line.inode, path }, role));
+    let mut mm: Mm<Inode, Heap> = Mm::new(Layout::x86_64(8 << 20), Heap).unwrap();
+    let inode = Inode::new(line.inode).on_device(line.major, line.minor);
+    let handle = Some((inode.named(path.to_string().leak()), role));
     let mut flags = line.perms;
     flags.set(VmFlags::MAY_SHARE, line.perms.contains(VmFlags::SHARED));
     let vma = Install { start: line.start, end: line.end, flags, offset: line.offset, handle };
@@ -225,7 +199,7 @@ fn ours(line: &MapsLine<'_, [u8]>, path: &str, role: Role) -> String {
 }
 
 #[test]
-fn paths_that_try_to_be_something_else() {
+fn paths_that_look_like_something_else_are_read_and_written() {
     let scratch = Scratch::new("maps-paths");
     let long = "x".repeat(250);
     let names: [&[u8]; 14] = [
@@ -276,9 +250,8 @@ fn paths_that_try_to_be_something_else() {
     }
 }
 
-/// A path far longer than PATH_MAX.
 #[test]
-fn paths_without_end() {
+fn paths_far_longer_than_path_max_are_read_and_written() {
     let scratch = Scratch::new("maps-long");
     let name = CString::new("d".repeat(200)).unwrap();
     let mut directory = File::open(&scratch.0).unwrap();
@@ -316,7 +289,7 @@ fn paths_without_end() {
 }
 
 #[test]
-fn memory_with_and_without_names() {
+fn memory_with_and_without_names_is_read_and_written() {
     let anon = Mapping::new(libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, None).unwrap();
     let line = anon.line();
     assert!(line.ends_with(b" 00:00 0 "), "{}", String::from_utf8_lossy(&line));
@@ -346,7 +319,7 @@ fn memory_with_and_without_names() {
 }
 
 #[test]
-fn files_without_a_path() {
+fn files_without_a_path_are_read_and_written() {
     for name in ["", "memory", "a b (deleted)", "x\ny"] {
         let text = CString::new(name).unwrap();
         // SAFETY: a string that lives during the call.

@@ -1,41 +1,16 @@
-//! The owner's own rules, by every way round them.
-
-use std::fmt;
+//! The kernel's own rules, and every way around them.
 
 use kvma::linux::abi::*;
 use kvma::linux::{
-    Access, Fault, FaultAction, File, Install, Layout, Mm, Mmap, OpenFile, Policy, Rights, Role,
-    SegvCode, VmFlags, WriteExec,
+    Access, Fault, FaultAction, Install, Layout, Mm, Mmap, Policy, Role, SegvCode, VmFlags,
+    WriteExec,
 };
 use kvma::{Errno, Heap, NoHooks};
+use kvma_test_support::Inode;
 
-/// A file is its number.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Inode(u64);
+use super::{ANON, AT, PAGE, RW};
 
-impl File for Inode {
-    fn id(&self) -> u64 {
-        self.0
-    }
-
-    fn device(&self) -> (u32, u32) {
-        (8, 1)
-    }
-
-    fn inode(&self) -> u64 {
-        self.0
-    }
-
-    fn write_name(&self, out: &mut dyn fmt::Write) -> fmt::Result {
-        out.write_str("/file")
-    }
-}
-
-const PAGE: u64 = 4096;
-const AT: u64 = 0x5000_0000_0000;
-const RW: u64 = PROT_READ | PROT_WRITE;
 const RX: u64 = PROT_READ | PROT_EXEC;
-const ANON: u64 = MAP_PRIVATE | MAP_ANONYMOUS;
 const DENIED: Result<u64, Errno> = Err(Errno::EACCES);
 
 struct Program(Mm<Inode, Heap>);
@@ -48,7 +23,7 @@ impl Program {
     }
 
     fn map(&mut self, addr: u64, pages: u64, prot: u64, flags: u64) -> Result<u64, Errno> {
-        let file = Some(OpenFile::new(Inode(1), Rights::READ | Rights::WRITE));
+        let file = Some(Inode::new(1).open());
         let args = Mmap { addr, len: pages * PAGE, prot, flags, offset: 0, file };
         self.0.mmap(args, &mut self.0.update(&mut NoHooks))
     }
@@ -61,7 +36,7 @@ impl Program {
         VmFlags::of(&self.0.iter().find(|vma| vma.start() <= addr && addr <= vma.last()).unwrap())
     }
 
-    /// Smallest distance between two neighbours, in pages.
+    /// Returns the smallest gap between two neighbours, in pages.
     fn smallest_gap(&self) -> u64 {
         self.0.iter().skip(1).map(|vma| vma.gap_before() / PAGE).min().unwrap()
     }
@@ -92,7 +67,7 @@ fn nothing_is_writable_and_executable_at_once_by_any_call() {
             program.map(AT, 3, RX, kind | MAP_FIXED).unwrap();
             assert_eq!(program.protect(AT, RW | PROT_EXEC), DENIED);
         }
-        // Neither a move nor a child changes that.
+        // Neither a move nor a fork changes that.
         program.map(AT, 1, RX, ANON | MAP_FIXED).unwrap();
         let mm = &mut program.0;
         mm.mremap(
@@ -107,7 +82,7 @@ fn nothing_is_writable_and_executable_at_once_by_any_call() {
         let mut child = Program(program.0.fork(&mut program.0.update(&mut NoHooks)).unwrap());
         assert_eq!(child.protect(AT + 9 * PAGE, RW | PROT_EXEC), DENIED);
         assert_eq!(child.map(0, 1, RW | PROT_EXEC, ANON), DENIED);
-        // Nor does another program in its place.
+        // Nor does another program in the same space.
         let layout = *child.0.layout();
         child.0.clear(layout, &mut child.0.update(&mut NoHooks)).unwrap();
         assert_eq!(child.map(0, 1, RW | PROT_EXEC, ANON), DENIED);
@@ -137,7 +112,7 @@ fn what_was_not_executable_never_becomes_so() {
 }
 
 #[test]
-fn code_becomes_data_under_linuxs_rule_only() {
+fn code_becomes_data_only_under_the_rule_of_linux() {
     let mut program = Program::new(Policy::new().with_write_exec(WriteExec::Mdwe));
     program.map(AT, 1, RX, ANON | MAP_FIXED).unwrap();
     assert_eq!(program.protect(AT, RW), Ok(0));
@@ -152,10 +127,10 @@ fn code_becomes_data_under_linuxs_rule_only() {
         assert_eq!(program.protect(addr, RW), DENIED);
         assert!(!program.flags(addr).contains(VmFlags::MAY_WRITE));
     }
-    // The loader's VMAs as well, and where they are moved to, and a child's copy.
+    // The same for the VMAs of the loader, where they are moved, and in a child.
     let flags = VmFlags::READ | VmFlags::EXEC | VmFlags::MAY_ACCESS;
     let (start, end) = (AT + 16 * PAGE, AT + 18 * PAGE);
-    let vma = Install { start, end, flags, offset: 0, handle: Some((Inode(2), Role::Object)) };
+    let vma = Install { start, end, flags, offset: 0, handle: Some((Inode::new(2), Role::Object)) };
     let mm = &mut program.0;
     mm.install(vma, &mut mm.update(&mut NoHooks)).unwrap();
     program.protect(start, PROT_READ).unwrap();
@@ -170,7 +145,7 @@ fn code_becomes_data_under_linuxs_rule_only() {
 }
 
 #[test]
-fn the_heap_keeps_the_owners_guard() {
+fn the_heap_keeps_the_kernels_guard() {
     let mut program = Program::new(Policy::new().with_guard(4 * PAGE));
     program.0.set_start_brk(AT, 0);
     program.map(AT + 16 * PAGE, 1, RW, ANON | MAP_FIXED).unwrap();
@@ -182,8 +157,8 @@ fn the_heap_keeps_the_owners_guard() {
 }
 
 #[test]
-fn a_stack_keeps_the_owners_guard() {
-    // Even from what needs no gap in Linux: memory without access, and another stack.
+fn a_stack_keeps_the_kernels_guard() {
+    // Also from what needs no gap in Linux: memory without access, and another stack.
     for (prot, flags) in [(0, ANON), (RW, ANON | MAP_GROWSDOWN), (RW, ANON)] {
         let mut program = Program::new(Policy::new().with_guard(512 * PAGE));
         program.map(AT, 1, prot, flags | MAP_FIXED).unwrap();
@@ -199,7 +174,7 @@ fn a_stack_keeps_the_owners_guard() {
 }
 
 #[test]
-fn what_is_extended_in_place_keeps_the_owners_guard() {
+fn what_is_extended_in_place_keeps_the_kernels_guard() {
     let mut program = Program::new(Policy::new().with_guard(4 * PAGE));
     program.map(AT, 2, RW, ANON | MAP_FIXED).unwrap();
     program.map(AT + 16 * PAGE, 1, RW, ANON | MAP_FIXED).unwrap();

@@ -1,99 +1,63 @@
-//! The Linux layer where more than one program comes in: fork, exec, advice for others.
+//! More than one program: fork, exec, advice for others.
 
-use std::fmt;
 use std::sync::Arc;
 
 use kvma::linux::abi::*;
 use kvma::linux::{
-    Access, Fault, FaultAction, File, Install, Kernel, Layout, LinuxVma, Mm, Mmap, Overcommit,
-    Resource, Role, SegvCode, Target, VmFlags,
+    Access, Fault, FaultAction, Install, Kernel, Layout, LinuxVma, Mm, Mmap, Resource, Role,
+    SegvCode, Target, VmFlags,
 };
-use kvma::{BoxAlloc, Errno, Hooks, NoHooks, VmaNode};
+use kvma::{BoxAlloc, Errno, NoHooks, VmaNode};
+use kvma_test_support::{Inode, TestKernel};
 
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Name;
+use super::{ANON, AT, PAGE, RW};
 
-impl File for Name {
-    fn id(&self) -> u64 {
-        0
-    }
+type Space = Mm<Inode, Arc<BoxAlloc<VmaNode<LinuxVma<Inode>>>>>;
 
-    fn device(&self) -> (u32, u32) {
-        (0, 0)
-    }
-
-    fn inode(&self) -> u64 {
-        0
-    }
-
-    fn write_name(&self, out: &mut dyn fmt::Write) -> fmt::Result {
-        out.write_str("[vdso]")
-    }
-}
-
-type Space = Mm<Name, Arc<BoxAlloc<VmaNode<LinuxVma<Name>>>>>;
-
-const PAGE: u64 = 4096;
+/// The name of special memory.
+const VDSO: Inode = Inode::new(0).named("[vdso]");
 const GIB: u64 = 1 << 30;
-const AT: u64 = 0x5000_0000_0000;
-const RW: u64 = PROT_READ | PROT_WRITE;
-const FLAGS: u64 = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED;
+const FLAGS: u64 = ANON | MAP_FIXED;
 
-/// A machine with 24 GiB of memory.
-#[derive(Default)]
-struct Machine {
-    promised: u64,
-}
-
-impl Hooks<LinuxVma<Name>> for Machine {}
-
-impl Kernel<Name> for Machine {
-    fn commit(&mut self, pages: u64) -> Result<(), Errno> {
-        Overcommit::Heuristic.decide(pages, 0, 24 * GIB / PAGE, 0)?;
-        self.promised += pages;
-        Ok(())
-    }
-
-    fn uncharge(&mut self, pages: u64) {
-        self.promised =
-            self.promised.checked_sub(pages).expect("more given back than was promised");
-    }
+/// Returns the kernel of a machine with 24 GiB of memory.
+fn machine() -> TestKernel {
+    TestKernel::default().with_memory(24 * GIB / PAGE)
 }
 
 fn space() -> Space {
     Mm::new(Layout::x86_64(8 << 20), Arc::default()).unwrap()
 }
 
-fn map<O: Kernel<Name>>(mm: &mut Space, owner: &mut O, addr: u64, len: u64) {
+fn map<K: Kernel<Inode>>(mm: &mut Space, kernel: &mut K, addr: u64, len: u64) {
     let args = Mmap { addr, len, prot: RW, flags: FLAGS, offset: 0, file: None };
-    mm.mmap(args, &mut mm.update(owner)).unwrap();
+    mm.mmap(args, &mut mm.update(kernel)).unwrap();
 }
 
 #[test]
-fn a_child_is_promised_memory_vma_by_vma() {
-    let (mut mm, mut machine) = (space(), Machine::default());
+fn a_child_is_charged_vma_by_vma() {
+    let (mut mm, mut machine) = (space(), machine());
     map(&mut mm, &mut machine, AT, 14 * GIB);
     map(&mut mm, &mut machine, AT + 20 * GIB, 14 * GIB);
     // Together more than there is.
     assert!(mm.fork(&mut mm.update(&mut machine)).is_ok());
-    assert_eq!(machine.promised, 4 * 14 * GIB / PAGE);
-    // They become one, which alone is more than there is.
+    assert_eq!(machine.charged, 4 * 14 * GIB / PAGE);
+    // They merge into one, which alone is more than there is.
     map(&mut mm, &mut machine, AT + 14 * GIB, 6 * GIB);
-    let promised = machine.promised;
+    let charged = machine.charged;
     assert_eq!(mm.fork(&mut mm.update(&mut machine)).err(), Some(Errno::ENOMEM));
-    assert_eq!(machine.promised, promised);
+    assert_eq!(machine.charged, charged);
 }
 
 #[test]
-fn what_one_vma_was_promised_is_given_back_if_the_next_is_refused() {
-    let (mut mm, mut machine) = (space(), Machine::default());
+fn what_was_charged_for_one_vma_is_uncharged_if_the_next_is_refused() {
+    let (mut mm, mut machine) = (space(), machine());
     map(&mut mm, &mut machine, AT, PAGE);
     for at in [20, 40] {
         map(&mut mm, &mut machine, AT + at * GIB, 20 * GIB);
     }
-    let promised = machine.promised;
+    let charged = machine.charged;
     assert_eq!(mm.fork(&mut mm.update(&mut machine)).err(), Some(Errno::ENOMEM));
-    assert_eq!(machine.promised, promised);
+    assert_eq!(machine.charged, charged);
 }
 
 #[test]
@@ -112,10 +76,10 @@ fn a_vector_of_ranges_is_checked_before_any_is_advised() {
     assert_eq!(advise(&[(u64::MAX, PAGE), (AT, 1 << 63)], 10, 0), Err(Errno::EINVAL));
     assert_eq!(advise(&[own; 1025], 10, 0), Err(Errno::EINVAL));
     assert_eq!(advise(&[own; 1024], 10, 0), Ok(1024 * PAGE));
-    // Of `int` arguments the upper half does not count.
+    // The upper halves of `int` arguments do not count.
     assert_eq!(advise(&[own], 10 | 1 << 32, 1 << 32), Ok(PAGE));
     assert_eq!(advise(&[own], 99, 0), Err(Errno::EINVAL));
-    // A range of nothing is looked at only if it is the first.
+    // An empty range is checked only if it is the first.
     assert_eq!(advise(&[own, (AT + 1, 0), own], 10, 0), Ok(2 * PAGE));
     assert_eq!(advise(&[(AT, 0), (AT + 1, 0), own], 10, 0), Ok(PAGE));
     assert_eq!(advise(&[(AT + 1, 0), own], 10, 0), Err(Errno::EINVAL));
@@ -136,7 +100,7 @@ fn a_vector_of_ranges_ends_below_two_gibibytes() {
         mm.process_madvise(Target::Own, ranges.iter().copied(), 10, 0, &mut mm.update(&mut NoHooks))
     };
     assert_eq!(advise(&[(AT, 3 * GIB)]), Ok(most));
-    // What does not count is not advised, but looked at unless it is all there is.
+    // What exceeds the total is not advised, but checked unless it is the only range.
     assert_eq!(advise(&[(AT, 3 * GIB), (1, PAGE)]), Ok(most));
     assert_eq!(advise(&[(AT, GIB), (mm_end() - GIB, 2 * GIB)]), Err(Errno::EFAULT));
     assert_eq!(advise(&[(mm_end() - GIB, 1 << 62)]), Err(Errno::EFAULT));
@@ -154,11 +118,11 @@ fn others_are_advised_what_does_them_no_harm() {
     assert_eq!(advise(10), Err(Errno::EINVAL));
 }
 
-/// Linux asks for memory whatever grows, even if it does not count it.
+/// Linux asks for memory for whatever grows, even if it does not charge it.
 #[test]
-fn a_stack_grows_by_no_more_than_there_is_memory() {
+fn a_stack_grows_by_no_more_than_the_memory_there_is() {
     for (prot, kept) in [(PROT_READ, 0), (RW, 2)] {
-        let (mut mm, mut machine) = (space(), Machine::default());
+        let (mut mm, mut machine) = (space(), machine());
         mm.set_limits(mm.limits().with(Resource::Stack, u64::MAX));
         let args =
             Mmap { addr: AT, len: PAGE, prot, flags: FLAGS | MAP_GROWSDOWN, offset: 0, file: None };
@@ -167,11 +131,11 @@ fn a_stack_grows_by_no_more_than_there_is_memory() {
             |addr| mm.fault(&Fault::new(addr, Access::Read), &mut mm.update(&mut machine));
         assert_eq!(read(AT - 25 * GIB), FaultAction::Refuse(SegvCode::MapErr));
         assert_eq!(read(AT - 1), FaultAction::Map);
-        assert_eq!(machine.promised, kept);
+        assert_eq!(machine.charged, kept);
     }
 }
 
-/// What `execve` does, as a kernel does it.
+/// The calls of a kernel for `execve`.
 #[test]
 fn a_new_image_takes_the_place_of_the_old_one() {
     let mut mm = space();
@@ -193,7 +157,7 @@ fn a_new_image_takes_the_place_of_the_old_one() {
     let start = mm.unmapped_area(2 * PAGE).unwrap();
     assert_eq!(start, layout.base() - 2 * PAGE);
     let flags = VmFlags::READ | VmFlags::EXEC | VmFlags::MAY_ACCESS | VmFlags::DONT_EXPAND;
-    let handle = Some((Name, Role::Special));
+    let handle = Some((VDSO, Role::Special));
     let vdso = Install { start, end: start + 2 * PAGE, flags, offset: 0, handle };
     mm.install(vdso, &mut mm.update(&mut NoHooks)).unwrap();
     let args = Mmap {
@@ -205,14 +169,14 @@ fn a_new_image_takes_the_place_of_the_old_one() {
         file: None,
     };
     assert_eq!(mm.mmap(args, &mut mm.update(&mut NoHooks)), Ok(start - PAGE));
-    // All of it can be given a name, which does not show; part of it cannot.
+    // As a whole it can be given a name, which is not shown; a part of it cannot.
     let mut name = |addr, pages, name| {
         mm.set_anon_name(addr, pages * PAGE, name, &mut mm.update(&mut NoHooks))
     };
-    assert_eq!(name(start, 2, Some(&Name)), Ok(0));
-    assert_eq!(name(start, 1, Some(&Name)), Err(Errno::EINVAL));
+    assert_eq!(name(start, 2, Some(&VDSO)), Ok(0));
+    assert_eq!(name(start, 1, Some(&VDSO)), Err(Errno::EINVAL));
     assert_eq!(name(start, 1, None), Ok(0));
-    // MCL_FUTURE has gone with the old image, limits have not.
+    // MCL_FUTURE has gone with the old image, the limits have not.
     assert_eq!(mm.usage().locked(), 0);
     assert_eq!(mm.limits().get(Resource::Stack), limit);
     assert_eq!(mm.unmapped_area(mm_end()), Err(Errno::ENOMEM));

@@ -1,4 +1,4 @@
-//! Every recorded trace, replayed: kvma's answers are Linux's.
+//! Replays every recorded trace: the answers of kvma are those of Linux.
 
 use std::sync::Arc;
 
@@ -6,8 +6,8 @@ use kvma::linux::LinuxVma;
 use kvma::{BoxAlloc, NoHooks, VmaNode};
 use kvma_trace::{Answer, Backing, Call, Line, Parser, Replay, Step};
 
-/// Name and text of each trace: the fifteen, in `found` those in which kvma was once caught out by
-/// a running kernel (`live_kernel.rs`), and in `processes` those with lines of our own.
+/// Returns the name and the text of each trace: the fifteen recorded ones, those in `found` for which
+/// kvma once gave wrong answers (see `tests/live`), and those in `processes` with lines of our own.
 fn traces() -> Vec<(String, String)> {
     let recorded = folder("tests/traces");
     assert_eq!(recorded.len(), 15);
@@ -18,7 +18,7 @@ fn traces() -> Vec<(String, String)> {
     [recorded, found, processes].concat()
 }
 
-/// The traces in one folder.
+/// Returns the traces in one folder.
 fn folder(name: &str) -> Vec<(String, String)> {
     let mut traces: Vec<_> = std::fs::read_dir(format!("{}/{name}", env!("CARGO_MANIFEST_DIR")))
         .unwrap()
@@ -35,7 +35,8 @@ fn folder(name: &str) -> Vec<(String, String)> {
 
 type Alloc<'a> = Arc<BoxAlloc<VmaNode<LinuxVma<Backing<'a>>>>>;
 
-/// Replays `text`; `seen` gets each line, what it came to, and the state behind it.
+/// Replays `text`. Calls `seen` with each line, what kvma made of it, the state behind it and the
+/// number of the line.
 fn replay<'a>(
     name: &str,
     text: &'a str,
@@ -54,7 +55,7 @@ fn replay<'a>(
     assert_eq!(alloc.in_use(), 0, "{name}: nodes leaked");
 }
 
-/// The trace without the kernel's answers.
+/// Returns the trace without the answers of the kernel.
 fn strip(text: &str) -> String {
     let mut out = String::new();
     let mut initial = false;
@@ -81,7 +82,7 @@ fn strip(text: &str) -> String {
 }
 
 #[test]
-fn every_answer_and_every_snapshot_is_linuxs() {
+fn every_answer_and_every_snapshot_is_that_of_linux() {
     for (name, text) in traces() {
         replay(&name, &text, |line, step, replay, number| match (line, step) {
             (Line::Call(call, kernel), Step::Called(ours)) => {
@@ -125,9 +126,10 @@ fn a_replay_does_not_look_at_the_answers() {
     }
 }
 
-/// Linux prints the first state of each trace, and so does kvma, from the areas that it was given.
+/// Compares the first state of each trace as Linux has printed it, and as kvma prints the VMAs that
+/// it was given.
 #[test]
-fn maps_are_printed_byte_for_byte() {
+fn maps_are_printed_byte_for_byte_as_by_linux() {
     for (name, text) in traces() {
         let mut compared = false;
         replay(&name, &text, |line, _, replay, number| {
@@ -147,10 +149,9 @@ fn maps_are_printed_byte_for_byte() {
     }
 }
 
-/// Where the kernel did not keep neighbours apart because of pages, whole snapshots are the same
-/// text.
+/// Linux keeps neighbours apart that have pages. Where none have, whole snapshots are the same text.
 #[test]
-fn untouched_memory_gives_the_same_text() {
+fn snapshots_of_memory_without_pages_are_the_same_text() {
     for (name, text) in traces().into_iter().filter(|(name, _)| name.starts_with("chaos")) {
         replay(&name, &text, |line, step, replay, number| {
             if let (Line::Maps(snapshot), Step::Snapshot) = (line, step) {

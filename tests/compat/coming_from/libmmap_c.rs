@@ -1,4 +1,4 @@
-//! The features of libmmap in C (two AVL trees; `mm_init`, `mm_mapany`, …), row by row of
+//! The features of libmmap in C (two AVL trees; `mm_init`, `mm_mapany`, …), one test for each row of
 //! docs/COMING-FROM.md.
 
 use kvma::*;
@@ -16,10 +16,10 @@ fn file(offset: u64) -> Attrs {
     Attrs::new(Prot::READ).with_backing(Backing::Object { id: 3, offset })
 }
 
-/// What their callback is told: start, length, and the information of before.
+/// What the callback is told: start, length, and how the range was mapped before.
 type Told = (u64, u64, Prot, (u64, u64), Option<(u64, u64)>);
 
-/// Runs a change and returns its answer, and what the callback was told.
+/// Makes a change. Returns its answer, and what the callback was told.
 fn told<R>(
     space: &mut Space,
     change: impl FnOnce(
@@ -42,7 +42,7 @@ fn told<R>(
 
 #[test]
 fn init() {
-    // Any power of two is a page, one included; anything else is refused.
+    // Every power of two, 1 included, is a page size; everything else is refused.
     for shift in 0..40 {
         let page = PageSize::new(1 << shift).unwrap();
         let mut space = Space::new(1 << 40, 8, page, Heap).unwrap();
@@ -54,7 +54,7 @@ fn init() {
     }
     assert_eq!(PageSize::new(0), Err(Error::Unaligned));
     assert_eq!(PageSize::new(3000), Err(Error::Unaligned));
-    // No memory: an error, as their `false`.
+    // Without memory there is an error, as their `false`.
     let pool = FixedPool::<VmaNode<Origin>, 0>::new();
     let failed = Mappings::<(), _>::new(BASE, 16, PageSize::SIZE_4K, &pool);
     assert_eq!(failed.err(), Some(Error::OutOfMemory));
@@ -67,7 +67,7 @@ fn mapany() {
     let (at, log) =
         told(&mut space, |space, update| space.map_any(None, 2 * PAGE, attrs, (), update));
     assert_eq!((at, log), (Ok(BASE), vec![]));
-    // Full is an error, not the address -1.
+    // No gap is an error, not the address -1.
     let (at, _) =
         told(&mut space, |space, update| space.map_any(None, 15 * PAGE, attrs, (), update));
     assert_eq!(at, Err(Error::NoSpace));
@@ -82,7 +82,7 @@ fn mapat_and_what_it_overwrites() {
     let (at, log) =
         told(&mut space, |space, update| space.map_at(BASE, 8 * PAGE, file(0), (), update));
     assert_eq!((at, log), (Ok(BASE), vec![]));
-    // In the middle of a region: theirs forgets to call back.
+    // In the middle of a region, where theirs forgets to call back.
     let (at, log) = told(&mut space, |space, update| {
         space.map_at(BASE + 2 * PAGE, 2 * PAGE, Attrs::new(Prot::RW), (), update)
     });
@@ -95,7 +95,7 @@ fn mapat_and_what_it_overwrites() {
 }
 
 #[test]
-fn unmap_may_include_holes() {
+fn unmap_may_include_gaps() {
     let mut space = space();
     for page in [1, 3, 5] {
         let attrs = Attrs::new(Prot::RW);
@@ -103,7 +103,7 @@ fn unmap_may_include_holes() {
             .0
             .unwrap();
     }
-    // Theirs answers with an error, though its page says that the range may include unmapped pages.
+    // Theirs returns an error, though its page says that the range may include unmapped pages.
     let (pages, log) = told(&mut space, |space, update| space.unmap(BASE, 5 * PAGE, update));
     assert_eq!(pages, Ok(2));
     assert_eq!(log.iter().map(|told| told.0).collect::<Vec<_>>(), [BASE + PAGE, BASE + 3 * PAGE]);
@@ -118,7 +118,7 @@ fn querypage() {
         .unwrap();
     let info = space.query_page(BASE + 3 * PAGE + 5).unwrap();
     assert_eq!((info.prot(), info.mapping().start()), (Prot::READ, BASE + PAGE));
-    // The offset is that of the very page.
+    // The offset is that of this very page.
     assert_eq!(info.object(), Some((3, 9 * PAGE)));
     assert!(space.query_page(BASE).is_none() && space.query_page(0).is_none());
     assert!(space.query_page(u64::MAX).is_none());
@@ -135,9 +135,9 @@ fn protect_wants_all_pages_mapped() {
     let (answer, log) =
         told(&mut space, |space, update| space.protect(BASE + PAGE, PAGE, Prot::RW, update));
     assert_eq!(answer, Ok(()));
-    // Old protection, in bytes: theirs tells the new one, in pages.
+    // The old protection, and bytes. Theirs tells the new protection, and pages.
     assert_eq!(log, [(BASE + PAGE, PAGE, Prot::READ, (BASE, 4 * PAGE), Some((3, PAGE)))]);
-    // There and back leaves one region, as it was.
+    // There and back, one region is left as it was.
     told(&mut space, |space, update| space.protect(BASE + PAGE, PAGE, Prot::READ, update))
         .0
         .unwrap();
@@ -157,7 +157,7 @@ fn regions_know_their_mapping() {
     })
     .0
     .unwrap();
-    // Alike and side by side, and still two mappings.
+    // Equal and side by side, and still two mappings.
     assert_eq!(space.vm_map().len(), 2);
     told(&mut space, |space, update| space.unmap(BASE + PAGE, PAGE, update)).0.unwrap();
     for page in [0, 2, 3] {
@@ -168,7 +168,7 @@ fn regions_know_their_mapping() {
 }
 
 #[test]
-fn offsets_follow_the_cut() {
+fn offsets_follow_the_split() {
     let mut space = space();
     told(&mut space, |space, update| space.map_at(BASE, 8 * PAGE, file(0), (), update)).0.unwrap();
     told(&mut space, |space, update| space.unmap(BASE + 2 * PAGE, 2 * PAGE, update)).0.unwrap();
@@ -181,8 +181,8 @@ fn offsets_follow_the_cut() {
 }
 
 #[test]
-fn the_owner_has_data_of_its_own() {
-    // Their `void *file` is an object's number, or data of any type in each region.
+fn a_region_holds_data_of_the_kernel() {
+    // Their `void *file` is the number of an object, or data of any type in each region.
     #[derive(Clone, Debug, PartialEq)]
     struct File(std::rc::Rc<str>);
     impl VmaData for File {
@@ -228,7 +228,7 @@ fn no_memory_changes_nothing() {
     space.map_at(BASE, 8 * PAGE, file(0), (), &mut space.update(&mut hooks)).unwrap();
     let mut hog = Preallocated::new(&pool);
     hog.fill(2).unwrap();
-    // Every one of these needs a node, or two.
+    // Each of these needs a node, or two.
     let mut owed = space.update(&mut hooks);
     let update = &mut owed;
     assert_eq!(space.map_any(None, PAGE, file(0), (), update), Err(Error::OutOfMemory));
@@ -249,7 +249,7 @@ fn nonsense_is_an_error() {
     let end = BASE + 16 * PAGE;
     let attrs = Attrs::new(Prot::RW);
     told(&mut space, |space, update| space.map_at(BASE, PAGE, attrs, (), update)).0.unwrap();
-    // Theirs maps nothing at all, and breaks its tree; or wraps around.
+    // Theirs maps nothing at all and breaks its tree, or wraps around.
     for (addr, len, error) in [
         (BASE, 0, Error::ZeroLength),
         (BASE + 1, PAGE, Error::Unaligned),

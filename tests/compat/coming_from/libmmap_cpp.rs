@@ -1,4 +1,5 @@
-//! The features of libmmap in C++ (`RangeMap`, `AddrSpace`), row by row of docs/COMING-FROM.md.
+//! The features of libmmap in C++ (`RangeMap`, `AddrSpace`), one test for each row of
+//! docs/COMING-FROM.md.
 
 use kvma::*;
 
@@ -7,7 +8,7 @@ const BASE: u64 = 0x10000;
 
 type Space = Mappings<(), Heap>;
 
-/// `mm.init(0x10000, 0x100000, 4096)` of their page.
+/// Returns what `mm.init(0x10000, 0x100000, 4096)` of their page makes.
 fn space() -> Space {
     Space::new(BASE, 0x100000 / PAGE, PageSize::SIZE_4K, Heap).unwrap()
 }
@@ -18,7 +19,7 @@ fn file(id: u64, offset: u64) -> Attrs {
 
 type Told = (u64, u64, Prot, Option<(u64, u64)>, bool);
 
-/// Runs a change and returns its answer, and what the callback was told.
+/// Makes a change. Returns its answer, and what the callback was told.
 fn told<R>(
     space: &mut Space,
     change: impl FnOnce(
@@ -76,7 +77,7 @@ fn range_map_insert_and_remove() {
     let mut m = RangeMap::<u64, u8>::new();
     m.insert(10..20, 1);
     m.insert(20..30, 1);
-    assert_eq!(m.len(), 1, "equal neighbours are one");
+    assert_eq!(m.len(), 1, "equal neighbours merge");
     m.insert(14..16, 2);
     assert_eq!(m.len(), 3, "split by what lies inside");
     m.insert(14..16, 1);
@@ -85,7 +86,7 @@ fn range_map_insert_and_remove() {
     m.remove(28..99);
     m.remove(15..17);
     assert_eq!(m.iter().map(|e| e.range()).collect::<Vec<_>>(), [12..=14, 17..=27]);
-    // A range without keys does nothing, as theirs; `try_insert` says so.
+    // A range without keys does nothing, as in theirs; `try_insert` says so.
     m.insert(5..5, 9);
     assert_eq!(m.try_insert(5..5, 9), Err(Error::ZeroLength));
     assert_eq!(m.len(), 2);
@@ -105,7 +106,7 @@ fn range_map_overlapping_and_gaps() {
 fn range_map_update_all() {
     let mut m = RangeMap::<u64, u8>::from([(0..10, 2), (10..20, 3), (30..40, 4)]);
     m.update_all(|_, value| *value /= 2);
-    // What has become equal is one range, which theirs leaves two.
+    // Ranges that have become equal merge. Theirs leaves two.
     assert_eq!(
         m.iter().map(|e| (e.range(), *e.value())).collect::<Vec<_>>(),
         [(0..=19, 1), (30..=39, 2)]
@@ -127,7 +128,7 @@ fn range_map_size_empty_clear() {
 fn addr_space_on_their_page() {
     let mut mm = space();
     let mut really_unmapped = Vec::new();
-    // perform actual munmap here
+    // Perform actual munmap here.
     let mut ufn = UpdateFn(|range: VmRange, _: Info<'_>| really_unmapped.push(range));
     let mut update = mm.update(&mut ufn);
     let p = mm.map_any(None, 4096, Attrs::new(Prot::READ), (), &mut update).unwrap();
@@ -177,13 +178,13 @@ fn map_at_calls_back_for_what_it_overwrites() {
     let (at, log) =
         told(&mut mm, |mm, update| mm.map_at(BASE + 2 * PAGE, 6 * PAGE, attrs, (), update));
     assert_eq!(at, Ok(BASE + 2 * PAGE));
-    // Each clipped to the range, with its own offset: theirs tells that of the whole region.
+    // Each part is clipped to the range and has its own offset. Theirs tells that of the region.
     let want = [
         (BASE + 2 * PAGE, 2 * PAGE, Prot::READ, Some((1, 2 * PAGE)), false),
         (BASE + 6 * PAGE, 2 * PAGE, Prot::READ, Some((2, 5 * PAGE)), false),
     ];
     assert_eq!(log, want);
-    // And what is left says where it lies in its file.
+    // What is left knows where it lies in its file.
     assert_eq!(mm.query_page(BASE + 8 * PAGE).unwrap().object(), Some((2, 7 * PAGE)));
 }
 
@@ -198,16 +199,16 @@ fn unmap_query_page_protect() {
     assert_eq!(pages, Ok(2));
     assert_eq!(log.iter().map(|told| told.2).collect::<Vec<_>>(), [Prot::RW, Prot::READ]);
     assert!(mm.query_page(BASE + PAGE).is_none());
-    // Over a hole: theirs says `kOk`, and has changed the rest.
+    // Over a gap: theirs returns `kOk`, and has changed the rest.
     let (answer, log) = told(&mut mm, |mm, update| mm.protect(BASE, 4 * PAGE, Prot::NONE, update));
     assert_eq!((answer, log), (Err(Error::NotMapped), vec![]));
     assert_eq!(mm.query_page(BASE).unwrap().prot(), Prot::RW);
 }
 
 #[test]
-fn contiguous_files_join_equal_offsets_do_not() {
-    // Theirs compares offsets for equality. Ours are of one object if they go on, seen on the map
-    // below, where neighbouring mappings may join.
+fn contiguous_files_merge_equal_offsets_do_not() {
+    // Theirs compares offsets for equality. Ours merge if they are contiguous, which shows in the
+    // map below, where neighbouring mappings may merge.
     let mut map = VmMap::<(), _>::new(BASE, 16, PageSize::SIZE_4K, Heap).unwrap();
     let mut hooks = NoHooks;
     let mut update = map.update(&mut hooks);
@@ -218,7 +219,7 @@ fn contiguous_files_join_equal_offsets_do_not() {
     };
     assert_eq!(at(0, file(1, 0)), 1);
     assert_eq!(at(1, file(1, 0)), 2, "the same page of the file twice");
-    assert_eq!(at(1, file(1, 1)), 1, "goes on");
+    assert_eq!(at(1, file(1, 1)), 1, "contiguous");
     assert_eq!(at(2, file(2, 2)), 2, "another file");
 }
 
@@ -234,7 +235,7 @@ fn mark_original_and_unmap_non_original() {
     let (pages, log) = told(&mut mm, |mm, update| mm.unmap_non_original(update));
     assert_eq!(pages, Ok(2));
     assert_eq!(starts(&log), [BASE + 2 * PAGE, BASE + 8 * PAGE]);
-    // As on their page, what has become of the originals stays so.
+    // As on their page, originals that were overwritten do not come back.
     assert!(mm.query_page(BASE + 2 * PAGE).is_none());
     assert_eq!(mm.vm_map().len(), 2);
 }
@@ -300,14 +301,14 @@ fn reset() {
     let mut mm = space();
     map_at(&mut mm, BASE, PAGE, file(1, 0));
     map_at(&mut mm, BASE + 2 * PAGE, PAGE, file(1, 0));
-    // Theirs forgets without a word; ours tells what goes. Dropping the space is without a word.
+    // Theirs forgets without a callback, ours tells what goes. Dropping a space calls nobody.
     let (pages, log) = told(&mut mm, |mm, update| mm.reset(update));
     assert_eq!((pages, starts(&log)), (Ok(2), vec![BASE, BASE + 2 * PAGE]));
 }
 
 #[test]
 fn errors_say_what_and_which_errno() {
-    // kInval and kNoMem are errnos of typed errors.
+    // kInval and kNoMem are the errnos of typed errors.
     let errno = [
         (Error::ZeroLength, Errno::EINVAL),
         (Error::Unaligned, Errno::EINVAL),

@@ -1,4 +1,4 @@
-//! The features of mmap-rs as bookkeeping, row by row of docs/COMING-FROM.md.
+//! The features of mmap-rs as bookkeeping, one test for each row of docs/COMING-FROM.md.
 
 use kvma::*;
 
@@ -103,7 +103,7 @@ fn flags() {
             (flags, Some(flags), 0)
         );
     }
-    // Neighbours all, and no two alike.
+    // All are neighbours, and no two are equal.
     assert_eq!(space.len(), all.len());
     map(&mut space, page.fixed(BASE + PAGE)).unwrap();
     assert_eq!(space.len(), all.len() - 1);
@@ -114,7 +114,7 @@ fn flags() {
 
 #[test]
 fn huge_pages() {
-    // Theirs: 64K, 512K, 1M, 2M, 4M, 8M, 16M, 32M, 256M, 512M, 1G, 2G, 16G.
+    // Theirs are 64K, 512K, 1M, 2M, 4M, 8M, 16M, 32M, 256M, 512M, 1G, 2G, 16G.
     for log2 in [16, 19, 20, 21, 22, 23, 24, 25, 28, 29, 30, 31, 34] {
         let mut space = VmMap::new(0, 1 << 40, SIZE, Heap).unwrap();
         let size = 1 << log2;
@@ -220,7 +220,7 @@ fn lock_and_unlock() {
     assert_eq!(space.len(), 1);
 }
 
-/// Hears advice only.
+/// Hooks that write advice down.
 #[derive(Default)]
 struct Advised(Vec<(Advice, VmRange, Attrs)>);
 
@@ -247,7 +247,7 @@ fn flush_ranges_and_instruction_cache() {
     update.finish();
     let range = VmRange::new(at + PAGE, 2, SIZE).unwrap();
     assert!(hooks.0.iter().all(|(_, told, attrs)| {
-        // Which part of the file is to be written, too.
+        // It tells which part of the file is to be written, too.
         *told == range && attrs.backing() == Backing::Object { id: 1, offset: 9 }
     }));
     let advice: Vec<_> = hooks.0.iter().map(|told| told.0).collect();
@@ -292,11 +292,11 @@ fn merge_says_why_not() {
     map(&mut space, page.fixed(BASE + PAGE).prot(Prot::READ)).unwrap();
     map(&mut space, page.fixed(BASE + 2 * PAGE).prot(Prot::READ).object(1, 0)).unwrap();
     map(&mut space, page.fixed(BASE + 3 * PAGE).prot(Prot::READ).object(1, 0)).unwrap();
-    // MustBeAdjacent, AttributeMismatch, BackingMismatch.
+    // Theirs are MustBeAdjacent, AttributeMismatch, BackingMismatch.
     assert_eq!(space.merge_at(BASE), Err(Error::NotAdjacent));
     assert_eq!(space.merge_at(BASE + PAGE), Err(Error::AttributesDiffer));
     assert_eq!(space.merge_at(BASE + 2 * PAGE), Err(Error::BackingDiffers));
-    // Theirs looks at the protection alone; the same page of a file twice is not one mapping.
+    // Theirs compares the protection alone. The same page of a file twice is not one mapping.
     assert_eq!(space.merge_at(BASE + 3 * PAGE), Err(Error::BackingDiffers));
     assert_eq!(space.len(), 4);
 }
@@ -328,7 +328,7 @@ fn map_from_existing() {
     let existing = MapOptions::new(4 * PAGE).prot(Prot::RW).fixed(BASE).request(SIZE).unwrap();
     assert_eq!(space.adopt(existing), Ok(BASE));
     assert_eq!(space.adopt(existing), Err(Error::Overlap));
-    // From here on it is like any other; what happens to it is told.
+    // From here on it is like any other mapping, and hooks hear what happens to it.
     let mut gone = 0;
     let mut hooks = |event: Event<'_, ()>| gone += usize::from(matches!(event, Event::Unmap(_)));
     space.unmap(BASE, 4 * PAGE, &mut space.update(&mut hooks)).unwrap();

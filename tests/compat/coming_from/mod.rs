@@ -1,17 +1,23 @@
-//! docs/COMING-FROM.md and its tests say the same: every row has a test, every test a row.
+//! docs/COMING-FROM.md and its tests agree: every row has a test, and every test has a row.
 
-const PAGE: &str = include_str!("../docs/COMING-FROM.md");
+mod libmmap_c;
+mod libmmap_cpp;
+mod mmap_rs;
+mod posix;
+mod rangemap;
 
-/// The page's section, and the tests that stand for it.
+const PAGE: &str = include_str!("../../../docs/COMING-FROM.md");
+
+/// The sections of the page, and the source of their tests.
 const SECTIONS: [(&str, &str); 5] = [
-    ("## libmmap in C\n", include_str!("coming_from_libmmap_c.rs")),
-    ("## libmmap in C++\n", include_str!("coming_from_libmmap_cpp.rs")),
-    ("## mmap-rs\n", include_str!("coming_from_mmap_rs.rs")),
-    ("## rangemap\n", include_str!("coming_from_rangemap.rs")),
-    ("## POSIX and Linux\n", include_str!("coming_from_posix.rs")),
+    ("## libmmap in C\n", include_str!("libmmap_c.rs")),
+    ("## libmmap in C++\n", include_str!("libmmap_cpp.rs")),
+    ("## mmap-rs\n", include_str!("mmap_rs.rs")),
+    ("## rangemap\n", include_str!("rangemap.rs")),
+    ("## POSIX and Linux\n", include_str!("posix.rs")),
 ];
 
-/// The last cell of each row, without its backquotes.
+/// Returns the last cell of each row, without its backquotes.
 fn rows(section: &str) -> Vec<&str> {
     let table = section.lines().filter(|line| line.starts_with('|')).skip(2);
     table
@@ -20,7 +26,7 @@ fn rows(section: &str) -> Vec<&str> {
         .collect()
 }
 
-/// Functions that follow `#[test]`.
+/// Returns the names of the functions that follow `#[test]`.
 fn tests(source: &str) -> Vec<&str> {
     source
         .split("#[test]\n")

@@ -1,72 +1,12 @@
-//! POSIX' memory calls and Linux' additions, row by row of docs/COMING-FROM.md: `linux::Mm` answers
-//! as Linux does, `VmMap` underneath in its own words.
-
-use std::fmt;
+//! The memory calls of POSIX and what Linux adds to them, one test for each row of
+//! docs/COMING-FROM.md: `linux::Mm` answers as Linux does, `VmMap` underneath in its own words.
 
 use kvma::linux::abi::*;
-use kvma::linux::{
-    Capabilities, File, Kernel, Layout, LinuxVma, Mm, Mmap, OpenFile, PageOp, Rights, VmFlags,
-};
+use kvma::linux::{Capabilities, Layout, Mm, Mmap, PageOp, VmFlags};
 use kvma::*;
+use kvma_test_support::{Inode, TestKernel};
 
 const PAGE: u64 = 4096;
-
-/// An open file, by its inode.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Inode(u64);
-
-impl File for Inode {
-    fn id(&self) -> u64 {
-        self.0
-    }
-
-    fn device(&self) -> (u32, u32) {
-        (8, 1)
-    }
-
-    fn inode(&self) -> u64 {
-        self.0
-    }
-
-    fn write_name(&self, out: &mut dyn fmt::Write) -> fmt::Result {
-        write!(out, "/file/{}", self.0)
-    }
-}
-
-type Data = LinuxVma<Inode>;
-
-/// A kernel with shared memory, whose caller may lock what it likes; notes what it hears.
-#[derive(Default)]
-struct TestKernel {
-    unmapped: Vec<(u64, u64)>,
-    protected: Vec<(u64, Prot, Prot)>,
-    acted: Vec<(PageOp, u64, u64)>,
-}
-
-impl Hooks<Data> for TestKernel {
-    fn unmap(&mut self, piece: &Piece<'_, Data>) {
-        self.unmapped.push((piece.range().start(), piece.range().pages()));
-    }
-
-    fn protect(&mut self, piece: &Piece<'_, Data>, old: &Attrs) {
-        self.protected.push((piece.range().start(), old.prot(), piece.attrs().prot()));
-    }
-}
-
-impl Kernel<Inode> for TestKernel {
-    fn capabilities(&self) -> Capabilities {
-        Capabilities::IPC_LOCK
-    }
-
-    fn shared_memory(&mut self, _len: u64, _flags: VmFlags) -> Result<Inode, Errno> {
-        Ok(Inode(1000))
-    }
-
-    fn page_op(&mut self, action: PageOp, piece: &Piece<'_, Data>) -> Result<(), Errno> {
-        self.acted.push((action, piece.range().start(), piece.range().pages()));
-        Ok(())
-    }
-}
 
 struct Program {
     mm: Mm<Inode, Heap>,
@@ -77,7 +17,8 @@ impl Program {
     fn new() -> Program {
         Program {
             mm: Mm::new(Layout::x86_64(8 << 20), Heap).unwrap(),
-            kernel: TestKernel::default(),
+            // So that it can lock what it likes.
+            kernel: TestKernel::default().with_capabilities(Capabilities::IPC_LOCK),
         }
     }
 
@@ -89,7 +30,7 @@ impl Program {
         flags: u64,
         file: Option<Inode>,
     ) -> Result<u64, Errno> {
-        let file = file.map(|inode| OpenFile::new(inode, Rights::READ | Rights::WRITE));
+        let file = file.map(Inode::open);
         let args = Mmap { addr, len, prot, flags, offset: 0, file };
         self.mm.mmap(args, &mut self.mm.update(&mut self.kernel))
     }
@@ -123,17 +64,17 @@ fn mmap_anonymous_and_of_files() {
     let at = program.anonymous(PAGE + 1, PROT_READ);
     assert_eq!(program.mm.vm_map().find(at).unwrap().pages(), 2);
     assert_eq!(program.mmap(0, 0, RW, MAP_PRIVATE | MAP_ANONYMOUS, None), Err(Errno::EINVAL));
-    let at = program.mmap(0, 2 * PAGE, PROT_READ, MAP_PRIVATE, Some(Inode(7))).unwrap();
+    let at = program.mmap(0, 2 * PAGE, PROT_READ, MAP_PRIVATE, Some(Inode::new(7))).unwrap();
     let vma = program.mm.vm_map().find(at + PAGE).unwrap();
-    assert_eq!(vma.data().object(), Some(&Inode(7)));
+    assert_eq!(vma.data().object(), Some(&Inode::new(7)));
     assert_eq!(program.mmap(0, PAGE, PROT_READ, MAP_PRIVATE, None), Err(Errno::EBADF));
 }
 
 #[test]
 fn map_shared_and_map_private() {
     let mut program = Program::new();
-    let shared = program.mmap(0, PAGE, RW, MAP_SHARED, Some(Inode(7))).unwrap();
-    let private = program.mmap(0, PAGE, RW, MAP_PRIVATE, Some(Inode(7))).unwrap();
+    let shared = program.mmap(0, PAGE, RW, MAP_SHARED, Some(Inode::new(7))).unwrap();
+    let private = program.mmap(0, PAGE, RW, MAP_PRIVATE, Some(Inode::new(7))).unwrap();
     assert!(program.flags(shared).contains(VmFlags::SHARED));
     assert!(!program.flags(private).contains(VmFlags::SHARED));
     // Neither is EINVAL.
@@ -142,10 +83,10 @@ fn map_shared_and_map_private() {
 
 #[test]
 fn shared_memory_is_an_object() {
-    // MAP_SHARED|MAP_ANONYMOUS and what shm_open gives are objects of the owner's.
+    // MAP_SHARED|MAP_ANONYMOUS, and what shm_open gives, are objects of the kernel.
     let mut program = Program::new();
     let at = program.mmap(0, PAGE, RW, MAP_SHARED | MAP_ANONYMOUS, None).unwrap();
-    assert_eq!(program.mm.vm_map().find(at).unwrap().data().object(), Some(&Inode(1000)));
+    assert_eq!(program.mm.vm_map().find(at).unwrap().data().object(), Some(&Inode::new(1001)));
 }
 
 #[test]
@@ -169,7 +110,7 @@ fn hints_are_taken_if_they_can_be() {
 }
 
 #[test]
-fn munmap_of_parts_and_holes() {
+fn munmap_of_parts_and_gaps() {
     let mut program = Program::new();
     let at = program.anonymous(8 * PAGE, RW);
     assert_eq!(program.munmap(at + 2 * PAGE, 2 * PAGE), Ok(0));
@@ -190,8 +131,8 @@ fn mprotect_for_a_jit() {
 }
 
 #[test]
-fn mprotect_over_a_hole() {
-    // Linux changes what comes before the hole, then says ENOMEM; so does `linux::Mm`.
+fn mprotect_over_a_gap() {
+    // Linux changes what comes before the gap and then returns ENOMEM, and so does `linux::Mm`.
     let mut program = Program::new();
     let at = program.anonymous(4 * PAGE, RW);
     program.munmap(at + 2 * PAGE, PAGE).unwrap();
@@ -240,8 +181,8 @@ fn mlock_and_mlockall() {
     let Program { mm, kernel } = &mut program;
     mm.munlockall(&mut mm.update(kernel));
     assert!(!program.flags(at).contains(VmFlags::LOCKED));
-    // Pages are brought in by the owner.
-    assert!(program.kernel.acted.iter().any(|act| act.0 == PageOp::Populate));
+    // The kernel populates the pages.
+    assert!(program.kernel.page_ops.iter().any(|act| act.0 == PageOp::Populate));
 }
 
 #[test]
@@ -267,10 +208,10 @@ fn madvise() {
         assert!(program.flags(at).contains(flag));
         assert!(!program.flags(at + PAGE).contains(flag));
     }
-    for (advice, action) in [(MADV_DONTNEED, PageOp::DontNeed), (MADV_FREE, PageOp::Free)] {
-        program.kernel.acted.clear();
+    for (advice, op) in [(MADV_DONTNEED, PageOp::DontNeed), (MADV_FREE, PageOp::Free)] {
+        program.kernel.page_ops.clear();
         assert_eq!(advise(&mut program, advice), Ok(0));
-        assert_eq!(program.kernel.acted, [(action, at, 1)]);
+        assert_eq!(program.kernel.page_ops, [(op, at, 1)]);
     }
     assert_eq!(advise(&mut program, MADV_WILLNEED), Ok(0));
     assert_eq!(advise(&mut program, 9999), Err(Errno::EINVAL));
@@ -279,10 +220,10 @@ fn madvise() {
 #[test]
 fn msync() {
     let mut program = Program::new();
-    let at = program.mmap(0, 4 * PAGE, RW, MAP_SHARED, Some(Inode(7))).unwrap();
+    let at = program.mmap(0, 4 * PAGE, RW, MAP_SHARED, Some(Inode::new(7))).unwrap();
     let Program { mm, kernel } = &mut program;
     assert_eq!(mm.msync(at + PAGE, PAGE, MS_SYNC, &mut mm.update(kernel)), Ok(0));
-    assert_eq!(kernel.acted, [(PageOp::WriteBack, at + PAGE, 1)]);
+    assert_eq!(kernel.page_ops, [(PageOp::WriteBack, at + PAGE, 1)]);
     assert_eq!(mm.msync(at, PAGE, MS_SYNC | MS_ASYNC, &mut mm.update(kernel)), Err(Errno::EINVAL));
     assert_eq!(mm.msync(at, 8 * PAGE, MS_SYNC, &mut mm.update(kernel)), Err(Errno::ENOMEM));
 }
@@ -290,7 +231,7 @@ fn msync() {
 #[test]
 fn proc_maps() {
     let mut program = Program::new();
-    program.mmap(0x5000_0000, 2 * PAGE, RW, MAP_SHARED, Some(Inode(7))).unwrap();
+    program.mmap(0x5000_0000, 2 * PAGE, RW, MAP_SHARED, Some(Inode::new(7))).unwrap();
     let text = program.mm.maps().to_string();
     assert_eq!(
         text.trim_end(),
@@ -313,8 +254,8 @@ fn exec_replaces_all() {
 
 #[test]
 fn device_registers() {
-    // mmap of /dev/mem or a UIO device: the driver says how it is cached, and it never merges with
-    // memory.
+    // mmap of /dev/mem or of a UIO device. The driver says how it is cached, and it never merges
+    // with memory.
     let mut map = VmMap::<(), _>::new(0x1000, 16, PageSize::SIZE_4K, Heap).unwrap();
     let registers = MapOptions::new(PAGE)
         .prot(Prot::RW)

@@ -1,5 +1,5 @@
-//! What users of rangemap know, row by row of docs/COMING-FROM.md; where it can be, held against
-//! that crate.
+//! The features of rangemap, one test for each row of docs/COMING-FROM.md. Where possible, answers are
+//! compared with those of that crate.
 
 use kvma::*;
 use std::collections::hash_map::DefaultHasher;
@@ -149,7 +149,7 @@ fn like_any_value() {
     assert_eq!(a.clone(), a);
     assert_ne!(a, Map::default());
     assert_eq!(format!("{a:?}"), "{0..=3: 'a'}");
-    // In order, and as theirs orders them.
+    // Ordered, as theirs.
     let all = [
         Map::new(),
         Map::from([(0..2, 'a')]),
@@ -205,5 +205,5 @@ fn policies() {
     map.insert(0x2000..0x4000, 0x1000);
     assert_eq!(map.len(), 1);
     map.insert(0x5000..0x6000, 0);
-    assert_eq!(map.len(), 2, "equal, but it does not run on");
+    assert_eq!(map.len(), 2, "equal, but not contiguous");
 }

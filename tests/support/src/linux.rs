@@ -160,6 +160,11 @@ impl TestKernel {
         (self.overcommit, self.commit_limit) = (Overcommit::Never, limit);
     }
 
+    /// Lets `pages` pages be charged already.
+    pub fn with_charged(self, pages: u64) -> Self {
+        Self { charged: pages, ..self }
+    }
+
     /// Sets `pages` huge pages of 2 MiB aside.
     pub fn with_huge_pages(self, pages: u64) -> Self {
         Self { free_huge_pages: pages, ..self }
