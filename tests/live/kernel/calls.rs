@@ -1,4 +1,4 @@
-//! The calls: their numbers, and how a trace shows them.
+//! The calls, their numbers, and how a trace shows them.
 
 use std::fmt::{self, Write};
 
@@ -8,8 +8,8 @@ pub use kvma_trace::{Limit, Touch};
 
 use super::image;
 
-/// A system call that changes an address space, with its number on x86-64. Named as in the manual
-/// pages.
+/// A system call that changes an address space, with its number on x86-64. Names are those of the
+/// manual pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u64)]
 pub enum Sys {
@@ -25,7 +25,7 @@ pub enum Sys {
     Munlock = 150,
     Mlockall = 151,
     Munlockall = 152,
-    /// prctl(2), only to name memory.
+    /// prctl(2), to name memory only.
     Name = 157,
     Mlock2 = 325,
     PkeyMprotect = 329,
@@ -35,7 +35,7 @@ pub enum Sys {
 }
 
 impl Sys {
-    /// All of them.
+    /// All calls.
     pub const ALL: [Self; 18] = {
         use Sys::*;
         [
@@ -60,13 +60,13 @@ impl Sys {
         ]
     };
 
-    /// The number to put into `rax`.
+    /// Returns the number for `rax`.
     pub const fn number(self) -> u64 {
         self as u64
     }
 }
 
-/// A call and its arguments in the order of the registers.
+/// A call, and its arguments in the order of the registers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Call {
     pub sys: Sys,
@@ -74,14 +74,14 @@ pub struct Call {
 }
 
 impl Call {
-    /// A call; arguments that are not given are 0.
+    /// Makes a call. Arguments that are not given are 0.
     pub fn new(sys: Sys, given: &[u64]) -> Self {
         let mut args = [0; 6];
         args[..given.len()].copy_from_slice(given);
         Self { sys, args }
     }
 
-    /// The call as a trace has it.
+    /// Returns the call as a trace has it.
     pub fn traced(&self) -> kvma_trace::Call<'static> {
         if self.sys == Sys::Name {
             let [_, _, addr, len, name, _] = self.args;
@@ -91,7 +91,7 @@ impl Call {
             .expect("a trace has all calls in `Sys`")
     }
 
-    /// The descriptor that the kernel looks at, if it looks at one.
+    /// Returns the descriptor at which the kernel looks, if any.
     pub fn fd(&self) -> Option<u32> {
         match self.traced() {
             kvma_trace::Call::Mmap { fd, .. } => fd,
@@ -100,7 +100,7 @@ impl Call {
     }
 }
 
-/// As a trace shows it, left of the backing and the answer.
+/// Writes the call as in a trace, left of the backing and the answer.
 impl fmt::Display for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.traced().fmt(f)
@@ -112,15 +112,15 @@ impl fmt::Display for Call {
 pub enum Step {
     Call(Call),
     Advise(Advise),
-    /// An instruction that uses memory.
+    /// An instruction that accesses memory.
     Touch(u64, Touch),
     /// Forks, and goes on in the child.
     Fork,
-    /// Goes on in the other one of the two that the last fork has made.
+    /// Goes on in the other one of the two programs of the last fork.
     Switch,
     /// Runs the same program anew.
     Exec,
-    /// Sets the soft limit: an entry of the tracee's table of limits.
+    /// Sets a soft limit, by the index in the table of limits.
     Limit(usize),
     /// Gives up all privileges.
     Drop,
@@ -129,7 +129,7 @@ pub enum Step {
 /// process_madvise(2)
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Advise {
-    /// Whose memory. `Other` is the other one of the two that the last fork has made.
+    /// Whose memory is advised. `Other` is the other one of the two programs of the last fork.
     pub target: Target,
     pub advice: u64,
     pub flags: u64,
@@ -138,10 +138,10 @@ pub struct Advise {
 }
 
 impl Advise {
-    /// Ranges in one call.
+    /// Most ranges in one call.
     pub const MOST: usize = 6;
 
-    /// Ranges that do not fit are left out.
+    /// Makes a call. Ranges beyond [`MOST`](Self::MOST) are left out.
     pub fn new(target: Target, advice: u64, flags: u64, given: &[(u64, u64)]) -> Self {
         let mut ranges = [(0, 0); Self::MOST];
         let count = given.len().min(Self::MOST);
@@ -149,7 +149,7 @@ impl Advise {
         Self { target, advice, flags, ranges, count }
     }
 
-    /// The same for another target.
+    /// Returns the call for another target.
     pub fn to(self, target: Target) -> Self {
         Self { target, ..self }
     }
@@ -158,13 +158,13 @@ impl Advise {
         &self.ranges[..self.count]
     }
 
-    /// The same by madvise(2), call by call.
+    /// Returns calls of madvise(2) that do the same, one for each range.
     pub fn each(&self) -> impl Iterator<Item = Call> + '_ {
         self.ranges().iter().map(|&(addr, len)| Call::new(Sys::Madvise, &[addr, len, self.advice]))
     }
 }
 
-/// As a trace shows it, left of the answer.
+/// Writes the call as in a trace, left of the answer.
 impl fmt::Display for Advise {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let target = match self.target {
@@ -176,7 +176,7 @@ impl fmt::Display for Advise {
     }
 }
 
-/// The `limit` line of a trace.
+/// Writes the `limit` line of a trace.
 pub fn limit_line(out: &mut String, limit: Limit, bytes: u64) {
     // Writing to a string does not fail.
     let _ = match bytes {
@@ -185,7 +185,7 @@ pub fn limit_line(out: &mut String, limit: Limit, bytes: u64) {
     };
 }
 
-/// The number of a limit for setrlimit(2).
+/// Returns the number of a limit for setrlimit(2).
 pub const fn resource(limit: Limit) -> u32 {
     match limit {
         Limit::AddressSpace => libc::RLIMIT_AS,
@@ -197,7 +197,7 @@ pub const fn resource(limit: Limit) -> u32 {
 
 pub const MADV_POPULATE_READ: u32 = 22;
 pub const MADV_POPULATE_WRITE: u32 = 23;
-/// First address that is not user space's.
+/// First address behind user space.
 pub const TASK: u64 = 0x7fff_ffff_f000;
 /// prctl(2): a property of memory.
 pub const PR_SET_VMA: u64 = 0x5356_4d41;

@@ -1,4 +1,4 @@
-//! A trace of the kernel's answers held against kvma's.
+//! Compares the answers of the kernel in a trace with those of kvma.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use super::usage;
 /// The first place where kvma does not do what the kernel did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
-    /// How many calls came before the one that shows it.
+    /// Number of calls before the one that shows it.
     pub calls: usize,
     /// The last call with the kernel's answer, as the trace has it.
     pub call: String,
@@ -27,12 +27,12 @@ pub enum What {
         kernel: Answer,
         kvma: Answer,
     },
-    /// The list of VMAs behind the call: the lines that only one side has.
-    VMAs {
+    /// The VMAs after the call: the lines that only one side has.
+    Vmas {
         kernel: String,
         kvma: String,
     },
-    /// What is in use behind the call.
+    /// What is in use after the call.
     Usage {
         kernel: String,
         kvma: String,
@@ -46,7 +46,7 @@ impl fmt::Display for Difference {
         writeln!(f, "call {}: {}", self.calls + 1, self.call)?;
         match &self.what {
             What::Answer { kernel, kvma } => write!(f, "kvma answers {kvma}, the kernel {kernel}"),
-            What::VMAs { kernel, kvma } => {
+            What::Vmas { kernel, kvma } => {
                 write!(f, "VMAs of the kernel:\n{kernel}VMAs of kvma:\n{kvma}")
             }
             What::Usage { kernel, kvma } => write!(f, "of the kernel: {kernel}\nof kvma: {kvma}"),
@@ -55,7 +55,7 @@ impl fmt::Display for Difference {
     }
 }
 
-/// Replays `trace`, in which there is a snapshot after each call that changed the VMAs; the first
+/// Replays `trace`, which has a snapshot after each call that changed the VMAs. Returns the first
 /// difference, if there is one.
 pub fn compare(trace: &str) -> Option<Difference> {
     type Alloc<'a> = Arc<BoxAlloc<VmaNode<LinuxVma<Backing<'a>>>>>;
@@ -67,7 +67,7 @@ pub fn compare(trace: &str) -> Option<Difference> {
     let mut guards = Guards::default();
     let mut calls = 0_usize;
     let mut last = "";
-    // What the kernel has shown last, read once.
+    // The last snapshot of the kernel.
     let mut vmas: Vec<SnapshotVma<'_>> = Vec::new();
     let mut shown = "";
     let mut entries = Parser::new(trace).peekable();
@@ -135,7 +135,7 @@ pub fn compare(trace: &str) -> Option<Difference> {
             return Some(Difference {
                 calls: calls.saturating_sub(1),
                 call,
-                what: What::VMAs { kernel, kvma },
+                what: What::Vmas { kernel, kvma },
             });
         }
     }
@@ -146,7 +146,7 @@ fn broken(reason: String) -> Difference {
     Difference { calls: 0, call: String::new(), what: What::Broken(reason) }
 }
 
-/// kvma's VMAs in the form of a maps file, with a `VmFlags:` line each if `flagged`.
+/// Returns the VMAs of kvma as a maps file, each with a `VmFlags:` line if `flagged`.
 fn maps<'a, A>(replay: &Replay<'a, A>, flagged: bool) -> String
 where
     A: kvma::NodeAlloc<VmaNode<LinuxVma<Backing<'a>>>> + Clone,
@@ -161,7 +161,7 @@ where
     text
 }
 
-/// The VMAs of `text` (each with its flags) that `other` does not have.
+/// Returns the VMAs of `text`, each with its flags, that `other` does not have.
 fn only_in(text: &str, other: &str) -> String {
     let vmas = |text: &str| -> Vec<String> {
         let mut vmas: Vec<String> = Vec::new();

@@ -1,18 +1,18 @@
-//! Random calls, right and wrong, near what is mapped.
+//! Random calls, right and wrong ones, near what is mapped.
 
 use super::calls::*;
 use super::caution::{Caution, VAST};
 use super::image::{self, PAGE, SCRATCH};
-use super::persona::{PageOp, Persona};
+use super::persona::{Kind, Persona};
 use super::rng::Rng;
-use super::session::TheVma;
+use super::session::SeenVma;
 use super::setup::Setup;
 
-/// What the generator looks at before it makes up a step.
+/// The state of the program, at which the generator looks before it makes up a step.
 #[derive(Debug, Clone, Copy)]
 pub struct View<'a> {
-    pub vmas: &'a [TheVma],
-    /// Where the heap starts and ends.
+    pub vmas: &'a [SeenVma],
+    /// Start and end of the heap.
     pub heap: (u64, u64),
     pub privileged: bool,
     /// Whether a fork has made another program.
@@ -21,9 +21,9 @@ pub struct View<'a> {
     pub bare: bool,
 }
 
-/// Most fixed mappings lie here, so that they meet.
+/// Most fixed mappings lie here, so that they overlap.
 const ARENA: (u64, u64) = (0x7fff_f7a0_0000, 0x7fff_f7e0_0000);
-/// The same in [huge](Persona::huge) runs.
+/// Where they lie in [huge](Persona::huge) runs.
 const HUGE_ARENA: (u64, u64) = (0x7fff_d000_0000, 0x7fff_d200_0000);
 /// Bytes of a huge page.
 const HUGE: u64 = 2 << 20;
@@ -33,7 +33,7 @@ const HUGE: u64 = 2 << 20;
 pub struct Generator {
     rng: Rng,
     persona: &'static Persona,
-    /// Whether [`PageOp::Drop`] has been made up.
+    /// Whether [`Kind::Drop`] has been made up.
     dropped: bool,
 }
 
@@ -42,8 +42,8 @@ impl Generator {
         Self { rng: Rng::new(seed), persona, dropped: false }
     }
 
-    /// The next step. Never one that could take away the code the program runs, nor one that
-    /// [`Caution`] advises against.
+    /// Returns the next step: never one that could take away the code that the program runs, nor one
+    /// against which [`Caution`] advises.
     pub fn step(&mut self, setup: &Setup, view: View<'_>) -> Step {
         let caution = Caution { vmas: view.vmas, populate: self.persona.populate, bare: view.bare };
         // Vast VMAs are worth making, but slow down all that follows.
@@ -54,19 +54,19 @@ impl Generator {
         }
         loop {
             let step = match self.rng.weighted(self.persona.weights) {
-                PageOp::Call(sys) => Step::Call(self.call(sys, view)),
-                PageOp::Limit(limit) => {
+                Kind::Call(sys) => Step::Call(self.call(sys, view)),
+                Kind::Limit(limit) => {
                     let index = self.rng.below(setup.choices(limit) as u64) as usize;
                     Step::Limit(setup.limit(limit, index))
                 }
-                PageOp::Advise => Step::Advise(self.process_madvise(view)),
-                PageOp::Touch => self.touch(view),
-                PageOp::Fork => Step::Fork,
-                PageOp::Switch if !view.has_other => continue,
-                PageOp::Switch => Step::Switch,
-                PageOp::Exec => Step::Exec,
-                PageOp::Drop if !setup.scope.drops || self.dropped => continue,
-                PageOp::Drop => {
+                Kind::Advise => Step::Advise(self.process_madvise(view)),
+                Kind::Touch => self.touch(view),
+                Kind::Fork => Step::Fork,
+                Kind::Switch if !view.has_other => continue,
+                Kind::Switch => Step::Switch,
+                Kind::Exec => Step::Exec,
+                Kind::Drop if !setup.scope.drops || self.dropped => continue,
+                Kind::Drop => {
                     self.dropped = true;
                     Step::Drop
                 }
@@ -81,7 +81,7 @@ impl Generator {
         let target =
             if view.has_other && self.rng.chance(1, 3) { Target::Other } else { Target::Own };
         let advice = match target {
-            // The four that may be given to others, but for COLLAPSE, and one that may not.
+            // Advice that is allowed for others, but for COLLAPSE, and one that is not.
             Target::Other => self.rng.pick(&[3, 20, 21, 20, 21, 10]),
             Target::Own => self.advice(),
         };
@@ -95,7 +95,7 @@ impl Generator {
     fn touch(&mut self, view: View<'_>) -> Step {
         let vma = self.rng.pick(view.vmas);
         let page = match self.rng.below(20) {
-            // Below it, where a stack grows: near, and around where the limits are.
+            // Below the VMA, where a stack grows: near it, and around the limits.
             0..8 => vma.start.wrapping_sub((1 + self.rng.below(0x20)) * PAGE),
             8..10 => vma.end.wrapping_sub(self.rng.pick(&[0x10, 0x100, 0x800, 0x4000]) * PAGE),
             10..16 => vma.start + self.rng.below((vma.end - vma.start) / PAGE) * PAGE,
@@ -122,7 +122,7 @@ impl Generator {
                 Call::new(sys, &[addr])
             }
             Sys::Mlockall => {
-                // CURRENT and FUTURE alone bring pages in: see `Caution`.
+                // CURRENT and FUTURE alone populate pages: see `Caution`.
                 let flags = self.rng.weighted(&[
                     (4, 2),
                     (5, 4),
@@ -138,7 +138,7 @@ impl Generator {
             }
             Sys::Munlockall => Call::new(sys, &[]),
             Sys::PkeyAlloc => {
-                // Never one that forbids: what comes of that says a register, not a VMA.
+                // Never rights that forbid anything: a register holds those, not a VMA.
                 let (flags, rights) = self.rng.weighted(&[((0, 0), 12), ((1, 0), 1), ((0, 4), 1)]);
                 Call::new(sys, &[flags, rights])
             }
@@ -157,7 +157,7 @@ impl Generator {
                         Call::new(sys, &[PR_SET_VMA, 0, addr, len, name])
                     }
                     Sys::Munmap | Sys::Mlock | Sys::Munlock => Call::new(sys, &[addr, len]),
-                    // A whole stack: what it keeps says whether it was ever used.
+                    // A whole stack: the flags that stay say whether it was ever used.
                     Sys::Mprotect if self.persona.grow > 0 && self.rng.chance(1, 3) => {
                         let vma = self.rng.pick(view.vmas);
                         let prot = self.prot();
@@ -224,8 +224,8 @@ impl Generator {
             times(MAP_HUGETLB, 3);
             times(MAP_HUGETLB | 21 << MAP_HUGE_SHIFT, 1);
             times(MAP_HUGETLB | 30 << MAP_HUGE_SHIFT, 1);
-            times(0x800, 4); // DENYWRITE, which is ignored
-            times(0x1000, 4); // EXECUTABLE, too
+            times(0x800, 4); // DENYWRITE, which is ignored.
+            times(0x1000, 4); // EXECUTABLE, which is ignored, too.
             times(0x80, 3);
             times(0x800_0000, 2);
             times(0x20_0000, 2);
@@ -265,7 +265,7 @@ impl Generator {
     fn mremap(&mut self, view: View<'_>) -> Call {
         let (mut old, mut old_len) = self.range(view);
         if self.rng.chance(2, 3) {
-            // Most calls name what one VMA holds.
+            // Most calls name the range of one VMA.
             let vma = self.rng.pick(view.vmas);
             old = vma.start + self.rng.below((vma.end - vma.start) / PAGE).min(0x1000) * PAGE;
             old_len = vma.end.saturating_sub(old).min(0x40 * PAGE);
@@ -301,7 +301,7 @@ impl Generator {
         Call::new(Sys::Mremap, &[old, old_len, new_len, flags, new])
     }
 
-    /// A start and a length.
+    /// Returns a start and a length.
     fn range(&mut self, view: View<'_>) -> (u64, u64) {
         let addr = self.address(view);
         let len = self.length();
@@ -343,8 +343,8 @@ impl Generator {
         };
         let addr =
             if self.persona.huge > 0 && self.rng.chance(1, 2) { addr & !(HUGE - 1) } else { addr };
-        let crooked = if self.persona.odd { 25 } else { 60 };
-        if self.rng.chance(1, crooked) { addr ^ self.rng.below(PAGE) } else { addr }
+        let unaligned = if self.persona.odd { 25 } else { 60 };
+        if self.rng.chance(1, unaligned) { addr ^ self.rng.below(PAGE) } else { addr }
     }
 
     fn length(&mut self) -> u64 {
@@ -362,7 +362,7 @@ impl Generator {
                 1 => TASK - rng.below(0x10) * PAGE,
                 2 => 1 << rng.below(48),
                 3 => 0x10_0000 + rng.below(0x400) * PAGE,
-                // More than there is memory, and more than half of it.
+                // More than all memory, and more than half of it.
                 4 => rng.pick(&[40 << 30, 14 << 30]) + rng.below(16) * PAGE,
                 _ => rng.next() >> rng.below(64),
             },
@@ -406,7 +406,7 @@ impl Generator {
         }
     }
 
-    /// A protection key, mostly none or one of the lowest.
+    /// Returns a protection key, mostly none or one of the lowest.
     fn key(&mut self) -> u64 {
         let key = match self.rng.below(10) {
             0..5 => u64::from(u32::MAX),
@@ -416,7 +416,7 @@ impl Generator {
         self.high_bits(key)
     }
 
-    /// `value` of an `int` argument, whose upper half does not count.
+    /// Returns `value` as an `int` argument, whose upper half does not count.
     fn high_bits(&mut self, value: u64) -> u64 {
         if self.persona.odd && self.rng.chance(1, 50) { value | 1 << 32 } else { value }
     }

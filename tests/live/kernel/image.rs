@@ -1,15 +1,15 @@
-//! The smallest program that can be asked for system calls: an ELF image made by hand.
+//! The smallest program that can make system calls for us: an ELF image made by hand.
 //!
 //! It never runs on its own: it is stopped at its first instruction, and each call is injected. So
-//! none of its memory is ever touched (no libc, no relocation, no stack frame), and what the kernel
+//! none of its memory is ever accessed (no libc, no relocation, no stack frame), and what the kernel
 //! does with its VMAs depends on the calls alone.
 
 use super::calls::Limit;
 
 /// Where the image is loaded.
 pub const BASE: u64 = 0x40_0000;
-/// The one page that has to stay as it is: the instruction that enters the kernel, and constants
-/// for calls that take a pointer.
+/// The one page that must stay as it is. It holds the instruction that enters the kernel, and
+/// constants for calls that take a pointer.
 pub const CODE: u64 = BASE + PAGE;
 /// Size of a page.
 pub const PAGE: u64 = 4096;
@@ -17,52 +17,53 @@ pub const PAGE: u64 = 4096;
 /// Offset of the table of `struct rlimit` within [`CODE`].
 const LIMITS: usize = 64;
 
-/// Shared memory that calls read their arguments from and write their results to: the one piece of
-/// memory that is used without ever being the program's alone.
+/// Shared memory for the arguments and the results of calls: the only memory that is used and yet
+/// never private.
 pub const SCRATCH: u64 = BASE - 0x10 * PAGE;
-/// Bytes of it.
+/// Length of [`SCRATCH`], in bytes.
 pub const SCRATCH_LENGTH: u64 = 2 * PAGE;
 
 /// Offsets within [`CODE`] of the instructions that load from and store to what `rdi` holds.
 const LOAD: usize = 16;
 const STORE: usize = 32;
-/// Offset of what a program gets as its arguments: a pointer to its name, and nothing.
+/// Offset of the arguments of a program: a pointer to its name, and a null pointer.
 const ARGUMENTS: usize = 2048;
 /// Offset of names for memory.
 const NAMES: usize = 2304;
-/// Bytes from one to the next.
+/// Bytes from one name to the next.
 const NAME: usize = 16;
 /// Names for memory, as a trace has them.
 const NAMED: [&str; 3] = ["00:00 0 [anon:a]", "00:00 0 [anon:arena]", "00:00 0 [anon:two words]"];
 
-/// The instruction that loads.
+/// Returns the address of the instruction that loads.
 pub const fn load_at() -> u64 {
     CODE + LOAD as u64
 }
 
-/// The instruction that stores.
+/// Returns the address of the instruction that stores.
 pub const fn store_at() -> u64 {
     CODE + STORE as u64
 }
 
-/// An empty path, the arguments of a program, and its environment, for execveat(2).
+/// Returns the addresses of an empty path, of the arguments of a program and of its environment, for
+/// execveat(2).
 pub const fn exec_at() -> [u64; 3] {
     let arguments = CODE + ARGUMENTS as u64;
     [arguments + 21, arguments, arguments + 8]
 }
 
-/// Where the `index`-th name for memory lies in the program.
+/// Returns the address of the `index`-th name for memory.
 pub const fn name(index: u64) -> u64 {
     CODE + NAMES as u64 + (index % NAMED.len() as u64) * NAME as u64
 }
 
-/// The name at an address of the program, as a trace has it.
+/// Returns the name at an address of the program, as a trace has it.
 pub fn name_at(addr: u64) -> Option<kvma_trace::Backing<'static>> {
     let index = addr.checked_sub(name(0))? as usize / NAME;
     NAMED.get(index).and_then(|text| kvma_trace::Backing::parse(text))
 }
 
-/// Where the `entry`-th pair of the table of limits lies in the program.
+/// Returns the address of the `entry`-th pair in the table of limits.
 pub const fn limit_at(entry: usize) -> u64 {
     CODE + (LIMITS + 16 * entry) as u64
 }
@@ -70,11 +71,11 @@ pub const fn limit_at(entry: usize) -> u64 {
 /// The shape of the image. All in pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shape {
-    /// Code behind [`CODE`], which the calls may play with.
+    /// Code behind [`CODE`], which calls may change.
     pub text: u64,
     /// Initialised data.
     pub data: u64,
-    /// Zeroed data, which stays apart from the heap that follows.
+    /// Zeroed data, which does not merge with the heap that follows.
     pub bss: u64,
 }
 
@@ -82,12 +83,12 @@ pub struct Shape {
 const RODATA: u64 = 2;
 
 impl Shape {
-    /// Bytes in the file.
+    /// Returns the length of the file, in bytes.
     pub const fn file_length(self) -> u64 {
         self.bss_at() - BASE
     }
 
-    /// Where the zeroed data begins.
+    /// Returns where the zeroed data begins.
     pub const fn bss_at(self) -> u64 {
         CODE + (1 + self.text + RODATA + self.data) * PAGE
     }
@@ -106,7 +107,8 @@ const R: u32 = 4;
 const W: u32 = 2;
 const X: u32 = 1;
 
-/// The bytes of an executable file. `limits`: the soft and hard limits that can be set from inside.
+/// Returns the bytes of an executable file. `limits` are the soft and hard limits that can be set
+/// from inside.
 pub fn build(shape: Shape, limits: &[(Limit, u64, u64)]) -> Vec<u8> {
     let text = 1 + shape.text;
     let segments = [
@@ -119,8 +121,8 @@ pub fn build(shape: Shape, limits: &[(Limit, u64, u64)]) -> Vec<u8> {
             file_pages: shape.data,
             pages: shape.data,
         },
-        // On its own, so that the data segment has no bytes for RLIMIT_DATA to count: no trace says
-        // how many.
+        // A segment of its own, so that the data segment has no zeroed bytes for RLIMIT_DATA to
+        // count: no trace says how many.
         Segment {
             flags: R | W,
             page: 1 + text + RODATA + shape.data,

@@ -1,30 +1,32 @@
-//! Random calls on the running kernel and on kvma: every answer, and the VMAs after every call,
-//! agree.
+//! Random calls on the running kernel and on kvma: every answer agrees, and so do the VMAs after
+//! every call.
 //!
-//! A small program, stopped by ptrace(2), makes the calls; what they come to is written down as a
-//! trace, and the trace is replayed on [`kvma::linux::Mm`]. What differs is shrunk to few calls and
-//! printed as a trace.
+//! A small program, stopped by ptrace(2), makes the calls. They are written down as a trace, with the
+//! answers and the VMAs of the kernel, and the trace is replayed on [`kvma::linux::Mm`]. A difference
+//! is shrunk to few calls and printed as a trace.
 //!
-//! The program also forks, and goes on now as the parent, now as the child; it is executed anew,
-//! under other limits on the stack; it touches memory, which grows stacks, or is told why not; and
-//! it installs guards, over which nothing can be brought in. What cannot be compared:
+//! The program also forks, and goes on now as the parent and now as the child. It is executed anew,
+//! under other limits on the stack. It accesses memory, which grows stacks or is refused. It installs
+//! guards, over which nothing can be populated. These cannot be compared:
 //!
-//! - In a child, Linux does not merge what has had pages before the fork; kvma does. So programs
-//!   that fork have unmapped their stack before, and only those that never fork write to private
-//!   memory, grow stacks or install guards.
-//! - Pages that come in by themselves, huge ones or many at a time: what is private and writable is
-//!   touched page by page.
-//! - What a page holds, and whether it is in memory: the vector of mincore(2) is not looked at.
+//! - Linux does not merge VMAs of a child that have had pages before the fork; kvma does. So programs
+//!   that fork unmap their stack first, and only those that never fork write to private memory, grow
+//!   stacks or install guards.
+//! - Huge pages, and pages that are populated several at a time, depend on more than the calls. So
+//!   what is private and writable is accessed page by page.
+//! - What a page holds and whether it is in memory: the vector of mincore(2) is not compared.
 //!
-//! - `KVMA_LIVE_CALLS=N`: how many calls (22,000)
-//! - `KVMA_LIVE_SEED=N`: other calls (1)
-//! - `KVMA_LIVE_PERSONA=NAME`: only one kind of run, see `persona.rs`
-//! - `KVMA_LIVE_THREADS=N`: how many programs at a time (as many as there are processors, 4 at
-//!   most)
+//! Settings:
+//!
+//! - `KVMA_LIVE_CALLS=N`: number of calls (22,000)
+//! - `KVMA_LIVE_SEED=N`: makes other calls (1)
+//! - `KVMA_LIVE_PERSONA=NAME`: makes one kind of runs only, see `persona.rs`
+//! - `KVMA_LIVE_THREADS=N`: number of programs at a time (as many as there are processors, but at
+//!   most 4)
 //! - `KVMA_LIVE_SAVE=DIRECTORY`: keeps the trace of every run
 //!
-//! What the running kernel or its settings do not allow, or do in another way, is left out, and
-//! standard error says so.
+//! What the running kernel or its settings forbid, or do in another way, is left out, and standard
+//! error says so.
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
 mod calls;
@@ -49,6 +51,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
+use kvma_test_support::env_number;
+
 use calls::Step;
 use compare::compare;
 use generator::{Generator, View};
@@ -59,22 +63,17 @@ use session::{Flags, Run, Session};
 use setup::Setup;
 use shrink::{Finding, brief, shrink};
 
-/// Calls of one program. Fewer make a difference easier to shrink, more let VMAs pile up.
+/// Calls of one program. With fewer, a difference is easier to shrink; with more, VMAs pile up.
 const RUN: usize = 800;
-/// Calls from one snapshot with flags to the next. Only these take the kernel long.
+/// Calls between two snapshots with flags. Only these take the kernel long.
 const FLAGS_EVERY: usize = 20;
-/// Differences after which to stop.
+/// Number of differences after which to stop.
 const ENOUGH: usize = 5;
 
-/// Tells the reader of a test that passes, from whom libtest keeps what is printed by macros.
+/// Prints a line also if the test passes: libtest captures only what macros print.
 fn say(text: &str) {
-    // If nobody listens there is nobody to tell.
+    // If standard error is closed, there is nobody to tell.
     let _ = writeln!(io::stderr(), "live_kernel: {text}");
-}
-
-fn number(name: &str) -> Option<usize> {
-    let value = std::env::var(name).ok()?;
-    Some(value.parse().unwrap_or_else(|_| panic!("{name}={value}: expected a number")))
 }
 
 /// A directory that goes when the test ends.
@@ -86,7 +85,7 @@ impl Drop for Scratch {
     }
 }
 
-/// Lets a program of `setup` make `calls` random calls.
+/// Runs a program of `setup` through `calls` random calls.
 fn record(setup: &Setup, persona: &'static Persona, seed: u64, calls: usize) -> io::Result<Run> {
     let mut generator = Generator::new(seed, persona);
     let mut session = Session::start(setup, Flags::Every(FLAGS_EVERY))
@@ -115,17 +114,17 @@ fn record(setup: &Setup, persona: &'static Persona, seed: u64, calls: usize) -> 
     Ok(session.finish())
 }
 
-/// What the runs have come to so far.
+/// The results of the runs so far.
 struct Tally {
     done: AtomicUsize,
     found: Mutex<Vec<Finding>>,
-    /// What this kernel has turned out to have rules of its own for.
+    /// Kinds of calls for which this kernel has turned out to have other rules.
     strange: Mutex<Vec<LeftOut>>,
     traces: PathBuf,
 }
 
 impl Tally {
-    /// One run, and what there is to say about it.
+    /// Makes one run, and reports what differs.
     fn run(&self, persona: &'static Persona, seed: u64, setup: &mut Setup) {
         for what in self.strange.lock().unwrap().iter() {
             setup.scope.leave_out(what.clone(), "this kernel has another rule");
@@ -168,7 +167,7 @@ impl Tally {
             self.found.lock().unwrap().push(finding);
             return;
         }
-        // Another kernel's rules: goes on without such calls.
+        // The rules of another kernel: go on without such calls.
         if let Some(what) = finding.run.steps.last().and_then(LeftOut::of) {
             say(&format!("left out from here on: {what:x?}"));
             self.strange.lock().unwrap().push(what);
@@ -177,11 +176,11 @@ impl Tally {
 }
 
 #[test]
-fn random_calls_agree() {
-    let total = number("KVMA_LIVE_CALLS").unwrap_or(22_000);
-    let seed = number("KVMA_LIVE_SEED").unwrap_or(1) as u64;
+fn random_calls_are_answered_as_by_the_running_kernel() {
+    let total = env_number::<usize>("KVMA_LIVE_CALLS").unwrap_or(22_000);
+    let seed = env_number::<u64>("KVMA_LIVE_SEED").unwrap_or(1);
     let only = std::env::var("KVMA_LIVE_PERSONA").ok();
-    let threads = number("KVMA_LIVE_THREADS")
+    let threads = env_number("KVMA_LIVE_THREADS")
         .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get().min(4)));
     let personas: Vec<&'static Persona> = persona::ALL
         .iter()
@@ -225,7 +224,7 @@ fn random_calls_agree() {
         traces: Path::new(env!("CARGO_TARGET_TMPDIR")).join("live-found"),
     };
     let next = AtomicUsize::new(0);
-    // Every kind of run the same number of times.
+    // Every kind of run is made equally often.
     let runs = total.div_ceil(RUN * personas.len()) * personas.len();
     std::thread::scope(|scope| {
         for own in setups.chunks_mut(shapes.len()) {
@@ -238,7 +237,7 @@ fn random_calls_agree() {
                     }
                     let round = run / personas.len();
                     let persona = personas[run % personas.len()];
-                    // Only without zeroed data, which is in use, can they fork.
+                    // Programs with zeroed data, which is in use, cannot fork.
                     let setup = &mut own[if persona.only_forks { 1 } else { round % shapes.len() }];
                     let seed = seed.wrapping_mul(1_000_003).wrapping_add(round as u64);
                     tally.run(persona, seed, setup);

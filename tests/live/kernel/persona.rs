@@ -1,18 +1,18 @@
-//! What a run is about: which calls it makes, and how often.
+//! Kinds of runs: which calls they make, and how often.
 
 use super::calls::{Limit, Sys};
 
-/// Something that a step can be.
+/// A kind of step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PageOp {
+pub enum Kind {
     Call(Sys),
     Limit(Limit),
     /// process_madvise(2)
     Advise,
-    /// An instruction that uses memory.
+    /// An instruction that accesses memory.
     Touch,
     Fork,
-    /// Goes on in the other one of the two that a fork has made.
+    /// Goes on in the other one of the two programs of a fork.
     Switch,
     Exec,
     /// Gives up privileges, once.
@@ -23,51 +23,51 @@ pub enum PageOp {
 #[derive(Debug)]
 pub struct Persona {
     pub name: &'static str,
-    pub weights: &'static [(PageOp, u64)],
+    pub weights: &'static [(Kind, u64)],
     /// Uses all files, not only one.
     pub files: bool,
     /// Uses odd flags, lengths and addresses.
     pub odd: bool,
-    /// How often of 200 mmap says GROWSDOWN, and LOCKED.
+    /// How many of 200 calls of mmap say GROWSDOWN, and how many LOCKED.
     pub grow: u64,
     pub locked: u64,
-    /// How often of 200 mmap asks for huge pages that need not be there, and whether all are
-    /// aligned to such.
+    /// How many of 200 calls of mmap ask for huge pages that need not be there. If any, addresses
+    /// and lengths are mostly multiples of one.
     pub huge: u64,
-    /// Brings pages in. Nothing private is writable then, so that no page belongs to the program
+    /// Populates pages. Nothing private is writable then, so that no page belongs to the program
     /// alone.
     pub populate: bool,
-    /// Is about forks.
+    /// Makes programs that can fork at any time.
     pub only_forks: bool,
     pub advice: &'static [u64],
-    /// The limit the run is about, and which choice of it.
+    /// The limit under which the run starts, and the index of its value.
     pub limit: Option<(Limit, usize)>,
 }
 
 impl Persona {
-    /// Whether programs fork.
+    /// Returns whether programs fork.
     pub fn forks(&self) -> bool {
-        self.weights.iter().any(|&(action, _)| action == PageOp::Fork)
+        self.weights.iter().any(|&(kind, _)| kind == Kind::Fork)
     }
 }
 
-use PageOp::Call;
+use Kind::Call;
 use Sys::*;
 
-/// All but those that bring pages in, work on huge pages or install guards.
+/// All advice but that which populates pages, makes huge pages or installs guards.
 const ADVICE: &[u64] = &[0, 1, 2, 3, 4, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 24];
-/// All but HWPOISON and SOFT_OFFLINE, which harm the machine, and GUARD_INSTALL.
+/// All advice but HWPOISON and SOFT_OFFLINE, which harm the machine, and GUARD_INSTALL.
 const ALL_ADVICE: &[u64] =
     &[0, 1, 2, 3, 4, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 103];
-/// With guards, and nothing that would come upon them.
+/// Guards, and no advice that would meet them.
 const GUARD_ADVICE: &[u64] =
     &[0, 1, 2, 3, 4, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 24, 102, 103];
 
-/// Guards, and what comes upon them.
+/// Guards, and advice that meets them.
 const UPON_GUARDS: &[u64] =
     &[0, 3, 4, 8, 9, 10, 11, 17, 20, 21, 22, 22, 22, 23, 23, 24, 102, 102, 102, 102, 103];
 
-const PLAIN: &[(PageOp, u64)] = &[
+const PLAIN: &[(Kind, u64)] = &[
     (Call(Mmap), 340),
     (Call(Munmap), 200),
     (Call(Mprotect), 140),
@@ -78,12 +78,12 @@ const PLAIN: &[(PageOp, u64)] = &[
     (Call(Mincore), 12),
     (Call(PkeyMprotect), 10),
     (Call(Name), 10),
-    (PageOp::Advise, 12),
-    (PageOp::Touch, 40),
-    (PageOp::Fork, 2),
-    (PageOp::Switch, 4),
+    (Kind::Advise, 12),
+    (Kind::Touch, 40),
+    (Kind::Fork, 2),
+    (Kind::Switch, 4),
 ];
-const LOCKING: &[(PageOp, u64)] = &[
+const LOCKING: &[(Kind, u64)] = &[
     (Call(Mmap), 340),
     (Call(Munmap), 140),
     (Call(Mprotect), 140),
@@ -96,12 +96,12 @@ const LOCKING: &[(PageOp, u64)] = &[
     (Call(Munlock), 40),
     (Call(Mlockall), 8),
     (Call(Munlockall), 5),
-    (PageOp::Advise, 12),
-    (PageOp::Touch, 20),
-    (PageOp::Fork, 2),
-    (PageOp::Switch, 4),
+    (Kind::Advise, 12),
+    (Kind::Touch, 20),
+    (Kind::Fork, 2),
+    (Kind::Switch, 4),
 ];
-const REMAPPING: &[(PageOp, u64)] = &[
+const REMAPPING: &[(Kind, u64)] = &[
     (Call(Mmap), 340),
     (Call(Munmap), 100),
     (Call(Mprotect), 100),
@@ -109,7 +109,7 @@ const REMAPPING: &[(PageOp, u64)] = &[
     (Call(Madvise), 60),
     (Call(Brk), 30),
 ];
-const SEALING: &[(PageOp, u64)] = &[
+const SEALING: &[(Kind, u64)] = &[
     (Call(Mmap), 340),
     (Call(Munmap), 200),
     (Call(Mprotect), 140),
@@ -121,9 +121,9 @@ const SEALING: &[(PageOp, u64)] = &[
     (Call(Mincore), 8),
     (Call(PkeyMprotect), 20),
     (Call(Name), 10),
-    (PageOp::Advise, 20),
+    (Kind::Advise, 20),
 ];
-const EVERYTHING: &[(PageOp, u64)] = &[
+const EVERYTHING: &[(Kind, u64)] = &[
     (Call(Mmap), 340),
     (Call(Munmap), 160),
     (Call(Mprotect), 150),
@@ -142,12 +142,12 @@ const EVERYTHING: &[(PageOp, u64)] = &[
     (Call(PkeyAlloc), 6),
     (Call(PkeyFree), 4),
     (Call(Name), 15),
-    (PageOp::Advise, 20),
-    (PageOp::Touch, 30),
-    (PageOp::Fork, 2),
-    (PageOp::Switch, 4),
+    (Kind::Advise, 20),
+    (Kind::Touch, 30),
+    (Kind::Fork, 2),
+    (Kind::Switch, 4),
 ];
-const DROPPING: &[(PageOp, u64)] = &[
+const DROPPING: &[(Kind, u64)] = &[
     (Call(Mmap), 340),
     (Call(Munmap), 160),
     (Call(Mprotect), 150),
@@ -161,15 +161,15 @@ const DROPPING: &[(PageOp, u64)] = &[
     (Call(Mlockall), 8),
     (Call(Munlockall), 5),
     (Call(Mseal), 2),
-    (PageOp::Limit(Limit::MemLock), 4),
-    (PageOp::Drop, 50),
-    (PageOp::Advise, 10),
-    (PageOp::Touch, 20),
-    (PageOp::Fork, 3),
-    (PageOp::Switch, 6),
-    (PageOp::Exec, 1),
+    (Kind::Limit(Limit::MemLock), 4),
+    (Kind::Drop, 50),
+    (Kind::Advise, 10),
+    (Kind::Touch, 20),
+    (Kind::Fork, 3),
+    (Kind::Switch, 6),
+    (Kind::Exec, 1),
 ];
-const GROWING: &[(PageOp, u64)] = &[
+const GROWING: &[(Kind, u64)] = &[
     (Call(Mmap), 340),
     (Call(Munmap), 200),
     (Call(Mprotect), 140),
@@ -179,13 +179,13 @@ const GROWING: &[(PageOp, u64)] = &[
     (Call(Mlock2), 10),
     (Call(Munlock), 10),
     (Call(Mlockall), 3),
-    (PageOp::Limit(Limit::Stack), 10),
-    (PageOp::Limit(Limit::MemLock), 3),
-    (PageOp::Touch, 400),
-    (PageOp::Fork, 2),
-    (PageOp::Switch, 4),
+    (Kind::Limit(Limit::Stack), 10),
+    (Kind::Limit(Limit::MemLock), 3),
+    (Kind::Touch, 400),
+    (Kind::Fork, 2),
+    (Kind::Switch, 4),
 ];
-const TOUCHING: &[(PageOp, u64)] = &[
+const TOUCHING: &[(Kind, u64)] = &[
     (Call(Mmap), 300),
     (Call(Munmap), 100),
     (Call(Mprotect), 140),
@@ -194,9 +194,9 @@ const TOUCHING: &[(PageOp, u64)] = &[
     (Call(Brk), 40),
     (Call(Mlock2), 10),
     (Call(Munlock), 10),
-    (PageOp::Touch, 500),
+    (Kind::Touch, 500),
 ];
-const GUARDING: &[(PageOp, u64)] = &[
+const GUARDING: &[(Kind, u64)] = &[
     (Call(Mmap), 300),
     (Call(Munmap), 80),
     (Call(Mprotect), 60),
@@ -207,9 +207,9 @@ const GUARDING: &[(PageOp, u64)] = &[
     (Call(Munlock), 80),
     (Call(Mlockall), 6),
     (Call(Munlockall), 10),
-    (PageOp::Advise, 60),
+    (Kind::Advise, 60),
 ];
-const FORKING: &[(PageOp, u64)] = &[
+const FORKING: &[(Kind, u64)] = &[
     (Call(Mmap), 340),
     (Call(Munmap), 120),
     (Call(Mprotect), 120),
@@ -225,13 +225,13 @@ const FORKING: &[(PageOp, u64)] = &[
     (Call(PkeyAlloc), 10),
     (Call(PkeyFree), 4),
     (Call(Name), 10),
-    (PageOp::Limit(Limit::MemLock), 2),
-    (PageOp::Advise, 60),
-    (PageOp::Touch, 60),
-    (PageOp::Fork, 60),
-    (PageOp::Switch, 100),
+    (Kind::Limit(Limit::MemLock), 2),
+    (Kind::Advise, 60),
+    (Kind::Touch, 60),
+    (Kind::Fork, 60),
+    (Kind::Switch, 100),
 ];
-const EXECUTING: &[(PageOp, u64)] = &[
+const EXECUTING: &[(Kind, u64)] = &[
     (Call(Mmap), 340),
     (Call(Munmap), 120),
     (Call(Mprotect), 100),
@@ -242,15 +242,15 @@ const EXECUTING: &[(PageOp, u64)] = &[
     (Call(Mlockall), 10),
     (Call(PkeyAlloc), 10),
     (Call(Name), 10),
-    (PageOp::Limit(Limit::Stack), 60),
-    (PageOp::Limit(Limit::AddressSpace), 5),
-    (PageOp::Limit(Limit::Data), 5),
-    (PageOp::Touch, 100),
-    (PageOp::Fork, 10),
-    (PageOp::Switch, 20),
-    (PageOp::Exec, 60),
+    (Kind::Limit(Limit::Stack), 60),
+    (Kind::Limit(Limit::AddressSpace), 5),
+    (Kind::Limit(Limit::Data), 5),
+    (Kind::Touch, 100),
+    (Kind::Fork, 10),
+    (Kind::Switch, 20),
+    (Kind::Exec, 60),
 ];
-const LIMITED: &[(PageOp, u64)] = &[
+const LIMITED: &[(Kind, u64)] = &[
     (Call(Mmap), 360),
     (Call(Munmap), 150),
     (Call(Mprotect), 160),
@@ -260,12 +260,12 @@ const LIMITED: &[(PageOp, u64)] = &[
     (Call(Mlock2), 20),
     (Call(Munlock), 10),
     (Call(Mlockall), 4),
-    (PageOp::Limit(Limit::AddressSpace), 3),
-    (PageOp::Limit(Limit::Data), 3),
-    (PageOp::Limit(Limit::MemLock), 2),
-    (PageOp::Limit(Limit::Stack), 4),
-    (PageOp::Touch, 40),
-    (PageOp::Exec, 1),
+    (Kind::Limit(Limit::AddressSpace), 3),
+    (Kind::Limit(Limit::Data), 3),
+    (Kind::Limit(Limit::MemLock), 2),
+    (Kind::Limit(Limit::Stack), 4),
+    (Kind::Touch, 40),
+    (Kind::Exec, 1),
 ];
 
 const CORE: Persona = Persona {
@@ -282,7 +282,7 @@ const CORE: Persona = Persona {
     limit: None,
 };
 
-/// All of them.
+/// All kinds of runs.
 pub const ALL: &[Persona] = &[
     CORE,
     Persona { name: "lock", weights: LOCKING, locked: 20, ..CORE },

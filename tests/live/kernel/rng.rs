@@ -5,12 +5,12 @@
 pub struct Rng(u64);
 
 impl Rng {
-    /// The numbers that belong to `seed`.
+    /// Starts the sequence that belongs to `seed`.
     pub fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    /// Any number.
+    /// Returns any number.
     pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -19,23 +19,23 @@ impl Rng {
         z ^ (z >> 31)
     }
 
-    /// A number below `bound`; 0 if that is 0.
+    /// Returns a number below `bound`, or 0 if that is 0.
     pub fn below(&mut self, bound: u64) -> u64 {
         // The bias of the remainder does not matter here.
         self.next().checked_rem(bound).unwrap_or(0)
     }
 
-    /// True `times` out of `of` times.
+    /// Returns true `times` out of `of` times.
     pub fn chance(&mut self, times: u64, of: u64) -> bool {
         self.below(of) < times
     }
 
-    /// One of `choices`.
+    /// Returns one of `choices`.
     pub fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
         choices[self.below(choices.len() as u64) as usize]
     }
 
-    /// One of `choices`, each as often as its weight says.
+    /// Returns one of `choices`, each as often as its weight says.
     pub fn weighted<T: Copy>(&mut self, choices: &[(T, u64)]) -> T {
         let mut left = self.below(choices.iter().map(|choice| choice.1).sum());
         for &(choice, weight) in choices {

@@ -1,4 +1,4 @@
-//! What can be asked of the running kernel: found out by looking and by trying.
+//! What can be compared with the running kernel, found out by looking and by trying.
 
 use std::fs;
 use std::ops::Range;
@@ -13,16 +13,16 @@ use super::tracee::{Refused, Tracee, file_system};
 
 /// Oldest kernel that answers as 6.18 does, as far as is known.
 const SAME_RULES: (u32, u32) = (6, 17);
-/// RAM of the machine whose rules [`kvma_trace::Replay`] knows, in bytes.
+/// RAM of the machine that [`kvma_trace::Replay`] imitates, in bytes.
 const MODEL_MEMORY: u64 = 24_105 << 20;
-/// First address that a search comes to where the rules are from.
+/// Lowest address of a search on that machine.
 const MIN_ADDR: u64 = 0x1_0000;
 
-/// A kind of call that is not made here.
+/// A kind of calls that are not made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LeftOut {
     Sys(Sys),
-    /// madvise with this advice.
+    /// madvise(2) with this advice.
     Advice(u64),
     /// Addresses below 1 MiB.
     Low,
@@ -32,21 +32,21 @@ pub enum LeftOut {
     HugePages,
     /// MAP_SYNC.
     Sync,
-    /// Mappings of huge pages' worth of private anonymous memory.
+    /// Private anonymous memory large enough for huge pages.
     LargePrivate,
-    /// Mappings of huge pages' worth of files and shared memory.
+    /// Mappings of files and shared memory large enough for huge pages.
     LargeShared,
-    /// Locking that brings pages in at once.
+    /// Locking that populates pages at once.
     Eager,
-    /// Keys but for "none".
+    /// Protection keys but for "none".
     Keys,
     /// MAP_DROPPABLE.
     Droppable,
     /// PROT_EXEC alone.
     ExecuteOnly,
-    /// process_madvise on itself, on others.
+    /// process_madvise(2) on the program itself, or on others.
     ProcessMadvise(Target),
-    /// Touching memory.
+    /// Accessing memory.
     Touch,
     /// Forking.
     Fork,
@@ -54,12 +54,12 @@ pub enum LeftOut {
     Exec,
     /// Forking and executing without privileges.
     AfterDrop,
-    /// Lengths that one machine has memory for and the other has not.
+    /// Lengths for which one machine has memory and the other has not.
     Lengths(Range<u64>),
 }
 
 impl LeftOut {
-    /// What leaves out steps like this one.
+    /// Returns the kind that leaves out steps like this one.
     pub fn of(step: &Step) -> Option<Self> {
         match step {
             Step::Call(call) => Some(Self::Sys(call.sys)),
@@ -72,28 +72,27 @@ impl LeftOut {
     }
 }
 
-/// What can be asked of the running kernel.
+/// What can be compared with the running kernel.
 #[derive(Debug, Clone)]
 pub struct Scope {
     pub version: (u32, u32),
-    /// Whether a difference is a mistake of kvma's. On other kernels it means that the rules differ
-    /// there.
+    /// Whether a difference is a mistake of kvma. On other kernels it means that their rules differ.
     pub strict: bool,
     /// Whether the flags in smaps can be compared.
     pub flags: bool,
     /// Whether a program starts with privileges, and whether it can give them up.
     pub privileged: bool,
     pub drops: bool,
-    /// The device of files, and the one by which a trace says that they are placed as on ext4 or
-    /// that they are not.
+    /// The device of files, and the one that stands for it in a trace: that tells whether they are
+    /// placed as on ext4.
     pub rename: Option<(String, String)>,
     left_out: Vec<LeftOut>,
-    /// What there is to say, one line each.
+    /// What the reader should know, one line each.
     pub notes: Vec<String>,
 }
 
 impl Scope {
-    /// Nothing known yet: enough to start a program.
+    /// Returns a scope of which nothing is known yet, which is enough to start a program.
     pub fn unknown() -> Self {
         Self {
             version: (0, 0),
@@ -107,7 +106,7 @@ impl Scope {
         }
     }
 
-    /// Makes no more calls of this kind.
+    /// Leaves out calls of this kind from now on.
     pub fn leave_out(&mut self, what: LeftOut, why: impl Into<String>) {
         if !self.left_out.contains(&what) {
             self.notes.push(format!("left out: {what:x?}: {}", why.into()));
@@ -115,7 +114,7 @@ impl Scope {
         }
     }
 
-    /// Whether the call is made here.
+    /// Returns whether the call may be made.
     pub fn allows(&self, call: &Call) -> bool {
         let [a, b, c, d, e, _] = call.args;
         let addresses = if call.sys == Sys::Mremap { [a, e] } else { [a, a] };
@@ -158,7 +157,7 @@ impl Scope {
         })
     }
 
-    /// Whether the step is made here, by a program with or without privileges.
+    /// Returns whether a program with or without privileges may make the step.
     pub fn allows_step(&self, step: &Step, privileged: bool) -> bool {
         let dropped = self.privileged && !privileged;
         let out = |what| self.left_out.contains(&what);
@@ -181,12 +180,12 @@ impl Scope {
     }
 }
 
-/// The upper half of an `int` does not count.
+/// Returns the lower half of an `int` argument: the upper half does not count.
 fn int(argument: u64) -> u64 {
     argument & u64::from(u32::MAX)
 }
 
-/// Finds out what can be asked here. `Err` if nothing can.
+/// Finds out what can be compared. Returns an error if nothing can.
 pub fn probe(setup: &Setup) -> Result<Scope, Refused> {
     let mut tracee = setup.spawn()?;
     let mut scope = Scope::unknown();
@@ -207,7 +206,7 @@ fn read(path: &str) -> Option<String> {
     fs::read_to_string(path).ok().map(|text| text.trim().to_string())
 }
 
-/// What files say about the machine.
+/// Reads what files say about the machine.
 fn look(scope: &mut Scope) {
     let release = read("/proc/sys/kernel/osrelease").unwrap_or_default();
     let mut numbers = release.split(['.', '-']).map(|part| part.parse::<u32>().unwrap_or(0));
@@ -257,7 +256,7 @@ fn look(scope: &mut Scope) {
             let (less, more) = (memory.min(MODEL_MEMORY), memory.max(MODEL_MEMORY));
             let slack = 2 << 20;
             if more - less < slack {
-                // The same machine: still nothing right at the limit.
+                // The same machine: leave out only what lies right at the limit.
                 scope.left_out.push(LeftOut::Lengths(less - slack..more + slack));
             } else {
                 scope.leave_out(
@@ -280,13 +279,13 @@ fn look(scope: &mut Scope) {
     }
 }
 
-/// A field of `/proc/self/status`.
+/// Returns a field of `/proc/self/status`.
 fn status_field(name: &str) -> Option<String> {
     let text = read("/proc/self/status")?;
     text.lines().find_map(|line| line.strip_prefix(name)).map(|value| value.trim().to_string())
 }
 
-/// RAM and swap in bytes, as the kernel counts them.
+/// Returns RAM and swap in bytes, as the kernel counts them.
 fn memory() -> Option<u64> {
     let text = read("/proc/meminfo")?;
     let kib = |name: &str| -> Option<u64> {
@@ -300,13 +299,12 @@ fn memory() -> Option<u64> {
     Some((kib("MemTotal:")? + kib("SwapTotal:")?) << 10)
 }
 
-/// What the program may do, by trying: in a container capabilities may count for less than they
-/// say.
+/// Tries what the program may do: in a container, capabilities may mean less than they say.
 fn ask_permissions(tracee: &mut Tracee, setup: &Setup, scope: &mut Scope) -> std::io::Result<()> {
     let fixed = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED;
     let low = tracee.call(Sys::Mmap.number(), [0, PAGE, 0, fixed, 0, 0])? == 0;
     tracee.call(Sys::Munmap.number(), [0, PAGE, 0, 0, 0, 0])?;
-    // With a limit of nothing only privileges can lock.
+    // With a limit of 0, locking takes privileges.
     let nothing = setup.limit(Limit::MemLock, 2);
     let set = |entry| [0, u64::from(libc::RLIMIT_MEMLOCK), image::limit_at(entry), 0, 0, 0];
     tracee.call(libc::SYS_prlimit64 as u64, set(nothing))?;
@@ -318,7 +316,7 @@ fn ask_permissions(tracee: &mut Tracee, setup: &Setup, scope: &mut Scope) -> std
         let why = format!("may lock beyond the limit: {locks}, may map the first page: {low}");
         scope.leave_out(LeftOut::Low, why);
     }
-    // A hint says from where on addresses are used. It must be below that, but not 0.
+    // A hint below the lowest address is raised to it. It must not be 0.
     let hinted =
         tracee.call(Sys::Mmap.number(), [PAGE, PAGE, 0, MAP_PRIVATE | MAP_ANONYMOUS, 0, 0])?;
     if hinted as u64 != MIN_ADDR {
@@ -342,10 +340,10 @@ fn ask_permissions(tracee: &mut Tracee, setup: &Setup, scope: &mut Scope) -> std
     Ok(())
 }
 
-/// Whether each call reaches the kernel, and whether advice means what it should.
+/// Tries whether each call reaches the kernel, and whether advice means what it should.
 fn ask_calls(tracee: &mut Tracee, scope: &mut Scope) -> std::io::Result<()> {
     for sys in Sys::ALL {
-        // Arguments that do nothing, and what is said to them.
+        // Arguments that do nothing, and the answer to them.
         let (args, expected) = match sys {
             Sys::Brk => ([0; 6], None),
             Sys::Munlockall => ([0; 6], Some(0)),
@@ -372,7 +370,7 @@ fn ask_calls(tracee: &mut Tracee, scope: &mut Scope) -> std::io::Result<()> {
         tracee.call(Sys::Mmap.number(), [0, PAGE, 3, MAP_PRIVATE | MAP_ANONYMOUS, 0, 0])? as u64;
     for advice in (0..=4).chain(8..=25).chain([102, 103]) {
         let expected = match advice {
-            // These would make a page of the program's own.
+            // These would make a private page.
             23 | 102 => continue,
             9 | 25 => -22,
             _ => 0,
@@ -410,7 +408,7 @@ fn ask_calls(tracee: &mut Tracee, scope: &mut Scope) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Whether programs may fork, execute, advise and be touched here.
+/// Tries whether programs may fork, execute, advise and access memory.
 fn ask_processes(setup: &Setup, scope: &mut Scope) -> Result<(), Refused> {
     let answers =
         |scope: &mut Scope, what, steps: &[Step], expected: &str| -> Result<(), Refused> {
@@ -440,10 +438,10 @@ fn ask_processes(setup: &Setup, scope: &mut Scope) -> Result<(), Refused> {
     Ok(())
 }
 
-/// How the files are placed.
+/// Tries how files are placed.
 fn ask_files(tracee: &mut Tracee, setup: &Setup, scope: &mut Scope) -> std::io::Result<()> {
     let fd = u64::from(Setup::DESCRIPTORS.start);
-    // One page first, so that the next free place is not a huge page's by chance.
+    // One page first, so that the next gap is not aligned to a huge page by chance.
     let mut mapped = Vec::new();
     for len in [PAGE, 8 << 20] {
         let at = tracee.call(Sys::Mmap.number(), [0, len, 1, MAP_PRIVATE, fd, 0])? as u64;
@@ -459,7 +457,7 @@ fn ask_files(tracee: &mut Tracee, setup: &Setup, scope: &mut Scope) -> std::io::
     for (at, len) in mapped {
         tracee.call(Sys::Munmap.number(), [at, len, 0, 0, 0, 0])?;
     }
-    // A trace has the device for the file system: fe:00 is ext4.
+    // In a trace the device stands for the file system: fe:00 is ext4.
     let name = if aligned { "fe:00" } else { "fe:01" };
     if (device == "fe:00") != aligned {
         scope.notes.push(format!("files are on device {device}, written as {name}"));

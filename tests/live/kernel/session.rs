@@ -1,4 +1,4 @@
-//! One run of steps on the kernel, written down as a trace.
+//! One run of steps on the running kernel, written down as a trace.
 
 use std::fmt::{self, Write};
 use std::{io, mem};
@@ -17,43 +17,43 @@ use super::usage;
 
 /// One VMA as the kernel shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct TheVma {
+pub struct SeenVma {
     pub start: u64,
     pub end: u64,
     pub readable: bool,
     pub writable: bool,
     pub executable: bool,
     pub shared: bool,
-    /// Shows an object.
+    /// Maps an object.
     pub file: bool,
     /// Memory that the kernel itself put there.
     pub special: bool,
-    /// Shared anonymous memory: it has the size with which it was made.
+    /// Shared anonymous memory, whose object keeps the size with which it was made.
     pub ends: bool,
-    /// A file that ends before the VMA does.
+    /// The file ends before the VMA does.
     pub beyond: bool,
     /// Made of huge pages, of which there are none.
     pub huge: bool,
-    /// Locked such that pages come in at once when they become accessible. Known only when asked
-    /// for.
+    /// Locked such that pages are populated as soon as they become accessible. Known only on
+    /// request.
     pub locked: bool,
-    /// May hold guards. Known only when asked for.
+    /// May hold guards. Known only on request.
     pub guards: bool,
 }
 
-impl TheVma {
-    /// Whether bringing its pages in would give it pages of its own.
+impl SeenVma {
+    /// Returns whether populating it would give it private pages.
     pub fn keeps_pages(&self) -> bool {
         self.writable && !self.shared && !self.huge
     }
 
-    /// Whether the VMA has bytes in `range`.
+    /// Returns whether the VMA has bytes in `start..end`.
     pub fn meets(&self, start: u64, end: u64) -> bool {
         self.start < end && start < self.end
     }
 }
 
-/// Arguments of setresuid(2): leaving user 0 with all three numbers takes all capabilities away
+/// Arguments of setresuid(2). Leaving user 0 with all three numbers takes all capabilities away
 /// (capabilities(7)).
 pub const NOBODY: [u64; 6] = [65534, 65534, 65534, 0, 0, 0];
 
@@ -70,16 +70,16 @@ const SCRATCH: Call = Call {
     ],
 };
 
-/// What a session was.
+/// A session that has ended.
 #[derive(Debug, Clone)]
 pub struct Run {
     pub steps: Vec<Step>,
-    /// How many calls there were when each step ended.
+    /// Number of calls when each step ended.
     pub ends: Vec<usize>,
     pub trace: String,
 }
 
-/// How often a snapshot has the flags of each VMA, which takes the kernel much longer.
+/// How often a snapshot shows the flags of each VMA, which takes the kernel much longer.
 #[derive(Debug, Clone, Copy)]
 pub enum Flags {
     Always,
@@ -89,51 +89,51 @@ pub enum Flags {
 /// One of the programs of a session.
 struct Program {
     tracee: Tracee,
-    vmas: Vec<TheVma>,
+    vmas: Vec<SeenVma>,
     start_brk: u64,
     brk: u64,
     privileged: bool,
-    /// Whether there may be VMAs that are locked but not on fault, or that hold guards.
+    /// Whether there may be VMAs that are locked without ONFAULT, or that hold guards.
     eager: bool,
 }
 
-/// A program that carries out steps, and what has happened to it so far.
+/// A program that carries out steps, and what it has done so far.
 pub struct Session<'s> {
     setup: &'s Setup,
     program: Program,
-    /// The other one of the two that the last fork has made.
+    /// The other one of the two programs of the last fork.
     other: Option<Program>,
-    /// Which of them `program` is.
+    /// Which of the two `program` is.
     side: Side,
     flags: Flags,
     /// See [`Scope`].
     flagged: bool,
     rename: Option<(String, String)>,
     steps: Vec<Step>,
-    /// How many calls there were when each step ended.
+    /// Number of calls when each step ended.
     ends: Vec<usize>,
     calls: usize,
-    /// Whether nothing is in use that is the program's alone, so that it may fork: to whom pages
-    /// belonged first decides what merges in a child.
+    /// Whether the program has no private pages, so that it may fork: in a child, merging depends on
+    /// whose pages they were.
     bare: bool,
     trace: String,
-    /// UnmappedAreaInfo for a maps file.
+    /// Buffer for a maps file.
     text: String,
-    /// The maps file that the trace shows last, if it was one without flags.
+    /// The last maps file in the trace, if it had no flags.
     last: String,
-    /// What the loader maps of the program's file, as maps shows it.
+    /// The VMAs of the program's file after loading, as maps shows them.
     image: String,
-    /// Descriptors of which the trace has told.
+    /// Descriptors that the trace has described.
     named: Vec<u32>,
 }
 
 impl<'s> Session<'s> {
-    /// A fresh program.
+    /// Starts a fresh program.
     pub fn start(setup: &'s Setup, flags: Flags) -> Result<Self, Refused> {
         Self::start_in(setup, &setup.scope, flags)
     }
 
-    /// The same within another scope than the setup's.
+    /// Starts a fresh program within another scope than that of the setup.
     pub fn start_in(setup: &'s Setup, scope: &Scope, flags: Flags) -> Result<Self, Refused> {
         let program = Program {
             tracee: setup.spawn()?,
@@ -173,7 +173,7 @@ impl<'s> Session<'s> {
         let start_brk = tracee.call(Sys::Brk.number(), [0; 6])? as u64;
         (self.program.start_brk, self.program.brk) = (start_brk, start_brk);
         writeln!(self.trace, "start_brk {start_brk:x}").map_err(io::Error::other)?;
-        // A program's zeroed data is in use when it begins to make calls.
+        // The zeroed data of a program is in use by the time it makes calls.
         if let Some(bss) = self.setup.bss() {
             self.program.tracee.touch(bss)?;
         }
@@ -280,7 +280,7 @@ impl<'s> Session<'s> {
         writeln!(self.trace, "touch {access} {addr:x} = {answer}").map_err(io::Error::other)
     }
 
-    /// process_madvise(2), through a descriptor that is closed again.
+    /// Calls process_madvise(2), with a descriptor that is closed again.
     fn advise(&mut self, advise: &Advise) -> io::Result<()> {
         self.calls += 1;
         let vector: Vec<u8> = advise
@@ -290,7 +290,7 @@ impl<'s> Session<'s> {
             .flat_map(u64::to_le_bytes)
             .collect();
         self.setup.write_scratch(&vector)?;
-        // There may be no other any more while a difference is being shrunk.
+        // While a difference is being shrunk, the fork may have been left out.
         let (target, pid) = match (advise.target, &self.other) {
             (Target::Other, Some(other)) => (Target::Other, other.tracee.pid()),
             _ => (Target::Own, self.program.tracee.pid()),
@@ -307,7 +307,7 @@ impl<'s> Session<'s> {
         Ok(())
     }
 
-    /// Forks; the parent's VMAs are shown once more, and what follows is about the child.
+    /// Forks, shows the VMAs of the parent once more, and goes on in the child.
     fn fork(&mut self) -> io::Result<()> {
         self.calls += 1;
         let child = match self.program.tracee.fork()? {
@@ -332,7 +332,7 @@ impl<'s> Session<'s> {
         }
     }
 
-    /// Says that the trace is about the other one from here on.
+    /// Writes that the trace is about the other program from here on.
     fn turn(&mut self) {
         let (side, line) = match self.side {
             Side::Parent => (Side::Child, "child\n"),
@@ -344,8 +344,8 @@ impl<'s> Session<'s> {
         self.last.clear();
     }
 
-    /// Runs the program anew. Under limits that let it: Linux kills what it has begun to take
-    /// apart.
+    /// Executes the program anew, under limits that allow it: Linux kills a program whose execve
+    /// fails half-way.
     fn exec(&mut self) -> io::Result<()> {
         for limit in [Limit::AddressSpace, Limit::Data] {
             self.limit(self.setup.limit(limit, 0))?;
@@ -380,7 +380,7 @@ impl<'s> Session<'s> {
         } else {
             self.program.tracee.maps(&mut self.text)?;
         }
-        // Older kernels call zeroed data so, too, if the heap may follow.
+        // Older kernels give zeroed data that name, too, if the heap may follow.
         let below = format!("-{:08x} ", self.program.start_brk);
         if let Some(line) =
             self.text.lines().find(|line| line.contains(&below) && line.ends_with("[heap]"))
@@ -399,7 +399,7 @@ impl<'s> Session<'s> {
     /// Appends the VMAs to the trace.
     fn snapshot(&mut self, flagged: bool) -> io::Result<()> {
         self.read(flagged)?;
-        // Unchanged VMAs need not be written down again. They are compared all the same.
+        // VMAs that have not changed are not written down again. They are compared all the same.
         if !flagged && self.text == self.last {
             return Ok(());
         }
@@ -414,7 +414,7 @@ impl<'s> Session<'s> {
         }
         self.note_vmas();
         self.trace.insert_str(place, &format!("maps {}\n", self.program.vmas.len()));
-        // Older kernels count in other ways.
+        // Older kernels count in another way.
         if self.setup.scope.strict {
             self.program.tracee.status(&mut self.text)?;
             self.trace.push_str(&usage::of_status(&self.text));
@@ -439,9 +439,9 @@ impl<'s> Session<'s> {
         }
     }
 
-    /// The VMAs after the last step. With `locks`, [`TheVma::locked`] and [`TheVma::guards`] are up
-    /// to date.
-    pub fn vmas(&mut self, locks: bool) -> io::Result<&[TheVma]> {
+    /// Returns the VMAs after the last step. With `locks`, [`SeenVma::locked`] and
+    /// [`SeenVma::guards`] are up to date.
+    pub fn vmas(&mut self, locks: bool) -> io::Result<&[SeenVma]> {
         if locks && self.program.eager {
             self.read(true)?;
             self.note_vmas();
@@ -449,41 +449,41 @@ impl<'s> Session<'s> {
         Ok(&self.program.vmas)
     }
 
-    /// Whether the program has the privileges with which it may have started.
+    /// Returns whether the program still has privileges.
     pub fn privileged(&self) -> bool {
         self.program.privileged
     }
 
-    /// Whether a fork has made another program.
+    /// Returns whether a fork has made another program.
     pub fn has_other(&self) -> bool {
         self.other.is_some()
     }
 
-    /// Steps that unmap whatever is private and writable.
+    /// Returns the steps that unmap everything private and writable.
     pub fn without_private_pages(&self) -> Vec<Step> {
         let kept = self.program.vmas.iter().filter(|vma| vma.keeps_pages());
         kept.map(|vma| Step::Call(Call::new(Sys::Munmap, &[vma.start, vma.end - vma.start])))
             .collect()
     }
 
-    /// The step that unmaps a fresh program's stack. As the first of all it makes a
-    /// [bare](Self::is_bare) program.
+    /// Returns the step that unmaps the stack of a fresh program. As the first step it makes the
+    /// program [bare](Self::is_bare).
     pub fn without_stack(&self) -> Option<Step> {
         let stack = self.program.vmas.iter().rfind(|vma| vma.end == TASK)?;
         Some(Step::Call(Call::new(Sys::Munmap, &[stack.start, stack.end - stack.start])))
     }
 
-    /// Whether nothing of a page is the program's alone, which is what a fork needs.
+    /// Returns whether the program has no private pages, which a fork needs.
     pub fn is_bare(&self) -> bool {
         self.bare
     }
 
-    /// Where the heap starts and ends.
+    /// Returns start and end of the heap.
     pub fn heap(&self) -> (u64, u64) {
         (self.program.start_brk, self.program.brk)
     }
 
-    /// The steps so far, and their trace.
+    /// Ends the session. Returns the steps, and their trace.
     pub fn finish(self) -> Run {
         Run { steps: self.steps, ends: self.ends, trace: self.trace }
     }
@@ -497,7 +497,7 @@ fn expect_zero(what: &str, answer: i64) -> io::Result<()> {
     }
 }
 
-/// Has the kernel made an answer of `rax`, or an error?
+/// Tells a value in `rax` from an error.
 fn result(answer: i64) -> Result<u64, i64> {
     match answer {
         -4095..0 => Err(answer),
@@ -505,7 +505,7 @@ fn result(answer: i64) -> Result<u64, i64> {
     }
 }
 
-/// An answer as a trace has it.
+/// An answer, shown as in a trace.
 struct Shown(i64);
 
 impl fmt::Display for Shown {
@@ -517,13 +517,13 @@ impl fmt::Display for Shown {
     }
 }
 
-/// Whether a line of maps or smaps has a place in a trace.
+/// Returns whether a line of maps or smaps belongs into a trace.
 fn is_shown(line: &str) -> bool {
     line.starts_with("VmFlags:") || vma(line, 0).is_some()
 }
 
-/// A VMA from a line of maps or smaps, if it is the line of one.
-fn vma(line: &str, program_length: u64) -> Option<TheVma> {
+/// Returns the VMA that a line of maps or smaps describes, if it describes one.
+fn vma(line: &str, program_length: u64) -> Option<SeenVma> {
     let (range, rest) = line.split_once(' ')?;
     let (start, end) = range.split_once('-')?;
     let start = u64::from_str_radix(start, 16).ok()?;
@@ -539,7 +539,7 @@ fn vma(line: &str, program_length: u64) -> Option<TheVma> {
     let beyond = !ends && offset.saturating_add(end - start) > length;
     let file = rest.split(' ').nth(3)? != "0";
     let special = rest.contains("[v");
-    Some(TheVma {
+    Some(SeenVma {
         start,
         end,
         readable,
@@ -556,7 +556,7 @@ fn vma(line: &str, program_length: u64) -> Option<TheVma> {
     })
 }
 
-/// `MAJOR:MINOR INODE PATH` of the VMA that holds `addr`.
+/// Returns `MAJOR:MINOR INODE PATH` of the VMA that holds `addr`.
 fn backing(maps: &str, addr: u64) -> Option<String> {
     let line =
         maps.lines().find(|line| vma(line, 0).is_some_and(|vma| vma.meets(addr, addr + 1)))?;

@@ -1,4 +1,4 @@
-//! What all runs share: the program, its files and its limits.
+//! The program, its files and its limits, which all runs share.
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
@@ -24,7 +24,7 @@ pub struct Setup {
     scratch: File,
     executable: File,
     limits: Vec<(Limit, u64, u64)>,
-    /// What can be asked of the kernel.
+    /// What can be compared with the kernel.
     pub scope: Scope,
     /// Everything on disk lies here.
     directory: PathBuf,
@@ -36,7 +36,7 @@ impl fmt::Debug for Setup {
     }
 }
 
-/// Bytes in each file, all of it holes: more than most offsets and lengths.
+/// Bytes in each file, which has no contents: more than most offsets and lengths.
 pub const FILE_LENGTH: u64 = 1 << 40;
 
 /// Soft limits that runs switch between; see [`Setup::limit`].
@@ -52,8 +52,8 @@ const CHOICES: [(Limit, &[u64]); 4] = [
 ];
 
 impl Setup {
-    /// Numbers of the program's descriptors. Far from those that are in use while the program is
-    /// being started.
+    /// Numbers of the program's descriptors, far from those that are in use while it is being
+    /// started.
     pub const DESCRIPTORS: Range<u32> = 200..206;
     /// The descriptor of what is mapped at [`image::SCRATCH`].
     pub const SCRATCH: u32 = 206;
@@ -98,27 +98,27 @@ impl Setup {
         Tracee::start(&self.program, descriptors, soft)
     }
 
-    /// Bytes in the program's file.
+    /// Returns the length of the program's file, in bytes.
     pub fn program_length(&self) -> u64 {
         self.shape.file_length()
     }
 
-    /// Where the heap starts.
+    /// Returns where the heap starts.
     pub fn end(&self) -> u64 {
         self.shape.bss_at() + self.shape.bss * image::PAGE
     }
 
-    /// Where the zeroed data begins, if there is any.
+    /// Returns where the zeroed data begins, if there is any.
     pub fn bss(&self) -> Option<u64> {
         (self.shape.bss > 0).then(|| self.shape.bss_at())
     }
 
-    /// Puts what a call is to read into the program's [scratch memory](image::SCRATCH).
+    /// Writes what a call is to read into the program's [scratch memory](image::SCRATCH).
     pub fn write_scratch(&self, bytes: &[u8]) -> io::Result<()> {
         self.scratch.write_all_at(bytes, 0)
     }
 
-    /// Descriptor `number` of the program.
+    /// Returns how a trace describes descriptor `number` of the program.
     pub fn descriptor(&self, number: u32) -> Option<&'static str> {
         if number == Self::SCRATCH {
             return Some("rw memfd");
@@ -126,35 +126,35 @@ impl Setup {
         self.files.iter().find(|file| file.1 == number).map(|file| file.2)
     }
 
-    /// Limits that can be set from inside the program: which, soft, hard.
+    /// Returns the limits that can be set from inside the program: which, soft, hard.
     pub fn limits(&self) -> &[(Limit, u64, u64)] {
         &self.limits
     }
 
-    /// The entry of [`limits`](Self::limits) that is choice `index` for `limit`; the first is where
-    /// runs start.
+    /// Returns the entry of [`limits`](Self::limits) that is choice `index` for `limit`. Runs start
+    /// with the first.
     pub fn limit(&self, limit: Limit, index: usize) -> usize {
         let mut entries = self.limits.iter().enumerate().filter(|(_, entry)| entry.0 == limit);
         entries.nth(index).map_or(0, |(entry, _)| entry)
     }
 
-    /// How many entries there are for `limit`.
+    /// Returns the number of entries for `limit`.
     pub fn choices(&self, limit: Limit) -> usize {
         self.limits.iter().filter(|entry| entry.0 == limit).count()
     }
 
-    /// The soft limits with which the program starts.
+    /// Returns the soft limits with which the program starts.
     pub fn initial_limits(&self) -> impl Iterator<Item = (Limit, u64)> + '_ {
         CHOICES.iter().map(|&(limit, _)| (limit, self.limits[self.limit(limit, 0)].1))
     }
 
-    /// Where the program's files lie.
+    /// Returns the directory of the program's files.
     pub fn directory(&self) -> &Path {
         &self.directory
     }
 }
 
-/// The table of limits: every choice, as far as the hard limits of this process allow.
+/// Returns the table of limits: every choice, as far as the hard limits of this process allow.
 fn limits() -> io::Result<Vec<(Limit, u64, u64)>> {
     let mut table = Vec::new();
     for (limit, choices) in CHOICES {
@@ -168,8 +168,8 @@ fn limits() -> io::Result<Vec<(Limit, u64, u64)>> {
     Ok(table)
 }
 
-/// One file of each kind. Each descriptor has a file of its own: Linux tells open files apart when
-/// it merges, a trace only inodes.
+/// Opens one file of each kind. Each descriptor has a file of its own: when it merges, Linux tells
+/// open files apart, a trace only inodes.
 fn open_files(directory: &Path) -> io::Result<Vec<OpenFile>> {
     let file = |name: &str, read, write| {
         let path = directory.join(name);

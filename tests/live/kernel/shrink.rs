@@ -1,4 +1,4 @@
-//! Fewer calls that still show a difference.
+//! Shrinks a run to fewer calls that still show a difference.
 
 use super::calls::Step;
 use super::caution::Caution;
@@ -15,8 +15,8 @@ pub struct Finding {
     pub populate: bool,
 }
 
-/// Runs `steps` on a fresh program; what differs, if anything does. Nothing does if one of them is
-/// no longer allowed after those before it.
+/// Runs `steps` on a fresh program. Returns what differs, or `None` if nothing does or if a step is
+/// not allowed after those before it.
 pub fn run(setup: &Setup, steps: &[Step], populate: bool) -> Option<Finding> {
     let mut session = Session::start(setup, Flags::Always).ok()?;
     for &step in steps {
@@ -31,7 +31,7 @@ pub fn run(setup: &Setup, steps: &[Step], populate: bool) -> Option<Finding> {
     compare(&run.trace).map(|difference| Finding { run, difference, populate })
 }
 
-/// Takes steps away for as long as something differs. Not always the same thing: any difference is
+/// Removes steps for as long as something differs. It need not be the same thing: any difference is
 /// worth knowing, and the shortest run is the easiest to read.
 pub fn shrink(setup: &Setup, finding: Finding) -> Finding {
     let mut best = finding;
@@ -64,7 +64,7 @@ pub fn shrink(setup: &Setup, finding: Finding) -> Finding {
     run(setup, &best.run.steps, best.populate).unwrap_or(best)
 }
 
-/// The trace without the snapshots between the initial and the last one.
+/// Returns the trace without the snapshots between the first and the last one.
 pub fn brief(trace: &str) -> String {
     let last = trace.rfind("\nmaps ").map_or(0, |at| at + 1);
     let (mut text, mut at, mut snapshots, mut inside) = (String::new(), 0, 0, false);

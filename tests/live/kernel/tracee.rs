@@ -1,8 +1,8 @@
-//! A stopped process that carries out system calls for us.
+//! A stopped process that makes system calls for us.
 //!
-//! The process is stopped by ptrace(2) at its first instruction. For each call its registers are
-//! set and the one `syscall` instruction of its image is stepped over. Nothing of it ever runs
-//! otherwise, but for two more instructions that load and store.
+//! The process is stopped by ptrace(2) at its first instruction. For each call its registers are set
+//! and the one `syscall` instruction of its image is stepped over. Nothing else of it ever runs, but
+//! for two more instructions that load and store.
 
 use std::ffi::{CString, c_void};
 use std::fs::File;
@@ -33,7 +33,7 @@ pub struct Tracee {
     buffer: Vec<u8>,
 }
 
-/// Why there is no tracee, and which step of making one said so.
+/// Why there is no tracee, and which step has failed.
 #[derive(Debug)]
 pub struct Refused {
     pub step: &'static str,
@@ -41,8 +41,8 @@ pub struct Refused {
 }
 
 impl Tracee {
-    /// Starts the program at `path` and stops it before its first instruction. `descriptors`: ours,
-    /// and the number each has in the program.
+    /// Starts the program at `path` and stops it before its first instruction. `descriptors` are ours,
+    /// with the numbers that they get in the program.
     pub fn start(
         path: &Path,
         descriptors: Vec<(RawFd, RawFd)>,
@@ -50,7 +50,7 @@ impl Tracee {
     ) -> Result<Self, Refused> {
         let refused = |step| move |error| Refused { step, error };
         let mut command = Command::new(path);
-        // A short name and no environment: the stack's contents do not depend on who runs the test.
+        // A short name and no environment, so that the stack does not depend on who runs the test.
         command.arg0("kvma").env_clear();
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         // SAFETY: the closure makes system calls only, which is what is allowed between fork and
@@ -71,10 +71,10 @@ impl Tracee {
             });
         }
         let child = command.spawn().map_err(refused("starting a traced program without ASLR"))?;
-        // Dropping `child` neither kills nor waits: `Process` does.
+        // Dropping `child` neither kills it nor waits for it. `Process` does both.
         let process = Process { pid: child.id() as libc::pid_t };
         process.wait().map_err(refused("waiting for the program to stop"))?;
-        // With forks stopped, both sides.
+        // Both sides of a fork stop.
         let options =
             libc::PTRACE_O_EXITKILL | libc::PTRACE_O_TRACEFORK | libc::PTRACE_O_TRACECLONE;
         let options = ptr::without_provenance_mut(options as usize);
@@ -84,19 +84,19 @@ impl Tracee {
         Self::of(process).map_err(refused("opening /proc/PID/maps"))
     }
 
-    /// A process that has stopped.
+    /// Takes a process that has stopped.
     fn of(process: Process) -> io::Result<Self> {
-        // Not earlier: each file belongs to the image that the process had when it was opened. Not
-        // later: a process that has given up its privileges may be hidden from us.
+        // Not earlier: a file belongs to the image that the process had when it was opened. Not later:
+        // a process that has given up its privileges may be hidden from us.
         let (maps, smaps, status) = process.files()?;
         let registers = process.registers()?;
         Ok(Self { process, registers, maps, smaps, status, buffer: vec![0; 1 << 16] })
     }
 
-    /// Has the process fork. Both are stopped then; the child is ours, too. `Err` within: what the
-    /// kernel answered.
+    /// Makes the process fork. Both are stopped then, and the child is ours, too. The inner error is
+    /// the answer of the kernel.
     pub fn fork(&mut self) -> io::Result<Result<Self, i64>> {
-        // Otherwise the child would be the program's, which waits for nobody.
+        // Otherwise the child would belong to the program, which waits for nobody.
         let flags = libc::CLONE_PARENT as u64 | libc::SIGCHLD as u64;
         let mut registers = self.prepare(libc::SYS_clone as u64, [flags, 0, 0, 0, 0, 0]);
         self.process.resume(libc::PTRACE_SINGLESTEP, &mut registers)?;
@@ -119,14 +119,13 @@ impl Tracee {
         }
     }
 
-    /// Has the process execute the program behind a descriptor. The answer, which is 0 if there is
-    /// a new image.
+    /// Makes the process execute the program behind a descriptor. Returns the answer, which is 0 if
+    /// there is a new image.
     pub fn exec(&mut self, descriptor: u32) -> io::Result<i64> {
         let [path, arguments, environment] = image::exec_at();
         let args = [descriptor.into(), path, arguments, environment, libc::AT_EMPTY_PATH as u64, 0];
         let mut registers = self.prepare(libc::SYS_execveat as u64, args);
-        // Not by a single step, which would stop it twice. What comes behind the call traps as
-        // well.
+        // A single step would stop it twice. The instruction behind the call traps as well.
         self.process.resume(libc::PTRACE_CONT, &mut registers)?;
         self.process.wait()?;
         let registers = self.process.registers()?;
@@ -138,10 +137,11 @@ impl Tracee {
         Ok(0)
     }
 
-    /// Has the process execute one instruction that uses memory at `addr`: 0, or the code of the
-    /// SIGSEGV that comes of it. What the memory's object has to say to that does not count
-    /// (SIGBUS); `None` if that is all there is: where there is no code, Linux brings in what it
-    /// then does not run.
+    /// Makes the process execute one instruction that accesses `addr`. Returns 0, or the code of the
+    /// SIGSEGV that follows.
+    ///
+    /// SIGBUS comes from the object and counts as success, but for code: Linux populates the page
+    /// also where it then runs nothing, and the answer is `None`.
     pub fn probe(&mut self, addr: u64, access: Touch) -> io::Result<Option<u64>> {
         let mut registers = self.prepare(0, [addr, 0, 0, 0, 0, 0]);
         // Zeros are an instruction that adds to what `rax` points to.
@@ -168,7 +168,7 @@ impl Tracee {
         }
     }
 
-    /// The registers with which a system call is made.
+    /// Returns the registers with which a system call is made.
     fn prepare(&self, number: u64, args: [u64; 6]) -> libc::user_regs_struct {
         let mut registers = self.registers;
         registers.rip = image::CODE;
@@ -180,7 +180,7 @@ impl Tracee {
         registers
     }
 
-    /// Its number.
+    /// Returns the number of the process.
     pub fn pid(&self) -> u64 {
         self.process.pid as u64
     }
@@ -194,7 +194,7 @@ impl Tracee {
         }
     }
 
-    /// Lets the process make a system call. The answer is what the kernel leaves in `rax`.
+    /// Makes the process make a system call. Returns what the kernel leaves in `rax`.
     pub fn call(&mut self, number: u64, args: [u64; 6]) -> io::Result<i64> {
         let mut registers = self.prepare(number, args);
         self.process.resume(libc::PTRACE_SINGLESTEP, &mut registers)?;
@@ -215,7 +215,7 @@ impl Tracee {
         read(&self.maps, &mut self.buffer, |part| text.push_str(part))
     }
 
-    /// Whether the flags of VMAs can be seen.
+    /// Returns whether the flags of VMAs can be read.
     pub fn has_smaps(&self) -> bool {
         self.smaps.is_some()
     }
@@ -234,7 +234,7 @@ impl Tracee {
     }
 }
 
-/// A child that is traced by this thread, until dropped.
+/// A child that this thread traces, and kills when dropped.
 struct Process {
     pid: libc::pid_t,
 }
@@ -249,7 +249,7 @@ impl Process {
         }
     }
 
-    /// The files that show its VMAs, and what it uses.
+    /// Opens the files that show its VMAs and what it uses.
     fn files(&self) -> io::Result<(File, Option<File>, File)> {
         let open = |name| File::open(format!("/proc/{}/{name}", self.pid));
         Ok((open("maps")?, open("smaps").ok(), open("status")?))
@@ -262,13 +262,13 @@ impl Process {
         Ok(registers)
     }
 
-    /// Goes on with these registers. No signal is delivered.
+    /// Lets the process run with these registers. No signal is delivered.
     fn resume(&self, how: libc::c_uint, registers: &mut libc::user_regs_struct) -> io::Result<()> {
         self.ptrace(libc::PTRACE_SETREGS, (&raw mut *registers).cast())?;
         self.ptrace(how, ptr::null_mut())
     }
 
-    /// Waits until the process has stopped. What waitpid(2) says of it.
+    /// Waits until the process has stopped. Returns the status that waitpid(2) gives.
     fn stopped(&self) -> io::Result<i32> {
         let mut status = 0;
         loop {
@@ -307,7 +307,7 @@ impl Drop for Process {
     }
 }
 
-/// Reads a file of /proc from its start, whose lines are whole in each part.
+/// Reads a file of /proc from its start. Each part consists of whole lines.
 fn read(file: &File, buffer: &mut [u8], mut part: impl FnMut(&str)) -> io::Result<()> {
     let mut offset = 0;
     loop {
@@ -321,12 +321,12 @@ fn read(file: &File, buffer: &mut [u8], mut part: impl FnMut(&str)) -> io::Resul
     }
 }
 
-/// The error of a system call that returned -1.
+/// Returns the error of a system call that answered -1.
 fn check(answer: i32) -> io::Result<()> {
     if answer == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// A descriptor that only lives in memory.
+/// Makes a file that lives in memory.
 pub fn memfd(name: &str) -> io::Result<File> {
     use std::os::fd::FromRawFd;
     let name = CString::new(name)?;
@@ -337,7 +337,7 @@ pub fn memfd(name: &str) -> io::Result<File> {
     Ok(unsafe { File::from_raw_fd(fd) })
 }
 
-/// The kind of the file system that holds `path` (`f_type` of statfs(2)).
+/// Returns the kind of the file system that holds `path` (`f_type` of statfs(2)).
 pub fn file_system(path: &Path) -> io::Result<i64> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     // SAFETY: all-zero is a value of this plain C structure; both pointers live during the call.

@@ -1,20 +1,21 @@
-//! What a program uses, as a comment in a trace: what `/proc/PID/status` counts.
+//! The memory that a program uses, as `/proc/PID/status` counts it, in a comment of a trace.
 
 use kvma::linux::Usage;
 
 const START: &str = "# in use, in pages:";
 
-/// Whether a line of a trace is such a comment.
+/// Returns whether a line of a trace is such a comment.
 pub fn is_line(line: &str) -> bool {
     line.starts_with(START)
 }
 
-/// By kvma's count.
+/// Returns the line with the numbers of kvma.
 pub fn of(usage: &Usage) -> String {
     line([usage.total(), usage.locked(), usage.data(), usage.stack(), usage.exec()])
 }
 
-/// By the kernel's. It tells code in two parts, by where it lies, and all in KiB.
+/// Returns the line with the numbers of the kernel, which counts in KiB, and code in two parts by where
+/// it lies.
 pub fn of_status(status: &str) -> String {
     let kib = |name: &str| -> u64 {
         let line = status.lines().find_map(|line| line.strip_prefix(name));
