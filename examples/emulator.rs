@@ -2,8 +2,8 @@
 //! process, and the hooks make the real mmap, munmap and mprotect. Each run of the guest wrecks its
 //! memory; `restore` brings it back for the next run, as in a fuzzer that resets its target.
 //!
-//! `cargo run --example emulator` exits with 0 only if memory and rights are what they were, byte for
-//! byte.
+//! `cargo run --example emulator` exits with 0 only if memory and rights are what they were, byte
+//! for byte.
 
 #[path = "host/mod.rs"]
 mod host;

@@ -1,5 +1,5 @@
-//! Guard pages around a stack: a range is reserved, and all of it but the first and the last page is
-//! committed. A thread runs on it. One that overflows its stack dies at the guard, before it
+//! Guard pages around a stack: a range is reserved, and all of it but the first and the last page
+//! is committed. A thread runs on it. One that overflows its stack dies at the guard, before it
 //! overwrites what lies below.
 //!
 //! `cargo run --example guard_pages` exits with 0 only if the overflow, in a child process, ends in

@@ -1,9 +1,9 @@
 //! A JIT under W^X: code is written while its pages are writable and run while they are executable,
-//! never both. The hooks hear when a range gains `EXEC`, which is when the instruction cache must see
-//! what was written. Memory that was not made for a JIT cannot become code.
+//! never both. The hooks hear when a range gains `EXEC`, which is when the instruction cache must
+//! see what was written. Memory that was not made for a JIT cannot become code.
 //!
-//! `cargo run --example jit` exits with 0 only if the code returns what it was compiled to, before and
-//! after it is patched.
+//! `cargo run --example jit` exits with 0 only if the code returns what it was compiled to, before
+//! and after it is patched.
 
 #[path = "host/mod.rs"]
 mod host;
@@ -105,8 +105,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         machine.0.host.poke(code, &compile(number))?;
         map.protect(code, page, Prot::RX, &mut map.update(&mut machine))?;
         assert!(machine.0.host.faults(machine.0.host.poke(code, &[0])), "code is not writable");
-        // SAFETY: the page holds a function of this type and is executable, and the caches have been
-        // flushed.
+        // SAFETY: the page holds a function of this type and is executable, and the caches have
+        // been flushed.
         let function = unsafe { std::mem::transmute::<u64, extern "C" fn() -> u32>(code) };
         println!("compiled to return {number}: {}", function());
         assert_eq!(function(), u32::from(number));

@@ -1,8 +1,8 @@
 //! Replays recorded traces of address spaces, and compares the answers with those of Linux.
 //!
-//! `cargo run --release --example replay -- FILE…` prints for each file how many of the calls and of
-//! the snapshots are identical to those of the kernel, the VMAs at the end, and the time per call.
-//! The exit status is 0 only if all are identical.
+//! `cargo run --release --example replay -- FILE…` prints for each file how many of the calls and
+//! of the snapshots are identical to those of the kernel, the VMAs at the end, and the time per
+//! call. The exit status is 0 only if all are identical.
 //!
 //! `--emit FILE` writes the trace to standard output, with the answers and the `maps` lines of kvma
 //! in place of those of the kernel; with `--flags`, a `VmFlags:` line follows each. The answers in
@@ -154,7 +154,8 @@ impl std::fmt::Display for Tally {
         let each = self.spent.as_nanos().checked_div(*calls as u128).unwrap_or(0);
         write!(
             f,
-            "calls {same_calls}/{calls} identical, snapshots {same_snapshots}/{snapshots} identical, \
+            "calls {same_calls}/{calls} identical, \
+             snapshots {same_snapshots}/{snapshots} identical, \
              {vmas} VMAs at the end, {each} ns/call"
         )?;
         if self.unknown > 0 {

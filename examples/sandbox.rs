@@ -1,9 +1,9 @@
-//! A sandbox like those of LFI: 4 GiB of addresses at a multiple of 4 GiB, with guards at both ends.
-//! A program can map what it likes inside, and nothing outside. When it ends, the sandbox is reset to
-//! what was loaded.
+//! A sandbox like those of LFI: 4 GiB of addresses at a multiple of 4 GiB, with guards at both
+//! ends. A program can map what it likes inside, and nothing outside. When it ends, the sandbox is
+//! reset to what was loaded.
 //!
-//! `cargo run --example sandbox` exits with 0 only if nothing was ever mapped outside the sandbox, and
-//! the sandbox is clean after each program.
+//! `cargo run --example sandbox` exits with 0 only if nothing was ever mapped outside the sandbox,
+//! and the sandbox is clean after each program.
 
 #[path = "host/mod.rs"]
 mod host;

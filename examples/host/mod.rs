@@ -1,6 +1,6 @@
 //! Real memory for the examples: a range of this process that is reserved once, and then mapped,
-//! unmapped and protected piece by piece, as the hooks say. Nearly all `unsafe` code of the examples
-//! is here.
+//! unmapped and protected piece by piece, as the hooks say. Nearly all `unsafe` code of the
+//! examples is here.
 
 // Each example uses a part of this.
 #![allow(dead_code)]

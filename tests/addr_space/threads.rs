@@ -1,5 +1,5 @@
-//! An `AddrSpace` that several threads change at once: each finds what it did, and no range is given
-//! to two of them.
+//! An `AddrSpace` that several threads change at once: each finds what it did, and no range is
+//! given to two of them.
 
 use kvma::*;
 use kvma_test_support::{Random, Yielding};

@@ -1,5 +1,5 @@
-//! `Mappings` behind a lock: nobody sees half a restore, and no node is allocated or freed while the
-//! lock is held.
+//! `Mappings` behind a lock: nobody sees half a restore, and no node is allocated or freed while
+//! the lock is held.
 
 use std::cell::Cell;
 use std::ptr::NonNull;

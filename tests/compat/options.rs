@@ -356,8 +356,8 @@ fn page_size() -> u64 {
 
 #[test]
 fn maps_files_may_have_any_encoding_and_empty_lines() {
-    let text =
-        b"\n00001000-00002000 r--p 00003000 08:02 7 /tmp/\xff\n\n00002000-00003000 rw-p 00000000 00:00 0 \n";
+    let text = b"\n00001000-00002000 r--p 00003000 08:02 7 /tmp/\xff\n\n\
+          00002000-00003000 rw-p 00000000 00:00 0 \n";
     let mut map = VmMap::<(), Heap>::new(0x1000, 16, PageSize::SIZE_4K, Heap).unwrap();
     let mut names = Vec::new();
     let count = map.adopt_maps_bytes(text, |line, attrs| {

@@ -194,7 +194,8 @@ fn munmap_leaves_what_others_map_behind_it_and_takes_what_they_map_ahead() {
     assert_eq!(vmas(&space), [(20, 1)]);
 }
 
-/// As in Linux, what is sealed anywhere in the range, even at its end, is found before anything goes.
+/// As in Linux, what is sealed anywhere in the range, even at its end, is found before anything
+/// goes.
 #[test]
 fn munmap_finds_a_seal_before_the_first_batch() {
     let space = new_space();
@@ -244,7 +245,8 @@ fn munmap_does_not_split_special_memory_that_others_put_across_its_end() {
     assert_eq!(vmas(&space).last(), Some(&(208, 4)));
 }
 
-/// Another thread puts a VMA across both ends of what is left, and there are as many VMAs as allowed.
+/// Another thread puts a VMA across both ends of what is left, and there are as many VMAs as
+/// allowed.
 #[test]
 fn munmap_makes_no_gap_beyond_the_limit_on_vmas() {
     let space = new_space();

@@ -109,8 +109,8 @@ fn everything(space: &Space) -> (Vec<(u64, u64, u64)>, Usage) {
     })
 }
 
-/// Makes the same random calls in batches and at once, on `pages` pages. Returns how many calls took
-/// several batches, and how many of the long calls failed.
+/// Makes the same random calls in batches and at once, on `pages` pages. Returns how many calls
+/// took several batches, and how many of the long calls failed.
 fn compare(seed: u64, pages: u64, calls: usize) -> (usize, usize) {
     let spaces = [new_space(), new_space()];
     for space in &spaces {

@@ -31,8 +31,8 @@ fn an_unlimited_stack_leaves_the_search_top_down() {
     assert_eq!((layout.growth(), layout.base()), (Growth::TopDown, 0x1555_5555_6000));
 }
 
-/// Found by `live_faults`: the number of a stack's first page (`vm_pgoff`) moves with it, and does not
-/// fall below zero.
+/// Found by `live_faults`: the number of a stack's first page (`vm_pgoff`) moves with it, and does
+/// not fall below zero.
 #[test]
 fn a_stack_that_was_moved_grows_no_further_than_it_could_have() {
     let mut mm: Mm<Inode, Heap> = Mm::new(Layout::x86_64(8 << 20), Heap).unwrap();
@@ -81,8 +81,9 @@ fn a_new_stack_is_as_large_as_the_limit_allows() {
     }
 }
 
-/// Found by `live_kernel`: Linux prepares a stack for pages of its own before it looks at the limits.
-/// Memory that may have such pages keeps its charge (`ac`) when it can no longer be written.
+/// Found by `live_kernel`: Linux prepares a stack for pages of its own before it looks at the
+/// limits. Memory that may have such pages keeps its charge (`ac`) when it can no longer be
+/// written.
 #[test]
 fn a_stack_that_may_not_grow_counts_as_used() {
     let at = 0x1000_0000_0000;

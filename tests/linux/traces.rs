@@ -6,8 +6,9 @@ use kvma::linux::LinuxVma;
 use kvma::{BoxAlloc, NoHooks, VmaNode};
 use kvma_trace::{Answer, Backing, Call, Line, Parser, Replay, Step};
 
-/// Returns the name and the text of each trace: the fifteen recorded ones, those in `found` for which
-/// kvma once gave wrong answers (see `tests/live`), and those in `processes` with lines of our own.
+/// Returns the name and the text of each trace: the fifteen recorded ones, those in `found` for
+/// which kvma once gave wrong answers (see `tests/live`), and those in `processes` with lines of
+/// our own.
 fn traces() -> Vec<(String, String)> {
     let recorded = folder("tests/traces");
     assert_eq!(recorded.len(), 15);
@@ -149,7 +150,8 @@ fn maps_are_printed_byte_for_byte_as_by_linux() {
     }
 }
 
-/// Linux keeps neighbours apart that have pages. Where none have, whole snapshots are the same text.
+/// Linux keeps neighbours apart that have pages. Where none have, whole snapshots are the same
+/// text.
 #[test]
 fn snapshots_of_memory_without_pages_are_the_same_text() {
     for (name, text) in traces().into_iter().filter(|(name, _)| name.starts_with("chaos")) {

@@ -210,8 +210,8 @@ fn check(answer: i64) -> io::Result<i64> {
     if answer == -1 { Err(io::Error::last_os_error()) } else { Ok(answer) }
 }
 
-/// Returns whether the running kernel has the rules that are tested: mremap moves several VMAs since
-/// 6.17.
+/// Returns whether the running kernel has the rules that are tested: mremap moves several VMAs
+/// since 6.17.
 pub fn is_new_enough() -> bool {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let mut numbers =

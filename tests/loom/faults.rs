@@ -80,7 +80,8 @@ fn fork_makes_no_copy_before_the_flush_has_ended() {
     seen.assert_all(4);
 }
 
-/// The same for the fork of the Linux layer, whose kernel write-protects each VMA as it hears of it.
+/// The same for the fork of the Linux layer, whose kernel write-protects each VMA as it hears of
+/// it.
 #[test]
 fn linux_fork_makes_no_copy_before_the_flush_has_ended() {
     let seen = explore(None, |seen| {

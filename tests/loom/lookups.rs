@@ -60,8 +60,8 @@ fn a_vma_is_never_missed_because_of_a_removal_elsewhere() {
     }
 }
 
-/// The first walk misses the VMA and the second one, too, whose change count was read between the two
-/// removals.
+/// The first walk misses the VMA and the second one, too, whose change count was read between the
+/// two removals.
 #[test]
 fn a_vma_is_never_missed_because_of_two_removals_elsewhere() {
     let change = |space: &Space| {

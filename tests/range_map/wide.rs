@@ -126,7 +126,8 @@ fn a_type_may_have_no_key_but_the_last_one() {
             assert_eq!(map.gaps(..).collect::<Vec<_>>(), [Only..=Only]);
             map.try_insert(.., 1).unwrap();
             assert_eq!((map.len(), map.get(Only), map.gaps(..).next_back()), (1, Some(&1), None));
-            assert_eq!(map.iter().next_back().map(|entry| (entry.range(), entry.end())), Some((Only..=Only, None)));
+            let last = map.iter().next_back().map(|entry| (entry.range(), entry.end()));
+            assert_eq!(last, Some((Only..=Only, None)));
             map.check().unwrap();
             map.try_remove(Only..).unwrap();
             assert!(map.is_empty());

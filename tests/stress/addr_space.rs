@@ -20,8 +20,8 @@ fn seed(thread: u64) -> Random {
     Random::new(env_number::<u64>("KVMA_SEED").unwrap_or(1).wrapping_mul(100) + thread)
 }
 
-/// Returns the attributes of a VMA that begins at `page`: each part of them tells the same `tag`, and
-/// the offset tells the page, also after a split.
+/// Returns the attributes of a VMA that begins at `page`: each part of them tells the same `tag`,
+/// and the offset tells the page, also after a split.
 fn attrs(page: u64, tag: u64) -> Attrs {
     let prot = if tag & 1 == 0 { Prot::RW } else { Prot::READ };
     let backing = Backing::Object { id: tag, offset: page };

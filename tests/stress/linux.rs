@@ -30,8 +30,8 @@ fn at(page: u64) -> u64 {
     AT + page * PAGE
 }
 
-/// The page table's part for one page: how often it was edited, and the rights of the entry, if there
-/// is one.
+/// The page table's part for one page: how often it was edited, and the rights of the entry, if
+/// there is one.
 #[derive(Default)]
 struct Page {
     /// Stored under the page-table lock only.

@@ -51,7 +51,8 @@ fn a_pool_gives_all_its_nodes_and_takes_them_back() {
     assert_eq!(refused.err(), Some(Error::OutOfMemory));
 }
 
-/// Its free list points into itself; nodes that it hands out after a move must lie in the new place.
+/// Its free list points into itself; nodes that it hands out after a move must lie in the new
+/// place.
 #[test]
 fn a_pool_can_be_moved_while_it_is_not_borrowed() {
     let pool = Box::new(FixedPool::<VmaNode, 4>::new());

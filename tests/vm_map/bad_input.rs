@@ -313,56 +313,74 @@ fn hostile() -> impl Strategy<Value = u64> {
     ]
 }
 
+/// Calls everything with these numbers as addresses, lengths and offsets.
+fn call_everything(n: [u64; 8], shift: u32) {
+    let page = PageSize::new(1 << shift).unwrap();
+    let _ = VmRange::new(n[0], n[1], page)
+        .map(|range| (range.last(), range.end(), range.len(), range.contains(n[2])));
+    let own = Map::new(n[0], n[1], page, Arc::default()).ok();
+    let spaces = [
+        Some(new_map()),
+        own,
+        Map::new(0, 1 << 52, PageSize::SIZE_4K, Arc::default()).ok(),
+        Map::new(0, u64::MAX, PageSize::new(1).unwrap(), Arc::default()).ok(),
+    ];
+    for mut map in spaces.into_iter().flatten() {
+        let search =
+            Search::new().window(n[2], n[3]).align(n[4]).align_offset(n[5]).guard(n[6]).hint(n[7]);
+        let power = search.align(1 << shift).guard(0);
+        let file = RW.with_backing(Backing::Object { id: n[6], offset: n[7] });
+        for search in [search, search.top_down(), power, power.top_down(), Search::new().hint(n[0])]
+        {
+            let _ = map.map(
+                MapRequest::new(Placement::Any(search), n[1], file),
+                &mut map.update(&mut NoHooks),
+            );
+        }
+        for place in
+            [Placement::FixedNoReplace(n[0]), Placement::Fixed(n[2]), Placement::Fixed(n[4])]
+        {
+            let _ = map.map(MapRequest::new(place, n[1], file), &mut map.update(&mut NoHooks));
+        }
+        for pair in n.windows(2) {
+            let (start, len) = (pair[0], pair[1]);
+            let (mut one, mut two) = (NoHooks, NoHooks);
+            let update = &mut map.update(&mut one);
+            let _ = map.split_at(start);
+            let _ = map.protect(start, len, Prot::READ, update);
+            let _ =
+                map.update_attrs(start, len, |vma| vma.attrs().with_user_bits(vma.pages()), update);
+            let _ = map.relocate(start, len, n[3], Source::Keep, Merge::Both, update);
+            let _ = map.relocate(start, len, n[5], Source::Unmap, Merge::Both, update);
+            let _ = map.advise(start, len, Advice::DontNeed, update);
+            let _ = map.invalidate(start, len, update, |_, vma| assert!(vma.pages() > 0));
+            let _ = (map.merge_at(start), map.may_merge_at(len), map.update_data(start, |()| ()));
+            let found = [map.find(start), map.find_from(start), map.find_before(start)];
+            for vma in found.into_iter().flatten() {
+                let _ = (vma.range().end(), vma.range().len(), vma.last(), vma.gap_before());
+            }
+            let _ = map.overlapping(start, len).count() + map.overlapping(start, len).rev().count();
+            let _ = map.gaps(start, len).count() + map.gaps(start, len).rev().count();
+            let _ = map.pieces(start, len).count();
+            let _ = (map.is_free(start, len), map.covers(start, len));
+            let _ = map.unmap(n[6], len, &mut map.update(&mut two));
+            assert_eq!(map.check(), Ok(()));
+        }
+        let _ = map.clear(&mut map.update(&mut NoHooks));
+        assert_eq!((map.len(), map.pages()), (0, 0));
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 4000,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     /// Overflow checks are on in tests: a sum that wraps would panic.
     #[test]
     fn no_numbers_make_anything_panic(n in prop::array::uniform8(hostile()), shift in 0u32..64) {
-        let page = PageSize::new(1 << shift).unwrap();
-        let _ = VmRange::new(n[0], n[1], page).map(|range| (range.last(), range.end(), range.len(), range.contains(n[2])));
-        let own = Map::new(n[0], n[1], page, Arc::default()).ok();
-        let spaces = [
-            Some(new_map()),
-            own,
-            Map::new(0, 1 << 52, PageSize::SIZE_4K, Arc::default()).ok(),
-            Map::new(0, u64::MAX, PageSize::new(1).unwrap(), Arc::default()).ok(),
-        ];
-        for mut map in spaces.into_iter().flatten() {
-            let search = Search::new().window(n[2], n[3]).align(n[4]).align_offset(n[5]).guard(n[6]).hint(n[7]);
-            let power = search.align(1 << shift).guard(0);
-            let file = RW.with_backing(Backing::Object { id: n[6], offset: n[7] });
-            for search in [search, search.top_down(), power, power.top_down(), Search::new().hint(n[0])] {
-                let _ = map.map(MapRequest::new(Placement::Any(search), n[1], file), &mut map.update(&mut NoHooks));
-            }
-            for place in [Placement::FixedNoReplace(n[0]), Placement::Fixed(n[2]), Placement::Fixed(n[4])] {
-                let _ = map.map(MapRequest::new(place, n[1], file), &mut map.update(&mut NoHooks));
-            }
-            for pair in n.windows(2) {
-                let (start, len) = (pair[0], pair[1]);
-                let (mut one, mut two) = (NoHooks, NoHooks);
-                let update = &mut map.update(&mut one);
-                let _ = map.split_at(start);
-                let _ = map.protect(start, len, Prot::READ, update);
-                let _ = map.update_attrs(start, len, |vma| vma.attrs().with_user_bits(vma.pages()), update);
-                let _ = map.relocate(start, len, n[3], Source::Keep, Merge::Both, update);
-                let _ = map.relocate(start, len, n[5], Source::Unmap, Merge::Both, update);
-                let _ = map.advise(start, len, Advice::DontNeed, update);
-                let _ = map.invalidate(start, len, update, |_, vma| assert!(vma.pages() > 0));
-                let _ = (map.merge_at(start), map.may_merge_at(len), map.update_data(start, |()| ()));
-                let found = [map.find(start), map.find_from(start), map.find_before(start)];
-                for vma in found.into_iter().flatten() {
-                    let _ = (vma.range().end(), vma.range().len(), vma.last(), vma.gap_before());
-                }
-                let _ = map.overlapping(start, len).count() + map.overlapping(start, len).rev().count();
-                let _ = map.gaps(start, len).count() + map.gaps(start, len).rev().count();
-                let _ = map.pieces(start, len).count();
-                let _ = (map.is_free(start, len), map.covers(start, len));
-                let _ = map.unmap(n[6], len, &mut map.update(&mut two));
-                prop_assert_eq!(map.check(), Ok(()));
-            }
-            let _ = map.clear(&mut map.update(&mut NoHooks));
-            prop_assert_eq!((map.len(), map.pages()), (0, 0));
-        }
+        call_everything(n, shift);
     }
 }

@@ -48,8 +48,8 @@ fn vmas<A: NodeAlloc<VmaNode> + Clone>(map: &VmMap<(), A>) -> Vec<(u64, u64, Att
     map.iter().map(|vma| ((vma.start() - BASE) / PAGE, vma.pages(), vma.attrs())).collect()
 }
 
-/// libmmap (C and C++), rangemap, Moss, Maestro, Redox: the part above a new gap keeps the offset of
-/// the part below it.
+/// libmmap (C and C++), rangemap, Moss, Maestro, Redox: the part above a new gap keeps the offset
+/// of the part below it.
 #[test]
 fn a_split_advances_the_file_offset() {
     let mut map = new_map();
@@ -272,8 +272,8 @@ fn a_gap_below_the_hint_is_found() {
     }
 }
 
-/// libmmap with AVL trees: callbacks get page numbers, and the new state instead of the old one, and
-/// hear nothing when the middle of a VMA is replaced.
+/// libmmap with AVL trees: callbacks get page numbers, and the new state instead of the old one,
+/// and hear nothing when the middle of a VMA is replaced.
 #[test]
 fn hooks_hear_bytes_and_old_states_and_every_replacement() {
     let mut map = new_map();
@@ -438,8 +438,8 @@ fn lookups_after_unmap_find_nothing() {
     assert!(space.lookup(page(1)).is_some() && space.lookup(page(3)).is_some());
 }
 
-/// libmmap C++: going back to a marked state leaves protections as they are, and brings back nothing
-/// that was unmapped.
+/// libmmap C++: going back to a marked state leaves protections as they are, and brings back
+/// nothing that was unmapped.
 #[test]
 fn restoring_brings_back_what_was_protected_and_what_was_unmapped() {
     let mut map = new_map();

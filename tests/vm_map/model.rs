@@ -1,5 +1,5 @@
-//! `VmMap` against the model: all operations, in all kinds of spaces, with everything compared after
-//! each operation.
+//! `VmMap` against the model: all operations, in all kinds of spaces, with everything compared
+//! after each operation.
 //!
 //! `KVMA_MODEL_OPS` sets the number of operations, `KVMA_MODEL_SEED` what they are. A failure is
 //! shrunk to the fewest operations and printed with its seed.

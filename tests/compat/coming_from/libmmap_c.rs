@@ -1,5 +1,5 @@
-//! The features of libmmap in C (two AVL trees; `mm_init`, `mm_mapany`, …), one test for each row of
-//! docs/COMING-FROM.md.
+//! The features of libmmap in C (two AVL trees; `mm_init`, `mm_mapany`, …), one test for each row
+//! of docs/COMING-FROM.md.
 
 use kvma::*;
 

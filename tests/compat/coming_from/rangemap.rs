@@ -1,5 +1,5 @@
-//! The features of rangemap, one test for each row of docs/COMING-FROM.md. Where possible, answers are
-//! compared with those of that crate.
+//! The features of rangemap, one test for each row of docs/COMING-FROM.md. Where possible, answers
+//! are compared with those of that crate.
 
 use kvma::*;
 use std::collections::hash_map::DefaultHasher;

@@ -1,8 +1,8 @@
 //! Page faults on the running kernel and on kvma: random accesses to random mappings, above all to
 //! stacks.
 //!
-//! A child of this test, driven through ptrace(2), makes calls and touches memory. Whether an access
-//! succeeds, with which code it is refused and how far stacks have grown must be what
+//! A child of this test, driven through ptrace(2), makes calls and touches memory. Whether an
+//! access succeeds, with which code it is refused and how far stacks have grown must be what
 //! [`kvma::linux::Mm::fault`] says.
 //!
 //! - `KVMA_FAULTS=N`: number of steps (5,000)
@@ -116,8 +116,8 @@ fn vmas(maps: &str) -> Vec<TheVma> {
         .collect()
 }
 
-/// Returns the VMAs with those merged that follow each other and have the same permissions: what can
-/// be accessed in which way.
+/// Returns the VMAs with those merged that follow each other and have the same permissions: what
+/// can be accessed in which way.
 fn by_access(vmas: &[TheVma]) -> Vec<TheVma> {
     let mut merged: Vec<TheVma> = Vec::new();
     for vma in vmas {

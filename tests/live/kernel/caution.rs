@@ -6,8 +6,8 @@ use super::session::SeenVma;
 
 /// Most bytes that a call may populate, which takes the kernel real memory and time.
 const POPULATED: u64 = 4 << 20;
-/// Linux takes long to move or to lock more bytes than these: it goes through them one huge page at a
-/// time, mapped or not.
+/// Linux takes long to move or to lock more bytes than these: it goes through them one huge page at
+/// a time, mapped or not.
 pub const VAST: u64 = 1 << 36;
 /// Most bytes to lock with ONFAULT: what cannot be locked (MAP_DROPPABLE) is populated at once all
 /// the same.
@@ -21,15 +21,16 @@ const ROUNDED: u64 = 1 << 30;
 #[derive(Debug, Clone, Copy)]
 pub struct Caution<'a> {
     pub vmas: &'a [SeenVma],
-    /// Pages are populated on purpose: nothing private is writable, and shared memory keeps its size.
+    /// Pages are populated on purpose: nothing private is writable, and shared memory keeps its
+    /// size.
     pub populate: bool,
     /// The program has no private pages, and gets none, so that it can fork.
     pub bare: bool,
 }
 
 impl Caution<'_> {
-    /// Returns whether the call leaves the program's code alone, gives it no private pages (how many
-    /// are populated depends on more than the calls), and does not populate too much.
+    /// Returns whether the call leaves the program's code alone, gives it no private pages (how
+    /// many are populated depends on more than the calls), and does not populate too much.
     pub fn allows(&self, call: &Call) -> bool {
         let [a, b, c, d, e, _] = call.args;
         match call.sys {
@@ -109,8 +110,8 @@ impl Caution<'_> {
             return false;
         }
         let Some(vma) = self.vmas.iter().find(|vma| vma.meets(addr, addr + 1)) else {
-            // ptrace(2) reads what is to be executed, and grows stacks within our own limits, not those
-            // of the program.
+            // ptrace(2) reads what is to be executed, and grows stacks within our own limits, not
+            // those of the program.
             return !self.populate && !self.bare && access != Touch::Execute;
         };
         let refused = match access {
@@ -185,8 +186,8 @@ fn generous(start: u64, len: u64) -> (u64, u64) {
     (start & !(PAGE - 1), start.saturating_add(len).saturating_add(PAGE))
 }
 
-/// Returns whether a range meets what the program needs: its one page of code, and the memory that it
-/// shares with us.
+/// Returns whether a range meets what the program needs: its one page of code, and the memory that
+/// it shares with us.
 fn hits_code(start: u64, len: u64) -> bool {
     let (start, end) = generous(start, len);
     let needed = [(CODE, CODE + PAGE), (SCRATCH, SCRATCH + SCRATCH_LENGTH)];

@@ -42,8 +42,8 @@ impl Generator {
         Self { rng: Rng::new(seed), persona, dropped: false }
     }
 
-    /// Returns the next step: never one that could take away the code that the program runs, nor one
-    /// against which [`Caution`] advises.
+    /// Returns the next step: never one that could take away the code that the program runs, nor
+    /// one against which [`Caution`] advises.
     pub fn step(&mut self, setup: &Setup, view: View<'_>) -> Step {
         let caution = Caution { vmas: view.vmas, populate: self.persona.populate, bare: view.bare };
         // Vast VMAs are worth making, but slow down all that follows.

@@ -1,8 +1,8 @@
 //! The smallest program that can make system calls for us: an ELF image made by hand.
 //!
 //! It never runs on its own: it is stopped at its first instruction, and each call is injected. So
-//! none of its memory is ever accessed (no libc, no relocation, no stack frame), and what the kernel
-//! does with its VMAs depends on the calls alone.
+//! none of its memory is ever accessed (no libc, no relocation, no stack frame), and what the
+//! kernel does with its VMAs depends on the calls alone.
 
 use super::calls::Limit;
 
@@ -45,8 +45,8 @@ pub const fn store_at() -> u64 {
     CODE + STORE as u64
 }
 
-/// Returns the addresses of an empty path, of the arguments of a program and of its environment, for
-/// execveat(2).
+/// Returns the addresses of an empty path, of the arguments of a program and of its environment,
+/// for execveat(2).
 pub const fn exec_at() -> [u64; 3] {
     let arguments = CODE + ARGUMENTS as u64;
     [arguments + 21, arguments, arguments + 8]

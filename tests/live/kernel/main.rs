@@ -1,17 +1,17 @@
 //! Random calls on the running kernel and on kvma: every answer agrees, and so do the VMAs after
 //! every call.
 //!
-//! A small program, stopped by ptrace(2), makes the calls. They are written down as a trace, with the
-//! answers and the VMAs of the kernel, and the trace is replayed on [`kvma::linux::Mm`]. A difference
-//! is shrunk to few calls and printed as a trace.
+//! A small program, stopped by ptrace(2), makes the calls. They are written down as a trace, with
+//! the answers and the VMAs of the kernel, and the trace is replayed on [`kvma::linux::Mm`]. A
+//! difference is shrunk to few calls and printed as a trace.
 //!
 //! The program also forks, and goes on now as the parent and now as the child. It is executed anew,
-//! under other limits on the stack. It accesses memory, which grows stacks or is refused. It installs
-//! guards, over which nothing can be populated. These cannot be compared:
+//! under other limits on the stack. It accesses memory, which grows stacks or is refused. It
+//! installs guards, over which nothing can be populated. These cannot be compared:
 //!
-//! - Linux does not merge VMAs of a child that have had pages before the fork; kvma does. So programs
-//!   that fork unmap their stack first, and only those that never fork write to private memory, grow
-//!   stacks or install guards.
+//! - Linux does not merge VMAs of a child that have had pages before the fork; kvma does. So
+//!   programs that fork unmap their stack first, and only those that never fork write to private
+//!   memory, grow stacks or install guards.
 //! - Huge pages, and pages that are populated several at a time, depend on more than the calls. So
 //!   what is private and writable is accessed page by page.
 //! - What a page holds and whether it is in memory: the vector of mincore(2) is not compared.

@@ -76,7 +76,8 @@ impl LeftOut {
 #[derive(Debug, Clone)]
 pub struct Scope {
     pub version: (u32, u32),
-    /// Whether a difference is a mistake of kvma. On other kernels it means that their rules differ.
+    /// Whether a difference is a mistake of kvma. On other kernels it means that their rules
+    /// differ.
     pub strict: bool,
     /// Whether the flags in smaps can be compared.
     pub flags: bool,

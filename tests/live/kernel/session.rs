@@ -113,8 +113,8 @@ pub struct Session<'s> {
     /// Number of calls when each step ended.
     ends: Vec<usize>,
     calls: usize,
-    /// Whether the program has no private pages, so that it may fork: in a child, merging depends on
-    /// whose pages they were.
+    /// Whether the program has no private pages, so that it may fork: in a child, merging depends
+    /// on whose pages they were.
     bare: bool,
     trace: String,
     /// Buffer for a maps file.

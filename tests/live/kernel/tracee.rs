@@ -1,8 +1,8 @@
 //! A stopped process that makes system calls for us.
 //!
-//! The process is stopped by ptrace(2) at its first instruction. For each call its registers are set
-//! and the one `syscall` instruction of its image is stepped over. Nothing else of it ever runs, but
-//! for two more instructions that load and store.
+//! The process is stopped by ptrace(2) at its first instruction. For each call its registers are
+//! set and the one `syscall` instruction of its image is stepped over. Nothing else of it ever
+//! runs, but for two more instructions that load and store.
 
 use std::ffi::{CString, c_void};
 use std::fs::File;
@@ -41,8 +41,8 @@ pub struct Refused {
 }
 
 impl Tracee {
-    /// Starts the program at `path` and stops it before its first instruction. `descriptors` are ours,
-    /// with the numbers that they get in the program.
+    /// Starts the program at `path` and stops it before its first instruction. `descriptors` are
+    /// ours, with the numbers that they get in the program.
     pub fn start(
         path: &Path,
         descriptors: Vec<(RawFd, RawFd)>,
@@ -86,15 +86,15 @@ impl Tracee {
 
     /// Takes a process that has stopped.
     fn of(process: Process) -> io::Result<Self> {
-        // Not earlier: a file belongs to the image that the process had when it was opened. Not later:
-        // a process that has given up its privileges may be hidden from us.
+        // Not earlier: a file belongs to the image that the process had when it was opened. Not
+        // later: a process that has given up its privileges may be hidden from us.
         let (maps, smaps, status) = process.files()?;
         let registers = process.registers()?;
         Ok(Self { process, registers, maps, smaps, status, buffer: vec![0; 1 << 16] })
     }
 
-    /// Makes the process fork. Both are stopped then, and the child is ours, too. The inner error is
-    /// the answer of the kernel.
+    /// Makes the process fork. Both are stopped then, and the child is ours, too. The inner error
+    /// is the answer of the kernel.
     pub fn fork(&mut self) -> io::Result<Result<Self, i64>> {
         // Otherwise the child would belong to the program, which waits for nobody.
         let flags = libc::CLONE_PARENT as u64 | libc::SIGCHLD as u64;
@@ -137,8 +137,8 @@ impl Tracee {
         Ok(0)
     }
 
-    /// Makes the process execute one instruction that accesses `addr`. Returns 0, or the code of the
-    /// SIGSEGV that follows.
+    /// Makes the process execute one instruction that accesses `addr`. Returns 0, or the code of
+    /// the SIGSEGV that follows.
     ///
     /// SIGBUS comes from the object and counts as success, but for code: Linux populates the page
     /// also where it then runs nothing, and the answer is `None`.

@@ -14,8 +14,8 @@ pub fn of(usage: &Usage) -> String {
     line([usage.total(), usage.locked(), usage.data(), usage.stack(), usage.exec()])
 }
 
-/// Returns the line with the numbers of the kernel, which counts in KiB, and code in two parts by where
-/// it lies.
+/// Returns the line with the numbers of the kernel, which counts in KiB, and code in two parts by
+/// where it lies.
 pub fn of_status(status: &str) -> String {
     let kib = |name: &str| -> u64 {
         let line = status.lines().find_map(|line| line.strip_prefix(name));

@@ -1,5 +1,5 @@
-//! `vm.max_map_count` on the running kernel and on kvma: which calls still work with as many VMAs as
-//! allowed, and what those that fail leave behind.
+//! `vm.max_map_count` on the running kernel and on kvma: which calls still work with as many VMAs
+//! as allowed, and what those that fail leave behind.
 //!
 //! - `KVMA_FULL=N`: number of calls (6,000)
 //! - `KVMA_FULL_SEED=N`: makes other calls (1)

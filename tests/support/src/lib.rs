@@ -2,8 +2,8 @@
 //!
 //! - [`Log`] writes down what hooks hear, [`Refuse`] refuses one `prepare`, [`LockHolds`] counts
 //!   VMAs in each hold of the lock, and [`phases`] calls a closure in each phase of a change.
-//! - [`Inode`] is a file and [`TestKernel`] a kernel, for the Linux layer; [`GuardRanges`] knows where
-//!   guards are.
+//! - [`Inode`] is a file and [`TestKernel`] a kernel, for the Linux layer; [`GuardRanges`] knows
+//!   where guards are.
 //! - [`Yielding`] is a lock for more threads than processors; [`StopOnDrop`] and
 //!   [`one_at_a_time`] are for tests with threads.
 //! - [`Random`] makes numbers that a seed repeats; [`env_number`] reads a test's settings.
