@@ -158,7 +158,7 @@ impl Kernel<Inode> for Watch<'_> {
     }
 }
 
-/// Nobody comes in between two batches.
+/// Nobody does anything between two batches.
 pub const NOBODY: &dyn Fn(usize) = &|_| ();
 
 #[test]

@@ -38,7 +38,7 @@ fn a_stack_that_was_moved_grows_no_further_than_it_could_have() {
     let mut mm: Mm<Inode, Heap> = Mm::new(Layout::x86_64(8 << 20), Heap).unwrap();
     let (low, high) = (0x20 * PAGE, 0x1000_0000_0000);
     let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_GROWSDOWN;
-    for (addr, touched) in [(high, true), (high + 0x1000 * PAGE, false)] {
+    for (addr, written) in [(high, true), (high + 0x1000 * PAGE, false)] {
         let args = Mmap {
             addr: low,
             len: PAGE,
@@ -50,14 +50,14 @@ fn a_stack_that_was_moved_grows_no_further_than_it_could_have() {
         let mut kernel = NoHooks;
         let call = &mut mm.update(&mut kernel);
         mm.mmap(args, call).unwrap();
-        if touched {
+        if written {
             assert_eq!(mm.fault(&Fault::new(low, Access::Write), call), FaultAction::Copy);
         }
         mm.mremap(low, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, addr, call).unwrap();
         let mut write = |addr| mm.fault(&Fault::new(addr, Access::Write), call);
         assert_eq!(write(addr - 0x20 * PAGE), FaultAction::Copy);
         let further =
-            if touched { FaultAction::Refuse(SegvCode::MapErr) } else { FaultAction::Copy };
+            if written { FaultAction::Refuse(SegvCode::MapErr) } else { FaultAction::Copy };
         assert_eq!(write(addr - 0x21 * PAGE), further);
         mm.check().unwrap();
     }

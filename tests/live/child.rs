@@ -53,7 +53,7 @@ pub enum Outcome {
 pub struct Child {
     pid: libc::pid_t,
     registers: libc::user_regs_struct,
-    /// All of it holes.
+    /// It has no contents.
     file: i32,
     /// What the kernel copies from and to.
     bytes: i32,

@@ -1,7 +1,7 @@
 //! Page faults on the running kernel and on kvma: random accesses to random mappings, above all to
 //! stacks.
 //!
-//! A child of this test, driven through ptrace(2), makes calls and touches memory. Whether an
+//! A child of this test, driven through ptrace(2), makes calls and accesses memory. Whether an
 //! access succeeds, with which code it is refused and how far stacks have grown must be what
 //! [`kvma::linux::Mm::fault`] says.
 //!

@@ -47,10 +47,10 @@ impl Caution<'_> {
                 let rounded = if self.within(a, 1).any(|vma| vma.huge) { ROUNDED } else { 0 };
                 let code = hits_code(a, b.max(c))
                     || (d & MREMAP_FIXED != 0 && hits_code(e, c.saturating_add(rounded)));
-                let brings_in =
+                let populates =
                     self.within(a, 1).any(|vma| vma.locked) && c > b.saturating_add(POPULATED);
                 let grows_object = self.populate && c > b && self.within(a, b).any(|vma| vma.ends);
-                !code && !brings_in && !grows_object && self.mapped(a, b) <= VAST
+                !code && !populates && !grows_object && self.mapped(a, b) <= VAST
             }
             Sys::Madvise => match c as u32 {
                 MADV_POPULATE_READ => self.may_bring_in(a, b),

@@ -286,9 +286,9 @@ impl Process {
     fn wait(&self) -> io::Result<()> {
         match libc::WSTOPSIG(self.stopped()?) {
             libc::SIGTRAP => Ok(()),
-            signal => Err(io::Error::other(format!(
-                "stopped by signal {signal}: was its code disturbed?"
-            ))),
+            signal => {
+                Err(io::Error::other(format!("stopped by signal {signal}: was its code changed?")))
+            }
         }
     }
 }
