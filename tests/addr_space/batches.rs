@@ -24,7 +24,7 @@ fn unmap_releases_the_lock_every_few_vmas() {
         }
     };
     let mut hooks = LockHolds::new(&between);
-    assert_eq!(space.unmap(10 * PAGE, 2000 * PAGE, &mut hooks), Ok(1000));
+    assert_eq!(space.unmap(10 * PAGE, 2000 * PAGE, &mut hooks), Ok(1000 * PAGE));
     assert_eq!(hooks.longest, MAX_VMAS_PER_LOCK_HOLD);
     assert_eq!(hooks.holds, 1000usize.div_ceil(MAX_VMAS_PER_LOCK_HOLD));
     assert_eq!(vmas(&space), [(2, 8), (20, 1)]);
@@ -76,15 +76,15 @@ fn a_batch_brings_the_nodes_that_it_needs() {
         while NODES.alloc().is_some() {}
     };
     let lock = Revolving { held: AtomicBool::new(false), set: &SET, enter };
-    let map = VmMap::new(PAGE, 0x10_0000, PageSize::SIZE_4K, &NODES).unwrap();
+    let map = VmMap::new(PAGE..=0x1_0000_0fff, PageSize::SIZE_4K, &NODES).unwrap();
     let space = SPACE.get_or_init(|| AddrSpace::with_lock(map, lock));
     for n in 0..100 {
         space.map(fixed(10 + 2 * n, 1, Prot::RW), &mut NoHooks).unwrap();
     }
     SET.store(true, Ordering::Relaxed);
-    assert_eq!(space.unmap(10 * PAGE, 200 * PAGE, &mut NoHooks), Ok(64 + 73));
+    assert_eq!(space.unmap(10 * PAGE, 200 * PAGE, &mut NoHooks), Ok((64 + 73) * PAGE));
     let left: Vec<_> =
-        space.inspect(|map| map.iter().map(|vma| (vma.start() / PAGE, vma.pages())).collect());
+        space.inspect(|map| map.iter().map(|vma| (vma.start() / PAGE, vma.page_count())).collect());
     // The first batch ended at page 137. What came behind it stays.
     assert_eq!(left, [(8, 129), (210, 98)]);
 }
@@ -107,7 +107,7 @@ fn a_batch_leaves_alone_what_others_have_mapped_behind_it() {
         }
     };
     let removed = space.unmap(10 * PAGE, 200 * PAGE, &mut LockHolds::new(&between));
-    assert_eq!(removed, Ok(200));
+    assert_eq!(removed, Ok(200 * PAGE));
     assert_eq!(vmas(&space), [(70, 4)]);
 }
 
@@ -122,7 +122,7 @@ fn a_batch_leaves_a_map_of_another_allocator_alone() {
     let former = Cell::new(None);
     let between = |_| {
         let mut map = new_map(&other);
-        map.map(fixed(150, 1, Prot::RW), &mut map.update(&mut NoHooks)).unwrap();
+        map.map(fixed(150, 1, Prot::RW), &mut NoHooks).unwrap();
         former.set(Some(space.update(0, &mut NoHooks, |old, _| std::mem::replace(old, map))));
     };
     let removed = space.unmap(10 * PAGE, 2000 * PAGE, &mut LockHolds::new(&between));
@@ -143,18 +143,17 @@ fn clear_and_work_of_the_callers_release_the_lock_every_few_vmas() {
     let mut hooks = LockHolds::new(&|_| ());
     let lock_all =
         |map: &mut VmMap<(), Alloc>, range: VmRange, update: &mut Update<'_, _, _, _>| {
-            let locked =
-                |vma: &Vma<'_, ()>| vma.attrs().with_flags(vma.attrs().flags() | VmaFlags::LOCKED);
+            let locked = |vma: &Vma<'_, ()>| vma.attrs().locked();
             map.update_attrs(range.start(), range.len().unwrap(), locked, update)
         };
-    space.in_pieces(0, u64::MAX, 2, &mut hooks, lock_all).unwrap();
+    space.in_batches(0, u64::MAX, 2, &mut hooks, lock_all).unwrap();
     assert_eq!(
         (hooks.longest, hooks.holds),
         (MAX_VMAS_PER_LOCK_HOLD, 300usize.div_ceil(MAX_VMAS_PER_LOCK_HOLD))
     );
     let is_locked = |vma: Vma<'_, ()>| vma.attrs().flags().contains(VmaFlags::LOCKED);
     assert!(space.inspect(|map| map.iter().all(is_locked)));
-    assert_eq!(space.clear(&mut hooks), Ok(300));
+    assert_eq!(space.clear(&mut hooks), Ok(300 * PAGE));
     assert_eq!(hooks.longest, MAX_VMAS_PER_LOCK_HOLD);
     assert_eq!(alloc.in_use(), 1);
 }

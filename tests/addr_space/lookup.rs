@@ -1,12 +1,13 @@
 //! Lookups without the lock, as one processor sees them. `tests/loom` has several.
 
+use kvma::addr_space::Busy;
 use kvma::*;
 use kvma_test_support::{Phase, phases};
 
 const RO: Prot = Prot::READ;
 
 fn space(pool: &FixedPool<VmaNode, 64>) -> AddrSpace<VmMap<(), &FixedPool<VmaNode, 64>>> {
-    AddrSpace::new(VmMap::new(0x1000, 0x1000, PageSize::SIZE_4K, pool).unwrap())
+    AddrSpace::new(VmMap::new(0x1000..=0x100_0fff, PageSize::SIZE_4K, pool).unwrap())
 }
 
 fn fixed(start: u64, len: u64, prot: Prot) -> MapRequest {
@@ -17,7 +18,7 @@ fn fixed(start: u64, len: u64, prot: Prot) -> MapRequest {
 fn a_lookup_copies_the_vma() {
     let pool = FixedPool::new();
     let space = space(&pool);
-    let file = Attrs::new(RO).with_backing(Backing::Object { id: 9, offset: 5 }).with_user_bits(77);
+    let file = Attrs::new(RO).with_backing(Backing::Object { id: 9, offset: 0x5000 }).with_user_bits(77);
     space.map(MapRequest::new(Placement::Fixed(0x5000), 0x3000, file), &mut NoHooks).unwrap();
     for addr in [0x5000, 0x6123, 0x7fff] {
         let vma = space.lookup(addr).unwrap();
@@ -27,7 +28,7 @@ fn a_lookup_copies_the_vma() {
         assert!(space.still_valid(vma.token()));
     }
     let here = space.lookup(0x6123).unwrap().attrs_at(0x6123);
-    assert_eq!(here.backing(), Backing::Object { id: 9, offset: 6 });
+    assert_eq!(here.backing(), Backing::Object { id: 9, offset: 0x6000 });
     for addr in [0, 0x4fff, 0x8000, u64::MAX] {
         assert!(space.lookup(addr).is_none());
         assert_eq!(space.try_lookup(addr).map(|found| found.is_none()), Ok(true));
@@ -82,13 +83,34 @@ fn tokens_of_other_spaces_are_not_valid() {
 }
 
 #[test]
-fn a_reserved_range_is_not_found() {
+fn a_claimed_range_is_not_found() {
     let pool = FixedPool::new();
     let space = space(&pool);
-    let held = Attrs::new(Prot::RW);
-    let held = held.with_flags(held.flags() | VmaFlags::RESERVED);
-    space.map(MapRequest::new(Placement::Fixed(0x5000), 0x1000, held), &mut NoHooks).unwrap();
+    let claim = space.claim(Placement::Fixed(0x5000), 0x1000, &mut NoHooks).unwrap();
     assert!(space.lookup(0x5000).is_none());
+    assert_eq!(space.try_lookup(0x5000).map(|found| found.is_none()), Ok(true));
+    claim.commit(Attrs::new(RO), (), &mut NoHooks).unwrap();
+    assert!(space.lookup(0x5000).is_some());
+}
+
+/// Also while somebody holds it, and also if what they change is elsewhere.
+#[test]
+fn lookups_take_no_lock() {
+    let pool = FixedPool::new();
+    let space = space(&pool);
+    for start in [0x5000, 0x9000] {
+        space.map(fixed(start, 0x1000, Prot::RW), &mut NoHooks).unwrap();
+    }
+    space.inspect(|_| {
+        let token = *space.lookup(0x5000).unwrap().token();
+        assert!(space.still_valid(&token));
+        assert!(space.lookup(0x7000).is_none());
+    });
+    space.update(0, &mut NoHooks, |map, update| {
+        map.protect(0x9000, 0x1000, RO, update).unwrap();
+        assert!(space.lookup(0x5000).is_some());
+        assert!(space.try_lookup(0x7000).is_err(), "a gap is not believed during a change");
+    });
 }
 
 #[test]
@@ -136,7 +158,7 @@ fn tokens_are_dead_while_a_flush_is_pending() {
         space.map(fixed(0x6000, 0x1000, RO), &mut NoHooks).unwrap();
         assert!(space.lookup(0x5000).unwrap().token().is_dead());
         let merged = space.lookup(0x6000).unwrap();
-        assert_eq!(merged.range().pages(), 2);
+        assert_eq!(merged.range().page_count(), 2);
         assert!(!merged.token().is_dead());
     });
     space.protect(0x5000, 0x1000, RO, &mut hooks).unwrap();
@@ -197,25 +219,31 @@ fn the_map_can_be_changed_and_exchanged_through_get_mut() {
     let mut space = space(&pool);
     space.map(fixed(0x5000, 0x1000, Prot::RW), &mut NoHooks).unwrap();
     let token = *space.lookup(0x5000).unwrap().token();
-    let mut hooks = NoHooks;
-    let map = space.get_mut();
-    let mut update = map.update(&mut hooks);
-    map.map(fixed(0x9000, 0x1000, RO), &mut update).unwrap();
-    drop(update);
-    assert_eq!(space.try_lookup(0x9000).map(|_| ()), Err(Busy));
+    space.get_mut().map(fixed(0x9000, 0x1000, RO), &mut NoHooks).unwrap();
+    // Lookups without the lock find the change at once.
+    assert!(space.try_lookup(0x9000).unwrap().is_some());
     assert!(space.lookup(0x9000).is_some());
-    assert!(space.try_lookup(0x9000).is_ok());
     assert!(space.still_valid(&token));
 
-    *space.get_mut() = VmMap::new(0x1000, 0x1000, PageSize::SIZE_4K, &pool).unwrap();
+    *space.get_mut() = VmMap::new(0x1000..=0x100_0fff, PageSize::SIZE_4K, &pool).unwrap();
     assert!(space.lookup(0x5000).is_none());
     assert!(!space.still_valid(&token));
     space.map(fixed(0x5000, 0x1000, Prot::RW), &mut NoHooks).unwrap();
     assert!(space.try_lookup(0x5000).unwrap().is_some());
 
-    // Nodes of another allocator may go away at any time, so lookups take the lock.
-    *space.get_mut() = VmMap::new(0x1000, 0x1000, PageSize::SIZE_4K, &strange).unwrap();
+    // Nodes of another allocator may go away at any time, so lookups take the lock, if it is free.
+    *space.get_mut() = VmMap::new(0x1000..=0x100_0fff, PageSize::SIZE_4K, &strange).unwrap();
     assert_eq!(space.map(fixed(0x5000, 0x1000, Prot::RW), &mut NoHooks), Err(Error::ForeignNodes));
     assert!(space.lookup(0x5000).is_none());
-    assert_eq!(space.try_lookup(0x5000).map(|_| ()), Err(Busy));
+    assert_eq!(space.try_lookup(0x5000).map(|found| found.is_none()), Ok(true));
+    space.inspect(|_| assert_eq!(space.try_lookup(0x5000).map(|_| ()), Err(Busy)));
+}
+
+#[test]
+fn a_kernel_that_only_tries_gets_through_after_get_mut() {
+    let mut space = AddrSpace::new(super::new_map(&super::Alloc::default()));
+    space.get_mut().map(fixed(0x3000, 0x1000, Prot::RW), &mut NoHooks).unwrap();
+    assert!(space.try_lookup(0x3000).unwrap().is_some());
+    std::mem::forget(space.get_mut());
+    assert!(space.try_lookup(0x3000).unwrap().is_some());
 }

@@ -3,6 +3,7 @@
 mod batches;
 mod claims;
 mod dropping;
+mod flushes;
 mod locks;
 mod lookup;
 mod read_side;
@@ -23,7 +24,7 @@ const PAGE: u64 = 0x1000;
 
 /// Returns an empty map of 4 GiB, which begins at page 1.
 fn new_map<V: VmaData>(alloc: &Alloc<V>) -> VmMap<V, Alloc<V>> {
-    VmMap::new(PAGE, 0x10_0000, PageSize::SIZE_4K, alloc.clone()).unwrap()
+    VmMap::new(PAGE..=0x1_0000_0fff, PageSize::SIZE_4K, alloc.clone()).unwrap()
 }
 
 /// Returns such a map behind the default lock.
@@ -40,6 +41,6 @@ fn fixed(page: u64, pages: u64, prot: Prot) -> MapRequest {
 fn vmas<V: VmaData, L: RawLock>(space: &AddrSpace<VmMap<V, Alloc<V>>, L>) -> Vec<(u64, u64)> {
     space.inspect(|map| {
         map.check().unwrap();
-        map.iter().map(|vma| (vma.start() / PAGE, vma.pages())).collect()
+        map.iter().map(|vma| (vma.start() / PAGE, vma.page_count())).collect()
     })
 }

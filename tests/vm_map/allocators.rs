@@ -77,6 +77,23 @@ fn a_pool_can_be_moved_while_it_is_not_borrowed() {
 }
 
 #[test]
+fn a_pool_may_be_moved_away_and_back() {
+    let pool = FixedPool::<VmaNode, 4>::new();
+    let use_it = |pool: &FixedPool<VmaNode, 4>| {
+        let mut map = VmMap::<(), _>::new(0..=0xf_ffff, PageSize::SIZE_4K, pool).unwrap();
+        map.map(any(1), &mut NoHooks).unwrap();
+        map.map(any(1), &mut NoHooks).unwrap();
+        map.check().unwrap();
+    };
+    use_it(&pool);
+    let mut boxed = Box::new(pool);
+    use_it(&boxed);
+    let pool = std::mem::take(&mut *boxed);
+    use_it(&pool);
+    assert_eq!(pool.in_use(), 0);
+}
+
+#[test]
 fn a_slab_takes_chunks_of_any_size_and_alignment() {
     let size = size_of::<Node<VmaNode>>();
     let align = align_of::<Node<VmaNode>>();

@@ -3,5 +3,6 @@
 mod all_or_nothing;
 mod allocators;
 mod bad_input;
+mod misbehaving_kernels;
 mod mistakes_of_others;
 mod model;

@@ -1,6 +1,7 @@
 //! Hooks that write down, refuse, count and call back.
 
-use kvma::{Advice, Attrs, Errno, Error, Event, Hooks, NoHooks, Piece};
+use kvma::hooks::Advice;
+use kvma::{Attrs, Error, Event, HookError, Hooks, NoHooks, Piece};
 
 /// Writes down every call of a hook as one line: `prepare map 0x5000..=0x7fff rw-`, `flush_begin`.
 #[derive(Clone, Debug, Default)]
@@ -28,49 +29,70 @@ impl Log {
     }
 
     /// Writes down a call that is none of [`Hooks`].
-    pub fn note(&mut self, line: String) {
-        self.lines.push(line);
+    pub fn note(&mut self, line: impl Into<String>) {
+        self.lines.push(line.into());
+    }
+}
+
+/// Returns the range and the protection of a piece as text.
+fn part<V>(piece: &Piece<'_, V>) -> String {
+    format!("{:?} {}", piece.range(), piece.attrs().prot())
+}
+
+/// Returns an event as text.
+fn text<V>(event: &Event<'_, V>) -> String {
+    match event {
+        Event::Map(piece) => format!("map {}", part(piece)),
+        Event::Unmap(piece) => format!("unmap {}", part(piece)),
+        Event::Protect { piece, old } => format!("protect {}, was {}", part(piece), old.prot()),
+        Event::Relocate { piece, to } => format!("relocate {} to {to:#x}", part(piece)),
     }
 }
 
 impl<V> Hooks<V> for Log {
+    type Error = Error;
+
     fn prepare(&mut self, event: &Event<'_, V>) -> Result<(), Error> {
-        self.note(format!("prepare {event:?}"));
+        self.note(format!("prepare {}", text(event)));
         Ok(())
     }
 
     fn cancel(&mut self, event: &Event<'_, V>) {
-        self.note(format!("cancel {event:?}"));
+        self.note(format!("cancel {}", text(event)));
     }
 
-    fn map(&mut self, piece: &Piece<'_, V>) {
-        self.note(format!("{:?}", Event::Map(*piece)));
+    fn on_map(&mut self, piece: &Piece<'_, V>) {
+        self.note(text(&Event::Map(*piece)));
     }
 
-    fn unmap(&mut self, piece: &Piece<'_, V>) {
-        self.note(format!("{:?}", Event::Unmap(*piece)));
+    fn on_unmap(&mut self, piece: &Piece<'_, V>) {
+        self.note(text(&Event::Unmap(*piece)));
     }
 
-    fn protect(&mut self, piece: &Piece<'_, V>, old: &Attrs) {
-        self.note(format!("{:?}", Event::Protect { piece: *piece, old: *old }));
+    fn on_protect(&mut self, piece: &Piece<'_, V>, old: &Attrs) {
+        self.note(text(&Event::Protect { piece: *piece, old: *old }));
     }
 
-    fn relocate(&mut self, piece: &Piece<'_, V>, to: u64) {
-        self.note(format!("{:?}", Event::Relocate { piece: *piece, to }));
+    fn on_relocate(&mut self, piece: &Piece<'_, V>, to: u64) {
+        self.note(text(&Event::Relocate { piece: *piece, to }));
     }
 
-    fn advise(&mut self, piece: &Piece<'_, V>, advice: Advice) {
-        self.note(format!("{advice:?} {piece:?}"));
+    fn on_advise(&mut self, piece: &Piece<'_, V>, advice: Advice) {
+        self.note(format!("{advice:?} {}", part(piece)));
     }
 
     fn flush_begin(&mut self) {
-        self.note("flush_begin".to_string());
+        self.note("flush_begin");
     }
 
     fn flush_wait(&mut self) {
-        self.note("flush_wait".to_string());
+        self.note("flush_wait");
     }
 }
+
+/// Why [`Refuse`] refuses a `prepare`: the error of a kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refused;
 
 /// Middleware for any hooks: refuses one `prepare` of choice, which the hooks behind do not hear.
 #[derive(Clone, Debug, Default)]
@@ -82,50 +104,49 @@ pub struct Refuse<H = NoHooks> {
 }
 
 impl<H> Refuse<H> {
-    /// Why a `prepare` is refused.
-    pub const ERRNO: Errno = Errno::EACCES;
-
     /// Refuses the `prepare` that follows `successes` others.
     pub fn after(successes: u64, inner: H) -> Self {
         Self { inner, after: Some(successes) }
     }
 }
 
-impl<V, H: Hooks<V>> Hooks<V> for Refuse<H> {
-    fn prepare(&mut self, event: &Event<'_, V>) -> Result<(), Error> {
+impl<V, H: Hooks<V, Error = Error>> Hooks<V> for Refuse<H> {
+    type Error = HookError<Refused>;
+
+    fn prepare(&mut self, event: &Event<'_, V>) -> Result<(), Self::Error> {
         match &mut self.after {
             Some(0) => {
                 self.after = None;
-                return Err(Error::Refused(Self::ERRNO));
+                return Err(HookError::Hook(Refused));
             }
             Some(left) => *left -= 1,
             None => {}
         }
-        self.inner.prepare(event)
+        self.inner.prepare(event).map_err(HookError::Map)
     }
 
     fn cancel(&mut self, event: &Event<'_, V>) {
         self.inner.cancel(event)
     }
 
-    fn map(&mut self, piece: &Piece<'_, V>) {
-        self.inner.map(piece)
+    fn on_map(&mut self, piece: &Piece<'_, V>) {
+        self.inner.on_map(piece)
     }
 
-    fn unmap(&mut self, piece: &Piece<'_, V>) {
-        self.inner.unmap(piece)
+    fn on_unmap(&mut self, piece: &Piece<'_, V>) {
+        self.inner.on_unmap(piece)
     }
 
-    fn protect(&mut self, piece: &Piece<'_, V>, old: &Attrs) {
-        self.inner.protect(piece, old)
+    fn on_protect(&mut self, piece: &Piece<'_, V>, old: &Attrs) {
+        self.inner.on_protect(piece, old)
     }
 
-    fn relocate(&mut self, piece: &Piece<'_, V>, to: u64) {
-        self.inner.relocate(piece, to)
+    fn on_relocate(&mut self, piece: &Piece<'_, V>, to: u64) {
+        self.inner.on_relocate(piece, to)
     }
 
-    fn advise(&mut self, piece: &Piece<'_, V>, advice: Advice) {
-        self.inner.advise(piece, advice)
+    fn on_advise(&mut self, piece: &Piece<'_, V>, advice: Advice) {
+        self.inner.on_advise(piece, advice)
     }
 
     fn flush_begin(&mut self) {
@@ -167,11 +188,13 @@ impl<'a> LockHolds<'a> {
 }
 
 impl<V> Hooks<V> for LockHolds<'_> {
-    fn unmap(&mut self, _: &Piece<'_, V>) {
+    type Error = Error;
+
+    fn on_unmap(&mut self, _: &Piece<'_, V>) {
         self.count();
     }
 
-    fn protect(&mut self, _: &Piece<'_, V>, _: &Attrs) {
+    fn on_protect(&mut self, _: &Piece<'_, V>, _: &Attrs) {
         self.count();
     }
 
@@ -204,15 +227,17 @@ pub fn phases<F: FnMut(Phase)>(f: F) -> Phases<F> {
 pub struct Phases<F>(F);
 
 impl<V, F: FnMut(Phase)> Hooks<V> for Phases<F> {
-    fn map(&mut self, _: &Piece<'_, V>) {
+    type Error = Error;
+
+    fn on_map(&mut self, _: &Piece<'_, V>) {
         (self.0)(Phase::Map)
     }
 
-    fn unmap(&mut self, _: &Piece<'_, V>) {
+    fn on_unmap(&mut self, _: &Piece<'_, V>) {
         (self.0)(Phase::Unmap)
     }
 
-    fn protect(&mut self, _: &Piece<'_, V>, _: &Attrs) {
+    fn on_protect(&mut self, _: &Piece<'_, V>, _: &Attrs) {
         (self.0)(Phase::Protect)
     }
 

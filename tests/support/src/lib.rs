@@ -18,7 +18,7 @@ mod random;
 mod threads;
 
 pub use guards::GuardRanges;
-pub use hooks::{LockHolds, Log, Phase, Phases, Refuse, phases};
+pub use hooks::{LockHolds, Log, Phase, Phases, Refuse, Refused, phases};
 pub use linux::{Inode, TestKernel};
 pub use random::{Random, env_number};
 pub use threads::{StopOnDrop, Yielding, one_at_a_time, stress_duration};
