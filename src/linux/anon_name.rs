@@ -18,15 +18,14 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     ///
     /// It goes up as [`madvise`](Self::madvise) does: gaps are passed over and reported at the end.
     /// Unlike Linux, shared anonymous memory takes no name, since its handle stands for the object.
-    /// The former name is dropped at once, under the lock if there is one: dropping a handle must
-    /// do no more than give memory back.
     ///
     /// # Errors
+    ///
     /// - `EINVAL`: an unaligned address, a range that wraps, part of special memory.
     /// - `EBADF`: memory with an object.
     /// - `ENOMEM`: a gap.
     /// - `EAGAIN`: too many VMAs, no node.
-    pub fn set_anon_name<K: Kernel<F>>(
+    pub fn set_anon_name<K: Kernel<F> + ?Sized>(
         &mut self,
         addr: u64,
         len: u64,
@@ -41,7 +40,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     }
 
     /// Names a part of one VMA (`madvise_vma_anon_name`).
-    fn name_vma<K: Kernel<F>>(
+    fn name_vma<K: Kernel<F> + ?Sized>(
         &mut self,
         vma: &VmaView,
         part: PageRange,
@@ -60,10 +59,13 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
             return Ok(());
         }
         self.split_ends(vma, part, call)?;
-        self.map.update_data(start, |data| data.set_name(name.cloned()))?;
+        // The former name is kept in a node until it can be dropped after unlock.
+        call.preallocate(1)?;
+        let former = self.map.update_data(start, |data| data.replace_name(name.cloned()))?;
+        call.owed.nodes.put_unused(part, vma.attrs_at(part.start), former);
         for boundary in [end, start] {
             // Neighbours that differ stay apart.
-            let _ = self.map.merge_at(boundary);
+            let _ = self.map.merge_at(boundary, call);
         }
         Ok(())
     }

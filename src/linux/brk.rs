@@ -37,7 +37,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     ///
     /// Returns where the heap ends now, which is where it ended before if the call has failed. User
     /// space gets no errno.
-    pub fn brk<K: Kernel<F>>(&mut self, brk: u64, call: &mut Call<'_, F, A, K>) -> u64 {
+    pub fn brk<K: Kernel<F> + ?Sized>(&mut self, brk: u64, call: &mut Call<'_, F, A, K>) -> u64 {
         if self.try_brk(brk, call).is_ok() {
             self.brk = brk;
         }
@@ -47,8 +47,9 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// Moves the end of the heap by `increment` bytes: sbrk(3). Returns where it was.
     ///
     /// # Errors
+    ///
     /// `ENOMEM`.
-    pub fn sbrk<K: Kernel<F>>(
+    pub fn sbrk<K: Kernel<F> + ?Sized>(
         &mut self,
         increment: i64,
         call: &mut Call<'_, F, A, K>,
@@ -58,7 +59,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         if self.brk(new, call) == new { Ok(old) } else { Err(Errno::ENOMEM) }
     }
 
-    fn try_brk<K: Kernel<F>>(
+    fn try_brk<K: Kernel<F> + ?Sized>(
         &mut self,
         brk: u64,
         call: &mut Call<'_, F, A, K>,
@@ -84,7 +85,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     }
 
     /// Maps `grown` at the end of the heap (`do_brk_flags`).
-    fn grow_heap<K: Kernel<F>>(
+    fn grow_heap<K: Kernel<F> + ?Sized>(
         &mut self,
         grown: PageRange,
         call: &mut Call<'_, F, A, K>,

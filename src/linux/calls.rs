@@ -9,7 +9,6 @@
 //! [`MAX_VMAS_PER_LOCK_HOLD`](crate::addr_space::MAX_VMAS_PER_LOCK_HOLD) VMAs there is one batch,
 //! and it is the call on [`Mm`] itself, in every respect.
 
-use super::PageRange;
 use super::exec::Install;
 use super::fault::{Fault, FaultAction};
 use super::file::File;
@@ -17,70 +16,37 @@ use super::kernel::Kernel;
 use super::mm::{Call, Mm, MmAlloc};
 use super::mmap::Mmap;
 use super::process_madvise::Target;
+use crate::addr_space::NODES_PER_OPERATION;
 use crate::{AddrSpace, Errno, RawLock};
 
-/// The nodes that a call may need at a time.
-pub(super) const NODES: usize = 3;
-
-/// Whether a long operation has ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Progress {
-    /// There is another batch to do.
-    More,
-    /// Everything is done.
-    Done,
-}
-
-impl Progress {
-    /// Goes on while something is left of the range.
-    pub(super) fn with_rest(rest: PageRange) -> Self {
-        if rest.is_empty() { Self::Done } else { Self::More }
-    }
-}
-
+/// The calls that hold the lock once. They must not be called from hooks or where the lock is held:
+/// they hang, or if the lock knows its holder return `EDEADLK` (and panic in debug builds).
 impl<F: File, A: MmAlloc<F>, L: RawLock> AddrSpace<Mm<F, A>, L> {
-    /// Runs `batch` under the lock until it is done or fails, each time with `nodes` preallocated
-    /// nodes as far as there is memory. In between, the lock is released, the flush waited for, and
-    /// what was removed dropped.
-    pub(super) fn run_batches<K: Kernel<F>, E>(
-        &self,
-        nodes: usize,
-        kernel: &mut K,
-        mut batch: impl FnMut(&mut Mm<F, A>, &mut Call<'_, F, A, K>) -> Result<Progress, E>,
-    ) -> Result<(), E> {
-        let mut call = self.owed(kernel);
-        loop {
-            let _ = call.reserve(nodes);
-            let progress = batch(&mut self.begin(), &mut call);
-            if progress? == Progress::Done {
-                return Ok(());
-            }
-            call.settle(nodes);
-        }
-    }
-
-    /// Runs one call under the lock.
-    fn call<K: Kernel<F>, R>(
+    /// Runs one call.
+    fn call<K: Kernel<F> + ?Sized, R>(
         &self,
         kernel: &mut K,
-        run: impl FnOnce(&mut Mm<F, A>, &mut Call<'_, F, A, K>) -> R,
-    ) -> R {
-        self.update(NODES, kernel, run)
+        run: impl FnOnce(&mut Mm<F, A>, &mut Call<'_, F, A, K>) -> Result<R, Errno>,
+    ) -> Result<R, Errno> {
+        self.check_reentry()?;
+        self.update(NODES_PER_OPERATION, kernel, run)
     }
 
     /// Maps a file or anonymous memory: mmap(2). Returns the address. See [`Mm::mmap`].
     ///
     /// # Errors
+    ///
     /// Those of [`Mm::mmap`].
-    pub fn mmap<K: Kernel<F>>(&self, args: Mmap<F>, kernel: &mut K) -> Result<u64, Errno> {
+    pub fn mmap<K: Kernel<F> + ?Sized>(&self, args: Mmap<F>, kernel: &mut K) -> Result<u64, Errno> {
         self.call(kernel, |mm, call| mm.mmap(args, call))
     }
 
     /// Changes the protection of a range: mprotect(2). See [`Mm::mprotect`].
     ///
     /// # Errors
+    ///
     /// Those of [`Mm::mprotect`].
-    pub fn mprotect<K: Kernel<F>>(
+    pub fn mprotect<K: Kernel<F> + ?Sized>(
         &self,
         addr: u64,
         len: u64,
@@ -94,8 +60,9 @@ impl<F: File, A: MmAlloc<F>, L: RawLock> AddrSpace<Mm<F, A>, L> {
     /// [`Mm::pkey_mprotect`].
     ///
     /// # Errors
+    ///
     /// Those of [`Mm::pkey_mprotect`].
-    pub fn pkey_mprotect<K: Kernel<F>>(
+    pub fn pkey_mprotect<K: Kernel<F> + ?Sized>(
         &self,
         addr: u64,
         len: u64,
@@ -109,8 +76,9 @@ impl<F: File, A: MmAlloc<F>, L: RawLock> AddrSpace<Mm<F, A>, L> {
     /// Moves, shrinks or extends a mapping: mremap(2). Returns the new address. See [`Mm::mremap`].
     ///
     /// # Errors
+    ///
     /// Those of [`Mm::mremap`].
-    pub fn mremap<K: Kernel<F>>(
+    pub fn mremap<K: Kernel<F> + ?Sized>(
         &self,
         old_addr: u64,
         old_len: u64,
@@ -123,24 +91,30 @@ impl<F: File, A: MmAlloc<F>, L: RawLock> AddrSpace<Mm<F, A>, L> {
     }
 
     /// Moves the end of the heap to `brk`: brk(2). Returns where it is now. See [`Mm::brk`].
-    pub fn brk<K: Kernel<F>>(&self, brk: u64, kernel: &mut K) -> u64 {
-        self.call(kernel, |mm, call| mm.brk(brk, call))
+    pub fn brk<K: Kernel<F> + ?Sized>(&self, brk: u64, kernel: &mut K) -> u64 {
+        self.update(NODES_PER_OPERATION, kernel, |mm, call| mm.brk(brk, call))
     }
 
     /// Moves the end of the heap by `increment` bytes: sbrk(3). Returns where it was. See
     /// [`Mm::sbrk`].
     ///
     /// # Errors
+    ///
     /// Those of [`Mm::sbrk`].
-    pub fn sbrk<K: Kernel<F>>(&self, increment: i64, kernel: &mut K) -> Result<u64, Errno> {
+    pub fn sbrk<K: Kernel<F> + ?Sized>(
+        &self,
+        increment: i64,
+        kernel: &mut K,
+    ) -> Result<u64, Errno> {
         self.call(kernel, |mm, call| mm.sbrk(increment, call))
     }
 
     /// Advises on a range: madvise(2). See [`Mm::madvise`].
     ///
     /// # Errors
+    ///
     /// Those of [`Mm::madvise`].
-    pub fn madvise<K: Kernel<F>>(
+    pub fn madvise<K: Kernel<F> + ?Sized>(
         &self,
         addr: u64,
         len: u64,
@@ -154,8 +128,9 @@ impl<F: File, A: MmAlloc<F>, L: RawLock> AddrSpace<Mm<F, A>, L> {
     /// [`Mm::process_madvise`].
     ///
     /// # Errors
+    ///
     /// Those of [`Mm::process_madvise`].
-    pub fn process_madvise<K: Kernel<F>>(
+    pub fn process_madvise<K: Kernel<F> + ?Sized>(
         &self,
         target: Target,
         ranges: impl IntoIterator<Item = (u64, u64), IntoIter: Clone>,
@@ -169,16 +144,23 @@ impl<F: File, A: MmAlloc<F>, L: RawLock> AddrSpace<Mm<F, A>, L> {
     /// Locks a range, and brings its pages in: mlock(2). See [`Mm::mlock`].
     ///
     /// # Errors
+    ///
     /// Those of [`Mm::mlock`].
-    pub fn mlock<K: Kernel<F>>(&self, addr: u64, len: u64, kernel: &mut K) -> Result<u64, Errno> {
+    pub fn mlock<K: Kernel<F> + ?Sized>(
+        &self,
+        addr: u64,
+        len: u64,
+        kernel: &mut K,
+    ) -> Result<u64, Errno> {
         self.call(kernel, |mm, call| mm.mlock(addr, len, call))
     }
 
     /// Locks a range: mlock2(2). See [`Mm::mlock2`].
     ///
     /// # Errors
+    ///
     /// Those of [`Mm::mlock2`].
-    pub fn mlock2<K: Kernel<F>>(
+    pub fn mlock2<K: Kernel<F> + ?Sized>(
         &self,
         addr: u64,
         len: u64,
@@ -191,16 +173,23 @@ impl<F: File, A: MmAlloc<F>, L: RawLock> AddrSpace<Mm<F, A>, L> {
     /// Unlocks a range: munlock(2). See [`Mm::munlock`].
     ///
     /// # Errors
+    ///
     /// Those of [`Mm::munlock`].
-    pub fn munlock<K: Kernel<F>>(&self, addr: u64, len: u64, kernel: &mut K) -> Result<u64, Errno> {
+    pub fn munlock<K: Kernel<F> + ?Sized>(
+        &self,
+        addr: u64,
+        len: u64,
+        kernel: &mut K,
+    ) -> Result<u64, Errno> {
         self.call(kernel, |mm, call| mm.munlock(addr, len, call))
     }
 
     /// Writes shared mappings back to their objects: msync(2). See [`Mm::msync`].
     ///
     /// # Errors
+    ///
     /// Those of [`Mm::msync`].
-    pub fn msync<K: Kernel<F>>(
+    pub fn msync<K: Kernel<F> + ?Sized>(
         &self,
         addr: u64,
         len: u64,
@@ -213,16 +202,23 @@ impl<F: File, A: MmAlloc<F>, L: RawLock> AddrSpace<Mm<F, A>, L> {
     /// Reports which pages of a range are in memory: mincore(2). See [`Mm::mincore`].
     ///
     /// # Errors
+    ///
     /// Those of [`Mm::mincore`].
-    pub fn mincore<K: Kernel<F>>(&self, addr: u64, len: u64, kernel: &mut K) -> Result<u64, Errno> {
+    pub fn mincore<K: Kernel<F> + ?Sized>(
+        &self,
+        addr: u64,
+        len: u64,
+        kernel: &mut K,
+    ) -> Result<u64, Errno> {
         self.call(kernel, |mm, call| mm.mincore(addr, len, call))
     }
 
     /// Seals a range against later changes: mseal(2). See [`Mm::mseal`].
     ///
     /// # Errors
+    ///
     /// Those of [`Mm::mseal`].
-    pub fn mseal<K: Kernel<F>>(
+    pub fn mseal<K: Kernel<F> + ?Sized>(
         &self,
         addr: u64,
         len: u64,
@@ -236,8 +232,9 @@ impl<F: File, A: MmAlloc<F>, L: RawLock> AddrSpace<Mm<F, A>, L> {
     /// [`Mm::set_anon_name`].
     ///
     /// # Errors
+    ///
     /// Those of [`Mm::set_anon_name`].
-    pub fn set_anon_name<K: Kernel<F>>(
+    pub fn set_anon_name<K: Kernel<F> + ?Sized>(
         &self,
         addr: u64,
         len: u64,
@@ -250,39 +247,53 @@ impl<F: File, A: MmAlloc<F>, L: RawLock> AddrSpace<Mm<F, A>, L> {
     /// Allocates a protection key: pkey_alloc(2). See [`Mm::pkey_alloc`].
     ///
     /// # Errors
+    ///
     /// Those of [`Mm::pkey_alloc`].
     pub fn pkey_alloc(&self, flags: u64, rights: u64) -> Result<u64, Errno> {
+        self.check_reentry()?;
         self.begin().pkey_alloc(flags, rights)
     }
 
     /// Frees a protection key: pkey_free(2). See [`Mm::pkey_free`].
     ///
     /// # Errors
+    ///
     /// Those of [`Mm::pkey_free`].
     pub fn pkey_free(&self, key: u64) -> Result<u64, Errno> {
+        self.check_reentry()?;
         self.begin().pkey_free(key)
     }
 
     /// Puts a VMA of the kernel's own into a free range. See [`Mm::install`].
     ///
     /// # Errors
+    ///
     /// Those of [`Mm::install`].
-    pub fn install<K: Kernel<F>>(&self, vma: Install<F>, kernel: &mut K) -> Result<(), Errno> {
+    pub fn install<K: Kernel<F> + ?Sized>(
+        &self,
+        vma: Install<F>,
+        kernel: &mut K,
+    ) -> Result<(), Errno> {
         self.call(kernel, |mm, call| mm.install(vma, call))
     }
 
     /// Decides what a page fault comes to, and extends the stack if need be. See [`Mm::fault`].
     ///
     /// For the faults that [`Fault::check_access`] cannot decide without the lock.
-    pub fn fault<K: Kernel<F>>(&self, fault: &Fault, kernel: &mut K) -> FaultAction {
-        self.call(kernel, |mm, call| mm.fault(fault, call))
+    pub fn fault<K: Kernel<F> + ?Sized>(&self, fault: &Fault, kernel: &mut K) -> FaultAction {
+        self.update(NODES_PER_OPERATION, kernel, |mm, call| mm.fault(fault, call))
     }
 
     /// Extends the stack above `addr` down to the page of `addr`. See [`Mm::grow_stack`].
     ///
     /// # Errors
+    ///
     /// Those of [`Mm::grow_stack`].
-    pub fn grow_stack<K: Kernel<F>>(&self, addr: u64, kernel: &mut K) -> Result<(), Errno> {
+    pub fn grow_stack<K: Kernel<F> + ?Sized>(
+        &self,
+        addr: u64,
+        kernel: &mut K,
+    ) -> Result<(), Errno> {
         self.call(kernel, |mm, call| mm.grow_stack(addr, call))
     }
 

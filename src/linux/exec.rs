@@ -1,7 +1,6 @@
 //! execve(2) and exit(2), as far as the address space is concerned: what there is before a program
 //! makes its first call, and removing everything.
 
-use super::calls::{NODES, Progress};
 use super::file::{Alignment, File};
 use super::kernel::Kernel;
 use super::layout::Layout;
@@ -10,8 +9,8 @@ use super::mm::{Call, Mm, MmAlloc};
 use super::pkey::Keys;
 use super::vm_flags::VmFlags;
 use super::vma::{LinuxVma, Role, attrs, with_huge_pages};
-use crate::addr_space::{AddrSpace, MAX_VMAS_PER_LOCK_HOLD};
-use crate::{Backing, Errno, Error, Merge, RawLock};
+use crate::addr_space::{MAX_VMAS_PER_LOCK_HOLD, NODES_PER_OPERATION, Progress};
+use crate::{AddrSpace, Backing, Errno, Error, Merge, RawLock};
 
 /// How maps lists `[vsyscall]`, which lies in the upper half, outside the address space
 /// (`get_gate_vma`). No call concerns it.
@@ -46,39 +45,53 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// It does not merge with its neighbours, and no limit applies to it.
     ///
     /// # Errors
+    ///
     /// - `EINVAL`: unaligned, empty, beyond user space.
     /// - `EEXIST`: the range is in use.
     /// - `ENOMEM`: no node.
     /// - Those of the kernel; [`Kernel::charge`] is asked for a VMA with `ac`.
-    pub fn install<K: Kernel<F>>(
+    pub fn install<K: Kernel<F> + ?Sized>(
         &mut self,
         vma: Install<F>,
         call: &mut Call<'_, F, A, K>,
     ) -> Result<(), Errno> {
-        let Install { start, end, flags, offset, handle } = vma;
+        let answer = self.try_install(&vma, call);
+        if let Some((handle, role)) = vma.handle {
+            // The VMA has a handle of its own. This one is dropped after unlock.
+            call.owed.reject(LinuxVma::new(handle, role));
+        }
+        answer
+    }
+
+    fn try_install<K: Kernel<F> + ?Sized>(
+        &mut self,
+        vma: &Install<F>,
+        call: &mut Call<'_, F, A, K>,
+    ) -> Result<(), Errno> {
+        let &Install { start, end, flags, offset, ref handle } = vma;
         let len = end.checked_sub(start).ok_or(Errno::EINVAL)?;
         if !self.layout.is_aligned(len) || !self.layout.is_aligned(offset) {
             return Err(Errno::EINVAL);
         }
         let range = self.layout.user_range(start, len)?;
-        let mut huge = None;
-        let (backing, data) = match handle {
-            None => (Backing::Anonymous, LinuxVma::anonymous()),
-            Some((file, Role::Object)) => {
-                if let Alignment::HugeTlb(page) = file.alignment() {
-                    huge = Some(page);
-                }
-                let backing = Backing::Object { id: file.id(), offset: self.layout.pages(offset) };
-                (backing, LinuxVma::new(file, Role::Object))
-            }
-            Some((name, role)) => (Backing::Anonymous, LinuxVma::new(name, role)),
+        let role = handle.as_ref().map_or(Role::Object, |(_, role)| *role);
+        let object = handle.as_ref().filter(|_| role == Role::Object).map(|(file, _)| file);
+        let backing = match object {
+            Some(file) => Backing::Object { id: file.id(), offset },
+            None => Backing::Anonymous,
         };
-        let mut attrs = attrs(flags, backing, data.role());
-        if let Some(page) = huge {
+        let mut attrs = attrs(flags, backing, role);
+        if let Some(Alignment::HugeTlb(page)) = object.map(F::alignment) {
             attrs = with_huge_pages(attrs, page)?;
         }
         let charge = if flags.contains(VmFlags::ACCOUNT) { range.len() } else { 0 };
-        self.charged(charge, call, |mm, call| mm.insert(range, attrs, data, Merge::Never, call))
+        self.charged(charge, call, |mm, call| {
+            let data = match handle {
+                Some((handle, role)) => LinuxVma::new(handle.clone(), *role),
+                None => LinuxVma::anonymous(),
+            };
+            mm.insert(range, attrs, data, Merge::Never, call)
+        })
     }
 
     /// Says where the program's stack begins: maps calls the VMA of that address `[stack]`.
@@ -104,6 +117,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// Changes where new mappings go. What is mapped stays.
     ///
     /// # Errors
+    ///
     /// The layout contradicts itself, or is of another size.
     pub fn set_layout(&mut self, layout: Layout) -> Result<(), Error> {
         self.check_layout(&layout)?;
@@ -124,12 +138,14 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// O(n). Behind a lock, [`AddrSpace::clear`](crate::AddrSpace::clear) works in batches.
     ///
     /// # Errors
-    /// The layout contradicts itself, or is of another size; nothing has changed then.
-    pub fn clear<K: Kernel<F>>(
+    ///
+    /// `EINVAL`: the layout contradicts itself, or is of another size. And those of the kernel.
+    /// Nothing has changed then.
+    pub fn clear<K: Kernel<F> + ?Sized>(
         &mut self,
         layout: Layout,
         call: &mut Call<'_, F, A, K>,
-    ) -> Result<(), Error> {
+    ) -> Result<(), Errno> {
         self.check_layout(&layout)?;
         let committed = self.usage.committed();
         self.map.clear(call)?;
@@ -152,11 +168,11 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     }
 
     /// Removes the first VMAs that there are. Once nothing is left, starts anew.
-    fn clear_batch<K: Kernel<F>>(
+    fn clear_batch<K: Kernel<F> + ?Sized>(
         &mut self,
         layout: Layout,
         call: &mut Call<'_, F, A, K>,
-    ) -> Result<Progress, Error> {
+    ) -> Result<Progress, Errno> {
         self.remove_batch(self.layout.user_space(), MAX_VMAS_PER_LOCK_HOLD, call)?;
         if !self.map.is_empty() {
             return Ok(Progress::More);
@@ -176,10 +192,16 @@ impl<F: File, A: MmAlloc<F>, L: RawLock> AddrSpace<Mm<F, A>, L> {
     /// meanwhile goes, too, so that this ends only when they do; Linux has ended them before.
     ///
     /// # Errors
+    ///
     /// Those of [`Mm::clear`]; nothing has changed then.
-    pub fn clear<K: Kernel<F>>(&self, layout: Layout, kernel: &mut K) -> Result<(), Error> {
+    pub fn clear<K: Kernel<F> + ?Sized>(
+        &self,
+        layout: Layout,
+        kernel: &mut K,
+    ) -> Result<(), Errno> {
+        self.check_reentry()?;
         let mut begun = false;
-        self.run_batches(NODES, kernel, |mm, call| {
+        self.run_batches(NODES_PER_OPERATION, kernel, |mm, call| {
             if !begun {
                 begun = true;
                 if mm.map_count() <= MAX_VMAS_PER_LOCK_HOLD {

@@ -118,7 +118,7 @@ impl Fault {
             Access::Write => flags.contains(VmaFlags::WRITE),
             Access::Execute => flags.contains(VmaFlags::EXEC) && self.mode == Mode::User,
         };
-        if !allowed || flags.contains(VmaFlags::RESERVED) {
+        if !allowed {
             FaultAction::Refuse(SegvCode::AccErr)
         } else if self.access == Access::Write && !flags.contains(VmaFlags::SHARED) {
             FaultAction::Copy
@@ -127,7 +127,7 @@ impl Fault {
         }
     }
 
-    /// Returns whether the stack may grow down to the fault, as far as the stack pointer tells.
+    /// Returns `true` if the stack may grow down to the fault, as far as the stack pointer tells.
     fn near_stack_pointer(&self) -> bool {
         const REACH: u64 = 65536 + 32 * 8;
         self.mode == Mode::Kernel
@@ -144,7 +144,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// ([`AddrSpace::lookup`](crate::AddrSpace::lookup)), and then
     /// [`check_access`](Fault::check_access). Guards of `MADV_GUARD_INSTALL` are entries of page
     /// tables, of which only the kernel knows.
-    pub fn fault<K: Kernel<F>>(
+    pub fn fault<K: Kernel<F> + ?Sized>(
         &mut self,
         fault: &Fault,
         call: &mut Call<'_, F, A, K>,
@@ -167,12 +167,13 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// where something is mapped.
     ///
     /// # Errors
+    ///
     /// - `EFAULT`: what lies above is no stack.
     /// - `EPERM`: below the lowest address.
     /// - `ENOMEM`: over a limit, within the guard gap of something that can be accessed, or further
     ///   than a stack that was moved here could have grown where it was.
     /// - Those of the kernel.
-    pub fn grow_stack<K: Kernel<F>>(
+    pub fn grow_stack<K: Kernel<F> + ?Sized>(
         &mut self,
         addr: u64,
         call: &mut Call<'_, F, A, K>,
@@ -195,7 +196,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     }
 
     /// Extends `stack` down by `growth`, if that is allowed (`expand_downwards`).
-    fn expand_downwards<K: Kernel<F>>(
+    fn expand_downwards<K: Kernel<F> + ?Sized>(
         &mut self,
         stack: &VmaView,
         growth: PageRange,
@@ -226,14 +227,15 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         {
             return Err(Errno::ENOMEM);
         }
-        let start = self.layout.bytes(growth.end);
-        let data = self.map.find(start).ok_or(Errno::EFAULT)?.data().clone();
+        let addr = self.layout.bytes(growth.end);
+        let pgoff = self.map.find(addr).ok_or(Errno::EFAULT)?.data().anon_pgoff(growth.end);
         // A stack that was moved keeps its `vm_pgoff`, which cannot go below 0.
-        if growth.len() > data.anon_pgoff(growth.end) {
+        if growth.len() > pgoff {
             return Err(Errno::ENOMEM);
         }
-        let attrs = attrs(stack.flags, Backing::Anonymous, data.role());
+        let attrs = attrs(stack.flags, Backing::Anonymous, stack.role);
         self.charged(growth.len(), call, |mm, call| {
+            let data = mm.map.find(addr).ok_or(Errno::EFAULT)?.data().clone();
             mm.insert(growth, attrs, data, Merge::Right, call)
         })?;
         // Linux charges for every stack and uncharges only those with `ac`; here, what stays

@@ -65,6 +65,7 @@ pub trait File: Clone + PartialEq {
     /// Writes the path, or the name of special or named memory such as `[vdso]`.
     ///
     /// # Errors
+    ///
     /// Those of `out`.
     fn write_name(&self, out: &mut dyn fmt::Write) -> fmt::Result;
 
@@ -149,7 +150,7 @@ impl<F> OpenFile<F> {
         self.traits
     }
 
-    /// Returns whether a mapping of `len` bytes from `offset` ends at or below the largest offset
+    /// Returns `true` if a mapping of `len` bytes from `offset` ends at or below the largest offset
     /// (`file_mmap_ok`).
     pub(super) fn reaches(&self, offset: u64, len: u64) -> bool {
         self.max_bytes.checked_sub(len).is_some_and(|last| offset <= last)

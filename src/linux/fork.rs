@@ -7,7 +7,8 @@ use super::mm::{Call, Mm, MmAlloc};
 use super::vm_flags::VmFlags;
 use super::vma::{LinuxVma, StickyFlags, vm_flags, with_vm_flags};
 use crate::addr_space::retry_with_nodes;
-use crate::{AddrSpace, Errno, Piece, Preallocated, RawLock, VmMap, Vma, VmaNode};
+use crate::node::Preallocated;
+use crate::{AddrSpace, Attrs, Errno, Piece, RawLock, VmMap, Vma, VmaData, VmaNode};
 
 /// The VMAs of a child while a fork is under way.
 ///
@@ -30,8 +31,12 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// before it takes the lock.
     ///
     /// # Errors
+    ///
     /// `ENOMEM`: no nodes. And those of the kernel; the flush follows all the same.
-    pub fn fork<K: Kernel<F>>(&mut self, call: &mut Call<'_, F, A, K>) -> Result<Self, Errno> {
+    pub fn fork<K: Kernel<F> + ?Sized>(
+        &mut self,
+        call: &mut Call<'_, F, A, K>,
+    ) -> Result<Self, Errno> {
         self.fork_with(&mut Preallocated::new(self.map.alloc().clone()), call)
     }
 
@@ -41,8 +46,9 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// [`map_count`](Self::map_count).
     ///
     /// # Errors
+    ///
     /// Those of [`fork`](Self::fork).
-    pub fn fork_with<K: Kernel<F>>(
+    pub fn fork_with<K: Kernel<F> + ?Sized>(
         &mut self,
         nodes: &mut ChildNodes<F, A>,
         call: &mut Call<'_, F, A, K>,
@@ -52,7 +58,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
 
     /// Makes the address space of a child. If that fails, its VMAs so far are left in
     /// `partial_child`.
-    fn fork_into<K: Kernel<F>>(
+    fn fork_into<K: Kernel<F> + ?Sized>(
         &mut self,
         partial_child: &mut PartialChild<F, A>,
         nodes: &mut ChildNodes<F, A>,
@@ -61,14 +67,14 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         call.check_alloc(self.map.alloc())?;
         nodes.fill(self.map.len().saturating_add(1))?;
         let charged = self.charge_child(call)?;
-        let all = self.layout.user_space();
-        let copied = self.map.invalidate_range(all, call, |map, call| {
-            copy_vmas(map, partial_child, nodes, call.hooks())
+        let mut usage = Usage::default();
+        let copied = self.map.fork_live_into(partial_child, nodes, call, |kernel, vma| {
+            copy_vma(kernel, vma, &mut usage)
         });
         if copied.is_err() && charged > 0 {
             call.hooks().uncharge(charged);
         }
-        let usage = copied?;
+        copied?;
         let map = partial_child.take().ok_or(Errno::ENOMEM)?;
         let Self {
             layout,
@@ -103,7 +109,10 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// Charges the child for what the parent is charged for. Returns how many pages that are.
     ///
     /// It goes VMA by VMA, so that in the heuristic mode all of it together may exceed all memory.
-    fn charge_child<K: Kernel<F>>(&self, call: &mut Call<'_, F, A, K>) -> Result<u64, Errno> {
+    fn charge_child<K: Kernel<F> + ?Sized>(
+        &self,
+        call: &mut Call<'_, F, A, K>,
+    ) -> Result<u64, Errno> {
         let mut charged = 0u64;
         for (flags, pages) in self.iter().filter_map(inherited) {
             if !flags.contains(VmFlags::ACCOUNT) {
@@ -132,18 +141,20 @@ impl<F: File, A: MmAlloc<F>, L: RawLock> AddrSpace<Mm<F, A>, L> {
     /// taken.
     ///
     /// # Errors
+    ///
     /// Those of [`Mm::fork`]. What there was of a child is dropped after unlock.
-    pub fn fork<K: Kernel<F>>(&self, kernel: &mut K) -> Result<Mm<F, A>, Errno> {
+    pub fn fork<K: Kernel<F> + ?Sized>(&self, kernel: &mut K) -> Result<Mm<F, A>, Errno> {
+        self.check_reentry()?;
         let (alloc, first) =
             self.inspect(|mm| (mm.map.alloc().clone(), mm.map_count().saturating_add(1)));
         let (mut nodes, mut partial_child) = (Preallocated::new(alloc), None);
-        retry_with_nodes(first, |count| {
-            if let Err(error) = nodes.fill(count.nodes()) {
+        retry_with_nodes(first, |budget| {
+            if let Err(error) = nodes.fill(budget.nodes()) {
                 return Ok(Err(error.into()));
             }
             self.update(0, kernel, |mm, call| {
                 let need = mm.map_count().saturating_add(1);
-                if count.covers(need) {
+                if budget.is_enough_for(need) {
                     Ok(mm.fork_into(&mut partial_child, &mut nodes, call))
                 } else {
                     Err(need)
@@ -153,58 +164,35 @@ impl<F: File, A: MmAlloc<F>, L: RawLock> AddrSpace<Mm<F, A>, L> {
     }
 }
 
-/// Makes the child's VMAs, and has the kernel let them inherit their pages. Returns what they use.
-fn copy_vmas<F: File, A: MmAlloc<F>, K: Kernel<F>>(
-    parent: &VmMap<LinuxVma<F>, A>,
-    partial_child: &mut PartialChild<F, A>,
-    nodes: &mut ChildNodes<F, A>,
+/// Has the kernel let a child inherit the pages of `vma`. Returns the attributes and the data of the
+/// child's VMA, which `usage` then counts; `None` if it is left out.
+fn copy_vma<F: File, K: Kernel<F> + ?Sized>(
     kernel: &mut K,
-) -> Result<Usage, Errno> {
-    let mut usage = Usage::default();
-    let map = partial_child.insert(parent.fork_with(nodes, |vma| {
-        let (flags, pages) = inherited(*vma)?;
-        usage.add(flags, pages);
-        Some(with_vm_flags(vma.attrs(), flags))
-    })?);
-    forget_wiped(map)?;
-    inherit_all(map, kernel)?;
-    Ok(usage)
-}
-
-/// Notes that VMAs which begin as zeros have no pages of their own.
-fn forget_wiped<F: File, A: MmAlloc<F>>(map: &mut VmMap<LinuxVma<F>, A>) -> Result<(), Errno> {
-    let mut at = 0;
-    while let Some(vma) = map.find_from(at) {
-        let (start, last) = (vma.start(), vma.last());
-        if vm_flags(&vma.attrs()).contains(VmFlags::WIPE_ON_FORK) {
-            map.update_data(start, |data| data.remove_sticky(StickyFlags::HAS_ANON_VMA))?;
-        }
-        at = last.wrapping_add(1);
+    vma: &Vma<'_, LinuxVma<F>>,
+    usage: &mut Usage,
+) -> Result<Option<(Attrs, LinuxVma<F>)>, Errno> {
+    let Some((flags, pages)) = inherited(*vma) else { return Ok(None) };
+    let how = if flags.contains(VmFlags::WIPE_ON_FORK) {
+        Inheritance::Wipe
+    } else if flags.intersects(VmFlags::SHARED | VmFlags::MAY_SHARE) {
+        Inheritance::Share
+    } else {
+        Inheritance::CopyOnWrite
+    };
+    let attrs = with_vm_flags(vma.attrs(), flags);
+    // Before the data is copied: should the kernel refuse, there is none to drop under the lock.
+    kernel.inherit(how, &Piece::new(vma.range(), attrs, vma.data()))?;
+    let mut data = vma.data().fork(vma.range());
+    if how == Inheritance::Wipe {
+        // It begins as zeros, without pages of its own.
+        data.remove_sticky(StickyFlags::HAS_ANON_VMA);
     }
-    Ok(())
-}
-
-/// Has the kernel let each VMA inherit its pages, up to the first that it refuses.
-fn inherit_all<F: File, A: MmAlloc<F>, K: Kernel<F>>(
-    map: &VmMap<LinuxVma<F>, A>,
-    kernel: &mut K,
-) -> Result<(), Errno> {
-    for vma in map.iter() {
-        let flags = vm_flags(&vma.attrs());
-        let how = if flags.contains(VmFlags::WIPE_ON_FORK) {
-            Inheritance::Wipe
-        } else if flags.intersects(VmFlags::SHARED | VmFlags::MAY_SHARE) {
-            Inheritance::Share
-        } else {
-            Inheritance::CopyOnWrite
-        };
-        kernel.inherit(how, &Piece::new(vma.range(), vma.attrs(), vma.data()))?;
-    }
-    Ok(())
+    usage.add(flags, pages);
+    Ok(Some((attrs, data)))
 }
 
 /// Returns the flags of a child's copy of a VMA, and its pages; `None` if it is left out.
 fn inherited<F: File>(vma: Vma<'_, LinuxVma<F>>) -> Option<(VmFlags, u64)> {
     let flags = vm_flags(&vma.attrs());
-    (!flags.contains(VmFlags::DONT_COPY)).then_some((flags - VmFlags::LOCK, vma.pages()))
+    (!flags.contains(VmFlags::DONT_COPY)).then_some((flags - VmFlags::LOCK, vma.page_count()))
 }

@@ -8,7 +8,7 @@ use super::overcommit::Overcommit;
 use super::page_op::PageOp;
 use super::vm_flags::VmFlags;
 use super::vma::LinuxVma;
-use crate::{Errno, Event, Hooks, NoHooks, Piece};
+use crate::{Errno, Hooks, Piece};
 
 bitflags! {
     /// The capabilities of the caller (capabilities(7)), as far as memory calls ask for them.
@@ -37,12 +37,15 @@ pub enum Inheritance {
 
 /// The kernel's side of a call: the [`Hooks`] that edit page tables, and what only it knows.
 ///
-/// Everything but the hooks has a default, so that a closure or [`NoHooks`] is a kernel too: no
-/// privileges, memory without end, no shared anonymous memory.
+/// Everything but the hooks has a default: no privileges, memory without end, no shared anonymous
+/// memory. [`NoKernel`](super::NoKernel) is a kernel that does nothing more, and
+/// [`WithErrno`](super::WithErrno) makes one of hooks.
+///
+/// The hooks' error is an [`Errno`]: what they refuse with is what the call returns.
 ///
 /// All methods run under the lock that guards the [`Mm`](super::Mm), if there is one, and must not
 /// call back into the address space.
-pub trait Kernel<F: File>: Hooks<LinuxVma<F>> {
+pub trait Kernel<F: File>: Hooks<LinuxVma<F>, Error = Errno> {
     /// Returns the capabilities of the caller.
     fn capabilities(&self) -> Capabilities {
         Capabilities::empty()
@@ -57,6 +60,7 @@ pub trait Kernel<F: File>: Hooks<LinuxVma<F>> {
     /// (`security_vm_enough_memory_mm`). [`Overcommit::decide`] knows Linux's rules.
     ///
     /// # Errors
+    ///
     /// `ENOMEM`, which the call returns. Nothing is charged then.
     fn charge(&mut self, pages: u64, usage: &Usage) -> Result<(), Errno> {
         let _ = (pages, usage);
@@ -74,6 +78,7 @@ pub trait Kernel<F: File>: Hooks<LinuxVma<F>> {
     /// object.
     ///
     /// # Errors
+    ///
     /// Whatever mmap is to return. Old mappings at a fixed address are gone by then.
     fn shared_memory(&mut self, len: u64, flags: VmFlags) -> Result<F, Errno> {
         let _ = (len, flags);
@@ -100,6 +105,7 @@ pub trait Kernel<F: File>: Hooks<LinuxVma<F>> {
     /// cannot be accessed. Those that were never used are given back when the VMA is unmapped.
     ///
     /// # Errors
+    ///
     /// Whatever mmap is to return. Old mappings at a fixed address are gone by then. By default
     /// `ENOMEM`: there are no huge pages.
     fn huge_memory(&mut self, page: u64, len: u64, flags: VmFlags) -> Result<F, Errno> {
@@ -110,6 +116,7 @@ pub trait Kernel<F: File>: Hooks<LinuxVma<F>> {
     /// Asks the file whether it agrees to be mapped (`f_op->mmap`).
     ///
     /// # Errors
+    ///
     /// Whatever mmap is to return: the file's own errno. Old mappings at a fixed address are gone
     /// by then.
     fn map_file(&mut self, file: &OpenFile<F>, flags: VmFlags) -> Result<(), Errno> {
@@ -119,8 +126,8 @@ pub trait Kernel<F: File>: Hooks<LinuxVma<F>> {
 
     /// Lets a child inherit the pages of a VMA, at the same addresses.
     ///
-    /// `vma` is the child's. The parent's has the same range, and the same attributes but for
-    /// locks, so that for [`Inheritance::CopyOnWrite`] one walk serves both page tables.
+    /// `vma` is what the child's will be. The parent's has the same range, and the same attributes
+    /// but for locks, so that for [`Inheritance::CopyOnWrite`] one walk serves both page tables.
     ///
     /// The tokens of page faults that have looked up a VMA of the parent are invalid by then, and
     /// `flush_begin` follows the last VMA, or the one that was refused; `flush_wait` comes after
@@ -128,6 +135,7 @@ pub trait Kernel<F: File>: Hooks<LinuxVma<F>> {
     /// for a later VMA, throw them away.
     ///
     /// # Errors
+    ///
     /// Whatever fork is to return.
     fn inherit(&mut self, how: Inheritance, vma: &Piece<'_, LinuxVma<F>>) -> Result<(), Errno> {
         let _ = (how, vma);
@@ -137,6 +145,7 @@ pub trait Kernel<F: File>: Hooks<LinuxVma<F>> {
     /// Does `op` to the pages of `piece`.
     ///
     /// # Errors
+    ///
     /// Whatever the call is to return; mmap and mlockall ignore it. `EFAULT` for a page that cannot
     /// be brought in because it is a guard or lies beyond the end of the object.
     fn page_op(&mut self, op: PageOp, piece: &Piece<'_, LinuxVma<F>>) -> Result<(), Errno> {
@@ -144,7 +153,3 @@ pub trait Kernel<F: File>: Hooks<LinuxVma<F>> {
         Ok(())
     }
 }
-
-impl<F: File> Kernel<F> for NoHooks {}
-
-impl<F: File, T: FnMut(Event<'_, LinuxVma<F>>)> Kernel<F> for T {}

@@ -155,7 +155,7 @@ impl Usage {
         self.count(flags, pages, u64::saturating_sub);
     }
 
-    /// Returns whether all but the locked pages agree.
+    /// Returns `true` if all but the locked pages agree.
     pub(super) fn equals_but_for_locked(&self, other: &Self) -> bool {
         Self { locked: 0, ..*self } == Self { locked: 0, ..*other }
     }
@@ -167,7 +167,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         self.layout.pages(self.limits.get(resource))
     }
 
-    /// Returns whether `pages` more pages with `flags` stay within the limits on the address space
+    /// Returns `true` if `pages` more pages with `flags` stay within the limits on the address space
     /// and on data (`may_expand_vm`).
     pub(super) fn may_expand(&self, flags: VmFlags, pages: u64) -> bool {
         let fits = |used: u64, limit| used.saturating_add(pages) <= self.limit(limit);
@@ -179,12 +179,12 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
             && (!flags.is_data() || fits(self.usage.data(), data))
     }
 
-    /// Returns whether the caller may lock anything at all (`can_do_mlock`).
+    /// Returns `true` if the caller may lock anything at all (`can_do_mlock`).
     pub(super) fn may_lock(&self, caps: Capabilities) -> bool {
         self.limits.get(Resource::MemLock) != 0 || caps.contains(Capabilities::IPC_LOCK)
     }
 
-    /// Returns whether `pages` more pages with `flags` stay within the limit on locked memory
+    /// Returns `true` if `pages` more pages with `flags` stay within the limit on locked memory
     /// (`mlock_future_ok`).
     pub(super) fn may_lock_more(&self, flags: VmFlags, pages: u64, caps: Capabilities) -> bool {
         !flags.contains(VmFlags::LOCKED)
@@ -196,8 +196,9 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// is taken back.
     ///
     /// # Errors
+    ///
     /// Those of [`Kernel::charge`] and of `change`.
-    pub(super) fn charged<K: Kernel<F>>(
+    pub(super) fn charged<K: Kernel<F> + ?Sized>(
         &mut self,
         pages: u64,
         call: &mut Call<'_, F, A, K>,

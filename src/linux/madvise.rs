@@ -89,13 +89,14 @@ impl Madvise {
     /// Returns the advice with this number.
     ///
     /// # Errors
+    ///
     /// `EINVAL`: there is none.
     fn from_number(number: u64) -> Result<Self, Errno> {
         let number = int(number);
         ALL.into_iter().find(|&advice| advice as u64 == number).ok_or(Errno::EINVAL)
     }
 
-    /// Returns whether contents are thrown away, now or at a fork, so that a seal forbids it
+    /// Returns `true` if contents are thrown away, now or at a fork, so that a seal forbids it
     /// (`is_discard`).
     fn discards(self) -> bool {
         use Madvise::*;
@@ -108,6 +109,7 @@ impl Madvise {
     /// Returns what the advice does to `vma` (`madvise_vma_behavior`).
     ///
     /// # Errors
+    ///
     /// `EINVAL`: it does not fit the VMA. `EACCES`: `MADV_REMOVE` without shared write access.
     fn effect(self, vma: &VmaView, layout: &Layout) -> Result<Effect, Errno> {
         let old = vma.flags;
@@ -180,7 +182,7 @@ impl Madvise {
     }
 }
 
-/// Returns whether `vma` is large enough for huge pages, and may have pages for `MADV_COLLAPSE` to
+/// Returns `true` if `vma` is large enough for huge pages, and may have pages for `MADV_COLLAPSE` to
 /// make them of (`thp_vma_allowable_order`). Only the kernel knows whether an object has any.
 fn may_collapse(vma: &VmaView, layout: &Layout) -> bool {
     let huge = layout.huge();
@@ -191,7 +193,7 @@ fn may_collapse(vma: &VmaView, layout: &Layout) -> bool {
     let unfit = VmFlags::NO_HUGE_PAGE | VmFlags::SPECIAL | VmFlags::HUGE_TLB;
     let suitable = match vma.attrs.backing() {
         Backing::Anonymous => vma.has_anon_vma(),
-        Backing::Object { offset, .. } => start.wrapping_sub(layout.bytes(offset)) & within == 0,
+        Backing::Object { offset, .. } => start.wrapping_sub(offset) & within == 0,
     };
     fits && suitable && !vma.has_any(unfit)
 }
@@ -215,6 +217,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// over and reported at the end, except by `MADV_POPULATE_*`, which stops there.
     ///
     /// # Errors
+    ///
     /// - `EINVAL`: unknown advice, an unaligned address, a range that wraps, or advice that does
     ///   not fit the VMA.
     /// - `ENOMEM`: a gap.
@@ -222,7 +225,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// - `EPERM`: sealed.
     /// - `EAGAIN`: too many VMAs, no node.
     /// - Those of the kernel.
-    pub fn madvise<K: Kernel<F>>(
+    pub fn madvise<K: Kernel<F> + ?Sized>(
         &mut self,
         addr: u64,
         len: u64,
@@ -241,7 +244,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         Ok(0)
     }
 
-    fn advise_vma<K: Kernel<F>>(
+    fn advise_vma<K: Kernel<F> + ?Sized>(
         &mut self,
         advice: Madvise,
         vma: &VmaView,
@@ -268,7 +271,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
 
     /// Has the kernel do `op` to the pages of `part`, and notes what a fork or a collapse must know
     /// of it.
-    fn advise_pages<K: Kernel<F>>(
+    fn advise_pages<K: Kernel<F> + ?Sized>(
         &mut self,
         op: PageOp,
         vma: &VmaView,
@@ -300,7 +303,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         self.page_op(op, part, call)
     }
 
-    /// Returns whether a huge page begins or ends in `part`. If none does, Linux counts down from
+    /// Returns `true` if a huge page begins or ends in `part`. If none does, Linux counts down from
     /// the one after it to the one before it, and finds fewer than it expects
     /// (`madvise_collapse`).
     fn has_huge_boundary(&self, part: PageRange) -> bool {

@@ -14,10 +14,11 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// and without gaps between, and fills in the vector.
     ///
     /// # Errors
+    ///
     /// - `EINVAL`: unaligned.
     /// - `ENOMEM`: beyond user space, or a gap. What lies before the gap has been reported.
     /// - Those of the kernel, such as `EFAULT` for the vector.
-    pub fn mincore<K: Kernel<F>>(
+    pub fn mincore<K: Kernel<F> + ?Sized>(
         &mut self,
         addr: u64,
         len: u64,

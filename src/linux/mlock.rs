@@ -19,8 +19,9 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// Locks a range, and brings its pages in: mlock(2). Returns 0.
     ///
     /// # Errors
+    ///
     /// Those of [`mlock2`](Self::mlock2).
-    pub fn mlock<K: Kernel<F>>(
+    pub fn mlock<K: Kernel<F> + ?Sized>(
         &mut self,
         addr: u64,
         len: u64,
@@ -35,11 +36,12 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// pages that then cannot be brought in.
     ///
     /// # Errors
+    ///
     /// - `EINVAL`: unknown flags, a range that wraps, part of special memory.
     /// - `EPERM`: the caller may lock nothing.
     /// - `ENOMEM`: over the limit, a gap, memory without access.
     /// - Those of the kernel. `EAGAIN` means that it had no memory; `EFAULT` becomes `ENOMEM`.
-    pub fn mlock2<K: Kernel<F>>(
+    pub fn mlock2<K: Kernel<F> + ?Sized>(
         &mut self,
         addr: u64,
         len: u64,
@@ -57,10 +59,11 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// Unlocks a range: munlock(2). Returns 0.
     ///
     /// # Errors
+    ///
     /// - `EINVAL`: a range that wraps, part of special memory.
     /// - `ENOMEM`: a gap; what lies before it is unlocked.
     /// - Those of the kernel.
-    pub fn munlock<K: Kernel<F>>(
+    pub fn munlock<K: Kernel<F> + ?Sized>(
         &mut self,
         addr: u64,
         len: u64,
@@ -78,7 +81,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     }
 
     /// Locks, and brings in (`do_mlock`).
-    fn lock_range<K: Kernel<F>>(
+    fn lock_range<K: Kernel<F> + ?Sized>(
         &mut self,
         addr: u64,
         len: u64,
@@ -118,7 +121,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     }
 
     /// Locks or unlocks up to the first gap (`apply_vma_lock_flags`).
-    fn apply_lock<K: Kernel<F>>(
+    fn apply_lock<K: Kernel<F> + ?Sized>(
         &mut self,
         range: PageRange,
         lock: VmFlags,
@@ -134,7 +137,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     }
 
     /// Locks or unlocks a part of one VMA (`mlock_fixup`). Passes over what cannot be locked.
-    pub(super) fn lock_vma<K: Kernel<F>>(
+    pub(super) fn lock_vma<K: Kernel<F> + ?Sized>(
         &mut self,
         vma: &VmaView,
         part: PageRange,

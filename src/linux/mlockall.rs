@@ -2,7 +2,6 @@
 
 use super::PageRange;
 use super::abi::{MCL_CURRENT, MCL_FUTURE, MCL_ONFAULT, int};
-use super::calls::{NODES, Progress};
 use super::file::File;
 use super::kernel::{Capabilities, Kernel};
 use super::limits::Resource;
@@ -11,8 +10,8 @@ use super::mm::{Call, Mm, MmAlloc};
 use super::vm_flags::VmFlags;
 use super::vma::vm_flags;
 use super::vma_view::Gaps;
-use crate::addr_space::{AddrSpace, MAX_VMAS_PER_LOCK_HOLD};
-use crate::{Errno, RawLock};
+use crate::addr_space::{MAX_VMAS_PER_LOCK_HOLD, NODES_PER_OPERATION, Progress};
+use crate::{AddrSpace, Errno, RawLock};
 
 impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// Locks everything that is mapped, or will be: mlockall(2). Returns 0.
@@ -21,10 +20,11 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// batches.
     ///
     /// # Errors
+    ///
     /// - `EINVAL`: no flag, unknown flags, `MCL_ONFAULT` alone.
     /// - `EPERM`: the caller may lock nothing.
     /// - `ENOMEM`: over the limit.
-    pub fn mlockall<K: Kernel<F>>(
+    pub fn mlockall<K: Kernel<F> + ?Sized>(
         &mut self,
         flags: u64,
         call: &mut Call<'_, F, A, K>,
@@ -41,7 +41,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     ///
     /// O(n log n). Behind a lock, [`AddrSpace::munlockall`](crate::AddrSpace::munlockall) works in
     /// batches.
-    pub fn munlockall<K: Kernel<F>>(&mut self, call: &mut Call<'_, F, A, K>) -> u64 {
+    pub fn munlockall<K: Kernel<F> + ?Sized>(&mut self, call: &mut Call<'_, F, A, K>) -> u64 {
         self.future = VmFlags::empty();
         self.lock_all(self.layout.user_space(), VmFlags::empty(), call);
         0
@@ -66,13 +66,13 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         Ok((flags & MCL_CURRENT != 0).then_some(lock))
     }
 
-    /// Returns whether everything that is mapped may be locked.
+    /// Returns `true` if everything that is mapped may be locked.
     fn may_lock_all(&self, caps: Capabilities) -> bool {
         self.usage.total() <= self.limit(Resource::MemLock) || caps.contains(Capabilities::IPC_LOCK)
     }
 
     /// Locks or unlocks every VMA in a range that can be (`apply_mlockall_flags`).
-    fn lock_all<K: Kernel<F>>(
+    fn lock_all<K: Kernel<F> + ?Sized>(
         &mut self,
         range: PageRange,
         lock: VmFlags,
@@ -95,10 +95,16 @@ impl<F: File, A: MmAlloc<F>, L: RawLock> AddrSpace<Mm<F, A>, L> {
     /// the last one to reach a VMA decides whether it is locked.
     ///
     /// # Errors
+    ///
     /// Those of [`Mm::mlockall`]. `ENOMEM` also if other threads map so much between two batches
     /// that the next one would exceed the limit on locked memory: the batches before it stay
     /// locked.
-    pub fn mlockall<K: Kernel<F>>(&self, flags: u64, kernel: &mut K) -> Result<u64, Errno> {
+    pub fn mlockall<K: Kernel<F> + ?Sized>(
+        &self,
+        flags: u64,
+        kernel: &mut K,
+    ) -> Result<u64, Errno> {
+        self.check_reentry()?;
         let caps = kernel.capabilities();
         self.lock_in_batches(|mm| mm.begin_mlockall(flags, caps), caps, kernel)?;
         Ok(0)
@@ -106,7 +112,7 @@ impl<F: File, A: MmAlloc<F>, L: RawLock> AddrSpace<Mm<F, A>, L> {
 
     /// Unlocks everything: munlockall(2), as [`Mm::munlockall`], in batches of at most
     /// [`MAX_VMAS_PER_LOCK_HOLD`] VMAs if there are more. Returns 0.
-    pub fn munlockall<K: Kernel<F>>(&self, kernel: &mut K) -> u64 {
+    pub fn munlockall<K: Kernel<F> + ?Sized>(&self, kernel: &mut K) -> u64 {
         let begin = |mm: &mut Mm<F, A>| {
             mm.future = VmFlags::empty();
             Ok(Some(VmFlags::empty()))
@@ -118,14 +124,14 @@ impl<F: File, A: MmAlloc<F>, L: RawLock> AddrSpace<Mm<F, A>, L> {
 
     /// Gives all VMAs the lock flags that `begin` returns, if it returns any. It runs in the first
     /// hold of the lock.
-    fn lock_in_batches<K: Kernel<F>>(
+    fn lock_in_batches<K: Kernel<F> + ?Sized>(
         &self,
         begin: impl Fn(&mut Mm<F, A>) -> Result<Option<VmFlags>, Errno>,
         caps: Capabilities,
         kernel: &mut K,
     ) -> Result<(), Errno> {
         let mut begun = None;
-        self.run_batches(NODES, kernel, |mm, call| {
+        self.run_batches(NODES_PER_OPERATION, kernel, |mm, call| {
             let (lock, rest) = match begun {
                 Some(begun) => begun,
                 None => match begin(mm)? {
@@ -143,7 +149,7 @@ impl<F: File, A: MmAlloc<F>, L: RawLock> AddrSpace<Mm<F, A>, L> {
 impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// Locks the first VMAs in `rest`, as far as they can be, and brings them in; or unlocks them,
     /// if `lock` is empty. Returns what is left of the range.
-    fn lock_batch<K: Kernel<F>>(
+    fn lock_batch<K: Kernel<F> + ?Sized>(
         &mut self,
         rest: PageRange,
         lock: VmFlags,
@@ -161,7 +167,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         Ok(PageRange::new(batch.end, rest.end))
     }
 
-    /// Returns whether locked memory stays within its limit if everything in `batch` is locked, too.
+    /// Returns `true` if locked memory stays within its limit if everything in `batch` is locked, too.
     /// O(log n + VMAs).
     fn may_lock_batch(&self, batch: PageRange) -> bool {
         let more = self

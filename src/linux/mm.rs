@@ -8,7 +8,9 @@ use super::pkey::Keys;
 use super::policy::Policy;
 use super::vm_flags::VmFlags;
 use super::vma::LinuxVma;
-use crate::{Error, HasVmMap, Hooks, NodeAlloc, Update, VmMap, VmaNode, Vmas};
+use crate::addr_space::HasVmMap;
+use crate::vm_map::{Update, VmMap, Vmas};
+use crate::{Error, Hooks, NodeAlloc, VmaNode};
 
 /// The version of Linux whose rules are followed.
 ///
@@ -77,11 +79,12 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// Creates an empty address space. Takes one node.
     ///
     /// # Errors
+    ///
     /// - [`Error::OutOfMemory`]: there is no node.
     /// - [`Error::Unaligned`], [`Error::OutOfRange`]: the layout contradicts itself.
     pub fn new(layout: Layout, alloc: A) -> Result<Self, Error> {
         layout.check()?;
-        let map = VmMap::new(0, layout.pages(layout.task_size()), layout.page_size(), alloc)?;
+        let map = VmMap::new(0..=layout.task_size() - 1, layout.page_size(), alloc)?;
         Ok(Self {
             map,
             layout,
@@ -100,7 +103,10 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     }
 
     /// Returns what carries `kernel` into calls, and owed work out of them.
-    pub fn update<'h, K: Hooks<LinuxVma<F>>>(&self, kernel: &'h mut K) -> Call<'h, F, A, K> {
+    pub fn update<'h, K: Hooks<LinuxVma<F>> + ?Sized>(
+        &self,
+        kernel: &'h mut K,
+    ) -> Call<'h, F, A, K> {
         self.map.update(kernel)
     }
 
@@ -137,6 +143,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// Sets the kernel's own rules. What is mapped already stays.
     ///
     /// # Errors
+    ///
     /// [`Error::Unaligned`]: the guard is not made of whole pages.
     pub fn set_policy(&mut self, policy: Policy) -> Result<(), Error> {
         if !self.layout.is_aligned(policy.guard()) {
@@ -166,12 +173,13 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// O(n log n).
     ///
     /// # Errors
+    ///
     /// The first thing that is wrong.
     pub fn check(&self) -> Result<(), &'static str> {
         self.map.check()?;
         let mut usage = Usage::default();
         for vma in self.iter() {
-            usage.add(VmFlags::of(&vma), vma.pages());
+            usage.add(VmFlags::of(&vma), vma.page_count());
         }
         // The count of locked pages may be too high: see `mremap`.
         if usage.equals_but_for_locked(&self.usage) && usage.locked() <= self.usage.locked() {

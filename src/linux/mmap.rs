@@ -35,26 +35,26 @@ pub struct Mmap<F> {
 }
 
 /// What will be mapped, as far as it is known before anything changes.
-enum MmapSource<F> {
+enum MmapSource<'f, F> {
     /// Private anonymous memory.
     Private,
     /// Shared anonymous memory: an object that the kernel makes once the range is free.
     Shared,
     /// A file.
-    File(OpenFile<F>),
+    File(&'f OpenFile<F>),
     /// `MAP_HUGETLB`: an object that the kernel makes, even if the mapping is private.
     Huge,
 }
 
 /// A mapping that has passed the checks of its arguments.
-struct NewMapping<F> {
+struct NewMapping<'f, F> {
     range: PageRange,
     flags: VmFlags,
-    /// Offset in the object, in pages.
+    /// Offset in the object, in bytes.
     offset: u64,
     /// Bytes of the huge pages that it consists of, if it does.
     huge: Option<u64>,
-    source: MmapSource<F>,
+    source: MmapSource<'f, F>,
 }
 
 impl<F: File, A: MmAlloc<F>> Mm<F, A> {
@@ -65,20 +65,38 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// refuses, the old mappings there are gone.
     ///
     /// # Errors
+    ///
     /// Those of mmap(2); `EPERM` for a fixed range that is sealed or too low, `EAGAIN` over the
     /// limit on locked memory; and those of the kernel and the file.
-    pub fn mmap<K: Kernel<F>>(
+    pub fn mmap<K: Kernel<F> + ?Sized>(
         &mut self,
         args: Mmap<F>,
         call: &mut Call<'_, F, A, K>,
     ) -> Result<u64, Errno> {
+        let answer = self.try_mmap(&args, call);
+        if let Some(file) = args.file {
+            // The VMA has a handle of its own. This one is dropped after unlock.
+            call.owed.reject(LinuxVma::new(file.into_file(), Role::Object));
+        }
+        answer
+    }
+
+    /// Checks the arguments, and maps (`ksys_mmap_pgoff`, `do_mmap`).
+    fn try_mmap<K: Kernel<F> + ?Sized>(
+        &mut self,
+        args: &Mmap<F>,
+        call: &mut Call<'_, F, A, K>,
+    ) -> Result<u64, Errno> {
         let caps = call.hooks().capabilities();
-        let Mmap { addr, len, prot, mut flags, offset, file } = args;
+        let &Mmap { addr, len, prot, mut flags, offset, ref file } = args;
         if !self.layout.is_aligned(offset) {
             return Err(Errno::EINVAL);
         }
-        let file = if flags & MAP_ANONYMOUS != 0 { None } else { Some(file.ok_or(Errno::EBADF)?) };
-        let huge = huge_page_size(flags, file.as_ref(), call.hooks())?;
+        let file = match file {
+            _ if flags & MAP_ANONYMOUS != 0 => None,
+            file => Some(file.as_ref().ok_or(Errno::EBADF)?),
+        };
+        let huge = huge_page_size(flags, file, call.hooks())?;
         let len = huge.map_or(len, |page| round_up(len, page));
         // Rounding up to huge pages may have wrapped.
         if len == 0 {
@@ -96,7 +114,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         let vm = access_flags(prot) | map_flags(flags) | self.future | VmFlags::MAY_ACCESS;
         let alignment = match huge {
             Some(page) => Alignment::HugeTlb(page),
-            None => self.alignment(addr, len, flags, file.as_ref()),
+            None => self.alignment(addr, len, flags, file),
         };
         let file_offset = if file.is_some() { offset } else { 0 };
         let range = self.get_unmapped_area(
@@ -114,7 +132,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         }
         let (mut vm, source) = match (file, huge) {
             (Some(file), _) => {
-                (file_flags(vm, prot, flags, offset, len, &file)?, MmapSource::File(file))
+                (file_flags(vm, prot, flags, offset, len, file)?, MmapSource::File(file))
             }
             (None, Some(_)) => (huge_flags(vm, flags, offset, len)?, MmapSource::Huge),
             (None, None) => anonymous_flags(vm, flags)?,
@@ -124,7 +142,6 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         if flags & MAP_NORESERVE != 0 && may_overcommit {
             vm |= VmFlags::NO_RESERVE;
         }
-        let offset = self.layout.pages(offset);
         self.map_region(NewMapping { range, flags: vm, offset, huge, source }, call)?;
         let populate = flags & (MAP_POPULATE | MAP_NONBLOCK) == MAP_POPULATE;
         if populate || vm.contains(VmFlags::LOCKED) {
@@ -162,9 +179,9 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
 
     /// Replaces what is in the range by the new mapping (`mmap_region`). From here on things
     /// change.
-    fn map_region<K: Kernel<F>>(
+    fn map_region<K: Kernel<F> + ?Sized>(
         &mut self,
-        mut new: NewMapping<F>,
+        mut new: NewMapping<'_, F>,
         call: &mut Call<'_, F, A, K>,
     ) -> Result<(), Errno> {
         self.policy.check(new.flags, new.flags)?;
@@ -197,9 +214,9 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     }
 
     /// Maps where nothing is mapped any more (`__mmap_new_vma`).
-    fn fill<K: Kernel<F>>(
+    fn fill<K: Kernel<F> + ?Sized>(
         &mut self,
-        new: NewMapping<F>,
+        new: NewMapping<'_, F>,
         call: &mut Call<'_, F, A, K>,
     ) -> Result<(), Errno> {
         let NewMapping { range, mut flags, offset, huge, source } = new;
@@ -208,7 +225,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
             // It is neither merged nor extended, nor locked: it stays in memory anyway
             // (`hugetlbfs_file_mmap`).
             flags = (flags | VmFlags::HUGE_TLB | VmFlags::DONT_EXPAND) - VmFlags::LOCK;
-            if !offset.is_multiple_of(self.layout.pages(page)) {
+            if offset & (page - 1) != 0 {
                 return Err(Errno::EINVAL);
             }
         }
@@ -227,8 +244,8 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
                 {
                     return Err(Errno::EOPNOTSUPP);
                 }
-                call.hooks().map_file(&file, flags)?;
-                (Some(file.into_file()), offset)
+                call.hooks().map_file(file, flags)?;
+                (Some(file.file().clone()), offset)
             }
         };
         let (backing, data) = match object {
@@ -257,8 +274,9 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
 /// (`ksys_mmap_pgoff`).
 ///
 /// # Errors
+///
 /// `EINVAL`: there are none of that size, or the file has none.
-fn huge_page_size<F: File, K: Kernel<F>>(
+fn huge_page_size<F: File, K: Kernel<F> + ?Sized>(
     flags: u64,
     file: Option<&OpenFile<F>>,
     kernel: &K,
@@ -363,7 +381,10 @@ fn huge_flags(vm: VmFlags, flags: u64, offset: u64, len: u64) -> Result<VmFlags,
 }
 
 /// Returns the VMA flags for anonymous memory, and what will be mapped.
-fn anonymous_flags<F>(mut vm: VmFlags, flags: u64) -> Result<(VmFlags, MmapSource<F>), Errno> {
+fn anonymous_flags<'f, F>(
+    mut vm: VmFlags,
+    flags: u64,
+) -> Result<(VmFlags, MmapSource<'f, F>), Errno> {
     let grows = vm.contains(VmFlags::GROWS_DOWN);
     match flags & MAP_TYPE {
         MAP_SHARED if !grows => Ok((vm | VmFlags::SHARED | VmFlags::MAY_SHARE, MmapSource::Shared)),

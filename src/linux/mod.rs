@@ -21,9 +21,9 @@
 //!
 //! ```
 //! use kvma::linux::abi::{MAP_ANONYMOUS, MAP_PRIVATE, PROT_READ, PROT_WRITE};
-//! use kvma::linux::{Layout, Mm, Mmap};
+//! use kvma::linux::{Layout, Mm, Mmap, NoKernel};
 //! # use kvma::linux::{File, LinuxVma};
-//! # use kvma::{AddrSpace, Errno, FixedPool, NoHooks, VmaNode};
+//! # use kvma::{AddrSpace, Errno, FixedPool, VmaNode};
 //! # #[derive(Clone, Copy, Debug, PartialEq)]
 //! # struct Inode(u32);
 //! # impl File for Inode {
@@ -33,7 +33,7 @@
 //! #     fn write_name(&self, out: &mut dyn core::fmt::Write) -> core::fmt::Result { Ok(()) }
 //! # }
 //! # let pool = FixedPool::<VmaNode<LinuxVma<Inode>>, 16>::new();
-//! # let mut kernel = NoHooks;
+//! # let mut kernel = NoKernel;
 //! let space = AddrSpace::new(Mm::<Inode, _>::new(Layout::x86_64(8 << 20), &pool)?);
 //! let heap = Mmap {
 //!     addr: 0,
@@ -122,6 +122,7 @@ mod mremap;
 mod mseal;
 mod msync;
 mod munmap;
+mod no_kernel;
 mod overcommit;
 mod page_op;
 mod pkey;
@@ -141,6 +142,7 @@ pub use layout::Layout;
 pub use limits::{Limits, Resource, Usage};
 pub use mm::{Call, MAX_MAP_COUNT, Mm, MmAlloc, Rules};
 pub use mmap::Mmap;
+pub use no_kernel::{NoKernel, WithErrno, on_event};
 pub use overcommit::{CommitLimit, Overcommit};
 pub use page_op::PageOp;
 pub use policy::{Policy, WriteExec};
@@ -149,4 +151,4 @@ pub use unserved::{UNSERVED, Unserved};
 pub use vm_flags::VmFlags;
 pub use vma::{LinuxVma, Role};
 
-use crate::range::Span as PageRange;
+use crate::range::PageRange;

@@ -7,15 +7,16 @@ use super::mm::{Call, Mm, MmAlloc};
 use super::vm_flags::VmFlags;
 use super::vma::{LinuxVma, StickyFlags, vm_flags, with_vm_flags};
 use super::vma_view::VmaView;
-use crate::{Attrs, Errno, MapRequest, Merge, Placement, Vma, VmaData, VmaFlags};
+use crate::split_merge::SplitMerge;
+use crate::{Attrs, Errno, MapRequest, Merge, Placement, Vma, VmaNode};
 
 impl<F: File, A: MmAlloc<F>> Mm<F, A> {
-    /// Returns whether a split in the middle may make no more VMAs.
+    /// Returns `true` if a split in the middle may make no more VMAs.
     pub(super) fn is_full(&self) -> bool {
         self.map.len() >= self.max_map_count
     }
 
-    /// Returns whether there are more VMAs than allowed, so that no new one is made.
+    /// Returns `true` if there are more VMAs than allowed, so that no new one is made.
     pub(super) fn is_over_full(&self) -> bool {
         self.map.len() > self.max_map_count
     }
@@ -23,28 +24,28 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// Splits a VMA at `page` (`__split_vma`). The halves stay apart until one of them changes.
     ///
     /// # Errors
+    ///
     /// `EINVAL`: special memory, which cannot be split, or the inside of a huge page. `ENOMEM`:
     /// there is no node.
-    pub(super) fn split<K: Kernel<F>>(
+    pub(super) fn split<K: Kernel<F> + ?Sized>(
         &mut self,
         vma: &VmaView,
         page: u64,
         call: &mut Call<'_, F, A, K>,
     ) -> Result<(), Errno> {
-        let addr = self.layout.bytes(page);
-        if !vma.may_split(addr) {
+        if !vma.may_split(page) {
             return Err(Errno::EINVAL);
         }
-        call.check_alloc(self.map.alloc())?;
-        Ok(self.map.split_with(addr, &mut call.nodes)?)
+        self.map.split_at(self.layout.bytes(page), call)
     }
 
     /// Makes `part` a VMA of its own, if it is only a part of `vma` (`split_vma`, twice).
     ///
     /// # Errors
+    ///
     /// Those of [`split`](Self::split), and `ENOMEM` if there are too many VMAs. A split at the
     /// start stays if the one at the end is refused, as in Linux.
-    pub(super) fn split_ends<K: Kernel<F>>(
+    pub(super) fn split_ends<K: Kernel<F> + ?Sized>(
         &mut self,
         vma: &VmaView,
         part: PageRange,
@@ -65,9 +66,10 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// neighbours that it has become equal to.
     ///
     /// # Errors
+    ///
     /// Those of [`split_ends`](Self::split_ends), which is needed unless there is a neighbour to
     /// merge with, and those of the kernel.
-    pub(super) fn set_flags<K: Kernel<F>>(
+    pub(super) fn set_flags<K: Kernel<F> + ?Sized>(
         &mut self,
         vma: &VmaView,
         part: PageRange,
@@ -88,7 +90,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         Ok(())
     }
 
-    /// Returns whether `part`, the head of `vma`, would merge with the VMA below if it had the
+    /// Returns `true` if `part`, the head of `vma`, would merge with the VMA below if it had the
     /// attributes `new`.
     fn merges_left(&self, vma: &VmaView, part: PageRange, new: &Attrs) -> bool {
         let start = self.layout.bytes(part.start);
@@ -96,25 +98,26 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
             return false;
         };
         part.start == vma.range.start
-            && left.range().span().end == part.start
-            && can_merge(&left, &left.attrs(), new, own.data())
+            && left.range().page_range().end == part.start
+            && can_merge(&left, &left.attrs(), &own, new)
     }
 
-    /// Returns whether `part`, the tail of `vma`, would merge with the VMA above if it had the
+    /// Returns `true` if `part`, the tail of `vma`, would merge with the VMA above if it had the
     /// attributes `new`.
     fn merges_right(&self, vma: &VmaView, part: PageRange, new: &Attrs) -> bool {
         let (start, end) = (self.layout.bytes(vma.range.start), self.layout.bytes(part.end));
         let (Some(own), Some(right)) = (self.map.find(start), self.map.find(end)) else {
             return false;
         };
-        part.end == vma.range.end && can_merge(&own, new, &right.attrs(), right.data())
+        part.end == vma.range.end && can_merge(&own, new, &right, &right.attrs())
     }
 
     /// Puts a new VMA into a range that is free.
     ///
     /// # Errors
+    ///
     /// `ENOMEM`: there is no node. `EEXIST`: the range is not free. And those of the kernel.
-    pub(super) fn insert<K: Kernel<F>>(
+    pub(super) fn insert<K: Kernel<F> + ?Sized>(
         &mut self,
         range: PageRange,
         attrs: Attrs,
@@ -141,16 +144,17 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     }
 }
 
-/// Returns whether two neighbours would merge (`can_vma_merge_before` and `_after`): `left`, if its
-/// attributes were `left_attrs`, with what has the attributes and data `right`.
+/// Returns `true` if two neighbours would merge (`can_vma_merge_before` and `_after`) if their
+/// attributes were these.
 fn can_merge<F: File>(
     left: &Vma<'_, LinuxVma<F>>,
     left_attrs: &Attrs,
+    right: &Vma<'_, LinuxVma<F>>,
     right_attrs: &Attrs,
-    right_data: &LinuxVma<F>,
 ) -> bool {
-    let pages = left.pages();
-    left_attrs.advance(pages) == *right_attrs
-        && !left_attrs.flags().contains(VmaFlags::NO_MERGE)
-        && left.data().can_merge(pages, right_data)
+    let page = left.range().page_size();
+    let (left_range, right_range) = (left.range().page_range(), right.range().page_range());
+    let left = (left_attrs, left.data());
+    let right = (right_attrs, right.data());
+    VmaNode::can_merge(page, left, left_range, right, right_range).is_ok()
 }

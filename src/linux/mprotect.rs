@@ -25,12 +25,13 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// It goes up from VMA to VMA: what comes before an error or a gap is changed.
     ///
     /// # Errors
+    ///
     /// - `EINVAL`: unaligned, unknown bits, no stack to grow, part of special memory.
     /// - `ENOMEM`: a gap, a range that wraps, a limit, no node.
     /// - `EACCES`: more than mmap allowed.
     /// - `EPERM`: sealed.
     /// - Those of the kernel.
-    pub fn mprotect<K: Kernel<F>>(
+    pub fn mprotect<K: Kernel<F> + ?Sized>(
         &mut self,
         addr: u64,
         len: u64,
@@ -47,8 +48,9 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// means plain mprotect.
     ///
     /// # Errors
+    ///
     /// Those of [`mprotect`](Self::mprotect), and `EINVAL` for a key that is not allocated.
-    pub fn pkey_mprotect<K: Kernel<F>>(
+    pub fn pkey_mprotect<K: Kernel<F> + ?Sized>(
         &mut self,
         addr: u64,
         len: u64,
@@ -59,7 +61,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         self.protect(addr, len, prot, Some(int(key)).filter(|&key| key != NO_KEY), call)
     }
 
-    fn protect<K: Kernel<F>>(
+    fn protect<K: Kernel<F> + ?Sized>(
         &mut self,
         addr: u64,
         len: u64,
@@ -107,7 +109,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     }
 
     /// Gives a part of one VMA other flags, if they are allowed (`mprotect_fixup`).
-    fn protect_vma<K: Kernel<F>>(
+    fn protect_vma<K: Kernel<F> + ?Sized>(
         &mut self,
         vma: &VmaView,
         part: PageRange,

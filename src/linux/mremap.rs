@@ -10,7 +10,8 @@ use super::unmapped_area::PlacementRequest;
 use super::vm_flags::VmFlags;
 use super::vma::{StickyFlags, with_vm_flags};
 use super::vma_view::{Gaps, VmaView};
-use crate::{Backing, Errno, Merge, Source, VmaData};
+use crate::vm_map::SourceRange;
+use crate::{Backing, Errno, Merge, VmRange, VmaData};
 
 /// One move, shrink or extension of one VMA (`struct vma_remap_struct`).
 #[derive(Clone, Copy, Debug)]
@@ -32,12 +33,12 @@ impl Remap {
         self.flags & flag != 0
     }
 
-    /// Returns whether the new address counts (`vrm_implies_new_addr`).
+    /// Returns `true` if the new address counts (`vrm_implies_new_addr`).
     fn implies_new_addr(&self) -> bool {
         self.has(MREMAP_FIXED | MREMAP_DONTUNMAP)
     }
 
-    /// Returns whether the length stays as it is or shrinks.
+    /// Returns `true` if the length stays as it is or shrinks.
     fn shrinks(&self) -> bool {
         self.new_len <= self.old.len()
     }
@@ -51,6 +52,7 @@ impl Remap {
     /// but none can be added (`align_hugetlb`).
     ///
     /// # Errors
+    ///
     /// `EINVAL`: an extension, or an address inside a huge page. For that even a new address is
     /// looked at which does not count for lack of a flag.
     fn in_huge_pages(self, page: u64, layout: &Layout) -> Result<Self, Errno> {
@@ -77,8 +79,9 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// the program ends.
     ///
     /// # Errors
+    ///
     /// Those of mremap(2); `EPERM` for what is sealed; and those of the kernel.
-    pub fn mremap<K: Kernel<F>>(
+    pub fn mremap<K: Kernel<F> + ?Sized>(
         &mut self,
         old_addr: u64,
         old_len: u64,
@@ -153,7 +156,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     }
 
     /// Moves every VMA in the old range, with the gaps between them (`remap_move`).
-    fn move_range<K: Kernel<F>>(
+    fn move_range<K: Kernel<F> + ?Sized>(
         &mut self,
         remap: &Remap,
         call: &mut Call<'_, F, A, K>,
@@ -171,7 +174,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
 
     /// Checks what can be told from the VMA (`check_prep_vma`). Returns the work to do, in huge
     /// pages if the VMA consists of them.
-    fn prepare_remap<K: Kernel<F>>(
+    fn prepare_remap<K: Kernel<F> + ?Sized>(
         &self,
         remap: Remap,
         vma: &VmaView,
@@ -215,7 +218,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     }
 
     /// Moves to the address that the caller passed (`mremap_to`).
-    fn remap_to<K: Kernel<F>>(
+    fn remap_to<K: Kernel<F> + ?Sized>(
         &mut self,
         mut remap: Remap,
         call: &mut Call<'_, F, A, K>,
@@ -242,7 +245,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     }
 
     /// Extends a mapping, in place if possible (`expand_vma`).
-    fn extend<K: Kernel<F>>(
+    fn extend<K: Kernel<F> + ?Sized>(
         &mut self,
         remap: &Remap,
         vma: &VmaView,
@@ -269,23 +272,23 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     }
 
     /// Appends `growth` to a VMA, and merges it with what then follows (`vma_merge_extend`).
-    fn extend_in_place<K: Kernel<F>>(
+    fn extend_in_place<K: Kernel<F> + ?Sized>(
         &mut self,
         vma: &VmaView,
         growth: PageRange,
         call: &mut Call<'_, F, A, K>,
     ) -> Result<(), Errno> {
-        let start = self.layout.bytes(vma.range.start);
-        let data = self.map.find(start).ok_or(Errno::EFAULT)?.data().clone();
         let charge = if vma.has(VmFlags::ACCOUNT) { growth.len() } else { 0 };
         self.charged(charge, call, |mm, call| {
+            let start = mm.layout.bytes(vma.range.start);
+            let data = mm.map.find(start).ok_or(Errno::EFAULT)?.data().clone();
             mm.insert(growth, vma.attrs_at(growth.start), data, Merge::Both, call)
         })
     }
 
     /// Finds a free range and moves there (`vrm_set_new_addr`, `move_vma`). `hint` is an address,
     /// or 0 where anywhere will do.
-    fn move_vma<K: Kernel<F>>(
+    fn move_vma<K: Kernel<F> + ?Sized>(
         &mut self,
         remap: &Remap,
         vma: &VmaView,
@@ -299,9 +302,8 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         if self.map.len() >= self.max_map_count.saturating_sub(3) {
             return Err(Errno::ENOMEM);
         }
-        let may_split = |page| vma.may_split(self.layout.bytes(page));
-        if (vma.range.start != remap.old.start && !may_split(remap.old.start))
-            || (vma.range.end != remap.old.end && !may_split(remap.old.end))
+        if (vma.range.start != remap.old.start && !vma.may_split(remap.old.start))
+            || (vma.range.end != remap.old.end && !vma.may_split(remap.old.end))
         {
             return Err(Errno::EINVAL);
         }
@@ -348,7 +350,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
             None => Alignment::Page,
         };
         let offset = match vma.attrs_at(remap.old.start).backing() {
-            Backing::Object { offset, .. } => self.layout.bytes(offset),
+            Backing::Object { offset, .. } => offset,
             Backing::Anonymous => 0,
         };
         PlacementRequest { addr: hint, len, offset, map_flags, alignment }
@@ -356,7 +358,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
 
     /// Moves what is mapped, with what is added behind it (`copy_vma_and_data`,
     /// `unmap_source_vma`).
-    fn move_pages<K: Kernel<F>>(
+    fn move_pages<K: Kernel<F> + ?Sized>(
         &mut self,
         remap: &Remap,
         vma: &VmaView,
@@ -366,25 +368,34 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         let old = remap.old;
         let growth = PageRange::new(target.start + old.len(), target.end);
         let (from, to) = (self.layout.bytes(old.start), self.layout.bytes(target.start));
-        // The growth goes first: if the move is refused then, it is easily taken back.
+        // The growth goes first: if the move is refused then, it is easily taken back. Until then
+        // it does not merge.
         if !growth.is_empty() {
             let mut data = self.map.find(from).ok_or(Errno::EFAULT)?.data().clone();
             // As if it had moved from behind the old range: else the two would not merge.
-            data.relocate(target.start.cast_signed() - old.start.cast_signed());
-            self.insert(growth, vma.attrs_at(old.end), data, Merge::Both, call)?;
+            let behind = PageRange::new(old.end, old.end + growth.len());
+            let behind = VmRange::from_pages(behind, self.layout.page_size());
+            data.relocate(behind, self.layout.bytes(growth.start));
+            let merge = if old.is_empty() { Merge::Both } else { Merge::Never };
+            self.insert(growth, vma.attrs_at(old.end), data, merge, call)?;
         }
         if old.is_empty() {
             return Ok(());
         }
-        let source = if remap.has(MREMAP_DONTUNMAP) { Source::Keep } else { Source::Unmap };
+        let keeps_source = remap.has(MREMAP_DONTUNMAP);
+        let source = if keeps_source { SourceRange::Keep } else { SourceRange::Unmap };
         let len = self.layout.bytes(old.len());
-        if let Err(error) = self.map.relocate(from, len, to, source, Merge::Both, call) {
-            if !growth.is_empty() {
+        let moved = self.map.relocate(from, len, to, source, Merge::Both, call);
+        if !growth.is_empty() {
+            if moved.is_err() {
                 self.take_back(growth, call);
+            } else {
+                // Neighbours that differ stay apart.
+                let _ = self.map.merge_at(self.layout.bytes(growth.end), call);
             }
-            return Err(error.into());
         }
-        if source == Source::Keep {
+        moved?;
+        if keeps_source {
             self.usage.add(vma.flags, old.len());
         }
         Ok(())
@@ -395,7 +406,11 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     ///
     /// The count of locked pages stays, and neighbours that have become equal stay apart. The move
     /// has been done by now, so a hook that refuses leaves the VMA locked, no more.
-    fn unlock_left_behind<K: Kernel<F>>(&mut self, page: u64, call: &mut Call<'_, F, A, K>) {
+    fn unlock_left_behind<K: Kernel<F> + ?Sized>(
+        &mut self,
+        page: u64,
+        call: &mut Call<'_, F, A, K>,
+    ) {
         let Some(vma) = self.vma_at(page).filter(|vma| vma.has(VmFlags::LOCKED)) else { return };
         let start = self.layout.bytes(vma.range.start);
         let len = self.layout.bytes(vma.range.len());
@@ -406,7 +421,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     }
 
     /// Brings in what a locked VMA has grown by.
-    fn populate_growth<K: Kernel<F>>(
+    fn populate_growth<K: Kernel<F> + ?Sized>(
         &mut self,
         vma: &VmaView,
         growth: PageRange,

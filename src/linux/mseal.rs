@@ -11,11 +11,12 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// Seals a range against later changes: mseal(2) (`do_mseal`). Returns 0.
     ///
     /// # Errors
+    ///
     /// - `EINVAL`: flags, unaligned, a range that wraps, or part of special memory.
     /// - `ENOMEM`: a gap (then nothing is sealed), too many VMAs or no node (what comes before is
     ///   sealed).
     /// - Those of the kernel.
-    pub fn mseal<K: Kernel<F>>(
+    pub fn mseal<K: Kernel<F> + ?Sized>(
         &mut self,
         addr: u64,
         len: u64,

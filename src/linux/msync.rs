@@ -16,12 +16,13 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// ascending order. The VMAs stay as they are.
     ///
     /// # Errors
+    ///
     /// - `EINVAL`: unknown flags, both `MS_ASYNC` and `MS_SYNC`, unaligned.
     /// - `ENOMEM`: a range that wraps, or a gap; with `MS_ASYNC` alone at once, else after the rest
     ///   has been done.
     /// - `EBUSY`: `MS_INVALIDATE` on locked memory.
     /// - Those of the kernel.
-    pub fn msync<K: Kernel<F>>(
+    pub fn msync<K: Kernel<F> + ?Sized>(
         &mut self,
         addr: u64,
         len: u64,

@@ -1,15 +1,14 @@
 //! munmap(2), and removing a range as the first step of other calls.
 
 use super::PageRange;
-use super::calls::{NODES, Progress};
 use super::file::File;
 use super::kernel::Kernel;
 use super::limits::Usage;
 use super::mm::{Call, Mm, MmAlloc};
 use super::vm_flags::VmFlags;
 use super::vma::vm_flags;
-use crate::addr_space::{AddrSpace, MAX_VMAS_PER_LOCK_HOLD};
-use crate::{Errno, Error, RawLock};
+use crate::addr_space::{MAX_VMAS_PER_LOCK_HOLD, NODES_PER_OPERATION, Progress};
+use crate::{AddrSpace, Errno, RawLock};
 
 impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// Unmaps a range: munmap(2) (`do_vmi_munmap`). Returns 0. Gaps are fine.
@@ -20,10 +19,11 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// works in batches.
     ///
     /// # Errors
+    ///
     /// - `EINVAL`: unaligned, empty, beyond user space, or part of special memory.
     /// - `ENOMEM`: too many VMAs, no node.
     /// - `EPERM`: sealed.
-    pub fn munmap<K: Kernel<F>>(
+    pub fn munmap<K: Kernel<F> + ?Sized>(
         &mut self,
         addr: u64,
         len: u64,
@@ -35,7 +35,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
 
     /// Removes what is mapped in `range`: munmap without the checks of its arguments
     /// (`do_vmi_align_munmap`).
-    pub(super) fn unmap<K: Kernel<F>>(
+    pub(super) fn unmap<K: Kernel<F> + ?Sized>(
         &mut self,
         range: PageRange,
         call: &mut Call<'_, F, A, K>,
@@ -51,7 +51,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// sealed, and splits VMAs at its ends. On an error, the splits made before stay, as in Linux.
     ///
     /// O(log n), unless something is sealed somewhere: then it looks at all VMAs in the range.
-    pub(super) fn split_for_removal<K: Kernel<F>>(
+    pub(super) fn split_for_removal<K: Kernel<F> + ?Sized>(
         &mut self,
         range: PageRange,
         call: &mut Call<'_, F, A, K>,
@@ -80,7 +80,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// Removes a range that is [ready for it](Self::split_for_removal) and not empty. `left` is the
     /// [usage without it](Self::usage_without). Of the pages charged there, `kept` stay charged,
     /// for what comes in their place.
-    pub(super) fn remove<K: Kernel<F>>(
+    pub(super) fn remove<K: Kernel<F> + ?Sized>(
         &mut self,
         range: PageRange,
         left: Usage,
@@ -95,37 +95,36 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
 
     /// Removes the first `limit` VMAs in `rest`, and returns what is left of the range.
     ///
-    /// The hooks are not asked to prepare, so they cannot refuse. Where another thread has mapped
-    /// across an end of the batch meanwhile, the nodes for the split must be preallocated.
-    pub(super) fn remove_batch<K: Kernel<F>>(
+    /// The hooks are asked to prepare only where another thread has mapped across an end of the
+    /// batch meanwhile, and then there must be nodes for the split.
+    pub(super) fn remove_batch<K: Kernel<F> + ?Sized>(
         &mut self,
         rest: PageRange,
         limit: usize,
         call: &mut Call<'_, F, A, K>,
-    ) -> Result<PageRange, Error> {
-        let batch = self.map.first_batch(rest, limit);
-        let left = self.usage_without(batch);
-        self.map.unmap_front(batch, limit, call)?;
+    ) -> Result<PageRange, Errno> {
+        let left = self.usage_without(self.map.first_batch(rest, limit));
+        let (_, rest) = self.map.unmap_batch(rest, limit, call)?;
         self.set_usage(left, 0, call);
-        Ok(PageRange::new(batch.end, rest.end))
+        Ok(rest)
     }
 
     /// Removes what this call itself has put into `range`, and leaves its charge to the caller.
     ///
-    /// Cannot fail: the hooks are not asked to prepare, and if the new VMA has merged with the next
-    /// one, the node that this saved serves for the split.
-    pub(super) fn take_back<K: Kernel<F>>(
+    /// It has not merged with anything, so that no hook is asked and no node needed: nothing can
+    /// refuse it.
+    pub(super) fn take_back<K: Kernel<F> + ?Sized>(
         &mut self,
         range: PageRange,
         call: &mut Call<'_, F, A, K>,
     ) {
         let left = self.usage_without(range);
-        if self.map.unmap_front(range, usize::MAX, call).is_ok() {
+        if self.map.unmap_batch(range, usize::MAX, call).is_ok() {
             self.usage = left;
         }
     }
 
-    /// Returns whether something in a range is sealed. O(1) if nothing is anywhere, else O(log n +
+    /// Returns `true` if something in a range is sealed. O(1) if nothing is anywhere, else O(log n +
     /// VMAs).
     fn has_seal(&self, range: PageRange) -> bool {
         let is_sealed = |attrs| vm_flags(&attrs).contains(VmFlags::SEALED);
@@ -142,7 +141,12 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     }
 
     /// Notes what is left in use, and uncharges the rest but for `kept` pages.
-    fn set_usage<K: Kernel<F>>(&mut self, left: Usage, kept: u64, call: &mut Call<'_, F, A, K>) {
+    fn set_usage<K: Kernel<F> + ?Sized>(
+        &mut self,
+        left: Usage,
+        kept: u64,
+        call: &mut Call<'_, F, A, K>,
+    ) {
         let removed = self.usage.committed().saturating_sub(left.committed());
         let uncharged = removed.saturating_sub(kept);
         self.usage = left;
@@ -162,14 +166,21 @@ impl<F: File, A: MmAlloc<F>, L: RawLock> AddrSpace<Mm<F, A>, L> {
     /// every VMA in the range.
     ///
     /// # Errors
+    ///
     /// Those of [`Mm::munmap`]. Of several batches, each but the first answers for what other
     /// threads have done to the rest of the range meanwhile: `EPERM` if they have sealed something
     /// in it, `EINVAL` if special memory or a huge page of theirs lies across its end, `ENOMEM` if
     /// there are too many VMAs for a gap in one of theirs. The batches before it are gone then; it
     /// and those above stay.
-    pub fn munmap<K: Kernel<F>>(&self, addr: u64, len: u64, kernel: &mut K) -> Result<u64, Errno> {
+    pub fn munmap<K: Kernel<F> + ?Sized>(
+        &self,
+        addr: u64,
+        len: u64,
+        kernel: &mut K,
+    ) -> Result<u64, Errno> {
+        self.check_reentry()?;
         let mut rest = None;
-        self.run_batches(NODES, kernel, |mm, call| {
+        self.run_batches(NODES_PER_OPERATION, kernel, |mm, call| {
             let left = match rest {
                 None => mm.begin_munmap(addr, len, call)?,
                 Some(rest) => mm.munmap_batch(rest, call)?,
@@ -183,7 +194,7 @@ impl<F: File, A: MmAlloc<F>, L: RawLock> AddrSpace<Mm<F, A>, L> {
 
 impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// Does everything that may fail, and the first batch. Returns what is left of the range.
-    fn begin_munmap<K: Kernel<F>>(
+    fn begin_munmap<K: Kernel<F> + ?Sized>(
         &mut self,
         addr: u64,
         len: u64,
@@ -196,17 +207,17 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         }
         self.split_for_removal(range, call)?;
         self.map.prepare_ends(range, call)?;
-        Ok(self.remove_batch(range, MAX_VMAS_PER_LOCK_HOLD, call)?)
+        self.remove_batch(range, MAX_VMAS_PER_LOCK_HOLD, call)
     }
 
     /// Does the next batch, if it may be removed. Returns what is left of the range.
-    fn munmap_batch<K: Kernel<F>>(
+    fn munmap_batch<K: Kernel<F> + ?Sized>(
         &mut self,
         rest: PageRange,
         call: &mut Call<'_, F, A, K>,
     ) -> Result<PageRange, Errno> {
         self.check_batch(self.map.first_batch(rest, MAX_VMAS_PER_LOCK_HOLD))?;
-        Ok(self.remove_batch(rest, MAX_VMAS_PER_LOCK_HOLD, call)?)
+        self.remove_batch(rest, MAX_VMAS_PER_LOCK_HOLD, call)
     }
 
     /// Checks a batch that others may have changed since the range was split at its ends.
@@ -216,9 +227,8 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         }
         let across_start = self.first_in(batch).filter(|vma| vma.range.start < batch.start);
         let across_end = self.vma_below(batch.end).filter(|vma| vma.range.end > batch.end);
-        let (start, end) = (self.layout.bytes(batch.start), self.layout.bytes(batch.end));
-        if across_start.is_some_and(|vma| !vma.may_split(start))
-            || across_end.is_some_and(|vma| !vma.may_split(end))
+        if across_start.is_some_and(|vma| !vma.may_split(batch.start))
+            || across_end.is_some_and(|vma| !vma.may_split(batch.end))
         {
             return Err(Errno::EINVAL);
         }

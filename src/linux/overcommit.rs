@@ -24,6 +24,7 @@ impl Overcommit {
     /// 2 only.
     ///
     /// # Errors
+    ///
     /// `ENOMEM`.
     pub fn decide(self, pages: u64, committed: u64, memory: u64, limit: u64) -> Result<(), Errno> {
         let enough = match self {

@@ -62,7 +62,7 @@ pub enum PageOp {
 }
 
 impl PageOp {
-    /// Returns whether entries are removed, narrowed, or replaced.
+    /// Returns `true` if entries are removed, narrowed, or replaced.
     const fn takes_entries(self) -> bool {
         match self {
             Self::DontNeed
@@ -90,17 +90,18 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// follows whatever the kernel answers.
     ///
     /// # Errors
+    ///
     /// Those of the kernel.
-    pub(super) fn page_op<K: Kernel<F>>(
+    pub(super) fn page_op<K: Kernel<F> + ?Sized>(
         &mut self,
         op: PageOp,
         part: PageRange,
         call: &mut Call<'_, F, A, K>,
     ) -> Result<(), Errno> {
-        let range = VmRange::from_span(part, self.layout.page_size());
+        let range = VmRange::from_pages(part, self.layout.page_size());
         let work = |map: &VmMap<LinuxVma<F>, A>, call: &mut Call<'_, F, A, K>| {
             let Some(vma) = map.find(range.start()) else { return Ok(()) };
-            let attrs = vma.attrs().advance(part.start - vma.range().span().start);
+            let attrs = vma.attrs_at(range.start());
             call.hooks().page_op(op, &Piece::new(range, attrs, vma.data()))
         };
         if !op.takes_entries() {
@@ -113,8 +114,9 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// Brings in what is mapped in `range`, up to the first error (`__mm_populate`).
     ///
     /// # Errors
+    ///
     /// `ENOMEM` for memory without access, and those of the kernel.
-    pub(super) fn populate<K: Kernel<F>>(
+    pub(super) fn populate<K: Kernel<F> + ?Sized>(
         &mut self,
         range: PageRange,
         call: &mut Call<'_, F, A, K>,
@@ -126,7 +128,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
 
     /// Brings in what can be brought in (`mm_populate`): for calls that have succeeded by then,
     /// whatever comes of it.
-    pub(super) fn populate_all<K: Kernel<F>>(
+    pub(super) fn populate_all<K: Kernel<F> + ?Sized>(
         &mut self,
         range: PageRange,
         call: &mut Call<'_, F, A, K>,
@@ -138,7 +140,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     }
 
     /// Brings in a part of one VMA (`populate_vma_page_range`).
-    fn populate_vma<K: Kernel<F>>(
+    fn populate_vma<K: Kernel<F> + ?Sized>(
         &mut self,
         vma: &VmaView,
         part: PageRange,

@@ -42,6 +42,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// Allocates a protection key: pkey_alloc(2). Returns the key.
     ///
     /// # Errors
+    ///
     /// `EINVAL`: flags, or unknown rights. `ENOSPC`: all sixteen are taken.
     pub fn pkey_alloc(&mut self, flags: u64, rights: u64) -> Result<u64, Errno> {
         if flags != 0 || rights & !RIGHTS != 0 {
@@ -59,6 +60,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// Linux.
     ///
     /// # Errors
+    ///
     /// `EINVAL`: the key is not allocated.
     pub fn pkey_free(&mut self, key: u64) -> Result<u64, Errno> {
         let key = key & NO_KEY;

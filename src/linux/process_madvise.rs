@@ -34,11 +34,12 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// rest of the vector is left out.
     ///
     /// # Errors
+    ///
     /// - `EINVAL`: flags, more than 1024 ranges, a length above 2^63, advice that others may not
     ///   give.
     /// - `EFAULT`: a range that leaves user space, before anything is advised.
     /// - Those of [`madvise`](Self::madvise).
-    pub fn process_madvise<K: Kernel<F>>(
+    pub fn process_madvise<K: Kernel<F> + ?Sized>(
         &mut self,
         target: Target,
         ranges: impl IntoIterator<Item = (u64, u64), IntoIter: Clone>,

@@ -81,6 +81,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// O(log n).
     ///
     /// # Errors
+    ///
     /// `ENOMEM`: there is no gap of that length.
     pub fn unmapped_area(&self, len: u64) -> Result<u64, Errno> {
         let request = PlacementRequest::anywhere(self.layout.page_up(len));
@@ -91,6 +92,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// Finds the range for a mapping; with `MAP_FIXED`, only checks it.
     ///
     /// # Errors
+    ///
     /// - `ENOMEM`: there is no gap, or the range leaves user space.
     /// - `EINVAL`: a fixed address is not aligned.
     /// - `EPERM`: the address is too low for a caller without privileges.
@@ -234,7 +236,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         self.lowest(low, high, info).ok_or(Errno::ENOMEM)
     }
 
-    /// Returns whether `len` bytes at `hint` end at or below `top` and are free, the guard gap of
+    /// Returns `true` if `len` bytes at `hint` end at or below `top` and are free, the guard gap of
     /// the next VMA included.
     fn takes_hint(&self, hint: u64, len: u64, top: u64) -> bool {
         top.checked_sub(len).is_some_and(|last| hint <= last)

@@ -153,20 +153,20 @@ impl VmFlags {
         MNEMONICS.iter().find(|(_, name)| *name == two).map(|&(flag, _)| flag)
     }
 
-    /// Returns whether the VMA is private and writable, so that `RLIMIT_DATA` counts it
+    /// Returns `true` if the VMA is private and writable, so that `RLIMIT_DATA` counts it
     /// (`is_data_mapping`).
     pub const fn is_data(self) -> bool {
         self.intersection(Self::WRITE.union(Self::SHARED).union(Self::GROWS_DOWN)).bits()
             == Self::WRITE.bits()
     }
 
-    /// Returns whether the VMA holds code (`is_exec_mapping`).
+    /// Returns `true` if the VMA holds code (`is_exec_mapping`).
     pub const fn is_exec(self) -> bool {
         self.intersection(Self::EXEC.union(Self::WRITE).union(Self::GROWS_DOWN)).bits()
             == Self::EXEC.bits()
     }
 
-    /// Returns whether the VMA is a stack (`is_stack_mapping`).
+    /// Returns `true` if the VMA is a stack (`is_stack_mapping`).
     pub const fn is_stack(self) -> bool {
         self.intersects(Self::GROWS_DOWN.union(Self::SHADOW_STACK))
     }

@@ -5,7 +5,7 @@ use bitflags::bitflags;
 
 use super::file::File;
 use super::vm_flags::VmFlags;
-use crate::{Attrs, Backing, Errno, SplitGranularity, Vma, VmaData, VmaFlags};
+use crate::{Attrs, Backing, Errno, Prot, SplitGranularity, VmRange, Vma, VmaData, VmaFlags};
 
 /// What the handle of a VMA stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,36 +114,39 @@ impl<F: File> LinuxVma<F> {
         self.sticky -= flags;
     }
 
-    /// Gives anonymous memory a name, or takes it away.
-    pub(super) fn set_name(&mut self, name: Option<F>) {
-        self.role = if name.is_some() { Role::Name } else { Role::Object };
-        self.handle = name;
+    /// Gives anonymous memory a name, or takes it away. Returns the data with the former name, to
+    /// be dropped after unlock.
+    pub(super) fn replace_name(&mut self, name: Option<F>) -> Self {
+        let role = if name.is_some() { Role::Name } else { Role::Object };
+        core::mem::replace(self, Self { handle: name, role, ..*self })
     }
 }
 
 impl<F: File> VmaData for LinuxVma<F> {
-    fn split(&mut self, _pages: u64) -> Self {
+    fn split(&mut self, _range: VmRange, _at: u64) -> Self {
         self.clone()
     }
 
-    fn can_merge(&self, _pages: u64, right: &Self) -> bool {
+    fn can_merge(&self, _range: VmRange, right: &Self, _right_range: VmRange) -> bool {
         !(self.sticky | right.sticky).contains(StickyFlags::KEEP_APART)
             && self.role == right.role
             && self.handle == right.handle
             && self.displacement == right.displacement
     }
 
-    fn merge(&mut self, _pages: u64, right: Self) {
+    fn merge(&mut self, _range: VmRange, right: &mut Self, _right_range: VmRange) {
         self.sticky |= right.sticky;
     }
 
-    fn fork(&self) -> Self {
+    fn fork(&self, _range: VmRange) -> Self {
         self.clone()
     }
 
-    fn relocate(&mut self, pages: i64) {
+    fn relocate(&mut self, from: VmRange, to: u64) {
         let keeps = self.sticky.contains(StickyFlags::HAS_ANON_VMA) && self.object().is_none();
-        self.displacement = if keeps { self.displacement.plus(pages) } else { Displacement::NONE };
+        let distance = to.wrapping_sub(from.start()).cast_signed() >> from.page_size().shift();
+        self.displacement =
+            if keeps { self.displacement.plus(distance) } else { Displacement::NONE };
     }
 
     /// Returns the flags that [`Fault::check_access`](super::Fault::check_access) needs. The
@@ -167,38 +170,39 @@ impl VmFlags {
 ///
 /// The user bits hold all flags; the core's own flags repeat those that a page fault reads.
 pub(super) fn attrs(flags: VmFlags, backing: Backing, role: Role) -> Attrs {
-    let mut core = VmaFlags::empty();
+    let mut attrs = Attrs::default().with_backing(backing);
     if role == Role::Special {
-        core = core.with_split_granularity(SplitGranularity::Never);
+        attrs = attrs.with_split_granularity(SplitGranularity::Never);
     }
-    with_vm_flags(Attrs::default().with_flags(core).with_backing(backing), flags)
+    with_vm_flags(attrs, flags)
 }
 
 /// Makes `attrs` those of a VMA of huge pages, which is split only between them.
 ///
 /// # Errors
+///
 /// `EINVAL`: there are no pages of `page` bytes.
 pub(super) fn with_huge_pages(attrs: Attrs, page: u64) -> Result<Attrs, Errno> {
     let granularity = SplitGranularity::from_bytes(page).ok_or(Errno::EINVAL)?;
-    Ok(attrs.with_flags(attrs.flags().with_split_granularity(granularity)))
+    Ok(attrs.with_split_granularity(granularity))
 }
 
 /// Replaces the Linux flags of `attrs`.
 pub(super) fn with_vm_flags(attrs: Attrs, flags: VmFlags) -> Attrs {
-    const REPEATED: [(VmFlags, VmaFlags); 6] = [
-        (VmFlags::READ, VmaFlags::READ),
-        (VmFlags::WRITE, VmaFlags::WRITE),
-        (VmFlags::EXEC, VmaFlags::EXEC),
+    const PROT: [(VmFlags, Prot); 3] =
+        [(VmFlags::READ, Prot::READ), (VmFlags::WRITE, Prot::WRITE), (VmFlags::EXEC, Prot::EXEC)];
+    const OTHERS: [(VmFlags, VmaFlags); 4] = [
         (VmFlags::SHARED, VmaFlags::SHARED),
         (VmFlags::GROWS_DOWN, VmaFlags::GROWS_DOWN),
         (VmFlags::LOCKED, VmaFlags::LOCKED),
+        (VmFlags::SPECIAL, VmaFlags::NO_MERGE),
     ];
-    let mut core = attrs.flags();
-    for (flag, core_flag) in REPEATED {
-        core.set(core_flag, flags.contains(flag));
+    let prot = PROT.into_iter().filter(|(flag, _)| flags.intersects(*flag));
+    let mut attrs = attrs.with_prot(prot.map(|(_, prot)| prot).collect());
+    for (flag, core) in OTHERS {
+        attrs = if flags.intersects(flag) { attrs.with(core) } else { attrs.without(core) };
     }
-    core.set(VmaFlags::NO_MERGE, flags.intersects(VmFlags::SPECIAL));
-    attrs.with_flags(core).with_user_bits(flags.bits())
+    attrs.with_user_bits(flags.bits())
 }
 
 /// Returns the Linux flags that `attrs` hold.

@@ -6,7 +6,7 @@ use super::kernel::Kernel;
 use super::mm::{Call, Mm, MmAlloc};
 use super::vm_flags::VmFlags;
 use super::vma::{LinuxVma, Role, StickyFlags, vm_flags};
-use crate::{Attrs, Backing, Errno, Vma};
+use crate::{Attrs, Backing, Errno, PageSize, Vma};
 
 /// A copy of a VMA, so that the map may change meanwhile. Counts in pages.
 #[derive(Clone, Copy, Debug)]
@@ -16,56 +16,54 @@ pub(super) struct VmaView {
     pub(super) flags: VmFlags,
     pub(super) role: Role,
     sticky: StickyFlags,
+    page: PageSize,
 }
 
 impl VmaView {
     fn new<F: File>(vma: Vma<'_, LinuxVma<F>>) -> Self {
         let attrs = vma.attrs();
         Self {
-            range: vma.range().span(),
+            range: vma.range().page_range(),
             attrs,
             flags: vm_flags(&attrs),
             role: vma.data().role(),
             sticky: vma.data().sticky(),
+            page: vma.range().page_size(),
         }
     }
 
-    /// Returns whether all of `flags` are set.
+    /// Returns `true` if all of `flags` are set.
     pub(super) fn has(&self, flags: VmFlags) -> bool {
         self.flags.contains(flags)
     }
 
-    /// Returns whether at least one of `flags` is set.
+    /// Returns `true` if at least one of `flags` is set.
     pub(super) fn has_any(&self, flags: VmFlags) -> bool {
         self.flags.intersects(flags)
     }
 
-    /// Returns whether the VMA may have private pages of its own.
+    /// Returns `true` if the VMA may have private pages of its own.
     pub(super) fn has_anon_vma(&self) -> bool {
         self.sticky.contains(StickyFlags::HAS_ANON_VMA)
     }
 
-    /// Returns whether the VMA may be split at the address `addr`: special memory nowhere, huge
-    /// pages only between them (`vm_ops->may_split`).
-    pub(super) fn may_split(&self, addr: u64) -> bool {
-        self.attrs.flags().split_granularity().allows(addr)
+    /// Returns `true` if the VMA may be split at `page`: special memory nowhere, huge pages only
+    /// between them (`vm_ops->may_split`).
+    pub(super) fn may_split(&self, page: u64) -> bool {
+        self.attrs.split_granularity().allows(self.page.addr(page))
     }
 
     /// Returns the size of the huge pages that the VMA is made of, in bytes (`hstate_vma`).
     pub(super) fn huge_page(&self) -> Option<u64> {
-        if self.has(VmFlags::HUGE_TLB) {
-            self.attrs.flags().split_granularity().bytes()
-        } else {
-            None
-        }
+        if self.has(VmFlags::HUGE_TLB) { self.attrs.split_granularity().bytes() } else { None }
     }
 
-    /// Returns whether the VMA maps an object: a file, or shared memory.
+    /// Returns `true` if the VMA maps an object: a file, or shared memory.
     pub(super) fn is_file(&self) -> bool {
         matches!(self.attrs.backing(), Backing::Object { .. })
     }
 
-    /// Returns whether the VMA is private memory without an object (`vma_is_anonymous`).
+    /// Returns `true` if the VMA is private memory without an object (`vma_is_anonymous`).
     pub(super) fn is_anonymous(&self) -> bool {
         !self.is_file() && self.role != Role::Special
     }
@@ -73,7 +71,7 @@ impl VmaView {
     /// Returns the attributes of the part that begins at `page`, or of what would continue the VMA
     /// there.
     pub(super) fn attrs_at(&self, page: u64) -> Attrs {
-        self.attrs.advance(page - self.range.start)
+        self.attrs.advance(self.page.addr(page - self.range.start))
     }
 }
 
@@ -115,10 +113,9 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         &self,
         range: PageRange,
     ) -> impl Iterator<Item = (Vma<'_, LinuxVma<F>>, u64)> {
-        let (start, len) = (self.layout.bytes(range.start), self.layout.bytes(range.len()));
-        self.map
-            .overlapping(start, len)
-            .map(move |vma| (vma, vma.range().span().intersect(range).len()))
+        let pages =
+            move |vma: &Vma<'_, LinuxVma<F>>| vma.range().page_range().intersect(range).len();
+        self.map.vmas_in(range).map(move |vma| (vma, pages(&vma)))
     }
 
     /// Returns the first page above which something new must end if `next` is the VMA that follows
@@ -141,8 +138,9 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// or map ahead. O(log n) a VMA.
     ///
     /// # Errors
+    ///
     /// Those of `step`, and `ENOMEM` for gaps, as `gaps` says.
-    pub(super) fn for_each_vma<K: Kernel<F>>(
+    pub(super) fn for_each_vma<K: Kernel<F> + ?Sized>(
         &mut self,
         range: PageRange,
         gaps: Gaps,

@@ -1,26 +1,29 @@
-//! Takes over the VMAs of a process from its `/proc/PID/maps`.
+//! Filling a map from `/proc/PID/maps`.
 
+use super::{MapsError, MapsLine};
+use crate::error::Error;
+use crate::flags::Prot;
+use crate::hooks::NoHooks;
+use crate::linux::VmFlags;
+use crate::node::NodeAlloc;
+use crate::placement::{MapRequest, Placement};
+use crate::range::VmRange;
+use crate::split_merge::Merge;
+use crate::vm_map::VmMap;
+use crate::vma::{Attrs, Backing, VmaData, VmaNode};
 use core::fmt;
 
-use super::parse::{MapsError, MapsLine};
-use crate::linux::VmFlags;
-use crate::{
-    Attrs, Backing, Error, MapRequest, Merge, NoHooks, NodeAlloc, PageSize, Placement, VmMap,
-    VmRange, VmaData, VmaFlags, VmaNode,
-};
-
-/// A maps file could not be taken over. The map is still empty, or as it was before.
+/// Why a maps file could not be taken over. The map is still empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AdoptError {
-    /// A line is not one that Linux writes. Lines are counted from one.
+    /// A line, counted from one, is not one that Linux writes.
     Line(usize, MapsError),
-    /// The VMA of a line does not fit into the map. Lines are counted from one.
-    ///
-    /// [`Error::Unaligned`]; [`Error::OutOfRange`] if a part of it lies outside the space;
-    /// [`Error::Overlap`] if it does not lie above the line before.
+    /// What a line, counted from one, describes does not fit into the map: [`Error::Unaligned`],
+    /// [`Error::OutOfRange`] if it lies in the space in part, [`Error::Overlap`] if it does not lie
+    /// above the line before, [`Error::Claimed`] if a claim is in the way.
     Vma(usize, Error),
-    /// The map was not empty ([`Error::Busy`]), or there were not enough nodes
+    /// The map was not empty ([`Error::NotEmpty`]), or there were not enough nodes
     /// ([`Error::OutOfMemory`]).
     Map(Error),
 }
@@ -39,20 +42,21 @@ impl core::error::Error for AdoptError {}
 
 impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     /// Fills the empty map with the VMAs of a `/proc/PID/maps` file, boundary for boundary, without
-    /// hooks. Returns the number of VMAs.
+    /// hooks. Returns how many there are.
     ///
-    /// VMAs that lie wholly outside the space are passed over, as `[vsyscall]` does in a space of
-    /// user addresses.
+    /// VMAs that lie wholly outside the space are passed over, as `[vsyscall]` is in a space of user
+    /// addresses. Empty lines are, too.
     ///
-    /// `vma` gets each line, and the attributes that it states: protection, `SHARED`, and where the
-    /// line has an inode, the object of that number at the line's offset. It returns the attributes
-    /// and the user data of the VMA. With files of more than one device, it gives the object
-    /// another number.
+    /// `vma` is given each line, with the attributes that it tells: protection, `SHARED`, and where
+    /// the line has an inode the object of that number, at the line's offset. It returns the
+    /// attributes and the user data of the VMA. A kernel with files of more than one device gives
+    /// the object another number.
     ///
-    /// O(n log n). Needs a node for each VMA, which are all taken before the first VMA is mapped.
+    /// O(n log n). Needs a node for each VMA, all taken before the first VMA is added.
     ///
     /// # Errors
-    /// See [`AdoptError`]. The map is still empty then.
+    ///
+    /// See [`AdoptError`].
     pub fn adopt_maps(
         &mut self,
         text: &str,
@@ -65,9 +69,10 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     }
 
     /// Fills the empty map as [`adopt_maps`](Self::adopt_maps) does, from a file whose paths may be
-    /// in any encoding or none.
+    /// in any encoding, or in none.
     ///
     /// # Errors
+    ///
     /// See [`AdoptError`].
     pub fn adopt_maps_bytes(
         &mut self,
@@ -78,39 +83,37 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         self.adopt_lines(|| lines().map(|line| (line.is_empty(), MapsLine::parse_bytes(line))), vma)
     }
 
-    /// Fills the map from `lines`, which gives each line, and whether it is empty.
-    fn adopt_lines<
-        't,
-        T: ?Sized + 't,
-        I: Iterator<Item = (bool, Result<MapsLine<'t, T>, MapsError>)>,
-    >(
+    /// Fills the map from `lines`, which tells of each line whether it is empty.
+    fn adopt_lines<'t, T, I>(
         &mut self,
         lines: impl Fn() -> I,
         mut vma: impl FnMut(&MapsLine<'_, T>, Attrs) -> (Attrs, V),
-    ) -> Result<usize, AdoptError> {
+    ) -> Result<usize, AdoptError>
+    where
+        T: ?Sized + 't,
+        I: Iterator<Item = (bool, Result<MapsLine<'t, T>, MapsError>)>,
+    {
         if !self.is_empty() {
-            return Err(AdoptError::Map(Error::Busy));
+            return Err(AdoptError::Map(Error::NotEmpty));
         }
-        let count = self.check_maps(lines())?;
-        let mut nobody = NoHooks;
-        let mut update = self.update(&mut nobody);
-        update.reserve(count).map_err(AdoptError::Map)?;
-        let (space, page) = (self.space(), self.page_size());
+        let count = self.check_lines(lines())?;
+        let mut hooks = NoHooks;
+        let mut update = self.update(&mut hooks);
+        update.preallocate(count).map_err(AdoptError::Map)?;
+        let space = self.space();
         for line in lines().filter_map(|(_, line)| line.ok()).filter(|line| holds(space, line)) {
-            let (attrs, data) = vma(&line, attrs_of(&line, page));
-            let request = MapRequest::new(
-                Placement::FixedNoReplace(line.start),
-                line.end - line.start,
-                attrs,
-            );
-            // The range is checked and free, and its node is preallocated.
-            let _ = self.map(request.with_data(data).with_merge(Merge::Never), &mut update);
+            let (attrs, data) = vma(&line, attrs_of(&line));
+            let (placement, len) = (Placement::FixedNoReplace(line.start), line.end - line.start);
+            let request = MapRequest::new(placement, len, attrs).with_data(data);
+            let request = request.with_merge(Merge::Never);
+            // Checked, free, and there is a node for it: does not fail.
+            self.map(request, &mut update).map_err(AdoptError::Map)?;
         }
         Ok(self.len())
     }
 
-    /// Counts the VMAs of the file that lie in the space, if all lines can be used.
-    fn check_maps<'t, T: ?Sized + 't>(
+    /// Checks that every line can be used, and counts the VMAs that lie in the space.
+    fn check_lines<'t, T: ?Sized + 't>(
         &self,
         lines: impl Iterator<Item = (bool, Result<MapsLine<'t, T>, MapsError>)>,
     ) -> Result<usize, AdoptError> {
@@ -132,34 +135,28 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
             if ![line.start, line.end, line.offset].iter().all(|&at| page.is_aligned(at)) {
                 return wrong(Error::Unaligned);
             }
+            if !self.is_free(line.start, line.end - line.start) {
+                return wrong(Error::Claimed);
+            }
             count += 1;
         }
         Ok(count)
     }
 }
 
-/// Returns whether the VMA of `line` lies in `space`.
+/// Returns `true` if the line's VMA lies in `space`, all of it. A line ends above its start.
 fn holds<T: ?Sized>(space: VmRange, line: &MapsLine<'_, T>) -> bool {
-    // A line ends above its start.
     space.contains(line.start) && space.contains(line.end - 1)
 }
 
-/// Returns the attributes that `line` states.
-fn attrs_of<T: ?Sized>(line: &MapsLine<'_, T>, page: PageSize) -> Attrs {
-    let known = [
-        (VmFlags::READ, VmaFlags::READ),
-        (VmFlags::WRITE, VmaFlags::WRITE),
-        (VmFlags::EXEC, VmaFlags::EXEC),
-        (VmFlags::SHARED, VmaFlags::SHARED),
-    ];
-    let flags = known
-        .into_iter()
-        .filter(|(perm, _)| line.perms.contains(*perm))
-        .map(|(_, flag)| flag)
-        .collect();
-    let backing = match line.inode {
-        0 => Backing::Anonymous,
-        id => Backing::Object { id, offset: page.page(line.offset) },
-    };
-    Attrs::default().with_flags(flags).with_backing(backing)
+fn attrs_of<T: ?Sized>(line: &MapsLine<'_, T>) -> Attrs {
+    let known =
+        [(VmFlags::READ, Prot::READ), (VmFlags::WRITE, Prot::WRITE), (VmFlags::EXEC, Prot::EXEC)];
+    let prot = known.into_iter().filter(|(flag, _)| line.perms.contains(*flag));
+    let attrs = Attrs::new(prot.map(|(_, prot)| prot).collect());
+    let attrs = if line.perms.contains(VmFlags::SHARED) { attrs.shared() } else { attrs };
+    match line.inode {
+        0 => attrs,
+        id => attrs.with_backing(Backing::Object { id, offset: line.offset }),
+    }
 }

@@ -98,6 +98,7 @@ impl<'a> MapsLine<'a> {
     /// Reads one line, without its newline.
     ///
     /// # Errors
+    ///
     /// The line is not one that Linux writes, or its VMA ends before it starts.
     pub fn parse(line: &'a str) -> Result<Self, MapsError> {
         // A suffix begins after a space, or where the text ends.
@@ -109,6 +110,7 @@ impl<'a> MapsLine<'a, [u8]> {
     /// Reads one line, without its newline, whose path may be in any encoding or none.
     ///
     /// # Errors
+    ///
     /// Those of [`MapsLine::parse`].
     pub fn parse_bytes(line: &'a [u8]) -> Result<Self, MapsError> {
         Self::read(line, line, |text, at| text.get(at..).unwrap_or_default())
@@ -163,6 +165,7 @@ type Object<'a, T> = ((u32, u32), u64, &'a T);
 /// Any number of spaces may stand before the name.
 ///
 /// # Errors
+///
 /// The text is not of that form.
 pub fn object(text: &str) -> Result<((u32, u32), u64, &str), MapsError> {
     let (device, inode, name) = device_and_inode(text.as_bytes())?;
@@ -188,6 +191,7 @@ fn device_and_inode(text: &[u8]) -> Result<Object<'_, [u8]>, MapsError> {
 /// Reads the `VmFlags:` line of a smaps file.
 ///
 /// # Errors
+///
 /// The line starts otherwise, or has a mnemonic that Linux does not.
 pub fn vm_flags(line: &str) -> Result<VmFlags, MapsError> {
     let list = line.strip_prefix("VmFlags:").ok_or(expected("VmFlags:"))?;

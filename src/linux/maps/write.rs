@@ -3,7 +3,8 @@
 use core::fmt::{self, Write};
 
 use crate::linux::{File, Gate, LinuxVma, Mm, MmAlloc, Role, VmFlags};
-use crate::{Backing, Vma, Vmas};
+use crate::vm_map::Vmas;
+use crate::{Backing, Vma};
 
 /// One line of a maps file, made from a VMA. `Display` writes it without its newline.
 pub struct MapsEntry<'a, F> {
@@ -57,7 +58,7 @@ impl<'a, F: File> MapsEntry<'a, F> {
         let attrs = vma.attrs();
         let offset = match attrs.backing() {
             Backing::Anonymous => 0,
-            Backing::Object { offset, .. } => mm.layout().bytes(offset),
+            Backing::Object { offset, .. } => offset,
         };
         let (start, end) = (vma.start(), vma.last().wrapping_add(1));
         let data = vma.data();
