@@ -23,18 +23,10 @@ fn a_claimed_range_is_taken_but_not_mapped() {
     let taken = MapRequest::new(Placement::FixedNoReplace(7 * PAGE), PAGE, Attrs::new(Prot::RW));
     assert_eq!(space.map(taken, &mut log), Err(Error::Overlap));
     assert_eq!(space.protect(5 * PAGE, PAGE, Prot::RW, &mut log), Err(Error::NotMapped));
-    let elsewhere = space.relocate(
-        5 * PAGE,
-        3 * PAGE,
-        50 * PAGE,
-        SourceRange::Unmap,
-        Merge::Both,
-        &mut log,
-    );
+    let elsewhere =
+        space.relocate(5 * PAGE, 3 * PAGE, 50 * PAGE, SourceRange::Unmap, Merge::Both, &mut log);
     assert_eq!(elsewhere, Err(Error::Claimed));
-    let child = space
-        .fork(alloc.clone(), &mut log, |_, vma| Ok(Some((vma.attrs(), ()))))
-        .unwrap();
+    let child = space.fork(alloc.clone(), &mut log, |_, vma| Ok(Some((vma.attrs(), ())))).unwrap();
     assert!(child.is_empty(), "nobody would commit the claim in the child");
     assert!(child.is_free(5 * PAGE, 3 * PAGE));
     assert_eq!(log.events(), [""; 0]);
@@ -68,15 +60,16 @@ fn a_claim_that_is_dropped_or_refused_leaves_nothing() {
 fn a_claim_does_not_leak_when_work_in_between_fails() {
     struct Device;
 
-    fn map_device(space: &super::Space, device: Result<Device, &'static str>) -> Result<u64, String> {
+    fn map_device(
+        space: &super::Space,
+        device: Result<Device, &'static str>,
+    ) -> Result<u64, String> {
         let claim = space
             .claim(Placement::Any(Search::new()), 4 * PAGE, &mut NoHooks)
             .map_err(|error| error.to_string())?;
         // Slow work without the lock.
         let Device = device?;
-        claim
-            .commit(Attrs::new(Prot::RW), (), &mut NoHooks)
-            .map_err(|error| error.to_string())
+        claim.commit(Attrs::new(Prot::RW), (), &mut NoHooks).map_err(|error| error.to_string())
     }
 
     let alloc = Alloc::default();
@@ -97,10 +90,7 @@ fn operations_on_ranges_leave_claims_alone() {
     space.map(fixed(10, 2, Prot::RW), &mut NoHooks).unwrap();
     let mut log = Log::default();
     assert_eq!(space.unmap(4 * PAGE, 7 * PAGE, &mut log), Ok(2 * PAGE));
-    assert_eq!(
-        log.changes()[..2],
-        ["unmap 0x4000..=0x4fff rw-", "unmap 0xa000..=0xafff rw-"],
-    );
+    assert_eq!(log.changes()[..2], ["unmap 0x4000..=0x4fff rw-", "unmap 0xa000..=0xafff rw-"],);
     assert!(!space.inspect(|map| map.is_free(6 * PAGE, PAGE)));
     let kept = |map: &mut VmMap<(), Alloc>, update: &mut Update<'_, _, _, _>| {
         map.retain(|vma| vma.start() == 3 * PAGE, update)

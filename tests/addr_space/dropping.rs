@@ -112,7 +112,10 @@ fn user_data_is_dropped_after_unlock() {
             Err(Error::OutOfMemory)
         }
     }
-    assert_eq!(space.map(fixed(20, 1, Prot::RW).with_data(data()), &mut Refuses), Err(Error::OutOfMemory));
+    assert_eq!(
+        space.map(fixed(20, 1, Prot::RW).with_data(data()), &mut Refuses),
+        Err(Error::OutOfMemory)
+    );
     assert_eq!(count(), 1);
     let claim = space.claim(Placement::Fixed(30 * PAGE), PAGE, &mut hooks).unwrap();
     assert!(claim.commit(Attrs::default(), data(), &mut Refuses).is_err());

@@ -1,13 +1,13 @@
 //! Locks of several kinds around a map.
 
 use super::{Alloc, PAGE, fixed, new_map, vmas};
+use kvma::addr_space::MAX_VMAS_PER_LOCK_HOLD;
 #[cfg(feature = "lock_api_04")]
 use kvma::lock::LockApi04;
 #[cfg(feature = "lock_api_05")]
 use kvma::lock::LockApi05;
 use kvma::lock::{Spin, Ticket, TrackedLock};
 use kvma::*;
-use kvma::addr_space::MAX_VMAS_PER_LOCK_HOLD;
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -116,7 +116,8 @@ unsafe impl RawLock for IrqLock {
 
 #[test]
 fn two_locks_are_released_in_the_reverse_order() {
-    let spaces = [0, 1].map(|_| AddrSpace::with_lock(new_map(&Alloc::default()), IrqLock(AtomicBool::new(false))));
+    let spaces = [0, 1]
+        .map(|_| AddrSpace::with_lock(new_map(&Alloc::default()), IrqLock(AtomicBool::new(false))));
     for (first, second) in [(0, 1), (1, 0)] {
         let (first, second) = (&spaces[first], &spaces[second]);
         first.map(fixed(1, 1, Prot::RW), &mut NoHooks).unwrap();
@@ -126,7 +127,9 @@ fn two_locks_are_released_in_the_reverse_order() {
         });
         assert_eq!(held, Ok(2));
         assert!(INTERRUPTS.get());
-        first.transfer(PAGE, PAGE, second, 9 * PAGE, Merge::Both, &mut NoHooks, &mut NoHooks).unwrap();
+        first
+            .transfer(PAGE, PAGE, second, 9 * PAGE, Merge::Both, &mut NoHooks, &mut NoHooks)
+            .unwrap();
         assert!(INTERRUPTS.get());
         second.unmap(9 * PAGE, PAGE, &mut NoHooks).unwrap();
     }
@@ -135,11 +138,10 @@ fn two_locks_are_released_in_the_reverse_order() {
 #[test]
 fn allocators_take_a_lock_that_keeps_interrupts_off() {
     let alloc = BoxAlloc::<VmaNode, _>::with_lock(IrqLock(AtomicBool::new(false)));
-    let space =
-        AddrSpace::with_lock(
-            VmMap::<(), _>::new(0..=0xff_ffff, PageSize::SIZE_4K, &alloc).unwrap(),
-            IrqLock(AtomicBool::new(false)),
-        );
+    let space = AddrSpace::with_lock(
+        VmMap::<(), _>::new(0..=0xff_ffff, PageSize::SIZE_4K, &alloc).unwrap(),
+        IrqLock(AtomicBool::new(false)),
+    );
     for page in 0..(2 * MAX_VMAS_PER_LOCK_HOLD as u64) {
         space.map(fixed(page * 2, 1, Prot::RW), &mut NoHooks).unwrap();
     }
@@ -155,7 +157,8 @@ fn calling_back_into_a_space_is_an_error_or_a_panic_with_a_message() {
     match catch_unwind(AssertUnwindSafe(call)) {
         Ok(result) => assert_eq!(result, Err(Error::Reentrant)),
         Err(panic) => {
-            let message = panic.downcast_ref::<&str>().map_or(String::new(), |text| text.to_string());
+            let message =
+                panic.downcast_ref::<&str>().map_or(String::new(), |text| text.to_string());
             assert!(cfg!(debug_assertions) && message.contains("hook"), "{message}");
         }
     }

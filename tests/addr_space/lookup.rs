@@ -18,7 +18,8 @@ fn fixed(start: u64, len: u64, prot: Prot) -> MapRequest {
 fn a_lookup_copies_the_vma() {
     let pool = FixedPool::new();
     let space = space(&pool);
-    let file = Attrs::new(RO).with_backing(Backing::Object { id: 9, offset: 0x5000 }).with_user_bits(77);
+    let file =
+        Attrs::new(RO).with_backing(Backing::Object { id: 9, offset: 0x5000 }).with_user_bits(77);
     space.map(MapRequest::new(Placement::Fixed(0x5000), 0x3000, file), &mut NoHooks).unwrap();
     for addr in [0x5000, 0x6123, 0x7fff] {
         let vma = space.lookup(addr).unwrap();

@@ -4,8 +4,8 @@ use super::{PAGE, fixed};
 use kvma::node::{Content, Node, NodeList};
 use kvma::*;
 use std::ptr::NonNull;
-use std::sync::{Mutex, RwLock, RwLockReadGuard};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, RwLock, RwLockReadGuard};
 
 /// Gives memory back once nobody reads: a toy RCU.
 struct Rcu {

@@ -86,8 +86,17 @@ impl Hooks<Panics> for PanickingHooks {
 #[test]
 fn a_panic_in_the_kernel_s_code_leaves_the_map_consistent() {
     std::panic::set_hook(Box::new(|_| {}));
-    let places =
-        ["split", "can_merge", "merge", "key", "prepare", "on_unmap", "on_map", "on_protect", "flush_begin"];
+    let places = [
+        "split",
+        "can_merge",
+        "merge",
+        "key",
+        "prepare",
+        "on_unmap",
+        "on_map",
+        "on_protect",
+        "flush_begin",
+    ];
     let operations: [(&str, fn(&mut VmMap<Panics, Arc<BoxAlloc<VmaNode<Panics>>>>)); 6] = [
         ("unmap", |map| {
             let _ = map.unmap(5 * PAGE, 2 * PAGE, &mut PanickingHooks);
@@ -143,7 +152,8 @@ fn removed_data_is_leaked_if_its_flush_never_began() {
             panic!("before the flush");
         }
     }
-    let unwound = catch_unwind(AssertUnwindSafe(|| map.unmap(4 * PAGE, 4 * PAGE, &mut Breaks).is_ok()));
+    let unwound =
+        catch_unwind(AssertUnwindSafe(|| map.unmap(4 * PAGE, 4 * PAGE, &mut Breaks).is_ok()));
     assert!(unwound.is_err());
     assert_eq!(Arc::strong_count(&frame), 2, "the frame was freed before the flush");
     assert!(map.is_empty());
@@ -155,7 +165,8 @@ fn restore_ends_whatever_same_says() {
     for page in (0..40).step_by(3) {
         saved.map(request(page, 2, ()), &mut NoHooks).unwrap();
     }
-    let mut now = saved.fork(saved.alloc().clone(), |vma| Ok::<_, Error>(Some((vma.attrs(), ())))).unwrap();
+    let mut now =
+        saved.fork(saved.alloc().clone(), |vma| Ok::<_, Error>(Some((vma.attrs(), ())))).unwrap();
     for page in (0..40).step_by(5) {
         now.unmap(page * PAGE, PAGE, &mut NoHooks).unwrap();
         now.protect(PAGE, PAGE, Prot::READ, &mut NoHooks).ok();
