@@ -396,13 +396,11 @@ pub(crate) fn prepare_all<'a, V: VmaData + 'a, H: Hooks<V> + ?Sized>(
     if !hooks.prepares() {
         return Ok(());
     }
-    let mut prepared = 0;
-    for event in events.clone() {
+    for (prepared, event) in events.clone().enumerate() {
         if let Err(error) = hooks.prepare(&event) {
             cancel_all(hooks, events.take(prepared));
             return Err(error);
         }
-        prepared += 1;
     }
     Ok(())
 }

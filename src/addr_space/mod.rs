@@ -106,8 +106,10 @@ mod pair;
 pub use crate::tree::{Busy, Token};
 pub use crate::update::Owing;
 pub use batch::MAX_VMAS_PER_LOCK_HOLD;
+#[cfg(feature = "linux")]
 pub(crate) use batch::Progress;
 pub use claim::Claim;
+#[cfg(any(feature = "linux", feature = "compat"))]
 pub(crate) use fork::retry_with_nodes;
 pub use lookup::VmaSnapshot;
 
@@ -208,6 +210,14 @@ pub struct AddrSpace<M: HasVmMap, L: RawLock = Ticket> {
     /// The map is protected by the lock in here.
     inner: Locked<M, L>,
 }
+
+/// An address space over a [`PoolVmMap`](crate::vm_map::PoolVmMap).
+pub type PoolAddrSpace<const N: usize, V = (), L = Ticket> =
+    AddrSpace<crate::vm_map::PoolVmMap<N, V>, L>;
+
+/// An address space over a [`HeapVmMap`](crate::vm_map::HeapVmMap).
+#[cfg(any(feature = "alloc", loom))]
+pub type HeapAddrSpace<V = (), L = Ticket> = AddrSpace<crate::vm_map::HeapVmMap<V>, L>;
 
 impl<M: HasVmMap> AddrSpace<M, Ticket> {
     /// Puts `map` behind a ticket lock.

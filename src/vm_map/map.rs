@@ -99,7 +99,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     {
         let Chosen { range, is_free } = chosen;
         if is_free {
-            return Ok(Plan::new(new).needs(1).ready(&self.alloc, update)?);
+            return Plan::new(new).needs(1).ready(&self.alloc, update);
         }
         let removal = self.plan_removal(range)?;
         let old = removal.events();

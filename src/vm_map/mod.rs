@@ -5,6 +5,10 @@
 //! [`hooks`](crate::hooks) shows the phases, `change` holds them as types. VMAs that are removed
 //! lie in the [`Update`] until it is finished. Each operation has a file of its own.
 
+#[cfg(any(feature = "alloc", loom))]
+extern crate alloc;
+
+mod adopt;
 mod advise;
 mod boundary;
 mod change;
@@ -29,7 +33,7 @@ pub use crate::update::{Owed, Owing, Update};
 
 use crate::error::Error;
 use crate::hooks::{Event, Hooks, Piece};
-use crate::node::{NodeAlloc, NodeStore, Preallocated};
+use crate::node::{FixedPool, NodeAlloc, NodeStore, Preallocated};
 use crate::range::{PageRange, PageSize, VmRange};
 use crate::tree::{EntryRef, Tree};
 use crate::vma::{Vma, VmaData, VmaNode};
@@ -147,7 +151,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
 
     /// Converts a number of pages to bytes, saturating.
     pub(crate) fn bytes(&self, pages: u64) -> u64 {
-        pages.checked_mul(self.page.bytes()).unwrap_or(u64::MAX)
+        pages.saturating_mul(self.page.bytes())
     }
 
     /// Converts a byte range to pages, if it lies in the space.
@@ -221,6 +225,13 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         }
     }
 }
+
+/// A map whose nodes lie in a [`FixedPool`] of `N` in a static.
+pub type PoolVmMap<const N: usize, V = ()> = VmMap<V, &'static FixedPool<VmaNode<V>, N>>;
+
+/// A map whose nodes come from the heap, by a [`BoxAlloc`](crate::BoxAlloc) that may be shared.
+#[cfg(any(feature = "alloc", loom))]
+pub type HeapVmMap<V = ()> = VmMap<V, alloc::sync::Arc<crate::BoxAlloc<VmaNode<V>>>>;
 
 /// A planned removal: see [`VmMap::plan_removal`].
 struct Removal<'a, V: VmaData> {

@@ -187,6 +187,8 @@ impl<V: VmaData> fmt::Debug for Vmas<'_, V> {
     }
 }
 
+type Ends<'a, V> = (EntryRef<'a, VmaNode<V>>, EntryRef<'a, VmaNode<V>>);
+
 /// An iterator over parts of VMAs in order. Made by [`VmMap::pieces`].
 pub struct Pieces<'a, V: VmaData> {
     vmas: Vmas<'a, V>,
@@ -196,7 +198,7 @@ pub struct Pieces<'a, V: VmaData> {
 impl<'a, V: VmaData> Pieces<'a, V> {
     /// Returns the entries of the first and the last piece, claims included.
     #[inline]
-    pub(super) fn ends(&self) -> Option<(EntryRef<'a, VmaNode<V>>, EntryRef<'a, VmaNode<V>>)> {
+    pub(super) fn ends(&self) -> Option<Ends<'a, V>> {
         self.vmas.entries.ends()
     }
 

@@ -165,6 +165,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
 
     /// Lets the hooks prepare for the first and the last VMA of `range`, which have been split off
     /// others or may have been.
+    #[cfg(feature = "linux")]
     pub(crate) fn prepare_ends<H: Hooks<V> + ?Sized>(
         &self,
         range: PageRange,

@@ -6,12 +6,16 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
+use kvma::compat::{Mappings, Origin};
+use kvma::lock::Spin;
+use kvma::node::Node;
 use kvma::*;
 use kvma_test_support::Log;
 
 const START: u64 = 0x10000;
 const PAGES: u64 = 64;
 const PAGE: u64 = 4096;
+const LAST: u64 = START + PAGES * PAGE - 1;
 
 thread_local! {
     static HELD: Cell<bool> = const { Cell::new(false) };
@@ -62,6 +66,8 @@ impl Nodes {
 
 // SAFETY: nodes come from the pool and go back to it.
 unsafe impl NodeAlloc<VmaNode<Origin>> for Nodes {
+    const TYPE_STABLE: bool = true;
+
     fn alloc(&self) -> Option<NonNull<Node<VmaNode<Origin>>>> {
         self.note();
         if !HELD.get()
@@ -80,6 +86,10 @@ unsafe impl NodeAlloc<VmaNode<Origin>> for Nodes {
         // SAFETY: the caller gives a node of this pool back.
         unsafe { self.pool.dealloc(node) }
     }
+
+    fn is_same(&self, other: &Self) -> bool {
+        std::ptr::eq(self, other)
+    }
 }
 
 type Space<'n> = AddrSpace<Mappings<(), &'n Nodes>, Watched>;
@@ -92,7 +102,7 @@ fn seen(map: &VmMap<Origin, &Nodes>) -> Vec<(VmRange, Attrs, VmRange)> {
 #[test]
 fn nobody_sees_half_a_restore() {
     let nodes = Nodes { pool: FixedPool::new(), under_lock: AtomicUsize::new(0) };
-    let map = Mappings::new(START, PAGES, PageSize::SIZE_4K, &nodes).unwrap();
+    let map = Mappings::new(START..=LAST, PageSize::SIZE_4K, &nodes).unwrap();
     let space = Space::with_lock(map, Watched(Spin::new()));
     let hooks = &mut NoHooks;
 
@@ -146,7 +156,7 @@ fn nobody_sees_half_a_restore() {
 #[test]
 fn checkpoints_are_whole_while_others_change_the_space() {
     let nodes = Nodes { pool: FixedPool::new(), under_lock: AtomicUsize::new(0) };
-    let map = Mappings::new(START, PAGES, PageSize::SIZE_4K, &nodes).unwrap();
+    let map = Mappings::new(START..=LAST, PageSize::SIZE_4K, &nodes).unwrap();
     let space = Space::with_lock(map, Watched(Spin::new()));
     thread::scope(|scope| {
         for half in 0..2 {
@@ -173,6 +183,8 @@ fn checkpoints_are_whole_while_others_change_the_space() {
 struct Flushes(Log);
 
 impl Hooks<Origin> for Flushes {
+    type Error = Error;
+
     fn flush_begin(&mut self) {
         self.0.note("flush_begin".to_string());
     }
@@ -187,18 +199,18 @@ impl Hooks<Origin> for Flushes {
 fn a_fork_makes_faults_look_again_and_flushes() {
     let pool = FixedPool::<VmaNode<Origin>, 64>::new();
     let space = AddrSpace::with_lock(
-        Mappings::new(START, PAGES, PageSize::SIZE_4K, &pool).unwrap(),
+        Mappings::new(START..=LAST, PageSize::SIZE_4K, &pool).unwrap(),
         Watched(Spin::new()),
     );
     space.map_at(START, 4 * PAGE, Attrs::new(Prot::RW), (), &mut NoHooks).unwrap();
     space.protect(START, PAGE, Prot::READ, &mut NoHooks).unwrap();
     let token = *space.lookup(START + PAGE).unwrap().token();
     let mut hooks = Flushes::default();
-    let child = space.fork(&mut hooks, |hooks, vma| {
+    let child = space.fork(&pool, &mut hooks, |hooks, vma| {
         assert!(HELD.get() && !space.still_valid(&token));
         assert!(space.try_lookup(vma.start()).unwrap().unwrap().token().is_dead());
         hooks.0.note("copy".to_string());
-        Some(vma.attrs())
+        Ok(Some((vma.attrs(), ())))
     });
     let child = child.unwrap();
     assert_eq!(hooks.0.lines, ["copy", "copy", "flush_begin", "flush_wait"]);
@@ -213,11 +225,11 @@ fn a_fork_makes_faults_look_again_and_flushes() {
 fn preallocating_ends_however_fast_the_space_grows() {
     let nodes: &Nodes =
         Box::leak(Box::new(Nodes { pool: FixedPool::new(), under_lock: AtomicUsize::new(0) }));
-    let map = Mappings::new(START, 1 << 20, PageSize::SIZE_4K, nodes).unwrap();
+    let map = Mappings::new(START..=u64::MAX >> 8, PageSize::SIZE_4K, nodes).unwrap();
     let space: &Space<'static> = Box::leak(Box::new(Space::with_lock(map, Watched(Spin::new()))));
     CROWDED.set(Some(space));
     let saved = space.checkpoint().unwrap();
-    let child = space.fork(&mut NoHooks, |_, vma| Some(vma.attrs())).unwrap();
+    let child = space.fork(nodes, &mut NoHooks, |_, vma| Ok(Some((vma.attrs(), ())))).unwrap();
     space.restore(&saved, &mut NoHooks).unwrap();
     CROWDED.set(None);
     assert!((4..100).contains(&child.vm_map().len()), "{} VMAs", child.vm_map().len());

@@ -3,7 +3,8 @@
 mod model;
 mod wide;
 
-use kvma::{Error, Key, RangeMap};
+use kvma::range_map::{Entry, Key};
+use kvma::{Error, RangeMap};
 use kvma_test_support::Random;
 
 #[test]
@@ -26,7 +27,7 @@ fn answers_are_those_of_the_rangemap_crate() {
         assert_eq!(ours.get(start), theirs.get(&start));
         assert_eq!(ours.overlaps(start..end), theirs.overlaps(&(start..end)));
         if round % 64 == 0 {
-            let half_open = |entry: kvma::Entry<'_, u32, u64>| entry.first()..entry.end().unwrap();
+            let half_open = |entry: Entry<'_, u32, u64>| entry.first()..entry.end().unwrap();
             let all = ours.iter().map(|entry| (half_open(entry), entry.value()));
             assert!(all.eq(theirs.iter().map(|(range, value)| (range.clone(), value))));
             let gaps = ours.gaps(start..end + 500).map(|gap| *gap.start()..gap.end() + 1);

@@ -1,8 +1,8 @@
 //! A slow and obvious map, which is an array, and random calls that compare `RangeMap` with it: at
 //! the end of 64 bits, in the middle, and all over 128 bits.
 
-use kvma::{Advance, Contiguous, Equal, Error, FixedPool, Heap, Key, NodeAlloc, Policy, Position};
-use kvma::{Entry, RangeMap, RangeNode};
+use kvma::range_map::{Advance, Contiguous, Entry, Equal, Key, MergePolicy, Position, RangeNode};
+use kvma::{Error, FixedPool, Heap, NodeAlloc, RangeMap};
 use kvma_test_support::Random;
 use std::fmt::Debug;
 use std::ops::RangeInclusive;
@@ -227,7 +227,7 @@ fn plain<K: Cells>(entry: Entry<'_, K, Value>) -> (u8, u8, u128) {
 fn agree<
     K: Cells,
     A: NodeAlloc<RangeNode<Value, P, K::Index>> + Clone,
-    P: Policy<Value, K::Index>,
+    P: MergePolicy<Value, K::Index>,
 >(
     map: &RangeMap<K, Value, A, P>,
     model: &Model,
@@ -284,7 +284,7 @@ fn agree<
 }
 
 /// Compares a map's owning iterator, taken from both ends, with the model.
-fn agree_taken<K: Cells, P: Policy<Value, K::Index>>(
+fn agree_taken<K: Cells, P: MergePolicy<Value, K::Index>>(
     map: RangeMap<K, Value, Heap, P>,
     model: &Model,
     random: &mut Random,
@@ -308,7 +308,7 @@ fn agree_taken<K: Cells, P: Policy<Value, K::Index>>(
     assert_eq!(all, want);
 }
 
-fn against_array<K: Cells, P: Policy<Value, K::Index>>(step: u128, seed: u64) {
+fn against_array<K: Cells, P: MergePolicy<Value, K::Index>>(step: u128, seed: u64) {
     let mut random = Random::new(seed);
     let mut map = RangeMap::<K, Value, Heap, P>::default();
     let mut model = Model::new::<K>(step);

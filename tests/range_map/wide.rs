@@ -1,6 +1,8 @@
 //! 128-bit keys.
 
-use kvma::{Contiguous, Equal, Error, FixedPool, Heap, Key, Node, RangeMap, RangeNode};
+use kvma::node::Node;
+use kvma::range_map::{Contiguous, Equal, Key, RangeNode};
+use kvma::{Error, FixedPool, Heap, RangeMap};
 use kvma_test_support::Random;
 use rangemap::{RangeInclusiveMap, StepLite};
 use std::fmt::Debug;
