@@ -1,19 +1,24 @@
 //! The features of libmmap in C (two AVL trees; `mm_init`, `mm_mapany`, …), one test for each row
 //! of docs/COMING-FROM.md.
 
+use kvma::compat::{Info, Mappings, Origin, UpdateFn};
+use kvma::node::Preallocated;
 use kvma::*;
+use std::sync::Arc;
 
 const PAGE: u64 = 4096;
 const BASE: u64 = 0x10000;
+const END: u64 = BASE + 16 * PAGE;
 
 type Space = Mappings<(), Heap>;
 
 fn space() -> Space {
-    Space::new(BASE, 16, PageSize::SIZE_4K, Heap).unwrap()
+    Space::new(BASE..=END - 1, PageSize::SIZE_4K, Heap).unwrap()
 }
 
-fn file(offset: u64) -> Attrs {
-    Attrs::new(Prot::READ).with_backing(Backing::Object { id: 3, offset })
+/// Attributes of a read-only mapping of a file from page `page` on.
+fn file(page: u64) -> Attrs {
+    Attrs::new(Prot::READ).with_backing(Backing::Object { id: 3, offset: page * PAGE })
 }
 
 /// What the callback is told: start, length, and how the range was mapped before.
@@ -45,18 +50,19 @@ fn init() {
     // Every power of two, 1 included, is a page size; everything else is refused.
     for shift in 0..40 {
         let page = PageSize::new(1 << shift).unwrap();
-        let mut space = Space::new(1 << 40, 8, page, Heap).unwrap();
+        let space = 1 << 40..=(1 << 40) + (8 << shift) - 1;
+        let mut space = Space::new(space, page, Heap).unwrap();
         let at = told(&mut space, |space, update| {
             space.map_any(None, 2 << shift, Attrs::new(Prot::RW), (), update)
         });
         assert_eq!(at.0, Ok(1 << 40));
-        assert_eq!(space.vm_map().pages(), 2);
+        assert_eq!(space.vm_map().mapped_bytes(), 2 << shift);
     }
     assert_eq!(PageSize::new(0), Err(Error::Unaligned));
     assert_eq!(PageSize::new(3000), Err(Error::Unaligned));
     // Without memory there is an error, as their `false`.
     let pool = FixedPool::<VmaNode<Origin>, 0>::new();
-    let failed = Mappings::<(), _>::new(BASE, 16, PageSize::SIZE_4K, &pool);
+    let failed = Mappings::<(), _>::new(BASE..=END - 1, PageSize::SIZE_4K, &pool);
     assert_eq!(failed.err(), Some(Error::OutOfMemory));
 }
 
@@ -104,8 +110,8 @@ fn unmap_may_include_gaps() {
             .unwrap();
     }
     // Theirs returns an error, though its page says that the range may include unmapped pages.
-    let (pages, log) = told(&mut space, |space, update| space.unmap(BASE, 5 * PAGE, update));
-    assert_eq!(pages, Ok(2));
+    let (bytes, log) = told(&mut space, |space, update| space.unmap(BASE, 5 * PAGE, update));
+    assert_eq!(bytes, Ok(2 * PAGE));
     assert_eq!(log.iter().map(|told| told.0).collect::<Vec<_>>(), [BASE + PAGE, BASE + 3 * PAGE]);
     assert_eq!(told(&mut space, |space, update| space.unmap(BASE, PAGE, update)).0, Ok(0));
 }
@@ -183,49 +189,32 @@ fn offsets_follow_the_split() {
 #[test]
 fn a_region_holds_data_of_the_kernel() {
     // Their `void *file` is the number of an object, or data of any type in each region.
-    #[derive(Clone, Debug, PartialEq)]
-    struct File(std::rc::Rc<str>);
-    impl VmaData for File {
-        fn split(&mut self, _: u64) -> Self {
-            self.clone()
-        }
-        fn can_merge(&self, _: u64, right: &Self) -> bool {
-            self == right
-        }
-        fn merge(&mut self, _: u64, _: Self) {}
-        fn fork(&self) -> Self {
-            self.clone()
-        }
-    }
-    let name: std::rc::Rc<str> = "libc.so".into();
-    let mut space = Mappings::<File, _>::new(BASE, 16, PageSize::SIZE_4K, Heap).unwrap();
-    let mut hooks = NoHooks;
-    let mut update = space.update(&mut hooks);
-    space.map_at(BASE, 4 * PAGE, file(0), File(name.clone()), &mut update).unwrap();
-    space.unmap(BASE + PAGE, PAGE, &mut update).unwrap();
-    update.finish();
-    assert_eq!(&*space.query_page(BASE + 2 * PAGE).unwrap().data().0, "libc.so");
-    assert_eq!(std::rc::Rc::strong_count(&name), 3);
+    let name: Arc<str> = "libc.so".into();
+    let mut space = Mappings::<Arc<str>, _>::new(BASE..=END - 1, PageSize::SIZE_4K, Heap).unwrap();
+    space.map_at(BASE, 4 * PAGE, file(0), name.clone(), &mut NoHooks).unwrap();
+    space.unmap(BASE + PAGE, PAGE, &mut NoHooks).unwrap();
+    assert_eq!(&**space.query_page(BASE + 2 * PAGE).unwrap().data(), "libc.so");
+    assert_eq!(Arc::strong_count(&name), 3);
     drop(space);
-    assert_eq!(std::rc::Rc::strong_count(&name), 1);
+    assert_eq!(Arc::strong_count(&name), 1);
 }
 
 #[test]
 fn free() {
     let mut space = space();
     told(&mut space, |space, update| space.map_at(BASE, PAGE, file(0), (), update)).0.unwrap();
-    let (pages, log) = told(&mut space, |space, update| space.reset(update));
-    assert_eq!((pages, log.len()), (Ok(1), 1));
+    let (bytes, log) = told(&mut space, |space, update| space.reset(update));
+    assert_eq!((bytes, log.len()), (Ok(PAGE), 1));
     assert!(space.vm_map().is_empty());
 }
 
 #[test]
 fn no_memory_changes_nothing() {
     let pool = FixedPool::<VmaNode<Origin>, 4>::new();
-    let mut space = Mappings::<(), _>::new(BASE, 16, PageSize::SIZE_4K, &pool).unwrap();
+    let mut space = Mappings::<(), _>::new(BASE..=END - 1, PageSize::SIZE_4K, &pool).unwrap();
     let mut log = Vec::new();
-    let mut hooks = |event: Event<'_, Origin>| log.push(format!("{event:?}"));
-    space.map_at(BASE, 8 * PAGE, file(0), (), &mut space.update(&mut hooks)).unwrap();
+    let mut hooks = on_event(|event: Event<'_, Origin>| log.push(event.piece().range()));
+    space.map_at(BASE, 8 * PAGE, file(0), (), &mut hooks).unwrap();
     let mut hog = Preallocated::new(&pool);
     hog.fill(2).unwrap();
     // Each of these needs a node, or two.
@@ -238,7 +227,7 @@ fn no_memory_changes_nothing() {
     assert_eq!(space.vm_map().len(), 1);
     assert_eq!(space.query_page(BASE + PAGE).unwrap().object(), Some((3, PAGE)));
     // Tearing down needs none.
-    assert_eq!(space.unmap(BASE, 16 * PAGE, update), Ok(8));
+    assert_eq!(space.unmap(BASE, 16 * PAGE, update), Ok(8 * PAGE));
     owed.finish();
     assert_eq!(log.len(), 2, "{log:?}");
 }
@@ -246,7 +235,6 @@ fn no_memory_changes_nothing() {
 #[test]
 fn nonsense_is_an_error() {
     let mut space = space();
-    let end = BASE + 16 * PAGE;
     let attrs = Attrs::new(Prot::RW);
     told(&mut space, |space, update| space.map_at(BASE, PAGE, attrs, (), update)).0.unwrap();
     // Theirs maps nothing at all and breaks its tree, or wraps around.
@@ -255,8 +243,8 @@ fn nonsense_is_an_error() {
         (BASE + 1, PAGE, Error::Unaligned),
         (BASE, PAGE + 1, Error::Unaligned),
         (BASE - PAGE, 2 * PAGE, Error::OutOfRange),
-        (end - PAGE, 2 * PAGE, Error::OutOfRange),
-        (end, PAGE, Error::OutOfRange),
+        (END - PAGE, 2 * PAGE, Error::OutOfRange),
+        (END, PAGE, Error::OutOfRange),
         (BASE, 0u64.wrapping_sub(PAGE), Error::OutOfRange),
         (0u64.wrapping_sub(PAGE), PAGE, Error::OutOfRange),
         (0u64.wrapping_sub(PAGE), 2 * PAGE, Error::OutOfRange),
@@ -271,5 +259,5 @@ fn nonsense_is_an_error() {
         assert_eq!(answers, ([Some(error); 3], vec![]), "{addr:#x} {len:#x}");
     }
     space.vm_map().check().unwrap();
-    assert_eq!(space.vm_map().pages(), 1);
+    assert_eq!(space.vm_map().mapped_bytes(), PAGE);
 }

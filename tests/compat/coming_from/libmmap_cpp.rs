@@ -1,6 +1,7 @@
 //! The features of libmmap in C++ (`RangeMap`, `AddrSpace`), one test for each row of
 //! docs/COMING-FROM.md.
 
+use kvma::compat::{Info, Mappings, Origin, UpdateFn};
 use kvma::*;
 
 const PAGE: u64 = 4096;
@@ -10,11 +11,12 @@ type Space = Mappings<(), Heap>;
 
 /// Returns what `mm.init(0x10000, 0x100000, 4096)` of their page makes.
 fn space() -> Space {
-    Space::new(BASE, 0x100000 / PAGE, PageSize::SIZE_4K, Heap).unwrap()
+    Space::new(BASE..=BASE + 0xf_ffff, PageSize::SIZE_4K, Heap).unwrap()
 }
 
-fn file(id: u64, offset: u64) -> Attrs {
-    Attrs::new(Prot::READ).with_backing(Backing::Object { id, offset })
+/// Attributes of a read-only mapping of file `id` from page `page` on.
+fn file(id: u64, page: u64) -> Attrs {
+    Attrs::new(Prot::READ).with_backing(Backing::Object { id, offset: page * PAGE })
 }
 
 type Told = (u64, u64, Prot, Option<(u64, u64)>, bool);
@@ -134,7 +136,7 @@ fn addr_space_on_their_page() {
     let p = mm.map_any(None, 4096, Attrs::new(Prot::READ), (), &mut update).unwrap();
     mm.unmap(p, 4096, &mut update).unwrap();
     update.finish();
-    assert_eq!(really_unmapped, [VmRange::new(p, 1, PageSize::SIZE_4K).unwrap()]);
+    assert_eq!(really_unmapped, [VmRange::new(p, 4096, PageSize::SIZE_4K).unwrap()]);
 }
 
 #[test]
@@ -145,7 +147,9 @@ fn map_any_first_fit_and_hint() {
         |hint, len| told(&mut mm, |mm, update| mm.map_any(hint, len, attrs, (), update)).0;
     assert_eq!(map(None, PAGE), Ok(BASE));
     assert_eq!(map(Some(BASE + 8 * PAGE), PAGE), Ok(BASE + 8 * PAGE));
-    // Taken, unaligned or outside: as if there were no hint.
+    // Unaligned: rounded down.
+    assert_eq!(map(Some(BASE + 9 * PAGE + 1), PAGE), Ok(BASE + 9 * PAGE));
+    // Taken or outside: as if there were no hint.
     for hint in [BASE + 8 * PAGE, BASE + 9 * PAGE + 1, 0, u64::MAX, BASE - PAGE] {
         map(Some(hint), PAGE).unwrap();
     }
@@ -162,7 +166,7 @@ fn lengths_round_up_when_told() {
     assert_eq!(map(&mut mm, len), Err(Error::Unaligned));
     let page = mm.vm_map().page_size();
     assert_eq!(map(&mut mm, page.round_up(len).unwrap()), Ok(BASE));
-    assert_eq!(mm.vm_map().pages(), 2);
+    assert_eq!(mm.vm_map().mapped_bytes(), 2 * PAGE);
     assert_eq!(
         (page.round_up(u64::MAX), page.round_up(0), page.round_down(PAGE + 5)),
         (None, Some(0), PAGE)
@@ -195,8 +199,8 @@ fn unmap_query_page_protect() {
     assert_eq!(mm.query_page(BASE + 3 * PAGE).unwrap().prot(), Prot::READ);
     let (answer, log) = told(&mut mm, |mm, update| mm.protect(BASE, 2 * PAGE, Prot::RW, update));
     assert_eq!((answer, log), (Ok(()), vec![(BASE, 2 * PAGE, Prot::READ, Some((1, 0)), false)]));
-    let (pages, log) = told(&mut mm, |mm, update| mm.unmap(BASE + PAGE, 2 * PAGE, update));
-    assert_eq!(pages, Ok(2));
+    let (bytes, log) = told(&mut mm, |mm, update| mm.unmap(BASE + PAGE, 2 * PAGE, update));
+    assert_eq!(bytes, Ok(2 * PAGE));
     assert_eq!(log.iter().map(|told| told.2).collect::<Vec<_>>(), [Prot::RW, Prot::READ]);
     assert!(mm.query_page(BASE + PAGE).is_none());
     // Over a gap: theirs returns `kOk`, and has changed the rest.
@@ -209,7 +213,7 @@ fn unmap_query_page_protect() {
 fn contiguous_files_merge_equal_offsets_do_not() {
     // Theirs compares offsets for equality. Ours merge if they are contiguous, which shows in the
     // map below, where neighbouring mappings may merge.
-    let mut map = VmMap::<(), _>::new(BASE, 16, PageSize::SIZE_4K, Heap).unwrap();
+    let mut map = VmMap::<(), _>::new(BASE..=BASE + 0xffff, PageSize::SIZE_4K, Heap).unwrap();
     let mut hooks = NoHooks;
     let mut update = map.update(&mut hooks);
     let mut at = |page: u64, attrs| {
@@ -232,8 +236,8 @@ fn mark_original_and_unmap_non_original() {
     map_at(&mut mm, BASE + 2 * PAGE, PAGE, Attrs::new(Prot::RW));
     assert!(mm.query_page(BASE).unwrap().is_original());
     assert!(!mm.query_page(BASE + 2 * PAGE).unwrap().is_original());
-    let (pages, log) = told(&mut mm, |mm, update| mm.unmap_non_original(update));
-    assert_eq!(pages, Ok(2));
+    let (bytes, log) = told(&mut mm, |mm, update| mm.unmap_non_original(update));
+    assert_eq!(bytes, Ok(2 * PAGE));
     assert_eq!(starts(&log), [BASE + 2 * PAGE, BASE + 8 * PAGE]);
     // As on their page, originals that were overwritten do not come back.
     assert!(mm.query_page(BASE + 2 * PAGE).is_none());
@@ -253,25 +257,17 @@ fn checkpoint_and_restore_bring_all_back() {
     map_at(&mut mm, BASE + 16 * PAGE, PAGE, Attrs::new(Prot::RW));
 
     let mut steps = Vec::new();
-    let mut hooks = |event: Event<'_, Origin>| match event {
-        Event::Unmap(piece) => steps.push((
-            "unmap",
-            piece.range().start() - BASE,
-            piece.range().pages(),
-            piece.attrs(),
-        )),
-        Event::Protect { piece, .. } => steps.push((
-            "protect",
-            piece.range().start() - BASE,
-            piece.range().pages(),
-            piece.attrs(),
-        )),
-        Event::Map(piece) => {
-            steps.push(("map", piece.range().start() - BASE, piece.range().pages(), piece.attrs()))
-        }
-        _ => {}
-    };
-    mm.restore(&saved, &mut mm.update(&mut hooks)).unwrap();
+    let mut hooks = on_event(|event: Event<'_, Origin>| {
+        let step = match event {
+            Event::Unmap(_) => "unmap",
+            Event::Protect { .. } => "protect",
+            Event::Map(_) => "map",
+            Event::Relocate { .. } => "relocate",
+        };
+        let (range, attrs) = (event.piece().range(), event.piece().attrs());
+        steps.push((step, range.start() - BASE, range.page_count(), attrs));
+    });
+    mm.restore(&saved, &mut hooks).unwrap();
     let anonymous = Attrs::new(Prot::RW);
     assert_eq!(
         steps,
@@ -302,8 +298,8 @@ fn reset() {
     map_at(&mut mm, BASE, PAGE, file(1, 0));
     map_at(&mut mm, BASE + 2 * PAGE, PAGE, file(1, 0));
     // Theirs forgets without a callback, ours tells what goes. Dropping a space calls nobody.
-    let (pages, log) = told(&mut mm, |mm, update| mm.reset(update));
-    assert_eq!((pages, starts(&log)), (Ok(2), vec![BASE, BASE + 2 * PAGE]));
+    let (bytes, log) = told(&mut mm, |mm, update| mm.reset(update));
+    assert_eq!((bytes, starts(&log)), (Ok(2 * PAGE), vec![BASE, BASE + 2 * PAGE]));
 }
 
 #[test]
@@ -333,7 +329,7 @@ fn errors_say_what_and_which_errno() {
 #[test]
 fn a_failed_allocation_loses_nothing() {
     let pool = FixedPool::<VmaNode<Origin>, 3>::new();
-    let mut mm = Mappings::<(), _>::new(BASE, 16, PageSize::SIZE_4K, &pool).unwrap();
+    let mut mm = Mappings::<(), _>::new(BASE..=BASE + 0xffff, PageSize::SIZE_4K, &pool).unwrap();
     let mut hooks = NoHooks;
     let mut update = mm.update(&mut hooks);
     mm.map_at(BASE, 8 * PAGE, file(1, 0), (), &mut update).unwrap();
@@ -343,5 +339,5 @@ fn a_failed_allocation_loses_nothing() {
     assert_eq!(mm.unmap(BASE + PAGE, PAGE, &mut update), Err(Error::OutOfMemory));
     update.finish();
     assert_eq!(mm.query_page(BASE + 7 * PAGE).unwrap().object(), Some((1, 7 * PAGE)));
-    assert_eq!((mm.vm_map().len(), mm.vm_map().pages()), (1, 8));
+    assert_eq!((mm.vm_map().len(), mm.vm_map().mapped_bytes()), (1, 8 * PAGE));
 }
