@@ -60,8 +60,8 @@ where
         Ok(())
     }
 
-    /// Takes `bounds` out: entries into the store, and the top's value to the caller, who drops both
-    /// once the map is whole again.
+    /// Takes `bounds` out: entries into the store, and the top's value to the caller, who drops
+    /// both once the map is whole again.
     fn take_out(&mut self, bounds: Bounds<K::Index>) -> Option<V> {
         self.tree.remove_range(self.indices(bounds), &mut self.store);
         if bounds.has_top() { self.top.take() } else { None }
