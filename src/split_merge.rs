@@ -359,8 +359,9 @@ impl<T: SplitMerge> Tree<T> {
         page: T::Position,
         nodes: &mut Preallocated<T, A>,
     ) {
-        if self.find(page).is_some_and(|entry| entry.range().start < page) {
-            self.cursor(page).split_at(page, nodes);
+        let mut cursor = self.cursor(page);
+        if cursor.entry().is_some_and(|entry| entry.range().start < page) {
+            cursor.split_at(page, nodes);
         }
     }
 
