@@ -1,7 +1,10 @@
-//! What `targets/<arch>` says about the machine.
+//! The description of the machine in `targets/<arch>`.
 
-use crate::{Trouble, root};
-use std::{collections::HashMap, fs, path::Path};
+use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
+
+use crate::environment::{Trouble, root};
 
 pub struct Machine {
     /// The triple that the kernel is built for.
@@ -10,12 +13,13 @@ pub struct Machine {
     pub qemu: String,
     /// The Debian package that brings it.
     pub package: String,
-    /// QEMU's exit status when the kernel found everything right.
+    /// QEMU's exit status if the kernel passed.
     pub exit_pass: i32,
-    /// QEMU's exit status when the kernel found something wrong.
+    /// QEMU's exit status if the kernel failed.
     pub exit_fail: i32,
+    /// Memory of the machine, in MiB.
     pub ram_mib: u32,
-    /// QEMU's arguments, with `{name}` where something is to be filled in.
+    /// QEMU's arguments, with `{name}` where a value is to be filled in.
     pub qemu_args: Vec<String>,
 }
 
@@ -36,7 +40,7 @@ impl Machine {
     }
 }
 
-/// The lines that are neither empty nor a comment.
+/// Returns the lines of a file that are neither empty nor a comment.
 fn lines(path: &Path) -> Result<Vec<String>, Trouble> {
     let text = fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
     let lines = text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#'));

@@ -1,14 +1,15 @@
-//! `cargo run`: builds the test kernel, boots it in QEMU and judges it.
+//! `cargo run`: builds the test kernel, boots it in QEMU and checks its answers.
 //!
-//! The kernel replays a recorded trace without the recorded answers, on real page tables, and
-//! prints a report. This program passes if the kernel found nothing wrong by itself *and* gave
-//! every answer that Linux gave.
+//! The kernel replays a recorded trace, without the recorded answers, on real page tables, and
+//! prints a report. This program passes if the kernel itself found nothing wrong *and* gave every
+//! answer that Linux gave.
 //!
 //! Exit status: 0 passed, 1 failed, 2 could not be tried (usage, missing tools, unreadable files).
 
 #![forbid(unsafe_code)]
 
 mod args;
+mod environment;
 mod judge;
 mod kernel;
 mod machine;
@@ -16,18 +17,13 @@ mod qemu;
 mod tools;
 mod trace;
 
-use args::{Args, Command};
-use machine::Machine;
-use std::{
-    fmt, fs,
-    io::{self, Write},
-    path::Path,
-    process::ExitCode,
-    time::Instant,
-};
+use std::fs;
+use std::process::ExitCode;
+use std::time::Instant;
 
-/// Why nothing could be tried.
-type Trouble = String;
+use crate::args::{Args, Command};
+use crate::environment::{Trouble, say};
+use crate::machine::Machine;
 
 fn main() -> ExitCode {
     let outcome = match args::parse() {
@@ -35,7 +31,7 @@ fn main() -> ExitCode {
             say(format_args!("{}", args::HELP.trim_end()));
             Ok(true)
         }
-        Ok(Command::Setup { install }) => {
+        Ok(Command::Setup(install)) => {
             Machine::load().and_then(|m| tools::qemu(&m, install)).map(|_| true)
         }
         Ok(Command::Boot(args)) => boot(&args),
@@ -51,12 +47,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// The repository.
-fn root() -> &'static Path {
-    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
-    package.parent().unwrap_or(package)
-}
-
+/// Replays a trace in the kernel. True if it passed.
 fn boot(args: &Args) -> Result<bool, Trouble> {
     let machine = Machine::load()?;
     let recorded = fs::read(&args.trace).map_err(|e| format!("{}: {e}", args.trace.display()))?;
@@ -83,9 +74,4 @@ fn boot(args: &Args) -> Result<bool, Trouble> {
     let but = if end.passed() && !passed { ", but its answers are not Linux's" } else { "" };
     say(format_args!("boot: {result} after {seconds:.2} s: {end}{but}"));
     Ok(passed)
-}
-
-/// Prints a line. Whoever reads may have closed the pipe; the exit status does not depend on it.
-fn say(line: fmt::Arguments<'_>) {
-    let _ = writeln!(io::stdout(), "{line}");
 }

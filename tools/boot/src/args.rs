@@ -1,11 +1,15 @@
 //! The command line.
 
-use crate::{Trouble, root};
+use std::env;
+use std::path::PathBuf;
+use std::time::Duration;
+
 use lexopt::prelude::*;
-use std::{env, path::PathBuf, time::Duration};
+
+use crate::environment::{Trouble, root};
 
 pub const HELP: &str = "\
-Builds the kvma test kernel, boots it in QEMU and judges it.
+Builds the kvma test kernel, boots it in QEMU and checks its answers.
 
 usage: cargo run [-- OPTIONS]
   --trace FILE     replay this trace (default: tests/traces/python.trace)
@@ -15,31 +19,46 @@ usage: cargo run [-- OPTIONS]
   --broken NAME    break the kernel on purpose, to see that it fails: no-flush,
                    early-free, no-unmap-hook, no-protect-hook, no-relocate-hook,
                    no-shootdown, no-still-valid, fork-keeps-write, no-copy
-  --skip-scenarios    replay at once, without the kernel's scenarios before
+  --skip-scenarios do not run the kernel's scenarios before the replay
   --no-install     do not install QEMU if it is missing
   --setup          only get the tools
-  --help
+  --help           print this text
 
 exit status: 0 passed, 1 failed, 2 could not be tried
 ";
 
+/// What the command line asks for.
 pub enum Command {
+    /// Print the usage.
     Help,
-    Setup { install: bool },
+    /// Only get the tools.
+    Setup(Install),
+    /// Boot the kernel.
     Boot(Args),
 }
 
+/// May a missing QEMU be installed?
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Install {
+    Allowed,
+    Forbidden,
+}
+
+/// How to boot the kernel.
 pub struct Args {
+    /// The trace to replay.
     pub trace: PathBuf,
+    /// Where to copy the kernel's answers.
     pub answers: Option<PathBuf>,
     pub timeout: Duration,
+    /// The way in which the kernel is broken on purpose.
     pub broken: Option<String>,
     pub skip_scenarios: bool,
-    pub install: bool,
+    pub install: Install,
 }
 
 impl Args {
-    /// The kernel's command line.
+    /// Returns the kernel's command line.
     pub fn command(&self) -> String {
         let broken = self.broken.iter().map(|name| format!("broken={name}"));
         let skip_scenarios = self.skip_scenarios.then(|| "skip-scenarios".to_owned());
@@ -47,6 +66,7 @@ impl Args {
     }
 }
 
+/// Reads the command line.
 pub fn parse() -> Result<Command, Trouble> {
     parse_from(lexopt::Parser::from_env()).map_err(|e| format!("{e}; --help shows the usage"))
 }
@@ -58,7 +78,7 @@ fn parse_from(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
         timeout: seconds(&env::var("KVMA_BOOT_TIMEOUT").unwrap_or_else(|_| "120".into()))?,
         broken: None,
         skip_scenarios: false,
-        install: true,
+        install: Install::Allowed,
     };
     let mut setup = false;
     while let Some(arg) = parser.next()? {
@@ -68,13 +88,13 @@ fn parse_from(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
             Long("timeout") => args.timeout = seconds(&parser.value()?.string()?)?,
             Long("broken") => args.broken = Some(parser.value()?.string()?),
             Long("skip-scenarios") => args.skip_scenarios = true,
-            Long("no-install") => args.install = false,
+            Long("no-install") => args.install = Install::Forbidden,
             Long("setup") => setup = true,
             Long("help") | Short('h') => return Ok(Command::Help),
             other => return Err(other.unexpected()),
         }
     }
-    Ok(if setup { Command::Setup { install: args.install } } else { Command::Boot(args) })
+    Ok(if setup { Command::Setup(args.install) } else { Command::Boot(args) })
 }
 
 fn seconds(text: &str) -> Result<Duration, lexopt::Error> {

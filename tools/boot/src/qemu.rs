@@ -1,22 +1,22 @@
-//! Running the kernel.
+//! Runs the kernel in QEMU.
 
-use crate::{Trouble, kernel, machine::Machine, say};
-use std::{
-    fmt, fs,
-    io::{BufRead, BufReader},
-    path::{Path, PathBuf},
-    process::{self, Child, Command, Stdio},
-    sync::atomic::{AtomicU32, Ordering},
-    thread,
-    time::{Duration, Instant},
-};
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{self, Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+use std::{fmt, fs, thread};
 
-/// What passes between this program and the kernel: a directory of this run, gone when dropped.
+use crate::environment::{Trouble, say, target_dir};
+use crate::machine::Machine;
+
+/// The files that pass between this program and the kernel, in a directory of this run, which is
+/// removed on drop.
 pub struct Files {
     dir: PathBuf,
     /// The trace without its answers.
     pub input: PathBuf,
-    /// What the kernel answers.
+    /// The kernel's answers.
     pub answers: PathBuf,
 }
 
@@ -24,7 +24,7 @@ impl Files {
     pub fn new() -> Result<Self, Trouble> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("run-{}-{}", process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let dir = kernel::target_dir()?.join(name);
+        let dir = target_dir()?.join(name);
         fs::create_dir_all(&dir).map_err(|e| format!("{}: {e}", dir.display()))?;
         Ok(Self { input: dir.join("input"), answers: dir.join("answers"), dir })
     }
@@ -32,20 +32,20 @@ impl Files {
 
 impl Drop for Files {
     fn drop(&mut self) {
-        // Left-over files do no harm.
+        // Files left over do no harm.
         let _ = fs::remove_dir_all(&self.dir);
     }
 }
 
 /// How a run ended.
 pub enum End {
-    /// The kernel found everything right.
+    /// The kernel passed.
     Pass,
-    /// The kernel found something wrong, and said what.
+    /// The kernel failed, and said why.
     Fail,
-    /// The kernel did not get to a verdict: QEMU's exit status, if it was not killed.
+    /// The kernel reached no verdict. QEMU's exit status, unless QEMU was killed.
     Crash(Option<i32>),
-    /// The kernel was still running after this long.
+    /// The kernel was still running after this time.
     Timeout(Duration),
 }
 
@@ -71,7 +71,7 @@ impl fmt::Display for End {
     }
 }
 
-/// Boots the kernel, prints its lines as they come and waits for its end.
+/// Boots the kernel, prints its lines as they come, and waits for its end.
 pub fn run(
     qemu: &Path,
     machine: &Machine,

@@ -1,15 +1,13 @@
-//! How boot gets its tools and what it makes of a QEMU that does not do its work: with programs of
-//! the tests' own in place of QEMU and apt.
+//! How boot gets its tools, and what it makes of a QEMU that fails: scripts of the tests stand in
+//! for QEMU and apt.
 
-use std::{
-    env, fs,
-    os::unix::fs::{MetadataExt, PermissionsExt},
-    path::{Path, PathBuf},
-    process::{Command, Output},
-    time::{Duration, Instant},
-};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+use std::{env, fs};
 
-/// A directory with these shell scripts as programs.
+/// Makes a directory with these shell scripts as programs.
 fn programs(test: &str, scripts: &[(&str, &str)]) -> PathBuf {
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(test);
     let _ = fs::remove_dir_all(&dir);
@@ -36,7 +34,7 @@ fn is_root() -> bool {
 }
 
 #[test]
-fn without_qemu_and_leave_to_install_it_the_command_is_printed() {
+fn a_missing_qemu_that_may_not_be_installed_is_named_with_the_command() {
     let nothing = programs("nothing", &[]);
     let apt = programs("unasked-apt", &[("apt-get", "echo installed >&2")]);
     for (path, args) in [(&nothing, &["--setup"][..]), (&apt, &["--setup", "--no-install"])] {
@@ -81,7 +79,7 @@ fn an_apt_that_fails_is_reported() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("apt-get update && apt-get install"));
 }
 
-/// Boots with this script in place of QEMU.
+/// Boots with this script in the place of QEMU.
 fn boot_with_qemu(test: &str, script: &str, args: &[&str]) -> (Option<i32>, String) {
     let ours = programs(test, &[("qemu-system-x86_64", script)]);
     let path = env::var_os("PATH").unwrap_or_default();
@@ -92,7 +90,7 @@ fn boot_with_qemu(test: &str, script: &str, args: &[&str]) -> (Option<i32>, Stri
 }
 
 #[test]
-fn a_kernel_that_hangs_is_given_up() {
+fn a_kernel_that_hangs_times_out() {
     let begin = Instant::now();
     let (status, said) =
         boot_with_qemu("hanging", "echo coming up; exec sleep 100", &["--timeout", "1"]);

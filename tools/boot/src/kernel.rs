@@ -1,19 +1,11 @@
-//! Building the test kernel: a cargo inside cargo.
+//! Builds the test kernel: a cargo inside cargo.
 
-use crate::{Trouble, machine::Machine, root};
-use std::{env, fs, path::PathBuf, process::Command};
+use std::env;
+use std::path::PathBuf;
+use std::process::Command;
 
-/// Where the kernel is built and run: inside the directory that cargo builds this program in, but
-/// apart from its other contents, whose lock the outer cargo may hold.
-pub fn target_dir() -> Result<PathBuf, Trouble> {
-    let ours = env::current_exe().ok().and_then(|exe| {
-        // Cargo marks the directory, wherever the user has it.
-        exe.ancestors().find(|dir| dir.join("CACHEDIR.TAG").is_file()).map(PathBuf::from)
-    });
-    let dir = ours.unwrap_or_else(|| root().join("target")).join("kernel");
-    fs::create_dir_all(&dir).map_err(|e| format!("{}: {e}", dir.display()))?;
-    Ok(dir)
-}
+use crate::environment::{Trouble, root, target_dir};
+use crate::machine::Machine;
 
 /// Builds the kernel and returns its ELF file.
 pub fn build(machine: &Machine) -> Result<PathBuf, Trouble> {
@@ -34,18 +26,17 @@ pub fn build(machine: &Machine) -> Result<PathBuf, Trouble> {
         .arg(&target_dir);
     let status = cargo.status().map_err(|e| format!("{}: {e}", cargo.get_program().display()))?;
     if !status.success() {
-        return Err(
-            "building the test kernel failed. If its lock file is out of date because dependencies have \
-                    changed, run `cargo update --workspace` in tests/kernel and commit it"
-                .into(),
-        );
+        return Err("building the test kernel failed. If its lock file is out of date because \
+                    dependencies have changed, run `cargo update --workspace` in tests/kernel \
+                    and commit it"
+            .into());
     }
     Ok(target_dir.join(&machine.triple).join("release/kernel"))
 }
 
-/// Variables that the outer cargo (or its user, for the workspace) set, and that must not reach the
-/// kernel's build. What says where crates come from (`CARGO_HOME`, `CARGO_NET_*`, registries)
-/// stays.
+/// Returns true for environment variables that the outer cargo has set, or its user for the
+/// workspace, and that must not reach the kernel's build. Those that say where crates come from
+/// (`CARGO_HOME`, `CARGO_NET_*`, registries) stay.
 fn concerns_another_build(name: &str) -> bool {
     const PREFIXES: [&str; 7] = [
         "CARGO_PKG_",

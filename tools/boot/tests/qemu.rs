@@ -1,17 +1,16 @@
 //! Boots the test kernel in QEMU: as it is, and broken on purpose.
 //!
-//! Needs QEMU, which the boot program installs where it may. Where it cannot be had, these tests
-//! fail, unless `KVMA_SKIP_QEMU=1` asks to skip them.
+//! They need QEMU, which `boot` installs if it may. Without QEMU they fail, unless
+//! `KVMA_SKIP_QEMU=1` asks to skip them.
 
-use std::{
-    env, fs,
-    io::{Write, stderr},
-    path::Path,
-    process::Command,
-};
+use std::io::{Write, stderr};
+use std::path::Path;
+use std::process::Command;
+use std::{env, fs};
 
 fn repository() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the package lies in the repository")
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    package.ancestors().nth(2).expect("the package lies in the repository")
 }
 
 struct Outcome {
@@ -29,8 +28,8 @@ fn boot(args: &[&str]) -> Outcome {
     Outcome { status: output.status.code(), text }
 }
 
-/// Whether the environment asks to leave QEMU out. Says so where the test harness does not swallow
-/// it.
+/// Returns true if the environment asks to leave QEMU out, and says so past the test harness, which
+/// swallows the output of tests that pass.
 fn skipped(test: &str) -> bool {
     let skip = env::var_os("KVMA_SKIP_QEMU").is_some_and(|value| value == "1");
     if skip {
@@ -42,8 +41,8 @@ fn skipped(test: &str) -> bool {
     skip
 }
 
-/// The kernel, broken in this way, must fail: in its scenarios with this observation, and if they
-/// are left out, by what it sees of some page in the replay.
+/// Checks that the kernel, broken in this way, fails: in its scenarios with this observation, and
+/// without them by what it sees of some page in the replay.
 fn must_fail(broken: &str, observation: &str) {
     if skipped(broken) {
         return;
@@ -103,17 +102,17 @@ fn a_kernel_without_the_relocate_hook_fails() {
 }
 
 #[test]
-fn a_kernel_that_leaves_the_other_processor_s_tlb_alone_fails() {
+fn a_kernel_that_flushes_only_its_own_tlb_fails() {
     must_fail("no-shootdown", "what one processor made read-only, the other one cannot write to");
 }
 
 #[test]
-fn a_kernel_whose_fault_handler_does_not_ask_for_its_token_fails() {
+fn a_kernel_whose_fault_handler_does_not_check_its_token_fails() {
     must_fail("no-still-valid", "a fault that is overtaken by an unmapping is refused");
 }
 
 #[test]
-fn a_kernel_whose_forks_leave_the_parent_s_entries_writable_fails() {
+fn a_kernel_whose_fork_leaves_the_parents_entries_writable_fails() {
     must_fail("fork-keeps-write", "what the parent writes after a fork goes to a copy");
 }
 
@@ -153,7 +152,7 @@ fn other_programs_and_random_calls_replay_as_well() {
     if skipped("other_programs_and_random_calls_replay_as_well") {
         return;
     }
-    // Accesses that are the program's own, huge reservations, failed calls that leave something
+    // Accesses by the program itself, huge reservations, failed calls that leave something
     // changed, pieces that move.
     for trace in ["processes/grow", "java", "chaos-data-1", "chaos-remap-1"] {
         let path = repository().join(format!("tests/traces/{trace}.trace"));

@@ -6,8 +6,7 @@ fn boot(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_boot")).args(args).output().expect("boot runs")
 }
 
-/// What boot says about a command line that it cannot follow. It must not get as far as running
-/// anything.
+/// Returns what boot says about a command line that it rejects. It must not have run anything.
 fn complaint(args: &[&str]) -> String {
     let output = boot(args);
     assert_eq!(output.status.code(), Some(2), "{args:?}");
@@ -25,7 +24,7 @@ fn help_goes_to_standard_output() {
 }
 
 #[test]
-fn what_is_not_understood_is_named() {
+fn unknown_arguments_are_named() {
     assert!(complaint(&["--frobnicate"]).contains("--frobnicate"));
     assert!(complaint(&["python.trace"]).contains("python.trace"));
     assert!(complaint(&["--trace"]).contains("--trace"));
@@ -41,7 +40,7 @@ fn a_timeout_is_a_whole_number_of_seconds() {
 }
 
 #[test]
-fn a_trace_that_cannot_be_read_is_named() {
+fn an_unreadable_trace_is_named() {
     assert!(complaint(&["--trace", "no/such.trace"]).contains("no/such.trace"));
 }
 

@@ -2,10 +2,10 @@
 
 use kvma_trace::{Answer, Call, Line, Parser, Side, same};
 
-const LS: &str = include_str!("../../tests/traces/ls.trace");
+const LS: &str = include_str!("../../../tests/traces/ls.trace");
 
 fn traces() -> impl Iterator<Item = (String, String)> {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/traces");
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/traces");
     std::fs::read_dir(folder)
         .unwrap()
         .map(|file| file.unwrap().path())

@@ -1,10 +1,11 @@
-//! Taking the answers out of a trace.
+//! Takes the answers out of a trace.
 
-use kvma_trace::{Call, Line, Parser, TraceError};
 use std::fmt::Write;
 
-/// The trace as the kernel gets it: `= ?` for every call, a bare `maps` for every snapshot but the
-/// one right after `exec`, which is input.
+use kvma_trace::{Call, Line, Parser, TraceError};
+
+/// Returns the trace as the kernel gets it: `= ?` for every call, and a bare `maps` for every
+/// snapshot but the one right after `exec`, which is input.
 pub fn strip(recorded: &str) -> Result<String, TraceError<'_>> {
     let mut input = String::with_capacity(recorded.len());
     let mut image_is_new = false;

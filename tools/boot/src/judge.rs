@@ -1,17 +1,18 @@
-//! Holding what the kernel answered against what Linux answered.
+//! Compares the kernel's answers with those of Linux.
 
-use kvma_trace::{Answer, Entry, Line, Parser, Snapshot, same};
 use std::fmt;
 
-/// Differences that are described; the rest are only retry_with_nodes.
+use kvma_trace::{Answer, Entry, Line, Parser, Snapshot, same};
+
+/// How many differences are described. Those that follow only count.
 const DESCRIBED: usize = 5;
 
 /// How two traces compare.
 #[derive(Default)]
-pub struct FaultAction {
+pub struct Verdict {
     calls: Count,
     snapshots: Count,
-    /// What differs first.
+    /// Descriptions of the first differences.
     differences: Vec<String>,
 }
 
@@ -21,8 +22,8 @@ struct Count {
     all: usize,
 }
 
-impl FaultAction {
-    /// Whether every call and every snapshot is there and the same, and there is something at all.
+impl Verdict {
+    /// Returns true if every call and every snapshot is there and equal, and there is at least one.
     pub fn identical(&self) -> bool {
         self.differences.is_empty() && self.calls.all + self.snapshots.all > 0
     }
@@ -34,7 +35,7 @@ impl FaultAction {
     }
 }
 
-impl fmt::Display for FaultAction {
+impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (calls, snapshots) = (&self.calls, &self.snapshots);
         write!(
@@ -49,7 +50,7 @@ impl fmt::Display for FaultAction {
     }
 }
 
-/// What is compared: calls and snapshots, in order.
+/// One of the things that are compared, in order.
 enum Item<'a> {
     Call { input: &'a str, answer: Answer },
     Snapshot(Snapshot<'a>),
@@ -74,9 +75,9 @@ impl fmt::Display for Item<'_> {
     }
 }
 
-/// `recorded` is what Linux answered, `answered` what the kernel did.
-pub fn compare(recorded: &str, answered: &str) -> FaultAction {
-    let mut verdict = FaultAction::default();
+/// Compares a recorded trace with what the kernel answered when it replayed it.
+pub fn compare(recorded: &str, answered: &str) -> Verdict {
+    let mut verdict = Verdict::default();
     // Output that breaks off or is damaged counts as missing from there on.
     let mut damage = None;
     let mut answers = Parser::new(answered)
@@ -141,7 +142,7 @@ munmap 2001 1000 = -22
 ";
 
     #[test]
-    fn the_same_is_the_same() {
+    fn a_trace_is_identical_to_itself() {
         assert!(compare(RECORDED, RECORDED).identical());
     }
 
@@ -156,7 +157,7 @@ munmap 2001 1000 = -22
     }
 
     #[test]
-    fn other_answers_missing_ones_and_more_of_them_differ() {
+    fn wrong_missing_and_surplus_answers_differ() {
         for (what, answered) in [
             ("answer", RECORDED.replace("= -22", "= 0")),
             ("input", RECORDED.replace("munmap 2001", "munmap 2000")),

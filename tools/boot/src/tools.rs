@@ -1,26 +1,29 @@
-//! Getting QEMU.
+//! Finds QEMU, or installs it.
 
-use crate::{Trouble, kernel, machine::Machine};
-use std::{
-    env, fs,
-    os::unix::fs::MetadataExt,
-    path::PathBuf,
-    process::{Command, Stdio},
-};
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::{env, fs};
 
-/// `apt-get`'s arguments before the package: nothing asked, nothing removed, no waiting for ever on
-/// another process's lock.
+use crate::args::Install;
+use crate::environment::{Trouble, target_dir};
+use crate::machine::Machine;
+
+/// `apt-get`'s arguments before the package: it asks nothing, removes nothing, and does not wait for
+/// ever for another process's lock.
 const INSTALL: [&str; 6] =
     ["install", "-y", "--no-install-recommends", "--no-remove", "-o", "DPkg::Lock::Timeout=300"];
 
-/// The path of the machine's QEMU. Installs it when it is missing, if `install` and this is root on
-/// a system with apt; else the error says what to run.
-pub fn qemu(machine: &Machine, install: bool) -> Result<PathBuf, Trouble> {
+/// Returns the path of the machine's QEMU.
+///
+/// Installs QEMU if it is missing, `install` allows that, and this process is root on a system with
+/// apt. Otherwise the error names the command to run.
+pub fn qemu(machine: &Machine, install: Install) -> Result<PathBuf, Trouble> {
     if let Some(path) = on_path(&machine.qemu) {
         return Ok(path);
     }
     // Several tests may find QEMU missing at once: one installs it, the others wait here.
-    let lock_path = kernel::target_dir()?.join("setup.lock");
+    let lock_path = target_dir()?.join("setup.lock");
     let lock = fs::File::create(&lock_path).map_err(|e| format!("{}: {e}", lock_path.display()))?;
     lock.lock().map_err(|e| format!("{}: {e}", lock_path.display()))?;
     if let Some(path) = on_path(&machine.qemu) {
@@ -28,14 +31,14 @@ pub fn qemu(machine: &Machine, install: bool) -> Result<PathBuf, Trouble> {
     }
     let by_hand =
         format!("apt-get update && apt-get install --no-install-recommends {}", machine.package);
-    if !install || !is_root() || on_path("apt-get").is_none() {
+    if install == Install::Forbidden || !is_root() || on_path("apt-get").is_none() {
         return Err(format!(
             "{} is not installed. On Debian, run as root:\n  {by_hand}",
             machine.qemu
         ));
     }
     eprintln!("boot: installing {}", machine.package);
-    // A failed update is not the end: the lists at hand may do.
+    // A failed update is not the end: the package lists that are there may do.
     apt_get(&["update", "-qq"]);
     let mut args = INSTALL.to_vec();
     args.push(&machine.package);
