@@ -147,10 +147,11 @@ munmap 2001 1000 = -22
     }
 
     #[test]
-    fn neighbours_that_differ_in_nothing_count_as_one() {
+    fn equal_neighbours_count_as_one() {
         let split = RECORDED.replace(
             "maps 1\n00001000-00003000 r--p 00000000 00:00 0 \n",
-            "maps 2\n00001000-00002000 r--p 00000000 00:00 0 \n00002000-00003000 r--p 00000000 00:00 0 \n",
+            "maps 2\n00001000-00002000 r--p 00000000 00:00 0 \n\
+             00002000-00003000 r--p 00000000 00:00 0 \n",
         );
         assert_ne!(split, RECORDED);
         assert!(compare(RECORDED, &split).identical());

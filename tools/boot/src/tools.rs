@@ -9,8 +9,8 @@ use crate::args::Install;
 use crate::environment::{Trouble, target_dir};
 use crate::machine::Machine;
 
-/// `apt-get`'s arguments before the package: it asks nothing, removes nothing, and does not wait for
-/// ever for another process's lock.
+/// `apt-get`'s arguments before the package: it asks nothing, removes nothing, and does not wait
+/// for ever for another process's lock.
 const INSTALL: [&str; 6] =
     ["install", "-y", "--no-install-recommends", "--no-remove", "-o", "DPkg::Lock::Timeout=300"];
 

@@ -1,46 +1,48 @@
-//! Snapshots as canonical lists.
+//! Compares snapshots in a canonical form.
 //!
-//! Pages that have been touched keep a kernel from merging some neighbours, which no call says. So
-//! neighbouring VMAs that differ in nothing and lie at contiguous offsets count as one, on both
-//! sides.
+//! Linux does not merge some neighbours once their pages have been used, which no call shows. So
+//! neighbours with the same attributes and contiguous offsets count as one VMA on both sides.
 
-use kvma::linux::{File, VmFlags};
+use core::iter::Peekable;
+
+use kvma::linux::File;
 
 use crate::snapshot::SnapshotVma;
 
-/// Whether two lists of VMAs, each in ascending order, are the same once neighbours have been
-/// joined. Flags are compared if `kernel` knows them.
+/// Returns true if two lists of VMAs are equal once neighbours have been merged.
+///
+/// Both lists are in ascending order. Flags are compared if `linux` has them.
 pub fn same<'a, 'b>(
-    kernel: impl Iterator<Item = SnapshotVma<'a>> + Clone,
+    linux: impl Iterator<Item = SnapshotVma<'a>> + Clone,
     ours: impl Iterator<Item = SnapshotVma<'b>>,
 ) -> bool {
-    let flagged = kernel.clone().any(|vma| vma.flags.is_some());
+    let has_flags = linux.clone().any(|vma| vma.flags.is_some());
     let ours = ours.map(|mut vma| {
-        vma.flags = vma.flags.filter(|_| flagged);
+        vma.flags = vma.flags.filter(|_| has_flags);
         vma
     });
-    let mut kernel = Joined::new(kernel);
-    let mut ours = Joined::new(ours);
+    let mut linux = Merged { vmas: linux.peekable() };
+    let mut ours = Merged { vmas: ours.peekable() };
     loop {
-        match (kernel.next(), ours.next()) {
+        match (linux.next(), ours.next()) {
             (None, None) => return true,
-            (Some(kernel), Some(ours)) if equal(&kernel, &ours) => {}
+            (Some(linux), Some(ours)) if equal(&linux, &ours) => {}
             _ => return false,
         }
     }
 }
 
-/// A VMA's path as far as it is compared: no call says that a program has unlinked a file, but
-/// Linux marks it. What has never had a path keeps its mark.
+/// Returns the part of a VMA's path that is compared: Linux marks a file that the program has
+/// unlinked, which no call shows. Objects that never had a path keep the mark.
 fn path<'a>(vma: &SnapshotVma<'a>) -> &'a str {
     let name = vma.backing.name().trim_ascii();
-    let unlinked_from_birth =
+    let never_had_a_path =
         ["/dev/zero", "/memfd", "/SYSV"].iter().any(|prefix| name.starts_with(prefix));
-    if unlinked_from_birth { name } else { name.strip_suffix(" (deleted)").unwrap_or(name) }
+    if never_had_a_path { name } else { name.strip_suffix(" (deleted)").unwrap_or(name) }
 }
 
-/// Everything but where the VMA lies.
-fn alike(left: &SnapshotVma<'_>, right: &SnapshotVma<'_>) -> bool {
+/// Returns true if the two differ at most in their addresses and offsets.
+fn same_attributes(left: &SnapshotVma<'_>, right: &SnapshotVma<'_>) -> bool {
     let inode = left.backing.inode();
     left.perms == right.perms
         && inode == right.backing.inode()
@@ -53,44 +55,30 @@ fn equal(left: &SnapshotVma<'_>, right: &SnapshotVma<'_>) -> bool {
     left.start == right.start
         && left.end == right.end
         && (left.backing.inode() == 0 || left.offset == right.offset)
-        && alike(left, right)
+        && same_attributes(left, right)
 }
 
-/// Whether `right` continues `left`.
-fn continues(left: &SnapshotVma<'_>, right: &SnapshotVma<'_>) -> bool {
+/// Returns true if `right` begins where `left` ends, in addresses and offsets.
+fn contiguous(left: &SnapshotVma<'_>, right: &SnapshotVma<'_>) -> bool {
     left.end == right.start
-        && alike(left, right)
+        && same_attributes(left, right)
         && (left.backing.inode() == 0
             || left.offset.wrapping_add(left.end - left.start) == right.offset)
 }
 
-struct Joined<'a, I: Iterator<Item = SnapshotVma<'a>>> {
-    vmas: core::iter::Peekable<I>,
+/// Merges contiguous neighbours.
+struct Merged<'a, I: Iterator<Item = SnapshotVma<'a>>> {
+    vmas: Peekable<I>,
 }
 
-impl<'a, I: Iterator<Item = SnapshotVma<'a>>> Joined<'a, I> {
-    fn new(vmas: I) -> Self {
-        Self { vmas: vmas.peekable() }
-    }
-}
-
-impl<'a, I: Iterator<Item = SnapshotVma<'a>>> Iterator for Joined<'a, I> {
+impl<'a, I: Iterator<Item = SnapshotVma<'a>>> Iterator for Merged<'a, I> {
     type Item = SnapshotVma<'a>;
 
     fn next(&mut self) -> Option<SnapshotVma<'a>> {
         let mut vma = self.vmas.next()?;
-        while let Some(next) = self.vmas.next_if(|next| continues(&vma, next)) {
+        while let Some(next) = self.vmas.next_if(|next| contiguous(&vma, next)) {
             vma.end = next.end;
         }
         Some(vma)
-    }
-}
-
-impl SnapshotVma<'_> {
-    /// The permissions in `flags` as a maps line shows them: `s` stands for MAY_SHARE.
-    pub fn shown(flags: VmFlags) -> VmFlags {
-        let mut perms = flags & VmFlags::ACCESS;
-        perms.set(VmFlags::SHARED, flags.contains(VmFlags::MAY_SHARE));
-        perms
     }
 }

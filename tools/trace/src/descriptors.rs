@@ -1,12 +1,13 @@
 //! The file descriptors that a trace has named.
 
 use heapless::LinearMap;
+use kvma::linux::Rights;
 
 use crate::line::{Access, Descriptor, FileKind};
 
-/// Numbers that programs really use have a place each.
+/// Numbers below this one, which are those that programs really use, have a slot each.
 const NEAR: usize = 4096;
-/// Others, such as a random call's, are few.
+/// So many larger numbers can be kept. Only random calls use them.
 const FAR: usize = 64;
 
 pub(crate) struct Descriptors {
@@ -24,10 +25,10 @@ impl Descriptors {
         self.far.clear();
     }
 
-    /// `None` if there are too many.
+    /// Remembers a descriptor. `None` if there are too many with large numbers.
     pub(crate) fn set(&mut self, number: u32, descriptor: Descriptor) -> Option<()> {
         match self.near.get_mut(number as usize) {
-            Some(place) => *place = Some(descriptor),
+            Some(slot) => *slot = Some(descriptor),
             None => {
                 self.far.insert(number, descriptor).ok()?;
             }
@@ -37,15 +38,14 @@ impl Descriptors {
 
     pub(crate) fn get(&self, number: u32) -> Option<Descriptor> {
         match self.near.get(number as usize) {
-            Some(place) => *place,
+            Some(slot) => *slot,
             None => self.far.get(&number).copied(),
         }
     }
 }
 
 impl Descriptor {
-    pub(crate) fn rights(self) -> kvma::linux::Rights {
-        use kvma::linux::Rights;
+    pub(crate) fn rights(self) -> Rights {
         match self.access {
             Access::Read => Rights::READ,
             Access::Write => Rights::WRITE,
@@ -53,7 +53,7 @@ impl Descriptor {
         }
     }
 
-    /// Largest offset, as Linux has it for the kind of file.
+    /// Returns Linux' largest offset for the kind of file.
     pub(crate) fn max_bytes(self) -> u64 {
         match self.kind {
             FileKind::Regular | FileKind::Memory => i64::MAX as u64,

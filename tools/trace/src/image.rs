@@ -1,4 +1,4 @@
-//! What is there before a program makes its first call.
+//! The program image: the VMAs before the first call, and after `execve`.
 
 use heapless::Vec;
 use kvma::linux::{
@@ -6,17 +6,17 @@ use kvma::linux::{
 };
 use kvma::{Errno, NodeAlloc, VmaNode};
 
-use crate::line::Backing;
+use crate::backing::Backing;
 use crate::snapshot::{Snapshot, SnapshotVma};
 
-/// The memory that the kernel itself maps into every program, as far as it has been seen: one VMA
-/// next to the other.
+/// The VMAs that Linux itself maps into every program, as far as the trace has shown them, each
+/// next to the one before.
 pub(crate) struct Specials {
     vmas: Vec<Special, 4>,
     gate: Gate,
 }
 
-/// One of them.
+/// One of the [`Specials`].
 struct Special {
     backing: Backing<'static>,
     len: u64,
@@ -29,12 +29,12 @@ impl Specials {
         Self { vmas: Vec::new(), gate: Gate::None }
     }
 
-    /// Before the first VMA of a program.
+    /// Forgets those of an earlier program.
     pub(crate) fn forget(&mut self) {
         *self = Self::new();
     }
 
-    /// Remembers a VMA of the initial state, if it is such a one.
+    /// Remembers a VMA of the initial state if it is special.
     pub(crate) fn note(&mut self, vma: &SnapshotVma<'_>) {
         let text = match vma.backing.name() {
             "[vvar]" => "00:00 0 [vvar]",
@@ -48,19 +48,19 @@ impl Specials {
         };
         let flags = vma.flags.unwrap_or_else(|| usual_flags(vma));
         let (len, offset) = (vma.end - vma.start, vma.offset);
-        // There are three of them.
+        // There are three names, so there is room.
         let _ = self.vmas.push(Special { backing: Backing { text }, len, offset, flags });
     }
 
-    /// Puts them where there is room (`map_vdso`).
-    fn map<'a, A, O>(
+    /// Maps them where a search finds room (Linux' `map_vdso`).
+    fn map<'a, A, K>(
         &self,
         mm: &mut Mm<Backing<'a>, A>,
-        update: &mut Update<'_, Backing<'a>, A, O>,
+        update: &mut Update<'_, Backing<'a>, A, K>,
     ) -> Result<(), Errno>
     where
         A: NodeAlloc<VmaNode<LinuxVma<Backing<'a>>>> + Clone,
-        O: Kernel<Backing<'a>>,
+        K: Kernel<Backing<'a>>,
     {
         let len = self.vmas.iter().map(|special| special.len).sum();
         let mut start = mm.unmapped_area(len)?;
@@ -74,24 +74,24 @@ impl Specials {
     }
 }
 
-/// `execve` of a program: everything goes, and `image` comes (`load_elf_binary`).
-pub(crate) fn execve<'a, A, O>(
+/// Replays `execve`: unmaps everything and maps `image` (Linux' `load_elf_binary`).
+pub(crate) fn execve<'a, A, K>(
     mm: &mut Mm<Backing<'a>, A>,
     start_brk: u64,
     image: &Snapshot<'a>,
     specials: &Specials,
-    update: &mut Update<'_, Backing<'a>, A, O>,
+    update: &mut Update<'_, Backing<'a>, A, K>,
 ) -> Result<u64, Errno>
 where
     A: NodeAlloc<VmaNode<LinuxVma<Backing<'a>>>> + Clone,
-    O: Kernel<Backing<'a>>,
+    K: Kernel<Backing<'a>>,
 {
     let limit = mm.limits().get(Resource::Stack);
     let layout = Layout::x86_64(limit).with_growth(mm.layout().growth());
     mm.clear(layout, update)?;
-    // Arguments and environment of the programs in traces fit into a page.
+    // The arguments and the environment of the programs in traces fit into a page.
     let (start, end) = layout.stack(layout.page_size().bytes(), limit);
-    let flags = usual_flags_of_stack();
+    let flags = stack_flags();
     mm.install(Install { start, end, flags, offset: 0, handle: None }, update)?;
     mm.set_start_stack(end - 8);
     mm.note_write(start);
@@ -105,15 +105,15 @@ where
     Ok(0)
 }
 
-/// Puts one VMA of the initial state into place.
-pub(crate) fn load<'a, A, O>(
+/// Maps one VMA of the initial state.
+pub(crate) fn load<'a, A, K>(
     mm: &mut Mm<Backing<'a>, A>,
     vma: &SnapshotVma<'a>,
-    update: &mut Update<'_, Backing<'a>, A, O>,
+    update: &mut Update<'_, Backing<'a>, A, K>,
 ) -> Result<(), Errno>
 where
     A: NodeAlloc<VmaNode<LinuxVma<Backing<'a>>>> + Clone,
-    O: Kernel<Backing<'a>>,
+    K: Kernel<Backing<'a>>,
 {
     let name = vma.backing.name();
     if name == "[vsyscall]" {
@@ -133,23 +133,23 @@ where
     let plain = handle.is_none();
     mm.install(Install { start, end, flags, offset, handle }, update)?;
     if plain && flags.contains(VmFlags::WRITE) {
-        // The kernel has written arguments to the stack, the loader zeros to bss.
+        // Linux has written arguments to the stack, and the loader zeros to bss.
         mm.note_write(start);
     }
     Ok(())
 }
 
-/// What `[vsyscall]` says.
+/// Returns the accesses that the `[vsyscall]` line allows.
 fn gate(vma: &SnapshotVma<'_>) -> Gate {
     if vma.perms.contains(VmFlags::READ) { Gate::ReadExecute } else { Gate::Execute }
 }
 
-/// Those of the stack (`VM_STACK_FLAGS`).
-fn usual_flags_of_stack() -> VmFlags {
+/// Returns the flags of a stack (Linux' `VM_STACK_FLAGS`).
+fn stack_flags() -> VmFlags {
     VmFlags::READ | VmFlags::WRITE | VmFlags::MAY_ACCESS | VmFlags::GROWS_DOWN | VmFlags::ACCOUNT
 }
 
-/// The flags that Linux gives a VMA of a fresh program which looks like this.
+/// Returns the flags that Linux gives a VMA of a new program with this name and these permissions.
 fn usual_flags(vma: &SnapshotVma<'_>) -> VmFlags {
     let access = vma.perms & VmFlags::ACCESS;
     match vma.backing.name() {

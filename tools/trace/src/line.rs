@@ -1,12 +1,13 @@
-//! What a line of a trace can say.
+//! The lines of a trace.
 
 use core::fmt;
 
-use kvma::linux::{Alignment, File, Target};
+use kvma::linux::Target;
 
+use crate::backing::Backing;
 use crate::snapshot::Snapshot;
 
-/// One line (a `maps` line together with the lines of its block).
+/// One line; for a `maps` line, its whole block.
 #[derive(Debug, Clone, Copy)]
 pub enum Line<'a> {
     /// An empty line.
@@ -23,27 +24,26 @@ pub enum Line<'a> {
     Privileged(Privilege),
     /// `fd N ACCESS KIND`
     Fd(u32, Descriptor),
-    /// `maps`: right after `exec` the initial state, later an answer.
+    /// `maps`: the initial state right after `exec`, later an answer.
     Maps(Snapshot<'a>),
     /// `stack ADDR`: page faults have grown the stack down to there.
     Stack(u64),
-    /// `child`, `parent`: the lines that follow are about that one of the two that the last fork
-    /// has made.
+    /// `child`, `parent`: the lines that follow are about that process of the last fork.
     Side(Side),
     /// A system call and its answer.
     Call(Call<'a>, Answer),
 }
 
-/// One of the two that a fork makes.
+/// One of the two processes after a fork.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
-    /// Who has called fork.
+    /// The one that called fork.
     Parent,
-    /// Who was made.
+    /// The new one.
     Child,
 }
 
-/// Which resource a `limit` line names.
+/// The resource that a `limit` line names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Limit {
     /// RLIMIT_AS
@@ -56,16 +56,16 @@ pub enum Limit {
     Stack,
 }
 
-/// Whether the process may exceed MEMLOCK and map the lowest addresses.
+/// The right to exceed RLIMIT_MEMLOCK and to map the lowest addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Privilege {
-    /// It may not.
+    /// The process does not have it.
     User,
-    /// It may.
+    /// The process has it.
     Privileged,
 }
 
-/// What a file descriptor allows.
+/// The accesses that a file descriptor allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
     /// `r`
@@ -76,7 +76,7 @@ pub enum Access {
     ReadWrite,
 }
 
-/// What a file descriptor stands for.
+/// The kind of file that a descriptor stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileKind {
     /// `reg`: a regular file.
@@ -92,83 +92,10 @@ pub enum FileKind {
 /// A file descriptor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Descriptor {
-    /// What it allows.
+    /// The accesses that it allows.
     pub access: Access,
-    /// What it stands for.
+    /// The kind of file that it stands for.
     pub kind: FileKind,
-}
-
-/// What a mapping shows: `MAJOR:MINOR INODE NAME`, borrowed from the trace.
-///
-/// Two are equal if device and inode are: a file that was renamed between two calls is one object.
-#[derive(Clone, Copy)]
-pub struct Backing<'a> {
-    pub(crate) text: &'a str,
-}
-
-impl<'a> Backing<'a> {
-    fn fields(&self) -> ((u32, u32), u64, &'a str) {
-        // Checked when it was made.
-        kvma::linux::maps::object(self.text).unwrap_or(((0, 0), 0, ""))
-    }
-
-    /// From `MAJOR:MINOR INODE NAME`.
-    pub fn parse(text: &'a str) -> Option<Self> {
-        kvma::linux::maps::object(text).ok().map(|_| Self { text })
-    }
-
-    /// The path, or a name in brackets.
-    pub fn name(&self) -> &'a str {
-        self.fields().2
-    }
-}
-
-impl PartialEq for Backing<'_> {
-    fn eq(&self, other: &Self) -> bool {
-        let (device, inode, name) = self.fields();
-        let (other_device, other_inode, other_name) = other.fields();
-        // Without an object the name is all there is.
-        device == other_device && inode == other_inode && (inode != 0 || name == other_name)
-    }
-}
-
-impl Eq for Backing<'_> {}
-
-impl File for Backing<'_> {
-    fn id(&self) -> u64 {
-        let ((major, minor), inode, _) = self.fields();
-        // Objects that this mixes up are still told apart by `==`.
-        inode.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ u64::from(major) << 32 ^ u64::from(minor)
-    }
-
-    fn device(&self) -> (u32, u32) {
-        self.fields().0
-    }
-
-    fn inode(&self) -> u64 {
-        self.fields().1
-    }
-
-    fn write_name(&self, out: &mut dyn fmt::Write) -> fmt::Result {
-        // maps puts the brackets around a name of anonymous memory.
-        let name = self.name();
-        let bare = name.strip_prefix("[anon:").and_then(|name| name.strip_suffix(']'));
-        out.write_str(bare.unwrap_or(name))
-    }
-
-    fn alignment(&self) -> Alignment {
-        // Traces name one file system that places mappings for huge pages.
-        if self.fields().0 == EXT4 { Alignment::Huge } else { Alignment::Page }
-    }
-}
-
-/// The device number of the ext4 file system in traces.
-pub(crate) const EXT4: (u32, u32) = (0xfe, 0);
-
-impl fmt::Debug for Backing<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.text)
-    }
 }
 
 /// A system call's arguments.
@@ -271,15 +198,15 @@ pub enum Call<'a> {
         start_brk: u64,
         image: Snapshot<'a>,
     },
-    /// No call, but one instruction of the program's. Answered with 0 if the VMA allows it, else
-    /// with the code of the signal.
+    /// Not a call but one instruction of the program. Answered with 0 if the VMA allows it, or
+    /// else with the code of the signal.
     Touch {
         addr: u64,
         access: Touch,
     },
 }
 
-/// How an instruction uses memory.
+/// An instruction's use of memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Touch {
     /// `r`
@@ -290,22 +217,22 @@ pub enum Touch {
     Execute,
 }
 
-/// The ranges of a vector of `struct iovec`, borrowed from the trace: `ADDR LEN ADDR LEN …`
+/// The ranges of a vector of `struct iovec`, borrowed from the trace: `ADDR LEN ADDR LEN …`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ranges<'a> {
     pub(crate) text: &'a str,
 }
 
 impl<'a> Ranges<'a> {
-    /// Address and length of each.
+    /// Iterates over the ranges: address and length in bytes.
     pub fn iter(&self) -> impl Iterator<Item = (u64, u64)> + Clone + 'a {
-        // Checked when it was made.
+        // The parser has checked the text.
         let mut numbers = self.text.split(' ').map_while(|word| u64::from_str_radix(word, 16).ok());
         core::iter::from_fn(move || Some((numbers.next()?, numbers.next()?)))
     }
 }
 
-/// What the kernel answered to a call.
+/// The kernel's answer to a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
     /// `?`: taken out.

@@ -1,4 +1,4 @@
-//! One address space, asked line by line.
+//! Replays single lines on an address space that the caller keeps.
 
 use kvma::linux::{
     Access, Call as Update, Fault, FaultAction, File, Growth, Kernel, Layout, Limits, LinuxVma, Mm,
@@ -6,15 +6,20 @@ use kvma::linux::{
 };
 use kvma::{Errno, Error, HasVmMap, NodeAlloc, VmaData, VmaNode};
 
+use crate::backing::{Backing, EXT4};
 use crate::descriptors::Descriptors;
+use crate::error::ReplayError;
 use crate::image::{Specials, execve, load};
-use crate::line::{Backing, Call, EXT4, FileKind, Limit, Line, Privilege, Touch};
-use crate::replay::{ReplayError, Step};
+use crate::line::{Answer, Call, FileKind, Limit, Line, Privilege, Touch};
 use crate::traced_kernel::TracedKernel;
 
 type Vma<'a> = LinuxVma<Backing<'a>>;
 
-/// What a replay has to know beside the address space: the machine on which the trace was made.
+/// The state of a replay beside the address space: what is known of the machine on which the trace
+/// was made.
+///
+/// For those who keep the address space themselves, behind a lock for example; otherwise
+/// [`Replay`](crate::Replay) is simpler.
 pub struct Machine {
     descriptors: Descriptors,
     privilege: Privilege,
@@ -22,7 +27,18 @@ pub struct Machine {
     specials: Specials,
 }
 
-/// Whether the next `maps` block is input.
+/// The outcome of a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// The line was input.
+    Input,
+    /// The line was a call, with this answer.
+    Called(Answer),
+    /// The line was a snapshot, to be compared with the address space.
+    Snapshot,
+}
+
+/// The part of a trace that was reached. It says whether a `maps` block is input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     /// Before the first `exec`.
@@ -31,7 +47,7 @@ enum Phase {
     Loading,
     /// After the initial `maps`, before the limit on the stack that the program started with.
     Loaded,
-    /// The program has been heard of.
+    /// After the first call.
     Running,
 }
 
@@ -42,7 +58,7 @@ impl Default for Machine {
 }
 
 impl Machine {
-    /// Before the first line.
+    /// The state before the first line.
     pub fn new() -> Self {
         Self {
             descriptors: Descriptors::new(),
@@ -52,9 +68,10 @@ impl Machine {
         }
     }
 
-    /// The address space to begin with.
+    /// Returns an address space to begin with.
     ///
     /// # Errors
+    ///
     /// [`Error::OutOfMemory`]
     pub fn empty_space<'a, A>(alloc: A) -> Result<Mm<Backing<'a>, A>, Error>
     where
@@ -63,29 +80,32 @@ impl Machine {
         Mm::new(USUAL_LAYOUT, alloc)
     }
 
-    /// What answers for the kernel while `line` is [replayed](Self::step), and tells `owner` the
-    /// rest.
-    pub fn kernel<'s, 'a, O>(&self, line: &Line<'a>, owner: &'s mut O) -> TracedKernel<'s, 'a, O> {
+    /// Returns the kernel that takes Linux' place while `line` is [replayed](Self::step), and
+    /// leaves the work on pages to `inner`.
+    pub fn kernel<'s, 'a, K>(&self, line: &Line<'a>, inner: &'s mut K) -> TracedKernel<'s, 'a, K> {
         let backing = match *line {
             Line::Call(Call::Mmap { backing, .. }, _) => backing,
             _ => None,
         };
-        TracedKernel { owner, privilege: self.privilege, backing }
+        TracedKernel { inner, privilege: self.privilege, backing }
     }
 
-    /// Replays one line on `mm`. `update` carries what [`kernel`](Self::kernel) made for this line.
+    /// Replays one line on `mm`. `update` holds the kernel that [`kernel`](Self::kernel) has made
+    /// for this line.
     ///
     /// # Errors
-    /// As [`Replay::step`](crate::Replay::step).
-    pub fn step<'a, A, O>(
+    ///
+    /// A [`ReplayError`] that makes the rest of the trace pointless. A call that fails is not an
+    /// error but an answer.
+    pub fn step<'a, A, K>(
         &mut self,
         line: &Line<'a>,
         mm: &mut Mm<Backing<'a>, A>,
-        update: &mut Update<'_, Backing<'a>, A, TracedKernel<'_, 'a, O>>,
+        update: &mut Update<'_, Backing<'a>, A, TracedKernel<'_, 'a, K>>,
     ) -> Result<Step, ReplayError>
     where
         A: NodeAlloc<VmaNode<Vma<'a>>> + Clone,
-        O: Kernel<Backing<'a>>,
+        K: Kernel<Backing<'a>>,
     {
         match *line {
             Line::Blank | Line::Comment => {}
@@ -105,8 +125,8 @@ impl Machine {
                     Limit::Stack => Resource::Stack,
                 };
                 mm.set_limits(mm.limits().with(resource, bytes));
-                // The limit that a program starts with, told right behind its initial VMAs, says
-                // where they were put.
+                // The limit that a program starts with stands right behind its initial VMAs. It
+                // decided where Linux put them.
                 if self.phase == Phase::Loaded && which == Limit::Stack {
                     self.phase = Phase::Running;
                     let layout = Layout::x86_64(bytes).with_growth(mm.layout().growth());
@@ -122,7 +142,7 @@ impl Machine {
                 mm.grow_stack(addr, update).map_err(ReplayError::Stack)?;
             }
             Line::Maps(snapshot) if self.phase == Phase::Loading => {
-                // Nothing else is put right at the lower end of the search: the program runs with
+                // Only a search from the bottom puts something there: the program runs with
                 // ADDR_COMPAT_LAYOUT.
                 if snapshot.vmas().any(|vma| vma.start == USUAL_LAYOUT.bottom()) {
                     mm.set_layout(USUAL_LAYOUT.with_growth(Growth::BottomUp))
@@ -155,15 +175,15 @@ impl Machine {
         }
     }
 
-    fn call<'a, A, O>(
+    fn call<'a, A, K>(
         &mut self,
         call: &Call<'a>,
         mm: &mut Mm<Backing<'a>, A>,
-        update: &mut Update<'_, Backing<'a>, A, O>,
+        update: &mut Update<'_, Backing<'a>, A, K>,
     ) -> Result<u64, Errno>
     where
         A: NodeAlloc<VmaNode<Vma<'a>>> + Clone,
-        O: Kernel<Backing<'a>>,
+        K: Kernel<Backing<'a>>,
     {
         match *call {
             Call::Mmap { addr, len, prot, flags, offset, fd, backing } => {
@@ -171,8 +191,9 @@ impl Machine {
                     let file = backing.unwrap_or(Backing { text: unnamed(descriptor.kind) });
                     let traits = match descriptor.kind {
                         FileKind::Directory => Traits::UNMAPPABLE,
-                        // A pipe, say: a device that can be mapped mostly is. Other files that are
-                        // not said to be mapped refuse at the end (`TracedKernel::map_file`).
+                        // A pipe, say: most devices that can be mapped are mapped. A file of
+                        // another kind, for which the trace shows no mapping, refuses at the end
+                        // (`TracedKernel::map_file`).
                         FileKind::Other if backing.is_none() => Traits::UNMAPPABLE,
                         FileKind::Regular if file.device() == EXT4 => Traits::KNOWS_SYNC,
                         FileKind::Regular | FileKind::Memory | FileKind::Other => Traits::empty(),
@@ -211,23 +232,23 @@ impl Machine {
                 execve(mm, start_brk, &image, &self.specials, update)
             }
             Call::Touch { addr, access } => Ok(touch(mm, addr, access, update)),
-            // It makes a second one.
+            // It makes a second address space, which `Replay` keeps.
             Call::Fork => Err(Errno::ENOSYS),
         }
     }
 }
 
-/// What an instruction that uses memory comes to: 0, or the code of its signal. Asks as a kernel
-/// does, first what needs no lock.
-fn touch<'a, A, O>(
+/// Returns the outcome of an instruction that uses memory: 0, or the code of its signal. It asks as
+/// a kernel does, first where no lock is needed.
+fn touch<'a, A, K>(
     mm: &mut Mm<Backing<'a>, A>,
     addr: u64,
     access: Touch,
-    update: &mut Update<'_, Backing<'a>, A, O>,
+    update: &mut Update<'_, Backing<'a>, A, K>,
 ) -> u64
 where
     A: NodeAlloc<VmaNode<Vma<'a>>> + Clone,
-    O: Kernel<Backing<'a>>,
+    K: Kernel<Backing<'a>>,
 {
     let access = match access {
         Touch::Read => Access::Read,
@@ -236,8 +257,8 @@ where
     };
     let fault = Fault::new(addr, access);
     let vma = mm.vm_map().find(addr);
-    let judged = vma.and_then(|vma| fault.check_access(&vma.attrs(), vma.data().key()));
-    match judged.unwrap_or_else(|| mm.fault(&fault, update)) {
+    let action = vma.and_then(|vma| fault.check_access(&vma.attrs(), vma.data().key()));
+    match action.unwrap_or_else(|| mm.fault(&fault, update)) {
         FaultAction::Map | FaultAction::Copy => 0,
         FaultAction::Refuse(code) => code as u64,
     }
@@ -246,7 +267,7 @@ where
 /// Traces are made without randomisation and, unless they say otherwise, with 8 MiB of stack.
 const USUAL_LAYOUT: Layout = Layout::x86_64(8 << 20);
 
-/// What stands for a file of which the trace says nothing, because the kernel refused it.
+/// Returns a stand-in for a file that the trace does not describe, because Linux refused to map it.
 fn unnamed(kind: FileKind) -> &'static str {
     match kind {
         FileKind::Regular => "fe:00 0 ",

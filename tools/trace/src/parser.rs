@@ -1,36 +1,36 @@
-//! From the text of a trace to its lines.
+//! The parser of traces.
 
 use kvma::linux::{Target, maps};
 
+use crate::backing::Backing;
 use crate::error::TraceError;
 use crate::line::{
-    Access, Answer, Backing, Call, Descriptor, FileKind, Limit, Line, Privilege, Ranges, Side,
-    Touch,
+    Access, Answer, Call, Descriptor, FileKind, Limit, Line, Privilege, Ranges, Side, Touch,
 };
 use crate::snapshot::Snapshot;
 
-/// Yields the entries of a trace in order, and the first error; nothing after it.
+/// Iterator over the entries of a trace, in order. It ends after the first error.
 #[derive(Debug, Clone)]
 pub struct Parser<'a> {
-    /// `None` once the text is used up.
+    /// `None` at the end of the text.
     rest: Option<&'a str>,
     /// Lines taken so far.
     line: usize,
 }
 
-/// One line and where it stands.
+/// One line and its position.
 #[derive(Debug, Clone, Copy)]
 pub struct Entry<'a> {
     /// Line number, from 1.
     pub number: usize,
-    /// The line as it stands in the trace (of a `maps` block: its first line).
+    /// The line as it stands in the trace; for a `maps` block, its first line.
     pub text: &'a str,
-    /// What it says.
+    /// The meaning of the line.
     pub line: Line<'a>,
 }
 
 impl<'a> Entry<'a> {
-    /// The line without the kernel's answer: what stands left of the last ` = `.
+    /// Returns the line without Linux' answer: the part left of the last ` = `.
     pub fn input(&self) -> &'a str {
         match self.line {
             Line::Call(..) => self.text.rsplit_once(" = ").map_or(self.text, |(input, _)| input),
@@ -40,13 +40,12 @@ impl<'a> Entry<'a> {
 }
 
 impl<'a> Parser<'a> {
-    /// A parser at the start of `text`.
+    /// Starts at the beginning of `text`.
     pub fn new(text: &'a str) -> Self {
         Self { rest: Some(text), line: 0 }
     }
 
-    /// The next line, if there is one; only `\n` ends a line, because a path may hold anything
-    /// else.
+    /// Takes the next line. Only `\n` ends a line, because a path may hold anything else.
     fn take(&mut self) -> Option<&'a str> {
         let (line, rest) = self.peek()?;
         self.rest = rest;
@@ -54,7 +53,7 @@ impl<'a> Parser<'a> {
         Some(line)
     }
 
-    /// The next line and what follows it.
+    /// Returns the next line and the text after it.
     fn peek(&self) -> Option<(&'a str, Option<&'a str>)> {
         match self.rest? {
             "" => None,
@@ -64,7 +63,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// The lines of a `maps` block: all that look like one, up to `count` VMAs.
+    /// Takes the lines of a `maps` block of `count` VMAs. Without a count, the block has no lines.
     fn block(&mut self, count: Option<usize>) -> Result<Snapshot<'a>, TraceError<'a>> {
         let first_line = self.line + 1;
         let block = self.rest.unwrap_or("");
@@ -87,7 +86,7 @@ impl<'a> Parser<'a> {
         Ok(Snapshot::new(block.get(..len).unwrap_or(""), count, first_line))
     }
 
-    /// An error in the line that comes next.
+    /// Makes an error about the next line.
     fn error_in_next(&self, expected: &'static str, found: &'a str) -> TraceError<'a> {
         TraceError { line: self.line + 1, expected, found }
     }
@@ -160,10 +159,9 @@ impl<'a> Words<'a> {
         TraceError { line: self.line, expected, found }
     }
 
-    /// The next word, or an empty string. One space separates two words.
+    /// Takes the next word, or an empty string at the end. One space separates two words.
     fn next(&mut self) -> &'a str {
         let (word, rest) = self.rest.split_once(' ').unwrap_or((self.rest, ""));
-        // The answer of a call is not a word of its input: `entry` has set `rest` before.
         self.rest = rest;
         word
     }
@@ -181,13 +179,13 @@ impl<'a> Words<'a> {
         self.hex("an argument of the call, hexadecimal")
     }
 
-    /// A number of VMAs.
+    /// Takes a number of VMAs.
     fn count(&mut self) -> Result<usize, TraceError<'a>> {
         let digits = self.next();
         digits.parse().map_err(|_| self.error("the number of VMAs, decimal, or nothing", digits))
     }
 
-    /// The answer to the call `name`; its arguments are what is left.
+    /// Takes the answer to the call `name`, which leaves its arguments.
     fn take_answer(&mut self, name: &str, text: &'a str) -> Result<Answer, TraceError<'a>> {
         let (input, answer) = text
             .rsplit_once(" = ")
@@ -328,7 +326,7 @@ impl<'a> Words<'a> {
         Ok(Call::Mmap { addr, len, prot, flags, offset, fd, backing: self.backing()? })
     }
 
-    /// What is left of the line, if there is anything.
+    /// Takes the rest of the line as a backing, if anything is left.
     fn backing(&mut self) -> Result<Option<Backing<'a>>, TraceError<'a>> {
         let text = core::mem::take(&mut self.rest);
         if text.is_empty() {

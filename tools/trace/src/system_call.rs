@@ -1,4 +1,4 @@
-//! Calls as they are made: from registers to a line of a trace.
+//! System calls: from their registers to a line of a trace.
 
 use core::fmt;
 
@@ -27,15 +27,16 @@ mod number {
     pub const MSEAL: u64 = 462;
 }
 
-/// Says that a mapping shows no file.
+/// The mapping has no file.
 const MAP_ANONYMOUS: u64 = 0x20;
-/// The bits that say private or shared, and private.
+/// The bits that say private or shared.
 const MAP_TYPE: u64 = 0xf;
 const MAP_PRIVATE: u64 = 2;
 const MAP_HUGETLB: u64 = 0x4_0000;
 
 impl Call<'_> {
-    /// The call with this number and these arguments on x86-64, if traces have it. Backing unknown.
+    /// Returns the call with this number and these arguments on x86-64, if traces have it. Its
+    /// backing is unknown.
     pub fn from_system_call(number: u64, args: [u64; 6]) -> Option<Self> {
         let [a, b, c, d, e, f] = args;
         Some(match number {
@@ -63,8 +64,8 @@ impl Call<'_> {
         })
     }
 
-    /// Whether a trace names the object that a successful call has mapped: mmap of all but private
-    /// anonymous memory.
+    /// Returns true if a trace names the object that the call has mapped: after mmap of anything
+    /// but private anonymous memory.
     pub fn shows_backing(&self) -> bool {
         let private = MAP_ANONYMOUS | MAP_PRIVATE;
         let plain = MAP_ANONYMOUS | MAP_TYPE | MAP_HUGETLB;
@@ -72,7 +73,7 @@ impl Call<'_> {
     }
 }
 
-/// As a trace shows it, left of ` = `.
+/// Prints the call as in a trace, left of ` = `.
 impl fmt::Display for Call<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
@@ -124,7 +125,7 @@ impl fmt::Display for Call<'_> {
     }
 }
 
-/// As a `touch` line names it.
+/// Prints the access as in a `touch` line.
 impl fmt::Display for Touch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -135,7 +136,7 @@ impl fmt::Display for Touch {
     }
 }
 
-/// As a `limit` line names it.
+/// Prints the resource as in a `limit` line.
 impl fmt::Display for Limit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

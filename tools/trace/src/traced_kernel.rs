@@ -1,64 +1,65 @@
-//! What stands for the kernel in a replay.
+//! The kernel of a replay: Linux as the trace has met it.
 
 use kvma::linux::{
     Capabilities, File, Inheritance, Kernel, LinuxVma, OpenFile, Overcommit, PageOp, VmFlags,
 };
 use kvma::{Attrs, Errno, Error, Event, Hooks, Piece};
 
-use crate::line::{Backing, Privilege};
+use crate::backing::Backing;
+use crate::line::Privilege;
 
 type Vma<'a> = LinuxVma<Backing<'a>>;
 
-/// Memory of the machine on which traces are made, in bytes; it has no swap.
+/// The memory of the machine on which traces are made, in bytes. It has no swap.
 const MEMORY: u64 = 24_105 << 20;
 
-/// Device of shared memory and of files made by memfd_create(2).
+/// The device of shared memory and of files made by memfd_create(2).
 const MEMORY_FILES: (u32, u32) = (0, 1);
 
-/// The kernel that made the trace, as far as calls depend on it, in first_batch of an owner who
-/// does the work.
-pub struct TracedKernel<'s, 'a, O> {
-    pub(crate) owner: &'s mut O,
+/// The kernel that made the trace, as far as its answers depend on it. It passes the work on pages
+/// to the kernel inside.
+pub struct TracedKernel<'s, 'a, K> {
+    pub(crate) inner: &'s mut K,
     pub(crate) privilege: Privilege,
-    /// What the call at hand maps, if the trace says so.
+    /// The object that the current call maps, if the trace names it.
     pub(crate) backing: Option<Backing<'a>>,
 }
 
-impl<'a, O: Kernel<Backing<'a>>> Hooks<Vma<'a>> for TracedKernel<'_, 'a, O> {
+impl<'a, K: Kernel<Backing<'a>>> Hooks<Vma<'a>> for TracedKernel<'_, 'a, K> {
     fn prepare(&mut self, event: &Event<'_, Vma<'a>>) -> Result<(), Error> {
-        self.owner.prepare(event)
+        self.inner.prepare(event)
     }
 
     fn cancel(&mut self, event: &Event<'_, Vma<'a>>) {
-        self.owner.cancel(event);
+        self.inner.cancel(event);
     }
 
     fn map(&mut self, piece: &Piece<'_, Vma<'a>>) {
-        self.owner.map(piece);
+        self.inner.map(piece);
     }
 
     fn unmap(&mut self, piece: &Piece<'_, Vma<'a>>) {
-        self.owner.unmap(piece);
+        self.inner.unmap(piece);
     }
 
     fn protect(&mut self, piece: &Piece<'_, Vma<'a>>, old: &Attrs) {
-        self.owner.protect(piece, old);
+        self.inner.protect(piece, old);
     }
 
     fn relocate(&mut self, piece: &Piece<'_, Vma<'a>>, to: u64) {
-        self.owner.relocate(piece, to);
+        self.inner.relocate(piece, to);
     }
 
     fn flush_begin(&mut self) {
-        self.owner.flush_begin();
+        self.inner.flush_begin();
     }
 
     fn flush_wait(&mut self) {
-        self.owner.flush_wait();
+        self.inner.flush_wait();
     }
 }
 
-impl<'a, O: Kernel<Backing<'a>>> Kernel<Backing<'a>> for TracedKernel<'_, 'a, O> {
+impl<'a, K: Kernel<Backing<'a>>> Kernel<Backing<'a>> for TracedKernel<'_, 'a, K> {
     fn capabilities(&self) -> Capabilities {
         match self.privilege {
             Privilege::User => Capabilities::empty(),
@@ -71,24 +72,24 @@ impl<'a, O: Kernel<Backing<'a>>> Kernel<Backing<'a>> for TracedKernel<'_, 'a, O>
     }
 
     fn inherit(&mut self, how: Inheritance, vma: &Piece<'_, Vma<'a>>) -> Result<(), Errno> {
-        self.owner.inherit(how, vma)
+        self.inner.inherit(how, vma)
     }
 
-    fn page_op(&mut self, action: PageOp, piece: &Piece<'_, Vma<'a>>) -> Result<(), Errno> {
+    fn page_op(&mut self, op: PageOp, piece: &Piece<'_, Vma<'a>>) -> Result<(), Errno> {
         // Huge pages can be made of shared memory, but not of files.
-        let brings_in =
-            matches!(action, PageOp::Populate | PageOp::PopulateRead | PageOp::PopulateWrite);
-        if brings_in
+        let populates =
+            matches!(op, PageOp::Populate | PageOp::PopulateRead | PageOp::PopulateWrite);
+        if populates
             && VmFlags::from_bits_retain(piece.attrs().user_bits()).contains(VmFlags::HUGE_TLB)
         {
-            // There is none.
+            // The machine has none.
             return Err(Errno::EFAULT);
         }
         let on_disk = piece.data().object().is_some_and(|file| file.device() != MEMORY_FILES);
-        if action == PageOp::Collapse && on_disk {
+        if op == PageOp::Collapse && on_disk {
             return Err(Errno::EINVAL);
         }
-        self.owner.page_op(action, piece)
+        self.inner.page_op(op, piece)
     }
 
     fn shared_memory(&mut self, len: u64, flags: VmFlags) -> Result<Backing<'a>, Errno> {
@@ -99,7 +100,7 @@ impl<'a, O: Kernel<Backing<'a>>> Kernel<Backing<'a>> for TracedKernel<'_, 'a, O>
     }
 
     fn huge_memory(&mut self, _page: u64, _len: u64, flags: VmFlags) -> Result<Backing<'a>, Errno> {
-        // None are set aside, so that only those get them who do not insist.
+        // None are set aside, so only those get them that do not reserve them.
         if !flags.contains(VmFlags::NO_RESERVE) {
             return Err(Errno::ENOMEM);
         }
@@ -107,11 +108,10 @@ impl<'a, O: Kernel<Backing<'a>>> Kernel<Backing<'a>> for TracedKernel<'_, 'a, O>
     }
 
     fn map_file(&mut self, file: &OpenFile<Backing<'a>>, flags: VmFlags) -> Result<(), Errno> {
-        // A trace says what each call has mapped: where it does not, the file itself had something
-        // against it.
+        // A trace names the object of every mapping. Where it does not, the file has refused.
         if self.backing.is_none() {
             return Err(Errno::ENODEV);
         }
-        self.owner.map_file(file, flags)
+        self.inner.map_file(file, flags)
     }
 }

@@ -31,9 +31,9 @@ fn every_trace_parses_and_prints_its_answers_back() {
     }
 }
 
-/// Lines of our own: see the crate's documentation.
+/// The lines that recorded traces do not have: see the crate's documentation.
 #[test]
-fn lines_beyond_the_recorded_traces_print_back() {
+fn lines_that_recorded_traces_do_not_have_print_back() {
     let lines = [
         "mincore 1000 2000 = -12",
         "process_madvise own a 0 = 0",
@@ -131,7 +131,7 @@ fn truncation_and_flipped_bytes_never_panic() {
 }
 
 #[test]
-fn neighbours_that_differ_in_nothing_count_as_one() {
+fn equal_neighbours_at_contiguous_offsets_count_as_one() {
     let read = |text: &'static str| match Parser::new(text).next() {
         Some(Ok(entry)) => match entry.line {
             Line::Maps(snapshot) => snapshot,
@@ -140,7 +140,8 @@ fn neighbours_that_differ_in_nothing_count_as_one() {
         _ => panic!(),
     };
     let two = read(
-        "maps 2\n1000-2000 rw-p 00000000 fe:00 7 /a\n2000-3000 rw-p 00001000 fe:00 7 /a (deleted)\n",
+        "maps 2\n1000-2000 rw-p 00000000 fe:00 7 /a\n\
+         2000-3000 rw-p 00001000 fe:00 7 /a (deleted)\n",
     );
     let one = read("maps 1\n1000-3000 rw-p 00000000 fe:00 7      /a\n");
     let other_offset =

@@ -1,8 +1,9 @@
-//! Records what a program asks of its address space, as a trace that `replay` takes.
+//! Records the calls with which a program changes its address space, as a trace to be replayed.
 //!
 //! `cargo run --release -p kvma-trace --example record -- -o FILE PROGRAM [ARGUMENT...]` runs the
-//! program, under ptrace(2) and without address-space randomisation, and writes its calls with the
-//! kernel's answers. Only the first process is followed, all its threads are. Linux on x86-64.
+//! program under ptrace(2), without address-space randomisation, and writes its calls with the
+//! kernel's answers. It follows all threads of the first process, and no other process. Linux on
+//! x86-64 only.
 
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod process;
@@ -59,7 +60,7 @@ Runs PROGRAM and writes its address-space calls to FILE.
   --flags             a VmFlags line after each vma of a snapshot
   -h, --help          this text";
 
-/// What the command line asks for.
+/// The command line.
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 struct Options {
     output: std::path::PathBuf,

@@ -1,12 +1,11 @@
-//! What /proc says about the process that is being recorded.
+//! The recorded process, as /proc describes it.
 
-use std::fs;
-use std::io;
 use std::os::unix::fs::FileTypeExt;
+use std::{fs, io};
 
 use kvma_trace::{Access, Descriptor, FileKind, Limit};
 
-/// Whether snapshots have the flags of each VMA.
+/// The flags of each VMA, in snapshots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flags {
     Omit,
@@ -24,7 +23,7 @@ impl Process {
             .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
     }
 
-    /// `/proc/PID/maps`, or the lines of smaps that a trace has, and how many VMAs there are.
+    /// Returns the number of VMAs, and `/proc/PID/maps` or those lines of smaps that a trace has.
     pub fn snapshot(self, flags: Flags) -> io::Result<(usize, String)> {
         if flags == Flags::Omit {
             let text = self.read("maps")?;
@@ -43,7 +42,7 @@ impl Process {
         Ok((count, text))
     }
 
-    /// `MAJOR:MINOR INODE PATH` of the VMA that holds `addr`.
+    /// Returns `MAJOR:MINOR INODE PATH` of the VMA that holds `addr`.
     pub fn backing(self, addr: u64) -> io::Result<Option<String>> {
         let maps = self.read("maps")?;
         let line = maps
@@ -56,7 +55,7 @@ impl Process {
         }))
     }
 
-    /// Where the VMA named `[stack]` starts.
+    /// Returns the start of the VMA named `[stack]`.
     pub fn stack(self) -> io::Result<Option<u64>> {
         let maps = self.read("maps")?;
         Ok(maps
@@ -66,7 +65,7 @@ impl Process {
             .map(|(start, _)| start))
     }
 
-    /// Where the heap starts (proc_pid_stat(5)).
+    /// Returns the start of the heap (proc_pid_stat(5)).
     pub fn start_brk(self) -> io::Result<u64> {
         let stat = self.read("stat")?;
         // The name in parentheses may hold anything; field 3 comes behind it, and this is field 47.
@@ -75,7 +74,7 @@ impl Process {
         field.ok_or_else(|| io::Error::other("no start_brk in /proc/PID/stat"))
     }
 
-    /// The limits that a trace has, in bytes.
+    /// Returns the limits that a trace has, in bytes.
     pub fn limits(self) -> io::Result<[(Limit, u64); 4]> {
         let text = self.read("limits")?;
         let limit = |name: &str| {
@@ -92,7 +91,7 @@ impl Process {
         Ok(limits.map(|(which, name)| (which, limit(name).unwrap_or(u64::MAX))))
     }
 
-    /// Whether it may exceed the lock limit (`CAP_IPC_LOCK`).
+    /// Returns true if the process may exceed the limit on locked memory (`CAP_IPC_LOCK`).
     pub fn privileged(self) -> io::Result<bool> {
         const CAP_IPC_LOCK: u32 = 14;
         let status = self.read("status")?;
@@ -101,14 +100,14 @@ impl Process {
         Ok(caps >> CAP_IPC_LOCK & 1 != 0)
     }
 
-    /// What a descriptor stands for; `None` if it is not open.
+    /// Describes a file descriptor. `None` if it is not open.
     pub fn descriptor(self, fd: u32) -> Option<Descriptor> {
         let link = format!("/proc/{}/fd/{fd}", self.0);
         let info = fs::read_to_string(format!("/proc/{}/fdinfo/{fd}", self.0)).ok()?;
         let flags = info.lines().find_map(|line| line.strip_prefix("flags:"))?;
         let flags = i32::from_str_radix(flags.trim(), 8).ok()?;
         if flags & libc::O_PATH != 0 {
-            // For mmap a bad one.
+            // mmap(2) treats it as a bad descriptor.
             return None;
         }
         let access = match flags & libc::O_ACCMODE {
@@ -138,13 +137,13 @@ impl Process {
     }
 }
 
-/// Start and end of the VMA of a line of maps.
+/// Returns start and end of the VMA in a line of maps.
 fn bounds(line: &str) -> Option<(u64, u64)> {
     let (start, end) = line.split(' ').next()?.split_once('-')?;
     Some((u64::from_str_radix(start, 16).ok()?, u64::from_str_radix(end, 16).ok()?))
 }
 
-/// Whether the machine has protection keys, and the kernel uses them.
+/// Returns true if the machine has protection keys and the kernel uses them.
 pub fn has_protection_keys() -> bool {
     fs::read_to_string("/proc/cpuinfo").is_ok_and(|text| text.contains(" ospke"))
 }

@@ -1,4 +1,4 @@
-//! From what happens in a process to the lines of a trace.
+//! Turns the events of a process into lines of a trace.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -9,7 +9,7 @@ use kvma_trace::{Access, Call, Descriptor, FileKind, Limit};
 
 use super::process::{Flags, Process};
 
-/// The trace of a process so far.
+/// The trace so far.
 pub struct Recorder {
     text: String,
     every: usize,
@@ -18,14 +18,14 @@ pub struct Recorder {
     descriptors: HashMap<u32, Descriptor>,
     limits: Vec<(Limit, u64)>,
     privileged: Option<bool>,
-    /// Where the stack started when last looked at.
+    /// The start of the stack when it was last looked at.
     stack: Option<u64>,
-    /// Calls that change the address space but that no trace has.
+    /// Calls that change the address space but that traces do not have, with their number.
     unknown: HashMap<&'static str, usize>,
 }
 
 impl Recorder {
-    /// Records `command`, with a snapshot after every `every` calls.
+    /// Starts a trace of `command`, with a snapshot after every `every` calls.
     pub fn new(command: &[OsString], every: usize, flags: Flags) -> Self {
         let words: Vec<_> =
             command.iter().map(|word| word.to_string_lossy().replace('\n', " ")).collect();
@@ -48,7 +48,7 @@ impl Recorder {
         self.text.push('\n');
     }
 
-    /// The process has a new program image.
+    /// Writes that the process has a new program image.
     pub fn exec(&mut self, process: Process) -> io::Result<()> {
         self.descriptors.clear();
         self.limits.clear();
@@ -63,7 +63,7 @@ impl Recorder {
         self.permissions(process)
     }
 
-    /// Limits and privileges may have changed.
+    /// Writes limits and privileges that have changed.
     pub fn permissions(&mut self, process: Process) -> io::Result<()> {
         for (limit, bytes) in process.limits()? {
             if self.limits.contains(&(limit, bytes)) {
@@ -83,7 +83,7 @@ impl Recorder {
         Ok(())
     }
 
-    /// A thread is about to make `call`: what the call depends on.
+    /// Writes the inputs of `call`, which a thread is about to make.
     pub fn before(&mut self, process: Process, call: &Call<'_>) -> io::Result<()> {
         self.grown_stack(process)?;
         let Call::Mmap { fd: Some(fd), .. } = *call else { return Ok(()) };
@@ -105,7 +105,7 @@ impl Recorder {
         Ok(())
     }
 
-    /// A thread has made `call`.
+    /// Writes `call`, which a thread has made, and its answer.
     pub fn after(&mut self, process: Process, call: &Call<'_>, answer: i64) -> io::Result<()> {
         let failed = (-4095..0).contains(&answer);
         let mut backing = String::new();
@@ -125,13 +125,13 @@ impl Recorder {
         if self.calls.is_multiple_of(self.every) { self.snapshot(process) } else { Ok(()) }
     }
 
-    /// A thread has made a call that changes the address space in a way that traces do not tell.
+    /// Notes a call that changes the address space but that traces do not have.
     pub fn unknown(&mut self, name: &'static str) {
         *self.unknown.entry(name).or_default() += 1;
         self.line(format_args!("# not in the trace: {name}"));
     }
 
-    /// Page faults may have grown the stack.
+    /// Writes that page faults have grown the stack, if they have.
     fn grown_stack(&mut self, process: Process) -> io::Result<()> {
         let now = process.stack()?;
         if let (Some(before), Some(now)) = (self.stack, now)
@@ -143,7 +143,7 @@ impl Recorder {
         Ok(())
     }
 
-    /// The VMAs as they are.
+    /// Writes a snapshot.
     pub fn snapshot(&mut self, process: Process) -> io::Result<()> {
         if self.stack.is_some() {
             self.grown_stack(process)?;
@@ -154,7 +154,7 @@ impl Recorder {
         Ok(())
     }
 
-    /// The trace, and the calls that are missing in it.
+    /// Returns the trace, and prints the calls that are missing in it.
     pub fn finish(self) -> String {
         for (name, times) in &self.unknown {
             eprintln!("record: {times} calls of {name} are not in the trace");

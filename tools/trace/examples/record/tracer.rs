@@ -1,33 +1,31 @@
 //! Follows all threads of a process from call to call.
 //!
-//! While one thread is in a call that changes the address space, no other may enter one: so the
-//! trace has them in the order in which the kernel served them.
+//! While one thread is in a call that changes the address space, no other thread may enter one, so
+//! that the trace has the calls in the order in which the kernel served them.
 
 use std::collections::{HashMap, VecDeque};
 use std::ffi::{OsString, c_void};
-use std::io;
-use std::mem;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
-use std::ptr;
+use std::{io, mem, ptr};
 
 use kvma_trace::Call;
 
 use super::process::{Process, has_protection_keys};
 use super::recorder::Recorder;
 
-/// What a thread is doing.
+/// The state of a thread.
 #[derive(Debug, Clone, Copy)]
 enum Doing {
     /// Running its own code.
     Running,
-    /// In a system call that is none of ours.
+    /// In a system call that traces do not have.
     Calling(u64),
-    /// At or in a call that changes the address space.
+    /// In a call that changes the address space, or waiting to enter it.
     Changing(Call<'static>),
 }
 
-/// Other calls that change the address space.
+/// Calls that change the address space but that traces do not have.
 const UNKNOWN: [(i64, &str); 6] = [
     (libc::SYS_shmat, "shmat"),
     (libc::SYS_shmdt, "shmdt"),
@@ -37,7 +35,7 @@ const UNKNOWN: [(i64, &str); 6] = [
     (libc::SYS_userfaultfd, "userfaultfd"),
 ];
 
-/// Calls after which limits or privileges may be others.
+/// Calls after which limits or privileges may have changed.
 const PERMISSIONS: [i64; 8] = [
     libc::SYS_setrlimit,
     libc::SYS_prlimit64,
@@ -90,8 +88,8 @@ pub fn run(command: &[OsString], recorder: Recorder) -> io::Result<String> {
         | libc::PTRACE_O_TRACECLONE
         | libc::PTRACE_O_TRACEEXEC;
     ptrace(libc::PTRACE_SETOPTIONS, pid, ptr::without_provenance_mut(options as usize))?;
-    // The options came too late for an event of the first exec, which stopped the program with a
-    // plain SIGTRAP.
+    // The options came too late for the event of the first exec, which has stopped the program with
+    // a plain SIGTRAP.
     tracer.recorder.exec(tracer.process)?;
     tracer.resume(pid, 0)?;
     tracer.follow()?;
@@ -133,7 +131,7 @@ impl Tracer {
         Ok(())
     }
 
-    /// A thread has stopped at the start or the end of a system call.
+    /// Handles a thread that has stopped at the start or the end of a system call.
     fn at_call(&mut self, thread: libc::pid_t) -> io::Result<()> {
         let registers = match registers(thread) {
             Ok(registers) => registers,
@@ -157,7 +155,7 @@ impl Tracer {
             Doing::Changing(call) => {
                 self.threads.insert(thread, Doing::Running);
                 let answer = registers.rax as i64;
-                // ERESTARTSYS and the like: it will be made again.
+                // ERESTARTSYS and the like: the call will be made again.
                 if !(-516..=-512).contains(&answer) {
                     self.recorder.after(self.process, &call, answer)?;
                 }
@@ -178,8 +176,7 @@ impl Tracer {
             registers.r9,
         ];
         let call = Call::from_system_call(registers.orig_rax, args);
-        // Where the machine has no protection keys, their calls come to nothing, which no trace
-        // says.
+        // On a machine without protection keys these calls do nothing, and no trace can say so.
         let keyless =
             matches!(call, Some(Call::PkeyAlloc { .. } | Call::PkeyFree { .. })) && !self.has_keys;
         if let Some(call) = call.filter(|_| !keyless) {
@@ -194,7 +191,7 @@ impl Tracer {
         self.resume(thread, 0)
     }
 
-    /// Lets the next waiting thread into its call, if none is in one.
+    /// Lets the next waiting thread enter its call, if no thread is in one.
     fn let_next_in(&mut self) -> io::Result<()> {
         while self.changing.is_none() {
             let Some(thread) = self.waiting.pop_front() else { return Ok(()) };
@@ -212,7 +209,7 @@ impl Tracer {
         if self.changing == Some(thread) {
             self.changing = None;
         }
-        // The rest may have been waiting for it, unless the whole process has gone.
+        // Others may have waited for this thread, unless the whole process is gone.
         if self.threads.is_empty() { Ok(()) } else { self.let_next_in() }
     }
 
