@@ -1,38 +1,40 @@
 //! An allocator that runs out of memory when a test says so.
 
-use kvma::node::Content;
-use kvma::{Node, NodeAlloc, TypeStable};
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+
+use kvma::node::Content;
+use kvma::{Node, NodeAlloc, TypeStable};
 
 const NEVER: u64 = u64::MAX;
 
-/// Middleware for any allocator: passes through, and fails one allocation of choice.
+/// Middleware for any allocator: passes everything through, and fails one allocation of choice.
 #[derive(Clone, Debug)]
 pub struct Faulty<A> {
     inner: A,
-    /// Allocations that still succeed; `NEVER` counts none. Shared by all clones of the handle.
+    /// How many allocations still succeed; `NEVER` for all. Shared by all clones of the handle.
     left: Arc<AtomicU64>,
 }
 
 impl<A> Faulty<A> {
-    /// Never fails until told to.
+    /// Wraps an allocator. No allocation fails yet.
     pub fn new(inner: A) -> Self {
-        Faulty { inner, left: Arc::new(AtomicU64::new(NEVER)) }
+        Self { inner, left: Arc::new(AtomicU64::new(NEVER)) }
     }
 
-    /// After `successes` more allocations one fails; then all is well again.
+    /// Makes one allocation fail, after `successes` more that succeed.
     pub fn fail_after(&self, successes: u64) {
         self.left.store(successes, Relaxed);
     }
 
-    /// Calls the failure off. True if it had not come yet.
+    /// Calls the failure off. Returns true if it had not come yet.
     pub fn call_off(&self) -> bool {
         self.left.swap(NEVER, Relaxed) != NEVER
     }
 
-    /// The allocator behind.
+    /// Returns the allocator inside.
     pub fn inner(&self) -> &A {
         &self.inner
     }
@@ -47,14 +49,14 @@ impl<A> Faulty<A> {
     }
 }
 
-// SAFETY: what it gives and takes is the inner allocator's.
+// SAFETY: all nodes come from the inner allocator, and go back to it.
 unsafe impl<T: Content, A: NodeAlloc<T>> NodeAlloc<T> for Faulty<A> {
     fn alloc(&self) -> Option<NonNull<Node<T>>> {
         if self.fails() { None } else { self.inner.alloc() }
     }
 
     unsafe fn dealloc(&self, node: NonNull<Node<T>>) {
-        // SAFETY: the caller's charge, and the node came from the inner allocator.
+        // SAFETY: the caller's promise, and the node came from the inner allocator.
         unsafe { self.inner.dealloc(node) }
     }
 

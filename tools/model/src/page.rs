@@ -1,31 +1,36 @@
-//! What the model knows of a page, and of the VMA it lies in.
+//! The model's pages, and views of the VMAs that they make up.
+
+use kvma::{Attrs, Backing, Error, VmaFlags};
 
 use crate::tag::TagView;
-use kvma::{Attrs, Backing, Error, VmaFlags};
 
 /// A mapped page.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Page {
-    /// As if the VMA began here.
+    /// The attributes of a VMA that began here.
     pub attrs: Attrs,
-    /// The object that the owner's data speaks of.
-    pub owner: u32,
-    /// The object's page that is shown here.
+    /// The file of the user data.
+    pub file: u32,
+    /// The page of the file that is mapped here.
     pub at: u64,
-    /// Pages in a row with the same number are one VMA.
+    /// Adjacent pages with the same number are one VMA.
     pub vma: u64,
 }
 
 impl Page {
-    /// Whether a VMA that ends with `self` and one that begins with `right` may be one.
-    pub fn joins(&self, right: &Page) -> Result<(), Error> {
+    /// Says whether a VMA that ends with `self` and one that begins with `right` can merge.
+    ///
+    /// # Errors
+    ///
+    /// The difference that keeps them apart.
+    pub fn can_merge(&self, right: &Page) -> Result<(), Error> {
         let never = self.attrs.flags().contains(VmaFlags::NO_MERGE);
         let (one, two) = (self.attrs, right.attrs);
         if one.flags() != two.flags() || one.user_bits() != two.user_bits() || never {
             Err(Error::AttributesDiffer)
         } else if advance(one, 1).backing() != two.backing() {
             Err(Error::BackingDiffers)
-        } else if self.owner != right.owner || self.at.wrapping_add(1) != right.at {
+        } else if self.file != right.file || self.at.wrapping_add(1) != right.at {
             Err(Error::AttributesDiffer)
         } else {
             Ok(())
@@ -33,7 +38,7 @@ impl Page {
     }
 }
 
-/// The attributes `pages` further on, worked out without the crate's help.
+/// Returns the attributes `pages` further on, worked out without the crate's help.
 pub fn advance(attrs: Attrs, pages: u64) -> Attrs {
     match attrs.backing() {
         Backing::Anonymous => attrs,
@@ -43,15 +48,15 @@ pub fn advance(attrs: Attrs, pages: u64) -> Attrs {
     }
 }
 
-/// A VMA as both sides show it.
+/// A plain copy of a VMA, for comparison.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct VmaOf {
+pub struct VmaView {
     /// First byte.
     pub start: u64,
     /// Last byte.
     pub last: u64,
     /// Attributes of the first page.
     pub attrs: Attrs,
-    /// The owner's data.
+    /// The user data.
     pub tag: TagView,
 }

@@ -1,12 +1,17 @@
-//! Placement by trying every page.
+//! Placement: the search for a free range, by trying every page.
 
-use crate::op::SearchSpec;
-use crate::space::Space;
 use kvma::Error;
+
+use crate::search::ByteSearch;
+use crate::space::Space;
 
 impl Space {
     /// `VmMap::find_gap`.
-    pub fn find_gap(&self, len: u64, search: &SearchSpec) -> Result<u64, Vec<Error>> {
+    ///
+    /// # Errors
+    ///
+    /// Every error that the arguments deserve, or `NoSpace`.
+    pub fn find_gap(&self, len: u64, search: &ByteSearch) -> Result<u64, Vec<Error>> {
         let page = self.config.page;
         let mut errors = Vec::new();
         if len == 0 {
@@ -27,21 +32,18 @@ impl Space {
             let step = search.align.max(page);
             addr % step == search.align_offset % step && self.fits(*addr, len, search)
         };
-        let mut starts = (0..self.pages.len()).map(|index| self.config.addr(index));
+        let mut starts = self.all().map(|index| self.config.addr(index));
         let found = if search.top_down { starts.rev().find(fits) } else { starts.find(fits) };
         found.ok_or_else(|| vec![Error::NoSpace])
     }
 
-    /// Whether `len` bytes from `addr`, and the guards, are free and lie in the window.
-    fn fits(&self, addr: u64, len: u64, search: &SearchSpec) -> bool {
+    /// Returns true if `len` bytes from `addr` and the guards are free and lie in the window.
+    fn fits(&self, addr: u64, len: u64, search: &ByteSearch) -> bool {
         let Some(start) = addr.checked_sub(search.guard) else { return false };
         let guarded = u128::from(len) + 2 * u128::from(search.guard);
         let in_window = search.first <= start
             && u128::from(start) + guarded <= u128::from(search.last) + 1
             && u64::try_from(guarded).is_ok();
-        in_window
-            && self
-                .span(start, guarded as u64)
-                .is_ok_and(|range| self.pages[range].iter().all(Option::is_none))
+        in_window && self.range(start, guarded as u64).is_ok_and(|range| self.is_free(range))
     }
 }

@@ -1,173 +1,174 @@
-//! Hooks that write down every call.
+//! Hooks that record every call.
 
-use kvma::{Attrs, Errno, Error, Event, Hooks, Piece};
 use std::fmt::Debug;
 
-/// Data of which a copy can be kept.
-pub trait Snapshot {
+use kvma::{Attrs, Errno, Error, Event, Hooks, Piece};
+
+/// User data of which a plain copy can be made, for comparison.
+pub trait ToView {
     /// The copy.
     type View: Clone + PartialEq + Debug;
 
-    /// Makes one.
-    fn snapshot(&self) -> Self::View;
+    /// Makes the copy.
+    fn view(&self) -> Self::View;
 }
 
-impl Snapshot for () {
+impl ToView for () {
     type View = ();
 
-    fn snapshot(&self) {}
+    fn view(&self) {}
 }
 
-/// A piece as the hooks were shown it.
+/// A plain copy of a piece, as the hooks were given it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Shown<D> {
+pub struct PieceView<D> {
     /// First byte.
     pub start: u64,
-    /// Length.
+    /// Number of pages.
     pub pages: u64,
-    /// Attributes from the piece's first page on.
+    /// Attributes of the piece's first page.
     pub attrs: Attrs,
-    /// The owner's data.
+    /// The user data.
     pub data: D,
 }
 
-/// Shown was announced, taken back, or done.
+/// A page-table edit that was prepared, cancelled or made.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Step<D> {
-    /// `Hooks::map`.
-    Map(Shown<D>),
-    /// `Hooks::unmap`.
-    Unmap(Shown<D>),
-    /// `Hooks::protect`, with the old attributes.
-    Protect(Shown<D>, Attrs),
-    /// `Hooks::relocate`, with the new address.
-    Relocate(Shown<D>, u64),
+pub enum Edit<D> {
+    /// Mapped.
+    Map(PieceView<D>),
+    /// Unmapped.
+    Unmap(PieceView<D>),
+    /// Given other attributes than these old ones.
+    Protect(PieceView<D>, Attrs),
+    /// Relocated to this address.
+    Relocate(PieceView<D>, u64),
 }
 
-/// One call of a hook.
+/// A call of a hook.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Call<D> {
-    /// `prepare`.
-    Prepare(Step<D>),
-    /// A `prepare` that was refused by the recorder.
-    Refuse(Step<D>),
+pub enum HookCall<D> {
+    /// `prepare`, which succeeded.
+    Prepare(Edit<D>),
+    /// `prepare`, which the recorder refused.
+    Refuse(Edit<D>),
     /// `cancel`.
-    Cancel(Step<D>),
+    Cancel(Edit<D>),
     /// `map`, `unmap`, `protect` or `relocate`.
-    Commit(Step<D>),
+    Commit(Edit<D>),
     /// `flush_begin`.
     FlushBegin,
     /// `flush_wait`.
     FlushWait,
 }
 
-/// Middleware for any hooks: writes down every call, and refuses one `prepare` of choice.
+/// Middleware for any hooks: records every call, and refuses one `prepare` of choice.
 pub struct Recorder<D, H = kvma::NoHooks> {
     /// Every call so far, in order.
-    pub calls: Vec<Call<D>>,
+    pub calls: Vec<HookCall<D>>,
     refuse_after: Option<u64>,
     inner: H,
 }
 
 impl<D> Recorder<D> {
-    /// Records alone.
+    /// Makes a recorder without hooks inside.
     pub fn new() -> Self {
-        Recorder::over(kvma::NoHooks)
+        Self::over(kvma::NoHooks)
     }
 }
 
 impl<D> Default for Recorder<D> {
     fn default() -> Self {
-        Recorder::new()
+        Self::new()
     }
 }
 
 impl<D, H> Recorder<D, H> {
-    /// The errno of a refusal.
+    /// The error number of a refusal.
     pub const ERRNO: Errno = Errno::EAGAIN;
 
-    /// Records, and passes on to `inner`.
+    /// Makes a recorder that passes every call on to `inner`.
     pub fn over(inner: H) -> Self {
-        Recorder { calls: Vec::new(), refuse_after: None, inner }
+        Self { calls: Vec::new(), refuse_after: None, inner }
     }
 
-    /// After `successes` more calls of `prepare` one is refused.
+    /// Refuses one call of `prepare`, after `successes` more that succeed.
     pub fn refuse_after(&mut self, successes: u64) {
         self.refuse_after = Some(successes);
     }
 
-    /// Calls the refusal off. True if it had not come yet.
+    /// Calls the refusal off. Returns true if it had not come yet.
     pub fn call_off(&mut self) -> bool {
         self.refuse_after.take().is_some()
     }
 }
 
-fn shown<V: Snapshot>(piece: &Piece<'_, V>) -> Shown<V::View> {
+fn view<V: ToView>(piece: &Piece<'_, V>) -> PieceView<V::View> {
     let range = piece.range();
-    Shown {
+    PieceView {
         start: range.start(),
         pages: range.pages(),
         attrs: piece.attrs(),
-        data: piece.data().snapshot(),
+        data: piece.data().view(),
     }
 }
 
-fn step<V: Snapshot>(event: &Event<'_, V>) -> Step<V::View> {
+fn edit<V: ToView>(event: &Event<'_, V>) -> Edit<V::View> {
     match event {
-        Event::Map(piece) => Step::Map(shown(piece)),
-        Event::Unmap(piece) => Step::Unmap(shown(piece)),
-        Event::Protect { piece, old } => Step::Protect(shown(piece), *old),
-        Event::Relocate { piece, to } => Step::Relocate(shown(piece), *to),
+        Event::Map(piece) => Edit::Map(view(piece)),
+        Event::Unmap(piece) => Edit::Unmap(view(piece)),
+        Event::Protect { piece, old } => Edit::Protect(view(piece), *old),
+        Event::Relocate { piece, to } => Edit::Relocate(view(piece), *to),
     }
 }
 
-impl<V: Snapshot, H: Hooks<V>> Hooks<V> for Recorder<V::View, H> {
+impl<V: ToView, H: Hooks<V>> Hooks<V> for Recorder<V::View, H> {
     fn prepare(&mut self, event: &Event<'_, V>) -> Result<(), Error> {
         match &mut self.refuse_after {
             Some(0) => {
                 self.refuse_after = None;
-                self.calls.push(Call::Refuse(step(event)));
+                self.calls.push(HookCall::Refuse(edit(event)));
                 return Err(Error::Refused(Self::ERRNO));
             }
             Some(left) => *left -= 1,
             None => {}
         }
-        self.calls.push(Call::Prepare(step(event)));
+        self.calls.push(HookCall::Prepare(edit(event)));
         self.inner.prepare(event)
     }
 
     fn cancel(&mut self, event: &Event<'_, V>) {
-        self.calls.push(Call::Cancel(step(event)));
+        self.calls.push(HookCall::Cancel(edit(event)));
         self.inner.cancel(event)
     }
 
     fn map(&mut self, piece: &Piece<'_, V>) {
-        self.calls.push(Call::Commit(Step::Map(shown(piece))));
+        self.calls.push(HookCall::Commit(Edit::Map(view(piece))));
         self.inner.map(piece)
     }
 
     fn unmap(&mut self, piece: &Piece<'_, V>) {
-        self.calls.push(Call::Commit(Step::Unmap(shown(piece))));
+        self.calls.push(HookCall::Commit(Edit::Unmap(view(piece))));
         self.inner.unmap(piece)
     }
 
     fn protect(&mut self, piece: &Piece<'_, V>, old: &Attrs) {
-        self.calls.push(Call::Commit(Step::Protect(shown(piece), *old)));
+        self.calls.push(HookCall::Commit(Edit::Protect(view(piece), *old)));
         self.inner.protect(piece, old)
     }
 
     fn relocate(&mut self, piece: &Piece<'_, V>, to: u64) {
-        self.calls.push(Call::Commit(Step::Relocate(shown(piece), to)));
+        self.calls.push(HookCall::Commit(Edit::Relocate(view(piece), to)));
         self.inner.relocate(piece, to)
     }
 
     fn flush_begin(&mut self) {
-        self.calls.push(Call::FlushBegin);
+        self.calls.push(HookCall::FlushBegin);
         self.inner.flush_begin()
     }
 
     fn flush_wait(&mut self) {
-        self.calls.push(Call::FlushWait);
+        self.calls.push(HookCall::FlushWait);
         self.inner.flush_wait()
     }
 }

@@ -1,65 +1,66 @@
-//! The model itself. Indices count pages from the start of the space.
+//! The model itself: an array of pages. Indices count pages from the start of the space.
 
-use crate::op::How;
-use crate::page::{Page, VmaOf, advance};
-use crate::recorder::{Shown, Step};
-use crate::tag::TagView;
-use kvma::{Attrs, Error, Merge, Prot, Source};
 use std::ops::Range;
 
-/// Which space: small, so that random operations meet its edges.
-#[derive(Clone, Copy, Debug)]
-pub struct Config {
-    /// First byte.
-    pub start: u64,
-    /// Pages.
-    pub pages: u64,
-    /// Bytes in a page.
-    pub page: u64,
-}
+use kvma::{Attrs, Error, Merge};
 
-impl Config {
-    /// The first byte of a page of the space.
-    pub fn addr(&self, index: usize) -> u64 {
-        self.start + index as u64 * self.page
-    }
+use crate::config::Config;
+use crate::page::{Page, VmaView, advance};
+use crate::recorder::{Edit, PieceView};
+use crate::tag::TagView;
 
-    /// The space's last byte.
-    pub fn last(&self) -> u64 {
-        self.addr(self.pages as usize - 1) + (self.page - 1)
-    }
-}
+/// The result of an operation and the edits that the hooks are told of; or every error that its
+/// arguments deserve.
+pub type Outcome<T> = Result<(T, Vec<Edit<TagView>>), Vec<Error>>;
 
-/// What an operation gives and tells the hooks; or every error that its arguments deserve.
-pub type Outcome<T> = Result<(T, Vec<Step<TagView>>), Vec<Error>>;
-
-/// An array of pages.
+/// An address space: an array of pages.
 #[derive(Clone, Debug)]
 pub struct Space {
-    /// Where it lies.
+    /// Its bounds.
     pub config: Config,
-    /// The pages.
-    pub pages: Vec<Option<Page>>,
-    next_vma: u64,
+    /// Its pages; `None` if nothing is mapped there.
+    pages: Vec<Option<Page>>,
+    /// The number that the last VMA was given.
+    last_vma: u64,
 }
 
+/// Queries.
 impl Space {
-    /// Nothing mapped.
-    pub fn new(config: Config) -> Space {
-        Space { config, pages: vec![None; config.pages as usize], next_vma: 0 }
+    /// Makes an empty space.
+    pub fn new(config: Config) -> Self {
+        Self { config, pages: vec![None; config.pages as usize], last_vma: 0 }
     }
 
-    fn fresh(&mut self) -> u64 {
-        self.next_vma += 1;
-        self.next_vma
+    /// Returns a page, if something is mapped there.
+    pub fn page(&self, index: usize) -> Option<&Page> {
+        self.pages.get(index)?.as_ref()
+    }
+
+    /// Returns true if all pages in a range are free.
+    pub fn is_free(&self, mut range: Range<usize>) -> bool {
+        range.all(|index| self.pages[index].is_none())
+    }
+
+    /// Returns true if all pages in a range are mapped.
+    pub fn covers(&self, mut range: Range<usize>) -> bool {
+        range.all(|index| self.pages[index].is_some())
+    }
+
+    /// Returns the range of all pages.
+    pub fn all(&self) -> Range<usize> {
+        0..self.pages.len()
     }
 
     fn vma(&self, index: usize) -> Option<u64> {
-        self.pages.get(index)?.as_ref().map(|page| page.vma)
+        self.page(index).map(|page| page.vma)
     }
 
-    /// A byte range as indices, or all that is wrong with it.
-    pub fn span(&self, start: u64, len: u64) -> Result<Range<usize>, Vec<Error>> {
+    /// Returns a byte range as indices.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with it.
+    pub fn range(&self, start: u64, len: u64) -> Result<Range<usize>, Vec<Error>> {
         let Config { start: lo, page, .. } = self.config;
         let mut errors = Vec::new();
         if len == 0 {
@@ -78,8 +79,20 @@ impl Space {
         Ok(first..first + (len / page) as usize)
     }
 
-    /// The VMA that holds a mapped page.
-    fn whole(&self, index: usize) -> Range<usize> {
+    /// Returns the pages that bytes of a range lie in. A range that wraps ends with the last byte.
+    pub fn touched(&self, start: u64, len: u64) -> Range<usize> {
+        let touches = |&index: &usize| {
+            let first = self.config.addr(index);
+            let end = u128::from(start) + u128::from(len);
+            len > 0 && u128::from(first) < end && start <= first + (self.config.page - 1)
+        };
+        let mut pages = self.all().filter(touches);
+        let first = pages.next();
+        first.map_or(0..0, |first| first..pages.next_back().unwrap_or(first) + 1)
+    }
+
+    /// Returns the range of the VMA that holds a mapped page.
+    pub fn whole(&self, index: usize) -> Range<usize> {
         let vma = self.vma(index);
         let mut range = index..index + 1;
         while range.start > 0 && self.vma(range.start - 1) == vma {
@@ -91,7 +104,7 @@ impl Space {
         range
     }
 
-    /// The parts of VMAs in a range.
+    /// Returns the pieces of VMAs in a range.
     pub fn pieces(&self, range: Range<usize>) -> Vec<Range<usize>> {
         let mut pieces: Vec<Range<usize>> = Vec::new();
         for index in range {
@@ -106,7 +119,7 @@ impl Space {
         pieces
     }
 
-    /// The free ranges in a range.
+    /// Returns the gaps in a range.
     pub fn gaps(&self, range: Range<usize>) -> Vec<Range<usize>> {
         let mut gaps: Vec<Range<usize>> = Vec::new();
         for index in range.filter(|&index| self.pages[index].is_none()) {
@@ -118,64 +131,83 @@ impl Space {
         gaps
     }
 
-    /// Every VMA, ascending.
-    pub fn vmas(&self) -> Vec<VmaOf> {
-        self.pieces(0..self.pages.len()).into_iter().map(|piece| self.vma_of(piece)).collect()
+    /// Returns every VMA, ascending.
+    pub fn vmas(&self) -> Vec<VmaView> {
+        self.pieces(self.all()).into_iter().map(|piece| self.vma_view(piece)).collect()
     }
 
-    fn vma_of(&self, range: Range<usize>) -> VmaOf {
-        let shown = self.shown(range.clone());
+    /// Returns a VMA of this range.
+    pub fn vma_view(&self, range: Range<usize>) -> VmaView {
         let last = self.config.addr(range.end - 1) + (self.config.page - 1);
-        VmaOf { start: shown.start, last, attrs: shown.attrs, tag: shown.data }
+        let piece = self.piece_view(range);
+        VmaView { start: piece.start, last, attrs: piece.attrs, tag: piece.data }
     }
 
-    fn shown(&self, range: Range<usize>) -> Shown<TagView> {
+    /// Returns a piece of this range.
+    pub fn piece_view(&self, range: Range<usize>) -> PieceView<TagView> {
         let page = self.pages[range.start].expect("mapped");
         let (start, pages) = (self.config.addr(range.start), range.len() as u64);
-        let data = TagView { owner: page.owner, at: page.at, len: pages };
-        Shown { start, pages, attrs: page.attrs, data }
+        let data = TagView { file: page.file, at: page.at, len: pages };
+        PieceView { start, pages, attrs: page.attrs, data }
     }
 
-    /// Whether the page is the first of two of one VMA that must not be parted.
-    fn refuses_cut(&self, index: usize) -> bool {
-        let Some(page) = self.pages.get(index).copied().flatten() else { return false };
+    /// Returns true if a VMA lies across the boundary before a page and must not be split there.
+    pub fn refuses_split(&self, index: usize) -> bool {
+        let Some(page) = self.page(index) else { return false };
         let inside = index > 0 && self.vma(index - 1) == Some(page.vma);
         inside && !page.attrs.flags().split_granularity().allows(self.config.addr(index))
     }
 
-    fn cut_errors(&self, range: &Range<usize>) -> Result<(), Vec<Error>> {
-        match self.refuses_cut(range.start) || self.refuses_cut(range.end) {
+    /// Checks that VMAs may be split at both ends of a range.
+    ///
+    /// # Errors
+    ///
+    /// `SplitRefused`
+    pub fn check_splits(&self, range: &Range<usize>) -> Result<(), Vec<Error>> {
+        match self.refuses_split(range.start) || self.refuses_split(range.end) {
             true => Err(vec![Error::SplitRefused]),
             false => Ok(()),
         }
     }
 
-    /// Puts pages into a free range as one VMA, then joins it as `merge` says.
-    fn place(&mut self, start: usize, pages: &[Page], merge: Merge) {
-        let vma = self.fresh();
+    /// Says whether the VMAs on both sides of the boundary before a page can merge.
+    ///
+    /// # Errors
+    ///
+    /// The reason why not: `NotAdjacent` if there are not two VMAs.
+    pub fn can_merge(&self, index: usize) -> Result<(), Error> {
+        let left = index.checked_sub(1).and_then(|left| self.page(left));
+        match (left, self.page(index)) {
+            (Some(left), Some(right)) if left.vma != right.vma => left.can_merge(right),
+            _ => Err(Error::NotAdjacent),
+        }
+    }
+}
+
+/// The steps of which operations are made. None of them fails.
+impl Space {
+    fn new_vma(&mut self) -> u64 {
+        self.last_vma += 1;
+        self.last_vma
+    }
+
+    /// Maps pages into a free range as one VMA, then merges it as `merge` says.
+    pub fn insert(&mut self, start: usize, pages: &[Page], merge: Merge) {
+        let vma = self.new_vma();
         for (slot, page) in self.pages[start..].iter_mut().zip(pages) {
             *slot = Some(Page { vma, ..*page });
         }
         if matches!(merge, Merge::Both | Merge::Left) {
-            self.try_join(start);
+            self.try_merge(start);
         }
         if matches!(merge, Merge::Both | Merge::Right) {
-            self.try_join(start + pages.len());
+            self.try_merge(start + pages.len());
         }
     }
 
-    /// Why the VMAs before and after a boundary are not one, if they are two.
-    fn joinable(&self, index: usize) -> Result<(), Error> {
-        let left = index.checked_sub(1).and_then(|left| self.pages.get(left).copied().flatten());
-        let right = self.pages.get(index).copied().flatten();
-        match (left, right) {
-            (Some(left), Some(right)) if left.vma != right.vma => left.joins(&right),
-            _ => Err(Error::NotAdjacent),
-        }
-    }
-
-    fn try_join(&mut self, index: usize) {
-        if self.joinable(index).is_err() {
+    /// Merges the VMAs on both sides of the boundary before a page if they can merge.
+    pub fn try_merge(&mut self, index: usize) {
+        if self.can_merge(index).is_err() {
             return;
         }
         let vma = self.vma(index - 1);
@@ -184,266 +216,44 @@ impl Space {
         }
     }
 
-    /// Makes a boundary, if there is none.
-    fn part(&mut self, index: usize) {
+    /// Splits the VMA that lies across the boundary before a page, if there is one.
+    pub fn split(&mut self, index: usize) {
         if index > 0 && self.vma(index).is_some() && self.vma(index - 1) == self.vma(index) {
-            let vma = self.fresh();
+            let vma = self.new_vma();
             for index in index..self.whole(index).end {
                 self.pages[index].as_mut().unwrap().vma = vma;
             }
         }
     }
 
-    fn take(&mut self, range: Range<usize>) -> Vec<Step<TagView>> {
-        let steps =
-            self.pieces(range.clone()).into_iter().map(|piece| Step::Unmap(self.shown(piece)));
-        let steps = steps.collect();
-        // A VMA that is cut in its middle leaves two.
-        self.part(range.end);
+    /// Unmaps a range, and returns the edits.
+    pub fn remove(&mut self, range: Range<usize>) -> Vec<Edit<TagView>> {
+        let pieces = self.pieces(range.clone()).into_iter();
+        let edits = pieces.map(|piece| Edit::Unmap(self.piece_view(piece))).collect();
+        // If the range lies inside a VMA, two VMAs are left.
+        self.split(range.end);
         self.pages[range].fill(None);
-        steps
+        edits
     }
 
-    /// `VmMap::map` with `Placement::Fixed`.
-    pub fn map_fixed(
-        &mut self,
-        start: u64,
-        len: u64,
-        attrs: Attrs,
-        tag: TagView,
-        merge: Merge,
-    ) -> Outcome<u64> {
-        let range = self.span(start, len)?;
-        self.cut_errors(&range)?;
-        let mut steps = self.take(range.clone());
-        let pages = (0..range.len() as u64)
-            .map(|ahead| Page {
-                attrs: advance(attrs, ahead),
-                owner: tag.owner,
-                at: tag.at.wrapping_add(ahead),
-                vma: 0,
-            })
-            .collect::<Vec<_>>();
-        self.place(range.start, &pages, merge);
-        steps.push(Step::Map(self.shown(range)));
-        Ok((start, steps))
-    }
-
-    /// `VmMap::map` with `Placement::FixedNoReplace`.
-    pub fn map_free(
-        &mut self,
-        start: u64,
-        len: u64,
-        attrs: Attrs,
-        tag: TagView,
-        merge: Merge,
-    ) -> Outcome<u64> {
-        let range = self.span(start, len)?;
-        match self.pages[range].iter().any(Option::is_some) {
-            true => Err(vec![Error::Overlap]),
-            false => self.map_fixed(start, len, attrs, tag, merge),
+    /// Gives a range of a VMA these attributes, which are those of the page `origin`.
+    pub fn set_attrs(&mut self, range: Range<usize>, attrs: Attrs, origin: usize) {
+        for index in range {
+            let page = self.pages[index].as_mut().expect("mapped");
+            page.attrs = advance(attrs, (index - origin) as u64);
         }
     }
 
-    /// `VmMap::unmap`.
-    pub fn unmap(&mut self, start: u64, len: u64) -> Outcome<u64> {
-        let range = self.span(start, len)?;
-        self.cut_errors(&range)?;
-        Ok(self.unmap_range(range))
-    }
-
-    /// `VmMap::clear`.
-    pub fn clear(&mut self) -> Outcome<u64> {
-        Ok(self.unmap_range(0..self.pages.len()))
-    }
-
-    /// `VmMap::retain`.
-    pub fn retain(&mut self, unwanted: u32) -> Outcome<u64> {
-        let (mut pages, mut steps) = (0, Vec::new());
-        for vma in self.pieces(0..self.pages.len()) {
-            if self.pages[vma.start].is_some_and(|page| page.owner == unwanted) {
-                let (count, gone) = self.unmap_range(vma);
-                pages += count;
-                steps.extend(gone);
-            }
-        }
-        Ok((pages, steps))
-    }
-
-    /// `VmMap::restore`, where what shows the same page of the same owner may stay: the same VMAs
-    /// with the same attributes and data. The steps are page by page, in the order of the phases.
-    pub fn restore(&mut self, saved: &Space) -> Outcome<u64> {
-        let kept = |index: usize| match (&self.pages[index], &saved.pages[index]) {
-            (Some(now), Some(then)) => {
-                let same = now.owner == then.owner && now.at == then.at;
-                same && now.attrs.backing() == then.attrs.backing()
-            }
-            _ => false,
-        };
-        let all = || 0..self.pages.len();
-        let attrs = |space: &Space, index: usize| space.pages[index].map(|page| page.attrs);
-        let mut steps = Vec::new();
-        for index in all().filter(|&index| self.pages[index].is_some() && !kept(index)) {
-            steps.push(Step::Unmap(self.shown(index..index + 1)));
-        }
-        for index in all().filter(|&index| kept(index) && attrs(self, index) != attrs(saved, index))
-        {
-            let old = attrs(self, index).expect("kept pages are mapped");
-            steps.push(Step::Protect(saved.shown(index..index + 1), old));
-        }
-        for index in all().filter(|&index| saved.pages[index].is_some() && !kept(index)) {
-            steps.push(Step::Map(saved.shown(index..index + 1)));
-        }
-        let next_vma = self.next_vma.max(saved.next_vma);
-        *self = Space { next_vma, ..saved.clone() };
-        Ok((0, steps))
-    }
-
-    fn unmap_range(&mut self, range: Range<usize>) -> (u64, Vec<Step<TagView>>) {
-        let mapped = self.pages[range.clone()].iter().flatten().count();
-        (mapped as u64, self.take(range))
-    }
-
-    /// `VmMap::protect`.
-    pub fn protect(&mut self, start: u64, len: u64, prot: Prot) -> Outcome<u64> {
-        let range = self.span(start, len)?;
-        let mut errors = Vec::new();
-        if self.pages[range].iter().any(Option::is_none) {
-            errors.push(Error::NotMapped);
-        }
-        let mut next = self.clone();
-        match next.update_attrs(start, len, How::Prot(prot.bits())) {
-            Ok(done) if errors.is_empty() => {
-                *self = next;
-                Ok(done)
-            }
-            Ok(_) => Err(errors),
-            Err(more) => Err([errors, more].concat()),
+    /// Gives the user data of a VMA another file.
+    pub fn set_file_of(&mut self, range: Range<usize>, file: u32) {
+        for index in range {
+            self.pages[index].as_mut().expect("mapped").file = file;
         }
     }
 
-    /// `VmMap::update_attrs`.
-    pub fn update_attrs(&mut self, start: u64, len: u64, how: How) -> Outcome<u64> {
-        let range = self.span(start, len)?;
-        let before = self.clone();
-        let mut steps = Vec::new();
-        let mut changed = Vec::new();
-        for piece in before.pieces(range) {
-            let whole = before.whole(piece.start);
-            let old = before.pages[whole.start].unwrap().attrs;
-            let new = how.apply(old, whole.start as u64, whole.len() as u64);
-            if new == old {
-                continue;
-            }
-            // The other pages of the VMA stay as they are.
-            for end in [piece.start, piece.end] {
-                if whole.start < end && end < whole.end && before.refuses_cut(end) {
-                    return Err(vec![Error::SplitRefused]);
-                }
-            }
-            self.part(piece.start);
-            self.part(piece.end);
-            for index in piece.clone() {
-                let page = self.pages[index].as_mut().unwrap();
-                page.attrs = advance(new, (index - whole.start) as u64);
-            }
-            let was = before.pages[piece.start].unwrap().attrs;
-            steps.push(Step::Protect(self.shown(piece.clone()), was));
-            changed.push(piece);
-        }
-        for piece in changed {
-            self.try_join(piece.start);
-            self.try_join(piece.end);
-        }
-        Ok((0, steps))
-    }
-
-    /// `VmMap::relocate`.
-    pub fn relocate(
-        &mut self,
-        from: u64,
-        len: u64,
-        to: u64,
-        source: Source,
-        merge: Merge,
-    ) -> Outcome<u64> {
-        let (range, target) = match (self.span(from, len), self.span(to, len)) {
-            (Ok(range), Ok(target)) => (range, target),
-            (one, two) => {
-                return Err([one.err(), two.err()].into_iter().flatten().flatten().collect());
-            }
-        };
-        let mut errors = self.cut_errors(&range).err().unwrap_or_default();
-        let overlap = range.start < target.end && target.start < range.end;
-        if overlap || self.pages[target.clone()].iter().any(Option::is_some) {
-            errors.push(Error::Overlap);
-        }
-        if !errors.is_empty() {
-            return Err(errors);
-        }
-        let before = self.clone();
-        if source == Source::Unmap {
-            self.take(range.clone());
-        }
-        let mut steps = Vec::new();
-        for piece in before.pieces(range.clone()) {
-            let pages: Vec<Page> = before.pages[piece.clone()].iter().flatten().copied().collect();
-            let start = target.start + (piece.start - range.start);
-            self.place(start, &pages, merge);
-            steps.push(Step::Relocate(before.shown(piece), self.config.addr(start)));
-        }
-        Ok((0, steps))
-    }
-
-    fn boundary(&self, addr: u64) -> Result<Option<usize>, Vec<Error>> {
-        let Config { start, page, .. } = self.config;
-        if !addr.is_multiple_of(page) {
-            return Err(vec![Error::Unaligned]);
-        }
-        let inside = start <= addr && addr <= self.config.last();
-        Ok(inside.then(|| ((addr - start) / page) as usize))
-    }
-
-    /// `VmMap::split_at`.
-    pub fn split_at(&mut self, addr: u64) -> Outcome<u64> {
-        if let Some(index) = self.boundary(addr)? {
-            if self.refuses_cut(index) {
-                return Err(vec![Error::SplitRefused]);
-            }
-            self.part(index);
-        }
-        Ok((0, Vec::new()))
-    }
-
-    /// `VmMap::merge_at`.
-    pub fn merge_at(&mut self, addr: u64) -> Outcome<u64> {
-        let index = self.boundary(addr)?.ok_or_else(|| vec![Error::NotAdjacent])?;
-        self.joinable(index).map_err(|error| vec![error])?;
-        self.try_join(index);
-        Ok((0, Vec::new()))
-    }
-
-    /// `VmMap::update_data`.
-    pub fn set_owner(&mut self, addr: u64, owner: u32) -> Outcome<u64> {
-        let index = self.index(addr).filter(|&index| self.pages[index].is_some());
-        for index in self.whole(index.ok_or_else(|| vec![Error::NotMapped])?) {
-            self.pages[index].as_mut().unwrap().owner = owner;
-        }
-        Ok((0, Vec::new()))
-    }
-
-    /// The page of the space that holds a byte.
-    pub fn index(&self, addr: u64) -> Option<usize> {
-        let Config { start, page, .. } = self.config;
-        (start <= addr && addr <= self.config.last()).then(|| ((addr - start) / page) as usize)
-    }
-
-    /// `VmMap::fork`: the child's VMAs. `None` leaves one out.
-    pub fn fork(&self, copy: impl Fn(&VmaOf, u64) -> Option<Attrs>) -> Vec<VmaOf> {
-        let copies = self.pieces(0..self.pages.len()).into_iter().filter_map(|piece| {
-            let vma = self.vma_of(piece.clone());
-            copy(&vma, piece.start as u64).map(|attrs| VmaOf { attrs, ..vma })
-        });
-        copies.collect()
+    /// Takes over all pages of another space with the same bounds.
+    pub fn replace_with(&mut self, other: &Self) {
+        self.last_vma = self.last_vma.max(other.last_vma);
+        self.pages.clone_from(&other.pages);
     }
 }

@@ -1,12 +1,15 @@
 //! Random operations. Most arguments are sensible and collide often; some are not.
 
-use crate::op::{Addr, How, Len, Look, Op, Where};
-use crate::rig::Faults;
 use kvma::{Merge, Source};
 use proptest::option;
 use proptest::prelude::*;
 
-/// Pages of the spaces that these operations are made for.
+use crate::config::{Addr, Len};
+use crate::op::{AttrsChange, AttrsSpec, Op};
+use crate::rig::Faults;
+use crate::search::PageSearch;
+
+/// The number of pages of the spaces that these operations are made for.
 pub const PAGES: u64 = 40;
 
 fn off() -> impl Strategy<Value = u8> {
@@ -31,14 +34,14 @@ fn object() -> impl Strategy<Value = Option<(u64, i64)>> {
     option::of((0..2u64, prop_oneof![6 => Just(0i64), 1 => -3..4i64]))
 }
 
-fn look() -> impl Strategy<Value = Look> {
+fn attrs() -> impl Strategy<Value = AttrsSpec> {
     let flags = prop_oneof![12 => Just(0u8), 1 => 1..7u8];
-    let extra = prop_oneof![8 => Just(0u64), 1 => 0..2u64];
-    let all = (prot(), flags, extra, object());
-    all.prop_map(|(prot, flags, extra, object)| Look { prot, flags, extra, object })
+    let user_bits = prop_oneof![8 => Just(0u64), 1 => 0..2u64];
+    let all = (prot(), flags, user_bits, object());
+    all.prop_map(|(prot, flags, user_bits, object)| AttrsSpec { prot, flags, user_bits, object })
 }
 
-fn owner() -> impl Strategy<Value = u32> {
+fn file() -> impl Strategy<Value = u32> {
     prop_oneof![8 => Just(0u32), 1 => 0..3u32]
 }
 
@@ -47,19 +50,19 @@ fn merge() -> impl Strategy<Value = Merge> {
     prop_oneof![6 => Just(Merge::Both), 1 => one_side]
 }
 
-fn how() -> impl Strategy<Value = How> {
+fn change() -> impl Strategy<Value = AttrsChange> {
     prop_oneof![
-        4 => Just(How::FlipWrite),
-        2 => prot().prop_map(How::Prot),
-        2 => (0..2u64).prop_map(How::Extra),
-        2 => Just(How::OddLength),
-        2 => object().prop_map(How::Object),
-        1 => Just(How::FlipNoMerge),
-        1 => Just(How::FlipCut),
+        4 => Just(AttrsChange::FlipWrite),
+        2 => prot().prop_map(AttrsChange::Prot),
+        2 => (0..2u64).prop_map(AttrsChange::UserBits),
+        2 => Just(AttrsChange::OddLength),
+        2 => object().prop_map(AttrsChange::Object),
+        1 => Just(AttrsChange::FlipNoMerge),
+        1 => Just(AttrsChange::FlipSplit),
     ]
 }
 
-fn place() -> impl Strategy<Value = Where> {
+fn search() -> impl Strategy<Value = PageSearch> {
     let align = prop_oneof![20 => Just(0u8), 12 => 1..4u8, 2 => 4..8u8, 1 => 14..16u8];
     let offset = prop_oneof![3 => Just(Len::pages(0)), 1 => len()];
     let guard = prop_oneof![
@@ -69,7 +72,7 @@ fn place() -> impl Strategy<Value = Where> {
     ];
     let window = option::weighted(0.4, (addr(), addr()));
     let all = (any::<bool>(), window, align, offset, option::weighted(0.3, addr()), guard);
-    all.prop_map(|(top_down, window, align, align_offset, hint, guard)| Where {
+    all.prop_map(|(top_down, window, align, align_offset, hint, guard)| PageSearch {
         top_down,
         window,
         align,
@@ -79,32 +82,52 @@ fn place() -> impl Strategy<Value = Where> {
     })
 }
 
-/// One operation.
-pub fn op() -> impl Strategy<Value = Op> {
+fn map_any() -> impl Strategy<Value = Op> {
+    let all = (search(), len(), attrs(), file(), merge());
+    all.prop_map(|(search, len, attrs, file, merge)| Op::MapAny(search, len, attrs, file, merge))
+}
+
+fn map_at() -> impl Strategy<Value = Op> {
+    let all = (any::<bool>(), addr(), len(), attrs(), file(), merge());
+    all.prop_map(|(replace, at, len, attrs, file, merge)| Op::MapAt {
+        replace,
+        at,
+        len,
+        attrs,
+        file,
+        merge,
+    })
+}
+
+fn relocate() -> impl Strategy<Value = Op> {
     let source = prop_oneof![Just(Source::Unmap), Just(Source::Keep)];
+    let all = (addr(), len(), addr(), source, merge());
+    all.prop_map(|(from, len, to, source, merge)| Op::Relocate(from, len, to, source, merge))
+}
+
+/// Returns a random operation.
+pub fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
-        20 => (place(), len(), look(), owner(), merge()).prop_map(|(w, l, look, o, m)| Op::MapAny(w, l, look, o, m)),
-        20 => (any::<bool>(), addr(), len(), look(), owner(), merge()).prop_map(
-            |(replace, at, len, look, owner, merge)| Op::MapAt { replace, at, len, look, owner, merge }
-        ),
+        20 => map_any(),
+        20 => map_at(),
         20 => (addr(), len()).prop_map(|(at, len)| Op::Unmap(at, len)),
         14 => (addr(), len(), prot()).prop_map(|(at, len, prot)| Op::Protect(at, len, prot)),
-        14 => (addr(), len(), how()).prop_map(|(at, len, how)| Op::Update(at, len, how)),
-        3 => (addr(), owner()).prop_map(|(at, owner)| Op::SetOwner(at, owner)),
+        14 => (addr(), len(), change()).prop_map(|(at, len, how)| Op::UpdateAttrs(at, len, how)),
+        3 => (addr(), file()).prop_map(|(at, file)| Op::SetFile(at, file)),
         8 => addr().prop_map(Op::Split),
-        4 => addr().prop_map(Op::Join),
-        10 => (addr(), len(), addr(), source, merge()).prop_map(|(f, l, t, s, m)| Op::Relocate(f, l, t, s, m)),
-        2 => (how(), 0..3u64).prop_map(|(how, without)| Op::Fork(how, without)),
+        4 => addr().prop_map(Op::Merge),
+        10 => relocate(),
+        2 => (change(), 0..3u64).prop_map(|(change, without)| Op::Fork(change, without)),
         1 => Just(Op::Clear),
         1 => (0..3u32).prop_map(Op::Retain),
-        2 => Just(Op::Mark),
+        2 => Just(Op::Save),
         3 => Just(Op::Restore),
-        6 => (place(), len()).prop_map(|(place, len)| Op::Gap(place, len)),
-        6 => (addr(), len()).prop_map(|(at, len)| Op::Look(at, len)),
+        6 => (search(), len()).prop_map(|(search, len)| Op::FindGap(search, len)),
+        6 => (addr(), len()).prop_map(|(at, len)| Op::Query(at, len)),
     ]
 }
 
-/// Mostly none.
+/// Returns the faults of an operation: mostly none.
 pub fn faults() -> impl Strategy<Value = Faults> {
     prop_oneof![
         8 => Just(Faults::NONE),

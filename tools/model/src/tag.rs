@@ -1,11 +1,13 @@
-//! An owner's data that checks what the map tells it.
+//! User data that checks what the map tells it.
 
-use crate::recorder::Snapshot;
-use kvma::VmaData;
 use std::cell::Cell;
 use std::rc::Rc;
 
-/// How many tags live, and how many pages they stand for together.
+use kvma::VmaData;
+
+use crate::recorder::ToView;
+
+/// Counts the tags that are alive, and the pages that they stand for together.
 #[derive(Debug, Default)]
 pub struct Ledger {
     tags: Cell<i64>,
@@ -13,12 +15,12 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Tags alive.
+    /// Returns the number of tags that are alive.
     pub fn tags(&self) -> i64 {
         self.tags.get()
     }
 
-    /// Pages of all living tags.
+    /// Returns the number of pages of all of them.
     pub fn pages(&self) -> i64 {
         self.pages.get()
     }
@@ -29,35 +31,35 @@ impl Ledger {
     }
 }
 
-/// Pages `at .. at + len` of an object `owner`. It knows its own length and panics when told
-/// another.
+/// User data: a reference to pages of a file, as a kernel keeps it. It knows its own length, and
+/// panics if the map tells it another.
 #[derive(Debug)]
 pub struct Tag {
     view: TagView,
     ledger: Rc<Ledger>,
 }
 
-/// What a tag says, without keeping books.
+/// A plain copy of a tag, which no ledger counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TagView {
-    /// Tells objects apart.
-    pub owner: u32,
-    /// The object's page that the VMA's first page shows.
+    /// The number of the file.
+    pub file: u32,
+    /// The page of the file that is mapped at the VMA's first page.
     pub at: u64,
-    /// Pages.
+    /// Number of pages.
     pub len: u64,
 }
 
 impl Tag {
-    /// A new tag in the books.
-    pub fn new(view: TagView, ledger: &Rc<Ledger>) -> Tag {
+    /// Makes a tag, which `ledger` counts from now on.
+    pub fn new(view: TagView, ledger: &Rc<Ledger>) -> Self {
         ledger.add(1, view.len as i64);
-        Tag { view, ledger: ledger.clone() }
+        Self { view, ledger: ledger.clone() }
     }
 
-    /// Gives the VMA to another owner.
-    pub fn set_owner(&mut self, owner: u32) {
-        self.view.owner = owner;
+    /// Makes it a reference to another file.
+    pub fn set_file(&mut self, file: u32) {
+        self.view.file = file;
     }
 }
 
@@ -67,10 +69,10 @@ impl Drop for Tag {
     }
 }
 
-impl Snapshot for Tag {
+impl ToView for Tag {
     type View = TagView;
 
-    fn snapshot(&self) -> TagView {
+    fn view(&self) -> TagView {
         self.view
     }
 }
@@ -81,12 +83,12 @@ impl VmaData for Tag {
         let len = self.view.len - pages;
         self.ledger.add(0, -(len as i64));
         self.view.len = pages;
-        Tag::new(TagView { at: self.view.at.wrapping_add(pages), len, ..self.view }, &self.ledger)
+        Self::new(TagView { at: self.view.at.wrapping_add(pages), len, ..self.view }, &self.ledger)
     }
 
     fn can_merge(&self, pages: u64, right: &Self) -> bool {
         assert_eq!(pages, self.view.len, "length of the left VMA");
-        self.view.owner == right.view.owner && self.view.at.wrapping_add(pages) == right.view.at
+        self.view.file == right.view.file && self.view.at.wrapping_add(pages) == right.view.at
     }
 
     fn merge(&mut self, pages: u64, right: Self) {
@@ -96,10 +98,10 @@ impl VmaData for Tag {
     }
 
     fn fork(&self) -> Self {
-        Tag::new(self.view, &self.ledger)
+        Self::new(self.view, &self.ledger)
     }
 
     fn key(&self) -> u64 {
-        self.view.owner.into()
+        self.view.file.into()
     }
 }
