@@ -1,29 +1,31 @@
-//! The longest hold of the lock, in pieces and in one go: `cargo bench -p kvma-bench --bench
-//! holds`.
+//! The longest time for which long operations hold the lock, in batches and in one hold:
+//! `cargo bench -p kvma-bench --bench holds`.
 //!
-//! By a lock that looks at the clock. A hold in which the thread was preempted counts in full: on a
-//! busy machine the figures say little. `KVMA_BENCH_ROUNDS` sets how many times each is measured
-//! (9); medians are shown.
+//! The lock itself measures it. A hold in which the thread was preempted counts in full, so on a
+//! busy machine the figures say little. `KVMA_BENCH_ROUNDS` sets the number of rounds (9), of which
+//! medians are shown.
 
-use kvma::linux::abi::{MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MCL_CURRENT, PROT_READ, PROT_WRITE};
-use kvma::linux::{Capabilities, File, Kernel, Layout, LinuxVma, Mm, Mmap};
-use kvma::*;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use kvma::linux::abi::{MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MCL_CURRENT, PROT_READ, PROT_WRITE};
+use kvma::linux::{Capabilities, File, Kernel, Layout, LinuxVma, Mm, Mmap};
+use kvma::*;
+
 const PAGE: u64 = 0x1000;
 const AT: u64 = 0x1000_0000;
-/// From VMA to VMA, with as much room between them.
+/// From the start of a VMA to the next: VMAs and gaps are equally long.
 const STRIDE: u64 = 16 * PAGE;
 
+/// A ticket lock that measures how long it is held.
 struct Timed {
     inner: Ticket,
     longest: AtomicU64,
 }
 
-// SAFETY: the inner lock's.
+// SAFETY: the inner lock excludes others.
 unsafe impl RawLock for &Timed {
     type Token = Instant;
 
@@ -36,12 +38,12 @@ unsafe impl RawLock for &Timed {
     }
     unsafe fn release(&self, since: Instant) {
         self.longest.fetch_max(since.elapsed().as_nanos() as u64, Ordering::Relaxed);
-        // SAFETY: the caller's.
+        // SAFETY: the caller has acquired the lock.
         unsafe { self.inner.release(()) }
     }
 }
 
-/// VMAs between one flush and the next, and most of them.
+/// Counts the VMAs between one flush and the next, and the largest such number.
 #[derive(Default)]
 struct Counted {
     now: usize,
@@ -96,9 +98,9 @@ type Alloc<V> = Arc<BoxAlloc<VmaNode<V>>>;
 type Map = VmMap<(), Alloc<()>>;
 type Linux = Mm<NoFile, Alloc<LinuxVma<NoFile>>>;
 
-/// Where VMAs lie, in the order in which they were mapped: any.
-fn places(vmas: u64) -> impl Iterator<Item = u64> {
-    // A step that shares no factor with the number comes by all of them.
+/// Returns the addresses of VMAs in the order in which they are mapped, which is not ascending.
+fn addresses(vmas: u64) -> impl Iterator<Item = u64> {
+    // A step that shares no factor with the number of VMAs reaches all of them.
     let step = (vmas / 2 + 1..).find(|step| gcd(*step, vmas) == 1).unwrap_or(1);
     (0..vmas).map(move |n| AT + n * step % vmas * STRIDE)
 }
@@ -109,8 +111,8 @@ fn gcd(a: u64, b: u64) -> u64 {
 
 fn map(vmas: u64) -> Map {
     let mut map = Map::new(0, 1 << 30, PageSize::SIZE_4K, Alloc::default()).unwrap();
-    for place in places(vmas) {
-        let request = MapRequest::new(Placement::Fixed(place), 8 * PAGE, Attrs::new(Prot::RW));
+    for addr in addresses(vmas) {
+        let request = MapRequest::new(Placement::Fixed(addr), 8 * PAGE, Attrs::new(Prot::RW));
         map.map(request, &mut map.update(&mut NoHooks)).unwrap();
     }
     map
@@ -119,7 +121,7 @@ fn map(vmas: u64) -> Map {
 fn linux(vmas: u64) -> Linux {
     let mut mm = Linux::new(Layout::x86_64(8 << 20), Alloc::default()).unwrap();
     mm.set_max_map_count(usize::MAX);
-    for addr in places(vmas) {
+    for addr in addresses(vmas) {
         let (prot, flags) = (PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED);
         let args = Mmap { addr, len: 8 * PAGE, prot, flags, offset: 0, file: None };
         mm.mmap(args, &mut mm.update(&mut NoHooks)).unwrap();
@@ -132,12 +134,12 @@ fn median(values: &mut [f64]) -> f64 {
     values[values.len() / 2]
 }
 
-/// One row: `pieces` and `whole` do the same, cut and not.
+/// Prints one row: the same operation in batches and in one hold.
 fn row<M: HasVmMap>(
     name: &str,
     vmas: u64,
     make: impl Fn(u64) -> M,
-    pieces: impl Fn(&AddrSpace<M, &Timed>, &mut Counted),
+    batches: impl Fn(&AddrSpace<M, &Timed>, &mut Counted),
     whole: impl Fn(&AddrSpace<M, &Timed>, &mut Counted),
 ) {
     let rounds =
@@ -148,15 +150,17 @@ fn row<M: HasVmMap>(
         run(&space, &mut hooks);
         (lock.longest.load(Ordering::Relaxed) as f64 / 1e3, hooks.longest)
     };
-    let (mut cut, mut uncut, mut most) = (Vec::new(), Vec::new(), 0);
+    let (mut batched, mut unbatched, mut most) = (Vec::new(), Vec::new(), 0);
     for _ in 0..rounds {
-        let (time, count) = hold(&pieces);
+        let (time, count) = hold(&batches);
         most = most.max(count);
-        cut.push(time);
-        uncut.push(hold(&whole).0);
+        batched.push(time);
+        unbatched.push(hold(&whole).0);
     }
-    let (cut, uncut) = (median(&mut cut), median(&mut uncut));
-    println!("{name:<28}{vmas:>8} VMAs: {cut:>8.1} us, {most} VMAs; in one hold {uncut:>9.1} us");
+    let (batched, unbatched) = (median(&mut batched), median(&mut unbatched));
+    println!(
+        "{name:<28}{vmas:>8} VMAs: {batched:>8.1} us, {most} VMAs; in one hold {unbatched:>9.1} us"
+    );
 }
 
 fn main() {

@@ -1,20 +1,22 @@
-//! Lookups beside a writer, without the lock and behind three of spin's: `cargo bench -p kvma-bench
-//! --bench smp`.
+//! Lookups beside a writer, without the lock and behind three of spin's locks:
+//! `cargo bench -p kvma-bench --bench smp`.
 //!
-//! Readers count the CPU time of their own thread, waiting for a lock included, so that what else
-//! runs on the machine counts as little as can be. Every figure is the median of rounds in which
-//! all take turns. `KVMA_BENCH_MS` sets the time for each cell of a round (50).
+//! Readers count the CPU time of their own thread, including the wait for a lock, so that other
+//! programs on the machine count as little as possible. Every figure is the median of rounds in
+//! which all take turns. `KVMA_BENCH_MS` sets the time for each cell of a round in milliseconds
+//! (50).
 //!
-//! What a reader loses to a writer is the wait for cache lines that the writer has just written.
-//! How long one takes from processor to processor is measured beside, since virtual ones come near
-//! to each other and go.
+//! A reader loses time to a writer when it waits for cache lines that the writer has just written.
+//! The bench also measures how long a cache line takes from one processor to the other, because
+//! virtual processors are moved nearer to each other and further apart.
 
-use kvma::*;
 use std::cell::UnsafeCell;
 use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+
+use kvma::*;
 
 const PAGE: u64 = 0x1000;
 const STRIDE: u64 = 16 * PAGE;
@@ -23,6 +25,7 @@ const ROUNDS: usize = 9;
 type Alloc = Arc<BoxAlloc<VmaNode>>;
 type Map = VmMap<(), Alloc>;
 
+/// A xorshift generator.
 struct Random(u64);
 
 impl Random {
@@ -34,6 +37,7 @@ impl Random {
     }
 }
 
+/// Returns the first byte of the VMA with this number.
 fn start(vma: u64) -> u64 {
     (vma + 1) * STRIDE
 }
@@ -46,6 +50,7 @@ fn request(vma: u64) -> MapRequest {
     )
 }
 
+/// Returns a map of so many VMAs, mapped in random order.
 fn full(vmas: u64) -> Map {
     let alloc = Alloc::default();
     let mut map = Map::new(0, (vmas + 2) * 16, PageSize::SIZE_4K, alloc).unwrap();
@@ -63,11 +68,11 @@ fn full(vmas: u64) -> Map {
     map
 }
 
-/// A map with one of the ways to share it.
+/// A map, shared in one of several ways.
 trait Shared: Sync {
     const NAME: &'static str;
     fn new(map: Map) -> Self;
-    /// Protection and extra word of the VMA at `addr`.
+    /// Returns protection and user bits of the VMA at `addr`.
     fn read(&self, addr: u64) -> Option<(Prot, u64)>;
     fn write(&self, change: impl FnOnce(&mut Map, &mut Update<'_, (), Alloc, NoHooks>));
 }
@@ -115,10 +120,10 @@ locked!(Plain, spin::mutex::SpinMutex<Map>, "spin::Mutex", lock, lock);
 locked!(Tickets, spin::mutex::TicketMutex<Map>, "TicketMutex", lock, lock);
 locked!(ReadWrite, spin::RwLock<Map>, "spin::RwLock", read, write);
 
-/// No sharing at all: what a lookup costs at least.
+/// A map that is not shared: the least that a lookup costs.
 struct Alone(UnsafeCell<Map>);
 
-// SAFETY: only ever used by one thread at a time.
+// SAFETY: only one thread at a time uses it.
 unsafe impl Sync for Alone {}
 
 impl Shared for Alone {
@@ -127,13 +132,13 @@ impl Shared for Alone {
         Alone(UnsafeCell::new(map))
     }
     fn read(&self, addr: u64) -> Option<(Prot, u64)> {
-        // SAFETY: nobody changes it.
+        // SAFETY: nothing changes the map.
         unsafe { &*self.0.get() }.find(addr).map(|vma| (vma.prot(), vma.attrs().user_bits()))
     }
     fn write(&self, _: impl FnOnce(&mut Map, &mut Update<'_, (), Alloc, NoHooks>)) {}
 }
 
-/// Of this thread alone.
+/// Returns the CPU time of this thread.
 fn cpu_time() -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is a valid place for the answer.
@@ -142,7 +147,8 @@ fn cpu_time() -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-/// Nanoseconds that a cache line takes from one processor to another, the median of tries.
+/// Returns the time that a cache line takes from one processor to the other in nanoseconds, the
+/// median of several tries.
 fn transfer() -> f64 {
     const WARM_UP: u64 = 1_000;
     const TURNS: u64 = 5_000;
@@ -168,13 +174,14 @@ fn transfer() -> f64 {
     median(tries.collect())
 }
 
-/// What the writer beside readers does.
+/// The writer beside the readers.
 #[derive(Clone, Copy, PartialEq)]
 enum Writer {
+    /// There is none.
     Absent,
-    /// A change after the other.
-    Flat,
-    /// A change a microsecond, about as many as one processor gets out of a kernel by system calls.
+    /// It makes one change after the other.
+    FullSpeed,
+    /// It makes a change every microsecond, about as often as one processor can make system calls.
     Paced,
 }
 
@@ -200,7 +207,7 @@ fn run<S: Shared>(shared: &S, vmas: u64, readers: u64, writer: Writer, time: Dur
                     {
                         continue;
                     }
-                    let vma = random.below(vmas / 2) * 2 + 1; // every second one comes and goes
+                    let vma = random.below(vmas / 2) * 2 + 1; // odd ones come and go
                     shared.write(|map, update| {
                         map.unmap(start(vma), 8 * PAGE, update).unwrap();
                     });
@@ -224,7 +231,7 @@ fn run<S: Shared>(shared: &S, vmas: u64, readers: u64, writer: Writer, time: Dur
                             let found = shared.read(start(vma) + random.below(8 * PAGE));
                             match black_box(found) {
                                 Some(found) => assert_eq!(found, (Prot::RW, vma)),
-                                None => assert!(vma % 2 == 1, "lost a VMA"),
+                                None => assert!(vma % 2 == 1, "a VMA was lost"),
                             }
                         }
                         done += 256;
@@ -245,7 +252,7 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// For one way of sharing, over all rounds: alone, beside writers, two readers.
+/// The figures of one way of sharing, from all rounds.
 #[derive(Default)]
 struct Rows {
     name: &'static str,
@@ -256,7 +263,7 @@ struct Rows {
     two: Vec<f64>,
 }
 
-/// Names given on the command line, or none for all.
+/// Returns true if the command line names this row, or no row.
 fn wanted(name: &str) -> bool {
     let mut given = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).peekable();
     given.peek().is_none() || given.any(|part| name.contains(&part))
@@ -269,7 +276,7 @@ fn round<S: Shared>(rows: &mut Rows, shared: &S, vmas: u64, time: Duration) {
     rows.name = S::NAME;
     rows.alone.push(run(shared, vmas, 1, Writer::Absent, time).read);
     if S::NAME != Alone::NAME {
-        let beside = run(shared, vmas, 1, Writer::Flat, time);
+        let beside = run(shared, vmas, 1, Writer::FullSpeed, time);
         rows.beside.push(beside.read);
         rows.writes.push(beside.write);
         rows.paced.push(run(shared, vmas, 1, Writer::Paced, time).read);
@@ -305,18 +312,12 @@ fn main() {
             transfers[ROUNDS - 1]
         );
         println!(
-            "{:<14}{:>8}{:>16}{:>8}{:>14}{:>20}{:>18}",
-            "",
-            "alone",
-            "beside writer",
-            "kept",
-            "writer M/s",
-            "beside 1 M/s, kept",
-            "two readers/one"
+            "{:<14}{:>9}{:>14}{:>7}{:>9}{:>14}{:>12}",
+            "", "alone", "beside writer", "kept", "writer", "kept at 1 M/s", "2 readers/1"
         );
         for row in rows.into_iter().filter(|row| !row.name.is_empty()) {
             let one = median(row.alone.clone());
-            print!("{:<14}{one:>8.2}", row.name);
+            print!("{:<14}{one:>9.2}", row.name);
             if !row.beside.is_empty() {
                 let ratio = |values: &[f64], times: f64| {
                     median(
@@ -330,8 +331,8 @@ fn main() {
                 let kept = 100.0 * ratio(&row.beside, 1.0);
                 let paced = 100.0 * ratio(&row.paced, 1.0);
                 let two = ratio(&row.two, 2.0);
-                print!("{:>16.2}{kept:>7.0}%{:>14.2}", median(row.beside), median(row.writes));
-                print!("{paced:>19.0}%{two:>18.2}");
+                print!("{:>14.2}{kept:>6.0}%{:>9.2}", median(row.beside), median(row.writes));
+                print!("{paced:>13.0}%{two:>12.2}");
             }
             println!();
         }

@@ -1,17 +1,19 @@
 //! One table of medians and ratios in about a minute: `cargo bench -p kvma-bench --bench table`.
 //!
-//! The containers take turns within each round, so that what disturbs the machine disturbs all of
-//! them. `KVMA_BENCH_MS` sets the time for each cell (100).
+//! The containers take turns within each round, so that a disturbance of the machine disturbs all
+//! of them. `KVMA_BENCH_MS` sets the time for each cell in milliseconds (100).
 
-use kvma_bench::{BTree, Kvma, Load, MemorySet, Peer, RangeMap, Workload};
 use std::hint::black_box;
 use std::time::Duration;
+
+use kvma_bench::{BTree, Kvma, Load, MemorySet, Peer, RangeMap, Workload};
 
 const SIZES: [usize; 3] = [1_000, 10_000, 100_000];
 const ROUNDS: usize = 15;
 
-/// One container under one load: runs a batch, gives ns per operation.
+/// One container under one load.
 struct Cell {
+    /// Runs a batch, and returns its time in ns per operation.
     batch: Box<dyn FnMut() -> f64>,
     times: Vec<f64>,
 }
@@ -23,7 +25,7 @@ fn cell<P: Peer + 'static>(load: Load, count: usize, each: Duration) -> Cell {
         black_box(work.run(times));
         cpu_time() - start
     };
-    // As many as fill the time.
+    // So many operations in a batch as fill the time.
     let mut times = 1;
     while time(&mut work, times) < each / 2 && times < 1 << 24 {
         times *= 2;
@@ -32,7 +34,7 @@ fn cell<P: Peer + 'static>(load: Load, count: usize, each: Duration) -> Cell {
     Cell { batch: Box::new(batch), times: Vec::new() }
 }
 
-/// Of this thread alone: what else runs on the machine does not count.
+/// Returns the CPU time of this thread: other programs on the machine do not count.
 fn cpu_time() -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is a valid place for the answer.
@@ -50,16 +52,14 @@ fn main() {
     let ms = std::env::var("KVMA_BENCH_MS").ok().and_then(|ms| ms.parse().ok()).unwrap_or(100);
     let each = Duration::from_millis(ms) / ROUNDS as u32;
     let only: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
-    println!("ns per operation, median of {ROUNDS}; in brackets how many times as long as kvma");
+    println!("ns per operation, median of {ROUNDS}; in brackets as a multiple of kvma's");
     let peers = [Kvma::NAME, BTree::NAME, RangeMap::NAME, MemorySet::NAME];
-    println!(
-        "{:<24} {:>7}  {:>9} {:>18} {:>18} {:>18}",
-        "", "VMAs", peers[0], peers[1], peers[2], peers[3]
-    );
+    println!("{:>9}{:>9}{:>18}{:>18}{:>18}", "VMAs", peers[0], peers[1], peers[2], peers[3]);
     for load in Load::ALL {
         if !only.is_empty() && !only.iter().any(|only| load.name().contains(only.as_str())) {
             continue;
         }
+        println!("{}", load.name());
         for count in SIZES {
             let mut cells = [
                 cell::<Kvma>(load, count, each),
@@ -74,12 +74,12 @@ fn main() {
                 }
             }
             let ours = median(&mut cells[0].times);
-            print!("{:<24} {count:>7}  {ours:>9.0}", load.name());
+            print!("{count:>9}{ours:>9.0}");
             for cell in &mut cells[1..] {
                 let theirs = median(&mut cell.times);
                 let ratio = theirs / ours;
                 let digits = if ratio < 100.0 { 2 } else { 0 };
-                print!(" {:>18}", format!("{theirs:.0} ({ratio:.digits$}x)"));
+                print!("{:>18}", format!("{theirs:.0} ({ratio:.digits$}x)"));
             }
             println!();
         }

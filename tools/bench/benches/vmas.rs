@@ -1,10 +1,11 @@
-//! The same with criterion: `cargo bench -p kvma-bench --bench vmas`, one operation as its
-//! argument.
+//! The workloads of the table, measured with criterion: `cargo bench -p kvma-bench --bench vmas`,
+//! with the name of one operation as its argument.
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use kvma_bench::{BTree, Kvma, Load, MemorySet, Peer, RangeMap, Workload};
-use std::hint::black_box;
-use std::time::{Duration, Instant};
 
 fn bench<P: Peer>(criterion: &mut Criterion, load: Load) {
     let mut group = criterion.benchmark_group(load.name());

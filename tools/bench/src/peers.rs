@@ -1,64 +1,71 @@
-//! The containers. Each holds VMAs with an identity and a protection; equal neighbours may merge.
+//! The containers. Each holds VMAs with a number and a protection. Equal neighbours may merge.
 
-use crate::workload::LIMIT;
-use memory_addr::{AddrRange, VirtAddr};
-use memory_set::{MappingBackend, MemoryArea};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What the workloads ask for. Lengths in bytes.
+use memory_addr::{AddrRange, VirtAddr};
+use memory_set::{MappingBackend, MemoryArea};
+
+/// Bytes in a page.
+pub const PAGE: u64 = 4096;
+/// One past the last byte that may be mapped.
+pub const LIMIT: u64 = 1 << 47;
+
+/// A container, as the workloads use it. Lengths are in bytes.
 pub trait Peer: Default {
-    /// For tables.
+    /// Its name, for tables.
     const NAME: &'static str;
 
-    /// VMAs.
+    /// Returns the number of VMAs.
     fn len(&self) -> usize;
 
-    /// Whether there are none.
+    /// Returns true if there are no VMAs.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Into a free place.
+    /// Maps a free range.
     fn insert(&mut self, start: u64, len: u64, id: u32);
 
-    /// At the lowest free place; gives it.
+    /// Maps a range in the lowest gap that holds it, and returns its start.
     fn insert_lowest(&mut self, len: u64, id: u32) -> u64 {
         let start = self.lowest_gap(len);
         self.insert(start, len, id);
         start
     }
 
-    /// Exactly one VMA.
+    /// Unmaps a range that is exactly one VMA.
     fn remove(&mut self, start: u64, len: u64);
 
-    /// Something about the VMA that holds `addr`.
+    /// Returns the start of the VMA that holds `addr`.
     fn find(&self, addr: u64) -> u64;
 
-    /// Takes a part of one VMA's write permission and gives it back.
+    /// Takes the write permission of a part of a VMA and gives it back.
     fn protect_and_back(&mut self, start: u64, len: u64);
 
-    /// Replaces what is there.
+    /// Maps a range and replaces what was mapped there.
     fn overwrite(&mut self, start: u64, len: u64, id: u32);
 
-    /// The lowest free place.
+    /// Returns the start of the lowest gap that holds `len` bytes.
     fn lowest_gap(&self, len: u64) -> u64;
 }
 
 mod ours {
-    use super::*;
-    use kvma::*;
     use std::sync::LazyLock;
 
-    /// This crate.
+    use kvma::*;
+
+    use super::*;
+
+    /// This crate's `VmMap`.
     pub struct Kvma(VmMap<(), &'static BoxAlloc<VmaNode>>);
 
     impl Default for Kvma {
         fn default() -> Self {
             let page = PageSize::SIZE_4K;
             let pages = LIMIT / page.bytes();
-            // As in a kernel: an allocator for all spaces, for good.
+            // As in a kernel: one allocator for all spaces, for ever.
             static HEAP: LazyLock<BoxAlloc<VmaNode>> = LazyLock::new(BoxAlloc::new);
-            Kvma(VmMap::new(0, pages, page, &*HEAP).expect("a space"))
+            Self(VmMap::new(0, pages, page, &*HEAP).expect("a space"))
         }
     }
 
@@ -116,8 +123,8 @@ mod ours {
 
 pub use ours::Kvma;
 
-/// The standard library's map with the splitting done by hand, and an index of free ranges by size:
-/// best fit, where the others take the lowest.
+/// The standard library's map, with splitting and merging written by hand and an index of gaps by
+/// size. It takes the smallest gap that is large enough, where the others take the lowest.
 pub struct BTree {
     vmas: BTreeMap<u64, (u64, u32, bool)>,
     free: BTreeSet<(u64, u64)>,
@@ -125,19 +132,19 @@ pub struct BTree {
 
 impl Default for BTree {
     fn default() -> Self {
-        BTree { vmas: BTreeMap::new(), free: BTreeSet::from([(LIMIT, 0)]) }
+        Self { vmas: BTreeMap::new(), free: BTreeSet::from([(LIMIT, 0)]) }
     }
 }
 
 impl BTree {
-    /// The free range around `start .. end`, which is free.
+    /// Returns the gap that holds the free range `start..end`.
     fn around(&self, start: u64, end: u64) -> (u64, u64) {
         let from = self.vmas.range(..start).next_back().map_or(0, |(_, vma)| vma.0);
         let to = self.vmas.range(end..).next().map_or(LIMIT, |(&start, _)| start);
         (from, to)
     }
 
-    fn put_free(&mut self, start: u64, end: u64) {
+    fn add_gap(&mut self, start: u64, end: u64) {
         if start < end {
             self.free.insert((end - start, start));
         }
@@ -146,8 +153,8 @@ impl BTree {
     fn occupy(&mut self, start: u64, end: u64) {
         let (from, to) = self.around(start, end);
         self.free.remove(&(to - from, from));
-        self.put_free(from, start);
-        self.put_free(end, to);
+        self.add_gap(from, start);
+        self.add_gap(end, to);
     }
 
     fn vacate(&mut self, start: u64, end: u64) {
@@ -155,11 +162,11 @@ impl BTree {
         for (a, b) in [(from, start), (end, to)] {
             self.free.remove(&(b - a, a));
         }
-        self.put_free(from, to);
+        self.add_gap(from, to);
     }
 
-    /// Cuts at `at`, if a VMA lies across.
-    fn cut(&mut self, at: u64) {
+    /// Splits the VMA that lies across `at`, if there is one.
+    fn split(&mut self, at: u64) {
         if let Some((&start, vma)) = self.vmas.range_mut(..at).next_back() {
             let (end, id, write) = *vma;
             if end > at && start < at {
@@ -169,7 +176,8 @@ impl BTree {
         }
     }
 
-    fn join(&mut self, at: u64) {
+    /// Merges the VMAs on both sides of `at` if they are equal.
+    fn merge(&mut self, at: u64) {
         let Some(&(end, id, write)) = self.vmas.get(&at) else { return };
         if let Some((_, left)) = self.vmas.range_mut(..at).next_back()
             && *left == (at, id, write)
@@ -207,20 +215,20 @@ impl Peer for BTree {
 
     fn protect_and_back(&mut self, start: u64, len: u64) {
         for write in [false, true] {
-            self.cut(start);
-            self.cut(start + len);
+            self.split(start);
+            self.split(start + len);
             if let Some(vma) = self.vmas.get_mut(&start) {
                 vma.2 = write;
             }
-            self.join(start);
-            self.join(start + len);
+            self.merge(start);
+            self.merge(start + len);
         }
     }
 
     fn overwrite(&mut self, start: u64, len: u64, id: u32) {
         let end = start + len;
-        self.cut(start);
-        self.cut(end);
+        self.split(start);
+        self.split(end);
         while let Some((&at, &(to, ..))) = self.vmas.range(start..end).next() {
             self.vmas.remove(&at);
             self.vacate(at, to);
@@ -233,7 +241,7 @@ impl Peer for BTree {
     }
 }
 
-/// rangemap: values by half-open range, equal neighbours merge; free places by walking the gaps.
+/// rangemap: equal neighbours merge, and free ranges are found by walking the gaps.
 #[derive(Default)]
 pub struct RangeMap(rangemap::RangeMap<u64, (u32, bool)>);
 
@@ -273,13 +281,13 @@ impl Peer for RangeMap {
     }
 }
 
-/// memory_set 0.4.1, with a backend that does nothing. It never merges, so protecting a page leaves
-/// three VMAs for good.
+/// memory_set 0.4.1 with a backend that does nothing. It never merges, so protecting a page leaves
+/// three VMAs for ever.
 pub struct MemorySet(memory_set::MemorySet<Nothing>);
 
 impl Default for MemorySet {
     fn default() -> Self {
-        MemorySet(memory_set::MemorySet::new())
+        Self(memory_set::MemorySet::new())
     }
 }
 
@@ -344,7 +352,7 @@ impl Peer for MemorySet {
 
     fn lowest_gap(&self, len: u64) -> u64 {
         let limit = AddrRange::from_start_size(addr(0), LIMIT as usize);
-        let found = self.0.find_free_area(addr(0), len as usize, limit, crate::PAGE as usize);
+        let found = self.0.find_free_area(addr(0), len as usize, limit, PAGE as usize);
         found.expect("room").as_usize() as u64
     }
 }

@@ -1,47 +1,43 @@
-//! What is measured.
+//! The operations that are measured, and the layout that they start from.
 
-use crate::peers::Peer;
+use crate::peers::{PAGE, Peer};
 
-/// Bytes in a page.
-pub const PAGE: u64 = 4096;
 /// Pages of a VMA of the layout.
 const VMA: u64 = 4;
-/// One past the last byte that may be mapped.
-pub const LIMIT: u64 = 1 << 47;
 
-/// The operations.
+/// An operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Load {
-    /// The VMA of a random mapped address.
+    /// Finds the VMA of a random mapped address.
     Lookup,
-    /// A random VMA goes, and one of the same size is mapped at the lowest free place.
+    /// Unmaps a random VMA, and maps one of the same size in the lowest gap that holds it.
     Churn,
-    /// A page in the middle of a random VMA is protected and unprotected.
+    /// Makes a page in the middle of a random VMA read-only and writable again.
     Protect,
-    /// A fixed mapping over some four VMAs, at a random place.
+    /// Replaces about four VMAs by one, at a random address.
     Overwrite,
-    /// The lowest free range that is longer than all gaps between VMAs.
+    /// Finds the lowest gap that is longer than all those between VMAs.
     Gap,
 }
 
 impl Load {
-    /// All of them.
-    pub const ALL: [Load; 5] =
-        [Load::Lookup, Load::Churn, Load::Protect, Load::Overwrite, Load::Gap];
+    /// All operations.
+    pub const ALL: [Self; 5] =
+        [Self::Lookup, Self::Churn, Self::Protect, Self::Overwrite, Self::Gap];
 
-    /// For tables.
+    /// Returns its name, for tables.
     pub fn name(self) -> &'static str {
         match self {
-            Load::Lookup => "random lookup",
-            Load::Churn => "unmap + map_any",
-            Load::Protect => "protect a page and back",
-            Load::Overwrite => "overwrite",
-            Load::Gap => "gap search, fragmented",
+            Self::Lookup => "random lookup",
+            Self::Churn => "unmap + map_any",
+            Self::Protect => "protect a page and back",
+            Self::Overwrite => "overwrite",
+            Self::Gap => "gap search, fragmented",
         }
     }
 }
 
-/// xorshift: cheap, and the same for all.
+/// A xorshift generator: cheap, and the same for all containers.
 #[derive(Clone, Debug)]
 struct Rng(u64);
 
@@ -54,7 +50,7 @@ impl Rng {
     }
 }
 
-/// First bytes of `count` VMAs, in random order.
+/// Returns the first bytes of `count` VMAs, in random order.
 pub fn layout(count: usize) -> Vec<u64> {
     let mut rng = Rng(0x9e37_79b9_7f4a_7c15);
     let mut at = 0;
@@ -71,7 +67,7 @@ pub fn layout(count: usize) -> Vec<u64> {
     starts
 }
 
-/// A container filled with the layout, and where it is in the random sequence.
+/// A container filled with the layout, and the state of the random sequence.
 pub struct Workload<P> {
     peer: P,
     starts: Vec<u64>,
@@ -89,18 +85,19 @@ impl<P: Peer> Workload<P> {
             peer.insert(start, VMA * PAGE, id as u32);
         }
         if load == Load::Overwrite {
-            // Overwriting settles at two ends for each overwriting's length: at `count` VMAs.
+            // Each operation leaves two more ends and removes as many: the number of VMAs stays
+            // near `count`.
             starts.sort_unstable();
         }
-        Workload { peer, starts, rng: Rng(88_172_645_463_325_252), next_id: count as u32, load }
+        Self { peer, starts, rng: Rng(88_172_645_463_325_252), next_id: count as u32, load }
     }
 
-    /// VMAs now.
+    /// Returns the number of VMAs now.
     pub fn vmas(&self) -> usize {
         self.peer.len()
     }
 
-    /// Does it `times` times; the result keeps the work from being optimised away.
+    /// Does the operation `times` times. The result keeps the work from being optimised away.
     pub fn run(&mut self, times: u64) -> u64 {
         let count = self.starts.len() as u64;
         let mut sum = 0u64;
