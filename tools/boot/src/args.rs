@@ -27,7 +27,7 @@ usage: cargo run [-- OPTIONS]
 exit status: 0 passed, 1 failed, 2 could not be tried
 ";
 
-/// What the command line asks for.
+/// A command of the user.
 pub enum Command {
     /// Print the usage.
     Help,
@@ -44,11 +44,11 @@ pub enum Install {
     Forbidden,
 }
 
-/// How to boot the kernel.
+/// The options of a boot.
 pub struct Args {
     /// The trace to replay.
     pub trace: PathBuf,
-    /// Where to copy the kernel's answers.
+    /// The file to which the kernel's answers are copied.
     pub answers: Option<PathBuf>,
     pub timeout: Duration,
     /// The way in which the kernel is broken on purpose.

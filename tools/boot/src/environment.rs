@@ -1,4 +1,4 @@
-//! Where this program runs: the repository, the build directory, standard output.
+//! The surroundings of this program: the repository, the build directory, standard output.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};

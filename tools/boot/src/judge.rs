@@ -4,10 +4,10 @@ use std::fmt;
 
 use kvma_trace::{Answer, Entry, Line, Parser, Snapshot, same};
 
-/// How many differences are described. Those that follow only count.
+/// The number of differences that are described. Those that follow only count.
 const DESCRIBED: usize = 5;
 
-/// How two traces compare.
+/// The result of a comparison.
 #[derive(Default)]
 pub struct Verdict {
     calls: Count,

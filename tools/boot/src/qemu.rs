@@ -37,7 +37,7 @@ impl Drop for Files {
     }
 }
 
-/// How a run ended.
+/// The end of a run.
 pub enum End {
     /// The kernel passed.
     Pass,

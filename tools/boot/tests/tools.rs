@@ -1,5 +1,4 @@
-//! How boot gets its tools, and what it makes of a QEMU that fails: scripts of the tests stand in
-//! for QEMU and apt.
+//! The installation of QEMU, and a QEMU that fails: scripts of the tests stand in for QEMU and apt.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};

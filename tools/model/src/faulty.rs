@@ -14,7 +14,7 @@ const NEVER: u64 = u64::MAX;
 #[derive(Clone, Debug)]
 pub struct Faulty<A> {
     inner: A,
-    /// How many allocations still succeed; `NEVER` for all. Shared by all clones of the handle.
+    /// The number of allocations that still succeed; `NEVER` for all. All clones share it.
     left: Arc<AtomicU64>,
 }
 

@@ -113,7 +113,7 @@ fn same_call(is: &HookCall<TagView>, want: &HookCall<TagView>) -> bool {
         (HookCall::Prepare(is), HookCall::Prepare(want)) => {
             same_edit(is, want, if matches!(is, Edit::Map(_)) { Data::Own } else { Data::Around })
         }
-        // What is unmapped has been split off its VMA. The others may be parts of larger VMAs.
+        // An unmapped piece has been split off its VMA. The others may be parts of larger VMAs.
         (HookCall::Commit(is), HookCall::Commit(want)) => {
             same_edit(is, want, if matches!(is, Edit::Unmap(_)) { Data::Own } else { Data::Around })
         }

@@ -9,9 +9,9 @@ use kvma::{Errno, Error};
 pub struct TraceError<'a> {
     /// Line number, from 1.
     pub line: usize,
-    /// What was expected there.
+    /// A description of what was expected.
     pub expected: &'static str,
-    /// What was found there.
+    /// The text that was found.
     pub found: &'a str,
 }
 
