@@ -1,4 +1,5 @@
-//! Link operations that keep the augmentation.
+//! The link operations through which the library changes the tree, and which keep the largest gaps
+//! right.
 //!
 //! `RBTree` has no hook for rotations, but every child pointer that it writes goes through
 //! `set_left` and `set_right` here. They note the node; afterwards each noted node's largest gap is
@@ -23,7 +24,7 @@ const NOTED: usize = if cfg!(all(test, not(loom))) { 3 } else { 16 };
 
 const BLACK: usize = 1;
 
-/// What the tree stores: a pointer without drop glue. The nodes belong to the allocator.
+/// The pointer that the library's tree stores, without drop glue: nodes belong to the allocator.
 pub(super) struct Handle<T: Content>(pub(super) NonNull<Node<T>>);
 
 pub(super) struct Handles<T>(PhantomData<fn() -> T>);
@@ -68,7 +69,7 @@ unsafe impl<T: Content> Adapter for TreeAdapter<T> {
 
     #[inline(always)]
     unsafe fn get_link(&self, value: *const Node<T>) -> NonNull<Node<T>> {
-        self.ops.settle(ptr::null_mut());
+        self.ops.propagate_all(ptr::null_mut());
         // SAFETY: `value` is valid by the contract of this method.
         unsafe { NonNull::new_unchecked(value.cast_mut()) }
     }
@@ -89,7 +90,7 @@ unsafe impl<T: Content> Adapter for TreeAdapter<T> {
     }
 }
 
-/// Stateful link operations: the nodes whose children changed since the last `settle`.
+/// Stateful link operations: the nodes whose children changed since the last `propagate_all`.
 pub(super) struct Links<T: Content> {
     noted: [Cell<*mut Node<T>>; NOTED],
     len: Cell<usize>,
@@ -108,7 +109,8 @@ impl<T: Content> Links<T> {
     #[inline(always)]
     fn note(&self, node: NonNull<Node<T>>) {
         let len = self.len.get();
-        if len != 0 && self.noted[len - 1].get() == node.as_ptr() {
+        // The last one noted; no slot has the index -1.
+        if self.noted.get(len.wrapping_sub(1)).is_some_and(|last| last.get() == node.as_ptr()) {
             return;
         }
         match self.noted.get(len) {
@@ -120,23 +122,25 @@ impl<T: Content> Links<T> {
         }
     }
 
-    /// Makes every stored maximum right again. `gone` is a node that was noted and then removed.
+    /// Makes every stored largest gap right again. `gone` is a node that was noted and then
+    /// removed.
     #[inline]
-    fn settle(&self, gone: *mut Node<T>) {
+    fn propagate_all(&self, gone: *mut Node<T>) {
         let len = self.len.replace(0);
+        let noted = self.noted.get(..len).unwrap_or(&self.noted);
         if self.overflown.replace(false) {
-            return self.recompute(&self.noted[..len], gone);
+            return self.recompute(noted, gone);
         }
-        for slot in &self.noted[..len] {
+        for slot in noted {
             let node = slot.get();
             if node != gone {
                 // SAFETY: noted nodes are linked, but for `gone`.
-                unsafe { raise(node) }
+                unsafe { propagate(node) }
             }
         }
     }
 
-    /// The way out when too many nodes were noted: every node, children before parents.
+    /// Recomputes every node, children before parents: too many nodes were noted.
     #[cold]
     fn recompute(&self, noted: &[Cell<*mut Node<T>>], gone: *mut Node<T>) {
         let Some(inside) = noted.iter().map(Cell::get).find(|&node| node != gone) else {
@@ -162,14 +166,14 @@ impl<T: Content> Links<T> {
     }
 }
 
-/// The first node of the subtree in post-order.
+/// Returns the first node of the subtree in post-order.
 ///
 /// # Safety
 ///
 /// `at` is a linked node.
 unsafe fn deepest_first<T: Content>(mut at: *mut Node<T>) -> *mut Node<T> {
     loop {
-        // SAFETY: the caller's, and links lead to linked nodes.
+        // SAFETY: linked, by the contract of this function; links lead to linked nodes.
         let node = unsafe { &*at };
         let (left, right) = (node.left.get(), node.right.get());
         at = if !left.is_null() {
@@ -191,7 +195,7 @@ pub(super) fn is_black<T: Content>(node: &Node<T>) -> bool {
     node.parent.get().addr() & BLACK != 0
 }
 
-/// What the largest gap of a subtree is, from the node's own and its children's.
+/// Computes the largest gap of a subtree, from the node's own and its children's.
 ///
 /// # Safety
 ///
@@ -208,14 +212,15 @@ pub(super) unsafe fn computed_max<T: Content>(node: &Node<T>) -> T::Position {
     max
 }
 
-/// The node's gap or children changed: recomputes it, then its ancestors until nothing changes.
+/// Recomputes the largest gap of a node whose gap or children have changed, then its ancestors'
+/// until nothing changes.
 ///
 /// # Safety
 ///
 /// `at` is a linked node.
 #[inline]
-pub(super) unsafe fn raise<T: Content>(mut at: *mut Node<T>) {
-    // SAFETY: the caller's, and parents of linked nodes are linked.
+pub(super) unsafe fn propagate<T: Content>(mut at: *mut Node<T>) {
+    // SAFETY: linked, by the contract of this function; parents of linked nodes are linked.
     while let Some(node) = unsafe { at.as_ref() } {
         // SAFETY: as above.
         let max = unsafe { computed_max(node) };
@@ -233,7 +238,7 @@ unsafe impl<T: Content> LinkOps for Links<T> {
 
     #[inline(always)]
     unsafe fn acquire_link(&mut self, link: NonNull<Node<T>>) -> bool {
-        // SAFETY: valid by the contract of this method. A spare node's list link is of no use any
+        // SAFETY: valid by the contract of this method. A free node's list link is of no use any
         // more; the tree sets parent and colour next.
         unsafe { link.as_ref() }.parent.set(ptr::without_provenance_mut(BLACK));
         true
@@ -241,7 +246,7 @@ unsafe impl<T: Content> LinkOps for Links<T> {
 
     #[inline(always)]
     unsafe fn release_link(&mut self, link: NonNull<Node<T>>) {
-        self.settle(link.as_ptr());
+        self.propagate_all(link.as_ptr());
     }
 }
 

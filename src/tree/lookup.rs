@@ -1,59 +1,61 @@
-//! Looking an entry up without the lock.
+//! Lookups without the lock.
 //!
 //! A reader starts at a published root and follows links while a writer changes them. It may be led
 //! anywhere, even into a node that has left the tree or belongs to another one; it can trust
-//! nothing on its way, only what it checks at the end:
+//! nothing on its way, only the checks at the end:
 //!
-//! - **A hit** is checked by the node's own generation. Even, and the same before and after the
-//!   node was read: then everything read is one state of that node. The node's owner says that it
-//!   was in this tree then. Entries do not overlap, so there was no other answer, wherever the walk
-//!   came by.
+//! - **A hit** is checked by the node's own generation. If it is even, and the same before and
+//!   after the node was read, then everything read is one state of that node. The node's tree
+//!   number says that it was in this tree then. Entries do not overlap, so there was no other
+//!   answer, wherever the walk came by.
 //! - **A miss** is checked by the tree's change count, since no node can tell that another one is
 //!   missing.
 //!
 //! So changes elsewhere in the tree make a reader repeat a miss, never a hit. Most lookups hit, so
 //! the first walk does not even look at the change count, whose cache line every writer writes.
 //!
-//! What pairs with what, beside the links (`Link::set` with `Link::acquire`: a node is seen
+//! These pairs order memory, beside the links (`Link::set` with `Link::acquire`: a node is seen
 //! initialised):
 //!
 //! | by the lock's holder | by the reader |
 //! |---|---|
-//! | `open`: generation odd, release fence, stores | loads, acquire fence, generation again |
-//! | `close`: stores, generation even with release | generation with acquire, loads |
-//! | `begin`: count odd, release fence, change | walk, acquire fence, count again |
-//! | `end`: change, count even with release | count with acquire, walk |
+//! | node's `write_begin`: generation odd, release fence, stores | loads, acquire fence, generation again |
+//! | node's `write_end`: stores, generation even with release | generation with acquire, loads |
+//! | `write_begin`: count odd, release fence, change | walk, acquire fence, count again |
+//! | `write_end`: change, count even with release | count with acquire, walk |
 //!
-//! The node's memory must stay a node while somebody may look at it: see [`ReadSide`].
+//! The node's memory must stay a node while somebody may look at it: see [`ReadSide`]. A
+//! type-stable allocator sees to that by itself. With any other, the root is unpublished while the
+//! tree changes: nodes may be given back before the change ends (the map itself may be dropped and
+//! replaced), and a reader who comes then must not begin at one of them.
 
 use super::Tree;
 use crate::node::{Content, Node, NodeAlloc, ReadSide};
 use crate::pending_flush::PendingFlushes;
-use crate::range::{PageSize, Span};
+use crate::range::{PageRange, PageSize};
 use crate::sync::{Link, Ordering, Word, fence};
 use core::fmt;
 use core::hint::select_unpredictable;
 use core::ptr::{self, NonNull};
 
-/// Nodes that a walk visits at most. No red-black tree is higher than that, but what a walk sees
-/// while writers are about need not be a tree.
+/// The number of nodes that a walk visits at most. No red-black tree is higher than that, but the
+/// links that a walk sees while writers are about need not form a tree.
 const STEPS: usize = 128;
 
-/// What readers without the lock see of a node's words.
-///
-/// Only of trees in which a place is one word, which is loaded whole.
+/// Contents that can be read without the lock: those of trees in which a position is one word,
+/// which is loaded whole.
 pub(crate) trait Peek: Content<Position = u64> {
-    /// A plain copy of it.
+    /// A plain copy of a node's words.
     type Seen;
 
     /// Reads the words with `Word::shared`. They may be changing: the caller checks afterwards.
     fn peek(words: &Self::Words, hot: u32) -> Self::Seen;
 
-    /// Whether an entry with these hot bits is there at all for readers.
+    /// Returns `true` if readers are shown entries with these hot bits.
     fn is_visible(hot: u32) -> bool;
 }
 
-/// A writer was in the way.
+/// Writers were in the way of a lookup that does not wait for them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Busy;
 
@@ -65,7 +67,7 @@ impl fmt::Display for Busy {
 
 impl core::error::Error for Busy {}
 
-/// Stands for one state of one entry of one address space, for
+/// Stands for one state of one VMA of one address space: for
 /// [`still_valid`](crate::AddrSpace::still_valid).
 ///
 /// It borrows nothing and may be kept while the fault handler sleeps.
@@ -74,7 +76,7 @@ pub struct Token {
     /// Only for `Published::is_current`, once it has seen that the token is its own.
     node: *const (),
     /// The node's generation: even. Odd in a token that was never valid.
-    seq: u64,
+    generation: u64,
     /// The tree's number.
     space: u64,
     page: u64,
@@ -90,19 +92,19 @@ impl Token {
     /// Whether a flush was under way when the entry was looked up, so that the token has never been
     /// valid. There is nothing to prepare: look up again.
     pub fn is_dead(&self) -> bool {
-        self.seq & 1 != 0
+        self.generation & 1 != 0
     }
 }
 
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Token({}.{})", self.space, self.seq)
+        write!(f, "Token({}.{})", self.space, self.generation)
     }
 }
 
 /// An entry as a reader saw it.
 pub(crate) struct Hit<S> {
-    pub(crate) span: Span,
+    pub(crate) range: PageRange,
     pub(crate) seen: S,
     pub(crate) token: Token,
 }
@@ -110,16 +112,16 @@ pub(crate) struct Hit<S> {
 /// One state of a node, as read without the lock.
 struct Found<T: Peek> {
     node: NonNull<Node<T>>,
-    seq: u64,
+    generation: u64,
     space: u64,
-    span: Span,
+    range: PageRange,
     state: u64,
     seen: T::Seen,
 }
 
-/// What a lookup without the lock starts from. Lies beside the lock, not behind it.
+/// The root from which lookups without the lock start. It lies beside the lock, not behind it.
 pub(crate) struct Published<T: Content, A> {
-    entry: Entry<T>,
+    root: Root<T>,
     count: OwnLine<Word>,
     /// Keeps the nodes' memory.
     alloc: A,
@@ -128,11 +130,11 @@ pub(crate) struct Published<T: Content, A> {
 
 /// Read by every reader, written only when the root moves.
 #[repr(align(64))]
-struct Entry<T: Content> {
-    /// Null while it is not known, or not to be trusted.
-    root: Link<Node<T>>,
-    /// The tree's number: that of the nodes that are in it.
-    id: Word,
+struct Root<T: Content> {
+    /// Null while there is none that readers may begin at.
+    node: Link<Node<T>>,
+    /// The tree's number, which the nodes that are in it carry.
+    number: Word,
 }
 
 /// Written by every writer: away from what readers always read.
@@ -140,69 +142,79 @@ struct Entry<T: Content> {
 struct OwnLine<T>(T);
 
 impl<T: Content, A: NodeAlloc<T>> Published<T, A> {
-    /// Nothing published yet.
+    /// Creates one with nothing published yet.
     pub(crate) fn new(alloc: A, page: PageSize) -> Self {
-        Published {
-            entry: Entry { root: Link::null(), id: Word::new(0) },
+        Self {
+            root: Root { node: Link::null(), number: Word::new(0) },
             count: OwnLine(Word::new(0)),
             alloc,
             page,
         }
     }
 
-    /// The page size that readers count in.
+    /// Returns the page size that readers count in.
     #[inline]
     pub(crate) fn page_size(&self) -> PageSize {
         self.page
     }
 
-    /// The allocator of the nodes.
+    /// Returns the allocator of the nodes.
     pub(crate) fn alloc(&self) -> &A {
         &self.alloc
     }
 
-    /// Before the lock's holder changes the tree. No miss is believed until [`end`](Self::end).
+    /// Begins a change of the tree. Called by the lock's holder; no miss is believed until
+    /// [`write_end`](Self::write_end).
     #[inline]
-    pub(crate) fn begin(&self) {
+    pub(crate) fn write_begin(&self) {
         self.count.0.set(self.count.0.get() | 1);
         // Orders the odd count before every store of the change, a node's odd generation first of
-        // all: a reader who finds the node changing must not take that for a hole. Pairs with the
+        // all: a reader who finds the node changing must not take that for a gap. Pairs with the
         // fence of a miss.
         fence(Ordering::Release);
+        if !A::TYPE_STABLE {
+            self.root.node.set(ptr::null_mut());
+        }
     }
 
-    /// After the change, by the lock's holder. `alloc` is the handle of the tree's nodes, `page`
-    /// what it counts in.
+    /// Ends a change of the tree. Called by the lock's holder. `alloc` is the handle of the tree's
+    /// nodes, `page` the page size that it counts in.
     #[inline]
-    pub(crate) fn end(&self, tree: &Tree<T>, alloc: &A, page: PageSize) {
+    pub(crate) fn write_end(&self, tree: &Tree<T>, alloc: &A, page: PageSize) {
         self.publish(tree, alloc, page);
         // Release: a miss that starts from this count sees the whole change.
         self.count.0.set_release((self.count.0.get() | 1) + 1);
     }
 
-    /// Makes the root known to readers. By the lock's holder.
+    /// Makes the root known to readers. Called by the lock's holder.
     #[inline]
     pub(crate) fn publish(&self, tree: &Tree<T>, alloc: &A, page: PageSize) {
-        if tree.id() != self.entry.id.get() {
-            // The owner may have put another map behind the lock. Our handle keeps its nodes only
-            // if they are of the same allocator; if not, lookups take the lock.
+        if tree.number() != self.root.number.get() {
+            // There may be another map behind the lock now. Our handle keeps its nodes only if they
+            // are of the same allocator; if not, lookups take the lock.
             if !alloc.is_same(&self.alloc) || page != self.page {
                 return self.forget();
             }
-            self.entry.id.set(tree.id());
+            self.root.number.set(tree.number());
         }
-        if self.entry.root.get() != tree.root {
-            self.entry.root.set(tree.root);
+        if self.root.node.get() != tree.root {
+            self.root.node.set(tree.root);
         }
     }
 
-    /// Sends lookups to the lock until the next [`publish`](Self::publish). By the lock's holder.
+    /// Sends lookups to the lock until the next [`publish`](Self::publish). Called by the lock's
+    /// holder.
     pub(crate) fn forget(&self) {
-        self.entry.root.set(ptr::null_mut());
-        self.entry.id.set(0);
+        self.root.node.set(ptr::null_mut());
+        self.root.number.set(0);
     }
 
-    /// What the lock's holder sees at `page`, with a token if the tree is the published one.
+    /// Returns `true` if readers have a root to begin at.
+    pub(crate) fn is_published(&self) -> bool {
+        !self.root.node.acquire().is_null()
+    }
+
+    /// Looks `page` up under the lock. The token is dead unless the tree is the published one.
     pub(crate) fn look(
         &self,
         tree: &Tree<T>,
@@ -217,19 +229,28 @@ impl<T: Content, A: NodeAlloc<T>> Published<T, A> {
             return None;
         }
         let (node, set) = (NonNull::from(entry.node), entry.node.pending_flushes());
-        let dead = pending_flushes.cover(set, page) || tree.id() != self.entry.id.get();
-        let token = Self::token(node, entry.node.seq(), dead, tree.id(), page);
-        Some(Hit { span: entry.span(), seen: T::peek(&entry.node.words, entry.node.hot()), token })
+        let dead = pending_flushes.cover(set, page) || tree.number() != self.root.number.get();
+        let token = Self::token(node, entry.node.generation(), dead, tree.number(), page);
+        Some(Hit {
+            range: entry.range(),
+            seen: T::peek(&entry.node.words, entry.node.hot()),
+            token,
+        })
     }
 
-    fn token(node: NonNull<Node<T>>, seq: u64, dead: bool, space: u64, page: u64) -> Token {
-        Token { node: node.as_ptr().cast_const().cast(), seq: seq | dead as u64, space, page }
+    fn token(node: NonNull<Node<T>>, generation: u64, dead: bool, space: u64, page: u64) -> Token {
+        Token {
+            node: node.as_ptr().cast_const().cast(),
+            generation: generation | dead as u64,
+            space,
+            page,
+        }
     }
 }
 
 impl<T: Peek, A: ReadSide<T>> Published<T, A> {
-    /// What `make` makes of the entry that holds `page`, without the lock. O(log n), at most two
-    /// walks.
+    /// Looks `page` up without the lock, and returns what `make` makes of the entry. O(log n), at
+    /// most two walks.
     #[inline(always)]
     pub(crate) fn walk<R>(
         &self,
@@ -237,7 +258,7 @@ impl<T: Peek, A: ReadSide<T>> Published<T, A> {
         page: u64,
         make: impl FnOnce(Hit<T::Seen>) -> R,
     ) -> Result<Option<R>, Busy> {
-        let _reading = self.alloc.enter();
+        let _guard = self.alloc.enter();
         // SAFETY: the guard above is held.
         let found = match unsafe { self.hit(page) }? {
             Some(found) => found,
@@ -251,64 +272,65 @@ impl<T: Peek, A: ReadSide<T>> Published<T, A> {
             return Ok(None);
         }
         let dead = pending_flushes.cover((found.state >> 32) as u32, page);
-        let token = Self::token(found.node, found.seq, dead, found.space, page);
-        Ok(Some(make(Hit { span: found.span, seen: found.seen, token })))
+        let token = Self::token(found.node, found.generation, dead, found.space, page);
+        Ok(Some(make(Hit { range: found.range, seen: found.seen, token })))
     }
 
-    /// A walk whose miss is to be believed.
+    /// Walks, for an answer that may also be a miss.
     ///
     /// # Safety
     ///
-    /// As [`descend`](Self::descend).
+    /// A guard of `alloc.enter()` is held.
     #[cold]
     unsafe fn hit_or_miss(&self, page: u64) -> Result<Option<Found<T>>, Busy> {
         let count = self.count.0.acquire();
-        // SAFETY: the caller's.
+        // SAFETY: the caller holds a guard.
         if let Some(hit) = unsafe { self.hit(page) }? {
             return Ok(Some(hit));
         }
-        // Pairs with the fence of `begin`: if the walk saw a store of a change, the count is odd
-        // here, or another one.
+        // Pairs with the fence of `write_begin`: if the walk saw a store of a change, the count is
+        // odd here, or another one.
         fence(Ordering::Acquire);
         if count & 1 == 0 && self.count.0.shared() == count { Ok(None) } else { Err(Busy) }
     }
 
-    /// A walk whose hit can be believed.
+    /// Walks, for a hit; without one, the answer says nothing.
     ///
     /// # Safety
     ///
-    /// As [`descend`](Self::descend).
+    /// A guard of `alloc.enter()` is held.
     #[inline(always)]
     unsafe fn hit(&self, page: u64) -> Result<Option<Found<T>>, Busy> {
-        // SAFETY: the caller's.
+        // SAFETY: the caller holds a guard.
         let Some(found) = (unsafe { self.descend(page) })? else { return Ok(None) };
         // SAFETY: a node, by `descend`, and it stays one.
         let node = unsafe { found.as_ref() };
-        // Pairs with `close`: everything stored before this generation is seen below.
-        let seq = node.seq.acquire();
-        let span = Span::new(node.start.shared(), node.end.shared());
-        let (owner, state) = (node.owner.shared(), node.state.shared());
+        // Pairs with the node's `write_end`: everything stored before this generation is seen
+        // below.
+        let generation = node.generation.acquire();
+        let range = PageRange::new(node.start.shared(), node.end.shared());
+        let (number, state) = (node.tree.shared(), node.state.shared());
         let seen = T::peek(&node.words, state as u32);
-        // Pairs with the fence of `open`: if one of the loads above saw a later change, so does the
-        // load of the generation below.
+        // Pairs with the fence of the node's `write_begin`: if one of the loads above saw a later
+        // change, so does the load of the generation below.
         fence(Ordering::Acquire);
-        let one_state = seq & 1 == 0 && node.seq.shared() == seq;
-        let here = span.start <= page && page < span.end;
-        let space = self.entry.id.shared();
-        if !one_state || !here || owner != space {
+        let one_state = generation & 1 == 0 && node.generation.shared() == generation;
+        let here = range.start <= page && page < range.end;
+        let space = self.root.number.shared();
+        if !one_state || !here || number != space {
             return Ok(None);
         }
-        Ok(Some(Found { node: found, seq, space, span, state, seen }))
+        Ok(Some(Found { node: found, generation, space, range, state, seen }))
     }
 
-    /// The last node on the way down that begins at or below `page`.
+    /// Finds the last node on the way down that begins at or below `page`.
     ///
     /// # Safety
     ///
     /// A guard of `alloc.enter()` is held.
     #[inline(always)]
     unsafe fn descend(&self, page: u64) -> Result<Option<NonNull<Node<T>>>, Busy> {
-        let mut at = self.entry.root.acquire();
+        let mut at = self.root.node.acquire();
         if at.is_null() {
             return Err(Busy); // a tree always has its sentinel: nothing is published
         }
@@ -325,30 +347,37 @@ impl<T: Peek, A: ReadSide<T>> Published<T, A> {
         Err(Busy)
     }
 
-    /// Whether the entry is as it was when the token was made. O(1), or one walk where the
-    /// allocator gives memory back.
+    /// Returns `true` if the entry is as it was when the token was made. O(1), or one walk where
+    /// the allocator gives memory back.
     #[inline]
     pub(crate) fn is_current(&self, token: &Token) -> bool {
-        if token.is_dead() || token.space != self.entry.id.shared() {
+        if token.is_dead() || token.space != self.root.number.shared() {
             return false;
         }
         let node: *const Node<T> = token.node.cast();
-        if A::STAYS {
+        if A::TYPE_STABLE {
             // SAFETY: the tree's number says that the node is of our allocator, whose nodes stay
-            // nodes as long as our handle lives.
+            // nodes as long as our handle lives. A node's generation never goes back, so the one in
+            // the token says that it is still linked where it was.
             //
             // Relaxed: if a change's hook has run before under the page-table lock, that lock lets
             // us see the generation it left; and if not, the hook will see what is written now.
-            return unsafe { (*node).seq.shared() } == token.seq;
+            return unsafe { (*node).generation.shared() } == token.generation;
         }
-        // The node's memory may be gone. If the entry lives, the walk finds its node at its page;
-        // and generations do not come back at an address, see `Tree::stamp`.
-        let _reading = self.alloc.enter();
+        // The node's memory may be gone. If the entry lives, the walk finds its node at its page.
+        // The memory may have become a new node with the same generation, but then in another tree:
+        // in one tree generations do not come back at an address, see `Tree::generation_floor`.
+        let _guard = self.alloc.enter();
         // SAFETY: the guard above is held.
         match unsafe { self.descend(token.page) } {
             Ok(Some(found)) if ptr::eq(found.as_ptr(), node) => {
                 // SAFETY: a node, by `descend`, while the guard is held.
-                unsafe { (*node).seq.shared() == token.seq }
+                let node = unsafe { &*node };
+                // The generation last: it tells that the number is that of one state with it.
+                node.tree.shared() == token.space && {
+                    fence(Ordering::Acquire);
+                    node.generation.shared() == token.generation
+                }
             }
             _ => false,
         }
