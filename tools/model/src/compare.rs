@@ -1,5 +1,7 @@
 //! Compares a map with its model: everything that can be seen of both.
 
+use std::ops::Range;
+
 use kvma::{NodeAlloc, VmMap, VmRange, Vma, VmaNode};
 
 use crate::ensure::{ensure, ensure_eq};
@@ -21,20 +23,22 @@ pub(crate) fn compare<A: NodeAlloc<VmaNode<Tag>> + Clone>(
     map.check()?;
     let config = model.config;
     let vmas = model.vmas();
-    let pages = vmas.iter().map(|vma| vma.tag.len).sum::<u64>();
-    let mut end = config.start;
+    let bytes = vmas.iter().map(|vma| vma.tag.len * config.page).sum::<u64>();
+    let gaps = model.gaps(model.all());
+    let index = |addr: u64| ((addr - config.start) / config.page) as usize;
     for (count, (vma, want)) in map.iter().zip(&vmas).enumerate() {
         ensure_eq!(vma_view(&vma), *want, "VMA {count}");
-        ensure_eq!(vma.data().view().len, vma.pages(), "length of VMA {count}");
-        ensure_eq!(vma.gap_before(), want.start.wrapping_sub(end), "gap before VMA {count}");
-        end = want.last.wrapping_add(1);
+        ensure_eq!(vma.data().view().len, vma.page_count(), "length of VMA {count}");
+        ensure_eq!(vma.data().start(), vma.start(), "start of VMA {count}");
+        let gap = gaps.iter().find(|gap| gap.end == index(want.start)).map_or(0, Range::len);
+        ensure_eq!(vma.gap_before(), gap as u64 * config.page, "gap before VMA {count}");
     }
     ensure_eq!(map.iter().count(), vmas.len(), "number of VMAs");
     ensure!(
         map.iter().rev().map(|vma| vma.start()).eq(vmas.iter().rev().map(|vma| vma.start)),
         "VMAs in descending order"
     );
-    ensure_eq!((map.len(), map.pages()), (vmas.len(), pages), "len, pages");
+    ensure_eq!((map.len(), map.mapped_bytes()), (vmas.len(), bytes), "len, mapped_bytes");
     ensure_eq!(map.is_empty(), vmas.is_empty(), "is_empty");
 
     let mut vma = vmas.iter().peekable();
@@ -56,7 +60,7 @@ fn compare_gaps<A: NodeAlloc<VmaNode<Tag>> + Clone>(
     let gaps = model.gaps(model.touched(start, len)).into_iter();
     let mut want: Vec<_> =
         gaps.map(|gap| (model.config.addr(gap.start), gap.len() as u64)).collect();
-    let flat = |range: VmRange| (range.start(), range.pages());
+    let flat = |range: VmRange| (range.start(), range.page_count());
     let gaps = map.gaps(start, len);
     ensure!(gaps.clone().map(flat).eq(want.iter().copied()), "gaps({start:#x}, {len:#x})");
     // From both ends in turn.
@@ -110,7 +114,7 @@ pub(crate) fn compare_queries<A: NodeAlloc<VmaNode<Tag>> + Clone>(
     });
     let is = map
         .pieces(addr, len)
-        .map(|piece| (piece.range().start(), piece.range().pages(), piece.attrs()));
+        .map(|piece| (piece.range().start(), piece.range().page_count(), piece.attrs()));
     ensure!(is.eq(want), "pieces({addr:#x}, {len:#x})");
     let range = model.range(addr, len);
     let covered = range.clone().is_ok_and(|range| model.covers(range));

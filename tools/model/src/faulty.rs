@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
-use kvma::node::Content;
-use kvma::{Node, NodeAlloc, TypeStable};
+use kvma::node::{Content, Node};
+use kvma::{NodeAlloc, ReadSide};
 
 const NEVER: u64 = u64::MAX;
 
@@ -51,6 +51,8 @@ impl<A> Faulty<A> {
 
 // SAFETY: all nodes come from the inner allocator, and go back to it.
 unsafe impl<T: Content, A: NodeAlloc<T>> NodeAlloc<T> for Faulty<A> {
+    const TYPE_STABLE: bool = A::TYPE_STABLE;
+
     fn alloc(&self) -> Option<NonNull<Node<T>>> {
         if self.fails() { None } else { self.inner.alloc() }
     }
@@ -65,5 +67,14 @@ unsafe impl<T: Content, A: NodeAlloc<T>> NodeAlloc<T> for Faulty<A> {
     }
 }
 
-// SAFETY: the memory is the inner allocator's.
-unsafe impl<T: Content, A: TypeStable<T>> TypeStable<T> for Faulty<A> {}
+// SAFETY: the guard is the inner allocator's, whose nodes these are.
+unsafe impl<T: Content, A: ReadSide<T>> ReadSide<T> for Faulty<A> {
+    type Guard<'a>
+        = A::Guard<'a>
+    where
+        Self: 'a;
+
+    fn enter(&self) -> A::Guard<'_> {
+        self.inner.enter()
+    }
+}

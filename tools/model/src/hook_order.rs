@@ -27,8 +27,9 @@ pub(crate) fn check_calls(
     calls: &[HookCall<TagView>],
     edits: &[Edit<TagView>],
 ) -> Result<(), String> {
-    let mut want: Vec<HookCall<TagView>> = edits.iter().cloned().map(HookCall::Prepare).collect();
-    let flushed = edits.iter().filter(|edit| !matches!(edit, Edit::Map(_))).count();
+    let prepared = edits.iter().filter(|edit| !matches!(edit, Edit::Advise(..)));
+    let mut want: Vec<_> = prepared.cloned().map(HookCall::Prepare).collect();
+    let flushed = edits.iter().filter(|edit| needs_flush(edit)).count();
     for (index, edit) in edits.iter().cloned().enumerate() {
         want.push(HookCall::Commit(edit));
         if index + 1 == flushed {
@@ -38,10 +39,24 @@ pub(crate) fn check_calls(
     if flushed > 0 {
         want.push(HookCall::FlushWait);
     }
+    let removed = edits.iter().filter_map(|edit| match edit {
+        Edit::Unmap(piece) => Some(piece.clone()),
+        _ => None,
+    });
+    want.extend(removed.map(HookCall::Release));
     let same = calls.len() == want.len()
         && calls.iter().zip(&want).all(|(call, want)| same_call(call, want));
     ensure!(same, "the hooks were called: {calls:#x?}, should be {want:#x?}");
     Ok(())
+}
+
+/// Returns true if a TLB may hold entries that the edit has removed.
+fn needs_flush(edit: &Edit<TagView>) -> bool {
+    match edit {
+        Edit::Unmap(_) | Edit::Protect(..) | Edit::Relocate(..) => true,
+        Edit::Map(_) => false,
+        Edit::Advise(_, advice) => advice.takes_pages(),
+    }
 }
 
 /// As [`check_calls`], for edits that are given page by page.
@@ -50,13 +65,16 @@ pub(crate) fn check_pages(
     edits: &[Edit<TagView>],
     page: u64,
 ) -> Result<(), String> {
-    let (mut prepared, mut done) = (Vec::new(), Vec::new());
+    let (mut prepared, mut done, mut released) = (Vec::new(), Vec::new(), Vec::new());
     let mut flush = Vec::new();
     for call in calls {
         match call {
             HookCall::Prepare(edit) => prepared.extend(by_page(edit, page)),
             HookCall::Commit(edit) => done.extend(by_page(edit, page)),
             HookCall::FlushBegin | HookCall::FlushWait => flush.push(done.len()),
+            HookCall::Release(piece) if flush.len() == 2 => {
+                released.extend(by_page(&Edit::Unmap(piece.clone()), page));
+            }
             other => return Err(format!("unexpected {other:?}")),
         }
     }
@@ -67,6 +85,8 @@ pub(crate) fn check_pages(
     let mut sorted = want.clone();
     sorted.sort_by_key(key);
     ensure_eq!(prepared, sorted, "pages of the edits that were prepared");
+    let unmapped = want.iter().filter(|edit| edit.phase == Phase::Unmap).cloned();
+    ensure_eq!(released, unmapped.collect::<Vec<_>>(), "pages that were released");
     let flushed = want.iter().filter(|edit| edit.phase < Phase::Map).count();
     let flushes = if flushed > 0 { vec![flushed, want.len()] } else { Vec::new() };
     ensure_eq!(flush, flushes, "edits before flush_begin and flush_wait");
@@ -80,6 +100,7 @@ enum Phase {
     Protect,
     Map,
     Relocate,
+    Advise,
 }
 
 /// The part of an edit that concerns one page.
@@ -98,12 +119,13 @@ fn by_page(edit: &Edit<TagView>, page: u64) -> Vec<PageEdit> {
         Edit::Protect(piece, old) => (Phase::Protect, piece, Some(*old)),
         Edit::Map(piece) => (Phase::Map, piece, None),
         Edit::Relocate(piece, _) => (Phase::Relocate, piece, None),
+        Edit::Advise(piece, _) => (Phase::Advise, piece, None),
     };
     let page_edit = |ahead| PageEdit {
         phase,
         addr: piece.start + ahead * page,
-        attrs: advance(piece.attrs, ahead),
-        old: old.map(|old| advance(old, ahead)),
+        attrs: advance(piece.attrs, ahead * page),
+        old: old.map(|old| advance(old, ahead * page)),
     };
     (0..piece.pages).map(page_edit).collect()
 }
@@ -143,6 +165,7 @@ fn same_edit(is: &Edit<TagView>, want: &Edit<TagView>, data: Data) -> bool {
         (Edit::Map(is), Edit::Map(want)) | (Edit::Unmap(is), Edit::Unmap(want)) => same(is, want),
         (Edit::Protect(is, old), Edit::Protect(want, was)) => same(is, want) && old == was,
         (Edit::Relocate(is, to), Edit::Relocate(want, target)) => same(is, want) && to == target,
+        (Edit::Advise(is, one), Edit::Advise(want, other)) => same(is, want) && one == other,
         _ => false,
     }
 }

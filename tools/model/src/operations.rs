@@ -2,7 +2,9 @@
 
 use std::ops::Range;
 
-use kvma::{Attrs, Error, Merge, Prot, Source};
+use kvma::hooks::Advice;
+use kvma::vm_map::SourceRange;
+use kvma::{Attrs, Error, Merge, Prot};
 
 use crate::config::Config;
 use crate::op::AttrsChange;
@@ -24,16 +26,77 @@ impl Space {
         let range = self.range(start, len)?;
         self.check_splits(&range)?;
         let mut edits = self.remove(range.clone());
+        self.remove_claims(range.clone());
+        edits.push(self.insert_new(range, attrs, tag, merge));
+        Ok((start, edits))
+    }
+
+    /// Maps a free range, and returns the edit.
+    fn insert_new(
+        &mut self,
+        range: Range<usize>,
+        attrs: Attrs,
+        tag: TagView,
+        merge: Merge,
+    ) -> Edit<TagView> {
         let page = |ahead| Page {
-            attrs: advance(attrs, ahead),
+            attrs: advance(attrs, ahead * self.config.page),
             file: tag.file,
             at: tag.at.wrapping_add(ahead),
             vma: 0,
         };
         let pages: Vec<Page> = (0..range.len() as u64).map(page).collect();
         self.insert(range.start, &pages, merge);
-        edits.push(Edit::Map(self.piece_view(range)));
+        Edit::Map(self.piece_view(range))
+    }
+
+    /// `VmMap::claim` with `Placement::Fixed`.
+    pub fn claim_fixed(&mut self, start: u64, len: u64) -> Outcome<u64> {
+        let range = self.range(start, len)?;
+        self.check_splits(&range)?;
+        let edits = self.remove(range.clone());
+        self.remove_claims(range.clone());
+        self.insert_claim(range);
         Ok((start, edits))
+    }
+
+    /// `VmMap::claim` with `Placement::FixedNoReplace`.
+    pub fn claim_free(&mut self, start: u64, len: u64) -> Outcome<u64> {
+        let range = self.range(start, len)?;
+        match self.is_free(range) {
+            true => self.claim_fixed(start, len),
+            false => Err(vec![Error::Overlap]),
+        }
+    }
+
+    /// `VmMap::commit_claim`. `request` makes attributes and data for the page at which the claim
+    /// begins and its length.
+    pub fn commit(
+        &mut self,
+        number: u64,
+        request: impl FnOnce(u64, u64) -> (Attrs, TagView),
+        merge: Merge,
+    ) -> Outcome<u64> {
+        let range = self.claim_range(number).ok_or_else(|| vec![Error::ClaimLost])?;
+        let (attrs, tag) = request(range.start as u64, range.len() as u64);
+        self.remove_claim(number);
+        Ok((0, vec![self.insert_new(range, attrs, tag, merge)]))
+    }
+
+    /// `VmMap::release_claim`.
+    pub fn release(&mut self, number: u64) -> Outcome<u64> {
+        self.remove_claim(number);
+        Ok((0, Vec::new()))
+    }
+
+    /// `VmMap::advise`.
+    pub fn advise(&self, start: u64, len: u64, advice: Advice) -> Outcome<u64> {
+        let range = self.range(start, len)?;
+        if !self.covers(range.clone()) {
+            return Err(vec![Error::NotMapped]);
+        }
+        let pieces = self.pieces(range).into_iter();
+        Ok((0, pieces.map(|piece| Edit::Advise(self.piece_view(piece), advice)).collect()))
     }
 
     /// `VmMap::map` with `Placement::FixedNoReplace`.
@@ -66,25 +129,30 @@ impl Space {
 
     /// `VmMap::retain`, without the VMAs of a file.
     pub fn retain(&mut self, unwanted: u32) -> Outcome<u64> {
-        let (mut pages, mut edits) = (0, Vec::new());
+        let (mut bytes, mut edits) = (0, Vec::new());
         for vma in self.pieces(self.all()) {
             if self.page(vma.start).is_some_and(|page| page.file == unwanted) {
                 let (count, gone) = self.unmap_range(vma);
-                pages += count;
+                bytes += count;
                 edits.extend(gone);
             }
         }
-        Ok((pages, edits))
+        Ok((bytes, edits))
     }
 
     fn unmap_range(&mut self, range: Range<usize>) -> (u64, Vec<Edit<TagView>>) {
         let mapped = range.clone().filter(|&index| self.page(index).is_some()).count();
-        (mapped as u64, self.remove(range))
+        (mapped as u64 * self.config.page, self.remove(range))
     }
 
     /// `VmMap::restore`, which keeps pages that show the same page of the same file. Returns the
     /// edits page by page, in the order of the phases.
     pub fn restore(&mut self, saved: &Self) -> Outcome<u64> {
+        let in_the_way =
+            |index: usize| saved.page(index).is_some() && self.has_claim(index..index + 1);
+        if self.all().any(in_the_way) {
+            return Err(vec![Error::Claimed]);
+        }
         let kept = |index: usize| match (self.page(index), saved.page(index)) {
             (Some(now), Some(then)) => {
                 let same = now.file == then.file && now.at == then.at;
@@ -138,7 +206,7 @@ impl Space {
             let whole = before.whole(piece.start);
             let attrs = |index: usize| before.page(index).expect("mapped").attrs;
             let old = attrs(whole.start);
-            let new = change.apply(old, whole.start as u64, whole.len() as u64);
+            let new = change.apply(old, whole.start as u64, whole.len() as u64, &self.config);
             if new == old {
                 continue;
             }
@@ -167,7 +235,7 @@ impl Space {
         from: u64,
         len: u64,
         to: u64,
-        source: Source,
+        source: SourceRange,
         merge: Merge,
     ) -> Outcome<u64> {
         let (range, target) = match (self.range(from, len), self.range(to, len)) {
@@ -181,11 +249,14 @@ impl Space {
         if overlap || !self.is_free(target.clone()) {
             errors.push(Error::Overlap);
         }
+        if self.has_claim(range.clone()) {
+            errors.push(Error::Claimed);
+        }
         if !errors.is_empty() {
             return Err(errors);
         }
         let before = self.clone();
-        if source == Source::Unmap {
+        if source == SourceRange::Unmap {
             self.remove(range.clone());
         }
         let mut edits = Vec::new();

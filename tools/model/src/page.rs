@@ -18,17 +18,18 @@ pub struct Page {
 }
 
 impl Page {
-    /// Says whether a VMA that ends with `self` and one that begins with `right` can merge.
+    /// Checks that a VMA that ends with `self` and one that begins with `right` can merge. `page` is
+    /// the page size.
     ///
     /// # Errors
     ///
     /// The difference that keeps them apart.
-    pub fn can_merge(&self, right: &Page) -> Result<(), Error> {
+    pub fn can_merge(&self, right: &Self, page: u64) -> Result<(), Error> {
         let never = self.attrs.flags().contains(VmaFlags::NO_MERGE);
         let (one, two) = (self.attrs, right.attrs);
         if one.flags() != two.flags() || one.user_bits() != two.user_bits() || never {
             Err(Error::AttributesDiffer)
-        } else if advance(one, 1).backing() != two.backing() {
+        } else if advance(one, page).backing() != two.backing() {
             Err(Error::BackingDiffers)
         } else if self.file != right.file || self.at.wrapping_add(1) != right.at {
             Err(Error::AttributesDiffer)
@@ -38,12 +39,12 @@ impl Page {
     }
 }
 
-/// Returns the attributes `pages` further on, worked out without the crate's help.
-pub fn advance(attrs: Attrs, pages: u64) -> Attrs {
+/// Returns the attributes `bytes` further on, worked out without the crate's help.
+pub fn advance(attrs: Attrs, bytes: u64) -> Attrs {
     match attrs.backing() {
         Backing::Anonymous => attrs,
         Backing::Object { id, offset } => {
-            attrs.with_backing(Backing::Object { id, offset: offset.wrapping_add(pages) })
+            attrs.with_backing(Backing::Object { id, offset: offset.wrapping_add(bytes) })
         }
     }
 }

@@ -25,7 +25,9 @@ impl Space {
         if !errors.is_empty() {
             return Err(errors);
         }
-        if let Some(hint) = search.hint.filter(|&hint| self.fits(hint, len, search)) {
+        // As mmap(2) does, a hint is rounded down to a page. It need not have the alignment.
+        let hint = search.hint.map(|hint| hint - hint % page);
+        if let Some(hint) = hint.filter(|&hint| self.fits(hint, len, search)) {
             return Ok(hint);
         }
         let fits = |addr: &u64| {

@@ -2,7 +2,8 @@
 
 use std::fmt::Debug;
 
-use kvma::{Attrs, Errno, Error, Event, Hooks, Piece};
+use kvma::hooks::{Advice, RemovedVma};
+use kvma::{Attrs, Event, HookError, Hooks, Piece, VmRange};
 
 /// User data of which a plain copy can be made, for comparison.
 pub trait ToView {
@@ -32,6 +33,12 @@ pub struct PieceView<D> {
     pub data: D,
 }
 
+impl<D> PieceView<D> {
+    fn new(range: VmRange, attrs: Attrs, data: D) -> Self {
+        Self { start: range.start(), pages: range.page_count(), attrs, data }
+    }
+}
+
 /// A page-table edit that was prepared, cancelled or made.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Edit<D> {
@@ -43,6 +50,8 @@ pub enum Edit<D> {
     Protect(PieceView<D>, Attrs),
     /// Relocated to this address.
     Relocate(PieceView<D>, u64),
+    /// Given this advice, which is not prepared.
+    Advise(PieceView<D>, Advice),
 }
 
 /// A call of a hook.
@@ -54,42 +63,33 @@ pub enum HookCall<D> {
     Refuse(Edit<D>),
     /// `cancel`.
     Cancel(Edit<D>),
-    /// `map`, `unmap`, `protect` or `relocate`.
+    /// `on_map`, `on_unmap`, `on_protect`, `on_relocate` or `on_advise`.
     Commit(Edit<D>),
     /// `flush_begin`.
     FlushBegin,
     /// `flush_wait`.
     FlushWait,
+    /// `release`.
+    Release(PieceView<D>),
 }
 
-/// Middleware for any hooks: records every call, and refuses one `prepare` of choice.
-pub struct Recorder<D, H = kvma::NoHooks> {
+/// The error of a `prepare` that a [`Recorder`] has refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusal;
+
+/// Hooks that record every call, and refuse one `prepare` of choice.
+#[derive(Debug)]
+pub struct Recorder<D> {
     /// Every call so far, in order.
     pub calls: Vec<HookCall<D>>,
+    /// The number of calls of `prepare` that still succeed before one is refused.
     refuse_after: Option<u64>,
-    inner: H,
 }
 
 impl<D> Recorder<D> {
-    /// Makes a recorder without hooks inside.
+    /// Makes a recorder that has recorded nothing and refuses nothing.
     pub fn new() -> Self {
-        Self::over(kvma::NoHooks)
-    }
-}
-
-impl<D> Default for Recorder<D> {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl<D, H> Recorder<D, H> {
-    /// The error number of a refusal.
-    pub const ERRNO: Errno = Errno::EAGAIN;
-
-    /// Makes a recorder that passes every call on to `inner`.
-    pub fn over(inner: H) -> Self {
-        Self { calls: Vec::new(), refuse_after: None, inner }
+        Self { calls: Vec::new(), refuse_after: None }
     }
 
     /// Refuses one call of `prepare`, after `successes` more that succeed.
@@ -103,14 +103,14 @@ impl<D, H> Recorder<D, H> {
     }
 }
 
-fn view<V: ToView>(piece: &Piece<'_, V>) -> PieceView<V::View> {
-    let range = piece.range();
-    PieceView {
-        start: range.start(),
-        pages: range.pages(),
-        attrs: piece.attrs(),
-        data: piece.data().view(),
+impl<D> Default for Recorder<D> {
+    fn default() -> Self {
+        Self::new()
     }
+}
+
+fn view<V: ToView>(piece: &Piece<'_, V>) -> PieceView<V::View> {
+    PieceView::new(piece.range(), piece.attrs(), piece.data().view())
 }
 
 fn edit<V: ToView>(event: &Event<'_, V>) -> Edit<V::View> {
@@ -122,53 +122,57 @@ fn edit<V: ToView>(event: &Event<'_, V>) -> Edit<V::View> {
     }
 }
 
-impl<V: ToView, H: Hooks<V>> Hooks<V> for Recorder<V::View, H> {
-    fn prepare(&mut self, event: &Event<'_, V>) -> Result<(), Error> {
+impl<V: ToView> Hooks<V> for Recorder<V::View> {
+    type Error = HookError<Refusal>;
+
+    fn prepare(&mut self, event: &Event<'_, V>) -> Result<(), Self::Error> {
         match &mut self.refuse_after {
             Some(0) => {
                 self.refuse_after = None;
                 self.calls.push(HookCall::Refuse(edit(event)));
-                return Err(Error::Refused(Self::ERRNO));
+                return Err(HookError::Hook(Refusal));
             }
             Some(left) => *left -= 1,
             None => {}
         }
         self.calls.push(HookCall::Prepare(edit(event)));
-        self.inner.prepare(event)
+        Ok(())
     }
 
     fn cancel(&mut self, event: &Event<'_, V>) {
         self.calls.push(HookCall::Cancel(edit(event)));
-        self.inner.cancel(event)
     }
 
-    fn map(&mut self, piece: &Piece<'_, V>) {
+    fn on_map(&mut self, piece: &Piece<'_, V>) {
         self.calls.push(HookCall::Commit(Edit::Map(view(piece))));
-        self.inner.map(piece)
     }
 
-    fn unmap(&mut self, piece: &Piece<'_, V>) {
+    fn on_unmap(&mut self, piece: &Piece<'_, V>) {
         self.calls.push(HookCall::Commit(Edit::Unmap(view(piece))));
-        self.inner.unmap(piece)
     }
 
-    fn protect(&mut self, piece: &Piece<'_, V>, old: &Attrs) {
+    fn on_protect(&mut self, piece: &Piece<'_, V>, old: &Attrs) {
         self.calls.push(HookCall::Commit(Edit::Protect(view(piece), *old)));
-        self.inner.protect(piece, old)
     }
 
-    fn relocate(&mut self, piece: &Piece<'_, V>, to: u64) {
+    fn on_relocate(&mut self, piece: &Piece<'_, V>, to: u64) {
         self.calls.push(HookCall::Commit(Edit::Relocate(view(piece), to)));
-        self.inner.relocate(piece, to)
+    }
+
+    fn on_advise(&mut self, piece: &Piece<'_, V>, advice: Advice) {
+        self.calls.push(HookCall::Commit(Edit::Advise(view(piece), advice)));
     }
 
     fn flush_begin(&mut self) {
         self.calls.push(HookCall::FlushBegin);
-        self.inner.flush_begin()
     }
 
     fn flush_wait(&mut self) {
         self.calls.push(HookCall::FlushWait);
-        self.inner.flush_wait()
+    }
+
+    fn release(&mut self, removed: RemovedVma<V>) {
+        let view = PieceView::new(removed.range(), removed.attrs(), removed.data().view());
+        self.calls.push(HookCall::Release(view));
     }
 }

@@ -20,15 +20,22 @@ pub struct Space {
     pub config: Config,
     /// Its pages; `None` if nothing is mapped there.
     pages: Vec<Option<Page>>,
+    /// The number of the claim on each page; `None` if there is none. A page is not both mapped and
+    /// claimed.
+    claims: Vec<Option<u64>>,
     /// The number that the last VMA was given.
     last_vma: u64,
+    /// The number that the last claim was given.
+    last_claim: u64,
 }
 
 /// Queries.
 impl Space {
     /// Makes an empty space.
     pub fn new(config: Config) -> Self {
-        Self { config, pages: vec![None; config.pages as usize], last_vma: 0 }
+        let count = config.pages as usize;
+        let (pages, claims) = (vec![None; count], vec![None; count]);
+        Self { config, pages, claims, last_vma: 0, last_claim: 0 }
     }
 
     /// Returns a page, if something is mapped there.
@@ -36,9 +43,31 @@ impl Space {
         self.pages.get(index)?.as_ref()
     }
 
-    /// Returns true if all pages in a range are free.
+    /// Returns true if all pages in a range are neither mapped nor claimed.
     pub fn is_free(&self, mut range: Range<usize>) -> bool {
-        range.all(|index| self.pages[index].is_none())
+        range.all(|index| self.pages[index].is_none() && self.claims[index].is_none())
+    }
+
+    /// Returns true if a page in a range is claimed.
+    pub fn has_claim(&self, mut range: Range<usize>) -> bool {
+        range.any(|index| self.claims[index].is_some())
+    }
+
+    /// Returns the range of a claim, unless it was taken away.
+    pub fn claim_range(&self, number: u64) -> Option<Range<usize>> {
+        let is_claimed = |&index: &usize| self.claims[index] == Some(number);
+        let first = self.all().find(is_claimed)?;
+        Some(first..self.all().rfind(is_claimed)? + 1)
+    }
+
+    /// Returns the number that the next claim will be given.
+    pub fn next_claim(&self) -> u64 {
+        self.last_claim + 1
+    }
+
+    /// Returns the number of claims.
+    pub fn claim_count(&self) -> usize {
+        (1..=self.last_claim).filter(|&number| self.claim_range(number).is_some()).count()
     }
 
     /// Returns true if all pages in a range are mapped.
@@ -122,7 +151,7 @@ impl Space {
     /// Returns the gaps in a range.
     pub fn gaps(&self, range: Range<usize>) -> Vec<Range<usize>> {
         let mut gaps: Vec<Range<usize>> = Vec::new();
-        for index in range.filter(|&index| self.pages[index].is_none()) {
+        for index in range.filter(|&index| self.is_free(index..index + 1)) {
             match gaps.last_mut() {
                 Some(last) if last.end == index => last.end += 1,
                 _ => gaps.push(index..index + 1),
@@ -170,7 +199,7 @@ impl Space {
         }
     }
 
-    /// Says whether the VMAs on both sides of the boundary before a page can merge.
+    /// Checks that the VMAs on both sides of the boundary before a page can merge.
     ///
     /// # Errors
     ///
@@ -178,7 +207,9 @@ impl Space {
     pub fn can_merge(&self, index: usize) -> Result<(), Error> {
         let left = index.checked_sub(1).and_then(|left| self.page(left));
         match (left, self.page(index)) {
-            (Some(left), Some(right)) if left.vma != right.vma => left.can_merge(right),
+            (Some(left), Some(right)) if left.vma != right.vma => {
+                left.can_merge(right, self.config.page)
+            }
             _ => Err(Error::NotAdjacent),
         }
     }
@@ -240,7 +271,7 @@ impl Space {
     pub fn set_attrs(&mut self, range: Range<usize>, attrs: Attrs, origin: usize) {
         for index in range {
             let page = self.pages[index].as_mut().expect("mapped");
-            page.attrs = advance(attrs, (index - origin) as u64);
+            page.attrs = advance(attrs, (index - origin) as u64 * self.config.page);
         }
     }
 
@@ -251,7 +282,30 @@ impl Space {
         }
     }
 
-    /// Takes over all pages of another space with the same bounds.
+    /// Claims a free range, and returns the number of the claim.
+    pub fn insert_claim(&mut self, range: Range<usize>) -> u64 {
+        let number = self.next_claim();
+        self.last_claim = number;
+        self.claims[range].fill(Some(number));
+        number
+    }
+
+    /// Removes every claim that has a page in a range, whole.
+    pub fn remove_claims(&mut self, range: Range<usize>) {
+        for index in range {
+            if let Some(number) = self.claims[index] {
+                self.remove_claim(number);
+            }
+        }
+    }
+
+    /// Removes a claim.
+    pub fn remove_claim(&mut self, number: u64) {
+        let claimed = self.claims.iter_mut().filter(|claim| **claim == Some(number));
+        claimed.for_each(|claim| *claim = None);
+    }
+
+    /// Takes over the mapped pages of another space with the same bounds. Claims stay.
     pub fn replace_with(&mut self, other: &Self) {
         self.last_vma = self.last_vma.max(other.last_vma);
         self.pages.clone_from(&other.pages);

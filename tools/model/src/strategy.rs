@@ -1,6 +1,8 @@
 //! Random operations. Most arguments are sensible and collide often; some are not.
 
-use kvma::{Merge, Source};
+use kvma::Merge;
+use kvma::hooks::Advice;
+use kvma::vm_map::SourceRange;
 use proptest::option;
 use proptest::prelude::*;
 
@@ -35,10 +37,10 @@ fn object() -> impl Strategy<Value = Option<(u64, i64)>> {
 }
 
 fn attrs() -> impl Strategy<Value = AttrsSpec> {
-    let flags = prop_oneof![12 => Just(0u8), 1 => 1..7u8];
+    let kind = prop_oneof![12 => Just(0u8), 1 => 1..8u8];
     let user_bits = prop_oneof![8 => Just(0u64), 1 => 0..2u64];
-    let all = (prot(), flags, user_bits, object());
-    all.prop_map(|(prot, flags, user_bits, object)| AttrsSpec { prot, flags, user_bits, object })
+    let all = (prot(), kind, user_bits, object());
+    all.prop_map(|(prot, kind, user_bits, object)| AttrsSpec { prot, kind, user_bits, object })
 }
 
 fn file() -> impl Strategy<Value = u32> {
@@ -100,9 +102,27 @@ fn map_at() -> impl Strategy<Value = Op> {
 }
 
 fn relocate() -> impl Strategy<Value = Op> {
-    let source = prop_oneof![Just(Source::Unmap), Just(Source::Keep)];
+    let source = prop_oneof![Just(SourceRange::Unmap), Just(SourceRange::Keep)];
     let all = (addr(), len(), addr(), source, merge());
     all.prop_map(|(from, len, to, source, merge)| Op::Relocate(from, len, to, source, merge))
+}
+
+fn claim() -> impl Strategy<Value = Op> {
+    let at = (any::<bool>(), addr(), len());
+    prop_oneof![
+        1 => (search(), len()).prop_map(|(search, len)| Op::ClaimAny(search, len)),
+        1 => at.prop_map(|(replace, at, len)| Op::ClaimAt { replace, at, len }),
+    ]
+}
+
+fn commit() -> impl Strategy<Value = Op> {
+    let all = (any::<u8>(), attrs(), file(), merge());
+    all.prop_map(|(claim, attrs, file, merge)| Op::Commit(claim, attrs, file, merge))
+}
+
+fn advise() -> impl Strategy<Value = Op> {
+    let advice = prop_oneof![Just(Advice::DontNeed), Just(Advice::WillNeed)];
+    (addr(), len(), advice).prop_map(|(at, len, advice)| Op::Advise(at, len, advice))
 }
 
 /// Returns a random operation.
@@ -122,6 +142,10 @@ pub fn op() -> impl Strategy<Value = Op> {
         1 => (0..3u32).prop_map(Op::Retain),
         2 => Just(Op::Save),
         3 => Just(Op::Restore),
+        6 => claim(),
+        4 => commit(),
+        2 => any::<u8>().prop_map(Op::Release),
+        4 => advise(),
         6 => (search(), len()).prop_map(|(search, len)| Op::FindGap(search, len)),
         6 => (addr(), len()).prop_map(|(at, len)| Op::Query(at, len)),
     ]

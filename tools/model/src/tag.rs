@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use kvma::VmaData;
+use kvma::{VmRange, VmaData};
 
 use crate::recorder::ToView;
 
@@ -31,10 +31,12 @@ impl Ledger {
     }
 }
 
-/// User data: a reference to pages of a file, as a kernel keeps it. It knows its own length, and
-/// panics if the map tells it another.
+/// User data: a reference to pages of a file, as a kernel keeps it. It knows where it is mapped, and
+/// panics if the map tells it another range.
 #[derive(Debug)]
 pub struct Tag {
+    /// The VMA's first byte.
+    start: u64,
     view: TagView,
     ledger: Rc<Ledger>,
 }
@@ -51,15 +53,30 @@ pub struct TagView {
 }
 
 impl Tag {
-    /// Makes a tag, which `ledger` counts from now on.
-    pub fn new(view: TagView, ledger: &Rc<Ledger>) -> Self {
+    /// Makes a tag for a VMA that begins at `start`. `ledger` counts it from now on.
+    pub fn new(start: u64, view: TagView, ledger: &Rc<Ledger>) -> Self {
         ledger.add(1, view.len as i64);
-        Self { view, ledger: ledger.clone() }
+        Self { start, view, ledger: ledger.clone() }
     }
 
     /// Makes it a reference to another file.
     pub fn set_file(&mut self, file: u32) {
         self.view.file = file;
+    }
+
+    /// Returns the first byte of the VMA that it was told of.
+    pub fn start(&self) -> u64 {
+        self.start
+    }
+
+    fn check(&self, range: VmRange) {
+        let told = (range.start(), range.page_count());
+        assert_eq!(told, (self.start, self.view.len), "the range that {self:?} was told");
+    }
+
+    fn set_len(&mut self, len: u64) {
+        self.ledger.add(0, len as i64 - self.view.len as i64);
+        self.view.len = len;
     }
 }
 
@@ -78,27 +95,39 @@ impl ToView for Tag {
 }
 
 impl VmaData for Tag {
-    fn split(&mut self, pages: u64) -> Self {
-        assert!(0 < pages && pages < self.view.len, "split at {pages} of {:?}", self.view);
+    fn split(&mut self, range: VmRange, at: u64) -> Self {
+        self.check(range);
+        assert!(range.start() < at && at <= range.last(), "split of {self:?} at {at:#x}");
+        let pages = (at - range.start()) / range.page_size().bytes();
         let len = self.view.len - pages;
-        self.ledger.add(0, -(len as i64));
-        self.view.len = pages;
-        Self::new(TagView { at: self.view.at.wrapping_add(pages), len, ..self.view }, &self.ledger)
+        self.set_len(pages);
+        let view = TagView { at: self.view.at.wrapping_add(pages), len, ..self.view };
+        Self::new(at, view, &self.ledger)
     }
 
-    fn can_merge(&self, pages: u64, right: &Self) -> bool {
-        assert_eq!(pages, self.view.len, "length of the left VMA");
-        self.view.file == right.view.file && self.view.at.wrapping_add(pages) == right.view.at
+    fn can_merge(&self, range: VmRange, right: &Self, right_range: VmRange) -> bool {
+        self.check(range);
+        right.check(right_range);
+        assert_eq!(range.end(), Some(right_range.start()), "neighbours");
+        let next = self.view.at.wrapping_add(self.view.len);
+        self.view.file == right.view.file && next == right.view.at
     }
 
-    fn merge(&mut self, pages: u64, right: Self) {
-        assert!(self.can_merge(pages, &right), "merged unasked: {self:?} {right:?}");
-        self.ledger.add(0, right.view.len as i64);
-        self.view.len += right.view.len;
+    fn merge(&mut self, range: VmRange, right: &mut Self, right_range: VmRange) {
+        assert!(self.can_merge(range, right, right_range), "merged unasked: {self:?} {right:?}");
+        let len = right.view.len;
+        right.set_len(0);
+        self.set_len(self.view.len + len);
     }
 
-    fn fork(&self) -> Self {
-        Self::new(self.view, &self.ledger)
+    fn fork(&self, range: VmRange) -> Self {
+        self.check(range);
+        Self::new(self.start, self.view, &self.ledger)
+    }
+
+    fn relocate(&mut self, from: VmRange, to: u64) {
+        self.check(from);
+        self.start = to;
     }
 
     fn key(&self) -> u64 {
