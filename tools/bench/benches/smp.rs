@@ -53,7 +53,7 @@ fn request(vma: u64) -> MapRequest {
 /// Returns a map of so many VMAs, mapped in random order.
 fn full(vmas: u64) -> Map {
     let alloc = Alloc::default();
-    let mut map = Map::new(0, (vmas + 2) * 16, PageSize::SIZE_4K, alloc).unwrap();
+    let mut map = Map::new(0..=(vmas + 2) * STRIDE - 1, PageSize::SIZE_4K, alloc).unwrap();
     let mut order: Vec<u64> = (0..vmas).collect();
     let mut random = Random(1);
     for at in (1..vmas).rev() {
@@ -82,7 +82,7 @@ struct Lockless(AddrSpace<Map>);
 impl Shared for Lockless {
     const NAME: &'static str = "AddrSpace";
     fn new(map: Map) -> Self {
-        Lockless(AddrSpace::new(map))
+        Self(AddrSpace::new(map))
     }
     fn read(&self, addr: u64) -> Option<(Prot, u64)> {
         self.0.lookup(addr).map(|vma| (vma.prot(), vma.attrs().user_bits()))
@@ -94,22 +94,23 @@ impl Shared for Lockless {
 
 macro_rules! locked {
     ($name:ident, $lock:ty, $text:literal, $read:ident, $write:ident) => {
-        struct $name($lock, Alloc);
+        struct $name($lock);
 
         impl Shared for $name {
             const NAME: &'static str = $text;
             fn new(map: Map) -> Self {
-                let alloc = map.alloc().clone();
-                $name(<$lock>::new(map), alloc)
+                Self(<$lock>::new(map))
             }
             fn read(&self, addr: u64) -> Option<(Prot, u64)> {
                 self.0.$read().find(addr).map(|vma| (vma.prot(), vma.attrs().user_bits()))
             }
             fn write(&self, change: impl FnOnce(&mut Map, &mut Update<'_, (), Alloc, NoHooks>)) {
                 let mut hooks = NoHooks;
-                let mut update = Update::new(self.1.clone(), &mut hooks);
-                update.reserve(3).unwrap();
-                change(&mut self.0.$write(), &mut update);
+                let mut map = self.0.$write();
+                let mut update = map.update(&mut hooks);
+                change(&mut map, &mut update);
+                // What is owed is done after unlock, as with the address space.
+                drop(map);
                 update.finish();
             }
         }
@@ -129,7 +130,7 @@ unsafe impl Sync for Alone {}
 impl Shared for Alone {
     const NAME: &'static str = "VmMap::find";
     fn new(map: Map) -> Self {
-        Alone(UnsafeCell::new(map))
+        Self(UnsafeCell::new(map))
     }
     fn read(&self, addr: u64) -> Option<(Prot, u64)> {
         // SAFETY: nothing changes the map.

@@ -61,11 +61,9 @@ mod ours {
 
     impl Default for Kvma {
         fn default() -> Self {
-            let page = PageSize::SIZE_4K;
-            let pages = LIMIT / page.bytes();
             // As in a kernel: one allocator for all spaces, for ever.
             static HEAP: LazyLock<BoxAlloc<VmaNode>> = LazyLock::new(BoxAlloc::new);
-            Self(VmMap::new(0, pages, page, &*HEAP).expect("a space"))
+            Self(VmMap::new(0..=LIMIT - 1, PageSize::SIZE_4K, &*HEAP).expect("a space"))
         }
     }
 
@@ -74,10 +72,8 @@ mod ours {
     }
 
     impl Kvma {
-        fn map(&mut self, place: Placement, len: u64, id: u32) -> u64 {
-            let mut hooks = NoHooks;
-            let mut update = self.0.update(&mut hooks);
-            self.0.map(MapRequest::new(place, len, attrs(id)), &mut update).expect("room")
+        fn map(&mut self, placement: Placement, len: u64, id: u32) -> u64 {
+            self.0.map(MapRequest::new(placement, len, attrs(id)), &mut NoHooks).expect("room")
         }
     }
 
@@ -97,7 +93,7 @@ mod ours {
         }
 
         fn remove(&mut self, start: u64, len: u64) {
-            self.0.unmap(start, len, &mut self.0.update(&mut NoHooks)).expect("in the space");
+            self.0.unmap(start, len, &mut NoHooks).expect("in the space");
         }
 
         #[inline]
@@ -107,7 +103,7 @@ mod ours {
 
         fn protect_and_back(&mut self, start: u64, len: u64) {
             for prot in [Prot::READ, Prot::RW] {
-                self.0.protect(start, len, prot, &mut self.0.update(&mut NoHooks)).expect("mapped");
+                self.0.protect(start, len, prot, &mut NoHooks).expect("mapped");
             }
         }
 

@@ -27,7 +27,7 @@ pub use config::{Addr, Config, Len};
 pub use faulty::Faulty;
 pub use op::{AttrsChange, AttrsSpec, Op};
 pub use page::{Page, VmaView, advance};
-pub use recorder::{Edit, HookCall, PieceView, Recorder, ToView};
+pub use recorder::{Edit, HookCall, PieceView, Recorder, Refusal, ToView};
 pub use rig::{Completion, Faults, Rig};
 pub use search::{ByteSearch, PageSearch};
 pub use space::{Outcome, Space};
