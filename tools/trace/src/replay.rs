@@ -3,7 +3,7 @@
 use core::mem;
 
 use kvma::linux::maps::{MapsEntry, Name};
-use kvma::linux::{Kernel, LinuxVma, Mm, Target};
+use kvma::linux::{Kernel, LinuxVma, Mm, Target, VmFlags};
 use kvma::{Errno, Error, NodeAlloc, VmaNode};
 
 use crate::backing::Backing;
@@ -127,6 +127,10 @@ where
     machine.step(line, mm, &mut update)
 }
 
+/// The bits of a protection key.
+const KEYS: VmFlags =
+    VmFlags::PKEY_0.union(VmFlags::PKEY_1).union(VmFlags::PKEY_2).union(VmFlags::PKEY_3);
+
 /// Returns a line of kvma's maps as a VMA of a snapshot.
 fn vma<'a>(entry: &MapsEntry<'_, Backing<'a>>) -> SnapshotVma<'a> {
     let text = match entry.name() {
@@ -142,6 +146,7 @@ fn vma<'a>(entry: &MapsEntry<'_, Backing<'a>>) -> SnapshotVma<'a> {
         perms: SnapshotVma::perms(entry.flags()),
         offset: entry.offset(),
         backing: Backing { text },
-        flags: Some(entry.flags()),
+        // smaps has no mnemonics for protection keys.
+        flags: Some(entry.flags() - KEYS),
     }
 }
