@@ -223,7 +223,7 @@ program!(
         names_keys_and_policy,
         no_memory_is_enomem,
         null_is_a_status,
-        promises_and_limits_by_how_large_a_process_is,
+        charges_and_limits_by_how_large_a_process_is,
     ]
 );
 

@@ -49,7 +49,7 @@ static int32_t commit(void *udata, uint64_t pages) {
     return 0;
 }
 
-static void uncommit(void *udata, uint64_t pages) {
+static void uncharge(void *udata, uint64_t pages) {
     CHECK(udata == &kernel);
     kernel.committed -= (int64_t)pages;
     CHECK(kernel.committed >= 0);
@@ -91,7 +91,7 @@ static struct kvma_owner owner(void) {
     table.hooks.flush_wait = flush_wait;
     table.hooks.udata = &kernel;
     table.commit = commit;
-    table.uncommit = uncommit;
+    table.uncharge = uncharge;
     table.shared_memory = shared_memory;
     table.map_file = map_file;
     table.act = act;
@@ -429,7 +429,7 @@ TEST(no_memory_is_enomem) {
     CHECK_EQ(kvma_linux_new(&program.mm, &layout, NULL), KVMA_UNALIGNED);
 }
 
-static int32_t promise(void *udata, uint64_t pages, uint64_t total) {
+static int32_t charge(void *udata, uint64_t pages, uint64_t total) {
     CHECK(udata == &kernel);
     /* A 32nd of what the process has is kept back from it. */
     if ((uint64_t)kernel.committed + pages >= kernel.memory - total / 32)
@@ -438,10 +438,10 @@ static int32_t promise(void *udata, uint64_t pages, uint64_t total) {
     return 0;
 }
 
-TEST(promises_and_limits_by_how_large_a_process_is) {
+TEST(charges_and_limits_by_how_large_a_process_is) {
     struct kvma_owner table = owner();
     table.commit = NULL;
-    table.promise = promise;
+    table.charge = charge;
     struct program program = start(&table);
     uint64_t at;
     kernel.memory = 100;
@@ -486,4 +486,4 @@ TEST(null_is_a_status) {
 TESTS(RUN(maps_protects_and_unmaps_as_linux_does), RUN(files_are_counted_and_listed),
       RUN(shared_memory_is_the_owners), RUN(the_heap_and_the_stack), RUN(moves_locks_seals_and_advises),
       RUN(forks), RUN(faults), RUN(names_keys_and_policy), RUN(no_memory_is_enomem), RUN(null_is_a_status),
-      RUN(promises_and_limits_by_how_large_a_process_is))
+      RUN(charges_and_limits_by_how_large_a_process_is))

@@ -51,7 +51,7 @@ static struct kvma_request fixed(uint64_t addr, uint64_t pages, uint32_t flags) 
 static void picture(struct kvma_vm *vm, char *text) {
     struct kvma_vma vma;
     for (uint64_t page = 0; page < 32; page++)
-        *text++ = kvma_vm_find(vm, BASE + page * PAGE, &VMA) ? '.' : (char)('0' + VMA.attrs.flags);
+        *text++ = kvma_vm_find(vm, BASE + page * PAGE, &vma) ? '.' : (char)('0' + vma.attrs.flags);
     *text = '\0';
 }
 
