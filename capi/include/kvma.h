@@ -938,7 +938,7 @@ struct kvma_space *kvma_space_new(size_t start,
 // A space equal to this one, marks and all. NULL without memory.
 struct kvma_space *kvma_space_copy(const struct kvma_space *space);
 
-// Frees a space. NULL is fine.
+// Frees a space. NULL is fine. A callback that frees the space which calls it changes nothing.
 void kvma_space_free(struct kvma_space *space);
 
 // Forgets all mappings, and the mark.

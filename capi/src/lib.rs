@@ -30,15 +30,16 @@
 pub mod alloc;
 pub mod attrs;
 mod boundary;
+mod cell;
 pub mod data;
 pub mod hooks;
 #[cfg(feature = "std")]
 pub mod libmmap;
 pub mod linux;
 pub mod maps;
-mod owing;
 #[cfg(not(feature = "std"))]
 mod panic;
 pub mod request;
 pub mod status;
+mod stored_update;
 pub mod vm;

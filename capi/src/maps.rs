@@ -1,7 +1,7 @@
 //! Reading `/proc/PID/maps`.
 
 use crate::boundary::{call, given, tell};
-use crate::status::{Fail, kvma_status};
+use crate::status::{Failure, kvma_status};
 use core::ffi::c_char;
 use engine::linux::{VmFlags, maps};
 
@@ -50,13 +50,13 @@ impl From<&maps::MapsLine<'_, [u8]>> for kvma_maps_line {
 /// # Safety
 ///
 /// NULL or valid.
-unsafe fn text<'a>(start: *const c_char, len: usize) -> Result<&'a [u8], Fail> {
+unsafe fn text<'a>(start: *const c_char, len: usize) -> Result<&'a [u8], Failure> {
     // SAFETY: the caller's; and no more than that many bytes can be there.
     unsafe {
         given(start)?;
         match isize::try_from(len) {
             Ok(_) => Ok(core::slice::from_raw_parts(start.cast(), len)),
-            Err(_) => Err(Fail::Argument),
+            Err(_) => Err(Failure::Argument),
         }
     }
 }
@@ -73,7 +73,7 @@ pub unsafe extern "C" fn kvma_maps_parse_line(
         // SAFETY: the contract of all functions (crate docs); so below.
         unsafe {
             let found =
-                maps::MapsLine::parse_bytes(text(start, len)?).map_err(|_| Fail::Argument)?;
+                maps::MapsLine::parse_bytes(text(start, len)?).map_err(|_| Failure::Argument)?;
             tell(line, (&found).into());
         }
         Ok(())
@@ -91,8 +91,8 @@ pub unsafe extern "C" fn kvma_maps_parse_vm_flags(
     call(|| {
         // SAFETY: see above.
         unsafe {
-            let line = core::str::from_utf8(text(start, len)?).map_err(|_| Fail::Argument)?;
-            let found = maps::vm_flags(line).map_err(|_| Fail::Argument)?;
+            let line = core::str::from_utf8(text(start, len)?).map_err(|_| Failure::Argument)?;
+            let found = maps::vm_flags(line).map_err(|_| Failure::Argument)?;
             tell(vm_flags, found.bits());
         }
         Ok(())

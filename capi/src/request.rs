@@ -1,7 +1,7 @@
 //! What is to be mapped, and where.
 
 use crate::attrs::kvma_attrs;
-use crate::status::Fail;
+use crate::status::Failure;
 use core::ffi::c_void;
 use engine::{Merge, Placement, Search};
 
@@ -31,9 +31,9 @@ pub struct kvma_search {
 }
 
 impl kvma_search {
-    pub(crate) fn to_search(self) -> Result<Search, Fail> {
+    pub(crate) fn to_search(self) -> Result<Search, Failure> {
         if self.flags & !(KVMA_TOP_DOWN | KVMA_HINTED) != 0 {
-            return Err(Fail::Argument);
+            return Err(Failure::Argument);
         }
         let last = if self.last == 0 { u64::MAX } else { self.last };
         let mut search = Search::new()
@@ -88,22 +88,22 @@ pub struct kvma_request {
 }
 
 impl kvma_request {
-    pub(crate) fn placement(&self) -> Result<Placement, Fail> {
+    pub(crate) fn placement(&self) -> Result<Placement, Failure> {
         match self.place {
             KVMA_ANYWHERE => Ok(Placement::Any(self.search.to_search()?)),
             KVMA_FIXED => Ok(Placement::Fixed(self.addr)),
             KVMA_FIXED_NOREPLACE => Ok(Placement::FixedNoReplace(self.addr)),
-            _ => Err(Fail::Argument),
+            _ => Err(Failure::Argument),
         }
     }
 }
 
-pub(crate) fn merge(merge: u32) -> Result<Merge, Fail> {
+pub(crate) fn merge(merge: u32) -> Result<Merge, Failure> {
     match merge {
         KVMA_MERGE_BOTH => Ok(Merge::Both),
         KVMA_MERGE_LEFT => Ok(Merge::Left),
         KVMA_MERGE_RIGHT => Ok(Merge::Right),
         KVMA_MERGE_NEVER => Ok(Merge::Never),
-        _ => Err(Fail::Argument),
+        _ => Err(Failure::Argument),
     }
 }

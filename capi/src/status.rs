@@ -44,7 +44,7 @@ pub const KVMA_INTERNAL: i32 = 15;
 
 /// Why a call was not carried out: what the engine says, or what only this boundary knows.
 #[derive(Clone, Copy)]
-pub(crate) enum Fail {
+pub(crate) enum Failure {
     Engine(Error),
     Busy,
     Null,
@@ -52,20 +52,20 @@ pub(crate) enum Fail {
     Internal,
 }
 
-impl From<Error> for Fail {
-    fn from(error: Error) -> Fail {
-        Fail::Engine(error)
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        Failure::Engine(error)
     }
 }
 
-impl Fail {
+impl Failure {
     pub(crate) fn status(self) -> kvma_status {
         match self {
-            Fail::Busy => KVMA_BUSY,
-            Fail::Null => KVMA_NULL_POINTER,
-            Fail::Argument => KVMA_BAD_ARGUMENT,
-            Fail::Internal => KVMA_INTERNAL,
-            Fail::Engine(error) => match error {
+            Failure::Busy => KVMA_BUSY,
+            Failure::Null => KVMA_NULL_POINTER,
+            Failure::Argument => KVMA_BAD_ARGUMENT,
+            Failure::Internal => KVMA_INTERNAL,
+            Failure::Engine(error) => match error {
                 Error::OutOfMemory => KVMA_OUT_OF_MEMORY,
                 Error::NoSpace => KVMA_NO_SPACE,
                 Error::Unaligned => KVMA_UNALIGNED,

@@ -119,6 +119,19 @@ program!(
 );
 
 program!(
+    teardown,
+    "c/teardown.c",
+    &["-D_GNU_SOURCE"],
+    [
+        an_update_is_busy_while_it_is_finished,
+        a_map_is_busy_while_it_is_freed,
+        a_map_is_busy_while_its_memory_goes,
+        calls_and_processes_are_busy_while_they_are_freed,
+        a_callback_cannot_destroy_the_space_that_calls_it,
+    ]
+);
+
+program!(
     seeds_c,
     "c/seeds.c",
     &[],

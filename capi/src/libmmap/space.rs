@@ -7,7 +7,7 @@
 
 use super::info::{Tag, is_original, kvma_space_info, with_original, with_prot};
 use crate::alloc::Memory;
-use crate::boundary::Shared;
+use crate::cell::BusyCell;
 use engine::{
     Attrs, Error, MapRequest, NoHooks, PageSize, Placement, Search, Update, VmMap, VmRange, Vma,
 };
@@ -62,7 +62,7 @@ struct State {
 
 /// See the module's docs. A space without pages has no state, and every operation on it is invalid.
 pub(crate) struct Space {
-    state: Option<Shared<State>>,
+    state: Option<BusyCell<State>>,
     page: PageSize,
     manner: Manner,
     memory: Memory,
@@ -85,7 +85,7 @@ impl Space {
         let start = start & !(page.bytes() - 1);
         let state = match pages {
             0 => None,
-            _ => Some(Shared::new(State {
+            _ => Some(BusyCell::new(State {
                 map: Map::new(start, pages, page, memory)?,
                 original: None,
             })),
@@ -97,7 +97,7 @@ impl Space {
     pub(crate) fn fork(&self) -> Result<Space, Refusal> {
         let state = match self.state {
             None => None,
-            Some(_) => Some(Shared::new(self.look(|state| {
+            Some(_) => Some(BusyCell::new(self.look(|state| {
                 let original =
                     state.original.as_ref().map(|map| copy(map, self.memory)).transpose()?;
                 Ok(State { map: copy(&state.map, self.memory)?, original })

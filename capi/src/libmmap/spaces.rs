@@ -4,6 +4,7 @@ use super::info::kvma_space_info;
 use super::space::{Manner, Refusal, Space, Tell};
 use crate::alloc::{Memory, kvma_allocator};
 use crate::boundary::call_or;
+use crate::cell::BusyCell;
 use core::ffi::c_void;
 use core::ptr::{NonNull, null_mut};
 
@@ -32,7 +33,7 @@ pub type kvma_space_fn = Option<
 /// libmmap's address space. Opaque. Any number of threads may look at it at once, one may change
 /// it; the caller keeps them apart. Callbacks may call back.
 pub struct kvma_space {
-    space: Space,
+    space: BusyCell<Space>,
     memory: Memory,
 }
 
@@ -57,7 +58,9 @@ pub(super) fn status(answer: Result<(), Refusal>) -> i32 {
 
 /// A handle for a space, in the space's own memory; NULL without memory.
 pub(super) fn wrap(space: Result<Space, Refusal>, memory: Memory) -> *mut kvma_space {
-    let handle = space.ok().and_then(|space| memory.put_in(kvma_space { space, memory }));
+    let handle = space
+        .ok()
+        .and_then(|space| memory.put_in(kvma_space { space: BusyCell::new(space), memory }));
     handle.map_or(null_mut(), NonNull::as_ptr)
 }
 
@@ -73,7 +76,7 @@ pub(super) unsafe fn with<R>(
     call_or(Err(Refusal::Invalid), || {
         // SAFETY: the caller's.
         let handle = unsafe { space.as_ref() }.ok_or(Refusal::Invalid)?;
-        body(&handle.space)
+        handle.space.read(|space| Ok(body(space))).unwrap_or(Err(Refusal::Invalid))
     })
 }
 
@@ -130,20 +133,22 @@ pub unsafe extern "C" fn kvma_space_copy(space: *const kvma_space) -> *mut kvma_
     call_or(null_mut(), || {
         // SAFETY: see above.
         let Some(handle) = (unsafe { space.as_ref() }) else { return null_mut() };
-        wrap(handle.space.fork(), handle.memory)
+        let fork = handle.space.read(|space| Ok(space.fork()));
+        wrap(fork.unwrap_or(Err(Refusal::Invalid)), handle.memory)
     })
 }
 
-/// Frees a space. NULL is fine.
+/// Frees a space. NULL is fine. A callback that frees the space which calls it changes nothing.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_space_free(space: *mut kvma_space) {
     call_or((), || {
         let Some(handle) = NonNull::new(space) else { return };
-        // SAFETY: a handle that has not been freed; it came from `wrap`.
-        unsafe {
-            let memory = handle.as_ref().memory;
-            memory.drop_in(handle);
-        }
+        // SAFETY: a handle that has not been freed.
+        let (memory, space) = unsafe { (handle.as_ref().memory, handle.as_ref().space.close()) };
+        let Ok(space) = space else { return };
+        drop(space);
+        // SAFETY: it came from `wrap`, and nothing that needs dropping is in it any more.
+        unsafe { memory.put(handle) }
     })
 }
 

@@ -1,6 +1,6 @@
 //! The owner's files.
 
-use crate::status::Fail;
+use crate::status::Failure;
 use core::ffi::{CStr, c_char};
 use core::fmt;
 use core::ptr::NonNull;
@@ -194,13 +194,13 @@ impl kvma_open_file {
     /// # Safety
     ///
     /// The file is NULL or as its documentation says.
-    pub(super) unsafe fn to_open(self) -> Result<OpenFile<FileRef>, Fail> {
+    pub(super) unsafe fn to_open(self) -> Result<OpenFile<FileRef>, Failure> {
         // SAFETY: the caller's.
-        let file = unsafe { FileRef::get(self.file) }.ok_or(Fail::Null)?;
+        let file = unsafe { FileRef::get(self.file) }.ok_or(Failure::Null)?;
         let rights =
-            u8::try_from(self.rights).ok().and_then(Rights::from_bits).ok_or(Fail::Argument)?;
+            u8::try_from(self.rights).ok().and_then(Rights::from_bits).ok_or(Failure::Argument)?;
         let traits =
-            u16::try_from(self.traits).ok().and_then(Traits::from_bits).ok_or(Fail::Argument)?;
+            u16::try_from(self.traits).ok().and_then(Traits::from_bits).ok_or(Failure::Argument)?;
         let open = OpenFile::new(file, rights).with_traits(traits);
         Ok(if self.max_bytes == 0 { open } else { open.with_max_bytes(self.max_bytes) })
     }

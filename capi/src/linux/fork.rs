@@ -1,8 +1,9 @@
 //! A child's address space.
 
 use super::{kvma_linux, kvma_linux_call, refused};
-use crate::boundary::{Shared, call, given};
-use crate::status::{Fail, kvma_status};
+use crate::boundary::{call, given};
+use crate::cell::BusyCell;
+use crate::status::{Failure, kvma_status};
 use core::ptr::null_mut;
 use engine::Error;
 
@@ -19,7 +20,7 @@ pub unsafe extern "C" fn kvma_linux_fork(
 ) -> kvma_status {
     call(|| {
         // SAFETY: the contract of all functions (crate docs); so below.
-        let place = unsafe { child.as_mut() }.ok_or(Fail::Null)?;
+        let place = unsafe { child.as_mut() }.ok_or(Failure::Null)?;
         *place = null_mut();
         // SAFETY: see above.
         let (parent, in_call) = unsafe { (given(mm)?, given(in_call)?) };
@@ -31,7 +32,7 @@ pub unsafe extern "C" fn kvma_linux_fork(
         match forked {
             Ok(mm) => {
                 // SAFETY: room for one, and ours alone.
-                unsafe { room.write(kvma_linux { mm: Shared::new(mm), memory }) };
+                unsafe { room.write(kvma_linux { mm: BusyCell::new(mm), memory }) };
                 *place = room.as_ptr();
                 Ok(())
             }

@@ -3,9 +3,10 @@
 use super::kernel::{CKernel, kvma_owner};
 use super::{kvma_linux, kvma_linux_call};
 use crate::alloc::{Memory, kvma_allocator};
-use crate::boundary::{Shared, call, call_or, given};
-use crate::owing::Owing;
-use crate::status::{Fail, kvma_status};
+use crate::boundary::{call, call_or, given};
+use crate::cell::BusyCell;
+use crate::status::{Failure, kvma_status};
+use crate::stored_update::StoredUpdate;
 use core::ptr::{NonNull, null_mut};
 use engine::Error;
 use engine::linux::{Growth, Layout, Mm};
@@ -95,13 +96,13 @@ pub unsafe extern "C" fn kvma_linux_new(
 ) -> kvma_status {
     call(|| {
         // SAFETY: the contract of all functions (crate docs); so below.
-        let place = unsafe { mm.as_mut() }.ok_or(Fail::Null)?;
+        let place = unsafe { mm.as_mut() }.ok_or(Failure::Null)?;
         *place = null_mut();
         // SAFETY: see above.
         let (layout, memory) =
-            unsafe { (given(layout)?, Memory::from_table(allocator).ok_or(Fail::Null)?) };
+            unsafe { (given(layout)?, Memory::from_table(allocator).ok_or(Failure::Null)?) };
         let mm = Mm::new(layout.to_layout(), memory)?;
-        let handle = memory.put_in(kvma_linux { mm: Shared::new(mm), memory });
+        let handle = memory.put_in(kvma_linux { mm: BusyCell::new(mm), memory });
         *place = handle.ok_or(Error::OutOfMemory)?.as_ptr();
         Ok(())
     })
@@ -115,10 +116,11 @@ pub unsafe extern "C" fn kvma_linux_free(mm: *mut kvma_linux) -> kvma_status {
         let Some(mm) = NonNull::new(mm) else { return Ok(()) };
         // SAFETY: a handle that has not been freed; so below.
         let handle = unsafe { mm.as_ref() };
-        handle.mm.check_idle()?;
         let memory = handle.memory;
-        // SAFETY: from `put_in`; by contract nobody else uses a handle that is being freed.
-        unsafe { memory.drop_in(mm) };
+        // Callbacks that run meanwhile find the handle closed.
+        drop(handle.mm.close()?);
+        // SAFETY: it came from `put_in`, and nothing that needs dropping is in it any more.
+        unsafe { memory.put(mm) };
         Ok(())
     })
 }
@@ -135,12 +137,12 @@ pub unsafe extern "C" fn kvma_linux_call_new(
 ) -> kvma_status {
     call(|| {
         // SAFETY: see above.
-        let place = unsafe { in_call.as_mut() }.ok_or(Fail::Null)?;
+        let place = unsafe { in_call.as_mut() }.ok_or(Failure::Null)?;
         *place = null_mut();
         // SAFETY: see above.
         let memory = unsafe { given(mm) }?.memory;
         // SAFETY: see above.
-        let owing = Owing::new(memory, unsafe { CKernel::new(owner) }, nodes)?;
+        let owing = StoredUpdate::new(memory, unsafe { CKernel::new(owner) }, nodes)?;
         *place =
             memory.put_in(kvma_linux_call { owing, memory }).ok_or(Error::OutOfMemory)?.as_ptr();
         Ok(())
@@ -165,10 +167,10 @@ pub unsafe extern "C" fn kvma_linux_call_finish(in_call: *mut kvma_linux_call) -
         let Some(in_call) = NonNull::new(in_call) else { return Ok(()) };
         // SAFETY: see above.
         let handle = unsafe { in_call.as_ref() };
-        handle.owing.check_idle()?;
         let memory = handle.memory;
-        // SAFETY: from `put_in`; by contract nobody else uses a call that is being finished.
-        unsafe { memory.drop_in(in_call) };
+        handle.owing.finish()?;
+        // SAFETY: it came from `put_in`, and nothing that needs dropping is in it any more.
+        unsafe { memory.put(in_call) };
         Ok(())
     })
 }

@@ -14,10 +14,11 @@ pub mod state;
 pub mod text;
 
 use crate::alloc::Memory;
-use crate::boundary::{Shared, call, given};
+use crate::boundary::{call, given};
+use crate::cell::BusyCell;
 use crate::data::Shown;
-use crate::owing::Owing;
-use crate::status::{Fail, kvma_status};
+use crate::status::{Failure, kvma_status};
+use crate::stored_update::StoredUpdate;
 use core::ffi::c_void;
 use engine::linux::{Call, LinuxVma, Mm};
 use engine::{Errno, Error};
@@ -31,7 +32,7 @@ type CallUpdate = Call<'static, FileRef, Memory, CKernel>;
 
 /// A program's address space, as Linux keeps it. Opaque. As `kvma_vm`, it has no lock.
 pub struct kvma_linux {
-    mm: Shared<Process>,
+    mm: BusyCell<Process>,
     memory: Memory,
 }
 
@@ -39,7 +40,7 @@ pub struct kvma_linux {
 /// until the caller's lock is released: the rest of the TLB flush, references to files, memory.
 /// Opaque.
 pub struct kvma_linux_call {
-    owing: Owing<TheVma, CKernel>,
+    owing: StoredUpdate<TheVma, CKernel>,
     memory: Memory,
 }
 
@@ -51,8 +52,8 @@ impl Shown for TheVma {
 }
 
 /// Linux's answer as a failure.
-fn refused(errno: Errno) -> Fail {
-    Fail::Engine(Error::Refused(errno))
+fn refused(errno: Errno) -> Failure {
+    Failure::Engine(Error::Refused(errno))
 }
 
 /// One system call. What it answers goes to `result` (NULL: not wanted).

@@ -4,7 +4,7 @@ use super::file::{FileRef, kvma_file};
 use super::life::kvma_linux_layout;
 use super::{kvma_linux, kvma_linux_call, refused, system_call};
 use crate::boundary::{call, given};
-use crate::status::{Fail, kvma_status};
+use crate::status::{Failure, kvma_status};
 use engine::Errno;
 use engine::linux::{Gate, Install, Limits, Policy, Resource, Role, VmFlags, WriteExec};
 
@@ -141,7 +141,7 @@ pub unsafe extern "C" fn kvma_linux_clear(
 /// NULL or a handle.
 unsafe fn set(
     mm: *mut kvma_linux,
-    set: impl FnOnce(&mut super::Process) -> Result<(), Fail>,
+    set: impl FnOnce(&mut super::Process) -> Result<(), Failure>,
 ) -> kvma_status {
     // SAFETY: the caller's.
     call(|| unsafe { given(mm) }?.mm.write(set))
@@ -185,7 +185,7 @@ pub unsafe extern "C" fn kvma_linux_set_gate(mm: *mut kvma_linux, gate: u32) -> 
                 KVMA_GATE_NONE => Gate::None,
                 KVMA_GATE_EXECUTE => Gate::Execute,
                 KVMA_GATE_READ_EXECUTE => Gate::ReadExecute,
-                _ => return Err(Fail::Argument),
+                _ => return Err(Failure::Argument),
             });
             Ok(())
         })
@@ -214,7 +214,7 @@ pub unsafe extern "C" fn kvma_linux_set_limit(
     // SAFETY: see above.
     unsafe {
         set(mm, |mm| {
-            let limits: Limits = mm.limits().with(resource(limit).ok_or(Fail::Argument)?, bytes);
+            let limits: Limits = mm.limits().with(resource(limit).ok_or(Failure::Argument)?, bytes);
             mm.set_limits(limits);
             Ok(())
         })
@@ -247,7 +247,7 @@ pub unsafe extern "C" fn kvma_linux_set_policy(
                 KVMA_WRITE_EXEC_NOT_TOGETHER => WriteExec::NotTogether,
                 KVMA_WRITE_EXEC_MDWE => WriteExec::Mdwe,
                 KVMA_WRITE_EXEC_NEVER => WriteExec::Never,
-                _ => return Err(Fail::Argument),
+                _ => return Err(Failure::Argument),
             };
             Ok(mm.set_policy(Policy::new().with_write_exec(write_exec).with_guard(guard))?)
         })

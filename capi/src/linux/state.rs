@@ -5,7 +5,7 @@ use super::setup::{KVMA_GATE_NONE, gate_number, resource, role_number, write_exe
 use super::{Process, kvma_linux, refused};
 use crate::attrs::{kvma_range, kvma_vma};
 use crate::boundary::{call, call_or, given, tell};
-use crate::status::{Fail, kvma_status};
+use crate::status::{Failure, kvma_status};
 use crate::vm::walk::{kvma_walk, step_in};
 use engine::linux::Usage;
 use engine::{Error, HasVmMap};
@@ -293,5 +293,5 @@ pub unsafe extern "C" fn kvma_linux_start_stack(mm: *const kvma_linux) -> u64 {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_linux_check(mm: *const kvma_linux) -> kvma_status {
     // SAFETY: see above.
-    call(|| unsafe { given(mm) }?.mm.read(|mm| mm.check().map_err(|_| Fail::Internal)))
+    call(|| unsafe { given(mm) }?.mm.read(|mm| mm.check().map_err(|_| Failure::Internal)))
 }

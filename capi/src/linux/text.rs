@@ -2,7 +2,7 @@
 
 use super::kvma_linux;
 use crate::boundary::{call, call_or, given};
-use crate::status::{Fail, kvma_status};
+use crate::status::{Failure, kvma_status};
 use core::ffi::{c_char, c_void};
 use core::fmt::{self, Write};
 use engine::linux::{Unserved, VmFlags};
@@ -33,10 +33,10 @@ pub unsafe extern "C" fn kvma_linux_maps(
     udata: *mut c_void,
 ) -> kvma_status {
     call(|| {
-        let mut out = Out { write: write.ok_or(Fail::Null)?, udata };
+        let mut out = Out { write: write.ok_or(Failure::Null)?, udata };
         // SAFETY: see above.
         let mm = unsafe { given(mm) }?;
-        mm.mm.read(|mm| write!(out, "{}", mm.maps()).map_err(|_| Fail::Busy))
+        mm.mm.read(|mm| write!(out, "{}", mm.maps()).map_err(|_| Failure::Busy))
     })
 }
 
@@ -65,8 +65,8 @@ pub unsafe extern "C" fn kvma_linux_vm_flags_text(
     udata: *mut c_void,
 ) -> kvma_status {
     call(|| {
-        let mut out = Out { write: write.ok_or(Fail::Null)?, udata };
-        write!(out, "{}", VmFlags::from_bits_truncate(vm_flags)).map_err(|_| Fail::Busy)
+        let mut out = Out { write: write.ok_or(Failure::Null)?, udata };
+        write!(out, "{}", VmFlags::from_bits_truncate(vm_flags)).map_err(|_| Failure::Busy)
     })
 }
 
@@ -86,8 +86,8 @@ pub unsafe extern "C" fn kvma_linux_unserved_text(
     udata: *mut c_void,
 ) -> kvma_status {
     call(|| {
-        let mut out = Out { write: write.ok_or(Fail::Null)?, udata };
-        let unserved = Unserved::by_number(number).ok_or(Fail::Argument)?;
-        write!(out, "{}: {}", unserved.name(), unserved.why()).map_err(|_| Fail::Busy)
+        let mut out = Out { write: write.ok_or(Failure::Null)?, udata };
+        let unserved = Unserved::by_number(number).ok_or(Failure::Argument)?;
+        write!(out, "{}: {}", unserved.name(), unserved.why()).map_err(|_| Failure::Busy)
     })
 }

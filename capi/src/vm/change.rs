@@ -9,7 +9,7 @@ use crate::boundary::{call, given, tell};
 use crate::data::{Data, kvma_data_ops};
 use crate::hooks::{Table, kvma_hooks};
 use crate::request::{kvma_request, merge};
-use crate::status::{Fail, kvma_status};
+use crate::status::{Failure, kvma_status};
 use core::ffi::c_void;
 use engine::{Attrs, Hooks, MapRequest, Prot, Source, Update, Vma};
 
@@ -34,8 +34,8 @@ pub type kvma_data_fn =
 /// NULL or a handle.
 pub(super) unsafe fn change<R>(
     vm: *mut kvma_vm,
-    change: impl FnOnce(&mut Map) -> Result<R, Fail>,
-) -> Result<R, Fail> {
+    change: impl FnOnce(&mut Map) -> Result<R, Failure>,
+) -> Result<R, Failure> {
     // SAFETY: the caller's.
     unsafe { given(vm) }?.map.write(change)
 }
@@ -48,8 +48,8 @@ pub(super) unsafe fn change<R>(
 pub(super) unsafe fn alone<R>(
     vm: *mut kvma_vm,
     hooks: *const kvma_hooks,
-    change: impl FnOnce(&mut Map, &mut Update<'_, Data, Memory, Table>) -> Result<R, Fail>,
-) -> Result<R, Fail> {
+    change: impl FnOnce(&mut Map, &mut Update<'_, Data, Memory, Table>) -> Result<R, Failure>,
+) -> Result<R, Failure> {
     // SAFETY: the caller's.
     let (vm, mut table) = unsafe { (given(vm)?, Table::new(hooks)) };
     vm.map.write(|map| {
@@ -68,8 +68,8 @@ pub(super) unsafe fn alone<R>(
 pub(super) unsafe fn within<R>(
     update: *mut kvma_update,
     vm: *mut kvma_vm,
-    change: impl FnOnce(&mut Map, &mut super::update::Owed) -> Result<R, Fail>,
-) -> Result<R, Fail> {
+    change: impl FnOnce(&mut Map, &mut super::update::Owed) -> Result<R, Failure>,
+) -> Result<R, Failure> {
     // SAFETY: the caller's.
     unsafe { given(update)?.run(given(vm)?, change) }
 }
@@ -82,7 +82,7 @@ pub(super) unsafe fn within<R>(
 pub(super) unsafe fn request(
     request: &kvma_request,
     ops: *const kvma_data_ops,
-) -> Result<MapRequest<Data>, Fail> {
+) -> Result<MapRequest<Data>, Failure> {
     // SAFETY: the caller's.
     let data = unsafe { Data::new(request.data, ops) };
     Ok(MapRequest::new(request.placement()?, request.len, request.attrs.into())
@@ -91,8 +91,8 @@ pub(super) unsafe fn request(
 }
 
 /// A protection.
-pub(super) fn prot(prot: u32) -> Result<Prot, Fail> {
-    u8::try_from(prot).ok().and_then(Prot::from_bits).ok_or(Fail::Argument)
+pub(super) fn prot(prot: u32) -> Result<Prot, Failure> {
+    u8::try_from(prot).ok().and_then(Prot::from_bits).ok_or(Failure::Argument)
 }
 
 // What is done, for both forms. `H` is the owner's table in all of them; generic because of
@@ -103,7 +103,7 @@ fn map<H: Hooks<Data>>(
     update: &mut Update<'_, Data, Memory, H>,
     request: &kvma_request,
     ops: *const kvma_data_ops,
-) -> Result<u64, Fail> {
+) -> Result<u64, Failure> {
     // SAFETY: `ops` is the map's own.
     let addr = map.map(unsafe { self::request(request, ops) }?, update)?;
     map.update_data(addr, Data::take)?;
@@ -116,7 +116,7 @@ fn protect<H: Hooks<Data>>(
     start: u64,
     len: u64,
     prot: u32,
-) -> Result<(), Fail> {
+) -> Result<(), Failure> {
     Ok(map.protect(start, len, self::prot(prot)?, update)?)
 }
 
@@ -126,8 +126,8 @@ fn update_attrs<H: Hooks<Data>>(
     (start, len): (u64, u64),
     attrs: kvma_attrs_fn,
     udata: *mut c_void,
-) -> Result<(), Fail> {
-    let attrs = attrs.ok_or(Fail::Null)?;
+) -> Result<(), Failure> {
+    let attrs = attrs.ok_or(Failure::Null)?;
     // SAFETY: the owner's function, called as its documentation says.
     let new = |vma: &Vma<'_, Data>| Attrs::from(unsafe { attrs(udata, &(*vma).into()) });
     Ok(map.update_attrs(start, len, new, update)?)
@@ -139,11 +139,11 @@ fn relocate<H: Hooks<Data>>(
     (from, len, to): (u64, u64, u64),
     source: u32,
     merge_with: u32,
-) -> Result<(), Fail> {
+) -> Result<(), Failure> {
     let source = match source {
         KVMA_SOURCE_UNMAP => Source::Unmap,
         KVMA_SOURCE_KEEP => Source::Keep,
-        _ => return Err(Fail::Argument),
+        _ => return Err(Failure::Argument),
     };
     Ok(map.relocate(from, len, to, source, merge(merge_with)?, update)?)
 }
@@ -353,7 +353,7 @@ pub unsafe extern "C" fn kvma_vm_update_data(
     udata: *mut c_void,
 ) -> kvma_status {
     call(|| {
-        let new = change.ok_or(Fail::Null)?;
+        let new = change.ok_or(Failure::Null)?;
         let update = |data: &mut Data| {
             // SAFETY: the owner's function, called as its documentation says.
             let pointer = unsafe { new(udata, data.pointer()) };

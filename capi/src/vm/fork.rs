@@ -5,10 +5,11 @@ use super::update::kvma_update;
 use super::{Map, kvma_vm};
 use crate::alloc::{Memory, kvma_allocator};
 use crate::attrs::{kvma_attrs, kvma_vma};
-use crate::boundary::{Shared, call, given};
+use crate::boundary::{call, given};
+use crate::cell::BusyCell;
 use crate::data::Data;
 use crate::hooks::kvma_hooks;
-use crate::status::{Fail, kvma_status};
+use crate::status::{Failure, kvma_status};
 use core::ffi::c_void;
 use core::ptr::null_mut;
 use engine::{Attrs, Error, Preallocated, Vma};
@@ -42,20 +43,20 @@ unsafe fn make(
     vm: *const kvma_vm,
     allocator: *const kvma_allocator,
     child: *mut *mut kvma_vm,
-    fork: impl FnOnce(&kvma_vm, Memory) -> Result<Map, Fail>,
-) -> Result<(), Fail> {
+    fork: impl FnOnce(&kvma_vm, Memory) -> Result<Map, Failure>,
+) -> Result<(), Failure> {
     // SAFETY: the caller's.
-    let place = unsafe { child.as_mut() }.ok_or(Fail::Null)?;
+    let place = unsafe { child.as_mut() }.ok_or(Failure::Null)?;
     *place = null_mut();
     // SAFETY: the caller's.
     let (parent, memory) =
-        unsafe { (given(vm)?, Memory::from_table(allocator).ok_or(Fail::Null)?) };
+        unsafe { (given(vm)?, Memory::from_table(allocator).ok_or(Failure::Null)?) };
     // UnmappedAreaInfo for the handle first: what the owner does as VMAs are copied is not undone.
     let room = memory.get::<kvma_vm>().ok_or(Error::OutOfMemory)?;
     match fork(parent, memory) {
         Ok(map) => {
             // SAFETY: room for one, and ours alone.
-            unsafe { room.write(kvma_vm { map: Shared::new(map), memory, ops: parent.ops }) };
+            unsafe { room.write(kvma_vm { map: BusyCell::new(map), memory, ops: parent.ops }) };
             *place = room.as_ptr();
             Ok(())
         }

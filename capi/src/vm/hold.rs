@@ -10,7 +10,7 @@ use crate::boundary::{call, given, tell};
 use crate::data::{Data, kvma_data_ops};
 use crate::hooks::{Table, kvma_hooks};
 use crate::request::{kvma_request, merge};
-use crate::status::{Fail, kvma_status};
+use crate::status::{Failure, kvma_status};
 use core::ffi::c_void;
 use core::ptr::{NonNull, null_mut};
 use engine::{Error, Hold, Hooks, Update};
@@ -29,7 +29,7 @@ fn reserve<H: Hooks<Data>>(
     update: &mut Update<'_, Data, Memory, H>,
     request: &kvma_request,
     ops: *const kvma_data_ops,
-) -> Result<*mut kvma_hold, Fail> {
+) -> Result<*mut kvma_hold, Failure> {
     let memory = *map.alloc();
     // UnmappedAreaInfo for the handle first: from the reservation on, there is something to be
     // undone.
@@ -60,7 +60,7 @@ fn fulfil<H: Hooks<Data>>(
     attrs: kvma_attrs,
     (data, ops): (*mut c_void, *const kvma_data_ops),
     merge_with: u32,
-) -> Result<(), Fail> {
+) -> Result<(), Failure> {
     // SAFETY: as in `reserve`.
     let mut data = unsafe { Data::new(data, ops) };
     map.fulfil(&held.hold, attrs.into(), &mut data, merge(merge_with)?, update)?;
@@ -77,7 +77,7 @@ unsafe fn give_up<H: Hooks<Data>>(
     map: &mut Map,
     update: &mut Update<'_, Data, Memory, H>,
     hold: NonNull<kvma_hold>,
-) -> Result<(), Fail> {
+) -> Result<(), Failure> {
     const {
         assert!(
             !core::mem::needs_drop::<Hold>(),
@@ -108,7 +108,7 @@ pub unsafe extern "C" fn kvma_vm_reserve(
     call(|| {
         // SAFETY: the contract of all functions (crate docs); so below.
         unsafe {
-            let place = hold.as_mut().ok_or(Fail::Null)?;
+            let place = hold.as_mut().ok_or(Failure::Null)?;
             *place = null_mut();
             let (request, ops) = (given(request)?, given(vm)?.ops);
             *place = alone(vm, hooks, |map, up| reserve(map, up, request, ops))?;
@@ -128,7 +128,7 @@ pub unsafe extern "C" fn kvma_update_reserve_range(
     call(|| {
         // SAFETY: see above.
         unsafe {
-            let place = hold.as_mut().ok_or(Fail::Null)?;
+            let place = hold.as_mut().ok_or(Failure::Null)?;
             *place = null_mut();
             let (request, ops) = (given(request)?, given(vm)?.ops);
             *place = within(update, vm, |map, up| reserve(map, up, request, ops))?;
@@ -229,7 +229,7 @@ pub unsafe extern "C" fn kvma_vm_invalidate(
     hooks: *const kvma_hooks,
 ) -> kvma_status {
     call(|| {
-        let edit = edit.ok_or(Fail::Null)?;
+        let edit = edit.ok_or(Failure::Null)?;
         // SAFETY: see above; the owner's function, called as its documentation says.
         unsafe {
             alone(vm, hooks, |map, up| {
@@ -251,7 +251,7 @@ pub unsafe extern "C" fn kvma_update_invalidate(
     udata: *mut c_void,
 ) -> kvma_status {
     call(|| {
-        let edit = edit.ok_or(Fail::Null)?;
+        let edit = edit.ok_or(Failure::Null)?;
         // SAFETY: as above.
         unsafe {
             within(update, vm, |map, up| {

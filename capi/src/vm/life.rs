@@ -2,9 +2,10 @@
 
 use super::{Map, kvma_vm};
 use crate::alloc::{Memory, kvma_allocator};
-use crate::boundary::{Shared, call};
+use crate::boundary::call;
+use crate::cell::BusyCell;
 use crate::data::{PLAIN, kvma_data_ops};
-use crate::status::{Fail, kvma_status};
+use crate::status::{Failure, kvma_status};
 use core::ptr::{NonNull, null_mut};
 use engine::{Error, PageSize};
 
@@ -22,10 +23,10 @@ pub unsafe extern "C" fn kvma_vm_new(
 ) -> kvma_status {
     call(|| {
         // SAFETY: the contract of all functions (crate docs); so below.
-        let vm = unsafe { vm.as_mut() }.ok_or(Fail::Null)?;
+        let vm = unsafe { vm.as_mut() }.ok_or(Failure::Null)?;
         *vm = null_mut();
         // SAFETY: see above.
-        let memory = unsafe { Memory::from_table(allocator) }.ok_or(Fail::Null)?;
+        let memory = unsafe { Memory::from_table(allocator) }.ok_or(Failure::Null)?;
         let map = Map::new(start, pages, PageSize::new(page_size)?, memory)?;
         let ops = if ops.is_null() { &raw const PLAIN.0 } else { ops };
         *vm = wrap(map, memory, ops)?;
@@ -34,8 +35,8 @@ pub unsafe extern "C" fn kvma_vm_new(
 }
 
 /// A handle for `map`.
-fn wrap(map: Map, memory: Memory, ops: *const kvma_data_ops) -> Result<*mut kvma_vm, Fail> {
-    let handle = memory.put_in(kvma_vm { map: Shared::new(map), memory, ops });
+fn wrap(map: Map, memory: Memory, ops: *const kvma_data_ops) -> Result<*mut kvma_vm, Failure> {
+    let handle = memory.put_in(kvma_vm { map: BusyCell::new(map), memory, ops });
     Ok(handle.ok_or(Error::OutOfMemory)?.as_ptr())
 }
 
@@ -50,11 +51,11 @@ pub unsafe extern "C" fn kvma_vm_free(vm: *mut kvma_vm) -> kvma_status {
         let Some(vm) = NonNull::new(vm) else { return Ok(()) };
         // SAFETY: a handle that has not been freed; so below.
         let handle = unsafe { vm.as_ref() };
-        handle.map.check_idle()?;
         let memory = handle.memory;
-        // SAFETY: it came from `wrap`, and by contract nobody else uses a handle that is being
-        // freed.
-        unsafe { memory.drop_in(vm) };
+        // Callbacks that run meanwhile find the handle closed.
+        drop(handle.map.close()?);
+        // SAFETY: it came from `wrap`, and nothing that needs dropping is in it any more.
+        unsafe { memory.put(vm) };
         Ok(())
     })
 }

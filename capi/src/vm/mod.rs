@@ -12,7 +12,7 @@ pub mod update;
 pub mod walk;
 
 use crate::alloc::Memory;
-use crate::boundary::Shared;
+use crate::cell::BusyCell;
 use crate::data::{Data, kvma_data_ops};
 use engine::VmMap;
 
@@ -23,7 +23,7 @@ pub(crate) type Map = VmMap<Data, Memory>;
 /// It has no lock. Calls that change it must be kept apart from all others by the caller; where
 /// they are not, the later one is answered `KVMA_BUSY`.
 pub struct kvma_vm {
-    map: Shared<Map>,
+    map: BusyCell<Map>,
     memory: Memory,
     ops: *const kvma_data_ops,
 }

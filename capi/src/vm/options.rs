@@ -12,7 +12,7 @@ use crate::data::Data;
 use crate::hooks::kvma_hooks;
 use crate::maps::kvma_maps_line;
 use crate::request::kvma_request;
-use crate::status::{Fail, kvma_status};
+use crate::status::{Failure, kvma_status};
 use core::ffi::{CStr, c_char, c_void};
 use engine::{AdoptError, Advice, Error, Hooks, MapFlags, Update};
 
@@ -96,8 +96,8 @@ impl Change {
         update: &mut Update<'_, Data, Memory, H>,
         start: u64,
         len: u64,
-    ) -> Result<(), Fail> {
-        let flags = |bits| MapFlags::from_bits(bits).ok_or(Fail::Argument);
+    ) -> Result<(), Failure> {
+        let flags = |bits| MapFlags::from_bits(bits).ok_or(Failure::Argument);
         match self {
             Change::Commit(prot) => map.commit(start, len, change::prot(prot)?, update)?,
             Change::Decommit => map.decommit(start, len, update)?,
@@ -107,7 +107,7 @@ impl Change {
                 map.change_map_flags(start, len, flags(set)?, flags(clear)?, update)?
             }
             Change::Advise(advice) => {
-                let advice = *ADVICE.get(advice as usize).ok_or(Fail::Argument)?;
+                let advice = *ADVICE.get(advice as usize).ok_or(Failure::Argument)?;
                 map.advise(start, len, advice, update)?
             }
         }
@@ -352,10 +352,10 @@ pub unsafe extern "C" fn kvma_vm_adopt_maps(
         };
         let (number, fail) = match adopted {
             Ok(_) => return Ok(()),
-            Err(AdoptError::Line(number, _)) => (number, Fail::Argument),
-            Err(AdoptError::Vma(number, error)) => (number, Fail::Engine(error)),
-            Err(AdoptError::Map(error)) => (0, Fail::Engine(error)),
-            Err(_) => (0, Fail::Engine(Error::Busy)),
+            Err(AdoptError::Line(number, _)) => (number, Failure::Argument),
+            Err(AdoptError::Vma(number, error)) => (number, Failure::Engine(error)),
+            Err(AdoptError::Map(error)) => (0, Failure::Engine(error)),
+            Err(_) => (0, Failure::Engine(Error::Busy)),
         };
         // SAFETY: see above.
         unsafe { tell(line, number) };

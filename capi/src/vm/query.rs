@@ -5,7 +5,7 @@ use crate::attrs::{kvma_range, kvma_vma};
 use crate::boundary::{call, call_or, given, tell};
 use crate::data::Data;
 use crate::request::kvma_search;
-use crate::status::{Fail, kvma_status};
+use crate::status::{Failure, kvma_status};
 use engine::{Error, Vma};
 
 /// Looks into the map behind a handle.
@@ -15,8 +15,8 @@ use engine::{Error, Vma};
 /// NULL or a handle.
 pub(super) unsafe fn look<R>(
     vm: *const kvma_vm,
-    look: impl FnOnce(&Map) -> Result<R, Fail>,
-) -> Result<R, Fail> {
+    look: impl FnOnce(&Map) -> Result<R, Failure>,
+) -> Result<R, Failure> {
     // SAFETY: the caller's.
     unsafe { given(vm) }?.map.read(look)
 }
@@ -159,5 +159,5 @@ pub unsafe extern "C" fn kvma_vm_space(vm: *const kvma_vm, range: *mut kvma_rang
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_vm_check(vm: *const kvma_vm) -> kvma_status {
     // SAFETY: see above.
-    call(|| unsafe { look(vm, |map| map.check().map_err(|_| Fail::Internal)) })
+    call(|| unsafe { look(vm, |map| map.check().map_err(|_| Failure::Internal)) })
 }

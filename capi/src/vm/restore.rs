@@ -10,7 +10,7 @@ use crate::attrs::kvma_vma;
 use crate::boundary::{call, given, tell};
 use crate::data::Data;
 use crate::hooks::kvma_hooks;
-use crate::status::{Fail, kvma_status};
+use crate::status::{Failure, kvma_status};
 use core::ffi::c_void;
 use engine::{Hooks, Update, Vma};
 
@@ -39,8 +39,8 @@ fn same<'a>(
 fn keep<'a>(
     keep: kvma_keep_fn,
     udata: *mut c_void,
-) -> Result<impl Fn(&Vma<'_, Data>) -> bool + 'a, Fail> {
-    let keep = keep.ok_or(Fail::Null)?;
+) -> Result<impl Fn(&Vma<'_, Data>) -> bool + 'a, Failure> {
+    let keep = keep.ok_or(Failure::Null)?;
     // SAFETY: as in `same`.
     Ok(move |vma: &Vma<'_, Data>| unsafe { keep(udata, &(*vma).into()) })
 }
@@ -50,7 +50,7 @@ fn restore<H: Hooks<Data>>(
     update: &mut Update<'_, Data, Memory, H>,
     saved: &kvma_vm,
     is_same: impl Fn(&Vma<'_, Data>, &Vma<'_, Data>) -> bool,
-) -> Result<(), Fail> {
+) -> Result<(), Failure> {
     saved.map.read(|saved| Ok(map.restore(saved, is_same, update)?))
 }
 

@@ -5,8 +5,8 @@ use crate::alloc::Memory;
 use crate::boundary::{call, call_or, given};
 use crate::data::Data;
 use crate::hooks::{Table, kvma_hooks};
-use crate::owing::Owing;
-use crate::status::{Fail, kvma_status};
+use crate::status::{Failure, kvma_status};
+use crate::stored_update::StoredUpdate;
 use core::ptr::{NonNull, null_mut};
 use engine::{Error, Update};
 
@@ -16,7 +16,7 @@ pub(super) type Owed = Update<'static, Data, Memory, Table>;
 /// until the caller's lock is released: the rest of the TLB flush, then dropping what was removed,
 /// then giving memory back. Opaque.
 pub struct kvma_update {
-    owing: Owing<Data, Table>,
+    owing: StoredUpdate<Data, Table>,
     memory: Memory,
 }
 
@@ -32,12 +32,12 @@ pub unsafe extern "C" fn kvma_update_new(
 ) -> kvma_status {
     call(|| {
         // SAFETY: the contract of all functions (crate docs); so below.
-        let update = unsafe { update.as_mut() }.ok_or(Fail::Null)?;
+        let update = unsafe { update.as_mut() }.ok_or(Failure::Null)?;
         *update = null_mut();
         // SAFETY: see above.
         let memory = unsafe { given(vm) }?.memory;
         // SAFETY: see above.
-        let owing = Owing::new(memory, unsafe { Table::new(hooks) }, nodes)?;
+        let owing = StoredUpdate::new(memory, unsafe { Table::new(hooks) }, nodes)?;
         *update = memory.put_in(kvma_update { owing, memory }).ok_or(Error::OutOfMemory)?.as_ptr();
         Ok(())
     })
@@ -70,10 +70,10 @@ pub unsafe extern "C" fn kvma_update_finish(update: *mut kvma_update) -> kvma_st
         let Some(update) = NonNull::new(update) else { return Ok(()) };
         // SAFETY: see above.
         let handle = unsafe { update.as_ref() };
-        handle.owing.check_idle()?;
         let memory = handle.memory;
-        // SAFETY: from `put_in`; by contract nobody else uses an update that is being finished.
-        unsafe { memory.drop_in(update) };
+        handle.owing.finish()?;
+        // SAFETY: it came from `put_in`, and nothing that needs dropping is in it any more.
+        unsafe { memory.put(update) };
         Ok(())
     })
 }
@@ -83,8 +83,8 @@ impl kvma_update {
     pub(super) fn run<R>(
         &self,
         vm: &kvma_vm,
-        change: impl FnOnce(&mut super::Map, &mut Owed) -> Result<R, Fail>,
-    ) -> Result<R, Fail> {
+        change: impl FnOnce(&mut super::Map, &mut Owed) -> Result<R, Failure>,
+    ) -> Result<R, Failure> {
         self.owing.write(|owed| vm.map.write(|map| change(map, owed)))
     }
 }
