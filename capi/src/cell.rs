@@ -40,12 +40,6 @@ impl<T> BusyCell<T> {
         &self,
         read: impl FnOnce(&T) -> Result<R, Failure>,
     ) -> Result<R, Failure> {
-        struct Reading<'a>(&'a AtomicI32);
-        impl Drop for Reading<'_> {
-            fn drop(&mut self) {
-                self.0.fetch_sub(1, Ordering::Release);
-            }
-        }
         let enter = |state: i32| (IDLE..i32::MAX).contains(&state).then(|| state + 1);
         self.state.fetch_update(Ordering::Acquire, Ordering::Relaxed, enter).map_err(refusal)?;
         let _reading = Reading(&self.state);
@@ -64,22 +58,39 @@ impl<T> BusyCell<T> {
         &self,
         change: impl FnOnce(&mut T) -> Result<R, Failure>,
     ) -> Result<R, Failure> {
-        struct Writing<'a> {
-            state: &'a AtomicI32,
-            leave: i32,
-        }
-        impl Drop for Writing<'_> {
-            fn drop(&mut self) {
-                self.state.store(self.leave, Ordering::Release);
-            }
-        }
-        self.acquire(WRITING)?;
-        let mut writing = Writing { state: &self.state, leave: BROKEN };
+        let writing = self.begin_write()?;
         // SAFETY: every other access wants a state that is not `WRITING`, which this call alone
-        // set, and which stays until `writing` is dropped; so the reference is the only one.
+        // set, and which stays as long as `writing`; so the reference is the only one.
         let result = change(unsafe { &mut *self.value.get() });
-        writing.leave = IDLE;
+        writing.end(IDLE);
         result
+    }
+
+    /// Runs `change` on the value, alone, and then `after`, during which others may read the value
+    /// but neither change nor close it. Both get `work`; `after` runs whatever `change` answers.
+    ///
+    /// # Errors
+    ///
+    /// As [`write`](Self::write); where it is not `change` that fails, neither has run.
+    pub(crate) fn write_then<W, R>(
+        &self,
+        mut work: W,
+        change: impl FnOnce(&mut T, &mut W) -> Result<R, Failure>,
+        after: impl FnOnce(W),
+    ) -> Result<R, Failure> {
+        let writing = self.begin_write()?;
+        // SAFETY: as in `write`; the reference ends before `writing` does.
+        let result = change(unsafe { &mut *self.value.get() }, &mut work);
+        // One reader: this call.
+        writing.end(IDLE + 1);
+        let _reading = Reading(&self.state);
+        after(work);
+        result
+    }
+
+    fn begin_write(&self) -> Result<Writing<'_>, Failure> {
+        self.acquire(WRITING)?;
+        Ok(Writing(&self.state))
     }
 
     /// Moves the value out for good: whoever comes from now on is told `Busy`, also while the value
@@ -102,6 +113,30 @@ impl<T> BusyCell<T> {
         let acquired =
             self.state.compare_exchange(IDLE, state, Ordering::Acquire, Ordering::Relaxed);
         acquired.map(drop).map_err(refusal)
+    }
+}
+
+/// A reader at work, who is counted until this is dropped.
+struct Reading<'a>(&'a AtomicI32);
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Release);
+    }
+}
+
+/// A writer at work. If it does not come to its end, the value is broken.
+struct Writing<'a>(&'a AtomicI32);
+
+impl Writing<'_> {
+    fn end(self, state: i32) {
+        ManuallyDrop::new(self).0.store(state, Ordering::Release);
+    }
+}
+
+impl Drop for Writing<'_> {
+    fn drop(&mut self) {
+        self.0.store(BROKEN, Ordering::Release);
     }
 }
 

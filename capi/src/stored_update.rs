@@ -29,8 +29,8 @@ impl<V: VmaData, H: Hooks<V>> StoredUpdate<V, H> {
     ///
     /// `OutOfMemory`; `hooks` is dropped then.
     pub(crate) fn new(memory: Memory, hooks: H, nodes: usize) -> Result<Self, Error> {
-        let hooks = memory.put_in(hooks).ok_or(Error::OutOfMemory)?;
-        // SAFETY: the pointer is fresh from `put_in`, so it is valid and this reference the only
+        let hooks = memory.store(hooks).ok_or(Error::OutOfMemory)?;
+        // SAFETY: the pointer is fresh from `store`, so it is valid and this reference the only
         // one. `Parts` frees the memory only after it has dropped the update, and never uses the
         // pointer before; so the reference is good as long as the update lives.
         let update = Update::new(memory, unsafe { &mut *hooks.as_ptr() });
@@ -77,11 +77,11 @@ impl<V: VmaData, H: Hooks<V>> StoredUpdate<V, H> {
 impl<V: VmaData, H: Hooks<V>> Drop for Parts<V, H> {
     fn drop(&mut self) {
         // SAFETY: the update is dropped here and nowhere else, and not used again, since the parts
-        // are going. Nothing borrows the hooks after it, and they came from `put_in` of the same
+        // are going. Nothing borrows the hooks after it, and they came from `store` of the same
         // memory.
         unsafe {
             ManuallyDrop::drop(&mut self.update);
-            self.memory.drop_in(self.hooks);
+            self.memory.drop_stored(self.hooks);
         }
     }
 }

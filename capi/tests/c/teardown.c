@@ -29,7 +29,7 @@ static void use_the_update(void *udata) {
     CHECK_EQ(kvma_vm_len(vm), 2);
     CHECK_EQ(kvma_update_unmap(update, vm, BASE, PAGE, NULL), KVMA_BUSY);
     CHECK_EQ(kvma_update_map(update, vm, &request, NULL), KVMA_BUSY);
-    CHECK_EQ(kvma_update_reserve(update, 8), KVMA_BUSY);
+    CHECK_EQ(kvma_update_preallocate(update, 8), KVMA_BUSY);
     CHECK_EQ(kvma_update_removed(update), 0);
     CHECK_EQ(kvma_update_finish(update), KVMA_BUSY);
     CHECK_EQ(kvma_vm_len(vm), 2);
@@ -107,18 +107,21 @@ static void use_the_process(struct kvma_file *file) {
 
 static void map_a_file(struct kvma_file *file) {
     struct kvma_open_file open = {file, KVMA_FILE_READ, 0, 0};
-    struct kvma_linux_mmap_args args = {
-        .addr = BASE, .len = PAGE, .prot = PROT_READ, .flags = MAP_PRIVATE | MAP_FIXED, .file = &open};
+    struct kvma_linux_mmap_args args = {.addr = BASE,
+                                        .len = PAGE,
+                                        .prot = PROT_READ,
+                                        .flags = MAP_PRIVATE | MAP_FIXED,
+                                        .file = &open};
     CHECK_EQ(kvma_linux_mmap(mm, in_call, &args, NULL), KVMA_OK);
 }
 
 TEST(calls_and_processes_are_busy_while_they_are_freed) {
     static const struct kvma_file_ops ops = {.put = use_the_process};
     struct kvma_file file = {.ops = &ops, .id = 1};
-    struct kvma_owner owner = {.hooks.flush_wait = use_the_call};
+    struct kvma_kernel kernel = {.hooks.flush_wait = use_the_call};
     struct kvma_linux_layout layout = kvma_linux_layout_x86_64(8 << 20);
     CHECK_EQ(kvma_linux_new(&mm, &layout, NULL), KVMA_OK);
-    CHECK_EQ(kvma_linux_call_new(&in_call, mm, &owner, 3), KVMA_OK);
+    CHECK_EQ(kvma_linux_call_new(&in_call, mm, &kernel, 3), KVMA_OK);
     map_a_file(&file);
     CHECK_EQ(kvma_linux_munmap(mm, in_call, BASE, PAGE), KVMA_OK);
     called = 0;
