@@ -148,6 +148,16 @@ impl<N> Link<N> {
         Link(imp::AtomicPtr::new(core::ptr::null_mut()))
     }
 
+    #[cfg(not(loom))]
+    pub(crate) const fn to(node: *mut N) -> Link<N> {
+        Link(imp::AtomicPtr::new(node))
+    }
+
+    #[cfg(loom)]
+    pub(crate) fn to(node: *mut N) -> Link<N> {
+        Link(imp::AtomicPtr::new(node))
+    }
+
     /// By the lock's holder, who alone stores.
     #[inline(always)]
     pub(crate) fn get(&self) -> *mut N {
@@ -168,17 +178,17 @@ impl<N> Link<N> {
 }
 
 /// A number of users: raised under a lock, lowered by anybody.
-pub(crate) struct Count(imp::AtomicUsize);
+pub(crate) struct UserCount(imp::AtomicUsize);
 
-impl Count {
+impl UserCount {
     #[cfg(not(loom))]
-    pub(crate) const fn zero() -> Count {
-        Count(imp::AtomicUsize::new(0))
+    pub(crate) const fn zero() -> UserCount {
+        UserCount(imp::AtomicUsize::new(0))
     }
 
     #[cfg(loom)]
-    pub(crate) fn zero() -> Count {
-        Count(imp::AtomicUsize::new(0))
+    pub(crate) fn zero() -> UserCount {
+        UserCount(imp::AtomicUsize::new(0))
     }
 
     /// What was done before each `lower` that is retry_with_nodes is seen.
