@@ -275,6 +275,12 @@ pub trait Hooks<V> {
         Ok(())
     }
 
+    /// Returns `false` if [`prepare`](Self::prepare) never has anything to do: then operations do not
+    /// work out the events beforehand. It must always return the same.
+    fn prepares(&self) -> bool {
+        true
+    }
+
     /// Undoes a `prepare` that succeeded: a later one was refused.
     fn cancel(&mut self, event: &Event<'_, V>) {
         let _ = event;
@@ -327,6 +333,10 @@ pub struct NoHooks;
 
 impl<V> Hooks<V> for NoHooks {
     type Error = Error;
+
+    fn prepares(&self) -> bool {
+        false
+    }
 }
 
 /// Hooks made of a closure by [`on_event`].
@@ -356,6 +366,10 @@ pub fn on_event<V, F: FnMut(Event<'_, V>)>(f: F) -> OnEvent<F> {
 impl<V, F: FnMut(Event<'_, V>)> Hooks<V> for OnEvent<F> {
     type Error = Error;
 
+    fn prepares(&self) -> bool {
+        false
+    }
+
     fn on_map(&mut self, piece: &Piece<'_, V>) {
         (self.0)(Event::Map(*piece))
     }
@@ -374,13 +388,17 @@ impl<V, F: FnMut(Event<'_, V>)> Hooks<V> for OnEvent<F> {
 }
 
 /// Asks the hooks about every event, and cancels what was prepared if one is refused.
+#[inline]
 pub(crate) fn prepare_all<'a, V: VmaData + 'a, H: Hooks<V> + ?Sized>(
     hooks: &mut H,
     events: impl Iterator<Item = Event<'a, V>> + Clone,
 ) -> Result<(), H::Error> {
-    for (done, event) in events.clone().enumerate() {
+    if !hooks.prepares() {
+        return Ok(());
+    }
+    for (prepared, event) in events.clone().enumerate() {
         if let Err(error) = hooks.prepare(&event) {
-            cancel_all(hooks, events.take(done));
+            cancel_all(hooks, events.take(prepared));
             return Err(error);
         }
     }
@@ -388,6 +406,7 @@ pub(crate) fn prepare_all<'a, V: VmaData + 'a, H: Hooks<V> + ?Sized>(
 }
 
 /// Cancels events that were prepared.
+#[cold]
 pub(crate) fn cancel_all<'a, V: VmaData + 'a, H: Hooks<V> + ?Sized>(
     hooks: &mut H,
     events: impl Iterator<Item = Event<'a, V>>,

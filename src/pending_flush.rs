@@ -46,15 +46,12 @@ struct Slot {
 impl PendingFlushes {
     #[cfg(not(loom))]
     pub(crate) const fn new() -> Self {
-        const FREE: Slot =
-            Slot { users: UserCount::zero(), start: Word::new(0), end: Word::new(0) };
-        Self { slots: [const { FREE }; SLOTS], latest: Word::new(0) }
+        Self { slots: [const { Slot::free() }; SLOTS], latest: Word::new(0) }
     }
 
     #[cfg(loom)]
     pub(crate) fn new() -> Self {
-        let free = |_| Slot { users: UserCount::zero(), start: Word::new(0), end: Word::new(0) };
-        Self { slots: core::array::from_fn(free), latest: Word::new(0) }
+        Self { slots: core::array::from_fn(|_| Slot::free()), latest: Word::new(0) }
     }
 
     /// Returns the set of slots in use. Called by the lock's holder: others may only leave
@@ -116,6 +113,16 @@ impl PendingFlushes {
 }
 
 impl Slot {
+    #[cfg(not(loom))]
+    const fn free() -> Self {
+        Self { users: UserCount::zero(), start: Word::new(0), end: Word::new(0) }
+    }
+
+    #[cfg(loom)]
+    fn free() -> Self {
+        Self { users: UserCount::zero(), start: Word::new(0), end: Word::new(0) }
+    }
+
     fn store(&self, range: PageRange) {
         // Release: a reader who finds a slot used again knows that its former flush has ended.
         self.start.set_release(range.start);

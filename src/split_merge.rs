@@ -66,12 +66,6 @@ pub(crate) trait SplitMerge: Content {
         right: &mut Self::Data,
         right_range: PageRange<Self::Position>,
     );
-
-    /// Returns `true` if removing and modifying a range passes over such an entry.
-    fn is_claim(data: &Self::Data) -> bool {
-        let _ = data;
-        false
-    }
 }
 
 /// The neighbours with which a new entry may be merged.
@@ -117,40 +111,30 @@ fn may_merge<T: SplitMerge>(
     if left_range.end != right_range.start {
         return Err(Error::NotAdjacent);
     }
+    // Claims never merge.
+    let (Some(left_data), Some(right_data)) = (left.data(), right.data()) else {
+        return Err(Error::AttributesDiffer);
+    };
     let (left_attrs, right_attrs) = (left.attrs(), right.attrs());
     can_merge(
         context,
-        (&left_attrs, left.data()),
+        (&left_attrs, left_data),
         left_range,
-        (&right_attrs, right.data()),
+        (&right_attrs, right_data),
         right_range,
     )
 }
 
 impl<T: SplitMerge> Tree<T> {
-    /// Returns the first and the last entry in `range`, which may reach beyond its ends. O(log n).
-    #[inline]
-    pub(crate) fn ends(
-        &self,
-        range: PageRange<T::Position>,
-    ) -> Option<(EntryRef<'_, T>, EntryRef<'_, T>)> {
-        let mut entries = self.entries(range);
-        let first = entries.next()?;
-        if first.range().end >= range.end {
-            return Some((first, first));
-        }
-        Some((first, entries.next_back().unwrap_or(first)))
-    }
-
     /// Counts the free nodes that [`remove_range`](Self::remove_range) needs: one for each end of
     /// `range` that splits an entry. O(log n).
     pub(crate) fn remove_cost(&self, range: PageRange<T::Position>) -> usize {
         let splits = |entry: EntryRef<'_, T>, at: T::Position| {
             let whole = entry.range();
-            usize::from(whole.start < at && at < whole.end && !T::is_claim(entry.data()))
+            usize::from(whole.start < at && at < whole.end && !entry.is_claim())
         };
-        self.ends(range)
-            .map_or(0, |(first, last)| splits(first, range.start) + splits(last, range.end))
+        let ends = self.entries(range).ends();
+        ends.map_or(0, |(first, last)| splits(first, range.start) + splits(last, range.end))
     }
 
     /// Takes all entries in `range` out of the tree, into the store, ascending.
@@ -177,7 +161,7 @@ impl<T: SplitMerge> Tree<T> {
             if whole.start >= range.end {
                 return;
             }
-            if T::is_claim(entry.data()) {
+            if entry.is_claim() {
                 cursor.move_next();
                 continue;
             }
@@ -229,7 +213,8 @@ impl<T: SplitMerge> Tree<T> {
                 cursor.move_next();
                 if let Some((middle, rest)) = split {
                     let above = PageRange::new(piece.end, whole.end);
-                    cursor.insert_before(second, above, T::advance(context, attrs, tail), rest);
+                    let attrs = T::advance(context, attrs, tail);
+                    cursor.insert_before(second, above, attrs, Some(rest));
                     store.removed.push(free.fill(piece, piece_attrs, middle));
                 }
                 return;
@@ -254,8 +239,10 @@ impl<T: SplitMerge> Tree<T> {
             let met = cursor.prev().filter(|left| left.range().end == range.start);
             let merged = met.filter(|left| {
                 let left_attrs = left.attrs();
-                let parts = (&left_attrs, left.data());
-                T::can_merge(context, parts, left.range(), (&attrs, &data), range).is_ok()
+                left.data().is_some_and(|left_data| {
+                    let parts = (&left_attrs, left_data);
+                    T::can_merge(context, parts, left.range(), (&attrs, &data), range).is_ok()
+                })
             });
             if let Some(left) = merged {
                 let (left_range, left_attrs) = (left.range(), left.attrs());
@@ -275,8 +262,10 @@ impl<T: SplitMerge> Tree<T> {
             let met = cursor.entry().filter(|right| right.range().start == range.end);
             let merged = met.filter(|right| {
                 let right_attrs = right.attrs();
-                let parts = (&right_attrs, right.data());
-                T::can_merge(context, (&attrs, &data), range, parts, right.range()).is_ok()
+                right.data().is_some_and(|right_data| {
+                    let parts = (&right_attrs, right_data);
+                    T::can_merge(context, (&attrs, &data), range, parts, right.range()).is_ok()
+                })
             });
             if let Some(right) = merged {
                 let (right_range, right_attrs) = (right.range(), right.attrs());
@@ -293,8 +282,21 @@ impl<T: SplitMerge> Tree<T> {
             debug_assert!(false, "insert without its node");
             return None;
         };
-        cursor.insert_before(free, range, attrs, data);
+        cursor.insert_before(free, range, attrs, Some(data));
         cursor.into_entry()
+    }
+
+    /// Claims the free range `range`. Needs one free node. O(log n).
+    pub(crate) fn insert_claim<A: NodeAlloc<T>>(
+        &mut self,
+        range: PageRange<T::Position>,
+        attrs: T::Attrs,
+        store: &mut NodeStore<T, A>,
+    ) {
+        match store.free.take() {
+            Some(free) => self.cursor(range.start).insert_before(free, range, attrs, None),
+            None => debug_assert!(false, "insert_claim without its node"),
+        }
     }
 
     /// Gives every entry in `range` the attributes that `new` returns for the whole entry. Needs a

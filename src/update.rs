@@ -121,6 +121,12 @@ impl<'h, V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone, H: Hooks<V> + ?Sized> Upd
         tree.set_pending_flushes(flushes.in_use());
     }
 
+    /// Returns `true` if readers without the lock are told of the flush.
+    #[inline]
+    pub(crate) fn is_watched(&self) -> bool {
+        self.flushes.is_some()
+    }
+
     /// Waits for the flush if one has begun, and tells readers that it has ended.
     #[inline]
     pub(crate) fn end_flush(&mut self) {
@@ -134,8 +140,16 @@ impl<'h, V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone, H: Hooks<V> + ?Sized> Upd
     }
 
     /// Does what is owed so far, and keeps up to `keep` nodes for the next operation.
-    #[inline]
     pub(crate) fn settle(&mut self, keep: usize) {
+        if self.owed.is_owing() {
+            self.pay();
+        }
+        self.owed.rejected.clear();
+        self.owed.nodes.trim(keep);
+    }
+
+    /// Waits for the flush and releases what was removed. The nodes stay.
+    fn pay(&mut self) {
         self.end_flush();
         if self.owed.flush == Flush::Interrupted {
             self.owed.nodes.removed.leak();
@@ -148,8 +162,6 @@ impl<'h, V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone, H: Hooks<V> + ?Sized> Upd
                 self.hooks.release(RemovedVma::new(range, entry.attrs, data));
             }
         }
-        self.owed.rejected.clear();
-        self.owed.nodes.trim(keep);
     }
 }
 
@@ -158,7 +170,10 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone, H: Hooks<V> + ?Sized> Drop
 {
     #[inline]
     fn drop(&mut self) {
-        self.settle(0);
+        // Nodes and data that are left go with the fields.
+        if self.owed.is_owing() {
+            self.pay();
+        }
     }
 }
 
@@ -244,6 +259,12 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> Owed<V, A> {
                 }
             }
         })
+    }
+
+    /// Returns `true` if there is more to do than to give nodes back.
+    #[inline]
+    fn is_owing(&self) -> bool {
+        self.flush != Flush::None || self.slot.is_some() || self.nodes.removed.len() != 0
     }
 
     /// Keeps data of an operation that failed until the lock has been released, as far as there is

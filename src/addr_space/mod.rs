@@ -209,6 +209,14 @@ pub struct AddrSpace<M: HasVmMap, L: RawLock = Ticket> {
     inner: Locked<M, L>,
 }
 
+/// An address space over a [`PoolVmMap`](crate::vm_map::PoolVmMap).
+pub type PoolAddrSpace<const N: usize, V = (), L = Ticket> =
+    AddrSpace<crate::vm_map::PoolVmMap<N, V>, L>;
+
+/// An address space over a [`HeapVmMap`](crate::vm_map::HeapVmMap).
+#[cfg(any(feature = "alloc", loom))]
+pub type HeapAddrSpace<V = (), L = Ticket> = AddrSpace<crate::vm_map::HeapVmMap<V>, L>;
+
 impl<M: HasVmMap> AddrSpace<M, Ticket> {
     /// Puts `map` behind a ticket lock.
     pub fn new(map: M) -> Self {

@@ -52,19 +52,25 @@ pub trait Content {
     type Words: Default + Sync + Send;
     /// The user data, read under the lock only.
     type Data;
-    /// A plain copy of what [`store`](Self::store) stores.
-    type Encoded: Copy;
+    /// Whether there are entries without data, [claims](NO_DATA).
+    const HAS_CLAIMS: bool = false;
 
     /// Reads the attributes. Called by the lock's holder.
     fn load(words: &Self::Words, hot: u32) -> Self::Attrs;
 
-    /// Works out what is to be stored. May run the kernel's code, and so comes before the node is
-    /// marked as changing.
-    fn encode(attrs: &Self::Attrs, data: &Self::Data) -> Self::Encoded;
+    /// Returns the number that the data shows to readers without the lock. May run the kernel's code,
+    /// and so is called before the node is marked as changing.
+    fn key(data: &Self::Data) -> u64 {
+        let _ = data;
+        0
+    }
 
-    /// Stores it, and returns the 32 hot bits.
-    fn store(words: &Self::Words, encoded: Self::Encoded) -> u32;
+    /// Stores attributes and key, and returns the 32 hot bits.
+    fn store(words: &Self::Words, attrs: &Self::Attrs, key: u64) -> u32;
 }
+
+/// The hot bit of an entry that holds no data: a claim. Contents must not use it for anything else.
+pub(crate) const NO_DATA: u32 = 1 << 6;
 
 /// A node of a tree. Opaque: allocators hand it out as [`Node::new`] made it, or as it was when
 /// they got it back.
@@ -164,6 +170,12 @@ impl<T: Content> Node<T> {
     #[inline(always)]
     pub(crate) fn hot(&self) -> u32 {
         self.state.get() as u32
+    }
+
+    /// Returns `true` if a node that is in a tree or was removed from one holds data.
+    #[inline(always)]
+    pub(crate) fn has_data(&self) -> bool {
+        !T::HAS_CLAIMS || self.hot() & NO_DATA == 0
     }
 
     /// Returns the flushes that were pending when the node last changed, to the lock's holder.

@@ -128,7 +128,7 @@ impl<T: Content> FreeNode<T> {
         attrs: T::Attrs,
         data: T::Data,
     ) -> DetachedNode<T> {
-        let encoded = T::encode(&attrs, &data);
+        let key = T::key(&data);
         // SAFETY: the node is ours alone and holds no data. Its generation stays odd, so readers
         // who still come by do not trust it.
         unsafe {
@@ -136,7 +136,7 @@ impl<T: Content> FreeNode<T> {
             node.write_begin();
             node.start.set(range.start);
             node.end.set(range.end);
-            let hot = T::store(&node.words, encoded);
+            let hot = T::store(&node.words, &attrs, key);
             node.put_data(data);
             node.set_hot_while_detached(hot);
             DetachedNode::from_raw(self.0)

@@ -5,23 +5,26 @@ use crate::range::PageRange;
 use core::mem::needs_drop;
 use core::ptr::NonNull;
 
-/// A node with data, in no tree and no list. Leaks if it is dropped; it belongs into a [`Removed`].
+/// A node that was removed, in no tree and no list: with data, unless it was a claim. Leaks if it is dropped; it belongs into a [`Removed`].
 pub(crate) struct DetachedNode<T: Content>(NonNull<Node<T>>);
 
 impl<T: Content> DetachedNode<T> {
     /// # Safety
     ///
-    /// The node is in no tree and no list, holds data, and is the caller's alone.
+    /// The node is in no tree and no list, holds data unless its hot bits say that it does not, and is the
+    /// caller's alone.
     pub(crate) unsafe fn from_raw(node: NonNull<Node<T>>) -> Self {
         Self(node)
     }
 
-    /// Takes the data out.
+    /// Takes the data out, if there is any.
     #[inline]
-    pub(crate) fn empty(self) -> (FreeNode<T>, T::Data) {
-        // SAFETY: ours alone, with data; afterwards it counts as a node without.
+    pub(crate) fn empty(self) -> (FreeNode<T>, Option<T::Data>) {
+        // SAFETY: ours alone, and it says itself whether it holds data; afterwards it counts as a node
+        // without.
         unsafe {
-            let data = self.0.as_ref().take_data();
+            let node = self.0.as_ref();
+            let data = node.has_data().then(|| node.take_data());
             (FreeNode::from_raw(self.0), data)
         }
     }
@@ -30,7 +33,7 @@ impl<T: Content> DetachedNode<T> {
 /// Removed entries in the order of removal. Leaks what is in it when it is dropped; it belongs into
 /// a [`NodeStore`].
 pub(crate) struct Removed<T: Content> {
-    /// Nodes with data, in no tree.
+    /// Nodes in no tree, with data unless they were claims.
     list: NodeList<T>,
 }
 
@@ -38,14 +41,16 @@ pub(crate) struct Removed<T: Content> {
 pub(crate) struct RemovedRef<'a, T: Content> {
     pub(crate) range: PageRange<T::Position>,
     pub(crate) attrs: T::Attrs,
-    pub(crate) data: &'a T::Data,
+    /// `None` of a claim.
+    pub(crate) data: Option<&'a T::Data>,
 }
 
 /// A removed entry, out of its node.
 pub(crate) struct RemovedEntry<T: Content> {
     pub(crate) range: PageRange<T::Position>,
     pub(crate) attrs: T::Attrs,
-    pub(crate) data: T::Data,
+    /// `None` of a claim.
+    pub(crate) data: Option<T::Data>,
 }
 
 impl<T: Content> Removed<T> {
@@ -79,13 +84,14 @@ impl<T: Content> Removed<T> {
     /// Iterates over the entries after the first `skip`, in order.
     pub(crate) fn iter_from(&self, skip: usize) -> impl Iterator<Item = RemovedRef<'_, T>> {
         self.list.iter().skip(skip).map(|node| {
-            // SAFETY: nodes in the list hold data, and nobody changes them while it is borrowed.
+            // SAFETY: nodes in the list hold data if they say so, and nobody changes them while it is
+            // borrowed.
             unsafe {
                 let node = &*node.as_ptr();
                 RemovedRef {
                     range: PageRange::new(node.start.get(), node.end.get()),
                     attrs: node.attrs(),
-                    data: node.data(),
+                    data: node.has_data().then(|| node.data()),
                 }
             }
         })
@@ -146,20 +152,29 @@ impl<T: Content, A: NodeAlloc<T>> NodeStore<T, A> {
 
     /// Drops leftovers, and gives nodes back until at most `keep` are left. Removed entries stay.
     pub(crate) fn trim(&mut self, keep: usize) {
-        while let Some((node, entry)) = self.leftovers.pop() {
-            drop(entry);
-            self.free.put(node);
-        }
+        self.drop_leftovers();
         self.free.trim(keep);
+    }
+
+    #[inline]
+    fn drop_leftovers(&mut self) {
+        // Without data to drop there are none.
+        if needs_drop::<T::Data>() {
+            while let Some((node, entry)) = self.leftovers.pop() {
+                drop(entry);
+                self.free.put(node);
+            }
+        }
     }
 }
 
 impl<T: Content, A: NodeAlloc<T>> Drop for NodeStore<T, A> {
+    #[inline]
     fn drop(&mut self) {
         while let Some((node, entry)) = self.removed.pop() {
             drop(entry);
             self.free.put(node);
         }
-        self.trim(0);
+        self.drop_leftovers();
     }
 }

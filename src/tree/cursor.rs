@@ -97,11 +97,18 @@ impl<'t, T: Content> EntryRef<'t, T> {
         self.node.attrs()
     }
 
+    /// Returns the data, or `None` of a claim.
     #[inline]
-    pub(crate) fn data(self) -> &'t T::Data {
-        // SAFETY: only entries are given out, never the sentinel; entries hold data, and while the
-        // tree is borrowed nobody changes it.
-        unsafe { self.node.data() }
+    pub(crate) fn data(self) -> Option<&'t T::Data> {
+        // SAFETY: only entries are given out, never the sentinel. An entry says itself whether it holds
+        // data, and while the tree is borrowed nobody changes it.
+        self.node.has_data().then(|| unsafe { self.node.data() })
+    }
+
+    /// Returns `true` if the entry is a claim, which holds no data.
+    #[inline]
+    pub(crate) fn is_claim(self) -> bool {
+        !self.node.has_data()
     }
 
     /// Returns the number of free pages right before the entry.
@@ -141,6 +148,17 @@ impl<'t, T: Content> Entries<'t, T> {
 
     pub(super) fn none(tree: &'t Tree<T>) -> Self {
         Entries { tree, end: Number::ZERO, front: ptr::null_mut(), back: ptr::null_mut() }
+    }
+
+    /// Returns the first and the last entry, which may reach beyond the ends of the range. O(log n).
+    #[inline]
+    pub(crate) fn ends(&self) -> Option<(EntryRef<'t, T>, EntryRef<'t, T>)> {
+        let mut entries = self.clone();
+        let first = entries.next()?;
+        if first.range().end >= self.end {
+            return Some((first, first));
+        }
+        Some((first, entries.next_back().unwrap_or(first)))
     }
 
     /// Returns the node if it is an entry that begins before the end, else null.
@@ -191,13 +209,16 @@ impl<'t, T: Content> DoubleEndedIterator for Entries<'t, T> {
 
 impl<T: Content> Tree<T> {
     /// Gives every entry that shares a page with `range` a new generation: readers without the lock
-    /// find it changed. O(log n + entries).
-    pub(crate) fn invalidate(&mut self, range: PageRange<T::Position>) {
+    /// find it changed. Returns `true` if there was any. O(log n + entries).
+    pub(crate) fn invalidate(&mut self, range: PageRange<T::Position>) -> bool {
+        let mut any = false;
         for entry in self.entries(range) {
+            any = true;
             let node = entry.node;
             node.write_begin();
             node.write_end(node.hot(), self.pending_flushes());
         }
+        any
     }
 }
 
@@ -265,10 +286,10 @@ impl<'t, T: Content> CursorMut<'t, T> {
     /// Replaces the attributes. Nothing happens at the end.
     pub(crate) fn set_attrs(&mut self, attrs: T::Attrs) {
         let Some(entry) = self.entry() else { return };
-        let encoded = T::encode(&attrs, entry.data());
+        let key = entry.data().map_or(0, T::key);
         let node = entry.node;
         node.write_begin();
-        let hot = T::store(&node.words, encoded);
+        let hot = T::store(&node.words, &attrs, key);
         node.write_end(hot, self.tree.pending_flushes());
     }
 
@@ -280,7 +301,7 @@ impl<'t, T: Content> CursorMut<'t, T> {
         attrs: T::Attrs,
         change: impl FnOnce(&mut T::Data) -> R,
     ) -> Option<R> {
-        self.entry()?;
+        self.entry()?.data()?;
         let node = self.node();
         // SAFETY: an entry is not the last node.
         let next = unsafe { &*successor(node) };
@@ -294,11 +315,11 @@ impl<'t, T: Content> CursorMut<'t, T> {
         // The kernel's code comes first: should it panic, the tree is still what it was. Readers
         // without the lock do not look at the data.
         let result = change(data);
-        let encoded = T::encode(&attrs, data);
+        let key = T::key(data);
         node.write_begin();
         node.start.update(range.start);
         node.end.update(range.end);
-        let hot = T::store(&node.words, encoded);
+        let hot = T::store(&node.words, &attrs, key);
         node.write_end(hot, self.tree.pending_flushes());
         let pages = range.len();
         // SAFETY: both are linked.
@@ -330,7 +351,7 @@ impl<'t, T: Content> CursorMut<'t, T> {
         free: FreeNode<T>,
         range: PageRange<T::Position>,
         attrs: T::Attrs,
-        data: T::Data,
+        data: Option<T::Data>,
     ) {
         let new = free.raw();
         let next = self.node();
@@ -352,21 +373,21 @@ impl<'t, T: Content> CursorMut<'t, T> {
         attrs: T::Attrs,
         split: impl FnOnce(&mut T::Data) -> T::Data,
     ) {
-        let Some(entry) = self.entry() else { return };
+        let Some(entry) = self.entry().filter(|entry| !entry.is_claim()) else { return };
         let (end, left_attrs, new) = (entry.range().end, entry.attrs(), free.raw());
         let node = self.node();
         debug_assert!(node.start.get() < page && page < end);
         // SAFETY: linked, not the last; and we have the tree to ourselves.
         let (next, left) = unsafe { (successor(node), node.data_mut()) };
         let right = split(left);
-        let encoded = T::encode(&left_attrs, left);
+        let key = T::key(left);
         node.write_begin();
         node.end.set(page);
-        let hot = T::store(&node.words, encoded);
+        let hot = T::store(&node.words, &left_attrs, key);
         node.write_end(hot, self.tree.pending_flushes());
         // No gap changes: the two parts meet, and the next entry is where it was.
         self.tree.pages -= end - page;
-        self.tree.link(free, next, PageRange::new(page, end), Number::ZERO, attrs, right);
+        self.tree.link(free, next, PageRange::new(page, end), Number::ZERO, attrs, Some(right));
         self.at = new.as_ptr();
     }
 
@@ -376,27 +397,43 @@ impl<'t, T: Content> CursorMut<'t, T> {
         &mut self,
         merge: impl FnOnce(&mut T::Data, &mut T::Data),
     ) -> Option<DetachedNode<T>> {
-        self.entry()?;
+        self.entry()?.data()?;
         let right = self.node();
         // SAFETY: linked, and the tree is borrowed; null or a linked node comes back.
         let left_at = unsafe { predecessor(right) };
         // SAFETY: as above.
         let left = unsafe { left_at.as_ref() }?;
         debug_assert!(left.end.get() == right.start.get());
+        if !left.has_data() {
+            return None;
+        }
         let range = PageRange::new(right.start.get(), right.end.get());
         let attrs = left.attrs();
         // SAFETY: entries hold data, these are two, and we have the tree to ourselves.
         let (left_data, right_data) = unsafe { (left.data_mut(), right.data_mut()) };
         merge(left_data, right_data);
-        let encoded = T::encode(&attrs, left_data);
+        let key = T::key(left_data);
         let (detached, _) = self.tree.unlink(self.at, Number::ZERO);
         left.write_begin();
         left.end.set(range.end);
-        let hot = T::store(&left.words, encoded);
+        let hot = T::store(&left.words, &attrs, key);
         left.write_end(hot, self.tree.pending_flushes());
         self.tree.pages += range.len();
         self.at = left_at;
         Some(detached)
+    }
+
+    /// Gives the claim here data and attributes: it is an entry like others from now on. Anywhere else
+    /// nothing happens, and the data is dropped.
+    pub(crate) fn fill_claim(&mut self, attrs: T::Attrs, data: T::Data) {
+        let Some(claim) = self.entry().filter(|entry| entry.is_claim()) else { return };
+        let key = T::key(&data);
+        let node = claim.node;
+        node.write_begin();
+        // SAFETY: a claim holds no data, and we have the tree to ourselves.
+        unsafe { node.put_data(data) };
+        let hot = T::store(&node.words, &attrs, key);
+        node.write_end(hot, self.tree.pending_flushes());
     }
 
     /// Removes the entry here and moves to the next one. `None` at the end.

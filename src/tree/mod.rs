@@ -29,7 +29,7 @@ pub(crate) use gap::GapQuery;
 pub use lookup::{Busy, Token};
 pub(crate) use lookup::{Hit, Peek, Published};
 
-use crate::node::{Content, DetachedNode, FreeNode, Node};
+use crate::node::{Content, DetachedNode, FreeNode, NO_DATA, Node};
 use crate::position::Number;
 use crate::range::PageRange;
 use crate::sync::{Word, unique};
@@ -257,9 +257,9 @@ impl<T: Content> Tree<T> {
         range: PageRange<T::Position>,
         gap: T::Position,
         attrs: T::Attrs,
-        data: T::Data,
+        data: Option<T::Data>,
     ) {
-        let encoded = T::encode(&attrs, &data);
+        let key = data.as_ref().map_or(0, T::key);
         let new = free.into_raw();
         // SAFETY: `new` is ours alone until it is linked; `succ` is a node of this tree.
         unsafe {
@@ -270,8 +270,14 @@ impl<T: Content> Tree<T> {
             node.gap.set(gap);
             node.max_gap.set(Number::ZERO);
             node.tree.set(self.number);
-            let hot = T::store(&node.words, encoded);
-            node.put_data(data);
+            let hot = T::store(&node.words, &attrs, key);
+            let hot = match data {
+                Some(data) => {
+                    node.put_data(data);
+                    hot
+                }
+                None => hot | NO_DATA,
+            };
             node.write_end(hot, self.pending_flushes());
             self.rb.cursor_mut_from_ptr(succ).insert_before(Handle(new));
             // Asks the adapter for the link, which propagates the largest gaps (see `link_ops`).

@@ -15,13 +15,10 @@ impl Content for Plain {
     type Words = ();
     type Context = ();
     type Data = u64;
-    type Encoded = ();
 
     fn load(_: &(), _: u32) {}
 
-    fn encode(_: &(), _: &u64) {}
-
-    fn store(_: &(), _: ()) -> u32 {
+    fn store(_: &(), _: &(), _: u64) -> u32 {
         0
     }
 }

@@ -84,15 +84,12 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         update: &mut Update<'_, V, A, H>,
         edit: impl FnOnce(&Self, &mut Update<'_, V, A, H>) -> R,
     ) -> R {
-        let whole = self
-            .tree
-            .ends(range)
-            .map(|(first, last)| PageRange::new(first.range().start, last.range().end));
+        // Only readers without the lock want to know.
+        let ends = if update.is_watched() { self.tree.entries(range).ends() } else { None };
+        let whole = ends.map(|(first, last)| PageRange::new(first.range().start, last.range().end));
         let plan = Plan::new(core::iter::empty::<Event<'_, V>>()).covers(whole);
         plan.prepared_already().apply(self, update, |step| {
-            if whole.is_some() {
-                step.invalidate(range);
-            }
+            step.invalidate(range);
             edit(step.map, step.update)
         })
     }

@@ -2,9 +2,8 @@
 //!
 //! ```text
 //!   Plan       nodes needed, events to come, ranges where rights are taken away
-//!     │ prepare: checks the allocator, preallocates, lets the hooks prepare
-//!   Prepared   dropped, it cancels the events
-//!     │ commit
+//!     │ ready: checks the allocator, preallocates, lets the hooks prepare; a refusal cancels
+//!     │ (prepare and commit: the same in two steps, for a change of two maps)
 //!   Ready      nothing can fail any more
 //!     │ apply: tokens become invalid; the operation edits the map by way of `Edit`, which tells the
 //!     │        hooks; the flush begins
@@ -24,6 +23,8 @@ use crate::vma::{Attrs, Vma, VmaData, VmaNode};
 pub(super) struct Plan<E> {
     nodes: usize,
     events: E,
+    /// Where the events take rights away, if there are any.
+    covered_by_events: Option<PageRange>,
     ready: Ready,
 }
 
@@ -31,7 +32,7 @@ impl<'m, V: VmaData + 'm, E: Iterator<Item = Event<'m, V>> + Clone> Plan<E> {
     /// Plans a change of which the hooks will hear these events.
     #[inline]
     pub(super) fn new(events: E) -> Self {
-        Self { nodes: 0, events, ready: Ready { covered: [None; 2] } }
+        Self { nodes: 0, events, covered_by_events: None, ready: Ready { covered: [None; 2] } }
     }
 
     /// Sets how many free nodes the change needs.
@@ -51,8 +52,7 @@ impl<'m, V: VmaData + 'm, E: Iterator<Item = Event<'m, V>> + Clone> Plan<E> {
     /// Adds the range where the planned events take rights away, if there are any.
     #[inline]
     pub(super) fn covers_events(self, range: PageRange) -> Self {
-        let any = self.events.clone().next().is_some();
-        self.covers(any.then_some(range))
+        Self { covered_by_events: Some(range), ..self }
     }
 
     /// Skips the preparation of a plan that needs none: it has no events and takes no nodes. The
@@ -63,17 +63,35 @@ impl<'m, V: VmaData + 'm, E: Iterator<Item = Event<'m, V>> + Clone> Plan<E> {
         self.ready
     }
 
-    /// Does everything that can fail.
+    /// Does everything that can fail, where nothing else is to be prepared.
     #[inline]
+    pub(super) fn ready<A: NodeAlloc<VmaNode<V>> + Clone, H: Hooks<V> + ?Sized>(
+        mut self,
+        alloc: &A,
+        update: &mut Update<'_, V, A, H>,
+    ) -> Result<Ready, H::Error> {
+        update.check_alloc(alloc)?;
+        update.preallocate(self.nodes)?;
+        // Only readers without the lock want to know.
+        if let Some(range) = self.covered_by_events
+            && update.is_watched()
+            && self.events.clone().next().is_some()
+        {
+            self = self.covers(Some(range));
+        }
+        prepare_all(update.hooks, self.events)?;
+        Ok(self.ready)
+    }
+
+    /// Does everything that can fail, so that it can still be cancelled: for a change of two maps.
     pub(super) fn prepare<'u, 'h, A: NodeAlloc<VmaNode<V>> + Clone, H: Hooks<V> + ?Sized>(
         self,
         alloc: &A,
         update: &'u mut Update<'h, V, A, H>,
     ) -> Result<Prepared<'m, 'u, 'h, V, A, H, E>, H::Error> {
-        update.check_alloc(alloc)?;
-        update.preallocate(self.nodes)?;
-        prepare_all(update.hooks, self.events.clone())?;
-        Ok(Prepared { update, events: Some(self.events), ready: self.ready })
+        let events = self.events.clone();
+        let ready = self.ready(alloc, update)?;
+        Ok(Prepared { update, events: Some(events), ready })
     }
 }
 
@@ -196,8 +214,8 @@ where
     pub(super) fn insert(&mut self, range: PageRange, attrs: Attrs, data: V, merge: Merge) {
         let vm_range = self.map.vm_range(range);
         let nodes = &mut self.update.owed.nodes;
-        let entry = self.map.tree.insert(range, attrs, Some(data), merge, nodes);
-        if let Some(data) = entry.and_then(|entry| entry.data().as_ref()) {
+        let entry = self.map.tree.insert(range, attrs, data, merge, nodes);
+        if let Some(data) = entry.and_then(EntryRef::data) {
             self.update.hooks.on_map(&Piece::new(vm_range, attrs, data));
         }
     }
@@ -246,8 +264,8 @@ where
         data.relocate(from_range, to_addr);
         let range = from.moved(from.start, to);
         let nodes = &mut self.update.owed.nodes;
-        let entry = self.map.tree.insert(range, attrs, Some(data), merge, nodes);
-        if let Some(data) = entry.and_then(|entry| entry.data().as_ref()) {
+        let entry = self.map.tree.insert(range, attrs, data, merge, nodes);
+        if let Some(data) = entry.and_then(EntryRef::data) {
             self.update.hooks.on_relocate(&Piece::new(from_range, attrs, data), to_addr);
         }
         self.must_flush = true;
@@ -255,8 +273,7 @@ where
 
     /// Makes the tokens of VMAs in `range` invalid, although they stay as they are.
     pub(super) fn invalidate(&mut self, range: PageRange) {
-        self.map.tree.invalidate(range);
-        self.must_flush = true;
+        self.must_flush |= self.map.tree.invalidate(range);
     }
 
     /// Begins the flush, if there is a reason for one that has come since the last.

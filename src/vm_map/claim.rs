@@ -89,7 +89,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
                 edit.clear_for(chosen);
                 let attrs = Attrs::default().no_merge().with_user_bits(id);
                 let nodes = &mut edit.update.owed.nodes;
-                edit.map.tree.insert(chosen.range, attrs, None, Merge::Never, nodes);
+                edit.map.tree.insert_claim(chosen.range, attrs, nodes);
                 edit.map.claims.add(chosen.range);
             });
             Ok(ClaimedRange { range: map.vm_range(chosen.range), id })
@@ -120,7 +120,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
             }
             let event = Event::Map(Piece::new(claimed.range, attrs, &data));
             let plan = Plan::new(core::iter::once(event));
-            let prepared = plan.prepare(&map.alloc, update).map(|prepared| prepared.commit());
+            let prepared = plan.ready(&map.alloc, update);
             let ready = match prepared {
                 Ok(ready) => ready,
                 Err(error) => {
@@ -133,14 +133,14 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
                 edit.map.claims.remove(range);
                 let nodes = &mut edit.update.owed.nodes;
                 let mut cursor = edit.map.tree.cursor(range.start);
-                cursor.change(range, attrs, |slot| *slot = Some(data));
+                cursor.fill_claim(attrs, data);
                 if merge.left() {
                     let _ = cursor.merge_prev(nodes);
                 }
                 if merge.right() {
                     let _ = cursor.merge_next(nodes);
                 }
-                if let Some(data) = cursor.entry().and_then(|entry| entry.data().as_ref()) {
+                if let Some(data) = cursor.entry().and_then(EntryRef::data) {
                     edit.update.hooks.on_map(&Piece::new(claimed.range, attrs, data));
                 }
             });
@@ -172,13 +172,13 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     fn holds_claim(&self, claimed: &ClaimedRange) -> bool {
         self.tree
             .find(claimed.range.page_range().start)
-            .is_some_and(|entry| entry.data().is_none() && entry.attrs().user_bits() == claimed.id)
+            .is_some_and(|entry| entry.is_claim() && entry.attrs().user_bits() == claimed.id)
     }
 
     /// Takes away every claim that shares a page with `range`.
     pub(super) fn take_claims(&mut self, range: PageRange, nodes: &mut NodeStore<VmaNode<V>, A>) {
         while self.claims.count > 0
-            && let Some(claim) = self.tree.entries(range).find(|entry| entry.data().is_none())
+            && let Some(claim) = self.tree.entries(range).find(|entry| entry.is_claim())
         {
             let claimed = claim.range();
             self.remove_claim(claimed, nodes);
@@ -187,7 +187,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
 
     /// Returns `true` if a claim shares a page with `range`. O(1) if there are no claims at all.
     pub(super) fn has_claim(&self, range: PageRange) -> bool {
-        self.claims.count > 0 && self.tree.entries(range).any(|entry| entry.data().is_none())
+        self.claims.count > 0 && self.tree.entries(range).any(|entry| entry.is_claim())
     }
 
     fn remove_claim(&mut self, claimed: PageRange, nodes: &mut NodeStore<VmaNode<V>, A>) {

@@ -101,7 +101,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         let result = self.iter().try_for_each(|vma| {
             if let Some((attrs, data)) = copy(&vma)? {
                 let range = vma.entry().range();
-                child.tree.insert(range, attrs, Some(data), Merge::Never, &mut store);
+                child.tree.insert(range, attrs, data, Merge::Never, &mut store);
             }
             Ok(())
         });

@@ -99,12 +99,13 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     {
         let Chosen { range, is_free } = chosen;
         if is_free {
-            return Ok(Plan::new(new).needs(1).prepare(&self.alloc, update)?.commit());
+            return Plan::new(new).needs(1).ready(&self.alloc, update);
         }
-        let old = self.unmap_events(range);
-        let replaces = old.clone().next().is_some();
-        let plan = Plan::new(old.chain(new)).needs(self.remove_cost(range)? + 1);
-        Ok(plan.covers(replaces.then_some(range)).prepare(&self.alloc, update)?.commit())
+        let removal = self.plan_removal(range)?;
+        let old = removal.events();
+        let replaces = update.is_watched() && old.clone().next().is_some();
+        let plan = Plan::new(old.chain(new)).needs(removal.nodes + 1);
+        plan.covers(replaces.then_some(range)).ready(&self.alloc, update)
     }
 
     fn map_chosen<H: Hooks<V> + ?Sized>(

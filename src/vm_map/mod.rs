@@ -5,6 +5,9 @@
 //! [`hooks`](crate::hooks) shows the phases, `change` holds them as types. VMAs that are removed
 //! lie in the [`Update`] until it is finished. Each operation has a file of its own.
 
+#[cfg(any(feature = "alloc", loom))]
+extern crate alloc;
+
 mod advise;
 mod boundary;
 mod change;
@@ -29,7 +32,7 @@ pub use crate::update::{Owed, Owing, Update};
 
 use crate::error::Error;
 use crate::hooks::{Event, Hooks, Piece};
-use crate::node::{NodeAlloc, NodeStore, Preallocated};
+use crate::node::{FixedPool, NodeAlloc, NodeStore, Preallocated};
 use crate::range::{PageRange, PageSize, VmRange};
 use crate::tree::{EntryRef, Tree};
 use crate::vma::{Vma, VmaData, VmaNode};
@@ -133,7 +136,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     pub fn check(&self) -> Result<(), &'static str> {
         self.tree.check()?;
         let entries = self.tree.entries(self.tree.space());
-        let claims = entries.filter(|entry| entry.data().is_none());
+        let claims = entries.filter(|entry| entry.is_claim());
         if claim::Totals::of(claims) == self.claims {
             Ok(())
         } else {
@@ -147,7 +150,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
 
     /// Converts a number of pages to bytes, saturating.
     pub(crate) fn bytes(&self, pages: u64) -> u64 {
-        pages.checked_mul(self.page.bytes()).unwrap_or(u64::MAX)
+        pages.saturating_mul(self.page.bytes())
     }
 
     /// Converts a byte range to pages, if it lies in the space.
@@ -178,33 +181,29 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     /// Returns the part of an entry within `range` as the hooks see it; `None` for a claim.
     #[inline]
     fn piece<'a>(&self, entry: EntryRef<'a, VmaNode<V>>, range: PageRange) -> Option<Piece<'a, V>> {
-        let data = entry.data().as_ref()?;
+        let data = entry.data()?;
         let whole = entry.range();
         let part = whole.intersect(range);
         let attrs = entry.attrs().advance(self.page.addr(part.start - whole.start));
         Some(Piece::new(self.vm_range(part), attrs, data))
     }
 
-    /// Returns the event of unmapping for each piece in `range`.
-    #[inline]
-    fn unmap_events(&self, range: PageRange) -> impl Iterator<Item = Event<'_, V>> + Clone {
-        let entries = self.tree.entries(range);
-        entries.filter_map(move |entry| self.piece(entry, range).map(Event::Unmap))
-    }
-
-    /// Counts the nodes that removing `range` needs: one for each end that splits a VMA. O(log n).
+    /// Plans the removal of the VMAs in `range`: an event for each piece, and a node for each end that
+    /// splits a VMA. O(log n).
     ///
     /// # Errors
     ///
     /// [`Error::SplitRefused`] if one may not be split there.
     #[inline]
-    fn remove_cost(&self, range: PageRange) -> Result<usize, Error> {
-        match self.tree.ends(range) {
-            None => Ok(0),
+    fn plan_removal(&self, range: PageRange) -> Result<Removal<'_, V>, Error> {
+        let pieces = self.pieces_in(range);
+        let nodes = match pieces.ends() {
+            None => 0,
             Some((first, last)) => {
-                Ok(self.split_cost(first, range.start)? + self.split_cost(last, range.end)?)
+                self.split_cost(first, range.start)? + self.split_cost(last, range.end)?
             }
-        }
+        };
+        Ok(Removal { pieces, nodes })
     }
 
     /// Counts the nodes that an operation needs whose range ends at `page`: one if that splits the
@@ -216,13 +215,33 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     #[inline]
     fn split_cost(&self, entry: EntryRef<'_, VmaNode<V>>, page: u64) -> Result<usize, Error> {
         let whole = entry.range();
-        if page <= whole.start || whole.end <= page || entry.data().is_none() {
+        if page <= whole.start || whole.end <= page || entry.is_claim() {
             Ok(0)
         } else if entry.attrs().split_granularity().allows(self.page.addr(page)) {
             Ok(1)
         } else {
             Err(Error::SplitRefused)
         }
+    }
+}
+
+/// A map whose nodes lie in a [`FixedPool`] of `N` in a static.
+pub type PoolVmMap<const N: usize, V = ()> = VmMap<V, &'static FixedPool<VmaNode<V>, N>>;
+
+/// A map whose nodes come from the heap, by a [`BoxAlloc`](crate::BoxAlloc) that may be shared.
+#[cfg(any(feature = "alloc", loom))]
+pub type HeapVmMap<V = ()> = VmMap<V, alloc::sync::Arc<crate::BoxAlloc<VmaNode<V>>>>;
+
+/// A planned removal: see [`VmMap::plan_removal`].
+struct Removal<'a, V: VmaData> {
+    pieces: Pieces<'a, V>,
+    nodes: usize,
+}
+
+impl<'a, V: VmaData> Removal<'a, V> {
+    #[inline]
+    fn events(&self) -> impl Iterator<Item = Event<'a, V>> + Clone + use<'a, V> {
+        self.pieces.clone().map(Event::Unmap)
     }
 }
 

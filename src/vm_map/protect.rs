@@ -76,8 +76,8 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         if self.find_page(page).is_none() {
             return Err(Error::NotMapped);
         }
-        let changed = self.tree.cursor(page).change_data(|data| data.as_mut().map(change));
-        changed.flatten().ok_or(Error::NotMapped)
+        let changed = self.tree.cursor(page).change_data(change);
+        changed.ok_or(Error::NotMapped)
     }
 
     fn modify<H: Hooks<V> + ?Sized>(
@@ -87,22 +87,25 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         update: &mut Update<'_, V, A, H>,
     ) -> Result<(), H::Error> {
         let page = self.page;
-        let vmas = self.tree.entries(range).filter_map(move |entry| Vma::new(entry, page));
-        let changing = vmas.filter(|vma| new(vma) != vma.attrs());
+        let changing = self.tree.entries(range).filter_map(|entry| {
+            let vma = Vma::new(entry, page)?;
+            let (old, attrs) = (vma.attrs(), new(&vma));
+            (attrs != old).then_some((vma, old, attrs))
+        });
         let mut nodes = 0;
-        for vma in changing.clone() {
+        for (vma, ..) in changing.clone() {
             nodes += self.split_cost(vma.entry(), range.start)?;
             nodes += self.split_cost(vma.entry(), range.end)?;
         }
-        let events = changing.filter_map(|vma| {
-            let old = self.piece(vma.entry(), range)?;
-            let ahead = range.start.saturating_sub(vma.entry().range().start);
-            let attrs = new(&vma).advance(page.addr(ahead));
-            let piece = Piece::new(old.range(), attrs, old.data());
-            Some(Event::Protect { piece, old: old.attrs() })
+        let events = changing.map(|(vma, old, attrs)| {
+            let whole = vma.entry().range();
+            let part = whole.intersect(range);
+            let ahead = page.addr(part.start - whole.start);
+            let piece = Piece::new(self.vm_range(part), attrs.advance(ahead), vma.data());
+            Event::Protect { piece, old: old.advance(ahead) }
         });
         let plan = Plan::new(events).needs(nodes).covers_events(range);
-        let ready = plan.prepare(&self.alloc, update)?.commit();
+        let ready = plan.ready(&self.alloc, update)?;
         ready.apply(self, update, |edit| edit.modify(range, &new));
         Ok(())
     }

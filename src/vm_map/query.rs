@@ -6,7 +6,7 @@ use crate::hooks::Piece;
 use crate::node::NodeAlloc;
 use crate::placement::Search;
 use crate::range::{PageRange, PageSize, VmRange};
-use crate::tree::Entries;
+use crate::tree::{Entries, EntryRef};
 use crate::vma::{Vma, VmaData, VmaNode};
 use core::fmt;
 
@@ -187,6 +187,8 @@ impl<V: VmaData> fmt::Debug for Vmas<'_, V> {
     }
 }
 
+type Ends<'a, V> = (EntryRef<'a, VmaNode<V>>, EntryRef<'a, VmaNode<V>>);
+
 /// An iterator over parts of VMAs in order. Made by [`VmMap::pieces`].
 pub struct Pieces<'a, V: VmaData> {
     vmas: Vmas<'a, V>,
@@ -194,10 +196,17 @@ pub struct Pieces<'a, V: VmaData> {
 }
 
 impl<'a, V: VmaData> Pieces<'a, V> {
+    /// Returns the entries of the first and the last piece, claims included.
+    #[inline]
+    pub(super) fn ends(&self) -> Option<Ends<'a, V>> {
+        self.vmas.entries.ends()
+    }
+
     fn piece(&self, vma: Vma<'a, V>) -> Piece<'a, V> {
-        let part = vma.entry().range().intersect(self.range);
-        let range = VmRange::from_pages(part, self.vmas.page);
-        Piece::new(range, vma.attrs_at(range.start()), vma.data())
+        let (whole, page) = (vma.entry().range(), self.vmas.page);
+        let part = whole.intersect(self.range);
+        let attrs = vma.attrs().advance(page.addr(part.start - whole.start));
+        Piece::new(VmRange::from_pages(part, page), attrs, vma.data())
     }
 }
 

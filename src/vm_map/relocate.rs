@@ -44,7 +44,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         update.run(self, |map, update| {
             let range = map.page_range(from, len)?;
             let target = map.page_range(to, len)?;
-            let split_cost = map.remove_cost(range)?;
+            let removal = map.plan_removal(range)?;
             if !range.intersect(target).is_empty() || !map.tree.is_free(target) {
                 return Err(Error::Overlap.into());
             }
@@ -52,11 +52,11 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
                 return Err(Error::Claimed.into());
             }
             let moved = |page: u64| page - range.start + target.start;
-            let pieces = map.pieces_in(range);
+            let pieces = removal.pieces;
             let nodes = match source {
-                SourceRange::Unmap => split_cost,
+                SourceRange::Unmap => removal.nodes,
                 // One more for what a fork of a split VMA has too much.
-                SourceRange::Keep => pieces.clone().count() + split_cost,
+                SourceRange::Keep => pieces.clone().count() + removal.nodes,
             };
             let page = map.page;
             let events = pieces.map(|piece| {
@@ -66,7 +66,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
             let any = events.clone().next().is_some();
             let plan = Plan::new(events).needs(nodes);
             let plan = plan.covers(any.then_some(range)).covers(any.then_some(target));
-            let ready = plan.prepare(&map.alloc, update)?.commit();
+            let ready = plan.ready(&map.alloc, update)?;
             ready.apply(map, update, |edit| match source {
                 SourceRange::Unmap => {
                     let nodes = &mut edit.update.owed.nodes;
@@ -119,12 +119,12 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         if part.start > whole.start {
             let rest = data.split(VmRange::from_pages(whole, page), page.addr(part.start));
             let head = core::mem::replace(&mut data, rest);
-            nodes.put_unused(PageRange::new(whole.start, part.start), attrs, Some(head));
+            nodes.put_unused(PageRange::new(whole.start, part.start), attrs, head);
             whole.start = part.start;
         }
         if part.end < whole.end {
             let tail = data.split(VmRange::from_pages(whole, page), page.addr(part.end));
-            nodes.put_unused(PageRange::new(part.end, whole.end), attrs, Some(tail));
+            nodes.put_unused(PageRange::new(part.end, whole.end), attrs, tail);
         }
         data
     }

@@ -60,7 +60,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
             let all = map.tree.space();
             let nodes = map.restore_cost(saved, &same);
             let plan = Plan::new(map.restore_events(saved, &same)).needs(nodes);
-            let ready = plan.covers(Some(all)).prepare(&map.alloc, update)?.commit();
+            let ready = plan.covers(Some(all)).ready(&map.alloc, update)?;
             ready.apply(map, update, |edit| {
                 edit.unmap_unlike(saved, &same);
                 edit.protect_unlike(saved, &same);

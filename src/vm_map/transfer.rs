@@ -53,9 +53,10 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
                 if map.has_claim(range) {
                     return Err(Error::Claimed.into());
                 }
-                let pieces = map.pieces_in(range);
+                let removal = map.plan_removal(range)?;
+                let pieces = removal.pieces.clone();
                 let any = pieces.clone().next().is_some();
-                let plan = Plan::new(map.unmap_events(range)).needs(map.remove_cost(range)?);
+                let plan = Plan::new(removal.events()).needs(removal.nodes);
                 let plan = plan.covers(any.then_some(range));
                 let page = map.page;
                 let arriving = pieces.clone().map(|piece| {
@@ -69,7 +70,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
                 let target_plan = target_plan.covers(any.then_some(goal));
 
                 let prepared = plan.prepare(&map.alloc, update)?;
-                let target_ready = target_plan.prepare(&target.alloc, target_update)?.commit();
+                let target_ready = target_plan.ready(&target.alloc, target_update)?;
                 let ready = prepared.commit();
 
                 let mut moving = ready.apply(map, update, |edit| {

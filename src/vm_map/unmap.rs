@@ -63,7 +63,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
             let unwanted = map.iter().filter(|vma| !keep(vma));
             let gone = unwanted.filter_map(|vma| map.piece(vma.entry(), all).map(Event::Unmap));
             let plan = Plan::new(gone).covers_events(all);
-            let ready = plan.prepare(&map.alloc, update)?.commit();
+            let ready = plan.ready(&map.alloc, update)?;
             let before = map.mapped_pages();
             ready.apply(map, update, |edit| {
                 let mut rest = all;
@@ -90,8 +90,9 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         range: PageRange,
         update: &mut Update<'_, V, A, H>,
     ) -> Result<u64, H::Error> {
-        let plan = Plan::new(self.unmap_events(range)).needs(self.remove_cost(range)?);
-        let ready = plan.covers_events(range).prepare(&self.alloc, update)?.commit();
+        let removal = self.plan_removal(range)?;
+        let plan = Plan::new(removal.events()).needs(removal.nodes);
+        let ready = plan.covers_events(range).ready(&self.alloc, update)?;
         let before = self.mapped_pages();
         ready.apply(self, update, |edit| edit.remove(range));
         Ok(self.bytes(before - self.mapped_pages()))
@@ -129,8 +130,8 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
             self.unmap_pages(range, update)?;
             return Ok((before - self.mapped_pages(), PageRange::new(range.end, range.end)));
         }
-        let plan = Plan::new(self.split_events(range)).needs(self.remove_cost(range)?);
-        let ready = plan.prepare(&self.alloc, update)?.commit();
+        let plan = Plan::new(self.split_events(range)).needs(self.plan_removal(range)?.nodes);
+        let ready = plan.ready(&self.alloc, update)?;
         ready.apply(self, update, |edit| {
             for page in [range.start, range.end] {
                 edit.map.split_unless_claim(page, &mut edit.update.owed.nodes.free);
@@ -156,7 +157,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         let batch = self.first_batch(rest, limit);
         let covered = (!self.tree.is_free(batch)).then_some(batch);
         let plan = Plan::new(self.split_events(batch)).needs(self.tree.remove_cost(batch));
-        let ready = plan.covers(covered).prepare(&self.alloc, update)?.commit();
+        let ready = plan.covers(covered).ready(&self.alloc, update)?;
         let before = self.mapped_pages();
         ready.apply(self, update, |edit| edit.remove(batch));
         Ok((before - self.mapped_pages(), PageRange::new(batch.end, rest.end)))
@@ -173,13 +174,13 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         let ends = [entries.next(), entries.next_back()].into_iter().flatten();
         let events = ends.filter_map(|entry| self.piece(entry, range).map(Event::Unmap));
         // Of the pieces nothing else needs to be planned.
-        let _ = Plan::new(events).prepare(&self.alloc, update)?.commit();
+        let _ = Plan::new(events).ready(&self.alloc, update)?;
         Ok(())
     }
 
     /// Returns the event of unmapping for each piece that an end of `range` splits off a VMA.
     fn split_events(&self, range: PageRange) -> impl Iterator<Item = Event<'_, V>> + Clone {
-        let ends = self.tree.ends(range).map_or([None; 2], |(first, last)| {
+        let ends = self.tree.entries(range).ends().map_or([None; 2], |(first, last)| {
             let is_one = first.range() == last.range();
             [Some(first), (!is_one).then_some(last)]
         });

@@ -7,7 +7,7 @@ mod node;
 pub use attrs::{Attrs, Backing};
 pub use data::{Plain, VmaData};
 pub(crate) use node::VmaSeen;
-pub use node::{Encoded, VmaNode, VmaWords};
+pub use node::{VmaNode, VmaWords};
 
 use crate::flags::{Prot, VmaFlags};
 use crate::range::{PageSize, VmRange};
@@ -33,7 +33,7 @@ impl<'a, V: VmaData> Vma<'a, V> {
     /// Returns the VMA of an entry, or `None` for a claim.
     #[inline]
     pub(crate) fn new(entry: EntryRef<'a, VmaNode<V>>, page: PageSize) -> Option<Self> {
-        Some(Self { entry, data: entry.data().as_ref()?, page })
+        Some(Self { entry, data: entry.data()?, page })
     }
 
     pub(crate) fn entry(&self) -> EntryRef<'a, VmaNode<V>> {

@@ -5,7 +5,7 @@ use super::attrs::{Attrs, Backing};
 use super::data::VmaData;
 use crate::error::Error;
 use crate::flags::VmaFlags;
-use crate::node::Content;
+use crate::node::{Content, NO_DATA};
 use crate::range::{PageRange, PageSize, VmRange};
 use crate::split_merge::{Parts, SplitMerge};
 use crate::sync::Word;
@@ -41,32 +41,20 @@ impl fmt::Debug for VmaWords {
 }
 
 // Bits of the hot word alone, which are not flags of [`VmaFlags`].
-/// The range is claimed: there is no VMA, and no data.
-const CLAIM: u32 = 1 << 6;
 /// The backing is an object.
 const BACKED: u32 = 1 << 14;
 /// Object, offset and key mean something. If not, the key is 0.
 const MORE: u32 = 1 << 15;
 
-const _: () = assert!(VmaFlags::all().bits() & (CLAIM | BACKED | MORE) == 0);
+const _: () = assert!(VmaFlags::all().bits() & (NO_DATA | BACKED | MORE) == 0);
 
 /// Puts attributes together from the hot bits and the words, however they were read.
 #[inline(always)]
 fn decode(hot: u32, user_bits: u64, object: u64, offset: u64) -> Attrs {
     let backing =
         if hot & BACKED == 0 { Backing::Anonymous } else { Backing::Object { id: object, offset } };
-    let flags = VmaFlags::from_bits_retain(hot & !(CLAIM | BACKED | MORE));
+    let flags = VmaFlags::from_bits_retain(hot & !(NO_DATA | BACKED | MORE));
     Attrs { flags, user_bits, backing }
-}
-
-/// Attributes and key as they are stored.
-#[derive(Clone, Copy)]
-pub struct Encoded {
-    hot: u32,
-    user_bits: u64,
-    object: u64,
-    offset: u64,
-    key: u64,
 }
 
 impl<V: VmaData> Content for VmaNode<V> {
@@ -74,9 +62,9 @@ impl<V: VmaData> Content for VmaNode<V> {
     type Context = PageSize;
     type Attrs = Attrs;
     type Words = VmaWords;
-    /// `None` in a claim, which has no data yet.
-    type Data = Option<V>;
-    type Encoded = Encoded;
+    type Data = V;
+
+    const HAS_CLAIMS: bool = true;
 
     #[inline]
     fn load(words: &VmaWords, hot: u32) -> Attrs {
@@ -84,31 +72,25 @@ impl<V: VmaData> Content for VmaNode<V> {
     }
 
     #[inline]
-    fn encode(attrs: &Attrs, data: &Option<V>) -> Encoded {
-        let (claim, key) = match data {
-            Some(data) => (0, data.key()),
-            None => (CLAIM, 0),
-        };
-        let hot = attrs.flags.bits() | claim;
-        let (hot, object, offset) = match attrs.backing {
-            Backing::Object { id, offset } => (hot | MORE | BACKED, id, offset),
-            Backing::Anonymous if key != 0 => (hot | MORE, 0, 0),
-            Backing::Anonymous => (hot, 0, 0),
-        };
-        Encoded { hot, user_bits: attrs.user_bits, object, offset, key }
+    fn key(data: &V) -> u64 {
+        data.key()
     }
 
     #[inline]
-    fn store(words: &VmaWords, encoded: Encoded) -> u32 {
-        words.user_bits.update(encoded.user_bits);
-        if encoded.hot & BACKED != 0 {
-            words.object.update(encoded.object);
-            words.offset.update(encoded.offset);
+    fn store(words: &VmaWords, attrs: &Attrs, key: u64) -> u32 {
+        words.user_bits.update(attrs.user_bits);
+        let hot = attrs.flags.bits();
+        if let Backing::Object { id, offset } = attrs.backing {
+            words.object.update(id);
+            words.offset.update(offset);
+            words.key.update(key);
+            hot | MORE | BACKED
+        } else if key != 0 {
+            words.key.update(key);
+            hot | MORE
+        } else {
+            hot
         }
-        if encoded.hot & MORE != 0 {
-            words.key.update(encoded.key);
-        }
-        encoded.hot
     }
 }
 
@@ -151,7 +133,7 @@ impl<V: VmaData> Peek for VmaNode<V> {
 
     #[inline]
     fn is_visible(hot: u32) -> bool {
-        hot & CLAIM == 0
+        hot & NO_DATA == 0
     }
 }
 
@@ -160,9 +142,8 @@ impl<V: VmaData> SplitMerge for VmaNode<V> {
         attrs.advance(page.addr(pages))
     }
 
-    fn split(page: PageSize, data: &mut Option<V>, range: PageRange, at: u64) -> Option<V> {
-        let data = data.as_mut()?;
-        Some(data.split(VmRange::from_pages(range, page), page.addr(at)))
+    fn split(page: PageSize, data: &mut V, range: PageRange, at: u64) -> V {
+        data.split(VmRange::from_pages(range, page), page.addr(at))
     }
 
     fn can_merge(
@@ -193,28 +174,21 @@ impl<V: VmaData> SplitMerge for VmaNode<V> {
         }
         let [left_range, right_range] =
             [left_range, right_range].map(|range| VmRange::from_pages(range, page));
-        match (left.1, right.1) {
-            (Some(left), Some(right)) if left.can_merge(left_range, right, right_range) => Ok(()),
-            _ => Err(Error::AttributesDiffer),
+        if !left.1.can_merge(left_range, right.1, right_range) {
+            return Err(Error::AttributesDiffer);
         }
+        Ok(())
     }
 
     fn merge(
         page: PageSize,
-        left: &mut Option<V>,
+        left: &mut V,
         left_range: PageRange,
-        right: &mut Option<V>,
+        right: &mut V,
         right_range: PageRange,
     ) {
         let [left_range, right_range] =
             [left_range, right_range].map(|range| VmRange::from_pages(range, page));
-        if let (Some(left), Some(right)) = (left, right) {
-            left.merge(left_range, right, right_range);
-        }
-    }
-
-    #[inline]
-    fn is_claim(data: &Option<V>) -> bool {
-        data.is_none()
+        left.merge(left_range, right, right_range);
     }
 }
