@@ -148,6 +148,16 @@ impl<N> Link<N> {
         Link(imp::AtomicPtr::new(core::ptr::null_mut()))
     }
 
+    #[cfg(not(loom))]
+    pub(crate) const fn to(node: *mut N) -> Link<N> {
+        Link(imp::AtomicPtr::new(node))
+    }
+
+    #[cfg(loom)]
+    pub(crate) fn to(node: *mut N) -> Link<N> {
+        Link(imp::AtomicPtr::new(node))
+    }
+
     /// By the lock's holder, who alone stores.
     #[inline(always)]
     pub(crate) fn get(&self) -> *mut N {

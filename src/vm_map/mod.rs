@@ -8,6 +8,7 @@
 #[cfg(any(feature = "alloc", loom))]
 extern crate alloc;
 
+mod adopt;
 mod advise;
 mod boundary;
 mod change;
