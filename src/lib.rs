@@ -11,6 +11,7 @@ mod mappings;
 pub mod node;
 mod options;
 mod pending_flush;
+pub mod pinned;
 mod placement;
 mod position;
 mod range;

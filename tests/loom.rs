@@ -16,6 +16,7 @@
 mod loom {
     pub mod faults;
     pub mod lookups;
+    pub mod pinned;
     pub mod support;
     pub mod writers;
 }

@@ -10,7 +10,7 @@ pub use lock::LockApi04;
 pub use lock::LockApi05;
 pub(crate) use lock::{Guard, Locked, SpinLock};
 pub use lock::{RawLock, Spin, Ticket};
-pub(crate) use word::{Count, Link, Word, fence};
+pub(crate) use word::{AtomicPtr, AtomicUsize, Count, Link, Word, fence};
 
 /// Between two tries of something that another processor is about to finish.
 #[inline]

@@ -81,7 +81,7 @@ mod halves {
     }
 }
 
-pub(crate) use imp::fence;
+pub(crate) use imp::{AtomicPtr, AtomicUsize, fence};
 
 /// A number that readers without the lock may look at.
 pub struct Word(imp::AtomicU64);

@@ -67,6 +67,36 @@ unsafe fn predecessor<T: Content>(node: &Node<T>) -> *mut Node<T> {
     ptr::null_mut()
 }
 
+/// The write section of a node in which the kernel's code changes the data.
+///
+/// It begins before that code runs and ends with what the data then is, also when the code panics.
+/// Readers without the lock rely on that: the key that a node shows while its generation is even
+/// is the key of data that exists. A reader that has a guard follows it, see
+/// [`pinned`](crate::pinned).
+struct WriteSection<'t, T: Content> {
+    node: &'t Node<T>,
+    /// What the node's attributes are from the end of the section on: those it has, if not changed.
+    attrs: T::Attrs,
+    pending_flushes: u32,
+}
+
+impl<'t, T: Content> WriteSection<'t, T> {
+    #[inline(always)]
+    fn new(node: &'t Node<T>, pending_flushes: u32) -> Self {
+        node.open();
+        Self { node, attrs: node.attrs(), pending_flushes }
+    }
+}
+
+impl<T: Content> Drop for WriteSection<'_, T> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        // SAFETY: an entry holds data, and the borrow under which it was changed has ended.
+        let hot = T::store(&self.node.words, &self.attrs, unsafe { self.node.data() });
+        self.node.close(hot, self.pending_flushes);
+    }
+}
+
 /// An entry, borrowed from its tree.
 pub(crate) struct EntryRef<'t, T: Content> {
     pub(super) node: &'t Node<T>,
@@ -285,16 +315,16 @@ impl<'t, T: Content> CursorMut<'t, T> {
         let gap_start = node.start.get() - node.gap.get();
         debug_assert!(!span.is_empty() && gap_start <= span.start && span.end <= next.start.get());
         let (old_start, old_end) = (node.start.get(), node.end.get());
+        let mut section = WriteSection::new(node, self.tree.pending_flushes());
+        // The kernel's code: should it panic, the tree is still what it was. The section has begun
+        // already, since the data may be what a reader pins: see `WriteSection`.
+        //
         // SAFETY: an entry holds data, and we have the tree to ourselves.
-        let data = unsafe { node.data_mut() };
-        // The owner's code: should it panic, the tree is still what it was. Readers without the
-        // lock do not look at the data.
-        let result = change(data);
-        node.open();
+        let result = change(unsafe { node.data_mut() });
         node.start.update(span.start);
         node.end.update(span.end);
-        let hot = T::store(&node.words, &attrs, data);
-        node.close(hot, self.tree.pending_flushes());
+        section.attrs = attrs;
+        drop(section);
         let pages = span.len();
         // SAFETY: both are linked.
         unsafe {
@@ -345,19 +375,16 @@ impl<'t, T: Content> CursorMut<'t, T> {
         cut: impl FnOnce(&mut T::Data) -> T::Data,
     ) {
         let Some(entry) = self.entry() else { return };
-        let (end, left_attrs, new) = (entry.span().end, entry.attrs(), spare.raw());
+        let (end, new) = (entry.span().end, spare.raw());
         let node = self.node();
         debug_assert!(node.start.get() < page && page < end);
         // SAFETY: linked, not the last; and we have the tree to ourselves.
         let (next, data) = unsafe {
             let next = successor(node);
-            node.open();
-            node.end.set(page);
+            let section = WriteSection::new(node, self.tree.pending_flushes());
             let data = cut(node.data_mut());
-            node.close(
-                T::store(&node.words, &left_attrs, node.data()),
-                self.tree.pending_flushes(),
-            );
+            node.end.set(page);
+            drop(section);
             (next, data)
         };
         // No gap changes: the two parts meet, and what follows is where it was.
@@ -380,17 +407,13 @@ impl<'t, T: Content> CursorMut<'t, T> {
         let left = unsafe { left_at.as_ref() }?;
         debug_assert!(left.end.get() == right.start.get());
         let span = Span::new(right.start.get(), right.end.get());
-        let attrs = left.attrs();
         let (loose, _) = self.tree.unlink(self.at, Number::ZERO);
         let (spare, data) = loose.empty();
-        left.open();
+        let section = WriteSection::new(left, self.tree.pending_flushes());
         left.end.set(span.end);
         // SAFETY: an entry holds data, and we have the tree to ourselves.
-        let hot = unsafe {
-            join(left.data_mut(), data);
-            T::store(&left.words, &attrs, left.data())
-        };
-        left.close(hot, self.tree.pending_flushes());
+        unsafe { join(left.data_mut(), data) };
+        drop(section);
         self.tree.pages += span.len();
         self.at = left_at;
         Some(spare)
