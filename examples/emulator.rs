@@ -1,8 +1,8 @@
-//! A user-space emulator: the guest's addresses 0x10000.. lie in a reserved range of this process,
-//! and the callbacks make the real mmap, munmap and mprotect. Each run of the guest wrecks its
-//! memory; `restore` brings it back for the next, as a fuzzer does that resets its target.
+//! A user-space emulator. The guest's addresses from 0x10000 on lie in a reserved range of this
+//! process, and the hooks make the real mmap, munmap and mprotect. Each run of the guest wrecks its
+//! memory; `restore` brings it back for the next run, as in a fuzzer that resets its target.
 //!
-//! `cargo run --example emulator`: exits with 0 only if memory and rights are what they were, byte
+//! `cargo run --example emulator` exits with 0 only if memory and rights are what they were, byte
 //! for byte.
 
 #[path = "host/mod.rs"]
@@ -17,11 +17,11 @@ use kvma::{Attrs, Backing, Heap, Hooks, Mappings, Origin, Piece, Prot, VmRange};
 const GUEST: u64 = 0x10000;
 const PAGES: u64 = 256;
 
-/// What stands between the map and the machine.
+/// Makes the changes of the map in real memory.
 struct Machine {
     host: Host,
     image: OwnedFd,
-    /// Hooks cannot fail; what went wrong waits here.
+    /// Hooks cannot fail any more when they change memory, so the first error waits here.
     failed: Option<io::Error>,
     calls: usize,
 }
@@ -66,7 +66,7 @@ impl Hooks<Origin> for Machine {
 
 type Guest = Mappings<(), Heap>;
 
-/// Contents of every region, whatever its rights.
+/// Reads the contents of every region, whatever its rights.
 fn contents(guest: &Guest, machine: &Machine) -> io::Result<Vec<(VmRange, Vec<u8>)>> {
     let save = |range: VmRange, prot: Prot| {
         let (addr, len) = machine.host_range(range);
@@ -79,7 +79,7 @@ fn contents(guest: &Guest, machine: &Machine) -> io::Result<Vec<(VmRange, Vec<u8
     guest.vm_map().iter().map(|vma| save(vma.range(), vma.prot())).collect()
 }
 
-/// The guest's program: maps, unmaps, protects and writes what it likes.
+/// Runs the guest's program, which maps, unmaps, protects and writes what it likes.
 fn run(
     guest: &mut Guest,
     machine: &mut Machine,
@@ -91,9 +91,12 @@ fn run(
     };
     let mut update = guest.update(machine);
     let heap = guest.map_any(None, 8 * page, Attrs::new(Prot::RW), (), &mut update)?;
-    guest.unmap(GUEST + 2 * page, 3 * page, &mut update)?; // out of the middle of the image
-    guest.protect(GUEST + 8 * page, 4 * page, Prot::READ, &mut update)?; // data, read-only now
-    guest.map_at(GUEST + 13 * page, 6 * page, Attrs::new(Prot::RW), (), &mut update)?; // over the stack's end
+    // Out of the middle of the image.
+    guest.unmap(GUEST + 2 * page, 3 * page, &mut update)?;
+    // Data becomes read-only.
+    guest.protect(GUEST + 8 * page, 4 * page, Prot::READ, &mut update)?;
+    // Over the end of the stack.
+    guest.map_at(GUEST + 13 * page, 6 * page, Attrs::new(Prot::RW), (), &mut update)?;
     update.finish();
     poke(machine, heap, format!("heap of run {run}").as_bytes())?;
     poke(machine, GUEST + 15 * page, b"over the stack")?;
@@ -131,7 +134,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let calls = machine.calls;
         guest.restore(&saved, &mut guest.update(&mut machine))?;
         let calls = machine.calls - calls;
-        // Pages that were there all along still hold what was written to them: that is ours to
+        // Pages that were there all along still hold what was written to them, which only we can
         // undo.
         for (range, bytes) in &bytes {
             let (addr, len) = machine.host_range(*range);

@@ -1,9 +1,9 @@
-//! Guard pages around a stack: a range is reserved, and all but its first and last page committed.
-//! A thread runs on it; one that overflows dies at the guard instead of writing over what lies
-//! below.
+//! Guard pages around a stack: a range is reserved, and all of it but the first and the last page
+//! is committed. A thread runs on it. One that overflows its stack dies at the guard, before it
+//! overwrites what lies below.
 //!
-//! `cargo run --example guard_pages`: exits with 0 only if the overflow, in a child process, ends
-//! in SIGSEGV, and its neighbour's memory was out of reach.
+//! `cargo run --example guard_pages` exits with 0 only if the overflow, in a child process, ends in
+//! SIGSEGV, and the memory of its neighbour was out of reach.
 
 #[path = "host/mod.rs"]
 mod host;
@@ -58,7 +58,7 @@ fn guarded_stack(
     }
 }
 
-/// Uses the stack, and as much of it as there is if told so.
+/// Recurses `depth` times, which uses up any stack if `depth` is large enough.
 #[inline(never)]
 fn recurse(depth: u64) -> u64 {
     let here = std::hint::black_box([depth; 64]);

@@ -1,9 +1,9 @@
-//! A JIT under W^X: code is written while its pages are writable, and run while they are
-//! executable, never both. The hook learns when a range gains `EXEC`, which is when the instruction
-//! cache must see what was written; memory that was not made for a JIT cannot become code.
+//! A JIT under W^X: code is written while its pages are writable and run while they are executable,
+//! never both. The hooks hear when a range gains `EXEC`, which is when the instruction cache must
+//! see what was written. Memory that was not made for a JIT cannot become code.
 //!
-//! `cargo run --example jit`: exits with 0 only if the code returns what it was compiled to, before
-//! and after patching.
+//! `cargo run --example jit` exits with 0 only if the code returns what it was compiled to, before
+//! and after it is patched.
 
 #[path = "host/mod.rs"]
 mod host;
@@ -16,7 +16,7 @@ use kvma::{Attrs, Errno, Error, Event, Heap, Hooks, MapOptions, Piece, Prot, VmM
 struct Machine {
     host: Host,
     failed: Option<io::Error>,
-    /// How often the instruction cache was told.
+    /// How often the instruction cache was flushed.
     flushes: usize,
 }
 
@@ -49,7 +49,7 @@ impl Hooks<()> for Machine {
     }
 }
 
-/// Machine code of a function that returns `number`.
+/// Returns the machine code of a function that returns `number`.
 #[cfg(target_arch = "x86_64")]
 fn compile(number: u16) -> Vec<u8> {
     let mut code = vec![0xb8]; // mov eax, imm32
@@ -58,19 +58,20 @@ fn compile(number: u16) -> Vec<u8> {
     code
 }
 
-/// Machine code of a function that returns `number`.
+/// Returns the machine code of a function that returns `number`.
 #[cfg(target_arch = "aarch64")]
 fn compile(number: u16) -> Vec<u8> {
     let mov = 0x5280_0000u32 | u32::from(number) << 5; // mov w0, imm16
     [mov.to_le_bytes(), 0xd65f_03c0u32.to_le_bytes()].concat() // ret
 }
 
-/// On x86-64 stores are seen by instruction fetches (Intel SDM vol. 3, 13.6 "Self-modifying code").
+/// Does nothing: on x86-64 instruction fetches see stores (Intel SDM vol. 3, 13.6 "Self-modifying
+/// code").
 #[cfg(target_arch = "x86_64")]
 fn flush_instructions(_first: u64, _last: u64) {}
 
-/// Arm ARM, B2.4 "Caches and memory hierarchy": clean the data cache, then drop the instruction
-/// cache's lines. 16 bytes is the smallest line there is.
+/// Cleans the data cache, then drops the lines of the instruction cache (Arm ARM, B2.4 "Caches and
+/// memory hierarchy"). No line is shorter than 16 bytes.
 #[cfg(target_arch = "aarch64")]
 fn flush_instructions(first: u64, last: u64) {
     for line in (first & !15..=last).step_by(16) {
@@ -94,7 +95,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let host = Host::reserve(16 * page, page)?;
     let start = host.start();
     let mut map = VmMap::<(), _>::new(start, 16, page_size, Heap)?;
-    // W^X is a hook around the machine: it refuses before anything happens.
+    // W^X is a hook around the machine, which refuses before anything happens.
     let mut machine = WriteXorExec(Machine { host, failed: None, flushes: 0 });
 
     let arena = MapOptions::new(4 * page).prot(Prot::RW).jit().no_core_dump().request(page_size)?;
@@ -104,15 +105,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         machine.0.host.poke(code, &compile(number))?;
         map.protect(code, page, Prot::RX, &mut map.update(&mut machine))?;
         assert!(machine.0.host.faults(machine.0.host.poke(code, &[0])), "code is not writable");
-        // SAFETY: the page holds a function of this type, is executable, and the caches have been
-        // told.
+        // SAFETY: the page holds a function of this type and is executable, and the caches have
+        // been flushed.
         let function = unsafe { std::mem::transmute::<u64, extern "C" fn() -> u32>(code) };
         println!("compiled to return {number}: {}", function());
         assert_eq!(function(), u32::from(number));
     }
     assert_eq!(machine.0.flushes, 2);
 
-    // The program's data is no code, whatever is written there.
+    // Data of the program never becomes code, whatever is written there.
     let data = MapOptions::new(page).prot(Prot::RW).request(page_size)?;
     let data = map.map(data, &mut map.update(&mut machine))?;
     let refused = map.protect(data, page, Prot::RX, &mut map.update(&mut machine));

@@ -1,4 +1,4 @@
-//! What can go wrong, and the errno that says so to user space.
+//! Errors of the map, and the errno that tells user space about them.
 
 use core::fmt;
 
@@ -11,7 +11,7 @@ macro_rules! errnos {
         impl Errno {
             $(#[doc = $text] pub const $name: Errno = Errno($value);)*
 
-            /// The symbol, such as `ENOMEM`, where this crate knows it.
+            /// Returns the symbol, such as `ENOMEM`, where this crate knows it.
             pub const fn name(self) -> Option<&'static str> {
                 match self.0 {
                     $($value => Some(stringify!($name)),)*
@@ -38,6 +38,7 @@ errnos! {
     ENODEV = 19, "No such device.";
     EINVAL = 22, "Invalid argument.";
     ENOSYS = 38, "Function not implemented.";
+    EDEADLK = 35, "Resource deadlock would occur.";
     EOVERFLOW = 75, "Value too large.";
     EOPNOTSUPP = 95, "Operation not supported.";
     EHWPOISON = 133, "Memory page has a hardware error.";
@@ -66,7 +67,7 @@ impl core::error::Error for Errno {}
 pub enum Error {
     /// The node allocator had no node to give.
     OutOfMemory,
-    /// No free range of that length and alignment lies in the window.
+    /// No gap of that length and alignment lies in the window.
     NoSpace,
     /// An address, length, alignment or offset is not a multiple of the page size.
     Unaligned,
@@ -76,70 +77,134 @@ pub enum Error {
     OutOfRange,
     /// The range is (partly) in use.
     Overlap,
-    /// The range has a hole, or nothing is mapped there.
+    /// The range has a gap, or nothing is mapped there.
     NotMapped,
-    /// A VMA would be cut below its cut granularity.
+    /// A VMA would be split against its split granularity.
     SplitRefused,
-    /// Two VMAs do not meet at this address.
+    /// No two VMAs meet at this address.
     NotAdjacent,
-    /// The VMAs differ in protection, flags or the owner's data.
+    /// The VMAs differ in protection, flags or user data.
     AttributesDiffer,
-    /// The VMAs are backed by different objects, or their offsets are not contiguous.
+    /// The VMAs have different backings, or their offsets are not contiguous.
     BackingDiffers,
-    /// The space is not empty, or not what the operation needs.
-    Busy,
+    /// A part of the range is [claimed](crate::AddrSpace::claim) by somebody who is still at work.
+    Claimed,
+    /// A mapping was put over the claim at a fixed address, and has taken it away.
+    ClaimLost,
+    /// The map has VMAs already.
+    NotEmpty,
+    /// The two maps do not cover the same range, or their page sizes differ.
+    SpaceMismatch,
+    /// The two address spaces are one and the same.
+    SameSpace,
     /// The update's nodes are from another allocator than the map's.
     ForeignNodes,
-    /// A hook refused, with this errno.
-    Refused(Errno),
+    /// The pages would be writable and executable at once.
+    WriteXorExec,
+    /// The caller holds the space's lock already: it was called from a hook, or from within
+    /// [`update`](crate::AddrSpace::update). Only told by locks that know their holder
+    /// ([`RawLock::is_held_by_caller`](crate::RawLock::is_held_by_caller)).
+    Reentrant,
 }
 
 impl Error {
-    /// The errno that the matching POSIX call gives (mmap(2), munmap(2), mprotect(2)).
+    /// Returns the errno that the matching POSIX call gives (mmap(2), munmap(2), mprotect(2)).
     pub const fn errno(self) -> Errno {
         match self {
-            Error::OutOfMemory | Error::NoSpace | Error::NotMapped => Errno::ENOMEM,
-            Error::Overlap => Errno::EEXIST,
-            Error::Busy => Errno::EBUSY,
-            Error::Refused(errno) => errno,
-            Error::Unaligned
-            | Error::ZeroLength
-            | Error::OutOfRange
-            | Error::SplitRefused
-            | Error::NotAdjacent
-            | Error::AttributesDiffer
-            | Error::BackingDiffers
-            | Error::ForeignNodes => Errno::EINVAL,
+            Self::OutOfMemory | Self::NoSpace | Self::NotMapped => Errno::ENOMEM,
+            Self::Overlap => Errno::EEXIST,
+            Self::Claimed | Self::ClaimLost | Self::NotEmpty => Errno::EBUSY,
+            Self::WriteXorExec => Errno::EACCES,
+            Self::Reentrant => Errno::EDEADLK,
+            Self::Unaligned
+            | Self::ZeroLength
+            | Self::OutOfRange
+            | Self::SplitRefused
+            | Self::NotAdjacent
+            | Self::AttributesDiffer
+            | Self::BackingDiffers
+            | Self::SpaceMismatch
+            | Self::SameSpace
+            | Self::ForeignNodes => Errno::EINVAL,
         }
     }
 }
 
 impl From<Error> for Errno {
-    fn from(error: Error) -> Errno {
+    fn from(error: Error) -> Self {
         error.errno()
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = match self {
-            Error::OutOfMemory => "out of nodes",
-            Error::NoSpace => "no free range fits",
-            Error::Unaligned => "not page aligned",
-            Error::ZeroLength => "length is zero",
-            Error::OutOfRange => "range leaves the address space",
-            Error::Overlap => "range is in use",
-            Error::NotMapped => "range is not mapped",
-            Error::SplitRefused => "VMA may not be cut there",
-            Error::NotAdjacent => "no two VMAs meet there",
-            Error::AttributesDiffer => "attributes differ",
-            Error::BackingDiffers => "backing differs",
-            Error::Busy => "busy",
-            Error::ForeignNodes => "nodes of another allocator",
-            Error::Refused(errno) => return write!(f, "refused by the owner: {errno}"),
-        };
-        f.write_str(text)
+        f.write_str(match self {
+            Self::OutOfMemory => "out of nodes",
+            Self::NoSpace => "no gap fits",
+            Self::Unaligned => "not page aligned",
+            Self::ZeroLength => "length is zero",
+            Self::OutOfRange => "range leaves the address space",
+            Self::Overlap => "range is in use",
+            Self::NotMapped => "range is not mapped",
+            Self::SplitRefused => "the VMA may not be split there",
+            Self::NotAdjacent => "no two VMAs meet there",
+            Self::AttributesDiffer => "attributes differ",
+            Self::BackingDiffers => "backing differs",
+            Self::Claimed => "range is claimed",
+            Self::ClaimLost => "the claim was taken away",
+            Self::NotEmpty => "the map is not empty",
+            Self::SpaceMismatch => "the maps cover different ranges",
+            Self::SameSpace => "both are the same address space",
+            Self::ForeignNodes => "nodes of another allocator",
+            Self::WriteXorExec => "writable and executable at once",
+            Self::Reentrant => "the caller holds the lock already",
+        })
     }
 }
 
 impl core::error::Error for Error {}
+
+/// An error type for hooks whose own error cannot be made from an [`Error`]: one from another
+/// crate, for which the kernel may not implement `From`.
+///
+/// ```
+/// use kvma::{HookError, Hooks};
+///
+/// struct AxError; // of some other crate
+/// struct PageTable;
+///
+/// impl Hooks<()> for PageTable {
+///     type Error = HookError<AxError>;
+/// }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum HookError<E> {
+    /// The map refused the operation.
+    Map(Error),
+    /// A hook refused it.
+    Hook(E),
+}
+
+impl<E> From<Error> for HookError<E> {
+    fn from(error: Error) -> Self {
+        Self::Map(error)
+    }
+}
+
+impl<E: fmt::Display> fmt::Display for HookError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Map(error) => error.fmt(f),
+            Self::Hook(error) => error.fmt(f),
+        }
+    }
+}
+
+impl<E: core::error::Error + 'static> core::error::Error for HookError<E> {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            Self::Map(error) => Some(error),
+            Self::Hook(error) => Some(error),
+        }
+    }
+}

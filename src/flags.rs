@@ -4,7 +4,8 @@ use bitflags::bitflags;
 use core::fmt;
 
 bitflags! {
-    /// What user code may do with a page (mprotect(2)). The values are those of `PROT_*`.
+    /// The accesses that user code may make to a page (mprotect(2)). The values are those of
+    /// `PROT_*`.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
     pub struct Prot: u8 {
         /// Pages may be read.
@@ -18,15 +19,15 @@ bitflags! {
 
 impl Prot {
     /// `PROT_NONE`.
-    pub const NONE: Prot = Prot::empty();
+    pub const NONE: Self = Self::empty();
     /// Read and write.
-    pub const RW: Prot = Prot::READ.union(Prot::WRITE);
+    pub const RW: Self = Self::READ.union(Self::WRITE);
     /// Read and execute.
-    pub const RX: Prot = Prot::READ.union(Prot::EXEC);
+    pub const RX: Self = Self::READ.union(Self::EXEC);
 }
 
 impl fmt::Display for Prot {
-    /// `rwx`, with `-` for what is missing, as /proc/PID/maps does.
+    /// Writes `rwx`, with `-` for what is missing, as /proc/PID/maps does.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let letter = |bit, c| if self.contains(bit) { c } else { '-' };
         write!(
@@ -56,34 +57,36 @@ bitflags! {
         const GROWS_DOWN = 1 << 4;
         /// Pages stay in memory.
         const LOCKED = 1 << 5;
-        /// Held for an owner who is still working: nobody else gets it, and it cannot be faulted.
-        const RESERVED = 1 << 6;
-        /// Never joined with a neighbour.
+        /// Never merged with a neighbour.
         const NO_MERGE = 1 << 7;
         /// Two bits of [`MemType`].
         const MEM_TYPE = 0b11 << 8;
         /// Four bits of [`SplitGranularity`].
         const SPLIT_GRANULARITY = 0b1111 << 10;
-        /// Free for the owner.
+        /// Sixteen bits whose meaning is the kernel's.
         const USER = 0xffff << 16;
     }
 }
 
 impl VmaFlags {
     /// The protection bits.
-    pub const PROT: VmaFlags = VmaFlags::READ.union(VmaFlags::WRITE).union(VmaFlags::EXEC);
+    pub const PROT: Self = Self::READ.union(Self::WRITE).union(Self::EXEC);
 
-    /// The protection that the flags hold.
+    /// The bits that mean something each by itself: neither a field nor the protection.
+    pub(crate) const SINGLE: Self =
+        Self::SHARED.union(Self::GROWS_DOWN).union(Self::LOCKED).union(Self::NO_MERGE);
+
+    /// Returns the protection that the flags hold.
     pub const fn prot(self) -> Prot {
         Prot::from_bits_truncate(self.bits() as u8)
     }
 
-    /// The same flags with another protection.
-    pub const fn with_prot(self, prot: Prot) -> VmaFlags {
-        VmaFlags::from_bits_retain(self.bits() & !Self::PROT.bits() | prot.bits() as u32)
+    /// Returns the flags with another protection.
+    pub const fn with_prot(self, prot: Prot) -> Self {
+        Self::from_bits_retain(self.bits() & !Self::PROT.bits() | prot.bits() as u32)
     }
 
-    /// How the processor may cache the memory.
+    /// Returns how the processor may cache the memory.
     pub const fn mem_type(self) -> MemType {
         match self.bits() >> 8 & 3 {
             0 => MemType::WriteBack,
@@ -93,33 +96,33 @@ impl VmaFlags {
         }
     }
 
-    /// The same flags with another memory type.
-    pub const fn with_mem_type(self, mem: MemType) -> VmaFlags {
-        VmaFlags::from_bits_retain(self.bits() & !Self::MEM_TYPE.bits() | (mem as u32) << 8)
+    /// Returns the flags with another memory type.
+    pub const fn with_mem_type(self, mem: MemType) -> Self {
+        Self::from_bits_retain(self.bits() & !Self::MEM_TYPE.bits() | (mem as u32) << 8)
     }
 
-    /// Where the VMA may be cut.
+    /// Returns where the VMA may be split.
     pub const fn split_granularity(self) -> SplitGranularity {
         let number = (self.bits() & Self::SPLIT_GRANULARITY.bits())
             >> Self::SPLIT_GRANULARITY.bits().trailing_zeros();
         SplitGranularity::ALL[number as usize]
     }
 
-    /// The same flags with another cut granularity.
-    pub const fn with_split_granularity(self, cut: SplitGranularity) -> VmaFlags {
-        VmaFlags::from_bits_retain(
-            self.bits() & !Self::SPLIT_GRANULARITY.bits() | (cut as u32) << 10,
+    /// Returns the flags with another split granularity.
+    pub const fn with_split_granularity(self, granularity: SplitGranularity) -> Self {
+        Self::from_bits_retain(
+            self.bits() & !Self::SPLIT_GRANULARITY.bits() | (granularity as u32) << 10,
         )
     }
 
-    /// The owner's sixteen bits.
+    /// Returns the kernel's sixteen bits.
     pub const fn user_flags(self) -> u16 {
         (self.bits() >> 16) as u16
     }
 
-    /// The same flags with other owner's bits.
-    pub const fn with_user_flags(self, bits: u16) -> VmaFlags {
-        VmaFlags::from_bits_retain(self.bits() & 0xffff | (bits as u32) << 16)
+    /// Returns the flags with other kernel's bits.
+    pub const fn with_user_flags(self, bits: u16) -> Self {
+        Self::from_bits_retain(self.bits() & 0xffff | (bits as u32) << 16)
     }
 }
 
@@ -138,8 +141,8 @@ pub enum MemType {
     Device = 3,
 }
 
-/// The smallest unit in which a VMA may be cut, for huge pages and memory slots. Counted from
-/// address zero, as page-table levels are.
+/// How a VMA may be split: at every page, at multiples of a larger unit, or never. For huge pages
+/// and memory slots. Multiples are counted from address zero, as page-table levels are.
 ///
 /// The sizes are those that Linux names for `MAP_HUGETLB` (mmap(2), `linux/mman.h`): the huge pages
 /// of x86 (2M, 4M, 1G), of AArch64 with any granule, contiguous ranges included (64K, 2M, 32M,
@@ -182,7 +185,7 @@ pub enum SplitGranularity {
 }
 
 impl SplitGranularity {
-    /// All, by number.
+    /// Every variant, at the index that is its number.
     const ALL: [SplitGranularity; 16] = [
         SplitGranularity::Page,
         SplitGranularity::Size2M,
@@ -202,12 +205,12 @@ impl SplitGranularity {
         SplitGranularity::Size512G,
     ];
 
-    /// The granularity of this many bytes, if there is one.
+    /// Returns the granularity of `bytes` bytes, if there is one.
     pub fn from_bytes(bytes: u64) -> Option<SplitGranularity> {
-        Self::ALL.into_iter().find(|cut| cut.bytes() == Some(bytes))
+        Self::ALL.into_iter().find(|granularity| granularity.bytes() == Some(bytes))
     }
 
-    /// Whether a VMA of this granularity may be cut at the byte address `addr`.
+    /// Returns `true` if a VMA of this granularity may be split at the byte address `addr`.
     pub const fn allows(self, addr: u64) -> bool {
         match self.bytes() {
             Some(bytes) => addr & (bytes - 1) == 0,
@@ -215,8 +218,8 @@ impl SplitGranularity {
         }
     }
 
-    /// The unit in bytes; `None` for [`Page`](SplitGranularity::Page), whose size is the space's,
-    /// and for [`Never`](SplitGranularity::Never).
+    /// Returns the unit in bytes; `None` for [`Page`](SplitGranularity::Page), whose size is the
+    /// space's, and for [`Never`](SplitGranularity::Never).
     pub const fn bytes(self) -> Option<u64> {
         match self {
             SplitGranularity::Page | SplitGranularity::Never => None,

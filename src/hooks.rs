@@ -1,31 +1,46 @@
-//! What the owner is told, and when.
+//! Hooks: how a map tells the kernel to edit its page tables.
+//!
+//! # The phases of a change
 //!
 //! ```text
 //!   prepare … prepare        may refuse: then cancel … cancel, and nothing has happened
 //!   ── the map changes ──    from here on nothing can fail
-//!   unmap · protect · relocate · map     once for each piece of a VMA, ascending
+//!   on_unmap · on_protect · on_relocate · on_map     once for each piece of a VMA, ascending
 //!   flush_begin              still under the lock: start the TLB shootdown, do not wait
 //!   ── unlock ──
 //!   flush_wait               wait for the other processors
-//!   ── what was removed is dropped ──    frames may be reused from here on, not earlier
+//!   release … release        removed VMAs in order: frames may be reused from here on, not earlier
 //! ```
 //!
-//! What goes in pieces goes from `unmap` to the drop once a piece; and so does, without `unmap` and
-//! the like, what edits page tables under VMAs that stay: a fork's `copy`, Linux' `inherit` and
-//! `act`.
+//! - `prepare` is called for every event of the operation, in the order in which the events will
+//!   come. If one is refused, those before it are cancelled, in the same order, and the operation
+//!   returns the hook's error.
+//! - Replacing a mapping ([`Placement::Fixed`](crate::Placement::Fixed)) prepares `Unmap` for each
+//!   piece that goes, then `Map`; then tells `on_unmap` for each, `flush_begin`, and `on_map`.
+//! - The piece that `on_map` is given has the range and attributes of the new mapping, and the data
+//!   of the VMA that holds it now, which may be a neighbour that it was merged into.
+//! - Long operations behind a lock (unmapping many VMAs) go through the phases from `on_unmap` to
+//!   `release` once for each batch. `prepare` is called for the VMAs at the two ends of the range.
+//! - Operations that edit page tables under VMAs which stay (fork, advice,
+//!   [`invalidate`](crate::VmMap::invalidate)) have the same phases without `on_unmap` and the
+//!   like.
 //!
-//! A holder that waited for other processors' acknowledgements with interrupts off would hang
-//! against one that spins for the lock; hence two halves. An owner whose lock leaves interrupts on
-//! may do it all in `flush_begin`.
+//! A processor that waited for the others' acknowledgements under the lock, with interrupts off,
+//! would hang against one that spins for the lock; hence two halves of a flush. A kernel whose lock
+//! leaves interrupts on may do all of it in `flush_begin`.
+//!
+//! # If a hook panics
+//!
+//! The map stays consistent, but hooks have heard of a part of the change only. VMAs that the
+//! operation has removed are leaked, data and nodes: their page-table entries may still be there.
 
 use crate::error::Error;
 use crate::flags::Prot;
 use crate::range::VmRange;
-use crate::vm_map::Advice;
-use crate::vma::Attrs;
+use crate::vma::{Attrs, VmaData};
 use core::fmt;
 
-/// A part of a VMA that an operation touches; often all of it.
+/// The part of a VMA that an operation concerns; often all of it.
 pub struct Piece<'a, V> {
     range: VmRange,
     attrs: Attrs,
@@ -45,17 +60,17 @@ impl<'a, V> Piece<'a, V> {
         Piece { range, attrs, data }
     }
 
-    /// The range, in bytes: just the part that is touched.
+    /// Returns the range of the piece alone, in bytes.
     pub fn range(&self) -> VmRange {
         self.range
     }
 
-    /// Attributes of the part: the backing's offset is that of the piece's first page.
+    /// Returns the attributes of the piece: the backing's offset is that of its first page.
     pub fn attrs(&self) -> Attrs {
         self.attrs
     }
 
-    /// The owner's data. In `prepare`, and where the VMA lives on, it is the whole VMA's.
+    /// Returns the user data. In `prepare`, and where the VMA lives on, it is the whole VMA's.
     pub fn data(&self) -> &'a V {
         self.data
     }
@@ -63,7 +78,7 @@ impl<'a, V> Piece<'a, V> {
 
 impl<V> fmt::Debug for Piece<'_, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} {}", self.range, self.attrs.prot())
+        f.debug_struct("Piece").field("range", &self.range).field("attrs", &self.attrs).finish()
     }
 }
 
@@ -71,35 +86,37 @@ impl<V> fmt::Debug for Piece<'_, V> {
 pub enum Event<'a, V> {
     /// The piece is mapped from now on. Page tables may be filled at once or on demand.
     Map(Piece<'a, V>),
-    /// The piece is mapped no more: its page-table entries must go. Old attributes.
+    /// The piece, with its old attributes, is mapped no more: its page-table entries must go.
     Unmap(Piece<'a, V>),
     /// The piece has new attributes; entries that allow more than they do must be narrowed.
     Protect {
-        /// With the new attributes.
+        /// The piece, with the new attributes.
         piece: Piece<'a, V>,
-        /// What it had before.
+        /// The attributes before.
         old: Attrs,
     },
     /// The piece's contents move: entries go from its range to the same number of pages at `to`.
     Relocate {
-        /// Where the contents were.
+        /// The piece, at the address where its contents were.
         piece: Piece<'a, V>,
-        /// Byte address where they are from now on.
+        /// The address where they are from now on, in bytes.
         to: u64,
     },
 }
 
 impl<V> Event<'_, V> {
-    /// The range that can be executed from now on and could not be until now, so that the
-    /// instruction cache must be made to see what was written there: a mapping that comes with
-    /// `EXEC`, a protection that adds it, executable contents at a new address.
+    /// Returns the range that can be executed from now on and could not be until now, so that the
+    /// instruction cache must be made to see what was written there: a mapping with `EXEC`, a
+    /// protection that adds it, executable contents at a new address.
     pub fn gains_exec(&self) -> Option<VmRange> {
-        let can = |attrs: &Attrs| attrs.prot().contains(Prot::EXEC);
+        let can_exec = |attrs: &Attrs| attrs.prot().contains(Prot::EXEC);
         match self {
-            Event::Map(piece) if can(&piece.attrs) => Some(piece.range),
-            Event::Protect { piece, old } if can(&piece.attrs) && !can(old) => Some(piece.range),
-            Event::Relocate { piece, to } if can(&piece.attrs) => {
-                VmRange::new(*to, piece.range.pages(), piece.range.page_size()).ok()
+            Self::Map(piece) if can_exec(&piece.attrs) => Some(piece.range),
+            Self::Protect { piece, old } if can_exec(&piece.attrs) && !can_exec(old) => {
+                Some(piece.range)
+            }
+            Self::Relocate { piece, to } if can_exec(&piece.attrs) => {
+                VmRange::new(*to, piece.range.len()?, piece.range.page_size()).ok()
             }
             _ => None,
         }
@@ -107,7 +124,7 @@ impl<V> Event<'_, V> {
 }
 
 impl<'a, V> Event<'a, V> {
-    /// What it is about.
+    /// Returns the piece that the event is about.
     pub fn piece(&self) -> Piece<'a, V> {
         match *self {
             Event::Map(piece) | Event::Unmap(piece) => piece,
@@ -127,28 +144,141 @@ impl<V> Copy for Event<'_, V> {}
 impl<V> fmt::Debug for Event<'_, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Event::Map(piece) => write!(f, "map {piece:?}"),
-            Event::Unmap(piece) => write!(f, "unmap {piece:?}"),
-            Event::Protect { piece, old } => write!(f, "protect {piece:?}, was {}", old.prot()),
-            Event::Relocate { piece, to } => write!(f, "relocate {piece:?} to {to:#x}"),
+            Event::Map(piece) => f.debug_tuple("Map").field(piece).finish(),
+            Event::Unmap(piece) => f.debug_tuple("Unmap").field(piece).finish(),
+            Event::Protect { piece, old } => {
+                f.debug_struct("Protect").field("piece", piece).field("old", old).finish()
+            }
+            Event::Relocate { piece, to } => {
+                let to = format_args!("{to:#x}");
+                f.debug_struct("Relocate").field("piece", piece).field("to", &to).finish()
+            }
         }
     }
 }
 
-/// The owner's side of a change. Every method has a default that does nothing.
+/// Advice about pages, which the kernel may follow. The map stays as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Advice {
+    /// The pages will be needed soon (`MADV_WILLNEED`).
+    WillNeed,
+    /// The pages' contents are not needed: the next access finds zeros or the object's contents
+    /// (`MADV_DONTNEED`).
+    DontNeed,
+    /// The pages may go when memory runs short (`MADV_FREE`).
+    Free,
+    /// Fill the page tables now (`MAP_POPULATE`, `MADV_POPULATE_READ`).
+    Populate,
+    /// Write back what was changed, and wait (`MS_SYNC`).
+    Flush,
+    /// Start to write back what was changed (`MS_ASYNC`).
+    FlushAsync,
+    /// Make the instruction cache see what was written.
+    FlushInstructions,
+}
+
+impl Advice {
+    /// Returns `true` if pages may leave the page tables, so that the TLB must be flushed.
+    pub const fn takes_pages(self) -> bool {
+        matches!(self, Self::DontNeed | Self::Free)
+    }
+}
+
+/// A removed VMA, or the part of one that was removed, with its data.
+pub struct RemovedVma<V> {
+    range: VmRange,
+    attrs: Attrs,
+    data: V,
+}
+
+impl<V> RemovedVma<V> {
+    pub(crate) fn new(range: VmRange, attrs: Attrs, data: V) -> Self {
+        Self { range, attrs, data }
+    }
+
+    /// Returns the range where the VMA was, in bytes.
+    pub fn range(&self) -> VmRange {
+        self.range
+    }
+
+    /// Returns the attributes that it had; the backing's offset is that of the first page removed.
+    pub fn attrs(&self) -> Attrs {
+        self.attrs
+    }
+
+    /// Returns the user data.
+    pub fn data(&self) -> &V {
+        &self.data
+    }
+
+    /// Takes the user data out.
+    pub fn into_data(self) -> V {
+        self.data
+    }
+}
+
+impl<V> fmt::Debug for RemovedVma<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RemovedVma")
+            .field("range", &self.range)
+            .field("attrs", &self.attrs)
+            .finish()
+    }
+}
+
+/// The kernel's side of a change. Every method has a default that does nothing.
 ///
-/// All but `flush_wait` run under the space's lock (where there is one) and must not call back into
-/// the space; a fault raised inside a hook may use [`try_lookup`](crate::AddrSpace::try_lookup).
-/// They are called once for each piece of a VMA, never per page, in ascending order of address.
+/// All but [`flush_wait`](Self::flush_wait) and [`release`](Self::release) run under the space's
+/// lock (where there is one) and must not call back into the space, except for
+/// [`try_lookup`](crate::AddrSpace::try_lookup) and [`still_valid`](crate::AddrSpace::still_valid),
+/// which a fault raised inside a hook may use. They are called once for each piece of a VMA, never
+/// per page, in ascending order of address.
 ///
-/// Any `FnMut(Event<V>)` is a `Hooks<V>` that hears the infallible steps; [`NoHooks`] hears
-/// nothing.
+/// [`NoHooks`] does nothing, [`on_event`] makes hooks of a closure.
+///
+/// ```
+/// use kvma::{Error, Event, Hooks, Piece};
+///
+/// # struct PageTable;
+/// # impl PageTable { fn clear(&mut self, _page: u64) {} fn shootdown(&mut self) {} fn wait(&mut self) {} }
+/// impl Hooks<()> for PageTable {
+///     type Error = Error;
+///
+///     fn on_unmap(&mut self, piece: &Piece<'_, ()>) {
+///         piece.range().pages().for_each(|page| self.clear(page));
+///     }
+///
+///     fn flush_begin(&mut self) {
+///         self.shootdown();
+///     }
+///
+///     fn flush_wait(&mut self) {
+///         self.wait();
+///     }
+/// }
+/// ```
 pub trait Hooks<V> {
-    /// Gets ready for `event`, which has not happened yet: page-table pages, limits. May refuse,
-    /// with the error that the operation then returns. Nothing is visible to others yet.
-    fn prepare(&mut self, event: &Event<'_, V>) -> Result<(), Error> {
+    /// The error of operations with these hooks: the kernel's own, into which the map's errors are
+    /// converted. [`Error`] if `prepare` never refuses; [`HookError`](crate::HookError) around an
+    /// error type of another crate.
+    type Error: From<Error>;
+
+    /// Gets ready for `event`, which has not happened yet: page-table pages, limits. Nothing is
+    /// visible to others yet.
+    ///
+    /// # Errors
+    ///
+    /// The operation returns the error, and nothing has changed.
+    fn prepare(&mut self, event: &Event<'_, V>) -> Result<(), Self::Error> {
         let _ = event;
         Ok(())
+    }
+
+    /// Returns `false` if [`prepare`](Self::prepare) never has anything to do: then operations do not
+    /// work out the events beforehand. It must always return the same.
+    fn prepares(&self) -> bool {
+        true
     }
 
     /// Undoes a `prepare` that succeeded: a later one was refused.
@@ -156,76 +286,130 @@ pub trait Hooks<V> {
         let _ = event;
     }
 
-    /// See [`Event::Map`].
-    fn map(&mut self, piece: &Piece<'_, V>) {
+    /// Follows [`Event::Map`].
+    fn on_map(&mut self, piece: &Piece<'_, V>) {
         let _ = piece;
     }
 
-    /// See [`Event::Unmap`].
-    fn unmap(&mut self, piece: &Piece<'_, V>) {
+    /// Follows [`Event::Unmap`].
+    fn on_unmap(&mut self, piece: &Piece<'_, V>) {
         let _ = piece;
     }
 
-    /// See [`Event::Protect`].
-    fn protect(&mut self, piece: &Piece<'_, V>, old: &Attrs) {
+    /// Follows [`Event::Protect`].
+    fn on_protect(&mut self, piece: &Piece<'_, V>, old: &Attrs) {
         let _ = (piece, old);
     }
 
-    /// See [`Event::Relocate`].
-    fn relocate(&mut self, piece: &Piece<'_, V>, to: u64) {
+    /// Follows [`Event::Relocate`].
+    fn on_relocate(&mut self, piece: &Piece<'_, V>, to: u64) {
         let _ = (piece, to);
     }
 
-    /// Hears of advice about a piece, which changes nothing in the map:
+    /// Follows advice about a piece, which changes nothing in the map:
     /// [`VmMap::advise`](crate::VmMap::advise).
-    fn advise(&mut self, piece: &Piece<'_, V>, advice: Advice) {
+    fn on_advise(&mut self, piece: &Piece<'_, V>, advice: Advice) {
         let _ = (piece, advice);
     }
 
-    /// Starts the TLB flush for what was unmapped, narrowed or moved. Must not wait for others.
+    /// Starts the TLB flush for what was unmapped, narrowed or moved. Must not wait for others. May
+    /// come several times before one `flush_wait`, if several operations share an
+    /// [`Update`](crate::Update).
     fn flush_begin(&mut self) {}
 
-    /// Waits until the flush has ended everywhere. Runs after unlock, before what was removed is
-    /// dropped; may sleep.
+    /// Waits until the flushes that have begun have ended everywhere. Runs after unlock; may sleep.
     fn flush_wait(&mut self) {}
-}
 
-impl<V, F: FnMut(Event<'_, V>)> Hooks<V> for F {
-    fn map(&mut self, piece: &Piece<'_, V>) {
-        self(Event::Map(*piece))
-    }
-
-    fn unmap(&mut self, piece: &Piece<'_, V>) {
-        self(Event::Unmap(*piece))
-    }
-
-    fn protect(&mut self, piece: &Piece<'_, V>, old: &Attrs) {
-        self(Event::Protect { piece: *piece, old: *old })
-    }
-
-    fn relocate(&mut self, piece: &Piece<'_, V>, to: u64) {
-        self(Event::Relocate { piece: *piece, to })
+    /// Takes a removed VMA, after `flush_wait`, in order of removal: frames may be freed, files
+    /// told. Runs after unlock, and may call back into the space. Drops it by default.
+    fn release(&mut self, removed: RemovedVma<V>) {
+        drop(removed);
     }
 }
 
-/// For bookkeeping without page tables.
+/// Hooks that do nothing, for bookkeeping without page tables.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoHooks;
 
-impl<V> Hooks<V> for NoHooks {}
+impl<V> Hooks<V> for NoHooks {
+    type Error = Error;
 
-/// Asks the hooks about every event, and takes back what was prepared if one is refused. Hooks do
-/// not hear of reserved ranges.
-pub(crate) fn prepare_all<'a, V: 'a, H: Hooks<V> + ?Sized>(
+    fn prepares(&self) -> bool {
+        false
+    }
+}
+
+/// Hooks made of a closure by [`on_event`].
+#[derive(Clone, Copy, Debug)]
+pub struct OnEvent<F>(F);
+
+/// Makes hooks of a closure that hears the steps which cannot fail.
+///
+/// ```
+/// use kvma::{Attrs, Event, FixedPool, MapRequest, PageSize, Placement, Prot, VmMap, VmaNode, on_event};
+///
+/// let pool = FixedPool::<VmaNode, 8>::new();
+/// let mut map = VmMap::new(0..=0xf_ffff, PageSize::SIZE_4K, &pool)?;
+/// let mut mapped = 0;
+/// let mut hooks = on_event(|event: Event<'_, ()>| match event {
+///     Event::Map(piece) => mapped += piece.range().page_count(),
+///     _ => {}
+/// });
+/// map.map(MapRequest::new(Placement::Fixed(0x4000), 0x3000, Attrs::new(Prot::RW)), &mut hooks)?;
+/// assert_eq!(mapped, 3);
+/// # Ok::<(), kvma::Error>(())
+/// ```
+pub fn on_event<V, F: FnMut(Event<'_, V>)>(f: F) -> OnEvent<F> {
+    OnEvent(f)
+}
+
+impl<V, F: FnMut(Event<'_, V>)> Hooks<V> for OnEvent<F> {
+    type Error = Error;
+
+    fn prepares(&self) -> bool {
+        false
+    }
+
+    fn on_map(&mut self, piece: &Piece<'_, V>) {
+        (self.0)(Event::Map(*piece))
+    }
+
+    fn on_unmap(&mut self, piece: &Piece<'_, V>) {
+        (self.0)(Event::Unmap(*piece))
+    }
+
+    fn on_protect(&mut self, piece: &Piece<'_, V>, old: &Attrs) {
+        (self.0)(Event::Protect { piece: *piece, old: *old })
+    }
+
+    fn on_relocate(&mut self, piece: &Piece<'_, V>, to: u64) {
+        (self.0)(Event::Relocate { piece: *piece, to })
+    }
+}
+
+/// Asks the hooks about every event, and cancels what was prepared if one is refused.
+#[inline]
+pub(crate) fn prepare_all<'a, V: VmaData + 'a, H: Hooks<V> + ?Sized>(
     hooks: &mut H,
     events: impl Iterator<Item = Event<'a, V>> + Clone,
-) -> Result<(), Error> {
-    let events = events.filter(|event| !event.piece().attrs().is_reserved());
-    for (done, event) in events.clone().enumerate() {
+) -> Result<(), H::Error> {
+    if !hooks.prepares() {
+        return Ok(());
+    }
+    for (prepared, event) in events.clone().enumerate() {
         if let Err(error) = hooks.prepare(&event) {
-            events.take(done).for_each(|event| hooks.cancel(&event));
+            cancel_all(hooks, events.take(prepared));
             return Err(error);
         }
     }
     Ok(())
+}
+
+/// Cancels events that were prepared.
+#[cold]
+pub(crate) fn cancel_all<'a, V: VmaData + 'a, H: Hooks<V> + ?Sized>(
+    hooks: &mut H,
+    events: impl Iterator<Item = Event<'a, V>>,
+) {
+    events.for_each(|event| hooks.cancel(&event));
 }

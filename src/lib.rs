@@ -3,48 +3,50 @@
 #![deny(unsafe_code)]
 
 pub mod addr_space;
+#[cfg(feature = "compat")]
+pub mod compat;
 mod error;
 mod flags;
-mod hooks;
+pub mod hooks;
+#[cfg(feature = "linux")]
 pub mod linux;
-mod mappings;
 pub mod node;
-mod options;
 mod pending_flush;
 pub mod pinned;
 mod placement;
 mod position;
 mod range;
+#[cfg(feature = "range-map")]
 pub mod range_map;
-mod ranges;
+mod split_merge;
 #[allow(unsafe_code)]
 mod sync;
 mod tree;
 mod update;
-mod vm_map;
-mod vma;
+pub mod vm_map;
+pub mod vma;
 
-pub use addr_space::{AddrSpace, Busy, Claim, HasVmMap, Snapshot, Token};
-pub use error::{Errno, Error};
+/// Locks for an [`AddrSpace`] and for allocators.
+pub mod lock {
+    #[cfg(feature = "lock_api_04")]
+    pub use crate::sync::LockApi04;
+    #[cfg(feature = "lock_api_05")]
+    pub use crate::sync::LockApi05;
+    pub use crate::sync::{RawLock, Spin, Ticket, TrackedLock};
+}
+
+pub use addr_space::{AddrSpace, Claim, Token, VmaSnapshot};
+pub use error::{Errno, Error, HookError};
 pub use flags::{MemType, Prot, SplitGranularity, VmaFlags};
-pub use hooks::{Event, Hooks, NoHooks, Piece};
-pub use mappings::{Checkpoint, Info, Mappings, Origin, UpdateFn};
+pub use hooks::{Event, Hooks, NoHooks, Piece, on_event};
 #[cfg(any(feature = "alloc", loom))]
-pub use node::BoxAlloc;
-#[cfg(feature = "alloc")]
-pub use node::Heap;
-pub use node::{FixedPool, Node, NodeAlloc, Preallocated, ReadSide, Slab, TypeStable};
-pub use options::{AdoptError, MapFlags, MapOptions, WriteXorExec};
-pub use placement::{Direction, Search};
-pub use position::Position;
+pub use node::{BoxAlloc, Heap};
+pub use node::{FixedPool, NodeAlloc, ReadSide, Slab};
+pub use placement::{Direction, MapRequest, Placement, Search};
 pub use range::{PageSize, VmRange};
-pub use range_map::{Advance, Contiguous, Entry, Equal, Key, Policy, RangeMap, RangeNode};
-pub use ranges::Merge;
-#[cfg(feature = "lock_api_04")]
-pub use sync::LockApi04;
-#[cfg(feature = "lock_api_05")]
-pub use sync::LockApi05;
-pub use sync::{RawLock, Spin, Ticket};
-pub use update::Update;
-pub use vm_map::{Advice, Gaps, Hold, MapRequest, Pieces, Placement, Source, VmMap, Vmas};
-pub use vma::{Attrs, Backing, Vma, VmaData, VmaNode, VmaWords};
+#[cfg(feature = "range-map")]
+pub use range_map::RangeMap;
+pub use split_merge::Merge;
+pub use sync::RawLock;
+pub use vm_map::{Update, VmMap};
+pub use vma::{Attrs, Backing, Plain, Vma, VmaData, VmaNode};

@@ -1,22 +1,35 @@
-//! Where a mapping goes: pure policy, no state.
+//! Placement: where a new mapping goes. Pure policy, no state.
 
 use crate::error::Error;
-use crate::range::{PageSize, Span};
+use crate::range::{PageRange, PageSize};
+use crate::split_merge::Merge;
 use crate::tree::GapQuery;
+use crate::vma::Attrs;
+use core::fmt;
 
-/// From which end of the window to search.
+/// The end of the window from which a search begins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Direction {
-    /// The lowest free range.
+    /// Finds the lowest gap.
     #[default]
     BottomUp,
-    /// The highest free range.
+    /// Finds the highest gap.
     TopDown,
 }
 
-/// What a free range must be like. All numbers in bytes; built up from [`Search::new`], which asks
-/// for the lowest range anywhere.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// A search for a gap. All numbers are bytes. [`new`](Self::new) asks for the lowest gap anywhere;
+/// each setter adds a wish.
+///
+/// ```
+/// use kvma::{FixedPool, PageSize, Search, VmMap, VmaNode};
+///
+/// let pool = FixedPool::<VmaNode, 8>::new();
+/// let map = VmMap::<(), _>::new(0x1000..=0xff_ffff, PageSize::SIZE_4K, &pool)?;
+/// let search = Search::new().top_down().align(2 << 20).window(0x40_0000, 0xbf_ffff);
+/// assert_eq!(map.find_gap(0x1000, &search)?, 0xa0_0000);
+/// # Ok::<(), kvma::Error>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Search {
     first: u64,
     last: u64,
@@ -28,9 +41,9 @@ pub struct Search {
 }
 
 impl Search {
-    /// Anywhere, from the bottom, page-aligned.
-    pub const fn new() -> Search {
-        Search {
+    /// Searches anywhere, from the bottom, page-aligned.
+    pub const fn new() -> Self {
+        Self {
             first: 0,
             last: u64::MAX,
             direction: Direction::BottomUp,
@@ -41,54 +54,55 @@ impl Search {
         }
     }
 
-    /// From the top: the highest free range.
-    pub const fn top_down(self) -> Search {
-        Search { direction: Direction::TopDown, ..self }
+    /// Searches from the top, for the highest gap.
+    pub const fn top_down(self) -> Self {
+        Self { direction: Direction::TopDown, ..self }
     }
 
-    /// From the bottom: the lowest free range.
-    pub const fn bottom_up(self) -> Search {
-        Search { direction: Direction::BottomUp, ..self }
+    /// Searches from the bottom, for the lowest gap.
+    pub const fn bottom_up(self) -> Self {
+        Self { direction: Direction::BottomUp, ..self }
     }
 
-    /// Only within `first..=last`. Pages that lie there in part do not count.
-    pub const fn window(self, first: u64, last: u64) -> Search {
-        Search { first, last, ..self }
+    /// Searches only within `first..=last`. Pages that lie there in part do not count.
+    pub const fn window(self, first: u64, last: u64) -> Self {
+        Self { first, last, ..self }
     }
 
-    /// At a multiple of `align`, a power of two.
-    pub const fn align(self, align: u64) -> Search {
-        Search { align, ..self }
+    /// Asks for a multiple of `align`, a power of two.
+    pub const fn align(self, align: u64) -> Self {
+        Self { align, ..self }
     }
 
-    /// At `offset` modulo the alignment, such as a file's offset for huge pages.
-    pub const fn align_offset(self, offset: u64) -> Search {
-        Search { align_offset: offset, ..self }
+    /// Asks for `offset` modulo the alignment, such as a file's offset for huge pages.
+    pub const fn align_offset(self, offset: u64) -> Self {
+        Self { align_offset: offset, ..self }
     }
 
-    /// At `addr` if that is free and in the window; else the search goes on as if nothing was said.
-    /// The hint itself need not have the alignment asked for, only that of a page.
-    pub const fn hint(self, addr: u64) -> Search {
-        Search { hint: Some(addr), ..self }
+    /// Takes `addr`, rounded down to a page as mmap(2) does, if the range there is free and in the
+    /// window; else the search goes on as if there was no hint. The hint need not have the
+    /// alignment asked for.
+    pub const fn hint(self, addr: u64) -> Self {
+        Self { hint: Some(addr), ..self }
     }
 
-    /// With `bytes` free on both sides, within the window too. They stay free only as long as
-    /// nobody else maps there; put a `PROT_NONE` VMA there to keep them.
-    pub const fn guard(self, bytes: u64) -> Search {
-        Search { guard: bytes, ..self }
+    /// Asks for `bytes` free on both sides, within the window too. They stay free only as long as
+    /// nobody else maps there; map a `PROT_NONE` VMA there to keep them.
+    pub const fn guard(self, bytes: u64) -> Self {
+        Self { guard: bytes, ..self }
     }
 
-    /// The hint as pages, guards included, if there is one that lies in the window with them.
-    pub(crate) fn hinted(&self, pages: u64, guard: u64, page: PageSize) -> Option<Span> {
-        let hint = self.hint.filter(|&hint| page.is_aligned(hint))?;
-        let start = page.page(hint);
+    /// Returns the hint in pages, guards included, if there is one that lies in the window with
+    /// them.
+    pub(crate) fn hinted(&self, pages: u64, guard: u64, page: PageSize) -> Option<PageRange> {
+        let start = page.page(self.hint?);
         let end = start.checked_add(pages)?.checked_add(guard)?;
-        let span = Span::new(start.checked_sub(guard)?, end);
+        let range = PageRange::new(start.checked_sub(guard)?, end);
         let window = self.window_pages(page);
-        (window.start <= span.start && span.end <= window.end).then_some(span)
+        (window.start <= range.start && range.end <= window.end).then_some(range)
     }
 
-    /// The guard on each side, in pages.
+    /// Returns the guard on each side, in pages.
     pub(crate) fn guard_pages(&self, page: PageSize) -> Result<u64, Error> {
         if self.guard == 0 { Ok(0) } else { page.pages(self.guard) }
     }
@@ -97,8 +111,8 @@ impl Search {
         self.direction == Direction::TopDown
     }
 
-    /// Whole pages within the window.
-    fn window_pages(&self, page: PageSize) -> Span {
+    /// Returns the whole pages within the window.
+    fn window_pages(&self, page: PageSize) -> PageRange {
         // Rounding up can carry beyond the last page, where the window is empty.
         let start = page.page(self.first) + u64::from(!page.is_aligned(self.first));
         let end = match self.last.checked_add(1) {
@@ -106,10 +120,10 @@ impl Search {
             // Page size 1: the last page's end does not fit. No space reaches there.
             None => page.page(u64::MAX).saturating_add(1),
         };
-        Span::new(start, end)
+        PageRange::new(start, end)
     }
 
-    /// The search in pages, for `pages` plus the guards.
+    /// Returns the search in pages, for `pages` plus the guards.
     pub(crate) fn query(&self, pages: u64, page: PageSize) -> Result<GapQuery, Error> {
         if !self.align.is_power_of_two() || !page.is_aligned(self.align_offset) {
             return Err(Error::Unaligned);
@@ -120,7 +134,7 @@ impl Search {
             .checked_mul(2)
             .and_then(|guards| guards.checked_add(pages))
             .ok_or(Error::NoSpace)?;
-        // What is searched begins one guard before what is aligned.
+        // The gap begins one guard before the range that is aligned.
         let offset = page.page(self.align_offset).wrapping_sub(guard) & (align - 1);
         Ok(GapQuery { window: self.window_pages(page), len, align, offset })
     }
@@ -128,6 +142,98 @@ impl Search {
 
 impl Default for Search {
     fn default() -> Self {
-        Search::new()
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Search {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Search")
+            .field("window", &format_args!("{:#x}..={:#x}", self.first, self.last))
+            .field("direction", &self.direction)
+            .field("align", &format_args!("{:#x}", self.align))
+            .field("align_offset", &format_args!("{:#x}", self.align_offset))
+            .field("hint", &format_args!("{:#x?}", self.hint))
+            .field("guard", &format_args!("{:#x}", self.guard))
+            .finish()
+    }
+}
+
+/// The place of a new mapping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Placement {
+    /// Wherever the search finds a gap.
+    Any(Search),
+    /// At this byte address; mappings that are there are replaced (`MAP_FIXED`).
+    Fixed(u64),
+    /// At this byte address, if it is free (`MAP_FIXED_NOREPLACE`).
+    FixedNoReplace(u64),
+}
+
+/// A request for a new mapping.
+///
+/// ```
+/// use kvma::{Attrs, MapRequest, Placement, Prot, Search};
+///
+/// let anywhere = MapRequest::new(Placement::Any(Search::new()), 0x3000, Attrs::new(Prot::RW));
+/// assert_eq!(anywhere.len(), 0x3000);
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct MapRequest<V = ()> {
+    pub(crate) placement: Placement,
+    pub(crate) len: u64,
+    pub(crate) attrs: Attrs,
+    pub(crate) data: V,
+    pub(crate) merge: Merge,
+}
+
+impl MapRequest<()> {
+    /// Requests `len` bytes, a multiple of the page size, without user data.
+    pub const fn new(placement: Placement, len: u64, attrs: Attrs) -> Self {
+        Self { placement, len, attrs, data: (), merge: Merge::Both }
+    }
+}
+
+impl<V> MapRequest<V> {
+    /// Sets the user data.
+    pub fn with_data<W>(self, data: W) -> MapRequest<W> {
+        let placement = self.placement;
+        self.map_data(placement, |_| data)
+    }
+
+    /// Sets the placement, and changes the data.
+    pub(crate) fn map_data<W>(
+        self,
+        placement: Placement,
+        change: impl FnOnce(V) -> W,
+    ) -> MapRequest<W> {
+        let Self { len, attrs, data, merge, .. } = self;
+        MapRequest { placement, len, attrs, data: change(data), merge }
+    }
+
+    /// Returns the place.
+    pub const fn placement(&self) -> Placement {
+        self.placement
+    }
+
+    /// Returns the length in bytes.
+    pub const fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Returns `true` if the length is zero, which no operation accepts.
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Returns the attributes of the new VMA.
+    pub const fn attrs(&self) -> Attrs {
+        self.attrs
+    }
+
+    /// Sets the neighbours with which the new VMA may be merged; both unless told otherwise.
+    #[must_use]
+    pub fn with_merge(self, merge: Merge) -> Self {
+        Self { merge, ..self }
     }
 }

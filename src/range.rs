@@ -1,13 +1,13 @@
-//! Pages and page-aligned ranges.
+//! Page sizes and page-aligned ranges.
 //!
-//! Inside the crate everything counts in pages, so that the very last page of a 64-bit space has an
-//! end that fits in a word. Bytes appear only in the public calls, and are converted here.
+//! Public calls speak of bytes. Inside the crate everything counts in pages, so that the very last
+//! page of a 64-bit space has an end that fits in a word; the two are converted here.
 
 use crate::error::Error;
 use crate::position::Position;
 use core::fmt;
 
-/// The size of a page: a power of two, in bytes.
+/// A page size: a power of two, in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PageSize {
     shift: u8,
@@ -15,59 +15,64 @@ pub struct PageSize {
 
 impl PageSize {
     /// 4 KiB.
-    pub const SIZE_4K: PageSize = PageSize { shift: 12 };
+    pub const SIZE_4K: Self = Self { shift: 12 };
     /// 16 KiB.
-    pub const SIZE_16K: PageSize = PageSize { shift: 14 };
+    pub const SIZE_16K: Self = Self { shift: 14 };
     /// 64 KiB.
-    pub const SIZE_64K: PageSize = PageSize { shift: 16 };
+    pub const SIZE_64K: Self = Self { shift: 16 };
 
-    /// Any power of two, one included. [`Error::Unaligned`] for other numbers.
-    pub const fn new(bytes: u64) -> Result<PageSize, Error> {
+    /// Returns the page size of `bytes` bytes, any power of two, one included.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unaligned`] for other numbers.
+    pub const fn new(bytes: u64) -> Result<Self, Error> {
         if bytes.is_power_of_two() {
-            Ok(PageSize { shift: bytes.trailing_zeros() as u8 })
+            Ok(Self { shift: bytes.trailing_zeros() as u8 })
         } else {
             Err(Error::Unaligned)
         }
     }
 
-    /// Bytes in a page.
+    /// Returns the number of bytes in a page.
     pub const fn bytes(self) -> u64 {
         1 << self.shift
     }
 
-    /// log2 of [`bytes`](Self::bytes).
+    /// Returns the base-2 logarithm of [`bytes`](Self::bytes).
     pub const fn shift(self) -> u32 {
         self.shift as u32
     }
 
-    /// Whether `addr` is a multiple of the page size.
+    /// Returns `true` if `addr` is a multiple of the page size.
     pub const fn is_aligned(self, addr: u64) -> bool {
         addr & (self.bytes() - 1) == 0
     }
 
-    /// The smallest multiple of the page size that is not below `bytes`; `None` beyond 64 bits.
-    /// What mmap(2), munmap(2) and mprotect(2) do to lengths; the calls of this crate refuse
-    /// unaligned ones.
+    /// Rounds up to a multiple of the page size; `None` beyond 64 bits.
+    ///
+    /// mmap(2), munmap(2) and mprotect(2) do this to lengths. The calls of this crate refuse
+    /// unaligned lengths.
     pub const fn round_up(self, bytes: u64) -> Option<u64> {
         bytes.checked_next_multiple_of(self.bytes())
     }
 
-    /// The largest multiple of the page size that is not above `bytes`.
+    /// Rounds down to a multiple of the page size.
     pub const fn round_down(self, bytes: u64) -> u64 {
         bytes & !(self.bytes() - 1)
     }
 
-    /// The page that holds `addr`.
+    /// Returns the number of the page that holds `addr`.
     pub(crate) const fn page(self, addr: u64) -> u64 {
         addr >> self.shift
     }
 
-    /// The first byte of `page`. The caller knows that the page exists, so nothing is lost.
+    /// Returns the first byte of `page`, which the caller knows to exist.
     pub(crate) const fn addr(self, page: u64) -> u64 {
         page << self.shift
     }
 
-    /// Pages of an aligned, non-zero byte length.
+    /// Converts an aligned, non-zero length in bytes to pages.
     pub(crate) const fn pages(self, len: u64) -> Result<u64, Error> {
         if len == 0 {
             Err(Error::ZeroLength)
@@ -87,14 +92,14 @@ impl fmt::Debug for PageSize {
 
 /// A half-open range of pages `[start, end)`, in page numbers; or of keys, by their positions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Span<P = u64> {
+pub(crate) struct PageRange<P = u64> {
     pub(crate) start: P,
     pub(crate) end: P,
 }
 
-impl<P: Position> Span<P> {
+impl<P: Position> PageRange<P> {
     pub(crate) const fn new(start: P, end: P) -> Self {
-        Span { start, end }
+        Self { start, end }
     }
 
     #[inline]
@@ -109,94 +114,141 @@ impl<P: Position> Span<P> {
 
     #[inline]
     pub(crate) fn intersect(self, other: Self) -> Self {
-        Span { start: self.start.max(other.start), end: self.end.min(other.end) }
+        Self { start: self.start.max(other.start), end: self.end.min(other.end) }
+    }
+}
+
+impl PageRange {
+    /// Returns the range moved so that its page `from` comes to lie at `to`.
+    #[inline]
+    pub(crate) fn moved(self, from: u64, to: u64) -> Self {
+        Self { start: self.start - from + to, end: self.end - from + to }
     }
 }
 
 /// A page-aligned range of an address space, in bytes. Never empty.
 ///
-/// It may end at the last byte of the 64-bit space, where a byte length or an end would not fit in
-/// a `u64`: [`last`](Self::last) always answers, [`end`](Self::end) and [`len`](Self::len) are
+/// It may end at the last byte of the 64-bit space, where a length or an end would not fit in a
+/// `u64`: [`last`](Self::last) always answers, [`end`](Self::end) and [`len`](Self::len) are
 /// checked.
+///
+/// ```
+/// use kvma::{PageSize, VmRange};
+///
+/// let range = VmRange::new(0x5000, 0x3000, PageSize::SIZE_4K)?;
+/// assert_eq!((range.start(), range.last(), range.len()), (0x5000, 0x7fff, Some(0x3000)));
+/// assert!(range.pages().eq([0x5000, 0x6000, 0x7000]));
+/// # Ok::<(), kvma::Error>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct VmRange {
     start: u64,
-    pages: u64,
+    count: u64,
     page: PageSize,
 }
 
 impl VmRange {
-    /// A range of `pages` pages from the byte address `start`.
+    /// Returns the range of `len` bytes from `start`, both multiples of the page size.
     ///
-    /// [`Error::ZeroLength`], [`Error::Unaligned`], or [`Error::OutOfRange`] when its last byte
-    /// would lie beyond `u64::MAX` (with pages of one byte: at `u64::MAX`).
-    pub fn new(start: u64, pages: u64, page: PageSize) -> Result<VmRange, Error> {
-        if pages == 0 {
-            return Err(Error::ZeroLength);
-        }
+    /// # Errors
+    ///
+    /// [`Error::ZeroLength`], [`Error::Unaligned`], or [`Error::OutOfRange`] if its last byte would
+    /// lie beyond `u64::MAX` (with pages of one byte: at `u64::MAX`).
+    pub fn new(start: u64, len: u64, page: PageSize) -> Result<Self, Error> {
+        let count = page.pages(len)?;
         if !page.is_aligned(start) {
             return Err(Error::Unaligned);
         }
         // With pages of one byte the end itself must fit, too.
-        let end = page.page(start).checked_add(pages).ok_or(Error::OutOfRange)?;
+        let end = page.page(start).checked_add(count).ok_or(Error::OutOfRange)?;
         if end - 1 > page.page(u64::MAX) {
             return Err(Error::OutOfRange);
         }
-        Ok(VmRange { start, pages, page })
+        Ok(Self { start, count, page })
     }
 
-    pub(crate) fn from_span(span: Span, page: PageSize) -> VmRange {
-        VmRange { start: page.addr(span.start), pages: span.len(), page }
+    /// Returns the range from the first byte `first` to the last byte `last`, which may be
+    /// `u64::MAX`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ZeroLength`] if `last` lies below `first`; [`Error::Unaligned`] if the range does
+    /// not begin and end with a page; [`Error::OutOfRange`] if it ends at `u64::MAX` with pages of
+    /// one byte.
+    pub fn from_bounds(first: u64, last: u64, page: PageSize) -> Result<Self, Error> {
+        if last < first {
+            return Err(Error::ZeroLength);
+        }
+        if !page.is_aligned(first) || !page.is_aligned(last.wrapping_add(1)) {
+            return Err(Error::Unaligned);
+        }
+        let count = page.page(last) - page.page(first);
+        if last == u64::MAX && page.shift == 0 {
+            return Err(Error::OutOfRange);
+        }
+        Ok(Self { start: first, count: count + 1, page })
     }
 
-    pub(crate) fn span(self) -> Span {
+    #[inline]
+    pub(crate) fn from_pages(pages: PageRange, page: PageSize) -> Self {
+        Self { start: page.addr(pages.start), count: pages.len(), page }
+    }
+
+    #[inline]
+    pub(crate) fn page_range(self) -> PageRange {
         let start = self.page.page(self.start);
-        Span::new(start, start + self.pages)
+        PageRange::new(start, start + self.count)
     }
 
-    /// First byte.
+    /// Returns the first byte.
     pub const fn start(self) -> u64 {
         self.start
     }
 
-    /// Length in pages; at least one.
-    pub const fn pages(self) -> u64 {
-        self.pages
+    /// Returns the number of pages; at least one.
+    pub const fn page_count(self) -> u64 {
+        self.count
     }
 
-    /// The page size that the range counts in.
+    /// Iterates over the first byte of each page, ascending.
+    pub fn pages(self) -> impl DoubleEndedIterator<Item = u64> + Clone {
+        let PageRange { start, end } = self.page_range();
+        (start..end).map(move |number| self.page.addr(number))
+    }
+
+    /// Returns the page size that the range is a multiple of.
     pub const fn page_size(self) -> PageSize {
         self.page
     }
 
-    /// Last byte.
+    /// Returns the last byte.
     pub const fn last(self) -> u64 {
-        // `new` has checked that the last page exists.
-        self.start + ((self.pages - 1) << self.page.shift) + (self.page.bytes() - 1)
+        // The constructors have checked that the last page exists.
+        self.start + ((self.count - 1) << self.page.shift) + (self.page.bytes() - 1)
     }
 
-    /// One past the last byte; `None` where that is 2^64.
+    /// Returns the address right behind the last byte; `None` where that is 2^64.
     pub const fn end(self) -> Option<u64> {
         self.last().checked_add(1)
     }
 
-    /// Length in bytes; `None` where that is 2^64.
+    /// Returns the length in bytes; `None` where that is 2^64.
     pub const fn len(self) -> Option<u64> {
         (self.last() - self.start).checked_add(1)
     }
 
-    /// Never: a range has at least one page.
+    /// Returns `false`: a range has at least one page.
     pub const fn is_empty(self) -> bool {
         false
     }
 
-    /// Whether `addr` lies in the range.
+    /// Returns `true` if `addr` lies in the range.
     pub const fn contains(self, addr: u64) -> bool {
         self.start <= addr && addr <= self.last()
     }
 
-    /// Whether the two share a byte.
-    pub const fn overlaps(self, other: VmRange) -> bool {
+    /// Returns `true` if the two ranges share a byte.
+    pub const fn overlaps(self, other: Self) -> bool {
         self.start <= other.last() && other.start <= self.last()
     }
 }

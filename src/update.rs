@@ -1,122 +1,337 @@
-//! One change of a map from the owner's side: nodes in hand, the hooks, and what is owed
-//! afterwards.
+//! The nodes and hooks that go into operations, and the work that is owed afterwards.
 
 use crate::error::Error;
-use crate::hooks::Hooks;
-use crate::node::{NodeAlloc, Preallocated, Removed};
+use crate::hooks::{Hooks, RemovedVma};
+use crate::node::{NodeAlloc, NodeStore};
 use crate::pending_flush::PendingFlushes;
-use crate::range::Span;
+use crate::range::{PageRange, PageSize, VmRange};
 use crate::tree::Tree;
 use crate::vma::{VmaData, VmaNode};
+use core::fmt;
+use heapless::Vec;
+
+/// Data that was handed to operations which failed, kept to be dropped after unlock.
+const MAX_REJECTED: usize = 4;
 
 /// Carries nodes and hooks into one or several operations on a [`VmMap`](crate::VmMap), and out of
-/// them what must wait until the lock is released: the rest of the TLB flush, then dropping what
-/// was removed, then giving nodes back.
+/// them the work that must wait until the lock is released: the rest of the TLB flush, then
+/// dropping what was removed, then giving nodes back.
 ///
-/// It is owed work as a value: [`finish`](Self::finish) or dropping it does the work. Do that after
-/// releasing the lock that guards the map, if there is one.
-#[must_use = "finish it after unlocking: it holds what the operation removed"]
-pub struct Update<'h, V: VmaData, A: NodeAlloc<VmaNode<V>>, H: Hooks<V>> {
+/// Several operations with one update are one change with one flush. [`finish`](Self::finish), or
+/// dropping the update, does what is owed: do that after releasing the lock that guards the map, if
+/// there is one. If the lock must be released before the hooks can be used again, because the page
+/// table lies behind the same lock, [`into_owed`](Self::into_owed) takes the owed work out:
+///
+/// ```
+/// use kvma::{FixedPool, Hooks, PageSize, VmMap, VmaNode};
+/// use std::sync::Mutex;
+///
+/// # #[derive(Default)] struct PageTable;
+/// # impl Hooks<()> for PageTable { type Error = kvma::Error; }
+/// # fn wait_for_shootdown() {}
+/// # static POOL: FixedPool<VmaNode, 8> = FixedPool::new();
+/// struct MemorySet {
+///     map: VmMap<(), &'static FixedPool<VmaNode, 8>>,
+///     page_table: PageTable,
+/// }
+///
+/// fn munmap(set: &Mutex<MemorySet>, start: u64, len: u64) -> Result<u64, kvma::Error> {
+///     let mut guard = set.lock().unwrap();
+///     let MemorySet { map, page_table } = &mut *guard;
+///     let mut update = map.update(page_table);
+///     let bytes = map.unmap(start, len, &mut update)?;
+///     let owed = update.into_owed();
+///     drop(guard);
+///     owed.finish(wait_for_shootdown);
+///     Ok(bytes)
+/// }
+/// # let map = VmMap::new(0..=0xf_ffff, PageSize::SIZE_4K, &POOL)?;
+/// # let set = Mutex::new(MemorySet { map, page_table: PageTable });
+/// # assert_eq!(munmap(&set, 0x1000, 0x1000)?, 0);
+/// # Ok::<(), kvma::Error>(())
+/// ```
+#[must_use = "finish it after unlocking: it holds what the operations removed"]
+pub struct Update<'h, V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone, H: Hooks<V> + ?Sized> {
     pub(crate) hooks: &'h mut H,
-    // In this order: what was removed goes before the nodes in hand.
-    pub(crate) gathered: Removed<VmaNode<V>, A>,
-    pub(crate) nodes: Preallocated<VmaNode<V>, A>,
-    flush_owed: bool,
-    /// Where readers without the lock learn of the flush; none around a bare map.
-    pending_flushes: Option<&'h PendingFlushes>,
-    /// The slot there, from the first change that takes rights away until the flush has ended.
-    slot: Option<usize>,
+    pub(crate) owed: Owed<V, A>,
+    /// Where readers without the lock learn of pending flushes; none for a bare map.
+    flushes: Option<&'h PendingFlushes>,
 }
 
-impl<'h, V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone, H: Hooks<V>> Update<'h, V, A, H> {
-    /// No nodes in hand yet: operations allocate what they need before they change anything.
-    pub fn new(alloc: A, hooks: &'h mut H) -> Self {
-        Update {
-            hooks,
-            gathered: Removed::new(alloc.clone()),
-            nodes: Preallocated::new(alloc),
-            flush_owed: false,
-            pending_flushes: None,
-            slot: None,
-        }
+impl<'h, V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone, H: Hooks<V> + ?Sized> Update<'h, V, A, H> {
+    #[inline]
+    pub(crate) fn new(
+        alloc: A,
+        page: PageSize,
+        hooks: &'h mut H,
+        flushes: Option<&'h PendingFlushes>,
+    ) -> Self {
+        Update { hooks, owed: Owed::new(alloc, page), flushes }
     }
 
-    /// For a map that readers look at without its lock.
-    pub(crate) fn watched(alloc: A, hooks: &'h mut H, pending_flushes: &'h PendingFlushes) -> Self {
-        let mut update = Update::new(alloc, hooks);
-        update.pending_flushes = Some(pending_flushes);
-        update
+    /// Allocates nodes until there are `count`, so that operations which need no more do not
+    /// allocate. To be called before taking the lock.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfMemory`]; the nodes that came stay.
+    pub fn preallocate(&mut self, count: usize) -> Result<(), Error> {
+        self.owed.nodes.free.fill(count)
     }
 
-    /// Takes `count` nodes in hand, so that operations up to that need do not allocate. To be
-    /// called before taking the lock.
-    pub fn reserve(&mut self, count: usize) -> Result<(), Error> {
-        self.nodes.fill(count)
-    }
-
-    /// VMAs and parts of VMAs removed so far.
+    /// Returns the number of VMAs and parts of VMAs removed so far.
     pub fn removed(&self) -> usize {
-        self.gathered.len()
+        self.owed.nodes.removed.len()
     }
 
-    /// The hooks.
+    /// Returns the hooks.
     pub fn hooks(&mut self) -> &mut H {
         self.hooks
     }
 
-    /// Waits for the flush, drops what was removed, gives nodes back.
+    /// Waits for the flush, hands what was removed to [`Hooks::release`], gives nodes back.
     pub fn finish(self) {}
-}
 
-impl<V: VmaData, A: NodeAlloc<VmaNode<V>>, H: Hooks<V>> Update<'_, V, A, H> {
-    /// Nodes of one allocator must not end up in another.
+    /// Takes the owed work out, so that the hooks are free again.
+    pub fn into_owed(mut self) -> Owed<V, A> {
+        self.take_owed()
+    }
+
+    #[inline]
+    fn take_owed(&mut self) -> Owed<V, A> {
+        let empty = Owed::new(self.owed.nodes.free.alloc().clone(), self.owed.page);
+        core::mem::replace(&mut self.owed, empty)
+    }
+
+    /// Refuses nodes of one allocator that would end up in another.
     #[inline]
     pub(crate) fn check_alloc(&self, alloc: &A) -> Result<(), Error> {
-        if self.nodes.alloc().is_same(alloc) { Ok(()) } else { Err(Error::ForeignNodes) }
+        if self.owed.nodes.free.alloc().is_same(alloc) { Ok(()) } else { Err(Error::ForeignNodes) }
     }
 
-    /// Before a change takes rights away in `span`: until this update's flush has ended, readers
-    /// get no valid tokens for what changes there.
+    /// Makes this update's flush cover `range`, before a change takes rights away there: until the
+    /// flush has ended, readers get no valid tokens for VMAs that have changed there.
     #[inline]
-    pub(crate) fn announce(&mut self, tree: &Tree<VmaNode<V>>, span: Span) {
-        let Some(pending_flushes) = self.pending_flushes else { return };
-        match self.slot {
-            Some(slot) => pending_flushes.extend(slot, span),
-            None => self.slot = Some(pending_flushes.begin(span)),
+    pub(crate) fn cover(&mut self, tree: &Tree<VmaNode<V>>, range: PageRange) {
+        let Some(flushes) = self.flushes else { return };
+        match self.owed.slot {
+            Some(slot) => flushes.extend(slot, range),
+            None => self.owed.slot = Some(flushes.begin(range)),
         }
-        tree.set_flights(pending_flushes.in_use());
+        tree.set_pending_flushes(flushes.in_use());
     }
 
-    /// Whether anybody wants to hear announcements.
+    /// Returns `true` if readers without the lock are told of the flush.
+    #[inline]
     pub(crate) fn is_watched(&self) -> bool {
-        self.pending_flushes.is_some()
+        self.flushes.is_some()
     }
 
-    pub(crate) fn begin_flush(&mut self) {
-        self.hooks.flush_begin();
-        self.flush_owed = true;
-    }
-
-    /// Waits for the flush if one is owed, and tells readers that it has ended.
+    /// Waits for the flush if one has begun, and tells readers that it has ended.
+    #[inline]
     pub(crate) fn end_flush(&mut self) {
-        if core::mem::take(&mut self.flush_owed) {
+        if self.owed.flush == Flush::Begun {
             self.hooks.flush_wait();
+            self.owed.flush = Flush::None;
         }
-        if let (Some(pending_flushes), Some(slot)) = (self.pending_flushes, self.slot.take()) {
-            pending_flushes.end(slot);
+        if let (Some(flushes), Some(slot)) = (self.flushes, self.owed.slot.take()) {
+            flushes.end(slot);
         }
     }
 
-    /// Does what is owed so far, for the next piece of a long operation: as `finish`, but up to
-    /// `keep` nodes stay in hand.
+    /// Does what is owed so far, and keeps up to `keep` nodes for the next operation.
     pub(crate) fn settle(&mut self, keep: usize) {
+        if self.owed.is_owing() {
+            self.pay();
+        }
+        self.owed.rejected.clear();
+        self.owed.nodes.trim(keep);
+    }
+
+    /// Waits for the flush and releases what was removed. The nodes stay.
+    fn pay(&mut self) {
         self.end_flush();
-        self.gathered.drop_all(&mut self.nodes, keep);
+        if self.owed.flush == Flush::Interrupted {
+            self.owed.nodes.removed.leak();
+        }
+        let page = self.owed.page;
+        while let Some((node, entry)) = self.owed.nodes.removed.pop() {
+            self.owed.nodes.free.put(node);
+            if let Some(data) = entry.data {
+                let range = VmRange::from_pages(entry.range, page);
+                self.hooks.release(RemovedVma::new(range, entry.attrs, data));
+            }
+        }
     }
 }
 
-impl<V: VmaData, A: NodeAlloc<VmaNode<V>>, H: Hooks<V>> Drop for Update<'_, V, A, H> {
+impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone, H: Hooks<V> + ?Sized> Drop
+    for Update<'_, V, A, H>
+{
+    #[inline]
     fn drop(&mut self) {
-        self.end_flush();
+        // Nodes and data that are left go with the fields.
+        if self.owed.is_owing() {
+            self.pay();
+        }
+    }
+}
+
+impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone, H: Hooks<V> + ?Sized> fmt::Debug
+    for Update<'_, V, A, H>
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Update").field("owed", &self.owed).finish()
+    }
+}
+
+/// How far the flush of an update has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flush {
+    /// None has begun, or it has ended.
+    None,
+    /// The hooks are being told of a change, and have not begun its flush. Lasts only if one
+    /// panics.
+    Interrupted,
+    /// It has begun, and must be waited for.
+    Begun,
+}
+
+/// Work that operations owe, without the hooks that they were made with: waiting for the flush,
+/// dropping what was removed, giving nodes back.
+///
+/// If it is dropped and not [finished](Self::finish) while a flush is pending, the removed VMAs are
+/// leaked: their data must not be dropped before the flush has ended.
+#[must_use = "finish it after unlocking: it holds what the operations removed"]
+pub struct Owed<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> {
+    pub(crate) nodes: NodeStore<VmaNode<V>, A>,
+    /// Data that was handed to operations which failed.
+    rejected: Vec<V, MAX_REJECTED>,
+    pub(crate) flush: Flush,
+    /// The slot in the space's pending flushes, from the first change that takes rights away until
+    /// the flush has ended.
+    slot: Option<usize>,
+    page: PageSize,
+}
+
+impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> Owed<V, A> {
+    #[inline]
+    pub(crate) fn new(alloc: A, page: PageSize) -> Self {
+        Self {
+            nodes: NodeStore::new(alloc),
+            rejected: Vec::new(),
+            flush: Flush::None,
+            slot: None,
+            page,
+        }
+    }
+
+    /// Returns the number of VMAs and parts of VMAs removed.
+    pub fn removed(&self) -> usize {
+        self.nodes.removed.len()
+    }
+
+    /// Calls `wait` if a flush has begun, which is to wait until it has ended everywhere; then
+    /// drops what was removed and gives nodes back.
+    pub fn finish(mut self, wait: impl FnOnce()) {
+        self.wait(wait);
+    }
+
+    /// Calls `wait` if a flush has begun, which is to wait until it has ended everywhere. What was
+    /// removed can be [taken out](Self::drain) afterwards.
+    pub fn wait(&mut self, wait: impl FnOnce()) {
+        if self.flush == Flush::Begun {
+            wait();
+            self.flush = Flush::None;
+        }
+    }
+
+    /// Takes the removed VMAs out, in order of removal. Frames that they hold must not be reused
+    /// before the flush has ended: call [`wait`](Self::wait) first, or only notify files here.
+    pub fn drain(&mut self) -> impl Iterator<Item = RemovedVma<V>> + '_ {
+        core::iter::from_fn(|| {
+            loop {
+                let (node, entry) = self.nodes.removed.pop()?;
+                self.nodes.free.put(node);
+                if let Some(data) = entry.data {
+                    let range = VmRange::from_pages(entry.range, self.page);
+                    return Some(RemovedVma::new(range, entry.attrs, data));
+                }
+            }
+        })
+    }
+
+    /// Returns `true` if there is more to do than to give nodes back.
+    #[inline]
+    fn is_owing(&self) -> bool {
+        self.flush != Flush::None || self.slot.is_some() || self.nodes.removed.len() != 0
+    }
+
+    /// Keeps data of an operation that failed until the lock has been released, as far as there is
+    /// room.
+    #[inline]
+    pub(crate) fn reject(&mut self, data: V) {
+        if core::mem::needs_drop::<V>() {
+            // Without room it is dropped here: then the caller has let several operations fail in a
+            // row.
+            let _ = self.rejected.push(data);
+        }
+    }
+}
+
+impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> Drop for Owed<V, A> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.flush != Flush::None {
+            self.nodes.removed.leak();
+        }
+    }
+}
+
+impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> fmt::Debug for Owed<V, A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Owed")
+            .field("removed", &self.removed())
+            .field("preallocated", &self.nodes.free.len())
+            .field("flush", &self.flush)
+            .finish()
+    }
+}
+
+/// Owed work and a place for hooks: what
+/// [`AddrSpace::update_inside`](crate::AddrSpace::update_inside) hands to its closure, where the
+/// hooks lie under the lock, beside the map.
+pub struct Owing<'p, V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> {
+    pub(crate) owed: Owed<V, A>,
+    pub(crate) flushes: &'p PendingFlushes,
+}
+
+impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> Owing<'_, V, A> {
+    /// Runs `change` with an update that carries `hooks`.
+    pub fn with<H: Hooks<V> + ?Sized, R>(
+        &mut self,
+        hooks: &mut H,
+        change: impl FnOnce(&mut Update<'_, V, A, H>) -> R,
+    ) -> R {
+        let empty = Owed::new(self.owed.nodes.free.alloc().clone(), self.owed.page);
+        let owed = core::mem::replace(&mut self.owed, empty);
+        let mut update = Update { hooks, owed, flushes: Some(self.flushes) };
+        let result = change(&mut update);
+        self.owed = update.take_owed();
+        result
+    }
+
+    /// Tells readers that the flush has ended.
+    pub(crate) fn end_flush(&mut self, wait: impl FnOnce()) {
+        self.owed.wait(wait);
+        if let Some(slot) = self.owed.slot.take() {
+            self.flushes.end(slot);
+        }
+    }
+}
+
+impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> fmt::Debug for Owing<'_, V, A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Owing").field("owed", &self.owed).finish()
     }
 }

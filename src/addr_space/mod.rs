@@ -2,20 +2,22 @@
 //!
 //! # Changes
 //!
-//! Every change takes its nodes in hand, then the lock; changes the map; releases the lock; and
-//! then does what it owes: the rest of the TLB flush, dropping what was removed, giving nodes back.
-//! Nothing is allocated or freed under the lock, unless another change has used up what was in
-//! hand.
+//! Every change preallocates its nodes, then takes the lock; changes the map; releases the lock;
+//! and then does the work that it owes: the rest of the TLB flush, dropping what was removed,
+//! giving nodes back. Nothing is allocated or freed under the lock, unless other changes have made
+//! more nodes necessary than were preallocated.
 //!
 //! # Page faults
 //!
-//! [`lookup`](AddrSpace::lookup) does not take the lock. It gives a copy of the VMA and a token;
-//! the handler prepares its page, asleep if need be, then takes the lock of its page table, asks
-//! whether the token is [`still_valid`](AddrSpace::still_valid), and only then writes the entry.
+//! [`lookup`](AddrSpace::lookup) does not take the lock unless changes get in its way several times
+//! in a row. It returns a copy of the VMA and a token; the handler prepares its page, asleep if
+//! need be, then takes the lock of its page table, asks whether the token is
+//! [`still_valid`](AddrSpace::still_valid), and only then writes the entry.
 //!
 //! ```
-//! use kvma::{AddrSpace, HasVmMap, Prot, RawLock, ReadSide, VmaNode};
-//! # use kvma::{Attrs, FixedPool, NoHooks, PageSize, Placement, MapRequest, VmMap};
+//! use kvma::addr_space::HasVmMap;
+//! use kvma::{AddrSpace, Prot, RawLock, ReadSide, VmaNode};
+//! # use kvma::{Attrs, FixedPool, MapRequest, NoHooks, PageSize, Placement, VmMap};
 //! # use std::collections::BTreeMap;
 //! # use std::sync::Mutex;
 //! # type Frame = u64;
@@ -32,28 +34,28 @@
 //!     space: &AddrSpace<M, L>,
 //!     table: &PageTable,
 //!     addr: u64,
-//!     wanted: Prot,
+//!     access: Prot,
 //! ) -> Fault
 //! where
 //!     M::Alloc: ReadSide<VmaNode<M::Data>>,
 //! {
-//!     let Some(VMA) = space.lookup(addr) else { return Fault::Segv };
-//!     if !VMA.prot().contains(wanted) {
+//!     let Some(vma) = space.lookup(addr) else { return Fault::Segv };
+//!     if !vma.prot().contains(access) {
 //!         return Fault::Segv;
 //!     }
-//!     if VMA.token().is_dead() {
-//!         return Fault::Return; // a flush is under way there: what is prepared now is in vain
+//!     if vma.token().is_dead() {
+//!         return Fault::Return; // a flush is pending there: a page prepared now would be in vain
 //!     }
 //!     let frame = fresh_frame(); // may sleep: reads a file, copies a page
 //!     let mut table = table.lock().unwrap();
-//!     if space.still_valid(VMA.token()) {
-//!         table.insert(addr & !0xfff, (frame, VMA.prot()));
+//!     if space.still_valid(vma.token()) {
+//!         table.insert(addr & !0xfff, (frame, vma.prot()));
 //!     }
 //!     Fault::Return // if it was not valid any more, the instruction faults again
 //! }
 //!
 //! # let pool = FixedPool::<VmaNode, 16>::new();
-//! # let space = AddrSpace::new(VmMap::new(0x1000, 0xffff, PageSize::SIZE_4K, &pool).unwrap());
+//! # let space = AddrSpace::new(VmMap::new(0x1000..=0xfff_ffff, PageSize::SIZE_4K, &pool).unwrap());
 //! # let table = PageTable::default();
 //! # let request = MapRequest::new(Placement::Fixed(0x5000), 0x2000, Attrs::new(Prot::RW));
 //! # space.map(request, &mut NoHooks).unwrap();
@@ -67,66 +69,107 @@
 //!
 //! # No stale page-table entry
 //!
-//! A change marks the nodes that it touches (their generation moves on for good), changes the map,
-//! lets the hooks edit the page table under its lock, and flushes. So, for one page-table entry:
+//! A change gives the nodes that it touches a new generation, changes the map, lets the hooks edit
+//! the page table under its lock, and flushes. So, for one page-table entry:
 //!
 //! - if the hook comes first, the handler that takes the page-table lock after it sees the
 //!   generation that the change left, and its token is not valid;
 //! - if the handler comes first, the hook finds its entry, and edits it.
 //!
 //! That is not all, since other processors may write through entries in their TLBs until the flush
-//! has ended, which is after unlock. What was prepared meanwhile must not be used: a copy of a page
-//! that is still being written, or a fresh page where another processor still sees the former one.
-//! So tokens of VMAs that changed are dead as long as a flush is under way at their page. It need
-//! not be the flush of that change: what is mapped where another thread is still unmapping is
-//! covered, too.
+//! has ended, which is after unlock. A page that was prepared meanwhile must not be used: a copy of
+//! a page that is still being written, or a fresh page where another processor still sees the
+//! former one. So tokens of VMAs that changed are dead as long as a flush is pending at their page.
+//! It need not be the flush of that change: a VMA that is mapped where another thread is still
+//! unmapping is covered, too.
 //!
 //! # Lock order
 //!
 //! ```text
-//! space (of two spaces: that at the lower address first)
-//! ├── the owner's page-table lock, taken in hooks
+//! space (of two spaces: the one at the lower address first)
+//! ├── the kernel's page-table lock, taken in hooks
 //! │       still_valid and try_lookup may be called here
-//! └── the allocator's lock (only when a change needs more nodes than it took in hand)
+//! └── the allocator's lock (only when a change needs more nodes than were preallocated)
 //! ```
 //!
-//! A page-table lock's holder must not call what takes the space's lock: that is everything but
-//! [`try_lookup`](AddrSpace::try_lookup) and [`still_valid`](AddrSpace::still_valid). `flush_wait`
-//! and the dropping of the owner's data come after unlock and may take what they like.
+//! A page-table lock's holder must not call what takes the space's lock: everything but
+//! [`try_lookup`](AddrSpace::try_lookup) and [`still_valid`](AddrSpace::still_valid). `flush_wait`,
+//! `release` and the dropping of user data come after unlock and may take any lock.
 
+mod batch;
 mod claim;
+mod fork;
 mod lookup;
+mod operations;
 mod pair;
-mod pieces;
-mod retry_with_nodes;
 
+pub(crate) use crate::split_merge::NODES_PER_OPERATION;
 pub use crate::tree::{Busy, Token};
+pub use crate::update::Owing;
+pub use batch::MAX_VMAS_PER_LOCK_HOLD;
+#[cfg(feature = "linux")]
+pub(crate) use batch::Progress;
 pub use claim::Claim;
-pub use lookup::Snapshot;
-pub use pieces::MAX_VMAS_PER_LOCK_HOLD;
-pub(crate) use retry_with_nodes::retry_with_nodes;
+#[cfg(any(feature = "linux", feature = "compat"))]
+pub(crate) use fork::retry_with_nodes;
+pub use lookup::VmaSnapshot;
 
 use crate::error::Error;
-use crate::flags::Prot;
 use crate::hooks::Hooks;
 use crate::node::NodeAlloc;
 use crate::pending_flush::PendingFlushes;
 use crate::sync::{Guard, Locked, RawLock, Ticket};
 use crate::tree::Published;
-use crate::update::Update;
-use crate::vm_map::{MapRequest, VmMap};
+use crate::update::{Owed, Update};
+use crate::vm_map::VmMap;
 use crate::vma::{VmaData, VmaNode};
+use core::fmt;
 use core::ops::{Deref, DerefMut};
 
-/// What an [`AddrSpace`] can guard: a [`VmMap`], or a layer on top of one.
+/// A value that an [`AddrSpace`] can guard: a [`VmMap`], or something that has one in it, such as a
+/// layer on top of it or a struct of the kernel's that keeps a page table beside it.
+///
+/// ```
+/// use kvma::addr_space::HasVmMap;
+/// use kvma::{AddrSpace, FixedPool, Hooks, PageSize, VmMap, VmaNode};
+///
+/// # #[derive(Default)] struct PageTable;
+/// # impl Hooks<()> for PageTable { type Error = kvma::Error; }
+/// # fn wait_for_shootdown() {}
+/// type Pool = FixedPool<VmaNode, 16>;
+/// # static POOL: Pool = Pool::new();
+///
+/// struct Memory {
+///     map: VmMap<(), &'static Pool>,
+///     page_table: PageTable,
+/// }
+///
+/// impl HasVmMap for Memory {
+///     type Data = ();
+///     type Alloc = &'static Pool;
+///
+///     fn vm_map(&self) -> &VmMap<(), &'static Pool> {
+///         &self.map
+///     }
+/// }
+///
+/// # let map = VmMap::new(0..=0xf_ffff, PageSize::SIZE_4K, &POOL)?;
+/// let space = AddrSpace::new(Memory { map, page_table: PageTable });
+/// let removed = space.update_inside(3, wait_for_shootdown, |memory, owing| {
+///     let Memory { map, page_table } = memory;
+///     owing.with(page_table, |update| map.unmap(0x1000, 0x1000, update))
+/// })?;
+/// # assert_eq!(removed, 0);
+/// # Ok::<(), kvma::Error>(())
+/// ```
 pub trait HasVmMap {
-    /// The owner's data in each VMA.
+    /// The user data in each VMA.
     type Data: VmaData;
     /// The handle of the node allocator.
     type Alloc: NodeAlloc<VmaNode<Self::Data>> + Clone;
 
-    /// The map at the bottom: always the same one. If it is exchanged for one of another allocator,
-    /// changes answer [`Error::ForeignNodes`] and lookups take the lock.
+    /// Returns the map: always the same one. If it is exchanged for one of another allocator,
+    /// changes return [`Error::ForeignNodes`] and lookups take the lock.
     fn vm_map(&self) -> &VmMap<Self::Data, Self::Alloc>;
 }
 
@@ -134,18 +177,28 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> HasVmMap for VmMap<V, A> {
     type Data = V;
     type Alloc = A;
 
-    fn vm_map(&self) -> &VmMap<V, A> {
+    fn vm_map(&self) -> &Self {
         self
     }
 }
-
-/// Nodes that any one operation on a range may need.
-const WORST_CASE: usize = 3;
 
 /// A map `M` behind a lock `L`, with lookups that do not take it.
 ///
 /// The [module's docs](self) say how faults and changes work together, and in which order locks are
 /// taken.
+///
+/// ```
+/// use kvma::{AddrSpace, Attrs, FixedPool, MapRequest, NoHooks, PageSize, Placement, Prot, Search};
+/// use kvma::{VmMap, VmaNode};
+///
+/// static POOL: FixedPool<VmaNode, 64> = FixedPool::new();
+/// let map = VmMap::new(0x1000..=0x7fff_ffff_ffff, PageSize::SIZE_4K, &POOL)?;
+/// let space = AddrSpace::new(map);
+/// let request = MapRequest::new(Placement::Any(Search::new()), 0x2000, Attrs::new(Prot::RW));
+/// let addr = space.map(request, &mut NoHooks)?;
+/// assert_eq!(space.lookup(addr + 0x1234).unwrap().range().start(), addr);
+/// # Ok::<(), kvma::Error>(())
+/// ```
 pub struct AddrSpace<M: HasVmMap, L: RawLock = Ticket> {
     /// Where lookups start. Atomics, stored under the lock; also holds the allocator's handle,
     /// which never changes and is reached without the lock.
@@ -155,6 +208,14 @@ pub struct AddrSpace<M: HasVmMap, L: RawLock = Ticket> {
     /// The map is protected by the lock in here.
     inner: Locked<M, L>,
 }
+
+/// An address space over a [`PoolVmMap`](crate::vm_map::PoolVmMap).
+pub type PoolAddrSpace<const N: usize, V = (), L = Ticket> =
+    AddrSpace<crate::vm_map::PoolVmMap<N, V>, L>;
+
+/// An address space over a [`HeapVmMap`](crate::vm_map::HeapVmMap).
+#[cfg(any(feature = "alloc", loom))]
+pub type HeapAddrSpace<V = (), L = Ticket> = AddrSpace<crate::vm_map::HeapVmMap<V>, L>;
 
 impl<M: HasVmMap> AddrSpace<M, Ticket> {
     /// Puts `map` behind a ticket lock.
@@ -169,60 +230,98 @@ impl<M: HasVmMap, L: RawLock> AddrSpace<M, L> {
         let inner = map.vm_map();
         let published = Published::new(inner.alloc().clone(), inner.page_size());
         published.publish(inner.tree(), inner.alloc(), inner.page_size());
-        AddrSpace {
-            published,
-            pending_flushes: PendingFlushes::new(),
-            inner: Locked::new(map, lock),
-        }
+        let pending_flushes = PendingFlushes::new();
+        Self { published, pending_flushes, inner: Locked::new(map, lock) }
     }
 
-    /// Runs `look` under the lock. It must not call back into this space.
+    /// Runs `look` under the lock. Must not be called where the lock is held, and `look` must not
+    /// call back into this space: it would hang (or panic, in debug builds, if the lock knows its
+    /// holder).
     pub fn inspect<R>(&self, look: impl FnOnce(&M) -> R) -> R {
         look(&self.inner.lock())
     }
 
-    /// Runs `change` under the lock with `nodes` nodes in hand, as far as there is memory, then
-    /// does what it owes. Several operations on the map are one change to everybody who takes the
-    /// lock; lookups without it may see each by itself.
-    pub fn update<H: Hooks<M::Data>, R>(
+    /// Runs `change` under the lock with `nodes` preallocated nodes, as far as there is memory,
+    /// then does the work that is owed. Several operations on the map are one change to everybody
+    /// who takes the lock; lookups without it may see each by itself.
+    ///
+    /// Must not be called where the lock is held, and `change` must not call back into this space:
+    /// see [`inspect`](Self::inspect).
+    pub fn update<H: Hooks<M::Data> + ?Sized, R>(
         &self,
         nodes: usize,
         hooks: &mut H,
         change: impl FnOnce(&mut M, &mut Update<'_, M::Data, M::Alloc, H>) -> R,
     ) -> R {
-        let mut update = self.owed(hooks);
-        // Whoever needs fewer nodes than there are succeeds; the map counts what it needs.
-        let _ = update.reserve(nodes);
+        let mut update = self.new_update(hooks);
+        // An operation that needs fewer nodes than there are succeeds; the map counts its need.
+        let _ = update.preallocate(nodes);
         let result = change(&mut self.begin(), &mut update);
         update.finish();
         result
     }
 
-    /// The map, without the lock: nobody else can have it. The first lookup afterwards takes the
-    /// lock.
-    pub fn get_mut(&mut self) -> &mut M {
-        self.published.forget();
-        self.inner.get_mut()
+    /// Runs `change` as [`update`](Self::update) does, for hooks that lie under the lock
+    /// themselves, such as a page table beside the map: `change` gives them to [`Owing::with`]. If
+    /// a flush has begun, `wait` is called after unlock, and is to wait until it has ended
+    /// everywhere; then removed VMAs are dropped. See [`HasVmMap`] for an example.
+    pub fn update_inside<R>(
+        &self,
+        nodes: usize,
+        wait: impl FnOnce(),
+        change: impl FnOnce(&mut M, &mut Owing<'_, M::Data, M::Alloc>) -> R,
+    ) -> R {
+        let owed = Owed::new(self.published.alloc().clone(), self.published.page_size());
+        let mut owing = Owing { owed, flushes: &self.pending_flushes };
+        let _ = owing.owed.nodes.free.fill(nodes);
+        let result = change(&mut self.begin(), &mut owing);
+        owing.end_flush(wait);
+        result
     }
 
-    /// The map, out of its lock.
+    /// Returns the map without taking the lock: nobody else can have it. Lookups find it again when
+    /// the guard is dropped.
+    pub fn get_mut(&mut self) -> MapMut<'_, M> {
+        self.published.forget();
+        MapMut { map: self.inner.get_mut(), published: &self.published }
+    }
+
+    /// Returns the map, out of its lock.
     pub fn into_inner(self) -> M {
         self.inner.into_inner()
     }
 
-    /// What carries hooks into changes, and owed work out of them.
-    pub(crate) fn owed<'h, H: Hooks<M::Data>>(
+    /// Returns an update whose flush readers hear of.
+    pub(crate) fn new_update<'h, H: Hooks<M::Data> + ?Sized>(
         &'h self,
         hooks: &'h mut H,
     ) -> Update<'h, M::Data, M::Alloc, H> {
-        Update::watched(self.published.alloc().clone(), hooks, &self.pending_flushes)
+        let (alloc, page) = (self.published.alloc().clone(), self.published.page_size());
+        Update::new(alloc, page, hooks, Some(&self.pending_flushes))
+    }
+
+    /// Refuses to wait for a lock that the caller holds, as far as the lock knows.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Reentrant`]. Debug builds panic.
+    #[inline]
+    pub(crate) fn check_reentry(&self) -> Result<(), Error> {
+        if self.inner.is_held_by_caller() {
+            debug_assert!(
+                false,
+                "an address space was called where its lock is held: from a hook?"
+            );
+            return Err(Error::Reentrant);
+        }
+        Ok(())
     }
 
     /// Takes the lock for a change.
     pub(crate) fn begin(&self) -> Change<'_, M, L> {
         let map = self.inner.lock();
-        self.published.begin();
-        map.vm_map().tree().set_flights(self.pending_flushes.in_use());
+        self.published.write_begin();
+        map.vm_map().tree().set_pending_flushes(self.pending_flushes.in_use());
         Change { map, published: &self.published }
     }
 }
@@ -252,29 +351,57 @@ impl<M: HasVmMap, L: RawLock> Drop for Change<'_, M, L> {
     #[inline]
     fn drop(&mut self) {
         let map = self.map.vm_map();
-        self.published.end(map.tree(), map.alloc(), map.page_size());
+        self.published.write_end(map.tree(), map.alloc(), map.page_size());
     }
 }
 
-impl<V, A, L> AddrSpace<VmMap<V, A>, L>
-where
-    V: VmaData,
-    A: NodeAlloc<VmaNode<V>> + Clone,
-    L: RawLock,
-{
-    /// [`VmMap::map`].
-    pub fn map(&self, request: MapRequest<V>, hooks: &mut impl Hooks<V>) -> Result<u64, Error> {
-        self.update(WORST_CASE, hooks, |map, update| map.map(request, update))
-    }
+/// The map of a space that nobody else can reach, by [`AddrSpace::get_mut`].
+pub struct MapMut<'a, M: HasVmMap> {
+    map: &'a mut M,
+    published: &'a Published<VmaNode<M::Data>, M::Alloc>,
+}
 
-    /// [`VmMap::protect`].
-    pub fn protect(
-        &self,
-        start: u64,
-        len: u64,
-        prot: Prot,
-        hooks: &mut impl Hooks<V>,
-    ) -> Result<(), Error> {
-        self.update(WORST_CASE, hooks, |map, update| map.protect(start, len, prot, update))
+impl<M: HasVmMap> Deref for MapMut<'_, M> {
+    type Target = M;
+
+    fn deref(&self) -> &M {
+        self.map
+    }
+}
+
+impl<M: HasVmMap> DerefMut for MapMut<'_, M> {
+    fn deref_mut(&mut self) -> &mut M {
+        self.map
+    }
+}
+
+impl<M: HasVmMap> Drop for MapMut<'_, M> {
+    fn drop(&mut self) {
+        let map = self.map.vm_map();
+        self.published.publish(map.tree(), map.alloc(), map.page_size());
+    }
+}
+
+impl<M: HasVmMap + fmt::Debug> fmt::Debug for MapMut<'_, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.map.fmt(f)
+    }
+}
+
+impl<M: HasVmMap, L: RawLock> fmt::Debug for AddrSpace<M, L> {
+    /// Does not wait for the lock: prints what it holds only if it is free.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("AddrSpace");
+        match self.inner.try_lock() {
+            Some(map) => debug.field("map", map.vm_map()).finish(),
+            None => debug.field("map", &format_args!("<locked>")).finish(),
+        }
+    }
+}
+
+impl<M: HasVmMap, L: RawLock> fmt::Display for AddrSpace<M, L> {
+    /// Writes the map as [`VmMap`] does, under the lock.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self.inner.lock().vm_map(), f)
     }
 }

@@ -1,23 +1,28 @@
-//! Two address spaces at once.
+//! Changes of two address spaces at once.
 
-use super::{AddrSpace, HasVmMap, WORST_CASE, retry_with_nodes};
+use super::{AddrSpace, HasVmMap, NODES_PER_OPERATION};
 use crate::error::Error;
 use crate::hooks::Hooks;
-use crate::node::{NodeAlloc, Preallocated};
-use crate::ranges::Merge;
+use crate::node::NodeAlloc;
+use crate::split_merge::Merge;
 use crate::sync::RawLock;
 use crate::update::Update;
 use crate::vm_map::VmMap;
-use crate::vma::{Attrs, Vma, VmaData, VmaNode};
+use crate::vma::{VmaData, VmaNode};
 use core::ptr;
 
 impl<M: HasVmMap, L: RawLock> AddrSpace<M, L> {
-    /// Runs `change` under the locks of both spaces, each with `nodes` nodes in hand as far as
-    /// there is memory, then does what is owed for both. As [`update`](Self::update), for two.
+    /// Runs `change` under the locks of both spaces, with `nodes` preallocated nodes for each as
+    /// far as there is memory, then does the work that is owed for both. As
+    /// [`update`](Self::update), for two.
     ///
-    /// The lock of the space at the lower address is taken first, so calls cannot deadlock with
-    /// each other, however their arguments are ordered. [`Error::Busy`] if both are the same space.
-    pub fn update_both<N: HasVmMap, K: RawLock, H: Hooks<M::Data>, I: Hooks<N::Data>, R>(
+    /// The lock of the space at the lower address is taken first and released last, so calls cannot
+    /// deadlock with each other, however their arguments are ordered.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::SameSpace`] if both are the same space; [`Error::Reentrant`].
+    pub fn update_both<N: HasVmMap, K: RawLock, H, I, R>(
         &self,
         other: &AddrSpace<N, K>,
         nodes: usize,
@@ -29,26 +34,40 @@ impl<M: HasVmMap, L: RawLock> AddrSpace<M, L> {
             &mut N,
             &mut Update<'_, N::Data, N::Alloc, I>,
         ) -> R,
-    ) -> Result<R, Error> {
+    ) -> Result<R, Error>
+    where
+        H: Hooks<M::Data> + ?Sized,
+        I: Hooks<N::Data> + ?Sized,
+    {
         let (here, there) = (ptr::from_ref(self).addr(), ptr::from_ref(other).addr());
         if here == there {
-            return Err(Error::Busy);
+            return Err(Error::SameSpace);
         }
-        let (mut update, mut other_update) = (self.owed(hooks), other.owed(other_hooks));
-        let _ = update.reserve(nodes);
-        let _ = other_update.reserve(nodes);
-        let result = {
-            let (mut map, mut other_map);
-            if here < there {
-                map = self.begin();
-                other_map = other.begin();
-            } else {
-                other_map = other.begin();
-                map = self.begin();
-            }
-            change(&mut map, &mut update, &mut other_map, &mut other_update)
+        self.check_reentry()?;
+        other.check_reentry()?;
+        let (mut update, mut other_update) =
+            (self.new_update(hooks), other.new_update(other_hooks));
+        let _ = update.preallocate(nodes);
+        let _ = other_update.preallocate(nodes);
+        // Locks go in the reverse of the order in which they came: an interrupt-saving one would
+        // else restore the wrong state.
+        let result = if here < there {
+            let mut map = self.begin();
+            let mut other_map = other.begin();
+            let result = change(&mut map, &mut update, &mut other_map, &mut other_update);
+            drop(other_map);
+            drop(map);
+            result
+        } else {
+            let mut other_map = other.begin();
+            let mut map = self.begin();
+            let result = change(&mut map, &mut update, &mut other_map, &mut other_update);
+            drop(map);
+            drop(other_map);
+            result
         };
-        // Both flushes end before anything of either is dropped: what was moved may show in both.
+        // Both flushes end before anything of either is dropped: pages that were moved may show in
+        // both.
         update.end_flush();
         other_update.end_flush();
         Ok(result)
@@ -61,52 +80,34 @@ where
     A: NodeAlloc<VmaNode<V>> + Clone,
     L: RawLock,
 {
-    /// A copy of the map for another process: [`VmMap::fork_live`]. `copy` runs under the lock; it
-    /// marks an VMA's pages copy-on-write and says with which attributes the VMA is to be copied,
-    /// or `None`.
-    ///
-    /// Counts under the lock, takes nodes in hand without it, and counts again if there are more
-    /// VMAs meanwhile; the eighth time it takes what is missing under the lock. Never cut: the lock
-    /// is held for all VMAs. When this returns, the flush has ended. The child is nobody else's
-    /// yet, so there is no second lock.
-    pub fn fork<H: Hooks<V>>(
-        &self,
-        alloc: A,
-        hooks: &mut H,
-        mut copy: impl FnMut(&mut H, &Vma<'_, V>) -> Option<Attrs>,
-    ) -> Result<VmMap<V, A>, Error> {
-        let mut nodes = Preallocated::new(alloc);
-        retry_with_nodes(self.inspect(|map| map.len()).saturating_add(1), |count| {
-            if let Err(error) = nodes.fill(count.nodes()) {
-                return Ok(Err(error));
-            }
-            self.update(0, hooks, |map, update| {
-                let need = map.len().saturating_add(1);
-                if count.covers(need) {
-                    Ok(map.fork_live(&mut nodes, update, &mut copy))
-                } else {
-                    Err(need)
-                }
-            })
-        })
-    }
-
     /// Moves VMAs into another space: [`VmMap::transfer`]. Takes both locks, in the order of
-    /// [`update_both`](Self::update_both). [`Error::Busy`] if both are the same space:
-    /// [`VmMap::relocate`] moves within one.
-    #[allow(clippy::too_many_arguments)]
-    pub fn transfer<B: NodeAlloc<VmaNode<V>> + Clone, K: RawLock>(
+    /// [`update_both`](Self::update_both).
+    ///
+    /// # Errors
+    ///
+    /// As [`VmMap::transfer`]; [`Error::SameSpace`] if both are the same space
+    /// ([`VmMap::relocate`] moves within one); [`Error::Reentrant`].
+    #[allow(clippy::too_many_arguments)] // A source and a target.
+    pub fn transfer<B, K, H, I>(
         &self,
         from: u64,
         len: u64,
         target: &AddrSpace<VmMap<V, B>, K>,
         to: u64,
         merge: Merge,
-        hooks: &mut impl Hooks<V>,
-        target_hooks: &mut impl Hooks<V>,
-    ) -> Result<(), Error> {
-        // Under the locks, nodes are allocated only if the VMAs have become more meanwhile.
-        let nodes = WORST_CASE.max(self.inspect(|map| map.overlapping(from, len).count()));
+        hooks: &mut H,
+        target_hooks: &mut I,
+    ) -> Result<(), H::Error>
+    where
+        B: NodeAlloc<VmaNode<V>> + Clone,
+        K: RawLock,
+        H: Hooks<V> + ?Sized,
+        I: Hooks<V, Error = H::Error> + ?Sized,
+    {
+        self.check_reentry()?;
+        // Under the locks, nodes are allocated only if there are more VMAs meanwhile.
+        let count = self.inspect(|map| map.overlapping(from, len).count());
+        let nodes = NODES_PER_OPERATION.max(count);
         self.update_both(
             target,
             nodes,

@@ -1,12 +1,12 @@
-//! A list of nodes that are in no tree, linked through the field that readers never look at. What
-//! an allocator keeps its free nodes in.
+//! A list of nodes that are in no tree, linked through the field that readers never look at.
 
 use super::{Content, Node};
+use core::fmt;
 use core::ptr::{self, NonNull};
 
-/// Nodes in no tree, first in, first out, all O(1) and without memory of its own: what a
-/// [`NodeAlloc`](super::NodeAlloc) keeps its free nodes in. Does not own: whoever holds the list
-/// says what becomes of its nodes.
+/// A list of nodes in no tree, first in, first out, all O(1) and without memory of its own: made
+/// for a [`NodeAlloc`](super::NodeAlloc) to keep its free nodes in. It does not own them: whoever
+/// holds the list says what becomes of its nodes.
 pub struct NodeList<T: Content> {
     head: *mut Node<T>,
     tail: *mut Node<T>,
@@ -15,21 +15,21 @@ pub struct NodeList<T: Content> {
 
 // SAFETY: a list is a set of nodes that nobody else uses; the data in them moves along.
 unsafe impl<T: Content> Send for NodeList<T> where T::Data: Send {}
-// SAFETY: a shared list can only be looked through, and what it gives out is `&T::Data` at most.
+// SAFETY: a shared list can only be looked through, and gives out `&T::Data` at most.
 unsafe impl<T: Content> Sync for NodeList<T> where T::Data: Sync {}
 
 impl<T: Content> NodeList<T> {
-    /// No nodes.
+    /// Creates an empty list.
     pub const fn new() -> Self {
-        NodeList { head: ptr::null_mut(), tail: ptr::null_mut(), len: 0 }
+        Self { head: ptr::null_mut(), tail: ptr::null_mut(), len: 0 }
     }
 
-    /// Nodes in the list.
+    /// Returns the number of nodes in the list.
     pub const fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether the list has no node.
+    /// Returns `true` if the list has no node.
     pub const fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -41,7 +41,8 @@ impl<T: Content> NodeList<T> {
     /// The node is valid while it is in the list, and in no other list or tree.
     pub unsafe fn push_back(&mut self, node: NonNull<Node<T>>) {
         let node = node.as_ptr();
-        // SAFETY: valid by the contract of this method, as is the tail that came the same way.
+        // SAFETY: the node is valid by the contract of this method, as is the tail, which came the
+        // same way and is in the list.
         unsafe {
             (*node).set_next_in_list(ptr::null_mut());
             if self.tail.is_null() {
@@ -54,13 +55,13 @@ impl<T: Content> NodeList<T> {
         self.len += 1;
     }
 
-    /// Adds a node at the first_batch.
+    /// Adds a node at the front.
     ///
     /// # Safety
     ///
     /// As for [`push_back`](Self::push_back).
     pub unsafe fn push_front(&mut self, node: NonNull<Node<T>>) {
-        // SAFETY: valid by the contract of this method.
+        // SAFETY: the node is valid by the contract of this method.
         unsafe { node.as_ref().set_next_in_list(self.head) };
         self.head = node.as_ptr();
         if self.tail.is_null() {
@@ -81,7 +82,22 @@ impl<T: Content> NodeList<T> {
         Some(node)
     }
 
-    /// The nodes in order, without taking them out.
+    /// Moves all nodes of `other` to the end.
+    pub(crate) fn append(&mut self, other: &mut Self) {
+        if other.head.is_null() {
+            return;
+        }
+        match NonNull::new(self.tail) {
+            // SAFETY: the tail is in the list, so it is valid.
+            Some(tail) => unsafe { tail.as_ref() }.set_next_in_list(other.head),
+            None => self.head = other.head,
+        }
+        self.tail = other.tail;
+        self.len += other.len;
+        *other = Self::new();
+    }
+
+    /// Iterates over the nodes in order, without taking them out.
     pub(crate) fn iter(&self) -> impl Iterator<Item = NonNull<Node<T>>> + '_ {
         let mut at = self.head;
         core::iter::from_fn(move || {
@@ -95,6 +111,12 @@ impl<T: Content> NodeList<T> {
 
 impl<T: Content> Default for NodeList<T> {
     fn default() -> Self {
-        NodeList::new()
+        Self::new()
+    }
+}
+
+impl<T: Content> fmt::Debug for NodeList<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NodeList").field("len", &self.len).finish()
     }
 }

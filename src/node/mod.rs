@@ -1,87 +1,103 @@
-//! Nodes: one per entry, in memory that the caller provides.
+//! Nodes: one for each entry of a tree, in memory that the kernel provides.
 //!
-//! A node's first cache line is what a lookup reads: links, range, flags, and what tells whether
-//! they belong together. Parents, colours and gaps are in the second line, with the rest: a change
-//! writes them all the way up to the root, and would take the first line away from readers on other
-//! processors. Of the second line a reader needs what only some entries have: object, offset and
-//! the owner's key. Every field that a reader without the lock touches is atomic, and node memory
-//! is *type-stable*: once a node, always a node.
+//! A node's first cache line holds what a lookup reads: links, range, flags, and the numbers that
+//! say whether they belong together. Parents, colours and gaps are in the second line, with the
+//! rest: a change writes them all the way up to the root, and would take the first line away from
+//! readers on other processors. Of the second line a reader needs what only some VMAs have: object,
+//! offset and key. Every field that a reader without the lock touches is atomic.
 //!
-//! - [`NodeAlloc`]: the trait that the caller implements, or takes ready: [`FixedPool`] (a static,
-//!   before any heap), [`Slab`] (memory handed over in chunks), `BoxAlloc` (feature `alloc`).
-//! - [`Preallocated`]: nodes in hand before anything changes, so that nothing fails half-way.
+//! - [`NodeAlloc`] is the trait that the kernel implements, or takes ready: [`FixedPool`] (a
+//!   static, before any heap), [`Slab`] (memory handed over in chunks), `BoxAlloc` and `Heap`
+//!   (feature `alloc`).
+//! - [`Preallocated`] holds nodes that were taken before anything changes, so that nothing fails
+//!   half-way.
 
 #![allow(unsafe_code)]
 
 mod alloc;
+mod fixed_pool;
 #[cfg(any(feature = "alloc", loom))]
-mod boxed;
-#[cfg(feature = "alloc")]
 mod heap;
 mod list;
-mod pool;
 mod preallocated;
+mod removed;
 mod slab;
 
-pub use alloc::{NodeAlloc, ReadSide, TypeStable};
+pub use alloc::{NodeAlloc, ReadSide};
+pub use fixed_pool::FixedPool;
 #[cfg(any(feature = "alloc", loom))]
-pub use boxed::BoxAlloc;
-#[cfg(feature = "alloc")]
-pub use heap::Heap;
-pub use pool::FixedPool;
-pub use preallocated::Preallocated;
-pub(crate) use preallocated::{DetachedNode, FreeNode, Removed};
-pub use slab::Slab;
-
+pub use heap::{BoxAlloc, Heap};
 pub use list::NodeList;
+pub(crate) use preallocated::FreeNode;
+pub use preallocated::Preallocated;
+pub(crate) use removed::{DetachedNode, NodeStore, Removed};
+pub use slab::{NoRefill, Refill, Slab};
 
 use crate::position::{Field, Number, Position};
 use crate::sync::{Link, Ordering, Word, fence};
 use core::cell::UnsafeCell;
+use core::fmt;
 use core::mem::MaybeUninit;
 
-/// What the entries of one kind of tree carry.
+/// The contents of a tree's entries: [`VmaNode`](crate::VmaNode) or
+/// [`RangeNode`](crate::range_map::RangeNode).
 pub trait Content {
-    /// What places in the tree are retry_with_nodes in.
+    /// The numbers that positions in the tree are.
     type Position: Position;
+    /// A value for the whole tree that splitting and merging need, such as the page size.
+    type Context: Copy;
     /// A plain copy of an entry's attributes.
     type Attrs: Copy + PartialEq;
     /// The atomics that hold what does not fit into the 32 hot bits.
     type Words: Default + Sync + Send;
-    /// The owner's data, read under the lock only.
+    /// The user data, read under the lock only.
     type Data;
+    /// Whether there are entries without data, [claims](NO_DATA).
+    const HAS_CLAIMS: bool = false;
 
-    /// Reads the attributes by the lock's holder.
+    /// Reads the attributes. Called by the lock's holder.
     fn load(words: &Self::Words, hot: u32) -> Self::Attrs;
 
-    /// Stores the attributes and gives the 32 hot bits.
-    fn store(words: &Self::Words, attrs: &Self::Attrs, data: &Self::Data) -> u32;
+    /// Returns the number that the data shows to readers without the lock. May run the kernel's
+    /// code: called before a write section, or, if the data changes, as the last of that code.
+    fn key(data: &Self::Data) -> u64 {
+        let _ = data;
+        0
+    }
+
+    /// Stores attributes and key, and returns the 32 hot bits.
+    fn store(words: &Self::Words, attrs: &Self::Attrs, key: u64) -> u32;
 }
 
-/// A node of a tree of entries. Opaque: allocators hand it out as [`Node::new`] made it, or as it
-/// was when they got it back.
+/// The hot bit of an entry that holds no data: a claim. Contents must not use it for anything else.
+pub(crate) const NO_DATA: u32 = 1 << 6;
+
+/// A node of a tree. Opaque: allocators hand it out as [`Node::new`] made it, or as it was when
+/// they got it back.
 #[repr(C, align(64))]
 pub struct Node<T: Content> {
-    pub(crate) left: Link<Node<T>>,
-    pub(crate) right: Link<Node<T>>,
-    /// First page.
+    pub(crate) left: Link<Self>,
+    pub(crate) right: Link<Self>,
+    /// The first page.
     pub(crate) start: Field<T::Position>,
-    /// One past the last page.
+    /// The page behind the last.
     pub(crate) end: Field<T::Position>,
-    /// The entry's hot flags (low half), and which flushes were under way when it last changed
+    /// The entry's hot bits (low half), and the flushes that were pending when it last changed
     /// (high half, see `pending_flush`).
     pub(crate) state: Word,
-    /// The tree that the node is in: nodes move between address spaces that share an allocator.
-    pub(crate) owner: Word,
-    /// The node's generation: odd while it changes or is in no tree. Never goes back, not even on
+    /// The number of the tree that the node is in: nodes move between address spaces that share an
+    /// allocator.
+    pub(crate) tree: Word,
+    /// The generation: odd while the node changes or is in no tree. It never goes back, not even on
     /// reuse, so that an even one says "unchanged since" for ever.
-    pub(crate) seq: Word,
-    /// What the content needs more. Its first word is still in the first line.
+    pub(crate) generation: Word,
+    /// Further contents. Their first word is still in the first line.
     pub(crate) words: T::Words,
 
-    /// Parent, with the colour in bit 0. Never read without the lock, so it also links free nodes.
-    pub(crate) parent: Link<Node<T>>,
-    /// Free pages right before `start`.
+    /// The parent, with the colour in bit 0. Never read without the lock, so it also links free
+    /// nodes.
+    pub(crate) parent: Link<Self>,
+    /// The number of free pages right before `start`.
     pub(crate) gap: Field<T::Position>,
     /// The largest `gap` in the subtree.
     pub(crate) max_gap: Field<T::Position>,
@@ -96,9 +112,9 @@ unsafe impl<T: Content> Sync for Node<T> {}
 unsafe impl<T: Content> Send for Node<T> {}
 
 impl<T: Content> Node<T> {
-    /// A node in no tree.
-    pub fn new() -> Node<T> {
-        Node {
+    /// Creates a node that is in no tree.
+    pub fn new() -> Self {
+        Self {
             parent: Link::null(),
             left: Link::null(),
             right: Link::null(),
@@ -107,85 +123,97 @@ impl<T: Content> Node<T> {
             gap: Field::new(Number::ZERO),
             max_gap: Field::new(Number::ZERO),
             state: Word::new(0),
-            owner: Word::new(0),
-            seq: Word::new(1),
+            tree: Word::new(0),
+            generation: Word::new(1),
             words: T::Words::default(),
             data: UnsafeCell::new(MaybeUninit::uninit()),
         }
     }
 
-    /// Marks the node as changing. Everything stored until [`close`](Self::close) is seen whole or
-    /// not at all by readers who check the generation.
+    /// Begins a write section. Everything stored until [`write_end`](Self::write_end) is seen whole
+    /// or not at all by readers who check the generation. Of the kernel's code, only what changes
+    /// the data runs within, and a panic there must end the section: see `tree::cursor`.
     #[inline]
-    pub(crate) fn open(&self) {
-        self.open_above(0)
+    pub(crate) fn write_begin(&self) {
+        self.write_begin_above(0)
     }
 
-    /// As `open`, with a generation above `floor`.
+    /// Begins a write section with a generation above `floor`.
     #[inline]
-    pub(crate) fn open_above(&self, floor: u64) {
-        self.seq.set(self.seq.get().max(floor) | 1);
+    pub(crate) fn write_begin_above(&self, floor: u64) {
+        self.generation.set(self.generation.get().max(floor) | 1);
         // Orders the odd generation before every store of the change. Pairs with the acquire fence
-        // of `tree::walk`: a reader who saw one of these stores finds the generation changed.
+        // of `tree::lookup`: a reader who saw one of these stores finds the generation changed.
         fence(Ordering::Release);
     }
 
-    /// Ends a change, with the hot bits that hold from now on and the flushes under way.
+    /// Ends a write section, with the hot bits that hold from now on and the pending flushes.
     #[inline]
-    pub(crate) fn close(&self, hot: u32, pending_flushes: u32) {
+    pub(crate) fn write_end(&self, hot: u32, pending_flushes: u32) {
         self.state.update((pending_flushes as u64) << 32 | hot as u64);
         // Release: a reader who saw this generation first sees every store of the change.
-        self.seq.set_release(self.seq.get() + 1);
+        self.generation.set_release(self.generation.get() + 1);
     }
 
-    /// Whether the node is in no tree.
-    pub(crate) fn is_dead(&self) -> bool {
-        self.seq.get() & 1 != 0
+    /// Returns `true` if the node is in no tree.
+    pub(crate) fn is_detached(&self) -> bool {
+        self.generation.get() & 1 != 0
     }
 
-    /// The generation, by the lock's holder.
+    /// Returns the generation, to the lock's holder.
     #[inline(always)]
-    pub(crate) fn seq(&self) -> u64 {
-        self.seq.get()
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.get()
     }
 
-    /// The hot bits, by the lock's holder.
+    /// Returns the hot bits, to the lock's holder.
     #[inline(always)]
     pub(crate) fn hot(&self) -> u32 {
         self.state.get() as u32
     }
 
-    /// The flushes that were under way when the node last changed, by the lock's holder.
+    /// Returns `true` if a node that is in a tree or was removed from one holds data.
+    #[inline(always)]
+    pub(crate) fn has_data(&self) -> bool {
+        !T::HAS_CLAIMS || self.hot() & NO_DATA == 0
+    }
+
+    /// Returns the flushes that were pending when the node last changed, to the lock's holder.
     pub(crate) fn pending_flushes(&self) -> u32 {
         (self.state.get() >> 32) as u32
     }
 
     /// Stores the hot bits of a node that is in no tree and stays odd.
-    fn set_hot_while_open(&self, hot: u32) {
+    fn set_hot_while_detached(&self, hot: u32) {
         self.state.set(hot as u64)
     }
 
+    /// Returns the attributes, to the lock's holder.
     #[inline(always)]
     pub(crate) fn attrs(&self) -> T::Attrs {
         T::load(&self.words, self.hot())
     }
 
+    /// Returns the user data.
+    ///
     /// # Safety
     ///
     /// The data is initialised, and nobody has it borrowed mutably.
     #[inline(always)]
     pub(crate) unsafe fn data(&self) -> &T::Data {
-        // SAFETY: the caller's.
+        // SAFETY: initialised and not borrowed mutably, by the contract of this method.
         unsafe { (*self.data.get()).assume_init_ref() }
     }
 
+    /// Returns the user data to whoever changes it.
+    ///
     /// # Safety
     ///
     /// The data is initialised, and nobody else has it borrowed.
     #[inline(always)]
     #[allow(clippy::mut_from_ref)]
     pub(crate) unsafe fn data_mut(&self) -> &mut T::Data {
-        // SAFETY: the caller's.
+        // SAFETY: initialised and borrowed by nobody, by the contract of this method.
         unsafe { (*self.data.get()).assume_init_mut() }
     }
 
@@ -196,7 +224,8 @@ impl<T: Content> Node<T> {
     /// As for [`data_mut`](Self::data_mut), and nobody reads the data before the next `put_data`.
     #[inline(always)]
     pub(crate) unsafe fn take_data(&self) -> T::Data {
-        // SAFETY: the caller's.
+        // SAFETY: initialised and borrowed by nobody, and the copy that stays is not used again, by
+        // the contract of this method.
         unsafe { (*self.data.get()).assume_init_read() }
     }
 
@@ -207,21 +236,27 @@ impl<T: Content> Node<T> {
     /// Nobody has the data borrowed; data that was there is not dropped.
     #[inline(always)]
     pub(crate) unsafe fn put_data(&self, data: T::Data) {
-        // SAFETY: the caller's.
+        // SAFETY: borrowed by nobody, by the contract of this method.
         unsafe { (*self.data.get()).write(data) };
     }
 
-    pub(crate) fn next_in_list(&self) -> *mut Node<T> {
+    pub(crate) fn next_in_list(&self) -> *mut Self {
         self.parent.get()
     }
 
-    pub(crate) fn set_next_in_list(&self, next: *mut Node<T>) {
+    pub(crate) fn set_next_in_list(&self, next: *mut Self) {
         self.parent.set(next)
     }
 }
 
 impl<T: Content> Default for Node<T> {
     fn default() -> Self {
-        Node::new()
+        Self::new()
+    }
+}
+
+impl<T: Content> fmt::Debug for Node<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Node")
     }
 }

@@ -1,17 +1,33 @@
-//! Nodes carved out of memory that the caller hands over in chunks.
+//! Nodes from memory that the kernel hands over in chunks.
 
-use super::{Content, Node, NodeAlloc, NodeList, TypeStable};
-use crate::sync::SpinLock;
+use super::{Content, Node, NodeAlloc, NodeList, ReadSide};
+use crate::sync::{Locked, RawLock, Ticket};
 use core::cell::Cell;
+use core::fmt;
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
-use core::ptr::NonNull;
+use core::ptr::{self, NonNull};
 
 /// A slab allocator over donated memory, for kernels that have pages but no heap.
 ///
-/// [`donate`](Self::donate) hands over a chunk; it stays the slab's for `'m`. Nodes that come back
+/// [`donate`](Self::donate) hands over a chunk; a slab made by [`with_refill`](Self::with_refill)
+/// asks for one itself when it has run out. A chunk stays the slab's for `'m`. Nodes that come back
 /// go onto a free list; memory never goes back, which makes nodes type-stable. All calls are O(1)
-/// but `donate`, which is O(nodes in the chunk), under a spinlock of the slab's own.
+/// but taking in a chunk, which is O(nodes in it), under a lock of the slab's own.
+///
+/// ```
+/// use core::mem::MaybeUninit;
+/// use kvma::{PageSize, Slab, VmMap, VmaNode};
+///
+/// # fn page_of_memory() -> Option<&'static mut [MaybeUninit<u8>]> {
+/// #     Some(Box::leak(Box::new([MaybeUninit::uninit(); 4096])))
+/// # }
+/// let slab: Slab<'static, VmaNode, _> = Slab::with_refill(page_of_memory);
+/// let map = VmMap::<(), _>::new(0x1000..=0xfff_ffff, PageSize::SIZE_4K, &slab)?;
+/// assert_eq!(slab.in_use(), 1);
+/// # drop(map);
+/// # Ok::<(), kvma::Error>(())
+/// ```
 ///
 /// A chunk must last as long as the slab:
 ///
@@ -25,10 +41,35 @@ use core::ptr::NonNull;
 /// }
 /// slab.available();
 /// ```
-pub struct Slab<'m, T: Content> {
-    state: SpinLock<State<T>>,
+pub struct Slab<'m, T: Content, R = NoRefill, L: RawLock = Ticket> {
+    state: Locked<State<T>, L>,
+    refill: R,
     /// Invariant in `'m`: were it shortened, `donate` would take a chunk that does not last.
     memory: PhantomData<Cell<&'m mut [MaybeUninit<u8>]>>,
+}
+
+/// A source of memory for a [`Slab`] that has run out of nodes. Any function that returns a chunk
+/// is one.
+pub trait Refill<'m> {
+    /// Returns a chunk of memory, or `None` if there is none. Called without the slab's lock, but
+    /// possibly under that of the space which needs a node.
+    fn chunk(&self) -> Option<&'m mut [MaybeUninit<u8>]>;
+}
+
+/// No more memory than what was [donated](Slab::donate).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoRefill;
+
+impl<'m> Refill<'m> for NoRefill {
+    fn chunk(&self) -> Option<&'m mut [MaybeUninit<u8>]> {
+        None
+    }
+}
+
+impl<'m, F: Fn() -> Option<&'m mut [MaybeUninit<u8>]>> Refill<'m> for F {
+    fn chunk(&self) -> Option<&'m mut [MaybeUninit<u8>]> {
+        self()
+    }
 }
 
 struct State<T: Content> {
@@ -36,24 +77,45 @@ struct State<T: Content> {
     in_use: usize,
 }
 
-// SAFETY: the state is a lock, and the free nodes in it hold no data.
-unsafe impl<T: Content> Sync for Slab<'_, T> {}
-// SAFETY: as above.
-unsafe impl<T: Content> Send for Slab<'_, T> {}
+// SAFETY: the state is behind a lock, and the free nodes in it hold no data; the refill is shared
+// as the slab is.
+unsafe impl<T: Content, R: Sync, L: RawLock + Sync> Sync for Slab<'_, T, R, L> {}
+// SAFETY: the free nodes belong to the slab alone, and hold no data.
+unsafe impl<T: Content, R: Send, L: RawLock + Send> Send for Slab<'_, T, R, L> {}
 
-impl<'m, T: Content> Slab<'m, T> {
-    /// A slab without memory.
+impl<T: Content> Slab<'_, T> {
+    /// Creates a slab without memory.
     #[cfg(not(loom))]
     pub const fn new() -> Self {
-        let state = State { free: NodeList::new(), in_use: 0 };
-        Slab { state: SpinLock::new(state), memory: PhantomData }
+        Self::with_lock(NoRefill, Ticket::new())
     }
 
-    /// A slab without memory.
+    /// Creates a slab without memory.
     #[cfg(loom)]
     pub fn new() -> Self {
+        Self::with_lock(NoRefill, Ticket::new())
+    }
+}
+
+impl<'m, T: Content, R: Refill<'m>> Slab<'m, T, R> {
+    /// Creates a slab without memory that calls `refill` for a chunk when it needs one.
+    #[cfg(not(loom))]
+    pub const fn with_refill(refill: R) -> Self {
+        Self::with_lock(refill, Ticket::new())
+    }
+
+    /// Creates a slab without memory that calls `refill` for a chunk when it needs one.
+    #[cfg(loom)]
+    pub fn with_refill(refill: R) -> Self {
+        Self::with_lock(refill, Ticket::new())
+    }
+}
+
+impl<'m, T: Content, R: Refill<'m>, L: RawLock> Slab<'m, T, R, L> {
+    /// Creates a slab without memory behind a free lock, such as one that keeps interrupts off.
+    pub const fn with_lock(refill: R, lock: L) -> Self {
         let state = State { free: NodeList::new(), in_use: 0 };
-        Slab { state: SpinLock::new(state), memory: PhantomData }
+        Self { state: Locked::new(state, lock), refill, memory: PhantomData }
     }
 
     /// Hands a chunk over. Returns how many nodes fit: none, if it is too small or too misaligned.
@@ -74,51 +136,78 @@ impl<'m, T: Content> Slab<'m, T> {
                 fresh.push_back(NonNull::new_unchecked(slot));
             }
         }
-        self.state.with(|state| {
-            while let Some(node) = fresh.pop_front() {
-                // SAFETY: it has just left the other list.
-                unsafe { state.free.push_back(node) }
-            }
-        });
+        self.state.lock().free.append(&mut fresh);
         count
     }
 
-    /// Nodes handed out and not yet returned.
+    /// Returns the number of nodes handed out and not yet returned.
     pub fn in_use(&self) -> usize {
-        self.state.with(|state| state.in_use)
+        self.state.lock().in_use
     }
 
-    /// Nodes that can be handed out before more memory is needed.
+    /// Returns the number of nodes that can be handed out before more memory is needed.
     pub fn available(&self) -> usize {
-        self.state.with(|state| state.free.len())
+        self.state.lock().free.len()
+    }
+
+    fn pop(&self) -> Option<NonNull<Node<T>>> {
+        let mut state = self.state.lock();
+        let node = state.free.pop_front()?;
+        state.in_use += 1;
+        Some(node)
     }
 }
 
 impl<T: Content> Default for Slab<'_, T> {
     fn default() -> Self {
-        Slab::new()
+        Self::new()
+    }
+}
+
+impl<'m, T: Content, R: Refill<'m>, L: RawLock> fmt::Debug for Slab<'m, T, R, L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (in_use, available) = (self.in_use(), self.available());
+        f.debug_struct("Slab").field("in_use", &in_use).field("available", &available).finish()
     }
 }
 
 // SAFETY: a node is either out or in `free`, so it has one holder; it was initialised by `donate`,
-// and its memory is the slab's for 'm, which outlives every borrow of the slab.
-unsafe impl<T: Content> NodeAlloc<T> for Slab<'_, T> {
+// and its memory is the slab's for 'm, which outlives every borrow of the slab, and is never used
+// for anything else. Two handles are the same if they are the same slab: it has a size.
+unsafe impl<'m, T: Content, R: Refill<'m>, L: RawLock> NodeAlloc<T> for Slab<'m, T, R, L> {
+    const TYPE_STABLE: bool = true;
+
     fn alloc(&self) -> Option<NonNull<Node<T>>> {
-        self.state.with(|state| {
-            let node = state.free.pop_front()?;
-            state.in_use += 1;
-            Some(node)
-        })
+        loop {
+            if let Some(node) = self.pop() {
+                return Some(node);
+            }
+            // A chunk too small for a node ends the loop as if there had been none.
+            if self.donate(self.refill.chunk()?) == 0 {
+                return None;
+            }
+        }
     }
 
     unsafe fn dealloc(&self, node: NonNull<Node<T>>) {
-        self.state.with(|state| {
-            // SAFETY: the caller gives up a node of ours that is in no tree.
-            unsafe { state.free.push_front(node) };
-            state.in_use -= 1;
-        })
+        let mut state = self.state.lock();
+        // SAFETY: the caller gives up a node of ours that is in no tree.
+        unsafe { state.free.push_front(node) };
+        state.in_use -= 1;
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        ptr::eq(self, other)
     }
 }
 
-// SAFETY: donated memory holds nodes and nothing else for 'm.
-unsafe impl<T: Content> TypeStable<T> for Slab<'_, T> {}
+// SAFETY: type-stable, so nothing needs to be kept in place.
+unsafe impl<'m, T: Content, R: Refill<'m>, L: RawLock> ReadSide<T> for Slab<'m, T, R, L> {
+    type Guard<'a>
+        = ()
+    where
+        Self: 'a;
+
+    #[inline(always)]
+    fn enter(&self) {}
+}

@@ -1,6 +1,6 @@
 //! Lookups that give the user data itself.
 
-use crate::addr_space::{AddrSpace, HasVmMap, Snapshot};
+use crate::addr_space::{AddrSpace, HasVmMap, VmaSnapshot};
 use crate::node::ReadSide;
 use crate::sync::RawLock;
 use crate::tree::Busy;
@@ -24,14 +24,13 @@ use crate::vma::{VmaData, VmaNode};
 ///   struct Memory(Option<Shared<File, Objects>>);
 ///
 ///   impl VmaData for Memory {
-///       fn split(&mut self, _pages: u64) -> Self {
+///       fn split(&mut self, _range: VmRange, _at: u64) -> Self {
 ///           self.clone()
 ///       }
-///       fn can_merge(&self, _pages: u64, right: &Self) -> bool {
+///       fn can_merge(&self, _range: VmRange, right: &Self, _right_range: VmRange) -> bool {
 ///           self == right
 ///       }
-///       fn merge(&mut self, _pages: u64, _right: Self) {}
-///       fn fork(&self) -> Self {
+///       fn fork(&self, _range: VmRange) -> Self {
 ///           self.clone()
 ///       }
 ///       fn key(&self) -> u64 {
@@ -61,8 +60,8 @@ use crate::vma::{VmaData, VmaNode};
 /// [`key`](VmaData::key).
 ///
 /// 1. As long as a value exists, its target does, and may be looked at by any thread (it is `Sync`).
-/// 2. `key` gives the same number each time until the value is changed through `&mut self`: nothing
-///    exchanges the target through `&self`.
+/// 2. `key` does not panic, and returns the same number each time until the value is changed
+///    through `&mut self`: nothing exchanges the target through `&self`.
 /// 3. When a value is dropped, or changed to have another target, the former target stays as it is
 ///    until every `Guard` is dropped that was made before. "Before" must hold on all processors
 ///    without further help: there is a sequentially consistent fence, or what is as strong, after
@@ -112,7 +111,7 @@ where
         &self,
         addr: u64,
         guard: &'g GuardOf<M>,
-    ) -> Option<(Snapshot, RefOf<'g, M>)> {
+    ) -> Option<(VmaSnapshot, RefOf<'g, M>)> {
         let vma = self.lookup(addr)?;
         // SAFETY: `pin`'s.
         Some((vma, unsafe { pin::<M>(&vma, guard) }))
@@ -129,7 +128,7 @@ where
         &self,
         addr: u64,
         guard: &'g GuardOf<M>,
-    ) -> Result<Option<(Snapshot, RefOf<'g, M>)>, Busy> {
+    ) -> Result<Option<(VmaSnapshot, RefOf<'g, M>)>, Busy> {
         let Some(vma) = self.try_lookup(addr)? else { return Ok(None) };
         // SAFETY: `pin`'s.
         Ok(Some((vma, unsafe { pin::<M>(&vma, guard) })))
@@ -146,7 +145,7 @@ where
 /// value that existed then, and what ends that value comes after a change of the generation that
 /// the lookup has not seen.
 #[inline(always)]
-unsafe fn pin<'g, M>(vma: &Snapshot, guard: &'g GuardOf<M>) -> RefOf<'g, M>
+unsafe fn pin<'g, M>(vma: &VmaSnapshot, guard: &'g GuardOf<M>) -> RefOf<'g, M>
 where
     M: HasVmMap<Data: PinnedData>,
 {

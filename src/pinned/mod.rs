@@ -36,7 +36,7 @@
 //! }
 //!
 //! # fn main() -> Result<(), kvma::Error> {
-//! let map = VmMap::new(0x1000, 0xffff, PageSize::SIZE_4K, Arc::new(BoxAlloc::new()))?;
+//! let map = VmMap::new(0x1000..=0xfff_ffff, PageSize::SIZE_4K, Arc::new(BoxAlloc::new()))?;
 //! let space = AddrSpace::new(map);
 //! let file = Shared::<_, Files>::new(File { name: "libc.so" });
 //! let request = MapRequest::new(Placement::Fixed(0x5000), 0x2000, Attrs::new(Prot::READ));

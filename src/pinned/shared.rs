@@ -5,6 +5,7 @@ extern crate alloc;
 use super::domain::{Guard, Header, StaticDomain};
 use super::lookup::PinnedData;
 use crate::error::Error;
+use crate::range::VmRange;
 use crate::sync::{AtomicUsize, Ordering};
 use crate::vma::VmaData;
 use alloc::alloc::{Layout, alloc as global_alloc, handle_alloc_error};
@@ -191,19 +192,15 @@ impl<T: fmt::Debug, D: StaticDomain> fmt::Debug for Shared<T, D> {
 }
 
 impl<T, D: StaticDomain> VmaData for Shared<T, D> {
-    fn split(&mut self, _pages: u64) -> Self {
+    fn split(&mut self, _range: VmRange, _at: u64) -> Self {
         self.clone()
     }
 
-    fn can_merge(&self, _pages: u64, right: &Self) -> bool {
+    fn can_merge(&self, _range: VmRange, right: &Self, _right_range: VmRange) -> bool {
         self == right
     }
 
-    fn merge(&mut self, _pages: u64, right: Self) {
-        drop(right)
-    }
-
-    fn fork(&self) -> Self {
+    fn fork(&self, _range: VmRange) -> Self {
         self.clone()
     }
 

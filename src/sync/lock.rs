@@ -1,6 +1,8 @@
-//! Locks.
+//! Locks: the trait that a kernel's own lock implements, ready ones, and a value behind one.
 
+use super::Ordering;
 use core::cell::UnsafeCell;
+use core::fmt;
 use core::ops::{Deref, DerefMut};
 
 /// A lock without a value: what an [`AddrSpace`](crate::AddrSpace) is guarded by.
@@ -55,10 +57,13 @@ use core::ops::{Deref, DerefMut};
 ///
 /// # Safety
 ///
-/// Between `acquire` and the matching `release` no other `acquire` may return. `acquire` must have
-/// acquire ordering, `release` release ordering.
+/// - From the return of `acquire`, or of a `try_acquire` that gave a token, to the matching
+///   `release`, no other `acquire` may return and no other `try_acquire` may give a token.
+/// - `acquire` and a successful `try_acquire` have acquire ordering, `release` has release
+///   ordering: whoever takes the lock sees everything that was done under it before.
+/// - `is_held_by_caller` never says `true` unless the caller is within such a section.
 pub unsafe trait RawLock {
-    /// What `release` needs back, such as the interrupt state.
+    /// The state that `release` needs back, such as the interrupt flag.
     type Token;
 
     /// Waits until the lock is free and takes it.
@@ -71,8 +76,15 @@ pub unsafe trait RawLock {
     ///
     /// # Safety
     ///
-    /// `token` comes from the `acquire` that the caller is ending.
+    /// `token` comes from the `acquire` or `try_acquire` that the caller is ending, and is used
+    /// once.
     unsafe fn release(&self, token: Self::Token);
+
+    /// Returns `true` if the caller itself holds the lock, so that waiting for it would never end.
+    /// A lock that does not know its holder says `false`.
+    fn is_held_by_caller(&self) -> bool {
+        false
+    }
 }
 
 /// Defines a lock out of one of spin's mutexes; under loom all are loom's.
@@ -103,6 +115,12 @@ macro_rules! spin_lock {
         impl Default for $name {
             fn default() -> $name {
                 $name::new()
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(stringify!($name))
             }
         }
 
@@ -162,6 +180,72 @@ spin_lock! {
 spin_lock! {
     /// spin's plain mutex: a little cheaper where nobody waits, but a waiter can starve.
     Spin, spin::mutex::SpinMutex<()>
+}
+
+/// A lock that knows its holder, around any other: calling back into a space from one of its hooks
+/// is then answered with [`Error::Reentrant`](crate::Error::Reentrant), and panics in debug builds,
+/// instead of hanging.
+///
+/// `caller` identifies whoever runs: a CPU number where the lock keeps interrupts and preemption
+/// off, else a thread's number. It must not be `usize::MAX`.
+///
+/// ```
+/// use kvma::lock::{Ticket, TrackedLock};
+/// use kvma::{AddrSpace, FixedPool, PageSize, VmMap, VmaNode};
+///
+/// # fn cpu_number() -> usize { 0 }
+/// static POOL: FixedPool<VmaNode, 64> = FixedPool::new();
+/// let map = VmMap::<(), _>::new(0x1000..=0xfff_ffff, PageSize::SIZE_4K, &POOL)?;
+/// let space = AddrSpace::with_lock(map, TrackedLock::new(Ticket::new(), cpu_number));
+/// assert!(space.is_empty());
+/// # Ok::<(), kvma::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct TrackedLock<L> {
+    inner: L,
+    caller: fn() -> usize,
+    /// Who holds the lock: stored by the holder alone, so whoever reads a number of its own is it.
+    holder: core::sync::atomic::AtomicUsize,
+}
+
+const NOBODY: usize = usize::MAX;
+
+impl<L: RawLock> TrackedLock<L> {
+    /// Wraps a free lock.
+    pub const fn new(inner: L, caller: fn() -> usize) -> Self {
+        Self { inner, caller, holder: core::sync::atomic::AtomicUsize::new(NOBODY) }
+    }
+}
+
+// SAFETY: exclusion and ordering are the inner lock's. Only the holder stores its own number, after
+// `acquire` and until before `release`, so nobody else finds its own number there.
+unsafe impl<L: RawLock> RawLock for TrackedLock<L> {
+    type Token = L::Token;
+
+    #[inline]
+    fn acquire(&self) -> L::Token {
+        let token = self.inner.acquire();
+        self.holder.store((self.caller)(), Ordering::Relaxed);
+        token
+    }
+
+    #[inline]
+    fn try_acquire(&self) -> Option<L::Token> {
+        let token = self.inner.try_acquire()?;
+        self.holder.store((self.caller)(), Ordering::Relaxed);
+        Some(token)
+    }
+
+    #[inline]
+    unsafe fn release(&self, token: L::Token) {
+        self.holder.store(NOBODY, Ordering::Relaxed);
+        // SAFETY: the caller's, about the inner lock whose token this is.
+        unsafe { self.inner.release(token) }
+    }
+
+    fn is_held_by_caller(&self) -> bool {
+        self.holder.load(Ordering::Relaxed) == (self.caller)()
+    }
 }
 
 #[cfg(feature = "lock_api_04")]
@@ -277,10 +361,29 @@ impl<M, L: RawLock> Locked<M, L> {
         Locked { raw, value: UnsafeCell::new(value) }
     }
 
+    /// Waits for the lock. Hangs if the caller holds it, unless the lock knows its holder and this
+    /// is a debug build, which panics.
     #[inline]
     pub(crate) fn lock(&self) -> Guard<'_, M, L> {
+        debug_assert!(
+            !self.raw.is_held_by_caller(),
+            "an address space was called from one of its own hooks, or while its lock was held"
+        );
         let token = self.raw.acquire();
         Guard { lock: self, token: Some(token) }
+    }
+
+    /// Takes the lock if it is free.
+    #[inline]
+    pub(crate) fn try_lock(&self) -> Option<Guard<'_, M, L>> {
+        let token = self.raw.try_acquire()?;
+        Some(Guard { lock: self, token: Some(token) })
+    }
+
+    /// Returns `true` if the lock knows that the caller holds it.
+    #[inline]
+    pub(crate) fn is_held_by_caller(&self) -> bool {
+        self.raw.is_held_by_caller()
     }
 
     pub(crate) fn get_mut(&mut self) -> &mut M {
@@ -322,31 +425,5 @@ impl<M, L: RawLock> Drop for Guard<'_, M, L> {
             // SAFETY: the token is of the `acquire` that made this guard, and is used once.
             unsafe { self.lock.raw.release(token) }
         }
-    }
-}
-
-/// A short lock for the allocators' free lists.
-pub(crate) struct SpinLock<T>(Locked<T, Ticket>);
-
-impl<T> SpinLock<T> {
-    #[cfg(not(loom))]
-    pub(crate) const fn new(value: T) -> Self {
-        SpinLock(Locked::new(value, Ticket::new()))
-    }
-
-    #[cfg(loom)]
-    pub(crate) fn new(value: T) -> Self {
-        SpinLock(Locked::new(value, Ticket::new()))
-    }
-
-    #[inline]
-    pub(crate) fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
-        f(&mut self.0.lock())
-    }
-
-    /// For the allocator that gives its memory back when it is dropped.
-    #[cfg(any(feature = "alloc", loom))]
-    pub(crate) fn get_mut(&mut self) -> &mut T {
-        self.0.get_mut()
     }
 }

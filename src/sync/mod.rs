@@ -1,4 +1,4 @@
-//! The one place that names `spin`, `lock_api` or `loom`: atomics in [`word`], locks in [`lock`].
+//! Atomics and locks: the one place that names `spin`, `lock_api` or `loom`.
 
 mod lock;
 mod word;
@@ -8,11 +8,13 @@ pub(crate) use core::sync::atomic::Ordering;
 pub use lock::LockApi04;
 #[cfg(feature = "lock_api_05")]
 pub use lock::LockApi05;
-pub(crate) use lock::{Guard, Locked, SpinLock};
-pub use lock::{RawLock, Spin, Ticket};
-pub(crate) use word::{AtomicPtr, AtomicUsize, Count, Link, Word, fence};
+pub(crate) use lock::{Guard, Locked};
+pub use lock::{RawLock, Spin, Ticket, TrackedLock};
+#[cfg(any(feature = "alloc", loom))]
+pub(crate) use word::{AtomicPtr, AtomicUsize};
+pub(crate) use word::{Link, UserCount, Word, fence};
 
-/// Between two tries of something that another processor is about to finish.
+/// Pauses between two tries of something that another processor is about to finish.
 #[inline]
 pub(crate) fn pause() {
     #[cfg(not(loom))]
@@ -22,15 +24,16 @@ pub(crate) fn pause() {
     loom::thread::yield_now();
 }
 
-/// A number that no other call gets, on any processor. Not one of loom's atomics: those cannot be
-/// in a static, and need not, since what number it is never matters.
+/// Returns a number that no other call returns, on any processor. Not one of loom's atomics: those
+/// cannot be in a static, and need not, since what number it is never matters.
 #[cfg(target_has_atomic = "64")]
 pub(crate) fn unique() -> u64 {
     static LAST: core::sync::atomic::AtomicU64 = core::sync::atomic::AtomicU64::new(0);
     LAST.fetch_add(1, Ordering::Relaxed) + 1
 }
 
-/// A number that no other call gets, on any processor. 32 bits would wrap, so a lock it is.
+/// Returns a number that no other call returns, on any processor. 32 bits would wrap, so a lock it
+/// is.
 #[cfg(not(target_has_atomic = "64"))]
 pub(crate) fn unique() -> u64 {
     static LAST: spin::mutex::SpinMutex<u64> = spin::mutex::SpinMutex::new(0);

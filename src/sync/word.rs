@@ -81,7 +81,9 @@ mod halves {
     }
 }
 
-pub(crate) use imp::{AtomicPtr, AtomicUsize, fence};
+pub(crate) use imp::fence;
+#[cfg(any(feature = "alloc", loom))]
+pub(crate) use imp::{AtomicPtr, AtomicUsize};
 
 /// A number that readers without the lock may look at.
 pub struct Word(imp::AtomicU64);
@@ -148,6 +150,16 @@ impl<N> Link<N> {
         Link(imp::AtomicPtr::new(core::ptr::null_mut()))
     }
 
+    #[cfg(not(loom))]
+    pub(crate) const fn to(node: *mut N) -> Link<N> {
+        Link(imp::AtomicPtr::new(node))
+    }
+
+    #[cfg(loom)]
+    pub(crate) fn to(node: *mut N) -> Link<N> {
+        Link(imp::AtomicPtr::new(node))
+    }
+
     /// By the lock's holder, who alone stores.
     #[inline(always)]
     pub(crate) fn get(&self) -> *mut N {
@@ -168,17 +180,17 @@ impl<N> Link<N> {
 }
 
 /// A number of users: raised under a lock, lowered by anybody.
-pub(crate) struct Count(imp::AtomicUsize);
+pub(crate) struct UserCount(imp::AtomicUsize);
 
-impl Count {
+impl UserCount {
     #[cfg(not(loom))]
-    pub(crate) const fn zero() -> Count {
-        Count(imp::AtomicUsize::new(0))
+    pub(crate) const fn zero() -> UserCount {
+        UserCount(imp::AtomicUsize::new(0))
     }
 
     #[cfg(loom)]
-    pub(crate) fn zero() -> Count {
-        Count(imp::AtomicUsize::new(0))
+    pub(crate) fn zero() -> UserCount {
+        UserCount(imp::AtomicUsize::new(0))
     }
 
     /// What was done before each `lower` that is retry_with_nodes is seen.

@@ -1,21 +1,25 @@
-//! Every invariant of the tree, checked from scratch. O(n log n); for tests and for owners who
+//! Checks every invariant of the tree from scratch. O(n log n); for tests, and for kernels that
 //! suspect memory corruption.
 
-use super::{Tree, ops};
+use super::{Tree, link_ops};
 use crate::node::{Content, Node};
 use crate::position::Number;
 
 impl<T: Content> Tree<T> {
-    /// Order, disjointness, gaps, largest gaps, links, colours, counts: the first thing wrong.
+    /// Checks order, disjointness, gaps, largest gaps, links, colours and counts.
+    ///
+    /// # Errors
+    ///
+    /// Says what is wrong first.
     pub(crate) fn check(&self) -> Result<(), &'static str> {
         // SAFETY: the tree is borrowed. If its links are damaged, no way of reading it is sound;
         // what can be told apart is reported.
         unsafe {
             let root = &*self.root;
-            if !ops::parent(root).is_null() {
+            if !link_ops::parent(root).is_null() {
                 return Err("the kept root has a parent");
             }
-            if !ops::is_black(root) {
+            if !link_ops::is_black(root) {
                 return Err("red root");
             }
             let mut at: *mut Node<T> = self.root;
@@ -69,20 +73,20 @@ impl<T: Content> Tree<T> {
         if node.gap.get() != start - last_end {
             return Err("gap is wrong");
         }
-        // SAFETY: the caller's.
-        if node.max_gap.get() != unsafe { ops::computed_max(node) } {
+        // SAFETY: linked, by the contract of this function.
+        if node.max_gap.get() != unsafe { link_ops::computed_max(node) } {
             return Err("largest gap is wrong");
         }
-        if node.owner.get() != self.owner {
+        if node.tree.get() != self.number {
             return Err("node of another tree");
         }
         for child in [node.left.get(), node.right.get()] {
-            // SAFETY: the caller's.
+            // SAFETY: linked, by the contract of this function.
             let Some(child) = (unsafe { child.as_ref() }) else { continue };
-            if !core::ptr::eq(ops::parent(child), node) {
+            if !core::ptr::eq(link_ops::parent(child), node) {
                 return Err("child does not know its parent");
             }
-            if !ops::is_black(node) && !ops::is_black(child) {
+            if !link_ops::is_black(node) && !link_ops::is_black(child) {
                 return Err("red node with a red child");
             }
         }
@@ -95,10 +99,10 @@ impl<T: Content> Tree<T> {
     unsafe fn black_nodes_above(&self, node: &Node<T>) -> usize {
         let mut count = 0;
         let mut at: *const Node<T> = node;
-        // SAFETY: the caller's.
+        // SAFETY: linked, by the contract of this function.
         while let Some(node) = unsafe { at.as_ref() } {
-            count += usize::from(ops::is_black(node));
-            at = ops::parent(node);
+            count += usize::from(link_ops::is_black(node));
+            at = link_ops::parent(node);
         }
         count
     }
@@ -108,6 +112,6 @@ impl<T: Content> Tree<T> {
 ///
 /// The node's links lead to nodes.
 unsafe fn next<T: Content>(node: &Node<T>) -> *mut Node<T> {
-    // SAFETY: the caller's.
+    // SAFETY: linked, by the contract of this function.
     unsafe { super::cursor::successor(node) }
 }

@@ -1,13 +1,13 @@
-//! Walking the entries in order, and changing them in place.
+//! Iteration over the entries in order, and the cursor that changes them in place.
 
-use super::{Tree, ops};
+use super::{Tree, link_ops};
 use crate::node::{Content, DetachedNode, FreeNode, Node};
 use crate::position::Number;
-use crate::range::Span;
+use crate::range::PageRange;
 use core::marker::PhantomData;
 use core::ptr;
 
-/// The in-order successor, or null.
+/// Returns the in-order successor, or null.
 ///
 /// # Safety
 ///
@@ -25,19 +25,19 @@ pub(super) unsafe fn successor<T: Content>(node: &Node<T>) -> *mut Node<T> {
         }
     }
     let mut below: *const Node<T> = node;
-    let mut up = ops::parent(node);
+    let mut up = link_ops::parent(node);
     // SAFETY: as above.
     while let Some(parent) = unsafe { up.as_ref() } {
         if ptr::eq(parent.left.get(), below) {
             return up;
         }
         below = parent;
-        up = ops::parent(parent);
+        up = link_ops::parent(parent);
     }
     ptr::null_mut()
 }
 
-/// The in-order predecessor, or null.
+/// Returns the in-order predecessor, or null.
 ///
 /// # Safety
 ///
@@ -55,46 +55,16 @@ unsafe fn predecessor<T: Content>(node: &Node<T>) -> *mut Node<T> {
         }
     }
     let mut below: *const Node<T> = node;
-    let mut up = ops::parent(node);
+    let mut up = link_ops::parent(node);
     // SAFETY: as above.
     while let Some(parent) = unsafe { up.as_ref() } {
         if ptr::eq(parent.right.get(), below) {
             return up;
         }
         below = parent;
-        up = ops::parent(parent);
+        up = link_ops::parent(parent);
     }
     ptr::null_mut()
-}
-
-/// The write section of a node in which the kernel's code changes the data.
-///
-/// It begins before that code runs and ends with what the data then is, also when the code panics.
-/// Readers without the lock rely on that: the key that a node shows while its generation is even
-/// is the key of data that exists. A reader that has a guard follows it, see
-/// [`pinned`](crate::pinned).
-struct WriteSection<'t, T: Content> {
-    node: &'t Node<T>,
-    /// What the node's attributes are from the end of the section on: those it has, if not changed.
-    attrs: T::Attrs,
-    pending_flushes: u32,
-}
-
-impl<'t, T: Content> WriteSection<'t, T> {
-    #[inline(always)]
-    fn new(node: &'t Node<T>, pending_flushes: u32) -> Self {
-        node.open();
-        Self { node, attrs: node.attrs(), pending_flushes }
-    }
-}
-
-impl<T: Content> Drop for WriteSection<'_, T> {
-    #[inline(always)]
-    fn drop(&mut self) {
-        // SAFETY: an entry holds data, and the borrow under which it was changed has ended.
-        let hot = T::store(&self.node.words, &self.attrs, unsafe { self.node.data() });
-        self.node.close(hot, self.pending_flushes);
-    }
 }
 
 /// An entry, borrowed from its tree.
@@ -118,8 +88,8 @@ impl<'t, T: Content> EntryRef<'t, T> {
     }
 
     #[inline]
-    pub(crate) fn span(self) -> Span<T::Position> {
-        Span::new(self.node.start.get(), self.node.end.get())
+    pub(crate) fn range(self) -> PageRange<T::Position> {
+        PageRange::new(self.node.start.get(), self.node.end.get())
     }
 
     #[inline]
@@ -127,27 +97,34 @@ impl<'t, T: Content> EntryRef<'t, T> {
         self.node.attrs()
     }
 
+    /// Returns the data, or `None` of a claim.
     #[inline]
-    pub(crate) fn data(self) -> &'t T::Data {
-        // SAFETY: only entries are given out, never the sentinel; entries hold data, and while the
-        // tree is borrowed nobody changes it.
-        unsafe { self.node.data() }
+    pub(crate) fn data(self) -> Option<&'t T::Data> {
+        // SAFETY: only entries are given out, never the sentinel. An entry says itself whether it holds
+        // data, and while the tree is borrowed nobody changes it.
+        self.node.has_data().then(|| unsafe { self.node.data() })
     }
 
-    /// Free pages right before the entry.
+    /// Returns `true` if the entry is a claim, which holds no data.
+    #[inline]
+    pub(crate) fn is_claim(self) -> bool {
+        !self.node.has_data()
+    }
+
+    /// Returns the number of free pages right before the entry.
     #[inline]
     pub(crate) fn gap_before(self) -> T::Position {
         self.node.gap.get()
     }
 }
 
-/// The entries that share a page with a span, from both ends.
+/// An iterator over the entries that share a page with a range, from both ends.
 pub(crate) struct Entries<'t, T: Content> {
     tree: &'t Tree<T>,
-    /// One past the last page of the span.
+    /// The page behind the last page of the range.
     end: T::Position,
-    /// The next from the first_batch; null when the two have met.
-    first_batch: *mut Node<T>,
+    /// The next from the front; null when the two have met.
+    front: *mut Node<T>,
     /// The next from the back; null as long as nobody has asked from there.
     back: *mut Node<T>,
 }
@@ -160,21 +137,31 @@ impl<T: Content> Clone for Entries<'_, T> {
 
 impl<'t, T: Content> Entries<'t, T> {
     #[inline]
-    pub(super) fn new(tree: &'t Tree<T>, span: Span<T::Position>) -> Self {
+    pub(super) fn new(tree: &'t Tree<T>, range: PageRange<T::Position>) -> Self {
         let mut entries = Entries::none(tree);
-        if !span.is_empty() {
-            entries.end = span.end;
-            entries.first_batch = entries.if_inside(tree.above(span.start));
+        if !range.is_empty() {
+            entries.end = range.end;
+            entries.front = entries.if_inside(tree.above(range.start));
         }
         entries
     }
 
-    /// No entries.
     pub(super) fn none(tree: &'t Tree<T>) -> Self {
-        Entries { tree, end: Number::ZERO, first_batch: ptr::null_mut(), back: ptr::null_mut() }
+        Entries { tree, end: Number::ZERO, front: ptr::null_mut(), back: ptr::null_mut() }
     }
 
-    /// The node, if it is an entry that begins before the end; else null.
+    /// Returns the first and the last entry, which may reach beyond the ends of the range. O(log n).
+    #[inline]
+    pub(crate) fn ends(&self) -> Option<(EntryRef<'t, T>, EntryRef<'t, T>)> {
+        let mut entries = self.clone();
+        let first = entries.next()?;
+        if first.range().end >= self.end {
+            return Some((first, first));
+        }
+        Some((first, entries.next_back().unwrap_or(first)))
+    }
+
+    /// Returns the node if it is an entry that begins before the end, else null.
     #[inline(always)]
     fn if_inside(&self, node: *mut Node<T>) -> *mut Node<T> {
         // SAFETY: a node of the borrowed tree: every entry has a successor.
@@ -189,8 +176,8 @@ impl<'t, T: Content> Iterator for Entries<'t, T> {
     #[inline]
     fn next(&mut self) -> Option<EntryRef<'t, T>> {
         // SAFETY: null or a node of the borrowed tree.
-        let node = unsafe { self.first_batch.as_ref() }?;
-        self.first_batch = if self.first_batch == self.back {
+        let node = unsafe { self.front.as_ref() }?;
+        self.front = if self.front == self.back {
             ptr::null_mut()
         } else {
             // SAFETY: linked, and the tree is borrowed.
@@ -202,7 +189,7 @@ impl<'t, T: Content> Iterator for Entries<'t, T> {
 
 impl<'t, T: Content> DoubleEndedIterator for Entries<'t, T> {
     fn next_back(&mut self) -> Option<EntryRef<'t, T>> {
-        if self.first_batch.is_null() {
+        if self.front.is_null() {
             return None;
         }
         if self.back.is_null() {
@@ -210,8 +197,8 @@ impl<'t, T: Content> DoubleEndedIterator for Entries<'t, T> {
         }
         // SAFETY: a node of the borrowed tree.
         let node = unsafe { &*self.back };
-        if self.first_batch == self.back {
-            self.first_batch = ptr::null_mut();
+        if self.front == self.back {
+            self.front = ptr::null_mut();
         } else {
             // SAFETY: linked, and the tree is borrowed.
             self.back = unsafe { predecessor(node) };
@@ -221,15 +208,59 @@ impl<'t, T: Content> DoubleEndedIterator for Entries<'t, T> {
 }
 
 impl<T: Content> Tree<T> {
-    /// Makes the entries that share a page with `span` ones that have changed, as far as readers
-    /// without the lock can tell. O(log n + entries).
-    pub(crate) fn touch(&mut self, span: Span<T::Position>) {
-        for entry in self.entries(span) {
+    /// Gives every entry that shares a page with `range` a new generation: readers without the lock
+    /// find it changed. Returns `true` if there was any. O(log n + entries).
+    pub(crate) fn invalidate(&mut self, range: PageRange<T::Position>) -> bool {
+        let mut any = false;
+        for entry in self.entries(range) {
+            any = true;
             let node = entry.node;
-            node.open();
-            node.close(node.hot(), self.pending_flushes());
+            node.write_begin();
+            node.write_end(node.hot(), self.pending_flushes());
+        }
+        any
+    }
+}
+
+/// Begins a write section, and runs the kernel's code on the data in it. Returns the key for the
+/// end of the section, which is the caller's. If the code panics, the section ends here, and the
+/// entry is what it was but for its data.
+///
+/// The section begins *before* the code runs, since the code may drop what a reader pins: the key
+/// that a node shows while its generation is even is that of data which exists. See
+/// [`pinned`](crate::pinned).
+///
+/// # Safety
+///
+/// The node is that of an entry with data, and nobody else has the data borrowed.
+#[inline(always)]
+unsafe fn change_data<T: Content, R>(
+    node: &Node<T>,
+    pending_flushes: u32,
+    change: impl FnOnce(&mut T::Data) -> R,
+) -> (R, u64) {
+    /// Dropped by a panic alone.
+    struct EndSection<'t, T: Content>(&'t Node<T>, u32);
+
+    impl<T: Content> Drop for EndSection<'_, T> {
+        fn drop(&mut self) {
+            let Self(node, pending_flushes) = *self;
+            // SAFETY: an entry's data, and the borrow of the code that panicked has ended.
+            let key = T::key(unsafe { node.data() });
+            let hot = T::store(&node.words, &node.attrs(), key);
+            node.write_end(hot, pending_flushes);
         }
     }
+
+    node.write_begin();
+    let end = EndSection(node, pending_flushes);
+    // SAFETY: the caller's.
+    let data = unsafe { node.data_mut() };
+    let result = change(data);
+    core::mem::forget(end);
+    // Should this panic, readers find the node changing, and turn to the lock.
+    let key = T::key(data);
+    (result, key)
 }
 
 /// A place in the tree where it can be changed: at an entry, or at the end behind the last one.
@@ -250,25 +281,30 @@ impl<'t, T: Content> CursorMut<'t, T> {
         unsafe { &*self.at }
     }
 
-    /// The entry here, or `None` at the end.
+    #[inline]
+    pub(crate) fn context(&self) -> T::Context {
+        self.tree.context
+    }
+
+    /// Returns the entry here, or `None` at the end.
     #[inline]
     pub(crate) fn entry(&self) -> Option<EntryRef<'_, T>> {
         (!self.tree.is_sentinel(self.at)).then(|| EntryRef::new(self.node()))
     }
 
-    /// The entry here for as long as the tree is borrowed.
+    /// Returns the entry here for as long as the tree is borrowed.
     pub(crate) fn into_entry(self) -> Option<EntryRef<'t, T>> {
         // SAFETY: linked, and the cursor's borrow of the tree goes over to the entry.
         (!self.tree.is_sentinel(self.at)).then(|| EntryRef::new(unsafe { &*self.at }))
     }
 
-    /// The entry before this place.
+    /// Returns the entry before this place.
     pub(crate) fn prev(&self) -> Option<EntryRef<'_, T>> {
         // SAFETY: linked; null or a linked node comes back.
         unsafe { predecessor(self.node()).as_ref() }.map(EntryRef::new)
     }
 
-    /// Goes to the next entry, or to the end, where it stays.
+    /// Moves to the next entry, or to the end, where it stays.
     pub(crate) fn move_next(&mut self) {
         // SAFETY: linked; the last entry's successor is the sentinel.
         let next = unsafe { successor(self.node()) };
@@ -277,7 +313,7 @@ impl<'t, T: Content> CursorMut<'t, T> {
         }
     }
 
-    /// Goes to the entry before this place. False, and nothing moves, if there is none.
+    /// Moves to the entry before this place and returns it. If there is none, nothing moves.
     pub(crate) fn move_prev(&mut self) -> Option<EntryRef<'_, T>> {
         // SAFETY: linked.
         let prev = unsafe { predecessor(self.node()) };
@@ -290,142 +326,161 @@ impl<'t, T: Content> CursorMut<'t, T> {
 
     /// Replaces the attributes. Nothing happens at the end.
     pub(crate) fn set_attrs(&mut self, attrs: T::Attrs) {
-        if self.entry().is_none() {
-            return;
-        }
-        let node = self.node();
-        node.open();
-        // SAFETY: an entry holds data, and we have the tree to ourselves.
-        let hot = T::store(&node.words, &attrs, unsafe { node.data() });
-        node.close(hot, self.tree.pending_flushes());
+        let Some(entry) = self.entry() else { return };
+        let key = entry.data().map_or(0, T::key);
+        let node = entry.node;
+        node.write_begin();
+        let hot = T::store(&node.words, &attrs, key);
+        node.write_end(hot, self.tree.pending_flushes());
     }
 
     /// Changes range, attributes and data in one step that readers see whole or not at all. The new
     /// range stays within the entry's old one and the gaps on both sides.
     pub(crate) fn change<R>(
         &mut self,
-        span: Span<T::Position>,
+        range: PageRange<T::Position>,
         attrs: T::Attrs,
         change: impl FnOnce(&mut T::Data) -> R,
     ) -> Option<R> {
-        self.entry()?;
+        self.entry()?.data()?;
         let node = self.node();
         // SAFETY: an entry is not the last node.
         let next = unsafe { &*successor(node) };
         let gap_start = node.start.get() - node.gap.get();
-        debug_assert!(!span.is_empty() && gap_start <= span.start && span.end <= next.start.get());
+        debug_assert!(
+            !range.is_empty() && gap_start <= range.start && range.end <= next.start.get()
+        );
         let (old_start, old_end) = (node.start.get(), node.end.get());
-        let mut section = WriteSection::new(node, self.tree.pending_flushes());
-        // The kernel's code: should it panic, the tree is still what it was. The section has begun
-        // already, since the data may be what a reader pins: see `WriteSection`.
-        //
-        // SAFETY: an entry holds data, and we have the tree to ourselves.
-        let result = change(unsafe { node.data_mut() });
-        node.start.update(span.start);
-        node.end.update(span.end);
-        section.attrs = attrs;
-        drop(section);
-        let pages = span.len();
+        // SAFETY: an entry, and we have the tree to ourselves.
+        let (result, key) = unsafe { change_data(node, self.tree.pending_flushes(), change) };
+        node.start.update(range.start);
+        node.end.update(range.end);
+        let hot = T::store(&node.words, &attrs, key);
+        node.write_end(hot, self.tree.pending_flushes());
+        let pages = range.len();
         // SAFETY: both are linked.
         unsafe {
-            if span.start != old_start {
-                node.gap.set(span.start - gap_start);
-                ops::raise(self.at);
+            if range.start != old_start {
+                node.gap.set(range.start - gap_start);
+                link_ops::propagate(self.at);
             }
-            if span.end != old_end {
-                next.gap.set(next.start.get() - span.end);
-                ops::raise(ptr::from_ref(next).cast_mut());
+            if range.end != old_end {
+                next.gap.set(next.start.get() - range.end);
+                link_ops::propagate(ptr::from_ref(next).cast_mut());
             }
         }
         self.tree.pages = self.tree.pages - (old_end - old_start) + pages;
         Some(result)
     }
 
-    /// Changes the data, and whatever of it the words show to readers.
+    /// Changes the data, and what the words show of it to readers.
     pub(crate) fn change_data<R>(&mut self, change: impl FnOnce(&mut T::Data) -> R) -> Option<R> {
         let entry = self.entry()?;
-        let (span, attrs) = (entry.span(), entry.attrs());
-        self.change(span, attrs, change)
+        let (range, attrs) = (entry.range(), entry.attrs());
+        self.change(range, attrs, change)
     }
 
-    /// Links an entry into the gap before this place, and goes there. `span` lies within that gap.
+    /// Links an entry into the gap before this place, and moves there. `range` lies within that
+    /// gap.
     pub(crate) fn insert_before(
         &mut self,
-        spare: FreeNode<T>,
-        span: Span<T::Position>,
+        free: FreeNode<T>,
+        range: PageRange<T::Position>,
         attrs: T::Attrs,
-        data: T::Data,
+        data: Option<T::Data>,
     ) {
-        let new = spare.raw();
+        let new = free.raw();
         let next = self.node();
         let gap_start = next.start.get() - next.gap.get();
-        debug_assert!(!span.is_empty() && gap_start <= span.start && span.end <= next.start.get());
-        next.gap.set(next.start.get() - span.end);
-        self.tree.link(spare, self.at, span, span.start - gap_start, attrs, data);
+        debug_assert!(
+            !range.is_empty() && gap_start <= range.start && range.end <= next.start.get()
+        );
+        next.gap.set(next.start.get() - range.end);
+        self.tree.link(free, self.at, range, range.start - gap_start, attrs, data);
         self.at = new.as_ptr();
     }
 
-    /// Cuts the entry here in two at `page`, strictly inside it, and goes to the right part, which
-    /// gets `attrs` and the data that `cut` gives. Nothing happens at the end.
-    pub(crate) fn divide(
+    /// Splits the entry here at `page`, strictly inside it, and moves to the right part, which gets
+    /// `attrs` and the data that `split` returns. Nothing happens at the end.
+    pub(crate) fn split_with(
         &mut self,
         page: T::Position,
-        spare: FreeNode<T>,
+        free: FreeNode<T>,
         attrs: T::Attrs,
-        cut: impl FnOnce(&mut T::Data) -> T::Data,
+        split: impl FnOnce(&mut T::Data) -> T::Data,
     ) {
-        let Some(entry) = self.entry() else { return };
-        let (end, new) = (entry.span().end, spare.raw());
+        let Some(entry) = self.entry().filter(|entry| !entry.is_claim()) else { return };
+        let (end, left_attrs, new) = (entry.range().end, entry.attrs(), free.raw());
         let node = self.node();
         debug_assert!(node.start.get() < page && page < end);
-        // SAFETY: linked, not the last; and we have the tree to ourselves.
-        let (next, data) = unsafe {
-            let next = successor(node);
-            let section = WriteSection::new(node, self.tree.pending_flushes());
-            let data = cut(node.data_mut());
-            node.end.set(page);
-            drop(section);
-            (next, data)
-        };
-        // No gap changes: the two parts meet, and what follows is where it was.
+        // SAFETY: an entry, and we have the tree to ourselves.
+        let (right, key) = unsafe { change_data(node, self.tree.pending_flushes(), split) };
+        node.end.set(page);
+        let hot = T::store(&node.words, &left_attrs, key);
+        node.write_end(hot, self.tree.pending_flushes());
+        // SAFETY: linked, and not the last.
+        let next = unsafe { successor(node) };
+        // No gap changes: the two parts meet, and the next entry is where it was.
         self.tree.pages -= end - page;
-        self.tree.link(spare, next, Span::new(page, end), Number::ZERO, attrs, data);
+        self.tree.link(free, next, PageRange::new(page, end), Number::ZERO, attrs, Some(right));
         self.at = new.as_ptr();
     }
 
-    /// Makes one entry of the one here and the one before it, which meet; stays there. `join` takes
-    /// the right one's data into the left one's. Gives the node that is left over.
-    pub(crate) fn absorb_prev(
+    /// Merges the entry here into the one before it, which it meets, and moves there. `merge` takes
+    /// the left and the right one's data. Returns the right one's node, still with its data.
+    pub(crate) fn merge_into_prev(
         &mut self,
-        join: impl FnOnce(&mut T::Data, T::Data),
-    ) -> Option<FreeNode<T>> {
-        self.entry()?;
+        merge: impl FnOnce(&mut T::Data, &mut T::Data),
+    ) -> Option<DetachedNode<T>> {
+        self.entry()?.data()?;
         let right = self.node();
         // SAFETY: linked, and the tree is borrowed; null or a linked node comes back.
         let left_at = unsafe { predecessor(right) };
         // SAFETY: as above.
         let left = unsafe { left_at.as_ref() }?;
         debug_assert!(left.end.get() == right.start.get());
-        let span = Span::new(right.start.get(), right.end.get());
-        let (loose, _) = self.tree.unlink(self.at, Number::ZERO);
-        let (spare, data) = loose.empty();
-        let section = WriteSection::new(left, self.tree.pending_flushes());
-        left.end.set(span.end);
-        // SAFETY: an entry holds data, and we have the tree to ourselves.
-        unsafe { join(left.data_mut(), data) };
-        drop(section);
-        self.tree.pages += span.len();
+        if !left.has_data() {
+            return None;
+        }
+        let range = PageRange::new(right.start.get(), right.end.get());
+        let attrs = left.attrs();
+        let pending_flushes = self.tree.pending_flushes();
+        // SAFETY: entries, two of them, and we have the tree to ourselves.
+        let (((), _), key) = unsafe {
+            change_data(left, pending_flushes, |left| {
+                change_data(right, pending_flushes, |right| merge(left, right))
+            })
+        };
+        // The right one stays as it is, changing for readers, for good.
+        let (detached, _) = self.tree.unlink(self.at, Number::ZERO);
+        left.end.set(range.end);
+        let hot = T::store(&left.words, &attrs, key);
+        left.write_end(hot, self.tree.pending_flushes());
+        self.tree.pages += range.len();
         self.at = left_at;
-        Some(spare)
+        Some(detached)
     }
 
-    /// Takes the entry here out and goes to the next one. `None` at the end.
+    /// Gives the claim here data and attributes: it is an entry like others from now on. Anywhere else
+    /// nothing happens, and the data is dropped.
+    pub(crate) fn fill_claim(&mut self, attrs: T::Attrs, data: T::Data) {
+        let Some(claim) = self.entry().filter(|entry| entry.is_claim()) else { return };
+        let key = T::key(&data);
+        let node = claim.node;
+        node.write_begin();
+        // SAFETY: a claim holds no data, and we have the tree to ourselves.
+        unsafe { node.put_data(data) };
+        let hot = T::store(&node.words, &attrs, key);
+        node.write_end(hot, self.tree.pending_flushes());
+    }
+
+    /// Removes the entry here and moves to the next one. `None` at the end.
     pub(crate) fn remove(&mut self) -> Option<DetachedNode<T>> {
         self.entry()?;
         let node = self.node();
         let freed = node.gap.get() + (node.end.get() - node.start.get());
-        let (loose, next) = self.tree.unlink(self.at, freed);
+        let (detached, next) = self.tree.unlink(self.at, freed);
         self.at = next;
-        Some(loose)
+        Some(detached)
     }
 }

@@ -1,4 +1,4 @@
-//! Where there is room: the lowest and the highest free range of a length.
+//! The search for the lowest and the highest gap of a length.
 //!
 //! The search goes down from the root and turns back where the subtree's largest gap is too small
 //! or the window has been left; no subtree is entered in vain but along the window's two edges, so
@@ -9,34 +9,34 @@
 //! it searches for `len + align - 1` pages, which fits wherever it lies; and only if no such gap
 //! exists it looks at [`LAST_RESORT`] more candidates before it gives up.
 
-use super::{Tree, ops};
+use super::{Tree, link_ops};
 use crate::node::{Content, Node};
-use crate::range::Span;
+use crate::range::PageRange;
 use core::ptr;
 
-/// Candidates that are looked at exactly before the padded search.
+/// The number of candidates that are looked at exactly before the padded search.
 const EXACT: usize = 64;
-/// Candidates that are looked at when the padded search has found nothing.
+/// The number of candidates that are looked at when the padded search has found nothing.
 const LAST_RESORT: usize = 4096;
 
-/// What is wanted, in pages. `align` is a power of two; the result is `offset` modulo `align`.
+/// A gap search, in pages. `align` is a power of two; the result is `offset` modulo `align`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct GapQuery {
-    pub(crate) window: Span,
+    pub(crate) window: PageRange,
     pub(crate) len: u64,
     pub(crate) align: u64,
     pub(crate) offset: u64,
 }
 
 impl GapQuery {
-    /// The lowest fitting start in `[from, to)`.
+    /// Returns the lowest fitting start in `[from, to)`.
     fn lowest_in(&self, from: u64, to: u64) -> Option<u64> {
         let delta = self.offset.wrapping_sub(from) & (self.align - 1);
         let start = from.checked_add(delta)?;
         (start.checked_add(self.len)? <= to).then_some(start)
     }
 
-    /// The highest fitting start in `[from, to)`.
+    /// Returns the highest fitting start in `[from, to)`.
     fn highest_in(&self, from: u64, to: u64) -> Option<u64> {
         let top = to.checked_sub(self.len)?;
         let delta = top.wrapping_sub(self.offset) & (self.align - 1);
@@ -44,14 +44,15 @@ impl GapQuery {
         (start >= from).then_some(start)
     }
 
-    /// The same window, for a length that holds an aligned start wherever it lies.
+    /// Returns the search in the same window for a length that holds an aligned start wherever it
+    /// lies.
     fn padded(&self) -> Option<GapQuery> {
         let len = self.len.checked_add(self.align - 1)?;
         Some(GapQuery { len, align: 1, offset: 0, ..*self })
     }
 }
 
-/// How an aligned search went.
+/// The outcome of an aligned search.
 enum Found {
     At(u64),
     Nowhere,
@@ -60,12 +61,12 @@ enum Found {
 }
 
 impl<T: Content<Position = u64>> Tree<T> {
-    /// The lowest free range. O(log n); with alignment see the module's docs.
+    /// Finds the lowest gap. O(log n); with alignment see the module's docs.
     pub(crate) fn lowest(&self, query: &GapQuery) -> Option<u64> {
         self.search(query, Tree::lowest_exact, GapQuery::lowest_in)
     }
 
-    /// The highest free range. O(log n); with alignment see the module's docs.
+    /// Finds the highest gap. O(log n); with alignment see the module's docs.
     pub(crate) fn highest(&self, query: &GapQuery) -> Option<u64> {
         self.search(query, Tree::highest_exact, GapQuery::highest_in)
     }
@@ -98,7 +99,7 @@ impl<T: Content<Position = u64>> Tree<T> {
     }
 
     fn lowest_exact(&self, query: &GapQuery, mut budget: usize) -> Found {
-        let Span { start: lo, end: hi } = query.window;
+        let PageRange { start: lo, end: hi } = query.window;
         let mut at = self.root;
         // SAFETY: links of a tree that is borrowed lead to its nodes; the root is never null.
         unsafe {
@@ -133,7 +134,7 @@ impl<T: Content<Position = u64>> Tree<T> {
                     }
                     // Up, past every parent whose left side and own gap have been seen.
                     loop {
-                        let parent = ops::parent(&*at);
+                        let parent = link_ops::parent(&*at);
                         if parent.is_null() {
                             return Found::Nowhere;
                         }
@@ -149,7 +150,7 @@ impl<T: Content<Position = u64>> Tree<T> {
     }
 
     fn highest_exact(&self, query: &GapQuery, mut budget: usize) -> Found {
-        let Span { start: lo, end: hi } = query.window;
+        let PageRange { start: lo, end: hi } = query.window;
         let mut at = self.root;
         // SAFETY: as in `lowest_exact`.
         unsafe {
@@ -182,7 +183,7 @@ impl<T: Content<Position = u64>> Tree<T> {
                         continue 'down;
                     }
                     loop {
-                        let parent = ops::parent(&*at);
+                        let parent = link_ops::parent(&*at);
                         if parent.is_null() {
                             return Found::Nowhere;
                         }
@@ -198,16 +199,16 @@ impl<T: Content<Position = u64>> Tree<T> {
     }
 }
 
-/// The gap before the node.
-fn gap_of<T: Content<Position = u64>>(node: &Node<T>) -> Span {
+/// Returns the gap before the node.
+fn gap_of<T: Content<Position = u64>>(node: &Node<T>) -> PageRange {
     let end = node.start.get();
-    Span::new(end - node.gap.get(), end)
+    PageRange::new(end - node.gap.get(), end)
 }
 
 /// # Safety
 ///
 /// `node` is null or linked.
 unsafe fn max_gap<T: Content<Position = u64>>(node: *mut Node<T>) -> u64 {
-    // SAFETY: the caller's.
+    // SAFETY: linked, by the contract of this function.
     unsafe { node.as_ref() }.map_or(0, |node| node.max_gap.get())
 }

@@ -1,8 +1,8 @@
-//! The red-black tree of entries, augmented with the largest free gap.
+//! A red-black tree of ranges, augmented with the largest gap of each subtree.
 //!
 //! The balancing is `intrusive_collections::RBTree`'s; the augmentation hangs on its link
-//! operations ([`ops`]). A permanent sentinel `[hi, hi)` holds the last gap, so every entry has a
-//! successor and "is this range free" is one look at one node.
+//! operations ([`link_ops`]). A permanent sentinel `[hi, hi)` holds the last gap, so every entry
+//! has a successor, and one look at one node tells whether a range is free.
 //!
 //! ```text
 //!      lo                                                   hi
@@ -11,51 +11,57 @@
 //! ```
 //!
 //! Everything is O(log n) and nothing recurses. The interface is safe: nodes enter as [`FreeNode`]
-//! and leave as [`DetachedNode`], and what is borrowed from the tree borrows the tree.
+//! and leave as [`DetachedNode`], and references into the tree borrow it.
 
 #![allow(unsafe_code)]
 
 mod check;
 mod cursor;
 mod gap;
-mod ops;
-mod walk;
+mod link_ops;
+mod lookup;
 
 #[cfg(all(test, not(loom)))]
 mod tests;
 
 pub(crate) use cursor::{CursorMut, Entries, EntryRef};
 pub(crate) use gap::GapQuery;
-pub use walk::{Busy, Token};
-pub(crate) use walk::{Hit, Peek, Published};
+pub use lookup::{Busy, Token};
+pub(crate) use lookup::{Hit, Peek, Published};
 
-use crate::node::{Content, DetachedNode, FreeNode, Node};
+use crate::node::{Content, DetachedNode, FreeNode, NO_DATA, Node};
 use crate::position::Number;
-use crate::range::Span;
-use crate::sync::{Word, unique};
+use crate::range::PageRange;
+use crate::sync::{Link, Word, unique};
 use core::marker::PhantomData;
 use core::ptr::{self, NonNull};
 use intrusive_collections::RBTree;
-use ops::{Handle, TreeAdapter};
+use link_ops::{Handle, TreeAdapter};
 
-/// Entries in order, with their gaps. See the module's docs.
+/// Entries in order, with the gaps between them.
 pub(crate) struct Tree<T: Content> {
     rb: RBTree<TreeAdapter<T>>,
     /// The library does not show its root. Ours is kept by climbing from the last known one.
     root: *mut Node<T>,
+    /// The node that `above` has found last, or any other that is linked. An atomic, because several
+    /// threads may look into a map that nobody changes.
+    last_above: Link<Node<T>>,
     /// `[hi, hi)`, always linked, without data.
     sentinel: NonNull<Node<T>>,
     len: usize,
-    /// Pages in all entries together.
+    /// The number of pages in all entries together.
     pages: T::Position,
     lo: T::Position,
+    context: T::Context,
     /// Written into every node that is linked here; no other tree ever has the same.
-    owner: u64,
-    /// No node that was ever unlinked here has a higher generation. What is linked begins above it,
-    /// so no generation comes back at the same address, even if the memory has been away.
-    stamp: u64,
-    /// The flushes under way since this change began: a set of slots, see `pending_flush`.
-    /// Protected by the lock around the map; a `Word` because the set is put in by way of `&self`.
+    number: u64,
+    /// No node that was ever unlinked here has a higher generation. Nodes that are linked begin
+    /// above it, so no generation comes back at the same address, even if the memory was given back
+    /// in between.
+    generation_floor: u64,
+    /// The flushes that were pending when this change began, or that it began: a set of slots, see
+    /// `pending_flush`. Protected by the lock around the map; a `Word` because it is set through
+    /// `&self`.
     pending_flushes: Word,
     content: PhantomData<T::Data>,
 }
@@ -66,63 +72,75 @@ unsafe impl<T: Content> Send for Tree<T> where T::Data: Send {}
 unsafe impl<T: Content> Sync for Tree<T> where T::Data: Sync {}
 
 impl<T: Content> Tree<T> {
-    /// An empty tree over the pages of `space`.
-    pub(crate) fn new(space: Span<T::Position>, sentinel: FreeNode<T>) -> Self {
-        let owner = unique();
+    /// Creates an empty tree over the pages of `space`.
+    pub(crate) fn new(
+        space: PageRange<T::Position>,
+        context: T::Context,
+        sentinel: FreeNode<T>,
+    ) -> Self {
+        let number = unique();
         let sentinel = sentinel.into_raw();
         let mut rb = RBTree::new(TreeAdapter::new());
-        // SAFETY: a spare node is valid and ours alone.
+        // SAFETY: a free node is valid and ours alone.
         unsafe {
             let node = sentinel.as_ref();
-            node.open();
+            node.write_begin();
             node.start.set(space.end);
             node.end.set(space.end);
             node.gap.set(space.len());
             node.max_gap.set(space.len());
-            node.owner.set(owner);
+            node.tree.set(number);
             rb.cursor_mut().insert_before(Handle(sentinel));
             let _ = rb.cursor_from_ptr(sentinel.as_ptr());
             // The sentinel's generation stays odd: no reader ever takes it for an entry.
         }
-        Tree {
+        Self {
             rb,
             root: sentinel.as_ptr(),
+            last_above: Link::to(sentinel.as_ptr()),
             sentinel,
             len: 0,
             pages: Number::ZERO,
             lo: space.start,
-            owner,
-            stamp: 0,
+            context,
+            number,
+            generation_floor: 0,
             pending_flushes: Word::new(0),
             content: PhantomData,
         }
     }
 
-    /// Entries in the tree.
+    /// Returns the number of entries.
     #[inline]
     pub(crate) const fn len(&self) -> usize {
         self.len
     }
 
-    /// Pages in all entries together.
+    /// Returns the number of pages in all entries together.
     #[inline]
     pub(crate) const fn pages(&self) -> T::Position {
         self.pages
     }
 
-    /// The pages that the tree covers.
-    pub(crate) fn space(&self) -> Span<T::Position> {
-        Span::new(self.lo, self.sentinel().start.get())
+    /// Returns the pages that the tree covers.
+    pub(crate) fn space(&self) -> PageRange<T::Position> {
+        PageRange::new(self.lo, self.sentinel().start.get())
     }
 
-    /// Which tree this is: no other ever has the same number.
-    pub(crate) const fn id(&self) -> u64 {
-        self.owner
+    /// Returns the value that splitting and merging need.
+    #[inline]
+    pub(crate) const fn context(&self) -> T::Context {
+        self.context
     }
 
-    /// Says which flushes are under way: what changes from now on carries them. By whoever holds
-    /// the lock around the map.
-    pub(crate) fn set_flights(&self, pending_flushes: u32) {
+    /// Returns the tree's number, which no other tree ever has.
+    pub(crate) const fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Sets the pending flushes, which every node that changes from now on carries. Called by
+    /// whoever holds the lock around the map.
+    pub(crate) fn set_pending_flushes(&self, pending_flushes: u32) {
         self.pending_flushes.set(pending_flushes as u64)
     }
 
@@ -140,7 +158,7 @@ impl<T: Content> Tree<T> {
         node == self.sentinel.as_ptr()
     }
 
-    /// The entry that holds `page`. O(log n).
+    /// Finds the entry that holds `page`. O(log n).
     #[inline]
     pub(crate) fn find(&self, page: T::Position) -> Option<EntryRef<'_, T>> {
         let mut at = self.root;
@@ -159,8 +177,23 @@ impl<T: Content> Tree<T> {
         (page < node.end.get()).then(|| EntryRef::new(node))
     }
 
-    /// The first node whose end lies above `page`, the sentinel if there is none. O(log n).
+    /// Finds the first node whose end lies above `page`, the sentinel if there is none. O(log n), and O(1)
+    /// for the node that was found last: an operation looks a range up to plan and again to change it.
+    #[inline]
     fn above(&self, page: T::Position) -> *mut Node<T> {
+        let last = self.last_above.get();
+        // SAFETY: a linked node of this tree, by the invariant of `last_above`.
+        let node = unsafe { &*last };
+        let start = node.start.get();
+        if start - node.gap.get() <= page && page < node.end.get() {
+            return last;
+        }
+        let found = self.descend_above(page);
+        self.last_above.set(found);
+        found
+    }
+
+    fn descend_above(&self, page: T::Position) -> *mut Node<T> {
         let mut at = self.root;
         let mut best = self.sentinel.as_ptr();
         while !at.is_null() {
@@ -173,14 +206,14 @@ impl<T: Content> Tree<T> {
         best
     }
 
-    /// The entry that holds `page`, or the next one above it. O(log n).
+    /// Finds the entry that holds `page`, or the next one above it. O(log n).
     pub(crate) fn find_from(&self, page: T::Position) -> Option<EntryRef<'_, T>> {
         let node = self.above(page);
         // SAFETY: `above` gives a node of this tree.
         (!self.is_sentinel(node)).then(|| EntryRef::new(unsafe { &*node }))
     }
 
-    /// The last entry that begins below `page`. O(log n).
+    /// Finds the last entry that begins below `page`. O(log n).
     pub(crate) fn find_before(&self, page: T::Position) -> Option<EntryRef<'_, T>> {
         let mut at = self.root;
         let mut best: *mut Node<T> = ptr::null_mut();
@@ -198,25 +231,21 @@ impl<T: Content> Tree<T> {
         unsafe { best.as_ref() }.map(EntryRef::new)
     }
 
-    /// Whether no page of `span` is in an entry. `span` lies within the space. O(log n).
-    pub(crate) fn is_free(&self, span: Span<T::Position>) -> bool {
+    /// Returns `true` if no page of `range` is in an entry. `range` lies within the space. O(log
+    /// n).
+    pub(crate) fn is_free(&self, range: PageRange<T::Position>) -> bool {
         // SAFETY: `above` gives a node of this tree.
-        let node = unsafe { &*self.above(span.start) };
-        node.start.get() >= span.end
+        let node = unsafe { &*self.above(range.start) };
+        node.start.get() >= range.end
     }
 
-    /// The entries that share a page with `span`, in order, from both ends. O(log n) to begin, O(1)
-    /// amortised a step.
-    pub(crate) fn entries(&self, span: Span<T::Position>) -> Entries<'_, T> {
-        Entries::new(self, span)
+    /// Iterates over the entries that share a page with `range`, in order, from both ends. O(log n)
+    /// to begin, O(1) amortised a step.
+    pub(crate) fn entries(&self, range: PageRange<T::Position>) -> Entries<'_, T> {
+        Entries::new(self, range)
     }
 
-    /// No entries, in the type of [`entries`](Self::entries).
-    pub(crate) fn no_entries(&self) -> Entries<'_, T> {
-        Entries::none(self)
-    }
-
-    /// A cursor at the first entry whose end lies above `page`, or at the end.
+    /// Returns a cursor at the first entry whose end lies above `page`, or at the end.
     pub(crate) fn cursor(&mut self, page: T::Position) -> CursorMut<'_, T> {
         let at = self.above(page);
         CursorMut::new(self, at)
@@ -228,7 +257,7 @@ impl<T: Content> Tree<T> {
         // SAFETY: the kept root is a node of this tree (`unlink` replaces it when it goes).
         unsafe {
             loop {
-                let parent = ops::parent(&*self.root);
+                let parent = link_ops::parent(&*self.root);
                 if parent.is_null() {
                     return;
                 }
@@ -237,42 +266,49 @@ impl<T: Content> Tree<T> {
         }
     }
 
-    /// Links a node right before `succ`, whose own gap is already what it is from now on, with
+    /// Links a node right before `succ`, whose own gap has been set to what it is from now on, with
     /// `gap` free pages before the new one.
     #[inline]
     fn link(
         &mut self,
-        spare: FreeNode<T>,
+        free: FreeNode<T>,
         succ: *mut Node<T>,
-        span: Span<T::Position>,
+        range: PageRange<T::Position>,
         gap: T::Position,
         attrs: T::Attrs,
-        data: T::Data,
+        data: Option<T::Data>,
     ) {
-        let new = spare.into_raw();
+        let key = data.as_ref().map_or(0, T::key);
+        let new = free.into_raw();
         // SAFETY: `new` is ours alone until it is linked; `succ` is a node of this tree.
         unsafe {
             let node = new.as_ref();
-            node.open_above(self.stamp);
-            node.start.set(span.start);
-            node.end.set(span.end);
+            node.write_begin_above(self.generation_floor);
+            node.start.set(range.start);
+            node.end.set(range.end);
             node.gap.set(gap);
             node.max_gap.set(Number::ZERO);
-            node.owner.set(self.owner);
-            let hot = T::store(&node.words, &attrs, &data);
-            node.put_data(data);
-            node.close(hot, self.pending_flushes());
+            node.tree.set(self.number);
+            let hot = T::store(&node.words, &attrs, key);
+            let hot = match data {
+                Some(data) => {
+                    node.put_data(data);
+                    hot
+                }
+                None => hot | NO_DATA,
+            };
+            node.write_end(hot, self.pending_flushes());
             self.rb.cursor_mut_from_ptr(succ).insert_before(Handle(new));
-            // Asks the adapter for the link, which settles the augmentation (see `ops`).
+            // Asks the adapter for the link, which propagates the largest gaps (see `link_ops`).
             let _ = self.rb.cursor_from_ptr(new.as_ptr());
-            ops::raise(succ);
+            link_ops::propagate(succ);
         }
         self.reroot();
         self.len += 1;
-        self.pages += span.len();
+        self.pages += range.len();
     }
 
-    /// Takes a node out; gives it and its successor, whose gap grows by `freed` pages. Not for the
+    /// Unlinks a node. Returns it and its successor, whose gap grows by `freed` pages. Not for the
     /// sentinel.
     #[inline]
     fn unlink(
@@ -284,29 +320,32 @@ impl<T: Content> Tree<T> {
         // SAFETY: a node of this tree that is not the sentinel has a successor.
         unsafe {
             let gone = &*node;
-            gone.open(); // dead for readers without the lock, for good
-            self.stamp = self.stamp.max(gone.seq());
-            let span = Span::new(gone.start.get(), gone.end.get());
+            gone.write_begin(); // dead for readers without the lock, for good
+            self.generation_floor = self.generation_floor.max(gone.generation());
+            let range = PageRange::new(gone.start.get(), gone.end.get());
             let mut cursor = self.rb.cursor_mut_from_ptr(node);
-            let _ = cursor.remove(); // ends in `release_link`, which settles the augmentation
+            let _ = cursor.remove(); // ends in `release_link`, which propagates the largest gaps
             let succ = cursor.get_ptr().map_or(self.sentinel.as_ptr(), NonNull::as_ptr);
             if freed > Number::ZERO {
                 (*succ).gap.set((*succ).gap.get() + freed);
-                ops::raise(succ);
+                link_ops::propagate(succ);
             }
             if self.root == node {
                 self.root = succ;
             }
+            if self.last_above.get() == node {
+                self.last_above.set(succ);
+            }
             self.reroot();
             self.len -= 1;
-            self.pages -= span.len();
+            self.pages -= range.len();
             (DetachedNode::from_raw(NonNull::new_unchecked(node)), succ)
         }
     }
 
-    /// Takes the tree apart without rebalancing: every entry, in no particular order, then the
-    /// sentinel. O(n), no recursion, no memory. What is left holds nothing and must not be used; a
-    /// second call gives nothing.
+    /// Takes the tree apart without rebalancing: hands every entry to `entry`, in no particular
+    /// order, and returns the sentinel. O(n), no recursion, no memory. The tree that is left must
+    /// not be used; a second call returns `None`.
     pub(crate) fn dismantle(
         &mut self,
         mut entry: impl FnMut(DetachedNode<T>),
@@ -330,14 +369,14 @@ impl<T: Content> Tree<T> {
                     at = right;
                     continue;
                 }
-                let parent = ops::parent(node);
+                let parent = link_ops::parent(node);
                 if !parent.is_null() {
                     let side =
                         if (*parent).left.get() == at { &(*parent).left } else { &(*parent).right };
                     side.set(ptr::null_mut());
                 }
                 if !self.is_sentinel(at) {
-                    node.open();
+                    node.write_begin();
                     entry(DetachedNode::from_raw(NonNull::new_unchecked(at)));
                 }
                 at = parent;

@@ -1,4 +1,5 @@
-//! The tree alone, against a plain list, with too few slots for noted nodes (see `ops::NOTED`).
+//! The tree alone, against a plain list, with too few slots for noted nodes (see
+//! `link_ops::NOTED`).
 
 extern crate std;
 
@@ -12,11 +13,12 @@ impl Content for Plain {
     type Position = u64;
     type Attrs = ();
     type Words = ();
+    type Context = ();
     type Data = u64;
 
     fn load(_: &(), _: u32) {}
 
-    fn store(_: &(), _: &(), _: &u64) -> u32 {
+    fn store(_: &(), _: &(), _: u64) -> u32 {
         0
     }
 }
@@ -35,17 +37,17 @@ impl Rng {
 }
 
 /// The free ranges of a sorted list of entries, in order.
-fn gaps(entries: &[(u64, u64)], space: Span) -> Vec<Span> {
+fn gaps(entries: &[(u64, u64)], space: PageRange) -> Vec<PageRange> {
     let mut at = space.start;
     let mut all = Vec::new();
     for &(start, end) in entries.iter().chain([&(space.end, space.end)]) {
-        all.push(Span::new(at, start));
+        all.push(PageRange::new(at, start));
         at = end;
     }
     all
 }
 
-fn lowest(entries: &[(u64, u64)], space: Span, query: &GapQuery) -> Option<u64> {
+fn lowest(entries: &[(u64, u64)], space: PageRange, query: &GapQuery) -> Option<u64> {
     gaps(entries, space).into_iter().find_map(|gap| {
         let gap = gap.intersect(query.window);
         (gap.start..gap.end)
@@ -54,7 +56,7 @@ fn lowest(entries: &[(u64, u64)], space: Span, query: &GapQuery) -> Option<u64> 
     })
 }
 
-fn highest(entries: &[(u64, u64)], space: Span, query: &GapQuery) -> Option<u64> {
+fn highest(entries: &[(u64, u64)], space: PageRange, query: &GapQuery) -> Option<u64> {
     gaps(entries, space).into_iter().rev().find_map(|gap| {
         let gap = gap.intersect(query.window);
         (gap.start..gap.end)
@@ -68,40 +70,40 @@ fn random_changes_match_a_list() {
     for seed in 1..40 {
         let mut rng = Rng(0x9e37_79b9_7f4a_7c15u64.wrapping_mul(seed));
         let pool = Pool::new();
-        let space = Span::new(16, 316);
+        let space = PageRange::new(16, 316);
         let mut nodes = Preallocated::new(&pool);
         nodes.fill(1).unwrap();
         let mut tree = Tree::new(space, nodes.take().unwrap());
         let mut list: Vec<(u64, u64)> = Vec::new();
         for step in 0..2000 {
             let start = space.start + rng.below(space.len() - 8);
-            let span = Span::new(start, start + 1 + rng.below(8));
-            let clash = list.iter().any(|&(s, e)| s < span.end && span.start < e);
-            assert_eq!(tree.is_free(span), !clash);
+            let range = PageRange::new(start, start + 1 + rng.below(8));
+            let clash = list.iter().any(|&(s, e)| s < range.end && range.start < e);
+            assert_eq!(tree.is_free(range), !clash);
             if !clash && rng.below(100) < 70 {
                 nodes.fill(1).unwrap();
-                let spare = nodes.take().unwrap();
-                tree.cursor(start).insert_before(spare, span, (), start);
-                list.push((span.start, span.end));
+                let free = nodes.take().unwrap();
+                tree.cursor(start).insert_before(free, range, (), start);
+                list.push((range.start, range.end));
                 list.sort_unstable();
             } else if clash {
-                let at = list.iter().position(|&(s, e)| s < span.end && span.start < e).unwrap();
+                let at = list.iter().position(|&(s, e)| s < range.end && range.start < e).unwrap();
                 assert_eq!(
-                    tree.entries(span).next().unwrap().span(),
-                    Span::new(list[at].0, list[at].1)
+                    tree.entries(range).next().unwrap().range(),
+                    PageRange::new(list[at].0, list[at].1)
                 );
                 if rng.below(2) == 0 {
-                    let loose = tree.cursor(list[at].0).remove().unwrap();
-                    let (spare, data) = loose.empty();
+                    let detached = tree.cursor(list[at].0).remove().unwrap();
+                    let (free, data) = detached.empty();
                     assert_eq!(data, list[at].0);
-                    nodes.put(spare);
+                    nodes.put(free);
                     list.remove(at);
                 }
             }
             tree.check().unwrap_or_else(|what| panic!("seed {seed} step {step}: {what}"));
             let from = rng.below(330);
             let query = GapQuery {
-                window: Span::new(from, from + rng.below(330)),
+                window: PageRange::new(from, from + rng.below(330)),
                 len: 1 + rng.below(12),
                 align: 1 << rng.below(4),
                 offset: 0,
@@ -114,19 +116,21 @@ fn random_changes_match_a_list() {
                 "seed {seed} {query:?}"
             );
             let page = rng.below(330);
-            let found = tree.find(page).map(|entry| entry.span());
-            let want =
-                list.iter().find(|&&(s, e)| s <= page && page < e).map(|&(s, e)| Span::new(s, e));
+            let found = tree.find(page).map(|entry| entry.range());
+            let want = list
+                .iter()
+                .find(|&&(s, e)| s <= page && page < e)
+                .map(|&(s, e)| PageRange::new(s, e));
             assert_eq!(found, want);
         }
         let all: Vec<_> =
-            tree.entries(space).map(|entry| (entry.span().start, entry.span().end)).collect();
+            tree.entries(space).map(|entry| (entry.range().start, entry.range().end)).collect();
         assert_eq!(all, list);
-        let mut back: Vec<_> = tree.entries(space).rev().map(|entry| entry.span().start).collect();
+        let mut back: Vec<_> = tree.entries(space).rev().map(|entry| entry.range().start).collect();
         back.reverse();
         assert_eq!(back, list.iter().map(|entry| entry.0).collect::<Vec<_>>());
         let mut gathered = Removed::new(&pool);
-        let sentinel = tree.dismantle(|loose| gathered.push(loose)).unwrap();
+        let sentinel = tree.dismantle(|detached| gathered.push(detached)).unwrap();
         assert_eq!(gathered.len(), list.len());
         nodes.put(sentinel);
         drop((gathered, nodes));
@@ -141,19 +145,20 @@ fn alignment_trap_is_bounded() {
     static POOL: FixedPool<Plain, 8192> = FixedPool::new();
     let mut nodes = Preallocated::new(&POOL);
     nodes.fill(1).unwrap();
-    let space = Span::new(0, 1 << 40);
+    let space = PageRange::new(0, 1 << 40);
     let mut tree = Tree::new(space, nodes.take().unwrap());
     for index in 0..8000 {
         nodes.fill(1).unwrap();
         let at = index * 1024;
-        tree.cursor(at).insert_before(nodes.take().unwrap(), Span::new(at, at + 1), (), 0);
+        tree.cursor(at).insert_before(nodes.take().unwrap(), PageRange::new(at, at + 1), (), 0);
     }
     // 600 pages at a multiple of 512 fit into none of the gaps [1024 k + 1, 1024 k + 1024).
-    let query = GapQuery { window: Span::new(0, 8000 * 1024), len: 600, align: 512, offset: 0 };
+    let query =
+        GapQuery { window: PageRange::new(0, 8000 * 1024), len: 600, align: 512, offset: 0 };
     assert_eq!(tree.lowest(&query), None);
-    let wider = GapQuery { window: Span::new(0, 9000 * 1024), ..query };
+    let wider = GapQuery { window: PageRange::new(0, 9000 * 1024), ..query };
     assert_eq!(tree.lowest(&wider), Some(7999 * 1024 + 512));
     assert_eq!(tree.highest(&query), None);
-    let sentinel = tree.dismantle(|loose| nodes.put(loose.empty().0)).unwrap();
+    let sentinel = tree.dismantle(|detached| nodes.put(detached.empty().0)).unwrap();
     nodes.put(sentinel);
 }

@@ -1,126 +1,96 @@
-//! What lies in a range, piece by piece, and telling the owner about it.
+//! Editing page tables under VMAs that stay as they are: advice, and any other reason.
 
-use super::VmMap;
+use super::change::Plan;
+use super::{Updater, VmMap};
 use crate::error::Error;
-use crate::hooks::{Hooks, Piece};
+use crate::hooks::{Advice, Event, Hooks};
 use crate::node::NodeAlloc;
-use crate::range::{PageSize, Span, VmRange};
-use crate::tree::Entries;
+use crate::range::PageRange;
 use crate::update::Update;
-use crate::vma::{VmaData, VmaNode};
-
-/// What the owner is asked to do with pages. The map stays as it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Advice {
-    /// The pages will be needed soon (`MADV_WILLNEED`).
-    WillNeed,
-    /// What the pages hold is not needed: the next access finds zeroes or the object's contents
-    /// (`MADV_DONTNEED`).
-    DontNeed,
-    /// The pages may go when memory runs short (`MADV_FREE`).
-    Free,
-    /// Fill the page tables now (`MAP_POPULATE`, `MADV_POPULATE_READ`).
-    Populate,
-    /// Write back what was changed, and wait (`MS_SYNC`).
-    Flush,
-    /// Start to write back what was changed (`MS_ASYNC`).
-    FlushAsync,
-    /// Make the instruction cache see what was written.
-    FlushInstructions,
-}
-
-impl Advice {
-    /// Whether pages may leave the page tables, so that the TLB must be flushed.
-    pub const fn takes_pages(self) -> bool {
-        matches!(self, Advice::DontNeed | Advice::Free)
-    }
-}
+use crate::vma::{Vma, VmaData, VmaNode};
 
 impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
-    /// Tells the hooks' [`advise`](Hooks::advise) about each piece of a VMA in `len` bytes from
-    /// `start`, ascending. Nothing changes here. If the advice takes pages away, `flush_begin`
-    /// follows, and page faults which have looked the VMAs up look again, as with
-    /// [`invalidate`](VmMap::invalidate).
+    /// Passes advice about `len` bytes from `start`, all of which must be mapped, to
+    /// [`Hooks::on_advise`], for each piece, ascending. If the advice takes pages away, tokens
+    /// become invalid before, as by [`invalidate`](Self::invalidate), and `flush_begin` follows.
     ///
-    /// O(log n + VMAs). All must be mapped: [`Error::NotMapped`], and nobody has been told
-    /// anything; else [`Error::ZeroLength`], [`Error::Unaligned`], [`Error::OutOfRange`].
-    pub fn advise<H: Hooks<V>>(
+    /// O(log n + VMAs). Needs no node.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotMapped`] if there is a gap, and no hook has been called; [`Error::ZeroLength`],
+    /// [`Error::Unaligned`], [`Error::OutOfRange`].
+    pub fn advise<By, U: Updater<V, A, By> + ?Sized>(
         &mut self,
         start: u64,
         len: u64,
         advice: Advice,
+        update: &mut U,
+    ) -> Result<(), U::Error> {
+        update.run(self, |map, update| {
+            let range = map.page_range(start, len)?;
+            if !map.is_covered(range) {
+                return Err(Error::NotMapped.into());
+            }
+            update.check_alloc(&map.alloc)?;
+            let tell = |map: &Self, update: &mut Update<'_, V, A, U::Hooks>| {
+                map.pieces_in(range).for_each(|piece| update.hooks.on_advise(&piece, advice));
+            };
+            if advice.takes_pages() {
+                map.invalidate_range(range, update, tell);
+            } else {
+                tell(map, update);
+            }
+            Ok(())
+        })
+    }
+
+    /// Changes page tables in a way that no VMA shows: marking pages copy-on-write, giving pages
+    /// back (`MADV_DONTNEED`), migrating them.
+    ///
+    /// Tokens of every VMA that shares a byte with `len` bytes from `start` become invalid, so that
+    /// page faults which have looked it up [look again](crate::AddrSpace::still_valid). Then `edit`
+    /// is called with each such VMA, whole, ascending; then `flush_begin` if there was any. Until
+    /// the flush has ended, faults there get no valid token.
+    ///
+    /// O(log n + VMAs). Needs no node. Unaligned numbers and parts outside the space are fine.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ForeignNodes`].
+    pub fn invalidate<By, U: Updater<V, A, By> + ?Sized>(
+        &mut self,
+        start: u64,
+        len: u64,
+        update: &mut U,
+        mut edit: impl FnMut(&mut U::Hooks, &Vma<'_, V>),
+    ) -> Result<(), U::Error> {
+        update.run(self, |map, update| {
+            update.check_alloc(&map.alloc)?;
+            let range = map.touched(start, len);
+            map.invalidate_range(range, update, |map, update| {
+                map.vmas_in(range).for_each(|vma| edit(update.hooks, &vma));
+            });
+            Ok(())
+        })
+    }
+
+    /// Lets `edit` change page tables in `range`: tokens of the VMAs there become invalid first,
+    /// and `flush_begin` follows, whatever `edit` returns. If there is no VMA, `edit` runs all the
+    /// same, and nothing is flushed. The caller has checked the allocator.
+    pub(crate) fn invalidate_range<H: Hooks<V> + ?Sized, R>(
+        &mut self,
+        range: PageRange,
         update: &mut Update<'_, V, A, H>,
-    ) -> Result<(), Error> {
-        let span = self.span(start, len)?;
-        if !self.is_covered(span) {
-            return Err(Error::NotMapped);
-        }
-        if advice.takes_pages() {
-            update.announce(&self.tree, span);
-            self.tree.touch(span);
-        }
-        for piece in self.pieces_of(span) {
-            update.hooks.advise(&piece, advice);
-        }
-        if advice.takes_pages() {
-            update.begin_flush();
-        }
-        Ok(())
-    }
-
-    /// The parts of VMAs that lie in `len` bytes from `start`, cut to it, each with its own offset
-    /// in the object; ascending, from both ends. Holes are passed over, and parts outside the space
-    /// are fine; pages that the range touches in part count whole. O(log n), then O(1) amortised a
-    /// piece.
-    pub fn pieces(&self, start: u64, len: u64) -> Pieces<'_, V> {
-        self.pieces_of(self.touched(start, len))
-    }
-
-    /// Whether `len` bytes from `start` lie in the space and are all mapped. O(log n + VMAs).
-    pub fn covers(&self, start: u64, len: u64) -> bool {
-        self.span(start, len).is_ok_and(|span| self.is_covered(span))
-    }
-
-    fn pieces_of(&self, span: Span) -> Pieces<'_, V> {
-        Pieces { vmas: self.tree.entries(span), span, page: self.page }
-    }
-}
-
-/// Parts of VMAs in order. Made by [`VmMap::pieces`].
-pub struct Pieces<'a, V: VmaData> {
-    vmas: Entries<'a, VmaNode<V>>,
-    span: Span,
-    page: PageSize,
-}
-
-impl<'a, V: VmaData> Pieces<'a, V> {
-    fn cut(&self, vma: crate::tree::EntryRef<'a, VmaNode<V>>) -> Piece<'a, V> {
-        let whole = vma.span();
-        let part = whole.intersect(self.span);
-        let attrs = vma.attrs().advance(part.start - whole.start);
-        Piece::new(VmRange::from_span(part, self.page), attrs, vma.data())
-    }
-}
-
-impl<V: VmaData> Clone for Pieces<'_, V> {
-    fn clone(&self) -> Self {
-        Pieces { vmas: self.vmas.clone(), ..*self }
-    }
-}
-
-impl<'a, V: VmaData> Iterator for Pieces<'a, V> {
-    type Item = Piece<'a, V>;
-
-    fn next(&mut self) -> Option<Piece<'a, V>> {
-        let vma = self.vmas.next()?;
-        Some(self.cut(vma))
-    }
-}
-
-impl<V: VmaData> DoubleEndedIterator for Pieces<'_, V> {
-    fn next_back(&mut self) -> Option<Self::Item> {
-        let vma = self.vmas.next_back()?;
-        Some(self.cut(vma))
+        edit: impl FnOnce(&Self, &mut Update<'_, V, A, H>) -> R,
+    ) -> R {
+        // Only readers without the lock want to know.
+        let ends = if update.is_watched() { self.tree.entries(range).ends() } else { None };
+        let whole = ends.map(|(first, last)| PageRange::new(first.range().start, last.range().end));
+        let plan = Plan::new(core::iter::empty::<Event<'_, V>>()).covers(whole);
+        plan.prepared_already().apply(self, update, |step| {
+            step.invalidate(range);
+            edit(step.map, step.update)
+        })
     }
 }

@@ -1,138 +1,157 @@
 //! Mapping, at a place that the map chooses or at a fixed one.
 
-use super::VmMap;
+use super::change::{Edit, Plan, Ready};
+use super::{Updater, VmMap};
 use crate::error::Error;
-use crate::hooks::{Event, Hooks, Piece, prepare_all};
+use crate::hooks::{Event, Hooks, Piece};
 use crate::node::NodeAlloc;
-use crate::placement::Search;
-use crate::range::{Span, VmRange};
-use crate::ranges::Merge;
+use crate::placement::{MapRequest, Placement};
+use crate::range::{PageRange, VmRange};
+use crate::split_merge::Merge;
 use crate::update::Update;
 use crate::vma::{Attrs, VmaData, VmaNode};
 
-/// Where a new VMA goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Placement {
-    /// Wherever the search finds room.
-    Any(Search),
-    /// At this byte address; what is mapped there is replaced (`MAP_FIXED`).
-    Fixed(u64),
-    /// At this byte address, if it is free (`MAP_FIXED_NOREPLACE`).
-    FixedNoReplace(u64),
-}
-
-/// A new VMA.
-#[derive(Clone, Copy, Debug)]
-pub struct MapRequest<V = ()> {
-    place: Placement,
-    len: u64,
-    attrs: Attrs,
-    data: V,
-    merge: Merge,
-}
-
-impl MapRequest<()> {
-    /// `len` bytes, a multiple of the page size, with no data of the owner's.
-    pub const fn new(place: Placement, len: u64, attrs: Attrs) -> MapRequest<()> {
-        MapRequest { place, len, attrs, data: (), merge: Merge::Both }
-    }
-}
-
-impl<V> MapRequest<V> {
-    /// The same with the owner's data.
-    pub fn with_data<W>(self, data: W) -> MapRequest<W> {
-        MapRequest { place: self.place, len: self.len, attrs: self.attrs, data, merge: self.merge }
-    }
-
-    /// The same at another place, with what `change` makes of the data.
-    pub(crate) fn replaced<W>(
-        self,
-        place: Placement,
-        change: impl FnOnce(V) -> W,
-    ) -> MapRequest<W> {
-        MapRequest {
-            place,
-            len: self.len,
-            attrs: self.attrs,
-            data: change(self.data),
-            merge: self.merge,
-        }
-    }
-
-    /// Where the VMA goes.
-    pub const fn placement(&self) -> Placement {
-        self.place
-    }
-
-    /// Length in bytes.
-    pub const fn len(&self) -> u64 {
-        self.len
-    }
-
-    /// Whether the length is zero, which is an error for all that take a request.
-    pub const fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    /// What the VMA is to be like.
-    pub const fn attrs(&self) -> Attrs {
-        self.attrs
-    }
-
-    /// The same, joined with certain neighbours only.
-    pub fn with_merge(self, merge: Merge) -> MapRequest<V> {
-        MapRequest { merge, ..self }
-    }
-}
-
 impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
-    /// Maps, and returns the byte address. The new VMA is joined with its neighbours where
-    /// attributes, offsets and the owner's data allow.
+    /// Maps, and returns the byte address. The new VMA is merged with its neighbours where
+    /// attributes, offsets and the user data allow.
     ///
-    /// O(log n + VMAs replaced). Needs up to 3 nodes. Hooks: `prepare` for what is replaced and for
-    /// the new piece; then `unmap` for what was replaced, `flush_begin` if there was any, `map`.
+    /// O(log n + VMAs replaced). Needs up to 3 nodes. Hooks: `prepare` for the pieces that are
+    /// replaced and for the new one; then `on_unmap` for those that were replaced, `flush_begin` if
+    /// there was any, `on_map`. A [claim](Self::claim) in the way of [`Placement::Fixed`] is taken
+    /// away.
+    ///
+    /// # Errors
     ///
     /// [`Error::ZeroLength`], [`Error::Unaligned`], [`Error::OutOfRange`], [`Error::NoSpace`],
-    /// [`Error::Overlap`], [`Error::SplitRefused`], [`Error::OutOfMemory`], or what `prepare` says.
-    pub fn map<H: Hooks<V>>(
+    /// [`Error::Overlap`], [`Error::SplitRefused`], [`Error::OutOfMemory`], or the error of
+    /// `prepare`.
+    pub fn map<By, U: Updater<V, A, By> + ?Sized>(
         &mut self,
         request: MapRequest<V>,
-        update: &mut Update<'_, V, A, H>,
-    ) -> Result<u64, Error> {
-        update.check_alloc(&self.alloc)?;
-        let MapRequest { place, len, attrs, data, merge } = request;
-        let span = match place {
+        update: &mut U,
+    ) -> Result<u64, U::Error> {
+        update.run(self, |map, update| {
+            let MapRequest { placement, len, attrs, data, merge } = request;
+            match map.choose(placement, len) {
+                Ok(chosen) => map.map_chosen(chosen, attrs, data, merge, update),
+                Err(error) => {
+                    update.owed.reject(data);
+                    Err(error.into())
+                }
+            }
+        })
+    }
+
+    /// Maps as [`map`](Self::map) does, with user data that `data` makes for the range that was
+    /// chosen.
+    ///
+    /// # Errors
+    ///
+    /// As [`map`](Self::map).
+    pub fn map_with<By, U: Updater<V, A, By> + ?Sized>(
+        &mut self,
+        request: MapRequest,
+        data: impl FnOnce(VmRange) -> V,
+        update: &mut U,
+    ) -> Result<u64, U::Error> {
+        update.run(self, |map, update| {
+            let chosen = map.choose(request.placement, request.len)?;
+            let data = data(map.vm_range(chosen.range));
+            map.map_chosen(chosen, request.attrs, data, request.merge, update)
+        })
+    }
+
+    /// Decides on the range of a new mapping.
+    #[inline]
+    pub(super) fn choose(&self, placement: Placement, len: u64) -> Result<Chosen, Error> {
+        let (range, is_free) = match placement {
             Placement::Any(search) => {
                 let pages = self.page.pages(len)?;
                 let start = self.find_gap_pages(pages, &search)?;
-                Span::new(start, start + pages)
+                (PageRange::new(start, start + pages), true)
             }
-            Placement::Fixed(addr) => self.span(addr, len)?,
+            Placement::Fixed(addr) => {
+                let range = self.page_range(addr, len)?;
+                (range, self.tree.is_free(range))
+            }
             Placement::FixedNoReplace(addr) => {
-                let span = self.span(addr, len)?;
-                if !self.tree.is_free(span) {
+                let range = self.page_range(addr, len)?;
+                if !self.tree.is_free(range) {
                     return Err(Error::Overlap);
                 }
-                span
+                (range, true)
             }
         };
-        let (vmas, cost) = match place {
-            Placement::Fixed(_) => self.plan_removal(span)?,
-            Placement::Any(_) | Placement::FixedNoReplace(_) => (self.tree.no_entries(), 0),
-        };
-        update.nodes.fill(cost + 1)?;
-        let new = Event::Map(Piece::new(self.range(span), attrs, &data));
-        let old = vmas.clone().map(|vma| Event::Unmap(self.piece(vma, span)));
-        prepare_all(update.hooks, old.chain(core::iter::once(new)))?;
+        Ok(Chosen { range, is_free })
+    }
 
-        let replaces = vmas.clone().next().is_some();
-        if replaces {
-            self.remove_range(span, update);
+    /// Prepares for putting something there, in place of what is mapped; `new` are the events of
+    /// what comes.
+    #[inline]
+    pub(super) fn plan_placement<'m, H: Hooks<V> + ?Sized>(
+        &'m self,
+        chosen: Chosen,
+        new: impl Iterator<Item = Event<'m, V>> + Clone,
+        update: &mut Update<'_, V, A, H>,
+    ) -> Result<Ready, H::Error>
+    where
+        V: 'm,
+    {
+        let Chosen { range, is_free } = chosen;
+        if is_free {
+            return Plan::new(new).needs(1).ready(&self.alloc, update);
         }
-        let placed = self.tree.place(span, attrs, data, merge, &mut update.nodes);
-        if let Some(vma) = placed.filter(|_| !attrs.is_reserved()) {
-            update.hooks.map(&Piece::new(VmRange::from_span(span, self.page), attrs, vma.data()));
+        let removal = self.plan_removal(range)?;
+        let old = removal.events();
+        let replaces = update.is_watched() && old.clone().next().is_some();
+        let plan = Plan::new(old.chain(new)).needs(removal.nodes + 1);
+        plan.covers(replaces.then_some(range)).ready(&self.alloc, update)
+    }
+
+    fn map_chosen<H: Hooks<V> + ?Sized>(
+        &mut self,
+        chosen: Chosen,
+        attrs: Attrs,
+        data: V,
+        merge: Merge,
+        update: &mut Update<'_, V, A, H>,
+    ) -> Result<u64, H::Error> {
+        let event = Event::Map(Piece::new(self.vm_range(chosen.range), attrs, &data));
+        match self.plan_placement(chosen, core::iter::once(event), update) {
+            Ok(ready) => ready.apply(self, update, |edit| {
+                edit.clear_for(chosen);
+                edit.insert(chosen.range, attrs, data, merge);
+            }),
+            Err(error) => {
+                update.owed.reject(data);
+                return Err(error);
+            }
         }
-        Ok(self.page.addr(span.start))
+        Ok(self.page.addr(chosen.range.start))
+    }
+}
+
+/// The range of a new mapping.
+#[derive(Clone, Copy)]
+pub(super) struct Chosen {
+    pub(super) range: PageRange,
+    /// Nothing needs to be replaced.
+    is_free: bool,
+}
+
+impl<V, A, H> Edit<'_, '_, V, A, H>
+where
+    V: VmaData,
+    A: NodeAlloc<VmaNode<V>> + Clone,
+    H: Hooks<V> + ?Sized,
+{
+    /// Removes what is in the place of a new mapping, and begins the flush.
+    #[inline]
+    pub(super) fn clear_for(&mut self, chosen: Chosen) {
+        if !chosen.is_free {
+            self.map.take_claims(chosen.range, &mut self.update.owed.nodes);
+            self.remove(chosen.range);
+            self.begin_flush();
+        }
     }
 }

@@ -1,117 +1,161 @@
 //! The map of one address space: `&mut self`, no lock, all or nothing.
 //!
-//! Every operation has the same four steps: check the arguments, take nodes in hand, let the hooks
-//! prepare, and only then change anything; from there on nothing can fail. What is removed lies in
-//! the [`Update`] until its owner finishes it. One operation, one file.
+//! Every operation goes through the same steps: it checks its arguments, preallocates nodes, lets
+//! the hooks prepare, and only then changes anything; from there on nothing can fail. The module
+//! [`hooks`](crate::hooks) shows the phases, `change` holds them as types. VMAs that are removed
+//! lie in the [`Update`] until it is finished. Each operation has a file of its own.
 
+#[cfg(any(feature = "alloc", loom))]
+extern crate alloc;
+
+mod adopt;
 mod advise;
-mod attrs;
+mod boundary;
+mod change;
+mod claim;
+mod display;
 mod fork;
-mod invalidate;
-mod join;
 mod map;
-mod pieces;
+mod protect;
 mod query;
 mod relocate;
-mod reserve;
 mod restore;
-mod retain;
 mod transfer;
 mod unmap;
+mod updater;
 
-pub use advise::{Advice, Pieces};
-pub use map::{MapRequest, Placement};
-pub use query::{Gaps, Vmas};
-pub use relocate::Source;
-pub use reserve::Hold;
+pub use claim::ClaimedRange;
+pub use query::{Gaps, Pieces, Vmas};
+pub use relocate::SourceRange;
+pub use updater::{ByHooks, ByUpdate, Updater};
+
+pub use crate::update::{Owed, Owing, Update};
 
 use crate::error::Error;
-use crate::hooks::{Hooks, Piece};
-use crate::node::{NodeAlloc, Preallocated, Removed};
-use crate::range::{PageSize, Span, VmRange};
-use crate::tree::{Entries, EntryRef, Tree};
-use crate::update::Update;
-use crate::vma::{VmaData, VmaNode};
+use crate::hooks::{Event, Hooks, Piece};
+use crate::node::{FixedPool, NodeAlloc, NodeStore, Preallocated};
+use crate::range::{PageRange, PageSize, VmRange};
+use crate::tree::{EntryRef, Tree};
+use crate::vma::{Vma, VmaData, VmaNode};
+use core::ops::RangeInclusive;
 
 /// The VMAs of one address space. See the [crate docs](crate) for which type to pick.
 ///
-/// `V` is the owner's data in each VMA, `A` a handle of the allocator of nodes.
+/// `V` is the user data in each VMA, `A` a handle of the allocator of nodes.
 ///
 /// Dropping the map drops the VMAs' data and gives the nodes back, without calling hooks; call
 /// [`clear`](Self::clear) first to have the page tables emptied.
+///
+/// ```
+/// use kvma::{Attrs, FixedPool, MapRequest, NoHooks, PageSize, Placement, Prot, Search, VmMap, VmaNode};
+///
+/// let pool = FixedPool::<VmaNode, 16>::new();
+/// let mut map = VmMap::new(0x1000..=0x7fff_ffff, PageSize::SIZE_4K, &pool)?;
+/// let request = MapRequest::new(Placement::Any(Search::new()), 0x3000, Attrs::new(Prot::RW));
+/// let addr = map.map(request, &mut NoHooks)?;
+/// map.protect(addr + 0x1000, 0x1000, Prot::READ, &mut NoHooks)?;
+/// assert_eq!(map.len(), 3);
+/// assert_eq!(map.unmap(addr, 0x3000, &mut NoHooks)?, 0x3000);
+/// # Ok::<(), kvma::Error>(())
+/// ```
 pub struct VmMap<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> {
     tree: Tree<VmaNode<V>>,
     page: PageSize,
     alloc: A,
+    claims: claim::Totals,
 }
 
 impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
-    /// An empty map of `pages` pages from the byte address `start`. Takes one node.
+    /// Creates an empty map over the bytes `space`, whole pages. Takes one node.
     ///
-    /// [`Error::ZeroLength`], [`Error::Unaligned`], [`Error::OutOfRange`] (the space would reach
-    /// beyond 2^64, or to it with pages of one byte), [`Error::OutOfMemory`].
-    pub fn new(start: u64, pages: u64, page: PageSize, alloc: A) -> Result<Self, Error> {
-        let space = VmRange::new(start, pages, page)?;
+    /// # Errors
+    ///
+    /// [`Error::ZeroLength`], [`Error::Unaligned`], [`Error::OutOfRange`] (the space would reach to
+    /// 2^64 with pages of one byte), [`Error::OutOfMemory`].
+    pub fn new(space: RangeInclusive<u64>, page: PageSize, alloc: A) -> Result<Self, Error> {
+        let space = VmRange::from_bounds(*space.start(), *space.end(), page)?;
         let mut nodes = Preallocated::new(alloc);
         nodes.fill(1)?;
         Self::with_nodes(space, &mut nodes)
     }
 
-    /// The same with a node in hand; what is allocated later comes from where that did.
+    /// Creates an empty map with a preallocated node. Later nodes come from the same allocator.
     fn with_nodes(space: VmRange, nodes: &mut Preallocated<VmaNode<V>, A>) -> Result<Self, Error> {
         let sentinel = nodes.take().ok_or(Error::OutOfMemory)?;
         let (page, alloc) = (space.page_size(), nodes.alloc().clone());
-        Ok(VmMap { tree: Tree::new(space.span(), sentinel), page, alloc })
+        let tree = Tree::new(space.page_range(), page, sentinel);
+        Ok(Self { tree, page, alloc, claims: claim::Totals::default() })
     }
 
-    /// What carries the hooks into operations, and owed work out of them.
-    pub fn update<'h, H: Hooks<V>>(&self, hooks: &'h mut H) -> Update<'h, V, A, H> {
-        Update::new(self.alloc.clone(), hooks)
+    /// Returns an update, which carries hooks into several operations, and the work that they owe
+    /// out of them.
+    pub fn update<'h, H: Hooks<V> + ?Sized>(&self, hooks: &'h mut H) -> Update<'h, V, A, H> {
+        Update::new(self.alloc.clone(), self.page, hooks, None)
     }
 
-    /// The handle of the allocator.
+    /// Returns the handle of the allocator.
     pub fn alloc(&self) -> &A {
         &self.alloc
     }
 
-    /// The tree, for lookups without the lock.
+    /// Returns the tree, for lookups without the lock.
     pub(crate) fn tree(&self) -> &Tree<VmaNode<V>> {
         &self.tree
     }
 
-    /// The page size.
+    /// Returns the page size.
     pub fn page_size(&self) -> PageSize {
         self.page
     }
 
-    /// The range that the map covers.
+    /// Returns the range that the map covers.
     pub fn space(&self) -> VmRange {
-        VmRange::from_span(self.tree.space(), self.page)
+        self.vm_range(self.tree.space())
     }
 
-    /// Number of VMAs. O(1).
+    /// Returns the number of VMAs. O(1).
     pub fn len(&self) -> usize {
-        self.tree.len()
+        self.tree.len() - self.claims.count
     }
 
-    /// Whether nothing is mapped. O(1).
+    /// Returns `true` if nothing is mapped. O(1).
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Pages in all VMAs together. O(1).
-    pub fn pages(&self) -> u64 {
-        self.tree.pages()
+    /// Returns the bytes in all VMAs together, `u64::MAX` if they are 2^64. O(1).
+    pub fn mapped_bytes(&self) -> u64 {
+        self.bytes(self.mapped_pages())
     }
 
-    /// Checks every invariant of the structure, from scratch, in O(n log n): the first thing wrong.
-    /// For tests, and for owners who suspect memory corruption.
+    /// Checks every invariant of the structure from scratch, in O(n log n). For tests, and for
+    /// kernels that suspect memory corruption.
+    ///
+    /// # Errors
+    ///
+    /// Says what is wrong first.
     pub fn check(&self) -> Result<(), &'static str> {
-        self.tree.check()
+        self.tree.check()?;
+        let entries = self.tree.entries(self.tree.space());
+        let claims = entries.filter(|entry| entry.is_claim());
+        if claim::Totals::of(claims) == self.claims {
+            Ok(())
+        } else {
+            Err("claims are counted wrong")
+        }
     }
 
-    /// A byte range as pages, if it lies in the space.
-    fn span(&self, start: u64, len: u64) -> Result<Span, Error> {
+    fn mapped_pages(&self) -> u64 {
+        self.tree.pages() - self.claims.pages
+    }
+
+    /// Converts a number of pages to bytes, saturating.
+    pub(crate) fn bytes(&self, pages: u64) -> u64 {
+        pages.saturating_mul(self.page.bytes())
+    }
+
+    /// Converts a byte range to pages, if it lies in the space.
+    fn page_range(&self, start: u64, len: u64) -> Result<PageRange, Error> {
         let pages = self.page.pages(len)?;
         if !self.page.is_aligned(start) {
             return Err(Error::Unaligned);
@@ -119,55 +163,62 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         let first = self.page.page(start);
         let space = self.tree.space();
         match first.checked_add(pages) {
-            Some(end) if first >= space.start && end <= space.end => Ok(Span::new(first, end)),
+            Some(end) if first >= space.start && end <= space.end => Ok(PageRange::new(first, end)),
             _ => Err(Error::OutOfRange),
         }
     }
 
-    fn range(&self, span: Span) -> VmRange {
-        VmRange::from_span(span, self.page)
+    #[inline]
+    fn vm_range(&self, range: PageRange) -> VmRange {
+        VmRange::from_pages(range, self.page)
     }
 
-    /// The part of a VMA within `span`, as the hooks see it.
-    fn piece<'a>(&self, vma: EntryRef<'a, VmaNode<V>>, span: Span) -> Piece<'a, V> {
-        let whole = vma.span();
-        let part = whole.intersect(span);
-        let attrs = vma.attrs().advance(part.start - whole.start);
-        Piece::new(self.range(part), attrs, vma.data())
+    /// Returns the VMA that holds a page.
+    #[inline]
+    fn find_page(&self, page: u64) -> Option<Vma<'_, V>> {
+        self.tree.find(page).and_then(|entry| Vma::new(entry, self.page))
     }
 
-    /// A fork of the owner's data of the part of a VMA within `span`.
-    fn fork_part(vma: EntryRef<'_, VmaNode<V>>, span: Span) -> V {
-        let whole = vma.span();
-        let part = whole.intersect(span);
-        let mut data = vma.data().fork();
-        if part.start > whole.start {
-            data = data.split(part.start - whole.start);
-        }
-        if part.end < whole.end {
-            drop(data.split(part.len()));
-        }
-        data
+    /// Returns the part of an entry within `range` as the hooks see it; `None` for a claim.
+    #[inline]
+    fn piece<'a>(&self, entry: EntryRef<'a, VmaNode<V>>, range: PageRange) -> Option<Piece<'a, V>> {
+        let data = entry.data()?;
+        let whole = entry.range();
+        let part = whole.intersect(range);
+        let attrs = entry.attrs().advance(self.page.addr(part.start - whole.start));
+        Some(Piece::new(self.vm_range(part), attrs, data))
     }
 
-    /// The VMAs in `span`, which they may be cut at the ends of, and how many nodes taking it out
-    /// needs (see `Tree::remove_cost`).
-    fn plan_removal(&self, span: Span) -> Result<(Entries<'_, VmaNode<V>>, usize), Error> {
-        let vmas = self.tree.entries(span);
-        let mut ends = vmas.clone();
-        let Some(first) = ends.next() else { return Ok((vmas, 0)) };
-        let last =
-            if first.span().end < span.end { ends.next_back().unwrap_or(first) } else { first };
-        let cost = self.cost_of_cut(first, span.start)? + self.cost_of_cut(last, span.end)?;
-        Ok((vmas, cost))
+    /// Plans the removal of the VMAs in `range`: an event for each piece, and a node for each end that
+    /// splits a VMA. O(log n).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::SplitRefused`] if one may not be split there.
+    #[inline]
+    fn plan_removal(&self, range: PageRange) -> Result<Removal<'_, V>, Error> {
+        let pieces = self.pieces_in(range);
+        let nodes = match pieces.ends() {
+            None => 0,
+            Some((first, last)) => {
+                self.split_cost(first, range.start)? + self.split_cost(last, range.end)?
+            }
+        };
+        Ok(Removal { pieces, nodes })
     }
 
-    /// A node if the VMA lies across `page` and may be cut there; none if it does not.
-    fn cost_of_cut(&self, vma: EntryRef<'_, VmaNode<V>>, page: u64) -> Result<usize, Error> {
-        let whole = vma.span();
-        if page <= whole.start || whole.end <= page {
+    /// Counts the nodes that an operation needs whose range ends at `page`: one if that splits the
+    /// entry.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::SplitRefused`] if it may not be split there.
+    #[inline]
+    fn split_cost(&self, entry: EntryRef<'_, VmaNode<V>>, page: u64) -> Result<usize, Error> {
+        let whole = entry.range();
+        if page <= whole.start || whole.end <= page || entry.is_claim() {
             Ok(0)
-        } else if vma.attrs().flags().split_granularity().allows(self.page.addr(page)) {
+        } else if entry.attrs().split_granularity().allows(self.page.addr(page)) {
             Ok(1)
         } else {
             Err(Error::SplitRefused)
@@ -175,11 +226,31 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     }
 }
 
+/// A map whose nodes lie in a [`FixedPool`] of `N` in a static.
+pub type PoolVmMap<const N: usize, V = ()> = VmMap<V, &'static FixedPool<VmaNode<V>, N>>;
+
+/// A map whose nodes come from the heap, by a [`BoxAlloc`](crate::BoxAlloc) that may be shared.
+#[cfg(any(feature = "alloc", loom))]
+pub type HeapVmMap<V = ()> = VmMap<V, alloc::sync::Arc<crate::BoxAlloc<VmaNode<V>>>>;
+
+/// A planned removal: see [`VmMap::plan_removal`].
+struct Removal<'a, V: VmaData> {
+    pieces: Pieces<'a, V>,
+    nodes: usize,
+}
+
+impl<'a, V: VmaData> Removal<'a, V> {
+    #[inline]
+    fn events(&self) -> impl Iterator<Item = Event<'a, V>> + Clone + use<'a, V> {
+        self.pieces.clone().map(Event::Unmap)
+    }
+}
+
 impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> Drop for VmMap<V, A> {
     fn drop(&mut self) {
-        let mut gathered = Removed::new(self.alloc.clone());
-        if let Some(sentinel) = self.tree.dismantle(|loose| gathered.push(loose)) {
-            Preallocated::new(self.alloc.clone()).put(sentinel);
+        let mut store = NodeStore::new(self.alloc.clone());
+        if let Some(sentinel) = self.tree.dismantle(|node| store.removed.push(node)) {
+            store.free.put(sentinel);
         }
     }
 }

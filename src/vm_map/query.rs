@@ -1,60 +1,90 @@
-//! Looking, without changing anything.
+//! Lookups and iterators, which change nothing.
 
 use super::VmMap;
 use crate::error::Error;
+use crate::hooks::Piece;
 use crate::node::NodeAlloc;
 use crate::placement::Search;
-use crate::range::{PageSize, Span, VmRange};
-use crate::tree::Entries;
+use crate::range::{PageRange, PageSize, VmRange};
+use crate::tree::{Entries, EntryRef};
 use crate::vma::{Vma, VmaData, VmaNode};
+use core::fmt;
 
 impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
-    /// The VMA that holds the byte at `addr`. O(log n).
+    /// Returns the VMA that holds the byte at `addr`. O(log n).
     #[inline]
     pub fn find(&self, addr: u64) -> Option<Vma<'_, V>> {
-        self.tree.find(self.page.page(addr)).map(|vma| Vma::new(vma, self.page))
+        self.find_page(self.page.page(addr))
     }
 
-    /// The VMA that holds the byte at `addr`, or else the next one above (Linux' `find_vma`).
-    /// O(log n).
+    /// Returns the VMA that holds the byte at `addr`, or else the next one above (Linux'
+    /// `find_vma`). O(log n), and O(1) for each claim that lies between.
     pub fn find_from(&self, addr: u64) -> Option<Vma<'_, V>> {
-        self.tree.find_from(self.page.page(addr)).map(|vma| Vma::new(vma, self.page))
+        let entry = self.tree.find_from(self.page.page(addr))?;
+        Vma::new(entry, self.page).or_else(|| {
+            let above = PageRange::new(entry.range().end, self.tree.space().end);
+            self.vmas_in(above).next()
+        })
     }
 
-    /// The last VMA that begins below the page of `addr` (Linux' `find_vma_prev`, where `addr` is
-    /// in a hole or at a VMA's start). O(log n).
+    /// Returns the last VMA that begins below the page of `addr` (Linux' `find_vma_prev`, where
+    /// `addr` is in a gap or at a VMA's start). O(log n), and O(1) for each claim that lies
+    /// between.
     pub fn find_before(&self, addr: u64) -> Option<Vma<'_, V>> {
-        self.tree.find_before(self.page.page(addr)).map(|vma| Vma::new(vma, self.page))
+        let entry = self.tree.find_before(self.page.page(addr))?;
+        Vma::new(entry, self.page).or_else(|| {
+            let below = PageRange::new(self.tree.space().start, entry.range().start);
+            self.vmas_in(below).next_back()
+        })
     }
 
-    /// All VMAs, ascending, from both ends.
+    /// Iterates over all VMAs, ascending, from both ends.
     pub fn iter(&self) -> Vmas<'_, V> {
-        Vmas { vmas: self.tree.entries(self.tree.space()), page: self.page }
+        self.vmas_in(self.tree.space())
     }
 
-    /// The VMAs that share a byte with `len` bytes from `start`, whole, from both ends. Unaligned
-    /// numbers and parts outside the space are fine. O(log n), then O(1) amortised a VMA.
+    /// Iterates over the VMAs that share a byte with `len` bytes from `start`, whole, from both
+    /// ends. Unaligned numbers and parts outside the space are fine. O(log n), then O(1) amortised
+    /// for each.
     pub fn overlapping(&self, start: u64, len: u64) -> Vmas<'_, V> {
-        Vmas { vmas: self.tree.entries(self.touched(start, len)), page: self.page }
+        self.vmas_in(self.touched(start, len))
     }
 
-    /// The free ranges within `len` bytes from `start`, cut to it, from both ends. Pages that the
-    /// range touches in part count as touched. O(log n), then O(1) amortised a gap.
+    /// Iterates over the parts of VMAs that lie in `len` bytes from `start`, each with its own
+    /// offset in the object; ascending, from both ends. Gaps are passed over, and parts outside the
+    /// space are fine; pages that the range touches in part count whole. O(log n), then O(1)
+    /// amortised for each.
+    pub fn pieces(&self, start: u64, len: u64) -> Pieces<'_, V> {
+        self.pieces_in(self.touched(start, len))
+    }
+
+    /// Iterates over the gaps within `len` bytes from `start`, cut to it, from both ends. A claim
+    /// is no gap. Pages that the range touches in part count as touched. O(log n), then O(1)
+    /// amortised for each.
     pub fn gaps(&self, start: u64, len: u64) -> Gaps<'_, V> {
-        let span = self.touched(start, len);
-        Gaps { vmas: self.tree.entries(span), rest: span, page: self.page }
+        let range = self.touched(start, len);
+        Gaps { entries: self.tree.entries(range), rest: range, page: self.page }
     }
 
-    /// Whether `len` bytes from `start` lie in the space and are free. O(log n).
+    /// Returns `true` if `len` bytes from `start` lie in the space and are free. O(log n).
     pub fn is_free(&self, start: u64, len: u64) -> bool {
-        self.span(start, len).is_ok_and(|span| self.tree.is_free(span))
+        self.page_range(start, len).is_ok_and(|range| self.tree.is_free(range))
     }
 
-    /// Where `len` bytes would go; changes nothing.
+    /// Returns `true` if `len` bytes from `start` lie in the space and are all mapped. O(log n +
+    /// VMAs).
+    pub fn covers(&self, start: u64, len: u64) -> bool {
+        self.page_range(start, len).is_ok_and(|range| self.is_covered(range))
+    }
+
+    /// Finds the address where `len` bytes would go; changes nothing.
     ///
     /// O(log n). With an alignment above a page: the lowest (highest) fit is found if it is among
     /// the first 64 gaps that are long enough; beyond those, the lowest (highest) gap of length
-    /// `len + align - page` decides; if there is none, the first 4,096 candidates do.
+    /// `len + align
+    /// - page` decides; if there is none, the first 4,096 candidates do.
+    ///
+    /// # Errors
     ///
     /// [`Error::ZeroLength`], [`Error::Unaligned`], [`Error::NoSpace`].
     pub fn find_gap(&self, len: u64, search: &Search) -> Result<u64, Error> {
@@ -76,54 +106,150 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         found.map(|start| start + guard).ok_or(Error::NoSpace)
     }
 
-    /// The pages of the space that a byte range touches.
-    pub(super) fn touched(&self, start: u64, len: u64) -> Span {
+    /// Returns the pages of the space that a byte range touches.
+    pub(crate) fn touched(&self, start: u64, len: u64) -> PageRange {
         if len == 0 {
-            return Span::new(0, 0);
+            return PageRange::new(0, 0);
         }
         let last = start.saturating_add(len - 1);
         let end = self.page.page(last).saturating_add(1);
-        Span::new(self.page.page(start), end).intersect(self.tree.space())
+        PageRange::new(self.page.page(start), end).intersect(self.tree.space())
+    }
+
+    /// Returns `true` if every page of `range` is mapped.
+    pub(super) fn is_covered(&self, range: PageRange) -> bool {
+        let mut end = range.start;
+        for vma in self.vmas_in(range) {
+            let whole = vma.entry().range();
+            if whole.start > end {
+                return false;
+            }
+            end = whole.end;
+        }
+        end >= range.end
+    }
+
+    #[inline]
+    pub(crate) fn vmas_in(&self, range: PageRange) -> Vmas<'_, V> {
+        Vmas { entries: self.tree.entries(range), page: self.page }
+    }
+
+    #[inline]
+    pub(crate) fn pieces_in(&self, range: PageRange) -> Pieces<'_, V> {
+        Pieces { vmas: self.vmas_in(range), range }
     }
 }
 
-/// VMAs in order. Made by [`VmMap::iter`] and [`VmMap::overlapping`].
+impl<'a, V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> IntoIterator for &'a VmMap<V, A> {
+    type Item = Vma<'a, V>;
+    type IntoIter = Vmas<'a, V>;
+
+    fn into_iter(self) -> Vmas<'a, V> {
+        self.iter()
+    }
+}
+
+/// An iterator over VMAs in order. Made by [`VmMap::iter`] and [`VmMap::overlapping`].
 pub struct Vmas<'a, V: VmaData> {
-    vmas: Entries<'a, VmaNode<V>>,
+    entries: Entries<'a, VmaNode<V>>,
     page: PageSize,
 }
 
 impl<V: VmaData> Clone for Vmas<'_, V> {
     fn clone(&self) -> Self {
-        Vmas { vmas: self.vmas.clone(), page: self.page }
+        Self { entries: self.entries.clone(), page: self.page }
     }
 }
 
 impl<'a, V: VmaData> Iterator for Vmas<'a, V> {
     type Item = Vma<'a, V>;
 
+    #[inline]
     fn next(&mut self) -> Option<Vma<'a, V>> {
-        self.vmas.next().map(|vma| Vma::new(vma, self.page))
+        let page = self.page;
+        self.entries.find_map(|entry| Vma::new(entry, page))
     }
 }
 
 impl<V: VmaData> DoubleEndedIterator for Vmas<'_, V> {
     fn next_back(&mut self) -> Option<Self::Item> {
-        self.vmas.next_back().map(|vma| Vma::new(vma, self.page))
+        loop {
+            if let Some(vma) = Vma::new(self.entries.next_back()?, self.page) {
+                return Some(vma);
+            }
+        }
     }
 }
 
-/// Free ranges in order. Made by [`VmMap::gaps`].
+impl<V: VmaData> fmt::Debug for Vmas<'_, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.clone()).finish()
+    }
+}
+
+type Ends<'a, V> = (EntryRef<'a, VmaNode<V>>, EntryRef<'a, VmaNode<V>>);
+
+/// An iterator over parts of VMAs in order. Made by [`VmMap::pieces`].
+pub struct Pieces<'a, V: VmaData> {
+    vmas: Vmas<'a, V>,
+    range: PageRange,
+}
+
+impl<'a, V: VmaData> Pieces<'a, V> {
+    /// Returns the entries of the first and the last piece, claims included.
+    #[inline]
+    pub(super) fn ends(&self) -> Option<Ends<'a, V>> {
+        self.vmas.entries.ends()
+    }
+
+    fn piece(&self, vma: Vma<'a, V>) -> Piece<'a, V> {
+        let (whole, page) = (vma.entry().range(), self.vmas.page);
+        let part = whole.intersect(self.range);
+        let attrs = vma.attrs().advance(page.addr(part.start - whole.start));
+        Piece::new(VmRange::from_pages(part, page), attrs, vma.data())
+    }
+}
+
+impl<V: VmaData> Clone for Pieces<'_, V> {
+    fn clone(&self) -> Self {
+        Self { vmas: self.vmas.clone(), range: self.range }
+    }
+}
+
+impl<'a, V: VmaData> Iterator for Pieces<'a, V> {
+    type Item = Piece<'a, V>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Piece<'a, V>> {
+        let vma = self.vmas.next()?;
+        Some(self.piece(vma))
+    }
+}
+
+impl<V: VmaData> DoubleEndedIterator for Pieces<'_, V> {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        let vma = self.vmas.next_back()?;
+        Some(self.piece(vma))
+    }
+}
+
+impl<V: VmaData> fmt::Debug for Pieces<'_, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.clone()).finish()
+    }
+}
+
+/// An iterator over gaps in order. Made by [`VmMap::gaps`].
 pub struct Gaps<'a, V: VmaData> {
-    vmas: Entries<'a, VmaNode<V>>,
-    /// Where no gap has been given out yet.
-    rest: Span,
+    entries: Entries<'a, VmaNode<V>>,
+    /// The range that no gap has been taken from yet.
+    rest: PageRange,
     page: PageSize,
 }
 
 impl<V: VmaData> Clone for Gaps<'_, V> {
     fn clone(&self) -> Self {
-        Gaps { vmas: self.vmas.clone(), rest: self.rest, page: self.page }
+        Self { entries: self.entries.clone(), rest: self.rest, page: self.page }
     }
 }
 
@@ -132,14 +258,14 @@ impl<V: VmaData> Iterator for Gaps<'_, V> {
 
     fn next(&mut self) -> Option<VmRange> {
         while !self.rest.is_empty() {
-            let (gap_end, next) = match self.vmas.next() {
-                Some(vma) => (vma.span().start.max(self.rest.start), vma.span().end),
+            let (gap_end, next) = match self.entries.next() {
+                Some(entry) => (entry.range().start.max(self.rest.start), entry.range().end),
                 None => (self.rest.end, self.rest.end),
             };
-            let gap = Span::new(self.rest.start, gap_end.min(self.rest.end));
+            let gap = PageRange::new(self.rest.start, gap_end.min(self.rest.end));
             self.rest.start = next.max(self.rest.start);
             if !gap.is_empty() {
-                return Some(VmRange::from_span(gap, self.page));
+                return Some(VmRange::from_pages(gap, self.page));
             }
         }
         None
@@ -149,16 +275,22 @@ impl<V: VmaData> Iterator for Gaps<'_, V> {
 impl<V: VmaData> DoubleEndedIterator for Gaps<'_, V> {
     fn next_back(&mut self) -> Option<VmRange> {
         while !self.rest.is_empty() {
-            let (gap_start, next) = match self.vmas.next_back() {
-                Some(vma) => (vma.span().end.min(self.rest.end), vma.span().start),
+            let (gap_start, next) = match self.entries.next_back() {
+                Some(entry) => (entry.range().end.min(self.rest.end), entry.range().start),
                 None => (self.rest.start, self.rest.start),
             };
-            let gap = Span::new(gap_start.max(self.rest.start), self.rest.end);
+            let gap = PageRange::new(gap_start.max(self.rest.start), self.rest.end);
             self.rest.end = next.min(self.rest.end);
             if !gap.is_empty() {
-                return Some(VmRange::from_span(gap, self.page));
+                return Some(VmRange::from_pages(gap, self.page));
             }
         }
         None
+    }
+}
+
+impl<V: VmaData> fmt::Debug for Gaps<'_, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.clone()).finish()
     }
 }

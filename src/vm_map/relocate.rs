@@ -1,115 +1,131 @@
-//! Moving what is mapped to another address.
+//! Moving mappings to another address.
 
-use super::VmMap;
+use super::change::Plan;
+use super::{Updater, VmMap};
 use crate::error::Error;
-use crate::hooks::{Event, Hooks, Piece, prepare_all};
-use crate::node::{NodeAlloc, Removed};
-use crate::range::Span;
-use crate::ranges::Merge;
-use crate::update::Update;
-use crate::vma::{VmaData, VmaNode};
+use crate::hooks::Event;
+use crate::node::{NodeAlloc, NodeStore, Removed};
+use crate::range::{PageRange, VmRange};
+use crate::split_merge::Merge;
+use crate::vma::{Vma, VmaData, VmaNode};
 
-/// What becomes of the range that was moved from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source {
+/// What becomes of the range that mappings were moved from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SourceRange {
     /// It is unmapped.
     Unmap,
-    /// It stays mapped, emptied: page-table entries move, the VMAs remain (`MREMAP_DONTUNMAP`).
+    /// It stays mapped, but without its pages: page-table entries move, the VMAs remain
+    /// (`MREMAP_DONTUNMAP`).
     Keep,
 }
 
 impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
-    /// Moves the VMAs in `len` bytes from `from` to `to`, contents and all, attributes and offsets
-    /// kept. Holes stay holes. The target must be free and must not overlap the source. New VMAs
-    /// are joined with their neighbours as `merge` says.
+    /// Moves the VMAs in `len` bytes from `from` to `to`, contents and all; attributes and offsets
+    /// stay. Gaps stay gaps. The target must be free and must not overlap the source. The new VMAs
+    /// are merged with their neighbours as `merge` says.
     ///
-    /// O((VMAs + 1) log n). Needs 2 nodes and, with [`Source::Keep`], one more for each VMA. Hooks:
-    /// `prepare`, `relocate` for each piece, `flush_begin`.
+    /// O((VMAs + 1) log n). Needs 2 nodes and, with [`SourceRange::Keep`], one more for each VMA.
+    /// Hooks: `prepare`, `on_relocate` for each piece, `flush_begin`.
+    ///
+    /// # Errors
     ///
     /// [`Error::ZeroLength`], [`Error::Unaligned`], [`Error::OutOfRange`], [`Error::Overlap`],
-    /// [`Error::SplitRefused`], [`Error::OutOfMemory`], [`Error::Busy`] (a part is reserved), or
-    /// what `prepare` says.
-    pub fn relocate<H: Hooks<V>>(
+    /// [`Error::SplitRefused`], [`Error::OutOfMemory`], [`Error::Claimed`] (a part of the source
+    /// is), or the error of `prepare`.
+    pub fn relocate<By, U: Updater<V, A, By> + ?Sized>(
         &mut self,
         from: u64,
         len: u64,
         to: u64,
-        source: Source,
+        source: SourceRange,
         merge: Merge,
-        update: &mut Update<'_, V, A, H>,
-    ) -> Result<(), Error> {
-        update.check_alloc(&self.alloc)?;
-        let span = self.span(from, len)?;
-        let target = self.span(to, len)?;
-        let (vmas, cost) = self.plan_removal(span)?;
-        if !span.intersect(target).is_empty() || !self.tree.is_free(target) {
-            return Err(Error::Overlap);
-        }
-        if vmas.clone().any(|vma| vma.attrs().is_reserved()) {
-            return Err(Error::Busy);
-        }
-        let moved = |page: u64| page - span.start + target.start;
-        let need = match source {
-            Source::Unmap => cost,
-            Source::Keep => vmas.clone().count(),
-        };
-        update.nodes.fill(need)?;
-        let page = self.page;
-        let events = vmas.map(|vma| {
-            let piece = self.piece(vma, span);
-            Event::Relocate { piece, to: page.addr(moved(piece.range().span().start)) }
-        });
-        prepare_all(update.hooks, events)?;
-
-        if !self.tree.is_free(span) {
-            update.announce(&self.tree, span);
-            update.announce(&self.tree, target);
-            if source == Source::Keep {
-                self.tree.touch(span);
+        update: &mut U,
+    ) -> Result<(), U::Error> {
+        update.run(self, |map, update| {
+            let range = map.page_range(from, len)?;
+            let target = map.page_range(to, len)?;
+            let removal = map.plan_removal(range)?;
+            if !range.intersect(target).is_empty() || !map.tree.is_free(target) {
+                return Err(Error::Overlap.into());
             }
-        }
-        let distance = target.start.wrapping_sub(span.start).cast_signed();
-        let mut any = false;
-        match source {
-            Source::Unmap => {
-                // The pieces wait in a list of their own: their nodes hold the VMAs again at once.
-                let mut gathered = Removed::new(self.alloc.clone());
-                self.tree.remove_range(span, &mut update.nodes, &mut gathered);
-                while let Some((old, attrs, mut data)) = gathered.pop(&mut update.nodes) {
-                    let new = Span::new(moved(old.start), moved(old.end));
-                    data.relocate(distance);
-                    self.tree.place(new, attrs, data, merge, &mut update.nodes);
-                    self.tell_relocated(old, new.start, update);
-                    any = true;
+            if map.has_claim(range) {
+                return Err(Error::Claimed.into());
+            }
+            let moved = |page: u64| page - range.start + target.start;
+            let pieces = removal.pieces;
+            let nodes = match source {
+                SourceRange::Unmap => removal.nodes,
+                // One more for what a fork of a split VMA has too much.
+                SourceRange::Keep => pieces.clone().count() + removal.nodes,
+            };
+            let page = map.page;
+            let events = pieces.map(|piece| {
+                let to = page.addr(moved(piece.range().page_range().start));
+                Event::Relocate { piece, to }
+            });
+            let any = events.clone().next().is_some();
+            let plan = Plan::new(events).needs(nodes);
+            let plan = plan.covers(any.then_some(range)).covers(any.then_some(target));
+            let ready = plan.ready(&map.alloc, update)?;
+            ready.apply(map, update, |edit| match source {
+                SourceRange::Unmap => {
+                    let nodes = &mut edit.update.owed.nodes;
+                    let mut moving = edit.map.detach_range(range, nodes);
+                    while let Some((node, entry)) = moving.pop() {
+                        edit.update.owed.nodes.free.put(node);
+                        if let Some(data) = entry.data {
+                            let to = moved(entry.range.start);
+                            edit.insert_relocated(entry.range, to, entry.attrs, data, merge);
+                        }
+                    }
                 }
-            }
-            Source::Keep => {
-                let mut at = span.start;
-                while let Some(vma) = self.tree.entries(Span::new(at, span.end)).next() {
-                    let (whole, attrs) = (vma.span(), vma.attrs());
-                    let old = whole.intersect(span);
-                    let mut data = Self::fork_part(vma, span);
-                    data.relocate(distance);
-                    let attrs = attrs.advance(old.start - whole.start);
-                    let new = Span::new(moved(old.start), moved(old.end));
-                    self.tree.place(new, attrs, data, merge, &mut update.nodes);
-                    self.tell_relocated(old, new.start, update);
-                    at = old.end;
-                    any = true;
+                SourceRange::Keep => {
+                    edit.invalidate(range);
+                    let mut rest = range;
+                    while let Some(vma) = edit.map.vmas_in(rest).next() {
+                        let part = vma.entry().range().intersect(range);
+                        let attrs = vma.attrs_at(page.addr(part.start));
+                        let data = Self::fork_part(vma, range, &mut edit.update.owed.nodes);
+                        edit.insert_relocated(part, moved(part.start), attrs, data, merge);
+                        rest.start = part.end;
+                    }
                 }
-            }
-        }
-        if any {
-            update.begin_flush();
-        }
-        Ok(())
+            });
+            Ok(())
+        })
     }
 
-    fn tell_relocated<H: Hooks<V>>(&self, old: Span, to: u64, update: &mut Update<'_, V, A, H>) {
-        if let Some(vma) = self.tree.find(to) {
-            let attrs = vma.attrs().advance(to - vma.span().start);
-            let piece = Piece::new(self.range(old), attrs, vma.data());
-            update.hooks.relocate(&piece, self.page.addr(to));
+    /// Removes `range` into a list of its own, whose nodes are to hold the VMAs again elsewhere.
+    pub(super) fn detach_range(
+        &mut self,
+        range: PageRange,
+        nodes: &mut NodeStore<VmaNode<V>, A>,
+    ) -> Removed<VmaNode<V>> {
+        let before = core::mem::replace(&mut nodes.removed, Removed::new());
+        self.tree.remove_range(range, nodes);
+        core::mem::replace(&mut nodes.removed, before)
+    }
+
+    /// Forks the data of the part of a VMA within `range`. What the fork has too much is dropped
+    /// with `nodes`, of which it needs one for each end of `range` that lies within the VMA.
+    pub(super) fn fork_part(
+        vma: Vma<'_, V>,
+        range: PageRange,
+        nodes: &mut NodeStore<VmaNode<V>, A>,
+    ) -> V {
+        let (mut whole, attrs, page) = (vma.entry().range(), vma.attrs(), vma.page_size());
+        let part = whole.intersect(range);
+        let mut data = vma.data().fork(vma.range());
+        if part.start > whole.start {
+            let rest = data.split(VmRange::from_pages(whole, page), page.addr(part.start));
+            let head = core::mem::replace(&mut data, rest);
+            nodes.put_unused(PageRange::new(whole.start, part.start), attrs, head);
+            whole.start = part.start;
         }
+        if part.end < whole.end {
+            let tail = data.split(VmRange::from_pages(whole, page), page.addr(part.end));
+            nodes.put_unused(PageRange::new(part.end, whole.end), attrs, tail);
+        }
+        data
     }
 }

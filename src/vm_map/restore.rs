@@ -1,6 +1,6 @@
-//! Making a map what it once was.
+//! Restoring a map to an earlier state.
 //!
-//! Both maps are walked together, and cut into steps in which neither changes:
+//! Both maps are walked together, in steps within which neither changes:
 //!
 //! ```text
 //!   now     [ a  )      [ b          )[ c )       [ new )
@@ -8,224 +8,231 @@
 //!   steps   |keep|map|  |keep  |keep? |unmap|     |unmap, map|
 //! ```
 //!
-//! A step keeps what is there if both VMAs show the same mapping, at the same offset; the caller
-//! says which do. Otherwise what is there goes, and what was there comes back. A kept step whose
+//! A step keeps the pages that are there if both VMAs show the same mapping, at the same offset;
+//! the caller says which do. Otherwise they go, and the saved mapping comes back. A kept step whose
 //! attributes have changed gets the saved ones.
 
-use super::VmMap;
+use super::change::{Edit, Plan};
+use super::{Updater, VmMap, Vmas};
 use crate::error::Error;
-use crate::hooks::{Event, Hooks, Piece, prepare_all};
+use crate::hooks::{Event, Hooks, Piece};
 use crate::node::NodeAlloc;
-use crate::range::{PageSize, Span};
-use crate::ranges::Merge;
-use crate::tree::{Entries, EntryRef, Tree};
-use crate::update::Update;
+use crate::range::PageRange;
+use crate::split_merge::Merge;
 use crate::vma::{Attrs, Vma, VmaData, VmaNode};
 use core::iter::Peekable;
 
 impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
-    /// Makes this map equal to `saved`, an earlier [`fork`](Self::fork) of it: boundaries (as far
-    /// as the owner's data [lets itself be merged](VmaData::can_merge)) and attributes of all VMAs,
-    /// those included that were unmapped or replaced since. `same` says whether a VMA of this map
-    /// and one of `saved`, which overlap, show the same mapping, so that the pages which are there
-    /// may stay; it must always answer the same.
+    /// Makes this map equal to `saved`, an earlier [`fork`](Self::fork) of it: the boundaries (as
+    /// far as the user data [lets itself be merged](VmaData::can_merge)) and attributes of all
+    /// VMAs, those included that were unmapped or replaced since. `same` decides whether a VMA of
+    /// this map and one of `saved`, which overlap, show the same mapping, so that the pages which
+    /// are there may stay; it must always answer the same.
     ///
-    /// What comes back has a [`fork`](VmaData::fork) of the saved owner's data; what stays keeps
-    /// its own. SplitGranularity granularity is not asked: the state that comes back was allowed
+    /// A VMA that comes back has a [`fork`](VmaData::fork) of the saved user data; one that stays
+    /// keeps its own. The split granularity does not matter: the state that comes back was allowed
     /// once.
     ///
     /// O(n + m + steps log n) for n VMAs here and m saved ones. Needs
-    /// [`restore_cost`](Self::restore_cost) nodes. Hooks: `prepare` for every step; then `unmap`
-    /// for what must go, `protect` for what stays with other attributes, `flush_begin` if there was
-    /// any of the two, `map` for what comes back; each ascending. Filling pages that come back is
-    /// the owner's.
+    /// [`restore_cost`](Self::restore_cost) nodes. Hooks: `prepare` for every step; then `on_unmap`
+    /// for the pieces that must go, `on_protect` for those that stay with other attributes,
+    /// `flush_begin` if there was any of the two, `on_map` for those that come back; each
+    /// ascending. The kernel fills the pages that come back.
     ///
-    /// What is [reserved](Self::reserve) is taken away from its holder, as by unmapping it.
+    /// # Errors
     ///
-    /// [`Error::Busy`] if `saved` is of a space with another range or page size,
-    /// [`Error::OutOfMemory`], or what `prepare` says.
-    pub fn restore<H: Hooks<V>>(
+    /// [`Error::SpaceMismatch`] if `saved` is of a space with another range or page size,
+    /// [`Error::Claimed`] if a claim lies where a VMA is to come back, [`Error::OutOfMemory`], or
+    /// the error of `prepare`.
+    pub fn restore<By, U: Updater<V, A, By> + ?Sized>(
         &mut self,
         saved: &Self,
         same: impl Fn(&Vma<'_, V>, &Vma<'_, V>) -> bool,
-        update: &mut Update<'_, V, A, H>,
-    ) -> Result<(), Error> {
-        update.check_alloc(&self.alloc)?;
-        if self.space() != saved.space() {
-            return Err(Error::Busy);
-        }
-        let same = on_vmas(self.page, &same);
-        update.nodes.fill(self.cost_of(saved, &same))?;
-        self.prepare_restore(saved, &same, update)?;
-
-        // From here on nothing fails.
-        let before = update.gathered.len();
-        let all = self.tree.space();
-        if update.is_watched() {
-            update.announce(&self.tree, all);
-        }
-        let mut rest = all;
-        while let Some(span) = first_unmap(&self.tree, &saved.tree, rest, &same) {
-            self.tree.remove_range(span, &mut update.nodes, &mut update.gathered);
-            rest.start = span.end;
-        }
-        let mut flush = self.tell_unmapped(before, update);
-        rest = all;
-        while let Some((span, old, new)) = first_protect(&self.tree, &saved.tree, rest, &same) {
-            self.tree.cut(span.start, &mut update.nodes);
-            self.tree.cut(span.end, &mut update.nodes);
-            self.tree.cursor(span.start).set_attrs(new);
-            if let Some(vma) = self.tree.find(span.start) {
-                update.hooks.protect(&Piece::new(self.range(span), new, vma.data()), &old);
+        update: &mut U,
+    ) -> Result<(), U::Error> {
+        update.run(self, |map, update| {
+            if map.space() != saved.space() {
+                return Err(Error::SpaceMismatch.into());
             }
-            flush = true;
-            rest.start = span.end;
-        }
-        if flush {
-            update.begin_flush();
-        }
-        rest = all;
-        while let Some((span, vma)) = first_map(&self.tree, &saved.tree, rest, &same) {
-            let attrs = vma.attrs().advance(span.start - vma.span().start);
-            self.tree.place(
-                span,
-                attrs,
-                Self::fork_part(vma, span),
-                Merge::Never,
-                &mut update.nodes,
-            );
-            if let Some(new) = self.tree.find(span.start) {
-                update.hooks.map(&Piece::new(self.range(span), attrs, new.data()));
+            if saved.iter().any(|vma| map.has_claim(vma.entry().range())) {
+                return Err(Error::Claimed.into());
             }
-            rest.start = span.end;
-        }
-        self.restore_boundaries(saved, update);
-        Ok(())
+            let all = map.tree.space();
+            let nodes = map.restore_cost(saved, &same);
+            let plan = Plan::new(map.restore_events(saved, &same)).needs(nodes);
+            let ready = plan.covers(Some(all)).ready(&map.alloc, update)?;
+            ready.apply(map, update, |edit| {
+                edit.unmap_unlike(saved, &same);
+                edit.protect_unlike(saved, &same);
+                edit.begin_flush();
+                edit.map_missing(saved, &same);
+                edit.restore_boundaries(saved);
+            });
+            Ok(())
+        })
     }
 
-    /// Nodes that [`restore`](Self::restore) may need, a few more than it does. O(n + m).
+    /// Counts the nodes that [`restore`](Self::restore) may need, a few more than it does. O(n +
+    /// m).
     pub fn restore_cost(
         &self,
         saved: &Self,
         same: impl Fn(&Vma<'_, V>, &Vma<'_, V>) -> bool,
     ) -> usize {
-        self.cost_of(saved, &on_vmas(self.page, &same))
-    }
-
-    fn cost_of(&self, saved: &Self, same: &impl Same<V>) -> usize {
-        let (now, then, all) = (&self.tree, &saved.tree, self.tree.space());
-        let ends = |span: Span, whole: Span| {
-            usize::from(whole.start < span.start) + usize::from(span.end < whole.end)
+        let all = self.tree.space();
+        let ends = |range: PageRange, whole: PageRange| {
+            usize::from(whole.start < range.start) + usize::from(range.end < whole.end)
         };
-        let cut_off = unmaps(now, then, all, same).map(|(span, vma)| ends(span, vma.span()));
-        let kept = steps(now, then, all).filter(|step| step.is_kept(same)).filter_map(|step| {
-            let (vma, saved) = (step.now?.span(), step.then?.span());
-            Some(match step.protect(same) {
-                Some(_) => ends(step.span, vma),
+        let cut = |(range, vma): (PageRange, Vma<'_, V>)| ends(range, vma.entry().range());
+        let split_off = unmaps(self, saved, all, &same).map(cut);
+        let kept = steps(self, saved, all).filter(|step| step.is_kept(&same));
+        let kept = kept.filter_map(|step| {
+            let (whole, saved) = (step.now?.entry().range(), step.then?.entry().range());
+            Some(match step.protect(&same) {
+                Some(_) => ends(step.range, whole),
                 // A boundary that has gone since.
-                None => usize::from(vma.start < step.span.start && saved.start == step.span.start),
+                None => {
+                    usize::from(whole.start < step.range.start && saved.start == step.range.start)
+                }
             })
         });
-        cut_off.chain(kept).sum::<usize>() + maps(now, then, all, same).count()
+        // A node for the VMA, and one for each end of a fork that has too much.
+        let back = maps(self, saved, all, &same).map(|part| 1 + cut(part));
+        split_off.chain(kept).chain(back).sum()
     }
 
-    fn prepare_restore<H: Hooks<V>>(
-        &self,
-        saved: &Self,
-        same: &impl Same<V>,
-        update: &mut Update<'_, V, A, H>,
-    ) -> Result<(), Error> {
-        let (now, then, all) = (&self.tree, &saved.tree, self.tree.space());
-        // Hooks have never heard of what is reserved.
-        let gone = unmaps(now, then, all, same).filter(|(_, vma)| !vma.attrs().is_reserved());
-        let gone = gone.map(|(span, vma)| Event::Unmap(self.piece(vma, span)));
-        let changed = steps(now, then, all).filter_map(|step| {
+    fn restore_events<'m>(
+        &'m self,
+        saved: &'m Self,
+        same: &'m impl Same<V>,
+    ) -> impl Iterator<Item = Event<'m, V>> + Clone {
+        let all = self.tree.space();
+        let gone = unmaps(self, saved, all, same);
+        let gone = gone.filter_map(|(range, vma)| self.piece(vma.entry(), range).map(Event::Unmap));
+        let changed = steps(self, saved, all).filter_map(|step| {
             let (old, new) = step.protect(same)?;
-            let piece = Piece::new(self.range(step.span), new, step.now?.data());
+            let piece = Piece::new(self.vm_range(step.range), new, step.now?.data());
             Some(Event::Protect { piece, old })
         });
-        let back = maps(now, then, all, same).map(|(span, vma)| Event::Map(self.piece(vma, span)));
-        prepare_all(update.hooks, gone.chain(changed).chain(back))
+        let back = maps(self, saved, all, same);
+        let back = back.filter_map(|(range, vma)| self.piece(vma.entry(), range).map(Event::Map));
+        gone.chain(changed).chain(back)
+    }
+}
+
+/// The parts of the edit. While the map changes, each next step is looked for behind the last one,
+/// so that a `same` which contradicts itself cannot keep it going for ever.
+impl<V, A, H> Edit<'_, '_, V, A, H>
+where
+    V: VmaData,
+    A: NodeAlloc<VmaNode<V>> + Clone,
+    H: Hooks<V> + ?Sized,
+{
+    fn unmap_unlike(&mut self, saved: &VmMap<V, A>, same: &impl Same<V>) {
+        let mut rest = self.map.tree.space();
+        loop {
+            let next = unmaps(self.map, saved, rest, same).next().map(|(range, _)| range);
+            let Some(range) = next else { return };
+            self.remove(range);
+            rest.start = range.end;
+        }
     }
 
-    /// Cuts and joins until VMAs begin and end where the saved ones do. The same pages are mapped
-    /// in both maps by now.
-    fn restore_boundaries<H: Hooks<V>>(&mut self, saved: &Self, update: &mut Update<'_, V, A, H>) {
-        let mut rest = self.tree.space();
-        while let Some((now, then)) = first_unlike_end(&self.tree, &saved.tree, rest) {
-            if then < now {
-                self.tree.cut(then, &mut update.nodes);
-            } else {
-                // Where the owner's data does not agree, the boundary stays.
-                let _ = self.tree.cursor(now).rejoin_prev(&mut update.nodes);
+    fn protect_unlike(&mut self, saved: &VmMap<V, A>, same: &impl Same<V>) {
+        let mut rest = self.map.tree.space();
+        loop {
+            let mut found = steps(self.map, saved, rest);
+            let found = found.find_map(|step| Some((step.range, step.protect(same)?)));
+            let Some((range, (old, new))) = found else { return };
+            self.set_attrs(range, old, new);
+            rest.start = range.end;
+        }
+    }
+
+    fn map_missing(&mut self, saved: &VmMap<V, A>, same: &impl Same<V>) {
+        let mut rest = self.map.tree.space();
+        loop {
+            let next = maps(self.map, saved, rest, same).next().map(|(range, _)| range);
+            let Some(range) = next else { return };
+            let Some(vma) = saved.find_page(range.start) else { return };
+            rest.start = range.end;
+            let nodes = &mut self.update.owed.nodes;
+            // Always so, unless `same` contradicts itself.
+            if self.map.tree.is_free(range) && !nodes.free.is_empty() {
+                let attrs = vma.attrs_at(self.map.page.addr(range.start));
+                let data = VmMap::<V, A>::fork_part(vma, range, nodes);
+                self.insert(range, attrs, data, Merge::Never);
+            }
+        }
+    }
+
+    /// Splits and merges until VMAs begin and end where the saved ones do. The same pages are
+    /// mapped in both maps by now.
+    fn restore_boundaries(&mut self, saved: &VmMap<V, A>) {
+        let mut rest = self.map.tree.space();
+        while let Some((now, then)) = first_unlike_end(self.map, saved, rest) {
+            let nodes = &mut self.update.owed.nodes;
+            if then > now {
+                // Where the user data does not agree, the boundary stays.
+                let _ = self.map.tree.cursor(now).merge_prev_again(nodes);
+            } else if !nodes.free.is_empty() {
+                self.map.tree.split_at(then, &mut nodes.free);
             }
             rest.start = now.min(then);
         }
     }
 }
 
-/// `same`, for VMAs as the tree knows them.
-fn on_vmas<V: VmaData>(
-    page: PageSize,
-    same: &impl Fn(&Vma<'_, V>, &Vma<'_, V>) -> bool,
-) -> impl Fn(EntryRef<'_, VmaNode<V>>, EntryRef<'_, VmaNode<V>>) -> bool {
-    move |now, then| same(&Vma::new(now, page), &Vma::new(then, page))
-}
+/// Decides whether two overlapping VMAs, of now and of then, show the same mapping.
+trait Same<V: VmaData>: Fn(&Vma<'_, V>, &Vma<'_, V>) -> bool {}
 
-/// Whether two overlapping VMAs, of now and of then, show the same mapping.
-trait Same<V: VmaData>: Fn(EntryRef<'_, VmaNode<V>>, EntryRef<'_, VmaNode<V>>) -> bool {}
+impl<V: VmaData, F: Fn(&Vma<'_, V>, &Vma<'_, V>) -> bool> Same<V> for F {}
 
-impl<V: VmaData, F> Same<V> for F where
-    F: Fn(EntryRef<'_, VmaNode<V>>, EntryRef<'_, VmaNode<V>>) -> bool
-{
-}
-
-/// A span in which neither map changes, and at least one has a VMA.
+/// A range in which neither map changes, and at least one has a VMA.
 struct Step<'a, V: VmaData> {
-    span: Span,
-    now: Option<EntryRef<'a, VmaNode<V>>>,
-    then: Option<EntryRef<'a, VmaNode<V>>>,
+    range: PageRange,
+    now: Option<Vma<'a, V>>,
+    then: Option<Vma<'a, V>>,
 }
 
 impl<V: VmaData> Step<'_, V> {
-    /// Attributes of the step's part, now and then, if both maps have a VMA.
+    /// Returns the attributes of the step's part, now and then, if both maps have a VMA.
     fn attrs(&self) -> Option<(Attrs, Attrs)> {
-        let of =
-            |vma: EntryRef<'_, VmaNode<V>>| vma.attrs().advance(self.span.start - vma.span().start);
+        let of = |vma: Vma<'_, V>| vma.attrs_at(vma.page_size().addr(self.range.start));
         Some((of(self.now?), of(self.then?)))
     }
 
-    /// Whether the pages that are there may stay.
+    /// Returns `true` if the pages that are there may stay.
     fn is_kept(&self, same: &impl Same<V>) -> bool {
         match (self.now, self.then, self.attrs()) {
             (Some(now), Some(then), Some((old, new))) => {
-                !old.is_reserved() && old.backing() == new.backing() && same(now, then)
+                old.backing() == new.backing() && same(&now, &then)
             }
             _ => false,
         }
     }
 
-    /// Old and new attributes, if pages stay and those differ.
+    /// Returns the old and the new attributes, if pages stay and those differ.
     fn protect(&self, same: &impl Same<V>) -> Option<(Attrs, Attrs)> {
         self.attrs().filter(|(old, new)| old != new && self.is_kept(same))
     }
 }
 
-/// Walks two trees together.
+/// A walk through two maps together.
 struct Steps<'a, V: VmaData> {
-    now: Peekable<Entries<'a, VmaNode<V>>>,
-    then: Peekable<Entries<'a, VmaNode<V>>>,
+    now: Peekable<Vmas<'a, V>>,
+    then: Peekable<Vmas<'a, V>>,
     at: u64,
     end: u64,
 }
 
-fn steps<'a, V: VmaData>(
-    now: &'a Tree<VmaNode<V>>,
-    then: &'a Tree<VmaNode<V>>,
-    span: Span,
+fn steps<'a, V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone>(
+    now: &'a VmMap<V, A>,
+    then: &'a VmMap<V, A>,
+    range: PageRange,
 ) -> Steps<'a, V> {
-    let (now, then) = (now.entries(span).peekable(), then.entries(span).peekable());
-    Steps { now, then, at: span.start, end: span.end }
+    let [now, then] = [now, then].map(|map| map.vmas_in(range).peekable());
+    Steps { now, then, at: range.start, end: range.end }
 }
 
 impl<V: VmaData> Clone for Steps<'_, V> {
@@ -240,86 +247,56 @@ impl<'a, V: VmaData> Iterator for Steps<'a, V> {
     fn next(&mut self) -> Option<Step<'a, V>> {
         let at = self.at;
         let next = [self.now.peek().copied(), self.then.peek().copied()];
-        let starts = next.iter().flatten().map(|vma| vma.span().start.max(at));
+        let starts = next.iter().flatten().map(|vma| vma.entry().range().start.max(at));
         let start = starts.min().filter(|start| *start < self.end)?;
-        let [now, then] = next.map(|vma| vma.filter(|vma| vma.span().start <= start));
+        let [now, then] = next.map(|vma| vma.filter(|vma| vma.entry().range().start <= start));
         // Up to where a VMA that is here ends, or one that is not here begins.
         let ends = next.iter().flatten().map(|vma| {
-            let span = vma.span();
-            if span.start <= start { span.end } else { span.start }
+            let range = vma.entry().range();
+            if range.start <= start { range.end } else { range.start }
         });
         let end = ends.min()?.min(self.end);
-        self.now.next_if(|vma| vma.span().end <= end);
-        self.then.next_if(|vma| vma.span().end <= end);
+        for side in [&mut self.now, &mut self.then] {
+            if side.peek().is_some_and(|vma| vma.entry().range().end <= end) {
+                side.next();
+            }
+        }
         self.at = end;
-        Some(Step { span: Span::new(start, end), now, then })
+        Some(Step { range: PageRange::new(start, end), now, then })
     }
 }
 
-/// What must go: for each VMA of now, the parts that do not stay, ascending.
-fn unmaps<'a, V: VmaData, S: Same<V>>(
-    now: &'a Tree<VmaNode<V>>,
-    then: &'a Tree<VmaNode<V>>,
-    span: Span,
+/// Iterates over what must go: for each VMA of now, the parts that do not stay, ascending.
+fn unmaps<'a, V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone, S: Same<V>>(
+    now: &'a VmMap<V, A>,
+    then: &'a VmMap<V, A>,
+    range: PageRange,
     same: &'a S,
-) -> impl Iterator<Item = (Span, EntryRef<'a, VmaNode<V>>)> + Clone {
-    let parts = steps(now, then, span).filter(move |step| !step.is_kept(same));
-    Runs { parts: parts.filter_map(|step| Some((step.span, step.now?))).peekable() }
+) -> impl Iterator<Item = (PageRange, Vma<'a, V>)> + Clone {
+    let parts = steps(now, then, range).filter(move |step| !step.is_kept(same));
+    Runs { parts: parts.filter_map(|step| Some((step.range, step.now?))).peekable() }
 }
 
-/// What comes back: for each VMA of then, the parts that are not there, ascending.
-fn maps<'a, V: VmaData, S: Same<V>>(
-    now: &'a Tree<VmaNode<V>>,
-    then: &'a Tree<VmaNode<V>>,
-    span: Span,
+/// Iterates over what comes back: for each VMA of then, the parts that are not there, ascending.
+fn maps<'a, V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone, S: Same<V>>(
+    now: &'a VmMap<V, A>,
+    then: &'a VmMap<V, A>,
+    range: PageRange,
     same: &'a S,
-) -> impl Iterator<Item = (Span, EntryRef<'a, VmaNode<V>>)> + Clone {
-    let parts = steps(now, then, span).filter(move |step| !step.is_kept(same));
-    Runs { parts: parts.filter_map(|step| Some((step.span, step.then?))).peekable() }
+) -> impl Iterator<Item = (PageRange, Vma<'a, V>)> + Clone {
+    let parts = steps(now, then, range).filter(move |step| !step.is_kept(same));
+    Runs { parts: parts.filter_map(|step| Some((step.range, step.then?))).peekable() }
 }
 
-// While the map changes, the next part is looked for from where the last one ended.
-
-fn first_unmap<V: VmaData>(
-    now: &Tree<VmaNode<V>>,
-    then: &Tree<VmaNode<V>>,
-    rest: Span,
-    same: &impl Same<V>,
-) -> Option<Span> {
-    unmaps(now, then, rest, same).next().map(|(span, _)| span)
-}
-
-fn first_protect<V: VmaData>(
-    now: &Tree<VmaNode<V>>,
-    then: &Tree<VmaNode<V>>,
-    rest: Span,
-    same: &impl Same<V>,
-) -> Option<(Span, Attrs, Attrs)> {
-    steps(now, then, rest)
-        .find_map(|step| step.protect(same).map(|(old, new)| (step.span, old, new)))
-}
-
-fn first_map<'a, V: VmaData>(
-    now: &Tree<VmaNode<V>>,
-    then: &'a Tree<VmaNode<V>>,
-    rest: Span,
-    same: &impl Same<V>,
-) -> Option<(Span, EntryRef<'a, VmaNode<V>>)> {
-    let span = maps(now, then, rest, same).next()?.0;
-    Some((span, then.find(span.start)?))
-}
-
-/// Where the first two VMAs end that begin together, or did until one was cut, and end apart.
-fn first_unlike_end<V: VmaData>(
-    now: &Tree<VmaNode<V>>,
-    then: &Tree<VmaNode<V>>,
-    rest: Span,
+/// Returns where the first two VMAs end that begin together, or did until one was split, and end
+/// apart.
+fn first_unlike_end<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone>(
+    now: &VmMap<V, A>,
+    then: &VmMap<V, A>,
+    rest: PageRange,
 ) -> Option<(u64, u64)> {
-    let mut ends = now
-        .entries(rest)
-        .zip(then.entries(rest))
-        .map(|(now, then)| (now.span().end, then.span().end));
-    ends.find(|(now, then)| now != then)
+    let [now, then] = [now, then].map(|map| map.vmas_in(rest).map(|vma| vma.entry().range().end));
+    now.zip(then).find(|(now, then)| now != then)
 }
 
 /// Joins parts of one VMA that meet, so that hooks hear of each VMA's part once.
@@ -331,17 +308,20 @@ struct Runs<I: Iterator<Item: Clone>> {
 impl<'a, V, I> Iterator for Runs<I>
 where
     V: VmaData + 'a,
-    I: Iterator<Item = (Span, EntryRef<'a, VmaNode<V>>)>,
+    I: Iterator<Item = (PageRange, Vma<'a, V>)>,
 {
-    type Item = (Span, EntryRef<'a, VmaNode<V>>);
+    type Item = (PageRange, Vma<'a, V>);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let (mut span, vma) = self.parts.next()?;
-        while let Some((more, _)) =
-            self.parts.next_if(|(more, other)| more.start == span.end && other.span() == vma.span())
+        let (mut range, vma) = self.parts.next()?;
+        let whole = vma.entry().range();
+        while let Some((more, other)) = self.parts.peek()
+            && more.start == range.end
+            && other.entry().range() == whole
         {
-            span.end = more.end;
+            range.end = more.end;
+            self.parts.next();
         }
-        Some((span, vma))
+        Some((range, vma))
     }
 }

@@ -1,93 +1,95 @@
-//! Moving VMAs to another space.
+//! Moving mappings to another address space.
 
-use super::VmMap;
+use super::change::Plan;
+use super::{Updater, VmMap};
 use crate::error::Error;
-use crate::hooks::{Event, Hooks, Piece, prepare_all};
-use crate::node::{NodeAlloc, Removed};
-use crate::range::Span;
-use crate::ranges::Merge;
-use crate::update::Update;
+use crate::hooks::{Event, Piece};
+use crate::node::NodeAlloc;
+use crate::range::VmRange;
+use crate::split_merge::Merge;
 use crate::vma::{VmaData, VmaNode};
 
 impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     /// Moves the VMAs in `len` bytes from `from` into another map, to `to`: attributes, offsets and
-    /// the owner's data. Holes stay holes. The target must be free; pages must be of one size.
+    /// user data. Gaps stay gaps. The target must be free; pages must be of one size.
     ///
     /// O((VMAs + 1) log n). Needs up to 2 nodes of `update`, and of `target_update` one for each
-    /// VMA, with which the VMAs live on. Hooks: `prepare` of both; then `unmap` of this map's for
-    /// each piece, ascending, and `flush_begin`; then `map` of the target's for each piece. To move
-    /// the pages as well, the owner keeps in `unmap` what it finds, and puts it back in `map`.
+    /// VMA, in which the VMAs live on. Hooks: `prepare` of both; then `on_unmap` of this map's for
+    /// each piece, ascending, and `flush_begin`; then `on_map` of the target's for each piece. To
+    /// move the pages as well, the kernel keeps in `on_unmap` the frames that it finds, and puts
+    /// them back in `on_map`.
+    ///
+    /// # Errors
     ///
     /// [`Error::ZeroLength`], [`Error::Unaligned`], [`Error::OutOfRange`], [`Error::Overlap`],
-    /// [`Error::SplitRefused`], [`Error::OutOfMemory`], [`Error::Busy`] (a part of the range is
-    /// reserved, or page sizes differ), or what `prepare` says. Then neither map has changed.
-    #[allow(clippy::too_many_arguments)]
-    pub fn transfer<H: Hooks<V>, B: NodeAlloc<VmaNode<V>> + Clone, I: Hooks<V>>(
+    /// [`Error::SplitRefused`], [`Error::OutOfMemory`], [`Error::Claimed`] (a part of the range
+    /// is), [`Error::SpaceMismatch`] (page sizes differ), or the error of `prepare`. Then neither
+    /// map has changed.
+    #[allow(clippy::too_many_arguments)] // A source and a target.
+    pub fn transfer<B, By, U, W, WBy>(
         &mut self,
         from: u64,
         len: u64,
-        update: &mut Update<'_, V, A, H>,
+        update: &mut U,
         target: &mut VmMap<V, B>,
         to: u64,
         merge: Merge,
-        target_update: &mut Update<'_, V, B, I>,
-    ) -> Result<(), Error> {
-        update.check_alloc(&self.alloc)?;
-        target_update.check_alloc(&target.alloc)?;
-        if self.page != target.page {
-            return Err(Error::Busy);
-        }
-        let (span, goal) = (self.span(from, len)?, target.span(to, len)?);
-        if !target.tree.is_free(goal) {
-            return Err(Error::Overlap);
-        }
-        let (vmas, cost) = self.plan_removal(span)?;
-        if vmas.clone().any(|vma| vma.attrs().is_reserved()) {
-            return Err(Error::Busy);
-        }
-        update.nodes.fill(cost)?;
-        target_update.nodes.fill(vmas.clone().count())?;
-        let moved = |span_: Span| {
-            Span::new(span_.start - span.start + goal.start, span_.end - span.start + goal.start)
-        };
-        let out = vmas.clone().map(|vma| Event::Unmap(self.piece(vma, span)));
-        let into = vmas.map(|vma| {
-            let piece = self.piece(vma, span);
-            Event::Map(Piece::new(
-                target.range(moved(piece.range().span())),
-                piece.attrs(),
-                piece.data(),
-            ))
-        });
-        prepare_all(update.hooks, out.clone())?;
-        if let Err(error) = prepare_all(target_update.hooks, into) {
-            out.for_each(|event| update.hooks.cancel(&event));
-            return Err(error);
-        }
-        if self.tree.is_free(span) {
-            return Ok(());
-        }
+        target_update: &mut W,
+    ) -> Result<(), U::Error>
+    where
+        B: NodeAlloc<VmaNode<V>> + Clone,
+        U: Updater<V, A, By> + ?Sized,
+        W: Updater<V, B, WBy, Error = U::Error> + ?Sized,
+    {
+        update.run(self, |map, update| {
+            target_update.run(target, |target, target_update| {
+                if map.page != target.page {
+                    return Err(Error::SpaceMismatch.into());
+                }
+                let (range, goal) = (map.page_range(from, len)?, target.page_range(to, len)?);
+                if !target.tree.is_free(goal) {
+                    return Err(Error::Overlap.into());
+                }
+                if map.has_claim(range) {
+                    return Err(Error::Claimed.into());
+                }
+                let removal = map.plan_removal(range)?;
+                let pieces = removal.pieces.clone();
+                let any = pieces.clone().next().is_some();
+                let plan = Plan::new(removal.events()).needs(removal.nodes);
+                let plan = plan.covers(any.then_some(range));
+                let page = map.page;
+                let arriving = pieces.clone().map(|piece| {
+                    let moved = piece.range().page_range().moved(range.start, goal.start);
+                    let moved = VmRange::from_pages(moved, page);
+                    Event::Map(Piece::new(moved, piece.attrs(), piece.data()))
+                });
+                // Until the kernel has put the pages there, and longer, no fault may bring in
+                // others.
+                let target_plan = Plan::new(arriving).needs(pieces.clone().count());
+                let target_plan = target_plan.covers(any.then_some(goal));
 
-        update.announce(&self.tree, span);
-        // Until the owner has put the pages there, and longer, no fault may bring in others.
-        target_update.announce(&target.tree, goal);
-        let mut gathered = Removed::new(self.alloc.clone());
-        self.tree.remove_range(span, &mut update.nodes, &mut gathered);
-        for gone in gathered.iter_from(0) {
-            let range = self.range(Span::new(gone.start, gone.end));
-            update.hooks.unmap(&Piece::new(range, gone.attrs, gone.data));
-        }
-        update.begin_flush();
-        let distance = goal.start.wrapping_sub(span.start).cast_signed();
-        while let Some((old, attrs, mut data)) = gathered.pop(&mut update.nodes) {
-            let new = moved(old);
-            data.relocate(distance);
-            let placed = target.tree.place(new, attrs, data, merge, &mut target_update.nodes);
-            if let Some(vma) = placed {
-                let range = crate::range::VmRange::from_span(new, target.page);
-                target_update.hooks.map(&Piece::new(range, attrs, vma.data()));
-            }
-        }
-        Ok(())
+                let prepared = plan.prepare(&map.alloc, update)?;
+                let target_ready = target_plan.ready(&target.alloc, target_update)?;
+                let ready = prepared.commit();
+
+                let mut moving = ready.apply(map, update, |edit| {
+                    let moving = edit.map.detach_range(range, &mut edit.update.owed.nodes);
+                    edit.tell_unmapped(&moving);
+                    moving
+                });
+                target_ready.apply(target, target_update, |edit| {
+                    while let Some((node, entry)) = moving.pop() {
+                        update.owed.nodes.free.put(node);
+                        let Some(mut data) = entry.data else { continue };
+                        let moved = entry.range.moved(range.start, goal.start);
+                        let from = edit.map.vm_range(entry.range);
+                        data.relocate(from, edit.map.page.addr(moved.start));
+                        edit.insert(moved, entry.attrs, data, merge);
+                    }
+                });
+                Ok(())
+            })
+        })
     }
 }

@@ -1,77 +1,194 @@
-//! Unmapping.
+//! Unmapping: a range, everything, or the VMAs that are no longer wanted.
 
-use super::VmMap;
-use crate::error::Error;
-use crate::hooks::{Event, Hooks, Piece, prepare_all};
+use super::change::Plan;
+use super::{Updater, VmMap};
+use crate::hooks::{Event, Hooks};
 use crate::node::NodeAlloc;
-use crate::range::Span;
+use crate::range::PageRange;
 use crate::update::Update;
-use crate::vma::{VmaData, VmaNode};
+use crate::vma::{Vma, VmaData, VmaNode};
 
 impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
-    /// Unmaps `len` bytes from `start`; holes are fine (munmap(2)). Returns the pages removed.
+    /// Unmaps `len` bytes from `start`; gaps are fine (munmap(2)). Returns the bytes removed,
+    /// `u64::MAX` for 2^64. [Claims](Self::claim) stay.
     ///
-    /// O(log n + VMAs removed). Needs a node for each VMA that is cut, at most 2; none to remove
-    /// whole VMAs. Hooks: `prepare`, `unmap` for each piece, `flush_begin` if there was any.
+    /// O(log n + VMAs removed). Needs a node for each VMA that is split, at most 2; none to remove
+    /// whole VMAs. Hooks: `prepare`, `on_unmap` for each piece, `flush_begin` if there was any.
+    ///
+    /// # Errors
     ///
     /// [`Error::ZeroLength`], [`Error::Unaligned`], [`Error::OutOfRange`], [`Error::SplitRefused`],
-    /// [`Error::OutOfMemory`], or what `prepare` says.
-    pub fn unmap<H: Hooks<V>>(
+    /// [`Error::OutOfMemory`], or the error of `prepare`.
+    pub fn unmap<By, U: Updater<V, A, By> + ?Sized>(
         &mut self,
         start: u64,
         len: u64,
-        update: &mut Update<'_, V, A, H>,
-    ) -> Result<u64, Error> {
-        let span = self.span(start, len)?;
-        self.unmap_span(span, update)
+        update: &mut U,
+    ) -> Result<u64, U::Error> {
+        update.run(self, |map, update| {
+            let range = map.page_range(start, len)?;
+            map.unmap_pages(range, update)
+        })
     }
 
-    /// Unmaps everything. As [`unmap`](Self::unmap), but needs no node.
-    pub fn clear<H: Hooks<V>>(&mut self, update: &mut Update<'_, V, A, H>) -> Result<u64, Error> {
-        self.unmap_span(self.tree.space(), update)
-    }
-
-    fn unmap_span<H: Hooks<V>>(
+    /// Unmaps everything. Returns the bytes removed, `u64::MAX` for 2^64. Needs no node; else as
+    /// [`unmap`](Self::unmap).
+    ///
+    /// # Errors
+    ///
+    /// The error of `prepare`.
+    pub fn clear<By, U: Updater<V, A, By> + ?Sized>(
         &mut self,
-        span: Span,
-        update: &mut Update<'_, V, A, H>,
-    ) -> Result<u64, Error> {
-        update.check_alloc(&self.alloc)?;
-        let (vmas, cost) = self.plan_removal(span)?;
-        update.nodes.fill(cost)?;
-        prepare_all(update.hooks, vmas.clone().map(|vma| Event::Unmap(self.piece(vma, span))))?;
-
-        let before = self.tree.pages();
-        if vmas.clone().next().is_some() {
-            self.remove_range(span, update);
-        }
-        Ok(before - self.tree.pages())
+        update: &mut U,
+    ) -> Result<u64, U::Error> {
+        update.run(self, |map, update| map.unmap_pages(map.tree.space(), update))
     }
 
-    /// Takes `span`, where something is, out; tells the hooks, and starts the flush.
-    pub(super) fn remove_range<H: Hooks<V>>(
+    /// Unmaps every VMA that `keep` does not want, each whole. Returns the bytes removed. `keep` is
+    /// asked several times and must answer the same.
+    ///
+    /// O(n + removed log n). Needs no node. Hooks: `prepare`, `on_unmap` for each VMA,
+    /// `flush_begin` if there was any.
+    ///
+    /// # Errors
+    ///
+    /// The error of `prepare`.
+    pub fn retain<By, U: Updater<V, A, By> + ?Sized>(
         &mut self,
-        span: Span,
-        update: &mut Update<'_, V, A, H>,
-    ) {
-        update.announce(&self.tree, span);
-        let before = update.gathered.len();
-        self.tree.remove_range(span, &mut update.nodes, &mut update.gathered);
-        if self.tell_unmapped(before, update) {
-            update.begin_flush();
-        }
+        keep: impl Fn(&Vma<'_, V>) -> bool,
+        update: &mut U,
+    ) -> Result<u64, U::Error> {
+        update.run(self, |map, update| {
+            let all = map.tree.space();
+            let unwanted = map.iter().filter(|vma| !keep(vma));
+            let gone = unwanted.filter_map(|vma| map.piece(vma.entry(), all).map(Event::Unmap));
+            let plan = Plan::new(gone).covers_events(all);
+            let ready = plan.ready(&map.alloc, update)?;
+            let before = map.mapped_pages();
+            ready.apply(map, update, |edit| {
+                let mut rest = all;
+                while let Some(range) = edit.map.first_unwanted(rest, &keep) {
+                    edit.remove(range);
+                    rest.start = range.end;
+                }
+            });
+            Ok(map.bytes(before - map.mapped_pages()))
+        })
     }
 
-    /// Tells the hooks what was gathered after the first `before`, and whether there was anything.
-    pub(super) fn tell_unmapped<H: Hooks<V>>(
+    fn first_unwanted(
         &self,
-        before: usize,
+        rest: PageRange,
+        keep: &impl Fn(&Vma<'_, V>) -> bool,
+    ) -> Option<PageRange> {
+        let mut vmas = self.tree.entries(rest).filter_map(|entry| Vma::new(entry, self.page));
+        vmas.find(|vma| !keep(vma)).map(|vma| vma.entry().range())
+    }
+
+    fn unmap_pages<H: Hooks<V> + ?Sized>(
+        &mut self,
+        range: PageRange,
         update: &mut Update<'_, V, A, H>,
-    ) -> bool {
-        for gone in update.gathered.iter_from(before).filter(|gone| !gone.attrs.is_reserved()) {
-            let range = self.range(Span::new(gone.start, gone.end));
-            update.hooks.unmap(&Piece::new(range, gone.attrs, gone.data));
+    ) -> Result<u64, H::Error> {
+        let removal = self.plan_removal(range)?;
+        let plan = Plan::new(removal.events()).needs(removal.nodes);
+        let ready = plan.covers_events(range).ready(&self.alloc, update)?;
+        let before = self.mapped_pages();
+        ready.apply(self, update, |edit| edit.remove(range));
+        Ok(self.bytes(before - self.mapped_pages()))
+    }
+}
+
+/// Unmapping a batch at a time, for whoever releases the lock in between.
+impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
+    /// Returns the front of `range` with its first `limit` VMAs: all of it if there are no more.
+    pub(crate) fn first_batch(&self, range: PageRange, limit: usize) -> PageRange {
+        let mut entries = self.tree.entries(range).skip(limit.saturating_sub(1));
+        match (entries.next(), entries.next()) {
+            (Some(last), Some(_)) => PageRange::new(range.start, last.range().end.min(range.end)),
+            _ => range,
         }
-        update.gathered.len() > before
+    }
+
+    /// Begins to unmap `len` bytes from `start`. With at most `limit` VMAs in the range, this is
+    /// [`unmap`](Self::unmap), and nothing is left to do. Else it does everything that can fail,
+    /// splits VMAs at the ends of the range, and unmaps the first batch. Returns the pages removed,
+    /// and the range that is left for [`unmap_batch`](Self::unmap_batch).
+    ///
+    /// If something is left, hooks have prepared for the pieces that were split off, and for no
+    /// others: nothing of the other VMAs is left.
+    pub(crate) fn begin_unmap<H: Hooks<V> + ?Sized>(
+        &mut self,
+        start: u64,
+        len: u64,
+        limit: usize,
+        update: &mut Update<'_, V, A, H>,
+    ) -> Result<(u64, PageRange), H::Error> {
+        let range = self.page_range(start, len)?;
+        if self.first_batch(range, limit) == range {
+            let before = self.mapped_pages();
+            self.unmap_pages(range, update)?;
+            return Ok((before - self.mapped_pages(), PageRange::new(range.end, range.end)));
+        }
+        let plan = Plan::new(self.split_events(range)).needs(self.plan_removal(range)?.nodes);
+        let ready = plan.ready(&self.alloc, update)?;
+        ready.apply(self, update, |edit| {
+            for page in [range.start, range.end] {
+                edit.map.split_unless_claim(page, &mut edit.update.owed.nodes.free);
+            }
+        });
+        self.unmap_batch(range, limit, update)
+    }
+
+    /// Unmaps the first `limit` VMAs of `rest`. Returns the pages removed and the range that is
+    /// left.
+    ///
+    /// Fails only because of other threads: one of them has put a map of other nodes in the place
+    /// of this one ([`Error::ForeignNodes`]), or has since mapped or merged a VMA across the
+    /// beginning or the end of `rest`, and the hooks refuse to prepare for the piece, or there is
+    /// no node for it. Such a VMA is split whatever its granularity: it has met a VMA there that
+    /// was not part of it.
+    pub(crate) fn unmap_batch<H: Hooks<V> + ?Sized>(
+        &mut self,
+        rest: PageRange,
+        limit: usize,
+        update: &mut Update<'_, V, A, H>,
+    ) -> Result<(u64, PageRange), H::Error> {
+        let batch = self.first_batch(rest, limit);
+        let covered = (!self.tree.is_free(batch)).then_some(batch);
+        let plan = Plan::new(self.split_events(batch)).needs(self.tree.remove_cost(batch));
+        let ready = plan.covers(covered).ready(&self.alloc, update)?;
+        let before = self.mapped_pages();
+        ready.apply(self, update, |edit| edit.remove(batch));
+        Ok((before - self.mapped_pages(), PageRange::new(batch.end, rest.end)))
+    }
+
+    /// Lets the hooks prepare for the first and the last VMA of `range`, which have been split off
+    /// others or may have been.
+    #[cfg(feature = "linux")]
+    pub(crate) fn prepare_ends<H: Hooks<V> + ?Sized>(
+        &self,
+        range: PageRange,
+        update: &mut Update<'_, V, A, H>,
+    ) -> Result<(), H::Error> {
+        let mut entries = self.tree.entries(range);
+        let ends = [entries.next(), entries.next_back()].into_iter().flatten();
+        let events = ends.filter_map(|entry| self.piece(entry, range).map(Event::Unmap));
+        // Of the pieces nothing else needs to be planned.
+        let _ = Plan::new(events).ready(&self.alloc, update)?;
+        Ok(())
+    }
+
+    /// Returns the event of unmapping for each piece that an end of `range` splits off a VMA.
+    fn split_events(&self, range: PageRange) -> impl Iterator<Item = Event<'_, V>> + Clone {
+        let ends = self.tree.entries(range).ends().map_or([None; 2], |(first, last)| {
+            let is_one = first.range() == last.range();
+            [Some(first), (!is_one).then_some(last)]
+        });
+        let split = ends.into_iter().flatten().filter(move |entry| {
+            let whole = entry.range();
+            whole != whole.intersect(range)
+        });
+        split.filter_map(move |entry| self.piece(entry, range).map(Event::Unmap))
     }
 }

@@ -4,7 +4,7 @@ use core::fmt;
 use core::mem;
 
 use kvma::linux::maps::{MapsEntry, Name};
-use kvma::linux::{Kernel, LinuxVma, Mm, Target};
+use kvma::linux::{Kernel, LinuxVma, Mm, Target, VmFlags};
 use kvma::{Errno, Error, NodeAlloc, VmaNode};
 
 use crate::compare::same;
@@ -169,6 +169,10 @@ where
     machine.step(line, mm, &mut update)
 }
 
+/// The bits of a protection key.
+const KEYS: VmFlags =
+    VmFlags::PKEY_0.union(VmFlags::PKEY_1).union(VmFlags::PKEY_2).union(VmFlags::PKEY_3);
+
 /// One line of kvma's maps as a VMA of a snapshot.
 fn vma<'a>(entry: &MapsEntry<'_, Backing<'a>>) -> SnapshotVma<'a> {
     let text = match entry.name() {
@@ -184,6 +188,7 @@ fn vma<'a>(entry: &MapsEntry<'_, Backing<'a>>) -> SnapshotVma<'a> {
         perms: SnapshotVma::shown(entry.flags()),
         offset: entry.offset(),
         backing: Backing { text },
-        flags: Some(entry.flags()),
+        // smaps has no mnemonics for protection keys.
+        flags: Some(entry.flags() - KEYS),
     }
 }

@@ -1,0 +1,152 @@
+//! Long operations, with the lock released in between.
+//!
+//! Everything that may fail is done for the whole range before the first batch. Batches go upwards,
+//! and never touch what others have mapped behind them. Others may see the range done in part; what
+//! they map or unmap ahead of the next batch counts as if it had been done before.
+//!
+//! Replacing ([`Placement::Fixed`](crate::Placement::Fixed)), restoring, forking and protecting are
+//! never done in batches: they hold the lock for as many VMAs as there are.
+
+use super::{AddrSpace, HasVmMap, NODES_PER_OPERATION};
+use crate::hooks::Hooks;
+use crate::node::NodeAlloc;
+use crate::range::{PageRange, VmRange};
+use crate::sync::RawLock;
+use crate::update::Update;
+use crate::vm_map::VmMap;
+use crate::vma::{VmaData, VmaNode};
+
+/// The largest number of VMAs for which unmapping, clearing and
+/// [`in_batches`](AddrSpace::in_batches) hold the lock.
+pub const MAX_VMAS_PER_LOCK_HOLD: usize = 64;
+
+/// Whether a long operation has more to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    More,
+    Done,
+}
+
+impl Progress {
+    /// Returns `More` if something is left of a range.
+    pub(crate) fn with_rest(rest: PageRange) -> Self {
+        if rest.is_empty() { Self::Done } else { Self::More }
+    }
+}
+
+impl<M: HasVmMap, L: RawLock> AddrSpace<M, L> {
+    /// Runs `batch` under the lock until it is done or fails. Before each run there are `nodes`
+    /// nodes, as far as there is memory. In between, the lock is released, the flush waited for,
+    /// and what was removed released.
+    pub(crate) fn run_batches<H: Hooks<M::Data> + ?Sized, E>(
+        &self,
+        nodes: usize,
+        hooks: &mut H,
+        mut batch: impl FnMut(&mut M, &mut Update<'_, M::Data, M::Alloc, H>) -> Result<Progress, E>,
+    ) -> Result<(), E> {
+        let mut update = self.new_update(hooks);
+        loop {
+            let _ = update.preallocate(nodes);
+            let progress = batch(&mut self.begin(), &mut update)?;
+            if progress == Progress::Done {
+                return Ok(());
+            }
+            update.settle(nodes);
+        }
+    }
+
+    /// Runs `step` over the VMAs in `len` bytes from `start`, in batches: each call is given, under
+    /// the lock, a range with at most [`MAX_VMAS_PER_LOCK_HOLD`] VMAs in it, ascending, and `nodes`
+    /// preallocated nodes, as far as there is memory. In between, the lock is released, the flush
+    /// waited for, and what was removed released. For work that may be seen half done: locking all
+    /// of a program's memory.
+    ///
+    /// Must not be called where the lock is held.
+    ///
+    /// # Errors
+    ///
+    /// The first error of `step` ends it; the batches before stay done. Check what can be checked
+    /// beforehand, with [`inspect`](Self::inspect) or in the first step.
+    pub fn in_batches<H: Hooks<M::Data> + ?Sized>(
+        &self,
+        start: u64,
+        len: u64,
+        nodes: usize,
+        hooks: &mut H,
+        mut step: impl FnMut(
+            &mut M,
+            VmRange,
+            &mut Update<'_, M::Data, M::Alloc, H>,
+        ) -> Result<(), H::Error>,
+    ) -> Result<(), H::Error> {
+        self.check_reentry()?;
+        let mut rest = self.inspect(|map| map.vm_map().touched(start, len));
+        if rest.is_empty() {
+            return Ok(());
+        }
+        self.run_batches(nodes, hooks, |map, update| {
+            let batch = map.vm_map().first_batch(rest, MAX_VMAS_PER_LOCK_HOLD);
+            let page = map.vm_map().page_size();
+            step(map, VmRange::from_pages(batch, page), update)?;
+            rest = PageRange::new(batch.end, rest.end);
+            Ok(Progress::with_rest(rest))
+        })
+    }
+}
+
+impl<V, A, L> AddrSpace<VmMap<V, A>, L>
+where
+    V: VmaData,
+    A: NodeAlloc<VmaNode<V>> + Clone,
+    L: RawLock,
+{
+    /// Unmaps as [`VmMap::unmap`] does, in batches of at most [`MAX_VMAS_PER_LOCK_HOLD`] VMAs if
+    /// there are more, each with a flush of its own. In that case `prepare` is called for the VMAs
+    /// that are split at the range's ends, and for no others. For all at once, use
+    /// [`update`](Self::update).
+    ///
+    /// # Errors
+    ///
+    /// As [`VmMap::unmap`]. Of several batches, each but the first fails only if another thread has
+    /// mapped or merged a VMA across the range's end meanwhile, and the hooks refuse the piece or
+    /// there is no node for it; the batches before are gone then.
+    pub fn unmap<H: Hooks<V> + ?Sized>(
+        &self,
+        start: u64,
+        len: u64,
+        hooks: &mut H,
+    ) -> Result<u64, H::Error> {
+        self.check_reentry()?;
+        let (mut bytes, mut rest) = (0_u64, None);
+        self.run_batches(NODES_PER_OPERATION, hooks, |map, update| {
+            let limit = MAX_VMAS_PER_LOCK_HOLD;
+            let (pages, above) = match rest {
+                None => map.begin_unmap(start, len, limit, update)?,
+                Some(rest) => map.unmap_batch(rest, limit, update)?,
+            };
+            bytes = bytes.saturating_add(map.bytes(pages));
+            rest = Some(above);
+            Ok(Progress::with_rest(above))
+        })
+        .map(|()| bytes)
+    }
+
+    /// Unmaps everything there is, in batches as [`unmap`](Self::unmap) does. Needs no node. VMAs
+    /// that others map behind the batch that is being unmapped stay.
+    ///
+    /// # Errors
+    ///
+    /// As [`unmap`](Self::unmap).
+    pub fn clear<H: Hooks<V> + ?Sized>(&self, hooks: &mut H) -> Result<u64, H::Error> {
+        self.check_reentry()?;
+        let space = self.inspect(VmMap::space);
+        let Some(len) = space.len() else {
+            // 2^64 bytes: the length does not fit. No VMA need be split in the middle: one that
+            // lies across it is unmapped by two calls.
+            let half = 1 << 63;
+            let low = self.unmap(0, half, hooks)?;
+            return Ok(low.saturating_add(self.unmap(half, half, hooks)?));
+        };
+        self.unmap(space.start(), len, hooks)
+    }
+}

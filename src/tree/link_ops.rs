@@ -1,0 +1,309 @@
+//! The link operations through which the library changes the tree, and which keep the largest gaps
+//! right.
+//!
+//! `RBTree` has no hook for rotations, but every child pointer that it writes goes through
+//! `set_left` and `set_right` here. They note the node; afterwards each noted node's largest gap is
+//! recomputed, and its ancestors' while they change. Two calls come at the right time:
+//!
+//! - a removal ends with `release_link`;
+//! - after an insertion the tree asks for a cursor to the new node, which calls `get_link`.
+//!
+//! An insertion notes at most 9 nodes and a removal at most 13 with intrusive-collections 0.10. If
+//! ever more were written than fit, everything is recomputed, so correctness does not rest on that.
+
+use crate::node::{Content, Node};
+use core::cell::Cell;
+use core::marker::PhantomData;
+use core::ptr::{self, NonNull};
+use intrusive_collections::rbtree::{Color, RBTreeOps};
+use intrusive_collections::{Adapter, LinkOps, PointerOps};
+
+/// Nodes that a change may note before everything is recomputed. Small in tests, so that they take
+/// both ways.
+const NOTED: usize = if cfg!(all(test, not(loom))) { 3 } else { 16 };
+
+const BLACK: usize = 1;
+
+/// The pointer that the library's tree stores, without drop glue: nodes belong to the allocator.
+pub(super) struct Handle<T: Content>(pub(super) NonNull<Node<T>>);
+
+pub(super) struct Handles<T>(PhantomData<fn() -> T>);
+
+// SAFETY: both directions are the same pointer.
+unsafe impl<T: Content> PointerOps for Handles<T> {
+    type Value = Node<T>;
+    type Pointer = Handle<T>;
+
+    #[inline(always)]
+    unsafe fn from_raw(&self, value: *const Node<T>) -> Handle<T> {
+        // SAFETY: comes from `into_raw`.
+        Handle(unsafe { NonNull::new_unchecked(value.cast_mut()) })
+    }
+
+    #[inline(always)]
+    fn into_raw(&self, handle: Handle<T>) -> *const Node<T> {
+        handle.0.as_ptr()
+    }
+}
+
+pub(super) struct TreeAdapter<T: Content> {
+    ops: Links<T>,
+    handles: Handles<T>,
+}
+
+impl<T: Content> TreeAdapter<T> {
+    pub(super) const fn new() -> Self {
+        TreeAdapter { ops: Links::new(), handles: Handles(PhantomData) }
+    }
+}
+
+// SAFETY: a node is its own link.
+unsafe impl<T: Content> Adapter for TreeAdapter<T> {
+    type LinkOps = Links<T>;
+    type PointerOps = Handles<T>;
+
+    #[inline(always)]
+    unsafe fn get_value(&self, link: NonNull<Node<T>>) -> *const Node<T> {
+        link.as_ptr()
+    }
+
+    #[inline(always)]
+    unsafe fn get_link(&self, value: *const Node<T>) -> NonNull<Node<T>> {
+        self.ops.propagate_all(ptr::null_mut());
+        // SAFETY: `value` is valid by the contract of this method.
+        unsafe { NonNull::new_unchecked(value.cast_mut()) }
+    }
+
+    #[inline(always)]
+    fn link_ops(&self) -> &Links<T> {
+        &self.ops
+    }
+
+    #[inline(always)]
+    fn link_ops_mut(&mut self) -> &mut Links<T> {
+        &mut self.ops
+    }
+
+    #[inline(always)]
+    fn pointer_ops(&self) -> &Handles<T> {
+        &self.handles
+    }
+}
+
+/// Stateful link operations: the nodes whose children changed since the last `propagate_all`.
+pub(super) struct Links<T: Content> {
+    noted: [Cell<*mut Node<T>>; NOTED],
+    len: Cell<usize>,
+    overflown: Cell<bool>,
+}
+
+impl<T: Content> Links<T> {
+    const fn new() -> Self {
+        Links {
+            noted: [const { Cell::new(ptr::null_mut()) }; NOTED],
+            len: Cell::new(0),
+            overflown: Cell::new(false),
+        }
+    }
+
+    #[inline(always)]
+    fn note(&self, node: NonNull<Node<T>>) {
+        let len = self.len.get();
+        // The last one noted; no slot has the index -1.
+        if self.noted.get(len.wrapping_sub(1)).is_some_and(|last| last.get() == node.as_ptr()) {
+            return;
+        }
+        match self.noted.get(len) {
+            Some(slot) => {
+                slot.set(node.as_ptr());
+                self.len.set(len + 1);
+            }
+            None => self.overflown.set(true),
+        }
+    }
+
+    /// Makes every stored largest gap right again. `gone` is a node that was noted and then
+    /// removed.
+    #[inline]
+    fn propagate_all(&self, gone: *mut Node<T>) {
+        let len = self.len.replace(0);
+        let noted = self.noted.get(..len).unwrap_or(&self.noted);
+        if self.overflown.replace(false) {
+            return self.recompute(noted, gone);
+        }
+        for slot in noted {
+            let node = slot.get();
+            if node != gone {
+                // SAFETY: noted nodes are linked, but for `gone`.
+                unsafe { propagate(node) }
+            }
+        }
+    }
+
+    /// Recomputes every node, children before parents: too many nodes were noted.
+    #[cold]
+    fn recompute(&self, noted: &[Cell<*mut Node<T>>], gone: *mut Node<T>) {
+        let Some(inside) = noted.iter().map(Cell::get).find(|&node| node != gone) else {
+            return;
+        };
+        // SAFETY: `inside` is linked, and so is whatever its links lead to.
+        unsafe {
+            let mut root = inside;
+            while !parent(&*root).is_null() {
+                root = parent(&*root);
+            }
+            let mut at = deepest_first(root);
+            loop {
+                (*at).max_gap.set(computed_max(&*at));
+                if at == root {
+                    return;
+                }
+                let up = parent(&*at);
+                let right = (*up).right.get();
+                at = if right != at && !right.is_null() { deepest_first(right) } else { up };
+            }
+        }
+    }
+}
+
+/// Returns the first node of the subtree in post-order.
+///
+/// # Safety
+///
+/// `at` is a linked node.
+unsafe fn deepest_first<T: Content>(mut at: *mut Node<T>) -> *mut Node<T> {
+    loop {
+        // SAFETY: linked, by the contract of this function; links lead to linked nodes.
+        let node = unsafe { &*at };
+        let (left, right) = (node.left.get(), node.right.get());
+        at = if !left.is_null() {
+            left
+        } else if !right.is_null() {
+            right
+        } else {
+            return at;
+        };
+    }
+}
+
+#[inline(always)]
+pub(super) fn parent<T: Content>(node: &Node<T>) -> *mut Node<T> {
+    node.parent.get().map_addr(|addr| addr & !BLACK)
+}
+
+pub(super) fn is_black<T: Content>(node: &Node<T>) -> bool {
+    node.parent.get().addr() & BLACK != 0
+}
+
+/// Computes the largest gap of a subtree, from the node's own and its children's.
+///
+/// # Safety
+///
+/// `node` is linked.
+#[inline(always)]
+pub(super) unsafe fn computed_max<T: Content>(node: &Node<T>) -> T::Position {
+    let mut max = node.gap.get();
+    for child in [node.left.get(), node.right.get()] {
+        // SAFETY: null or a linked node.
+        if let Some(child) = unsafe { child.as_ref() } {
+            max = max.max(child.max_gap.get());
+        }
+    }
+    max
+}
+
+/// Recomputes the largest gap of a node whose gap or children have changed, then its ancestors'
+/// until nothing changes.
+///
+/// # Safety
+///
+/// `at` is a linked node.
+#[inline]
+pub(super) unsafe fn propagate<T: Content>(mut at: *mut Node<T>) {
+    // SAFETY: linked, by the contract of this function; parents of linked nodes are linked.
+    while let Some(node) = unsafe { at.as_ref() } {
+        // SAFETY: as above.
+        let max = unsafe { computed_max(node) };
+        if node.max_gap.get() == max {
+            return;
+        }
+        node.max_gap.set(max);
+        at = parent(node);
+    }
+}
+
+// SAFETY: a node is in at most one tree: it is linked by whoever owns it as `FreeNode`.
+unsafe impl<T: Content> LinkOps for Links<T> {
+    type LinkPtr = NonNull<Node<T>>;
+
+    #[inline(always)]
+    unsafe fn acquire_link(&mut self, link: NonNull<Node<T>>) -> bool {
+        // SAFETY: valid by the contract of this method. A free node's list link is of no use any
+        // more; the tree sets parent and colour next.
+        unsafe { link.as_ref() }.parent.set(ptr::without_provenance_mut(BLACK));
+        true
+    }
+
+    #[inline(always)]
+    unsafe fn release_link(&mut self, link: NonNull<Node<T>>) {
+        self.propagate_all(link.as_ptr());
+    }
+}
+
+// SAFETY: plain getters and setters of the node's links, nothing else writes them.
+unsafe impl<T: Content> RBTreeOps for Links<T> {
+    #[inline(always)]
+    unsafe fn left(&self, link: NonNull<Node<T>>) -> Option<NonNull<Node<T>>> {
+        // SAFETY: valid by the contract of this method.
+        NonNull::new(unsafe { link.as_ref() }.left.get())
+    }
+
+    #[inline(always)]
+    unsafe fn right(&self, link: NonNull<Node<T>>) -> Option<NonNull<Node<T>>> {
+        // SAFETY: valid by the contract of this method.
+        NonNull::new(unsafe { link.as_ref() }.right.get())
+    }
+
+    #[inline(always)]
+    unsafe fn parent(&self, link: NonNull<Node<T>>) -> Option<NonNull<Node<T>>> {
+        // SAFETY: valid by the contract of this method.
+        NonNull::new(parent(unsafe { link.as_ref() }))
+    }
+
+    #[inline(always)]
+    unsafe fn color(&self, link: NonNull<Node<T>>) -> Color {
+        // SAFETY: valid by the contract of this method.
+        if is_black(unsafe { link.as_ref() }) { Color::Black } else { Color::Red }
+    }
+
+    #[inline(always)]
+    unsafe fn set_left(&mut self, link: NonNull<Node<T>>, left: Option<NonNull<Node<T>>>) {
+        // SAFETY: valid by the contract of this method.
+        unsafe { link.as_ref() }.left.set(left.map_or(ptr::null_mut(), NonNull::as_ptr));
+        self.note(link);
+    }
+
+    #[inline(always)]
+    unsafe fn set_right(&mut self, link: NonNull<Node<T>>, right: Option<NonNull<Node<T>>>) {
+        // SAFETY: valid by the contract of this method.
+        unsafe { link.as_ref() }.right.set(right.map_or(ptr::null_mut(), NonNull::as_ptr));
+        self.note(link);
+    }
+
+    #[inline(always)]
+    unsafe fn set_parent(&mut self, link: NonNull<Node<T>>, parent: Option<NonNull<Node<T>>>) {
+        // SAFETY: valid by the contract of this method.
+        let node = unsafe { link.as_ref() };
+        let colour = node.parent.get().addr() & BLACK;
+        let parent = parent.map_or(ptr::null_mut(), NonNull::as_ptr);
+        node.parent.set(parent.map_addr(|addr| addr | colour));
+    }
+
+    #[inline(always)]
+    unsafe fn set_color(&mut self, link: NonNull<Node<T>>, color: Color) {
+        // SAFETY: valid by the contract of this method.
+        let node = unsafe { link.as_ref() };
+        let black = if color == Color::Black { BLACK } else { 0 };
+        node.parent.set(node.parent.get().map_addr(|addr| addr & !BLACK | black));
+    }
+}

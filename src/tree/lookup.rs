@@ -1,0 +1,385 @@
+//! Lookups without the lock.
+//!
+//! A reader starts at a published root and follows links while a writer changes them. It may be led
+//! anywhere, even into a node that has left the tree or belongs to another one; it can trust
+//! nothing on its way, only the checks at the end:
+//!
+//! - **A hit** is checked by the node's own generation. If it is even, and the same before and
+//!   after the node was read, then everything read is one state of that node. The node's tree
+//!   number says that it was in this tree then. Entries do not overlap, so there was no other
+//!   answer, wherever the walk came by.
+//! - **A miss** is checked by the tree's change count, since no node can tell that another one is
+//!   missing.
+//!
+//! So changes elsewhere in the tree make a reader repeat a miss, never a hit. Most lookups hit, so
+//! the first walk does not even look at the change count, whose cache line every writer writes.
+//!
+//! These pairs order memory, beside the links (`Link::set` with `Link::acquire`: a node is seen
+//! initialised):
+//!
+//! | by the lock's holder | by the reader |
+//! |---|---|
+//! | node's `write_begin`: generation odd, release fence, stores | loads, acquire fence, generation again |
+//! | node's `write_end`: stores, generation even with release | generation with acquire, loads |
+//! | `write_begin`: count odd, release fence, change | walk, acquire fence, count again |
+//! | `write_end`: change, count even with release | count with acquire, walk |
+//!
+//! The node's memory must stay a node while somebody may look at it: see [`ReadSide`]. A
+//! type-stable allocator sees to that by itself. With any other, the root is unpublished while the
+//! tree changes: nodes may be given back before the change ends (the map itself may be dropped and
+//! replaced), and a reader who comes then must not begin at one of them.
+
+use super::Tree;
+use crate::node::{Content, Node, NodeAlloc, ReadSide};
+use crate::pending_flush::PendingFlushes;
+use crate::range::{PageRange, PageSize};
+use crate::sync::{Link, Ordering, Word, fence};
+use core::fmt;
+use core::hint::select_unpredictable;
+use core::ptr::{self, NonNull};
+
+/// The number of nodes that a walk visits at most. No red-black tree is higher than that, but the
+/// links that a walk sees while writers are about need not form a tree.
+const STEPS: usize = 128;
+
+/// Contents that can be read without the lock: those of trees in which a position is one word,
+/// which is loaded whole.
+pub(crate) trait Peek: Content<Position = u64> {
+    /// A plain copy of a node's words.
+    type Seen;
+
+    /// Reads the words with `Word::shared`. They may be changing: the caller checks afterwards.
+    fn peek(words: &Self::Words, hot: u32) -> Self::Seen;
+
+    /// Returns `true` if readers are shown entries with these hot bits.
+    fn is_visible(hot: u32) -> bool;
+}
+
+/// Writers were in the way of a lookup that does not wait for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Busy;
+
+impl fmt::Display for Busy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a change is under way")
+    }
+}
+
+impl core::error::Error for Busy {}
+
+/// Stands for one state of one VMA of one address space: for
+/// [`still_valid`](crate::AddrSpace::still_valid).
+///
+/// It borrows nothing and may be kept while the fault handler sleeps.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Token {
+    /// Only for `Published::is_current`, once it has seen that the token is its own.
+    node: *const (),
+    /// The node's generation: even. Odd in a token that was never valid.
+    generation: u64,
+    /// The tree's number.
+    space: u64,
+    page: u64,
+}
+
+// SAFETY: the pointer is followed only by the space whose nodes it points to, whose readers may be
+// on any processor.
+unsafe impl Send for Token {}
+// SAFETY: as above.
+unsafe impl Sync for Token {}
+
+impl Token {
+    /// Whether a flush was under way when the entry was looked up, so that the token has never been
+    /// valid. There is nothing to prepare: look up again.
+    pub fn is_dead(&self) -> bool {
+        self.generation & 1 != 0
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Token({}.{})", self.space, self.generation)
+    }
+}
+
+/// An entry as a reader saw it.
+pub(crate) struct Hit<S> {
+    pub(crate) range: PageRange,
+    pub(crate) seen: S,
+    pub(crate) token: Token,
+}
+
+/// One state of a node, as read without the lock.
+struct Found<T: Peek> {
+    node: NonNull<Node<T>>,
+    generation: u64,
+    space: u64,
+    range: PageRange,
+    state: u64,
+    seen: T::Seen,
+}
+
+/// The root from which lookups without the lock start. It lies beside the lock, not behind it.
+pub(crate) struct Published<T: Content, A> {
+    root: Root<T>,
+    count: OwnLine<Word>,
+    /// Keeps the nodes' memory.
+    alloc: A,
+    page: PageSize,
+}
+
+/// Read by every reader, written only when the root moves.
+#[repr(align(64))]
+struct Root<T: Content> {
+    /// Null while there is none that readers may begin at.
+    node: Link<Node<T>>,
+    /// The tree's number, which the nodes that are in it carry.
+    number: Word,
+}
+
+/// Written by every writer: away from what readers always read.
+#[repr(align(64))]
+struct OwnLine<T>(T);
+
+impl<T: Content, A: NodeAlloc<T>> Published<T, A> {
+    /// Creates one with nothing published yet.
+    pub(crate) fn new(alloc: A, page: PageSize) -> Self {
+        Self {
+            root: Root { node: Link::null(), number: Word::new(0) },
+            count: OwnLine(Word::new(0)),
+            alloc,
+            page,
+        }
+    }
+
+    /// Returns the page size that readers count in.
+    #[inline]
+    pub(crate) fn page_size(&self) -> PageSize {
+        self.page
+    }
+
+    /// Returns the allocator of the nodes.
+    pub(crate) fn alloc(&self) -> &A {
+        &self.alloc
+    }
+
+    /// Begins a change of the tree. Called by the lock's holder; no miss is believed until
+    /// [`write_end`](Self::write_end).
+    #[inline]
+    pub(crate) fn write_begin(&self) {
+        self.count.0.set(self.count.0.get() | 1);
+        // Orders the odd count before every store of the change, a node's odd generation first of
+        // all: a reader who finds the node changing must not take that for a gap. Pairs with the
+        // fence of a miss.
+        fence(Ordering::Release);
+        if !A::TYPE_STABLE {
+            self.root.node.set(ptr::null_mut());
+        }
+    }
+
+    /// Ends a change of the tree. Called by the lock's holder. `alloc` is the handle of the tree's
+    /// nodes, `page` the page size that it counts in.
+    #[inline]
+    pub(crate) fn write_end(&self, tree: &Tree<T>, alloc: &A, page: PageSize) {
+        self.publish(tree, alloc, page);
+        // Release: a miss that starts from this count sees the whole change.
+        self.count.0.set_release((self.count.0.get() | 1) + 1);
+    }
+
+    /// Makes the root known to readers. Called by the lock's holder.
+    #[inline]
+    pub(crate) fn publish(&self, tree: &Tree<T>, alloc: &A, page: PageSize) {
+        if tree.number() != self.root.number.get() {
+            // There may be another map behind the lock now. Our handle keeps its nodes only if they
+            // are of the same allocator; if not, lookups take the lock.
+            if !alloc.is_same(&self.alloc) || page != self.page {
+                return self.forget();
+            }
+            self.root.number.set(tree.number());
+        }
+        if self.root.node.get() != tree.root {
+            self.root.node.set(tree.root);
+        }
+    }
+
+    /// Sends lookups to the lock until the next [`publish`](Self::publish). Called by the lock's
+    /// holder.
+    pub(crate) fn forget(&self) {
+        self.root.node.set(ptr::null_mut());
+        self.root.number.set(0);
+    }
+
+    /// Returns `true` if readers have a root to begin at.
+    pub(crate) fn is_published(&self) -> bool {
+        !self.root.node.acquire().is_null()
+    }
+
+    /// Looks `page` up under the lock. The token is dead unless the tree is the published one.
+    pub(crate) fn look(
+        &self,
+        tree: &Tree<T>,
+        pending_flushes: &PendingFlushes,
+        page: u64,
+    ) -> Option<Hit<T::Seen>>
+    where
+        T: Peek,
+    {
+        let entry = tree.find(page)?;
+        if !T::is_visible(entry.node.hot()) {
+            return None;
+        }
+        let (node, set) = (NonNull::from(entry.node), entry.node.pending_flushes());
+        let dead = pending_flushes.cover(set, page) || tree.number() != self.root.number.get();
+        let token = Self::token(node, entry.node.generation(), dead, tree.number(), page);
+        Some(Hit {
+            range: entry.range(),
+            seen: T::peek(&entry.node.words, entry.node.hot()),
+            token,
+        })
+    }
+
+    fn token(node: NonNull<Node<T>>, generation: u64, dead: bool, space: u64, page: u64) -> Token {
+        Token {
+            node: node.as_ptr().cast_const().cast(),
+            generation: generation | dead as u64,
+            space,
+            page,
+        }
+    }
+}
+
+impl<T: Peek, A: ReadSide<T>> Published<T, A> {
+    /// Looks `page` up without the lock, and returns what `make` makes of the entry. O(log n), at
+    /// most two walks.
+    #[inline(always)]
+    pub(crate) fn walk<R>(
+        &self,
+        pending_flushes: &PendingFlushes,
+        page: u64,
+        make: impl FnOnce(Hit<T::Seen>) -> R,
+    ) -> Result<Option<R>, Busy> {
+        let _guard = self.alloc.enter();
+        // SAFETY: the guard above is held.
+        let found = match unsafe { self.hit(page) }? {
+            Some(found) => found,
+            // SAFETY: as above.
+            None => match unsafe { self.hit_or_miss(page) }? {
+                Some(found) => found,
+                None => return Ok(None),
+            },
+        };
+        if !T::is_visible(found.state as u32) {
+            return Ok(None);
+        }
+        let dead = pending_flushes.cover((found.state >> 32) as u32, page);
+        let token = Self::token(found.node, found.generation, dead, found.space, page);
+        Ok(Some(make(Hit { range: found.range, seen: found.seen, token })))
+    }
+
+    /// Walks, for an answer that may also be a miss.
+    ///
+    /// # Safety
+    ///
+    /// A guard of `alloc.enter()` is held.
+    #[cold]
+    unsafe fn hit_or_miss(&self, page: u64) -> Result<Option<Found<T>>, Busy> {
+        let count = self.count.0.acquire();
+        // SAFETY: the caller holds a guard.
+        if let Some(hit) = unsafe { self.hit(page) }? {
+            return Ok(Some(hit));
+        }
+        // Pairs with the fence of `write_begin`: if the walk saw a store of a change, the count is
+        // odd here, or another one.
+        fence(Ordering::Acquire);
+        if count & 1 == 0 && self.count.0.shared() == count { Ok(None) } else { Err(Busy) }
+    }
+
+    /// Walks, for a hit; without one, the answer says nothing.
+    ///
+    /// # Safety
+    ///
+    /// A guard of `alloc.enter()` is held.
+    #[inline(always)]
+    unsafe fn hit(&self, page: u64) -> Result<Option<Found<T>>, Busy> {
+        // SAFETY: the caller holds a guard.
+        let Some(found) = (unsafe { self.descend(page) })? else { return Ok(None) };
+        // SAFETY: a node, by `descend`, and it stays one.
+        let node = unsafe { found.as_ref() };
+        // Pairs with the node's `write_end`: everything stored before this generation is seen
+        // below.
+        let generation = node.generation.acquire();
+        let range = PageRange::new(node.start.shared(), node.end.shared());
+        let (number, state) = (node.tree.shared(), node.state.shared());
+        let seen = T::peek(&node.words, state as u32);
+        // Pairs with the fence of the node's `write_begin`: if one of the loads above saw a later
+        // change, so does the load of the generation below.
+        fence(Ordering::Acquire);
+        let one_state = generation & 1 == 0 && node.generation.shared() == generation;
+        let here = range.start <= page && page < range.end;
+        let space = self.root.number.shared();
+        if !one_state || !here || number != space {
+            return Ok(None);
+        }
+        Ok(Some(Found { node: found, generation, space, range, state, seen }))
+    }
+
+    /// Finds the last node on the way down that begins at or below `page`.
+    ///
+    /// # Safety
+    ///
+    /// A guard of `alloc.enter()` is held.
+    #[inline(always)]
+    unsafe fn descend(&self, page: u64) -> Result<Option<NonNull<Node<T>>>, Busy> {
+        let mut at = self.root.node.acquire();
+        if at.is_null() {
+            return Err(Busy); // a tree always has its sentinel: nothing is published
+        }
+        let mut best = ptr::null_mut();
+        for _ in 0..STEPS {
+            // SAFETY: null, or a node: every pointer that was ever stored in a link or in the root
+            // is one, it was initialised before the release store that is acquired here, and it
+            // stays a node as long as the guard is held.
+            let Some(node) = (unsafe { at.as_ref() }) else { return Ok(NonNull::new(best)) };
+            let right = page >= node.start.shared();
+            best = select_unpredictable(right, at, best);
+            at = select_unpredictable(right, node.right.acquire(), node.left.acquire());
+        }
+        Err(Busy)
+    }
+
+    /// Returns `true` if the entry is as it was when the token was made. O(1), or one walk where
+    /// the allocator gives memory back.
+    #[inline]
+    pub(crate) fn is_current(&self, token: &Token) -> bool {
+        if token.is_dead() || token.space != self.root.number.shared() {
+            return false;
+        }
+        let node: *const Node<T> = token.node.cast();
+        if A::TYPE_STABLE {
+            // SAFETY: the tree's number says that the node is of our allocator, whose nodes stay
+            // nodes as long as our handle lives. A node's generation never goes back, so the one in
+            // the token says that it is still linked where it was.
+            //
+            // Relaxed: if a change's hook has run before under the page-table lock, that lock lets
+            // us see the generation it left; and if not, the hook will see what is written now.
+            return unsafe { (*node).generation.shared() } == token.generation;
+        }
+        // The node's memory may be gone. If the entry lives, the walk finds its node at its page.
+        // The memory may have become a new node with the same generation, but then in another tree:
+        // in one tree generations do not come back at an address, see `Tree::generation_floor`.
+        let _guard = self.alloc.enter();
+        // SAFETY: the guard above is held.
+        match unsafe { self.descend(token.page) } {
+            Ok(Some(found)) if ptr::eq(found.as_ptr(), node) => {
+                // SAFETY: a node, by `descend`, while the guard is held.
+                let node = unsafe { &*node };
+                // The generation last: it tells that the number is that of one state with it.
+                node.tree.shared() == token.space && {
+                    fence(Ordering::Acquire);
+                    node.generation.shared() == token.generation
+                }
+            }
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! The steps of a change, as types: none can be left out, and none can be made twice.
+//!
+//! ```text
+//!   Plan       nodes needed, events to come, ranges where rights are taken away
+//!     │ ready: checks the allocator, preallocates, lets the hooks prepare; a refusal cancels
+//!     │ (prepare and commit: the same in two steps, for a change of two maps)
+//!   Ready      nothing can fail any more
+//!     │ apply: tokens become invalid; the operation edits the map by way of `Edit`, which tells the
+//!     │        hooks; the flush begins
+//!   done
+//! ```
+
+use super::VmMap;
+use crate::hooks::{Event, Hooks, Piece, cancel_all, prepare_all};
+use crate::node::{NodeAlloc, Removed};
+use crate::range::PageRange;
+use crate::split_merge::Merge;
+use crate::tree::EntryRef;
+use crate::update::{Flush, Update};
+use crate::vma::{Attrs, Vma, VmaData, VmaNode};
+
+/// What an operation will do, and needs for it.
+pub(super) struct Plan<E> {
+    nodes: usize,
+    events: E,
+    /// Where the events take rights away, if there are any.
+    covered_by_events: Option<PageRange>,
+    ready: Ready,
+}
+
+impl<'m, V: VmaData + 'm, E: Iterator<Item = Event<'m, V>> + Clone> Plan<E> {
+    /// Plans a change of which the hooks will hear these events.
+    #[inline]
+    pub(super) fn new(events: E) -> Self {
+        Self { nodes: 0, events, covered_by_events: None, ready: Ready { covered: [None; 2] } }
+    }
+
+    /// Sets how many free nodes the change needs.
+    #[inline]
+    pub(super) fn needs(self, nodes: usize) -> Self {
+        Self { nodes, ..self }
+    }
+
+    /// Adds a range where the change takes rights away, if there is one. At most two.
+    #[inline]
+    pub(super) fn covers(mut self, range: Option<PageRange>) -> Self {
+        let [first, second] = self.ready.covered;
+        self.ready.covered = if first.is_none() { [range, second] } else { [first, range] };
+        self
+    }
+
+    /// Adds the range where the planned events take rights away, if there are any.
+    #[inline]
+    pub(super) fn covers_events(self, range: PageRange) -> Self {
+        Self { covered_by_events: Some(range), ..self }
+    }
+
+    /// Skips the preparation of a plan that needs none: it has no events and takes no nodes. The
+    /// caller has checked the allocator.
+    #[inline]
+    pub(super) fn prepared_already(self) -> Ready {
+        debug_assert!(self.nodes == 0 && self.events.clone().next().is_none());
+        self.ready
+    }
+
+    /// Does everything that can fail, where nothing else is to be prepared.
+    #[inline]
+    pub(super) fn ready<A: NodeAlloc<VmaNode<V>> + Clone, H: Hooks<V> + ?Sized>(
+        mut self,
+        alloc: &A,
+        update: &mut Update<'_, V, A, H>,
+    ) -> Result<Ready, H::Error> {
+        update.check_alloc(alloc)?;
+        update.preallocate(self.nodes)?;
+        // Only readers without the lock want to know.
+        if let Some(range) = self.covered_by_events
+            && update.is_watched()
+            && self.events.clone().next().is_some()
+        {
+            self = self.covers(Some(range));
+        }
+        prepare_all(update.hooks, self.events)?;
+        Ok(self.ready)
+    }
+
+    /// Does everything that can fail, so that it can still be cancelled: for a change of two maps.
+    pub(super) fn prepare<'u, 'h, A: NodeAlloc<VmaNode<V>> + Clone, H: Hooks<V> + ?Sized>(
+        self,
+        alloc: &A,
+        update: &'u mut Update<'h, V, A, H>,
+    ) -> Result<Prepared<'m, 'u, 'h, V, A, H, E>, H::Error> {
+        let events = self.events.clone();
+        let ready = self.ready(alloc, update)?;
+        Ok(Prepared { update, events: Some(events), ready })
+    }
+}
+
+/// A change that is prepared. Dropping it cancels what the hooks have prepared.
+#[must_use = "dropping it cancels the change"]
+pub(super) struct Prepared<'m, 'u, 'h, V, A, H, E>
+where
+    V: VmaData + 'm,
+    A: NodeAlloc<VmaNode<V>> + Clone,
+    H: Hooks<V> + ?Sized,
+    E: Iterator<Item = Event<'m, V>>,
+{
+    update: &'u mut Update<'h, V, A, H>,
+    events: Option<E>,
+    ready: Ready,
+}
+
+impl<'m, V, A, H, E> Prepared<'m, '_, '_, V, A, H, E>
+where
+    V: VmaData + 'm,
+    A: NodeAlloc<VmaNode<V>> + Clone,
+    H: Hooks<V> + ?Sized,
+    E: Iterator<Item = Event<'m, V>>,
+{
+    /// Ends the time in which the change can be cancelled, and the borrow of the map.
+    #[inline]
+    pub(super) fn commit(mut self) -> Ready {
+        self.events = None;
+        Ready { covered: self.ready.covered }
+    }
+}
+
+impl<'m, V, A, H, E> Drop for Prepared<'m, '_, '_, V, A, H, E>
+where
+    V: VmaData + 'm,
+    A: NodeAlloc<VmaNode<V>> + Clone,
+    H: Hooks<V> + ?Sized,
+    E: Iterator<Item = Event<'m, V>>,
+{
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(events) = self.events.take() {
+            cancel_all(self.update.hooks, events);
+        }
+    }
+}
+
+/// A change that can be applied. Nothing can fail any more.
+#[must_use = "the hooks have prepared for it"]
+pub(super) struct Ready {
+    covered: [Option<PageRange>; 2],
+}
+
+impl Ready {
+    /// Makes tokens invalid, runs `edit`, and begins the flush if the edit needs one.
+    #[inline]
+    pub(super) fn apply<V, A, H, R>(
+        self,
+        map: &mut VmMap<V, A>,
+        update: &mut Update<'_, V, A, H>,
+        edit: impl FnOnce(&mut Edit<'_, '_, V, A, H>) -> R,
+    ) -> R
+    where
+        V: VmaData,
+        A: NodeAlloc<VmaNode<V>> + Clone,
+        H: Hooks<V> + ?Sized,
+    {
+        for range in self.covered.into_iter().flatten() {
+            update.cover(&map.tree, range);
+        }
+        let flush = core::mem::replace(&mut update.owed.flush, Flush::Interrupted);
+        let mut step = Edit { map, update, flush, must_flush: false };
+        let result = edit(&mut step);
+        step.begin_flush();
+        let flush = step.flush;
+        update.owed.flush = flush;
+        result
+    }
+}
+
+/// The map while a change is applied. Every call edits it and tells the hooks.
+pub(super) struct Edit<'s, 'h, V, A, H>
+where
+    V: VmaData,
+    A: NodeAlloc<VmaNode<V>> + Clone,
+    H: Hooks<V> + ?Sized,
+{
+    pub(super) map: &'s mut VmMap<V, A>,
+    pub(super) update: &'s mut Update<'h, V, A, H>,
+    /// The state of the update's flush, which is kept here: should a hook panic, the update knows
+    /// that it was interrupted.
+    flush: Flush,
+    must_flush: bool,
+}
+
+impl<V, A, H> Edit<'_, '_, V, A, H>
+where
+    V: VmaData,
+    A: NodeAlloc<VmaNode<V>> + Clone,
+    H: Hooks<V> + ?Sized,
+{
+    /// Removes the VMAs in `range`, into the update.
+    #[inline]
+    pub(super) fn remove(&mut self, range: PageRange) {
+        let before = self.update.owed.nodes.removed.len();
+        self.map.tree.remove_range(range, &mut self.update.owed.nodes);
+        let removed = &self.update.owed.nodes.removed;
+        tell_unmapped(self.map, removed, before, self.update.hooks);
+        self.must_flush |= removed.len() > before;
+    }
+
+    /// Tells the hooks of VMAs that were removed into a list of their own.
+    pub(super) fn tell_unmapped(&mut self, removed: &Removed<VmaNode<V>>) {
+        tell_unmapped(self.map, removed, 0, self.update.hooks);
+        self.must_flush |= removed.len() > 0;
+    }
+
+    /// Adds a VMA over a free range.
+    #[inline]
+    pub(super) fn insert(&mut self, range: PageRange, attrs: Attrs, data: V, merge: Merge) {
+        let vm_range = self.map.vm_range(range);
+        let nodes = &mut self.update.owed.nodes;
+        let entry = self.map.tree.insert(range, attrs, data, merge, nodes);
+        if let Some(data) = entry.and_then(EntryRef::data) {
+            self.update.hooks.on_map(&Piece::new(vm_range, attrs, data));
+        }
+    }
+
+    /// Gives every VMA in `range` the attributes that `new` returns for all of it.
+    #[inline]
+    pub(super) fn modify(&mut self, range: PageRange, new: impl Fn(&Vma<'_, V>) -> Attrs) {
+        let (page, hooks) = (self.map.page, &mut *self.update.hooks);
+        let must_flush = &mut self.must_flush;
+        self.map.tree.modify(
+            range,
+            &mut self.update.owed.nodes,
+            &mut |entry| Vma::new(entry, page).map_or(entry.attrs(), |vma| new(&vma)),
+            &mut |entry: EntryRef<'_, VmaNode<V>>, old| {
+                if let Some(vma) = Vma::new(entry, page) {
+                    hooks.on_protect(&Piece::new(vma.range(), vma.attrs(), vma.data()), &old);
+                    *must_flush = true;
+                }
+            },
+        );
+    }
+
+    /// Gives one VMA over exactly `range` other attributes, without merging it.
+    pub(super) fn set_attrs(&mut self, range: PageRange, old: Attrs, new: Attrs) {
+        self.map.tree.split_at(range.start, &mut self.update.owed.nodes.free);
+        self.map.tree.split_at(range.end, &mut self.update.owed.nodes.free);
+        self.map.tree.cursor(range.start).set_attrs(new);
+        if let Some(vma) = self.map.find_page(range.start) {
+            let piece = Piece::new(self.map.vm_range(range), new, vma.data());
+            self.update.hooks.on_protect(&piece, &old);
+        }
+        self.must_flush = true;
+    }
+
+    /// Adds a VMA whose contents come from `from`.
+    #[inline]
+    pub(super) fn insert_relocated(
+        &mut self,
+        from: PageRange,
+        to: u64,
+        attrs: Attrs,
+        mut data: V,
+        merge: Merge,
+    ) {
+        let (from_range, to_addr) = (self.map.vm_range(from), self.map.page.addr(to));
+        data.relocate(from_range, to_addr);
+        let range = from.moved(from.start, to);
+        let nodes = &mut self.update.owed.nodes;
+        let entry = self.map.tree.insert(range, attrs, data, merge, nodes);
+        if let Some(data) = entry.and_then(EntryRef::data) {
+            self.update.hooks.on_relocate(&Piece::new(from_range, attrs, data), to_addr);
+        }
+        self.must_flush = true;
+    }
+
+    /// Makes the tokens of VMAs in `range` invalid, although they stay as they are.
+    pub(super) fn invalidate(&mut self, range: PageRange) {
+        self.must_flush |= self.map.tree.invalidate(range);
+    }
+
+    /// Begins the flush, if there is a reason for one that has come since the last.
+    #[inline]
+    pub(super) fn begin_flush(&mut self) {
+        if core::mem::take(&mut self.must_flush) {
+            self.update.hooks.flush_begin();
+            self.flush = Flush::Begun;
+        }
+    }
+}
+
+#[inline]
+fn tell_unmapped<V, A, H>(
+    map: &VmMap<V, A>,
+    removed: &Removed<VmaNode<V>>,
+    skip: usize,
+    hooks: &mut H,
+) where
+    V: VmaData,
+    A: NodeAlloc<VmaNode<V>> + Clone,
+    H: Hooks<V> + ?Sized,
+{
+    for gone in removed.iter_from(skip) {
+        if let Some(data) = gone.data {
+            hooks.on_unmap(&Piece::new(map.vm_range(gone.range), gone.attrs, data));
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! Hooks and updates, either of which an operation takes.
+
+use super::VmMap;
+use crate::error::Error;
+use crate::hooks::Hooks;
+use crate::node::NodeAlloc;
+use crate::update::Update;
+use crate::vma::{VmaData, VmaNode};
+
+/// Hooks, or an [`Update`] that carries them: every operation of a [`VmMap`] takes either.
+///
+/// With hooks, the operation stands alone: the work that it owes is done before it returns. With an
+/// update, several operations are one change, and the work is done when the update is finished.
+///
+/// Implemented for every [`Hooks`] and for `Update`, and for nothing else. `By` tells the two
+/// apart, and is always inferred.
+pub trait Updater<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone, By>: sealed::Sealed<V, By> {
+    /// The hooks.
+    type Hooks: Hooks<V, Error = Self::Error> + ?Sized;
+    /// The hooks' error.
+    type Error: From<Error>;
+
+    /// Runs `change` with an update for `map`.
+    #[doc(hidden)]
+    fn run<R>(
+        &mut self,
+        map: &mut VmMap<V, A>,
+        change: impl FnOnce(&mut VmMap<V, A>, &mut Update<'_, V, A, Self::Hooks>) -> R,
+    ) -> R;
+}
+
+/// Marks an [`Updater`] that is hooks.
+#[derive(Clone, Copy, Debug)]
+pub enum ByHooks {}
+
+/// Marks an [`Updater`] that is an [`Update`].
+#[derive(Clone, Copy, Debug)]
+pub enum ByUpdate {}
+
+impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone, H: Hooks<V> + ?Sized> Updater<V, A, ByHooks>
+    for H
+{
+    type Hooks = H;
+    type Error = H::Error;
+
+    #[inline]
+    fn run<R>(
+        &mut self,
+        map: &mut VmMap<V, A>,
+        change: impl FnOnce(&mut VmMap<V, A>, &mut Update<'_, V, A, H>) -> R,
+    ) -> R {
+        let mut update = Update::new(map.alloc.clone(), map.page, self, None);
+        change(map, &mut update)
+    }
+}
+
+impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone, H: Hooks<V> + ?Sized> Updater<V, A, ByUpdate>
+    for Update<'_, V, A, H>
+{
+    type Hooks = H;
+    type Error = H::Error;
+
+    #[inline]
+    fn run<R>(
+        &mut self,
+        map: &mut VmMap<V, A>,
+        change: impl FnOnce(&mut VmMap<V, A>, &mut Update<'_, V, A, H>) -> R,
+    ) -> R {
+        change(map, self)
+    }
+}
+
+mod sealed {
+    use super::{ByHooks, ByUpdate, Hooks, NodeAlloc, Update, VmaData, VmaNode};
+
+    pub trait Sealed<V, By> {}
+
+    impl<V, H: Hooks<V> + ?Sized> Sealed<V, ByHooks> for H {}
+
+    impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone, H: Hooks<V> + ?Sized> Sealed<V, ByUpdate>
+        for Update<'_, V, A, H>
+    {
+    }
+}

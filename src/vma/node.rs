@@ -1,0 +1,194 @@
+//! The contents of a VMA's node: attributes in words that readers without the lock may load, and
+//! user data.
+
+use super::attrs::{Attrs, Backing};
+use super::data::VmaData;
+use crate::error::Error;
+use crate::flags::VmaFlags;
+use crate::node::{Content, NO_DATA};
+use crate::range::{PageRange, PageSize, VmRange};
+use crate::split_merge::{Parts, SplitMerge};
+use crate::sync::Word;
+use crate::tree::Peek;
+use core::fmt;
+use core::marker::PhantomData;
+
+/// The kind of tree that VMAs are in: node allocators for a [`VmMap`](crate::VmMap) hand out nodes
+/// of this kind.
+pub struct VmaNode<V = ()>(PhantomData<fn() -> V>);
+
+/// The attributes that the hot word has no room for. The first one shares a cache line with the
+/// links.
+#[repr(C)]
+pub struct VmaWords {
+    user_bits: Word,
+    object: Word,
+    offset: Word,
+    key: Word,
+}
+
+impl Default for VmaWords {
+    fn default() -> Self {
+        let [user_bits, object, offset, key] = [0; 4].map(Word::new);
+        Self { user_bits, object, offset, key }
+    }
+}
+
+impl fmt::Debug for VmaWords {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("VmaWords")
+    }
+}
+
+// Bits of the hot word alone, which are not flags of [`VmaFlags`].
+/// The backing is an object.
+const BACKED: u32 = 1 << 14;
+/// Object, offset and key mean something. If not, the key is 0.
+const MORE: u32 = 1 << 15;
+
+const _: () = assert!(VmaFlags::all().bits() & (NO_DATA | BACKED | MORE) == 0);
+
+/// Puts attributes together from the hot bits and the words, however they were read.
+#[inline(always)]
+fn decode(hot: u32, user_bits: u64, object: u64, offset: u64) -> Attrs {
+    let backing =
+        if hot & BACKED == 0 { Backing::Anonymous } else { Backing::Object { id: object, offset } };
+    let flags = VmaFlags::from_bits_retain(hot & !(NO_DATA | BACKED | MORE));
+    Attrs { flags, user_bits, backing }
+}
+
+impl<V: VmaData> Content for VmaNode<V> {
+    type Position = u64;
+    type Context = PageSize;
+    type Attrs = Attrs;
+    type Words = VmaWords;
+    type Data = V;
+
+    const HAS_CLAIMS: bool = true;
+
+    #[inline]
+    fn load(words: &VmaWords, hot: u32) -> Attrs {
+        decode(hot, words.user_bits.get(), words.object.get(), words.offset.get())
+    }
+
+    #[inline]
+    fn key(data: &V) -> u64 {
+        data.key()
+    }
+
+    #[inline]
+    fn store(words: &VmaWords, attrs: &Attrs, key: u64) -> u32 {
+        words.user_bits.update(attrs.user_bits);
+        let hot = attrs.flags.bits();
+        if let Backing::Object { id, offset } = attrs.backing {
+            words.object.update(id);
+            words.offset.update(offset);
+            words.key.update(key);
+            hot | MORE | BACKED
+        } else if key != 0 {
+            words.key.update(key);
+            hot | MORE
+        } else {
+            hot
+        }
+    }
+}
+
+/// The hot bits and the words as a reader without the lock found them.
+#[derive(Clone, Copy)]
+pub(crate) struct VmaSeen {
+    hot: u32,
+    user_bits: u64,
+    object: u64,
+    offset: u64,
+    key: u64,
+}
+
+impl VmaSeen {
+    #[inline(always)]
+    pub(crate) fn attrs(&self) -> Attrs {
+        decode(self.hot, self.user_bits, self.object, self.offset)
+    }
+
+    #[inline(always)]
+    pub(crate) fn key(&self) -> u64 {
+        self.key
+    }
+}
+
+impl<V: VmaData> Peek for VmaNode<V> {
+    type Seen = VmaSeen;
+
+    #[inline(always)]
+    fn peek(words: &VmaWords, hot: u32) -> VmaSeen {
+        let user_bits = words.user_bits.shared();
+        // Words that mean nothing are not read: changes nearby take their cache line away, but
+        // hardly ever that of the first one.
+        if hot & MORE == 0 {
+            return VmaSeen { hot, user_bits, object: 0, offset: 0, key: 0 };
+        }
+        let (object, offset) = (words.object.shared(), words.offset.shared());
+        VmaSeen { hot, user_bits, object, offset, key: words.key.shared() }
+    }
+
+    #[inline]
+    fn is_visible(hot: u32) -> bool {
+        hot & NO_DATA == 0
+    }
+}
+
+impl<V: VmaData> SplitMerge for VmaNode<V> {
+    fn advance(page: PageSize, attrs: Attrs, pages: u64) -> Attrs {
+        attrs.advance(page.addr(pages))
+    }
+
+    fn split(page: PageSize, data: &mut V, range: PageRange, at: u64) -> V {
+        data.split(VmRange::from_pages(range, page), page.addr(at))
+    }
+
+    fn can_merge(
+        page: PageSize,
+        left: Parts<'_, Self>,
+        left_range: PageRange,
+        right: Parts<'_, Self>,
+        right_range: PageRange,
+    ) -> Result<(), Error> {
+        if left.0.flags.contains(VmaFlags::NO_MERGE) {
+            return Err(Error::AttributesDiffer);
+        }
+        Self::can_merge_again(page, left, left_range, right, right_range)
+    }
+
+    fn can_merge_again(
+        page: PageSize,
+        left: Parts<'_, Self>,
+        left_range: PageRange,
+        right: Parts<'_, Self>,
+        right_range: PageRange,
+    ) -> Result<(), Error> {
+        if left.0.flags != right.0.flags || left.0.user_bits != right.0.user_bits {
+            return Err(Error::AttributesDiffer);
+        }
+        if left.0.backing.advance(page.addr(left_range.len())) != right.0.backing {
+            return Err(Error::BackingDiffers);
+        }
+        let [left_range, right_range] =
+            [left_range, right_range].map(|range| VmRange::from_pages(range, page));
+        if !left.1.can_merge(left_range, right.1, right_range) {
+            return Err(Error::AttributesDiffer);
+        }
+        Ok(())
+    }
+
+    fn merge(
+        page: PageSize,
+        left: &mut V,
+        left_range: PageRange,
+        right: &mut V,
+        right_range: PageRange,
+    ) {
+        let [left_range, right_range] =
+            [left_range, right_range].map(|range| VmRange::from_pages(range, page));
+        left.merge(left_range, right, right_range);
+    }
+}
