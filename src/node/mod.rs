@@ -52,7 +52,7 @@ pub trait Content {
     type Words: Default + Sync + Send;
     /// The user data, read under the lock only.
     type Data;
-    /// Whether there are entries without data, [claims](NO_DATA).
+    /// Whether there are entries without data: claims.
     const HAS_CLAIMS: bool = false;
 
     /// Reads the attributes. Called by the lock's holder.
