@@ -9,10 +9,11 @@ use core::fmt::Debug;
 use core::hash::Hash;
 use core::ops::{Add, AddAssign, Sub, SubAssign};
 
-/// What places and lengths are retry_with_nodes in: `u64`, or `u128` for keys of more than 64 bits.
+/// The type that positions and lengths are counted in: `u64`, or `u128` for keys of more than 64
+/// bits.
 ///
-/// No other type can be one. Code that is to work with either compares, adds and subtracts, or
-/// turns it into a `u128`.
+/// No other type can be one. Code that has to work with both compares, adds and subtracts, or
+/// converts to `u128`.
 pub trait Position:
     Number
     + Copy

@@ -10,6 +10,10 @@ use crate::node::{Content, NodeAlloc, NodeStore, Preallocated};
 use crate::range::PageRange;
 use crate::tree::{CursorMut, EntryRef, Tree};
 
+/// The most free nodes that any one operation on a range needs: one for each end that splits an
+/// entry, and one for the entry that it adds.
+pub(crate) const NODES_PER_OPERATION: usize = 3;
+
 /// The attributes and the data of an entry.
 pub(crate) type Parts<'a, T> = (&'a <T as Content>::Attrs, &'a <T as Content>::Data);
 

@@ -103,6 +103,7 @@ mod lookup;
 mod operations;
 mod pair;
 
+pub(crate) use crate::split_merge::NODES_PER_OPERATION;
 pub use crate::tree::{Busy, Token};
 pub use crate::update::Owing;
 pub use batch::MAX_VMAS_PER_LOCK_HOLD;
@@ -180,9 +181,6 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> HasVmMap for VmMap<V, A> {
         self
     }
 }
-
-/// The number of nodes that any one operation on a range may need.
-pub(crate) const NODES_PER_OPERATION: usize = 3;
 
 /// A map `M` behind a lock `L`, with lookups that do not take it.
 ///

@@ -93,8 +93,8 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone> Mappings<V, A> {
     ///
     /// The hooks hear the steps that undo what has happened, each kind in ascending order: first
     /// `on_unmap` for what was mapped since, then `on_protect` for what is still there with other
-    /// attributes, then `on_map` for what comes back, with the offset in its object. Pages that come
-    /// back are empty until the kernel fills them; undoing what was written to pages that were
+    /// attributes, then `on_map` for what comes back, with the offset in its object. Pages that
+    /// come back are empty until the kernel fills them; undoing what was written to pages that were
     /// there all along is up to the kernel, too.
     ///
     /// A checkpoint of another space of the same range is no error: nothing of what is there stays,
@@ -153,12 +153,16 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone> Mappings<V, A> {
     /// # Errors
     ///
     /// As for [`VmMap::fork_live`].
-    pub fn fork_live<By, U: Updater<Origin<V>, A, By> + ?Sized>(
+    pub fn fork_live<By, U, F>(
         &mut self,
         nodes: &mut Preallocated<VmaNode<Origin<V>>, A>,
         update: &mut U,
-        mut copy: impl FnMut(&mut U::Hooks, &Vma<'_, Origin<V>>) -> Result<Option<(Attrs, V)>, U::Error>,
-    ) -> Result<Self, U::Error> {
+        mut copy: F,
+    ) -> Result<Self, U::Error>
+    where
+        U: Updater<Origin<V>, A, By> + ?Sized,
+        F: FnMut(&mut U::Hooks, &Vma<'_, Origin<V>>) -> Result<Option<(Attrs, V)>, U::Error>,
+    {
         let copy = |hooks: &mut U::Hooks, vma: &Vma<'_, _>| Ok(with_origin(vma, copy(hooks, vma)?));
         Ok(Self::over(self.map.fork_live(nodes, update, copy)?))
     }

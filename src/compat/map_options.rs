@@ -110,8 +110,8 @@ impl MapOptions {
         Self { at: At::FixedNoReplace(addr), ..self }
     }
 
-    /// Puts it at `addr`, rounded down to a page as mmap(2) does, if that is free and aligned as the
-    /// mapping must be; else anywhere.
+    /// Puts it at `addr`, rounded down to a page as mmap(2) does, if that is free and aligned as
+    /// the mapping must be; else anywhere.
     pub const fn hint(self, addr: u64) -> Self {
         Self { hint: Some(addr), ..self }
     }

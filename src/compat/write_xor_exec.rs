@@ -12,7 +12,8 @@ pub(super) const fn allows(flags: MapFlags, prot: Prot) -> bool {
     flags.contains(MapFlags::JIT) || !prot.contains(Prot::WRITE.union(Prot::EXEC))
 }
 
-/// Hooks that refuse, with [`Error::WriteXorExec`], whatever would let code be written and then run.
+/// Hooks that refuse, with [`Error::WriteXorExec`], whatever would let code be written and then
+/// run.
 ///
 /// They refuse a mapping that is writable and executable at once, and one that becomes executable
 /// after it was writable, unless it was made with [`MapOptions::jit`](super::MapOptions::jit).

@@ -2,10 +2,10 @@
 
 use super::key::{Bounds, Key};
 use super::merge_policy::MergePolicy;
-use super::{MAX_NODES, NodeFor, RangeMap, bounds_of, merges_with_top};
+use super::{NodeFor, RangeMap, bounds_of, merges_with_top};
 use crate::error::Error;
 use crate::node::NodeAlloc;
-use crate::split_merge::Merge;
+use crate::split_merge::{Merge, NODES_PER_OPERATION};
 use core::ops::{RangeBounds, RangeInclusive};
 
 impl<K, V, A, P> RangeMap<K, V, A, P>
@@ -60,8 +60,8 @@ where
         Ok(())
     }
 
-    /// Takes `bounds` out: entries into the store, and the top's value to the caller, who drops both
-    /// once the map is whole again.
+    /// Takes `bounds` out: entries into the store, and the top's value to the caller, who drops
+    /// both once the map is whole again.
     fn take_out(&mut self, bounds: Bounds<K::Index>) -> Option<V> {
         self.tree.remove_range(self.indices(bounds), &mut self.store);
         if bounds.has_top() { self.top.take() } else { None }
@@ -74,7 +74,7 @@ where
             self.store.free.put(node);
             drop(entry);
         }
-        self.store.trim(MAX_NODES);
+        self.store.trim(NODES_PER_OPERATION);
     }
 
     /// Removes everything. O(n), needs no node.
@@ -161,7 +161,7 @@ where
         let rest = self.top.take_if(|top| merges_with_top(entry, top));
         let (node, value) = cursor.remove()?.empty();
         self.store.free.put(node);
-        self.store.trim(MAX_NODES);
+        self.store.trim(NODES_PER_OPERATION);
         let mut value = value?;
         let mut bounds = Bounds::from_indices(indices);
         if let Some(mut rest) = rest {

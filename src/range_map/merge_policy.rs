@@ -16,6 +16,11 @@ use core::marker::PhantomData;
 /// `I` is the type that keys are counted in: the [`Index`](crate::range_map::Key::Index) of the
 /// map's keys.
 ///
+/// The map keeps the value of the very largest key of 64 or 128 bits apart, as if its range had
+/// been split there, and shows the value of the keys below for the whole range. So values for such
+/// keys should say where a range begins or what it is, as those of the ready-made policies do, and
+/// not how long it is.
+///
 /// What `split` makes of a value, `can_merge` and `merge` must be able to make one value again. The
 /// methods run while the map is changing and should not panic: a map whose policy has panicked is
 /// sound, but may have lost the entries that were being changed.

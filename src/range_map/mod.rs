@@ -40,9 +40,6 @@ use core::marker::PhantomData;
 use core::ops::RangeBounds;
 use key::Bounds;
 
-/// The most nodes that one call needs.
-const MAX_NODES: usize = 3;
-
 /// The nodes of a map with these keys.
 type NodeFor<K, V, P> = RangeNode<V, P, <K as Key>::Index>;
 
@@ -89,7 +86,8 @@ pub struct RangeMap<
     /// The value of the top key, which the tree cannot hold: see [`Bounds`]. If it merges with the
     /// tree's last entry, callers see one range.
     top: Option<V>,
-    /// Keeps up to [`MAX_NODES`] free nodes from call to call, so that most calls do not allocate.
+    /// Keeps up to [`NODES_PER_OPERATION`](crate::split_merge::NODES_PER_OPERATION) free nodes from
+    /// call to call, so that most calls do not allocate.
     store: NodeStore<NodeFor<K, V, P>, A>,
     key: PhantomData<fn() -> K>,
 }

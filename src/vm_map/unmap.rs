@@ -2,6 +2,8 @@
 
 use super::change::Plan;
 use super::{Updater, VmMap};
+#[cfg(doc)]
+use crate::error::Error;
 use crate::hooks::{Event, Hooks};
 use crate::node::NodeAlloc;
 use crate::range::PageRange;

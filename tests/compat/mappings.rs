@@ -508,3 +508,16 @@ fn relocated_pages_are_not_those_that_were_there() {
         [&[(Step::Map, START), (Step::Unmap, START + 2 * PAGE)][..], &restored].concat()
     );
 }
+
+#[test]
+fn debug_shows_each_vma_with_its_mapping() {
+    let pool = Nodes::new();
+    let mut space = SHAPE.space(&pool);
+    space.map_at(START, 4 * PAGE, Attrs::new(Prot::RW), Plain(7), &mut NoHooks).unwrap();
+    space.unmap(START + PAGE, PAGE, &mut NoHooks).unwrap();
+    for text in [format!("{space:#?}"), format!("{:#?}", space.checkpoint().unwrap())] {
+        for part in ["0x10000..=0x12fff", "0x10200..=0x103ff", "whole: 0x10000..=0x103ff", "7"] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+    }
+}

@@ -19,6 +19,8 @@ const LAST: u64 = START + PAGES * PAGE - 1;
 
 thread_local! {
     static HELD: Cell<bool> = const { Cell::new(false) };
+    /// How often this thread has dropped user data.
+    static DROPPED: Cell<usize> = const { Cell::new(0) };
     /// A space that gets one more VMA whenever a node is allocated without the lock, as if other
     /// threads were faster.
     static CROWDED: Cell<Option<&'static Space<'static>>> = const { Cell::new(None) };
@@ -234,4 +236,53 @@ fn preallocating_ends_however_fast_the_space_grows() {
     CROWDED.set(None);
     assert!((4..100).contains(&child.vm_map().len()), "{} VMAs", child.vm_map().len());
     assert!(nodes.under_lock.load(Ordering::Relaxed) > 0, "nobody was faster");
+}
+
+/// User data that must not be dropped while the lock is held.
+#[derive(Debug)]
+struct Heavy;
+
+impl Drop for Heavy {
+    fn drop(&mut self) {
+        assert!(!HELD.get(), "dropped under the lock");
+        DROPPED.set(DROPPED.get() + 1);
+    }
+}
+
+impl VmaData for Heavy {
+    fn split(&mut self, _range: VmRange, _at: u64) -> Self {
+        Heavy
+    }
+
+    fn can_merge(&self, _range: VmRange, _right: &Self, _right_range: VmRange) -> bool {
+        true
+    }
+
+    fn fork(&self, _range: VmRange) -> Self {
+        Heavy
+    }
+}
+
+/// Data of what is replaced, of mappings that fail and of forks that fail waits for the unlock.
+#[test]
+fn user_data_is_dropped_without_the_lock() {
+    let pool = FixedPool::<VmaNode<Origin<Heavy>>, 16>::new();
+    let map = Mappings::new(START..=LAST, PageSize::SIZE_4K, &pool).unwrap();
+    let space = AddrSpace::with_lock(map, Watched(Spin::new()));
+    let (attrs, hooks) = (Attrs::new(Prot::RW), &mut NoHooks);
+    space.map_at(START, 4 * PAGE, attrs, Heavy, hooks).unwrap();
+    space.map_at(START + PAGE, PAGE, attrs, Heavy, hooks).unwrap();
+    assert_eq!(DROPPED.get(), 1);
+    assert_eq!(space.map_any(None, PAGES * PAGE, attrs, Heavy, hooks), Err(Error::NoSpace));
+    assert_eq!(space.map_at(START, 1, attrs, Heavy, hooks), Err(Error::Unaligned));
+    assert_eq!(space.map_at(LAST + 1, PAGE, attrs, Heavy, hooks), Err(Error::OutOfRange));
+    assert_eq!(DROPPED.get(), 4);
+    let mut left = 2;
+    let child = space.fork(&pool, hooks, |_, vma| {
+        left -= 1;
+        if left == 0 { Err(Error::NoSpace) } else { Ok(Some((vma.attrs(), Heavy))) }
+    });
+    assert_eq!((child.err(), DROPPED.get()), (Some(Error::NoSpace), 5));
+    space.unmap(START, 4 * PAGE, hooks).unwrap();
+    assert_eq!(DROPPED.get(), 8);
 }

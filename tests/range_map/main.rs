@@ -3,7 +3,7 @@
 mod model;
 mod wide;
 
-use kvma::range_map::{Entry, Key};
+use kvma::range_map::{Entry, Key, MergePolicy};
 use kvma::{Error, RangeMap};
 use kvma_test_support::Random;
 
@@ -203,4 +203,49 @@ fn a_map_is_made_and_shown_like_other_collections() {
     assert_eq!(count, 1);
     fn shared<T: Send + Sync>(_: &T) {}
     shared(&map);
+}
+
+#[test]
+fn debug_shows_what_is_still_to_come() {
+    let map = RangeMap::<u8, char>::from([(0..=3, 'a'), (6..=7, 'b'), (250..=255, 'c')]);
+    let mut iter = map.iter();
+    iter.next();
+    assert_eq!(format!("{iter:?}"), "{6..=7: 'b', 250..=255: 'c'}");
+    let mut gaps = map.gaps(..);
+    gaps.next_back();
+    assert_eq!(format!("{gaps:?}"), "[4..=5]");
+    assert_eq!(format!("{:?}", map.find(7)), "Some(6..=7: 'b')");
+    let mut taken = map.into_iter();
+    taken.next_back();
+    assert_eq!(format!("{taken:?}"), "{0..=3: 'a', 6..=7: 'b'}");
+}
+
+/// A policy may count: both values of a merge are there, and the right one is dropped afterwards.
+#[test]
+fn a_policy_of_ones_own_sees_both_values() {
+    enum Sum {}
+    impl MergePolicy<u64, u64> for Sum {
+        fn split(value: &mut u64, keys: u64) -> u64 {
+            let rest = value.saturating_sub(keys);
+            *value -= rest;
+            rest
+        }
+
+        fn can_merge(_: &u64, _: u64, _: &u64) -> bool {
+            true
+        }
+
+        fn merge(left: &mut u64, _: u64, right: &mut u64) {
+            *left += std::mem::take(right);
+        }
+    }
+    // A value that is the number of keys of its range, whatever is split and merged.
+    let mut map = RangeMap::<u8, u64, kvma::Heap, Sum>::default();
+    map.insert(0..100, 100);
+    map.insert(200..=255, 56);
+    map.remove(10..20);
+    map.insert(100..150, 50);
+    map.insert(150..200, 50);
+    let all: Vec<_> = map.iter().map(|entry| (entry.range(), *entry.value())).collect();
+    assert_eq!(all, [(0..=9, 10), (20..=255, 236)]);
 }

@@ -44,8 +44,8 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     /// Fills the empty map with the VMAs of a `/proc/PID/maps` file, boundary for boundary, without
     /// hooks. Returns how many there are.
     ///
-    /// VMAs that lie wholly outside the space are passed over, as `[vsyscall]` is in a space of user
-    /// addresses. Empty lines are, too.
+    /// VMAs that lie wholly outside the space are passed over, as `[vsyscall]` is in a space of
+    /// user addresses. Empty lines are, too.
     ///
     /// `vma` is given each line, with the attributes that it tells: protection, `SHARED`, and where
     /// the line has an inode the object of that number, at the line's offset. It returns the

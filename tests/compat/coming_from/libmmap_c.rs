@@ -1,15 +1,18 @@
 //! The features of libmmap in C (two AVL trees; `mm_init`, `mm_mapany`, …), one test for each row
 //! of docs/COMING-FROM.md.
 
+use kvma::compat::{Info, Mappings, Origin, UpdateFn};
+use kvma::node::Preallocated;
 use kvma::*;
 
 const PAGE: u64 = 4096;
 const BASE: u64 = 0x10000;
+const LAST: u64 = BASE + 16 * PAGE - 1;
 
 type Space = Mappings<(), Heap>;
 
 fn space() -> Space {
-    Space::new(BASE, 16, PageSize::SIZE_4K, Heap).unwrap()
+    Space::new(BASE..=LAST, PageSize::SIZE_4K, Heap).unwrap()
 }
 
 fn file(offset: u64) -> Attrs {
@@ -19,13 +22,13 @@ fn file(offset: u64) -> Attrs {
 /// What the callback is told: start, length, and how the range was mapped before.
 type Told = (u64, u64, Prot, (u64, u64), Option<(u64, u64)>);
 
+/// Hooks that call back.
+type Callback<'a> = UpdateFn<&'a mut dyn FnMut(VmRange, Info<'_>)>;
+
 /// Makes a change. Returns its answer, and what the callback was told.
 fn told<R>(
     space: &mut Space,
-    change: impl FnOnce(
-        &mut Space,
-        &mut Update<'_, Origin, Heap, UpdateFn<&mut dyn FnMut(VmRange, Info<'_>)>>,
-    ) -> R,
+    change: impl FnOnce(&mut Space, &mut Callback<'_>) -> R,
 ) -> (R, Vec<Told>) {
     let mut log = Vec::new();
     let mut note = |range: VmRange, info: Info<'_>| {
@@ -34,10 +37,7 @@ fn told<R>(
         log.push((range.start(), range.len().unwrap(), info.prot(), mapping, info.object()));
     };
     let mut hooks = UpdateFn(&mut note as &mut dyn FnMut(VmRange, Info<'_>));
-    let mut update = space.update(&mut hooks);
-    let answer = change(space, &mut update);
-    update.finish();
-    (answer, log)
+    (change(space, &mut hooks), log)
 }
 
 #[test]
@@ -45,18 +45,19 @@ fn init() {
     // Every power of two, 1 included, is a page size; everything else is refused.
     for shift in 0..40 {
         let page = PageSize::new(1 << shift).unwrap();
-        let mut space = Space::new(1 << 40, 8, page, Heap).unwrap();
+        let last = (1 << 40) + (8 << shift) - 1;
+        let mut space = Space::new(1 << 40..=last, page, Heap).unwrap();
         let at = told(&mut space, |space, update| {
             space.map_any(None, 2 << shift, Attrs::new(Prot::RW), (), update)
         });
         assert_eq!(at.0, Ok(1 << 40));
-        assert_eq!(space.vm_map().pages(), 2);
+        assert_eq!(space.vm_map().mapped_bytes(), 2 << shift);
     }
     assert_eq!(PageSize::new(0), Err(Error::Unaligned));
     assert_eq!(PageSize::new(3000), Err(Error::Unaligned));
     // Without memory there is an error, as their `false`.
     let pool = FixedPool::<VmaNode<Origin>, 0>::new();
-    let failed = Mappings::<(), _>::new(BASE, 16, PageSize::SIZE_4K, &pool);
+    let failed = Mappings::<(), _>::new(BASE..=LAST, PageSize::SIZE_4K, &pool);
     assert_eq!(failed.err(), Some(Error::OutOfMemory));
 }
 
@@ -104,8 +105,8 @@ fn unmap_may_include_gaps() {
             .unwrap();
     }
     // Theirs returns an error, though its page says that the range may include unmapped pages.
-    let (pages, log) = told(&mut space, |space, update| space.unmap(BASE, 5 * PAGE, update));
-    assert_eq!(pages, Ok(2));
+    let (bytes, log) = told(&mut space, |space, update| space.unmap(BASE, 5 * PAGE, update));
+    assert_eq!(bytes, Ok(2 * PAGE));
     assert_eq!(log.iter().map(|told| told.0).collect::<Vec<_>>(), [BASE + PAGE, BASE + 3 * PAGE]);
     assert_eq!(told(&mut space, |space, update| space.unmap(BASE, PAGE, update)).0, Ok(0));
 }
@@ -113,9 +114,11 @@ fn unmap_may_include_gaps() {
 #[test]
 fn querypage() {
     let mut space = space();
-    told(&mut space, |space, update| space.map_at(BASE + PAGE, 4 * PAGE, file(7), (), update))
-        .0
-        .unwrap();
+    told(&mut space, |space, update| {
+        space.map_at(BASE + PAGE, 4 * PAGE, file(7 * PAGE), (), update)
+    })
+    .0
+    .unwrap();
     let info = space.query_page(BASE + 3 * PAGE + 5).unwrap();
     assert_eq!((info.prot(), info.mapping().start()), (Prot::READ, BASE + PAGE));
     // The offset is that of this very page.
@@ -183,27 +186,11 @@ fn offsets_follow_the_split() {
 #[test]
 fn a_region_holds_data_of_the_kernel() {
     // Their `void *file` is the number of an object, or data of any type in each region.
-    #[derive(Clone, Debug, PartialEq)]
-    struct File(std::rc::Rc<str>);
-    impl VmaData for File {
-        fn split(&mut self, _: u64) -> Self {
-            self.clone()
-        }
-        fn can_merge(&self, _: u64, right: &Self) -> bool {
-            self == right
-        }
-        fn merge(&mut self, _: u64, _: Self) {}
-        fn fork(&self) -> Self {
-            self.clone()
-        }
-    }
+    type File = Plain<std::rc::Rc<str>>;
     let name: std::rc::Rc<str> = "libc.so".into();
-    let mut space = Mappings::<File, _>::new(BASE, 16, PageSize::SIZE_4K, Heap).unwrap();
-    let mut hooks = NoHooks;
-    let mut update = space.update(&mut hooks);
-    space.map_at(BASE, 4 * PAGE, file(0), File(name.clone()), &mut update).unwrap();
-    space.unmap(BASE + PAGE, PAGE, &mut update).unwrap();
-    update.finish();
+    let mut space = Mappings::<File, _>::new(BASE..=LAST, PageSize::SIZE_4K, Heap).unwrap();
+    space.map_at(BASE, 4 * PAGE, file(0), Plain(name.clone()), &mut NoHooks).unwrap();
+    space.unmap(BASE + PAGE, PAGE, &mut NoHooks).unwrap();
     assert_eq!(&*space.query_page(BASE + 2 * PAGE).unwrap().data().0, "libc.so");
     assert_eq!(std::rc::Rc::strong_count(&name), 3);
     drop(space);
@@ -214,32 +201,33 @@ fn a_region_holds_data_of_the_kernel() {
 fn free() {
     let mut space = space();
     told(&mut space, |space, update| space.map_at(BASE, PAGE, file(0), (), update)).0.unwrap();
-    let (pages, log) = told(&mut space, |space, update| space.reset(update));
-    assert_eq!((pages, log.len()), (Ok(1), 1));
+    let (bytes, log) = told(&mut space, |space, update| space.reset(update));
+    assert_eq!((bytes, log.len()), (Ok(PAGE), 1));
     assert!(space.vm_map().is_empty());
 }
 
 #[test]
 fn no_memory_changes_nothing() {
     let pool = FixedPool::<VmaNode<Origin>, 4>::new();
-    let mut space = Mappings::<(), _>::new(BASE, 16, PageSize::SIZE_4K, &pool).unwrap();
+    let mut space = Mappings::<(), _>::new(BASE..=LAST, PageSize::SIZE_4K, &pool).unwrap();
     let mut log = Vec::new();
-    let mut hooks = |event: Event<'_, Origin>| log.push(format!("{event:?}"));
-    space.map_at(BASE, 8 * PAGE, file(0), (), &mut space.update(&mut hooks)).unwrap();
+    let mut hooks = on_event(|event: Event<'_, Origin>| log.push(format!("{event:?}")));
+    space.map_at(BASE, 8 * PAGE, file(0), (), &mut hooks).unwrap();
     let mut hog = Preallocated::new(&pool);
     hog.fill(2).unwrap();
     // Each of these needs a node, or two.
-    let mut owed = space.update(&mut hooks);
-    let update = &mut owed;
+    let update = &mut hooks;
     assert_eq!(space.map_any(None, PAGE, file(0), (), update), Err(Error::OutOfMemory));
-    assert_eq!(space.map_at(BASE + PAGE, PAGE, file(9), (), update), Err(Error::OutOfMemory));
+    assert_eq!(
+        space.map_at(BASE + PAGE, PAGE, file(9 * PAGE), (), update),
+        Err(Error::OutOfMemory)
+    );
     assert_eq!(space.unmap(BASE + PAGE, PAGE, update), Err(Error::OutOfMemory));
     assert_eq!(space.protect(BASE + PAGE, PAGE, Prot::RW, update), Err(Error::OutOfMemory));
     assert_eq!(space.vm_map().len(), 1);
     assert_eq!(space.query_page(BASE + PAGE).unwrap().object(), Some((3, PAGE)));
     // Tearing down needs none.
-    assert_eq!(space.unmap(BASE, 16 * PAGE, update), Ok(8));
-    owed.finish();
+    assert_eq!(space.unmap(BASE, 16 * PAGE, update), Ok(8 * PAGE));
     assert_eq!(log.len(), 2, "{log:?}");
 }
 
@@ -271,5 +259,5 @@ fn nonsense_is_an_error() {
         assert_eq!(answers, ([Some(error); 3], vec![]), "{addr:#x} {len:#x}");
     }
     space.vm_map().check().unwrap();
-    assert_eq!(space.vm_map().pages(), 1);
+    assert_eq!(space.vm_map().mapped_bytes(), PAGE);
 }

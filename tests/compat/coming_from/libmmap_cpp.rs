@@ -1,6 +1,7 @@
 //! The features of libmmap in C++ (`RangeMap`, `AddrSpace`), one test for each row of
 //! docs/COMING-FROM.md.
 
+use kvma::compat::{Info, Mappings, Origin, UpdateFn};
 use kvma::*;
 
 const PAGE: u64 = 4096;
@@ -10,7 +11,7 @@ type Space = Mappings<(), Heap>;
 
 /// Returns what `mm.init(0x10000, 0x100000, 4096)` of their page makes.
 fn space() -> Space {
-    Space::new(BASE, 0x100000 / PAGE, PageSize::SIZE_4K, Heap).unwrap()
+    Space::new(BASE..=0x10_ffff, PageSize::SIZE_4K, Heap).unwrap()
 }
 
 fn file(id: u64, offset: u64) -> Attrs {
@@ -19,13 +20,13 @@ fn file(id: u64, offset: u64) -> Attrs {
 
 type Told = (u64, u64, Prot, Option<(u64, u64)>, bool);
 
+/// Hooks that call back.
+type Callback<'a> = UpdateFn<&'a mut dyn FnMut(VmRange, Info<'_>)>;
+
 /// Makes a change. Returns its answer, and what the callback was told.
 fn told<R>(
     space: &mut Space,
-    change: impl FnOnce(
-        &mut Space,
-        &mut Update<'_, Origin, Heap, UpdateFn<&mut dyn FnMut(VmRange, Info<'_>)>>,
-    ) -> R,
+    change: impl FnOnce(&mut Space, &mut Callback<'_>) -> R,
 ) -> (R, Vec<Told>) {
     let mut log = Vec::new();
     let mut note = |range: VmRange, info: Info<'_>| {
@@ -39,10 +40,7 @@ fn told<R>(
         ));
     };
     let mut hooks = UpdateFn(&mut note as &mut dyn FnMut(VmRange, Info<'_>));
-    let mut update = space.update(&mut hooks);
-    let answer = change(space, &mut update);
-    update.finish();
-    (answer, log)
+    (change(space, &mut hooks), log)
 }
 
 fn map_at(space: &mut Space, addr: u64, len: u64, attrs: Attrs) {
@@ -130,11 +128,9 @@ fn addr_space_on_their_page() {
     let mut really_unmapped = Vec::new();
     // Perform actual munmap here.
     let mut ufn = UpdateFn(|range: VmRange, _: Info<'_>| really_unmapped.push(range));
-    let mut update = mm.update(&mut ufn);
-    let p = mm.map_any(None, 4096, Attrs::new(Prot::READ), (), &mut update).unwrap();
-    mm.unmap(p, 4096, &mut update).unwrap();
-    update.finish();
-    assert_eq!(really_unmapped, [VmRange::new(p, 1, PageSize::SIZE_4K).unwrap()]);
+    let p = mm.map_any(None, 4096, Attrs::new(Prot::READ), (), &mut ufn).unwrap();
+    mm.unmap(p, 4096, &mut ufn).unwrap();
+    assert_eq!(really_unmapped, [VmRange::new(p, 4096, PageSize::SIZE_4K).unwrap()]);
 }
 
 #[test]
@@ -145,11 +141,13 @@ fn map_any_first_fit_and_hint() {
         |hint, len| told(&mut mm, |mm, update| mm.map_any(hint, len, attrs, (), update)).0;
     assert_eq!(map(None, PAGE), Ok(BASE));
     assert_eq!(map(Some(BASE + 8 * PAGE), PAGE), Ok(BASE + 8 * PAGE));
-    // Taken, unaligned or outside: as if there were no hint.
-    for hint in [BASE + 8 * PAGE, BASE + 9 * PAGE + 1, 0, u64::MAX, BASE - PAGE] {
-        map(Some(hint), PAGE).unwrap();
+    // An unaligned hint is rounded down.
+    assert_eq!(map(Some(BASE + 9 * PAGE + 1), PAGE), Ok(BASE + 9 * PAGE));
+    // Taken or outside: as if there were no hint.
+    for (hint, page) in [(BASE + 8 * PAGE, 1), (0, 2), (u64::MAX, 3), (BASE - PAGE, 4)] {
+        assert_eq!(map(Some(hint), PAGE), Ok(BASE + page * PAGE));
     }
-    assert_eq!(map(None, 2 * PAGE), Ok(BASE + 6 * PAGE));
+    assert_eq!(map(None, 2 * PAGE), Ok(BASE + 5 * PAGE));
     assert_eq!(map(None, 0x100000), Err(Error::NoSpace));
 }
 
@@ -162,7 +160,7 @@ fn lengths_round_up_when_told() {
     assert_eq!(map(&mut mm, len), Err(Error::Unaligned));
     let page = mm.vm_map().page_size();
     assert_eq!(map(&mut mm, page.round_up(len).unwrap()), Ok(BASE));
-    assert_eq!(mm.vm_map().pages(), 2);
+    assert_eq!(mm.vm_map().mapped_bytes(), 2 * PAGE);
     assert_eq!(
         (page.round_up(u64::MAX), page.round_up(0), page.round_down(PAGE + 5)),
         (None, Some(0), PAGE)
@@ -173,7 +171,7 @@ fn lengths_round_up_when_told() {
 fn map_at_calls_back_for_what_it_overwrites() {
     let mut mm = space();
     map_at(&mut mm, BASE, 4 * PAGE, file(1, 0));
-    map_at(&mut mm, BASE + 6 * PAGE, 4 * PAGE, file(2, 5));
+    map_at(&mut mm, BASE + 6 * PAGE, 4 * PAGE, file(2, 5 * PAGE));
     let attrs = Attrs::new(Prot::RW);
     let (at, log) =
         told(&mut mm, |mm, update| mm.map_at(BASE + 2 * PAGE, 6 * PAGE, attrs, (), update));
@@ -195,8 +193,8 @@ fn unmap_query_page_protect() {
     assert_eq!(mm.query_page(BASE + 3 * PAGE).unwrap().prot(), Prot::READ);
     let (answer, log) = told(&mut mm, |mm, update| mm.protect(BASE, 2 * PAGE, Prot::RW, update));
     assert_eq!((answer, log), (Ok(()), vec![(BASE, 2 * PAGE, Prot::READ, Some((1, 0)), false)]));
-    let (pages, log) = told(&mut mm, |mm, update| mm.unmap(BASE + PAGE, 2 * PAGE, update));
-    assert_eq!(pages, Ok(2));
+    let (bytes, log) = told(&mut mm, |mm, update| mm.unmap(BASE + PAGE, 2 * PAGE, update));
+    assert_eq!(bytes, Ok(2 * PAGE));
     assert_eq!(log.iter().map(|told| told.2).collect::<Vec<_>>(), [Prot::RW, Prot::READ]);
     assert!(mm.query_page(BASE + PAGE).is_none());
     // Over a gap: theirs returns `kOk`, and has changed the rest.
@@ -209,18 +207,17 @@ fn unmap_query_page_protect() {
 fn contiguous_files_merge_equal_offsets_do_not() {
     // Theirs compares offsets for equality. Ours merge if they are contiguous, which shows in the
     // map below, where neighbouring mappings may merge.
-    let mut map = VmMap::<(), _>::new(BASE, 16, PageSize::SIZE_4K, Heap).unwrap();
-    let mut hooks = NoHooks;
-    let mut update = map.update(&mut hooks);
+    let mut map =
+        VmMap::<(), _>::new(BASE..=BASE + 16 * PAGE - 1, PageSize::SIZE_4K, Heap).unwrap();
     let mut at = |page: u64, attrs| {
-        map.map(MapRequest::new(Placement::Fixed(BASE + page * PAGE), PAGE, attrs), &mut update)
-            .unwrap();
+        let request = MapRequest::new(Placement::Fixed(BASE + page * PAGE), PAGE, attrs);
+        map.map(request, &mut NoHooks).unwrap();
         map.len()
     };
     assert_eq!(at(0, file(1, 0)), 1);
     assert_eq!(at(1, file(1, 0)), 2, "the same page of the file twice");
-    assert_eq!(at(1, file(1, 1)), 1, "contiguous");
-    assert_eq!(at(2, file(2, 2)), 2, "another file");
+    assert_eq!(at(1, file(1, PAGE)), 1, "contiguous");
+    assert_eq!(at(2, file(2, 2 * PAGE)), 2, "another file");
 }
 
 #[test]
@@ -232,8 +229,8 @@ fn mark_original_and_unmap_non_original() {
     map_at(&mut mm, BASE + 2 * PAGE, PAGE, Attrs::new(Prot::RW));
     assert!(mm.query_page(BASE).unwrap().is_original());
     assert!(!mm.query_page(BASE + 2 * PAGE).unwrap().is_original());
-    let (pages, log) = told(&mut mm, |mm, update| mm.unmap_non_original(update));
-    assert_eq!(pages, Ok(2));
+    let (bytes, log) = told(&mut mm, |mm, update| mm.unmap_non_original(update));
+    assert_eq!(bytes, Ok(2 * PAGE));
     assert_eq!(starts(&log), [BASE + 2 * PAGE, BASE + 8 * PAGE]);
     // As on their page, originals that were overwritten do not come back.
     assert!(mm.query_page(BASE + 2 * PAGE).is_none());
@@ -253,25 +250,17 @@ fn checkpoint_and_restore_bring_all_back() {
     map_at(&mut mm, BASE + 16 * PAGE, PAGE, Attrs::new(Prot::RW));
 
     let mut steps = Vec::new();
-    let mut hooks = |event: Event<'_, Origin>| match event {
-        Event::Unmap(piece) => steps.push((
-            "unmap",
-            piece.range().start() - BASE,
-            piece.range().pages(),
-            piece.attrs(),
-        )),
-        Event::Protect { piece, .. } => steps.push((
-            "protect",
-            piece.range().start() - BASE,
-            piece.range().pages(),
-            piece.attrs(),
-        )),
-        Event::Map(piece) => {
-            steps.push(("map", piece.range().start() - BASE, piece.range().pages(), piece.attrs()))
-        }
-        _ => {}
-    };
-    mm.restore(&saved, &mut mm.update(&mut hooks)).unwrap();
+    let mut hooks = on_event(|event: Event<'_, Origin>| {
+        let step = match event {
+            Event::Unmap(_) => "unmap",
+            Event::Protect { .. } => "protect",
+            Event::Map(_) => "map",
+            Event::Relocate { .. } => "relocate",
+        };
+        let (range, attrs) = (event.piece().range(), event.piece().attrs());
+        steps.push((step, range.start() - BASE, range.page_count(), attrs));
+    });
+    mm.restore(&saved, &mut hooks).unwrap();
     let anonymous = Attrs::new(Prot::RW);
     assert_eq!(
         steps,
@@ -279,8 +268,8 @@ fn checkpoint_and_restore_bring_all_back() {
             ("unmap", 4 * PAGE, 6, anonymous),
             ("unmap", 16 * PAGE, 1, anonymous),
             ("protect", 0, 1, file(1, 0)),
-            ("map", 2 * PAGE, 1, file(1, 2)),
-            ("map", 4 * PAGE, 4, file(1, 4)),
+            ("map", 2 * PAGE, 1, file(1, 2 * PAGE)),
+            ("map", 4 * PAGE, 4, file(1, 4 * PAGE)),
             ("map", 8 * PAGE, 2, anonymous),
         ]
     );
@@ -302,8 +291,8 @@ fn reset() {
     map_at(&mut mm, BASE, PAGE, file(1, 0));
     map_at(&mut mm, BASE + 2 * PAGE, PAGE, file(1, 0));
     // Theirs forgets without a callback, ours tells what goes. Dropping a space calls nobody.
-    let (pages, log) = told(&mut mm, |mm, update| mm.reset(update));
-    assert_eq!((pages, starts(&log)), (Ok(2), vec![BASE, BASE + 2 * PAGE]));
+    let (bytes, log) = told(&mut mm, |mm, update| mm.reset(update));
+    assert_eq!((bytes, starts(&log)), (Ok(2 * PAGE), vec![BASE, BASE + 2 * PAGE]));
 }
 
 #[test]
@@ -333,15 +322,11 @@ fn errors_say_what_and_which_errno() {
 #[test]
 fn a_failed_allocation_loses_nothing() {
     let pool = FixedPool::<VmaNode<Origin>, 3>::new();
-    let mut mm = Mappings::<(), _>::new(BASE, 16, PageSize::SIZE_4K, &pool).unwrap();
-    let mut hooks = NoHooks;
-    let mut update = mm.update(&mut hooks);
-    mm.map_at(BASE, 8 * PAGE, file(1, 0), (), &mut update).unwrap();
-    update.finish();
+    let mut mm =
+        Mappings::<(), _>::new(BASE..=BASE + 16 * PAGE - 1, PageSize::SIZE_4K, &pool).unwrap();
+    mm.map_at(BASE, 8 * PAGE, file(1, 0), (), &mut NoHooks).unwrap();
     // Theirs erases the region before it inserts what is left of it.
-    let mut update = mm.update(&mut hooks);
-    assert_eq!(mm.unmap(BASE + PAGE, PAGE, &mut update), Err(Error::OutOfMemory));
-    update.finish();
+    assert_eq!(mm.unmap(BASE + PAGE, PAGE, &mut NoHooks), Err(Error::OutOfMemory));
     assert_eq!(mm.query_page(BASE + 7 * PAGE).unwrap().object(), Some((1, 7 * PAGE)));
-    assert_eq!((mm.vm_map().len(), mm.vm_map().pages()), (1, 8));
+    assert_eq!((mm.vm_map().len(), mm.vm_map().mapped_bytes()), (1, 8 * PAGE));
 }

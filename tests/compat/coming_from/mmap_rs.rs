@@ -1,5 +1,7 @@
 //! The features of mmap-rs as bookkeeping, one test for each row of docs/COMING-FROM.md.
 
+use kvma::compat::{MapFlags, MapOptions, WriteXorExec};
+use kvma::hooks::Advice;
 use kvma::*;
 
 const PAGE: u64 = 4096;
@@ -9,12 +11,11 @@ const SIZE: PageSize = PageSize::SIZE_4K;
 type Map = VmMap<(), Heap>;
 
 fn space() -> Map {
-    VmMap::new(0x1000, (1 << 32) / PAGE, SIZE, Heap).unwrap()
+    VmMap::new(0x1000..=0x1_0000_0fff, SIZE, Heap).unwrap()
 }
 
 fn map(map: &mut Map, options: MapOptions) -> Result<u64, Error> {
-    let mut hooks = NoHooks;
-    map.map(options.request(SIZE)?, &mut map.update(&mut hooks))
+    map.map(options.request(SIZE)?, &mut NoHooks)
 }
 
 fn attrs(map: &Map, addr: u64) -> Attrs {
@@ -49,7 +50,7 @@ fn anonymous_of_every_protection() {
         );
     }
     let rwx = MapOptions::new(PAGE).prot(Prot::RW | Prot::EXEC);
-    assert_eq!(map(&mut space, rwx), Err(Error::Refused(Errno::EACCES)));
+    assert_eq!(map(&mut space, rwx), Err(Error::WriteXorExec));
     assert!(map(&mut space, rwx.jit()).is_ok());
 }
 
@@ -70,7 +71,7 @@ fn with_file_shared_or_copy_on_write() {
     let file = MapOptions::new(2 * PAGE).prot(Prot::RW).object(5, 3 * PAGE);
     map(&mut space, file.fixed(BASE)).unwrap();
     map(&mut space, file.shared().fixed(BASE + 4 * PAGE)).unwrap();
-    assert_eq!(attrs(&space, BASE).backing(), Backing::Object { id: 5, offset: 3 });
+    assert_eq!(attrs(&space, BASE).backing(), Backing::Object { id: 5, offset: 3 * PAGE });
     assert!(!attrs(&space, BASE).flags().contains(VmaFlags::SHARED));
     assert!(attrs(&space, BASE + 4 * PAGE).flags().contains(VmaFlags::SHARED));
     assert_eq!(map(&mut space, file.object(5, 100)), Err(Error::Unaligned));
@@ -96,8 +97,9 @@ fn flags() {
     let mut told = Vec::new();
     for (n, (options, flags)) in (0..).zip(all) {
         let at = BASE + n * PAGE;
-        let mut hooks = |event: Event<'_, ()>| told.push(event.piece().attrs().map_flags());
-        space.map(options.fixed(at).request(SIZE).unwrap(), &mut space.update(&mut hooks)).unwrap();
+        let mut hooks =
+            on_event(|event: Event<'_, ()>| told.push(event.piece().attrs().map_flags()));
+        space.map(options.fixed(at).request(SIZE).unwrap(), &mut hooks).unwrap();
         assert_eq!(
             (attrs(&space, at).map_flags(), told.pop(), told.len()),
             (flags, Some(flags), 0)
@@ -116,7 +118,7 @@ fn flags() {
 fn huge_pages() {
     // Theirs are 64K, 512K, 1M, 2M, 4M, 8M, 16M, 32M, 256M, 512M, 1G, 2G, 16G.
     for log2 in [16, 19, 20, 21, 22, 23, 24, 25, 28, 29, 30, 31, 34] {
-        let mut space = VmMap::new(0, 1 << 40, SIZE, Heap).unwrap();
+        let mut space = VmMap::new(0..=(1 << 52) - 1, SIZE, Heap).unwrap();
         let size = 1 << log2;
         let options = MapOptions::new(2 * size)
             .huge_pages(SplitGranularity::from_bytes(size).unwrap())
@@ -128,8 +130,8 @@ fn huge_pages() {
         let mut update = space.update(&mut hooks);
         assert_eq!(space.protect(at, PAGE, Prot::READ, &mut update), Err(Error::SplitRefused));
         assert_eq!(space.unmap(at, size + PAGE, &mut update), Err(Error::SplitRefused));
-        assert_eq!(space.split_at(at + size), Ok(()));
-        assert_eq!(space.unmap(at, size, &mut update), Ok(size / PAGE));
+        assert_eq!(space.split_at(at + size, &mut update), Ok(()));
+        assert_eq!(space.unmap(at, size, &mut update), Ok(size));
     }
 }
 
@@ -164,20 +166,20 @@ fn make_exec_tells_the_instruction_cache() {
     let mut space = space();
     let at = map(&mut space, MapOptions::new(2 * PAGE).prot(Prot::RW).jit()).unwrap();
     let mut flushed = Vec::new();
-    let mut hooks = |event: Event<'_, ()>| flushed.extend(event.gains_exec());
+    let mut hooks = on_event(|event: Event<'_, ()>| flushed.extend(event.gains_exec()));
     let mut update = space.update(&mut hooks);
     for prot in [Prot::RX, Prot::RX, Prot::RW | Prot::EXEC] {
         space.protect(at, PAGE, prot, &mut update).unwrap();
     }
     space.protect(at, 2 * PAGE, Prot::READ, &mut update).unwrap();
     update.finish();
-    assert_eq!(flushed, [VmRange::new(at, 1, SIZE).unwrap()]);
+    assert_eq!(flushed, [VmRange::new(at, PAGE, SIZE).unwrap()]);
 }
 
 #[test]
 fn jit_may_write_and_execute() {
     let rwx = Prot::RW | Prot::EXEC;
-    let refused = Err(Error::Refused(Errno::EACCES));
+    let refused = Err(Error::WriteXorExec);
     let mut space = space();
     let plain = map(&mut space, MapOptions::new(PAGE).prot(Prot::RW)).unwrap();
     let jit = map(&mut space, MapOptions::new(PAGE).prot(Prot::RW).jit()).unwrap();
@@ -225,7 +227,9 @@ fn lock_and_unlock() {
 struct Advised(Vec<(Advice, VmRange, Attrs)>);
 
 impl Hooks<()> for Advised {
-    fn advise(&mut self, piece: &Piece<'_, ()>, advice: Advice) {
+    type Error = Error;
+
+    fn on_advise(&mut self, piece: &Piece<'_, ()>, advice: Advice) {
         self.0.push((advice, piece.range(), piece.attrs()));
     }
 }
@@ -245,10 +249,10 @@ fn flush_ranges_and_instruction_cache() {
         Err(Error::NotMapped)
     );
     update.finish();
-    let range = VmRange::new(at + PAGE, 2, SIZE).unwrap();
+    let range = VmRange::new(at + PAGE, 2 * PAGE, SIZE).unwrap();
     assert!(hooks.0.iter().all(|(_, told, attrs)| {
         // It tells which part of the file is to be written, too.
-        *told == range && attrs.backing() == Backing::Object { id: 1, offset: 9 }
+        *told == range && attrs.backing() == Backing::Object { id: 1, offset: 9 * PAGE }
     }));
     let advice: Vec<_> = hooks.0.iter().map(|told| told.0).collect();
     assert_eq!(advice, [Advice::Flush, Advice::FlushAsync, Advice::FlushInstructions]);
@@ -272,14 +276,15 @@ fn advice() {
 fn split_off_split_to_and_merge() {
     let mut space = space();
     let at = map(&mut space, MapOptions::new(4 * PAGE).prot(Prot::RW).object(1, 0)).unwrap();
-    space.split_at(at + PAGE).unwrap();
-    assert_eq!(attrs(&space, at + PAGE).backing(), Backing::Object { id: 1, offset: 1 });
-    assert_eq!(space.may_merge_at(at + PAGE), Ok(()));
-    space.merge_at(at + PAGE).unwrap();
+    let hooks = &mut NoHooks;
+    space.split_at(at + PAGE, hooks).unwrap();
+    assert_eq!(attrs(&space, at + PAGE).backing(), Backing::Object { id: 1, offset: PAGE });
+    assert_eq!(space.can_merge_at(at + PAGE), Ok(()));
+    space.merge_at(at + PAGE, hooks).unwrap();
     assert_eq!(space.len(), 1);
-    assert_eq!(space.split_at(at + 1), Err(Error::Unaligned));
+    assert_eq!(space.split_at(at + 1, hooks), Err(Error::Unaligned));
     assert_eq!(
-        (space.split_at(at), space.split_at(at + 4 * PAGE), space.len()),
+        (space.split_at(at, hooks), space.split_at(at + 4 * PAGE, hooks), space.len()),
         (Ok(()), Ok(()), 1)
     );
 }
@@ -293,11 +298,11 @@ fn merge_says_why_not() {
     map(&mut space, page.fixed(BASE + 2 * PAGE).prot(Prot::READ).object(1, 0)).unwrap();
     map(&mut space, page.fixed(BASE + 3 * PAGE).prot(Prot::READ).object(1, 0)).unwrap();
     // Theirs are MustBeAdjacent, AttributeMismatch, BackingMismatch.
-    assert_eq!(space.merge_at(BASE), Err(Error::NotAdjacent));
-    assert_eq!(space.merge_at(BASE + PAGE), Err(Error::AttributesDiffer));
-    assert_eq!(space.merge_at(BASE + 2 * PAGE), Err(Error::BackingDiffers));
+    assert_eq!(space.merge_at(BASE, &mut NoHooks), Err(Error::NotAdjacent));
+    assert_eq!(space.merge_at(BASE + PAGE, &mut NoHooks), Err(Error::AttributesDiffer));
+    assert_eq!(space.merge_at(BASE + 2 * PAGE, &mut NoHooks), Err(Error::BackingDiffers));
     // Theirs compares the protection alone. The same page of a file twice is not one mapping.
-    assert_eq!(space.merge_at(BASE + 3 * PAGE), Err(Error::BackingDiffers));
+    assert_eq!(space.merge_at(BASE + 3 * PAGE, &mut NoHooks), Err(Error::BackingDiffers));
     assert_eq!(space.len(), 4);
 }
 
@@ -315,10 +320,7 @@ fn errors_of_options() {
     assert_eq!(map(&mut space, page.fixed(0)), Err(Error::OutOfRange));
     assert_eq!(map(&mut space, page.fixed(u64::MAX - (PAGE - 1))), Err(Error::OutOfRange));
     assert_eq!(map(&mut space, MapOptions::new(1 << 33)), Err(Error::NoSpace));
-    assert_eq!(
-        map(&mut space, page.prot(Prot::RW | Prot::EXEC)),
-        Err(Error::Refused(Errno::EACCES))
-    );
+    assert_eq!(map(&mut space, page.prot(Prot::RW | Prot::EXEC)), Err(Error::WriteXorExec));
     assert!(space.is_empty());
 }
 
@@ -330,8 +332,9 @@ fn map_from_existing() {
     assert_eq!(space.adopt(existing), Err(Error::Overlap));
     // From here on it is like any other mapping, and hooks hear what happens to it.
     let mut gone = 0;
-    let mut hooks = |event: Event<'_, ()>| gone += usize::from(matches!(event, Event::Unmap(_)));
-    space.unmap(BASE, 4 * PAGE, &mut space.update(&mut hooks)).unwrap();
+    let mut hooks =
+        on_event(|event: Event<'_, ()>| gone += usize::from(matches!(event, Event::Unmap(_))));
+    space.unmap(BASE, 4 * PAGE, &mut hooks).unwrap();
     assert_eq!(gone, 1);
 }
 
@@ -356,7 +359,7 @@ fn vmas_of_a_process() {
 ";
     let mut space = space();
     assert_eq!(space.adopt_maps(text, |_, attrs| (attrs, ())), Ok(2));
-    assert_eq!(attrs(&space, 0x651000).backing(), Backing::Object { id: 173521, offset: 0x51 });
+    assert_eq!(attrs(&space, 0x651000).backing(), Backing::Object { id: 173521, offset: 0x51000 });
     assert_eq!(attrs(&space, 0x400000).prot(), Prot::RX);
 }
 
@@ -368,11 +371,12 @@ fn memory_types() {
     let mut told = Vec::new();
     for (n, mem) in (0..).zip(types) {
         let request = page.fixed(BASE + n * PAGE).mem_type(mem).request(SIZE).unwrap();
-        let mut hooks = |event: Event<'_, ()>| told.push(event.piece().attrs().flags().mem_type());
-        space.map(request, &mut space.update(&mut hooks)).unwrap();
-        assert_eq!(attrs(&space, BASE + n * PAGE).flags().mem_type(), mem);
+        let mut hooks =
+            on_event(|event: Event<'_, ()>| told.push(event.piece().attrs().mem_type()));
+        space.map(request, &mut hooks).unwrap();
+        assert_eq!(attrs(&space, BASE + n * PAGE).mem_type(), mem);
     }
     assert_eq!(told, types);
     assert_eq!(space.len(), 4);
-    assert_eq!(space.merge_at(BASE + PAGE), Err(Error::AttributesDiffer));
+    assert_eq!(space.merge_at(BASE + PAGE, &mut NoHooks), Err(Error::AttributesDiffer));
 }

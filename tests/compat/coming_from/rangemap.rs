@@ -1,6 +1,7 @@
 //! The features of rangemap, one test for each row of docs/COMING-FROM.md. Where possible, answers
 //! are compared with those of that crate.
 
+use kvma::range_map::{Contiguous, Key};
 use kvma::*;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};

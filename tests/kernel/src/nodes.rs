@@ -1,11 +1,15 @@
-//! kvma's memory: its slab allocator, fed a frame at a time.
+//! kvma's nodes: its slab allocator, given a frame at a time.
 
-use crate::frames::{self, FRAME_SIZE, Use};
-use core::{mem::MaybeUninit, ptr::NonNull, slice};
+use core::mem::MaybeUninit;
+use core::ptr::NonNull;
+use core::slice;
+
 use kvma::node::{Content, Node, NodeAlloc, Slab, TypeStable};
 
-/// Nodes for any number of address spaces. A frame once handed over stays: kvma's nodes are
-/// type-stable.
+use crate::frames::{self, FRAME_SIZE, Use};
+
+/// Nodes for any number of address spaces. A frame that the slab was given stays in it, because
+/// kvma's nodes are type-stable.
 pub struct Nodes<T: Content + 'static>(Slab<'static, T>);
 
 impl<T: Content> Nodes<T> {
@@ -20,14 +24,14 @@ impl<T: Content> Nodes<T> {
     fn grow(&self) -> Option<()> {
         let address = frames::allocate(Use::Nodes)?.into_address();
         let memory = frames::direct(address).cast::<MaybeUninit<u8>>();
-        // SAFETY: the frame is ours, and its address is kept nowhere, so that it is the slab's for
-        // good.
+        // SAFETY: the frame is new, and its address is kept nowhere else: it is the slab's for
+        // ever.
         let chunk = unsafe { slice::from_raw_parts_mut(memory, FRAME_SIZE as usize) };
         (self.0.donate(chunk) > 0).then_some(())
     }
 }
 
-// SAFETY: nodes come from the slab and go back to it; frames given to it are never taken back.
+// SAFETY: nodes come from the slab and go back to it. Its frames are never taken back.
 unsafe impl<T: Content> NodeAlloc<T> for Nodes<T> {
     fn alloc(&self) -> Option<NonNull<Node<T>>> {
         if self.0.available() == 0 {
@@ -37,7 +41,7 @@ unsafe impl<T: Content> NodeAlloc<T> for Nodes<T> {
     }
 
     unsafe fn dealloc(&self, node: NonNull<Node<T>>) {
-        // SAFETY: the caller's node came from `alloc`, which is the slab's.
+        // SAFETY: the node came from `alloc`, so from the slab.
         unsafe { self.0.dealloc(node) }
     }
 }

@@ -1,9 +1,11 @@
-//! Hooks around hooks: how long they take.
+//! Hooks around hooks, which measure how long they take.
 
-use crate::arch::timer;
 use kvma::linux::{File, Kernel, LinuxVma, PageOp};
 use kvma::{Attrs, Errno, Error, Event, Hooks, Piece};
 
+use crate::arch::timer;
+
+/// Measures the time spent in the hooks inside.
 pub struct Timed<H> {
     inner: H,
     ticks: u64,
@@ -14,7 +16,7 @@ impl<H> Timed<H> {
         Self { inner, ticks: 0 }
     }
 
-    /// Time-stamp ticks spent in the inner hooks.
+    /// Returns the time-stamp ticks spent in the hooks inside.
     pub fn ticks(&self) -> u64 {
         self.ticks
     }
@@ -62,7 +64,7 @@ impl<V, H: Hooks<V>> Hooks<V> for Timed<H> {
 }
 
 impl<F: File, H: Kernel<F>> Kernel<F> for Timed<H> {
-    fn page_op(&mut self, action: PageOp, piece: &Piece<'_, LinuxVma<F>>) -> Result<(), Errno> {
-        self.time(|hooks| hooks.page_op(action, piece))
+    fn page_op(&mut self, op: PageOp, piece: &Piece<'_, LinuxVma<F>>) -> Result<(), Errno> {
+        self.time(|hooks| hooks.page_op(op, piece))
     }
 }

@@ -1,15 +1,16 @@
-//! The library in a program without std, without a heap and without libc: what links here links in
-//! a kernel. Exit status 0 if it also works.
+//! The library in a program without std, a heap or libc: if it links here, it links in a kernel.
+//! The exit status is 0 if it also works.
 #![no_std]
 #![no_main]
 
 use core::arch::{asm, global_asm};
+
 use kvma::{
     AddrSpace, Attrs, Backing, Error, Event, FixedPool, MapRequest, PageSize, Placement, Prot,
     Search, VmMap, VmaNode,
 };
 
-// The entry point, and what the precompiled `core` expects from whoever links it.
+// The entry point, and the functions that the precompiled `core` needs.
 global_asm!(
     "
 .global _start
@@ -69,7 +70,8 @@ _Unwind_Resume:
 
 static POOL: FixedPool<VmaNode, 16> = FixedPool::new();
 
-fn story() -> Result<bool, Error> {
+/// Maps four pages, unmaps the second one, and checks what is left.
+fn map_and_unmap() -> Result<bool, Error> {
     let space = AddrSpace::new(VmMap::new(0x1000, 0x7_ffff, PageSize::SIZE_4K, &POOL)?);
     let mut unmapped = 0;
     let mut hooks = |event: Event<'_, ()>| {
@@ -88,7 +90,7 @@ fn story() -> Result<bool, Error> {
 
 #[unsafe(no_mangle)]
 extern "C" fn run() -> i32 {
-    match story() {
+    match map_and_unmap() {
         Ok(true) => 0,
         Ok(false) => 1,
         Err(error) => error.errno().0,
