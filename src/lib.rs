@@ -12,6 +12,7 @@ pub mod hooks;
 pub mod linux;
 pub mod node;
 mod pending_flush;
+pub mod pinned;
 mod placement;
 mod position;
 mod range;

@@ -58,8 +58,8 @@ pub trait Content {
     /// Reads the attributes. Called by the lock's holder.
     fn load(words: &Self::Words, hot: u32) -> Self::Attrs;
 
-    /// Returns the number that the data shows to readers without the lock. May run the kernel's code,
-    /// and so is called before the node is marked as changing.
+    /// Returns the number that the data shows to readers without the lock. May run the kernel's
+    /// code: called before a write section, or, if the data changes, as the last of that code.
     fn key(data: &Self::Data) -> u64 {
         let _ = data;
         0
@@ -131,8 +131,8 @@ impl<T: Content> Node<T> {
     }
 
     /// Begins a write section. Everything stored until [`write_end`](Self::write_end) is seen whole
-    /// or not at all by readers who check the generation. The kernel's code must not run within: a
-    /// panic there would leave the node changing for ever.
+    /// or not at all by readers who check the generation. Of the kernel's code, only what changes
+    /// the data runs within, and a panic there must end the section: see `tree::cursor`.
     #[inline]
     pub(crate) fn write_begin(&self) {
         self.write_begin_above(0)

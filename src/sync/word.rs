@@ -82,6 +82,8 @@ mod halves {
 }
 
 pub(crate) use imp::fence;
+#[cfg(any(feature = "alloc", loom))]
+pub(crate) use imp::{AtomicPtr, AtomicUsize};
 
 /// A number that readers without the lock may look at.
 pub struct Word(imp::AtomicU64);

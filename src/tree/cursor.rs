@@ -222,6 +222,47 @@ impl<T: Content> Tree<T> {
     }
 }
 
+/// Begins a write section, and runs the kernel's code on the data in it. Returns the key for the
+/// end of the section, which is the caller's. If the code panics, the section ends here, and the
+/// entry is what it was but for its data.
+///
+/// The section begins *before* the code runs, since the code may drop what a reader pins: the key
+/// that a node shows while its generation is even is that of data which exists. See
+/// [`pinned`](crate::pinned).
+///
+/// # Safety
+///
+/// The node is that of an entry with data, and nobody else has the data borrowed.
+#[inline(always)]
+unsafe fn change_data<T: Content, R>(
+    node: &Node<T>,
+    pending_flushes: u32,
+    change: impl FnOnce(&mut T::Data) -> R,
+) -> (R, u64) {
+    /// Dropped by a panic alone.
+    struct EndSection<'t, T: Content>(&'t Node<T>, u32);
+
+    impl<T: Content> Drop for EndSection<'_, T> {
+        fn drop(&mut self) {
+            let Self(node, pending_flushes) = *self;
+            // SAFETY: an entry's data, and the borrow of the code that panicked has ended.
+            let key = T::key(unsafe { node.data() });
+            let hot = T::store(&node.words, &node.attrs(), key);
+            node.write_end(hot, pending_flushes);
+        }
+    }
+
+    node.write_begin();
+    let end = EndSection(node, pending_flushes);
+    // SAFETY: the caller's.
+    let data = unsafe { node.data_mut() };
+    let result = change(data);
+    core::mem::forget(end);
+    // Should this panic, readers find the node changing, and turn to the lock.
+    let key = T::key(data);
+    (result, key)
+}
+
 /// A place in the tree where it can be changed: at an entry, or at the end behind the last one.
 pub(crate) struct CursorMut<'t, T: Content> {
     tree: &'t mut Tree<T>,
@@ -310,13 +351,8 @@ impl<'t, T: Content> CursorMut<'t, T> {
             !range.is_empty() && gap_start <= range.start && range.end <= next.start.get()
         );
         let (old_start, old_end) = (node.start.get(), node.end.get());
-        // SAFETY: an entry holds data, and we have the tree to ourselves.
-        let data = unsafe { node.data_mut() };
-        // The kernel's code comes first: should it panic, the tree is still what it was. Readers
-        // without the lock do not look at the data.
-        let result = change(data);
-        let key = T::key(data);
-        node.write_begin();
+        // SAFETY: an entry, and we have the tree to ourselves.
+        let (result, key) = unsafe { change_data(node, self.tree.pending_flushes(), change) };
         node.start.update(range.start);
         node.end.update(range.end);
         let hot = T::store(&node.words, &attrs, key);
@@ -377,14 +413,13 @@ impl<'t, T: Content> CursorMut<'t, T> {
         let (end, left_attrs, new) = (entry.range().end, entry.attrs(), free.raw());
         let node = self.node();
         debug_assert!(node.start.get() < page && page < end);
-        // SAFETY: linked, not the last; and we have the tree to ourselves.
-        let (next, left) = unsafe { (successor(node), node.data_mut()) };
-        let right = split(left);
-        let key = T::key(left);
-        node.write_begin();
+        // SAFETY: an entry, and we have the tree to ourselves.
+        let (right, key) = unsafe { change_data(node, self.tree.pending_flushes(), split) };
         node.end.set(page);
         let hot = T::store(&node.words, &left_attrs, key);
         node.write_end(hot, self.tree.pending_flushes());
+        // SAFETY: linked, and not the last.
+        let next = unsafe { successor(node) };
         // No gap changes: the two parts meet, and the next entry is where it was.
         self.tree.pages -= end - page;
         self.tree.link(free, next, PageRange::new(page, end), Number::ZERO, attrs, Some(right));
@@ -409,12 +444,15 @@ impl<'t, T: Content> CursorMut<'t, T> {
         }
         let range = PageRange::new(right.start.get(), right.end.get());
         let attrs = left.attrs();
-        // SAFETY: entries hold data, these are two, and we have the tree to ourselves.
-        let (left_data, right_data) = unsafe { (left.data_mut(), right.data_mut()) };
-        merge(left_data, right_data);
-        let key = T::key(left_data);
+        let pending_flushes = self.tree.pending_flushes();
+        // SAFETY: entries, two of them, and we have the tree to ourselves.
+        let (((), _), key) = unsafe {
+            change_data(left, pending_flushes, |left| {
+                change_data(right, pending_flushes, |right| merge(left, right))
+            })
+        };
+        // The right one stays as it is, changing for readers, for good.
         let (detached, _) = self.tree.unlink(self.at, Number::ZERO);
-        left.write_begin();
         left.end.set(range.end);
         let hot = T::store(&left.words, &attrs, key);
         left.write_end(hot, self.tree.pending_flushes());

@@ -4,8 +4,8 @@ use std::cell::RefCell;
 
 use kvma::addr_space::MAX_VMAS_PER_LOCK_HOLD;
 use kvma::linux::abi::*;
-use kvma::linux::{Mm, Mmap, Usage, VmFlags};
-use kvma::{Errno, Error, NoHooks};
+use kvma::linux::{Mm, Mmap, NoKernel, Usage, VmFlags};
+use kvma::{Errno, Error};
 use kvma_test_support::{Inode, Random, env_number};
 
 use super::batches::{
@@ -104,7 +104,7 @@ fn at_once(space: &Space, asked: Call, kernel: &mut Watch<'_>) -> Result<u64, Er
 fn everything(space: &Space) -> (Vec<(u64, u64, u64)>, Usage) {
     space.inspect(|mm| {
         mm.check().unwrap();
-        let vmas = mm.iter().map(|vma| (vma.start(), vma.pages(), VmFlags::of(&vma).bits()));
+        let vmas = mm.iter().map(|vma| (vma.start(), vma.page_count(), VmFlags::of(&vma).bits()));
         (vmas.collect(), *mm.usage())
     })
 }
@@ -114,7 +114,7 @@ fn everything(space: &Space) -> (Vec<(u64, u64, u64)>, Usage) {
 fn compare(seed: u64, pages: u64, calls: usize) -> (usize, usize) {
     let spaces = [new_space(), new_space()];
     for space in &spaces {
-        space.update(0, &mut NoHooks, |mm, _| mm.set_max_map_count(pages as usize * 5 / 6));
+        space.update(0, &mut NoKernel, |mm, _| mm.set_max_map_count(pages as usize * 5 / 6));
         set_lock_limit(space, pages / 2);
     }
     let mut random = Random::new(seed);

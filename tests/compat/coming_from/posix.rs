@@ -62,7 +62,7 @@ fn mmap_anonymous_and_of_files() {
     assert!(program.flags(at).contains(VmFlags::READ | VmFlags::WRITE));
     // Lengths are rounded up to pages; a length of zero is EINVAL.
     let at = program.anonymous(PAGE + 1, PROT_READ);
-    assert_eq!(program.mm.vm_map().find(at).unwrap().pages(), 2);
+    assert_eq!(program.mm.vm_map().find(at).unwrap().page_count(), 2);
     assert_eq!(program.mmap(0, 0, RW, MAP_PRIVATE | MAP_ANONYMOUS, None), Err(Errno::EINVAL));
     let at = program.mmap(0, 2 * PAGE, PROT_READ, MAP_PRIVATE, Some(Inode::new(7))).unwrap();
     let vma = program.mm.vm_map().find(at + PAGE).unwrap();
@@ -141,7 +141,7 @@ fn mprotect_over_a_gap() {
     assert!(program.flags(at + 3 * PAGE).contains(VmFlags::WRITE));
     // `VmMap` does all or nothing.
     let mut map = VmMap::<(), _>::new(0x1000, 16, PageSize::SIZE_4K, Heap).unwrap();
-    let mut hooks = NoHooks;
+    let mut hooks = NoKernel;
     let mut update = map.update(&mut hooks);
     for at in [0x1000, 0x3000] {
         map.map(MapRequest::new(Placement::Fixed(at), PAGE, Attrs::new(Prot::RW)), &mut update)
