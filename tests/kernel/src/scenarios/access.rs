@@ -2,7 +2,7 @@
 
 use core::sync::atomic::Ordering::Relaxed;
 
-use kvma::{Attrs, Backing, Prot, VmaFlags};
+use kvma::{Attrs, Backing, Prot};
 
 use super::{CoreSpace, check};
 use crate::contents::Origin;
@@ -114,20 +114,20 @@ fn moving(space: &CoreSpace<'_>) {
 }
 
 fn shared_objects(space: &CoreSpace<'_>) {
-    let object = |flags: VmaFlags, offset| {
-        let attrs = Attrs::new(Prot::RW);
-        attrs.with_flags(attrs.flags() | flags).with_backing(Backing::Object { id: 1, offset })
+    let object = |page: u64| {
+        let backing = Backing::Object { id: 1, offset: page * PAGE_SIZE };
+        Attrs::new(Prot::RW).with_backing(backing)
     };
     let page = |page| Origin::Object { id: 1, page }.first_word();
-    let private = space.map(4, object(VmaFlags::empty(), 16));
+    let private = space.map(4, object(16));
     space.unmap(private + PAGE_SIZE, 1);
     check(
         "a file's pages keep their offsets when the VMA is split",
         probe::load(private) == Some(page(16))
             && probe::load(private + 2 * PAGE_SIZE) == Some(page(18)),
     );
-    let one = space.map(2, object(VmaFlags::SHARED, 16));
-    let other = space.map(1, object(VmaFlags::SHARED, 17));
+    let one = space.map(2, object(16).shared());
+    let other = space.map(1, object(17).shared());
     assert!(probe::store(one + PAGE_SIZE, 99));
     check(
         "what is written to a shared page shows wherever it is mapped",
