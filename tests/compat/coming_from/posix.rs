@@ -1,4 +1,4 @@
-//! The memory calls of POSIX and what Linux adds to them, one test for each row of
+//! The memory calls of POSIX and what Linux adds to them, one test for each entry of
 //! docs/COMING-FROM.md: `linux::Mm` answers as Linux does, `VmMap` underneath in its own words.
 
 use kvma::linux::abi::*;
