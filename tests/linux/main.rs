@@ -1,7 +1,6 @@
 //! The Linux layer: what no recorded trace covers, the recorded traces, and maps files.
 
 mod adopt_maps;
-mod adopt_maps;
 mod batches;
 mod batches_compared;
 mod calls;
