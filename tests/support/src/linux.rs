@@ -108,6 +108,8 @@ pub struct TestKernel {
     pub refuse_prepare: Option<Errno>,
     /// Makes `prepare` refuse to unmap.
     pub refuse_unmap: Option<Errno>,
+    /// Makes `prepare` refuse to move.
+    pub refuse_relocate: Option<Errno>,
     /// Makes files refuse to be mapped.
     pub refuse_files: Option<Errno>,
     overcommit: Overcommit,
@@ -129,6 +131,7 @@ impl Default for TestKernel {
             capabilities: Capabilities::empty(),
             refuse_prepare: None,
             refuse_unmap: None,
+            refuse_relocate: None,
             refuse_files: None,
             overcommit: Overcommit::Heuristic,
             memory: u64::MAX,
@@ -180,8 +183,12 @@ impl Hooks<LinuxVma<Inode>> for TestKernel {
     type Error = Errno;
 
     fn prepare(&mut self, event: &Event<'_, LinuxVma<Inode>>) -> Result<(), Errno> {
-        let refuse_unmap = self.refuse_unmap.filter(|_| matches!(event, Event::Unmap(_)));
-        self.refuse_prepare.or(refuse_unmap).map_or(Ok(()), Err)
+        let refuse_this = match event {
+            Event::Unmap(_) => self.refuse_unmap,
+            Event::Relocate { .. } => self.refuse_relocate,
+            _ => None,
+        };
+        self.refuse_prepare.or(refuse_this).map_or(Ok(()), Err)
     }
 
     fn on_unmap(&mut self, piece: &Piece<'_, LinuxVma<Inode>>) {
