@@ -11,7 +11,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use kvma::linux::abi::{MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MCL_CURRENT, PROT_READ, PROT_WRITE};
-use kvma::linux::{Capabilities, File, Kernel, Layout, LinuxVma, Mm, Mmap};
+use kvma::linux::{Capabilities, File, Kernel, Layout, LinuxVma, Mm, Mmap, NoKernel};
+use kvma::addr_space::HasVmMap;
+use kvma::lock::Ticket;
 use kvma::*;
 
 const PAGE: u64 = 0x1000;
@@ -58,10 +60,16 @@ impl Counted {
 }
 
 impl<V> Hooks<V> for Counted {
-    fn unmap(&mut self, _: &Piece<'_, V>) {
+    type Error = Errno;
+
+    fn prepares(&self) -> bool {
+        false
+    }
+
+    fn on_unmap(&mut self, _: &Piece<'_, V>) {
         self.count();
     }
-    fn protect(&mut self, _: &Piece<'_, V>, _: &Attrs) {
+    fn on_protect(&mut self, _: &Piece<'_, V>, _: &Attrs) {
         self.count();
     }
     fn flush_wait(&mut self) {
@@ -110,10 +118,10 @@ fn gcd(a: u64, b: u64) -> u64 {
 }
 
 fn map(vmas: u64) -> Map {
-    let mut map = Map::new(0, 1 << 30, PageSize::SIZE_4K, Alloc::default()).unwrap();
+    let mut map = Map::new(0..=(1 << 42) - 1, PageSize::SIZE_4K, Alloc::default()).unwrap();
     for addr in addresses(vmas) {
         let request = MapRequest::new(Placement::Fixed(addr), 8 * PAGE, Attrs::new(Prot::RW));
-        map.map(request, &mut map.update(&mut NoHooks)).unwrap();
+        map.map(request, &mut NoHooks).unwrap();
     }
     map
 }
@@ -124,7 +132,7 @@ fn linux(vmas: u64) -> Linux {
     for addr in addresses(vmas) {
         let (prot, flags) = (PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED);
         let args = Mmap { addr, len: 8 * PAGE, prot, flags, offset: 0, file: None };
-        mm.mmap(args, &mut mm.update(&mut NoHooks)).unwrap();
+        mm.mmap(args, &mut mm.update(&mut NoKernel)).unwrap();
     }
     mm
 }
@@ -170,7 +178,7 @@ fn main() {
             "VmMap, everything unmapped",
             vmas,
             map,
-            |space, hooks| assert_eq!(space.clear(hooks), Ok(vmas * 8)),
+            |space, hooks| assert_eq!(space.clear(hooks), Ok(vmas * 8 * PAGE)),
             |space, hooks| {
                 space.update(0, hooks, |map, update| map.clear(update)).unwrap();
             },
