@@ -1,6 +1,7 @@
 //! The memory calls of POSIX and what Linux adds to them, one test for each entry of
 //! docs/COMING-FROM.md: `linux::Mm` answers as Linux does, `VmMap` underneath in its own words.
 
+use kvma::addr_space::HasVmMap;
 use kvma::linux::abi::*;
 use kvma::linux::{Capabilities, Layout, Mm, Mmap, PageOp, VmFlags};
 use kvma::*;
@@ -140,8 +141,8 @@ fn mprotect_over_a_gap() {
     assert!(!program.flags(at).contains(VmFlags::WRITE));
     assert!(program.flags(at + 3 * PAGE).contains(VmFlags::WRITE));
     // `VmMap` does all or nothing.
-    let mut map = VmMap::<(), _>::new(0x1000, 16, PageSize::SIZE_4K, Heap).unwrap();
-    let mut hooks = NoKernel;
+    let mut map = VmMap::<(), _>::new(0x1000..=0x10fff, PageSize::SIZE_4K, Heap).unwrap();
+    let mut hooks = NoHooks;
     let mut update = map.update(&mut hooks);
     for at in [0x1000, 0x3000] {
         map.map(MapRequest::new(Placement::Fixed(at), PAGE, Attrs::new(Prot::RW)), &mut update)
@@ -256,7 +257,7 @@ fn exec_replaces_all() {
 fn device_registers() {
     // mmap of /dev/mem or of a UIO device. The driver says how it is cached, and it never merges
     // with memory.
-    let mut map = VmMap::<(), _>::new(0x1000, 16, PageSize::SIZE_4K, Heap).unwrap();
+    let mut map = VmMap::<(), _>::new(0x1000..=0x10fff, PageSize::SIZE_4K, Heap).unwrap();
     let registers = MapOptions::new(PAGE)
         .prot(Prot::RW)
         .shared()
