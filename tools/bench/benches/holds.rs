@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use kvma::addr_space::HasVmMap;
 use kvma::linux::abi::{MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MCL_CURRENT, PROT_READ, PROT_WRITE};
 use kvma::linux::{Capabilities, File, Kernel, Layout, LinuxVma, Mm, Mmap, NoKernel};
-use kvma::addr_space::HasVmMap;
 use kvma::lock::Ticket;
 use kvma::*;
 
@@ -166,9 +166,7 @@ fn row<M: HasVmMap>(
         unbatched.push(hold(&whole).0);
     }
     let (batched, unbatched) = (median(&mut batched), median(&mut unbatched));
-    println!(
-        "{name:<28}{vmas:>8} VMAs: {batched:>8.1} us, {most} VMAs; in one hold {unbatched:>9.1} us"
-    );
+    println!("{name:<26}{vmas:>7}: {batched:>8.1} us, {most} VMAs; one hold {unbatched:>9.1} us");
 }
 
 fn main() {
