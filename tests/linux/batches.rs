@@ -9,7 +9,7 @@ use kvma::linux::{
     Capabilities, Install, Kernel, Layout, Limits, LinuxVma, Mm, Mmap, NoKernel, PageOp, Resource,
     Role, Usage, VmFlags,
 };
-use kvma::{AddrSpace, Attrs, BoxAlloc, Errno, Error, Event, Hooks, Piece, VmaNode};
+use kvma::{AddrSpace, Attrs, BoxAlloc, Errno, Event, Hooks, Piece, VmaNode};
 use kvma_test_support::{Inode, LockHolds, Log, TestKernel};
 
 use super::{ANON, AT, PAGE, RW};
@@ -401,7 +401,7 @@ fn clear_releases_the_lock_every_few_vmas() {
     };
     let mut kernel = Watch::new(&space, &between);
     let next = layout().with_base(0x7000_0000_0000);
-    assert_eq!(space.clear(next.with_guard_gap(5), &mut kernel), Err(Error::Unaligned));
+    assert_eq!(space.clear(next.with_guard_gap(5), &mut kernel), Err(Errno::EINVAL));
     assert_eq!(vmas(&space).len(), 1000);
     assert_eq!(space.clear(next, &mut kernel), Ok(()));
     assert_eq!((kernel.lock.longest, kernel.log.count("prepare")), (MAX_VMAS_PER_LOCK_HOLD, 0));

@@ -2,10 +2,10 @@
 
 use std::cell::RefCell;
 
+use kvma::Errno;
 use kvma::addr_space::MAX_VMAS_PER_LOCK_HOLD;
 use kvma::linux::abi::*;
 use kvma::linux::{Mm, Mmap, NoKernel, Usage, VmFlags};
-use kvma::{Errno, Error};
 use kvma_test_support::{Inode, Random, env_number};
 
 use super::batches::{
@@ -74,16 +74,12 @@ fn other(
     }
 }
 
-fn result(done: Result<(), Error>) -> Result<u64, Errno> {
-    done.map(|()| 0).map_err(Error::errno)
-}
-
 fn in_batches(space: &Space, asked: Call, kernel: &mut Watch<'_>) -> Result<u64, Errno> {
     match asked {
         Call::Munmap(first, len) => space.munmap(at(first), len * PAGE, kernel),
         Call::Mlockall(flags) => space.mlockall(flags, kernel),
         Call::Munlockall => Ok(space.munlockall(kernel)),
-        Call::Clear => result(space.clear(layout(), kernel)),
+        Call::Clear => space.clear(layout(), kernel).map(|()| 0),
         Call::Other(kind, first, len) => {
             space.update(3, kernel, |mm, call| other(mm, kind, first, len, call))
         }
@@ -95,7 +91,7 @@ fn at_once(space: &Space, asked: Call, kernel: &mut Watch<'_>) -> Result<u64, Er
         Call::Munmap(first, len) => mm.munmap(at(first), len * PAGE, call),
         Call::Mlockall(flags) => mm.mlockall(flags, call),
         Call::Munlockall => Ok(mm.munlockall(call)),
-        Call::Clear => result(mm.clear(layout(), call)),
+        Call::Clear => mm.clear(layout(), call).map(|()| 0),
         Call::Other(kind, first, len) => other(mm, kind, first, len, call),
     })
 }

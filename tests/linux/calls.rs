@@ -3,13 +3,14 @@
 
 use std::sync::Arc;
 
+use kvma::addr_space::HasVmMap;
 use kvma::linux::abi::*;
 use kvma::linux::{
     Access, Capabilities, CommitLimit, Fault, FaultAction, Inheritance, Install, Layout, LinuxVma,
     Mm, Mmap, Mode, NoKernel, OpenFile, PageOp, Policy, Resource, Role, SegvCode, Target, UNSERVED,
     Unserved, VmFlags, WriteExec,
 };
-use kvma::{AddrSpace, BoxAlloc, Errno, Error, FixedPool, HasVmMap, VmaNode};
+use kvma::{AddrSpace, BoxAlloc, Errno, Error, FixedPool, VmaNode};
 use kvma_test_support::{Inode, TestKernel};
 
 use super::{ANON, AT, PAGE, RW};

@@ -2,9 +2,9 @@
 
 use kvma::linux::abi::*;
 use kvma::linux::{
-    Access, Fault, FaultAction, Growth, Layout, Mm, Mmap, NoKernel, Resource, SegvCode, VmFlags,
+    Access, Fault, FaultAction, Layout, Mm, Mmap, NoKernel, Resource, SegvCode, VmFlags,
 };
-use kvma::{Errno, Heap};
+use kvma::{Direction, Errno, Heap};
 use kvma_test_support::Inode;
 
 use super::PAGE;
@@ -28,7 +28,7 @@ fn the_stack_limit_says_where_the_search_begins() {
 #[test]
 fn an_unlimited_stack_leaves_the_search_top_down() {
     let layout = Layout::x86_64(u64::MAX);
-    assert_eq!((layout.growth(), layout.base()), (Growth::TopDown, 0x1555_5555_6000));
+    assert_eq!((layout.direction(), layout.base()), (Direction::TopDown, 0x1555_5555_6000));
 }
 
 /// Found by `live_faults`: the number of a stack's first page (`vm_pgoff`) moves with it, and does

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use kvma::linux::LinuxVma;
+use kvma::linux::{LinuxVma, NoKernel};
 use kvma::{BoxAlloc, VmaNode};
 use kvma_trace::{Answer, Backing, Call, Line, Parser, Replay, Step};
 
