@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use kvma::addr_space::HasVmMap;
 use kvma::linux::abi::{MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MCL_CURRENT, PROT_READ, PROT_WRITE};
 use kvma::linux::{Capabilities, File, Kernel, Layout, LinuxVma, Mm, Mmap, NoKernel};
-use kvma::addr_space::HasVmMap;
 use kvma::lock::Ticket;
 use kvma::*;
 

@@ -1,10 +1,10 @@
 //! The program image: the VMAs before the first call, and after `execve`.
 
 use heapless::Vec;
+use kvma::Errno;
 use kvma::linux::{
     Call, File, Gate, Install, Kernel, Layout, Mm, MmAlloc, Resource, Role, VmFlags,
 };
-use kvma::Errno;
 
 use crate::backing::Backing;
 use crate::snapshot::{Snapshot, SnapshotVma};

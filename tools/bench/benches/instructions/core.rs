@@ -5,8 +5,8 @@ use std::hint::black_box;
 use kvma::hooks::Advice;
 use kvma::vm_map::SourceRange;
 use kvma::{
-    AddrSpace, Attrs, BoxAlloc, Error, MapRequest, Merge, NoHooks, PageSize, Placement, Prot, VmMap,
-    Vma, VmaNode,
+    AddrSpace, Attrs, BoxAlloc, Error, MapRequest, Merge, NoHooks, PageSize, Placement, Prot,
+    VmMap, Vma, VmaNode,
 };
 use kvma_bench::{Kvma, LIMIT, Load, PAGE, Workload};
 
