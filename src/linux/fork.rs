@@ -164,8 +164,8 @@ impl<F: File, A: MmAlloc<F>, L: RawLock> AddrSpace<Mm<F, A>, L> {
     }
 }
 
-/// Has the kernel let a child inherit the pages of `vma`. Returns the attributes and the data of the
-/// child's VMA, which `usage` then counts; `None` if it is left out.
+/// Has the kernel let a child inherit the pages of `vma`. Returns the attributes and the data of
+/// the child's VMA, which `usage` then counts; `None` if it is left out.
 fn copy_vma<F: File, K: Kernel<F> + ?Sized>(
     kernel: &mut K,
     vma: &Vma<'_, LinuxVma<F>>,

@@ -167,8 +167,8 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         self.layout.pages(self.limits.get(resource))
     }
 
-    /// Returns `true` if `pages` more pages with `flags` stay within the limits on the address space
-    /// and on data (`may_expand_vm`).
+    /// Returns `true` if `pages` more pages with `flags` stay within the limits on the address
+    /// space and on data (`may_expand_vm`).
     pub(super) fn may_expand(&self, flags: VmFlags, pages: u64) -> bool {
         let fits = |used: u64, limit| used.saturating_add(pages) <= self.limit(limit);
         let data = match self.limits.get(Resource::Data) {

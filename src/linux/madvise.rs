@@ -182,8 +182,9 @@ impl Madvise {
     }
 }
 
-/// Returns `true` if `vma` is large enough for huge pages, and may have pages for `MADV_COLLAPSE` to
-/// make them of (`thp_vma_allowable_order`). Only the kernel knows whether an object has any.
+/// Returns `true` if `vma` is large enough for huge pages, and may have pages of which
+/// `MADV_COLLAPSE` can make them (`thp_vma_allowable_order`). Only the kernel knows whether an
+/// object has any.
 fn may_collapse(vma: &VmaView, layout: &Layout) -> bool {
     let huge = layout.huge();
     let within = huge.saturating_sub(1);

@@ -105,20 +105,18 @@ impl<F: File, A: MmAlloc<F>, L: RawLock> AddrSpace<Mm<F, A>, L> {
         kernel: &mut K,
     ) -> Result<u64, Errno> {
         self.check_reentry()?;
-        let caps = kernel.capabilities();
-        self.lock_in_batches(|mm| mm.begin_mlockall(flags, caps), caps, kernel)?;
+        self.lock_in_batches(kernel, |mm, caps| mm.begin_mlockall(flags, caps))?;
         Ok(0)
     }
 
     /// Unlocks everything: munlockall(2), as [`Mm::munlockall`], in batches of at most
     /// [`MAX_VMAS_PER_LOCK_HOLD`] VMAs if there are more. Returns 0.
     pub fn munlockall<K: Kernel<F> + ?Sized>(&self, kernel: &mut K) -> u64 {
-        let begin = |mm: &mut Mm<F, A>| {
+        // Unlocking is never over a limit.
+        let _ = self.lock_in_batches(kernel, |mm, _| {
             mm.future = VmFlags::empty();
             Ok(Some(VmFlags::empty()))
-        };
-        // Unlocking is never over a limit.
-        let _ = self.lock_in_batches(begin, Capabilities::empty(), kernel);
+        });
         0
     }
 
@@ -126,20 +124,19 @@ impl<F: File, A: MmAlloc<F>, L: RawLock> AddrSpace<Mm<F, A>, L> {
     /// hold of the lock.
     fn lock_in_batches<K: Kernel<F> + ?Sized>(
         &self,
-        begin: impl Fn(&mut Mm<F, A>) -> Result<Option<VmFlags>, Errno>,
-        caps: Capabilities,
         kernel: &mut K,
+        begin: impl Fn(&mut Mm<F, A>, Capabilities) -> Result<Option<VmFlags>, Errno>,
     ) -> Result<(), Errno> {
         let mut begun = None;
         self.run_batches(NODES_PER_OPERATION, kernel, |mm, call| {
             let (lock, rest) = match begun {
                 Some(begun) => begun,
-                None => match begin(mm)? {
+                None => match begin(mm, call.hooks().capabilities())? {
                     Some(lock) => (lock, mm.layout.user_space()),
                     None => return Ok(Progress::Done),
                 },
             };
-            let rest = mm.lock_batch(rest, lock, caps, call)?;
+            let rest = mm.lock_batch(rest, lock, call)?;
             begun = Some((lock, rest));
             Ok(Progress::with_rest(rest))
         })
@@ -153,10 +150,10 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         &mut self,
         rest: PageRange,
         lock: VmFlags,
-        caps: Capabilities,
         call: &mut Call<'_, F, A, K>,
     ) -> Result<PageRange, Errno> {
         let batch = self.map.first_batch(rest, MAX_VMAS_PER_LOCK_HOLD);
+        let caps = call.hooks().capabilities();
         if !lock.is_empty() && !self.may_lock_all(caps) && !self.may_lock_batch(batch) {
             return Err(Errno::ENOMEM);
         }
@@ -167,8 +164,8 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         Ok(PageRange::new(batch.end, rest.end))
     }
 
-    /// Returns `true` if locked memory stays within its limit if everything in `batch` is locked, too.
-    /// O(log n + VMAs).
+    /// Returns `true` if locked memory stays within its limit with everything in `batch`. O(log n +
+    /// VMAs).
     fn may_lock_batch(&self, batch: PageRange) -> bool {
         let more = self
             .vmas_in(batch)

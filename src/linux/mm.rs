@@ -1,5 +1,7 @@
 //! [`Mm`]: the address space of one program.
 
+use core::fmt;
+
 use super::exec::Gate;
 use super::file::File;
 use super::layout::Layout;
@@ -196,5 +198,25 @@ impl<F: File, A: MmAlloc<F>> HasVmMap for Mm<F, A> {
 
     fn vm_map(&self) -> &VmMap<LinuxVma<F>, A> {
         &self.map
+    }
+}
+
+impl<F: File, A: MmAlloc<F>> fmt::Debug for Mm<F, A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mm")
+            .field("layout", &self.layout)
+            .field("limits", &self.limits)
+            .field("usage", &self.usage)
+            .field("policy", &self.policy)
+            .field("brk", &format_args!("{:#x}..{:#x}", self.start_brk, self.brk))
+            .field("map", &self.map)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<F: File, A: MmAlloc<F>> fmt::Display for Mm<F, A> {
+    /// Writes `/proc/PID/maps`, as [`maps`](Self::maps) does.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.maps().fmt(f)
     }
 }

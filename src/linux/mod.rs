@@ -54,15 +54,19 @@
 //!
 //! | call on `AddrSpace` | VMAs in one hold of the lock |
 //! |---|---|
-//! | `munmap`, `mlockall`, `munlockall`, `clear` (execve, exit) | at most [`MAX_VMAS_PER_LOCK_HOLD`] |
+//! | `munmap`, `mlockall`, `munlockall`, `clear` | at most [`MAX_VMAS_PER_LOCK_HOLD`] |
 //! | `fork` | all of them; their nodes are taken before the lock |
 //! | every other call | all in the call's range |
 //!
-//! Between two batches of the first kind, the flush is waited for and what was removed is dropped;
-//! limits, counts and charges are right. If anything at all is sealed, munmap's first hold looks at
-//! every VMA in the range. Replacing (`MAP_FIXED`), mprotect, mremap, brk and fork are never done
-//! in batches: others must not see them half done. mlock, madvise, msync and mseal could be, but
-//! are not: who asks for a long range waits.
+//! `clear` is what execve and exit do. Calls of the first kind work in batches: in between, the
+//! flush is waited for and what was removed is dropped, and limits, counts and charges are right.
+//! If anything at all is sealed, munmap's first hold looks at every VMA in the range. Replacing
+//! (`MAP_FIXED`), mprotect, mremap, brk and fork are never done in batches: others must not see
+//! them half done. mlock, madvise, msync and mseal could be, but are not: who asks for a long range
+//! waits.
+//!
+//! All of them drop the kernel's handles ([`File`]) after unlock, whatever becomes of the call, so
+//! that the handles' `Drop` may take any lock.
 //!
 //! Page tables are edited in the order that
 //! [`addr_space`](crate::addr_space#no-stale-page-table-entry) describes: tokens of page faults are

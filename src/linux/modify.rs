@@ -11,12 +11,12 @@ use crate::split_merge::SplitMerge;
 use crate::{Attrs, Errno, MapRequest, Merge, Placement, Vma, VmaNode};
 
 impl<F: File, A: MmAlloc<F>> Mm<F, A> {
-    /// Returns `true` if a split in the middle may make no more VMAs.
+    /// Returns `true` if there are as many VMAs as allowed, so that none is split in the middle.
     pub(super) fn is_full(&self) -> bool {
         self.map.len() >= self.max_map_count
     }
 
-    /// Returns `true` if there are more VMAs than allowed, so that no new one is made.
+    /// Returns `true` if there are more VMAs than allowed, so that no new one is mapped.
     pub(super) fn is_over_full(&self) -> bool {
         self.map.len() > self.max_map_count
     }
@@ -90,8 +90,8 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         Ok(())
     }
 
-    /// Returns `true` if `part`, the head of `vma`, would merge with the VMA below if it had the
-    /// attributes `new`.
+    /// Returns `true` if `part` is the head of `vma`, and with the attributes `new` would merge
+    /// with the VMA below.
     fn merges_left(&self, vma: &VmaView, part: PageRange, new: &Attrs) -> bool {
         let start = self.layout.bytes(part.start);
         let (Some(left), Some(own)) = (self.map.find_before(start), self.map.find(start)) else {
@@ -102,8 +102,8 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
             && can_merge(&left, &left.attrs(), &own, new)
     }
 
-    /// Returns `true` if `part`, the tail of `vma`, would merge with the VMA above if it had the
-    /// attributes `new`.
+    /// Returns `true` if `part` is the tail of `vma`, and with the attributes `new` would merge
+    /// with the VMA above.
     fn merges_right(&self, vma: &VmaView, part: PageRange, new: &Attrs) -> bool {
         let (start, end) = (self.layout.bytes(vma.range.start), self.layout.bytes(part.end));
         let (Some(own), Some(right)) = (self.map.find(start), self.map.find(end)) else {
@@ -144,8 +144,8 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     }
 }
 
-/// Returns `true` if two neighbours would merge (`can_vma_merge_before` and `_after`) if their
-/// attributes were these.
+/// Returns `true` if two neighbours with these attributes would merge (`can_vma_merge_before` and
+/// `_after`).
 fn can_merge<F: File>(
     left: &Vma<'_, LinuxVma<F>>,
     left_attrs: &Attrs,

@@ -124,8 +124,8 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         }
     }
 
-    /// Returns `true` if something in a range is sealed. O(1) if nothing is anywhere, else O(log n +
-    /// VMAs).
+    /// Returns `true` if something in a range is sealed. O(1) while nothing is sealed anywhere,
+    /// else O(log n + VMAs).
     fn has_seal(&self, range: PageRange) -> bool {
         let is_sealed = |attrs| vm_flags(&attrs).contains(VmFlags::SEALED);
         self.usage.sealed() > 0 && self.vmas_in(range).any(|(vma, _)| is_sealed(vma.attrs()))

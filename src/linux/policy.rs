@@ -67,14 +67,15 @@ impl Policy {
     /// VMA goes from `new` to `new`. Returns the flags that it gets: what was executable remembers
     /// that by what it may not become.
     pub(super) fn check(&self, old: VmFlags, new: VmFlags) -> Result<VmFlags, Errno> {
-        let was_exec = old.contains(VmFlags::EXEC);
-        let is_exec = new.contains(VmFlags::EXEC);
+        let (was_exec, is_exec) = (old.contains(VmFlags::EXEC), new.contains(VmFlags::EXEC));
         let is_write = new.contains(VmFlags::WRITE);
+        let together = is_write && is_exec;
+        let gains_exec = is_exec && !was_exec;
         let refused = match self.write_exec {
             WriteExec::Allowed => false,
-            WriteExec::NotTogether => is_write && is_exec,
-            WriteExec::Mdwe => is_exec && (is_write || !was_exec),
-            WriteExec::Never => (is_exec && !was_exec) || (is_write && (is_exec || was_exec)),
+            WriteExec::NotTogether => together,
+            WriteExec::Mdwe => together || gains_exec,
+            WriteExec::Never => together || gains_exec || (was_exec && is_write),
         };
         if refused {
             return Err(Errno::EACCES);

@@ -9,7 +9,9 @@ use std::time::Instant;
 
 use kvma::addr_space::Busy;
 use kvma::linux::abi::*;
-use kvma::linux::{Capabilities, Inheritance, Kernel, Layout, LinuxVma, Mm, Mmap, PageOp, VmFlags};
+use kvma::linux::{
+    Capabilities, Inheritance, Kernel, Layout, LinuxVma, Mm, Mmap, PageOp, Usage, VmFlags,
+};
 use kvma::{
     AddrSpace, Attrs, Backing, BoxAlloc, Errno, Hooks, Piece, Prot, VmRange, VmaFlags, VmaNode,
     VmaSnapshot,
@@ -85,7 +87,7 @@ impl Kernel<Inode> for TestKernel<'_> {
     fn capabilities(&self) -> Capabilities {
         Capabilities::IPC_LOCK
     }
-    fn commit(&mut self, pages: u64) -> Result<(), Errno> {
+    fn charge(&mut self, pages: u64, _: &Usage) -> Result<(), Errno> {
         self.0.charged.fetch_add(pages as i64, Ordering::Relaxed);
         Ok(())
     }

@@ -14,8 +14,7 @@ use crate::linux::VmFlags;
 /// use kvma::linux::VmFlags;
 /// use kvma::linux::maps::MapsLine;
 ///
-/// let line = "7f12e4000000-7f12e4021000 r-xp 0002a000 fe:00 1313                       /lib/libc.so";
-/// let line = MapsLine::parse(line)?;
+/// let line = MapsLine::parse("7f12e4000000-7f12e4021000 r-xp 0002a000 fe:00 1313  /lib/libc.so")?;
 /// assert_eq!((line.start, line.offset, line.inode), (0x7f12_e400_0000, 0x2a000, 1313));
 /// assert_eq!(line.perms, VmFlags::READ | VmFlags::EXEC);
 /// assert_eq!(line.name, "/lib/libc.so");

@@ -141,6 +141,12 @@ impl<F: File> fmt::Display for MapsEntry<'_, F> {
     }
 }
 
+impl<F: File> fmt::Debug for MapsEntry<'_, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "MapsEntry({self})")
+    }
+}
+
 /// Counts the columns written so far.
 struct Columns<'a, W> {
     out: &'a mut W,
@@ -204,6 +210,12 @@ impl<F: File, A: MmAlloc<F>> fmt::Display for Maps<'_, F, A> {
     /// Writes the whole file.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.clone().try_for_each(|entry| writeln!(f, "{entry}"))
+    }
+}
+
+impl<F: File, A: MmAlloc<F>> fmt::Debug for Maps<'_, F, A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.clone()).finish()
     }
 }
 
