@@ -50,7 +50,7 @@ use core::ops::{Deref, DerefMut};
 /// }
 ///
 /// static POOL: FixedPool<VmaNode, 64> = FixedPool::new();
-/// let map = VmMap::<(), _>::new(0x1000, 0xffff, PageSize::SIZE_4K, &POOL).unwrap();
+/// let map = VmMap::<(), _>::new(0x1000..=0xfff_ffff, PageSize::SIZE_4K, &POOL).unwrap();
 /// let space = AddrSpace::with_lock(map, IrqLock(AtomicBool::new(false)));
 /// assert!(space.lookup(0x5000).is_none());
 /// ```
