@@ -38,7 +38,7 @@ fn rust_files(root: &Path, folder: &str, into: &mut Vec<String>) {
         let path = format!("{folder}/{}", entry.file_name().to_str().expect("a UTF-8 name"));
         if entry.path().is_dir() {
             rust_files(root, &path, into);
-        } else if path.ends_with(".rs") {
+        } else if entry.path().extension().is_some_and(|extension| extension == "rs") {
             into.push(path);
         }
     }
@@ -199,8 +199,7 @@ fn check(table: &Table, sources: &[(String, String)]) -> Vec<Violation> {
 
 /// Follows a re-export of the crate's root to where it comes from.
 fn resolve(path: &[String], exports: &BTreeMap<Vec<String>, Vec<String>>) -> Vec<String> {
-    let prefixes = (1..=path.len()).rev();
-    let export = prefixes.filter_map(|len| exports.get(&path[..len])).next();
+    let export = (1..=path.len()).rev().find_map(|len| exports.get(&path[..len]));
     export.map_or(path, |target| target).to_vec()
 }
 
