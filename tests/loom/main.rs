@@ -15,5 +15,6 @@
 
 mod faults;
 mod lookups;
+mod pinned;
 mod support;
 mod writers;
