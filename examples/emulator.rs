@@ -12,7 +12,8 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use host::{Host, Source};
-use kvma::{Attrs, Backing, Heap, Hooks, Mappings, Origin, Piece, Prot, VmRange};
+use kvma::compat::{Mappings, Origin};
+use kvma::{Attrs, Backing, Error, Heap, Hooks, Piece, Prot, VmRange};
 
 const GUEST: u64 = 0x10000;
 const PAGES: u64 = 256;
@@ -38,26 +39,26 @@ impl Machine {
 }
 
 impl Hooks<Origin> for Machine {
-    fn map(&mut self, piece: &Piece<'_, Origin>) {
+    type Error = Error;
+
+    fn on_map(&mut self, piece: &Piece<'_, Origin>) {
         let (addr, len) = self.host_range(piece.range());
         let source = match piece.attrs().backing() {
             Backing::Anonymous => Source::Zeroes,
-            // The offset is that of this very piece, in pages.
-            Backing::Object { offset, .. } => {
-                Source::File(&self.image, offset * piece.range().page_size().bytes())
-            }
+            // The offset is that of this very piece.
+            Backing::Object { offset, .. } => Source::File(&self.image, offset),
         };
         let result = self.host.map(addr, len, piece.attrs().prot(), source);
         self.note(result);
     }
 
-    fn unmap(&mut self, piece: &Piece<'_, Origin>) {
+    fn on_unmap(&mut self, piece: &Piece<'_, Origin>) {
         let (addr, len) = self.host_range(piece.range());
         let result = self.host.unmap(addr, len);
         self.note(result);
     }
 
-    fn protect(&mut self, piece: &Piece<'_, Origin>, _old: &Attrs) {
+    fn on_protect(&mut self, piece: &Piece<'_, Origin>, _old: &Attrs) {
         let (addr, len) = self.host_range(piece.range());
         let result = self.host.protect(addr, len, piece.attrs().prot());
         self.note(result);
@@ -110,7 +111,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let image: Vec<u8> = (0..8 * page).map(|at| (at / page) as u8 + 1).collect();
     let host = Host::reserve(PAGES * page, page)?;
     let mut machine = Machine { host, image: host::memory_file(&image)?, failed: None, calls: 0 };
-    let mut guest = Guest::new(GUEST, PAGES, page_size, Heap)?;
+    let mut guest = Guest::new(GUEST..=GUEST + PAGES * page - 1, page_size, Heap)?;
 
     // Code from a file, data, a stack.
     let code = Attrs::new(Prot::RX).with_backing(Backing::Object { id: 1, offset: 0 });
@@ -132,7 +133,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         assert_ne!(contents(&guest, &machine)?, bytes, "the run has changed memory");
 
         let calls = machine.calls;
-        guest.restore(&saved, &mut guest.update(&mut machine))?;
+        guest.restore(&saved, &mut machine)?;
         let calls = machine.calls - calls;
         // Pages that were there all along still hold what was written to them, which only we can
         // undo.

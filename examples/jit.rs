@@ -11,7 +11,8 @@ mod host;
 use std::io;
 
 use host::{Host, Source};
-use kvma::{Attrs, Errno, Error, Event, Heap, Hooks, MapOptions, Piece, Prot, VmMap, WriteXorExec};
+use kvma::compat::{MapOptions, WriteXorExec};
+use kvma::{Attrs, Error, Event, Heap, Hooks, Piece, Prot, VmMap};
 
 struct Machine {
     host: Host,
@@ -31,18 +32,20 @@ impl Machine {
 }
 
 impl Hooks<()> for Machine {
-    fn map(&mut self, piece: &Piece<'_, ()>) {
+    type Error = Error;
+
+    fn on_map(&mut self, piece: &Piece<'_, ()>) {
         let (start, len) = (piece.range().start(), piece.range().len().unwrap_or(0));
         let result = self.host.map(start, len, piece.attrs().prot(), Source::Zeroes);
         self.note(Event::Map(*piece), result);
     }
 
-    fn unmap(&mut self, piece: &Piece<'_, ()>) {
+    fn on_unmap(&mut self, piece: &Piece<'_, ()>) {
         let result = self.host.unmap(piece.range().start(), piece.range().len().unwrap_or(0));
         self.note(Event::Unmap(*piece), result);
     }
 
-    fn protect(&mut self, piece: &Piece<'_, ()>, old: &Attrs) {
+    fn on_protect(&mut self, piece: &Piece<'_, ()>, old: &Attrs) {
         let (start, len) = (piece.range().start(), piece.range().len().unwrap_or(0));
         let result = self.host.protect(start, len, piece.attrs().prot());
         self.note(Event::Protect { piece: *piece, old: *old }, result);
@@ -93,17 +96,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let page_size = host::page_size();
     let page = page_size.bytes();
     let host = Host::reserve(16 * page, page)?;
-    let start = host.start();
-    let mut map = VmMap::<(), _>::new(start, 16, page_size, Heap)?;
+    let mut map = VmMap::<(), _>::new(host.space(), page_size, Heap)?;
     // W^X is a hook around the machine, which refuses before anything happens.
     let mut machine = WriteXorExec(Machine { host, failed: None, flushes: 0 });
 
     let arena = MapOptions::new(4 * page).prot(Prot::RW).jit().no_core_dump().request(page_size)?;
-    let code = map.map(arena, &mut map.update(&mut machine))?;
+    let code = map.map(arena, &mut machine)?;
     for number in [42, 4711] {
-        map.protect(code, page, Prot::RW, &mut map.update(&mut machine))?;
+        map.protect(code, page, Prot::RW, &mut machine)?;
         machine.0.host.poke(code, &compile(number))?;
-        map.protect(code, page, Prot::RX, &mut map.update(&mut machine))?;
+        map.protect(code, page, Prot::RX, &mut machine)?;
         assert!(machine.0.host.faults(machine.0.host.poke(code, &[0])), "code is not writable");
         // SAFETY: the page holds a function of this type and is executable, and the caches have
         // been flushed.
@@ -115,9 +117,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     // Data of the program never becomes code, whatever is written there.
     let data = MapOptions::new(page).prot(Prot::RW).request(page_size)?;
-    let data = map.map(data, &mut map.update(&mut machine))?;
-    let refused = map.protect(data, page, Prot::RX, &mut map.update(&mut machine));
-    assert_eq!(refused, Err(Error::Refused(Errno::EACCES)));
+    let data = map.map(data, &mut machine)?;
+    let refused = map.protect(data, page, Prot::RX, &mut machine);
+    assert_eq!(refused, Err(Error::WriteXorExec));
     assert!(machine.0.host.agrees(&map, 0));
     match machine.0.failed {
         Some(error) => Err(error.into()),

@@ -16,7 +16,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use kvma::{BoxAlloc, NoHooks};
+use kvma::BoxAlloc;
+use kvma::linux::NoKernel;
 use kvma_trace::{Answer, Call, Entry, Line, Parser, Replay, Step};
 
 const USAGE: &str = "\
@@ -221,7 +222,7 @@ fn replay<'a>(
         let entry = entry.map_err(|error| error.to_string())?;
         let start = Instant::now();
         let step = replay
-            .step(&entry.line, &mut NoHooks)
+            .step(&entry.line, &mut NoKernel)
             .map_err(|error| format!("line {}: {error}", entry.number))?;
         seen(&entry, step, &replay, start.elapsed())?;
     }

@@ -11,7 +11,8 @@ mod host;
 use std::io;
 
 use host::{Host, Source};
-use kvma::{AddrSpace, Attrs, Error, Heap, Info, Mappings, Prot, UpdateFn, VmRange};
+use kvma::compat::{Info, Mappings, UpdateFn};
+use kvma::{AddrSpace, Attrs, Error, Heap, NoHooks, Prot, VmRange};
 
 const BOX: u64 = 4 << 30;
 /// Lies between the sandbox and its neighbours: a wild access with a small offset ends here.
@@ -28,15 +29,15 @@ impl Sandbox {
         let page = host::page_size();
         let guard = GUARD.next_multiple_of(page.bytes());
         // The space lies between the guards, so that nothing else can be mapped.
-        let pages = (BOX - 2 * guard) / page.bytes();
-        let space = AddrSpace::new(Mappings::new(host.start() + guard, pages, page, Heap)?);
+        let inside = host.start() + guard..=host.start() + BOX - guard - 1;
+        let space = AddrSpace::new(Mappings::new(inside, page, Heap)?);
         Ok(Sandbox { host, space })
     }
 
     /// The program's mmap.
     fn mmap(&self, hint: Option<u64>, len: u64, prot: Prot) -> Result<u64, Error> {
         // A mapping in a gap replaces nothing, so there is nothing to hear.
-        let at = self.space.map_any(hint, len, Attrs::new(prot), (), &mut kvma::NoHooks)?;
+        let at = self.space.map_any(hint, len, Attrs::new(prot), (), &mut NoHooks)?;
         self.must(self.host.map(at, len, prot, Source::Zeroes));
         Ok(at)
     }
@@ -81,7 +82,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let code = sandbox.mmap(None, 16 * page, Prot::RW)?;
     host.poke(code, b"the program")?;
     sandbox.mprotect(code, 16 * page, Prot::READ)?;
-    sandbox.space.mark_original();
+    sandbox.space.mark_original()?;
 
     for program in 1..=3 {
         // It maps here and there, and tries to get out.
@@ -102,8 +103,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
         assert_eq!(sandbox.mmap(None, BOX, Prot::RW), Err(Error::NoSpace));
 
-        let pages = sandbox.reset()?;
-        println!("program {program}: {pages} pages mapped, all gone");
+        let bytes = sandbox.reset()?;
+        println!("program {program}: {} KiB mapped, all gone", bytes >> 10);
         assert!(host.faults(host.peek(heap, &mut [0])) && host.faults(host.peek(far, &mut [0])));
         let mut loaded = [0; 11];
         host.peek(code, &mut loaded)?;

@@ -126,10 +126,11 @@ impl<V> Event<'_, V> {
 impl<'a, V> Event<'a, V> {
     /// Returns the piece that the event is about.
     pub fn piece(&self) -> Piece<'a, V> {
-        match *self {
-            Event::Map(piece) | Event::Unmap(piece) => piece,
-            Event::Protect { piece, .. } | Event::Relocate { piece, .. } => piece,
-        }
+        let (Event::Map(piece)
+        | Event::Unmap(piece)
+        | Event::Protect { piece, .. }
+        | Event::Relocate { piece, .. }) = *self;
+        piece
     }
 }
 
@@ -371,19 +372,19 @@ impl<V, F: FnMut(Event<'_, V>)> Hooks<V> for OnEvent<F> {
     }
 
     fn on_map(&mut self, piece: &Piece<'_, V>) {
-        (self.0)(Event::Map(*piece))
+        (self.0)(Event::Map(*piece));
     }
 
     fn on_unmap(&mut self, piece: &Piece<'_, V>) {
-        (self.0)(Event::Unmap(*piece))
+        (self.0)(Event::Unmap(*piece));
     }
 
     fn on_protect(&mut self, piece: &Piece<'_, V>, old: &Attrs) {
-        (self.0)(Event::Protect { piece: *piece, old: *old })
+        (self.0)(Event::Protect { piece: *piece, old: *old });
     }
 
     fn on_relocate(&mut self, piece: &Piece<'_, V>, to: u64) {
-        (self.0)(Event::Relocate { piece: *piece, to })
+        (self.0)(Event::Relocate { piece: *piece, to });
     }
 }
 

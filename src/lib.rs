@@ -2,6 +2,9 @@
 #![no_std]
 #![deny(unsafe_code)]
 
+#[cfg(all(loom, not(feature = "loom")))]
+compile_error!("`--cfg loom` needs kvma's feature `loom`: its locks and atomics are loom's then");
+
 pub mod addr_space;
 #[cfg(feature = "compat")]
 pub mod compat;

@@ -1,14 +1,17 @@
 //! `include/kvma.h` is generated, and current.
 
-use std::{env, fs, path::Path};
+use std::env;
+use std::fs;
+use std::path::Path;
 
 /// Public functions of `VmMap` and `linux` that C has under another name, or not at all, since it
 /// has no use for them.
-const OTHERWISE: [(&str, &str); 15] = [
+const OTHERWISE: [(&str, &str); 18] = [
     ("adopt_maps_bytes", "kvma_vm_adopt_maps"),
     ("alloc", ""), // C has the allocator's table.
     ("change_map_flags", "kvma_vm_change_flags"),
     ("fork_with", "kvma_vm_fork"), // Nodes come from the allocator that it is given.
+    ("fulfil", "kvma_vm_commit_claim"),
     ("gaps", "kvma_vm_next_gap"),
     ("iter", "kvma_vm_next"),
     ("layout", "kvma_linux_get_layout"),
@@ -16,11 +19,13 @@ const OTHERWISE: [(&str, &str); 15] = [
     ("overlapping", "kvma_vm_next"),
     ("pieces", "kvma_vm_next_piece"),
     ("policy", "kvma_linux_get_policy"),
+    ("release", "kvma_vm_release_claim"),
+    ("reserve", "kvma_vm_claim"),
     ("set_limits", "kvma_linux_set_limit"),
     ("update", "kvma_update_new"),
     ("usage", "kvma_linux_get_usage"),
     // Of the types beside.
-    ("range", "kvma_hold_range"),
+    ("range", "kvma_claim_range"),
 ];
 
 /// Public methods in `impl`s of these types.

@@ -7,6 +7,7 @@
 
 use std::ffi::c_void;
 use std::io::{Error, Result};
+use std::ops::RangeInclusive;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use kvma::{Heap, PageSize, Prot, VmMap, VmaData};
@@ -86,8 +87,9 @@ impl Host {
         self.start
     }
 
-    pub fn len(&self) -> u64 {
-        self.len
+    /// Returns the first and the last byte of the range.
+    pub fn space(&self) -> RangeInclusive<u64> {
+        self.start..=self.start + self.len - 1
     }
 
     /// Returns the range as a pointer, if it lies in the reserved range.
@@ -162,8 +164,7 @@ impl Host {
     {
         let text = std::fs::read_to_string("/proc/self/maps").expect("Linux has it");
         let page = page_size();
-        let mut real =
-            VmMap::<(), _>::new(0, (1 << 56) / page.bytes(), page, Heap).expect("an empty map");
+        let mut real = VmMap::<(), _>::new(0..=(1 << 56) - 1, page, Heap).expect("an empty map");
         real.adopt_maps(&text, |_, attrs| (attrs, ())).expect("a maps file");
         let prot = |found: Option<Prot>| found.unwrap_or(Prot::NONE);
         (self.start..self.start + self.len).step_by(page.bytes() as usize).all(|addr| {

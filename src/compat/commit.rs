@@ -54,9 +54,12 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         if self.overlapping(start, len).any(refused) {
             return Err(Error::WriteXorExec.into());
         }
-        self.update_covered(start, len, update, |attrs| match reserved(attrs) {
-            true => attrs.with_prot(prot).with_map_flags(attrs.map_flags() - MapFlags::UNCOMMITTED),
-            false => attrs,
+        self.update_covered(start, len, update, |attrs| {
+            if reserved(attrs) {
+                attrs.with_prot(prot).with_map_flags(attrs.map_flags() - MapFlags::UNCOMMITTED)
+            } else {
+                attrs
+            }
         })
     }
 
@@ -90,7 +93,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         len: u64,
         update: &mut U,
     ) -> Result<(), U::Error> {
-        self.update_covered(start, len, update, |attrs| attrs.locked())
+        self.update_covered(start, len, update, Attrs::locked)
     }
 
     /// Lets the pages of `len` bytes from `start` go when memory is short (munlock(2)).

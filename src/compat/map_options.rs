@@ -44,6 +44,7 @@ impl Attrs {
     }
 
     /// Returns the attributes with these flags instead. The other user bits stay.
+    #[must_use]
     pub const fn with_map_flags(self, flags: MapFlags) -> Self {
         self.with_user_bits(self.user_bits() & !MapFlags::all().bits() | flags.bits())
     }
@@ -75,6 +76,7 @@ enum At {
 /// assert!(map.unmap(at, 4096, &mut NoHooks).is_err()); // not inside a huge page
 /// # Ok::<(), kvma::Error>(())
 /// ```
+#[must_use = "nothing is mapped by options alone"]
 #[derive(Clone, Copy, Debug)]
 pub struct MapOptions {
     len: u64,

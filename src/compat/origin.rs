@@ -215,10 +215,10 @@ impl<V, F: FnMut(VmRange, Info<'_, V>)> Hooks<Origin<V>> for UpdateFn<F> {
     }
 
     fn on_unmap(&mut self, piece: &Piece<'_, Origin<V>>) {
-        (self.0)(piece.range(), Info::of(piece, piece.attrs()))
+        (self.0)(piece.range(), Info::of(piece, piece.attrs()));
     }
 
     fn on_protect(&mut self, piece: &Piece<'_, Origin<V>>, old: &Attrs) {
-        (self.0)(piece.range(), Info::of(piece, *old))
+        (self.0)(piece.range(), Info::of(piece, *old));
     }
 }

@@ -66,38 +66,38 @@ impl<V, H: Hooks<V>> Hooks<V> for WriteXorExec<H> {
     }
 
     fn cancel(&mut self, event: &Event<'_, V>) {
-        self.0.cancel(event)
+        self.0.cancel(event);
     }
 
     fn on_map(&mut self, piece: &Piece<'_, V>) {
-        self.0.on_map(piece)
+        self.0.on_map(piece);
     }
 
     fn on_unmap(&mut self, piece: &Piece<'_, V>) {
-        self.0.on_unmap(piece)
+        self.0.on_unmap(piece);
     }
 
     fn on_protect(&mut self, piece: &Piece<'_, V>, old: &Attrs) {
-        self.0.on_protect(piece, old)
+        self.0.on_protect(piece, old);
     }
 
     fn on_relocate(&mut self, piece: &Piece<'_, V>, to: u64) {
-        self.0.on_relocate(piece, to)
+        self.0.on_relocate(piece, to);
     }
 
     fn on_advise(&mut self, piece: &Piece<'_, V>, advice: Advice) {
-        self.0.on_advise(piece, advice)
+        self.0.on_advise(piece, advice);
     }
 
     fn flush_begin(&mut self) {
-        self.0.flush_begin()
+        self.0.flush_begin();
     }
 
     fn flush_wait(&mut self) {
-        self.0.flush_wait()
+        self.0.flush_wait();
     }
 
     fn release(&mut self, removed: RemovedVma<V>) {
-        self.0.release(removed)
+        self.0.release(removed);
     }
 }

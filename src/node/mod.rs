@@ -135,7 +135,7 @@ impl<T: Content> Node<T> {
     /// the data runs within, and a panic there must end the section: see `tree::cursor`.
     #[inline]
     pub(crate) fn write_begin(&self) {
-        self.write_begin_above(0)
+        self.write_begin_above(0);
     }
 
     /// Begins a write section with a generation above `floor`.
@@ -185,7 +185,7 @@ impl<T: Content> Node<T> {
 
     /// Stores the hot bits of a node that is in no tree and stays odd.
     fn set_hot_while_detached(&self, hot: u32) {
-        self.state.set(hot as u64)
+        self.state.set(hot as u64);
     }
 
     /// Returns the attributes, to the lock's holder.
@@ -245,7 +245,7 @@ impl<T: Content> Node<T> {
     }
 
     pub(crate) fn set_next_in_list(&self, next: *mut Self) {
-        self.parent.set(next)
+        self.parent.set(next);
     }
 }
 

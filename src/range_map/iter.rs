@@ -304,7 +304,7 @@ where
     P: MergePolicy<V, K::Index>,
 {
     pub(super) fn new(map: RangeMap<K, V, A, P>) -> Self {
-        IntoIter { map }
+        Self { map }
     }
 }
 

@@ -97,8 +97,8 @@ const SURROGATES: (u64, u64) = (0xd800, 0x800);
 /// In the order of code points, without the surrogates, which are not characters.
 impl Key for char {
     type Index = u64;
-    const MIN: Self = char::MIN;
-    const MAX: Self = char::MAX;
+    const MIN: Self = Self::MIN;
+    const MAX: Self = Self::MAX;
 
     fn index(self) -> u64 {
         let code = u64::from(self);
@@ -107,37 +107,37 @@ impl Key for char {
 
     fn from_index(index: u64) -> Self {
         let code = if index < SURROGATES.0 { index } else { index.saturating_add(SURROGATES.1) };
-        u32::try_from(code).ok().and_then(char::from_u32).unwrap_or(char::MAX)
+        u32::try_from(code).ok().and_then(Self::from_u32).unwrap_or(Self::MAX)
     }
 }
 
 /// In numerical order.
 impl Key for Ipv4Addr {
     type Index = u64;
-    const MIN: Self = Ipv4Addr::from_bits(u32::MIN);
-    const MAX: Self = Ipv4Addr::from_bits(u32::MAX);
+    const MIN: Self = Self::from_bits(u32::MIN);
+    const MAX: Self = Self::from_bits(u32::MAX);
 
     fn index(self) -> u64 {
         self.to_bits().index()
     }
 
     fn from_index(index: u64) -> Self {
-        Ipv4Addr::from_bits(u32::from_index(index))
+        Self::from_bits(u32::from_index(index))
     }
 }
 
 /// In numerical order.
 impl Key for Ipv6Addr {
     type Index = u128;
-    const MIN: Self = Ipv6Addr::from_bits(u128::MIN);
-    const MAX: Self = Ipv6Addr::from_bits(u128::MAX);
+    const MIN: Self = Self::from_bits(u128::MIN);
+    const MAX: Self = Self::from_bits(u128::MAX);
 
     fn index(self) -> u128 {
         self.to_bits()
     }
 
     fn from_index(index: u128) -> Self {
-        Ipv6Addr::from_bits(index)
+        Self::from_bits(index)
     }
 }
 

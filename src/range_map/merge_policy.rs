@@ -80,19 +80,20 @@ impl<V: Clone + PartialEq, I: Position> MergePolicy<V, I> for Equal {
 /// A value that runs along with the keys, such as an offset in a file. See [`Contiguous`].
 pub trait Advance<I: Position = u64> {
     /// Returns the value `keys` keys further on.
+    #[must_use]
     fn advance(&self, keys: I) -> Self;
 }
 
 impl Advance for u64 {
     /// Adds `keys`, and wraps.
-    fn advance(&self, keys: u64) -> u64 {
+    fn advance(&self, keys: Self) -> Self {
         self.wrapping_add(keys)
     }
 }
 
-impl Advance<u128> for u128 {
+impl Advance<Self> for u128 {
     /// Adds `keys`, and wraps.
-    fn advance(&self, keys: u128) -> u128 {
+    fn advance(&self, keys: Self) -> Self {
         self.wrapping_add(keys)
     }
 }
@@ -176,9 +177,9 @@ impl<V, P: MergePolicy<V, I>, I: Position> SplitMerge for RangeNode<V, P, I> {
 
     fn can_merge(
         (): (),
-        (_, left): Parts<'_, Self>,
+        ((), left): Parts<'_, Self>,
         left_range: PageRange<I>,
-        (_, right): Parts<'_, Self>,
+        ((), right): Parts<'_, Self>,
         _right_range: PageRange<I>,
     ) -> Result<(), Error> {
         if P::can_merge(left, left_range.len(), right) {

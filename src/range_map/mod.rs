@@ -232,7 +232,7 @@ where
         let mut before: Option<EntryRef<'_, _>> = None;
         for entry in self.tree.entries(self.tree.space()) {
             let met = before.filter(|before| before.range().end == entry.range().start);
-            let values = met.and_then(|met| met.data()).zip(entry.data());
+            let values = met.and_then(EntryRef::data).zip(entry.data());
             let keys = met.map_or(Number::ZERO, |met| met.range().len());
             if values.is_some_and(|(left, right)| P::can_merge(left, keys, right)) {
                 return Err("neighbours that merge are two ranges");

@@ -141,7 +141,7 @@ impl<T: Content> Tree<T> {
     /// Sets the pending flushes, which every node that changes from now on carries. Called by
     /// whoever holds the lock around the map.
     pub(crate) fn set_pending_flushes(&self, pending_flushes: u32) {
-        self.pending_flushes.set(pending_flushes as u64)
+        self.pending_flushes.set(pending_flushes as u64);
     }
 
     #[inline]

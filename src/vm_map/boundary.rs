@@ -4,6 +4,7 @@ use super::{Updater, VmMap};
 use crate::error::Error;
 use crate::hooks::Hooks;
 use crate::node::{NodeAlloc, Preallocated};
+use crate::range::PageRange;
 use crate::update::Update;
 use crate::vma::{VmaData, VmaNode};
 
@@ -47,7 +48,15 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         if !self.page.is_aligned(addr) {
             return Err(Error::Unaligned);
         }
-        self.tree.can_merge_at(self.page.page(addr))
+        let page = self.page.page(addr);
+        self.check_no_claim_at(page)?;
+        self.tree.can_merge_at(page)
+    }
+
+    /// Checks that no claim begins or ends at `page`: it is no VMA that could meet another one.
+    fn check_no_claim_at(&self, page: u64) -> Result<(), Error> {
+        let sides = PageRange::new(page.saturating_sub(1), page.saturating_add(1));
+        if self.has_claim(sides) { Err(Error::NotAdjacent) } else { Ok(()) }
     }
 
     pub(crate) fn split_in<H: Hooks<V> + ?Sized>(
@@ -78,7 +87,9 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
             return Err(Error::Unaligned);
         }
         update.check_alloc(&self.alloc)?;
-        self.tree.merge_at(self.page.page(addr), &mut update.owed.nodes)
+        let page = self.page.page(addr);
+        self.check_no_claim_at(page)?;
+        self.tree.merge_at(page, &mut update.owed.nodes)
     }
 
     /// Splits the VMA that holds `page` there, for which there is a node; a claim is left whole.

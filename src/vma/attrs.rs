@@ -21,6 +21,7 @@ pub enum Backing {
 
 impl Backing {
     /// Returns the backing of the part that begins `bytes` bytes into the VMA. O(1).
+    #[must_use]
     pub const fn advance(self, bytes: u64) -> Self {
         match self {
             Self::Anonymous => Self::Anonymous,

@@ -6,6 +6,7 @@ mod dropping;
 mod flushes;
 mod locks;
 mod lookup;
+mod page_table_inside;
 mod pinned;
 mod read_side;
 mod readme;

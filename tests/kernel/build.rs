@@ -1,7 +1,9 @@
 //! Turns the target's memory map into constants and linker symbols, and links the kernel with the
-//! target's own script.
+//! target's linker script.
 
-use std::{env, fmt::Write, fs, path::Path};
+use std::fmt::Write;
+use std::path::Path;
+use std::{env, fs};
 
 fn main() {
     let arch = env::var("CARGO_CFG_TARGET_ARCH").expect("set by cargo");
@@ -28,7 +30,7 @@ fn main() {
     fs::write(Path::new(&out).join("memory_map.rs"), constants).expect("OUT_DIR is writable");
 
     link(&format!("-T{}", script.display()));
-    // The linker is the host's `cc`: take its startup files, libc and position independence away.
+    // The linker is the host's `cc`: leave out its startup files, libc and position independence.
     for arg in [
         "-nostartfiles",
         "-nostdlib",

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use kvma::addr_space::MAX_VMAS_PER_LOCK_HOLD;
 use kvma::linux::abi::*;
 use kvma::linux::{
-    Capabilities, Install, Kernel, Layout, Limits, LinuxVma, Mm, Mmap, PageOp, Resource, Role,
-    Usage, VmFlags,
+    Capabilities, Install, Kernel, Layout, Limits, LinuxVma, Mm, Mmap, NoKernel, PageOp, Resource,
+    Role, Usage, VmFlags,
 };
-use kvma::{AddrSpace, Attrs, BoxAlloc, Errno, Error, Event, Hooks, NoHooks, Piece, VmaNode};
+use kvma::{AddrSpace, Attrs, BoxAlloc, Errno, Event, Hooks, Piece, VmaNode};
 use kvma_test_support::{Inode, LockHolds, Log, TestKernel};
 
 use super::{ANON, AT, PAGE, RW};
@@ -38,7 +38,7 @@ pub fn at(page: u64) -> u64 {
 fn map(space: &Space, page: u64, pages: u64) {
     let args =
         Mmap { addr: at(page), len: pages * PAGE, prot: RW, flags: FIXED, offset: 0, file: None };
-    space.update(3, &mut NoHooks, |mm, call| mm.mmap(args, call)).unwrap();
+    space.mmap(args, &mut NoKernel).unwrap();
 }
 
 /// Maps `count` VMAs of one page, with gaps of one page between them.
@@ -50,23 +50,23 @@ fn special(space: &Space, page: u64, pages: u64) {
     let flags = VmFlags::READ | VmFlags::EXEC | VmFlags::MAY_ACCESS | VmFlags::DONT_EXPAND;
     let handle = Some((VDSO, Role::Special));
     let vma = Install { start: at(page), end: at(page + pages), flags, offset: 0, handle };
-    space.update(3, &mut NoHooks, |mm, call| mm.install(vma, call)).unwrap();
+    space.install(vma, &mut NoKernel).unwrap();
 }
 
 fn seal(space: &Space, page: u64, pages: u64) {
-    space.update(3, &mut NoHooks, |mm, call| mm.mseal(at(page), pages * PAGE, 0, call)).unwrap();
+    space.mseal(at(page), pages * PAGE, 0, &mut NoKernel).unwrap();
 }
 
 pub fn set_lock_limit(space: &Space, pages: u64) {
     let limits = Limits::default().with(Resource::MemLock, pages * PAGE);
-    space.update(0, &mut NoHooks, |mm, _| mm.set_limits(limits));
+    space.update(0, &mut NoKernel, |mm, _| mm.set_limits(limits));
 }
 
 /// Returns the first page and the pages of each VMA.
 fn vmas(space: &Space) -> Vec<(u64, u64)> {
     space.inspect(|mm| {
         mm.check().unwrap();
-        mm.iter().map(|vma| ((vma.start() - AT) / PAGE, vma.pages())).collect()
+        mm.iter().map(|vma| ((vma.start() - AT) / PAGE, vma.page_count())).collect()
     })
 }
 
@@ -94,10 +94,12 @@ impl<'a> Watch<'a> {
 }
 
 impl Hooks<Data> for Watch<'_> {
-    fn prepare(&mut self, event: &Event<'_, Data>) -> Result<(), Error> {
+    type Error = Errno;
+
+    fn prepare(&mut self, event: &Event<'_, Data>) -> Result<(), Errno> {
         self.log.prepare(event)?;
         match self.refuse_after.as_mut() {
-            Some(0) => return Err(Error::Refused(Errno::EAGAIN)),
+            Some(0) => return Err(Errno::EAGAIN),
             Some(left) => *left -= 1,
             None => {}
         }
@@ -108,19 +110,19 @@ impl Hooks<Data> for Watch<'_> {
         self.log.cancel(event);
     }
 
-    fn map(&mut self, piece: &Piece<'_, Data>) {
-        self.log.map(piece);
+    fn on_map(&mut self, piece: &Piece<'_, Data>) {
+        self.log.on_map(piece);
         self.lock.count();
     }
 
-    fn unmap(&mut self, piece: &Piece<'_, Data>) {
-        self.log.unmap(piece);
+    fn on_unmap(&mut self, piece: &Piece<'_, Data>) {
+        self.log.on_unmap(piece);
         self.lock.count();
     }
 
-    fn protect(&mut self, piece: &Piece<'_, Data>, old: &Attrs) {
+    fn on_protect(&mut self, piece: &Piece<'_, Data>, old: &Attrs) {
         let was = old.user_bits();
-        self.log.note(format!("protect {piece:?}, was {was:x}"));
+        self.log.note(format!("protect {:?}, was {was:x}", piece.range()));
         self.lock.count();
     }
 
@@ -153,7 +155,7 @@ impl Kernel<Inode> for Watch<'_> {
     }
 
     fn page_op(&mut self, op: PageOp, piece: &Piece<'_, Data>) -> Result<(), Errno> {
-        self.log.note(format!("{op:?} {piece:?}"));
+        self.log.note(format!("{op:?} {:?}", piece.range()));
         Ok(())
     }
 }
@@ -236,7 +238,7 @@ fn munmap_does_not_split_special_memory_that_others_put_across_its_end() {
     map_row(&space, 10, 100);
     let between = |hold| {
         if hold == 1 {
-            space.munmap(at(140), 200 * PAGE, &mut NoHooks).unwrap();
+            space.munmap(at(140), 200 * PAGE, &mut NoKernel).unwrap();
             special(&space, 208, 4);
         }
     };
@@ -254,7 +256,7 @@ fn munmap_makes_no_gap_beyond_the_limit_on_vmas() {
     let between = |hold| {
         if hold == 1 {
             map(&space, 5, 300);
-            space.update(0, &mut NoHooks, |mm, _| mm.set_max_map_count(1));
+            space.update(0, &mut NoKernel, |mm, _| mm.set_max_map_count(1));
         }
     };
     let mut kernel = Watch::new(&space, &between);
@@ -391,7 +393,7 @@ fn clear_releases_the_lock_every_few_vmas() {
     let space = new_space();
     map_row(&space, 10, 1000);
     seal(&space, 10, 1);
-    space.update(0, &mut NoHooks, |mm, _| mm.set_start_brk(at(9000), 0));
+    space.update(0, &mut NoKernel, |mm, _| mm.set_start_brk(at(9000), 0));
     let between = |hold| {
         if hold == 3 {
             map(&space, 0, 1); // Behind the batch. It goes, too.
@@ -399,7 +401,7 @@ fn clear_releases_the_lock_every_few_vmas() {
     };
     let mut kernel = Watch::new(&space, &between);
     let next = layout().with_base(0x7000_0000_0000);
-    assert_eq!(space.clear(next.with_guard_gap(5), &mut kernel), Err(Error::Unaligned));
+    assert_eq!(space.clear(next.with_guard_gap(5), &mut kernel), Err(Errno::EINVAL));
     assert_eq!(vmas(&space).len(), 1000);
     assert_eq!(space.clear(next, &mut kernel), Ok(()));
     assert_eq!((kernel.lock.longest, kernel.log.count("prepare")), (MAX_VMAS_PER_LOCK_HOLD, 0));

@@ -2,10 +2,10 @@
 
 use std::cell::RefCell;
 
+use kvma::Errno;
 use kvma::addr_space::MAX_VMAS_PER_LOCK_HOLD;
 use kvma::linux::abi::*;
-use kvma::linux::{Mm, Mmap, Usage, VmFlags};
-use kvma::{Errno, Error, NoHooks};
+use kvma::linux::{Mm, Mmap, NoKernel, Usage, VmFlags};
 use kvma_test_support::{Inode, Random, env_number};
 
 use super::batches::{
@@ -74,16 +74,12 @@ fn other(
     }
 }
 
-fn result(done: Result<(), Error>) -> Result<u64, Errno> {
-    done.map(|()| 0).map_err(Error::errno)
-}
-
 fn in_batches(space: &Space, asked: Call, kernel: &mut Watch<'_>) -> Result<u64, Errno> {
     match asked {
         Call::Munmap(first, len) => space.munmap(at(first), len * PAGE, kernel),
         Call::Mlockall(flags) => space.mlockall(flags, kernel),
         Call::Munlockall => Ok(space.munlockall(kernel)),
-        Call::Clear => result(space.clear(layout(), kernel)),
+        Call::Clear => space.clear(layout(), kernel).map(|()| 0),
         Call::Other(kind, first, len) => {
             space.update(3, kernel, |mm, call| other(mm, kind, first, len, call))
         }
@@ -95,7 +91,7 @@ fn at_once(space: &Space, asked: Call, kernel: &mut Watch<'_>) -> Result<u64, Er
         Call::Munmap(first, len) => mm.munmap(at(first), len * PAGE, call),
         Call::Mlockall(flags) => mm.mlockall(flags, call),
         Call::Munlockall => Ok(mm.munlockall(call)),
-        Call::Clear => result(mm.clear(layout(), call)),
+        Call::Clear => mm.clear(layout(), call).map(|()| 0),
         Call::Other(kind, first, len) => other(mm, kind, first, len, call),
     })
 }
@@ -104,7 +100,7 @@ fn at_once(space: &Space, asked: Call, kernel: &mut Watch<'_>) -> Result<u64, Er
 fn everything(space: &Space) -> (Vec<(u64, u64, u64)>, Usage) {
     space.inspect(|mm| {
         mm.check().unwrap();
-        let vmas = mm.iter().map(|vma| (vma.start(), vma.pages(), VmFlags::of(&vma).bits()));
+        let vmas = mm.iter().map(|vma| (vma.start(), vma.page_count(), VmFlags::of(&vma).bits()));
         (vmas.collect(), *mm.usage())
     })
 }
@@ -114,7 +110,7 @@ fn everything(space: &Space) -> (Vec<(u64, u64, u64)>, Usage) {
 fn compare(seed: u64, pages: u64, calls: usize) -> (usize, usize) {
     let spaces = [new_space(), new_space()];
     for space in &spaces {
-        space.update(0, &mut NoHooks, |mm, _| mm.set_max_map_count(pages as usize * 5 / 6));
+        space.update(0, &mut NoKernel, |mm, _| mm.set_max_map_count(pages as usize * 5 / 6));
         set_lock_limit(space, pages / 2);
     }
     let mut random = Random::new(seed);

@@ -3,13 +3,14 @@
 
 use std::sync::Arc;
 
+use kvma::addr_space::HasVmMap;
 use kvma::linux::abi::*;
 use kvma::linux::{
     Access, Capabilities, CommitLimit, Fault, FaultAction, Inheritance, Install, Layout, LinuxVma,
-    Mm, Mmap, Mode, OpenFile, PageOp, Policy, Resource, Role, SegvCode, Target, UNSERVED, Unserved,
-    VmFlags, WriteExec,
+    Mm, Mmap, Mode, NoKernel, OpenFile, PageOp, Policy, Resource, Role, SegvCode, Target, UNSERVED,
+    Unserved, VmFlags, WriteExec,
 };
-use kvma::{AddrSpace, BoxAlloc, Errno, Error, FixedPool, HasVmMap, NoHooks, VmaNode};
+use kvma::{AddrSpace, BoxAlloc, Errno, Error, FixedPool, VmaNode};
 use kvma_test_support::{Inode, TestKernel};
 
 use super::{ANON, AT, PAGE, RW};
@@ -40,7 +41,7 @@ fn file(number: u64) -> Option<OpenFile<Inode>> {
 }
 
 fn vmas(mm: &Space) -> Vec<(u64, u64, String)> {
-    mm.iter().map(|vma| (vma.start(), vma.pages(), VmFlags::of(&vma).to_string())).collect()
+    mm.iter().map(|vma| (vma.start(), vma.page_count(), VmFlags::of(&vma).to_string())).collect()
 }
 
 #[test]
@@ -296,7 +297,7 @@ fn guards_stay_free_on_both_sides() {
     assert_eq!(mm.map_count(), 10);
     assert!(mm.iter().all(|vma| vma.gap_before() >= 4 * PAGE));
     let first = mm.iter().next().unwrap().start();
-    let pages = mm.iter().next().unwrap().pages();
+    let pages = mm.iter().next().unwrap().page_count();
     let moved = mm.mremap(
         first,
         pages * PAGE,
@@ -386,16 +387,16 @@ fn a_refusing_hook_and_an_empty_pool_change_nothing() {
             offset: 0,
             file: None,
         };
-        failed += usize::from(mm.mmap(args, &mut mm.update(&mut NoHooks)) == Err(Errno::ENOMEM));
+        failed += usize::from(mm.mmap(args, &mut mm.update(&mut NoKernel)) == Err(Errno::ENOMEM));
         mm.check().unwrap();
         failed += usize::from(
-            mm.mprotect(AT + i % 29 * PAGE, PAGE, RW, &mut mm.update(&mut NoHooks))
+            mm.mprotect(AT + i % 29 * PAGE, PAGE, RW, &mut mm.update(&mut NoKernel))
                 == Err(Errno::ENOMEM),
         );
         mm.check().unwrap();
     }
     assert!(failed > 0);
-    mm.clear(*mm.layout(), &mut mm.update(&mut NoHooks)).unwrap();
+    mm.clear(*mm.layout(), &mut mm.update(&mut NoKernel)).unwrap();
     assert_eq!(mm.map_count(), 0);
 }
 

@@ -1,8 +1,10 @@
 //! Charged memory, to the page: what is charged and uncharged, and how strict a kernel is.
 
 use kvma::linux::abi::*;
-use kvma::linux::{Capabilities, CommitLimit, Layout, Mm, Mmap, Overcommit, Usage};
-use kvma::{Errno, Heap};
+use kvma::linux::{
+    Capabilities, CommitLimit, Layout, LinuxVma, Mm, MmAlloc, Mmap, Overcommit, Usage,
+};
+use kvma::{Errno, FixedPool, Heap, VmaNode};
 use kvma_test_support::{Inode, TestKernel};
 
 use super::{ANON, AT, PAGE, RW};
@@ -10,15 +12,21 @@ use super::{ANON, AT, PAGE, RW};
 /// Private memory at a fixed address.
 const FIXED: u64 = ANON | MAP_FIXED;
 
-struct Program {
-    mm: Mm<Inode, Heap>,
+struct Program<A: MmAlloc<Inode> = Heap> {
+    mm: Mm<Inode, A>,
     kernel: TestKernel,
 }
 
 impl Program {
     fn new(limit: u64) -> Self {
+        Self::with_nodes(limit, Heap)
+    }
+}
+
+impl<A: MmAlloc<Inode>> Program<A> {
+    fn with_nodes(limit: u64, nodes: A) -> Self {
         let kernel = TestKernel::default().with_commit_limit(CommitLimit::of_pages(limit, 0));
-        Self { mm: Mm::new(Layout::x86_64(8 << 20), Heap).unwrap(), kernel }
+        Self { mm: Mm::new(Layout::x86_64(8 << 20), nodes).unwrap(), kernel }
     }
 
     fn map(&mut self, page: u64, pages: u64, prot: u64, flags: u64) -> Result<u64, Errno> {
@@ -28,6 +36,21 @@ impl Program {
         self.mm.check().unwrap();
         assert_eq!(self.mm.usage().committed(), self.kernel.charged);
         answer
+    }
+
+    /// mremap(2) of some pages, which may move.
+    fn remap(&mut self, page: u64, old: u64, new: u64) -> Result<u64, Errno> {
+        let mut call = self.mm.update(&mut self.kernel);
+        let (old, new) = (old * PAGE, new * PAGE);
+        let answer = self.mm.mremap(AT + page * PAGE, old, new, MREMAP_MAYMOVE, 0, &mut call);
+        call.finish();
+        self.mm.check().unwrap();
+        assert_eq!(self.mm.usage().committed(), self.kernel.charged);
+        answer
+    }
+
+    fn maps(&self) -> String {
+        self.mm.maps().to_string()
     }
 }
 
@@ -58,6 +81,62 @@ fn a_replacement_that_fails_leaves_the_count_right() {
     // The old mapping has gone by the time the file refuses.
     assert_eq!(program.map(4, 8, RW, MAP_PRIVATE | MAP_FIXED), Err(Errno::ENOMEM));
     assert_eq!(program.kernel.charged, 4);
+}
+
+#[test]
+fn a_growing_mremap_that_fails_uncharges_once() {
+    let mut program = Program::new(100);
+    program.map(0, 8, RW, FIXED).unwrap();
+    let before = program.maps();
+    program.kernel.refuse_relocate = Some(Errno::EIO);
+    // In the middle of a VMA, so that it cannot grow where it is.
+    for _ in 0..3 {
+        assert_eq!(program.remap(2, 2, 5), Err(Errno::EIO));
+        assert_eq!((program.maps(), program.kernel.charged), (before.clone(), 8));
+    }
+    program.kernel.refuse_relocate = None;
+    assert!(program.remap(2, 2, 5).is_ok());
+    assert_eq!(program.kernel.charged, 11);
+}
+
+#[test]
+fn a_growing_mremap_takes_the_growth_back_even_if_hooks_refuse_to_unmap() {
+    let mut program = Program::new(100);
+    program.map(0, 8, RW, FIXED).unwrap();
+    // The growth comes to lie right below this.
+    let below_base = (program.mm.layout().base() - AT) / PAGE - 1;
+    program.map(below_base, 1, RW, FIXED).unwrap();
+    let before = program.maps();
+    program.kernel.refuse_relocate = Some(Errno::EIO);
+    program.kernel.refuse_unmap = Some(Errno::EBUSY);
+    assert_eq!(program.remap(2, 2, 5), Err(Errno::EIO));
+    assert_eq!((program.maps(), program.kernel.charged), (before, 9));
+    program.kernel.refuse_relocate = None;
+    let to = program.remap(2, 2, 5).unwrap();
+    assert_eq!(to, program.mm.layout().base() - 6 * PAGE);
+    // It has merged with what follows.
+    assert_eq!(program.mm.iter().last().unwrap().start(), to);
+}
+
+#[test]
+fn a_growing_mremap_without_nodes_leaves_everything_as_it_was() {
+    /// mremap of the middle of a VMA with `N` nodes.
+    fn with_nodes<const N: usize>() -> Result<u64, Errno> {
+        let nodes = FixedPool::<VmaNode<LinuxVma<Inode>>, N>::new();
+        let mut program = Program::with_nodes(100, &nodes);
+        program.map(0, 8, RW, FIXED).unwrap();
+        let before = program.maps();
+        let answer = program.remap(2, 2, 5);
+        if answer.is_err() {
+            assert_eq!((program.maps(), program.kernel.charged), (before, 8));
+        }
+        answer
+    }
+    // The map needs one for itself, the VMA one, the growth one, and splitting the VMA two.
+    assert_eq!(with_nodes::<2>(), Err(Errno::ENOMEM));
+    assert_eq!(with_nodes::<3>(), Err(Errno::ENOMEM));
+    assert_eq!(with_nodes::<4>(), Err(Errno::ENOMEM));
+    assert!(with_nodes::<5>().is_ok());
 }
 
 #[test]

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use kvma::linux::abi::*;
-use kvma::linux::{Layout, LinuxVma, Mm, Mmap, PageOp, Policy, Resource, VmFlags};
-use kvma::{BoxAlloc, Errno, NoHooks, VmaNode};
+use kvma::linux::{Layout, LinuxVma, Mm, Mmap, NoKernel, PageOp, Policy, Resource, VmFlags};
+use kvma::{BoxAlloc, Errno, VmaNode};
 use kvma_test_support::{Inode, TestKernel};
 
 use super::{ANON, AT, PAGE, RW};
@@ -37,7 +37,9 @@ fn map(
 }
 
 fn vmas(mm: &Space) -> Vec<(u64, u64, String)> {
-    mm.iter().map(|vma| (vma.start(), vma.pages() / 512, VmFlags::of(&vma).to_string())).collect()
+    mm.iter()
+        .map(|vma| (vma.start(), vma.page_count() / 512, VmFlags::of(&vma).to_string()))
+        .collect()
 }
 
 #[test]
@@ -83,7 +85,7 @@ fn huge_pages_come_from_the_kernel() {
         offset: 0,
         file: None,
     };
-    assert_eq!(mm.mmap(args, &mut mm.update(&mut NoHooks)), Err(Errno::ENOMEM));
+    assert_eq!(mm.mmap(args, &mut mm.update(&mut NoKernel)), Err(Errno::ENOMEM));
 }
 
 #[test]
@@ -140,7 +142,8 @@ fn huge_pages_move_and_shrink_but_do_not_grow() {
     assert_eq!(mm.mremap(AT, 2 * HUGE, HUGE, moves, to, &mut call), Ok(to));
     drop(call);
     mm.check().unwrap();
-    let found: Vec<(u64, u64)> = mm.iter().map(|vma| (vma.start(), vma.pages() / 512)).collect();
+    let found: Vec<(u64, u64)> =
+        mm.iter().map(|vma| (vma.start(), vma.page_count() / 512)).collect();
     assert_eq!(found, [(AT + 2 * HUGE, 1), (to, 1)]);
     assert_eq!(kernel.free_huge_pages, 6);
 }

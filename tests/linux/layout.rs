@@ -2,9 +2,9 @@
 
 use kvma::linux::abi::*;
 use kvma::linux::{
-    Access, Fault, FaultAction, Growth, Layout, Mm, Mmap, Resource, SegvCode, VmFlags,
+    Access, Fault, FaultAction, Layout, Mm, Mmap, NoKernel, Resource, SegvCode, VmFlags,
 };
-use kvma::{Errno, Heap, NoHooks};
+use kvma::{Direction, Errno, Heap};
 use kvma_test_support::Inode;
 
 use super::PAGE;
@@ -28,7 +28,7 @@ fn the_stack_limit_says_where_the_search_begins() {
 #[test]
 fn an_unlimited_stack_leaves_the_search_top_down() {
     let layout = Layout::x86_64(u64::MAX);
-    assert_eq!((layout.growth(), layout.base()), (Growth::TopDown, 0x1555_5555_6000));
+    assert_eq!((layout.direction(), layout.base()), (Direction::TopDown, 0x1555_5555_6000));
 }
 
 /// Found by `live_faults`: the number of a stack's first page (`vm_pgoff`) moves with it, and does
@@ -47,7 +47,7 @@ fn a_stack_that_was_moved_grows_no_further_than_it_could_have() {
             offset: 0,
             file: None,
         };
-        let mut kernel = NoHooks;
+        let mut kernel = NoKernel;
         let call = &mut mm.update(&mut kernel);
         mm.mmap(args, call).unwrap();
         if written {
@@ -91,7 +91,7 @@ fn a_stack_that_may_not_grow_counts_as_used() {
     let kept = |below: Option<u64>, limit| {
         let mut mm: Mm<Inode, Heap> = Mm::new(Layout::x86_64(8 << 20), Heap).unwrap();
         mm.set_limits(mm.limits().with(Resource::Stack, limit));
-        let mut kernel = NoHooks;
+        let mut kernel = NoKernel;
         let call = &mut mm.update(&mut kernel);
         let args =
             |addr, flags| Mmap { addr, len: PAGE, prot: PROT_READ, flags, offset: 0, file: None };
@@ -112,7 +112,7 @@ fn a_stack_that_may_not_grow_counts_as_used() {
 #[test]
 fn a_data_limit_of_zero_is_the_hard_limit_for_all_but_the_heap() {
     let mut mm: Mm<Inode, Heap> = Mm::new(Layout::x86_64(8 << 20), Heap).unwrap();
-    let mut kernel = NoHooks;
+    let mut kernel = NoKernel;
     let call = &mut mm.update(&mut kernel);
     mm.set_start_brk(0x40_0000, 0);
     mm.set_limits(mm.limits().with(Resource::Data, 0).with(Resource::DataMax, 8 * PAGE));

@@ -1,10 +1,12 @@
 //! The Linux layer: what no recorded trace covers, the recorded traces, and maps files.
 
+mod address_space;
 mod adopt_maps;
 mod batches;
 mod batches_compared;
 mod calls;
 mod charge;
+mod handles;
 mod huge_pages;
 mod layout;
 mod maps_files;
@@ -12,6 +14,7 @@ mod page_faults;
 mod policy;
 mod populate;
 mod processes;
+mod refusals;
 mod traces;
 
 use kvma::linux::abi::{MAP_ANONYMOUS, MAP_PRIVATE, PROT_READ, PROT_WRITE};

@@ -9,9 +9,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::ptr;
 
+use kvma::Heap;
 use kvma::linux::maps::{self, MapsLine};
-use kvma::linux::{Install, Layout, Mm, Role, VmFlags};
-use kvma::{Heap, NoHooks};
+use kvma::linux::{Install, Layout, Mm, NoKernel, Role, VmFlags};
 use kvma_test_support::Inode;
 
 const PAGE: usize = super::PAGE as usize;
@@ -194,7 +194,7 @@ fn ours(line: &MapsLine<'_, [u8]>, path: &str, role: Role) -> String {
     let mut flags = line.perms;
     flags.set(VmFlags::MAY_SHARE, line.perms.contains(VmFlags::SHARED));
     let vma = Install { start: line.start, end: line.end, flags, offset: line.offset, handle };
-    mm.install(vma, &mut mm.update(&mut NoHooks)).unwrap();
+    mm.install(vma, &mut mm.update(&mut NoKernel)).unwrap();
     mm.maps().to_string()
 }
 

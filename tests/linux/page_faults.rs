@@ -7,12 +7,11 @@ use std::sync::{Arc, LazyLock, Mutex};
 
 use kvma::linux::abi::*;
 use kvma::linux::{
-    File, Inheritance, Kernel, Layout, LinuxVma, Mm, Mmap, OpenFile, PageOp, Rights, Target,
-    VmFlags,
+    File, Inheritance, Kernel, Layout, LinuxVma, Mm, Mmap, NoKernel, OpenFile, PageOp, Rights,
+    Target, VmFlags,
 };
-use kvma::{
-    AddrSpace, BoxAlloc, Errno, FixedPool, Hooks, NoHooks, Node, NodeAlloc, Piece, Token, VmaNode,
-};
+use kvma::node::Node;
+use kvma::{AddrSpace, BoxAlloc, Errno, FixedPool, Hooks, NodeAlloc, Piece, Token, VmaNode};
 use kvma_test_support::{Inode, Yielding};
 
 use super::{ANON, AT, PAGE, RW};
@@ -83,7 +82,7 @@ fn map(space: &Space, page: u64, pages: u64, prot: u64, flags: u64) {
         offset: 0,
         file: None,
     };
-    space.update(3, &mut NoHooks, |mm, call| mm.mmap(args, call)).unwrap();
+    space.mmap(args, &mut NoKernel).unwrap();
 }
 
 fn map_file(space: &Space, page: u64, pages: u64, file: &Guarded) {
@@ -96,7 +95,7 @@ fn map_file(space: &Space, page: u64, pages: u64, file: &Guarded) {
         offset: 0,
         file,
     };
-    space.update(3, &mut NoHooks, |mm, call| mm.mmap(args, call)).unwrap();
+    space.mmap(args, &mut NoKernel).unwrap();
 }
 
 fn at(page: u64) -> u64 {
@@ -168,11 +167,13 @@ impl<'a> Recorder<'a> {
 }
 
 impl Hooks<LinuxVma<Guarded>> for Recorder<'_> {
-    fn unmap(&mut self, piece: &Piece<'_, LinuxVma<Guarded>>) {
-        self.heard.push(Unmap(page_of(piece.range().start()), piece.range().pages()));
+    type Error = Errno;
+
+    fn on_unmap(&mut self, piece: &Piece<'_, LinuxVma<Guarded>>) {
+        self.heard.push(Unmap(page_of(piece.range().start()), piece.range().page_count()));
         self.edit(piece.range().start()).unwrap();
     }
-    fn relocate(&mut self, piece: &Piece<'_, LinuxVma<Guarded>>, to: u64) {
+    fn on_relocate(&mut self, piece: &Piece<'_, LinuxVma<Guarded>>, to: u64) {
         self.heard.push(Relocate(page_of(piece.range().start()), page_of(to)));
         self.edit(piece.range().start()).unwrap();
         self.edit(to).unwrap();
@@ -199,7 +200,7 @@ impl Kernel<Guarded> for Recorder<'_> {
 
     fn page_op(&mut self, op: PageOp, piece: &Piece<'_, LinuxVma<Guarded>>) -> Result<(), Errno> {
         let first = piece.range().start();
-        self.heard.push(Op(op, page_of(first), piece.range().pages()));
+        self.heard.push(Op(op, page_of(first), piece.range().page_count()));
         self.edit(first)
     }
 
@@ -261,8 +262,10 @@ impl Outside {
     }
 }
 
-// SAFETY: the inner allocator's.
+// SAFETY: nodes come from the inner allocator and go back to it.
 unsafe impl NodeAlloc<VmaNode<LinuxVma<Guarded>>> for Outside {
+    const TYPE_STABLE: bool = true;
+
     fn alloc(&self) -> Option<NonNull<Node<VmaNode<LinuxVma<Guarded>>>>> {
         let held = self.lock.is_held();
         assert!(
@@ -276,8 +279,12 @@ unsafe impl NodeAlloc<VmaNode<LinuxVma<Guarded>>> for Outside {
         self.nodes.alloc()
     }
     unsafe fn dealloc(&self, node: NonNull<Node<VmaNode<LinuxVma<Guarded>>>>) {
-        // SAFETY: the caller's.
+        // SAFETY: the caller gives a node of the inner allocator back.
         unsafe { self.nodes.dealloc(node) }
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        std::ptr::eq(self, other)
     }
 }
 
@@ -295,7 +302,7 @@ fn map_strictly(page: u64, pages: u64, prot: u64) {
         offset: 0,
         file: None,
     };
-    STRICT.update(3, &mut NoHooks, |mm, call| mm.mmap(args, call)).unwrap();
+    STRICT.mmap(args, &mut NoKernel).unwrap();
 }
 
 /// Also if there are more VMAs when the lock is taken than there were when they were counted.
@@ -303,13 +310,13 @@ fn map_strictly(page: u64, pages: u64, prot: u64) {
 fn nodes_are_preallocated_before_the_lock_is_taken() {
     map_strictly(0, 100, RW);
     OUTSIDE.strict.store(true, Ordering::Relaxed);
-    let kernel = &mut NoHooks;
+    let kernel = &mut NoKernel;
     map_strictly(10, 5, PROT_READ);
-    STRICT.update(3, kernel, |mm, call| mm.munmap(at(20), 5 * PAGE, call)).unwrap();
+    STRICT.munmap(at(20), 5 * PAGE, kernel).unwrap();
     STRICT.munmap(at(30), 5 * PAGE, kernel).unwrap();
-    STRICT.update(3, kernel, |mm, call| mm.mprotect(at(40), 5 * PAGE, PROT_READ, call)).unwrap();
-    STRICT.update(3, kernel, |mm, call| mm.mlock(at(50), 5 * PAGE, call)).unwrap();
-    STRICT.update(3, kernel, |mm, call| mm.madvise(at(60), 5 * PAGE, 16, call)).unwrap();
+    STRICT.mprotect(at(40), 5 * PAGE, PROT_READ, kernel).unwrap();
+    STRICT.mlock(at(50), 5 * PAGE, kernel).unwrap();
+    STRICT.madvise(at(60), 5 * PAGE, 16, kernel).unwrap();
     STRICT.mlockall(MCL_CURRENT, kernel).unwrap();
     STRICT.munlockall(kernel);
     assert_eq!(STRICT.inspect(|mm| mm.map_count()), 9);
@@ -339,11 +346,11 @@ fn a_fork_without_memory_invalidates_nothing() {
             offset: 0,
             file: None,
         };
-        space.update(2, &mut NoHooks, |mm, call| mm.mmap(args, call)).unwrap();
+        space.mmap(args, &mut NoKernel).unwrap();
     }
     let token = *space.lookup(at(0)).unwrap().token();
-    assert_eq!(space.fork(&mut NoHooks).err(), Some(Errno::ENOMEM));
-    let direct = space.update(0, &mut NoHooks, |mm, call| mm.fork(call).err());
+    assert_eq!(space.fork(&mut NoKernel).err(), Some(Errno::ENOMEM));
+    let direct = space.update(0, &mut NoKernel, |mm, call| mm.fork(call).err());
     assert_eq!(direct, Some(Errno::ENOMEM));
     assert!(space.still_valid(&token));
     assert_eq!(NODES.in_use(), 4);
@@ -366,15 +373,14 @@ fn a_fault_that_was_overtaken_by_advice_begins_again() {
         map(&space, 10, 2, PROT_READ, ANON);
         map(&space, 20, 1, RW, ANON);
         // GUARD_INSTALL is noted in the VMA itself, which other advice is not.
-        space.update(3, &mut NoHooks, |mm, call| mm.madvise(at(0), 8 * PAGE, 102, call)).unwrap();
+        space.madvise(at(0), 8 * PAGE, 102, &mut NoKernel).unwrap();
         let mut kernel = Recorder::new(&space, lock, &[0], &[20]);
-        space.update(3, &mut kernel, |mm, call| mm.madvise(at(2), 2 * PAGE, advice, call)).unwrap();
+        space.madvise(at(2), 2 * PAGE, advice, &mut kernel).unwrap();
         assert_eq!(kernel.heard, [Op(op, 2, 2), FlushBegin, FlushWait], "{op:?}");
         assert!(space.still_valid(&token(&space, 2)));
         // Several VMAs and a gap: each is flushed, and all flushes are waited for at the end.
         let mut kernel = Recorder::new(&space, lock, &[], &[20]);
-        let answer =
-            space.update(3, &mut kernel, |mm, call| mm.madvise(at(6), 6 * PAGE, advice, call));
+        let answer = space.madvise(at(6), 6 * PAGE, advice, &mut kernel);
         assert_eq!(answer, Err(Errno::ENOMEM));
         let both = [Op(op, 6, 2), FlushBegin, Op(op, 10, 2), FlushBegin, FlushWait];
         assert_eq!(kernel.heard, both, "{op:?}");
@@ -384,13 +390,13 @@ fn a_fault_that_was_overtaken_by_advice_begins_again() {
     map_file(&space, 0, 1024, &file);
     map(&space, 2000, 1, RW, ANON);
     let mut kernel = Recorder::new(&space, lock, &[0], &[2000]);
-    space.update(3, &mut kernel, |mm, call| mm.madvise(at(2), 2 * PAGE, 9, call)).unwrap();
+    space.madvise(at(2), 2 * PAGE, 9, &mut kernel).unwrap();
     assert_eq!(kernel.heard, [Op(PageOp::Remove, 2, 2), FlushBegin, FlushWait]);
     let mut kernel = Recorder::new(&space, lock, &[0], &[2000]);
-    space.update(3, &mut kernel, |mm, call| mm.madvise(at(0), 1024 * PAGE, 25, call)).unwrap();
+    space.madvise(at(0), 1024 * PAGE, 25, &mut kernel).unwrap();
     assert_eq!(kernel.heard, [Op(PageOp::Collapse, 0, 1024), FlushBegin, FlushWait]);
     let mut kernel = Recorder::new(&space, lock, &[0], &[2000]);
-    space.update(3, &mut kernel, |mm, call| mm.msync(at(1), 2 * PAGE, 4, call)).unwrap();
+    space.msync(at(1), 2 * PAGE, 4, &mut kernel).unwrap();
     assert_eq!(kernel.heard, [Op(PageOp::WriteBack, 1, 2), FlushBegin, FlushWait]);
 }
 
@@ -401,8 +407,7 @@ fn advice_that_is_refused_is_flushed() {
     map(&space, 4, 2, RW, ANON);
     let mut kernel = Recorder::new(&space, lock, &[0], &[4]);
     kernel.refuse = Some(0);
-    let answer =
-        space.update(3, &mut kernel, |mm, call| mm.madvise(at(0), 2 * PAGE, DONTNEED, call));
+    let answer = space.madvise(at(0), 2 * PAGE, DONTNEED, &mut kernel);
     assert_eq!(answer, Err(Errno::EAGAIN));
     assert_eq!(kernel.heard, [Op(PageOp::DontNeed, 0, 2), FlushBegin, FlushWait]);
 }
@@ -413,6 +418,8 @@ fn advice_that_takes_no_entry_away_invalidates_nothing() {
     /// Hears of operations that must not invalidate its token.
     struct Calm<'a>(&'a Space, Token, Vec<PageOp>);
     impl Hooks<LinuxVma<Guarded>> for Calm<'_> {
+        type Error = Errno;
+
         fn flush_begin(&mut self) {
             panic!("nothing to flush");
         }
@@ -427,13 +434,13 @@ fn advice_that_takes_no_entry_away_invalidates_nothing() {
     let (space, _) = space();
     map(&space, 0, 2, RW, ANON);
     // Written once, so that the VMA need not note it again.
-    space.update(3, &mut NoHooks, |mm, call| mm.madvise(at(0), PAGE, 23, call)).unwrap();
+    space.madvise(at(0), PAGE, 23, &mut NoKernel).unwrap();
     let token = token(&space, 0);
     let mut kernel = Calm(&space, token, Vec::new());
     for advice in [3, 22, 23, 103] {
-        space.update(3, &mut kernel, |mm, call| mm.madvise(at(0), 2 * PAGE, advice, call)).unwrap();
+        space.madvise(at(0), 2 * PAGE, advice, &mut kernel).unwrap();
     }
-    space.update(3, &mut kernel, |mm, call| mm.mincore(at(0), 2 * PAGE, call)).unwrap();
+    space.mincore(at(0), 2 * PAGE, &mut kernel).unwrap();
     use PageOp::*;
     assert_eq!(kernel.2, [WillNeed, PopulateRead, PopulateWrite, GuardRemove, Residency]);
     assert!(space.still_valid(&token));
@@ -447,9 +454,7 @@ fn a_fault_that_was_overtaken_by_brk_mremap_or_process_madvise_begins_again() {
     map(&space, 40, 1, RW, ANON);
     let mut kernel = Recorder::new(&space, lock, &[0], &[40]);
     let flags = MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP;
-    space
-        .update(3, &mut kernel, |mm, call| mm.mremap(at(0), 4 * PAGE, 4 * PAGE, flags, at(8), call))
-        .unwrap();
+    space.mremap(at(0), 4 * PAGE, 4 * PAGE, flags, at(8), &mut kernel).unwrap();
     assert_eq!(kernel.heard, [Relocate(0, 8), FlushBegin, FlushWait]);
 
     let mut kernel = Recorder::new(&space, lock, &[8], &[40]);
@@ -467,11 +472,11 @@ fn a_fault_that_was_overtaken_by_brk_mremap_or_process_madvise_begins_again() {
     ];
     assert_eq!(kernel.heard, each);
 
-    space.update(3, &mut NoHooks, |mm, call| {
+    space.update(3, &mut NoKernel, |mm, call| {
         mm.set_start_brk(at(100), 0);
         assert_eq!(mm.brk(at(104), call), at(104));
     });
     let mut kernel = Recorder::new(&space, lock, &[100], &[40]);
-    assert_eq!(space.update(3, &mut kernel, |mm, call| mm.brk(at(102), call)), at(102));
+    assert_eq!(space.brk(at(102), &mut kernel), at(102));
     assert_eq!(kernel.heard, [Unmap(102, 2), FlushBegin, FlushWait]);
 }

@@ -2,10 +2,10 @@
 
 use kvma::linux::abi::*;
 use kvma::linux::{
-    Access, Fault, FaultAction, Install, Layout, Mm, Mmap, Policy, Role, SegvCode, VmFlags,
-    WriteExec,
+    Access, Fault, FaultAction, Install, Layout, Mm, Mmap, NoKernel, Policy, Role, SegvCode,
+    VmFlags, WriteExec,
 };
-use kvma::{Errno, Heap, NoHooks};
+use kvma::{Errno, Heap};
 use kvma_test_support::Inode;
 
 use super::{ANON, AT, PAGE, RW};
@@ -25,11 +25,11 @@ impl Program {
     fn map(&mut self, addr: u64, pages: u64, prot: u64, flags: u64) -> Result<u64, Errno> {
         let file = Some(Inode::new(1).open());
         let args = Mmap { addr, len: pages * PAGE, prot, flags, offset: 0, file };
-        self.0.mmap(args, &mut self.0.update(&mut NoHooks))
+        self.0.mmap(args, &mut self.0.update(&mut NoKernel))
     }
 
     fn protect(&mut self, addr: u64, prot: u64) -> Result<u64, Errno> {
-        self.0.mprotect(addr, PAGE, prot, &mut self.0.update(&mut NoHooks))
+        self.0.mprotect(addr, PAGE, prot, &mut self.0.update(&mut NoKernel))
     }
 
     fn flags(&self, addr: u64) -> VmFlags {
@@ -62,7 +62,7 @@ fn nothing_is_writable_and_executable_at_once_by_any_call() {
             }
             let mm = &mut program.0;
             let tagged =
-                mm.pkey_mprotect(AT, PAGE, RW | PROT_EXEC, 0, &mut mm.update(&mut NoHooks));
+                mm.pkey_mprotect(AT, PAGE, RW | PROT_EXEC, 0, &mut mm.update(&mut NoKernel));
             assert_eq!(tagged, DENIED);
             program.map(AT, 3, RX, kind | MAP_FIXED).unwrap();
             assert_eq!(program.protect(AT, RW | PROT_EXEC), DENIED);
@@ -76,15 +76,15 @@ fn nothing_is_writable_and_executable_at_once_by_any_call() {
             PAGE,
             MREMAP_MAYMOVE | MREMAP_FIXED,
             AT + 9 * PAGE,
-            &mut mm.update(&mut NoHooks),
+            &mut mm.update(&mut NoKernel),
         )
         .unwrap();
-        let mut child = Program(program.0.fork(&mut program.0.update(&mut NoHooks)).unwrap());
+        let mut child = Program(program.0.fork(&mut program.0.update(&mut NoKernel)).unwrap());
         assert_eq!(child.protect(AT + 9 * PAGE, RW | PROT_EXEC), DENIED);
         assert_eq!(child.map(0, 1, RW | PROT_EXEC, ANON), DENIED);
         // Nor does another program in the same space.
         let layout = *child.0.layout();
-        child.0.clear(layout, &mut child.0.update(&mut NoHooks)).unwrap();
+        child.0.clear(layout, &mut child.0.update(&mut NoKernel)).unwrap();
         assert_eq!(child.map(0, 1, RW | PROT_EXEC, ANON), DENIED);
     }
 }
@@ -132,13 +132,13 @@ fn code_becomes_data_only_under_the_rule_of_linux() {
     let (start, end) = (AT + 16 * PAGE, AT + 18 * PAGE);
     let vma = Install { start, end, flags, offset: 0, handle: Some((Inode::new(2), Role::Object)) };
     let mm = &mut program.0;
-    mm.install(vma, &mut mm.update(&mut NoHooks)).unwrap();
+    mm.install(vma, &mut mm.update(&mut NoKernel)).unwrap();
     program.protect(start, PROT_READ).unwrap();
     let mm = &mut program.0;
     let to = AT + 32 * PAGE;
-    mm.mremap(start, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, to, &mut mm.update(&mut NoHooks))
+    mm.mremap(start, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, to, &mut mm.update(&mut NoKernel))
         .unwrap();
-    let mut child = Program(program.0.fork(&mut program.0.update(&mut NoHooks)).unwrap());
+    let mut child = Program(program.0.fork(&mut program.0.update(&mut NoKernel)).unwrap());
     assert_eq!(program.protect(to, RW), DENIED);
     assert_eq!(child.protect(to, RW), DENIED);
     child.0.check().unwrap();
@@ -150,7 +150,7 @@ fn the_heap_keeps_the_kernels_guard() {
     program.0.set_start_brk(AT, 0);
     program.map(AT + 16 * PAGE, 1, RW, ANON | MAP_FIXED).unwrap();
     let mm = &mut program.0;
-    let mut brk = |pages| mm.brk(AT + pages * PAGE, &mut mm.update(&mut NoHooks));
+    let mut brk = |pages| mm.brk(AT + pages * PAGE, &mut mm.update(&mut NoKernel));
     assert_eq!(brk(13), AT, "three pages between");
     assert_eq!(brk(12), AT + 12 * PAGE);
     assert_eq!(program.smallest_gap(), 4);
@@ -165,7 +165,7 @@ fn a_stack_keeps_the_kernels_guard() {
         program.map(AT + 1000 * PAGE, 1, RW, ANON | MAP_GROWSDOWN | MAP_FIXED).unwrap();
         let mm = &mut program.0;
         let mut write = |page| {
-            mm.fault(&Fault::new(AT + page * PAGE, Access::Write), &mut mm.update(&mut NoHooks))
+            mm.fault(&Fault::new(AT + page * PAGE, Access::Write), &mut mm.update(&mut NoKernel))
         };
         assert_eq!(write(512), FaultAction::Refuse(SegvCode::MapErr));
         assert_eq!(write(513), FaultAction::Copy);
@@ -180,7 +180,7 @@ fn what_is_extended_in_place_keeps_the_kernels_guard() {
     program.map(AT + 16 * PAGE, 1, RW, ANON | MAP_FIXED).unwrap();
     let mm = &mut program.0;
     let mut grow = |pages, flags| {
-        mm.mremap(AT, 2 * PAGE, pages * PAGE, flags, 0, &mut mm.update(&mut NoHooks))
+        mm.mremap(AT, 2 * PAGE, pages * PAGE, flags, 0, &mut mm.update(&mut NoKernel))
     };
     assert_eq!(grow(13, 0), Err(Errno::ENOMEM));
     assert_ne!(grow(13, MREMAP_MAYMOVE), Ok(AT));

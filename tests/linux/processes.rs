@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use kvma::linux::abi::*;
 use kvma::linux::{
-    Access, Fault, FaultAction, Install, Kernel, Layout, LinuxVma, Mm, Mmap, Resource, Role,
-    SegvCode, Target, VmFlags,
+    Access, Fault, FaultAction, Install, Kernel, Layout, LinuxVma, Mm, Mmap, NoKernel, Resource,
+    Role, SegvCode, Target, VmFlags,
 };
-use kvma::{BoxAlloc, Errno, NoHooks, VmaNode};
+use kvma::{BoxAlloc, Errno, VmaNode};
 use kvma_test_support::{Inode, TestKernel};
 
 use super::{ANON, AT, PAGE, RW};
@@ -63,10 +63,10 @@ fn what_was_charged_for_one_vma_is_uncharged_if_the_next_is_refused() {
 #[test]
 fn a_vector_of_ranges_is_checked_before_any_is_advised() {
     let mut mm = space();
-    map(&mut mm, &mut NoHooks, AT, 4 * PAGE);
+    map(&mut mm, &mut NoKernel, AT, 4 * PAGE);
     let mut advise = |ranges: &[(u64, u64)], advice, flags| {
         let ranges = ranges.iter().copied();
-        mm.process_madvise(Target::Own, ranges, advice, flags, &mut mm.update(&mut NoHooks))
+        mm.process_madvise(Target::Own, ranges, advice, flags, &mut mm.update(&mut NoKernel))
     };
     let own = (AT, PAGE);
     assert_eq!(advise(&[own, (AT + PAGE, PAGE)], 10, 0), Ok(2 * PAGE));
@@ -94,10 +94,16 @@ fn mm_end() -> u64 {
 #[test]
 fn a_vector_of_ranges_ends_below_two_gibibytes() {
     let mut mm = space();
-    map(&mut mm, &mut NoHooks, AT, 4 * GIB);
+    map(&mut mm, &mut NoKernel, AT, 4 * GIB);
     let most = (2 * GIB) - PAGE;
     let mut advise = |ranges: &[(u64, u64)]| {
-        mm.process_madvise(Target::Own, ranges.iter().copied(), 10, 0, &mut mm.update(&mut NoHooks))
+        mm.process_madvise(
+            Target::Own,
+            ranges.iter().copied(),
+            10,
+            0,
+            &mut mm.update(&mut NoKernel),
+        )
     };
     assert_eq!(advise(&[(AT, 3 * GIB)]), Ok(most));
     // What exceeds the total is not advised, but checked unless it is the only range.
@@ -109,9 +115,9 @@ fn a_vector_of_ranges_ends_below_two_gibibytes() {
 #[test]
 fn others_are_advised_what_does_them_no_harm() {
     let mut mm = space();
-    map(&mut mm, &mut NoHooks, AT, 4 * PAGE);
+    map(&mut mm, &mut NoKernel, AT, 4 * PAGE);
     let mut advise = |advice| {
-        mm.process_madvise(Target::Other, [(AT, PAGE)], advice, 0, &mut mm.update(&mut NoHooks))
+        mm.process_madvise(Target::Other, [(AT, PAGE)], advice, 0, &mut mm.update(&mut NoKernel))
     };
     assert_eq!(advise(20), Ok(PAGE));
     assert_eq!(advise(20 | 1 << 32), Ok(PAGE));
@@ -139,12 +145,12 @@ fn a_stack_grows_by_no_more_than_the_memory_there_is() {
 #[test]
 fn a_new_image_takes_the_place_of_the_old_one() {
     let mut mm = space();
-    map(&mut mm, &mut NoHooks, AT, 4 * PAGE);
-    mm.mlockall(MCL_FUTURE | MCL_ONFAULT, &mut mm.update(&mut NoHooks)).unwrap();
+    map(&mut mm, &mut NoKernel, AT, 4 * PAGE);
+    mm.mlockall(MCL_FUTURE | MCL_ONFAULT, &mut mm.update(&mut NoKernel)).unwrap();
     mm.set_limits(mm.limits().with(Resource::Stack, 512 << 20));
     let limit = mm.limits().get(Resource::Stack);
     let layout = Layout::x86_64(limit);
-    mm.clear(layout, &mut mm.update(&mut NoHooks)).unwrap();
+    mm.clear(layout, &mut mm.update(&mut NoKernel)).unwrap();
     let (start, end) = layout.stack(PAGE, limit);
     let flags = VmFlags::READ
         | VmFlags::WRITE
@@ -152,14 +158,14 @@ fn a_new_image_takes_the_place_of_the_old_one() {
         | VmFlags::GROWS_DOWN
         | VmFlags::ACCOUNT;
     let stack = Install { start, end, flags, offset: 0, handle: None };
-    mm.install(stack, &mut mm.update(&mut NoHooks)).unwrap();
+    mm.install(stack, &mut mm.update(&mut NoKernel)).unwrap();
     mm.set_start_stack(end - 8);
     let start = mm.unmapped_area(2 * PAGE).unwrap();
     assert_eq!(start, layout.base() - 2 * PAGE);
     let flags = VmFlags::READ | VmFlags::EXEC | VmFlags::MAY_ACCESS | VmFlags::DONT_EXPAND;
     let handle = Some((VDSO, Role::Special));
     let vdso = Install { start, end: start + 2 * PAGE, flags, offset: 0, handle };
-    mm.install(vdso, &mut mm.update(&mut NoHooks)).unwrap();
+    mm.install(vdso, &mut mm.update(&mut NoKernel)).unwrap();
     let args = Mmap {
         addr: 0,
         len: 1,
@@ -168,10 +174,10 @@ fn a_new_image_takes_the_place_of_the_old_one() {
         offset: 0,
         file: None,
     };
-    assert_eq!(mm.mmap(args, &mut mm.update(&mut NoHooks)), Ok(start - PAGE));
+    assert_eq!(mm.mmap(args, &mut mm.update(&mut NoKernel)), Ok(start - PAGE));
     // As a whole it can be given a name, which is not shown; a part of it cannot.
     let mut name = |addr, pages, name| {
-        mm.set_anon_name(addr, pages * PAGE, name, &mut mm.update(&mut NoHooks))
+        mm.set_anon_name(addr, pages * PAGE, name, &mut mm.update(&mut NoKernel))
     };
     assert_eq!(name(start, 2, Some(&VDSO)), Ok(0));
     assert_eq!(name(start, 1, Some(&VDSO)), Err(Errno::EINVAL));

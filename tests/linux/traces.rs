@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use kvma::linux::LinuxVma;
-use kvma::{BoxAlloc, NoHooks, VmaNode};
+use kvma::linux::{LinuxVma, NoKernel};
+use kvma::{BoxAlloc, VmaNode};
 use kvma_trace::{Answer, Backing, Call, Line, Parser, Replay, Step};
 
 /// Returns the name and the text of each trace: the fifteen recorded ones, those in `found` for
@@ -48,7 +48,7 @@ fn replay<'a>(
     for entry in Parser::new(text) {
         let entry = entry.unwrap_or_else(|error| panic!("{name}: {error}"));
         let step = replay
-            .step(&entry.line, &mut NoHooks)
+            .step(&entry.line, &mut NoKernel)
             .unwrap_or_else(|error| panic!("{name}: line {}: {error}", entry.number));
         seen(&entry.line, step, &replay, entry.number);
     }

@@ -4,6 +4,7 @@ use super::support::*;
 use ::loom::cell::UnsafeCell;
 use ::loom::sync::Arc;
 use ::loom::thread;
+use kvma::addr_space::HasVmMap;
 use kvma::*;
 
 /// Runs a fault at page 5, which is mapped read-write, against `change`, whose hooks keep the page

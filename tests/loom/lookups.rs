@@ -2,6 +2,7 @@
 
 use super::support::*;
 use ::loom::thread;
+use kvma::addr_space::Busy;
 use kvma::*;
 
 /// Models with more than one change are bounded: at most three preemptions, where nothing else is
@@ -143,18 +144,16 @@ fn all_parts_of_an_answer_are_of_one_time() {
         let space = space(&alloc());
         let attrs = |n: u64| {
             let prot = if n == 1 { RO } else { RW };
-            Attrs::new(prot).with_user_bits(n).with_backing(Backing::Object { id: n, offset: n })
+            Attrs::new(prot)
+                .with_user_bits(n)
+                .with_backing(Backing::Object { id: n, offset: n * PAGE })
         };
         space
             .map(MapRequest::new(Placement::Fixed(5 * PAGE), PAGE, attrs(1)), &mut NoHooks)
             .unwrap();
         let space2 = space.clone();
         let writer = thread::spawn(move || {
-            space2
-                .update(0, &mut NoHooks, |map, update| {
-                    map.update_attrs(5 * PAGE, PAGE, |_| attrs(2), update)
-                })
-                .unwrap();
+            space2.update_attrs(5 * PAGE, PAGE, |_| attrs(2), &mut NoHooks).unwrap();
         });
         match space.try_lookup(5 * PAGE) {
             Err(Busy) => seen.note(2),
@@ -201,7 +200,9 @@ fn a_restore_is_seen_done_or_not_begun() {
         let alloc = alloc();
         let space = space(&alloc);
         map(&space, 0x20, 1, RO);
-        let saved = space.inspect(|map| map.fork(alloc.clone(), |vma| Some(vma.attrs()))).unwrap();
+        let saved = space
+            .inspect(|map| map.fork(alloc.clone(), |vma| Ok::<_, Error>(Some((vma.attrs(), ())))))
+            .unwrap();
         map(&space, 0x20, 2, RW);
         let space2 = space.clone();
         let writer = thread::spawn(move || {

@@ -1,7 +1,8 @@
 //! All interleavings of page faults and changes, on the real code, by loom:
 //!
 //! ```text
-//! RUSTFLAGS="--cfg loom" cargo test --release --test loom --target-dir target/loom
+//! RUSTFLAGS="--cfg loom" cargo test -p kvma --features loom --test loom \
+//!     --release --target-dir target/loom
 //! ```
 //!
 //! loom runs each model again and again, each time with another order of atomic accesses, or with

@@ -2,7 +2,8 @@
 
 use ::loom::sync::{Arc, Mutex};
 use kvma::linux::{
-    Access, Fault, FaultAction, Inheritance, Install, Kernel, Layout, LinuxVma, Mm, VmFlags,
+    Access, Fault, FaultAction, Inheritance, Install, Kernel, Layout, LinuxVma, Mm, NoKernel,
+    VmFlags,
 };
 use kvma::*;
 use kvma_test_support::Inode;
@@ -67,7 +68,7 @@ pub fn space(alloc: &Alloc) -> Arc<Space> {
 }
 
 pub fn bare_space(alloc: &Alloc) -> Space {
-    AddrSpace::new(VmMap::new(PAGE, 256, PageSize::SIZE_4K, alloc.clone()).unwrap())
+    AddrSpace::new(VmMap::new(PAGE..=0x10_0fff, PageSize::SIZE_4K, alloc.clone()).unwrap())
 }
 
 pub fn alloc() -> Alloc {
@@ -97,8 +98,8 @@ pub fn unmap(space: &Space, page: u64, pages: u64) {
 /// What a lookup found: first page, pages, protection.
 pub type TheVma = (u64, u64, Prot);
 
-pub fn vma(found: Snapshot) -> TheVma {
-    (found.range().start() / PAGE, found.range().pages(), found.prot())
+pub fn vma(found: VmaSnapshot) -> TheVma {
+    (found.range().start() / PAGE, found.range().page_count(), found.prot())
 }
 
 /// Looks `page` up without the lock. Returns `None` if a writer was in the way.
@@ -112,13 +113,10 @@ pub fn linux_space(page: u64) -> Arc<LinuxSpace> {
     let mut mm = Mm::new(layout, std::sync::Arc::new(BoxAlloc::new())).unwrap();
     let flags = VmFlags::READ | VmFlags::WRITE | VmFlags::MAY_ACCESS;
     let (start, end) = (page * PAGE, (page + 1) * PAGE);
-    mm.install(
-        Install { start, end, flags, offset: 0, handle: None },
-        &mut mm.update(&mut NoHooks),
-    )
-    .unwrap();
+    let install = Install { start, end, flags, offset: 0, handle: None };
+    mm.install(install, &mut mm.update(&mut NoKernel)).unwrap();
     let write = Fault::new(start, Access::Write);
-    assert_eq!(mm.fault(&write, &mut mm.update(&mut NoHooks)), FaultAction::Copy);
+    assert_eq!(mm.fault(&write, &mut mm.update(&mut NoKernel)), FaultAction::Copy);
     Arc::new(AddrSpace::new(mm))
 }
 
@@ -144,12 +142,15 @@ pub struct Tables<W> {
     pub wait: W,
 }
 
+/// Of any map and of the Linux layer: their errors are errnos.
 impl<V, W: FnMut()> Hooks<V> for Tables<W> {
-    fn unmap(&mut self, _: &Piece<'_, V>) {
+    type Error = Errno;
+
+    fn on_unmap(&mut self, _: &Piece<'_, V>) {
         self.table.with(|entry| *entry = None);
     }
 
-    fn protect(&mut self, piece: &Piece<'_, V>, _: &Attrs) {
+    fn on_protect(&mut self, piece: &Piece<'_, V>, _: &Attrs) {
         let writable = piece.attrs().prot().contains(Prot::WRITE);
         self.table.with(|entry| *entry = entry.map(|(frame, was)| (frame, was && writable)));
     }

@@ -15,7 +15,7 @@ fn two_changes_of_one_range_come_one_after_the_other() {
         other.join().unwrap();
         let vmas: Vec<TheVma> = space.inspect(|map| {
             map.check().unwrap();
-            map.iter().map(|vma| (vma.start() / PAGE, vma.pages(), vma.prot())).collect()
+            map.iter().map(|vma| (vma.start() / PAGE, vma.page_count(), vma.prot())).collect()
         });
         match vmas[..] {
             [(0x20, 1, RW), (0x21, 2, RO)] => seen.note(0),
@@ -75,24 +75,33 @@ fn the_locks_of_two_spaces_are_taken_in_one_order() {
     seen.assert_all(1);
 }
 
-/// Nothing is left in either case.
+/// Somebody else maps at a fixed address, which takes the claim away. What is committed before that
+/// is replaced.
 #[test]
 fn a_claim_is_committed_or_taken_away_but_never_both() {
     let seen = explore(None, |seen| {
         let space = space(&alloc());
-        let claim = space.claim(Placement::Fixed(5 * PAGE), PAGE, (), &mut NoHooks).unwrap();
+        let claim = space.claim(Placement::Fixed(5 * PAGE), 2 * PAGE, &mut NoHooks).unwrap();
         let space2 = space.clone();
-        let other = thread::spawn(move || unmap(&space2, 5, 1));
+        let other = thread::spawn(move || map(&space2, 5, 1, RO));
         // Nobody else sees it before it is committed.
-        match claim.commit(Attrs::new(RW), (), &mut NoHooks) {
-            Ok(_) => seen.note(0), // And unmapped afterwards.
+        let committed = claim.commit(Attrs::new(RW), (), &mut NoHooks);
+        other.join().unwrap();
+        let vmas: Vec<TheVma> = space.inspect(|map| {
+            map.check().unwrap();
+            map.iter().map(|vma| (vma.start() / PAGE, vma.page_count(), vma.prot())).collect()
+        });
+        match committed {
+            Ok(_) => {
+                seen.note(0);
+                assert_eq!(vmas, [(5, 1, RO), (6, 1, RW)]);
+            }
             Err(error) => {
-                assert_eq!(error, Error::NotMapped);
                 seen.note(1);
+                assert_eq!((error, &vmas[..]), (Error::ClaimLost, &[(5, 1, RO)][..]));
+                assert!(space.inspect(|map| map.is_free(6 * PAGE, PAGE)));
             }
         }
-        other.join().unwrap();
-        space.inspect(|map| assert!(map.is_empty() && map.check().is_ok()));
     });
     seen.assert_all(2);
 }
@@ -104,7 +113,7 @@ fn a_claim_is_found_by_no_lookup_until_it_is_committed() {
         let space = space(&alloc());
         let space2 = space.clone();
         let claimant = thread::spawn(move || {
-            let claim = space2.claim(Placement::Fixed(5 * PAGE), PAGE, (), &mut NoHooks).unwrap();
+            let claim = space2.claim(Placement::Fixed(5 * PAGE), PAGE, &mut NoHooks).unwrap();
             claim.commit(Attrs::new(RW), (), &mut NoHooks).unwrap();
         });
         match look(&space, 5) {

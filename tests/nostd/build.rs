@@ -1,4 +1,4 @@
-//! The host's linker is a C compiler: take its startup files and libraries away.
+//! The linker is the host's C compiler: leaves out its startup files and libraries.
 fn main() {
     for arg in ["-nostartfiles", "-nostdlib", "-static", "-no-pie", "-Wl,--no-eh-frame-hdr"] {
         println!("cargo:rustc-link-arg-bins={arg}");

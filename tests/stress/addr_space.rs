@@ -1,6 +1,7 @@
 //! One thread changes a space as fast as it can. The other looks up, and checks that every answer
 //! was right at some time, and as a whole.
 
+use kvma::addr_space::Busy;
 use kvma::*;
 use kvma_test_support::{Random, StopOnDrop, env_number, one_at_a_time, stress_duration};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,13 +25,13 @@ fn seed(thread: u64) -> Random {
 /// and the offset tells the page, also after a split.
 fn attrs(page: u64, tag: u64) -> Attrs {
     let prot = if tag & 1 == 0 { Prot::RW } else { Prot::READ };
-    let backing = Backing::Object { id: tag, offset: page };
+    let backing = Backing::Object { id: tag, offset: page * PAGE };
     Attrs::new(prot).with_user_bits(tag).with_backing(backing)
 }
 
 /// Panics if parts of the answer are of different times, or if it is about another page or space.
-fn check(vma: &Snapshot, page: u64, space: u64) {
-    let (start, pages) = (vma.range().start() / PAGE, vma.range().pages());
+fn check(vma: &VmaSnapshot, page: u64, space: u64) {
+    let (start, pages) = (vma.range().start() / PAGE, vma.range().page_count());
     assert!((start..start + pages).contains(&page), "{vma:?} does not hold page {page:#x}");
     let tag = vma.attrs().user_bits();
     assert_eq!(vma.attrs(), attrs(start, tag), "torn: {vma:?}");
@@ -38,8 +39,9 @@ fn check(vma: &Snapshot, page: u64, space: u64) {
 }
 
 fn new_space(alloc: &Alloc, number: u64) -> Space {
-    let space =
-        AddrSpace::new(VmMap::new(0, SLOTS * SLOT, PageSize::SIZE_4K, alloc.clone()).unwrap());
+    let space = AddrSpace::new(
+        VmMap::new(0..=SLOTS * SLOT * PAGE - 1, PageSize::SIZE_4K, alloc.clone()).unwrap(),
+    );
     // Neighbours may merge later, also across slots.
     for slot in (0..SLOTS).step_by(2) {
         let page = slot * SLOT;
@@ -64,11 +66,7 @@ fn change(space: &Space, random: &mut Random, number: u64) {
         1 => {
             // A whole slot, so that offsets keep telling the page.
             let retag = |vma: &Vma<'_, ()>| attrs(vma.start() / PAGE, tag);
-            space
-                .update(3, &mut NoHooks, |map, update| {
-                    map.update_attrs(slot * SLOT * PAGE, SLOT * PAGE, retag, update)
-                })
-                .unwrap();
+            space.update_attrs(slot * SLOT * PAGE, SLOT * PAGE, retag, &mut NoHooks).unwrap();
         }
         _ => {
             space.unmap(addr, bytes, &mut NoHooks).unwrap();
@@ -142,15 +140,19 @@ fn no_page_table_entry_is_stale() {
     impl Tables<'_> {
         fn edit(&self, range: VmRange, edit: impl Fn(&mut Option<Prot>)) {
             let first = (range.start() / PAGE) as usize;
-            self.0.lock().unwrap()[first..first + range.pages() as usize].iter_mut().for_each(edit);
+            self.0.lock().unwrap()[first..first + range.page_count() as usize]
+                .iter_mut()
+                .for_each(edit);
         }
     }
 
     impl Hooks<()> for Tables<'_> {
-        fn unmap(&mut self, piece: &Piece<'_, ()>) {
+        type Error = Error;
+
+        fn on_unmap(&mut self, piece: &Piece<'_, ()>) {
             self.edit(piece.range(), |entry| *entry = None);
         }
-        fn protect(&mut self, piece: &Piece<'_, ()>, _: &Attrs) {
+        fn on_protect(&mut self, piece: &Piece<'_, ()>, _: &Attrs) {
             self.edit(piece.range(), |entry| {
                 *entry = entry.map(|prot| prot & piece.attrs().prot())
             });
@@ -158,7 +160,8 @@ fn no_page_table_entry_is_stale() {
     }
 
     let alloc = Alloc::default();
-    let space: Space = AddrSpace::new(VmMap::new(0, 16, PageSize::SIZE_4K, alloc.clone()).unwrap());
+    let space: Space =
+        AddrSpace::new(VmMap::new(0..=0xffff, PageSize::SIZE_4K, alloc.clone()).unwrap());
     let table = Table::new(vec![None; 16]);
     let (stop, end) = (AtomicBool::new(false), Instant::now() + stress_duration());
     std::thread::scope(|scope| {

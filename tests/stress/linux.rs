@@ -7,11 +7,14 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Instant;
 
+use kvma::addr_space::Busy;
 use kvma::linux::abi::*;
-use kvma::linux::{Capabilities, Inheritance, Kernel, Layout, LinuxVma, Mm, Mmap, PageOp, VmFlags};
+use kvma::linux::{
+    Capabilities, Inheritance, Kernel, Layout, LinuxVma, Mm, Mmap, PageOp, Usage, VmFlags,
+};
 use kvma::{
-    AddrSpace, Attrs, Backing, BoxAlloc, Busy, Errno, Hooks, Piece, Prot, Snapshot, VmRange,
-    VmaFlags, VmaNode,
+    AddrSpace, Attrs, Backing, BoxAlloc, Errno, Hooks, Piece, Prot, VmRange, VmaFlags, VmaNode,
+    VmaSnapshot,
 };
 use kvma_test_support::{
     Inode, Random, StopOnDrop, Yielding, env_number, one_at_a_time, stress_duration,
@@ -54,7 +57,7 @@ impl Machine {
     /// Edits the entries of a range, each under its page-table lock.
     fn edit(&self, range: VmRange, edit: impl Fn(Option<Prot>) -> Option<Prot>) {
         let first = (range.start() - AT) / PAGE;
-        for page in first..first + range.pages() {
+        for page in first..first + range.page_count() {
             let mut entry = self.lock(page);
             *entry = edit(*entry);
             self.pages[page as usize].edits.fetch_add(1, Ordering::Relaxed);
@@ -66,10 +69,12 @@ impl Machine {
 struct TestKernel<'a>(&'a Machine);
 
 impl Hooks<LinuxVma<Inode>> for TestKernel<'_> {
-    fn unmap(&mut self, piece: &Piece<'_, LinuxVma<Inode>>) {
+    type Error = Errno;
+
+    fn on_unmap(&mut self, piece: &Piece<'_, LinuxVma<Inode>>) {
         self.0.edit(piece.range(), |_| None);
     }
-    fn protect(&mut self, piece: &Piece<'_, LinuxVma<Inode>>, _: &Attrs) {
+    fn on_protect(&mut self, piece: &Piece<'_, LinuxVma<Inode>>, _: &Attrs) {
         self.0.edit(piece.range(), |entry| entry.map(|prot| prot & piece.attrs().prot()));
     }
     /// Lets others run, also between two batches of a call.
@@ -82,7 +87,7 @@ impl Kernel<Inode> for TestKernel<'_> {
     fn capabilities(&self) -> Capabilities {
         Capabilities::IPC_LOCK
     }
-    fn commit(&mut self, pages: u64) -> Result<(), Errno> {
+    fn charge(&mut self, pages: u64, _: &Usage) -> Result<(), Errno> {
         self.0.charged.fetch_add(pages as i64, Ordering::Relaxed);
         Ok(())
     }
@@ -120,7 +125,7 @@ fn call(space: &Space, random: &mut Random, machine: &Machine) {
     let passing = LASTING + random.below(LASTING);
     let few = 1 + random.below(8.min(PAGES - passing));
     let done = match random.below(40) {
-        0..10 => space.update(3, kernel, |mm, call| mm.mmap(mmap(first, len, tag), call)),
+        0..10 => space.mmap(mmap(first, len, tag), kernel),
         10..14 => space.update(3, kernel, |mm, call| {
             // Many VMAs, for many batches.
             (passing..PAGES)
@@ -132,13 +137,13 @@ fn call(space: &Space, random: &mut Random, machine: &Machine) {
         22 => space
             .mlockall(MCL_CURRENT | [0, MCL_FUTURE, MCL_ONFAULT][random.below(3) as usize], kernel),
         23 => Ok(space.munlockall(kernel)),
-        24..28 => space.update(3, kernel, |mm, call| mm.mlock(at(first), len * PAGE, call)),
-        28..30 => space.update(3, kernel, |mm, call| mm.munlock(at(first), len * PAGE, call)),
+        24..28 => space.mlock(at(first), len * PAGE, kernel),
+        28..30 => space.munlock(at(first), len * PAGE, kernel),
         30..35 => {
             let prot = [PROT_READ, PROT_READ | PROT_WRITE][random.below(2) as usize];
-            space.update(3, kernel, |mm, call| mm.mprotect(at(first), len * PAGE, prot, call))
+            space.mprotect(at(first), len * PAGE, prot, kernel)
         }
-        35..39 => space.update(3, kernel, |mm, call| mm.madvise(at(first), len * PAGE, 24, call)),
+        35..39 => space.madvise(at(first), len * PAGE, 24, kernel),
         _ => space.fork(kernel).map(|child| {
             child.check().unwrap();
             kernel.uncharge(child.usage().committed());
@@ -150,8 +155,8 @@ fn call(space: &Space, random: &mut Random, machine: &Machine) {
 }
 
 /// Panics if parts of the answer are of different times.
-fn check(vma: &Snapshot, page: u64) {
-    let (first, pages) = ((vma.range().start() - AT) / PAGE, vma.range().pages());
+fn check(vma: &VmaSnapshot, page: u64) {
+    let (first, pages) = ((vma.range().start() - AT) / PAGE, vma.range().page_count());
     assert!((first..first + pages).contains(&page), "{vma:?} does not hold page {page}");
     let attrs = vma.attrs();
     let flags = VmFlags::from_bits_retain(attrs.user_bits());
@@ -161,7 +166,7 @@ fn check(vma: &Snapshot, page: u64) {
     both(VmFlags::READ, VmaFlags::READ);
     both(VmFlags::LOCKED, VmaFlags::LOCKED);
     let Backing::Object { id, offset } = attrs.backing() else { panic!("no file: {vma:?}") };
-    assert!(id < 6 && offset == first, "torn: {vma:?}");
+    assert!(id < 6 && offset == first * PAGE, "torn: {vma:?}");
 }
 
 #[derive(Debug, Default)]
@@ -219,7 +224,7 @@ fn linux_calls_leave_no_page_fault_behind() {
     let pages = (0..PAGES).map(|_| Page::default()).collect();
     let machine = Machine { pages, charged: AtomicI64::new(0), stop: AtomicBool::new(false) };
     let kernel = &mut TestKernel(&machine);
-    space.update(3, kernel, |mm, call| mm.mmap(mmap(0, LASTING, 0), call)).unwrap();
+    space.mmap(mmap(0, LASTING, 0), kernel).unwrap();
 
     let end = Instant::now() + stress_duration();
     let seed = env_number::<u64>("KVMA_SEED").unwrap_or(1);

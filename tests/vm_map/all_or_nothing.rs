@@ -3,18 +3,22 @@
 //! visible before and after, checks that every `prepare` is cancelled, and counts nodes and user
 //! data.
 
+use kvma::hooks::Advice;
+use kvma::vm_map::SourceRange;
 use kvma::*;
-use kvma_model::{Addr, Config, Faults, How, Len, Look, Op, Rig, Shape, Where};
+use kvma_model::{
+    Addr, AttrsChange, AttrsSpec, Completion, Config, Faults, Len, Op, PageSearch, Rig,
+};
 
 const PAGES: i64 = 12;
 const CONFIG: Config = Config { start: 0x40_0000, pages: PAGES as u64, page: 4096 };
 
-const RW: Look = Look::anon(Prot::RW);
-const FILE: Look = Look { object: Some((7, 0)), ..Look::anon(Prot::READ) };
+const RW: AttrsSpec = AttrsSpec::anon(Prot::RW);
+const FILE: AttrsSpec = AttrsSpec { object: Some((7, 0)), ..AttrsSpec::anon(Prot::READ) };
 
-fn at(page: i64, pages: u64, look: Look) -> Op {
+fn at(page: i64, pages: u64, attrs: AttrsSpec) -> Op {
     let (at, len) = (Addr::page(page), Len::pages(pages));
-    Op::MapAt { replace: false, at, len, look, owner: 1, merge: Merge::Both }
+    Op::MapAt { replace: false, at, len, attrs, file: 1, merge: Merge::Both }
 }
 
 /// Returns the states to begin from.
@@ -31,6 +35,12 @@ fn scenes() -> Vec<Vec<Op>> {
             Op::Split(Addr::page(9)),
             Op::Split(Addr::page(2)),
         ],
+        // A claim between two VMAs.
+        vec![
+            at(1, 3, RW),
+            at(8, 3, RW),
+            Op::ClaimAt { replace: false, at: Addr::page(5), len: Len::pages(2) },
+        ],
         // Every page a VMA of its own.
         (0..12).map(|page| at(page, 1, if page % 2 == 0 { RW } else { FILE })).collect(),
     ]
@@ -38,27 +48,38 @@ fn scenes() -> Vec<Vec<Op>> {
 
 /// Returns every operation on one range.
 fn ops(start: i64, pages: u64) -> Vec<Op> {
-    let (addr, len) = (Addr::page(start), Len::pages(pages));
+    let (at, len) = (Addr::page(start), Len::pages(pages));
     let mut ops = vec![
-        Op::MapAny(Where { hint: Some(addr), ..Where::ANY }, len, RW, 1, Merge::Both),
-        Op::Unmap(addr, len),
-        Op::Protect(addr, len, Prot::READ.bits()),
-        Op::Protect(addr, len, Prot::RX.bits()),
-        Op::SetOwner(addr, 2),
-        Op::Split(addr),
-        Op::Join(addr),
-        Op::Fork(How::FlipWrite, 9),
+        Op::MapAny(PageSearch { hint: Some(at), ..PageSearch::ANY }, len, RW, 1, Merge::Both),
+        Op::ClaimAny(PageSearch { hint: Some(at), ..PageSearch::ANY }, len),
+        Op::Commit(0, RW, 1, Merge::Both),
+        Op::Release(0),
+        Op::Unmap(at, len),
+        Op::Protect(at, len, Prot::READ.bits()),
+        Op::Protect(at, len, Prot::RX.bits()),
+        Op::Advise(at, len, Advice::DontNeed),
+        Op::SetFile(at, 2),
+        Op::Split(at),
+        Op::Merge(at),
+        Op::Fork(AttrsChange::FlipWrite, 9),
+        Op::Retain(2),
         Op::Clear,
     ];
     for replace in [false, true] {
-        ops.push(Op::MapAt { replace, at: addr, len, look: FILE, owner: 1, merge: Merge::Both });
+        ops.push(Op::MapAt { replace, at, len, attrs: FILE, file: 1, merge: Merge::Both });
+        ops.push(Op::ClaimAt { replace, at, len });
     }
-    for how in [How::FlipWrite, How::Extra(3), How::OddLength, How::Object(Some((8, 0)))] {
-        ops.push(Op::Update(addr, len, how));
+    for change in [
+        AttrsChange::FlipWrite,
+        AttrsChange::UserBits(3),
+        AttrsChange::OddLength,
+        AttrsChange::Object(Some((8, 0))),
+    ] {
+        ops.push(Op::UpdateAttrs(at, len, change));
     }
-    for source in [Source::Unmap, Source::Keep] {
+    for source in [SourceRange::Unmap, SourceRange::Keep] {
         let to = (start + PAGES / 2) % PAGES;
-        ops.push(Op::Relocate(addr, len, Addr::page(to), source, Merge::Both));
+        ops.push(Op::Relocate(at, len, Addr::page(to), source, Merge::Both));
     }
     ops
 }
@@ -66,7 +87,7 @@ fn ops(start: i64, pages: u64) -> Vec<Op> {
 fn stage(scene: &[Op]) -> Rig {
     let mut rig = Rig::new(CONFIG);
     for op in scene {
-        assert_eq!(rig.step(op, Faults::NONE), Ok(Shape::Normal), "{op:?}");
+        assert_eq!(rig.step(op, Faults::NONE), Ok(Completion::Normal), "{op:?}");
     }
     rig
 }
@@ -82,8 +103,8 @@ fn fail_in_turn(fault: fn(u64) -> Faults) -> u64 {
                     let mut rig = stage(&scene);
                     for step in 0.. {
                         match rig.step(&op, fault(step)) {
-                            Ok(Shape::Faulted) => failures += 1,
-                            Ok(Shape::Normal) => break,
+                            Ok(Completion::Faulted) => failures += 1,
+                            Ok(Completion::Normal) => break,
                             Err(what) => panic!("{scene:?}, {op:?}, failure {step}: {what}"),
                         }
                         assert!(step < 40, "{op:?} never gets anywhere");
@@ -117,9 +138,9 @@ fn tearing_down_needs_no_memory() {
         if let Some(vma) = rig.model.vmas().first().copied() {
             let page = ((vma.start - CONFIG.start) / CONFIG.page) as i64;
             let op = Op::Unmap(Addr::page(page), Len::pages(vma.tag.len));
-            assert_eq!(rig.step(&op, first_fails), Ok(Shape::Normal));
+            assert_eq!(rig.step(&op, first_fails), Ok(Completion::Normal));
         }
-        assert_eq!(rig.step(&Op::Clear, first_fails), Ok(Shape::Normal));
+        assert_eq!(rig.step(&Op::Clear, first_fails), Ok(Completion::Normal));
         rig.finish().unwrap();
     }
 }
@@ -128,13 +149,12 @@ fn tearing_down_needs_no_memory() {
 #[test]
 fn preallocated_nodes_are_enough() {
     let pool = FixedPool::<VmaNode, 16>::new();
-    let mut map = VmMap::<(), _>::new(0, 64, PageSize::SIZE_4K, &pool).unwrap();
+    let mut map = VmMap::<(), _>::new(0..=0x3_ffff, PageSize::SIZE_4K, &pool).unwrap();
     let attrs = Attrs::new(Prot::RW);
-    map.map(MapRequest::new(Placement::Fixed(0), 64 << 12, attrs), &mut map.update(&mut NoHooks))
-        .unwrap();
+    map.map(MapRequest::new(Placement::Fixed(0), 64 << 12, attrs), &mut NoHooks).unwrap();
     let mut hooks = NoHooks;
     let mut update = map.update(&mut hooks);
-    update.reserve(3).unwrap();
+    update.preallocate(3).unwrap();
     let mut rest = Vec::new();
     while let Some(node) = pool.alloc() {
         rest.push(node);
@@ -146,9 +166,7 @@ fn preallocated_nodes_are_enough() {
     let split = map.unmap(20 << 12, 1 << 12, &mut update);
     assert_eq!(split, Err(Error::OutOfMemory));
     update.finish();
-    let mut update = map.update(&mut hooks);
-    assert_eq!(map.unmap(20 << 12, 44 << 12, &mut update), Ok(44));
-    drop(update);
+    assert_eq!(map.unmap(20 << 12, 44 << 12, &mut NoHooks), Ok(44 << 12));
     for node in rest {
         // SAFETY: it came from this pool and was never used.
         unsafe { pool.dealloc(node) }
@@ -157,11 +175,11 @@ fn preallocated_nodes_are_enough() {
     assert_eq!(pool.in_use(), 0);
 }
 
-/// Of several changes under one lock, those that succeeded stay.
+/// Of several changes, those that succeeded stay.
 #[test]
 fn an_address_space_out_of_memory_stays_as_it_was() {
     let pool = FixedPool::<VmaNode, 4>::new();
-    let space = AddrSpace::new(VmMap::new(0, 64, PageSize::SIZE_4K, &pool).unwrap());
+    let space = AddrSpace::new(VmMap::new(0..=0x3_ffff, PageSize::SIZE_4K, &pool).unwrap());
     let request =
         |page: u64, prot| MapRequest::new(Placement::Fixed(page << 12), 1 << 12, Attrs::new(prot));
     for page in [1, 3, 5] {
@@ -170,10 +188,10 @@ fn an_address_space_out_of_memory_stays_as_it_was() {
     assert_eq!(space.map(request(7, Prot::RW), &mut NoHooks), Err(Error::OutOfMemory));
     // A whole VMA is replaced with its own node, which an update gets back only when it ends.
     assert_eq!(space.map(request(1, Prot::READ), &mut NoHooks), Err(Error::OutOfMemory));
-    assert_eq!(space.unmap(3 << 12, 1 << 12, &mut NoHooks), Ok(1));
+    assert_eq!(space.unmap(3 << 12, 1 << 12, &mut NoHooks), Ok(1 << 12));
     assert_eq!(space.map(request(1, Prot::READ), &mut NoHooks), Ok(1 << 12));
     space.inspect(|map| map.check()).unwrap();
-    assert_eq!((space.inspect(|map| map.len()), pool.in_use()), (2, 3));
+    assert_eq!((space.len(), pool.in_use()), (2, 3));
     drop(space);
     assert_eq!(pool.in_use(), 0);
 }

@@ -1,5 +1,7 @@
 //! The node allocators, and what safe code must not be able to do with them.
 
+use kvma::node::Node;
+use kvma::vm_map::{SourceRange, Vmas};
 use kvma::*;
 use std::cell::Cell;
 use std::mem::MaybeUninit;
@@ -14,18 +16,18 @@ fn any(pages: u64) -> MapRequest {
 }
 
 fn new_map<A: NodeAlloc<VmaNode> + Clone>(alloc: A) -> VmMap<(), A> {
-    VmMap::new(0x1000, 1 << 20, PageSize::SIZE_4K, alloc).unwrap()
+    VmMap::new(0x1000..=0x1_0000_0fff, PageSize::SIZE_4K, alloc).unwrap()
 }
 
 /// Maps until the nodes are used up. Returns how many fit.
 fn fill<A: NodeAlloc<VmaNode> + Clone>(map: &mut VmMap<(), A>) -> usize {
     loop {
-        let (len, pages) = (map.len(), map.pages());
-        match map.map(any(1), &mut map.update(&mut NoHooks)) {
+        let (len, bytes) = (map.len(), map.mapped_bytes());
+        match map.map(any(1), &mut NoHooks) {
             Ok(_) => map.check().unwrap(),
             Err(error) => {
                 assert_eq!((error, error.errno()), (Error::OutOfMemory, Errno::ENOMEM));
-                assert_eq!((map.len(), map.pages()), (len, pages));
+                assert_eq!((map.len(), map.mapped_bytes()), (len, bytes));
                 return len;
             }
         }
@@ -40,23 +42,23 @@ fn a_pool_gives_all_its_nodes_and_takes_them_back() {
         assert_eq!(fill(&mut map), 8, "one node is the sentinel's");
         assert_eq!((pool.in_use(), pool.capacity()), (9, 9));
         // Whole VMAs are removed without a node.
-        assert_eq!(map.unmap(0x1000, 4 * PAGE, &mut map.update(&mut NoHooks)), Ok(4));
+        assert_eq!(map.unmap(0x1000, 4 * PAGE, &mut NoHooks), Ok(4 * PAGE));
         assert_eq!(pool.in_use(), 5);
         assert_eq!(fill(&mut map), 8);
         drop(map);
         assert_eq!(pool.in_use(), 0);
     }
     let empty = FixedPool::<VmaNode, 0>::new();
-    let refused = VmMap::<(), _>::new(0, 1, PageSize::SIZE_4K, &empty);
+    let refused = VmMap::<(), _>::new(0..=0xfff, PageSize::SIZE_4K, &empty);
     assert_eq!(refused.err(), Some(Error::OutOfMemory));
 }
 
-/// Its free list points into itself; nodes that it hands out after a move must lie in the new
-/// place.
+/// The nodes that it hands out after a move must lie in the new place.
 #[test]
 fn a_pool_can_be_moved_while_it_is_not_borrowed() {
     let pool = Box::new(FixedPool::<VmaNode, 4>::new());
     fill(&mut new_map(&*pool));
+    // Its node is lost, and must not be handed out again.
     std::mem::forget(new_map(&*pool));
     let old = (&raw const *pool).addr();
     let moved = Box::new(*pool);
@@ -67,20 +69,20 @@ fn a_pool_can_be_moved_while_it_is_not_borrowed() {
         assert!((place.addr()..place.addr() + size_of_val(&*moved)).contains(&node.addr().get()));
         nodes.push(node);
     }
-    assert_eq!(nodes.len(), 4);
+    assert_eq!(nodes.len(), 3);
     for node in nodes {
         // SAFETY: it came from this pool and was never used.
         unsafe { moved.dealloc(node) }
     }
-    assert_eq!(fill(&mut new_map(&*moved)), 3);
-    assert_eq!(moved.in_use(), 0);
+    assert_eq!(fill(&mut new_map(&*moved)), 2);
+    assert_eq!(moved.in_use(), 1);
 }
 
 #[test]
 fn a_pool_may_be_moved_away_and_back() {
     let pool = FixedPool::<VmaNode, 4>::new();
     let use_it = |pool: &FixedPool<VmaNode, 4>| {
-        let mut map = VmMap::<(), _>::new(0..=0xf_ffff, PageSize::SIZE_4K, pool).unwrap();
+        let mut map = new_map(pool);
         map.map(any(1), &mut NoHooks).unwrap();
         map.map(any(1), &mut NoHooks).unwrap();
         map.check().unwrap();
@@ -120,15 +122,38 @@ fn a_slab_takes_chunks_of_any_size_and_alignment() {
     assert_eq!((slab.available(), slab.in_use()), (total + more, 0));
 }
 
+/// A kernel with pages but no heap: the slab asks for a page when it has no node left.
+#[test]
+fn a_slab_refills_itself_from_a_function() {
+    let pages_left = Cell::new(3_u32);
+    let page = || {
+        pages_left.set(pages_left.get().checked_sub(1)?);
+        let page: &'static mut [MaybeUninit<u8>] = vec![MaybeUninit::uninit(); 4096].leak();
+        Some(page)
+    };
+    let slab: Slab<'static, VmaNode, _> = Slab::with_refill(page);
+    assert_eq!((slab.available(), slab.in_use()), (0, 0));
+    let mut map = new_map(&slab);
+    assert_eq!(pages_left.get(), 2, "a page at the first need, and not before");
+    let fit = fill(&mut map);
+    assert!(fit >= 3 * (4096 / size_of::<Node<VmaNode>>() - 1) - 1, "{fit}");
+    assert_eq!((slab.available(), pages_left.get()), (0, 0));
+    // What comes back is used again, without another page.
+    map.clear(&mut NoHooks).unwrap();
+    assert_eq!(fill(&mut map), fit);
+    drop(map);
+    assert_eq!(slab.in_use(), 0);
+}
+
 #[test]
 fn boxes_are_counted_and_used_again() {
     let heap = Arc::new(BoxAlloc::<VmaNode>::new());
     let mut map = new_map(heap.clone());
     for _ in 0..100 {
-        map.map(any(1), &mut map.update(&mut NoHooks)).unwrap();
+        map.map(any(1), &mut NoHooks).unwrap();
     }
     assert_eq!(heap.in_use(), 101);
-    assert_eq!(map.clear(&mut map.update(&mut NoHooks)), Ok(100));
+    assert_eq!(map.clear(&mut NoHooks), Ok(100 * PAGE));
     assert_eq!(heap.in_use(), 1);
     let first = heap.alloc().unwrap();
     // SAFETY: it came from this allocator and was never used.
@@ -146,19 +171,19 @@ fn boxes_are_counted_and_used_again() {
 fn an_update_of_another_allocator_is_refused() {
     let (here, there) = (FixedPool::<VmaNode, 8>::new(), FixedPool::<VmaNode, 8>::new());
     let mut map = new_map(&here);
-    map.map(any(4), &mut map.update(&mut NoHooks)).unwrap();
+    map.map(any(4), &mut NoHooks).unwrap();
     let mut hooks = NoHooks;
     let mut update = new_map(&there).update(&mut hooks);
-    update.reserve(3).unwrap();
+    update.preallocate(3).unwrap();
     let wrong = Some(Error::ForeignNodes);
     assert_eq!(map.map(any(1), &mut update).err(), wrong);
     assert_eq!(map.unmap(0x1000, PAGE, &mut update).err(), wrong);
     assert_eq!(map.protect(0x1000, PAGE, Prot::READ, &mut update).err(), wrong);
     assert_eq!(map.update_attrs(0x1000, PAGE, |vma| vma.attrs(), &mut update).err(), wrong);
-    let moved = map.relocate(0x1000, PAGE, 0x9000, Source::Unmap, Merge::Both, &mut update);
+    let moved = map.relocate(0x1000, PAGE, 0x9000, SourceRange::Unmap, Merge::Both, &mut update);
     assert_eq!(moved.err(), wrong);
     assert_eq!(map.clear(&mut update).err(), wrong);
-    assert_eq!((map.len(), map.pages()), (1, 4));
+    assert_eq!((map.len(), map.mapped_bytes()), (1, 4 * PAGE));
     drop(update);
     drop(map);
     assert_eq!((here.in_use(), there.in_use()), (0, 0));
@@ -173,7 +198,7 @@ fn an_update_of_the_same_allocator_serves_several_maps() {
     let mut update = one.update(&mut hooks);
     one.map(any(1), &mut update).unwrap();
     two.map(any(1), &mut update).unwrap();
-    assert_eq!(one.clear(&mut update), Ok(1));
+    assert_eq!(one.clear(&mut update), Ok(PAGE));
     update.finish();
     drop((one, two));
     assert_eq!(heap.in_use(), 0);
@@ -183,17 +208,15 @@ fn an_update_of_the_same_allocator_serves_several_maps() {
 struct Private(#[allow(dead_code)] Cell<u32>);
 
 impl VmaData for Private {
-    fn split(&mut self, _: u64) -> Self {
+    fn split(&mut self, _: VmRange, _: u64) -> Self {
         Private(Cell::new(0))
     }
 
-    fn can_merge(&self, _: u64, _: &Self) -> bool {
+    fn can_merge(&self, _: VmRange, _: &Self, _: VmRange) -> bool {
         false
     }
 
-    fn merge(&mut self, _: u64, _: Self) {}
-
-    fn fork(&self) -> Self {
+    fn fork(&self, _: VmRange) -> Self {
         Private(Cell::new(0))
     }
 }

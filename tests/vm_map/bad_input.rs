@@ -1,8 +1,10 @@
 //! Arguments as user space may send them: each gets a typed error and its errno, changes nothing,
 //! and never panics.
 
+use kvma::hooks::Advice;
+use kvma::vm_map::SourceRange;
 use kvma::*;
-use kvma_model::Recorder;
+use kvma_test_support::Log;
 use proptest::prelude::*;
 use std::sync::Arc;
 
@@ -17,11 +19,11 @@ const RW: Attrs = Attrs::new(Prot::RW);
 
 /// Returns a map of two VMAs, one of which must not be split.
 fn new_map() -> Map {
-    let mut map = Map::new(START, PAGES, PageSize::SIZE_4K, Arc::default()).unwrap();
-    let whole = RW.with_flags(RW.flags().with_split_granularity(SplitGranularity::Never));
+    let mut map = Map::new(START..=END - 1, PageSize::SIZE_4K, Arc::default()).unwrap();
+    let whole = RW.with_split_granularity(SplitGranularity::Never);
     for (at, attrs) in [(8, RW), (32, whole)] {
         let request = MapRequest::new(Placement::Fixed(START + at * PAGE), 8 * PAGE, attrs);
-        map.map(request, &mut map.update(&mut NoHooks)).unwrap();
+        map.map(request, &mut NoHooks).unwrap();
     }
     map
 }
@@ -60,19 +62,16 @@ const BAD_RANGES: [(u64, u64, Error); 20] = [
 fn refused<R: std::fmt::Debug>(
     error: Error,
     what: &str,
-    call: impl FnOnce(
-        &mut Map,
-        &mut Update<'_, (), Arc<BoxAlloc<VmaNode>>, Recorder<()>>,
-    ) -> Result<R, Error>,
+    call: impl FnOnce(&mut Map, &mut Update<'_, (), Arc<BoxAlloc<VmaNode>>, Log>) -> Result<R, Error>,
 ) {
     let mut map = new_map();
     let before = state(&map);
-    let mut hooks = Recorder::new();
+    let mut hooks = Log::default();
     let mut update = map.update(&mut hooks);
     let result = call(&mut map, &mut update);
     assert_eq!(result.expect_err(what), error, "{what}");
     update.finish();
-    assert!(hooks.calls.is_empty(), "{what}: {:?}", hooks.calls);
+    assert_eq!(hooks.lines, [""; 0], "{what}");
     assert_eq!(state(&map), before, "{what}");
     assert_eq!(map.alloc().in_use(), before.len() + 1, "{what}");
 }
@@ -93,7 +92,7 @@ fn every_operation_refuses_bad_ranges() {
         refused(error, &what("advise"), |map, update| {
             map.advise(start, len, Advice::DontNeed, update)
         });
-        for source in [Source::Unmap, Source::Keep] {
+        for source in [SourceRange::Unmap, SourceRange::Keep] {
             let to = START + 48 * PAGE;
             refused(error, &what("relocate from"), |map, update| {
                 map.relocate(start, len, to, source, Merge::Both, update)
@@ -117,7 +116,7 @@ fn fixed_placements_over_mapped_ranges_are_refused() {
                 START + 32 * PAGE,
                 len,
                 START + at * PAGE,
-                Source::Unmap,
+                SourceRange::Unmap,
                 Merge::Both,
                 update,
             )
@@ -131,7 +130,7 @@ fn fixed_placements_over_mapped_ranges_are_refused() {
                 START + 8 * PAGE,
                 len,
                 START + to * PAGE,
-                Source::Unmap,
+                SourceRange::Unmap,
                 Merge::Both,
                 update,
             )
@@ -145,7 +144,7 @@ fn fixed_placements_over_mapped_ranges_are_refused() {
         (0u64.wrapping_sub(PAGE), Error::OutOfRange),
     ] {
         refused(error, "relocate to", |map, update| {
-            map.relocate(START + 8 * PAGE, len, to, Source::Unmap, Merge::Both, update)
+            map.relocate(START + 8 * PAGE, len, to, SourceRange::Unmap, Merge::Both, update)
         });
     }
 }
@@ -164,27 +163,23 @@ fn vmas_that_must_not_be_split_are_not() {
             map.update_attrs(start, len, |vma| vma.attrs().with_user_bits(1), update)
         });
         refused(error, "relocate", |map, update| {
-            map.relocate(start, len, START + 41 * PAGE, Source::Unmap, Merge::Both, update)
+            map.relocate(start, len, START + 41 * PAGE, SourceRange::Unmap, Merge::Both, update)
         });
     }
     refused(Error::SplitRefused, "protect", |map, update| {
         map.protect(whole, PAGE, Prot::READ, update)
     });
-    refused(Error::SplitRefused, "split_at", |map, _| map.split_at(whole + PAGE));
+    refused(Error::SplitRefused, "split_at", |map, update| map.split_at(whole + PAGE, update));
     let mut map = new_map();
-    assert_eq!(
-        map.unmap(whole, 8 * PAGE, &mut map.update(&mut NoHooks)),
-        Ok(8),
-        "it may go as a whole"
-    );
+    assert_eq!(map.unmap(whole, 8 * PAGE, &mut NoHooks), Ok(8 * PAGE), "it may go as a whole");
 }
 
 #[test]
 fn bad_addresses_for_split_merge_and_data_are_refused() {
     for addr in [START + 8 * PAGE + 1, START + 9 * PAGE - 1, 1, u64::MAX] {
-        refused(Error::Unaligned, "split_at", |map, _| map.split_at(addr));
-        refused(Error::Unaligned, "merge_at", |map, _| map.merge_at(addr));
-        refused(Error::Unaligned, "may_merge_at", |map, _| map.may_merge_at(addr));
+        refused(Error::Unaligned, "split_at", |map, update| map.split_at(addr, update));
+        refused(Error::Unaligned, "merge_at", |map, update| map.merge_at(addr, update));
+        refused(Error::Unaligned, "can_merge_at", |map, _| map.can_merge_at(addr));
     }
     for addr in [
         0,
@@ -195,12 +190,13 @@ fn bad_addresses_for_split_merge_and_data_are_refused() {
         END,
         0u64.wrapping_sub(PAGE),
     ] {
-        refused(Error::NotAdjacent, "merge_at", |map, _| map.merge_at(addr));
-        refused(Error::NotAdjacent, "may_merge_at", |map, _| map.may_merge_at(addr));
+        refused(Error::NotAdjacent, "merge_at", |map, update| map.merge_at(addr, update));
+        refused(Error::NotAdjacent, "can_merge_at", |map, _| map.can_merge_at(addr));
     }
     for addr in [0, START, START + 16 * PAGE, END, u64::MAX] {
         refused(Error::NotMapped, "update_data", |map, _| map.update_data(addr, |()| ()));
-        assert_eq!(new_map().split_at(addr & !(PAGE - 1)), Ok(()), "nothing to split");
+        let split = new_map().split_at(addr & !(PAGE - 1), &mut NoHooks);
+        assert_eq!(split, Ok(()), "nothing to split");
     }
 }
 
@@ -243,11 +239,14 @@ fn hints_and_windows_count_as_far_as_they_are_usable() {
     let any = Search::new();
     let place =
         |search: Search| map.find_gap(4 * PAGE, &search).map(|at| at.wrapping_sub(START) / PAGE);
-    // Hints: free, which counts even against the alignment asked for; in use; not at a page.
+    // Hints: free, which counts even against the alignment asked for; in use; not at a page, which
+    // is rounded down as mmap(2) does.
     assert_eq!(place(any.hint(START + 21 * PAGE).align(16 * PAGE)), Ok(21));
     assert_eq!(place(any.hint(START + 8 * PAGE)), Ok(0));
     assert_eq!(place(any.hint(START + 5 * PAGE)), Ok(0), "its end is in use");
-    assert_eq!(place(any.hint(START + 20 * PAGE + 1)), Ok(0));
+    assert_eq!(place(any.hint(START + 20 * PAGE + 1)), Ok(20));
+    assert_eq!(place(any.hint(START + 21 * PAGE - 1)), Ok(20));
+    assert_eq!(place(any.hint(START + 8 * PAGE + 1)), Ok(0), "in use, once it is rounded");
     assert_eq!(place(any.hint(START + 61 * PAGE).top_down()), Ok(60), "its end is outside");
     for hint in [0, START - PAGE, END, u64::MAX, 0u64.wrapping_sub(PAGE)] {
         assert_eq!(place(any.hint(hint)), Ok(0));
@@ -277,27 +276,35 @@ fn hints_and_windows_count_as_far_as_they_are_usable() {
 #[test]
 fn impossible_spaces_pages_and_ranges_are_refused() {
     let page = PageSize::SIZE_4K;
-    let space = |start, pages, page| Map::new(start, pages, page, Arc::default()).err();
-    assert_eq!(space(0, 0, page), Some(Error::ZeroLength));
-    assert_eq!(space(1, 1, page), Some(Error::Unaligned));
-    assert_eq!(space(0, u64::MAX, page), Some(Error::OutOfRange));
-    assert_eq!(space(PAGE, 1 << 52, page), Some(Error::OutOfRange));
-    assert_eq!(space(0, 1 << 52, page), None, "all 64 bits");
+    let space = |first, last, page| Map::new(first..=last, page, Arc::default()).err();
+    assert_eq!(space(1, 0, page), Some(Error::ZeroLength));
+    assert_eq!(space(PAGE, PAGE - 1, page), Some(Error::ZeroLength));
+    assert_eq!(space(1, PAGE - 1, page), Some(Error::Unaligned));
+    assert_eq!(space(0, PAGE, page), Some(Error::Unaligned));
+    assert_eq!(space(0, u64::MAX - 1, page), Some(Error::Unaligned));
+    assert_eq!(space(0, u64::MAX, page), None, "all 64 bits");
     let byte = PageSize::new(1).unwrap();
-    assert_eq!(space(0, u64::MAX, byte), None);
+    assert_eq!(space(0, u64::MAX - 1, byte), None);
     assert_eq!(space(1, u64::MAX, byte), Some(Error::OutOfRange), "it would end at 2^64");
     let half = PageSize::new(1 << 63).unwrap();
-    assert_eq!(space(0, 2, half), None);
-    assert_eq!(space(0, 3, half), Some(Error::OutOfRange));
+    assert_eq!(space(0, u64::MAX, half), None);
+    assert_eq!(space(0, (1 << 63) - 1, half), None);
     for bytes in [0, 3, 4095, 4097, u64::MAX] {
         assert_eq!(PageSize::new(bytes), Err(Error::Unaligned));
     }
     assert_eq!(VmRange::new(0, 0, page), Err(Error::ZeroLength));
-    assert_eq!(VmRange::new(7, 1, page), Err(Error::Unaligned));
-    assert_eq!(VmRange::new(PAGE, u64::MAX, page), Err(Error::OutOfRange));
-    let all = VmRange::new(0, 1 << 52, page).unwrap();
+    assert_eq!(VmRange::new(7, PAGE, page), Err(Error::Unaligned));
+    assert_eq!(VmRange::new(PAGE, 7, page), Err(Error::Unaligned));
+    assert_eq!(
+        VmRange::new(PAGE, 0u64.wrapping_sub(PAGE), page).map(|range| range.end()),
+        Ok(None)
+    );
+    assert_eq!(VmRange::new(2 * PAGE, 0u64.wrapping_sub(PAGE), page), Err(Error::OutOfRange));
+    assert_eq!(VmRange::from_bounds(PAGE, 0, page), Err(Error::ZeroLength));
+    let all = VmRange::from_bounds(0, u64::MAX, page).unwrap();
     assert_eq!((all.last(), all.end(), all.len()), (u64::MAX, None, None));
-    assert!(all.contains(u64::MAX) && all.overlaps(VmRange::new(PAGE, 1, page).unwrap()));
+    assert_eq!(all.page_count(), 1 << 52);
+    assert!(all.contains(u64::MAX) && all.overlaps(VmRange::new(PAGE, PAGE, page).unwrap()));
 }
 
 /// Returns numbers near every edge there is.
@@ -318,12 +325,14 @@ fn call_everything(n: [u64; 8], shift: u32) {
     let page = PageSize::new(1 << shift).unwrap();
     let _ = VmRange::new(n[0], n[1], page)
         .map(|range| (range.last(), range.end(), range.len(), range.contains(n[2])));
-    let own = Map::new(n[0], n[1], page, Arc::default()).ok();
+    let _ = Map::new(n[0]..=n[1], page, Arc::default());
+    let (first, behind) = (page.round_down(n[0].min(n[1])), page.round_down(n[0].max(n[1])));
+    let own = Map::new(first..=behind.wrapping_sub(1), page, Arc::default()).ok();
     let spaces = [
         Some(new_map()),
         own,
-        Map::new(0, 1 << 52, PageSize::SIZE_4K, Arc::default()).ok(),
-        Map::new(0, u64::MAX, PageSize::new(1).unwrap(), Arc::default()).ok(),
+        Map::new(0..=u64::MAX, PageSize::SIZE_4K, Arc::default()).ok(),
+        Map::new(0..=u64::MAX - 1, PageSize::new(1).unwrap(), Arc::default()).ok(),
     ];
     for mut map in spaces.into_iter().flatten() {
         let search =
@@ -332,29 +341,36 @@ fn call_everything(n: [u64; 8], shift: u32) {
         let file = RW.with_backing(Backing::Object { id: n[6], offset: n[7] });
         for search in [search, search.top_down(), power, power.top_down(), Search::new().hint(n[0])]
         {
-            let _ = map.map(
-                MapRequest::new(Placement::Any(search), n[1], file),
-                &mut map.update(&mut NoHooks),
-            );
+            let _ = map.map(MapRequest::new(Placement::Any(search), n[1], file), &mut NoHooks);
         }
         for place in
             [Placement::FixedNoReplace(n[0]), Placement::Fixed(n[2]), Placement::Fixed(n[4])]
         {
-            let _ = map.map(MapRequest::new(place, n[1], file), &mut map.update(&mut NoHooks));
+            let _ = map.map(MapRequest::new(place, n[1], file), &mut NoHooks);
         }
         for pair in n.windows(2) {
             let (start, len) = (pair[0], pair[1]);
-            let (mut one, mut two) = (NoHooks, NoHooks);
-            let update = &mut map.update(&mut one);
-            let _ = map.split_at(start);
+            let mut hooks = NoHooks;
+            let update = &mut map.update(&mut hooks);
+            let _ = map.split_at(start, update);
             let _ = map.protect(start, len, Prot::READ, update);
-            let _ =
-                map.update_attrs(start, len, |vma| vma.attrs().with_user_bits(vma.pages()), update);
-            let _ = map.relocate(start, len, n[3], Source::Keep, Merge::Both, update);
-            let _ = map.relocate(start, len, n[5], Source::Unmap, Merge::Both, update);
+            let _ = map.update_attrs(
+                start,
+                len,
+                |vma| vma.attrs().with_user_bits(vma.page_count()),
+                update,
+            );
+            let _ = map.relocate(start, len, n[3], SourceRange::Keep, Merge::Both, update);
+            let _ = map.relocate(start, len, n[5], SourceRange::Unmap, Merge::Both, update);
             let _ = map.advise(start, len, Advice::DontNeed, update);
-            let _ = map.invalidate(start, len, update, |_, vma| assert!(vma.pages() > 0));
-            let _ = (map.merge_at(start), map.may_merge_at(len), map.update_data(start, |()| ()));
+            let _ = map.invalidate(start, len, update, |_, vma| assert!(vma.page_count() > 0));
+            let _ = (map.merge_at(start, update), map.can_merge_at(len));
+            let _ = map.update_data(start, |()| ());
+            for placement in [Placement::Fixed(start), Placement::FixedNoReplace(start)] {
+                let Ok(claimed) = map.claim(placement, len, update) else { continue };
+                let _ = map.commit_claim(&claimed, file, (), Merge::Both, update);
+                map.release_claim(claimed, update).unwrap();
+            }
             let found = [map.find(start), map.find_from(start), map.find_before(start)];
             for vma in found.into_iter().flatten() {
                 let _ = (vma.range().end(), vma.range().len(), vma.last(), vma.gap_before());
@@ -362,12 +378,13 @@ fn call_everything(n: [u64; 8], shift: u32) {
             let _ = map.overlapping(start, len).count() + map.overlapping(start, len).rev().count();
             let _ = map.gaps(start, len).count() + map.gaps(start, len).rev().count();
             let _ = map.pieces(start, len).count();
+            let _ = (map.to_string(), format!("{map:#} {map:?}"));
             let _ = (map.is_free(start, len), map.covers(start, len));
-            let _ = map.unmap(n[6], len, &mut map.update(&mut two));
+            let _ = map.unmap(n[6], len, update);
             assert_eq!(map.check(), Ok(()));
         }
-        let _ = map.clear(&mut map.update(&mut NoHooks));
-        assert_eq!((map.len(), map.pages()), (0, 0));
+        let _ = map.clear(&mut NoHooks);
+        assert_eq!((map.len(), map.mapped_bytes()), (0, 0));
     }
 }
 

@@ -1,18 +1,20 @@
 //! Mistakes that other crates and kernels have made, each as a test. The comments name who made it.
 
 use kvma::*;
-use kvma_model::{Call, Faulty, Recorder, Step};
+use kvma_model::Faulty;
+use kvma_test_support::{Log, Refuse, Refused};
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
 const PAGE: u64 = 4096;
 const BASE: u64 = 0x10_0000;
+const END: u64 = BASE + 256 * PAGE;
 
 type Map<V = ()> = VmMap<V, Arc<BoxAlloc<VmaNode<V>>>>;
 
 fn new_map<V: VmaData>() -> Map<V> {
-    VmMap::new(BASE, 256, PageSize::SIZE_4K, Arc::new(BoxAlloc::new())).unwrap()
+    VmMap::new(BASE..=END - 1, PageSize::SIZE_4K, Arc::new(BoxAlloc::new())).unwrap()
 }
 
 const fn page(index: u64) -> u64 {
@@ -21,31 +23,33 @@ const fn page(index: u64) -> u64 {
 
 const RW: Attrs = Attrs::new(Prot::RW);
 
-fn file(offset: u64) -> Attrs {
+/// Attributes of a read-only mapping of a file from page `page` on.
+fn file(page: u64) -> Attrs {
+    let offset = page.wrapping_mul(PAGE);
     Attrs::new(Prot::READ).with_backing(Backing::Object { id: 1, offset })
 }
 
 fn put(map: &mut Map, at: u64, pages: u64, attrs: Attrs) {
     let request = MapRequest::new(Placement::Fixed(page(at)), pages * PAGE, attrs);
-    assert_eq!(map.map(request, &mut map.update(&mut NoHooks)), Ok(page(at)));
+    assert_eq!(map.map(request, &mut NoHooks), Ok(page(at)));
     map.check().unwrap();
 }
 
 fn unmap(map: &mut Map, at: u64, pages: u64) -> Result<u64, Error> {
-    let result = map.unmap(page(at), pages * PAGE, &mut map.update(&mut NoHooks));
+    let result = map.unmap(page(at), pages * PAGE, &mut NoHooks);
     map.check().unwrap();
     result
 }
 
 fn protect(map: &mut Map, at: u64, pages: u64, prot: Prot) -> Result<(), Error> {
-    let result = map.protect(page(at), pages * PAGE, prot, &mut map.update(&mut NoHooks));
+    let result = map.protect(page(at), pages * PAGE, prot, &mut NoHooks);
     map.check().unwrap();
     result
 }
 
 /// (first page, pages, attributes) of every VMA.
 fn vmas<A: NodeAlloc<VmaNode> + Clone>(map: &VmMap<(), A>) -> Vec<(u64, u64, Attrs)> {
-    map.iter().map(|vma| ((vma.start() - BASE) / PAGE, vma.pages(), vma.attrs())).collect()
+    map.iter().map(|vma| ((vma.start() - BASE) / PAGE, vma.page_count(), vma.attrs())).collect()
 }
 
 /// libmmap (C and C++), rangemap, Moss, Maestro, Redox: the part above a new gap keeps the offset
@@ -61,7 +65,7 @@ fn a_split_advances_the_file_offset() {
         vmas(&map)[1..],
         [(4, 1, file(4)), (5, 1, file(5).with_prot(Prot::RX)), (6, 2, file(6))]
     );
-    map.split_at(page(7)).unwrap();
+    map.split_at(page(7), &mut NoHooks).unwrap();
     assert_eq!(vmas(&map)[4], (7, 1, file(7)));
 }
 
@@ -75,7 +79,7 @@ fn file_ranges_merge_only_if_their_offsets_are_contiguous() {
     assert_eq!(vmas(&map), [(0, 4, file(10))]);
     put(&mut map, 4, 2, file(10));
     assert_eq!(vmas(&map), [(0, 4, file(10)), (4, 2, file(10))]);
-    assert_eq!(map.may_merge_at(page(4)), Err(Error::BackingDiffers));
+    assert_eq!(map.can_merge_at(page(4)), Err(Error::BackingDiffers));
     // Downwards too, and where offsets wrap around.
     put(&mut map, 20, 2, file(0));
     put(&mut map, 18, 2, file(0u64.wrapping_sub(2)));
@@ -86,12 +90,12 @@ fn file_ranges_merge_only_if_their_offsets_are_contiguous() {
 #[test]
 fn unmap_without_memory_loses_nothing() {
     let alloc = Faulty::new(Arc::new(BoxAlloc::<VmaNode>::new()));
-    let mut map = VmMap::<(), _>::new(BASE, 256, PageSize::SIZE_4K, alloc.clone()).unwrap();
+    let mut map = VmMap::<(), _>::new(BASE..=END - 1, PageSize::SIZE_4K, alloc.clone()).unwrap();
     let request = MapRequest::new(Placement::Fixed(BASE), 10 * PAGE, RW);
-    map.map(request, &mut map.update(&mut NoHooks)).unwrap();
+    map.map(request, &mut NoHooks).unwrap();
     for successes in 0..2 {
         alloc.fail_after(successes);
-        let result = map.unmap(page(4), PAGE, &mut map.update(&mut NoHooks));
+        let result = map.unmap(page(4), PAGE, &mut NoHooks);
         assert_eq!(result, Err(Error::OutOfMemory));
         assert_eq!(vmas(&map), [(0, 10, RW)]);
         assert_eq!(alloc.inner().in_use(), 2);
@@ -102,19 +106,25 @@ fn unmap_without_memory_loses_nothing() {
 #[test]
 fn running_out_of_memory_is_an_error() {
     let pool = FixedPool::<VmaNode, 2>::new();
-    let mut map = VmMap::<(), _>::new(BASE, 256, PageSize::SIZE_4K, &pool).unwrap();
+    let mut map = VmMap::<(), _>::new(BASE..=END - 1, PageSize::SIZE_4K, &pool).unwrap();
     let any = MapRequest::new(Placement::Any(Search::new()), PAGE, RW).with_merge(Merge::Never);
-    assert_eq!(map.map(any, &mut map.update(&mut NoHooks)), Ok(BASE));
-    assert_eq!(map.map(any, &mut map.update(&mut NoHooks)), Err(Error::OutOfMemory));
-    assert_eq!(map.split_at(page(1)), Ok(()));
-    assert_eq!(map.fork(&pool, |vma| Some(vma.attrs())).err(), Some(Error::OutOfMemory));
+    assert_eq!(map.map(any, &mut NoHooks), Ok(BASE));
+    assert_eq!(map.map(any, &mut NoHooks), Err(Error::OutOfMemory));
+    assert_eq!(map.split_at(page(1), &mut NoHooks), Ok(()));
+    assert_eq!(fork(&map, &pool).err(), Some(Error::OutOfMemory));
 }
 
 /// Returns hooks that refuse the `prepare` after `after` others.
-fn refusing(after: u64) -> Recorder<()> {
-    let mut hooks = Recorder::new();
-    hooks.refuse_after(after);
-    hooks
+fn refusing(after: u64) -> Refuse<Log> {
+    Refuse::after(after, Log::default())
+}
+
+/// Copies a map.
+fn fork<A: NodeAlloc<VmaNode> + Clone>(
+    map: &VmMap<(), A>,
+    alloc: A,
+) -> Result<VmMap<(), A>, Error> {
+    map.fork(alloc, |vma| Ok(Some((vma.attrs(), ()))))
 }
 
 /// memory_set: a map that fails has already destroyed what it was to replace.
@@ -126,8 +136,8 @@ fn a_failed_replace_keeps_the_old_vmas() {
     let before = vmas(&map);
     for after in 0..3 {
         let request = MapRequest::new(Placement::Fixed(page(2)), 4 * PAGE, Attrs::new(Prot::RX));
-        let result = map.map(request, &mut map.update(&mut refusing(after)));
-        assert_eq!(result, Err(Error::Refused(Recorder::<()>::ERRNO)));
+        let result = map.map(request, &mut refusing(after));
+        assert_eq!(result, Err(HookError::Hook(Refused)));
         assert_eq!(vmas(&map), before);
     }
 }
@@ -141,9 +151,9 @@ fn a_failed_protect_is_an_error_and_keeps_all_vmas() {
     let before = vmas(&map);
     for after in 0..2 {
         let mut hooks = refusing(after);
-        let result = map.protect(page(2), 4 * PAGE, Prot::RX, &mut map.update(&mut hooks));
-        assert_eq!(result, Err(Error::Refused(Recorder::<()>::ERRNO)));
-        assert!(!hooks.calls.iter().any(|call| matches!(call, Call::Commit(_))));
+        let result = map.protect(page(2), 4 * PAGE, Prot::RX, &mut hooks);
+        assert_eq!(result, Err(HookError::Hook(Refused)));
+        assert_eq!(hooks.inner.changes(), [""; 0]);
         assert_eq!(vmas(&map), before);
     }
     assert_eq!(protect(&mut map, 2, 4, Prot::RX), Ok(()));
@@ -155,8 +165,8 @@ fn a_failed_protect_is_an_error_and_keeps_all_vmas() {
 fn a_failed_unmap_is_an_error() {
     let mut map = new_map();
     put(&mut map, 0, 4, RW);
-    let result = map.unmap(page(1), PAGE, &mut map.update(&mut refusing(0)));
-    assert_eq!(result, Err(Error::Refused(Recorder::<()>::ERRNO)));
+    let result = map.unmap(page(1), PAGE, &mut refusing(0));
+    assert_eq!(result, Err(HookError::Hook(Refused)));
     assert_eq!(vmas(&map), [(0, 4, RW)]);
 }
 
@@ -180,7 +190,7 @@ fn unmapping_a_gap_is_no_error() {
     assert_eq!(unmap(&mut map, 0, 256), Ok(0));
     put(&mut map, 2, 2, RW);
     assert_eq!(unmap(&mut map, 0, 2), Ok(0));
-    assert_eq!(unmap(&mut map, 1, 2), Ok(1));
+    assert_eq!(unmap(&mut map, 1, 2), Ok(PAGE));
     assert_eq!(vmas(&map), [(3, 1, RW)]);
 }
 
@@ -189,10 +199,9 @@ fn unmapping_a_gap_is_no_error() {
 fn addresses_beyond_the_space_are_refused() {
     let mut map = new_map();
     put(&mut map, 0, 4, RW);
-    let end = page(256);
     for (start, len) in [
-        (end, PAGE),
-        (end - PAGE, 2 * PAGE),
+        (END, PAGE),
+        (END - PAGE, 2 * PAGE),
         (BASE - PAGE, PAGE),
         (BASE - PAGE, 2 * PAGE),
         (page(2), 0u64.wrapping_sub(PAGE)),
@@ -201,9 +210,9 @@ fn addresses_beyond_the_space_are_refused() {
     ] {
         let out = Some(Error::OutOfRange);
         let fixed = MapRequest::new(Placement::Fixed(start), len, RW);
-        assert_eq!(map.map(fixed, &mut map.update(&mut NoHooks)).err(), out);
-        assert_eq!(map.unmap(start, len, &mut map.update(&mut NoHooks)).err(), out);
-        assert_eq!(map.protect(start, len, Prot::READ, &mut map.update(&mut NoHooks)).err(), out);
+        assert_eq!(map.map(fixed, &mut NoHooks).err(), out);
+        assert_eq!(map.unmap(start, len, &mut NoHooks).err(), out);
+        assert_eq!(map.protect(start, len, Prot::READ, &mut NoHooks).err(), out);
     }
     assert_eq!(vmas(&map), [(0, 4, RW)]);
 }
@@ -218,7 +227,7 @@ fn a_length_of_zero_is_refused() {
         Placement::FixedNoReplace(page(8)),
         Placement::Any(Search::new()),
     ] {
-        let result = map.map(MapRequest::new(place, 0, RW), &mut map.update(&mut NoHooks));
+        let result = map.map(MapRequest::new(place, 0, RW), &mut NoHooks);
         assert_eq!(result, Err(Error::ZeroLength));
     }
     map.check().unwrap();
@@ -233,7 +242,7 @@ fn a_length_near_2_to_64_is_refused() {
         for place in
             [Placement::Fixed(BASE), Placement::FixedNoReplace(BASE), Placement::Any(Search::new())]
         {
-            let result = map.map(MapRequest::new(place, len, RW), &mut map.update(&mut NoHooks));
+            let result = map.map(MapRequest::new(place, len, RW), &mut NoHooks);
             let wanted = [Error::Unaligned, Error::OutOfRange, Error::NoSpace];
             assert!(result.is_err_and(|error| wanted.contains(&error)), "{len:#x} {place:?}");
         }
@@ -276,49 +285,52 @@ fn a_gap_below_the_hint_is_found() {
 /// and hear nothing when the middle of a VMA is replaced.
 #[test]
 fn hooks_hear_bytes_and_old_states_and_every_replacement() {
+    /// What a hook hears: what, first byte, length in bytes, attributes, attributes before.
+    type Heard = (&'static str, u64, u64, Attrs, Attrs);
+
+    fn hear(event: Event<'_, ()>) -> Heard {
+        let (what, old) = match event {
+            Event::Map(piece) => ("map", piece.attrs()),
+            Event::Unmap(piece) => ("unmap", piece.attrs()),
+            Event::Protect { old, .. } => ("protect", old),
+            Event::Relocate { piece, .. } => ("relocate", piece.attrs()),
+        };
+        let piece = event.piece();
+        (what, piece.range().start(), piece.range().len().unwrap(), piece.attrs(), old)
+    }
+
     let mut map = new_map();
     put(&mut map, 0, 8, file(0));
-    let mut hooks = Recorder::<()>::new();
+    let mut heard = Vec::new();
+    let mut hooks = on_event(|event| heard.push(hear(event)));
     let request = MapRequest::new(Placement::Fixed(page(3)), 2 * PAGE, RW);
-    map.map(request, &mut map.update(&mut hooks)).unwrap();
-    let commits = |hooks: Recorder<()>| {
-        let commits = hooks.calls.into_iter().filter_map(|call| match call {
-            Call::Commit(step) => Some(step),
-            _ => None,
-        });
-        commits.collect::<Vec<_>>()
-    };
-    let steps = commits(hooks);
-    let [Step::Unmap(gone), Step::Map(new)] = &steps[..] else { panic!("{steps:?}") };
-    assert_eq!((gone.start, gone.pages, gone.attrs), (page(3), 2, file(3)));
-    assert_eq!((new.start, new.pages, new.attrs), (page(3), 2, RW));
-
-    let mut hooks = Recorder::<()>::new();
-    map.protect(page(4), 2 * PAGE, Prot::NONE, &mut map.update(&mut hooks)).unwrap();
-    let steps = commits(hooks);
-    let [Step::Protect(one, was), Step::Protect(two, also_was)] = &steps[..] else {
-        panic!("{steps:?}")
-    };
-    assert_eq!((one.start, one.pages, one.attrs, *was), (page(4), 1, RW.with_prot(Prot::NONE), RW));
+    map.map(request, &mut hooks).unwrap();
+    map.protect(page(4), 2 * PAGE, Prot::NONE, &mut hooks).unwrap();
     let none = file(5).with_prot(Prot::NONE);
-    assert_eq!((two.start, two.pages, two.attrs, *also_was), (page(5), 1, none, file(5)));
+    assert_eq!(
+        heard,
+        [
+            ("unmap", page(3), 2 * PAGE, file(3), file(3)),
+            ("map", page(3), 2 * PAGE, RW, RW),
+            ("protect", page(4), PAGE, RW.with_prot(Prot::NONE), RW),
+            ("protect", page(5), PAGE, none, file(5)),
+        ]
+    );
 }
 
 /// The frames of a VMA, which are freed when they are dropped.
 struct Frames(Rc<Cell<&'static str>>);
 
 impl VmaData for Frames {
-    fn split(&mut self, _: u64) -> Self {
+    fn split(&mut self, _: VmRange, _: u64) -> Self {
         Frames(self.0.clone())
     }
 
-    fn can_merge(&self, _: u64, _: &Self) -> bool {
+    fn can_merge(&self, _: VmRange, _: &Self, _: VmRange) -> bool {
         false
     }
 
-    fn merge(&mut self, _: u64, _: Self) {}
-
-    fn fork(&self) -> Self {
+    fn fork(&self, _: VmRange) -> Self {
         Frames(self.0.clone())
     }
 }
@@ -333,7 +345,9 @@ impl Drop for Frames {
 struct Flush(Rc<Cell<&'static str>>);
 
 impl Hooks<Frames> for Flush {
-    fn unmap(&mut self, _: &Piece<'_, Frames>) {
+    type Error = Error;
+
+    fn on_unmap(&mut self, _: &Piece<'_, Frames>) {
         self.0.set("stale");
     }
 
@@ -354,19 +368,19 @@ fn what_was_unmapped_is_dropped_after_the_flush() {
     let mut hooks = Flush(state.clone());
     let mut place = |at: u64, pages: u64| {
         let request = MapRequest::new(Placement::Fixed(page(at)), pages * PAGE, RW);
-        map.map(request.with_data(Frames(state.clone())), &mut map.update(&mut hooks)).unwrap();
+        map.map(request.with_data(Frames(state.clone())), &mut hooks).unwrap();
     };
     place(0, 10);
     place(4, 2);
     place(3, 5);
     assert_eq!(state.get(), "flushed");
     let mut update = map.update(&mut hooks);
-    assert_eq!(map.unmap(page(1), PAGE, &mut update), Ok(1));
-    assert_eq!(map.unmap(page(3), 7 * PAGE, &mut update), Ok(7));
+    assert_eq!(map.unmap(page(1), PAGE, &mut update), Ok(PAGE));
+    assert_eq!(map.unmap(page(3), 7 * PAGE, &mut update), Ok(7 * PAGE));
     assert_eq!((state.get(), update.removed()), ("flushing", 3));
     update.finish();
     assert_eq!(state.get(), "flushed");
-    map.clear(&mut map.update(&mut hooks)).unwrap();
+    map.clear(&mut hooks).unwrap();
 }
 
 /// memory_set: protecting a page, and then back, leaves three VMAs for good.
@@ -405,7 +419,7 @@ fn neighbours_that_swap_attributes_both_change() {
     put(&mut map, 0, 2, RW);
     put(&mut map, 2, 2, Attrs::new(Prot::READ));
     let flip = |vma: &Vma<'_, ()>| vma.attrs().with_prot(vma.prot() ^ Prot::WRITE);
-    map.update_attrs(BASE, 4 * PAGE, flip, &mut map.update(&mut NoHooks)).unwrap();
+    map.update_attrs(BASE, 4 * PAGE, flip, &mut NoHooks).unwrap();
     assert_eq!(vmas(&map), [(0, 2, Attrs::new(Prot::READ)), (2, 2, RW)]);
 }
 
@@ -413,15 +427,15 @@ fn neighbours_that_swap_attributes_both_change() {
 #[test]
 fn the_last_page_of_64_bits_can_be_mapped() {
     let top = 0u64.wrapping_sub(16 * PAGE);
-    let mut map: Map = VmMap::new(top, 16, PageSize::SIZE_4K, Arc::default()).unwrap();
+    let mut map: Map = VmMap::new(top..=u64::MAX, PageSize::SIZE_4K, Arc::default()).unwrap();
     let last = u64::MAX - PAGE + 1;
     let request = MapRequest::new(Placement::Any(Search::new().top_down()), PAGE, RW);
-    assert_eq!(map.map(request, &mut map.update(&mut NoHooks)), Ok(last));
+    assert_eq!(map.map(request, &mut NoHooks), Ok(last));
     let vma = map.find(u64::MAX).unwrap();
     assert_eq!((vma.start(), vma.last(), vma.range().end()), (last, u64::MAX, None));
-    assert_eq!(map.protect(last, PAGE, Prot::READ, &mut map.update(&mut NoHooks)), Ok(()));
-    assert_eq!(map.unmap(top, 16 * PAGE, &mut map.update(&mut NoHooks)), Ok(1));
-    assert_eq!(map.gaps(0, u64::MAX).next().unwrap().pages(), 16);
+    assert_eq!(map.protect(last, PAGE, Prot::READ, &mut NoHooks), Ok(()));
+    assert_eq!(map.unmap(top, 16 * PAGE, &mut NoHooks), Ok(PAGE));
+    assert_eq!(map.gaps(0, u64::MAX).next().unwrap().page_count(), 16);
 }
 
 /// k23: a pointer to the VMA of the last fault is kept, and stays when that VMA goes.
@@ -445,12 +459,12 @@ fn restoring_brings_back_what_was_protected_and_what_was_unmapped() {
     let mut map = new_map();
     put(&mut map, 0, 8, file(0));
     put(&mut map, 20, 4, RW);
-    let marked = map.fork(map.alloc().clone(), |vma| Some(vma.attrs())).unwrap();
+    let marked = fork(&map, map.alloc().clone()).unwrap();
     let before = vmas(&map);
     protect(&mut map, 1, 2, Prot::NONE).unwrap();
     unmap(&mut map, 5, 17).unwrap();
     put(&mut map, 30, 3, RW);
-    map.restore(&marked, |_, _| true, &mut map.update(&mut NoHooks)).unwrap();
+    map.restore(&marked, |_, _| true, &mut NoHooks).unwrap();
     map.check().unwrap();
     assert_eq!(vmas(&map), before);
 }
@@ -459,12 +473,12 @@ fn restoring_brings_back_what_was_protected_and_what_was_unmapped() {
 #[test]
 fn restoring_brings_back_whole_even_a_vma_that_never_merges() {
     let mut map = new_map();
-    put(&mut map, 2, 8, RW.with_flags(RW.flags() | VmaFlags::NO_MERGE));
-    let marked = map.fork(map.alloc().clone(), |vma| Some(vma.attrs())).unwrap();
+    put(&mut map, 2, 8, RW.no_merge());
+    let marked = fork(&map, map.alloc().clone()).unwrap();
     let before = vmas(&map);
     unmap(&mut map, 4, 2).unwrap();
     assert_eq!(map.len(), 2);
-    map.restore(&marked, |_, _| true, &mut map.update(&mut NoHooks)).unwrap();
+    map.restore(&marked, |_, _| true, &mut NoHooks).unwrap();
     map.check().unwrap();
     assert_eq!(vmas(&map), before);
 }

@@ -1,131 +1,111 @@
 //! Copying a map for another process.
 
-use super::change::{alone, within};
-use super::update::kvma_update;
-use super::{Map, kvma_vm};
-use crate::alloc::{Memory, kvma_allocator};
-use crate::attrs::{kvma_attrs, kvma_vma};
-use crate::boundary::{Shared, call, given};
-use crate::data::Data;
-use crate::hooks::kvma_hooks;
-use crate::status::{Fail, kvma_status};
 use core::ffi::c_void;
-use core::ptr::null_mut;
-use engine::{Attrs, Error, Preallocated, Vma};
+use core::mem::MaybeUninit;
 
-/// Whether a VMA is copied, and with which attributes: `attrs` holds its own and may be changed.
+use engine::{Attrs, Preallocated, Vma};
+
+use super::handle::kvma_vm;
+use super::update::{alone, kvma_update, within};
+use crate::alloc::{HandleSlot, Memory, kvma_allocator};
+use crate::attrs::{kvma_attrs, kvma_vma};
+use crate::boundary::{ffi_call, out_handle, required};
+use crate::hooks::kvma_hooks;
+use crate::status::kvma_status;
+use crate::user_data::UserData;
+
+/// Answers whether a VMA is copied. May change `attrs`, which hold the VMA's own, for the copy.
 pub type kvma_copy_fn = Option<
     unsafe extern "C" fn(udata: *mut c_void, vma: *const kvma_vma, attrs: *mut kvma_attrs) -> bool,
 >;
 
-/// What `copy` says of a VMA.
-///
-/// # Safety
-///
-/// NULL, or a function as its documentation says.
-unsafe fn copied(copy: kvma_copy_fn, udata: *mut c_void, vma: &Vma<'_, Data>) -> Option<Attrs> {
+/// Returns the attributes of the copy, or `None` if there is to be none.
+fn copy_of(copy: kvma_copy_fn, udata: *mut c_void, vma: &Vma<'_, UserData>) -> Option<Attrs> {
     let mut attrs = vma.attrs().into();
     let wanted = match copy {
-        // SAFETY: the caller's.
-        Some(copy) => unsafe { copy(udata, &(*vma).into(), &mut attrs) },
+        // SAFETY: the function's documentation promises this call; the VMA and the attributes live
+        // for the call.
+        Some(copy) => unsafe { copy(udata, &(*vma).into(), &raw mut attrs) },
         None => true,
     };
     wanted.then(|| attrs.into())
 }
 
-/// A handle for the map that `fork` makes of the one behind `vm`.
+/// Copies the map, VMA by VMA, into a new one of the same space, and writes its handle to `child`;
+/// NULL if the call fails. VMAs keep their boundaries, and the user data is `fork`ed. The child's
+/// memory comes from `allocator` (NULL: malloc's).
 ///
-/// # Safety
-///
-/// All are NULL or what they should be.
-unsafe fn make(
-    vm: *const kvma_vm,
-    allocator: *const kvma_allocator,
-    child: *mut *mut kvma_vm,
-    fork: impl FnOnce(&kvma_vm, Memory) -> Result<Map, Fail>,
-) -> Result<(), Fail> {
-    // SAFETY: the caller's.
-    let place = unsafe { child.as_mut() }.ok_or(Fail::Null)?;
-    *place = null_mut();
-    // SAFETY: the caller's.
-    let (parent, memory) =
-        unsafe { (given(vm)?, Memory::from_table(allocator).ok_or(Fail::Null)?) };
-    // UnmappedAreaInfo for the handle first: what the owner does as VMAs are copied is not undone.
-    let room = memory.get::<kvma_vm>().ok_or(Error::OutOfMemory)?;
-    match fork(parent, memory) {
-        Ok(map) => {
-            // SAFETY: room for one, and ours alone.
-            unsafe { room.write(kvma_vm { map: Shared::new(map), memory, ops: parent.ops }) };
-            *place = room.as_ptr();
-            Ok(())
-        }
-        Err(fail) => {
-            // SAFETY: from `get`, and nothing is in it.
-            unsafe { memory.put(room) };
-            Err(fail)
-        }
-    }
-}
-
-/// Copies the map VMA by VMA into a new one of the same space, with memory of `allocator` (NULL:
-/// malloc's) and the owner's data `fork`ed. `copy` decides on each VMA and may mark pages
-/// copy-on-write as it goes (NULL: all VMAs as they are). VMAs keep their boundaries. O(n log n);
-/// all memory is taken before the first VMA is copied.
+/// `copy` decides on each VMA, and may make its pages copy-on-write as it goes (NULL: all VMAs are
+/// copied as they are). All memory is taken before the first VMA is copied. O(n log n).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_vm_fork(
-    vm: *const kvma_vm,
-    allocator: *const kvma_allocator,
+    vm: Option<&kvma_vm>,
+    allocator: Option<&kvma_allocator>,
     copy: kvma_copy_fn,
     udata: *mut c_void,
-    child: *mut *mut kvma_vm,
+    child: Option<&mut MaybeUninit<*mut kvma_vm>>,
 ) -> kvma_status {
-    // SAFETY: the contract of all functions (crate docs); so below.
-    call(|| unsafe {
-        make(vm, allocator, child, |parent, memory| {
-            parent.map.read(|map| Ok(map.fork(memory, |vma| copied(copy, udata, vma))?))
-        })
+    ffi_call(|| {
+        let (out, vm) = (out_handle(child)?, required(vm)?);
+        let memory = required(Memory::from_table(allocator))?;
+        *out = vm.map.read(|map| {
+            let slot = HandleSlot::new(memory)?;
+            let child = map.fork(memory, |vma| copy_of(copy, udata, vma))?;
+            Ok(slot.fill(kvma_vm::new(child, memory, vm.ops)))
+        })?;
+        Ok(())
     })
 }
 
-/// `kvma_vm_fork` of a map whose program runs on: `flush_begin` and `flush_wait` follow what `copy`
-/// does to page tables.
+/// Does what `kvma_vm_fork` does, for a map whose program runs on: `flush_begin` and `flush_wait`
+/// follow what `copy` does to page tables.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_vm_fork_live(
     vm: *mut kvma_vm,
-    allocator: *const kvma_allocator,
+    allocator: Option<&kvma_allocator>,
     copy: kvma_copy_fn,
     udata: *mut c_void,
-    hooks: *const kvma_hooks,
-    child: *mut *mut kvma_vm,
+    hooks: Option<&kvma_hooks>,
+    child: Option<&mut MaybeUninit<*mut kvma_vm>>,
 ) -> kvma_status {
-    // SAFETY: see above.
-    call(|| unsafe {
-        make(vm, allocator, child, |_, memory| {
-            let nodes = &mut Preallocated::new(memory);
-            alone(vm, hooks, |map, up| {
-                Ok(map.fork_live(nodes, up, |_, vma| copied(copy, udata, vma))?)
+    ffi_call(|| {
+        let out = out_handle(child)?;
+        let memory = required(Memory::from_table(allocator))?;
+        let nodes = &mut Preallocated::new(memory);
+        // SAFETY: `vm` is NULL or a live map, as the caller promises.
+        *out = unsafe {
+            alone(vm, hooks, |vm, map, update| {
+                let slot = HandleSlot::new(memory)?;
+                let child = map.fork_live(nodes, update, |_, vma| copy_of(copy, udata, vma))?;
+                Ok(slot.fill(kvma_vm::new(child, memory, vm.ops)))
             })
-        })
+        }?;
+        Ok(())
     })
 }
 
-/// `kvma_vm_fork_live` within an update.
+/// Does what `kvma_vm_fork_live` does, within an update.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_update_fork_live(
     update: *mut kvma_update,
     vm: *mut kvma_vm,
-    allocator: *const kvma_allocator,
+    allocator: Option<&kvma_allocator>,
     copy: kvma_copy_fn,
     udata: *mut c_void,
-    child: *mut *mut kvma_vm,
+    child: Option<&mut MaybeUninit<*mut kvma_vm>>,
 ) -> kvma_status {
-    // SAFETY: see above.
-    call(|| unsafe {
-        make(vm, allocator, child, |_, memory| {
-            let nodes = &mut Preallocated::new(memory);
-            within(update, vm, |map, up| {
-                Ok(map.fork_live(nodes, up, |_, vma| copied(copy, udata, vma))?)
+    ffi_call(|| {
+        let out = out_handle(child)?;
+        let memory = required(Memory::from_table(allocator))?;
+        let nodes = &mut Preallocated::new(memory);
+        // SAFETY: both are NULL or live handles, as the caller promises.
+        *out = unsafe {
+            within(update, vm, |vm, map, update| {
+                let slot = HandleSlot::new(memory)?;
+                let child = map.fork_live(nodes, update, |_, vma| copy_of(copy, udata, vma))?;
+                Ok(slot.fill(kvma_vm::new(child, memory, vm.ops)))
             })
-        })
+        }?;
+        Ok(())
     })
 }

@@ -1,4 +1,4 @@
-/* What the owner of a map hears, and when; and what becomes of the owner's data. */
+/* What the kernel hears of a map, and when; and what becomes of its user data. */
 #include "test.h"
 
 #include <kvma.h>
@@ -86,16 +86,16 @@ static void flush_wait(void *udata) {
 }
 
 static struct kvma_hooks hooks(struct log *log) {
-    struct kvma_hooks table = {prepare,     cancel,    on_map,      on_unmap,   on_protect,
-                               on_relocate, on_advise, flush_begin, flush_wait, log,
-                               false};
+    struct kvma_hooks table = {prepare,    cancel,      on_map,    on_unmap,
+                               on_protect, on_relocate, on_advise, flush_begin,
+                               flush_wait, log,         false};
     memset(log, 0, sizeof *log);
     return table;
 }
 
 static struct kvma_request fixed(uint64_t addr, uint64_t pages, uint32_t flags) {
     struct kvma_request request = {0};
-    request.place = KVMA_FIXED;
+    request.placement = KVMA_FIXED;
     request.addr = addr;
     request.len = pages * PAGE;
     request.attrs.flags = flags;
@@ -111,7 +111,7 @@ static void expect(struct log *log, const char *text) {
     log->text[0] = '\0';
 }
 
-TEST(every_step_is_told_in_order) {
+TEST(every_step_is_heard_in_order) {
     struct log log;
     struct kvma_hooks table = hooks(&log);
     struct kvma_vm *vm = NULL;
@@ -130,8 +130,8 @@ TEST(every_step_is_told_in_order) {
     request = fixed(BASE + PAGE, 4, KVMA_EXEC);
     CHECK_EQ(kvma_vm_map(vm, &request, &table, NULL), KVMA_OK);
     expect(&log, "UUUMuuu<m>");
-    CHECK_EQ(kvma_vm_relocate(vm, BASE + PAGE, PAGE, BASE + 16 * PAGE, KVMA_SOURCE_UNMAP, KVMA_MERGE_BOTH,
-                              &table),
+    CHECK_EQ(kvma_vm_relocate(vm, BASE + PAGE, PAGE, BASE + 16 * PAGE, KVMA_SOURCE_UNMAP,
+                              KVMA_MERGE_BOTH, &table),
              KVMA_OK);
     expect(&log, "Rr<>");
     CHECK_EQ(log.to, BASE + 16 * PAGE);
@@ -150,7 +150,8 @@ TEST(a_refusal_takes_everything_back) {
     struct kvma_hooks table = hooks(&log);
     struct kvma_vm *vm = NULL;
     CHECK_EQ(kvma_vm_new(&vm, BASE, 32, PAGE, NULL, NULL), KVMA_OK);
-    struct kvma_request one = fixed(BASE, 2, KVMA_READ), two = fixed(BASE + 2 * PAGE, 2, KVMA_WRITE);
+    struct kvma_request one = fixed(BASE, 2, KVMA_READ),
+                        two = fixed(BASE + 2 * PAGE, 2, KVMA_WRITE);
     CHECK_EQ(kvma_vm_map(vm, &one, NULL, NULL), KVMA_OK);
     CHECK_EQ(kvma_vm_map(vm, &two, NULL, NULL), KVMA_OK);
     log.refuse_at = 2;
@@ -166,7 +167,7 @@ TEST(a_refusal_takes_everything_back) {
     CHECK_EQ(kvma_vm_free(vm), KVMA_OK);
 }
 
-TEST(a_hook_that_calls_back_is_told_busy) {
+TEST(a_hook_that_calls_back_is_answered_busy) {
     struct log log;
     struct kvma_hooks table = hooks(&log);
     CHECK_EQ(kvma_vm_new(&log.vm, BASE, 32, PAGE, NULL, NULL), KVMA_OK);
@@ -177,7 +178,7 @@ TEST(a_hook_that_calls_back_is_told_busy) {
     CHECK_EQ(kvma_vm_free(log.vm), KVMA_OK);
 }
 
-TEST(an_update_gathers_several_changes) {
+TEST(an_update_carries_several_changes) {
     struct log log;
     struct kvma_hooks table = hooks(&log);
     struct kvma_vm *vm = NULL;
@@ -185,7 +186,7 @@ TEST(an_update_gathers_several_changes) {
     uint64_t addr;
     CHECK_EQ(kvma_vm_new(&vm, BASE, 32, PAGE, NULL, NULL), KVMA_OK);
     CHECK_EQ(kvma_update_new(&update, vm, &table, 3), KVMA_OK);
-    CHECK_EQ(kvma_update_reserve(update, 6), KVMA_OK);
+    CHECK_EQ(kvma_update_preallocate(update, 6), KVMA_OK);
     struct kvma_request request = fixed(BASE, 8, KVMA_READ);
     CHECK_EQ(kvma_update_map(update, vm, &request, &addr), KVMA_OK);
     CHECK_EQ(kvma_update_unmap(update, vm, BASE + PAGE, PAGE, NULL), KVMA_OK);
@@ -208,7 +209,7 @@ TEST(an_update_gathers_several_changes) {
     CHECK_EQ(kvma_vm_free(vm), KVMA_OK);
 }
 
-/* The owner's data: a count of references on each object. */
+/* The user data: objects that count their references. */
 struct object {
     int refs;
     int splits, merges;
@@ -249,7 +250,7 @@ static void drop(void *udata, void *data) {
 
 static const struct kvma_data_ops counted = {split, can_merge, merge, fork_data, NULL, drop, NULL};
 
-TEST(the_owners_data_is_never_lost_or_dropped_twice) {
+TEST(user_data_is_never_lost_or_dropped_twice) {
     struct object object = {0, 0, 0};
     struct kvma_vm *vm = NULL, *child = NULL;
     struct kvma_vma vma;
@@ -266,7 +267,7 @@ TEST(the_owners_data_is_never_lost_or_dropped_twice) {
     CHECK_EQ(object.refs, 4);
     CHECK_EQ(kvma_vm_free(child), KVMA_OK);
     CHECK_EQ(object.refs, 2);
-    /* Fills the hole, and is joined with both sides. */
+    /* Fills the gap, and merges with both sides. */
     request = fixed(BASE + 2 * PAGE, 2, KVMA_READ);
     request.data = &object;
     object.refs++;
@@ -275,7 +276,7 @@ TEST(the_owners_data_is_never_lost_or_dropped_twice) {
     CHECK_EQ(object.refs, 1);
     CHECK_EQ(object.merges, 2);
     /* A request that fails leaves its data with the caller. */
-    request.place = KVMA_FIXED_NOREPLACE;
+    request.placement = KVMA_FIXED_NOREPLACE;
     object.refs++;
     CHECK_EQ(kvma_vm_map(vm, &request, NULL, NULL), KVMA_OVERLAP);
     CHECK_EQ(object.refs, 2);
@@ -297,49 +298,51 @@ static void count(void *udata, const struct kvma_vma *vma) {
     ++*(int *)udata;
 }
 
-TEST(held_ranges_are_fulfilled_or_released) {
+TEST(claims_are_committed_or_released) {
     struct log log;
     struct kvma_hooks table = hooks(&log);
-    struct object held = {1, 0, 0}, mapped = {1, 0, 0};
+    struct object claimed = {1, 0, 0}, mapped = {1, 0, 0};
     struct kvma_vm *vm = NULL;
-    struct kvma_hold *hold = NULL;
+    struct kvma_claim *claim = NULL;
     struct kvma_range range;
     struct kvma_vma vma;
     struct kvma_attrs attrs = {.flags = KVMA_READ};
     CHECK_EQ(kvma_vm_new(&vm, BASE, 32, PAGE, NULL, &counted), KVMA_OK);
-    struct kvma_request request = {.len = 4 * PAGE, .data = &held};
-    CHECK_EQ(kvma_vm_reserve(vm, &request, &table, &hold), KVMA_OK);
-    CHECK_EQ(kvma_hold_range(hold, &range), KVMA_OK);
+    struct kvma_request request = {.len = 4 * PAGE, .data = &claimed};
+    CHECK_EQ(kvma_vm_claim(vm, &request, &table, &claim), KVMA_OK);
+    CHECK_EQ(kvma_claim_range(claim, &range), KVMA_OK);
     CHECK_EQ(range.start, BASE);
     CHECK_EQ(kvma_vm_find(vm, BASE, &vma), KVMA_OK);
     CHECK(vma.attrs.flags & KVMA_RESERVED);
-    CHECK_EQ(kvma_vm_fulfil(vm, hold, &attrs, &mapped, KVMA_MERGE_BOTH, &table), KVMA_OK);
-    CHECK_EQ(held.refs, 0);
+    CHECK_EQ(kvma_vm_commit_claim(vm, claim, &attrs, &mapped, KVMA_MERGE_BOTH, &table), KVMA_OK);
+    CHECK_EQ(claimed.refs, 0);
     CHECK_EQ(mapped.refs, 1);
-    CHECK_EQ(kvma_vm_fulfil(vm, hold, &attrs, &held, KVMA_MERGE_BOTH, &table), KVMA_NOT_MAPPED);
-    CHECK_EQ(held.refs, 0);
-    CHECK_EQ(kvma_vm_release(vm, hold), KVMA_OK);
+    CHECK_EQ(kvma_vm_commit_claim(vm, claim, &attrs, &claimed, KVMA_MERGE_BOTH, &table),
+             KVMA_NOT_MAPPED);
+    CHECK_EQ(claimed.refs, 0);
+    CHECK_EQ(kvma_vm_release_claim(vm, claim), KVMA_OK);
     CHECK_EQ(kvma_vm_pages(vm), 4);
-    held.refs = 1;
-    CHECK_EQ(kvma_vm_reserve(vm, &request, NULL, &hold), KVMA_OK);
-    CHECK_EQ(kvma_vm_release(vm, hold), KVMA_OK);
-    CHECK_EQ(held.refs, 0);
+    claimed.refs = 1;
+    CHECK_EQ(kvma_vm_claim(vm, &request, NULL, &claim), KVMA_OK);
+    CHECK_EQ(kvma_vm_release_claim(vm, claim), KVMA_OK);
+    CHECK_EQ(claimed.refs, 0);
     CHECK_EQ(kvma_vm_pages(vm), 4);
-    CHECK_EQ(kvma_vm_release(vm, NULL), KVMA_OK);
+    CHECK_EQ(kvma_vm_release_claim(vm, NULL), KVMA_OK);
     request.len = 64 * PAGE;
-    CHECK_EQ(kvma_vm_reserve(vm, &request, NULL, &hold), KVMA_NO_SPACE);
-    CHECK(hold == NULL);
+    CHECK_EQ(kvma_vm_claim(vm, &request, NULL, &claim), KVMA_NO_SPACE);
+    CHECK(claim == NULL);
 
     struct kvma_update *update = NULL;
     CHECK_EQ(kvma_update_new(&update, vm, NULL, 3), KVMA_OK);
     request.len = PAGE;
-    held.refs = 1;
-    CHECK_EQ(kvma_update_reserve_range(update, vm, &request, &hold), KVMA_OK);
-    CHECK_EQ(kvma_update_fulfil(update, vm, hold, &attrs, &mapped, KVMA_MERGE_NEVER), KVMA_OK);
+    claimed.refs = 1;
+    CHECK_EQ(kvma_update_claim(update, vm, &request, &claim), KVMA_OK);
+    CHECK_EQ(kvma_update_commit_claim(update, vm, claim, &attrs, &mapped, KVMA_MERGE_NEVER),
+             KVMA_OK);
     mapped.refs++;
-    CHECK_EQ(kvma_update_release(update, vm, hold), KVMA_OK);
+    CHECK_EQ(kvma_update_release_claim(update, vm, claim), KVMA_OK);
     CHECK_EQ(kvma_update_finish(update), KVMA_OK);
-    CHECK_EQ(held.refs, 0);
+    CHECK_EQ(claimed.refs, 0);
     CHECK_EQ(kvma_vm_free(vm), KVMA_OK);
     CHECK_EQ(mapped.refs, 0);
 }
@@ -354,15 +357,20 @@ TEST(vmas_move_to_another_map) {
     CHECK_EQ(kvma_vm_new(&other, 0, 64, PAGE, NULL, NULL), KVMA_OK);
     struct kvma_request request = fixed(BASE, 4, KVMA_READ);
     CHECK_EQ(kvma_vm_map(vm, &request, NULL, NULL), KVMA_OK);
-    CHECK_EQ(kvma_vm_transfer(vm, BASE + PAGE, PAGE, &table, other, 0, KVMA_MERGE_BOTH, &other_table), KVMA_OK);
+    CHECK_EQ(
+        kvma_vm_transfer(vm, BASE + PAGE, PAGE, &table, other, 0, KVMA_MERGE_BOTH, &other_table),
+        KVMA_OK);
     expect(&log, "Uu<>");
     expect(&other_log, "Mm");
     CHECK_EQ(kvma_vm_pages(vm), 3);
     CHECK_EQ(kvma_vm_pages(other), 1);
-    CHECK_EQ(kvma_vm_transfer(vm, BASE, PAGE, NULL, vm, BASE + 8 * PAGE, KVMA_MERGE_BOTH, NULL), KVMA_BUSY);
+    CHECK_EQ(kvma_vm_transfer(vm, BASE, PAGE, NULL, vm, BASE + 8 * PAGE, KVMA_MERGE_BOTH, NULL),
+             KVMA_BUSY);
     CHECK_EQ(kvma_update_new(&update, vm, NULL, 0), KVMA_OK);
     CHECK_EQ(kvma_update_new(&other_update, other, NULL, 0), KVMA_OK);
-    CHECK_EQ(kvma_update_transfer(update, vm, BASE, PAGE, other_update, other, PAGE, KVMA_MERGE_BOTH), KVMA_OK);
+    CHECK_EQ(
+        kvma_update_transfer(update, vm, BASE, PAGE, other_update, other, PAGE, KVMA_MERGE_BOTH),
+        KVMA_OK);
     CHECK_EQ(kvma_vm_len(other), 1);
     CHECK_EQ(kvma_update_invalidate(update, vm, BASE, UINT64_MAX, count, &vmas), KVMA_OK);
     CHECK_EQ(vmas, 1);
@@ -386,12 +394,14 @@ TEST(write_xor_execute) {
     CHECK_EQ(kvma_vm_map(vm, &request, &table, NULL), KVMA_OK);
     CHECK_EQ(kvma_vm_protect(vm, BASE, PAGE, KVMA_READ | KVMA_EXEC, &table), -13);
     CHECK_EQ(log.gained, 0);
-    request.attrs.extra = KVMA_JIT;
+    request.attrs.user_bits = KVMA_JIT;
     CHECK_EQ(kvma_vm_map(vm, &request, &table, NULL), KVMA_OK);
     CHECK_EQ(kvma_vm_protect(vm, BASE, PAGE, KVMA_READ | KVMA_EXEC, &table), KVMA_OK);
     CHECK_EQ(log.gained, 1);
     CHECK_EQ(log.gains.start, BASE);
-    CHECK_EQ(kvma_vm_relocate(vm, BASE, PAGE, BASE + PAGE, KVMA_SOURCE_UNMAP, KVMA_MERGE_BOTH, &table), KVMA_OK);
+    CHECK_EQ(
+        kvma_vm_relocate(vm, BASE, PAGE, BASE + PAGE, KVMA_SOURCE_UNMAP, KVMA_MERGE_BOTH, &table),
+        KVMA_OK);
     CHECK_EQ(log.gained, 2);
     CHECK_EQ(log.gains.start, BASE + PAGE);
     CHECK_EQ(log.gains.last, BASE + 2 * PAGE - 1);
@@ -405,7 +415,7 @@ static void *relocate_data(void *udata, void *data, int64_t moved) {
     return (void *)((intptr_t)data + (intptr_t)moved);
 }
 
-TEST(the_owners_data_hears_of_moves) {
+TEST(user_data_hears_of_moves) {
     const struct kvma_data_ops ops = {.relocate = relocate_data};
     struct kvma_vm *vm = NULL;
     struct kvma_vma vma;
@@ -413,13 +423,15 @@ TEST(the_owners_data_hears_of_moves) {
     request.data = (void *)100;
     CHECK_EQ(kvma_vm_new(&vm, BASE, 32, PAGE, NULL, &ops), KVMA_OK);
     CHECK_EQ(kvma_vm_map(vm, &request, NULL, NULL), KVMA_OK);
-    CHECK_EQ(kvma_vm_relocate(vm, BASE + 4 * PAGE, PAGE, BASE + 8 * PAGE, KVMA_SOURCE_UNMAP, KVMA_MERGE_BOTH, NULL),
+    CHECK_EQ(kvma_vm_relocate(vm, BASE + 4 * PAGE, PAGE, BASE + 8 * PAGE, KVMA_SOURCE_UNMAP,
+                              KVMA_MERGE_BOTH, NULL),
              KVMA_OK);
-    /* It lies behind the rest, and is not joined: it says something else. */
+    /* It lies behind the rest, and does not merge: it is another pointer. */
     CHECK_EQ(kvma_vm_find(vm, BASE + 8 * PAGE, &vma), KVMA_OK);
     CHECK_EQ((intptr_t)vma.data, 104);
     CHECK_EQ(vma.range.pages, 1);
-    CHECK_EQ(kvma_vm_relocate(vm, BASE + 8 * PAGE, PAGE, BASE + 4 * PAGE, KVMA_SOURCE_UNMAP, KVMA_MERGE_BOTH, NULL),
+    CHECK_EQ(kvma_vm_relocate(vm, BASE + 8 * PAGE, PAGE, BASE + 4 * PAGE, KVMA_SOURCE_UNMAP,
+                              KVMA_MERGE_BOTH, NULL),
              KVMA_OK);
     CHECK_EQ(kvma_vm_len(vm), 1);
     CHECK_EQ(kvma_vm_find(vm, BASE + 4 * PAGE, &vma), KVMA_OK);
@@ -431,14 +443,15 @@ TEST(the_owners_data_hears_of_moves) {
 static bool copy_on_write(void *udata, const struct kvma_vma *vma, struct kvma_attrs *attrs) {
     (void)vma;
     note(udata, 'c');
-    attrs->extra = 1;
+    attrs->user_bits = 1;
     return true;
 }
 
 TEST(a_fork_of_a_running_program_is_flushed) {
     struct log log;
     struct kvma_hooks table = hooks(&log);
-    struct kvma_request one = fixed(BASE, 2, KVMA_READ), two = fixed(BASE + 4 * PAGE, 2, KVMA_WRITE);
+    struct kvma_request one = fixed(BASE, 2, KVMA_READ),
+                        two = fixed(BASE + 4 * PAGE, 2, KVMA_WRITE);
     struct kvma_vm *vm = NULL, *child = NULL, *other = NULL;
     struct kvma_update *update = NULL;
     struct kvma_vma vma;
@@ -449,7 +462,7 @@ TEST(a_fork_of_a_running_program_is_flushed) {
     expect(&log, "cc<>");
     CHECK_EQ(kvma_vm_len(child), 2);
     CHECK_EQ(kvma_vm_find(child, BASE, &vma), KVMA_OK);
-    CHECK_EQ(vma.attrs.extra, 1);
+    CHECK_EQ(vma.attrs.user_bits, 1);
     CHECK_EQ(kvma_update_new(&update, vm, &table, 0), KVMA_OK);
     CHECK_EQ(kvma_update_fork_live(update, vm, NULL, copy_on_write, &log, &other), KVMA_OK);
     expect(&log, "cc<");
@@ -463,7 +476,8 @@ TEST(a_fork_of_a_running_program_is_flushed) {
     CHECK_EQ(kvma_vm_free(vm), KVMA_OK);
 }
 
-TESTS(RUN(the_owners_data_hears_of_moves), RUN(a_fork_of_a_running_program_is_flushed), RUN(held_ranges_are_fulfilled_or_released), RUN(vmas_move_to_another_map), RUN(write_xor_execute),
-      RUN(every_step_is_told_in_order), RUN(a_refusal_takes_everything_back),
-      RUN(a_hook_that_calls_back_is_told_busy), RUN(an_update_gathers_several_changes),
-      RUN(the_owners_data_is_never_lost_or_dropped_twice))
+TESTS(RUN(user_data_hears_of_moves), RUN(a_fork_of_a_running_program_is_flushed),
+      RUN(claims_are_committed_or_released), RUN(vmas_move_to_another_map), RUN(write_xor_execute),
+      RUN(every_step_is_heard_in_order), RUN(a_refusal_takes_everything_back),
+      RUN(a_hook_that_calls_back_is_answered_busy), RUN(an_update_carries_several_changes),
+      RUN(user_data_is_never_lost_or_dropped_twice))

@@ -19,7 +19,7 @@ static void done(struct kvma_vm *vm) {
 
 static struct kvma_request fixed(uint64_t addr, uint64_t pages, uint32_t flags) {
     struct kvma_request request = {0};
-    request.place = KVMA_FIXED;
+    request.placement = KVMA_FIXED;
     request.addr = addr;
     request.len = pages * PAGE;
     request.attrs.flags = flags;
@@ -122,7 +122,7 @@ TEST(places_as_searched_for) {
     CHECK(kvma_vm_is_free(vm, BASE + PAGE, PAGE));
     CHECK(!kvma_vm_is_free(vm, BASE, PAGE));
     struct kvma_request request = fixed(BASE, 1, 0);
-    request.place = KVMA_FIXED_NOREPLACE;
+    request.placement = KVMA_FIXED_NOREPLACE;
     CHECK_EQ(kvma_vm_map(vm, &request, NULL, &addr), KVMA_OVERLAP);
     CHECK_EQ(kvma_errno(KVMA_OVERLAP), 17);
     done(vm);
@@ -175,7 +175,7 @@ TEST(walks_vmas_pieces_and_gaps) {
 
 static struct kvma_attrs sequential(void *udata, const struct kvma_vma *vma) {
     struct kvma_attrs attrs = vma->attrs;
-    attrs.extra |= *(const uint64_t *)udata;
+    attrs.user_bits |= *(const uint64_t *)udata;
     return attrs;
 }
 
@@ -194,7 +194,7 @@ TEST(changes_attributes) {
     CHECK_EQ(kvma_vm_update_attrs(vm, BASE + 2 * PAGE, 8 * PAGE, sequential, &bit, NULL), KVMA_OK);
     CHECK_EQ(kvma_vm_len(vm), 2);
     CHECK_EQ(kvma_vm_find(vm, BASE + 2 * PAGE, &vma), KVMA_OK);
-    CHECK_EQ(vma.attrs.extra, bit);
+    CHECK_EQ(vma.attrs.user_bits, bit);
     CHECK_EQ(vma.attrs.flags, KVMA_READ);
     done(vm);
 }
@@ -217,11 +217,11 @@ TEST(splits_and_merges_by_hand) {
     done(vm);
 }
 
-TEST(huge_pages_refuse_to_be_cut) {
+TEST(huge_pages_refuse_to_be_split) {
     struct kvma_vm *vm = NULL;
     CHECK_EQ(kvma_vm_new(&vm, 0, 4096, PAGE, NULL, NULL), KVMA_OK);
-    map(vm, 2 << 20, 1024, KVMA_READ | KVMA_CUT_2M);
-    CHECK_EQ(kvma_vm_unmap(vm, 2 << 20, PAGE, NULL, NULL), KVMA_CUT_REFUSED);
+    map(vm, 2 << 20, 1024, KVMA_READ | KVMA_SPLIT_2M);
+    CHECK_EQ(kvma_vm_unmap(vm, 2 << 20, PAGE, NULL, NULL), KVMA_SPLIT_REFUSED);
     CHECK_EQ(kvma_vm_unmap(vm, 2 << 20, 2 << 20, NULL, NULL), KVMA_OK);
     CHECK_EQ(kvma_vm_pages(vm), 512);
     done(vm);
@@ -230,16 +230,21 @@ TEST(huge_pages_refuse_to_be_cut) {
 TEST(relocates) {
     struct kvma_vm *vm = space(16);
     map(vm, BASE, 2, KVMA_READ);
-    CHECK_EQ(kvma_vm_relocate(vm, BASE, 2 * PAGE, BASE + PAGE, KVMA_SOURCE_UNMAP, KVMA_MERGE_BOTH, NULL),
-             KVMA_OVERLAP);
-    CHECK_EQ(kvma_vm_relocate(vm, BASE, 2 * PAGE, BASE + 8 * PAGE, KVMA_SOURCE_UNMAP, KVMA_MERGE_BOTH, NULL),
+    CHECK_EQ(
+        kvma_vm_relocate(vm, BASE, 2 * PAGE, BASE + PAGE, KVMA_SOURCE_UNMAP, KVMA_MERGE_BOTH, NULL),
+        KVMA_OVERLAP);
+    CHECK_EQ(kvma_vm_relocate(vm, BASE, 2 * PAGE, BASE + 8 * PAGE, KVMA_SOURCE_UNMAP,
+                              KVMA_MERGE_BOTH, NULL),
              KVMA_OK);
     CHECK_EQ(kvma_vm_find(vm, BASE, NULL), KVMA_NOT_MAPPED);
-    CHECK_EQ(kvma_vm_relocate(vm, BASE + 8 * PAGE, PAGE, BASE, KVMA_SOURCE_KEEP, KVMA_MERGE_NEVER, NULL),
-             KVMA_OK);
+    CHECK_EQ(
+        kvma_vm_relocate(vm, BASE + 8 * PAGE, PAGE, BASE, KVMA_SOURCE_KEEP, KVMA_MERGE_NEVER, NULL),
+        KVMA_OK);
     CHECK_EQ(kvma_vm_pages(vm), 3);
-    CHECK_EQ(kvma_vm_relocate(vm, BASE, PAGE, BASE + PAGE, 2, KVMA_MERGE_NEVER, NULL), KVMA_BAD_ARGUMENT);
-    CHECK_EQ(kvma_vm_relocate(vm, BASE, PAGE, BASE + PAGE, KVMA_SOURCE_KEEP, 4, NULL), KVMA_BAD_ARGUMENT);
+    CHECK_EQ(kvma_vm_relocate(vm, BASE, PAGE, BASE + PAGE, 2, KVMA_MERGE_NEVER, NULL),
+             KVMA_BAD_ARGUMENT);
+    CHECK_EQ(kvma_vm_relocate(vm, BASE, PAGE, BASE + PAGE, KVMA_SOURCE_KEEP, 4, NULL),
+             KVMA_BAD_ARGUMENT);
     done(vm);
 }
 
@@ -290,7 +295,7 @@ TEST(reserves_commits_and_locks) {
     struct kvma_vm *vm = space(16);
     struct kvma_request request = fixed(BASE, 8, 0);
     struct kvma_vma vma;
-    request.attrs.extra = KVMA_UNCOMMITTED;
+    request.attrs.user_bits = KVMA_UNCOMMITTED;
     CHECK_EQ(kvma_vm_map(vm, &request, NULL, NULL), KVMA_OK);
     CHECK_EQ(kvma_vm_commit(vm, BASE + PAGE, PAGE, KVMA_READ | KVMA_WRITE, NULL), KVMA_OK);
     CHECK_EQ(kvma_vm_len(vm), 3);
@@ -316,14 +321,16 @@ static void *count_lines(void *udata, const struct kvma_maps_line *line, struct 
 }
 
 TEST(adopts) {
-    static const char maps[] = "00010000-00012000 r-xp 00001000 08:01 42                         /bin/true\n"
-                               "00012000-00013000 rw-p 00000000 00:00 0 \n"
-                               "00013000-00014000 r--p 00000000 08:01 43                         /tmp/not UTF-8: \xff\n";
+    static const char maps[] =
+        "00010000-00012000 r-xp 00001000 08:01 42                         /bin/true\n"
+        "00012000-00013000 rw-p 00000000 00:00 0 \n"
+        "00013000-00014000 r--p 00000000 08:01 43                         /tmp/not UTF-8: \xff\n";
     struct kvma_vm *vm = space(16);
     struct kvma_vma vma;
     size_t line;
     int lines = 0;
-    CHECK_EQ(kvma_vm_adopt_maps(vm, "00010000-00012000 what", NULL, NULL, &line), KVMA_BAD_ARGUMENT);
+    CHECK_EQ(kvma_vm_adopt_maps(vm, "00010000-00012000 what", NULL, NULL, &line),
+             KVMA_BAD_ARGUMENT);
     CHECK_EQ(line, 1);
     CHECK_EQ(kvma_vm_adopt_maps(vm, maps, count_lines, &lines, &line), KVMA_OK);
     CHECK_EQ(lines, 3);
@@ -350,5 +357,5 @@ TEST(statuses_have_words) {
 
 TESTS(RUN(maps_finds_and_unmaps), RUN(tells_about_the_space), RUN(places_as_searched_for),
       RUN(walks_vmas_pieces_and_gaps), RUN(changes_attributes), RUN(splits_and_merges_by_hand),
-      RUN(huge_pages_refuse_to_be_cut), RUN(relocates), RUN(forks_and_restores),
+      RUN(huge_pages_refuse_to_be_split), RUN(relocates), RUN(forks_and_restores),
       RUN(reserves_commits_and_locks), RUN(adopts), RUN(statuses_have_words))

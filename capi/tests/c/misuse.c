@@ -49,7 +49,7 @@ TEST(null_is_a_status) {
     CHECK_EQ(kvma_vm_adopt(NULL, &request, NULL), KVMA_NULL_POINTER);
     CHECK_EQ(kvma_vm_adopt_maps(NULL, "", NULL, NULL, NULL), KVMA_NULL_POINTER);
     CHECK_EQ(kvma_update_new(&update, NULL, NULL, 0), KVMA_NULL_POINTER);
-    CHECK_EQ(kvma_update_reserve(NULL, 1), KVMA_NULL_POINTER);
+    CHECK_EQ(kvma_update_preallocate(NULL, 1), KVMA_NULL_POINTER);
     CHECK_EQ(kvma_update_map(NULL, NULL, &request, NULL), KVMA_NULL_POINTER);
     CHECK_EQ(kvma_update_unmap(NULL, NULL, 0, PAGE, NULL), KVMA_NULL_POINTER);
     CHECK_EQ(kvma_update_removed(NULL), 0);
@@ -116,23 +116,23 @@ static void heap_free(void *ctx, void *memory, size_t size, size_t align) {
     free(memory);
 }
 
-/* An update of a map with another allocator cannot be used; the hold is still to be released. */
-TEST(a_release_that_fails_keeps_the_hold) {
+/* An update of a map with another allocator cannot be used; the claim is still to be released. */
+TEST(a_release_that_fails_keeps_the_claim) {
     const struct kvma_allocator allocator = {heap_alloc, heap_free, NULL};
     struct kvma_vm *vm, *other;
     struct kvma_update *update;
-    struct kvma_hold *hold;
+    struct kvma_claim *claim;
     struct kvma_range range;
     struct kvma_request request = {.len = PAGE};
     CHECK_EQ(kvma_vm_new(&vm, BASE, 16, PAGE, NULL, NULL), KVMA_OK);
     CHECK_EQ(kvma_vm_new(&other, BASE, 16, PAGE, &allocator, NULL), KVMA_OK);
     CHECK_EQ(kvma_update_new(&update, other, NULL, 0), KVMA_OK);
-    CHECK_EQ(kvma_vm_reserve(vm, &request, NULL, &hold), KVMA_OK);
-    CHECK(kvma_update_release(update, vm, hold) != KVMA_OK);
-    CHECK_EQ(kvma_hold_range(hold, &range), KVMA_OK);
+    CHECK_EQ(kvma_vm_claim(vm, &request, NULL, &claim), KVMA_OK);
+    CHECK(kvma_update_release_claim(update, vm, claim) != KVMA_OK);
+    CHECK_EQ(kvma_claim_range(claim, &range), KVMA_OK);
     CHECK_EQ(range.start, BASE);
     CHECK(!kvma_vm_is_free(vm, BASE, PAGE));
-    CHECK_EQ(kvma_vm_release(vm, hold), KVMA_OK);
+    CHECK_EQ(kvma_vm_release_claim(vm, claim), KVMA_OK);
     CHECK(kvma_vm_is_free(vm, BASE, PAGE));
     CHECK_EQ(kvma_update_finish(update), KVMA_OK);
     CHECK_EQ(kvma_vm_free(other), KVMA_OK);
@@ -141,9 +141,20 @@ TEST(a_release_that_fails_keeps_the_hold) {
 
 /* Every call with every mixture of numbers at the edges: an answer, and the map stays whole. */
 TEST(numbers_at_the_edges) {
-    static const uint64_t edge[] = {0,          1,          PAGE - 1,         PAGE,           BASE - PAGE,
-                                    BASE,       BASE + 1,   BASE + PAGE,      BASE + 15 * PAGE, BASE + 16 * PAGE,
-                                    UINT64_MAX, INT64_MAX,  UINT64_MAX - PAGE + 1, (uint64_t)1 << 63};
+    static const uint64_t edge[] = {0,
+                                    1,
+                                    PAGE - 1,
+                                    PAGE,
+                                    BASE - PAGE,
+                                    BASE,
+                                    BASE + 1,
+                                    BASE + PAGE,
+                                    BASE + 15 * PAGE,
+                                    BASE + 16 * PAGE,
+                                    UINT64_MAX,
+                                    INT64_MAX,
+                                    UINT64_MAX - PAGE + 1,
+                                    (uint64_t)1 << 63};
     const size_t count = sizeof edge / sizeof *edge;
     struct kvma_vm *vm = NULL;
     CHECK_EQ(kvma_vm_new(&vm, BASE, 16, PAGE, NULL, NULL), KVMA_OK);
@@ -161,10 +172,10 @@ TEST(numbers_at_the_edges) {
             request.search.hint = b;
             request.search.align = a;
             request.search.guard = b;
-            for (uint32_t place = 0; place < 5; place++) {
-                request.place = place;
-                request.search.flags = place;
-                request.merge = place;
+            for (uint32_t number = 0; number < 5; number++) {
+                request.placement = number;
+                request.search.flags = number;
+                request.merge = number;
                 (void)kvma_vm_map(vm, &request, NULL, NULL);
             }
             (void)kvma_vm_protect(vm, a, b, KVMA_READ, NULL);
@@ -188,8 +199,16 @@ TEST(numbers_at_the_edges) {
 }
 
 TEST(libmmap_numbers_at_the_edges) {
-    static const uint64_t edge[] = {0,    1,        PAGE,      BASE,     BASE + PAGE, BASE + 15 * PAGE,
-                                    BASE + 16 * PAGE, UINT64_MAX, INT64_MAX, UINT64_MAX - PAGE + 1};
+    static const uint64_t edge[] = {0,
+                                    1,
+                                    PAGE,
+                                    BASE,
+                                    BASE + PAGE,
+                                    BASE + 15 * PAGE,
+                                    BASE + 16 * PAGE,
+                                    UINT64_MAX,
+                                    INT64_MAX,
+                                    UINT64_MAX - PAGE + 1};
     const size_t count = sizeof edge / sizeof *edge;
     MMAddrSpace mm;
     struct MMapAddrSpace *space = mmap_create(BASE, 16 * PAGE, PAGE);
@@ -250,5 +269,6 @@ TEST(libmmap_null_is_an_error) {
     mmap_destroy(empty);
 }
 
-TESTS(RUN(misaligned_memory_is_no_memory), RUN(a_release_that_fails_keeps_the_hold), RUN(null_is_a_status), RUN(numbers_at_the_edges), RUN(libmmap_numbers_at_the_edges),
+TESTS(RUN(misaligned_memory_is_no_memory), RUN(a_release_that_fails_keeps_the_claim),
+      RUN(null_is_a_status), RUN(numbers_at_the_edges), RUN(libmmap_numbers_at_the_edges),
       RUN(libmmap_null_is_an_error))

@@ -44,4 +44,5 @@ TEST(files_are_descriptors_or_pointers) {
   mm_free(&mm);
 }
 
-TESTS(RUN(files_are_descriptors_or_pointers), RUN(map_any_is_overloaded), RUN(all_generations_at_once))
+TESTS(RUN(files_are_descriptors_or_pointers), RUN(map_any_is_overloaded),
+      RUN(all_generations_at_once))

@@ -13,13 +13,13 @@ use crate::vm_map::VmMap;
 use crate::vma::{Attrs, Backing, VmaData, VmaNode};
 use core::fmt;
 
-/// Why a maps file could not be taken over. The map is still empty.
+/// A maps file could not be taken over. The map is still empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AdoptError {
     /// A line, counted from one, is not one that Linux writes.
     Line(usize, MapsError),
-    /// What a line, counted from one, describes does not fit into the map: [`Error::Unaligned`],
+    /// The VMA of a line, counted from one, does not fit into the map: [`Error::Unaligned`],
     /// [`Error::OutOfRange`] if it lies in the space in part, [`Error::Overlap`] if it does not lie
     /// above the line before, [`Error::Claimed`] if a claim is in the way.
     Vma(usize, Error),

@@ -1,4 +1,4 @@
-//! The features of libmmap in C (two AVL trees; `mm_init`, `mm_mapany`, …), one test for each row
+//! The features of libmmap in C (two AVL trees; `mm_init`, `mm_mapany`, …), one test for each entry
 //! of docs/COMING-FROM.md.
 
 use kvma::compat::{Info, Mappings, Origin, UpdateFn};

@@ -1,4 +1,4 @@
-//! The features of libmmap in C++ (`RangeMap`, `AddrSpace`), one test for each row of
+//! The features of libmmap in C++ (`RangeMap`, `AddrSpace`), one test for each entry of
 //! docs/COMING-FROM.md.
 
 use kvma::compat::{Info, Mappings, Origin, UpdateFn};

@@ -1,4 +1,4 @@
-//! The features of mmap-rs as bookkeeping, one test for each row of docs/COMING-FROM.md.
+//! The features of mmap-rs as bookkeeping, one test for each entry of docs/COMING-FROM.md.
 
 use kvma::compat::{MapFlags, MapOptions, WriteXorExec};
 use kvma::hooks::Advice;

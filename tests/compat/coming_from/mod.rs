@@ -1,4 +1,4 @@
-//! docs/COMING-FROM.md and its tests agree: every row has a test, and every test has a row.
+//! docs/COMING-FROM.md and its tests agree: every entry has a test, and every test has an entry.
 
 mod libmmap_c;
 mod libmmap_cpp;
@@ -17,12 +17,16 @@ const SECTIONS: [(&str, &str); 5] = [
     ("## POSIX and Linux\n", include_str!("posix.rs")),
 ];
 
-/// Returns the last cell of each row, without its backquotes.
-fn rows(section: &str) -> Vec<&str> {
-    let table = section.lines().filter(|line| line.starts_with('|')).skip(2);
-    table
-        .filter_map(|line| line.strip_suffix(" |")?.rsplit(" | ").next())
-        .map(|cell| cell.trim_matches('`'))
+/// Returns the test that each entry of a section names, in brackets at its end.
+fn entries(section: &str) -> Vec<&str> {
+    let items = section.split("\n- ").skip(1);
+    items
+        .map(|item| {
+            let end = item.find("\n\n").unwrap_or(item.len());
+            let item = item[..end].trim_end();
+            let name = item.strip_suffix("`)").and_then(|item| item.rsplit_once("(`"));
+            name.unwrap_or_else(|| panic!("an entry without a test: {item}")).1
+        })
         .collect()
 }
 
@@ -38,12 +42,12 @@ fn tests(source: &str) -> Vec<&str> {
 }
 
 #[test]
-fn every_row_has_a_test_and_every_test_a_row() {
+fn every_entry_has_a_test_and_every_test_an_entry() {
     for (title, source) in SECTIONS {
         let (_, section) = PAGE.split_once(title).expect("the section is there");
         let section = section.split("\n## ").next().expect("a section has text");
-        let (rows, tests) = (rows(section), tests(source));
-        assert!(rows.len() > 10, "{title}");
-        assert_eq!(rows, tests, "{title}: rows and tests, in order");
+        let (entries, tests) = (entries(section), tests(source));
+        assert!(entries.len() > 10, "{title}");
+        assert_eq!(entries, tests, "{title}: entries and tests, in order");
     }
 }

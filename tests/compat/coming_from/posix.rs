@@ -1,6 +1,8 @@
-//! The memory calls of POSIX and what Linux adds to them, one test for each row of
+//! The memory calls of POSIX and what Linux adds to them, one test for each entry of
 //! docs/COMING-FROM.md: `linux::Mm` answers as Linux does, `VmMap` underneath in its own words.
 
+use kvma::addr_space::HasVmMap;
+use kvma::compat::MapOptions;
 use kvma::linux::abi::*;
 use kvma::linux::{Capabilities, Layout, Mm, Mmap, PageOp, VmFlags};
 use kvma::*;
@@ -62,7 +64,7 @@ fn mmap_anonymous_and_of_files() {
     assert!(program.flags(at).contains(VmFlags::READ | VmFlags::WRITE));
     // Lengths are rounded up to pages; a length of zero is EINVAL.
     let at = program.anonymous(PAGE + 1, PROT_READ);
-    assert_eq!(program.mm.vm_map().find(at).unwrap().pages(), 2);
+    assert_eq!(program.mm.vm_map().find(at).unwrap().page_count(), 2);
     assert_eq!(program.mmap(0, 0, RW, MAP_PRIVATE | MAP_ANONYMOUS, None), Err(Errno::EINVAL));
     let at = program.mmap(0, 2 * PAGE, PROT_READ, MAP_PRIVATE, Some(Inode::new(7))).unwrap();
     let vma = program.mm.vm_map().find(at + PAGE).unwrap();
@@ -140,14 +142,12 @@ fn mprotect_over_a_gap() {
     assert!(!program.flags(at).contains(VmFlags::WRITE));
     assert!(program.flags(at + 3 * PAGE).contains(VmFlags::WRITE));
     // `VmMap` does all or nothing.
-    let mut map = VmMap::<(), _>::new(0x1000, 16, PageSize::SIZE_4K, Heap).unwrap();
-    let mut hooks = NoHooks;
-    let mut update = map.update(&mut hooks);
+    let mut map = VmMap::<(), _>::new(0x1000..=0x1_0fff, PageSize::SIZE_4K, Heap).unwrap();
     for at in [0x1000, 0x3000] {
-        map.map(MapRequest::new(Placement::Fixed(at), PAGE, Attrs::new(Prot::RW)), &mut update)
-            .unwrap();
+        let request = MapRequest::new(Placement::Fixed(at), PAGE, Attrs::new(Prot::RW));
+        map.map(request, &mut NoHooks).unwrap();
     }
-    let refused = map.protect(0x1000, 3 * PAGE, Prot::READ, &mut update);
+    let refused = map.protect(0x1000, 3 * PAGE, Prot::READ, &mut NoHooks);
     assert_eq!(refused.map_err(Error::errno), Err(Errno::ENOMEM));
     assert_eq!(map.find(0x1000).unwrap().prot(), Prot::RW);
 }
@@ -238,7 +238,7 @@ fn proc_maps() {
         format!("{:<73}/file/7", "50000000-50002000 rw-s 00000000 08:01 7")
     );
     // And back.
-    let mut map = VmMap::<(), _>::new(0x1000, 1 << 30, PageSize::SIZE_4K, Heap).unwrap();
+    let mut map = VmMap::<(), _>::new(0x1000..=0x7fff_ffff_ffff, PageSize::SIZE_4K, Heap).unwrap();
     assert_eq!(map.adopt_maps(&text, |_, attrs| (attrs, ())), Ok(1));
 }
 
@@ -256,18 +256,18 @@ fn exec_replaces_all() {
 fn device_registers() {
     // mmap of /dev/mem or of a UIO device. The driver says how it is cached, and it never merges
     // with memory.
-    let mut map = VmMap::<(), _>::new(0x1000, 16, PageSize::SIZE_4K, Heap).unwrap();
+    let mut map = VmMap::<(), _>::new(0x1000..=0x1_0fff, PageSize::SIZE_4K, Heap).unwrap();
     let registers = MapOptions::new(PAGE)
         .prot(Prot::RW)
         .shared()
         .object(2, 0xfe20_0000)
         .mem_type(MemType::Device);
     let mut seen = None;
-    let mut hooks = |event: Event<'_, ()>| {
+    let mut hooks = on_event(|event| {
         if let Event::Map(piece) = event {
-            seen = Some((piece.attrs().flags().mem_type(), piece.attrs().backing()));
+            seen = Some((piece.attrs().mem_type(), piece.attrs().backing()));
         }
-    };
-    map.map(registers.request(PageSize::SIZE_4K).unwrap(), &mut map.update(&mut hooks)).unwrap();
-    assert_eq!(seen, Some((MemType::Device, Backing::Object { id: 2, offset: 0xfe200 })));
+    });
+    map.map(registers.request(PageSize::SIZE_4K).unwrap(), &mut hooks).unwrap();
+    assert_eq!(seen, Some((MemType::Device, Backing::Object { id: 2, offset: 0xfe20_0000 })));
 }

@@ -1,4 +1,4 @@
-//! The features of rangemap, one test for each row of docs/COMING-FROM.md. Where possible, answers
+//! The features of rangemap, one test for each entry of docs/COMING-FROM.md. Where possible, answers
 //! are compared with those of that crate.
 
 use kvma::range_map::{Contiguous, Key};

@@ -1,17 +1,18 @@
 //! Ways to break this kernel on purpose, chosen on its command line, to show that the boot then
 //! fails.
 //!
-//! Only the named deed is changed: nothing else in the kernel knows, and the failure must be
-//! observed as if the mistake were honest.
+//! Each changes one behaviour. Nothing else in the kernel knows of it, so the failure must be
+//! noticed as if the mistake had been made by accident.
 
-use core::{
-    fmt,
-    sync::atomic::{AtomicU8, Ordering::Relaxed},
-};
+use core::fmt;
+use core::sync::atomic::AtomicU8;
+use core::sync::atomic::Ordering::Relaxed;
 
+/// A deliberate mistake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Broken {
+    /// There is none.
     Nothing,
     /// Page-table edits are not followed by a TLB flush.
     NoFlush,
@@ -21,15 +22,15 @@ pub enum Broken {
     NoUnmapHook,
     /// The hook for changed rights does nothing.
     NoProtectHook,
-    /// The hook for moved pieces does nothing.
+    /// The hook for relocated pieces does nothing.
     NoRelocateHook,
     /// Only the processor that changes page tables flushes its TLB.
     NoShootdown,
-    /// The fault handler writes its entry without asking whether the VMA is still as it was.
+    /// The fault handler writes its entry without checking its token.
     NoStillValid,
     /// A fork leaves the parent's entries as they are.
     ForkKeepsWrite,
-    /// A store to a page that a fork has shared is made where it is.
+    /// A store to a page that a fork has shared goes to the shared frame.
     NoCopy,
 }
 
@@ -49,18 +50,19 @@ const NAMES: [(&str, Broken); 10] = [
 static CHOSEN: AtomicU8 = AtomicU8::new(Broken::Nothing as u8);
 
 impl Broken {
-    /// From `broken=NAME` on the command line; `Err` is an unknown name.
+    /// Reads `broken=NAME` from the command line. `Err` is an unknown name.
     pub fn parse(command_line: &str) -> Result<Self, &str> {
         let name = command_line.split_whitespace().find_map(|word| word.strip_prefix("broken="));
         let Some(name) = name else { return Ok(Self::Nothing) };
         NAMES.iter().find(|(n, _)| *n == name).map(|(_, b)| *b).ok_or(name)
     }
 
+    /// Makes this the mistake that the kernel makes.
     pub fn choose(self) {
         CHOSEN.store(self as u8, Relaxed);
     }
 
-    /// Whether this is the mistake to make.
+    /// Returns true if this is the mistake that the kernel makes.
     pub fn is_chosen(self) -> bool {
         CHOSEN.load(Relaxed) == self as u8
     }

@@ -1,27 +1,32 @@
-//! Children of the replayed process: what they inherit, and that neither they nor their parent see
-//! what the other writes.
+//! Children of the replayed process. They must inherit its pages, and neither they nor their parent
+//! may see the other's writes.
 
-use crate::{
-    arch::traps::Access, cpus, probe, replay::Process, shadow::Key, space::View, touch::Toucher,
-};
 use kvma::linux::VmFlags;
+
+use crate::arch::traps::Access;
+use crate::replay::Process;
+use crate::shadow::Key;
+use crate::space::View;
+use crate::touch::Toucher;
+use crate::{cpus, probe};
 
 /// Pages that are watched in a child, spread over those to which the parent has written.
 const WATCHED: usize = 128;
 
+/// A child of the replayed process, and what its pages must show.
 pub struct Child {
     process: Process,
-    /// Pages, and what a load of each must show, if it is allowed.
+    /// Pages, each with the word that a load must show, or `None` if it must be refused.
     watched: [(u64, Option<u64>); WATCHED],
     len: usize,
 }
 
 impl Child {
-    /// Forks, looks whether the child has what it should, and has it write to half of that.
+    /// Forks, checks what the child has inherited, and lets it write to half of the watched pages.
     ///
     /// # Panics
     ///
-    /// If it shows something else.
+    /// If a page shows something else than it must.
     pub fn of(parent: &Process, toucher: &mut Toucher<'_>) -> Self {
         let process =
             parent.fork().unwrap_or_else(|errno| panic!("the process cannot fork: {errno}"));
@@ -38,7 +43,7 @@ impl Child {
         child
     }
 
-    /// What the page holds right after the fork.
+    /// Returns the word that the page must hold right after the fork.
     fn inherits(&self, page: u64, view: &View, toucher: &Toucher<'_>) -> u64 {
         let vma = self.process.vmas.lookup(page);
         let flags =
@@ -64,11 +69,11 @@ impl Child {
         }
     }
 
-    /// Looks at what is watched, with both processors.
+    /// Loads from the watched pages on both processors.
     ///
     /// # Panics
     ///
-    /// If it is not as it was.
+    /// If a page shows something else than it must.
     pub fn check(&self) {
         let look = || {
             for &(page, held) in &self.watched[..self.len] {
@@ -83,6 +88,7 @@ impl Child {
         cpus::on_second(|| self.process.visit(look));
     }
 
+    /// Ends the child.
     pub fn end(self) {
         self.process.end();
     }

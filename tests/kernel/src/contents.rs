@@ -1,19 +1,18 @@
-//! What a page holds before anybody writes to it.
+//! The first contents of a page, before any write.
 
-use crate::{
-    frames::Frame,
-    probe::{RET, RET_WORD},
-};
 use kvma::linux::LinuxVma;
 use kvma_trace::Backing;
 
-/// What a VMA's data say about the object that it shows.
+use crate::frames::Frame;
+use crate::probe::{RET, RET_WORD};
+
+/// User data that knows the object of its VMA.
 pub trait Contents {
-    /// Whether every page of the object begins as zeros, because there is no file behind it.
+    /// Returns true if every page of the object begins as zeros, because it is not a file.
     fn begins_as_zeros(&self) -> bool;
 }
 
-/// Plain VMAs show files.
+/// The objects of plain VMAs are files.
 impl Contents for () {
     fn begins_as_zeros(&self) -> bool {
         false
@@ -21,24 +20,24 @@ impl Contents for () {
 }
 
 impl Contents for LinuxVma<Backing<'_>> {
-    /// Shared memory without a file.
+    /// True for shared memory without a file.
     fn begins_as_zeros(&self) -> bool {
         self.object().is_some_and(|object| object.name().starts_with("/dev/zero"))
     }
 }
 
-/// Where a page's first contents come from.
+/// The origin of a page's first contents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// Zeros.
     Anonymous,
-    /// This page (retry_with_nodes in pages) of this object. What "the disk" holds depends on both,
-    /// so that a page mapped at a wrong offset is noticed.
+    /// A page of an object, by its number in the object. Its contents on "the disk" depend on both
+    /// numbers, so that a page mapped at a wrong offset is noticed.
     Object { id: u64, page: u64 },
 }
 
 impl Origin {
-    /// The first word of the page.
+    /// Returns the first word of the page.
     pub fn first_word(self) -> u64 {
         self.word(0)
     }
@@ -54,6 +53,7 @@ impl Origin {
         }
     }
 
+    /// Fills a frame with the contents.
     pub fn fill(self, frame: &Frame) {
         frame.fill(|i| self.word(i));
     }

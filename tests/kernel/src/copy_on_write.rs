@@ -1,33 +1,31 @@
-//! Private pages after a fork: the parent's entries and the child's hold the same frames, none of
-//! them for writing, and each entry is one of the frame's owners. Who writes gets a copy, and who
-//! is left alone with a frame keeps it.
+//! Copy-on-write. After a fork, the entries of parent and child map the same frames, read-only, and
+//! each entry holds a reference to its frame. A process that writes gets a copy; the last one with
+//! a reference keeps the frame.
 //!
-//! So there is one rule: an entry allows stores only if it is given that right while it is its
-//! frame's only owner. It may be given it later than that was seen, if the VMA's token is still
-//! valid: only a fork adds an owner for good, and forks make tokens invalid.
+//! Hence one rule: an entry is given the right to store only while it holds the only reference to
+//! its frame. A fault may check this before it gives the right, as long as the VMA's token is still
+//! valid then: only a fork adds references that stay, and forks invalidate tokens.
 
-use crate::{
-    broken::Broken,
-    frames::{self, Frame},
-    pages::{NoFrames, Pages, Prepared},
-    paging::{Entry, Rights},
-    tlb::Gather,
-};
+use crate::broken::Broken;
+use crate::frames::{self, Frame};
+use crate::pages::{NoFrames, Pages, Prepared};
+use crate::paging::{Entry, Rights};
+use crate::tlb::Gather;
 
-/// Of the rights that the VMA gives, those that the entry may have now.
+/// Returns those of the VMA's rights that the entry may have now.
 pub fn grantable(entry: Entry, rights: Rights) -> Rights {
     Rights { store: rights.store && !frames::is_shared(entry.address()), ..rights }
 }
 
 impl Pages {
-    /// Gives `child` what lies in `first..=last`, guards included, and takes the right to store
-    /// away on both sides.
+    /// Maps the pages `first..=last`, guards included, in `child` as well, and takes the right to
+    /// store away on both sides.
     pub fn inherit(
         &mut self,
         child: &mut Self,
         first: u64,
         last: u64,
-        owed: &mut Gather,
+        gather: &mut Gather,
     ) -> Result<(), NoFrames> {
         let mut given = Ok(());
         self.inherit_guards(child, first, last)?;
@@ -43,31 +41,31 @@ impl Pages {
                 return entry;
             }
             if entry.rights().store {
-                owed.flush_later(page);
+                gather.flush_later(page);
             }
             entry.with_rights(rights)
         });
         given
     }
 
-    /// Puts `copy` into the place of the frame that `old`, the page's entry, holds.
+    /// Maps `copy` at a page instead of the frame of `old`, the page's entry.
     ///
-    /// No processor may see the one frame while another sees the other. So the page is without an
-    /// entry until every TLB has forgotten the old one, and the page-table lock is held meanwhile,
-    /// lest a fault fills it.
+    /// No processor may see one frame while another processor sees the other. So the page has no
+    /// entry until every TLB has dropped the old one, and the caller holds the page-table lock
+    /// meanwhile, so that no fault fills it.
     pub fn replace(&mut self, page: u64, old: Entry, copy: Frame, rights: Rights) {
-        let mut owed = Gather::new();
+        let mut gather = Gather::new();
         self.tables.update(page, page, |_, _| Entry::EMPTY);
-        owed.flush_later(page);
-        owed.begin_flush();
-        // SAFETY: `map` left the frame to the entry, which is gone.
-        owed.free_later(unsafe { Frame::from_address(old.address()) });
-        owed.finish();
+        gather.flush_later(page);
+        gather.begin_flush();
+        // SAFETY: `map` gave the frame to the entry, which is gone.
+        gather.free_later(unsafe { Frame::from_address(old.address()) });
+        gather.finish();
         let mapped = self.map(page, Prepared::Own(copy), rights);
         assert!(mapped.is_ok(), "page {page:#x} had a table before");
     }
 
-    /// Gives the page other rights than its entry has, without a flush: more of them.
+    /// Gives the page more rights than its entry has, which needs no flush.
     pub fn allow(&mut self, page: u64, rights: Rights) {
         self.tables.update(page, page, |_, entry| entry.with_rights(rights));
     }

@@ -1,24 +1,24 @@
-//! Two processors: waiting for each other, and giving the second one work.
+//! Two processors: how they wait for each other, and how the second one is given work.
 
-use crate::{
-    arch::{apic, cpu, second, traps},
-    shootdown,
-};
-use core::{
-    hint,
-    sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
-};
-use spin::{Once, mutex::SpinMutex};
-use x86_64::instructions::interrupts;
+use core::hint;
+use core::sync::atomic::Ordering::SeqCst;
+use core::sync::atomic::{AtomicBool, AtomicU64};
 
 pub use cpu::{CPUS, number};
+use spin::Once;
+use spin::mutex::SpinMutex;
+use x86_64::instructions::interrupts;
 
-/// The first processor runs the kernel; the second one does what it is given.
+use crate::arch::{apic, cpu, second, traps};
+use crate::shootdown;
+
+/// Number of the second processor, which runs the jobs that the first one gives it.
 pub const SECOND: usize = 1;
 
-/// Looks before a processor that waits goes to sleep. If the machine that emulates ours has fewer
-/// processors than we have, the one that waits is in the way of the one that it waits for.
-const LOOKS: usize = 300;
+/// The number of times that a processor checks its condition before it sleeps. If the host has
+/// fewer processors than this machine, the one that waits is in the way of the one that it waits
+/// for.
+const CHECKS: usize = 300;
 
 static ASLEEP: [AtomicBool; CPUS] = [const { AtomicBool::new(false) }; CPUS];
 static UP: AtomicBool = AtomicBool::new(false);
@@ -29,28 +29,27 @@ static ROOT: Once<u64> = Once::new();
 #[derive(Clone, Copy)]
 struct Job(*const (dyn Fn() + Sync));
 
-// SAFETY: the pointer is followed by the second processor alone, while `beside` keeps what it
+// SAFETY: only the second processor follows the pointer, while `beside` keeps the closure that it
 // points to, which is `Sync`.
 unsafe impl Send for Job {}
 
 static JOB: SpinMutex<Option<Job>> = SpinMutex::new(None);
-/// Jobs given so far, and jobs done.
+/// Numbers of jobs given, and of jobs done.
 static GIVEN: AtomicU64 = AtomicU64::new(0);
 static DONE: AtomicU64 = AtomicU64::new(0);
 
-/// Starts the second processor, which uses the page tables below `root` from now on.
+/// Starts the second processor with the page tables of `root`.
 ///
 /// # Safety
 ///
 /// `root` must map the image, the direct map and all stacks for as long as the kernel runs.
 pub unsafe fn start_second(root: u64) {
     ROOT.call_once(|| root);
-    // SAFETY: `second_main` needs the root and nothing more. `Once` sees to it that nobody else
-    // gives another one.
+    // SAFETY: `second_main` needs the root and nothing more. `Once` keeps the first root.
     unsafe { second::start(|| UP.load(SeqCst)) };
 }
 
-/// Whether there is another processor that may hold TLB entries.
+/// Returns true once the second processor is up and may hold TLB entries.
 pub fn is_second_up() -> bool {
     UP.load(SeqCst)
 }
@@ -60,26 +59,26 @@ pub fn is_second_up() -> bool {
 extern "C" fn second_main() -> ! {
     traps::init(SECOND);
     let root = *ROOT.wait();
-    // SAFETY: promised to `start_second`.
+    // SAFETY: the promise of `start_second`'s caller.
     unsafe { cpu::set_root(root) };
     UP.store(true, SeqCst);
     loop {
         wait(|| GIVEN.load(SeqCst) != DONE.load(SeqCst));
         let job = JOB.lock().take().expect("a job was given");
-        // SAFETY: whoever gave the job keeps it until it is done.
+        // SAFETY: `beside` keeps the job until it is done.
         unsafe { (*job.0)() };
         DONE.fetch_add(1, SeqCst);
         wake();
     }
 }
 
-/// Has the second processor do `job` while this one runs `body`. Returns when both are done.
+/// Runs `job` on the second processor while this one runs `body`. Returns when both are done.
 ///
 /// # Panics
 ///
 /// If the second processor has a job already.
 pub fn beside<R>(job: &(dyn Fn() + Sync), body: impl FnOnce() -> R) -> R {
-    assert!(number() != SECOND, "the second processor has nobody to give work to");
+    assert!(number() != SECOND, "the second processor cannot give work");
     // SAFETY: only the lifetime changes. The job is done before this function returns, and nothing
     // unwinds here.
     let job: &'static (dyn Fn() + Sync) = unsafe { core::mem::transmute(job) };
@@ -91,19 +90,20 @@ pub fn beside<R>(job: &(dyn Fn() + Sync), body: impl FnOnce() -> R) -> R {
     result
 }
 
-/// Has the second processor do `job`, and returns what came of it.
+/// Runs `job` on the second processor and returns its result.
 pub fn on_second<R: Send>(job: impl Fn() -> R + Sync) -> R {
     let result = SpinMutex::<Option<R>>::new(None);
     beside(&|| *result.lock() = Some(job()), || ());
     result.into_inner().expect("the job is done")
 }
 
-/// Waits until `until` holds. Whoever makes it hold must call [`wake`] afterwards.
+/// Waits until `until` returns true. The processor that makes it true must call [`wake`]
+/// afterwards.
 ///
-/// Interrupts must be on: the other processor may be waiting for its flush.
+/// Interrupts must be on: the other processor may be waiting for a flush of this one.
 pub fn wait(until: impl Fn() -> bool) {
     debug_assert!(interrupts::are_enabled());
-    for _ in 0..LOOKS {
+    for _ in 0..CHECKS {
         if until() {
             return;
         }
@@ -111,7 +111,7 @@ pub fn wait(until: impl Fn() -> bool) {
     }
     let asleep = &ASLEEP[number()];
     loop {
-        // An interrupt between the last look and the sleep would not end the sleep.
+        // An interrupt between the last check and the sleep would not end the sleep.
         interrupts::disable();
         asleep.store(true, SeqCst);
         let holds = until();
@@ -127,7 +127,7 @@ pub fn wait(until: impl Fn() -> bool) {
     }
 }
 
-/// Lets the other processor look again, if it sleeps.
+/// Lets the other processor check its condition again, if it sleeps.
 pub fn wake() {
     let me = number();
     if (0..CPUS).any(|cpu| cpu != me && ASLEEP[cpu].load(SeqCst)) {
@@ -135,7 +135,7 @@ pub fn wake() {
     }
 }
 
-/// The other processor has interrupted this one.
+/// Handles an interrupt by the other processor.
 pub fn called() {
     shootdown::serve();
 }

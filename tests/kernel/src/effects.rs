@@ -1,20 +1,19 @@
-//! What a call does to the contents of pages, from its arguments and its answer, and which pages to
-//! touch after it.
+//! The effects of a call on the contents of pages, derived from its arguments and its answer, and
+//! the pages to touch after it.
 
-use crate::{
-    arch::traps::Access,
-    paging::{LOWER_HALF_END, PAGE_SIZE},
-    replay::Process,
-    space::page_of,
-    touch::Toucher,
-};
 use kvma::linux::abi::{MAP_NONBLOCK, MAP_POPULATE};
 use kvma_trace::{Answer, Call};
 
-/// Pieces of mremap's old range that are kept track of. A call over more of them is not followed.
+use crate::arch::traps::Access;
+use crate::paging::{LOWER_HALF_END, PAGE_SIZE};
+use crate::replay::Process;
+use crate::space::page_of;
+use crate::touch::Toucher;
+
+/// The number of pieces of mremap's old range that are tracked. Further ones are not followed.
 const PIECES: usize = 32;
 
-/// Advice after which pages hold their first contents again.
+/// Advice of madvise(2) that changes pages.
 const DONTNEED: u64 = 4;
 const DONTNEED_LOCKED: u64 = 24;
 const POPULATE_READ: u64 = 22;
@@ -22,14 +21,14 @@ const POPULATE_WRITE: u64 = 23;
 const GUARD_INSTALL: u64 = 102;
 const GUARD_REMOVE: u64 = 103;
 
-/// Pages of a call's range among which one is looked for that may fault.
-const LOOKED_AT: u64 = 32;
+/// The number of pages of a call's range that are searched for one that faults.
+const SEARCHED: u64 = 32;
 
-/// What must be known of the time before a call.
+/// The state before a call, as far as its effects depend on it.
 pub struct Before<'s> {
     space: &'s Process,
     brk: u64,
-    /// What was mapped of mremap's old range: start and length.
+    /// The pieces of VMAs in mremap's old range: start and length.
     pieces: [(u64, u64); PIECES],
     count: usize,
 }
@@ -39,7 +38,7 @@ fn round_up(len: u64) -> u64 {
 }
 
 impl<'s> Before<'s> {
-    /// `brk` is what brk answered last.
+    /// Records the state before `call`. `brk` is the last answer of brk.
     pub fn new(call: &Call<'_>, brk: u64, space: &'s Process) -> Self {
         let mut before = Self { space, brk, pieces: [(0, 0); PIECES], count: 0 };
         if let Call::Mremap { old, old_len, new_len, .. } = *call {
@@ -54,7 +53,7 @@ impl<'s> Before<'s> {
         before
     }
 
-    /// A page that the call may change, and whose next load is allowed and faults.
+    /// Returns a page that the call may change and whose next load is allowed and faults.
     pub fn faulting(&self, call: &Call<'_>) -> Option<u64> {
         let (start, len) = match *call {
             Call::Mmap { addr, len, .. }
@@ -67,7 +66,7 @@ impl<'s> Before<'s> {
             }
             _ => return None,
         };
-        let pages = (0..len.min(LOOKED_AT * PAGE_SIZE)).step_by(PAGE_SIZE as usize);
+        let pages = (0..len.min(SEARCHED * PAGE_SIZE)).step_by(PAGE_SIZE as usize);
         let mut pages = pages.filter_map(|ahead| start.checked_add(ahead));
         pages.find(|&page| {
             page.is_multiple_of(PAGE_SIZE)
@@ -77,18 +76,18 @@ impl<'s> Before<'s> {
         })
     }
 
-    /// Follows the call in what pages must hold, and touches the ends of every range that it
-    /// concerned.
+    /// Applies the effects of the call to what pages must hold, and touches the ends of every range
+    /// that it has changed.
     pub fn follow(&self, call: &Call<'_>, answer: Answer, toucher: &mut Toucher<'_>) {
         if let Answer::Value(value) = answer
-            && let Some((start, len)) = brought_in(call, value)
+            && let Some((start, len)) = populated_by(call, value)
         {
-            toucher.populated(start, len.min(LOOKED_AT * PAGE_SIZE));
+            toucher.populated(start, len.min(SEARCHED * PAGE_SIZE));
         }
         match (*call, answer) {
             (Call::Mmap { len, .. }, Answer::Value(at)) => toucher.gone(at, round_up(len)),
-            // A failed call at a fixed address may leave a hole behind.
-            (Call::Mmap { addr, len, .. }, _) => toucher.settle(addr, round_up(len)),
+            // A failed call at a fixed address may leave a gap.
+            (Call::Mmap { addr, len, .. }, _) => toucher.recheck(addr, round_up(len)),
             (Call::Munmap { addr, len }, Answer::Value(_)) => toucher.gone(addr, round_up(len)),
             (Call::Brk { .. }, Answer::Value(now)) => {
                 let (old, new) = (round_up(self.brk), round_up(now));
@@ -98,8 +97,8 @@ impl<'s> Before<'s> {
             (Call::Madvise { addr, len, advice: DONTNEED | DONTNEED_LOCKED }, answer) => {
                 match answer {
                     Answer::Value(_) => toucher.emptied(addr, round_up(len)),
-                    // It may have dropped pages before it met what it could not do.
-                    _ => toucher.settle(addr, round_up(len)),
+                    // It may have dropped pages before it failed.
+                    _ => toucher.recheck(addr, round_up(len)),
                 }
             }
             (Call::Madvise { addr, len, advice: GUARD_INSTALL }, Answer::Value(_)) => {
@@ -110,7 +109,7 @@ impl<'s> Before<'s> {
                 toucher.ends(addr, round_up(len));
             }
             (Call::Madvise { addr, len, advice: GUARD_INSTALL | GUARD_REMOVE }, _) => {
-                toucher.settle_guards(addr, round_up(len));
+                toucher.recheck_guards(addr, round_up(len));
             }
             (Call::Munmap { addr, len }, _)
             | (Call::Mprotect { addr, len, .. }, _)
@@ -134,7 +133,7 @@ impl<'s> Before<'s> {
                 | Call::Touch { .. },
                 _,
             ) => {}
-            // There is one program, and what it says of its pages it says by madvise.
+            // Traces that are replayed here are about one process.
             (Call::Fork | Call::ProcessMadvise { .. }, _) => panic!("not replayed here: {call}"),
         }
     }
@@ -163,7 +162,7 @@ impl<'s> Before<'s> {
                 toucher.ends(old, old_len);
                 toucher.ends(to, new_len);
             }
-            // Pieces that moved before the error stay moved.
+            // Pieces that had moved before the error stay moved.
             _ => {
                 for &(start, len) in &self.pieces[..self.count] {
                     if self.space.view(start).is_none() {
@@ -171,15 +170,15 @@ impl<'s> Before<'s> {
                         toucher.relocate(start, len, moved_by(start, new));
                     }
                 }
-                toucher.settle(old, old_len);
-                toucher.settle(new, new_len);
+                toucher.recheck(old, old_len);
+                toucher.recheck(new, new_len);
             }
         }
     }
 }
 
-/// Pages that a call which was answered `value` has brought in, as far as they can be accessed.
-fn brought_in(call: &Call<'_>, value: u64) -> Option<(u64, u64)> {
+/// Returns the pages that a call with the answer `value` has populated.
+fn populated_by(call: &Call<'_>, value: u64) -> Option<(u64, u64)> {
     match *call {
         Call::Mmap { len, flags, .. } if flags & (MAP_POPULATE | MAP_NONBLOCK) == MAP_POPULATE => {
             Some((value, round_up(len)))

@@ -1,74 +1,67 @@
-//! The page-fault handler. It takes no lock of the address space, unless a stack is to grow or a
+//! The page-fault handler. It takes the lock of the address space only if a stack has to grow or a
 //! VMA is written to for the first time: see [`serve`].
 
 pub mod plan;
 
+use core::sync::atomic::AtomicU64;
+use core::sync::atomic::Ordering::{Relaxed, SeqCst};
+
+use kvma::addr_space::Busy;
+use kvma::linux::{self, Fault, FaultAction, SegvCode};
 pub use plan::{COPIED, KEPT};
 
-use crate::{
-    arch::{
-        cpu,
-        traps::{Access, TrapFrame},
-    },
-    broken::Broken,
-    cpus, hooks,
-    pages::Source,
-    probe, rendezvous,
-    space::{self, Current, page_of},
-};
-use core::sync::atomic::{
-    AtomicU64,
-    Ordering::{Relaxed, SeqCst},
-};
-use kvma::{
-    Busy,
-    linux::{self, Fault, FaultAction, SegvCode},
-};
+use crate::arch::cpu;
+use crate::arch::traps::{Access, TrapFrame};
+use crate::broken::Broken;
+use crate::pages::Source;
+use crate::space::{self, Current, page_of};
+use crate::{cpus, hooks, probe, rendezvous};
 
-/// Faults that ended with the access being made.
+/// Faults after which the access was made.
 pub static SERVED: AtomicU64 = AtomicU64::new(0);
-/// Faults that ended with the access being refused: where nothing is mapped, and where the VMA does
-/// not allow it.
+/// Faults after which the access was refused, because nothing was mapped or because the VMA did not
+/// allow it.
 pub static UNMAPPED: AtomicU64 = AtomicU64::new(0);
 pub static FORBIDDEN: AtomicU64 = AtomicU64::new(0);
-/// Lookups without the lock, one for each fault and no other ones.
+/// Lookups without the lock. Each fault makes one, and nothing else makes any.
 pub static LOOKUPS: AtomicU64 = AtomicU64::new(0);
 
-/// Why a fault is neither served nor refused: the instruction is made again.
+/// The reason why a fault is neither served nor refused. The instruction is executed again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Again {
-    /// Changes were in the way of the lookup.
+    /// The lookup met changes.
     Busy,
     /// A flush is under way at the page.
     Flushing,
-    /// The VMA has changed since it was looked up.
+    /// The VMA has changed since the lookup.
     Invalid,
-    /// Somebody else has mapped the page, or is about to move it.
+    /// The page was mapped meanwhile, or is about to move.
     Overtaken,
     /// The stack has grown.
     Grown,
-    /// The VMA has taken note of its first write.
-    Noted,
+    /// The VMA has been written to for the first time.
+    FirstWrite,
 }
 const REASONS: usize = 6;
 
 static AGAIN: [AtomicU64; REASONS] = [const { AtomicU64::new(0) }; REASONS];
 
 impl Again {
-    /// How often.
+    /// Returns how many faults had this reason.
     pub fn count(self) -> u64 {
         AGAIN[self as usize].load(SeqCst)
     }
 }
 
-/// What becomes of a fault.
+/// The handler's decision.
 enum Answer {
     Served,
-    /// With what Linux would tell the program.
+    /// With the code of the signal that Linux would send.
     Refused(SegvCode),
     Again(Again),
 }
 
+/// Handles a page fault, which only a [probe](crate::probe) may cause.
 pub fn page_fault(frame: &mut TrapFrame, address: u64, access: Access) {
     probe::expect_fault(frame, address, access);
     match space::current(|space| serve(space, address, access))
@@ -80,10 +73,10 @@ pub fn page_fault(frame: &mut TrapFrame, address: u64, access: Access) {
         }
         Answer::Again(why) if probe::is_patient() => {
             AGAIN[why as usize].fetch_add(1, SeqCst);
-            // A scenario may be waiting for this.
+            // A scenario may be waiting for this count.
             cpus::wake();
         }
-        // A hook looks at what it has just unmapped.
+        // A hook loads from a page that it has just unmapped.
         Answer::Again(_) => probe::refuse(frame, access, SegvCode::MapErr),
         Answer::Refused(code) => {
             let refused = match code {
@@ -96,8 +89,8 @@ pub fn page_fault(frame: &mut TrapFrame, address: u64, access: Access) {
     }
 }
 
-/// Looks the VMA up, without the lock, then prepares the page, then takes the page-table lock, asks
-/// whether the VMA is still as it was, and only then writes the entry.
+/// Looks the VMA up without the lock and prepares the page. Then it takes the page-table lock,
+/// checks that the VMA's token is still valid, and only then writes the entry.
 fn serve(space: &dyn Current, address: u64, access: Access) -> Answer {
     LOOKUPS.fetch_add(1, Relaxed);
     let vma = match space.try_lookup(address) {
@@ -108,8 +101,8 @@ fn serve(space: &dyn Current, address: u64, access: Access) -> Answer {
     let fault = Fault::new(address, access.into());
     match fault.check_access(&vma.attrs(), vma.key()) {
         Some(FaultAction::Refuse(code)) => return Answer::Refused(code),
-        // The first write to private memory. The token goes, too.
-        None if probe::is_by_program() => return changed(space, &fault, Again::Noted),
+        // The first write to private memory, which invalidates the token.
+        None if probe::is_by_program() => return change_vma(space, &fault, Again::FirstWrite),
         Some(FaultAction::Map | FaultAction::Copy) | None => {}
     }
     if vma.token().is_dead() {
@@ -127,8 +120,7 @@ fn serve(space: &dyn Current, address: u64, access: Access) -> Answer {
         }
     };
     let Some(plan) = plan else {
-        // Somebody else has mapped the page, or given it more rights, since this processor last
-        // looked.
+        // The page was mapped, or given more rights, after this processor had cached its entry.
         cpu::flush_page(page);
         return Answer::Served;
     };
@@ -141,7 +133,7 @@ fn serve(space: &dyn Current, address: u64, access: Access) -> Answer {
     } else if pages.is_moving(page) || !ready.fits(pages.tables.find(page)) {
         Again::Overtaken
     } else {
-        ready.put(&mut pages, page, rights);
+        ready.install(&mut pages, page, rights);
         return Answer::Served;
     };
     drop(pages);
@@ -149,18 +141,18 @@ fn serve(space: &dyn Current, address: u64, access: Access) -> Answer {
     Answer::Again(again)
 }
 
-/// Nothing is mapped there. If it is the program that wants it, a stack above may grow.
+/// Handles a fault where nothing is mapped. If the program causes it, the stack above may grow.
 fn unmapped(space: &dyn Current, address: u64, access: Access) -> Answer {
     if !probe::is_by_program() {
         return Answer::Refused(SegvCode::MapErr);
     }
     let fault = Fault::new(address, access.into());
     let fault = probe::stack_pointer().map_or(fault, |pointer| fault.with_stack_pointer(pointer));
-    changed(space, &fault, Again::Grown)
+    change_vma(space, &fault, Again::Grown)
 }
 
-/// The VMAs have to change for the fault. If that is allowed, the access is made again.
-fn changed(space: &dyn Current, fault: &Fault, again: Again) -> Answer {
+/// Lets the fault change VMAs, after which the access is made again.
+fn change_vma(space: &dyn Current, fault: &Fault, again: Again) -> Answer {
     match space.fault(fault) {
         FaultAction::Refuse(code) => Answer::Refused(code),
         FaultAction::Map | FaultAction::Copy => Answer::Again(again),

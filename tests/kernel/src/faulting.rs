@@ -1,18 +1,23 @@
-//! VMAs that a fault may change: stacks grow, and Linux counts private VMAs from their first write
-//! on.
+//! VMAs that a fault may change: stacks grow, and Linux marks private VMAs at their first write.
 
-use crate::{contents::Contents, hooks::PageHooks};
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use kvma::{
-    HasVmMap, NodeAlloc, Update, VmMap, VmaNode,
-    linux::{Fault, FaultAction, File, LinuxVma, Mm, SegvCode},
-};
+use core::sync::atomic::AtomicU64;
+use core::sync::atomic::Ordering::Relaxed;
+
+use kvma::addr_space::HasVmMap;
+use kvma::linux::{Fault, FaultAction, File, LinuxVma, Mm, MmAlloc, SegvCode};
+use kvma::vm_map::Update;
+use kvma::{NodeAlloc, VmMap, VmaNode};
+
+use crate::contents::Contents;
+use crate::hooks::PageHooks;
 
 /// Faults that have made a stack grow.
 pub static GROWN: AtomicU64 = AtomicU64::new(0);
 
+/// VMAs that a fault may change.
 pub trait Faulting: HasVmMap<Data: Contents> {
-    /// What a fault comes to, by rules that may change the VMA or extend it. Under the lock.
+    /// Decides on a fault, and changes or extends the VMA if the rules say so. Called under the
+    /// lock.
     fn fault(
         &mut self,
         fault: &Fault,
@@ -20,7 +25,7 @@ pub trait Faulting: HasVmMap<Data: Contents> {
     ) -> FaultAction;
 }
 
-/// Plain VMAs stay as they are.
+/// Plain VMAs are not changed.
 impl<A: NodeAlloc<VmaNode<()>> + Clone> Faulting for VmMap<(), A> {
     fn fault(
         &mut self,
@@ -31,7 +36,7 @@ impl<A: NodeAlloc<VmaNode<()>> + Clone> Faulting for VmMap<(), A> {
     }
 }
 
-impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Faulting for Mm<F, A>
+impl<F: File, A: MmAlloc<F>> Faulting for Mm<F, A>
 where
     LinuxVma<F>: Contents,
 {
@@ -41,8 +46,8 @@ where
         update: &mut Update<'_, LinuxVma<F>, A, PageHooks<'_>>,
     ) -> FaultAction {
         let before = self.usage().total();
-        let verdict = Mm::fault(self, fault, update);
+        let action = Mm::fault(self, fault, update);
         GROWN.fetch_add(u64::from(self.usage().total() > before), Relaxed);
-        verdict
+        action
     }
 }

@@ -1,31 +1,42 @@
-//! A process makes another one of its kind.
+//! fork(2), with page tables.
 
-use crate::{contents::Contents, pages::Pages, paging::LOWER_HALF_END, space::Space, tlb::Gather};
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use kvma::{
-    AddrSpace, Errno, Hooks, NodeAlloc, Piece, VmaNode,
-    linux::{File, Inheritance, Kernel, LinuxVma, Mm},
-};
+use core::sync::atomic::AtomicU64;
+use core::sync::atomic::Ordering::Relaxed;
+
+use kvma::linux::{File, Inheritance, Kernel, LinuxVma, Mm, MmAlloc};
+use kvma::{AddrSpace, Errno, Hooks, Piece};
 use spin::mutex::SpinMutex;
+
+use crate::contents::Contents;
+use crate::pages::Pages;
+use crate::paging::LOWER_HALF_END;
+use crate::space::Space;
+use crate::tlb::Gather;
 
 /// Forks that have succeeded.
 pub static FORKS: AtomicU64 = AtomicU64::new(0);
 
-/// Hooks for one fork. They take the parent's page-table lock, each for itself.
+/// The hooks of one fork. Each takes the parent's page-table lock.
 pub struct ForkHooks<'a> {
     parent: &'a SpinMutex<Pages>,
-    /// Behind no lock: nobody else has them yet.
+    /// No lock is needed: nothing else uses them yet.
     child: &'a mut Pages,
-    owed: Gather,
+    gather: Gather,
 }
 
 impl<F: File> Hooks<LinuxVma<F>> for ForkHooks<'_> {
+    type Error = Errno;
+
+    fn prepares(&self) -> bool {
+        false
+    }
+
     fn flush_begin(&mut self) {
-        self.owed.begin_flush();
+        self.gather.begin_flush();
     }
 
     fn flush_wait(&mut self) {
-        self.owed.finish();
+        self.gather.finish();
     }
 }
 
@@ -37,9 +48,9 @@ impl<F: File> Kernel<F> for ForkHooks<'_> {
         }
         let inherited = match how {
             Inheritance::CopyOnWrite => {
-                self.parent.lock().inherit(self.child, first, last, &mut self.owed)
+                self.parent.lock().inherit(self.child, first, last, &mut self.gather)
             }
-            // The rest is left to the child's faults.
+            // The child's faults map the rest.
             Inheritance::Share => self.parent.lock().inherit_guards(self.child, first, last),
             Inheritance::Wipe => Ok(()),
         };
@@ -47,24 +58,24 @@ impl<F: File> Kernel<F> for ForkHooks<'_> {
     }
 }
 
-impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Space<Mm<F, A>>
+impl<F: File, A: MmAlloc<F>> Space<Mm<F, A>>
 where
     LinuxVma<F>: Contents,
 {
-    /// fork(2): the child, with page tables of its own. When this returns, no processor can store
-    /// to what both see.
+    /// Forks, and returns the child with page tables of its own. When this returns, no processor
+    /// can store to a frame that both map.
     pub fn fork(&self) -> Result<Self, Errno> {
         self.fork_with(|vmas, mut hooks| vmas.fork(&mut hooks))
     }
 
-    /// The same by way of `fork`, which may put hooks of its own around those that it gets.
+    /// Forks by `fork`, which may wrap the hooks that it is given.
     pub fn fork_with(
         &self,
         fork: impl FnOnce(&AddrSpace<Mm<F, A>>, ForkHooks<'_>) -> Result<Mm<F, A>, Errno>,
     ) -> Result<Self, Errno> {
         let sibling = self.pages.lock().sibling();
         let mut pages = sibling.ok_or(Errno::ENOMEM)?;
-        let hooks = ForkHooks { parent: &self.pages, child: &mut pages, owed: Gather::new() };
+        let hooks = ForkHooks { parent: &self.pages, child: &mut pages, gather: Gather::new() };
         match fork(&self.vmas, hooks) {
             Ok(vmas) => {
                 FORKS.fetch_add(1, Relaxed);
@@ -77,7 +88,7 @@ where
         }
     }
 
-    /// Ends a child: everything that it has is given back.
+    /// Ends a child and frees everything that it has.
     pub fn end(self) {
         let cleared = self.change(|vmas, update| vmas.clear(*vmas.layout(), update));
         cleared.unwrap_or_else(|error| panic!("the process cannot end: {error}"));

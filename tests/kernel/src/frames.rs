@@ -1,26 +1,26 @@
 //! Physical memory, one 4 KiB frame at a time.
 //!
-//! A test kernel's allocator is suspicious: it counts frames by use, fills freed ones with
-//! [`POISON`], looks whether the poison is intact when it gives them out again, and prefers the
-//! frame freed last, so that a frame freed too early is overwritten as soon as can be.
+//! The allocator is made to notice mistakes: it counts frames by use, fills freed frames with
+//! [`POISON`], checks that the poison is intact when it allocates them again, and prefers the frame
+//! freed last, so that a frame freed too early is overwritten as soon as possible.
 //!
-//! A frame may have several owners, each with the duty to [`free`] it: it is free when the last one
-//! has.
+//! Frames are reference-counted: each reference must be given up with [`free`], and the last one
+//! frees the frame.
 
-use crate::{
-    arch::memory_map::DIRECT_MAP,
-    cpus::{CPUS, number},
-};
 use core::ops::Range;
+
 use spin::mutex::SpinMutex;
+
+use crate::arch::memory_map::DIRECT_MAP;
+use crate::cpus::{CPUS, number};
 
 pub const FRAME_SIZE: u64 = 4096;
 pub const WORDS: usize = (FRAME_SIZE / 8) as usize;
 
-/// What a freed frame is filled with: INT3 instructions, should anybody execute it.
+/// The contents of a freed frame: INT3 instructions, in case it is executed.
 pub const POISON: u64 = 0xcccc_cccc_cccc_cccc;
 
-/// What a frame is used for.
+/// The use of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Use {
     /// A page table of any level.
@@ -34,18 +34,20 @@ pub enum Use {
 }
 const USES: usize = 4;
 
-/// A frame, by its physical address, and the duty to give it back. There is no `Drop`: a lost frame
-/// shows in [`in_use`] at the end.
+/// A reference to a frame, which must be given up with [`free`]. There is no `Drop`: a reference
+/// that is lost shows in [`in_use`] at the end.
 #[must_use]
 #[derive(Debug)]
 pub struct Frame(u64);
 
 impl Frame {
-    /// Leaves the duty to whoever keeps the address, such as a page-table entry.
+    /// Turns the reference into the frame's physical address, for a page-table entry to keep.
     pub fn into_address(self) -> u64 {
         self.0
     }
 
+    /// Turns an address back into the reference.
+    ///
     /// # Safety
     ///
     /// `address` must come from [`Frame::into_address`] and not have been turned back since.
@@ -53,6 +55,7 @@ impl Frame {
         Self(address)
     }
 
+    /// Fills the frame with zeros.
     pub fn zero(&self) {
         self.fill(|_| 0);
     }
@@ -60,17 +63,18 @@ impl Frame {
     /// Writes every word through the direct map.
     pub fn fill(&self, mut word: impl FnMut(usize) -> u64) {
         for i in 0..WORDS {
-            // SAFETY: the frame is ours, and the direct map covers all RAM. Volatile, because the
-            // program may see the same memory at another address.
+            // SAFETY: the frame is in use, and the direct map covers all RAM. Volatile, because the
+            // program may map the same memory at another address.
             unsafe { direct(self.0).add(i).write_volatile(word(i)) };
         }
     }
 
-    /// Makes this frame hold what `other` holds.
+    /// Copies the contents of `other` to this frame.
     pub fn copy(&self, other: &Self) {
         self.fill(|i| other.word(i));
     }
 
+    /// Returns a word of the frame.
     pub fn word(&self, index: usize) -> u64 {
         assert!(index < WORDS);
         // SAFETY: as in `fill`.
@@ -78,7 +82,7 @@ impl Frame {
     }
 }
 
-/// Where the direct map shows a physical address.
+/// Returns the address of physical memory in the direct map.
 pub fn direct(physical: u64) -> *mut u64 {
     core::ptr::with_exposed_provenance_mut((DIRECT_MAP + physical) as usize)
 }
@@ -94,23 +98,23 @@ enum State {
 struct Meta {
     /// Next in the free list.
     next: Option<u32>,
-    /// Next in the [`FrameList`] of each processor: a frame that several own may be on both.
+    /// Next in the [`FrameList`] of each processor. A shared frame may be on both lists.
     listed: [Option<u32>; CPUS],
     state: State,
-    /// How many have the duty to give it back.
-    owners: u32,
+    /// Number of references.
+    references: u32,
 }
 
 impl Meta {
     fn new(state: State) -> Self {
-        Self { next: None, listed: [None; CPUS], state, owners: 0 }
+        Self { next: None, listed: [None; CPUS], state, references: 0 }
     }
 }
 
 struct Frames {
     base: u64,
     meta: &'static mut [Meta],
-    /// Frames from here on were never given out.
+    /// Frames from here on were never allocated.
     fresh: usize,
     free: Option<u32>,
     used: [usize; USES],
@@ -141,11 +145,11 @@ impl Frames {
     }
 }
 
-/// Takes over the RAM in `ram`, whose beginning holds the allocator's own table.
+/// Takes over the RAM in `ram`. The allocator's own table lies at its beginning.
 ///
 /// # Safety
 ///
-/// To be called once, with RAM in the direct map that nothing else uses.
+/// Must be called once, with RAM in the direct map that nothing else uses.
 pub unsafe fn init(ram: Range<u64>) {
     let begin = ram.start.next_multiple_of(FRAME_SIZE);
     let pages = ((ram.end - begin) / FRAME_SIZE) as usize;
@@ -154,16 +158,16 @@ pub unsafe fn init(ram: Range<u64>) {
     let count = ((ram.end - base) / FRAME_SIZE) as usize;
     let meta = direct(begin).cast::<Meta>();
     for i in 0..count {
-        // SAFETY: inside the RAM handed over, below `base`.
+        // SAFETY: inside `ram`, below `base`.
         unsafe { meta.add(i).write(Meta::new(State::Fresh)) };
     }
     let mut frames = FRAMES.lock();
     frames.base = base;
-    // SAFETY: just initialised, and nobody else's.
+    // SAFETY: just initialised, and used by nothing else.
     frames.meta = unsafe { core::slice::from_raw_parts_mut(meta, count) };
 }
 
-/// A frame with undefined contents, or `None` when memory is used up.
+/// Allocates a frame with undefined contents. `None` without memory.
 pub fn allocate(purpose: Use) -> Option<Frame> {
     let mut frames = FRAMES.lock();
     let index = match frames.free {
@@ -189,13 +193,13 @@ pub fn allocate(purpose: Use) -> Option<Frame> {
             );
         }
     }
-    *meta = Meta { owners: 1, ..Meta::new(State::Used(purpose)) };
+    *meta = Meta { references: 1, ..Meta::new(State::Used(purpose)) };
     frames.used[purpose as usize] += 1;
     frames.peak = frames.peak.max(frames.used.iter().sum());
     Some(frame)
 }
 
-/// Gives the frame at this address, which is in use, one more owner.
+/// Makes another reference to the frame at this address, which is in use.
 pub fn share(address: u64) -> Frame {
     let mut frames = FRAMES.lock();
     let index = frames.index(address);
@@ -204,26 +208,25 @@ pub fn share(address: u64) -> Frame {
         matches!(meta.state, State::Used(_)),
         "frame {address:#x} is shared after it was freed"
     );
-    meta.owners += 1;
+    meta.references += 1;
     Frame(address)
 }
 
-/// Whether the frame at this address has several owners.
+/// Returns true if there is more than one reference to the frame at this address.
 pub fn is_shared(address: u64) -> bool {
     let frames = FRAMES.lock();
-    frames.meta[frames.index(address)].owners > 1
+    frames.meta[frames.index(address)].references > 1
 }
 
-/// Gives up one owner's part. With the last one, poisons the frame and makes it the next one to be
-/// given out.
+/// Gives up a reference. The last one frees the frame, which is poisoned and allocated next.
 pub fn free(frame: Frame) {
     let mut frames = FRAMES.lock();
     let index = frames.index(frame.0);
     let State::Used(purpose) = frames.meta[index].state else {
         panic!("frame {:#x} freed twice", frame.0)
     };
-    frames.meta[index].owners -= 1;
-    if frames.meta[index].owners > 0 {
+    frames.meta[index].references -= 1;
+    if frames.meta[index].references > 0 {
         return;
     }
     frame.fill(|_| POISON);
@@ -232,7 +235,7 @@ pub fn free(frame: Frame) {
     frames.used[purpose as usize] -= 1;
 }
 
-/// What the frame at this address is used for.
+/// Returns the use of the frame at this address.
 pub fn purpose(address: u64) -> Option<Use> {
     let frames = FRAMES.lock();
     match frames.meta[frames.index(address)].state {
@@ -241,20 +244,23 @@ pub fn purpose(address: u64) -> Option<Use> {
     }
 }
 
+/// Returns the number of frames in use for a purpose.
 pub fn in_use(purpose: Use) -> usize {
     FRAMES.lock().used[purpose as usize]
 }
 
+/// Returns the largest number of frames that were in use at the same time.
 pub fn peak() -> usize {
     FRAMES.lock().peak
 }
 
+/// Returns the number of all frames.
 pub fn total() -> usize {
     FRAMES.lock().meta.len()
 }
 
-/// Frames kept for later, linked through the allocator's own table: adding one needs no memory. A
-/// list is used by the processor that made it, and a frame is on one of its lists at a time.
+/// A list of frames, linked through the allocator's own table, so that adding one needs no memory.
+/// Only the processor that made a list uses it, and a frame is on one of its lists at a time.
 #[must_use]
 #[derive(Default)]
 pub struct FrameList {
@@ -280,7 +286,7 @@ impl FrameList {
         Some(Frame(frames.address(index)))
     }
 
-    /// Frees them all.
+    /// Gives up all references.
     pub fn free_all(&mut self) {
         while let Some(frame) = self.pop() {
             free(frame);

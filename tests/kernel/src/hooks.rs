@@ -1,37 +1,41 @@
-//! kvma's hooks: what a change of VMAs does to page tables and the TLB.
+//! kvma's hooks: they keep page tables and TLBs in step with the VMAs.
 
-use crate::{
-    broken::Broken,
-    contents::Contents,
-    frames::FrameList,
-    page_cache,
-    pages::Pages,
-    paging::{LOWER_HALF_END, Rights},
-    populate,
-    tlb::Gather,
-    witness::Witness,
-};
 use kvma::linux::{File, Kernel, LinuxVma, PageOp};
-use kvma::{Attrs, Backing, Errno, Error, Event, Hooks, Piece, Prot};
+use kvma::{Attrs, Backing, Errno, Event, Hooks, Piece, Prot};
 use spin::mutex::SpinMutex;
 
-/// Hooks for one change. They run under kvma's lock and take the page-table lock, each for itself.
-/// What the change owes is begun by [`Hooks::flush_begin`] and done by [`Hooks::flush_wait`].
+use crate::broken::Broken;
+use crate::contents::Contents;
+use crate::frames::FrameList;
+use crate::pages::Pages;
+use crate::paging::{LOWER_HALF_END, Rights};
+use crate::tlb::Gather;
+use crate::witness::Witness;
+use crate::{page_cache, populate};
+
+/// The hooks of one change. They run under kvma's lock, and each takes the page-table lock.
+/// [`Hooks::flush_begin`] begins the TLB flush; [`Hooks::flush_wait`] waits for its end and frees
+/// frames.
 pub struct PageHooks<'a> {
     /// The page-table lock.
     pages: &'a SpinMutex<Pages>,
-    owed: Gather,
-    /// Tables in hand for pages that move.
-    spare: FrameList,
+    gather: Gather,
+    /// Preallocated tables for pages that move.
+    preallocated: FrameList,
     witness: Witness,
 }
 
 impl<'a> PageHooks<'a> {
     pub fn new(pages: &'a SpinMutex<Pages>) -> Self {
-        Self { pages, owed: Gather::new(), spare: FrameList::new(), witness: Witness::new() }
+        Self {
+            pages,
+            gather: Gather::new(),
+            preallocated: FrameList::new(),
+            witness: Witness::new(),
+        }
     }
 
-    /// Takes away what lies in the pages `first..=last`, as `take` does.
+    /// Removes entries of the pages `first..=last` with `take`.
     fn take<R>(
         &mut self,
         first: u64,
@@ -40,14 +44,14 @@ impl<'a> PageHooks<'a> {
     ) -> R {
         let present = self.pages.lock().tables.first(first, last);
         if let Some((page, _)) = present {
-            // Without the page-table lock: it may fault.
+            // Without the page-table lock, because it may fault.
             self.witness.before(page);
         }
-        take(&mut self.pages.lock(), first, last, &mut self.owed)
+        take(&mut self.pages.lock(), first, last, &mut self.gather)
     }
 }
 
-/// What the processor is to allow.
+/// Returns the rights in page-table entries for a protection.
 pub fn rights(prot: Prot) -> Rights {
     Rights {
         load: prot.contains(Prot::READ),
@@ -56,29 +60,32 @@ pub fn rights(prot: Prot) -> Rights {
     }
 }
 
-/// First and last byte of the piece, if page tables concern it.
+/// Returns first and last byte of the piece, if page tables cover it.
 fn mapped<V>(piece: &Piece<'_, V>) -> Option<(u64, u64)> {
     let (first, last) = (piece.range().start(), piece.range().last());
     (last < LOWER_HALF_END).then_some((first, last))
 }
 
 impl<V: Contents> Hooks<V> for PageHooks<'_> {
-    /// Moving pages needs tables at their new place. Everything else only takes away, or waits for
-    /// a fault.
-    fn prepare(&mut self, event: &Event<'_, V>) -> Result<(), Error> {
+    type Error = Errno;
+
+    /// Preallocates tables for pages that move. Everything else only removes entries, or is left to
+    /// faults.
+    fn prepare(&mut self, event: &Event<'_, V>) -> Result<(), Errno> {
         match event {
             Event::Relocate { piece, to } => {
                 if let Some((first, last)) = mapped(piece) {
                     let mut pages = self.pages.lock();
-                    let prepared = pages.prepare_to_relocate(first, last, *to, &mut self.spare);
+                    let prepared =
+                        pages.prepare_to_relocate(first, last, *to, &mut self.preallocated);
                     if prepared.is_err() {
-                        // Whatever else was prepared is being cancelled.
-                        self.spare.free_all();
-                        return Err(Error::OutOfMemory);
+                        // All that was prepared before is being cancelled.
+                        self.preallocated.free_all();
+                        return Err(Errno::ENOMEM);
                     }
                 }
             }
-            // Faults may come as soon as the VMA is there, before the hook that maps.
+            // Faults may come as soon as the VMA is in the tree, before the map hook.
             Event::Map(piece) if piece.data().begins_as_zeros() => {
                 if let Backing::Object { id, .. } = piece.attrs().backing() {
                     page_cache::note_zeros(id);
@@ -90,12 +97,12 @@ impl<V: Contents> Hooks<V> for PageHooks<'_> {
     }
 
     fn cancel(&mut self, _event: &Event<'_, V>) {
-        // Everything that was prepared is being cancelled.
-        self.spare.free_all();
-        self.pages.lock().settle();
+        // All that was prepared is being cancelled.
+        self.preallocated.free_all();
+        self.pages.lock().end_relocation();
     }
 
-    fn unmap(&mut self, piece: &Piece<'_, V>) {
+    fn on_unmap(&mut self, piece: &Piece<'_, V>) {
         if !Broken::NoUnmapHook.is_chosen()
             && let Some((first, last)) = mapped(piece)
         {
@@ -103,48 +110,47 @@ impl<V: Contents> Hooks<V> for PageHooks<'_> {
         }
     }
 
-    fn protect(&mut self, piece: &Piece<'_, V>, _old: &Attrs) {
+    fn on_protect(&mut self, piece: &Piece<'_, V>, _old: &Attrs) {
         if !Broken::NoProtectHook.is_chosen()
             && let Some((first, last)) = mapped(piece)
         {
             let rights = rights(piece.attrs().prot());
-            self.pages.lock().protect(first, last, rights, &mut self.owed);
+            self.pages.lock().protect(first, last, rights, &mut self.gather);
         }
     }
 
-    fn relocate(&mut self, piece: &Piece<'_, V>, to: u64) {
+    fn on_relocate(&mut self, piece: &Piece<'_, V>, to: u64) {
         if !Broken::NoRelocateHook.is_chosen()
             && let Some((first, last)) = mapped(piece)
         {
-            self.pages.lock().relocate(first, last, to, &mut self.spare, &mut self.owed);
+            self.pages.lock().relocate(first, last, to, &mut self.preallocated, &mut self.gather);
         }
     }
 
     fn flush_begin(&mut self) {
         let pages = self.pages;
         self.witness.before_flush(|page| pages.lock().tables.find(page).is_some());
-        self.owed.begin_flush();
-        pages.lock().settle();
+        self.gather.begin_flush();
+        pages.lock().end_relocation();
     }
 
     fn flush_wait(&mut self) {
-        self.owed.finish();
-        self.spare.free_all();
+        self.gather.finish();
+        self.preallocated.free_all();
     }
 }
 
-/// What is to be done to pages though their VMAs stay. Everything else that an owner may say, the
-/// replay says.
+/// Operations on pages whose VMAs stay. The replay answers everything else that a kernel is asked.
 impl<F: File> Kernel<F> for PageHooks<'_>
 where
     LinuxVma<F>: Contents,
 {
-    fn page_op(&mut self, action: PageOp, piece: &Piece<'_, LinuxVma<F>>) -> Result<(), Errno> {
+    fn page_op(&mut self, op: PageOp, piece: &Piece<'_, LinuxVma<F>>) -> Result<(), Errno> {
         let Some((first, last)) = mapped(piece) else { return Ok(()) };
-        if let Some(access) = populate::access(action, &piece.attrs()) {
+        if let Some(access) = populate::access(op, &piece.attrs()) {
             return populate::populate(self.pages, piece.attrs(), first, last, access);
         }
-        match action {
+        match op {
             PageOp::DontNeed => self.take(first, last, Pages::discard),
             PageOp::GuardInstall => {
                 self.take(first, last, Pages::guard).map_err(|_| Errno::ENOMEM)?

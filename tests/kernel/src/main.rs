@@ -1,9 +1,10 @@
 //! The test kernel: kvma at its real job.
 //!
-//! It comes up in the upper half with paging on, replays a recorded trace (QEMU's `-initrd`) as an
-//! address space with real page tables, touches what the calls changed, and says on the serial port
-//! how it went. Its answers go to the debug port, in the trace's own format, for the host program
-//! to check_access. Anything that is not as it should be is a panic, and a panic fails the boot.
+//! It starts in the upper half with paging on and runs its scenarios. Then it replays a recorded
+//! trace (QEMU's `-initrd`) in an address space with real page tables, touches the pages that the
+//! calls have changed, and reports on the serial port. Its answers go to the debug port in the
+//! format of traces, for the host program to compare. Whatever is wrong is a panic, and a panic
+//! fails the boot.
 
 #![no_std]
 #![no_main]
@@ -40,18 +41,17 @@ mod tlb;
 mod touch;
 mod witness;
 
-use arch::{
-    cpu,
-    exit::{FaultAction, exit},
-    start_info::StartInfo,
-};
-use broken::Broken;
 use core::panic::PanicInfo;
+
+use arch::cpu;
+use arch::exit::{Verdict, exit};
+use arch::start_info::StartInfo;
+use broken::Broken;
 use frames::Use;
 use pages::Pages;
 use shadow::Shadow;
 
-/// Memory set apart for what the kernel keeps to check itself.
+/// Memory set apart for the lists with which the kernel checks itself.
 const SHADOW_MEMORY: u64 = 4 << 20;
 const CACHE_MEMORY: u64 = 2 << 20;
 
@@ -62,7 +62,7 @@ extern "C" fn kernel_main(start_info: u64) -> ! {
     arch::apic::mask_legacy();
     arch::traps::init(0);
     arch::timer::calibrate();
-    // SAFETY: the entry code passes on what it got from the loader.
+    // SAFETY: the entry code passes the loader's pointer on.
     let Some(info) = (unsafe { StartInfo::new(start_info) }) else { panic!("not booted by PVH") };
     match Broken::parse(info.command_line()) {
         Ok(broken) => broken.choose(),
@@ -77,7 +77,7 @@ extern "C" fn kernel_main(start_info: u64) -> ! {
         info.command_line().split_whitespace().any(|word| word == "skip-scenarios");
     let pages = if skip_scenarios { pages } else { scenarios::run(pages) };
     replay_trace(info, pages, shadow);
-    exit(FaultAction::Pass)
+    exit(Verdict::Pass)
 }
 
 fn replay_trace(info: StartInfo, pages: Pages, shadow: Shadow) {
@@ -87,7 +87,7 @@ fn replay_trace(info: StartInfo, pages: Pages, shadow: Shadow) {
     replay::run(trace, pages, shadow);
 }
 
-/// Hands RAM to those who need it, and turns on page tables of the kernel's own.
+/// Gives RAM to the parts of the kernel that need it, and switches to the kernel's own page tables.
 fn take_over_memory(info: StartInfo) -> (Pages, Shadow) {
     let ram = info.usable_ram(paging::image_end().next_multiple_of(frames::FRAME_SIZE));
     let cache_at = ram.start + SHADOW_MEMORY;
@@ -105,10 +105,11 @@ fn take_over_memory(info: StartInfo) -> (Pages, Shadow) {
     };
     // SAFETY: the root maps the image as it is linked and the direct map as before.
     unsafe { cpu::set_root(tables.root()) };
-    // SAFETY: these tables are the only ones, and stay.
+    // SAFETY: these tables are the only ones, and are never freed.
     unsafe { cpus::start_second(tables.root()) };
     println!(
-        "kernel up: 2 processors, {} MiB in {} frames, paging on ({} tables), write protection and no-execute on",
+        "kernel up: 2 processors, {} MiB in {} frames, paging on ({} tables),\n\
+         write protection and no-execute on",
         (ram.end - ram.start) >> 20,
         frames::total(),
         frames::in_use(Use::Table),
@@ -122,5 +123,5 @@ fn panic(info: &PanicInfo<'_>) -> ! {
         Some(at) => println!("FAILED: {} ({}:{})", info.message(), at.file(), at.line()),
         None => println!("FAILED: {}", info.message()),
     }
-    exit(FaultAction::Fail)
+    exit(Verdict::Fail)
 }

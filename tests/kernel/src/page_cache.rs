@@ -1,12 +1,13 @@
-//! Frames of shared objects: one for each page of an object, whatever address spaces map it.
+//! The page cache: the frames of shared objects, one for each page of an object, whichever address
+//! spaces map it.
 
-use crate::{
-    contents::Origin,
-    frames::{self, Frame, Use},
-    sorted::Sorted,
-};
 use core::ops::Range;
+
 use spin::mutex::SpinMutex;
+
+use crate::contents::Origin;
+use crate::frames::{self, Frame, Use};
+use crate::sorted::Sorted;
 
 /// Memory for the list of [zero objects](note_zeros).
 const ZEROS_MEMORY: u64 = 64 << 10;
@@ -18,19 +19,21 @@ struct PageCache {
     zeros: Sorted<u64, ()>,
 }
 
-/// Taken inside of page-table locks.
+/// The lock is taken inside page-table locks.
 static CACHE: SpinMutex<Option<PageCache>> = SpinMutex::new(None);
 
 fn with<R>(use_it: impl FnOnce(&mut PageCache) -> R) -> R {
     use_it(CACHE.lock().as_mut().expect("the page cache has memory"))
 }
 
+/// Gives the cache memory for its lists.
+///
 /// # Safety
 ///
 /// As [`Sorted::new`].
 pub unsafe fn init(memory: Range<u64>) {
     let zeros_end = memory.start + ZEROS_MEMORY;
-    // SAFETY: passed on to the caller; the two parts do not overlap.
+    // SAFETY: the caller's promise, and the two parts do not overlap.
     let cache = unsafe {
         PageCache {
             zeros: Sorted::new(memory.start..zeros_end, (0, ())),
@@ -40,26 +43,27 @@ pub unsafe fn init(memory: Range<u64>) {
     *CACHE.lock() = Some(cache);
 }
 
-/// The object has no file behind it: every page of it begins as zeros.
+/// Notes that an object is not a file, so that every page of it begins as zeros.
 pub fn note_zeros(id: u64) {
     with(|cache| cache.zeros.set(id, ()));
 }
 
-/// What page `page` of object `id` holds before anybody writes to it.
+/// Returns the origin of page `page` of object `id`.
 pub fn origin(id: u64, page: u64) -> Origin {
     with(|cache| cache.origin(id, page))
 }
 
-/// Physical address of the frame with page `page` of object `id`, which stays the cache's.
+/// Returns the physical address of the frame of page `page` of object `id`. The reference stays in
+/// the cache.
 pub fn frame(id: u64, page: u64) -> Option<u64> {
     with(|cache| cache.frame(id, page))
 }
 
-/// Frees every frame. No page table may hold one any more.
+/// Frees every frame. No page table may map one any more.
 pub fn drop_all() {
     with(|cache| {
         while let Some((_, address)) = cache.frames.take_first((0, 0), (u64::MAX, u64::MAX)) {
-            // SAFETY: `frame` put the address there, and it has just been taken out.
+            // SAFETY: `frame` has put the address there, and it has just been removed.
             frames::free(unsafe { Frame::from_address(address) });
         }
     });

@@ -1,38 +1,37 @@
-//! The pages of an address space: page tables, and the frames behind them. All of it is protected
+//! The pages of an address space: page tables and the frames that they map. All of it is protected
 //! by one lock, the page-table lock: see [`crate::space`].
 
-use crate::{
-    contents::Origin,
-    copy_on_write,
-    frames::{self, Frame, FrameList, Use},
-    page_cache,
-    paging::{Entry, LOWER_HALF_END, PAGE_SIZE, Removed, Rights, Tables},
-    tlb::Gather,
-};
 use kvma::{Attrs, Backing, VmaFlags};
 
-/// Why a page cannot be had.
+use crate::contents::Origin;
+use crate::frames::{self, Frame, FrameList, Use};
+use crate::paging::{Entry, LOWER_HALF_END, PAGE_SIZE, Removed, Rights, Tables};
+use crate::tlb::Gather;
+use crate::{copy_on_write, page_cache};
+
+/// There is no memory for a frame or a table.
 #[derive(Debug)]
 pub struct NoFrames;
 
-/// The frame behind a page.
+/// The source of a page's frame.
 #[derive(Clone, Copy)]
 pub enum Source {
-    /// A frame of its own, for the page at this address.
+    /// A new frame, for the page at this address.
     Private { page: u64, origin: Origin },
-    /// The frame that the page cache has for page `page` of object `id`.
+    /// The page cache's frame of page `page` of object `id`.
     Shared { id: u64, page: u64, origin: Origin },
 }
 
 impl Source {
-    /// What is behind a page. `attrs` are those of the part of a VMA that begins with it.
+    /// Returns the source of a page. `attrs` are those of the part of the VMA that begins with it.
     pub fn of(attrs: Attrs, page: u64) -> Self {
         match attrs.backing() {
             Backing::Anonymous => Self::Private { page, origin: Origin::Anonymous },
             Backing::Object { id, offset } => {
-                let origin = page_cache::origin(id, offset);
+                let object_page = offset / PAGE_SIZE;
+                let origin = page_cache::origin(id, object_page);
                 if attrs.flags().contains(VmaFlags::SHARED) {
-                    Self::Shared { id, page: offset, origin }
+                    Self::Shared { id, page: object_page, origin }
                 } else {
                     Self::Private { page, origin }
                 }
@@ -40,6 +39,7 @@ impl Source {
         }
     }
 
+    /// Returns the origin of the page's first contents.
     pub fn origin(&self) -> Origin {
         match *self {
             Self::Private { origin, .. } | Self::Shared { origin, .. } => origin,
@@ -47,7 +47,7 @@ impl Source {
     }
 }
 
-/// A page that is ready to be mapped, or to be [discarded](Prepared::discard).
+/// A frame that is ready to be mapped, or to be [discarded](Prepared::discard).
 #[must_use]
 pub enum Prepared {
     /// A new frame.
@@ -57,7 +57,7 @@ pub enum Prepared {
 }
 
 impl Prepared {
-    /// It is not needed after all.
+    /// Frees the frame, which is not needed.
     pub fn discard(self) {
         match self {
             Self::Own(frame) => frames::free(frame),
@@ -66,10 +66,11 @@ impl Prepared {
     }
 }
 
+/// Page tables and frames of an address space.
 pub struct Pages {
     pub tables: Tables,
-    /// Pages that are about to move, first and last byte: none is mapped meanwhile, so that the
-    /// tables that were retry_with_nodes for their new place are enough.
+    /// First and last byte of pages that are about to move. None of them is mapped meanwhile, so
+    /// that the tables that were preallocated for their new addresses are enough.
     moving: Option<(u64, u64)>,
 }
 
@@ -78,18 +79,17 @@ impl Pages {
         Self { tables, moving: None }
     }
 
-    /// No pages yet, in the same kernel.
+    /// Returns an empty address space with the same kernel. `None` without memory.
     pub fn sibling(&self) -> Option<Self> {
         Some(Self::new(self.tables.sibling()?))
     }
 
-    /// Gives back what is left: pages that are in no TLB, and the top table, which no processor may
-    /// use.
+    /// Frees all frames and tables. No processor may use the root.
     pub fn free(mut self) {
-        let mut owed = Gather::new();
-        self.unmap(0, LOWER_HALF_END - 1, &mut owed);
-        owed.begin_flush();
-        owed.finish();
+        let mut gather = Gather::new();
+        self.unmap(0, LOWER_HALF_END - 1, &mut gather);
+        gather.begin_flush();
+        gather.finish();
         self.tables.free();
     }
 
@@ -101,7 +101,7 @@ impl Pages {
         };
         self.tables.map(page, Entry::page(address, rights), &mut FrameList::new()).map_err(|()| {
             if own {
-                // SAFETY: the address comes from right above, and no entry took it.
+                // SAFETY: the address comes from `into_address` above, and no entry has taken it.
                 frames::free(unsafe { Frame::from_address(address) });
             }
             NoFrames
@@ -109,34 +109,34 @@ impl Pages {
     }
 
     /// Unmaps the pages `first..=last`.
-    pub fn unmap(&mut self, first: u64, last: u64, owed: &mut Gather) {
-        self.tables.take(first, last, |removed| collect(removed, owed));
+    pub fn unmap(&mut self, first: u64, last: u64, gather: &mut Gather) {
+        self.tables.remove(first, last, |removed| collect(removed, gather));
     }
 
     /// Gives the pages `first..=last` other rights.
-    pub fn protect(&mut self, first: u64, last: u64, rights: Rights, owed: &mut Gather) {
+    pub fn protect(&mut self, first: u64, last: u64, rights: Rights, gather: &mut Gather) {
         self.tables.update(first, last, |page, entry| {
             if entry.is_guard() {
                 return entry;
             }
             let rights = copy_on_write::grantable(entry, rights);
-            // A right gained needs no flush: a stale entry costs a fault, which finds everything in
-            // order.
+            // A right that is gained needs no flush: a stale entry costs a fault that finds nothing
+            // to do.
             if entry.rights().exceeds(rights) {
-                owed.flush_later(page);
+                gather.flush_later(page);
             }
             entry.with_rights(rights)
         });
     }
 
-    /// Takes the tables in hand that [`Pages::relocate`] may need, and lets no page of
-    /// `first..=last` be mapped until [`Pages::settle`].
+    /// Preallocates the tables that [`Pages::relocate`] may need. No page of `first..=last` is
+    /// mapped from now on until [`Pages::end_relocation`].
     pub fn prepare_to_relocate(
         &mut self,
         first: u64,
         last: u64,
         to: u64,
-        spare: &mut FrameList,
+        preallocated: &mut FrameList,
     ) -> Result<(), NoFrames> {
         let mut needed = 0;
         let mut previous = None;
@@ -149,42 +149,42 @@ impl Pages {
             previous = Some(target);
         });
         for _ in 0..needed {
-            spare.push(frames::allocate(Use::Table).ok_or(NoFrames)?);
+            preallocated.push(frames::allocate(Use::Table).ok_or(NoFrames)?);
         }
         let (low, high) = self.moving.unwrap_or((first, last));
         self.moving = Some((low.min(first), high.max(last)));
         Ok(())
     }
 
-    /// Whether the page is about to move.
+    /// Returns true if the page is about to move.
     pub fn is_moving(&self, page: u64) -> bool {
         self.moving.is_some_and(|(first, last)| (first..=last).contains(&page))
     }
 
-    /// Nothing is about to move any more.
-    pub fn settle(&mut self) {
+    /// Ends what [`Pages::prepare_to_relocate`] has begun.
+    pub fn end_relocation(&mut self) {
         self.moving = None;
     }
 
-    /// Moves the pages `first..=last`, with all they hold, to `to`, where nothing is mapped.
+    /// Moves the pages `first..=last` with their contents to `to`, where nothing is mapped.
     ///
-    /// Cannot fail with what [`Pages::prepare_to_relocate`] took in hand.
+    /// The tables that [`Pages::prepare_to_relocate`] has preallocated are enough.
     pub fn relocate(
         &mut self,
         first: u64,
         last: u64,
         to: u64,
-        spare: &mut FrameList,
-        owed: &mut Gather,
+        preallocated: &mut FrameList,
+        gather: &mut Gather,
     ) {
         let mut from = first;
         while let Some((page, entry)) = self.tables.first(from, last) {
-            self.tables.take(page, page, |removed| match removed {
-                Removed::Page(page, _) => owed.flush_later(page),
-                table @ Removed::Table(_) => collect(table, owed),
+            self.tables.remove(page, page, |removed| match removed {
+                Removed::Page(page, _) => gather.flush_later(page),
+                table @ Removed::Table(_) => collect(table, gather),
             });
-            let moved = self.tables.map(to + (page - first), entry, spare);
-            assert!(moved.is_ok(), "no table for a page that moves: too few were reserved");
+            let moved = self.tables.map(to + (page - first), entry, preallocated);
+            assert!(moved.is_ok(), "no table for a page that moves: too few were preallocated");
             match page.checked_add(PAGE_SIZE) {
                 Some(next) if next <= last => from = next,
                 _ => return,
@@ -193,16 +193,17 @@ impl Pages {
     }
 }
 
-pub fn collect(removed: Removed, owed: &mut Gather) {
+/// Gathers what was removed from page tables.
+pub fn collect(removed: Removed, gather: &mut Gather) {
     match removed {
-        Removed::Table(frame) => owed.free_later(frame),
+        Removed::Table(frame) => gather.free_later(frame),
         Removed::Page(_, entry) if entry.is_guard() => {}
         Removed::Page(page, entry) => {
-            owed.flush_later(page);
+            gather.flush_later(page);
             // Frames of shared objects stay with the page cache.
             if frames::purpose(entry.address()) == Some(Use::Private) {
-                // SAFETY: `map` and `replace` leave the frame to the entry, which is gone.
-                owed.free_later(unsafe { Frame::from_address(entry.address()) });
+                // SAFETY: `map` and `replace` gave the frame to the entry, which is gone.
+                gather.free_later(unsafe { Frame::from_address(entry.address()) });
             }
         }
     }

@@ -1,28 +1,30 @@
-//! Pages that are brought in before anybody uses them: mlock, `MAP_POPULATE`, `MADV_POPULATE_*`.
+//! Populating pages before they are used: mlock, `MAP_POPULATE`, `MADV_POPULATE_*`.
 //!
-//! It is done under kvma's lock, so that no token is needed. What a fault learns from a dead one,
-//! that a flush is still under way at the page, cannot be here: a space gets its calls from one
+//! This is done under kvma's lock, so no token is needed. A fault learns from a dead token that a
+//! flush of the page has not ended. That cannot happen here: the calls of a space come from one
 //! processor, and each returns when its flush has ended.
 
-use crate::{
-    arch::traps::Access,
-    fault::plan,
-    hooks,
-    pages::{Pages, Source},
-    paging::PAGE_SIZE,
-};
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use kvma::{Attrs, Errno, Prot, VmaFlags, linux::PageOp};
+use core::sync::atomic::AtomicU64;
+use core::sync::atomic::Ordering::Relaxed;
+
+use kvma::linux::PageOp;
+use kvma::{Attrs, Errno, Prot, VmaFlags};
 use spin::mutex::SpinMutex;
 
-/// Pages brought in or made writable.
+use crate::arch::traps::Access;
+use crate::fault::plan;
+use crate::hooks;
+use crate::pages::{Pages, Source};
+use crate::paging::PAGE_SIZE;
+
+/// Pages that were mapped or made writable.
 pub static POPULATED: AtomicU64 = AtomicU64::new(0);
 
-/// As what each page is brought in: `populate_vma_page_range` writes to private memory, so that it
-/// need not be copied later. `None` if the action is another one.
-pub fn access(action: PageOp, attrs: &Attrs) -> Option<Access> {
+/// Returns the access for which pages are populated. Linux' `populate_vma_page_range` writes to
+/// private memory, so that it need not be copied later. `None` if `op` does not populate.
+pub fn access(op: PageOp, attrs: &Attrs) -> Option<Access> {
     let shared = attrs.flags().contains(VmaFlags::SHARED);
-    match action {
+    match op {
         PageOp::Populate if attrs.prot().contains(Prot::WRITE) && !shared => Some(Access::Store),
         PageOp::Populate | PageOp::PopulateRead => Some(Access::Load),
         PageOp::PopulateWrite => Some(Access::Store),
@@ -30,11 +32,12 @@ pub fn access(action: PageOp, attrs: &Attrs) -> Option<Access> {
     }
 }
 
-/// Makes each page of `first..=last` allow `access` without a fault. `attrs` are those of the piece
-/// that begins there.
+/// Makes every page of `first..=last` allow `access` without a fault. `attrs` are those of the
+/// piece that begins there.
 ///
 /// # Errors
-/// `EFAULT` for a guard, `ENOMEM` without memory; pages before are in.
+///
+/// `EFAULT` at a guard, `ENOMEM` without memory. The pages before are populated then.
 pub fn populate(
     pages: &SpinMutex<Pages>,
     attrs: Attrs,
@@ -43,7 +46,7 @@ pub fn populate(
     access: Access,
 ) -> Result<(), Errno> {
     for page in (first..=last).step_by(PAGE_SIZE as usize) {
-        let source = Source::of(attrs.advance((page - first) / PAGE_SIZE), page);
+        let source = Source::of(attrs.advance(page - first), page);
         let mut pages = pages.lock();
         let found = pages.tables.find(page);
         if found.is_some_and(|entry| entry.is_guard()) {
@@ -51,7 +54,7 @@ pub fn populate(
         }
         if let Some(plan) = plan::make(found, source, page, access) {
             let ready = plan.prepare().ok_or(Errno::ENOMEM)?;
-            ready.put(&mut pages, page, hooks::rights(attrs.prot()));
+            ready.install(&mut pages, page, hooks::rights(attrs.prot()));
             POPULATED.fetch_add(1, Relaxed);
         }
     }

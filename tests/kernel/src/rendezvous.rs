@@ -1,20 +1,23 @@
-//! A place in the fault handler where the two processors can be made to meet: between preparing a
-//! page and asking whether its VMA is still as it was. By chance, hardly anything happens just
-//! there.
+//! A point in the fault handler where one processor can be stopped while the other one changes
+//! VMAs: after a page is prepared and before its token is checked. By chance, changes hardly ever
+//! fall there.
+
+use core::sync::atomic::Ordering::SeqCst;
+use core::sync::atomic::{AtomicBool, AtomicU64};
+
+use spin::mutex::SpinMutex;
 
 use crate::cpus;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
-use spin::mutex::SpinMutex;
 
 /// No page.
 const NONE: u64 = u64::MAX;
 
-/// The page whose next fault stops.
+/// The page whose next fault is stopped.
 static ARMED: AtomicU64 = AtomicU64::new(NONE);
 static STOPPED: AtomicBool = AtomicBool::new(false);
 static RELEASED: AtomicBool = AtomicBool::new(false);
 
-/// For the fault handler, when it has prepared this page.
+/// Called by the fault handler after it has prepared this page.
 pub fn pass(page: u64) {
     if ARMED.compare_exchange(page, NONE, SeqCst, SeqCst).is_ok() {
         STOPPED.store(true, SeqCst);
@@ -23,16 +26,17 @@ pub fn pass(page: u64) {
     }
 }
 
-/// Whether a fault was overtaken.
+/// Says if a fault was overtaken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Met {
+    /// It was.
     Yes,
-    /// The access was over before: it caused no fault, or one that was refused.
+    /// The access was over before: it has caused no fault, or one that was refused.
     No,
 }
 
-/// Has the second processor make `access`, whose fault on `page` stops when its page is prepared;
-/// runs `change` meanwhile, all of it; and lets the fault go on. Returns what came of both.
+/// Runs `access` on the second processor. Its fault on `page` is stopped after the page is
+/// prepared; `change` runs on this processor; then the fault goes on. Returns the results of both.
 pub fn overtake<A: Send, C>(
     page: u64,
     access: impl Fn() -> A + Sync,

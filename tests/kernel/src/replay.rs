@@ -1,47 +1,47 @@
-//! Replaying the trace: kvma's linux layer answers, the hooks keep the page tables in step, and
-//! after every call the kernel touches what it changed. Where the trace says that the stack has
-//! grown, the kernel makes it grow, by a push. At each snapshot the process forks.
+//! Replays the trace: kvma's Linux layer answers, the hooks keep the page tables in step, and after
+//! every call the kernel touches the pages that it has changed. Where the trace says that the stack
+//! has grown, a push makes it grow. At each snapshot the process forks.
 //!
-//! The kernel's own touching is not told to the linux layer ([`probe::as_program`]): what it
-//! answers is to depend on the trace alone, and the trace does not say which pages the program
-//! wrote to.
+//! The Linux layer does not learn of the kernel's own touching ([`probe::as_program`]): its answers
+//! must depend on the trace alone, and the trace does not say which pages the program wrote to.
 
-use crate::{
-    arch::{debug_port::DebugPort, timer, traps::Access},
-    child::Child,
-    effects::Before,
-    hooks::PageHooks,
-    nodes::Nodes,
-    page_cache,
-    pages::Pages,
-    paging::{LOWER_HALF_END, PAGE_SIZE},
-    println, probe,
-    rendezvous::{self, Met},
-    report::{self, InUse},
-    shadow::Shadow,
-    space::{Space, page_of},
-    timed::Timed,
-    touch::Toucher,
-};
 use core::fmt::Write;
-use kvma::{
-    VmaNode,
-    linux::{LinuxVma, Mm},
-};
+
+use kvma::VmaNode;
+use kvma::linux::{LinuxVma, Mm};
 use kvma_trace::{Answer, Backing, Call, Entry, Line, Machine, Parser, Step, Touch};
 
-/// What a VMA of the replayed process carries. Names are borrowed from the trace, which stays in
+use crate::arch::debug_port::DebugPort;
+use crate::arch::timer;
+use crate::arch::traps::Access;
+use crate::child::Child;
+use crate::effects::Before;
+use crate::hooks::PageHooks;
+use crate::nodes::{Nodes, nodes};
+use crate::pages::Pages;
+use crate::paging::{LOWER_HALF_END, PAGE_SIZE};
+use crate::rendezvous::{self, Met};
+use crate::report::{self, InUse};
+use crate::shadow::Shadow;
+use crate::space::{Space, page_of};
+use crate::timed::Timed;
+use crate::touch::Toucher;
+use crate::{page_cache, println, probe};
+
+/// The data of a VMA of the replayed process. Names are borrowed from the trace, which stays in
 /// memory.
-type TheVma = LinuxVma<Backing<'static>>;
+type ReplayVma = LinuxVma<Backing<'static>>;
 /// The replayed process.
-pub type Process = Space<Mm<Backing<'static>, &'static Nodes<VmaNode<TheVma>>>>;
+pub type Process = Space<Mm<Backing<'static>, &'static Nodes<VmaNode<ReplayVma>>>>;
 
-static NODES: Nodes<VmaNode<TheVma>> = Nodes::new();
+static NODES: Nodes<VmaNode<ReplayVma>> = nodes();
 
-/// What the replay came to.
+/// The figures of a replay.
 #[derive(Default)]
 pub struct Figures {
+    /// Calls that were answered.
     pub calls: u64,
+    /// Snapshots that were made.
     pub snapshots: u64,
     /// Calls that were answered with an error.
     pub failed: u64,
@@ -49,18 +49,18 @@ pub struct Figures {
     pub overtook: u64,
     /// Time-stamp ticks spent in calls, hooks included.
     pub ticks: u64,
-    /// Those of them spent in hooks.
+    /// The part of them spent in hooks.
     pub hook_ticks: u64,
-    /// Most nodes in use after any call.
+    /// The largest number of nodes in use after any call.
     pub nodes: usize,
 }
 
-/// Nodes that kvma holds.
+/// Returns the number of kvma's nodes in use.
 pub fn nodes_in_use() -> usize {
     NODES.in_use()
 }
 
-/// Replays `trace` in an address space with these pages, tears it down, and says how it went.
+/// Replays `trace` in an address space with these pages, tears it down, and prints a report.
 pub fn run(trace: &'static str, pages: Pages, shadow: Shadow) {
     let before = InUse::now();
     let mm = Machine::empty_space(&NODES);
@@ -85,7 +85,7 @@ pub fn run(trace: &'static str, pages: Pages, shadow: Shadow) {
         report::print(&replay.figures, &replay.toucher, vmas, before, InUse::now());
         replay.end();
     });
-    // Their last node goes with the VMAs.
+    // The map's own node goes with it.
     drop(space);
     page_cache::drop_all();
     let after = InUse::now();
@@ -123,8 +123,8 @@ impl Replay<'_> {
         self.toucher.catch_up();
     }
 
-    /// The program makes an access. Then kvma is asked for the same, since the access need not have
-    /// faulted: the kernel's own touching brings in pages, too, and is not noted.
+    /// Makes an access as the program. Then kvma is asked about it as well, because the access may
+    /// not have faulted: the kernel's own touching has mapped pages of which kvma was not told.
     fn touch(&mut self, entry: &Entry<'static>, addr: u64, access: Touch) {
         let page = page_of(addr);
         let access = match access {
@@ -132,7 +132,7 @@ impl Replay<'_> {
             Touch::Write => Access::Store,
             Touch::Execute => Access::Fetch,
         };
-        // There are no page tables for the upper half, where nothing is the program's.
+        // Page tables do not cover the upper half, where the program has nothing.
         let code =
             if page < LOWER_HALF_END { Some(self.toucher.by_program(page, access)) } else { None };
         let Step::Called(Answer::Value(asked)) = self.ask(entry) else {
@@ -148,7 +148,7 @@ impl Replay<'_> {
 
     fn other_line(&mut self, entry: &Entry<'static>) {
         if let Line::Stack(page) = entry.line {
-            // Not asked for, but done, as by the program.
+            // Not a call, but something that the program does.
             say(format_args!("{}\n", entry.text));
             let code = self.toucher.by_program(page, Access::Store);
             assert!(
@@ -178,7 +178,7 @@ impl Replay<'_> {
         }
     }
 
-    /// Has kvma do what the line asks for.
+    /// Replays a line on kvma.
     fn ask(&mut self, entry: &Entry<'static>) -> Step {
         let mut hooks = Timed::new(PageHooks::new(&self.space.pages));
         let mut kernel = self.machine.kernel(&entry.line, &mut hooks);
@@ -193,8 +193,8 @@ impl Replay<'_> {
         step.unwrap_or_else(|error| panic!("line {} of the trace: {error}", entry.number))
     }
 
-    /// The same, while a fault of the second processor on `page` has been looked up and has not
-    /// been served.
+    /// Replays a line while a fault of the second processor on `page` is between its lookup and its
+    /// end.
     fn overtaking(&mut self, entry: &Entry<'static>, page: u64) -> Step {
         let (loaded, step, met) =
             rendezvous::overtake(page, || probe::load(page), || self.ask(entry));
@@ -204,9 +204,8 @@ impl Replay<'_> {
         step
     }
 
-    /// Prints the VMAs for the check_access. Then every page ever written to must be as it was
-    /// left, and the ends of every VMA and the pages next to them must be allowed and refused as
-    /// kvma says.
+    /// Prints the VMAs for the host program. Then checks every page ever written to, and the ends
+    /// of every VMA with the pages next to them.
     fn snapshot(&mut self) {
         self.space.vmas.inspect(|mm| {
             say(format_args!("maps {}\n", mm.maps().count()));
@@ -235,7 +234,7 @@ impl Replay<'_> {
     }
 }
 
-/// Writes to the check_access's channel.
+/// Writes to the host program's channel.
 fn say(text: core::fmt::Arguments<'_>) {
     // The debug port takes everything.
     let _ = DebugPort.write_fmt(text);

@@ -1,18 +1,15 @@
-//! The summary at the end.
+//! The summary at the end of a replay.
 
-use crate::{
-    arch::timer,
-    fault::{self, Again},
-    faulting, fork,
-    frames::{self, Use},
-    populate, println,
-    replay::{self, Figures},
-    shootdown,
-    touch::Toucher,
-};
 use core::sync::atomic::Ordering::Relaxed;
 
-/// Frames by use, to be compared before and after.
+use crate::arch::timer;
+use crate::fault::{self, Again};
+use crate::frames::{self, Use};
+use crate::replay::{self, Figures};
+use crate::touch::Toucher;
+use crate::{faulting, fork, populate, println, shootdown};
+
+/// Frames by use and nodes, to be compared before and after.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct InUse {
     private: usize,
@@ -22,6 +19,7 @@ pub struct InUse {
 }
 
 impl InUse {
+    /// Returns the numbers of now.
     pub fn now() -> Self {
         Self {
             private: frames::in_use(Use::Private),
@@ -32,7 +30,7 @@ impl InUse {
     }
 }
 
-/// `before` is what was in use before the replay, `full` what at its end.
+/// Prints the summary. `before` was in use before the replay, `full` at its end.
 pub fn print(figures: &Figures, toucher: &Toucher<'_>, vmas: usize, before: InUse, full: InUse) {
     let calls = figures.calls.max(1);
     println!();
@@ -42,7 +40,7 @@ pub fn print(figures: &Figures, toucher: &Toucher<'_>, vmas: usize, before: InUs
         figures.calls, figures.failed, figures.snapshots
     );
     println!(
-        "  time per call    {} ns in kvma, {} ns in hooks (page tables, TLB, frames), all emulated",
+        "  time per call    {} ns in kvma, {} ns in hooks, all emulated",
         timer::nanoseconds(figures.ticks.saturating_sub(figures.hook_ticks)) / calls,
         timer::nanoseconds(figures.hook_ticks) / calls,
     );
@@ -51,14 +49,15 @@ pub fn print(figures: &Figures, toucher: &Toucher<'_>, vmas: usize, before: InUs
         toucher.made, toucher.refused
     );
     println!(
-        "  page faults      {} served, {} refused as unmapped, {} as not allowed",
+        "  page faults      {} served, {} refused as unmapped, {} as forbidden",
         fault::SERVED.load(Relaxed),
         fault::UNMAPPED.load(Relaxed),
         fault::FORBIDDEN.load(Relaxed),
     );
     println!(
-        "  lookups          {} by faults, without the lock; made again: {} busy, {} during a flush, \
-         {} invalid tokens, {} pages mapped or moved by others",
+        "  lookups          {} by faults, without the lock\n  \
+           retried          {} busy, {} during a flush, {} for invalid tokens,\n                   \
+           {} for pages that were mapped or moved meanwhile",
         fault::LOOKUPS.load(Relaxed),
         Again::Busy.count(),
         Again::Flushing.count(),
@@ -66,18 +65,18 @@ pub fn print(figures: &Figures, toucher: &Toucher<'_>, vmas: usize, before: InUs
         Again::Overtaken.count(),
     );
     println!(
-        "  processors       2; {} shootdowns of the other one's TLB; {} calls overtook its faults",
+        "  processors       2; {} TLB shootdowns; {} calls overtook faults",
         shootdown::count(),
         figures.overtook,
     );
     println!(
-        "  forks            {}; of the pages shared, {} copied on write, {} kept by their last owner",
+        "  forks            {}; of the shared pages {} were copied on write, {} kept",
         fork::FORKS.load(Relaxed),
         fault::COPIED.load(Relaxed),
         fault::KEPT.load(Relaxed),
     );
     println!(
-        "  stack            grown by {} faults; {} pages brought in before they were used",
+        "  stack            grown by {} faults; {} pages populated by request",
         faulting::GROWN.load(Relaxed),
         populate::POPULATED.load(Relaxed),
     );
@@ -86,7 +85,8 @@ pub fn print(figures: &Figures, toucher: &Toucher<'_>, vmas: usize, before: InUs
         toucher.pages_written()
     );
     println!(
-        "  frames at end    {} private, {} shared, {} page tables ({} before); at most {} of {} in use",
+        "  frames at end    {} private, {} shared, {} page tables ({} before);\n                   \
+           at most {} of {} in use",
         full.private,
         full.shared,
         full.tables,
@@ -95,7 +95,7 @@ pub fn print(figures: &Figures, toucher: &Toucher<'_>, vmas: usize, before: InUs
         frames::total(),
     );
     println!(
-        "  VMAs            {vmas}; kvma's nodes: {} at end, {} at most",
+        "  VMAs             {vmas}; kvma's nodes: {} at end, {} at most",
         full.nodes, figures.nodes
     );
 }

@@ -1,37 +1,41 @@
-//! What every page must hold: the kernel's memory of what its probes wrote.
+//! The contents that every page must have: a record of what the kernel's probes have written.
 //!
-//! Kept apart from page tables and hooks, and driven by calls and their answers alone, so that a
-//! hook that does too little or too much is found out.
+//! It is kept apart from page tables and hooks, and follows calls and their answers alone, so that
+//! a hook that does too little or too much is noticed.
 
-use crate::sorted::Sorted;
 use core::ops::Range;
 
-/// Whose page it is.
+use crate::sorted::Sorted;
+
+/// The identity of a page's contents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Key {
     /// The private page at this address.
     Private(u64),
-    /// This page (retry_with_nodes in pages) of this shared object, wherever it is mapped.
+    /// A page of a shared object, by the numbers of both, wherever it is mapped.
     Shared(u64, u64),
 }
 
 /// Memory for the list of guards.
 const GUARDS_MEMORY: u64 = 256 << 10;
 
+/// The record of contents and guards.
 pub struct Shadow {
     /// The word at the beginning of each page written to.
     contents: Sorted<Key, u64>,
-    /// Pages that refuse.
+    /// Pages that are guards.
     guards: Sorted<u64, ()>,
 }
 
 impl Shadow {
+    /// Makes an empty record in this memory.
+    ///
     /// # Safety
     ///
     /// As [`Sorted::new`].
     pub unsafe fn new(memory: Range<u64>) -> Self {
         let guards_end = memory.start + GUARDS_MEMORY;
-        // SAFETY: passed on to the caller; the two parts do not overlap.
+        // SAFETY: the caller's promise, and the two parts do not overlap.
         unsafe {
             Self {
                 guards: Sorted::new(memory.start..guards_end, (0, ())),
@@ -44,18 +48,18 @@ impl Shadow {
         self.guards.get(page).is_some()
     }
 
-    /// The page refuses from now on, and holds nothing.
+    /// Makes the page a guard, which loses its contents.
     pub fn guard(&mut self, page: u64) {
         self.forget_one(page, page);
         self.guards.set(page, ());
     }
 
-    /// No page in `first..=last` refuses any more.
+    /// Removes the guards in `first..=last`.
     pub fn unguard(&mut self, first: u64, last: u64) {
         while self.guards.take_first(first, last).is_some() {}
     }
 
-    /// The lowest guard in `first..=last`.
+    /// Returns the lowest guard in `first..=last`.
     pub fn first_guard(&self, first: u64, last: u64) -> Option<u64> {
         Some(self.guards.first(first, last)?.0)
     }
@@ -68,7 +72,7 @@ impl Shadow {
         self.contents.set(key, value);
     }
 
-    /// The lowest private page in `first..=last`.
+    /// Returns the lowest private page in `first..=last` that has contents.
     pub fn first(&self, first: u64, last: u64) -> Option<u64> {
         private(self.contents.first(Key::Private(first), Key::Private(last))?.0)
     }
@@ -78,8 +82,8 @@ impl Shadow {
         private(self.contents.take_first(Key::Private(first), Key::Private(last))?.0)
     }
 
-    /// Private pages and guards in `from..=last` now lie as far from `to` as they lay from `from`.
-    /// The ranges do not overlap.
+    /// Moves the contents and guards of the private pages `from..=last` to `to`. The ranges must
+    /// not overlap.
     pub fn relocate(&mut self, from: u64, last: u64, to: u64) {
         while let Some((Key::Private(page), value)) =
             self.contents.take_first(Key::Private(from), Key::Private(last))
@@ -91,7 +95,7 @@ impl Shadow {
         }
     }
 
-    /// Addresses of the private pages written to.
+    /// Iterates over the addresses of the private pages written to.
     pub fn private_pages(&self) -> impl Iterator<Item = u64> {
         self.contents.iter().filter_map(|(key, _)| private(key))
     }

@@ -1,22 +1,22 @@
-//! Dropping TLB entries of the other processor, by interrupt and acknowledgement.
+//! TLB shootdown: the other processor drops its TLB entries, by interrupt and acknowledgement.
 //!
-//! In two halves, as kvma's hooks have it: [`begin`] asks and does not wait, so that it may be
-//! called under the lock of an address space; [`Pending::wait`] waits until it is done.
+//! It has two halves, like kvma's hooks: [`begin`] makes a request and does not wait, so it may be
+//! called under the lock of an address space; [`Pending::wait`] waits until the request is done.
 //!
-//! A processor that is asked drops everything it has. Requests are numbered, so that it may answer
-//! several at once, and whoever asks need not wait for an earlier request first.
+//! A processor drops all its entries on request. Requests are numbered, so that it may answer
+//! several at once, and a request need not wait for an earlier one.
 
-use crate::{
-    arch::{apic, cpu},
-    cpus::{self, CPUS, number, wait},
-};
-use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use core::sync::atomic::AtomicU64;
+use core::sync::atomic::Ordering::SeqCst;
 
-/// Requests to each processor so far, and how many of them it has done.
+use crate::arch::{apic, cpu};
+use crate::cpus::{self, CPUS, number, wait};
+
+/// The number of requests to each processor, and how many of them it has done.
 static ASKED: [AtomicU64; CPUS] = [const { AtomicU64::new(0) }; CPUS];
 static DONE: [AtomicU64; CPUS] = [const { AtomicU64::new(0) }; CPUS];
 
-/// A flush under way.
+/// A pending flush of the other processor.
 #[must_use]
 #[derive(Clone, Copy)]
 pub struct Pending {
@@ -24,7 +24,7 @@ pub struct Pending {
     number: u64,
 }
 
-/// Asks the other processor to drop its TLB entries. What was written to page tables before counts.
+/// Asks the other processor to drop its TLB entries, after the page tables were written.
 pub fn begin() -> Option<Pending> {
     if !cpus::is_second_up() {
         return None;
@@ -42,19 +42,19 @@ impl Pending {
     }
 }
 
-/// Does what this processor was asked for. To be called with interrupts off.
+/// Does the requests to this processor. Interrupts must be off.
 pub fn serve() {
     let me = number();
     let asked = ASKED[me].load(SeqCst);
     if asked > DONE[me].load(SeqCst) {
-        // Entries removed before the request was made are seen removed after it is read.
+        // Page-table entries that were removed before the request are seen as removed after it.
         cpu::flush_all();
         DONE[me].store(asked, SeqCst);
         cpus::wake();
     }
 }
 
-/// Flushes asked for so far.
+/// Returns the number of requests so far.
 pub fn count() -> u64 {
     ASKED.iter().map(|asked| asked.load(SeqCst)).sum()
 }

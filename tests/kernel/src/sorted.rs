@@ -1,29 +1,30 @@
-//! A sorted list in memory of its own: what the kernel keeps for checking, outside of every frame
-//! count.
+//! A sorted list in memory of its own, which no frame count includes: for the kernel's records.
 
-use crate::frames;
 use core::ops::Range;
 
+use crate::frames;
+
+/// A map as a sorted list.
 pub struct Sorted<K: 'static, V: 'static> {
     entries: &'static mut [(K, V)],
     len: usize,
 }
 
 impl<K: Copy + Ord, V: Copy> Sorted<K, V> {
-    /// A list with room for as many entries as fit into `memory`; `filler` is never seen.
+    /// Makes an empty list, with room for as many entries as fit into `memory`. `filler`
+    /// initialises it and is never read.
     ///
     /// # Safety
     ///
-    /// `memory` (physical) must be page-aligned RAM in the direct map that nothing else uses, for
-    /// good.
+    /// `memory` (physical) must be page-aligned RAM in the direct map that nothing else ever uses.
     pub unsafe fn new(memory: Range<u64>, filler: (K, V)) -> Self {
         let first = frames::direct(memory.start).cast::<(K, V)>();
         let room = (memory.end - memory.start) as usize / size_of::<(K, V)>();
         for i in 0..room {
-            // SAFETY: inside the memory handed over, and aligned to a page.
+            // SAFETY: inside `memory`, and aligned to a page.
             unsafe { first.add(i).write(filler) };
         }
-        // SAFETY: just initialised, and nobody else's.
+        // SAFETY: just initialised, and used by nothing else.
         Self { entries: unsafe { core::slice::from_raw_parts_mut(first, room) }, len: 0 }
     }
 
@@ -35,6 +36,8 @@ impl<K: Copy + Ord, V: Copy> Sorted<K, V> {
         self.position(key).ok().map(|i| self.entries[i].1)
     }
 
+    /// Sets the value of a key.
+    ///
     /// # Panics
     ///
     /// If the list is full.
@@ -50,13 +53,13 @@ impl<K: Copy + Ord, V: Copy> Sorted<K, V> {
         }
     }
 
-    /// The entry with the lowest key in `first..=last`.
+    /// Returns the entry with the lowest key in `first..=last`.
     pub fn first(&self, first: K, last: K) -> Option<(K, V)> {
         let at = self.position(first).unwrap_or_else(|i| i);
         self.entries[..self.len].get(at).filter(|(key, _)| *key <= last).copied()
     }
 
-    /// The same, taken out.
+    /// Removes the entry with the lowest key in `first..=last`.
     pub fn take_first(&mut self, first: K, last: K) -> Option<(K, V)> {
         let entry = self.first(first, last)?;
         let at = self.position(entry.0).ok()?;

@@ -1,52 +1,53 @@
 //! An address space: its VMAs, which kvma keeps, and its pages.
 //!
-//! Two locks:
+//! The order of its locks:
 //!
 //! ```text
-//! kvma's, around the VMAs      taken by whoever changes them
-//! └── the page-table lock       taken in hooks, and by the fault handler without the other one
-//!     └── the frame allocator's
+//! kvma's lock, around the VMAs   taken for every change
+//! └── the page-table lock        taken by hooks, and by the fault handler alone
+//!     └── the frame allocator's lock
 //! ```
 
-use crate::{
-    arch::{cpu, traps::Access},
-    contents::Contents,
-    cpus::{CPUS, number},
-    faulting::Faulting,
-    hooks::PageHooks,
-    pages::{Pages, Source},
-    paging::PAGE_SIZE,
-    shadow::Key,
-};
-use core::{
-    ptr,
-    sync::atomic::{AtomicPtr, Ordering::SeqCst},
-};
-use kvma::{
-    AddrSpace, Busy, HasVmMap, Hooks, Prot, ReadSide, Snapshot, Token, Update, VmaNode,
-    linux::{Fault, FaultAction},
-};
+use core::ptr;
+use core::sync::atomic::AtomicPtr;
+use core::sync::atomic::Ordering::SeqCst;
+
+use kvma::addr_space::{Busy, HasVmMap};
+use kvma::linux::{Fault, FaultAction};
+use kvma::vm_map::Update;
+use kvma::{AddrSpace, Hooks, Prot, ReadSide, Token, VmaNode, VmaSnapshot};
 use spin::mutex::SpinMutex;
 
-/// Nodes that kvma takes in hand before it locks, for each change.
+use crate::arch::cpu;
+use crate::arch::traps::Access;
+use crate::contents::Contents;
+use crate::cpus::{CPUS, number};
+use crate::faulting::Faulting;
+use crate::hooks::PageHooks;
+use crate::pages::{Pages, Source};
+use crate::paging::PAGE_SIZE;
+use crate::shadow::Key;
+
+/// The number of nodes that kvma preallocates for each change, before it takes the lock.
 const NODES: usize = 3;
 
+/// An address space with VMAs `M`.
 pub struct Space<M: HasVmMap> {
     pub vmas: AddrSpace<M>,
     /// The page-table lock.
     pub pages: SpinMutex<Pages>,
 }
 
-/// What the fault handler needs of an address space.
+/// An address space, as the fault handler uses it.
 pub trait Current: Sync {
     /// [`AddrSpace::try_lookup`].
-    fn try_lookup(&self, address: u64) -> Result<Option<Snapshot>, Busy>;
+    fn try_lookup(&self, address: u64) -> Result<Option<VmaSnapshot>, Busy>;
     /// [`AddrSpace::still_valid`].
     fn still_valid(&self, token: &Token) -> bool;
-    /// Takes the lock, and lets a stack grow or a VMA take note, if that is what the fault comes
-    /// to: [`Mm::fault`](kvma::linux::Mm::fault).
+    /// Takes the lock, and lets the fault grow a stack or mark a VMA:
+    /// [`Mm::fault`](kvma::linux::Mm::fault).
     fn fault(&self, fault: &Fault) -> FaultAction;
-    /// Page tables and frames, behind their lock.
+    /// Returns page tables and frames, behind their lock.
     fn pages(&self) -> &SpinMutex<Pages>;
 }
 
@@ -56,7 +57,7 @@ where
     M::Alloc: ReadSide<VmaNode<M::Data>>,
     AddrSpace<M>: Sync,
 {
-    fn try_lookup(&self, address: u64) -> Result<Option<Snapshot>, Busy> {
+    fn try_lookup(&self, address: u64) -> Result<Option<VmaSnapshot>, Busy> {
         self.vmas.try_lookup(address)
     }
 
@@ -73,14 +74,14 @@ where
     }
 }
 
-/// The space that each processor uses. It points to a reference that [`Space::enter`] or
-/// [`Space::visit`] keeps meanwhile.
+/// The space that each processor uses: a pointer to a reference that [`Space::enter`] or
+/// [`Space::visit`] keeps as long.
 static CURRENT: [AtomicPtr<&dyn Current>; CPUS] = [const { AtomicPtr::new(ptr::null_mut()) }; CPUS];
 
 /// Runs `look` on this processor's space. `None` if there is none.
 pub fn current<R>(look: impl FnOnce(&dyn Current) -> R) -> Option<R> {
-    // SAFETY: null, or what is kept until this processor is done with the `body` of `enter` or
-    // `visit`. So every fault that gets here ends before.
+    // SAFETY: null, or a reference that `enter` or `visit` keeps until this processor has run their
+    // `body`. A fault that gets here ends before that.
     unsafe { CURRENT[number()].load(SeqCst).as_ref() }.map(|space| look(*space))
 }
 
@@ -89,13 +90,13 @@ impl<M: HasVmMap> Space<M> {
         Self { vmas: AddrSpace::new(vmas), pages: SpinMutex::new(pages) }
     }
 
-    /// The pages alone, when the VMAs are gone.
+    /// Returns the pages, after the VMAs were unmapped.
     pub fn into_pages(self) -> Pages {
         self.pages.into_inner()
     }
 
-    /// Runs `change` on the VMAs, with hooks that keep page tables in step. When it returns, no
-    /// processor has an entry any more that was taken away.
+    /// Runs `change` on the VMAs, with hooks that keep page tables in step. When this returns, no
+    /// processor has a TLB entry any more that was removed.
     pub fn change<R>(
         &self,
         change: impl FnOnce(&mut M, &mut Update<'_, M::Data, M::Alloc, PageHooks<'_>>) -> R,
@@ -106,7 +107,7 @@ impl<M: HasVmMap> Space<M> {
         self.change_with(&mut PageHooks::new(&self.pages), change)
     }
 
-    /// The same with other hooks.
+    /// Runs `change` on the VMAs with other hooks.
     pub fn change_with<H: Hooks<M::Data>, R>(
         &self,
         hooks: &mut H,
@@ -115,13 +116,13 @@ impl<M: HasVmMap> Space<M> {
         self.vmas.update(NODES, hooks, change)
     }
 
-    /// First and last byte of the VMA that contains `address` or follows it.
+    /// Returns first and last byte of the VMA that contains `address` or follows it.
     pub fn vma_from(&self, address: u64) -> Option<(u64, u64)> {
         self.vmas
             .inspect(|vmas| vmas.vm_map().find_from(address).map(|vma| (vma.start(), vma.last())))
     }
 
-    /// Tells start and length of what is mapped of `len` bytes at `start`, VMA by VMA.
+    /// Calls `see` with start and length of every piece of a VMA in a range.
     pub fn for_each_piece(&self, start: u64, len: u64, mut see: impl FnMut(u64, u64)) {
         let Some(last) = len.checked_sub(1).and_then(|more| start.checked_add(more)) else {
             return;
@@ -146,12 +147,12 @@ where
     M::Alloc: ReadSide<VmaNode<M::Data>>,
     AddrSpace<M>: Sync,
 {
-    /// Makes this the space of both processors while `body` runs. It must be the one that the
-    /// kernel came up with, since the processors stay in its page tables.
+    /// Makes this the space of both processors while `body` runs. It must have the page tables that
+    /// the kernel has started with, because the processors keep them.
     pub fn enter<R>(&self, body: impl FnOnce() -> R) -> R {
         assert_eq!(self.pages.lock().tables.root(), cpu::root(), "another space's page tables");
         let space: &dyn Current = self;
-        // The lifetime is dropped here and kept by this function: nothing unwinds.
+        // The pointer has no lifetime, but this function keeps the reference: nothing unwinds.
         let kept = ptr::from_ref(&space).cast_mut().cast();
         for current in &CURRENT {
             let before = current.swap(kept, SeqCst);
@@ -163,27 +164,28 @@ where
         result
     }
 
-    /// Makes this the space of the processor that asks, while `body` runs there.
+    /// Makes this the space of the calling processor while `body` runs.
     pub fn visit<R>(&self, body: impl FnOnce() -> R) -> R {
         let space: &dyn Current = self;
         // As in `enter`.
         let kept = ptr::from_ref(&space).cast_mut().cast();
         let root = self.pages.lock().tables.root();
         let (former, former_root) = (CURRENT[number()].swap(kept, SeqCst), cpu::root());
-        // SAFETY: all spaces map the kernel alike, and this one's tables live as long as `self`.
+        // SAFETY: all spaces map the kernel in the same way, and these tables live as long as
+        // `self`.
         unsafe { cpu::set_root(root) };
         let result = body();
-        // SAFETY: as it was before.
+        // SAFETY: the root from before.
         unsafe { cpu::set_root(former_root) };
         CURRENT[number()].store(former, SeqCst);
         result
     }
 
-    /// What kvma knows of the page that holds `address`.
+    /// Returns what kvma knows of the page that holds `address`. Nothing may change meanwhile.
     ///
     /// # Panics
     ///
-    /// If it does not know the same with and without its lock. To be called while nothing changes.
+    /// If lookups with and without the lock differ.
     pub fn view(&self, address: u64) -> Option<View> {
         let page = page_of(address);
         let found = self.vmas.lookup(address);
@@ -198,18 +200,18 @@ where
         Some(View { prot: vma.prot(), source: Source::of(vma.attrs_at(page), page) })
     }
 
-    /// Whether the page that holds `address` has a page-table entry.
+    /// Returns true if the page that holds `address` has a page-table entry.
     pub fn is_present(&self, address: u64) -> bool {
         self.pages.lock().tables.find(address).is_some()
     }
 
-    /// Whether that entry is a guard.
+    /// Returns true if the page that holds `address` is a guard.
     pub fn is_guard(&self, address: u64) -> bool {
         self.pages.lock().tables.find(address).is_some_and(|entry| entry.is_guard())
     }
 }
 
-/// A page as its VMA describes it.
+/// A page, as its VMA describes it.
 #[derive(Clone, Copy)]
 pub struct View {
     pub prot: Prot,
@@ -217,7 +219,7 @@ pub struct View {
 }
 
 impl View {
-    /// Whose page it is.
+    /// Returns the identity of the page's contents.
     pub fn key(&self) -> Key {
         match self.source {
             Source::Private { page, .. } => Key::Private(page),
@@ -235,7 +237,7 @@ impl View {
     }
 }
 
-/// The page that holds `address`.
+/// Returns the first byte of the page that holds `address`.
 pub fn page_of(address: u64) -> u64 {
     address & !(PAGE_SIZE - 1)
 }

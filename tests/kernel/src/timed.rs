@@ -1,9 +1,12 @@
-//! Hooks around hooks: how long they take.
+//! Hooks around hooks, which measure how long they take.
+
+use kvma::hooks::{Advice, RemovedVma};
+use kvma::linux::{File, Kernel, LinuxVma, PageOp};
+use kvma::{Attrs, Errno, Event, Hooks, Piece};
 
 use crate::arch::timer;
-use kvma::linux::{File, Kernel, LinuxVma, PageOp};
-use kvma::{Attrs, Errno, Error, Event, Hooks, Piece};
 
+/// Measures the time spent in the hooks inside.
 pub struct Timed<H> {
     inner: H,
     ticks: u64,
@@ -14,7 +17,7 @@ impl<H> Timed<H> {
         Self { inner, ticks: 0 }
     }
 
-    /// Time-stamp ticks spent in the inner hooks.
+    /// Returns the time-stamp ticks spent in the hooks inside.
     pub fn ticks(&self) -> u64 {
         self.ticks
     }
@@ -28,28 +31,38 @@ impl<H> Timed<H> {
 }
 
 impl<V, H: Hooks<V>> Hooks<V> for Timed<H> {
-    fn prepare(&mut self, event: &Event<'_, V>) -> Result<(), Error> {
+    type Error = H::Error;
+
+    fn prepare(&mut self, event: &Event<'_, V>) -> Result<(), H::Error> {
         self.time(|hooks| hooks.prepare(event))
+    }
+
+    fn prepares(&self) -> bool {
+        self.inner.prepares()
     }
 
     fn cancel(&mut self, event: &Event<'_, V>) {
         self.time(|hooks| hooks.cancel(event));
     }
 
-    fn map(&mut self, piece: &Piece<'_, V>) {
-        self.time(|hooks| hooks.map(piece));
+    fn on_map(&mut self, piece: &Piece<'_, V>) {
+        self.time(|hooks| hooks.on_map(piece));
     }
 
-    fn unmap(&mut self, piece: &Piece<'_, V>) {
-        self.time(|hooks| hooks.unmap(piece));
+    fn on_unmap(&mut self, piece: &Piece<'_, V>) {
+        self.time(|hooks| hooks.on_unmap(piece));
     }
 
-    fn protect(&mut self, piece: &Piece<'_, V>, old: &Attrs) {
-        self.time(|hooks| hooks.protect(piece, old));
+    fn on_protect(&mut self, piece: &Piece<'_, V>, old: &Attrs) {
+        self.time(|hooks| hooks.on_protect(piece, old));
     }
 
-    fn relocate(&mut self, piece: &Piece<'_, V>, to: u64) {
-        self.time(|hooks| hooks.relocate(piece, to));
+    fn on_relocate(&mut self, piece: &Piece<'_, V>, to: u64) {
+        self.time(|hooks| hooks.on_relocate(piece, to));
+    }
+
+    fn on_advise(&mut self, piece: &Piece<'_, V>, advice: Advice) {
+        self.time(|hooks| hooks.on_advise(piece, advice));
     }
 
     fn flush_begin(&mut self) {
@@ -59,10 +72,14 @@ impl<V, H: Hooks<V>> Hooks<V> for Timed<H> {
     fn flush_wait(&mut self) {
         self.time(H::flush_wait);
     }
+
+    fn release(&mut self, removed: RemovedVma<V>) {
+        self.time(|hooks| hooks.release(removed));
+    }
 }
 
 impl<F: File, H: Kernel<F>> Kernel<F> for Timed<H> {
-    fn page_op(&mut self, action: PageOp, piece: &Piece<'_, LinuxVma<F>>) -> Result<(), Errno> {
-        self.time(|hooks| hooks.page_op(action, piece))
+    fn page_op(&mut self, op: PageOp, piece: &Piece<'_, LinuxVma<F>>) -> Result<(), Errno> {
+        self.time(|hooks| hooks.page_op(op, piece))
     }
 }

@@ -1,23 +1,21 @@
-//! What a change of page tables owes: TLB entries to drop, and then frames to free. In this order,
-//! always.
+//! The work that a change of page tables leaves: first the TLB flush, then the frames to free.
+//! Always in this order.
 
-use crate::{
-    arch::cpu,
-    broken::Broken,
-    frames::{self, Frame, FrameList},
-    shootdown::{self, Pending},
-};
+use crate::arch::cpu;
+use crate::broken::Broken;
+use crate::frames::{self, Frame, FrameList};
+use crate::shootdown::{self, Pending};
 
-/// Pages flushed one by one; beyond, dropping everything is cheaper.
+/// Up to so many pages are flushed one by one. For more it is cheaper to drop all entries.
 const ONE_BY_ONE: usize = 32;
 
-/// Gathers what one update owes.
+/// Gathers the pages to flush and the frames to free of one change, like Linux' `mmu_gather`.
 #[must_use]
 pub struct Gather {
     pages: [u64; ONE_BY_ONE],
-    /// How many pages changed; `pages` holds the first of them.
+    /// The number of pages that have changed. `pages` holds the first of them.
     changed: usize,
-    /// What the other processor has been asked for last.
+    /// The last request to the other processor.
     pending: Option<Pending>,
     frames: FrameList,
 }
@@ -27,7 +25,7 @@ impl Gather {
         Self { pages: [0; ONE_BY_ONE], changed: 0, pending: None, frames: FrameList::new() }
     }
 
-    /// The entry of this page was removed or lost rights.
+    /// Notes that the entry of a page was removed or lost rights.
     pub fn flush_later(&mut self, page: u64) {
         if let Some(slot) = self.pages.get_mut(self.changed) {
             *slot = page;
@@ -35,7 +33,7 @@ impl Gather {
         self.changed += 1;
     }
 
-    /// The frame lost its last entry.
+    /// Takes a reference that a removed entry has held.
     pub fn free_later(&mut self, frame: Frame) {
         if Broken::EarlyFree.is_chosen() {
             frames::free(frame);
@@ -60,7 +58,7 @@ impl Gather {
         }
     }
 
-    /// Waits for the other processor, and frees the frames.
+    /// Waits for the other processor, then frees the frames.
     pub fn finish(&mut self) {
         assert!(self.changed == 0, "frames freed before their TLB entries are gone");
         if let Some(pending) = self.pending.take() {

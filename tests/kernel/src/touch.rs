@@ -1,37 +1,37 @@
-//! Touching pages: every access that a VMA allows must be made, and show what belongs there; every
-//! other must be refused. By both processors, which have TLBs of their own: the second one does the
-//! same after the first one, many pages at a time.
+//! Touching pages: every access that a VMA allows must be made, and loads must show the right
+//! contents; every other access must be refused. Both processors touch every page, because each has
+//! a TLB: the second one after the first, many pages at a time.
 
-use crate::{
-    arch::traps::Access,
-    cpus, fault,
-    paging::{LOWER_HALF_END, PAGE_SIZE},
-    probe,
-    replay::Process,
-    shadow::Shadow,
-    space::{View, page_of},
-};
 use core::sync::atomic::Ordering::Relaxed;
+
 use kvma::linux::VmFlags;
 
-/// Pages that the second processor touches at a time, at most.
+use crate::arch::traps::Access;
+use crate::paging::{LOWER_HALF_END, PAGE_SIZE};
+use crate::replay::Process;
+use crate::shadow::Shadow;
+use crate::space::{View, page_of};
+use crate::{cpus, fault, probe};
+
+/// The largest number of pages that the second processor touches at a time.
 const LATER: usize = 64;
 
-/// Touches pages and remembers what it wrote.
+/// Touches pages, and remembers what it has written.
 pub struct Toucher<'s> {
     space: &'s Process,
     shadow: Shadow,
-    /// What the next store writes: no value is written twice.
+    /// The value of the next store. No value is stored twice.
     next: u64,
     /// Pages that the second processor has yet to touch.
     later: [u64; LATER],
     later_len: usize,
-    /// Accesses made and accesses refused, all of them as expected.
+    /// Accesses made, all of them as expected.
     pub made: u64,
+    /// Accesses refused, all of them as expected.
     pub refused: u64,
 }
 
-/// What came of every access to a page.
+/// The results of all accesses to a page.
 #[derive(Clone, Copy, Default)]
 struct Tried {
     loaded: Option<u64>,
@@ -73,19 +73,19 @@ impl<'s> Toucher<'s> {
         }
     }
 
-    /// Tries every access on a page, with this processor now and with the second one
+    /// Tries every access to a page, on this processor now and on the second one
     /// [later](Self::catch_up).
     ///
     /// # Panics
     ///
-    /// If one is refused that kvma's VMA allows, made that it does not, or shows what does not
-    /// belong there.
+    /// If an access that the VMA allows is refused, if another one is made, or if a load shows
+    /// wrong contents.
     pub fn page(&mut self, page: u64) {
         if page >= LOWER_HALF_END {
             return;
         }
         let value = self.new_values(1);
-        self.check_access(page, value, try_all(page, value));
+        self.check(page, value, try_all(page, value));
         if self.later_len == LATER {
             self.catch_up();
         }
@@ -93,12 +93,12 @@ impl<'s> Toucher<'s> {
         self.later_len += 1;
     }
 
-    /// The program uses the page, for which a stack may have to grow. The code of the signal that
-    /// it gets, 0 for none.
+    /// Makes an access as the program, for which a stack may have to grow. Returns the code of the
+    /// signal that it gets, or 0.
     ///
     /// # Panics
     ///
-    /// If a load shows what does not belong there.
+    /// If a load shows wrong contents.
     pub fn by_program(&mut self, page: u64, access: Access) -> u64 {
         let value = self.new_values(1);
         let loaded = probe::as_program(|| match access {
@@ -116,8 +116,8 @@ impl<'s> Toucher<'s> {
         code
     }
 
-    /// Has the second processor touch what this one has touched since it was called last. Nothing
-    /// must have changed since then.
+    /// Touches on the second processor all pages that this one has touched since the last call.
+    /// Nothing may have changed meanwhile.
     ///
     /// # Panics
     ///
@@ -134,23 +134,23 @@ impl<'s> Toucher<'s> {
             tried
         });
         for ((&page, value), tried) in pages.iter().zip(first..).zip(tried) {
-            self.check_access(page, value, tried);
+            self.check(page, value, tried);
         }
     }
 
-    /// The first of so many values that were never written.
+    /// Returns the first of so many values that were never stored.
     pub fn new_values(&mut self, count: usize) -> u64 {
         let first = self.next;
         self.next += count as u64;
         first
     }
 
-    /// What kvma knows of the page. `None` as well if it is a guard, of which kvma does not know.
+    /// Returns what kvma knows of the page. `None` also for a guard, of which kvma does not know.
     pub fn view(&self, page: u64) -> Option<View> {
         self.space.view(page).filter(|_| !self.shadow.is_guard(page))
     }
 
-    fn check_access(&mut self, page: u64, value: u64, tried: Tried) {
+    fn check(&mut self, page: u64, value: u64, tried: Tried) {
         let view = self.view(page);
         let loaded = self.expect(page, view, Access::Load, tried.loaded.is_some());
         if let (true, Some(view)) = (loaded, view) {
@@ -173,7 +173,7 @@ impl<'s> Toucher<'s> {
         );
     }
 
-    /// Counts an access, and returns whether it was made.
+    /// Checks and counts an access. Returns true if it was made.
     fn expect(&mut self, page: u64, view: Option<View>, access: Access, made: bool) -> bool {
         let allowed = view.is_some_and(|view| view.allows(access));
         let prot = view.map(|view| view.prot);
@@ -185,9 +185,7 @@ impl<'s> Toucher<'s> {
             }
             (false, true) => match prot {
                 None => {
-                    panic!(
-                        "{access:?} of page {page:#x} was made, but nothing is mapped there, or a guard"
-                    )
+                    panic!("{access:?} of page {page:#x} was made, but it is not mapped or a guard")
                 }
                 Some(prot) => {
                     panic!("{access:?} of page {page:#x} was made, but its VMA has only {prot:?}")
@@ -197,13 +195,13 @@ impl<'s> Toucher<'s> {
         made
     }
 
-    /// What belongs at the beginning of the page.
+    /// Returns the word that the beginning of the page must hold.
     pub fn held(&self, view: &View) -> u64 {
         self.shadow.get(view.key()).unwrap_or_else(|| view.source.origin().first_word())
     }
 
-    /// Checks what a load showed whose fault was overtaken by a call. Nobody had written to the
-    /// page.
+    /// Checks the result of a load whose fault was overtaken by a call. The page had not been
+    /// written to.
     pub fn overtaken(&self, page: u64, loaded: Option<u64>) {
         let view =
             self.view(page).filter(|view| view.allows(Access::Load) && !self.space.is_guard(page));
@@ -211,19 +209,19 @@ impl<'s> Toucher<'s> {
             Some(view) => self.expect_word(page, loaded, self.held(&view)),
             None => assert!(
                 loaded.is_none(),
-                "load of page {page:#x} was made, but its VMA went while the fault was served"
+                "load of page {page:#x} was made, but its VMA was unmapped during the fault"
             ),
         }
     }
 
-    /// The range was unmapped, or mapped anew: what was written there is gone. Touches every page
-    /// concerned.
+    /// Forgets contents and guards of a range that was unmapped or mapped anew, and touches the
+    /// pages that had contents.
     pub fn gone(&mut self, start: u64, len: u64) {
         self.unguard(start, len);
         self.emptied(start, len);
     }
 
-    /// What was written in the range is gone. Touches every page concerned.
+    /// Forgets the contents of a range, and touches the pages that had some.
     pub fn emptied(&mut self, start: u64, len: u64) {
         let Some((mut first, last)) = bounds(start, len) else { return };
         while let Some(page) = self.shadow.forget_one(first, last) {
@@ -234,11 +232,11 @@ impl<'s> Toucher<'s> {
         self.ends(start, len);
     }
 
-    /// The pages of the range were brought in.
+    /// Checks that the pages of the range were populated.
     ///
     /// # Panics
     ///
-    /// If a load of one that may be loaded from faults.
+    /// If a load that the VMA allows causes a fault.
     pub fn populated(&mut self, start: u64, len: u64) {
         let pages = (0..len).step_by(PAGE_SIZE as usize).map(|ahead| start + ahead);
         for page in pages.filter(|&page| page < LOWER_HALF_END) {
@@ -249,13 +247,13 @@ impl<'s> Toucher<'s> {
                 self.expect(page, view, Access::Load, loaded.is_some());
                 assert!(
                     fault::LOOKUPS.load(Relaxed) == faults,
-                    "page {page:#x} was brought in, but a load faults"
+                    "page {page:#x} was populated, but a load faults"
                 );
             }
         }
     }
 
-    /// Whether the page lies in memory that is never brought in.
+    /// Returns true if the page lies in memory that is never populated.
     fn is_special(&self, page: u64) -> bool {
         let vma = self.space.vmas.lookup(page);
         let flags =
@@ -269,7 +267,7 @@ impl<'s> Toucher<'s> {
         )
     }
 
-    /// The pages that are mapped in the range are guards now.
+    /// Makes the mapped pages of the range guards.
     pub fn guard(&mut self, start: u64, len: u64) {
         let space = self.space;
         space.for_each_piece(start, len, |start, len| {
@@ -280,9 +278,9 @@ impl<'s> Toucher<'s> {
         self.ends(start, len);
     }
 
-    /// A call about guards failed, and may have done its work on some of the pages before: page
-    /// tables say on which.
-    pub fn settle_guards(&mut self, start: u64, len: u64) {
+    /// Reads from page tables which pages are guards, after a call about guards has failed and may
+    /// have changed some.
+    pub fn recheck_guards(&mut self, start: u64, len: u64) {
         let space = self.space;
         space.for_each_piece(start, len, |start, len| {
             for page in (start..start + len).step_by(PAGE_SIZE as usize) {
@@ -296,14 +294,14 @@ impl<'s> Toucher<'s> {
         self.ends(start, len);
     }
 
-    /// There are no guards in the range. Touches nothing.
+    /// Forgets the guards in the range. Touches nothing.
     pub fn unguard(&mut self, start: u64, len: u64) {
         if let Some((first, last)) = bounds(start, len) {
             self.shadow.unguard(first, last);
         }
     }
 
-    /// What was written in the range is gone, and so are guards. Touches nothing.
+    /// Forgets contents and guards of the range. Touches nothing.
     pub fn forget(&mut self, start: u64, len: u64) {
         self.unguard(start, len);
         if let Some((first, last)) = bounds(start, len) {
@@ -311,16 +309,15 @@ impl<'s> Toucher<'s> {
         }
     }
 
-    /// What was written in `len` bytes at `from` lies at `to` now. Touches nothing.
+    /// Moves contents and guards of `len` bytes at `from` to `to`. Touches nothing.
     pub fn relocate(&mut self, from: u64, len: u64, to: u64) {
         if let Some((first, last)) = bounds(from, len) {
             self.shadow.relocate(first, last, to);
         }
     }
 
-    /// A call that failed may have unmapped or emptied some of the pages in the range: forgets what
-    /// was written to those.
-    pub fn settle(&mut self, start: u64, len: u64) {
+    /// Forgets the contents of pages that a failed call has unmapped or emptied before it failed.
+    pub fn recheck(&mut self, start: u64, len: u64) {
         let Some((first, last)) = bounds(start, len) else { return };
         let mut next = first;
         while let Some(page) = self.shadow.first_guard(next, last) {
@@ -344,7 +341,7 @@ impl<'s> Toucher<'s> {
         self.ends(start, len);
     }
 
-    /// Loads every page ever written to, and returns how many there are.
+    /// Loads from every page that was written to, and returns their number.
     pub fn all(&mut self) -> usize {
         for page in self.shadow.private_pages() {
             let view = self.view(page);
@@ -360,7 +357,7 @@ impl<'s> Toucher<'s> {
         self.shadow.len()
     }
 
-    /// Addresses of the private pages written to.
+    /// Iterates over the addresses of the private pages written to.
     pub fn private_pages(&self) -> impl Iterator<Item = u64> {
         self.shadow.private_pages()
     }
@@ -370,7 +367,7 @@ impl<'s> Toucher<'s> {
     }
 }
 
-/// First and last byte of a range, if it has any and does not wrap.
+/// Returns first and last byte of a range, if it is not empty and does not wrap.
 fn bounds(start: u64, len: u64) -> Option<(u64, u64)> {
     Some((start, start.checked_add(len.checked_sub(1)?)?))
 }

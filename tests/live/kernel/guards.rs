@@ -26,12 +26,14 @@ fn ends(piece: &Piece<'_, Vma<'_>>) -> (u64, u64) {
 }
 
 impl<'a> Hooks<Vma<'a>> for Guards {
-    fn unmap(&mut self, piece: &Piece<'_, Vma<'a>>) {
+    type Error = Errno;
+
+    fn on_unmap(&mut self, piece: &Piece<'_, Vma<'a>>) {
         let (start, end) = ends(piece);
         self.ranges.remove(start, end);
     }
 
-    fn relocate(&mut self, piece: &Piece<'_, Vma<'a>>, to: u64) {
+    fn on_relocate(&mut self, piece: &Piece<'_, Vma<'a>>, to: u64) {
         let (start, end) = ends(piece);
         self.ranges.relocate(start, end, to);
     }

@@ -6,7 +6,7 @@ use kvma::linux::{
     Alignment, Capabilities, CommitLimit, File, Inheritance, Kernel, LinuxVma, OpenFile,
     Overcommit, PageOp, Rights, Usage, VmFlags,
 };
-use kvma::{Attrs, Backing, Errno, Error, Event, Hooks, Piece, Prot};
+use kvma::{Attrs, Backing, Errno, Event, Hooks, Piece, Prot};
 
 use crate::guards::GuardRanges;
 
@@ -108,6 +108,8 @@ pub struct TestKernel {
     pub refuse_prepare: Option<Errno>,
     /// Makes `prepare` refuse to unmap.
     pub refuse_unmap: Option<Errno>,
+    /// Makes `prepare` refuse to move.
+    pub refuse_relocate: Option<Errno>,
     /// Makes files refuse to be mapped.
     pub refuse_files: Option<Errno>,
     overcommit: Overcommit,
@@ -129,6 +131,7 @@ impl Default for TestKernel {
             capabilities: Capabilities::empty(),
             refuse_prepare: None,
             refuse_unmap: None,
+            refuse_relocate: None,
             refuse_files: None,
             overcommit: Overcommit::Heuristic,
             memory: u64::MAX,
@@ -173,19 +176,22 @@ impl TestKernel {
 
 /// First byte and pages of a piece.
 fn extent<V>(piece: &Piece<'_, V>) -> (u64, u64) {
-    (piece.range().start(), piece.range().pages())
+    (piece.range().start(), piece.range().page_count())
 }
 
 impl Hooks<LinuxVma<Inode>> for TestKernel {
-    fn prepare(&mut self, event: &Event<'_, LinuxVma<Inode>>) -> Result<(), Error> {
-        let refuse_unmap = self.refuse_unmap.filter(|_| matches!(event, Event::Unmap(_)));
-        match self.refuse_prepare.or(refuse_unmap) {
-            Some(errno) => Err(Error::Refused(errno)),
-            None => Ok(()),
-        }
+    type Error = Errno;
+
+    fn prepare(&mut self, event: &Event<'_, LinuxVma<Inode>>) -> Result<(), Errno> {
+        let refuse_this = match event {
+            Event::Unmap(_) => self.refuse_unmap,
+            Event::Relocate { .. } => self.refuse_relocate,
+            _ => None,
+        };
+        self.refuse_prepare.or(refuse_this).map_or(Ok(()), Err)
     }
 
-    fn unmap(&mut self, piece: &Piece<'_, LinuxVma<Inode>>) {
+    fn on_unmap(&mut self, piece: &Piece<'_, LinuxVma<Inode>>) {
         let (start, pages) = extent(piece);
         self.unmapped.push((start, pages));
         self.guards.remove(start, start + pages * PAGE);
@@ -197,12 +203,12 @@ impl Hooks<LinuxVma<Inode>> for TestKernel {
         }
     }
 
-    fn relocate(&mut self, piece: &Piece<'_, LinuxVma<Inode>>, to: u64) {
+    fn on_relocate(&mut self, piece: &Piece<'_, LinuxVma<Inode>>, to: u64) {
         let (start, pages) = extent(piece);
         self.guards.relocate(start, start + pages * PAGE, to);
     }
 
-    fn protect(&mut self, piece: &Piece<'_, LinuxVma<Inode>>, old: &Attrs) {
+    fn on_protect(&mut self, piece: &Piece<'_, LinuxVma<Inode>>, old: &Attrs) {
         self.protected.push((piece.range().start(), old.prot(), piece.attrs().prot()));
     }
 }
@@ -262,7 +268,7 @@ impl Kernel<Inode> for TestKernel {
             PageOp::GuardRemove => self.guards.remove(start, end),
             PageOp::Populate | PageOp::PopulateRead | PageOp::PopulateWrite => {
                 let first = match piece.attrs().backing() {
-                    Backing::Object { offset, .. } => offset,
+                    Backing::Object { offset, .. } => offset / PAGE,
                     Backing::Anonymous => 0,
                 };
                 let beyond = |inode: &Inode| first.saturating_add(pages) > inode.pages;

@@ -1,15 +1,16 @@
 //! Each processor's local interrupt controller (AMD64 Architecture Programmer's Manual, volume 2,
 //! chapter 16): how processors interrupt each other. Nothing else interrupts here.
 
-use super::memory_map::DIRECT_MAP;
 use x86_64::instructions::port::Port;
 
-/// Where every PC has it. The direct map shows it, and an emulator does not mind that it is cached.
+use super::memory_map::DIRECT_MAP;
+
+/// Its address in every PC. The direct map covers it. An emulator does not mind that it is cached.
 const BASE: u64 = 0xfee0_0000;
 
 /// The interrupt that processors send each other.
 pub const CALL: u8 = 0x40;
-/// What the controller delivers when it has changed its mind. Needs no answer.
+/// The spurious interrupt, which needs no end-of-interrupt.
 pub const SPURIOUS: u8 = 0xff;
 
 #[derive(Clone, Copy)]
@@ -28,8 +29,8 @@ const STARTUP: u32 = 6 << 8;
 
 fn write(register: Register, value: u32) {
     let address = (DIRECT_MAP + BASE) as usize + register as usize;
-    // SAFETY: a register of this processor's controller, which the direct map shows. None of those
-    // above reads or writes memory.
+    // SAFETY: a register of this processor's controller, which the direct map covers. None of the
+    // registers above reads or writes memory.
     unsafe { core::ptr::with_exposed_provenance_mut::<u32>(address).write_volatile(value) };
 }
 
@@ -39,7 +40,7 @@ pub fn init() {
     write(Register::Spurious, ENABLE | u32::from(SPURIOUS));
 }
 
-/// Keeps the old interrupt controllers quiet: the firmware may have left a timer running.
+/// Masks the old interrupt controllers: the firmware may have left a timer running.
 pub fn mask_legacy() {
     for port in [0x21, 0xa1] {
         // SAFETY: the mask registers of the two controllers that every PC has.
@@ -52,7 +53,7 @@ pub fn call_others() {
     write(Register::Command, ALL_BUT_SELF | ASSERT | FIXED | u32::from(CALL));
 }
 
-/// To be called at the end of every interrupt but a spurious one.
+/// Ends an interrupt. To be called at the end of all but spurious ones.
 pub fn end_of_interrupt() {
     write(Register::EndOfInterrupt, 0);
 }

@@ -1,30 +1,29 @@
-//! Control registers and TLB instructions, and which processor this is.
+//! Control registers, TLB instructions, and the number of the processor.
 
 use core::arch::asm;
-use x86_64::{
-    PhysAddr, VirtAddr,
-    instructions::tlb,
-    registers::control::{Cr2, Cr3, Cr3Flags},
-    structures::paging::PhysFrame,
-};
 
-/// How many processors this kernel runs on.
+use x86_64::instructions::tlb;
+use x86_64::registers::control::{Cr2, Cr3, Cr3Flags};
+use x86_64::structures::paging::PhysFrame;
+use x86_64::{PhysAddr, VirtAddr};
+
+/// The number of processors that this kernel runs on.
 pub const CPUS: usize = 2;
 
 /// Selector of the first processor's task segment; the next one's follows 16 bytes later. See
 /// `traps`.
 pub(super) const FIRST_TASK: u16 = 0x18;
 
-/// Number of the processor that asks. Each has loaded a task segment of its own.
+/// Returns the number of the calling processor. Each has loaded a task segment of its own.
 pub fn number() -> usize {
     let task: u16;
-    // SAFETY: stores the selector, and touches nothing else.
+    // SAFETY: stores the selector and changes nothing else.
     unsafe { asm!("str {0:x}", out(reg) task, options(nomem, nostack, preserves_flags)) };
-    // Before it is loaded, only the first processor runs.
+    // Before a task segment is loaded, only the first processor runs.
     usize::from(task.saturating_sub(FIRST_TASK) / 16)
 }
 
-/// Makes `root` the top page table, which drops every TLB entry: no entry here is global.
+/// Makes `root` the top page table. This drops every TLB entry, because no entry is global.
 ///
 /// # Safety
 ///
@@ -32,17 +31,16 @@ pub fn number() -> usize {
 /// mapped now.
 pub unsafe fn set_root(root: u64) {
     let frame = PhysFrame::containing_address(PhysAddr::new(root));
-    // SAFETY: passed on to the caller.
+    // SAFETY: the caller's promise.
     unsafe { Cr3::write(frame, Cr3Flags::empty()) }
 }
 
-/// Physical address of the top page table.
+/// Returns the physical address of the top page table.
 pub fn root() -> u64 {
     Cr3::read().0.start_address().as_u64()
 }
 
-/// Drops the TLB entry for the page that holds `address`, and everything the processor caches of
-/// the tables above it.
+/// Drops the TLB entry of the page that holds `address`, and cached entries of the tables above it.
 pub fn flush_page(address: u64) {
     tlb::flush(VirtAddr::new_truncate(address));
 }
@@ -52,7 +50,7 @@ pub fn flush_all() {
     tlb::flush_all();
 }
 
-/// The address that the last page fault was about.
+/// Returns the address of the last page fault.
 pub fn fault_address() -> u64 {
     Cr2::read_raw()
 }

@@ -1,13 +1,13 @@
-//! From QEMU's PVH entry (32 bits, paging off) to [`crate::kernel_main`] (64 bits, upper half), and
-//! the same way for the second processor, which [`super::second`] sends here.
+//! The way from QEMU's PVH entry (32 bits, paging off) to [`crate::kernel_main`] (64 bits, upper
+//! half). The second processor, which [`super::second`] sends here, takes the same way.
 //!
-//! The entry code lies at its physical address (section `.boot`) and needs page tables that it can
-//! name in 32 bits (`.bootbss`), but no stack. The tables that it builds from 2 MiB pages:
+//! The entry code lies at its physical address (section `.boot`). It needs page tables that it can
+//! address with 32 bits (`.bootbss`), but no stack. It builds these tables of 2 MiB pages:
 //!
 //! | PML4 slot | virtual             | physical     | lives                                   |
 //! |----------:|---------------------|--------------|-----------------------------------------|
 //! | 0         | 0                   | first 4 GiB  | until [`crate::paging::kernel_root`]    |
-//! | 256       | direct map          | first 4 GiB  | for good: later roots point to it       |
+//! | 256       | direct map          | first 4 GiB  | for ever: later roots point to it       |
 //! | 511       | the kernel's image  | first 1 GiB  | until [`crate::paging::kernel_root`]    |
 
 core::arch::global_asm!(
@@ -124,7 +124,7 @@ second_stack_top:
 "#
 );
 
-/// Physical address of the tables that hold the direct map (slot 256 of any root).
+/// Returns the physical address of the table of the direct map (slot 256 of any root).
 pub fn direct_map_table() -> u64 {
     unsafe extern "C" {
         static boot_pdpt: u8;

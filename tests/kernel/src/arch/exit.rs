@@ -1,15 +1,17 @@
-//! Ending the machine with a verdict.
+//! Ends the machine with a verdict.
 
-use x86_64::instructions::{hlt, interrupts, port::Port};
+use x86_64::instructions::port::Port;
+use x86_64::instructions::{hlt, interrupts};
 
-/// What the kernel thinks of itself. `targets/x86_64/machine.conf` says what becomes of it.
+/// The kernel's verdict on itself. `targets/x86_64/machine.conf` has the exit status that follows.
 #[derive(Clone, Copy)]
-pub enum FaultAction {
+pub enum Verdict {
     Pass = 0x10,
     Fail = 0x11,
 }
 
-pub fn exit(verdict: FaultAction) -> ! {
+/// Ends the machine.
+pub fn exit(verdict: Verdict) -> ! {
     // SAFETY: port 0xf4 is QEMU's isa-debug-exit, which ends the machine.
     unsafe { Port::<u32>::new(0xf4).write(verdict as u32) };
     interrupts::disable();

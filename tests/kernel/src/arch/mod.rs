@@ -1,4 +1,4 @@
-//! The machine: how this kernel is entered, how it traps, talks, tells the time and ends.
+//! The machine: entry, traps, serial port, time and exit.
 
 pub mod apic;
 pub mod cpu;
@@ -12,7 +12,7 @@ pub mod start_info;
 pub mod timer;
 pub mod traps;
 
-/// Constants of `targets/<arch>/memory.map`.
+/// Constants from `targets/<arch>/memory.map`.
 #[allow(dead_code, reason = "some are for the linker script and the host program")]
 pub mod memory_map {
     include!(concat!(env!("OUT_DIR"), "/memory_map.rs"));

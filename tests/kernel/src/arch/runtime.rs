@@ -1,6 +1,6 @@
-//! What precompiled `core` for the host triple expects its libc and unwinder to bring.
+//! The functions of libc and of the unwinder that precompiled `core` for the host triple needs.
 //!
-//! In assembly, because a memcpy written in Rust may be compiled into a call of memcpy.
+//! They are in assembly, because a memcpy written in Rust may be compiled into a call of memcpy.
 
 core::arch::global_asm!(
     r#"

@@ -1,12 +1,13 @@
-//! Starting the second processor: INIT, then SIPI (AMD64 Architecture Programmer's Manual, volume
-//! 2, section 15.27).
+//! Starts the second processor: INIT, then SIPI (AMD64 Architecture Programmer's Manual, volume 2,
+//! section 15.27).
 //!
-//! It wakes in 16-bit mode at a page below 1 MiB, so a few instructions are copied there. They lead
-//! to the entry code that the first one came through.
+//! It wakes up in 16-bit mode at a page below 1 MiB, so a few instructions are copied there. They
+//! lead to the entry code that the first processor has come through.
 
-use super::{apic, memory_map::DIRECT_MAP, timer};
+use super::memory_map::DIRECT_MAP;
+use super::{apic, timer};
 
-/// Where the 16-bit code is copied: memory that neither QEMU's start info nor this kernel uses.
+/// The page to which the 16-bit code is copied. Neither QEMU's start info nor this kernel uses it.
 const TRAMPOLINE: u64 = 0x8000;
 const PAGE: u64 = 4096;
 
@@ -40,27 +41,27 @@ boot_second:
     mov ds, ax
     mov es, ax
     mov ss, ax
-    mov esi, 1                          // were there a third, it stops here
+    mov esi, 1                          // a third processor stops here
     lock xadd [boot_seconds], esi
     cmp esi, 1
     jne 1f
-    mov eax, offset boot_enter_long     // a direct jump to another object is mistranslated in 32-bit code
+    mov eax, offset boot_enter_long     // the assembler mistranslates a direct 32-bit jump to it
     jmp eax
 1:  hlt
     jmp 1b
     .align 4
-boot_seconds:                           // the number of whoever comes next
+boot_seconds:                           // the number of the next processor
     .long 1
     .code64
     .text
 "#
 );
 
-/// Sends the second processor to `second_main`, and repeats it until `is_up`.
+/// Sends the second processor to `second_main`, and repeats that until `is_up` returns true.
 ///
 /// # Safety
 ///
-/// `second_main` must be ready to run. To be called once.
+/// `second_main` must be ready to run. Must be called once.
 pub unsafe fn start(is_up: impl Fn() -> bool) {
     unsafe extern "C" {
         static trampoline_start: u8;
@@ -69,13 +70,13 @@ pub unsafe fn start(is_up: impl Fn() -> bool) {
     let (code, end) = (&raw const trampoline_start, &raw const trampoline_end);
     let target: *mut u8 =
         core::ptr::with_exposed_provenance_mut((DIRECT_MAP + TRAMPOLINE) as usize);
-    // SAFETY: the code lies between the two symbols, is shorter than the page, and nobody else uses
-    // the page.
+    // SAFETY: the code lies between the two symbols and is shorter than the page, which nothing
+    // else uses.
     unsafe { core::ptr::copy_nonoverlapping(code, target, end.addr() - code.addr()) };
     apic::init_others();
     timer::delay_microseconds(200);
     while !is_up() {
-        // A processor that runs already takes no notice.
+        // A processor that runs already ignores it.
         apic::start_others((TRAMPOLINE / PAGE) as u8);
         timer::delay_microseconds(1000);
     }

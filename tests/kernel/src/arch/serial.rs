@@ -1,16 +1,18 @@
-//! The serial port: what people read.
+//! The serial port, which people read.
+
+use core::fmt::{self, Write};
+use core::sync::atomic::AtomicUsize;
+use core::sync::atomic::Ordering::Relaxed;
+
+use spin::mutex::SpinMutex;
+use uart_16550::backend::PioBackend;
+use uart_16550::{Config, Uart16550};
 
 use super::cpu;
-use core::{
-    fmt::{self, Write},
-    sync::atomic::{AtomicUsize, Ordering::Relaxed},
-};
-use spin::mutex::SpinMutex;
-use uart_16550::{Config, Uart16550, backend::PioBackend};
 
 static SERIAL: SpinMutex<Option<Uart16550<PioBackend>>> = SpinMutex::new(None);
 
-/// Before this, [`print`] has nowhere to print to and is silent.
+/// Turns the port on. Before this, [`print`] is silent.
 pub fn init() {
     // SAFETY: 0x3f8 is the first serial port of every PC, and nothing else in this kernel uses it.
     let uart = unsafe { Uart16550::new_port(0x3f8) };
@@ -30,11 +32,11 @@ impl Write for Sink<'_> {
     }
 }
 
-/// Number of the processor that is printing.
+/// The number of the processor that is printing.
 static PRINTING: AtomicUsize = AtomicUsize::new(usize::MAX);
 
-/// Waits for the other processor, but not for this one: if it is printing already, it was
-/// interrupted by a trap, whose message matters more than its neatness.
+/// Prints, after the other processor has printed. If this processor is printing already, a trap has
+/// interrupted it, and the message goes to the debug port instead.
 pub fn print(args: fmt::Arguments<'_>) {
     let me = cpu::number();
     if PRINTING.load(Relaxed) == me {
@@ -49,6 +51,7 @@ pub fn print(args: fmt::Arguments<'_>) {
     PRINTING.store(usize::MAX, Relaxed);
 }
 
+/// Prints a line on the serial port.
 #[macro_export]
 macro_rules! println {
     () => { $crate::arch::serial::print(format_args!("\n")) };

@@ -1,8 +1,11 @@
-//! What the boot loader hands over: Xen's `hvm_start_info`, version 1
+//! The boot loader's information: Xen's `hvm_start_info`, version 1
 //! (xen/include/public/arch-x86/hvm/start_info.h).
 
+use core::ffi::CStr;
+use core::ops::Range;
+use core::slice;
+
 use super::memory_map::DIRECT_MAP;
-use core::{ffi::CStr, ops::Range, slice};
 
 const MAGIC: u32 = 0x336e_c578;
 const RAM: u32 = 1;
@@ -37,7 +40,7 @@ struct Memory {
     reserved: u32,
 }
 
-/// The start info, found valid. It lies in low memory, which this kernel never gives away.
+/// The start info, after it was checked. It lies in low memory, which this kernel never allocates.
 #[derive(Clone, Copy)]
 pub struct StartInfo(&'static Header);
 
@@ -46,29 +49,31 @@ fn direct(physical: u64) -> *const u8 {
 }
 
 impl StartInfo {
+    /// Checks the start info at a physical address. `None` if it is not one.
+    ///
     /// # Safety
     ///
-    /// `physical` must be what the loader left in `ebx`.
+    /// `physical` must be the address that the loader has left in `ebx`.
     pub unsafe fn new(physical: u64) -> Option<Self> {
-        // SAFETY: the loader put a header there, and the direct map covers the first 4 GiB.
+        // SAFETY: the loader has put a header there, and the direct map covers the first 4 GiB.
         let header = unsafe { &*direct(physical).cast::<Header>() };
         (header.magic == MAGIC && header.version >= 1).then_some(Self(header))
     }
 
+    /// Returns the kernel's command line.
     pub fn command_line(self) -> &'static str {
         if self.0.command_line == 0 {
             return "";
         }
-        // SAFETY: the header is valid, so this is a string that the loader ended with a zero.
+        // SAFETY: the header is valid, so this is a string that ends with a zero.
         let text = unsafe { CStr::from_ptr(direct(self.0.command_line).cast()) };
         text.to_str().unwrap_or("")
     }
 
-    /// The first module: what QEMU was given as `-initrd`.
+    /// Returns the first module, which is QEMU's `-initrd`.
     pub fn module(self) -> Option<&'static [u8]> {
         let range = self.module_range()?;
-        // SAFETY: the loader put the module there, and `usable_ram` keeps it out of the frame
-        // allocator.
+        // SAFETY: the loader has put the module there, and `usable_ram` leaves it out.
         Some(unsafe {
             slice::from_raw_parts(direct(range.start), (range.end - range.start) as usize)
         })
@@ -78,12 +83,13 @@ impl StartInfo {
         if self.0.module_count == 0 {
             return None;
         }
-        // SAFETY: the header is valid and says that there is at least one module.
+        // SAFETY: the header is valid, and there is at least one module.
         let module = unsafe { &*direct(self.0.modules).cast::<Module>() };
         Some(module.start..module.start + module.size)
     }
 
-    /// The largest run of RAM at or above `from` that holds no module, within the direct map.
+    /// Returns the largest range of RAM at or above `from`, within the direct map, that holds no
+    /// module.
     pub fn usable_ram(self, from: u64) -> Range<u64> {
         // SAFETY: the header is valid, and version 1 has a memory map of this length.
         let map = unsafe {

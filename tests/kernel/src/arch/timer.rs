@@ -1,27 +1,30 @@
-//! Time: the time-stamp counter, whose rate is measured against the programmable interval timer.
+//! Time: the time-stamp counter, whose rate is measured with the programmable interval timer.
 
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::AtomicU64;
+use core::sync::atomic::Ordering::Relaxed;
+
 use x86_64::instructions::port::Port;
 
-/// Ticks of the interval timer per second (its crystal).
+/// Ticks of the interval timer per second.
 const PIT_HZ: u64 = 1_193_182;
-/// How long to measure: about 10 ms.
+/// The length of the measurement: about 10 ms.
 const PIT_TICKS: u16 = 11_932;
 
 static TSC_PER_MICROSECOND: AtomicU64 = AtomicU64::new(0);
 
-/// The time-stamp counter.
+/// Returns the time-stamp counter.
 pub fn now() -> u64 {
     // SAFETY: RDTSC exists on every x86-64 processor and is allowed in ring 0.
     unsafe { core::arch::x86_64::_rdtsc() }
 }
 
+/// Converts ticks of the time-stamp counter to nanoseconds.
 pub fn nanoseconds(ticks: u64) -> u64 {
     let rate = TSC_PER_MICROSECOND.load(Relaxed).max(1);
     (u128::from(ticks) * 1000 / u128::from(rate)) as u64
 }
 
-/// Does nothing for so long.
+/// Waits for a time.
 pub fn delay_microseconds(time: u64) {
     let (begin, ticks) = (now(), time * TSC_PER_MICROSECOND.load(Relaxed));
     while now().wrapping_sub(begin) < ticks {
@@ -29,13 +32,13 @@ pub fn delay_microseconds(time: u64) {
     }
 }
 
-/// Lets channel 2 of the timer count down once and sees how far the time-stamp counter got.
+/// Measures the rate of the time-stamp counter while channel 2 of the timer counts down once.
 pub fn calibrate() {
     let mut gate = Port::<u8>::new(0x61);
     let mut mode = Port::<u8>::new(0x43);
     let mut count = Port::<u8>::new(0x42);
-    // SAFETY: these ports are the interval timer's channel 2 and its gate, which nothing else uses;
-    // the speaker they may also drive is kept off (bit 1 clear).
+    // SAFETY: these ports are the interval timer's channel 2 and its gate, which nothing else uses.
+    // The speaker that they drive stays off (bit 1 clear).
     unsafe {
         let idle = gate.read() & !3;
         gate.write(idle);

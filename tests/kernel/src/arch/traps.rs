@@ -1,30 +1,25 @@
-//! Exceptions: descriptor tables and the way into Rust and back.
+//! Traps: descriptor tables, and the way into Rust and back.
 //!
 //! Every trap runs on a stack of its own (IST), of which each processor has a set: precompiled
 //! `core` uses the red zone below the stack pointer, which a trap on the same stack would
-//! overwrite. The page-fault stack is not re-entered, because the handler never touches the lower
-//! half; if it ever did, the kernel would end loudly. Interrupts from the other processor come
-//! between the handler's instructions, on the third stack.
+//! overwrite. The page-fault stack is not re-entered, because the handler never accesses the lower
+//! half; an assertion checks that. Interrupts from the other processor may interrupt the handler,
+//! and have a stack of their own.
 
-use super::{
-    apic,
-    cpu::{self, CPUS, FIRST_TASK},
-};
-use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use core::sync::atomic::AtomicBool;
+use core::sync::atomic::Ordering::Relaxed;
+
 use spin::Once;
-use x86_64::{
-    PrivilegeLevel, VirtAddr,
-    instructions::{
-        interrupts,
-        segmentation::{CS, DS, ES, SS, Segment},
-        tables::load_tss,
-    },
-    structures::{
-        gdt::{Descriptor, GlobalDescriptorTable, SegmentSelector},
-        idt::{InterruptDescriptorTable, PageFaultErrorCode},
-        tss::TaskStateSegment,
-    },
-};
+use x86_64::instructions::interrupts;
+use x86_64::instructions::segmentation::{CS, DS, ES, SS, Segment};
+use x86_64::instructions::tables::load_tss;
+use x86_64::structures::gdt::{Descriptor, GlobalDescriptorTable, SegmentSelector};
+use x86_64::structures::idt::{InterruptDescriptorTable, PageFaultErrorCode};
+use x86_64::structures::tss::TaskStateSegment;
+use x86_64::{PrivilegeLevel, VirtAddr};
+
+use super::apic;
+use super::cpu::{self, CPUS, FIRST_TASK};
 
 core::arch::global_asm!(
     r#"
@@ -71,13 +66,13 @@ trap_entries: .quad trap_3, trap_6, trap_8, trap_13, trap_14, trap_64, trap_255
 "#
 );
 
-/// What `trap_common` pushed, below what the processor pushed.
+/// The registers that `trap_common` has pushed, and above them those that the processor has pushed.
 #[repr(C)]
 pub struct TrapFrame {
     registers: [u64; 15],
     vector: u64,
     error: u64,
-    /// Where the interrupted code goes on.
+    /// The address at which the interrupted code continues.
     pub instruction: u64,
     code_segment: u64,
     flags: u64,
@@ -85,7 +80,7 @@ pub struct TrapFrame {
     stack_segment: u64,
 }
 
-/// What an access wanted to do.
+/// The kind of an access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     Load,
@@ -93,7 +88,7 @@ pub enum Access {
     Fetch,
 }
 
-/// Set while a processor serves a page fault.
+/// True while a processor serves a page fault.
 static IN_PAGE_FAULT: [AtomicBool; CPUS] = [const { AtomicBool::new(false) }; CPUS];
 
 const CALL: u64 = apic::CALL as u64;
@@ -111,7 +106,7 @@ extern "C" fn trap_in_rust(frame: &mut TrapFrame) {
                 !in_page_fault.swap(true, Relaxed),
                 "page fault at {address:#x} inside the page-fault handler (from {at:#x})"
             );
-            // Serving may take long, and the other processor must not wait for its flush meanwhile.
+            // The other processor must not wait for its flush until this fault is served.
             if frame.flags & INTERRUPT_FLAG != 0 {
                 interrupts::enable();
             }
@@ -132,7 +127,7 @@ extern "C" fn trap_in_rust(frame: &mut TrapFrame) {
             apic::end_of_interrupt();
         }
         SPURIOUS => {}
-        // Free frames are filled with INT3 (see `frames`).
+        // Freed frames are filled with INT3 (see `frames`).
         3 => panic!("executed a freed frame at {:#x}", at - 1),
         vector => panic!(
             "exception {vector}, error {:#x}, at {at:#x}, cr2 {:#x}",
@@ -164,7 +159,7 @@ pub fn init(number: usize) {
             let mut task = TaskStateSegment::new();
             let stacks = VirtAddr::from_ptr(&raw const STACKS) + (number * ISTS * STACK) as u64;
             for ist in 0..ISTS {
-                // Stacks grow downwards: the pointer starts at the end.
+                // Stacks grow down, so the pointer starts at the end.
                 task.interrupt_stack_table[ist] = stacks + ((ist + 1) * STACK) as u64;
             }
             task
@@ -183,7 +178,7 @@ pub fn init(number: usize) {
     let (code, data) = (selector(1), selector(2));
     let task = SegmentSelector(FIRST_TASK + 16 * number as u16);
     gdt.load();
-    // SAFETY: the selectors are those of the loaded table: flat ring-0 code and data, and this
+    // SAFETY: the selectors belong to the loaded table: flat ring-0 code and data, and this
     // processor's task segment, which lives as long as the kernel.
     unsafe {
         CS::set_reg(code);
@@ -202,8 +197,8 @@ fn interrupt_table() -> InterruptDescriptorTable {
         static trap_entries: [u64; 7];
     }
     let mut idt = InterruptDescriptorTable::new();
-    // SAFETY: the entries are the addresses above, in this order, each of which saves all state and
-    // returns by IRETQ, dropping the error code (or the zero in its place); the stacks exist.
+    // SAFETY: the entries are the addresses above, in this order. Each saves all state and returns
+    // by IRETQ after it has dropped the error code or the zero in its place. The stacks exist.
     unsafe {
         let [breakpoint, opcode, double, protection, page, call, spurious] =
             trap_entries.map(VirtAddr::new);

@@ -1,37 +1,38 @@
-//! What is to be done to a page so that an access can be made: found out under the page-table lock,
-//! prepared without it, and done under it again, if nothing has come in between.
+//! The work on a page that an access needs. It is planned under the page-table lock, prepared
+//! without it, and done under it again, unless the page has changed meanwhile.
 
-use crate::{
-    arch::traps::Access,
-    broken::Broken,
-    frames::{self, Frame, Use},
-    page_cache,
-    pages::{Pages, Prepared, Source},
-    paging::{Entry, Rights},
-};
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::AtomicU64;
+use core::sync::atomic::Ordering::Relaxed;
 
-/// Pages that were copied because somebody else has them, too, and pages that were kept because
-/// nobody has any more.
+use crate::arch::traps::Access;
+use crate::broken::Broken;
+use crate::frames::{self, Frame, Use};
+use crate::page_cache;
+use crate::pages::{Pages, Prepared, Source};
+use crate::paging::{Entry, Rights};
+
+/// Pages that were copied because their frames were shared, and pages that were kept because their
+/// frames no longer were.
 pub static COPIED: AtomicU64 = AtomicU64::new(0);
 pub static KEPT: AtomicU64 = AtomicU64::new(0);
 
+/// The work that is planned.
 pub enum Plan {
-    /// There is no entry.
+    /// The page has no entry: map a frame.
     Fill(Source),
-    /// A store to a private page of which others see the frame. So that it stays, and stays as it
-    /// is, whoever plans this is one of its owners.
+    /// A store to a private page whose frame is shared: copy it. The plan holds a reference, so
+    /// that the frame is neither freed nor written to meanwhile.
     Copy(Entry, Frame),
-    /// A store to a private page whose frame others saw once.
+    /// A store to a private page whose frame is no longer shared: make it writable.
     Keep(Entry),
 }
 
-/// What it takes that the page allows `access`, as its VMA does, which says what is behind it.
-/// `None`: nothing.
+/// Plans the work that makes the page allow `access`, which its VMA allows. `found` is the page's
+/// entry, `source` what the VMA maps there. `None` if the entry allows the access already.
 ///
 /// # Panics
 ///
-/// If its entry, `found`, allows less than it must.
+/// If the entry allows less than it must.
 pub fn make(found: Option<Entry>, source: Source, page: u64, access: Access) -> Option<Plan> {
     let Some(entry) = found else { return Some(Plan::Fill(source)) };
     let rights = entry.rights();
@@ -57,7 +58,7 @@ pub fn make(found: Option<Entry>, source: Source, page: u64, access: Access) -> 
 }
 
 impl Plan {
-    /// Gets hold of the frame. `None` when memory is used up.
+    /// Prepares the frame. `None` without memory.
     pub fn prepare(self) -> Option<Ready> {
         Some(match self {
             Self::Fill(Source::Private { origin, .. }) => {
@@ -78,7 +79,7 @@ impl Plan {
     }
 }
 
-/// A plan whose frame is there.
+/// A plan whose frame is prepared.
 #[must_use]
 pub enum Ready {
     Fill(Prepared),
@@ -87,14 +88,14 @@ pub enum Ready {
 }
 
 impl Ready {
-    /// Whether the page's entry is still what the plan was made for.
+    /// Returns true if the page's entry is still the one that the plan was made for.
     pub fn fits(&self, now: Option<Entry>) -> bool {
         let (Self::Copy { old, .. } | Self::Keep(old)) = self else { return now.is_none() };
         now.is_some_and(|now| now.address() == old.address() && now.rights() == old.rights())
     }
 
-    /// Changes the page's entry, which fits.
-    pub fn put(self, pages: &mut Pages, page: u64, rights: Rights) {
+    /// Writes the page's entry, which [fits](Self::fits).
+    pub fn install(self, pages: &mut Pages, page: u64, rights: Rights) {
         match self {
             Self::Fill(prepared) => {
                 let mapped = pages.map(page, prepared, rights);
@@ -112,7 +113,7 @@ impl Ready {
         }
     }
 
-    /// It is not needed after all.
+    /// Frees what was prepared.
     pub fn discard(self) {
         match self {
             Self::Fill(prepared) => prepared.discard(),

@@ -1,6 +1,6 @@
 //! One page-table entry.
 
-/// What the program may do to a page.
+/// The accesses to a page that the program may make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rights {
     pub load: bool,
@@ -9,7 +9,8 @@ pub struct Rights {
 }
 
 impl Rights {
-    /// The processor cannot refuse to load from a page that it may store to or fetch from.
+    /// Returns true if any access is allowed. The processor cannot refuse loads from a page that it
+    /// allows to store to or fetch from.
     fn any(self) -> bool {
         self.load || self.store || self.fetch
     }
@@ -18,20 +19,21 @@ impl Rights {
 const PRESENT: u64 = 1 << 0;
 const WRITE: u64 = 1 << 1;
 const USER: u64 = 1 << 2;
-/// Ignored by the processor: the entry holds a frame, even where no access is allowed to it. A page
-/// that loses all rights keeps its contents.
+/// Ignored by the processor: the entry maps a frame, even if no access is allowed. A page that
+/// loses all rights keeps its contents.
 const HOLDS: u64 = 1 << 9;
-/// As well: the page is a guard. There is no frame, and no access is allowed.
+/// Ignored by the processor: the page is a guard. It has no frame and allows no access.
 const GUARD_MARK: u64 = 1 << 10;
 const NO_EXECUTE: u64 = 1 << 63;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
+/// A page-table entry.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Entry(u64);
 
 impl Entry {
     pub const EMPTY: Self = Self(0);
-    /// Refuses every access, whatever the VMA allows (`MADV_GUARD_INSTALL`).
+    /// A guard, which refuses every access (`MADV_GUARD_INSTALL`).
     pub const GUARD: Self = Self(GUARD_MARK);
 
     pub(super) const fn from_bits(bits: u64) -> Self {
@@ -42,23 +44,24 @@ impl Entry {
         self.0
     }
 
-    /// Points to a table. Rights are given by leaves alone, so here everything is allowed.
+    /// Returns an entry that points to a table. Only leaves restrict accesses, so this one allows
+    /// everything.
     pub(super) fn table(address: u64) -> Self {
         Self(address | PRESENT | WRITE | USER | HOLDS)
     }
 
-    /// Maps a page of the program.
+    /// Returns a leaf for a page of the program.
     pub fn page(address: u64, rights: Rights) -> Self {
         Self(address | HOLDS).with_rights(rights)
     }
 
-    /// Maps a page of the kernel.
+    /// Returns a leaf for a page of the kernel.
     pub(super) fn kernel_page(address: u64, rights: Rights) -> Self {
         let entry = Self::page(address, rights);
         Self(entry.0 & !USER)
     }
 
-    /// The same frame under other rights. A guard stays one.
+    /// Returns the entry with other rights. A guard stays a guard.
     pub fn with_rights(self, rights: Rights) -> Self {
         if self.is_guard() {
             return self;
@@ -76,12 +79,13 @@ impl Entry {
         Self(bits)
     }
 
-    /// The same entry for the kernel alone and never executed, whatever lies below it.
+    /// Returns the entry of a table, restricted to the kernel and never executable, whatever the
+    /// entries below allow.
     pub(super) fn sealed(self) -> Self {
         Self((self.0 & !USER) | NO_EXECUTE)
     }
 
-    /// Whether it says anything: there is a frame behind it, or it is a guard.
+    /// Returns true if the entry maps a frame or is a guard.
     pub fn is_used(self) -> bool {
         self.0 & (HOLDS | GUARD_MARK) != 0
     }
@@ -90,7 +94,7 @@ impl Entry {
         self.0 & GUARD_MARK != 0
     }
 
-    /// Whether the processor lets an access of any kind through.
+    /// Returns true if the processor allows any access.
     pub fn is_present(self) -> bool {
         self.0 & PRESENT != 0
     }
@@ -104,7 +108,7 @@ impl Entry {
         }
     }
 
-    /// Physical address of the frame or table.
+    /// Returns the physical address of the frame or table.
     pub fn address(self) -> u64 {
         self.0 & ADDRESS
     }

@@ -1,13 +1,10 @@
-//! The upper half: the kernel's image, each section with the rights it needs, and the direct map.
+//! The upper half: the kernel's image, each section with the rights that it needs, and the direct
+//! map.
 
-use super::{
-    PAGE_SIZE, Tables,
-    entry::{Entry, Rights},
-};
-use crate::{
-    arch::{direct_map_table, memory_map},
-    frames::FrameList,
-};
+use super::entry::{Entry, Rights};
+use super::{PAGE_SIZE, Tables};
+use crate::arch::{direct_map_table, memory_map};
+use crate::frames::FrameList;
 
 const DIRECT_MAP_SLOT: usize = 256;
 const IMAGE_SLOT: usize = 511;
@@ -35,12 +32,12 @@ fn image() -> Image {
     }
 }
 
-/// Physical address behind the image's last byte.
+/// Returns the physical address one past the image's last byte.
 pub fn image_end() -> u64 {
     image().end - memory_map::KERNEL_VIRT
 }
 
-/// Page tables with an empty lower half. `None` when memory is used up.
+/// Makes page tables with an empty lower half. `None` without memory.
 pub fn kernel_root() -> Option<Tables> {
     let mut tables = Tables::new()?;
     let image = image();

@@ -11,6 +11,6 @@ pub use tables::{Removed, Tables};
 
 pub const PAGE_SIZE: u64 = 4096;
 
-/// Page tables of address spaces cover what lies below. Above are the kernel and, as bookkeeping
-/// only, [vsyscall].
+/// Page tables of address spaces cover the addresses below this one. Above lie the kernel and
+/// `[vsyscall]`, of which there are VMAs but no pages.
 pub const LOWER_HALF_END: u64 = 0x8000_0000_0000;

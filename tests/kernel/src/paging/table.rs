@@ -1,22 +1,22 @@
-//! One page table: 512 entries in a frame. The only place that touches their memory.
+//! One page table: 512 entries in a frame. Only this file accesses their memory.
 
 use super::entry::Entry;
 use crate::frames::{self, Frame, Use};
 
 pub const ENTRIES: usize = 512;
 
-/// A borrowed view of a table; whoever holds the pointing entry owns the frame.
+/// A view of a table. The entry that points to the table holds the reference to the frame.
 #[derive(Clone, Copy)]
 pub struct Table(u64);
 
 impl Table {
-    /// A table without entries, in a new frame or a spare one.
+    /// Makes an empty table in a frame.
     pub fn in_frame(frame: Frame) -> Self {
         frame.zero();
         Self(frame.into_address())
     }
 
-    /// The table that `entry` points to.
+    /// Returns the table that `entry` points to.
     pub fn below(entry: Entry) -> Option<Self> {
         if !entry.is_present() {
             return None;
@@ -30,16 +30,16 @@ impl Table {
         Some(Self(address))
     }
 
-    /// Physical address.
+    /// Returns the physical address.
     pub fn address(self) -> u64 {
         self.0
     }
 
     pub fn get(self, index: usize) -> Entry {
         assert!(index < ENTRIES);
-        // SAFETY: tables are only made by `in_frame`, of a frame that stays a table until its last
-        // view is gone, and the direct map shows it. Volatile, because the processor reads (and
-        // marks) it too.
+        // SAFETY: `in_frame` alone makes tables, the frame stays a table until its last view is
+        // gone, and the direct map covers it. Volatile, because the processor reads the entries and
+        // marks them.
         Entry::from_bits(unsafe { frames::direct(self.0).add(index).read_volatile() })
     }
 

@@ -1,50 +1,49 @@
-//! A tree of page tables: the walker.
+//! The tree of page tables, and how it is walked.
 //!
-//! Ranges are walked top down and absent subtrees are skipped, so that removing a terabyte in which
-//! a few pages are mapped costs a few steps. Tables that become empty leave the tree at once, but
-//! only the caller may free them: the processor may still have entries cached, of tables as well as
-//! of pages.
+//! Walks go from the top down and skip absent subtrees, so that a terabyte with a few mapped pages
+//! is removed in a few steps. Empty tables leave the tree at once, but the caller must free them
+//! after the flush: the processor caches entries of tables as well as of pages.
 
-use super::{
-    PAGE_SIZE,
-    entry::{Entry, Rights},
-    table::{ENTRIES, Table},
-};
+use super::PAGE_SIZE;
+use super::entry::{Entry, Rights};
+use super::table::{ENTRIES, Table};
 use crate::frames::{self, Frame, FrameList, Use};
 
-/// Level of the table whose entries map pages; the root is [`TOP`].
+/// The level of the tables whose entries are leaves. The root's level is [`TOP`].
 const LEAF: u32 = 1;
 const TOP: u32 = 4;
 
-/// What left the tree. It may be freed once the TLB entry for its page is gone.
+/// A part that was removed from the tree. It may be freed after the TLB flush.
 pub enum Removed {
-    /// The page at this address, and what its entry held.
+    /// The page at this address, and its entry.
     Page(u64, Entry),
     /// An empty table.
     Table(Frame),
 }
 
+/// The page tables of an address space.
 pub struct Tables {
     root: Table,
 }
 
-/// Bytes that one entry of a table of this level covers.
-const fn span(level: u32) -> u64 {
+/// Returns the bytes that an entry of this level covers.
+const fn entry_size(level: u32) -> u64 {
     PAGE_SIZE << (9 * (level - 1))
 }
 
 fn index(address: u64, level: u32) -> usize {
-    (address / span(level)) as usize % ENTRIES
+    (address / entry_size(level)) as usize % ENTRIES
 }
 
 impl Tables {
+    /// Makes empty tables. `None` without memory.
     pub fn new() -> Option<Self> {
         let root = Table::in_frame(frames::allocate(Use::Table)?);
         Some(Self { root })
     }
 
-    /// An empty lower half below a root of its own, and the same upper half. `None` when memory is
-    /// used up.
+    /// Makes tables with a root of their own, an empty lower half and the same upper half. `None`
+    /// without memory.
     pub fn sibling(&self) -> Option<Self> {
         let mut sibling = Self::new()?;
         for slot in ENTRIES / 2..ENTRIES {
@@ -53,23 +52,23 @@ impl Tables {
         Some(sibling)
     }
 
-    /// Gives the root back, when no processor uses it. The lower half must be empty, and the upper
-    /// half somebody else's.
+    /// Frees the root, which no processor may use. The lower half must be empty, and the upper half
+    /// belong to other tables as well.
     pub fn free(self) {
         assert!(
             (0..ENTRIES / 2).all(|slot| self.root.get(slot) == Entry::EMPTY),
             "tables left behind"
         );
-        // SAFETY: `new` made the root of a frame, and nobody else has it.
+        // SAFETY: `new` has made the root from a frame, and nothing else refers to it.
         frames::free(unsafe { Frame::from_address(self.root.address()) });
     }
 
-    /// Physical address of the root.
+    /// Returns the physical address of the root.
     pub fn root(&self) -> u64 {
         self.root.address()
     }
 
-    /// Sets a whole slot of the root, for what all address spaces share.
+    /// Sets an entry of the root, for the part that all address spaces share.
     pub(super) fn set_root_entry(&mut self, slot: usize, entry: Entry) {
         self.root.set(slot, entry);
     }
@@ -78,7 +77,7 @@ impl Tables {
         self.root.get(slot)
     }
 
-    /// The entry of the page that holds `address`, if it is used.
+    /// Returns the entry of the page that holds `address`, if it is used.
     pub fn find(&self, address: u64) -> Option<Entry> {
         let mut table = self.root;
         for level in (LEAF + 1..=TOP).rev() {
@@ -87,16 +86,22 @@ impl Tables {
         Some(table.get(index(address, LEAF))).filter(|e| e.is_used())
     }
 
-    /// Sets the entry of a page that has none. Tables that it needs come out of `spare` first.
-    /// `Err` when there is no memory for one.
-    pub fn map(&mut self, address: u64, entry: Entry, spare: &mut FrameList) -> Result<(), ()> {
+    /// Sets the entry of a page that has none. Tables that are missing are made from `preallocated`
+    /// first. `Err` without memory for one.
+    pub fn map(
+        &mut self,
+        address: u64,
+        entry: Entry,
+        preallocated: &mut FrameList,
+    ) -> Result<(), ()> {
         let mut table = self.root;
         for level in (LEAF + 1..=TOP).rev() {
             let slot = index(address, level);
             table = match Table::below(table.get(slot)) {
                 Some(below) => below,
                 None => {
-                    let frame = spare.pop().or_else(|| frames::allocate(Use::Table)).ok_or(())?;
+                    let frame =
+                        preallocated.pop().or_else(|| frames::allocate(Use::Table)).ok_or(())?;
                     let below = Table::in_frame(frame);
                     table.set(slot, Entry::table(below.address()));
                     below
@@ -109,7 +114,7 @@ impl Tables {
         Ok(())
     }
 
-    /// Visits the entries that are used in the pages `first..=last`, upwards, and lets `change`
+    /// Visits the used entries of the pages `first..=last` in ascending order, and lets `change`
     /// replace each.
     pub fn update(&mut self, first: u64, last: u64, mut change: impl FnMut(u64, Entry) -> Entry) {
         visit(self.root, TOP, first, last, &mut |table, slot, page| {
@@ -121,31 +126,30 @@ impl Tables {
         });
     }
 
-    /// Visits the entries that are used in the pages `first..=last`, upwards.
+    /// Visits the used entries of the pages `first..=last` in ascending order.
     pub fn for_each(&self, first: u64, last: u64, mut see: impl FnMut(u64, Entry)) {
         visit(self.root, TOP, first, last, &mut |table, slot, page| see(page, table.get(slot)));
     }
 
-    /// The first page in `first..=last` whose entry is used.
+    /// Returns the first page in `first..=last` whose entry is used.
     pub fn first(&self, first: u64, last: u64) -> Option<(u64, Entry)> {
         first_below(self.root, TOP, first, last)
     }
 
-    /// Takes everything out of the pages `first..=last`, upwards, tables after what they held.
-    pub fn take(&mut self, first: u64, last: u64, mut removed: impl FnMut(Removed)) {
-        take_below(self.root, TOP, first, last, &mut removed);
+    /// Removes the entries of the pages `first..=last` in ascending order, and then the tables that
+    /// have become empty.
+    pub fn remove(&mut self, first: u64, last: u64, mut removed: impl FnMut(Removed)) {
+        remove_below(self.root, TOP, first, last, &mut removed);
     }
 }
 
-/// The slots of a table of this level that `first..=last` touches, each with the part of the range
-/// in it.
-///
-/// `first` and `last` are addresses below the same entry of the level above.
+/// Iterates over the slots of a table of this level that `first..=last` reaches, each with its part
+/// of the range. `first` and `last` lie below the same entry of the level above.
 fn slots(level: u32, first: u64, last: u64) -> impl Iterator<Item = (usize, u64, u64)> {
-    let span = span(level);
+    let size = entry_size(level);
     (index(first, level)..=index(last, level)).map(move |slot| {
-        let begin = (first & !(span * ENTRIES as u64 - 1)).wrapping_add(slot as u64 * span);
-        (slot, begin.max(first), (begin + (span - 1)).min(last))
+        let begin = (first & !(size * ENTRIES as u64 - 1)).wrapping_add(slot as u64 * size);
+        (slot, begin.max(first), (begin + (size - 1)).min(last))
     })
 }
 
@@ -172,7 +176,13 @@ fn first_below(table: Table, level: u32, first: u64, last: u64) -> Option<(u64, 
     })
 }
 
-fn take_below(table: Table, level: u32, first: u64, last: u64, removed: &mut impl FnMut(Removed)) {
+fn remove_below(
+    table: Table,
+    level: u32,
+    first: u64,
+    last: u64,
+    removed: &mut impl FnMut(Removed),
+) {
     for (slot, first, last) in slots(level, first, last) {
         let entry = table.get(slot);
         if level == LEAF {
@@ -181,11 +191,11 @@ fn take_below(table: Table, level: u32, first: u64, last: u64, removed: &mut imp
                 removed(Removed::Page(first & !(PAGE_SIZE - 1), entry));
             }
         } else if let Some(below) = Table::below(entry) {
-            take_below(below, level - 1, first, last, removed);
+            remove_below(below, level - 1, first, last, removed);
             if below.is_empty() {
                 table.set(slot, Entry::EMPTY);
-                // SAFETY: `map` made the table of a frame; the entry just removed was its only
-                // owner.
+                // SAFETY: `map` has made the table from a frame, and the entry that was just
+                // removed held the only reference.
                 removed(Removed::Table(unsafe { Frame::from_address(below.address()) }));
             }
         }
@@ -193,7 +203,7 @@ fn take_below(table: Table, level: u32, first: u64, last: u64, removed: &mut imp
 }
 
 impl Rights {
-    /// Whether `self` allows something that `other` does not.
+    /// Returns true if `self` allows an access that `other` does not.
     pub fn exceeds(self, other: Self) -> bool {
         (self.load && !other.load) || (self.store && !other.store) || (self.fetch && !other.fetch)
     }

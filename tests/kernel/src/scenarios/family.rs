@@ -1,63 +1,61 @@
 //! Parent and child, each on a processor of its own, write, unmap, map and fork at the same time,
-//! on pages of which both began with the same frames. Each knows what it must see: what it has
+//! on pages that have shared their frames since the fork. Each knows what it must see: what it has
 //! written itself, or what was there at the fork.
 
-use super::{
-    numbers::Numbers,
-    program::{Program, RW, load, store},
-};
-use crate::{
-    cpus,
-    fault::{COPIED, KEPT},
-    fork::FORKS,
-    println,
-};
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::AtomicU64;
+use core::sync::atomic::Ordering::Relaxed;
+
 use spin::mutex::SpinMutex;
+
+use super::program::{Program, RW, load, store};
+use super::random::Random;
+use crate::fault::{COPIED, KEPT};
+use crate::fork::FORKS;
+use crate::{cpus, println};
 
 const ROUNDS: u64 = 25;
 const STEPS: u64 = 40;
 const PAGES: usize = 12;
 
-pub fn run(on: &Program) {
+pub fn run(program: &Program) {
     let counts = || [&FORKS, &COPIED, &KEPT].map(|count: &AtomicU64| count.load(Relaxed));
     let before = counts();
-    on.map(0, PAGES as u64, RW, 0);
-    let mut parent = Member { held: [Some(0); PAGES], stores: 0, numbers: Numbers::new(1) };
+    program.map(0, PAGES as u64, RW, 0);
+    let mut parent = Member { held: [Some(0); PAGES], stores: 0, random: Random::new(1) };
     for round in 0..ROUNDS {
-        let process = on.fork();
-        let child =
-            Member { stores: (round + 1) << 32, numbers: Numbers::new(round + 2), ..parent };
+        let process = program.fork();
+        let child = Member { stores: (round + 1) << 32, random: Random::new(round + 2), ..parent };
         let child = SpinMutex::<_>::new(child);
-        cpus::beside(&|| process.0.visit(|| child.lock().live(&process)), || parent.live(on));
+        cpus::beside(&|| process.0.visit(|| child.lock().live(&process)), || parent.live(program));
         process.0.end();
     }
-    on.unmap(0, PAGES as u64);
+    program.unmap(0, PAGES as u64);
     let after = counts();
     println!(
-        "  family: {} forks, two processes at a time; {} pages copied, {} kept; each saw its own all the time",
+        "  ok  a family of {} forks, two at a time; {} pages copied, {} kept;\n      \
+         each process saw its own pages all the time",
         after[0] - before[0],
         after[1] - before[1],
         after[2] - before[2],
     );
 }
 
-/// A process, by what it knows.
+/// A process's knowledge of its pages.
 #[derive(Clone, Copy)]
 struct Member {
-    /// What each page holds, if it is mapped.
+    /// The first word of each page, if it is mapped.
     held: [Option<u64>; PAGES],
-    /// What was stored last: no value is stored twice, by nobody.
+    /// The value that was stored last. No process stores a value twice, or one of another's.
     stores: u64,
-    numbers: Numbers,
+    random: Random,
 }
 
 impl Member {
-    /// Makes random steps, in the process's space.
+    /// Makes random steps in the space of the process.
     fn live(&mut self, process: &Program) {
         for _ in 0..STEPS {
-            let page = self.numbers.below(PAGES as u64) as usize;
-            match self.numbers.below(12) {
+            let page = self.random.below(PAGES as u64) as usize;
+            match self.random.below(12) {
                 0 => self.fork(process),
                 1 => {
                     process.unmap(page as u64, 1);
@@ -95,7 +93,7 @@ impl Member {
         }
     }
 
-    /// Has a child that writes to some pages, and ends.
+    /// Forks a child that writes to some pages and ends.
     fn fork(&mut self, process: &Program) {
         let child_process = process.fork();
         let mut child = *self;

@@ -1,16 +1,15 @@
-//! What a fork shares, and who sees what is written afterwards.
+//! Forks: the pages that they share, and which process sees later writes.
 
-use super::{
-    program::{PROT_NONE, Program, RW, Shown, load, store},
-    prove,
-};
-use crate::{
-    cpus,
-    fault::{COPIED, KEPT},
-    frames::{self, Use},
-};
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use core::sync::atomic::Ordering::{Relaxed, SeqCst};
+use core::sync::atomic::{AtomicBool, AtomicU64};
+
 use kvma::linux::abi::PROT_READ;
+
+use super::check;
+use super::program::{PROT_NONE, Program, RW, TestFile, load, store};
+use crate::cpus;
+use crate::fault::{COPIED, KEPT};
+use crate::frames::{self, Use};
 
 const DONTFORK: u64 = 10;
 const WIPEONFORK: u64 = 18;
@@ -24,12 +23,12 @@ pub fn run(parent: &Program) {
     freezing(parent);
 }
 
-/// Frames that programs have for themselves.
+/// Returns the number of frames of private pages.
 fn own_frames() -> usize {
     frames::in_use(Use::Private)
 }
 
-/// Pages copied, and pages kept, while `run` runs.
+/// Returns the numbers of pages that are copied and kept while `run` runs.
 fn copied_and_kept(run: impl FnOnce()) -> (u64, u64) {
     let before = (COPIED.load(Relaxed), KEPT.load(Relaxed));
     run();
@@ -42,17 +41,17 @@ fn inheriting(parent: &Program) {
     let before = own_frames();
     let child = parent.fork();
     let seen = child.0.visit(|| [0, 1, 2].map(load));
-    prove(
-        "a child finds what its parent has written, and no page is copied for that",
+    check(
+        "a child sees what its parent has written, and no page is copied for that",
         seen == [Some(10), Some(11), Some(12)] && own_frames() == before,
     );
     assert!(store(3, 13));
-    prove(
-        "a page of which the parent had none is zeros to the child",
+    check(
+        "a page that the parent had not accessed shows zeros to the child",
         child.0.visit(|| load(3)) == Some(0),
     );
     child.0.end();
-    prove(
+    check(
         "a child that ends leaves the parent's pages",
         [0, 1, 2, 3].map(load) == [10, 11, 12, 13].map(Some),
     );
@@ -64,18 +63,18 @@ fn copying(parent: &Program) {
     assert!(store(0, 1) && store(1, 2));
     let child = parent.fork();
     let by_parent = copied_and_kept(|| assert!(store(0, 3)));
-    prove(
+    check(
         "what the parent writes after a fork goes to a copy, which the child does not see",
         by_parent == (1, 0) && child.0.visit(|| load(0)) == Some(1),
     );
     let by_child = copied_and_kept(|| assert!(child.0.visit(|| store(1, 4))));
-    prove(
-        "what the child writes does, and the parent does not see it",
+    check(
+        "what the child writes goes to a copy, which the parent does not see",
         by_child == (1, 0) && load(1) == Some(2) && child.0.visit(|| load(1)) == Some(4),
     );
     let last = copied_and_kept(|| assert!(store(1, 5) && child.0.visit(|| store(0, 6))));
-    prove(
-        "who is left alone with a page writes to it without a copy",
+    check(
+        "the last process with a page writes to it without a copy",
         last == (0, 2) && load(0) == Some(3) && child.0.visit(|| load(1)) == Some(4),
     );
     child.0.end();
@@ -85,18 +84,21 @@ fn copying(parent: &Program) {
 fn by_request(parent: &Program) {
     parent.map(0, 1, RW, 0);
     parent.map(2, 1, RW, 0);
-    parent.map_shared(4, 2, RW, Shown(7));
+    parent.map_shared(4, 2, RW, TestFile(7));
     parent.advise(0, 1, WIPEONFORK);
     parent.advise(2, 1, DONTFORK);
     assert!(store(0, 1) && store(2, 2) && store(4, 3));
     let child = parent.fork();
-    prove("a child sees zeros where it was asked for", child.0.visit(|| load(0)) == Some(0));
-    prove(
-        "and nothing where that was asked for",
+    check(
+        "a child sees zeros where that was asked for (MADV_WIPEONFORK)",
+        child.0.visit(|| load(0)) == Some(0),
+    );
+    check(
+        "and nothing where that was asked for (MADV_DONTFORK)",
         child.0.visit(|| load(2).is_none() && !store(2, 9)) && child.begin(2).is_none(),
     );
-    prove("the parent keeps both", load(0) == Some(1) && load(2) == Some(2) && store(2, 4));
-    prove("what is shared stays so, both ways", {
+    check("the parent keeps both", load(0) == Some(1) && load(2) == Some(2) && store(2, 4));
+    check("shared memory stays shared, in both directions", {
         assert!(store(4, 5) && child.0.visit(|| store(5, 6)));
         child.0.visit(|| load(4)) == Some(5) && load(5) == Some(6)
     });
@@ -104,7 +106,7 @@ fn by_request(parent: &Program) {
     parent.unmap(0, 6);
 }
 
-/// An entry must not be given the right to store where its VMA is given it.
+/// A VMA that is made writable must not make the entries of shared frames writable.
 fn rights_given_later(parent: &Program) {
     parent.map(0, 3, RW, 0);
     assert!((0..3).all(|page| store(page, 10 + page)));
@@ -112,15 +114,15 @@ fn rights_given_later(parent: &Program) {
     parent.protect(1, 1, PROT_READ);
     let child = parent.fork();
     parent.protect(0, 3, RW);
-    prove("a page that could not be accessed during the fork is copied once it can be", {
+    check("a page that was not accessible at the fork is copied once it is writable", {
         store(0, 20) && store(1, 21) && child.0.visit(|| load(0).is_none() && load(1) == Some(11))
     });
     child.protect(0, 2, RW);
-    prove("and so for the child", {
+    check("and for the child as well", {
         child.0.visit(|| load(0) == Some(10) && store(1, 31)) && load(1) == Some(21)
     });
     parent.relocate(2, 1, 8);
-    prove("a page that has moved since the fork is still copied", {
+    check("a page that has moved since the fork is still copied", {
         store(8, 22) && child.0.visit(|| load(2) == Some(12)) && load(8) == Some(22)
     });
     child.0.end();
@@ -134,10 +136,10 @@ fn generations(parent: &Program) {
     let grandchild = child.fork();
     let all = || [load(0), child.0.visit(|| load(0)), grandchild.0.visit(|| load(0))];
     assert!(child.0.visit(|| store(0, 2)));
-    prove("of three generations, each sees its own", all() == [1, 2, 1].map(Some));
+    check("of three generations, each sees its own pages", all() == [1, 2, 1].map(Some));
     child.0.end();
     assert!(store(0, 3));
-    prove("also when the one in the middle has ended", {
+    check("even when the one in the middle has ended", {
         load(0) == Some(3)
             && grandchild.0.visit(|| load(0) == Some(1) && store(0, 4))
             && load(0) == Some(3)
@@ -146,8 +148,8 @@ fn generations(parent: &Program) {
     parent.unmap(0, 1);
 }
 
-/// Pages that the second processor writes to all the while, forks meanwhile, and stores between two
-/// looks at a child.
+/// Pages that the second processor keeps writing to, forks meanwhile, and stores between two checks
+/// of a child.
 const BUSY: u64 = 8;
 const FORKS: u64 = 20;
 const STORES: u64 = 32;
@@ -181,9 +183,6 @@ fn freezing(parent: &Program) {
         stop.store(true, SeqCst);
         frozen
     });
-    prove(
-        "while another processor writes to the parent all the time, no child sees any of it",
-        frozen,
-    );
+    check("while another processor keeps writing to the parent, no child sees any of it", frozen);
     parent.unmap(0, BUSY);
 }

@@ -1,22 +1,18 @@
-//! A fork in the middle of somebody else's fault, and the other way round.
+//! A fork in the middle of a fault of another processor, and a fault in the middle of a fork.
 
-use super::{
-    program::{Program, RW, Shown, at, load, store},
-    prove,
-    races::overtake,
-};
-use crate::{
-    cpus,
-    fault::{Again, COPIED},
-    fork::ForkHooks,
-    frames::{self, Use},
-    probe,
-};
-use core::sync::atomic::{AtomicBool, Ordering::Relaxed, Ordering::SeqCst};
-use kvma::{
-    Errno, Hooks, Piece,
-    linux::{Inheritance, Kernel, LinuxVma},
-};
+use core::sync::atomic::AtomicBool;
+use core::sync::atomic::Ordering::{Relaxed, SeqCst};
+
+use kvma::linux::{Inheritance, Kernel, LinuxVma};
+use kvma::{Errno, Hooks, Piece};
+
+use super::check;
+use super::program::{Program, RW, TestFile, at, load, store};
+use super::races::overtake;
+use crate::fault::{Again, COPIED};
+use crate::fork::ForkHooks;
+use crate::frames::{self, Use};
+use crate::{cpus, probe};
 
 pub fn run(parent: &Program) {
     stale_entries(parent);
@@ -26,12 +22,12 @@ pub fn run(parent: &Program) {
     refused(parent);
 }
 
-/// The other processor can write to a page without a fault, until the fork takes that away.
+/// The other processor can write to a page without a fault until the fork.
 fn stale_entries(parent: &Program) {
     parent.map(0, 1, RW, 0);
     assert!(cpus::on_second(|| store(0, 1)));
     let child = parent.fork();
-    prove("after a fork, a store of another processor goes to a copy like any other", {
+    check("after a fork, a store of another processor goes to a copy like any other", {
         cpus::on_second(|| store(0, 2))
             && child.0.visit(|| load(0)) == Some(1)
             && load(0) == Some(2)
@@ -41,8 +37,8 @@ fn stale_entries(parent: &Program) {
 }
 
 fn overtaken_faults(parent: &Program) {
-    // A store of the second processor whose fault is overtaken by a fork: the child, if the store
-    // went as it must.
+    // Makes a store on the second processor whose fault is overtaken by a fork. Returns the child,
+    // if the store did as it must.
     let overtaken_by_fork = |value: u64| {
         let mut child = None;
         let fault =
@@ -56,24 +52,25 @@ fn overtaken_faults(parent: &Program) {
 
     parent.map(0, 1, RW, 0);
     let child = overtaken_by_fork(1);
-    prove(
-        "a store to a new page whose fault is overtaken by a fork begins again, and is the parent's alone",
+    check(
+        "a store to a new page whose fault is overtaken by a fork is retried, and only the parent \
+         sees it",
         shows(&child, 0),
     );
     end(child);
 
-    // Write-protected by a fork, and left alone with: the next store is to keep the page as it is.
+    // After a fork whose child has ended, the next store keeps the page.
     end(Some(parent.fork()));
     let child = overtaken_by_fork(2);
-    prove(
-        "a store that needed no copy does when its fault is overtaken by a fork",
+    check(
+        "a store that needs no copy needs one after its fault is overtaken by a fork",
         shows(&child, 1),
     );
 
     end(child);
     let older = Some(parent.fork());
     let child = overtaken_by_fork(3);
-    prove(
+    check(
         "a copy that is overtaken by another fork is made anew, and both children keep the page",
         shows(&older, 2) && shows(&child, 2),
     );
@@ -93,8 +90,8 @@ fn two_at_once(parent: &Program) {
         |page| child.0.visit(|| probe::store(page, 2)),
         |page| assert!(probe::store(page, 3)),
     );
-    prove(
-        "parent and child write at the same time: each gets a copy, and the page goes",
+    check(
+        "parent and child write at the same time: each gets a copy, and the page is freed",
         fault.result
             && (load(0), child.0.visit(|| load(0))) == (Some(3), Some(2))
             && COPIED.load(Relaxed) == copied + 2
@@ -104,27 +101,33 @@ fn two_at_once(parent: &Program) {
     parent.unmap(0, 1);
 }
 
-/// Hooks of a fork that meddles.
-struct Meddling<'a, F: Fn()> {
+/// Hooks of a fork that refuse a VMA, or do something during the flush.
+struct ForkWith<'a, F: Fn()> {
     inner: ForkHooks<'a>,
-    /// Refuses the VMA that begins here.
+    /// The start of the VMA that is refused.
     refuse: Option<u64>,
     during_the_flush: F,
 }
 
-impl<F: Fn()> Hooks<LinuxVma<Shown>> for Meddling<'_, F> {
+impl<F: Fn()> Hooks<LinuxVma<TestFile>> for ForkWith<'_, F> {
+    type Error = Errno;
+
     fn flush_begin(&mut self) {
-        Hooks::<LinuxVma<Shown>>::flush_begin(&mut self.inner);
+        Hooks::<LinuxVma<TestFile>>::flush_begin(&mut self.inner);
     }
 
     fn flush_wait(&mut self) {
         (self.during_the_flush)();
-        Hooks::<LinuxVma<Shown>>::flush_wait(&mut self.inner);
+        Hooks::<LinuxVma<TestFile>>::flush_wait(&mut self.inner);
     }
 }
 
-impl<F: Fn()> Kernel<Shown> for Meddling<'_, F> {
-    fn inherit(&mut self, how: Inheritance, vma: &Piece<'_, LinuxVma<Shown>>) -> Result<(), Errno> {
+impl<F: Fn()> Kernel<TestFile> for ForkWith<'_, F> {
+    fn inherit(
+        &mut self,
+        how: Inheritance,
+        vma: &Piece<'_, LinuxVma<TestFile>>,
+    ) -> Result<(), Errno> {
         if self.refuse == Some(vma.range().start()) {
             return Err(Errno::EAGAIN);
         }
@@ -134,7 +137,7 @@ impl<F: Fn()> Kernel<Shown> for Meddling<'_, F> {
 
 fn during_the_flush(parent: &Program) {
     parent.map(0, 1, RW, 0);
-    // By this processor, so that the other one needs the entry.
+    // By this processor, so that the other one has no TLB entry.
     assert!(store(0, 1));
     let begun = AtomicBool::new(false);
     let waiting = Again::Flushing.count();
@@ -150,11 +153,11 @@ fn during_the_flush(parent: &Program) {
                 cpus::wake();
                 cpus::wait(|| Again::Flushing.count() > waiting);
             };
-            vmas.fork(&mut Meddling { inner, refuse: None, during_the_flush })
+            vmas.fork(&mut ForkWith { inner, refuse: None, during_the_flush })
         })
     });
     let child = child.unwrap_or_else(|errno| panic!("fork was refused: {errno}"));
-    prove(
+    check(
         "no page is copied before a fork's flush has ended",
         stored.load(SeqCst) && child.visit(|| load(0)) == Some(1) && load(0) == Some(2),
     );
@@ -168,16 +171,16 @@ fn refused(parent: &Program) {
     assert!(store(0, 1) && store(2, 2));
     let before = [Use::Private, Use::Table].map(frames::in_use);
     let child = parent.0.fork_with(|vmas, inner| {
-        vmas.fork(&mut Meddling { inner, refuse: Some(at(2)), during_the_flush: || () })
+        vmas.fork(&mut ForkWith { inner, refuse: Some(at(2)), during_the_flush: || () })
     });
-    prove(
+    check(
         "a fork that fails half-way leaves nothing behind",
         matches!(child, Err(Errno::EAGAIN))
             && [Use::Private, Use::Table].map(frames::in_use) == before,
     );
     let copied = COPIED.load(Relaxed);
-    prove(
-        "and the parent its pages, which it need not copy",
+    check(
+        "and leaves the parent its pages, which need no copy",
         store(0, 3) && store(2, 4) && load(0) == Some(3) && COPIED.load(Relaxed) == copied,
     );
     parent.unmap(0, 3);

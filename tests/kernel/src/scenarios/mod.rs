@@ -1,97 +1,128 @@
-//! What page tables are for, shown one by one: on kvma's core alone, with plain VMAs in an address
-//! space of their own; then with processes, by calls of the Linux layer.
+//! Scenarios: what page tables and VMAs must do together, shown case by case. First on kvma's core
+//! alone, with plain VMAs in an address space of their own; then with processes, by calls of the
+//! Linux layer.
 
 mod access;
 mod family;
+mod first_write;
 mod fork;
 mod fork_races;
 mod guards;
-mod noting;
-mod numbers;
 mod populate;
 mod program;
 mod races;
+mod random;
 mod stack;
 mod stress;
 
-use crate::{
-    frames::{self, Use},
-    nodes::Nodes,
-    page_cache,
-    pages::Pages,
-    paging::PAGE_SIZE,
-    println,
-    space::Space,
-};
+use core::fmt;
+
+use kvma::linux::Layout;
+use kvma::vm_map::{SourceRange, Update};
 use kvma::{
-    Attrs, Error, MapRequest, Merge, PageSize, Placement, Prot, Search, Source, Update, VmMap,
-    VmaNode, linux::Layout,
+    Attrs, Errno, Hooks, MapRequest, Merge, PageSize, Placement, Prot, Search, VmMap, VmaNode,
 };
-use program::Program;
+use program::{Program, ProgramMm};
 
-/// Plain VMAs: no data of the owner's.
-type VMAs = VmMap<(), &'static Nodes<VmaNode>>;
+use crate::frames::{self, Use};
+use crate::nodes::{Nodes, nodes};
+use crate::pages::Pages;
+use crate::paging::{LOWER_HALF_END, PAGE_SIZE};
+use crate::space::Space;
+use crate::{page_cache, println};
 
-static NODES: Nodes<VmaNode> = Nodes::new();
+/// Plain VMAs, without user data.
+type CoreMap = VmMap<(), &'static Nodes<VmaNode>>;
 
-/// The space that scenarios are about.
-struct Ground<'s>(&'s Space<VmaMap>);
+static NODES: Nodes<VmaNode> = nodes();
 
-type Owed<'h, H> = Update<'h, (), &'static Nodes<VmaNode>, H>;
+/// An address space of plain VMAs. Lengths are numbers of pages.
+struct CoreSpace<'s>(&'s Space<CoreMap>);
 
-impl Ground<'_> {
+type CoreUpdate<'h, H> = Update<'h, (), &'static Nodes<VmaNode>, H>;
+
+impl CoreSpace<'_> {
+    /// Maps pages in the lowest gap that holds them.
     fn map(&self, pages: u64, attrs: Attrs) -> u64 {
-        let place = Placement::Any(Search::new());
-        expect(
-            self.0.change(|map, up| map.map(MapRequest::new(place, pages * PAGE_SIZE, attrs), up)),
-        )
+        let placement = Placement::Any(Search::new());
+        let request = MapRequest::new(placement, pages * PAGE_SIZE, attrs);
+        expect(self.0.change(|map, update| map.map(request, update)))
     }
 
+    /// Maps pages at an address, and replaces what is mapped there.
     fn map_at(&self, address: u64, pages: u64, attrs: Attrs) {
-        expect(self.0.change(|map, up| put(map, address, pages, attrs, up)));
+        expect(self.0.change(|map, update| map_over(map, address, pages, attrs, update)));
     }
 
     fn unmap(&self, address: u64, pages: u64) {
-        expect(self.0.change(|map, up| map.unmap(address, pages * PAGE_SIZE, up)));
+        expect(self.0.change(|map, update| map.unmap(address, pages * PAGE_SIZE, update)));
     }
 
     fn protect(&self, address: u64, pages: u64, prot: Prot) {
-        expect(self.0.change(|map, up| map.protect(address, pages * PAGE_SIZE, prot, up)));
+        expect(self.0.change(|map, update| map.protect(address, pages * PAGE_SIZE, prot, update)));
     }
 
     fn relocate(&self, from: u64, pages: u64, to: u64) {
-        expect(self.0.change(|map, up| {
-            map.relocate(from, pages * PAGE_SIZE, to, Source::Unmap, Merge::Both, up)
+        expect(self.0.change(|map, update| {
+            map.relocate(from, pages * PAGE_SIZE, to, SourceRange::Unmap, Merge::Both, update)
         }));
     }
 
-    /// So many free pages.
-    fn free_place(&self, pages: u64) -> u64 {
+    /// Returns the address of so many free pages.
+    fn find_gap(&self, pages: u64) -> u64 {
         let at = self.map(pages, Attrs::new(Prot::NONE));
         self.unmap(at, pages);
         at
     }
 }
 
-/// Maps at an address, whatever is mapped there.
-fn put<H: kvma::Hooks<()>>(
-    map: &mut VmaMap,
+/// Maps pages at an address, and replaces what is mapped there.
+fn map_over<H: Hooks<(), Error = Errno>>(
+    map: &mut CoreMap,
     address: u64,
     pages: u64,
     attrs: Attrs,
-    up: &mut Owed<'_, H>,
-) -> Result<u64, Error> {
-    map.map(MapRequest::new(Placement::Fixed(address), pages * PAGE_SIZE, attrs), up)
+    update: &mut CoreUpdate<'_, H>,
+) -> Result<u64, Errno> {
+    map.map(MapRequest::new(Placement::Fixed(address), pages * PAGE_SIZE, attrs), update)
 }
 
-fn expect<R>(result: Result<R, Error>) -> R {
+fn expect<R, E: fmt::Display>(result: Result<R, E>) -> R {
     result.unwrap_or_else(|error| panic!("kvma refused: {error}"))
 }
 
-/// One statement about the kernel, and whether it holds.
-fn prove(statement: &str, holds: bool) {
+/// Checks that a statement about the kernel holds, and prints it.
+///
+/// # Panics
+///
+/// If it does not hold.
+fn check(statement: &str, holds: bool) {
     assert!(holds, "this does not hold: {statement}");
-    println!("  proved: {statement}");
+    println!("  ok  {}", Wrapped { text: statement, indent: 6 });
+}
+
+/// A text in lines of 80 columns, all of which but the first are indented.
+struct Wrapped<'t> {
+    text: &'t str,
+    indent: usize,
+}
+
+impl fmt::Display for Wrapped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut column = self.indent;
+        for (count, word) in self.text.split(' ').enumerate() {
+            if count > 0 && column + 1 + word.len() > 80 {
+                write!(f, "\n{:width$}", "", width = self.indent)?;
+                column = self.indent;
+            } else if count > 0 {
+                f.write_str(" ")?;
+                column += 1;
+            }
+            f.write_str(word)?;
+            column += word.len();
+        }
+        Ok(())
+    }
 }
 
 /// Runs all scenarios in address spaces with these pages, and gives the pages back empty.
@@ -99,34 +130,35 @@ pub fn run(pages: Pages) -> Pages {
     let frames_before = user_frames();
     let pages = with_processes(core_alone(pages));
     page_cache::drop_all();
-    prove(
-        "torn down, every frame, page table and node is back",
+    check(
+        "after all is torn down, no frame, page table or node is in use",
         user_frames() == frames_before && NODES.in_use() == 0 && program::NODES.in_use() == 0,
     );
     pages
 }
 
 fn core_alone(pages: Pages) -> Pages {
-    println!("scenarios, on kvma's core alone:");
-    let map = expect(VmMap::new(PAGE_SIZE, (1 << 47) / PAGE_SIZE - 2, PageSize::SIZE_4K, &NODES));
+    println!("scenarios on kvma's core alone");
+    let map =
+        expect(CoreMap::new(PAGE_SIZE..=LOWER_HALF_END - PAGE_SIZE - 1, PageSize::SIZE_4K, &NODES));
     let space = Space::new(map, pages);
     space.enter(|| {
-        let ground = Ground(&space);
-        access::run(&ground);
-        println!("scenarios with two processors:");
-        races::run(&ground);
-        stress::run(&ground);
-        expect(space.change(|map, up| map.clear(up)));
+        let core = CoreSpace(&space);
+        access::run(&core);
+        println!("scenarios with two processors");
+        races::run(&core);
+        stress::run(&core);
+        expect(space.change(|map, update| map.clear(update)));
     });
     space.into_pages()
 }
 
 fn with_processes(pages: Pages) -> Pages {
-    println!("scenarios with processes:");
-    let mm = expect(program::VmaMap::new(Layout::x86_64(8 << 20), &program::NODES));
+    println!("scenarios with processes");
+    let mm = expect(ProgramMm::new(Layout::x86_64(8 << 20), &program::NODES));
     let first = Program(Space::new(mm, pages));
     first.0.enter(|| {
-        noting::run(&first);
+        first_write::run(&first);
         fork::run(&first);
         fork_races::run(&first);
         family::run(&first);

@@ -1,68 +1,67 @@
-//! Pages that are brought in by request cause no fault afterwards.
+//! Pages that are populated by request cause no faults afterwards.
 
-use super::{
-    program::{AT, Program, RW, Shown, load, store},
-    prove,
-};
-use crate::{fault::LOOKUPS, paging::PAGE_SIZE};
 use core::sync::atomic::Ordering::Relaxed;
-use kvma::{
-    Errno,
-    linux::abi::{MAP_POPULATE, PROT_READ},
-};
+
+use kvma::Errno;
+use kvma::linux::abi::{MAP_POPULATE, PROT_READ};
+
+use super::check;
+use super::program::{AT, Program, RW, TestFile, load, store};
+use crate::fault::LOOKUPS;
+use crate::paging::PAGE_SIZE;
 
 const PAGES: u64 = 4;
 const POPULATE_READ: u64 = 22;
 const POPULATE_WRITE: u64 = 23;
 const GUARD_INSTALL: u64 = 102;
 
-pub fn run(on: &Program) {
-    at_once(on);
-    after_a_fork(on);
-    up_to_a_guard(on);
+pub fn run(program: &Program) {
+    at_once(program);
+    after_a_fork(program);
+    up_to_a_guard(program);
 }
 
-/// Whether `access` is made to each page, and faults on none.
+/// Returns true if `access` is made to every page without a fault.
 fn without_faults(access: impl Fn(u64) -> bool) -> bool {
     let before = LOOKUPS.load(Relaxed);
     (0..PAGES).all(access) && LOOKUPS.load(Relaxed) == before
 }
 
-fn at_once(on: &Program) {
-    on.map(0, PAGES, RW, MAP_POPULATE);
-    prove(
-        "memory that is mapped to be there at once is, to be written to as well",
+fn at_once(program: &Program) {
+    program.map(0, PAGES, RW, MAP_POPULATE);
+    check(
+        "MAP_POPULATE leaves no faults, for stores either",
         without_faults(|page| load(page) == Some(0) && store(page, 1)),
     );
-    on.map_shared(0, PAGES, PROT_READ, Shown(5));
-    on.advise(0, PAGES, POPULATE_READ);
-    prove(
-        "pages brought in as if they were read can be read",
+    program.map_shared(0, PAGES, PROT_READ, TestFile(5));
+    program.advise(0, PAGES, POPULATE_READ);
+    check(
+        "MADV_POPULATE_READ leaves no faults for loads",
         without_faults(|page| load(page).is_some()),
     );
-    on.unmap(0, PAGES);
+    program.unmap(0, PAGES);
 }
 
-fn after_a_fork(on: &Program) {
-    on.map(0, PAGES, RW, MAP_POPULATE);
-    let child = on.fork();
-    on.advise(0, PAGES, POPULATE_WRITE);
-    prove(
-        "pages brought in as if they were written are copied before, if a child has them",
+fn after_a_fork(program: &Program) {
+    program.map(0, PAGES, RW, MAP_POPULATE);
+    let child = program.fork();
+    program.advise(0, PAGES, POPULATE_WRITE);
+    check(
+        "MADV_POPULATE_WRITE copies pages that are shared with a child",
         without_faults(|page| store(page, 2)) && child.0.visit(|| load(0)) == Some(0),
     );
     child.0.end();
-    on.unmap(0, PAGES);
+    program.unmap(0, PAGES);
 }
 
-fn up_to_a_guard(on: &Program) {
-    on.map(0, PAGES + 1, RW, 0);
-    on.advise(PAGES, 1, GUARD_INSTALL);
+fn up_to_a_guard(program: &Program) {
+    program.map(0, PAGES + 1, RW, 0);
+    program.advise(PAGES, 1, GUARD_INSTALL);
     let all = (PAGES + 1) * PAGE_SIZE;
-    let refused = on.0.change(|mm, call| mm.madvise(AT, all, POPULATE_WRITE, call));
-    prove(
-        "a guard cannot be brought in, but what comes before it",
+    let refused = program.0.change(|mm, call| mm.madvise(AT, all, POPULATE_WRITE, call));
+    check(
+        "populating stops at a guard, after the pages before it",
         refused == Err(Errno::EFAULT) && without_faults(|page| store(page, 3)) && !store(PAGES, 3),
     );
-    on.unmap(0, PAGES + 1);
+    program.unmap(0, PAGES + 1);
 }

@@ -1,25 +1,26 @@
-//! A program for scenarios: a process that makes calls of Linux's.
+//! A program for scenarios: a process that makes Linux calls.
 
-use crate::{
-    contents::Contents, hooks::PageHooks, nodes::Nodes, paging::PAGE_SIZE, probe, space::Space,
-};
 use core::fmt;
-use kvma::{
-    Errno, VmaNode,
-    linux::{
-        Call, File, LinuxVma, Mm, Mmap, OpenFile, Rights,
-        abi::{
-            MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, MREMAP_FIXED, MREMAP_MAYMOVE,
-            PROT_READ, PROT_WRITE,
-        },
-    },
+
+use kvma::linux::abi::{
+    MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, MREMAP_FIXED, MREMAP_MAYMOVE, PROT_READ,
+    PROT_WRITE,
 };
+use kvma::linux::{Call, File, LinuxVma, Mm, Mmap, OpenFile, Rights};
+use kvma::{Errno, VmaNode};
 
-/// A file with this number.
+use crate::contents::Contents;
+use crate::hooks::PageHooks;
+use crate::nodes::{Nodes, nodes};
+use crate::paging::PAGE_SIZE;
+use crate::probe;
+use crate::space::Space;
+
+/// A file, by its number.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Shown(pub u64);
+pub struct TestFile(pub u64);
 
-impl File for Shown {
+impl File for TestFile {
     fn id(&self) -> u64 {
         self.0
     }
@@ -37,51 +38,56 @@ impl File for Shown {
     }
 }
 
-impl Contents for LinuxVma<Shown> {
+impl Contents for LinuxVma<TestFile> {
     fn begins_as_zeros(&self) -> bool {
         false
     }
 }
 
-type Alloc = &'static Nodes<VmaNode<LinuxVma<Shown>>>;
-pub type VMAs = Mm<Shown, Alloc>;
+type Alloc = &'static Nodes<VmaNode<LinuxVma<TestFile>>>;
+/// The VMAs of a program.
+pub type ProgramMm = Mm<TestFile, Alloc>;
 
-pub static NODES: Nodes<VmaNode<LinuxVma<Shown>>> = Nodes::new();
+pub static NODES: Nodes<VmaNode<LinuxVma<TestFile>>> = nodes();
 
-/// Where programs have their pages.
+/// The address of page 0 of programs.
 pub const AT: u64 = 0x5000_0000_0000;
 
 pub const PROT_NONE: u64 = 0;
 pub const RW: u64 = PROT_READ | PROT_WRITE;
 
-/// Address of a page, by its number from [`AT`].
+/// Returns the address of a page.
 pub fn at(page: u64) -> u64 {
     AT + page * PAGE_SIZE
 }
 
-/// What the program in whose space the processor is does with the page.
+/// Loads from a page, as the program whose space the processor is in.
 pub fn load(page: u64) -> Option<u64> {
     probe::as_program(|| probe::load(at(page)))
 }
 
+/// Stores to a page, as the program whose space the processor is in.
 pub fn store(page: u64, value: u64) -> bool {
     probe::as_program(|| probe::store(at(page), value))
 }
 
-/// Pages are numbered from [`AT`].
-pub struct Program(pub Space<VmaMap>);
+/// A process. Its pages are numbered from [`AT`].
+pub struct Program(pub Space<ProgramMm>);
 
 impl Program {
     fn call(
         &self,
-        call: impl FnOnce(&mut VmaMap, &mut Call<'_, Shown, Alloc, PageHooks<'_>>) -> Result<u64, Errno>,
+        call: impl FnOnce(
+            &mut ProgramMm,
+            &mut Call<'_, TestFile, Alloc, PageHooks<'_>>,
+        ) -> Result<u64, Errno>,
     ) {
         if let Err(errno) = self.0.change(call) {
             panic!("a call was refused: {errno}");
         }
     }
 
-    /// Private memory.
+    /// Maps private memory.
     pub fn map(&self, page: u64, pages: u64, prot: u64, flags: u64) {
         let flags = flags | MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED;
         let args =
@@ -89,8 +95,8 @@ impl Program {
         self.call(|mm, call| mm.mmap(args, call));
     }
 
-    /// A file that others can see, too.
-    pub fn map_shared(&self, page: u64, pages: u64, prot: u64, file: Shown) {
+    /// Maps a file, shared.
+    pub fn map_shared(&self, page: u64, pages: u64, prot: u64, file: TestFile) {
         let file = Some(OpenFile::new(file, Rights::READ | Rights::WRITE));
         let flags = MAP_SHARED | MAP_FIXED;
         let args = Mmap { addr: at(page), len: pages * PAGE_SIZE, prot, flags, offset: 0, file };
@@ -118,7 +124,7 @@ impl Program {
         Self(self.0.fork().unwrap_or_else(|errno| panic!("fork was refused: {errno}")))
     }
 
-    /// Where the VMA that holds the page begins, as a number of a page.
+    /// Returns the first page of the VMA that holds the page.
     pub fn begin(&self, page: u64) -> Option<u64> {
         self.0.vmas.lookup(at(page)).map(|vma| (vma.range().start() - AT) / PAGE_SIZE)
     }

@@ -1,79 +1,84 @@
-//! Two processors, one of them in the middle of something: brought about by a rendezvous, not by
+//! Two processors, one of which is in the middle of a fault or a flush: by a rendezvous, not by
 //! chance.
 
-use super::{Ground, expect, prove, put};
-use crate::{
-    contents::Origin,
-    cpus,
-    fault::{self, Again},
-    hooks::PageHooks,
-    paging::PAGE_SIZE,
-    probe,
-    rendezvous::{self, Met},
-};
-use core::sync::atomic::{AtomicBool, Ordering::Relaxed, Ordering::SeqCst};
-use kvma::{Attrs, Backing, Hooks, Piece, Prot};
+use core::sync::atomic::AtomicBool;
+use core::sync::atomic::Ordering::{Relaxed, SeqCst};
+
+use kvma::{Attrs, Backing, Errno, Hooks, Piece, Prot};
 use spin::mutex::SpinMutex;
 
-/// Pages that the second processor has in its TLB.
+use super::{CoreSpace, check, expect, map_over};
+use crate::contents::Origin;
+use crate::fault::{self, Again};
+use crate::hooks::PageHooks;
+use crate::paging::PAGE_SIZE;
+use crate::rendezvous::{self, Met};
+use crate::{cpus, probe};
+
+/// The number of pages that the second processor has in its TLB.
 const CACHED: u64 = 16;
 
-pub fn run(on: &Ground<'_>) {
-    shootdown(on);
-    overtaken_faults(on);
-    changes_elsewhere(on);
-    faults_during_a_flush(on);
+pub fn run(space: &CoreSpace<'_>) {
+    shootdown(space);
+    overtaken_faults(space);
+    changes_elsewhere(space);
+    faults_during_a_flush(space);
 }
 
-/// `access` for each of the cached pages at `at`, on the second processor: how many were made.
+/// Makes an access to each of the cached pages at `at` on the second processor. Returns how many
+/// were made.
 fn on_second(at: u64, access: impl Fn(u64) -> bool + Sync) -> u64 {
     cpus::on_second(|| (0..CACHED).filter(|i| access(at + i * PAGE_SIZE)).count() as u64)
 }
 
-fn shootdown(on: &Ground<'_>) {
+fn shootdown(space: &CoreSpace<'_>) {
     let load = |page| probe::load(page).is_some();
     let store = |page| probe::store(page, page);
 
-    let at = on.map(CACHED, Attrs::new(Prot::RW));
+    let at = space.map(CACHED, Attrs::new(Prot::RW));
     assert_eq!(on_second(at, store), CACHED);
-    on.protect(at, CACHED, Prot::READ);
-    prove(
-        "what one processor made read-only, the other one cannot write to any more",
+    space.protect(at, CACHED, Prot::READ);
+    check(
+        "what one processor made read-only, the other one cannot write to",
         on_second(at, |page| probe::store(page, 1)) == 0,
     );
-    prove("and reads as it was", on_second(at, |page| probe::load(page) == Some(page)) == CACHED);
-    on.unmap(at, CACHED);
-    prove("what one processor unmapped, the other one is refused", on_second(at, load) == 0);
+    check(
+        "and it still reads what was there",
+        on_second(at, |page| probe::load(page) == Some(page)) == CACHED,
+    );
+    space.unmap(at, CACHED);
+    check("what one processor unmapped, the other one cannot access", on_second(at, load) == 0);
 
-    on.map_at(at, CACHED, Attrs::new(Prot::RW));
+    space.map_at(at, CACHED, Attrs::new(Prot::RW));
     assert_eq!(on_second(at, store), CACHED);
-    let to = on.free_place(CACHED);
-    on.relocate(at, CACHED, to);
-    prove(
-        "what one processor moved, the other one is refused at the old place",
+    let to = space.find_gap(CACHED);
+    space.relocate(at, CACHED, to);
+    check(
+        "what one processor moved, the other one cannot access at the old address",
         on_second(at, load) == 0,
     );
     let distance = to - at;
-    prove(
-        "and finds at the new one",
+    check(
+        "and finds at the new address",
         on_second(to, |page| probe::load(page) == Some(page - distance)) == CACHED,
     );
-    on.map_at(to, CACHED, Attrs::new(Prot::RW));
-    prove(
+    space.map_at(to, CACHED, Attrs::new(Prot::RW));
+    check(
         "what one processor replaced, the other one sees replaced",
         on_second(to, |page| probe::load(page) == Some(0)) == CACHED,
     );
-    on.unmap(to, CACHED);
+    space.unmap(to, CACHED);
 }
 
-/// What became of a fault on a VMA of one page that was overtaken.
+/// The outcome of a fault that was overtaken, on a VMA of one page.
 pub struct Overtaken<A> {
+    /// The result of the access.
     pub result: A,
-    /// Tokens that turned out invalid.
+    /// The number of tokens that were found invalid.
     pub invalid: u64,
 }
 
-/// Has a fault of the second processor on `page` overtaken by `change`.
+/// Makes an access on the second processor, whose fault on `page` is overtaken by `change`.
 pub fn overtake<A: Send>(
     page: u64,
     access: impl Fn(u64) -> A + Sync,
@@ -85,86 +90,89 @@ pub fn overtake<A: Send>(
     Overtaken { result, invalid: Again::Invalid.count() - before }
 }
 
-fn overtaken_faults(on: &Ground<'_>) {
+fn overtaken_faults(space: &CoreSpace<'_>) {
     let rw = Attrs::new(Prot::RW);
-    let at = on.map(1, rw);
-    let fault = overtake(at, probe::load, |page| on.unmap(page, 1));
-    prove(
+    let at = space.map(1, rw);
+    let fault = overtake(at, probe::load, |page| space.unmap(page, 1));
+    check(
         "a fault that is overtaken by an unmapping is refused",
         fault.result.is_none() && fault.invalid == 1,
     );
-    prove("and leaves no entry behind", !on.0.is_present(at));
+    check("and leaves no entry behind", !space.0.is_present(at));
 
-    on.map_at(at, 1, rw);
-    let fault = overtake(at, |page| probe::store(page, 1), |page| on.protect(page, 1, Prot::READ));
-    prove(
-        "a store whose fault is overtaken by a write protection is refused",
+    space.map_at(at, 1, rw);
+    let fault =
+        overtake(at, |page| probe::store(page, 1), |page| space.protect(page, 1, Prot::READ));
+    check(
+        "a store whose fault is overtaken by write protection is refused",
         !fault.result && fault.invalid == 1 && probe::load(at) == Some(0),
     );
 
-    on.map_at(at, 1, rw);
-    let to = on.free_place(1);
-    let fault = overtake(at, |page| probe::store(page, 1), |page| on.relocate(page, 1, to));
-    prove(
-        "one that is overtaken by a move is refused at the old place",
+    space.map_at(at, 1, rw);
+    let to = space.find_gap(1);
+    let fault = overtake(at, |page| probe::store(page, 1), |page| space.relocate(page, 1, to));
+    check(
+        "a store whose fault is overtaken by a move is refused at the old address",
         !fault.result && fault.invalid == 1 && probe::load(to) == Some(0),
     );
-    on.unmap(to, 1);
+    space.unmap(to, 1);
 
-    on.map_at(at, 1, rw);
-    let object = rw.with_backing(Backing::Object { id: 2, offset: 5 });
-    let fault = overtake(at, probe::load, |page| on.map_at(page, 1, object));
+    space.map_at(at, 1, rw);
+    let object = rw.with_backing(Backing::Object { id: 2, offset: 5 * PAGE_SIZE });
+    let fault = overtake(at, probe::load, |page| space.map_at(page, 1, object));
     let shown = Origin::Object { id: 2, page: 5 }.first_word();
-    prove(
-        "a load whose fault is overtaken by another mapping shows that one",
+    check(
+        "a load whose fault is overtaken by another mapping shows that mapping",
         fault.result == Some(shown) && fault.invalid == 1,
     );
 
-    on.map_at(at, 1, rw);
+    space.map_at(at, 1, rw);
     let fault = overtake(at, probe::load, |page| {
-        on.unmap(page, 1);
-        on.map_at(page, 1, rw);
+        space.unmap(page, 1);
+        space.map_at(page, 1, rw);
     });
-    prove(
-        "unmapped and mapped again just as it was, a VMA is another one",
+    check(
+        "a VMA that is unmapped and mapped again in the same way is another VMA",
         fault.result == Some(0) && fault.invalid == 1,
     );
-    on.unmap(at, 1);
+    space.unmap(at, 1);
 }
 
-fn changes_elsewhere(on: &Ground<'_>) {
+fn changes_elsewhere(space: &CoreSpace<'_>) {
     let rw = Attrs::new(Prot::RW);
-    let at = on.map(8, rw);
-    // VMAs of their own: what is between them is a hole.
-    on.unmap(at + PAGE_SIZE, 1);
+    let at = space.map(8, rw);
+    // Two VMAs, with a gap between them.
+    space.unmap(at + PAGE_SIZE, 1);
     let lookups = fault::LOOKUPS.load(Relaxed);
     let fault = overtake(at, probe::load, |_| {
         let other = at + 2 * PAGE_SIZE;
-        on.protect(other, 3, Prot::NONE);
-        on.unmap(other, 6);
-        on.map_at(other, 2, rw);
-        on.unmap(other, 2);
+        space.protect(other, 3, Prot::NONE);
+        space.unmap(other, 6);
+        space.map_at(other, 2, rw);
+        space.unmap(other, 2);
     });
-    prove(
-        "a fault that is overtaken by changes elsewhere does not start again",
+    check(
+        "a fault that is overtaken by changes elsewhere is not retried",
         fault.result == Some(0)
             && fault.invalid == 0
             && fault::LOOKUPS.load(Relaxed) == lookups + 1,
     );
-    on.unmap(at, 1);
+    space.unmap(at, 1);
 }
 
-/// Hooks that begin the flush and then wait until the other processor has met with it.
+/// Hooks that begin the flush and then wait until a fault of the other processor has met it.
 struct SlowFlush<'a> {
     inner: PageHooks<'a>,
     begun: &'a AtomicBool,
-    /// Faults that had to wait, before.
+    /// The number of faults that had met a flush before.
     waiting: u64,
 }
 
 impl Hooks<()> for SlowFlush<'_> {
-    fn unmap(&mut self, piece: &Piece<'_, ()>) {
-        self.inner.unmap(piece);
+    type Error = Errno;
+
+    fn on_unmap(&mut self, piece: &Piece<'_, ()>) {
+        self.inner.on_unmap(piece);
     }
 
     fn flush_begin(&mut self) {
@@ -180,9 +188,9 @@ impl Hooks<()> for SlowFlush<'_> {
     }
 }
 
-fn faults_during_a_flush(on: &Ground<'_>) {
+fn faults_during_a_flush(space: &CoreSpace<'_>) {
     let rw = Attrs::new(Prot::RW);
-    let at = on.map(1, rw);
+    let at = space.map(1, rw);
     assert!(probe::store(at, 7));
     let begun = AtomicBool::new(false);
     let waiting = Again::Flushing.count();
@@ -192,12 +200,12 @@ fn faults_during_a_flush(on: &Ground<'_>) {
         *loaded.lock() = probe::load(at);
     };
     cpus::beside(&job, || {
-        let mut hooks = SlowFlush { inner: PageHooks::new(&on.0.pages), begun: &begun, waiting };
-        expect(on.0.change_with(&mut hooks, |map, up| put(map, at, 1, rw, up)));
+        let mut hooks = SlowFlush { inner: PageHooks::new(&space.0.pages), begun: &begun, waiting };
+        expect(space.0.change_with(&mut hooks, |map, up| map_over(map, at, 1, rw, up)));
     });
-    prove(
+    check(
         "while a page is replaced, no fault on it is served before the flush has ended",
         Again::Flushing.count() > waiting && loaded.into_inner() == Some(0),
     );
-    on.unmap(at, 1);
+    space.unmap(at, 1);
 }

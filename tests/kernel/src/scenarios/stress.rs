@@ -1,31 +1,38 @@
-//! The second processor uses pages as fast as it can while the first one maps, protects, moves and
-//! unmaps them.
+//! The second processor accesses pages as fast as it can while the first one maps, protects, moves
+//! and unmaps them.
 //!
-//! A board says of each page what the first processor guarantees: it is marked as changing before
-//! each call, and what is true from then on is written there when the call has returned. The second
-//! processor reads the board before and after each access. Where it reads the same, and no change,
-//! the access must go as the board says, and a load must show what was stored last. Where something
-//! was changing, an access may be made or refused; but what a load shows must have been stored at
-//! that page. Freed frames are poisoned, so that a store to one is noticed, too.
+//! A board has an entry for each page, by which the first processor says what holds: it marks pages
+//! as changing before each call, and writes the new state when the call has returned. The second
+//! processor reads the entry before and after each access. If both are equal and the page is not
+//! changing, the access must be made or refused as the entry says, and a load must show what was
+//! stored last. Otherwise the access may be made or refused, but a load must show a value that was
+//! stored to that page. Freed frames are poisoned, so that a store to one is noticed as well.
 
-use super::{Ground, numbers::Numbers, put};
-use crate::{cpus, fault::Again, frames::POISON, paging::PAGE_SIZE, println, probe};
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use core::sync::atomic::Ordering::SeqCst;
+use core::sync::atomic::{AtomicBool, AtomicU64};
+
 use kvma::{Attrs, Prot};
 use spin::mutex::SpinMutex;
 
-/// Changes that the first processor makes.
+use super::random::Random;
+use super::{CoreSpace, expect, map_over};
+use crate::fault::Again;
+use crate::frames::POISON;
+use crate::paging::PAGE_SIZE;
+use crate::{cpus, println, probe};
+
+/// The number of changes that the first processor makes.
 const CHANGES: u64 = 3000;
-/// Accesses that the second one gets between two changes, at least.
+/// The least number of accesses by the second processor between two changes.
 const ACCESSES: u64 = 4;
 
-/// Pages in a row; there are two rows, and pages move between them.
+/// The number of pages in a row. There are two rows, and pages move between them.
 const ROW: usize = 8;
 const PAGES: usize = 2 * ROW;
-/// VMAs elsewhere that come and go, so that the tree changes its shape.
+/// The number of VMAs elsewhere that are mapped and unmapped, so that the tree changes its shape.
 const ELSEWHERE: u64 = 64;
 
-/// What the board says of a page.
+/// The state of a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Changing,
@@ -34,11 +41,12 @@ enum State {
     Writable,
 }
 
-/// One entry of the board: a state, how often it has changed, and which contents the page has.
+/// An entry of the board: a state, the number of its changes, and the number of the page's
+/// contents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Said(u64);
+struct Entry(u64);
 
-impl Said {
+impl Entry {
     fn new(state: State, changes: u64, contents: u64) -> Self {
         Self((contents << 32) | ((changes << 2) & 0xffff_fffc) | state as u64)
     }
@@ -53,19 +61,19 @@ impl Said {
 }
 
 static BOARD: [AtomicU64; PAGES] = [const { AtomicU64::new(State::Gone as u64) }; PAGES];
-/// Accesses that the second processor has made while nothing changed, and how many the first one
-/// waits for.
+/// The number of accesses by the second processor while nothing changed, and the number that the
+/// first one waits for.
 static STEADY: AtomicU64 = AtomicU64::new(0);
 static AWAITED: AtomicU64 = AtomicU64::new(u64::MAX);
 static STOP: AtomicBool = AtomicBool::new(false);
 
-fn said(page: usize) -> Said {
-    Said(BOARD[page].load(SeqCst))
+fn board_entry(page: usize) -> Entry {
+    Entry(BOARD[page].load(SeqCst))
 }
 
-pub fn run(on: &Ground<'_>) {
-    // The rows meet, so that VMAs may join across.
-    let row = on.free_place(PAGES as u64 + 2 * ELSEWHERE);
+pub fn run(space: &CoreSpace<'_>) {
+    // The rows are adjacent, so that VMAs may merge across.
+    let row = space.find_gap(PAGES as u64 + 2 * ELSEWHERE);
     let rows = [row, row + ROW as u64 * PAGE_SIZE];
     let elsewhere = row + PAGES as u64 * PAGE_SIZE;
     let retried =
@@ -75,32 +83,32 @@ pub fn run(on: &Ground<'_>) {
     let user = SpinMutex::<User>::new(User::new(rows));
     cpus::beside(&|| user.lock().run(), || {
         let mut changer = Changer {
-            on,
+            space,
             rows,
             elsewhere,
             pages: [None; PAGES],
             changes: 0,
             next_contents: 1,
-            numbers: Numbers::new(1),
+            random: Random::new(1),
         };
         for _ in 0..CHANGES {
             changer.change();
-            changer.let_it_be_used();
+            changer.wait_for_accesses();
         }
         STOP.store(true, SeqCst);
     });
-    on.unmap(row, PAGES as u64 + 2 * ELSEWHERE);
+    space.unmap(row, PAGES as u64 + 2 * ELSEWHERE);
 
     let user = user.into_inner();
     let after = retried();
     println!(
-        "  stress: {CHANGES} changes by one processor; by the other {} accesses made, {} refused, {} while \
-         something changed",
+        "  ok  {CHANGES} changes by one processor; by the other {} accesses made and\n      \
+         {} refused as the board says, {} of all while something changed",
         user.made, user.refused, user.unsteady
     );
     println!(
-        "  stress: all as the board said. Faults made again: {} busy, {} during a flush, {} invalid tokens, {} \
-         pages mapped or moved by others",
+        "      faults retried: {} busy, {} during a flush, {} for invalid tokens,\n      \
+         {} for pages that were mapped or moved meanwhile",
         after[0] - before[0],
         after[1] - before[1],
         after[2] - before[2],
@@ -108,16 +116,16 @@ pub fn run(on: &Ground<'_>) {
     );
 }
 
-/// The first processor's side.
+/// The first processor.
 struct Changer<'g> {
-    on: &'g Ground<'g>,
+    space: &'g CoreSpace<'g>,
     rows: [u64; 2],
     elsewhere: u64,
-    /// Contents of each page that is mapped, and whether it may be written to.
+    /// The number of the contents of each page that is mapped, and its protection.
     pages: [Option<(u64, Prot)>; PAGES],
     changes: u64,
     next_contents: u64,
-    numbers: Numbers,
+    random: Random,
 }
 
 impl Changer<'_> {
@@ -131,11 +139,11 @@ impl Changer<'_> {
 
     /// Makes one change, of a random kind, to random pages of a row.
     fn change(&mut self) {
-        let row = self.numbers.below(2) as usize;
-        let first = self.numbers.below(ROW as u64) as usize;
-        let count = 1 + self.numbers.below((ROW - first) as u64) as usize;
+        let row = self.random.below(2) as usize;
+        let first = self.random.below(ROW as u64) as usize;
+        let count = 1 + self.random.below((ROW - first) as u64) as usize;
         let (here, there) = (row * ROW + first, (1 - row) * ROW + first);
-        match self.numbers.below(8) {
+        match self.random.below(8) {
             0 => self.unmap(here, count),
             1 => self.change_elsewhere(),
             2 | 3 if self.is_mapped(here, count) => self.protect(here, count, Prot::READ),
@@ -152,7 +160,7 @@ impl Changer<'_> {
         let contents = self.next_contents;
         self.next_contents += count as u64;
         self.announce(first, count);
-        self.on.map_at(self.address(first), count as u64, Attrs::new(Prot::RW));
+        self.space.map_at(self.address(first), count as u64, Attrs::new(Prot::RW));
         for i in 0..count {
             self.pages[first + i] = Some((contents + i as u64, Prot::RW));
         }
@@ -161,14 +169,14 @@ impl Changer<'_> {
 
     fn unmap(&mut self, first: usize, count: usize) {
         self.announce(first, count);
-        self.on.unmap(self.address(first), count as u64);
+        self.space.unmap(self.address(first), count as u64);
         self.pages[first..first + count].fill(None);
         self.publish(first, count);
     }
 
     fn protect(&mut self, first: usize, count: usize, prot: Prot) {
         self.announce(first, count);
-        self.on.protect(self.address(first), count as u64, prot);
+        self.space.protect(self.address(first), count as u64, prot);
         for page in &mut self.pages[first..first + count] {
             *page = page.map(|(contents, _)| (contents, prot));
         }
@@ -180,10 +188,10 @@ impl Changer<'_> {
                 })
             };
             let held = look();
-            self.let_it_be_used();
+            self.wait_for_accesses();
             assert!(
                 held == look(),
-                "a write landed in a read-only page: {held:x?} became {:x?}",
+                "a store reached a read-only page: {held:x?} became {:x?}",
                 look()
             );
         }
@@ -192,7 +200,7 @@ impl Changer<'_> {
     fn relocate(&mut self, from: usize, to: usize, count: usize) {
         self.announce(from, count);
         self.announce(to, count);
-        self.on.relocate(self.address(from), count as u64, self.address(to));
+        self.space.relocate(self.address(from), count as u64, self.address(to));
         for i in 0..count {
             self.pages[to + i] = self.pages[from + i].take();
         }
@@ -200,25 +208,25 @@ impl Changer<'_> {
         self.publish(to, count);
     }
 
-    /// Maps over or unmaps a page between others.
+    /// Maps or unmaps a page between others.
     fn change_elsewhere(&mut self) {
-        let at = self.elsewhere + 2 * PAGE_SIZE * self.numbers.below(ELSEWHERE);
-        let prot = if self.numbers.below(2) == 0 { Prot::READ } else { Prot::RW };
-        if self.numbers.below(2) == 0 {
-            super::expect(self.on.0.change(|map, up| put(map, at, 1, Attrs::new(prot), up)));
+        let at = self.elsewhere + 2 * PAGE_SIZE * self.random.below(ELSEWHERE);
+        let prot = if self.random.below(2) == 0 { Prot::READ } else { Prot::RW };
+        if self.random.below(2) == 0 {
+            expect(self.space.0.change(|map, up| map_over(map, at, 1, Attrs::new(prot), up)));
         } else {
-            self.on.unmap(at, 1);
+            self.space.unmap(at, 1);
         }
     }
 
-    /// From now on, the pages change.
+    /// Marks pages as changing.
     fn announce(&mut self, first: usize, count: usize) {
         self.changes += 1;
-        let changing = Said::new(State::Changing, self.changes, 0);
+        let changing = Entry::new(State::Changing, self.changes, 0);
         BOARD[first..first + count].iter().for_each(|entry| entry.store(changing.0, SeqCst));
     }
 
-    /// The call has returned: from now on, this is guaranteed.
+    /// Writes the new state of pages, after the call has returned.
     fn publish(&mut self, first: usize, count: usize) {
         for (page, entry) in BOARD.iter().enumerate().skip(first).take(count) {
             let (state, contents) = match self.pages[page] {
@@ -226,69 +234,70 @@ impl Changer<'_> {
                 Some((contents, prot)) if prot.contains(Prot::WRITE) => (State::Writable, contents),
                 Some((contents, _)) => (State::ReadOnly, contents),
             };
-            entry.store(Said::new(state, self.changes, contents).0, SeqCst);
+            entry.store(Entry::new(state, self.changes, contents).0, SeqCst);
         }
     }
 
-    /// Waits until the second processor has used pages for a while.
-    fn let_it_be_used(&self) {
+    /// Waits until the second processor has made some accesses.
+    fn wait_for_accesses(&self) {
         let awaited = STEADY.load(SeqCst) + ACCESSES;
         AWAITED.store(awaited, SeqCst);
         cpus::wait(|| STEADY.load(SeqCst) >= awaited);
     }
 }
 
-/// The second processor's side.
+/// The second processor.
 struct User {
     rows: [u64; 2],
-    numbers: Numbers,
-    /// Values stored so far: none is stored twice.
+    random: Random,
+    /// The number of stores so far. No value is stored twice.
     stores: u64,
     made: u64,
     refused: u64,
-    /// Accesses while something changed.
+    /// The number of accesses while something changed.
     unsteady: u64,
 }
 
-/// What was stored last, by number of the contents. There are no more contents than this.
+/// The value that was stored last, by number of the contents.
 static LAST: [AtomicU64; CONTENTS] = [const { AtomicU64::new(0) }; CONTENTS];
 const CONTENTS: usize = CHANGES as usize * ROW + 1;
 
-/// Values stored while something changed, which may have gone anywhere their page was. By number of
-/// the store.
+/// Values that were stored while something changed, by number of the store. They may have reached
+/// any contents that were mapped at their page.
 static UNSTEADY: [AtomicU64; REMEMBERED] = [const { AtomicU64::new(0) }; REMEMBERED];
 const REMEMBERED: usize = 8192;
 
-/// What is stored: a mark, the place of the page in its row, and the number of the store.
+/// Returns the value of a store: a mark, the position of the page in its row, and the store's
+/// number.
 fn value(page: usize, store: u64) -> u64 {
-    place(page) << 48 | store
+    position(page) << 48 | store
 }
 
-/// The mark and the page's place in its row.
-fn place(page: usize) -> u64 {
+/// Returns the mark and the page's position in its row.
+fn position(page: usize) -> u64 {
     0x5700 + page as u64 % ROW as u64
 }
 
-/// Whether the value was stored at this page, in either row.
+/// Returns true if the value was stored to this page, in either row.
 fn belongs(value: u64, page: usize) -> bool {
-    value >> 48 == place(page)
+    value >> 48 == position(page)
 }
 
 impl User {
     fn new(rows: [u64; 2]) -> Self {
-        Self { rows, numbers: Numbers::new(2), stores: 0, made: 0, refused: 0, unsteady: 0 }
+        Self { rows, random: Random::new(2), stores: 0, made: 0, refused: 0, unsteady: 0 }
     }
 
     fn run(&mut self) {
         while !STOP.load(SeqCst) {
-            let page = self.numbers.below(PAGES as u64) as usize;
+            let page = self.random.below(PAGES as u64) as usize;
             let address = self.rows[page / ROW] + (page % ROW) as u64 * PAGE_SIZE;
-            let steady = match self.numbers.below(2) {
+            let steady = match self.random.below(2) {
                 0 => self.load(page, address),
                 _ => self.store(page, address),
             };
             if steady {
-                // Only now: whoever waits may change the page at once.
+                // Only now, because the first processor may change the page at once.
                 if STEADY.fetch_add(1, SeqCst) + 1 == AWAITED.load(SeqCst) {
                     cpus::wake();
                 }
@@ -306,11 +315,11 @@ impl User {
         }
     }
 
-    /// Returns whether nothing has changed meanwhile.
+    /// Returns true if nothing has changed meanwhile.
     fn load(&mut self, page: usize, address: u64) -> bool {
-        let before = said(page);
+        let before = board_entry(page);
         let loaded = probe::load(address);
-        let after = said(page);
+        let after = board_entry(page);
         self.count(loaded.is_some());
         let steady = before == after && before.state() != State::Changing;
         match (steady, loaded) {
@@ -329,20 +338,21 @@ impl User {
             }
             (false, Some(value)) => assert!(
                 value == 0 || belongs(value, page),
-                "load of page {page} shows {value:#x} (freed frames hold {POISON:#x}), which was never stored there"
+                "load of page {page} shows {value:#x} (freed frames hold {POISON:#x}), which was \
+                 never stored there"
             ),
             (false, None) => {}
         }
         steady
     }
 
-    /// Returns whether nothing has changed meanwhile.
+    /// Returns true if nothing has changed meanwhile.
     fn store(&mut self, page: usize, address: u64) -> bool {
         self.stores += 1;
         let value = value(page, self.stores);
-        let before = said(page);
+        let before = board_entry(page);
         let made = probe::store(address, value);
-        let after = said(page);
+        let after = board_entry(page);
         self.count(made);
         let steady = before == after && before.state() != State::Changing;
         if steady {
@@ -360,16 +370,17 @@ impl User {
         steady
     }
 
-    /// `value` is what was stored last in these contents, wherever they lay then.
-    fn expect(&mut self, page: usize, said: Said, value: u64) {
-        let last = &LAST[said.contents() as usize];
+    /// Checks that `value` was stored last to these contents, wherever they were mapped then.
+    fn expect(&mut self, page: usize, entry: Entry, value: u64) {
+        let last = &LAST[entry.contents() as usize];
         let expected = last.load(SeqCst);
         let store = value & 0xffff_ffff_ffff;
         let unsteady =
             UNSTEADY[store as usize % REMEMBERED].load(SeqCst) == value && belongs(value, page);
         assert!(
             value == expected || unsteady,
-            "page {page} shows {value:#x} instead of {expected:#x} (freed frames hold {POISON:#x}): {said:?}"
+            "page {page} shows {value:#x} instead of {expected:#x} (freed frames hold \
+             {POISON:#x}): {entry:?}"
         );
         last.store(value, SeqCst);
     }

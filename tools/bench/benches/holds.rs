@@ -1,0 +1,211 @@
+//! The longest time for which long operations hold the lock, in batches and in one hold:
+//! `cargo bench -p kvma-bench --bench holds`.
+//!
+//! The lock itself measures it. A hold in which the thread was preempted counts in full, so on a
+//! busy machine the figures say little. `KVMA_BENCH_ROUNDS` sets the number of rounds (9), of which
+//! medians are shown.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use kvma::addr_space::HasVmMap;
+use kvma::linux::abi::{MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MCL_CURRENT, PROT_READ, PROT_WRITE};
+use kvma::linux::{Capabilities, File, Kernel, Layout, LinuxVma, Mm, Mmap, NoKernel};
+use kvma::lock::Ticket;
+use kvma::*;
+
+const PAGE: u64 = 0x1000;
+const AT: u64 = 0x1000_0000;
+/// From the start of a VMA to the next: VMAs and gaps are equally long.
+const STRIDE: u64 = 16 * PAGE;
+
+/// A ticket lock that measures how long it is held.
+struct Timed {
+    inner: Ticket,
+    longest: AtomicU64,
+}
+
+// SAFETY: the inner lock excludes others.
+unsafe impl RawLock for &Timed {
+    type Token = Instant;
+
+    fn acquire(&self) -> Instant {
+        self.inner.acquire();
+        Instant::now()
+    }
+    fn try_acquire(&self) -> Option<Instant> {
+        self.inner.try_acquire().map(|()| Instant::now())
+    }
+    unsafe fn release(&self, since: Instant) {
+        self.longest.fetch_max(since.elapsed().as_nanos() as u64, Ordering::Relaxed);
+        // SAFETY: the caller has acquired the lock.
+        unsafe { self.inner.release(()) }
+    }
+}
+
+/// Counts the VMAs between one flush and the next, and the largest such number.
+#[derive(Default)]
+struct Counted {
+    now: usize,
+    longest: usize,
+}
+
+impl Counted {
+    fn count(&mut self) {
+        self.now += 1;
+        self.longest = self.longest.max(self.now);
+    }
+}
+
+impl<V> Hooks<V> for Counted {
+    type Error = Errno;
+
+    fn prepares(&self) -> bool {
+        false
+    }
+
+    fn on_unmap(&mut self, _: &Piece<'_, V>) {
+        self.count();
+    }
+    fn on_protect(&mut self, _: &Piece<'_, V>, _: &Attrs) {
+        self.count();
+    }
+    fn flush_wait(&mut self) {
+        self.now = 0;
+    }
+}
+
+impl Kernel<NoFile> for Counted {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::IPC_LOCK
+    }
+}
+
+/// There are no files.
+#[derive(Clone, PartialEq)]
+enum NoFile {}
+
+impl File for NoFile {
+    fn id(&self) -> u64 {
+        match *self {}
+    }
+    fn device(&self) -> (u32, u32) {
+        match *self {}
+    }
+    fn inode(&self) -> u64 {
+        match *self {}
+    }
+    fn write_name(&self, _: &mut dyn fmt::Write) -> fmt::Result {
+        match *self {}
+    }
+}
+
+type Alloc<V> = Arc<BoxAlloc<VmaNode<V>>>;
+type Map = VmMap<(), Alloc<()>>;
+type Linux = Mm<NoFile, Alloc<LinuxVma<NoFile>>>;
+
+/// Returns the addresses of VMAs in the order in which they are mapped, which is not ascending.
+fn addresses(vmas: u64) -> impl Iterator<Item = u64> {
+    // A step that shares no factor with the number of VMAs reaches all of them.
+    let step = (vmas / 2 + 1..).find(|step| gcd(*step, vmas) == 1).unwrap_or(1);
+    (0..vmas).map(move |n| AT + n * step % vmas * STRIDE)
+}
+
+fn gcd(a: u64, b: u64) -> u64 {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+fn map(vmas: u64) -> Map {
+    let mut map = Map::new(0..=(1 << 42) - 1, PageSize::SIZE_4K, Alloc::default()).unwrap();
+    for addr in addresses(vmas) {
+        let request = MapRequest::new(Placement::Fixed(addr), 8 * PAGE, Attrs::new(Prot::RW));
+        map.map(request, &mut NoHooks).unwrap();
+    }
+    map
+}
+
+fn linux(vmas: u64) -> Linux {
+    let mut mm = Linux::new(Layout::x86_64(8 << 20), Alloc::default()).unwrap();
+    mm.set_max_map_count(usize::MAX);
+    for addr in addresses(vmas) {
+        let (prot, flags) = (PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED);
+        let args = Mmap { addr, len: 8 * PAGE, prot, flags, offset: 0, file: None };
+        mm.mmap(args, &mut mm.update(&mut NoKernel)).unwrap();
+    }
+    mm
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// Prints one row: the same operation in batches and in one hold.
+fn row<M: HasVmMap>(
+    name: &str,
+    vmas: u64,
+    make: impl Fn(u64) -> M,
+    batches: impl Fn(&AddrSpace<M, &Timed>, &mut Counted),
+    whole: impl Fn(&AddrSpace<M, &Timed>, &mut Counted),
+) {
+    let rounds =
+        std::env::var("KVMA_BENCH_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(9);
+    let hold = |run: &dyn Fn(&AddrSpace<M, &Timed>, &mut Counted)| {
+        let lock = Timed { inner: Ticket::new(), longest: AtomicU64::new(0) };
+        let (space, mut hooks) = (AddrSpace::with_lock(make(vmas), &lock), Counted::default());
+        run(&space, &mut hooks);
+        (lock.longest.load(Ordering::Relaxed) as f64 / 1e3, hooks.longest)
+    };
+    let (mut batched, mut unbatched, mut most) = (Vec::new(), Vec::new(), 0);
+    for _ in 0..rounds {
+        let (time, count) = hold(&batches);
+        most = most.max(count);
+        batched.push(time);
+        unbatched.push(hold(&whole).0);
+    }
+    let (batched, unbatched) = (median(&mut batched), median(&mut unbatched));
+    println!("{name:<26}{vmas:>7}: {batched:>8.1} us, {most} VMAs; one hold {unbatched:>9.1} us");
+}
+
+fn main() {
+    let len = 1 << 40;
+    for vmas in [1_000, 10_000, 100_000] {
+        row(
+            "VmMap, everything unmapped",
+            vmas,
+            map,
+            |space, hooks| assert_eq!(space.clear(hooks), Ok(vmas * 8 * PAGE)),
+            |space, hooks| {
+                space.update(0, hooks, |map, update| map.clear(update)).unwrap();
+            },
+        );
+        row(
+            "Linux, munmap",
+            vmas,
+            linux,
+            |space, hooks| assert_eq!(space.munmap(AT, len, hooks), Ok(0)),
+            |space, hooks| {
+                assert_eq!(space.update(3, hooks, |mm, call| mm.munmap(AT, len, call)), Ok(0))
+            },
+        );
+        row(
+            "Linux, mlockall",
+            vmas,
+            linux,
+            |space, hooks| assert_eq!(space.mlockall(MCL_CURRENT, hooks), Ok(0)),
+            |space, hooks| {
+                assert_eq!(space.update(3, hooks, |mm, call| mm.mlockall(MCL_CURRENT, call)), Ok(0))
+            },
+        );
+        let next = Layout::x86_64(8 << 20);
+        row(
+            "Linux, exit",
+            vmas,
+            linux,
+            |space, hooks| space.clear(next, hooks).unwrap(),
+            |space, hooks| space.update(3, hooks, |mm, call| mm.clear(next, call)).unwrap(),
+        );
+    }
+}

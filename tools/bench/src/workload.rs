@@ -1,0 +1,129 @@
+//! The operations that are measured, and the layout that they start from.
+
+use crate::peers::{PAGE, Peer};
+
+/// Pages of a VMA of the layout.
+const VMA: u64 = 4;
+
+/// An operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Load {
+    /// Finds the VMA of a random mapped address.
+    Lookup,
+    /// Unmaps a random VMA, and maps one of the same size in the lowest gap that holds it.
+    Churn,
+    /// Makes a page in the middle of a random VMA read-only and writable again.
+    Protect,
+    /// Replaces about four VMAs by one, at a random address.
+    Overwrite,
+    /// Finds the lowest gap that is longer than all those between VMAs.
+    Gap,
+}
+
+impl Load {
+    /// All operations.
+    pub const ALL: [Self; 5] =
+        [Self::Lookup, Self::Churn, Self::Protect, Self::Overwrite, Self::Gap];
+
+    /// Returns its name, for tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Lookup => "random lookup",
+            Self::Churn => "unmap + map_any",
+            Self::Protect => "protect a page and back",
+            Self::Overwrite => "overwrite",
+            Self::Gap => "gap search, fragmented",
+        }
+    }
+}
+
+/// A xorshift generator: cheap, and the same for all containers.
+#[derive(Clone, Debug)]
+struct Rng(u64);
+
+impl Rng {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        ((u128::from(self.0) * u128::from(bound)) >> 64) as u64
+    }
+}
+
+/// Returns the first bytes of `count` VMAs, in random order.
+pub fn layout(count: usize) -> Vec<u64> {
+    let mut rng = Rng(0x9e37_79b9_7f4a_7c15);
+    let mut at = 0;
+    let mut starts: Vec<u64> = (0..count)
+        .map(|_| {
+            let start = at;
+            at += (VMA + 1 + rng.below(3)) * PAGE;
+            start
+        })
+        .collect();
+    for index in (1..count).rev() {
+        starts.swap(index, rng.below(index as u64 + 1) as usize);
+    }
+    starts
+}
+
+/// A container filled with the layout, and the state of the random sequence.
+pub struct Workload<P> {
+    peer: P,
+    starts: Vec<u64>,
+    rng: Rng,
+    next_id: u32,
+    load: Load,
+}
+
+impl<P: Peer> Workload<P> {
+    /// Fills a container with `count` VMAs.
+    pub fn new(load: Load, count: usize) -> Self {
+        let mut starts = layout(count);
+        let mut peer = P::default();
+        for (id, &start) in starts.iter().enumerate() {
+            peer.insert(start, VMA * PAGE, id as u32);
+        }
+        if load == Load::Overwrite {
+            // Each operation leaves two more ends and removes as many: the number of VMAs stays
+            // near `count`.
+            starts.sort_unstable();
+        }
+        Self { peer, starts, rng: Rng(88_172_645_463_325_252), next_id: count as u32, load }
+    }
+
+    /// Returns the number of VMAs now.
+    pub fn vmas(&self) -> usize {
+        self.peer.len()
+    }
+
+    /// Does the operation `times` times. The result keeps the work from being optimised away.
+    pub fn run(&mut self, times: u64) -> u64 {
+        let count = self.starts.len() as u64;
+        let mut sum = 0u64;
+        for _ in 0..times {
+            let index = self.rng.below(count) as usize;
+            let start = self.starts[index];
+            match self.load {
+                Load::Lookup => {
+                    let addr = start + self.rng.below(VMA * PAGE);
+                    sum = sum.wrapping_add(self.peer.find(addr));
+                }
+                Load::Churn => {
+                    self.next_id += 1;
+                    self.peer.remove(start, VMA * PAGE);
+                    let start = self.peer.insert_lowest(VMA * PAGE, self.next_id);
+                    self.starts[index] = start;
+                    sum = sum.wrapping_add(start);
+                }
+                Load::Protect => self.peer.protect_and_back(start + PAGE, PAGE),
+                Load::Overwrite => {
+                    self.next_id += 1;
+                    self.peer.overwrite(start, 4 * VMA * PAGE, self.next_id);
+                }
+                Load::Gap => sum = sum.wrapping_add(self.peer.lowest_gap(16 * PAGE)),
+            }
+        }
+        sum
+    }
+}

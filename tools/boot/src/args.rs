@@ -1,0 +1,108 @@
+//! The command line.
+
+use std::env;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use lexopt::prelude::*;
+
+use crate::environment::{Trouble, root};
+
+pub const HELP: &str = "\
+Builds the kvma test kernel, boots it in QEMU and checks its answers.
+
+usage: cargo run [-- OPTIONS]
+  --trace FILE     replay this trace (default: tests/traces/python.trace)
+  --answers FILE   also write the kernel's answers there, in trace format
+  --timeout SECS   give up on the kernel after this long (default: 120,
+                   or the environment variable KVMA_BOOT_TIMEOUT)
+  --broken NAME    break the kernel on purpose, to see that it fails: no-flush,
+                   early-free, no-unmap-hook, no-protect-hook, no-relocate-hook,
+                   no-shootdown, no-still-valid, fork-keeps-write, no-copy
+  --skip-scenarios do not run the kernel's scenarios before the replay
+  --no-install     do not install QEMU if it is missing
+  --setup          only get the tools
+  --help           print this text
+
+exit status: 0 passed, 1 failed, 2 could not be tried
+";
+
+/// A command of the user.
+pub enum Command {
+    /// Print the usage.
+    Help,
+    /// Only get the tools.
+    Setup(Install),
+    /// Boot the kernel.
+    Boot(Args),
+}
+
+/// May a missing QEMU be installed?
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Install {
+    Allowed,
+    Forbidden,
+}
+
+/// The options of a boot.
+pub struct Args {
+    /// The trace to replay.
+    pub trace: PathBuf,
+    /// The file to which the kernel's answers are copied.
+    pub answers: Option<PathBuf>,
+    pub timeout: Duration,
+    /// The way in which the kernel is broken on purpose.
+    pub broken: Option<String>,
+    pub skip_scenarios: bool,
+    pub install: Install,
+}
+
+impl Args {
+    /// Returns the kernel's command line.
+    pub fn command(&self) -> String {
+        let broken = self.broken.iter().map(|name| format!("broken={name}"));
+        let skip_scenarios = self.skip_scenarios.then(|| "skip-scenarios".to_owned());
+        broken.chain(skip_scenarios).collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// Reads the command line.
+pub fn parse() -> Result<Command, Trouble> {
+    parse_from(lexopt::Parser::from_env()).map_err(|e| format!("{e}; --help shows the usage"))
+}
+
+fn parse_from(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
+    let mut args = Args {
+        trace: root().join("tests/traces/python.trace"),
+        answers: None,
+        timeout: seconds(&env::var("KVMA_BOOT_TIMEOUT").unwrap_or_else(|_| "120".into()))?,
+        broken: None,
+        skip_scenarios: false,
+        install: Install::Allowed,
+    };
+    let mut setup = false;
+    while let Some(arg) = parser.next()? {
+        match arg {
+            Long("trace") => args.trace = parser.value()?.into(),
+            Long("answers") => args.answers = Some(parser.value()?.into()),
+            Long("timeout") => args.timeout = seconds(&parser.value()?.string()?)?,
+            Long("broken") => args.broken = Some(parser.value()?.string()?),
+            Long("skip-scenarios") => args.skip_scenarios = true,
+            Long("no-install") => args.install = Install::Forbidden,
+            Long("setup") => setup = true,
+            Long("help") | Short('h') => return Ok(Command::Help),
+            other => return Err(other.unexpected()),
+        }
+    }
+    Ok(if setup { Command::Setup(args.install) } else { Command::Boot(args) })
+}
+
+fn seconds(text: &str) -> Result<Duration, lexopt::Error> {
+    match text.parse::<u32>() {
+        Ok(seconds) if seconds > 0 => Ok(Duration::from_secs(seconds.into())),
+        _ => {
+            Err(format!("the timeout must be a whole number of seconds above 0, not `{text}`")
+                .into())
+        }
+    }
+}

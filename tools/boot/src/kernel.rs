@@ -1,0 +1,61 @@
+//! Builds the test kernel: a cargo inside cargo.
+
+use std::env;
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::environment::{Trouble, root, target_dir};
+use crate::machine::Machine;
+
+/// Builds the kernel and returns its ELF file.
+pub fn build(machine: &Machine) -> Result<PathBuf, Trouble> {
+    let target_dir = target_dir()?;
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    for (name, _) in env::vars_os() {
+        if name.to_str().is_some_and(concerns_another_build) {
+            cargo.env_remove(&name);
+        }
+    }
+    // An empty list, unlike none, also rules out flags from the user's cargo configuration, such as
+    // `target-cpu=native`, for which this kernel does not prepare the processor.
+    cargo.env("CARGO_ENCODED_RUSTFLAGS", "");
+    cargo.env("RUSTUP_AUTO_INSTALL", "0");
+    cargo
+        .current_dir(root().join("tests/kernel"))
+        .args(["build", "--release", "--locked", "--target", &machine.triple, "--target-dir"])
+        .arg(&target_dir);
+    let status = cargo.status().map_err(|e| format!("{}: {e}", cargo.get_program().display()))?;
+    if !status.success() {
+        return Err("building the test kernel failed. If its lock file is out of date because \
+                    dependencies have changed, run `cargo update --workspace` in tests/kernel \
+                    and commit it"
+            .into());
+    }
+    Ok(target_dir.join(&machine.triple).join("release/kernel"))
+}
+
+/// Returns true for environment variables that the outer cargo has set, or its user for the
+/// workspace, and that must not reach the kernel's build. Those that say where crates come from
+/// (`CARGO_HOME`, `CARGO_NET_*`, registries) stay.
+fn concerns_another_build(name: &str) -> bool {
+    const PREFIXES: [&str; 7] = [
+        "CARGO_PKG_",
+        "CARGO_MANIFEST_",
+        "CARGO_BIN_",
+        "CARGO_BUILD_",
+        "CARGO_PROFILE_",
+        "CARGO_TARGET_",
+        "CARGO_FEATURE_",
+    ];
+    const NAMES: [&str; 8] = [
+        "CARGO_CRATE_NAME",
+        "CARGO_PRIMARY_PACKAGE",
+        "CARGO_ENCODED_RUSTFLAGS",
+        "RUSTFLAGS",
+        "RUSTC_WRAPPER",
+        "RUSTC_WORKSPACE_WRAPPER",
+        "RUSTC_BOOTSTRAP",
+        "OUT_DIR",
+    ];
+    NAMES.contains(&name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}

@@ -1,0 +1,77 @@
+//! The description of the machine in `targets/<arch>`.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
+
+use crate::environment::{Trouble, root};
+
+pub struct Machine {
+    /// The triple that the kernel is built for.
+    pub triple: String,
+    /// The emulator's program.
+    pub qemu: String,
+    /// The Debian package that brings it.
+    pub package: String,
+    /// QEMU's exit status if the kernel passed.
+    pub exit_pass: i32,
+    /// QEMU's exit status if the kernel failed.
+    pub exit_fail: i32,
+    /// Memory of the machine, in MiB.
+    pub ram_mib: u32,
+    /// QEMU's arguments, with `{name}` where a value is to be filled in.
+    pub qemu_args: Vec<String>,
+}
+
+impl Machine {
+    pub fn load() -> Result<Self, Trouble> {
+        let dir = root().join("targets/x86_64");
+        let machine = Table::load(&dir.join("machine.conf"))?;
+        let memory = Table::load(&dir.join("memory.map"))?;
+        Ok(Self {
+            triple: machine.text("triple")?,
+            qemu: machine.text("qemu")?,
+            package: machine.text("package")?,
+            exit_pass: machine.number("exit_pass")?,
+            exit_fail: machine.number("exit_fail")?,
+            ram_mib: memory.number("ram_mib")?,
+            qemu_args: lines(&dir.join("qemu.args"))?,
+        })
+    }
+}
+
+/// Returns the lines of a file that are neither empty nor a comment.
+fn lines(path: &Path) -> Result<Vec<String>, Trouble> {
+    let text = fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
+    let lines = text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#'));
+    Ok(lines.map(String::from).collect())
+}
+
+/// A file of `name = value` lines.
+struct Table {
+    file: String,
+    values: HashMap<String, String>,
+}
+
+impl Table {
+    fn load(path: &Path) -> Result<Self, Trouble> {
+        let file = path.display().to_string();
+        let mut values = HashMap::new();
+        for line in lines(path)? {
+            let (name, value) = line
+                .split_once('=')
+                .ok_or_else(|| format!("{file}: expected `name = value`, found `{line}`"))?;
+            values.insert(name.trim().to_owned(), value.trim().to_owned());
+        }
+        Ok(Self { file, values })
+    }
+
+    fn text(&self, name: &str) -> Result<String, Trouble> {
+        self.values.get(name).cloned().ok_or_else(|| format!("{}: `{name}` is missing", self.file))
+    }
+
+    fn number<T: std::str::FromStr>(&self, name: &str) -> Result<T, Trouble> {
+        let text = self.text(name)?;
+        text.parse().map_err(|_| format!("{}: `{name} = {text}` is not a number", self.file))
+    }
+}

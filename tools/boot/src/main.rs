@@ -1,0 +1,77 @@
+//! `cargo run`: builds the test kernel, boots it in QEMU and checks its answers.
+//!
+//! The kernel replays a recorded trace, without the recorded answers, on real page tables, and
+//! prints a report. This program passes if the kernel itself found nothing wrong *and* gave every
+//! answer that Linux gave.
+//!
+//! Exit status: 0 passed, 1 failed, 2 could not be tried (usage, missing tools, unreadable files).
+
+#![forbid(unsafe_code)]
+
+mod args;
+mod environment;
+mod judge;
+mod kernel;
+mod machine;
+mod qemu;
+mod tools;
+mod trace;
+
+use std::fs;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use crate::args::{Args, Command};
+use crate::environment::{Trouble, say};
+use crate::machine::Machine;
+
+fn main() -> ExitCode {
+    let outcome = match args::parse() {
+        Ok(Command::Help) => {
+            say(format_args!("{}", args::HELP.trim_end()));
+            Ok(true)
+        }
+        Ok(Command::Setup(install)) => {
+            Machine::load().and_then(|m| tools::qemu(&m, install)).map(|_| true)
+        }
+        Ok(Command::Boot(args)) => boot(&args),
+        Err(trouble) => Err(trouble),
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(trouble) => {
+            eprintln!("boot: {trouble}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Replays a trace in the kernel. True if it passed.
+fn boot(args: &Args) -> Result<bool, Trouble> {
+    let machine = Machine::load()?;
+    let recorded = fs::read(&args.trace).map_err(|e| format!("{}: {e}", args.trace.display()))?;
+    let recorded = String::from_utf8_lossy(&recorded);
+    let input = trace::strip(&recorded).map_err(|e| format!("{}: {e}", args.trace.display()))?;
+    let qemu = tools::qemu(&machine, args.install)?;
+    let kernel = kernel::build(&machine)?;
+
+    let files = qemu::Files::new()?;
+    fs::write(&files.input, input).map_err(|e| format!("{}: {e}", files.input.display()))?;
+    eprintln!("boot: replaying {} in {}", args.trace.display(), machine.qemu);
+    let begin = Instant::now();
+    let end = qemu::run(&qemu, &machine, &kernel, &files, &args.command(), args.timeout)?;
+    let seconds = begin.elapsed().as_secs_f32();
+
+    let answers = fs::read(&files.answers).unwrap_or_default();
+    if let Some(copy) = &args.answers {
+        fs::write(copy, &answers).map_err(|e| format!("{}: {e}", copy.display()))?;
+    }
+    let verdict = judge::compare(&recorded, &String::from_utf8_lossy(&answers));
+    say(format_args!("\nboot: {verdict}"));
+    let passed = end.passed() && verdict.identical();
+    let result = if passed { "PASSED" } else { "FAILED" };
+    let but = if end.passed() && !passed { ", but its answers are not Linux's" } else { "" };
+    say(format_args!("boot: {result} after {seconds:.2} s: {end}{but}"));
+    Ok(passed)
+}

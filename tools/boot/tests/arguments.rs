@@ -1,0 +1,53 @@
+//! The command line, as far as it needs no QEMU.
+
+use std::process::{Command, Output};
+
+fn boot(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_boot")).args(args).output().expect("boot runs")
+}
+
+/// Returns what boot says about a command line that it rejects. It must not have run anything.
+fn complaint(args: &[&str]) -> String {
+    let output = boot(args);
+    assert_eq!(output.status.code(), Some(2), "{args:?}");
+    assert!(output.stdout.is_empty(), "{args:?}");
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn help_goes_to_standard_output() {
+    for flag in ["--help", "-h"] {
+        let output = boot(&[flag]);
+        assert_eq!(output.status.code(), Some(0));
+        assert!(String::from_utf8_lossy(&output.stdout).contains("usage: cargo run"));
+    }
+}
+
+#[test]
+fn unknown_arguments_are_named() {
+    assert!(complaint(&["--frobnicate"]).contains("--frobnicate"));
+    assert!(complaint(&["python.trace"]).contains("python.trace"));
+    assert!(complaint(&["--trace"]).contains("--trace"));
+    assert!(complaint(&["--no-install=yes"]).contains("--no-install"));
+}
+
+#[test]
+fn a_timeout_is_a_whole_number_of_seconds() {
+    for wrong in ["0", "-1", "1.5", "soon", "", "99999999999999999999"] {
+        let complaint = complaint(&["--timeout", wrong]);
+        assert!(complaint.contains("timeout"), "{wrong}: {complaint}");
+    }
+}
+
+#[test]
+fn an_unreadable_trace_is_named() {
+    assert!(complaint(&["--trace", "no/such.trace"]).contains("no/such.trace"));
+}
+
+#[test]
+fn a_damaged_trace_is_refused_with_its_line() {
+    let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("damaged.trace");
+    std::fs::write(&path, "exec\nmmap 0 zzz\n").expect("a file is written");
+    let complaint = complaint(&["--trace", path.to_str().expect("a path in UTF-8")]);
+    assert!(complaint.contains("line 2"), "{complaint}");
+}
