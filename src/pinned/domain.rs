@@ -217,7 +217,8 @@ impl Domain {
     /// Takes a list of objects whose readers have left; null if there is none, or somebody else is
     /// looking for one.
     fn take_ready(&self) -> *mut Header {
-        if self.collecting.swap(1, Ordering::Acquire) != 0 {
+        let free = self.collecting.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed);
+        if free.is_err() {
             return ptr::null_mut();
         }
         // SAFETY: it was we who set `collecting`, so nobody else is here.
