@@ -12,8 +12,8 @@ use core::ptr;
 use core::sync::atomic::AtomicPtr;
 use core::sync::atomic::Ordering::SeqCst;
 
-use kvma::linux::{Fault, FaultAction};
 use kvma::addr_space::{Busy, HasVmMap};
+use kvma::linux::{Fault, FaultAction};
 use kvma::vm_map::Update;
 use kvma::{AddrSpace, Hooks, Prot, ReadSide, Token, VmaNode, VmaSnapshot};
 use spin::mutex::SpinMutex;

@@ -6,8 +6,8 @@
 use core::arch::{asm, global_asm};
 
 use kvma::{
-    AddrSpace, Attrs, Backing, Error, Event, FixedPool, MapRequest, PageSize, Placement, Prot, Search,
-    VmMap, VmaNode, on_event,
+    AddrSpace, Attrs, Backing, Error, Event, FixedPool, MapRequest, PageSize, Placement, Prot,
+    Search, VmMap, VmaNode, on_event,
 };
 
 // The entry point, and the functions that the precompiled `core` needs.
@@ -85,7 +85,9 @@ fn map_and_unmap() -> Result<bool, Error> {
     space.unmap(at + 0x1000, 0x1000, &mut hooks)?;
     let right = space.inspect(|map| map.find(at + 0x2000).map(|vma| vma.attrs().backing()));
     drop(space);
-    Ok(unmapped == 1 && right == Some(Backing::Object { id: 1, offset: 0x2000 }) && POOL.in_use() == 0)
+    Ok(unmapped == 1
+        && right == Some(Backing::Object { id: 1, offset: 0x2000 })
+        && POOL.in_use() == 0)
 }
 
 #[unsafe(no_mangle)]

@@ -166,9 +166,7 @@ fn row<M: HasVmMap>(
         unbatched.push(hold(&whole).0);
     }
     let (batched, unbatched) = (median(&mut batched), median(&mut unbatched));
-    println!(
-        "{name:<28}{vmas:>8} VMAs: {batched:>8.1} us, {most} VMAs; in one hold {unbatched:>9.1} us"
-    );
+    println!("{name:<26}{vmas:>7}: {batched:>8.1} us, {most} VMAs; one hold {unbatched:>9.1} us");
 }
 
 fn main() {

@@ -109,7 +109,7 @@ impl Machine {
         match *line {
             Line::Blank | Line::Comment => {}
             Line::Exec => {
-                mm.clear(USUAL_LAYOUT, update).map_err(|error| ReplayError::Exec(error.into()))?;
+                mm.clear(USUAL_LAYOUT, update).map_err(ReplayError::Exec)?;
                 self.descriptors.clear();
                 mm.set_limits(Limits::default());
                 self.specials.forget();

@@ -139,7 +139,8 @@ pub fn run(pages: Pages) -> Pages {
 
 fn core_alone(pages: Pages) -> Pages {
     println!("scenarios on kvma's core alone");
-    let map = expect(CoreMap::new(PAGE_SIZE..=LOWER_HALF_END - PAGE_SIZE - 1, PageSize::SIZE_4K, &NODES));
+    let map =
+        expect(CoreMap::new(PAGE_SIZE..=LOWER_HALF_END - PAGE_SIZE - 1, PageSize::SIZE_4K, &NODES));
     let space = Space::new(map, pages);
     space.enter(|| {
         let core = CoreSpace(&space);

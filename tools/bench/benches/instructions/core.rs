@@ -24,13 +24,12 @@ pub fn add(table: &mut Table) {
         }
     }
 
-    let mut space_op = |name, times, inputs, once: fn(&mut Space, u64) -> u64| {
-        table.add(name, times, op(space, space_len, inputs, once));
-    };
-    space_op("AddrSpace: lookup", 10_000, bytes, space_lookup);
-    space_op("AddrSpace: try_lookup + still_valid", 10_000, bytes, space_fault);
-    space_op("AddrSpace: unmap + map", 2_000, starts, space_remap);
-    space_op("AddrSpace: protect a page and back", 2_000, starts, space_protect);
+    table.add("AddrSpace: lookup", 10_000, op(space, space_len, bytes, space_lookup));
+    let fault = op(space, space_len, bytes, space_fault);
+    table.add("AddrSpace: try_lookup + still_valid", 10_000, fault);
+    table.add("AddrSpace: unmap + map", 2_000, op(space, space_len, starts, space_remap));
+    let protect = op(space, space_len, starts, space_protect);
+    table.add("AddrSpace: protect a page and back", 2_000, protect);
 
     table.add("VmMap: relocate there and back", 2_000, op(map, map_len, starts, map_relocate));
     table.add("VmMap: fork", 10, op(map, map_len, || vec![()], map_fork));

@@ -9,8 +9,8 @@ use crate::operation::{Operation, Run};
 /// The only function whose instructions count, by its name, with all that it calls.
 #[inline(never)]
 fn measured_operations(run: &mut Run, times: u64) -> u64 {
-    // The result is used here, so that this is no tail call: what counts returns here before counting
-    // ends.
+    // The result is used here, so that this is no tail call: what counts returns here before
+    // counting ends.
     black_box(run(black_box(times)))
 }
 

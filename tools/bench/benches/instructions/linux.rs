@@ -63,7 +63,8 @@ impl File for NoFile {
 type Linux = Mm<NoFile, &'static BoxAlloc<VmaNode<LinuxVma<NoFile>>>>;
 
 /// Returns the first bytes of VMAs, in random order. The highest VMA ends where mmap begins to
-/// search, and the gaps are too small for what is mapped here, so that mmap has to pass all of them.
+/// search, and the gaps are too small for what is mapped here, so that mmap has to pass all of
+/// them.
 fn vma_starts() -> Vec<u64> {
     let mut starts: Vec<u64> = starts().into_iter().map(|start| 2 * start).collect();
     let end = starts.iter().max().unwrap() + VMA_LEN;

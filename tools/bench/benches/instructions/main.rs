@@ -13,10 +13,10 @@
 //! Give absolute paths: cargo runs benches in the directory of their package.
 //!
 //! Each operation runs in a process of its own under valgrind's callgrind, so that it does not find
-//! the heap as another one has left it. Only the calls of `measured_operations` are counted, and not
-//! the setup or a first round that warms up allocators. Inputs are fixed. On one machine the counts
-//! of a program repeat to the digit; built elsewhere, from the same source by the same compiler, they
-//! agree to one part in 50,000.
+//! the heap as another one has left it. Only the calls of `measured_operations` are counted, and
+//! not the setup or a first round that warms up allocators. Inputs are fixed. On one machine the
+//! counts of a program repeat to the digit; built elsewhere, from the same source by the same
+//! compiler, they agree to one part in 50,000.
 //!
 //! All instructions count the same, also those that wait for memory or lock a cache line. For time
 //! there are `table` and `smp`.

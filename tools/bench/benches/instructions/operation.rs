@@ -36,8 +36,8 @@ impl Table {
     }
 }
 
-/// Returns the setup of an operation that does `once` to the state that `make` makes, with one input
-/// after the other and round again. It must leave as many VMAs as it finds.
+/// Returns the setup of an operation that does `once` to the state that `make` makes, with one
+/// input after the other and round again. It must leave as many VMAs as it finds.
 pub fn op<S: 'static, I: Copy + 'static>(
     make: fn() -> S,
     len: fn(&S) -> usize,
