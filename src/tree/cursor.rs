@@ -239,27 +239,37 @@ unsafe fn change_data<T: Content, R>(
     pending_flushes: u32,
     change: impl FnOnce(&mut T::Data) -> R,
 ) -> (R, u64) {
-    /// Dropped by a panic alone.
-    struct EndSection<'t, T: Content>(&'t Node<T>, u32);
+    /// Ends the section when something has panicked.
+    struct EndSection<'t, T: Content> {
+        node: &'t Node<T>,
+        pending_flushes: u32,
+        /// It was `key` that panicked, which keys that pin something never do: the node goes on
+        /// showing the old one.
+        in_key: bool,
+    }
 
     impl<T: Content> Drop for EndSection<'_, T> {
+        #[cold]
         fn drop(&mut self) {
-            let Self(node, pending_flushes) = *self;
-            // SAFETY: an entry's data, and the borrow of the code that panicked has ended.
-            let key = T::key(unsafe { node.data() });
-            let hot = T::store(&node.words, &node.attrs(), key);
-            node.write_end(hot, pending_flushes);
+            let node = self.node;
+            let hot = if self.in_key {
+                node.hot()
+            } else {
+                // SAFETY: an entry's data, and the borrow of the code that panicked has ended.
+                T::store(&node.words, &node.attrs(), T::key(unsafe { node.data() }))
+            };
+            node.write_end(hot, self.pending_flushes);
         }
     }
 
     node.write_begin();
-    let end = EndSection(node, pending_flushes);
+    let mut end = EndSection { node, pending_flushes, in_key: false };
     // SAFETY: the caller's.
     let data = unsafe { node.data_mut() };
     let result = change(data);
-    core::mem::forget(end);
-    // Should this panic, readers find the node changing, and turn to the lock.
+    end.in_key = true;
     let key = T::key(data);
+    core::mem::forget(end);
     (result, key)
 }
 
