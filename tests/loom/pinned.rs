@@ -126,19 +126,19 @@ fn against(
 
 /// The last reference goes with the VMA.
 #[test]
-fn unmap_vma() {
+fn what_is_unmapped_is_not_dropped_under_a_reader() {
     against(None, |space, _| unmap(space, 5, 2), 1, |number| number == 0);
 }
 
 /// Another object takes its place. Bounded: at most two preemptions.
 #[test]
-fn replace() {
+fn what_is_replaced_is_not_dropped_under_a_reader() {
     against(Some(2), |space, drops| map(space, 5, 2, object(2, drops)), 2, |number| number == 2);
 }
 
 /// The VMA stays, and is given other data: its node is marked before the old data goes.
 #[test]
-fn update_data() {
+fn data_that_is_exchanged_is_not_dropped_under_a_reader() {
     against(
         Some(2),
         |space, drops| {
@@ -154,7 +154,7 @@ fn update_data() {
 
 /// Given up where nothing may be dropped: it always waits.
 #[test]
-fn drop_later() {
+fn what_is_given_up_to_be_dropped_later_is_dropped_once() {
     let seen = explore(Some(2), |seen| {
         let (space, drops) = space();
         map(&space, 5, 2, object(1, &drops));
@@ -175,7 +175,7 @@ fn drop_later() {
 /// One thread splits the VMA, another one unmaps all of it: the last reference goes on either.
 /// Bounded: at most two preemptions.
 #[test]
-fn split_and_unmap() {
+fn the_last_reference_may_go_on_any_thread() {
     let seen = explore(Some(2), |seen| {
         let (space, drops) = space();
         map(&space, 5, 2, object(1, &drops));
@@ -195,7 +195,7 @@ fn split_and_unmap() {
 /// Two objects go one after the other, while readers enter and leave on two processors: the second
 /// one waits for readers in the other epoch than the first. Bounded: at most two preemptions.
 #[test]
-fn readers_of_two_epochs() {
+fn readers_of_both_epochs_are_waited_for() {
     let seen = explore(Some(2), |seen| {
         let (space, drops) = space();
         map(&space, 5, 1, object(1, &drops));
@@ -222,7 +222,7 @@ fn readers_of_two_epochs() {
 /// Two last references go at once: each thread drops what it can, and neither twice. Bounded: at
 /// most two preemptions.
 #[test]
-fn two_droppers() {
+fn two_threads_that_drop_drop_each_object_once() {
     let seen = explore(Some(2), |seen| {
         let (space, drops) = space();
         map(&space, 5, 1, object(1, &drops));
@@ -240,7 +240,7 @@ fn two_droppers() {
 
 /// A reference that is made of a pinned object keeps it, or cannot be made any more.
 #[test]
-fn upgrade() {
+fn what_is_upgraded_stays_or_cannot_be_upgraded() {
     let seen = explore(Some(3), |seen| {
         let (space, drops) = space();
         map(&space, 5, 1, object(1, &drops));
