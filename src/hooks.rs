@@ -151,8 +151,8 @@ impl<V> fmt::Debug for Event<'_, V> {
                 f.debug_struct("Protect").field("piece", piece).field("old", old).finish()
             }
             Event::Relocate { piece, to } => {
-                let to = format_args!("{to:#x}");
-                f.debug_struct("Relocate").field("piece", piece).field("to", &to).finish()
+                let mut debug = f.debug_struct("Relocate");
+                debug.field("piece", piece).field("to", &format_args!("{to:#x}")).finish()
             }
         }
     }

@@ -15,7 +15,7 @@
  * Functions that the caller hands over must return: no C++ exception and no longjmp across this
  * library.
  *
- * Addresses, lengths and alignments are in bytes, offsets in objects in pages.
+ * Addresses, lengths, offsets and alignments are in bytes. What counts pages says so.
  */
 
 #ifndef KVMA_H
@@ -45,9 +45,6 @@ struct kvma_file;
 
 // Pages stay in memory.
 #define KVMA_LOCKED (1 << 5)
-
-// The range is claimed: nobody else gets it, and it cannot be faulted.
-#define KVMA_RESERVED (1 << 6)
 
 // The VMA never merges with a neighbour.
 #define KVMA_NO_MERGE (1 << 7)
@@ -396,7 +393,7 @@ struct kvma_file;
 // A claim holds the range, or a part of it.
 #define KVMA_CLAIMED 12
 
-// The claim has lost its range: something was mapped over it.
+// The claim is gone: something was mapped over it at a fixed address.
 #define KVMA_CLAIM_LOST 13
 
 // The map is not empty, and has to be.
@@ -456,14 +453,16 @@ struct kvma_file;
 // In `user_bits`: huge pages are welcome where they fit (`MADV_HUGEPAGE`).
 #define KVMA_TRANSPARENT_HUGE (1 << 8)
 
+// The VMA is left out of the copy.
+#define KVMA_FORK_SKIP 1
+
 // The range that VMAs move from is unmapped.
 #define KVMA_SOURCE_UNMAP 0
 
 // The range that VMAs move from stays mapped, without its contents (`MREMAP_DONTUNMAP`).
 #define KVMA_SOURCE_KEEP 1
 
-// A range that is claimed. Opaque. In the end it is given to `kvma_vm_release_claim`, committed or
-// not.
+// A claim on a range. Opaque. In the end it is given to `kvma_vm_release_claim`, committed or not.
 struct kvma_claim;
 
 // The address space of a program, as Linux keeps it. Opaque. It has no lock, as `kvma_vm` has
@@ -496,8 +495,8 @@ struct kvma_range {
     uint64_t start;
     // The last byte. The one behind it may be 2^64.
     uint64_t last;
-    // The length in pages.
-    uint64_t pages;
+    // The length in bytes; 0 stands for 2^64.
+    uint64_t len;
 };
 
 // The attributes of a VMA. All zero: anonymous memory without access. Two neighbours merge only if
@@ -511,7 +510,7 @@ struct kvma_attrs {
     uint64_t user_bits;
     // The number of the object, if the VMA is `backed`.
     uint64_t object;
-    // Where in the object the VMA begins, in pages, if the VMA is `backed`.
+    // Where in the object the VMA begins, in bytes, if the VMA is `backed`.
     uint64_t offset;
 };
 
@@ -591,8 +590,8 @@ typedef bool (*kvma_space_fn)(size_t start,
 typedef int32_t kvma_status;
 
 // Counts references to a file. Both functions may be NULL. They cannot fail. `get` is called in
-// the middle of a change and must not call back; `put` is called after it, except for a file that
-// a call gave up.
+// the middle of a change, where calls into the address space are answered `KVMA_BUSY`; `put` is
+// called when the call is finished.
 struct kvma_file_ops {
     // Takes a reference: one more VMA shows the file.
     void (*get)(struct kvma_file *file);
@@ -706,7 +705,7 @@ struct kvma_linux_layout {
 //     flush_begin             the kernel's lock is still held: start the TLB flush, do not wait
 //     -- kvma_update_finish, or the end of a call without an update --
 //     flush_wait              wait for the other processors
-//     -- the user data of what was removed is dropped --
+//     release ... release     removed VMAs in order: frames may be reused from here on
 //
 // Down to `flush_begin` the map is in use: calls into it are answered `KVMA_BUSY`. From
 // `flush_wait` on it can be read, and after `kvma_update_finish` also changed.
@@ -732,13 +731,16 @@ struct kvma_hooks {
     // Starts the TLB flush for what was unmapped, narrowed or moved. Must not wait for others. May
     // be called several times before one `flush_wait`.
     void (*flush_begin)(void *udata);
-    // Waits until the flush has ended everywhere. May sleep.
+    // Waits until the flushes that have begun have ended everywhere. May sleep.
     void (*flush_wait)(void *udata);
+    // Hears of a VMA, or a part of one, that was removed, after `flush_wait` and in the order of
+    // removal: its frames may be freed, its file notified. Then its user data is dropped.
+    void (*release)(void *udata, const struct kvma_piece *removed);
     // Passed to all of them.
     void *udata;
-    // Whether to refuse what lets code be written and run: a VMA that is writable and executable
-    // at once, and one that becomes executable while it is writable, unless it is marked
-    // `KVMA_JIT`. Asked before `prepare`.
+    // Whether to refuse, with `KVMA_WRITE_XOR_EXEC`, what lets code be written and run: a VMA that
+    // is writable and executable at once, and one that becomes executable while it is writable,
+    // unless it is marked `KVMA_JIT`. Asked before `prepare`.
     bool write_xor_exec;
 };
 
@@ -884,59 +886,69 @@ struct kvma_search {
     uint64_t align;
     // The start is at this offset modulo `align`, such as a file's offset for huge pages.
     uint64_t align_offset;
-    // With `KVMA_HINTED`: the start, if the range there is free and in the window, whatever
-    // `align` says.
+    // With `KVMA_HINTED`: the start, rounded down to a page as mmap(2) does, if the range there is
+    // free and in the window, whatever `align` says.
     uint64_t hint;
     // The number of bytes that stay free on both sides.
     uint64_t guard;
 };
 
-// A request for a new VMA. All zero but `len`: anonymous memory without access in the lowest free
-// range.
-struct kvma_request {
+// The place of a new VMA. All zero: the lowest free range.
+struct kvma_placement {
     // `KVMA_ANYWHERE`, `KVMA_FIXED` or `KVMA_FIXED_NOREPLACE`.
-    uint32_t placement;
-    // `KVMA_MERGE_BOTH` or the like.
-    uint32_t merge;
-    // The length in bytes, a multiple of the page size.
-    uint64_t len;
+    uint32_t kind;
     // The address, for the two fixed placements.
     uint64_t addr;
     // The search, for `KVMA_ANYWHERE`.
     struct kvma_search search;
-    // The attributes of the VMA.
-    struct kvma_attrs attrs;
-    // The user data. It is the map's if the call succeeds, and else still the caller's.
-    void *data;
 };
 
-// Answers whether a VMA is copied. May change `attrs`, which hold the VMA's own, for the copy.
-typedef bool (*kvma_copy_fn)(void *udata, const struct kvma_vma *vma, struct kvma_attrs *attrs);
+// Makes the attributes and the user data of a VMA's copy. `attrs` and `data` hold the VMA's own
+// when it is called. Returns 0, `KVMA_FORK_SKIP`, or an errno as a negative number, which ends the
+// fork; the call then answers with that number.
+//
+// The data is the copy's if this returns 0: a kernel that counts takes a reference here, since the
+// `fork` of its `kvma_data_ops` is not called. It is dropped if a later VMA ends the fork.
+typedef int32_t (*kvma_copy_fn)(void *udata,
+                                const struct kvma_vma *vma,
+                                struct kvma_attrs *attrs,
+                                void **data);
 
 // Says what becomes of the user data, the pointers that the kernel hangs on VMAs, when VMAs are
 // split, merged, copied, moved and removed. Every function may be NULL. All but `drop` run in the
 // middle of a change: they cannot fail, and calls into the map are answered `KVMA_BUSY`.
 //
+// A kernel that keeps a list of the VMAs which show an object (a reverse map) edits it in the
+// hooks `on_map` and `on_unmap` and in `split`, `merge` and `relocate`. `drop` is too late for
+// that.
+//
 // The table is not copied. It must live as long as the maps that use it, and must not change.
 struct kvma_data_ops {
-    // Called when a VMA is split: `data` keeps the first `pages` pages, and the pointer for the
-    // rest is returned. NULL: both have the same pointer.
-    void *(*split)(void *udata, void *data, uint64_t pages);
+    // Called when the VMA over `range` is split: `data` keeps what lies below `at`, and the
+    // pointer for the rest is returned. NULL: both have the same pointer.
+    void *(*split)(void *udata, void *data, const struct kvma_range *range, uint64_t at);
     // Answers whether two neighbours may merge as far as the kernel is concerned. Their attributes
-    // are equal and their offsets contiguous; the left one has `pages` pages. NULL: they may if
-    // the pointers are equal.
-    bool (*can_merge)(void *udata, void *left, uint64_t pages, void *right);
-    // Called when two neighbours merge: `left`, of `pages` pages, stays; `right` is no longer in
-    // the map, and `drop` is not called for it. NULL: `drop(right)`.
-    void (*merge)(void *udata, void *left, uint64_t pages, void *right);
-    // Returns the pointer for a copy of the VMA, in another map or elsewhere in this one. NULL:
-    // the same pointer.
-    void *(*fork)(void *udata, void *data);
-    // Returns the pointer for a VMA that moves up by `pages` pages, or down if that is negative.
+    // are equal and their offsets contiguous. NULL: they may if the pointers are equal.
+    bool (*can_merge)(void *udata,
+                      void *left,
+                      const struct kvma_range *left_range,
+                      void *right,
+                      const struct kvma_range *right_range);
+    // Called when two neighbours merge: `left` takes in what `right` stands for. `right` is
+    // dropped later, as the pointer of a VMA that is gone. NULL: nothing is to be done.
+    void (*merge)(void *udata,
+                  void *left,
+                  const struct kvma_range *left_range,
+                  void *right,
+                  const struct kvma_range *right_range);
+    // Returns the pointer for a copy of the VMA over `range`, in another map or elsewhere in this
+    // one. NULL: the same pointer.
+    void *(*fork)(void *udata, void *data, const struct kvma_range *range);
+    // Returns the pointer for a VMA whose pages move from the range `from` to the address `to`.
     // Called before the VMA meets its new neighbours. NULL: the same pointer.
-    void *(*relocate)(void *udata, void *data, int64_t pages);
-    // Called for the pointer of a VMA that is gone, after the TLB flush. Something else may be
-    // mapped in its place by then. NULL: nothing is to be done.
+    void *(*relocate)(void *udata, void *data, const struct kvma_range *from, uint64_t to);
+    // Called for the pointer of a VMA that is gone, when the map can be used again and after the
+    // TLB flush. Something else may be mapped in its place by then. NULL: nothing is to be done.
     void (*drop)(void *udata, void *data);
     // Passed to all of them.
     void *udata;
@@ -944,6 +956,24 @@ struct kvma_data_ops {
 
 // Changes the page tables of a VMA.
 typedef void (*kvma_vma_fn)(void *udata, const struct kvma_vma *vma);
+
+// A request for a new VMA. All zero but `len`: anonymous memory without access in the lowest free
+// range.
+struct kvma_request {
+    // The place of the VMA.
+    struct kvma_placement placement;
+    // The length in bytes, a multiple of the page size.
+    uint64_t len;
+    // The attributes of the VMA.
+    struct kvma_attrs attrs;
+    // `KVMA_MERGE_BOTH` or the like.
+    uint32_t merge;
+    // The user data. It is the map's if the call succeeds, and else still the caller's.
+    void *data;
+};
+
+// Makes the user data of a VMA for the range that was chosen for it.
+typedef void *(*kvma_make_data_fn)(void *udata, const struct kvma_range *range);
 
 // Returns the user data for a line. May change `attrs`, which hold what the line says: protection,
 // `KVMA_SHARED`, and where there is an inode the object of that number.
@@ -1411,32 +1441,33 @@ kvma_status kvma_update_advise(struct kvma_update *update,
                                uint64_t len,
                                uint32_t advice);
 
-// Chooses a range as `request` says (placement, search, length, user data) and claims it, for work
-// that is done without the lock. When that went well, `kvma_vm_commit_claim` makes a VMA of it;
-// `kvma_vm_release_claim` comes last in any case. Writes the handle to `claim`; NULL if the call
-// fails.
+// Chooses a range of `len` bytes and claims it, for work that is done without the lock. When that
+// went well, `kvma_vm_commit_claim` makes a VMA of it; `kvma_vm_release_claim` comes last in any
+// case. Writes the handle to `claim`; NULL if the call fails.
 //
-// Nobody else gets the range, it cannot be faulted or protected, and hooks do not hear of it.
-// Unmapping and replacing it take it away from its holder. What `KVMA_FIXED` replaces is unmapped
-// now.
+// A claim is not a VMA: lookups and iterators do not show it, and operations on ranges pass over
+// it. But nobody else is given the range. A mapping at a fixed address takes the whole claim away.
+// What `KVMA_FIXED` replaces is unmapped now, and the hooks hear of it. O(log n + VMAs replaced).
 kvma_status kvma_vm_claim(struct kvma_vm *vm,
-                          const struct kvma_request *request,
+                          const struct kvma_placement *placement,
+                          uint64_t len,
                           const struct kvma_hooks *hooks,
                           struct kvma_claim **claim);
 
 // Does what `kvma_vm_claim` does, within an update.
 kvma_status kvma_update_claim(struct kvma_update *update,
                               struct kvma_vm *vm,
-                              const struct kvma_request *request,
+                              const struct kvma_placement *placement,
+                              uint64_t len,
                               struct kvma_claim **claim);
 
 // Writes the range of a claim to `range`.
 kvma_status kvma_claim_range(const struct kvma_claim *claim, struct kvma_range *range);
 
-// Makes a VMA of a claimed range, with `attrs` and `data`; the user data that came with the claim
-// is dropped. It merges with its neighbours as `merge` says. `KVMA_NOT_MAPPED` if the range, or a
-// part of it, has been unmapped or replaced meanwhile. If the call fails, nothing has changed, and
-// `data` is still the caller's.
+// Makes a VMA of a claimed range, with `attrs` and the user data `data`. It merges with its
+// neighbours as `merge` says. `KVMA_CLAIM_LOST` if a mapping at a fixed address has taken the
+// claim away, or it was committed already. If the call fails, nothing has changed, and `data` is
+// still the caller's. Needs no memory. O(log n).
 kvma_status kvma_vm_commit_claim(struct kvma_vm *vm,
                                  const struct kvma_claim *claim,
                                  const struct kvma_attrs *attrs,
@@ -1453,7 +1484,7 @@ kvma_status kvma_update_commit_claim(struct kvma_update *update,
                                      uint32_t merge);
 
 // Gives up what is still claimed, if anything is, and frees the claim. Needs no memory and calls
-// no hook. NULL is fine. If the call fails, the claim is not freed.
+// no hook. NULL is fine. If the call fails, the claim is not freed. O(log n).
 kvma_status kvma_vm_release_claim(struct kvma_vm *vm, struct kvma_claim *claim);
 
 // Does what `kvma_vm_release_claim` does, within an update.
@@ -1463,7 +1494,7 @@ kvma_status kvma_update_release_claim(struct kvma_update *update,
 
 // Commits what is reserved (`KVMA_UNCOMMITTED`) in `len` bytes from `start`: makes it usable, with
 // the protection `prot`. All must be mapped; parts that are committed already stay as they are.
-// `-EACCES` if memory would be writable and executable at once without `KVMA_JIT`.
+// `KVMA_WRITE_XOR_EXEC` if memory would be writable and executable at once without `KVMA_JIT`.
 kvma_status kvma_vm_commit(struct kvma_vm *vm,
                            uint64_t start,
                            uint64_t len,
@@ -1534,11 +1565,12 @@ kvma_status kvma_update_change_flags(struct kvma_update *update,
                                      uint64_t clear);
 
 // Copies the map, VMA by VMA, into a new one of the same space, and writes its handle to `child`;
-// NULL if the call fails. VMAs keep their boundaries, and the user data is `fork`ed. The child's
-// memory comes from `allocator` (NULL: malloc's).
+// NULL if the call fails. VMAs keep their boundaries; claims are not copied. The child's memory
+// comes from `allocator` (NULL: malloc's), and its user data has the same `kvma_data_ops`.
 //
 // `copy` decides on each VMA, and may make its pages copy-on-write as it goes (NULL: all VMAs are
-// copied as they are). All memory is taken before the first VMA is copied. O(n log n).
+// copied as they are, and their data is `fork`ed). All memory is taken before the first VMA is
+// copied. O(n log n).
 kvma_status kvma_vm_fork(const struct kvma_vm *vm,
                          const struct kvma_allocator *allocator,
                          kvma_copy_fn copy,
@@ -1546,7 +1578,7 @@ kvma_status kvma_vm_fork(const struct kvma_vm *vm,
                          struct kvma_vm **child);
 
 // Does what `kvma_vm_fork` does, for a map whose program runs on: `flush_begin` and `flush_wait`
-// follow what `copy` does to page tables.
+// follow what `copy` does to page tables, also where it ends the fork.
 kvma_status kvma_vm_fork_live(struct kvma_vm *vm,
                               const struct kvma_allocator *allocator,
                               kvma_copy_fn copy,
@@ -1562,13 +1594,13 @@ kvma_status kvma_update_fork_live(struct kvma_update *update,
                                   void *udata,
                                   struct kvma_vm **child);
 
-// Makes an empty map of `pages` pages of `page_size` bytes (any power of two) from the address
-// `start`, and writes its handle to `vm`; NULL if the call fails. `allocator` may be NULL:
+// Makes an empty map over the bytes from `first` to `last`, whole pages of `page_size` bytes (any
+// power of two), and writes its handle to `vm`; NULL if the call fails. `allocator` may be NULL:
 // malloc's memory. `ops` may be NULL: user data are plain pointers, and neighbours merge if they
 // are equal.
 kvma_status kvma_vm_new(struct kvma_vm **vm,
-                        uint64_t start,
-                        uint64_t pages,
+                        uint64_t first,
+                        uint64_t last,
                         uint64_t page_size,
                         const struct kvma_allocator *allocator,
                         const struct kvma_data_ops *ops);
@@ -1611,6 +1643,23 @@ kvma_status kvma_update_map(struct kvma_update *update,
                             struct kvma_vm *vm,
                             const struct kvma_request *request,
                             uint64_t *addr);
+
+// Maps as `kvma_vm_map` does, with user data that `make` makes once the range is known, in place
+// of the request's. If the call fails after that, the data is dropped.
+kvma_status kvma_vm_map_with(struct kvma_vm *vm,
+                             const struct kvma_request *request,
+                             kvma_make_data_fn make,
+                             void *udata,
+                             const struct kvma_hooks *hooks,
+                             uint64_t *addr);
+
+// Does what `kvma_vm_map_with` does, within an update.
+kvma_status kvma_update_map_with(struct kvma_update *update,
+                                 struct kvma_vm *vm,
+                                 const struct kvma_request *request,
+                                 kvma_make_data_fn make,
+                                 void *udata,
+                                 uint64_t *addr);
 
 // Takes over a range that is mapped already: as `kvma_vm_map`, but without hooks, and with
 // `KVMA_FIXED` nothing is replaced (`KVMA_OVERLAP`).
@@ -1673,7 +1722,8 @@ kvma_status kvma_vm_find_from(const struct kvma_vm *vm, uint64_t addr, struct kv
 // Finds the last VMA that begins below the page of `addr`. Otherwise as `kvma_vm_find`.
 kvma_status kvma_vm_find_before(const struct kvma_vm *vm, uint64_t addr, struct kvma_vma *vma);
 
-// Answers whether `len` bytes from `start` lie in the space and are free. O(log n).
+// Answers whether `len` bytes from `start` lie in the space and are free, also of claims. O(log
+// n).
 bool kvma_vm_is_free(const struct kvma_vm *vm, uint64_t start, uint64_t len);
 
 // Answers whether `len` bytes from `start` lie in the space and are all mapped. O(log n + VMAs).
@@ -1686,14 +1736,14 @@ kvma_status kvma_vm_find_gap(const struct kvma_vm *vm,
                              const struct kvma_search *search,
                              uint64_t *addr);
 
-// Returns the number of VMAs. O(1).
+// Returns the number of VMAs. Claims are none. O(1).
 size_t kvma_vm_len(const struct kvma_vm *vm);
 
 // Answers whether nothing is mapped. O(1).
 bool kvma_vm_is_empty(const struct kvma_vm *vm);
 
-// Returns the number of pages in all VMAs together. O(1).
-uint64_t kvma_vm_pages(const struct kvma_vm *vm);
+// Returns the number of bytes in all VMAs together; 2^64 is `UINT64_MAX`. O(1).
+uint64_t kvma_vm_mapped_bytes(const struct kvma_vm *vm);
 
 // Returns the number of bytes in a page.
 uint64_t kvma_vm_page_size(const struct kvma_vm *vm);
@@ -1706,8 +1756,9 @@ kvma_status kvma_vm_space(const struct kvma_vm *vm, struct kvma_range *range);
 kvma_status kvma_vm_check(const struct kvma_vm *vm);
 
 // Moves the VMAs in `len` bytes from `from` to `to`, contents and all; gaps stay gaps. The target
-// must be free and must not overlap the source. `source` is `KVMA_SOURCE_UNMAP` or
-// `KVMA_SOURCE_KEEP`, and `merge` is `KVMA_MERGE_BOTH` or the like. O(log n + VMAs).
+// must be free and must not overlap the source, of which no part may be claimed (`KVMA_CLAIMED`).
+// `source` is `KVMA_SOURCE_UNMAP` or `KVMA_SOURCE_KEEP`, and `merge` is `KVMA_MERGE_BOTH` or the
+// like. O((VMAs + 1) log n).
 kvma_status kvma_vm_relocate(struct kvma_vm *vm,
                              uint64_t from,
                              uint64_t len,
@@ -1728,8 +1779,8 @@ kvma_status kvma_update_relocate(struct kvma_update *update,
 // Moves the VMAs in `len` bytes from `from` into the map `target`, to `to`, with their attributes,
 // offsets and user data; the functions for the data stay those of `vm`. Gaps stay gaps. The range
 // in the target must be free, and its pages of the same size. Each map has hooks of its own:
-// `on_unmap` here, `on_map` there. `merge` is `KVMA_MERGE_BOTH` or the like. `KVMA_BUSY` if both
-// maps are the same. O(log n + VMAs).
+// `on_unmap` here, `on_map` there. `merge` is `KVMA_MERGE_BOTH` or the like. `KVMA_SAME_SPACE`
+// if both maps are the same. O((VMAs + 1) log n).
 kvma_status kvma_vm_transfer(struct kvma_vm *vm,
                              uint64_t from,
                              uint64_t len,
@@ -1756,7 +1807,9 @@ kvma_status kvma_update_transfer(struct kvma_update *update,
 //
 // The hooks hear what is to be undone: first `on_unmap` for what must go, then `on_protect` for
 // what stays with other attributes, then `on_map` for what comes back, each ascending. The
-// contents are the kernel's. O((n + m) log n) for n VMAs now and m saved ones.
+// contents are the kernel's. `KVMA_SPACE_MISMATCH` if the maps cover different ranges or differ in
+// page size, `KVMA_CLAIMED` if a claim lies where a VMA is to come back. O(n + m + steps log n)
+// for n VMAs now and m saved ones.
 kvma_status kvma_vm_restore(struct kvma_vm *vm,
                             const struct kvma_vm *saved,
                             kvma_same_fn same,
@@ -1781,48 +1834,55 @@ kvma_status kvma_vm_restore_cost(const struct kvma_vm *vm,
 // Calls no hook. O(log n).
 kvma_status kvma_vm_split_at(struct kvma_vm *vm, uint64_t addr);
 
+// Does what `kvma_vm_split_at` does, with a node of an update.
+kvma_status kvma_update_split_at(struct kvma_update *update, struct kvma_vm *vm, uint64_t addr);
+
 // Merges the two VMAs that meet at `addr`, or answers why that is impossible: `KVMA_NOT_ADJACENT`,
 // `KVMA_ATTRIBUTES_DIFFER`, `KVMA_BACKING_DIFFERS`. Calls no hook and needs no memory. O(log n).
 kvma_status kvma_vm_merge_at(struct kvma_vm *vm, uint64_t addr);
 
+// Does what `kvma_vm_merge_at` does, within an update, which keeps the node and the user data.
+kvma_status kvma_update_merge_at(struct kvma_update *update, struct kvma_vm *vm, uint64_t addr);
+
 // Answers what `kvma_vm_merge_at` would, and changes nothing. O(log n).
-kvma_status kvma_vm_may_merge_at(const struct kvma_vm *vm, uint64_t addr);
+kvma_status kvma_vm_can_merge_at(const struct kvma_vm *vm, uint64_t addr);
 
 // Unmaps `len` bytes from `start`; gaps in the range are fine, as for munmap(2). Writes the number
-// of pages unmapped to `pages` (NULL: not wanted). O(log n + VMAs removed).
+// of bytes unmapped to `bytes` (NULL: not wanted); 2^64 is `UINT64_MAX`. Claims stay.
+// O(log n + VMAs removed).
 kvma_status kvma_vm_unmap(struct kvma_vm *vm,
                           uint64_t start,
                           uint64_t len,
                           const struct kvma_hooks *hooks,
-                          uint64_t *pages);
+                          uint64_t *bytes);
 
 // Does what `kvma_vm_unmap` does, within an update.
 kvma_status kvma_update_unmap(struct kvma_update *update,
                               struct kvma_vm *vm,
                               uint64_t start,
                               uint64_t len,
-                              uint64_t *pages);
+                              uint64_t *bytes);
 
 // Unmaps everything, as `kvma_vm_unmap`, but needs no memory.
-kvma_status kvma_vm_clear(struct kvma_vm *vm, const struct kvma_hooks *hooks, uint64_t *pages);
+kvma_status kvma_vm_clear(struct kvma_vm *vm, const struct kvma_hooks *hooks, uint64_t *bytes);
 
 // Does what `kvma_vm_clear` does, within an update.
-kvma_status kvma_update_clear(struct kvma_update *update, struct kvma_vm *vm, uint64_t *pages);
+kvma_status kvma_update_clear(struct kvma_update *update, struct kvma_vm *vm, uint64_t *bytes);
 
-// Unmaps every VMA that `keep` does not keep, each whole, and writes the number of pages unmapped
-// to `pages` (NULL: not wanted). Needs no memory. O(n + removed log n).
+// Unmaps every VMA that `keep` does not keep, each whole, and writes the number of bytes unmapped
+// to `bytes` (NULL: not wanted). Needs no memory. O(n + removed log n).
 kvma_status kvma_vm_retain(struct kvma_vm *vm,
                            kvma_keep_fn keep,
                            void *udata,
                            const struct kvma_hooks *hooks,
-                           uint64_t *pages);
+                           uint64_t *bytes);
 
 // Does what `kvma_vm_retain` does, within an update.
 kvma_status kvma_update_retain(struct kvma_update *update,
                                struct kvma_vm *vm,
                                kvma_keep_fn keep,
                                void *udata,
-                               uint64_t *pages);
+                               uint64_t *bytes);
 
 // Begins an update of `vm` with `hooks` (NULL: none) and `nodes` preallocated nodes, so that calls
 // which need no more do not allocate; a call on a range needs at most 3. Writes the handle to

@@ -4,8 +4,8 @@ use core::ffi::c_void;
 use core::mem::ManuallyDrop;
 use core::ptr::NonNull;
 
-use engine::node::Content;
-use engine::{Error, Node, NodeAlloc};
+use engine::Error;
+use engine::node::{Content, Node, NodeAlloc};
 
 /// An allocator. Both functions are needed. NULL where an allocator is asked for means
 /// `aligned_alloc` and `free` of the C library; a library built for kernels has none, and answers
@@ -191,8 +191,11 @@ impl<T> Drop for HandleSlot<T> {
 // SAFETY: `alloc` returns memory of the caller's allocator, whose documentation asks that it is
 // nobody else's until it is freed, and the node in it is initialised. Handles with equal functions
 // and `ctx` are the same allocator, by the same documentation, so `is_same` says the truth; the
-// caller keeps `ctx` alive as long as what was made with it.
+// caller keeps `ctx` alive as long as what was made with it. Memory that goes back may become
+// anything, so it is not type-stable; and nothing here looks at nodes without using the map.
 unsafe impl<T: Content> NodeAlloc<T> for Memory {
+    const TYPE_STABLE: bool = false;
+
     fn alloc(&self) -> Option<NonNull<Node<T>>> {
         self.store(Node::new())
     }

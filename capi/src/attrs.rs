@@ -2,9 +2,8 @@
 
 use core::ffi::c_void;
 
-use engine::{Attrs, Backing, Piece, Prot, SplitGranularity, VmRange, Vma, VmaData, VmaFlags};
-
-use crate::user_data::AsPointer;
+use engine::hooks::RemovedVma;
+use engine::{Attrs, Backing, Piece, SplitGranularity, VmRange, Vma, VmaData, VmaFlags};
 
 /// Pages may be read.
 pub const KVMA_READ: u32 = 1;
@@ -18,8 +17,6 @@ pub const KVMA_SHARED: u32 = 1 << 3;
 pub const KVMA_GROWS_DOWN: u32 = 1 << 4;
 /// Pages stay in memory.
 pub const KVMA_LOCKED: u32 = 1 << 5;
-/// The range is claimed: nobody else gets it, and it cannot be faulted.
-pub const KVMA_RESERVED: u32 = 1 << 6;
 /// The VMA never merges with a neighbour.
 pub const KVMA_NO_MERGE: u32 = 1 << 7;
 /// Memory type of frame buffers: writes are combined, reads are not cached. None of the three types
@@ -71,7 +68,6 @@ const _: () = {
     assert!(VmaFlags::SHARED.bits() == KVMA_SHARED);
     assert!(VmaFlags::GROWS_DOWN.bits() == KVMA_GROWS_DOWN);
     assert!(VmaFlags::LOCKED.bits() == KVMA_LOCKED);
-    assert!(VmaFlags::RESERVED.bits() == KVMA_RESERVED);
     assert!(VmaFlags::NO_MERGE.bits() == KVMA_NO_MERGE);
     assert!(VmaFlags::MEM_TYPE.bits() == KVMA_DEVICE);
     assert!(VmaFlags::SPLIT_GRANULARITY.bits() == 15 << 10);
@@ -106,7 +102,7 @@ pub struct kvma_attrs {
     pub user_bits: u64,
     /// The number of the object, if the VMA is `backed`.
     pub object: u64,
-    /// Where in the object the VMA begins, in pages, if the VMA is `backed`.
+    /// Where in the object the VMA begins, in bytes, if the VMA is `backed`.
     pub offset: u64,
 }
 
@@ -127,8 +123,12 @@ impl From<kvma_attrs> for Attrs {
             false => Backing::Anonymous,
             true => Backing::Object { id: attrs.object, offset: attrs.offset },
         };
-        Self::new(Prot::NONE)
-            .with_flags(VmaFlags::from_bits_truncate(attrs.flags))
+        let flags = VmaFlags::from_bits_truncate(attrs.flags);
+        Self::new(flags.prot())
+            .with(flags)
+            .with_mem_type(flags.mem_type())
+            .with_split_granularity(flags.split_granularity())
+            .with_user_flags(flags.user_flags())
             .with_user_bits(attrs.user_bits)
             .with_backing(backing)
     }
@@ -142,14 +142,19 @@ pub struct kvma_range {
     pub start: u64,
     /// The last byte. The one behind it may be 2^64.
     pub last: u64,
-    /// The length in pages.
-    pub pages: u64,
+    /// The length in bytes; 0 stands for 2^64.
+    pub len: u64,
 }
 
 impl From<VmRange> for kvma_range {
     fn from(range: VmRange) -> Self {
-        Self { start: range.start(), last: range.last(), pages: range.pages() }
+        Self { start: range.start(), last: range.last(), len: range.len().unwrap_or(0) }
     }
+}
+
+/// User data that C knows by a pointer.
+pub(crate) trait AsPointer {
+    fn as_pointer(&self) -> *mut c_void;
 }
 
 /// A VMA as it was when it was asked for.
@@ -195,6 +200,16 @@ impl<V: AsPointer> From<&Piece<'_, V>> for kvma_piece {
             range: piece.range().into(),
             attrs: piece.attrs().into(),
             data: piece.data().as_pointer(),
+        }
+    }
+}
+
+impl<V: AsPointer> From<&RemovedVma<V>> for kvma_piece {
+    fn from(removed: &RemovedVma<V>) -> Self {
+        Self {
+            range: removed.range().into(),
+            attrs: removed.attrs().into(),
+            data: removed.data().as_pointer(),
         }
     }
 }

@@ -67,20 +67,20 @@ impl<T> BusyCell<T> {
     }
 
     /// Runs `change` on the value, alone, and then `after`, during which others may read the value
-    /// but neither change nor close it. Both get `work`; `after` runs whatever `change` answers.
+    /// but neither change nor close it. `change` answers with a result and the work for `after`,
+    /// which runs whatever the result is.
     ///
     /// # Errors
     ///
     /// As [`write`](Self::write); where it is not `change` that fails, neither has run.
     pub(crate) fn write_then<W, R>(
         &self,
-        mut work: W,
-        change: impl FnOnce(&mut T, &mut W) -> Result<R, Failure>,
+        change: impl FnOnce(&mut T) -> (Result<R, Failure>, W),
         after: impl FnOnce(W),
     ) -> Result<R, Failure> {
         let writing = self.begin_write()?;
         // SAFETY: as in `write`; the reference ends before `writing` does.
-        let result = change(unsafe { &mut *self.value.get() }, &mut work);
+        let (result, work) = change(unsafe { &mut *self.value.get() });
         // One reader: this call.
         writing.end(IDLE + 1);
         let _reading = Reading(&self.state);

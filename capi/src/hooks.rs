@@ -3,11 +3,13 @@
 use core::ffi::c_void;
 use core::mem::MaybeUninit;
 
-use engine::{Advice, Attrs, Errno, Error, Event, Hooks, NoHooks, Piece, WriteXorExec};
+use engine::compat::WriteXorExec;
+use engine::hooks::{Advice, RemovedVma};
+use engine::{Attrs, Errno, Event, Hooks, NoHooks, Piece};
 
-use crate::attrs::{KVMA_EXEC, kvma_attrs, kvma_piece, kvma_range};
+use crate::attrs::{AsPointer, KVMA_EXEC, kvma_attrs, kvma_piece, kvma_range};
 use crate::boundary::write_out;
-use crate::user_data::AsPointer;
+use crate::status::Failure;
 
 /// The piece is going to be mapped.
 pub const KVMA_EVENT_MAP: u32 = 0;
@@ -78,7 +80,7 @@ fn advice_number(advice: Advice) -> u32 {
 ///     flush_begin             the kernel's lock is still held: start the TLB flush, do not wait
 ///     -- kvma_update_finish, or the end of a call without an update --
 ///     flush_wait              wait for the other processors
-///     -- the user data of what was removed is dropped --
+///     release ... release     removed VMAs in order: frames may be reused from here on
 ///
 /// Down to `flush_begin` the map is in use: calls into it are answered `KVMA_BUSY`. From
 /// `flush_wait` on it can be read, and after `kvma_update_finish` also changed.
@@ -110,13 +112,16 @@ pub struct kvma_hooks {
     /// Starts the TLB flush for what was unmapped, narrowed or moved. Must not wait for others. May
     /// be called several times before one `flush_wait`.
     pub flush_begin: Option<unsafe extern "C" fn(udata: *mut c_void)>,
-    /// Waits until the flush has ended everywhere. May sleep.
+    /// Waits until the flushes that have begun have ended everywhere. May sleep.
     pub flush_wait: Option<unsafe extern "C" fn(udata: *mut c_void)>,
+    /// Hears of a VMA, or a part of one, that was removed, after `flush_wait` and in the order of
+    /// removal: its frames may be freed, its file notified. Then its user data is dropped.
+    pub release: Option<unsafe extern "C" fn(udata: *mut c_void, removed: *const kvma_piece)>,
     /// Passed to all of them.
     pub udata: *mut c_void,
-    /// Whether to refuse what lets code be written and run: a VMA that is writable and executable
-    /// at once, and one that becomes executable while it is writable, unless it is marked
-    /// `KVMA_JIT`. Asked before `prepare`.
+    /// Whether to refuse, with `KVMA_WRITE_XOR_EXEC`, what lets code be written and run: a VMA that
+    /// is writable and executable at once, and one that becomes executable while it is writable,
+    /// unless it is marked `KVMA_JIT`. Asked before `prepare`.
     pub write_xor_exec: bool,
 }
 
@@ -161,6 +166,7 @@ impl HookTable {
             on_advise: None,
             flush_begin: None,
             flush_wait: None,
+            release: None,
             udata: core::ptr::null_mut(),
             write_xor_exec: false,
         }))
@@ -187,7 +193,9 @@ impl<V: AsPointer> From<&Event<'_, V>> for kvma_event {
 }
 
 impl<V: AsPointer> Hooks<V> for HookTable {
-    fn prepare(&mut self, event: &Event<'_, V>) -> Result<(), Error> {
+    type Error = Failure;
+
+    fn prepare(&mut self, event: &Event<'_, V>) -> Result<(), Failure> {
         if self.0.write_xor_exec {
             WriteXorExec(NoHooks).prepare(event)?;
         }
@@ -196,8 +204,12 @@ impl<V: AsPointer> Hooks<V> for HookTable {
         // that lives for the call.
         match unsafe { prepare(self.0.udata, &event.into()) } {
             0 => Ok(()),
-            errno => Err(Error::Refused(Errno(errno.saturating_abs()))),
+            errno => Err(Errno(errno.saturating_abs()).into()),
         }
+    }
+
+    fn prepares(&self) -> bool {
+        self.0.prepare.is_some() || self.0.write_xor_exec
     }
 
     fn cancel(&mut self, event: &Event<'_, V>) {
@@ -208,7 +220,7 @@ impl<V: AsPointer> Hooks<V> for HookTable {
         }
     }
 
-    fn map(&mut self, piece: &Piece<'_, V>) {
+    fn on_map(&mut self, piece: &Piece<'_, V>) {
         if let Some(on_map) = self.0.on_map {
             // SAFETY: the table's documentation promises this call for what was mapped, with a
             // piece that lives for the call.
@@ -216,7 +228,7 @@ impl<V: AsPointer> Hooks<V> for HookTable {
         }
     }
 
-    fn unmap(&mut self, piece: &Piece<'_, V>) {
+    fn on_unmap(&mut self, piece: &Piece<'_, V>) {
         if let Some(on_unmap) = self.0.on_unmap {
             // SAFETY: the table's documentation promises this call for what was unmapped, with a
             // piece that lives for the call.
@@ -224,7 +236,7 @@ impl<V: AsPointer> Hooks<V> for HookTable {
         }
     }
 
-    fn protect(&mut self, piece: &Piece<'_, V>, old: &Attrs) {
+    fn on_protect(&mut self, piece: &Piece<'_, V>, old: &Attrs) {
         if let Some(on_protect) = self.0.on_protect {
             // SAFETY: the table's documentation promises this call for new attributes, with a piece
             // and old attributes that live for the call.
@@ -232,7 +244,7 @@ impl<V: AsPointer> Hooks<V> for HookTable {
         }
     }
 
-    fn relocate(&mut self, piece: &Piece<'_, V>, to: u64) {
+    fn on_relocate(&mut self, piece: &Piece<'_, V>, to: u64) {
         if let Some(on_relocate) = self.0.on_relocate {
             // SAFETY: the table's documentation promises this call for what moved, with a piece
             // that lives for the call.
@@ -240,7 +252,7 @@ impl<V: AsPointer> Hooks<V> for HookTable {
         }
     }
 
-    fn advise(&mut self, piece: &Piece<'_, V>, advice: Advice) {
+    fn on_advise(&mut self, piece: &Piece<'_, V>, advice: Advice) {
         if let Some(on_advise) = self.0.on_advise {
             // SAFETY: the table's documentation promises this call for advice, with a piece that
             // lives for the call.
@@ -261,5 +273,14 @@ impl<V: AsPointer> Hooks<V> for HookTable {
             // SAFETY: the table's documentation promises this call after `flush_begin`.
             unsafe { flush_wait(self.0.udata) }
         }
+    }
+
+    fn release(&mut self, removed: RemovedVma<V>) {
+        if let Some(release) = self.0.release {
+            // SAFETY: the table's documentation promises this call for what was removed, after the
+            // flush, with a piece that lives for the call.
+            unsafe { release(self.0.udata, &(&removed).into()) }
+        }
+        drop(removed);
     }
 }

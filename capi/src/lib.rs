@@ -31,9 +31,9 @@
 //!
 //! - `status`
 //! - `alloc`, `cell`
-//! - `boundary`, `user_data`
-//! - `attrs`, `walk`, `request`, `stored_update`, `proc_maps`
-//! - `hooks`
+//! - `boundary`, `attrs`
+//! - `user_data`, `walk`, `stored_update`, `proc_maps`, `hooks`
+//! - `request`
 //! - `vm`, `linux`, `libmmap`
 #![cfg_attr(not(feature = "std"), no_std)]
 // The names are C's.

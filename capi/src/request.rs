@@ -2,7 +2,7 @@
 
 use core::ffi::c_void;
 
-use engine::{Attrs, MapRequest, Merge, Placement, Prot, Search};
+use engine::{MapRequest, Merge, Placement, Prot, Search};
 
 use crate::attrs::kvma_attrs;
 use crate::status::Failure;
@@ -27,8 +27,8 @@ pub struct kvma_search {
     pub align: u64,
     /// The start is at this offset modulo `align`, such as a file's offset for huge pages.
     pub align_offset: u64,
-    /// With `KVMA_HINTED`: the start, if the range there is free and in the window, whatever
-    /// `align` says.
+    /// With `KVMA_HINTED`: the start, rounded down to a page as mmap(2) does, if the range there is
+    /// free and in the window, whatever `align` says.
     pub hint: u64,
     /// The number of bytes that stay free on both sides.
     pub guard: u64,
@@ -74,59 +74,78 @@ pub const KVMA_MERGE_RIGHT: u32 = 2;
 /// A new VMA does not merge.
 pub const KVMA_MERGE_NEVER: u32 = 3;
 
-/// A request for a new VMA. All zero but `len`: anonymous memory without access in the lowest free
-/// range.
+/// The place of a new VMA. All zero: the lowest free range.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct kvma_request {
+pub struct kvma_placement {
     /// `KVMA_ANYWHERE`, `KVMA_FIXED` or `KVMA_FIXED_NOREPLACE`.
-    pub placement: u32,
-    /// `KVMA_MERGE_BOTH` or the like.
-    pub merge: u32,
-    /// The length in bytes, a multiple of the page size.
-    pub len: u64,
+    pub kind: u32,
     /// The address, for the two fixed placements.
     pub addr: u64,
     /// The search, for `KVMA_ANYWHERE`.
     pub search: kvma_search,
-    /// The attributes of the VMA.
-    pub attrs: kvma_attrs,
-    /// The user data. It is the map's if the call succeeds, and else still the caller's.
-    pub data: *mut c_void,
 }
 
-impl kvma_request {
+impl kvma_placement {
     /// # Errors
     ///
     /// `Argument` for an unknown placement or unknown flags of the search.
-    pub(crate) fn placement(&self) -> Result<Placement, Failure> {
-        match self.placement {
+    pub(crate) fn to_placement(self) -> Result<Placement, Failure> {
+        match self.kind {
             KVMA_ANYWHERE => Ok(Placement::Any(self.search.to_search()?)),
             KVMA_FIXED => Ok(Placement::Fixed(self.addr)),
             KVMA_FIXED_NOREPLACE => Ok(Placement::FixedNoReplace(self.addr)),
             _ => Err(Failure::Argument),
         }
     }
+}
 
-    /// Makes the engine's request. Its data is the caller's until it has been
+/// A request for a new VMA. All zero but `len`: anonymous memory without access in the lowest free
+/// range.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct kvma_request {
+    /// The place of the VMA.
+    pub placement: kvma_placement,
+    /// The length in bytes, a multiple of the page size.
+    pub len: u64,
+    /// The attributes of the VMA.
+    pub attrs: kvma_attrs,
+    /// `KVMA_MERGE_BOTH` or the like.
+    pub merge: u32,
+    /// The user data. It is the map's if the call succeeds, and else still the caller's.
+    pub data: *mut c_void,
+}
+
+impl kvma_request {
+    /// Makes the engine's request, without user data.
+    ///
+    /// # Errors
+    ///
+    /// `Argument` for an unknown placement or merge, or unknown flags of the search.
+    pub(crate) fn to_map_request(self) -> Result<MapRequest, Failure> {
+        let placement = self.placement.to_placement()?;
+        Ok(MapRequest::new(placement, self.len, self.attrs.into())
+            .with_merge(to_merge(self.merge)?))
+    }
+
+    /// Makes the engine's request with user data, which is the caller's until it has been
     /// [taken](UserData::take).
     ///
     /// # Errors
     ///
-    /// As [`placement`](Self::placement), and `Argument` for an unknown `merge`.
+    /// As [`to_map_request`](Self::to_map_request).
     ///
     /// # Safety
     ///
     /// As [`UserData::new`].
-    pub(crate) unsafe fn to_map_request(
+    pub(crate) unsafe fn with_user_data(
         self,
         ops: *const kvma_data_ops,
     ) -> Result<MapRequest<UserData>, Failure> {
         // SAFETY: this function's contract.
         let data = unsafe { UserData::new(self.data, ops) };
-        Ok(MapRequest::new(self.placement()?, self.len, Attrs::from(self.attrs))
-            .with_merge(to_merge(self.merge)?)
-            .with_data(data))
+        Ok(self.to_map_request()?.with_data(data))
     }
 }
 

@@ -36,7 +36,7 @@ pub const KVMA_ATTRIBUTES_DIFFER: i32 = 10;
 pub const KVMA_BACKING_DIFFERS: i32 = 11;
 /// A claim holds the range, or a part of it.
 pub const KVMA_CLAIMED: i32 = 12;
-/// The claim has lost its range: something was mapped over it.
+/// The claim is gone: something was mapped over it at a fixed address.
 pub const KVMA_CLAIM_LOST: i32 = 13;
 /// The map is not empty, and has to be.
 pub const KVMA_NOT_EMPTY: i32 = 14;
@@ -85,6 +85,11 @@ impl From<Errno> for Failure {
 }
 
 impl Failure {
+    /// Returns the errno that Linux would answer.
+    pub(crate) fn errno(self) -> Errno {
+        Errno(kvma_errno(self.status()))
+    }
+
     pub(crate) fn status(self) -> kvma_status {
         match self {
             Self::Engine(error) => status_of(error),
@@ -111,9 +116,14 @@ fn status_of(error: Error) -> kvma_status {
         Error::NotAdjacent => KVMA_NOT_ADJACENT,
         Error::AttributesDiffer => KVMA_ATTRIBUTES_DIFFER,
         Error::BackingDiffers => KVMA_BACKING_DIFFERS,
+        Error::Claimed => KVMA_CLAIMED,
+        Error::ClaimLost => KVMA_CLAIM_LOST,
+        Error::NotEmpty => KVMA_NOT_EMPTY,
+        Error::SpaceMismatch => KVMA_SPACE_MISMATCH,
+        Error::SameSpace => KVMA_SAME_SPACE,
+        Error::WriteXorExec => KVMA_WRITE_XOR_EXEC,
         Error::ForeignNodes => KVMA_FOREIGN_MEMORY,
-        Error::Busy => KVMA_BUSY,
-        Error::Refused(errno) => -errno.0,
+        Error::Reentrant => KVMA_BUSY,
         // The engine may learn new reasons; this until they have a code of their own.
         _ => KVMA_BAD_ARGUMENT,
     }
@@ -167,10 +177,10 @@ pub extern "C" fn kvma_errno(status: kvma_status) -> i32 {
     const ECANCELED: i32 = 125;
     match status {
         KVMA_OK => 0,
-        KVMA_OUT_OF_MEMORY | KVMA_NO_SPACE | KVMA_NOT_MAPPED | KVMA_CLAIM_LOST => ENOMEM,
+        KVMA_OUT_OF_MEMORY | KVMA_NO_SPACE | KVMA_NOT_MAPPED => ENOMEM,
         KVMA_WRITE_XOR_EXEC => EACCES,
         KVMA_NULL_POINTER => EFAULT,
-        KVMA_BUSY | KVMA_CLAIMED => EBUSY,
+        KVMA_BUSY | KVMA_CLAIMED | KVMA_CLAIM_LOST | KVMA_NOT_EMPTY => EBUSY,
         KVMA_OVERLAP => EEXIST,
         KVMA_STOPPED => ECANCELED,
         i32::MIN..0 => status.saturating_neg(),

@@ -3,7 +3,7 @@
 use core::mem::ManuallyDrop;
 use core::ptr::NonNull;
 
-use engine::{Error, Hooks, Update, VmaData};
+use engine::{Error, Hooks, PageSize, Update, VmaData};
 
 use crate::alloc::Memory;
 use crate::cell::BusyCell;
@@ -23,19 +23,24 @@ struct Parts<V: VmaData + 'static, H: Hooks<V> + 'static> {
 }
 
 impl<V: VmaData, H: Hooks<V>> StoredUpdate<V, H> {
-    /// Makes an update with `nodes` preallocated nodes.
+    /// Makes an update with `nodes` preallocated nodes, for maps with pages of this size.
     ///
     /// # Errors
     ///
     /// `OutOfMemory`; `hooks` is dropped then.
-    pub(crate) fn new(memory: Memory, hooks: H, nodes: usize) -> Result<Self, Error> {
+    pub(crate) fn new(
+        memory: Memory,
+        page: PageSize,
+        hooks: H,
+        nodes: usize,
+    ) -> Result<Self, Error> {
         let hooks = memory.store(hooks).ok_or(Error::OutOfMemory)?;
         // SAFETY: the pointer is fresh from `store`, so it is valid and this reference the only
         // one. `Parts` frees the memory only after it has dropped the update, and never uses the
         // pointer before; so the reference is good as long as the update lives.
-        let update = Update::new(memory, unsafe { &mut *hooks.as_ptr() });
+        let update = Update::before_lock(memory, page, unsafe { &mut *hooks.as_ptr() });
         let mut parts = Parts { update: ManuallyDrop::new(update), hooks, memory };
-        parts.update.reserve(nodes)?;
+        parts.update.preallocate(nodes)?;
         Ok(Self { parts: BusyCell::new(parts) })
     }
 

@@ -1,49 +1,76 @@
 //! The kernel's data in each VMA: a pointer, and what becomes of it.
 
 use core::ffi::c_void;
-use core::mem::ManuallyDrop;
 
-use engine::VmaData;
+use engine::{VmRange, VmaData};
+
+use crate::attrs::{AsPointer, kvma_range};
 
 /// Says what becomes of the user data, the pointers that the kernel hangs on VMAs, when VMAs are
 /// split, merged, copied, moved and removed. Every function may be NULL. All but `drop` run in the
 /// middle of a change: they cannot fail, and calls into the map are answered `KVMA_BUSY`.
 ///
+/// A kernel that keeps a list of the VMAs which show an object (a reverse map) edits it in the
+/// hooks `on_map` and `on_unmap` and in `split`, `merge` and `relocate`. `drop` is too late for
+/// that.
+///
 /// The table is not copied. It must live as long as the maps that use it, and must not change.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct kvma_data_ops {
-    /// Called when a VMA is split: `data` keeps the first `pages` pages, and the pointer for the
-    /// rest is returned. NULL: both have the same pointer.
+    /// Called when the VMA over `range` is split: `data` keeps what lies below `at`, and the
+    /// pointer for the rest is returned. NULL: both have the same pointer.
     pub split: Option<
-        unsafe extern "C" fn(udata: *mut c_void, data: *mut c_void, pages: u64) -> *mut c_void,
+        unsafe extern "C" fn(
+            udata: *mut c_void,
+            data: *mut c_void,
+            range: *const kvma_range,
+            at: u64,
+        ) -> *mut c_void,
     >,
     /// Answers whether two neighbours may merge as far as the kernel is concerned. Their attributes
-    /// are equal and their offsets contiguous; the left one has `pages` pages. NULL: they may if
-    /// the pointers are equal.
+    /// are equal and their offsets contiguous. NULL: they may if the pointers are equal.
     pub can_merge: Option<
         unsafe extern "C" fn(
             udata: *mut c_void,
             left: *mut c_void,
-            pages: u64,
+            left_range: *const kvma_range,
             right: *mut c_void,
+            right_range: *const kvma_range,
         ) -> bool,
     >,
-    /// Called when two neighbours merge: `left`, of `pages` pages, stays; `right` is no longer in
-    /// the map, and `drop` is not called for it. NULL: `drop(right)`.
+    /// Called when two neighbours merge: `left` takes in what `right` stands for. `right` is
+    /// dropped later, as the pointer of a VMA that is gone. NULL: nothing is to be done.
     pub merge: Option<
-        unsafe extern "C" fn(udata: *mut c_void, left: *mut c_void, pages: u64, right: *mut c_void),
+        unsafe extern "C" fn(
+            udata: *mut c_void,
+            left: *mut c_void,
+            left_range: *const kvma_range,
+            right: *mut c_void,
+            right_range: *const kvma_range,
+        ),
     >,
-    /// Returns the pointer for a copy of the VMA, in another map or elsewhere in this one. NULL:
-    /// the same pointer.
-    pub fork: Option<unsafe extern "C" fn(udata: *mut c_void, data: *mut c_void) -> *mut c_void>,
-    /// Returns the pointer for a VMA that moves up by `pages` pages, or down if that is negative.
+    /// Returns the pointer for a copy of the VMA over `range`, in another map or elsewhere in this
+    /// one. NULL: the same pointer.
+    pub fork: Option<
+        unsafe extern "C" fn(
+            udata: *mut c_void,
+            data: *mut c_void,
+            range: *const kvma_range,
+        ) -> *mut c_void,
+    >,
+    /// Returns the pointer for a VMA whose pages move from the range `from` to the address `to`.
     /// Called before the VMA meets its new neighbours. NULL: the same pointer.
     pub relocate: Option<
-        unsafe extern "C" fn(udata: *mut c_void, data: *mut c_void, pages: i64) -> *mut c_void,
+        unsafe extern "C" fn(
+            udata: *mut c_void,
+            data: *mut c_void,
+            from: *const kvma_range,
+            to: u64,
+        ) -> *mut c_void,
     >,
-    /// Called for the pointer of a VMA that is gone, after the TLB flush. Something else may be
-    /// mapped in its place by then. NULL: nothing is to be done.
+    /// Called for the pointer of a VMA that is gone, when the map can be used again and after the
+    /// TLB flush. Something else may be mapped in its place by then. NULL: nothing is to be done.
     pub drop: Option<unsafe extern "C" fn(udata: *mut c_void, data: *mut c_void)>,
     /// Passed to all of them.
     pub udata: *mut c_void,
@@ -65,11 +92,6 @@ pub(crate) struct PlainOps(pub(crate) kvma_data_ops);
 // SAFETY: the only pointer in it is `udata`, which is NULL and is passed to nobody, since there are
 // no functions; and the static is never written.
 unsafe impl Sync for PlainOps {}
-
-/// The pointer by which C knows the data of a VMA.
-pub(crate) trait AsPointer {
-    fn as_pointer(&self) -> *mut c_void;
-}
 
 impl AsPointer for UserData {
     fn as_pointer(&self) -> *mut c_void {
@@ -98,6 +120,15 @@ impl UserData {
         Self { pointer, ops, taken: false }
     }
 
+    /// Wraps a pointer that the map has from the start.
+    ///
+    /// # Safety
+    ///
+    /// As [`new`](Self::new).
+    pub(crate) unsafe fn taken(pointer: *mut c_void, ops: *const kvma_data_ops) -> Self {
+        Self { pointer, ops, taken: true }
+    }
+
     /// Makes the pointer the map's.
     pub(crate) fn take(&mut self) {
         self.taken = true;
@@ -112,11 +143,6 @@ impl UserData {
         core::mem::replace(&mut self.pointer, pointer)
     }
 
-    /// Gives the pointer up without calling `drop`.
-    fn into_pointer(self) -> *mut c_void {
-        ManuallyDrop::new(self).pointer
-    }
-
     /// Wraps a pointer that one of the kernel's functions has made for a VMA.
     fn derived(&self, pointer: *mut c_void) -> Self {
         Self { pointer, ops: self.ops, taken: true }
@@ -129,55 +155,60 @@ impl UserData {
 }
 
 impl VmaData for UserData {
-    fn split(&mut self, pages: u64) -> Self {
+    fn split(&mut self, range: VmRange, at: u64) -> Self {
         let ops = self.ops();
         self.derived(match ops.split {
             // SAFETY: the table's documentation promises a call for each split, with the pointer of
-            // the VMA.
-            Some(split) => unsafe { split(ops.udata, self.pointer, pages) },
+            // the VMA and a range that lives for the call.
+            Some(split) => unsafe { split(ops.udata, self.pointer, &range.into(), at) },
             None => self.pointer,
         })
     }
 
-    fn can_merge(&self, pages: u64, right: &Self) -> bool {
+    fn can_merge(&self, range: VmRange, right: &Self, right_range: VmRange) -> bool {
         let ops = self.ops();
+        let Some(can_merge) = ops.can_merge else {
+            return self.ops == right.ops && self.pointer == right.pointer;
+        };
+        // SAFETY: the table's documentation promises this call for two neighbours; both pointers
+        // belong to this table, and the ranges live for the call.
         self.ops == right.ops
-            && match ops.can_merge {
-                // SAFETY: the table's documentation promises this call for two neighbours, and both
-                // pointers belong to this table.
-                Some(can_merge) => unsafe {
-                    can_merge(ops.udata, self.pointer, pages, right.pointer)
-                },
-                None => self.pointer == right.pointer,
+            && unsafe {
+                let (left, right) = (self.pointer, right.pointer);
+                can_merge(ops.udata, left, &range.into(), right, &right_range.into())
             }
     }
 
-    fn merge(&mut self, pages: u64, mut right: Self) {
+    fn merge(&mut self, range: VmRange, right: &mut Self, right_range: VmRange) {
         let ops = self.ops();
+        // It may come with the request that is being mapped: from here on the map has it.
         right.take();
         if let Some(merge) = ops.merge {
             // SAFETY: the table's documentation promises this call after `can_merge` has agreed,
-            // and that `right` is the function's: it is not dropped here.
-            unsafe { merge(ops.udata, self.pointer, pages, right.into_pointer()) }
+            // with ranges that live for the call.
+            unsafe {
+                let (left, right) = (self.pointer, right.pointer);
+                merge(ops.udata, left, &range.into(), right, &right_range.into());
+            }
         }
     }
 
-    fn fork(&self) -> Self {
+    fn fork(&self, range: VmRange) -> Self {
         let ops = self.ops();
         self.derived(match ops.fork {
             // SAFETY: the table's documentation promises a call for each copy, with the pointer of
-            // the original.
-            Some(fork) => unsafe { fork(ops.udata, self.pointer) },
+            // the original and a range that lives for the call.
+            Some(fork) => unsafe { fork(ops.udata, self.pointer, &range.into()) },
             None => self.pointer,
         })
     }
 
-    fn relocate(&mut self, pages: i64) {
+    fn relocate(&mut self, from: VmRange, to: u64) {
         let ops = self.ops();
         if let Some(relocate) = ops.relocate {
-            // SAFETY: the table's documentation promises a call for each move; the pointer that it
-            // returns takes the place of the old one.
-            self.pointer = unsafe { relocate(ops.udata, self.pointer, pages) };
+            // SAFETY: the table's documentation promises a call for each move, with a range that
+            // lives for the call; the pointer that it returns takes the place of the old one.
+            self.pointer = unsafe { relocate(ops.udata, self.pointer, &from.into(), to) };
         }
     }
 }

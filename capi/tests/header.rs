@@ -6,12 +6,11 @@ use std::path::Path;
 
 /// Public functions of `VmMap` and `linux` that C has under another name, or not at all, since it
 /// has no use for them.
-const OTHERWISE: [(&str, &str); 18] = [
+const OTHERWISE: [(&str, &str); 15] = [
     ("adopt_maps_bytes", "kvma_vm_adopt_maps"),
     ("alloc", ""), // C has the allocator's table.
     ("change_map_flags", "kvma_vm_change_flags"),
     ("fork_with", "kvma_vm_fork"), // Nodes come from the allocator that it is given.
-    ("fulfil", "kvma_vm_commit_claim"),
     ("gaps", "kvma_vm_next_gap"),
     ("iter", "kvma_vm_next"),
     ("layout", "kvma_linux_get_layout"),
@@ -19,8 +18,6 @@ const OTHERWISE: [(&str, &str); 18] = [
     ("overlapping", "kvma_vm_next"),
     ("pieces", "kvma_vm_next_piece"),
     ("policy", "kvma_linux_get_policy"),
-    ("release", "kvma_vm_release_claim"),
-    ("reserve", "kvma_vm_claim"),
     ("set_limits", "kvma_linux_set_limit"),
     ("update", "kvma_update_new"),
     ("usage", "kvma_linux_get_usage"),
@@ -48,8 +45,8 @@ fn c_has_every_call_of_vm_map_and_linux() {
     let header = fs::read_to_string(root.join("include/kvma.h")).expect("include/kvma.h");
     let mut seen = 0;
     for (directory, types) in [
-        ("vm_map", ["> VmMap<V, A> {", "impl Hold {"]),
-        ("options", ["> VmMap<V, A> {", "> VmMap<V, A> {"]),
+        ("vm_map", ["> VmMap<V, A> {", "impl ClaimedRange {"]),
+        ("compat", ["> VmMap<V, A> {", "> VmMap<V, A> {"]),
         ("linux", ["> Mm<F, A> {", "> Mm<F, A> {"]),
         ("linux/maps", ["> Mm<F, A> {", "> Mm<F, A> {"]),
     ] {

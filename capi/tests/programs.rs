@@ -84,12 +84,23 @@ program!(
         a_refusal_takes_everything_back,
         a_hook_that_calls_back_is_answered_busy,
         an_update_carries_several_changes,
-        user_data_is_never_lost_or_dropped_twice,
-        claims_are_committed_or_released,
         vmas_move_to_another_map,
         write_xor_execute,
-        user_data_hears_of_moves,
         a_fork_of_a_running_program_is_flushed,
+    ]
+);
+
+program!(
+    user_data,
+    "c/user_data.c",
+    &[],
+    [
+        user_data_is_never_lost_or_dropped_twice,
+        claims_are_committed_or_released,
+        a_fixed_mapping_takes_a_claim_away,
+        what_is_removed_is_released_in_order,
+        user_data_is_made_for_the_range_that_was_chosen,
+        user_data_hears_of_moves,
     ]
 );
 

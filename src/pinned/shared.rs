@@ -98,7 +98,7 @@ unsafe fn destroy<T>(header: NonNull<Header>) {
     #[cfg(not(loom))]
     // SAFETY: the caller's. The memory came from the global allocator with this layout.
     unsafe {
-        drop(alloc::boxed::Box::from_raw(object))
+        drop(alloc::boxed::Box::from_raw(object));
     }
 }
 
@@ -258,9 +258,10 @@ impl<'g, T, D: StaticDomain> Pinned<'g, T, D> {
             if count == 0 {
                 return None;
             }
-            if count >= MAX_REFERENCES {
-                panic!("too many references to a pinned::Shared were forgotten")
-            }
+            assert!(
+                count < MAX_REFERENCES,
+                "too many references to a pinned::Shared were forgotten"
+            );
             // Relaxed: what the object was made of has been seen by whoever pinned it.
             match references.compare_exchange_weak(
                 count,

@@ -1,6 +1,6 @@
 //! What libmmap knows of a page, and how the engine's attributes hold it.
 
-use engine::{Attrs, Backing, PageSize, Prot, VmaData};
+use engine::{Attrs, Backing, Plain, Prot};
 
 /// What is known of a page, in the words of all generations of libmmap.
 #[repr(C)]
@@ -31,31 +31,17 @@ pub struct kvma_space_info {
 const ORIGINAL: u16 = 1;
 
 /// What the engine's attributes have no room for. VMAs that differ in it do not merge.
+pub(crate) type Tag = Plain<TagFields>;
+
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Tag {
+pub(crate) struct TagFields {
     fd: i32,
     by_pointer: bool,
     file: usize,
-    /// The part of the offset that is less than a page; without a file, all of the offset.
-    rest: i64,
+    /// The offset that was given without a file.
+    offset: i64,
     base: u64,
     len: u64,
-}
-
-impl VmaData for Tag {
-    fn split(&mut self, _pages: u64) -> Self {
-        *self
-    }
-
-    fn can_merge(&self, _pages: u64, right: &Self) -> bool {
-        self == right
-    }
-
-    fn merge(&mut self, _pages: u64, _right: Self) {}
-
-    fn fork(&self) -> Self {
-        *self
-    }
 }
 
 impl kvma_space_info {
@@ -75,30 +61,26 @@ impl kvma_space_info {
     }
 
     /// Returns the attributes and the tag of a VMA that begins with this page.
-    pub(crate) fn encode(&self, page: PageSize) -> (Attrs, Tag) {
-        let attrs = with_prot(
-            Attrs::new(Prot::NONE).with_user_bits(u64::from(self.flags as u32)),
-            self.prot,
-        );
+    pub(crate) fn encode(&self) -> (Attrs, Tag) {
+        let attrs = Attrs::new(Prot::NONE).with_user_bits(u64::from(self.flags as u32));
+        let attrs = with_prot(attrs, self.prot);
         let attrs = if self.original { with_original(attrs) } else { attrs };
         let Self { fd, by_pointer, file, base, len, .. } = *self;
-        let tag = |rest| Tag { fd, by_pointer, file, rest, base, len };
-        if self.fd < 0 {
+        let tag = |offset| Plain(TagFields { fd, by_pointer, file, offset, base, len });
+        if fd < 0 {
             return (attrs, tag(self.offset));
         }
-        let offset = self.offset as u64;
         // A pointer may equal a descriptor: the tags differ.
         let id = if by_pointer { file as u64 } else { fd as u64 };
-        let backing = Backing::Object { id, offset: offset >> page.shift() };
-        (attrs.with_backing(backing), tag((offset & (page.bytes() - 1)) as i64))
+        let backing = Backing::Object { id, offset: self.offset as u64 };
+        (attrs.with_backing(backing), tag(0))
     }
 
     /// Reads back what [`encode`](Self::encode) has written.
-    pub(crate) fn decode(attrs: &Attrs, tag: &Tag, page: PageSize) -> Self {
+    pub(crate) fn decode(attrs: &Attrs, Plain(tag): &Tag) -> Self {
         let offset = match attrs.backing() {
-            Backing::Anonymous => tag.rest,
-            // The shift drops the bits that a page number has too many after it has wrapped.
-            Backing::Object { offset, .. } => (offset << page.shift()) as i64 | tag.rest,
+            Backing::Anonymous => tag.offset,
+            Backing::Object { offset, .. } => offset as i64,
         };
         Self {
             prot: (attrs.user_bits() >> 32) as i32,
@@ -115,12 +97,12 @@ impl kvma_space_info {
 }
 
 pub(crate) fn is_original(attrs: &Attrs) -> bool {
-    attrs.flags().user_flags() & ORIGINAL != 0
+    attrs.user_flags() & ORIGINAL != 0
 }
 
 /// Marks attributes as original.
 pub(crate) fn with_original(attrs: Attrs) -> Attrs {
-    attrs.with_flags(attrs.flags().with_user_flags(ORIGINAL))
+    attrs.with_user_flags(ORIGINAL)
 }
 
 /// Changes the protection in attributes: all of it in the user bits, since libmmap's callers bring

@@ -109,13 +109,15 @@ impl Space {
         let page = PageSize::new(page_size)?;
         let partial = generation.round_up && !page.is_aligned(len);
         let pages = (len >> page.shift()) + u64::from(partial);
-        let start = start & !(page.bytes() - 1);
-        let state = match pages {
-            0 => None,
-            _ => Some(BusyCell::new(State {
-                map: Map::new(start, pages, page, memory)?,
-                original: None,
-            })),
+        let start = page.round_down(start);
+        let state = match pages.checked_sub(1) {
+            None => None,
+            Some(more) => {
+                let len = (more << page.shift()) + (page.bytes() - 1);
+                let last = start.checked_add(len).ok_or(SpaceError::Invalid)?;
+                let map = Map::new(start..=last, page, memory)?;
+                Some(BusyCell::new(State { map, original: None }))
+            }
         };
         Ok(Self { state, page, generation, memory })
     }
@@ -145,9 +147,7 @@ impl Space {
     pub(crate) fn reset(&self) -> Result<(), SpaceError> {
         self.write(|state| {
             state.original = None;
-            let mut hooks = NoHooks;
-            let mut update = state.map.update(&mut hooks);
-            state.map.clear(&mut update)?;
+            state.map.clear(&mut NoHooks)?;
             Ok(())
         })
     }
@@ -167,13 +167,12 @@ impl Space {
         let len = self.round(len)?;
         self.write(|state| {
             let mut search = Search::new();
-            if hint != 0 {
+            // libmmap ignores a hint that is not the start of a page.
+            if hint != 0 && self.page.is_aligned(hint) {
                 search = search.hint(hint);
             }
             let addr = state.map.find_gap(len, &search)?;
-            let mut hooks = NoHooks;
-            let mut update = state.map.update(&mut hooks);
-            Ok(state.map.map(self.request(addr, len, info), &mut update)?)
+            Ok(state.map.map(self.request(addr, len, info), &mut NoHooks)?)
         })
     }
 
@@ -284,15 +283,9 @@ impl Space {
     /// bring back.
     pub(crate) fn mark_original(&self) -> Result<(), SpaceError> {
         self.write(|state| {
-            let mut hooks = NoHooks;
-            let mut update = state.map.update(&mut hooks);
             for (start, len) in halves(state.map.space()) {
-                state.map.update_attrs(
-                    start,
-                    len,
-                    |vma| with_original(vma.attrs()),
-                    &mut update,
-                )?;
+                let original = |vma: &Vma<'_, Tag>| with_original(vma.attrs());
+                state.map.update_attrs(start, len, original, &mut NoHooks)?;
             }
             state.original = None;
             state.original = Some(copy(&state.map, self.memory)?);
@@ -310,11 +303,11 @@ impl Space {
     /// but nothing is brought back.
     pub(crate) fn unmap_non_original(&self, callback: &mut Callback<'_>) -> Result<(), SpaceError> {
         let mut hooks = NoHooks;
-        let mut update = Update::new(self.memory, &mut hooks);
+        let mut update = Update::before_lock(self.memory, self.page, &mut hooks);
         let need = self.read(|state| {
             Ok(state.original.as_ref().map_or(0, |saved| state.map.restore_cost(saved, is_same)))
         })?;
-        let preallocated = update.reserve(need);
+        let preallocated = update.preallocate(need);
         let mut next = Some(0);
         while let Some(from) = next {
             let Some(piece) = self.read(|state| Ok(self.next_to_undo(state, from)))? else { break };
@@ -351,8 +344,8 @@ impl Space {
             let changed =
                 original.overlapping(first, (last - first).saturating_add(1)).find(|was| {
                     // Pieces of the same mapping differ in nothing but protection.
-                    let was = kvma_space_info::decode(&was.attrs(), was.data(), self.page);
-                    was.prot != kvma_space_info::decode(&vma.attrs(), vma.data(), self.page).prot
+                    let was = kvma_space_info::decode(&was.attrs(), was.data());
+                    was.prot != kvma_space_info::decode(&vma.attrs(), vma.data()).prot
                 });
             if let Some(was) = changed {
                 return Some(self.piece(&vma, first.max(was.start()), last.min(was.last())));
@@ -398,13 +391,12 @@ impl Space {
 
     /// Returns what is known of the page at `addr` in a VMA; the offset is that page's.
     fn info_at(&self, vma: &Vma<'_, Tag>, addr: u64) -> kvma_space_info {
-        let ahead = (addr - vma.start()) >> self.page.shift();
-        kvma_space_info::decode(&vma.attrs().advance(ahead), vma.data(), self.page)
+        kvma_space_info::decode(&vma.attrs_at(addr), vma.data())
     }
 
     fn request(&self, addr: u64, len: u64, info: kvma_space_info) -> MapRequest<Tag> {
         let (base, mapping) = if self.generation.keep_mappings { (addr, len) } else { (0, 0) };
-        let (attrs, tag) = kvma_space_info { base, len: mapping, ..info }.encode(self.page);
+        let (attrs, tag) = kvma_space_info { base, len: mapping, ..info }.encode();
         MapRequest::new(Placement::Fixed(addr), len, attrs).with_data(tag)
     }
 
@@ -445,8 +437,8 @@ impl Space {
         &self,
         hooks: &'h mut NoHooks,
     ) -> Result<Update<'h, Tag, Memory, NoHooks>, SpaceError> {
-        let mut update = Update::new(self.memory, hooks);
-        update.reserve(NODES_PER_OPERATION)?;
+        let mut update = Update::before_lock(self.memory, self.page, hooks);
+        update.preallocate(NODES_PER_OPERATION)?;
         Ok(update)
     }
 
@@ -482,7 +474,7 @@ impl Piece {
 }
 
 fn copy(map: &Map, memory: Memory) -> Result<Map, Error> {
-    map.fork(memory, |vma| Some(vma.attrs()))
+    map.fork(memory, |vma| Ok(Some((vma.attrs(), *vma.data()))))
 }
 
 /// Returns a range as starts and lengths that fit: the whole 64-bit space takes two.

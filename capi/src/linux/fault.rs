@@ -2,8 +2,9 @@
 
 use core::mem::MaybeUninit;
 
+use engine::addr_space::HasVmMap;
 use engine::linux::{Access, Fault, FaultAction, Mode, SegvCode};
-use engine::{Errno, HasVmMap, VmaData};
+use engine::{Errno, VmaData};
 
 use super::handle::{kvma_linux, kvma_linux_call, read, system_call};
 use crate::boundary::{ffi_call, required, write_out};

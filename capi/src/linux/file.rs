@@ -7,8 +7,8 @@ use core::ptr::{NonNull, null_mut};
 
 use engine::linux::{Alignment, File, LinuxVma, OpenFile, Rights, Traits};
 
+use crate::attrs::AsPointer;
 use crate::status::Failure;
-use crate::user_data::AsPointer;
 
 /// The file is open for reading.
 pub const KVMA_FILE_READ: u32 = 1;
@@ -41,8 +41,8 @@ const _: () = {
 };
 
 /// Counts references to a file. Both functions may be NULL. They cannot fail. `get` is called in
-/// the middle of a change and must not call back; `put` is called after it, except for a file that
-/// a call gave up.
+/// the middle of a change, where calls into the address space are answered `KVMA_BUSY`; `put` is
+/// called when the call is finished.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct kvma_file_ops {

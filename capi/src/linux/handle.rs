@@ -2,8 +2,8 @@
 
 use core::mem::MaybeUninit;
 
-use engine::Errno;
 use engine::linux::{Call, Mm};
+use engine::{Errno, PageSize};
 
 use super::file::{FileRef, FileVma};
 use super::kernel::{KernelTable, kvma_kernel};
@@ -25,11 +25,14 @@ pub(super) type CallUpdate = Call<'static, FileRef, Memory, KernelTable>;
 pub struct kvma_linux {
     pub(super) mm: BusyCell<Process>,
     pub(super) memory: Memory,
+    /// The page size, for what is done without using the address space.
+    page: PageSize,
 }
 
 impl kvma_linux {
     pub(super) fn new(mm: Process, memory: Memory) -> Self {
-        Self { mm: BusyCell::new(mm), memory }
+        let page = mm.layout().page_size();
+        Self { mm: BusyCell::new(mm), memory, page }
     }
 }
 
@@ -122,8 +125,8 @@ pub unsafe extern "C" fn kvma_linux_call_new(
 ) -> kvma_status {
     ffi_call(|| {
         let out = out_handle(in_call)?;
-        let memory = required(mm)?.memory;
-        let update = StoredUpdate::new(memory, KernelTable::new(kernel), nodes)?;
+        let &kvma_linux { memory, page, .. } = required(mm)?;
+        let update = StoredUpdate::new(memory, page, KernelTable::new(kernel), nodes)?;
         *out = HandleSlot::new(memory)?.fill(kvma_linux_call { update, memory });
         Ok(())
     })

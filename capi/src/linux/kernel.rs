@@ -3,16 +3,17 @@
 use core::ffi::c_void;
 use core::ptr::null_mut;
 
+use engine::hooks::{Advice, RemovedVma};
 use engine::linux::{
-    Capabilities, Inheritance, Kernel, OpenFile, Overcommit, PageOp, Usage, VmFlags,
+    Capabilities, Inheritance, Kernel, NoKernel, OpenFile, Overcommit, PageOp, Usage, VmFlags,
 };
-use engine::{Advice, Attrs, Errno, Error, Event, Hooks, NoHooks, Piece};
+use engine::{Attrs, Errno, Event, Hooks, Piece};
 
 use super::file::{FileRef, FileVma, kvma_file, kvma_open_file};
 use crate::attrs::kvma_piece;
 use crate::boundary::ffi_call;
 use crate::hooks::{HookTable, kvma_hooks};
-use crate::status::kvma_status;
+use crate::status::{Failure, kvma_status};
 
 /// `CAP_IPC_LOCK`: may lock more memory than the limit.
 pub const KVMA_CAP_IPC_LOCK: u32 = 1;
@@ -200,32 +201,38 @@ fn made(file: Option<FileRef>, error: i32) -> Result<FileRef, Errno> {
 }
 
 impl Hooks<FileVma> for KernelTable {
-    fn prepare(&mut self, event: &Event<'_, FileVma>) -> Result<(), Error> {
-        self.hooks.prepare(event)
+    type Error = Errno;
+
+    fn prepare(&mut self, event: &Event<'_, FileVma>) -> Result<(), Errno> {
+        self.hooks.prepare(event).map_err(Failure::errno)
+    }
+
+    fn prepares(&self) -> bool {
+        Hooks::<FileVma>::prepares(&self.hooks)
     }
 
     fn cancel(&mut self, event: &Event<'_, FileVma>) {
         self.hooks.cancel(event)
     }
 
-    fn map(&mut self, piece: &Piece<'_, FileVma>) {
-        self.hooks.map(piece)
+    fn on_map(&mut self, piece: &Piece<'_, FileVma>) {
+        self.hooks.on_map(piece)
     }
 
-    fn unmap(&mut self, piece: &Piece<'_, FileVma>) {
-        self.hooks.unmap(piece)
+    fn on_unmap(&mut self, piece: &Piece<'_, FileVma>) {
+        self.hooks.on_unmap(piece)
     }
 
-    fn protect(&mut self, piece: &Piece<'_, FileVma>, old: &Attrs) {
-        self.hooks.protect(piece, old)
+    fn on_protect(&mut self, piece: &Piece<'_, FileVma>, old: &Attrs) {
+        self.hooks.on_protect(piece, old)
     }
 
-    fn relocate(&mut self, piece: &Piece<'_, FileVma>, to: u64) {
-        self.hooks.relocate(piece, to)
+    fn on_relocate(&mut self, piece: &Piece<'_, FileVma>, to: u64) {
+        self.hooks.on_relocate(piece, to)
     }
 
-    fn advise(&mut self, piece: &Piece<'_, FileVma>, advice: Advice) {
-        self.hooks.advise(piece, advice)
+    fn on_advise(&mut self, piece: &Piece<'_, FileVma>, advice: Advice) {
+        self.hooks.on_advise(piece, advice)
     }
 
     fn flush_begin(&mut self) {
@@ -234,6 +241,10 @@ impl Hooks<FileVma> for KernelTable {
 
     fn flush_wait(&mut self) {
         Hooks::<FileVma>::flush_wait(&mut self.hooks)
+    }
+
+    fn release(&mut self, removed: RemovedVma<FileVma>) {
+        self.hooks.release(removed)
     }
 }
 
@@ -271,7 +282,7 @@ impl Kernel<FileRef> for KernelTable {
 
     fn huge_page(&self, log2: u32) -> Option<u64> {
         let Some(huge_page) = self.kernel.and_then(|kernel| kernel.huge_page) else {
-            return Kernel::<FileRef>::huge_page(&NoHooks, log2);
+            return Kernel::<FileRef>::huge_page(&NoKernel, log2);
         };
         // SAFETY: the table's documentation promises this call for `MAP_HUGETLB`.
         match unsafe { huge_page(self.udata(), log2) } {

@@ -1,6 +1,7 @@
 //! The shape of an address space.
 
-use engine::linux::{Growth, Layout};
+use engine::Direction;
+use engine::linux::Layout;
 
 /// The shape of an address space, in bytes: made by `kvma_linux_layout_x86_64`, and changed where
 /// wanted.
@@ -56,7 +57,7 @@ impl From<&Layout> for kvma_linux_layout {
             user_min_addr: layout.user_min_addr(),
             guard_gap: layout.guard_gap(),
             huge: layout.huge(),
-            bottom_up: layout.growth() == Growth::BottomUp,
+            bottom_up: layout.direction() == Direction::BottomUp,
             task_size: layout.task_size(),
             page_size: layout.page_size().bytes(),
         }
@@ -73,6 +74,6 @@ impl kvma_linux_layout {
             .with_user_min_addr(self.user_min_addr)
             .with_guard_gap(self.guard_gap)
             .with_huge_pages(self.huge)
-            .with_growth(if self.bottom_up { Growth::BottomUp } else { Growth::TopDown })
+            .with_direction(if self.bottom_up { Direction::BottomUp } else { Direction::TopDown })
     }
 }

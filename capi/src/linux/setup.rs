@@ -85,7 +85,7 @@ pub unsafe extern "C" fn kvma_linux_clear(
     unsafe {
         system_call(mm, in_call, None, |mm, update| {
             let layout = layout.ok_or(Errno::EFAULT)?.to_layout();
-            mm.clear(layout, update).map(|()| 0).map_err(Errno::from)
+            mm.clear(layout, update).map(|()| 0)
         })
     }
 }

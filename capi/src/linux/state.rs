@@ -2,8 +2,9 @@
 
 use core::mem::MaybeUninit;
 
+use engine::addr_space::HasVmMap;
 use engine::linux::Usage;
-use engine::{Error, HasVmMap, Vma};
+use engine::{Error, Vma};
 
 use super::file::FileVma;
 use super::handle::{Process, kvma_linux, read, read_or};

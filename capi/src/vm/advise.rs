@@ -21,7 +21,7 @@ pub unsafe extern "C" fn kvma_vm_advise(
     ffi_call(|| {
         let advice = to_advice(advice).ok_or(Failure::Argument)?;
         // SAFETY: `vm` is NULL or a live map, as the caller promises.
-        unsafe { alone(vm, hooks, |_, map, update| Ok(map.advise(start, len, advice, update)?)) }
+        unsafe { alone(vm, hooks, |_, map, update| map.advise(start, len, advice, update)) }
     })
 }
 
@@ -37,6 +37,6 @@ pub unsafe extern "C" fn kvma_update_advise(
     ffi_call(|| {
         let advice = to_advice(advice).ok_or(Failure::Argument)?;
         // SAFETY: both are NULL or live handles, as the caller promises.
-        unsafe { within(update, vm, |_, map, update| Ok(map.advise(start, len, advice, update)?)) }
+        unsafe { within(update, vm, |_, map, update| map.advise(start, len, advice, update)) }
     })
 }

@@ -1,15 +1,13 @@
 //! mmap-rs' and Windows' ways with memory: reserved and committed ranges, locked pages, flags.
 
-use engine::{Hooks, MapFlags, Update};
+use engine::compat::MapFlags;
 
 use super::handle::{Map, kvma_vm};
-use super::update::{alone, kvma_update, within};
-use crate::alloc::Memory;
+use super::update::{MapUpdate, alone, kvma_update, within};
 use crate::boundary::ffi_call;
 use crate::hooks::kvma_hooks;
 use crate::request::to_prot;
 use crate::status::{Failure, kvma_status};
-use crate::user_data::UserData;
 
 /// In `user_bits`: only the addresses are taken, no memory, until `kvma_vm_commit`.
 pub const KVMA_UNCOMMITTED: u64 = 1 << 0;
@@ -53,24 +51,23 @@ enum Change {
 }
 
 impl Change {
-    fn apply<H: Hooks<UserData>>(
+    fn apply(
         self,
         map: &mut Map,
-        update: &mut Update<'_, UserData, Memory, H>,
+        update: &mut MapUpdate<'_>,
         start: u64,
         len: u64,
     ) -> Result<(), Failure> {
         let flags = |bits| MapFlags::from_bits(bits).ok_or(Failure::Argument);
         match self {
-            Self::Commit(prot) => map.commit(start, len, to_prot(prot)?, update)?,
-            Self::Decommit => map.decommit(start, len, update)?,
-            Self::Lock => map.lock_pages(start, len, update)?,
-            Self::Unlock => map.unlock_pages(start, len, update)?,
+            Self::Commit(prot) => map.commit(start, len, to_prot(prot)?, update),
+            Self::Decommit => map.decommit(start, len, update),
+            Self::Lock => map.lock_pages(start, len, update),
+            Self::Unlock => map.unlock_pages(start, len, update),
             Self::Flags { set, clear } => {
-                map.change_map_flags(start, len, flags(set)?, flags(clear)?, update)?
+                map.change_map_flags(start, len, flags(set)?, flags(clear)?, update)
             }
         }
-        Ok(())
     }
 
     /// Applies the change on its own.
@@ -112,7 +109,7 @@ impl Change {
 
 /// Commits what is reserved (`KVMA_UNCOMMITTED`) in `len` bytes from `start`: makes it usable, with
 /// the protection `prot`. All must be mapped; parts that are committed already stay as they are.
-/// `-EACCES` if memory would be writable and executable at once without `KVMA_JIT`.
+/// `KVMA_WRITE_XOR_EXEC` if memory would be writable and executable at once without `KVMA_JIT`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_vm_commit(
     vm: *mut kvma_vm,

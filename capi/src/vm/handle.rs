@@ -19,12 +19,15 @@ pub(crate) type Map = VmMap<UserData, Memory>;
 pub struct kvma_vm {
     pub(super) map: BusyCell<Map>,
     pub(super) memory: Memory,
+    /// The map's page size, for what is done without using the map.
+    pub(super) page: PageSize,
     pub(super) ops: *const kvma_data_ops,
 }
 
 impl kvma_vm {
     pub(super) fn new(map: Map, memory: Memory, ops: *const kvma_data_ops) -> Self {
-        Self { map: BusyCell::new(map), memory, ops }
+        let page = map.page_size();
+        Self { map: BusyCell::new(map), memory, page, ops }
     }
 }
 
@@ -50,15 +53,15 @@ pub(super) fn read_or<R: Copy>(
     ffi_call_or(otherwise, || self::read(vm, |map| Ok(read(map))).unwrap_or(otherwise))
 }
 
-/// Makes an empty map of `pages` pages of `page_size` bytes (any power of two) from the address
-/// `start`, and writes its handle to `vm`; NULL if the call fails. `allocator` may be NULL:
+/// Makes an empty map over the bytes from `first` to `last`, whole pages of `page_size` bytes (any
+/// power of two), and writes its handle to `vm`; NULL if the call fails. `allocator` may be NULL:
 /// malloc's memory. `ops` may be NULL: user data are plain pointers, and neighbours merge if they
 /// are equal.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_vm_new(
     vm: Option<&mut MaybeUninit<*mut kvma_vm>>,
-    start: u64,
-    pages: u64,
+    first: u64,
+    last: u64,
     page_size: u64,
     allocator: Option<&kvma_allocator>,
     ops: *const kvma_data_ops,
@@ -66,7 +69,7 @@ pub unsafe extern "C" fn kvma_vm_new(
     ffi_call(|| {
         let vm = out_handle(vm)?;
         let memory = required(Memory::from_table(allocator))?;
-        let map = Map::new(start, pages, PageSize::new(page_size)?, memory)?;
+        let map = Map::new(first..=last, PageSize::new(page_size)?, memory)?;
         let ops = if ops.is_null() { &raw const PLAIN.0 } else { ops };
         *vm = HandleSlot::new(memory)?.fill(kvma_vm::new(map, memory, ops));
         Ok(())

@@ -40,7 +40,7 @@ pub unsafe extern "C" fn kvma_vm_invalidate(
     ffi_call(|| {
         let edit = editor(edit, udata)?;
         // SAFETY: `vm` is NULL or a live map, as the caller promises.
-        unsafe { alone(vm, hooks, |_, map, update| Ok(map.invalidate(start, len, update, edit)?)) }
+        unsafe { alone(vm, hooks, |_, map, update| map.invalidate(start, len, update, edit)) }
     })
 }
 
@@ -57,8 +57,6 @@ pub unsafe extern "C" fn kvma_update_invalidate(
     ffi_call(|| {
         let edit = editor(edit, udata)?;
         // SAFETY: both are NULL or live handles, as the caller promises.
-        unsafe {
-            within(update, vm, |_, map, update| Ok(map.invalidate(start, len, update, edit)?))
-        }
+        unsafe { within(update, vm, |_, map, update| map.invalidate(start, len, update, edit)) }
     })
 }

@@ -4,12 +4,12 @@ use core::ffi::{CStr, c_char, c_void};
 use core::mem::MaybeUninit;
 use core::ptr::null_mut;
 
-use engine::{AdoptError, Error, Hooks, Update};
+use engine::VmRange;
+use engine::linux::maps::AdoptError;
 
 use super::handle::{Map, kvma_vm};
-use super::update::{alone, kvma_update, within};
-use crate::alloc::Memory;
-use crate::attrs::kvma_attrs;
+use super::update::{MapUpdate, alone, kvma_update, within};
+use crate::attrs::{kvma_attrs, kvma_range};
 use crate::boundary::{ffi_call, handle, required, write_out};
 use crate::hooks::kvma_hooks;
 use crate::proc_maps::kvma_maps_line;
@@ -17,15 +17,15 @@ use crate::request::kvma_request;
 use crate::status::{Failure, kvma_status};
 use crate::user_data::UserData;
 
-fn map<H: Hooks<UserData>>(
+fn map(
     vm: &kvma_vm,
     map: &mut Map,
-    update: &mut Update<'_, UserData, Memory, H>,
+    update: &mut MapUpdate<'_>,
     request: &kvma_request,
 ) -> Result<u64, Failure> {
     // SAFETY: the table is the map's own, which lives as long as the map; the data does not live
     // longer.
-    let request = unsafe { request.to_map_request(vm.ops) }?;
+    let request = unsafe { request.with_user_data(vm.ops) }?;
     let addr = map.map(request, update)?;
     map.update_data(addr, UserData::take)?;
     Ok(addr)
@@ -67,6 +67,72 @@ pub unsafe extern "C" fn kvma_update_map(
     })
 }
 
+/// Makes the user data of a VMA for the range that was chosen for it.
+pub type kvma_make_data_fn =
+    Option<unsafe extern "C" fn(udata: *mut c_void, range: *const kvma_range) -> *mut c_void>;
+
+fn map_with(
+    vm: &kvma_vm,
+    map: &mut Map,
+    update: &mut MapUpdate<'_>,
+    request: &kvma_request,
+    (make, udata): (kvma_make_data_fn, *mut c_void),
+) -> Result<u64, Failure> {
+    let make = required(make)?;
+    let data = |range: VmRange| {
+        // SAFETY: the function's documentation promises this call, with a range that lives for the
+        // call.
+        let pointer = unsafe { make(udata, &range.into()) };
+        // SAFETY: the table is the map's own, which lives as long as the map; the data does not
+        // live longer.
+        unsafe { UserData::taken(pointer, vm.ops) }
+    };
+    map.map_with(request.to_map_request()?, data, update)
+}
+
+/// Maps as `kvma_vm_map` does, with user data that `make` makes once the range is known, in place
+/// of the request's. If the call fails after that, the data is dropped.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvma_vm_map_with(
+    vm: *mut kvma_vm,
+    request: Option<&kvma_request>,
+    make: kvma_make_data_fn,
+    udata: *mut c_void,
+    hooks: Option<&kvma_hooks>,
+    addr: Option<&mut MaybeUninit<u64>>,
+) -> kvma_status {
+    ffi_call(|| {
+        let request = required(request)?;
+        // SAFETY: `vm` is NULL or a live map, as the caller promises.
+        let at = unsafe {
+            alone(vm, hooks, |vm, map, update| map_with(vm, map, update, request, (make, udata)))
+        }?;
+        write_out(addr, at);
+        Ok(())
+    })
+}
+
+/// Does what `kvma_vm_map_with` does, within an update.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvma_update_map_with(
+    update: *mut kvma_update,
+    vm: *mut kvma_vm,
+    request: Option<&kvma_request>,
+    make: kvma_make_data_fn,
+    udata: *mut c_void,
+    addr: Option<&mut MaybeUninit<u64>>,
+) -> kvma_status {
+    ffi_call(|| {
+        let request = required(request)?;
+        // SAFETY: both are NULL or live handles, as the caller promises.
+        let at = unsafe {
+            within(update, vm, |vm, map, update| map_with(vm, map, update, request, (make, udata)))
+        }?;
+        write_out(addr, at);
+        Ok(())
+    })
+}
+
 /// Takes over a range that is mapped already: as `kvma_vm_map`, but without hooks, and with
 /// `KVMA_FIXED` nothing is replaced (`KVMA_OVERLAP`).
 #[unsafe(no_mangle)]
@@ -82,7 +148,7 @@ pub unsafe extern "C" fn kvma_vm_adopt(
         let at = vm.map.write(|map| {
             // SAFETY: the table is the map's own, which lives as long as the map; the data does
             // not live longer.
-            let at = map.adopt(unsafe { request.to_map_request(vm.ops) }?)?;
+            let at = map.adopt(unsafe { request.with_user_data(vm.ops) }?)?;
             map.update_data(at, UserData::take)?;
             Ok(at)
         })?;
@@ -134,9 +200,7 @@ pub unsafe extern "C" fn kvma_vm_adopt_maps(
                     .map_or(null_mut(), |adopt| unsafe { adopt(udata, &line, &raw mut attrs) });
                 // SAFETY: the table is the map's own, which lives as long as the map; the data
                 // does not live longer.
-                let mut data = unsafe { UserData::new(data, vm.ops) };
-                data.take();
-                (attrs.into(), data)
+                (attrs.into(), unsafe { UserData::taken(data, vm.ops) })
             }))
         })?;
         match adopted {
@@ -150,7 +214,7 @@ pub unsafe extern "C" fn kvma_vm_adopt_maps(
                 Err(error.into())
             }
             Err(AdoptError::Map(error)) => Err(error.into()),
-            Err(_) => Err(Error::Busy.into()),
+            Err(_) => Err(Failure::Internal),
         }
     });
     write_out(line, wrong);

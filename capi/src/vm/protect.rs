@@ -27,7 +27,7 @@ pub unsafe extern "C" fn kvma_vm_protect(
     ffi_call(|| {
         let prot = to_prot(prot)?;
         // SAFETY: `vm` is NULL or a live map, as the caller promises.
-        unsafe { alone(vm, hooks, |_, map, update| Ok(map.protect(start, len, prot, update)?)) }
+        unsafe { alone(vm, hooks, |_, map, update| map.protect(start, len, prot, update)) }
     })
 }
 
@@ -43,7 +43,7 @@ pub unsafe extern "C" fn kvma_update_protect(
     ffi_call(|| {
         let prot = to_prot(prot)?;
         // SAFETY: both are NULL or live handles, as the caller promises.
-        unsafe { within(update, vm, |_, map, update| Ok(map.protect(start, len, prot, update)?)) }
+        unsafe { within(update, vm, |_, map, update| map.protect(start, len, prot, update)) }
     })
 }
 
@@ -75,7 +75,7 @@ pub unsafe extern "C" fn kvma_vm_update_attrs(
     ffi_call(|| {
         let new = attrs_of(attrs, udata)?;
         // SAFETY: `vm` is NULL or a live map, as the caller promises.
-        unsafe { alone(vm, hooks, |_, map, update| Ok(map.update_attrs(start, len, new, update)?)) }
+        unsafe { alone(vm, hooks, |_, map, update| map.update_attrs(start, len, new, update)) }
     })
 }
 
@@ -92,8 +92,6 @@ pub unsafe extern "C" fn kvma_update_attrs(
     ffi_call(|| {
         let new = attrs_of(attrs, udata)?;
         // SAFETY: both are NULL or live handles, as the caller promises.
-        unsafe {
-            within(update, vm, |_, map, update| Ok(map.update_attrs(start, len, new, update)?))
-        }
+        unsafe { within(update, vm, |_, map, update| map.update_attrs(start, len, new, update)) }
     })
 }

@@ -56,7 +56,8 @@ pub unsafe extern "C" fn kvma_vm_find_before(
     find_by(vm, vma, |map| map.find_before(addr))
 }
 
-/// Answers whether `len` bytes from `start` lie in the space and are free. O(log n).
+/// Answers whether `len` bytes from `start` lie in the space and are free, also of claims. O(log
+/// n).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_vm_is_free(vm: Option<&kvma_vm>, start: u64, len: u64) -> bool {
     read_or(vm, false, |map| map.is_free(start, len))
@@ -86,7 +87,7 @@ pub unsafe extern "C" fn kvma_vm_find_gap(
     })
 }
 
-/// Returns the number of VMAs. O(1).
+/// Returns the number of VMAs. Claims are none. O(1).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_vm_len(vm: Option<&kvma_vm>) -> usize {
     read_or(vm, 0, Map::len)
@@ -98,10 +99,10 @@ pub unsafe extern "C" fn kvma_vm_is_empty(vm: Option<&kvma_vm>) -> bool {
     read_or(vm, true, Map::is_empty)
 }
 
-/// Returns the number of pages in all VMAs together. O(1).
+/// Returns the number of bytes in all VMAs together; 2^64 is `UINT64_MAX`. O(1).
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn kvma_vm_pages(vm: Option<&kvma_vm>) -> u64 {
-    read_or(vm, 0, Map::pages)
+pub unsafe extern "C" fn kvma_vm_mapped_bytes(vm: Option<&kvma_vm>) -> u64 {
+    read_or(vm, 0, Map::mapped_bytes)
 }
 
 /// Returns the number of bytes in a page.

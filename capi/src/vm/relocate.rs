@@ -1,6 +1,9 @@
 //! Moving VMAs, within a map and to another one.
 
-use engine::{Merge, Source, Update};
+use core::ptr;
+
+use engine::vm_map::SourceRange;
+use engine::{Error, Merge};
 
 use super::handle::kvma_vm;
 use super::update::{alone, kvma_update, within};
@@ -14,17 +17,18 @@ pub const KVMA_SOURCE_UNMAP: u32 = 0;
 /// The range that VMAs move from stays mapped, without its contents (`MREMAP_DONTUNMAP`).
 pub const KVMA_SOURCE_KEEP: u32 = 1;
 
-fn to_source(source: u32) -> Result<Source, Failure> {
+fn to_source(source: u32) -> Result<SourceRange, Failure> {
     match source {
-        KVMA_SOURCE_UNMAP => Ok(Source::Unmap),
-        KVMA_SOURCE_KEEP => Ok(Source::Keep),
+        KVMA_SOURCE_UNMAP => Ok(SourceRange::Unmap),
+        KVMA_SOURCE_KEEP => Ok(SourceRange::Keep),
         _ => Err(Failure::Argument),
     }
 }
 
 /// Moves the VMAs in `len` bytes from `from` to `to`, contents and all; gaps stay gaps. The target
-/// must be free and must not overlap the source. `source` is `KVMA_SOURCE_UNMAP` or
-/// `KVMA_SOURCE_KEEP`, and `merge` is `KVMA_MERGE_BOTH` or the like. O(log n + VMAs).
+/// must be free and must not overlap the source, of which no part may be claimed (`KVMA_CLAIMED`).
+/// `source` is `KVMA_SOURCE_UNMAP` or `KVMA_SOURCE_KEEP`, and `merge` is `KVMA_MERGE_BOTH` or the
+/// like. O((VMAs + 1) log n).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_vm_relocate(
     vm: *mut kvma_vm,
@@ -39,9 +43,7 @@ pub unsafe extern "C" fn kvma_vm_relocate(
         let (source, merge) = (to_source(source)?, to_merge(merge)?);
         // SAFETY: `vm` is NULL or a live map, as the caller promises.
         unsafe {
-            alone(vm, hooks, |_, map, update| {
-                Ok(map.relocate(from, len, to, source, merge, update)?)
-            })
+            alone(vm, hooks, |_, map, update| map.relocate(from, len, to, source, merge, update))
         }
     })
 }
@@ -61,9 +63,7 @@ pub unsafe extern "C" fn kvma_update_relocate(
         let (source, merge) = (to_source(source)?, to_merge(merge)?);
         // SAFETY: both are NULL or live handles, as the caller promises.
         unsafe {
-            within(update, vm, |_, map, update| {
-                Ok(map.relocate(from, len, to, source, merge, update)?)
-            })
+            within(update, vm, |_, map, update| map.relocate(from, len, to, source, merge, update))
         }
     })
 }
@@ -71,8 +71,8 @@ pub unsafe extern "C" fn kvma_update_relocate(
 /// Moves the VMAs in `len` bytes from `from` into the map `target`, to `to`, with their attributes,
 /// offsets and user data; the functions for the data stay those of `vm`. Gaps stay gaps. The range
 /// in the target must be free, and its pages of the same size. Each map has hooks of its own:
-/// `on_unmap` here, `on_map` there. `merge` is `KVMA_MERGE_BOTH` or the like. `KVMA_BUSY` if both
-/// maps are the same. O(log n + VMAs).
+/// `on_unmap` here, `on_map` there. `merge` is `KVMA_MERGE_BOTH` or the like. `KVMA_SAME_SPACE`
+/// if both maps are the same. O((VMAs + 1) log n).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_vm_transfer(
     vm: *mut kvma_vm,
@@ -88,15 +88,24 @@ pub unsafe extern "C" fn kvma_vm_transfer(
         let merge: Merge = to_merge(merge)?;
         // SAFETY: both are NULL or live maps, as the caller promises.
         let (vm, target) = unsafe { (handle(vm)?, handle(target)?) };
-        let (mut hooks, mut target_hooks) = (HookTable::new(hooks), HookTable::new(target_hooks));
-        let updates =
-            (Update::new(vm.memory, &mut hooks), Update::new(target.memory, &mut target_hooks));
+        if ptr::eq(vm, target) {
+            return Err(Error::SameSpace.into());
+        }
+        let hooks = &mut HookTable::new(hooks);
+        let target_hooks = &mut HookTable::new(target_hooks);
         vm.map.write_then(
-            updates,
-            |map, (update, target_update)| {
-                target.map.write(|target| {
-                    Ok(map.transfer(from, len, update, target, to, merge, target_update)?)
-                })
+            |map| {
+                let mut update = map.update(hooks);
+                let moved = target.map.write(|target| {
+                    let mut target_update = target.update(target_hooks);
+                    let result =
+                        map.transfer(from, len, &mut update, target, to, merge, &mut target_update);
+                    Ok((result, target_update))
+                });
+                match moved {
+                    Ok((result, target_update)) => (result, Some((update, target_update))),
+                    Err(failure) => (Err(failure), None),
+                }
             },
             drop,
         )
@@ -121,7 +130,7 @@ pub unsafe extern "C" fn kvma_update_transfer(
         unsafe {
             within(update, vm, |_, map, update| {
                 within(target_update, target, |_, target, target_update| {
-                    Ok(map.transfer(from, len, update, target, to, merge, target_update)?)
+                    map.transfer(from, len, update, target, to, merge, target_update)
                 })
             })
         }

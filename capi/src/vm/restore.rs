@@ -2,15 +2,16 @@
 
 use core::ffi::c_void;
 use core::mem::MaybeUninit;
+use core::ptr;
 
-use engine::Vma;
+use engine::{Error, Vma};
 
 use super::handle::{kvma_vm, read};
 use super::update::{alone, kvma_update, within};
 use crate::attrs::kvma_vma;
 use crate::boundary::{ffi_call, required, write_out};
 use crate::hooks::kvma_hooks;
-use crate::status::kvma_status;
+use crate::status::{Failure, kvma_status};
 use crate::user_data::UserData;
 
 /// Answers whether a VMA of now and a saved one, which overlap, are of the same mapping, so that
@@ -32,6 +33,12 @@ fn is_same<'a>(
     }
 }
 
+/// Checks that a map goes back to another one.
+fn other_map(vm: *const kvma_vm, saved: Option<&kvma_vm>) -> Result<&kvma_vm, Failure> {
+    let saved = required(saved)?;
+    if ptr::eq(vm, saved) { Err(Error::SameSpace.into()) } else { Ok(saved) }
+}
+
 /// Makes `vm` equal to `saved`, an earlier `kvma_vm_fork` of it: boundaries and attributes of all
 /// VMAs, including those that were unmapped or replaced since. What comes back has a `fork` of the
 /// saved user data, and what stays keeps its own. `same` may be NULL: mappings are the same where
@@ -39,7 +46,9 @@ fn is_same<'a>(
 ///
 /// The hooks hear what is to be undone: first `on_unmap` for what must go, then `on_protect` for
 /// what stays with other attributes, then `on_map` for what comes back, each ascending. The
-/// contents are the kernel's. O((n + m) log n) for n VMAs now and m saved ones.
+/// contents are the kernel's. `KVMA_SPACE_MISMATCH` if the maps cover different ranges or differ in
+/// page size, `KVMA_CLAIMED` if a claim lies where a VMA is to come back. O(n + m + steps log n)
+/// for n VMAs now and m saved ones.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_vm_restore(
     vm: *mut kvma_vm,
@@ -49,11 +58,11 @@ pub unsafe extern "C" fn kvma_vm_restore(
     hooks: Option<&kvma_hooks>,
 ) -> kvma_status {
     ffi_call(|| {
-        let saved = required(saved)?;
+        let saved = other_map(vm, saved)?;
         // SAFETY: `vm` is NULL or a live map, as the caller promises.
         unsafe {
             alone(vm, hooks, |_, map, update| {
-                saved.map.read(|saved| Ok(map.restore(saved, is_same(same, udata), update)?))
+                saved.map.read(|saved| map.restore(saved, is_same(same, udata), update))
             })
         }
     })
@@ -69,11 +78,11 @@ pub unsafe extern "C" fn kvma_update_restore(
     udata: *mut c_void,
 ) -> kvma_status {
     ffi_call(|| {
-        let saved = required(saved)?;
+        let saved = other_map(vm, saved)?;
         // SAFETY: `update` and `vm` are NULL or live handles, as the caller promises.
         unsafe {
             within(update, vm, |_, map, update| {
-                saved.map.read(|saved| Ok(map.restore(saved, is_same(same, udata), update)?))
+                saved.map.read(|saved| map.restore(saved, is_same(same, udata), update))
             })
         }
     })

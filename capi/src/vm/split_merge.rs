@@ -1,7 +1,8 @@
 //! Splitting and merging VMAs by hand.
 
 use super::handle::{kvma_vm, read};
-use crate::boundary::{ffi_call, handle};
+use super::update::{alone, kvma_update, within};
+use crate::boundary::ffi_call;
 use crate::status::kvma_status;
 
 /// Splits the VMA that holds `addr` in two there. Nothing happens where a VMA begins, or in a gap.
@@ -9,7 +10,18 @@ use crate::status::kvma_status;
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_vm_split_at(vm: *mut kvma_vm, addr: u64) -> kvma_status {
     // SAFETY: `vm` is NULL or a live map, as the caller promises.
-    ffi_call(|| unsafe { handle(vm) }?.map.write(|map| Ok(map.split_at(addr)?)))
+    ffi_call(|| unsafe { alone(vm, None, |_, map, update| map.split_at(addr, update)) })
+}
+
+/// Does what `kvma_vm_split_at` does, with a node of an update.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvma_update_split_at(
+    update: *mut kvma_update,
+    vm: *mut kvma_vm,
+    addr: u64,
+) -> kvma_status {
+    // SAFETY: both are NULL or live handles, as the caller promises.
+    ffi_call(|| unsafe { within(update, vm, |_, map, update| map.split_at(addr, update)) })
 }
 
 /// Merges the two VMAs that meet at `addr`, or answers why that is impossible: `KVMA_NOT_ADJACENT`,
@@ -17,11 +29,22 @@ pub unsafe extern "C" fn kvma_vm_split_at(vm: *mut kvma_vm, addr: u64) -> kvma_s
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_vm_merge_at(vm: *mut kvma_vm, addr: u64) -> kvma_status {
     // SAFETY: `vm` is NULL or a live map, as the caller promises.
-    ffi_call(|| unsafe { handle(vm) }?.map.write(|map| Ok(map.merge_at(addr)?)))
+    ffi_call(|| unsafe { alone(vm, None, |_, map, update| map.merge_at(addr, update)) })
+}
+
+/// Does what `kvma_vm_merge_at` does, within an update, which keeps the node and the user data.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvma_update_merge_at(
+    update: *mut kvma_update,
+    vm: *mut kvma_vm,
+    addr: u64,
+) -> kvma_status {
+    // SAFETY: both are NULL or live handles, as the caller promises.
+    ffi_call(|| unsafe { within(update, vm, |_, map, update| map.merge_at(addr, update)) })
 }
 
 /// Answers what `kvma_vm_merge_at` would, and changes nothing. O(log n).
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn kvma_vm_may_merge_at(vm: Option<&kvma_vm>, addr: u64) -> kvma_status {
-    ffi_call(|| read(vm, |map| Ok(map.may_merge_at(addr)?)))
+pub unsafe extern "C" fn kvma_vm_can_merge_at(vm: Option<&kvma_vm>, addr: u64) -> kvma_status {
+    ffi_call(|| read(vm, |map| Ok(map.can_merge_at(addr)?)))
 }

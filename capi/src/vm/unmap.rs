@@ -14,20 +14,20 @@ use crate::status::{Failure, kvma_status};
 use crate::user_data::UserData;
 
 /// Unmaps `len` bytes from `start`; gaps in the range are fine, as for munmap(2). Writes the number
-/// of pages unmapped to `pages` (NULL: not wanted). O(log n + VMAs removed).
+/// of bytes unmapped to `bytes` (NULL: not wanted); 2^64 is `UINT64_MAX`. Claims stay.
+/// O(log n + VMAs removed).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_vm_unmap(
     vm: *mut kvma_vm,
     start: u64,
     len: u64,
     hooks: Option<&kvma_hooks>,
-    pages: Option<&mut MaybeUninit<u64>>,
+    bytes: Option<&mut MaybeUninit<u64>>,
 ) -> kvma_status {
     ffi_call(|| {
         // SAFETY: `vm` is NULL or a live map, as the caller promises.
-        let gone =
-            unsafe { alone(vm, hooks, |_, map, update| Ok(map.unmap(start, len, update)?)) }?;
-        write_out(pages, gone);
+        let gone = unsafe { alone(vm, hooks, |_, map, update| map.unmap(start, len, update)) }?;
+        write_out(bytes, gone);
         Ok(())
     })
 }
@@ -39,13 +39,12 @@ pub unsafe extern "C" fn kvma_update_unmap(
     vm: *mut kvma_vm,
     start: u64,
     len: u64,
-    pages: Option<&mut MaybeUninit<u64>>,
+    bytes: Option<&mut MaybeUninit<u64>>,
 ) -> kvma_status {
     ffi_call(|| {
         // SAFETY: both are NULL or live handles, as the caller promises.
-        let gone =
-            unsafe { within(update, vm, |_, map, update| Ok(map.unmap(start, len, update)?)) }?;
-        write_out(pages, gone);
+        let gone = unsafe { within(update, vm, |_, map, update| map.unmap(start, len, update)) }?;
+        write_out(bytes, gone);
         Ok(())
     })
 }
@@ -55,12 +54,12 @@ pub unsafe extern "C" fn kvma_update_unmap(
 pub unsafe extern "C" fn kvma_vm_clear(
     vm: *mut kvma_vm,
     hooks: Option<&kvma_hooks>,
-    pages: Option<&mut MaybeUninit<u64>>,
+    bytes: Option<&mut MaybeUninit<u64>>,
 ) -> kvma_status {
     ffi_call(|| {
         // SAFETY: `vm` is NULL or a live map, as the caller promises.
-        let gone = unsafe { alone(vm, hooks, |_, map, update| Ok(map.clear(update)?)) }?;
-        write_out(pages, gone);
+        let gone = unsafe { alone(vm, hooks, |_, map, update| map.clear(update)) }?;
+        write_out(bytes, gone);
         Ok(())
     })
 }
@@ -70,12 +69,12 @@ pub unsafe extern "C" fn kvma_vm_clear(
 pub unsafe extern "C" fn kvma_update_clear(
     update: *mut kvma_update,
     vm: *mut kvma_vm,
-    pages: Option<&mut MaybeUninit<u64>>,
+    bytes: Option<&mut MaybeUninit<u64>>,
 ) -> kvma_status {
     ffi_call(|| {
         // SAFETY: both are NULL or live handles, as the caller promises.
-        let gone = unsafe { within(update, vm, |_, map, update| Ok(map.clear(update)?)) }?;
-        write_out(pages, gone);
+        let gone = unsafe { within(update, vm, |_, map, update| map.clear(update)) }?;
+        write_out(bytes, gone);
         Ok(())
     })
 }
@@ -93,21 +92,21 @@ fn keeper<'a>(
     Ok(move |vma: &Vma<'_, UserData>| unsafe { keep(udata, &(*vma).into()) })
 }
 
-/// Unmaps every VMA that `keep` does not keep, each whole, and writes the number of pages unmapped
-/// to `pages` (NULL: not wanted). Needs no memory. O(n + removed log n).
+/// Unmaps every VMA that `keep` does not keep, each whole, and writes the number of bytes unmapped
+/// to `bytes` (NULL: not wanted). Needs no memory. O(n + removed log n).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_vm_retain(
     vm: *mut kvma_vm,
     keep: kvma_keep_fn,
     udata: *mut c_void,
     hooks: Option<&kvma_hooks>,
-    pages: Option<&mut MaybeUninit<u64>>,
+    bytes: Option<&mut MaybeUninit<u64>>,
 ) -> kvma_status {
     ffi_call(|| {
         let keep = keeper(keep, udata)?;
         // SAFETY: `vm` is NULL or a live map, as the caller promises.
-        let gone = unsafe { alone(vm, hooks, |_, map, update| Ok(map.retain(keep, update)?)) }?;
-        write_out(pages, gone);
+        let gone = unsafe { alone(vm, hooks, |_, map, update| map.retain(keep, update)) }?;
+        write_out(bytes, gone);
         Ok(())
     })
 }
@@ -119,13 +118,13 @@ pub unsafe extern "C" fn kvma_update_retain(
     vm: *mut kvma_vm,
     keep: kvma_keep_fn,
     udata: *mut c_void,
-    pages: Option<&mut MaybeUninit<u64>>,
+    bytes: Option<&mut MaybeUninit<u64>>,
 ) -> kvma_status {
     ffi_call(|| {
         let keep = keeper(keep, udata)?;
         // SAFETY: both are NULL or live handles, as the caller promises.
-        let gone = unsafe { within(update, vm, |_, map, update| Ok(map.retain(keep, update)?)) }?;
-        write_out(pages, gone);
+        let gone = unsafe { within(update, vm, |_, map, update| map.retain(keep, update)) }?;
+        write_out(bytes, gone);
         Ok(())
     })
 }

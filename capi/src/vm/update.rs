@@ -40,9 +40,14 @@ pub(super) unsafe fn alone<R>(
 ) -> Result<R, Failure> {
     // SAFETY: this function's contract.
     let vm = unsafe { handle(vm) }?;
-    let mut hooks = HookTable::new(hooks);
-    let update = Update::new(vm.memory, &mut hooks);
-    vm.map.write_then(update, |map, update| change(vm, map, update), Update::finish)
+    let hooks = &mut HookTable::new(hooks);
+    vm.map.write_then(
+        |map| {
+            let mut update = map.update(hooks);
+            (change(vm, map, &mut update), update)
+        },
+        Update::finish,
+    )
 }
 
 /// Runs a change that is a part of an update.
@@ -76,8 +81,8 @@ pub unsafe extern "C" fn kvma_update_new(
 ) -> kvma_status {
     ffi_call(|| {
         let out = out_handle(update)?;
-        let memory = required(vm)?.memory;
-        let update = StoredUpdate::new(memory, HookTable::new(hooks), nodes)?;
+        let &kvma_vm { memory, page, .. } = required(vm)?;
+        let update = StoredUpdate::new(memory, page, HookTable::new(hooks), nodes)?;
         *out = HandleSlot::new(memory)?.fill(kvma_update { update, memory });
         Ok(())
     })
@@ -92,7 +97,7 @@ pub unsafe extern "C" fn kvma_update_preallocate(
     ffi_call(|| {
         // SAFETY: `update` is NULL or a live update, as the caller promises.
         let handle = unsafe { handle(update) }?;
-        handle.update.write(|update| Ok(update.reserve(nodes)?))
+        handle.update.write(|update| Ok(update.preallocate(nodes)?))
     })
 }
 

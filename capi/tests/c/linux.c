@@ -32,7 +32,7 @@ static void put(struct kvma_file *file) {
 static const struct kvma_file_ops counted = {get, put};
 
 static void on_unmap(void *udata, const struct kvma_piece *piece) {
-    CHECK(udata == &kernel && piece->range.pages > 0);
+    CHECK(udata == &kernel && piece->range.len > 0);
     kernel.unmaps++;
 }
 
@@ -73,7 +73,7 @@ static int32_t map_file(void *udata, const struct kvma_open_file *file, uint64_t
 }
 
 static int32_t page_op(void *udata, uint32_t op, const struct kvma_piece *piece) {
-    CHECK(udata == &kernel && piece->range.pages > 0);
+    CHECK(udata == &kernel && piece->range.len > 0);
     CHECK(op == KVMA_PAGE_OP_DONT_NEED || op == KVMA_PAGE_OP_POPULATE ||
           op == KVMA_PAGE_OP_WRITE_BACK);
     kernel.page_ops++;
@@ -199,7 +199,7 @@ TEST(files_are_counted_and_listed) {
     CHECK_EQ(kvma_linux_find(program.mm, at + 3 * PAGE, &vma), KVMA_OK);
     CHECK(vma.data == &file);
     CHECK_EQ(vma.attrs.object, 9);
-    CHECK_EQ(vma.attrs.offset, 2);
+    CHECK_EQ(vma.attrs.offset, 2 * PAGE);
     CHECK_EQ(vma.attrs.user_bits & 7, 1);
     struct kvma_walk walk = kvma_walk_over(0, UINT64_MAX);
     CHECK(kvma_linux_next(program.mm, &walk, &vma) && vma.range.start == at);
@@ -319,7 +319,7 @@ static void flush_after_inherit(void *udata) {
 }
 
 static int32_t inherit(void *udata, uint32_t how, const struct kvma_piece *vma) {
-    CHECK(udata == &kernel && vma->range.pages > 0 && how == KVMA_INHERIT_COPY_ON_WRITE);
+    CHECK(udata == &kernel && vma->range.len > 0 && how == KVMA_INHERIT_COPY_ON_WRITE);
     inherited++;
     return kernel.refuse_shared;
 }

@@ -235,7 +235,7 @@ TEST(huge_pages_are_the_kernels) {
     CHECK_EQ(kvma_linux_mmap(mm, in_call, &args, &at), KVMA_OK);
     CHECK_EQ(at % (1 << 16), 0);
     CHECK_EQ(kvma_linux_find(mm, at, &vma), KVMA_OK);
-    CHECK_EQ(vma.range.pages, 48);
+    CHECK_EQ(vma.range.len, 3 << 16);
     CHECK(vma.data == &huge_file && (vma.attrs.flags & KVMA_SPLIT_64K));
     CHECK_EQ(kvma_linux_munmap(mm, in_call, at, PAGE), -EINVAL);
     CHECK_EQ(kvma_linux_munmap(mm, in_call, at, 1 << 16), KVMA_OK);

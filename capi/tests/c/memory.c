@@ -40,8 +40,8 @@ static struct kvma_allocator allocator(struct heap *heap) {
 
 static struct kvma_request fixed(uint64_t addr, uint64_t pages, uint32_t flags) {
     struct kvma_request request = {0};
-    request.placement = KVMA_FIXED;
-    request.addr = addr;
+    request.placement.kind = KVMA_FIXED;
+    request.placement.addr = addr;
     request.len = pages * PAGE;
     request.attrs.flags = flags;
     return request;
@@ -121,7 +121,7 @@ TEST(no_operation_changes_anything_without_memory) {
             struct kvma_request one = fixed(BASE, 6, KVMA_READ),
                                 two = fixed(BASE + 6 * PAGE, 4, KVMA_WRITE),
                                 lost = fixed(BASE + 12 * PAGE, 1, KVMA_READ);
-            CHECK_EQ(kvma_vm_new(&vm, BASE, 32, PAGE, &table, NULL), KVMA_OK);
+            CHECK_EQ(kvma_vm_new(&vm, BASE, BASE + 32 * PAGE - 1, PAGE, &table, NULL), KVMA_OK);
             CHECK_EQ(kvma_vm_map(vm, &one, NULL, NULL), KVMA_OK);
             CHECK_EQ(kvma_vm_map(vm, &two, NULL, NULL), KVMA_OK);
             CHECK_EQ(kvma_vm_map(vm, &lost, NULL, NULL), KVMA_OK);
@@ -153,10 +153,11 @@ TEST(no_operation_changes_anything_without_memory) {
     }
 }
 
-static bool note_copy(void *udata, const struct kvma_vma *vma, struct kvma_attrs *attrs) {
-    (void)vma, (void)attrs;
+static int32_t note_copy(void *udata, const struct kvma_vma *vma, struct kvma_attrs *attrs,
+                         void **data) {
+    (void)vma, (void)attrs, (void)data;
     ++*(int *)udata;
-    return true;
+    return 0;
 }
 
 /* What it does to page tables could not be taken back. */
@@ -168,7 +169,7 @@ TEST(a_fork_without_memory_has_copied_nothing) {
         struct kvma_request one = fixed(BASE, 6, KVMA_READ),
                             two = fixed(BASE + 8 * PAGE, 4, KVMA_WRITE);
         int copied = 0;
-        CHECK_EQ(kvma_vm_new(&vm, BASE, 32, PAGE, &table, NULL), KVMA_OK);
+        CHECK_EQ(kvma_vm_new(&vm, BASE, BASE + 32 * PAGE - 1, PAGE, &table, NULL), KVMA_OK);
         CHECK_EQ(kvma_vm_map(vm, &one, NULL, NULL), KVMA_OK);
         CHECK_EQ(kvma_vm_map(vm, &two, NULL, NULL), KVMA_OK);
         heap.left = blocks;
@@ -191,7 +192,8 @@ TEST(making_a_map_fails_cleanly) {
         struct heap heap = {blocks, 0};
         struct kvma_allocator table = allocator(&heap);
         struct kvma_vm *vm = (struct kvma_vm *)&heap;
-        CHECK_EQ(kvma_vm_new(&vm, BASE, 32, PAGE, &table, NULL), KVMA_OUT_OF_MEMORY);
+        CHECK_EQ(kvma_vm_new(&vm, BASE, BASE + 32 * PAGE - 1, PAGE, &table, NULL),
+                 KVMA_OUT_OF_MEMORY);
         CHECK(vm == NULL);
         CHECK_EQ(heap.out, 0);
     }
@@ -201,7 +203,7 @@ TEST(taking_down_needs_no_memory) {
     struct heap heap = {100, 0};
     struct kvma_allocator table = allocator(&heap);
     struct kvma_vm *vm = NULL;
-    CHECK_EQ(kvma_vm_new(&vm, BASE, 32, PAGE, &table, NULL), KVMA_OK);
+    CHECK_EQ(kvma_vm_new(&vm, BASE, BASE + 32 * PAGE - 1, PAGE, &table, NULL), KVMA_OK);
     for (uint64_t page = 0; page < 32; page += 2) {
         struct kvma_request request = fixed(BASE + page * PAGE, 1, KVMA_READ);
         CHECK_EQ(kvma_vm_map(vm, &request, NULL, NULL), KVMA_OK);
@@ -312,7 +314,7 @@ static void *hammer(void *vm) {
 TEST(a_missing_lock_is_busy) {
     struct kvma_vm *vm = NULL;
     pthread_t thread;
-    CHECK_EQ(kvma_vm_new(&vm, BASE, 32, PAGE, NULL, NULL), KVMA_OK);
+    CHECK_EQ(kvma_vm_new(&vm, BASE, BASE + 32 * PAGE - 1, PAGE, NULL, NULL), KVMA_OK);
     CHECK_EQ(pthread_create(&thread, NULL, hammer, vm), 0);
     hammer(vm);
     CHECK_EQ(pthread_join(thread, NULL), 0);

@@ -143,7 +143,7 @@ static void fork_and_look(void) {
         CHECK_EQ(kvma_linux_free(child), KVMA_OK);
     }
     while (kvma_linux_next_gap(mm, &walk, &gap))
-        CHECK(gap.pages > 0);
+        CHECK(gap.len > 0);
     whole(kvma_linux_role(mm, address(), &role));
     whole(kvma_linux_unmapped_area(mm, length(), &vma));
     CHECK_EQ(kvma_linux_maps(mm, read_text, NULL), KVMA_OK);

@@ -54,25 +54,33 @@ static void drop(void *udata, void *data) {
     free(data);
 }
 
-static void *fork_data(void *udata, void *data) {
+static void *fork_data(void *udata, void *data, const struct kvma_range *range) {
     (void)udata;
+    CHECK(range->start <= range->last);
     return data ? make(((struct data *)data)->color) : NULL;
 }
 
-static void *split(void *udata, void *data, uint64_t first) {
-    CHECK(first > 0);
-    return fork_data(udata, data);
+static void *split(void *udata, void *data, const struct kvma_range *range, uint64_t at) {
+    CHECK(range->start < at && at <= range->last);
+    return fork_data(udata, data, range);
 }
 
-static bool can_merge(void *udata, void *left, uint64_t first, void *right) {
-    (void)udata, (void)first;
+static bool can_merge(void *udata, void *left, const struct kvma_range *left_range, void *right,
+                      const struct kvma_range *right_range) {
+    (void)udata;
+    CHECK(left_range->last + 1 == right_range->start);
     return left && right ? ((struct data *)left)->color == ((struct data *)right)->color
                          : left == right;
 }
 
-static void merge(void *udata, void *left, uint64_t first, void *right) {
-    (void)left, (void)first;
-    drop(udata, right);
+static void merge(void *udata, void *left, const struct kvma_range *left_range, void *right,
+                  const struct kvma_range *right_range) {
+    CHECK(can_merge(udata, left, left_range, right, right_range));
+}
+
+static void *make_for(void *udata, const struct kvma_range *range) {
+    CHECK(range->start >= base && range->start <= range->last);
+    return make(*(int *)udata);
 }
 
 static const struct kvma_data_ops ops = {split, can_merge, merge, fork_data, NULL, drop, NULL};
@@ -88,7 +96,7 @@ static struct kvma_attrs attrs(void) {
     some.backed = one_in(2);
     some.user_bits = up_to(4);
     some.object = up_to(2);
-    some.offset = one_in(20) ? UINT64_MAX - 2 : up_to(5);
+    some.offset = (one_in(20) ? UINT64_MAX - 2 : up_to(5)) * page;
     return some;
 }
 
@@ -99,10 +107,15 @@ static struct kvma_attrs other_attrs(void *udata, const struct kvma_vma *vma) {
     return changed;
 }
 
-static bool copy_most(void *udata, const struct kvma_vma *vma, struct kvma_attrs *copied) {
-    (void)udata, (void)vma;
+static int32_t copy_most(void *udata, const struct kvma_vma *vma, struct kvma_attrs *copied,
+                         void **data) {
     copied->flags ^= one_in(8) ? KVMA_READ : 0;
-    return !one_in(5);
+    if (one_in(5))
+        return KVMA_FORK_SKIP;
+    if (one_in(50))
+        return -11;
+    *data = fork_data(udata, vma->data, &vma->range);
+    return 0;
 }
 
 static bool same_object(void *udata, const struct kvma_vma *now, const struct kvma_vma *then) {
@@ -117,22 +130,22 @@ static bool keep_some(void *udata, const struct kvma_vma *vma) {
 
 static void edit(void *udata, const struct kvma_vma *vma) {
     (void)udata;
-    CHECK(vma->range.pages > 0);
+    CHECK(vma->range.start <= vma->range.last);
 }
 
 static struct kvma_request request(void) {
     struct kvma_request some = {0};
-    some.placement = (uint32_t)up_to(4);
+    some.placement.kind = (uint32_t)up_to(4);
     some.merge = (uint32_t)up_to(5);
     some.len = length();
-    some.addr = address();
-    some.search.flags = (uint32_t)up_to(4);
-    some.search.first = one_in(3) ? address() : 0;
-    some.search.last = one_in(3) ? address() : 0;
-    some.search.align = one_in(3) ? (uint64_t)1 << up_to(64) : 0;
-    some.search.align_offset = one_in(3) ? address() : 0;
-    some.search.hint = address();
-    some.search.guard = one_in(4) ? length() : 0;
+    some.placement.addr = address();
+    some.placement.search.flags = (uint32_t)up_to(4);
+    some.placement.search.first = one_in(3) ? address() : 0;
+    some.placement.search.last = one_in(3) ? address() : 0;
+    some.placement.search.align = one_in(3) ? (uint64_t)1 << up_to(64) : 0;
+    some.placement.search.align_offset = one_in(3) ? address() : 0;
+    some.placement.search.hint = address();
+    some.placement.search.guard = one_in(4) ? length() : 0;
     some.attrs = attrs();
     return some;
 }
@@ -156,8 +169,8 @@ static void walk_all(const struct kvma_vm *vm) {
     walk = kvma_walk_over(0, UINT64_MAX);
     uint64_t mapped = 0;
     while (kvma_vm_next(vm, &walk, &vma))
-        mapped += vma.range.pages;
-    CHECK_EQ(mapped, kvma_vm_pages(vm));
+        mapped += vma.range.len;
+    CHECK_EQ(mapped, kvma_vm_mapped_bytes(vm));
 }
 
 /* One call on its own. */
@@ -166,9 +179,10 @@ static void call(struct kvma_vm *vm, struct kvma_vm *other, struct kvma_vm **sav
     struct kvma_request some = request();
     struct data *data = one_in(3) ? NULL : make((int)up_to(2));
     struct kvma_vm *child = NULL;
+    int color = (int)up_to(2);
     size_t nodes;
     some.data = data;
-    switch (up_to(17)) {
+    switch (up_to(18)) {
     default:
         given(kvma_vm_map(vm, &some, hooks, NULL), data);
         return;
@@ -231,6 +245,9 @@ static void call(struct kvma_vm *vm, struct kvma_vm *other, struct kvma_vm **sav
     case 13:
         walk_all(vm);
         break;
+    case 14:
+        whole(kvma_vm_map_with(vm, &some, make_for, &color, hooks, NULL));
+        break;
     }
     drop(NULL, data);
 }
@@ -253,10 +270,9 @@ static void calls_in_an_update(struct kvma_vm *vm, struct kvma_claim **claim,
             whole(kvma_update_unmap(update, vm, address(), length(), NULL));
             break;
         case 2:
-            if (*claim)
-                break;
-            given(kvma_update_claim(update, vm, &some, claim), data);
-            continue;
+            if (!*claim)
+                whole(kvma_update_claim(update, vm, &some.placement, some.len, claim));
+            break;
         case 3:
             if (!*claim)
                 break;
@@ -280,7 +296,8 @@ static void play(int calls) {
     struct kvma_vm *maps[2] = {NULL, NULL}, *saved = NULL;
     struct kvma_claim *claims[2] = {NULL, NULL};
     for (int i = 0; i < 2; i++)
-        CHECK_EQ(kvma_vm_new(&maps[i], base, pages, page, &heap, &ops), KVMA_OK);
+        CHECK_EQ(kvma_vm_new(&maps[i], base, base + (pages * page - 1), page, &heap, &ops),
+                 KVMA_OK);
     for (int i = 0; i < calls; i++) {
         uint64_t which = up_to(2);
         const struct kvma_hooks *table = one_in(3) ? &hooks : NULL;

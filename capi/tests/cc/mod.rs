@@ -7,7 +7,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// Set, and not to 0: C and C++ programs are not tried. Their tests say so and pass.
 const SKIP: &str = "KVMA_SKIP_CC";
@@ -176,9 +176,8 @@ pub fn ensure_installed(compiler: &str) -> Result<(), String> {
     if on_path(compiler) {
         return Ok(());
     }
-    let path = scratch()?.join("install.lock");
-    let lock = fs::File::create(&path).map_err(|e| format!("{}: {e}", path.display()))?;
-    lock.lock().map_err(|e| format!("{}: {e}", path.display()))?;
+    static INSTALLING: Mutex<()> = Mutex::new(());
+    let _installing = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
     if on_path(compiler) {
         return Ok(());
     }

@@ -80,7 +80,7 @@ static int unmapped;
 
 static void on_unmap(void *udata, const struct kvma_piece *piece) {
     (void)udata;
-    unmapped += (int)piece->range.pages;
+    unmapped += (int)(piece->range.len / 0x1000);
 }
 
 static long work(void) {
@@ -88,9 +88,9 @@ static long work(void) {
     struct kvma_hooks hooks = {.on_unmap = on_unmap};
     struct kvma_request request = {.len = 0x4000, .attrs = {.flags = KVMA_READ}};
     uint64_t addr;
-    if (kvma_vm_new(&vm, 0x1000, 0x1000, 0x1000, NULL, NULL) != KVMA_NULL_POINTER)
+    if (kvma_vm_new(&vm, 0x1000, 0x1000fff, 0x1000, NULL, NULL) != KVMA_NULL_POINTER)
         return 1;
-    if (kvma_vm_new(&vm, 0x1000, 0x1000, 0x1000, &memory, NULL) != KVMA_OK)
+    if (kvma_vm_new(&vm, 0x1000, 0x1000fff, 0x1000, &memory, NULL) != KVMA_OK)
         return 2;
     if (kvma_vm_map(vm, &request, &hooks, &addr) != KVMA_OK || addr != 0x1000)
         return 3;
@@ -99,9 +99,9 @@ static long work(void) {
         return 4;
     /* Until the heap is used up: a status, nothing else. */
     kvma_status status = KVMA_OK;
-    request.placement = KVMA_FIXED;
+    request.placement.kind = KVMA_FIXED;
     request.len = 0x1000;
-    for (request.addr = 0x10000; status == KVMA_OK; request.addr += 0x2000)
+    for (request.placement.addr = 0x10000; status == KVMA_OK; request.placement.addr += 0x2000)
         status = kvma_vm_map(vm, &request, NULL, NULL);
     if (status != KVMA_OUT_OF_MEMORY || kvma_vm_check(vm) != KVMA_OK)
         return 5;

@@ -64,7 +64,7 @@ public:
       return;
     kvma_range gone = range(start, end);
     state_->copy_for_splits(gone);
-    state_->done(kvma_vm_unmap(vm(), gone.start, gone.pages, nullptr, nullptr));
+    state_->done(kvma_vm_unmap(vm(), gone.start, gone.len, nullptr, nullptr));
   }
 
   bool overlaps(K start, K end) const {
@@ -143,7 +143,7 @@ private:
 
   static kvma_walk over(K start, K end) {
     kvma_range all = range(start, end);
-    return kvma_walk_over(all.start, all.pages);
+    return kvma_walk_over(all.start, all.len);
   }
 
   static kvma_walk all() { return kvma_walk_over(0, UINT64_MAX); }
@@ -159,20 +159,20 @@ private:
   // Made when there is something to keep.
   struct State {
     State() {
-      ops.split = [](void *udata, void *, uint64_t) -> void * {
+      ops.split = [](void *udata, void *, const kvma_range *, uint64_t) -> void * {
         return static_cast<State *>(udata)->spare[static_cast<State *>(udata)->used++].release();
       };
-      ops.can_merge = [](void *udata, void *left, uint64_t, void *right) {
+      ops.can_merge = [](void *udata, void *left, const kvma_range *, void *right,
+                         const kvma_range *) {
         bool equal = false;
         State *state = static_cast<State *>(udata);
         return state->caught.run([&] {
           equal = static_cast<bool>(*static_cast<V *>(left) == *static_cast<V *>(right));
         }) && equal;
       };
-      ops.merge = [](void *, void *, uint64_t, void *right) { delete static_cast<V *>(right); };
       ops.drop = [](void *, void *data) { delete static_cast<V *>(data); };
       ops.udata = this;
-      if (kvma_vm_new(&vm, 0, UINT64_MAX, 1, nullptr, &ops) != KVMA_OK)
+      if (kvma_vm_new(&vm, 0, UINT64_MAX - 1, 1, nullptr, &ops) != KVMA_OK)
         no_memory();
     }
 
@@ -218,10 +218,10 @@ private:
     if (!state_)
       state_ = std::make_unique<State>();
     kvma_request request{};
-    request.placement = KVMA_FIXED;
+    request.placement.kind = KVMA_FIXED;
     request.merge = merge;
-    request.addr = where.range.start;
-    request.len = where.range.pages;
+    request.placement.addr = where.range.start;
+    request.len = where.range.len;
     request.data = fresh.get();
     kvma_status status = kvma_vm_map(vm(), &request, nullptr, nullptr);
     if (status == KVMA_OK)
