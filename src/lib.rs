@@ -14,7 +14,8 @@
     // Coordinates, and the left and right of two, need no longer names.
     clippy::many_single_char_names,
     clippy::similar_names,
-    // `A` is an allocator and `T` what is in a tree, also where a type names its parameters otherwise.
+    // `A` is an allocator and `T` what is in a tree, also where a type names its parameters
+    // otherwise.
     clippy::mismatching_type_param_order,
     // User data need not have Debug, and what a lock guards is not shown.
     clippy::missing_fields_in_debug,

@@ -56,8 +56,8 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         Ok(key.into())
     }
 
-    /// Frees a protection key: `pkey_free(2)`. Returns 0. VMAs that are tagged with it stay so, as in
-    /// Linux.
+    /// Frees a protection key: `pkey_free(2)`. Returns 0. VMAs that are tagged with it stay so, as
+    /// in Linux.
     ///
     /// # Errors
     ///

@@ -61,7 +61,8 @@ use crate::vma::{VmaData, VmaNode};
 /// Call a value's *target* what [`from_key`](Self::from_key) gives access to for its
 /// [`key`](VmaData::key).
 ///
-/// 1. As long as a value exists, its target does, and may be looked at by any thread (it is `Sync`).
+/// 1. As long as a value exists, its target does, and may be looked at by any thread (it is
+///    `Sync`).
 /// 2. `key` does not panic, and returns the same number each time until the value is changed
 ///    through `&mut self`: nothing exchanges the target through `&self`.
 /// 3. When a value is dropped, or changed to have another target, the former target stays as it is

@@ -100,8 +100,8 @@ impl<'t, T: Content> EntryRef<'t, T> {
     /// Returns the data, or `None` of a claim.
     #[inline]
     pub(crate) fn data(self) -> Option<&'t T::Data> {
-        // SAFETY: only entries are given out, never the sentinel. An entry says itself whether it holds
-        // data, and while the tree is borrowed nobody changes it.
+        // SAFETY: only entries are given out, never the sentinel. An entry says itself whether it
+        // holds data, and while the tree is borrowed nobody changes it.
         self.node.has_data().then(|| unsafe { self.node.data() })
     }
 
@@ -150,7 +150,8 @@ impl<'t, T: Content> Entries<'t, T> {
         Entries { tree, end: Number::ZERO, front: ptr::null_mut(), back: ptr::null_mut() }
     }
 
-    /// Returns the first and the last entry, which may reach beyond the ends of the range. O(log n).
+    /// Returns the first and the last entry, which may reach beyond the ends of the range. O(log
+    /// n).
     #[inline]
     pub(crate) fn ends(&self) -> Option<(EntryRef<'t, T>, EntryRef<'t, T>)> {
         let mut entries = self.clone();
@@ -471,8 +472,8 @@ impl<'t, T: Content> CursorMut<'t, T> {
         Some(detached)
     }
 
-    /// Gives the claim here data and attributes: it is an entry like others from now on. Anywhere else
-    /// nothing happens, and the data is dropped.
+    /// Gives the claim here data and attributes: it is an entry like others from now on. Anywhere
+    /// else nothing happens, and the data is dropped.
     pub(crate) fn fill_claim(&mut self, attrs: T::Attrs, data: T::Data) {
         let Some(claim) = self.entry().filter(|entry| entry.is_claim()) else { return };
         let key = T::key(&data);

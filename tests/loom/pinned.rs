@@ -90,8 +90,8 @@ fn look(space: &Space, page: u64, cpu: usize) -> Option<usize> {
     Some(found.map_or(0, |(_, object)| read(&object)))
 }
 
-/// Checks at the end, when no reader is left, that every object is dropped with the space. Notes 4 if some
-/// have waited until now, 3 if not.
+/// Checks at the end, when no reader is left, that every object is dropped with the space. Notes 4
+/// if some have waited until now, 3 if not.
 fn finish<S>(seen: &Seen, space: S, drops: &AtomicUsize, objects: usize) {
     seen.note(3 + usize::from(Objects::domain().deferred() > 0));
     drop(space);
@@ -155,7 +155,8 @@ fn update_data() {
     );
 }
 
-/// Given up where nothing may be dropped, and collected after that. Bounded: at most two preemptions.
+/// Given up where nothing may be dropped, and collected after that. Bounded: at most two
+/// preemptions.
 #[test]
 fn drop_later() {
     let seen = explore(Some(2), |seen| {
@@ -215,8 +216,8 @@ fn reader_of_the_second_epoch() {
     seen.assert_all(5);
 }
 
-/// The keys of two objects, where those are found if a space would be too much to explore with three
-/// threads. As in a node, whoever takes an object away takes its key away first.
+/// The keys of two objects, where those are found if a space would be too much to explore with
+/// three threads. As in a node, whoever takes an object away takes its key away first.
 struct Keys([AtomicU64; 2]);
 
 impl Keys {
