@@ -151,8 +151,8 @@ impl<V> fmt::Debug for Event<'_, V> {
                 f.debug_struct("Protect").field("piece", piece).field("old", old).finish()
             }
             Event::Relocate { piece, to } => {
-                let to = format_args!("{to:#x}");
-                f.debug_struct("Relocate").field("piece", piece).field("to", &to).finish()
+                let mut debug = f.debug_struct("Relocate");
+                debug.field("piece", piece).field("to", &format_args!("{to:#x}")).finish()
             }
         }
     }
@@ -242,7 +242,11 @@ impl<V> fmt::Debug for RemovedVma<V> {
 /// use kvma::{Error, Event, Hooks, Piece};
 ///
 /// # struct PageTable;
-/// # impl PageTable { fn clear(&mut self, _page: u64) {} fn shootdown(&mut self) {} fn wait(&mut self) {} }
+/// # impl PageTable {
+/// #     fn clear(&mut self, _page: u64) {}
+/// #     fn shootdown(&mut self) {}
+/// #     fn wait(&mut self) {}
+/// # }
 /// impl Hooks<()> for PageTable {
 ///     type Error = Error;
 ///
@@ -276,8 +280,8 @@ pub trait Hooks<V> {
         Ok(())
     }
 
-    /// Returns `false` if [`prepare`](Self::prepare) never has anything to do: then operations do not
-    /// work out the events beforehand. It must always return the same.
+    /// Returns `false` if [`prepare`](Self::prepare) never has anything to do: then operations do
+    /// not work out the events beforehand. It must always return the same.
     fn prepares(&self) -> bool {
         true
     }
@@ -347,7 +351,8 @@ pub struct OnEvent<F>(F);
 /// Makes hooks of a closure that hears the steps which cannot fail.
 ///
 /// ```
-/// use kvma::{Attrs, Event, FixedPool, MapRequest, PageSize, Placement, Prot, VmMap, VmaNode, on_event};
+/// use kvma::{Attrs, Event, FixedPool, MapRequest, PageSize, Placement, Prot, VmMap, VmaNode};
+/// use kvma::on_event;
 ///
 /// let pool = FixedPool::<VmaNode, 8>::new();
 /// let mut map = VmMap::new(0..=0xf_ffff, PageSize::SIZE_4K, &pool)?;

@@ -55,7 +55,8 @@
 //! }
 //!
 //! # let pool = FixedPool::<VmaNode, 16>::new();
-//! # let space = AddrSpace::new(VmMap::new(0x1000..=0xfff_ffff, PageSize::SIZE_4K, &pool).unwrap());
+//! # let map = VmMap::new(0x1000..=0xfff_ffff, PageSize::SIZE_4K, &pool).unwrap();
+//! # let space = AddrSpace::new(map);
 //! # let table = PageTable::default();
 //! # let request = MapRequest::new(Placement::Fixed(0x5000), 0x2000, Attrs::new(Prot::RW));
 //! # space.map(request, &mut NoHooks).unwrap();

@@ -1,4 +1,4 @@
-//! Names of anonymous memory: PR_SET_VMA(2const)
+//! Names of anonymous memory: `PR_SET_VMA(2const)`
 
 use super::PageRange;
 use super::file::File;

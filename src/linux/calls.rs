@@ -56,7 +56,7 @@ impl<F: File, A: MmAlloc<F>, L: RawLock> AddrSpace<Mm<F, A>, L> {
         self.call(kernel, |mm, call| mm.mprotect(addr, len, prot, call))
     }
 
-    /// Changes the protection of a range and tags it with a protection key: pkey_mprotect(2). See
+    /// Changes the protection of a range and tags it with a protection key: `pkey_mprotect(2)`. See
     /// [`Mm::pkey_mprotect`].
     ///
     /// # Errors
@@ -124,7 +124,7 @@ impl<F: File, A: MmAlloc<F>, L: RawLock> AddrSpace<Mm<F, A>, L> {
         self.call(kernel, |mm, call| mm.madvise(addr, len, advice, call))
     }
 
-    /// Advises on each range of a vector: process_madvise(2). Returns the bytes advised. See
+    /// Advises on each range of a vector: `process_madvise(2)`. Returns the bytes advised. See
     /// [`Mm::process_madvise`].
     ///
     /// # Errors
@@ -244,7 +244,7 @@ impl<F: File, A: MmAlloc<F>, L: RawLock> AddrSpace<Mm<F, A>, L> {
         self.call(kernel, |mm, call| mm.set_anon_name(addr, len, name, call))
     }
 
-    /// Allocates a protection key: pkey_alloc(2). See [`Mm::pkey_alloc`].
+    /// Allocates a protection key: `pkey_alloc(2)`. See [`Mm::pkey_alloc`].
     ///
     /// # Errors
     ///
@@ -254,7 +254,7 @@ impl<F: File, A: MmAlloc<F>, L: RawLock> AddrSpace<Mm<F, A>, L> {
         self.begin().pkey_alloc(flags, rights)
     }
 
-    /// Frees a protection key: pkey_free(2). See [`Mm::pkey_free`].
+    /// Frees a protection key: `pkey_free(2)`. See [`Mm::pkey_free`].
     ///
     /// # Errors
     ///

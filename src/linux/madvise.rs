@@ -45,7 +45,11 @@ enum Madvise {
 }
 
 const ALL: [Madvise; 25] = {
-    use Madvise::*;
+    use Madvise::{
+        Cold, Collapse, DoDump, DoFork, DontDump, DontFork, DontNeed, DontNeedLocked, Free,
+        GuardInstall, GuardRemove, HugePage, KeepOnFork, Mergeable, NoHugePage, Normal, PageOut,
+        PopulateRead, PopulateWrite, Random, Remove, Sequential, Unmergeable, WillNeed, WipeOnFork,
+    };
     [
         Normal,
         Random,
@@ -99,7 +103,7 @@ impl Madvise {
     /// Returns `true` if contents are thrown away, now or at a fork, so that a seal forbids it
     /// (`is_discard`).
     fn discards(self) -> bool {
-        use Madvise::*;
+        use Madvise::{DontFork, DontNeed, DontNeedLocked, Free, GuardInstall, Remove, WipeOnFork};
         matches!(
             self,
             DontNeed | Free | Remove | DontFork | WipeOnFork | DontNeedLocked | GuardInstall
@@ -294,7 +298,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         match op {
             // Guards are entries of the VMA's page tables, which a fork must copy.
             PageOp::GuardInstall => {
-                self.add_sticky(part.start, StickyFlags::HAS_ANON_VMA | StickyFlags::MAYBE_GUARD)
+                self.add_sticky(part.start, StickyFlags::HAS_ANON_VMA | StickyFlags::MAYBE_GUARD);
             }
             PageOp::PopulateWrite if !vma.has(VmFlags::SHARED) => {
                 self.add_sticky(part.start, StickyFlags::HAS_ANON_VMA);

@@ -12,7 +12,7 @@ use super::vm_flags::VmFlags;
 use super::vma::LinuxVma;
 use crate::addr_space::HasVmMap;
 use crate::vm_map::{Update, VmMap, Vmas};
-use crate::{Error, Hooks, NodeAlloc, VmaNode};
+use crate::{Error, Hooks, NodeAlloc, Vma, VmaNode};
 
 /// The version of Linux whose rules are followed.
 ///
@@ -180,7 +180,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     pub fn check(&self) -> Result<(), &'static str> {
         self.map.check()?;
         let mut usage = Usage::default();
-        for vma in self.iter() {
+        for vma in self {
             usage.add(VmFlags::of(&vma), vma.page_count());
         }
         // The count of locked pages may be too high: see `mremap`.
@@ -189,6 +189,15 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         } else {
             Err("usage is not what the VMAs add up to")
         }
+    }
+}
+
+impl<'a, F: File, A: MmAlloc<F>> IntoIterator for &'a Mm<F, A> {
+    type Item = Vma<'a, LinuxVma<F>>;
+    type IntoIter = Vmas<'a, LinuxVma<F>>;
+
+    fn into_iter(self) -> Vmas<'a, LinuxVma<F>> {
+        self.iter()
     }
 }
 

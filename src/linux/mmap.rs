@@ -1,7 +1,12 @@
 //! mmap(2)
 
 use super::PageRange;
-use super::abi::*;
+use super::abi::{
+    LEGACY_MAP_MASK, MAP_ANONYMOUS, MAP_DROPPABLE, MAP_FIXED, MAP_FIXED_NOREPLACE, MAP_GROWSDOWN,
+    MAP_HUGE_MASK, MAP_HUGE_SHIFT, MAP_HUGETLB, MAP_LOCKED, MAP_NONBLOCK, MAP_NORESERVE,
+    MAP_POPULATE, MAP_PRIVATE, MAP_SHARED, MAP_SHARED_VALIDATE, MAP_STACK, MAP_SYNC, MAP_TYPE,
+    PROT_WRITE,
+};
 use super::file::{Alignment, File, MAX_FILE_BYTES, OpenFile, Rights, Traits};
 use super::kernel::Kernel;
 use super::layout::round_up;
@@ -285,9 +290,8 @@ fn huge_page_size<F: File, K: Kernel<F> + ?Sized>(
     let page = match file.map(|file| file.file().alignment()) {
         // The file has the page size of its file system.
         Some(Alignment::HugeTlb(page)) => Some(page),
-        Some(Alignment::Page | Alignment::Huge) if !asked => return Ok(None),
+        Some(Alignment::Page | Alignment::Huge) | None if !asked => return Ok(None),
         Some(_) => None,
-        None if !asked => return Ok(None),
         None => kernel.huge_page((flags >> MAP_HUGE_SHIFT & MAP_HUGE_MASK) as u32),
     };
     // VMAs can be split at multiples of certain sizes only.

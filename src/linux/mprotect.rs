@@ -1,4 +1,4 @@
-//! mprotect(2), pkey_mprotect(2)
+//! mprotect(2), `pkey_mprotect(2)`
 
 use super::PageRange;
 use super::abi::{PROT_EXEC, PROT_GROWSDOWN, PROT_GROWSUP, PROT_READ, PROT_SEM, PROT_WRITE, int};
@@ -41,7 +41,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         self.protect(addr, len, prot, None, call)
     }
 
-    /// Changes the protection of a range and tags it with a protection key: pkey_mprotect(2).
+    /// Changes the protection of a range and tags it with a protection key: `pkey_mprotect(2)`.
     /// Returns 0.
     ///
     /// The key is bookkeeping: what it forbids is in a register of the processor. -1, as an `int`,

@@ -1,7 +1,7 @@
 //! mremap(2)
 
 use super::PageRange;
-use super::abi::*;
+use super::abi::{MAP_FIXED, MREMAP_DONTUNMAP, MREMAP_FIXED, MREMAP_MAYMOVE};
 use super::file::{Alignment, File};
 use super::kernel::Kernel;
 use super::layout::{Layout, round_up};

@@ -1,7 +1,7 @@
-//! pkey_alloc(2), pkey_free(2)
+//! `pkey_alloc(2)`, `pkey_free(2)`
 //!
 //! Protection keys are bookkeeping here: what a key forbids is in a register of the processor.
-//! pkey_mprotect(2) is beside mprotect.
+//! `pkey_mprotect(2)` is beside mprotect.
 
 use super::file::File;
 use super::mm::{Mm, MmAlloc};
@@ -24,7 +24,7 @@ impl Keys {
 
 /// `PKEY_DISABLE_ACCESS`, `PKEY_DISABLE_WRITE`
 const RIGHTS: u64 = 3;
-/// In pkey_mprotect: no key.
+/// In `pkey_mprotect`: no key.
 pub(super) const NO_KEY: u64 = u32::MAX as u64;
 /// No key is left ("no space left on device").
 const ENOSPC: Errno = Errno(28);
@@ -39,7 +39,7 @@ pub(super) fn with_key(mut flags: VmFlags, key: u64) -> VmFlags {
 }
 
 impl<F: File, A: MmAlloc<F>> Mm<F, A> {
-    /// Allocates a protection key: pkey_alloc(2). Returns the key.
+    /// Allocates a protection key: `pkey_alloc(2)`. Returns the key.
     ///
     /// # Errors
     ///
@@ -56,8 +56,8 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         Ok(key.into())
     }
 
-    /// Frees a protection key: pkey_free(2). Returns 0. VMAs that are tagged with it stay so, as in
-    /// Linux.
+    /// Frees a protection key: `pkey_free(2)`. Returns 0. VMAs that are tagged with it stay so, as
+    /// in Linux.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! process_madvise(2)
+//! `process_madvise(2)`
 
 use super::abi::int;
 use super::file::File;
@@ -6,7 +6,7 @@ use super::kernel::Kernel;
 use super::mm::{Call, Mm, MmAlloc};
 use crate::Errno;
 
-/// Whose address space a process_madvise call is about.
+/// Whose address space a `process_madvise` call is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
     /// The caller's own.
@@ -26,7 +26,7 @@ const MAX_RANGES: usize = 1024;
 const MAX_BYTES: u64 = 0x7fff_f000;
 
 impl<F: File, A: MmAlloc<F>> Mm<F, A> {
-    /// Advises on each range (address, length) of a vector: process_madvise(2). Returns the bytes
+    /// Advises on each range (address, length) of a vector: `process_madvise(2)`. Returns the bytes
     /// advised.
     ///
     /// The kernel has copied the vector from the caller's memory. The call ends at the first error,

@@ -7,7 +7,7 @@
 //!   remembers it where it makes huge pages. Answer `EINVAL` to `PR_SET_MM` (which checkpoints
 //!   need) and `PR_SET_MEMORY_MERGE` (programs can ask for each VMA: `MADV_MERGEABLE`), as Linux
 //!   does without `CONFIG_CHECKPOINT_RESTORE` and `CONFIG_KSM`.
-//! - arch_prctl(2): answer `EINVAL` to `ARCH_MAP_VDSO_*`, as Linux does without
+//! - `arch_prctl(2)`: answer `EINVAL` to `ARCH_MAP_VDSO_*`, as Linux does without
 //!   `CONFIG_CHECKPOINT_RESTORE`, and to `ARCH_SHSTK_*`, as it does without shadow stacks.
 //! - personality(2): see [the differences](super#where-this-differs-from-linux-on-purpose).
 

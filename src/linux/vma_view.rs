@@ -123,10 +123,8 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     pub(super) fn guarded_start(&self, next: &VmaView) -> u64 {
         let gap = if next.has(VmFlags::GROWS_DOWN) {
             self.layout.pages(self.layout.guard_gap())
-        } else if next.has(VmFlags::SHADOW_STACK) {
-            1
         } else {
-            0
+            u64::from(next.has(VmFlags::SHADOW_STACK))
         };
         next.range.start.saturating_sub(gap)
     }

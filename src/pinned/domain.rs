@@ -58,9 +58,9 @@ pub(super) struct Header {
     /// References. Zero is for good.
     pub(super) references: AtomicUsize,
     /// The next object that waits; only used by whoever holds a list of them.
-    next: Cell<*mut Header>,
+    next: Cell<*mut Self>,
     /// Drops the object and frees its memory.
-    destroy: unsafe fn(NonNull<Header>),
+    destroy: unsafe fn(NonNull<Self>),
 }
 
 impl Header {
@@ -69,7 +69,7 @@ impl Header {
     /// # Safety
     ///
     /// `destroy` may be called once, on any thread, with the address where the header is then.
-    pub(super) unsafe fn new(destroy: unsafe fn(NonNull<Header>)) -> Self {
+    pub(super) unsafe fn new(destroy: unsafe fn(NonNull<Self>)) -> Self {
         Self { references: AtomicUsize::new(1), next: Cell::new(ptr::null_mut()), destroy }
     }
 }
@@ -217,7 +217,8 @@ impl Domain {
     /// Takes a list of objects whose readers have left; null if there is none, or somebody else is
     /// looking for one.
     fn take_ready(&self) -> *mut Header {
-        if self.collecting.swap(1, Ordering::Acquire) != 0 {
+        let free = self.collecting.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed);
+        if free.is_err() {
             return ptr::null_mut();
         }
         // SAFETY: it was we who set `collecting`, so nobody else is here.

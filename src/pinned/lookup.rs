@@ -1,6 +1,8 @@
 //! Lookups that give the user data itself.
 
 use crate::addr_space::{AddrSpace, HasVmMap, VmaSnapshot};
+#[cfg(feature = "compat")]
+use crate::compat::Origin;
 use crate::node::ReadSide;
 use crate::sync::RawLock;
 use crate::tree::Busy;
@@ -59,7 +61,8 @@ use crate::vma::{VmaData, VmaNode};
 /// Call a value's *target* what [`from_key`](Self::from_key) gives access to for its
 /// [`key`](VmaData::key).
 ///
-/// 1. As long as a value exists, its target does, and may be looked at by any thread (it is `Sync`).
+/// 1. As long as a value exists, its target does, and may be looked at by any thread (it is
+///    `Sync`).
 /// 2. `key` does not panic, and returns the same number each time until the value is changed
 ///    through `&mut self`: nothing exchanges the target through `&self`.
 /// 3. When a value is dropped, or changed to have another target, the former target stays as it is
@@ -84,6 +87,20 @@ pub unsafe trait PinnedData: VmaData {
     /// `key` is what [`key`](VmaData::key) gave for a value of this type that existed at some time
     /// after `guard` was made.
     unsafe fn from_key(key: u64, guard: &Self::Guard) -> Self::Ref<'_>;
+}
+
+// SAFETY: the key is that of the data inside, which lives as long as the origin and is reached by
+// `&mut` alone.
+#[cfg(feature = "compat")]
+unsafe impl<V: PinnedData> PinnedData for Origin<V> {
+    type Guard = V::Guard;
+    type Ref<'g> = V::Ref<'g>;
+
+    #[inline]
+    unsafe fn from_key(key: u64, guard: &V::Guard) -> V::Ref<'_> {
+        // SAFETY: the caller's, and keys of both are the same.
+        unsafe { V::from_key(key, guard) }
+    }
 }
 
 /// The guard under which user data of the map `M` is pinned.

@@ -7,8 +7,9 @@
 //! VMA may be unmapped on another processor at that moment and its data dropped. There are three
 //! ways:
 //!
-//! - **Under the lock**: [`inspect`](crate::AddrSpace::inspect), and clone an `Arc` in there. Simple,
-//!   and slow where many processors fault at once: all take one lock and write to one count.
+//! - **Under the lock**: [`inspect`](crate::AddrSpace::inspect), and clone an `Arc` in there.
+//!   Simple, and slow where many processors fault at once: all take one lock and write to one
+//!   count.
 //! - **A key**: [`VmaData::key`](crate::VmaData::key), a number that a lookup copies. It must mean
 //!   something also after the VMA has gone, such as an index into a table of objects, in which the
 //!   kernel looks it up under a lock or RCU of its own and may find nothing. Never a *pointer*:
@@ -97,7 +98,8 @@
 //! 1. R's lookup found O's address in a node that had the same even generation before and after, so
 //!    at some time O's VMA was mapped and held a reference.
 //! 2. Whatever drops that reference first makes the generation odd: data changes in write sections
-//!    only. R did not see the odd one, so R's load comes before D's store in the generation's order.
+//!    only. R did not see the odd one, so R's load comes before D's store in the generation's
+//!    order.
 //! 3. The count of references reaches zero after that: D's store happens before D's fence, on
 //!    whatever thread the last reference went.
 //! 4. R's fence comes before its load, D's after its store. Both are sequentially consistent, and

@@ -98,7 +98,7 @@ unsafe fn destroy<T>(header: NonNull<Header>) {
     #[cfg(not(loom))]
     // SAFETY: the caller's. The memory came from the global allocator with this layout.
     unsafe {
-        drop(alloc::boxed::Box::from_raw(object))
+        drop(alloc::boxed::Box::from_raw(object));
     }
 }
 
@@ -225,13 +225,16 @@ unsafe impl<T: Send + Sync + 'static, D: StaticDomain> PinnedData for Shared<T, 
     }
 }
 
+/// A borrow of `T` for as long as a guard of `D` exists.
+type Borrowed<'g, T, D> = (&'g T, fn() -> D);
+
 /// An object that a guard keeps in place. Copied freely; gives the object by dereferencing.
 ///
 /// The VMA in which it was found may be gone by now: what is true of the VMA is in the
 /// [`VmaSnapshot`](crate::VmaSnapshot) that came with it.
 pub struct Pinned<'g, T, D: StaticDomain> {
     object: NonNull<Object<T>>,
-    marker: PhantomData<(&'g T, fn() -> D)>,
+    marker: PhantomData<Borrowed<'g, T, D>>,
 }
 
 // SAFETY: a reference to `T`, and `upgrade` makes a `Shared`.
@@ -255,11 +258,9 @@ impl<'g, T, D: StaticDomain> Pinned<'g, T, D> {
         let references = unsafe { &(*this.object.as_ptr()).header.references };
         let mut count = references.load(Ordering::Relaxed);
         loop {
-            if count == 0 {
+            // At the limit, references have been forgotten.
+            if count == 0 || count >= MAX_REFERENCES {
                 return None;
-            }
-            if count >= MAX_REFERENCES {
-                panic!("too many references to a pinned::Shared were forgotten")
             }
             // Relaxed: what the object was made of has been seen by whoever pinned it.
             match references.compare_exchange_weak(

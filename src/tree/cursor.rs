@@ -100,8 +100,8 @@ impl<'t, T: Content> EntryRef<'t, T> {
     /// Returns the data, or `None` of a claim.
     #[inline]
     pub(crate) fn data(self) -> Option<&'t T::Data> {
-        // SAFETY: only entries are given out, never the sentinel. An entry says itself whether it holds
-        // data, and while the tree is borrowed nobody changes it.
+        // SAFETY: only entries are given out, never the sentinel. An entry says itself whether it
+        // holds data, and while the tree is borrowed nobody changes it.
         self.node.has_data().then(|| unsafe { self.node.data() })
     }
 
@@ -150,7 +150,8 @@ impl<'t, T: Content> Entries<'t, T> {
         Entries { tree, end: Number::ZERO, front: ptr::null_mut(), back: ptr::null_mut() }
     }
 
-    /// Returns the first and the last entry, which may reach beyond the ends of the range. O(log n).
+    /// Returns the first and the last entry, which may reach beyond the ends of the range. O(log
+    /// n).
     #[inline]
     pub(crate) fn ends(&self) -> Option<(EntryRef<'t, T>, EntryRef<'t, T>)> {
         let mut entries = self.clone();
@@ -239,27 +240,37 @@ unsafe fn change_data<T: Content, R>(
     pending_flushes: u32,
     change: impl FnOnce(&mut T::Data) -> R,
 ) -> (R, u64) {
-    /// Dropped by a panic alone.
-    struct EndSection<'t, T: Content>(&'t Node<T>, u32);
+    /// Ends the section when something has panicked.
+    struct EndSection<'t, T: Content> {
+        node: &'t Node<T>,
+        pending_flushes: u32,
+        /// It was `key` that panicked, which keys that pin something never do: the node goes on
+        /// showing the old one.
+        in_key: bool,
+    }
 
     impl<T: Content> Drop for EndSection<'_, T> {
+        #[cold]
         fn drop(&mut self) {
-            let Self(node, pending_flushes) = *self;
-            // SAFETY: an entry's data, and the borrow of the code that panicked has ended.
-            let key = T::key(unsafe { node.data() });
-            let hot = T::store(&node.words, &node.attrs(), key);
-            node.write_end(hot, pending_flushes);
+            let node = self.node;
+            let hot = if self.in_key {
+                node.hot()
+            } else {
+                // SAFETY: an entry's data, and the borrow of the code that panicked has ended.
+                T::store(&node.words, &node.attrs(), T::key(unsafe { node.data() }))
+            };
+            node.write_end(hot, self.pending_flushes);
         }
     }
 
     node.write_begin();
-    let end = EndSection(node, pending_flushes);
+    let mut end = EndSection { node, pending_flushes, in_key: false };
     // SAFETY: the caller's.
     let data = unsafe { node.data_mut() };
     let result = change(data);
-    core::mem::forget(end);
-    // Should this panic, readers find the node changing, and turn to the lock.
+    end.in_key = true;
     let key = T::key(data);
+    core::mem::forget(end);
     (result, key)
 }
 
@@ -461,8 +472,8 @@ impl<'t, T: Content> CursorMut<'t, T> {
         Some(detached)
     }
 
-    /// Gives the claim here data and attributes: it is an entry like others from now on. Anywhere else
-    /// nothing happens, and the data is dropped.
+    /// Gives the claim here data and attributes: it is an entry like others from now on. Anywhere
+    /// else nothing happens, and the data is dropped.
     pub(crate) fn fill_claim(&mut self, attrs: T::Attrs, data: T::Data) {
         let Some(claim) = self.entry().filter(|entry| entry.is_claim()) else { return };
         let key = T::key(&data);

@@ -43,8 +43,8 @@ pub(crate) struct Tree<T: Content> {
     rb: RBTree<TreeAdapter<T>>,
     /// The library does not show its root. Ours is kept by climbing from the last known one.
     root: *mut Node<T>,
-    /// The node that `above` has found last, or any other that is linked. An atomic, because several
-    /// threads may look into a map that nobody changes.
+    /// The node that `above` has found last, or any other that is linked. An atomic, because
+    /// several threads may look into a map that nobody changes.
     last_above: Link<Node<T>>,
     /// `[hi, hi)`, always linked, without data.
     sentinel: NonNull<Node<T>>,
@@ -177,8 +177,9 @@ impl<T: Content> Tree<T> {
         (page < node.end.get()).then(|| EntryRef::new(node))
     }
 
-    /// Finds the first node whose end lies above `page`, the sentinel if there is none. O(log n), and O(1)
-    /// for the node that was found last: an operation looks a range up to plan and again to change it.
+    /// Finds the first node whose end lies above `page`, the sentinel if there is none. O(log n),
+    /// and O(1) for the node that was found last: an operation looks a range up to plan and again
+    /// to change it.
     #[inline]
     fn above(&self, page: T::Position) -> *mut Node<T> {
         let last = self.last_above.get();

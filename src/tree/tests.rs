@@ -16,9 +16,9 @@ impl Content for Plain {
     type Context = ();
     type Data = u64;
 
-    fn load(_: &(), _: u32) {}
+    fn load((): &(), _: u32) {}
 
-    fn store(_: &(), _: &(), _: u64) -> u32 {
+    fn store((): &(), (): &(), _: u64) -> u32 {
         0
     }
 }

@@ -73,7 +73,8 @@ impl VmaData for () {
 /// are equal.
 ///
 /// ```
-/// use kvma::{Attrs, FixedPool, MapRequest, NoHooks, PageSize, Placement, Plain, Prot, VmMap, VmaNode};
+/// use kvma::{Attrs, FixedPool, MapRequest, NoHooks, PageSize, Placement, Plain, Prot, VmMap};
+/// use kvma::VmaNode;
 ///
 /// #[derive(Clone, PartialEq)]
 /// struct FileId(u32);

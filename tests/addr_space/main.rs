@@ -7,6 +7,7 @@ mod flushes;
 mod locks;
 mod lookup;
 mod page_table_inside;
+mod pinned;
 mod read_side;
 mod readme;
 mod threads;

@@ -9,6 +9,7 @@ use std::thread;
 use kvma::compat::{Mappings, Origin};
 use kvma::lock::Spin;
 use kvma::node::Node;
+use kvma::pinned::{Shared, StaticDomain};
 use kvma::*;
 use kvma_test_support::Log;
 
@@ -285,4 +286,21 @@ fn user_data_is_dropped_without_the_lock() {
     assert_eq!((child.err(), DROPPED.get()), (Some(Error::NoSpace), 5));
     space.unmap(START, 4 * PAGE, hooks).unwrap();
     assert_eq!(DROPPED.get(), 8);
+}
+
+/// The data in a mapping's VMAs is pinned as that of any other map.
+#[test]
+fn user_data_is_pinned_by_lookups() {
+    pinned_domain! { struct Files; }
+    let alloc = std::sync::Arc::new(BoxAlloc::new());
+    let space = AddrSpace::new(Mappings::new(START..=LAST, PageSize::SIZE_4K, alloc).unwrap());
+    let file = Shared::<_, Files>::new("libc.so");
+    space.map_at(START, 2 * PAGE, Attrs::new(Prot::READ), file, &mut NoHooks).unwrap();
+    let guard = Files::enter();
+    let (vma, file) = space.lookup_pinned(START + PAGE, &guard).unwrap();
+    assert_eq!((vma.range().start(), *file), (START, "libc.so"));
+    space.unmap(START, 2 * PAGE, &mut NoHooks).unwrap();
+    assert_eq!(*file, "libc.so");
+    drop(guard);
+    assert_eq!(Files::collect(), 1);
 }

@@ -16,5 +16,6 @@
 
 mod faults;
 mod lookups;
+mod pinned;
 mod support;
 mod writers;

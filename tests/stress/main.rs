@@ -5,3 +5,4 @@
 
 mod addr_space;
 mod linux;
+mod pinned;

@@ -96,7 +96,8 @@ fn a_panic_in_the_kernel_s_code_leaves_the_map_consistent() {
         "on_protect",
         "flush_begin",
     ];
-    let operations: [(&str, fn(&mut VmMap<Panics, Arc<BoxAlloc<VmaNode<Panics>>>>)); 6] = [
+    type Operation = fn(&mut VmMap<Panics, Arc<BoxAlloc<VmaNode<Panics>>>>);
+    let operations: [(&str, Operation); 6] = [
         ("unmap", |map| {
             let _ = map.unmap(5 * PAGE, 2 * PAGE, &mut PanickingHooks);
         }),
@@ -174,7 +175,7 @@ fn restore_ends_whatever_same_says() {
         &saved,
         |_, _| {
             asked.set(asked.get() + 1);
-            asked.get() % 3 == 0
+            asked.get().is_multiple_of(3)
         },
         &mut NoHooks,
     );

@@ -1,4 +1,4 @@
-//! Reading `/proc/PID/maps`, line by line (proc_pid_maps(5)).
+//! Reading `/proc/PID/maps`, line by line (`proc_pid_maps(5)`).
 
 use core::fmt;
 
@@ -26,7 +26,7 @@ pub struct MapsLine<'a, T: ?Sized = str> {
     pub start: u64,
     /// First byte after the VMA.
     pub end: u64,
-    /// READ, WRITE, EXEC, and SHARED where the line says `s`, which Linux prints for MAY_SHARE.
+    /// READ, WRITE, EXEC, and SHARED where the line says `s`, which Linux prints for `MAY_SHARE`.
     pub perms: VmFlags,
     /// Offset in the object, in bytes.
     pub offset: u64,

@@ -1,4 +1,4 @@
-//! Writing `/proc/PID/maps` (`show_map_vma` in fs/proc/task_mmu.c).
+//! Writing `/proc/PID/maps` (`show_map_vma` in `fs/proc/task_mmu.c`).
 
 use core::fmt::{self, Write};
 

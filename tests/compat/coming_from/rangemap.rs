@@ -1,5 +1,5 @@
-//! The features of rangemap, one test for each entry of docs/COMING-FROM.md. Where possible, answers
-//! are compared with those of that crate.
+//! The features of rangemap, one test for each entry of docs/COMING-FROM.md. Where possible,
+//! answers are compared with those of that crate.
 
 use kvma::range_map::{Contiguous, Key};
 use kvma::*;

@@ -5,6 +5,8 @@
 //! busy machine the figures say little. `KVMA_BENCH_ROUNDS` sets the number of rounds (9), of which
 //! medians are shown.
 
+#![allow(clippy::cast_precision_loss, reason = "figures for people")]
+
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,7 +16,10 @@ use kvma::addr_space::HasVmMap;
 use kvma::linux::abi::{MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MCL_CURRENT, PROT_READ, PROT_WRITE};
 use kvma::linux::{Capabilities, File, Kernel, Layout, LinuxVma, Mm, Mmap, NoKernel};
 use kvma::lock::Ticket;
-use kvma::*;
+use kvma::{
+    AddrSpace, Attrs, BoxAlloc, Errno, Hooks, MapRequest, NoHooks, PageSize, Piece, Placement,
+    Prot, RawLock, VmMap, VmaNode,
+};
 
 const PAGE: u64 = 0x1000;
 const AT: u64 = 0x1000_0000;
@@ -109,7 +114,7 @@ type Linux = Mm<NoFile, Alloc<LinuxVma<NoFile>>>;
 /// Returns the addresses of VMAs in the order in which they are mapped, which is not ascending.
 fn addresses(vmas: u64) -> impl Iterator<Item = u64> {
     // A step that shares no factor with the number of VMAs reaches all of them.
-    let step = (vmas / 2 + 1..).find(|step| gcd(*step, vmas) == 1).unwrap_or(1);
+    let step = (vmas / 2 + 1..=vmas).find(|step| gcd(*step, vmas) == 1).unwrap_or(1);
     (0..vmas).map(move |n| AT + n * step % vmas * STRIDE)
 }
 
@@ -187,7 +192,7 @@ fn main() {
             linux,
             |space, hooks| assert_eq!(space.munmap(AT, len, hooks), Ok(0)),
             |space, hooks| {
-                assert_eq!(space.update(3, hooks, |mm, call| mm.munmap(AT, len, call)), Ok(0))
+                assert_eq!(space.update(3, hooks, |mm, call| mm.munmap(AT, len, call)), Ok(0));
             },
         );
         row(
@@ -196,7 +201,10 @@ fn main() {
             linux,
             |space, hooks| assert_eq!(space.mlockall(MCL_CURRENT, hooks), Ok(0)),
             |space, hooks| {
-                assert_eq!(space.update(3, hooks, |mm, call| mm.mlockall(MCL_CURRENT, call)), Ok(0))
+                assert_eq!(
+                    space.update(3, hooks, |mm, call| mm.mlockall(MCL_CURRENT, call)),
+                    Ok(0)
+                );
             },
         );
         let next = Layout::x86_64(8 << 20);

@@ -10,13 +10,18 @@
 //! The bench also measures how long a cache line takes from one processor to the other, because
 //! virtual processors are moved nearer to each other and further apart.
 
+#![allow(clippy::cast_precision_loss, reason = "figures for people")]
+
 use std::cell::UnsafeCell;
 use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use kvma::*;
+use kvma::vm_map::Update;
+use kvma::{
+    AddrSpace, Attrs, BoxAlloc, MapRequest, NoHooks, PageSize, Placement, Prot, VmMap, VmaNode,
+};
 
 const PAGE: u64 = 0x1000;
 const STRIDE: u64 = 16 * PAGE;
@@ -88,7 +93,7 @@ impl Shared for Lockless {
         self.0.lookup(addr).map(|vma| (vma.prot(), vma.attrs().user_bits()))
     }
     fn write(&self, change: impl FnOnce(&mut Map, &mut Update<'_, (), Alloc, NoHooks>)) {
-        self.0.update(3, &mut NoHooks, change)
+        self.0.update(3, &mut NoHooks, change);
     }
 }
 
@@ -143,7 +148,7 @@ impl Shared for Alone {
 fn cpu_time() -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is a valid place for the answer.
-    let result = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
+    let result = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
     assert_eq!(result, 0, "every Linux has this clock");
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
@@ -218,7 +223,7 @@ fn run<S: Shared>(shared: &S, vmas: u64, readers: u64, writer: Writer, time: Dur
                     done += 2;
                 }
                 changes.store(done, Ordering::Relaxed);
-                done as f64 / (cpu_time() - began).as_secs_f64() / 1e6
+                done as f64 / cpu_time().saturating_sub(began).as_secs_f64() / 1e6
             })
         });
         let reading: Vec<_> = (0..readers)
@@ -237,7 +242,7 @@ fn run<S: Shared>(shared: &S, vmas: u64, readers: u64, writer: Writer, time: Dur
                         }
                         done += 256;
                     }
-                    done as f64 / (cpu_time() - began).as_secs_f64() / 1e6
+                    done as f64 / cpu_time().saturating_sub(began).as_secs_f64() / 1e6
                 })
             })
             .collect();

@@ -52,11 +52,14 @@ pub trait Peer: Default {
 mod ours {
     use std::sync::LazyLock;
 
-    use kvma::*;
+    use kvma::{
+        Attrs, BoxAlloc, MapRequest, NoHooks, PageSize, Placement, Prot, Search, VmMap, VmaNode,
+    };
 
-    use super::*;
+    use super::{LIMIT, Peer};
 
     /// This crate's `VmMap`.
+    #[derive(Debug)]
     pub struct Kvma(VmMap<(), &'static BoxAlloc<VmaNode>>);
 
     impl Default for Kvma {
@@ -121,6 +124,7 @@ pub use ours::Kvma;
 
 /// The standard library's map, with splitting and merging written by hand and an index of gaps by
 /// size. It takes the smallest gap that is large enough, where the others take the lowest.
+#[derive(Debug)]
 pub struct BTree {
     vmas: BTreeMap<u64, (u64, u32, bool)>,
     free: BTreeSet<(u64, u64)>,
@@ -238,7 +242,7 @@ impl Peer for BTree {
 }
 
 /// rangemap: equal neighbours merge, and free ranges are found by walking the gaps.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct RangeMap(rangemap::RangeMap<u64, (u32, bool)>);
 
 impl Peer for RangeMap {
@@ -277,8 +281,9 @@ impl Peer for RangeMap {
     }
 }
 
-/// memory_set 0.4.1 with a backend that does nothing. It never merges, so protecting a page leaves
-/// three VMAs for ever.
+/// `memory_set` 0.4.1 with a backend that does nothing. It never merges, so protecting a page
+/// leaves three VMAs for ever.
+#[expect(missing_debug_implementations, reason = "memory_set's own type has none")]
 pub struct MemorySet(memory_set::MemorySet<Nothing>);
 
 impl Default for MemorySet {
@@ -296,15 +301,15 @@ impl MappingBackend for Nothing {
     type Flags = (u32, bool);
     type PageTable = ();
 
-    fn map(&self, _: VirtAddr, _: usize, _: (u32, bool), _: &mut ()) -> bool {
+    fn map(&self, _: VirtAddr, _: usize, _: (u32, bool), (): &mut ()) -> bool {
         true
     }
 
-    fn unmap(&self, _: VirtAddr, _: usize, _: &mut ()) -> bool {
+    fn unmap(&self, _: VirtAddr, _: usize, (): &mut ()) -> bool {
         true
     }
 
-    fn protect(&self, _: VirtAddr, _: usize, _: (u32, bool), _: &mut ()) -> bool {
+    fn protect(&self, _: VirtAddr, _: usize, _: (u32, bool), (): &mut ()) -> bool {
         true
     }
 }

@@ -30,5 +30,5 @@ pub use page::{Page, VmaView, advance};
 pub use recorder::{Edit, HookCall, PieceView, Recorder, Refusal, ToView};
 pub use rig::{Completion, Faults, Rig};
 pub use search::{ByteSearch, PageSearch};
-pub use space::{Outcome, Space};
+pub use space::Space;
 pub use tag::{Ledger, Tag, TagView};

@@ -11,12 +11,14 @@ use crate::snapshot::{Snapshot, SnapshotVma};
 
 /// The VMAs that Linux itself maps into every program, as far as the trace has shown them, each
 /// next to the one before.
+#[derive(Debug)]
 pub(crate) struct Specials {
     vmas: Vec<Special, 4>,
     gate: Gate,
 }
 
 /// One of the [`Specials`].
+#[derive(Debug)]
 struct Special {
     backing: Backing<'static>,
     len: u64,

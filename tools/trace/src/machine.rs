@@ -19,6 +19,7 @@ use crate::traced_kernel::TracedKernel;
 ///
 /// For those who keep the address space themselves, behind a lock for example; otherwise
 /// [`Replay`](crate::Replay) is simpler.
+#[derive(Debug)]
 pub struct Machine {
     descriptors: Descriptors,
     privilege: Privilege,

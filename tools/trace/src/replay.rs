@@ -17,6 +17,7 @@ use crate::snapshot::{Snapshot, SnapshotVma};
 ///
 /// It is some 20 KiB large: where stacks are small, put it into a static. If the address space is
 /// kept elsewhere, behind a lock for example, use a [`Machine`] instead.
+#[derive(Debug)]
 pub struct Replay<'a, A: MmAlloc<Backing<'a>>> {
     /// The address space that the lines are about.
     mm: Mm<Backing<'a>, A>,

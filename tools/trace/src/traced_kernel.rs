@@ -14,11 +14,12 @@ type Vma<'a> = LinuxVma<Backing<'a>>;
 /// The memory of the machine on which traces are made, in bytes. It has no swap.
 const MEMORY: u64 = 24_105 << 20;
 
-/// The device of shared memory and of files made by memfd_create(2).
+/// The device of shared memory and of files made by `memfd_create(2)`.
 const MEMORY_FILES: (u32, u32) = (0, 1);
 
 /// The kernel that made the trace, as far as its answers depend on it. It passes the work on pages
 /// to the kernel inside.
+#[derive(Debug)]
 pub struct TracedKernel<'s, 'a, K> {
     pub(crate) inner: &'s mut K,
     pub(crate) privilege: Privilege,

@@ -102,7 +102,7 @@ fn space() -> Space {
 }
 
 fn space_len(space: &Space) -> usize {
-    space.inspect(|map| map.len())
+    space.inspect(VmMap::len)
 }
 
 fn space_lookup(space: &mut Space, addr: u64) -> u64 {

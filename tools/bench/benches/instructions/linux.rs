@@ -69,7 +69,9 @@ fn vma_starts() -> Vec<u64> {
     let mut starts: Vec<u64> = starts().into_iter().map(|start| 2 * start).collect();
     let end = starts.iter().max().unwrap() + VMA_LEN;
     let base = Layout::x86_64(8 << 20).base() - end;
-    starts.iter_mut().for_each(|start| *start += base);
+    for start in &mut starts {
+        *start += base;
+    }
     starts
 }
 
@@ -172,7 +174,7 @@ fn space() -> Space {
 }
 
 fn space_len(space: &Space) -> usize {
-    space.inspect(|mm| mm.map_count())
+    space.inspect(Mm::map_count)
 }
 
 /// A write fault that does without the lock. The first write to private memory would need it.

@@ -21,6 +21,8 @@
 //! All instructions count the same, also those that wait for memory or lock a cache line. For time
 //! there are `table` and `smp`.
 
+#![allow(clippy::cast_precision_loss, reason = "figures for people")]
+
 mod compat;
 mod core;
 mod count;
@@ -29,6 +31,7 @@ mod operation;
 mod range_map;
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::process::ExitCode;
 use std::{env, fs};
 
@@ -95,7 +98,7 @@ fn main() -> ExitCode {
     let (mut saved, mut worse) = (String::new(), 0);
     for operation in table.operations.iter().filter(|operation| options.wants(&operation.name)) {
         let (name, now) = (&operation.name, count::count(operation));
-        saved += &format!("{name}\t{now:.2}\n");
+        writeln!(saved, "{name}\t{now:.2}").expect("to a string");
         print!("{name:<42}{now:>12.1}");
         if let Some(before) = &mut before {
             match before.remove(name) {
