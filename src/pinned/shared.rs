@@ -113,7 +113,7 @@ impl<T, D: StaticDomain> Shared<T, D> {
     /// the object after unlock.
     pub fn pin<'g>(this: &Self, _guard: &'g Guard<D>) -> Pinned<'g, T, D> {
         // The guard exists already, and `this` is dropped later.
-        Pinned { object: this.object, marker: PhantomData }
+        Pinned { object: this.object, borrow: PhantomData, domain: PhantomData }
     }
 
     /// Gives the reference up without dropping anything now, be it the last one. Never waits and
@@ -221,12 +221,10 @@ unsafe impl<T: Send + Sync + 'static, D: StaticDomain> PinnedData for Shared<T, 
     unsafe fn from_key(key: u64, _guard: &Guard<D>) -> Pinned<'_, T, D> {
         let object = ptr::with_exposed_provenance_mut::<Object<T>>(key as usize);
         // SAFETY: the key of a reference is the address of an object.
-        Pinned { object: unsafe { NonNull::new_unchecked(object) }, marker: PhantomData }
+        let object = unsafe { NonNull::new_unchecked(object) };
+        Pinned { object, borrow: PhantomData, domain: PhantomData }
     }
 }
-
-/// A borrow of `T` for as long as a guard of `D` exists.
-type Borrowed<'g, T, D> = (&'g T, fn() -> D);
 
 /// An object that a guard keeps in place. Copied freely; gives the object by dereferencing.
 ///
@@ -234,7 +232,8 @@ type Borrowed<'g, T, D> = (&'g T, fn() -> D);
 /// [`VmaSnapshot`](crate::VmaSnapshot) that came with it.
 pub struct Pinned<'g, T, D: StaticDomain> {
     object: NonNull<Object<T>>,
-    marker: PhantomData<Borrowed<'g, T, D>>,
+    borrow: PhantomData<&'g T>,
+    domain: PhantomData<fn() -> D>,
 }
 
 // SAFETY: a reference to `T`, and `upgrade` makes a `Shared`.
@@ -253,6 +252,10 @@ impl<'g, T, D: StaticDomain> Pinned<'g, T, D> {
     /// Makes a counted reference, which outlives the guard: for a fault handler that sleeps, and
     /// should not keep everybody's objects waiting meanwhile. `None` if the last reference is gone
     /// already, and the VMA with it: look up again.
+    ///
+    /// # Panics
+    ///
+    /// If so many references were forgotten that another one could make their count wrap.
     pub fn upgrade(this: Self) -> Option<Shared<T, D>> {
         // SAFETY: as in `get`.
         let references = unsafe { &(*this.object.as_ptr()).header.references };
