@@ -1,8 +1,8 @@
-//! A user-space emulator: the guest's addresses 0x10000.. lie in a reserved range of this process,
-//! and the callbacks make the real mmap, munmap and mprotect. Each run of the guest wrecks its
-//! memory; `restore` brings it back for the next, as a fuzzer does that resets its target.
+//! A user-space emulator. The guest's addresses from 0x10000 on lie in a reserved range of this
+//! process, and the hooks make the real mmap, munmap and mprotect. Each run of the guest wrecks its
+//! memory; `restore` brings it back for the next run, as in a fuzzer that resets its target.
 //!
-//! `cargo run --example emulator`: exits with 0 only if memory and rights are what they were, byte
+//! `cargo run --example emulator` exits with 0 only if memory and rights are what they were, byte
 //! for byte.
 
 #[path = "host/mod.rs"]
@@ -12,16 +12,17 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use host::{Host, Source};
-use kvma::{Attrs, Backing, Heap, Hooks, Mappings, Origin, Piece, Prot, VmRange};
+use kvma::compat::{Mappings, Origin};
+use kvma::{Attrs, Backing, Error, Heap, Hooks, Piece, Prot, VmRange};
 
 const GUEST: u64 = 0x10000;
 const PAGES: u64 = 256;
 
-/// What stands between the map and the machine.
+/// Makes the changes of the map in real memory.
 struct Machine {
     host: Host,
     image: OwnedFd,
-    /// Hooks cannot fail; what went wrong waits here.
+    /// Hooks cannot fail any more when they change memory, so the first error waits here.
     failed: Option<io::Error>,
     calls: usize,
 }
@@ -38,26 +39,26 @@ impl Machine {
 }
 
 impl Hooks<Origin> for Machine {
-    fn map(&mut self, piece: &Piece<'_, Origin>) {
+    type Error = Error;
+
+    fn on_map(&mut self, piece: &Piece<'_, Origin>) {
         let (addr, len) = self.host_range(piece.range());
         let source = match piece.attrs().backing() {
             Backing::Anonymous => Source::Zeroes,
-            // The offset is that of this very piece, in pages.
-            Backing::Object { offset, .. } => {
-                Source::File(&self.image, offset * piece.range().page_size().bytes())
-            }
+            // The offset is that of this very piece.
+            Backing::Object { offset, .. } => Source::File(&self.image, offset),
         };
         let result = self.host.map(addr, len, piece.attrs().prot(), source);
         self.note(result);
     }
 
-    fn unmap(&mut self, piece: &Piece<'_, Origin>) {
+    fn on_unmap(&mut self, piece: &Piece<'_, Origin>) {
         let (addr, len) = self.host_range(piece.range());
         let result = self.host.unmap(addr, len);
         self.note(result);
     }
 
-    fn protect(&mut self, piece: &Piece<'_, Origin>, _old: &Attrs) {
+    fn on_protect(&mut self, piece: &Piece<'_, Origin>, _old: &Attrs) {
         let (addr, len) = self.host_range(piece.range());
         let result = self.host.protect(addr, len, piece.attrs().prot());
         self.note(result);
@@ -66,7 +67,7 @@ impl Hooks<Origin> for Machine {
 
 type Guest = Mappings<(), Heap>;
 
-/// Contents of every region, whatever its rights.
+/// Reads the contents of every region, whatever its rights.
 fn contents(guest: &Guest, machine: &Machine) -> io::Result<Vec<(VmRange, Vec<u8>)>> {
     let save = |range: VmRange, prot: Prot| {
         let (addr, len) = machine.host_range(range);
@@ -79,7 +80,7 @@ fn contents(guest: &Guest, machine: &Machine) -> io::Result<Vec<(VmRange, Vec<u8
     guest.vm_map().iter().map(|vma| save(vma.range(), vma.prot())).collect()
 }
 
-/// The guest's program: maps, unmaps, protects and writes what it likes.
+/// Runs the guest's program, which maps, unmaps, protects and writes what it likes.
 fn run(
     guest: &mut Guest,
     machine: &mut Machine,
@@ -91,9 +92,12 @@ fn run(
     };
     let mut update = guest.update(machine);
     let heap = guest.map_any(None, 8 * page, Attrs::new(Prot::RW), (), &mut update)?;
-    guest.unmap(GUEST + 2 * page, 3 * page, &mut update)?; // out of the middle of the image
-    guest.protect(GUEST + 8 * page, 4 * page, Prot::READ, &mut update)?; // data, read-only now
-    guest.map_at(GUEST + 13 * page, 6 * page, Attrs::new(Prot::RW), (), &mut update)?; // over the stack's end
+    // Out of the middle of the image.
+    guest.unmap(GUEST + 2 * page, 3 * page, &mut update)?;
+    // Data becomes read-only.
+    guest.protect(GUEST + 8 * page, 4 * page, Prot::READ, &mut update)?;
+    // Over the end of the stack.
+    guest.map_at(GUEST + 13 * page, 6 * page, Attrs::new(Prot::RW), (), &mut update)?;
     update.finish();
     poke(machine, heap, format!("heap of run {run}").as_bytes())?;
     poke(machine, GUEST + 15 * page, b"over the stack")?;
@@ -107,7 +111,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let image: Vec<u8> = (0..8 * page).map(|at| (at / page) as u8 + 1).collect();
     let host = Host::reserve(PAGES * page, page)?;
     let mut machine = Machine { host, image: host::memory_file(&image)?, failed: None, calls: 0 };
-    let mut guest = Guest::new(GUEST, PAGES, page_size, Heap)?;
+    let mut guest = Guest::new(GUEST..=GUEST + PAGES * page - 1, page_size, Heap)?;
 
     // Code from a file, data, a stack.
     let code = Attrs::new(Prot::RX).with_backing(Backing::Object { id: 1, offset: 0 });
@@ -129,9 +133,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         assert_ne!(contents(&guest, &machine)?, bytes, "the run has changed memory");
 
         let calls = machine.calls;
-        guest.restore(&saved, &mut guest.update(&mut machine))?;
+        guest.restore(&saved, &mut machine)?;
         let calls = machine.calls - calls;
-        // Pages that were there all along still hold what was written to them: that is ours to
+        // Pages that were there all along still hold what was written to them, which only we can
         // undo.
         for (range, bytes) in &bytes {
             let (addr, len) = machine.host_range(*range);

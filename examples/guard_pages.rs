@@ -1,9 +1,9 @@
-//! Guard pages around a stack: a range is reserved, and all but its first and last page committed.
-//! A thread runs on it; one that overflows dies at the guard instead of writing over what lies
-//! below.
+//! Guard pages around a stack: a range is reserved, and all of it but the first and the last page
+//! is committed. A thread runs on it. One that overflows its stack dies at the guard, before it
+//! overwrites what lies below.
 //!
-//! `cargo run --example guard_pages`: exits with 0 only if the overflow, in a child process, ends
-//! in SIGSEGV, and its neighbour's memory was out of reach.
+//! `cargo run --example guard_pages` exits with 0 only if the overflow, in a child process, ends in
+//! SIGSEGV, and the memory of its neighbour was out of reach.
 
 #[path = "host/mod.rs"]
 mod host;
@@ -14,7 +14,8 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 
 use host::{Host, Source};
-use kvma::{Event, Heap, MapOptions, Prot, VmMap};
+use kvma::compat::MapOptions;
+use kvma::{Event, Heap, Prot, VmMap, on_event};
 
 const STACK: u64 = 256 << 10;
 
@@ -26,39 +27,30 @@ fn guarded_stack(
 ) -> Result<u64, Box<dyn std::error::Error>> {
     let page = map.page_size().bytes();
     let mut failed = None;
-    let mut hooks = |event: Event<'_, ()>| {
+    let mut hooks = on_event(|event| {
+        let (range, prot) = (event.piece().range(), event.piece().attrs().prot());
+        let (start, len) = (range.start(), range.len().unwrap_or(0));
         let result = match event {
-            Event::Map(piece) => host.map(
-                piece.range().start(),
-                piece.range().len().unwrap_or(0),
-                piece.attrs().prot(),
-                Source::Zeroes,
-            ),
-            Event::Protect { piece, .. } => host.protect(
-                piece.range().start(),
-                piece.range().len().unwrap_or(0),
-                piece.attrs().prot(),
-            ),
+            Event::Map(_) => host.map(start, len, prot, Source::Zeroes),
+            Event::Protect { .. } => host.protect(start, len, prot),
             _ => Ok(()),
         };
         failed = failed.take().or(result.err());
-    };
+    });
     let whole = MapOptions::new(STACK + 2 * page)
         .reserve()
         .stack()
         .no_core_dump()
         .request(map.page_size())?;
-    let mut update = map.update(&mut hooks);
-    let guard = map.map(whole, &mut update)?;
-    map.commit(guard + page, STACK, Prot::RW, &mut update)?;
-    update.finish();
+    let guard = map.map(whole, &mut hooks)?;
+    map.commit(guard + page, STACK, Prot::RW, &mut hooks)?;
     match failed {
         Some(error) => Err(error.into()),
         None => Ok(guard + page),
     }
 }
 
-/// Uses the stack, and as much of it as there is if told so.
+/// Recurses `depth` times, which uses up any stack if `depth` is large enough.
 #[inline(never)]
 fn recurse(depth: u64) -> u64 {
     let here = std::hint::black_box([depth; 64]);
@@ -90,7 +82,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let page_size = host::page_size();
     let page = page_size.bytes();
     let host = Host::reserve(8 << 20, page)?;
-    let mut map = VmMap::<(), _>::new(host.start(), host.len() / page, page_size, Heap)?;
+    let mut map = VmMap::<(), _>::new(host.space(), page_size, Heap)?;
     let below = guarded_stack(&mut map, &host)?;
     let stack = guarded_stack(&mut map, &host)?;
     assert_eq!(stack, below + STACK + 2 * page, "side by side, two guards between");

@@ -1,12 +1,12 @@
-//! Replays recorded address-space traces and holds the answers against Linux's.
+//! Replays recorded traces of address spaces, and compares the answers with those of Linux.
 //!
-//! `cargo run --release --example replay -- FILE…` prints for each file: calls identical to the
-//! kernel's / all, snapshots identical / all, VMAs at the end, time per call. The exit status is 0
-//! only if all are identical.
+//! `cargo run --release --example replay -- FILE…` prints for each file how many of the calls and
+//! of the snapshots are identical to those of the kernel, the VMAs at the end, and the time per
+//! call. The exit status is 0 only if all are identical.
 //!
-//! `--emit FILE` writes the trace to standard output with kvma's answers and its own `maps` lines
-//! in place of the kernel's, `--flags` with a `VmFlags:` line after each. It does not look at the
-//! answers in the file, so that it works where they were taken out.
+//! `--emit FILE` writes the trace to standard output, with the answers and the `maps` lines of kvma
+//! in place of those of the kernel; with `--flags`, a `VmFlags:` line follows each. The answers in
+//! the file are not read, so that it works on a file without them.
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write as _};
@@ -16,7 +16,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use kvma::{BoxAlloc, NoHooks};
+use kvma::BoxAlloc;
+use kvma::linux::NoKernel;
 use kvma_trace::{Answer, Call, Entry, Line, Parser, Replay, Step};
 
 const USAGE: &str = "\
@@ -26,7 +27,7 @@ usage: replay FILE...
 Replays traces of Linux address-space calls on kvma.
 
   --emit FILE   write the trace with kvma's own answers and maps to standard output
-  --flags       with --emit: a VmFlags line after each vma
+  --flags       with --emit: a VmFlags line after each VMA
   -h, --help    this text";
 
 /// What the command line asks for.
@@ -70,7 +71,7 @@ fn arguments() -> Result<Job, lexopt::Error> {
     let mut parser = lexopt::Parser::from_env();
     while let Some(argument) = parser.next()? {
         match argument {
-            // A switch, so that `--emit --flags FILE` means what it says. `--emit=FILE` works, too.
+            // Without a value, so that `--emit --flags FILE` works. `--emit=FILE` works, too.
             Long("emit") => {
                 emit = true;
                 files.extend(parser.optional_value().map(PathBuf::from));
@@ -90,8 +91,7 @@ fn arguments() -> Result<Job, lexopt::Error> {
     }
 }
 
-/// The file as text. Paths in a trace may be in any encoding; what is not UTF-8 is replaced, as a
-/// reader would.
+/// Reads a file as text. Paths in a trace may be in any encoding; what is not UTF-8 is replaced.
 fn read(file: &Path) -> Result<String, String> {
     let bytes = std::fs::read(file).map_err(|error| error.to_string())?;
     Ok(String::from_utf8(bytes)
@@ -125,12 +125,12 @@ fn compare_all(files: &[PathBuf]) -> ExitCode {
     code
 }
 
-/// What a comparison has retry_with_nodes.
+/// The result of a comparison.
 #[derive(Default)]
 struct Tally {
     calls: usize,
     same_calls: usize,
-    /// Calls and snapshots whose answers were taken out of the file.
+    /// Calls and snapshots whose answers are not in the file.
     unknown: usize,
     snapshots: usize,
     same_snapshots: usize,
@@ -155,7 +155,8 @@ impl std::fmt::Display for Tally {
         let each = self.spent.as_nanos().checked_div(*calls as u128).unwrap_or(0);
         write!(
             f,
-            "calls {same_calls}/{calls} identical, snapshots {same_snapshots}/{snapshots} identical, \
+            "calls {same_calls}/{calls} identical, \
+             snapshots {same_snapshots}/{snapshots} identical, \
              {vmas} VMAs at the end, {each} ns/call"
         )?;
         if self.unknown > 0 {
@@ -168,7 +169,7 @@ impl std::fmt::Display for Tally {
     }
 }
 
-/// A line on the terminal that shows how far the replay is; nothing where there is no terminal.
+/// A progress bar, if there is a terminal.
 struct Progress {
     bar: ProgressBar,
     since: usize,
@@ -221,7 +222,7 @@ fn replay<'a>(
         let entry = entry.map_err(|error| error.to_string())?;
         let start = Instant::now();
         let step = replay
-            .step(&entry.line, &mut NoHooks)
+            .step(&entry.line, &mut NoKernel)
             .map_err(|error| format!("line {}: {error}", entry.number))?;
         seen(&entry, step, &replay, start.elapsed())?;
     }

@@ -1,9 +1,9 @@
-//! A box as LFI's: 4 GiB of addresses at a multiple of 4 GiB, with guards at both ends, in which a
-//! program may map what it likes and out of which it cannot. When the program ends, the box is
+//! A sandbox like those of LFI: 4 GiB of addresses at a multiple of 4 GiB, with guards at both
+//! ends. A program can map what it likes inside, and nothing outside. When it ends, the sandbox is
 //! reset to what was loaded.
 //!
-//! `cargo run --example sandbox`: exits with 0 only if nothing was ever mapped outside the box, and
-//! the box is clean after each program.
+//! `cargo run --example sandbox` exits with 0 only if nothing was ever mapped outside the sandbox,
+//! and the sandbox is clean after each program.
 
 #[path = "host/mod.rs"]
 mod host;
@@ -11,10 +11,11 @@ mod host;
 use std::io;
 
 use host::{Host, Source};
-use kvma::{AddrSpace, Attrs, Error, Heap, Info, Mappings, Prot, UpdateFn, VmRange};
+use kvma::compat::{Info, Mappings, UpdateFn};
+use kvma::{AddrSpace, Attrs, Error, Heap, NoHooks, Prot, VmRange};
 
 const BOX: u64 = 4 << 30;
-/// What lies between the box and its neighbours: a wild access with a small offset ends here.
+/// Lies between the sandbox and its neighbours: a wild access with a small offset ends here.
 const GUARD: u64 = 80 << 10;
 
 struct Sandbox {
@@ -27,21 +28,21 @@ impl Sandbox {
         let host = Host::reserve(BOX, BOX)?;
         let page = host::page_size();
         let guard = GUARD.next_multiple_of(page.bytes());
-        // The space is what lies between the guards, so that nothing else can be asked for.
-        let pages = (BOX - 2 * guard) / page.bytes();
-        let space = AddrSpace::new(Mappings::new(host.start() + guard, pages, page, Heap)?);
+        // The space lies between the guards, so that nothing else can be mapped.
+        let inside = host.start() + guard..=host.start() + BOX - guard - 1;
+        let space = AddrSpace::new(Mappings::new(inside, page, Heap)?);
         Ok(Sandbox { host, space })
     }
 
     /// The program's mmap.
     fn mmap(&self, hint: Option<u64>, len: u64, prot: Prot) -> Result<u64, Error> {
-        // A new mapping at a free place replaces nothing; there is nothing to hear.
-        let at = self.space.map_any(hint, len, Attrs::new(prot), (), &mut kvma::NoHooks)?;
+        // A mapping in a gap replaces nothing, so there is nothing to hear.
+        let at = self.space.map_any(hint, len, Attrs::new(prot), (), &mut NoHooks)?;
         self.must(self.host.map(at, len, prot, Source::Zeroes));
         Ok(at)
     }
 
-    /// The program's munmap: one callback for each part of a mapping that goes.
+    /// The program's munmap. Each part of a mapping that goes is one callback.
     fn munmap(&self, addr: u64, len: u64) -> Result<u64, Error> {
         self.space.unmap(addr, len, &mut UpdateFn(|range, _: Info<'_>| self.really_unmap(range)))
     }
@@ -54,7 +55,7 @@ impl Sandbox {
         self.space.protect(addr, len, prot, &mut UpdateFn(protect))
     }
 
-    /// Everything that the program has mapped goes.
+    /// Unmaps everything that the program has mapped.
     fn reset(&self) -> Result<u64, Error> {
         self.space.unmap_non_original(&mut UpdateFn(|range, _: Info<'_>| self.really_unmap(range)))
     }
@@ -63,11 +64,10 @@ impl Sandbox {
         self.must(self.host.unmap(range.start(), range.len().unwrap_or(0)));
     }
 
-    /// The box's own calls do not fail but for want of memory; a sandbox that is not sure of its
-    /// walls ends.
+    /// Ends the process if a call on the sandbox's own memory has failed: its walls may not hold.
     fn must(&self, result: io::Result<()>) {
         if let Err(error) = result {
-            eprintln!("the box is broken: {error}");
+            eprintln!("the sandbox is broken: {error}");
             std::process::exit(1);
         }
     }
@@ -78,11 +78,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (host, page) = (&sandbox.host, host::page_size().bytes());
     assert_eq!(host.start() % BOX, 0);
 
-    // What the loader puts there is original.
+    // What the loader maps is original.
     let code = sandbox.mmap(None, 16 * page, Prot::RW)?;
     host.poke(code, b"the program")?;
     sandbox.mprotect(code, 16 * page, Prot::READ)?;
-    sandbox.space.mark_original();
+    sandbox.space.mark_original()?;
 
     for program in 1..=3 {
         // It maps here and there, and tries to get out.
@@ -103,8 +103,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
         assert_eq!(sandbox.mmap(None, BOX, Prot::RW), Err(Error::NoSpace));
 
-        let pages = sandbox.reset()?;
-        println!("program {program}: {pages} pages mapped, all gone");
+        let bytes = sandbox.reset()?;
+        println!("program {program}: {} KiB mapped, all gone", bytes >> 10);
         assert!(host.faults(host.peek(heap, &mut [0])) && host.faults(host.peek(far, &mut [0])));
         let mut loaded = [0; 11];
         host.peek(code, &mut loaded)?;

@@ -33,9 +33,9 @@ impl fmt::Display for Prot {
         write!(
             f,
             "{}{}{}",
-            letter(Prot::READ, 'r'),
-            letter(Prot::WRITE, 'w'),
-            letter(Prot::EXEC, 'x')
+            letter(Self::READ, 'r'),
+            letter(Self::WRITE, 'w'),
+            letter(Self::EXEC, 'x')
         )
     }
 }
@@ -82,6 +82,7 @@ impl VmaFlags {
     }
 
     /// Returns the flags with another protection.
+    #[must_use]
     pub const fn with_prot(self, prot: Prot) -> Self {
         Self::from_bits_retain(self.bits() & !Self::PROT.bits() | prot.bits() as u32)
     }
@@ -97,6 +98,7 @@ impl VmaFlags {
     }
 
     /// Returns the flags with another memory type.
+    #[must_use]
     pub const fn with_mem_type(self, mem: MemType) -> Self {
         Self::from_bits_retain(self.bits() & !Self::MEM_TYPE.bits() | (mem as u32) << 8)
     }
@@ -109,6 +111,7 @@ impl VmaFlags {
     }
 
     /// Returns the flags with another split granularity.
+    #[must_use]
     pub const fn with_split_granularity(self, granularity: SplitGranularity) -> Self {
         Self::from_bits_retain(
             self.bits() & !Self::SPLIT_GRANULARITY.bits() | (granularity as u32) << 10,
@@ -121,6 +124,7 @@ impl VmaFlags {
     }
 
     /// Returns the flags with other kernel's bits.
+    #[must_use]
     pub const fn with_user_flags(self, bits: u16) -> Self {
         Self::from_bits_retain(self.bits() & 0xffff | (bits as u32) << 16)
     }
@@ -186,27 +190,27 @@ pub enum SplitGranularity {
 
 impl SplitGranularity {
     /// Every variant, at the index that is its number.
-    const ALL: [SplitGranularity; 16] = [
-        SplitGranularity::Page,
-        SplitGranularity::Size2M,
-        SplitGranularity::Size1G,
-        SplitGranularity::Never,
-        SplitGranularity::Size64K,
-        SplitGranularity::Size32M,
-        SplitGranularity::Size512M,
-        SplitGranularity::Size16G,
-        SplitGranularity::Size512K,
-        SplitGranularity::Size1M,
-        SplitGranularity::Size4M,
-        SplitGranularity::Size8M,
-        SplitGranularity::Size16M,
-        SplitGranularity::Size256M,
-        SplitGranularity::Size2G,
-        SplitGranularity::Size512G,
+    const ALL: [Self; 16] = [
+        Self::Page,
+        Self::Size2M,
+        Self::Size1G,
+        Self::Never,
+        Self::Size64K,
+        Self::Size32M,
+        Self::Size512M,
+        Self::Size16G,
+        Self::Size512K,
+        Self::Size1M,
+        Self::Size4M,
+        Self::Size8M,
+        Self::Size16M,
+        Self::Size256M,
+        Self::Size2G,
+        Self::Size512G,
     ];
 
     /// Returns the granularity of `bytes` bytes, if there is one.
-    pub fn from_bytes(bytes: u64) -> Option<SplitGranularity> {
+    pub fn from_bytes(bytes: u64) -> Option<Self> {
         Self::ALL.into_iter().find(|granularity| granularity.bytes() == Some(bytes))
     }
 
@@ -214,7 +218,7 @@ impl SplitGranularity {
     pub const fn allows(self, addr: u64) -> bool {
         match self.bytes() {
             Some(bytes) => addr & (bytes - 1) == 0,
-            None => matches!(self, SplitGranularity::Page),
+            None => matches!(self, Self::Page),
         }
     }
 
@@ -222,21 +226,21 @@ impl SplitGranularity {
     /// space's, and for [`Never`](SplitGranularity::Never).
     pub const fn bytes(self) -> Option<u64> {
         match self {
-            SplitGranularity::Page | SplitGranularity::Never => None,
-            SplitGranularity::Size64K => Some(1 << 16),
-            SplitGranularity::Size512K => Some(1 << 19),
-            SplitGranularity::Size1M => Some(1 << 20),
-            SplitGranularity::Size2M => Some(1 << 21),
-            SplitGranularity::Size4M => Some(1 << 22),
-            SplitGranularity::Size8M => Some(1 << 23),
-            SplitGranularity::Size16M => Some(1 << 24),
-            SplitGranularity::Size32M => Some(1 << 25),
-            SplitGranularity::Size256M => Some(1 << 28),
-            SplitGranularity::Size512M => Some(1 << 29),
-            SplitGranularity::Size1G => Some(1 << 30),
-            SplitGranularity::Size2G => Some(1 << 31),
-            SplitGranularity::Size16G => Some(1 << 34),
-            SplitGranularity::Size512G => Some(1 << 39),
+            Self::Page | Self::Never => None,
+            Self::Size64K => Some(1 << 16),
+            Self::Size512K => Some(1 << 19),
+            Self::Size1M => Some(1 << 20),
+            Self::Size2M => Some(1 << 21),
+            Self::Size4M => Some(1 << 22),
+            Self::Size8M => Some(1 << 23),
+            Self::Size16M => Some(1 << 24),
+            Self::Size32M => Some(1 << 25),
+            Self::Size256M => Some(1 << 28),
+            Self::Size512M => Some(1 << 29),
+            Self::Size1G => Some(1 << 30),
+            Self::Size2G => Some(1 << 31),
+            Self::Size16G => Some(1 << 34),
+            Self::Size512G => Some(1 << 39),
         }
     }
 }

@@ -126,10 +126,11 @@ impl<V> Event<'_, V> {
 impl<'a, V> Event<'a, V> {
     /// Returns the piece that the event is about.
     pub fn piece(&self) -> Piece<'a, V> {
-        match *self {
-            Event::Map(piece) | Event::Unmap(piece) => piece,
-            Event::Protect { piece, .. } | Event::Relocate { piece, .. } => piece,
-        }
+        let (Event::Map(piece)
+        | Event::Unmap(piece)
+        | Event::Protect { piece, .. }
+        | Event::Relocate { piece, .. }) = *self;
+        piece
     }
 }
 
@@ -150,8 +151,8 @@ impl<V> fmt::Debug for Event<'_, V> {
                 f.debug_struct("Protect").field("piece", piece).field("old", old).finish()
             }
             Event::Relocate { piece, to } => {
-                let to = format_args!("{to:#x}");
-                f.debug_struct("Relocate").field("piece", piece).field("to", &to).finish()
+                let mut debug = f.debug_struct("Relocate");
+                debug.field("piece", piece).field("to", &format_args!("{to:#x}")).finish()
             }
         }
     }
@@ -241,7 +242,11 @@ impl<V> fmt::Debug for RemovedVma<V> {
 /// use kvma::{Error, Event, Hooks, Piece};
 ///
 /// # struct PageTable;
-/// # impl PageTable { fn clear(&mut self, _page: u64) {} fn shootdown(&mut self) {} fn wait(&mut self) {} }
+/// # impl PageTable {
+/// #     fn clear(&mut self, _page: u64) {}
+/// #     fn shootdown(&mut self) {}
+/// #     fn wait(&mut self) {}
+/// # }
 /// impl Hooks<()> for PageTable {
 ///     type Error = Error;
 ///
@@ -275,8 +280,8 @@ pub trait Hooks<V> {
         Ok(())
     }
 
-    /// Returns `false` if [`prepare`](Self::prepare) never has anything to do: then operations do not
-    /// work out the events beforehand. It must always return the same.
+    /// Returns `false` if [`prepare`](Self::prepare) never has anything to do: then operations do
+    /// not work out the events beforehand. It must always return the same.
     fn prepares(&self) -> bool {
         true
     }
@@ -346,7 +351,8 @@ pub struct OnEvent<F>(F);
 /// Makes hooks of a closure that hears the steps which cannot fail.
 ///
 /// ```
-/// use kvma::{Attrs, Event, FixedPool, MapRequest, PageSize, Placement, Prot, VmMap, VmaNode, on_event};
+/// use kvma::{Attrs, Event, FixedPool, MapRequest, PageSize, Placement, Prot, VmMap, VmaNode};
+/// use kvma::on_event;
 ///
 /// let pool = FixedPool::<VmaNode, 8>::new();
 /// let mut map = VmMap::new(0..=0xf_ffff, PageSize::SIZE_4K, &pool)?;
@@ -371,19 +377,19 @@ impl<V, F: FnMut(Event<'_, V>)> Hooks<V> for OnEvent<F> {
     }
 
     fn on_map(&mut self, piece: &Piece<'_, V>) {
-        (self.0)(Event::Map(*piece))
+        (self.0)(Event::Map(*piece));
     }
 
     fn on_unmap(&mut self, piece: &Piece<'_, V>) {
-        (self.0)(Event::Unmap(*piece))
+        (self.0)(Event::Unmap(*piece));
     }
 
     fn on_protect(&mut self, piece: &Piece<'_, V>, old: &Attrs) {
-        (self.0)(Event::Protect { piece: *piece, old: *old })
+        (self.0)(Event::Protect { piece: *piece, old: *old });
     }
 
     fn on_relocate(&mut self, piece: &Piece<'_, V>, to: u64) {
-        (self.0)(Event::Relocate { piece: *piece, to })
+        (self.0)(Event::Relocate { piece: *piece, to });
     }
 }
 

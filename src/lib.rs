@@ -1,6 +1,32 @@
 #![doc = include_str!("../README.md")]
 #![no_std]
 #![deny(unsafe_code)]
+// Clippy's pedantic set, with these exceptions. Those of a single place are written there.
+#![warn(missing_debug_implementations, clippy::pedantic, clippy::use_self)]
+#![allow(
+    // Words hold two numbers, and keys become positions: a cast is what is meant.
+    clippy::cast_lossless,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    // What must be inlined on a page fault's way is measured.
+    clippy::inline_always,
+    // Coordinates, and the left and right of two, need no longer names.
+    clippy::many_single_char_names,
+    clippy::similar_names,
+    // `A` is an allocator and `T` what is in a tree, also where a type names its parameters
+    // otherwise.
+    clippy::mismatching_type_param_order,
+    // User data need not have Debug, and what a lock guards is not shown.
+    clippy::missing_fields_in_debug,
+    // Nearly every method returns something. Those whose result must be used say so.
+    clippy::must_use_candidate,
+    // Tokens, nodes and claims are used up.
+    clippy::needless_pass_by_value
+)]
+
+#[cfg(all(loom, not(feature = "loom")))]
+compile_error!("`--cfg loom` needs kvma's feature `loom`: its locks and atomics are loom's then");
 
 pub mod addr_space;
 #[cfg(feature = "compat")]
@@ -12,6 +38,7 @@ pub mod hooks;
 pub mod linux;
 pub mod node;
 mod pending_flush;
+pub mod pinned;
 mod placement;
 mod position;
 mod range;

@@ -63,17 +63,14 @@ impl PendingFlushes {
 
     /// Takes a slot for a flush of `range`. Called by the lock's holder, before anything changes.
     pub(crate) fn begin(&self, range: PageRange) -> usize {
-        let index = match self.slots.iter().position(|slot| slot.users.get() == 0) {
-            Some(index) => {
-                self.latest.set(index as u64);
-                self.slots[index].store(range);
-                index
-            }
-            None => {
-                let latest = self.latest.get() as usize % SLOTS;
-                self.extend(latest, range);
-                latest
-            }
+        let index = if let Some(index) = self.slots.iter().position(|slot| slot.users.get() == 0) {
+            self.latest.set(index as u64);
+            self.slots[index].store(range);
+            index
+        } else {
+            let latest = self.latest.get() as usize % SLOTS;
+            self.extend(latest, range);
+            latest
         };
         self.slots[index].users.raise();
         index

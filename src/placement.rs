@@ -29,6 +29,7 @@ pub enum Direction {
 /// assert_eq!(map.find_gap(0x1000, &search)?, 0xa0_0000);
 /// # Ok::<(), kvma::Error>(())
 /// ```
+#[must_use = "nothing is searched for until it is handed to a map"]
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Search {
     first: u64,

@@ -9,10 +9,11 @@ use core::fmt::Debug;
 use core::hash::Hash;
 use core::ops::{Add, AddAssign, Sub, SubAssign};
 
-/// What places and lengths are retry_with_nodes in: `u64`, or `u128` for keys of more than 64 bits.
+/// The type that positions and lengths are counted in: `u64`, or `u128` for keys of more than 64
+/// bits.
 ///
-/// No other type can be one. Code that is to work with either compares, adds and subtracts, or
-/// turns it into a `u128`.
+/// No other type can be one. Code that has to work with both compares, adds and subtracts, or
+/// converts to `u128`.
 pub trait Position:
     Number
     + Copy
@@ -91,13 +92,13 @@ impl Number for u64 {
     }
 
     #[inline(always)]
-    fn get(word: &Word) -> u64 {
+    fn get(word: &Word) -> Self {
         word.get()
     }
 
     #[inline(always)]
-    fn set(word: &Word, value: u64) {
-        word.set(value)
+    fn set(word: &Word, value: Self) {
+        word.set(value);
     }
 }
 
@@ -113,12 +114,12 @@ impl Number for u128 {
     }
 
     #[inline(always)]
-    fn get([low, high]: &[Word; 2]) -> u128 {
-        (high.get() as u128) << 64 | low.get() as u128
+    fn get([low, high]: &[Word; 2]) -> Self {
+        (high.get() as Self) << 64 | low.get() as Self
     }
 
     #[inline(always)]
-    fn set([low, high]: &[Word; 2], value: u128) {
+    fn set([low, high]: &[Word; 2], value: Self) {
         low.set(value as u64);
         high.set((value >> 64) as u64);
     }
@@ -129,25 +130,26 @@ pub(crate) struct Field<P: Position>(P::Words);
 
 impl<P: Position> Field<P> {
     pub(crate) fn new(value: P) -> Self {
-        Field(value.words())
+        Self(value.words())
     }
 
-    /// By the lock's holder, who alone stores.
+    /// Returns the position to the lock's holder, who alone stores.
     #[inline(always)]
     pub(crate) fn get(&self) -> P {
         P::get(&self.0)
     }
 
+    /// Stores a position.
     #[inline(always)]
     pub(crate) fn set(&self, value: P) {
-        P::set(&self.0, value)
+        P::set(&self.0, value);
     }
 
-    /// As `set`, but leaves the cache line to its readers if the value is there already.
+    /// Stores a position unless it is there already, so that readers keep the cache line.
     #[inline(always)]
     pub(crate) fn update(&self, value: P) {
         if self.get() != value {
-            self.set(value)
+            self.set(value);
         }
     }
 }
@@ -155,7 +157,7 @@ impl<P: Position> Field<P> {
 /// Only a position of one word can be read without the lock: of two words, a reader might get the
 /// halves of two positions.
 impl Field<u64> {
-    /// By a reader without the lock; orders nothing.
+    /// Returns the position to a reader without the lock. Orders nothing.
     #[inline(always)]
     pub(crate) fn shared(&self) -> u64 {
         self.0.shared()

@@ -10,6 +10,10 @@ use crate::node::{Content, NodeAlloc, NodeStore, Preallocated};
 use crate::range::PageRange;
 use crate::tree::{CursorMut, EntryRef, Tree};
 
+/// The most free nodes that any one operation on a range needs: one for each end that splits an
+/// entry, and one for the entry that it adds.
+pub(crate) const NODES_PER_OPERATION: usize = 3;
+
 /// The attributes and the data of an entry.
 pub(crate) type Parts<'a, T> = (&'a <T as Content>::Attrs, &'a <T as Content>::Data);
 
@@ -359,8 +363,9 @@ impl<T: SplitMerge> Tree<T> {
         page: T::Position,
         nodes: &mut Preallocated<T, A>,
     ) {
-        if self.find(page).is_some_and(|entry| entry.range().start < page) {
-            self.cursor(page).split_at(page, nodes);
+        let mut cursor = self.cursor(page);
+        if cursor.entry().is_some_and(|entry| entry.range().start < page) {
+            cursor.split_at(page, nodes);
         }
     }
 

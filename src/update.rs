@@ -69,6 +69,30 @@ impl<'h, V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone, H: Hooks<V> + ?Sized> Upd
         Update { hooks, owed: Owed::new(alloc, page), flushes }
     }
 
+    /// Creates an update for a map that lies behind a lock of the caller's, before the lock is
+    /// taken: so that nodes are [preallocated](Self::preallocate) without it. `alloc` and `page`
+    /// are those of the map. With the map at hand, [`VmMap::update`] does it.
+    ///
+    /// ```
+    /// use kvma::{FixedPool, NoHooks, PageSize, Update, VmMap, VmaNode};
+    /// use std::sync::Mutex;
+    ///
+    /// static POOL: FixedPool<VmaNode, 8> = FixedPool::new();
+    /// let map = VmMap::new(0..=0xf_ffff, PageSize::SIZE_4K, &POOL)?;
+    /// let map = Mutex::new(map);
+    /// let mut hooks = NoHooks;
+    /// let mut update = Update::before_lock(&POOL, PageSize::SIZE_4K, &mut hooks);
+    /// update.preallocate(3)?;
+    /// map.lock().unwrap().unmap(0x1000, 0x1000, &mut update)?;
+    /// update.finish();
+    /// # Ok::<(), kvma::Error>(())
+    /// ```
+    ///
+    /// [`VmMap::update`]: crate::VmMap::update
+    pub fn before_lock(alloc: A, page: PageSize, hooks: &'h mut H) -> Self {
+        Self::new(alloc, page, hooks, None)
+    }
+
     /// Allocates nodes until there are `count`, so that operations which need no more do not
     /// allocate. To be called before taking the lock.
     ///

@@ -1,10 +1,10 @@
-//! Every example shows something that holds: each exits with 0, or the test fails.
+//! Every example checks what it shows, and exits with 0 only if that holds.
 
 #![cfg(target_os = "linux")]
 
 use std::process::Command;
 
-/// Runs an example as its user would.
+/// Runs an example as a user does.
 fn run(name: &str) {
     let output = Command::new(env!("CARGO"))
         .args(["run", "--quiet", "--package", "kvma", "--example", name])
@@ -14,25 +14,25 @@ fn run(name: &str) {
     let said = String::from_utf8_lossy(&output.stdout);
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{name}: {}\n{said}{error}", output.status);
-    assert!(!said.is_empty(), "{name} says what it has shown");
+    assert!(!said.is_empty(), "{name} prints what it has shown");
 }
 
 #[test]
-fn emulator() {
+fn emulator_restores_memory() {
     run("emulator");
 }
 
 #[test]
-fn sandbox() {
+fn sandbox_has_no_way_out() {
     run("sandbox");
 }
 
 #[test]
-fn jit() {
+fn jit_runs_what_it_compiles() {
     run("jit");
 }
 
 #[test]
-fn guard_pages() {
+fn guard_pages_stop_an_overflow() {
     run("guard_pages");
 }

@@ -1,32 +1,35 @@
-//! Memory: the caller's, or malloc's.
+//! Where memory comes from: the caller's functions, or the C library's.
 
 use core::ffi::c_void;
+use core::mem::ManuallyDrop;
 use core::ptr::NonNull;
-use engine::node::Content;
-use engine::{Node, NodeAlloc};
 
-/// Where memory comes from. Both functions are needed. NULL where an allocator is asked for means
+use engine::Error;
+use engine::node::{Content, Node, NodeAlloc};
+
+/// An allocator. Both functions are needed. NULL where an allocator is asked for means
 /// `aligned_alloc` and `free` of the C library; a library built for kernels has none, and answers
 /// `KVMA_NULL_POINTER`.
 ///
-/// `alloc` answers NULL when there is none. `align` is a power of two of at most 64, `size` a
-/// multiple of it. Memory that is not aligned so is given back at once and counts as none. The
-/// table is copied; `ctx` must live as long as what was made with it.
+/// The table is copied; `ctx` must live as long as what was made with it. Two tables with the same
+/// functions and `ctx` are the same allocator.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct kvma_allocator {
-    /// Gives `size` bytes at a multiple of `align`, or NULL.
+    /// Returns `size` bytes at a multiple of `align`, or NULL if there is no memory. `align` is a
+    /// power of two of at most 64, and `size` a multiple of it. Memory that is not aligned so is
+    /// given back at once and counts as none.
     pub alloc:
         Option<unsafe extern "C" fn(ctx: *mut c_void, size: usize, align: usize) -> *mut c_void>,
-    /// Takes them back, with the same numbers.
+    /// Takes back what `alloc` returned, with the same numbers.
     pub free: Option<
         unsafe extern "C" fn(ctx: *mut c_void, memory: *mut c_void, size: usize, align: usize),
     >,
-    /// Handed to both.
+    /// Passed to both.
     pub ctx: *mut c_void,
 }
 
-/// The C library's. The header would declare them anew.
+/// The C library's functions. The header would declare them anew.
 ///
 /// cbindgen:ignore
 #[cfg(feature = "std")]
@@ -39,10 +42,12 @@ mod libc {
     }
 }
 
+// Not inlined, so that their addresses are the same everywhere: `is_same` compares them.
 #[cfg(feature = "std")]
 #[inline(never)]
 unsafe extern "C" fn malloc_alloc(_ctx: *mut c_void, size: usize, align: usize) -> *mut c_void {
-    // SAFETY: `size` is a multiple of `align`, which is a power of two (see `Memory::get`).
+    // SAFETY: `aligned_alloc` wants a power of two and a multiple of it, which `layout` computes
+    // for all who call this.
     unsafe { libc::aligned_alloc(align, size) }
 }
 
@@ -54,11 +59,12 @@ unsafe extern "C" fn malloc_free(
     _size: usize,
     _align: usize,
 ) {
-    // SAFETY: `memory` came from `malloc_alloc`, by the contract of `Memory::put`.
+    // SAFETY: `Memory` passes each allocator what came from it, so `memory` came from
+    // `aligned_alloc` and was not freed, or is NULL, which `free` takes.
     unsafe { libc::free(memory) }
 }
 
-/// An allocator that is complete: the handle that the engine clones.
+/// An allocator that is complete. This is the handle that the engine clones.
 #[derive(Clone, Copy)]
 pub(crate) struct Memory {
     alloc: unsafe extern "C" fn(*mut c_void, usize, usize) -> *mut c_void,
@@ -69,36 +75,34 @@ pub(crate) struct Memory {
 impl Memory {
     /// The C library's.
     #[cfg(feature = "std")]
-    pub(crate) const MALLOC: Memory =
-        Memory { alloc: malloc_alloc, free: malloc_free, ctx: core::ptr::null_mut() };
+    pub(crate) const MALLOC: Self =
+        Self { alloc: malloc_alloc, free: malloc_free, ctx: core::ptr::null_mut() };
 
-    /// What NULL means: the C library's, where there is one.
-    fn default() -> Option<Memory> {
+    /// The allocator that NULL stands for: the C library's, where there is one.
+    #[cfg_attr(feature = "std", allow(clippy::unnecessary_wraps))]
+    fn default() -> Option<Self> {
         #[cfg(feature = "std")]
-        return Some(Memory::MALLOC);
+        return Some(Self::MALLOC);
         #[cfg(not(feature = "std"))]
         return None;
     }
 
-    /// The caller's, or the C library's for NULL. `None` if a function is missing.
-    ///
-    /// # Safety
-    ///
-    /// `table` is NULL or points to a table as its documentation says.
-    pub(crate) unsafe fn from_table(table: *const kvma_allocator) -> Option<Memory> {
-        // SAFETY: the caller's.
-        let Some(table) = (unsafe { table.as_ref() }) else { return Memory::default() };
-        Some(Memory { alloc: table.alloc?, free: table.free?, ctx: table.ctx })
+    /// Returns the caller's allocator, or the C library's for NULL. `None` if a function is
+    /// missing.
+    pub(crate) fn from_table(table: Option<&kvma_allocator>) -> Option<Self> {
+        let Some(table) = table else { return Self::default() };
+        Some(Self { alloc: table.alloc?, free: table.free?, ctx: table.ctx })
     }
 
-    /// Memory for a `T`, uninitialised.
-    pub(crate) fn get<T>(&self) -> Option<NonNull<T>> {
+    /// Allocates memory for a `T`, uninitialised.
+    pub(crate) fn allocate<T>(&self) -> Option<NonNull<T>> {
         let (size, align) = const { layout::<T>() };
-        // SAFETY: a complete table by `from_table`, asked as it says.
+        // SAFETY: the function is the caller's allocator, and `layout` gives numbers as its
+        // documentation promises.
         let memory = unsafe { (self.alloc)(self.ctx, size, align) };
         if memory.addr() & (align - 1) != 0 {
-            // Not what was asked for, and nothing that can be used.
-            // SAFETY: as above; it is what `alloc` gave.
+            // SAFETY: this is what `alloc` returned, with the same numbers, and not NULL, which
+            // is aligned. It is of no use here.
             unsafe { (self.free)(self.ctx, memory, size, align) };
             return None;
         }
@@ -109,17 +113,19 @@ impl Memory {
     ///
     /// # Safety
     ///
-    /// `memory` came from `get` of the same allocator and type, and nothing is in it any more.
-    pub(crate) unsafe fn put<T>(&self, memory: NonNull<T>) {
+    /// `memory` came from `allocate` of the same allocator and type, and nothing in it is used or
+    /// dropped any more.
+    pub(crate) unsafe fn deallocate<T>(&self, memory: NonNull<T>) {
         let (size, align) = const { layout::<T>() };
-        // SAFETY: the caller's; the numbers are those of `get`.
+        // SAFETY: this function's contract: `alloc` returned the memory for the same type, so the
+        // numbers are the same, too.
         unsafe { (self.free)(self.ctx, memory.as_ptr().cast(), size, align) }
     }
 
-    /// Moves `value` into memory of its own.
-    pub(crate) fn put_in<T>(&self, value: T) -> Option<NonNull<T>> {
-        let memory = self.get::<T>()?;
-        // SAFETY: room for a `T`, and ours alone.
+    /// Moves `value` into memory of its own. `None` if there is none; then `value` is dropped.
+    pub(crate) fn store<T>(&self, value: T) -> Option<NonNull<T>> {
+        let memory = self.allocate::<T>()?;
+        // SAFETY: `allocate` gives room for a `T`, aligned, and nobody else has the pointer.
         unsafe { memory.write(value) };
         Some(memory)
     }
@@ -128,12 +134,13 @@ impl Memory {
     ///
     /// # Safety
     ///
-    /// `value` came from `put_in` of the same allocator, and nobody uses it any more.
-    pub(crate) unsafe fn drop_in<T>(&self, value: NonNull<T>) {
-        // SAFETY: the caller's.
+    /// `value` came from `store` of the same allocator, and nobody uses it any more.
+    pub(crate) unsafe fn drop_stored<T>(&self, value: NonNull<T>) {
+        // SAFETY: this function's contract: a valid value is there, which goes here and whose
+        // memory came from `allocate`.
         unsafe {
             value.drop_in_place();
-            self.put(value);
+            self.deallocate(value);
         }
     }
 }
@@ -147,17 +154,56 @@ const fn layout<T>() -> (usize, usize) {
     (size, align)
 }
 
-// SAFETY: every call asks the caller's allocator, which gives memory to one holder at a time; a
-// node is initialised when it is handed out. Whatever has the table's functions and `ctx` is the
-// same allocator. The caller keeps it alive as long as what was made with it.
+/// Memory for a handle, taken before the work whose result goes into it, so that nothing has to be
+/// undone for lack of it. Goes back to the allocator unless it is filled.
+pub(crate) struct HandleSlot<T> {
+    slot: NonNull<T>,
+    memory: Memory,
+}
+
+impl<T> HandleSlot<T> {
+    /// Takes the memory.
+    ///
+    /// # Errors
+    ///
+    /// `OutOfMemory`.
+    pub(crate) fn new(memory: Memory) -> Result<Self, Error> {
+        let slot = memory.allocate().ok_or(Error::OutOfMemory)?;
+        Ok(Self { slot, memory })
+    }
+
+    /// Moves `value` in, and hands the pointer over.
+    pub(crate) fn fill(self, value: T) -> *mut T {
+        let slot = ManuallyDrop::new(self).slot;
+        // SAFETY: `allocate` gave room for a `T`, and nobody else has the pointer.
+        unsafe { slot.write(value) };
+        slot.as_ptr()
+    }
+}
+
+impl<T> Drop for HandleSlot<T> {
+    fn drop(&mut self) {
+        // SAFETY: the slot came from `allocate` of the same memory, and nothing was moved in:
+        // `fill` does not come here.
+        unsafe { self.memory.deallocate(self.slot) }
+    }
+}
+
+// SAFETY: `alloc` returns memory of the caller's allocator, whose documentation asks that it is
+// nobody else's until it is freed, and the node in it is initialised. Handles with equal functions
+// and `ctx` are the same allocator, by the same documentation, so `is_same` says the truth; the
+// caller keeps `ctx` alive as long as what was made with it. Memory that goes back may become
+// anything, so it is not type-stable; and nothing here looks at nodes without using the map.
 unsafe impl<T: Content> NodeAlloc<T> for Memory {
+    const TYPE_STABLE: bool = false;
+
     fn alloc(&self) -> Option<NonNull<Node<T>>> {
-        self.put_in(Node::new())
+        self.store(Node::new())
     }
 
     unsafe fn dealloc(&self, node: NonNull<Node<T>>) {
-        // SAFETY: the engine gives back what `alloc` gave, with nothing in it.
-        unsafe { self.put(node) }
+        // SAFETY: the engine gives back what `alloc` returned, once, with nothing in it.
+        unsafe { self.deallocate(node) }
     }
 
     fn is_same(&self, other: &Self) -> bool {

@@ -1,92 +1,139 @@
-//! The owner's side of a change, as a table of functions.
+//! The kernel's side of a change, as a table of functions.
 
-use crate::attrs::{KVMA_EXEC, kvma_attrs, kvma_piece, kvma_range};
-use crate::boundary::tell;
-use crate::data::Shown;
-use crate::vm::options::advice_number;
 use core::ffi::c_void;
-use engine::{Advice, Attrs, Errno, Error, Event, Hooks, NoHooks, Piece, WriteXorExec};
+use core::mem::MaybeUninit;
 
-/// The piece is mapped from now on.
+use engine::compat::WriteXorExec;
+use engine::hooks::{Advice, RemovedVma};
+use engine::{Attrs, Errno, Event, Hooks, NoHooks, Piece};
+
+use crate::attrs::{AsPointer, KVMA_EXEC, kvma_attrs, kvma_piece, kvma_range};
+use crate::boundary::write_out;
+use crate::status::Failure;
+
+/// The piece is going to be mapped.
 pub const KVMA_EVENT_MAP: u32 = 0;
-/// The piece is mapped no more.
+/// The piece is going to be unmapped.
 pub const KVMA_EVENT_UNMAP: u32 = 1;
-/// The piece has new attributes.
+/// The piece is going to have new attributes.
 pub const KVMA_EVENT_PROTECT: u32 = 2;
-/// The piece's contents move.
+/// The piece's contents are going to move.
 pub const KVMA_EVENT_RELOCATE: u32 = 3;
 
 /// A step of a change that is about to happen.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct kvma_event {
-    /// `KVMA_EVENT_MAP` and the like.
+    /// `KVMA_EVENT_MAP` or the like.
     pub kind: u32,
-    /// What it is about. Where it is protected, with the new attributes; where it is relocated, at
-    /// its old place.
+    /// The piece that the step concerns: with the new attributes where it is protected, at its old
+    /// place where it is relocated.
     pub piece: kvma_piece,
-    /// Where it is protected: the attributes before. Else the piece's own.
+    /// The attributes before, where the piece is protected; else those of the piece.
     pub old: kvma_attrs,
-    /// Where it is relocated: the address to which. Else 0.
+    /// The new address, where the piece is relocated; else 0.
     pub to: u64,
 }
 
-/// What the owner of a map does in step with it. Every function may be NULL, as may a pointer to
-/// the whole table.
+/// Advice: the pages will be needed soon (`MADV_WILLNEED`).
+pub const KVMA_ADVISE_WILL_NEED: u32 = 0;
+/// Advice: what the pages hold is not needed; the next access finds zeros or the object
+/// (`MADV_DONTNEED`).
+pub const KVMA_ADVISE_DONT_NEED: u32 = 1;
+/// Advice: the pages may go when memory runs short (`MADV_FREE`).
+pub const KVMA_ADVISE_FREE: u32 = 2;
+/// Advice: populate the page tables now (`MADV_POPULATE_READ`).
+pub const KVMA_ADVISE_POPULATE: u32 = 3;
+/// Advice: write back what was changed, and wait (`MS_SYNC`).
+pub const KVMA_ADVISE_FLUSH: u32 = 4;
+/// Advice: start to write back what was changed (`MS_ASYNC`).
+pub const KVMA_ADVISE_FLUSH_ASYNC: u32 = 5;
+/// Advice: make the instruction cache see what was written.
+pub const KVMA_ADVISE_FLUSH_INSTRUCTIONS: u32 = 6;
+
+/// The engine's advice, at the index that is its number in C.
+const ADVICE: [Advice; 7] = [
+    Advice::WillNeed,
+    Advice::DontNeed,
+    Advice::Free,
+    Advice::Populate,
+    Advice::Flush,
+    Advice::FlushAsync,
+    Advice::FlushInstructions,
+];
+
+/// Returns the advice of this number, if there is one.
+pub(crate) fn to_advice(number: u32) -> Option<Advice> {
+    ADVICE.get(usize::try_from(number).ok()?).copied()
+}
+
+fn advice_number(advice: Advice) -> u32 {
+    ADVICE.iter().position(|known| *known == advice).map_or(u32::MAX, |number| number as u32)
+}
+
+/// The callbacks through which the kernel edits its page tables in step with the map. Every
+/// function may be NULL, as may a pointer to the whole table.
 ///
 ///     prepare ... prepare     may refuse: then cancel ... cancel, and nothing has happened
 ///     -- the map changes --   from here on nothing can fail
-///     unmap, protect, relocate, map     once for each piece of a VMA, ascending
-///     flush_begin             the owner's lock still held: start the TLB flush, do not wait
+///     on_unmap, on_protect, on_relocate, on_map     for each piece of a VMA, ascending
+///     flush_begin             the kernel's lock is still held: start the TLB flush, do not wait
 ///     -- kvma_update_finish, or the end of a call without an update --
 ///     flush_wait              wait for the other processors
-///     -- what was removed is dropped --
+///     release ... release     removed VMAs in order: frames may be reused from here on
 ///
-/// All of them must not call back into the map; where they do, they are answered `KVMA_BUSY`.
+/// Down to `flush_begin` the map is in use: calls into it are answered `KVMA_BUSY`. From
+/// `flush_wait` on it can be read, and after `kvma_update_finish` also changed.
+///
+/// The table is copied; what `udata` points to must live as long as the call or the update.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct kvma_hooks {
-    /// Gets ready for a step: page-table pages, limits. Returns 0, or an errno to refuse the
-    /// change; the call then answers with that errno as a negative status.
+    /// Gets ready for a step: page-table pages, limits. Returns 0, or an errno of either sign to
+    /// refuse the change; the call then answers with that errno as a negative status.
     pub prepare: Option<unsafe extern "C" fn(udata: *mut c_void, event: *const kvma_event) -> i32>,
     /// Undoes a `prepare` that succeeded, because a later one refused.
     pub cancel: Option<unsafe extern "C" fn(udata: *mut c_void, event: *const kvma_event)>,
     /// The piece is mapped from now on. Page tables may be filled at once or on demand.
-    pub map: Option<unsafe extern "C" fn(udata: *mut c_void, piece: *const kvma_piece)>,
-    /// The piece is mapped no more: its page-table entries must go.
-    pub unmap: Option<unsafe extern "C" fn(udata: *mut c_void, piece: *const kvma_piece)>,
-    /// The piece has new attributes; entries that allow more than they do must be narrowed.
-    pub protect: Option<
+    pub on_map: Option<unsafe extern "C" fn(udata: *mut c_void, piece: *const kvma_piece)>,
+    /// The piece is no longer mapped: its page-table entries must go.
+    pub on_unmap: Option<unsafe extern "C" fn(udata: *mut c_void, piece: *const kvma_piece)>,
+    /// The piece has new attributes: entries that allow more than they do must be narrowed.
+    pub on_protect: Option<
         unsafe extern "C" fn(udata: *mut c_void, piece: *const kvma_piece, old: *const kvma_attrs),
     >,
-    /// The piece's contents move: entries go from its range to as many pages at `to`.
-    pub relocate:
+    /// The piece's contents move: entries go from its range to the range of that length at `to`.
+    pub on_relocate:
         Option<unsafe extern "C" fn(udata: *mut c_void, piece: *const kvma_piece, to: u64)>,
-    /// Advice about a piece, which changes nothing in the map: `KVMA_ADVISE_WILL_NEED` and the
-    /// like.
-    pub advise:
+    /// There is advice about a piece, `KVMA_ADVISE_WILL_NEED` or the like. It changes nothing in
+    /// the map.
+    pub on_advise:
         Option<unsafe extern "C" fn(udata: *mut c_void, piece: *const kvma_piece, advice: u32)>,
-    /// Starts the TLB flush for what was unmapped, narrowed or moved. Must not wait for others.
+    /// Starts the TLB flush for what was unmapped, narrowed or moved. Must not wait for others. May
+    /// be called several times before one `flush_wait`.
     pub flush_begin: Option<unsafe extern "C" fn(udata: *mut c_void)>,
-    /// Waits until the flush has ended everywhere. May sleep.
+    /// Waits until the flushes that have begun have ended everywhere. May sleep.
     pub flush_wait: Option<unsafe extern "C" fn(udata: *mut c_void)>,
-    /// Handed to all of them.
+    /// Hears of a VMA, or a part of one, that was removed, after `flush_wait` and in the order of
+    /// removal: its frames may be freed, its file notified. Then its user data is dropped.
+    pub release: Option<unsafe extern "C" fn(udata: *mut c_void, removed: *const kvma_piece)>,
+    /// Passed to all of them.
     pub udata: *mut c_void,
-    /// Whether to refuse, with `EACCES`, what lets code be written and run: a VMA that is writable
-    /// and executable at once, and one that becomes executable while it is writable, unless it is
-    /// marked `KVMA_JIT`. Asked before `prepare`.
+    /// Whether to refuse, with `KVMA_WRITE_XOR_EXEC`, what lets code be written and run: a VMA that
+    /// is writable and executable at once, and one that becomes executable while it is writable,
+    /// unless it is marked `KVMA_JIT`. Asked before `prepare`.
     pub write_xor_exec: bool,
 }
 
-/// Whether memory can be executed after a step that could not be before, so that the instruction
-/// cache must be made to see what was written there. Which, goes to `range` (NULL: not wanted).
+/// Answers whether memory can be executed after a step that could not be before, so that the
+/// instruction cache must be made to see what was written there. Writes where to `range` (NULL: not
+/// wanted).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_event_gains_exec(
-    event: *const kvma_event,
-    range: *mut kvma_range,
+    event: Option<&kvma_event>,
+    range: Option<&mut MaybeUninit<kvma_range>>,
 ) -> bool {
-    // SAFETY: the contract of all functions (crate docs); so below.
-    let Some(event) = (unsafe { event.as_ref() }) else { return false };
+    let Some(event) = event else { return false };
     let can = |attrs: &kvma_attrs| attrs.flags & KVMA_EXEC != 0;
     let piece = event.piece.range;
     let gains = match event.kind {
@@ -94,45 +141,41 @@ pub unsafe extern "C" fn kvma_event_gains_exec(
         KVMA_EVENT_PROTECT if can(&event.piece.attrs) && !can(&event.old) => piece,
         KVMA_EVENT_RELOCATE if can(&event.piece.attrs) => kvma_range {
             start: event.to,
-            last: event.to.wrapping_add(piece.last - piece.start),
+            last: event.to.wrapping_add(piece.last.wrapping_sub(piece.start)),
             ..piece
         },
         _ => return false,
     };
-    // SAFETY: see above.
-    unsafe { tell(range, gains) };
+    write_out(range, gains);
     true
 }
 
-/// A copy of the owner's table, or an empty one.
-pub(crate) struct Table(kvma_hooks);
+/// A copy of the kernel's table, or an empty one.
+pub(crate) struct HookTable(kvma_hooks);
 
-impl Table {
-    /// # Safety
-    ///
-    /// `hooks` is NULL or points to a table as its documentation says; the functions stay callable
-    /// as long as this lives.
-    pub(crate) unsafe fn new(hooks: *const kvma_hooks) -> Table {
-        // SAFETY: the caller's.
-        Table(unsafe { hooks.as_ref() }.copied().unwrap_or(kvma_hooks {
+impl HookTable {
+    /// Copies the table. Its functions are called later, as its documentation says.
+    pub(crate) fn new(hooks: Option<&kvma_hooks>) -> Self {
+        Self(hooks.copied().unwrap_or(kvma_hooks {
             prepare: None,
             cancel: None,
-            map: None,
-            unmap: None,
-            protect: None,
-            relocate: None,
-            advise: None,
+            on_map: None,
+            on_unmap: None,
+            on_protect: None,
+            on_relocate: None,
+            on_advise: None,
             flush_begin: None,
             flush_wait: None,
+            release: None,
             udata: core::ptr::null_mut(),
             write_xor_exec: false,
         }))
     }
 }
 
-impl<V: Shown> From<&Event<'_, V>> for kvma_event {
-    fn from(event: &Event<'_, V>) -> kvma_event {
-        let of = |kind, piece: &Piece<'_, V>| kvma_event {
+impl<V: AsPointer> From<&Event<'_, V>> for kvma_event {
+    fn from(event: &Event<'_, V>) -> Self {
+        let of = |kind, piece: &Piece<'_, V>| Self {
             kind,
             piece: piece.into(),
             old: piece.attrs().into(),
@@ -142,83 +185,102 @@ impl<V: Shown> From<&Event<'_, V>> for kvma_event {
             Event::Map(piece) => of(KVMA_EVENT_MAP, piece),
             Event::Unmap(piece) => of(KVMA_EVENT_UNMAP, piece),
             Event::Protect { piece, old } => {
-                kvma_event { old: (*old).into(), ..of(KVMA_EVENT_PROTECT, piece) }
+                Self { old: (*old).into(), ..of(KVMA_EVENT_PROTECT, piece) }
             }
-            Event::Relocate { piece, to } => {
-                kvma_event { to: *to, ..of(KVMA_EVENT_RELOCATE, piece) }
-            }
+            Event::Relocate { piece, to } => Self { to: *to, ..of(KVMA_EVENT_RELOCATE, piece) },
         }
     }
 }
 
-// In each of these: the owner's function, called as its documentation says.
-impl<V: Shown> Hooks<V> for Table {
-    fn prepare(&mut self, event: &Event<'_, V>) -> Result<(), Error> {
+impl<V: AsPointer> Hooks<V> for HookTable {
+    type Error = Failure;
+
+    fn prepare(&mut self, event: &Event<'_, V>) -> Result<(), Failure> {
         if self.0.write_xor_exec {
             WriteXorExec(NoHooks).prepare(event)?;
         }
         let Some(prepare) = self.0.prepare else { return Ok(()) };
-        // SAFETY: see above.
+        // SAFETY: the table's documentation promises this call before each step, with an event
+        // that lives for the call.
         match unsafe { prepare(self.0.udata, &event.into()) } {
             0 => Ok(()),
-            // Kernels return errnos negated; both are taken.
-            errno => Err(Error::Refused(Errno(errno.saturating_abs()))),
+            errno => Err(Errno(errno.saturating_abs()).into()),
         }
+    }
+
+    fn prepares(&self) -> bool {
+        self.0.prepare.is_some() || self.0.write_xor_exec
     }
 
     fn cancel(&mut self, event: &Event<'_, V>) {
         if let Some(cancel) = self.0.cancel {
-            // SAFETY: see above.
+            // SAFETY: the table's documentation promises this call after a refusal, with an event
+            // that lives for the call.
             unsafe { cancel(self.0.udata, &event.into()) }
         }
     }
 
-    fn map(&mut self, piece: &Piece<'_, V>) {
-        if let Some(map) = self.0.map {
-            // SAFETY: see above.
-            unsafe { map(self.0.udata, &piece.into()) }
+    fn on_map(&mut self, piece: &Piece<'_, V>) {
+        if let Some(on_map) = self.0.on_map {
+            // SAFETY: the table's documentation promises this call for what was mapped, with a
+            // piece that lives for the call.
+            unsafe { on_map(self.0.udata, &piece.into()) }
         }
     }
 
-    fn unmap(&mut self, piece: &Piece<'_, V>) {
-        if let Some(unmap) = self.0.unmap {
-            // SAFETY: see above.
-            unsafe { unmap(self.0.udata, &piece.into()) }
+    fn on_unmap(&mut self, piece: &Piece<'_, V>) {
+        if let Some(on_unmap) = self.0.on_unmap {
+            // SAFETY: the table's documentation promises this call for what was unmapped, with a
+            // piece that lives for the call.
+            unsafe { on_unmap(self.0.udata, &piece.into()) }
         }
     }
 
-    fn protect(&mut self, piece: &Piece<'_, V>, old: &Attrs) {
-        if let Some(protect) = self.0.protect {
-            // SAFETY: see above.
-            unsafe { protect(self.0.udata, &piece.into(), &(*old).into()) }
+    fn on_protect(&mut self, piece: &Piece<'_, V>, old: &Attrs) {
+        if let Some(on_protect) = self.0.on_protect {
+            // SAFETY: the table's documentation promises this call for new attributes, with a piece
+            // and old attributes that live for the call.
+            unsafe { on_protect(self.0.udata, &piece.into(), &(*old).into()) }
         }
     }
 
-    fn relocate(&mut self, piece: &Piece<'_, V>, to: u64) {
-        if let Some(relocate) = self.0.relocate {
-            // SAFETY: see above.
-            unsafe { relocate(self.0.udata, &piece.into(), to) }
+    fn on_relocate(&mut self, piece: &Piece<'_, V>, to: u64) {
+        if let Some(on_relocate) = self.0.on_relocate {
+            // SAFETY: the table's documentation promises this call for what moved, with a piece
+            // that lives for the call.
+            unsafe { on_relocate(self.0.udata, &piece.into(), to) }
         }
     }
 
-    fn advise(&mut self, piece: &Piece<'_, V>, advice: Advice) {
-        if let Some(advise) = self.0.advise {
-            // SAFETY: see above.
-            unsafe { advise(self.0.udata, &piece.into(), advice_number(advice)) }
+    fn on_advise(&mut self, piece: &Piece<'_, V>, advice: Advice) {
+        if let Some(on_advise) = self.0.on_advise {
+            // SAFETY: the table's documentation promises this call for advice, with a piece that
+            // lives for the call.
+            unsafe { on_advise(self.0.udata, &piece.into(), advice_number(advice)) }
         }
     }
 
     fn flush_begin(&mut self) {
         if let Some(flush_begin) = self.0.flush_begin {
-            // SAFETY: see above.
+            // SAFETY: the table's documentation promises this call at the end of a change that
+            // takes rights away.
             unsafe { flush_begin(self.0.udata) }
         }
     }
 
     fn flush_wait(&mut self) {
         if let Some(flush_wait) = self.0.flush_wait {
-            // SAFETY: see above.
+            // SAFETY: the table's documentation promises this call after `flush_begin`.
             unsafe { flush_wait(self.0.udata) }
         }
+    }
+
+    fn release(&mut self, removed: RemovedVma<V>) {
+        if let Some(release) = self.0.release {
+            // SAFETY: the table's documentation promises this call for what was removed, after the
+            // flush, with a piece that lives for the call.
+            unsafe { release(self.0.udata, &(&removed).into()) }
+        }
+        drop(removed);
     }
 }

@@ -1,39 +1,46 @@
 //! What is to be mapped, and where.
 
-use crate::attrs::kvma_attrs;
-use crate::status::Fail;
 use core::ffi::c_void;
-use engine::{Merge, Placement, Search};
 
-/// From the top: the highest free range.
+use engine::{MapRequest, Merge, Placement, Prot, Search};
+
+use crate::attrs::kvma_attrs;
+use crate::status::Failure;
+use crate::user_data::{UserData, kvma_data_ops};
+
+/// Searches from the top: the highest free range is taken.
 pub const KVMA_TOP_DOWN: u32 = 1;
-/// `hint` says something.
+/// `hint` counts.
 pub const KVMA_HINTED: u32 = 2;
 
-/// What a free range must be like, in bytes. All zero: the lowest one anywhere.
+/// Conditions on a free range, in bytes. All zero: the lowest free range anywhere.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct kvma_search {
-    /// `KVMA_TOP_DOWN`, `KVMA_HINTED`.
+    /// `KVMA_TOP_DOWN` and `KVMA_HINTED`, or 0.
     pub flags: u32,
-    /// Only from here on.
+    /// The lowest address that may be used.
     pub first: u64,
-    /// Only up to this byte. 0: no end.
+    /// The last byte that may be used. 0: there is no end.
     pub last: u64,
-    /// At a multiple of this power of two. 0: of a page.
+    /// The start is a multiple of this power of two. 0: of the page size.
     pub align: u64,
-    /// At this, modulo the alignment, such as a file's offset for huge pages.
+    /// The start is at this offset modulo `align`, such as a file's offset for huge pages.
     pub align_offset: u64,
-    /// With `KVMA_HINTED`: here if that is free and in the window, aligned or not.
+    /// With `KVMA_HINTED`: the start, rounded down to a page as mmap(2) does, if the range there is
+    /// free and in the window, whatever `align` says.
     pub hint: u64,
-    /// With so many bytes free on both sides.
+    /// The number of bytes that stay free on both sides.
     pub guard: u64,
 }
 
 impl kvma_search {
-    pub(crate) fn to_search(self) -> Result<Search, Fail> {
+    /// # Errors
+    ///
+    /// `Argument` for unknown flags.
+    pub(crate) fn to_search(self) -> Result<Search, Failure> {
         if self.flags & !(KVMA_TOP_DOWN | KVMA_HINTED) != 0 {
-            return Err(Fail::Argument);
+            return Err(Failure::Argument);
         }
         let last = if self.last == 0 { u64::MAX } else { self.last };
         let mut search = Search::new()
@@ -51,59 +58,113 @@ impl kvma_search {
     }
 }
 
-/// Wherever `search` finds room.
+/// Placement: wherever `search` finds a free range.
 pub const KVMA_ANYWHERE: u32 = 0;
-/// At `addr`; what is mapped there is replaced (`MAP_FIXED`).
+/// Placement: at `addr`, replacing what is mapped there (`MAP_FIXED`).
 pub const KVMA_FIXED: u32 = 1;
-/// At `addr`, if it is free (`MAP_FIXED_NOREPLACE`).
+/// Placement: at `addr` if the range is free (`MAP_FIXED_NOREPLACE`).
 pub const KVMA_FIXED_NOREPLACE: u32 = 2;
 
-/// A new VMA is joined with both neighbours where it can be.
+/// A new VMA merges with both neighbours where it can.
 pub const KVMA_MERGE_BOTH: u32 = 0;
-/// With the one below only.
+/// A new VMA merges with the neighbour below only.
 pub const KVMA_MERGE_LEFT: u32 = 1;
-/// With the one above only.
+/// A new VMA merges with the neighbour above only.
 pub const KVMA_MERGE_RIGHT: u32 = 2;
-/// With neither.
+/// A new VMA does not merge.
 pub const KVMA_MERGE_NEVER: u32 = 3;
 
-/// A new VMA. All zero but `len` is one: anonymous memory without access at the lowest free place.
+/// The place of a new VMA. All zero: the lowest free range.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct kvma_request {
-    /// `KVMA_ANYWHERE`, `KVMA_FIXED`, `KVMA_FIXED_NOREPLACE`.
-    pub place: u32,
-    /// `KVMA_MERGE_BOTH` and the like.
-    pub merge: u32,
-    /// Length in bytes, a multiple of the page size.
-    pub len: u64,
-    /// Where, for the two fixed places.
+pub struct kvma_placement {
+    /// `KVMA_ANYWHERE`, `KVMA_FIXED` or `KVMA_FIXED_NOREPLACE`.
+    pub kind: u32,
+    /// The address, for the two fixed placements.
     pub addr: u64,
-    /// Where, for `KVMA_ANYWHERE`.
+    /// The search, for `KVMA_ANYWHERE`.
     pub search: kvma_search,
-    /// What it is like.
-    pub attrs: kvma_attrs,
-    /// The owner's data. If the call fails, it is still the caller's.
-    pub data: *mut c_void,
 }
 
-impl kvma_request {
-    pub(crate) fn placement(&self) -> Result<Placement, Fail> {
-        match self.place {
+impl kvma_placement {
+    /// # Errors
+    ///
+    /// `Argument` for an unknown placement or unknown flags of the search.
+    pub(crate) fn to_placement(self) -> Result<Placement, Failure> {
+        match self.kind {
             KVMA_ANYWHERE => Ok(Placement::Any(self.search.to_search()?)),
             KVMA_FIXED => Ok(Placement::Fixed(self.addr)),
             KVMA_FIXED_NOREPLACE => Ok(Placement::FixedNoReplace(self.addr)),
-            _ => Err(Fail::Argument),
+            _ => Err(Failure::Argument),
         }
     }
 }
 
-pub(crate) fn merge(merge: u32) -> Result<Merge, Fail> {
+/// A request for a new VMA. All zero but `len`: anonymous memory without access in the lowest free
+/// range.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct kvma_request {
+    /// The place of the VMA.
+    pub placement: kvma_placement,
+    /// The length in bytes, a multiple of the page size.
+    pub len: u64,
+    /// The attributes of the VMA.
+    pub attrs: kvma_attrs,
+    /// `KVMA_MERGE_BOTH` or the like.
+    pub merge: u32,
+    /// The user data. It is the map's if the call succeeds, and else still the caller's.
+    pub data: *mut c_void,
+}
+
+impl kvma_request {
+    /// Makes the engine's request, without user data.
+    ///
+    /// # Errors
+    ///
+    /// `Argument` for an unknown placement or merge, or unknown flags of the search.
+    pub(crate) fn to_map_request(self) -> Result<MapRequest, Failure> {
+        let placement = self.placement.to_placement()?;
+        Ok(MapRequest::new(placement, self.len, self.attrs.into())
+            .with_merge(to_merge(self.merge)?))
+    }
+
+    /// Makes the engine's request with user data, which is the caller's until it has been
+    /// [taken](UserData::take).
+    ///
+    /// # Errors
+    ///
+    /// As [`to_map_request`](Self::to_map_request).
+    ///
+    /// # Safety
+    ///
+    /// As [`UserData::new`].
+    pub(crate) unsafe fn with_user_data(
+        self,
+        ops: *const kvma_data_ops,
+    ) -> Result<MapRequest<UserData>, Failure> {
+        // SAFETY: this function's contract.
+        let data = unsafe { UserData::new(self.data, ops) };
+        Ok(self.to_map_request()?.with_data(data))
+    }
+}
+
+/// # Errors
+///
+/// `Argument` for what is none of the `KVMA_MERGE_…`.
+pub(crate) fn to_merge(merge: u32) -> Result<Merge, Failure> {
     match merge {
         KVMA_MERGE_BOTH => Ok(Merge::Both),
         KVMA_MERGE_LEFT => Ok(Merge::Left),
         KVMA_MERGE_RIGHT => Ok(Merge::Right),
         KVMA_MERGE_NEVER => Ok(Merge::Never),
-        _ => Err(Fail::Argument),
+        _ => Err(Failure::Argument),
     }
+}
+
+/// # Errors
+///
+/// `Argument` for bits that are no protection.
+pub(crate) fn to_prot(prot: u32) -> Result<Prot, Failure> {
+    u8::try_from(prot).ok().and_then(Prot::from_bits).ok_or(Failure::Argument)
 }

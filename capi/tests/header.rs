@@ -1,6 +1,8 @@
 //! `include/kvma.h` is generated, and current.
 
-use std::{env, fs, path::Path};
+use std::env;
+use std::fs;
+use std::path::Path;
 
 /// Public functions of `VmMap` and `linux` that C has under another name, or not at all, since it
 /// has no use for them.
@@ -20,7 +22,7 @@ const OTHERWISE: [(&str, &str); 15] = [
     ("update", "kvma_update_new"),
     ("usage", "kvma_linux_get_usage"),
     // Of the types beside.
-    ("range", "kvma_hold_range"),
+    ("range", "kvma_claim_range"),
 ];
 
 /// Public methods in `impl`s of these types.
@@ -43,8 +45,8 @@ fn c_has_every_call_of_vm_map_and_linux() {
     let header = fs::read_to_string(root.join("include/kvma.h")).expect("include/kvma.h");
     let mut seen = 0;
     for (directory, types) in [
-        ("vm_map", ["> VmMap<V, A> {", "impl Hold {"]),
-        ("options", ["> VmMap<V, A> {", "> VmMap<V, A> {"]),
+        ("vm_map", ["> VmMap<V, A> {", "impl ClaimedRange {"]),
+        ("compat", ["> VmMap<V, A> {", "> VmMap<V, A> {"]),
         ("linux", ["> Mm<F, A> {", "> Mm<F, A> {"]),
         ("linux/maps", ["> Mm<F, A> {", "> Mm<F, A> {"]),
     ] {

@@ -2,12 +2,11 @@
 
 mod cc;
 
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
 use cc::{Link, Program};
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
 
 #[test]
 fn each_header_stands_alone() {
@@ -36,7 +35,8 @@ fn each_header_stands_alone() {
     for (header, call) in [
         (
             "mmap.h",
-            "MMAddrSpace mm; mm_init(&mm, 0, 1, 1); mm_mapany(&mm, 1, 0, 0, &mm, 0); mm_mapany(&mm, 1, 0, 0, 3, 0)",
+            "MMAddrSpace mm; mm_init(&mm, 0, 1, 1); mm_mapany(&mm, 1, 0, 0, &mm, 0); \
+             mm_mapany(&mm, 1, 0, 0, 3, 0)",
         ),
         (
             "mmap_c.h",
@@ -51,7 +51,8 @@ fn each_header_stands_alone() {
     }
     // What is in the headers is also used without exceptions.
     let text = "#include \"addr_space.h\"\n\
-                int main() { mmap::AddrSpace a; mmap::RangeMap<int, int> m; m.insert(0, 1, 2); m.remove(0, 1);\n\
+                int main() { mmap::AddrSpace a; mmap::RangeMap<int, int> m;\n\
+                m.insert(0, 1, 2); m.remove(0, 1);\n\
                 a.map_any(1, 1, 1, 1, 1); return a.unmap(1, 1) == mmap::Error::kOk; }\n";
     cc::check_syntax("g++", &["-std=c++17", "-fno-exceptions"], text)
         .unwrap_or_else(|e| panic!("{e}"));
@@ -108,11 +109,14 @@ fn headers_in_two_translation_units() {
     }
     let headers =
         "#include <mmap.h>\n#include <mmap_c.h>\n#include <addr_space.h>\n#include <range_map.h>\n";
-    let body = "{ mmap::RangeMap<int, int> m; m.insert(0, 2, 1); mmap::AddrSpace a; MMAddrSpace mm; int file;\n\
-                bool ok = a.init(0, 16, 1) && mm_init(&mm, 0, 16, 1) && mm_mapany(&mm, 2, 0, 0, &file, 0) == 0;\n\
+    let body = "{ mmap::RangeMap<int, int> m; m.insert(0, 2, 1);\n\
+                mmap::AddrSpace a; MMAddrSpace mm; int file;\n\
+                bool ok = a.init(0, 16, 1) && mm_init(&mm, 0, 16, 1);\n\
+                ok = ok && mm_mapany(&mm, 2, 0, 0, &file, 0) == 0;\n\
                 ok = ok && mm_mapany(&mm, 2, 0, 0, 7, 0) == 2 && a.map_any(4, 1, 1, -1, 0) == 0;\n\
                 mm_free(&mm); MMapAddrSpace *c = mmap_create(0, 16, 1);\n\
-                ok = ok && mmap_map_any(c, 4, 1, 1, -1, 0) == 0; mmap_destroy(c); return ok && m.size() == 1; }\n";
+                ok = ok && mmap_map_any(c, 4, 1, 1, -1, 0) == 0; mmap_destroy(c);\n\
+                return ok && m.size() == 1; }\n";
     let dir = cc::scratch().unwrap_or_else(|e| panic!("{e}"));
     let other = dir.join("other.cpp");
     let main = dir.join("two_units.cpp");
@@ -120,7 +124,8 @@ fn headers_in_two_translation_units() {
     fs::write(
         &main,
         format!(
-            "{headers}bool other();\nstatic bool here() {body}int main() {{ return !(here() && other()); }}\n"
+            "{headers}bool other();\nstatic bool here() {body}\
+             int main() {{ return !(here() && other()); }}\n"
         ),
     )
     .expect("written");

@@ -5,8 +5,11 @@
 
 mod cc;
 
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::OnceLock;
+
 use cc::{Link, Program};
-use std::{path::PathBuf, process::Command, sync::OnceLock};
 
 /// Compiles a program once, and runs one of its tests.
 fn check(cell: &OnceLock<Result<PathBuf, String>>, source: &str, flags: &[&str], test: &str) {
@@ -42,9 +45,10 @@ macro_rules! program {
                 }
                 check(&EXECUTABLE, $source, $flags, "--list");
                 let Some(Ok(executable)) = EXECUTABLE.get() else { return };
-                let listed = cc::run(Command::new(executable).arg("--list")).unwrap_or_else(|e| panic!("{e}"));
+                let listed = cc::run(Command::new(executable).arg("--list"));
+                let listed = listed.unwrap_or_else(|e| panic!("{e}"));
                 let here = [$(stringify!($test)),*];
-                let missing: Vec<&str> = listed.lines().filter(|test| !here.contains(test)).collect();
+                let missing: Vec<_> = listed.lines().filter(|test| !here.contains(test)).collect();
                 assert!(missing.is_empty(), "not run: {missing:?}");
             }
         }
@@ -62,7 +66,7 @@ program!(
         walks_vmas_pieces_and_gaps,
         changes_attributes,
         splits_and_merges_by_hand,
-        huge_pages_refuse_to_be_cut,
+        huge_pages_refuse_to_be_split,
         relocates,
         forks_and_restores,
         reserves_commits_and_locks,
@@ -76,16 +80,27 @@ program!(
     "c/hooks.c",
     &[],
     [
-        every_step_is_told_in_order,
+        every_step_is_heard_in_order,
         a_refusal_takes_everything_back,
-        a_hook_that_calls_back_is_told_busy,
-        an_update_gathers_several_changes,
-        the_owners_data_is_never_lost_or_dropped_twice,
-        held_ranges_are_fulfilled_or_released,
+        a_hook_that_calls_back_is_answered_busy,
+        an_update_carries_several_changes,
         vmas_move_to_another_map,
         write_xor_execute,
-        the_owners_data_hears_of_moves,
         a_fork_of_a_running_program_is_flushed,
+    ]
+);
+
+program!(
+    user_data,
+    "c/user_data.c",
+    &[],
+    [
+        user_data_is_never_lost_or_dropped_twice,
+        claims_are_committed_or_released,
+        a_fixed_mapping_takes_a_claim_away,
+        what_is_removed_is_released_in_order,
+        user_data_is_made_for_the_range_that_was_chosen,
+        user_data_hears_of_moves,
     ]
 );
 
@@ -110,11 +125,24 @@ program!(
     &[],
     [
         misaligned_memory_is_no_memory,
-        a_release_that_fails_keeps_the_hold,
+        a_release_that_fails_keeps_the_claim,
         null_is_a_status,
         numbers_at_the_edges,
         libmmap_numbers_at_the_edges,
         libmmap_null_is_an_error,
+    ]
+);
+
+program!(
+    teardown,
+    "c/teardown.c",
+    &["-D_GNU_SOURCE"],
+    [
+        an_update_is_busy_while_it_is_finished,
+        a_map_is_busy_while_it_is_freed,
+        a_map_is_busy_while_its_memory_goes,
+        calls_and_processes_are_busy_while_they_are_freed,
+        a_callback_cannot_destroy_the_space_that_calls_it,
     ]
 );
 
@@ -153,15 +181,15 @@ program!(
         a_split_advances_the_file_offset_in_bytes,
         a_split_of_anonymous_memory_has_no_offset_to_advance,
         mappings_are_kept_apart_and_know_their_base,
-        unmap_of_a_hole_is_fine,
+        unmap_of_a_gap_is_fine,
         zero_length_is_refused,
         a_length_near_2_to_the_64_is_refused,
         addresses_beyond_the_space_are_refused,
         callbacks_get_bytes,
         callbacks_get_the_old_state,
         replacing_the_middle_of_a_mapping_is_told,
-        overlapping_a_hole_maps_the_hole_too,
-        protect_over_a_hole_changes_nothing,
+        overlapping_a_gap_maps_the_gap_too,
+        protect_over_a_gap_changes_nothing,
         protect_and_back_leaves_one_region,
         placement_is_first_fit,
     ]
@@ -177,7 +205,7 @@ program!(
         contiguous_file_ranges_merge,
         ranges_with_equal_offsets_do_not_merge,
         equal_anonymous_ranges_merge,
-        protect_over_a_hole_is_an_error,
+        protect_over_a_gap_is_an_error,
         addresses_beyond_the_space_are_refused,
         a_length_near_2_to_the_64_is_refused,
         the_marked_state_comes_back,
@@ -215,7 +243,7 @@ program!(
     [
         maps_protects_and_unmaps_as_linux_does,
         files_are_counted_and_listed,
-        shared_memory_is_the_owners,
+        shared_memory_is_the_kernels,
         the_heap_and_the_stack,
         moves_locks_seals_and_advises,
         forks,
@@ -223,7 +251,7 @@ program!(
         names_keys_and_policy,
         no_memory_is_enomem,
         null_is_a_status,
-        promises_and_limits_by_how_large_a_process_is,
+        charges_and_limits_by_how_large_a_process_is,
     ]
 );
 
@@ -233,13 +261,13 @@ program!(
     &["-D_GNU_SOURCE"],
     [
         walks_from_above_and_gaps,
-        settings_are_told,
+        settings_are_read_back,
         roles_of_files,
-        faults_are_judged_without_a_change,
+        faults_are_checked_without_a_change,
         lines_of_maps_files_are_read,
         flags_have_letters,
         unserved_calls_say_why,
-        huge_pages_are_the_owners,
+        huge_pages_are_the_kernels,
     ]
 );
 

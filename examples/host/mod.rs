@@ -1,26 +1,27 @@
 //! Real memory for the examples: a range of this process that is reserved once, and then mapped,
-//! unmapped and protected piece by piece, as the hooks say. All that is `unsafe` in the examples'
-//! memory is here.
+//! unmapped and protected piece by piece, as the hooks say. Nearly all `unsafe` code of the
+//! examples is here.
 
 // Each example uses a part of this.
 #![allow(dead_code)]
 
 use std::ffi::c_void;
 use std::io::{Error, Result};
+use std::ops::RangeInclusive;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use kvma::{Heap, PageSize, Prot, VmMap, VmaData};
 
-/// A reserved range. Addresses outside it are refused, so nothing else of the process can be hit.
+/// A reserved range. Addresses outside it are refused, so that nothing else of the process is hit.
 pub struct Host {
     start: u64,
     len: u64,
-    /// Takes what is read from memory, and gives what is written: the kernel answers `EFAULT` where
-    /// an access would have faulted.
+    /// A file for copies from and to memory, for which the kernel answers `EFAULT` where an access
+    /// would fault.
     scratch: OwnedFd,
 }
 
-/// What is mapped: zeroes, or a file from an offset on.
+/// Contents of a mapping: zeroes, or a file from an offset on.
 pub enum Source<'a> {
     Zeroes,
     File(&'a OwnedFd, u64),
@@ -36,7 +37,7 @@ pub fn page_size() -> PageSize {
     PageSize::new(bytes as u64).expect("a page is a power of two")
 }
 
-/// A file in memory.
+/// Makes a file in memory.
 pub fn memory_file(contents: &[u8]) -> Result<OwnedFd> {
     // SAFETY: the name is a string with its zero; the descriptor that comes back is ours.
     let fd = unsafe {
@@ -86,11 +87,12 @@ impl Host {
         self.start
     }
 
-    pub fn len(&self) -> u64 {
-        self.len
+    /// Returns the first and the last byte of the range.
+    pub fn space(&self) -> RangeInclusive<u64> {
+        self.start..=self.start + self.len - 1
     }
 
-    /// The range as a pointer, if it lies in the reservation.
+    /// Returns the range as a pointer, if it lies in the reserved range.
     fn at(&self, addr: u64, len: u64) -> Result<*mut c_void> {
         let inside = addr >= self.start && len <= self.len && addr - self.start <= self.len - len;
         if inside { Ok(addr as *mut c_void) } else { Err(Error::from_raw_os_error(libc::EFAULT)) }
@@ -110,7 +112,7 @@ impl Host {
         if there == libc::MAP_FAILED { Err(Error::last_os_error()) } else { Ok(()) }
     }
 
-    /// Unmaps, and keeps the addresses reserved.
+    /// Unmaps a range, and keeps its addresses reserved.
     pub fn unmap(&self, addr: u64, len: u64) -> Result<()> {
         self.map(addr, len, Prot::NONE, Source::Zeroes)
     }
@@ -154,17 +156,15 @@ impl Host {
         result.is_err_and(|error| error.raw_os_error() == Some(libc::EFAULT))
     }
 
-    /// Whether the kernel's own list, /proc/self/maps, says the same of this range as `map`: page
-    /// by page, the same protection, and none where nothing is mapped. `offset` is added to the
-    /// map's addresses.
+    /// Returns whether /proc/self/maps and `map` agree on this range: page by page the same
+    /// protection, and none where nothing is mapped. `offset` is added to the addresses of `map`.
     pub fn agrees<V: VmaData, A>(&self, map: &VmMap<V, A>, offset: u64) -> bool
     where
         A: kvma::NodeAlloc<kvma::VmaNode<V>> + Clone,
     {
         let text = std::fs::read_to_string("/proc/self/maps").expect("Linux has it");
         let page = page_size();
-        let mut real =
-            VmMap::<(), _>::new(0, (1 << 56) / page.bytes(), page, Heap).expect("an empty map");
+        let mut real = VmMap::<(), _>::new(0..=(1 << 56) - 1, page, Heap).expect("an empty map");
         real.adopt_maps(&text, |_, attrs| (attrs, ())).expect("a maps file");
         let prot = |found: Option<Prot>| found.unwrap_or(Prot::NONE);
         (self.start..self.start + self.len).step_by(page.bytes() as usize).all(|addr| {

@@ -23,7 +23,8 @@ where
     /// under it. See [`VmMap::claim`] for what others can and cannot do with the range.
     ///
     /// ```
-    /// # use kvma::{AddrSpace, Attrs, Error, FixedPool, NoHooks, PageSize, Placement, Prot, Search};
+    /// # use kvma::{AddrSpace, Attrs, Error, FixedPool, NoHooks, PageSize, Placement, Prot};
+    /// # use kvma::Search;
     /// # use kvma::{VmMap, VmaNode};
     /// # let pool = FixedPool::<VmaNode, 16>::new();
     /// # let space = AddrSpace::new(VmMap::new(0x1000..=0xfff_ffff, PageSize::SIZE_4K, &pool)?);

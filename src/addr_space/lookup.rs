@@ -24,9 +24,9 @@ pub struct VmaSnapshot {
 
 impl VmaSnapshot {
     #[inline(always)]
-    fn new(hit: Hit<VmaSeen>, page: PageSize) -> VmaSnapshot {
+    fn new(hit: Hit<VmaSeen>, page: PageSize) -> Self {
         let (attrs, key) = (hit.seen.attrs(), hit.seen.key());
-        VmaSnapshot { range: VmRange::from_pages(hit.range, page), attrs, key, token: hit.token }
+        Self { range: VmRange::from_pages(hit.range, page), attrs, key, token: hit.token }
     }
 
     /// Returns the VMA's range, in bytes.

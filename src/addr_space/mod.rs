@@ -55,7 +55,8 @@
 //! }
 //!
 //! # let pool = FixedPool::<VmaNode, 16>::new();
-//! # let space = AddrSpace::new(VmMap::new(0x1000..=0xfff_ffff, PageSize::SIZE_4K, &pool).unwrap());
+//! # let map = VmMap::new(0x1000..=0xfff_ffff, PageSize::SIZE_4K, &pool).unwrap();
+//! # let space = AddrSpace::new(map);
 //! # let table = PageTable::default();
 //! # let request = MapRequest::new(Placement::Fixed(0x5000), 0x2000, Attrs::new(Prot::RW));
 //! # space.map(request, &mut NoHooks).unwrap();
@@ -103,11 +104,14 @@ mod lookup;
 mod operations;
 mod pair;
 
+pub(crate) use crate::split_merge::NODES_PER_OPERATION;
 pub use crate::tree::{Busy, Token};
 pub use crate::update::Owing;
 pub use batch::MAX_VMAS_PER_LOCK_HOLD;
+#[cfg(feature = "linux")]
 pub(crate) use batch::Progress;
 pub use claim::Claim;
+#[cfg(any(feature = "linux", feature = "compat"))]
 pub(crate) use fork::retry_with_nodes;
 pub use lookup::VmaSnapshot;
 
@@ -178,9 +182,6 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> HasVmMap for VmMap<V, A> {
         self
     }
 }
-
-/// The number of nodes that any one operation on a range may need.
-pub(crate) const NODES_PER_OPERATION: usize = 3;
 
 /// A map `M` behind a lock `L`, with lookups that do not take it.
 ///

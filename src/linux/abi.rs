@@ -1,4 +1,4 @@
-//! Numbers that user space passes in: x86-64's, as in `asm/mman.h` and `linux/mman.h`.
+//! The numbers that user space passes: x86-64's, as in `asm/mman.h` and `linux/mman.h`.
 
 /// `PROT_READ`
 pub const PROT_READ: u64 = 1;
@@ -6,11 +6,11 @@ pub const PROT_READ: u64 = 1;
 pub const PROT_WRITE: u64 = 2;
 /// `PROT_EXEC`
 pub const PROT_EXEC: u64 = 4;
-/// `PROT_SEM`: accepted, means nothing.
+/// `PROT_SEM`: accepted and ignored.
 pub const PROT_SEM: u64 = 8;
 /// `PROT_GROWSDOWN`: mprotect starts at the stack's lowest page.
 pub const PROT_GROWSDOWN: u64 = 0x0100_0000;
-/// `PROT_GROWSUP`: for stacks that grow upwards, which x86-64 has not.
+/// `PROT_GROWSUP`: for stacks that grow upwards, which x86-64 does not have.
 pub const PROT_GROWSUP: u64 = 0x0200_0000;
 
 /// `MAP_SHARED`
@@ -33,9 +33,9 @@ pub const MAP_32BIT: u64 = 0x40;
 pub const MAP_ABOVE4G: u64 = 0x80;
 /// `MAP_GROWSDOWN`
 pub const MAP_GROWSDOWN: u64 = 0x100;
-/// `MAP_DENYWRITE`: accepted, means nothing.
+/// `MAP_DENYWRITE`: accepted and ignored.
 pub const MAP_DENYWRITE: u64 = 0x800;
-/// `MAP_EXECUTABLE`: accepted, means nothing.
+/// `MAP_EXECUTABLE`: accepted and ignored.
 pub const MAP_EXECUTABLE: u64 = 0x1000;
 /// `MAP_LOCKED`
 pub const MAP_LOCKED: u64 = 0x2000;
@@ -43,7 +43,7 @@ pub const MAP_LOCKED: u64 = 0x2000;
 pub const MAP_NORESERVE: u64 = 0x4000;
 /// `MAP_POPULATE`
 pub const MAP_POPULATE: u64 = 0x8000;
-/// `MAP_NONBLOCK`: takes `MAP_POPULATE` back.
+/// `MAP_NONBLOCK`: cancels `MAP_POPULATE`.
 pub const MAP_NONBLOCK: u64 = 0x1_0000;
 /// `MAP_STACK`: no huge pages.
 pub const MAP_STACK: u64 = 0x2_0000;
@@ -53,14 +53,14 @@ pub const MAP_HUGETLB: u64 = 0x4_0000;
 pub const MAP_SYNC: u64 = 0x8_0000;
 /// `MAP_FIXED_NOREPLACE`
 pub const MAP_FIXED_NOREPLACE: u64 = 0x10_0000;
-/// `MAP_UNINITIALIZED`: accepted, means nothing.
+/// `MAP_UNINITIALIZED`: accepted and ignored.
 pub const MAP_UNINITIALIZED: u64 = 0x400_0000;
-/// Where the six bits begin that hold log2 of the huge page size.
+/// The lowest of the six bits that hold log2 of the huge page size.
 pub const MAP_HUGE_SHIFT: u32 = 26;
 /// The six bits, shifted down.
 pub const MAP_HUGE_MASK: u64 = 0x3f;
-/// Flags of old that `MAP_SHARED` does not question and `MAP_SHARED_VALIDATE` knows
-/// (`LEGACY_MAP_MASK`).
+/// The flags that `MAP_SHARED_VALIDATE` knows for every file (`LEGACY_MAP_MASK`). `MAP_SHARED`
+/// ignores all others.
 pub const LEGACY_MAP_MASK: u64 = MAP_SHARED
     | MAP_PRIVATE
     | MAP_FIXED
@@ -103,7 +103,7 @@ pub const MS_INVALIDATE: u64 = 2;
 /// `MS_SYNC`
 pub const MS_SYNC: u64 = 4;
 
-/// An argument that is an `int`: what user space left in the register's upper half does not count.
+/// Returns an argument that is an `int`: the upper half of the register does not count.
 pub(super) const fn int(argument: u64) -> u64 {
     argument & u32::MAX as u64
 }

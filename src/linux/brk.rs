@@ -1,66 +1,68 @@
 //! brk(2)
 
-use super::abi::MAP_FIXED;
-use super::file::{Alignment, File};
+use super::PageRange;
+use super::file::File;
 use super::kernel::Kernel;
 use super::limits::Resource;
+use super::mm::{Call, Mm, MmAlloc};
 use super::unmapped_area::PlacementRequest;
 use super::vm_flags::VmFlags;
 use super::vma::{LinuxVma, Role, attrs};
-use super::{Call, Mm};
-use crate::{Backing, Errno, Merge, NodeAlloc, VmaNode};
+use crate::{Backing, Errno, Merge};
 
-/// Flags of the heap.
+/// The flags of the heap.
 const HEAP: VmFlags =
     VmFlags::READ.union(VmFlags::WRITE).union(VmFlags::MAY_ACCESS).union(VmFlags::ACCOUNT);
 
-impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
-    /// Sets where the heap starts, which is also where it ends, and how many bytes of initialised
-    /// data the program has.
+impl<F: File, A: MmAlloc<F>> Mm<F, A> {
+    /// Sets where the heap starts, which is then also where it ends, and how many bytes of
+    /// initialised data the program has.
     pub fn set_start_brk(&mut self, start: u64, data_segment: u64) {
         self.start_brk = start;
         self.brk = start;
         self.data_segment = data_segment;
     }
 
-    /// Where the heap starts.
+    /// Returns where the heap starts.
     pub fn start_brk(&self) -> u64 {
         self.start_brk
     }
 
-    /// Where the heap ends, to the byte.
+    /// Returns where the heap ends, to the byte.
     pub fn current_brk(&self) -> u64 {
         self.brk
     }
 
-    /// brk(2), the system call: returns where the heap ends now, which is where it ended before if
-    /// that failed.
-    pub fn brk<O: Kernel<F>>(&mut self, brk: u64, call: &mut Call<'_, F, A, O>) -> u64 {
+    /// Moves the end of the heap to `brk`: brk(2), the system call.
+    ///
+    /// Returns where the heap ends now, which is where it ended before if the call has failed. User
+    /// space gets no errno.
+    pub fn brk<K: Kernel<F> + ?Sized>(&mut self, brk: u64, call: &mut Call<'_, F, A, K>) -> u64 {
         if self.try_brk(brk, call).is_ok() {
             self.brk = brk;
         }
         self.brk
     }
 
-    /// sbrk(3): moves the heap's end by `increment` bytes and returns where it was.
+    /// Moves the end of the heap by `increment` bytes: sbrk(3). Returns where it was.
     ///
     /// # Errors
+    ///
     /// `ENOMEM`.
-    pub fn sbrk<O: Kernel<F>>(
+    pub fn sbrk<K: Kernel<F> + ?Sized>(
         &mut self,
         increment: i64,
-        call: &mut Call<'_, F, A, O>,
+        call: &mut Call<'_, F, A, K>,
     ) -> Result<u64, Errno> {
         let old = self.brk;
         let new = old.checked_add_signed(increment).ok_or(Errno::ENOMEM)?;
         if self.brk(new, call) == new { Ok(old) } else { Err(Errno::ENOMEM) }
     }
 
-    /// User space sees no errno, only that nothing has changed.
-    fn try_brk<O: Kernel<F>>(
+    fn try_brk<K: Kernel<F> + ?Sized>(
         &mut self,
         brk: u64,
-        call: &mut Call<'_, F, A, O>,
+        call: &mut Call<'_, F, A, K>,
     ) -> Result<(), Errno> {
         let heap = brk.checked_sub(self.start_brk).ok_or(Errno::EINVAL)?;
         let limit = self.limits.get(Resource::Data);
@@ -71,55 +73,49 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         if new == old {
             Ok(())
         } else if brk <= self.brk {
-            self.first_in(new, old).ok_or(Errno::ENOMEM)?;
-            self.unmap_range(new, old, call)
+            let removed = self.layout.range(new, old.wrapping_sub(new));
+            self.first_in(removed).ok_or(Errno::ENOMEM)?;
+            self.unmap(removed, call)
         } else {
-            self.grow_heap(old, new, call)
+            // Near the top of 64 bits `new` has wrapped to 0, and this length exceeds user space.
+            let grown = PlacementRequest::fixed(old, new.wrapping_sub(old));
+            let grown = self.get_unmapped_area(&grown, call.hooks().capabilities())?;
+            self.grow_heap(grown, call)
         }
     }
 
-    fn grow_heap<O: Kernel<F>>(
+    /// Maps `grown` at the end of the heap (`do_brk_flags`).
+    fn grow_heap<K: Kernel<F> + ?Sized>(
         &mut self,
-        old: u64,
-        new: u64,
-        call: &mut Call<'_, F, A, O>,
+        grown: PageRange,
+        call: &mut Call<'_, F, A, K>,
     ) -> Result<(), Errno> {
-        let caps = call.hooks().capabilities();
-        // Near the top of 64 bits `new` has wrapped to 0, and this length is beyond user space.
-        let len = new.wrapping_sub(old);
-        let wanted = PlacementRequest {
-            addr: old,
-            len,
-            offset: 0,
-            map_flags: MAP_FIXED,
-            alignment: Alignment::Page,
-        };
-        self.get_unmapped_area(&wanted, caps)?;
-        if !self.may_lock_more(self.future, len, caps) {
+        if !self.may_lock_more(self.future, grown.len(), call.hooks().capabilities()) {
             return Err(Errno::EAGAIN);
         }
-        let clear = new.saturating_add(self.policy.guard().max(self.layout.page_size().bytes()));
-        if self.at_or_above(old).is_some_and(|next| clear > self.guarded_start(&next)) {
+        let clear_end = grown.end + self.guard_pages().max(1);
+        if self
+            .vma_at_or_above(grown.start)
+            .is_some_and(|next| clear_end > self.guarded_start(&next))
+        {
             return Err(Errno::ENOMEM);
         }
         let flags = HEAP | self.future;
-        let pages = self.layout.pages(len);
-        if !self.may_expand(flags, pages) || self.is_over_full() {
+        if !self.may_expand(flags, grown.len()) || self.is_over_full() {
             return Err(Errno::ENOMEM);
         }
-        call.hooks().charge(pages, &self.usage)?;
-        // Never joined with what the program image put below the heap: bss and heap stay apart.
-        let continues =
-            self.below(old).is_some_and(|heap| heap.end == old && heap.end > self.start_brk);
-        let merge = if continues { Merge::Left } else { Merge::Never };
+        // It never merges with what the program's image put below the heap: bss and heap stay two.
+        let start_brk = self.start_brk;
+        let continues_heap = self.vma_below(grown.start).is_some_and(|below| {
+            below.range.end == grown.start && self.layout.bytes(below.range.end) > start_brk
+        });
+        let merge = if continues_heap { Merge::Left } else { Merge::Never };
         let attrs = attrs(flags, Backing::Anonymous, Role::Object);
-        let inserted = self.insert(old, new, attrs, LinuxVma::anonymous(), merge, call);
-        if inserted.is_err() {
-            call.hooks().uncharge(pages);
-        }
-        inserted?;
+        self.charged(grown.len(), call, |mm, call| {
+            mm.insert(grown, attrs, LinuxVma::anonymous(), merge, call)
+        })?;
         if self.future.contains(VmFlags::LOCKED) {
-            self.populate_all(old, new, call);
+            self.populate_all(grown, call);
         }
         Ok(())
     }

@@ -1,15 +1,16 @@
-//! Page faults.
+//! Page faults, and the growth of stacks.
 
+use super::PageRange;
 use super::file::File;
 use super::kernel::Kernel;
 use super::limits::Resource;
+use super::mm::{Call, Mm, MmAlloc};
 use super::vm_flags::VmFlags;
-use super::vma::{LinuxVma, Marks, attrs};
+use super::vma::{StickyFlags, attrs};
 use super::vma_view::VmaView;
-use super::{Call, Mm};
-use crate::{Attrs, Backing, Errno, Merge, NodeAlloc, VmaFlags, VmaNode};
+use crate::{Attrs, Backing, Errno, Merge, VmaFlags};
 
-/// What the processor was doing.
+/// The access that faulted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
     /// A load.
@@ -20,16 +21,30 @@ pub enum Access {
     Execute,
 }
 
-/// On whose behalf.
+/// Who made the access.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     /// The program itself.
     User,
-    /// The kernel, copying from or to the program's memory. It never executes there.
+    /// The kernel, when it copies from or to the program's memory. It never executes there.
     Kernel,
 }
 
 /// A page fault at an address of user space.
+///
+/// ```
+/// use kvma::linux::{Access, Fault, FaultAction, SegvCode};
+/// # use kvma::{Attrs, Prot};
+///
+/// // What a lookup without the lock has found: a VMA of private memory, not written yet.
+/// let (attrs, key) = (Attrs::new(Prot::RW), 0);
+/// let read = Fault::new(0x7000, Access::Read);
+/// assert_eq!(read.check_access(&attrs, key), Some(FaultAction::Map));
+/// // The first write takes the lock: `AddrSpace::fault`.
+/// assert_eq!(Fault::new(0x7000, Access::Write).check_access(&attrs, key), None);
+/// let execute = Fault::new(0x7000, Access::Execute).check_access(&attrs, key);
+/// assert_eq!(execute, Some(FaultAction::Refuse(SegvCode::AccErr)));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fault {
     addr: u64,
@@ -38,69 +53,72 @@ pub struct Fault {
     stack_pointer: Option<u64>,
 }
 
-/// Why a signal is due (`si_code` of SIGSEGV, sigaction(2)).
+/// The `si_code` of SIGSEGV (sigaction(2)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SegvCode {
     /// `SEGV_MAPERR`: nothing is mapped there.
     MapErr = 1,
-    /// `SEGV_ACCERR`: what is mapped there does not allow it.
+    /// `SEGV_ACCERR`: what is mapped there does not allow the access.
     AccErr = 2,
 }
 
-/// What a fault comes to.
+/// What is to be done about a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FaultAction {
-    /// Make the page present, with no more rights than the VMA has; a private page of an object
-    /// without write access, so that the first write faults.
+    /// Make the page present, with no more rights than the VMA has. A private page of an object is
+    /// mapped without write access, so that the first write faults.
     Map,
-    /// Give the VMA a page of its own, with what is there now or zeros in it: a write to private
+    /// Give the VMA a page of its own, with the present contents or zeros: it is a write to private
     /// memory.
     Copy,
-    /// The program gets SIGSEGV, the kernel's copy fails with `EFAULT`.
+    /// Send the program SIGSEGV with this code, or let the kernel's copy fail with `EFAULT`.
     Refuse(SegvCode),
 }
 
 impl Fault {
-    /// A fault of the program's own.
+    /// Describes a fault of the program itself.
     pub const fn new(addr: u64, access: Access) -> Self {
         Self { addr, access, mode: Mode::User, stack_pointer: None }
     }
 
-    /// The same on another's behalf.
+    /// Sets who made the access.
     #[must_use]
     pub const fn by(self, mode: Mode) -> Self {
         Self { mode, ..self }
     }
 
-    /// The same with the program's stack pointer: the stack then grows no further than 64 KiB and
-    /// 256 bytes below it, which is as far as the `enter` instruction reaches. Linux asked this up
-    /// to 4.20, and asks nothing now.
+    /// Sets the program's stack pointer: the stack then grows no further than 64 KiB and 256 bytes
+    /// below it, which is as far as the `enter` instruction reaches.
+    ///
+    /// Linux checked that up to 4.20, and no longer does.
     #[must_use]
     pub const fn with_stack_pointer(self, stack_pointer: u64) -> Self {
         Self { stack_pointer: Some(stack_pointer), ..self }
     }
 
-    /// What the fault comes to in a VMA, by what a reader without the lock sees of it: its
-    /// attributes, and the [key](crate::VmaData::key) of its [`LinuxVma`]. `None`: the VMA must
-    /// take note, so call [`Mm::fault`] under the lock. That happens once, at the first write to
-    /// private memory.
+    /// Decides without the lock, by what a lookup has found: the attributes of a VMA, and the
+    /// [key](crate::VmaData::key) of its [`LinuxVma`](super::LinuxVma).
+    ///
+    /// `None` means that the VMA must take note of the fault: call
+    /// [`AddrSpace::fault`](crate::AddrSpace::fault), which takes the lock. That happens once for a
+    /// VMA, at the first write to private memory.
     pub fn check_access(&self, attrs: &Attrs, key: u64) -> Option<FaultAction> {
-        match self.verdict(attrs) {
-            FaultAction::Copy if key & u64::from(Marks::HAS_ANON_VMA.bits()) == 0 => None,
-            verdict => Some(verdict),
+        match self.action(attrs) {
+            FaultAction::Copy if key & u64::from(StickyFlags::HAS_ANON_VMA.bits()) == 0 => None,
+            action => Some(action),
         }
     }
 
-    /// `access_error` in arch/x86/mm/fault.c
-    fn verdict(&self, attrs: &Attrs) -> FaultAction {
+    /// Decides by the attributes alone (`access_error` in arch/x86/mm/fault.c).
+    fn action(&self, attrs: &Attrs) -> FaultAction {
         let flags = attrs.flags();
         let allowed = match self.access {
-            // What may be written or executed may be read, too: page tables know no other way.
+            // What may be written or executed may be read, too: page tables cannot forbid it.
             Access::Read => flags.intersects(VmaFlags::PROT),
             Access::Write => flags.contains(VmaFlags::WRITE),
             Access::Execute => flags.contains(VmaFlags::EXEC) && self.mode == Mode::User,
         };
-        if !allowed || flags.contains(VmaFlags::RESERVED) {
+        if !allowed {
             FaultAction::Refuse(SegvCode::AccErr)
         } else if self.access == Access::Write && !flags.contains(VmaFlags::SHARED) {
             FaultAction::Copy
@@ -109,7 +127,7 @@ impl Fault {
         }
     }
 
-    /// Whether the stack may grow down to the fault, as far as the stack pointer says.
+    /// Returns `true` if the stack may grow down to the fault, as far as the stack pointer tells.
     fn near_stack_pointer(&self) -> bool {
         const REACH: u64 = 65536 + 32 * 8;
         self.mode == Mode::Kernel
@@ -117,105 +135,114 @@ impl Fault {
     }
 }
 
-impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
-    /// What a page fault comes to. Extends the stack if the fault lies right below it and the
-    /// limits allow.
+impl<F: File, A: MmAlloc<F>> Mm<F, A> {
+    /// Decides what a page fault comes to.
     ///
-    /// Most faults can be answered without the lock: look the VMA up
-    /// ([`AddrSpace::lookup`](crate::AddrSpace::lookup)) and [check_access](Fault::check_access) by
-    /// what that says. Guards of `MADV_GUARD_INSTALL` are pages, of which only the owner knows.
-    pub fn fault<O: Kernel<F>>(
+    /// Extends the stack if the fault lies right below it and the limits allow.
+    ///
+    /// Most faults can be decided without the lock: look the VMA up
+    /// ([`AddrSpace::lookup`](crate::AddrSpace::lookup)), and then
+    /// [`check_access`](Fault::check_access). Guards of `MADV_GUARD_INSTALL` are entries of page
+    /// tables, of which only the kernel knows.
+    pub fn fault<K: Kernel<F> + ?Sized>(
         &mut self,
         fault: &Fault,
-        call: &mut Call<'_, F, A, O>,
+        call: &mut Call<'_, F, A, K>,
     ) -> FaultAction {
-        let mut vma = self.at(fault.addr);
+        let page = self.layout.pages(fault.addr);
+        let mut vma = self.vma_at(page);
         if vma.is_none() && fault.near_stack_pointer() && self.grow_stack(fault.addr, call).is_ok()
         {
-            vma = self.at(fault.addr);
+            vma = self.vma_at(page);
         }
         let Some(vma) = vma else { return FaultAction::Refuse(SegvCode::MapErr) };
-        let verdict = fault.verdict(&vma.attrs);
-        if verdict == FaultAction::Copy && !vma.is_touched() {
-            self.mark(fault.addr, Marks::HAS_ANON_VMA);
+        let action = fault.action(&vma.attrs);
+        if action == FaultAction::Copy {
+            self.add_sticky(page, StickyFlags::HAS_ANON_VMA);
         }
-        verdict
+        action
     }
 
-    /// Extends the stack above `addr` down to the page of `addr` (`expand_stack`). Nothing happens
+    /// Extends the stack above `addr` down to the page of `addr` (`expand_stack`). Does nothing
     /// where something is mapped.
     ///
     /// # Errors
-    /// `EFAULT`: what lies above is no stack. `EPERM`: below the lowest address. `ENOMEM`: over a
-    /// limit, within the guard gap of something that can be accessed, or further than a stack that
-    /// was moved here could have grown where it was.
-    pub fn grow_stack<O: Kernel<F>>(
+    ///
+    /// - `EFAULT`: what lies above is no stack.
+    /// - `EPERM`: below the lowest address.
+    /// - `ENOMEM`: over a limit, within the guard gap of something that can be accessed, or further
+    ///   than a stack that was moved here could have grown where it was.
+    /// - Those of the kernel.
+    pub fn grow_stack<K: Kernel<F> + ?Sized>(
         &mut self,
         addr: u64,
-        call: &mut Call<'_, F, A, O>,
+        call: &mut Call<'_, F, A, K>,
     ) -> Result<(), Errno> {
-        let stack = self.at_or_above(addr).ok_or(Errno::EFAULT)?;
-        if stack.start <= addr {
+        let page = self.layout.pages(addr);
+        let stack = self.vma_at_or_above(page).ok_or(Errno::EFAULT)?;
+        if stack.range.start <= page {
             return Ok(());
         }
-        self.expand_downwards(&stack, self.layout.page_down(addr), call)
+        self.expand_downwards(&stack, PageRange::new(page, stack.range.start), call)
     }
 
-    /// Notes that a private page of the VMA at `addr` has been written. Linux keeps the charge of
-    /// memory (`ac`) for such VMAs when mprotect takes their write access away.
+    /// Notes that a private page of the VMA at `addr` has been written.
+    ///
+    /// [`fault`](Self::fault) does that by itself; this is for a kernel that writes to a program's
+    /// memory otherwise. Linux keeps such VMAs charged (`ac`) when mprotect takes their write
+    /// access away.
     pub fn note_write(&mut self, addr: u64) {
-        self.mark(addr, Marks::HAS_ANON_VMA);
+        self.add_sticky(self.layout.pages(addr), StickyFlags::HAS_ANON_VMA);
     }
 
-    /// `expand_downwards`
-    fn expand_downwards<O: Kernel<F>>(
+    /// Extends `stack` down by `growth`, if that is allowed (`expand_downwards`).
+    fn expand_downwards<K: Kernel<F> + ?Sized>(
         &mut self,
         stack: &VmaView,
-        start: u64,
-        call: &mut Call<'_, F, A, O>,
+        growth: PageRange,
+        call: &mut Call<'_, F, A, K>,
     ) -> Result<(), Errno> {
         if !stack.has(VmFlags::GROWS_DOWN) {
             return Err(Errno::EFAULT);
         }
-        if start < self.layout.min_addr() {
+        if growth.start < self.layout.pages(self.layout.min_addr()) {
             return Err(Errno::EPERM);
         }
-        // Memory without access is a guard itself, and two stacks may meet: unless the owner wants
+        // Memory without access is a guard itself, and two stacks may meet: unless the kernel wants
         // guards everywhere.
-        let near = self.below(stack.start).is_some_and(|below| {
-            let asks = !below.has(VmFlags::GROWS_DOWN) && below.has_any(VmFlags::ACCESS);
-            let gap = if asks { self.layout.guard_gap() } else { 0 };
-            start.wrapping_sub(below.end) < gap.max(self.policy.guard())
+        let too_near = self.vma_below(growth.end).is_some_and(|below| {
+            let keeps_away = !below.has(VmFlags::GROWS_DOWN) && below.has_any(VmFlags::ACCESS);
+            let gap = if keeps_away { self.layout.guard_gap() } else { 0 };
+            let gap = self.layout.pages(gap).max(self.guard_pages());
+            growth.start.saturating_sub(below.range.end) < gap
         });
-        if near {
+        if too_near {
             return Err(Errno::ENOMEM);
         }
-        // Readied for pages of its own (`anon_vma_prepare`), even if the limits are against it.
-        self.mark(stack.start, Marks::HAS_ANON_VMA);
-        let growth = stack.start - start;
-        let pages = self.layout.pages(growth);
-        let caps = call.hooks().capabilities();
-        if !self.may_expand(stack.flags, pages)
-            || stack.end - start > self.limits.get(Resource::Stack)
-            || !self.may_lock_more(stack.flags, growth, caps)
+        // Readied for pages of its own (`anon_vma_prepare`), even if the limits forbid them.
+        self.add_sticky(growth.end, StickyFlags::HAS_ANON_VMA);
+        if !self.may_expand(stack.flags, growth.len())
+            || stack.range.end - growth.start > self.limit(Resource::Stack)
+            || !self.may_lock_more(stack.flags, growth.len(), call.hooks().capabilities())
         {
             return Err(Errno::ENOMEM);
         }
-        let Some(data) = self.map.find(stack.start).map(|vma| vma.data().clone()) else {
-            return Err(Errno::EFAULT);
-        };
-        // A stack that was moved keeps its offset, which cannot go below 0.
-        if pages > data.first_touched(self.layout.pages(stack.start)) {
+        let addr = self.layout.bytes(growth.end);
+        let pgoff = self.map.find(addr).ok_or(Errno::EFAULT)?.data().anon_pgoff(growth.end);
+        // A stack that was moved keeps its `vm_pgoff`, which cannot go below 0.
+        if growth.len() > pgoff {
             return Err(Errno::ENOMEM);
         }
-        // Linux charges for every stack and gives back only for those with `ac`; here what is
-        // charged is given back.
-        call.hooks().charge(pages, &self.usage)?;
-        let attrs = attrs(stack.flags, Backing::Anonymous, data.role());
-        let inserted = self.insert(start, stack.start, attrs, data, Merge::Right, call);
-        if inserted.is_err() || !stack.has(VmFlags::ACCOUNT) {
-            call.hooks().uncharge(pages);
+        let attrs = attrs(stack.flags, Backing::Anonymous, stack.role);
+        self.charged(growth.len(), call, |mm, call| {
+            let data = mm.map.find(addr).ok_or(Errno::EFAULT)?.data().clone();
+            mm.insert(growth, attrs, data, Merge::Right, call)
+        })?;
+        // Linux charges for every stack and uncharges only those with `ac`; here, what stays
+        // charged is what will be uncharged.
+        if !stack.has(VmFlags::ACCOUNT) {
+            call.hooks().uncharge(growth.len());
         }
-        inserted
+        Ok(())
     }
 }

@@ -1,52 +1,82 @@
-//! The owner's files.
+//! [`File`]: the kernel's handle of what can be mapped, and what mmap must know about it.
 
 use core::fmt;
 
 use bitflags::bitflags;
 
-/// At which addresses a mapping may start.
+/// Where a mapping may start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Alignment {
     /// At any page.
     Page,
-    /// Where its offset in the object is a multiple of the huge page size, its address is too
-    /// (`thp_get_unmapped_area`).
+    /// If it is large enough: so that multiples of the huge page size in the object lie at
+    /// multiples of it in the address space (`thp_get_unmapped_area`).
     Huge,
-    /// Only where its huge pages, of so many bytes, are: the file consists of nothing else
-    /// (hugetlbfs, `hugetlb_get_unmapped_area`).
+    /// At a huge page of so many bytes only, since the file consists of nothing else (hugetlbfs,
+    /// `hugetlb_get_unmapped_area`).
     HugeTlb(u64),
 }
 
-/// The owner's handle of what can be mapped or can name a mapping: a reference to an open file, a
-/// memory object, a string. Every VMA that shows it holds a clone. Keep it small (4 or 8 bytes).
+/// The kernel's handle of something that can be mapped or can name a mapping: a reference to an
+/// open file, a memory object, a string.
 ///
-/// Two VMAs merge only if their handles are equal. Linux compares open files (`struct file`), not
-/// inodes.
+/// Every VMA that shows it holds a clone, so keep it small (4 or 8 bytes), and cheap to clone and
+/// to drop. Two VMAs merge only if their handles are equal. Linux compares open files
+/// (`struct file`) for that, not inodes.
+///
+/// ```
+/// use core::fmt;
+/// use kvma::linux::File;
+///
+/// /// An index into the kernel's table of open files.
+/// #[derive(Clone, Copy, PartialEq)]
+/// struct FileIndex(u32);
+///
+/// impl File for FileIndex {
+///     fn id(&self) -> u64 {
+///         self.0.into()
+///     }
+///
+///     fn device(&self) -> (u32, u32) {
+///         (8, 1)
+///     }
+///
+///     fn inode(&self) -> u64 {
+///         self.0.into()
+///     }
+///
+///     fn write_name(&self, out: &mut dyn fmt::Write) -> fmt::Result {
+///         write!(out, "/lib/{}.so", self.0)
+///     }
+/// }
+/// ```
 pub trait File: Clone + PartialEq {
-    /// A number for the handle; equal handles have equal numbers. Page-table code gets it as the
-    /// VMA's [`Backing`](crate::Backing).
+    /// Returns the number of the handle. Equal handles have equal numbers.
+    ///
+    /// Page-table code gets it as the VMA's [`Backing`](crate::Backing).
     fn id(&self) -> u64;
 
-    /// Major and minor device number, for `/proc/PID/maps`.
+    /// Returns the major and the minor device number, for `/proc/PID/maps`.
     fn device(&self) -> (u32, u32);
 
-    /// Inode number, for `/proc/PID/maps`.
+    /// Returns the inode number, for `/proc/PID/maps`.
     fn inode(&self) -> u64;
 
     /// Writes the path, or the name of special or named memory such as `[vdso]`.
     ///
     /// # Errors
+    ///
     /// Those of `out`.
     fn write_name(&self, out: &mut dyn fmt::Write) -> fmt::Result;
 
-    /// Where its file system wants mappings to start, if they are large enough for huge pages.
+    /// Returns where its file system wants mappings to start.
     fn alignment(&self) -> Alignment {
         Alignment::Page
     }
 }
 
 bitflags! {
-    /// What a file descriptor may be used for.
+    /// The access that a file descriptor was opened for.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub struct Rights: u8 {
         /// Open for reading.
@@ -57,7 +87,7 @@ bitflags! {
 }
 
 bitflags! {
-    /// What mmap must know about a file.
+    /// Properties of a file that mmap asks for.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub struct Traits: u16 {
         /// It has no pages to map, as a directory has none (`ENODEV`).
@@ -75,7 +105,7 @@ bitflags! {
     }
 }
 
-/// What a file descriptor stands for in one mmap call.
+/// The file behind a file descriptor, as one mmap call sees it.
 #[derive(Debug, Clone)]
 pub struct OpenFile<F> {
     file: F,
@@ -84,46 +114,46 @@ pub struct OpenFile<F> {
     max_bytes: u64,
 }
 
-/// Largest offset in a regular file (`MAX_LFS_FILESIZE`).
+/// The largest offset in a regular file (`MAX_LFS_FILESIZE`).
 pub(super) const MAX_FILE_BYTES: u64 = i64::MAX as u64;
 
 impl<F> OpenFile<F> {
-    /// A regular file.
+    /// Describes a regular file without special properties.
     pub fn new(file: F, rights: Rights) -> Self {
         Self { file, rights, traits: Traits::empty(), max_bytes: MAX_FILE_BYTES }
     }
 
-    /// The same with these traits.
+    /// Sets the properties.
     #[must_use]
     pub fn with_traits(self, traits: Traits) -> Self {
         Self { traits, ..self }
     }
 
-    /// The same with another largest offset: `u64::MAX` for what is not a regular file.
+    /// Sets the largest offset, in bytes: `u64::MAX` for what is not a regular file.
     #[must_use]
     pub fn with_max_bytes(self, max_bytes: u64) -> Self {
         Self { max_bytes, ..self }
     }
 
-    /// The handle.
+    /// Returns the handle.
     pub fn file(&self) -> &F {
         &self.file
     }
 
-    /// What the descriptor may be used for.
+    /// Returns the access that the descriptor was opened for.
     pub fn rights(&self) -> Rights {
         self.rights
     }
 
-    /// What mmap must know about the file.
+    /// Returns the properties of the file.
     pub fn traits(&self) -> Traits {
         self.traits
     }
 
-    /// Whether a mapping of `len` bytes at page `offset` stays below the largest offset
+    /// Returns `true` if a mapping of `len` bytes from `offset` ends at or below the largest offset
     /// (`file_mmap_ok`).
-    pub(super) fn reaches(&self, offset: u64, len: u64, page_shift: u32) -> bool {
-        self.max_bytes.checked_sub(len).is_some_and(|room| offset <= room >> page_shift)
+    pub(super) fn reaches(&self, offset: u64, len: u64) -> bool {
+        self.max_bytes.checked_sub(len).is_some_and(|last| offset <= last)
     }
 
     pub(super) fn into_file(self) -> F {

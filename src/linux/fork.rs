@@ -3,65 +3,79 @@
 use super::file::File;
 use super::kernel::{Inheritance, Kernel};
 use super::limits::Usage;
+use super::mm::{Call, Mm, MmAlloc};
 use super::vm_flags::VmFlags;
-use super::vma::{LinuxVma, Marks, vm_flags, with_vm_flags};
-use super::{Call, Mm};
-use crate::{Errno, NodeAlloc, Piece, Preallocated, VmMap, Vma, VmaNode};
+use super::vma::{LinuxVma, StickyFlags, vm_flags, with_vm_flags};
+use crate::addr_space::retry_with_nodes;
+use crate::node::Preallocated;
+use crate::{AddrSpace, Attrs, Errno, Piece, RawLock, VmMap, Vma, VmaData, VmaNode};
 
-/// The VMAs of a child to be. They hold handles of the owner's, which are not to be dropped under
-/// the lock: so they lie with whoever releases it until the fork has succeeded.
-pub(super) type PartialChild<F, A> = Option<VmMap<LinuxVma<F>, A>>;
+/// The VMAs of a child while a fork is under way.
+///
+/// They hold handles of the kernel's, which must not be dropped under the lock. So until the fork
+/// has succeeded, they are kept by whoever releases it.
+type PartialChild<F, A> = Option<VmMap<LinuxVma<F>, A>>;
 
-impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
-    /// The child's address space (`dup_mmap`), with nodes from the same allocator. O(n log n).
+/// Nodes for the VMAs of a child.
+type ChildNodes<F, A> = Preallocated<VmaNode<LinuxVma<F>>, A>;
+
+impl<F: File, A: MmAlloc<F>> Mm<F, A> {
+    /// Makes the address space of a child (`dup_mmap`), with nodes from the same allocator.
     ///
-    /// VMAs keep their boundaries; those with `dc` are left out, and locks are not inherited, nor
-    /// is what `mlockall(MCL_FUTURE)` said. Page faults that have looked up a VMA of the parent
-    /// look again, then the owner hears of each of the child's VMAs ([`Kernel::inherit`]), and
-    /// `flush_begin` follows.
+    /// VMAs keep their boundaries. Those with `dc` are left out, locks are not inherited, and
+    /// neither is `mlockall(MCL_FUTURE)`. The tokens of page faults that have looked up a VMA of
+    /// the parent are invalidated, then the kernel gets each of the child's VMAs
+    /// ([`Kernel::inherit`]), and `flush_begin` follows.
     ///
-    /// Behind a lock, [`AddrSpace::fork`](crate::AddrSpace::fork) takes the nodes without it.
+    /// O(n log n). Behind a lock, [`AddrSpace::fork`](crate::AddrSpace::fork) takes the nodes
+    /// before it takes the lock.
     ///
     /// # Errors
-    /// `ENOMEM`: no nodes, or no memory to charge. And what the owner says; the flush follows all
-    /// the same.
-    pub fn fork<O: Kernel<F>>(&mut self, call: &mut Call<'_, F, A, O>) -> Result<Self, Errno> {
+    ///
+    /// `ENOMEM`: no nodes. And those of the kernel; the flush follows all the same.
+    pub fn fork<K: Kernel<F> + ?Sized>(
+        &mut self,
+        call: &mut Call<'_, F, A, K>,
+    ) -> Result<Self, Errno> {
         self.fork_with(&mut Preallocated::new(self.map.alloc().clone()), call)
     }
 
-    /// The same with nodes in hand: [`map_count`](Self::map_count) and one more, if nothing is to
-    /// be allocated here.
+    /// Makes the address space of a child, as [`fork`](Self::fork), of preallocated nodes.
+    ///
+    /// If nothing is to be allocated here, there must be one more than
+    /// [`map_count`](Self::map_count).
     ///
     /// # Errors
-    /// As [`fork`](Self::fork).
-    pub fn fork_with<O: Kernel<F>>(
+    ///
+    /// Those of [`fork`](Self::fork).
+    pub fn fork_with<K: Kernel<F> + ?Sized>(
         &mut self,
-        nodes: &mut Preallocated<VmaNode<LinuxVma<F>>, A>,
-        call: &mut Call<'_, F, A, O>,
+        nodes: &mut ChildNodes<F, A>,
+        call: &mut Call<'_, F, A, K>,
     ) -> Result<Self, Errno> {
         self.fork_into(&mut None, nodes, call)
     }
 
-    /// The same; if it fails, what there was of the child is left in `partial_child`.
-    pub(super) fn fork_into<O: Kernel<F>>(
+    /// Makes the address space of a child. If that fails, its VMAs so far are left in
+    /// `partial_child`.
+    fn fork_into<K: Kernel<F> + ?Sized>(
         &mut self,
         partial_child: &mut PartialChild<F, A>,
-        nodes: &mut Preallocated<VmaNode<LinuxVma<F>>, A>,
-        call: &mut Call<'_, F, A, O>,
+        nodes: &mut ChildNodes<F, A>,
+        call: &mut Call<'_, F, A, K>,
     ) -> Result<Self, Errno> {
         call.check_alloc(self.map.alloc())?;
         nodes.fill(self.map.len().saturating_add(1))?;
-        let promised = self.promise_vmas(call)?;
-        let all = self.map.space().span();
-        let copied = self.map.invalidate_range(all, call, |map, call| {
-            copy_vmas(map, partial_child, nodes, call.hooks())
+        let charged = self.charge_child(call)?;
+        let mut usage = Usage::default();
+        let copied = self.map.fork_live_into(partial_child, nodes, call, |kernel, vma| {
+            copy_vma(kernel, vma, &mut usage)
         });
-        if copied.is_err() && promised > 0 {
-            call.hooks().uncharge(promised);
+        if copied.is_err() && charged > 0 {
+            call.hooks().uncharge(charged);
         }
-        let usage = copied?;
+        copied?;
         let map = partial_child.take().ok_or(Errno::ENOMEM)?;
-        let future = VmFlags::empty();
         let Self {
             layout,
             limits,
@@ -86,88 +100,99 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
             brk,
             data_segment,
             start_stack,
-            future,
+            future: VmFlags::empty(),
             gate,
             keys,
         })
     }
-}
 
-impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
-    /// Promises the child what the parent has been promised, VMA by VMA, so that all of it together
-    /// may be more than there is. Returns how many pages that are.
-    fn promise_vmas<O: Kernel<F>>(&self, call: &mut Call<'_, F, A, O>) -> Result<u64, Errno> {
-        let mut promised = 0u64;
+    /// Charges the child for what the parent is charged for. Returns how many pages that are.
+    ///
+    /// It goes VMA by VMA, so that in the heuristic mode all of it together may exceed all memory.
+    fn charge_child<K: Kernel<F> + ?Sized>(
+        &self,
+        call: &mut Call<'_, F, A, K>,
+    ) -> Result<u64, Errno> {
+        let mut charged = 0u64;
         for (flags, pages) in self.iter().filter_map(inherited) {
             if !flags.contains(VmFlags::ACCOUNT) {
                 continue;
             }
             if let Err(errno) = call.hooks().charge(pages, &self.usage) {
-                if promised > 0 {
-                    call.hooks().uncharge(promised);
+                if charged > 0 {
+                    call.hooks().uncharge(charged);
                 }
                 return Err(errno);
             }
-            promised = promised.saturating_add(pages);
+            charged = charged.saturating_add(pages);
         }
-        Ok(promised)
+        Ok(charged)
     }
 }
 
-/// Makes the child's VMAs and tells the owner of them. Returns what they use.
-fn copy_vmas<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone, O: Kernel<F>>(
-    parent: &VmMap<LinuxVma<F>, A>,
-    partial_child: &mut PartialChild<F, A>,
-    nodes: &mut Preallocated<VmaNode<LinuxVma<F>>, A>,
-    owner: &mut O,
-) -> Result<Usage, Errno> {
-    let mut usage = Usage::default();
-    let map = partial_child.insert(parent.fork_with(nodes, |vma| {
-        let (flags, pages) = inherited(*vma)?;
-        usage.add(flags, pages);
-        Some(with_vm_flags(vma.attrs(), flags))
-    })?);
-    wipe(map)?;
-    tell(map, owner)?;
-    Ok(usage)
-}
-
-/// VMAs that begin as zeros have no pages of their own.
-fn wipe<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone>(
-    map: &mut VmMap<LinuxVma<F>, A>,
-) -> Result<(), Errno> {
-    let mut at = 0;
-    while let Some(vma) = map.find_from(at) {
-        let (start, last) = (vma.start(), vma.last());
-        if vm_flags(&vma.attrs()).contains(VmFlags::WIPE_ON_FORK) {
-            map.update_data(start, |data| data.unmark(Marks::HAS_ANON_VMA))?;
-        }
-        at = last.wrapping_add(1);
+impl<F: File, A: MmAlloc<F>, L: RawLock> AddrSpace<Mm<F, A>, L> {
+    /// Makes the address space of a child: fork(2), as [`Mm::fork`].
+    ///
+    /// Counts the VMAs under the lock, takes as many nodes without it, and counts again if there
+    /// are more VMAs by then. The eighth time it takes the missing nodes under the lock. It is
+    /// never done in batches: the lock is held for all VMAs.
+    ///
+    /// When this returns, the flush has ended. The child is nobody else's yet, so no second lock is
+    /// taken.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Mm::fork`]. What there was of a child is dropped after unlock.
+    pub fn fork<K: Kernel<F> + ?Sized>(&self, kernel: &mut K) -> Result<Mm<F, A>, Errno> {
+        self.check_reentry()?;
+        let (alloc, first) =
+            self.inspect(|mm| (mm.map.alloc().clone(), mm.map_count().saturating_add(1)));
+        let (mut nodes, mut partial_child) = (Preallocated::new(alloc), None);
+        retry_with_nodes(first, |budget| {
+            if let Err(error) = nodes.fill(budget.nodes()) {
+                return Ok(Err(error.into()));
+            }
+            self.update(0, kernel, |mm, call| {
+                let need = mm.map_count().saturating_add(1);
+                if budget.is_enough_for(need) {
+                    Ok(mm.fork_into(&mut partial_child, &mut nodes, call))
+                } else {
+                    Err(need)
+                }
+            })
+        })
     }
-    Ok(())
 }
 
-/// Tells the owner of each VMA, up to the first that it refuses.
-fn tell<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone, O: Kernel<F>>(
-    map: &VmMap<LinuxVma<F>, A>,
-    owner: &mut O,
-) -> Result<(), Errno> {
-    for vma in map.iter() {
-        let flags = vm_flags(&vma.attrs());
-        let how = if flags.contains(VmFlags::WIPE_ON_FORK) {
-            Inheritance::Wipe
-        } else if flags.intersects(VmFlags::SHARED | VmFlags::MAY_SHARE) {
-            Inheritance::Share
-        } else {
-            Inheritance::CopyOnWrite
-        };
-        owner.inherit(how, &Piece::new(vma.range(), vma.attrs(), vma.data()))?;
+/// Has the kernel let a child inherit the pages of `vma`. Returns the attributes and the data of
+/// the child's VMA, which `usage` then counts; `None` if it is left out.
+fn copy_vma<F: File, K: Kernel<F> + ?Sized>(
+    kernel: &mut K,
+    vma: &Vma<'_, LinuxVma<F>>,
+    usage: &mut Usage,
+) -> Result<Option<(Attrs, LinuxVma<F>)>, Errno> {
+    let Some((flags, pages)) = inherited(*vma) else { return Ok(None) };
+    let how = if flags.contains(VmFlags::WIPE_ON_FORK) {
+        Inheritance::Wipe
+    } else if flags.intersects(VmFlags::SHARED | VmFlags::MAY_SHARE) {
+        Inheritance::Share
+    } else {
+        Inheritance::CopyOnWrite
+    };
+    let attrs = with_vm_flags(vma.attrs(), flags);
+    // Before the data is copied: should the kernel refuse, there is none to drop under the lock.
+    kernel.inherit(how, &Piece::new(vma.range(), attrs, vma.data()))?;
+    let mut data = vma.data().fork(vma.range());
+    if how == Inheritance::Wipe {
+        // It begins as zeros, without pages of its own.
+        data.remove_sticky(StickyFlags::HAS_ANON_VMA);
     }
-    Ok(())
+    usage.add(flags, pages);
+    Ok(Some((attrs, data)))
 }
 
-/// The flags that a child's copy of a VMA has, and its pages; `None` if it is left out.
+/// Returns the flags of a child's copy of a VMA, and its pages; `None` if it is left out.
 fn inherited<F: File>(vma: Vma<'_, LinuxVma<F>>) -> Option<(VmFlags, u64)> {
     let flags = vm_flags(&vma.attrs());
-    (!flags.contains(VmFlags::DONT_COPY)).then_some((flags - VmFlags::LOCK, vma.pages()))
+    (!flags.contains(VmFlags::DONT_COPY)).then_some((flags - VmFlags::LOCK, vma.page_count()))
 }

@@ -1,18 +1,21 @@
-//! Where things go in one program's address space.
+//! [`Layout`]: the size of an address space, and where searches for free ranges begin.
 
-use crate::{Errno, Error, PageSize};
+use super::PageRange;
+use crate::{Direction, Errno, Error, PageSize};
 
-/// From which end mmap hands out addresses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Growth {
-    /// Below the stack, downwards.
-    TopDown,
-    /// From a third of the space upwards: what Linux does for `personality(ADDR_COMPAT_LAYOUT)` and
-    /// with `vm.legacy_va_layout`.
-    BottomUp,
-}
-
-/// The shape of an address space (`arch_pick_mmap_layout`). Addresses in bytes.
+/// The shape of an address space (`arch_pick_mmap_layout`). All addresses and sizes are in bytes.
+///
+/// Start from [`x86_64`](Self::x86_64), and change what the kernel wants otherwise:
+///
+/// ```
+/// use kvma::linux::Layout;
+///
+/// let stack_limit = 8 << 20;
+/// let layout = Layout::x86_64(stack_limit);
+/// assert_eq!(layout.base(), 0x7fff_f7ff_f000);
+/// let randomised = layout.randomised(0x1234, 28);
+/// assert_eq!(randomised.base(), layout.base() - 0x123_4000);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Layout {
     page: PageSize,
@@ -23,18 +26,19 @@ pub struct Layout {
     user_min_addr: u64,
     guard_gap: u64,
     huge: u64,
-    growth: Growth,
+    direction: Direction,
 }
 
-/// Smallest and, as a share of the space, largest distance of the mmap base from the top
-/// (`MIN_GAP`, `MAX_GAP`).
+/// The smallest distance of the mmap base from the top (`MIN_GAP`). The largest is five sixths of
+/// the space (`MAX_GAP`).
 const MIN_GAP: u64 = 128 << 20;
 
 impl Layout {
-    /// x86-64 with 47-bit user space and no randomisation, for a stack of at most `stack_limit`
-    /// bytes: all of it lies above the mmap base, as far as that leaves a sixth of the space below.
-    /// `u64::MAX` is unlimited, and no exception (on other processors it makes Linux search
-    /// bottom-up).
+    /// Returns the layout of x86-64 with 47-bit user space and no randomisation.
+    ///
+    /// A stack of `stack_limit` bytes fits above the mmap base, as far as that leaves a sixth of
+    /// the space below. `u64::MAX` is no limit; that is no special case here, though on other
+    /// processors it makes Linux search bottom-up.
     pub const fn x86_64(stack_limit: u64) -> Self {
         let task_size = (1 << 47) - 4096;
         let guard_gap = 256 * 4096;
@@ -53,26 +57,27 @@ impl Layout {
             user_min_addr: 4096,
             guard_gap,
             huge: 2 << 20,
-            growth: Growth::TopDown,
+            direction: Direction::TopDown,
         }
     }
 
-    /// The same with the top-down search starting below `base`, which the owner may have chosen at
-    /// random.
+    /// Starts the top-down search below `base`, which the kernel may have chosen at random.
     #[must_use]
     pub const fn with_base(self, base: u64) -> Self {
         Self { base, ..self }
     }
 
-    /// The same with the bottom-up search starting at `bottom`.
+    /// Starts the bottom-up search at `bottom`.
     #[must_use]
     pub const fn with_bottom(self, bottom: u64) -> Self {
         Self { bottom, ..self }
     }
 
-    /// The same with the top-down search starting at one of 2 to the `bits` places, by the owner's
-    /// random number: as many pages lower as its low bits say. Linux takes 28 bits on x86-64, and
-    /// at most 32 are taken here.
+    /// Moves both ends of the searches by a random number of pages: the lowest `bits` bits of
+    /// `random`.
+    ///
+    /// The top-down search starts that much lower, the bottom-up search that much higher. Linux
+    /// takes 28 bits on x86-64; at most 32 are taken here.
     #[must_use]
     pub const fn randomised(self, random: u64, bits: u32) -> Self {
         let mask = (1 << if bits < 32 { bits } else { 32 }) - 1;
@@ -80,43 +85,45 @@ impl Layout {
         Self { base: self.base.saturating_sub(below), bottom: self.bottom + below, ..self }
     }
 
-    /// The same with another lowest address that a search or a hint comes to, and a stack grows to
-    /// (`mmap_min_addr`: the larger of the two that `vm.mmap_min_addr` and
-    /// `CONFIG_LSM_MMAP_MIN_ADDR` say).
+    /// Sets the lowest address that a search returns, a hint may name, and a stack grows down to.
+    ///
+    /// It is `mmap_min_addr`: the larger of `vm.mmap_min_addr` and `CONFIG_LSM_MMAP_MIN_ADDR`.
     #[must_use]
     pub const fn with_min_addr(self, min_addr: u64) -> Self {
         Self { min_addr, ..self }
     }
 
-    /// The same with another lowest address that may be asked for without privileges
-    /// (`vm.mmap_min_addr`).
+    /// Sets the lowest address that may be asked for without privileges (`vm.mmap_min_addr`).
     #[must_use]
     pub const fn with_user_min_addr(self, user_min_addr: u64) -> Self {
         Self { user_min_addr, ..self }
     }
 
-    /// The same with another size of huge pages, to which large mappings are aligned; 0 for no
-    /// alignment.
+    /// Sets the size of the huge pages that large mappings are aligned to; 0 for no alignment.
     #[must_use]
     pub const fn with_huge_pages(self, huge: u64) -> Self {
         Self { huge, ..self }
     }
 
-    /// The same with another distance that stacks keep from what lies below (`stack_guard_gap`), in
-    /// bytes.
+    /// Sets the distance that stacks keep from what lies below them (`stack_guard_gap`).
     #[must_use]
     pub const fn with_guard_gap(self, guard_gap: u64) -> Self {
         Self { guard_gap, ..self }
     }
 
-    /// The same, searched from the other end.
+    /// Sets the end from which mmap hands out addresses.
+    ///
+    /// `BottomUp` is what Linux does for `personality(ADDR_COMPAT_LAYOUT)` and with
+    /// `vm.legacy_va_layout`.
     #[must_use]
-    pub const fn with_growth(self, growth: Growth) -> Self {
-        Self { growth, ..self }
+    pub const fn with_direction(self, direction: Direction) -> Self {
+        Self { direction, ..self }
     }
 
-    /// Where a new program's stack starts and ends (`setup_arg_pages`): `used` bytes for arguments
-    /// and environment, and 128 KiB below them as far as `limit`, which is RLIMIT_STACK, allows.
+    /// Returns where the stack of a new program starts and ends (`setup_arg_pages`).
+    ///
+    /// It has room for `used` bytes of arguments and environment, and for 128 KiB below them as far
+    /// as `limit` allows, which is `RLIMIT_STACK`.
     pub const fn stack(&self, used: u64, limit: u64) -> (u64, u64) {
         const EXTRA: u64 = 128 << 10;
         let top = self.task_size;
@@ -133,7 +140,7 @@ impl Layout {
         (top.saturating_sub(size), top)
     }
 
-    /// Refuses what the calls could not compute with.
+    /// Refuses a layout that the calls could not compute with.
     pub(super) fn check(&self) -> Result<(), Error> {
         let aligned = [self.task_size, self.base, self.bottom, self.min_addr, self.guard_gap];
         if !aligned.iter().all(|&n| self.page.is_aligned(n))
@@ -148,86 +155,117 @@ impl Layout {
         if inside && self.task_size < 1 << 63 { Ok(()) } else { Err(Error::OutOfRange) }
     }
 
-    /// The page size.
+    /// Returns the page size.
     pub const fn page_size(&self) -> PageSize {
         self.page
     }
 
-    /// First address that is not user space's (`TASK_SIZE`).
+    /// Returns the first address above user space (`TASK_SIZE`).
     pub const fn task_size(&self) -> u64 {
         self.task_size
     }
 
-    /// Where the top-down search begins (`mmap_base`).
+    /// Returns where the top-down search begins (`mmap_base`).
     pub const fn base(&self) -> u64 {
         self.base
     }
 
-    /// Where the bottom-up search begins (`mmap_legacy_base`).
+    /// Returns where the bottom-up search begins (`mmap_legacy_base`).
     pub const fn bottom(&self) -> u64 {
         self.bottom
     }
 
-    /// Lowest address that a search or a hint comes to.
+    /// Returns the lowest address that a search returns or a hint may name.
     pub const fn min_addr(&self) -> u64 {
         self.min_addr
     }
 
-    /// Lowest address that may be asked for without privileges.
+    /// Returns the lowest address that may be asked for without privileges.
     pub const fn user_min_addr(&self) -> u64 {
         self.user_min_addr
     }
 
-    /// Bytes that stacks keep free below them.
+    /// Returns the distance that stacks keep from what lies below them.
     pub const fn guard_gap(&self) -> u64 {
         self.guard_gap
     }
 
-    /// Size of the huge pages to which large mappings are aligned, or 0.
+    /// Returns the size of the huge pages that large mappings are aligned to, or 0.
     pub const fn huge(&self) -> u64 {
         self.huge
     }
 
-    /// From which end addresses are handed out.
-    pub const fn growth(&self) -> Growth {
-        self.growth
+    /// Returns the end from which addresses are handed out.
+    pub const fn direction(&self) -> Direction {
+        self.direction
     }
 
-    /// Rounds up to a page, modulo 2^64 as `PAGE_ALIGN` does: what is nearly 2^64 becomes 0.
+    /// Rounds up to a page, modulo 2^64 as `PAGE_ALIGN` does: nearly 2^64 becomes 0.
     pub(super) const fn page_up(&self, bytes: u64) -> u64 {
         round_up(bytes, self.page.bytes())
     }
 
     /// Rounds down to a page.
     pub(super) const fn page_down(&self, bytes: u64) -> u64 {
-        bytes & !(self.page.bytes() - 1)
+        self.page.round_down(bytes)
     }
 
     pub(super) const fn is_aligned(&self, addr: u64) -> bool {
         self.page.is_aligned(addr)
     }
 
-    /// Whole pages in `bytes`.
+    /// Returns the number of whole pages in `bytes`, or the page that holds that address.
     pub(super) const fn pages(&self, bytes: u64) -> u64 {
         bytes >> self.page.shift()
     }
 
-    /// The first byte of page `page`, modulo 2^64.
+    /// Returns the bytes in so many pages, or the first byte of that page. Modulo 2^64.
     pub(super) const fn bytes(&self, pages: u64) -> u64 {
         pages << self.page.shift()
     }
 
-    /// `start` and `len`, page-aligned, as a range of user space; `EINVAL` as munmap says it.
-    pub(super) fn user_range(&self, start: u64, len: u64) -> Result<(u64, u64), Errno> {
-        let room = self.task_size.checked_sub(start).ok_or(Errno::EINVAL)?;
-        let rounded = self.page_up(len);
-        if !self.is_aligned(start) || len > room || rounded == 0 {
+    /// Returns the pages of user space.
+    pub(super) const fn user_space(&self) -> PageRange {
+        PageRange::new(0, self.pages(self.task_size))
+    }
+
+    /// Returns the pages in `len` bytes from `addr`, both page-aligned, that lie below 2^64.
+    pub(super) const fn range(&self, addr: u64, len: u64) -> PageRange {
+        let start = self.pages(addr);
+        PageRange::new(start, start + self.pages(len))
+    }
+
+    /// Returns the pages in `len` bytes from the aligned `addr`. The length is rounded up, modulo
+    /// 2^64; `None` if the range then reaches 2^64.
+    pub(super) const fn rounded_range(&self, addr: u64, len: u64) -> Option<PageRange> {
+        let len = self.page_up(len);
+        if addr.checked_add(len).is_some() { Some(self.range(addr, len)) } else { None }
+    }
+
+    /// Checks the range of madvise and the like: `EINVAL` if `addr` is not aligned, the length
+    /// rounds to 0 without being 0, or the range reaches 2^64.
+    pub(super) fn checked_range(&self, addr: u64, len: u64) -> Result<PageRange, Errno> {
+        self.rounded_range(addr, len)
+            .filter(|range| self.is_aligned(addr) && (len == 0 || !range.is_empty()))
+            .ok_or(Errno::EINVAL)
+    }
+
+    /// Checks the range of munmap: `EINVAL` if `addr` is not aligned, the range is empty, or it
+    /// leaves user space.
+    pub(super) fn user_range(&self, addr: u64, len: u64) -> Result<PageRange, Errno> {
+        self.within_user_space(self.checked_range(addr, len)?)
+    }
+
+    /// Answers `EINVAL` for a range that is empty or leaves user space.
+    pub(super) fn within_user_space(&self, range: PageRange) -> Result<PageRange, Errno> {
+        if range.is_empty() || range.end > self.user_space().end {
             return Err(Errno::EINVAL);
         }
-        Ok((start, start + rounded))
+        Ok(range)
     }
 }
 
-const fn round_up(bytes: u64, to: u64) -> u64 {
+/// Rounds up to a multiple of `to`, a power of two, modulo 2^64.
+pub(super) const fn round_up(bytes: u64, to: u64) -> u64 {
     bytes.wrapping_add(to - 1) & !(to - 1)
 }

@@ -1,6 +1,10 @@
 //! What a process may use, and what it uses.
 
+use super::file::File;
+use super::kernel::{Capabilities, Kernel};
+use super::mm::{Call, Mm, MmAlloc};
 use super::vm_flags::VmFlags;
+use crate::Errno;
 
 /// A resource that is limited (getrlimit(2)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -8,7 +12,7 @@ pub enum Resource {
     /// `RLIMIT_AS`: all mappings together.
     AddressSpace,
     /// `RLIMIT_DATA`: private writable mappings, and the heap. If it is 0, mappings (but not the
-    /// heap) may go up to the hard limit ([`DataMax`](Self::DataMax)): Linux lets Valgrind's
+    /// heap) may go up to the hard limit ([`DataMax`](Self::DataMax)), as Linux lets Valgrind's
     /// programs.
     Data,
     /// The hard limit on data. It counts where the limit itself is 0.
@@ -19,7 +23,8 @@ pub enum Resource {
     Stack,
 }
 
-/// Resource limits in bytes; `u64::MAX` is unlimited. Soft limits, unless it says otherwise.
+/// Resource limits in bytes; `u64::MAX` is unlimited. They are soft limits, but for
+/// [`Resource::DataMax`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     address_space: u64,
@@ -30,8 +35,8 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// What Linux starts its first process with: 8 MiB of stack, 8 MiB of locked memory, no other
-    /// limit.
+    /// Returns the limits of Linux's first process: 8 MiB of stack, 8 MiB of locked memory, no
+    /// other limit.
     fn default() -> Self {
         Self {
             address_space: u64::MAX,
@@ -44,7 +49,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// The limit on `resource`.
+    /// Returns the limit on `resource`.
     pub const fn get(&self, resource: Resource) -> u64 {
         match resource {
             Resource::AddressSpace => self.address_space,
@@ -55,7 +60,7 @@ impl Limits {
         }
     }
 
-    /// The same limits but for `resource`.
+    /// Sets the limit on `resource`.
     #[must_use]
     pub const fn with(mut self, resource: Resource, bytes: u64) -> Self {
         match resource {
@@ -83,48 +88,49 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// All mappings (`VmSize`).
+    /// Returns the pages of all mappings (`VmSize`).
     pub const fn total(&self) -> u64 {
         self.total
     }
 
-    /// Locked memory (`VmLck`).
+    /// Returns the pages of locked mappings (`VmLck`).
     pub const fn locked(&self) -> u64 {
         self.locked
     }
 
-    /// Private writable mappings (`VmData`).
+    /// Returns the pages of private writable mappings (`VmData`).
     pub const fn data(&self) -> u64 {
         self.data
     }
 
-    /// Stacks (`VmStk`).
+    /// Returns the pages of stacks (`VmStk`).
     pub const fn stack(&self) -> u64 {
         self.stack
     }
 
-    /// Code (`VmExe` and `VmLib`).
+    /// Returns the pages of code (`VmExe` and `VmLib`).
     pub const fn exec(&self) -> u64 {
         self.exec
     }
 
-    /// Mappings made with MAP_SHARED.
+    /// Returns the pages mapped with `MAP_SHARED`.
     pub const fn shared(&self) -> u64 {
         self.shared
     }
 
-    /// VMAs that count as committed memory (`ac`).
+    /// Returns the pages of mappings that count as committed memory (`ac`).
     pub const fn committed(&self) -> u64 {
         self.committed
     }
 
-    /// Sealed memory (`sl`).
+    /// Returns the pages of sealed mappings (`sl`).
     pub(super) const fn sealed(&self) -> u64 {
         self.sealed
     }
 
-    fn count(&mut self, flags: VmFlags, pages: u64, by: fn(u64, u64) -> u64) {
-        let kinds = [
+    /// Changes every counter that `flags` belong to.
+    fn count(&mut self, flags: VmFlags, pages: u64, change: fn(u64, u64) -> u64) {
+        let counters = [
             (true, &mut self.total),
             (flags.contains(VmFlags::LOCKED), &mut self.locked),
             (flags.is_data(), &mut self.data),
@@ -134,23 +140,77 @@ impl Usage {
             (flags.contains(VmFlags::ACCOUNT), &mut self.committed),
             (flags.contains(VmFlags::SEALED), &mut self.sealed),
         ];
-        for (_, counter) in kinds.into_iter().filter(|(counts, _)| *counts) {
-            *counter = by(*counter, pages);
+        for (_, counter) in counters.into_iter().filter(|(counts, _)| *counts) {
+            *counter = change(*counter, pages);
         }
     }
 
-    /// `pages` pages with `flags` are mapped from now on.
+    /// Counts `pages` pages that are mapped with `flags` from now on.
     pub(super) fn add(&mut self, flags: VmFlags, pages: u64) {
         self.count(flags, pages, u64::saturating_add);
     }
 
-    /// `pages` pages with `flags` are mapped no more.
+    /// Counts `pages` pages that were mapped with `flags` until now.
     pub(super) fn remove(&mut self, flags: VmFlags, pages: u64) {
         self.count(flags, pages, u64::saturating_sub);
     }
 
-    /// Whether all but the locked pages agree.
+    /// Returns `true` if all but the locked pages agree.
     pub(super) fn equals_but_for_locked(&self, other: &Self) -> bool {
         Self { locked: 0, ..*self } == Self { locked: 0, ..*other }
+    }
+}
+
+impl<F: File, A: MmAlloc<F>> Mm<F, A> {
+    /// Returns the limit on `resource` in whole pages.
+    pub(super) fn limit(&self, resource: Resource) -> u64 {
+        self.layout.pages(self.limits.get(resource))
+    }
+
+    /// Returns `true` if `pages` more pages with `flags` stay within the limits on the address
+    /// space and on data (`may_expand_vm`).
+    pub(super) fn may_expand(&self, flags: VmFlags, pages: u64) -> bool {
+        let fits = |used: u64, limit| used.saturating_add(pages) <= self.limit(limit);
+        let data = match self.limits.get(Resource::Data) {
+            0 => Resource::DataMax,
+            _ => Resource::Data,
+        };
+        fits(self.usage.total(), Resource::AddressSpace)
+            && (!flags.is_data() || fits(self.usage.data(), data))
+    }
+
+    /// Returns `true` if the caller may lock anything at all (`can_do_mlock`).
+    pub(super) fn may_lock(&self, caps: Capabilities) -> bool {
+        self.limits.get(Resource::MemLock) != 0 || caps.contains(Capabilities::IPC_LOCK)
+    }
+
+    /// Returns `true` if `pages` more pages with `flags` stay within the limit on locked memory
+    /// (`mlock_future_ok`).
+    pub(super) fn may_lock_more(&self, flags: VmFlags, pages: u64, caps: Capabilities) -> bool {
+        !flags.contains(VmFlags::LOCKED)
+            || caps.contains(Capabilities::IPC_LOCK)
+            || self.usage.locked().saturating_add(pages) <= self.limit(Resource::MemLock)
+    }
+
+    /// Charges `pages` pages, unless there are none, and runs `change`. If that fails, the charge
+    /// is taken back.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Kernel::charge`] and of `change`.
+    pub(super) fn charged<K: Kernel<F> + ?Sized>(
+        &mut self,
+        pages: u64,
+        call: &mut Call<'_, F, A, K>,
+        change: impl FnOnce(&mut Self, &mut Call<'_, F, A, K>) -> Result<(), Errno>,
+    ) -> Result<(), Errno> {
+        if pages > 0 {
+            call.hooks().charge(pages, &self.usage)?;
+        }
+        let result = change(self, call);
+        if result.is_err() && pages > 0 {
+            call.hooks().uncharge(pages);
+        }
+        result
     }
 }

@@ -1,20 +1,22 @@
 //! madvise(2)
 
+use super::PageRange;
 use super::abi::int;
 use super::file::File;
-use super::kernel::{Kernel, PageOp};
+use super::kernel::Kernel;
 use super::layout::Layout;
+use super::mm::{Call, Mm, MmAlloc};
+use super::page_op::PageOp;
 use super::vm_flags::VmFlags;
-use super::vma::{LinuxVma, Marks};
-use super::vma_view::VmaView;
-use super::{Call, Mm};
-use crate::{Backing, Errno, NodeAlloc, VmaNode};
+use super::vma::StickyFlags;
+use super::vma_view::{Gaps, VmaView};
+use crate::{Backing, Errno};
 
 /// The advice that Linux knows, by its number in `asm/mman-common.h`. `MADV_HWPOISON` and
-/// `MADV_SOFT_OFFLINE` are for testing hardware errors, and refused.
+/// `MADV_SOFT_OFFLINE` are for testing hardware errors, and are refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-enum Advice {
+enum Madvise {
     Normal = 0,
     Random = 1,
     Sequential = 2,
@@ -42,8 +44,12 @@ enum Advice {
     GuardRemove = 103,
 }
 
-const ADVICE: [Advice; 25] = {
-    use Advice::*;
+const ALL: [Madvise; 25] = {
+    use Madvise::{
+        Cold, Collapse, DoDump, DoFork, DontDump, DontFork, DontNeed, DontNeedLocked, Free,
+        GuardInstall, GuardRemove, HugePage, KeepOnFork, Mergeable, NoHugePage, Normal, PageOut,
+        PopulateRead, PopulateWrite, Random, Remove, Sequential, Unmergeable, WillNeed, WipeOnFork,
+    };
     [
         Normal,
         Random,
@@ -73,34 +79,44 @@ const ADVICE: [Advice; 25] = {
     ]
 };
 
-/// What a piece of advice comes to for one VMA.
+/// What a piece of advice does to one VMA.
 enum Effect {
-    /// Other flags.
+    /// Gives it these flags.
     Flags(VmFlags),
-    /// Work for the owner.
-    Act(PageOp),
-    /// Nothing.
+    /// Has the kernel work on its pages.
+    Pages(PageOp),
+    /// Does nothing.
     Nothing,
 }
 
-impl Advice {
+impl Madvise {
+    /// Returns the advice with this number.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL`: there is none.
     fn from_number(number: u64) -> Result<Self, Errno> {
         let number = int(number);
-        ADVICE.into_iter().find(|&advice| advice as u64 == number).ok_or(Errno::EINVAL)
+        ALL.into_iter().find(|&advice| advice as u64 == number).ok_or(Errno::EINVAL)
     }
 
-    /// Throws contents away, now or at a fork, so that a seal forbids it (`is_discard`).
+    /// Returns `true` if contents are thrown away, now or at a fork, so that a seal forbids it
+    /// (`is_discard`).
     fn discards(self) -> bool {
-        use Advice::*;
+        use Madvise::{DontFork, DontNeed, DontNeedLocked, Free, GuardInstall, Remove, WipeOnFork};
         matches!(
             self,
             DontNeed | Free | Remove | DontFork | WipeOnFork | DontNeedLocked | GuardInstall
         )
     }
 
-    /// `madvise_vma_behavior`
-    fn effect(self, region: &VmaView, layout: &Layout) -> Result<Effect, Errno> {
-        let old = region.flags;
+    /// Returns what the advice does to `vma` (`madvise_vma_behavior`).
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL`: it does not fit the VMA. `EACCES`: `MADV_REMOVE` without shared write access.
+    fn effect(self, vma: &VmaView, layout: &Layout) -> Result<Effect, Errno> {
+        let old = vma.flags;
         let allow = |allowed: bool, effect| if allowed { Ok(effect) } else { Err(Errno::EINVAL) };
         let without = |flags| !old.intersects(flags);
         let lock_or_pfn = VmFlags::LOCKED | VmFlags::PFN_MAP;
@@ -108,20 +124,20 @@ impl Advice {
             Self::Normal => Effect::Flags(old - VmFlags::RAND_READ - VmFlags::SEQ_READ),
             Self::Random => Effect::Flags((old - VmFlags::SEQ_READ) | VmFlags::RAND_READ),
             Self::Sequential => Effect::Flags((old - VmFlags::RAND_READ) | VmFlags::SEQ_READ),
-            Self::WillNeed => Effect::Act(PageOp::WillNeed),
-            Self::DontNeed => allow(without(lock_or_pfn), Effect::Act(PageOp::DontNeed))?,
+            Self::WillNeed => Effect::Pages(PageOp::WillNeed),
+            Self::DontNeed => allow(without(lock_or_pfn), Effect::Pages(PageOp::DontNeed))?,
             Self::DontNeedLocked => {
-                allow(without(VmFlags::PFN_MAP), Effect::Act(PageOp::DontNeed))?
+                allow(without(VmFlags::PFN_MAP), Effect::Pages(PageOp::DontNeed))?
             }
             Self::Free => {
-                allow(without(lock_or_pfn) && region.is_anonymous(), Effect::Act(PageOp::Free))?
+                allow(without(lock_or_pfn) && vma.is_anonymous(), Effect::Pages(PageOp::Free))?
             }
             Self::Remove => {
-                allow(without(VmFlags::LOCKED) && region.is_file(), Effect::Nothing)?;
+                allow(without(VmFlags::LOCKED) && vma.is_file(), Effect::Nothing)?;
                 if !old.contains(VmFlags::SHARED | VmFlags::MAY_WRITE) {
                     return Err(Errno::EACCES);
                 }
-                Effect::Act(PageOp::Remove)
+                Effect::Pages(PageOp::Remove)
             }
             Self::DontFork => Effect::Flags(old | VmFlags::DONT_COPY),
             Self::DoFork => allow(without(VmFlags::IO), Effect::Flags(old - VmFlags::DONT_COPY))?,
@@ -143,157 +159,166 @@ impl Advice {
                 allow(allowed, Effect::Flags(old - VmFlags::DONT_DUMP))?
             }
             Self::WipeOnFork => {
-                let allowed = !region.is_file() && without(VmFlags::SHARED);
+                let allowed = !vma.is_file() && without(VmFlags::SHARED);
                 allow(allowed, Effect::Flags(old | VmFlags::WIPE_ON_FORK))?
             }
             Self::KeepOnFork => {
                 allow(without(VmFlags::DROPPABLE), Effect::Flags(old - VmFlags::WIPE_ON_FORK))?
             }
             Self::Cold => {
-                allow(without(lock_or_pfn | VmFlags::HUGE_TLB), Effect::Act(PageOp::Cold))?
+                allow(without(lock_or_pfn | VmFlags::HUGE_TLB), Effect::Pages(PageOp::Cold))?
             }
             Self::PageOut => {
-                allow(without(lock_or_pfn | VmFlags::HUGE_TLB), Effect::Act(PageOp::PageOut))?
+                allow(without(lock_or_pfn | VmFlags::HUGE_TLB), Effect::Pages(PageOp::PageOut))?
             }
             Self::PopulateRead => populate(old, VmFlags::READ, PageOp::PopulateRead)?,
             Self::PopulateWrite => populate(old, VmFlags::WRITE, PageOp::PopulateWrite)?,
-            Self::Collapse => allow(may_collapse(region, layout), Effect::Act(PageOp::Collapse))?,
+            Self::Collapse => allow(may_collapse(vma, layout), Effect::Pages(PageOp::Collapse))?,
             Self::GuardInstall => {
                 let unfit = VmFlags::SPECIAL | VmFlags::HUGE_TLB | VmFlags::LOCKED;
-                allow(without(unfit), Effect::Act(PageOp::GuardInstall))?
+                allow(without(unfit), Effect::Pages(PageOp::GuardInstall))?
             }
             Self::GuardRemove => {
                 let unfit = VmFlags::SPECIAL | VmFlags::HUGE_TLB;
-                allow(without(unfit), Effect::Act(PageOp::GuardRemove))?
+                allow(without(unfit), Effect::Pages(PageOp::GuardRemove))?
             }
         })
     }
 }
 
-/// Whether `region` has room for huge pages and can have pages for `MADV_COLLAPSE` to make them of
-/// (`thp_vma_allowable_order`). Whether an object has any its owner knows.
-fn may_collapse(region: &VmaView, layout: &Layout) -> bool {
+/// Returns `true` if `vma` is large enough for huge pages, and may have pages of which
+/// `MADV_COLLAPSE` can make them (`thp_vma_allowable_order`). Only the kernel knows whether an
+/// object has any.
+fn may_collapse(vma: &VmaView, layout: &Layout) -> bool {
     let huge = layout.huge();
     let within = huge.saturating_sub(1);
-    let last = region.end.checked_sub(huge).map(|addr| addr & !within);
-    let fits = huge != 0 && last.is_some_and(|last| last >= region.start);
+    let (start, end) = (layout.bytes(vma.range.start), layout.bytes(vma.range.end));
+    let last = end.checked_sub(huge).map(|addr| addr & !within);
+    let fits = huge != 0 && last.is_some_and(|last| last >= start);
     let unfit = VmFlags::NO_HUGE_PAGE | VmFlags::SPECIAL | VmFlags::HUGE_TLB;
-    let suitable = match region.attrs.backing() {
-        Backing::Anonymous => region.is_touched(),
-        Backing::Object { offset, .. } => {
-            region.start.wrapping_sub(layout.bytes(offset)) & within == 0
-        }
+    let suitable = match vma.attrs.backing() {
+        Backing::Anonymous => vma.has_anon_vma(),
+        Backing::Object { offset, .. } => start.wrapping_sub(offset) & within == 0,
     };
-    fits && suitable && !region.has_any(unfit)
+    fits && suitable && !vma.has_any(unfit)
 }
 
-/// `MADV_POPULATE_*`: Linux walks these like accesses (`faultin_page_range`).
-fn populate(flags: VmFlags, needed: VmFlags, action: PageOp) -> Result<Effect, Errno> {
+/// Returns the effect of `MADV_POPULATE_*`, which Linux treats like accesses
+/// (`faultin_page_range`).
+fn populate(flags: VmFlags, needed: VmFlags, op: PageOp) -> Result<Effect, Errno> {
     if flags.intersects(VmFlags::IO | VmFlags::PFN_MAP) || !flags.contains(needed) {
         return Err(Errno::EINVAL);
     }
-    Ok(Effect::Act(action))
+    Ok(Effect::Pages(op))
 }
 
-impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
-    /// madvise(2). Returns 0. Advice that lasts changes the VMAs' flags; advice to do something is
-    /// handed to [`Kernel::act`], VMA by VMA.
+impl<F: File, A: MmAlloc<F>> Mm<F, A> {
+    /// Advises on a range: madvise(2). Returns 0.
     ///
-    /// Goes up: what comes before an error has been advised. Holes are passed over and reported at
-    /// the end, except by `MADV_POPULATE_*`, which stops there.
+    /// Advice that lasts changes the flags of VMAs; advice to do something goes to
+    /// [`Kernel::page_op`], VMA by VMA.
+    ///
+    /// It goes up from VMA to VMA: what comes before an error has been advised. Gaps are passed
+    /// over and reported at the end, except by `MADV_POPULATE_*`, which stops there.
     ///
     /// # Errors
-    /// `EINVAL`: unknown advice, unaligned, a wrap, does not fit the VMA. `ENOMEM`: a hole.
-    /// `EACCES`: `MADV_REMOVE` without shared write access. `EPERM`: sealed. `EAGAIN`: too many
-    /// VMAs, no memory. And what the owner says.
-    pub fn madvise<O: Kernel<F>>(
+    ///
+    /// - `EINVAL`: unknown advice, an unaligned address, a range that wraps, or advice that does
+    ///   not fit the VMA.
+    /// - `ENOMEM`: a gap.
+    /// - `EACCES`: `MADV_REMOVE` without shared write access.
+    /// - `EPERM`: sealed.
+    /// - `EAGAIN`: too many VMAs, no node.
+    /// - Those of the kernel.
+    pub fn madvise<K: Kernel<F> + ?Sized>(
         &mut self,
         addr: u64,
         len: u64,
         advice: u64,
-        call: &mut Call<'_, F, A, O>,
+        call: &mut Call<'_, F, A, K>,
     ) -> Result<u64, Errno> {
-        let advice = Advice::from_number(advice)?;
-        let rounded = self.layout.page_up(len);
-        if !self.layout.is_aligned(addr) || (len != 0 && rounded == 0) {
-            return Err(Errno::EINVAL);
-        }
-        // A range that ends at 2^64 wraps to 0, which lies below its start.
-        let end = addr.checked_add(rounded).ok_or(Errno::EINVAL)?;
-        let stops_at_holes = matches!(advice, Advice::PopulateRead | Advice::PopulateWrite);
-        let mut hole = Ok(0);
-        let mut at = addr;
-        while at < end {
-            let region = self.first_in(at, end).ok_or(Errno::ENOMEM)?;
-            if region.start > at {
-                if stops_at_holes {
-                    return Err(Errno::ENOMEM);
-                }
-                hole = Err(Errno::ENOMEM);
-                at = region.start;
-            }
-            let to = region.end.min(end);
-            self.advise_region(advice, &region, at, to, call)?;
-            at = to;
-        }
-        hole
+        let advice = Madvise::from_number(advice)?;
+        let range = self.layout.checked_range(addr, len)?;
+        let gaps = match advice {
+            Madvise::PopulateRead | Madvise::PopulateWrite => Gaps::Refuse,
+            _ => Gaps::Report,
+        };
+        self.for_each_vma(range, gaps, call, |mm, vma, part, call| {
+            mm.advise_vma(advice, vma, part, call)
+        })?;
+        Ok(0)
     }
 
-    /// Whether a huge page ends or begins in a range. If none does, Linux counts down from the one
-    /// after it to the one before it, and finds less than it thinks there are (`madvise_collapse`).
-    fn has_huge_end(&self, start: u64, end: u64) -> bool {
-        let within = self.layout.huge().saturating_sub(1);
-        start.saturating_add(within) & !within <= end & !within
-    }
-
-    fn advise_region<O: Kernel<F>>(
+    fn advise_vma<K: Kernel<F> + ?Sized>(
         &mut self,
-        advice: Advice,
-        region: &VmaView,
-        start: u64,
-        end: u64,
-        call: &mut Call<'_, F, A, O>,
+        advice: Madvise,
+        vma: &VmaView,
+        part: PageRange,
+        call: &mut Call<'_, F, A, K>,
     ) -> Result<(), Errno> {
-        // A seal keeps what the program itself could not overwrite (`can_madvise_modify`).
-        let kept =
-            region.has(VmFlags::SEALED) && region.is_anonymous() && !region.has(VmFlags::WRITE);
-        if kept && advice.discards() {
+        // A seal protects what the program itself could not overwrite (`can_madvise_modify`).
+        let protected = vma.has(VmFlags::SEALED) && vma.is_anonymous() && !vma.has(VmFlags::WRITE);
+        if protected && advice.discards() {
             return Err(Errno::EPERM);
         }
-        if advice == Advice::Collapse && !self.has_huge_end(start, end) {
-            advice.effect(region, &self.layout)?;
+        let effect = advice.effect(vma, &self.layout)?;
+        if advice == Madvise::Collapse && !self.has_huge_boundary(part) {
             return Err(Errno::EINVAL);
         }
-        match advice.effect(region, &self.layout)? {
+        match effect {
             Effect::Nothing => Ok(()),
-            Effect::Flags(flags) => match self.set_flags(region, start, end, flags, call) {
-                // Out of VMAs or memory is a passing state here.
-                Err(Errno::ENOMEM) => Err(Errno::EAGAIN),
-                result => result,
-            },
-            Effect::Act(action) => {
-                let mut end = end;
-                if let (PageOp::DontNeed, Some(page)) = (action, region.huge_page()) {
-                    // Who does not know of huge pages shall not lose more than asked for
-                    // (`madvise_dontneed_free_valid_vma`).
-                    end &= !(page - 1);
-                    if start & (page - 1) != 0 {
-                        return Err(Errno::EINVAL);
-                    }
-                    if start == end {
-                        return Ok(());
-                    }
-                }
-                match action {
-                    // Guards are entries of its page tables, which a fork must copy.
-                    PageOp::GuardInstall => self.mark(start, Marks::HAS_ANON_VMA | Marks::GUARDS),
-                    PageOp::PopulateWrite if !region.has(VmFlags::SHARED) => {
-                        self.mark(start, Marks::HAS_ANON_VMA)
-                    }
-                    _ => {}
-                }
-                self.page_op(action, start, end, call)
+            Effect::Flags(flags) => {
+                self.set_flags(vma, part, flags, call).map_err(enomem_to_eagain)
             }
+            Effect::Pages(op) => self.advise_pages(op, vma, part, call),
         }
     }
+
+    /// Has the kernel do `op` to the pages of `part`, and notes what a fork or a collapse must know
+    /// of it.
+    fn advise_pages<K: Kernel<F> + ?Sized>(
+        &mut self,
+        op: PageOp,
+        vma: &VmaView,
+        mut part: PageRange,
+        call: &mut Call<'_, F, A, K>,
+    ) -> Result<(), Errno> {
+        if let (PageOp::DontNeed, Some(page)) = (op, vma.huge_page()) {
+            // Who does not know of huge pages shall not lose more than asked for
+            // (`madvise_dontneed_free_valid_vma`).
+            let huge = self.layout.pages(page);
+            if !part.start.is_multiple_of(huge) {
+                return Err(Errno::EINVAL);
+            }
+            part.end &= !(huge - 1);
+            if part.is_empty() {
+                return Ok(());
+            }
+        }
+        match op {
+            // Guards are entries of the VMA's page tables, which a fork must copy.
+            PageOp::GuardInstall => {
+                self.add_sticky(part.start, StickyFlags::HAS_ANON_VMA | StickyFlags::MAYBE_GUARD);
+            }
+            PageOp::PopulateWrite if !vma.has(VmFlags::SHARED) => {
+                self.add_sticky(part.start, StickyFlags::HAS_ANON_VMA);
+            }
+            _ => {}
+        }
+        self.page_op(op, part, call)
+    }
+
+    /// Returns `true` if a huge page begins or ends in `part`. If none does, Linux counts down from
+    /// the one after it to the one before it, and finds fewer than it expects
+    /// (`madvise_collapse`).
+    fn has_huge_boundary(&self, part: PageRange) -> bool {
+        let within = self.layout.pages(self.layout.huge()).saturating_sub(1);
+        (part.start + within) & !within <= part.end & !within
+    }
+}
+
+/// Turns `ENOMEM` of a change of flags into `EAGAIN`: to these calls, too many VMAs or too little
+/// memory is a passing state.
+pub(super) fn enomem_to_eagain(errno: Errno) -> Errno {
+    if errno == Errno::ENOMEM { Errno::EAGAIN } else { errno }
 }

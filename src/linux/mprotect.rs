@@ -1,17 +1,17 @@
-//! mprotect(2)
+//! mprotect(2), `pkey_mprotect(2)`
 
+use super::PageRange;
 use super::abi::{PROT_EXEC, PROT_GROWSDOWN, PROT_GROWSUP, PROT_READ, PROT_SEM, PROT_WRITE, int};
 use super::file::File;
 use super::kernel::Kernel;
-use super::pkey::{NO_KEY, key_flags};
+use super::mm::{Call, Mm, MmAlloc};
+use super::pkey::{NO_KEY, with_key};
 use super::vm_flags::VmFlags;
-use super::vma::LinuxVma;
-use super::vma_view::VmaView;
-use super::{Call, Mm};
-use crate::{Errno, NodeAlloc, VmaNode};
+use super::vma_view::{Gaps, VmaView};
+use crate::Errno;
 
-/// The flags for `PROT_*` bits (`calc_vm_prot_bits`); others mean nothing here.
-pub(super) fn access(prot: u64) -> VmFlags {
+/// Returns the flags for `PROT_*` bits (`calc_vm_prot_bits`). Other bits are ignored.
+pub(super) fn access_flags(prot: u64) -> VmFlags {
     let mut flags = VmFlags::empty();
     flags.set(VmFlags::READ, prot & PROT_READ != 0);
     flags.set(VmFlags::WRITE, prot & PROT_WRITE != 0);
@@ -19,47 +19,55 @@ pub(super) fn access(prot: u64) -> VmFlags {
     flags
 }
 
-impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
-    /// mprotect(2) (`do_mprotect_pkey`). Returns 0.
+impl<F: File, A: MmAlloc<F>> Mm<F, A> {
+    /// Changes the protection of a range: mprotect(2) (`do_mprotect_pkey`). Returns 0.
     ///
-    /// Goes up from VMA to VMA: what comes before an error or a hole is changed.
+    /// It goes up from VMA to VMA: what comes before an error or a gap is changed.
     ///
     /// # Errors
-    /// `EINVAL`: unaligned, unknown bits, no stack to grow, part of special memory. `ENOMEM`: a
-    /// hole, a wrap, a limit. `EACCES`: more than mmap allowed. `EPERM`: sealed.
-    pub fn mprotect<O: Kernel<F>>(
+    ///
+    /// - `EINVAL`: unaligned, unknown bits, no stack to grow, part of special memory.
+    /// - `ENOMEM`: a gap, a range that wraps, a limit, no node.
+    /// - `EACCES`: more than mmap allowed.
+    /// - `EPERM`: sealed.
+    /// - Those of the kernel.
+    pub fn mprotect<K: Kernel<F> + ?Sized>(
         &mut self,
         addr: u64,
         len: u64,
         prot: u64,
-        call: &mut Call<'_, F, A, O>,
+        call: &mut Call<'_, F, A, K>,
     ) -> Result<u64, Errno> {
         self.protect(addr, len, prot, None, call)
     }
 
-    /// pkey_mprotect(2): the same, and tags the VMAs with a protection key. The key is bookkeeping:
-    /// what it forbids is a register of the processor's. -1 (as an `int`) is plain mprotect.
+    /// Changes the protection of a range and tags it with a protection key: `pkey_mprotect(2)`.
+    /// Returns 0.
+    ///
+    /// The key is bookkeeping: what it forbids is in a register of the processor. -1, as an `int`,
+    /// means plain mprotect.
     ///
     /// # Errors
-    /// As [`mprotect`](Self::mprotect), and `EINVAL` for a key that is not allocated.
-    pub fn pkey_mprotect<O: Kernel<F>>(
+    ///
+    /// Those of [`mprotect`](Self::mprotect), and `EINVAL` for a key that is not allocated.
+    pub fn pkey_mprotect<K: Kernel<F> + ?Sized>(
         &mut self,
         addr: u64,
         len: u64,
         prot: u64,
         key: u64,
-        call: &mut Call<'_, F, A, O>,
+        call: &mut Call<'_, F, A, K>,
     ) -> Result<u64, Errno> {
         self.protect(addr, len, prot, Some(int(key)).filter(|&key| key != NO_KEY), call)
     }
 
-    fn protect<O: Kernel<F>>(
+    fn protect<K: Kernel<F> + ?Sized>(
         &mut self,
         addr: u64,
         len: u64,
         prot: u64,
         key: Option<u64>,
-        call: &mut Call<'_, F, A, O>,
+        call: &mut Call<'_, F, A, K>,
     ) -> Result<u64, Errno> {
         let grows = prot & (PROT_GROWSDOWN | PROT_GROWSUP);
         let prot = prot & !(PROT_GROWSDOWN | PROT_GROWSUP);
@@ -69,101 +77,86 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         if len == 0 {
             return Ok(0);
         }
-        let end = addr.wrapping_add(self.layout.page_up(len));
-        if end <= addr {
-            return Err(Errno::ENOMEM);
-        }
+        let range = self.layout.rounded_range(addr, len).filter(|range| !range.is_empty());
+        let mut range = range.ok_or(Errno::ENOMEM)?;
         if prot & !(PROT_READ | PROT_WRITE | PROT_EXEC | PROT_SEM) != 0 {
             return Err(Errno::EINVAL);
         }
         if key.is_some_and(|key| !self.keys.has(key)) {
             return Err(Errno::EINVAL);
         }
-        let first = self.first_in(addr, end).ok_or(Errno::ENOMEM)?;
-        let mut start = addr;
+        let first = self.first_in(range).ok_or(Errno::ENOMEM)?;
         if grows == PROT_GROWSDOWN {
-            start = first.start;
+            range.start = first.range.start;
             if !first.has(VmFlags::GROWS_DOWN) {
                 return Err(Errno::EINVAL);
             }
-        } else if first.start > start {
+        } else if first.range.start > range.start {
             return Err(Errno::ENOMEM);
         } else if grows == PROT_GROWSUP {
             // Nothing grows upwards here.
             return Err(Errno::EINVAL);
         }
-        let access = access(prot);
-        while start < end {
-            let region = self.at(start).ok_or(Errno::ENOMEM)?;
-            let to = region.end.min(end);
-            let mut new = (region.flags - VmFlags::ACCESS) | access;
+        let access = access_flags(prot);
+        self.for_each_vma(range, Gaps::Refuse, call, |mm, vma, part, call| {
+            let mut new = (vma.flags - VmFlags::ACCESS) | access;
             if let Some(key) = key {
-                new = key_flags(new, key);
+                new = with_key(new, key);
             }
-            self.protect_region(&region, start, to, new, call)?;
-            start = to;
-        }
+            mm.protect_vma(vma, part, new, call)
+        })?;
         Ok(0)
     }
 
-    /// One VMA's part of it (`mprotect_fixup`).
-    fn protect_region<O: Kernel<F>>(
+    /// Gives a part of one VMA other flags, if they are allowed (`mprotect_fixup`).
+    fn protect_vma<K: Kernel<F> + ?Sized>(
         &mut self,
-        region: &VmaView,
-        start: u64,
-        end: u64,
-        mut new: VmFlags,
-        call: &mut Call<'_, F, A, O>,
+        vma: &VmaView,
+        part: PageRange,
+        new: VmFlags,
+        call: &mut Call<'_, F, A, K>,
     ) -> Result<(), Errno> {
-        let old = region.flags;
+        let old = vma.flags;
         // `mr mw me` lie four bits above `rd wr ex`.
         let allowed = VmFlags::from_bits_retain(old.bits() >> 4) & VmFlags::ACCESS;
         if !allowed.contains(new & VmFlags::ACCESS) {
             return Err(Errno::EACCES);
         }
-        self.policy.check(old, new)?;
+        let mut new = self.policy.check(old, new)?;
         if old.contains(VmFlags::SEALED) {
             return Err(Errno::EPERM);
         }
-        new = self.policy.settle(old, new);
         if new == old {
             return Ok(());
         }
-        let pages = self.layout.pages(end - start);
-        let mut committed = 0;
+        let mut charge = 0;
         if new.contains(VmFlags::WRITE) {
-            if !self.may_expand(new, pages) && self.may_expand(old, pages) {
+            if !self.may_expand(new, part.len()) && self.may_expand(old, part.len()) {
                 return Err(Errno::ENOMEM);
             }
-            let retry_with_nodes = VmFlags::ACCOUNT
+            let charged_or_free = VmFlags::ACCOUNT
                 | VmFlags::WRITE
                 | VmFlags::HUGE_TLB
                 | VmFlags::SHARED
                 | VmFlags::NO_RESERVE;
-            if !old.intersects(retry_with_nodes) {
-                call.hooks().charge(pages, &self.usage)?;
-                committed = pages;
+            if !old.intersects(charged_or_free) {
+                charge = part.len();
                 new |= VmFlags::ACCOUNT;
             }
-        } else if region.is_anonymous() && !region.is_touched() {
-            // Nothing was ever written, and nothing can be: the charge is off. A private file keeps
-            // it.
+        } else if vma.is_anonymous() && !vma.has_anon_vma() {
+            // Nothing was ever written, and nothing can be: it is no longer charged. A private file
+            // keeps its charge.
             new -= VmFlags::ACCOUNT;
         }
-        if let Err(errno) = self.set_flags(region, start, end, new, call) {
-            if committed > 0 {
-                call.hooks().uncharge(committed);
-            }
-            return Err(errno);
-        }
+        self.charged(charge, call, |mm, call| mm.set_flags(vma, part, new, call))?;
         if old.contains(VmFlags::ACCOUNT) && !new.contains(VmFlags::ACCOUNT) {
-            call.hooks().uncharge(pages);
+            call.hooks().uncharge(part.len());
         }
         // Locked private memory that becomes writable is copied now rather than at the first write.
         if old & (VmFlags::WRITE | VmFlags::SHARED | VmFlags::LOCKED) == VmFlags::LOCKED
             && new.contains(VmFlags::WRITE)
         {
-            self.populate_all(start, end, call);
+            self.populate_all(part, call);
         }
         Ok(())
     }

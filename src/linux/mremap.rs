@@ -1,26 +1,31 @@
 //! mremap(2)
 
-use super::abi::*;
+use super::PageRange;
+use super::abi::{MAP_FIXED, MREMAP_DONTUNMAP, MREMAP_FIXED, MREMAP_MAYMOVE};
 use super::file::{Alignment, File};
 use super::kernel::Kernel;
+use super::layout::{Layout, round_up};
+use super::mm::{Call, Mm, MmAlloc};
 use super::unmapped_area::PlacementRequest;
 use super::vm_flags::VmFlags;
-use super::vma::{LinuxVma, Marks, with_vm_flags};
-use super::vma_view::VmaView;
-use super::{Call, Mm};
-use crate::{Errno, Merge, NodeAlloc, Source, VmaData, VmaNode};
+use super::vma::{StickyFlags, with_vm_flags};
+use super::vma_view::{Gaps, VmaView};
+use crate::vm_map::SourceRange;
+use crate::{Backing, Errno, Merge, VmRange, VmaData};
 
-/// One move, shrink or extension of one VMA (`struct vma_remap_struct`). Lengths are whole pages.
+/// One move, shrink or extension of one VMA (`struct vma_remap_struct`).
 #[derive(Clone, Copy, Debug)]
 struct Remap {
-    old: u64,
-    old_len: u64,
+    /// The old range. Where nothing is looked up at its end, it may leave user space.
+    old: PageRange,
+    /// The new length in pages.
     new_len: u64,
-    flags: u64,
-    /// Where to, where the caller says so.
-    new: u64,
-    /// Difference of the lengths that the caller passed.
+    /// The pages by which the lengths differ that the caller passed.
     delta: u64,
+    /// `MREMAP_*`
+    flags: u64,
+    /// The new address in bytes, as the caller passed it. It is page-aligned where it counts.
+    new_addr: u64,
 }
 
 impl Remap {
@@ -28,407 +33,402 @@ impl Remap {
         self.flags & flag != 0
     }
 
-    /// The caller names a place (`vrm_implies_new_addr`).
-    fn implies_place(&self) -> bool {
+    /// Returns `true` if the new address counts (`vrm_implies_new_addr`).
+    fn implies_new_addr(&self) -> bool {
         self.has(MREMAP_FIXED | MREMAP_DONTUNMAP)
     }
 
-    /// Whether it becomes shorter or stays as long as it is.
+    /// Returns `true` if the length stays as it is or shrinks.
     fn shrinks(&self) -> bool {
-        self.new_len <= self.old_len
+        self.new_len <= self.old.len()
     }
 
-    /// The same for huge pages of `page` bytes: lengths are rounded up to whole ones, and they can
-    /// be moved and cut off, but not added (`align_hugetlb`).
+    /// Returns the part of the old range that a shrink removes.
+    fn tail(&self) -> PageRange {
+        PageRange::new(self.old.start + self.new_len, self.old.end)
+    }
+
+    /// Rounds the lengths up to whole huge pages of `page` bytes. Those can be moved and removed,
+    /// but none can be added (`align_hugetlb`).
     ///
     /// # Errors
-    /// `EINVAL`: an address inside of one, even a new address that does not count for want of a
-    /// flag; an extension.
-    fn in_huge_pages(self, page: u64) -> Result<Self, Errno> {
-        let within = page - 1;
-        let whole = |len: u64| len.wrapping_add(within) & !within;
-        let (old_len, new_len) = (whole(self.old_len), whole(self.new_len));
-        if (self.old | self.new) & within != 0 || new_len > old_len {
+    ///
+    /// `EINVAL`: an extension, or an address inside a huge page. For that even a new address is
+    /// looked at which does not count for lack of a flag.
+    fn in_huge_pages(self, page: u64, layout: &Layout) -> Result<Self, Errno> {
+        let whole = |pages| layout.pages(round_up(layout.bytes(pages), page));
+        let (old_len, new_len) = (whole(self.old.len()), whole(self.new_len));
+        let addresses = layout.bytes(self.old.start) | self.new_addr;
+        if addresses & (page - 1) != 0 || new_len > old_len {
             return Err(Errno::EINVAL);
         }
-        Ok(Self { old_len, new_len, delta: old_len - new_len, ..self })
+        let old = PageRange::new(self.old.start, self.old.start + old_len);
+        Ok(Self { old, new_len, delta: old_len - new_len, ..self })
     }
 }
 
-impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
-    /// mremap(2). Returns the new address.
+impl<F: File, A: MmAlloc<F>> Mm<F, A> {
+    /// Moves, shrinks or extends a mapping: mremap(2). Returns the new address.
     ///
     /// With `MREMAP_FIXED` and equal lengths it moves every VMA in the range (Linux 6.17); those
-    /// moved before an error stay moved. A fixed target is emptied, and a tail cut off, before much
-    /// of what can fail: they stay gone.
+    /// moved before an error stay moved. A fixed target is emptied, and a tail removed, before much
+    /// of what can fail: they stay removed.
     ///
-    /// Like Linux 6.18, `MREMAP_DONTUNMAP` unlocks the VMA it leaves behind without taking its
-    /// pages off the count of locked memory, which therefore stays too high until the program ends.
+    /// Like Linux 6.18, `MREMAP_DONTUNMAP` unlocks the VMA that it leaves behind without
+    /// subtracting its pages from the count of locked memory, which therefore stays too high until
+    /// the program ends.
     ///
     /// # Errors
-    /// As mremap(2) says, and `EPERM` for what is sealed.
-    #[allow(clippy::too_many_arguments)] // The system call's own.
-    pub fn mremap<O: Kernel<F>>(
+    ///
+    /// Those of mremap(2); `EPERM` for what is sealed; and those of the kernel.
+    pub fn mremap<K: Kernel<F> + ?Sized>(
         &mut self,
-        old: u64,
+        old_addr: u64,
         old_len: u64,
         new_len: u64,
         flags: u64,
-        new: u64,
-        call: &mut Call<'_, F, A, O>,
+        new_addr: u64,
+        call: &mut Call<'_, F, A, K>,
     ) -> Result<u64, Errno> {
-        let (old_len, new_len) = (self.layout.page_up(old_len), self.layout.page_up(new_len));
-        let remap = Remap { old, old_len, new_len, flags, new, delta: old_len.abs_diff(new_len) };
-        self.check_remap(&remap)?;
-        if remap.has(MREMAP_FIXED) && old_len == new_len {
+        let remap = self.check_remap(old_addr, old_len, new_len, flags, new_addr)?;
+        if remap.has(MREMAP_FIXED) && remap.old.len() == remap.new_len {
             return self.move_range(&remap, call);
         }
-        let region = self.at(old).ok_or(Errno::EFAULT)?;
-        let remap = self.prepare_remap(remap, &region, call)?;
-        let Remap { old_len, new_len, .. } = remap;
-        if remap.implies_place() {
+        let vma = self.vma_at(remap.old.start).ok_or(Errno::EFAULT)?;
+        let remap = self.prepare_remap(remap, &vma, call)?;
+        if remap.implies_new_addr() {
             self.remap_to(remap, call)
-        } else if new_len > old_len {
-            self.extend(&remap, &region, call)
+        } else if !remap.shrinks() {
+            self.extend(&remap, &vma, call)
         } else {
-            if new_len < old_len {
-                self.munmap(old.wrapping_add(new_len), old_len - new_len, call)?;
+            if !remap.tail().is_empty() {
+                self.unmap(self.layout.within_user_space(remap.tail())?, call)?;
             }
-            Ok(old)
+            Ok(old_addr)
         }
     }
 
-    /// What can be told from the arguments alone (`check_mremap_params`).
-    fn check_remap(&self, remap: &Remap) -> Result<(), Errno> {
-        let Remap { old, old_len, new_len, flags, new, .. } = *remap;
-        let task_size = self.layout.task_size();
+    /// Checks what can be told from the arguments alone (`check_mremap_params`).
+    fn check_remap(
+        &self,
+        old_addr: u64,
+        old_len: u64,
+        new_len: u64,
+        flags: u64,
+        new_addr: u64,
+    ) -> Result<Remap, Errno> {
+        let layout = &self.layout;
+        let (old_len, new_len) = (layout.page_up(old_len), layout.page_up(new_len));
+        let remap = Remap {
+            old: layout.range(old_addr, old_len),
+            new_len: layout.pages(new_len),
+            delta: layout.pages(old_len.abs_diff(new_len)),
+            flags,
+            new_addr,
+        };
         let known = MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP;
         if flags & !known != 0
-            || !self.layout.is_aligned(old)
+            || !layout.is_aligned(old_addr)
             || new_len == 0
-            || new_len > task_size
+            || new_len > layout.task_size()
         {
             return Err(Errno::EINVAL);
         }
-        if !remap.implies_place() {
-            return Ok(());
+        if !remap.implies_new_addr() {
+            return Ok(remap);
         }
-        let overlap = old.wrapping_add(old_len) > new && new.wrapping_add(new_len) > old;
-        if new > task_size - new_len
-            || !self.layout.is_aligned(new)
+        // Modulo 2^64, as in Linux: an old range that wraps may contain the new one.
+        let overlap =
+            old_addr.wrapping_add(old_len) > new_addr && new_addr.wrapping_add(new_len) > old_addr;
+        if new_addr > layout.task_size() - new_len
+            || !layout.is_aligned(new_addr)
             || !remap.has(MREMAP_MAYMOVE)
             || (remap.has(MREMAP_DONTUNMAP) && old_len != new_len)
             || overlap
         {
             return Err(Errno::EINVAL);
         }
-        // The target and the source may each be cut in three.
+        // The target and the source may each be split twice.
         if self.map.len() + 2 >= self.max_map_count.saturating_sub(3) {
             return Err(Errno::ENOMEM);
         }
-        Ok(())
+        Ok(remap)
     }
 
-    /// Moves every VMA in the old range, with the holes between them (`remap_move`).
-    fn move_range<O: Kernel<F>>(
+    /// Moves every VMA in the old range, with the gaps between them (`remap_move`).
+    fn move_range<K: Kernel<F> + ?Sized>(
         &mut self,
         remap: &Remap,
-        call: &mut Call<'_, F, A, O>,
+        call: &mut Call<'_, F, A, K>,
     ) -> Result<u64, Errno> {
-        let Remap { old, old_len, new, .. } = *remap;
-        let end = old.wrapping_add(old_len);
-        let mut at = old;
-        while let Some(region) = self.first_in(at, end) {
-            let from = region.start.max(at);
-            if at == old && from != old {
-                return Err(Errno::EFAULT);
-            }
-            let len = region.end.min(end) - from;
-            let piece =
-                Remap { old: from, old_len: len, new_len: len, new: new + (from - old), ..*remap };
-            let piece = self.prepare_remap(piece, &region, call)?;
-            self.remap_to(piece, call)?;
-            at = from + len;
-        }
-        if at == old { Err(Errno::EFAULT) } else { Ok(new) }
+        self.vma_at(remap.old.start).ok_or(Errno::EFAULT)?;
+        self.for_each_vma(remap.old, Gaps::Ignore, call, |mm, vma, part, call| {
+            let distance = mm.layout.bytes(part.start - remap.old.start);
+            let new_addr = remap.new_addr + distance;
+            let piece = Remap { old: part, new_len: part.len(), new_addr, ..*remap };
+            let piece = mm.prepare_remap(piece, vma, call)?;
+            mm.remap_to(piece, call).map(|_| ())
+        })?;
+        Ok(remap.new_addr)
     }
 
-    /// What can be told from the VMA (`check_prep_vma`). Returns what is to be done, in huge pages
-    /// if the VMA is made of them.
-    fn prepare_remap<O: Kernel<F>>(
+    /// Checks what can be told from the VMA (`check_prep_vma`). Returns the work to do, in huge
+    /// pages if the VMA consists of them.
+    fn prepare_remap<K: Kernel<F> + ?Sized>(
         &self,
         remap: Remap,
-        region: &VmaView,
-        call: &mut Call<'_, F, A, O>,
+        vma: &VmaView,
+        call: &mut Call<'_, F, A, K>,
     ) -> Result<Remap, Errno> {
-        if region.has(VmFlags::SEALED) {
+        if vma.has(VmFlags::SEALED) {
             return Err(Errno::EPERM);
         }
-        let remap = match region.huge_page() {
-            Some(page) => remap.in_huge_pages(page)?,
+        let remap = match vma.huge_page() {
+            Some(page) => remap.in_huge_pages(page, &self.layout)?,
             None => remap,
         };
-        if remap.shrinks() && !remap.implies_place() {
+        if remap.shrinks() && !remap.implies_new_addr() {
             return Ok(remap);
         }
-        let rigid = region.has_any(VmFlags::DONT_EXPAND | VmFlags::PFN_MAP);
-        // A second mapping of a private one would share nothing with it.
-        if remap.old_len == 0 && !region.has_any(VmFlags::SHARED | VmFlags::MAY_SHARE) {
+        let rigid = vma.has_any(VmFlags::DONT_EXPAND | VmFlags::PFN_MAP);
+        // A second mapping of private memory would share nothing with the first.
+        if remap.old.is_empty() && !vma.has_any(VmFlags::SHARED | VmFlags::MAY_SHARE) {
             return Err(Errno::EINVAL);
         }
         if remap.has(MREMAP_DONTUNMAP) && rigid {
             return Err(Errno::EINVAL);
         }
         // What a shrink removes may span VMAs; what is moved or extended may not.
-        if remap.old_len.min(remap.new_len) > region.end - remap.old {
+        if remap.old.len().min(remap.new_len) > vma.range.end - remap.old.start {
             return Err(Errno::EFAULT);
         }
-        let growth = remap.delta;
         if remap.shrinks() {
             return Ok(remap);
         }
         if rigid {
             return Err(Errno::EFAULT);
         }
-        if !self.may_lock_more(region.flags, growth, call.hooks().capabilities()) {
+        if !self.may_lock_more(vma.flags, remap.delta, call.hooks().capabilities()) {
             return Err(Errno::EAGAIN);
         }
-        if !self.may_expand(region.flags, self.layout.pages(growth)) {
+        if !self.may_expand(vma.flags, remap.delta) {
             return Err(Errno::ENOMEM);
         }
         Ok(remap)
     }
 
-    /// `MREMAP_FIXED` or `MREMAP_DONTUNMAP` (`mremap_to`).
-    fn remap_to<O: Kernel<F>>(
+    /// Moves to the address that the caller passed (`mremap_to`).
+    fn remap_to<K: Kernel<F> + ?Sized>(
         &mut self,
         mut remap: Remap,
-        call: &mut Call<'_, F, A, O>,
+        call: &mut Call<'_, F, A, K>,
     ) -> Result<u64, Errno> {
         if remap.has(MREMAP_FIXED) {
-            self.munmap(remap.new, remap.new_len, call)?;
-            // An old length that wraps lets the target lie over the start.
-            self.at(remap.old).ok_or(Errno::EFAULT)?;
+            let start = self.layout.pages(remap.new_addr);
+            let target = PageRange::new(start, start + remap.new_len);
+            // Rounded up to huge pages, it may leave user space.
+            self.unmap(self.layout.within_user_space(target)?, call)?;
+            // If the old range wraps, the target may have contained its start.
+            self.vma_at(remap.old.start).ok_or(Errno::EFAULT)?;
         }
-        if remap.new_len < remap.old_len {
-            self.munmap(
-                remap.old.wrapping_add(remap.new_len),
-                remap.old_len - remap.new_len,
-                call,
-            )?;
-            remap.old_len = remap.new_len;
+        if remap.new_len < remap.old.len() {
+            self.unmap(self.layout.within_user_space(remap.tail())?, call)?;
+            remap.old.end = remap.old.start + remap.new_len;
         }
-        // Either may have cut the VMA in two.
-        let region = self.at(remap.old).ok_or(Errno::EFAULT)?;
-        if remap.has(MREMAP_DONTUNMAP)
-            && !self.may_expand(region.flags, self.layout.pages(remap.old_len))
-        {
+        // Either may have split the VMA.
+        let vma = self.vma_at(remap.old.start).ok_or(Errno::EFAULT)?;
+        if remap.has(MREMAP_DONTUNMAP) && !self.may_expand(vma.flags, remap.old.len()) {
             return Err(Errno::ENOMEM);
         }
-        let hint = remap.new;
         let map_flags = if remap.has(MREMAP_FIXED) { MAP_FIXED } else { 0 };
-        self.move_region(&remap, &region, hint, map_flags, call)
+        self.move_vma(&remap, &vma, remap.new_addr, map_flags, call)
     }
 
-    /// Grows, in place if it can be (`expand_vma`).
-    fn extend<O: Kernel<F>>(
+    /// Extends a mapping, in place if possible (`expand_vma`).
+    fn extend<K: Kernel<F> + ?Sized>(
         &mut self,
         remap: &Remap,
-        region: &VmaView,
-        call: &mut Call<'_, F, A, O>,
+        vma: &VmaView,
+        call: &mut Call<'_, F, A, K>,
     ) -> Result<u64, Errno> {
-        let growth = remap.delta;
-        let end = region.end.wrapping_add(growth);
-        let whole = PlacementRequest {
-            addr: region.start,
-            len: end.wrapping_sub(region.start),
-            offset: 0,
-            map_flags: MAP_FIXED,
-            alignment: Alignment::Page,
-        };
-        let in_place = region.end - remap.old == remap.old_len
-            && end > region.end
-            && self.first_in(region.end, end.saturating_add(self.policy.guard())).is_none()
-            && self.get_unmapped_area(&whole, call.hooks().capabilities()).is_ok();
+        let growth = PageRange::new(vma.range.end, vma.range.end + remap.delta);
+        let whole = PageRange::new(vma.range.start, growth.end);
+        let clear = PageRange::new(growth.start, growth.end + self.guard_pages());
+        let (addr, len) = (self.layout.bytes(whole.start), self.layout.bytes(whole.len()));
+        let in_place = remap.old.end == vma.range.end
+            && self.first_in(clear).is_none()
+            && self
+                .get_unmapped_area(&PlacementRequest::fixed(addr, len), call.hooks().capabilities())
+                .is_ok();
         if in_place {
-            self.extend_in_place(region, end, call)?;
-            self.populate_growth(region, region.end, end, call);
-            return Ok(remap.old);
+            self.extend_in_place(vma, growth, call)?;
+            self.populate_growth(vma, growth, call);
+            return Ok(self.layout.bytes(remap.old.start));
         }
         if !remap.has(MREMAP_MAYMOVE) {
             return Err(Errno::ENOMEM);
         }
-        self.move_region(remap, region, 0, 0, call)
+        self.move_vma(remap, vma, 0, 0, call)
     }
 
-    /// Appends to a VMA, and joins it with what then follows (`vma_merge_extend`).
-    fn extend_in_place<O: Kernel<F>>(
+    /// Appends `growth` to a VMA, and merges it with what then follows (`vma_merge_extend`).
+    fn extend_in_place<K: Kernel<F> + ?Sized>(
         &mut self,
-        region: &VmaView,
-        end: u64,
-        call: &mut Call<'_, F, A, O>,
+        vma: &VmaView,
+        growth: PageRange,
+        call: &mut Call<'_, F, A, K>,
     ) -> Result<(), Errno> {
-        let pages = self.layout.pages(end - region.end);
-        let accounted = region.has(VmFlags::ACCOUNT);
-        if accounted {
-            call.hooks().charge(pages, &self.usage)?;
-        }
-        let Some(vma) = self.map.find(region.start) else { return Err(Errno::EFAULT) };
-        let (backing, data) = (vma.attrs().advance(vma.pages()).backing(), vma.data().clone());
-        let attrs = region.attrs.with_backing(backing);
-        let appended = self.insert(region.end, end, attrs, data, Merge::Both, call);
-        if appended.is_err() && accounted {
-            call.hooks().uncharge(pages);
-        }
-        appended
+        let charge = if vma.has(VmFlags::ACCOUNT) { growth.len() } else { 0 };
+        self.charged(charge, call, |mm, call| {
+            let start = mm.layout.bytes(vma.range.start);
+            let data = mm.map.find(start).ok_or(Errno::EFAULT)?.data().clone();
+            mm.insert(growth, vma.attrs_at(growth.start), data, Merge::Both, call)
+        })
     }
 
-    /// Finds a place and moves there (`vrm_set_new_addr`, `move_vma`). `hint` is 0 where anywhere
-    /// will do.
-    fn move_region<O: Kernel<F>>(
+    /// Finds a free range and moves there (`vrm_set_new_addr`, `move_vma`). `hint` is an address,
+    /// or 0 where anywhere will do.
+    fn move_vma<K: Kernel<F> + ?Sized>(
         &mut self,
         remap: &Remap,
-        region: &VmaView,
+        vma: &VmaView,
         hint: u64,
         map_flags: u64,
-        call: &mut Call<'_, F, A, O>,
+        call: &mut Call<'_, F, A, K>,
     ) -> Result<u64, Errno> {
-        let caps = call.hooks().capabilities();
-        let target =
-            self.get_unmapped_area(&self.wanted_copy(remap, region, hint, map_flags), caps)?;
-        // Emptying the source may cut it, and the copy is one more VMA (`prep_move_vma`).
+        let request = self.copy_request(remap, vma, hint, map_flags);
+        let target = self.get_unmapped_area(&request, call.hooks().capabilities())?;
+        // Unmapping the source may split it, and the copy is one more VMA (`prep_move_vma`).
         if self.map.len() >= self.max_map_count.saturating_sub(3) {
             return Err(Errno::ENOMEM);
         }
-        let old_end = remap.old.wrapping_add(remap.old_len);
-        let whole = region.start == remap.old && region.end == old_end;
-        if (region.start != remap.old && !region.may_split(remap.old))
-            || (region.end != old_end && !region.may_split(old_end))
+        if (vma.range.start != remap.old.start && !vma.may_split(remap.old.start))
+            || (vma.range.end != remap.old.end && !vma.may_split(remap.old.end))
         {
             return Err(Errno::EINVAL);
         }
+        let keeps_source = remap.has(MREMAP_DONTUNMAP);
         // Linux charges a move that shrinks as if it grew by as much.
-        let new_bytes = if remap.has(MREMAP_DONTUNMAP) { remap.new_len } else { remap.delta };
-        let pages = self.layout.pages(new_bytes);
-        let accounted = region.has(VmFlags::ACCOUNT) && pages > 0;
-        if accounted {
-            call.hooks().charge(pages, &self.usage)?;
+        let pages = if keeps_source { remap.new_len } else { remap.delta };
+        let charge = if vma.has(VmFlags::ACCOUNT) { pages } else { 0 };
+        self.charged(charge, call, |mm, call| mm.move_pages(remap, vma, target, call))?;
+        if charge > 0 && remap.old.len() == remap.new_len && !keeps_source {
+            // It was a shrink: the charge was only there to be refused. Linux keeps it.
+            call.hooks().uncharge(charge);
         }
-        if let Err(errno) = self.move_to(remap, region, target, call) {
-            if accounted {
-                call.hooks().uncharge(pages);
-            }
-            return Err(errno);
-        }
-        if accounted && remap.old_len == remap.new_len && !remap.has(MREMAP_DONTUNMAP) {
-            // A shrink: the charge was only there to be refused. Linux keeps it.
-            call.hooks().uncharge(pages);
-        }
-        if remap.has(MREMAP_DONTUNMAP) {
-            self.unlock_left_behind(remap.old, call)?;
-            // All its pages have gone (`unlink_anon_vmas`), unless it and the copy have become one.
-            if whole
-                && self
-                    .at(remap.old)
-                    .is_some_and(|left| left.start == region.start && left.end == region.end)
-            {
-                let _ = self.map.update_data(remap.old, |data| data.unmark(Marks::HAS_ANON_VMA));
+        if keeps_source {
+            self.unlock_left_behind(remap.old.start, call);
+            // All its pages have gone (`unlink_anon_vmas`), unless it and the copy have merged.
+            let left = self.vma_at(remap.old.start).map(|left| left.range);
+            if vma.range == remap.old && left == Some(vma.range) {
+                let start = self.layout.bytes(vma.range.start);
+                let _ = self
+                    .map
+                    .update_data(start, |data| data.remove_sticky(StickyFlags::HAS_ANON_VMA));
             }
         }
-        self.populate_growth(region, target + remap.old_len, target + remap.new_len, call);
-        Ok(target)
+        let growth = PageRange::new(target.start + remap.old.len(), target.end);
+        self.populate_growth(vma, growth, call);
+        Ok(self.layout.bytes(target.start))
     }
 
-    /// How `vrm_set_new_addr` and `__get_unmapped_area` pick a search.
-    fn wanted_copy(
+    /// Picks the search for the new address as `vrm_set_new_addr` and `__get_unmapped_area` do.
+    fn copy_request(
         &self,
         remap: &Remap,
-        region: &VmaView,
+        vma: &VmaView,
         hint: u64,
         map_flags: u64,
     ) -> PlacementRequest {
         let huge = self.layout.huge();
-        let object = self.map.find(remap.old).and_then(|vma| vma.data().object().map(F::alignment));
+        let len = self.layout.bytes(remap.new_len);
+        let start = self.layout.bytes(remap.old.start);
+        let object = self.map.find(start).and_then(|vma| vma.data().object().map(F::alignment));
         let alignment = match object {
-            Some(placement) => region.huge_page().map_or(placement, Alignment::HugeTlb),
-            None if hint == 0 && huge != 0 && remap.new_len.is_multiple_of(huge) => Alignment::Huge,
+            Some(alignment) => vma.huge_page().map_or(alignment, Alignment::HugeTlb),
+            None if hint == 0 && huge != 0 && len.is_multiple_of(huge) => Alignment::Huge,
             None => Alignment::Page,
         };
-        let offset = match object {
-            Some(_) => {
-                self.layout.bytes(region.offset_at(remap.old, self.layout.page_size().shift()))
-            }
-            None => 0,
+        let offset = match vma.attrs_at(remap.old.start).backing() {
+            Backing::Object { offset, .. } => offset,
+            Backing::Anonymous => 0,
         };
-        PlacementRequest { addr: hint, len: remap.new_len, offset, map_flags, alignment }
+        PlacementRequest { addr: hint, len, offset, map_flags, alignment }
     }
 
-    /// Moves what is there, with what is added behind it (`copy_vma_and_data`, `unmap_source_vma`).
-    fn move_to<O: Kernel<F>>(
+    /// Moves what is mapped, with what is added behind it (`copy_vma_and_data`,
+    /// `unmap_source_vma`).
+    fn move_pages<K: Kernel<F> + ?Sized>(
         &mut self,
         remap: &Remap,
-        region: &VmaView,
-        target: u64,
-        call: &mut Call<'_, F, A, O>,
+        vma: &VmaView,
+        target: PageRange,
+        call: &mut Call<'_, F, A, K>,
     ) -> Result<(), Errno> {
-        let Remap { old, old_len, new_len, .. } = *remap;
-        let (middle, end) = (target + old_len, target + new_len);
-        // What is added goes first: if there is no memory for the rest, it is easily taken back.
-        if middle < end {
-            let Some(vma) = self.map.find(old) else { return Err(Errno::EFAULT) };
-            let ahead = self.layout.pages(old - vma.start() + old_len);
-            let (backing, mut data) = (vma.attrs().advance(ahead).backing(), vma.data().clone());
-            // Part of what moves: else the two would not meet.
-            data.relocate(
-                self.layout.pages(target).cast_signed() - self.layout.pages(old).cast_signed(),
-            );
-            self.insert(middle, end, region.attrs.with_backing(backing), data, Merge::Both, call)?;
+        let old = remap.old;
+        let growth = PageRange::new(target.start + old.len(), target.end);
+        let (from, to) = (self.layout.bytes(old.start), self.layout.bytes(target.start));
+        // The growth goes first: if the move is refused then, it is easily taken back. Until then
+        // it does not merge.
+        if !growth.is_empty() {
+            let mut data = self.map.find(from).ok_or(Errno::EFAULT)?.data().clone();
+            // As if it had moved from behind the old range: else the two would not merge.
+            let behind = PageRange::new(old.end, old.end + growth.len());
+            let behind = VmRange::from_pages(behind, self.layout.page_size());
+            data.relocate(behind, self.layout.bytes(growth.start));
+            let merge = if old.is_empty() { Merge::Both } else { Merge::Never };
+            self.insert(growth, vma.attrs_at(old.end), data, merge, call)?;
         }
-        if old_len == 0 {
+        if old.is_empty() {
             return Ok(());
         }
-        let source = if remap.has(MREMAP_DONTUNMAP) { Source::Keep } else { Source::Unmap };
-        if let Err(error) = self.map.relocate(old, old_len, target, source, Merge::Both, call) {
-            if middle < end {
-                self.unmap_range(middle, end, call)?;
+        let keeps_source = remap.has(MREMAP_DONTUNMAP);
+        let source = if keeps_source { SourceRange::Keep } else { SourceRange::Unmap };
+        let len = self.layout.bytes(old.len());
+        let moved = self.map.relocate(from, len, to, source, Merge::Both, call);
+        if !growth.is_empty() {
+            if moved.is_err() {
+                self.take_back(growth, call);
+            } else {
+                // Neighbours that differ stay apart.
+                let _ = self.map.merge_at(self.layout.bytes(growth.end), call);
             }
-            return Err(error.into());
         }
-        if source == Source::Keep {
-            self.usage.add(region.flags, self.layout.pages(old_len));
+        moved?;
+        if keeps_source {
+            self.usage.add(vma.flags, old.len());
         }
         Ok(())
     }
 
-    /// Takes `lo lf` off the whole VMA that holds `old` (`dontunmap_complete`): of the source, and
-    /// of the copy if the two have become one. The count of locked pages stays, and neighbours that
-    /// have become equal stay apart.
-    fn unlock_left_behind<O: Kernel<F>>(
+    /// Takes `lo lf` off the whole VMA that holds `page` (`dontunmap_complete`): off the source,
+    /// and off the copy if the two have merged.
+    ///
+    /// The count of locked pages stays, and neighbours that have become equal stay apart. The move
+    /// has been done by now, so a hook that refuses leaves the VMA locked, no more.
+    fn unlock_left_behind<K: Kernel<F> + ?Sized>(
         &mut self,
-        old: u64,
-        call: &mut Call<'_, F, A, O>,
-    ) -> Result<(), Errno> {
-        let Some(region) = self.at(old).filter(|region| region.has(VmFlags::LOCKED)) else {
-            return Ok(());
-        };
-        let len = region.end - region.start;
-        let unlocked = with_vm_flags(region.attrs, region.flags - VmFlags::LOCK);
-        self.map.update_data(old, |data| data.mark(Marks::APART))?;
-        let result = self.map.update_attrs(region.start, len, |_| unlocked, call);
-        self.map.update_data(old, |data| data.unmark(Marks::APART))?;
-        Ok(result?)
+        page: u64,
+        call: &mut Call<'_, F, A, K>,
+    ) {
+        let Some(vma) = self.vma_at(page).filter(|vma| vma.has(VmFlags::LOCKED)) else { return };
+        let start = self.layout.bytes(vma.range.start);
+        let len = self.layout.bytes(vma.range.len());
+        let unlocked = with_vm_flags(vma.attrs, vma.flags - VmFlags::LOCK);
+        let _ = self.map.update_data(start, |data| data.insert_sticky(StickyFlags::KEEP_APART));
+        let _ = self.map.update_attrs(start, len, |_| unlocked, call);
+        let _ = self.map.update_data(start, |data| data.remove_sticky(StickyFlags::KEEP_APART));
     }
 
-    /// A locked VMA stays in memory when it grows.
-    fn populate_growth<O: Kernel<F>>(
+    /// Brings in what a locked VMA has grown by.
+    fn populate_growth<K: Kernel<F> + ?Sized>(
         &mut self,
-        region: &VmaView,
-        start: u64,
-        end: u64,
-        call: &mut Call<'_, F, A, O>,
+        vma: &VmaView,
+        growth: PageRange,
+        call: &mut Call<'_, F, A, K>,
     ) {
-        if region.has(VmFlags::LOCKED) && start < end {
-            self.populate_all(start, end, call);
+        if vma.has(VmFlags::LOCKED) {
+            self.populate_all(growth, call);
         }
     }
 }

@@ -1,14 +1,14 @@
-//! Protection keys: pkey_alloc(2), pkey_free(2); pkey_mprotect(2) is with mprotect
+//! `pkey_alloc(2)`, `pkey_free(2)`
 //!
-//! Bookkeeping only: what a key forbids is a register of the processor's.
+//! Protection keys are bookkeeping here: what a key forbids is in a register of the processor.
+//! `pkey_mprotect(2)` is beside mprotect.
 
-use super::Mm;
 use super::file::File;
+use super::mm::{Mm, MmAlloc};
 use super::vm_flags::VmFlags;
-use super::vma::LinuxVma;
-use crate::{Errno, NodeAlloc, VmaNode};
+use crate::Errno;
 
-/// Which keys a program has, one bit each. Key 0 is everybody's.
+/// The keys that a program has allocated, one bit each. Every program has key 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Keys(u16);
 
@@ -24,26 +24,26 @@ impl Keys {
 
 /// `PKEY_DISABLE_ACCESS`, `PKEY_DISABLE_WRITE`
 const RIGHTS: u64 = 3;
-/// In pkey_mprotect: no key.
+/// In `pkey_mprotect`: no key.
 pub(super) const NO_KEY: u64 = u32::MAX as u64;
-/// No space left on device: no key left.
+/// No key is left ("no space left on device").
 const ENOSPC: Errno = Errno(28);
 
-/// `flags` with the four bits of a key.
-pub(super) fn key_flags(flags: VmFlags, key: u64) -> VmFlags {
+/// Puts the four bits of a key into `flags`.
+pub(super) fn with_key(mut flags: VmFlags, key: u64) -> VmFlags {
     let bits = [VmFlags::PKEY_0, VmFlags::PKEY_1, VmFlags::PKEY_2, VmFlags::PKEY_3];
-    let mut flags = flags;
     for (at, bit) in bits.into_iter().enumerate() {
         flags.set(bit, key >> at & 1 != 0);
     }
     flags
 }
 
-impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
-    /// pkey_alloc(2). Returns the key.
+impl<F: File, A: MmAlloc<F>> Mm<F, A> {
+    /// Allocates a protection key: `pkey_alloc(2)`. Returns the key.
     ///
     /// # Errors
-    /// `EINVAL`: flags, unknown rights. `ENOSPC`: all sixteen are taken.
+    ///
+    /// `EINVAL`: flags, or unknown rights. `ENOSPC`: all sixteen are taken.
     pub fn pkey_alloc(&mut self, flags: u64, rights: u64) -> Result<u64, Errno> {
         if flags != 0 || rights & !RIGHTS != 0 {
             return Err(Errno::EINVAL);
@@ -56,10 +56,12 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         Ok(key.into())
     }
 
-    /// pkey_free(2). Returns 0. VMAs keep the key, as in Linux.
+    /// Frees a protection key: `pkey_free(2)`. Returns 0. VMAs that are tagged with it stay so, as
+    /// in Linux.
     ///
     /// # Errors
-    /// `EINVAL`: not allocated.
+    ///
+    /// `EINVAL`: the key is not allocated.
     pub fn pkey_free(&mut self, key: u64) -> Result<u64, Errno> {
         let key = key & NO_KEY;
         if !self.keys.has(key) {

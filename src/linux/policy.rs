@@ -1,25 +1,25 @@
-//! What an owner may demand beyond what Linux does.
+//! [`Policy`]: rules that a kernel may add to Linux's.
 
 use super::vm_flags::VmFlags;
 use crate::Errno;
 
-/// Whether memory may be both writable and executable.
+/// How far memory may be both writable and executable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum WriteExec {
-    /// It may, as everywhere.
+    /// It may be, as everywhere.
     #[default]
     Allowed,
-    /// Not at once.
+    /// It may not be both at once.
     NotTogether,
-    /// What Linux does after `prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN)`: not at once, and what
-    /// was not mapped executable never becomes so.
+    /// It may not be both at once, and what was not mapped executable never becomes so: what Linux
+    /// does after `prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN)`.
     Mdwe,
-    /// Neither at once nor one after the other: as `Mdwe`, and what is or was executable never
-    /// becomes writable. What mprotect takes `ex` from loses `mw` with it.
+    /// It may be neither both at once nor one after the other: as `Mdwe`, and what is or was
+    /// executable never becomes writable. What mprotect takes `ex` from loses `mw` with it.
     Never,
 }
 
-/// Rules of the owner's own, all off to begin with. What they refuse gets the errno that Linux has
+/// The kernel's own rules, all off to begin with. What they refuse gets the errno that Linux has
 /// for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Policy {
@@ -28,61 +28,59 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// Nothing but what Linux does.
+    /// Adds nothing to Linux's rules.
     pub const fn new() -> Self {
         Self { write_exec: WriteExec::Allowed, guard: 0 }
     }
 
-    /// The same with a rule about writable and executable memory (`EACCES`). It is about mappings:
-    /// an object that two of them show may be written through one and executed through the other.
-    /// What the kernel itself puts into place ([`Mm::install`](super::Mm::install)) is not asked.
+    /// Restricts memory that is writable and executable (`EACCES`).
+    ///
+    /// The rule is about mappings: an object that is mapped twice may be written through one
+    /// mapping and executed through the other. [`Mm::install`](super::Mm::install), by which the
+    /// kernel itself maps, does not ask it.
     #[must_use]
     pub const fn with_write_exec(self, write_exec: WriteExec) -> Self {
         Self { write_exec, ..self }
     }
 
-    /// The same with `bytes` (whole pages) left free on both sides of what mmap and mremap find a
-    /// place for. What grows (mremap in place, the heap, a stack) keeps as far from what lies
-    /// ahead. Fixed addresses are the program's own choice, and are not asked.
+    /// Leaves `bytes` free, which must be whole pages, on both sides of what mmap and mremap find a
+    /// place for.
+    ///
+    /// What grows (mremap in place, the heap, a stack) keeps as far from what lies ahead. Fixed
+    /// addresses are the program's own choice, and the rule does not apply to them.
     #[must_use]
     pub const fn with_guard(self, bytes: u64) -> Self {
         Self { guard: bytes, ..self }
     }
 
-    /// The rule about writable and executable memory.
+    /// Returns the rule about writable and executable memory.
     pub const fn write_exec(&self) -> WriteExec {
         self.write_exec
     }
 
-    /// Bytes left free on both sides.
+    /// Returns the bytes left free on both sides.
     pub const fn guard(&self) -> u64 {
         self.guard
     }
 
-    /// Whether a VMA may go from `old` to `new` flags; a new VMA from `new` to `new`
-    /// (`map_deny_write_exec`).
-    pub(super) fn check(&self, old: VmFlags, new: VmFlags) -> Result<(), Errno> {
-        let together = new.contains(VmFlags::WRITE | VmFlags::EXEC);
-        let becomes = new.contains(VmFlags::EXEC) && !old.contains(VmFlags::EXEC);
+    /// Decides whether a VMA may go from the flags `old` to `new` (`map_deny_write_exec`); a new
+    /// VMA goes from `new` to `new`. Returns the flags that it gets: what was executable remembers
+    /// that by what it may not become.
+    pub(super) fn check(&self, old: VmFlags, new: VmFlags) -> Result<VmFlags, Errno> {
+        let (was_exec, is_exec) = (old.contains(VmFlags::EXEC), new.contains(VmFlags::EXEC));
+        let is_write = new.contains(VmFlags::WRITE);
+        let together = is_write && is_exec;
+        let gains_exec = is_exec && !was_exec;
         let refused = match self.write_exec {
             WriteExec::Allowed => false,
             WriteExec::NotTogether => together,
-            WriteExec::Mdwe => together || becomes,
-            WriteExec::Never => {
-                together || becomes || (old.contains(VmFlags::EXEC) && new.contains(VmFlags::WRITE))
-            }
+            WriteExec::Mdwe => together || gains_exec,
+            WriteExec::Never => together || gains_exec || (was_exec && is_write),
         };
-        if refused { Err(Errno::EACCES) } else { Ok(()) }
-    }
-
-    /// What a VMA keeps of `new` that goes there from `old`: what was executable remembers it by
-    /// what it may not become.
-    pub(super) fn settle(&self, old: VmFlags, new: VmFlags) -> VmFlags {
-        let forever = self.write_exec == WriteExec::Never;
-        if forever && old.contains(VmFlags::EXEC) && !new.contains(VmFlags::EXEC) {
-            new - VmFlags::MAY_WRITE
-        } else {
-            new
+        if refused {
+            return Err(Errno::EACCES);
         }
+        let loses_exec = was_exec && !is_exec && self.write_exec == WriteExec::Never;
+        Ok(if loses_exec { new - VmFlags::MAY_WRITE } else { new })
     }
 }

@@ -1,55 +1,57 @@
-//! process_madvise(2)
+//! `process_madvise(2)`
 
 use super::abi::int;
 use super::file::File;
 use super::kernel::Kernel;
-use super::vma::LinuxVma;
-use super::{Call, Mm};
-use crate::{Errno, NodeAlloc, VmaNode};
+use super::mm::{Call, Mm, MmAlloc};
+use crate::Errno;
 
-/// Whose address space process_madvise is about.
+/// Whose address space a `process_madvise` call is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
     /// The caller's own.
     Own,
-    /// Another's, for which the kernel has checked the caller's rights (`PTRACE_MODE_READ` and
-    /// `CAP_SYS_NICE`).
+    /// Another process's. The kernel has checked that the caller may do that (`PTRACE_MODE_READ`
+    /// and `CAP_SYS_NICE`).
     Other,
 }
 
-/// Advice that changes nothing a program can see, which may therefore be given to others
+/// Advice that changes nothing a program can see, so that it may be given to other processes
 /// (`process_madvise_remote_valid`): WILLNEED, COLD, PAGEOUT, COLLAPSE.
 const HARMLESS: [u64; 4] = [3, 20, 21, 25];
 
-/// Most ranges of a vector (`UIO_MAXIOV`).
+/// The largest number of ranges in a vector (`UIO_MAXIOV`).
 const MAX_RANGES: usize = 1024;
-/// Most bytes of a vector (`MAX_RW_COUNT`).
+/// The largest number of bytes in a vector (`MAX_RW_COUNT`).
 const MAX_BYTES: u64 = 0x7fff_f000;
 
-impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
-    /// process_madvise(2): madvise for each range (address, length) of a vector, which the kernel
-    /// has copied from the caller's memory. Returns the bytes advised.
+impl<F: File, A: MmAlloc<F>> Mm<F, A> {
+    /// Advises on each range (address, length) of a vector: `process_madvise(2)`. Returns the bytes
+    /// advised.
     ///
-    /// It ends at the first error, which is returned if nothing was advised before. Nor does it go
-    /// further than 2 GiB less a page: what lies behind in the vector is left out.
+    /// The kernel has copied the vector from the caller's memory. The call ends at the first error,
+    /// which it returns if nothing was advised before. Nor does it go beyond 2 GiB less a page: the
+    /// rest of the vector is left out.
     ///
     /// # Errors
-    /// `EINVAL`: flags, more than 1024 ranges, a length above 2^63, advice that others may not
-    /// give; and those of [`madvise`](Self::madvise). `EFAULT`: a range that leaves user space,
-    /// before anything is advised.
-    pub fn process_madvise<O: Kernel<F>>(
+    ///
+    /// - `EINVAL`: flags, more than 1024 ranges, a length above 2^63, advice that others may not
+    ///   give.
+    /// - `EFAULT`: a range that leaves user space, before anything is advised.
+    /// - Those of [`madvise`](Self::madvise).
+    pub fn process_madvise<K: Kernel<F> + ?Sized>(
         &mut self,
         target: Target,
         ranges: impl IntoIterator<Item = (u64, u64), IntoIter: Clone>,
         advice: u64,
         flags: u64,
-        call: &mut Call<'_, F, A, O>,
+        call: &mut Call<'_, F, A, K>,
     ) -> Result<u64, Errno> {
         if int(flags) != 0 {
             return Err(Errno::EINVAL);
         }
         let ranges = ranges.into_iter();
-        let total = self.imported(ranges.clone())?;
+        let total = self.check_vector(ranges.clone())?;
         if target == Target::Other && !HARMLESS.contains(&int(advice)) {
             return Err(Errno::EINVAL);
         }
@@ -58,8 +60,7 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
             if advised == total {
                 break;
             }
-            // A range of nothing is looked at only if it is the first (`iov_iter_advance` skips
-            // it).
+            // An empty range is looked at only if it is the first (`iov_iter_advance` skips it).
             if len == 0 && index > 0 {
                 continue;
             }
@@ -73,8 +74,8 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         Ok(advised)
     }
 
-    /// Checks a vector. How many bytes of it count (`import_iovec`).
-    fn imported(&self, ranges: impl Iterator<Item = (u64, u64)> + Clone) -> Result<u64, Errno> {
+    /// Checks a vector, and returns how many bytes of it count (`import_iovec`).
+    fn check_vector(&self, ranges: impl Iterator<Item = (u64, u64)> + Clone) -> Result<u64, Errno> {
         let mut count = 0;
         for (_, len) in ranges.clone() {
             count += 1;
@@ -85,9 +86,9 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         let mut total = 0;
         for (addr, len) in ranges {
             let counts = len.min(MAX_BYTES - total);
-            // Of several, all bytes are looked at, even those that do not count.
-            let seen = if count == 1 { counts } else { len };
-            if addr.checked_add(seen).is_none_or(|end| end > self.layout.task_size()) {
+            // Of several ranges, all bytes are checked, even those that do not count.
+            let checked = if count == 1 { counts } else { len };
+            if addr.checked_add(checked).is_none_or(|end| end > self.layout.task_size()) {
                 return Err(Errno::EFAULT);
             }
             total += counts;

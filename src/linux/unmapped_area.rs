@@ -1,15 +1,17 @@
-//! Where a mapping goes (`get_unmapped_area` and what it calls).
+//! The search for a place for a mapping (`get_unmapped_area` and what it calls).
+//!
+//! What is searched for is an address, so this counts in bytes. The result is a range of pages.
 
-use super::Mm;
+use super::PageRange;
 use super::abi::{MAP_32BIT, MAP_ABOVE4G, MAP_FIXED};
 use super::file::{Alignment, File};
 use super::kernel::Capabilities;
-use super::layout::{Growth, Layout};
+use super::layout::{Layout, round_up};
+use super::mm::{Mm, MmAlloc};
 use super::vm_flags::VmFlags;
-use super::vma::LinuxVma;
-use crate::{Errno, NodeAlloc, Search, VmaNode};
+use crate::{Direction, Errno, Search};
 
-/// What is to be placed. All in bytes.
+/// A mapping that is to be placed. All numbers are in bytes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PlacementRequest {
     /// The hint, or with `MAP_FIXED` the address. 0 is no hint.
@@ -22,56 +24,95 @@ pub(super) struct PlacementRequest {
     pub(super) alignment: Alignment,
 }
 
-/// What to search for (`struct vm_unmapped_area_info`).
+impl PlacementRequest {
+    /// Asks for `len` bytes anywhere, for memory without an object.
+    pub(super) const fn anywhere(len: u64) -> Self {
+        Self { addr: 0, len, offset: 0, map_flags: 0, alignment: Alignment::Page }
+    }
+
+    /// Asks for `len` bytes at `addr`.
+    pub(super) const fn fixed(addr: u64, len: u64) -> Self {
+        Self { addr, map_flags: MAP_FIXED, ..Self::anywhere(len) }
+    }
+
+    fn has(&self, flag: u64) -> bool {
+        self.map_flags & flag != 0
+    }
+}
+
+/// The free range to search for (`struct vm_unmapped_area_info`).
 #[derive(Clone, Copy, Debug)]
 struct UnmappedAreaInfo {
     len: u64,
-    /// The bits of an address that are fixed (`align_mask`), and their value (`align_offset`).
-    within: u64,
-    shift: u64,
+    /// The bits of the address that are fixed.
+    align_mask: u64,
+    /// Their value.
+    align_offset: u64,
 }
 
 impl UnmappedAreaInfo {
-    /// With `guard` free bytes before what is aligned.
-    fn of(wanted: &PlacementRequest, guard: u64, layout: &Layout) -> Self {
-        let within = match wanted.alignment {
+    /// Describes a free range for `request`, of which the first `guard` bytes do not count for the
+    /// alignment.
+    fn new(request: &PlacementRequest, guard: u64, layout: &Layout) -> Self {
+        let align_mask = match request.alignment {
             Alignment::HugeTlb(page) => layout.page_down(page.saturating_sub(1)),
             Alignment::Page | Alignment::Huge => 0,
         };
-        Self { len: wanted.len, within, shift: guard.wrapping_neg() & within }
+        Self { len: request.len, align_mask, align_offset: guard.wrapping_neg() & align_mask }
     }
 
-    /// Linux looks for as much as it takes in the worst case, so that a gap which fits exactly is
-    /// not found.
-    fn padded(&self) -> Option<u64> {
-        self.len.checked_add(self.within)
+    /// Returns the length that Linux searches for: what the alignment costs in the worst case is
+    /// added, so that a gap which fits exactly is not found.
+    fn padded_len(&self) -> Option<u64> {
+        self.len.checked_add(self.align_mask)
     }
 }
 
 const GIB: u64 = 1 << 30;
 
-impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
-    /// The address for a mapping; with `MAP_FIXED` only the checks.
+/// VMAs that keep a gap below them (`VM_STARTGAP_FLAGS`).
+const STACKS: VmFlags = VmFlags::GROWS_DOWN.union(VmFlags::SHADOW_STACK);
+
+impl<F: File, A: MmAlloc<F>> Mm<F, A> {
+    /// Returns the address at which mmap would put `len` bytes of memory without an object if it
+    /// got no hint.
+    ///
+    /// For what the kernel itself maps, such as `[vdso]`, and then [installs](Self::install) there.
+    /// O(log n).
     ///
     /// # Errors
-    /// `ENOMEM` if there is no room, or the range leaves user space; `EINVAL` for an unaligned
-    /// fixed address; `EPERM` for low addresses without privileges.
+    ///
+    /// `ENOMEM`: there is no gap of that length.
+    pub fn unmapped_area(&self, len: u64) -> Result<u64, Errno> {
+        let request = PlacementRequest::anywhere(self.layout.page_up(len));
+        let range = self.get_unmapped_area(&request, Capabilities::empty())?;
+        Ok(self.layout.bytes(range.start))
+    }
+
+    /// Finds the range for a mapping; with `MAP_FIXED`, only checks it.
+    ///
+    /// # Errors
+    ///
+    /// - `ENOMEM`: there is no gap, or the range leaves user space.
+    /// - `EINVAL`: a fixed address is not aligned.
+    /// - `EPERM`: the address is too low for a caller without privileges.
     pub(super) fn get_unmapped_area(
         &self,
-        wanted: &PlacementRequest,
+        request: &PlacementRequest,
         caps: Capabilities,
-    ) -> Result<u64, Errno> {
-        if wanted.len > self.layout.task_size() {
+    ) -> Result<PageRange, Errno> {
+        let task_size = self.layout.task_size();
+        if request.len > task_size {
             return Err(Errno::ENOMEM);
         }
-        let addr = match wanted.alignment {
+        let addr = match request.alignment {
             Alignment::Huge => {
-                self.place_huge(wanted).map_or_else(|| self.place_plain(wanted), Ok)?
+                self.search_huge(request).map_or_else(|| self.search_plain(request), Ok)?
             }
-            Alignment::HugeTlb(page) => self.place_huge_pages(wanted, page)?,
-            Alignment::Page => self.place_plain(wanted)?,
+            Alignment::HugeTlb(page) => self.search_huge_tlb(request, page)?,
+            Alignment::Page => self.search_plain(request)?,
         };
-        if addr > self.layout.task_size() - wanted.len {
+        if addr > task_size - request.len {
             return Err(Errno::ENOMEM);
         }
         if !self.layout.is_aligned(addr) {
@@ -80,167 +121,174 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
         if addr < self.layout.user_min_addr() && !caps.contains(Capabilities::SYS_RAWIO) {
             return Err(Errno::EPERM);
         }
-        Ok(addr)
+        Ok(self.layout.range(addr, request.len))
     }
 
-    /// UnmappedAreaInfo for one huge page more than is wanted, and in it the place where huge pages
-    /// fit (`__thp_get_unmapped_area`). `None` if that is of no use or not to be had.
-    fn place_huge(&self, wanted: &PlacementRequest) -> Option<u64> {
+    /// Searches for one huge page more than is asked for, and returns the address in that range
+    /// where huge pages fit (`__thp_get_unmapped_area`). `None` if that is of no use, or not to be
+    /// found.
+    fn search_huge(&self, request: &PlacementRequest) -> Option<u64> {
         let huge = self.layout.huge();
         if huge == 0 {
             return None;
         }
         // Linux computes this in signed 64 bits.
         let signed = |offset: u64| i64::try_from(offset).ok();
-        let end = signed(wanted.offset.checked_add(wanted.len)?)?;
-        let aligned = signed(wanted.offset.checked_next_multiple_of(huge)?)?;
+        let end = signed(request.offset.checked_add(request.len)?)?;
+        let aligned = signed(request.offset.checked_next_multiple_of(huge)?)?;
         if end.checked_sub(aligned)? < signed(huge)? {
             return None;
         }
-        let padded = wanted.len.checked_add(huge)?;
-        signed(wanted.offset.checked_add(padded)?)?;
-        let found = self.place_plain(&PlacementRequest { len: padded, ..*wanted }).ok()?;
-        if found == wanted.addr {
+        let padded = request.len.checked_add(huge)?;
+        signed(request.offset.checked_add(padded)?)?;
+        let found = self.search_plain(&PlacementRequest { len: padded, ..*request }).ok()?;
+        if found == request.addr {
             return Some(found);
         }
-        let shift = wanted.offset.wrapping_sub(found) & (huge - 1);
-        if shift == 0 && self.layout.growth() == Growth::TopDown {
+        let shift = request.offset.wrapping_sub(found) & (huge - 1);
+        if shift == 0 && self.layout.direction() == Direction::TopDown {
             Some(found + huge)
         } else {
             Some(found + shift)
         }
     }
 
-    /// Where there is room for huge pages of `page` bytes (`hugetlb_get_unmapped_area`).
-    fn place_huge_pages(&self, wanted: &PlacementRequest, page: u64) -> Result<u64, Errno> {
+    /// Searches for a range that consists of huge pages of `page` bytes
+    /// (`hugetlb_get_unmapped_area`).
+    fn search_huge_tlb(&self, request: &PlacementRequest, page: u64) -> Result<u64, Errno> {
         let within = page.checked_sub(1).ok_or(Errno::EINVAL)?;
-        if wanted.map_flags & MAP_FIXED != 0 && wanted.addr & within != 0 {
+        if request.has(MAP_FIXED) && request.addr & within != 0 {
             return Err(Errno::EINVAL);
         }
         // Near the top of 64 bits this is 0, and no hint.
-        let addr = wanted.addr.wrapping_add(within) & !within;
-        self.place_plain(&PlacementRequest { addr, ..*wanted })
+        let addr = round_up(request.addr, page);
+        self.search_plain(&PlacementRequest { addr, ..*request })
     }
 
-    fn place_plain(&self, wanted: &PlacementRequest) -> Result<u64, Errno> {
-        if wanted.len > self.layout.task_size() {
+    /// Searches without regard to huge pages; a fixed address is returned as it is.
+    fn search_plain(&self, request: &PlacementRequest) -> Result<u64, Errno> {
+        if request.len > self.layout.task_size() {
             return Err(Errno::ENOMEM);
         }
-        if wanted.map_flags & MAP_FIXED != 0 {
-            // An address among the last 4095 looks like an error to Linux, which returns it
-            // (`IS_ERR_VALUE`).
-            return match wanted.addr.wrapping_neg() {
+        if request.has(MAP_FIXED) {
+            // One of the last 4095 addresses looks like an error to Linux (`IS_ERR_VALUE`), which
+            // then returns it as one.
+            return match request.addr.wrapping_neg() {
                 errno @ 1..4096 => Err(Errno(errno as i32)),
-                _ => Ok(wanted.addr),
+                _ => Ok(request.addr),
             };
         }
         let guard = self.policy.guard();
-        let room = UnmappedAreaInfo::of(wanted, guard, &self.layout);
+        let info = UnmappedAreaInfo::new(request, guard, &self.layout);
         if guard == 0 {
-            return self.search(wanted, &room);
+            return self.search(request, &info);
         }
         let len = guard
             .checked_mul(2)
-            .and_then(|guards| guards.checked_add(wanted.len))
+            .and_then(|guards| guards.checked_add(request.len))
             .ok_or(Errno::ENOMEM)?;
-        let hint = self.layout.page_down(wanted.addr);
-        let top = if wanted.map_flags & MAP_32BIT != 0 { 2 * GIB } else { self.layout.task_size() };
+        let hint = self.layout.page_down(request.addr);
+        let top = if request.has(MAP_32BIT) { 2 * GIB } else { self.layout.task_size() };
         if hint > guard && self.takes_hint(hint - guard, len, top) {
             return Ok(hint);
         }
-        Ok(self.search(
-            &PlacementRequest { addr: 0, len, ..*wanted },
-            &UnmappedAreaInfo { len, ..room },
-        )? + guard)
+        let guarded = PlacementRequest { addr: 0, len, ..*request };
+        Ok(self.search(&guarded, &UnmappedAreaInfo { len, ..info })? + guard)
     }
 
-    /// The search without the owner's guards around (`arch_get_unmapped_area_topdown`).
-    fn search(&self, wanted: &PlacementRequest, room: &UnmappedAreaInfo) -> Result<u64, Errno> {
-        if self.layout.growth() == Growth::TopDown && wanted.map_flags & MAP_32BIT == 0 {
-            let hint = self.layout.page_down(wanted.addr);
-            if wanted.addr != 0 && self.takes_hint(hint, wanted.len, self.layout.task_size()) {
+    /// Searches as Linux does, without the guards of [`Policy`](super::Policy)
+    /// (`arch_get_unmapped_area_topdown`).
+    fn search(&self, request: &PlacementRequest, info: &UnmappedAreaInfo) -> Result<u64, Errno> {
+        if self.layout.direction() == Direction::TopDown && !request.has(MAP_32BIT) {
+            let hint = self.layout.page_down(request.addr);
+            if request.addr != 0 && self.takes_hint(hint, request.len, self.layout.task_size()) {
                 return Ok(hint);
             }
-            let low = if wanted.map_flags & MAP_ABOVE4G != 0 { 4 * GIB } else { 0 };
-            if let Some(addr) = self.highest(low, self.layout.base(), room) {
+            let low = if request.has(MAP_ABOVE4G) { 4 * GIB } else { 0 };
+            if let Some(addr) = self.highest(low, self.layout.base(), info) {
                 return Ok(addr);
             }
         }
-        self.place_bottom_up(wanted, room)
+        self.search_bottom_up(request, info)
     }
 
-    /// `arch_get_unmapped_area`: the whole search for `MAP_32BIT` and the legacy layout, else the
-    /// last resort.
-    fn place_bottom_up(
+    /// The only search with `MAP_32BIT` and in the legacy layout, and elsewhere the last resort
+    /// (`arch_get_unmapped_area`).
+    fn search_bottom_up(
         &self,
-        wanted: &PlacementRequest,
-        room: &UnmappedAreaInfo,
+        request: &PlacementRequest,
+        info: &UnmappedAreaInfo,
     ) -> Result<u64, Errno> {
-        let (low, high) = if wanted.map_flags & MAP_32BIT != 0 {
+        let (low, high) = if request.has(MAP_32BIT) {
             (GIB, 2 * GIB)
         } else {
             (self.layout.bottom(), self.layout.task_size())
         };
-        if wanted.len > high {
+        if request.len > high {
             return Err(Errno::ENOMEM);
         }
-        if wanted.addr != 0 {
-            let hint = self.layout.page_up(wanted.addr);
-            if self.takes_hint(hint, wanted.len, high) {
+        if request.addr != 0 {
+            let hint = self.layout.page_up(request.addr);
+            if self.takes_hint(hint, request.len, high) {
                 return Ok(hint);
             }
         }
-        self.lowest(low, high, room).ok_or(Errno::ENOMEM)
+        self.lowest(low, high, info).ok_or(Errno::ENOMEM)
     }
 
-    /// Whether `len` bytes at `hint` end below `top` and are free, the next VMA's guard gap
-    /// included.
+    /// Returns `true` if `len` bytes at `hint` end at or below `top` and are free, the guard gap of
+    /// the next VMA included.
     fn takes_hint(&self, hint: u64, len: u64, top: u64) -> bool {
         top.checked_sub(len).is_some_and(|last| hint <= last)
-            && self.at_or_above(hint).is_none_or(|next| hint + len <= self.guarded_start(&next))
+            && self
+                .vma_at_or_above(self.layout.pages(hint))
+                .is_none_or(|next| hint + len <= self.layout.bytes(self.guarded_start(&next)))
     }
 
-    /// The highest room in `low..high` (`unmapped_area_topdown`).
-    fn highest(&self, low: u64, mut high: u64, room: &UnmappedAreaInfo) -> Option<u64> {
+    /// Finds the highest fit in `low..high` (`unmapped_area_topdown`).
+    fn highest(&self, low: u64, mut high: u64, info: &UnmappedAreaInfo) -> Option<u64> {
         let low = low.max(self.layout.min_addr());
-        let padded = room.padded()?;
+        let padded = info.padded_len()?;
         loop {
             let search = Search::new().top_down().window(low, high.checked_sub(1)?);
             let found = self.map.find_gap(padded, &search).ok()?;
             let end = found + padded;
-            let start = end - room.len;
-            let start = start - (start.wrapping_sub(room.shift) & room.within);
-            match self.guard_above(end) {
-                // A stack's gap reaches into the room: go on below it. That skips smaller rooms
-                // inside the gap.
-                Some(guard) if guard < end => high = guard,
+            let start = end - info.len;
+            let start = start - (start.wrapping_sub(info.align_offset) & info.align_mask);
+            match self.stack_above(end) {
+                // The guard gap of a stack reaches into the range: go on below it. That skips
+                // smaller gaps inside the guard gap.
+                Some((guard, _)) if guard < end => high = guard,
                 _ => return Some(start),
             }
         }
     }
 
-    /// The lowest room in `low..high` (`unmapped_area`).
-    fn lowest(&self, low: u64, high: u64, room: &UnmappedAreaInfo) -> Option<u64> {
+    /// Finds the lowest fit in `low..high` (`unmapped_area`).
+    fn lowest(&self, low: u64, high: u64, info: &UnmappedAreaInfo) -> Option<u64> {
         let mut low = low.max(self.layout.min_addr());
-        let padded = room.padded()?;
+        let padded = info.padded_len()?;
         loop {
             let search = Search::new().window(low, high.checked_sub(1)?);
             let found = self.map.find_gap(padded, &search).ok()?;
-            let start = found + (room.shift.wrapping_sub(found) & room.within);
-            match self.at_or_above(found + padded).filter(|next| next.has_any(STACKS)) {
-                Some(next) if self.guarded_start(&next) < start + padded - 1 => low = next.end,
+            let start = found + (info.align_offset.wrapping_sub(found) & info.align_mask);
+            match self.stack_above(found + padded) {
+                Some((guard, end)) if guard < start + padded - 1 => low = end,
                 _ => return Some(start),
             }
         }
     }
 
-    /// Where the guard gap begins of the VMA at or above `addr`, if it is a stack.
-    fn guard_above(&self, addr: u64) -> Option<u64> {
-        self.at_or_above(addr)
-            .filter(|next| next.has_any(STACKS))
-            .map(|next| self.guarded_start(&next))
+    /// If the next VMA at or above `addr` is a stack, returns where its guard gap begins and where
+    /// the VMA ends.
+    fn stack_above(&self, addr: u64) -> Option<(u64, u64)> {
+        let next =
+            self.vma_at_or_above(self.layout.pages(addr)).filter(|next| next.has_any(STACKS))?;
+        Some((self.layout.bytes(self.guarded_start(&next)), self.layout.bytes(next.range.end)))
+    }
+
+    /// Returns the pages that [`Policy`](super::Policy) wants free around a mapping.
+    pub(super) fn guard_pages(&self) -> u64 {
+        self.layout.pages(self.policy.guard())
     }
 }
-
-/// VMAs that keep a gap below them (`VM_STARTGAP_FLAGS`).
-const STACKS: VmFlags = VmFlags::GROWS_DOWN.union(VmFlags::SHADOW_STACK);

@@ -1,15 +1,15 @@
-//! The flags of one VMA, as Linux names them.
+//! [`VmFlags`]: the flags of a VMA, as Linux names them.
 
 use core::fmt;
 
 use bitflags::bitflags;
 
 bitflags! {
-    /// What Linux keeps in `vm_flags`, bit for bit (`include/linux/mm.h`), so that the order in
-    /// which the bits are printed is Linux's too.
+    /// The flags of a VMA, bit for bit as Linux keeps them in `vm_flags` (`include/linux/mm.h`), so
+    /// that they are printed in Linux's order, too.
     ///
-    /// The two letters after each name are its mnemonic in the `VmFlags:` line of smaps
-    /// (proc_pid_smaps(5)).
+    /// The two letters at the head of each line are the flag's mnemonic in the `VmFlags:` line of
+    /// smaps (proc_pid_smaps(5)).
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
     pub struct VmFlags: u64 {
         /// `rd`: may be read.
@@ -26,7 +26,7 @@ bitflags! {
         const MAY_WRITE = 1 << 5;
         /// `me`: mprotect may add `ex`.
         const MAY_EXEC = 1 << 6;
-        /// `ms`: mapped with MAP_SHARED, even if the file was not open for writing.
+        /// `ms`: was mapped with `MAP_SHARED`, even if the file was not open for writing.
         const MAY_SHARE = 1 << 7;
         /// `gd`: a fault below the VMA extends it downwards.
         const GROWS_DOWN = 1 << 8;
@@ -40,7 +40,7 @@ bitflags! {
         const UFFD_WP = 1 << 12;
         /// `lo`: pages stay in memory.
         const LOCKED = 1 << 13;
-        /// `io`: device memory.
+        /// `io`: maps device memory.
         const IO = 1 << 14;
         /// `sr`: will be read in order.
         const SEQ_READ = 1 << 15;
@@ -50,15 +50,15 @@ bitflags! {
         const DONT_COPY = 1 << 17;
         /// `de`: mremap must not extend it.
         const DONT_EXPAND = 1 << 18;
-        /// `lf`: with `lo`, locked as its pages are touched.
+        /// `lf`: with `lo`, pages are locked when they are first used.
         const LOCK_ON_FAULT = 1 << 19;
         /// `ac`: counts as committed memory.
         const ACCOUNT = 1 << 20;
-        /// `nr`: no memory is reserved for it.
+        /// `nr`: no memory is set aside for it.
         const NO_RESERVE = 1 << 21;
-        /// `ht`: made of huge pages.
+        /// `ht`: consists of huge pages.
         const HUGE_TLB = 1 << 22;
-        /// `sf`: mapped with MAP_SYNC.
+        /// `sf`: was mapped with `MAP_SYNC`.
         const SYNC = 1 << 23;
         /// `ar`: the processor's own flag.
         const ARCH_1 = 1 << 24;
@@ -70,11 +70,11 @@ bitflags! {
         const SOFT_DIRTY = 1 << 27;
         /// `mm`: holds memory that the kernel manages and memory that it does not.
         const MIXED_MAP = 1 << 28;
-        /// `hg`: huge pages wanted.
+        /// `hg`: huge pages are wanted.
         const HUGE_PAGE = 1 << 29;
-        /// `nh`: huge pages not wanted.
+        /// `nh`: huge pages are not wanted.
         const NO_HUGE_PAGE = 1 << 30;
-        /// `mg`: equal pages may be shared.
+        /// `mg`: equal pages may be merged into one.
         const MERGEABLE = 1 << 31;
         /// Protection key, lowest bit of four.
         const PKEY_0 = 1 << 32;
@@ -84,7 +84,7 @@ bitflags! {
         const PKEY_2 = 1 << 34;
         /// Protection key, highest bit.
         const PKEY_3 = 1 << 35;
-        /// `ss`: a shadow stack.
+        /// `ss`: is a shadow stack.
         const SHADOW_STACK = 1 << 37;
         /// `ui`: userfaultfd watches minor faults.
         const UFFD_MINOR = 1 << 38;
@@ -137,47 +137,43 @@ const MNEMONICS: [(VmFlags, [u8; 2]); 36] = [
 ];
 
 impl VmFlags {
-    /// `rd wr ex`: what the processor is to allow.
+    /// `rd wr ex`: the access that page tables allow.
     pub const ACCESS: Self = Self::READ.union(Self::WRITE).union(Self::EXEC);
-    /// `mr mw me`: what mprotect may allow.
+    /// `mr mw me`: the access that mprotect may add.
     pub const MAY_ACCESS: Self = Self::MAY_READ.union(Self::MAY_WRITE).union(Self::MAY_EXEC);
-    /// `lo lf`, which come and go together (`VM_LOCKED_MASK`).
+    /// `lo lf`, which are set and cleared together (`VM_LOCKED_MASK`).
     pub const LOCK: Self = Self::LOCKED.union(Self::LOCK_ON_FAULT);
-    /// Kinds that Linux never merges and never locks (`VM_SPECIAL`).
+    /// `io de pf mm`: VMAs with one of these are never merged and never locked (`VM_SPECIAL`).
     pub const SPECIAL: Self =
         Self::IO.union(Self::DONT_EXPAND).union(Self::PFN_MAP).union(Self::MIXED_MAP);
 
-    /// The flag with this two-letter mnemonic, or `None` if Linux has none such.
+    /// Returns the flag with this two-letter mnemonic, or `None` if Linux has no such flag.
     pub fn from_mnemonic(two: &str) -> Option<Self> {
         let two: [u8; 2] = two.as_bytes().try_into().ok()?;
         MNEMONICS.iter().find(|(_, name)| *name == two).map(|&(flag, _)| flag)
     }
 
-    /// Whether all of `flags` are set.
-    pub const fn has(self, flags: Self) -> bool {
-        self.contains(flags)
-    }
-
-    /// Private and writable: what RLIMIT_DATA counts (`is_data_mapping`).
+    /// Returns `true` if the VMA is private and writable, so that `RLIMIT_DATA` counts it
+    /// (`is_data_mapping`).
     pub const fn is_data(self) -> bool {
         self.intersection(Self::WRITE.union(Self::SHARED).union(Self::GROWS_DOWN)).bits()
             == Self::WRITE.bits()
     }
 
-    /// Code (`is_exec_mapping`).
+    /// Returns `true` if the VMA holds code (`is_exec_mapping`).
     pub const fn is_exec(self) -> bool {
         self.intersection(Self::EXEC.union(Self::WRITE).union(Self::GROWS_DOWN)).bits()
             == Self::EXEC.bits()
     }
 
-    /// A stack (`is_stack_mapping`).
+    /// Returns `true` if the VMA is a stack (`is_stack_mapping`).
     pub const fn is_stack(self) -> bool {
         self.intersects(Self::GROWS_DOWN.union(Self::SHADOW_STACK))
     }
 }
 
 impl fmt::Display for VmFlags {
-    /// As the `VmFlags:` line of smaps: each mnemonic followed by one space.
+    /// Writes the mnemonics as the `VmFlags:` line of smaps does: each followed by one space.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         use fmt::Write;
         for (flag, name) in MNEMONICS {

@@ -1,56 +1,60 @@
-//! What a VMA holds besides its flags.
+//! [`LinuxVma`]: the data of a VMA in [`Mm`](super::Mm), and how the core's attributes hold the
+//! flags.
 
 use bitflags::bitflags;
 
 use super::file::File;
 use super::vm_flags::VmFlags;
-use crate::{Attrs, Backing, Errno, SplitGranularity, VmaData, VmaFlags};
+use crate::{Attrs, Backing, Errno, Prot, SplitGranularity, VmRange, Vma, VmaData, VmaFlags};
 
-/// What a VMA's handle stands for.
+/// What the handle of a VMA stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// There is none: plain anonymous memory. Or the object that is mapped.
+    /// The object that is mapped. Without a handle: plain anonymous memory.
     Object,
     /// A name for anonymous memory (`PR_SET_VMA_ANON_NAME`).
     Name,
-    /// The name of memory that the kernel itself put there, such as `[vdso]`. It cannot be split.
+    /// The name of memory that the kernel itself put there, such as `[vdso]`. Such a VMA cannot be
+    /// split.
     Special,
 }
 
 bitflags! {
-    /// What has happened to a VMA. Does not keep neighbours apart: what they become has the marks
-    /// of both.
+    /// Flags beside `vm_flags`. They do not keep neighbours apart: a merged VMA has those of both
+    /// (`VM_STICKY`).
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-    pub(super) struct Marks: u8 {
-        /// A private page of its own has been made (in Linux: it has an `anon_vma`).
+    pub(super) struct StickyFlags: u8 {
+        /// A private page of the VMA's own has been made (it has an `anon_vma`).
         const HAS_ANON_VMA = 1;
         /// Guards have been installed, `gu` (`VM_MAYBE_GUARD`).
-        const GUARDS = 1 << 1;
-        /// For the moment, it is joined with nothing.
-        const APART = 1 << 2;
+        const MAYBE_GUARD = 1 << 1;
+        /// Merges with nothing. Set only while a call is under way.
+        const KEEP_APART = 1 << 2;
     }
 }
 
-/// A VMA's data in [`Mm`](super::Mm): the owner's handle and what it stands for. 16 bytes with a
-/// handle of 8 or 4.
+/// The data of a VMA in [`Mm`](super::Mm): the kernel's handle, and what it stands for.
+///
+/// 16 bytes with a handle of 8 or 4.
 #[derive(Debug, Clone)]
 pub struct LinuxVma<F> {
     handle: Option<F>,
     role: Role,
-    marks: Marks,
-    shift: Shift,
+    sticky: StickyFlags,
+    displacement: Displacement,
 }
 
-/// How many pages anonymous memory lies above where its pages were first touched (Linux keeps that
-/// place as the offset): moved, it fits neighbours only that were moved with it. A number of 48
-/// bits.
+/// How many pages anonymous memory lies above the place where its first page was made.
+///
+/// Linux keeps that place as `vm_pgoff`: memory that was moved merges only with memory that was
+/// moved by as much. A number of 48 bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Shift([u8; 6]);
+struct Displacement([u8; 6]);
 
-impl Shift {
+impl Displacement {
     const NONE: Self = Self([0; 6]);
 
-    /// The number, modulo 2^48.
+    /// Returns the number, modulo 2^48.
     fn pages(self) -> i64 {
         let [a, b, c, d, e, f] = self.0;
         i64::from_le_bytes([a, b, c, d, e, f, 0, 0])
@@ -64,124 +68,144 @@ impl Shift {
 
 impl<F: File> LinuxVma<F> {
     pub(super) fn anonymous() -> Self {
-        Self { handle: None, role: Role::Object, marks: Marks::empty(), shift: Shift::NONE }
+        Self {
+            handle: None,
+            role: Role::Object,
+            sticky: StickyFlags::empty(),
+            displacement: Displacement::NONE,
+        }
     }
 
     pub(super) fn new(handle: F, role: Role) -> Self {
-        Self { handle: Some(handle), role, marks: Marks::empty(), shift: Shift::NONE }
+        Self { handle: Some(handle), role, ..Self::anonymous() }
     }
 
-    /// The object that is mapped, if there is one.
+    /// Returns the object that is mapped, if there is one.
     pub fn object(&self) -> Option<&F> {
         self.handle.as_ref().filter(|_| self.role == Role::Object)
     }
 
-    /// The name of a VMA that shows no object, if it has one.
+    /// Returns the name of a VMA that maps no object, if it has one.
     pub fn name(&self) -> Option<&F> {
         self.handle.as_ref().filter(|_| self.role != Role::Object)
     }
 
-    /// Where anonymous memory that now begins at page `page` was first touched (`vm_pgoff`): there
-    /// itself, unless it was moved since.
-    pub(super) fn first_touched(&self, page: u64) -> u64 {
-        const BITS_48: u64 = (1 << 48) - 1;
-        page.wrapping_sub(self.shift.pages().cast_unsigned()) & BITS_48
-    }
-
-    /// What the handle stands for.
+    /// Returns what the handle stands for.
     pub fn role(&self) -> Role {
         self.role
     }
 
-    pub(super) fn marks(&self) -> Marks {
-        self.marks
+    /// Returns `vm_pgoff` of anonymous memory that begins at `page`: the page itself, unless the
+    /// memory was moved since its first page was made.
+    pub(super) fn anon_pgoff(&self, page: u64) -> u64 {
+        const BITS_48: u64 = (1 << 48) - 1;
+        page.wrapping_sub(self.displacement.pages().cast_unsigned()) & BITS_48
     }
 
-    pub(super) fn mark(&mut self, marks: Marks) {
-        self.marks |= marks;
+    pub(super) fn sticky(&self) -> StickyFlags {
+        self.sticky
     }
 
-    pub(super) fn unmark(&mut self, marks: Marks) {
-        self.marks -= marks;
+    pub(super) fn insert_sticky(&mut self, flags: StickyFlags) {
+        self.sticky |= flags;
     }
 
-    /// Gives anonymous memory a name, or takes it away.
-    pub(super) fn rename(&mut self, name: Option<F>) {
-        self.role = if name.is_some() { Role::Name } else { Role::Object };
-        self.handle = name;
+    pub(super) fn remove_sticky(&mut self, flags: StickyFlags) {
+        self.sticky -= flags;
+    }
+
+    /// Gives anonymous memory a name, or takes it away. Returns the data with the former name, to
+    /// be dropped after unlock.
+    pub(super) fn replace_name(&mut self, name: Option<F>) -> Self {
+        let role = if name.is_some() { Role::Name } else { Role::Object };
+        core::mem::replace(self, Self { handle: name, role, ..*self })
     }
 }
 
 impl<F: File> VmaData for LinuxVma<F> {
-    fn split(&mut self, _pages: u64) -> Self {
+    fn split(&mut self, _range: VmRange, _at: u64) -> Self {
         self.clone()
     }
 
-    fn can_merge(&self, _pages: u64, right: &Self) -> bool {
-        !(self.marks | right.marks).contains(Marks::APART)
+    fn can_merge(&self, _range: VmRange, right: &Self, _right_range: VmRange) -> bool {
+        !(self.sticky | right.sticky).contains(StickyFlags::KEEP_APART)
             && self.role == right.role
             && self.handle == right.handle
-            && self.shift == right.shift
+            && self.displacement == right.displacement
     }
 
-    fn merge(&mut self, _pages: u64, right: Self) {
-        self.marks |= right.marks;
+    fn merge(&mut self, _range: VmRange, right: &mut Self, _right_range: VmRange) {
+        self.sticky |= right.sticky;
     }
 
-    fn fork(&self) -> Self {
+    fn fork(&self, _range: VmRange) -> Self {
         self.clone()
     }
 
-    fn relocate(&mut self, pages: i64) {
-        let stays = self.marks.contains(Marks::HAS_ANON_VMA) && self.object().is_none();
-        self.shift = if stays { self.shift.plus(pages) } else { Shift::NONE };
+    fn relocate(&mut self, from: VmRange, to: u64) {
+        let keeps = self.sticky.contains(StickyFlags::HAS_ANON_VMA) && self.object().is_none();
+        let distance = to.wrapping_sub(from.start()).cast_signed() >> from.page_size().shift();
+        self.displacement =
+            if keeps { self.displacement.plus(distance) } else { Displacement::NONE };
     }
 
-    /// What has happened to the VMA, for [`Fault::check_access`](super::Fault::check_access). The
+    /// Returns the flags that [`Fault::check_access`](super::Fault::check_access) needs. The
     /// object's number is in the backing.
     fn key(&self) -> u64 {
-        u64::from(self.marks.bits())
+        u64::from(self.sticky.bits())
     }
 }
 
-/// The core's attributes of a VMA with `flags`. The word of 64 owner's bits holds all flags; the
-/// hot word repeats those that a page fault reads.
+impl VmFlags {
+    /// Returns all the flags of a VMA.
+    pub fn of<F: File>(vma: &Vma<'_, LinuxVma<F>>) -> Self {
+        let mut flags = vm_flags(&vma.attrs());
+        let maybe_guard = vma.data().sticky().contains(StickyFlags::MAYBE_GUARD);
+        flags.set(Self::MAYBE_GUARD, maybe_guard);
+        flags
+    }
+}
+
+/// Returns the core's attributes of a VMA with `flags`.
+///
+/// The user bits hold all flags; the core's own flags repeat those that a page fault reads.
 pub(super) fn attrs(flags: VmFlags, backing: Backing, role: Role) -> Attrs {
-    let mut hot = VmaFlags::empty();
+    let mut attrs = Attrs::default().with_backing(backing);
     if role == Role::Special {
-        hot = hot.with_split_granularity(SplitGranularity::Never);
+        attrs = attrs.with_split_granularity(SplitGranularity::Never);
     }
-    with_vm_flags(Attrs::default().with_flags(hot).with_backing(backing), flags)
+    with_vm_flags(attrs, flags)
 }
 
-/// The same attributes for a VMA of huge pages, which is cut only between them.
+/// Makes `attrs` those of a VMA of huge pages, which is split only between them.
 ///
 /// # Errors
-/// `EINVAL`: there are no pages of that size.
+///
+/// `EINVAL`: there are no pages of `page` bytes.
 pub(super) fn with_huge_pages(attrs: Attrs, page: u64) -> Result<Attrs, Errno> {
-    let cut = SplitGranularity::from_bytes(page).ok_or(Errno::EINVAL)?;
-    Ok(attrs.with_flags(attrs.flags().with_split_granularity(cut)))
+    let granularity = SplitGranularity::from_bytes(page).ok_or(Errno::EINVAL)?;
+    Ok(attrs.with_split_granularity(granularity))
 }
 
-/// The same attributes with other Linux flags.
+/// Replaces the Linux flags of `attrs`.
 pub(super) fn with_vm_flags(attrs: Attrs, flags: VmFlags) -> Attrs {
-    const HOT: [(VmFlags, VmaFlags); 6] = [
-        (VmFlags::READ, VmaFlags::READ),
-        (VmFlags::WRITE, VmaFlags::WRITE),
-        (VmFlags::EXEC, VmaFlags::EXEC),
+    const PROT: [(VmFlags, Prot); 3] =
+        [(VmFlags::READ, Prot::READ), (VmFlags::WRITE, Prot::WRITE), (VmFlags::EXEC, Prot::EXEC)];
+    const OTHERS: [(VmFlags, VmaFlags); 4] = [
         (VmFlags::SHARED, VmaFlags::SHARED),
         (VmFlags::GROWS_DOWN, VmaFlags::GROWS_DOWN),
         (VmFlags::LOCKED, VmaFlags::LOCKED),
+        (VmFlags::SPECIAL, VmaFlags::NO_MERGE),
     ];
-    let mut hot = attrs.flags();
-    for (flag, vma_flag) in HOT {
-        hot.set(vma_flag, flags.contains(flag));
+    let prot = PROT.into_iter().filter(|(flag, _)| flags.intersects(*flag));
+    let mut attrs = attrs.with_prot(prot.map(|(_, prot)| prot).collect());
+    for (flag, core) in OTHERS {
+        attrs = if flags.intersects(flag) { attrs.with(core) } else { attrs.without(core) };
     }
-    hot.set(VmaFlags::NO_MERGE, flags.intersects(VmFlags::SPECIAL));
-    attrs.with_flags(hot).with_user_bits(flags.bits())
+    attrs.with_user_bits(flags.bits())
 }
 
-/// All Linux flags of a VMA.
+/// Returns the Linux flags that `attrs` hold.
 pub(super) fn vm_flags(attrs: &Attrs) -> VmFlags {
     VmFlags::from_bits_retain(attrs.user_bits())
 }

@@ -38,7 +38,7 @@ unsafe impl<T: Content> NodeAlloc<T> for Heap {
 
     unsafe fn dealloc(&self, node: NonNull<Node<T>>) {
         // SAFETY: it came from the global allocator with the layout of a box of its type.
-        drop(unsafe { Box::from_raw(node.as_ptr()) })
+        drop(unsafe { Box::from_raw(node.as_ptr()) });
     }
 
     fn is_same(&self, _other: &Self) -> bool {
@@ -144,7 +144,7 @@ impl<T: Content, L: RawLock> Drop for BoxAlloc<T, L> {
         while let Some(node) = state.free.pop_front() {
             // SAFETY: it came from the global allocator with the layout of a box of its type, and
             // with the last handle the last reader is gone.
-            drop(unsafe { Box::from_raw(node.as_ptr()) })
+            drop(unsafe { Box::from_raw(node.as_ptr()) });
         }
     }
 }

@@ -52,14 +52,14 @@ pub trait Content {
     type Words: Default + Sync + Send;
     /// The user data, read under the lock only.
     type Data;
-    /// Whether there are entries without data, [claims](NO_DATA).
+    /// Whether there are entries without data: claims.
     const HAS_CLAIMS: bool = false;
 
     /// Reads the attributes. Called by the lock's holder.
     fn load(words: &Self::Words, hot: u32) -> Self::Attrs;
 
-    /// Returns the number that the data shows to readers without the lock. May run the kernel's code,
-    /// and so is called before the node is marked as changing.
+    /// Returns the number that the data shows to readers without the lock. May run the kernel's
+    /// code: called before a write section, or, if the data changes, as the last of that code.
     fn key(data: &Self::Data) -> u64 {
         let _ = data;
         0
@@ -131,11 +131,11 @@ impl<T: Content> Node<T> {
     }
 
     /// Begins a write section. Everything stored until [`write_end`](Self::write_end) is seen whole
-    /// or not at all by readers who check the generation. The kernel's code must not run within: a
-    /// panic there would leave the node changing for ever.
+    /// or not at all by readers who check the generation. Of the kernel's code, only what changes
+    /// the data runs within, and a panic there must end the section: see `tree::cursor`.
     #[inline]
     pub(crate) fn write_begin(&self) {
-        self.write_begin_above(0)
+        self.write_begin_above(0);
     }
 
     /// Begins a write section with a generation above `floor`.
@@ -185,7 +185,7 @@ impl<T: Content> Node<T> {
 
     /// Stores the hot bits of a node that is in no tree and stays odd.
     fn set_hot_while_detached(&self, hot: u32) {
-        self.state.set(hot as u64)
+        self.state.set(hot as u64);
     }
 
     /// Returns the attributes, to the lock's holder.
@@ -245,7 +245,7 @@ impl<T: Content> Node<T> {
     }
 
     pub(crate) fn set_next_in_list(&self, next: *mut Self) {
-        self.parent.set(next)
+        self.parent.set(next);
     }
 }
 

@@ -5,14 +5,15 @@ use crate::range::PageRange;
 use core::mem::needs_drop;
 use core::ptr::NonNull;
 
-/// A node that was removed, in no tree and no list: with data, unless it was a claim. Leaks if it is dropped; it belongs into a [`Removed`].
+/// A node that was removed, in no tree and no list: with data, unless it was a claim. Leaks if it
+/// is dropped; it belongs into a [`Removed`].
 pub(crate) struct DetachedNode<T: Content>(NonNull<Node<T>>);
 
 impl<T: Content> DetachedNode<T> {
     /// # Safety
     ///
-    /// The node is in no tree and no list, holds data unless its hot bits say that it does not, and is the
-    /// caller's alone.
+    /// The node is in no tree and no list, holds data unless its hot bits say that it does not, and
+    /// is the caller's alone.
     pub(crate) unsafe fn from_raw(node: NonNull<Node<T>>) -> Self {
         Self(node)
     }
@@ -20,8 +21,8 @@ impl<T: Content> DetachedNode<T> {
     /// Takes the data out, if there is any.
     #[inline]
     pub(crate) fn empty(self) -> (FreeNode<T>, Option<T::Data>) {
-        // SAFETY: ours alone, and it says itself whether it holds data; afterwards it counts as a node
-        // without.
+        // SAFETY: ours alone, and it says itself whether it holds data; afterwards it counts as a
+        // node without.
         unsafe {
             let node = self.0.as_ref();
             let data = node.has_data().then(|| node.take_data());
@@ -84,8 +85,8 @@ impl<T: Content> Removed<T> {
     /// Iterates over the entries after the first `skip`, in order.
     pub(crate) fn iter_from(&self, skip: usize) -> impl Iterator<Item = RemovedRef<'_, T>> {
         self.list.iter().skip(skip).map(|node| {
-            // SAFETY: nodes in the list hold data if they say so, and nobody changes them while it is
-            // borrowed.
+            // SAFETY: nodes in the list hold data if they say so, and nobody changes them while it
+            // is borrowed.
             unsafe {
                 let node = &*node.as_ptr();
                 RemovedRef {

@@ -1,15 +1,19 @@
-//! What a range can be made of.
+//! Keys, and ranges of keys as the map sees them.
 
+use crate::error::Error;
 use crate::position::Position;
+use crate::range::PageRange;
 use core::net::{Ipv4Addr, Ipv6Addr};
+use core::ops::{Bound, RangeBounds, RangeInclusive};
 
-/// A key that behaves like an integer: it has a place in an order without holes.
+/// A key that behaves like an integer: keys are in order, and none is missing between two of them.
 ///
-/// Implemented for every integer type, signed ones included, for `char`, `Ipv4Addr` and `Ipv6Addr`.
-/// An address newtype says in five lines how it maps to its integer:
+/// Implemented for every integer type, signed ones included, for `char`, [`Ipv4Addr`] and
+/// [`Ipv6Addr`]. An address newtype says in five lines which integer it is:
 ///
 /// ```
-/// # use kvma::Key;
+/// use kvma::range_map::Key;
+///
 /// #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 /// struct GuestPhys(u64);
 ///
@@ -22,14 +26,14 @@ use core::net::{Ipv4Addr, Ipv6Addr};
 /// }
 /// ```
 ///
-/// Keys of more than 64 bits have an `Index` of 128; all others should have `u64`, whose maps are
-/// smaller and faster.
+/// Keys of more than 64 bits have an [`Index`](Self::Index) of `u128`. All others should have
+/// `u64`, whose maps are smaller and faster.
 ///
-/// A [`RangeMap`](crate::RangeMap) goes by [`index`](Self::index) alone. If an implementation
+/// A [`RangeMap`](crate::RangeMap) looks at [`index`](Self::index) alone. If an implementation
 /// breaks the rules below, ranges end up in unexpected places or are refused; nothing worse
 /// happens.
 pub trait Key: Copy {
-    /// What the keys' places are retry_with_nodes in: `u64` or `u128`.
+    /// The type that keys are counted in: `u64` or `u128`.
     type Index: Position;
 
     /// The smallest key.
@@ -37,10 +41,11 @@ pub trait Key: Copy {
     /// The largest key.
     const MAX: Self;
 
-    /// The key's place: larger for larger keys, without holes from `MIN` to `MAX`.
+    /// Returns the key's number: one more for each next key, from `MIN` to `MAX`.
     fn index(self) -> Self::Index;
 
-    /// The key of a place between those of `MIN` and `MAX`, the inverse of [`index`](Self::index).
+    /// Returns the key with a number between those of `MIN` and `MAX`: the inverse of
+    /// [`index`](Self::index).
     fn from_index(index: Self::Index) -> Self;
 }
 
@@ -86,14 +91,14 @@ unsigned!(u128: u128);
 signed!(u64 as i64: i8 i16 i32 i64 isize);
 signed!(u128 as i128: i128);
 
-/// The first code point that is no character, and how many there are.
+/// The first code point that is not a character, and the number of them.
 const SURROGATES: (u64, u64) = (0xd800, 0x800);
 
-/// In the order of code points. Surrogates, which are no characters, leave no hole.
+/// In the order of code points, without the surrogates, which are not characters.
 impl Key for char {
     type Index = u64;
-    const MIN: Self = char::MIN;
-    const MAX: Self = char::MAX;
+    const MIN: Self = Self::MIN;
+    const MAX: Self = Self::MAX;
 
     fn index(self) -> u64 {
         let code = u64::from(self);
@@ -102,36 +107,107 @@ impl Key for char {
 
     fn from_index(index: u64) -> Self {
         let code = if index < SURROGATES.0 { index } else { index.saturating_add(SURROGATES.1) };
-        u32::try_from(code).ok().and_then(char::from_u32).unwrap_or(char::MAX)
+        u32::try_from(code).ok().and_then(Self::from_u32).unwrap_or(Self::MAX)
     }
 }
 
 /// In numerical order.
 impl Key for Ipv4Addr {
     type Index = u64;
-    const MIN: Self = Ipv4Addr::from_bits(u32::MIN);
-    const MAX: Self = Ipv4Addr::from_bits(u32::MAX);
+    const MIN: Self = Self::from_bits(u32::MIN);
+    const MAX: Self = Self::from_bits(u32::MAX);
 
     fn index(self) -> u64 {
         self.to_bits().index()
     }
 
     fn from_index(index: u64) -> Self {
-        Ipv4Addr::from_bits(u32::from_index(index))
+        Self::from_bits(u32::from_index(index))
     }
 }
 
 /// In numerical order.
 impl Key for Ipv6Addr {
     type Index = u128;
-    const MIN: Self = Ipv6Addr::from_bits(u128::MIN);
-    const MAX: Self = Ipv6Addr::from_bits(u128::MAX);
+    const MIN: Self = Self::from_bits(u128::MIN);
+    const MAX: Self = Self::from_bits(u128::MAX);
 
     fn index(self) -> u128 {
         self.to_bits()
     }
 
     fn from_index(index: u128) -> Self {
-        Ipv6Addr::from_bits(index)
+        Self::from_bits(index)
+    }
+}
+
+/// The first and the last index of a range of keys.
+///
+/// The highest index of all, `u64::MAX` or `u128::MAX`, is called the *top*. A half-open range of
+/// indices cannot hold it, since its end would be 2^64 (or 2^128). So the tree holds the keys below
+/// the top, and the map keeps the top's value beside the tree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Bounds<I> {
+    pub(super) first: I,
+    pub(super) last: I,
+}
+
+impl<I: Position> Bounds<I> {
+    /// The top alone.
+    pub(super) const TOP: Self = Self { first: I::MAX, last: I::MAX };
+
+    /// Returns the bounds of a half-open range of indices that is not empty.
+    pub(super) fn from_indices(range: PageRange<I>) -> Self {
+        Self { first: range.start, last: range.end - I::ONE }
+    }
+
+    /// Extends the range up to the top.
+    pub(super) fn to_top(self) -> Self {
+        Self { last: I::MAX, ..self }
+    }
+
+    /// Returns `true` if the range holds the top.
+    pub(super) fn has_top(self) -> bool {
+        self.last == I::MAX
+    }
+
+    /// Returns the half-open range of indices, without the top. May be empty.
+    pub(super) fn indices(self) -> PageRange<I> {
+        PageRange::new(self.first, self.last.saturating_add(I::ONE))
+    }
+
+    /// Returns the bounds of all keys.
+    pub(super) fn all<K: Key<Index = I>>() -> Self {
+        Self { first: K::MIN.index(), last: K::MAX.index() }
+    }
+
+    /// Returns the bounds of a range of keys.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ZeroLength`] for a range without keys, [`Error::OutOfRange`] for one that ends
+    /// before it starts.
+    pub(super) fn from_keys<K: Key<Index = I>>(range: &impl RangeBounds<K>) -> Result<Self, Error> {
+        let all = Self::all::<K>();
+        let first = match range.start_bound() {
+            Bound::Unbounded => all.first,
+            Bound::Included(key) => key.index(),
+            Bound::Excluded(key) => key.index().checked_add(I::ONE).ok_or(Error::ZeroLength)?,
+        };
+        let last = match range.end_bound() {
+            Bound::Unbounded => all.last,
+            Bound::Included(key) => key.index(),
+            Bound::Excluded(key) if key.index() == first => return Err(Error::ZeroLength),
+            Bound::Excluded(key) => key.index().checked_sub(I::ONE).ok_or(Error::OutOfRange)?,
+        };
+        if first > last || first < all.first || last > all.last {
+            return Err(Error::OutOfRange);
+        }
+        Ok(Self { first, last })
+    }
+
+    /// Returns the range as keys.
+    pub(super) fn keys<K: Key<Index = I>>(self) -> RangeInclusive<K> {
+        K::from_index(self.first)..=K::from_index(self.last)
     }
 }

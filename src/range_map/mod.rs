@@ -1,62 +1,70 @@
 //! A map from ranges of keys to values, for what is not an address space: interrupt numbers, I/O
 //! ports, guest memory slots, which file each address comes from.
 //!
-//! It stands on the same tree as [`VmMap`](crate::VmMap), with the same promises: O(log n), no
-//! allocation half-way through, nothing changes when memory runs out.
+//! Take [`RangeMap`] where you would take a map, but for whole ranges of keys at once. It stands on
+//! the same tree as [`VmMap`](crate::VmMap), and keeps the same promises: every call is O(log n),
+//! nothing is allocated half-way through, and nothing changes when memory runs out.
+//!
+//! - A [`Key`] is any integer of up to 128 bits, a character, an IP address, or a newtype.
+//! - An [`Entry`] is a range with its value. A *gap* is a range without.
+//! - A [`MergePolicy`] says how values are split and merged: [`Equal`], [`Contiguous`], or your
+//!   own.
+//! - A [`RangeNode`] is the kind of node that an allocator has to provide.
+//!
+//! # The largest key
+//!
+//! A range can hold the largest key of its type, as in `a..=u64::MAX`, for which half-open ranges
+//! have no end. So calls take every kind of range, and answers are given as `first..=last`.
 
-mod bounds;
 mod change;
 #[cfg(feature = "alloc")]
 mod heap;
 mod iter;
 mod key;
-mod order;
-mod policy;
+mod merge_policy;
 mod traits;
 
 pub use crate::position::Position;
-pub use iter::{Entry, Gaps, IntoIter, Iter};
+pub use iter::{Entry, IntoIter, Iter, KeyGaps};
 pub use key::Key;
-pub use policy::{Advance, Contiguous, Equal, Policy, RangeNode};
+pub use merge_policy::{Advance, Contiguous, Equal, MergePolicy, RangeNode};
 
 use crate::error::Error;
-use crate::node::{NodeAlloc, Preallocated, Removed};
-use crate::position::Number;
-use crate::range::Span;
-use crate::tree::{EntryRef, Tree};
-use bounds::Bounds;
-use core::marker::PhantomData;
-use core::ops::RangeBounds;
-
 #[cfg(feature = "alloc")]
 use crate::node::Heap;
-
-/// Nodes that any one call needs at most.
-const SPARE: usize = 3;
+use crate::node::{NodeAlloc, NodeStore};
+use crate::position::Number;
+use crate::range::PageRange;
+use crate::tree::{EntryRef, Tree};
+use core::marker::PhantomData;
+use core::ops::RangeBounds;
+use key::Bounds;
 
 /// The nodes of a map with these keys.
 type NodeFor<K, V, P> = RangeNode<V, P, <K as Key>::Index>;
 
-/// Ranges of keys with a value each. Ranges do not overlap; neighbours whose values join (for most:
-/// are equal) are always one range.
+/// A map from ranges of keys to values.
 ///
-/// `K` is any integer, a newtype of one, or what else is a [`Key`]; `A` a handle of the node
-/// allocator; `P` the [`Policy`] that splits and joins values. Maps of 128-bit keys have larger
-/// nodes of their own, `RangeNode<V, P, u128>`.
+/// Ranges do not overlap. Neighbours whose values merge (with the usual policy: are equal) are
+/// always one range.
 ///
-/// No lock of its own: `&mut self` changes it. It keeps up to three spare nodes for the next call.
+/// `K` is the type of [`Key`], `A` a handle of the node allocator, and `P` the [`MergePolicy`].
+/// Maps of 128-bit keys have nodes of their own, which are larger: `RangeNode<V, P, u128>`.
 ///
-/// Every call that takes a range takes `a..b`, `a..=b`, `a..`, `..`: the largest key can be part of
-/// a range, as in `a..=u64::MAX`. Answers give ranges as `first..=last` for the same reason.
+/// There is no lock inside; changes take `&mut self`. The map keeps up to three free nodes for the
+/// next call.
 ///
-/// Calls named `try_*` work with any allocator: they return an error and change nothing when a node
-/// is missing or a range makes no sense. `insert`, `remove` and the like (feature `alloc`) are the
-/// same on the heap, where running out of memory ends as it does for every collection of `std`, and
-/// a range without keys is passed over.
+/// Every call that takes a range takes `a..b`, `a..=b`, `a..` or `..`.
+///
+/// Calls named `try_*` work with any allocator: if a node is missing or a range makes no sense,
+/// they return an error and change nothing. [`insert`](Self::insert), [`remove`](Self::remove) and
+/// the like (feature `alloc`) do the same on the heap, where running out of memory ends as it does
+/// for every collection of `std`, and ranges without keys are ignored.
 ///
 /// ```
 /// # #[cfg(feature = "alloc")] {
-/// # use kvma::RangeMap;
+/// use kvma::range_map::RangeMap;
+///
 /// let mut map = RangeMap::new();
 /// map.insert(0..10, 'a');
 /// map.insert(5..15, 'b');
@@ -72,189 +80,216 @@ pub struct RangeMap<
     V,
     #[cfg(feature = "alloc")] A: NodeAlloc<NodeFor<K, V, P>> + Clone = Heap,
     #[cfg(not(feature = "alloc"))] A: NodeAlloc<NodeFor<K, V, P>> + Clone,
-    P: Policy<V, K::Index> = Equal,
+    P: MergePolicy<V, K::Index> = Equal,
 > {
     tree: Tree<NodeFor<K, V, P>>,
-    /// The value of the top key, which the tree has no room for, see [`Bounds`]. If it joins the
-    /// tree's last entry, the two are one range to everybody outside.
+    /// The value of the top key, which the tree cannot hold: see [`Bounds`]. If it merges with the
+    /// tree's last entry, callers see one range.
     top: Option<V>,
-    /// Keeps up to [`SPARE`] nodes from call to call, so that most calls do not allocate.
-    nodes: Preallocated<NodeFor<K, V, P>, A>,
+    /// Keeps up to [`NODES_PER_OPERATION`](crate::split_merge::NODES_PER_OPERATION) free nodes from
+    /// call to call, so that most calls do not allocate.
+    store: NodeStore<NodeFor<K, V, P>, A>,
     key: PhantomData<fn() -> K>,
 }
 
-impl<K: Key, V, A: NodeAlloc<NodeFor<K, V, P>> + Clone, P: Policy<V, K::Index>>
-    RangeMap<K, V, A, P>
+impl<K, V, A, P> RangeMap<K, V, A, P>
+where
+    K: Key,
+    A: NodeAlloc<NodeFor<K, V, P>> + Clone,
+    P: MergePolicy<V, K::Index>,
 {
-    /// An empty map. Takes one node. [`Error::OutOfMemory`], or [`Error::OutOfRange`] if the key's
-    /// `MIN` lies above its `MAX`.
+    /// Returns an empty map with nodes of `alloc`.
+    ///
+    /// Takes one node.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfMemory`], or [`Error::OutOfRange`] if the key's `MIN` lies above its `MAX`.
     pub fn try_new_in(alloc: A) -> Result<Self, Error> {
         let all = Bounds::all::<K>();
         if all.first > all.last {
             return Err(Error::OutOfRange);
         }
-        let mut nodes = Preallocated::new(alloc);
-        nodes.fill(1)?;
-        let sentinel = nodes.take().ok_or(Error::OutOfMemory)?;
-        let tree = Tree::new(all.span(), sentinel);
-        Ok(RangeMap { tree, top: None, nodes, key: PhantomData })
+        let mut store = NodeStore::new(alloc);
+        store.free.fill(1)?;
+        let sentinel = store.free.take().ok_or(Error::OutOfMemory)?;
+        let tree = Tree::new(all.indices(), (), sentinel);
+        Ok(Self { tree, top: None, store, key: PhantomData })
     }
 
-    /// The handle of the allocator.
+    /// Returns the handle of the allocator.
     pub fn alloc(&self) -> &A {
-        self.nodes.alloc()
+        self.store.free.alloc()
     }
 
-    /// Number of ranges. O(1), or O(log n) if the largest key of 64 or 128 bits has a value.
+    /// Returns the number of ranges.
+    ///
+    /// O(1), or O(log n) if the largest key of 64 or 128 bits has a value.
     pub fn len(&self) -> usize {
         self.tree.len() + usize::from(self.lone_top().is_some())
     }
 
-    /// Whether no key has a value. O(1).
+    /// Returns `true` if no key has a value. O(1).
     pub fn is_empty(&self) -> bool {
         self.tree.len() == 0 && self.top.is_none()
     }
 
-    /// The range that holds `key`. O(log n).
+    /// Returns the entry that holds `key`. O(log n).
     #[doc(alias = "get_key_value")]
     pub fn find(&self, key: K) -> Option<Entry<'_, K, V>> {
         let index = key.index();
         if index == Number::MAX {
             return self.overlapping_bounds(Bounds::TOP).next();
         }
-        self.tree.find(index).map(|entry| Entry::of_entry::<P>(entry, self.top.as_ref()))
+        self.tree.find(index).and_then(|entry| Entry::of_entry::<P>(entry, self.top.as_ref()))
     }
 
-    /// The value of `key`. O(log n).
+    /// Returns the value of `key`. O(log n).
     pub fn get(&self, key: K) -> Option<&V> {
-        self.find(key).map(|entry| entry.into_value())
+        self.find(key).map(|entry| entry.value())
     }
 
-    /// Whether `key` has a value. O(log n).
+    /// Returns `true` if `key` has a value. O(log n).
     #[doc(alias = "contains_key")]
     pub fn contains(&self, key: K) -> bool {
         self.find(key).is_some()
     }
 
-    /// Whether any key of `range` has a value; false for a range without keys. O(log n).
+    /// Returns `true` if any key of `range` has a value. O(log n).
+    ///
+    /// `false` for a range without keys.
     pub fn overlaps(&self, range: impl RangeBounds<K>) -> bool {
         self.overlapping(range).next().is_some()
     }
 
-    /// Whether every key of `range` has a value; true for a range without keys. O(log n + ranges).
+    /// Returns `true` if every key of `range` has a value. O(log n + ranges).
+    ///
+    /// `true` for a range without keys.
     pub fn covers(&self, range: impl RangeBounds<K>) -> bool {
         self.gaps(range).next().is_none()
     }
 
-    /// The ranges that share a key with `range`, whole, ascending, from both ends. None for a range
-    /// without keys. O(log n), then O(1) amortised a range.
+    /// Returns the entries that share a key with `range`, whole, ascending, from both ends.
+    ///
+    /// There are none for a range without keys. O(log n), then O(1) amortised for each entry.
     pub fn overlapping(&self, range: impl RangeBounds<K>) -> Iter<'_, K, V, P> {
-        match Bounds::of(&range) {
+        match Bounds::from_keys(&range) {
             Ok(bounds) => self.overlapping_bounds(bounds),
-            Err(_) => Iter::new(self.tree.no_entries(), self.top.as_ref(), None),
+            Err(_) => Iter::new(self.tree.entries(no_keys()), self.top.as_ref(), None),
         }
     }
 
     fn overlapping_bounds(&self, bounds: Bounds<K::Index>) -> Iter<'_, K, V, P> {
-        let mut span = self.span(bounds);
-        let mut lone = None;
+        let mut indices = self.indices(bounds);
+        let mut lone_top = None;
         if bounds.has_top() && self.top.is_some() {
-            lone = self.lone_top();
-            if lone.is_none() && span.is_empty() {
+            lone_top = self.lone_top();
+            if lone_top.is_none() && indices.is_empty() {
                 // Only the top key is asked for, and it belongs to the last entry.
-                span.start -= Number::ONE;
+                indices.start -= Number::ONE;
             }
         }
-        Iter::new(self.tree.entries(span), self.top.as_ref(), lone)
+        Iter::new(self.tree.entries(indices), self.top.as_ref(), lone_top)
     }
 
-    /// The parts of `range` that have no value, cut to it, ascending, from both ends. O(log n),
-    /// then O(1) amortised a gap.
-    pub fn gaps(&self, range: impl RangeBounds<K>) -> Gaps<'_, K, V, P> {
-        match Bounds::of(&range) {
+    /// Returns the gaps in `range`: the parts without a value, ascending, from both ends.
+    ///
+    /// Gaps are clipped to `range`; there are none for a range without keys. O(log n), then O(1)
+    /// amortised for each gap.
+    pub fn gaps(&self, range: impl RangeBounds<K>) -> KeyGaps<'_, K, V, P> {
+        match Bounds::from_keys(&range) {
             Ok(bounds) => {
-                let span = self.span(bounds);
-                Gaps::new(self.tree.entries(span), span, bounds.has_top() && self.top.is_none())
+                let indices = self.indices(bounds);
+                let top_is_free = bounds.has_top() && self.top.is_none();
+                KeyGaps::new(self.tree.entries(indices), indices, top_is_free)
             }
-            Err(_) => {
-                Gaps::new(self.tree.no_entries(), Span::new(Number::ZERO, Number::ZERO), false)
-            }
+            Err(_) => KeyGaps::new(self.tree.entries(no_keys()), no_keys(), false),
         }
     }
 
-    /// All ranges, ascending, from both ends.
+    /// Returns all entries, ascending, from both ends.
     pub fn iter(&self) -> Iter<'_, K, V, P> {
         Iter::new(self.tree.entries(self.tree.space()), self.top.as_ref(), self.lone_top())
     }
 
-    /// The lowest range and its value. O(log n).
+    /// Returns the entry with the lowest range. O(log n).
     pub fn first_range_value(&self) -> Option<Entry<'_, K, V>> {
         self.iter().next()
     }
 
-    /// The highest range and its value. O(log n).
+    /// Returns the entry with the highest range. O(log n).
     pub fn last_range_value(&self) -> Option<Entry<'_, K, V>> {
         self.iter().next_back()
     }
 
-    /// Checks every invariant of the structure, from scratch, in O(n log n): the first thing wrong.
-    /// For tests.
+    /// Checks every invariant of the structure from scratch, for tests. O(n log n).
+    ///
+    /// # Errors
+    ///
+    /// The first thing that is wrong, in words.
     pub fn check(&self) -> Result<(), &'static str> {
         self.tree.check()?;
         let mut before: Option<EntryRef<'_, _>> = None;
         for entry in self.tree.entries(self.tree.space()) {
-            let joins = before.is_some_and(|before| {
-                let left = before.span();
-                left.end == entry.span().start && P::joins(before.data(), left.len(), entry.data())
-            });
-            if joins {
-                return Err("neighbours that join are two ranges");
+            let met = before.filter(|before| before.range().end == entry.range().start);
+            let values = met.and_then(EntryRef::data).zip(entry.data());
+            let keys = met.map_or(Number::ZERO, |met| met.range().len());
+            if values.is_some_and(|(left, right)| P::can_merge(left, keys, right)) {
+                return Err("neighbours that merge are two ranges");
             }
             before = Some(entry);
         }
         Ok(())
     }
 
-    /// The indices of `bounds` that the tree has room for.
-    fn span(&self, bounds: Bounds<K::Index>) -> Span<K::Index> {
-        bounds.span().intersect(self.tree.space())
+    /// Returns the indices of `bounds` that the tree can hold.
+    fn indices(&self, bounds: Bounds<K::Index>) -> PageRange<K::Index> {
+        bounds.indices().intersect(self.tree.space())
     }
 
-    /// The value of the top key, if it is a range of its own. O(log n).
+    /// Returns the value of the top key, if that is a range of its own. O(log n).
     fn lone_top(&self) -> Option<&V> {
         let top = self.top.as_ref()?;
         match self.tree.find(<K::Index>::MAX - Number::ONE) {
-            Some(entry) if joins_top(entry, top) => None,
+            Some(entry) if merges_with_top(entry, top) => None,
             _ => Some(top),
         }
     }
 }
 
-/// What an entry is to everybody outside: the top key belongs to it if the two join.
-fn bounds_of<V, P: Policy<V, I>, I: Position>(
+/// Returns no indices.
+fn no_keys<I: Position>() -> PageRange<I> {
+    PageRange::new(I::ZERO, I::ZERO)
+}
+
+/// Returns the range that callers see of an entry: with the top key, if that belongs to it.
+fn bounds_of<V, P: MergePolicy<V, I>, I: Position>(
     entry: EntryRef<'_, RangeNode<V, P, I>>,
     top: Option<&V>,
 ) -> Bounds<I> {
-    let bounds = Bounds::of_span(entry.span());
-    if top.is_some_and(|top| joins_top(entry, top)) { bounds.to_top() } else { bounds }
+    let bounds = Bounds::from_indices(entry.range());
+    if top.is_some_and(|top| merges_with_top(entry, top)) { bounds.to_top() } else { bounds }
 }
 
-/// Whether the tree's last entry and the top key are one range.
-fn joins_top<V, P: Policy<V, I>, I: Position>(
+/// Returns `true` if the entry is the tree's last one and is one range with the top key.
+fn merges_with_top<V, P: MergePolicy<V, I>, I: Position>(
     entry: EntryRef<'_, RangeNode<V, P, I>>,
     top: &V,
 ) -> bool {
-    let span = entry.span();
-    span.end == I::MAX && P::joins(entry.data(), span.len(), top)
+    let indices = entry.range();
+    indices.end == I::MAX
+        && entry.data().is_some_and(|value| P::can_merge(value, indices.len(), top))
 }
 
-impl<K: Key, V, A: NodeAlloc<NodeFor<K, V, P>> + Clone, P: Policy<V, K::Index>> Drop
-    for RangeMap<K, V, A, P>
+impl<K, V, A, P> Drop for RangeMap<K, V, A, P>
+where
+    K: Key,
+    A: NodeAlloc<NodeFor<K, V, P>> + Clone,
+    P: MergePolicy<V, K::Index>,
 {
     fn drop(&mut self) {
-        let mut gathered = Removed::new(self.alloc().clone());
-        if let Some(sentinel) = self.tree.dismantle(|loose| gathered.push(loose)) {
-            self.nodes.put(sentinel);
+        if let Some(sentinel) = self.tree.dismantle(|node| self.store.removed.push(node)) {
+            self.store.free.put(sentinel);
         }
     }
 }

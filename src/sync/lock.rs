@@ -50,7 +50,7 @@ use core::ops::{Deref, DerefMut};
 /// }
 ///
 /// static POOL: FixedPool<VmaNode, 64> = FixedPool::new();
-/// let map = VmMap::<(), _>::new(0x1000, 0xffff, PageSize::SIZE_4K, &POOL).unwrap();
+/// let map = VmMap::<(), _>::new(0x1000..=0xfff_ffff, PageSize::SIZE_4K, &POOL).unwrap();
 /// let space = AddrSpace::with_lock(map, IrqLock(AtomicBool::new(false)));
 /// assert!(space.lookup(0x5000).is_none());
 /// ```
@@ -99,13 +99,13 @@ macro_rules! spin_lock {
         }
 
         impl $name {
-            /// A free lock.
+            /// Creates a free lock.
             #[cfg(not(loom))]
             pub const fn new() -> $name {
                 $name { raw: <$raw>::new(()) }
             }
 
-            /// A free lock.
+            /// Creates a free lock.
             #[cfg(loom)]
             pub fn new() -> $name {
                 $name { raw: loom::sync::Mutex::new(()) }
@@ -253,21 +253,21 @@ mod lock_api_04 {
     use super::RawLock;
     use ::lock_api_04::RawMutex;
 
-    /// Any `RawMutex` of lock_api 0.4 as the lock of an [`AddrSpace`](crate::AddrSpace): feature
+    /// Any `RawMutex` of `lock_api` 0.4 as the lock of an [`AddrSpace`](crate::AddrSpace): feature
     /// `lock_api_04`.
     #[derive(Clone, Copy, Debug)]
     pub struct LockApi04<R>(R);
 
     impl<R: RawMutex> LockApi04<R> {
-        /// A free lock.
+        /// Creates a free lock.
         pub const fn new() -> Self {
-            LockApi04(R::INIT)
+            Self(R::INIT)
         }
     }
 
     impl<R: RawMutex> Default for LockApi04<R> {
         fn default() -> Self {
-            LockApi04::new()
+            Self::new()
         }
     }
 
@@ -278,7 +278,7 @@ mod lock_api_04 {
 
         #[inline]
         fn acquire(&self) {
-            self.0.lock()
+            self.0.lock();
         }
 
         #[inline]
@@ -299,21 +299,21 @@ mod lock_api_05 {
     use super::RawLock;
     use ::lock_api_05::RawMutex;
 
-    /// Any `RawMutex` of lock_api 0.5 as the lock of an [`AddrSpace`](crate::AddrSpace): feature
-    /// `lock_api_05`. Needs rustc 1.95, as that version of lock_api does.
+    /// Any `RawMutex` of `lock_api` 0.5 as the lock of an [`AddrSpace`](crate::AddrSpace): feature
+    /// `lock_api_05`. Needs rustc 1.95, as that version of `lock_api` does.
     #[derive(Clone, Copy, Debug)]
     pub struct LockApi05<R>(R);
 
     impl<R: RawMutex> LockApi05<R> {
-        /// A free lock.
+        /// Creates a free lock.
         pub const fn new() -> Self {
-            LockApi05(R::INIT)
+            Self(R::INIT)
         }
     }
 
     impl<R: RawMutex> Default for LockApi05<R> {
         fn default() -> Self {
-            LockApi05::new()
+            Self::new()
         }
     }
 
@@ -358,7 +358,7 @@ unsafe impl<M: Send, L: RawLock + Sync> Sync for Locked<M, L> {}
 
 impl<M, L: RawLock> Locked<M, L> {
     pub(crate) const fn new(value: M, raw: L) -> Self {
-        Locked { raw, value: UnsafeCell::new(value) }
+        Self { raw, value: UnsafeCell::new(value) }
     }
 
     /// Waits for the lock. Hangs if the caller holds it, unless the lock knows its holder and this

@@ -10,6 +10,8 @@ pub use lock::LockApi04;
 pub use lock::LockApi05;
 pub(crate) use lock::{Guard, Locked};
 pub use lock::{RawLock, Spin, Ticket, TrackedLock};
+#[cfg(any(feature = "alloc", loom))]
+pub(crate) use word::{AtomicPtr, AtomicUsize};
 pub(crate) use word::{Link, UserCount, Word, fence};
 
 /// Pauses between two tries of something that another processor is about to finish.

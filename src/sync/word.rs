@@ -5,6 +5,7 @@
 //! accesses from loom's search, and loom then checks that the holder really is alone.
 
 use super::Ordering;
+use core::fmt;
 
 #[cfg(loom)]
 mod imp {
@@ -82,55 +83,66 @@ mod halves {
 }
 
 pub(crate) use imp::fence;
+#[cfg(any(feature = "alloc", loom))]
+pub(crate) use imp::{AtomicPtr, AtomicUsize};
 
 /// A number that readers without the lock may look at.
 pub struct Word(imp::AtomicU64);
 
+impl fmt::Debug for Word {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#x}", self.shared())
+    }
+}
+
 impl Word {
     #[cfg(not(loom))]
-    pub(crate) const fn new(value: u64) -> Word {
-        Word(imp::AtomicU64::new(value))
+    pub(crate) const fn new(value: u64) -> Self {
+        Self(imp::AtomicU64::new(value))
     }
 
     #[cfg(loom)]
-    pub(crate) fn new(value: u64) -> Word {
-        Word(imp::AtomicU64::new(value))
+    pub(crate) fn new(value: u64) -> Self {
+        Self(imp::AtomicU64::new(value))
     }
 
-    /// By the lock's holder, who alone stores.
+    /// Returns the value to the lock's holder, who alone stores.
     #[inline(always)]
     pub(crate) fn get(&self) -> u64 {
         imp::exclusive(&self.0)
     }
 
-    /// By a reader without the lock; orders nothing.
+    /// Returns the value to a reader without the lock. Orders nothing.
     #[inline(always)]
     pub(crate) fn shared(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// By a reader without the lock; what was stored before the matching `set_release` is seen.
+    /// Returns the value to a reader without the lock, who then sees what was stored before the
+    /// matching `set_release`.
     #[inline(always)]
     pub(crate) fn acquire(&self) -> u64 {
         self.0.load(Ordering::Acquire)
     }
 
+    /// Stores a value. Orders nothing.
     #[inline(always)]
     pub(crate) fn set(&self, value: u64) {
-        self.0.store(value, Ordering::Relaxed)
+        self.0.store(value, Ordering::Relaxed);
     }
 
-    /// As `set`, but leaves the cache line to its readers if the value is there already.
+    /// Stores a value unless it is there already, so that readers keep the cache line.
     #[inline(always)]
     pub(crate) fn update(&self, value: u64) {
         if self.get() != value {
-            self.set(value)
+            self.set(value);
         }
     }
 
+    /// Stores a value after everything that was stored before it.
     #[inline(always)]
     pub(crate) fn set_release(&self, value: u64) {
-        self.0.store(value, Ordering::Release)
+        self.0.store(value, Ordering::Release);
     }
 }
 
@@ -139,31 +151,42 @@ pub(crate) struct Link<N>(imp::AtomicPtr<N>);
 
 impl<N> Link<N> {
     #[cfg(not(loom))]
-    pub(crate) const fn null() -> Link<N> {
-        Link(imp::AtomicPtr::new(core::ptr::null_mut()))
+    pub(crate) const fn null() -> Self {
+        Self(imp::AtomicPtr::new(core::ptr::null_mut()))
     }
 
     #[cfg(loom)]
-    pub(crate) fn null() -> Link<N> {
-        Link(imp::AtomicPtr::new(core::ptr::null_mut()))
+    pub(crate) fn null() -> Self {
+        Self(imp::AtomicPtr::new(core::ptr::null_mut()))
     }
 
-    /// By the lock's holder, who alone stores.
+    #[cfg(not(loom))]
+    pub(crate) const fn to(node: *mut N) -> Self {
+        Self(imp::AtomicPtr::new(node))
+    }
+
+    #[cfg(loom)]
+    pub(crate) fn to(node: *mut N) -> Self {
+        Self(imp::AtomicPtr::new(node))
+    }
+
+    /// Returns the pointer to the lock's holder, who alone stores.
     #[inline(always)]
     pub(crate) fn get(&self) -> *mut N {
         imp::exclusive_ptr(&self.0)
     }
 
-    /// By a reader without the lock; the node's contents at the time of `set` are seen.
+    /// Returns the pointer to a reader without the lock, who then sees the node's contents as they
+    /// were at the time of `set`.
     #[inline(always)]
     pub(crate) fn acquire(&self) -> *mut N {
         self.0.load(Ordering::Acquire)
     }
 
-    /// Release, so that a reader who follows the link sees the node initialised.
+    /// Stores a pointer with release, so that a reader who follows it sees the node initialised.
     #[inline(always)]
     pub(crate) fn set(&self, node: *mut N) {
-        self.0.store(node, Ordering::Release)
+        self.0.store(node, Ordering::Release);
     }
 }
 
@@ -172,25 +195,27 @@ pub(crate) struct UserCount(imp::AtomicUsize);
 
 impl UserCount {
     #[cfg(not(loom))]
-    pub(crate) const fn zero() -> UserCount {
-        UserCount(imp::AtomicUsize::new(0))
+    pub(crate) const fn zero() -> Self {
+        Self(imp::AtomicUsize::new(0))
     }
 
     #[cfg(loom)]
-    pub(crate) fn zero() -> UserCount {
-        UserCount(imp::AtomicUsize::new(0))
+    pub(crate) fn zero() -> Self {
+        Self(imp::AtomicUsize::new(0))
     }
 
-    /// What was done before each `lower` that is retry_with_nodes is seen.
+    /// Returns the number. What was done before each `lower` that it counts is seen.
     #[inline]
     pub(crate) fn get(&self) -> usize {
         self.0.load(Ordering::Acquire)
     }
 
+    /// Adds a user. Called under the lock.
     pub(crate) fn raise(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Takes a user away. Called by anybody.
     pub(crate) fn lower(&self) {
         self.0.fetch_sub(1, Ordering::Release);
     }

@@ -32,7 +32,7 @@ impl<T: Content> Tree<T> {
                 let node = &*at;
                 self.check_node(node, last_end)?;
                 if node.left.get().is_null() || node.right.get().is_null() {
-                    let height = self.black_nodes_above(node);
+                    let height = black_nodes_above(node);
                     if *black_height.get_or_insert(height) != height {
                         return Err("black heights differ");
                     }
@@ -92,20 +92,20 @@ impl<T: Content> Tree<T> {
         }
         Ok(())
     }
+}
 
-    /// # Safety
-    ///
-    /// The node's links lead to nodes.
-    unsafe fn black_nodes_above(&self, node: &Node<T>) -> usize {
-        let mut count = 0;
-        let mut at: *const Node<T> = node;
-        // SAFETY: linked, by the contract of this function.
-        while let Some(node) = unsafe { at.as_ref() } {
-            count += usize::from(link_ops::is_black(node));
-            at = link_ops::parent(node);
-        }
-        count
+/// # Safety
+///
+/// The node's links lead to nodes.
+unsafe fn black_nodes_above<T: Content>(node: &Node<T>) -> usize {
+    let mut count = 0;
+    let mut at: *const Node<T> = node;
+    // SAFETY: linked, by the contract of this function.
+    while let Some(node) = unsafe { at.as_ref() } {
+        count += usize::from(link_ops::is_black(node));
+        at = link_ops::parent(node);
     }
+    count
 }
 
 /// # Safety

@@ -100,8 +100,8 @@ impl<'t, T: Content> EntryRef<'t, T> {
     /// Returns the data, or `None` of a claim.
     #[inline]
     pub(crate) fn data(self) -> Option<&'t T::Data> {
-        // SAFETY: only entries are given out, never the sentinel. An entry says itself whether it holds
-        // data, and while the tree is borrowed nobody changes it.
+        // SAFETY: only entries are given out, never the sentinel. An entry says itself whether it
+        // holds data, and while the tree is borrowed nobody changes it.
         self.node.has_data().then(|| unsafe { self.node.data() })
     }
 
@@ -150,7 +150,8 @@ impl<'t, T: Content> Entries<'t, T> {
         Entries { tree, end: Number::ZERO, front: ptr::null_mut(), back: ptr::null_mut() }
     }
 
-    /// Returns the first and the last entry, which may reach beyond the ends of the range. O(log n).
+    /// Returns the first and the last entry, which may reach beyond the ends of the range. O(log
+    /// n).
     #[inline]
     pub(crate) fn ends(&self) -> Option<(EntryRef<'t, T>, EntryRef<'t, T>)> {
         let mut entries = self.clone();
@@ -220,6 +221,57 @@ impl<T: Content> Tree<T> {
         }
         any
     }
+}
+
+/// Begins a write section, and runs the kernel's code on the data in it. Returns the key for the
+/// end of the section, which is the caller's. If the code panics, the section ends here, and the
+/// entry is what it was but for its data.
+///
+/// The section begins *before* the code runs, since the code may drop what a reader pins: the key
+/// that a node shows while its generation is even is that of data which exists. See
+/// [`pinned`](crate::pinned).
+///
+/// # Safety
+///
+/// The node is that of an entry with data, and nobody else has the data borrowed.
+#[inline(always)]
+unsafe fn change_data<T: Content, R>(
+    node: &Node<T>,
+    pending_flushes: u32,
+    change: impl FnOnce(&mut T::Data) -> R,
+) -> (R, u64) {
+    /// Ends the section when something has panicked.
+    struct EndSection<'t, T: Content> {
+        node: &'t Node<T>,
+        pending_flushes: u32,
+        /// It was `key` that panicked, which keys that pin something never do: the node goes on
+        /// showing the old one.
+        in_key: bool,
+    }
+
+    impl<T: Content> Drop for EndSection<'_, T> {
+        #[cold]
+        fn drop(&mut self) {
+            let node = self.node;
+            let hot = if self.in_key {
+                node.hot()
+            } else {
+                // SAFETY: an entry's data, and the borrow of the code that panicked has ended.
+                T::store(&node.words, &node.attrs(), T::key(unsafe { node.data() }))
+            };
+            node.write_end(hot, self.pending_flushes);
+        }
+    }
+
+    node.write_begin();
+    let mut end = EndSection { node, pending_flushes, in_key: false };
+    // SAFETY: the caller's.
+    let data = unsafe { node.data_mut() };
+    let result = change(data);
+    end.in_key = true;
+    let key = T::key(data);
+    core::mem::forget(end);
+    (result, key)
 }
 
 /// A place in the tree where it can be changed: at an entry, or at the end behind the last one.
@@ -310,13 +362,8 @@ impl<'t, T: Content> CursorMut<'t, T> {
             !range.is_empty() && gap_start <= range.start && range.end <= next.start.get()
         );
         let (old_start, old_end) = (node.start.get(), node.end.get());
-        // SAFETY: an entry holds data, and we have the tree to ourselves.
-        let data = unsafe { node.data_mut() };
-        // The kernel's code comes first: should it panic, the tree is still what it was. Readers
-        // without the lock do not look at the data.
-        let result = change(data);
-        let key = T::key(data);
-        node.write_begin();
+        // SAFETY: an entry, and we have the tree to ourselves.
+        let (result, key) = unsafe { change_data(node, self.tree.pending_flushes(), change) };
         node.start.update(range.start);
         node.end.update(range.end);
         let hot = T::store(&node.words, &attrs, key);
@@ -377,14 +424,13 @@ impl<'t, T: Content> CursorMut<'t, T> {
         let (end, left_attrs, new) = (entry.range().end, entry.attrs(), free.raw());
         let node = self.node();
         debug_assert!(node.start.get() < page && page < end);
-        // SAFETY: linked, not the last; and we have the tree to ourselves.
-        let (next, left) = unsafe { (successor(node), node.data_mut()) };
-        let right = split(left);
-        let key = T::key(left);
-        node.write_begin();
+        // SAFETY: an entry, and we have the tree to ourselves.
+        let (right, key) = unsafe { change_data(node, self.tree.pending_flushes(), split) };
         node.end.set(page);
         let hot = T::store(&node.words, &left_attrs, key);
         node.write_end(hot, self.tree.pending_flushes());
+        // SAFETY: linked, and not the last.
+        let next = unsafe { successor(node) };
         // No gap changes: the two parts meet, and the next entry is where it was.
         self.tree.pages -= end - page;
         self.tree.link(free, next, PageRange::new(page, end), Number::ZERO, attrs, Some(right));
@@ -409,12 +455,15 @@ impl<'t, T: Content> CursorMut<'t, T> {
         }
         let range = PageRange::new(right.start.get(), right.end.get());
         let attrs = left.attrs();
-        // SAFETY: entries hold data, these are two, and we have the tree to ourselves.
-        let (left_data, right_data) = unsafe { (left.data_mut(), right.data_mut()) };
-        merge(left_data, right_data);
-        let key = T::key(left_data);
+        let pending_flushes = self.tree.pending_flushes();
+        // SAFETY: entries, two of them, and we have the tree to ourselves.
+        let (((), _), key) = unsafe {
+            change_data(left, pending_flushes, |left| {
+                change_data(right, pending_flushes, |right| merge(left, right))
+            })
+        };
+        // The right one stays as it is, changing for readers, for good.
         let (detached, _) = self.tree.unlink(self.at, Number::ZERO);
-        left.write_begin();
         left.end.set(range.end);
         let hot = T::store(&left.words, &attrs, key);
         left.write_end(hot, self.tree.pending_flushes());
@@ -423,8 +472,8 @@ impl<'t, T: Content> CursorMut<'t, T> {
         Some(detached)
     }
 
-    /// Gives the claim here data and attributes: it is an entry like others from now on. Anywhere else
-    /// nothing happens, and the data is dropped.
+    /// Gives the claim here data and attributes: it is an entry like others from now on. Anywhere
+    /// else nothing happens, and the data is dropped.
     pub(crate) fn fill_claim(&mut self, attrs: T::Attrs, data: T::Data) {
         let Some(claim) = self.entry().filter(|entry| entry.is_claim()) else { return };
         let key = T::key(&data);

@@ -46,9 +46,9 @@ impl GapQuery {
 
     /// Returns the search in the same window for a length that holds an aligned start wherever it
     /// lies.
-    fn padded(&self) -> Option<GapQuery> {
+    fn padded(&self) -> Option<Self> {
         let len = self.len.checked_add(self.align - 1)?;
-        Some(GapQuery { len, align: 1, offset: 0, ..*self })
+        Some(Self { len, align: 1, offset: 0, ..*self })
     }
 }
 
@@ -63,12 +63,12 @@ enum Found {
 impl<T: Content<Position = u64>> Tree<T> {
     /// Finds the lowest gap. O(log n); with alignment see the module's docs.
     pub(crate) fn lowest(&self, query: &GapQuery) -> Option<u64> {
-        self.search(query, Tree::lowest_exact, GapQuery::lowest_in)
+        self.search(query, Self::lowest_exact, GapQuery::lowest_in)
     }
 
     /// Finds the highest gap. O(log n); with alignment see the module's docs.
     pub(crate) fn highest(&self, query: &GapQuery) -> Option<u64> {
-        self.search(query, Tree::highest_exact, GapQuery::highest_in)
+        self.search(query, Self::highest_exact, GapQuery::highest_in)
     }
 
     fn search(

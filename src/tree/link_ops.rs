@@ -53,7 +53,7 @@ pub(super) struct TreeAdapter<T: Content> {
 
 impl<T: Content> TreeAdapter<T> {
     pub(super) const fn new() -> Self {
-        TreeAdapter { ops: Links::new(), handles: Handles(PhantomData) }
+        Self { ops: Links::new(), handles: Handles(PhantomData) }
     }
 }
 
@@ -99,7 +99,7 @@ pub(super) struct Links<T: Content> {
 
 impl<T: Content> Links<T> {
     const fn new() -> Self {
-        Links {
+        Self {
             noted: [const { Cell::new(ptr::null_mut()) }; NOTED],
             len: Cell::new(0),
             overflown: Cell::new(false),
@@ -129,7 +129,7 @@ impl<T: Content> Links<T> {
         let len = self.len.replace(0);
         let noted = self.noted.get(..len).unwrap_or(&self.noted);
         if self.overflown.replace(false) {
-            return self.recompute(noted, gone);
+            return recompute(noted, gone);
         }
         for slot in noted {
             let node = slot.get();
@@ -139,29 +139,29 @@ impl<T: Content> Links<T> {
             }
         }
     }
+}
 
-    /// Recomputes every node, children before parents: too many nodes were noted.
-    #[cold]
-    fn recompute(&self, noted: &[Cell<*mut Node<T>>], gone: *mut Node<T>) {
-        let Some(inside) = noted.iter().map(Cell::get).find(|&node| node != gone) else {
-            return;
-        };
-        // SAFETY: `inside` is linked, and so is whatever its links lead to.
-        unsafe {
-            let mut root = inside;
-            while !parent(&*root).is_null() {
-                root = parent(&*root);
+/// Recomputes every node, children before parents: too many nodes were noted.
+#[cold]
+fn recompute<T: Content>(noted: &[Cell<*mut Node<T>>], gone: *mut Node<T>) {
+    let Some(inside) = noted.iter().map(Cell::get).find(|&node| node != gone) else {
+        return;
+    };
+    // SAFETY: `inside` is linked, and so is whatever its links lead to.
+    unsafe {
+        let mut root = inside;
+        while !parent(&*root).is_null() {
+            root = parent(&*root);
+        }
+        let mut at = deepest_first(root);
+        loop {
+            (*at).max_gap.set(computed_max(&*at));
+            if at == root {
+                return;
             }
-            let mut at = deepest_first(root);
-            loop {
-                (*at).max_gap.set(computed_max(&*at));
-                if at == root {
-                    return;
-                }
-                let up = parent(&*at);
-                let right = (*up).right.get();
-                at = if right != at && !right.is_null() { deepest_first(right) } else { up };
-            }
+            let up = parent(&*at);
+            let right = (*up).right.get();
+            at = if right != at && !right.is_null() { deepest_first(right) } else { up };
         }
     }
 }

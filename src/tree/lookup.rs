@@ -19,7 +19,7 @@
 //!
 //! | by the lock's holder | by the reader |
 //! |---|---|
-//! | node's `write_begin`: generation odd, release fence, stores | loads, acquire fence, generation again |
+//! | node's `write_begin`: generation odd, release fence, stores | loads, acquire fence, generation |
 //! | node's `write_end`: stores, generation even with release | generation with acquire, loads |
 //! | `write_begin`: count odd, release fence, change | walk, acquire fence, count again |
 //! | `write_end`: change, count even with release | count with acquire, walk |

@@ -32,7 +32,7 @@ pub(crate) use lookup::{Hit, Peek, Published};
 use crate::node::{Content, DetachedNode, FreeNode, NO_DATA, Node};
 use crate::position::Number;
 use crate::range::PageRange;
-use crate::sync::{Word, unique};
+use crate::sync::{Link, Word, unique};
 use core::marker::PhantomData;
 use core::ptr::{self, NonNull};
 use intrusive_collections::RBTree;
@@ -43,6 +43,9 @@ pub(crate) struct Tree<T: Content> {
     rb: RBTree<TreeAdapter<T>>,
     /// The library does not show its root. Ours is kept by climbing from the last known one.
     root: *mut Node<T>,
+    /// The node that `above` has found last, or any other that is linked. An atomic, because
+    /// several threads may look into a map that nobody changes.
+    last_above: Link<Node<T>>,
     /// `[hi, hi)`, always linked, without data.
     sentinel: NonNull<Node<T>>,
     len: usize,
@@ -94,6 +97,7 @@ impl<T: Content> Tree<T> {
         Self {
             rb,
             root: sentinel.as_ptr(),
+            last_above: Link::to(sentinel.as_ptr()),
             sentinel,
             len: 0,
             pages: Number::ZERO,
@@ -137,7 +141,7 @@ impl<T: Content> Tree<T> {
     /// Sets the pending flushes, which every node that changes from now on carries. Called by
     /// whoever holds the lock around the map.
     pub(crate) fn set_pending_flushes(&self, pending_flushes: u32) {
-        self.pending_flushes.set(pending_flushes as u64)
+        self.pending_flushes.set(pending_flushes as u64);
     }
 
     #[inline]
@@ -173,8 +177,24 @@ impl<T: Content> Tree<T> {
         (page < node.end.get()).then(|| EntryRef::new(node))
     }
 
-    /// Finds the first node whose end lies above `page`, the sentinel if there is none. O(log n).
+    /// Finds the first node whose end lies above `page`, the sentinel if there is none. O(log n),
+    /// and O(1) for the node that was found last: an operation looks a range up to plan and again
+    /// to change it.
+    #[inline]
     fn above(&self, page: T::Position) -> *mut Node<T> {
+        let last = self.last_above.get();
+        // SAFETY: a linked node of this tree, by the invariant of `last_above`.
+        let node = unsafe { &*last };
+        let start = node.start.get();
+        if start - node.gap.get() <= page && page < node.end.get() {
+            return last;
+        }
+        let found = self.descend_above(page);
+        self.last_above.set(found);
+        found
+    }
+
+    fn descend_above(&self, page: T::Position) -> *mut Node<T> {
         let mut at = self.root;
         let mut best = self.sentinel.as_ptr();
         while !at.is_null() {
@@ -313,6 +333,9 @@ impl<T: Content> Tree<T> {
             }
             if self.root == node {
                 self.root = succ;
+            }
+            if self.last_above.get() == node {
+                self.last_above.set(succ);
             }
             self.reroot();
             self.len -= 1;

@@ -4,7 +4,7 @@
 extern crate std;
 
 use super::*;
-use crate::node::{FixedPool, Preallocated, Removed};
+use crate::node::{FixedPool, NodeStore, Preallocated};
 use std::vec::Vec;
 
 struct Plain;
@@ -16,9 +16,9 @@ impl Content for Plain {
     type Context = ();
     type Data = u64;
 
-    fn load(_: &(), _: u32) {}
+    fn load((): &(), _: u32) {}
 
-    fn store(_: &(), _: &(), _: u64) -> u32 {
+    fn store((): &(), (): &(), _: u64) -> u32 {
         0
     }
 }
@@ -73,7 +73,7 @@ fn random_changes_match_a_list() {
         let space = PageRange::new(16, 316);
         let mut nodes = Preallocated::new(&pool);
         nodes.fill(1).unwrap();
-        let mut tree = Tree::new(space, nodes.take().unwrap());
+        let mut tree = Tree::new(space, (), nodes.take().unwrap());
         let mut list: Vec<(u64, u64)> = Vec::new();
         for step in 0..2000 {
             let start = space.start + rng.below(space.len() - 8);
@@ -83,7 +83,7 @@ fn random_changes_match_a_list() {
             if !clash && rng.below(100) < 70 {
                 nodes.fill(1).unwrap();
                 let free = nodes.take().unwrap();
-                tree.cursor(start).insert_before(free, range, (), start);
+                tree.cursor(start).insert_before(free, range, (), Some(start));
                 list.push((range.start, range.end));
                 list.sort_unstable();
             } else if clash {
@@ -95,7 +95,7 @@ fn random_changes_match_a_list() {
                 if rng.below(2) == 0 {
                     let detached = tree.cursor(list[at].0).remove().unwrap();
                     let (free, data) = detached.empty();
-                    assert_eq!(data, list[at].0);
+                    assert_eq!(data, Some(list[at].0));
                     nodes.put(free);
                     list.remove(at);
                 }
@@ -116,7 +116,7 @@ fn random_changes_match_a_list() {
                 "seed {seed} {query:?}"
             );
             let page = rng.below(330);
-            let found = tree.find(page).map(|entry| entry.range());
+            let found = tree.find(page).map(EntryRef::range);
             let want = list
                 .iter()
                 .find(|&&(s, e)| s <= page && page < e)
@@ -129,11 +129,11 @@ fn random_changes_match_a_list() {
         let mut back: Vec<_> = tree.entries(space).rev().map(|entry| entry.range().start).collect();
         back.reverse();
         assert_eq!(back, list.iter().map(|entry| entry.0).collect::<Vec<_>>());
-        let mut gathered = Removed::new(&pool);
-        let sentinel = tree.dismantle(|detached| gathered.push(detached)).unwrap();
-        assert_eq!(gathered.len(), list.len());
-        nodes.put(sentinel);
-        drop((gathered, nodes));
+        let mut store = NodeStore::from_preallocated(nodes);
+        let sentinel = tree.dismantle(|detached| store.removed.push(detached)).unwrap();
+        assert_eq!(store.removed.len(), list.len());
+        store.free.put(sentinel);
+        drop(store);
         assert_eq!(pool.in_use(), 0);
     }
 }
@@ -146,11 +146,16 @@ fn alignment_trap_is_bounded() {
     let mut nodes = Preallocated::new(&POOL);
     nodes.fill(1).unwrap();
     let space = PageRange::new(0, 1 << 40);
-    let mut tree = Tree::new(space, nodes.take().unwrap());
+    let mut tree = Tree::new(space, (), nodes.take().unwrap());
     for index in 0..8000 {
         nodes.fill(1).unwrap();
         let at = index * 1024;
-        tree.cursor(at).insert_before(nodes.take().unwrap(), PageRange::new(at, at + 1), (), 0);
+        tree.cursor(at).insert_before(
+            nodes.take().unwrap(),
+            PageRange::new(at, at + 1),
+            (),
+            Some(0),
+        );
     }
     // 600 pages at a multiple of 512 fit into none of the gaps [1024 k + 1, 1024 k + 1024).
     let query =

@@ -68,7 +68,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
             return Err(Error::Unaligned);
         }
         let page = self.page.page(addr);
-        let Some(entry) = self.tree.find(page) else { return Ok(()) };
+        let Some(entry) = self.tree.find_from(page) else { return Ok(()) };
         if self.split_cost(entry, page)? == 0 {
             return Ok(());
         }

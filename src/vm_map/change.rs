@@ -5,8 +5,8 @@
 //!     │ ready: checks the allocator, preallocates, lets the hooks prepare; a refusal cancels
 //!     │ (prepare and commit: the same in two steps, for a change of two maps)
 //!   Ready      nothing can fail any more
-//!     │ apply: tokens become invalid; the operation edits the map by way of `Edit`, which tells the
-//!     │        hooks; the flush begins
+//!     │ apply: tokens become invalid; the operation edits the map by way of `Edit`, which tells
+//!     │        the hooks; the flush begins
 //!   done
 //! ```
 

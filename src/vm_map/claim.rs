@@ -187,7 +187,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
 
     /// Returns `true` if a claim shares a page with `range`. O(1) if there are no claims at all.
     pub(super) fn has_claim(&self, range: PageRange) -> bool {
-        self.claims.count > 0 && self.tree.entries(range).any(|entry| entry.is_claim())
+        self.claims.count > 0 && self.tree.entries(range).any(EntryRef::is_claim)
     }
 
     fn remove_claim(&mut self, claimed: PageRange, nodes: &mut NodeStore<VmaNode<V>, A>) {

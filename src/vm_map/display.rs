@@ -17,7 +17,8 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> fmt::Display for VmMap<V, A> 
     /// as well.
     ///
     /// ```
-    /// # use kvma::{Attrs, FixedPool, MapRequest, NoHooks, PageSize, Placement, Prot, VmMap, VmaNode};
+    /// # use kvma::{Attrs, FixedPool, MapRequest, NoHooks, PageSize, Placement, Prot, VmMap};
+    /// # use kvma::VmaNode;
     /// # let pool = FixedPool::<VmaNode, 8>::new();
     /// let mut map = VmMap::new(0x1000..=0xffff, PageSize::SIZE_4K, &pool)?;
     /// let request = MapRequest::new(Placement::Fixed(0x4000), 0x2000, Attrs::new(Prot::RW));

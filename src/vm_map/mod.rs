@@ -8,6 +8,7 @@
 #[cfg(any(feature = "alloc", loom))]
 extern crate alloc;
 
+mod adopt;
 mod advise;
 mod boundary;
 mod change;
@@ -46,7 +47,8 @@ use core::ops::RangeInclusive;
 /// [`clear`](Self::clear) first to have the page tables emptied.
 ///
 /// ```
-/// use kvma::{Attrs, FixedPool, MapRequest, NoHooks, PageSize, Placement, Prot, Search, VmMap, VmaNode};
+/// use kvma::{Attrs, FixedPool, MapRequest, NoHooks, PageSize, Placement, Prot, Search, VmMap};
+/// use kvma::VmaNode;
 ///
 /// let pool = FixedPool::<VmaNode, 16>::new();
 /// let mut map = VmMap::new(0x1000..=0x7fff_ffff, PageSize::SIZE_4K, &pool)?;
@@ -188,8 +190,8 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         Some(Piece::new(self.vm_range(part), attrs, data))
     }
 
-    /// Plans the removal of the VMAs in `range`: an event for each piece, and a node for each end that
-    /// splits a VMA. O(log n).
+    /// Plans the removal of the VMAs in `range`: an event for each piece, and a node for each end
+    /// that splits a VMA. O(log n).
     ///
     /// # Errors
     ///

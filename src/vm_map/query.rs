@@ -80,9 +80,8 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     /// Finds the address where `len` bytes would go; changes nothing.
     ///
     /// O(log n). With an alignment above a page: the lowest (highest) fit is found if it is among
-    /// the first 64 gaps that are long enough; beyond those, the lowest (highest) gap of length
-    /// `len + align
-    /// - page` decides; if there is none, the first 4,096 candidates do.
+    /// the first 64 gaps that are long enough; beyond those, the lowest (highest) gap of
+    /// `len + align - page` bytes decides; if there is none, the first 4,096 candidates do.
     ///
     /// # Errors
     ///

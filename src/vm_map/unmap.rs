@@ -2,6 +2,8 @@
 
 use super::change::Plan;
 use super::{Updater, VmMap};
+#[cfg(doc)]
+use crate::error::Error;
 use crate::hooks::{Event, Hooks};
 use crate::node::NodeAlloc;
 use crate::range::PageRange;
@@ -165,6 +167,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
 
     /// Lets the hooks prepare for the first and the last VMA of `range`, which have been split off
     /// others or may have been.
+    #[cfg(feature = "linux")]
     pub(crate) fn prepare_ends<H: Hooks<V> + ?Sized>(
         &self,
         range: PageRange,

@@ -21,6 +21,7 @@ pub enum Backing {
 
 impl Backing {
     /// Returns the backing of the part that begins `bytes` bytes into the VMA. O(1).
+    #[must_use]
     pub const fn advance(self, bytes: u64) -> Self {
         match self {
             Self::Anonymous => Self::Anonymous,
@@ -191,10 +192,9 @@ impl Attrs {
 
 impl fmt::Debug for Attrs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let user_bits = format_args!("{:#x}", self.user_bits);
         f.debug_struct("Attrs")
             .field("flags", &self.flags)
-            .field("user_bits", &user_bits)
+            .field("user_bits", &format_args!("{:#x}", self.user_bits))
             .field("backing", &self.backing)
             .finish()
     }

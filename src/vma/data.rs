@@ -22,6 +22,7 @@ use crate::range::VmRange;
 pub trait VmaData: Sized {
     /// Splits the data of the VMA over `range`: `self` keeps what lies below `at`, the rest is
     /// returned.
+    #[must_use]
     fn split(&mut self, range: VmRange, at: u64) -> Self;
 
     /// Returns `true` if two neighbours may merge as far as the kernel is concerned. Attributes
@@ -36,6 +37,7 @@ pub trait VmaData: Sized {
 
     /// Copies the data, for the same VMA in a child, or for another one of this space that shows
     /// the same pages.
+    #[must_use]
     fn fork(&self, range: VmRange) -> Self;
 
     /// Follows the VMA's pages, which move from `from` to the address `to`. Called on the data of
@@ -71,7 +73,8 @@ impl VmaData for () {
 /// are equal.
 ///
 /// ```
-/// use kvma::{Attrs, FixedPool, MapRequest, NoHooks, PageSize, Placement, Plain, Prot, VmMap, VmaNode};
+/// use kvma::{Attrs, FixedPool, MapRequest, NoHooks, PageSize, Placement, Plain, Prot, VmMap};
+/// use kvma::VmaNode;
 ///
 /// #[derive(Clone, PartialEq)]
 /// struct FileId(u32);

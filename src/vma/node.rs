@@ -17,8 +17,15 @@ use core::marker::PhantomData;
 /// of this kind.
 pub struct VmaNode<V = ()>(PhantomData<fn() -> V>);
 
+impl<V> fmt::Debug for VmaNode<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("VmaNode")
+    }
+}
+
 /// The attributes that the hot word has no room for. The first one shares a cache line with the
 /// links.
+#[derive(Debug)]
 #[repr(C)]
 pub struct VmaWords {
     user_bits: Word,
@@ -31,12 +38,6 @@ impl Default for VmaWords {
     fn default() -> Self {
         let [user_bits, object, offset, key] = [0; 4].map(Word::new);
         Self { user_bits, object, offset, key }
-    }
-}
-
-impl fmt::Debug for VmaWords {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("VmaWords")
     }
 }
 

@@ -1,14 +1,15 @@
-//! A fault that writes a page-table entry, against changes of its VMA.
+//! A page fault that writes a page-table entry, against changes of its VMA.
 
 use super::support::*;
 use ::loom::cell::UnsafeCell;
 use ::loom::sync::Arc;
 use ::loom::thread;
+use kvma::addr_space::HasVmMap;
 use kvma::*;
 
-/// A fault at page 5, which is mapped read-write, against `change`, whose hooks keep the table.
-/// `right` says whether the entry that is left may be. Notes 1 if the fault wrote an entry, 0 if
-/// not; 3 if an entry is left, 2 if not.
+/// Runs a fault at page 5, which is mapped read-write, against `change`, whose hooks keep the page
+/// table. `right` says whether the entry that is left is allowed. Notes 1 if the fault wrote an
+/// entry and 0 if not, then 3 if an entry is left and 2 if not.
 fn fault_against(
     change: impl Fn(&Space, &mut Tables<fn()>) + Copy + Send + Sync + 'static,
     right: impl Fn(Pte) -> bool + Send + Sync + 'static,
@@ -29,27 +30,24 @@ fn fault_against(
     })
 }
 
-/// Nothing is left in the page table of what has been unmapped.
 #[test]
-fn unmap_vma() {
+fn no_entry_is_left_of_what_was_unmapped() {
     let change = |space: &Space, hooks: &mut Tables<fn()>| {
         space.unmap(5 * PAGE, PAGE, hooks).unwrap();
     };
     fault_against(change, |entry| entry.is_none()).assert_all(3);
 }
 
-/// No entry allows more than the VMA.
 #[test]
-fn protect() {
+fn no_entry_allows_more_than_a_protected_vma() {
     let change = |space: &Space, hooks: &mut Tables<fn()>| {
         space.protect(5 * PAGE, PAGE, RO, hooks).unwrap();
     };
     fault_against(change, |entry| entry.is_none_or(|(_, writable)| !writable)).assert_all(4);
 }
 
-/// Nothing of the VMA that was replaced is left.
 #[test]
-fn replace() {
+fn no_entry_is_left_of_a_vma_that_was_replaced() {
     let change = |space: &Space, hooks: &mut Tables<fn()>| {
         space.map(request(5, 1, RO), hooks).unwrap();
     };
@@ -57,14 +55,14 @@ fn replace() {
 }
 
 /// Copy on write against fork. Until the flush has ended, another processor writes to the page
-/// through its TLB: a copy that is used must have been made after that.
+/// through its TLB, so a copy that is used must have been made after that.
 #[test]
-fn fork() {
+fn fork_makes_no_copy_before_the_flush_has_ended() {
     let seen = explore(None, |seen| {
         let space = space(&alloc());
         map(&space, 5, 1, RW);
         let table = Table::new(Some((1, true)));
-        // Written by the other processor until the flush ends; read by who copies.
+        // The other processor writes it until the flush ends; whoever copies reads it.
         let frame = Arc::new(UnsafeCell::new(0));
         let (space2, table2, frame2) = (space.clone(), table.clone(), frame.clone());
         let forker = thread::spawn(move || {
@@ -83,10 +81,10 @@ fn fork() {
     seen.assert_all(4);
 }
 
-/// The same for a program that Linux' fork copies: the owner write-protects as it hears of each
-/// VMA.
+/// The same for the fork of the Linux layer, whose kernel write-protects each VMA as it hears of
+/// it.
 #[test]
-fn linux_fork() {
+fn linux_fork_makes_no_copy_before_the_flush_has_ended() {
     let seen = explore(None, |seen| {
         let space = linux_space(5);
         let table = Table::new(Some((1, true)));
@@ -120,11 +118,11 @@ fn copy_on_write<M: HasVmMap>(
         (shared, space.still_valid(vma.token()))
     });
     if !shared {
-        return seen.note(1); // nothing to copy yet
+        return seen.note(1); // Nothing to copy yet.
     }
     if !valid {
-        // The fork has come between. A handler may copy all the same, and throw the copy away
-        // below; here that would be a data race, whatever the space does.
+        // The fork was faster. A handler may copy all the same, and drop the copy below. Here
+        // that would be a data race whatever the space does.
         return seen.note(2);
     }
     let copy = frame.with(|frame| unsafe { *frame });
@@ -137,10 +135,10 @@ fn copy_on_write<M: HasVmMap>(
     });
 }
 
-/// A fresh page where another processor still sees the former one, because a thread maps what
-/// another one is still unmapping.
+/// A thread maps what another one is still unmapping, so that another processor may still see the
+/// former page.
 #[test]
-fn map_where_a_flush_is_under_way() {
+fn what_is_mapped_where_a_flush_is_pending_has_dead_tokens() {
     let seen = explore(None, |seen| {
         let space = space(&alloc());
         map(&space, 5, 1, RO);
@@ -148,7 +146,7 @@ fn map_where_a_flush_is_under_way() {
         let (space2, flushed2) = (space.clone(), flushed.clone());
         let writer = thread::spawn(move || {
             let wait = || {
-                map(&space2, 5, 1, RW); // as another thread might
+                map(&space2, 5, 1, RW); // As another thread might.
                 flushed2.with_mut(|flushed| unsafe { *flushed = true });
             };
             space2.unmap(5 * PAGE, PAGE, &mut Tables { table: Table::new(None), wait }).unwrap();
@@ -166,10 +164,10 @@ fn map_where_a_flush_is_under_way() {
     seen.assert_all(3);
 }
 
-/// A slot that is in use again, for a flush elsewhere: the former flush has ended. Bounded: at most
-/// three preemptions.
+/// The slot of a flush is used again, for a flush elsewhere: the former flush has ended then.
+/// Bounded: at most three preemptions.
 #[test]
-fn slot_reuse() {
+fn a_slot_that_is_used_again_belongs_to_no_former_flush() {
     let seen = explore(Some(3), |seen| {
         let space = space(&alloc());
         map(&space, 5, 1, RW);
@@ -195,10 +193,10 @@ fn slot_reuse() {
     seen.assert_all(3);
 }
 
-/// The same if another thread ends the former flush while this change is under way already.
+/// The same if another thread ends the former flush while this change is already being made.
 /// Bounded: at most three preemptions.
 #[test]
-fn slot_given_up_by_another() {
+fn a_slot_given_up_by_another_thread_belongs_to_no_former_flush() {
     let seen = explore(Some(3), |seen| {
         let space = space(&alloc());
         map(&space, 5, 1, RW);
@@ -228,9 +226,8 @@ fn slot_given_up_by_another() {
     seen.assert_all(3);
 }
 
-/// What was changed, and changed back, is not what it was.
 #[test]
-fn still_valid_against_change_and_back() {
+fn a_token_ends_with_a_change_that_is_taken_back() {
     let seen = explore(None, |seen| {
         let space = space(&alloc());
         map(&space, 5, 1, RW);
@@ -255,9 +252,8 @@ fn still_valid_against_change_and_back() {
     seen.assert_all(2);
 }
 
-/// A token ends with its VMA, even if the node is in use again, here or elsewhere.
 #[test]
-fn still_valid_against_reuse() {
+fn a_token_ends_with_its_vma_even_if_the_node_is_used_again() {
     let seen = explore(None, |seen| {
         let alloc = alloc();
         let (space, other) = (space(&alloc), space(&alloc));

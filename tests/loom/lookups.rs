@@ -1,15 +1,16 @@
-//! Lookups against changes of the tree: each answer is one that was right at some time.
+//! Lookups against changes of the tree: each answer was right at some time.
 
 use super::support::*;
 use ::loom::thread;
+use kvma::addr_space::Busy;
 use kvma::*;
 
-/// Models with more than one change are bounded: at most three preemptions, where not said
-/// otherwise.
+/// Models with more than one change are bounded: at most three preemptions, where nothing else is
+/// said.
 const BOUND: Option<usize> = Some(3);
 
-/// Maps `vmas`; one thread does `change`; the other asks for `page`, which then is as in one of
-/// `right`, each of which is seen, or a writer is in the way.
+/// Maps `vmas`. One thread makes `change`, the other looks `page` up and must find one of `right`,
+/// unless a writer is in the way. Each of `right` must be found in some execution.
 #[track_caller]
 fn against(
     preemptions: Option<usize>,
@@ -44,14 +45,14 @@ const FIVE: &[TheVma] =
     &[(0x10, 1, RW), (0x20, 1, RO), (0x30, 1, RW), (0x40, 1, RO), (0x50, 1, RW)];
 
 #[test]
-fn unmap_of_the_vma() {
+fn a_vma_that_is_unmapped_is_found_or_not() {
     against(None, THREE, |space| unmap(space, 0x20, 1), 0x20, &[Some(THREE[1]), None]);
 }
 
-/// A removal elsewhere turns the tree: what stays is never missed.
+/// A removal elsewhere rotates the tree.
 #[test]
-fn unmap_elsewhere() {
-    // Not the last: its node hangs where a reader who asks for the others does not come by.
+fn a_vma_is_never_missed_because_of_a_removal_elsewhere() {
+    // Not the last one: its node hangs where a reader who asks for the others does not pass.
     for gone in 0..4 {
         for asked in (0..5).filter(|&asked| asked != gone) {
             let change = move |space: &Space| unmap(space, FIVE[gone].0, 1);
@@ -60,10 +61,10 @@ fn unmap_elsewhere() {
     }
 }
 
-/// Two removals elsewhere: a miss of the second walk, which follows a miss of the first, is one
-/// whose change count was read between the two.
+/// The first walk misses the VMA and the second one, too, whose change count was read between the
+/// two removals.
 #[test]
-fn two_unmaps_elsewhere() {
+fn a_vma_is_never_missed_because_of_two_removals_elsewhere() {
     let change = |space: &Space| {
         unmap(space, FIVE[3].0, 1);
         unmap(space, FIVE[0].0, 1);
@@ -71,16 +72,15 @@ fn two_unmaps_elsewhere() {
     against(BOUND, &FIVE[..4], change, FIVE[2].0, &[Some(FIVE[2])]);
 }
 
-/// A node that nobody has seen before is seen initialised.
 #[test]
-fn map_with_a_fresh_node() {
+fn a_node_that_is_new_is_seen_initialised() {
     against(None, THREE, |space| map(space, 0x28, 1, RW), 0x28, &[None, Some((0x28, 1, RW))]);
     against(None, THREE, |space| map(space, 0x28, 1, RW), 0x20, &[Some(THREE[1])]);
 }
 
-/// The node of one VMA becomes that of another one, in another place of the tree.
+/// The node of one VMA becomes that of another, in another place of the tree.
 #[test]
-fn unmap_and_map_elsewhere() {
+fn a_node_that_is_used_again_in_the_same_tree_gives_right_answers() {
     let change = |space: &Space| {
         unmap(space, 0x20, 1);
         map_reusing(space, 0x40, 1, RW);
@@ -91,7 +91,7 @@ fn unmap_and_map_elsewhere() {
 }
 
 #[test]
-fn split() {
+fn a_vma_that_is_split_is_found_whole_or_in_parts() {
     const WHOLE: &[TheVma] = &[(0x20, 3, RW)];
     let change = |space: &Space| unmap(space, 0x21, 1);
     against(BOUND, WHOLE, change, 0x20, &[Some(WHOLE[0]), Some((0x20, 1, RW))]);
@@ -99,20 +99,20 @@ fn split() {
     against(BOUND, WHOLE, change, 0x22, &[Some(WHOLE[0]), Some((0x22, 1, RW))]);
 }
 
-/// A page that is mapped before and after, and not in between: that is nobody's business.
+/// A page that is mapped before and after the change, and not in between.
 #[test]
-fn replace_of_the_front() {
+fn a_page_that_is_replaced_is_never_missed() {
     const WHOLE: &[TheVma] = &[(0x20, 2, RW)];
     let change = |space: &Space| map(space, 0x20, 1, RO);
     against(BOUND, WHOLE, change, 0x20, &[Some(WHOLE[0]), Some((0x20, 1, RO))]);
 }
 
 #[test]
-fn split_by_protect() {
+fn a_vma_that_is_split_by_protect_has_one_of_its_rights() {
     const WHOLE: &[TheVma] = &[(0x20, 2, RW)];
     let change = |space: &Space| space.protect(0x21 * PAGE, PAGE, RO, &mut NoHooks).unwrap();
     against(BOUND, WHOLE, change, 0x20, &[Some(WHOLE[0]), Some((0x20, 1, RW))]);
-    // In between, the part has been cut off and has its old rights. Bounded: two preemptions.
+    // In between, the part has been split off and has its old rights. Bounded: two preemptions.
     against(
         Some(2),
         WHOLE,
@@ -123,10 +123,10 @@ fn split_by_protect() {
 }
 
 #[test]
-fn merge() {
+fn vmas_that_merge_are_found_apart_or_merged() {
     const PARTS: &[TheVma] = &[(0x20, 1, RW), (0x22, 1, RW)];
     let change = |space: &Space| map(space, 0x21, 1, RW);
-    // In between, the new one has been joined with the left one only.
+    // In between, the new VMA has merged with the left one only.
     against(
         BOUND,
         PARTS,
@@ -138,25 +138,22 @@ fn merge() {
     against(BOUND, PARTS, change, 0x22, &[Some(PARTS[1]), Some((0x20, 3, RW))]);
 }
 
-/// All parts of an answer are of one time.
 #[test]
-fn one_state() {
+fn all_parts_of_an_answer_are_of_one_time() {
     let seen = explore(BOUND, |seen| {
         let space = space(&alloc());
         let attrs = |n: u64| {
             let prot = if n == 1 { RO } else { RW };
-            Attrs::new(prot).with_user_bits(n).with_backing(Backing::Object { id: n, offset: n })
+            Attrs::new(prot)
+                .with_user_bits(n)
+                .with_backing(Backing::Object { id: n, offset: n * PAGE })
         };
         space
             .map(MapRequest::new(Placement::Fixed(5 * PAGE), PAGE, attrs(1)), &mut NoHooks)
             .unwrap();
         let space2 = space.clone();
         let writer = thread::spawn(move || {
-            space2
-                .update(0, &mut NoHooks, |map, update| {
-                    map.update_attrs(5 * PAGE, PAGE, |_| attrs(2), update)
-                })
-                .unwrap();
+            space2.update_attrs(5 * PAGE, PAGE, |_| attrs(2), &mut NoHooks).unwrap();
         });
         match space.try_lookup(5 * PAGE) {
             Err(Busy) => seen.note(2),
@@ -173,7 +170,7 @@ fn one_state() {
 
 /// The node moves to another space while it is being read. Bounded: at most three preemptions.
 #[test]
-fn reuse_by_another_space() {
+fn a_vma_of_another_space_is_never_found() {
     let seen = explore(BOUND, |seen| {
         let alloc = alloc();
         let (space, other) = (space(&alloc), space(&alloc));
@@ -196,14 +193,16 @@ fn reuse_by_another_space() {
     seen.assert_all(2);
 }
 
-/// Everything back to what it was: shorter, with the rights of then.
+/// Restores a state in which the VMA was shorter and had other rights.
 #[test]
-fn restore() {
+fn a_restore_is_seen_done_or_not_begun() {
     let seen = explore(None, |seen| {
         let alloc = alloc();
         let space = space(&alloc);
         map(&space, 0x20, 1, RO);
-        let saved = space.inspect(|map| map.fork(alloc.clone(), |vma| Some(vma.attrs()))).unwrap();
+        let saved = space
+            .inspect(|map| map.fork(alloc.clone(), |vma| Ok::<_, Error>(Some((vma.attrs(), ())))))
+            .unwrap();
         map(&space, 0x20, 2, RW);
         let space2 = space.clone();
         let writer = thread::spawn(move || {

@@ -1,17 +1,18 @@
 #!/usr/bin/env bash
-# Takes lines of the protocol away, one at a time, and demands that a loom model fails for each.
+# Removes lines of the protocol, one at a time, and demands that a loom model fails for each.
 #
 #   tests/loom/mutants.sh [NAME...]      all of mutants.txt, or those named
 #
-# Works on a copy in target/mutants. A mutant is caught when one of its models panics; one that does not
-# compile, or whose expression changes nothing, is an error of mutants.txt.
+# Works on a copy in target/mutants. A mutant is caught when one of its models panics. A mutant that
+# does not compile, or whose expression changes nothing, is an error of mutants.txt.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 list=$PWD/tests/loom/mutants.txt
 copy=$PWD/target/mutants
 export RUSTFLAGS="--cfg loom" CARGO_TERM_COLOR=never CARGO_TARGET_DIR=$copy/target
+loom=(--quiet -p kvma --features loom --release --test loom)
 
-# Files that are the same keep their time: cargo rebuilds what a mutant has changed, nothing else.
+# Files that are equal keep their times, so that cargo rebuilds only what a mutant has changed.
 sync() {
     while read -r path; do
         cmp -s "$1/$path" "$2/$path" || install -D -m 644 "$1/$path" "$2/$path"
@@ -36,14 +37,14 @@ while IFS='|' read -r name files models expression; do
         touch "$copy/crate/$file"
     done
     cd "$copy/crate"
-    if ! cargo test --quiet -p kvma --release --test loom --no-run 2>"$copy/build.log"; then
+    if ! cargo test "${loom[@]}" --no-run 2>"$copy/build.log"; then
         cat "$copy/build.log"
         echo "error   $name: does not compile"
         exit 2
     fi
     killer=
     for model in ${models//,/ }; do
-        if timeout 300 cargo test --quiet -p kvma --release --test loom -- --exact "loom::$model" >"$copy/run.log" 2>&1; then
+        if timeout 300 cargo test "${loom[@]}" -- --exact "$model" >"$copy/run.log" 2>&1; then
             grep -q '1 passed' "$copy/run.log" || { echo "error   $name: no model $model"; exit 2; }
         elif grep -q "FAILED\|panicked" "$copy/run.log"; then
             killer=$model

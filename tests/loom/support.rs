@@ -1,23 +1,24 @@
-//! What the models are made of.
+//! The parts from which the models are made.
 
 use ::loom::sync::{Arc, Mutex};
 use kvma::linux::{
-    Access, Fault, FaultAction, File, Inheritance, Install, Kernel, Layout, LinuxVma, Mm, VmFlags,
+    Access, Fault, FaultAction, Inheritance, Install, Kernel, Layout, LinuxVma, Mm, NoKernel,
+    VmFlags,
 };
 use kvma::*;
+use kvma_test_support::Inode;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 pub type Alloc = std::sync::Arc<BoxAlloc<VmaNode>>;
 pub type Space = AddrSpace<VmMap<(), Alloc>>;
-pub type LinuxSpace = AddrSpace<Mm<NoFile, std::sync::Arc<BoxAlloc<VmaNode<LinuxVma<NoFile>>>>>>;
+pub type LinuxSpace = AddrSpace<Mm<Inode, std::sync::Arc<BoxAlloc<VmaNode<LinuxVma<Inode>>>>>>;
 
 pub const PAGE: u64 = 0x1000;
 pub const RO: Prot = Prot::READ;
 pub const RW: Prot = Prot::RW;
 
-/// Runs `body` through all interleavings; with `preemptions`, through those that have no more.
-///
-/// Gives what `body` has noted, over all executions.
+/// Runs `body` through all interleavings, or through those with at most `preemptions` preemptions.
+/// Returns what `body` has noted in all executions together.
 #[track_caller]
 pub fn explore(
     preemptions: Option<usize>,
@@ -39,7 +40,7 @@ pub fn explore(
     seen
 }
 
-/// How often what happened, so that a model can assert that all of it did.
+/// Counts what has happened, so that a model can assert that all of it did.
 #[derive(Default)]
 pub struct Seen([AtomicUsize; 6]);
 
@@ -48,7 +49,7 @@ impl Seen {
         self.0[what].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Each of the first `kinds` kinds was noted.
+    /// Asserts that each of the first `kinds` kinds was noted.
     #[track_caller]
     pub fn assert_all(&self, kinds: usize) {
         assert!(self.0[..kinds].iter().all(|count| count.load(Ordering::Relaxed) > 0), "{self:?}");
@@ -61,13 +62,13 @@ impl std::fmt::Debug for Seen {
     }
 }
 
-/// An empty space of 256 pages from page 1.
+/// Returns an empty space of 256 pages, which begins at page 1.
 pub fn space(alloc: &Alloc) -> Arc<Space> {
     Arc::new(bare_space(alloc))
 }
 
 pub fn bare_space(alloc: &Alloc) -> Space {
-    AddrSpace::new(VmMap::new(PAGE, 256, PageSize::SIZE_4K, alloc.clone()).unwrap())
+    AddrSpace::new(VmMap::new(PAGE..=0x10_0fff, PageSize::SIZE_4K, alloc.clone()).unwrap())
 }
 
 pub fn alloc() -> Alloc {
@@ -82,8 +83,8 @@ pub fn map(space: &Space, page: u64, pages: u64, prot: Prot) {
     space.map(request(page, pages, prot), &mut NoHooks).unwrap();
 }
 
-/// The same with the node of what was unmapped last, by way of the allocator's list: that node lies
-/// there behind the three spare ones that `unmap` had in hand.
+/// Maps with the node of what was unmapped last: in the list of the allocator that node lies behind
+/// the three that `unmap` had preallocated.
 pub fn map_reusing(space: &Space, page: u64, pages: u64, prot: Prot) {
     space
         .update(4, &mut NoHooks, |map, update| map.map(request(page, pages, prot), update))
@@ -94,57 +95,35 @@ pub fn unmap(space: &Space, page: u64, pages: u64) {
     space.unmap(page * PAGE, pages * PAGE, &mut NoHooks).unwrap();
 }
 
-/// What a lookup said: first page, pages, protection.
+/// What a lookup found: first page, pages, protection.
 pub type TheVma = (u64, u64, Prot);
 
-pub fn vma(found: Snapshot) -> TheVma {
-    (found.range().start() / PAGE, found.range().pages(), found.prot())
+pub fn vma(found: VmaSnapshot) -> TheVma {
+    (found.range().start() / PAGE, found.range().page_count(), found.prot())
 }
 
-/// One lookup without the lock: `None` if a writer was in the way.
+/// Looks `page` up without the lock. Returns `None` if a writer was in the way.
 pub fn look(space: &Space, page: u64) -> Option<Option<TheVma>> {
     space.try_lookup(page * PAGE).ok().map(|found| found.map(vma))
 }
 
-/// A program with one private page, which was written to.
+/// Returns the space of a program with one private page, which has been written.
 pub fn linux_space(page: u64) -> Arc<LinuxSpace> {
     let layout = Layout::x86_64(8 << 20).with_user_min_addr(0).with_min_addr(0);
     let mut mm = Mm::new(layout, std::sync::Arc::new(BoxAlloc::new())).unwrap();
     let flags = VmFlags::READ | VmFlags::WRITE | VmFlags::MAY_ACCESS;
     let (start, end) = (page * PAGE, (page + 1) * PAGE);
-    mm.install(
-        Install { start, end, flags, offset: 0, handle: None },
-        &mut mm.update(&mut NoHooks),
-    )
-    .unwrap();
+    let install = Install { start, end, flags, offset: 0, handle: None };
+    mm.install(install, &mut mm.update(&mut NoKernel)).unwrap();
     let write = Fault::new(start, Access::Write);
-    assert_eq!(mm.fault(&write, &mut mm.update(&mut NoHooks)), FaultAction::Copy);
+    assert_eq!(mm.fault(&write, &mut mm.update(&mut NoKernel)), FaultAction::Copy);
     Arc::new(AddrSpace::new(mm))
 }
 
-/// There are no files.
-#[derive(Clone, PartialEq)]
-pub enum NoFile {}
-
-impl File for NoFile {
-    fn id(&self) -> u64 {
-        match *self {}
-    }
-    fn device(&self) -> (u32, u32) {
-        match *self {}
-    }
-    fn inode(&self) -> u64 {
-        match *self {}
-    }
-    fn write_name(&self, _: &mut dyn std::fmt::Write) -> std::fmt::Result {
-        match *self {}
-    }
-}
-
-/// A page-table entry: its frame, and whether it may be written.
+/// A page-table entry: its frame, and whether it is writable.
 pub type Pte = Option<(u64, bool)>;
 
-/// A page table of one page, under its lock.
+/// A page table of one page, protected by its lock.
 pub struct Table(Mutex<Pte>);
 
 impl Table {
@@ -157,18 +136,21 @@ impl Table {
     }
 }
 
-/// Hooks that keep a [`Table`], and do `wait` when the flush has to end.
+/// Hooks that keep a [`Table`], and call `wait` when the flush has to end.
 pub struct Tables<W> {
     pub table: Arc<Table>,
     pub wait: W,
 }
 
+/// Of any map and of the Linux layer: their errors are errnos.
 impl<V, W: FnMut()> Hooks<V> for Tables<W> {
-    fn unmap(&mut self, _: &Piece<'_, V>) {
+    type Error = Errno;
+
+    fn on_unmap(&mut self, _: &Piece<'_, V>) {
         self.table.with(|entry| *entry = None);
     }
 
-    fn protect(&mut self, piece: &Piece<'_, V>, _: &Attrs) {
+    fn on_protect(&mut self, piece: &Piece<'_, V>, _: &Attrs) {
         let writable = piece.attrs().prot().contains(Prot::WRITE);
         self.table.with(|entry| *entry = entry.map(|(frame, was)| (frame, was && writable)));
     }
@@ -178,14 +160,14 @@ impl<V, W: FnMut()> Hooks<V> for Tables<W> {
     }
 }
 
-impl<W: FnMut()> Kernel<NoFile> for Tables<W> {
-    fn inherit(&mut self, _: Inheritance, _: &Piece<'_, LinuxVma<NoFile>>) -> Result<(), Errno> {
+impl<W: FnMut()> Kernel<Inode> for Tables<W> {
+    fn inherit(&mut self, _: Inheritance, _: &Piece<'_, LinuxVma<Inode>>) -> Result<(), Errno> {
         self.table.with(|entry| *entry = entry.map(|(frame, _)| (frame, false)));
         Ok(())
     }
 }
 
-/// A page fault as the docs of `addr_space` have it: true if it wrote an entry.
+/// Serves a page fault as the docs of `addr_space` say. Returns whether it wrote an entry.
 pub fn fault(space: &Space, table: &Table, page: u64, frame: u64) -> bool {
     let Ok(Some(vma)) = space.try_lookup(page * PAGE) else { return false };
     if vma.token().is_dead() {

@@ -1,12 +1,11 @@
-//! Several writers.
+//! Several writers at once.
 
 use super::support::*;
 use ::loom::{sync::Arc, thread};
 use kvma::*;
 
-/// Two changes of overlapping ranges: one after the other, whichever comes first.
 #[test]
-fn two_writers() {
+fn two_changes_of_one_range_come_one_after_the_other() {
     let seen = explore(None, |seen| {
         let space = space(&alloc());
         map(&space, 0x20, 2, RW);
@@ -16,7 +15,7 @@ fn two_writers() {
         other.join().unwrap();
         let vmas: Vec<TheVma> = space.inspect(|map| {
             map.check().unwrap();
-            map.iter().map(|vma| (vma.start() / PAGE, vma.pages(), vma.prot())).collect()
+            map.iter().map(|vma| (vma.start() / PAGE, vma.page_count(), vma.prot())).collect()
         });
         match vmas[..] {
             [(0x20, 1, RW), (0x21, 2, RO)] => seen.note(0),
@@ -27,9 +26,9 @@ fn two_writers() {
     seen.assert_all(2);
 }
 
-/// Two writers and a reader. Bounded: at most two preemptions.
+/// Bounded: at most two preemptions.
 #[test]
-fn two_writers_and_a_reader() {
+fn a_lookup_against_two_writers_is_right() {
     let seen = explore(Some(2), |seen| {
         let space = space(&alloc());
         map(&space, 0x20, 1, RW);
@@ -50,14 +49,16 @@ fn two_writers_and_a_reader() {
     seen.assert_all(2);
 }
 
-/// Both locks, asked for in both orders at once: they are taken in one. (Moving VMAs is tested by
-/// threads, in tests/smp.rs: with several flushes ending at once, loom 0.7 runs into a `TODO: this
-/// sometimes fails` of its own.)
+/// Both threads ask for both locks, in opposite orders: they are taken in one order.
+///
+/// Moves of VMAs are tested by threads, in `tests/addr_space/two_spaces.rs`: with several flushes
+/// that end at once, loom 0.7 runs into a `TODO: this sometimes fails` of its own.
 #[test]
-fn two_spaces_both_ways() {
+fn the_locks_of_two_spaces_are_taken_in_one_order() {
     let seen = explore(None, |seen| {
         let alloc = alloc();
-        // In one block: locks are ordered by address, which must be the same in every execution.
+        // In one allocation: locks are ordered by address, which must be the same in every
+        // execution.
         let spaces = Arc::new([bare_space(&alloc), bare_space(&alloc)]);
         let both = |one: &Space, other: &Space| {
             one.update_both(other, 0, &mut NoHooks, &mut NoHooks, |one, _, other, _| {
@@ -74,36 +75,45 @@ fn two_spaces_both_ways() {
     seen.assert_all(1);
 }
 
-/// A reservation becomes a VMA, or has been taken away: never both, and nothing is left over.
+/// Somebody else maps at a fixed address, which takes the claim away. What is committed before that
+/// is replaced.
 #[test]
-fn claim_against_unmap() {
+fn a_claim_is_committed_or_taken_away_but_never_both() {
     let seen = explore(None, |seen| {
         let space = space(&alloc());
-        let claim = space.claim(Placement::Fixed(5 * PAGE), PAGE, (), &mut NoHooks).unwrap();
+        let claim = space.claim(Placement::Fixed(5 * PAGE), 2 * PAGE, &mut NoHooks).unwrap();
         let space2 = space.clone();
-        let other = thread::spawn(move || unmap(&space2, 5, 1));
-        // Nobody but the holder sees it before it is one.
-        match claim.commit(Attrs::new(RW), (), &mut NoHooks) {
-            Ok(_) => seen.note(0), // and unmapped afterwards
+        let other = thread::spawn(move || map(&space2, 5, 1, RO));
+        // Nobody else sees it before it is committed.
+        let committed = claim.commit(Attrs::new(RW), (), &mut NoHooks);
+        other.join().unwrap();
+        let vmas: Vec<TheVma> = space.inspect(|map| {
+            map.check().unwrap();
+            map.iter().map(|vma| (vma.start() / PAGE, vma.page_count(), vma.prot())).collect()
+        });
+        match committed {
+            Ok(_) => {
+                seen.note(0);
+                assert_eq!(vmas, [(5, 1, RO), (6, 1, RW)]);
+            }
             Err(error) => {
-                assert_eq!(error, Error::NotMapped);
                 seen.note(1);
+                assert_eq!((error, &vmas[..]), (Error::ClaimLost, &[(5, 1, RO)][..]));
+                assert!(space.inspect(|map| map.is_free(6 * PAGE, PAGE)));
             }
         }
-        other.join().unwrap();
-        space.inspect(|map| assert!(map.is_empty() && map.check().is_ok()));
     });
     seen.assert_all(2);
 }
 
-/// A reservation is not faultable until it is committed. Bounded: at most three preemptions.
+/// Bounded: at most three preemptions.
 #[test]
-fn claim_against_lookup() {
+fn a_claim_is_found_by_no_lookup_until_it_is_committed() {
     let seen = explore(Some(3), |seen| {
         let space = space(&alloc());
         let space2 = space.clone();
-        let owner = thread::spawn(move || {
-            let claim = space2.claim(Placement::Fixed(5 * PAGE), PAGE, (), &mut NoHooks).unwrap();
+        let claimant = thread::spawn(move || {
+            let claim = space2.claim(Placement::Fixed(5 * PAGE), PAGE, &mut NoHooks).unwrap();
             claim.commit(Attrs::new(RW), (), &mut NoHooks).unwrap();
         });
         match look(&space, 5) {
@@ -114,7 +124,7 @@ fn claim_against_lookup() {
                 seen.note(1);
             }
         }
-        owner.join().unwrap();
+        claimant.join().unwrap();
     });
     seen.assert_all(2);
 }

@@ -1,35 +1,20 @@
-//! The slow and obvious map, an array, and random calls that hold `RangeMap` against it: at the end
-//! of 64 bits, in the middle, and all over 128.
+//! A slow and obvious map, which is an array, and random calls that compare `RangeMap` with it: at
+//! the end of 64 bits, in the middle, and all over 128 bits.
 
-use kvma::{Advance, Contiguous, Equal, Error, FixedPool, Heap, Key, NodeAlloc, Policy, Position};
-use kvma::{Entry, RangeMap, RangeNode};
+use kvma::range_map::{Advance, Contiguous, Entry, Equal, Key, MergePolicy, Position, RangeNode};
+use kvma::{Error, FixedPool, Heap, NodeAlloc, RangeMap};
+use kvma_test_support::Random;
 use std::fmt::Debug;
 use std::ops::RangeInclusive;
-
-/// xorshift64*: the tests need no more, and a seed tells them apart.
-pub struct Random(pub u64);
-
-impl Random {
-    pub fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    pub fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-}
 
 pub const CELLS: usize = 64;
 
 /// Keys in 64 cells, which follow one another without a gap from the smallest key to the largest.
-/// The ranges of these tests are made of whole cells.
+/// The ranges of these tests consist of whole cells.
 pub trait Cells: Key + Ord + Debug {
     fn first(cell: u8) -> Self;
     fn last(cell: u8) -> Self;
-    /// The cell of a key.
+    /// Returns the cell of a key.
     fn cell(self) -> u8;
 }
 
@@ -89,8 +74,8 @@ macro_rules! one_key_a_cell {
 
 one_key_a_cell!(High Low);
 
-/// Where in 128 bits something could go wrong, and how many cells of one key lie on either side.
-/// The rest of the keys are long cells in between.
+/// Where in 128 bits something could go wrong, and how many cells of a single key lie before and
+/// behind. The other keys are in long cells in between.
 const EDGES: [(u128, u128, u128); 8] = [
     (0, 0, 5),
     (1 << 63, 1, 0),
@@ -145,7 +130,7 @@ macro_rules! cells_of_128_bits {
 
 cells_of_128_bits!(u128 i128);
 
-/// A value that runs along with keys of any width.
+/// A value that advances with keys of any width.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Value(u128);
 
@@ -161,7 +146,7 @@ struct Model {
     values: [Option<u128>; CELLS],
     /// The index of each cell's first key.
     starts: [u128; CELLS],
-    /// What is added to the value from key to key: the policy, for an array.
+    /// By how much the value advances from key to key: the policy, for an array.
     step: u128,
 }
 
@@ -171,7 +156,7 @@ impl Model {
         Model { values: [None; CELLS], starts, step }
     }
 
-    /// The value of `cell` in a range that begins at `first` with `value`.
+    /// Returns the value of `cell` in a range that begins at `first` with `value`.
     fn value_at(&self, first: u8, value: u128, cell: u8) -> u128 {
         let keys = self.starts[cell as usize] - self.starts[first as usize];
         value.wrapping_add(keys.wrapping_mul(self.step))
@@ -222,7 +207,7 @@ fn keys<K: Cells>(first: u8, last: u8) -> RangeInclusive<K> {
     K::first(first)..=K::last(last)
 }
 
-/// The cells of a range, which is made of whole ones.
+/// Returns the first and the last cell of a range of whole cells.
 fn cells<K: Cells>(range: RangeInclusive<K>) -> (u8, u8) {
     let (first, last) = (range.start().cell(), range.end().cell());
     assert_eq!(range, keys(first, last));
@@ -242,7 +227,7 @@ fn plain<K: Cells>(entry: Entry<'_, K, Value>) -> (u8, u8, u128) {
 fn agree<
     K: Cells,
     A: NodeAlloc<RangeNode<Value, P, K::Index>> + Clone,
-    P: Policy<Value, K::Index>,
+    P: MergePolicy<Value, K::Index>,
 >(
     map: &RangeMap<K, Value, A, P>,
     model: &Model,
@@ -298,8 +283,8 @@ fn agree<
     assert_eq!(gap_mix.0, gaps);
 }
 
-/// A map's own iterator, from both ends, against the model.
-fn agree_taken<K: Cells, P: Policy<Value, K::Index>>(
+/// Compares a map's owning iterator, taken from both ends, with the model.
+fn agree_taken<K: Cells, P: MergePolicy<Value, K::Index>>(
     map: RangeMap<K, Value, Heap, P>,
     model: &Model,
     random: &mut Random,
@@ -323,8 +308,8 @@ fn agree_taken<K: Cells, P: Policy<Value, K::Index>>(
     assert_eq!(all, want);
 }
 
-fn against_array<K: Cells, P: Policy<Value, K::Index>>(step: u128, seed: u64) {
-    let mut random = Random(seed);
+fn against_array<K: Cells, P: MergePolicy<Value, K::Index>>(step: u128, seed: u64) {
+    let mut random = Random::new(seed);
     let mut map = RangeMap::<K, Value, Heap, P>::default();
     let mut model = Model::new::<K>(step);
     for _ in 0..6_000 {
@@ -332,7 +317,7 @@ fn against_array<K: Cells, P: Policy<Value, K::Index>>(step: u128, seed: u64) {
         let (first, last) = (a.min(b), a.max(b).min(a.min(b) + 12));
         match random.below(12) {
             0..=5 => {
-                // Values that often meet: equal ones, or ones that go on where another ends.
+                // Values that often meet: equal ones, or ones that advance from another.
                 let value = if step == 0 {
                     random.below(3).into()
                 } else {
@@ -384,32 +369,32 @@ fn against_array<K: Cells, P: Policy<Value, K::Index>>(step: u128, seed: u64) {
 }
 
 #[test]
-fn equal_values_against_an_array() {
+fn equal_values_agree_with_an_array() {
     against_array::<Low, Equal>(0, 1);
     against_array::<High, Equal>(0, 2);
 }
 
 #[test]
-fn contiguous_values_against_an_array() {
+fn contiguous_values_agree_with_an_array() {
     against_array::<Low, Contiguous>(1, 3);
     against_array::<High, Contiguous>(1, 4);
 }
 
 #[test]
-fn equal_values_of_128_bit_keys_against_an_array() {
+fn equal_values_of_128_bit_keys_agree_with_an_array() {
     against_array::<u128, Equal>(0, 11);
     against_array::<i128, Equal>(0, 12);
 }
 
 #[test]
-fn contiguous_values_of_128_bit_keys_against_an_array() {
+fn contiguous_values_of_128_bit_keys_agree_with_an_array() {
     against_array::<u128, Contiguous>(1, 13);
     against_array::<i128, Contiguous>(1, 14);
 }
 
 fn running_out_of_nodes<K: Cells>(seed: u64) {
     let pool = FixedPool::<RangeNode<Value, Equal, K::Index>, 6>::new();
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let mut model = Model::new::<K>(0);
     let mut map = RangeMap::<K, Value, _, Equal>::try_new_in(&pool).unwrap();
     let mut failures = 0;

@@ -1,25 +1,28 @@
-//! What is particular to 128-bit keys.
+//! 128-bit keys.
 
-use super::model::Random;
-use kvma::{Contiguous, Equal, Error, FixedPool, Heap, Key, Node, RangeMap, RangeNode};
+use kvma::node::Node;
+use kvma::range_map::{Contiguous, Equal, Key, RangeNode};
+use kvma::{Error, FixedPool, Heap, RangeMap};
+use kvma_test_support::Random;
 use rangemap::{RangeInclusiveMap, StepLite};
 use std::fmt::Debug;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 
-/// A random key: any of 128 bits, or one near a place where arithmetic on halves could go wrong.
+/// Returns a random key: any of 128 bits, or one near a place where arithmetic on halves could go
+/// wrong.
 fn index(random: &mut Random) -> u128 {
     const NEAR: [u128; 6] =
         [0, 1 << 64, (1 << 64) + (1 << 63), 1 << 127, u128::MAX << 64, u128::MAX];
     match random.below(8) {
-        0 => u128::from(random.next()) << 64 | u128::from(random.next()),
-        1 => u128::from(random.next()) << random.below(65),
+        0 => u128::from(random.any()) << 64 | u128::from(random.any()),
+        1 => u128::from(random.any()) << random.below(65),
         _ => NEAR[random.below(6) as usize].wrapping_add(random.below(24).into()).wrapping_sub(12),
     }
 }
 
 fn against_their_inclusive_map<K: Key<Index = u128> + StepLite + Ord + Debug>(seed: u64) {
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let mut ours = RangeMap::<K, u64>::new();
     let mut theirs = RangeInclusiveMap::<K, u64>::new();
     let mut most = 0;
@@ -61,7 +64,7 @@ fn against_their_inclusive_map<K: Key<Index = u128> + StepLite + Ord + Debug>(se
 }
 
 #[test]
-fn wide_keys_against_the_rangemap_crate() {
+fn answers_for_wide_keys_are_those_of_the_rangemap_crate() {
     against_their_inclusive_map::<u128>(21);
     against_their_inclusive_map::<i128>(22);
 }
@@ -79,7 +82,7 @@ fn wide_signed_keys_are_in_order() {
 
 /// Lengths above 64 bits reach the policy whole.
 #[test]
-fn a_cut_advances_by_more_than_64_bits() {
+fn a_split_advances_by_more_than_64_bits() {
     let mut map = RangeMap::<u128, u128, Heap, Contiguous>::default();
     map.insert(1.., 1);
     map.remove(1 << 90..=1 << 100);
@@ -90,7 +93,7 @@ fn a_cut_advances_by_more_than_64_bits() {
 }
 
 #[test]
-fn ranges_of_wide_keys_that_make_no_sense() {
+fn impossible_ranges_of_wide_keys_are_refused_or_passed_over() {
     #![allow(clippy::reversed_empty_ranges)]
     let mut map = RangeMap::<u128, u8>::new();
     let high = 1 << 64;
@@ -102,9 +105,9 @@ fn ranges_of_wide_keys_that_make_no_sense() {
     assert!(map.is_empty() && !map.overlaps(high..high) && map.covers(high..high));
 }
 
-/// The tree of such a map has no room for any key.
+/// No key fits into the tree of such a map.
 #[test]
-fn a_type_whose_only_key_is_the_last_one() {
+fn a_type_may_have_no_key_but_the_last_one() {
     macro_rules! only {
         ($($index:ident)*) => {$({
             #[derive(Clone, Copy, Debug, PartialEq)]
@@ -125,7 +128,8 @@ fn a_type_whose_only_key_is_the_last_one() {
             assert_eq!(map.gaps(..).collect::<Vec<_>>(), [Only..=Only]);
             map.try_insert(.., 1).unwrap();
             assert_eq!((map.len(), map.get(Only), map.gaps(..).next_back()), (1, Some(&1), None));
-            assert_eq!(map.iter().next_back().map(|entry| (entry.range(), entry.end())), Some((Only..=Only, None)));
+            let last = map.iter().next_back().map(|entry| (entry.range(), entry.end()));
+            assert_eq!(last, Some((Only..=Only, None)));
             map.check().unwrap();
             map.try_remove(Only..).unwrap();
             assert!(map.is_empty());
@@ -155,7 +159,7 @@ fn a_wide_key_that_lies_is_refused_not_trusted() {
     assert_eq!(pool.in_use(), 0);
 }
 
-/// Routes: the longest prefix is inserted last.
+/// A routing table: the longest prefix is inserted last.
 #[test]
 fn internet_addresses_are_keys() {
     fn network<K: Key>(first: K, last: K) -> RangeInclusive<K> {
@@ -187,7 +191,7 @@ fn internet_addresses_are_keys() {
 }
 
 #[test]
-fn characters_are_keys_without_a_hole() {
+fn characters_are_keys_without_a_gap() {
     let mut blocks = RangeMap::<char, &str>::new();
     blocks.insert('a'..='z', "lower");
     blocks.insert('\u{d000}'..='\u{f000}', "around the surrogates");
@@ -205,8 +209,8 @@ fn characters_are_keys_without_a_hole() {
     }
 }
 
-/// A node is two cache lines, if the value fits in what the rest leaves: wide keys take their room
-/// from wide nodes alone.
+/// A node is two cache lines, if the value fits into what the rest leaves. Only the nodes of wide
+/// keys pay for wide keys.
 #[test]
 #[cfg(target_pointer_width = "64")]
 fn narrow_nodes_do_not_pay_for_wide_keys() {

@@ -1,7 +1,7 @@
 // Drop-in for libmmap's addr_space.h, on kvma. C++17. Link with -lkvma, or with -lmmap as before.
 //
-// Where libmmap's code and its documentation differ, this does what the documentation says; the README has
-// the list.
+// Where libmmap's code and its documentation differ, this does what the documentation says; the
+// README has the list.
 #ifndef LIBMMAP_ADDR_SPACE_H
 #define LIBMMAP_ADDR_SPACE_H
 
@@ -20,7 +20,8 @@ struct MapInfo {
   int prot;
   int flags;
   int fd;
-  // Of the page or region that the information is about: advanced past what was cut off before it.
+  // Of the page or region that the information is about: advanced past what was split off before
+  // it.
   int64_t offset;
   bool original;
 
@@ -30,12 +31,12 @@ struct MapInfo {
   }
 };
 
-// kNoMem: out of memory, and nothing has changed; or protect over a hole, which is ENOMEM in POSIX: what is
-// mapped in the range has the new protection.
+// kNoMem: out of memory, and nothing has changed; or protect over a gap, which is ENOMEM in POSIX:
+// what is mapped in the range has the new protection.
 enum class Error { kOk, kInval, kNoMem };
 
-// Called before the change, with the byte address, the length and what the region was. What it throws
-// reaches the caller, and nothing has changed.
+// Called before the change, with the byte address, the length and what the region was. What it
+// throws reaches the caller, and nothing has changed.
 using UpdateFn = std::function<void(uintptr_t, size_t, MapInfo)>;
 
 struct AddrSpace {
@@ -43,7 +44,8 @@ struct AddrSpace {
   AddrSpace(AddrSpace &&) noexcept = default;
   AddrSpace &operator=(AddrSpace &&) noexcept = default;
 
-  AddrSpace(const AddrSpace &other) : space_(other.space_ ? kvma_space_copy(other.space_.get()) : nullptr) {
+  AddrSpace(const AddrSpace &other)
+      : space_(other.space_ ? kvma_space_copy(other.space_.get()) : nullptr) {
     if (other.space_ && !space_)
       detail::no_memory();
   }
@@ -55,7 +57,9 @@ struct AddrSpace {
   }
 
   // False: pagesize is not a power of two, the range wraps, or no memory; then this is as it was.
-  bool init(uintptr_t start, size_t len, size_t pagesize) { return init(start, len, pagesize, nullptr); }
+  bool init(uintptr_t start, size_t len, size_t pagesize) {
+    return init(start, len, pagesize, nullptr);
+  }
 
   // Not libmmap's: with the caller's allocator, nullptr for malloc.
   bool init(uintptr_t start, size_t len, size_t pagesize, const kvma_allocator *allocator) {
@@ -100,7 +104,7 @@ struct AddrSpace {
     if (!kvma_space_query(space_.get(), addr, &found))
       return false;
     if (info)
-      *info = told(found);
+      *info = to_info(found);
     return true;
   }
 
@@ -113,8 +117,8 @@ struct AddrSpace {
 
   void mark_original() { kvma_space_mark_original(space_.get()); }
 
-  // Brings back what was marked: unmaps the rest, gives original regions their protection again ('ufn' is
-  // told of both; info.original says which it is), and maps originals that are gone.
+  // Brings back what was marked: unmaps the rest, gives original regions their protection again
+  // ('ufn' hears of both; info.original says which it is), and maps originals that are gone.
   void unmap_non_original(UpdateFn ufn = nullptr) {
     Call call(ufn);
     kvma_space_unmap_non_original(space_.get(), call.fn(), &call);
@@ -130,11 +134,11 @@ private:
   struct Call {
     explicit Call(const UpdateFn &ufn) : ufn(ufn) {}
 
-    kvma_space_fn fn() const { return ufn ? &tell : nullptr; }
+    kvma_space_fn fn() const { return ufn ? &hear : nullptr; }
 
-    static bool tell(size_t start, size_t len, const kvma_space_info *was, void *udata) {
+    static bool hear(size_t start, size_t len, const kvma_space_info *was, void *udata) {
       Call *call = static_cast<Call *>(udata);
-      return call->caught.run([&] { call->ufn(start, len, told(*was)); });
+      return call->caught.run([&] { call->ufn(start, len, to_info(*was)); });
     }
 
     const UpdateFn &ufn;
@@ -145,7 +149,7 @@ private:
     return kvma_space_info{prot, flags, fd, false, false, offset, 0, 0, 0};
   }
 
-  static MapInfo told(const kvma_space_info &info) {
+  static MapInfo to_info(const kvma_space_info &info) {
     return MapInfo{info.prot, info.flags, info.fd, info.offset, info.original};
   }
 
@@ -154,7 +158,7 @@ private:
     case KVMA_SPACE_OK:
       return Error::kOk;
     case KVMA_SPACE_NO_MEMORY:
-    case KVMA_SPACE_HOLE:
+    case KVMA_SPACE_NOT_MAPPED:
       return Error::kNoMem;
     default:
       return Error::kInval;

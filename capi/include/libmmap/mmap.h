@@ -1,8 +1,9 @@
 /*
  * Drop-in for libmmap's mmap.h, on kvma. Link with -lkvma, or with -lmmap as before.
  *
- * The comments are what libmmap documents; where its code did otherwise, this does what is documented.
- * For a time libmmap had its later interface (mmap_create) in a header of this name: it is here, too.
+ * The comments are what libmmap documents; where its code did otherwise, this does what is
+ * documented. For a time libmmap had its later interface (mmap_create) in a header of this name: it
+ * is here, too.
  */
 #ifndef LIBMMAP_MMAP_H
 #define LIBMMAP_MMAP_H
@@ -64,26 +65,28 @@ typedef struct MMInfo {
 /* Called before the change, with the byte address, the length and what the region was. */
 typedef void (*UpdateFn)(uint64_t start, size_t len, MMInfo info, void *udata);
 
-/* There is a distinction between 'mappings' and 'regions'. A mapping is a set of pages originally created
- * with 'mapany' or 'mapat'. A region is a subset of pages from a mapping. */
+/* There is a distinction between 'mappings' and 'regions'. A mapping is a set of pages originally
+ * created with 'mapany' or 'mapat'. A region is a subset of pages from a mapping. */
 
-/* What the functions below are made of. The library itself has no mm_ symbols, so that a program may bring
- * an older libmmap along. */
+/* What the functions below are made of. The library itself has no mm_ symbols, so that a program
+ * may bring an older libmmap along. */
 bool kvma_mm_init(MMAddrSpace *mm, uint64_t start, size_t len, size_t pagesize);
 void kvma_mm_free(MMAddrSpace *mm);
 uint64_t kvma_mm_mapany(MMAddrSpace *mm, size_t len, int prot, int flags, int fd, off_t offset);
 uint64_t kvma_mm_mapat(MMAddrSpace *mm, uint64_t addr, size_t len, int prot, int flags, int fd,
                        off_t offset, UpdateFn ufn, void *udata);
-uint64_t kvma_mm_mapany_file(MMAddrSpace *mm, size_t len, int prot, int flags, void *file, off_t offset);
-uint64_t kvma_mm_mapat_file(MMAddrSpace *mm, uint64_t addr, size_t len, int prot, int flags, void *file,
-                            off_t offset, UpdateFn ufn, void *udata);
+uint64_t kvma_mm_mapany_file(MMAddrSpace *mm, size_t len, int prot, int flags, void *file,
+                             off_t offset);
+uint64_t kvma_mm_mapat_file(MMAddrSpace *mm, uint64_t addr, size_t len, int prot, int flags,
+                            void *file, off_t offset, UpdateFn ufn, void *udata);
 int kvma_mm_unmap(MMAddrSpace *mm, uint64_t addr, size_t len, UpdateFn ufn, void *udata);
 bool kvma_mm_query(MMAddrSpace *mm, uint64_t addr, size_t len, MMInfo *info);
 bool kvma_mm_querypage(MMAddrSpace *mm, uint64_t addr, MMInfo *info);
-int kvma_mm_protect(MMAddrSpace *mm, uint64_t addr, size_t len, int prot, UpdateFn ufn, void *udata);
+int kvma_mm_protect(MMAddrSpace *mm, uint64_t addr, size_t len, int prot, UpdateFn ufn,
+                    void *udata);
 
-/* Initializes the memory mapper for the given virtual address region and page size, a power of 2. False
- * if it was unable to initialize (no memory). */
+/* Initializes the memory mapper for the given virtual address region and page size, a power of 2.
+ * False if it was unable to initialize (no memory). */
 static inline bool mm_init(MMAddrSpace *mm, uint64_t start, size_t len, size_t pagesize) {
     return kvma_mm_init(mm, start, len, pagesize);
 }
@@ -93,74 +96,77 @@ static inline void mm_free(MMAddrSpace *mm) {
     kvma_mm_free(mm);
 }
 
-/* Creates a new mapping, where the mapper may choose the location: the lowest free range. Returns the
- * location, or -1 if an error occurred. */
+/* Creates a new mapping, where the mapper may choose the location: the lowest free range. Returns
+ * the location, or -1 if an error occurred. */
 #ifndef __cplusplus
-static inline uint64_t mm_mapany(MMAddrSpace *mm, size_t len, int prot, int flags, int fd, off_t offset) {
+static inline uint64_t mm_mapany(MMAddrSpace *mm, size_t len, int prot, int flags, int fd,
+                                 off_t offset) {
     return kvma_mm_mapany(mm, len, prot, flags, fd, offset);
 }
 #endif
 
-/* Creates a new mapping at a specific address. Returns the address, or -1 if an error occurred. The range
- * may overlap with existing regions, in which case the overlapping portions of the existing regions are
- * unmapped and overwritten. */
+/* Creates a new mapping at a specific address. Returns the address, or -1 if an error occurred. The
+ * range may overlap with existing regions, in which case the overlapping portions of the existing
+ * regions are unmapped and overwritten. */
 #ifndef __cplusplus
-static inline uint64_t mm_mapat(MMAddrSpace *mm, uint64_t addr, size_t len, int prot, int flags, int fd,
-                                off_t offset) {
+static inline uint64_t mm_mapat(MMAddrSpace *mm, uint64_t addr, size_t len, int prot, int flags,
+                                int fd, off_t offset) {
     return kvma_mm_mapat(mm, addr, len, prot, flags, fd, offset, NULL, NULL);
 }
 #endif
 
 /* The same, and calls 'ufn' when it unmaps regions. */
 #ifndef __cplusplus
-static inline uint64_t mm_mapat_cb(MMAddrSpace *mm, uint64_t addr, size_t len, int prot, int flags, int fd,
-                                   off_t offset, UpdateFn ufn, void *udata) {
+static inline uint64_t mm_mapat_cb(MMAddrSpace *mm, uint64_t addr, size_t len, int prot, int flags,
+                                   int fd, off_t offset, UpdateFn ufn, void *udata) {
     return kvma_mm_mapat(mm, addr, len, prot, flags, fd, offset, ufn, udata);
 }
 #endif
 
-/* These three for programs whose files are pointers, NULL for none; they call them by the names above: see
- * the end of this file. */
+/* These three for programs whose files are pointers, NULL for none; they call them by the names
+ * above: see the end of this file. */
 static inline uint64_t mm_mapany_file(MMAddrSpace *mm, size_t len, int prot, int flags, void *file,
                                       off_t offset) {
     return kvma_mm_mapany_file(mm, len, prot, flags, file, offset);
 }
 
-static inline uint64_t mm_mapat_file(MMAddrSpace *mm, uint64_t addr, size_t len, int prot, int flags,
-                                     void *file, off_t offset) {
+static inline uint64_t mm_mapat_file(MMAddrSpace *mm, uint64_t addr, size_t len, int prot,
+                                     int flags, void *file, off_t offset) {
     return kvma_mm_mapat_file(mm, addr, len, prot, flags, file, offset, NULL, NULL);
 }
 
-static inline uint64_t mm_mapat_file_cb(MMAddrSpace *mm, uint64_t addr, size_t len, int prot, int flags,
-                                        void *file, off_t offset, UpdateFn ufn, void *udata) {
+static inline uint64_t mm_mapat_file_cb(MMAddrSpace *mm, uint64_t addr, size_t len, int prot,
+                                        int flags, void *file, off_t offset, UpdateFn ufn,
+                                        void *udata) {
     return kvma_mm_mapat_file(mm, addr, len, prot, flags, file, offset, ufn, udata);
 }
 
-/* Unmaps pages from mapped regions, or returns < 0 if an error occurred. The range may include unmapped
- * pages. */
+/* Unmaps pages from mapped regions, or returns < 0 if an error occurred. The range may include
+ * unmapped pages. */
 static inline int mm_unmap(MMAddrSpace *mm, uint64_t addr, size_t len) {
     return kvma_mm_unmap(mm, addr, len, NULL, NULL);
 }
 
 /* The same, and calls 'ufn' when it unmaps regions. */
-static inline int mm_unmap_cb(MMAddrSpace *mm, uint64_t addr, size_t len, UpdateFn ufn, void *udata) {
+static inline int mm_unmap_cb(MMAddrSpace *mm, uint64_t addr, size_t len, UpdateFn ufn,
+                              void *udata) {
     return kvma_mm_unmap(mm, addr, len, ufn, udata);
 }
 
-/* Looks up information about a page and places it in 'info', which may be NULL. False if the page is not
- * mapped. */
+/* Looks up information about a page and places it in 'info', which may be NULL. False if the page
+ * is not mapped. */
 static inline bool mm_querypage(MMAddrSpace *mm, uint64_t addr, MMInfo *info) {
     return kvma_mm_querypage(mm, addr, info);
 }
 
-/* The name and arguments of before mm_querypage: false also if the range is not all of one region, or if
- * 'addr' is not the start of a page. */
+/* The name and arguments of before mm_querypage: false also if the range is not all of one region,
+ * or if 'addr' is not the start of a page. */
 static inline bool mm_query(MMAddrSpace *mm, uint64_t addr, size_t len, MMInfo *info) {
     return kvma_mm_query(mm, addr, len, info);
 }
 
-/* Updates the 'prot' info associated with a region. All pages affected by the new protections must be in
- * a mapped region. Returns 0 on success or a negative error code on failure. */
+/* Updates the 'prot' info associated with a region. All pages affected by the new protections must
+ * be in a mapped region. Returns 0 on success or a negative error code on failure. */
 static inline int mm_protect(MMAddrSpace *mm, uint64_t addr, size_t len, int prot) {
     return kvma_mm_protect(mm, addr, len, prot, NULL, NULL);
 }
@@ -188,47 +194,60 @@ inline MMIfFd<Fd> mm_mapany(MMAddrSpace *mm, size_t len, int prot, int flags, Fd
 }
 
 template <class Fd>
-inline MMIfFd<Fd> mm_mapat(MMAddrSpace *mm, uint64_t addr, size_t len, int prot, int flags, Fd fd, off_t offset) {
+inline MMIfFd<Fd> mm_mapat(MMAddrSpace *mm, uint64_t addr, size_t len, int prot, int flags, Fd fd,
+                           off_t offset) {
     return kvma_mm_mapat(mm, addr, len, prot, flags, static_cast<int>(fd), offset, NULL, NULL);
 }
 
 template <class Fd>
-inline MMIfFd<Fd> mm_mapat_cb(MMAddrSpace *mm, uint64_t addr, size_t len, int prot, int flags, Fd fd, off_t offset,
-                              UpdateFn ufn, void *udata) {
+inline MMIfFd<Fd> mm_mapat_cb(MMAddrSpace *mm, uint64_t addr, size_t len, int prot, int flags,
+                              Fd fd, off_t offset, UpdateFn ufn, void *udata) {
     return kvma_mm_mapat(mm, addr, len, prot, flags, static_cast<int>(fd), offset, ufn, udata);
 }
 
 /* A pointer. */
-inline uint64_t mm_mapany(MMAddrSpace *mm, size_t len, int prot, int flags, void *file, off_t offset) {
+inline uint64_t mm_mapany(MMAddrSpace *mm, size_t len, int prot, int flags, void *file,
+                          off_t offset) {
     return mm_mapany_file(mm, len, prot, flags, file, offset);
 }
 
-inline uint64_t mm_mapat(MMAddrSpace *mm, uint64_t addr, size_t len, int prot, int flags, void *file,
-                         off_t offset) {
+inline uint64_t mm_mapat(MMAddrSpace *mm, uint64_t addr, size_t len, int prot, int flags,
+                         void *file, off_t offset) {
     return mm_mapat_file(mm, addr, len, prot, flags, file, offset);
 }
 
-inline uint64_t mm_mapat_cb(MMAddrSpace *mm, uint64_t addr, size_t len, int prot, int flags, void *file,
-                            off_t offset, UpdateFn ufn, void *udata) {
+inline uint64_t mm_mapat_cb(MMAddrSpace *mm, uint64_t addr, size_t len, int prot, int flags,
+                            void *file, off_t offset, UpdateFn ufn, void *udata) {
     return mm_mapat_file_cb(mm, addr, len, prot, flags, file, offset, ufn, udata);
 }
-
 }
 
 #elif defined(__GNUC__) || (defined(__STDC_VERSION__) && __STDC_VERSION__ >= 201112L)
 
-/* A descriptor or a pointer. The names without arguments are still the functions that take a descriptor. */
-#define MM_BY_FILE(file, by_fd, by_pointer)                                                                 \
-    MM_EXTENSION _Generic((file), _Bool: by_fd, char: by_fd, signed char: by_fd, unsigned char: by_fd,      \
-                          short: by_fd, unsigned short: by_fd, int: by_fd, unsigned: by_fd, long: by_fd,    \
-                          unsigned long: by_fd, long long: by_fd, unsigned long long: by_fd,                \
-                          default: by_pointer)
-#define mm_mapany(mm, len, prot, flags, file, offset)                                                       \
+/* A descriptor or a pointer. The names without arguments are still the functions that take a
+ * descriptor. */
+#define MM_BY_FILE(file, by_fd, by_pointer)                                                        \
+    MM_EXTENSION _Generic((file),                                                                  \
+        _Bool: by_fd,                                                                              \
+        char: by_fd,                                                                               \
+        signed char: by_fd,                                                                        \
+        unsigned char: by_fd,                                                                      \
+        short: by_fd,                                                                              \
+        unsigned short: by_fd,                                                                     \
+        int: by_fd,                                                                                \
+        unsigned: by_fd,                                                                           \
+        long: by_fd,                                                                               \
+        unsigned long: by_fd,                                                                      \
+        long long: by_fd,                                                                          \
+        unsigned long long: by_fd,                                                                 \
+        default: by_pointer)
+#define mm_mapany(mm, len, prot, flags, file, offset)                                              \
     (MM_BY_FILE(file, mm_mapany, mm_mapany_file)(mm, len, prot, flags, file, offset))
-#define mm_mapat(mm, addr, len, prot, flags, file, offset)                                                  \
+#define mm_mapat(mm, addr, len, prot, flags, file, offset)                                         \
     (MM_BY_FILE(file, mm_mapat, mm_mapat_file)(mm, addr, len, prot, flags, file, offset))
-#define mm_mapat_cb(mm, addr, len, prot, flags, file, offset, ufn, udata)                                   \
-    (MM_BY_FILE(file, mm_mapat_cb, mm_mapat_file_cb)(mm, addr, len, prot, flags, file, offset, ufn, udata))
+#define mm_mapat_cb(mm, addr, len, prot, flags, file, offset, ufn, udata)                          \
+    (MM_BY_FILE(file, mm_mapat_cb, mm_mapat_file_cb)(mm, addr, len, prot, flags, file, offset,     \
+                                                     ufn, udata))
 
 #endif
 

@@ -1,8 +1,8 @@
 // Drop-in for libmmap's range_map.h, on kvma. C++17. Link with -lkvma, or with -lmmap as before.
 //
-// Keys that are integers or enums are addresses of kvma's map; keys of other types, which need not be more
-// than ordered, are kept in a std::map. Values are any that can be copied and compared. What fails by an
-// exception (memory, a copy) has changed nothing.
+// Keys that are integers or enums are addresses of kvma's map; keys of other types, which need not
+// be more than ordered, are kept in a std::map. Values are any that can be copied and compared.
+// What fails by an exception (memory, a copy) has changed nothing.
 #ifndef LIBMMAP_RANGE_MAP_H
 #define LIBMMAP_RANGE_MAP_H
 
@@ -17,15 +17,16 @@ namespace mmap {
 namespace detail {
 
 template <class K>
-constexpr bool is_address = (std::is_integral_v<K> || std::is_enum_v<K>) && sizeof(K) <= sizeof(uint64_t);
+constexpr bool is_address =
+    (std::is_integral_v<K> || std::is_enum_v<K>) && sizeof(K) <= sizeof(uint64_t);
 
 template <class K, class V>
 using Store = std::conditional_t<is_address<K>, EngineMap<K, V>, OrderedMap<K, V>>;
 
 } // namespace detail
 
-// Non-overlapping half-open ranges [start, end) with a value each. Adjacent ranges with equal values are
-// coalesced.
+// Non-overlapping half-open ranges [start, end) with a value each. Adjacent ranges with equal
+// values are coalesced.
 //
 //   bool empty() const;  size_t size() const;  void clear();
 //   std::optional<Entry<K, V>> find(K key) const;      the entry that contains the point

@@ -1,12 +1,15 @@
-//! What `mmap.h` is made of: the generation of `mm_init`. The library has no symbols `mm_…` of its
-//! own, since programs may bring a libmmap of that generation along, as the fuzzer of the later one
-//! does; the header has them as inline functions.
+//! What `mmap.h` is made of, the generation of `mm_init`; the header documents it. The library has
+//! no symbols `mm_…` of its own, since programs may bring a libmmap of that generation along, as
+//! the fuzzer of the later one does: the header has them as inline functions.
 
-use super::info::kvma_space_info;
-use super::space::Refusal;
-use super::spaces::{AS_MM, kvma_space, kvma_space_free, new, with};
 use core::ffi::c_void;
-use core::ptr::{null, null_mut};
+use core::mem::MaybeUninit;
+use core::ptr::null_mut;
+
+use super::page_info::kvma_space_info;
+use super::space::{Generation, Space, SpaceError};
+use super::space_calls::{free, kvma_space, new, with};
+use crate::boundary::write_out;
 
 /// `MMAddrSpace`.
 #[repr(C)]
@@ -14,7 +17,7 @@ pub struct MMAddrSpace {
     space: *mut kvma_space,
 }
 
-/// The file of a mapping, in the words of the caller.
+/// The file of a mapping, as the caller gave it.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub union MMFile {
@@ -22,13 +25,13 @@ pub union MMFile {
     file: *mut c_void,
 }
 
-impl MMFile {
-    fn of(info: &kvma_space_info) -> MMFile {
+impl From<&kvma_space_info> for MMFile {
+    fn from(info: &kvma_space_info) -> Self {
         if info.by_pointer {
-            return MMFile { file: info.file as *mut c_void };
+            return Self { file: info.file as *mut c_void };
         }
         // All bytes, then those of the number, wherever in a pointer they lie.
-        let mut file = MMFile { file: info.fd as isize as *mut c_void };
+        let mut file = Self { file: info.fd as isize as *mut c_void };
         file.fd = info.fd;
         file
     }
@@ -43,14 +46,14 @@ pub struct MMInfo {
     prot: i32,
     flags: i32,
     file: MMFile,
-    /// `off_t` of a program compiled as the header asks for: 64 bits.
+    /// `off_t` of a program that is compiled as the header asks: 64 bits.
     offset: i64,
 }
 
 impl From<&kvma_space_info> for MMInfo {
-    fn from(info: &kvma_space_info) -> MMInfo {
+    fn from(info: &kvma_space_info) -> Self {
         let kvma_space_info { prot, flags, offset, base, len, .. } = *info;
-        MMInfo { base, len: len as usize, prot, flags, file: MMFile::of(info), offset }
+        Self { base, len: len as usize, prot, flags, file: info.into(), offset }
     }
 }
 
@@ -60,134 +63,116 @@ type UpdateFn =
 const EINVAL: i32 = 22;
 const ENOMEM: i32 = 12;
 
-/// Zero, or a negative error number.
-fn status(answer: Result<(), Refusal>) -> i32 {
+/// Returns zero, or a negative error number.
+fn status(answer: Result<(), SpaceError>) -> i32 {
     match answer {
         Ok(()) => 0,
-        Err(Refusal::NoMemory) => -ENOMEM,
-        Err(Refusal::Invalid | Refusal::Hole | Refusal::Stopped) => -EINVAL,
+        Err(SpaceError::NoMemory) => -ENOMEM,
+        Err(SpaceError::Invalid | SpaceError::NotMapped | SpaceError::Stopped) => -EINVAL,
     }
 }
 
-/// `MM_MAPERR` for whatever reason, as documented.
-fn address(answer: Result<u64, Refusal>) -> u64 {
+/// Returns the address, or `MM_MAPERR` for whatever reason, as documented.
+fn address(answer: Result<u64, SpaceError>) -> u64 {
     answer.unwrap_or(u64::MAX)
 }
 
-/// The callback as the space wants it.
-///
-/// # Safety
-///
-/// The function may be called with `udata`, and does not unwind.
-unsafe fn teller(
-    ufn: UpdateFn,
+/// Turns the function into the callback of a space, which never stops a change.
+fn callback(
+    function: UpdateFn,
     udata: *mut c_void,
 ) -> impl FnMut(u64, u64, &kvma_space_info) -> bool {
     move |start, len, was| {
-        if let Some(ufn) = ufn {
-            // SAFETY: the caller's.
-            unsafe { ufn(start, len as usize, was.into(), udata) }
+        if let Some(function) = function {
+            // SAFETY: the header's documentation promises this call for a piece that is about to
+            // change.
+            unsafe { function(start, len as usize, was.into(), udata) }
         }
         true
     }
 }
 
-/// The space that `mm_init` made.
-///
-/// # Safety
-///
-/// NULL or valid.
-unsafe fn space(mm: *const MMAddrSpace) -> *mut kvma_space {
-    // SAFETY: the caller's.
-    unsafe { mm.as_ref() }.map_or(null_mut(), |mm| mm.space)
+/// Runs `body` on the space that `mm_init` made.
+fn with_space<R>(
+    mm: Option<&MMAddrSpace>,
+    body: impl FnOnce(&Space) -> Result<R, SpaceError>,
+) -> Result<R, SpaceError> {
+    // SAFETY: `mm_init` has set the pointer to NULL or to a handle, and `mm_free` sets it to NULL
+    // when the handle is gone; the header keeps it for internal use.
+    with(mm.and_then(|mm| unsafe { mm.space.as_ref() }), body)
 }
 
-/// A mapping of a descriptor.
-fn of_fd(prot: i32, flags: i32, fd: i32, offset: i64) -> kvma_space_info {
+/// Returns a mapping of what a pointer stands for; NULL is no file.
+fn of_file(prot: i32, flags: i32, file: *mut c_void, offset: i64) -> kvma_space_info {
+    let fd = if file.is_null() { -1 } else { 0 };
     kvma_space_info {
-        prot,
-        flags,
-        fd,
-        original: false,
-        by_pointer: false,
-        offset,
-        base: 0,
-        len: 0,
-        file: 0,
+        by_pointer: true,
+        file: file as usize,
+        ..kvma_space_info::of_fd(prot, flags, fd, offset)
     }
 }
 
-/// A mapping of what a pointer stands for; NULL is no file.
-fn of_file(prot: i32, flags: i32, file: *mut c_void, offset: i64) -> kvma_space_info {
-    let fd = if file.is_null() { -1 } else { 0 };
-    kvma_space_info { by_pointer: true, file: file as usize, ..of_fd(prot, flags, fd, offset) }
-}
-
-/// See mmap.h; so for all that follow.
+/// Makes a space.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_mm_init(
-    mm: *mut MMAddrSpace,
+    mm: Option<&mut MaybeUninit<MMAddrSpace>>,
     start: u64,
     len: usize,
     pagesize: usize,
 ) -> bool {
-    // SAFETY: the contract of all functions (crate docs); so below. What is in `mm` is not looked
-    // at: before `mm_init` it is anything.
-    unsafe {
-        let Some(place) = mm.as_mut() else { return false };
-        place.space = new(start, len as u64, pagesize as u64, AS_MM, null());
-        !place.space.is_null()
-    }
+    let Some(mm) = mm else { return false };
+    let space = new(start, len as u64, pagesize as u64, Generation::Mm, None);
+    mm.write(MMAddrSpace { space });
+    !space.is_null()
 }
 
-/// Frees what the space has.
+/// Frees what the space has, unless a callback of the space calls this.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_mm_free(mm: *mut MMAddrSpace) {
-    // SAFETY: see above.
+    if mm.is_null() {
+        return;
+    }
+    // SAFETY: `mm` was made by `mm_init`, as the caller promises; so its pointer is NULL or a live
+    // handle. It is written only when no call uses the space, and so none borrows `mm`.
     unsafe {
-        kvma_space_free(space(mm));
-        if let Some(mm) = mm.as_mut() {
-            mm.space = null_mut();
+        if free((*mm).space) {
+            (*mm).space = null_mut();
         }
     }
 }
 
-/// At the lowest free range.
+/// Maps a descriptor in the lowest free range.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_mm_mapany(
-    mm: *mut MMAddrSpace,
+    mm: Option<&MMAddrSpace>,
     len: usize,
     prot: i32,
     flags: i32,
     fd: i32,
     offset: i64,
 ) -> u64 {
-    // SAFETY: see above.
-    address(unsafe {
-        with(space(mm), |space| space.map_any(0, len as u64, of_fd(prot, flags, fd, offset)))
-    })
+    let info = kvma_space_info::of_fd(prot, flags, fd, offset);
+    address(with_space(mm, |space| space.map_any(0, len as u64, info)))
 }
 
-/// The same for a file that is a pointer.
+/// Maps a file that is a pointer in the lowest free range.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_mm_mapany_file(
-    mm: *mut MMAddrSpace,
+    mm: Option<&MMAddrSpace>,
     len: usize,
     prot: i32,
     flags: i32,
     file: *mut c_void,
     offset: i64,
 ) -> u64 {
-    // SAFETY: see above.
-    address(unsafe {
-        with(space(mm), |space| space.map_any(0, len as u64, of_file(prot, flags, file, offset)))
-    })
+    let info = of_file(prot, flags, file, offset);
+    address(with_space(mm, |space| space.map_any(0, len as u64, info)))
 }
 
-/// Over what is there.
+/// Maps a descriptor at an address, replacing what is there.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_mm_mapat(
-    mm: *mut MMAddrSpace,
+    mm: Option<&MMAddrSpace>,
     addr: u64,
     len: usize,
     prot: i32,
@@ -197,19 +182,15 @@ pub unsafe extern "C" fn kvma_mm_mapat(
     ufn: UpdateFn,
     udata: *mut c_void,
 ) -> u64 {
-    // SAFETY: see above.
-    address(unsafe {
-        let tell = &mut teller(ufn, udata);
-        with(space(mm), |space| {
-            space.map_at(addr, len as u64, of_fd(prot, flags, fd, offset), tell)
-        })
-    })
+    let info = kvma_space_info::of_fd(prot, flags, fd, offset);
+    let callback = &mut callback(ufn, udata);
+    address(with_space(mm, |space| space.map_at(addr, len as u64, info, callback)))
 }
 
-/// The same for a file that is a pointer.
+/// Maps a file that is a pointer at an address, replacing what is there.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_mm_mapat_file(
-    mm: *mut MMAddrSpace,
+    mm: Option<&MMAddrSpace>,
     addr: u64,
     len: usize,
     prot: i32,
@@ -219,77 +200,58 @@ pub unsafe extern "C" fn kvma_mm_mapat_file(
     ufn: UpdateFn,
     udata: *mut c_void,
 ) -> u64 {
-    // SAFETY: see above.
-    address(unsafe {
-        let tell = &mut teller(ufn, udata);
-        with(space(mm), |space| {
-            space.map_at(addr, len as u64, of_file(prot, flags, file, offset), tell)
-        })
-    })
+    let info = of_file(prot, flags, file, offset);
+    let callback = &mut callback(ufn, udata);
+    address(with_space(mm, |space| space.map_at(addr, len as u64, info, callback)))
 }
 
-/// "The range may include unmapped pages."
+/// Unmaps a range. "The range may include unmapped pages."
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_mm_unmap(
-    mm: *mut MMAddrSpace,
+    mm: Option<&MMAddrSpace>,
     addr: u64,
     len: usize,
     ufn: UpdateFn,
     udata: *mut c_void,
 ) -> i32 {
-    // SAFETY: see above.
-    status(unsafe {
-        let tell = &mut teller(ufn, udata);
-        with(space(mm), |space| space.unmap(addr, len as u64, tell))
-    })
+    let callback = &mut callback(ufn, udata);
+    status(with_space(mm, |space| space.unmap(addr, len as u64, callback)))
 }
 
-/// `info` may be NULL.
+/// Looks a page up; `info` may be NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_mm_querypage(
-    mm: *mut MMAddrSpace,
+    mm: Option<&MMAddrSpace>,
     addr: u64,
-    info: *mut MMInfo,
+    info: Option<&mut MaybeUninit<MMInfo>>,
 ) -> bool {
-    // SAFETY: see above.
-    let found = unsafe { with(space(mm), |space| space.query(addr).ok_or(Refusal::Hole)) };
-    if let Ok(found) = &found {
-        // SAFETY: see above.
-        unsafe { crate::boundary::tell(info, found.into()) }
-    }
-    found.is_ok()
+    let found = with_space(mm, |space| space.query(addr).ok_or(SpaceError::NotMapped));
+    found.map(|found| write_out(info, (&found).into())).is_ok()
 }
 
-/// Whether the whole range is of one region, as the first versions asked.
+/// Answers whether the whole range is of one region, as the first versions asked.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_mm_query(
-    mm: *mut MMAddrSpace,
+    mm: Option<&MMAddrSpace>,
     addr: u64,
     len: usize,
-    info: *mut MMInfo,
+    info: Option<&mut MaybeUninit<MMInfo>>,
 ) -> bool {
-    // SAFETY: see above.
-    let found = unsafe { with(space(mm), |space| space.query_range(addr, len as u64)) };
-    if let Ok(found) = &found {
-        // SAFETY: see above.
-        unsafe { crate::boundary::tell(info, found.into()) }
-    }
-    found.is_ok()
+    let found = with_space(mm, |space| space.query_range(addr, len as u64));
+    found.map(|found| write_out(info, (&found).into())).is_ok()
 }
 
-/// "All pages affected by the new protections must be in a mapped region."
+/// Changes the protection of a range. "All pages affected by the new protections must be in a
+/// mapped region."
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_mm_protect(
-    mm: *mut MMAddrSpace,
+    mm: Option<&MMAddrSpace>,
     addr: u64,
     len: usize,
     prot: i32,
     ufn: UpdateFn,
     udata: *mut c_void,
 ) -> i32 {
-    // SAFETY: see above.
-    status(unsafe {
-        let tell = &mut teller(ufn, udata);
-        with(space(mm), |space| space.protect(addr, len as u64, prot, tell))
-    })
+    let callback = &mut callback(ufn, udata);
+    status(with_space(mm, |space| space.protect(addr, len as u64, prot, callback)))
 }

@@ -1,11 +1,13 @@
-//! The functions of `mmap_c.h`.
+//! The functions of `mmap_c.h`, which documents them.
 
-use super::info::kvma_space_info;
-use super::space::Refusal;
-use super::spaces::{AS_ADDR_SPACE, address, kvma_space, kvma_space_free, new, with};
-use crate::alloc::kvma_allocator;
 use core::ffi::c_void;
-use core::ptr::null;
+use core::mem::MaybeUninit;
+
+use super::page_info::kvma_space_info;
+use super::space::{Generation, Space, SpaceError};
+use super::space_calls::{address, free, kvma_space, new, with};
+use crate::alloc::kvma_allocator;
+use crate::boundary::write_out;
 
 /// `struct MMapInfo`.
 #[repr(C)]
@@ -19,9 +21,9 @@ pub struct MMapInfo {
 }
 
 impl From<&kvma_space_info> for MMapInfo {
-    fn from(info: &kvma_space_info) -> MMapInfo {
+    fn from(info: &kvma_space_info) -> Self {
         let kvma_space_info { prot, flags, fd, offset, original, .. } = *info;
-        MMapInfo { prot, flags, fd, offset, original }
+        Self { prot, flags, fd, offset, original }
     }
 }
 
@@ -32,85 +34,66 @@ const MMAP_OK: i32 = 0;
 const MMAP_INVAL: i32 = 1;
 const MMAP_NOMEM: i32 = 2;
 
-/// As POSIX has it, a hole is `ENOMEM`.
-fn status(answer: Result<(), Refusal>) -> i32 {
+/// A gap is `ENOMEM`, as in POSIX.
+fn status(answer: Result<(), SpaceError>) -> i32 {
     match answer {
         Ok(()) => MMAP_OK,
-        Err(Refusal::NoMemory | Refusal::Hole) => MMAP_NOMEM,
-        Err(Refusal::Invalid | Refusal::Stopped) => MMAP_INVAL,
+        Err(SpaceError::NoMemory | SpaceError::NotMapped) => MMAP_NOMEM,
+        Err(SpaceError::Invalid | SpaceError::Stopped) => MMAP_INVAL,
     }
 }
 
-/// The callback as the space wants it.
-///
-/// # Safety
-///
-/// The function may be called with `udata`, and does not unwind.
-unsafe fn teller(
-    ufn: MMapUpdateFn,
+/// Turns the function into the callback of a space, which never stops a change.
+fn callback(
+    function: MMapUpdateFn,
     udata: *mut c_void,
 ) -> impl FnMut(u64, u64, &kvma_space_info) -> bool {
     move |start, len, was| {
-        if let Some(ufn) = ufn {
-            // SAFETY: the caller's.
-            unsafe { ufn(start as usize, len as usize, was.into(), udata) }
+        if let Some(function) = function {
+            // SAFETY: the header's documentation promises this call for a piece that is about to
+            // change.
+            unsafe { function(start as usize, len as usize, was.into(), udata) }
         }
         true
     }
 }
 
-fn info(prot: i32, flags: i32, fd: i32, offset: i64) -> kvma_space_info {
-    kvma_space_info {
-        prot,
-        flags,
-        fd,
-        original: false,
-        by_pointer: false,
-        offset,
-        base: 0,
-        len: 0,
-        file: 0,
-    }
-}
-
-/// See mmap_c.h; so for all that follow.
+/// Makes a space with memory from malloc.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmap_create(start: usize, len: usize, pagesize: usize) -> *mut kvma_space {
-    // SAFETY: the contract of all functions (crate docs); so below.
-    unsafe { mmap_create_with(start, len, pagesize, null()) }
+    new(start as u64, len as u64, pagesize as u64, Generation::AddrSpace, None)
 }
 
-/// `mmap_create` with an allocator.
+/// Makes a space with memory from `allocator`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmap_create_with(
     start: usize,
     len: usize,
     pagesize: usize,
-    allocator: *const kvma_allocator,
+    allocator: Option<&kvma_allocator>,
 ) -> *mut kvma_space {
-    // SAFETY: see above.
-    unsafe { new(start as u64, len as u64, pagesize as u64, AS_ADDR_SPACE, allocator) }
+    new(start as u64, len as u64, pagesize as u64, Generation::AddrSpace, allocator)
 }
 
-/// Frees the space.
+/// Frees a space. A callback that frees the space which calls it changes nothing.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmap_destroy(mm: *mut kvma_space) {
-    // SAFETY: see above.
-    unsafe { kvma_space_free(mm) }
+    // SAFETY: `mm` is NULL or a live handle, as the caller promises.
+    unsafe { free(mm) };
 }
 
 /// Forgets all mappings.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn mmap_reset(mm: *mut kvma_space) {
-    // Cannot fail but for NULL.
-    // SAFETY: see above.
-    let _ = unsafe { with(mm, |space| space.reset()) };
+pub unsafe extern "C" fn mmap_reset(mm: Option<&kvma_space>) {
+    // There is no status to give. This fails only for NULL, and for a space without pages, which
+    // has no mappings.
+    let _ = with(mm, Space::reset);
 }
 
-/// With a hint; the header has the form without.
+/// Maps at a hint or in the lowest free range; the header has the form without a hint.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmap_map_any(
-    mm: *mut kvma_space,
+    mm: Option<&kvma_space>,
     hint: usize,
     len: usize,
     prot: i32,
@@ -118,16 +101,14 @@ pub unsafe extern "C" fn mmap_map_any(
     fd: i32,
     offset: i64,
 ) -> usize {
-    // SAFETY: see above.
-    address(unsafe {
-        with(mm, |space| space.map_any(hint as u64, len as u64, info(prot, flags, fd, offset)))
-    })
+    let info = kvma_space_info::of_fd(prot, flags, fd, offset);
+    address(with(mm, |space| space.map_any(hint as u64, len as u64, info)))
 }
 
-/// Over what is there.
+/// Maps at an address, replacing what is there.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmap_map_at(
-    mm: *mut kvma_space,
+    mm: Option<&kvma_space>,
     addr: usize,
     len: usize,
     prot: i32,
@@ -137,79 +118,64 @@ pub unsafe extern "C" fn mmap_map_at(
     ufn: MMapUpdateFn,
     udata: *mut c_void,
 ) -> usize {
-    // SAFETY: see above.
-    address(unsafe {
-        let tell = &mut teller(ufn, udata);
-        with(mm, |space| space.map_at(addr as u64, len as u64, info(prot, flags, fd, offset), tell))
-    })
+    let info = kvma_space_info::of_fd(prot, flags, fd, offset);
+    let callback = &mut callback(ufn, udata);
+    address(with(mm, |space| space.map_at(addr as u64, len as u64, info, callback)))
 }
 
-/// Holes are fine.
+/// Unmaps a range; gaps are fine.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmap_unmap(
-    mm: *mut kvma_space,
+    mm: Option<&kvma_space>,
     addr: usize,
     len: usize,
     ufn: MMapUpdateFn,
     udata: *mut c_void,
 ) -> i32 {
-    // SAFETY: see above.
-    status(unsafe {
-        let tell = &mut teller(ufn, udata);
-        with(mm, |space| space.unmap(addr as u64, len as u64, tell))
-    })
+    let callback = &mut callback(ufn, udata);
+    status(with(mm, |space| space.unmap(addr as u64, len as u64, callback)))
 }
 
-/// `info` may be NULL.
+/// Looks a page up; `info` may be NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmap_query_page(
-    mm: *const kvma_space,
+    mm: Option<&kvma_space>,
     addr: usize,
-    info: *mut MMapInfo,
+    info: Option<&mut MaybeUninit<MMapInfo>>,
 ) -> bool {
-    // SAFETY: see above.
-    let found = unsafe { with(mm, |space| space.query(addr as u64).ok_or(Refusal::Hole)) };
-    if let Ok(found) = &found {
-        // SAFETY: see above.
-        unsafe { crate::boundary::tell(info, found.into()) }
-    }
-    found.is_ok()
+    let found = with(mm, |space| space.query(addr as u64).ok_or(SpaceError::NotMapped));
+    found.map(|found| write_out(info, (&found).into())).is_ok()
 }
 
-/// Holes are passed over, and answered with `MMAP_NOMEM`.
+/// Changes the protection of a range. Gaps are passed over, and answered with `MMAP_NOMEM`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmap_protect(
-    mm: *mut kvma_space,
+    mm: Option<&kvma_space>,
     addr: usize,
     len: usize,
     prot: i32,
     ufn: MMapUpdateFn,
     udata: *mut c_void,
 ) -> i32 {
-    // SAFETY: see above.
-    status(unsafe {
-        let tell = &mut teller(ufn, udata);
-        with(mm, |space| space.protect(addr as u64, len as u64, prot, tell))
-    })
+    let callback = &mut callback(ufn, udata);
+    status(with(mm, |space| space.protect(addr as u64, len as u64, prot, callback)))
 }
 
-/// Has no status to give: without memory, as `kvma_space_mark_original` says.
+/// Marks what is mapped as original. There is no status to give: without memory, this does what
+/// `kvma_space_mark_original` says.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn mmap_mark_original(mm: *mut kvma_space) {
-    // SAFETY: see above.
-    let _ = unsafe { with(mm, |space| space.mark_original()) };
+pub unsafe extern "C" fn mmap_mark_original(mm: Option<&kvma_space>) {
+    let _ = with(mm, Space::mark_original);
 }
 
-/// Has no status to give: without memory, as `kvma_space_unmap_non_original` says.
+/// Brings back what was marked. There is no status to give: without memory, this does what
+/// `kvma_space_unmap_non_original` says.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmap_unmap_non_original(
-    mm: *mut kvma_space,
+    mm: Option<&kvma_space>,
     ufn: MMapUpdateFn,
     udata: *mut c_void,
 ) {
-    // SAFETY: see above.
-    let _ = unsafe {
-        let tell = &mut teller(ufn, udata);
-        with(mm, |space| space.unmap_non_original(tell))
-    };
+    let callback = &mut callback(ufn, udata);
+    let _ = with(mm, |space| space.unmap_non_original(callback));
 }

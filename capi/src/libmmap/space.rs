@@ -1,57 +1,78 @@
-//! An address space with libmmap's vocabulary.
+//! An address space with libmmap's operations.
 //!
 //! Callbacks are called *before* the change, as libmmap calls them, and with nothing borrowed: they
 //! may look at the space and even change it, as they may there. So every operation has three steps:
-//! take the nodes in hand that the change may need; tell, piece by piece, each looked up anew;
+//! preallocate the nodes that the change may need; call back, piece by piece, each looked up anew;
 //! change. Only the first can run out of memory, unless a callback has changed the space meanwhile.
 
-use super::info::{Tag, is_original, kvma_space_info, with_original, with_prot};
-use crate::alloc::Memory;
-use crate::boundary::Shared;
 use engine::{
     Attrs, Error, MapRequest, NoHooks, PageSize, Placement, Search, Update, VmMap, VmRange, Vma,
 };
 
+use super::page_info::{Tag, is_original, kvma_space_info, with_original, with_prot};
+use crate::alloc::Memory;
+use crate::cell::BusyCell;
+
 type Map = VmMap<Tag, Memory>;
 
-/// Why an operation was refused.
+/// Why an operation failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refusal {
+pub(crate) enum SpaceError {
     /// The arguments make no sense, or the range leaves the space.
     Invalid,
-    /// No memory for the bookkeeping, or no free range that is long enough. Nothing has changed.
+    /// There is no memory for nodes, or no free range that is long enough. Nothing has changed.
     NoMemory,
     /// Not all of the range is mapped.
-    Hole,
-    /// The callback said stop. Nothing has changed.
+    NotMapped,
+    /// The callback asked to stop. Nothing has changed.
     Stopped,
 }
 
-impl From<Error> for Refusal {
-    fn from(error: Error) -> Refusal {
+impl From<Error> for SpaceError {
+    fn from(error: Error) -> Self {
         match error {
-            Error::OutOfMemory | Error::NoSpace => Refusal::NoMemory,
-            Error::NotMapped => Refusal::Hole,
-            _ => Refusal::Invalid,
+            Error::OutOfMemory | Error::NoSpace => Self::NoMemory,
+            Error::NotMapped => Self::NotMapped,
+            _ => Self::Invalid,
         }
     }
 }
 
-/// Hears of a piece that is about to change: first byte, length, what it was. False: stop.
-pub(crate) type Tell<'a> = dyn FnMut(u64, u64, &kvma_space_info) -> bool + 'a;
+/// Hears of a piece that is about to change: its first byte, its length, and what it was. Answers
+/// whether to go on.
+pub(crate) type Callback<'a> = dyn FnMut(u64, u64, &kvma_space_info) -> bool + 'a;
 
-/// What sets one generation of libmmap apart from another.
-#[derive(Clone, Copy)]
-pub(crate) struct Manner {
-    /// A length of the space that is not a multiple of the page size counts up, not down.
-    pub(crate) round_up: bool,
-    /// Regions of different mappings are kept apart, and say what mapping they are of.
-    pub(crate) mappings: bool,
-    /// `protect` tells, and changes, what is mapped between holes, and then refuses. Else a hole
-    /// keeps it from changing anything.
-    pub(crate) protect_around_holes: bool,
-    /// `protect` tells also of pieces that have that protection already.
-    pub(crate) tell_unchanged: bool,
+/// The generation of libmmap that a space behaves as.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Generation {
+    /// The C++ generation, and its interfaces for C.
+    AddrSpace,
+    /// The generation of `mm_init`, as it is documented.
+    Mm,
+}
+
+impl Generation {
+    /// Returns `true` if a length of the space that is no multiple of the page size is rounded up,
+    /// not down.
+    fn rounds_up(self) -> bool {
+        self == Self::AddrSpace
+    }
+
+    /// Returns `true` if regions of different mappings are kept apart, and know their mapping.
+    fn keeps_mappings(self) -> bool {
+        self == Self::Mm
+    }
+
+    /// Returns `true` if `protect` reports and changes what is mapped around gaps, and fails only
+    /// then. Otherwise a gap keeps it from changing anything.
+    fn protects_around_gaps(self) -> bool {
+        self == Self::AddrSpace
+    }
+
+    /// Returns `true` if `protect` also reports pieces that have the protection already.
+    fn reports_unchanged(self) -> bool {
+        self == Self::AddrSpace
+    }
 }
 
 struct State {
@@ -60,124 +81,164 @@ struct State {
     original: Option<Map>,
 }
 
-/// See the module's docs. A space without pages has no state, and every operation on it is invalid.
+/// An address space; see the module's docs. One without pages has no state, and every operation on
+/// it is invalid.
 pub(crate) struct Space {
-    state: Option<Shared<State>>,
+    state: Option<BusyCell<State>>,
     page: PageSize,
-    manner: Manner,
+    generation: Generation,
     memory: Memory,
 }
 
-/// Nodes that one operation on a range may need.
-const WORST_CASE: usize = 3;
+/// The most nodes that one operation on a range needs.
+const NODES_PER_OPERATION: usize = 3;
 
 impl Space {
+    /// Makes a space of `len` bytes from `start` (rounded down to a page).
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` for a page size that is no power of two, or a space that reaches beyond the last
+    /// address.
     pub(crate) fn new(
         start: u64,
         len: u64,
         page_size: u64,
-        manner: Manner,
+        generation: Generation,
         memory: Memory,
-    ) -> Result<Space, Refusal> {
+    ) -> Result<Self, SpaceError> {
         let page = PageSize::new(page_size)?;
-        let partial = manner.round_up && !page.is_aligned(len);
+        let partial = generation.rounds_up() && !page.is_aligned(len);
         let pages = (len >> page.shift()) + u64::from(partial);
-        let start = start & !(page.bytes() - 1);
-        let state = match pages {
-            0 => None,
-            _ => Some(Shared::new(State {
-                map: Map::new(start, pages, page, memory)?,
-                original: None,
-            })),
+        let start = page.round_down(start);
+        let state = match pages.checked_sub(1) {
+            None => None,
+            Some(more) => {
+                let len = (more << page.shift()) + (page.bytes() - 1);
+                let last = start.checked_add(len).ok_or(SpaceError::Invalid)?;
+                let map = Map::new(start..=last, page, memory)?;
+                Some(BusyCell::new(State { map, original: None }))
+            }
         };
-        Ok(Space { state, page, manner, memory })
+        Ok(Self { state, page, generation, memory })
     }
 
-    /// An equal space, marks and all.
-    pub(crate) fn fork(&self) -> Result<Space, Refusal> {
+    /// Copies the space, marks and all.
+    ///
+    /// # Errors
+    ///
+    /// `NoMemory`.
+    pub(crate) fn fork(&self) -> Result<Self, SpaceError> {
         let state = match self.state {
             None => None,
-            Some(_) => Some(Shared::new(self.look(|state| {
+            Some(_) => Some(BusyCell::new(self.read(|state| {
                 let original =
                     state.original.as_ref().map(|map| copy(map, self.memory)).transpose()?;
                 Ok(State { map: copy(&state.map, self.memory)?, original })
             })?)),
         };
-        Ok(Space { state, page: self.page, manner: self.manner, memory: self.memory })
+        Ok(Self { state, page: self.page, generation: self.generation, memory: self.memory })
     }
 
-    /// Forgets all mappings, and the mark.
-    pub(crate) fn reset(&self) -> Result<(), Refusal> {
-        self.with(|state| {
+    /// Forgets all mappings, and the marks.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` for a space without pages.
+    pub(crate) fn reset(&self) -> Result<(), SpaceError> {
+        self.write(|state| {
             state.original = None;
-            let mut hooks = NoHooks;
-            let mut update = state.map.update(&mut hooks);
-            state.map.clear(&mut update)?;
+            state.map.clear(&mut NoHooks)?;
             Ok(())
         })
     }
 
-    /// Maps at `hint`, if that is not 0 and is free; else at the lowest free range.
+    /// Maps at `hint`, if that is not 0 and is free; else in the lowest free range. Returns the
+    /// address.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` and `NoMemory`.
     pub(crate) fn map_any(
         &self,
         hint: u64,
         len: u64,
         info: kvma_space_info,
-    ) -> Result<u64, Refusal> {
+    ) -> Result<u64, SpaceError> {
         let len = self.round(len)?;
-        self.with(|state| {
+        self.write(|state| {
             let mut search = Search::new();
-            if hint != 0 {
+            // libmmap ignores a hint that is not the start of a page.
+            if hint != 0 && self.page.is_aligned(hint) {
                 search = search.hint(hint);
             }
             let addr = state.map.find_gap(len, &search)?;
-            let mut hooks = NoHooks;
-            let mut update = state.map.update(&mut hooks);
-            Ok(state.map.map(self.request(addr, len, info), &mut update)?)
+            Ok(state.map.map(self.request(addr, len, info), &mut NoHooks)?)
         })
     }
 
-    /// Maps at `addr`, over what is there.
+    /// Maps at `addr`, replacing what is there. Returns the address.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid`, `NoMemory` and `Stopped`.
     pub(crate) fn map_at(
         &self,
         addr: u64,
         len: u64,
         info: kvma_space_info,
-        tell: &mut Tell<'_>,
-    ) -> Result<u64, Refusal> {
+        callback: &mut Callback<'_>,
+    ) -> Result<u64, SpaceError> {
         let len = self.range(addr, len)?;
         let mut hooks = NoHooks;
         let mut update = self.update(&mut hooks)?;
-        self.tell(addr, len, tell, |_| true)?;
-        self.with(|state| Ok(state.map.map(self.request(addr, len, info), &mut update)?))
+        self.report(addr, len, callback, |_| true)?;
+        self.write(|state| Ok(state.map.map(self.request(addr, len, info), &mut update)?))
     }
 
-    pub(crate) fn unmap(&self, addr: u64, len: u64, tell: &mut Tell<'_>) -> Result<(), Refusal> {
+    /// Unmaps a range; gaps in it are fine.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid`, `NoMemory` and `Stopped`.
+    pub(crate) fn unmap(
+        &self,
+        addr: u64,
+        len: u64,
+        callback: &mut Callback<'_>,
+    ) -> Result<(), SpaceError> {
         let len = self.range(addr, len)?;
         let mut hooks = NoHooks;
         let mut update = self.update(&mut hooks)?;
-        self.tell(addr, len, tell, |_| true)?;
-        self.with(|state| Ok(state.map.unmap(addr, len, &mut update).map(drop)?))
+        self.report(addr, len, callback, |_| true)?;
+        self.write(|state| Ok(state.map.unmap(addr, len, &mut update).map(drop)?))
     }
 
+    /// Changes the protection of a range.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid`, `NoMemory` and `Stopped`; `NotMapped` if the range has a gap, whether or not the
+    /// generation changes what is mapped around it.
     pub(crate) fn protect(
         &self,
         addr: u64,
         len: u64,
         prot: i32,
-        tell: &mut Tell<'_>,
-    ) -> Result<(), Refusal> {
+        callback: &mut Callback<'_>,
+    ) -> Result<(), SpaceError> {
         let len = self.range(addr, len)?;
-        let hole = self.look(|state| Ok(state.map.gaps(addr, len).next().is_some()))?;
-        if hole && !self.manner.protect_around_holes {
-            return Err(Refusal::Hole);
+        let has_gap = self.read(|state| Ok(state.map.gaps(addr, len).next().is_some()))?;
+        if has_gap && !self.generation.protects_around_gaps() {
+            return Err(SpaceError::NotMapped);
         }
         let mut hooks = NoHooks;
         let mut update = self.update(&mut hooks)?;
-        let affected =
-            |attrs: &Attrs| self.manner.tell_unchanged || *attrs != with_prot(*attrs, prot);
-        self.tell(addr, len, tell, affected)?;
-        self.with(|state| {
+        let affected = |attrs: &Attrs| {
+            self.generation.reports_unchanged() || *attrs != with_prot(*attrs, prot)
+        };
+        self.report(addr, len, callback, affected)?;
+        self.write(|state| {
             Ok(state.map.update_attrs(
                 addr,
                 len,
@@ -185,45 +246,48 @@ impl Space {
                 &mut update,
             )?)
         })?;
-        if hole { Err(Refusal::Hole) } else { Ok(()) }
+        if has_gap { Err(SpaceError::NotMapped) } else { Ok(()) }
     }
 
-    /// What is known of the page that holds `addr`.
+    /// Returns what is known of the page that holds `addr`, if it is mapped.
     pub(crate) fn query(&self, addr: u64) -> Option<kvma_space_info> {
-        self.look(|state| {
-            let vma = state.map.find(addr).ok_or(Refusal::Hole)?;
-            Ok(self.info_at(&vma, addr))
+        self.read(|state| {
+            let vma = state.map.find(addr).ok_or(SpaceError::NotMapped)?;
+            Ok(Self::info_at(&vma, addr))
         })
         .ok()
     }
 
-    /// What is known of the page at `addr`, if the region that holds it holds all `len` bytes.
-    pub(crate) fn query_range(&self, addr: u64, len: u64) -> Result<kvma_space_info, Refusal> {
+    /// Returns what is known of the page at `addr`, if the region that holds it holds all `len`
+    /// bytes.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` and `NotMapped`.
+    pub(crate) fn query_range(&self, addr: u64, len: u64) -> Result<kvma_space_info, SpaceError> {
         let len = self.range(addr, len)?;
-        self.look(|state| {
-            let vma = state.map.find(addr).ok_or(Refusal::Hole)?;
+        self.read(|state| {
+            let vma = state.map.find(addr).ok_or(SpaceError::NotMapped)?;
             if vma.last() < addr + (len - 1) {
-                Err(Refusal::Hole)
+                Err(SpaceError::NotMapped)
             } else {
-                Ok(self.info_at(&vma, addr))
+                Ok(Self::info_at(&vma, addr))
             }
         })
     }
 
-    /// Marks what is mapped as original. Setting the marks needs no memory; what a later
-    /// `unmap_non_original` is to bring back must be remembered, which does. Without memory the
-    /// marks are set all the same, and `unmap_non_original` will unmap, but not bring back.
-    pub(crate) fn mark_original(&self) -> Result<(), Refusal> {
-        self.with(|state| {
-            let mut hooks = NoHooks;
-            let mut update = state.map.update(&mut hooks);
+    /// Marks what is mapped as original. The marks need no memory; to remember what a later
+    /// `unmap_non_original` is to bring back does.
+    ///
+    /// # Errors
+    ///
+    /// `NoMemory`: the marks are set all the same, and `unmap_non_original` will unmap, but not
+    /// bring back.
+    pub(crate) fn mark_original(&self) -> Result<(), SpaceError> {
+        self.write(|state| {
             for (start, len) in halves(state.map.space()) {
-                state.map.update_attrs(
-                    start,
-                    len,
-                    |vma| with_original(vma.attrs()),
-                    &mut update,
-                )?;
+                let original = |vma: &Vma<'_, Tag>| with_original(vma.attrs());
+                state.map.update_attrs(start, len, original, &mut NoHooks)?;
             }
             state.original = None;
             state.original = Some(copy(&state.map, self.memory)?);
@@ -232,35 +296,39 @@ impl Space {
     }
 
     /// Brings back what was marked: unmaps the rest, gives original VMAs their protection again,
-    /// and maps those that are gone. Tells of everything that is unmapped or protected; of what is
-    /// mapped again there is nothing to tell, since nothing was there.
+    /// and maps those that are gone. Reports everything that is unmapped or protected; of what is
+    /// mapped again there is nothing to report, since nothing was there.
     ///
-    /// Without memory for that it still unmaps what is not original, which needs none, and says
-    /// [`Refusal::NoMemory`].
-    pub(crate) fn unmap_non_original(&self, tell: &mut Tell<'_>) -> Result<(), Refusal> {
+    /// # Errors
+    ///
+    /// `Stopped`; `NoMemory`: what is not original is unmapped all the same, which needs no memory,
+    /// but nothing is brought back.
+    pub(crate) fn unmap_non_original(&self, callback: &mut Callback<'_>) -> Result<(), SpaceError> {
         let mut hooks = NoHooks;
-        let mut update = Update::new(self.memory, &mut hooks);
-        let need = self.look(|state| {
+        let mut update = Update::before_lock(self.memory, self.page, &mut hooks);
+        let need = self.read(|state| {
             Ok(state.original.as_ref().map_or(0, |saved| state.map.restore_cost(saved, is_same)))
         })?;
-        let in_hand = update.reserve(need);
+        let preallocated = update.preallocate(need);
         let mut next = Some(0);
         while let Some(from) = next {
-            let Some(piece) = self.look(|state| Ok(self.next_to_undo(state, from)))? else { break };
+            let Some(piece) = self.read(|state| Ok(Self::next_to_undo(state, from)))? else {
+                break;
+            };
             next = piece.last.checked_add(1);
-            if !tell(piece.start, piece.len(), &piece.info) {
-                return Err(Refusal::Stopped);
+            if !callback(piece.start, piece.len(), &piece.info) {
+                return Err(SpaceError::Stopped);
             }
         }
-        self.with(|state| {
+        self.write(|state| {
             let saved = state.original.as_ref().ok_or(Error::NotMapped);
-            match in_hand.and_then(|()| state.map.restore(saved?, is_same, &mut update)) {
+            match preallocated.and_then(|()| state.map.restore(saved?, is_same, &mut update)) {
                 Ok(()) => Ok(()),
                 Err(Error::OutOfMemory) => {
                     state.map.retain(|vma| is_original(&vma.attrs()), &mut update)?;
-                    Err(Refusal::NoMemory)
+                    Err(SpaceError::NoMemory)
                 }
-                // Never marked, or marked without memory to remember.
+                // Nothing was ever marked, or there was no memory to remember it.
                 Err(_) => {
                     Ok(state.map.retain(|vma| is_original(&vma.attrs()), &mut update).map(drop)?)
                 }
@@ -268,111 +336,130 @@ impl Space {
         })
     }
 
-    /// The first piece from `from` on that is not as it was when it was marked.
-    fn next_to_undo(&self, state: &State, from: u64) -> Option<Piece> {
+    /// Finds the first piece from `from` on that is not as it was when it was marked.
+    fn next_to_undo(state: &State, from: u64) -> Option<Piece> {
         let rest = u64::MAX - from;
         for vma in state.map.overlapping(from, rest.saturating_add(1)) {
             let (first, last) = (vma.start().max(from), vma.last());
             if !is_original(&vma.attrs()) {
-                return Some(self.piece(&vma, first, last));
+                return Some(Self::piece(&vma, first, last));
             }
             let Some(original) = &state.original else { continue };
             let changed =
                 original.overlapping(first, (last - first).saturating_add(1)).find(|was| {
                     // Pieces of the same mapping differ in nothing but protection.
-                    let was = kvma_space_info::decode(&was.attrs(), was.data(), self.page);
-                    was.prot != kvma_space_info::decode(&vma.attrs(), vma.data(), self.page).prot
+                    let was = kvma_space_info::decode(&was.attrs(), was.data());
+                    was.prot != kvma_space_info::decode(&vma.attrs(), vma.data()).prot
                 });
             if let Some(was) = changed {
-                return Some(self.piece(&vma, first.max(was.start()), last.min(was.last())));
+                return Some(Self::piece(&vma, first.max(was.start()), last.min(was.last())));
             }
         }
         None
     }
 
-    /// Tells of the pieces in `len` bytes from `addr` that are `affected`. Nothing is borrowed
-    /// meanwhile.
-    fn tell(
+    /// Calls back for the pieces in `len` bytes from `addr` that are `affected`. Nothing is
+    /// borrowed meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// `Stopped`.
+    fn report(
         &self,
         addr: u64,
         len: u64,
-        tell: &mut Tell<'_>,
+        callback: &mut Callback<'_>,
         affected: impl Fn(&Attrs) -> bool,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), SpaceError> {
         let end = addr + (len - 1);
         let mut next = Some(addr);
         while let Some(from) = next.filter(|&from| from <= end) {
-            let found = self.look(|state| {
+            let found = self.read(|state| {
                 let mut vmas = state.map.overlapping(from, (end - from).saturating_add(1));
                 let vma = vmas.find(|vma| affected(&vma.attrs()));
-                Ok(vma.map(|vma| self.piece(&vma, vma.start().max(from), vma.last().min(end))))
+                Ok(vma.map(|vma| Self::piece(&vma, vma.start().max(from), vma.last().min(end))))
             })?;
             let Some(piece) = found else { return Ok(()) };
             next = piece.last.checked_add(1);
-            if !tell(piece.start, piece.len(), &piece.info) {
-                return Err(Refusal::Stopped);
+            if !callback(piece.start, piece.len(), &piece.info) {
+                return Err(SpaceError::Stopped);
             }
         }
         Ok(())
     }
 
-    /// A part of a VMA, as callbacks hear of it.
-    fn piece(&self, vma: &Vma<'_, Tag>, start: u64, last: u64) -> Piece {
-        Piece { start, last, info: self.info_at(vma, start) }
+    /// Makes the piece of a VMA that callbacks hear of.
+    fn piece(vma: &Vma<'_, Tag>, start: u64, last: u64) -> Piece {
+        Piece { start, last, info: Self::info_at(vma, start) }
     }
 
-    /// What is known of the page at `addr` in a VMA: the offset is that page's.
-    fn info_at(&self, vma: &Vma<'_, Tag>, addr: u64) -> kvma_space_info {
-        let ahead = (addr - vma.start()) >> self.page.shift();
-        kvma_space_info::decode(&vma.attrs().advance(ahead), vma.data(), self.page)
+    /// Returns what is known of the page at `addr` in a VMA; the offset is that page's.
+    fn info_at(vma: &Vma<'_, Tag>, addr: u64) -> kvma_space_info {
+        kvma_space_info::decode(&vma.attrs_at(addr), vma.data())
     }
 
     fn request(&self, addr: u64, len: u64, info: kvma_space_info) -> MapRequest<Tag> {
-        let (base, mapping) = if self.manner.mappings { (addr, len) } else { (0, 0) };
-        let (attrs, tag) = kvma_space_info { base, len: mapping, ..info }.encode(self.page);
+        let (base, mapping) = if self.generation.keeps_mappings() { (addr, len) } else { (0, 0) };
+        let (attrs, tag) = kvma_space_info { base, len: mapping, ..info }.encode();
         MapRequest::new(Placement::Fixed(addr), len, attrs).with_data(tag)
     }
 
-    /// A length in whole pages.
-    fn round(&self, len: u64) -> Result<u64, Refusal> {
+    /// Rounds a length up to whole pages.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` for 0, and for what is too long.
+    fn round(&self, len: u64) -> Result<u64, SpaceError> {
         match len.checked_next_multiple_of(self.page.bytes()) {
             Some(len) if len > 0 => Ok(len),
-            _ => Err(Refusal::Invalid),
+            _ => Err(SpaceError::Invalid),
         }
     }
 
-    /// The length in whole pages of a range that lies in the space.
-    fn range(&self, addr: u64, len: u64) -> Result<u64, Refusal> {
+    /// Checks that a range lies in the space, and returns its length in bytes, rounded up to whole
+    /// pages.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid`.
+    fn range(&self, addr: u64, len: u64) -> Result<u64, SpaceError> {
         let len = self.round(len)?;
-        self.look(|state| {
+        self.read(|state| {
             let space = state.map.space();
-            let last = addr.checked_add(len - 1).ok_or(Refusal::Invalid)?;
+            let last = addr.checked_add(len - 1).ok_or(SpaceError::Invalid)?;
             let inside = space.start() <= addr && last <= space.last();
-            if inside && self.page.is_aligned(addr) { Ok(len) } else { Err(Refusal::Invalid) }
+            if inside && self.page.is_aligned(addr) { Ok(len) } else { Err(SpaceError::Invalid) }
         })
     }
 
-    /// Nodes in hand for one operation.
+    /// Begins an update with nodes for one operation.
+    ///
+    /// # Errors
+    ///
+    /// `NoMemory`.
     fn update<'h>(
         &self,
         hooks: &'h mut NoHooks,
-    ) -> Result<Update<'h, Tag, Memory, NoHooks>, Refusal> {
-        let mut update = Update::new(self.memory, hooks);
-        update.reserve(WORST_CASE)?;
+    ) -> Result<Update<'h, Tag, Memory, NoHooks>, SpaceError> {
+        let mut update = Update::before_lock(self.memory, self.page, hooks);
+        update.preallocate(NODES_PER_OPERATION)?;
         Ok(update)
     }
 
-    /// Changes the state. In use it is only where the caller has no lock, or an allocator that
-    /// calls back.
-    fn with<R>(&self, work: impl FnOnce(&mut State) -> Result<R, Refusal>) -> Result<R, Refusal> {
-        let state = self.state.as_ref().ok_or(Refusal::Invalid)?;
-        state.write(|state| Ok(work(state))).unwrap_or(Err(Refusal::Invalid))
+    /// Changes the state. It can be in use only if the caller has no lock, or an allocator that
+    /// calls back; that is `Invalid`, too.
+    fn write<R>(
+        &self,
+        change: impl FnOnce(&mut State) -> Result<R, SpaceError>,
+    ) -> Result<R, SpaceError> {
+        let state = self.state.as_ref().ok_or(SpaceError::Invalid)?;
+        state.write(|state| Ok(change(state))).unwrap_or(Err(SpaceError::Invalid))
     }
 
-    /// Looks at the state, as any number of threads may at once.
-    fn look<R>(&self, look: impl FnOnce(&State) -> Result<R, Refusal>) -> Result<R, Refusal> {
-        let state = self.state.as_ref().ok_or(Refusal::Invalid)?;
-        state.read(|state| Ok(look(state))).unwrap_or(Err(Refusal::Invalid))
+    /// Reads the state, as any number of threads may at once.
+    fn read<R>(&self, read: impl FnOnce(&State) -> Result<R, SpaceError>) -> Result<R, SpaceError> {
+        let state = self.state.as_ref().ok_or(SpaceError::Invalid)?;
+        state.read(|state| Ok(read(state))).unwrap_or(Err(SpaceError::Invalid))
     }
 }
 
@@ -384,17 +471,17 @@ struct Piece {
 }
 
 impl Piece {
-    /// Saturates for a piece that is the whole 64-bit space.
+    /// Returns the length in bytes; it saturates for the whole 64-bit space.
     fn len(&self) -> u64 {
         (self.last - self.start).saturating_add(1)
     }
 }
 
 fn copy(map: &Map, memory: Memory) -> Result<Map, Error> {
-    map.fork(memory, |vma| Some(vma.attrs()))
+    map.fork(memory, |vma| Ok(Some((vma.attrs(), *vma.data()))))
 }
 
-/// A range as starts and lengths that fit: the whole 64-bit space takes two.
+/// Returns a range as starts and lengths that fit: the whole 64-bit space takes two.
 fn halves(range: VmRange) -> impl Iterator<Item = (u64, u64)> {
     let (first, second) = match range.len() {
         Some(len) => ((range.start(), len), None),
@@ -403,7 +490,8 @@ fn halves(range: VmRange) -> impl Iterator<Item = (u64, u64)> {
     core::iter::once(first).chain(second)
 }
 
-/// Whether a VMA of now is still of the mapping that was marked: nothing else bears the mark.
-fn is_same(now: &Vma<'_, Tag>, _then: &Vma<'_, Tag>) -> bool {
+/// Answers whether a VMA of now is still of the mapping that was marked: nothing else bears the
+/// mark.
+fn is_same(now: &Vma<'_, Tag>, _saved: &Vma<'_, Tag>) -> bool {
     is_original(&now.attrs())
 }

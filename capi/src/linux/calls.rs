@@ -1,47 +1,51 @@
 //! The system calls. Arguments are as user space passed them; numbers are x86-64's, as in
 //! `<sys/mman.h>`.
 //!
-//! Statuses are 0, a negative errno as Linux gives it, or a positive code of this boundary. Linux
-//! does not always change nothing when it fails; where it leaves traces, so does this.
+//! Statuses are 0, a negative errno as Linux gives it, or a positive code of this boundary. A Linux
+//! call that fails may leave traces; where it does, so does this.
 
-use super::file::{FileRef, kvma_file, kvma_open_file};
-use super::{kvma_linux, kvma_linux_call, refused, system_call};
-use crate::boundary::{call, given, tell};
-use crate::status::kvma_status;
+use core::mem::MaybeUninit;
+
 use engine::Errno;
 use engine::linux::{Mmap, Target};
+
+use super::file::{FileRef, kvma_file, kvma_open_file};
+use super::handle::{kvma_linux, kvma_linux_call, system_call};
+use crate::boundary::{ffi_call, handle, write_out};
+use crate::status::kvma_status;
 
 /// The arguments of mmap(2).
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct kvma_linux_mmap_args {
-    /// Hint, or with `MAP_FIXED` the address.
+    /// A hint, or with `MAP_FIXED` the address.
     pub addr: u64,
-    /// Length in bytes.
+    /// The length in bytes.
     pub len: u64,
     /// `PROT_*`
     pub prot: u64,
     /// `MAP_*`
     pub flags: u64,
-    /// Offset in the file, in bytes.
+    /// The offset in the file, in bytes.
     pub offset: u64,
-    /// What the file descriptor stands for; NULL if it is bad. Not looked at with `MAP_ANONYMOUS`.
+    /// What the file descriptor stands for; NULL if it is bad. Not read with `MAP_ANONYMOUS`.
     pub file: *const kvma_open_file,
 }
 
-/// mmap(2). The address goes to `addr`.
+/// mmap(2): maps memory or a file, and writes the address to `addr`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_linux_mmap(
     mm: *mut kvma_linux,
     in_call: *mut kvma_linux_call,
-    args: *const kvma_linux_mmap_args,
-    addr: *mut u64,
+    args: Option<&kvma_linux_mmap_args>,
+    addr: Option<&mut MaybeUninit<u64>>,
 ) -> kvma_status {
-    // SAFETY: the contract of all functions (crate docs); so below.
+    // SAFETY: both are NULL or live handles, and what `args` points to is NULL or as its
+    // documentation says, as the caller promises.
     unsafe {
         system_call(mm, in_call, addr, |mm, update| {
             let kvma_linux_mmap_args { addr, len, prot, flags, offset, file } =
-                *args.as_ref().ok_or(Errno::EFAULT)?;
+                *args.ok_or(Errno::EFAULT)?;
             let file =
                 file.as_ref().map(|file| file.to_open()).transpose().map_err(|_| Errno::EINVAL)?;
             mm.mmap(Mmap { addr, len, prot, flags, offset, file }, update)
@@ -49,7 +53,7 @@ pub unsafe extern "C" fn kvma_linux_mmap(
     }
 }
 
-/// munmap(2)
+/// munmap(2): unmaps a range.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_linux_munmap(
     mm: *mut kvma_linux,
@@ -57,13 +61,11 @@ pub unsafe extern "C" fn kvma_linux_munmap(
     addr: u64,
     len: u64,
 ) -> kvma_status {
-    // SAFETY: see above.
-    unsafe {
-        system_call(mm, in_call, core::ptr::null_mut(), |mm, update| mm.munmap(addr, len, update))
-    }
+    // SAFETY: both are NULL or live handles, as the caller promises.
+    unsafe { system_call(mm, in_call, None, |mm, update| mm.munmap(addr, len, update)) }
 }
 
-/// mprotect(2)
+/// mprotect(2): changes the protection of a range.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_linux_mprotect(
     mm: *mut kvma_linux,
@@ -72,15 +74,12 @@ pub unsafe extern "C" fn kvma_linux_mprotect(
     len: u64,
     prot: u64,
 ) -> kvma_status {
-    // SAFETY: see above.
-    unsafe {
-        system_call(mm, in_call, core::ptr::null_mut(), |mm, update| {
-            mm.mprotect(addr, len, prot, update)
-        })
-    }
+    // SAFETY: both are NULL or live handles, as the caller promises.
+    unsafe { system_call(mm, in_call, None, |mm, update| mm.mprotect(addr, len, prot, update)) }
 }
 
-/// pkey_mprotect(2). -1 for `key` is plain mprotect.
+/// `pkey_mprotect(2)`: changes the protection of a range and its protection key. With -1 for `key`
+/// it is mprotect(2).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_linux_pkey_mprotect(
     mm: *mut kvma_linux,
@@ -90,15 +89,13 @@ pub unsafe extern "C" fn kvma_linux_pkey_mprotect(
     prot: u64,
     key: u64,
 ) -> kvma_status {
-    // SAFETY: see above.
+    // SAFETY: both are NULL or live handles, as the caller promises.
     unsafe {
-        system_call(mm, in_call, core::ptr::null_mut(), |mm, update| {
-            mm.pkey_mprotect(addr, len, prot, key, update)
-        })
+        system_call(mm, in_call, None, |mm, update| mm.pkey_mprotect(addr, len, prot, key, update))
     }
 }
 
-/// mremap(2). The address goes to `addr`.
+/// mremap(2): resizes or moves a mapping, and writes its address to `addr`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_linux_mremap(
     mm: *mut kvma_linux,
@@ -108,9 +105,9 @@ pub unsafe extern "C" fn kvma_linux_mremap(
     new_len: u64,
     flags: u64,
     new_addr: u64,
-    addr: *mut u64,
+    addr: Option<&mut MaybeUninit<u64>>,
 ) -> kvma_status {
-    // SAFETY: see above.
+    // SAFETY: both are NULL or live handles, as the caller promises.
     unsafe {
         system_call(mm, in_call, addr, |mm, update| {
             mm.mremap(old_addr, old_len, new_len, flags, new_addr, update)
@@ -118,32 +115,32 @@ pub unsafe extern "C" fn kvma_linux_mremap(
     }
 }
 
-/// brk(2), the system call: where the heap ends now goes to `end`, which is where it ended before
-/// if that failed.
+/// brk(2), the system call: moves the end of the heap, and writes where it ends then to `end`; that
+/// is the old end if it could not be moved.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_linux_brk(
     mm: *mut kvma_linux,
     in_call: *mut kvma_linux_call,
     brk: u64,
-    end: *mut u64,
+    end: Option<&mut MaybeUninit<u64>>,
 ) -> kvma_status {
-    // SAFETY: see above.
+    // SAFETY: both are NULL or live handles, as the caller promises.
     unsafe { system_call(mm, in_call, end, |mm, update| Ok(mm.brk(brk, update))) }
 }
 
-/// sbrk(3): moves the heap's end by `increment` bytes; where it was goes to `old_end`.
+/// sbrk(3): moves the end of the heap by `increment` bytes, and writes where it was to `old_end`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_linux_sbrk(
     mm: *mut kvma_linux,
     in_call: *mut kvma_linux_call,
     increment: i64,
-    old_end: *mut u64,
+    old_end: Option<&mut MaybeUninit<u64>>,
 ) -> kvma_status {
-    // SAFETY: see above.
+    // SAFETY: both are NULL or live handles, as the caller promises.
     unsafe { system_call(mm, in_call, old_end, |mm, update| mm.sbrk(increment, update)) }
 }
 
-/// madvise(2)
+/// madvise(2): gives advice about a range.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_linux_madvise(
     mm: *mut kvma_linux,
@@ -152,15 +149,11 @@ pub unsafe extern "C" fn kvma_linux_madvise(
     len: u64,
     advice: u64,
 ) -> kvma_status {
-    // SAFETY: see above.
-    unsafe {
-        system_call(mm, in_call, core::ptr::null_mut(), |mm, update| {
-            mm.madvise(addr, len, advice, update)
-        })
-    }
+    // SAFETY: both are NULL or live handles, as the caller promises.
+    unsafe { system_call(mm, in_call, None, |mm, update| mm.madvise(addr, len, advice, update)) }
 }
 
-/// mlock(2)
+/// mlock(2): locks a range in memory.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_linux_mlock(
     mm: *mut kvma_linux,
@@ -168,13 +161,11 @@ pub unsafe extern "C" fn kvma_linux_mlock(
     addr: u64,
     len: u64,
 ) -> kvma_status {
-    // SAFETY: see above.
-    unsafe {
-        system_call(mm, in_call, core::ptr::null_mut(), |mm, update| mm.mlock(addr, len, update))
-    }
+    // SAFETY: both are NULL or live handles, as the caller promises.
+    unsafe { system_call(mm, in_call, None, |mm, update| mm.mlock(addr, len, update)) }
 }
 
-/// mlock2(2)
+/// mlock2(2): locks a range in memory, now or as its pages come in.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_linux_mlock2(
     mm: *mut kvma_linux,
@@ -183,15 +174,11 @@ pub unsafe extern "C" fn kvma_linux_mlock2(
     len: u64,
     flags: u64,
 ) -> kvma_status {
-    // SAFETY: see above.
-    unsafe {
-        system_call(mm, in_call, core::ptr::null_mut(), |mm, update| {
-            mm.mlock2(addr, len, flags, update)
-        })
-    }
+    // SAFETY: both are NULL or live handles, as the caller promises.
+    unsafe { system_call(mm, in_call, None, |mm, update| mm.mlock2(addr, len, flags, update)) }
 }
 
-/// munlock(2)
+/// munlock(2): unlocks a range.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_linux_munlock(
     mm: *mut kvma_linux,
@@ -199,38 +186,32 @@ pub unsafe extern "C" fn kvma_linux_munlock(
     addr: u64,
     len: u64,
 ) -> kvma_status {
-    // SAFETY: see above.
-    unsafe {
-        system_call(mm, in_call, core::ptr::null_mut(), |mm, update| mm.munlock(addr, len, update))
-    }
+    // SAFETY: both are NULL or live handles, as the caller promises.
+    unsafe { system_call(mm, in_call, None, |mm, update| mm.munlock(addr, len, update)) }
 }
 
-/// mlockall(2)
+/// mlockall(2): locks everything in memory, what is mapped or what will be.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_linux_mlockall(
     mm: *mut kvma_linux,
     in_call: *mut kvma_linux_call,
     flags: u64,
 ) -> kvma_status {
-    // SAFETY: see above.
-    unsafe {
-        system_call(mm, in_call, core::ptr::null_mut(), |mm, update| mm.mlockall(flags, update))
-    }
+    // SAFETY: both are NULL or live handles, as the caller promises.
+    unsafe { system_call(mm, in_call, None, |mm, update| mm.mlockall(flags, update)) }
 }
 
-/// munlockall(2)
+/// munlockall(2): unlocks everything.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_linux_munlockall(
     mm: *mut kvma_linux,
     in_call: *mut kvma_linux_call,
 ) -> kvma_status {
-    // SAFETY: see above.
-    unsafe {
-        system_call(mm, in_call, core::ptr::null_mut(), |mm, update| Ok(mm.munlockall(update)))
-    }
+    // SAFETY: both are NULL or live handles, as the caller promises.
+    unsafe { system_call(mm, in_call, None, |mm, update| Ok(mm.munlockall(update))) }
 }
 
-/// mseal(2)
+/// mseal(2): seals a range against changes of its mapping.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_linux_mseal(
     mm: *mut kvma_linux,
@@ -239,15 +220,11 @@ pub unsafe extern "C" fn kvma_linux_mseal(
     len: u64,
     flags: u64,
 ) -> kvma_status {
-    // SAFETY: see above.
-    unsafe {
-        system_call(mm, in_call, core::ptr::null_mut(), |mm, update| {
-            mm.mseal(addr, len, flags, update)
-        })
-    }
+    // SAFETY: both are NULL or live handles, as the caller promises.
+    unsafe { system_call(mm, in_call, None, |mm, update| mm.mseal(addr, len, flags, update)) }
 }
 
-/// msync(2)
+/// msync(2): writes changes of mapped files back.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_linux_msync(
     mm: *mut kvma_linux,
@@ -256,16 +233,13 @@ pub unsafe extern "C" fn kvma_linux_msync(
     len: u64,
     flags: u64,
 ) -> kvma_status {
-    // SAFETY: see above.
-    unsafe {
-        system_call(mm, in_call, core::ptr::null_mut(), |mm, update| {
-            mm.msync(addr, len, flags, update)
-        })
-    }
+    // SAFETY: both are NULL or live handles, as the caller promises.
+    unsafe { system_call(mm, in_call, None, |mm, update| mm.msync(addr, len, flags, update)) }
 }
 
-/// mincore(2). The owner's `act` hears `KVMA_ACTION_RESIDENCY` for each VMA's part of the range, in
-/// order and without holes between, and fills in the vector.
+/// mincore(2): asks which pages are in memory. The kernel's `page_op` hears
+/// `KVMA_PAGE_OP_RESIDENCY` for each piece of the range, in order and without gaps between, and
+/// fills in the vector.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_linux_mincore(
     mm: *mut kvma_linux,
@@ -273,14 +247,12 @@ pub unsafe extern "C" fn kvma_linux_mincore(
     addr: u64,
     len: u64,
 ) -> kvma_status {
-    // SAFETY: see above.
-    unsafe {
-        system_call(mm, in_call, core::ptr::null_mut(), |mm, update| mm.mincore(addr, len, update))
-    }
+    // SAFETY: both are NULL or live handles, as the caller promises.
+    unsafe { system_call(mm, in_call, None, |mm, update| mm.mincore(addr, len, update)) }
 }
 
-/// `prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME)`: names the anonymous memory in a range by `name`, or
-/// takes its name away (NULL). The VMAs take references of their own.
+/// `prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME)`: gives the anonymous memory in a range the name
+/// `name`, or takes its name away (NULL). The VMAs take references of their own.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_linux_set_anon_name(
     mm: *mut kvma_linux,
@@ -289,9 +261,9 @@ pub unsafe extern "C" fn kvma_linux_set_anon_name(
     len: u64,
     name: *mut kvma_file,
 ) -> kvma_status {
-    // SAFETY: see above.
+    // SAFETY: the handles are NULL or live, and `name` is NULL or a file, as the caller promises.
     unsafe {
-        system_call(mm, in_call, core::ptr::null_mut(), |mm, update| {
+        system_call(mm, in_call, None, |mm, update| {
             mm.set_anon_name(addr, len, FileRef::get(name).as_ref(), update)
         })
     }
@@ -301,15 +273,15 @@ pub unsafe extern "C" fn kvma_linux_set_anon_name(
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct kvma_iovec {
-    /// Address.
+    /// The address.
     pub addr: u64,
-    /// Length in bytes.
+    /// The length in bytes.
     pub len: u64,
 }
 
-/// process_madvise(2): madvise for each of `count` ranges. `own` says whether the address space is
-/// the caller's; for another's, the kernel has checked the caller's rights. The bytes advised go to
-/// `advised`.
+/// `process_madvise(2)`: gives advice about each of `count` ranges, and writes the number of bytes
+/// that it reached to `advised`. `own` says whether the address space is the caller's; if not, the
+/// kernel has checked the caller's rights.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_linux_process_madvise(
     mm: *mut kvma_linux,
@@ -319,10 +291,11 @@ pub unsafe extern "C" fn kvma_linux_process_madvise(
     count: usize,
     advice: u64,
     flags: u64,
-    advised: *mut u64,
+    advised: Option<&mut MaybeUninit<u64>>,
 ) -> kvma_status {
     let target = if own { Target::Own } else { Target::Other };
-    // SAFETY: see above; there are `count` ranges, unless they are NULL.
+    // SAFETY: both are NULL or live handles, and there are `count` ranges unless they are NULL, as
+    // the caller promises.
     unsafe {
         system_call(mm, in_call, advised, |mm, update| {
             let ranges = match ranges.is_null() {
@@ -336,26 +309,25 @@ pub unsafe extern "C" fn kvma_linux_process_madvise(
     }
 }
 
-/// pkey_alloc(2). The key goes to `key`.
+/// `pkey_alloc(2)`: allocates a protection key and writes it to `key`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_linux_pkey_alloc(
     mm: *mut kvma_linux,
     flags: u64,
     rights: u64,
-    key: *mut u64,
+    key: Option<&mut MaybeUninit<u64>>,
 ) -> kvma_status {
-    call(|| {
-        // SAFETY: see above.
-        unsafe {
-            tell(key, given(mm)?.mm.write(|mm| mm.pkey_alloc(flags, rights).map_err(refused))?)
-        };
+    ffi_call(|| {
+        // SAFETY: `mm` is NULL or a live handle, as the caller promises.
+        let new = unsafe { handle(mm) }?.mm.write(|mm| Ok(mm.pkey_alloc(flags, rights)?))?;
+        write_out(key, new);
         Ok(())
     })
 }
 
-/// pkey_free(2)
+/// `pkey_free(2)`: frees a protection key.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_linux_pkey_free(mm: *mut kvma_linux, key: u64) -> kvma_status {
-    // SAFETY: see above.
-    call(|| unsafe { given(mm) }?.mm.write(|mm| mm.pkey_free(key).map(drop).map_err(refused)))
+    // SAFETY: `mm` is NULL or a live handle, as the caller promises.
+    ffi_call(|| unsafe { handle(mm) }?.mm.write(|mm| Ok(mm.pkey_free(key).map(drop)?)))
 }

@@ -1,34 +1,37 @@
-//! The owner's files.
+//! The kernel's files.
 
-use crate::status::Fail;
-use core::ffi::{CStr, c_char};
+use core::ffi::{CStr, c_char, c_void};
 use core::fmt;
-use core::ptr::NonNull;
-use engine::linux::{Alignment, File, OpenFile, Rights, Traits};
+use core::mem::ManuallyDrop;
+use core::ptr::{NonNull, null_mut};
+
+use engine::linux::{Alignment, File, LinuxVma, OpenFile, Rights, Traits};
+
+use crate::attrs::AsPointer;
+use crate::status::Failure;
 
 /// The file is open for reading.
 pub const KVMA_FILE_READ: u32 = 1;
 /// The file is open for writing.
 pub const KVMA_FILE_WRITE: u32 = 2;
 
-/// It has no pages to map, as a directory has none (`ENODEV`).
+/// The file has no pages to map, as a directory has none (`ENODEV`).
 pub const KVMA_FILE_UNMAPPABLE: u32 = 1;
-/// It lies on a file system that is mounted `noexec`.
+/// The file lies on a file system that is mounted `noexec`.
 pub const KVMA_FILE_NO_EXEC: u32 = 1 << 1;
-/// It is append-only.
+/// The file is append-only.
 pub const KVMA_FILE_APPEND_ONLY: u32 = 1 << 2;
-/// It is in use as swap space (`ETXTBSY`).
+/// The file is in use as swap space (`ETXTBSY`).
 pub const KVMA_FILE_SWAP: u32 = 1 << 3;
-/// `MAP_SHARED_VALIDATE` may say `MAP_SYNC`.
+/// `MAP_SYNC` may be given with `MAP_SHARED_VALIDATE`.
 pub const KVMA_FILE_KNOWS_SYNC: u32 = 1 << 4;
 /// `MAP_SYNC` works: the file is persistent memory.
 pub const KVMA_FILE_PERSISTENT: u32 = 1 << 5;
 
+// The engine's numbers are part of this interface.
 const _: () = {
-    assert!(
-        Rights::READ.bits() as u32 == KVMA_FILE_READ
-            && Rights::WRITE.bits() as u32 == KVMA_FILE_WRITE
-    );
+    assert!(Rights::READ.bits() as u32 == KVMA_FILE_READ);
+    assert!(Rights::WRITE.bits() as u32 == KVMA_FILE_WRITE);
     assert!(Traits::UNMAPPABLE.bits() as u32 == KVMA_FILE_UNMAPPABLE);
     assert!(Traits::NO_EXEC.bits() as u32 == KVMA_FILE_NO_EXEC);
     assert!(Traits::APPEND_ONLY.bits() as u32 == KVMA_FILE_APPEND_ONLY);
@@ -37,39 +40,40 @@ const _: () = {
     assert!(Traits::PERSISTENT.bits() as u32 == KVMA_FILE_PERSISTENT);
 };
 
-/// How the owner counts references to a file. Both may be NULL. They cannot fail and must not call
-/// back.
+/// Counts references to a file. Both functions may be NULL. They cannot fail. `get` is called in
+/// the middle of a change, where calls into the address space are answered `KVMA_BUSY`; `put` is
+/// called when the call is finished.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct kvma_file_ops {
-    /// A VMA shows the file from now on.
+    /// Takes a reference: one more VMA shows the file.
     pub get: Option<unsafe extern "C" fn(file: *mut kvma_file)>,
-    /// A VMA shows it no more.
+    /// Gives a reference up: one VMA less shows the file.
     pub put: Option<unsafe extern "C" fn(file: *mut kvma_file)>,
 }
 
-/// What can be mapped, or can name a mapping: the first member of the owner's own structure for an
-/// open file, a memory object, a name. VMAs with different ones never merge. It must live until the
-/// last reference to it has been `put`.
+/// Something that can be mapped, or that names a mapping: the first member of the kernel's own
+/// structure for an open file, a memory object, a name. VMAs with different ones never merge. It
+/// must live until the last reference to it has been `put`.
 #[repr(C)]
 pub struct kvma_file {
-    /// NULL: nobody counts, and the file outlives all that maps it.
+    /// The reference counting. NULL: nobody counts, and the file outlives all that maps it.
     pub ops: *const kvma_file_ops,
-    /// A number that tells files apart; the `object` of VMAs that show it.
+    /// A number that tells files apart; it is the `object` of VMAs that show the file.
     pub id: u64,
-    /// Inode number, for `/proc/PID/maps`.
+    /// The inode number, for `/proc/PID/maps`.
     pub inode: u64,
-    /// Device number, major part.
+    /// The major device number.
     pub major: u32,
-    /// Device number, minor part.
+    /// The minor device number.
     pub minor: u32,
-    /// Path, or the name of special or named memory such as `[vdso]`. NULL: empty.
+    /// The path, or the name of special or named memory such as `[vdso]`. NULL: empty.
     pub name: *const c_char,
     /// Whether mappings that are large enough for huge pages start where address and offset agree
     /// modulo their size.
     pub huge: bool,
-    /// The file consists of huge pages of so many bytes, as in hugetlbfs and as `huge_memory` makes
-    /// it. 0: it does not.
+    /// The size in bytes of the huge pages that the file consists of, as in hugetlbfs and as
+    /// `huge_memory` makes it. 0: it does not.
     pub huge_page: u64,
 }
 
@@ -79,36 +83,46 @@ pub struct kvma_file {
 pub struct kvma_open_file {
     /// The file. The call takes references of its own.
     pub file: *mut kvma_file,
-    /// `KVMA_FILE_READ`, `KVMA_FILE_WRITE`.
+    /// `KVMA_FILE_READ` and `KVMA_FILE_WRITE`.
     pub rights: u32,
     /// `KVMA_FILE_UNMAPPABLE` and the like.
     pub traits: u32,
-    /// Largest offset in the file. 0: a regular file's.
+    /// The largest offset in the file, in bytes. 0: that of a regular file.
     pub max_bytes: u64,
 }
 
-/// A retry_with_nodes reference to a file of the owner's.
+/// A VMA of the Linux layer with the kernel's files.
+pub(super) type FileVma = LinuxVma<FileRef>;
+
+impl AsPointer for FileVma {
+    /// Returns the file that is mapped, or the one that names the VMA; else NULL.
+    fn as_pointer(&self) -> *mut c_void {
+        self.object().or(self.name()).map_or(null_mut(), |file| file.as_ptr().cast())
+    }
+}
+
+/// A counted reference to a file of the kernel's.
 pub(crate) struct FileRef(NonNull<kvma_file>);
 
 impl FileRef {
-    /// Takes a reference.
+    /// Takes a reference; `None` for NULL.
     ///
     /// # Safety
     ///
     /// `file` is NULL or points to a file as its documentation says.
-    pub(super) unsafe fn get(file: *mut kvma_file) -> Option<FileRef> {
-        // One that the owner keeps, and a copy for us.
-        let owners = core::mem::ManuallyDrop::new(FileRef(NonNull::new(file)?));
-        Some(FileRef::clone(&owners))
+    pub(super) unsafe fn get(file: *mut kvma_file) -> Option<Self> {
+        // The caller's own reference, which stays the caller's, and a copy.
+        let callers = ManuallyDrop::new(Self(NonNull::new(file)?));
+        Some(Self::clone(&callers))
     }
 
-    /// Takes over a reference that the owner has taken.
+    /// Takes over a reference that the kernel has taken; `None` for NULL.
     ///
     /// # Safety
     ///
-    /// As for [`get`](Self::get).
-    pub(super) unsafe fn adopt(file: *mut kvma_file) -> Option<FileRef> {
-        NonNull::new(file).map(FileRef)
+    /// As [`get`](Self::get).
+    pub(super) unsafe fn adopt(file: *mut kvma_file) -> Option<Self> {
+        NonNull::new(file).map(Self)
     }
 
     pub(super) fn as_ptr(&self) -> *mut kvma_file {
@@ -116,27 +130,29 @@ impl FileRef {
     }
 
     fn file(&self) -> &kvma_file {
-        // SAFETY: it lives as long as there is a reference, by the owner's charge.
+        // SAFETY: the file's documentation has it live as long as there is a reference, and this is
+        // one.
         unsafe { self.0.as_ref() }
     }
 }
 
 impl Clone for FileRef {
-    fn clone(&self) -> FileRef {
-        // SAFETY: a table as its documentation says, by the owner's charge.
+    fn clone(&self) -> Self {
+        // SAFETY: the file's documentation has `ops` be NULL or a table, whose `get` is called for
+        // each new reference.
         unsafe {
             if let Some(get) = self.file().ops.as_ref().and_then(|ops| ops.get) {
                 get(self.0.as_ptr());
             }
         }
-        FileRef(self.0)
+        Self(self.0)
     }
 }
 
 impl Drop for FileRef {
     fn drop(&mut self) {
-        // SAFETY: a table as its documentation says, by the owner's charge; the reference ends
-        // here.
+        // SAFETY: the file's documentation has `ops` be NULL or a table, whose `put` is called for
+        // each reference that ends; this one does, and the file is not looked at afterwards.
         unsafe {
             if let Some(put) = self.file().ops.as_ref().and_then(|ops| ops.put) {
                 put(self.0.as_ptr());
@@ -146,7 +162,7 @@ impl Drop for FileRef {
 }
 
 impl PartialEq for FileRef {
-    fn eq(&self, other: &FileRef) -> bool {
+    fn eq(&self, other: &Self) -> bool {
         self.0 == other.0
     }
 }
@@ -169,7 +185,7 @@ impl File for FileRef {
         if name.is_null() {
             return Ok(());
         }
-        // SAFETY: a string that ends with a NUL, by the owner's charge.
+        // SAFETY: the file's documentation has the name be NULL or a string that ends with a NUL.
         for chunk in unsafe { CStr::from_ptr(name) }.to_bytes().utf8_chunks() {
             out.write_str(chunk.valid())?;
             if !chunk.invalid().is_empty() {
@@ -189,30 +205,36 @@ impl File for FileRef {
 }
 
 impl kvma_open_file {
-    /// The engine's, with a reference of its own.
+    /// Makes the engine's open file, with a reference of its own.
+    ///
+    /// # Errors
+    ///
+    /// `Null` without a file, `Argument` for unknown rights or traits.
     ///
     /// # Safety
     ///
-    /// The file is NULL or as its documentation says.
-    pub(super) unsafe fn to_open(self) -> Result<OpenFile<FileRef>, Fail> {
-        // SAFETY: the caller's.
-        let file = unsafe { FileRef::get(self.file) }.ok_or(Fail::Null)?;
+    /// As [`FileRef::get`].
+    pub(super) unsafe fn to_open(self) -> Result<OpenFile<FileRef>, Failure> {
+        // SAFETY: this function's contract.
+        let file = unsafe { FileRef::get(self.file) }.ok_or(Failure::Null)?;
         let rights =
-            u8::try_from(self.rights).ok().and_then(Rights::from_bits).ok_or(Fail::Argument)?;
+            u8::try_from(self.rights).ok().and_then(Rights::from_bits).ok_or(Failure::Argument)?;
         let traits =
-            u16::try_from(self.traits).ok().and_then(Traits::from_bits).ok_or(Fail::Argument)?;
+            u16::try_from(self.traits).ok().and_then(Traits::from_bits).ok_or(Failure::Argument)?;
         let open = OpenFile::new(file, rights).with_traits(traits);
         Ok(if self.max_bytes == 0 { open } else { open.with_max_bytes(self.max_bytes) })
     }
 }
 
-/// As C sees what is open; the file is borrowed. The largest offset, which only the engine needs,
-/// is left out.
-pub(super) fn shown(open: &OpenFile<FileRef>) -> kvma_open_file {
-    kvma_open_file {
-        file: open.file().as_ptr(),
-        rights: open.rights().bits().into(),
-        traits: open.traits().bits().into(),
-        max_bytes: 0,
+impl From<&OpenFile<FileRef>> for kvma_open_file {
+    /// Shows an open file to C; the file is borrowed. The largest offset, which only the engine
+    /// needs, is left out.
+    fn from(open: &OpenFile<FileRef>) -> Self {
+        Self {
+            file: open.file().as_ptr(),
+            rights: open.rights().bits().into(),
+            traits: open.traits().bits().into(),
+            max_bytes: 0,
+        }
     }
 }

@@ -1,131 +1,140 @@
 //! Copying a map for another process.
 
-use super::change::{alone, within};
-use super::update::kvma_update;
-use super::{Map, kvma_vm};
-use crate::alloc::{Memory, kvma_allocator};
-use crate::attrs::{kvma_attrs, kvma_vma};
-use crate::boundary::{Shared, call, given};
-use crate::data::Data;
-use crate::hooks::kvma_hooks;
-use crate::status::{Fail, kvma_status};
 use core::ffi::c_void;
-use core::ptr::null_mut;
-use engine::{Attrs, Error, Preallocated, Vma};
+use core::mem::MaybeUninit;
 
-/// Whether a VMA is copied, and with which attributes: `attrs` holds its own and may be changed.
+use engine::node::Preallocated;
+use engine::{Attrs, Errno, Vma, VmaData};
+
+use super::handle::{Map, kvma_vm};
+use super::update::{MapUpdate, alone, kvma_update, within};
+use crate::alloc::{HandleSlot, Memory, kvma_allocator};
+use crate::attrs::{kvma_attrs, kvma_vma};
+use crate::boundary::{ffi_call, out_handle, required};
+use crate::hooks::kvma_hooks;
+use crate::status::{Failure, kvma_status};
+use crate::user_data::{UserData, kvma_data_ops};
+
+/// The VMA is left out of the copy.
+pub const KVMA_FORK_SKIP: i32 = 1;
+
+/// Makes the attributes and the user data of a VMA's copy. `attrs` and `data` hold the VMA's own
+/// when it is called. Returns 0, `KVMA_FORK_SKIP`, or an errno as a negative number, which ends the
+/// fork; the call then answers with that number.
+///
+/// The data is the copy's if this returns 0: a kernel that counts takes a reference here, since the
+/// `fork` of its `kvma_data_ops` is not called. It is dropped if a later VMA ends the fork.
 pub type kvma_copy_fn = Option<
-    unsafe extern "C" fn(udata: *mut c_void, vma: *const kvma_vma, attrs: *mut kvma_attrs) -> bool,
+    unsafe extern "C" fn(
+        udata: *mut c_void,
+        vma: *const kvma_vma,
+        attrs: *mut kvma_attrs,
+        data: *mut *mut c_void,
+    ) -> i32,
 >;
 
-/// What `copy` says of a VMA.
-///
-/// # Safety
-///
-/// NULL, or a function as its documentation says.
-unsafe fn copied(copy: kvma_copy_fn, udata: *mut c_void, vma: &Vma<'_, Data>) -> Option<Attrs> {
-    let mut attrs = vma.attrs().into();
-    let wanted = match copy {
-        // SAFETY: the caller's.
-        Some(copy) => unsafe { copy(udata, &(*vma).into(), &mut attrs) },
-        None => true,
+/// Makes the copy of a VMA, or `None` if there is to be none.
+fn copy_of(
+    copy: kvma_copy_fn,
+    udata: *mut c_void,
+    ops: *const kvma_data_ops,
+    vma: &Vma<'_, UserData>,
+) -> Result<Option<(Attrs, UserData)>, Failure> {
+    let Some(copy) = copy else {
+        return Ok(Some((vma.attrs(), vma.data().fork(vma.range()))));
     };
-    wanted.then(|| attrs.into())
-}
-
-/// A handle for the map that `fork` makes of the one behind `vm`.
-///
-/// # Safety
-///
-/// All are NULL or what they should be.
-unsafe fn make(
-    vm: *const kvma_vm,
-    allocator: *const kvma_allocator,
-    child: *mut *mut kvma_vm,
-    fork: impl FnOnce(&kvma_vm, Memory) -> Result<Map, Fail>,
-) -> Result<(), Fail> {
-    // SAFETY: the caller's.
-    let place = unsafe { child.as_mut() }.ok_or(Fail::Null)?;
-    *place = null_mut();
-    // SAFETY: the caller's.
-    let (parent, memory) =
-        unsafe { (given(vm)?, Memory::from_table(allocator).ok_or(Fail::Null)?) };
-    // UnmappedAreaInfo for the handle first: what the owner does as VMAs are copied is not undone.
-    let room = memory.get::<kvma_vm>().ok_or(Error::OutOfMemory)?;
-    match fork(parent, memory) {
-        Ok(map) => {
-            // SAFETY: room for one, and ours alone.
-            unsafe { room.write(kvma_vm { map: Shared::new(map), memory, ops: parent.ops }) };
-            *place = room.as_ptr();
-            Ok(())
-        }
-        Err(fail) => {
-            // SAFETY: from `get`, and nothing is in it.
-            unsafe { memory.put(room) };
-            Err(fail)
-        }
+    let (mut attrs, mut data) = (vma.attrs().into(), vma.data().pointer());
+    // SAFETY: the function's documentation promises this call; the VMA, the attributes and the data
+    // live for the call.
+    match unsafe { copy(udata, &(*vma).into(), &raw mut attrs, &raw mut data) } {
+        // SAFETY: the child has the table of the map, which by the contract of `kvma_vm_new` lives
+        // as long as all maps that use it.
+        0 => Ok(Some((attrs.into(), unsafe { UserData::taken(data, ops) }))),
+        KVMA_FORK_SKIP => Ok(None),
+        errno @ i32::MIN..0 => Err(Errno(errno.saturating_abs()).into()),
+        _ => Err(Failure::Argument),
     }
 }
 
-/// Copies the map VMA by VMA into a new one of the same space, with memory of `allocator` (NULL:
-/// malloc's) and the owner's data `fork`ed. `copy` decides on each VMA and may mark pages
-/// copy-on-write as it goes (NULL: all VMAs as they are). VMAs keep their boundaries. O(n log n);
-/// all memory is taken before the first VMA is copied.
+fn fork_live(
+    vm: &kvma_vm,
+    map: &mut Map,
+    update: &mut MapUpdate<'_>,
+    memory: Memory,
+    (copy, udata): (kvma_copy_fn, *mut c_void),
+) -> Result<*mut kvma_vm, Failure> {
+    let slot = HandleSlot::new(memory)?;
+    let nodes = &mut Preallocated::new(memory);
+    let child = map.fork_live(nodes, update, |_, vma| copy_of(copy, udata, vm.ops, vma))?;
+    Ok(slot.fill(kvma_vm::new(child, memory, vm.ops)))
+}
+
+/// Copies the map, VMA by VMA, into a new one of the same space, and writes its handle to `child`;
+/// NULL if the call fails. VMAs keep their boundaries; claims are not copied. The child's memory
+/// comes from `allocator` (NULL: malloc's), and its user data has the same `kvma_data_ops`.
+///
+/// `copy` decides on each VMA, and may make its pages copy-on-write as it goes (NULL: all VMAs are
+/// copied as they are, and their data is `fork`ed). All memory is taken before the first VMA is
+/// copied. O(n log n).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_vm_fork(
-    vm: *const kvma_vm,
-    allocator: *const kvma_allocator,
+    vm: Option<&kvma_vm>,
+    allocator: Option<&kvma_allocator>,
     copy: kvma_copy_fn,
     udata: *mut c_void,
-    child: *mut *mut kvma_vm,
+    child: Option<&mut MaybeUninit<*mut kvma_vm>>,
 ) -> kvma_status {
-    // SAFETY: the contract of all functions (crate docs); so below.
-    call(|| unsafe {
-        make(vm, allocator, child, |parent, memory| {
-            parent.map.read(|map| Ok(map.fork(memory, |vma| copied(copy, udata, vma))?))
-        })
+    ffi_call(|| {
+        let (out, vm) = (out_handle(child)?, required(vm)?);
+        let memory = required(Memory::from_table(allocator))?;
+        *out = vm.map.read(|map| {
+            let slot = HandleSlot::new(memory)?;
+            let child = map.fork(memory, |vma| copy_of(copy, udata, vm.ops, vma))?;
+            Ok(slot.fill(kvma_vm::new(child, memory, vm.ops)))
+        })?;
+        Ok(())
     })
 }
 
-/// `kvma_vm_fork` of a map whose program runs on: `flush_begin` and `flush_wait` follow what `copy`
-/// does to page tables.
+/// Does what `kvma_vm_fork` does, for a map whose program runs on: `flush_begin` and `flush_wait`
+/// follow what `copy` does to page tables, also where it ends the fork.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_vm_fork_live(
     vm: *mut kvma_vm,
-    allocator: *const kvma_allocator,
+    allocator: Option<&kvma_allocator>,
     copy: kvma_copy_fn,
     udata: *mut c_void,
-    hooks: *const kvma_hooks,
-    child: *mut *mut kvma_vm,
+    hooks: Option<&kvma_hooks>,
+    child: Option<&mut MaybeUninit<*mut kvma_vm>>,
 ) -> kvma_status {
-    // SAFETY: see above.
-    call(|| unsafe {
-        make(vm, allocator, child, |_, memory| {
-            let nodes = &mut Preallocated::new(memory);
-            alone(vm, hooks, |map, up| {
-                Ok(map.fork_live(nodes, up, |_, vma| copied(copy, udata, vma))?)
-            })
-        })
+    ffi_call(|| {
+        let out = out_handle(child)?;
+        let memory = required(Memory::from_table(allocator))?;
+        // SAFETY: `vm` is NULL or a live map, as the caller promises.
+        *out = unsafe {
+            alone(vm, hooks, |vm, map, update| fork_live(vm, map, update, memory, (copy, udata)))
+        }?;
+        Ok(())
     })
 }
 
-/// `kvma_vm_fork_live` within an update.
+/// Does what `kvma_vm_fork_live` does, within an update.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_update_fork_live(
     update: *mut kvma_update,
     vm: *mut kvma_vm,
-    allocator: *const kvma_allocator,
+    allocator: Option<&kvma_allocator>,
     copy: kvma_copy_fn,
     udata: *mut c_void,
-    child: *mut *mut kvma_vm,
+    child: Option<&mut MaybeUninit<*mut kvma_vm>>,
 ) -> kvma_status {
-    // SAFETY: see above.
-    call(|| unsafe {
-        make(vm, allocator, child, |_, memory| {
-            let nodes = &mut Preallocated::new(memory);
-            within(update, vm, |map, up| {
-                Ok(map.fork_live(nodes, up, |_, vma| copied(copy, udata, vma))?)
-            })
-        })
+    ffi_call(|| {
+        let out = out_handle(child)?;
+        let memory = required(Memory::from_table(allocator))?;
+        // SAFETY: both are NULL or live handles, as the caller promises.
+        *out = unsafe {
+            within(update, vm, |vm, map, update| fork_live(vm, map, update, memory, (copy, udata)))
+        }?;
+        Ok(())
     })
 }

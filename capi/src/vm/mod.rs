@@ -1,29 +1,21 @@
-//! `kvma_vm`: the engine's `VmMap` behind a handle. One concern, one file.
+//! `kvma_vm`: the engine's `VmMap` behind a handle. One operation, one file.
+//!
+//! Each change comes twice: `kvma_vm_…` is finished when it returns, `kvma_update_…` is a part of
+//! an update, which the caller finishes.
 
-pub mod change;
+pub mod advise;
+pub mod claim;
+pub mod compat;
 pub mod fork;
-pub mod hold;
-pub mod join;
-pub mod life;
-pub mod options;
+pub mod handle;
+pub mod invalidate;
+pub mod map;
+pub mod protect;
 pub mod query;
+pub mod relocate;
 pub mod restore;
+pub mod split_merge;
+pub mod unmap;
 pub mod update;
+pub mod update_data;
 pub mod walk;
-
-use crate::alloc::Memory;
-use crate::boundary::Shared;
-use crate::data::{Data, kvma_data_ops};
-use engine::VmMap;
-
-pub(crate) type Map = VmMap<Data, Memory>;
-
-/// The VMAs of one address space. Opaque.
-///
-/// It has no lock. Calls that change it must be kept apart from all others by the caller; where
-/// they are not, the later one is answered `KVMA_BUSY`.
-pub struct kvma_vm {
-    map: Shared<Map>,
-    memory: Memory,
-    ops: *const kvma_data_ops,
-}

@@ -1,163 +1,131 @@
-//! Looking, without changing anything.
+//! Looking into a map without changing it.
 
-use super::{Map, kvma_vm};
+use core::mem::MaybeUninit;
+
+use engine::{Error, Search, Vma};
+
+use super::handle::{Map, kvma_vm, read, read_or};
 use crate::attrs::{kvma_range, kvma_vma};
-use crate::boundary::{call, call_or, given, tell};
-use crate::data::Data;
+use crate::boundary::{ffi_call, write_out};
 use crate::request::kvma_search;
-use crate::status::{Fail, kvma_status};
-use engine::{Error, Vma};
+use crate::status::{Failure, kvma_status};
+use crate::user_data::UserData;
 
-/// Looks into the map behind a handle.
-///
-/// # Safety
-///
-/// NULL or a handle.
-pub(super) unsafe fn look<R>(
-    vm: *const kvma_vm,
-    look: impl FnOnce(&Map) -> Result<R, Fail>,
-) -> Result<R, Fail> {
-    // SAFETY: the caller's.
-    unsafe { given(vm) }?.map.read(look)
-}
-
-/// An answer that has no status: `otherwise` for NULL, or while the map is being changed.
-///
-/// # Safety
-///
-/// As for [`look`].
-pub(super) unsafe fn ask<R: Copy>(
-    vm: *const kvma_vm,
-    otherwise: R,
-    ask: impl FnOnce(&Map) -> R,
-) -> R {
-    // SAFETY: the caller's.
-    call_or(otherwise, || unsafe { look(vm, |map| Ok(ask(map))) }.unwrap_or(otherwise))
-}
-
-/// Writes the VMA that `find` answers with to `vma`; `KVMA_NOT_MAPPED` if there is none.
-///
-/// # Safety
-///
-/// As for [`look`]; `vma` is NULL or valid for a write.
-unsafe fn find_by(
-    vm: *const kvma_vm,
-    vma: *mut kvma_vma,
-    find: impl FnOnce(&Map) -> Option<Vma<'_, Data>>,
+/// Writes the VMA that `find` finds to `vma`; `KVMA_NOT_MAPPED` if there is none.
+fn find_by(
+    vm: Option<&kvma_vm>,
+    vma: Option<&mut MaybeUninit<kvma_vma>>,
+    find: impl FnOnce(&Map) -> Option<Vma<'_, UserData>>,
 ) -> kvma_status {
-    call(|| {
-        // SAFETY: the caller's.
-        unsafe {
-            let found = look(vm, |map| Ok(kvma_vma::from(find(map).ok_or(Error::NotMapped)?)))?;
-            tell(vma, found);
-        }
+    ffi_call(|| {
+        let found = read(vm, |map| Ok(kvma_vma::from(find(map).ok_or(Error::NotMapped)?)))?;
+        write_out(vma, found);
         Ok(())
     })
 }
 
-/// The VMA that holds the byte at `addr`. `KVMA_NOT_MAPPED` if there is none; `vma` may be NULL.
-/// O(log n).
+/// Finds the VMA that holds the byte at `addr` and writes it to `vma` (NULL: not wanted).
+/// `KVMA_NOT_MAPPED` if there is none. O(log n).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_vm_find(
-    vm: *const kvma_vm,
+    vm: Option<&kvma_vm>,
     addr: u64,
-    vma: *mut kvma_vma,
+    vma: Option<&mut MaybeUninit<kvma_vma>>,
 ) -> kvma_status {
-    // SAFETY: the contract of all functions (crate docs); so below.
-    unsafe { find_by(vm, vma, |map| map.find(addr)) }
+    find_by(vm, vma, |map| map.find(addr))
 }
 
-/// The VMA that holds the byte at `addr`, or else the next one above (Linux' `find_vma`). O(log n).
+/// Finds the VMA that holds the byte at `addr`, or else the next one above (Linux' `find_vma`).
+/// Otherwise as `kvma_vm_find`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_vm_find_from(
-    vm: *const kvma_vm,
+    vm: Option<&kvma_vm>,
     addr: u64,
-    vma: *mut kvma_vma,
+    vma: Option<&mut MaybeUninit<kvma_vma>>,
 ) -> kvma_status {
-    // SAFETY: see above.
-    unsafe { find_by(vm, vma, |map| map.find_from(addr)) }
+    find_by(vm, vma, |map| map.find_from(addr))
 }
 
-/// The last VMA that begins below the page of `addr`. O(log n).
+/// Finds the last VMA that begins below the page of `addr`. Otherwise as `kvma_vm_find`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_vm_find_before(
-    vm: *const kvma_vm,
+    vm: Option<&kvma_vm>,
     addr: u64,
-    vma: *mut kvma_vma,
+    vma: Option<&mut MaybeUninit<kvma_vma>>,
 ) -> kvma_status {
-    // SAFETY: see above.
-    unsafe { find_by(vm, vma, |map| map.find_before(addr)) }
+    find_by(vm, vma, |map| map.find_before(addr))
 }
 
-/// Whether `len` bytes from `start` lie in the space and are free. O(log n).
+/// Answers whether `len` bytes from `start` lie in the space and are free, also of claims. O(log
+/// n).
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn kvma_vm_is_free(vm: *const kvma_vm, start: u64, len: u64) -> bool {
-    // SAFETY: see above.
-    unsafe { ask(vm, false, |map| map.is_free(start, len)) }
+pub unsafe extern "C" fn kvma_vm_is_free(vm: Option<&kvma_vm>, start: u64, len: u64) -> bool {
+    read_or(vm, false, |map| map.is_free(start, len))
 }
 
-/// Where `len` bytes would go, to `addr`; changes nothing. `search` may be NULL: the lowest free
-/// range. O(log n).
+/// Answers whether `len` bytes from `start` lie in the space and are all mapped. O(log n + VMAs).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvma_vm_covers(vm: Option<&kvma_vm>, start: u64, len: u64) -> bool {
+    read_or(vm, false, |map| map.covers(start, len))
+}
+
+/// Finds the free range that a mapping of `len` bytes would get and writes its address to `addr`.
+/// `search` may be NULL: the lowest free range. `KVMA_NO_SPACE` if there is none. O(log n).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_vm_find_gap(
-    vm: *const kvma_vm,
+    vm: Option<&kvma_vm>,
     len: u64,
-    search: *const kvma_search,
-    addr: *mut u64,
+    search: Option<&kvma_search>,
+    addr: Option<&mut MaybeUninit<u64>>,
 ) -> kvma_status {
-    call(|| {
-        // SAFETY: see above.
-        unsafe {
-            let search =
-                search.as_ref().map_or(Ok(engine::Search::new()), |search| search.to_search())?;
-            tell(addr, look(vm, |map| Ok(map.find_gap(len, &search)?))?);
-        }
+    ffi_call(|| {
+        let search: Result<_, Failure> =
+            search.map_or(Ok(Search::new()), |search| search.to_search());
+        let found = read(vm, |map| Ok(map.find_gap(len, &search?)?))?;
+        write_out(addr, found);
         Ok(())
     })
 }
 
-/// Number of VMAs. O(1).
+/// Returns the number of VMAs. Claims are none. O(1).
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn kvma_vm_len(vm: *const kvma_vm) -> usize {
-    // SAFETY: see above.
-    unsafe { ask(vm, 0, Map::len) }
+pub unsafe extern "C" fn kvma_vm_len(vm: Option<&kvma_vm>) -> usize {
+    read_or(vm, 0, Map::len)
 }
 
-/// Whether nothing is mapped. O(1).
+/// Answers whether nothing is mapped. O(1).
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn kvma_vm_is_empty(vm: *const kvma_vm) -> bool {
-    // SAFETY: see above.
-    unsafe { ask(vm, true, Map::is_empty) }
+pub unsafe extern "C" fn kvma_vm_is_empty(vm: Option<&kvma_vm>) -> bool {
+    read_or(vm, true, Map::is_empty)
 }
 
-/// Pages in all VMAs together. O(1).
+/// Returns the number of bytes in all VMAs together; 2^64 is `UINT64_MAX`. O(1).
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn kvma_vm_pages(vm: *const kvma_vm) -> u64 {
-    // SAFETY: see above.
-    unsafe { ask(vm, 0, Map::pages) }
+pub unsafe extern "C" fn kvma_vm_mapped_bytes(vm: Option<&kvma_vm>) -> u64 {
+    read_or(vm, 0, Map::mapped_bytes)
 }
 
-/// Bytes in a page.
+/// Returns the number of bytes in a page.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn kvma_vm_page_size(vm: *const kvma_vm) -> u64 {
-    // SAFETY: see above.
-    unsafe { ask(vm, 0, |map| map.page_size().bytes()) }
+pub unsafe extern "C" fn kvma_vm_page_size(vm: Option<&kvma_vm>) -> u64 {
+    read_or(vm, 0, |map| map.page_size().bytes())
 }
 
-/// The range that the map covers.
+/// Writes the range that the map covers to `range`.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn kvma_vm_space(vm: *const kvma_vm, range: *mut kvma_range) -> kvma_status {
-    call(|| {
-        // SAFETY: see above.
-        unsafe { tell(range, look(vm, |map| Ok(map.space().into()))?) };
+pub unsafe extern "C" fn kvma_vm_space(
+    vm: Option<&kvma_vm>,
+    range: Option<&mut MaybeUninit<kvma_range>>,
+) -> kvma_status {
+    ffi_call(|| {
+        write_out(range, read(vm, |map| Ok(map.space().into()))?);
         Ok(())
     })
 }
 
-/// Checks every invariant of the structure from scratch, in O(n log n): `KVMA_OK`, or
-/// `KVMA_INTERNAL`. For tests, and for owners who suspect memory corruption.
+/// Checks every invariant of the structure from scratch: `KVMA_OK`, or `KVMA_INTERNAL`. For tests,
+/// and for kernels that suspect memory corruption. O(n log n).
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn kvma_vm_check(vm: *const kvma_vm) -> kvma_status {
-    // SAFETY: see above.
-    call(|| unsafe { look(vm, |map| map.check().map_err(|_| Fail::Internal)) })
+pub unsafe extern "C" fn kvma_vm_check(vm: Option<&kvma_vm>) -> kvma_status {
+    ffi_call(|| read(vm, |map| map.check().map_err(|_| Failure::Internal)))
 }

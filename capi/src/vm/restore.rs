@@ -1,154 +1,106 @@
-//! Going back to a state of before, and unmapping what nobody wants.
+//! Going back to an earlier state.
 
-use super::Map;
-use super::change::{alone, within};
-use super::kvma_vm;
-use super::query::look;
-use super::update::kvma_update;
-use crate::alloc::Memory;
-use crate::attrs::kvma_vma;
-use crate::boundary::{call, given, tell};
-use crate::data::Data;
-use crate::hooks::kvma_hooks;
-use crate::status::{Fail, kvma_status};
 use core::ffi::c_void;
-use engine::{Hooks, Update, Vma};
+use core::mem::MaybeUninit;
+use core::ptr;
 
-/// Whether a VMA of now and one of then, which overlap, show the same mapping, so that the pages
-/// which are there may stay. Must always answer the same.
+use engine::{Error, Vma};
+
+use super::handle::{kvma_vm, read};
+use super::update::{alone, kvma_update, within};
+use crate::attrs::kvma_vma;
+use crate::boundary::{ffi_call, required, write_out};
+use crate::hooks::kvma_hooks;
+use crate::status::{Failure, kvma_status};
+use crate::user_data::UserData;
+
+/// Answers whether a VMA of now and a saved one, which overlap, are of the same mapping, so that
+/// the pages which are there may stay. Must always answer the same for the same VMAs.
 pub type kvma_same_fn = Option<
-    unsafe extern "C" fn(udata: *mut c_void, now: *const kvma_vma, then: *const kvma_vma) -> bool,
+    unsafe extern "C" fn(udata: *mut c_void, now: *const kvma_vma, saved: *const kvma_vma) -> bool,
 >;
 
-/// Whether a VMA stays. Must always answer the same.
-pub type kvma_keep_fn =
-    Option<unsafe extern "C" fn(udata: *mut c_void, vma: *const kvma_vma) -> bool>;
-
-/// The caller's answer; without a function, whether the owner's data is the same pointer.
-fn same<'a>(
+/// Returns the caller's answer; without a function, whether the user data is the same pointer.
+fn is_same<'a>(
     same: kvma_same_fn,
     udata: *mut c_void,
-) -> impl Fn(&Vma<'_, Data>, &Vma<'_, Data>) -> bool + 'a {
-    move |now, then| match same {
-        // SAFETY: the owner's function, called as its documentation says.
-        Some(same) => unsafe { same(udata, &(*now).into(), &(*then).into()) },
-        None => now.data().pointer() == then.data().pointer(),
+) -> impl Fn(&Vma<'_, UserData>, &Vma<'_, UserData>) -> bool + 'a {
+    move |now, saved| match same {
+        // SAFETY: the function's documentation promises this call, with VMAs that live for the
+        // call.
+        Some(same) => unsafe { same(udata, &(*now).into(), &(*saved).into()) },
+        None => now.data().pointer() == saved.data().pointer(),
     }
 }
 
-fn keep<'a>(
-    keep: kvma_keep_fn,
-    udata: *mut c_void,
-) -> Result<impl Fn(&Vma<'_, Data>) -> bool + 'a, Fail> {
-    let keep = keep.ok_or(Fail::Null)?;
-    // SAFETY: as in `same`.
-    Ok(move |vma: &Vma<'_, Data>| unsafe { keep(udata, &(*vma).into()) })
-}
-
-fn restore<H: Hooks<Data>>(
-    map: &mut Map,
-    update: &mut Update<'_, Data, Memory, H>,
-    saved: &kvma_vm,
-    is_same: impl Fn(&Vma<'_, Data>, &Vma<'_, Data>) -> bool,
-) -> Result<(), Fail> {
-    saved.map.read(|saved| Ok(map.restore(saved, is_same, update)?))
+/// Checks that a map goes back to another one.
+fn other_map(vm: *const kvma_vm, saved: Option<&kvma_vm>) -> Result<&kvma_vm, Failure> {
+    let saved = required(saved)?;
+    if ptr::eq(vm, saved) { Err(Error::SameSpace.into()) } else { Ok(saved) }
 }
 
 /// Makes `vm` equal to `saved`, an earlier `kvma_vm_fork` of it: boundaries and attributes of all
-/// VMAs, those included that were unmapped or replaced since. What comes back has a `fork` of the
-/// saved owner's data; what stays keeps its own. `same_mapping` may be NULL: where the owner's data
-/// is the same pointer.
+/// VMAs, including those that were unmapped or replaced since. What comes back has a `fork` of the
+/// saved user data, and what stays keeps its own. `same` may be NULL: mappings are the same where
+/// the user data is the same pointer.
 ///
-/// The hooks hear what is to be undone: first `unmap` for what must go, then `protect` for what
-/// stays with other attributes, then `map` for what comes back, each ascending. Contents are the
-/// owner's.
+/// The hooks hear what is to be undone: first `on_unmap` for what must go, then `on_protect` for
+/// what stays with other attributes, then `on_map` for what comes back, each ascending. The
+/// contents are the kernel's. `KVMA_SPACE_MISMATCH` if the maps cover different ranges or differ in
+/// page size, `KVMA_CLAIMED` if a claim lies where a VMA is to come back. O(n + m + steps log n)
+/// for n VMAs now and m saved ones.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_vm_restore(
     vm: *mut kvma_vm,
-    saved: *const kvma_vm,
-    same_mapping: kvma_same_fn,
+    saved: Option<&kvma_vm>,
+    same: kvma_same_fn,
     udata: *mut c_void,
-    hooks: *const kvma_hooks,
+    hooks: Option<&kvma_hooks>,
 ) -> kvma_status {
-    call(|| {
-        // SAFETY: the contract of all functions (crate docs); so below.
+    ffi_call(|| {
+        let saved = other_map(vm, saved)?;
+        // SAFETY: `vm` is NULL or a live map, as the caller promises.
         unsafe {
-            let saved = given(saved)?;
-            alone(vm, hooks, |map, up| restore(map, up, saved, same(same_mapping, udata)))
+            alone(vm, hooks, |_, map, update| {
+                saved.map.read(|saved| map.restore(saved, is_same(same, udata), update))
+            })
         }
     })
 }
 
-/// `kvma_vm_restore` within an update.
+/// Does what `kvma_vm_restore` does, within an update.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_update_restore(
     update: *mut kvma_update,
     vm: *mut kvma_vm,
-    saved: *const kvma_vm,
-    same_mapping: kvma_same_fn,
+    saved: Option<&kvma_vm>,
+    same: kvma_same_fn,
     udata: *mut c_void,
 ) -> kvma_status {
-    call(|| {
-        // SAFETY: see above.
+    ffi_call(|| {
+        let saved = other_map(vm, saved)?;
+        // SAFETY: `update` and `vm` are NULL or live handles, as the caller promises.
         unsafe {
-            let saved = given(saved)?;
-            within(update, vm, |map, up| restore(map, up, saved, same(same_mapping, udata)))
+            within(update, vm, |_, map, update| {
+                saved.map.read(|saved| map.restore(saved, is_same(same, udata), update))
+            })
         }
     })
 }
 
-/// Nodes that `kvma_vm_restore` may need, to `nodes`. O(n + m).
+/// Writes the number of nodes that `kvma_vm_restore` may need to `nodes`. O(n + m).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_vm_restore_cost(
-    vm: *const kvma_vm,
-    saved: *const kvma_vm,
-    same_mapping: kvma_same_fn,
+    vm: Option<&kvma_vm>,
+    saved: Option<&kvma_vm>,
+    same: kvma_same_fn,
     udata: *mut c_void,
-    nodes: *mut usize,
+    nodes: Option<&mut MaybeUninit<usize>>,
 ) -> kvma_status {
-    call(|| {
-        // SAFETY: see above.
-        unsafe {
-            let cost = look(vm, |map| {
-                look(saved, |saved| Ok(map.restore_cost(saved, same(same_mapping, udata))))
-            })?;
-            tell(nodes, cost);
-        }
-        Ok(())
-    })
-}
-
-/// Unmaps every VMA that `wanted` does not want, each whole; the number of pages removed goes to
-/// `pages` (NULL: not wanted). Needs no memory. O(n + removed log n).
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn kvma_vm_retain(
-    vm: *mut kvma_vm,
-    wanted: kvma_keep_fn,
-    udata: *mut c_void,
-    hooks: *const kvma_hooks,
-    pages: *mut u64,
-) -> kvma_status {
-    call(|| {
-        let wanted = keep(wanted, udata)?;
-        // SAFETY: see above.
-        unsafe { tell(pages, alone(vm, hooks, |map, up| Ok(map.retain(wanted, up)?))?) };
-        Ok(())
-    })
-}
-
-/// `kvma_vm_retain` within an update.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn kvma_update_retain(
-    update: *mut kvma_update,
-    vm: *mut kvma_vm,
-    wanted: kvma_keep_fn,
-    udata: *mut c_void,
-    pages: *mut u64,
-) -> kvma_status {
-    call(|| {
-        let wanted = keep(wanted, udata)?;
-        // SAFETY: see above.
-        unsafe { tell(pages, within(update, vm, |map, up| Ok(map.retain(wanted, up)?))?) };
+    ffi_call(|| {
+        let cost =
+            read(vm, |map| read(saved, |saved| Ok(map.restore_cost(saved, is_same(same, udata)))))?;
+        write_out(nodes, cost);
         Ok(())
     })
 }

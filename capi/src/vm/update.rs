@@ -1,90 +1,123 @@
-//! One change of a map in several calls: memory in hand, the hooks, and what is owed afterwards.
+//! One change of a map in several calls: preallocated nodes, the hooks, and what is owed
+//! afterwards.
 
-use super::kvma_vm;
-use crate::alloc::Memory;
-use crate::boundary::{call, call_or, given};
-use crate::data::Data;
-use crate::hooks::{Table, kvma_hooks};
-use crate::owing::Owing;
-use crate::status::{Fail, kvma_status};
-use core::ptr::{NonNull, null_mut};
-use engine::{Error, Update};
+use core::mem::MaybeUninit;
 
-pub(super) type Owed = Update<'static, Data, Memory, Table>;
+use engine::Update;
 
-/// Carries memory and hooks into one or several calls on a map, and out of them what must wait
-/// until the caller's lock is released: the rest of the TLB flush, then dropping what was removed,
-/// then giving memory back. Opaque.
+use super::handle::{Map, kvma_vm};
+use crate::alloc::{HandleSlot, Memory};
+use crate::boundary::{ffi_call, ffi_call_or, free_handle, handle, out_handle, required};
+use crate::hooks::{HookTable, kvma_hooks};
+use crate::status::{Failure, kvma_status};
+use crate::stored_update::StoredUpdate;
+use crate::user_data::UserData;
+
+pub(super) type MapUpdate<'h> = Update<'h, UserData, Memory, HookTable>;
+
+/// Carries nodes and hooks into one or several calls on a map, and out of them the work that must
+/// wait until the caller's lock is released: the rest of the TLB flush, then dropping what was
+/// removed, then giving memory back. Opaque.
 pub struct kvma_update {
-    owing: Owing<Data, Table>,
+    update: StoredUpdate<UserData, HookTable>,
     memory: Memory,
 }
 
-/// Begins a change of `vm` with `hooks` (NULL: none), and takes `nodes` nodes in hand: calls that
-/// need no more (a call on a range needs at most 3) do not allocate. To be called before taking the
-/// lock that guards the map. The table of hooks is copied.
+/// Runs a change that is finished when the call returns. While it is finished, others may read the
+/// map.
+///
+/// # Errors
+///
+/// `Null`, `Busy`, and what `change` answers.
+///
+/// # Safety
+///
+/// `vm` is NULL or a live handle.
+pub(super) unsafe fn alone<R>(
+    vm: *mut kvma_vm,
+    hooks: Option<&kvma_hooks>,
+    change: impl FnOnce(&kvma_vm, &mut Map, &mut MapUpdate<'_>) -> Result<R, Failure>,
+) -> Result<R, Failure> {
+    // SAFETY: this function's contract.
+    let vm = unsafe { handle(vm) }?;
+    let hooks = &mut HookTable::new(hooks);
+    vm.map.write_then(
+        |map| {
+            let mut update = map.update(hooks);
+            (change(vm, map, &mut update), update)
+        },
+        Update::finish,
+    )
+}
+
+/// Runs a change that is a part of an update.
+///
+/// # Errors
+///
+/// `Null`, `Busy`, and what `change` answers.
+///
+/// # Safety
+///
+/// `update` and `vm` are NULL or live handles.
+pub(super) unsafe fn within<R>(
+    update: *mut kvma_update,
+    vm: *mut kvma_vm,
+    change: impl FnOnce(&kvma_vm, &mut Map, &mut MapUpdate<'static>) -> Result<R, Failure>,
+) -> Result<R, Failure> {
+    // SAFETY: this function's contract.
+    let (update, vm) = unsafe { (handle(update)?, handle(vm)?) };
+    update.update.write(|update| vm.map.write(|map| change(vm, map, update)))
+}
+
+/// Begins an update of `vm` with `hooks` (NULL: none) and `nodes` preallocated nodes, so that calls
+/// which need no more do not allocate; a call on a range needs at most 3. Writes the handle to
+/// `update`; NULL if the call fails. Call it before taking the lock that guards the map.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_update_new(
-    update: *mut *mut kvma_update,
-    vm: *const kvma_vm,
-    hooks: *const kvma_hooks,
+    update: Option<&mut MaybeUninit<*mut kvma_update>>,
+    vm: Option<&kvma_vm>,
+    hooks: Option<&kvma_hooks>,
     nodes: usize,
 ) -> kvma_status {
-    call(|| {
-        // SAFETY: the contract of all functions (crate docs); so below.
-        let update = unsafe { update.as_mut() }.ok_or(Fail::Null)?;
-        *update = null_mut();
-        // SAFETY: see above.
-        let memory = unsafe { given(vm) }?.memory;
-        // SAFETY: see above.
-        let owing = Owing::new(memory, unsafe { Table::new(hooks) }, nodes)?;
-        *update = memory.put_in(kvma_update { owing, memory }).ok_or(Error::OutOfMemory)?.as_ptr();
+    ffi_call(|| {
+        let out = out_handle(update)?;
+        let &kvma_vm { memory, page, .. } = required(vm)?;
+        let update = StoredUpdate::new(memory, page, HookTable::new(hooks), nodes)?;
+        *out = HandleSlot::new(memory)?.fill(kvma_update { update, memory });
         Ok(())
     })
 }
 
-/// Takes nodes in hand until there are `nodes`.
+/// Preallocates nodes until the update has `nodes`.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn kvma_update_reserve(
+pub unsafe extern "C" fn kvma_update_preallocate(
     update: *mut kvma_update,
     nodes: usize,
 ) -> kvma_status {
-    // SAFETY: see above.
-    call(|| unsafe { given(update) }?.owing.write(|owed| Ok(owed.reserve(nodes)?)))
-}
-
-/// VMAs and parts of VMAs removed so far.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn kvma_update_removed(update: *const kvma_update) -> usize {
-    // SAFETY: see above.
-    call_or(0, || {
-        unsafe { given(update) }.and_then(|u| u.owing.read(|owed| Ok(owed.removed()))).unwrap_or(0)
+    ffi_call(|| {
+        // SAFETY: `update` is NULL or a live update, as the caller promises.
+        let handle = unsafe { handle(update) }?;
+        handle.update.write(|update| Ok(update.preallocate(nodes)?))
     })
 }
 
-/// Does what is owed and frees the update: waits for the flush, drops what was removed, gives
-/// memory back. To be called after releasing the lock. NULL is fine.
+/// Returns the number of VMAs and parts of VMAs that the update has removed so far.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvma_update_removed(update: Option<&kvma_update>) -> usize {
+    ffi_call_or(0, || {
+        let removed = |handle: &kvma_update| handle.update.read(|update| Ok(update.removed()));
+        required(update).and_then(removed).unwrap_or(0)
+    })
+}
+
+/// Does the work that is owed and frees the update: waits for the flush, drops what was removed,
+/// gives memory back. Call it after releasing the lock. NULL is fine. `KVMA_BUSY` if the update is
+/// in use or is being finished already.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_update_finish(update: *mut kvma_update) -> kvma_status {
-    call(|| {
-        let Some(update) = NonNull::new(update) else { return Ok(()) };
-        // SAFETY: see above.
-        let handle = unsafe { update.as_ref() };
-        handle.owing.check_idle()?;
-        let memory = handle.memory;
-        // SAFETY: from `put_in`; by contract nobody else uses an update that is being finished.
-        unsafe { memory.drop_in(update) };
-        Ok(())
+    // SAFETY: `update` is NULL or a live update, as the caller promises; it came from a
+    // `HandleSlot` of its memory, and `StoredUpdate::finish` succeeds once.
+    ffi_call(|| unsafe {
+        free_handle(update, |update| update.memory, |update| update.update.finish())
     })
-}
-
-impl kvma_update {
-    /// Runs one call on `vm` within this update.
-    pub(super) fn run<R>(
-        &self,
-        vm: &kvma_vm,
-        change: impl FnOnce(&mut super::Map, &mut Owed) -> Result<R, Fail>,
-    ) -> Result<R, Fail> {
-        self.owing.write(|owed| vm.map.write(|map| change(map, owed)))
-    }
 }

@@ -10,7 +10,7 @@
 /* The kernel around it. */
 struct kernel {
     int gets, puts;
-    int acts, unmaps, flushes;
+    int page_ops, unmaps, flushes;
     int64_t committed;
     uint64_t memory;
     struct kvma_file shared;
@@ -32,7 +32,7 @@ static void put(struct kvma_file *file) {
 static const struct kvma_file_ops counted = {get, put};
 
 static void on_unmap(void *udata, const struct kvma_piece *piece) {
-    CHECK(udata == &kernel && piece->range.pages > 0);
+    CHECK(udata == &kernel && piece->range.len > 0);
     kernel.unmaps++;
 }
 
@@ -41,21 +41,23 @@ static void flush_wait(void *udata) {
     kernel.flushes++;
 }
 
-static int32_t commit(void *udata, uint64_t pages) {
+static int32_t charge(void *udata, uint64_t pages, uint64_t total) {
     CHECK(udata == &kernel);
+    CHECK(total < kernel.memory);
     if ((uint64_t)kernel.committed + pages > kernel.memory)
         return ENOMEM;
     kernel.committed += (int64_t)pages;
     return 0;
 }
 
-static void uncommit(void *udata, uint64_t pages) {
+static void uncharge(void *udata, uint64_t pages) {
     CHECK(udata == &kernel);
     kernel.committed -= (int64_t)pages;
     CHECK(kernel.committed >= 0);
 }
 
-static struct kvma_file *shared_memory(void *udata, uint64_t len, uint64_t vm_flags, int32_t *error) {
+static struct kvma_file *shared_memory(void *udata, uint64_t len, uint64_t vm_flags,
+                                       int32_t *error) {
     CHECK(udata == &kernel && len > 0 && (vm_flags & 8));
     if (kernel.refuse_shared) {
         *error = kernel.refuse_shared;
@@ -70,16 +72,16 @@ static int32_t map_file(void *udata, const struct kvma_open_file *file, uint64_t
     return 0;
 }
 
-static int32_t act(void *udata, uint32_t action, const struct kvma_piece *piece) {
-    CHECK(udata == &kernel && piece->range.pages > 0);
-    CHECK(action == KVMA_ACTION_DONT_NEED || action == KVMA_ACTION_POPULATE ||
-          action == KVMA_ACTION_WRITE_BACK);
-    kernel.acts++;
+static int32_t page_op(void *udata, uint32_t op, const struct kvma_piece *piece) {
+    CHECK(udata == &kernel && piece->range.len > 0);
+    CHECK(op == KVMA_PAGE_OP_DONT_NEED || op == KVMA_PAGE_OP_POPULATE ||
+          op == KVMA_PAGE_OP_WRITE_BACK);
+    kernel.page_ops++;
     return 0;
 }
 
-static struct kvma_owner owner(void) {
-    struct kvma_owner table = {0};
+static struct kvma_kernel callbacks(void) {
+    struct kvma_kernel table = {0};
     memset(&kernel, 0, sizeof kernel);
     kernel.memory = 1 << 20;
     kernel.shared.ops = &counted;
@@ -87,14 +89,14 @@ static struct kvma_owner owner(void) {
     kernel.shared.name = "/dev/zero (deleted)";
     kernel.shared.minor = 1;
     kernel.shared.inode = 5;
-    table.hooks.unmap = on_unmap;
+    table.hooks.on_unmap = on_unmap;
     table.hooks.flush_wait = flush_wait;
     table.hooks.udata = &kernel;
-    table.commit = commit;
-    table.uncommit = uncommit;
+    table.charge = charge;
+    table.uncharge = uncharge;
     table.shared_memory = shared_memory;
     table.map_file = map_file;
-    table.act = act;
+    table.page_op = page_op;
     return table;
 }
 
@@ -103,7 +105,7 @@ struct program {
     struct kvma_linux_call *call;
 };
 
-static struct program start(const struct kvma_owner *table) {
+static struct program start(const struct kvma_kernel *table) {
     struct program program = {NULL, NULL};
     struct kvma_linux_layout layout = kvma_linux_layout_x86_64(8 << 20);
     CHECK_EQ(kvma_linux_new(&program.mm, &layout, NULL), KVMA_OK);
@@ -117,8 +119,8 @@ static void end(struct program program) {
     CHECK_EQ(kvma_linux_free(program.mm), KVMA_OK);
 }
 
-static int32_t map(struct program program, uint64_t addr, uint64_t len, uint64_t prot, uint64_t flags,
-                   const struct kvma_open_file *file, uint64_t *at) {
+static int32_t map(struct program program, uint64_t addr, uint64_t len, uint64_t prot,
+                   uint64_t flags, const struct kvma_open_file *file, uint64_t *at) {
     struct kvma_linux_mmap_args args = {addr, len, prot, flags, 0, file};
     return kvma_linux_mmap(program.mm, program.call, &args, at);
 }
@@ -143,13 +145,17 @@ static bool enough(void *udata, const char *text, size_t len) {
 }
 
 TEST(maps_protects_and_unmaps_as_linux_does) {
-    struct kvma_owner table = owner();
+    struct kvma_kernel table = callbacks();
     struct program program = start(&table);
     uint64_t at, other;
-    CHECK_EQ(map(program, 0, 4 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, NULL, &at), 0);
+    CHECK_EQ(
+        map(program, 0, 4 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, NULL, &at),
+        0);
     CHECK_EQ(kernel.committed, 4);
-    /* Top down, and joined with what is there. */
-    CHECK_EQ(map(program, 0, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, NULL, &other), 0);
+    /* Top down, and merged with what is there. */
+    CHECK_EQ(
+        map(program, 0, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, NULL, &other),
+        0);
     CHECK_EQ(other, at - PAGE);
     CHECK_EQ(kvma_linux_map_count(program.mm), 1);
     CHECK_EQ(kvma_linux_mprotect(program.mm, program.call, at, PAGE, PROT_READ), 0);
@@ -161,7 +167,8 @@ TEST(maps_protects_and_unmaps_as_linux_does) {
     CHECK_EQ(map(program, 0, PAGE, PROT_READ, MAP_PRIVATE, NULL, &at), -EBADF);
     CHECK_EQ(map(program, 0, PAGE, PROT_READ, MAP_ANONYMOUS, NULL, &at), -EINVAL);
     CHECK_EQ(map(program, 0, 0, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, NULL, &at), -EINVAL);
-    CHECK_EQ(map(program, 0, UINT64_MAX, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, NULL, &at), -ENOMEM);
+    CHECK_EQ(map(program, 0, UINT64_MAX, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, NULL, &at),
+             -ENOMEM);
     CHECK_EQ(kvma_linux_call_removed(program.call), 1);
     CHECK_EQ(kernel.unmaps, 1);
     CHECK_EQ(kernel.flushes, 0);
@@ -173,7 +180,7 @@ TEST(maps_protects_and_unmaps_as_linux_does) {
 }
 
 TEST(files_are_counted_and_listed) {
-    struct kvma_owner table = owner();
+    struct kvma_kernel table = callbacks();
     struct program program = start(&table);
     struct kvma_file file = {&counted, 9, 42, 8, 1, "/usr/bin/true", false, 0};
     struct kvma_open_file open = {&file, KVMA_FILE_READ, 0, 0};
@@ -182,17 +189,18 @@ TEST(files_are_counted_and_listed) {
     CHECK_EQ(kvma_linux_munmap(program.mm, program.call, at + PAGE, PAGE), 0);
     struct text text = {.len = 0};
     CHECK_EQ(kvma_linux_maps(program.mm, append, &text), KVMA_OK);
-    CHECK(strcmp(text.buffer,
-                 "10000000-10001000 r--p 00000000 08:01 42                                 /usr/bin/true\n"
-                 "10002000-10004000 r--p 00002000 08:01 42                                 /usr/bin/true\n") == 0);
-    CHECK_EQ(kvma_linux_maps(program.mm, enough, NULL), KVMA_BUSY);
+    CHECK(strcmp(text.buffer, "10000000-10001000 r--p 00000000 08:01 42                            "
+                              "     /usr/bin/true\n"
+                              "10002000-10004000 r--p 00002000 08:01 42                            "
+                              "     /usr/bin/true\n") == 0);
+    CHECK_EQ(kvma_linux_maps(program.mm, enough, NULL), KVMA_STOPPED);
     CHECK_EQ(kvma_linux_maps(program.mm, NULL, NULL), KVMA_NULL_POINTER);
     struct kvma_vma vma;
     CHECK_EQ(kvma_linux_find(program.mm, at + 3 * PAGE, &vma), KVMA_OK);
     CHECK(vma.data == &file);
     CHECK_EQ(vma.attrs.object, 9);
-    CHECK_EQ(vma.attrs.offset, 2);
-    CHECK_EQ(vma.attrs.extra & 7, 1);
+    CHECK_EQ(vma.attrs.offset, 2 * PAGE);
+    CHECK_EQ(vma.attrs.user_bits & 7, 1);
     struct kvma_walk walk = kvma_walk_over(0, UINT64_MAX);
     CHECK(kvma_linux_next(program.mm, &walk, &vma) && vma.range.start == at);
     CHECK(kvma_linux_next(program.mm, &walk, &vma) && vma.range.start == at + 2 * PAGE);
@@ -206,8 +214,8 @@ TEST(files_are_counted_and_listed) {
     CHECK_EQ(kernel.gets, kernel.puts);
 }
 
-TEST(shared_memory_is_the_owners) {
-    struct kvma_owner table = owner();
+TEST(shared_memory_is_the_kernels) {
+    struct kvma_kernel table = callbacks();
     struct program program = start(&table);
     uint64_t at;
     CHECK_EQ(map(program, 0, PAGE, PROT_READ, MAP_SHARED | MAP_ANONYMOUS, NULL, &at), 0);
@@ -215,7 +223,7 @@ TEST(shared_memory_is_the_owners) {
     CHECK_EQ(kvma_linux_find(program.mm, at, &vma), KVMA_OK);
     CHECK(vma.data == &kernel.shared);
     CHECK_EQ(kvma_linux_msync(program.mm, program.call, at, PAGE, MS_SYNC), 0);
-    CHECK(kernel.acts > 0);
+    CHECK(kernel.page_ops > 0);
     kernel.refuse_shared = EMFILE;
     CHECK_EQ(map(program, 0, PAGE, PROT_READ, MAP_SHARED | MAP_ANONYMOUS, NULL, &at), -EMFILE);
     end(program);
@@ -223,7 +231,7 @@ TEST(shared_memory_is_the_owners) {
 }
 
 TEST(the_heap_and_the_stack) {
-    struct kvma_owner table = owner();
+    struct kvma_kernel table = callbacks();
     struct program program = start(&table);
     uint64_t brk = 0;
     CHECK_EQ(kvma_linux_set_start_brk(program.mm, 0x20000000, 0), KVMA_OK);
@@ -238,7 +246,8 @@ TEST(the_heap_and_the_stack) {
     CHECK_EQ(kvma_linux_sbrk(program.mm, program.call, INT64_MAX, &brk), -ENOMEM);
 
     uint64_t top = 0x7ffffffff000;
-    struct kvma_linux_install_args stack = {top - 33 * PAGE, top, 0x100173, 0, NULL, KVMA_ROLE_OBJECT};
+    struct kvma_linux_install_args stack = {top - 33 * PAGE, top, 0x100173, 0, NULL,
+                                            KVMA_ROLE_OBJECT};
     CHECK_EQ(kvma_linux_install(program.mm, program.call, &stack), 0);
     CHECK_EQ(kvma_linux_install(program.mm, program.call, &stack), -EEXIST);
     CHECK_EQ(kvma_linux_set_start_stack(program.mm, top - 8), KVMA_OK);
@@ -246,7 +255,8 @@ TEST(the_heap_and_the_stack) {
     CHECK_EQ(kvma_linux_grow_stack(program.mm, program.call, top - 100 * PAGE), 0);
     CHECK_EQ(kvma_linux_grow_stack(program.mm, program.call, top - (16 << 20)), -ENOMEM);
     static struct kvma_file vdso = {NULL, 1, 0, 0, 0, "[vdso]", false, 0};
-    struct kvma_linux_install_args special = {0x7fff00000000, 0x7fff00002000, 0x75, 0, &vdso, KVMA_ROLE_SPECIAL};
+    struct kvma_linux_install_args special = {0x7fff00000000, 0x7fff00002000,   0x75, 0,
+                                              &vdso,          KVMA_ROLE_SPECIAL};
     CHECK_EQ(kvma_linux_install(program.mm, program.call, &special), 0);
     CHECK_EQ(kvma_linux_munmap(program.mm, program.call, 0x7fff00000000, PAGE), -EINVAL);
     CHECK_EQ(kvma_linux_set_gate(program.mm, KVMA_GATE_EXECUTE), KVMA_OK);
@@ -254,7 +264,8 @@ TEST(the_heap_and_the_stack) {
     struct text text = {.len = 0};
     CHECK_EQ(kvma_linux_maps(program.mm, append, &text), KVMA_OK);
     CHECK(strstr(text.buffer, "20000000-20003000 rw-p 00000000 00:00 0") != NULL);
-    CHECK(strstr(text.buffer, "[heap]\n") && strstr(text.buffer, "[stack]\n") && strstr(text.buffer, "[vdso]\n"));
+    CHECK(strstr(text.buffer, "[heap]\n") && strstr(text.buffer, "[stack]\n") &&
+          strstr(text.buffer, "[vdso]\n"));
     CHECK(strstr(text.buffer, "[vsyscall]\n") != NULL);
     struct kvma_linux_layout layout = kvma_linux_layout_x86_64(8 << 20);
     CHECK_EQ(kvma_linux_clear(program.mm, program.call, &layout), 0);
@@ -264,18 +275,22 @@ TEST(the_heap_and_the_stack) {
 }
 
 TEST(moves_locks_seals_and_advises) {
-    struct kvma_owner table = owner();
+    struct kvma_kernel table = callbacks();
     struct program program = start(&table);
     uint64_t at, moved;
-    CHECK_EQ(map(program, 0x10000000, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, NULL, &at), 0);
+    CHECK_EQ(map(program, 0x10000000, 2 * PAGE, PROT_READ | PROT_WRITE,
+                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, NULL, &at),
+             0);
     CHECK_EQ(kvma_linux_mremap(program.mm, program.call, at, 2 * PAGE, 4 * PAGE, 0, 0, &moved), 0);
     CHECK_EQ(moved, at);
-    CHECK_EQ(kvma_linux_mremap(program.mm, program.call, at, 4 * PAGE, 4 * PAGE, 3, 0x30000000, &moved), 0);
+    CHECK_EQ(
+        kvma_linux_mremap(program.mm, program.call, at, 4 * PAGE, 4 * PAGE, 3, 0x30000000, &moved),
+        0);
     CHECK_EQ(moved, 0x30000000);
     at = moved;
     CHECK_EQ(kvma_linux_note_write(program.mm, at), KVMA_OK);
     CHECK_EQ(kvma_linux_madvise(program.mm, program.call, at, PAGE, MADV_DONTNEED), 0);
-    CHECK_EQ(kernel.acts, 1);
+    CHECK_EQ(kernel.page_ops, 1);
     CHECK_EQ(kvma_linux_madvise(program.mm, program.call, at, PAGE, 12345), -EINVAL);
     CHECK_EQ(kvma_linux_mlock(program.mm, program.call, at, PAGE), 0);
     CHECK_EQ(kvma_linux_mlock2(program.mm, program.call, at, PAGE, 1), 0);
@@ -304,13 +319,13 @@ static void flush_after_inherit(void *udata) {
 }
 
 static int32_t inherit(void *udata, uint32_t how, const struct kvma_piece *vma) {
-    CHECK(udata == &kernel && vma->range.pages > 0 && how == KVMA_INHERIT_COPY_ON_WRITE);
+    CHECK(udata == &kernel && vma->range.len > 0 && how == KVMA_INHERIT_COPY_ON_WRITE);
     inherited++;
     return kernel.refuse_shared;
 }
 
 TEST(forks) {
-    struct kvma_owner table = owner();
+    struct kvma_kernel table = callbacks();
     struct kvma_linux *child = NULL;
     table.inherit = inherit;
     table.hooks.flush_begin = flush_after_inherit;
@@ -319,7 +334,9 @@ TEST(forks) {
     struct kvma_file file = {&counted, 9, 42, 8, 1, "/usr/bin/true", false, 0};
     struct kvma_open_file open = {&file, KVMA_FILE_READ, 0, 0};
     uint64_t at;
-    CHECK_EQ(map(program, 0, 4 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, NULL, &at), 0);
+    CHECK_EQ(
+        map(program, 0, 4 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, NULL, &at),
+        0);
     CHECK_EQ(kvma_linux_note_write(program.mm, at), KVMA_OK);
     CHECK_EQ(map(program, 0, PAGE, PROT_READ, MAP_PRIVATE, &open, &at), 0);
     CHECK_EQ(kvma_linux_fork(program.mm, program.call, &child), KVMA_OK);
@@ -341,23 +358,24 @@ TEST(forks) {
 
 TEST(faults) {
     struct program program = start(NULL);
-    uint64_t at, verdict;
-    CHECK_EQ(map(program, 0, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, NULL, &at), 0);
+    uint64_t at, action;
+    CHECK_EQ(map(program, 0, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, NULL, &at),
+             0);
     struct kvma_linux_fault_args fault = {at, KVMA_ACCESS_READ, false, 0};
-    CHECK_EQ(kvma_linux_fault(program.mm, program.call, &fault, &verdict), 0);
-    CHECK_EQ(verdict, KVMA_FAULT_MAP);
+    CHECK_EQ(kvma_linux_fault(program.mm, program.call, &fault, &action), 0);
+    CHECK_EQ(action, KVMA_FAULT_MAP);
     fault.access = KVMA_ACCESS_WRITE;
-    CHECK_EQ(kvma_linux_fault(program.mm, program.call, &fault, &verdict), 0);
-    CHECK_EQ(verdict, KVMA_FAULT_COPY);
+    CHECK_EQ(kvma_linux_fault(program.mm, program.call, &fault, &action), 0);
+    CHECK_EQ(action, KVMA_FAULT_COPY);
     fault.access = KVMA_ACCESS_EXECUTE;
-    CHECK_EQ(kvma_linux_fault(program.mm, program.call, &fault, &verdict), 0);
-    CHECK_EQ(verdict, KVMA_FAULT_ACCERR);
+    CHECK_EQ(kvma_linux_fault(program.mm, program.call, &fault, &action), 0);
+    CHECK_EQ(action, KVMA_FAULT_ACCERR);
     fault.addr = at + PAGE;
-    CHECK_EQ(kvma_linux_fault(program.mm, program.call, &fault, &verdict), 0);
-    CHECK_EQ(verdict, KVMA_FAULT_MAPERR);
+    CHECK_EQ(kvma_linux_fault(program.mm, program.call, &fault, &action), 0);
+    CHECK_EQ(action, KVMA_FAULT_MAPERR);
     fault.access = 3;
-    CHECK_EQ(kvma_linux_fault(program.mm, program.call, &fault, &verdict), -EINVAL);
-    CHECK_EQ(kvma_linux_fault(program.mm, program.call, NULL, &verdict), -EFAULT);
+    CHECK_EQ(kvma_linux_fault(program.mm, program.call, &fault, &action), -EINVAL);
+    CHECK_EQ(kvma_linux_fault(program.mm, program.call, NULL, &action), -EFAULT);
     end(program);
 }
 
@@ -379,14 +397,19 @@ TEST(names_keys_and_policy) {
     CHECK_EQ(kvma_linux_mincore(program.mm, program.call, at, PAGE), 0);
     CHECK_EQ(kvma_linux_mincore(program.mm, program.call, at, 4 * PAGE), -ENOMEM);
     struct kvma_iovec ranges[] = {{at, PAGE}, {at + PAGE, PAGE}};
-    CHECK_EQ(kvma_linux_process_madvise(program.mm, program.call, true, ranges, 2, MADV_DONTNEED, 0, &advised), 0);
+    CHECK_EQ(kvma_linux_process_madvise(program.mm, program.call, true, ranges, 2, MADV_DONTNEED, 0,
+                                        &advised),
+             0);
     CHECK_EQ(advised, 2 * PAGE);
-    CHECK_EQ(kvma_linux_process_madvise(program.mm, program.call, false, ranges, 2, MADV_DONTNEED, 0, &advised),
+    CHECK_EQ(kvma_linux_process_madvise(program.mm, program.call, false, ranges, 2, MADV_DONTNEED,
+                                        0, &advised),
              -EINVAL);
-    CHECK_EQ(kvma_linux_process_madvise(program.mm, program.call, true, NULL, 2, MADV_DONTNEED, 0, &advised),
+    CHECK_EQ(kvma_linux_process_madvise(program.mm, program.call, true, NULL, 2, MADV_DONTNEED, 0,
+                                        &advised),
              -EFAULT);
     CHECK_EQ(kvma_linux_set_policy(program.mm, KVMA_WRITE_EXEC_NEVER, 0), KVMA_OK);
-    CHECK_EQ(kvma_linux_mprotect(program.mm, program.call, at, PAGE, PROT_READ | PROT_EXEC), -EACCES);
+    CHECK_EQ(kvma_linux_mprotect(program.mm, program.call, at, PAGE, PROT_READ | PROT_EXEC),
+             -EACCES);
     CHECK_EQ(kvma_linux_set_policy(program.mm, 4, 0), KVMA_BAD_ARGUMENT);
     CHECK_EQ(kvma_linux_set_policy(program.mm, 0, 1), KVMA_UNALIGNED);
     CHECK_EQ(kvma_linux_unserved(216), -ENOSYS); /* remap_file_pages */
@@ -429,7 +452,7 @@ TEST(no_memory_is_enomem) {
     CHECK_EQ(kvma_linux_new(&program.mm, &layout, NULL), KVMA_UNALIGNED);
 }
 
-static int32_t promise(void *udata, uint64_t pages, uint64_t total) {
+static int32_t charge_strictly(void *udata, uint64_t pages, uint64_t total) {
     CHECK(udata == &kernel);
     /* A 32nd of what the process has is kept back from it. */
     if ((uint64_t)kernel.committed + pages >= kernel.memory - total / 32)
@@ -438,23 +461,30 @@ static int32_t promise(void *udata, uint64_t pages, uint64_t total) {
     return 0;
 }
 
-TEST(promises_and_limits_by_how_large_a_process_is) {
-    struct kvma_owner table = owner();
-    table.commit = NULL;
-    table.promise = promise;
+TEST(charges_and_limits_by_how_large_a_process_is) {
+    struct kvma_kernel table = callbacks();
+    table.charge = charge_strictly;
     struct program program = start(&table);
     uint64_t at;
     kernel.memory = 100;
     CHECK_EQ(map(program, 0, 640 * PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, NULL, &at), 0);
-    CHECK_EQ(map(program, 0, 80 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, NULL, &at), -ENOMEM);
-    CHECK_EQ(map(program, 0, 79 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, NULL, &at), 0);
+    CHECK_EQ(
+        map(program, 0, 80 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, NULL, &at),
+        -ENOMEM);
+    CHECK_EQ(
+        map(program, 0, 79 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, NULL, &at),
+        0);
     CHECK_EQ(kernel.committed, 79);
     CHECK_EQ(kvma_linux_munmap(program.mm, program.call, at, 79 * PAGE), 0);
     CHECK_EQ(kernel.committed, 0);
     CHECK_EQ(kvma_linux_set_limit(program.mm, KVMA_LIMIT_DATA, 0), KVMA_OK);
     CHECK_EQ(kvma_linux_set_limit(program.mm, KVMA_LIMIT_DATA_MAX, 8 * PAGE), KVMA_OK);
-    CHECK_EQ(map(program, 0, 9 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, NULL, &at), -ENOMEM);
-    CHECK_EQ(map(program, 0, 8 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, NULL, &at), 0);
+    CHECK_EQ(
+        map(program, 0, 9 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, NULL, &at),
+        -ENOMEM);
+    CHECK_EQ(
+        map(program, 0, 8 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, NULL, &at),
+        0);
     end(program);
 }
 
@@ -477,13 +507,14 @@ TEST(null_is_a_status) {
     CHECK_EQ(kvma_linux_map_count(NULL), 0);
     CHECK_EQ(kvma_linux_set_start_brk(NULL, 0, 0), KVMA_NULL_POINTER);
     CHECK_EQ(kvma_linux_get_usage(NULL, NULL), KVMA_NULL_POINTER);
-    /* Without an owner: no shared memory, and everything else. */
+    /* Without a kernel: no shared memory, and everything else. */
     CHECK_EQ(map(program, 0, PAGE, 1, MAP_SHARED | MAP_ANONYMOUS, NULL, &at), -ENOMEM);
     CHECK_EQ(map(program, 0, PAGE, 1, MAP_PRIVATE | MAP_ANONYMOUS, NULL, &at), 0);
     end(program);
 }
 
 TESTS(RUN(maps_protects_and_unmaps_as_linux_does), RUN(files_are_counted_and_listed),
-      RUN(shared_memory_is_the_owners), RUN(the_heap_and_the_stack), RUN(moves_locks_seals_and_advises),
-      RUN(forks), RUN(faults), RUN(names_keys_and_policy), RUN(no_memory_is_enomem), RUN(null_is_a_status),
-      RUN(promises_and_limits_by_how_large_a_process_is))
+      RUN(shared_memory_is_the_kernels), RUN(the_heap_and_the_stack),
+      RUN(moves_locks_seals_and_advises), RUN(forks), RUN(faults), RUN(names_keys_and_policy),
+      RUN(no_memory_is_enomem), RUN(null_is_a_status),
+      RUN(charges_and_limits_by_how_large_a_process_is))

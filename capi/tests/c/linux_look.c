@@ -11,10 +11,10 @@
 static struct kvma_linux *mm;
 static struct kvma_linux_call *in_call;
 
-static void start(const struct kvma_owner *owner) {
+static void start(const struct kvma_kernel *kernel) {
     struct kvma_linux_layout layout = kvma_linux_layout_x86_64(8 << 20);
     CHECK_EQ(kvma_linux_new(&mm, &layout, NULL), KVMA_OK);
-    CHECK_EQ(kvma_linux_call_new(&in_call, mm, owner, 3), KVMA_OK);
+    CHECK_EQ(kvma_linux_call_new(&in_call, mm, kernel, 3), KVMA_OK);
 }
 
 static void end(void) {
@@ -66,13 +66,14 @@ TEST(walks_from_above_and_gaps) {
     CHECK(kvma_linux_next_gap(mm, &walk, &gap));
     CHECK_EQ(gap.start, 4 * MIB + PAGE);
     CHECK_EQ(gap.last, 8 * MIB - 1);
-    CHECK(kvma_linux_next_gap(mm, &walk, &gap) && gap.start == 8 * MIB + PAGE && gap.last == 9 * MIB - 1);
+    CHECK(kvma_linux_next_gap(mm, &walk, &gap) && gap.start == 8 * MIB + PAGE &&
+          gap.last == 9 * MIB - 1);
     CHECK(!kvma_linux_next_gap(mm, &walk, &gap));
     end();
 }
 
-TEST(settings_are_told) {
-    struct kvma_linux_layout layout = kvma_linux_layout_x86_64(8 << 20), told, moved;
+TEST(settings_are_read_back) {
+    struct kvma_linux_layout layout = kvma_linux_layout_x86_64(8 << 20), now, moved;
     uint32_t write_exec;
     uint64_t guard, addr;
     CHECK_EQ(layout.page_size, PAGE);
@@ -86,11 +87,11 @@ TEST(settings_are_told) {
     moved.bottom_up = true;
     CHECK_EQ(kvma_linux_new(&mm, &moved, NULL), KVMA_OK);
     CHECK_EQ(kvma_linux_call_new(&in_call, mm, NULL, 3), KVMA_OK);
-    CHECK_EQ(kvma_linux_get_layout(mm, &told), KVMA_OK);
-    CHECK_EQ(told.base, moved.base);
-    CHECK_EQ(told.bottom, moved.bottom);
-    CHECK_EQ(told.user_min_addr, 2 * PAGE);
-    CHECK(told.bottom_up && told.task_size == layout.task_size);
+    CHECK_EQ(kvma_linux_get_layout(mm, &now), KVMA_OK);
+    CHECK_EQ(now.base, moved.base);
+    CHECK_EQ(now.bottom, moved.bottom);
+    CHECK_EQ(now.user_min_addr, 2 * PAGE);
+    CHECK(now.bottom_up && now.task_size == layout.task_size);
     CHECK_EQ(map(0, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS), moved.bottom);
 
     CHECK_EQ(kvma_linux_get_policy(mm, &write_exec, &guard), KVMA_OK);
@@ -118,7 +119,8 @@ TEST(settings_are_told) {
 
 TEST(roles_of_files) {
     struct kvma_file name = {.name = "[vdso]"};
-    struct kvma_linux_install_args args = {.start = 4 * MIB, .end = 4 * MIB + PAGE, .vm_flags = 0x75};
+    struct kvma_linux_install_args args = {
+        .start = 4 * MIB, .end = 4 * MIB + PAGE, .vm_flags = 0x75};
     uint32_t role = 9;
     start(NULL);
     args.file = &name;
@@ -133,35 +135,36 @@ TEST(roles_of_files) {
     end();
 }
 
-static uint64_t judge(uint64_t addr, uint32_t access) {
+static uint64_t check_access(uint64_t addr, uint32_t access) {
     struct kvma_linux_fault_args fault = {.addr = addr, .access = access};
-    uint64_t verdict = 99;
-    CHECK_EQ(kvma_linux_judge(mm, &fault, &verdict), KVMA_OK);
-    return verdict;
+    uint64_t action = 99;
+    CHECK_EQ(kvma_linux_check_access(mm, &fault, &action), KVMA_OK);
+    return action;
 }
 
-TEST(faults_are_judged_without_a_change) {
+TEST(faults_are_checked_without_a_change) {
     struct kvma_linux_fault_args write = {.addr = 4 * MIB + 5, .access = KVMA_ACCESS_WRITE};
     struct kvma_linux_fault_args nonsense = {.access = 7};
-    uint64_t verdict;
+    uint64_t action;
     start(NULL);
     map(4 * MIB, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS);
-    CHECK_EQ(judge(4 * MIB, KVMA_ACCESS_READ), KVMA_FAULT_MAP);
-    CHECK_EQ(judge(4 * MIB, KVMA_ACCESS_EXECUTE), KVMA_FAULT_ACCERR);
-    CHECK_EQ(judge(5 * MIB, KVMA_ACCESS_READ), KVMA_FAULT_TAKE_NOTE);
-    CHECK_EQ(judge(4 * MIB, KVMA_ACCESS_WRITE), KVMA_FAULT_TAKE_NOTE);
-    CHECK_EQ(kvma_linux_fault(mm, in_call, &write, &verdict), KVMA_OK);
-    CHECK_EQ(verdict, KVMA_FAULT_COPY);
-    CHECK_EQ(judge(4 * MIB, KVMA_ACCESS_WRITE), KVMA_FAULT_COPY);
-    CHECK_EQ(kvma_linux_judge(mm, NULL, &verdict), KVMA_NULL_POINTER);
-    CHECK_EQ(kvma_linux_judge(NULL, &write, &verdict), KVMA_NULL_POINTER);
-    CHECK_EQ(kvma_linux_judge(mm, &nonsense, &verdict), -EINVAL);
+    CHECK_EQ(check_access(4 * MIB, KVMA_ACCESS_READ), KVMA_FAULT_MAP);
+    CHECK_EQ(check_access(4 * MIB, KVMA_ACCESS_EXECUTE), KVMA_FAULT_ACCERR);
+    CHECK_EQ(check_access(5 * MIB, KVMA_ACCESS_READ), KVMA_FAULT_UNDECIDED);
+    CHECK_EQ(check_access(4 * MIB, KVMA_ACCESS_WRITE), KVMA_FAULT_UNDECIDED);
+    CHECK_EQ(kvma_linux_fault(mm, in_call, &write, &action), KVMA_OK);
+    CHECK_EQ(action, KVMA_FAULT_COPY);
+    CHECK_EQ(check_access(4 * MIB, KVMA_ACCESS_WRITE), KVMA_FAULT_COPY);
+    CHECK_EQ(kvma_linux_check_access(mm, NULL, &action), KVMA_NULL_POINTER);
+    CHECK_EQ(kvma_linux_check_access(NULL, &write, &action), KVMA_NULL_POINTER);
+    CHECK_EQ(kvma_linux_check_access(mm, &nonsense, &action), -EINVAL);
     end();
 }
 
 TEST(lines_of_maps_files_are_read) {
     const char *good = "00651000-00652000 r-xs 00051000 08:02 173521      /usr/bin/a b";
-    const char *bad[] = {"", "1-", "00651000-00652000 r-xq 00051000 08:02 173521", "2000-1000 r-xp 0 0:0 0", "\xff"};
+    const char *bad[] = {"", "1-", "00651000-00652000 r-xq 00051000 08:02 173521",
+                         "2000-1000 r-xp 0 0:0 0", "\xff"};
     struct kvma_maps_line line = {.start = 7};
     uint64_t flags;
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
@@ -192,7 +195,7 @@ TEST(flags_have_letters) {
     CHECK_EQ(kvma_linux_vm_flag(NULL), 0);
     CHECK_EQ(kvma_linux_vm_flags_text(0x103, hear, &used), KVMA_OK);
     CHECK(strcmp(said, "rd wr gd ") == 0);
-    CHECK_EQ(kvma_linux_vm_flags_text(0x103, hear_nothing, NULL), KVMA_BUSY);
+    CHECK_EQ(kvma_linux_vm_flags_text(0x103, hear_nothing, NULL), KVMA_STOPPED);
     CHECK_EQ(kvma_linux_vm_flags_text(0x103, NULL, NULL), KVMA_NULL_POINTER);
 }
 
@@ -213,7 +216,8 @@ static uint64_t huge_page(void *udata, uint32_t log2) {
     return log2 == 0 || log2 == 16 ? 1 << 16 : 0;
 }
 
-static struct kvma_file *huge_memory(void *udata, uint64_t page, uint64_t len, uint64_t vm_flags, int32_t *error) {
+static struct kvma_file *huge_memory(void *udata, uint64_t page, uint64_t len, uint64_t vm_flags,
+                                     int32_t *error) {
     (void)udata, (void)vm_flags, (void)error;
     CHECK_EQ(page, 1 << 16);
     CHECK_EQ(len % page, 0);
@@ -221,18 +225,18 @@ static struct kvma_file *huge_memory(void *udata, uint64_t page, uint64_t len, u
     return &huge_file;
 }
 
-TEST(huge_pages_are_the_owners) {
-    struct kvma_owner owner = {.huge_memory = huge_memory, .huge_page = huge_page};
+TEST(huge_pages_are_the_kernels) {
+    struct kvma_kernel kernel = {.huge_memory = huge_memory, .huge_page = huge_page};
     struct kvma_linux_mmap_args args = {
         .len = 3 << 16, .prot = PROT_READ, .flags = MAP_PRIVATE | MAP_ANONYMOUS | 0x40000};
     struct kvma_vma vma;
     uint64_t at;
-    start(&owner);
+    start(&kernel);
     CHECK_EQ(kvma_linux_mmap(mm, in_call, &args, &at), KVMA_OK);
     CHECK_EQ(at % (1 << 16), 0);
     CHECK_EQ(kvma_linux_find(mm, at, &vma), KVMA_OK);
-    CHECK_EQ(vma.range.pages, 48);
-    CHECK(vma.data == &huge_file && (vma.attrs.flags & KVMA_CUT_64K));
+    CHECK_EQ(vma.range.len, 3 << 16);
+    CHECK(vma.data == &huge_file && (vma.attrs.flags & KVMA_SPLIT_64K));
     CHECK_EQ(kvma_linux_munmap(mm, in_call, at, PAGE), -EINVAL);
     CHECK_EQ(kvma_linux_munmap(mm, in_call, at, 1 << 16), KVMA_OK);
     args.flags |= 21 << 26;
@@ -240,6 +244,6 @@ TEST(huge_pages_are_the_owners) {
     end();
 }
 
-TESTS(RUN(walks_from_above_and_gaps), RUN(settings_are_told), RUN(roles_of_files),
-      RUN(faults_are_judged_without_a_change), RUN(lines_of_maps_files_are_read), RUN(flags_have_letters),
-      RUN(unserved_calls_say_why), RUN(huge_pages_are_the_owners))
+TESTS(RUN(walks_from_above_and_gaps), RUN(settings_are_read_back), RUN(roles_of_files),
+      RUN(faults_are_checked_without_a_change), RUN(lines_of_maps_files_are_read),
+      RUN(flags_have_letters), RUN(unserved_calls_say_why), RUN(huge_pages_are_the_kernels))

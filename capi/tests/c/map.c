@@ -8,7 +8,7 @@
 
 static struct kvma_vm *space(uint64_t pages) {
     struct kvma_vm *vm = NULL;
-    CHECK_EQ(kvma_vm_new(&vm, BASE, pages, PAGE, NULL, NULL), KVMA_OK);
+    CHECK_EQ(kvma_vm_new(&vm, BASE, BASE + pages * PAGE - 1, PAGE, NULL, NULL), KVMA_OK);
     return vm;
 }
 
@@ -19,8 +19,8 @@ static void done(struct kvma_vm *vm) {
 
 static struct kvma_request fixed(uint64_t addr, uint64_t pages, uint32_t flags) {
     struct kvma_request request = {0};
-    request.place = KVMA_FIXED;
-    request.addr = addr;
+    request.placement.kind = KVMA_FIXED;
+    request.placement.addr = addr;
     request.len = pages * PAGE;
     request.attrs.flags = flags;
     return request;
@@ -34,26 +34,26 @@ static void map(struct kvma_vm *vm, uint64_t addr, uint64_t pages, uint32_t flag
 TEST(maps_finds_and_unmaps) {
     struct kvma_vm *vm = space(16);
     struct kvma_request request = {0};
-    uint64_t addr, pages;
+    uint64_t addr, bytes;
     struct kvma_vma vma;
 
     request.len = 4 * PAGE;
     request.attrs.flags = KVMA_READ;
     request.attrs.backed = true;
     request.attrs.object = 7;
-    request.attrs.offset = 100;
+    request.attrs.offset = 100 * PAGE;
     CHECK_EQ(kvma_vm_map(vm, &request, NULL, &addr), KVMA_OK);
     CHECK_EQ(addr, BASE);
-    CHECK_EQ(kvma_vm_unmap(vm, addr + PAGE, PAGE, NULL, &pages), KVMA_OK);
-    CHECK_EQ(pages, 1);
+    CHECK_EQ(kvma_vm_unmap(vm, addr + PAGE, PAGE, NULL, &bytes), KVMA_OK);
+    CHECK_EQ(bytes, PAGE);
     CHECK_EQ(kvma_vm_len(vm), 2);
-    CHECK_EQ(kvma_vm_pages(vm), 3);
+    CHECK_EQ(kvma_vm_mapped_bytes(vm), 3 * PAGE);
     CHECK(!kvma_vm_is_empty(vm));
     CHECK_EQ(kvma_vm_find(vm, addr + 3 * PAGE, &vma), KVMA_OK);
     CHECK_EQ(vma.range.start, addr + 2 * PAGE);
     CHECK_EQ(vma.range.last, addr + 4 * PAGE - 1);
-    CHECK_EQ(vma.range.pages, 2);
-    CHECK_EQ(vma.attrs.offset, 102);
+    CHECK_EQ(vma.range.len, 2 * PAGE);
+    CHECK_EQ(vma.attrs.offset, 102 * PAGE);
     CHECK_EQ(vma.gap_before, PAGE);
     CHECK_EQ(kvma_vm_find(vm, addr + PAGE, &vma), KVMA_NOT_MAPPED);
     CHECK_EQ(kvma_vm_find_from(vm, addr + PAGE, &vma), KVMA_OK);
@@ -62,8 +62,8 @@ TEST(maps_finds_and_unmaps) {
     CHECK_EQ(vma.range.start, addr);
     map(vm, addr + PAGE, 2, KVMA_WRITE);
     CHECK_EQ(kvma_vm_len(vm), 3);
-    CHECK_EQ(kvma_vm_clear(vm, NULL, &pages), KVMA_OK);
-    CHECK_EQ(pages, 4);
+    CHECK_EQ(kvma_vm_clear(vm, NULL, &bytes), KVMA_OK);
+    CHECK_EQ(bytes, 4 * PAGE);
     CHECK(kvma_vm_is_empty(vm));
     done(vm);
 }
@@ -72,10 +72,11 @@ TEST(tells_about_the_space) {
     struct kvma_vm *vm = NULL;
     struct kvma_range range;
     /* All of the 64-bit space, to the last byte. */
-    CHECK_EQ(kvma_vm_new(&vm, 0, (uint64_t)1 << 52, PAGE, NULL, NULL), KVMA_OK);
+    CHECK_EQ(kvma_vm_new(&vm, 0, UINT64_MAX, PAGE, NULL, NULL), KVMA_OK);
     CHECK_EQ(kvma_vm_space(vm, &range), KVMA_OK);
     CHECK_EQ(range.start, 0);
     CHECK_EQ(range.last, UINT64_MAX);
+    CHECK_EQ(range.len, 0);
     CHECK_EQ(kvma_vm_page_size(vm), PAGE);
     map(vm, UINT64_MAX - PAGE + 1, 1, KVMA_READ);
     CHECK_EQ(kvma_vm_find(vm, UINT64_MAX, NULL), KVMA_OK);
@@ -122,7 +123,7 @@ TEST(places_as_searched_for) {
     CHECK(kvma_vm_is_free(vm, BASE + PAGE, PAGE));
     CHECK(!kvma_vm_is_free(vm, BASE, PAGE));
     struct kvma_request request = fixed(BASE, 1, 0);
-    request.place = KVMA_FIXED_NOREPLACE;
+    request.placement.kind = KVMA_FIXED_NOREPLACE;
     CHECK_EQ(kvma_vm_map(vm, &request, NULL, &addr), KVMA_OVERLAP);
     CHECK_EQ(kvma_errno(KVMA_OVERLAP), 17);
     done(vm);
@@ -151,17 +152,17 @@ TEST(walks_vmas_pieces_and_gaps) {
     walk = kvma_walk_over(BASE + 2 * PAGE, 5 * PAGE);
     CHECK(kvma_vm_next_piece(vm, &walk, &piece));
     CHECK_EQ(piece.range.start, BASE + 2 * PAGE);
-    CHECK_EQ(piece.range.pages, 2);
-    CHECK_EQ(piece.attrs.offset, 2);
+    CHECK_EQ(piece.range.len, 2 * PAGE);
+    CHECK_EQ(piece.attrs.offset, 2 * PAGE);
     CHECK(kvma_vm_prev_piece(vm, &walk, &piece));
     CHECK_EQ(piece.range.start, BASE + 6 * PAGE);
-    CHECK_EQ(piece.range.pages, 1);
+    CHECK_EQ(piece.range.len, PAGE);
     CHECK(!kvma_vm_next_piece(vm, &walk, &piece));
 
     walk = kvma_walk_over(0, UINT64_MAX);
     CHECK(kvma_vm_next_gap(vm, &walk, &gap));
     CHECK_EQ(gap.start, BASE + 4 * PAGE);
-    CHECK_EQ(gap.pages, 2);
+    CHECK_EQ(gap.len, 2 * PAGE);
     CHECK(kvma_vm_prev_gap(vm, &walk, &gap));
     CHECK_EQ(gap.start, BASE + 8 * PAGE);
     CHECK_EQ(gap.last, BASE + 16 * PAGE - 1);
@@ -175,7 +176,7 @@ TEST(walks_vmas_pieces_and_gaps) {
 
 static struct kvma_attrs sequential(void *udata, const struct kvma_vma *vma) {
     struct kvma_attrs attrs = vma->attrs;
-    attrs.extra |= *(const uint64_t *)udata;
+    attrs.user_bits |= *(const uint64_t *)udata;
     return attrs;
 }
 
@@ -194,7 +195,7 @@ TEST(changes_attributes) {
     CHECK_EQ(kvma_vm_update_attrs(vm, BASE + 2 * PAGE, 8 * PAGE, sequential, &bit, NULL), KVMA_OK);
     CHECK_EQ(kvma_vm_len(vm), 2);
     CHECK_EQ(kvma_vm_find(vm, BASE + 2 * PAGE, &vma), KVMA_OK);
-    CHECK_EQ(vma.attrs.extra, bit);
+    CHECK_EQ(vma.attrs.user_bits, bit);
     CHECK_EQ(vma.attrs.flags, KVMA_READ);
     done(vm);
 }
@@ -204,7 +205,7 @@ TEST(splits_and_merges_by_hand) {
     map(vm, BASE, 4, KVMA_READ);
     CHECK_EQ(kvma_vm_split_at(vm, BASE + PAGE), KVMA_OK);
     CHECK_EQ(kvma_vm_len(vm), 2);
-    CHECK_EQ(kvma_vm_may_merge_at(vm, BASE + PAGE), KVMA_OK);
+    CHECK_EQ(kvma_vm_can_merge_at(vm, BASE + PAGE), KVMA_OK);
     CHECK_EQ(kvma_vm_merge_at(vm, BASE + PAGE), KVMA_OK);
     CHECK_EQ(kvma_vm_merge_at(vm, BASE + PAGE), KVMA_NOT_ADJACENT);
     map(vm, BASE + 4 * PAGE, 1, KVMA_WRITE);
@@ -217,36 +218,42 @@ TEST(splits_and_merges_by_hand) {
     done(vm);
 }
 
-TEST(huge_pages_refuse_to_be_cut) {
+TEST(huge_pages_refuse_to_be_split) {
     struct kvma_vm *vm = NULL;
-    CHECK_EQ(kvma_vm_new(&vm, 0, 4096, PAGE, NULL, NULL), KVMA_OK);
-    map(vm, 2 << 20, 1024, KVMA_READ | KVMA_CUT_2M);
-    CHECK_EQ(kvma_vm_unmap(vm, 2 << 20, PAGE, NULL, NULL), KVMA_CUT_REFUSED);
+    CHECK_EQ(kvma_vm_new(&vm, 0, (16 << 20) - 1, PAGE, NULL, NULL), KVMA_OK);
+    map(vm, 2 << 20, 1024, KVMA_READ | KVMA_SPLIT_2M);
+    CHECK_EQ(kvma_vm_unmap(vm, 2 << 20, PAGE, NULL, NULL), KVMA_SPLIT_REFUSED);
     CHECK_EQ(kvma_vm_unmap(vm, 2 << 20, 2 << 20, NULL, NULL), KVMA_OK);
-    CHECK_EQ(kvma_vm_pages(vm), 512);
+    CHECK_EQ(kvma_vm_mapped_bytes(vm), 2 << 20);
     done(vm);
 }
 
 TEST(relocates) {
     struct kvma_vm *vm = space(16);
     map(vm, BASE, 2, KVMA_READ);
-    CHECK_EQ(kvma_vm_relocate(vm, BASE, 2 * PAGE, BASE + PAGE, KVMA_SOURCE_UNMAP, KVMA_MERGE_BOTH, NULL),
-             KVMA_OVERLAP);
-    CHECK_EQ(kvma_vm_relocate(vm, BASE, 2 * PAGE, BASE + 8 * PAGE, KVMA_SOURCE_UNMAP, KVMA_MERGE_BOTH, NULL),
+    CHECK_EQ(
+        kvma_vm_relocate(vm, BASE, 2 * PAGE, BASE + PAGE, KVMA_SOURCE_UNMAP, KVMA_MERGE_BOTH, NULL),
+        KVMA_OVERLAP);
+    CHECK_EQ(kvma_vm_relocate(vm, BASE, 2 * PAGE, BASE + 8 * PAGE, KVMA_SOURCE_UNMAP,
+                              KVMA_MERGE_BOTH, NULL),
              KVMA_OK);
     CHECK_EQ(kvma_vm_find(vm, BASE, NULL), KVMA_NOT_MAPPED);
-    CHECK_EQ(kvma_vm_relocate(vm, BASE + 8 * PAGE, PAGE, BASE, KVMA_SOURCE_KEEP, KVMA_MERGE_NEVER, NULL),
-             KVMA_OK);
-    CHECK_EQ(kvma_vm_pages(vm), 3);
-    CHECK_EQ(kvma_vm_relocate(vm, BASE, PAGE, BASE + PAGE, 2, KVMA_MERGE_NEVER, NULL), KVMA_BAD_ARGUMENT);
-    CHECK_EQ(kvma_vm_relocate(vm, BASE, PAGE, BASE + PAGE, KVMA_SOURCE_KEEP, 4, NULL), KVMA_BAD_ARGUMENT);
+    CHECK_EQ(
+        kvma_vm_relocate(vm, BASE + 8 * PAGE, PAGE, BASE, KVMA_SOURCE_KEEP, KVMA_MERGE_NEVER, NULL),
+        KVMA_OK);
+    CHECK_EQ(kvma_vm_mapped_bytes(vm), 3 * PAGE);
+    CHECK_EQ(kvma_vm_relocate(vm, BASE, PAGE, BASE + PAGE, 2, KVMA_MERGE_NEVER, NULL),
+             KVMA_BAD_ARGUMENT);
+    CHECK_EQ(kvma_vm_relocate(vm, BASE, PAGE, BASE + PAGE, KVMA_SOURCE_KEEP, 4, NULL),
+             KVMA_BAD_ARGUMENT);
     done(vm);
 }
 
-static bool all_but_shared(void *udata, const struct kvma_vma *vma, struct kvma_attrs *attrs) {
-    (void)udata;
+static int32_t all_but_shared(void *udata, const struct kvma_vma *vma, struct kvma_attrs *attrs,
+                              void **data) {
+    (void)udata, (void)data;
     attrs->flags &= ~(uint32_t)KVMA_WRITE;
-    return !(vma->attrs.flags & KVMA_SHARED);
+    return vma->attrs.flags & KVMA_SHARED ? KVMA_FORK_SKIP : 0;
 }
 
 static bool is_read_only(void *udata, const struct kvma_vma *vma) {
@@ -255,9 +262,9 @@ static bool is_read_only(void *udata, const struct kvma_vma *vma) {
 }
 
 TEST(forks_and_restores) {
-    struct kvma_vm *vm = space(16), *child = NULL, *saved = NULL;
+    struct kvma_vm *vm = space(16), *child = NULL, *saved = NULL, *other = NULL;
     size_t nodes;
-    uint64_t pages;
+    uint64_t bytes;
     map(vm, BASE, 2, KVMA_READ | KVMA_WRITE);
     map(vm, BASE + 4 * PAGE, 2, KVMA_READ | KVMA_SHARED);
     CHECK_EQ(kvma_vm_fork(vm, NULL, all_but_shared, NULL, &child), KVMA_OK);
@@ -276,25 +283,28 @@ TEST(forks_and_restores) {
     CHECK_EQ(kvma_vm_find(vm, BASE, &vma), KVMA_OK);
     CHECK_EQ(vma.attrs.flags, KVMA_READ | KVMA_WRITE);
 
-    CHECK_EQ(kvma_vm_retain(vm, is_read_only, NULL, NULL, &pages), KVMA_OK);
-    CHECK_EQ(pages, 2);
+    CHECK_EQ(kvma_vm_retain(vm, is_read_only, NULL, NULL, &bytes), KVMA_OK);
+    CHECK_EQ(bytes, 2 * PAGE);
     CHECK_EQ(kvma_vm_len(vm), 1);
     /* Not with itself, and not with a map of another range. */
-    CHECK_EQ(kvma_vm_restore(vm, vm, NULL, NULL, NULL), KVMA_BUSY);
+    CHECK_EQ(kvma_vm_restore(vm, vm, NULL, NULL, NULL), KVMA_SAME_SPACE);
+    CHECK_EQ(kvma_vm_new(&other, BASE, BASE + 8 * PAGE - 1, PAGE, NULL, NULL), KVMA_OK);
+    CHECK_EQ(kvma_vm_restore(vm, other, NULL, NULL, NULL), KVMA_SPACE_MISMATCH);
     done(vm);
     done(child);
     done(saved);
+    done(other);
 }
 
 TEST(reserves_commits_and_locks) {
     struct kvma_vm *vm = space(16);
     struct kvma_request request = fixed(BASE, 8, 0);
     struct kvma_vma vma;
-    request.attrs.extra = KVMA_UNCOMMITTED;
+    request.attrs.user_bits = KVMA_UNCOMMITTED;
     CHECK_EQ(kvma_vm_map(vm, &request, NULL, NULL), KVMA_OK);
     CHECK_EQ(kvma_vm_commit(vm, BASE + PAGE, PAGE, KVMA_READ | KVMA_WRITE, NULL), KVMA_OK);
     CHECK_EQ(kvma_vm_len(vm), 3);
-    CHECK_EQ(kvma_vm_commit(vm, BASE, PAGE, KVMA_WRITE | KVMA_EXEC, NULL), -13);
+    CHECK_EQ(kvma_vm_commit(vm, BASE, PAGE, KVMA_WRITE | KVMA_EXEC, NULL), KVMA_WRITE_XOR_EXEC);
     CHECK_EQ(kvma_vm_lock_pages(vm, BASE + PAGE, PAGE, NULL), KVMA_OK);
     CHECK_EQ(kvma_vm_find(vm, BASE + PAGE, &vma), KVMA_OK);
     CHECK_EQ(vma.attrs.flags, KVMA_READ | KVMA_WRITE | KVMA_LOCKED);
@@ -316,25 +326,27 @@ static void *count_lines(void *udata, const struct kvma_maps_line *line, struct 
 }
 
 TEST(adopts) {
-    static const char maps[] = "00010000-00012000 r-xp 00001000 08:01 42                         /bin/true\n"
-                               "00012000-00013000 rw-p 00000000 00:00 0 \n"
-                               "00013000-00014000 r--p 00000000 08:01 43                         /tmp/not UTF-8: \xff\n";
+    static const char maps[] =
+        "00010000-00012000 r-xp 00001000 08:01 42                         /bin/true\n"
+        "00012000-00013000 rw-p 00000000 00:00 0 \n"
+        "00013000-00014000 r--p 00000000 08:01 43                         /tmp/not UTF-8: \xff\n";
     struct kvma_vm *vm = space(16);
     struct kvma_vma vma;
     size_t line;
     int lines = 0;
-    CHECK_EQ(kvma_vm_adopt_maps(vm, "00010000-00012000 what", NULL, NULL, &line), KVMA_BAD_ARGUMENT);
+    CHECK_EQ(kvma_vm_adopt_maps(vm, "00010000-00012000 what", NULL, NULL, &line),
+             KVMA_BAD_ARGUMENT);
     CHECK_EQ(line, 1);
     CHECK_EQ(kvma_vm_adopt_maps(vm, maps, count_lines, &lines, &line), KVMA_OK);
     CHECK_EQ(lines, 3);
     CHECK_EQ(kvma_vm_len(vm), 3);
     CHECK_EQ(kvma_vm_find(vm, BASE, &vma), KVMA_OK);
     CHECK_EQ(vma.attrs.object, 42);
-    CHECK_EQ(vma.attrs.offset, 1);
-    CHECK_EQ(kvma_vm_adopt_maps(vm, maps, NULL, NULL, &line), KVMA_BUSY);
+    CHECK_EQ(vma.attrs.offset, PAGE);
+    CHECK_EQ(kvma_vm_adopt_maps(vm, maps, NULL, NULL, &line), KVMA_NOT_EMPTY);
     struct kvma_request request = fixed(BASE + 3 * PAGE, 2, KVMA_READ);
     CHECK_EQ(kvma_vm_adopt(vm, &request, NULL), KVMA_OVERLAP);
-    request.addr += PAGE;
+    request.placement.addr += PAGE;
     CHECK_EQ(kvma_vm_adopt(vm, &request, NULL), KVMA_OK);
     done(vm);
 }
@@ -350,5 +362,5 @@ TEST(statuses_have_words) {
 
 TESTS(RUN(maps_finds_and_unmaps), RUN(tells_about_the_space), RUN(places_as_searched_for),
       RUN(walks_vmas_pieces_and_gaps), RUN(changes_attributes), RUN(splits_and_merges_by_hand),
-      RUN(huge_pages_refuse_to_be_cut), RUN(relocates), RUN(forks_and_restores),
+      RUN(huge_pages_refuse_to_be_split), RUN(relocates), RUN(forks_and_restores),
       RUN(reserves_commits_and_locks), RUN(adopts), RUN(statuses_have_words))

@@ -40,8 +40,8 @@ static struct kvma_allocator allocator(struct heap *heap) {
 
 static struct kvma_request fixed(uint64_t addr, uint64_t pages, uint32_t flags) {
     struct kvma_request request = {0};
-    request.place = KVMA_FIXED;
-    request.addr = addr;
+    request.placement.kind = KVMA_FIXED;
+    request.placement.addr = addr;
     request.len = pages * PAGE;
     request.attrs.flags = flags;
     return request;
@@ -51,7 +51,7 @@ static struct kvma_request fixed(uint64_t addr, uint64_t pages, uint32_t flags) 
 static void picture(struct kvma_vm *vm, char *text) {
     struct kvma_vma vma;
     for (uint64_t page = 0; page < 32; page++)
-        *text++ = kvma_vm_find(vm, BASE + page * PAGE, &VMA) ? '.' : (char)('0' + VMA.attrs.flags);
+        *text++ = kvma_vm_find(vm, BASE + page * PAGE, &vma) ? '.' : (char)('0' + vma.attrs.flags);
     *text = '\0';
 }
 
@@ -118,9 +118,10 @@ TEST(no_operation_changes_anything_without_memory) {
             struct heap heap = {100, 0};
             struct kvma_allocator table = allocator(&heap);
             struct kvma_vm *vm = NULL, *saved = NULL;
-            struct kvma_request one = fixed(BASE, 6, KVMA_READ), two = fixed(BASE + 6 * PAGE, 4, KVMA_WRITE),
+            struct kvma_request one = fixed(BASE, 6, KVMA_READ),
+                                two = fixed(BASE + 6 * PAGE, 4, KVMA_WRITE),
                                 lost = fixed(BASE + 12 * PAGE, 1, KVMA_READ);
-            CHECK_EQ(kvma_vm_new(&vm, BASE, 32, PAGE, &table, NULL), KVMA_OK);
+            CHECK_EQ(kvma_vm_new(&vm, BASE, BASE + 32 * PAGE - 1, PAGE, &table, NULL), KVMA_OK);
             CHECK_EQ(kvma_vm_map(vm, &one, NULL, NULL), KVMA_OK);
             CHECK_EQ(kvma_vm_map(vm, &two, NULL, NULL), KVMA_OK);
             CHECK_EQ(kvma_vm_map(vm, &lost, NULL, NULL), KVMA_OK);
@@ -152,10 +153,11 @@ TEST(no_operation_changes_anything_without_memory) {
     }
 }
 
-static bool note_copy(void *udata, const struct kvma_vma *vma, struct kvma_attrs *attrs) {
-    (void)vma, (void)attrs;
+static int32_t note_copy(void *udata, const struct kvma_vma *vma, struct kvma_attrs *attrs,
+                         void **data) {
+    (void)vma, (void)attrs, (void)data;
     ++*(int *)udata;
-    return true;
+    return 0;
 }
 
 /* What it does to page tables could not be taken back. */
@@ -164,14 +166,16 @@ TEST(a_fork_without_memory_has_copied_nothing) {
         struct heap heap = {100, 0};
         struct kvma_allocator table = allocator(&heap);
         struct kvma_vm *vm = NULL, *child = NULL;
-        struct kvma_request one = fixed(BASE, 6, KVMA_READ), two = fixed(BASE + 8 * PAGE, 4, KVMA_WRITE);
+        struct kvma_request one = fixed(BASE, 6, KVMA_READ),
+                            two = fixed(BASE + 8 * PAGE, 4, KVMA_WRITE);
         int copied = 0;
-        CHECK_EQ(kvma_vm_new(&vm, BASE, 32, PAGE, &table, NULL), KVMA_OK);
+        CHECK_EQ(kvma_vm_new(&vm, BASE, BASE + 32 * PAGE - 1, PAGE, &table, NULL), KVMA_OK);
         CHECK_EQ(kvma_vm_map(vm, &one, NULL, NULL), KVMA_OK);
         CHECK_EQ(kvma_vm_map(vm, &two, NULL, NULL), KVMA_OK);
         heap.left = blocks;
-        int32_t status = blocks % 2 ? kvma_vm_fork(vm, &table, note_copy, &copied, &child)
-                                    : kvma_vm_fork_live(vm, &table, note_copy, &copied, NULL, &child);
+        int32_t status = blocks % 2
+                             ? kvma_vm_fork(vm, &table, note_copy, &copied, &child)
+                             : kvma_vm_fork_live(vm, &table, note_copy, &copied, NULL, &child);
         CHECK_EQ(copied, status == KVMA_OK ? 2 : 0);
         CHECK((status == KVMA_OK) == (child != NULL));
         CHECK_EQ(kvma_vm_free(child), KVMA_OK);
@@ -188,7 +192,8 @@ TEST(making_a_map_fails_cleanly) {
         struct heap heap = {blocks, 0};
         struct kvma_allocator table = allocator(&heap);
         struct kvma_vm *vm = (struct kvma_vm *)&heap;
-        CHECK_EQ(kvma_vm_new(&vm, BASE, 32, PAGE, &table, NULL), KVMA_OUT_OF_MEMORY);
+        CHECK_EQ(kvma_vm_new(&vm, BASE, BASE + 32 * PAGE - 1, PAGE, &table, NULL),
+                 KVMA_OUT_OF_MEMORY);
         CHECK(vm == NULL);
         CHECK_EQ(heap.out, 0);
     }
@@ -198,7 +203,7 @@ TEST(taking_down_needs_no_memory) {
     struct heap heap = {100, 0};
     struct kvma_allocator table = allocator(&heap);
     struct kvma_vm *vm = NULL;
-    CHECK_EQ(kvma_vm_new(&vm, BASE, 32, PAGE, &table, NULL), KVMA_OK);
+    CHECK_EQ(kvma_vm_new(&vm, BASE, BASE + 32 * PAGE - 1, PAGE, &table, NULL), KVMA_OK);
     for (uint64_t page = 0; page < 32; page += 2) {
         struct kvma_request request = fixed(BASE + page * PAGE, 1, KVMA_READ);
         CHECK_EQ(kvma_vm_map(vm, &request, NULL, NULL), KVMA_OK);
@@ -210,7 +215,7 @@ TEST(taking_down_needs_no_memory) {
     CHECK_EQ(heap.out, 0);
 }
 
-static void tell(uintptr_t start, size_t len, struct MMapInfo info, void *udata) {
+static void note_piece(uintptr_t start, size_t len, struct MMapInfo info, void *udata) {
     (void)start, (void)len, (void)info;
     ++*(int *)udata;
 }
@@ -219,8 +224,9 @@ static void tell(uintptr_t start, size_t len, struct MMapInfo info, void *udata)
 static void mmap_picture(struct MMapAddrSpace *mm, char *text) {
     struct MMapInfo info;
     for (uint64_t page = 0; page < 32; page++)
-        *text++ = mmap_query_page(mm, BASE + page * PAGE, &info) ? (char)('0' + info.prot + 8 * info.original)
-                                                                 : '.';
+        *text++ = mmap_query_page(mm, BASE + page * PAGE, &info)
+                      ? (char)('0' + info.prot + 8 * info.original)
+                      : '.';
     *text = '\0';
 }
 
@@ -231,7 +237,7 @@ TEST(libmmap_operations_change_nothing_without_memory) {
             struct heap heap = {100, 0};
             struct kvma_allocator table = allocator(&heap);
             struct MMapAddrSpace *mm = mmap_create_with(BASE, 32 * PAGE, PAGE, &table);
-            int told = 0;
+            int noted = 0;
             bool ok = true;
             CHECK(mm);
             CHECK_EQ(mmap_map_at(mm, BASE, 8 * PAGE, 1, 0, 3, 0, NULL, NULL), BASE);
@@ -239,13 +245,14 @@ TEST(libmmap_operations_change_nothing_without_memory) {
             heap.left = blocks;
             switch (number) {
             case 0:
-                ok = mmap_unmap(mm, BASE + PAGE, PAGE, tell, &told) == MMAP_OK;
+                ok = mmap_unmap(mm, BASE + PAGE, PAGE, note_piece, &noted) == MMAP_OK;
                 break;
             case 1:
-                ok = mmap_map_at(mm, BASE + PAGE, PAGE, 2, 0, -1, 0, tell, &told) != (uintptr_t)-1;
+                ok = mmap_map_at(mm, BASE + PAGE, PAGE, 2, 0, -1, 0, note_piece, &noted) !=
+                     (uintptr_t)-1;
                 break;
             case 2:
-                ok = mmap_protect(mm, BASE + PAGE, PAGE, 2, tell, &told) == MMAP_OK;
+                ok = mmap_protect(mm, BASE + PAGE, PAGE, 2, note_piece, &noted) == MMAP_OK;
                 break;
             case 3:
                 ok = mmap_map_any(mm, PAGE, 2, 0, -1, 0) != (uintptr_t)-1;
@@ -253,8 +260,8 @@ TEST(libmmap_operations_change_nothing_without_memory) {
             }
             mmap_picture(mm, after);
             CHECK(ok == (strcmp(before, after) != 0));
-            /* Nobody is told of what then does not happen. */
-            CHECK(ok || told == 0);
+            /* Nobody hears of what then does not happen. */
+            CHECK(ok || noted == 0);
             heap.left = 0;
             mmap_destroy(mm);
             CHECK_EQ(heap.out, 0);
@@ -275,7 +282,7 @@ TEST(without_memory_to_remember_marks_still_hold) {
     struct kvma_allocator table = allocator(&heap);
     struct MMapAddrSpace *mm = mmap_create_with(BASE, 32 * PAGE, PAGE, &table);
     struct MMapInfo info;
-    int told = 0;
+    int noted = 0;
     mmap_map_at(mm, BASE, 2 * PAGE, 1, 0, -1, 0, NULL, NULL);
     heap.left = 0;
     mmap_mark_original(mm);
@@ -283,8 +290,8 @@ TEST(without_memory_to_remember_marks_still_hold) {
     heap.left = 100;
     mmap_map_at(mm, BASE + 4 * PAGE, PAGE, 1, 0, -1, 0, NULL, NULL);
     heap.left = 0;
-    mmap_unmap_non_original(mm, tell, &told);
-    CHECK_EQ(told, 1);
+    mmap_unmap_non_original(mm, note_piece, &noted);
+    CHECK_EQ(noted, 1);
     CHECK(mmap_query_page(mm, BASE, &info));
     CHECK(!mmap_query_page(mm, BASE + 4 * PAGE, &info));
     mmap_destroy(mm);
@@ -307,7 +314,7 @@ static void *hammer(void *vm) {
 TEST(a_missing_lock_is_busy) {
     struct kvma_vm *vm = NULL;
     pthread_t thread;
-    CHECK_EQ(kvma_vm_new(&vm, BASE, 32, PAGE, NULL, NULL), KVMA_OK);
+    CHECK_EQ(kvma_vm_new(&vm, BASE, BASE + 32 * PAGE - 1, PAGE, NULL, NULL), KVMA_OK);
     CHECK_EQ(pthread_create(&thread, NULL, hammer, vm), 0);
     hammer(vm);
     CHECK_EQ(pthread_join(thread, NULL), 0);
@@ -315,6 +322,7 @@ TEST(a_missing_lock_is_busy) {
     CHECK_EQ(kvma_vm_free(vm), KVMA_OK);
 }
 
-TESTS(RUN(no_operation_changes_anything_without_memory), RUN(a_fork_without_memory_has_copied_nothing), RUN(making_a_map_fails_cleanly),
+TESTS(RUN(no_operation_changes_anything_without_memory),
+      RUN(a_fork_without_memory_has_copied_nothing), RUN(making_a_map_fails_cleanly),
       RUN(taking_down_needs_no_memory), RUN(libmmap_operations_change_nothing_without_memory),
       RUN(without_memory_to_remember_marks_still_hold), RUN(a_missing_lock_is_busy))

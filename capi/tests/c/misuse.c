@@ -10,6 +10,7 @@
 TEST(null_is_a_status) {
     struct kvma_vm *vm = NULL;
     struct kvma_update *update = NULL;
+    struct kvma_claim *claim = NULL;
     struct kvma_request request = {0};
     struct kvma_vma vma;
     struct kvma_walk walk = kvma_walk_over(0, UINT64_MAX);
@@ -17,7 +18,7 @@ TEST(null_is_a_status) {
     struct kvma_piece piece;
     size_t nodes;
     request.len = PAGE;
-    CHECK_EQ(kvma_vm_new(NULL, 0, 1, PAGE, NULL, NULL), KVMA_NULL_POINTER);
+    CHECK_EQ(kvma_vm_new(NULL, 0, PAGE - 1, PAGE, NULL, NULL), KVMA_NULL_POINTER);
     CHECK_EQ(kvma_vm_free(NULL), KVMA_OK);
     CHECK_EQ(kvma_vm_map(NULL, &request, NULL, NULL), KVMA_NULL_POINTER);
     CHECK_EQ(kvma_vm_unmap(NULL, 0, PAGE, NULL, NULL), KVMA_NULL_POINTER);
@@ -29,7 +30,7 @@ TEST(null_is_a_status) {
     CHECK_EQ(kvma_vm_set_data(NULL, 0, NULL, NULL), KVMA_NULL_POINTER);
     CHECK_EQ(kvma_vm_split_at(NULL, 0), KVMA_NULL_POINTER);
     CHECK_EQ(kvma_vm_merge_at(NULL, 0), KVMA_NULL_POINTER);
-    CHECK_EQ(kvma_vm_may_merge_at(NULL, 0), KVMA_NULL_POINTER);
+    CHECK_EQ(kvma_vm_can_merge_at(NULL, 0), KVMA_NULL_POINTER);
     CHECK_EQ(kvma_vm_find(NULL, 0, &vma), KVMA_NULL_POINTER);
     CHECK_EQ(kvma_vm_find_from(NULL, 0, &vma), KVMA_NULL_POINTER);
     CHECK_EQ(kvma_vm_find_before(NULL, 0, &vma), KVMA_NULL_POINTER);
@@ -37,6 +38,12 @@ TEST(null_is_a_status) {
     CHECK_EQ(kvma_vm_space(NULL, &range), KVMA_NULL_POINTER);
     CHECK_EQ(kvma_vm_check(NULL), KVMA_NULL_POINTER);
     CHECK_EQ(kvma_vm_fork(NULL, NULL, NULL, NULL, &vm), KVMA_NULL_POINTER);
+    CHECK_EQ(kvma_vm_map_with(NULL, &request, NULL, NULL, NULL, NULL), KVMA_NULL_POINTER);
+    CHECK_EQ(kvma_vm_claim(NULL, &request.placement, PAGE, NULL, &claim), KVMA_NULL_POINTER);
+    CHECK_EQ(kvma_vm_release_claim(NULL, NULL), KVMA_OK);
+    CHECK_EQ(kvma_claim_range(NULL, &range), KVMA_NULL_POINTER);
+    CHECK_EQ(kvma_update_split_at(NULL, NULL, 0), KVMA_NULL_POINTER);
+    CHECK_EQ(kvma_update_merge_at(NULL, NULL, 0), KVMA_NULL_POINTER);
     CHECK_EQ(kvma_vm_restore(NULL, NULL, NULL, NULL, NULL), KVMA_NULL_POINTER);
     CHECK_EQ(kvma_vm_restore_cost(NULL, NULL, NULL, NULL, &nodes), KVMA_NULL_POINTER);
     CHECK_EQ(kvma_vm_retain(NULL, NULL, NULL, NULL, NULL), KVMA_NULL_POINTER);
@@ -49,12 +56,12 @@ TEST(null_is_a_status) {
     CHECK_EQ(kvma_vm_adopt(NULL, &request, NULL), KVMA_NULL_POINTER);
     CHECK_EQ(kvma_vm_adopt_maps(NULL, "", NULL, NULL, NULL), KVMA_NULL_POINTER);
     CHECK_EQ(kvma_update_new(&update, NULL, NULL, 0), KVMA_NULL_POINTER);
-    CHECK_EQ(kvma_update_reserve(NULL, 1), KVMA_NULL_POINTER);
+    CHECK_EQ(kvma_update_preallocate(NULL, 1), KVMA_NULL_POINTER);
     CHECK_EQ(kvma_update_map(NULL, NULL, &request, NULL), KVMA_NULL_POINTER);
     CHECK_EQ(kvma_update_unmap(NULL, NULL, 0, PAGE, NULL), KVMA_NULL_POINTER);
     CHECK_EQ(kvma_update_removed(NULL), 0);
     CHECK_EQ(kvma_vm_len(NULL), 0);
-    CHECK_EQ(kvma_vm_pages(NULL), 0);
+    CHECK_EQ(kvma_vm_mapped_bytes(NULL), 0);
     CHECK_EQ(kvma_vm_page_size(NULL), 0);
     CHECK(kvma_vm_is_empty(NULL));
     CHECK(!kvma_vm_is_free(NULL, 0, PAGE));
@@ -67,8 +74,8 @@ TEST(null_is_a_status) {
     CHECK(!kvma_vm_prev_piece(NULL, &walk, &piece));
 
     struct kvma_allocator half = {NULL, NULL, NULL};
-    CHECK_EQ(kvma_vm_new(&vm, BASE, 16, PAGE, &half, NULL), KVMA_NULL_POINTER);
-    CHECK_EQ(kvma_vm_new(&vm, BASE, 16, PAGE, NULL, NULL), KVMA_OK);
+    CHECK_EQ(kvma_vm_new(&vm, BASE, BASE + 16 * PAGE - 1, PAGE, &half, NULL), KVMA_NULL_POINTER);
+    CHECK_EQ(kvma_vm_new(&vm, BASE, BASE + 16 * PAGE - 1, PAGE, NULL, NULL), KVMA_OK);
     CHECK_EQ(kvma_vm_map(vm, NULL, NULL, NULL), KVMA_NULL_POINTER);
     CHECK_EQ(kvma_vm_update_attrs(vm, BASE, PAGE, NULL, NULL, NULL), KVMA_NULL_POINTER);
     CHECK_EQ(kvma_vm_adopt_maps(vm, NULL, NULL, NULL, NULL), KVMA_NULL_POINTER);
@@ -98,7 +105,8 @@ TEST(misaligned_memory_is_no_memory) {
     const struct kvma_linux_layout layout = kvma_linux_layout_x86_64(8 << 20);
     struct kvma_vm *vm;
     struct kvma_linux *mm;
-    CHECK_EQ(kvma_vm_new(&vm, BASE, 16, PAGE, &allocator, NULL), KVMA_OUT_OF_MEMORY);
+    CHECK_EQ(kvma_vm_new(&vm, BASE, BASE + 16 * PAGE - 1, PAGE, &allocator, NULL),
+             KVMA_OUT_OF_MEMORY);
     CHECK(vm == NULL);
     CHECK_EQ(kvma_linux_new(&mm, &layout, &allocator), KVMA_OUT_OF_MEMORY);
     CHECK(mmap_create_with(BASE, 16 * PAGE, PAGE, &allocator) == NULL);
@@ -116,23 +124,23 @@ static void heap_free(void *ctx, void *memory, size_t size, size_t align) {
     free(memory);
 }
 
-/* An update of a map with another allocator cannot be used; the hold is still to be released. */
-TEST(a_release_that_fails_keeps_the_hold) {
+/* An update of a map with another allocator cannot be used; the claim is still to be released. */
+TEST(a_release_that_fails_keeps_the_claim) {
     const struct kvma_allocator allocator = {heap_alloc, heap_free, NULL};
     struct kvma_vm *vm, *other;
     struct kvma_update *update;
-    struct kvma_hold *hold;
+    struct kvma_claim *claim;
     struct kvma_range range;
-    struct kvma_request request = {.len = PAGE};
-    CHECK_EQ(kvma_vm_new(&vm, BASE, 16, PAGE, NULL, NULL), KVMA_OK);
-    CHECK_EQ(kvma_vm_new(&other, BASE, 16, PAGE, &allocator, NULL), KVMA_OK);
+    const struct kvma_placement anywhere = {0};
+    CHECK_EQ(kvma_vm_new(&vm, BASE, BASE + 16 * PAGE - 1, PAGE, NULL, NULL), KVMA_OK);
+    CHECK_EQ(kvma_vm_new(&other, BASE, BASE + 16 * PAGE - 1, PAGE, &allocator, NULL), KVMA_OK);
     CHECK_EQ(kvma_update_new(&update, other, NULL, 0), KVMA_OK);
-    CHECK_EQ(kvma_vm_reserve(vm, &request, NULL, &hold), KVMA_OK);
-    CHECK(kvma_update_release(update, vm, hold) != KVMA_OK);
-    CHECK_EQ(kvma_hold_range(hold, &range), KVMA_OK);
+    CHECK_EQ(kvma_vm_claim(vm, &anywhere, PAGE, NULL, &claim), KVMA_OK);
+    CHECK_EQ(kvma_update_release_claim(update, vm, claim), KVMA_FOREIGN_MEMORY);
+    CHECK_EQ(kvma_claim_range(claim, &range), KVMA_OK);
     CHECK_EQ(range.start, BASE);
     CHECK(!kvma_vm_is_free(vm, BASE, PAGE));
-    CHECK_EQ(kvma_vm_release(vm, hold), KVMA_OK);
+    CHECK_EQ(kvma_vm_release_claim(vm, claim), KVMA_OK);
     CHECK(kvma_vm_is_free(vm, BASE, PAGE));
     CHECK_EQ(kvma_update_finish(update), KVMA_OK);
     CHECK_EQ(kvma_vm_free(other), KVMA_OK);
@@ -141,12 +149,23 @@ TEST(a_release_that_fails_keeps_the_hold) {
 
 /* Every call with every mixture of numbers at the edges: an answer, and the map stays whole. */
 TEST(numbers_at_the_edges) {
-    static const uint64_t edge[] = {0,          1,          PAGE - 1,         PAGE,           BASE - PAGE,
-                                    BASE,       BASE + 1,   BASE + PAGE,      BASE + 15 * PAGE, BASE + 16 * PAGE,
-                                    UINT64_MAX, INT64_MAX,  UINT64_MAX - PAGE + 1, (uint64_t)1 << 63};
+    static const uint64_t edge[] = {0,
+                                    1,
+                                    PAGE - 1,
+                                    PAGE,
+                                    BASE - PAGE,
+                                    BASE,
+                                    BASE + 1,
+                                    BASE + PAGE,
+                                    BASE + 15 * PAGE,
+                                    BASE + 16 * PAGE,
+                                    UINT64_MAX,
+                                    INT64_MAX,
+                                    UINT64_MAX - PAGE + 1,
+                                    (uint64_t)1 << 63};
     const size_t count = sizeof edge / sizeof *edge;
     struct kvma_vm *vm = NULL;
-    CHECK_EQ(kvma_vm_new(&vm, BASE, 16, PAGE, NULL, NULL), KVMA_OK);
+    CHECK_EQ(kvma_vm_new(&vm, BASE, BASE + 16 * PAGE - 1, PAGE, NULL, NULL), KVMA_OK);
     for (size_t i = 0; i < count; i++) {
         for (size_t j = 0; j < count; j++) {
             uint64_t a = edge[i], b = edge[j];
@@ -155,16 +174,16 @@ TEST(numbers_at_the_edges) {
                 CHECK_EQ(kvma_vm_free(other), KVMA_OK);
             struct kvma_request request = {0};
             request.len = b;
-            request.addr = a;
-            request.search.first = a;
-            request.search.last = b;
-            request.search.hint = b;
-            request.search.align = a;
-            request.search.guard = b;
-            for (uint32_t place = 0; place < 5; place++) {
-                request.place = place;
-                request.search.flags = place;
-                request.merge = place;
+            request.placement.addr = a;
+            request.placement.search.first = a;
+            request.placement.search.last = b;
+            request.placement.search.hint = b;
+            request.placement.search.align = a;
+            request.placement.search.guard = b;
+            for (uint32_t number = 0; number < 5; number++) {
+                request.placement.kind = number;
+                request.placement.search.flags = number;
+                request.merge = number;
                 (void)kvma_vm_map(vm, &request, NULL, NULL);
             }
             (void)kvma_vm_protect(vm, a, b, KVMA_READ, NULL);
@@ -188,8 +207,16 @@ TEST(numbers_at_the_edges) {
 }
 
 TEST(libmmap_numbers_at_the_edges) {
-    static const uint64_t edge[] = {0,    1,        PAGE,      BASE,     BASE + PAGE, BASE + 15 * PAGE,
-                                    BASE + 16 * PAGE, UINT64_MAX, INT64_MAX, UINT64_MAX - PAGE + 1};
+    static const uint64_t edge[] = {0,
+                                    1,
+                                    PAGE,
+                                    BASE,
+                                    BASE + PAGE,
+                                    BASE + 15 * PAGE,
+                                    BASE + 16 * PAGE,
+                                    UINT64_MAX,
+                                    INT64_MAX,
+                                    UINT64_MAX - PAGE + 1};
     const size_t count = sizeof edge / sizeof *edge;
     MMAddrSpace mm;
     struct MMapAddrSpace *space = mmap_create(BASE, 16 * PAGE, PAGE);
@@ -250,5 +277,6 @@ TEST(libmmap_null_is_an_error) {
     mmap_destroy(empty);
 }
 
-TESTS(RUN(misaligned_memory_is_no_memory), RUN(a_release_that_fails_keeps_the_hold), RUN(null_is_a_status), RUN(numbers_at_the_edges), RUN(libmmap_numbers_at_the_edges),
+TESTS(RUN(misaligned_memory_is_no_memory), RUN(a_release_that_fails_keeps_the_claim),
+      RUN(null_is_a_status), RUN(numbers_at_the_edges), RUN(libmmap_numbers_at_the_edges),
       RUN(libmmap_null_is_an_error))

@@ -1,4 +1,5 @@
-/* What the generation of mm_init got wrong, as it documents it. Page size 1, as its own tests have it. */
+/* What the generation of mm_init got wrong, as it documents it. Page size 1, as its own tests have
+ * it. */
 #include "test.h"
 
 #include <errno.h>
@@ -76,7 +77,7 @@ TEST(mappings_are_kept_apart_and_know_their_base) {
     mm_free(&mm);
 }
 
-TEST(unmap_of_a_hole_is_fine) {
+TEST(unmap_of_a_gap_is_fine) {
     MMAddrSpace mm = space();
     CHECK_EQ(mm_unmap(&mm, 3, 4), 0);
     CHECK_EQ(mm_mapat(&mm, 4, 2, 1, 0, 0, 0), 4);
@@ -164,7 +165,7 @@ TEST(replacing_the_middle_of_a_mapping_is_told) {
     mm_free(&mm);
 }
 
-TEST(overlapping_a_hole_maps_the_hole_too) {
+TEST(overlapping_a_gap_maps_the_gap_too) {
     MMAddrSpace mm = space();
     CHECK_EQ(mm_mapat(&mm, 4, 2, 1, 0, 0, 0), 4);
     CHECK_EQ(mm_mapat(&mm, 2, 8, 2, 0, 0, 0), 2);
@@ -175,7 +176,7 @@ TEST(overlapping_a_hole_maps_the_hole_too) {
     mm_free(&mm);
 }
 
-TEST(protect_over_a_hole_changes_nothing) {
+TEST(protect_over_a_gap_changes_nothing) {
     MMAddrSpace mm = space();
     struct heard heard = {0};
     MMInfo info;
@@ -314,13 +315,14 @@ TEST(query_of_a_range_as_before_querypage) {
     mm_free(&mm);
 }
 
-TESTS(RUN(without_memory_nothing_changes), RUN(files_may_be_pointers), RUN(without_a_file_there_is_no_offset_to_advance),
-      RUN(the_names_are_still_functions), RUN(query_of_a_range_as_before_querypage),
-      RUN(a_split_advances_the_file_offset), RUN(a_split_advances_the_file_offset_in_bytes),
+TESTS(RUN(without_memory_nothing_changes), RUN(files_may_be_pointers),
+      RUN(without_a_file_there_is_no_offset_to_advance), RUN(the_names_are_still_functions),
+      RUN(query_of_a_range_as_before_querypage), RUN(a_split_advances_the_file_offset),
+      RUN(a_split_advances_the_file_offset_in_bytes),
       RUN(a_split_of_anonymous_memory_has_no_offset_to_advance),
-      RUN(mappings_are_kept_apart_and_know_their_base), RUN(unmap_of_a_hole_is_fine), RUN(zero_length_is_refused),
-      RUN(a_length_near_2_to_the_64_is_refused), RUN(addresses_beyond_the_space_are_refused),
-      RUN(callbacks_get_bytes), RUN(callbacks_get_the_old_state),
-      RUN(replacing_the_middle_of_a_mapping_is_told), RUN(overlapping_a_hole_maps_the_hole_too),
-      RUN(protect_over_a_hole_changes_nothing), RUN(protect_and_back_leaves_one_region),
-      RUN(placement_is_first_fit))
+      RUN(mappings_are_kept_apart_and_know_their_base), RUN(unmap_of_a_gap_is_fine),
+      RUN(zero_length_is_refused), RUN(a_length_near_2_to_the_64_is_refused),
+      RUN(addresses_beyond_the_space_are_refused), RUN(callbacks_get_bytes),
+      RUN(callbacks_get_the_old_state), RUN(replacing_the_middle_of_a_mapping_is_told),
+      RUN(overlapping_a_gap_maps_the_gap_too), RUN(protect_over_a_gap_changes_nothing),
+      RUN(protect_and_back_leaves_one_region), RUN(placement_is_first_fit))

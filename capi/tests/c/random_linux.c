@@ -1,5 +1,5 @@
-/* Random system calls, with memory that runs out and limits in the way: no call breaks, counts stay right, and every
- * reference to a file is given up. */
+/* Random system calls, with memory that runs out and limits in the way: no call breaks, counts stay
+ * right, and every reference to a file is given up. */
 #include "random.h"
 
 #include <sys/mman.h>
@@ -52,15 +52,17 @@ static void put(struct kvma_file *file) {
 static const struct kvma_file_ops counted = {get, put};
 
 /* An ordinary file, one that likes huge pages, one that consists of them. */
-static struct kvma_file files[3] = {{.ops = &counted, .id = 1, .name = "plain"},
-                                    {.ops = &counted, .id = 2, .name = "large", .huge = true},
-                                    {.ops = &counted, .id = 3, .name = "huge", .huge_page = 2 << 20}};
+static struct kvma_file files[3] = {
+    {.ops = &counted, .id = 1, .name = "plain"},
+    {.ops = &counted, .id = 2, .name = "large", .huge = true},
+    {.ops = &counted, .id = 3, .name = "huge", .huge_page = 2 << 20}};
 
 static struct kvma_file *any_file(void) {
     return one_in(3) ? NULL : &files[up_to(3)];
 }
 
-static struct kvma_file *shared_memory(void *udata, uint64_t len, uint64_t vm_flags, int32_t *error) {
+static struct kvma_file *shared_memory(void *udata, uint64_t len, uint64_t vm_flags,
+                                       int32_t *error) {
     (void)udata, (void)len, (void)vm_flags, (void)error;
     if (one_in(8))
         return NULL;
@@ -68,7 +70,8 @@ static struct kvma_file *shared_memory(void *udata, uint64_t len, uint64_t vm_fl
     return &files[0];
 }
 
-static struct kvma_file *huge_memory(void *udata, uint64_t page, uint64_t len, uint64_t vm_flags, int32_t *error) {
+static struct kvma_file *huge_memory(void *udata, uint64_t page, uint64_t len, uint64_t vm_flags,
+                                     int32_t *error) {
     (void)udata, (void)vm_flags, (void)error;
     CHECK_EQ(len % page, 0);
     get(&files[2]);
@@ -82,7 +85,8 @@ static bool read_text(void *udata, const char *text, size_t len) {
 }
 
 static void map(void) {
-    struct kvma_open_file file = {&files[up_to(3)], (uint32_t)up_to(4), (uint32_t)(one_in(4) ? up_to(64) : 0), 0};
+    struct kvma_open_file file = {&files[up_to(3)], (uint32_t)up_to(4),
+                                  (uint32_t)(one_in(4) ? up_to(64) : 0), 0};
     struct kvma_linux_mmap_args args = {.addr = address(), .len = length(), .prot = up_to(8)};
     args.flags = 1 + up_to(3);
     args.flags |= one_in(2) ? MAP_FIXED : 0;
@@ -111,7 +115,8 @@ static void set_up(const struct kvma_linux_layout *layout) {
 }
 
 static void install(void) {
-    struct kvma_linux_install_args args = {.start = address(), .offset = address(), .file = any_file()};
+    struct kvma_linux_install_args args = {
+        .start = address(), .offset = address(), .file = any_file()};
     args.end = args.start + length();
     args.vm_flags = one_in(3) ? random_bits() : 0x73 | (one_in(2) ? 0x100 : 0);
     args.role = (uint32_t)up_to(4);
@@ -120,11 +125,11 @@ static void install(void) {
 
 static void fault(void) {
     struct kvma_linux_fault_args args = {address(), (uint32_t)up_to(4), one_in(2), address()};
-    uint64_t verdict = 0, judged = 0;
-    kvma_status status = whole(kvma_linux_judge(mm, &args, &judged));
-    CHECK_EQ(kvma_linux_fault(mm, in_call, &args, &verdict), status);
+    uint64_t action = 0, checked = 0;
+    kvma_status status = whole(kvma_linux_check_access(mm, &args, &checked));
+    CHECK_EQ(kvma_linux_fault(mm, in_call, &args, &action), status);
     if (status == KVMA_OK)
-        CHECK(judged == KVMA_FAULT_TAKE_NOTE || judged == verdict);
+        CHECK(checked == KVMA_FAULT_UNDECIDED || checked == action);
 }
 
 static void fork_and_look(void) {
@@ -138,7 +143,7 @@ static void fork_and_look(void) {
         CHECK_EQ(kvma_linux_free(child), KVMA_OK);
     }
     while (kvma_linux_next_gap(mm, &walk, &gap))
-        CHECK(gap.pages > 0);
+        CHECK(gap.len > 0);
     whole(kvma_linux_role(mm, address(), &role));
     whole(kvma_linux_unmapped_area(mm, length(), &vma));
     CHECK_EQ(kvma_linux_maps(mm, read_text, NULL), KVMA_OK);
@@ -155,7 +160,8 @@ static void call(const struct kvma_linux_layout *layout) {
         whole(kvma_linux_munmap(mm, in_call, address(), length()));
         break;
     case 1:
-        whole(kvma_linux_mprotect(mm, in_call, address(), length(), up_to(16) | (one_in(9) ? PROT_GROWSDOWN : 0)));
+        whole(kvma_linux_mprotect(mm, in_call, address(), length(),
+                                  up_to(16) | (one_in(9) ? PROT_GROWSDOWN : 0)));
         break;
     case 2:
         whole(kvma_linux_pkey_alloc(mm, 0, up_to(5), &key));
@@ -164,10 +170,12 @@ static void call(const struct kvma_linux_layout *layout) {
         break;
     case 3:
     case 4:
-        whole(kvma_linux_mremap(mm, in_call, address(), length(), length(), up_to(8), address(), NULL));
+        whole(kvma_linux_mremap(mm, in_call, address(), length(), length(), up_to(8), address(),
+                                NULL));
         break;
     case 5:
-        whole(kvma_linux_brk(mm, in_call, one_in(2) ? address() : 0x5555550000 + up_to(100000), NULL));
+        whole(kvma_linux_brk(mm, in_call, one_in(2) ? address() : 0x5555550000 + up_to(100000),
+                             NULL));
         whole(kvma_linux_sbrk(mm, in_call, (int64_t)address(), NULL));
         break;
     case 6:
@@ -193,7 +201,8 @@ static void call(const struct kvma_linux_layout *layout) {
         whole(kvma_linux_set_anon_name(mm, in_call, address(), length(), any_file()));
         break;
     case 12:
-        whole(kvma_linux_process_madvise(mm, in_call, one_in(2), ranges, up_to(3), up_to(26), up_to(2), NULL));
+        whole(kvma_linux_process_madvise(mm, in_call, one_in(2), ranges, up_to(3), up_to(26),
+                                         up_to(2), NULL));
         break;
     case 13:
         fault();
@@ -213,14 +222,14 @@ static void call(const struct kvma_linux_layout *layout) {
 
 TEST(counts_stay_right_and_references_are_given_up) {
     for (int round = 0; round < 120; round++) {
-        struct kvma_owner owner = {.shared_memory = shared_memory, .huge_memory = huge_memory};
+        struct kvma_kernel kernel = {.shared_memory = shared_memory, .huge_memory = huge_memory};
         struct kvma_linux_layout layout = kvma_linux_layout_x86_64(8 << 20);
         layout.bottom_up = one_in(3);
         layout = kvma_linux_layout_randomised(layout, random_bits(), (uint32_t)up_to(40));
-        owner.capabilities = (uint32_t)up_to(8);
-        owner.overcommit = (uint32_t)up_to(3);
+        kernel.capabilities = (uint32_t)up_to(8);
+        kernel.overcommit = (uint32_t)up_to(3);
         CHECK_EQ(kvma_linux_new(&mm, &layout, &heap), KVMA_OK);
-        CHECK_EQ(kvma_linux_call_new(&in_call, mm, &owner, 3), KVMA_OK);
+        CHECK_EQ(kvma_linux_call_new(&in_call, mm, &kernel, 3), KVMA_OK);
         CHECK_EQ(kvma_linux_set_start_brk(mm, 0x5555550000, up_to(0x10000)), KVMA_OK);
         CHECK_EQ(kvma_linux_set_start_stack(mm, address()), KVMA_OK);
         for (int i = 0; i < 250; i++) {

@@ -1,13 +1,24 @@
-/* Random calls on two maps, with memory that runs out and hooks that refuse: no call breaks, maps stay whole, and
- * the owner's data is dropped once. */
+/* Random calls on two maps, with memory that runs out and hooks that refuse: no call breaks, maps
+ * stay whole, and user data is dropped once. */
 #include "random.h"
 
 static uint64_t page, base, pages;
 
 static uint64_t address(void) {
-    const uint64_t edges[] = {0,        1,           page - 1,   page,           page + 1,
-                              base,     base + page, base - page, base + pages * page, base + (pages - 1) * page,
-                              UINT64_MAX, UINT64_MAX - page + 1, (uint64_t)1 << 63, INT64_MAX};
+    const uint64_t edges[] = {0,
+                              1,
+                              page - 1,
+                              page,
+                              page + 1,
+                              base,
+                              base + page,
+                              base - page,
+                              base + pages * page,
+                              base + (pages - 1) * page,
+                              UINT64_MAX,
+                              UINT64_MAX - page + 1,
+                              (uint64_t)1 << 63,
+                              INT64_MAX};
     switch (up_to(5)) {
     case 0:
         return edges[up_to(sizeof edges / sizeof *edges)];
@@ -22,7 +33,7 @@ static uint64_t length(void) {
     return one_in(6) ? address() : up_to(9) * page;
 }
 
-/* The owner's data: alive as long as it is counted. */
+/* User data: alive as long as it is counted. */
 struct data {
     int color;
 };
@@ -43,24 +54,33 @@ static void drop(void *udata, void *data) {
     free(data);
 }
 
-static void *fork_data(void *udata, void *data) {
+static void *fork_data(void *udata, void *data, const struct kvma_range *range) {
     (void)udata;
+    CHECK(range->start <= range->last);
     return data ? make(((struct data *)data)->color) : NULL;
 }
 
-static void *split(void *udata, void *data, uint64_t first) {
-    CHECK(first > 0);
-    return fork_data(udata, data);
+static void *split(void *udata, void *data, const struct kvma_range *range, uint64_t at) {
+    CHECK(range->start < at && at <= range->last);
+    return fork_data(udata, data, range);
 }
 
-static bool can_merge(void *udata, void *left, uint64_t first, void *right) {
-    (void)udata, (void)first;
-    return left && right ? ((struct data *)left)->color == ((struct data *)right)->color : left == right;
+static bool can_merge(void *udata, void *left, const struct kvma_range *left_range, void *right,
+                      const struct kvma_range *right_range) {
+    (void)udata;
+    CHECK(left_range->last + 1 == right_range->start);
+    return left && right ? ((struct data *)left)->color == ((struct data *)right)->color
+                         : left == right;
 }
 
-static void merge(void *udata, void *left, uint64_t first, void *right) {
-    (void)left, (void)first;
-    drop(udata, right);
+static void merge(void *udata, void *left, const struct kvma_range *left_range, void *right,
+                  const struct kvma_range *right_range) {
+    CHECK(can_merge(udata, left, left_range, right, right_range));
+}
+
+static void *make_for(void *udata, const struct kvma_range *range) {
+    CHECK(range->start >= base && range->start <= range->last);
+    return make(*(int *)udata);
 }
 
 static const struct kvma_data_ops ops = {split, can_merge, merge, fork_data, NULL, drop, NULL};
@@ -74,9 +94,9 @@ static struct kvma_attrs attrs(void) {
     struct kvma_attrs some = {0};
     some.flags = (uint32_t)(one_in(4) ? random_bits() : up_to(8));
     some.backed = one_in(2);
-    some.extra = up_to(4);
+    some.user_bits = up_to(4);
     some.object = up_to(2);
-    some.offset = one_in(20) ? UINT64_MAX - 2 : up_to(5);
+    some.offset = (one_in(20) ? UINT64_MAX - 2 : up_to(5)) * page;
     return some;
 }
 
@@ -87,10 +107,15 @@ static struct kvma_attrs other_attrs(void *udata, const struct kvma_vma *vma) {
     return changed;
 }
 
-static bool copy_most(void *udata, const struct kvma_vma *vma, struct kvma_attrs *copied) {
-    (void)udata, (void)vma;
+static int32_t copy_most(void *udata, const struct kvma_vma *vma, struct kvma_attrs *copied,
+                         void **data) {
     copied->flags ^= one_in(8) ? KVMA_READ : 0;
-    return !one_in(5);
+    if (one_in(5))
+        return KVMA_FORK_SKIP;
+    if (one_in(50))
+        return -11;
+    *data = fork_data(udata, vma->data, &vma->range);
+    return 0;
 }
 
 static bool same_object(void *udata, const struct kvma_vma *now, const struct kvma_vma *then) {
@@ -105,22 +130,22 @@ static bool keep_some(void *udata, const struct kvma_vma *vma) {
 
 static void edit(void *udata, const struct kvma_vma *vma) {
     (void)udata;
-    CHECK(vma->range.pages > 0);
+    CHECK(vma->range.start <= vma->range.last);
 }
 
 static struct kvma_request request(void) {
     struct kvma_request some = {0};
-    some.place = (uint32_t)up_to(4);
+    some.placement.kind = (uint32_t)up_to(4);
     some.merge = (uint32_t)up_to(5);
     some.len = length();
-    some.addr = address();
-    some.search.flags = (uint32_t)up_to(4);
-    some.search.first = one_in(3) ? address() : 0;
-    some.search.last = one_in(3) ? address() : 0;
-    some.search.align = one_in(3) ? (uint64_t)1 << up_to(64) : 0;
-    some.search.align_offset = one_in(3) ? address() : 0;
-    some.search.hint = address();
-    some.search.guard = one_in(4) ? length() : 0;
+    some.placement.addr = address();
+    some.placement.search.flags = (uint32_t)up_to(4);
+    some.placement.search.first = one_in(3) ? address() : 0;
+    some.placement.search.last = one_in(3) ? address() : 0;
+    some.placement.search.align = one_in(3) ? (uint64_t)1 << up_to(64) : 0;
+    some.placement.search.align_offset = one_in(3) ? address() : 0;
+    some.placement.search.hint = address();
+    some.placement.search.guard = one_in(4) ? length() : 0;
     some.attrs = attrs();
     return some;
 }
@@ -144,18 +169,20 @@ static void walk_all(const struct kvma_vm *vm) {
     walk = kvma_walk_over(0, UINT64_MAX);
     uint64_t mapped = 0;
     while (kvma_vm_next(vm, &walk, &vma))
-        mapped += vma.range.pages;
-    CHECK_EQ(mapped, kvma_vm_pages(vm));
+        mapped += vma.range.len;
+    CHECK_EQ(mapped, kvma_vm_mapped_bytes(vm));
 }
 
 /* One call on its own. */
-static void call(struct kvma_vm *vm, struct kvma_vm *other, struct kvma_vm **saved, const struct kvma_hooks *hooks) {
+static void call(struct kvma_vm *vm, struct kvma_vm *other, struct kvma_vm **saved,
+                 const struct kvma_hooks *hooks) {
     struct kvma_request some = request();
     struct data *data = one_in(3) ? NULL : make((int)up_to(2));
     struct kvma_vm *child = NULL;
+    int color = (int)up_to(2);
     size_t nodes;
     some.data = data;
-    switch (up_to(17)) {
+    switch (up_to(18)) {
     default:
         given(kvma_vm_map(vm, &some, hooks, NULL), data);
         return;
@@ -172,7 +199,8 @@ static void call(struct kvma_vm *vm, struct kvma_vm *other, struct kvma_vm **sav
         whole(kvma_vm_update_attrs(vm, address(), length(), other_attrs, NULL, hooks));
         break;
     case 4:
-        whole(kvma_vm_relocate(vm, address(), length(), address(), (uint32_t)up_to(3), (uint32_t)up_to(5), hooks));
+        whole(kvma_vm_relocate(vm, address(), length(), address(), (uint32_t)up_to(3),
+                               (uint32_t)up_to(5), hooks));
         break;
     case 5:
         whole(kvma_vm_split_at(vm, address()));
@@ -199,7 +227,8 @@ static void call(struct kvma_vm *vm, struct kvma_vm *other, struct kvma_vm **sav
             whole(kvma_vm_retain(vm, keep_some, NULL, hooks, NULL));
         break;
     case 9:
-        whole(kvma_vm_transfer(vm, address(), length(), hooks, other, address(), (uint32_t)up_to(5), NULL));
+        whole(kvma_vm_transfer(vm, address(), length(), hooks, other, address(), (uint32_t)up_to(5),
+                               NULL));
         break;
     case 10:
         whole(kvma_vm_commit(vm, address(), length(), (uint32_t)up_to(8), hooks));
@@ -216,12 +245,16 @@ static void call(struct kvma_vm *vm, struct kvma_vm *other, struct kvma_vm **sav
     case 13:
         walk_all(vm);
         break;
+    case 14:
+        whole(kvma_vm_map_with(vm, &some, make_for, &color, hooks, NULL));
+        break;
     }
     drop(NULL, data);
 }
 
 /* Several calls in an update, which is finished when memory is there again. */
-static void calls_in_an_update(struct kvma_vm *vm, struct kvma_hold **hold, const struct kvma_hooks *hooks) {
+static void calls_in_an_update(struct kvma_vm *vm, struct kvma_claim **claim,
+                               const struct kvma_hooks *hooks) {
     struct kvma_update *update = NULL;
     if (kvma_update_new(&update, vm, hooks, up_to(4)) != KVMA_OK)
         return;
@@ -237,18 +270,19 @@ static void calls_in_an_update(struct kvma_vm *vm, struct kvma_hold **hold, cons
             whole(kvma_update_unmap(update, vm, address(), length(), NULL));
             break;
         case 2:
-            if (*hold)
-                break;
-            given(kvma_update_reserve_range(update, vm, &some, hold), data);
-            continue;
+            if (!*claim)
+                whole(kvma_update_claim(update, vm, &some.placement, some.len, claim));
+            break;
         case 3:
-            if (!*hold)
+            if (!*claim)
                 break;
-            given(kvma_update_fulfil(update, vm, *hold, &some.attrs, data, (uint32_t)up_to(4)), data);
+            given(
+                kvma_update_commit_claim(update, vm, *claim, &some.attrs, data, (uint32_t)up_to(4)),
+                data);
             continue;
         case 4:
-            CHECK_EQ(kvma_update_release(update, vm, *hold), KVMA_OK);
-            *hold = NULL;
+            CHECK_EQ(kvma_update_release_claim(update, vm, *claim), KVMA_OK);
+            *claim = NULL;
             break;
         }
         drop(NULL, data);
@@ -260,22 +294,23 @@ static void calls_in_an_update(struct kvma_vm *vm, struct kvma_hold **hold, cons
 static void play(int calls) {
     struct kvma_hooks hooks = {.prepare = refuse, .write_xor_exec = one_in(4)};
     struct kvma_vm *maps[2] = {NULL, NULL}, *saved = NULL;
-    struct kvma_hold *holds[2] = {NULL, NULL};
+    struct kvma_claim *claims[2] = {NULL, NULL};
     for (int i = 0; i < 2; i++)
-        CHECK_EQ(kvma_vm_new(&maps[i], base, pages, page, &heap, &ops), KVMA_OK);
+        CHECK_EQ(kvma_vm_new(&maps[i], base, base + (pages * page - 1), page, &heap, &ops),
+                 KVMA_OK);
     for (int i = 0; i < calls; i++) {
         uint64_t which = up_to(2);
         const struct kvma_hooks *table = one_in(3) ? &hooks : NULL;
         heap_left = one_in(4) ? (long)up_to(5) : -1;
         if (one_in(3))
-            calls_in_an_update(maps[which], &holds[which], table);
+            calls_in_an_update(maps[which], &claims[which], table);
         else
             call(maps[which], maps[up_to(2)], &saved, table);
         heap_left = -1;
         CHECK_EQ(kvma_vm_check(maps[which]), KVMA_OK);
     }
     for (int i = 0; i < 2; i++) {
-        CHECK_EQ(kvma_vm_release(maps[i], holds[i]), KVMA_OK);
+        CHECK_EQ(kvma_vm_release_claim(maps[i], claims[i]), KVMA_OK);
         CHECK_EQ(kvma_vm_free(maps[i]), KVMA_OK);
     }
     CHECK_EQ(kvma_vm_free(saved), KVMA_OK);

@@ -25,7 +25,8 @@ TEST(c_api_with_a_hint) {
 }
 
 TEST(the_name_is_still_a_function) {
-    uintptr_t (*map_any)(struct MMapAddrSpace *, uintptr_t, size_t, int, int, int, int64_t) = mmap_map_any;
+    uintptr_t (*map_any)(struct MMapAddrSpace *, uintptr_t, size_t, int, int, int, int64_t) =
+        mmap_map_any;
     struct MMapAddrSpace *mm = mmap_create(0x10000, 0x100000, 4096);
     CHECK_EQ(map_any(mm, 0x30000, 4096, PROT_READ, 0, -1, 0), 0x30000);
     CHECK_EQ((mmap_map_any)(mm, 0, 4096, PROT_READ, 0, -1, 0), 0x10000);

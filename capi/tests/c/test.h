@@ -1,4 +1,5 @@
-/* A few lines instead of a framework: TEST(name) { CHECK(...); }, and TESTS(name, ...) at the end. */
+/* A few lines instead of a framework: TEST(name) { CHECK(...); }, and TESTS(name, ...) at the end.
+ */
 #ifndef KVMA_TEST_H
 #define KVMA_TEST_H
 
@@ -6,23 +7,23 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CHECK(condition)                                                                               \
-    do {                                                                                               \
-        if (!(condition)) {                                                                            \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                            \
-            abort();                                                                                   \
-        }                                                                                              \
+#define CHECK(condition)                                                                           \
+    do {                                                                                           \
+        if (!(condition)) {                                                                        \
+            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                        \
+            abort();                                                                               \
+        }                                                                                          \
     } while (0)
 
 /* Both sides are printed. */
-#define CHECK_EQ(a, b)                                                                                 \
-    do {                                                                                               \
-        long long test_a = (long long)(a), test_b = (long long)(b);                                    \
-        if (test_a != test_b) {                                                                        \
-            fprintf(stderr, "%s:%d: %s == %s: %#llx != %#llx\n", __FILE__, __LINE__, #a, #b,           \
-                    (unsigned long long)test_a, (unsigned long long)test_b);                           \
-            abort();                                                                                   \
-        }                                                                                              \
+#define CHECK_EQ(a, b)                                                                             \
+    do {                                                                                           \
+        long long test_a = (long long)(a), test_b = (long long)(b);                                \
+        if (test_a != test_b) {                                                                    \
+            fprintf(stderr, "%s:%d: %s == %s: %#llx != %#llx\n", __FILE__, __LINE__, #a, #b,       \
+                    (unsigned long long)test_a, (unsigned long long)test_b);                       \
+            abort();                                                                               \
+        }                                                                                          \
     } while (0)
 
 struct test {
@@ -51,10 +52,10 @@ static int run_tests(const struct test *tests, size_t count, int argc, char **ar
 }
 
 #define RUN(name) {#name, name}
-#define TESTS(...)                                                                                     \
-    int main(int argc, char **argv) {                                                                  \
-        static const struct test tests[] = {__VA_ARGS__};                                              \
-        return run_tests(tests, sizeof tests / sizeof *tests, argc, argv);                             \
+#define TESTS(...)                                                                                 \
+    int main(int argc, char **argv) {                                                              \
+        static const struct test tests[] = {__VA_ARGS__};                                          \
+        return run_tests(tests, sizeof tests / sizeof *tests, argc, argv);                         \
     }
 
 #endif

@@ -2,13 +2,12 @@
 
 #![allow(dead_code, reason = "several test programs share this, each uses a part")]
 
-use std::{
-    env, fs,
-    os::unix::fs::MetadataExt,
-    path::{Path, PathBuf},
-    process::{Command, Stdio},
-    sync::OnceLock,
-};
+use std::env;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// Set, and not to 0: C and C++ programs are not tried. Their tests say so and pass.
 const SKIP: &str = "KVMA_SKIP_CC";
@@ -171,15 +170,16 @@ fn cargo(what: &str) -> Command {
     command
 }
 
+/// Held while a compiler is installed.
+static INSTALLING: Mutex<()> = Mutex::new(());
+
 /// Installs a compiler where it is missing, if this is root on a system with apt; else says what to
 /// do.
 pub fn ensure_installed(compiler: &str) -> Result<(), String> {
     if on_path(compiler) {
         return Ok(());
     }
-    let path = scratch()?.join("install.lock");
-    let lock = fs::File::create(&path).map_err(|e| format!("{}: {e}", path.display()))?;
-    lock.lock().map_err(|e| format!("{}: {e}", path.display()))?;
+    let _installing = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
     if on_path(compiler) {
         return Ok(());
     }
@@ -187,7 +187,8 @@ pub fn ensure_installed(compiler: &str) -> Result<(), String> {
     let is_root = fs::metadata("/proc/self").is_ok_and(|m| m.uid() == 0);
     if !is_root || !on_path("apt-get") {
         return Err(format!(
-            "{compiler} is not installed. On Debian, run as root:\n  {by_hand}\nor set {SKIP}=1 to go without"
+            "{compiler} is not installed. On Debian, run as root:\n  {by_hand}\n\
+             or set {SKIP}=1 to go without"
         ));
     }
     eprintln!("installing {compiler}");

@@ -24,7 +24,7 @@ TEST(all_generations_at_once) {
   CHECK(space.init(0, 16, 1));
   CHECK_EQ(space.map_any(4, 0, 0, 0, 0), 0);
   kvma_vm *vm = nullptr;
-  CHECK_EQ(kvma_vm_new(&vm, 0, 16, 1, nullptr, nullptr), KVMA_OK);
+  CHECK_EQ(kvma_vm_new(&vm, 0, 15, 1, nullptr, nullptr), KVMA_OK);
   kvma_vm_free(vm);
 }
 
@@ -44,4 +44,5 @@ TEST(files_are_descriptors_or_pointers) {
   mm_free(&mm);
 }
 
-TESTS(RUN(files_are_descriptors_or_pointers), RUN(map_any_is_overloaded), RUN(all_generations_at_once))
+TESTS(RUN(files_are_descriptors_or_pointers), RUN(map_any_is_overloaded),
+      RUN(all_generations_at_once))

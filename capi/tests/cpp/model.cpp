@@ -1,5 +1,5 @@
-// mmap::AddrSpace against the obvious: an array of pages. Random calls on few pages, so that edges are hit;
-// every callback and every page is checked after each.
+// mmap::AddrSpace against the obvious: an array of pages. Random calls on few pages, so that edges
+// are hit; every callback and every page is checked after each.
 #include "../c/test.h"
 
 #include "addr_space.h"
@@ -46,12 +46,12 @@ struct Model {
   }
 };
 
-// Checks that callbacks tell of exactly the pages in 'expected', ascending, each piece with its first page's
-// information and of pages that belong together.
+// Checks that callbacks hear of exactly the pages in 'expected', ascending, each piece with its
+// first page's information and of pages that belong together.
 struct Listener {
   const Model &model;
   int next = 0;
-  std::array<bool, kPages> told{};
+  std::array<bool, kPages> heard_of{};
 
   mmap::UpdateFn fn() {
     return [this](uintptr_t start, size_t len, MapInfo info) {
@@ -64,7 +64,7 @@ struct Listener {
         if (info.fd >= 0)
           expected.offset += int64_t(model.page) * (i - first);
         CHECK(*model.now[size_t(i)] == expected);
-        told[size_t(i)] = true;
+        heard_of[size_t(i)] = true;
       }
       next = first + count;
     };
@@ -72,7 +72,7 @@ struct Listener {
 
   template <class F> void expect(F wanted) const {
     for (int i = 0; i < kPages; i++)
-      CHECK(told[size_t(i)] == bool(wanted(i)));
+      CHECK(heard_of[size_t(i)] == bool(wanted(i)));
   }
 };
 
@@ -97,13 +97,14 @@ static void against_the_model(uintptr_t base, size_t page, unsigned seed) {
     int first = pick(kPages), count = 1 + pick(kPages - first > 6 ? 6 : kPages - first);
     auto in_range = [&](int i) { return first <= i && i < first + count; };
     size_t len = page * size_t(count) - (page > 1 ? size_t(pick(2)) : 0); // rounded up
-    MapInfo info{pick(8), pick(2), pick(3) - 1, int64_t(page) * pick(4) + (page > 1 ? pick(2) : 0), false};
+    MapInfo info{pick(8), pick(2), pick(3) - 1, int64_t(page) * pick(4) + (page > 1 ? pick(2) : 0),
+                 false};
     Listener heard{model};
     switch (pick(8)) {
     case 0:
     case 1: {
-      CHECK(mm.map_at(model.addr(first), len, info.prot, info.flags, info.fd, info.offset, heard.fn()) ==
-            model.addr(first));
+      CHECK(mm.map_at(model.addr(first), len, info.prot, info.flags, info.fd, info.offset,
+                      heard.fn()) == model.addr(first));
       heard.expect([&](int i) { return in_range(i) && model.now[size_t(i)]; });
       model.map(first, count, info);
       break;
@@ -127,10 +128,11 @@ static void against_the_model(uintptr_t base, size_t page, unsigned seed) {
         model.now[size_t(i)].reset();
       break;
     case 5: {
-      bool hole = false;
+      bool gap = false;
       for (int i = first; i < first + count; i++)
-        hole |= !model.now[size_t(i)];
-      CHECK(mm.protect(model.addr(first), len, info.prot, heard.fn()) == (hole ? Error::kNoMem : Error::kOk));
+        gap |= !model.now[size_t(i)];
+      CHECK(mm.protect(model.addr(first), len, info.prot, heard.fn()) ==
+            (gap ? Error::kNoMem : Error::kOk));
       heard.expect([&](int i) { return in_range(i) && model.now[size_t(i)]; });
       for (int i = first; i < first + count; i++)
         if (model.now[size_t(i)])
@@ -181,4 +183,5 @@ TEST(from_address_zero) { against_the_model(0, 4096, 5); }
 
 TEST(pages_of_a_gigabyte) { against_the_model(uintptr_t(1) << 40, size_t(1) << 30, 6); }
 
-TESTS(RUN(pages_of_4096_bytes), RUN(pages_of_one_byte), RUN(from_address_zero), RUN(pages_of_a_gigabyte))
+TESTS(RUN(pages_of_4096_bytes), RUN(pages_of_one_byte), RUN(from_address_zero),
+      RUN(pages_of_a_gigabyte))

@@ -19,7 +19,8 @@ static const uintptr_t kNone = (uintptr_t)-1;
 struct Heard {
   std::vector<std::tuple<uintptr_t, size_t, MapInfo>> calls;
   mmap::UpdateFn fn() {
-    return [this](uintptr_t start, size_t len, MapInfo info) { calls.emplace_back(start, len, info); };
+    return
+        [this](uintptr_t start, size_t len, MapInfo info) { calls.emplace_back(start, len, info); };
   }
   uintptr_t start(size_t i) const { return std::get<0>(calls.at(i)); }
   size_t len(size_t i) const { return std::get<1>(calls.at(i)); }
@@ -86,7 +87,7 @@ TEST(equal_anonymous_ranges_merge) {
   CHECK_EQ(heard.calls.size(), 1);
 }
 
-TEST(protect_over_a_hole_is_an_error) {
+TEST(protect_over_a_gap_is_an_error) {
   AddrSpace mm = space();
   Heard heard;
   mm.map_at(kBase, kPage, 1, 0, -1, 0);
@@ -126,15 +127,15 @@ TEST(a_length_near_2_to_the_64_is_refused) {
 TEST(the_marked_state_comes_back) {
   AddrSpace mm = space();
   Heard heard;
-  mm.map_at(kBase, 4 * kPage, 5, 0, 3, 0);               // text
-  mm.map_at(kBase + 4 * kPage, 2 * kPage, 3, 0, -1, 0);  // data
-  mm.map_at(kBase + 8 * kPage, 4 * kPage, 1, 0, 4, 0);   // a file
+  mm.map_at(kBase, 4 * kPage, 5, 0, 3, 0);              // text
+  mm.map_at(kBase + 4 * kPage, 2 * kPage, 3, 0, -1, 0); // data
+  mm.map_at(kBase + 8 * kPage, 4 * kPage, 1, 0, 4, 0);  // a file
   mm.mark_original();
 
-  CHECK(mm.protect(kBase + kPage, kPage, 7) == Error::kOk);             // protected
-  CHECK(mm.unmap(kBase + 4 * kPage, kPage) == Error::kOk);              // unmapped
-  mm.map_at(kBase + 9 * kPage, kPage, 2, 0, -1, 0);                     // overwritten
-  mm.map_at(kBase + 16 * kPage, kPage, 3, 0, -1, 0);                    // new
+  CHECK(mm.protect(kBase + kPage, kPage, 7) == Error::kOk); // protected
+  CHECK(mm.unmap(kBase + 4 * kPage, kPage) == Error::kOk);  // unmapped
+  mm.map_at(kBase + 9 * kPage, kPage, 2, 0, -1, 0);         // overwritten
+  mm.map_at(kBase + 16 * kPage, kPage, 3, 0, -1, 0);        // new
   mm.unmap_non_original(heard.fn());
 
   CHECK_EQ(heard.calls.size(), 3);
@@ -144,9 +145,11 @@ TEST(the_marked_state_comes_back) {
   CHECK(heard.start(2) == kBase + 16 * kPage && !heard.info(2).original);
   for (int page = 0; page < 4; page++) {
     MapInfo text = query(mm, kBase + page * kPage);
-    CHECK(text.prot == 5 && text.fd == 3 && text.offset == (int64_t)(page * kPage) && text.original);
+    CHECK(text.prot == 5 && text.fd == 3 && text.offset == (int64_t)(page * kPage) &&
+          text.original);
     MapInfo file = query(mm, kBase + (8 + page) * kPage);
-    CHECK(file.prot == 1 && file.fd == 4 && file.offset == (int64_t)(page * kPage) && file.original);
+    CHECK(file.prot == 1 && file.fd == 4 && file.offset == (int64_t)(page * kPage) &&
+          file.original);
   }
   CHECK(query(mm, kBase + 4 * kPage).prot == 3 && query(mm, kBase + 4 * kPage).original);
   MapInfo info;
@@ -240,7 +243,8 @@ TEST(all_of_prot_and_flags_is_kept) {
   AddrSpace mm = space();
   mm.map_at(kBase, kPage, -2, 0x7fffffff, 1 << 30, 1 << 20);
   MapInfo info = query(mm, kBase);
-  CHECK(info.prot == -2 && info.flags == 0x7fffffff && info.fd == 1 << 30 && info.offset == 1 << 20);
+  CHECK(info.prot == -2 && info.flags == 0x7fffffff && info.fd == 1 << 30 &&
+        info.offset == 1 << 20);
   CHECK(mm.protect(kBase, kPage, 0x1000007) == Error::kOk);
   CHECK_EQ(query(mm, kBase).prot, 0x1000007);
 }
@@ -261,7 +265,8 @@ TEST(many_threads_may_look_at_once) {
   for (int i = 0; i < 4; i++)
     threads.emplace_back([&] {
       for (int j = 0; j < 20000; j++)
-        CHECK_EQ(query(shared, kBase + size_t(j % 8) * kPage).offset, int64_t(j % 8) * int64_t(kPage));
+        CHECK_EQ(query(shared, kBase + size_t(j % 8) * kPage).offset,
+                 int64_t(j % 8) * int64_t(kPage));
     });
   for (auto &thread : threads)
     thread.join();
@@ -270,7 +275,9 @@ TEST(many_threads_may_look_at_once) {
 TEST(a_failed_allocation_loses_nothing) {
   static long left;
   kvma_allocator few{};
-  few.alloc = [](void *, size_t size, size_t align) { return left-- > 0 ? aligned_alloc(align, size) : nullptr; };
+  few.alloc = [](void *, size_t size, size_t align) {
+    return left-- > 0 ? aligned_alloc(align, size) : nullptr;
+  };
   few.free = [](void *, void *memory, size_t, size_t) { free(memory); };
   AddrSpace mm;
   left = 0;
@@ -298,11 +305,12 @@ TEST(a_failed_allocation_loses_nothing) {
   CHECK(thrown);
 }
 
-TESTS(RUN(many_threads_may_look_at_once), RUN(a_failed_allocation_loses_nothing), RUN(a_split_advances_the_file_offset), RUN(offsets_below_a_page_are_kept),
+TESTS(RUN(many_threads_may_look_at_once), RUN(a_failed_allocation_loses_nothing),
+      RUN(a_split_advances_the_file_offset), RUN(offsets_below_a_page_are_kept),
       RUN(contiguous_file_ranges_merge), RUN(ranges_with_equal_offsets_do_not_merge),
-      RUN(equal_anonymous_ranges_merge), RUN(protect_over_a_hole_is_an_error),
+      RUN(equal_anonymous_ranges_merge), RUN(protect_over_a_gap_is_an_error),
       RUN(addresses_beyond_the_space_are_refused), RUN(a_length_near_2_to_the_64_is_refused),
       RUN(the_marked_state_comes_back), RUN(without_a_mark_everything_goes),
-      RUN(what_a_callback_throws_arrives_and_nothing_has_changed), RUN(a_callback_may_look_and_change),
-      RUN(spaces_are_values), RUN(all_of_prot_and_flags_is_kept),
-      RUN(placement_is_first_fit_from_the_bottom))
+      RUN(what_a_callback_throws_arrives_and_nothing_has_changed),
+      RUN(a_callback_may_look_and_change), RUN(spaces_are_values),
+      RUN(all_of_prot_and_flags_is_kept), RUN(placement_is_first_fit_from_the_bottom))

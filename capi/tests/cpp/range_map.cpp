@@ -14,7 +14,8 @@
 
 using mmap::RangeMap;
 
-// Memory that runs out when a test says so: operator new here, and what the library takes by the linker's
+// Memory that runs out when a test says so: operator new here, and what the library takes by the
+// linker's
 // --wrap (see programs.rs).
 static long left = -1;
 
@@ -58,7 +59,8 @@ struct Value {
 int Value::alive, Value::copies, Value::throw_at;
 
 // The obvious: an entry for each key.
-template <class K, class M> static void compare(const M &map, const std::map<int, int> &model, int low, int high) {
+template <class K, class M>
+static void compare(const M &map, const std::map<int, int> &model, int low, int high) {
   size_t ranges = 0;
   int before = INT_MIN;
   for (int i = low; i < high; i++) {
@@ -93,7 +95,8 @@ template <class K> static void against_the_model(int low, int high) {
     RangeMap<K, int> map;
     std::map<int, int> model;
     for (int step = 0; step < 60; step++) {
-      int a = low + int(random() % unsigned(high - low)), b = low + int(random() % unsigned(high - low));
+      int a = low + int(random() % unsigned(high - low)),
+          b = low + int(random() % unsigned(high - low));
       int val = int(random() % 3);
       bool overlaps = false;
       for (int i = a; i < b; i++)
@@ -108,7 +111,7 @@ template <class K> static void against_the_model(int low, int high) {
         for (int i = a; i < b; i++)
           model[i] = val;
       }
-      // Removing does not coalesce, and need not: what it cuts is apart.
+      // Removing does not coalesce, and need not: what it splits is apart.
       compare<K>(map, model, low, high);
     }
     RangeMap<K, int> copy = map, other;
@@ -188,11 +191,11 @@ TEST(values_are_copied_and_compared_by_their_own_rules) {
   {
     RangeMap<int, Value> map;
     map.insert(0, 10, Value(1, 100));
-    map.insert(10, 20, Value(1, 200)); // equal: joined, and the left one's value stays
+    map.insert(10, 20, Value(1, 200)); // equal: merged, and the left one's value stays
     CHECK_EQ(map.size(), 1);
     CHECK_EQ(map.find(15)->val.comment, 100);
     map.insert(20, 30, Value(2, 300));
-    map.insert(18, 20, Value(2, 400)); // joined with the right one, and the new value stays
+    map.insert(18, 20, Value(2, 400)); // merged with the right one, and the new value stays
     CHECK_EQ(map.size(), 2);
     CHECK_EQ(map.find(25)->val.comment, 400);
     map.update_all([](Value &value) { value.number = 3; });
@@ -295,7 +298,8 @@ template <class K> static void without_memory() {
       left = -1;
       if (failed || operation == 3) {
         CHECK_EQ(map.size(), 2);
-        CHECK(map.find(K(5))->start == K(0) && map.find(K(5))->end == K(10) && map.find(K(5))->val == 1);
+        CHECK(map.find(K(5))->start == K(0) && map.find(K(5))->end == K(10) &&
+              map.find(K(5))->val == 1);
         CHECK(map.find(K(13))->start == K(12) && map.find(K(13))->val == 2);
       } else {
         CHECK(!map.find(K(5)) || map.find(K(5))->val == 3);

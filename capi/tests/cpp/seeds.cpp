@@ -16,7 +16,8 @@ TEST(range_map) {
   auto e = m.find(7); // returns entry [5, 15) -> 2
   CHECK(e && e->start == 5 && e->end == 15 && e->val == 2);
   m.remove(3, 12); // [0, 3) -> 1, [12, 15) -> 2
-  CHECK(m.size() == 2 && m.find(0)->end == 3 && m.find(14)->start == 12 && !m.find(3) && !m.find(11));
+  CHECK(m.size() == 2 && m.find(0)->end == 3 && m.find(14)->start == 12 && !m.find(3) &&
+        !m.find(11));
 }
 
 TEST(addr_space_without_a_hint) {

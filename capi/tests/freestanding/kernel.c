@@ -1,4 +1,5 @@
-/* libkvma.a in a program without libc: what links here links in a kernel. Exit status 0 if it also works. */
+/* libkvma.a in a program without libc: what links here links in a kernel. Exit status 0 if it also
+ * works. */
 #include <kvma.h>
 
 /* What every kernel has. */
@@ -46,7 +47,8 @@ _Noreturn void kvma_panic(const char *file, size_t len, uint32_t line) {
     leave(99);
 }
 
-/* Named by the precompiled core of targets that unwind, and called by nobody; bare-metal targets do without. */
+/* Named by the precompiled core of targets that unwind, and called by nobody; bare-metal targets do
+ * without. */
 void rust_eh_personality(void);
 void rust_eh_personality(void) {
     leave(98);
@@ -78,27 +80,28 @@ static int unmapped;
 
 static void on_unmap(void *udata, const struct kvma_piece *piece) {
     (void)udata;
-    unmapped += (int)piece->range.pages;
+    unmapped += (int)(piece->range.len / 0x1000);
 }
 
 static long work(void) {
     struct kvma_vm *vm;
-    struct kvma_hooks hooks = {.unmap = on_unmap};
+    struct kvma_hooks hooks = {.on_unmap = on_unmap};
     struct kvma_request request = {.len = 0x4000, .attrs = {.flags = KVMA_READ}};
     uint64_t addr;
-    if (kvma_vm_new(&vm, 0x1000, 0x1000, 0x1000, NULL, NULL) != KVMA_NULL_POINTER)
+    if (kvma_vm_new(&vm, 0x1000, 0x1000fff, 0x1000, NULL, NULL) != KVMA_NULL_POINTER)
         return 1;
-    if (kvma_vm_new(&vm, 0x1000, 0x1000, 0x1000, &memory, NULL) != KVMA_OK)
+    if (kvma_vm_new(&vm, 0x1000, 0x1000fff, 0x1000, &memory, NULL) != KVMA_OK)
         return 2;
     if (kvma_vm_map(vm, &request, &hooks, &addr) != KVMA_OK || addr != 0x1000)
         return 3;
-    if (kvma_vm_unmap(vm, 0x2000, 0x1000, &hooks, NULL) != KVMA_OK || unmapped != 1 || kvma_vm_len(vm) != 2)
+    if (kvma_vm_unmap(vm, 0x2000, 0x1000, &hooks, NULL) != KVMA_OK || unmapped != 1 ||
+        kvma_vm_len(vm) != 2)
         return 4;
     /* Until the heap is used up: a status, nothing else. */
     kvma_status status = KVMA_OK;
-    request.place = KVMA_FIXED;
+    request.placement.kind = KVMA_FIXED;
     request.len = 0x1000;
-    for (request.addr = 0x10000; status == KVMA_OK; request.addr += 0x2000)
+    for (request.placement.addr = 0x10000; status == KVMA_OK; request.placement.addr += 0x2000)
         status = kvma_vm_map(vm, &request, NULL, NULL);
     if (status != KVMA_OUT_OF_MEMORY || kvma_vm_check(vm) != KVMA_OK)
         return 5;
@@ -110,7 +113,8 @@ static long work(void) {
     struct kvma_linux_call *call;
     struct kvma_linux_mmap_args args = {.len = 0x1000, .prot = 1, .flags = 0x22};
     used = 0;
-    if (kvma_linux_new(&mm, &layout, &memory) != KVMA_OK || kvma_linux_call_new(&call, mm, NULL, 3) != KVMA_OK)
+    if (kvma_linux_new(&mm, &layout, &memory) != KVMA_OK ||
+        kvma_linux_call_new(&call, mm, NULL, 3) != KVMA_OK)
         return 7;
     if (kvma_linux_mmap(mm, call, &args, &addr) != KVMA_OK || kvma_linux_map_count(mm) != 1)
         return 8;

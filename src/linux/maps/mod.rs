@@ -1,7 +1,9 @@
 //! `/proc/PID/maps` and the flags of smaps: written byte for byte as Linux writes them, and read.
 
+mod adopt;
 mod parse;
 mod write;
 
+pub use adopt::AdoptError;
 pub use parse::{MapsError, MapsLine, object, parse, parse_bytes, vm_flags};
 pub use write::{Maps, MapsEntry, Name};

@@ -1,21 +1,32 @@
-//! Reading `/proc/PID/maps`, line by line (proc_pid_maps(5)).
+//! Reading `/proc/PID/maps`, line by line (`proc_pid_maps(5)`).
 
 use core::fmt;
 
 use crate::linux::VmFlags;
 
-/// One line of a maps file. Names are borrowed from the text, and kept as Linux wrote them: a
-/// newline in a path reads `\012`, and an unlinked file ends in ` (deleted)`.
+/// One line of a maps file.
 ///
-/// A path may hold any bytes. `T` is what the text is made of: `str`, or `[u8]` for a file that may
-/// not be UTF-8.
+/// Names are borrowed from the text, as Linux wrote them: a newline in a path reads `\012`, and an
+/// unlinked file ends in ` (deleted)`. A path may hold any bytes, so `T` is the kind of text:
+/// `str`, or `[u8]` for a file that may not be UTF-8.
+///
+/// ```
+/// use kvma::linux::VmFlags;
+/// use kvma::linux::maps::MapsLine;
+///
+/// let line = MapsLine::parse("7f12e4000000-7f12e4021000 r-xp 0002a000 fe:00 1313  /lib/libc.so")?;
+/// assert_eq!((line.start, line.offset, line.inode), (0x7f12_e400_0000, 0x2a000, 1313));
+/// assert_eq!(line.perms, VmFlags::READ | VmFlags::EXEC);
+/// assert_eq!(line.name, "/lib/libc.so");
+/// # Ok::<(), kvma::linux::maps::MapsError>(())
+/// ```
 #[derive(Debug, PartialEq, Eq)]
 pub struct MapsLine<'a, T: ?Sized = str> {
     /// First byte.
     pub start: u64,
-    /// First byte behind.
+    /// First byte after the VMA.
     pub end: u64,
-    /// READ, WRITE, EXEC, and SHARED where the line says `s` (which Linux prints for MAY_SHARE).
+    /// READ, WRITE, EXEC, and SHARED where the line says `s`, which Linux prints for `MAY_SHARE`.
     pub perms: VmFlags,
     /// Offset in the object, in bytes.
     pub offset: u64,
@@ -25,9 +36,9 @@ pub struct MapsLine<'a, T: ?Sized = str> {
     pub minor: u32,
     /// Inode number, 0 if there is no object.
     pub inode: u64,
-    /// What follows the padding, or an empty string.
+    /// The text after the padding, or an empty string.
     pub name: &'a T,
-    /// Device, inode and all behind them, as written: what identifies the object.
+    /// Device, inode and everything after them, as written: it identifies the object.
     pub backing: &'a T,
 }
 
@@ -39,10 +50,10 @@ impl<T: ?Sized> Clone for MapsLine<'_, T> {
 
 impl<T: ?Sized> Copy for MapsLine<'_, T> {}
 
-/// Why a line is not one that Linux writes.
+/// A line is not one that Linux writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MapsError {
-    /// What should have stood there.
+    /// What was expected where the line goes astray.
     pub expected: &'static str,
 }
 
@@ -58,8 +69,8 @@ const fn expected(expected: &'static str) -> MapsError {
     MapsError { expected }
 }
 
-/// Cuts `text` at the first `separator`, which is dropped.
-fn cut<'a>(
+/// Splits `text` at the first `separator`, which is dropped. `what` was expected if there is none.
+fn split_once<'a>(
     text: &'a [u8],
     separator: u8,
     what: &'static str,
@@ -69,7 +80,7 @@ fn cut<'a>(
     Ok((before, rest.get(1..).unwrap_or_default()))
 }
 
-/// Digits and nothing else: `from_str_radix` alone would take a sign.
+/// Reads a number of digits and nothing else: `from_str_radix` alone would take a sign.
 fn number(digits: &[u8], radix: u32, what: &'static str) -> Result<u64, MapsError> {
     let digits = core::str::from_utf8(digits).map_err(|_| expected(what))?;
     if digits.bytes().all(|digit| char::from(digit).is_digit(radix)) {
@@ -79,51 +90,53 @@ fn number(digits: &[u8], radix: u32, what: &'static str) -> Result<u64, MapsErro
     }
 }
 
-/// How a part of a text is borrowed from it.
-type Part<'a, T> = fn(&'a T, usize) -> &'a T;
+/// Borrows the part of a text that begins at a byte index.
+type Suffix<'a, T> = fn(&'a T, usize) -> &'a T;
 
 impl<'a> MapsLine<'a> {
     /// Reads one line, without its newline.
     ///
     /// # Errors
-    /// What was expected where the line goes astray, also for a VMA that ends before it starts.
+    ///
+    /// The line is not one that Linux writes, or its VMA ends before it starts.
     pub fn parse(line: &'a str) -> Result<Self, MapsError> {
-        // Parts begin behind a space, or where the text ends.
+        // A suffix begins after a space, or where the text ends.
         Self::read(line, line.as_bytes(), |text, at| text.get(at..).unwrap_or_default())
     }
 }
 
 impl<'a> MapsLine<'a, [u8]> {
-    /// The same for a line whose path may be in any encoding, or none.
+    /// Reads one line, without its newline, whose path may be in any encoding or none.
     ///
     /// # Errors
-    /// As [`MapsLine::parse`].
+    ///
+    /// Those of [`MapsLine::parse`].
     pub fn parse_bytes(line: &'a [u8]) -> Result<Self, MapsError> {
         Self::read(line, line, |text, at| text.get(at..).unwrap_or_default())
     }
 }
 
 impl<'a, T: ?Sized> MapsLine<'a, T> {
-    fn read(text: &'a T, line: &[u8], behind: Part<'a, T>) -> Result<Self, MapsError> {
-        let (start, rest) = cut(line, b'-', "START-END, hexadecimal")?;
-        let (end, rest) = cut(rest, b' ', "a space after START-END")?;
+    fn read(text: &'a T, line: &[u8], suffix: Suffix<'a, T>) -> Result<Self, MapsError> {
+        let (start, rest) = split_once(line, b'-', "START-END, hexadecimal")?;
+        let (end, rest) = split_once(rest, b' ', "a space after START-END")?;
         let start = number(start, 16, "START, hexadecimal")?;
         let end = number(end, 16, "END, hexadecimal")?;
         if end <= start {
             return Err(expected("END above START"));
         }
-        let (perms, rest) = cut(rest, b' ', "permissions")?;
+        let (perms, rest) = split_once(rest, b' ', "permissions")?;
         let perms = permissions(perms)?;
-        let (offset, rest) = cut(rest, b' ', "an offset")?;
+        let (offset, rest) = split_once(rest, b' ', "an offset")?;
         let offset = number(offset, 16, "an offset, hexadecimal")?;
         let ((major, minor), inode, name) = device_and_inode(rest)?;
-        let backing = behind(text, line.len() - rest.len());
-        let name = behind(text, line.len() - name.len());
+        let backing = suffix(text, line.len() - rest.len());
+        let name = suffix(text, line.len() - name.len());
         Ok(Self { start, end, perms, offset, major, minor, inode, name, backing })
     }
 }
 
-/// `rwxp`: each letter or a dash, then `p` or `s`.
+/// Reads `rwxp`: each letter or a dash, then `p` or `s`.
 fn permissions(text: &[u8]) -> Result<VmFlags, MapsError> {
     const WHAT: MapsError = expected("permissions such as r-xp");
     let letters: [u8; 4] = text.try_into().map_err(|_| WHAT)?;
@@ -146,22 +159,24 @@ fn permissions(text: &[u8]) -> Result<VmFlags, MapsError> {
 /// Device, inode and name.
 type Object<'a, T> = ((u32, u32), u64, &'a T);
 
-/// `MAJOR:MINOR INODE` and perhaps a name: device, inode and name. Any number of spaces may stand
-/// before the name.
+/// Reads `MAJOR:MINOR INODE` and perhaps a name. Returns device, inode and name.
+///
+/// Any number of spaces may stand before the name.
 ///
 /// # Errors
-/// What was expected where the text goes astray.
+///
+/// The text is not of that form.
 pub fn object(text: &str) -> Result<((u32, u32), u64, &str), MapsError> {
     let (device, inode, name) = device_and_inode(text.as_bytes())?;
-    // The name begins behind a space, or where the text ends.
+    // The name begins after a space, or where the text ends.
     Ok((device, inode, text.get(text.len() - name.len()..).unwrap_or_default()))
 }
 
-/// [`object`] of bytes.
+/// Reads bytes as [`object`] does.
 fn device_and_inode(text: &[u8]) -> Result<Object<'_, [u8]>, MapsError> {
     const DEVICE: &str = "a device, MAJOR:MINOR, hexadecimal";
-    let (major, rest) = cut(text, b':', DEVICE)?;
-    let (minor, rest) = cut(rest, b' ', DEVICE)?;
+    let (major, rest) = split_once(text, b':', DEVICE)?;
+    let (minor, rest) = split_once(rest, b' ', DEVICE)?;
     let half = |digits| {
         number(digits, 16, DEVICE).and_then(|n| u32::try_from(n).map_err(|_| expected(DEVICE)))
     };
@@ -175,7 +190,8 @@ fn device_and_inode(text: &[u8]) -> Result<Object<'_, [u8]>, MapsError> {
 /// Reads the `VmFlags:` line of a smaps file.
 ///
 /// # Errors
-/// A line that does not start so, or a mnemonic that Linux does not have.
+///
+/// The line starts otherwise, or has a mnemonic that Linux does not.
 pub fn vm_flags(line: &str) -> Result<VmFlags, MapsError> {
     let list = line.strip_prefix("VmFlags:").ok_or(expected("VmFlags:"))?;
     list.split_ascii_whitespace().try_fold(VmFlags::empty(), |flags, two| {
@@ -185,12 +201,12 @@ pub fn vm_flags(line: &str) -> Result<VmFlags, MapsError> {
     })
 }
 
-/// Reads all of a maps file.
+/// Reads a whole maps file, line by line. Empty lines are passed over.
 pub fn parse(text: &str) -> impl Iterator<Item = Result<MapsLine<'_>, MapsError>> {
     text.split('\n').filter(|line| !line.is_empty()).map(MapsLine::parse)
 }
 
-/// Reads all of a maps file in which paths may be in any encoding.
+/// Reads a whole maps file, line by line, in which paths may be in any encoding.
 pub fn parse_bytes(text: &[u8]) -> impl Iterator<Item = Result<MapsLine<'_, [u8]>, MapsError>> {
     text.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).map(MapsLine::parse_bytes)
 }

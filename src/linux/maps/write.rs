@@ -1,11 +1,12 @@
-//! Writing `/proc/PID/maps` (`show_map_vma` in fs/proc/task_mmu.c).
+//! Writing `/proc/PID/maps` (`show_map_vma` in `fs/proc/task_mmu.c`).
 
 use core::fmt::{self, Write};
 
-use crate::linux::{File, Gate, LinuxVma, Mm, Role, VmFlags};
-use crate::{Backing, NodeAlloc, Vma, VmaNode, Vmas};
+use crate::linux::{File, Gate, LinuxVma, Mm, MmAlloc, Role, VmFlags};
+use crate::vm_map::Vmas;
+use crate::{Backing, Vma};
 
-/// One line of a maps file, made of a VMA. `Display` writes it without its newline.
+/// One line of a maps file, made from a VMA. `Display` writes it without its newline.
 pub struct MapsEntry<'a, F> {
     start: u64,
     end: u64,
@@ -15,10 +16,10 @@ pub struct MapsEntry<'a, F> {
     name: Name<'a, F>,
 }
 
-/// What stands in the last column.
+/// The text in the last column.
 #[derive(Debug)]
 pub enum Name<'a, F> {
-    /// Nothing.
+    /// There is none.
     None,
     /// The path of the object that is mapped.
     Object(&'a F),
@@ -49,18 +50,15 @@ impl<F> Copy for MapsEntry<'_, F> {}
 /// First byte of `[vsyscall]` (`VSYSCALL_ADDR`).
 const VSYSCALL: u64 = 0xffff_ffff_ff60_0000;
 
-/// Column at which names start.
+/// The column at which names start.
 const NAME_COLUMN: usize = 73;
 
 impl<'a, F: File> MapsEntry<'a, F> {
-    fn new<A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone>(
-        mm: &'a Mm<F, A>,
-        vma: &Vma<'a, LinuxVma<F>>,
-    ) -> Self {
+    fn new<A: MmAlloc<F>>(mm: &'a Mm<F, A>, vma: &Vma<'a, LinuxVma<F>>) -> Self {
         let attrs = vma.attrs();
         let offset = match attrs.backing() {
             Backing::Anonymous => 0,
-            Backing::Object { offset, .. } => mm.layout().bytes(offset),
+            Backing::Object { offset, .. } => offset,
         };
         let (start, end) = (vma.start(), vma.last().wrapping_add(1));
         let data = vma.data();
@@ -81,27 +79,27 @@ impl<'a, F: File> MapsEntry<'a, F> {
         Self { start, end, flags: access, offset: 0, name: Name::Fixed("[vsyscall]") }
     }
 
-    /// First byte.
+    /// Returns the first byte.
     pub fn start(&self) -> u64 {
         self.start
     }
 
-    /// First byte behind.
+    /// Returns the first byte after the VMA.
     pub fn end(&self) -> u64 {
         self.end
     }
 
-    /// All flags. The `VmFlags:` line of smaps is `VmFlags: ` and these.
+    /// Returns all flags. The `VmFlags:` line of smaps is `VmFlags: ` and these.
     pub fn flags(&self) -> VmFlags {
         self.flags
     }
 
-    /// Offset in the object, in bytes; 0 without one.
+    /// Returns the offset in the object in bytes; 0 without an object.
     pub fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// What stands in the last column.
+    /// Returns the text in the last column.
     pub fn name(&self) -> Name<'a, F> {
         self.name
     }
@@ -124,7 +122,7 @@ impl<F: File> fmt::Display for MapsEntry<'_, F> {
         if matches!(self.name, Name::None) {
             return Ok(());
         }
-        // At least one space, even where the numbers fill the column.
+        // At least one space, even where the numbers reach into the column.
         while out.column < NAME_COLUMN - 1 {
             out.write_char(' ')?;
         }
@@ -143,7 +141,13 @@ impl<F: File> fmt::Display for MapsEntry<'_, F> {
     }
 }
 
-/// Counts columns.
+impl<F: File> fmt::Debug for MapsEntry<'_, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "MapsEntry({self})")
+    }
+}
+
+/// Counts the columns written so far.
 struct Columns<'a, W> {
     out: &'a mut W,
     column: usize,
@@ -156,8 +160,8 @@ impl<W: Write> Write for Columns<'_, W> {
     }
 }
 
-/// Writes newlines as `\012`, so that a path cannot forge a line (`seq_file_path`). Linux refuses
-/// them in other names.
+/// Writes newlines as `\012`, so that a path cannot forge a line (`seq_file_path`). In other names
+/// Linux refuses them.
 struct Escaped<'a, W> {
     out: &'a mut W,
 }
@@ -173,20 +177,21 @@ impl<W: Write> Write for Escaped<'_, W> {
     }
 }
 
-/// The lines of a maps file, in order. Made by [`Mm::maps`].
-pub struct Maps<'a, F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> {
+/// An iterator over the lines of a maps file, which [`Mm::maps`] returns. `Display` writes the
+/// whole file.
+pub struct Maps<'a, F: File, A: MmAlloc<F>> {
     mm: &'a Mm<F, A>,
     vmas: Vmas<'a, LinuxVma<F>>,
     gate: Gate,
 }
 
-impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Clone for Maps<'_, F, A> {
+impl<F: File, A: MmAlloc<F>> Clone for Maps<'_, F, A> {
     fn clone(&self) -> Self {
         Self { mm: self.mm, vmas: self.vmas.clone(), gate: self.gate }
     }
 }
 
-impl<'a, F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Iterator for Maps<'a, F, A> {
+impl<'a, F: File, A: MmAlloc<F>> Iterator for Maps<'a, F, A> {
     type Item = MapsEntry<'a, F>;
 
     fn next(&mut self) -> Option<MapsEntry<'a, F>> {
@@ -201,20 +206,26 @@ impl<'a, F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Iterator for Maps<
     }
 }
 
-impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> fmt::Display for Maps<'_, F, A> {
-    /// The whole file.
+impl<F: File, A: MmAlloc<F>> fmt::Display for Maps<'_, F, A> {
+    /// Writes the whole file.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.clone().try_for_each(|entry| writeln!(f, "{entry}"))
     }
 }
 
-impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Mm<F, A> {
-    /// The lines of `/proc/PID/maps`; the whole file with `Display`.
+impl<F: File, A: MmAlloc<F>> fmt::Debug for Maps<'_, F, A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.clone()).finish()
+    }
+}
+
+impl<F: File, A: MmAlloc<F>> Mm<F, A> {
+    /// Returns the lines of `/proc/PID/maps`, which `Display` writes as a whole.
     pub fn maps(&self) -> Maps<'_, F, A> {
         Maps { mm: self, vmas: self.iter(), gate: self.gate() }
     }
 
-    /// `[heap]` or `[stack]`, by where a VMA lies.
+    /// Returns `[heap]` or `[stack]`, by where a VMA lies.
     fn fixed_name(&self, start: u64, end: u64) -> Option<&'static str> {
         if start < self.current_brk() && end > self.start_brk() {
             Some("[heap]")

@@ -6,7 +6,7 @@ pub mod plan;
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 
-use kvma::Busy;
+use kvma::addr_space::Busy;
 use kvma::linux::{self, Fault, FaultAction, SegvCode};
 pub use plan::{COPIED, KEPT};
 

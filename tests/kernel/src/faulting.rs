@@ -3,8 +3,10 @@
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;
 
-use kvma::linux::{Fault, FaultAction, File, LinuxVma, Mm, SegvCode};
-use kvma::{HasVmMap, NodeAlloc, Update, VmMap, VmaNode};
+use kvma::addr_space::HasVmMap;
+use kvma::linux::{Fault, FaultAction, File, LinuxVma, Mm, MmAlloc, SegvCode};
+use kvma::vm_map::Update;
+use kvma::{NodeAlloc, VmMap, VmaNode};
 
 use crate::contents::Contents;
 use crate::hooks::PageHooks;
@@ -34,7 +36,7 @@ impl<A: NodeAlloc<VmaNode<()>> + Clone> Faulting for VmMap<(), A> {
     }
 }
 
-impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Faulting for Mm<F, A>
+impl<F: File, A: MmAlloc<F>> Faulting for Mm<F, A>
 where
     LinuxVma<F>: Contents,
 {

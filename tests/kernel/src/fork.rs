@@ -3,8 +3,8 @@
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;
 
-use kvma::linux::{File, Inheritance, Kernel, LinuxVma, Mm};
-use kvma::{AddrSpace, Errno, Hooks, NodeAlloc, Piece, VmaNode};
+use kvma::linux::{File, Inheritance, Kernel, LinuxVma, Mm, MmAlloc};
+use kvma::{AddrSpace, Errno, Hooks, Piece};
 use spin::mutex::SpinMutex;
 
 use crate::contents::Contents;
@@ -25,6 +25,12 @@ pub struct ForkHooks<'a> {
 }
 
 impl<F: File> Hooks<LinuxVma<F>> for ForkHooks<'_> {
+    type Error = Errno;
+
+    fn prepares(&self) -> bool {
+        false
+    }
+
     fn flush_begin(&mut self) {
         self.gather.begin_flush();
     }
@@ -52,7 +58,7 @@ impl<F: File> Kernel<F> for ForkHooks<'_> {
     }
 }
 
-impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> Space<Mm<F, A>>
+impl<F: File, A: MmAlloc<F>> Space<Mm<F, A>>
 where
     LinuxVma<F>: Contents,
 {

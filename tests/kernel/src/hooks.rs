@@ -1,7 +1,7 @@
 //! kvma's hooks: they keep page tables and TLBs in step with the VMAs.
 
 use kvma::linux::{File, Kernel, LinuxVma, PageOp};
-use kvma::{Attrs, Backing, Errno, Error, Event, Hooks, Piece, Prot};
+use kvma::{Attrs, Backing, Errno, Event, Hooks, Piece, Prot};
 use spin::mutex::SpinMutex;
 
 use crate::broken::Broken;
@@ -67,9 +67,11 @@ fn mapped<V>(piece: &Piece<'_, V>) -> Option<(u64, u64)> {
 }
 
 impl<V: Contents> Hooks<V> for PageHooks<'_> {
+    type Error = Errno;
+
     /// Preallocates tables for pages that move. Everything else only removes entries, or is left to
     /// faults.
-    fn prepare(&mut self, event: &Event<'_, V>) -> Result<(), Error> {
+    fn prepare(&mut self, event: &Event<'_, V>) -> Result<(), Errno> {
         match event {
             Event::Relocate { piece, to } => {
                 if let Some((first, last)) = mapped(piece) {
@@ -79,7 +81,7 @@ impl<V: Contents> Hooks<V> for PageHooks<'_> {
                     if prepared.is_err() {
                         // All that was prepared before is being cancelled.
                         self.preallocated.free_all();
-                        return Err(Error::OutOfMemory);
+                        return Err(Errno::ENOMEM);
                     }
                 }
             }
@@ -100,7 +102,7 @@ impl<V: Contents> Hooks<V> for PageHooks<'_> {
         self.pages.lock().end_relocation();
     }
 
-    fn unmap(&mut self, piece: &Piece<'_, V>) {
+    fn on_unmap(&mut self, piece: &Piece<'_, V>) {
         if !Broken::NoUnmapHook.is_chosen()
             && let Some((first, last)) = mapped(piece)
         {
@@ -108,7 +110,7 @@ impl<V: Contents> Hooks<V> for PageHooks<'_> {
         }
     }
 
-    fn protect(&mut self, piece: &Piece<'_, V>, _old: &Attrs) {
+    fn on_protect(&mut self, piece: &Piece<'_, V>, _old: &Attrs) {
         if !Broken::NoProtectHook.is_chosen()
             && let Some((first, last)) = mapped(piece)
         {
@@ -117,7 +119,7 @@ impl<V: Contents> Hooks<V> for PageHooks<'_> {
         }
     }
 
-    fn relocate(&mut self, piece: &Piece<'_, V>, to: u64) {
+    fn on_relocate(&mut self, piece: &Piece<'_, V>, to: u64) {
         if !Broken::NoRelocateHook.is_chosen()
             && let Some((first, last)) = mapped(piece)
         {

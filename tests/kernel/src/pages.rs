@@ -28,9 +28,10 @@ impl Source {
         match attrs.backing() {
             Backing::Anonymous => Self::Private { page, origin: Origin::Anonymous },
             Backing::Object { id, offset } => {
-                let origin = page_cache::origin(id, offset);
+                let object_page = offset / PAGE_SIZE;
+                let origin = page_cache::origin(id, object_page);
                 if attrs.flags().contains(VmaFlags::SHARED) {
-                    Self::Shared { id, page: offset, origin }
+                    Self::Shared { id, page: object_page, origin }
                 } else {
                     Self::Private { page, origin }
                 }

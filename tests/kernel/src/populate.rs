@@ -46,7 +46,7 @@ pub fn populate(
     access: Access,
 ) -> Result<(), Errno> {
     for page in (first..=last).step_by(PAGE_SIZE as usize) {
-        let source = Source::of(attrs.advance((page - first) / PAGE_SIZE), page);
+        let source = Source::of(attrs.advance(page - first), page);
         let mut pages = pages.lock();
         let found = pages.tables.find(page);
         if found.is_some_and(|entry| entry.is_guard()) {

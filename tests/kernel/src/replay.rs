@@ -17,7 +17,7 @@ use crate::arch::traps::Access;
 use crate::child::Child;
 use crate::effects::Before;
 use crate::hooks::PageHooks;
-use crate::nodes::Nodes;
+use crate::nodes::{Nodes, nodes};
 use crate::pages::Pages;
 use crate::paging::{LOWER_HALF_END, PAGE_SIZE};
 use crate::rendezvous::{self, Met};
@@ -34,7 +34,7 @@ type ReplayVma = LinuxVma<Backing<'static>>;
 /// The replayed process.
 pub type Process = Space<Mm<Backing<'static>, &'static Nodes<VmaNode<ReplayVma>>>>;
 
-static NODES: Nodes<VmaNode<ReplayVma>> = Nodes::new();
+static NODES: Nodes<VmaNode<ReplayVma>> = nodes();
 
 /// The figures of a replay.
 #[derive(Default)]

@@ -65,7 +65,7 @@ pub fn print(figures: &Figures, toucher: &Toucher<'_>, vmas: usize, before: InUs
         Again::Overtaken.count(),
     );
     println!(
-        "  processors       2; {} TLB shootdowns; {} calls overtook the other one's faults",
+        "  processors       2; {} TLB shootdowns; {} calls overtook faults",
         shootdown::count(),
         figures.overtook,
     );

@@ -12,8 +12,10 @@ use core::ptr;
 use core::sync::atomic::AtomicPtr;
 use core::sync::atomic::Ordering::SeqCst;
 
+use kvma::addr_space::{Busy, HasVmMap};
 use kvma::linux::{Fault, FaultAction};
-use kvma::{AddrSpace, Busy, HasVmMap, Hooks, Prot, ReadSide, Snapshot, Token, Update, VmaNode};
+use kvma::vm_map::Update;
+use kvma::{AddrSpace, Hooks, Prot, ReadSide, Token, VmaNode, VmaSnapshot};
 use spin::mutex::SpinMutex;
 
 use crate::arch::cpu;
@@ -39,7 +41,7 @@ pub struct Space<M: HasVmMap> {
 /// An address space, as the fault handler uses it.
 pub trait Current: Sync {
     /// [`AddrSpace::try_lookup`].
-    fn try_lookup(&self, address: u64) -> Result<Option<Snapshot>, Busy>;
+    fn try_lookup(&self, address: u64) -> Result<Option<VmaSnapshot>, Busy>;
     /// [`AddrSpace::still_valid`].
     fn still_valid(&self, token: &Token) -> bool;
     /// Takes the lock, and lets the fault grow a stack or mark a VMA:
@@ -55,7 +57,7 @@ where
     M::Alloc: ReadSide<VmaNode<M::Data>>,
     AddrSpace<M>: Sync,
 {
-    fn try_lookup(&self, address: u64) -> Result<Option<Snapshot>, Busy> {
+    fn try_lookup(&self, address: u64) -> Result<Option<VmaSnapshot>, Busy> {
         self.vmas.try_lookup(address)
     }
 

@@ -1,7 +1,8 @@
 //! Hooks around hooks, which measure how long they take.
 
+use kvma::hooks::{Advice, RemovedVma};
 use kvma::linux::{File, Kernel, LinuxVma, PageOp};
-use kvma::{Attrs, Errno, Error, Event, Hooks, Piece};
+use kvma::{Attrs, Errno, Event, Hooks, Piece};
 
 use crate::arch::timer;
 
@@ -30,28 +31,38 @@ impl<H> Timed<H> {
 }
 
 impl<V, H: Hooks<V>> Hooks<V> for Timed<H> {
-    fn prepare(&mut self, event: &Event<'_, V>) -> Result<(), Error> {
+    type Error = H::Error;
+
+    fn prepare(&mut self, event: &Event<'_, V>) -> Result<(), H::Error> {
         self.time(|hooks| hooks.prepare(event))
+    }
+
+    fn prepares(&self) -> bool {
+        self.inner.prepares()
     }
 
     fn cancel(&mut self, event: &Event<'_, V>) {
         self.time(|hooks| hooks.cancel(event));
     }
 
-    fn map(&mut self, piece: &Piece<'_, V>) {
-        self.time(|hooks| hooks.map(piece));
+    fn on_map(&mut self, piece: &Piece<'_, V>) {
+        self.time(|hooks| hooks.on_map(piece));
     }
 
-    fn unmap(&mut self, piece: &Piece<'_, V>) {
-        self.time(|hooks| hooks.unmap(piece));
+    fn on_unmap(&mut self, piece: &Piece<'_, V>) {
+        self.time(|hooks| hooks.on_unmap(piece));
     }
 
-    fn protect(&mut self, piece: &Piece<'_, V>, old: &Attrs) {
-        self.time(|hooks| hooks.protect(piece, old));
+    fn on_protect(&mut self, piece: &Piece<'_, V>, old: &Attrs) {
+        self.time(|hooks| hooks.on_protect(piece, old));
     }
 
-    fn relocate(&mut self, piece: &Piece<'_, V>, to: u64) {
-        self.time(|hooks| hooks.relocate(piece, to));
+    fn on_relocate(&mut self, piece: &Piece<'_, V>, to: u64) {
+        self.time(|hooks| hooks.on_relocate(piece, to));
+    }
+
+    fn on_advise(&mut self, piece: &Piece<'_, V>, advice: Advice) {
+        self.time(|hooks| hooks.on_advise(piece, advice));
     }
 
     fn flush_begin(&mut self) {
@@ -60,6 +71,10 @@ impl<V, H: Hooks<V>> Hooks<V> for Timed<H> {
 
     fn flush_wait(&mut self) {
         self.time(H::flush_wait);
+    }
+
+    fn release(&mut self, removed: RemovedVma<V>) {
+        self.time(|hooks| hooks.release(removed));
     }
 }
 

@@ -7,7 +7,7 @@ use core::arch::{asm, global_asm};
 
 use kvma::{
     AddrSpace, Attrs, Backing, Error, Event, FixedPool, MapRequest, PageSize, Placement, Prot,
-    Search, VmMap, VmaNode,
+    Search, VmMap, VmaNode, on_event,
 };
 
 // The entry point, and the functions that the precompiled `core` needs.
@@ -72,20 +72,22 @@ static POOL: FixedPool<VmaNode, 16> = FixedPool::new();
 
 /// Maps four pages, unmaps the second one, and checks what is left.
 fn map_and_unmap() -> Result<bool, Error> {
-    let space = AddrSpace::new(VmMap::new(0x1000, 0x7_ffff, PageSize::SIZE_4K, &POOL)?);
+    let space = AddrSpace::new(VmMap::new(0x1000..=0x7fff_ffff, PageSize::SIZE_4K, &POOL)?);
     let mut unmapped = 0;
-    let mut hooks = |event: Event<'_, ()>| {
+    let mut hooks = on_event(|event: Event<'_, ()>| {
         if let Event::Unmap(piece) = event {
-            unmapped += piece.range().pages();
+            unmapped += piece.range().page_count();
         }
-    };
+    });
     let file = Attrs::new(Prot::READ).with_backing(Backing::Object { id: 1, offset: 0 });
     let at = space
         .map(MapRequest::new(Placement::Any(Search::new().top_down()), 0x4000, file), &mut hooks)?;
     space.unmap(at + 0x1000, 0x1000, &mut hooks)?;
     let right = space.inspect(|map| map.find(at + 0x2000).map(|vma| vma.attrs().backing()));
     drop(space);
-    Ok(unmapped == 1 && right == Some(Backing::Object { id: 1, offset: 2 }) && POOL.in_use() == 0)
+    Ok(unmapped == 1
+        && right == Some(Backing::Object { id: 1, offset: 0x2000 })
+        && POOL.in_use() == 0)
 }
 
 #[unsafe(no_mangle)]

@@ -5,14 +5,21 @@
 //! busy machine the figures say little. `KVMA_BENCH_ROUNDS` sets the number of rounds (9), of which
 //! medians are shown.
 
+#![allow(clippy::cast_precision_loss, reason = "figures for people")]
+
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use kvma::addr_space::HasVmMap;
 use kvma::linux::abi::{MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MCL_CURRENT, PROT_READ, PROT_WRITE};
-use kvma::linux::{Capabilities, File, Kernel, Layout, LinuxVma, Mm, Mmap};
-use kvma::*;
+use kvma::linux::{Capabilities, File, Kernel, Layout, LinuxVma, Mm, Mmap, NoKernel};
+use kvma::lock::Ticket;
+use kvma::{
+    AddrSpace, Attrs, BoxAlloc, Errno, Hooks, MapRequest, NoHooks, PageSize, Piece, Placement,
+    Prot, RawLock, VmMap, VmaNode,
+};
 
 const PAGE: u64 = 0x1000;
 const AT: u64 = 0x1000_0000;
@@ -58,10 +65,16 @@ impl Counted {
 }
 
 impl<V> Hooks<V> for Counted {
-    fn unmap(&mut self, _: &Piece<'_, V>) {
+    type Error = Errno;
+
+    fn prepares(&self) -> bool {
+        false
+    }
+
+    fn on_unmap(&mut self, _: &Piece<'_, V>) {
         self.count();
     }
-    fn protect(&mut self, _: &Piece<'_, V>, _: &Attrs) {
+    fn on_protect(&mut self, _: &Piece<'_, V>, _: &Attrs) {
         self.count();
     }
     fn flush_wait(&mut self) {
@@ -101,7 +114,7 @@ type Linux = Mm<NoFile, Alloc<LinuxVma<NoFile>>>;
 /// Returns the addresses of VMAs in the order in which they are mapped, which is not ascending.
 fn addresses(vmas: u64) -> impl Iterator<Item = u64> {
     // A step that shares no factor with the number of VMAs reaches all of them.
-    let step = (vmas / 2 + 1..).find(|step| gcd(*step, vmas) == 1).unwrap_or(1);
+    let step = (vmas / 2 + 1..=vmas).find(|step| gcd(*step, vmas) == 1).unwrap_or(1);
     (0..vmas).map(move |n| AT + n * step % vmas * STRIDE)
 }
 
@@ -110,10 +123,10 @@ fn gcd(a: u64, b: u64) -> u64 {
 }
 
 fn map(vmas: u64) -> Map {
-    let mut map = Map::new(0, 1 << 30, PageSize::SIZE_4K, Alloc::default()).unwrap();
+    let mut map = Map::new(0..=(1 << 42) - 1, PageSize::SIZE_4K, Alloc::default()).unwrap();
     for addr in addresses(vmas) {
         let request = MapRequest::new(Placement::Fixed(addr), 8 * PAGE, Attrs::new(Prot::RW));
-        map.map(request, &mut map.update(&mut NoHooks)).unwrap();
+        map.map(request, &mut NoHooks).unwrap();
     }
     map
 }
@@ -124,7 +137,7 @@ fn linux(vmas: u64) -> Linux {
     for addr in addresses(vmas) {
         let (prot, flags) = (PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED);
         let args = Mmap { addr, len: 8 * PAGE, prot, flags, offset: 0, file: None };
-        mm.mmap(args, &mut mm.update(&mut NoHooks)).unwrap();
+        mm.mmap(args, &mut mm.update(&mut NoKernel)).unwrap();
     }
     mm
 }
@@ -158,9 +171,7 @@ fn row<M: HasVmMap>(
         unbatched.push(hold(&whole).0);
     }
     let (batched, unbatched) = (median(&mut batched), median(&mut unbatched));
-    println!(
-        "{name:<28}{vmas:>8} VMAs: {batched:>8.1} us, {most} VMAs; in one hold {unbatched:>9.1} us"
-    );
+    println!("{name:<26}{vmas:>7}: {batched:>8.1} us, {most} VMAs; one hold {unbatched:>9.1} us");
 }
 
 fn main() {
@@ -170,7 +181,7 @@ fn main() {
             "VmMap, everything unmapped",
             vmas,
             map,
-            |space, hooks| assert_eq!(space.clear(hooks), Ok(vmas * 8)),
+            |space, hooks| assert_eq!(space.clear(hooks), Ok(vmas * 8 * PAGE)),
             |space, hooks| {
                 space.update(0, hooks, |map, update| map.clear(update)).unwrap();
             },
@@ -181,7 +192,7 @@ fn main() {
             linux,
             |space, hooks| assert_eq!(space.munmap(AT, len, hooks), Ok(0)),
             |space, hooks| {
-                assert_eq!(space.update(3, hooks, |mm, call| mm.munmap(AT, len, call)), Ok(0))
+                assert_eq!(space.update(3, hooks, |mm, call| mm.munmap(AT, len, call)), Ok(0));
             },
         );
         row(
@@ -190,7 +201,10 @@ fn main() {
             linux,
             |space, hooks| assert_eq!(space.mlockall(MCL_CURRENT, hooks), Ok(0)),
             |space, hooks| {
-                assert_eq!(space.update(3, hooks, |mm, call| mm.mlockall(MCL_CURRENT, call)), Ok(0))
+                assert_eq!(
+                    space.update(3, hooks, |mm, call| mm.mlockall(MCL_CURRENT, call)),
+                    Ok(0)
+                );
             },
         );
         let next = Layout::x86_64(8 << 20);

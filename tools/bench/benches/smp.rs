@@ -10,13 +10,18 @@
 //! The bench also measures how long a cache line takes from one processor to the other, because
 //! virtual processors are moved nearer to each other and further apart.
 
+#![allow(clippy::cast_precision_loss, reason = "figures for people")]
+
 use std::cell::UnsafeCell;
 use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use kvma::*;
+use kvma::vm_map::Update;
+use kvma::{
+    AddrSpace, Attrs, BoxAlloc, MapRequest, NoHooks, PageSize, Placement, Prot, VmMap, VmaNode,
+};
 
 const PAGE: u64 = 0x1000;
 const STRIDE: u64 = 16 * PAGE;
@@ -53,7 +58,7 @@ fn request(vma: u64) -> MapRequest {
 /// Returns a map of so many VMAs, mapped in random order.
 fn full(vmas: u64) -> Map {
     let alloc = Alloc::default();
-    let mut map = Map::new(0, (vmas + 2) * 16, PageSize::SIZE_4K, alloc).unwrap();
+    let mut map = Map::new(0..=(vmas + 2) * STRIDE - 1, PageSize::SIZE_4K, alloc).unwrap();
     let mut order: Vec<u64> = (0..vmas).collect();
     let mut random = Random(1);
     for at in (1..vmas).rev() {
@@ -82,34 +87,35 @@ struct Lockless(AddrSpace<Map>);
 impl Shared for Lockless {
     const NAME: &'static str = "AddrSpace";
     fn new(map: Map) -> Self {
-        Lockless(AddrSpace::new(map))
+        Self(AddrSpace::new(map))
     }
     fn read(&self, addr: u64) -> Option<(Prot, u64)> {
         self.0.lookup(addr).map(|vma| (vma.prot(), vma.attrs().user_bits()))
     }
     fn write(&self, change: impl FnOnce(&mut Map, &mut Update<'_, (), Alloc, NoHooks>)) {
-        self.0.update(3, &mut NoHooks, change)
+        self.0.update(3, &mut NoHooks, change);
     }
 }
 
 macro_rules! locked {
     ($name:ident, $lock:ty, $text:literal, $read:ident, $write:ident) => {
-        struct $name($lock, Alloc);
+        struct $name($lock);
 
         impl Shared for $name {
             const NAME: &'static str = $text;
             fn new(map: Map) -> Self {
-                let alloc = map.alloc().clone();
-                $name(<$lock>::new(map), alloc)
+                Self(<$lock>::new(map))
             }
             fn read(&self, addr: u64) -> Option<(Prot, u64)> {
                 self.0.$read().find(addr).map(|vma| (vma.prot(), vma.attrs().user_bits()))
             }
             fn write(&self, change: impl FnOnce(&mut Map, &mut Update<'_, (), Alloc, NoHooks>)) {
                 let mut hooks = NoHooks;
-                let mut update = Update::new(self.1.clone(), &mut hooks);
-                update.reserve(3).unwrap();
-                change(&mut self.0.$write(), &mut update);
+                let mut map = self.0.$write();
+                let mut update = map.update(&mut hooks);
+                change(&mut map, &mut update);
+                // What is owed is done after unlock, as with the address space.
+                drop(map);
                 update.finish();
             }
         }
@@ -129,7 +135,7 @@ unsafe impl Sync for Alone {}
 impl Shared for Alone {
     const NAME: &'static str = "VmMap::find";
     fn new(map: Map) -> Self {
-        Alone(UnsafeCell::new(map))
+        Self(UnsafeCell::new(map))
     }
     fn read(&self, addr: u64) -> Option<(Prot, u64)> {
         // SAFETY: nothing changes the map.
@@ -142,7 +148,7 @@ impl Shared for Alone {
 fn cpu_time() -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is a valid place for the answer.
-    let result = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
+    let result = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
     assert_eq!(result, 0, "every Linux has this clock");
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
@@ -217,7 +223,7 @@ fn run<S: Shared>(shared: &S, vmas: u64, readers: u64, writer: Writer, time: Dur
                     done += 2;
                 }
                 changes.store(done, Ordering::Relaxed);
-                done as f64 / (cpu_time() - began).as_secs_f64() / 1e6
+                done as f64 / cpu_time().saturating_sub(began).as_secs_f64() / 1e6
             })
         });
         let reading: Vec<_> = (0..readers)
@@ -236,7 +242,7 @@ fn run<S: Shared>(shared: &S, vmas: u64, readers: u64, writer: Writer, time: Dur
                         }
                         done += 256;
                     }
-                    done as f64 / (cpu_time() - began).as_secs_f64() / 1e6
+                    done as f64 / cpu_time().saturating_sub(began).as_secs_f64() / 1e6
                 })
             })
             .collect();

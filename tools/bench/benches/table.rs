@@ -3,6 +3,8 @@
 //! The containers take turns within each round, so that a disturbance of the machine disturbs all
 //! of them. `KVMA_BENCH_MS` sets the time for each cell in milliseconds (100).
 
+#![allow(clippy::cast_precision_loss, reason = "figures for people")]
+
 use std::hint::black_box;
 use std::time::Duration;
 
@@ -23,7 +25,7 @@ fn cell<P: Peer + 'static>(load: Load, count: usize, each: Duration) -> Cell {
     let time = |work: &mut Workload<P>, times: u64| {
         let start = cpu_time();
         black_box(work.run(times));
-        cpu_time() - start
+        cpu_time().saturating_sub(start)
     };
     // So many operations in a batch as fill the time.
     let mut times = 1;
@@ -38,7 +40,7 @@ fn cell<P: Peer + 'static>(load: Load, count: usize, each: Duration) -> Cell {
 fn cpu_time() -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is a valid place for the answer.
-    let result = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
+    let result = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
     assert_eq!(result, 0, "every Linux has this clock");
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }

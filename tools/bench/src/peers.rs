@@ -52,20 +52,21 @@ pub trait Peer: Default {
 mod ours {
     use std::sync::LazyLock;
 
-    use kvma::*;
+    use kvma::{
+        Attrs, BoxAlloc, MapRequest, NoHooks, PageSize, Placement, Prot, Search, VmMap, VmaNode,
+    };
 
-    use super::*;
+    use super::{LIMIT, Peer};
 
     /// This crate's `VmMap`.
+    #[derive(Debug)]
     pub struct Kvma(VmMap<(), &'static BoxAlloc<VmaNode>>);
 
     impl Default for Kvma {
         fn default() -> Self {
-            let page = PageSize::SIZE_4K;
-            let pages = LIMIT / page.bytes();
             // As in a kernel: one allocator for all spaces, for ever.
             static HEAP: LazyLock<BoxAlloc<VmaNode>> = LazyLock::new(BoxAlloc::new);
-            Self(VmMap::new(0, pages, page, &*HEAP).expect("a space"))
+            Self(VmMap::new(0..=LIMIT - 1, PageSize::SIZE_4K, &*HEAP).expect("a space"))
         }
     }
 
@@ -74,10 +75,8 @@ mod ours {
     }
 
     impl Kvma {
-        fn map(&mut self, place: Placement, len: u64, id: u32) -> u64 {
-            let mut hooks = NoHooks;
-            let mut update = self.0.update(&mut hooks);
-            self.0.map(MapRequest::new(place, len, attrs(id)), &mut update).expect("room")
+        fn map(&mut self, placement: Placement, len: u64, id: u32) -> u64 {
+            self.0.map(MapRequest::new(placement, len, attrs(id)), &mut NoHooks).expect("room")
         }
     }
 
@@ -97,7 +96,7 @@ mod ours {
         }
 
         fn remove(&mut self, start: u64, len: u64) {
-            self.0.unmap(start, len, &mut self.0.update(&mut NoHooks)).expect("in the space");
+            self.0.unmap(start, len, &mut NoHooks).expect("in the space");
         }
 
         #[inline]
@@ -107,7 +106,7 @@ mod ours {
 
         fn protect_and_back(&mut self, start: u64, len: u64) {
             for prot in [Prot::READ, Prot::RW] {
-                self.0.protect(start, len, prot, &mut self.0.update(&mut NoHooks)).expect("mapped");
+                self.0.protect(start, len, prot, &mut NoHooks).expect("mapped");
             }
         }
 
@@ -125,6 +124,7 @@ pub use ours::Kvma;
 
 /// The standard library's map, with splitting and merging written by hand and an index of gaps by
 /// size. It takes the smallest gap that is large enough, where the others take the lowest.
+#[derive(Debug)]
 pub struct BTree {
     vmas: BTreeMap<u64, (u64, u32, bool)>,
     free: BTreeSet<(u64, u64)>,
@@ -242,7 +242,7 @@ impl Peer for BTree {
 }
 
 /// rangemap: equal neighbours merge, and free ranges are found by walking the gaps.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct RangeMap(rangemap::RangeMap<u64, (u32, bool)>);
 
 impl Peer for RangeMap {
@@ -281,8 +281,9 @@ impl Peer for RangeMap {
     }
 }
 
-/// memory_set 0.4.1 with a backend that does nothing. It never merges, so protecting a page leaves
-/// three VMAs for ever.
+/// `memory_set` 0.4.1 with a backend that does nothing. It never merges, so protecting a page
+/// leaves three VMAs for ever.
+#[expect(missing_debug_implementations, reason = "memory_set's own type has none")]
 pub struct MemorySet(memory_set::MemorySet<Nothing>);
 
 impl Default for MemorySet {
@@ -300,15 +301,15 @@ impl MappingBackend for Nothing {
     type Flags = (u32, bool);
     type PageTable = ();
 
-    fn map(&self, _: VirtAddr, _: usize, _: (u32, bool), _: &mut ()) -> bool {
+    fn map(&self, _: VirtAddr, _: usize, _: (u32, bool), (): &mut ()) -> bool {
         true
     }
 
-    fn unmap(&self, _: VirtAddr, _: usize, _: &mut ()) -> bool {
+    fn unmap(&self, _: VirtAddr, _: usize, (): &mut ()) -> bool {
         true
     }
 
-    fn protect(&self, _: VirtAddr, _: usize, _: (u32, bool), _: &mut ()) -> bool {
+    fn protect(&self, _: VirtAddr, _: usize, _: (u32, bool), (): &mut ()) -> bool {
         true
     }
 }

@@ -68,6 +68,7 @@ pub fn layout(count: usize) -> Vec<u64> {
 }
 
 /// A container filled with the layout, and the state of the random sequence.
+#[derive(Debug)]
 pub struct Workload<P> {
     peer: P,
     starts: Vec<u64>,

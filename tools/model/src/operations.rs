@@ -10,19 +10,19 @@ use crate::config::Config;
 use crate::op::AttrsChange;
 use crate::page::{Page, VmaView, advance};
 use crate::recorder::Edit;
-use crate::space::{Outcome, Space};
+use crate::space::{Done, Outcome, Space};
 use crate::tag::TagView;
 
 impl Space {
     /// `VmMap::map` with `Placement::Fixed`.
-    pub fn map_fixed(
+    pub(crate) fn map_fixed(
         &mut self,
         start: u64,
         len: u64,
         attrs: Attrs,
         tag: TagView,
         merge: Merge,
-    ) -> Outcome<u64> {
+    ) -> Outcome {
         let range = self.range(start, len)?;
         self.check_splits(&range)?;
         let mut edits = self.remove(range.clone());
@@ -51,7 +51,7 @@ impl Space {
     }
 
     /// `VmMap::claim` with `Placement::Fixed`.
-    pub fn claim_fixed(&mut self, start: u64, len: u64) -> Outcome<u64> {
+    pub(crate) fn claim_fixed(&mut self, start: u64, len: u64) -> Outcome {
         let range = self.range(start, len)?;
         self.check_splits(&range)?;
         let edits = self.remove(range.clone());
@@ -61,22 +61,19 @@ impl Space {
     }
 
     /// `VmMap::claim` with `Placement::FixedNoReplace`.
-    pub fn claim_free(&mut self, start: u64, len: u64) -> Outcome<u64> {
+    pub(crate) fn claim_free(&mut self, start: u64, len: u64) -> Outcome {
         let range = self.range(start, len)?;
-        match self.is_free(range) {
-            true => self.claim_fixed(start, len),
-            false => Err(vec![Error::Overlap]),
-        }
+        if self.is_free(range) { self.claim_fixed(start, len) } else { Err(vec![Error::Overlap]) }
     }
 
     /// `VmMap::commit_claim`. `request` makes attributes and data for the page at which the claim
     /// begins and its length.
-    pub fn commit(
+    pub(crate) fn commit(
         &mut self,
         number: u64,
         request: impl FnOnce(u64, u64) -> (Attrs, TagView),
         merge: Merge,
-    ) -> Outcome<u64> {
+    ) -> Outcome {
         let range = self.claim_range(number).ok_or_else(|| vec![Error::ClaimLost])?;
         let (attrs, tag) = request(range.start as u64, range.len() as u64);
         self.remove_claim(number);
@@ -84,13 +81,13 @@ impl Space {
     }
 
     /// `VmMap::release_claim`.
-    pub fn release(&mut self, number: u64) -> Outcome<u64> {
+    pub(crate) fn release(&mut self, number: u64) -> Done {
         self.remove_claim(number);
-        Ok((0, Vec::new()))
+        (0, Vec::new())
     }
 
     /// `VmMap::advise`.
-    pub fn advise(&self, start: u64, len: u64, advice: Advice) -> Outcome<u64> {
+    pub(crate) fn advise(&self, start: u64, len: u64, advice: Advice) -> Outcome {
         let range = self.range(start, len)?;
         if !self.covers(range.clone()) {
             return Err(vec![Error::NotMapped]);
@@ -100,35 +97,36 @@ impl Space {
     }
 
     /// `VmMap::map` with `Placement::FixedNoReplace`.
-    pub fn map_free(
+    pub(crate) fn map_free(
         &mut self,
         start: u64,
         len: u64,
         attrs: Attrs,
         tag: TagView,
         merge: Merge,
-    ) -> Outcome<u64> {
+    ) -> Outcome {
         let range = self.range(start, len)?;
-        match self.is_free(range) {
-            true => self.map_fixed(start, len, attrs, tag, merge),
-            false => Err(vec![Error::Overlap]),
+        if self.is_free(range) {
+            self.map_fixed(start, len, attrs, tag, merge)
+        } else {
+            Err(vec![Error::Overlap])
         }
     }
 
     /// `VmMap::unmap`.
-    pub fn unmap(&mut self, start: u64, len: u64) -> Outcome<u64> {
+    pub(crate) fn unmap(&mut self, start: u64, len: u64) -> Outcome {
         let range = self.range(start, len)?;
         self.check_splits(&range)?;
         Ok(self.unmap_range(range))
     }
 
     /// `VmMap::clear`.
-    pub fn clear(&mut self) -> Outcome<u64> {
-        Ok(self.unmap_range(self.all()))
+    pub(crate) fn clear(&mut self) -> Done {
+        self.unmap_range(self.all())
     }
 
     /// `VmMap::retain`, without the VMAs of a file.
-    pub fn retain(&mut self, unwanted: u32) -> Outcome<u64> {
+    pub(crate) fn retain(&mut self, unwanted: u32) -> Done {
         let (mut bytes, mut edits) = (0, Vec::new());
         for vma in self.pieces(self.all()) {
             if self.page(vma.start).is_some_and(|page| page.file == unwanted) {
@@ -137,17 +135,17 @@ impl Space {
                 edits.extend(gone);
             }
         }
-        Ok((bytes, edits))
+        (bytes, edits)
     }
 
-    fn unmap_range(&mut self, range: Range<usize>) -> (u64, Vec<Edit<TagView>>) {
+    fn unmap_range(&mut self, range: Range<usize>) -> Done {
         let mapped = range.clone().filter(|&index| self.page(index).is_some()).count();
         (mapped as u64 * self.config.page, self.remove(range))
     }
 
     /// `VmMap::restore`, which keeps pages that show the same page of the same file. Returns the
     /// edits page by page, in the order of the phases.
-    pub fn restore(&mut self, saved: &Self) -> Outcome<u64> {
+    pub(crate) fn restore(&mut self, saved: &Self) -> Outcome {
         let in_the_way =
             |index: usize| saved.page(index).is_some() && self.has_claim(index..index + 1);
         if self.all().any(in_the_way) {
@@ -179,7 +177,7 @@ impl Space {
     }
 
     /// `VmMap::protect`.
-    pub fn protect(&mut self, start: u64, len: u64, prot: Prot) -> Outcome<u64> {
+    pub(crate) fn protect(&mut self, start: u64, len: u64, prot: Prot) -> Outcome {
         let range = self.range(start, len)?;
         let mut errors = Vec::new();
         if !self.covers(range) {
@@ -197,7 +195,7 @@ impl Space {
     }
 
     /// `VmMap::update_attrs`.
-    pub fn update_attrs(&mut self, start: u64, len: u64, change: AttrsChange) -> Outcome<u64> {
+    pub(crate) fn update_attrs(&mut self, start: u64, len: u64, change: AttrsChange) -> Outcome {
         let range = self.range(start, len)?;
         let before = self.clone();
         let mut edits = Vec::new();
@@ -230,14 +228,14 @@ impl Space {
     }
 
     /// `VmMap::relocate`.
-    pub fn relocate(
+    pub(crate) fn relocate(
         &mut self,
         from: u64,
         len: u64,
         to: u64,
         source: SourceRange,
         merge: Merge,
-    ) -> Outcome<u64> {
+    ) -> Outcome {
         let (range, target) = match (self.range(from, len), self.range(to, len)) {
             (Ok(range), Ok(target)) => (range, target),
             (one, two) => {
@@ -280,7 +278,7 @@ impl Space {
     }
 
     /// `VmMap::split_at`.
-    pub fn split_at(&mut self, addr: u64) -> Outcome<u64> {
+    pub(crate) fn split_at(&mut self, addr: u64) -> Outcome {
         if let Some(index) = self.boundary(addr)? {
             if self.refuses_split(index) {
                 return Err(vec![Error::SplitRefused]);
@@ -291,7 +289,7 @@ impl Space {
     }
 
     /// `VmMap::merge_at`.
-    pub fn merge_at(&mut self, addr: u64) -> Outcome<u64> {
+    pub(crate) fn merge_at(&mut self, addr: u64) -> Outcome {
         let index = self.boundary(addr)?.ok_or_else(|| vec![Error::NotAdjacent])?;
         self.can_merge(index).map_err(|error| vec![error])?;
         self.try_merge(index);
@@ -299,7 +297,7 @@ impl Space {
     }
 
     /// `VmMap::update_data`, which sets the file.
-    pub fn set_file(&mut self, addr: u64, file: u32) -> Outcome<u64> {
+    pub(crate) fn set_file(&mut self, addr: u64, file: u32) -> Outcome {
         let index = self.config.index(addr).filter(|&index| self.page(index).is_some());
         let vma = self.whole(index.ok_or_else(|| vec![Error::NotMapped])?);
         self.set_file_of(vma, file);
@@ -308,7 +306,7 @@ impl Space {
 
     /// `VmMap::fork`: returns the child's VMAs. `copy` is given a VMA and the page that it begins
     /// at, and leaves the VMA out with `None`.
-    pub fn fork(&self, copy: impl Fn(&VmaView, u64) -> Option<Attrs>) -> Vec<VmaView> {
+    pub(crate) fn fork(&self, copy: impl Fn(&VmaView, u64) -> Option<Attrs>) -> Vec<VmaView> {
         let copies = self.pieces(self.all()).into_iter().filter_map(|piece| {
             let vma = self.vma_view(piece.clone());
             copy(&vma, piece.start as u64).map(|attrs| VmaView { attrs, ..vma })

@@ -18,7 +18,7 @@ pub struct Page {
 }
 
 impl Page {
-    /// Checks that a VMA that ends with `self` and one that begins with `right` can merge. `page` is
+    /// Checks that a VMA ending with `self` and one that begins with `right` can merge. `page` is
     /// the page size.
     ///
     /// # Errors

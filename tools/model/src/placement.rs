@@ -11,7 +11,7 @@ impl Space {
     /// # Errors
     ///
     /// Every error that the arguments deserve, or `NoSpace`.
-    pub fn find_gap(&self, len: u64, search: &ByteSearch) -> Result<u64, Vec<Error>> {
+    pub(crate) fn find_gap(&self, len: u64, search: &ByteSearch) -> Result<u64, Vec<Error>> {
         let page = self.config.page;
         let mut errors = Vec::new();
         if len == 0 {

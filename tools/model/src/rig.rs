@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use kvma::vm_map::{ClaimedRange, Updater};
 use kvma::{
-    Attrs, BoxAlloc, Error, HookError, MapRequest, PageSize, Placement, Prot, VmMap, VmRange, Vma,
-    VmaData, VmaNode,
+    Attrs, BoxAlloc, Error, HookError, MapRequest, Merge, PageSize, Placement, Prot, VmMap,
+    VmRange, Vma, VmaData, VmaNode,
 };
 
 use crate::compare::{compare, compare_queries, vma_view};
@@ -16,6 +16,7 @@ use crate::faulty::Faulty;
 use crate::hook_order::{check_calls, check_pages, check_rollback};
 use crate::op::{AttrsChange, AttrsSpec, Op};
 use crate::recorder::{Recorder, Refusal, ToView};
+use crate::search::ByteSearch;
 use crate::space::{Outcome, Space};
 use crate::tag::{Ledger, Tag, TagView};
 
@@ -45,6 +46,7 @@ pub enum Completion {
 }
 
 /// A map and its model, and what watches over the map's nodes and user data.
+#[derive(Debug)]
 pub struct Rig {
     /// The map.
     pub map: VmMap<Tag, Alloc>,
@@ -62,6 +64,10 @@ type OpError = HookError<Refusal>;
 
 impl Rig {
     /// Makes an empty map and an empty model.
+    ///
+    /// # Panics
+    ///
+    /// If `config` is not a space.
     pub fn new(config: Config) -> Self {
         let alloc = Faulty::new(Arc::new(BoxAlloc::new()));
         let page = PageSize::new(config.page).expect("a page size");
@@ -132,7 +138,7 @@ impl Rig {
     }
 
     /// Does `op` on the model.
-    fn on_model(&self, model: &mut Space, op: &Op) -> Outcome<u64> {
+    fn on_model(&self, model: &mut Space, op: &Op) -> Outcome {
         let config = self.config();
         let addr = |at: Addr| at.bytes(&config);
         let bytes = |len: Len| len.bytes(&config);
@@ -144,9 +150,10 @@ impl Rig {
             }
             Op::MapAt { replace, at, len, attrs, file, merge } => {
                 let (attrs, tag) = self.request(addr(at), bytes(len), &attrs, file);
-                match replace {
-                    true => model.map_fixed(addr(at), bytes(len), attrs, tag, merge),
-                    false => model.map_free(addr(at), bytes(len), attrs, tag, merge),
+                if replace {
+                    model.map_fixed(addr(at), bytes(len), attrs, tag, merge)
+                } else {
+                    model.map_free(addr(at), bytes(len), attrs, tag, merge)
                 }
             }
             Op::Unmap(at, len) => model.unmap(addr(at), bytes(len)),
@@ -158,8 +165,8 @@ impl Rig {
             Op::Relocate(from, len, to, source, merge) => {
                 model.relocate(addr(from), bytes(len), addr(to), source, merge)
             }
-            Op::Clear => model.clear(),
-            Op::Retain(unwanted) => model.retain(unwanted),
+            Op::Clear => Ok(model.clear()),
+            Op::Retain(unwanted) => Ok(model.retain(unwanted)),
             Op::Restore => match &self.saved {
                 Some((_, saved)) => model.restore(saved),
                 None => Ok((0, Vec::new())),
@@ -171,10 +178,8 @@ impl Rig {
                 let start = model.find_gap(bytes(len), &search.bytes(&config))?;
                 model.claim_free(start, bytes(len))
             }
-            Op::ClaimAt { replace, at, len } => match replace {
-                true => model.claim_fixed(addr(at), bytes(len)),
-                false => model.claim_free(addr(at), bytes(len)),
-            },
+            Op::ClaimAt { replace: true, at, len } => model.claim_fixed(addr(at), bytes(len)),
+            Op::ClaimAt { replace: false, at, len } => model.claim_free(addr(at), bytes(len)),
             Op::Commit(claim, attrs, file, merge) => match self.claim_index(claim) {
                 Some(at) => {
                     let request = |index, len| {
@@ -185,7 +190,7 @@ impl Rig {
                 None => Ok((0, Vec::new())),
             },
             Op::Release(claim) => match self.claim_index(claim) {
-                Some(at) => model.release(self.claims[at].1),
+                Some(at) => Ok(model.release(self.claims[at].1)),
                 None => Ok((0, Vec::new())),
             },
             Op::Advise(at, len, advice) => model.advise(addr(at), bytes(len), advice),
@@ -229,23 +234,7 @@ impl Rig {
         let index = |vma: &Vma<'_, Tag>| (vma.start() - config.start) / config.page;
         Ok(match *op {
             Op::MapAny(search, len, attrs, file, merge) => {
-                let (search, len) = (search.bytes(&config), bytes(len));
-                let start = self.model.find_gap(len, &search).unwrap_or(config.start);
-                let placement = Placement::Any(search.search());
-                if file == 0 {
-                    let request = self.map_request(placement, start, len, &attrs, file);
-                    self.map.map(request.with_merge(merge), update)
-                } else {
-                    let (attrs, _) = self.request(start, len, &attrs, file);
-                    let request = MapRequest::new(placement, len, attrs).with_merge(merge);
-                    let ledger = &self.ledger;
-                    let data = |range: VmRange| {
-                        let at = (range.start() - config.start) / config.page;
-                        let view = TagView { file, at, len: range.page_count() };
-                        Tag::new(range.start(), view, ledger)
-                    };
-                    self.map.map_with(request, data, update)
-                }
+                self.map_any(&search.bytes(&config), bytes(len), &attrs, file, merge, update)
             }
             Op::MapAt { replace, at, len, attrs, file, merge } => {
                 let placement = place(replace, addr(at));
@@ -287,29 +276,8 @@ impl Rig {
             Op::Retain(unwanted) => {
                 self.map.retain(|vma| vma.data().view().file != unwanted, update)
             }
-            Op::Save => {
-                // The old one goes first: nodes and data are counted with one saved state.
-                self.saved = None;
-                let copy =
-                    |vma: &Vma<'_, Tag>| Ok(Some((vma.attrs(), vma.data().fork(vma.range()))));
-                self.map.fork(self.alloc.clone(), copy).map(|saved| {
-                    self.saved = Some((saved, self.model.clone()));
-                    0
-                })
-            }
-            Op::Restore => match &self.saved {
-                Some((saved, _)) => {
-                    // Of one file, at the same distance from the page of the space.
-                    let origin = |vma: &Vma<'_, Tag>| {
-                        let tag = vma.data().view();
-                        (tag.file, tag.at.wrapping_sub(index(vma)))
-                    };
-                    let same =
-                        |now: &Vma<'_, Tag>, then: &Vma<'_, Tag>| origin(now) == origin(then);
-                    self.map.restore(saved, same, update).map(|()| 0)
-                }
-                None => Ok(0),
-            },
+            Op::Save => self.save(),
+            Op::Restore => self.restore(update),
             Op::ClaimAny(search, len) => {
                 let placement = Placement::Any(search.bytes(&config).search());
                 self.claim_on_map(placement, bytes(len), update)
@@ -318,18 +286,7 @@ impl Rig {
                 self.claim_on_map(place(replace, addr(at)), bytes(len), update)
             }
             Op::Commit(claim, attrs, file, merge) => match self.claim_index(claim) {
-                Some(index) => {
-                    let (claimed, number) = self.claims.remove(index);
-                    let range = claimed.range();
-                    let len = range.len().expect("less than 2^64");
-                    let (attrs, tag) = self.request(range.start(), len, &attrs, file);
-                    let tag = Tag::new(range.start(), tag, &self.ledger);
-                    let result = self.map.commit_claim(&claimed, attrs, tag, merge, update);
-                    if result.is_err() {
-                        self.claims.insert(index, (claimed, number));
-                    }
-                    result.map(|()| 0)
-                }
+                Some(index) => self.commit(index, &attrs, file, merge, update),
                 None => Ok(0),
             },
             Op::Release(claim) => match self.claim_index(claim) {
@@ -352,6 +309,87 @@ impl Rig {
                 Ok(0)
             }
         })
+    }
+
+    /// Maps where a search finds a gap, with data made before or for the range that was chosen.
+    fn map_any<By, U>(
+        &mut self,
+        search: &ByteSearch,
+        len: u64,
+        attrs: &AttrsSpec,
+        file: u32,
+        merge: Merge,
+        update: &mut U,
+    ) -> Result<u64, OpError>
+    where
+        U: Updater<Tag, Alloc, By, Error = OpError>,
+    {
+        let config = self.config();
+        let start = self.model.find_gap(len, search).unwrap_or(config.start);
+        let placement = Placement::Any(search.search());
+        if file == 0 {
+            let request = self.map_request(placement, start, len, attrs, file);
+            return self.map.map(request.with_merge(merge), update);
+        }
+        let (attrs, _) = self.request(start, len, attrs, file);
+        let request = MapRequest::new(placement, len, attrs).with_merge(merge);
+        let ledger = &self.ledger;
+        let data = |range: VmRange| {
+            let at = (range.start() - config.start) / config.page;
+            let view = TagView { file, at, len: range.page_count() };
+            Tag::new(range.start(), view, ledger)
+        };
+        self.map.map_with(request, data, update)
+    }
+
+    /// Keeps a fork of the map, and the model of now.
+    fn save(&mut self) -> Result<u64, OpError> {
+        // The old one goes first: nodes and data are counted with one saved state.
+        self.saved = None;
+        let copy = |vma: &Vma<'_, Tag>| Ok(Some((vma.attrs(), vma.data().fork(vma.range()))));
+        let saved = self.map.fork::<OpError>(self.alloc.clone(), copy)?;
+        self.saved = Some((saved, self.model.clone()));
+        Ok(0)
+    }
+
+    /// Restores the saved state of the map, if there is one.
+    fn restore<By, U>(&mut self, update: &mut U) -> Result<u64, OpError>
+    where
+        U: Updater<Tag, Alloc, By, Error = OpError>,
+    {
+        let config = self.config();
+        let Some((saved, _)) = &self.saved else { return Ok(0) };
+        // Of one file, at the same distance from the page of the space.
+        let origin = |vma: &Vma<'_, Tag>| {
+            let tag = vma.data().view();
+            (tag.file, tag.at.wrapping_sub((vma.start() - config.start) / config.page))
+        };
+        let same = |now: &Vma<'_, Tag>, then: &Vma<'_, Tag>| origin(now) == origin(then);
+        self.map.restore(saved, same, update).map(|()| 0)
+    }
+
+    /// Commits a claim, which is kept if that fails.
+    fn commit<By, U>(
+        &mut self,
+        index: usize,
+        attrs: &AttrsSpec,
+        file: u32,
+        merge: Merge,
+        update: &mut U,
+    ) -> Result<u64, OpError>
+    where
+        U: Updater<Tag, Alloc, By, Error = OpError>,
+    {
+        let (claimed, number) = self.claims.remove(index);
+        let range = claimed.range();
+        let len = range.len().expect("less than 2^64");
+        let (attrs, tag) = self.request(range.start(), len, attrs, file);
+        let tag = Tag::new(range.start(), tag, &self.ledger);
+        let result = self.map.commit_claim(&claimed, attrs, tag, merge, update);
+        if result.is_err() {
+            self.claims.insert(index, (claimed, number));
+        }
+        result.map(|()| 0)
     }
 
     /// Claims a range of the map, and keeps the claim.

@@ -9,9 +9,11 @@ use crate::page::{Page, VmaView, advance};
 use crate::recorder::{Edit, PieceView};
 use crate::tag::TagView;
 
-/// The result of an operation and the edits that the hooks are told of; or every error that its
-/// arguments deserve.
-pub type Outcome<T> = Result<(T, Vec<Edit<TagView>>), Vec<Error>>;
+/// The result of an operation, and the edits that the hooks are told of.
+pub(crate) type Done = (u64, Vec<Edit<TagView>>);
+
+/// The effect of an operation, or every error that its arguments deserve.
+pub(crate) type Outcome = Result<Done, Vec<Error>>;
 
 /// An address space: an array of pages.
 #[derive(Clone, Debug)]
@@ -32,51 +34,51 @@ pub struct Space {
 /// Queries.
 impl Space {
     /// Makes an empty space.
-    pub fn new(config: Config) -> Self {
+    pub(crate) fn new(config: Config) -> Self {
         let count = config.pages as usize;
         let (pages, claims) = (vec![None; count], vec![None; count]);
         Self { config, pages, claims, last_vma: 0, last_claim: 0 }
     }
 
     /// Returns a page, if something is mapped there.
-    pub fn page(&self, index: usize) -> Option<&Page> {
+    pub(crate) fn page(&self, index: usize) -> Option<&Page> {
         self.pages.get(index)?.as_ref()
     }
 
     /// Returns true if all pages in a range are neither mapped nor claimed.
-    pub fn is_free(&self, mut range: Range<usize>) -> bool {
+    pub(crate) fn is_free(&self, mut range: Range<usize>) -> bool {
         range.all(|index| self.pages[index].is_none() && self.claims[index].is_none())
     }
 
     /// Returns true if a page in a range is claimed.
-    pub fn has_claim(&self, mut range: Range<usize>) -> bool {
+    pub(crate) fn has_claim(&self, mut range: Range<usize>) -> bool {
         range.any(|index| self.claims[index].is_some())
     }
 
     /// Returns the range of a claim, unless it was taken away.
-    pub fn claim_range(&self, number: u64) -> Option<Range<usize>> {
+    pub(crate) fn claim_range(&self, number: u64) -> Option<Range<usize>> {
         let is_claimed = |&index: &usize| self.claims[index] == Some(number);
         let first = self.all().find(is_claimed)?;
         Some(first..self.all().rfind(is_claimed)? + 1)
     }
 
     /// Returns the number that the next claim will be given.
-    pub fn next_claim(&self) -> u64 {
+    pub(crate) fn next_claim(&self) -> u64 {
         self.last_claim + 1
     }
 
     /// Returns the number of claims.
-    pub fn claim_count(&self) -> usize {
+    pub(crate) fn claim_count(&self) -> usize {
         (1..=self.last_claim).filter(|&number| self.claim_range(number).is_some()).count()
     }
 
     /// Returns true if all pages in a range are mapped.
-    pub fn covers(&self, mut range: Range<usize>) -> bool {
+    pub(crate) fn covers(&self, mut range: Range<usize>) -> bool {
         range.all(|index| self.pages[index].is_some())
     }
 
     /// Returns the range of all pages.
-    pub fn all(&self) -> Range<usize> {
+    pub(crate) fn all(&self) -> Range<usize> {
         0..self.pages.len()
     }
 
@@ -89,7 +91,7 @@ impl Space {
     /// # Errors
     ///
     /// Everything that is wrong with it.
-    pub fn range(&self, start: u64, len: u64) -> Result<Range<usize>, Vec<Error>> {
+    pub(crate) fn range(&self, start: u64, len: u64) -> Result<Range<usize>, Vec<Error>> {
         let Config { start: lo, page, .. } = self.config;
         let mut errors = Vec::new();
         if len == 0 {
@@ -109,7 +111,7 @@ impl Space {
     }
 
     /// Returns the pages that bytes of a range lie in. A range that wraps ends with the last byte.
-    pub fn touched(&self, start: u64, len: u64) -> Range<usize> {
+    pub(crate) fn touched(&self, start: u64, len: u64) -> Range<usize> {
         let touches = |&index: &usize| {
             let first = self.config.addr(index);
             let end = u128::from(start) + u128::from(len);
@@ -121,7 +123,7 @@ impl Space {
     }
 
     /// Returns the range of the VMA that holds a mapped page.
-    pub fn whole(&self, index: usize) -> Range<usize> {
+    pub(crate) fn whole(&self, index: usize) -> Range<usize> {
         let vma = self.vma(index);
         let mut range = index..index + 1;
         while range.start > 0 && self.vma(range.start - 1) == vma {
@@ -134,13 +136,13 @@ impl Space {
     }
 
     /// Returns the pieces of VMAs in a range.
-    pub fn pieces(&self, range: Range<usize>) -> Vec<Range<usize>> {
+    pub(crate) fn pieces(&self, range: Range<usize>) -> Vec<Range<usize>> {
         let mut pieces: Vec<Range<usize>> = Vec::new();
         for index in range {
             let Some(vma) = self.vma(index) else { continue };
             match pieces.last_mut() {
                 Some(last) if last.end == index && self.vma(last.start) == Some(vma) => {
-                    last.end += 1
+                    last.end += 1;
                 }
                 _ => pieces.push(index..index + 1),
             }
@@ -149,7 +151,7 @@ impl Space {
     }
 
     /// Returns the gaps in a range.
-    pub fn gaps(&self, range: Range<usize>) -> Vec<Range<usize>> {
+    pub(crate) fn gaps(&self, range: Range<usize>) -> Vec<Range<usize>> {
         let mut gaps: Vec<Range<usize>> = Vec::new();
         for index in range.filter(|&index| self.is_free(index..index + 1)) {
             match gaps.last_mut() {
@@ -166,14 +168,14 @@ impl Space {
     }
 
     /// Returns a VMA of this range.
-    pub fn vma_view(&self, range: Range<usize>) -> VmaView {
+    pub(crate) fn vma_view(&self, range: Range<usize>) -> VmaView {
         let last = self.config.addr(range.end - 1) + (self.config.page - 1);
         let piece = self.piece_view(range);
         VmaView { start: piece.start, last, attrs: piece.attrs, tag: piece.data }
     }
 
     /// Returns a piece of this range.
-    pub fn piece_view(&self, range: Range<usize>) -> PieceView<TagView> {
+    pub(crate) fn piece_view(&self, range: Range<usize>) -> PieceView<TagView> {
         let page = self.pages[range.start].expect("mapped");
         let (start, pages) = (self.config.addr(range.start), range.len() as u64);
         let data = TagView { file: page.file, at: page.at, len: pages };
@@ -181,7 +183,7 @@ impl Space {
     }
 
     /// Returns true if a VMA lies across the boundary before a page and must not be split there.
-    pub fn refuses_split(&self, index: usize) -> bool {
+    pub(crate) fn refuses_split(&self, index: usize) -> bool {
         let Some(page) = self.page(index) else { return false };
         let inside = index > 0 && self.vma(index - 1) == Some(page.vma);
         inside && !page.attrs.flags().split_granularity().allows(self.config.addr(index))
@@ -192,10 +194,11 @@ impl Space {
     /// # Errors
     ///
     /// `SplitRefused`
-    pub fn check_splits(&self, range: &Range<usize>) -> Result<(), Vec<Error>> {
-        match self.refuses_split(range.start) || self.refuses_split(range.end) {
-            true => Err(vec![Error::SplitRefused]),
-            false => Ok(()),
+    pub(crate) fn check_splits(&self, range: &Range<usize>) -> Result<(), Vec<Error>> {
+        if self.refuses_split(range.start) || self.refuses_split(range.end) {
+            Err(vec![Error::SplitRefused])
+        } else {
+            Ok(())
         }
     }
 
@@ -204,7 +207,7 @@ impl Space {
     /// # Errors
     ///
     /// The reason why not: `NotAdjacent` if there are not two VMAs.
-    pub fn can_merge(&self, index: usize) -> Result<(), Error> {
+    pub(crate) fn can_merge(&self, index: usize) -> Result<(), Error> {
         let left = index.checked_sub(1).and_then(|left| self.page(left));
         match (left, self.page(index)) {
             (Some(left), Some(right)) if left.vma != right.vma => {
@@ -223,7 +226,7 @@ impl Space {
     }
 
     /// Maps pages into a free range as one VMA, then merges it as `merge` says.
-    pub fn insert(&mut self, start: usize, pages: &[Page], merge: Merge) {
+    pub(crate) fn insert(&mut self, start: usize, pages: &[Page], merge: Merge) {
         let vma = self.new_vma();
         for (slot, page) in self.pages[start..].iter_mut().zip(pages) {
             *slot = Some(Page { vma, ..*page });
@@ -237,7 +240,7 @@ impl Space {
     }
 
     /// Merges the VMAs on both sides of the boundary before a page if they can merge.
-    pub fn try_merge(&mut self, index: usize) {
+    pub(crate) fn try_merge(&mut self, index: usize) {
         if self.can_merge(index).is_err() {
             return;
         }
@@ -248,7 +251,7 @@ impl Space {
     }
 
     /// Splits the VMA that lies across the boundary before a page, if there is one.
-    pub fn split(&mut self, index: usize) {
+    pub(crate) fn split(&mut self, index: usize) {
         if index > 0 && self.vma(index).is_some() && self.vma(index - 1) == self.vma(index) {
             let vma = self.new_vma();
             for index in index..self.whole(index).end {
@@ -258,7 +261,7 @@ impl Space {
     }
 
     /// Unmaps a range, and returns the edits.
-    pub fn remove(&mut self, range: Range<usize>) -> Vec<Edit<TagView>> {
+    pub(crate) fn remove(&mut self, range: Range<usize>) -> Vec<Edit<TagView>> {
         let pieces = self.pieces(range.clone()).into_iter();
         let edits = pieces.map(|piece| Edit::Unmap(self.piece_view(piece))).collect();
         // If the range lies inside a VMA, two VMAs are left.
@@ -268,7 +271,7 @@ impl Space {
     }
 
     /// Gives a range of a VMA these attributes, which are those of the page `origin`.
-    pub fn set_attrs(&mut self, range: Range<usize>, attrs: Attrs, origin: usize) {
+    pub(crate) fn set_attrs(&mut self, range: Range<usize>, attrs: Attrs, origin: usize) {
         for index in range {
             let page = self.pages[index].as_mut().expect("mapped");
             page.attrs = advance(attrs, (index - origin) as u64 * self.config.page);
@@ -276,14 +279,14 @@ impl Space {
     }
 
     /// Gives the user data of a VMA another file.
-    pub fn set_file_of(&mut self, range: Range<usize>, file: u32) {
+    pub(crate) fn set_file_of(&mut self, range: Range<usize>, file: u32) {
         for index in range {
             self.pages[index].as_mut().expect("mapped").file = file;
         }
     }
 
     /// Claims a free range, and returns the number of the claim.
-    pub fn insert_claim(&mut self, range: Range<usize>) -> u64 {
+    pub(crate) fn insert_claim(&mut self, range: Range<usize>) -> u64 {
         let number = self.next_claim();
         self.last_claim = number;
         self.claims[range].fill(Some(number));
@@ -291,7 +294,7 @@ impl Space {
     }
 
     /// Removes every claim that has a page in a range, whole.
-    pub fn remove_claims(&mut self, range: Range<usize>) {
+    pub(crate) fn remove_claims(&mut self, range: Range<usize>) {
         for index in range {
             if let Some(number) = self.claims[index] {
                 self.remove_claim(number);
@@ -300,13 +303,13 @@ impl Space {
     }
 
     /// Removes a claim.
-    pub fn remove_claim(&mut self, number: u64) {
+    pub(crate) fn remove_claim(&mut self, number: u64) {
         let claimed = self.claims.iter_mut().filter(|claim| **claim == Some(number));
         claimed.for_each(|claim| *claim = None);
     }
 
     /// Takes over the mapped pages of another space with the same bounds. Claims stay.
-    pub fn replace_with(&mut self, other: &Self) {
+    pub(crate) fn replace_with(&mut self, other: &Self) {
         self.last_vma = self.last_vma.max(other.last_vma);
         self.pages.clone_from(&other.pages);
     }

@@ -31,7 +31,7 @@ impl Ledger {
     }
 }
 
-/// User data: a reference to pages of a file, as a kernel keeps it. It knows where it is mapped, and
+/// User data: a reference to pages of a file, as kernels keep it. It knows where it is mapped, and
 /// panics if the map tells it another range.
 #[derive(Debug)]
 pub struct Tag {

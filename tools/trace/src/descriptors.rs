@@ -10,6 +10,7 @@ const NEAR: usize = 4096;
 /// So many larger numbers can be kept. Only random calls use them.
 const FAR: usize = 64;
 
+#[derive(Debug)]
 pub(crate) struct Descriptors {
     near: [Option<Descriptor>; NEAR],
     far: LinearMap<u32, Descriptor, FAR>,

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use kvma::{Errno, Error};
+use kvma::Errno;
 
 /// A line that does not follow the format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +42,7 @@ pub enum ReplayError {
     /// The initial VMAs could not be mapped.
     Initial(Errno),
     /// The address space could not be cleared or laid out anew for `exec`.
-    Exec(Error),
+    Exec(Errno),
     /// The stack could not grow to where Linux' stack has grown.
     Stack(Errno),
     /// More descriptors with large numbers than there is room for.
@@ -59,7 +59,7 @@ impl fmt::Display for ReplayError {
                 f.write_str("expected exec, start_brk and maps before the first call")
             }
             Self::Initial(errno) => write!(f, "the initial maps cannot be built: {errno}"),
-            Self::Exec(error) => write!(f, "exec failed: {error}"),
+            Self::Exec(errno) => write!(f, "exec failed: {errno}"),
             Self::Stack(errno) => write!(f, "the stack cannot grow to there: {errno}"),
             Self::Descriptors => f.write_str("too many descriptors with large numbers"),
             Self::Alone => f.write_str("there is no other address space"),

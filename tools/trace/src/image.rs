@@ -1,22 +1,24 @@
 //! The program image: the VMAs before the first call, and after `execve`.
 
 use heapless::Vec;
+use kvma::Errno;
 use kvma::linux::{
-    Call as Update, File, Gate, Install, Kernel, Layout, LinuxVma, Mm, Resource, Role, VmFlags,
+    Call, File, Gate, Install, Kernel, Layout, Mm, MmAlloc, Resource, Role, VmFlags,
 };
-use kvma::{Errno, NodeAlloc, VmaNode};
 
 use crate::backing::Backing;
 use crate::snapshot::{Snapshot, SnapshotVma};
 
 /// The VMAs that Linux itself maps into every program, as far as the trace has shown them, each
 /// next to the one before.
+#[derive(Debug)]
 pub(crate) struct Specials {
     vmas: Vec<Special, 4>,
     gate: Gate,
 }
 
 /// One of the [`Specials`].
+#[derive(Debug)]
 struct Special {
     backing: Backing<'static>,
     len: u64,
@@ -56,17 +58,17 @@ impl Specials {
     fn map<'a, A, K>(
         &self,
         mm: &mut Mm<Backing<'a>, A>,
-        update: &mut Update<'_, Backing<'a>, A, K>,
+        call: &mut Call<'_, Backing<'a>, A, K>,
     ) -> Result<(), Errno>
     where
-        A: NodeAlloc<VmaNode<LinuxVma<Backing<'a>>>> + Clone,
+        A: MmAlloc<Backing<'a>>,
         K: Kernel<Backing<'a>>,
     {
         let len = self.vmas.iter().map(|special| special.len).sum();
         let mut start = mm.unmapped_area(len)?;
         for &Special { backing, len, offset, flags } in &self.vmas {
             let handle = Some((backing, Role::Special));
-            mm.install(Install { start, end: start + len, flags, offset, handle }, update)?;
+            mm.install(Install { start, end: start + len, flags, offset, handle }, call)?;
             start += len;
         }
         mm.set_gate(self.gate);
@@ -80,28 +82,28 @@ pub(crate) fn execve<'a, A, K>(
     start_brk: u64,
     image: &Snapshot<'a>,
     specials: &Specials,
-    update: &mut Update<'_, Backing<'a>, A, K>,
+    call: &mut Call<'_, Backing<'a>, A, K>,
 ) -> Result<u64, Errno>
 where
-    A: NodeAlloc<VmaNode<LinuxVma<Backing<'a>>>> + Clone,
+    A: MmAlloc<Backing<'a>>,
     K: Kernel<Backing<'a>>,
 {
     let limit = mm.limits().get(Resource::Stack);
-    let layout = Layout::x86_64(limit).with_growth(mm.layout().growth());
-    mm.clear(layout, update)?;
+    let layout = Layout::x86_64(limit).with_direction(mm.layout().direction());
+    mm.clear(layout, call)?;
     // The arguments and the environment of the programs in traces fit into a page.
     let (start, end) = layout.stack(layout.page_size().bytes(), limit);
     let flags = stack_flags();
-    mm.install(Install { start, end, flags, offset: 0, handle: None }, update)?;
+    mm.install(Install { start, end, flags, offset: 0, handle: None }, call)?;
     mm.set_start_stack(end - 8);
     mm.note_write(start);
     for vma in image.vmas() {
         let handle = (vma.backing.inode() != 0).then_some((vma.backing, Role::Object));
         let SnapshotVma { start, end, offset, .. } = vma;
-        mm.install(Install { start, end, flags: usual_flags(&vma), offset, handle }, update)?;
+        mm.install(Install { start, end, flags: usual_flags(&vma), offset, handle }, call)?;
     }
     mm.set_start_brk(start_brk, 0);
-    specials.map(mm, update)?;
+    specials.map(mm, call)?;
     Ok(0)
 }
 
@@ -109,10 +111,10 @@ where
 pub(crate) fn load<'a, A, K>(
     mm: &mut Mm<Backing<'a>, A>,
     vma: &SnapshotVma<'a>,
-    update: &mut Update<'_, Backing<'a>, A, K>,
+    call: &mut Call<'_, Backing<'a>, A, K>,
 ) -> Result<(), Errno>
 where
-    A: NodeAlloc<VmaNode<LinuxVma<Backing<'a>>>> + Clone,
+    A: MmAlloc<Backing<'a>>,
     K: Kernel<Backing<'a>>,
 {
     let name = vma.backing.name();
@@ -131,7 +133,7 @@ where
     let flags = vma.flags.unwrap_or_else(|| usual_flags(vma));
     let SnapshotVma { start, end, offset, .. } = *vma;
     let plain = handle.is_none();
-    mm.install(Install { start, end, flags, offset, handle }, update)?;
+    mm.install(Install { start, end, flags, offset, handle }, call)?;
     if plain && flags.contains(VmFlags::WRITE) {
         // Linux has written arguments to the stack, and the loader zeros to bss.
         mm.note_write(start);

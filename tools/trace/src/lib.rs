@@ -31,8 +31,8 @@
 //!   format of maps, are what the loader maps of the program's file (input). The limit on the stack
 //!   decides where the stack, `[vdso]` and the rest are mapped.
 //! - `touch r|w|x ADDR = RET`: one instruction that loads from the address, stores there or is
-//!   executed there. 0 if the VMA allows it, 1 for SEGV_MAPERR, 2 for SEGV_ACCERR. It may grow a
-//!   stack.
+//!   executed there. 0 if the VMA allows it, 1 for `SEGV_MAPERR`, 2 for `SEGV_ACCERR`. It may grow
+//!   a stack.
 #![no_std]
 
 mod backing;

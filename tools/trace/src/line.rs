@@ -46,17 +46,17 @@ pub enum Side {
 /// The resource that a `limit` line names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Limit {
-    /// RLIMIT_AS
+    /// `RLIMIT_AS`
     AddressSpace,
-    /// RLIMIT_DATA
+    /// `RLIMIT_DATA`
     Data,
-    /// RLIMIT_MEMLOCK
+    /// `RLIMIT_MEMLOCK`
     MemLock,
-    /// RLIMIT_STACK
+    /// `RLIMIT_STACK`
     Stack,
 }
 
-/// The right to exceed RLIMIT_MEMLOCK and to map the lowest addresses.
+/// The right to exceed `RLIMIT_MEMLOCK` and to map the lowest addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Privilege {
     /// The process does not have it.

@@ -1,10 +1,11 @@
 //! Replays single lines on an address space that the caller keeps.
 
+use kvma::addr_space::HasVmMap;
 use kvma::linux::{
-    Access, Call as Update, Fault, FaultAction, File, Growth, Kernel, Layout, Limits, LinuxVma, Mm,
-    Mmap, OpenFile, Resource, Traits,
+    Access, Call as MmCall, Fault, FaultAction, File, Kernel, Layout, Limits, Mm, MmAlloc, Mmap,
+    OpenFile, Resource, Traits,
 };
-use kvma::{Errno, Error, HasVmMap, NodeAlloc, VmaData, VmaNode};
+use kvma::{Direction, Errno, Error, VmaData};
 
 use crate::backing::{Backing, EXT4};
 use crate::descriptors::Descriptors;
@@ -13,13 +14,12 @@ use crate::image::{Specials, execve, load};
 use crate::line::{Answer, Call, FileKind, Limit, Line, Privilege, Touch};
 use crate::traced_kernel::TracedKernel;
 
-type Vma<'a> = LinuxVma<Backing<'a>>;
-
 /// The state of a replay beside the address space: what is known of the machine on which the trace
 /// was made.
 ///
 /// For those who keep the address space themselves, behind a lock for example; otherwise
 /// [`Replay`](crate::Replay) is simpler.
+#[derive(Debug)]
 pub struct Machine {
     descriptors: Descriptors,
     privilege: Privilege,
@@ -75,7 +75,7 @@ impl Machine {
     /// [`Error::OutOfMemory`]
     pub fn empty_space<'a, A>(alloc: A) -> Result<Mm<Backing<'a>, A>, Error>
     where
-        A: NodeAlloc<VmaNode<Vma<'a>>> + Clone,
+        A: MmAlloc<Backing<'a>>,
     {
         Mm::new(USUAL_LAYOUT, alloc)
     }
@@ -101,10 +101,10 @@ impl Machine {
         &mut self,
         line: &Line<'a>,
         mm: &mut Mm<Backing<'a>, A>,
-        update: &mut Update<'_, Backing<'a>, A, TracedKernel<'_, 'a, K>>,
+        update: &mut MmCall<'_, Backing<'a>, A, TracedKernel<'_, 'a, K>>,
     ) -> Result<Step, ReplayError>
     where
-        A: NodeAlloc<VmaNode<Vma<'a>>> + Clone,
+        A: MmAlloc<Backing<'a>>,
         K: Kernel<Backing<'a>>,
     {
         match *line {
@@ -129,8 +129,8 @@ impl Machine {
                 // decided where Linux put them.
                 if self.phase == Phase::Loaded && which == Limit::Stack {
                     self.phase = Phase::Running;
-                    let layout = Layout::x86_64(bytes).with_growth(mm.layout().growth());
-                    mm.set_layout(layout).map_err(ReplayError::Exec)?;
+                    let layout = Layout::x86_64(bytes).with_direction(mm.layout().direction());
+                    mm.set_layout(layout).map_err(|error| ReplayError::Exec(error.into()))?;
                 }
             }
             Line::Privileged(privilege) => self.privilege = privilege,
@@ -145,8 +145,8 @@ impl Machine {
                 // Only a search from the bottom puts something there: the program runs with
                 // ADDR_COMPAT_LAYOUT.
                 if snapshot.vmas().any(|vma| vma.start == USUAL_LAYOUT.bottom()) {
-                    mm.set_layout(USUAL_LAYOUT.with_growth(Growth::BottomUp))
-                        .map_err(ReplayError::Exec)?;
+                    mm.set_layout(USUAL_LAYOUT.with_direction(Direction::BottomUp))
+                        .map_err(|error| ReplayError::Exec(error.into()))?;
                 }
                 for vma in snapshot.vmas() {
                     load(mm, &vma, update).map_err(ReplayError::Initial)?;
@@ -179,10 +179,10 @@ impl Machine {
         &mut self,
         call: &Call<'a>,
         mm: &mut Mm<Backing<'a>, A>,
-        update: &mut Update<'_, Backing<'a>, A, K>,
+        update: &mut MmCall<'_, Backing<'a>, A, K>,
     ) -> Result<u64, Errno>
     where
-        A: NodeAlloc<VmaNode<Vma<'a>>> + Clone,
+        A: MmAlloc<Backing<'a>>,
         K: Kernel<Backing<'a>>,
     {
         match *call {
@@ -244,10 +244,10 @@ fn touch<'a, A, K>(
     mm: &mut Mm<Backing<'a>, A>,
     addr: u64,
     access: Touch,
-    update: &mut Update<'_, Backing<'a>, A, K>,
+    update: &mut MmCall<'_, Backing<'a>, A, K>,
 ) -> u64
 where
-    A: NodeAlloc<VmaNode<Vma<'a>>> + Clone,
+    A: MmAlloc<Backing<'a>>,
     K: Kernel<Backing<'a>>,
 {
     let access = match access {

@@ -3,8 +3,8 @@
 use core::mem;
 
 use kvma::linux::maps::{MapsEntry, Name};
-use kvma::linux::{Kernel, LinuxVma, Mm, Target};
-use kvma::{Errno, Error, NodeAlloc, VmaNode};
+use kvma::linux::{Kernel, Mm, MmAlloc, Target, VmFlags};
+use kvma::{Errno, Error};
 
 use crate::backing::Backing;
 use crate::compare::same;
@@ -13,13 +13,12 @@ use crate::line::{Call, Line, Side};
 use crate::machine::{Machine, Step};
 use crate::snapshot::{Snapshot, SnapshotVma};
 
-type Vma<'a> = LinuxVma<Backing<'a>>;
-
 /// Replays a trace line by line on an address space of its own, without looking at the answers.
 ///
 /// It is some 20 KiB large: where stacks are small, put it into a static. If the address space is
 /// kept elsewhere, behind a lock for example, use a [`Machine`] instead.
-pub struct Replay<'a, A: NodeAlloc<VmaNode<Vma<'a>>> + Clone> {
+#[derive(Debug)]
+pub struct Replay<'a, A: MmAlloc<Backing<'a>>> {
     /// The address space that the lines are about.
     mm: Mm<Backing<'a>, A>,
     machine: Machine,
@@ -29,7 +28,7 @@ pub struct Replay<'a, A: NodeAlloc<VmaNode<Vma<'a>>> + Clone> {
     side: Side,
 }
 
-impl<'a, A: NodeAlloc<VmaNode<Vma<'a>>> + Clone> Replay<'a, A> {
+impl<'a, A: MmAlloc<Backing<'a>>> Replay<'a, A> {
     /// Starts with an empty address space.
     ///
     /// # Errors
@@ -119,13 +118,17 @@ fn ask<'a, A, K>(
     kernel: &mut K,
 ) -> Result<Step, ReplayError>
 where
-    A: NodeAlloc<VmaNode<Vma<'a>>> + Clone,
+    A: MmAlloc<Backing<'a>>,
     K: Kernel<Backing<'a>>,
 {
     let mut traced = machine.kernel(line, kernel);
     let mut update = mm.update(&mut traced);
     machine.step(line, mm, &mut update)
 }
+
+/// The bits of a protection key.
+const KEYS: VmFlags =
+    VmFlags::PKEY_0.union(VmFlags::PKEY_1).union(VmFlags::PKEY_2).union(VmFlags::PKEY_3);
 
 /// Returns a line of kvma's maps as a VMA of a snapshot.
 fn vma<'a>(entry: &MapsEntry<'_, Backing<'a>>) -> SnapshotVma<'a> {
@@ -142,6 +145,7 @@ fn vma<'a>(entry: &MapsEntry<'_, Backing<'a>>) -> SnapshotVma<'a> {
         perms: SnapshotVma::perms(entry.flags()),
         offset: entry.offset(),
         backing: Backing { text },
-        flags: Some(entry.flags()),
+        // smaps has no mnemonics for protection keys.
+        flags: Some(entry.flags() - KEYS),
     }
 }

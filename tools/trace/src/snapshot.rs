@@ -59,7 +59,7 @@ impl<'a> Snapshot<'a> {
 
 impl SnapshotVma<'_> {
     /// Returns the permissions of a VMA with these flags as a maps line prints them: `s` means
-    /// MAY_SHARE.
+    /// `MAY_SHARE`.
     pub(crate) fn perms(flags: VmFlags) -> VmFlags {
         let mut perms = flags & VmFlags::ACCESS;
         perms.set(VmFlags::SHARED, flags.contains(VmFlags::MAY_SHARE));

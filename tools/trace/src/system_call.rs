@@ -129,9 +129,9 @@ impl fmt::Display for Call<'_> {
 impl fmt::Display for Touch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Touch::Read => "r",
-            Touch::Write => "w",
-            Touch::Execute => "x",
+            Self::Read => "r",
+            Self::Write => "w",
+            Self::Execute => "x",
         })
     }
 }
@@ -140,10 +140,10 @@ impl fmt::Display for Touch {
 impl fmt::Display for Limit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Limit::AddressSpace => "as",
-            Limit::Data => "data",
-            Limit::MemLock => "memlock",
-            Limit::Stack => "stack",
+            Self::AddressSpace => "as",
+            Self::Data => "data",
+            Self::MemLock => "memlock",
+            Self::Stack => "stack",
         })
     }
 }

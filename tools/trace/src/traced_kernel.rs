@@ -1,9 +1,10 @@
 //! The kernel of a replay: Linux as the trace has met it.
 
+use kvma::hooks::{Advice, RemovedVma};
 use kvma::linux::{
-    Capabilities, File, Inheritance, Kernel, LinuxVma, OpenFile, Overcommit, PageOp, VmFlags,
+    Capabilities, File, Inheritance, Kernel, LinuxVma, OpenFile, Overcommit, PageOp, Usage, VmFlags,
 };
-use kvma::{Attrs, Errno, Error, Event, Hooks, Piece};
+use kvma::{Attrs, Errno, Event, Hooks, Piece};
 
 use crate::backing::Backing;
 use crate::line::Privilege;
@@ -13,11 +14,12 @@ type Vma<'a> = LinuxVma<Backing<'a>>;
 /// The memory of the machine on which traces are made, in bytes. It has no swap.
 const MEMORY: u64 = 24_105 << 20;
 
-/// The device of shared memory and of files made by memfd_create(2).
+/// The device of shared memory and of files made by `memfd_create(2)`.
 const MEMORY_FILES: (u32, u32) = (0, 1);
 
 /// The kernel that made the trace, as far as its answers depend on it. It passes the work on pages
 /// to the kernel inside.
+#[derive(Debug)]
 pub struct TracedKernel<'s, 'a, K> {
     pub(crate) inner: &'s mut K,
     pub(crate) privilege: Privilege,
@@ -26,28 +28,38 @@ pub struct TracedKernel<'s, 'a, K> {
 }
 
 impl<'a, K: Kernel<Backing<'a>>> Hooks<Vma<'a>> for TracedKernel<'_, 'a, K> {
-    fn prepare(&mut self, event: &Event<'_, Vma<'a>>) -> Result<(), Error> {
+    type Error = Errno;
+
+    fn prepare(&mut self, event: &Event<'_, Vma<'a>>) -> Result<(), Errno> {
         self.inner.prepare(event)
+    }
+
+    fn prepares(&self) -> bool {
+        self.inner.prepares()
     }
 
     fn cancel(&mut self, event: &Event<'_, Vma<'a>>) {
         self.inner.cancel(event);
     }
 
-    fn map(&mut self, piece: &Piece<'_, Vma<'a>>) {
-        self.inner.map(piece);
+    fn on_map(&mut self, piece: &Piece<'_, Vma<'a>>) {
+        self.inner.on_map(piece);
     }
 
-    fn unmap(&mut self, piece: &Piece<'_, Vma<'a>>) {
-        self.inner.unmap(piece);
+    fn on_unmap(&mut self, piece: &Piece<'_, Vma<'a>>) {
+        self.inner.on_unmap(piece);
     }
 
-    fn protect(&mut self, piece: &Piece<'_, Vma<'a>>, old: &Attrs) {
-        self.inner.protect(piece, old);
+    fn on_protect(&mut self, piece: &Piece<'_, Vma<'a>>, old: &Attrs) {
+        self.inner.on_protect(piece, old);
     }
 
-    fn relocate(&mut self, piece: &Piece<'_, Vma<'a>>, to: u64) {
-        self.inner.relocate(piece, to);
+    fn on_relocate(&mut self, piece: &Piece<'_, Vma<'a>>, to: u64) {
+        self.inner.on_relocate(piece, to);
+    }
+
+    fn on_advise(&mut self, piece: &Piece<'_, Vma<'a>>, advice: Advice) {
+        self.inner.on_advise(piece, advice);
     }
 
     fn flush_begin(&mut self) {
@@ -56,6 +68,10 @@ impl<'a, K: Kernel<Backing<'a>>> Hooks<Vma<'a>> for TracedKernel<'_, 'a, K> {
 
     fn flush_wait(&mut self) {
         self.inner.flush_wait();
+    }
+
+    fn release(&mut self, removed: RemovedVma<Vma<'a>>) {
+        self.inner.release(removed);
     }
 }
 
@@ -67,8 +83,8 @@ impl<'a, K: Kernel<Backing<'a>>> Kernel<Backing<'a>> for TracedKernel<'_, 'a, K>
         }
     }
 
-    fn commit(&mut self, pages: u64) -> Result<(), Errno> {
-        Overcommit::Heuristic.decide(pages, 0, MEMORY / 4096, 0)
+    fn charge(&mut self, pages: u64, _usage: &Usage) -> Result<(), Errno> {
+        enough_memory(pages)
     }
 
     fn inherit(&mut self, how: Inheritance, vma: &Piece<'_, Vma<'a>>) -> Result<(), Errno> {
@@ -94,7 +110,7 @@ impl<'a, K: Kernel<Backing<'a>>> Kernel<Backing<'a>> for TracedKernel<'_, 'a, K>
 
     fn shared_memory(&mut self, len: u64, flags: VmFlags) -> Result<Backing<'a>, Errno> {
         if !flags.contains(VmFlags::NO_RESERVE) {
-            self.commit(len / 4096)?;
+            enough_memory(len / 4096)?;
         }
         Ok(self.backing.unwrap_or(Backing { text: "00:01 0 /dev/zero (deleted)" }))
     }
@@ -114,4 +130,9 @@ impl<'a, K: Kernel<Backing<'a>>> Kernel<Backing<'a>> for TracedKernel<'_, 'a, K>
         }
         self.inner.map_file(file, flags)
     }
+}
+
+/// Decides whether so many pages may be committed, as the machine of the traces does.
+fn enough_memory(pages: u64) -> Result<(), Errno> {
+    Overcommit::Heuristic.decide(pages, 0, MEMORY / 4096, 0)
 }

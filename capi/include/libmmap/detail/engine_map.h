@@ -28,7 +28,7 @@ public:
     kvma_walk walk = all();
     kvma_vma vma;
     while (other.next(walk, vma))
-      place(vma, KVMA_MERGE_NEVER, std::make_unique<V>(value(vma)));
+      put(vma, KVMA_MERGE_NEVER, std::make_unique<V>(value(vma)));
   }
 
   EngineMap &operator=(const EngineMap &other) {
@@ -55,16 +55,16 @@ public:
     where.range = range(start, end);
     auto fresh = std::make_unique<V>(std::move(val));
     if (state_)
-      state_->copy_for_cuts(where.range);
-    place(where, KVMA_MERGE_BOTH, std::move(fresh));
+      state_->copy_for_splits(where.range);
+    put(where, KVMA_MERGE_BOTH, std::move(fresh));
   }
 
   void remove(K start, K end) {
     if (!(start < end) || !state_)
       return;
     kvma_range gone = range(start, end);
-    state_->copy_for_cuts(gone);
-    state_->done(kvma_vm_unmap(vm(), gone.start, gone.pages, nullptr, nullptr));
+    state_->copy_for_splits(gone);
+    state_->done(kvma_vm_unmap(vm(), gone.start, gone.len, nullptr, nullptr));
   }
 
   bool overlaps(K start, K end) const {
@@ -109,8 +109,8 @@ public:
   }
 
 private:
-  // Keys of any signedness in their order, as addresses. The last address is never a VMA's: the end of a
-  // range is a key, too.
+  // Keys of any signedness in their order, as addresses. The last address is never a VMA's: the end
+  // of a range is a key, too.
   static constexpr uint64_t kSignBit = uint64_t{1} << 63;
 
   template <class T, bool = std::is_enum_v<T>> struct Integer {
@@ -143,7 +143,7 @@ private:
 
   static kvma_walk over(K start, K end) {
     kvma_range all = range(start, end);
-    return kvma_walk_over(all.start, all.pages);
+    return kvma_walk_over(all.start, all.len);
   }
 
   static kvma_walk all() { return kvma_walk_over(0, UINT64_MAX); }
@@ -159,20 +159,20 @@ private:
   // Made when there is something to keep.
   struct State {
     State() {
-      ops.split = [](void *udata, void *, uint64_t) -> void * {
+      ops.split = [](void *udata, void *, const kvma_range *, uint64_t) -> void * {
         return static_cast<State *>(udata)->spare[static_cast<State *>(udata)->used++].release();
       };
-      ops.can_merge = [](void *udata, void *left, uint64_t, void *right) {
+      ops.can_merge = [](void *udata, void *left, const kvma_range *, void *right,
+                         const kvma_range *) {
         bool equal = false;
         State *state = static_cast<State *>(udata);
         return state->caught.run([&] {
           equal = static_cast<bool>(*static_cast<V *>(left) == *static_cast<V *>(right));
         }) && equal;
       };
-      ops.merge = [](void *, void *, uint64_t, void *right) { delete static_cast<V *>(right); };
       ops.drop = [](void *, void *data) { delete static_cast<V *>(data); };
       ops.udata = this;
-      if (kvma_vm_new(&vm, 0, UINT64_MAX, 1, nullptr, &ops) != KVMA_OK)
+      if (kvma_vm_new(&vm, 0, UINT64_MAX - 1, 1, nullptr, &ops) != KVMA_OK)
         no_memory();
     }
 
@@ -180,9 +180,9 @@ private:
     State &operator=(const State &) = delete;
     ~State() { kvma_vm_free(vm); }
 
-    // A cut in the middle of a change cannot fail: the copies that cutting at both ends of 'gone' takes are
-    // made before, in the order in which they are used. Copying may throw, here.
-    void copy_for_cuts(const kvma_range &gone) {
+    // A split in the middle of a change cannot fail: the copies that splitting at both ends of
+    // 'gone' takes are made before, in the order in which they are used. Copying may throw, here.
+    void copy_for_splits(const kvma_range &gone) {
       spare[0].reset();
       spare[1].reset();
       used = 0;
@@ -214,14 +214,14 @@ private:
   const kvma_vm *vm() const { return state_ ? state_->vm : nullptr; }
   kvma_vm *vm() { return state_ ? state_->vm : nullptr; }
 
-  void place(const kvma_vma &where, uint32_t merge, std::unique_ptr<V> fresh) {
+  void put(const kvma_vma &where, uint32_t merge, std::unique_ptr<V> fresh) {
     if (!state_)
       state_ = std::make_unique<State>();
     kvma_request request{};
-    request.place = KVMA_FIXED;
+    request.placement.kind = KVMA_FIXED;
     request.merge = merge;
-    request.addr = where.range.start;
-    request.len = where.range.pages;
+    request.placement.addr = where.range.start;
+    request.len = where.range.len;
     request.data = fresh.get();
     kvma_status status = kvma_vm_map(vm(), &request, nullptr, nullptr);
     if (status == KVMA_OK)

@@ -1,7 +1,8 @@
 // RangeMap for keys that are no numbers: in a std::map, by the start of each range.
 //
-// What a change puts in is made first, in a map of its own; then what it replaces is taken out and the new
-// entries are spliced in, which neither allocates nor copies. So an exception leaves the map as it was.
+// What a change puts in is made first, in a map of its own; then what it replaces is taken out and
+// the new entries are spliced in, which neither allocates nor copies. So an exception leaves the
+// map as it was.
 #ifndef LIBMMAP_DETAIL_ORDERED_MAP_H
 #define LIBMMAP_DETAIL_ORDERED_MAP_H
 
@@ -39,7 +40,7 @@ public:
     K from = start, to = end;
     const V *value = &val;
 
-    // What ends where this begins, or is cut there: joined, or kept.
+    // What ends where this begins, or is split there: merged, or kept.
     if (first != last && first->first < start) {
       if (first->second.second == val) {
         from = first->first;
@@ -55,13 +56,13 @@ public:
         first = left;
       }
     }
-    // What begins where this ends, or is cut there.
-    auto cut = last == map_.begin() ? map_.end() : std::prev(last);
-    if (cut != map_.end() && end < cut->second.first) {
-      if (val == cut->second.second)
-        to = cut->second.first;
+    // What begins where this ends, or is split there.
+    auto split = last == map_.begin() ? map_.end() : std::prev(last);
+    if (split != map_.end() && end < split->second.first) {
+      if (val == split->second.second)
+        to = split->second.first;
       else
-        fresh.emplace(end, std::make_pair(cut->second.first, cut->second.second));
+        fresh.emplace(end, std::make_pair(split->second.first, split->second.second));
     } else if (last != map_.end() && !(end < last->first) && val == last->second.second) {
       to = last->second.first;
       ++last;
@@ -77,11 +78,11 @@ public:
     if (first == last)
       return;
     Map fresh;
-    auto cut = std::prev(last);
+    auto split = std::prev(last);
     if (first->first < start)
       fresh.emplace(first->first, std::make_pair(start, first->second.second));
-    if (end < cut->second.first)
-      fresh.emplace(end, std::make_pair(cut->second.first, cut->second.second));
+    if (end < split->second.first)
+      fresh.emplace(end, std::make_pair(split->second.first, split->second.second));
     replace(first, last, fresh);
   }
 

@@ -1,6 +1,6 @@
 // What the caller's code throws must not cross kvma: it is caught before, and thrown again behind.
-// Without exceptions, nothing is thrown, and running out of memory ends the program, as it does with the
-// standard containers.
+// Without exceptions, nothing is thrown, and running out of memory ends the program, as it does
+// with the standard containers.
 #ifndef LIBMMAP_DETAIL_UNWIND_H
 #define LIBMMAP_DETAIL_UNWIND_H
 

@@ -2,10 +2,11 @@
 
 use core::sync::atomic::Ordering::Relaxed;
 
-use kvma::{Attrs, Backing, Prot, VmaFlags};
+use kvma::{Attrs, Backing, Error, Placement, Prot, Search};
 
-use super::{CoreSpace, check};
+use super::{CoreSpace, check, expect};
 use crate::contents::Origin;
+use crate::hooks::PageHooks;
 use crate::paging::PAGE_SIZE;
 use crate::{fault, probe};
 
@@ -13,6 +14,7 @@ pub fn run(space: &CoreSpace<'_>) {
     demand_paging(space);
     protection(space);
     guard_pages_and_gaps(space);
+    claims(space);
     moving(space);
     shared_objects(space);
 }
@@ -93,6 +95,33 @@ fn guard_pages_and_gaps(space: &CoreSpace<'_>) {
     space.unmap(at, 5);
 }
 
+fn claims(space: &CoreSpace<'_>) {
+    let mut hooks = PageHooks::new(&space.0.pages);
+    let (vmas, len) = (&space.0.vmas, 2 * PAGE_SIZE);
+    let rw = Attrs::new(Prot::RW);
+    let claim = expect(vmas.claim(Placement::Any(Search::new()), len, &mut hooks));
+    let at = claim.range().start();
+    check(
+        "an access to a claimed range is refused, and nothing else is mapped there",
+        probe::load(at).is_none() && !probe::store(at, 1) && space.find_gap(2) != at,
+    );
+    expect(claim.commit(rw, (), &mut hooks));
+    check("a committed claim is memory", probe::store(at, 2) && probe::load(at) == Some(2));
+    space.unmap(at, 2);
+    let claim = expect(vmas.claim(Placement::FixedNoReplace(at), len, &mut hooks));
+    space.map_at(at + PAGE_SIZE, 1, rw);
+    assert!(probe::store(at + PAGE_SIZE, 3));
+    check(
+        "a claim that was mapped over is lost, and leaves the new mapping alone",
+        claim.commit(rw, (), &mut hooks) == Err(Error::ClaimLost.errno())
+            && probe::load(at).is_none()
+            && probe::load(at + PAGE_SIZE) == Some(3),
+    );
+    space.unmap(at + PAGE_SIZE, 1);
+    drop(expect(vmas.claim(Placement::FixedNoReplace(at), len, &mut hooks)));
+    check("a claim that is dropped leaves a gap", space.find_gap(2) == at);
+}
+
 fn moving(space: &CoreSpace<'_>) {
     let from = space.map(3, Attrs::new(Prot::RW));
     let to = space.map(3, Attrs::new(Prot::RW));
@@ -114,20 +143,20 @@ fn moving(space: &CoreSpace<'_>) {
 }
 
 fn shared_objects(space: &CoreSpace<'_>) {
-    let object = |flags: VmaFlags, offset| {
-        let attrs = Attrs::new(Prot::RW);
-        attrs.with_flags(attrs.flags() | flags).with_backing(Backing::Object { id: 1, offset })
+    let object = |page: u64| {
+        let backing = Backing::Object { id: 1, offset: page * PAGE_SIZE };
+        Attrs::new(Prot::RW).with_backing(backing)
     };
     let page = |page| Origin::Object { id: 1, page }.first_word();
-    let private = space.map(4, object(VmaFlags::empty(), 16));
+    let private = space.map(4, object(16));
     space.unmap(private + PAGE_SIZE, 1);
     check(
         "a file's pages keep their offsets when the VMA is split",
         probe::load(private) == Some(page(16))
             && probe::load(private + 2 * PAGE_SIZE) == Some(page(18)),
     );
-    let one = space.map(2, object(VmaFlags::SHARED, 16));
-    let other = space.map(1, object(VmaFlags::SHARED, 17));
+    let one = space.map(2, object(16).shared());
+    let other = space.map(1, object(17).shared());
     assert!(probe::store(one + PAGE_SIZE, 99));
     check(
         "what is written to a shared page shows wherever it is mapped",

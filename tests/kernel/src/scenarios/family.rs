@@ -32,7 +32,7 @@ pub fn run(program: &Program) {
     program.unmap(0, PAGES as u64);
     let after = counts();
     println!(
-        "  ok  a family of {} forks, two processes at a time; {} pages copied, {} kept;\n      \
+        "  ok  a family of {} forks, two at a time; {} pages copied, {} kept;\n      \
          each process saw its own pages all the time",
         after[0] - before[0],
         after[1] - before[1],

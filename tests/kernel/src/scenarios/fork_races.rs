@@ -110,6 +110,8 @@ struct ForkWith<'a, F: Fn()> {
 }
 
 impl<F: Fn()> Hooks<LinuxVma<TestFile>> for ForkWith<'_, F> {
+    type Error = Errno;
+
     fn flush_begin(&mut self) {
         Hooks::<LinuxVma<TestFile>>::flush_begin(&mut self.inner);
     }

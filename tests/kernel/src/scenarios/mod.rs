@@ -18,23 +18,23 @@ mod stress;
 use core::fmt;
 
 use kvma::linux::Layout;
+use kvma::vm_map::{SourceRange, Update};
 use kvma::{
-    Attrs, Error, Hooks, MapRequest, Merge, PageSize, Placement, Prot, Search, Source, Update,
-    VmMap, VmaNode,
+    Attrs, Errno, Hooks, MapRequest, Merge, PageSize, Placement, Prot, Search, VmMap, VmaNode,
 };
 use program::{Program, ProgramMm};
 
 use crate::frames::{self, Use};
-use crate::nodes::Nodes;
+use crate::nodes::{Nodes, nodes};
 use crate::pages::Pages;
-use crate::paging::PAGE_SIZE;
+use crate::paging::{LOWER_HALF_END, PAGE_SIZE};
 use crate::space::Space;
 use crate::{page_cache, println};
 
 /// Plain VMAs, without user data.
 type CoreMap = VmMap<(), &'static Nodes<VmaNode>>;
 
-static NODES: Nodes<VmaNode> = Nodes::new();
+static NODES: Nodes<VmaNode> = nodes();
 
 /// An address space of plain VMAs. Lengths are numbers of pages.
 struct CoreSpace<'s>(&'s Space<CoreMap>);
@@ -64,7 +64,7 @@ impl CoreSpace<'_> {
 
     fn relocate(&self, from: u64, pages: u64, to: u64) {
         expect(self.0.change(|map, update| {
-            map.relocate(from, pages * PAGE_SIZE, to, Source::Unmap, Merge::Both, update)
+            map.relocate(from, pages * PAGE_SIZE, to, SourceRange::Unmap, Merge::Both, update)
         }));
     }
 
@@ -77,17 +77,17 @@ impl CoreSpace<'_> {
 }
 
 /// Maps pages at an address, and replaces what is mapped there.
-fn map_over<H: Hooks<()>>(
+fn map_over<H: Hooks<(), Error = Errno>>(
     map: &mut CoreMap,
     address: u64,
     pages: u64,
     attrs: Attrs,
     update: &mut CoreUpdate<'_, H>,
-) -> Result<u64, Error> {
+) -> Result<u64, Errno> {
     map.map(MapRequest::new(Placement::Fixed(address), pages * PAGE_SIZE, attrs), update)
 }
 
-fn expect<R>(result: Result<R, Error>) -> R {
+fn expect<R, E: fmt::Display>(result: Result<R, E>) -> R {
     result.unwrap_or_else(|error| panic!("kvma refused: {error}"))
 }
 
@@ -139,7 +139,8 @@ pub fn run(pages: Pages) -> Pages {
 
 fn core_alone(pages: Pages) -> Pages {
     println!("scenarios on kvma's core alone");
-    let map = expect(VmMap::new(PAGE_SIZE, (1 << 47) / PAGE_SIZE - 2, PageSize::SIZE_4K, &NODES));
+    let map =
+        expect(CoreMap::new(PAGE_SIZE..=LOWER_HALF_END - PAGE_SIZE - 1, PageSize::SIZE_4K, &NODES));
     let space = Space::new(map, pages);
     space.enter(|| {
         let core = CoreSpace(&space);

@@ -11,7 +11,7 @@ use kvma::{Errno, VmaNode};
 
 use crate::contents::Contents;
 use crate::hooks::PageHooks;
-use crate::nodes::Nodes;
+use crate::nodes::{Nodes, nodes};
 use crate::paging::PAGE_SIZE;
 use crate::probe;
 use crate::space::Space;
@@ -48,7 +48,7 @@ type Alloc = &'static Nodes<VmaNode<LinuxVma<TestFile>>>;
 /// The VMAs of a program.
 pub type ProgramMm = Mm<TestFile, Alloc>;
 
-pub static NODES: Nodes<VmaNode<LinuxVma<TestFile>>> = Nodes::new();
+pub static NODES: Nodes<VmaNode<LinuxVma<TestFile>>> = nodes();
 
 /// The address of page 0 of programs.
 pub const AT: u64 = 0x5000_0000_0000;

@@ -4,7 +4,7 @@
 use core::sync::atomic::AtomicBool;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 
-use kvma::{Attrs, Backing, Hooks, Piece, Prot};
+use kvma::{Attrs, Backing, Errno, Hooks, Piece, Prot};
 use spin::mutex::SpinMutex;
 
 use super::{CoreSpace, check, expect, map_over};
@@ -118,7 +118,7 @@ fn overtaken_faults(space: &CoreSpace<'_>) {
     space.unmap(to, 1);
 
     space.map_at(at, 1, rw);
-    let object = rw.with_backing(Backing::Object { id: 2, offset: 5 });
+    let object = rw.with_backing(Backing::Object { id: 2, offset: 5 * PAGE_SIZE });
     let fault = overtake(at, probe::load, |page| space.map_at(page, 1, object));
     let shown = Origin::Object { id: 2, page: 5 }.first_word();
     check(
@@ -169,8 +169,10 @@ struct SlowFlush<'a> {
 }
 
 impl Hooks<()> for SlowFlush<'_> {
-    fn unmap(&mut self, piece: &Piece<'_, ()>) {
-        self.inner.unmap(piece);
+    type Error = Errno;
+
+    fn on_unmap(&mut self, piece: &Piece<'_, ()>) {
+        self.inner.on_unmap(piece);
     }
 
     fn flush_begin(&mut self) {

@@ -65,7 +65,7 @@ impl Process {
             .map(|(start, _)| start))
     }
 
-    /// Returns the start of the heap (proc_pid_stat(5)).
+    /// Returns the start of the heap (`proc_pid_stat(5)`).
     pub fn start_brk(self) -> io::Result<u64> {
         let stat = self.read("stat")?;
         // The name in parentheses may hold anything; field 3 comes behind it, and this is field 47.

@@ -116,9 +116,10 @@ impl Recorder {
                     .line(format_args!("# the next mapping was gone before it could be looked at")),
             }
         }
-        match failed {
-            true => self.line(format_args!("{call}{backing} = {answer}")),
-            false => self.line(format_args!("{call}{backing} = {:x}", answer as u64)),
+        if failed {
+            self.line(format_args!("{call}{backing} = {answer}"));
+        } else {
+            self.line(format_args!("{call}{backing} = {:x}", answer as u64));
         }
         self.stack = process.stack()?;
         self.calls += 1;

@@ -91,7 +91,7 @@ pub fn run(command: &[OsString], recorder: Recorder) -> io::Result<String> {
     // The options came too late for the event of the first exec, which has stopped the program with
     // a plain SIGTRAP.
     tracer.recorder.exec(tracer.process)?;
-    tracer.resume(pid, 0)?;
+    resume(pid, 0)?;
     tracer.follow()?;
     Ok(tracer.recorder.finish())
 }
@@ -114,18 +114,18 @@ impl Tracer {
                 // A new thread stops once before it starts.
                 0 if signal == libc::SIGSTOP && !self.threads.contains_key(&thread) => {
                     self.threads.insert(thread, Doing::Running);
-                    self.resume(thread, 0)?;
+                    resume(thread, 0)?;
                 }
-                0 => self.resume(thread, signal)?,
+                0 => resume(thread, signal)?,
                 libc::PTRACE_EVENT_EXEC => {
                     self.threads.retain(|&other, _| other == thread);
                     self.threads.insert(thread, Doing::Calling(libc::SYS_execve as u64));
                     self.changing = None;
                     self.waiting.clear();
                     self.recorder.exec(self.process)?;
-                    self.resume(thread, 0)?;
+                    resume(thread, 0)?;
                 }
-                _ => self.resume(thread, 0)?,
+                _ => resume(thread, 0)?,
             }
         }
         Ok(())
@@ -150,7 +150,7 @@ impl Tracer {
                 if let Some((_, name)) = UNKNOWN.iter().find(|unknown| unknown.0 == number) {
                     self.recorder.unknown(name);
                 }
-                self.resume(thread, 0)
+                resume(thread, 0)
             }
             Doing::Changing(call) => {
                 self.threads.insert(thread, Doing::Running);
@@ -160,7 +160,7 @@ impl Tracer {
                     self.recorder.after(self.process, &call, answer)?;
                 }
                 self.changing = None;
-                self.resume(thread, 0)?;
+                resume(thread, 0)?;
                 self.let_next_in()
             }
         }
@@ -188,7 +188,7 @@ impl Tracer {
             self.recorder.snapshot(self.process)?;
         }
         self.threads.insert(thread, Doing::Calling(registers.orig_rax));
-        self.resume(thread, 0)
+        resume(thread, 0)
     }
 
     /// Lets the next waiting thread enter its call, if no thread is in one.
@@ -198,7 +198,7 @@ impl Tracer {
             let Some(Doing::Changing(call)) = self.threads.get(&thread) else { continue };
             self.recorder.before(self.process, call)?;
             self.changing = Some(thread);
-            self.resume(thread, 0)?;
+            resume(thread, 0)?;
         }
         Ok(())
     }
@@ -212,13 +212,14 @@ impl Tracer {
         // Others may have waited for this thread, unless the whole process is gone.
         if self.threads.is_empty() { Ok(()) } else { self.let_next_in() }
     }
+}
 
-    fn resume(&mut self, thread: libc::pid_t, signal: i32) -> io::Result<()> {
-        match ptrace(libc::PTRACE_SYSCALL, thread, ptr::without_provenance_mut(signal as usize)) {
-            // Killed while it was stopped: its end will be reported.
-            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
-            result => result,
-        }
+/// Lets a stopped thread run on, with a signal unless it is 0.
+fn resume(thread: libc::pid_t, signal: i32) -> io::Result<()> {
+    match ptrace(libc::PTRACE_SYSCALL, thread, ptr::without_provenance_mut(signal as usize)) {
+        // Killed while it was stopped: its end will be reported.
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+        result => result,
     }
 }
 
@@ -242,7 +243,7 @@ fn wait(thread: libc::pid_t) -> io::Result<(libc::pid_t, i32)> {
     let mut status = 0;
     loop {
         // SAFETY: `status` is a live integer.
-        match unsafe { libc::waitpid(thread, &mut status, libc::__WALL) } {
+        match unsafe { libc::waitpid(thread, &raw mut status, libc::__WALL) } {
             -1 if io::Error::last_os_error().kind() == io::ErrorKind::Interrupted => {}
             -1 => return Err(io::Error::last_os_error()),
             stopped => return Ok((stopped, status)),

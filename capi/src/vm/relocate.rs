@@ -1,0 +1,138 @@
+//! Moving VMAs, within a map and to another one.
+
+use core::ptr;
+
+use engine::vm_map::SourceRange;
+use engine::{Error, Merge};
+
+use super::handle::kvma_vm;
+use super::update::{alone, kvma_update, within};
+use crate::boundary::{ffi_call, handle};
+use crate::hooks::{HookTable, kvma_hooks};
+use crate::request::to_merge;
+use crate::status::{Failure, kvma_status};
+
+/// The range that VMAs move from is unmapped.
+pub const KVMA_SOURCE_UNMAP: u32 = 0;
+/// The range that VMAs move from stays mapped, without its contents (`MREMAP_DONTUNMAP`).
+pub const KVMA_SOURCE_KEEP: u32 = 1;
+
+fn to_source(source: u32) -> Result<SourceRange, Failure> {
+    match source {
+        KVMA_SOURCE_UNMAP => Ok(SourceRange::Unmap),
+        KVMA_SOURCE_KEEP => Ok(SourceRange::Keep),
+        _ => Err(Failure::Argument),
+    }
+}
+
+/// Moves the VMAs in `len` bytes from `from` to `to`, contents and all; gaps stay gaps. The target
+/// must be free and must not overlap the source, of which no part may be claimed (`KVMA_CLAIMED`).
+/// `source` is `KVMA_SOURCE_UNMAP` or `KVMA_SOURCE_KEEP`, and `merge` is `KVMA_MERGE_BOTH` or the
+/// like. O((VMAs + 1) log n).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvma_vm_relocate(
+    vm: *mut kvma_vm,
+    from: u64,
+    len: u64,
+    to: u64,
+    source: u32,
+    merge: u32,
+    hooks: Option<&kvma_hooks>,
+) -> kvma_status {
+    ffi_call(|| {
+        let (source, merge) = (to_source(source)?, to_merge(merge)?);
+        // SAFETY: `vm` is NULL or a live map, as the caller promises.
+        unsafe {
+            alone(vm, hooks, |_, map, update| map.relocate(from, len, to, source, merge, update))
+        }
+    })
+}
+
+/// Does what `kvma_vm_relocate` does, within an update.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvma_update_relocate(
+    update: *mut kvma_update,
+    vm: *mut kvma_vm,
+    from: u64,
+    len: u64,
+    to: u64,
+    source: u32,
+    merge: u32,
+) -> kvma_status {
+    ffi_call(|| {
+        let (source, merge) = (to_source(source)?, to_merge(merge)?);
+        // SAFETY: both are NULL or live handles, as the caller promises.
+        unsafe {
+            within(update, vm, |_, map, update| map.relocate(from, len, to, source, merge, update))
+        }
+    })
+}
+
+/// Moves the VMAs in `len` bytes from `from` into the map `target`, to `to`, with their attributes,
+/// offsets and user data; the functions for the data stay those of `vm`. Gaps stay gaps. The range
+/// in the target must be free, and its pages of the same size. Each map has hooks of its own:
+/// `on_unmap` here, `on_map` there. `merge` is `KVMA_MERGE_BOTH` or the like. `KVMA_SAME_SPACE`
+/// if both maps are the same. O((VMAs + 1) log n).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvma_vm_transfer(
+    vm: *mut kvma_vm,
+    from: u64,
+    len: u64,
+    hooks: Option<&kvma_hooks>,
+    target: *mut kvma_vm,
+    to: u64,
+    merge: u32,
+    target_hooks: Option<&kvma_hooks>,
+) -> kvma_status {
+    ffi_call(|| {
+        let merge: Merge = to_merge(merge)?;
+        // SAFETY: both are NULL or live maps, as the caller promises.
+        let (vm, target) = unsafe { (handle(vm)?, handle(target)?) };
+        if ptr::eq(vm, target) {
+            return Err(Error::SameSpace.into());
+        }
+        let hooks = &mut HookTable::new(hooks);
+        let target_hooks = &mut HookTable::new(target_hooks);
+        vm.map.write_then(
+            |map| {
+                let mut update = map.update(hooks);
+                let moved = target.map.write(|target| {
+                    let mut target_update = target.update(target_hooks);
+                    let result =
+                        map.transfer(from, len, &mut update, target, to, merge, &mut target_update);
+                    Ok((result, target_update))
+                });
+                match moved {
+                    Ok((result, target_update)) => (result, Some((update, target_update))),
+                    Err(failure) => (Err(failure), None),
+                }
+            },
+            drop,
+        )
+    })
+}
+
+/// Does what `kvma_vm_transfer` does, within an update of each map.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvma_update_transfer(
+    update: *mut kvma_update,
+    vm: *mut kvma_vm,
+    from: u64,
+    len: u64,
+    target_update: *mut kvma_update,
+    target: *mut kvma_vm,
+    to: u64,
+    merge: u32,
+) -> kvma_status {
+    ffi_call(|| {
+        let merge = to_merge(merge)?;
+        // SAFETY: all four are NULL or live handles, as the caller promises.
+        unsafe {
+            within(update, vm, |_, map, update| {
+                within(target_update, target, |_, target, target_update| {
+                    map.transfer(from, len, update, target, to, merge, target_update)
+                })
+            })
+        }
+    })
+}

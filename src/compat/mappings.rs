@@ -1,0 +1,333 @@
+//! libmmap's address space: mappings, and the VMAs that are left of them.
+//!
+//! A *mapping* is what one call has made. Unmapping, replacing and protecting split it into VMAs,
+//! each of which knows the base and length of its mapping, and whether the mapping was there when
+//! the space was last marked.
+
+use super::origin::{Info, MappingId, Origin};
+use crate::addr_space::HasVmMap;
+use crate::error::Error;
+use crate::flags::Prot;
+use crate::hooks::Hooks;
+use crate::node::NodeAlloc;
+use crate::placement::{MapRequest, Placement, Search};
+use crate::range::{PageSize, VmRange};
+use crate::sync;
+use crate::vm_map::{Update, Updater, VmMap};
+use crate::vma::{Attrs, Vma, VmaData, VmaNode};
+use core::fmt;
+use core::ops::RangeInclusive;
+
+/// An address space that remembers which mapping each VMA comes from, and can go back to a state
+/// that it was in.
+///
+/// `V` is the user data of each VMA, `A` a handle of the node allocator. There is no lock inside:
+/// an [`AddrSpace`](crate::AddrSpace) puts one around it. Hooks run inside the call, under that
+/// lock, and must not call back into the space.
+///
+/// Operations take hooks: an [`UpdateFn`](super::UpdateFn) for a closure that hears address, length
+/// and previous information of each part that goes or changes; any other [`Hooks`] for more. They
+/// also take an [`Update`], made by [`update`](Self::update), with which several of them are one
+/// change.
+///
+/// ```
+/// # #[cfg(feature = "alloc")] {
+/// use kvma::compat::{Info, Mappings, UpdateFn};
+/// use kvma::{Attrs, Heap, PageSize, Prot, VmRange};
+///
+/// let mut space = Mappings::<(), _>::new(0x10000..=0x10_ffff, PageSize::SIZE_4K, Heap)?;
+/// let mut gone = Vec::new();
+/// let mut hooks = UpdateFn(|range: VmRange, info: Info<'_>| {
+///     gone.push((range.start(), range.len(), info.mapping().start()));
+/// });
+/// let at = space.map_any(None, 0x4000, Attrs::new(Prot::READ), (), &mut hooks)?;
+/// let saved = space.checkpoint()?;
+/// space.unmap(at + 0x1000, 0x1000, &mut hooks)?;
+/// space.protect(at, 0x1000, Prot::RW, &mut hooks)?;
+/// space.restore(&saved, &mut hooks)?;
+/// let page = Some(0x1000);
+/// assert_eq!(gone, [(at + 0x1000, page, at), (at, page, at), (at, page, at)]);
+/// assert_eq!(space.vm_map().len(), 1);
+/// # }
+/// # Ok::<(), kvma::Error>(())
+/// ```
+pub struct Mappings<V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone> {
+    pub(super) map: VmMap<Origin<V>, A>,
+    /// The identity that the next mapping gets.
+    next: MappingId,
+}
+
+impl<V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone> Mappings<V, A> {
+    /// Returns an empty space over the bytes `space`, whole pages. A page is any power of two.
+    ///
+    /// Takes one node.
+    ///
+    /// # Errors
+    ///
+    /// As for [`VmMap::new`].
+    pub fn new(space: RangeInclusive<u64>, page: PageSize, alloc: A) -> Result<Self, Error> {
+        Ok(Self::over(VmMap::new(space, page, alloc)?))
+    }
+
+    pub(super) fn over(map: VmMap<Origin<V>, A>) -> Self {
+        Self { map, next: MappingId { space: sync::unique(), serial: 0 } }
+    }
+
+    /// Returns the map below, for everything that only looks.
+    pub fn vm_map(&self) -> &VmMap<Origin<V>, A> {
+        &self.map
+    }
+
+    /// Returns the map below, for changes that have no name here: splitting and merging by hand,
+    /// relocating, committing, advice.
+    pub fn vm_map_mut(&mut self) -> &mut VmMap<Origin<V>, A> {
+        &mut self.map
+    }
+
+    /// Returns an update, which carries hooks into several operations, and the work that they owe
+    /// out of them.
+    pub fn update<'h, H: Hooks<Origin<V>> + ?Sized>(
+        &self,
+        hooks: &'h mut H,
+    ) -> Update<'h, Origin<V>, A, H> {
+        self.map.update(hooks)
+    }
+
+    /// Maps what the request says, and returns the byte address.
+    ///
+    /// The new mapping is merged with no other, whatever the request says. Costs and hooks are
+    /// those of [`VmMap::map`], with O(log n) more.
+    ///
+    /// # Errors
+    ///
+    /// As for [`VmMap::map`].
+    pub fn map<By, U: Updater<Origin<V>, A, By> + ?Sized>(
+        &mut self,
+        request: MapRequest<V>,
+        update: &mut U,
+    ) -> Result<u64, U::Error> {
+        let MapRequest { placement, len, attrs, data, merge } = request;
+        let id = self.next;
+        let origin = |whole| Origin { id, whole, moved: 0, original: false, data };
+        let addr = update.run(&mut self.map, |map, update| {
+            // The address is looked for first: the mapping knows its own base.
+            match locate(map, placement, len) {
+                Ok((placement, whole)) => {
+                    let request = MapRequest { placement, len, attrs, data: origin(whole), merge };
+                    map.map(request, update)
+                }
+                Err(error) => {
+                    // As `VmMap::map` does: data must not be dropped under the lock.
+                    update.owed.reject(origin(map.space()));
+                    Err(error.into())
+                }
+            }
+        })?;
+        self.next.serial = self.next.serial.wrapping_add(1);
+        Ok(addr)
+    }
+
+    /// Maps `len` bytes at `hint`, rounded down to a page, if that is free, and else at the lowest
+    /// free range. Returns the byte address.
+    ///
+    /// # Errors
+    ///
+    /// As for [`VmMap::map`]; [`Error::NoSpace`] if nothing is free.
+    pub fn map_any<By, U: Updater<Origin<V>, A, By> + ?Sized>(
+        &mut self,
+        hint: Option<u64>,
+        len: u64,
+        attrs: Attrs,
+        data: V,
+        update: &mut U,
+    ) -> Result<u64, U::Error> {
+        let search = hint.map_or(Search::new(), |hint| Search::new().hint(hint));
+        self.map(MapRequest::new(Placement::Any(search), len, attrs).with_data(data), update)
+    }
+
+    /// Maps `len` bytes at `addr`, in place of whatever is mapped there, and returns `addr`.
+    ///
+    /// The hooks hear `on_unmap` for each part that is replaced.
+    ///
+    /// # Errors
+    ///
+    /// As for [`VmMap::map`].
+    pub fn map_at<By, U: Updater<Origin<V>, A, By> + ?Sized>(
+        &mut self,
+        addr: u64,
+        len: u64,
+        attrs: Attrs,
+        data: V,
+        update: &mut U,
+    ) -> Result<u64, U::Error> {
+        self.map(MapRequest::new(Placement::Fixed(addr), len, attrs).with_data(data), update)
+    }
+
+    /// Unmaps `len` bytes from `addr`, and returns the bytes removed. Gaps in the range are fine.
+    ///
+    /// Costs and hooks are those of [`VmMap::unmap`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`VmMap::unmap`].
+    pub fn unmap<By, U: Updater<Origin<V>, A, By> + ?Sized>(
+        &mut self,
+        addr: u64,
+        len: u64,
+        update: &mut U,
+    ) -> Result<u64, U::Error> {
+        self.map.unmap(addr, len, update)
+    }
+
+    /// Changes the protection of `len` bytes from `addr`, all of which must be mapped.
+    ///
+    /// Costs and hooks are those of [`VmMap::protect`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`VmMap::protect`]; [`Error::NotMapped`] if there is a gap.
+    pub fn protect<By, U: Updater<Origin<V>, A, By> + ?Sized>(
+        &mut self,
+        addr: u64,
+        len: u64,
+        prot: Prot,
+        update: &mut U,
+    ) -> Result<(), U::Error> {
+        self.map.protect(addr, len, prot, update)
+    }
+
+    /// Gives each VMA in `len` bytes from `addr` the attributes that `new` returns for it.
+    ///
+    /// Costs and hooks are those of [`VmMap::update_attrs`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`VmMap::update_attrs`].
+    pub fn update_attrs<By, U: Updater<Origin<V>, A, By> + ?Sized>(
+        &mut self,
+        addr: u64,
+        len: u64,
+        new: impl Fn(&Vma<'_, Origin<V>>) -> Attrs,
+        update: &mut U,
+    ) -> Result<(), U::Error> {
+        self.map.update_attrs(addr, len, new, update)
+    }
+
+    /// Returns what is known about the page that holds `addr`; `None` if it is not mapped.
+    ///
+    /// O(log n).
+    pub fn query_page(&self, addr: u64) -> Option<Info<'_, V>> {
+        let vma = self.map.find(addr)?;
+        let page = self.map.page_size();
+        let range = VmRange::new(page.round_down(addr), page.bytes(), page).ok()?;
+        Some(Info::new(range, vma.attrs_at(addr), vma.data()))
+    }
+
+    /// Unmaps everything, and returns the bytes removed.
+    ///
+    /// Costs and hooks are those of [`VmMap::clear`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`VmMap::clear`].
+    pub fn reset<By, U: Updater<Origin<V>, A, By> + ?Sized>(
+        &mut self,
+        update: &mut U,
+    ) -> Result<u64, U::Error> {
+        self.map.clear(update)
+    }
+
+    /// Marks everything that is mapped now as original.
+    ///
+    /// O(n + newly marked log n). Needs no memory.
+    pub fn mark_original(&mut self) {
+        self.set_marks(|space, from| {
+            let mut vmas = space.map.overlapping(from, u64::MAX);
+            vmas.find(|vma| !vma.data().original).map(|vma| (vma.range(), true))
+        });
+    }
+
+    /// Unmaps all that was mapped since the space was last marked, or everything if it never was.
+    /// Returns the bytes removed.
+    ///
+    /// Parts of original mappings that were unmapped, replaced or protected since stay so;
+    /// [`restore`](Self::restore) brings those back, too. Costs and hooks are those of
+    /// [`VmMap::retain`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`VmMap::retain`].
+    pub fn unmap_non_original<By, U: Updater<Origin<V>, A, By> + ?Sized>(
+        &mut self,
+        update: &mut U,
+    ) -> Result<u64, U::Error> {
+        self.map.retain(|vma| vma.data().original, update)
+    }
+
+    /// Asks `wrong` for the first VMA from an address on that needs another mark, until there is
+    /// none.
+    pub(super) fn set_marks(&mut self, wrong: impl Fn(&Self, u64) -> Option<(VmRange, bool)>) {
+        let mut from = Some(self.map.space().start());
+        while let Some((range, mark)) = from.and_then(|from| wrong(self, from)) {
+            // Cannot fail: `wrong` has just found the VMA.
+            let _ = self.map.update_data(range.start(), |origin| origin.original = mark);
+            from = range.end();
+        }
+    }
+}
+
+/// Decides where a mapping of `len` bytes goes, and returns its range.
+fn locate<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone>(
+    map: &VmMap<V, A>,
+    placement: Placement,
+    len: u64,
+) -> Result<(Placement, VmRange), Error> {
+    let (addr, placement) = match placement {
+        Placement::Any(search) => {
+            let addr = map.find_gap(len, &search)?;
+            (addr, Placement::FixedNoReplace(addr))
+        }
+        Placement::Fixed(addr) | Placement::FixedNoReplace(addr) => (addr, placement),
+    };
+    Ok((placement, VmRange::new(addr, len, map.page_size())?))
+}
+
+impl<V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone> HasVmMap for Mappings<V, A> {
+    type Data = Origin<V>;
+    type Alloc = A;
+
+    fn vm_map(&self) -> &VmMap<Origin<V>, A> {
+        &self.map
+    }
+}
+
+/// Shows the space, and each VMA with its attributes, its mapping and the user data.
+impl<V, A> fmt::Debug for Mappings<V, A>
+where
+    V: VmaData + fmt::Debug,
+    A: NodeAlloc<VmaNode<Origin<V>>> + Clone,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mappings")
+            .field("space", &self.map.space())
+            .field("page", &self.map.page_size())
+            .field("vmas", &VmaInfos(&self.map))
+            .finish()
+    }
+}
+
+/// The VMAs of a map, for `Debug`.
+pub(super) struct VmaInfos<'a, V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone>(
+    pub(super) &'a VmMap<Origin<V>, A>,
+);
+
+impl<V, A> fmt::Debug for VmaInfos<'_, V, A>
+where
+    V: VmaData + fmt::Debug,
+    A: NodeAlloc<VmaNode<Origin<V>>> + Clone,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let infos = self.0.iter().map(|vma| Info::new(vma.range(), vma.attrs(), vma.data()));
+        f.debug_list().entries(infos).finish()
+    }
+}

@@ -1,0 +1,304 @@
+//! The system calls of [`Mm`] on an [`AddrSpace`]: under its lock, and with nodes taken before it.
+//!
+//! Those that hold the lock once are here. Those that work in batches, and fork, are beside the
+//! call on [`Mm`].
+//!
+//! What Linux checks for the whole range is checked before the first batch. Each later batch checks
+//! again what others may have changed since, so that nothing is ever done that Linux would refuse,
+//! and ends the call with Linux's error if so; then what was done stays. With at most
+//! [`MAX_VMAS_PER_LOCK_HOLD`](crate::addr_space::MAX_VMAS_PER_LOCK_HOLD) VMAs there is one batch,
+//! and it is the call on [`Mm`] itself, in every respect.
+
+use super::exec::Install;
+use super::fault::{Fault, FaultAction};
+use super::file::File;
+use super::kernel::Kernel;
+use super::mm::{Call, Mm, MmAlloc};
+use super::mmap::Mmap;
+use super::process_madvise::Target;
+use crate::addr_space::NODES_PER_OPERATION;
+use crate::{AddrSpace, Errno, RawLock};
+
+/// The calls that hold the lock once. They must not be called from hooks or where the lock is held:
+/// they hang, or if the lock knows its holder return `EDEADLK` (and panic in debug builds).
+impl<F: File, A: MmAlloc<F>, L: RawLock> AddrSpace<Mm<F, A>, L> {
+    /// Runs one call.
+    fn call<K: Kernel<F> + ?Sized, R>(
+        &self,
+        kernel: &mut K,
+        run: impl FnOnce(&mut Mm<F, A>, &mut Call<'_, F, A, K>) -> Result<R, Errno>,
+    ) -> Result<R, Errno> {
+        self.check_reentry()?;
+        self.update(NODES_PER_OPERATION, kernel, run)
+    }
+
+    /// Maps a file or anonymous memory: mmap(2). Returns the address. See [`Mm::mmap`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Mm::mmap`].
+    pub fn mmap<K: Kernel<F> + ?Sized>(&self, args: Mmap<F>, kernel: &mut K) -> Result<u64, Errno> {
+        self.call(kernel, |mm, call| mm.mmap(args, call))
+    }
+
+    /// Changes the protection of a range: mprotect(2). See [`Mm::mprotect`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Mm::mprotect`].
+    pub fn mprotect<K: Kernel<F> + ?Sized>(
+        &self,
+        addr: u64,
+        len: u64,
+        prot: u64,
+        kernel: &mut K,
+    ) -> Result<u64, Errno> {
+        self.call(kernel, |mm, call| mm.mprotect(addr, len, prot, call))
+    }
+
+    /// Changes the protection of a range and tags it with a protection key: `pkey_mprotect(2)`. See
+    /// [`Mm::pkey_mprotect`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Mm::pkey_mprotect`].
+    pub fn pkey_mprotect<K: Kernel<F> + ?Sized>(
+        &self,
+        addr: u64,
+        len: u64,
+        prot: u64,
+        key: u64,
+        kernel: &mut K,
+    ) -> Result<u64, Errno> {
+        self.call(kernel, |mm, call| mm.pkey_mprotect(addr, len, prot, key, call))
+    }
+
+    /// Moves, shrinks or extends a mapping: mremap(2). Returns the new address. See [`Mm::mremap`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Mm::mremap`].
+    pub fn mremap<K: Kernel<F> + ?Sized>(
+        &self,
+        old_addr: u64,
+        old_len: u64,
+        new_len: u64,
+        flags: u64,
+        new_addr: u64,
+        kernel: &mut K,
+    ) -> Result<u64, Errno> {
+        self.call(kernel, |mm, call| mm.mremap(old_addr, old_len, new_len, flags, new_addr, call))
+    }
+
+    /// Moves the end of the heap to `brk`: brk(2). Returns where it is now. See [`Mm::brk`].
+    pub fn brk<K: Kernel<F> + ?Sized>(&self, brk: u64, kernel: &mut K) -> u64 {
+        self.update(NODES_PER_OPERATION, kernel, |mm, call| mm.brk(brk, call))
+    }
+
+    /// Moves the end of the heap by `increment` bytes: sbrk(3). Returns where it was. See
+    /// [`Mm::sbrk`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Mm::sbrk`].
+    pub fn sbrk<K: Kernel<F> + ?Sized>(
+        &self,
+        increment: i64,
+        kernel: &mut K,
+    ) -> Result<u64, Errno> {
+        self.call(kernel, |mm, call| mm.sbrk(increment, call))
+    }
+
+    /// Advises on a range: madvise(2). See [`Mm::madvise`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Mm::madvise`].
+    pub fn madvise<K: Kernel<F> + ?Sized>(
+        &self,
+        addr: u64,
+        len: u64,
+        advice: u64,
+        kernel: &mut K,
+    ) -> Result<u64, Errno> {
+        self.call(kernel, |mm, call| mm.madvise(addr, len, advice, call))
+    }
+
+    /// Advises on each range of a vector: `process_madvise(2)`. Returns the bytes advised. See
+    /// [`Mm::process_madvise`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Mm::process_madvise`].
+    pub fn process_madvise<K: Kernel<F> + ?Sized>(
+        &self,
+        target: Target,
+        ranges: impl IntoIterator<Item = (u64, u64), IntoIter: Clone>,
+        advice: u64,
+        flags: u64,
+        kernel: &mut K,
+    ) -> Result<u64, Errno> {
+        self.call(kernel, |mm, call| mm.process_madvise(target, ranges, advice, flags, call))
+    }
+
+    /// Locks a range, and brings its pages in: mlock(2). See [`Mm::mlock`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Mm::mlock`].
+    pub fn mlock<K: Kernel<F> + ?Sized>(
+        &self,
+        addr: u64,
+        len: u64,
+        kernel: &mut K,
+    ) -> Result<u64, Errno> {
+        self.call(kernel, |mm, call| mm.mlock(addr, len, call))
+    }
+
+    /// Locks a range: mlock2(2). See [`Mm::mlock2`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Mm::mlock2`].
+    pub fn mlock2<K: Kernel<F> + ?Sized>(
+        &self,
+        addr: u64,
+        len: u64,
+        flags: u64,
+        kernel: &mut K,
+    ) -> Result<u64, Errno> {
+        self.call(kernel, |mm, call| mm.mlock2(addr, len, flags, call))
+    }
+
+    /// Unlocks a range: munlock(2). See [`Mm::munlock`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Mm::munlock`].
+    pub fn munlock<K: Kernel<F> + ?Sized>(
+        &self,
+        addr: u64,
+        len: u64,
+        kernel: &mut K,
+    ) -> Result<u64, Errno> {
+        self.call(kernel, |mm, call| mm.munlock(addr, len, call))
+    }
+
+    /// Writes shared mappings back to their objects: msync(2). See [`Mm::msync`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Mm::msync`].
+    pub fn msync<K: Kernel<F> + ?Sized>(
+        &self,
+        addr: u64,
+        len: u64,
+        flags: u64,
+        kernel: &mut K,
+    ) -> Result<u64, Errno> {
+        self.call(kernel, |mm, call| mm.msync(addr, len, flags, call))
+    }
+
+    /// Reports which pages of a range are in memory: mincore(2). See [`Mm::mincore`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Mm::mincore`].
+    pub fn mincore<K: Kernel<F> + ?Sized>(
+        &self,
+        addr: u64,
+        len: u64,
+        kernel: &mut K,
+    ) -> Result<u64, Errno> {
+        self.call(kernel, |mm, call| mm.mincore(addr, len, call))
+    }
+
+    /// Seals a range against later changes: mseal(2). See [`Mm::mseal`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Mm::mseal`].
+    pub fn mseal<K: Kernel<F> + ?Sized>(
+        &self,
+        addr: u64,
+        len: u64,
+        flags: u64,
+        kernel: &mut K,
+    ) -> Result<u64, Errno> {
+        self.call(kernel, |mm, call| mm.mseal(addr, len, flags, call))
+    }
+
+    /// Names the anonymous memory in a range: `prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, …)`. See
+    /// [`Mm::set_anon_name`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Mm::set_anon_name`].
+    pub fn set_anon_name<K: Kernel<F> + ?Sized>(
+        &self,
+        addr: u64,
+        len: u64,
+        name: Option<&F>,
+        kernel: &mut K,
+    ) -> Result<u64, Errno> {
+        self.call(kernel, |mm, call| mm.set_anon_name(addr, len, name, call))
+    }
+
+    /// Allocates a protection key: `pkey_alloc(2)`. See [`Mm::pkey_alloc`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Mm::pkey_alloc`].
+    pub fn pkey_alloc(&self, flags: u64, rights: u64) -> Result<u64, Errno> {
+        self.check_reentry()?;
+        self.begin().pkey_alloc(flags, rights)
+    }
+
+    /// Frees a protection key: `pkey_free(2)`. See [`Mm::pkey_free`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Mm::pkey_free`].
+    pub fn pkey_free(&self, key: u64) -> Result<u64, Errno> {
+        self.check_reentry()?;
+        self.begin().pkey_free(key)
+    }
+
+    /// Puts a VMA of the kernel's own into a free range. See [`Mm::install`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Mm::install`].
+    pub fn install<K: Kernel<F> + ?Sized>(
+        &self,
+        vma: Install<F>,
+        kernel: &mut K,
+    ) -> Result<(), Errno> {
+        self.call(kernel, |mm, call| mm.install(vma, call))
+    }
+
+    /// Decides what a page fault comes to, and extends the stack if need be. See [`Mm::fault`].
+    ///
+    /// For the faults that [`Fault::check_access`] cannot decide without the lock.
+    pub fn fault<K: Kernel<F> + ?Sized>(&self, fault: &Fault, kernel: &mut K) -> FaultAction {
+        self.update(NODES_PER_OPERATION, kernel, |mm, call| mm.fault(fault, call))
+    }
+
+    /// Extends the stack above `addr` down to the page of `addr`. See [`Mm::grow_stack`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Mm::grow_stack`].
+    pub fn grow_stack<K: Kernel<F> + ?Sized>(
+        &self,
+        addr: u64,
+        kernel: &mut K,
+    ) -> Result<(), Errno> {
+        self.call(kernel, |mm, call| mm.grow_stack(addr, call))
+    }
+
+    /// Notes that a private page of the VMA at `addr` has been written. See [`Mm::note_write`].
+    pub fn note_write(&self, addr: u64) {
+        self.begin().note_write(addr);
+    }
+}

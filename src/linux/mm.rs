@@ -1,0 +1,231 @@
+//! [`Mm`]: the address space of one program.
+
+use core::fmt;
+
+use super::exec::Gate;
+use super::file::File;
+use super::layout::Layout;
+use super::limits::{Limits, Usage};
+use super::pkey::Keys;
+use super::policy::Policy;
+use super::vm_flags::VmFlags;
+use super::vma::LinuxVma;
+use crate::addr_space::HasVmMap;
+use crate::vm_map::{Update, VmMap, Vmas};
+use crate::{Error, Hooks, NodeAlloc, Vma, VmaNode};
+
+/// The version of Linux whose rules are followed.
+///
+/// It matters: mremap over several VMAs, for one, is new in 6.17.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rules {
+    major: u32,
+    minor: u32,
+}
+
+impl Rules {
+    /// Linux 6.18.
+    pub const V6_18: Self = Self { major: 6, minor: 18 };
+
+    /// Returns the major and the minor version.
+    pub const fn version(self) -> (u32, u32) {
+        (self.major, self.minor)
+    }
+}
+
+/// The largest number of VMAs that a program may have (`vm.max_map_count`), unless
+/// [`Mm::set_max_map_count`] sets another.
+pub const MAX_MAP_COUNT: usize = 65530;
+
+/// An allocator that the nodes of an [`Mm`] can come from.
+///
+/// Implemented for every type that qualifies; it only saves writing the two bounds out.
+pub trait MmAlloc<F: File>: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone {}
+
+impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> MmAlloc<F> for A {}
+
+/// Carries the [`Kernel`](super::Kernel) into a call on [`Mm`], and owed work out of it.
+///
+/// Finish or drop it after releasing the lock that guards the [`Mm`], if there is one.
+pub type Call<'h, F, A, K> = Update<'h, LinuxVma<F>, A, K>;
+
+/// The address space of one program, as Linux keeps it (`mm_struct`).
+///
+/// It has no lock of its own: put it into an [`AddrSpace`](crate::AddrSpace) for that.
+///
+/// Each call needs at most three nodes at a time. Where there are none it fails with `ENOMEM`, as
+/// Linux does.
+pub struct Mm<F: File, A: MmAlloc<F>> {
+    pub(super) map: VmMap<LinuxVma<F>, A>,
+    pub(super) layout: Layout,
+    pub(super) limits: Limits,
+    pub(super) usage: Usage,
+    pub(super) max_map_count: usize,
+    /// First byte of the heap.
+    pub(super) start_brk: u64,
+    /// First byte after the heap, which need not be page-aligned.
+    pub(super) brk: u64,
+    /// Bytes of initialised data, which `RLIMIT_DATA` counts with the heap.
+    pub(super) data_segment: u64,
+    /// An address in the stack that the program started with: maps calls its VMA `[stack]`. 0 if
+    /// there is none.
+    pub(super) start_stack: u64,
+    /// The lock flags of what is mapped from now on (`mlockall(MCL_FUTURE)`).
+    pub(super) future: VmFlags,
+    pub(super) gate: Gate,
+    pub(super) policy: Policy,
+    pub(super) keys: Keys,
+}
+
+impl<F: File, A: MmAlloc<F>> Mm<F, A> {
+    /// Creates an empty address space. Takes one node.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::OutOfMemory`]: there is no node.
+    /// - [`Error::Unaligned`], [`Error::OutOfRange`]: the layout contradicts itself.
+    pub fn new(layout: Layout, alloc: A) -> Result<Self, Error> {
+        layout.check()?;
+        let map = VmMap::new(0..=layout.task_size() - 1, layout.page_size(), alloc)?;
+        Ok(Self {
+            map,
+            layout,
+            limits: Limits::default(),
+            usage: Usage::default(),
+            max_map_count: MAX_MAP_COUNT,
+            start_brk: 0,
+            brk: 0,
+            data_segment: 0,
+            start_stack: 0,
+            future: VmFlags::empty(),
+            gate: Gate::None,
+            policy: Policy::new(),
+            keys: Keys::new(),
+        })
+    }
+
+    /// Returns what carries `kernel` into calls, and owed work out of them.
+    pub fn update<'h, K: Hooks<LinuxVma<F>> + ?Sized>(
+        &self,
+        kernel: &'h mut K,
+    ) -> Call<'h, F, A, K> {
+        self.map.update(kernel)
+    }
+
+    /// Iterates over the VMAs in ascending order. [`VmFlags::of`] gives their flags.
+    pub fn iter(&self) -> Vmas<'_, LinuxVma<F>> {
+        self.map.iter()
+    }
+
+    /// Returns the shape of the address space.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Returns the resource limits.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Sets the resource limits. What is in use already stays.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
+    /// Returns the version of Linux whose rules are followed.
+    pub fn rules(&self) -> Rules {
+        Rules::V6_18
+    }
+
+    /// Returns the kernel's own rules.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// Sets the kernel's own rules. What is mapped already stays.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unaligned`]: the guard is not made of whole pages.
+    pub fn set_policy(&mut self, policy: Policy) -> Result<(), Error> {
+        if !self.layout.is_aligned(policy.guard()) {
+            return Err(Error::Unaligned);
+        }
+        self.policy = policy;
+        Ok(())
+    }
+
+    /// Returns how much of each resource is in use.
+    pub fn usage(&self) -> &Usage {
+        &self.usage
+    }
+
+    /// Returns the number of VMAs (`map_count`).
+    pub fn map_count(&self) -> usize {
+        self.map.len()
+    }
+
+    /// Sets the largest number of VMAs. Those that exist stay.
+    pub fn set_max_map_count(&mut self, max: usize) {
+        self.max_map_count = max;
+    }
+
+    /// Checks every invariant of the map, and the counts against the VMAs. For tests.
+    ///
+    /// O(n log n).
+    ///
+    /// # Errors
+    ///
+    /// The first thing that is wrong.
+    pub fn check(&self) -> Result<(), &'static str> {
+        self.map.check()?;
+        let mut usage = Usage::default();
+        for vma in self {
+            usage.add(VmFlags::of(&vma), vma.page_count());
+        }
+        // The count of locked pages may be too high: see `mremap`.
+        if usage.equals_but_for_locked(&self.usage) && usage.locked() <= self.usage.locked() {
+            Ok(())
+        } else {
+            Err("usage is not what the VMAs add up to")
+        }
+    }
+}
+
+impl<'a, F: File, A: MmAlloc<F>> IntoIterator for &'a Mm<F, A> {
+    type Item = Vma<'a, LinuxVma<F>>;
+    type IntoIter = Vmas<'a, LinuxVma<F>>;
+
+    fn into_iter(self) -> Vmas<'a, LinuxVma<F>> {
+        self.iter()
+    }
+}
+
+impl<F: File, A: MmAlloc<F>> HasVmMap for Mm<F, A> {
+    type Data = LinuxVma<F>;
+    type Alloc = A;
+
+    fn vm_map(&self) -> &VmMap<LinuxVma<F>, A> {
+        &self.map
+    }
+}
+
+impl<F: File, A: MmAlloc<F>> fmt::Debug for Mm<F, A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mm")
+            .field("layout", &self.layout)
+            .field("limits", &self.limits)
+            .field("usage", &self.usage)
+            .field("policy", &self.policy)
+            .field("brk", &format_args!("{:#x}..{:#x}", self.start_brk, self.brk))
+            .field("map", &self.map)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<F: File, A: MmAlloc<F>> fmt::Display for Mm<F, A> {
+    /// Writes `/proc/PID/maps`, as [`maps`](Self::maps) does.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.maps().fmt(f)
+    }
+}

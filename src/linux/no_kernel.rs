@@ -1,0 +1,82 @@
+//! Kernels for callers that have only hooks, or nothing at all.
+
+use super::file::File;
+use super::kernel::Kernel;
+use super::vma::LinuxVma;
+use crate::hooks::{Advice, OnEvent, RemovedVma};
+use crate::{Attrs, Errno, Event, Hooks, Piece};
+
+/// A [`Kernel`] without page tables: no privileges, memory without end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NoKernel;
+
+impl<F: File> Hooks<LinuxVma<F>> for NoKernel {
+    type Error = Errno;
+
+    fn prepares(&self) -> bool {
+        false
+    }
+}
+
+impl<F: File> Kernel<F> for NoKernel {}
+
+/// Makes a [`Kernel`] of hooks whose error is another one: what they refuse with becomes an
+/// [`Errno`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct WithErrno<H>(pub H);
+
+impl<V, H: Hooks<V, Error: Into<Errno>>> Hooks<V> for WithErrno<H> {
+    type Error = Errno;
+
+    fn prepare(&mut self, event: &Event<'_, V>) -> Result<(), Errno> {
+        self.0.prepare(event).map_err(Into::into)
+    }
+
+    fn prepares(&self) -> bool {
+        self.0.prepares()
+    }
+
+    fn cancel(&mut self, event: &Event<'_, V>) {
+        self.0.cancel(event);
+    }
+
+    fn on_map(&mut self, piece: &Piece<'_, V>) {
+        self.0.on_map(piece);
+    }
+
+    fn on_unmap(&mut self, piece: &Piece<'_, V>) {
+        self.0.on_unmap(piece);
+    }
+
+    fn on_protect(&mut self, piece: &Piece<'_, V>, old: &Attrs) {
+        self.0.on_protect(piece, old);
+    }
+
+    fn on_relocate(&mut self, piece: &Piece<'_, V>, to: u64) {
+        self.0.on_relocate(piece, to);
+    }
+
+    fn on_advise(&mut self, piece: &Piece<'_, V>, advice: Advice) {
+        self.0.on_advise(piece, advice);
+    }
+
+    fn flush_begin(&mut self) {
+        self.0.flush_begin();
+    }
+
+    fn flush_wait(&mut self) {
+        self.0.flush_wait();
+    }
+
+    fn release(&mut self, removed: RemovedVma<V>) {
+        self.0.release(removed);
+    }
+}
+
+impl<F: File, H: Hooks<LinuxVma<F>, Error: Into<Errno>>> Kernel<F> for WithErrno<H> {}
+
+/// Makes a [`Kernel`] of a closure that hears the steps which cannot fail: as
+/// [`kvma::on_event`](crate::on_event), for calls on an [`Mm`](super::Mm).
+pub fn on_event<F: File, E: FnMut(Event<'_, LinuxVma<F>>)>(event: E) -> WithErrno<OnEvent<E>> {
+    WithErrno(crate::on_event(event))
+}

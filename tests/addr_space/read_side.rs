@@ -1,0 +1,177 @@
+//! An allocator that gives memory back, and the guards that keep readers safe from it.
+
+use super::{PAGE, fixed};
+use kvma::node::{Content, Node, NodeList};
+use kvma::*;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, RwLock, RwLockReadGuard};
+
+/// Gives memory back once nobody reads: a toy RCU.
+struct Rcu {
+    readers: AtomicUsize,
+    /// Freed nodes at which a reader may still be looking.
+    limbo: Mutex<NodeList<VmaNode>>,
+    given_back: AtomicUsize,
+    ever_read: AtomicBool,
+}
+
+struct Reading<'a>(&'a Rcu);
+
+impl Rcu {
+    const fn new() -> Rcu {
+        Rcu {
+            readers: AtomicUsize::new(0),
+            limbo: Mutex::new(NodeList::new()),
+            given_back: AtomicUsize::new(0),
+            ever_read: AtomicBool::new(false),
+        }
+    }
+
+    fn drain(&self) {
+        let mut limbo = self.limbo.lock().unwrap();
+        while self.readers.load(Ordering::SeqCst) == 0 {
+            let Some(node) = limbo.pop_front() else { break };
+            self.given_back.fetch_add(1, Ordering::Relaxed);
+            // SAFETY: `alloc` made it as a box, and nobody looks at it.
+            drop(unsafe { Box::from_raw(node.as_ptr()) });
+        }
+    }
+}
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        self.0.readers.fetch_sub(1, Ordering::SeqCst);
+        self.0.drain();
+    }
+}
+
+// SAFETY: a node is a box until `drain` drops it.
+unsafe impl NodeAlloc<VmaNode> for Rcu {
+    const TYPE_STABLE: bool = false;
+
+    fn alloc(&self) -> Option<NonNull<Node<VmaNode>>> {
+        NonNull::new(Box::into_raw(Box::new(Node::new())))
+    }
+
+    unsafe fn dealloc(&self, node: NonNull<Node<VmaNode>>) {
+        // SAFETY: it is in no list.
+        unsafe { self.limbo.lock().unwrap().push_back(node) };
+        self.drain();
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        std::ptr::eq(self, other)
+    }
+}
+
+// SAFETY: `drain` waits for the guards.
+unsafe impl ReadSide<VmaNode> for Rcu {
+    type Guard<'a> = Reading<'a>;
+
+    fn enter(&self) -> Reading<'_> {
+        self.ever_read.store(true, Ordering::Relaxed);
+        self.readers.fetch_add(1, Ordering::SeqCst);
+        Reading(self)
+    }
+}
+
+#[test]
+fn readers_are_safe_from_an_allocator_that_gives_memory_back() {
+    static RCU: Rcu = Rcu::new();
+    let map = VmMap::<(), &'static Rcu>::new(PAGE..=0x100_0fff, PageSize::SIZE_4K, &RCU).unwrap();
+    let space = AddrSpace::new(map);
+    for round in 0..50 {
+        space.map(fixed(5, 1, Prot::RW), &mut NoHooks).unwrap();
+        space.map(fixed(9, 1, Prot::READ), &mut NoHooks).unwrap();
+        let vma = space.lookup(5 * PAGE).unwrap();
+        assert!(space.still_valid(vma.token()), "{round}");
+        space.unmap(9 * PAGE, PAGE, &mut NoHooks).unwrap();
+        assert!(space.still_valid(vma.token()), "{round}");
+        // The heap likes to give the same memory again, which must not make the token valid.
+        space.unmap(5 * PAGE, PAGE, &mut NoHooks).unwrap();
+        space.map(fixed(5, 1, Prot::RW), &mut NoHooks).unwrap();
+        assert!(!space.still_valid(vma.token()), "{round}");
+    }
+    assert!(RCU.given_back.load(Ordering::Relaxed) > 50 && RCU.ever_read.load(Ordering::Relaxed));
+
+    // Now with somebody reading all the time.
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                if let Some(vma) = space.lookup(5 * PAGE) {
+                    assert_eq!((vma.range().start(), vma.prot()), (5 * PAGE, Prot::RW));
+                    space.still_valid(vma.token());
+                }
+            }
+        });
+        for _ in 0..20_000 {
+            space.unmap(5 * PAGE, PAGE, &mut NoHooks).unwrap();
+            space.map(fixed(5, 1, Prot::RW), &mut NoHooks).unwrap();
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+}
+
+/// An allocator that gives memory back, and poisons it, once no reader is inside: RCU with one
+/// lock.
+struct Epochs(RwLock<()>);
+
+// SAFETY: each node is a box of its own; `dealloc` waits until every guard that exists is gone.
+unsafe impl<T: Content> NodeAlloc<T> for Epochs {
+    const TYPE_STABLE: bool = false;
+
+    fn alloc(&self) -> Option<NonNull<Node<T>>> {
+        NonNull::new(Box::into_raw(Box::new(Node::new())))
+    }
+
+    unsafe fn dealloc(&self, node: NonNull<Node<T>>) {
+        drop(self.0.write().unwrap());
+        // SAFETY: no reader is left, and the node came from a box.
+        unsafe {
+            node.as_ptr().cast::<u8>().write_bytes(0x55, size_of::<Node<T>>());
+            std::alloc::dealloc(node.as_ptr().cast(), std::alloc::Layout::new::<Node<T>>());
+        }
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        std::ptr::eq(self, other)
+    }
+}
+
+// SAFETY: the guard is a read lock, for which `dealloc` waits.
+unsafe impl<T: Content> ReadSide<T> for Epochs {
+    type Guard<'a> = RwLockReadGuard<'a, ()>;
+
+    fn enter(&self) -> Self::Guard<'_> {
+        self.0.read().unwrap()
+    }
+}
+
+#[test]
+fn nodes_given_back_during_a_change_are_not_where_lookups_begin() {
+    static ALLOC: Epochs = Epochs(RwLock::new(()));
+    let map = || VmMap::<(), _>::new(0..=0xff_ffff, PageSize::SIZE_4K, &ALLOC).unwrap();
+    let space = AddrSpace::new(map());
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                // Either Busy, or an answer that was right at some time.
+                if let Ok(Some(vma)) = space.try_lookup(5 * PAGE) {
+                    assert_eq!(vma.range().start(), 5 * PAGE);
+                }
+            }
+        });
+        for _ in 0..2_000 {
+            space.update(3, &mut NoHooks, |inside, update| {
+                inside.map(fixed(5, 1, Prot::RW), update).unwrap();
+                // All nodes, the root among them, go back at once.
+                *inside = map();
+                inside.map(fixed(5, 1, Prot::RW), &mut NoHooks).unwrap();
+            });
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+}

@@ -1,0 +1,217 @@
+//! Charged memory, to the page: what is charged and uncharged, and how strict a kernel is.
+
+use kvma::linux::abi::*;
+use kvma::linux::{
+    Capabilities, CommitLimit, Layout, LinuxVma, Mm, MmAlloc, Mmap, Overcommit, Usage,
+};
+use kvma::{Errno, FixedPool, Heap, VmaNode};
+use kvma_test_support::{Inode, TestKernel};
+
+use super::{ANON, AT, PAGE, RW};
+
+/// Private memory at a fixed address.
+const FIXED: u64 = ANON | MAP_FIXED;
+
+struct Program<A: MmAlloc<Inode> = Heap> {
+    mm: Mm<Inode, A>,
+    kernel: TestKernel,
+}
+
+impl Program {
+    fn new(limit: u64) -> Self {
+        Self::with_nodes(limit, Heap)
+    }
+}
+
+impl<A: MmAlloc<Inode>> Program<A> {
+    fn with_nodes(limit: u64, nodes: A) -> Self {
+        let kernel = TestKernel::default().with_commit_limit(CommitLimit::of_pages(limit, 0));
+        Self { mm: Mm::new(Layout::x86_64(8 << 20), nodes).unwrap(), kernel }
+    }
+
+    fn map(&mut self, page: u64, pages: u64, prot: u64, flags: u64) -> Result<u64, Errno> {
+        let file = Some(Inode::new(1).open());
+        let args = Mmap { addr: AT + page * PAGE, len: pages * PAGE, prot, flags, offset: 0, file };
+        let answer = self.mm.mmap(args, &mut self.mm.update(&mut self.kernel));
+        self.mm.check().unwrap();
+        assert_eq!(self.mm.usage().committed(), self.kernel.charged);
+        answer
+    }
+
+    /// mremap(2) of some pages, which may move.
+    fn remap(&mut self, page: u64, old: u64, new: u64) -> Result<u64, Errno> {
+        let mut call = self.mm.update(&mut self.kernel);
+        let (old, new) = (old * PAGE, new * PAGE);
+        let answer = self.mm.mremap(AT + page * PAGE, old, new, MREMAP_MAYMOVE, 0, &mut call);
+        call.finish();
+        self.mm.check().unwrap();
+        assert_eq!(self.mm.usage().committed(), self.kernel.charged);
+        answer
+    }
+
+    fn maps(&self) -> String {
+        self.mm.maps().to_string()
+    }
+}
+
+#[test]
+fn what_is_replaced_hands_its_charge_on() {
+    let mut program = Program::new(11);
+    program.map(0, 8, RW, FIXED).unwrap();
+    // Linux asks for the difference only, however little there is to spare.
+    assert_eq!(program.map(0, 8, RW, FIXED), Ok(AT));
+    assert_eq!(program.map(2, 8, RW, FIXED), Ok(AT + 2 * PAGE));
+    assert_eq!(program.kernel.charged, 10);
+    assert_eq!(program.map(9, 2, RW, FIXED), Err(Errno::ENOMEM));
+    assert_eq!(program.map(0, 10, RW, FIXED), Ok(AT));
+    assert_eq!(program.map(0, 10, PROT_READ, FIXED), Ok(AT));
+    assert_eq!(program.kernel.charged, 0);
+}
+
+#[test]
+fn a_replacement_that_fails_leaves_the_count_right() {
+    let mut program = Program::new(100);
+    program.map(0, 8, RW, FIXED).unwrap();
+    // Nothing has gone: the old charge stands, the new one does not.
+    program.kernel.refuse_unmap = Some(Errno::EBUSY);
+    assert_eq!(program.map(4, 8, RW, FIXED), Err(Errno::EBUSY));
+    assert_eq!(program.kernel.charged, 8);
+    program.kernel.refuse_unmap = None;
+    program.kernel.refuse_files = Some(Errno::ENOMEM);
+    // The old mapping has gone by the time the file refuses.
+    assert_eq!(program.map(4, 8, RW, MAP_PRIVATE | MAP_FIXED), Err(Errno::ENOMEM));
+    assert_eq!(program.kernel.charged, 4);
+}
+
+#[test]
+fn a_growing_mremap_that_fails_uncharges_once() {
+    let mut program = Program::new(100);
+    program.map(0, 8, RW, FIXED).unwrap();
+    let before = program.maps();
+    program.kernel.refuse_relocate = Some(Errno::EIO);
+    // In the middle of a VMA, so that it cannot grow where it is.
+    for _ in 0..3 {
+        assert_eq!(program.remap(2, 2, 5), Err(Errno::EIO));
+        assert_eq!((program.maps(), program.kernel.charged), (before.clone(), 8));
+    }
+    program.kernel.refuse_relocate = None;
+    assert!(program.remap(2, 2, 5).is_ok());
+    assert_eq!(program.kernel.charged, 11);
+}
+
+#[test]
+fn a_growing_mremap_takes_the_growth_back_even_if_hooks_refuse_to_unmap() {
+    let mut program = Program::new(100);
+    program.map(0, 8, RW, FIXED).unwrap();
+    // The growth comes to lie right below this.
+    let below_base = (program.mm.layout().base() - AT) / PAGE - 1;
+    program.map(below_base, 1, RW, FIXED).unwrap();
+    let before = program.maps();
+    program.kernel.refuse_relocate = Some(Errno::EIO);
+    program.kernel.refuse_unmap = Some(Errno::EBUSY);
+    assert_eq!(program.remap(2, 2, 5), Err(Errno::EIO));
+    assert_eq!((program.maps(), program.kernel.charged), (before, 9));
+    program.kernel.refuse_relocate = None;
+    let to = program.remap(2, 2, 5).unwrap();
+    assert_eq!(to, program.mm.layout().base() - 6 * PAGE);
+    // It has merged with what follows.
+    assert_eq!(program.mm.iter().last().unwrap().start(), to);
+}
+
+#[test]
+fn a_growing_mremap_without_nodes_leaves_everything_as_it_was() {
+    /// mremap of the middle of a VMA with `N` nodes.
+    fn with_nodes<const N: usize>() -> Result<u64, Errno> {
+        let nodes = FixedPool::<VmaNode<LinuxVma<Inode>>, N>::new();
+        let mut program = Program::with_nodes(100, &nodes);
+        program.map(0, 8, RW, FIXED).unwrap();
+        let before = program.maps();
+        let answer = program.remap(2, 2, 5);
+        if answer.is_err() {
+            assert_eq!((program.maps(), program.kernel.charged), (before, 8));
+        }
+        answer
+    }
+    // The map needs one for itself, the VMA one, the growth one, and splitting the VMA two.
+    assert_eq!(with_nodes::<2>(), Err(Errno::ENOMEM));
+    assert_eq!(with_nodes::<3>(), Err(Errno::ENOMEM));
+    assert_eq!(with_nodes::<4>(), Err(Errno::ENOMEM));
+    assert!(with_nodes::<5>().is_ok());
+}
+
+#[test]
+fn mode_never_charges_even_what_says_noreserve() {
+    let mut program = Program::new(9);
+    assert_eq!(program.map(0, 9, RW, FIXED | MAP_NORESERVE), Err(Errno::ENOMEM));
+    assert_eq!(program.map(0, 8, RW, FIXED | MAP_NORESERVE), Ok(AT));
+    assert_eq!(program.map(8, 1 << 20, PROT_READ, FIXED), Ok(AT + 8 * PAGE));
+}
+
+#[test]
+fn reserves_are_kept_from_users_and_from_large_processes() {
+    let mut program = Program::new(1000);
+    let limit = CommitLimit::of_pages(1000, 0).with_reserves(100, 50);
+    program.kernel.set_commit_limit(limit);
+    // 1000 - 100, and charges must stay below.
+    assert_eq!(program.map(0, 900, RW, FIXED), Err(Errno::ENOMEM));
+    assert_eq!(program.map(0, 899, RW, FIXED), Ok(AT));
+    program.map(0, 899, PROT_READ, FIXED).unwrap();
+    // A 32nd of 899 pages is 28.
+    assert_eq!(program.map(1000, 872, RW, FIXED), Err(Errno::ENOMEM));
+    assert_eq!(program.map(1000, 871, RW, FIXED), Ok(AT + 1000 * PAGE));
+    program.map(1000, 871, PROT_READ, FIXED).unwrap();
+    // From a large process no more than the reserve is kept, and an administrator gets the rest.
+    program.map(0, 4000, PROT_READ, FIXED).unwrap();
+    program.kernel.capabilities = Capabilities::SYS_ADMIN;
+    assert_eq!(program.map(5000, 950, RW, FIXED), Err(Errno::ENOMEM));
+    assert_eq!(program.map(5000, 949, RW, FIXED), Ok(AT + 5000 * PAGE));
+}
+
+#[test]
+fn the_three_modes_decide_as_in_linux() {
+    use Overcommit::*;
+    assert_eq!(Always.decide(u64::MAX, u64::MAX, 0, 0), Ok(()));
+    assert_eq!(Heuristic.decide(100, u64::MAX, 100, 0), Ok(()));
+    assert_eq!(Heuristic.decide(101, 0, 100, u64::MAX), Err(Errno::ENOMEM));
+    assert_eq!(Never.decide(1, 99, 0, 100), Ok(()));
+    assert_eq!(Never.decide(1, 100, u64::MAX, 100), Err(Errno::ENOMEM));
+    let limit = CommitLimit::of_ram(1001, 1, 50, 30).with_reserves(600, 0);
+    assert_eq!(limit.all(), 530);
+    assert_eq!(limit.pages(&Usage::default(), Capabilities::empty()), 0);
+    assert_eq!(CommitLimit::of_ram(u64::MAX, 0, 100, u64::MAX).all(), u64::MAX);
+}
+
+/// The limit of the running kernel follows from what it says of itself.
+#[test]
+#[cfg(target_os = "linux")]
+fn the_commit_limit_is_that_of_the_running_kernel() {
+    let Ok(meminfo) = std::fs::read_to_string("/proc/meminfo") else { return };
+    let pages = |name: &str| -> Option<u64> {
+        let line = meminfo.lines().find_map(|line| line.strip_prefix(name))?;
+        Some(line.split_whitespace().next()?.parse::<u64>().ok()? / 4)
+    };
+    // SAFETY: all-zero is a value of this plain C structure, and it lives during the call.
+    let (ram, swap) = unsafe {
+        let mut info: libc::sysinfo = std::mem::zeroed();
+        assert_eq!(libc::sysinfo(&mut info), 0);
+        let unit = u64::from(info.mem_unit);
+        (info.totalram * unit / PAGE, info.totalswap * unit / PAGE)
+    };
+    let setting = |name: &str| -> Option<u64> {
+        std::fs::read_to_string(format!("/proc/sys/vm/{name}")).ok()?.trim().parse().ok()
+    };
+    let known = || {
+        let limit = match setting("overcommit_kbytes")? {
+            0 => {
+                let ratio = setting("overcommit_ratio")?;
+                CommitLimit::of_ram(ram, pages("Hugetlb:").unwrap_or(0), ratio, swap)
+            }
+            kbytes => CommitLimit::of_pages(kbytes / 4, swap),
+        };
+        Some((limit.all(), pages("CommitLimit:")?))
+    };
+    match known() {
+        Some((ours, kernel)) => assert_eq!(ours, kernel),
+        None => eprintln!("linux::charge: the running kernel does not tell its limit"),
+    }
+}

@@ -1,0 +1,24 @@
+//! Shared by the integration tests of kvma.
+//!
+//! - [`Log`] writes down what hooks hear, [`Refuse`] refuses one `prepare`, [`LockHolds`] counts
+//!   VMAs in each hold of the lock, and [`phases`] calls a closure in each phase of a change.
+//! - [`Inode`] is a file and [`TestKernel`] a kernel, for the Linux layer; [`GuardRanges`] knows
+//!   where guards are.
+//! - [`Yielding`] is a lock for more threads than processors; [`StopOnDrop`] and
+//!   [`one_at_a_time`] are for tests with threads.
+//! - [`Random`] makes numbers that a seed repeats; [`env_number`] reads a test's settings.
+//!
+//! Allocators that fail, hooks that record typed calls and user data that keeps books of itself are
+//! in `kvma-model`.
+
+mod guards;
+mod hooks;
+mod linux;
+mod random;
+mod threads;
+
+pub use guards::GuardRanges;
+pub use hooks::{LockHolds, Log, Phase, Phases, Refuse, Refused, phases};
+pub use linux::{Inode, TestKernel};
+pub use random::{Random, env_number};
+pub use threads::{StopOnDrop, Yielding, one_at_a_time, stress_duration};

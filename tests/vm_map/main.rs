@@ -1,0 +1,13 @@
+//! `VmMap` without a lock: against a model, with bad input, when something fails half-way, and as
+//! kernels use it.
+
+mod all_or_nothing;
+mod allocators;
+mod attrs;
+mod bad_input;
+mod hooks;
+mod misbehaving_kernels;
+mod mistakes_of_others;
+mod model;
+mod printing;
+mod user_data;

@@ -1,0 +1,183 @@
+//! Kernels whose code panics or contradicts itself, in user data, hooks and closures.
+
+use kvma::*;
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+const PAGE: u64 = 0x1000;
+
+fn request<V>(page: u64, pages: u64, data: V) -> MapRequest<V> {
+    let attrs = Attrs::new(Prot::RW);
+    MapRequest::new(Placement::Fixed(page * PAGE), pages * PAGE, attrs).with_data(data)
+}
+
+fn map<V: VmaData>() -> VmMap<V, Arc<BoxAlloc<VmaNode<V>>>> {
+    VmMap::new(0..=0xff_ffff, PageSize::SIZE_4K, Arc::new(BoxAlloc::new())).unwrap()
+}
+
+/// User data that panics where it is told to.
+#[derive(Clone, Debug, PartialEq)]
+struct Panics(&'static str);
+
+thread_local! {
+    static WHERE: Cell<&'static str> = const { Cell::new("") };
+}
+
+fn may_panic(here: &str) {
+    if WHERE.get() == here {
+        WHERE.set("");
+        panic!("as told");
+    }
+}
+
+impl VmaData for Panics {
+    fn split(&mut self, _: VmRange, _: u64) -> Self {
+        may_panic("split");
+        self.clone()
+    }
+
+    fn can_merge(&self, _: VmRange, right: &Self, _: VmRange) -> bool {
+        may_panic("can_merge");
+        self == right
+    }
+
+    fn merge(&mut self, _: VmRange, _: &mut Self, _: VmRange) {
+        may_panic("merge");
+    }
+
+    fn fork(&self, _: VmRange) -> Self {
+        self.clone()
+    }
+
+    fn key(&self) -> u64 {
+        may_panic("key");
+        7
+    }
+}
+
+struct PanickingHooks;
+
+impl Hooks<Panics> for PanickingHooks {
+    type Error = Error;
+
+    fn prepare(&mut self, _: &Event<'_, Panics>) -> Result<(), Error> {
+        may_panic("prepare");
+        Ok(())
+    }
+
+    fn on_unmap(&mut self, _: &Piece<'_, Panics>) {
+        may_panic("on_unmap");
+    }
+
+    fn on_map(&mut self, _: &Piece<'_, Panics>) {
+        may_panic("on_map");
+    }
+
+    fn on_protect(&mut self, _: &Piece<'_, Panics>, _: &Attrs) {
+        may_panic("on_protect");
+    }
+
+    fn flush_begin(&mut self) {
+        may_panic("flush_begin");
+    }
+}
+
+#[test]
+fn a_panic_in_the_kernel_s_code_leaves_the_map_consistent() {
+    let places = [
+        "split",
+        "can_merge",
+        "merge",
+        "key",
+        "prepare",
+        "on_unmap",
+        "on_map",
+        "on_protect",
+        "flush_begin",
+    ];
+    type Operation = fn(&mut VmMap<Panics, Arc<BoxAlloc<VmaNode<Panics>>>>);
+    let operations: [(&str, Operation); 6] = [
+        ("unmap", |map| {
+            let _ = map.unmap(5 * PAGE, 2 * PAGE, &mut PanickingHooks);
+        }),
+        ("unmap several", |map| {
+            let _ = map.unmap(5 * PAGE, 30 * PAGE, &mut PanickingHooks);
+        }),
+        ("protect", |map| {
+            let _ = map.protect(5 * PAGE, PAGE, Prot::READ, &mut PanickingHooks);
+        }),
+        ("map", |map| {
+            let _ = map.map(request(12, 4, Panics("a")), &mut PanickingHooks);
+        }),
+        ("replace", |map| {
+            let _ = map.map(request(6, 20, Panics("b")), &mut PanickingHooks);
+        }),
+        ("split and merge", |map| {
+            let _ = map.split_at(5 * PAGE, &mut PanickingHooks);
+            let _ = map.merge_at(5 * PAGE, &mut PanickingHooks);
+        }),
+    ];
+    for (name, operation) in operations {
+        for place in places {
+            let mut map = map::<Panics>();
+            map.map(request(4, 8, Panics("a")), &mut NoHooks).unwrap();
+            map.map(request(16, 8, Panics("a")), &mut NoHooks).unwrap();
+            map.map(request(30, 8, Panics("c")), &mut NoHooks).unwrap();
+            WHERE.set(place);
+            let _ = catch_unwind(AssertUnwindSafe(|| operation(&mut map)));
+            WHERE.set("");
+            map.check().unwrap_or_else(|wrong| panic!("{name}, {place}: {wrong}"));
+            // No entry is left changing: readers see each VMA that is there.
+            let vmas: Vec<_> = map.iter().map(|vma| vma.range()).collect();
+            let space = AddrSpace::new(map);
+            for range in vmas {
+                assert!(space.try_lookup(range.start()).unwrap().is_some(), "{name}, {place}");
+            }
+        }
+    }
+}
+
+#[test]
+fn removed_data_is_leaked_if_its_flush_never_began() {
+    let frame = Arc::new(());
+    let mut map = map::<Arc<()>>();
+    map.map(request(4, 4, frame.clone()), &mut NoHooks).unwrap();
+    struct Breaks;
+    impl Hooks<Arc<()>> for Breaks {
+        type Error = Error;
+
+        fn on_unmap(&mut self, _: &Piece<'_, Arc<()>>) {
+            panic!("before the flush");
+        }
+    }
+    let unwound =
+        catch_unwind(AssertUnwindSafe(|| map.unmap(4 * PAGE, 4 * PAGE, &mut Breaks).is_ok()));
+    assert!(unwound.is_err());
+    assert_eq!(Arc::strong_count(&frame), 2, "the frame was freed before the flush");
+    assert!(map.is_empty());
+}
+
+#[test]
+fn restore_ends_whatever_same_says() {
+    let mut saved = map::<()>();
+    for page in (0..40).step_by(3) {
+        saved.map(request(page, 2, ()), &mut NoHooks).unwrap();
+    }
+    let mut now =
+        saved.fork(saved.alloc().clone(), |vma| Ok::<_, Error>(Some((vma.attrs(), ())))).unwrap();
+    for page in (0..40).step_by(5) {
+        now.unmap(page * PAGE, PAGE, &mut NoHooks).unwrap();
+        now.protect(PAGE, PAGE, Prot::READ, &mut NoHooks).ok();
+    }
+    let asked = Cell::new(0_u32);
+    let _ = now.restore(
+        &saved,
+        |_, _| {
+            asked.set(asked.get() + 1);
+            asked.get().is_multiple_of(3)
+        },
+        &mut NoHooks,
+    );
+    now.check().unwrap();
+}
