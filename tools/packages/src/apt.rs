@@ -147,20 +147,25 @@ impl Apt {
     }
 
     fn download(&self, packages: &[&str]) -> Result<Vec<Deb>, String> {
+        let step = Step::new("Resolving", packages.join(", "));
         // Of archives that are there already, apt prints nothing: it looks for them elsewhere.
         let nowhere = format!("Dir::Cache::archives={}/none", self.dir.display());
         let plan = ["install", "-o", &nowhere, "--yes", "-qq", "--print-uris", "--"];
         let plan = self.run(&[&plan, packages].concat(), || ())?;
+        drop(step);
         let debs: Vec<Deb> = plan.lines().filter_map(Deb::parse).collect();
         if debs.is_empty() {
             return Err(format!("apt-get names no archive for {}", packages.join(", ")));
         }
 
-        let bytes = Amount::Bytes(debs.iter().map(Deb::bytes).sum());
-        let step = Step::of(bytes, "Downloading", counted(debs.len()));
+        let here = || debs.iter().map(|deb| self.downloaded(deb)).sum();
+        let all = debs.iter().map(Deb::bytes).sum();
+        let missing = here() < all;
+        let step =
+            missing.then(|| Step::of(Amount::Bytes(all), "Downloading", counted(debs.len())));
         let download = ["install", "--yes", "-qq", "--download-only", "--"];
         self.run(&[&download, packages].concat(), || {
-            step.set(debs.iter().map(|deb| self.downloaded(deb)).sum());
+            step.iter().for_each(|step| step.set(here()));
         })?;
         match debs.iter().find(|deb| self.downloaded(deb) != deb.bytes || !self.path(deb).exists())
         {
