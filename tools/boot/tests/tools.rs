@@ -292,6 +292,8 @@ fn boot_with_qemu(test: &str, script: &str, args: &[&str]) -> (Option<i32>, Stri
 
 #[test]
 fn a_kernel_that_hangs_times_out() {
+    // The kernel may have to be built first, which can take longer than the hanging.
+    boot_with_qemu("hanging-build", "exit 0", &[]);
     let begin = Instant::now();
     let (status, said) =
         boot_with_qemu("hanging", "echo coming up; exec sleep 100", &["--timeout", "1"]);
