@@ -61,18 +61,25 @@ pub mod lock {
     pub use crate::sync::{RawLock, Spin, Ticket, TrackedLock};
 }
 
+#[doc(inline)]
 pub use addr_space::{AddrSpace, Claim, Token, VmaSnapshot};
 pub use error::{Errno, Error, HookError};
 pub use flags::{MemType, Prot, SplitGranularity, VmaFlags};
+#[doc(inline)]
 pub use hooks::{Event, Hooks, NoHooks, Piece, on_event};
 #[cfg(any(feature = "alloc", loom))]
+#[doc(inline)]
 pub use node::{BoxAlloc, Heap};
+#[doc(inline)]
 pub use node::{FixedPool, NodeAlloc, ReadSide, Slab};
 pub use placement::{Direction, MapRequest, Placement, Search};
 pub use range::{PageSize, VmRange};
 #[cfg(feature = "range-map")]
+#[doc(inline)]
 pub use range_map::RangeMap;
 pub use split_merge::Merge;
 pub use sync::RawLock;
+#[doc(inline)]
 pub use vm_map::{Update, VmMap};
+#[doc(inline)]
 pub use vma::{Attrs, Backing, Plain, Vma, VmaData, VmaNode};

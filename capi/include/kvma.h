@@ -269,7 +269,7 @@ struct kvma_file;
 #define KVMA_PAGE_OP_RESIDENCY 13
 
 // Something that this header has no number for yet.
-#define KVMA_PAGE_OP_OTHER 4294967295
+#define KVMA_PAGE_OP_OTHER UINT32_MAX
 
 // Both see the same pages until one writes: take write access away on both sides.
 #define KVMA_INHERIT_COPY_ON_WRITE 0
@@ -1087,8 +1087,8 @@ kvma_status kvma_linux_mprotect(struct kvma_linux *mm,
                                 uint64_t len,
                                 uint64_t prot);
 
-// pkey_mprotect(2): changes the protection of a range and its protection key. With -1 for `key` it
-// is mprotect(2).
+// `pkey_mprotect(2)`: changes the protection of a range and its protection key. With -1 for `key`
+// it is mprotect(2).
 kvma_status kvma_linux_pkey_mprotect(struct kvma_linux *mm,
                                      struct kvma_linux_call *in_call,
                                      uint64_t addr,
@@ -1183,7 +1183,7 @@ kvma_status kvma_linux_set_anon_name(struct kvma_linux *mm,
                                      uint64_t len,
                                      struct kvma_file *name);
 
-// process_madvise(2): gives advice about each of `count` ranges, and writes the number of bytes
+// `process_madvise(2)`: gives advice about each of `count` ranges, and writes the number of bytes
 // that it reached to `advised`. `own` says whether the address space is the caller's; if not, the
 // kernel has checked the caller's rights.
 kvma_status kvma_linux_process_madvise(struct kvma_linux *mm,
@@ -1195,13 +1195,13 @@ kvma_status kvma_linux_process_madvise(struct kvma_linux *mm,
                                        uint64_t flags,
                                        uint64_t *advised);
 
-// pkey_alloc(2): allocates a protection key and writes it to `key`.
+// `pkey_alloc(2)`: allocates a protection key and writes it to `key`.
 kvma_status kvma_linux_pkey_alloc(struct kvma_linux *mm,
                                   uint64_t flags,
                                   uint64_t rights,
                                   uint64_t *key);
 
-// pkey_free(2): frees a protection key.
+// `pkey_free(2)`: frees a protection key.
 kvma_status kvma_linux_pkey_free(struct kvma_linux *mm, uint64_t key);
 
 // Handles a page fault: writes what is to be done to `action`, `KVMA_FAULT_MAP` or the like.

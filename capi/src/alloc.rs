@@ -79,6 +79,7 @@ impl Memory {
         Self { alloc: malloc_alloc, free: malloc_free, ctx: core::ptr::null_mut() };
 
     /// The allocator that NULL stands for: the C library's, where there is one.
+    #[cfg_attr(feature = "std", allow(clippy::unnecessary_wraps))]
     fn default() -> Option<Self> {
         #[cfg(feature = "std")]
         return Some(Self::MALLOC);

@@ -119,9 +119,10 @@ impl From<Attrs> for kvma_attrs {
 
 impl From<kvma_attrs> for Attrs {
     fn from(attrs: kvma_attrs) -> Self {
-        let backing = match attrs.backed {
-            false => Backing::Anonymous,
-            true => Backing::Object { id: attrs.object, offset: attrs.offset },
+        let backing = if attrs.backed {
+            Backing::Object { id: attrs.object, offset: attrs.offset }
+        } else {
+            Backing::Anonymous
         };
         let flags = VmaFlags::from_bits_truncate(attrs.flags);
         Self::new(flags.prot())

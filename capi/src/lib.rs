@@ -36,8 +36,8 @@
 //! - `request`
 //! - `vm`, `linux`, `libmmap`
 #![cfg_attr(not(feature = "std"), no_std)]
-// The names are C's.
-#![allow(non_camel_case_types)]
+// The types and their names are C's, and nobody prints them.
+#![allow(missing_debug_implementations, non_camel_case_types)]
 // The contract of all functions stands above, once; in the header it would be repeated a hundred
 // times.
 #![allow(clippy::missing_safety_doc)]

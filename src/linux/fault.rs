@@ -157,7 +157,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         }
         let Some(vma) = vma else { return FaultAction::Refuse(SegvCode::MapErr) };
         let action = fault.action(&vma.attrs);
-        if action == FaultAction::Copy {
+        if action == FaultAction::Copy && !vma.has_anon_vma() {
             self.add_sticky(page, StickyFlags::HAS_ANON_VMA);
         }
         action

@@ -315,8 +315,8 @@ pub unsafe trait StaticDomain: Sized + 'static {
     /// Begins to read: objects that lookups pin from now on exist until the guard is dropped.
     ///
     /// Never waits and never allocates. May be called in a fault or interrupt handler, with any
-    /// lock held, and by a reader that has a guard already. Costs an atomic addition and a full fence.
-    /// The cache line for the addition is chosen by the address of the stack. A kernel that knows
+    /// lock held, and by a reader that has a guard already. Costs an atomic addition and a full
+    /// fence. The cache line for the addition is chosen by the address of the stack. A kernel that knows
     /// on which processor it runs calls [`enter_on`](Self::enter_on) instead.
     ///
     /// # Panics

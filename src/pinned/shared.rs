@@ -115,7 +115,7 @@ impl<T, D: StaticDomain> Shared<T, D> {
     /// object after unlock without counting.
     pub fn pin<'g>(this: &Self, _guard: &'g Guard<D>) -> Pinned<'g, T, D> {
         // `this` is dropped after the guard was made, so the object waits for the guard.
-        Pinned { object: this.object, marker: PhantomData }
+        Pinned { object: this.object, borrow: PhantomData, domain: PhantomData }
     }
 
     /// Drops the reference, but no object. If it was the last one, the object is deferred, and
@@ -223,12 +223,10 @@ unsafe impl<T: Send + Sync + 'static, D: StaticDomain> PinnedData for Shared<T, 
     unsafe fn from_key(key: u64, _guard: &Guard<D>) -> Pinned<'_, T, D> {
         let object = ptr::with_exposed_provenance_mut::<Object<T>>(key as usize);
         // SAFETY: the key of a `Shared` is the address of an object, so it is not null.
-        Pinned { object: unsafe { NonNull::new_unchecked(object) }, marker: PhantomData }
+        let object = unsafe { NonNull::new_unchecked(object) };
+        Pinned { object, borrow: PhantomData, domain: PhantomData }
     }
 }
-
-/// A borrow of `T` for as long as a guard of `D` exists.
-type Borrowed<'g, T, D> = (&'g T, fn() -> D);
 
 /// A reference to an object that a guard pins.
 ///
@@ -236,7 +234,8 @@ type Borrowed<'g, T, D> = (&'g T, fn() -> D);
 /// [`VmaSnapshot`](crate::VmaSnapshot) that was found with it has a token that tells.
 pub struct Pinned<'g, T, D: StaticDomain> {
     object: NonNull<Object<T>>,
-    marker: PhantomData<Borrowed<'g, T, D>>,
+    borrow: PhantomData<&'g T>,
+    domain: PhantomData<fn() -> D>,
 }
 
 // SAFETY: it is a `&T`, from which `upgrade` makes a `Shared`.
@@ -254,7 +253,7 @@ impl<'g, T, D: StaticDomain> Pinned<'g, T, D> {
 
     /// Makes a counted reference, which may outlive the guard: for a fault handler that is about to
     /// sleep. Returns `None` if the last reference has been dropped, which means that the VMA has
-    /// changed: look up again.
+    /// changed: look up again. Also returns `None` if `isize::MAX` references have been forgotten.
     pub fn upgrade(this: Self) -> Option<Shared<T, D>> {
         // SAFETY: as in `get`.
         let references = unsafe { &(*this.object.as_ptr()).header.references };

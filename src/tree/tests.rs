@@ -116,7 +116,7 @@ fn random_changes_match_a_list() {
                 "seed {seed} {query:?}"
             );
             let page = rng.below(330);
-            let found = tree.find(page).map(|entry| entry.range());
+            let found = tree.find(page).map(EntryRef::range);
             let want = list
                 .iter()
                 .find(|&&(s, e)| s <= page && page < e)

@@ -312,7 +312,7 @@ fn readers_outlive_the_space() {
 
 /// User data in which only some VMAs have something to pin.
 #[test]
-fn data_that_contains_a_shared_object() {
+fn a_struct_with_a_shared_object_in_it_is_pinned_too() {
     pinned_domain! { struct D; }
 
     #[derive(Clone, PartialEq)]
@@ -355,4 +355,61 @@ fn data_that_contains_a_shared_object() {
     unmap(&space, 5, 2);
     assert!(space.lookup_pinned(6 * PAGE, &guard).is_none());
     assert_eq!((object.number, drops.count()), (1, 0));
+}
+
+#[test]
+fn a_pinned_lookup_may_be_made_while_the_lock_is_held() {
+    pinned_domain! { struct D; }
+    let (space, drops) = (space::<D>(), Drops::default());
+    map(&space, 5, 1, drops.object(1));
+    let guard = D::enter();
+    space.inspect(|_| {
+        assert_eq!(space.try_lookup_pinned(5 * PAGE, &guard).unwrap().unwrap().1.number, 1);
+        assert!(space.try_lookup_pinned(6 * PAGE, &guard).unwrap().is_none());
+    });
+}
+
+/// Here, to objects that are never freed.
+#[test]
+fn a_kernel_may_pin_its_own_pointers_by_its_own_guards() {
+    static NUMBER: u64 = 77;
+
+    /// Proof that a read side of the kernel's own has been entered.
+    struct ReadSection;
+
+    #[derive(Clone, Copy, PartialEq)]
+    struct Static(&'static u64);
+
+    impl VmaData for Static {
+        fn split(&mut self, _: VmRange, _: u64) -> Self {
+            *self
+        }
+        fn can_merge(&self, _: VmRange, right: &Self, _: VmRange) -> bool {
+            self == right
+        }
+        fn fork(&self, _: VmRange) -> Self {
+            *self
+        }
+        fn key(&self) -> u64 {
+            core::ptr::from_ref(self.0).expose_provenance() as u64
+        }
+    }
+
+    // SAFETY: targets live for ever, and the key is the address of one.
+    unsafe impl PinnedData for Static {
+        type Guard = ReadSection;
+        type Ref<'g> = &'g u64;
+
+        unsafe fn from_key(key: u64, _: &ReadSection) -> &u64 {
+            // SAFETY: the key of a value, which is the address of a number that lives for ever.
+            unsafe { &*core::ptr::with_exposed_provenance(key as usize) }
+        }
+    }
+
+    let space: Space<Static> = new_space(&Arc::new(BoxAlloc::new()));
+    space.map(fixed(5, 1, Prot::RW).with_data(Static(&NUMBER)), &mut NoHooks).unwrap();
+    let guard = ReadSection;
+    let (_, number) = space.lookup_pinned(5 * PAGE, &guard).unwrap();
+    unmap(&space, 5, 1);
+    assert_eq!(*number, 77);
 }

@@ -129,19 +129,19 @@ fn against(
 
 /// The last reference goes with the VMA.
 #[test]
-fn unmap_vma() {
+fn what_is_unmapped_is_not_dropped_under_a_reader() {
     against(None, |space, _| unmap(space, 5, 2), 1, |number| number == 0);
 }
 
 /// Another object takes its place. Bounded: at most two preemptions.
 #[test]
-fn replace() {
+fn what_is_replaced_is_not_dropped_under_a_reader() {
     against(Some(2), |space, drops| map(space, 5, 2, object(2, drops)), 2, |number| number == 2);
 }
 
 /// The VMA stays, and is given other data: its node is marked before the old data goes.
 #[test]
-fn update_data() {
+fn data_that_is_exchanged_is_not_dropped_under_a_reader() {
     against(
         Some(2),
         |space, drops| {
@@ -158,7 +158,7 @@ fn update_data() {
 /// Given up where nothing may be dropped, and collected after that. Bounded: at most two
 /// preemptions.
 #[test]
-fn drop_later() {
+fn what_is_dropped_later_is_not_dropped_under_a_reader() {
     let seen = explore(Some(2), |seen| {
         let (space, drops) = space();
         map(&space, 5, 2, object(1, &drops));
@@ -180,7 +180,7 @@ fn drop_later() {
 /// One thread splits the VMA, another one unmaps all of it: the last reference goes on either.
 /// Bounded: at most one preemption.
 #[test]
-fn split_and_unmap() {
+fn the_last_reference_may_go_on_any_thread() {
     let seen = explore(Some(1), |seen| {
         let (space, drops) = space();
         map(&space, 5, 2, object(1, &drops));
@@ -199,7 +199,7 @@ fn split_and_unmap() {
 
 /// The reader is counted in the second epoch, and on the second processor.
 #[test]
-fn reader_of_the_second_epoch() {
+fn a_reader_in_the_second_epoch_is_waited_for() {
     let seen = explore(None, |seen| {
         let (space, drops) = space();
         let first = Objects::enter();
@@ -246,7 +246,7 @@ impl Keys {
 /// Two last references go at once: each thread drops what it can, one takes what the other has
 /// given up, and nothing is dropped twice. Bounded: at most three preemptions.
 #[test]
-fn two_droppers() {
+fn two_threads_drop_each_object_once() {
     let seen = explore(Some(3), |seen| {
         let drops = Default::default();
         let (objects, keys) = Keys::new(&drops);
@@ -270,7 +270,7 @@ fn two_droppers() {
 /// Two objects go one after the other, while two readers enter and leave: the second object waits
 /// for readers in another epoch than the first. Bounded: at most three preemptions.
 #[test]
-fn readers_of_two_epochs() {
+fn readers_in_both_epochs_are_waited_for() {
     let seen = explore(Some(3), |seen| {
         let drops = Default::default();
         let ([first, second], keys) = Keys::new(&drops);
@@ -296,7 +296,7 @@ fn readers_of_two_epochs() {
 
 /// A reference that is made of a pinned object keeps it, or cannot be made any more.
 #[test]
-fn upgrade() {
+fn an_upgrade_keeps_the_object_or_comes_too_late() {
     let seen = explore(Some(3), |seen| {
         let (space, drops) = space();
         map(&space, 5, 1, object(1, &drops));

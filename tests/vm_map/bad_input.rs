@@ -14,6 +14,7 @@ const PAGES: u64 = 64;
 const END: u64 = START + PAGES * PAGE;
 
 type Map = VmMap<(), Arc<BoxAlloc<VmaNode>>>;
+type Change<'h> = Update<'h, (), Arc<BoxAlloc<VmaNode>>, Log>;
 
 const RW: Attrs = Attrs::new(Prot::RW);
 
@@ -62,7 +63,7 @@ const BAD_RANGES: [(u64, u64, Error); 20] = [
 fn refused<R: std::fmt::Debug>(
     error: Error,
     what: &str,
-    call: impl FnOnce(&mut Map, &mut Update<'_, (), Arc<BoxAlloc<VmaNode>>, Log>) -> Result<R, Error>,
+    call: impl FnOnce(&mut Map, &mut Change<'_>) -> Result<R, Error>,
 ) {
     let mut map = new_map();
     let before = state(&map);

@@ -121,7 +121,7 @@ pub unsafe extern "C" fn kvma_mm_init(
     pagesize: usize,
 ) -> bool {
     let Some(mm) = mm else { return false };
-    let space = new(start, len as u64, pagesize as u64, Generation::MM, None);
+    let space = new(start, len as u64, pagesize as u64, Generation::Mm, None);
     mm.write(MMAddrSpace { space });
     !space.is_null()
 }

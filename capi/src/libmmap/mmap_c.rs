@@ -61,7 +61,7 @@ fn callback(
 /// Makes a space with memory from malloc.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmap_create(start: usize, len: usize, pagesize: usize) -> *mut kvma_space {
-    new(start as u64, len as u64, pagesize as u64, Generation::ADDR_SPACE, None)
+    new(start as u64, len as u64, pagesize as u64, Generation::AddrSpace, None)
 }
 
 /// Makes a space with memory from `allocator`.
@@ -72,7 +72,7 @@ pub unsafe extern "C" fn mmap_create_with(
     pagesize: usize,
     allocator: Option<&kvma_allocator>,
 ) -> *mut kvma_space {
-    new(start as u64, len as u64, pagesize as u64, Generation::ADDR_SPACE, allocator)
+    new(start as u64, len as u64, pagesize as u64, Generation::AddrSpace, allocator)
 }
 
 /// Frees a space. A callback that frees the space which calls it changes nothing.

@@ -42,36 +42,37 @@ impl From<Error> for SpaceError {
 /// whether to go on.
 pub(crate) type Callback<'a> = dyn FnMut(u64, u64, &kvma_space_info) -> bool + 'a;
 
-/// What sets one generation of libmmap apart from another.
-#[derive(Clone, Copy)]
-pub(crate) struct Generation {
-    /// Whether a length of the space that is no multiple of the page size is rounded up, not down.
-    round_up: bool,
-    /// Whether regions of different mappings are kept apart, and know their mapping.
-    keep_mappings: bool,
-    /// Whether `protect` reports and changes what is mapped around gaps, and fails only then.
-    /// Otherwise a gap keeps it from changing anything.
-    protect_around_gaps: bool,
-    /// Whether `protect` also reports pieces that have the protection already.
-    report_unchanged: bool,
+/// The generation of libmmap that a space behaves as.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Generation {
+    /// The C++ generation, and its interfaces for C.
+    AddrSpace,
+    /// The generation of `mm_init`, as it is documented.
+    Mm,
 }
 
 impl Generation {
-    /// The C++ generation, and its interfaces for C.
-    pub(crate) const ADDR_SPACE: Self = Self {
-        round_up: true,
-        keep_mappings: false,
-        protect_around_gaps: true,
-        report_unchanged: true,
-    };
+    /// Returns `true` if a length of the space that is no multiple of the page size is rounded up,
+    /// not down.
+    fn rounds_up(self) -> bool {
+        self == Self::AddrSpace
+    }
 
-    /// The generation of `mm_init`, as it is documented.
-    pub(crate) const MM: Self = Self {
-        round_up: false,
-        keep_mappings: true,
-        protect_around_gaps: false,
-        report_unchanged: false,
-    };
+    /// Returns `true` if regions of different mappings are kept apart, and know their mapping.
+    fn keeps_mappings(self) -> bool {
+        self == Self::Mm
+    }
+
+    /// Returns `true` if `protect` reports and changes what is mapped around gaps, and fails only
+    /// then. Otherwise a gap keeps it from changing anything.
+    fn protects_around_gaps(self) -> bool {
+        self == Self::AddrSpace
+    }
+
+    /// Returns `true` if `protect` also reports pieces that have the protection already.
+    fn reports_unchanged(self) -> bool {
+        self == Self::AddrSpace
+    }
 }
 
 struct State {
@@ -107,7 +108,7 @@ impl Space {
         memory: Memory,
     ) -> Result<Self, SpaceError> {
         let page = PageSize::new(page_size)?;
-        let partial = generation.round_up && !page.is_aligned(len);
+        let partial = generation.rounds_up() && !page.is_aligned(len);
         let pages = (len >> page.shift()) + u64::from(partial);
         let start = page.round_down(start);
         let state = match pages.checked_sub(1) {
@@ -228,13 +229,14 @@ impl Space {
     ) -> Result<(), SpaceError> {
         let len = self.range(addr, len)?;
         let has_gap = self.read(|state| Ok(state.map.gaps(addr, len).next().is_some()))?;
-        if has_gap && !self.generation.protect_around_gaps {
+        if has_gap && !self.generation.protects_around_gaps() {
             return Err(SpaceError::NotMapped);
         }
         let mut hooks = NoHooks;
         let mut update = self.update(&mut hooks)?;
-        let affected =
-            |attrs: &Attrs| self.generation.report_unchanged || *attrs != with_prot(*attrs, prot);
+        let affected = |attrs: &Attrs| {
+            self.generation.reports_unchanged() || *attrs != with_prot(*attrs, prot)
+        };
         self.report(addr, len, callback, affected)?;
         self.write(|state| {
             Ok(state.map.update_attrs(
@@ -251,7 +253,7 @@ impl Space {
     pub(crate) fn query(&self, addr: u64) -> Option<kvma_space_info> {
         self.read(|state| {
             let vma = state.map.find(addr).ok_or(SpaceError::NotMapped)?;
-            Ok(self.info_at(&vma, addr))
+            Ok(Self::info_at(&vma, addr))
         })
         .ok()
     }
@@ -269,7 +271,7 @@ impl Space {
             if vma.last() < addr + (len - 1) {
                 Err(SpaceError::NotMapped)
             } else {
-                Ok(self.info_at(&vma, addr))
+                Ok(Self::info_at(&vma, addr))
             }
         })
     }
@@ -310,7 +312,9 @@ impl Space {
         let preallocated = update.preallocate(need);
         let mut next = Some(0);
         while let Some(from) = next {
-            let Some(piece) = self.read(|state| Ok(self.next_to_undo(state, from)))? else { break };
+            let Some(piece) = self.read(|state| Ok(Self::next_to_undo(state, from)))? else {
+                break;
+            };
             next = piece.last.checked_add(1);
             if !callback(piece.start, piece.len(), &piece.info) {
                 return Err(SpaceError::Stopped);
@@ -333,12 +337,12 @@ impl Space {
     }
 
     /// Finds the first piece from `from` on that is not as it was when it was marked.
-    fn next_to_undo(&self, state: &State, from: u64) -> Option<Piece> {
+    fn next_to_undo(state: &State, from: u64) -> Option<Piece> {
         let rest = u64::MAX - from;
         for vma in state.map.overlapping(from, rest.saturating_add(1)) {
             let (first, last) = (vma.start().max(from), vma.last());
             if !is_original(&vma.attrs()) {
-                return Some(self.piece(&vma, first, last));
+                return Some(Self::piece(&vma, first, last));
             }
             let Some(original) = &state.original else { continue };
             let changed =
@@ -348,7 +352,7 @@ impl Space {
                     was.prot != kvma_space_info::decode(&vma.attrs(), vma.data()).prot
                 });
             if let Some(was) = changed {
-                return Some(self.piece(&vma, first.max(was.start()), last.min(was.last())));
+                return Some(Self::piece(&vma, first.max(was.start()), last.min(was.last())));
             }
         }
         None
@@ -373,7 +377,7 @@ impl Space {
             let found = self.read(|state| {
                 let mut vmas = state.map.overlapping(from, (end - from).saturating_add(1));
                 let vma = vmas.find(|vma| affected(&vma.attrs()));
-                Ok(vma.map(|vma| self.piece(&vma, vma.start().max(from), vma.last().min(end))))
+                Ok(vma.map(|vma| Self::piece(&vma, vma.start().max(from), vma.last().min(end))))
             })?;
             let Some(piece) = found else { return Ok(()) };
             next = piece.last.checked_add(1);
@@ -385,17 +389,17 @@ impl Space {
     }
 
     /// Makes the piece of a VMA that callbacks hear of.
-    fn piece(&self, vma: &Vma<'_, Tag>, start: u64, last: u64) -> Piece {
-        Piece { start, last, info: self.info_at(vma, start) }
+    fn piece(vma: &Vma<'_, Tag>, start: u64, last: u64) -> Piece {
+        Piece { start, last, info: Self::info_at(vma, start) }
     }
 
     /// Returns what is known of the page at `addr` in a VMA; the offset is that page's.
-    fn info_at(&self, vma: &Vma<'_, Tag>, addr: u64) -> kvma_space_info {
+    fn info_at(vma: &Vma<'_, Tag>, addr: u64) -> kvma_space_info {
         kvma_space_info::decode(&vma.attrs_at(addr), vma.data())
     }
 
     fn request(&self, addr: u64, len: u64, info: kvma_space_info) -> MapRequest<Tag> {
-        let (base, mapping) = if self.generation.keep_mappings { (addr, len) } else { (0, 0) };
+        let (base, mapping) = if self.generation.keeps_mappings() { (addr, len) } else { (0, 0) };
         let (attrs, tag) = kvma_space_info { base, len: mapping, ..info }.encode();
         MapRequest::new(Placement::Fixed(addr), len, attrs).with_data(tag)
     }

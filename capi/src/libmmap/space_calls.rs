@@ -135,7 +135,7 @@ pub unsafe extern "C" fn kvma_space_new(
     page_size: usize,
     allocator: Option<&kvma_allocator>,
 ) -> *mut kvma_space {
-    new(start as u64, len as u64, page_size as u64, Generation::ADDR_SPACE, allocator)
+    new(start as u64, len as u64, page_size as u64, Generation::AddrSpace, allocator)
 }
 
 /// Copies a space, marks and all. NULL without memory.

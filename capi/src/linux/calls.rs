@@ -78,8 +78,8 @@ pub unsafe extern "C" fn kvma_linux_mprotect(
     unsafe { system_call(mm, in_call, None, |mm, update| mm.mprotect(addr, len, prot, update)) }
 }
 
-/// pkey_mprotect(2): changes the protection of a range and its protection key. With -1 for `key` it
-/// is mprotect(2).
+/// `pkey_mprotect(2)`: changes the protection of a range and its protection key. With -1 for `key`
+/// it is mprotect(2).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_linux_pkey_mprotect(
     mm: *mut kvma_linux,
@@ -279,7 +279,7 @@ pub struct kvma_iovec {
     pub len: u64,
 }
 
-/// process_madvise(2): gives advice about each of `count` ranges, and writes the number of bytes
+/// `process_madvise(2)`: gives advice about each of `count` ranges, and writes the number of bytes
 /// that it reached to `advised`. `own` says whether the address space is the caller's; if not, the
 /// kernel has checked the caller's rights.
 #[unsafe(no_mangle)]
@@ -309,7 +309,7 @@ pub unsafe extern "C" fn kvma_linux_process_madvise(
     }
 }
 
-/// pkey_alloc(2): allocates a protection key and writes it to `key`.
+/// `pkey_alloc(2)`: allocates a protection key and writes it to `key`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_linux_pkey_alloc(
     mm: *mut kvma_linux,
@@ -325,7 +325,7 @@ pub unsafe extern "C" fn kvma_linux_pkey_alloc(
     })
 }
 
-/// pkey_free(2): frees a protection key.
+/// `pkey_free(2)`: frees a protection key.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_linux_pkey_free(mm: *mut kvma_linux, key: u64) -> kvma_status {
     // SAFETY: `mm` is NULL or a live handle, as the caller promises.

@@ -58,7 +58,7 @@ pub const KVMA_PAGE_OP_WRITE_BACK: u32 = 12;
 /// `mincore`: say which pages are in memory.
 pub const KVMA_PAGE_OP_RESIDENCY: u32 = 13;
 /// Something that this header has no number for yet.
-pub const KVMA_PAGE_OP_OTHER: u32 = 4294967295;
+pub const KVMA_PAGE_OP_OTHER: u32 = u32::MAX;
 
 /// Both see the same pages until one writes: take write access away on both sides.
 pub const KVMA_INHERIT_COPY_ON_WRITE: u32 = 0;
@@ -212,39 +212,39 @@ impl Hooks<FileVma> for KernelTable {
     }
 
     fn cancel(&mut self, event: &Event<'_, FileVma>) {
-        self.hooks.cancel(event)
+        self.hooks.cancel(event);
     }
 
     fn on_map(&mut self, piece: &Piece<'_, FileVma>) {
-        self.hooks.on_map(piece)
+        self.hooks.on_map(piece);
     }
 
     fn on_unmap(&mut self, piece: &Piece<'_, FileVma>) {
-        self.hooks.on_unmap(piece)
+        self.hooks.on_unmap(piece);
     }
 
     fn on_protect(&mut self, piece: &Piece<'_, FileVma>, old: &Attrs) {
-        self.hooks.on_protect(piece, old)
+        self.hooks.on_protect(piece, old);
     }
 
     fn on_relocate(&mut self, piece: &Piece<'_, FileVma>, to: u64) {
-        self.hooks.on_relocate(piece, to)
+        self.hooks.on_relocate(piece, to);
     }
 
     fn on_advise(&mut self, piece: &Piece<'_, FileVma>, advice: Advice) {
-        self.hooks.on_advise(piece, advice)
+        self.hooks.on_advise(piece, advice);
     }
 
     fn flush_begin(&mut self) {
-        Hooks::<FileVma>::flush_begin(&mut self.hooks)
+        Hooks::<FileVma>::flush_begin(&mut self.hooks);
     }
 
     fn flush_wait(&mut self) {
-        Hooks::<FileVma>::flush_wait(&mut self.hooks)
+        Hooks::<FileVma>::flush_wait(&mut self.hooks);
     }
 
     fn release(&mut self, removed: RemovedVma<FileVma>) {
-        self.hooks.release(removed)
+        self.hooks.release(removed);
     }
 }
 

@@ -196,8 +196,9 @@ pub unsafe extern "C" fn kvma_vm_adopt_maps(
                 let line = kvma_maps_line::from(line);
                 // SAFETY: the function's documentation promises this call; the line and the
                 // attributes live for the call.
-                let data = adopt
-                    .map_or(null_mut(), |adopt| unsafe { adopt(udata, &line, &raw mut attrs) });
+                let data = adopt.map_or(null_mut(), |adopt| unsafe {
+                    adopt(udata, &raw const line, &raw mut attrs)
+                });
                 // SAFETY: the table is the map's own, which lives as long as the map; the data
                 // does not live longer.
                 (attrs.into(), unsafe { UserData::taken(data, vm.ops) })

@@ -170,13 +170,15 @@ fn cargo(what: &str) -> Command {
     command
 }
 
+/// Held while a compiler is installed.
+static INSTALLING: Mutex<()> = Mutex::new(());
+
 /// Installs a compiler where it is missing, if this is root on a system with apt; else says what to
 /// do.
 pub fn ensure_installed(compiler: &str) -> Result<(), String> {
     if on_path(compiler) {
         return Ok(());
     }
-    static INSTALLING: Mutex<()> = Mutex::new(());
     let _installing = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
     if on_path(compiler) {
         return Ok(());

@@ -20,9 +20,13 @@ usage: cargo run [-- OPTIONS]
                    early-free, no-unmap-hook, no-protect-hook, no-relocate-hook,
                    no-shootdown, no-still-valid, fork-keeps-write, no-copy
   --skip-scenarios do not run the kernel's scenarios before the replay
-  --no-install     do not install QEMU if it is missing
-  --setup          only get the tools
-  --help           print this text
+  --no-download    do not download QEMU if it is missing
+  --setup          only get QEMU, and print its path
+  -v, --verbose    print the address space at the end, some 200 lines
+  -h, --help       print this text
+
+A QEMU on PATH is used. Without one, Debian's packages are downloaded and
+unpacked below target/; nothing is installed.
 
 exit status: 0 passed, 1 failed, 2 could not be tried
 ";
@@ -31,17 +35,24 @@ exit status: 0 passed, 1 failed, 2 could not be tried
 pub enum Command {
     /// Print the usage.
     Help,
-    /// Only get the tools.
-    Setup(Install),
+    /// Only get QEMU.
+    Setup(Download),
     /// Boot the kernel.
     Boot(Args),
 }
 
-/// May a missing QEMU be installed?
+/// Whether a missing QEMU may be downloaded.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Install {
+pub enum Download {
     Allowed,
     Forbidden,
+}
+
+/// Whether the lines of `/proc/PID/maps` that the kernel prints are shown.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Maps {
+    Shown,
+    Counted,
 }
 
 /// The options of a boot.
@@ -54,7 +65,8 @@ pub struct Args {
     /// The way in which the kernel is broken on purpose.
     pub broken: Option<String>,
     pub skip_scenarios: bool,
-    pub install: Install,
+    pub download: Download,
+    pub maps: Maps,
 }
 
 impl Args {
@@ -78,7 +90,8 @@ fn parse_from(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
         timeout: seconds(&env::var("KVMA_BOOT_TIMEOUT").unwrap_or_else(|_| "120".into()))?,
         broken: None,
         skip_scenarios: false,
-        install: Install::Allowed,
+        download: Download::Allowed,
+        maps: Maps::Counted,
     };
     let mut setup = false;
     while let Some(arg) = parser.next()? {
@@ -88,13 +101,14 @@ fn parse_from(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
             Long("timeout") => args.timeout = seconds(&parser.value()?.string()?)?,
             Long("broken") => args.broken = Some(parser.value()?.string()?),
             Long("skip-scenarios") => args.skip_scenarios = true,
-            Long("no-install") => args.install = Install::Forbidden,
+            Long("no-download") => args.download = Download::Forbidden,
+            Long("verbose") | Short('v') => args.maps = Maps::Shown,
             Long("setup") => setup = true,
             Long("help") | Short('h') => return Ok(Command::Help),
             other => return Err(other.unexpected()),
         }
     }
-    Ok(if setup { Command::Setup(args.install) } else { Command::Boot(args) })
+    Ok(if setup { Command::Setup(args.download) } else { Command::Boot(args) })
 }
 
 fn seconds(text: &str) -> Result<Duration, lexopt::Error> {

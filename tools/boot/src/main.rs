@@ -17,13 +17,17 @@ mod qemu;
 mod tools;
 mod trace;
 
-use std::fs;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
+use std::{env, fs};
 
-use crate::args::{Args, Command};
-use crate::environment::{Trouble, say};
+use kvma_packages::progress::Step;
+
+use crate::args::{Args, Command, Download};
+use crate::environment::{Trouble, root, say};
 use crate::machine::Machine;
+use crate::qemu::Lines;
 
 fn main() -> ExitCode {
     let outcome = match args::parse() {
@@ -31,9 +35,7 @@ fn main() -> ExitCode {
             say(format_args!("{}", args::HELP.trim_end()));
             Ok(true)
         }
-        Ok(Command::Setup(install)) => {
-            Machine::load().and_then(|m| tools::qemu(&m, install)).map(|_| true)
-        }
+        Ok(Command::Setup(download)) => setup(download),
         Ok(Command::Boot(args)) => boot(&args),
         Err(trouble) => Err(trouble),
     };
@@ -47,20 +49,32 @@ fn main() -> ExitCode {
     }
 }
 
+/// Gets QEMU and prints its path.
+fn setup(download: Download) -> Result<bool, Trouble> {
+    let qemu = tools::qemu(&Machine::load()?, download)?;
+    say(format_args!("{}", qemu.program().display()));
+    Ok(true)
+}
+
 /// Replays a trace in the kernel. True if it passed.
 fn boot(args: &Args) -> Result<bool, Trouble> {
     let machine = Machine::load()?;
     let recorded = fs::read(&args.trace).map_err(|e| format!("{}: {e}", args.trace.display()))?;
     let recorded = String::from_utf8_lossy(&recorded);
     let input = trace::strip(&recorded).map_err(|e| format!("{}: {e}", args.trace.display()))?;
-    let qemu = tools::qemu(&machine, args.install)?;
+    let qemu = tools::qemu(&machine, args.download)?;
+    Step::done("Building", format_args!("the test kernel"));
     let kernel = kernel::build(&machine)?;
 
     let files = qemu::Files::new()?;
     fs::write(&files.input, input).map_err(|e| format!("{}: {e}", files.input.display()))?;
-    eprintln!("boot: replaying {} in {}", args.trace.display(), machine.qemu);
+    let trace = short(&args.trace).display();
+    let step = Step::new("Booting", format!("{}, replaying {trace}", machine.qemu));
     let begin = Instant::now();
-    let end = qemu::run(&qemu, &machine, &kernel, &files, &args.command(), args.timeout)?;
+    let command = qemu::command(&qemu, &machine, &kernel, &files, &args.command());
+    let print = |line: &str| step.suspended(|| say(format_args!("{line}")));
+    let end = qemu::run(command, &machine, args.timeout, Lines::new(args.maps, print))?;
+    drop(step);
     let seconds = begin.elapsed().as_secs_f32();
 
     let answers = fs::read(&files.answers).unwrap_or_default();
@@ -74,4 +88,10 @@ fn boot(args: &Args) -> Result<bool, Trouble> {
     let but = if end.passed() && !passed { ", but its answers are not Linux's" } else { "" };
     say(format_args!("boot: {result} after {seconds:.2} s: {end}{but}"));
     Ok(passed)
+}
+
+/// Returns a path as one would write it here: without the working directory or the repository.
+fn short(path: &Path) -> &Path {
+    let here = env::current_dir().ok().and_then(|dir| path.strip_prefix(dir).ok());
+    here.or_else(|| path.strip_prefix(root()).ok()).unwrap_or(path)
 }

@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::{self, Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
-use std::{fmt, fs, thread};
+use std::{fmt, fs, mem, thread};
 
-use crate::environment::{Trouble, say, target_dir};
+use crate::args::Maps;
+use crate::environment::{Trouble, target_dir};
 use crate::machine::Machine;
+use crate::tools::Qemu;
 
 /// The files that pass between this program and the kernel, in a directory of this run, which is
 /// removed on drop.
@@ -71,30 +73,14 @@ impl fmt::Display for End {
     }
 }
 
-/// Boots the kernel, prints its lines as they come, and waits for its end.
-pub fn run(
-    qemu: &Path,
+/// Returns the command that boots the kernel in this QEMU, with this command line of the kernel.
+pub fn command(
+    qemu: &Qemu,
     machine: &Machine,
     kernel: &Path,
     files: &Files,
-    command: &str,
-    timeout: Duration,
-) -> Result<End, Trouble> {
-    let mut child = Command::new(qemu)
-        .args(arguments(machine, kernel, files, command))
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .map_err(|e| format!("{}: {e}", qemu.display()))?;
-    let serial = child.stdout.take().ok_or("QEMU has no standard output")?;
-    let printer = thread::spawn(move || print_lines(BufReader::new(serial)));
-    let end = wait(&mut child, machine, timeout);
-    // QEMU is gone, so its output ends.
-    let _ = printer.join();
-    end
-}
-
-fn arguments(machine: &Machine, kernel: &Path, files: &Files, command: &str) -> Vec<String> {
+    kernel_args: &str,
+) -> Command {
     // In the value of a QEMU option, a comma is written twice. `-kernel` and the like take a plain
     // path.
     let option = |path: &Path| path.display().to_string().replace(',', ",,");
@@ -103,18 +89,83 @@ fn arguments(machine: &Machine, kernel: &Path, files: &Files, command: &str) -> 
             .replace("{kernel}", &kernel.display().to_string())
             .replace("{input}", &files.input.display().to_string())
             .replace("{answers}", &option(&files.answers))
-            .replace("{command}", command)
+            .replace("{command}", kernel_args)
     };
-    machine.qemu_args.iter().map(fill).collect()
+    let mut command = qemu.command();
+    command.args(machine.qemu_args.iter().map(fill));
+    command
 }
 
-fn print_lines(mut serial: impl BufRead) {
-    let mut line = Vec::new();
-    while serial.read_until(b'\n', &mut line).is_ok_and(|n| n > 0) {
-        let text = String::from_utf8_lossy(&line);
-        say(format_args!("{}", text.trim_end()));
-        line.clear();
+/// Boots the kernel, passes its lines on as they come, and waits for its end.
+pub fn run<P: FnMut(&str) + Send>(
+    mut command: Command,
+    machine: &Machine,
+    timeout: Duration,
+    mut lines: Lines<P>,
+) -> Result<End, Trouble> {
+    let program = command.get_program().display().to_string();
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(|e| format!("{program}: {e}"))?;
+    let serial = child.stdout.take().ok_or("QEMU has no standard output")?;
+    thread::scope(|scope| {
+        scope.spawn(|| lines.read(BufReader::new(serial)));
+        // When QEMU is gone, its output ends.
+        wait(&mut child, machine, timeout)
+    })
+}
+
+/// The kernel's lines on their way to the user.
+pub struct Lines<P> {
+    maps: Maps,
+    /// The lines of `/proc/PID/maps` that were left out since the last line.
+    left_out: usize,
+    print: P,
+}
+
+impl<P: FnMut(&str)> Lines<P> {
+    pub fn new(maps: Maps, print: P) -> Self {
+        Self { maps, left_out: 0, print }
     }
+
+    fn read(&mut self, mut serial: impl BufRead) {
+        let mut line = Vec::new();
+        while serial.read_until(b'\n', &mut line).is_ok_and(|n| n > 0) {
+            self.pass(String::from_utf8_lossy(&line).trim_end());
+            line.clear();
+        }
+        self.count_left_out();
+    }
+
+    fn pass(&mut self, line: &str) {
+        if self.maps == Maps::Counted && is_maps_line(line) {
+            self.left_out += 1;
+            return;
+        }
+        self.count_left_out();
+        (self.print)(line);
+    }
+
+    fn count_left_out(&mut self) {
+        match mem::take(&mut self.left_out) {
+            0 => {}
+            n => (self.print)(&format!("  {n} lines, which -v prints")),
+        }
+    }
+}
+
+/// Returns true for a line of `/proc/PID/maps`: two addresses, then four letters of access.
+fn is_maps_line(line: &str) -> bool {
+    let mut words = line.split(' ');
+    let is_address =
+        |text: &str| text.len() >= 8 && text.chars().all(|c| matches!(c, '0'..='9' | 'a'..='f'));
+    let range = words.next().and_then(|range| range.split_once('-'));
+    let access = words.next().unwrap_or_default();
+    range.is_some_and(|(start, end)| is_address(start) && is_address(end))
+        && access.len() == 4
+        && access.chars().all(|c| "rwxsp-".contains(c))
 }
 
 fn wait(child: &mut Child, machine: &Machine, timeout: Duration) -> Result<End, Trouble> {
@@ -133,5 +184,41 @@ fn wait(child: &mut Child, machine: &Machine, timeout: Duration) -> Result<End, 
             return Ok(End::Timeout(timeout));
         }
         thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Lines;
+    use crate::args::Maps;
+
+    const SERIAL: &[u8] = b"the address space at the end:\n\
+        00400000-00401000 r-xp 00000000 00:00 0                          /app/a b\r\n\
+        ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0          [vsyscall]\n\
+        \n\
+        summary\n  00400000-00401000 r-xp\n00400000-00401000 of x\n\xff";
+
+    fn passed(maps: Maps, serial: &[u8]) -> Vec<String> {
+        let mut passed = Vec::new();
+        Lines::new(maps, |line: &str| passed.push(line.to_owned())).read(serial);
+        passed
+    }
+
+    #[test]
+    fn maps_are_counted_or_shown_and_all_else_passes() {
+        let shown = passed(Maps::Shown, SERIAL);
+        assert_eq!(shown.len(), 8);
+        assert!(shown[1].ends_with("/app/a b"));
+        assert_eq!(shown[7], "\u{fffd}");
+        let counted = passed(Maps::Counted, SERIAL);
+        assert_eq!(counted[1], "  2 lines, which -v prints");
+        assert_eq!((&counted[..1], &counted[2..]), (&shown[..1], &shown[3..]));
+    }
+
+    #[test]
+    fn maps_at_which_a_kernel_breaks_off_are_counted() {
+        let end = SERIAL.windows(2).position(|bytes| bytes == b"\n\n").expect("an empty line");
+        let counted = passed(Maps::Counted, &SERIAL[..end]);
+        assert_eq!(counted.last().map(String::as_str), Some("  2 lines, which -v prints"));
     }
 }

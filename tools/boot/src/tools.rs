@@ -1,72 +1,90 @@
-//! Finds QEMU, or installs it.
+//! Finds QEMU, or brings it without installing anything.
 
-use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
-use std::{env, fs};
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use crate::args::Install;
+use kvma_packages::{Error, Tree, existing, on_path, unpacked};
+
+use crate::args::Download;
 use crate::environment::{Trouble, target_dir};
 use crate::machine::Machine;
 
-/// `apt-get`'s arguments before the package: it asks nothing, removes nothing, and does not wait
-/// for ever for another process's lock.
-const INSTALL: [&str; 6] =
-    ["install", "-y", "--no-install-recommends", "--no-remove", "-o", "DPkg::Lock::Timeout=300"];
+/// Where an unpacked QEMU has its firmware. The paths that it has built in lead out of the tree.
+const FIRMWARE: [&str; 3] = ["usr/share/qemu", "usr/share/seabios", "usr/lib/ipxe/qemu"];
 
-/// Returns the path of the machine's QEMU.
+/// A QEMU that can be run.
+pub enum Qemu {
+    /// The one on PATH.
+    Installed(PathBuf),
+    /// The one of this tree, started by this script.
+    Unpacked(PathBuf, Tree),
+}
+
+impl Qemu {
+    /// Returns the file that is run.
+    pub fn program(&self) -> &Path {
+        match self {
+            Self::Installed(program) | Self::Unpacked(program, _) => program,
+        }
+    }
+
+    /// Returns the command that runs this QEMU, as yet without arguments of the caller's.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(self.program());
+        if let Self::Unpacked(_, tree) = self {
+            if let Some(libraries) = tree.library_dir() {
+                command.env("QEMU_MODULE_DIR", libraries.join("qemu"));
+            }
+            for dir in FIRMWARE {
+                command.arg("-L").arg(tree.root().join(dir));
+            }
+        }
+        command
+    }
+}
+
+/// Returns the machine's QEMU: the one on PATH, or else one unpacked below the build directory.
 ///
-/// Installs QEMU if it is missing, `install` allows that, and this process is root on a system with
-/// apt. Otherwise the error names the command to run.
-pub fn qemu(machine: &Machine, install: Install) -> Result<PathBuf, Trouble> {
-    if let Some(path) = on_path(&machine.qemu) {
-        return Ok(path);
+/// The latter is downloaded if it is not there, `download` allows that, and the system has apt; see
+/// [`unpacked`]. Nothing is installed. The error names the commands that would do that.
+pub fn qemu(machine: &Machine, download: Download) -> Result<Qemu, Trouble> {
+    if let Some(program) = on_path(&machine.qemu) {
+        return Ok(Qemu::Installed(program));
     }
-    // Several tests may find QEMU missing at once: one installs it, the others wait here.
-    let lock_path = target_dir()?.join("setup.lock");
-    let lock = fs::File::create(&lock_path).map_err(|e| format!("{}: {e}", lock_path.display()))?;
-    lock.lock().map_err(|e| format!("{}: {e}", lock_path.display()))?;
-    if let Some(path) = on_path(&machine.qemu) {
-        return Ok(path);
-    }
-    let by_hand =
-        format!("apt-get update && apt-get install --no-install-recommends {}", machine.package);
-    if install == Install::Forbidden || !is_root() || on_path("apt-get").is_none() {
-        return Err(format!(
-            "{} is not installed. On Debian, run as root:\n  {by_hand}",
-            machine.qemu
-        ));
-    }
-    eprintln!("boot: installing {}", machine.package);
-    // A failed update is not the end: the package lists that are there may do.
-    apt_get(&["update", "-qq"]);
-    let mut args = INSTALL.to_vec();
-    args.push(&machine.package);
-    if !apt_get(&args) {
-        return Err(format!(
-            "apt-get could not install {}. What it was told:\n  {by_hand}",
-            machine.package
-        ));
-    }
-    on_path(&machine.qemu)
-        .ok_or_else(|| format!("{} did not bring {}", machine.package, machine.qemu))
+    let dir = target_dir()?.with_file_name("packages");
+    let packages = [machine.package.as_str()];
+    let tree = match (existing(&dir, &packages), download) {
+        (Some(tree), _) => tree,
+        (None, Download::Forbidden) => {
+            let why = format!("{} is not on PATH, and may not be downloaded", machine.qemu);
+            return Err(by_hand(machine, &why));
+        }
+        (None, Download::Allowed) => unpacked(&dir, &packages).map_err(|error| match error {
+            Error::NoApt(tool) => {
+                let why = format!("{} is not on PATH, and no {tool} to bring it", machine.qemu);
+                by_hand(machine, &why)
+            }
+            Error::Failed(why) => {
+                by_hand(machine, &format!("{} did not come: {why}", machine.qemu))
+            }
+        })?,
+    };
+    let script = tree
+        .program(&machine.qemu)
+        .ok_or_else(|| format!("{} did not bring {}", machine.package, machine.qemu))?;
+    Ok(Qemu::Unpacked(script, tree))
 }
 
-fn apt_get(args: &[&str]) -> bool {
-    Command::new("apt-get")
-        .args(args)
-        .env("DEBIAN_FRONTEND", "noninteractive")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .status()
-        .is_ok_and(|status| status.success())
-}
-
-fn on_path(program: &str) -> Option<PathBuf> {
-    let path = env::var_os("PATH")?;
-    env::split_paths(&path).map(|dir| dir.join(program)).find(|file| file.is_file())
-}
-
-fn is_root() -> bool {
-    fs::metadata("/proc/self").is_ok_and(|m| m.uid() == 0)
+/// Returns an error with the commands that install QEMU.
+fn by_hand(machine: &Machine, why: &str) -> Trouble {
+    let Machine { package, qemu, .. } = machine;
+    format!(
+        "{why}.
+To install it:
+  Debian, Ubuntu  sudo apt-get install --no-install-recommends {package}
+  Fedora          sudo dnf install /usr/bin/{qemu}
+  Arch            sudo pacman -S {package}
+  Nix             nix-shell -p qemu
+  macOS           brew install qemu"
+    )
 }

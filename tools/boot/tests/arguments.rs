@@ -28,7 +28,7 @@ fn unknown_arguments_are_named() {
     assert!(complaint(&["--frobnicate"]).contains("--frobnicate"));
     assert!(complaint(&["python.trace"]).contains("python.trace"));
     assert!(complaint(&["--trace"]).contains("--trace"));
-    assert!(complaint(&["--no-install=yes"]).contains("--no-install"));
+    assert!(complaint(&["--no-download=yes"]).contains("--no-download"));
 }
 
 #[test]

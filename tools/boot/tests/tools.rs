@@ -1,16 +1,22 @@
-//! The installation of QEMU, and a QEMU that fails: scripts of the tests stand in for QEMU and apt.
+//! A QEMU that is missing, and one that fails: scripts of the tests stand in for QEMU and apt.
 
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
-use std::time::{Duration, Instant};
+use std::process::{Command, Output, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 use std::{env, fs};
+
+/// Held while scripts are written and while programs start: a program that starts meanwhile in
+/// another thread would for a moment hold the script open for writing, and nobody could run it.
+static STARTING: Mutex<()> = Mutex::new(());
 
 /// Makes a directory with these shell scripts as programs.
 fn programs(test: &str, scripts: &[(&str, &str)]) -> PathBuf {
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(test);
     let _ = fs::remove_dir_all(&dir);
     fs::create_dir_all(&dir).expect("a directory for programs");
+    let _starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
     for (name, script) in scripts {
         let program = dir.join(name);
         fs::write(&program, format!("#!/bin/sh\n{script}\n")).expect("a script is written");
@@ -20,62 +26,258 @@ fn programs(test: &str, scripts: &[(&str, &str)]) -> PathBuf {
     dir
 }
 
-fn boot(path: &Path, args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_boot"))
-        .args(args)
-        .env("PATH", path)
-        .output()
-        .expect("boot runs")
+/// Runs `boot` to its end with these directories as PATH.
+fn boot(program: &Path, path: &Path, args: &[&str]) -> Output {
+    let mut command = Command::new(program);
+    command.args(args).env("PATH", path);
+    end_of(&mut command)
 }
 
-fn is_root() -> bool {
-    fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
+/// Runs a program to its end.
+fn end_of(command: &mut Command) -> Output {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
+    let child = command.spawn().expect("it starts");
+    drop(starting);
+    child.wait_with_output().expect("it ends")
+}
+
+/// A machine with apt and without QEMU, and a build directory of its own.
+struct Machine {
+    dir: PathBuf,
+}
+
+/// apt-get: notes what it is called with, and downloads one package. The test makes it fail by the
+/// files `no-update` and `no-download`.
+const APT_GET: &str = r#"PATH=/usr/bin:/bin
+here=${0%/*}
+state=$(sed -n 's/^Dir::State "\(.*\)";$/\1/p' "$2")
+shift 2
+echo "$*" >>"$here/log"
+case $* in
+*--print-uris*)
+    echo "'http://host/q_1_all.deb' q_1_all.deb $(stat -c %s "$here/q_1_all.deb") MD5Sum:0" ;;
+update)
+    [ ! -e "$here/no-update" ] || { echo 'E: no network' >&2; exit 100; } ;;
+*--download-only*)
+    [ ! -e "$here/no-download" ] || { echo 'E: not found' >&2; exit 100; }
+    cp "$here/q_1_all.deb" "$state/archives/" ;;
+esac"#;
+
+/// dpkg-deb: the archives of these tests are what it makes of them.
+const DPKG_DEB: &str = r#"exec /bin/cat "$2""#;
+
+/// A QEMU that says where it is.
+const QEMU: &str = r#"echo "this is $0""#;
+
+impl Machine {
+    fn new(test: &str) -> Self {
+        let scripts = [("apt-get", APT_GET), ("dpkg", "echo amd64"), ("dpkg-deb", DPKG_DEB)];
+        let dir = programs(test, &scripts);
+        symlink("/bin/tar", dir.join("tar")).expect("a link");
+
+        let package = programs(&format!("{test}-package/usr/bin"), &[("qemu-system-x86_64", QEMU)]);
+        let root = package.ancestors().nth(2).expect("the package's root");
+        let mut tar = Command::new("/bin/tar");
+        tar.arg("-cf").arg(dir.join("q_1_all.deb")).arg("-C").arg(root).arg(".");
+        assert!(end_of(&mut tar).status.success());
+
+        // Cargo's mark makes this the build directory of the program in it.
+        fs::create_dir(dir.join("target")).expect("a directory");
+        fs::write(dir.join("target/CACHEDIR.TAG"), "").expect("a file is written");
+        fs::hard_link(env!("CARGO_BIN_EXE_boot"), dir.join("target/boot")).expect("a link");
+        Self { dir }
+    }
+
+    fn setup(&self, args: &[&str]) -> Setup {
+        let args = [&["--setup"], args].concat();
+        let output = boot(&self.dir.join("target/boot"), &self.dir, &args);
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Setup {
+            status: output.status.code(),
+            qemu: PathBuf::from(text(&output.stdout).trim_end()),
+            said: text(&output.stderr),
+        }
+    }
+
+    /// Sets up, which must succeed.
+    fn qemu(&self) -> PathBuf {
+        let setup = self.setup(&[]);
+        assert_eq!(setup.status, Some(0), "{}", setup.said);
+        setup.qemu
+    }
+
+    fn tree(&self) -> PathBuf {
+        self.dir.join("target/packages/qemu-system-x86")
+    }
+
+    /// Returns what apt-get was asked for since the last call, by one word each.
+    fn asked(&self) -> Vec<&'static str> {
+        let log = fs::read_to_string(self.dir.join("log")).unwrap_or_default();
+        let _ = fs::remove_file(self.dir.join("log"));
+        let word = |line: &str| {
+            let words = ["update", "--print-uris", "--download-only"];
+            words.into_iter().find(|word| line.contains(word)).expect("a known call")
+        };
+        log.lines().map(word).collect()
+    }
+}
+
+/// How `boot --setup` has ended.
+struct Setup {
+    status: Option<i32>,
+    qemu: PathBuf,
+    said: String,
+}
+
+const FIRST: [&str; 3] = ["update", "--print-uris", "--download-only"];
+
+#[test]
+fn a_missing_qemu_is_unpacked_once_and_runs() {
+    let machine = Machine::new("missing");
+    let qemu = machine.qemu();
+    assert!(qemu.starts_with(fs::canonicalize(machine.tree()).expect("a tree")), "{qemu:?}");
+    assert_eq!(machine.asked(), FIRST);
+    let output = boot(&qemu, Path::new("/usr/bin:/bin"), &[]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(said.contains("root/usr/bin/qemu-system-x86_64"), "{said}");
+
+    assert_eq!(fs::canonicalize(machine.qemu()).ok(), fs::canonicalize(&qemu).ok());
+    assert_eq!(machine.setup(&["--no-download"]).status, Some(0));
+    assert!(machine.asked().is_empty(), "it is there");
 }
 
 #[test]
-fn a_missing_qemu_that_may_not_be_installed_is_named_with_the_command() {
-    let nothing = programs("nothing", &[]);
-    let apt = programs("unasked-apt", &[("apt-get", "echo installed >&2")]);
-    for (path, args) in [(&nothing, &["--setup"][..]), (&apt, &["--setup", "--no-install"])] {
-        let output = boot(path, args);
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(2), "{said}");
-        assert!(
-            said.contains(
-                "apt-get update && apt-get install --no-install-recommends qemu-system-x86"
-            ),
-            "{said}"
-        );
-        assert!(!said.contains("installed\n"), "{said}");
+fn a_qemu_on_path_comes_before_an_unpacked_one() {
+    let machine = Machine::new("both");
+    machine.qemu();
+    let installed = programs("both-installed", &[("qemu-system-x86_64", QEMU)]);
+    let path = env::join_paths([&machine.dir, &installed]).expect("a search path");
+    let output = boot(&machine.dir.join("target/boot"), Path::new(&path), &["--setup"]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(Path::new(said.trim_end()), installed.join("qemu-system-x86_64"));
+}
+
+#[test]
+fn without_apt_or_leave_the_commands_are_printed() {
+    let machine = Machine::new("forbidden");
+    let forbidden = machine.setup(&["--no-download"]);
+    assert_eq!(machine.asked(), [""; 0]);
+    fs::remove_file(machine.dir.join("apt-get")).expect("apt is removed");
+    let without_apt = machine.setup(&[]);
+    assert!(without_apt.said.contains("no apt-get"), "{}", without_apt.said);
+    for Setup { status, said, .. } in [forbidden, without_apt] {
+        assert_eq!(status, Some(2), "{said}");
+        for command in [
+            "apt-get install --no-install-recommends qemu-system-x86",
+            "dnf install /usr/bin/qemu-system-x86_64",
+            "pacman -S qemu-system-x86",
+            "nix-shell -p qemu",
+            "brew install qemu",
+        ] {
+            assert!(said.contains(command), "{said}");
+        }
+        assert!(said.lines().all(|line| line.len() <= 80), "{said}");
+    }
+    assert!(!machine.tree().exists());
+}
+
+#[test]
+fn what_an_interruption_leaves_is_not_taken_for_a_tree() {
+    let machine = Machine::new("interrupted");
+    let qemu = machine.qemu();
+    let stamp = fs::read_to_string(machine.tree().join("stamp")).expect("a stamp");
+    for wrong in [None, Some("".to_owned()), Some(stamp.replace('1', "0")), Some(stamp.repeat(2))] {
+        match &wrong {
+            None => fs::remove_file(machine.tree().join("stamp")).expect("it is removed"),
+            Some(text) => fs::write(machine.tree().join("stamp"), text).expect("it is written"),
+        }
+        let leftover = machine.tree().with_added_extension("partial");
+        for dir in [&leftover, &machine.tree()] {
+            fs::create_dir_all(dir.join("root")).expect("a directory");
+            fs::write(dir.join("root/junk"), "").expect("a file is written");
+        }
+        fs::remove_file(&qemu).expect("QEMU is removed");
+        assert_eq!(machine.setup(&["--no-download"]).status, Some(2), "{wrong:?}");
+        machine.qemu();
+        assert!(qemu.is_file() && !leftover.exists(), "{wrong:?}");
+        assert!(!machine.tree().join("root/junk").exists(), "{wrong:?}");
     }
 }
 
 #[test]
-fn a_missing_qemu_is_installed_by_root() {
-    let dir = programs(
-        "apt",
-        &[(
-            "apt-get",
-            r#"echo "apt-get $*" >&2; [ "$1" = update ] || : > "${0%/*}/qemu-system-x86_64""#,
-        )],
-    );
-    let output = boot(&dir, &["--setup"]);
-    let said = String::from_utf8_lossy(&output.stderr);
-    if is_root() {
-        assert_eq!(output.status.code(), Some(0), "{said}");
-        assert!(said.contains("apt-get update"), "{said}");
-        assert!(said.contains("apt-get install -y --no-install-recommends --no-remove"), "{said}");
-    } else {
-        assert_eq!(output.status.code(), Some(2), "{said}");
-        assert!(!said.contains("apt-get install -y"), "{said}");
+fn a_damaged_archive_is_downloaded_again() {
+    let machine = Machine::new("damaged");
+    let archive = machine.dir.join("q_1_all.deb");
+    let whole = fs::read(&archive).expect("an archive");
+    fs::write(&archive, "no archive".repeat(1000)).expect("it is written");
+    let setup = machine.setup(&[]);
+    assert_eq!(setup.status, Some(2));
+    assert!(setup.said.contains("q_1_all.deb: tar failed"), "{}", setup.said);
+    assert!(!machine.tree().exists());
+    assert!(!machine.dir.join("target/packages/apt/archives/q_1_all.deb").exists());
+    fs::write(&archive, whole).expect("it is written");
+    machine.qemu();
+}
+
+#[test]
+fn package_lists_are_updated_when_they_are_old_or_name_what_is_gone() {
+    let machine = Machine::new("lists");
+    machine.qemu();
+    assert_eq!(machine.asked(), FIRST);
+    let again = || {
+        fs::remove_dir_all(machine.tree()).expect("the tree is removed");
+        machine.setup(&[])
+    };
+    assert_eq!(again().status, Some(0));
+    assert_eq!(machine.asked(), FIRST[1..], "lists of today");
+
+    let make_old = || {
+        let updated = machine.dir.join("target/packages/apt/updated");
+        let two_days_ago = SystemTime::now() - Duration::from_secs(2 * 24 * 60 * 60);
+        let updated = fs::File::open(updated).expect("an update is noted");
+        updated.set_modified(two_days_ago).expect("its time is set");
+    };
+    make_old();
+    assert_eq!(again().status, Some(0));
+    assert_eq!(machine.asked(), FIRST, "lists of two days ago");
+
+    fs::write(machine.dir.join("no-download"), "").expect("a file is written");
+    let setup = again();
+    assert_eq!(setup.status, Some(2));
+    assert!(setup.said.contains("E: not found"), "{}", setup.said);
+    assert_eq!(machine.asked(), [&FIRST[1..], &FIRST[..]].concat(), "lists that may be wrong");
+
+    // One of several sources fails. What the other ones have is enough.
+    fs::remove_file(machine.dir.join("no-download")).expect("it is removed");
+    fs::write(machine.dir.join("no-update"), "").expect("a file is written");
+    make_old();
+    machine.qemu();
+    assert_eq!(machine.asked(), FIRST);
+}
+
+#[test]
+fn of_an_apt_that_fails_the_errors_are_shown() {
+    let machine = Machine::new("failing");
+    for name in ["no-update", "no-download"] {
+        fs::write(machine.dir.join(name), "").expect("a file is written");
+    }
+    let setup = machine.setup(&[]);
+    assert_eq!(setup.status, Some(2));
+    for text in ["E: no network", "E: not found", "apt-get install --no-install-recommends"] {
+        assert!(setup.said.contains(text), "{}", setup.said);
     }
 }
 
 #[test]
-fn an_apt_that_fails_is_reported() {
-    let output = boot(&programs("failing-apt", &[("apt-get", "exit 100")]), &["--setup"]);
-    assert_eq!(output.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("apt-get update && apt-get install"));
+fn several_processes_download_once() {
+    let machine = Machine::new("several");
+    let qemus: Vec<PathBuf> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(|| machine.qemu())).collect();
+        threads.into_iter().map(|thread| thread.join().expect("a QEMU")).collect()
+    });
+    assert!(qemus.iter().all(|qemu| qemu.is_file()));
+    assert_eq!(machine.asked(), FIRST);
 }
 
 /// Boots with this script in the place of QEMU.
@@ -84,7 +286,7 @@ fn boot_with_qemu(test: &str, script: &str, args: &[&str]) -> (Option<i32>, Stri
     let path = env::var_os("PATH").unwrap_or_default();
     let path = env::join_paths(std::iter::once(ours).chain(env::split_paths(&path)))
         .expect("a search path");
-    let output = boot(Path::new(&path), args);
+    let output = boot(Path::new(env!("CARGO_BIN_EXE_boot")), Path::new(&path), args);
     (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
 }
 

@@ -1,0 +1,184 @@
+//! Programs from Debian packages, without installing anything.
+//!
+//! [`unpacked`] brings packages with all that they need: apt downloads them into a state and a
+//! cache of our own, and they are unpacked into a [`Tree`], from which programs run with the tree's
+//! own loader and libraries. It reads the system's package sources and keys, but neither reads nor
+//! changes what is installed, needs no root, and writes only below the directory that it is given.
+//!
+//! ```no_run
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let tree = kvma_packages::unpacked("target/packages".as_ref(), &["hello"])?;
+//! let hello = tree.program("hello").ok_or("no such program")?;
+//! std::process::Command::new(hello).status()?;
+//! # Ok(())
+//! # }
+//! ```
+
+#![forbid(unsafe_code)]
+
+mod apt;
+mod elf;
+pub mod progress;
+mod tree;
+
+use std::fs::{self, File, TryLockError};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::{env, error, fmt};
+
+use crate::apt::{Apt, Deb};
+use crate::progress::{Amount, Step};
+pub use crate::tree::Tree;
+
+/// What apt and dpkg bring on every Debian system, and this crate calls.
+const TOOLS: [&str; 4] = ["apt-get", "dpkg", "dpkg-deb", "tar"];
+
+/// Why there are no packages.
+#[derive(Debug)]
+pub enum Error {
+    /// This program, which Debian's systems have, is not on PATH.
+    NoApt(&'static str),
+    /// Something that was tried has failed.
+    Failed(String),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoApt(tool) => write!(f, "there is no {tool} on PATH to bring packages"),
+            Self::Failed(why) => f.write_str(why),
+        }
+    }
+}
+
+impl error::Error for Error {}
+
+impl From<String> for Error {
+    fn from(why: String) -> Self {
+        Self::Failed(why)
+    }
+}
+
+/// Returns the path of an executable file of this name in a directory of PATH.
+pub fn on_path(program: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH")?;
+    let is_executable = |file: &PathBuf| {
+        fs::metadata(file).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
+    };
+    env::split_paths(&path).map(|dir| dir.join(program)).find(is_executable)
+}
+
+/// Returns the tree of these packages if an earlier call of [`unpacked`] has left it in `dir`.
+pub fn existing(dir: &Path, packages: &[&str]) -> Option<Tree> {
+    Tree::open(&dir.join(tree_name(packages)), packages)
+}
+
+/// Brings these packages, with all that they depend on, into a tree below `dir`.
+///
+/// A tree that is there already is returned as it is, at once and without a lock. Otherwise this
+/// takes the lock of `dir`, so that several processes may ask at the same time; downloads; and
+/// unpacks to another name, which it renames when the tree is complete. What an interrupted call
+/// leaves is downloaded further or removed by the next one.
+///
+/// # Errors
+///
+/// [`Error::NoApt`] where one of the programs that this needs is not on PATH, and otherwise
+/// [`Error::Failed`] with apt's own words.
+pub fn unpacked(dir: &Path, packages: &[&str]) -> Result<Tree, Error> {
+    if let Some(tree) = existing(dir, packages) {
+        return Ok(tree);
+    }
+    if let Some(strange) = packages.iter().find(|name| !is_package_name(name)) {
+        return Err(Error::Failed(format!("`{strange}` is no name of a package")));
+    }
+    if let Some(missing) = TOOLS.into_iter().find(|tool| on_path(tool).is_none()) {
+        return Err(Error::NoApt(missing));
+    }
+    fs::create_dir_all(dir).map_err(|e| format!("{}: {e}", dir.display()))?;
+    // Apt and the loader of the unpacked programs get absolute paths.
+    let dir = fs::canonicalize(dir).map_err(|e| format!("{}: {e}", dir.display()))?;
+    let lock = lock(&dir.join("lock"))?;
+    if let Some(tree) = existing(&dir, packages) {
+        return Ok(tree);
+    }
+
+    let begin = std::time::Instant::now();
+    let apt = Apt::new(&dir.join("apt"), lock)?;
+    let debs = apt.fetch(packages)?;
+    let bytes = debs.iter().map(Deb::bytes).sum();
+    let files: Vec<PathBuf> = debs.iter().map(|deb| apt.path(deb)).collect();
+    let tree = tree::unpack(&files, &dir.join(tree_name(packages)), packages)?;
+    for file in files {
+        // Archives left over do no harm.
+        let _ = fs::remove_file(file);
+    }
+    Step::done(
+        "Unpacked",
+        format_args!(
+            "{}: {}, {}, {:.1} s",
+            packages.join(", "),
+            counted(debs.len()),
+            Amount::Bytes(bytes),
+            begin.elapsed().as_secs_f32()
+        ),
+    );
+    Ok(tree)
+}
+
+/// Returns the directory's name of the tree of these packages. No package's name has a `_`.
+fn tree_name(packages: &[&str]) -> String {
+    packages.join("_")
+}
+
+/// Returns this number of packages in words.
+fn counted(packages: usize) -> String {
+    if packages == 1 { "1 package".into() } else { format!("{packages} packages") }
+}
+
+/// Returns true for what Debian's policy allows as a name of a package, section 5.6.1, except at
+/// the end a `-`, which apt takes for a wish to remove.
+fn is_package_name(name: &str) -> bool {
+    let lower = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    name.len() > 1
+        && name.starts_with(lower)
+        && !name.ends_with('-')
+        && name.chars().all(|c| lower(c) || "+-.".contains(c))
+}
+
+/// Takes the lock in this file, and says so if that takes time. It is free when the last copy of
+/// the file is closed, also by a process that is killed.
+fn lock(path: &Path) -> Result<File, String> {
+    let wrong = |e| format!("{}: {e}", path.display());
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path)
+        .map_err(wrong)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let _step = Step::new("Waiting", "for another process that unpacks packages");
+            file.lock().map_err(wrong)?;
+        }
+        Err(TryLockError::Error(e)) => return Err(wrong(e)),
+    }
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_package_name;
+
+    #[test]
+    fn only_names_of_packages_reach_apt() {
+        for name in ["qemu-system-x86", "g++", "libstdc++-12-dev", "libc6", "python3.11"] {
+            assert!(is_package_name(name), "{name}");
+        }
+        for name in ["", "a", "-y", "libc6-", "Foo", "a/b", "../x", "a_b", "a b", "a=1", "a:amd64"]
+        {
+            assert!(!is_package_name(name), "{name}");
+        }
+    }
+}
