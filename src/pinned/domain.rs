@@ -316,8 +316,8 @@ pub unsafe trait StaticDomain: Sized + 'static {
     ///
     /// Never waits and never allocates. May be called in a fault or interrupt handler, with any
     /// lock held, and by a reader that has a guard already. Costs an atomic addition and a full
-    /// fence. The cache line for the addition is chosen by the address of the stack. A kernel that knows
-    /// on which processor it runs calls [`enter_on`](Self::enter_on) instead.
+    /// fence. The cache line for the addition is chosen by the address of the stack. A kernel that
+    /// knows on which processor it runs calls [`enter_on`](Self::enter_on) instead.
     ///
     /// # Panics
     ///
