@@ -1,4 +1,4 @@
-//! Read sides: who may still be reading, and what has to wait for them.
+//! Domains: the readers that may still be looking at objects, and the objects that wait for them.
 
 use crate::sync::{AtomicPtr, AtomicUsize, Ordering, fence};
 use core::cell::{Cell, UnsafeCell};
@@ -6,65 +6,69 @@ use core::fmt;
 use core::marker::PhantomData;
 use core::ptr::{self, NonNull};
 
-/// Cache lines that readers spread over, so that processors do not take one from each other.
+/// The number of cache lines over which readers spread, so that processors seldom write to the same
+/// one.
 const SLOTS: usize = if cfg!(loom) { 2 } else { 16 };
 
-/// Readers that one count admits. More can only be reached by forgetting guards, and a count that
-/// wraps would let go of what is being read.
+/// The number of readers that a count admits. Only forgotten guards can be more. The count must not
+/// wrap: objects would be dropped under their readers.
 const MAX_READERS: usize = isize::MAX as usize;
 
-/// Counts readers, and keeps the objects that were given up while there were any.
+/// Counts readers, and keeps the objects whose last reference was dropped while there were readers.
 ///
-/// A domain is a `static`, named by a type that implements [`StaticDomain`]; the macro
-/// [`pinned_domain!`](crate::pinned_domain) writes both. It takes one kibibyte on a 64-bit
-/// machine. One domain for all address spaces is usual; a second one is for objects whose readers
-/// hold their guards much longer or much shorter than others.
+/// A domain is a `static` that is named by a type, see [`StaticDomain`]. The macro
+/// [`pinned_domain!`](crate::pinned_domain) declares both. A domain takes a little more than one
+/// kibibyte. Usually one domain serves all address spaces of a kernel. A second one makes sense for
+/// objects whose readers keep their guards much longer than others do.
 pub struct Domain {
-    /// Which of each slot's two counts readers raise: 0 or 1. Only a hint: a reader that raises
-    /// the other one is counted all the same.
-    epoch: AtomicUsize,
+    epoch: OwnLine<AtomicUsize>,
     slots: [Slot; SLOTS],
-    /// Objects that no batch contains yet: a stack that only grows until it is taken whole.
+    /// Deferred objects that are in no batch yet: a stack that is only pushed to, and taken whole.
     retired: AtomicPtr<Header>,
-    /// Objects in `retired` and in the batch, and those on their way into or out of them.
+    /// The number of objects in `retired` and in the batch.
     deferred: AtomicUsize,
-    /// 1 while somebody uses `batch`. It is tried, never waited for.
+    /// 1 while somebody uses `batch`. Nobody waits for it.
     collecting: AtomicUsize,
     /// Protected by `collecting`.
     batch: UnsafeCell<Batch>,
 }
 
-/// Readers that entered on some of the processors. One cache line.
+/// Which of its slot's two counts a reader raises: 0 or 1. It is only a hint, since both counts are
+/// waited for. Read by every reader, and seldom written.
+#[repr(align(64))]
+struct OwnLine<T>(T);
+
+/// Counts of readers, for some of the processors. One cache line.
 #[repr(align(64))]
 struct Slot {
     counts: [AtomicUsize; 2],
 }
 
-/// Objects that wait for the same readers.
+/// Deferred objects that wait for the same readers.
 struct Batch {
     objects: *mut Header,
-    /// The counts that have not been seen at zero since the last of the objects was given up: bit
+    /// The counts that have not been seen at zero since the batch was made. The bit of a count is
     /// `SLOTS * epoch + slot`.
     unseen: u32,
 }
 
-/// The bits of one epoch's counts in [`Batch::unseen`].
+/// Returns the bits of one epoch's counts in [`Batch::unseen`].
 const fn counts_of(epoch: usize) -> u32 {
     ((1 << SLOTS) - 1) << (SLOTS * epoch)
 }
 
-/// The head of an object that is shared.
+/// The first part of every object.
 pub(super) struct Header {
-    /// References. Zero is for good.
+    /// The number of references. Once it is zero, it stays zero.
     pub(super) references: AtomicUsize,
-    /// The next object that waits; only used by whoever holds a list of them.
+    /// The next deferred object. Used by whoever holds the list.
     next: Cell<*mut Self>,
     /// Drops the object and frees its memory.
     destroy: unsafe fn(NonNull<Self>),
 }
 
 impl Header {
-    /// Returns the head of an object with one reference.
+    /// Creates the header of an object with one reference.
     ///
     /// # Safety
     ///
@@ -81,11 +85,11 @@ unsafe impl Sync for Domain {}
 unsafe impl Send for Domain {}
 
 impl Domain {
-    /// Returns a domain without readers and objects.
+    /// Creates a domain without readers and objects.
     #[cfg(not(loom))]
     pub const fn new() -> Self {
         Self {
-            epoch: AtomicUsize::new(0),
+            epoch: OwnLine(AtomicUsize::new(0)),
             slots: [const { Slot { counts: [AtomicUsize::new(0), AtomicUsize::new(0)] } }; SLOTS],
             retired: AtomicPtr::new(ptr::null_mut()),
             deferred: AtomicUsize::new(0),
@@ -94,11 +98,11 @@ impl Domain {
         }
     }
 
-    /// Returns a domain without readers and objects.
+    /// Creates a domain without readers and objects.
     #[cfg(loom)]
     pub fn new() -> Self {
         Self {
-            epoch: AtomicUsize::new(0),
+            epoch: OwnLine(AtomicUsize::new(0)),
             slots: core::array::from_fn(|_| Slot {
                 counts: [AtomicUsize::new(0), AtomicUsize::new(0)],
             }),
@@ -109,32 +113,32 @@ impl Domain {
         }
     }
 
-    /// Counts a reader in; gives the count that it has to lower.
+    /// Counts a reader in. Returns the count that it lowers when it leaves.
     #[inline]
     fn enter(&'static self, slot: usize) -> &'static AtomicUsize {
-        let epoch = self.epoch.load(Ordering::Relaxed) & 1;
+        let epoch = self.epoch.0.load(Ordering::Relaxed) & 1;
         let count = &self.slots[slot % SLOTS].counts[epoch];
         if count.fetch_add(1, Ordering::Relaxed) >= MAX_READERS {
             too_many_readers(count)
         }
-        // Pairs with the fence of `retire`. Either the count is seen there, or everything that was
-        // done before that fence is seen from here on: the object is in no VMA any more.
+        // Pairs with the fence of `retire`. Either the count is seen there, or everything before
+        // that fence is seen from here on, so that the object is found in no VMA any more.
         fence(Ordering::SeqCst);
         count
     }
 
-    /// Drops an object now if nobody can be reading it, or else as soon as somebody asks after all
-    /// who could have left. Drops others that have become free meanwhile, too.
+    /// Drops an object whose last reference has gone, or defers it if there are readers. Drops
+    /// deferred objects whose readers have left, too.
     ///
     /// # Safety
     ///
-    /// The object is the caller's alone but for readers of this domain, who can find it only by way
-    /// of a VMA that showed it before this call.
+    /// Apart from the caller, only readers of this domain have access to the object, and they found
+    /// it in a VMA that held a reference before this call.
     pub(super) unsafe fn retire(&self, object: NonNull<Header>) {
         // Pairs with the fence of `enter`.
         fence(Ordering::SeqCst);
         if self.is_quiescent() {
-            // SAFETY: whoever could have found the object has left.
+            // SAFETY: every reader that could have found the object has left.
             unsafe { destroy(object) }
         } else {
             self.push(object);
@@ -144,7 +148,7 @@ impl Domain {
         }
     }
 
-    /// As [`retire`](Self::retire), but drops nothing now.
+    /// Defers an object whose last reference has gone, and drops nothing.
     ///
     /// # Safety
     ///
@@ -155,21 +159,21 @@ impl Domain {
         self.push(object);
     }
 
-    /// Returns `true` if each count was zero at some time during the call. The readers that the
-    /// caller knows of have left then, and what they did is seen.
+    /// Returns `true` if each count was zero at some time during the call: then every reader that
+    /// entered before has left, and everything that it read was read before this returns.
     fn is_quiescent(&self) -> bool {
         self.slots.iter().flat_map(|slot| &slot.counts).all(is_zero)
     }
 
-    /// Adds an object to those that wait. Lock-free.
+    /// Defers an object. Lock-free.
     fn push(&self, object: NonNull<Header>) {
         self.deferred.fetch_add(1, Ordering::Relaxed);
         let mut head = self.retired.load(Ordering::Relaxed);
         loop {
             // SAFETY: nobody else uses the link of an object that is in no list.
             unsafe { object.as_ref() }.next.set(head);
-            // Release: whoever takes the list sees the link, the object, and the fence of
-            // `retire` before it.
+            // Release: what came before, the fence of `retire` included, happens before whatever
+            // is done by the thread that takes the list.
             match self.retired.compare_exchange_weak(
                 head,
                 object.as_ptr(),
@@ -182,27 +186,27 @@ impl Domain {
         }
     }
 
-    /// Returns how many objects wait for readers to leave, or for a [`collect`](Self::collect). One
-    /// load; on a busy machine the answer is old when it arrives.
+    /// Returns the number of deferred objects. O(1), a single load: a kernel may ask on every timer
+    /// tick whether a [`collect`](Self::collect) is worth it.
     pub fn deferred(&self) -> usize {
         self.deferred.load(Ordering::Relaxed)
     }
 
-    /// Drops the objects that nobody can be reading any more; returns how many.
+    /// Drops the deferred objects whose readers have left. Returns the number of them.
     ///
-    /// Does nothing while another processor is at it. The objects' own `drop` runs here, outside
-    /// any lock of this crate.
+    /// Never waits: does nothing while another processor collects. O(1), apart from the objects'
+    /// `drop`, which runs in this call and may use the domain.
     pub fn collect(&self) -> usize {
         let mut dropped = 0;
-        // The batch that has waited, and what was given up since.
+        // The batch that has waited, and the objects that were deferred since it was made.
         for _ in 0..2 {
             let mut at = self.take_ready();
             if at.is_null() {
                 break;
             }
             while let Some(object) = NonNull::new(at) {
-                // SAFETY: the list is ours, and its readers have left. The link is read before the
-                // object goes.
+                // SAFETY: the list is ours, and the readers of its objects have left. The link is
+                // read before the object is dropped.
                 unsafe {
                     at = object.as_ref().next.get();
                     self.deferred.fetch_sub(1, Ordering::Relaxed);
@@ -214,24 +218,25 @@ impl Domain {
         dropped
     }
 
-    /// Takes a list of objects whose readers have left; null if there is none, or somebody else is
-    /// looking for one.
+    /// Takes a list of objects whose readers have left. Returns null if there is none, or while
+    /// another processor does the same.
     fn take_ready(&self) -> *mut Header {
         let free = self.collecting.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed);
         if free.is_err() {
             return ptr::null_mut();
         }
-        // SAFETY: it was we who set `collecting`, so nobody else is here.
+        // SAFETY: we have set `collecting`, so nobody else uses the batch.
         let ready = self.advance(unsafe { &mut *self.batch.get() });
-        // Release: the next one here sees the batch, and what was seen of the readers.
+        // Release: the next one that sets it sees the batch, and what was acquired from readers.
         self.collecting.store(0, Ordering::Release);
         ready
     }
 
-    /// Looks which readers have left; takes the batch's objects if those are all that matter.
+    /// Looks which readers have left since the batch was made. Returns its objects when all have,
+    /// or null.
     fn advance(&self, batch: &mut Batch) -> *mut Header {
         if batch.objects.is_null() {
-            // Acquire: the fence of each object's `retire` comes before the loads below.
+            // Acquire: the fence of each object's `retire` happens before the loads below.
             batch.objects = self.retired.swap(ptr::null_mut(), Ordering::Acquire);
             if batch.objects.is_null() {
                 return ptr::null_mut();
@@ -247,12 +252,13 @@ impl Domain {
         if batch.unseen == 0 {
             return core::mem::replace(&mut batch.objects, ptr::null_mut());
         }
-        // Readers who come one after the other must not keep a count up for ever. Nobody has to be
-        // waited for in the other epoch any more, so that is where they go from now on. For each
-        // batch this happens once: afterwards, what is waited for is in the epoch that was left.
-        let other = self.epoch.load(Ordering::Relaxed) ^ 1;
+        // Readers that come one after the other must not keep a count above zero for ever. If the
+        // batch waits for no count of the unused epoch any more, new readers go there from now on,
+        // and the counts of the other one sink. This happens once for each batch: afterwards, the
+        // counts that it waits for are those of the epoch that is not used any more.
+        let other = self.epoch.0.load(Ordering::Relaxed) ^ 1;
         if batch.unseen & counts_of(other) == 0 {
-            self.epoch.store(other, Ordering::Relaxed);
+            self.epoch.0.store(other, Ordering::Relaxed);
         }
         ptr::null_mut()
     }
@@ -270,17 +276,21 @@ impl fmt::Debug for Domain {
     }
 }
 
-/// Returns `true` if the count is zero. Acquire: what those who lowered it have read was read
-/// before. Readers only add and subtract, so whichever of them was the last, all are seen.
+/// Returns `true` if the count is zero.
 fn is_zero(count: &AtomicUsize) -> bool {
+    // Acquire: whatever the readers that lowered the count have read was read before. They release
+    // by atomic subtraction, so the last one stands for all.
     count.load(Ordering::Acquire) == 0
 }
 
+/// Drops an object and frees its memory.
+///
 /// # Safety
 ///
-/// The object is the caller's alone.
+/// Nobody else has access to the object.
 unsafe fn destroy(object: NonNull<Header>) {
-    // SAFETY: the caller's, and the contract of `Header::new`.
+    // SAFETY: nobody else has access, by the contract of this function, so this is the one call
+    // that `Header::new` was promised.
     unsafe { (object.as_ref().destroy)(object) }
 }
 
@@ -290,9 +300,10 @@ fn too_many_readers(count: &AtomicUsize) -> ! {
     panic!("too many guards of a pinned::Domain were forgotten")
 }
 
-/// A type that names one [`Domain`]. It ties guards to the objects that they pin, at compile time.
+/// A type that names a [`Domain`]. As a parameter of [`Guard`] and [`Shared`](super::Shared) it
+/// makes sure, at compile time, that a guard is of the same domain as the objects that it pins.
 ///
-/// [`pinned_domain!`](crate::pinned_domain) declares the type and implements this trait.
+/// [`pinned_domain!`](crate::pinned_domain) declares such a type.
 ///
 /// # Safety
 ///
@@ -301,12 +312,12 @@ pub unsafe trait StaticDomain: Sized + 'static {
     /// Returns the domain.
     fn domain() -> &'static Domain;
 
-    /// Begins to read: what lookups pin from now on stays until the guard is dropped.
+    /// Begins to read: objects that lookups pin from now on exist until the guard is dropped.
     ///
-    /// Never waits, never allocates, may be nested, and may be called in a fault handler or with
-    /// any lock held. Costs an atomic addition and a full fence. The count that it raises is
-    /// chosen by the address of the stack; a kernel that knows its processor calls
-    /// [`enter_on`](Self::enter_on).
+    /// Never waits and never allocates. May be called in a fault or interrupt handler, with any
+    /// lock held, and by a reader that has a guard already. Costs an atomic addition and a full
+    /// fence. The cache line for the addition is chosen by the address of the stack. A kernel that
+    /// knows on which processor it runs calls [`enter_on`](Self::enter_on) instead.
     ///
     /// # Panics
     ///
@@ -316,8 +327,9 @@ pub unsafe trait StaticDomain: Sized + 'static {
         Self::enter_on(slot_of_stack())
     }
 
-    /// As [`enter`](Self::enter), on the processor with the number `cpu`. A wrong number, or one
-    /// that changes before the guard is dropped, costs time, nothing else.
+    /// Begins to read as [`enter`](Self::enter) does, on the processor number `cpu`. If the number
+    /// is wrong, or changes before the guard is dropped, processors write to the same cache line;
+    /// that is all.
     ///
     /// # Panics
     ///
@@ -327,30 +339,31 @@ pub unsafe trait StaticDomain: Sized + 'static {
         Guard { count: Self::domain().enter(cpu), domain: PhantomData }
     }
 
-    /// Drops the objects that nobody can be reading any more: see [`Domain::collect`].
+    /// Drops the deferred objects whose readers have left: [`Domain::collect`].
     fn collect() -> usize {
         Self::domain().collect()
     }
 }
 
-/// Spreads stacks over the slots.
+/// Chooses a slot by the address of the stack.
 #[inline]
 fn slot_of_stack() -> usize {
     if cfg!(loom) {
-        return 0; // where loom's stacks lie differs from one execution to the next
+        return 0; // loom's stacks lie elsewhere in each execution, which must be repeatable
     }
     let here = 0u8;
-    // Stacks of kernels begin at multiples of some pages, those of threads at larger distances:
-    // multiplying brings whichever bits differ to the top.
+    // Stacks lie a few pages apart in a kernel, and megabytes apart in a program. The product
+    // spreads both evenly.
     ((&raw const here).addr() >> 12).wrapping_mul(0x9e37_79b1) >> 16
 }
 
-/// Keeps pinned what is looked up while it exists. Made by [`StaticDomain::enter`].
+/// Pins the objects that its reader looks up. Made by [`StaticDomain::enter`].
 ///
-/// Dropping it is one atomic subtraction and runs nobody's code: objects that waited for it are
-/// dropped later, see [`Domain::collect`]. It may be dropped on another processor or thread than
-/// the one that made it. One that is forgotten keeps every object from being dropped for ever.
-#[must_use = "what was looked up is pinned only as long as the guard exists"]
+/// Dropping the guard costs one atomic subtraction and drops no object: those that wait for it are
+/// dropped later, see [`Domain::collect`]. It may be dropped on another processor and by another
+/// thread than it was made. If a guard is forgotten, deferred objects of the domain are never
+/// dropped.
+#[must_use = "objects are pinned only as long as the guard exists"]
 pub struct Guard<D: StaticDomain> {
     count: &'static AtomicUsize,
     domain: PhantomData<fn() -> D>,
@@ -359,7 +372,7 @@ pub struct Guard<D: StaticDomain> {
 impl<D: StaticDomain> Drop for Guard<D> {
     #[inline]
     fn drop(&mut self) {
-        // Release: whoever sees the count without us comes after what we have read.
+        // Release: what we have read was read before anybody sees the count without us.
         self.count.fetch_sub(1, Ordering::Release);
     }
 }
@@ -375,7 +388,7 @@ impl<D: StaticDomain> fmt::Debug for Guard<D> {
 ///
 /// ```
 /// kvma::pinned_domain! {
-///     /// Read side of the objects behind VMAs.
+///     /// The read side of the objects behind VMAs.
 ///     pub struct Objects;
 /// }
 ///
@@ -391,7 +404,7 @@ macro_rules! pinned_domain {
         #[derive(Clone, Copy, Debug)]
         $vis struct $name;
 
-        // SAFETY: a static that nothing else can name.
+        // SAFETY: there is one such static for the type.
         unsafe impl $crate::pinned::StaticDomain for $name {
             #[inline]
             fn domain() -> &'static $crate::pinned::Domain {

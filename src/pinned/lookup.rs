@@ -1,4 +1,4 @@
-//! Lookups that give the user data itself.
+//! Lookups that return the user data itself, and the user data that allows it.
 
 use crate::addr_space::{AddrSpace, HasVmMap, VmaSnapshot};
 #[cfg(feature = "compat")]
@@ -8,11 +8,11 @@ use crate::sync::RawLock;
 use crate::tree::Busy;
 use crate::vma::{VmaData, VmaNode};
 
-/// User data that readers without the lock may look at while they hold a guard.
+/// User data that readers without the lock may look at while they have a guard.
 ///
-/// [`Shared`](super::Shared) is. Two kinds of types implement this trait themselves:
+/// [`Shared`](super::Shared) implements it. A kernel implements it for two kinds of types:
 ///
-/// - A struct or enum that contains a `Shared`. It hands `key` and `from_key` on:
+/// - A struct or enum that contains a `Shared`, whose `key` and `from_key` it calls:
 ///
 ///   ```
 ///   use kvma::pinned::{Guard, Pinned, PinnedData, Shared};
@@ -40,57 +40,57 @@ use crate::vma::{VmaData, VmaNode};
 ///       }
 ///   }
 ///
-///   // SAFETY: the key is 0 or that of the `Shared` in `self`, which is never exchanged by way of
-///   // a shared reference.
+///   // SAFETY: the key is 0 or that of the `Shared` in `self`, which is only replaced through
+///   // `&mut self`.
 ///   unsafe impl PinnedData for Memory {
 ///       type Guard = Guard<Objects>;
 ///       type Ref<'g> = Option<Pinned<'g, File, Objects>>;
 ///
 ///       unsafe fn from_key(key: u64, guard: &Guard<Objects>) -> Self::Ref<'_> {
-///           // SAFETY: the caller's; a key that is not 0 is that of a `Shared`.
+///           // SAFETY: a key other than 0 is that of the `Shared` in a value which existed after
+///           // the guard was made, by the contract of this function.
 ///           (key != 0).then(|| unsafe { Shared::from_key(key, guard) })
 ///       }
 ///   }
 ///   ```
 ///
-/// - A kernel's own pointer type, whose memory is freed after a grace period of the kernel's own
-///   RCU or epochs. Its `Guard` is the kernel's proof that a read side has been entered.
+/// - A pointer type of its own, whose memory it frees after a grace period of its own RCU or
+///   epochs. `Guard` is then the type that proves that the read side has been entered.
 ///
 /// # Safety
 ///
-/// Call a value's *target* what [`from_key`](Self::from_key) gives access to for its
-/// [`key`](VmaData::key).
+/// The *target* of a value is what [`from_key`](Self::from_key) returns access to if it is given
+/// the value's [`key`](VmaData::key). There may be values without a target.
 ///
-/// 1. As long as a value exists, its target does, and may be looked at by any thread (it is
-///    `Sync`).
-/// 2. `key` does not panic, and returns the same number each time until the value is changed
-///    through `&mut self`: nothing exchanges the target through `&self`.
-/// 3. When a value is dropped, or changed to have another target, the former target stays as it is
-///    until every `Guard` is dropped that was made before. "Before" must hold on all processors
-///    without further help: there is a sequentially consistent fence, or what is as strong, after
-///    a guard begins to count and before its holder gets it, and another one after the value has
-///    gone and before guards are looked for. RCU's grace periods promise that.
-/// 4. `from_key` upholds that for every key that a value of this type may give, 0 included if one
-///    does.
+/// 1. The target exists as long as the value does, at one place, and may be accessed by any thread
+///    in the way that `Ref` allows.
+/// 2. `key` does not panic, and returns the same number until the value is changed through
+///    `&mut self`. In particular, no method replaces the target through `&self`.
+/// 3. When a value is dropped, or gets another target, the former target remains until all guards
+///    have been dropped that were made before. All processors must agree on "before": making a
+///    guard ends with a sequentially consistent fence, or with something as strong, and there is
+///    another such fence between the end of the value and the search for guards. RCU's grace
+///    periods give this guarantee.
+/// 4. `from_key` accepts every key that a value of the type may return.
 pub unsafe trait PinnedData: VmaData {
-    /// Keeps targets in place while it exists.
+    /// Keeps targets from being dropped while it exists.
     type Guard;
 
     /// Access to a target while the guard is borrowed: a reference, or an `Option` of one.
     type Ref<'g>;
 
-    /// Returns access to the target of the value whose key this is. Must neither block nor take a
-    /// lock; called without the space's lock.
+    /// Returns access to the target of the value that had this key. It runs without the space's
+    /// lock, and must not wait.
     ///
     /// # Safety
     ///
-    /// `key` is what [`key`](VmaData::key) gave for a value of this type that existed at some time
-    /// after `guard` was made.
+    /// `key` is what [`key`](VmaData::key) returned for a value of this type that existed at some
+    /// time after `guard` was made.
     unsafe fn from_key(key: u64, guard: &Self::Guard) -> Self::Ref<'_>;
 }
 
-// SAFETY: the key is that of the data inside, which lives as long as the origin and is reached by
-// `&mut` alone.
+// SAFETY: the key is that of the data inside, which exists as long as the origin does, and is only
+// changed through `&mut`.
 #[cfg(feature = "compat")]
 unsafe impl<V: PinnedData> PinnedData for Origin<V> {
     type Guard = V::Guard;
@@ -98,7 +98,7 @@ unsafe impl<V: PinnedData> PinnedData for Origin<V> {
 
     #[inline]
     unsafe fn from_key(key: u64, guard: &V::Guard) -> V::Ref<'_> {
-        // SAFETY: the caller's, and keys of both are the same.
+        // SAFETY: an origin has the key of the data inside, which existed when the origin did.
         unsafe { V::from_key(key, guard) }
     }
 }
@@ -114,15 +114,15 @@ where
     M::Data: PinnedData,
     M::Alloc: ReadSide<VmaNode<M::Data>>,
 {
-    /// Finds the VMA that holds the byte at `addr`, as [`lookup`](Self::lookup) does, and pins its
-    /// user data until `guard` is dropped. O(log n).
+    /// Returns the VMA that holds the byte at `addr`, as [`lookup`](Self::lookup) does, and its
+    /// user data, which is pinned as long as `guard` exists. O(log n). Takes the lock only when
+    /// [`lookup`](Self::lookup) does.
     ///
-    /// The data is what the VMA had at the time of which the snapshot is. It may be in no VMA any
-    /// more when it is used; the token in the snapshot tells, as it does for everything else in
-    /// there. The guard may have been made long before, and serves any number of lookups in spaces
-    /// whose data is of one domain.
+    /// Snapshot and data are of the same time. The data may have been removed from the VMA by the
+    /// time it is used; [`still_valid`](Self::still_valid) tells. One guard serves any number of
+    /// lookups, in all spaces whose data has guards of that type.
     ///
-    /// Takes the space's lock only where [`lookup`](Self::lookup) does.
+    /// See [`pinned`](crate::pinned) for an example.
     #[inline]
     pub fn lookup_pinned<'g>(
         &self,
@@ -130,12 +130,12 @@ where
         guard: &'g GuardOf<M>,
     ) -> Option<(VmaSnapshot, RefOf<'g, M>)> {
         let vma = self.lookup(addr)?;
-        // SAFETY: `pin`'s.
+        // SAFETY: looked up here, while the guard existed.
         Some((vma, unsafe { pin::<M>(&vma, guard) }))
     }
 
-    /// As [`lookup_pinned`](Self::lookup_pinned), but never takes the lock: for the places that
-    /// [`try_lookup`](Self::try_lookup) is for.
+    /// Looks up as [`lookup_pinned`](Self::lookup_pinned) does, but never waits: for the same
+    /// places as [`try_lookup`](Self::try_lookup).
     ///
     /// # Errors
     ///
@@ -147,25 +147,24 @@ where
         guard: &'g GuardOf<M>,
     ) -> Result<Option<(VmaSnapshot, RefOf<'g, M>)>, Busy> {
         let Some(vma) = self.try_lookup(addr)? else { return Ok(None) };
-        // SAFETY: `pin`'s.
+        // SAFETY: looked up here, while the guard existed.
         Ok(Some((vma, unsafe { pin::<M>(&vma, guard) })))
     }
 }
 
+/// Returns access to the user data of a VMA that was looked up.
+///
 /// # Safety
 ///
-/// The snapshot is of a space over `M`, looked up after the guard was made.
-///
-/// That suffices. The lookup has found the key in a node whose generation was even, and the same
-/// before and after (or has held the lock). User data changes, moves and goes in write sections
-/// only, in which the generation is odd, and each ends with the new key: so the key was that of a
-/// value that existed then, and what ends that value comes after a change of the generation that
-/// the lookup has not seen.
+/// The snapshot was looked up in a space over `M` while the guard existed.
 #[inline(always)]
 unsafe fn pin<'g, M>(vma: &VmaSnapshot, guard: &'g GuardOf<M>) -> RefOf<'g, M>
 where
     M: HasVmMap<Data: PinnedData>,
 {
-    // SAFETY: see above: a value with this key existed at some time during the lookup.
+    // SAFETY: the lookup found the key in a node whose generation was even, and the same before and
+    // after; or it had the lock. User data is changed, moved and removed in write sections only,
+    // in which the generation is odd, and each section that leaves data in the node ends with the
+    // key of that data. So a value with this key existed at some time during the lookup.
     unsafe { M::Data::from_key(vma.key(), guard) }
 }

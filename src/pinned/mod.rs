@@ -1,26 +1,24 @@
-//! User data that a lookup without the lock may look at: pinned by a guard, dropped after readers.
+//! Lookups without the lock that return the user data itself, pinned by a guard.
 //!
-//! # Which way to the data
+//! # Three ways to the user data
 //!
-//! A page fault that has found its VMA wants what is behind it: the file, the memory object, the
-//! device. [`lookup`](crate::AddrSpace::lookup) cannot give a reference to the user data, since the
-//! VMA may be unmapped on another processor at that moment and its data dropped. There are three
-//! ways:
+//! A page fault needs the object behind its VMA: the file, the memory object, the device.
+//! [`lookup`](crate::AddrSpace::lookup) cannot return a reference to the user data, because another
+//! processor may unmap the VMA and drop its data at any time. A kernel can choose between:
 //!
-//! - **Under the lock**: [`inspect`](crate::AddrSpace::inspect), and clone an `Arc` in there.
-//!   Simple, and slow where many processors fault at once: all take one lock and write to one
-//!   count.
-//! - **A key**: [`VmaData::key`](crate::VmaData::key), a number that a lookup copies. It must mean
-//!   something also after the VMA has gone, such as an index into a table of objects, in which the
-//!   kernel looks it up under a lock or RCU of its own and may find nothing. Never a *pointer*:
-//!   that reads freed memory, and [`still_valid`](crate::AddrSpace::still_valid), asked afterwards,
-//!   comes too late.
-//! - **Pinned**, this module: the pointer, made safe.
-//!   [`lookup_pinned`](crate::AddrSpace::lookup_pinned) takes a guard that was made before, and
-//!   gives the snapshot and a reference to the data that lives as long as the guard. Whoever drops
-//!   the last counted reference meanwhile leaves the object to be dropped later.
+//! - **The lock.** Clone an `Arc` in [`inspect`](crate::AddrSpace::inspect). This is simple, but
+//!   processors that fault at the same time wait for one lock and write to one count.
+//! - **A key.** A lookup copies the number that [`VmaData::key`](crate::VmaData::key) returns. The
+//!   number must still mean something when the VMA has gone: for example an index into a table of
+//!   objects that the kernel reads under its own lock or RCU, and in which the object may be
+//!   missing. A key must not be used as a *pointer*: it may point to freed memory, and
+//!   [`still_valid`](crate::AddrSpace::still_valid) tells that only after the memory has been read.
+//! - **A pinned reference**, which this module adds. The reader makes a guard first, and
+//!   [`lookup_pinned`](crate::AddrSpace::lookup_pinned) returns the snapshot and a reference to the
+//!   data that is valid as long as the guard exists. If the data is removed from the map meanwhile,
+//!   it is dropped after the guard.
 //!
-//! # Use
+//! # Example
 //!
 //! ```
 //! use kvma::pinned::{Pinned, Shared, StaticDomain};
@@ -28,7 +26,7 @@
 //! use std::sync::Arc;
 //!
 //! kvma::pinned_domain! {
-//!     /// Files, whatever process maps them.
+//!     /// The read side of all mapped files.
 //!     struct Files;
 //! }
 //!
@@ -43,75 +41,79 @@
 //! let request = MapRequest::new(Placement::Fixed(0x5000), 0x2000, Attrs::new(Prot::READ));
 //! space.map(request.with_data(file), &mut NoHooks)?;
 //!
-//! // In the fault handler.
+//! // In the page fault handler:
 //! let guard = Files::enter();
 //! let (vma, file) = space.lookup_pinned(0x6123, &guard).unwrap();
 //! assert_eq!((vma.range().start(), file.name), (0x5000, "libc.so"));
 //!
-//! // On another processor meanwhile.
+//! // Meanwhile, on another processor:
 //! space.unmap(0x5000, 0x2000, &mut NoHooks)?;
 //!
 //! assert!(!space.still_valid(vma.token()));
-//! assert_eq!(file.name, "libc.so"); // still there
-//! assert!(Pinned::upgrade(file).is_none()); // though nobody holds it any more
+//! assert_eq!(file.name, "libc.so"); // the guard keeps it
+//! assert!(Pinned::upgrade(file).is_none()); // but no VMA refers to it any more
 //! drop(guard);
 //!
-//! // Now and then, where the files' `drop` may run: from a timer, when idle, when short of memory.
+//! // Now and then, where `File::drop` may run: in a timer, when idle, when memory is short.
 //! assert_eq!(Files::collect(), 1);
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! A handler that sleeps takes a counted reference by [`Pinned::upgrade`] and drops the guard
-//! before: objects of the whole domain wait for a guard, whatever it has looked up.
+//! A guard keeps every object of its domain from being dropped. So a fault handler that is about to
+//! sleep takes a counted reference with [`Pinned::upgrade`], and drops the guard.
 //!
-//! A kernel with RCU of its own implements [`PinnedData`] for its own pointer type and needs
-//! nothing else of this module; nor does it need the feature `alloc`, which the rest does.
+//! A kernel that has RCU implements [`PinnedData`] for its own pointer type. It needs nothing else
+//! from this module, and does not need the feature `alloc`.
 //!
-//! # Where objects are dropped
+//! # When objects are dropped
 //!
-//! - In the `drop` of a last [`Shared`], if there is no reader: at once, as with `Arc`. The crate
-//!   drops user data after flush and unlock, see [`Hooks::release`](crate::Hooks).
-//! - Later, if there are readers: in the `drop` of another last `Shared` of this domain, or in
-//!   [`StaticDomain::collect`]. The order is not that in which they were given up. What is given up
-//!   last waits until somebody asks: a kernel calls `collect` now and then, wherever
-//!   [`Domain::deferred`] says that it is worth it.
-//! - Never in [`StaticDomain::enter`], in a lookup, in the drop of a [`Guard`], or in
-//!   [`Shared::drop_later`].
+//! - When the last [`Shared`] is dropped and there is no reader, the object is dropped at once, as
+//!   by `Arc`. The crate drops user data after the TLB flush, and without the lock.
+//! - If there are readers, the object is deferred. It is dropped when these readers have left: in
+//!   the `drop` of another last `Shared` of the domain, or in [`StaticDomain::collect`]. Deferred
+//!   objects are dropped in no particular order. No drop happens by itself when the last reader
+//!   leaves, so a kernel calls `collect` now and then if [`Domain::deferred`] is not zero.
+//! - [`StaticDomain::enter`], lookups, the drop of a [`Guard`] and [`Shared::drop_later`] never
+//!   drop an object.
 //!
-//! Readers who come one after the other without a pause do not keep objects from being dropped:
-//! those who enter after an object was given up are not waited for. One reader who stays is.
+//! A deferred object waits only for readers that entered before it was deferred. Readers that
+//! overlap each other without end do not delay it; a single reader that stays does.
 //!
 //! # Cost
 //!
-//! Entering and leaving are two atomic additions to a cache line that other processors seldom use,
-//! and a full fence. `lookup_pinned` is a `lookup`. A `Shared` is an `Arc`; dropping the last one
-//! reads 16 cache lines more. Nothing allocates but [`Shared::new`], nothing waits, and there is no
-//! lock: all calls may come from an interrupt handler, apart from those that run a `drop` which may
-//! not.
+//! A guard costs two atomic additions and a full fence; the additions go to one of 16 cache lines,
+//! so processors seldom disturb each other. `lookup_pinned` costs as much as `lookup`. Dropping the
+//! last reference to an object reads these 16 cache lines. Only [`Shared::new`] and
+//! [`Shared::try_new`] allocate. There is no lock and nothing waits, so everything may be called in
+//! an interrupt handler, except where an object's `drop` may not run.
 //!
-//! # Why it is sound
+//! # Soundness
 //!
-//! Reader R makes a guard (count raised, fence), looks up, finds object O, reads it, lowers the
-//! count. Dropper D unmaps O's last VMA and drops the last reference.
+//! A reader makes a guard (it raises a count, then comes a fence), looks up, finds an object, reads
+//! it, and lowers the count. A dropper removes the object from its last VMA and drops the last
+//! reference.
 //!
-//! 1. R's lookup found O's address in a node that had the same even generation before and after, so
-//!    at some time O's VMA was mapped and held a reference.
-//! 2. Whatever drops that reference first makes the generation odd: data changes in write sections
-//!    only. R did not see the odd one, so R's load comes before D's store in the generation's
-//!    order.
-//! 3. The count of references reaches zero after that: D's store happens before D's fence, on
-//!    whatever thread the last reference went.
-//! 4. R's fence comes before its load, D's after its store. Both are sequentially consistent, and
-//!    were D's first, R would have seen the odd generation. So R's is first.
-//! 5. Therefore each load of R's count behind D's fence sees R counted, or having left.
-//! 6. D, or whoever collects after it, drops O only when each count has been seen at zero at some
-//!    time behind the fence, R's too. So R had left, and by release and acquire its reading of O
-//!    happens before the drop.
-//! 7. Which of the two epochs R is counted in does not matter for that, since both are waited for.
-//!    It matters for progress alone: once the epoch that readers are not sent to has been seen
-//!    empty they are sent there, and the other one runs empty.
-//! 8. The guard's type names the domain and so does the object's, so R is counted where D looks.
+//! 1. The lookup found the object's address in a node whose generation was even, and the same
+//!    before and after. So at some time during the lookup the VMA was mapped and held a reference.
+//! 2. User data changes and goes only in write sections, which begin by making the generation odd.
+//!    The reader has not seen that store of the section in which the VMA lost the reference: its
+//!    load comes before the store in the modification order of the generation.
+//! 3. The count of references reaches zero later. So the store happens before the fence in
+//!    `Domain::retire`, on whichever thread the last reference is dropped.
+//! 4. The reader's fence precedes its load, and the dropper's fence follows the store. Both are
+//!    sequentially consistent. If the dropper's were first, the load would have seen the store; so
+//!    the reader's is first.
+//! 5. Therefore every load of the reader's count after the dropper's fence sees that the reader was
+//!    counted: it is not zero until the reader has left.
+//! 6. An object is dropped only after every count has been seen at zero, each at some time after
+//!    the fence. The loads acquire what the reader released when it left, so that everything it
+//!    read was read before the drop.
+//! 7. It does not matter in which epoch the reader is counted, since both are waited for. Epochs
+//!    are there for progress: as soon as the epoch that new readers do not use has been seen empty,
+//!    new readers are sent there, and the other one runs empty.
+//! 8. Guard and object name their domain in their types, so the reader is counted where the dropper
+//!    looks.
 
 #![allow(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! Objects that several VMAs share, and that readers without the lock may look at.
+//! Counted references to objects, for user data that lookups pin.
 
 extern crate alloc;
 
@@ -14,24 +14,24 @@ use core::marker::PhantomData;
 use core::ops::Deref;
 use core::ptr::{self, NonNull};
 
-/// References that an object admits. More can only be reached by forgetting them.
+/// The number of references that an object admits. Only forgotten references can be more.
 const MAX_REFERENCES: usize = isize::MAX as usize;
 
-/// A counted reference to an object on the heap, as user data of VMAs: an `Arc` whose last drop
-/// waits for readers.
+/// A counted reference to an object on the heap, for use as user data: an `Arc` that waits for
+/// readers before it drops the object.
 ///
-/// [`lookup_pinned`](crate::AddrSpace::lookup_pinned) gives the object out without taking the lock
-/// and without counting. When the last reference is dropped, the object is dropped at once if there
-/// is no reader in the domain `D`, and otherwise after all have left who could have found it: by
-/// the next last reference that is dropped in this domain, or by [`Domain::collect`].
+/// [`lookup_pinned`](crate::AddrSpace::lookup_pinned) gives readers access to the object without
+/// the lock and without counting. When the last reference is dropped and there is no reader in the
+/// domain `D`, the object is dropped at once. If there are readers, it is dropped after those have
+/// left, in the `drop` of another last reference of the domain or in [`Domain::collect`].
 ///
-/// So `drop` may run the drop of other objects in the same domain that have waited. Where none must
-/// run, such as in an interrupt handler, use [`drop_later`](Self::drop_later).
+/// So dropping a reference may drop other objects of the domain, too. Where no object may be
+/// dropped, as in an interrupt handler, use [`drop_later`](Self::drop_later).
 ///
-/// As [`VmaData`], splitting and forking clone the reference, and VMAs merge if both refer to one
-/// object. References are equal (`==`) if they refer to one object.
+/// Splitting and forking a VMA clones the reference. Neighbours merge if both refer to the same
+/// object. `==` compares in the same way: it does not look at the objects.
 ///
-/// An object may be dropped on any thread that uses the domain, and looked at by several:
+/// Objects are looked at by several threads and dropped by any, so they must be `Send` and `Sync`:
 ///
 /// ```compile_fail,E0277
 /// # kvma::pinned_domain! { struct Objects; }
@@ -45,58 +45,60 @@ pub struct Shared<T, D: StaticDomain> {
     marker: PhantomData<(T, fn() -> D)>,
 }
 
-/// What is on the heap. The header comes first, so its address is the object's.
+/// An object on the heap. The header comes first, so that both have the same address.
 #[repr(C)]
 struct Object<T> {
     header: Header,
     value: T,
 }
 
-// SAFETY: as for `Arc`: the value is shared between the holders, and the last one drops it.
+// SAFETY: as for `Arc`, threads share the value, and any of them may drop it.
 unsafe impl<T: Send + Sync, D: StaticDomain> Send for Shared<T, D> {}
 // SAFETY: as above.
 unsafe impl<T: Send + Sync, D: StaticDomain> Sync for Shared<T, D> {}
 
 impl<T: Send + Sync + 'static, D: StaticDomain> Shared<T, D> {
-    /// Puts `value` on the heap.
+    /// Moves `value` to the heap.
     ///
     /// # Panics
     ///
-    /// As `Box::new`, if there is no memory.
+    /// When memory runs out, as `Box::new` does.
     pub fn new(value: T) -> Self {
         Self::try_new(value).unwrap_or_else(|_| handle_alloc_error(Layout::new::<Object<T>>()))
     }
 
-    /// Puts `value` on the heap.
+    /// Moves `value` to the heap.
     ///
     /// # Errors
     ///
-    /// [`Error::OutOfMemory`]; the value is dropped.
+    /// [`Error::OutOfMemory`]. The value is dropped.
     pub fn try_new(value: T) -> Result<Self, Error> {
         // SAFETY: an object is not zero-sized.
         let memory = unsafe { global_alloc(Layout::new::<Object<T>>()) }.cast::<Object<T>>();
         let object = NonNull::new(memory).ok_or(Error::OutOfMemory)?;
-        // SAFETY: fresh memory of the right layout. `destroy` is for objects of this type, which
-        // any thread may drop, since `T` is `Send`.
+        // SAFETY: fresh memory of the right layout. `destroy` is for objects of this type, and may
+        // be called on any thread, because `T` is `Send`.
         unsafe { object.write(Object { header: Header::new(destroy::<T>), value }) };
         Ok(Self { object, marker: PhantomData })
     }
 }
 
+/// Drops an object and frees its memory.
+///
 /// # Safety
 ///
-/// The header is that of an `Object<T>` made by `Shared::try_new`, and the caller's alone.
+/// The header is that of an `Object<T>` made by `Shared::try_new`, to which nobody else has access.
 unsafe fn destroy<T>(header: NonNull<Header>) {
     let object = header.cast::<Object<T>>().as_ptr();
-    // Under loom the memory is leaked: a reader who comes too late finds an object that was
-    // dropped, which a model notices, instead of somebody else's memory.
+    // Under loom the memory is leaked, so that a model whose reader is too late finds an object
+    // that was dropped, and not memory that was reused.
     #[cfg(loom)]
-    // SAFETY: the caller's.
+    // SAFETY: an object that nobody else uses, by the contract of this function.
     unsafe {
         ptr::drop_in_place(object)
     }
     #[cfg(not(loom))]
-    // SAFETY: the caller's. The memory came from the global allocator with this layout.
+    // SAFETY: as above; and the memory came from the global allocator with this layout.
     unsafe {
         drop(alloc::boxed::Box::from_raw(object));
     }
@@ -108,34 +110,34 @@ impl<T, D: StaticDomain> Shared<T, D> {
         one.object == other.object
     }
 
-    /// Pins the object: the result may outlive this reference, but not the guard. For callers who
-    /// find the reference under a lock, as in [`inspect`](crate::AddrSpace::inspect), and look at
-    /// the object after unlock.
+    /// Pins the object. The result may outlive this reference, but not the guard. For a caller that
+    /// finds the reference under a lock, as in [`inspect`](crate::AddrSpace::inspect), and uses the
+    /// object after unlock without counting.
     pub fn pin<'g>(this: &Self, _guard: &'g Guard<D>) -> Pinned<'g, T, D> {
-        // The guard exists already, and `this` is dropped later.
+        // `this` is dropped after the guard was made, so the object waits for the guard.
         Pinned { object: this.object, borrow: PhantomData, domain: PhantomData }
     }
 
-    /// Gives the reference up without dropping anything now, be it the last one. Never waits and
-    /// runs nobody's code. The object is dropped by the next `drop` of a last reference in this
-    /// domain, or by [`Domain::collect`](super::Domain::collect).
+    /// Drops the reference, but no object. If it was the last one, the object is deferred, and
+    /// dropped in the `drop` of another last reference of the domain or in
+    /// [`Domain::collect`](super::Domain::collect). Never waits.
     pub fn drop_later(this: Self) {
         let this = core::mem::ManuallyDrop::new(this);
         if this.lower() {
-            // SAFETY: that was the last reference; the VMAs that showed it do not any more.
+            // SAFETY: that was the last reference. VMAs that held one have been changed before.
             unsafe { D::domain().retire_later(this.object.cast()) }
         }
     }
 
     fn references(&self) -> &AtomicUsize {
-        // SAFETY: an object lives as long as there is a reference.
+        // SAFETY: the object exists as long as there are references.
         unsafe { &(*self.object.as_ptr()).header.references }
     }
 
-    /// Lowers the count of references; returns `true` if that was the last one.
+    /// Lowers the count of references. Returns `true` if that was the last one.
     fn lower(&self) -> bool {
-        // Release: the last one comes after what we did with the object, the end of the VMA that
-        // held this reference included. Acquire: and we after what the others did.
+        // Release: what we did before, the change of the VMA that held this reference included,
+        // happens before whatever the thread does that drops the last one. Acquire: if that is us.
         self.references().fetch_sub(1, Ordering::AcqRel) == 1
     }
 }
@@ -143,7 +145,7 @@ impl<T, D: StaticDomain> Shared<T, D> {
 impl<T, D: StaticDomain> Clone for Shared<T, D> {
     #[inline]
     fn clone(&self) -> Self {
-        // Relaxed: the new reference is made out of one that exists.
+        // Relaxed: a reference exists, so the object does, and the count is not zero.
         if self.references().fetch_add(1, Ordering::Relaxed) >= MAX_REFERENCES {
             too_many_references(self.references())
         }
@@ -161,7 +163,7 @@ impl<T, D: StaticDomain> Drop for Shared<T, D> {
     #[inline]
     fn drop(&mut self) {
         if self.lower() {
-            // SAFETY: that was the last reference; the VMAs that showed it do not any more.
+            // SAFETY: that was the last reference. VMAs that held one have been changed before.
             unsafe { D::domain().retire(self.object.cast()) }
         }
     }
@@ -172,7 +174,7 @@ impl<T, D: StaticDomain> Deref for Shared<T, D> {
 
     #[inline]
     fn deref(&self) -> &T {
-        // SAFETY: an object lives as long as there is a reference.
+        // SAFETY: the object exists as long as there are references.
         unsafe { &(*self.object.as_ptr()).value }
     }
 }
@@ -210,9 +212,9 @@ impl<T, D: StaticDomain> VmaData for Shared<T, D> {
     }
 }
 
-// SAFETY: the key is the address of an object that `self` keeps alive, and never changes. The
-// object is dropped by `Domain::retire` after the last reference is gone, behind a full fence, once
-// all have left who had entered before; a `Guard<D>` is made in front of a full fence.
+// SAFETY: the key is the address of the object, which exists as long as the reference and never
+// changes. `Domain::enter` ends with a full fence; `Domain::retire` begins with one after the last
+// reference has gone, and then looks for readers before it drops the object.
 unsafe impl<T: Send + Sync + 'static, D: StaticDomain> PinnedData for Shared<T, D> {
     type Guard = Guard<D>;
     type Ref<'g> = Pinned<'g, T, D>;
@@ -220,52 +222,48 @@ unsafe impl<T: Send + Sync + 'static, D: StaticDomain> PinnedData for Shared<T, 
     #[inline]
     unsafe fn from_key(key: u64, _guard: &Guard<D>) -> Pinned<'_, T, D> {
         let object = ptr::with_exposed_provenance_mut::<Object<T>>(key as usize);
-        // SAFETY: the key of a reference is the address of an object.
+        // SAFETY: the key of a `Shared` is the address of an object, so it is not null.
         let object = unsafe { NonNull::new_unchecked(object) };
         Pinned { object, borrow: PhantomData, domain: PhantomData }
     }
 }
 
-/// An object that a guard keeps in place. Copied freely; gives the object by dereferencing.
+/// A reference to an object that a guard pins.
 ///
-/// The VMA in which it was found may be gone by now: what is true of the VMA is in the
-/// [`VmaSnapshot`](crate::VmaSnapshot) that came with it.
+/// The VMA may have been unmapped since the object was found. The
+/// [`VmaSnapshot`](crate::VmaSnapshot) that was found with it has a token that tells.
 pub struct Pinned<'g, T, D: StaticDomain> {
     object: NonNull<Object<T>>,
     borrow: PhantomData<&'g T>,
     domain: PhantomData<fn() -> D>,
 }
 
-// SAFETY: a reference to `T`, and `upgrade` makes a `Shared`.
+// SAFETY: it is a `&T`, from which `upgrade` makes a `Shared`.
 unsafe impl<T: Send + Sync, D: StaticDomain> Send for Pinned<'_, T, D> {}
 // SAFETY: as above.
 unsafe impl<T: Send + Sync, D: StaticDomain> Sync for Pinned<'_, T, D> {}
 
 impl<'g, T, D: StaticDomain> Pinned<'g, T, D> {
-    /// Returns the object, for as long as the guard exists.
+    /// Returns a plain reference, which is valid as long as the guard exists.
     #[inline]
     pub fn get(this: Self) -> &'g T {
-        // SAFETY: the guard was made before the last reference went, and it still exists.
+        // SAFETY: the guard was made before the last reference was dropped, and still exists.
         unsafe { &(*this.object.as_ptr()).value }
     }
 
-    /// Makes a counted reference, which outlives the guard: for a fault handler that sleeps, and
-    /// should not keep everybody's objects waiting meanwhile. `None` if the last reference is gone
-    /// already, and the VMA with it: look up again.
-    ///
-    /// # Panics
-    ///
-    /// If so many references were forgotten that another one could make their count wrap.
+    /// Makes a counted reference, which may outlive the guard: for a fault handler that is about to
+    /// sleep. Returns `None` if the last reference has been dropped, which means that the VMA has
+    /// changed: look up again. Also returns `None` if `isize::MAX` references have been forgotten.
     pub fn upgrade(this: Self) -> Option<Shared<T, D>> {
         // SAFETY: as in `get`.
         let references = unsafe { &(*this.object.as_ptr()).header.references };
         let mut count = references.load(Ordering::Relaxed);
         loop {
-            // At the limit, references have been forgotten.
+            // Only forgotten references can be so many.
             if count == 0 || count >= MAX_REFERENCES {
                 return None;
             }
-            // Relaxed: what the object was made of has been seen by whoever pinned it.
+            // Relaxed: the guard keeps the object, and the lookup has seen it initialised.
             match references.compare_exchange_weak(
                 count,
                 count + 1,

@@ -227,9 +227,9 @@ impl<T: Content> Tree<T> {
 /// end of the section, which is the caller's. If the code panics, the section ends here, and the
 /// entry is what it was but for its data.
 ///
-/// The section begins *before* the code runs, since the code may drop what a reader pins: the key
-/// that a node shows while its generation is even is that of data which exists. See
-/// [`pinned`](crate::pinned).
+/// The section begins *before* the code runs, since the code may drop data that a reader is about
+/// to pin. While the generation is even, the key in the node is that of data which exists: that is
+/// what `lookup_pinned` relies on, see the module `pinned`.
 ///
 /// # Safety
 ///
@@ -244,8 +244,8 @@ unsafe fn change_data<T: Content, R>(
     struct EndSection<'t, T: Content> {
         node: &'t Node<T>,
         pending_flushes: u32,
-        /// It was `key` that panicked, which keys that pin something never do: the node goes on
-        /// showing the old one.
+        /// The code has returned, so `key` has panicked: the node keeps the old key. It pins
+        /// nothing, since `key` of data that can be pinned does not panic.
         in_key: bool,
     }
 
@@ -265,7 +265,7 @@ unsafe fn change_data<T: Content, R>(
 
     node.write_begin();
     let mut end = EndSection { node, pending_flushes, in_key: false };
-    // SAFETY: the caller's.
+    // SAFETY: initialised and borrowed by nobody, by the contract of this function.
     let data = unsafe { node.data_mut() };
     let result = change(data);
     end.in_key = true;
