@@ -11,9 +11,10 @@ mod host;
 use std::io;
 use std::os::fd::OwnedFd;
 
-use host::{Host, Source};
 use kvma::compat::{Mappings, Origin};
 use kvma::{Attrs, Backing, Error, Heap, Hooks, Piece, Prot, VmRange};
+
+use self::host::{Host, Source};
 
 const GUEST: u64 = 0x10000;
 const PAGES: u64 = 256;

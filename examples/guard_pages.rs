@@ -13,9 +13,10 @@ use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 
-use host::{Host, Source};
 use kvma::compat::MapOptions;
 use kvma::{Event, Heap, Prot, VmMap, on_event};
+
+use self::host::{Host, Source};
 
 const STACK: u64 = 256 << 10;
 

@@ -10,9 +10,10 @@ mod host;
 
 use std::io;
 
-use host::{Host, Source};
 use kvma::compat::{MapOptions, WriteXorExec};
 use kvma::{Attrs, Error, Event, Heap, Hooks, Piece, Prot, VmMap};
+
+use self::host::{Host, Source};
 
 struct Machine {
     host: Host,

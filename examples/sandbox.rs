@@ -10,9 +10,10 @@ mod host;
 
 use std::io;
 
-use host::{Host, Source};
 use kvma::compat::{Info, Mappings, UpdateFn};
 use kvma::{AddrSpace, Attrs, Error, Heap, NoHooks, Prot, VmRange};
+
+use self::host::{Host, Source};
 
 const BOX: u64 = 4 << 30;
 /// Lies between the sandbox and its neighbours: a wild access with a small offset ends here.

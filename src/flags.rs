@@ -1,7 +1,8 @@
 //! Protection and the flags that a page fault reads.
 
-use bitflags::bitflags;
 use core::fmt;
+
+use bitflags::bitflags;
 
 bitflags! {
     /// The accesses that user code may make to a page (mprotect(2)). The values are those of

@@ -34,11 +34,12 @@
 //! The map stays consistent, but hooks have heard of a part of the change only. VMAs that the
 //! operation has removed are leaked, data and nodes: their page-table entries may still be there.
 
+use core::fmt;
+
 use crate::error::Error;
 use crate::flags::Prot;
 use crate::range::VmRange;
 use crate::vma::{Attrs, VmaData};
-use core::fmt;
 
 /// The part of a VMA that an operation concerns; often all of it.
 pub struct Piece<'a, V> {

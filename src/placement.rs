@@ -1,11 +1,12 @@
 //! Placement: where a new mapping goes. Pure policy, no state.
 
+use core::fmt;
+
 use crate::error::Error;
 use crate::range::{PageRange, PageSize};
 use crate::split_merge::Merge;
 use crate::tree::GapQuery;
 use crate::vma::Attrs;
-use core::fmt;
 
 /// The end of the window from which a search begins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

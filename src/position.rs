@@ -4,10 +4,11 @@
 //! A tree is compiled for the one or the other ([`Content::Position`](crate::node::Content)), so
 //! that 64-bit ones neither store nor compute anything wider.
 
-use crate::sync::Word;
 use core::fmt::Debug;
 use core::hash::Hash;
 use core::ops::{Add, AddAssign, Sub, SubAssign};
+
+use crate::sync::Word;
 
 /// The type that positions and lengths are counted in: `u64`, or `u128` for keys of more than 64
 /// bits.

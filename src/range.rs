@@ -3,9 +3,10 @@
 //! Public calls speak of bytes. Inside the crate everything counts in pages, so that the very last
 //! page of a 64-bit space has an end that fits in a word; the two are converted here.
 
+use core::fmt;
+
 use crate::error::Error;
 use crate::position::Position;
-use core::fmt;
 
 /// A page size: a power of two, in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

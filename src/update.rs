@@ -1,5 +1,9 @@
 //! The nodes and hooks that go into operations, and the work that is owed afterwards.
 
+use core::fmt;
+
+use heapless::Vec;
+
 use crate::error::Error;
 use crate::hooks::{Hooks, RemovedVma};
 use crate::node::{NodeAlloc, NodeStore};
@@ -7,8 +11,6 @@ use crate::pending_flush::PendingFlushes;
 use crate::range::{PageRange, PageSize, VmRange};
 use crate::tree::Tree;
 use crate::vma::{VmaData, VmaNode};
-use core::fmt;
-use heapless::Vec;
 
 /// Data that was handed to operations which failed, kept to be dropped after unlock.
 const MAX_REJECTED: usize = 4;

@@ -1,8 +1,7 @@
 //! `include/kvma.h` is generated, and current.
 
-use std::env;
-use std::fs;
 use std::path::Path;
+use std::{env, fs};
 
 /// Public functions of `VmMap` and `linux` that C has under another name, or not at all, since it
 /// has no use for them.

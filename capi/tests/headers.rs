@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use cc::{Link, Program};
+use self::cc::{Link, Program};
 
 #[test]
 fn each_header_stands_alone() {

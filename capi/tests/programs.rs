@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
 
-use cc::{Link, Program};
+use self::cc::{Link, Program};
 
 /// Compiles a program once, and runs one of its tests.
 fn check(cell: &OnceLock<Result<PathBuf, String>>, source: &str, flags: &[&str], test: &str) {

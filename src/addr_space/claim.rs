@@ -1,5 +1,7 @@
 //! Claims that cannot leak: a range is held while slow work is done without the lock.
 
+use core::fmt;
+
 use super::{AddrSpace, NODES_PER_OPERATION};
 use crate::error::Error;
 use crate::hooks::{Hooks, NoHooks};
@@ -10,7 +12,6 @@ use crate::split_merge::Merge;
 use crate::sync::RawLock;
 use crate::vm_map::{ClaimedRange, VmMap};
 use crate::vma::{Attrs, VmaData, VmaNode};
-use core::fmt;
 
 impl<V, A, L> AddrSpace<VmMap<V, A>, L>
 where

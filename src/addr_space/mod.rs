@@ -104,28 +104,28 @@ mod lookup;
 mod operations;
 mod pair;
 
-pub(crate) use crate::split_merge::NODES_PER_OPERATION;
-pub use crate::tree::{Busy, Token};
-pub use crate::update::Owing;
-pub use batch::MAX_VMAS_PER_LOCK_HOLD;
-#[cfg(feature = "linux")]
-pub(crate) use batch::Progress;
-pub use claim::Claim;
-#[cfg(any(feature = "linux", feature = "compat"))]
-pub(crate) use fork::retry_with_nodes;
-pub use lookup::VmaSnapshot;
+use core::fmt;
+use core::ops::{Deref, DerefMut};
 
+pub use self::batch::MAX_VMAS_PER_LOCK_HOLD;
+#[cfg(feature = "linux")]
+pub(crate) use self::batch::Progress;
+pub use self::claim::Claim;
+#[cfg(any(feature = "linux", feature = "compat"))]
+pub(crate) use self::fork::retry_with_nodes;
+pub use self::lookup::VmaSnapshot;
 use crate::error::Error;
 use crate::hooks::Hooks;
 use crate::node::NodeAlloc;
 use crate::pending_flush::PendingFlushes;
+pub(crate) use crate::split_merge::NODES_PER_OPERATION;
 use crate::sync::{Guard, Locked, RawLock, Ticket};
 use crate::tree::Published;
+pub use crate::tree::{Busy, Token};
+pub use crate::update::Owing;
 use crate::update::{Owed, Update};
 use crate::vm_map::VmMap;
 use crate::vma::{VmaData, VmaNode};
-use core::fmt;
-use core::ops::{Deref, DerefMut};
 
 /// A value that an [`AddrSpace`] can guard: a [`VmMap`], or something that has one in it, such as a
 /// layer on top of it or a struct of the kernel's that keeps a page table beside it.

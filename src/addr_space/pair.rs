@@ -1,5 +1,7 @@
 //! Changes of two address spaces at once.
 
+use core::ptr;
+
 use super::{AddrSpace, HasVmMap, NODES_PER_OPERATION};
 use crate::error::Error;
 use crate::hooks::Hooks;
@@ -9,7 +11,6 @@ use crate::sync::RawLock;
 use crate::update::Update;
 use crate::vm_map::VmMap;
 use crate::vma::{VmaData, VmaNode};
-use core::ptr;
 
 impl<M: HasVmMap, L: RawLock> AddrSpace<M, L> {
     /// Runs `change` under the locks of both spaces, with `nodes` preallocated nodes for each as

@@ -1,12 +1,13 @@
 //! Going back to an earlier state, and copying a space.
 
+use core::fmt;
+
 use super::mappings::{Mappings, VmaInfos};
 use super::origin::Origin;
 use crate::error::Error;
 use crate::node::{NodeAlloc, Preallocated};
 use crate::vm_map::{Updater, VmMap};
 use crate::vma::{Attrs, Vma, VmaData, VmaNode};
-use core::fmt;
 
 /// A state of a [`Mappings`] that it can go back to, as often as needed.
 ///

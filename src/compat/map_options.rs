@@ -1,5 +1,7 @@
 //! A mapping described option by option, as mmap-rs does it.
 
+use bitflags::bitflags;
+
 use super::write_xor_exec;
 use crate::error::Error;
 use crate::flags::{MemType, Prot, SplitGranularity, VmaFlags};
@@ -7,7 +9,6 @@ use crate::placement::{MapRequest, Placement, Search};
 use crate::range::PageSize;
 use crate::split_merge::Merge;
 use crate::vma::{Attrs, Backing};
-use bitflags::bitflags;
 
 bitflags! {
     /// Flags that [`MapOptions`] keeps with a mapping and that no page fault reads.

@@ -4,6 +4,9 @@
 //! each of which knows the base and length of its mapping, and whether the mapping was there when
 //! the space was last marked.
 
+use core::fmt;
+use core::ops::RangeInclusive;
+
 use super::origin::{Info, MappingId, Origin};
 use crate::addr_space::HasVmMap;
 use crate::error::Error;
@@ -15,8 +18,6 @@ use crate::range::{PageSize, VmRange};
 use crate::sync;
 use crate::vm_map::{Update, Updater, VmMap};
 use crate::vma::{Attrs, Vma, VmaData, VmaNode};
-use core::fmt;
-use core::ops::RangeInclusive;
 
 /// An address space that remembers which mapping each VMA comes from, and can go back to a state
 /// that it was in.

@@ -78,8 +78,8 @@ mod mappings;
 mod origin;
 mod write_xor_exec;
 
-pub use checkpoint::Checkpoint;
-pub use map_options::{MapFlags, MapOptions};
-pub use mappings::Mappings;
-pub use origin::{Info, Origin, UpdateFn};
-pub use write_xor_exec::WriteXorExec;
+pub use self::checkpoint::Checkpoint;
+pub use self::map_options::{MapFlags, MapOptions};
+pub use self::mappings::Mappings;
+pub use self::origin::{Info, Origin, UpdateFn};
+pub use self::write_xor_exec::WriteXorExec;

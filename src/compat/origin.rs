@@ -1,11 +1,12 @@
 //! Which mapping a VMA is a part of, and what hooks and callers are told about it.
 
+use core::fmt;
+
 use crate::error::Error;
 use crate::flags::Prot;
 use crate::hooks::{Event, Hooks, Piece};
 use crate::range::VmRange;
 use crate::vma::{Attrs, Backing, VmaData};
-use core::fmt;
 
 /// Tells mappings apart, in one space and between spaces that were forked from one another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

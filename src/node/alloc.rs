@@ -1,7 +1,8 @@
 //! The allocator that the kernel provides.
 
-use super::{Content, Node};
 use core::ptr::NonNull;
+
+use super::{Content, Node};
 
 /// A source of nodes: the kernel's own memory.
 ///

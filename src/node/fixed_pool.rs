@@ -1,12 +1,14 @@
 //! A fixed number of nodes in a static, for use before there is any heap.
 
-use super::{Content, Node, NodeAlloc, ReadSide};
-use crate::sync::{Locked, RawLock, Ticket};
 use core::cell::UnsafeCell;
 use core::fmt;
 use core::mem::MaybeUninit;
 use core::ptr::{self, NonNull};
+
 use heapless::Vec;
+
+use super::{Content, Node, NodeAlloc, ReadSide};
+use crate::sync::{Locked, RawLock, Ticket};
 
 /// An allocator of `N` nodes that lie within it. Declare it as a `static` and use
 /// `&'static FixedPool`.

@@ -2,12 +2,13 @@
 
 extern crate alloc;
 
-use super::{Content, Node, NodeAlloc, NodeList, ReadSide};
-use crate::sync::{Locked, RawLock, Ticket};
 use alloc::alloc::{Layout, alloc as global_alloc};
 use alloc::boxed::Box;
 use core::fmt;
 use core::ptr::{self, NonNull};
+
+use super::{Content, Node, NodeAlloc, NodeList, ReadSide};
+use crate::sync::{Locked, RawLock, Ticket};
 
 /// Takes a block of the heap, and makes it a node.
 fn new_node<T: Content>() -> Option<NonNull<Node<T>>> {

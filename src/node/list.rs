@@ -1,8 +1,9 @@
 //! A list of nodes that are in no tree, linked through the field that readers never look at.
 
-use super::{Content, Node};
 use core::fmt;
 use core::ptr::{self, NonNull};
+
+use super::{Content, Node};
 
 /// A list of nodes in no tree, first in, first out, all O(1) and without memory of its own: made
 /// for a [`NodeAlloc`](super::NodeAlloc) to keep its free nodes in. It does not own them: whoever

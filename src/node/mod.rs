@@ -23,21 +23,21 @@ mod preallocated;
 mod removed;
 mod slab;
 
-pub use alloc::{NodeAlloc, ReadSide};
-pub use fixed_pool::FixedPool;
-#[cfg(any(feature = "alloc", loom))]
-pub use heap::{BoxAlloc, Heap};
-pub use list::NodeList;
-pub(crate) use preallocated::FreeNode;
-pub use preallocated::Preallocated;
-pub(crate) use removed::{DetachedNode, NodeStore, Removed};
-pub use slab::{NoRefill, Refill, Slab};
-
-use crate::position::{Field, Number, Position};
-use crate::sync::{Link, Ordering, Word, fence};
 use core::cell::UnsafeCell;
 use core::fmt;
 use core::mem::MaybeUninit;
+
+pub use self::alloc::{NodeAlloc, ReadSide};
+pub use self::fixed_pool::FixedPool;
+#[cfg(any(feature = "alloc", loom))]
+pub use self::heap::{BoxAlloc, Heap};
+pub use self::list::NodeList;
+pub(crate) use self::preallocated::FreeNode;
+pub use self::preallocated::Preallocated;
+pub(crate) use self::removed::{DetachedNode, NodeStore, Removed};
+pub use self::slab::{NoRefill, Refill, Slab};
+use crate::position::{Field, Number, Position};
+use crate::sync::{Link, Ordering, Word, fence};
 
 /// The contents of a tree's entries: [`VmaNode`](crate::VmaNode) or
 /// [`RangeNode`](crate::range_map::RangeNode).

@@ -1,10 +1,11 @@
 //! Nodes that were taken before a change begins.
 
+use core::fmt;
+use core::ptr::NonNull;
+
 use super::{Content, DetachedNode, Node, NodeAlloc, NodeList};
 use crate::error::Error;
 use crate::range::PageRange;
-use core::fmt;
-use core::ptr::NonNull;
 
 /// Empty nodes for changes to come. Filled before a lock is taken, so that nothing is allocated
 /// under it and a change, once begun, cannot run out of memory. Nodes that are left go back on

@@ -1,9 +1,10 @@
 //! The nodes of one change: free ones to come, and removed ones that wait to be dropped.
 
-use super::{Content, FreeNode, Node, NodeAlloc, NodeList, Preallocated};
-use crate::range::PageRange;
 use core::mem::needs_drop;
 use core::ptr::NonNull;
+
+use super::{Content, FreeNode, Node, NodeAlloc, NodeList, Preallocated};
+use crate::range::PageRange;
 
 /// A node that was removed, in no tree and no list: with data, unless it was a claim. Leaks if it
 /// is dropped; it belongs into a [`Removed`].

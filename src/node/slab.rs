@@ -1,12 +1,13 @@
 //! Nodes from memory that the kernel hands over in chunks.
 
-use super::{Content, Node, NodeAlloc, NodeList, ReadSide};
-use crate::sync::{Locked, RawLock, Ticket};
 use core::cell::Cell;
 use core::fmt;
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 use core::ptr::{self, NonNull};
+
+use super::{Content, Node, NodeAlloc, NodeList, ReadSide};
+use crate::sync::{Locked, RawLock, Ticket};
 
 /// A slab allocator over donated memory, for kernels that have pages but no heap.
 ///

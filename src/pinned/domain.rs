@@ -1,10 +1,11 @@
 //! Domains: the readers that may still be looking at objects, and the objects that wait for them.
 
-use crate::sync::{AtomicPtr, AtomicUsize, Ordering, fence};
 use core::cell::{Cell, UnsafeCell};
 use core::fmt;
 use core::marker::PhantomData;
 use core::ptr::{self, NonNull};
+
+use crate::sync::{AtomicPtr, AtomicUsize, Ordering, fence};
 
 /// The number of cache lines over which readers spread, so that processors seldom write to the same
 /// one.

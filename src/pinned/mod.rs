@@ -124,7 +124,7 @@ mod lookup;
 mod shared;
 
 #[cfg(any(feature = "alloc", loom))]
-pub use domain::{Domain, Guard, StaticDomain};
-pub use lookup::PinnedData;
+pub use self::domain::{Domain, Guard, StaticDomain};
+pub use self::lookup::PinnedData;
 #[cfg(any(feature = "alloc", loom))]
-pub use shared::{Pinned, Shared};
+pub use self::shared::{Pinned, Shared};

@@ -2,17 +2,18 @@
 
 extern crate alloc;
 
+use alloc::alloc::{Layout, alloc as global_alloc, handle_alloc_error};
+use core::fmt;
+use core::marker::PhantomData;
+use core::ops::Deref;
+use core::ptr::{self, NonNull};
+
 use super::domain::{Guard, Header, StaticDomain};
 use super::lookup::PinnedData;
 use crate::error::Error;
 use crate::range::VmRange;
 use crate::sync::{AtomicUsize, Ordering};
 use crate::vma::VmaData;
-use alloc::alloc::{Layout, alloc as global_alloc, handle_alloc_error};
-use core::fmt;
-use core::marker::PhantomData;
-use core::ops::Deref;
-use core::ptr::{self, NonNull};
 
 /// The number of references that an object admits. Only forgotten references can be more.
 const MAX_REFERENCES: usize = isize::MAX as usize;

@@ -1,12 +1,13 @@
 //! Inserting, removing, and changing values.
 
+use core::ops::{RangeBounds, RangeInclusive};
+
 use super::key::{Bounds, Key};
 use super::merge_policy::MergePolicy;
 use super::{NodeFor, RangeMap, bounds_of, merges_with_top};
 use crate::error::Error;
 use crate::node::NodeAlloc;
 use crate::split_merge::{Merge, NODES_PER_OPERATION};
-use core::ops::{RangeBounds, RangeInclusive};
 
 impl<K, V, A, P> RangeMap<K, V, A, P>
 where

@@ -3,13 +3,14 @@
 
 extern crate alloc;
 
+use alloc::alloc::{Layout, handle_alloc_error};
+use core::ops::RangeBounds;
+
 use super::key::Key;
 use super::merge_policy::{Equal, MergePolicy};
 use super::{NodeFor, RangeMap};
 use crate::error::Error;
 use crate::node::{Heap, Node};
-use alloc::alloc::{Layout, handle_alloc_error};
-use core::ops::RangeBounds;
 
 impl<K: Key, V: Clone + PartialEq> RangeMap<K, V, Heap, Equal> {
     /// Returns an empty map on the heap, in which equal neighbours are one range.

@@ -1,5 +1,11 @@
 //! Iterators: over entries, over gaps, and over what is taken out of a map.
 
+use core::cmp::Ordering;
+use core::hash::{Hash, Hasher};
+use core::iter::FusedIterator;
+use core::ops::RangeInclusive;
+use core::{fmt, mem};
+
 use super::key::{Bounds, Key};
 use super::merge_policy::MergePolicy;
 use super::{NodeFor, RangeMap, bounds_of};
@@ -7,12 +13,6 @@ use crate::node::NodeAlloc;
 use crate::position::Number;
 use crate::range::PageRange;
 use crate::tree::{Entries, EntryRef};
-use core::cmp::Ordering;
-use core::fmt;
-use core::hash::{Hash, Hasher};
-use core::iter::FusedIterator;
-use core::mem;
-use core::ops::RangeInclusive;
 
 /// A range and its value, borrowed from a [`RangeMap`].
 ///

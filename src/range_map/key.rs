@@ -1,10 +1,11 @@
 //! Keys, and ranges of keys as the map sees them.
 
+use core::net::{Ipv4Addr, Ipv6Addr};
+use core::ops::{Bound, RangeBounds, RangeInclusive};
+
 use crate::error::Error;
 use crate::position::Position;
 use crate::range::PageRange;
-use core::net::{Ipv4Addr, Ipv6Addr};
-use core::ops::{Bound, RangeBounds, RangeInclusive};
 
 /// A key that behaves like an integer: keys are in order, and none is missing between two of them.
 ///

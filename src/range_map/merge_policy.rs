@@ -1,12 +1,13 @@
 //! How values are split and merged: the policies, and the tree nodes that follow them.
 
+use core::fmt;
+use core::marker::PhantomData;
+
 use crate::error::Error;
 use crate::node::Content;
 use crate::position::Position;
 use crate::range::PageRange;
 use crate::split_merge::{Parts, SplitMerge};
-use core::fmt;
-use core::marker::PhantomData;
 
 /// Says what becomes of a value when its range is split, and which neighbours are one range.
 ///

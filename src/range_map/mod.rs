@@ -24,21 +24,21 @@ mod key;
 mod merge_policy;
 mod traits;
 
-pub use crate::position::Position;
-pub use iter::{Entry, IntoIter, Iter, KeyGaps};
-pub use key::Key;
-pub use merge_policy::{Advance, Contiguous, Equal, MergePolicy, RangeNode};
+use core::marker::PhantomData;
+use core::ops::RangeBounds;
 
+pub use self::iter::{Entry, IntoIter, Iter, KeyGaps};
+use self::key::Bounds;
+pub use self::key::Key;
+pub use self::merge_policy::{Advance, Contiguous, Equal, MergePolicy, RangeNode};
 use crate::error::Error;
 #[cfg(feature = "alloc")]
 use crate::node::Heap;
 use crate::node::{NodeAlloc, NodeStore};
 use crate::position::Number;
+pub use crate::position::Position;
 use crate::range::PageRange;
 use crate::tree::{EntryRef, Tree};
-use core::marker::PhantomData;
-use core::ops::RangeBounds;
-use key::Bounds;
 
 /// The nodes of a map with these keys.
 type NodeFor<K, V, P> = RangeNode<V, P, <K as Key>::Index>;

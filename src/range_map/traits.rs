@@ -1,14 +1,15 @@
 //! The traits that a map has with any allocator: equality, order, hash, `Debug`, iteration.
 
+use core::cmp::Ordering;
+use core::fmt;
+use core::hash::{Hash, Hasher};
+use core::ops::RangeInclusive;
+
 use super::iter::{Entry, IntoIter, Iter};
 use super::key::Key;
 use super::merge_policy::MergePolicy;
 use super::{NodeFor, RangeMap};
 use crate::node::NodeAlloc;
-use core::cmp::Ordering;
-use core::fmt;
-use core::hash::{Hash, Hasher};
-use core::ops::RangeInclusive;
 
 /// Maps are equal if the same keys have equal values. Allocators do not matter.
 impl<K, V, A, B, P> PartialEq<RangeMap<K, V, B, P>> for RangeMap<K, V, A, P>

@@ -1,9 +1,10 @@
 //! Locks: the trait that a kernel's own lock implements, ready ones, and a value behind one.
 
-use super::Ordering;
 use core::cell::UnsafeCell;
 use core::fmt;
 use core::ops::{Deref, DerefMut};
+
+use super::Ordering;
 
 /// A lock without a value: what an [`AddrSpace`](crate::AddrSpace) is guarded by.
 ///
@@ -250,8 +251,9 @@ unsafe impl<L: RawLock> RawLock for TrackedLock<L> {
 
 #[cfg(feature = "lock_api_04")]
 mod lock_api_04 {
-    use super::RawLock;
     use ::lock_api_04::RawMutex;
+
+    use super::RawLock;
 
     /// Any `RawMutex` of `lock_api` 0.4 as the lock of an [`AddrSpace`](crate::AddrSpace): feature
     /// `lock_api_04`.
@@ -296,8 +298,9 @@ mod lock_api_04 {
 
 #[cfg(feature = "lock_api_05")]
 mod lock_api_05 {
-    use super::RawLock;
     use ::lock_api_05::RawMutex;
+
+    use super::RawLock;
 
     /// Any `RawMutex` of `lock_api` 0.5 as the lock of an [`AddrSpace`](crate::AddrSpace): feature
     /// `lock_api_05`. Needs rustc 1.95, as that version of `lock_api` does.

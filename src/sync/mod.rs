@@ -4,15 +4,16 @@ mod lock;
 mod word;
 
 pub(crate) use core::sync::atomic::Ordering;
+
 #[cfg(feature = "lock_api_04")]
-pub use lock::LockApi04;
+pub use self::lock::LockApi04;
 #[cfg(feature = "lock_api_05")]
-pub use lock::LockApi05;
-pub(crate) use lock::{Guard, Locked};
-pub use lock::{RawLock, Spin, Ticket, TrackedLock};
+pub use self::lock::LockApi05;
+pub(crate) use self::lock::{Guard, Locked};
+pub use self::lock::{RawLock, Spin, Ticket, TrackedLock};
 #[cfg(any(feature = "alloc", loom))]
-pub(crate) use word::{AtomicPtr, AtomicUsize};
-pub(crate) use word::{Link, UserCount, Word, fence};
+pub(crate) use self::word::{AtomicPtr, AtomicUsize};
+pub(crate) use self::word::{Link, UserCount, Word, fence};
 
 /// Pauses between two tries of something that another processor is about to finish.
 #[inline]

@@ -4,8 +4,9 @@
 //! `acquire`. Under loom `get` is an `unsync_load`: an ordinary load there would hide the readers'
 //! accesses from loom's search, and loom then checks that the holder really is alone.
 
-use super::Ordering;
 use core::fmt;
+
+use super::Ordering;
 
 #[cfg(loom)]
 mod imp {

@@ -1,11 +1,12 @@
 //! Iteration over the entries in order, and the cursor that changes them in place.
 
+use core::marker::PhantomData;
+use core::ptr;
+
 use super::{Tree, link_ops};
 use crate::node::{Content, DetachedNode, FreeNode, Node};
 use crate::position::Number;
 use crate::range::PageRange;
-use core::marker::PhantomData;
-use core::ptr;
 
 /// Returns the in-order successor, or null.
 ///

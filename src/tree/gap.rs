@@ -9,10 +9,11 @@
 //! it searches for `len + align - 1` pages, which fits wherever it lies; and only if no such gap
 //! exists it looks at [`LAST_RESORT`] more candidates before it gives up.
 
+use core::ptr;
+
 use super::{Tree, link_ops};
 use crate::node::{Content, Node};
 use crate::range::PageRange;
-use core::ptr;
 
 /// The number of candidates that are looked at exactly before the padded search.
 const EXACT: usize = 64;

@@ -11,12 +11,14 @@
 //! An insertion notes at most 9 nodes and a removal at most 13 with intrusive-collections 0.10. If
 //! ever more were written than fit, everything is recomputed, so correctness does not rest on that.
 
-use crate::node::{Content, Node};
 use core::cell::Cell;
 use core::marker::PhantomData;
 use core::ptr::{self, NonNull};
+
 use intrusive_collections::rbtree::{Color, RBTreeOps};
 use intrusive_collections::{Adapter, LinkOps, PointerOps};
+
+use crate::node::{Content, Node};
 
 /// Nodes that a change may note before everything is recomputed. Small in tests, so that they take
 /// both ways.

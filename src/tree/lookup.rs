@@ -29,14 +29,15 @@
 //! tree changes: nodes may be given back before the change ends (the map itself may be dropped and
 //! replaced), and a reader who comes then must not begin at one of them.
 
+use core::fmt;
+use core::hint::select_unpredictable;
+use core::ptr::{self, NonNull};
+
 use super::Tree;
 use crate::node::{Content, Node, NodeAlloc, ReadSide};
 use crate::pending_flush::PendingFlushes;
 use crate::range::{PageRange, PageSize};
 use crate::sync::{Link, Ordering, Word, fence};
-use core::fmt;
-use core::hint::select_unpredictable;
-use core::ptr::{self, NonNull};
 
 /// The number of nodes that a walk visits at most. No red-black tree is higher than that, but the
 /// links that a walk sees while writers are about need not form a tree.

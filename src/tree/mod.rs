@@ -24,19 +24,20 @@ mod lookup;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
-pub(crate) use cursor::{CursorMut, Entries, EntryRef};
-pub(crate) use gap::GapQuery;
-pub use lookup::{Busy, Token};
-pub(crate) use lookup::{Hit, Peek, Published};
+use core::marker::PhantomData;
+use core::ptr::{self, NonNull};
 
+use intrusive_collections::RBTree;
+
+pub(crate) use self::cursor::{CursorMut, Entries, EntryRef};
+pub(crate) use self::gap::GapQuery;
+use self::link_ops::{Handle, TreeAdapter};
+pub use self::lookup::{Busy, Token};
+pub(crate) use self::lookup::{Hit, Peek, Published};
 use crate::node::{Content, DetachedNode, FreeNode, NO_DATA, Node};
 use crate::position::Number;
 use crate::range::PageRange;
 use crate::sync::{Link, Word, unique};
-use core::marker::PhantomData;
-use core::ptr::{self, NonNull};
-use intrusive_collections::RBTree;
-use link_ops::{Handle, TreeAdapter};
 
 /// Entries in order, with the gaps between them.
 pub(crate) struct Tree<T: Content> {

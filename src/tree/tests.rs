@@ -3,9 +3,10 @@
 
 extern crate std;
 
+use std::vec::Vec;
+
 use super::*;
 use crate::node::{FixedPool, NodeStore, Preallocated};
-use std::vec::Vec;
 
 struct Plain;
 

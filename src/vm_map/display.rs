@@ -1,10 +1,11 @@
 //! How a map is printed.
 
+use core::fmt;
+
 use super::VmMap;
 use crate::node::NodeAlloc;
 use crate::range::PageRange;
 use crate::vma::{Vma, VmaData, VmaNode, write_range};
-use core::fmt;
 
 impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> fmt::Debug for VmMap<V, A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -24,20 +24,19 @@ mod transfer;
 mod unmap;
 mod updater;
 
-pub use claim::ClaimedRange;
-pub use query::{Gaps, Pieces, Vmas};
-pub use relocate::SourceRange;
-pub use updater::{ByHooks, ByUpdate, Updater};
+use core::ops::RangeInclusive;
 
-pub use crate::update::{Owed, Owing, Update};
-
+pub use self::claim::ClaimedRange;
+pub use self::query::{Gaps, Pieces, Vmas};
+pub use self::relocate::SourceRange;
+pub use self::updater::{ByHooks, ByUpdate, Updater};
 use crate::error::Error;
 use crate::hooks::{Event, Hooks, Piece};
 use crate::node::{FixedPool, NodeAlloc, NodeStore, Preallocated};
 use crate::range::{PageRange, PageSize, VmRange};
 use crate::tree::{EntryRef, Tree};
+pub use crate::update::{Owed, Owing, Update};
 use crate::vma::{Vma, VmaData, VmaNode};
-use core::ops::RangeInclusive;
 
 /// The VMAs of one address space. See the [crate docs](crate) for which type to pick.
 ///

@@ -1,5 +1,7 @@
 //! Lookups and iterators, which change nothing.
 
+use core::fmt;
+
 use super::VmMap;
 use crate::error::Error;
 use crate::hooks::Piece;
@@ -8,7 +10,6 @@ use crate::placement::Search;
 use crate::range::{PageRange, PageSize, VmRange};
 use crate::tree::{Entries, EntryRef};
 use crate::vma::{Vma, VmaData, VmaNode};
-use core::fmt;
 
 impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     /// Returns the VMA that holds the byte at `addr`. O(log n).

@@ -12,6 +12,8 @@
 //! the caller says which do. Otherwise they go, and the saved mapping comes back. A kept step whose
 //! attributes have changed gets the saved ones.
 
+use core::iter::Peekable;
+
 use super::change::{Edit, Plan};
 use super::{Updater, VmMap, Vmas};
 use crate::error::Error;
@@ -20,7 +22,6 @@ use crate::node::NodeAlloc;
 use crate::range::PageRange;
 use crate::split_merge::Merge;
 use crate::vma::{Attrs, Vma, VmaData, VmaNode};
-use core::iter::Peekable;
 
 impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     /// Makes this map equal to `saved`, an earlier [`fork`](Self::fork) of it: the boundaries (as

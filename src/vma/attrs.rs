@@ -1,7 +1,8 @@
 //! The attributes of a VMA: flags, user bits, backing.
 
-use crate::flags::{MemType, Prot, SplitGranularity, VmaFlags};
 use core::fmt;
+
+use crate::flags::{MemType, Prot, SplitGranularity, VmaFlags};
 
 /// The source of a VMA's pages.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]

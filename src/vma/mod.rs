@@ -4,15 +4,15 @@ mod attrs;
 mod data;
 mod node;
 
-pub use attrs::{Attrs, Backing};
-pub use data::{Plain, VmaData};
-pub(crate) use node::VmaSeen;
-pub use node::{VmaNode, VmaWords};
+use core::fmt;
 
+pub use self::attrs::{Attrs, Backing};
+pub use self::data::{Plain, VmaData};
+pub(crate) use self::node::VmaSeen;
+pub use self::node::{VmaNode, VmaWords};
 use crate::flags::{Prot, VmaFlags};
 use crate::range::{PageSize, VmRange};
 use crate::tree::EntryRef;
-use core::fmt;
 
 /// A VMA, borrowed from its map. Cheap to copy.
 pub struct Vma<'a, V: VmaData> {

@@ -1,6 +1,9 @@
 //! The contents of a VMA's node: attributes in words that readers without the lock may load, and
 //! user data.
 
+use core::fmt;
+use core::marker::PhantomData;
+
 use super::attrs::{Attrs, Backing};
 use super::data::VmaData;
 use crate::error::Error;
@@ -10,8 +13,6 @@ use crate::range::{PageRange, PageSize, VmRange};
 use crate::split_merge::{Parts, SplitMerge};
 use crate::sync::Word;
 use crate::tree::Peek;
-use core::fmt;
-use core::marker::PhantomData;
 
 /// The kind of tree that VMAs are in: node allocators for a [`VmMap`](crate::VmMap) hand out nodes
 /// of this kind.

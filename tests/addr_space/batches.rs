@@ -1,12 +1,14 @@
 //! Long operations, which release the lock every few VMAs.
 
-use super::{Alloc, PAGE, fixed, new_map, new_space, vmas};
-use kvma::addr_space::MAX_VMAS_PER_LOCK_HOLD;
-use kvma::*;
-use kvma_test_support::LockHolds;
 use std::cell::Cell;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+use kvma::addr_space::MAX_VMAS_PER_LOCK_HOLD;
+use kvma::*;
+use kvma_test_support::LockHolds;
+
+use super::{Alloc, PAGE, fixed, new_map, new_space, vmas};
 
 #[test]
 fn unmap_releases_the_lock_every_few_vmas() {

@@ -1,9 +1,10 @@
 //! Claims: ranges that are held without being mapped.
 
-use super::{Alloc, PAGE, fixed, new_space, vmas};
 use kvma::vm_map::SourceRange;
 use kvma::*;
 use kvma_test_support::{Log, Refuse, Refused};
+
+use super::{Alloc, PAGE, fixed, new_space, vmas};
 
 #[test]
 fn a_claimed_range_is_taken_but_not_mapped() {

@@ -1,10 +1,12 @@
 //! What was removed is dropped after unlock.
 
-use super::{Alloc, PAGE, Space, fixed, new_space};
-use kvma::vm_map::SourceRange;
-use kvma::*;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+
+use kvma::vm_map::SourceRange;
+use kvma::*;
+
+use super::{Alloc, PAGE, Space, fixed, new_space};
 
 /// User data whose drop takes the lock of the space.
 #[derive(Clone)]

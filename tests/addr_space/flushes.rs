@@ -1,11 +1,13 @@
 //! Pending flushes: more than there are slots, and never all at an end.
 
-use super::{Alloc, PAGE, Space, fixed, new_space};
-use kvma::*;
-use kvma_test_support::{Phase, phases};
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::mpsc;
+
+use kvma::*;
+use kvma_test_support::{Phase, phases};
+
+use super::{Alloc, PAGE, Space, fixed, new_space};
 
 /// Unmaps a page; while its flush is pending, unmaps the next one; and so on, twelve deep.
 fn nest(space: &Space, depth: u64, innermost: &Cell<u64>) {

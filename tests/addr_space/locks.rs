@@ -1,6 +1,9 @@
 //! Locks of several kinds around a map.
 
-use super::{Alloc, PAGE, fixed, new_map, vmas};
+use std::cell::{Cell, RefCell};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use kvma::addr_space::MAX_VMAS_PER_LOCK_HOLD;
 #[cfg(feature = "lock_api_04")]
 use kvma::lock::LockApi04;
@@ -8,9 +11,8 @@ use kvma::lock::LockApi04;
 use kvma::lock::LockApi05;
 use kvma::lock::{Spin, Ticket, TrackedLock};
 use kvma::*;
-use std::cell::{Cell, RefCell};
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::{Alloc, PAGE, fixed, new_map, vmas};
 
 #[test]
 fn any_lock_will_do() {

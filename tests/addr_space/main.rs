@@ -13,11 +13,12 @@ mod readme;
 mod threads;
 mod two_spaces;
 
+use std::sync::Arc;
+
 use kvma::{
     AddrSpace, Attrs, BoxAlloc, MapRequest, PageSize, Placement, Prot, RawLock, VmMap, VmaData,
     VmaNode,
 };
-use std::sync::Arc;
 
 type Alloc<V = ()> = Arc<BoxAlloc<VmaNode<V>>>;
 type Space<V = ()> = AddrSpace<VmMap<V, Alloc<V>>>;

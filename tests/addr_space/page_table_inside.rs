@@ -1,10 +1,12 @@
 //! A page table beside the map, under the lock of the space.
 
-use super::{Alloc, PAGE, fixed, new_map};
+use std::cell::Cell;
+
 use kvma::addr_space::HasVmMap;
 use kvma::*;
 use kvma_test_support::Log;
-use std::cell::Cell;
+
+use super::{Alloc, PAGE, fixed, new_map};
 
 /// What one lock guards.
 struct Memory {

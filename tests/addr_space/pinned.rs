@@ -1,11 +1,13 @@
 //! Lookups that pin the user data itself.
 
-use super::{PAGE, Space, fixed, new_space};
-use kvma::pinned::{Guard, Pinned, PinnedData, Shared, StaticDomain};
-use kvma::*;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+
+use kvma::pinned::{Guard, Pinned, PinnedData, Shared, StaticDomain};
+use kvma::*;
+
+use super::{PAGE, Space, fixed, new_space};
 
 const RO: Prot = Prot::READ;
 

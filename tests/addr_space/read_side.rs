@@ -1,11 +1,13 @@
 //! An allocator that gives memory back, and the guards that keep readers safe from it.
 
-use super::{PAGE, fixed};
-use kvma::node::{Content, Node, NodeList};
-use kvma::*;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, RwLock, RwLockReadGuard};
+
+use kvma::node::{Content, Node, NodeList};
+use kvma::*;
+
+use super::{PAGE, fixed};
 
 /// Gives memory back once nobody reads: a toy RCU.
 struct Rcu {

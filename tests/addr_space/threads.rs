@@ -1,11 +1,12 @@
 //! An `AddrSpace` that several threads change at once: each finds what it did, and no range is
 //! given to two of them.
 
-use kvma::*;
-use kvma_test_support::{Random, Yielding};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
+
+use kvma::*;
+use kvma_test_support::{Random, Yielding};
 
 const PAGE: u64 = 4096;
 const THREADS: u64 = 3;

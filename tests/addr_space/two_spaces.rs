@@ -1,8 +1,9 @@
 //! Fork, and changes of two spaces at once.
 
-use super::{Alloc, PAGE, fixed, new_space, vmas};
 use kvma::*;
 use kvma_test_support::{Log, Refuse, Refused};
+
+use super::{Alloc, PAGE, fixed, new_space, vmas};
 
 #[test]
 fn fork_copies_every_vma_and_invalidates_tokens() {

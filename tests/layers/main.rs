@@ -7,10 +7,11 @@
 
 mod paths;
 
-use paths::{Scan, module_of};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::{fmt, fs};
+
+use self::paths::{Scan, module_of};
 
 /// The header of the table in DESIGN.md.
 const HEADER: &str = "| layer | files | may use | crates |";

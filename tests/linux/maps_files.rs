@@ -3,11 +3,10 @@
 
 use std::ffi::{CString, OsStr};
 use std::fs::{self, File, OpenOptions};
-use std::io;
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::ptr;
+use std::{io, ptr};
 
 use kvma::Heap;
 use kvma::linux::maps::{self, MapsLine};

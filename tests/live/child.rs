@@ -1,10 +1,7 @@
 //! A child of this process that makes calls and accesses memory when told to.
 
 use std::ffi::c_void;
-use std::fs;
-use std::io;
-use std::mem;
-use std::ptr;
+use std::{fs, io, mem, ptr};
 
 // What the child runs, and nothing else: one instruction, and a trap behind it.
 core::arch::global_asm!(

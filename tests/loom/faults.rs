@@ -1,11 +1,12 @@
 //! A page fault that writes a page-table entry, against changes of its VMA.
 
-use super::support::*;
 use ::loom::cell::UnsafeCell;
 use ::loom::sync::Arc;
 use ::loom::thread;
 use kvma::addr_space::HasVmMap;
 use kvma::*;
+
+use super::support::*;
 
 /// Runs a fault at page 5, which is mapped read-write, against `change`, whose hooks keep the page
 /// table. `right` says whether the entry that is left is allowed. Notes 1 if the fault wrote an

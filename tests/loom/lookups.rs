@@ -1,9 +1,10 @@
 //! Lookups against changes of the tree: each answer was right at some time.
 
-use super::support::*;
 use ::loom::thread;
 use kvma::addr_space::Busy;
 use kvma::*;
+
+use super::support::*;
 
 /// Models with more than one change are bounded: at most three preemptions, where nothing else is
 /// said.

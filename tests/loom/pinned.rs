@@ -1,13 +1,15 @@
 //! Readers who look at the data itself, against those who take it away.
 
-use super::support::{PAGE, RO, RW, Seen, explore, request};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use ::loom::cell::UnsafeCell;
 use ::loom::sync::Arc;
 use ::loom::sync::atomic::AtomicU64;
 use ::loom::thread;
 use kvma::pinned::{Domain, Guard, Pinned, PinnedData, Shared, StaticDomain};
 use kvma::*;
-use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::support::{PAGE, RO, RW, Seen, explore, request};
 
 ::loom::lazy_static! {
     /// A new one in each execution.

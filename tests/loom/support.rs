@@ -1,5 +1,7 @@
 //! The parts from which the models are made.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use ::loom::sync::{Arc, Mutex};
 use kvma::linux::{
     Access, Fault, FaultAction, Inheritance, Install, Kernel, Layout, LinuxVma, Mm, NoKernel,
@@ -7,7 +9,6 @@ use kvma::linux::{
 };
 use kvma::*;
 use kvma_test_support::Inode;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 pub type Alloc = std::sync::Arc<BoxAlloc<VmaNode>>;
 pub type Space = AddrSpace<VmMap<(), Alloc>>;

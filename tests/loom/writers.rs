@@ -1,8 +1,10 @@
 //! Several writers at once.
 
-use super::support::*;
-use ::loom::{sync::Arc, thread};
+use ::loom::sync::Arc;
+use ::loom::thread;
 use kvma::*;
+
+use super::support::*;
 
 #[test]
 fn two_changes_of_one_range_come_one_after_the_other() {

@@ -1,11 +1,12 @@
 //! A slow and obvious map, which is an array, and random calls that compare `RangeMap` with it: at
 //! the end of 64 bits, in the middle, and all over 128 bits.
 
+use std::fmt::Debug;
+use std::ops::RangeInclusive;
+
 use kvma::range_map::{Advance, Contiguous, Entry, Equal, Key, MergePolicy, Position, RangeNode};
 use kvma::{Error, FixedPool, Heap, NodeAlloc, RangeMap};
 use kvma_test_support::Random;
-use std::fmt::Debug;
-use std::ops::RangeInclusive;
 
 pub const CELLS: usize = 64;
 

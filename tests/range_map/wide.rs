@@ -1,13 +1,14 @@
 //! 128-bit keys.
 
+use std::fmt::Debug;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::RangeInclusive;
+
 use kvma::node::Node;
 use kvma::range_map::{Contiguous, Equal, Key, RangeNode};
 use kvma::{Error, FixedPool, Heap, RangeMap};
 use kvma_test_support::Random;
 use rangemap::{RangeInclusiveMap, StepLite};
-use std::fmt::Debug;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::ops::RangeInclusive;
 
 /// Returns a random key: any of 128 bits, or one near a place where arithmetic on halves could go
 /// wrong.

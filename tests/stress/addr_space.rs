@@ -1,12 +1,13 @@
 //! One thread changes a space as fast as it can. The other looks up, and checks that every answer
 //! was right at some time, and as a whole.
 
-use kvma::addr_space::Busy;
-use kvma::*;
-use kvma_test_support::{Random, StopOnDrop, env_number, one_at_a_time, stress_duration};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
+
+use kvma::addr_space::Busy;
+use kvma::*;
+use kvma_test_support::{Random, StopOnDrop, env_number, one_at_a_time, stress_duration};
 
 const PAGE: u64 = 0x1000;
 /// Slots of 16 pages. Those with even numbers are always mapped in full.

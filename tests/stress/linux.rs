@@ -2,9 +2,8 @@
 //! that take no lock. Every answer of a lookup must be whole, no edit of page tables may overtake a
 //! fault unnoticed, and in the end every count must be right.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
 use kvma::addr_space::Busy;

@@ -1,12 +1,13 @@
 //! Readers look at the objects behind VMAs while other threads map, split, replace and unmap them:
 //! nobody ever reads an object that was dropped, and in the end all are.
 
-use kvma::pinned::{Guard, Pinned, Shared, StaticDomain};
-use kvma::*;
-use kvma_test_support::{Random, StopOnDrop, Yielding, env_number, one_at_a_time, stress_duration};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
+
+use kvma::pinned::{Guard, Pinned, Shared, StaticDomain};
+use kvma::*;
+use kvma_test_support::{Random, StopOnDrop, Yielding, env_number, one_at_a_time, stress_duration};
 
 pinned_domain! { struct Objects; }
 

@@ -1,11 +1,12 @@
 //! The node allocators, and what safe code must not be able to do with them.
 
-use kvma::node::Node;
-use kvma::vm_map::{SourceRange, Vmas};
-use kvma::*;
 use std::cell::Cell;
 use std::mem::MaybeUninit;
 use std::sync::Arc;
+
+use kvma::node::Node;
+use kvma::vm_map::{SourceRange, Vmas};
+use kvma::*;
 
 const PAGE: u64 = 4096;
 

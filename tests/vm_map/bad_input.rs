@@ -1,12 +1,13 @@
 //! Arguments as user space may send them: each gets a typed error and its errno, changes nothing,
 //! and never panics.
 
+use std::sync::Arc;
+
 use kvma::hooks::Advice;
 use kvma::vm_map::SourceRange;
 use kvma::*;
 use kvma_test_support::Log;
 use proptest::prelude::*;
-use std::sync::Arc;
 
 const PAGE: u64 = 4096;
 const START: u64 = 0x10_0000;

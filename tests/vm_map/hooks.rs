@@ -1,10 +1,11 @@
 //! Hooks of every kind: trait objects, closures, errors of the kernel's own, and owed work.
 
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
 use kvma::hooks::RemovedVma;
 use kvma::*;
 use kvma_test_support::{Log, Phase, phases};
-use std::fmt;
-use std::sync::{Arc, Mutex};
 
 const PAGE: u64 = 0x1000;
 

@@ -1,9 +1,10 @@
 //! Kernels whose code panics or contradicts itself, in user data, hooks and closures.
 
-use kvma::*;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+
+use kvma::*;
 
 const PAGE: u64 = 0x1000;
 

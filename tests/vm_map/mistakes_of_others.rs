@@ -1,11 +1,12 @@
 //! Mistakes that other crates and kernels have made, each as a test. The comments name who made it.
 
-use kvma::*;
-use kvma_model::Faulty;
-use kvma_test_support::{Log, Refuse, Refused};
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
+
+use kvma::*;
+use kvma_model::Faulty;
+use kvma_test_support::{Log, Refuse, Refused};
 
 const PAGE: u64 = 4096;
 const BASE: u64 = 0x10_0000;

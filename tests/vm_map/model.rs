@@ -4,6 +4,8 @@
 //! `KVMA_MODEL_OPS` sets the number of operations, `KVMA_MODEL_SEED` what they are. A failure is
 //! shrunk to the fewest operations and printed with its seed.
 
+use std::cell::Cell;
+
 use kvma_model::strategy::{PAGES, faults, op};
 use kvma_model::{Config, Faults, Op, Rig};
 use kvma_test_support::env_number;
@@ -11,7 +13,6 @@ use proptest::collection::vec;
 use proptest::test_runner::{
     Config as Runs, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner,
 };
-use std::cell::Cell;
 
 /// Most operations on one map before the next begins.
 const LONGEST: usize = 300;

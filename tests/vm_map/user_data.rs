@@ -1,12 +1,13 @@
 //! User data: ready kinds, what it is told, and reverse maps.
 
-use kvma::vm_map::SourceRange;
-use kvma::*;
-use kvma_test_support::Random;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
+
+use kvma::vm_map::SourceRange;
+use kvma::*;
+use kvma_test_support::Random;
 
 const PAGE: u64 = 0x1000;
 

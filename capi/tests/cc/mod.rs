@@ -2,12 +2,11 @@
 
 #![allow(dead_code, reason = "several test programs share this, each uses a part")]
 
-use std::env;
-use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, OnceLock, PoisonError};
+use std::{env, fs};
 
 /// Set, and not to 0: C and C++ programs are not tried. Their tests say so and pass.
 const SKIP: &str = "KVMA_SKIP_CC";

@@ -1,5 +1,7 @@
 //! Filling a map from `/proc/PID/maps`.
 
+use core::fmt;
+
 use super::{MapsError, MapsLine};
 use crate::error::Error;
 use crate::flags::Prot;
@@ -11,7 +13,6 @@ use crate::range::VmRange;
 use crate::split_merge::Merge;
 use crate::vm_map::VmMap;
 use crate::vma::{Attrs, Backing, VmaData, VmaNode};
-use core::fmt;
 
 /// A maps file could not be taken over. The map is still empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

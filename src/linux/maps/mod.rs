@@ -4,6 +4,6 @@ mod adopt;
 mod parse;
 mod write;
 
-pub use adopt::AdoptError;
-pub use parse::{MapsError, MapsLine, object, parse, parse_bytes, vm_flags};
-pub use write::{Maps, MapsEntry, Name};
+pub use self::adopt::AdoptError;
+pub use self::parse::{MapsError, MapsLine, object, parse, parse_bytes, vm_flags};
+pub use self::write::{Maps, MapsEntry, Name};

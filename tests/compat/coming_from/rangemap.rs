@@ -1,11 +1,12 @@
 //! The features of rangemap, one test for each entry of docs/COMING-FROM.md. Where possible,
 //! answers are compared with those of that crate.
 
-use kvma::range_map::{Contiguous, Key};
-use kvma::*;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::ops::RangeInclusive;
+
+use kvma::range_map::{Contiguous, Key};
+use kvma::*;
 
 type Map<V = char> = RangeMap<u32, V>;
 

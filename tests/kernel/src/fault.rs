@@ -8,8 +8,8 @@ use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 use kvma::addr_space::Busy;
 use kvma::linux::{self, Fault, FaultAction, SegvCode};
-pub use plan::{COPIED, KEPT};
 
+pub use self::plan::{COPIED, KEPT};
 use crate::arch::cpu;
 use crate::arch::traps::{Access, TrapFrame};
 use crate::broken::Broken;

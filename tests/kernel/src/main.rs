@@ -43,13 +43,13 @@ mod witness;
 
 use core::panic::PanicInfo;
 
-use arch::cpu;
-use arch::exit::{Verdict, exit};
-use arch::start_info::StartInfo;
-use broken::Broken;
-use frames::Use;
-use pages::Pages;
-use shadow::Shadow;
+use self::arch::cpu;
+use self::arch::exit::{Verdict, exit};
+use self::arch::start_info::StartInfo;
+use self::broken::Broken;
+use self::frames::Use;
+use self::pages::Pages;
+use self::shadow::Shadow;
 
 /// Memory set apart for the lists with which the kernel checks itself.
 const SHADOW_MEMORY: u64 = 4 << 20;

@@ -14,7 +14,6 @@ mod child;
 
 use std::fs;
 
-use child::{Child, Outcome, Probe};
 use kvma::Heap;
 use kvma::linux::abi::*;
 use kvma::linux::maps::MapsLine;
@@ -22,6 +21,8 @@ use kvma::linux::{
     Access, Fault, FaultAction, Layout, Mm, Mmap, Mode, Policy, Resource, SegvCode, WriteExec,
 };
 use kvma_test_support::{Inode, Random, TestKernel, env_number};
+
+use self::child::{Child, Outcome, Probe};
 
 const PAGE: u64 = 4096;
 /// Soft limit on stacks: short, so that its end is met.

@@ -53,15 +53,15 @@ use std::time::Instant;
 
 use kvma_test_support::env_number;
 
-use calls::Step;
-use compare::compare;
-use generator::{Generator, View};
-use image::Shape;
-use persona::Persona;
-use scope::{LeftOut, probe};
-use session::{Flags, Run, Session};
-use setup::Setup;
-use shrink::{Finding, brief, shrink};
+use self::calls::Step;
+use self::compare::compare;
+use self::generator::{Generator, View};
+use self::image::Shape;
+use self::persona::Persona;
+use self::scope::{LeftOut, probe};
+use self::session::{Flags, Run, Session};
+use self::setup::Setup;
+use self::shrink::{Finding, brief, shrink};
 
 /// Calls of one program. With fewer, a difference is easier to shrink; with more, VMAs pile up.
 const RUN: usize = 800;

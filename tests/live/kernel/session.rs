@@ -9,11 +9,10 @@ use super::calls::{
     Advise, Call, Limit, MADV_GUARD_INSTALL, MAP_FIXED, MAP_LOCKED, MAP_SHARED, MCL_CURRENT,
     MCL_ONFAULT, Step, Sys, TASK, Target, Touch, limit_line,
 };
-use super::image;
 use super::scope::Scope;
 use super::setup::{FILE_LENGTH, Setup};
 use super::tracee::{Refused, Tracee};
-use super::usage;
+use super::{image, usage};
 
 /// One VMA as the kernel shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -1,12 +1,11 @@
 //! The program, its files and its limits, which all runs share.
 
-use std::fmt;
 use std::fs::{self, File, OpenOptions};
-use std::io;
 use std::ops::Range;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::{fmt, io};
 
 use super::calls::{Limit, resource};
 use super::image::{self, Shape};

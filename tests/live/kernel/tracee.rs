@@ -6,15 +6,13 @@
 
 use std::ffi::{CString, c_void};
 use std::fs::File;
-use std::io;
-use std::mem;
 use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::ptr;
+use std::{io, mem, ptr};
 
 use super::calls::Touch;
 use super::image;

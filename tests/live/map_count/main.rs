@@ -11,11 +11,12 @@ mod child;
 
 use std::fs;
 
-use child::{Child, Outcome};
 use kvma::Heap;
 use kvma::linux::abi::*;
 use kvma::linux::{Capabilities, Layout, Mm, Mmap};
 use kvma_test_support::{Inode, Random, TestKernel, env_number};
+
+use self::child::{Child, Outcome};
 
 const PAGE: u64 = 4096;
 /// Where pages are read-only and writable in turn, until there are as many VMAs as allowed.

@@ -17,8 +17,8 @@ mod linux;
 mod random;
 mod threads;
 
-pub use guards::GuardRanges;
-pub use hooks::{LockHolds, Log, Phase, Phases, Refuse, Refused, phases};
-pub use linux::{Inode, TestKernel};
-pub use random::{Random, env_number};
-pub use threads::{StopOnDrop, Yielding, one_at_a_time, stress_duration};
+pub use self::guards::GuardRanges;
+pub use self::hooks::{LockHolds, Log, Phase, Phases, Refuse, Refused, phases};
+pub use self::linux::{Inode, TestKernel};
+pub use self::random::{Random, env_number};
+pub use self::threads::{StopOnDrop, Yielding, one_at_a_time, stress_duration};

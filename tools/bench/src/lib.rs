@@ -6,5 +6,5 @@
 mod peers;
 mod workload;
 
-pub use peers::{BTree, Kvma, LIMIT, MemorySet, PAGE, Peer, RangeMap};
-pub use workload::{Load, Workload, layout};
+pub use self::peers::{BTree, Kvma, LIMIT, MemorySet, PAGE, Peer, RangeMap};
+pub use self::workload::{Load, Workload, layout};

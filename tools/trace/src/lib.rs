@@ -48,14 +48,14 @@ mod snapshot;
 mod system_call;
 mod traced_kernel;
 
-pub use backing::Backing;
-pub use compare::same;
-pub use error::{ReplayError, TraceError};
-pub use line::{
+pub use self::backing::Backing;
+pub use self::compare::same;
+pub use self::error::{ReplayError, TraceError};
+pub use self::line::{
     Access, Answer, Call, Descriptor, FileKind, Limit, Line, Privilege, Ranges, Side, Touch,
 };
-pub use machine::{Machine, Step};
-pub use parser::{Entry, Parser};
-pub use replay::Replay;
-pub use snapshot::{Snapshot, SnapshotVma, SnapshotVmas};
-pub use traced_kernel::TracedKernel;
+pub use self::machine::{Machine, Step};
+pub use self::parser::{Entry, Parser};
+pub use self::replay::Replay;
+pub use self::snapshot::{Snapshot, SnapshotVma, SnapshotVmas};
+pub use self::traced_kernel::TracedKernel;

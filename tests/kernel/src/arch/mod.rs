@@ -18,4 +18,4 @@ pub mod memory_map {
     include!(concat!(env!("OUT_DIR"), "/memory_map.rs"));
 }
 
-pub use entry::direct_map_table;
+pub use self::entry::direct_map_table;

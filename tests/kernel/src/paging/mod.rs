@@ -5,9 +5,9 @@ mod kernel_root;
 mod table;
 mod tables;
 
-pub use entry::{Entry, Rights};
-pub use kernel_root::{image_end, kernel_root};
-pub use tables::{Removed, Tables};
+pub use self::entry::{Entry, Rights};
+pub use self::kernel_root::{image_end, kernel_root};
+pub use self::tables::{Removed, Tables};
 
 pub const PAGE_SIZE: u64 = 4096;
 

@@ -22,8 +22,8 @@ use kvma::vm_map::{SourceRange, Update};
 use kvma::{
     Attrs, Errno, Hooks, MapRequest, Merge, PageSize, Placement, Prot, Search, VmMap, VmaNode,
 };
-use program::{Program, ProgramMm};
 
+use self::program::{Program, ProgramMm};
 use crate::frames::{self, Use};
 use crate::nodes::{Nodes, nodes};
 use crate::pages::Pages;
