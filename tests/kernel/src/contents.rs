@@ -1,5 +1,8 @@
 //! The first contents of a page, before any write.
 
+use core::sync::atomic::AtomicBool;
+use core::sync::atomic::Ordering::Relaxed;
+
 use kvma::linux::LinuxVma;
 use kvma_trace::Backing;
 
@@ -34,6 +37,21 @@ pub enum Origin {
     /// A page of an object, by its number in the object. Its contents on "the disk" depend on both
     /// numbers, so that a page mapped at a wrong offset is noticed.
     Object { id: u64, page: u64 },
+    /// A page of an object that a file system has [registered](crate::page_cache::register).
+    Stored { id: u64, page: u64 },
+}
+
+/// Whether the last byte of every page is a RET instruction, which probes of the kernel execute.
+static PROBED: AtomicBool = AtomicBool::new(true);
+
+/// Leaves the contents of pages to programs: the kernel will not probe them.
+pub fn are_for_programs() {
+    PROBED.store(false, Relaxed);
+}
+
+/// Returns true if the kernel probes pages.
+pub fn are_probed() -> bool {
+    PROBED.load(Relaxed)
 }
 
 impl Origin {
@@ -44,8 +62,8 @@ impl Origin {
 
     fn word(self, index: usize) -> u64 {
         match self {
-            _ if index == RET_WORD => RET,
-            Self::Anonymous => 0,
+            _ if index == RET_WORD && are_probed() => RET,
+            Self::Anonymous | Self::Stored { .. } => 0,
             // Two rounds of multiplication by odd constants: different (id, page, index) differ.
             Self::Object { id, page } => (id.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ page)
                 .wrapping_mul(0xd134_2543_de82_ef95)
@@ -53,7 +71,7 @@ impl Origin {
         }
     }
 
-    /// Fills a frame with the contents.
+    /// Fills a frame with the contents, of an object that has none of its own.
     pub fn fill(self, frame: &Frame) {
         frame.fill(|i| self.word(i));
     }

@@ -2,8 +2,8 @@
 //! each entry holds a reference to its frame. A process that writes gets a copy; the last one with
 //! a reference keeps the frame.
 //!
-//! Hence one rule: an entry is given the right to store only while it holds the only reference to
-//! its frame. A fault may check this before it gives the right, as long as the VMA's token is still
+//! Hence one rule: an entry of private memory is given the right to store only while it holds the
+//! only reference to its frame. A fault may check this before it gives the right, as long as the VMA's token is still
 //! valid then: only a fork adds references that stay, and forks invalidate tokens.
 
 use crate::broken::Broken;
@@ -14,7 +14,8 @@ use crate::tlb::Gather;
 
 /// Returns those of the VMA's rights that the entry may have now.
 pub fn grantable(entry: Entry, rights: Rights) -> Rights {
-    Rights { store: rights.store && !frames::is_shared(entry.address()), ..rights }
+    let own = entry.is_of_shared_mapping() || !frames::is_shared(entry.address());
+    Rights { store: rights.store && own, ..rights }
 }
 
 impl Pages {
@@ -54,7 +55,7 @@ impl Pages {
     /// entry until every TLB has dropped the old one, and the caller holds the page-table lock
     /// meanwhile, so that no fault fills it.
     pub fn replace(&mut self, page: u64, old: Entry, copy: Frame, rights: Rights) {
-        let mut gather = Gather::new();
+        let mut gather = Gather::new(self.tables.root());
         self.tables.update(page, page, |_, _| Entry::EMPTY);
         gather.flush_later(page);
         gather.begin_flush();

@@ -9,10 +9,11 @@ use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use kvma::addr_space::Busy;
 use kvma::linux::{self, Fault, FaultAction, SegvCode};
 
-pub use self::plan::{COPIED, KEPT};
+pub use self::plan::{COPIED, KEPT, has_zero_page};
 use crate::arch::cpu;
 use crate::arch::traps::{Access, TrapFrame};
 use crate::broken::Broken;
+use crate::page_cache::Missing;
 use crate::pages::Source;
 use crate::space::{self, Current, page_of};
 use crate::{cpus, hooks, probe, rendezvous};
@@ -53,18 +54,37 @@ impl Again {
     }
 }
 
-/// The handler's decision.
-enum Answer {
+/// The decision on a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The page allows the access now.
     Served,
-    /// With the code of the signal that Linux would send.
+    /// With the code of the SIGSEGV that Linux would send.
     Refused(SegvCode),
+    /// The access is to be made again.
     Again(Again),
+    /// The page cannot be brought in.
+    Missing(Missing),
+}
+
+/// Whose access it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Author {
+    /// The program's, or the kernel's on its behalf: stacks grow, and first writes are noted. With
+    /// the stack pointer, if the growth of stacks depends on it.
+    Program(Option<u64>),
+    /// The kernel's, which only looks at pages and changes no VMAs.
+    Probe,
 }
 
 /// Handles a page fault, which only a [probe](crate::probe) may cause.
 pub fn page_fault(frame: &mut TrapFrame, address: u64, access: Access) {
     probe::expect_fault(frame, address, access);
-    match space::current(|space| serve(space, address, access))
+    let author = match probe::is_by_program() {
+        true => Author::Program(probe::stack_pointer()),
+        false => Author::Probe,
+    };
+    match space::current(|space| serve(space, address, access, author))
         .unwrap_or(Answer::Refused(SegvCode::MapErr))
     {
         Answer::Served => {
@@ -78,6 +98,7 @@ pub fn page_fault(frame: &mut TrapFrame, address: u64, access: Access) {
         }
         // A hook loads from a page that it has just unmapped.
         Answer::Again(_) => probe::refuse(frame, access, SegvCode::MapErr),
+        Answer::Missing(why) => panic!("no page for {address:#x}: {why:?}"),
         Answer::Refused(code) => {
             let refused = match code {
                 SegvCode::MapErr => &UNMAPPED,
@@ -91,18 +112,18 @@ pub fn page_fault(frame: &mut TrapFrame, address: u64, access: Access) {
 
 /// Looks the VMA up without the lock and prepares the page. Then it takes the page-table lock,
 /// checks that the VMA's token is still valid, and only then writes the entry.
-fn serve(space: &dyn Current, address: u64, access: Access) -> Answer {
+pub fn serve(space: &dyn Current, address: u64, access: Access, author: Author) -> Answer {
     LOOKUPS.fetch_add(1, Relaxed);
     let vma = match space.try_lookup(address) {
         Ok(Some(vma)) => vma,
-        Ok(None) => return unmapped(space, address, access),
+        Ok(None) => return unmapped(space, address, access, author),
         Err(Busy) => return Answer::Again(Again::Busy),
     };
     let fault = Fault::new(address, access.into());
     match fault.check_access(&vma.attrs(), vma.key()) {
         Some(FaultAction::Refuse(code)) => return Answer::Refused(code),
         // The first write to private memory, which invalidates the token.
-        None if probe::is_by_program() => return change_vma(space, &fault, Again::FirstWrite),
+        None if author != Author::Probe => return change_vma(space, &fault, Again::FirstWrite),
         Some(FaultAction::Map | FaultAction::Copy) | None => {}
     }
     if vma.token().is_dead() {
@@ -124,7 +145,10 @@ fn serve(space: &dyn Current, address: u64, access: Access) -> Answer {
         cpu::flush_page(page);
         return Answer::Served;
     };
-    let Some(ready) = plan.prepare() else { panic!("out of memory for page {page:#x}") };
+    let ready = match plan.prepare() {
+        Ok(ready) => ready,
+        Err(missing) => return Answer::Missing(missing),
+    };
     rendezvous::pass(page);
 
     let mut pages = space.pages().lock();
@@ -142,12 +166,12 @@ fn serve(space: &dyn Current, address: u64, access: Access) -> Answer {
 }
 
 /// Handles a fault where nothing is mapped. If the program causes it, the stack above may grow.
-fn unmapped(space: &dyn Current, address: u64, access: Access) -> Answer {
-    if !probe::is_by_program() {
+fn unmapped(space: &dyn Current, address: u64, access: Access, author: Author) -> Answer {
+    let Author::Program(stack_pointer) = author else {
         return Answer::Refused(SegvCode::MapErr);
-    }
+    };
     let fault = Fault::new(address, access.into());
-    let fault = probe::stack_pointer().map_or(fault, |pointer| fault.with_stack_pointer(pointer));
+    let fault = stack_pointer.map_or(fault, |pointer| fault.with_stack_pointer(pointer));
     change_vma(space, &fault, Again::Grown)
 }
 

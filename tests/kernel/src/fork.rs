@@ -75,7 +75,8 @@ where
     ) -> Result<Self, Errno> {
         let sibling = self.pages.lock().sibling();
         let mut pages = sibling.ok_or(Errno::ENOMEM)?;
-        let hooks = ForkHooks { parent: &self.pages, child: &mut pages, gather: Gather::new() };
+        let gather = Gather::new(self.pages.lock().tables.root());
+        let hooks = ForkHooks { parent: &self.pages, child: &mut pages, gather };
         match fork(&self.vmas, hooks) {
             Ok(vmas) => {
                 FORKS.fetch_add(1, Relaxed);

@@ -55,6 +55,11 @@ impl Frame {
         Self(address)
     }
 
+    /// Returns true if this is the frame at a physical address.
+    pub fn is_at(&self, address: u64) -> bool {
+        self.0 == address
+    }
+
     /// Fills the frame with zeros.
     pub fn zero(&self) {
         self.fill(|_| 0);
@@ -69,6 +74,21 @@ impl Frame {
         }
     }
 
+    /// Makes another reference to the frame.
+    pub fn duplicate(&self) -> Self {
+        share(self.0)
+    }
+
+    /// Copies bytes from `offset` on out of the frame.
+    pub fn read(&self, offset: u64, buffer: &mut [u8]) {
+        read_bytes(self.0, offset, buffer);
+    }
+
+    /// Copies bytes to `offset` in the frame.
+    pub fn write(&self, offset: u64, bytes: &[u8]) {
+        write_bytes(self.0, offset, bytes);
+    }
+
     /// Copies the contents of `other` to this frame.
     pub fn copy(&self, other: &Self) {
         self.fill(|i| other.word(i));
@@ -80,6 +100,35 @@ impl Frame {
         // SAFETY: as in `fill`.
         unsafe { direct(self.0).add(index).read_volatile() }
     }
+}
+
+/// Copies bytes out of the frame at `address`, which is in use meanwhile.
+pub fn read_bytes(address: u64, offset: u64, buffer: &mut [u8]) {
+    assert!(offset + buffer.len() as u64 <= FRAME_SIZE);
+    // SAFETY: inside a frame, which the direct map covers. The buffer is the kernel's own. A
+    // program that writes there meanwhile gets what it deserves: some of the bytes.
+    unsafe {
+        let from = direct(address).cast::<u8>().add(offset as usize);
+        core::ptr::copy_nonoverlapping(from, buffer.as_mut_ptr(), buffer.len());
+    }
+}
+
+/// Copies bytes into the frame at `address`, which is in use meanwhile.
+pub fn write_bytes(address: u64, offset: u64, bytes: &[u8]) {
+    assert!(offset + bytes.len() as u64 <= FRAME_SIZE);
+    // SAFETY: as in `read_bytes`.
+    unsafe {
+        let to = direct(address).cast::<u8>().add(offset as usize);
+        core::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len());
+    }
+}
+
+/// Returns the 32-bit word at an offset that is a multiple of 4, as programs change it atomically.
+pub fn atomic_word(address: u64, offset: u64) -> &'static core::sync::atomic::AtomicU32 {
+    assert!(offset.is_multiple_of(4) && offset + 4 <= FRAME_SIZE);
+    // SAFETY: inside a frame, which the direct map covers for ever. The frame may get another use,
+    // but stays memory that every use writes to by volatile or atomic accesses alone.
+    unsafe { &*direct(address).cast::<core::sync::atomic::AtomicU32>().add(offset as usize / 4) }
 }
 
 /// Returns the address of physical memory in the direct map.
@@ -100,6 +149,8 @@ struct Meta {
     next: Option<u32>,
     /// Next in the [`FrameList`] of each processor. A shared frame may be on both lists.
     listed: [Option<u32>; CPUS],
+    /// The number of references that the lists of each processor hold.
+    on_list: [u32; CPUS],
     state: State,
     /// Number of references.
     references: u32,
@@ -107,7 +158,7 @@ struct Meta {
 
 impl Meta {
     fn new(state: State) -> Self {
-        Self { next: None, listed: [None; CPUS], state, references: 0 }
+        Self { next: None, listed: [None; CPUS], on_list: [0; CPUS], state, references: 0 }
     }
 }
 
@@ -249,6 +300,12 @@ pub fn in_use(purpose: Use) -> usize {
     FRAMES.lock().used[purpose as usize]
 }
 
+/// Returns the number of frames that are free.
+pub fn unused() -> usize {
+    let frames = FRAMES.lock();
+    frames.meta.len() - frames.used.iter().sum::<usize>()
+}
+
 /// Returns the largest number of frames that were in use at the same time.
 pub fn peak() -> usize {
     FRAMES.lock().peak
@@ -259,8 +316,12 @@ pub fn total() -> usize {
     FRAMES.lock().meta.len()
 }
 
-/// A list of frames, linked through the allocator's own table, so that adding one needs no memory.
-/// Only the processor that made a list uses it, and a frame is on one of its lists at a time.
+/// A list of references to frames, linked through the allocator's own table, so that adding one
+/// needs no memory. Only the processor that made a list uses it.
+///
+/// A frame is on one list of a processor at a time, and counted there as often as it was added. So
+/// of two lists that hold references to one frame, the first keeps them all; the second one must
+/// not outlive it.
 #[must_use]
 #[derive(Default)]
 pub struct FrameList {
@@ -274,15 +335,23 @@ impl FrameList {
 
     pub fn push(&mut self, frame: Frame) {
         let mut frames = FRAMES.lock();
-        let index = frames.index(frame.into_address());
-        frames.meta[index].listed[number()] = self.head;
-        self.head = Some(index as u32);
+        let (index, cpu) = (frames.index(frame.into_address()), number());
+        let meta = &mut frames.meta[index];
+        meta.on_list[cpu] += 1;
+        if meta.on_list[cpu] == 1 {
+            meta.listed[cpu] = self.head;
+            self.head = Some(index as u32);
+        }
     }
 
     pub fn pop(&mut self) -> Option<Frame> {
         let mut frames = FRAMES.lock();
-        let index = self.head?;
-        self.head = frames.meta[index as usize].listed[number()].take();
+        let (index, cpu) = (self.head?, number());
+        let meta = &mut frames.meta[index as usize];
+        meta.on_list[cpu] -= 1;
+        if meta.on_list[cpu] == 0 {
+            self.head = meta.listed[cpu].take();
+        }
         Some(Frame(frames.address(index)))
     }
 

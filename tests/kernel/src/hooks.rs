@@ -22,17 +22,20 @@ pub struct PageHooks<'a> {
     gather: Gather,
     /// Preallocated tables for pages that move.
     preallocated: FrameList,
-    witness: Witness,
+    witness: Option<Witness>,
 }
 
 impl<'a> PageHooks<'a> {
+    /// Makes hooks that also look at pages before and after they are changed, so the pages must be
+    /// those that this processor uses.
     pub fn new(pages: &'a SpinMutex<Pages>) -> Self {
-        Self {
-            pages,
-            gather: Gather::new(),
-            preallocated: FrameList::new(),
-            witness: Witness::new(),
-        }
+        Self { witness: Some(Witness::new()), ..Self::without_witness(pages) }
+    }
+
+    /// Makes hooks that only change pages.
+    pub fn without_witness(pages: &'a SpinMutex<Pages>) -> Self {
+        let gather = Gather::new(pages.lock().tables.root());
+        Self { pages, gather, preallocated: FrameList::new(), witness: None }
     }
 
     /// Removes entries of the pages `first..=last` with `take`.
@@ -42,10 +45,12 @@ impl<'a> PageHooks<'a> {
         last: u64,
         take: impl FnOnce(&mut Pages, u64, u64, &mut Gather) -> R,
     ) -> R {
-        let present = self.pages.lock().tables.first(first, last);
-        if let Some((page, _)) = present {
-            // Without the page-table lock, because it may fault.
-            self.witness.before(page);
+        if let Some(witness) = &mut self.witness {
+            let present = self.pages.lock().tables.first(first, last);
+            if let Some((page, _)) = present {
+                // Without the page-table lock, because it may fault.
+                witness.before(page);
+            }
         }
         take(&mut self.pages.lock(), first, last, &mut self.gather)
     }
@@ -129,7 +134,9 @@ impl<V: Contents> Hooks<V> for PageHooks<'_> {
 
     fn flush_begin(&mut self) {
         let pages = self.pages;
-        self.witness.before_flush(|page| pages.lock().tables.find(page).is_some());
+        if let Some(witness) = &mut self.witness {
+            witness.before_flush(|page| pages.lock().tables.find(page).is_some());
+        }
         self.gather.begin_flush();
         pages.lock().end_relocation();
     }

@@ -5,9 +5,13 @@
 //! calls have changed, and reports on the serial port. Its answers go to the debug port in the
 //! format of traces, for the host program to compare. Whatever is wrong is a panic, and a panic
 //! fails the boot.
+//!
+//! Or it runs Linux programs in [user mode](user), on the same memory manager.
 
 #![no_std]
 #![no_main]
+
+extern crate alloc;
 
 mod arch;
 mod broken;
@@ -21,6 +25,7 @@ mod faulting;
 mod fork;
 mod frames;
 mod guards;
+mod heap;
 mod hooks;
 mod nodes;
 mod page_cache;
@@ -39,6 +44,7 @@ mod space;
 mod timed;
 mod tlb;
 mod touch;
+mod user;
 mod witness;
 
 use core::panic::PanicInfo;
@@ -54,6 +60,7 @@ use self::shadow::Shadow;
 /// Memory set apart for the lists with which the kernel checks itself.
 const SHADOW_MEMORY: u64 = 4 << 20;
 const CACHE_MEMORY: u64 = 2 << 20;
+const HEAP_MEMORY: u64 = 32 << 20;
 
 /// Entered once, from `arch::entry`.
 #[unsafe(no_mangle)]
@@ -68,11 +75,18 @@ extern "C" fn kernel_main(start_info: u64) -> ! {
         Ok(broken) => broken.choose(),
         Err(name) => panic!("no way to break this kernel is called {name}"),
     }
+    let runs_program = info.command_line().split_whitespace().any(|word| word == "program");
+    if runs_program {
+        arch::serial::leave_to_programs();
+    }
     if !Broken::Nothing.is_chosen() {
         println!("this kernel is broken on purpose: {}", info.command_line());
     }
 
     let (pages, shadow) = take_over_memory(info);
+    if runs_program {
+        user::run(info, pages);
+    }
     let skip_scenarios =
         info.command_line().split_whitespace().any(|word| word == "skip-scenarios");
     let pages = if skip_scenarios { pages } else { scenarios::run(pages) };
@@ -91,13 +105,15 @@ fn replay_trace(info: StartInfo, pages: Pages, shadow: Shadow) {
 fn take_over_memory(info: StartInfo) -> (Pages, Shadow) {
     let ram = info.usable_ram(paging::image_end().next_multiple_of(frames::FRAME_SIZE));
     let cache_at = ram.start + SHADOW_MEMORY;
-    let frames_at = cache_at + CACHE_MEMORY;
+    let heap_at = cache_at + CACHE_MEMORY;
+    let frames_at = heap_at + HEAP_MEMORY;
     assert!(frames_at < ram.end, "too little memory: {ram:#x?}");
-    // SAFETY: RAM above the image that holds no module, split into three parts that do not overlap;
+    // SAFETY: RAM above the image that holds no module, split into four parts that do not overlap;
     // this function runs once.
     let shadow = unsafe {
         frames::init(frames_at..ram.end);
-        page_cache::init(cache_at..frames_at);
+        page_cache::init(cache_at..heap_at);
+        heap::init(heap_at..frames_at);
         Shadow::new(ram.start..cache_at)
     };
     let Some(tables) = paging::kernel_root() else {

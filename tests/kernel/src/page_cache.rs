@@ -1,6 +1,11 @@
-//! The page cache: the frames of shared objects, one for each page of an object, whichever address
-//! spaces map it.
+//! The page cache: the frames of objects, one for each page of an object, whichever address spaces
+//! map it.
+//!
+//! Objects that a file system has [registered](register) have pages of their own. All others are
+//! made up: their contents follow from their numbers ([`Origin::Object`]).
 
+use alloc::collections::BTreeMap;
+use alloc::sync::{Arc, Weak};
 use core::ops::Range;
 
 use spin::mutex::SpinMutex;
@@ -11,6 +16,39 @@ use crate::sorted::Sorted;
 
 /// Memory for the list of [zero objects](note_zeros).
 const ZEROS_MEMORY: u64 = 64 << 10;
+
+/// The reason why a page cannot be brought in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// There is no memory for it.
+    Memory,
+    /// It lies beyond the end of the object.
+    BeyondEnd,
+}
+
+/// An object with pages of its own.
+pub trait Store: Send + Sync {
+    /// Returns a reference to the frame of a page, which is brought in if it was not.
+    fn frame(&self, page: u64) -> Result<Frame, Missing>;
+}
+
+/// The registered objects, by number.
+static STORES: SpinMutex<BTreeMap<u64, Weak<dyn Store>>> = SpinMutex::new(BTreeMap::new());
+
+/// Registers an object, so that mappings of this number show its pages.
+pub fn register(id: u64, store: Weak<dyn Store>) {
+    STORES.lock().insert(id, store);
+}
+
+/// Forgets an object, whose number no VMA has any more.
+pub fn unregister(id: u64) {
+    STORES.lock().remove(&id);
+}
+
+/// Returns the registered object of this number. `None` in the middle if it is about to go.
+fn store(id: u64) -> Option<Option<Arc<dyn Store>>> {
+    STORES.lock().get(&id).map(Weak::upgrade)
+}
 
 struct PageCache {
     /// Frames by object and page in it.
@@ -50,13 +88,19 @@ pub fn note_zeros(id: u64) {
 
 /// Returns the origin of page `page` of object `id`.
 pub fn origin(id: u64, page: u64) -> Origin {
+    if STORES.lock().contains_key(&id) {
+        return Origin::Stored { id, page };
+    }
     with(|cache| cache.origin(id, page))
 }
 
-/// Returns the physical address of the frame of page `page` of object `id`. The reference stays in
-/// the cache.
-pub fn frame(id: u64, page: u64) -> Option<u64> {
-    with(|cache| cache.frame(id, page))
+/// Returns a reference to the frame of page `page` of object `id`. The cache keeps another one.
+pub fn frame(id: u64, page: u64) -> Result<Frame, Missing> {
+    match store(id) {
+        Some(Some(store)) => store.frame(page),
+        Some(None) => Err(Missing::BeyondEnd),
+        None => with(|cache| cache.frame(id, page)).map(frames::share).ok_or(Missing::Memory),
+    }
 }
 
 /// Frees every frame. No page table may map one any more.

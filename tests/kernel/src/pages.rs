@@ -52,16 +52,15 @@ impl Source {
 pub enum Prepared {
     /// A new frame.
     Own(Frame),
-    /// The page cache's frame at this physical address.
-    Cached(u64),
+    /// A reference to the page cache's frame, for a shared mapping.
+    Cached(Frame),
 }
 
 impl Prepared {
     /// Frees the frame, which is not needed.
     pub fn discard(self) {
         match self {
-            Self::Own(frame) => frames::free(frame),
-            Self::Cached(_) => {}
+            Self::Own(frame) | Self::Cached(frame) => frames::free(frame),
         }
     }
 }
@@ -86,7 +85,7 @@ impl Pages {
 
     /// Frees all frames and tables. No processor may use the root.
     pub fn free(mut self) {
-        let mut gather = Gather::new();
+        let mut gather = Gather::new(self.tables.root());
         self.unmap(0, LOWER_HALF_END - 1, &mut gather);
         gather.begin_flush();
         gather.finish();
@@ -95,15 +94,20 @@ impl Pages {
 
     /// Maps a page that has no entry yet.
     pub fn map(&mut self, page: u64, prepared: Prepared, rights: Rights) -> Result<(), NoFrames> {
-        let (address, own) = match prepared {
-            Prepared::Own(frame) => (frame.into_address(), true),
-            Prepared::Cached(address) => (address, false),
-        };
-        self.tables.map(page, Entry::page(address, rights), &mut FrameList::new()).map_err(|()| {
-            if own {
-                // SAFETY: the address comes from `into_address` above, and no entry has taken it.
-                frames::free(unsafe { Frame::from_address(address) });
+        let (address, entry) = match prepared {
+            Prepared::Own(frame) => {
+                let address = frame.into_address();
+                let entry = Entry::page(address, rights);
+                (address, entry.with_rights(copy_on_write::grantable(entry, rights)))
             }
+            Prepared::Cached(frame) => {
+                let address = frame.into_address();
+                (address, Entry::page(address, rights).of_shared_mapping())
+            }
+        };
+        self.tables.map(page, entry, &mut FrameList::new()).map_err(|()| {
+            // SAFETY: the address comes from `into_address` above, and no entry has taken it.
+            frames::free(unsafe { Frame::from_address(address) });
             NoFrames
         })
     }
@@ -200,11 +204,8 @@ pub fn collect(removed: Removed, gather: &mut Gather) {
         Removed::Page(_, entry) if entry.is_guard() => {}
         Removed::Page(page, entry) => {
             gather.flush_later(page);
-            // Frames of shared objects stay with the page cache.
-            if frames::purpose(entry.address()) == Some(Use::Private) {
-                // SAFETY: `map` and `replace` gave the frame to the entry, which is gone.
-                gather.free_later(unsafe { Frame::from_address(entry.address()) });
-            }
+            // SAFETY: `map` and `replace` gave the reference to the entry, which is gone.
+            gather.free_later(unsafe { Frame::from_address(entry.address()) });
         }
     }
 }

@@ -14,6 +14,7 @@ use spin::mutex::SpinMutex;
 use crate::arch::traps::Access;
 use crate::fault::plan;
 use crate::hooks;
+use crate::page_cache::Missing;
 use crate::pages::{Pages, Source};
 use crate::paging::PAGE_SIZE;
 
@@ -53,7 +54,10 @@ pub fn populate(
             return Err(Errno::EFAULT);
         }
         if let Some(plan) = plan::make(found, source, page, access) {
-            let ready = plan.prepare().ok_or(Errno::ENOMEM)?;
+            let ready = plan.prepare().map_err(|missing| match missing {
+                Missing::Memory => Errno::ENOMEM,
+                Missing::BeyondEnd => Errno::EFAULT,
+            })?;
             ready.install(&mut pages, page, hooks::rights(attrs.prot()));
             POPULATED.fetch_add(1, Relaxed);
         }

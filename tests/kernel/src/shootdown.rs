@@ -6,8 +6,8 @@
 //! A processor drops all its entries on request. Requests are numbered, so that it may answer
 //! several at once, and a request need not wait for an earlier one.
 
-use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::SeqCst;
+use core::sync::atomic::{AtomicU64, fence};
 
 use crate::arch::{apic, cpu};
 use crate::cpus::{self, CPUS, number, wait};
@@ -24,12 +24,14 @@ pub struct Pending {
     number: u64,
 }
 
-/// Asks the other processor to drop its TLB entries, after the page tables were written.
-pub fn begin() -> Option<Pending> {
-    if !cpus::is_second_up() {
+/// Asks the other processor to drop its TLB entries, after the page tables below `root` were
+/// written. Not if it uses others.
+pub fn begin(root: u64) -> Option<Pending> {
+    let cpu = CPUS - 1 - number();
+    fence(SeqCst);
+    if !cpus::is_second_up() || !cpu::uses(cpu, root) {
         return None;
     }
-    let cpu = CPUS - 1 - number();
     let number = ASKED[cpu].fetch_add(1, SeqCst) + 1;
     apic::call_others();
     Some(Pending { cpu, number })

@@ -12,6 +12,8 @@ const ONE_BY_ONE: usize = 32;
 /// Gathers the pages to flush and the frames to free of one change, like Linux' `mmu_gather`.
 #[must_use]
 pub struct Gather {
+    /// The tables that change.
+    root: u64,
     pages: [u64; ONE_BY_ONE],
     /// The number of pages that have changed. `pages` holds the first of them.
     changed: usize,
@@ -21,8 +23,9 @@ pub struct Gather {
 }
 
 impl Gather {
-    pub const fn new() -> Self {
-        Self { pages: [0; ONE_BY_ONE], changed: 0, pending: None, frames: FrameList::new() }
+    /// Gathers for a change of the tables below `root`.
+    pub const fn new(root: u64) -> Self {
+        Self { root, pages: [0; ONE_BY_ONE], changed: 0, pending: None, frames: FrameList::new() }
     }
 
     /// Notes that the entry of a page was removed or lost rights.
@@ -54,7 +57,7 @@ impl Gather {
         }
         if !Broken::NoShootdown.is_chosen() {
             // An earlier request is done when this one is.
-            self.pending = shootdown::begin();
+            self.pending = shootdown::begin(self.root).or(self.pending.take());
         }
     }
 

@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::env;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,6 +13,12 @@ pub const HELP: &str = "\
 Builds the kvma test kernel, boots it in QEMU and checks its answers.
 
 usage: cargo run [-- OPTIONS]
+       cargo run -- [OPTIONS] --program FILE [ARGUMENTS...]
+  --program FILE   run this static Linux program in user mode, with all the
+                   arguments that follow, show what it prints, and exit with
+                   its status; it finds itself in /bin
+  --dir DIR        first put the files of this directory into the program's /
+  --record FILE    also write its memory calls there, in trace format
   --trace FILE     replay this trace (default: tests/traces/python.trace)
   --answers FILE   also write the kernel's answers there, in trace format
   --timeout SECS   give up on the kernel after this long (default: 120,
@@ -28,7 +35,8 @@ usage: cargo run [-- OPTIONS]
 A QEMU on PATH is used. Without one, Debian's packages are downloaded and
 unpacked below target/; nothing is installed.
 
-exit status: 0 passed, 1 failed, 2 could not be tried
+exit status: 0 passed, 1 failed, 2 could not be tried; with --program, that
+of the program, or 125 if the kernel has failed
 ";
 
 /// A command of the user.
@@ -39,6 +47,18 @@ pub enum Command {
     Setup(Download),
     /// Boot the kernel.
     Boot(Args),
+    /// Run a program in the kernel.
+    Program(Args, Program),
+}
+
+/// A program that the kernel is to run.
+pub struct Program {
+    pub file: PathBuf,
+    pub arguments: Vec<OsString>,
+    /// The directories whose files it finds.
+    pub dirs: Vec<PathBuf>,
+    /// Where its memory calls go.
+    pub record: Option<PathBuf>,
 }
 
 /// Whether a missing QEMU may be downloaded.
@@ -94,6 +114,7 @@ fn parse_from(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
         maps: Maps::Counted,
     };
     let mut setup = false;
+    let (mut program, mut dirs, mut record) = (None, Vec::new(), None);
     while let Some(arg) = parser.next()? {
         match arg {
             Long("trace") => args.trace = parser.value()?.into(),
@@ -104,11 +125,25 @@ fn parse_from(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
             Long("no-download") => args.download = Download::Forbidden,
             Long("verbose") | Short('v') => args.maps = Maps::Shown,
             Long("setup") => setup = true,
+            Long("dir") => dirs.push(parser.value()?.into()),
+            Long("record") => record = Some(parser.value()?.into()),
+            Long("program") => {
+                let file = parser.value()?.into();
+                // All that follows is the program's.
+                program = Some((file, parser.raw_args()?.collect()));
+            }
             Long("help") | Short('h') => return Ok(Command::Help),
             other => return Err(other.unexpected()),
         }
     }
-    Ok(if setup { Command::Setup(args.download) } else { Command::Boot(args) })
+    Ok(match program {
+        _ if setup => Command::Setup(args.download),
+        Some((file, arguments)) => {
+            Command::Program(args, Program { file, arguments, dirs, record })
+        }
+        None if dirs.is_empty() && record.is_none() => Command::Boot(args),
+        None => return Err("--dir and --record need --program".into()),
+    })
 }
 
 fn seconds(text: &str) -> Result<Duration, lexopt::Error> {

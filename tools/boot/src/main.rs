@@ -4,6 +4,8 @@
 //! prints a report. This program passes if the kernel itself found nothing wrong *and* gave every
 //! answer that Linux gave.
 //!
+//! With `--program`, it runs a Linux program in the kernel's user mode instead.
+//!
 //! Exit status: 0 passed, 1 failed, 2 could not be tried (usage, missing tools, unreadable files).
 
 #![forbid(unsafe_code)]
@@ -13,6 +15,7 @@ mod environment;
 mod judge;
 mod kernel;
 mod machine;
+mod program;
 mod qemu;
 mod tools;
 mod trace;
@@ -37,6 +40,10 @@ fn main() -> ExitCode {
         }
         Ok(Command::Setup(download)) => setup(download),
         Ok(Command::Boot(args)) => boot(&args),
+        Ok(Command::Program(args, program)) => match program::run(&args, &program) {
+            Ok(status) => return ExitCode::from(status),
+            Err(trouble) => Err(trouble),
+        },
         Err(trouble) => Err(trouble),
     };
     match outcome {

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{self, Child, Command, Stdio};
+use std::process::{self, Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use std::{fmt, fs, mem, thread};
@@ -16,7 +16,7 @@ use crate::tools::Qemu;
 /// removed on drop.
 pub struct Files {
     dir: PathBuf,
-    /// The trace without its answers.
+    /// The trace without its answers, or the archive with the program's files.
     pub input: PathBuf,
     /// The kernel's answers.
     pub answers: PathBuf,
@@ -98,10 +98,20 @@ pub fn command(
 
 /// Boots the kernel, passes its lines on as they come, and waits for its end.
 pub fn run<P: FnMut(&str) + Send>(
-    mut command: Command,
+    command: Command,
     machine: &Machine,
     timeout: Duration,
     mut lines: Lines<P>,
+) -> Result<End, Trouble> {
+    run_with(command, machine, timeout, |serial| lines.read(BufReader::new(serial)))
+}
+
+/// Boots the kernel, lets `read` have what it prints, and waits for its end.
+pub fn run_with(
+    mut command: Command,
+    machine: &Machine,
+    timeout: Duration,
+    read: impl FnOnce(ChildStdout) + Send,
 ) -> Result<End, Trouble> {
     let program = command.get_program().display().to_string();
     let mut child = command
@@ -111,7 +121,7 @@ pub fn run<P: FnMut(&str) + Send>(
         .map_err(|e| format!("{program}: {e}"))?;
     let serial = child.stdout.take().ok_or("QEMU has no standard output")?;
     thread::scope(|scope| {
-        scope.spawn(|| lines.read(BufReader::new(serial)));
+        scope.spawn(|| read(serial));
         // When QEMU is gone, its output ends.
         wait(&mut child, machine, timeout)
     })

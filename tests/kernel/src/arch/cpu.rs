@@ -1,6 +1,8 @@
 //! Control registers, TLB instructions, and the number of the processor.
 
 use core::arch::asm;
+use core::sync::atomic::AtomicU64;
+use core::sync::atomic::Ordering::SeqCst;
 
 use x86_64::instructions::tlb;
 use x86_64::registers::control::{Cr2, Cr3, Cr3Flags};
@@ -30,9 +32,20 @@ pub fn number() -> usize {
 /// `root` must be a page table that maps the running code, its stack and the direct map as they are
 /// mapped now.
 pub unsafe fn set_root(root: u64) {
+    // Before the processor can cache an entry: see `uses`.
+    ROOTS[number()].store(root, SeqCst);
     let frame = PhysFrame::containing_address(PhysAddr::new(root));
     // SAFETY: the caller's promise.
     unsafe { Cr3::write(frame, Cr3Flags::empty()) }
+}
+
+/// The top page table of each processor.
+static ROOTS: [AtomicU64; CPUS] = [const { AtomicU64::new(0) }; CPUS];
+
+/// Returns true if a processor may have cached entries of these tables. One that takes them up
+/// later sees every entry as it is now, since it begins with an empty TLB.
+pub fn uses(cpu: usize, root: u64) -> bool {
+    ROOTS[cpu].load(SeqCst) == root
 }
 
 /// Returns the physical address of the top page table.

@@ -1,8 +1,8 @@
 //! The serial port, which people read.
 
 use core::fmt::{self, Write};
-use core::sync::atomic::AtomicUsize;
 use core::sync::atomic::Ordering::Relaxed;
+use core::sync::atomic::{AtomicBool, AtomicUsize};
 
 use spin::mutex::SpinMutex;
 use uart_16550::backend::PioBackend;
@@ -32,12 +32,23 @@ impl Write for Sink<'_> {
     }
 }
 
+/// Whether the port is the programs', so that the kernel's own lines are notes on the debug port.
+static LEFT_TO_PROGRAMS: AtomicBool = AtomicBool::new(false);
+
+/// Leaves the port to programs.
+pub fn leave_to_programs() {
+    LEFT_TO_PROGRAMS.store(true, Relaxed);
+}
+
 /// The number of the processor that is printing.
 static PRINTING: AtomicUsize = AtomicUsize::new(usize::MAX);
 
 /// Prints, after the other processor has printed. If this processor is printing already, a trap has
 /// interrupted it, and the message goes to the debug port instead.
 pub fn print(args: fmt::Arguments<'_>) {
+    if LEFT_TO_PROGRAMS.load(Relaxed) {
+        return super::debug_port::note(args);
+    }
     let me = cpu::number();
     if PRINTING.load(Relaxed) == me {
         let _ = super::debug_port::DebugPort.write_fmt(format_args!("# {args}"));
@@ -49,6 +60,14 @@ pub fn print(args: fmt::Arguments<'_>) {
         let _ = Sink(uart).write_fmt(args);
     }
     PRINTING.store(usize::MAX, Relaxed);
+}
+
+/// Writes bytes as they are.
+pub fn write(bytes: &[u8]) {
+    let mut serial = SERIAL.lock();
+    if let Some(uart) = serial.as_mut() {
+        uart.send_bytes_exact(bytes);
+    }
 }
 
 /// Prints a line on the serial port.

@@ -18,8 +18,9 @@ use x86_64::structures::idt::{InterruptDescriptorTable, PageFaultErrorCode};
 use x86_64::structures::tss::TaskStateSegment;
 use x86_64::{PrivilegeLevel, VirtAddr};
 
-use super::apic;
 use super::cpu::{self, CPUS, FIRST_TASK};
+use super::user::Left;
+use super::{apic, user};
 
 core::arch::global_asm!(
     r#"
@@ -32,14 +33,22 @@ trap_\vector:
     push \vector
     jmp trap_common
     .endm
+    TRAP 0, 0
+    TRAP 1, 0
     TRAP 3, 0
     TRAP 6, 0
     TRAP 8, 1
     TRAP 13, 1
     TRAP 14, 1
+    TRAP 16, 0
+    TRAP 17, 1
+    TRAP 19, 0
     TRAP 64, 0
+    TRAP 65, 0
     TRAP 255, 0
 trap_common:
+    test byte ptr [rsp + 24], 3         // the ring that was interrupted
+    jnz trap_from_user                  // see `user`
     .irp r, rax, rbx, rcx, rdx, rsi, rdi, rbp, r8, r9, r10, r11, r12, r13, r14, r15
     push \r
     .endr
@@ -61,12 +70,15 @@ trap_common:
     .section .rodata.traps, "a"
     .align 8
     .global trap_entries
-trap_entries: .quad trap_3, trap_6, trap_8, trap_13, trap_14, trap_64, trap_255
+trap_entries:
+    .quad trap_0, trap_1, trap_3, trap_6, trap_8, trap_13, trap_14, trap_16, trap_17, trap_19
+    .quad trap_64, trap_65, trap_255
     .text
 "#
 );
 
 /// The registers that `trap_common` has pushed, and above them those that the processor has pushed.
+#[derive(Clone)]
 #[repr(C)]
 pub struct TrapFrame {
     registers: [u64; 15],
@@ -78,6 +90,61 @@ pub struct TrapFrame {
     flags: u64,
     stack: u64,
     stack_segment: u64,
+}
+
+/// The segments of ring 3, behind those of the kernel and the task segments.
+pub const USER_DATA: u64 = 0x38 | 3;
+pub const USER_CODE: u64 = 0x40 | 3;
+
+impl TrapFrame {
+    /// Returns the registers with which a program starts.
+    pub fn for_user(instruction: u64, stack: u64) -> Self {
+        Self {
+            registers: [0; 15],
+            vector: 0,
+            error: 0,
+            instruction,
+            code_segment: USER_CODE,
+            flags: INTERRUPT_FLAG | 2,
+            stack,
+            stack_segment: USER_DATA,
+        }
+    }
+
+    pub fn vector(&self) -> u64 {
+        self.vector
+    }
+
+    pub fn error(&self) -> u64 {
+        self.error
+    }
+
+    pub fn registers(&self) -> &[u64; 15] {
+        &self.registers
+    }
+
+    pub fn registers_mut(&mut self) -> &mut [u64; 15] {
+        &mut self.registers
+    }
+
+    pub fn flags(&self) -> u64 {
+        self.flags
+    }
+
+    /// Sets those flags that a program may set.
+    pub fn set_flags(&mut self, flags: u64) {
+        const ARITHMETIC_AND_DIRECTION: u64 = 0xcd5;
+        const KEPT: u64 = INTERRUPT_FLAG | 2;
+        self.flags = flags & ARITHMETIC_AND_DIRECTION | KEPT;
+    }
+
+    pub fn stack(&self) -> u64 {
+        self.stack
+    }
+
+    pub fn set_stack(&mut self, stack: u64) {
+        self.stack = stack;
+    }
 }
 
 /// The kind of an access.
@@ -92,8 +159,45 @@ pub enum Access {
 static IN_PAGE_FAULT: [AtomicBool; CPUS] = [const { AtomicBool::new(false) }; CPUS];
 
 const CALL: u64 = apic::CALL as u64;
+const TICK: u64 = apic::TICK as u64;
 const SPURIOUS: u64 = apic::SPURIOUS as u64;
 const INTERRUPT_FLAG: u64 = 1 << 9;
+
+/// Returns the access that has caused a page fault.
+fn access(error: u64) -> Access {
+    let error = PageFaultErrorCode::from_bits_truncate(error);
+    if error.contains(PageFaultErrorCode::INSTRUCTION_FETCH) {
+        Access::Fetch
+    } else if error.contains(PageFaultErrorCode::CAUSED_BY_WRITE) {
+        Access::Store
+    } else {
+        Access::Load
+    }
+}
+
+/// Takes note of a trap from ring 3. Interrupts are off.
+pub fn from_user(frame: &TrapFrame, vector: u64) -> Left {
+    match vector {
+        14 => Left::PageFault { address: cpu::fault_address(), access: access(frame.error) },
+        CALL => {
+            crate::cpus::called();
+            apic::end_of_interrupt();
+            Left::Interrupt
+        }
+        TICK => {
+            tick(frame);
+            Left::Interrupt
+        }
+        SPURIOUS => Left::Interrupt,
+        8 => panic!("double fault in ring 3, at {:#x}", frame.instruction),
+        vector => Left::Exception(vector as u8),
+    }
+}
+
+fn tick(frame: &TrapFrame) {
+    crate::user::tick(frame.instruction, frame.code_segment & 3 != 0);
+    apic::end_of_interrupt();
+}
 
 #[unsafe(no_mangle)]
 extern "C" fn trap_in_rust(frame: &mut TrapFrame) {
@@ -110,15 +214,7 @@ extern "C" fn trap_in_rust(frame: &mut TrapFrame) {
             if frame.flags & INTERRUPT_FLAG != 0 {
                 interrupts::enable();
             }
-            let error = PageFaultErrorCode::from_bits_truncate(frame.error);
-            let access = if error.contains(PageFaultErrorCode::INSTRUCTION_FETCH) {
-                Access::Fetch
-            } else if error.contains(PageFaultErrorCode::CAUSED_BY_WRITE) {
-                Access::Store
-            } else {
-                Access::Load
-            };
-            crate::fault::page_fault(frame, address, access);
+            crate::fault::page_fault(frame, address, access(frame.error));
             interrupts::disable();
             in_page_fault.store(false, Relaxed);
         }
@@ -126,6 +222,7 @@ extern "C" fn trap_in_rust(frame: &mut TrapFrame) {
             crate::cpus::called();
             apic::end_of_interrupt();
         }
+        TICK => tick(frame),
         SPURIOUS => {}
         // Freed frames are filled with INT3 (see `frames`).
         3 => panic!("executed a freed frame at {:#x}", at - 1),
@@ -149,7 +246,9 @@ struct Stack([u8; STACK]);
 
 static mut STACKS: [[Stack; ISTS]; CPUS] = [const { [const { Stack([0; STACK]) }; ISTS] }; CPUS];
 static TASKS: Once<[TaskStateSegment; CPUS]> = Once::new();
-static GDT: Once<GlobalDescriptorTable> = Once::new();
+/// Null, two segments of the kernel, two entries for each task segment, two segments of ring 3.
+const DESCRIPTORS: usize = 5 + 2 * CPUS;
+static GDT: Once<GlobalDescriptorTable<DESCRIPTORS>> = Once::new();
 static IDT: Once<InterruptDescriptorTable> = Once::new();
 
 /// Loads the descriptor tables of processor `number`, and turns interrupts on.
@@ -166,12 +265,15 @@ pub fn init(number: usize) {
         })
     });
     let gdt = GDT.call_once(|| {
-        let mut gdt = GlobalDescriptorTable::new();
+        let mut gdt = GlobalDescriptorTable::empty();
         gdt.append(Descriptor::kernel_code_segment());
         gdt.append(Descriptor::kernel_data_segment());
         for task in tasks {
             gdt.append(Descriptor::tss_segment(task));
         }
+        let data = gdt.append(Descriptor::user_data_segment());
+        let code = gdt.append(Descriptor::user_code_segment());
+        assert_eq!([data.0, code.0].map(u64::from), [USER_DATA, USER_CODE]);
         gdt
     });
     let selector = |index| SegmentSelector::new(index, PrivilegeLevel::Ring0);
@@ -189,20 +291,43 @@ pub fn init(number: usize) {
     }
     IDT.call_once(interrupt_table).load();
     apic::init();
+    user::init(number);
     interrupts::enable();
 }
 
 fn interrupt_table() -> InterruptDescriptorTable {
     unsafe extern "C" {
-        static trap_entries: [u64; 7];
+        static trap_entries: [u64; 13];
     }
     let mut idt = InterruptDescriptorTable::new();
     // SAFETY: the entries are the addresses above, in this order. Each saves all state and returns
     // by IRETQ after it has dropped the error code or the zero in its place. The stacks exist.
     unsafe {
-        let [breakpoint, opcode, double, protection, page, call, spurious] =
-            trap_entries.map(VirtAddr::new);
-        idt.breakpoint.set_handler_addr(breakpoint).set_stack_index(OTHER_IST);
+        let [
+            divide,
+            debug,
+            breakpoint,
+            opcode,
+            double,
+            protection,
+            page,
+            x87,
+            alignment,
+            simd,
+            call,
+            tick,
+            spurious,
+        ] = trap_entries.map(VirtAddr::new);
+        idt.divide_error.set_handler_addr(divide).set_stack_index(OTHER_IST);
+        idt.debug.set_handler_addr(debug).set_stack_index(OTHER_IST);
+        idt.breakpoint
+            .set_handler_addr(breakpoint)
+            .set_stack_index(OTHER_IST)
+            .set_privilege_level(PrivilegeLevel::Ring3);
+        idt.x87_floating_point.set_handler_addr(x87).set_stack_index(OTHER_IST);
+        idt.alignment_check.set_handler_addr(alignment).set_stack_index(OTHER_IST);
+        idt.simd_floating_point.set_handler_addr(simd).set_stack_index(OTHER_IST);
+        idt[apic::TICK].set_handler_addr(tick).set_stack_index(INTERRUPT_IST);
         idt.invalid_opcode.set_handler_addr(opcode).set_stack_index(OTHER_IST);
         idt.double_fault.set_handler_addr(double).set_stack_index(OTHER_IST);
         idt.general_protection_fault.set_handler_addr(protection).set_stack_index(OTHER_IST);

@@ -4,10 +4,13 @@
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;
 
+use spin::Once;
+
 use crate::arch::traps::Access;
 use crate::broken::Broken;
+use crate::contents::{self, Origin};
 use crate::frames::{self, Frame, Use};
-use crate::page_cache;
+use crate::page_cache::{self, Missing};
 use crate::pages::{Pages, Prepared, Source};
 use crate::paging::{Entry, Rights};
 
@@ -18,8 +21,8 @@ pub static KEPT: AtomicU64 = AtomicU64::new(0);
 
 /// The work that is planned.
 pub enum Plan {
-    /// The page has no entry: map a frame.
-    Fill(Source),
+    /// The page has no entry: map a frame, for this access.
+    Fill(Source, Access),
     /// A store to a private page whose frame is shared: copy it. The plan holds a reference, so
     /// that the frame is neither freed nor written to meanwhile.
     Copy(Entry, Frame),
@@ -34,7 +37,7 @@ pub enum Plan {
 ///
 /// If the entry allows less than it must.
 pub fn make(found: Option<Entry>, source: Source, page: u64, access: Access) -> Option<Plan> {
-    let Some(entry) = found else { return Some(Plan::Fill(source)) };
+    let Some(entry) = found else { return Some(Plan::Fill(source, access)) };
     let rights = entry.rights();
     let enough = match access {
         Access::Load => rights.load,
@@ -58,25 +61,68 @@ pub fn make(found: Option<Entry>, source: Source, page: u64, access: Access) -> 
 }
 
 impl Plan {
-    /// Prepares the frame. `None` without memory.
-    pub fn prepare(self) -> Option<Ready> {
-        Some(match self {
-            Self::Fill(Source::Private { origin, .. }) => {
-                let frame = frames::allocate(Use::Private)?;
-                origin.fill(&frame);
-                Ready::Fill(Prepared::Own(frame))
+    /// Prepares the frame.
+    pub fn prepare(self) -> Result<Ready, Missing> {
+        Ok(match self {
+            Self::Fill(Source::Private { origin, .. }, access) => {
+                Ready::Fill(Prepared::Own(private(origin, access)?))
             }
-            Self::Fill(Source::Shared { id, page, .. }) => {
+            Self::Fill(Source::Shared { id, page, .. }, _) => {
                 Ready::Fill(Prepared::Cached(page_cache::frame(id, page)?))
             }
-            Self::Copy(old, original) => {
-                let copy = frames::allocate(Use::Private)?;
-                copy.copy(&original);
-                Ready::Copy { old, original, copy }
-            }
+            Self::Copy(old, original) => match frames::allocate(Use::Private) {
+                Some(copy) => {
+                    copy.copy(&original);
+                    Ready::Copy { old, original, copy }
+                }
+                None => {
+                    frames::free(original);
+                    return Err(Missing::Memory);
+                }
+            },
             Self::Keep(old) => Ready::Keep(old),
         })
     }
+}
+
+/// Returns the frame of a private page. Unless the access is a store, a program gets one that it
+/// shares with others until it stores: the page cache's, or the page of zeros.
+fn private(origin: Origin, access: Access) -> Result<Frame, Missing> {
+    let original = match origin {
+        Origin::Stored { id, page } => Some(page_cache::frame(id, page)?),
+        Origin::Anonymous if access != Access::Store && !contents::are_probed() => zero_page(),
+        Origin::Anonymous | Origin::Object { .. } => None,
+    };
+    match original {
+        Some(original) if access != Access::Store => return Ok(original),
+        _ => {}
+    }
+    let frame = frames::allocate(Use::Private);
+    match (&frame, &original) {
+        (Some(frame), Some(original)) => frame.copy(original),
+        (Some(frame), None) => origin.fill(frame),
+        (None, _) => {}
+    }
+    original.into_iter().for_each(frames::free);
+    frame.ok_or(Missing::Memory)
+}
+
+/// The address of the page of zeros, once there is one.
+static ZERO_PAGE: Once<Option<u64>> = Once::new();
+
+/// Returns true once there is a page of zeros, which stays.
+pub fn has_zero_page() -> bool {
+    matches!(ZERO_PAGE.get(), Some(Some(_)))
+}
+
+/// Returns another reference to the page of zeros. `None` if there was no memory for one.
+fn zero_page() -> Option<Frame> {
+    let page = ZERO_PAGE.call_once(|| {
+        let frame = frames::allocate(Use::Shared)?;
+        frame.zero();
+        Some(frame.into_address())
+    });
+    page.map(frames::share)
 }
 
 /// A plan whose frame is prepared.

@@ -24,6 +24,9 @@ const USER: u64 = 1 << 2;
 const HOLDS: u64 = 1 << 9;
 /// Ignored by the processor: the page is a guard. It has no frame and allows no access.
 const GUARD_MARK: u64 = 1 << 10;
+/// Ignored by the processor: the page belongs to a shared mapping, so that stores go to the frame
+/// whoever else maps it.
+const SHARED_MARK: u64 = 1 << 11;
 const NO_EXECUTE: u64 = 1 << 63;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
@@ -55,6 +58,16 @@ impl Entry {
         Self(address | HOLDS).with_rights(rights)
     }
 
+    /// Returns the entry as one of a shared mapping.
+    pub fn of_shared_mapping(self) -> Self {
+        Self(self.0 | SHARED_MARK)
+    }
+
+    /// Returns true if the page belongs to a shared mapping.
+    pub fn is_of_shared_mapping(self) -> bool {
+        self.0 & SHARED_MARK != 0
+    }
+
     /// Returns a leaf for a page of the kernel.
     pub(super) fn kernel_page(address: u64, rights: Rights) -> Self {
         let entry = Self::page(address, rights);
@@ -66,7 +79,7 @@ impl Entry {
         if self.is_guard() {
             return self;
         }
-        let mut bits = self.0 & (ADDRESS | HOLDS);
+        let mut bits = self.0 & (ADDRESS | HOLDS | SHARED_MARK);
         if rights.any() {
             bits |= PRESENT | USER;
         }

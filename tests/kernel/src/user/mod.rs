@@ -1,0 +1,224 @@
+//! User mode: unmodified Linux programs, in ring 3, on kvma's Linux layer.
+//!
+//! ```text
+//!   process ── threads ─► scheduler                 who runs
+//!      │
+//!   calls/ ── fs/ · signals/ · exec, elf            what a program asks for
+//!      │
+//!   memory ── object · truncate                     a process' memory, and what it maps
+//!      │
+//!   space · fault · hooks · page_cache              the memory manager, which replays use as well
+//! ```
+
+pub mod bytes;
+mod calls;
+mod check;
+mod elf;
+mod errno;
+mod exec;
+mod fs;
+pub mod memory;
+mod object;
+mod process;
+mod record;
+mod scheduler;
+pub mod signals;
+mod thread;
+mod time;
+mod truncate;
+mod wait;
+mod watchdog;
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use kvma::linux::SegvCode;
+use spin::Once;
+use spin::mutex::SpinMutex;
+
+use self::fs::descriptors::OnExec;
+use self::fs::open_file::OpenFile;
+use self::fs::path::{self, Follow};
+use self::process::{Exit, Process};
+use self::signals::{
+    BUS_ADRERR, Info, SI_KERNEL, SIGBUS, SIGFPE, SIGILL, SIGKILL, SIGSEGV, SIGTRAP,
+};
+use self::thread::{Thread, new_id};
+pub use self::watchdog::tick;
+use crate::arch::exit::{Verdict, exit};
+use crate::arch::start_info::StartInfo;
+use crate::arch::traps::Access;
+use crate::arch::user::{Left, UserContext};
+use crate::fault::{self, Answer};
+use crate::frames::{self, Use};
+use crate::page_cache::Missing;
+use crate::pages::Pages;
+use crate::paging::Tables;
+use crate::{contents, cpus, println};
+
+/// The tables of the kernel alone, of which every process has the upper half.
+static KERNEL: Once<Pages> = Once::new();
+
+fn kernel_tables() -> &'static Tables {
+    &KERNEL.wait().tables
+}
+
+fn kernel_root() -> u64 {
+    kernel_tables().root()
+}
+
+/// The first process, and how it has ended.
+static FIRST: SpinMutex<(u32, Option<Exit>)> = SpinMutex::new((0, None));
+
+/// The environment of the first program.
+const ENVIRONMENT: [&str; 4] = ["PATH=/bin", "HOME=/", "TERM=dumb", "LC_ALL=C"];
+
+/// Runs the program that the archive names, until its process ends and no other is left.
+pub fn run(info: StartInfo, pages: Pages) -> ! {
+    contents::are_for_programs();
+    let words = || info.command_line().split_whitespace();
+    if words().any(|word| word == "record") {
+        record::turn_on();
+    }
+    let limit = words().find_map(|word| word.strip_prefix("limit=")?.parse().ok());
+    watchdog::start(limit.unwrap_or(60));
+    KERNEL.call_once(|| pages);
+    let Some(archive) = info.module() else { panic!("no archive: it is passed as -initrd") };
+    let arguments = fs::archive::unpack(archive);
+    let before = in_use();
+    start_first(arguments);
+    cpus::beside(&|| scheduler::run(kernel_root()), || scheduler::run(kernel_root()));
+    let (_, exit_of_first) = *FIRST.lock();
+    let after = in_use();
+    let Some(exit_of_first) = exit_of_first else { panic!("the first process has not ended") };
+    if let Exit::Signal(signal) = exit_of_first {
+        println!("the program was ended by signal {signal}");
+    }
+    assert!(before == after, "leaked: {before:?} before the programs, {after:?} after them");
+    println!("status {}", exit_of_first.shell_status());
+    exit(Verdict::Pass)
+}
+
+/// What programs have in use, to be compared before and after them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct InUse {
+    private_frames: usize,
+    page_tables: usize,
+    nodes: usize,
+    /// Frames of objects of which the objects do not know.
+    lost_frames: usize,
+}
+
+fn in_use() -> InUse {
+    let shared = frames::in_use(Use::Shared);
+    let known = object::frames_in_use() + usize::from(fault::has_zero_page());
+    InUse {
+        private_frames: frames::in_use(Use::Private),
+        page_tables: frames::in_use(Use::Table),
+        nodes: memory::nodes_in_use(),
+        lost_frames: shared - known,
+    }
+}
+
+fn start_first(arguments: Vec<Vec<u8>>) {
+    let root = fs::root();
+    let environment: Vec<Vec<u8>> =
+        ENVIRONMENT.iter().map(|text| text.as_bytes().to_vec()).collect();
+    let path = arguments.first().cloned().unwrap_or_default();
+    let image = match exec::load(&root, &path, arguments, &environment) {
+        Ok(image) => image,
+        Err(errno) => panic!("the program cannot be started: {errno}"),
+    };
+    let id = new_id();
+    FIRST.lock().0 = id;
+    let process = Process::new(id, image.memory, root.clone());
+    *process.program.lock() = image.program;
+    let console = path::find(&root, b"/dev/console", Follow::Yes).expect("there is a console");
+    for flags in [
+        linux_raw_sys::general::O_RDONLY,
+        linux_raw_sys::general::O_WRONLY,
+        linux_raw_sys::general::O_WRONLY,
+    ] {
+        let file = OpenFile::open(console.clone(), flags);
+        process.descriptors.lock().add(file, OnExec::Keep, 0).expect("a descriptor is free");
+    }
+    let thread = Thread::new(id, process.clone(), &UserContext::new(image.start, image.stack));
+    assert!(process.start(thread), "the first process ends before it begins");
+}
+
+/// Called when a process has ended.
+fn ended(id: u32, exit: Exit) {
+    let mut first = FIRST.lock();
+    if first.0 == id {
+        first.1 = Some(exit);
+        drop(first);
+        // What the first process leaves behind has nobody to run for.
+        for process in process::all() {
+            process.end(Exit::Signal(SIGKILL));
+        }
+    }
+    if process::all().iter().all(|process| process.exit().is_some()) {
+        scheduler::end();
+    }
+}
+
+/// Called when a thread has left ring 3, with interrupts off. It goes back when this returns.
+pub fn left_user(context: &mut UserContext, left: Left) {
+    crate::arch::enable_interrupts();
+    let thread = scheduler::current();
+    let mut interrupted = None;
+    match left {
+        Left::SystemCall => interrupted = calls::make(&thread, context),
+        Left::PageFault { address, access } => page_fault(&thread, address, access),
+        Left::Exception(vector) => exception(&thread, context, vector),
+        Left::Interrupt => {}
+    }
+    time::wake_sleepers();
+    watchdog::send_alarms();
+    scheduler::preempt();
+    if !thread.is_to_end() {
+        signals::deliver(&thread, context, interrupted);
+    }
+    if thread.is_to_end() {
+        // Nothing on the stack of a thread that never returns is dropped any more.
+        drop(thread);
+        process::end_thread();
+    }
+}
+
+fn page_fault(thread: &Arc<Thread>, address: u64, access: Access) {
+    let Some(memory) = thread.process.memory() else { return };
+    let info = match memory.serve(address, access) {
+        Answer::Served | Answer::Again(_) => return,
+        Answer::Refused(code) => {
+            let code = match code {
+                SegvCode::MapErr => 1,
+                SegvCode::AccErr => 2,
+            };
+            Info { signal: SIGSEGV, code, origin: address }
+        }
+        Answer::Missing(Missing::BeyondEnd) => {
+            Info { signal: SIGBUS, code: BUS_ADRERR, origin: address }
+        }
+        Answer::Missing(Missing::Memory) => {
+            println!("out of memory: process {} ends", thread.process.id);
+            return thread.process.end(Exit::Signal(SIGKILL));
+        }
+    };
+    signals::force(thread, info);
+}
+
+/// Sends the signal for a processor exception.
+fn exception(thread: &Arc<Thread>, context: &UserContext, vector: u8) {
+    const FPE_INTDIV: i32 = 1;
+    const ILL_ILLOPN: i32 = 2;
+    let at = context.instruction();
+    let (signal, code) = match vector {
+        0 | 16 | 19 => (SIGFPE, FPE_INTDIV),
+        1 | 3 => (SIGTRAP, SI_KERNEL),
+        6 => (SIGILL, ILL_ILLOPN),
+        17 => (SIGBUS, 1),
+        _ => (SIGSEGV, SI_KERNEL),
+    };
+    signals::force(thread, Info { signal, code, origin: if code == SI_KERNEL { 0 } else { at } });
+}

@@ -1,0 +1,29 @@
+//! Threads that allocate, lock, send, panic and end.
+
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
+
+fn main() {
+    let total = Arc::new(Mutex::new(0));
+    let threads: Vec<_> = (0..4u64)
+        .map(|number| {
+            let total = total.clone();
+            thread::spawn(move || {
+                let mut all = Vec::new();
+                for k in 0..20_000u64 {
+                    all.push(vec![k; 8]);
+                    if k % 100 == 0 {
+                        *total.lock().unwrap() += k;
+                    }
+                }
+                all.iter().map(|some| some[0]).sum::<u64>() + number
+            })
+        })
+        .collect();
+    let sum: u64 = threads.into_iter().map(|thread| thread.join().unwrap()).sum();
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || (0..100).for_each(|number| sender.send(number).unwrap()));
+    println!("{sum} {} {}", *total.lock().unwrap(), receiver.iter().sum::<i32>());
+    let result = thread::spawn(|| panic!("on purpose")).join();
+    println!("a thread that panics: {}", result.is_err());
+}
