@@ -4,6 +4,7 @@ use core::mem::needs_drop;
 use core::ptr::NonNull;
 
 use super::{Content, FreeNode, Node, NodeAlloc, NodeList, Preallocated};
+use crate::position::Number;
 use crate::range::PageRange;
 
 /// A node that was removed, in no tree and no list: with data, unless it was a claim. Leaks if it
@@ -112,7 +113,8 @@ pub(crate) struct NodeStore<T: Content, A: NodeAlloc<T>> {
     pub(crate) free: Preallocated<T, A>,
     /// The entries that the change removes.
     pub(crate) removed: Removed<T>,
-    /// Entries that were merged into others: their data has been used, but not dropped.
+    /// Data that is to be dropped with the store: of entries that were merged into others, and what
+    /// never became an entry.
     leftovers: Removed<T>,
 }
 
@@ -150,6 +152,15 @@ impl<T: Content, A: NodeAlloc<T>> NodeStore<T, A> {
         {
             self.leftovers.push(node.fill(range, attrs, data));
         }
+    }
+
+    /// Keeps data that did not become an entry, in a node of its own: a fresh one if there is memory,
+    /// so that preallocated ones stay for what they were meant for. Without any node it is dropped
+    /// here.
+    #[cold]
+    pub(crate) fn put_rejected(&mut self, data: T::Data, attrs: T::Attrs) {
+        let _ = self.free.fill(self.free.len().saturating_add(1));
+        self.put_unused(PageRange::new(Number::ZERO, Number::ZERO), attrs, data);
     }
 
     /// Drops leftovers, and gives nodes back until at most `keep` are left. Removed entries stay.

@@ -56,6 +56,10 @@ pub(crate) struct Tree<T: Content> {
     context: T::Context,
     /// Written into every node that is linked here; no other tree ever has the same.
     number: u64,
+    /// The address of this tree when the lock around it was taken, 0 when it is not taken. If the
+    /// tree lies elsewhere, another one has been put in its place, and readers may still begin at
+    /// its root. Protected by the lock; a `Word` because it is set through `&self`.
+    held_at: Word,
     /// No node that was ever unlinked here has a higher generation. Nodes that are linked begin
     /// above it, so no generation comes back at the same address, even if the memory was given back
     /// in between.
@@ -105,6 +109,7 @@ impl<T: Content> Tree<T> {
             lo: space.start,
             context,
             number,
+            held_at: Word::new(0),
             generation_floor: 0,
             pending_flushes: Word::new(0),
             content: PhantomData,
@@ -137,6 +142,42 @@ impl<T: Content> Tree<T> {
     /// Returns the tree's number, which no other tree ever has.
     pub(crate) const fn number(&self) -> u64 {
         self.number
+    }
+
+    /// Notes that the lock around the tree has been taken.
+    #[inline]
+    pub(crate) fn hold_begins(&self) {
+        self.held_at.set(ptr::from_ref(self).addr() as u64);
+    }
+
+    /// Notes that the lock around the tree is about to be released.
+    #[inline]
+    pub(crate) fn hold_ends(&self) {
+        self.held_at.set(0);
+    }
+
+    /// Gives the tree another number before it changes, if it was exchanged for another one while
+    /// the lock was held. Readers of the address space still begin at its root, and would take what
+    /// is added to it now for theirs.
+    #[inline]
+    fn leave_former_space(&mut self) {
+        let held_at = self.held_at.get();
+        if held_at != 0 && held_at != ptr::from_ref(self).addr() as u64 {
+            self.renumber();
+        }
+    }
+
+    #[cold]
+    fn renumber(&mut self) {
+        self.held_at.set(0);
+        self.number = unique();
+        self.sentinel().tree.set(self.number);
+        for entry in self.entries(self.space()) {
+            let node = entry.node;
+            node.write_begin();
+            node.tree.set(self.number);
+            node.write_end(node.hot(), self.pending_flushes());
+        }
     }
 
     /// Sets the pending flushes, which every node that changes from now on carries. Called by
@@ -249,6 +290,7 @@ impl<T: Content> Tree<T> {
 
     /// Returns a cursor at the first entry whose end lies above `page`, or at the end.
     pub(crate) fn cursor(&mut self, page: T::Position) -> CursorMut<'_, T> {
+        self.leave_former_space();
         let at = self.above(page);
         CursorMut::new(self, at)
     }
