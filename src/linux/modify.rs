@@ -85,8 +85,8 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         }
         let (start, len) = (self.layout.bytes(part.start), self.layout.bytes(part.len()));
         self.map.update_attrs(start, len, |vma| with_vm_flags(vma.attrs(), flags), call)?;
-        self.usage.remove(vma.flags, part.len());
-        self.usage.add(flags, part.len());
+        self.usage.remove(vma.flags, len);
+        self.usage.add(flags, len);
         Ok(())
     }
 
@@ -128,7 +128,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         let (start, len) = (self.layout.bytes(range.start), self.layout.bytes(range.len()));
         let request = MapRequest::new(Placement::FixedNoReplace(start), len, attrs);
         self.map.map(request.with_data(data).with_merge(merge), call)?;
-        self.usage.add(vm_flags(&attrs), range.len());
+        self.usage.add(vm_flags(&attrs), len);
         Ok(())
     }
 

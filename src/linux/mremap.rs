@@ -75,7 +75,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// of what can fail: they stay removed.
     ///
     /// Like Linux 6.18, `MREMAP_DONTUNMAP` unlocks the VMA that it leaves behind without
-    /// subtracting its pages from the count of locked memory, which therefore stays too high until
+    /// subtracting it from the count of locked memory, which therefore stays too high until
     /// the program ends.
     ///
     /// # Errors
@@ -208,10 +208,11 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         if rigid {
             return Err(Errno::EFAULT);
         }
-        if !self.may_lock_more(vma.flags, remap.delta, call.hooks().capabilities()) {
+        let delta = self.layout.bytes(remap.delta);
+        if !self.may_lock_more(vma.flags, delta, call.hooks().capabilities()) {
             return Err(Errno::EAGAIN);
         }
-        if !self.may_expand(vma.flags, remap.delta) {
+        if !self.may_expand(vma.flags, delta) {
             return Err(Errno::ENOMEM);
         }
         Ok(remap)
@@ -237,7 +238,8 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         }
         // Either may have split the VMA.
         let vma = self.vma_at(remap.old.start).ok_or(Errno::EFAULT)?;
-        if remap.has(MREMAP_DONTUNMAP) && !self.may_expand(vma.flags, remap.old.len()) {
+        let len = self.layout.bytes(remap.old.len());
+        if remap.has(MREMAP_DONTUNMAP) && !self.may_expand(vma.flags, len) {
             return Err(Errno::ENOMEM);
         }
         let map_flags = if remap.has(MREMAP_FIXED) { MAP_FIXED } else { 0 };
@@ -278,7 +280,8 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         growth: PageRange,
         call: &mut Call<'_, F, A, K>,
     ) -> Result<(), Errno> {
-        let charge = if vma.has(VmFlags::ACCOUNT) { growth.len() } else { 0 };
+        let len = self.layout.bytes(growth.len());
+        let charge = if vma.has(VmFlags::ACCOUNT) { len } else { 0 };
         self.charged(charge, call, |mm, call| {
             let start = mm.layout.bytes(vma.range.start);
             let data = mm.map.find(start).ok_or(Errno::EFAULT)?.data().clone();
@@ -310,7 +313,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         let keeps_source = remap.has(MREMAP_DONTUNMAP);
         // Linux charges a move that shrinks as if it grew by as much.
         let pages = if keeps_source { remap.new_len } else { remap.delta };
-        let charge = if vma.has(VmFlags::ACCOUNT) { pages } else { 0 };
+        let charge = if vma.has(VmFlags::ACCOUNT) { self.layout.bytes(pages) } else { 0 };
         self.charged(charge, call, |mm, call| mm.move_pages(remap, vma, target, call))?;
         if charge > 0 && remap.old.len() == remap.new_len && !keeps_source {
             // It was a shrink: the charge was only there to be refused. Linux keeps it.
@@ -396,7 +399,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         }
         moved?;
         if keeps_source {
-            self.usage.add(vma.flags, old.len());
+            self.usage.add(vma.flags, len);
         }
         Ok(())
     }
