@@ -176,7 +176,8 @@ fn a_kernel_that_answers_otherwise_than_linux_fails() {
         .expect("a trace is written");
     let outcome = boot(&["--trace", path.to_str().expect("a path in UTF-8")]);
     assert_eq!(outcome.status, Some(1));
-    assert!(outcome.text.contains(&format!("Linux: {input} = -12, kernel: {input} = 0")));
+    let difference = format!("{input}\n    Linux:  -12\n    kernel: 0\n");
+    assert!(outcome.text.contains(&difference));
 }
 
 #[test]
