@@ -30,8 +30,8 @@ use std::{env, error, fmt};
 
 use crate::apt::{Apt, Deb};
 use crate::progress::{Amount, Step};
-pub use crate::tree::Tree;
 use crate::tree::Checked;
+pub use crate::tree::Tree;
 
 /// Set to 1, this environment variable forbids to download packages. Trees that are there serve.
 pub const SKIP_DOWNLOADS: &str = "KVMA_SKIP_DOWNLOADS";
