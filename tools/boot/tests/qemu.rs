@@ -1,4 +1,4 @@
-//! Boots the test kernel in QEMU: as it is, and broken on purpose.
+//! Boots the test kernel in QEMU, as it is and broken on purpose, and the example.
 //!
 //! They need QEMU, which `boot` installs if it may. Without QEMU they fail, unless
 //! `KVMA_SKIP_QEMU=1` asks to skip them.
@@ -177,6 +177,21 @@ fn a_kernel_that_answers_otherwise_than_linux_fails() {
     let outcome = boot(&["--trace", path.to_str().expect("a path in UTF-8")]);
     assert_eq!(outcome.status, Some(1));
     assert!(outcome.text.contains(&format!("Linux: {input} = -12, kernel: {input} = 0")));
+}
+
+#[test]
+fn the_kernel_to_copy_from_boots_and_finds_everything_right() {
+    if skipped("the_kernel_to_copy_from_boots_and_finds_everything_right") {
+        return;
+    }
+    let outcome = boot(&["--example"]);
+    assert_eq!(outcome.status, Some(0));
+    // The stack's guard page, and the file from its fourth page on.
+    for shown in ["10 page faults served, 6 refused; no frame leaked", " ---p ", " r--p 00003000 7"]
+    {
+        assert!(outcome.text.contains(shown), "expected `{shown}`");
+    }
+    assert!(outcome.text.contains("boot: PASSED"));
 }
 
 #[test]
