@@ -58,7 +58,7 @@ fn protection() -> Result<(), Error> {
     mprotect(middle, PAGE, Prot::READ)?;
     assert_eq!(SPACE.len(), vmas + 2, "one VMA has become three");
     assert_eq!((load(middle), store(middle, 2)), (Some(1), None), "read-only");
-    mprotect(middle, PAGE, Prot::empty())?;
+    mprotect(middle, PAGE, Prot::NONE)?;
     assert_eq!(load(middle), None, "no access at all");
     mprotect(middle, PAGE, Prot::RW)?;
     assert_eq!(SPACE.len(), vmas, "and one again");

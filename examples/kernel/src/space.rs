@@ -45,7 +45,7 @@ pub fn mprotect(addr: u64, len: u64, prot: Prot) -> Result<(), Error> {
 pub fn map_stack(len: u64) -> Result<u64, Error> {
     let guard = PageSize::SIZE_4K.bytes();
     let whole = len.checked_add(guard).ok_or(Error::NoSpace)?;
-    let bottom = mmap(whole, Prot::empty(), Backing::Anonymous)?;
+    let bottom = mmap(whole, Prot::NONE, Backing::Anonymous)?;
     mprotect(bottom + guard, len, Prot::RW)?;
     Ok(bottom + whole)
 }
