@@ -149,16 +149,21 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         fault: &Fault,
         call: &mut Call<'_, F, A, K>,
     ) -> FaultAction {
-        let page = self.layout.pages(fault.addr);
-        let mut vma = self.vma_at(page);
-        if vma.is_none() && fault.near_stack_pointer() && self.grow_stack(fault.addr, call).is_ok()
+        let find = |mm: &Self| {
+            let vma = mm.map.find(fault.addr)?;
+            Some((vma.attrs(), vma.data().sticky()))
+        };
+        let mut found = find(self);
+        if found.is_none()
+            && fault.near_stack_pointer()
+            && self.grow_stack(fault.addr, call).is_ok()
         {
-            vma = self.vma_at(page);
+            found = find(self);
         }
-        let Some(vma) = vma else { return FaultAction::Refuse(SegvCode::MapErr) };
-        let action = fault.action(&vma.attrs);
-        if action == FaultAction::Copy && !vma.has_anon_vma() {
-            self.add_sticky(page, StickyFlags::HAS_ANON_VMA);
+        let Some((attrs, sticky)) = found else { return FaultAction::Refuse(SegvCode::MapErr) };
+        let action = fault.action(&attrs);
+        if action == FaultAction::Copy && !sticky.contains(StickyFlags::HAS_ANON_VMA) {
+            self.note_write(fault.addr);
         }
         action
     }

@@ -138,7 +138,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// invalidated.
     pub(super) fn add_sticky(&mut self, page: u64, flags: StickyFlags) {
         let addr = self.layout.bytes(page);
-        if self.map.find(addr).is_some_and(|vma| !vma.data().sticky().contains(flags)) {
+        if self.map.find_again(addr).is_some_and(|vma| !vma.data().sticky().contains(flags)) {
             let _ = self.map.update_data(addr, |data| data.insert_sticky(flags));
         }
     }

@@ -289,7 +289,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         let charge = if vma.has(VmFlags::ACCOUNT) { len } else { 0 };
         self.charged(charge, call, |mm, call| {
             let start = mm.layout.bytes(vma.range.start);
-            let data = mm.map.find(start).ok_or(Errno::EFAULT)?.data().clone();
+            let data = mm.map.find_again(start).ok_or(Errno::EFAULT)?.data().clone();
             mm.insert(growth, vma.attrs_at(growth.start), data, Merge::Both, call)
         })
     }
@@ -351,7 +351,8 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         let huge = self.layout.huge();
         let len = self.layout.bytes(remap.new_len);
         let start = self.layout.bytes(remap.old.start);
-        let object = self.map.find(start).and_then(|vma| vma.data().object().map(F::alignment));
+        let object =
+            self.map.find_again(start).and_then(|vma| vma.data().object().map(F::alignment));
         let alignment = match object {
             Some(alignment) => vma.huge_page().map_or(alignment, Alignment::HugeTlb),
             None if hint == 0 && huge != 0 && len.is_multiple_of(huge) => Alignment::Huge,
@@ -380,7 +381,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         // The growth goes first: if the move is refused then, it is easily taken back. Until then
         // it does not merge.
         if !growth.is_empty() {
-            let mut data = self.map.find(from).ok_or(Errno::EFAULT)?.data().clone();
+            let mut data = self.map.find_again(from).ok_or(Errno::EFAULT)?.data().clone();
             // As if it had moved from behind the old range: else the two would not merge.
             let behind = PageRange::new(old.end, old.end + growth.len());
             let behind = VmRange::from_pages(behind, self.layout.page_size());

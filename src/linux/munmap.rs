@@ -71,6 +71,10 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         if self.has_seal(range) {
             return Err(Errno::EPERM);
         }
+        // Most ranges end where their first VMA does.
+        if first.range.end == range.end {
+            return Ok(());
+        }
         match self.vma_below(range.end).filter(|last| last.range.end > range.end) {
             Some(last) => self.split(&last, range.end, call),
             None => Ok(()),
