@@ -10,4 +10,5 @@ mod misbehaving_kernels;
 mod mistakes_of_others;
 mod model;
 mod printing;
+mod remap;
 mod user_data;
