@@ -1,4 +1,4 @@
-//! Guest-physical memory, for hypervisors: what is where, what to map on a fault, what may be split.
+//! Guest-physical memory for hypervisors: what is where, what to map on a fault, what may change.
 //!
 //! A [`Guest`] is to a guest what a [`VmMap`] is to a process. It is built of memory slots: ranges
 //! of guest-physical addresses that are added, moved and removed whole, each with a number, a
@@ -301,12 +301,15 @@ impl<D, A: GuestAlloc<D>> fmt::Debug for Guest<D, A> {
     }
 }
 
+/// One of a guest's maps.
+type Map<D, A> = VmMap<GuestData<D>, A>;
+
 /// Runs `change` on one of a guest's maps of which hooks know nothing, with the nodes of `update`.
 /// Returns what it returns, and the data that it has removed last.
 fn with_nodes_of<D, A: GuestAlloc<D>, H: Hooks<GuestData<D>> + ?Sized, R>(
-    map: &mut VmMap<GuestData<D>, A>,
+    map: &mut Map<D, A>,
     update: &mut Update<'_, GuestData<D>, A, H>,
-    change: impl FnOnce(&mut VmMap<GuestData<D>, A>, &mut Update<'_, GuestData<D>, A, NoHooks>) -> R,
+    change: impl FnOnce(&mut Map<D, A>, &mut Update<'_, GuestData<D>, A, NoHooks>) -> R,
 ) -> (R, Option<GuestData<D>>) {
     let mut hooks = NoHooks;
     let mut inner = map.update(&mut hooks);

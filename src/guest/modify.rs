@@ -88,7 +88,7 @@ impl<D, A: GuestAlloc<D>> Guest<D, A> {
         let new = VmRange::new(to, len, self.page_size())?;
         self.check_in_space(new)?;
         if new != old {
-            self.check_free_but_for(number, new)?;
+            self.check_free_but_for(old, new)?;
         }
         let Self { regions, books, changes, .. } = self;
         update.run(regions, |regions, update| {
@@ -106,20 +106,17 @@ impl<D, A: GuestAlloc<D>> Guest<D, A> {
         })
     }
 
-    /// Refuses a range where anything but one slot lies.
-    fn check_free_but_for<E>(&self, number: SlotNumber, range: VmRange) -> Result<(), Refusal<E>> {
-        // Of what lies within another slot, the first region is asked, and of this one all: they
-        // are next to each other, so that whatever is in the way lies before the first or after the
-        // last.
-        let overlapping = || {
-            let len = range.len().unwrap_or(u64::MAX);
-            self.regions.overlapping(range.start(), len)
-        };
-        let slot_of = |vma: Vma<'_, GuestData<D>>| Region::new(vma.range(), vma.attrs()).slot();
-        let ends = [overlapping().next(), overlapping().next_back()];
-        match ends.into_iter().flatten().map(slot_of).find(|&slot| slot != number) {
-            Some(slot) => Err(Refusal::InTheWay(slot)),
-            None => Ok(()),
+    /// Refuses a range where another slot lies than the one whose range is `own`. Names the lowest.
+    fn check_free_but_for<E>(&self, own: VmRange, range: VmRange) -> Result<(), Refusal<E>> {
+        let below = own.start().checked_sub(1).map(|last| (range.start(), last.min(range.last())));
+        let above = own.end().map(|start| (start.max(range.start()), range.last()));
+        for (first, last) in [below, above].into_iter().flatten() {
+            if first <= last
+                && let Some(vma) = self.regions.overlapping(first, last - first + 1).next()
+            {
+                return Err(Refusal::InTheWay(Region::new(vma.range(), vma.attrs()).slot()));
+            }
         }
+        Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! Changes of parts of slots: plugged blocks, pages that have yet to arrive, private pages, balloons.
+//! Changes of parts of slots: plugged blocks, pages that are to arrive, private pages, balloons.
 
 use super::Guest;
 use super::data::{GuestAlloc, GuestData};

@@ -3,6 +3,7 @@
 mod dirty;
 mod faults;
 mod mistakes_of_others;
+mod model;
 mod slots;
 
 use kvma::guest::{Guest, GuestNode, HostBacking, Refusal, SlotNumber};
