@@ -16,7 +16,7 @@
  * Functions that the caller hands over must return: no C++ exception and no longjmp across this
  * library.
  *
- * Addresses, lengths, offsets and alignments are in bytes. What counts pages says so.
+ * Addresses, lengths, offsets, alignments and amounts of memory are in bytes.
  *
  * In the order of a life cycle:
  *

@@ -17,7 +17,7 @@ that holds until the handle is freed. A call that does not answer KVMA_OK has ch
 Functions that the caller hands over must return: no C++ exception and no longjmp across this
 library.
 
-Addresses, lengths, offsets and alignments are in bytes. What counts pages says so.
+Addresses, lengths, offsets, alignments and amounts of memory are in bytes.
 ";
 
 /// What the first needs beside the C library's headers.

@@ -1,4 +1,4 @@
-//! Boots the test kernel in QEMU: as it is, and broken on purpose.
+//! Boots the test kernel in QEMU, as it is and broken on purpose, and the example.
 //!
 //! They need QEMU, which `boot` downloads if it may. Without QEMU they fail, unless
 //! `KVMA_SKIP_QEMU=1` asks to skip them, or `KVMA_SKIP_DOWNLOADS=1` leaves none to be had.
@@ -181,6 +181,21 @@ fn a_kernel_that_answers_otherwise_than_linux_fails() {
     assert_eq!(outcome.status, Some(1));
     let difference = format!("{input}\n    Linux:  -12\n    kernel: 0\n");
     assert!(outcome.text.contains(&difference));
+}
+
+#[test]
+fn the_kernel_to_copy_from_boots_and_finds_everything_right() {
+    if skipped("the_kernel_to_copy_from_boots_and_finds_everything_right") {
+        return;
+    }
+    let outcome = boot(&["--example"]);
+    assert_eq!(outcome.status, Some(0));
+    // The stack's guard page, and the file from its fourth page on.
+    for shown in ["10 page faults served, 6 refused; no frame leaked", " ---p ", " r--p 00003000 7"]
+    {
+        assert!(outcome.text.contains(shown), "expected `{shown}`");
+    }
+    assert!(outcome.text.contains("boot: PASSED"));
 }
 
 #[test]
