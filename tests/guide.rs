@@ -41,6 +41,11 @@ fn blocks(text: &str) -> Vec<(&str, Vec<&str>)> {
     blocks
 }
 
+/// Where the repository's files are on the web. The README is also the crate's page on docs.rs,
+/// where paths lead nowhere.
+const WEB: [&str; 2] =
+    ["https://github.com/kvma/kvma/blob/main/", "https://github.com/kvma/kvma/tree/main/"];
+
 /// Returns the targets of the links outside of code.
 fn links(text: &str) -> Vec<&str> {
     let mut in_code = false;
@@ -50,8 +55,12 @@ fn links(text: &str) -> Vec<&str> {
         !in_code && !is_fence
     });
     prose
-        .flat_map(|line| line.split("](").skip(1))
-        .filter_map(|rest| rest.split(')').next())
+        .flat_map(|line| {
+            let inline = line.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+            let definition =
+                line.strip_prefix('[').and_then(|line| Some(line.split_once("]: ")?.1));
+            inline.chain(definition)
+        })
         .collect()
 }
 
@@ -100,11 +109,14 @@ fn links_lead_to_files_and_headings_that_are_there() {
     for page in pages().into_iter().chain(more) {
         let folder = page.parent().expect("a page lies in a folder");
         for link in links(&read(&page)) {
-            if link.contains("://") {
-                continue;
-            }
             let (path, heading) = link.split_once('#').unwrap_or((link, ""));
-            let target = if path.is_empty() { page.clone() } else { folder.join(path) };
+            let ours = WEB.iter().find_map(|web| path.strip_prefix(web));
+            let target = match ours {
+                Some(path) => root().join(path),
+                None if path.contains("://") => continue,
+                None if path.is_empty() => page.clone(),
+                None => folder.join(path),
+            };
             assert!(target.exists(), "{}: {link}", page.display());
             if !heading.is_empty() {
                 let text = read(&target);
