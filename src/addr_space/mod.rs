@@ -97,6 +97,9 @@
 //! [`try_lookup`](AddrSpace::try_lookup) and [`still_valid`](AddrSpace::still_valid). `flush_wait`,
 //! `release` and the dropping of user data come after unlock and may take any lock.
 
+// First, so that rustdoc, which goes by the order of the source, begins with `new`.
+mod construct;
+
 mod batch;
 mod claim;
 mod fork;
@@ -218,23 +221,7 @@ pub type PoolAddrSpace<const N: usize, V = (), L = Ticket> =
 #[cfg(any(feature = "alloc", loom))]
 pub type HeapAddrSpace<V = (), L = Ticket> = AddrSpace<crate::vm_map::HeapVmMap<V>, L>;
 
-impl<M: HasVmMap> AddrSpace<M, Ticket> {
-    /// Puts `map` behind a ticket lock.
-    pub fn new(map: M) -> Self {
-        Self::with_lock(map, Ticket::new())
-    }
-}
-
 impl<M: HasVmMap, L: RawLock> AddrSpace<M, L> {
-    /// Puts `map` behind `lock`, which must be free and guard nothing else.
-    pub fn with_lock(map: M, lock: L) -> Self {
-        let inner = map.vm_map();
-        let published = Published::new(inner.alloc().clone(), inner.page_size());
-        published.publish(inner.tree(), inner.alloc(), inner.page_size());
-        let pending_flushes = PendingFlushes::new();
-        Self { published, pending_flushes, inner: Locked::new(map, lock) }
-    }
-
     /// Runs `look` under the lock. Must not be called where the lock is held, and `look` must not
     /// call back into this space: it would hang (or panic, in debug builds, if the lock knows its
     /// holder).

@@ -102,6 +102,9 @@
 //!   pages at the time of the fork.
 //! - Some calls are not served at all: [`UNSERVED`].
 
+// First, so that rustdoc, which goes by the order of the source, begins with its `new`.
+mod mm;
+
 pub mod abi;
 mod anon_name;
 mod brk;
@@ -118,7 +121,6 @@ pub mod maps;
 mod mincore;
 mod mlock;
 mod mlockall;
-mod mm;
 mod mmap;
 mod modify;
 mod mprotect;
