@@ -43,8 +43,11 @@ fn blocks(text: &str) -> Vec<(&str, Vec<&str>)> {
 
 /// Where the repository's files are on the web. The README is also the crate's page on docs.rs,
 /// where paths lead nowhere.
-const WEB: [&str; 2] =
-    ["https://github.com/kvma/kvma/blob/main/", "https://github.com/kvma/kvma/tree/main/"];
+const WEB: [&str; 3] = [
+    "https://github.com/kvma/kvma/blob/main/",
+    "https://github.com/kvma/kvma/tree/main/",
+    "https://raw.githubusercontent.com/kvma/kvma/main/",
+];
 
 /// Returns the targets of the links outside of code.
 fn links(text: &str) -> Vec<&str> {

@@ -56,6 +56,10 @@ pub(crate) struct Tree<T: Content> {
     context: T::Context,
     /// Written into every node that is linked here; no other tree ever has the same.
     number: u64,
+    /// The address of this tree when the lock around it was taken, 0 when it is not taken. If the
+    /// tree lies elsewhere, another one has been put in its place, and readers may still begin at
+    /// its root. Protected by the lock; a `Word` because it is set through `&self`.
+    held_at: Word,
     /// No node that was ever unlinked here has a higher generation. Nodes that are linked begin
     /// above it, so no generation comes back at the same address, even if the memory was given back
     /// in between.
@@ -105,6 +109,7 @@ impl<T: Content> Tree<T> {
             lo: space.start,
             context,
             number,
+            held_at: Word::new(0),
             generation_floor: 0,
             pending_flushes: Word::new(0),
             content: PhantomData,
@@ -139,6 +144,42 @@ impl<T: Content> Tree<T> {
         self.number
     }
 
+    /// Notes that the lock around the tree has been taken.
+    #[inline]
+    pub(crate) fn hold_begins(&self) {
+        self.held_at.set(ptr::from_ref(self).addr() as u64);
+    }
+
+    /// Notes that the lock around the tree is about to be released.
+    #[inline]
+    pub(crate) fn hold_ends(&self) {
+        self.held_at.set(0);
+    }
+
+    /// Gives the tree another number before it changes, if it was exchanged for another one while
+    /// the lock was held. Readers of the address space still begin at its root, and would take what
+    /// is added to it now for theirs.
+    #[inline]
+    fn leave_former_space(&mut self) {
+        let held_at = self.held_at.get();
+        if held_at != 0 && held_at != ptr::from_ref(self).addr() as u64 {
+            self.renumber();
+        }
+    }
+
+    #[cold]
+    fn renumber(&mut self) {
+        self.held_at.set(0);
+        self.number = unique();
+        self.sentinel().tree.set(self.number);
+        for entry in self.entries(self.space()) {
+            let node = entry.node;
+            node.write_begin();
+            node.tree.set(self.number);
+            node.write_end(node.hot(), self.pending_flushes());
+        }
+    }
+
     /// Sets the pending flushes, which every node that changes from now on carries. Called by
     /// whoever holds the lock around the map.
     pub(crate) fn set_pending_flushes(&self, pending_flushes: u32) {
@@ -164,18 +205,31 @@ impl<T: Content> Tree<T> {
     pub(crate) fn find(&self, page: T::Position) -> Option<EntryRef<'_, T>> {
         let mut at = self.root;
         let mut best: *mut Node<T> = ptr::null_mut();
-        while !at.is_null() {
-            // SAFETY: links of a tree that is borrowed lead to its nodes.
+        loop {
+            // SAFETY: links of a tree that is borrowed lead to its nodes; the root is never null.
             let node = unsafe { &*at };
             let right = page >= node.start.get();
             // Which way a random address goes cannot be predicted; a wrong guess costs more than
             // the load that it would have started early.
             best = core::hint::select_unpredictable(right, at, best);
             at = core::hint::select_unpredictable(right, node.right.get(), node.left.get());
+            if at.is_null() {
+                break;
+            }
         }
         // SAFETY: null or a node of this tree. The sentinel is empty and holds no page.
         let node = unsafe { best.as_ref() }?;
         (page < node.end.get()).then(|| EntryRef::new(node))
+    }
+
+    /// Finds the entry that holds `page`, like [`find`](Self::find), in O(1) if it is the one that
+    /// was found last. For operations, which come back to the same place; a single lookup is
+    /// faster without.
+    #[inline]
+    pub(crate) fn find_again(&self, page: T::Position) -> Option<EntryRef<'_, T>> {
+        // SAFETY: `above` gives a node of this tree.
+        let node = unsafe { &*self.above(page) };
+        (node.start.get() <= page && page < node.end.get()).then(|| EntryRef::new(node))
     }
 
     /// Finds the first node whose end lies above `page`, the sentinel if there is none. O(log n),
@@ -198,14 +252,16 @@ impl<T: Content> Tree<T> {
     fn descend_above(&self, page: T::Position) -> *mut Node<T> {
         let mut at = self.root;
         let mut best = self.sentinel.as_ptr();
-        while !at.is_null() {
-            // SAFETY: links of a tree that is borrowed lead to its nodes.
+        loop {
+            // SAFETY: links of a tree that is borrowed lead to its nodes; the root is never null.
             let node = unsafe { &*at };
             let left = page < node.end.get();
             best = core::hint::select_unpredictable(left, at, best);
             at = core::hint::select_unpredictable(left, node.left.get(), node.right.get());
+            if at.is_null() {
+                return best;
+            }
         }
-        best
     }
 
     /// Finds the entry that holds `page`, or the next one above it. O(log n).
@@ -249,6 +305,7 @@ impl<T: Content> Tree<T> {
 
     /// Returns a cursor at the first entry whose end lies above `page`, or at the end.
     pub(crate) fn cursor(&mut self, page: T::Position) -> CursorMut<'_, T> {
+        self.leave_former_space();
         let at = self.above(page);
         CursorMut::new(self, at)
     }

@@ -87,8 +87,8 @@ fn boot(args: &Args) -> Result<bool, Trouble> {
     say(format_args!("\nboot: {verdict}"));
     let passed = end.passed() && verdict.identical();
     let result = if passed { "PASSED" } else { "FAILED" };
-    let but = if end.passed() && !passed { ", but its answers are not Linux's" } else { "" };
-    say(format_args!("boot: {result} after {seconds:.2} s: {end}{but}"));
+    let but = if end.passed() && !passed { "\n  but its answers are not Linux's" } else { "" };
+    say(format_args!("boot: {result} after {seconds:.2} s\n  {end}{but}"));
     Ok(passed)
 }
 
