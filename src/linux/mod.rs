@@ -148,7 +148,7 @@ pub use self::layout::Layout;
 pub use self::limits::{Limits, Resource, Usage};
 pub use self::mm::{Call, MAX_MAP_COUNT, Mm, MmAlloc, Rules};
 pub use self::mmap::Mmap;
-pub use self::no_kernel::{NoKernel, WithErrno, on_event};
+pub use self::no_kernel::{NoFile, NoKernel, WithErrno, on_event};
 pub use self::overcommit::{CommitLimit, Overcommit};
 pub use self::page_op::PageOp;
 pub use self::policy::{Policy, WriteExec};

@@ -44,6 +44,16 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// # Errors
     ///
     /// `EINVAL`: flags, or unknown rights. `ENOSPC`: all sixteen are taken.
+    ///
+    /// ```
+    /// # use kvma::linux::{Layout, Mm, NoFile, NoKernel};
+    /// # use kvma::{Errno, FixedPool, VmaNode};
+    /// # let nodes = FixedPool::<VmaNode<_>, 16>::new();
+    /// # let mut mm = Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?;
+    /// assert_eq!(mm.pkey_alloc(0, 0), Ok(1)); // 0 is everybody's
+    /// assert_eq!(mm.pkey_alloc(1, 0), Err(Errno::EINVAL));
+    /// # Ok::<(), Errno>(())
+    /// ```
     pub fn pkey_alloc(&mut self, flags: u64, rights: u64) -> Result<u64, Errno> {
         if flags != 0 || rights & !RIGHTS != 0 {
             return Err(Errno::EINVAL);
@@ -62,6 +72,17 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// # Errors
     ///
     /// `EINVAL`: the key is not allocated.
+    ///
+    /// ```
+    /// # use kvma::linux::{Layout, Mm, NoFile, NoKernel};
+    /// # use kvma::{Errno, FixedPool, VmaNode};
+    /// # let nodes = FixedPool::<VmaNode<_>, 16>::new();
+    /// # let mut mm = Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?;
+    /// let key = mm.pkey_alloc(0, 0)?;
+    /// assert_eq!(mm.pkey_free(key), Ok(0));
+    /// assert_eq!(mm.pkey_free(key), Err(Errno::EINVAL));
+    /// # Ok::<(), Errno>(())
+    /// ```
     pub fn pkey_free(&mut self, key: u64) -> Result<u64, Errno> {
         let key = key & NO_KEY;
         if !self.keys.has(key) {
