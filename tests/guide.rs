@@ -140,3 +140,38 @@ fn every_page_is_in_the_contents() {
         assert!(name == "README.md" || listed.contains(name), "{name}");
     }
 }
+
+/// Returns the public functions of a source whose arguments are of this kind, each with the lines
+/// of its documentation.
+fn documented_calls<'s>(source: &'s str, argument: &str) -> Vec<(&'s str, Vec<&'s str>)> {
+    let lines: Vec<_> = source.lines().collect();
+    let starts = (0..lines.len()).filter(|&at| lines[at].starts_with("    pub fn "));
+    let mut calls = Vec::new();
+    for at in starts {
+        let signature: String =
+            lines[at..].iter().take_while(|line| !line.ends_with('{')).copied().collect();
+        if signature.contains(argument) || lines[at].contains(argument) {
+            let above = lines[..at].iter().rev();
+            let docs = above.take_while(|line| line.trim_start().starts_with(['/', '#']));
+            calls.push((lines[at], docs.copied().collect()));
+        }
+    }
+    calls
+}
+
+#[test]
+fn every_call_of_linux_has_an_example() {
+    let mut calls = 0;
+    for entry in fs::read_dir(root().join("src/linux")).expect("src/linux is there") {
+        let path = entry.expect("src/linux can be read").path();
+        if path.is_file() {
+            for (call, docs) in documented_calls(&read(&path), "call: &mut Call<'_, F, A, K>") {
+                // `fork_with` is `fork` with nodes taken beforehand.
+                let has_example = docs.iter().any(|line| line.trim() == "/// ```");
+                assert!(has_example || call.contains("fork_with"), "{}: {call}", path.display());
+                calls += 1;
+            }
+        }
+    }
+    assert!(calls >= 20, "{calls}");
+}

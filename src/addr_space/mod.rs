@@ -133,6 +133,16 @@ use crate::vma::{VmaData, VmaNode};
 /// A value that an [`AddrSpace`] can guard: a [`VmMap`], or something that has one in it, such as a
 /// layer on top of it or a struct of the kernel's that keeps a page table beside it.
 ///
+/// # A map type of your own
+///
+/// Implementing this trait is all that it needs; what else is in the struct is guarded by the same
+/// lock. [`linux::Mm`](crate::linux::Mm) and [`compat::Mappings`](crate::compat::Mappings) are such
+/// types. Its calls with `&self` go through [`AddrSpace::update`] if the hooks are the caller's, or
+/// [`AddrSpace::update_inside`] if they lie in the struct; what only looks goes through
+/// [`AddrSpace::inspect`]. Inside, nothing but [`try_lookup`](AddrSpace::try_lookup) and
+/// [`still_valid`](AddrSpace::still_valid) of the same space may be called. Three nodes are enough
+/// for any one operation on a range.
+///
 /// ```
 /// use kvma::addr_space::HasVmMap;
 /// use kvma::{AddrSpace, FixedPool, Hooks, PageSize, VmMap, VmaNode};
