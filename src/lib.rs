@@ -1,4 +1,15 @@
 #![doc = include_str!("../README.md")]
+//!
+//! # Where this reference answers what
+//!
+//! | question | answered in |
+//! |---|---|
+//! | In which order are hooks called, under which lock, and who cancels? | [`hooks`] |
+//! | How do page faults and changes go together? Which lock comes first? | [`addr_space`] |
+//! | How do I put a map type of my own behind a lock? | [`addr_space::HasVmMap`] |
+//! | What may user data do, and when is it dropped? | [`VmaData`], [`pinned`] |
+//! | Where does the memory of VMAs come from? | [`node`], [`NodeAlloc`] |
+//! | What does each operation need, cost and promise? | [`VmMap`] |
 #![no_std]
 // On docs.rs, what needs a feature says so. `loom` is a cfg for this crate's own models.
 #![cfg_attr(docsrs, feature(doc_cfg))]
