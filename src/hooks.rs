@@ -9,7 +9,7 @@
 //!   flush_begin              still under the lock: start the TLB shootdown, do not wait
 //!   ── unlock ──
 //!   flush_wait               wait for the other processors
-//!   release … release        removed VMAs in order: frames may be reused from here on, not earlier
+//!   release … release        removed VMAs, in order: only now may frames be reused
 //! ```
 //!
 //! - `prepare` is called for every event of the operation, in the order in which the events will

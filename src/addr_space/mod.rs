@@ -97,14 +97,15 @@
 //! [`try_lookup`](AddrSpace::try_lookup) and [`still_valid`](AddrSpace::still_valid). `flush_wait`,
 //! `release` and the dropping of user data come after unlock and may take any lock.
 
-// First, so that rustdoc, which goes by the order of the source, begins with `new`.
+// First, so that rustdoc, which goes by the order of the source, begins with the calls that are
+// made most.
 mod construct;
+mod lookup;
+mod operations;
 
 mod batch;
 mod claim;
 mod fork;
-mod lookup;
-mod operations;
 mod pair;
 
 use core::fmt;

@@ -102,8 +102,13 @@
 //!   pages at the time of the fork.
 //! - Some calls are not served at all: [`UNSERVED`].
 
-// First, so that rustdoc, which goes by the order of the source, begins with its `new`.
+// First, so that rustdoc, which goes by the order of the source, begins with the calls that are
+// made most.
 mod mm;
+mod mmap;
+mod mprotect;
+mod mremap;
+mod munmap;
 
 pub mod abi;
 mod anon_name;
@@ -121,13 +126,9 @@ pub mod maps;
 mod mincore;
 mod mlock;
 mod mlockall;
-mod mmap;
 mod modify;
-mod mprotect;
-mod mremap;
 mod mseal;
 mod msync;
-mod munmap;
 mod no_kernel;
 mod overcommit;
 mod page_op;

@@ -8,8 +8,13 @@
 #[cfg(any(feature = "alloc", loom))]
 extern crate alloc;
 
-// First, so that rustdoc, which goes by the order of the source, begins with `new`.
+// First, so that rustdoc, which goes by the order of the source, begins with the calls that are
+// made most.
 mod construct;
+mod map;
+mod protect;
+mod query;
+mod unmap;
 
 mod adopt;
 mod advise;
@@ -18,13 +23,9 @@ mod change;
 mod claim;
 mod display;
 mod fork;
-mod map;
-mod protect;
-mod query;
 mod relocate;
 mod restore;
 mod transfer;
-mod unmap;
 mod updater;
 
 pub use self::claim::ClaimedRange;
