@@ -45,6 +45,8 @@ compile_error!("`--cfg loom` needs kvma's feature `loom`: its locks and atomics 
 pub mod addr_space;
 mod error;
 mod flags;
+#[cfg(feature = "guest")]
+pub mod guest;
 pub mod hooks;
 pub mod node;
 mod pending_flush;
