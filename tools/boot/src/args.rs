@@ -28,6 +28,7 @@ usage: cargo run [-- OPTIONS]
                    no-shootdown, no-still-valid, fork-keeps-write, no-copy
   --skip-scenarios do not run the kernel's scenarios before the replay
   --no-download    do not download QEMU if it is missing
+  --example        boot examples/kernel instead, which replays nothing
   --setup          only get QEMU, and print its path
   -v, --verbose    print the address space at the end, some 200 lines
   -h, --help       print this text
@@ -45,8 +46,10 @@ pub enum Command {
     Help,
     /// Only get QEMU.
     Setup(Download),
-    /// Boot the kernel.
+    /// Boot the test kernel.
     Boot(Args),
+    /// Boot the example.
+    Example(Args),
     /// Run a program in the kernel.
     Program(Args, Program),
 }
@@ -113,7 +116,7 @@ fn parse_from(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
         download: Download::Allowed,
         maps: Maps::Counted,
     };
-    let mut setup = false;
+    let (mut setup, mut example) = (false, false);
     let (mut program, mut dirs, mut record) = (None, Vec::new(), None);
     while let Some(arg) = parser.next()? {
         match arg {
@@ -124,6 +127,7 @@ fn parse_from(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
             Long("skip-scenarios") => args.skip_scenarios = true,
             Long("no-download") => args.download = Download::Forbidden,
             Long("verbose") | Short('v') => args.maps = Maps::Shown,
+            Long("example") => example = true,
             Long("setup") => setup = true,
             Long("dir") => dirs.push(parser.value()?.into()),
             Long("record") => record = Some(parser.value()?.into()),
@@ -138,6 +142,7 @@ fn parse_from(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
     }
     Ok(match program {
         _ if setup => Command::Setup(args.download),
+        _ if example => Command::Example(args),
         Some((file, arguments)) => {
             Command::Program(args, Program { file, arguments, dirs, record })
         }

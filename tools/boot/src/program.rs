@@ -39,7 +39,7 @@ pub fn run(args: &Args, program: &Program) -> Result<u8, Trouble> {
     archive(&files.input, program)?;
     let qemu = tools::qemu(&machine, args.download)?;
     Step::done("Building", format_args!("the test kernel"));
-    let kernel = kernel::build(&machine)?;
+    let kernel = kernel::build(&machine, &kernel::TEST)?;
 
     let mut words = vec!["program".to_owned()];
     words.extend(program.record.as_ref().map(|_| "record".to_owned()));

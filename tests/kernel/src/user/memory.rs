@@ -7,7 +7,7 @@ use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;
 
 use kvma::hooks::{Advice, RemovedVma};
-use kvma::linux::{Capabilities, Kernel, Layout, LinuxVma, Mm, OpenFile, PageOp, Usage, VmFlags};
+use kvma::linux::{Capabilities, Kernel, Layout, LinuxVma, Mm, PageOp, VmFlags};
 use kvma::{Attrs, Errno, Event, Hooks, Piece, VmaNode};
 
 use super::errno::{EFAULT, ENAMETOOLONG, ENOMEM};
@@ -313,16 +313,8 @@ impl Kernel<MappedFile> for ProgramKernel<'_> {
         Capabilities::all()
     }
 
-    fn charge(&mut self, _pages: u64, _usage: &Usage) -> Result<(), Errno> {
-        Ok(())
-    }
-
     fn shared_memory(&mut self, len: u64, _flags: VmFlags) -> Result<MappedFile, Errno> {
         Ok(MappedFile(Object::new(SHARED_MEMORY, "/dev/zero (deleted)", len)))
-    }
-
-    fn map_file(&mut self, _file: &OpenFile<MappedFile>, _flags: VmFlags) -> Result<(), Errno> {
-        Ok(())
     }
 
     fn page_op(&mut self, op: PageOp, piece: &Piece<'_, ProgramVma>) -> Result<(), Errno> {

@@ -212,16 +212,15 @@ fn status(process: &Process, out: &mut String) -> core::fmt::Result {
     writeln!(out, "State:\tR (running)\nTgid:\t{id}\nPid:\t{id}")?;
     writeln!(out, "PPid:\t{}", process.parent.load(Relaxed))?;
     writeln!(out, "Uid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0")?;
-    writeln!(out, "VmSize:\t{:8} kB\nVmLck:\t{:8} kB", total * 4, locked * 4)?;
+    writeln!(out, "VmSize:\t{:8} kB\nVmLck:\t{:8} kB", total >> 10, locked >> 10)?;
     writeln!(out, "VmRSS:\t{:8} kB", resident(process) * 4)?;
-    writeln!(out, "VmData:\t{:8} kB\nVmStk:\t{:8} kB", data * 4, stack * 4)?;
+    writeln!(out, "VmData:\t{:8} kB\nVmStk:\t{:8} kB", data >> 10, stack >> 10)?;
     writeln!(out, "Threads:\t{}", process.threads().len())
 }
 
 fn stat(process: &Process, out: &mut String) -> core::fmt::Result {
-    let total = process
-        .memory()
-        .map_or(0, |memory| memory.space().vmas.inspect(|mm| mm.usage().total() * 4096));
+    let total =
+        process.memory().map_or(0, |memory| memory.space().vmas.inspect(|mm| mm.usage().total()));
     writeln!(
         out,
         "{} ({}) R {} {} {} 0 -1 0 0 0 0 0 0 0 0 0 20 0 {} 0 0 {total} {} 0 0 0 0 0 0 0 0 0 0 0 \
