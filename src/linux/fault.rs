@@ -197,7 +197,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// memory otherwise. Linux keeps such VMAs charged (`ac`) when mprotect takes their write
     /// access away.
     pub fn note_write(&mut self, addr: u64) {
-        self.add_sticky(self.layout.pages(addr), StickyFlags::HAS_ANON_VMA);
+        self.prepare_anon_vma(self.layout.pages(addr));
     }
 
     /// Extends `stack` down by `growth`, if that is allowed (`expand_downwards`).
@@ -225,7 +225,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
             return Err(Errno::ENOMEM);
         }
         // Readied for pages of its own (`anon_vma_prepare`), even if the limits forbid them.
-        self.add_sticky(growth.end, StickyFlags::HAS_ANON_VMA);
+        self.prepare_anon_vma(growth.end);
         let len = self.layout.bytes(growth.len());
         let whole = self.layout.bytes(stack.range.end - growth.start);
         if !self.may_expand(stack.flags, len)

@@ -300,10 +300,11 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         match op {
             // Guards are entries of the VMA's page tables, which a fork must copy.
             PageOp::GuardInstall => {
-                self.add_sticky(part.start, StickyFlags::HAS_ANON_VMA | StickyFlags::MAYBE_GUARD);
+                self.prepare_anon_vma(part.start);
+                self.add_sticky(part.start, StickyFlags::MAYBE_GUARD);
             }
             PageOp::PopulateWrite if !vma.has(VmFlags::SHARED) => {
-                self.add_sticky(part.start, StickyFlags::HAS_ANON_VMA);
+                self.prepare_anon_vma(part.start);
             }
             _ => {}
         }

@@ -49,8 +49,8 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     ///
     /// # Errors
     ///
-    /// Those of [`mprotect`](Self::mprotect), and `EINVAL` for a key that is not allocated, which on
-    /// a processor without keys is even key 0.
+    /// Those of [`mprotect`](Self::mprotect), and `EINVAL` for a key that is not allocated, which
+    /// on a processor without keys is even key 0.
     pub fn pkey_mprotect<K: Kernel<F> + ?Sized>(
         &mut self,
         addr: u64,

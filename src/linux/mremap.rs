@@ -8,7 +8,7 @@ use super::layout::{Layout, round_up};
 use super::mm::{Call, Mm, MmAlloc};
 use super::unmapped_area::PlacementRequest;
 use super::vm_flags::VmFlags;
-use super::vma::{StickyFlags, with_vm_flags};
+use super::vma::{LinuxVma, StickyFlags, with_vm_flags};
 use super::vma_view::{Gaps, VmaView};
 use crate::vm_map::SourceRange;
 use crate::{Backing, Errno, Merge, VmRange, VmaData};
@@ -330,9 +330,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
             let left = self.vma_at(remap.old.start).map(|left| left.range);
             if vma.range == remap.old && left == Some(vma.range) {
                 let start = self.layout.bytes(vma.range.start);
-                let _ = self
-                    .map
-                    .update_data(start, |data| data.remove_sticky(StickyFlags::HAS_ANON_VMA));
+                let _ = self.map.update_data(start, LinuxVma::unlink_anon_vma);
             }
         }
         let growth = PageRange::new(target.start + remap.old.len(), target.end);
