@@ -2,10 +2,11 @@
 
 use kvma::linux::{
     Access, Call, CommitLimit, Fault, Gate, Install, Layout, Limits, LinuxVma, Mm, Mmap, Mode,
-    NoKernel, Overcommit, Policy, Resource, Target, Unserved, Usage, VmFlags, WithErrno, WriteExec,
+    NoKernel, Overcommit, Policy, Resource, Shmat, Target, Unserved, Usage, VmFlags, WithErrno,
+    WriteExec,
 };
 use kvma::node::Preallocated;
-use kvma::{AddrSpace, Direction, FixedPool, NoHooks, VmaNode};
+use kvma::{AddrSpace, Direction, Errno, FixedPool, NoHooks, VmaNode};
 
 use crate::files::{Handle, Refusing, role};
 use crate::opaque::{Opaque, any, one_of, show, sink};
@@ -47,6 +48,7 @@ fn layout() -> Layout {
         .with_guard_gap(any())
         .with_huge_pages(any())
         .with_min_addr(any())
+        .with_protection_keys(any())
         .with_user_min_addr(any())
         .randomised(any(), any())
 }
@@ -57,6 +59,7 @@ fn layouts() {
     sink((layout.base(), layout.bottom(), layout.direction(), layout.guard_gap()));
     sink((layout.huge(), layout.min_addr(), layout.page_size(), layout.task_size()));
     sink((layout.stack(any(), any()), layout.user_min_addr()));
+    sink(layout.protection_keys());
 }
 
 #[inline(never)]
@@ -64,9 +67,11 @@ fn numbers() {
     let usage = Usage::default();
     sink((usage.committed(), usage.data(), usage.exec(), usage.locked(), usage.shared()));
     sink((usage.stack(), usage.total()));
-    let limit = CommitLimit::of_ram(any(), any(), any(), any()).with_reserves(any(), any());
+    let limit = CommitLimit::of_ram(any(), any(), any(), any(), any());
+    let limit = limit.with_reserves(any(), any());
     let capabilities = kvma::linux::Capabilities::from_bits_retain(any());
-    sink((limit.all(), limit.pages(&usage, capabilities), CommitLimit::of_pages(any(), any())));
+    sink((limit.all(), limit.for_process(&usage, capabilities)));
+    sink(CommitLimit::of_bytes(any(), any(), any()));
     let mode = one_of!(Overcommit::Heuristic, Overcommit::Always, Overcommit::Never);
     sink(mode.decide(any(), any(), any(), any()));
     if let Some(call) = Unserved::by_number(any()) {
@@ -121,6 +126,13 @@ impl Opaque for Mmap<Handle> {
     }
 }
 
+impl Opaque for Shmat<Handle> {
+    fn opaque() -> Self {
+        let segment = if any() { Ok(any()) } else { Err(Errno(any())) };
+        Self { segment, addr: any(), flags: any() }
+    }
+}
+
 impl Opaque for Install<Handle> {
     fn opaque() -> Self {
         let (start, end, offset) = (any(), any(), any());
@@ -147,6 +159,7 @@ fn ranges() -> [(u64, u64); 3] {
 #[inline(never)]
 fn calls(mm: &mut Mm<Handle, &'static Pool>, call: &mut Call<'_, Handle, &'static Pool, Refusing>) {
     sink((mm.mmap(any(), call), mm.munmap(any(), any(), call)));
+    sink((mm.shmat(any(), call), mm.shmdt(any(), call)));
     sink((mm.brk(any(), call), mm.sbrk(any(), call)));
     sink(mm.mprotect(any(), any(), any(), call));
     sink(mm.pkey_mprotect(any(), any(), any(), any(), call));
@@ -174,6 +187,7 @@ fn life(mm: &mut Mm<Handle, &'static Pool>, call: &mut Call<'_, Handle, &'static
 fn locked(space: &Space) {
     let kernel = &mut Refusing;
     sink((space.mmap(any(), kernel), space.munmap(any(), any(), kernel)));
+    sink((space.shmat(any(), kernel), space.shmdt(any(), kernel)));
     sink((space.brk(any(), kernel), space.sbrk(any(), kernel)));
     sink(space.mprotect(any(), any(), any(), kernel));
     sink(space.pkey_mprotect(any(), any(), any(), any(), kernel));
