@@ -246,6 +246,9 @@ impl<M: HasVmMap, L: RawLock> AddrSpace<M, L> {
     /// then does the work that is owed. Several operations on the map are one change to everybody
     /// who takes the lock; lookups without it may see each by itself.
     ///
+    /// `change` may exchange the map for another one (`mem::swap`): until the lock is released,
+    /// lookups without it see VMAs of the former map that have not changed since, and nothing else.
+    ///
     /// Must not be called where the lock is held, and `change` must not call back into this space:
     /// see [`inspect`](Self::inspect).
     pub fn update<H: Hooks<M::Data> + ?Sized, R>(
@@ -322,7 +325,9 @@ impl<M: HasVmMap, L: RawLock> AddrSpace<M, L> {
     pub(crate) fn begin(&self) -> Change<'_, M, L> {
         let map = self.inner.lock();
         self.published.write_begin();
-        map.vm_map().tree().set_pending_flushes(self.pending_flushes.in_use());
+        let tree = map.vm_map().tree();
+        tree.set_pending_flushes(self.pending_flushes.in_use());
+        tree.hold_begins();
         Change { map, published: &self.published }
     }
 }
@@ -352,6 +357,7 @@ impl<M: HasVmMap, L: RawLock> Drop for Change<'_, M, L> {
     #[inline]
     fn drop(&mut self) {
         let map = self.map.vm_map();
+        map.tree().hold_ends();
         self.published.write_end(map.tree(), map.alloc(), map.page_size());
     }
 }

@@ -2,7 +2,7 @@
 
 use super::PageRange;
 use super::abi::{MLOCK_ONFAULT, int};
-use super::file::File;
+use super::file::{File, Restrictions};
 use super::kernel::{Capabilities, Kernel};
 use super::limits::Resource;
 use super::mm::{Call, Mm, MmAlloc};
@@ -11,7 +11,7 @@ use super::vma::vm_flags;
 use super::vma_view::{Gaps, VmaView};
 use crate::Errno;
 
-/// VMAs with one of these flags are never locked.
+/// VMAs with one of these flags are never locked, nor are those of files that forbid it.
 pub(super) const UNLOCKABLE: VmFlags =
     VmFlags::SPECIAL.union(VmFlags::HUGE_TLB).union(VmFlags::DROPPABLE);
 
@@ -95,7 +95,8 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         let range = self.touched_range(addr, len);
         if !caps.contains(Capabilities::IPC_LOCK) {
             let limit = self.limit(Resource::MemLock);
-            let mut locked = range.len().saturating_add(self.usage.locked());
+            let len = self.layout.bytes(range.len());
+            let mut locked = len.saturating_add(self.usage.locked());
             if locked > limit {
                 locked = locked.saturating_sub(self.locked_in(range));
             }
@@ -112,11 +113,11 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         }
     }
 
-    /// Counts the pages of a range that are locked already (`count_mm_mlocked_page_nr`).
+    /// Returns the bytes of a range that are locked already (`count_mm_mlocked_page_nr`).
     fn locked_in(&self, range: PageRange) -> u64 {
         self.vmas_in(range)
             .filter(|(vma, _)| vm_flags(&vma.attrs()).contains(VmFlags::LOCKED))
-            .map(|(_, pages)| pages)
+            .map(|(_, pages)| self.layout.bytes(pages))
             .sum()
     }
 
@@ -144,7 +145,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         lock: VmFlags,
         call: &mut Call<'_, F, A, K>,
     ) -> Result<(), Errno> {
-        if vma.has_any(UNLOCKABLE) {
+        if vma.has_any(UNLOCKABLE) || vma.forbids(Restrictions::NO_LOCK) {
             return Ok(());
         }
         self.set_flags(vma, part, (vma.flags - VmFlags::LOCK) | lock, call)

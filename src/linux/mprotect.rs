@@ -49,7 +49,8 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     ///
     /// # Errors
     ///
-    /// Those of [`mprotect`](Self::mprotect), and `EINVAL` for a key that is not allocated.
+    /// Those of [`mprotect`](Self::mprotect), and `EINVAL` for a key that is not allocated, which on
+    /// a processor without keys is even key 0.
     pub fn pkey_mprotect<K: Kernel<F> + ?Sized>(
         &mut self,
         addr: u64,
@@ -82,7 +83,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         if prot & !(PROT_READ | PROT_WRITE | PROT_EXEC | PROT_SEM) != 0 {
             return Err(Errno::EINVAL);
         }
-        if key.is_some_and(|key| !self.keys.has(key)) {
+        if key.is_some_and(|key| !self.has_key(key)) {
             return Err(Errno::EINVAL);
         }
         let first = self.first_in(range).ok_or(Errno::ENOMEM)?;
@@ -129,9 +130,9 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         if new == old {
             return Ok(());
         }
-        let mut charge = 0;
+        let (mut charge, len) = (0, self.layout.bytes(part.len()));
         if new.contains(VmFlags::WRITE) {
-            if !self.may_expand(new, part.len()) && self.may_expand(old, part.len()) {
+            if !self.may_expand(new, len) && self.may_expand(old, len) {
                 return Err(Errno::ENOMEM);
             }
             let charged_or_free = VmFlags::ACCOUNT
@@ -140,7 +141,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
                 | VmFlags::SHARED
                 | VmFlags::NO_RESERVE;
             if !old.intersects(charged_or_free) {
-                charge = part.len();
+                charge = len;
                 new |= VmFlags::ACCOUNT;
             }
         } else if vma.is_anonymous() && !vma.has_anon_vma() {
@@ -150,7 +151,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         }
         self.charged(charge, call, |mm, call| mm.set_flags(vma, part, new, call))?;
         if old.contains(VmFlags::ACCOUNT) && !new.contains(VmFlags::ACCOUNT) {
-            call.hooks().uncharge(part.len());
+            call.hooks().uncharge(len);
         }
         // Locked private memory that becomes writable is copied now rather than at the first write.
         if old & (VmFlags::WRITE | VmFlags::SHARED | VmFlags::LOCKED) == VmFlags::LOCKED
