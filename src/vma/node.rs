@@ -119,57 +119,58 @@ impl<V: VmaData> Peek for VmaNode<V> {
 }
 
 impl<V: VmaData> SplitMerge for VmaNode<V> {
-    fn advance(page: PageSize, attrs: Attrs, pages: u64) -> Attrs {
-        attrs.advance(page.addr(pages))
+    fn advance(page_size: PageSize, attrs: Attrs, pages: u64) -> Attrs {
+        attrs.advance(page_size.addr(pages))
     }
 
-    fn split(page: PageSize, data: &mut V, range: PageRange, at: u64) -> V {
-        data.split(VmRange::from_pages(range, page), page.addr(at))
+    fn split(page_size: PageSize, data: &mut V, range: PageRange, at: u64) -> V {
+        data.split(VmRange::from_pages(range, page_size), page_size.addr(at))
     }
 
     fn can_merge(
-        page: PageSize,
+        page_size: PageSize,
         left: Parts<'_, Self>,
         left_range: PageRange,
         right: Parts<'_, Self>,
         right_range: PageRange,
     ) -> Result<(), Error> {
-        if left.0.flags.contains(VmaFlags::NO_MERGE) {
+        let (left_attrs, _) = left;
+        if left_attrs.flags.contains(VmaFlags::NO_MERGE) {
             return Err(Error::AttributesDiffer);
         }
-        Self::can_merge_again(page, left, left_range, right, right_range)
+        Self::can_merge_again(page_size, left, left_range, right, right_range)
     }
 
     fn can_merge_again(
-        page: PageSize,
-        left: Parts<'_, Self>,
+        page_size: PageSize,
+        (left, left_data): Parts<'_, Self>,
         left_range: PageRange,
-        right: Parts<'_, Self>,
+        (right, right_data): Parts<'_, Self>,
         right_range: PageRange,
     ) -> Result<(), Error> {
-        if left.0.flags != right.0.flags || left.0.user_bits != right.0.user_bits {
+        if left.flags != right.flags || left.user_bits != right.user_bits {
             return Err(Error::AttributesDiffer);
         }
-        if left.0.backing.advance(page.addr(left_range.len())) != right.0.backing {
+        if left.backing.advance(page_size.addr(left_range.len())) != right.backing {
             return Err(Error::BackingDiffers);
         }
         let [left_range, right_range] =
-            [left_range, right_range].map(|range| VmRange::from_pages(range, page));
-        if !left.1.can_merge(left_range, right.1, right_range) {
+            [left_range, right_range].map(|range| VmRange::from_pages(range, page_size));
+        if !left_data.can_merge(left_range, right_data, right_range) {
             return Err(Error::AttributesDiffer);
         }
         Ok(())
     }
 
     fn merge(
-        page: PageSize,
+        page_size: PageSize,
         left: &mut V,
         left_range: PageRange,
         right: &mut V,
         right_range: PageRange,
     ) {
         let [left_range, right_range] =
-            [left_range, right_range].map(|range| VmRange::from_pages(range, page));
+            [left_range, right_range].map(|range| VmRange::from_pages(range, page_size));
         left.merge(left_range, right, right_range);
     }
 }
