@@ -266,7 +266,8 @@ impl<T: Content, A: NodeAlloc<T>> Published<T, A> {
     {
         let entry = tree.find(page).filter(|entry| !entry.is_claim())?;
         let (node, set) = (NonNull::from(entry.node), entry.node.pending_flushes());
-        let dead = pending_flushes.cover(set, page) || tree.number() != self.root.number.get();
+        let dead =
+            pending_flushes.is_pending_at(set, page) || tree.number() != self.root.number.get();
         let token = Self::token(node, entry.node.generation(), dead, tree.number(), page);
         Some(Hit {
             range: entry.range(),
@@ -310,7 +311,7 @@ impl<T: Peek, A: ReadSide<T>> Published<T, A> {
         if !Node::<T>::hot_has_data(found.state as u32) {
             return Ok(None);
         }
-        let dead = pending_flushes.cover((found.state >> 32) as u32, page);
+        let dead = pending_flushes.is_pending_at((found.state >> 32) as u32, page);
         let token = Self::token(found.node, found.generation, dead, found.space, page);
         let Found { range, seen, key, .. } = found;
         Ok(Some(make(Hit { range, seen, token, key: FoundKey::new(key, guard) })))
@@ -350,7 +351,8 @@ impl<T: Peek, A: ReadSide<T>> Published<T, A> {
         let generation = node.generation.acquire();
         let range = PageRange::new(node.start.shared(), node.end.shared());
         let (number, state) = (node.tree.shared(), node.state.shared());
-        let (seen, key) = (T::peek(&node.words, state as u32), node.shared_key(state as u32));
+        let seen = T::peek(&node.words, state as u32);
+        let key = node.shared_key(state as u32);
         // Pairs with the fence of the node's `write_begin`: if one of the loads above saw a later
         // change, so does the load of the generation below.
         fence(Ordering::Acquire);
