@@ -15,7 +15,7 @@
  * Functions that the caller hands over must return: no C++ exception and no longjmp across this
  * library.
  *
- * Addresses, lengths, offsets and alignments are in bytes. What counts pages says so.
+ * Addresses, lengths, offsets, alignments and amounts of memory are in bytes.
  */
 
 #ifndef KVMA_H
@@ -757,12 +757,12 @@ struct kvma_kernel {
     uint32_t capabilities;
     // The mode of `vm.overcommit_memory`: `KVMA_OVERCOMMIT_HEURISTIC` or the like.
     uint32_t overcommit;
-    // Charges `pages` more pages to this process, which has `total` pages mapped (a strict kernel
+    // Charges `bytes` more bytes to this process, which has `total` bytes mapped (a strict kernel
     // keeps something back from large ones); or refuses with `ENOMEM`. See
     // `kvma_overcommit_decide`.
-    int32_t (*charge)(void *udata, uint64_t pages, uint64_t total);
-    // Takes the charge for `pages` pages back.
-    void (*uncharge)(void *udata, uint64_t pages);
+    int32_t (*charge)(void *udata, uint64_t bytes, uint64_t total);
+    // Takes the charge for `bytes` bytes back.
+    void (*uncharge)(void *udata, uint64_t bytes);
     // Makes an object of `len` bytes for shared anonymous memory, with a reference for the caller;
     // or returns NULL and writes an errno to `err` (0: `ENOMEM`).
     struct kvma_file *(*shared_memory)(void *udata, uint64_t len, uint64_t vm_flags, int32_t *err);
@@ -831,7 +831,7 @@ struct kvma_walk {
     bool done;
 };
 
-// What is in use, in pages, as `/proc/PID/status` counts it.
+// What is in use, in bytes, as `/proc/PID/status` counts it.
 struct kvma_linux_usage {
     // All mappings (`VmSize`).
     uint64_t total;
@@ -1261,10 +1261,11 @@ size_t kvma_linux_call_removed(const struct kvma_linux_call *in_call);
 // finished already.
 kvma_status kvma_linux_call_finish(struct kvma_linux_call *in_call);
 
-// Decides as Linux does whether `pages` more pages may be charged, where `committed` are, in a
-// machine with `memory` pages and a commit limit of `limit` pages. `KVMA_OK` or `-ENOMEM`.
+// Decides as Linux does whether `bytes` more bytes may be charged in a machine with `memory` bytes
+// and a commit limit of `limit` bytes. `committed` is what all processes together are charged for,
+// those asked for included. `KVMA_OK` or `-ENOMEM`.
 kvma_status kvma_overcommit_decide(uint32_t mode,
-                                   uint64_t pages,
+                                   uint64_t bytes,
                                    uint64_t committed,
                                    uint64_t memory,
                                    uint64_t limit);

@@ -143,10 +143,9 @@ fn kernels_link_without_libc() {
         return;
     }
     let build = || -> Result<PathBuf, String> {
-        cc::ensure_installed("gcc")?;
         let library = cc::freestanding_library()?;
         let executable = cc::scratch()?.join("kernel");
-        let mut command = Command::new("gcc");
+        let mut command = cc::compiler("gcc")?;
         command.args([
             "-std=c11",
             "-Wall",

@@ -90,7 +90,8 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         grown: PageRange,
         call: &mut Call<'_, F, A, K>,
     ) -> Result<(), Errno> {
-        if !self.may_lock_more(self.future, grown.len(), call.hooks().capabilities()) {
+        let len = self.layout.bytes(grown.len());
+        if !self.may_lock_more(self.future, len, call.hooks().capabilities()) {
             return Err(Errno::EAGAIN);
         }
         let clear_end = grown.end + self.guard_pages().max(1);
@@ -101,7 +102,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
             return Err(Errno::ENOMEM);
         }
         let flags = HEAP | self.future;
-        if !self.may_expand(flags, grown.len()) || self.is_over_full() {
+        if !self.may_expand(flags, len) || self.is_over_full() {
             return Err(Errno::ENOMEM);
         }
         // It never merges with what the program's image put below the heap: bss and heap stay two.
@@ -111,7 +112,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         });
         let merge = if continues_heap { Merge::Left } else { Merge::Never };
         let attrs = attrs(flags, Backing::Anonymous, Role::Object);
-        self.charged(grown.len(), call, |mm, call| {
+        self.charged(len, call, |mm, call| {
             mm.insert(grown, attrs, LinuxVma::anonymous(), merge, call)
         })?;
         if self.future.contains(VmFlags::LOCKED) {

@@ -84,7 +84,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         if let Some(Alignment::HugeTlb(page)) = object.map(F::alignment) {
             attrs = with_huge_pages(attrs, page)?;
         }
-        let charge = if flags.contains(VmFlags::ACCOUNT) { range.len() } else { 0 };
+        let charge = if flags.contains(VmFlags::ACCOUNT) { len } else { 0 };
         self.charged(charge, call, |mm, call| {
             let data = match handle {
                 Some((handle, role)) => LinuxVma::new(handle.clone(), *role),

@@ -149,16 +149,21 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         fault: &Fault,
         call: &mut Call<'_, F, A, K>,
     ) -> FaultAction {
-        let page = self.layout.pages(fault.addr);
-        let mut vma = self.vma_at(page);
-        if vma.is_none() && fault.near_stack_pointer() && self.grow_stack(fault.addr, call).is_ok()
+        let find = |mm: &Self| {
+            let vma = mm.map.find(fault.addr)?;
+            Some((vma.attrs(), vma.data().sticky()))
+        };
+        let mut found = find(self);
+        if found.is_none()
+            && fault.near_stack_pointer()
+            && self.grow_stack(fault.addr, call).is_ok()
         {
-            vma = self.vma_at(page);
+            found = find(self);
         }
-        let Some(vma) = vma else { return FaultAction::Refuse(SegvCode::MapErr) };
-        let action = fault.action(&vma.attrs);
-        if action == FaultAction::Copy && !vma.has_anon_vma() {
-            self.add_sticky(page, StickyFlags::HAS_ANON_VMA);
+        let Some((attrs, sticky)) = found else { return FaultAction::Refuse(SegvCode::MapErr) };
+        let action = fault.action(&attrs);
+        if action == FaultAction::Copy && !sticky.contains(StickyFlags::HAS_ANON_VMA) {
+            self.note_write(fault.addr);
         }
         action
     }
@@ -221,9 +226,11 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         }
         // Readied for pages of its own (`anon_vma_prepare`), even if the limits forbid them.
         self.add_sticky(growth.end, StickyFlags::HAS_ANON_VMA);
-        if !self.may_expand(stack.flags, growth.len())
-            || stack.range.end - growth.start > self.limit(Resource::Stack)
-            || !self.may_lock_more(stack.flags, growth.len(), call.hooks().capabilities())
+        let len = self.layout.bytes(growth.len());
+        let whole = self.layout.bytes(stack.range.end - growth.start);
+        if !self.may_expand(stack.flags, len)
+            || whole > self.limit(Resource::Stack)
+            || !self.may_lock_more(stack.flags, len, call.hooks().capabilities())
         {
             return Err(Errno::ENOMEM);
         }
@@ -234,14 +241,14 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
             return Err(Errno::ENOMEM);
         }
         let attrs = attrs(stack.flags, Backing::Anonymous, stack.role);
-        self.charged(growth.len(), call, |mm, call| {
+        self.charged(len, call, |mm, call| {
             let data = mm.map.find(addr).ok_or(Errno::EFAULT)?.data().clone();
             mm.insert(growth, attrs, data, Merge::Right, call)
         })?;
         // Linux charges for every stack and uncharges only those with `ac`; here, what stays
         // charged is what will be uncharged.
         if !stack.has(VmFlags::ACCOUNT) {
-            call.hooks().uncharge(growth.len());
+            call.hooks().uncharge(len);
         }
         Ok(())
     }

@@ -106,7 +106,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         })
     }
 
-    /// Charges the child for what the parent is charged for. Returns how many pages that are.
+    /// Charges the child for what the parent is charged for. Returns how many bytes that are.
     ///
     /// It goes VMA by VMA, so that in the heuristic mode all of it together may exceed all memory.
     fn charge_child<K: Kernel<F> + ?Sized>(
@@ -114,17 +114,17 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         call: &mut Call<'_, F, A, K>,
     ) -> Result<u64, Errno> {
         let mut charged = 0u64;
-        for (flags, pages) in self.iter().filter_map(inherited) {
+        for (flags, bytes) in self.iter().filter_map(inherited) {
             if !flags.contains(VmFlags::ACCOUNT) {
                 continue;
             }
-            if let Err(errno) = call.hooks().charge(pages, &self.usage) {
+            if let Err(errno) = call.hooks().charge(bytes, &self.usage) {
                 if charged > 0 {
                     call.hooks().uncharge(charged);
                 }
                 return Err(errno);
             }
-            charged = charged.saturating_add(pages);
+            charged = charged.saturating_add(bytes);
         }
         Ok(charged)
     }
@@ -171,7 +171,7 @@ fn copy_vma<F: File, K: Kernel<F> + ?Sized>(
     vma: &Vma<'_, LinuxVma<F>>,
     usage: &mut Usage,
 ) -> Result<Option<(Attrs, LinuxVma<F>)>, Errno> {
-    let Some((flags, pages)) = inherited(*vma) else { return Ok(None) };
+    let Some((flags, bytes)) = inherited(*vma) else { return Ok(None) };
     let how = if flags.contains(VmFlags::WIPE_ON_FORK) {
         Inheritance::Wipe
     } else if flags.intersects(VmFlags::SHARED | VmFlags::MAY_SHARE) {
@@ -187,12 +187,13 @@ fn copy_vma<F: File, K: Kernel<F> + ?Sized>(
         // It begins as zeros, without pages of its own.
         data.remove_sticky(StickyFlags::HAS_ANON_VMA);
     }
-    usage.add(flags, pages);
+    usage.add(flags, bytes);
     Ok(Some((attrs, data)))
 }
 
-/// Returns the flags of a child's copy of a VMA, and its pages; `None` if it is left out.
+/// Returns the flags of a child's copy of a VMA, and its bytes; `None` if it is left out.
 fn inherited<F: File>(vma: Vma<'_, LinuxVma<F>>) -> Option<(VmFlags, u64)> {
     let flags = vm_flags(&vma.attrs());
-    (!flags.contains(VmFlags::DONT_COPY)).then_some((flags - VmFlags::LOCK, vma.page_count()))
+    let bytes = vma.page_count() << vma.range().page_size().shift();
+    (!flags.contains(VmFlags::DONT_COPY)).then_some((flags - VmFlags::LOCK, bytes))
 }

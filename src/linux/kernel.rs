@@ -56,20 +56,20 @@ pub trait Kernel<F: File>: Hooks<LinuxVma<F>, Error = Errno> {
         Overcommit::default()
     }
 
-    /// Charges this process, which uses `usage` so far, for `pages` more pages of committed memory
+    /// Charges this process, which uses `usage` so far, for `bytes` more bytes of committed memory
     /// (`security_vm_enough_memory_mm`). [`Overcommit::decide`] knows Linux's rules.
     ///
     /// # Errors
     ///
     /// `ENOMEM`, which the call returns. Nothing is charged then.
-    fn charge(&mut self, pages: u64, usage: &Usage) -> Result<(), Errno> {
-        let _ = (pages, usage);
+    fn charge(&mut self, bytes: u64, usage: &Usage) -> Result<(), Errno> {
+        let _ = (bytes, usage);
         Ok(())
     }
 
-    /// Takes the charge for `pages` pages back.
-    fn uncharge(&mut self, pages: u64) {
-        let _ = pages;
+    /// Takes the charge for `bytes` bytes back.
+    fn uncharge(&mut self, bytes: u64) {
+        let _ = bytes;
     }
 
     /// Makes an object of `len` bytes for shared anonymous memory (`shmem_zero_setup`).

@@ -95,7 +95,8 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         let range = self.touched_range(addr, len);
         if !caps.contains(Capabilities::IPC_LOCK) {
             let limit = self.limit(Resource::MemLock);
-            let mut locked = range.len().saturating_add(self.usage.locked());
+            let len = self.layout.bytes(range.len());
+            let mut locked = len.saturating_add(self.usage.locked());
             if locked > limit {
                 locked = locked.saturating_sub(self.locked_in(range));
             }
@@ -112,11 +113,11 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         }
     }
 
-    /// Counts the pages of a range that are locked already (`count_mm_mlocked_page_nr`).
+    /// Returns the bytes of a range that are locked already (`count_mm_mlocked_page_nr`).
     fn locked_in(&self, range: PageRange) -> u64 {
         self.vmas_in(range)
             .filter(|(vma, _)| vm_flags(&vma.attrs()).contains(VmFlags::LOCKED))
-            .map(|(_, pages)| pages)
+            .map(|(_, pages)| self.layout.bytes(pages))
             .sum()
     }
 

@@ -170,7 +170,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         let more = self
             .vmas_in(batch)
             .filter(|(vma, _)| !vm_flags(&vma.attrs()).intersects(UNLOCKABLE | VmFlags::LOCKED))
-            .fold(0, |sum: u64, (_, pages)| sum.saturating_add(pages));
+            .fold(0, |sum: u64, (_, pages)| sum.saturating_add(self.layout.bytes(pages)));
         self.usage.locked().saturating_add(more) <= self.limit(Resource::MemLock)
     }
 }

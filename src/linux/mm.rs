@@ -181,9 +181,9 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         self.map.check()?;
         let mut usage = Usage::default();
         for vma in self {
-            usage.add(VmFlags::of(&vma), vma.page_count());
+            usage.add(VmFlags::of(&vma), self.layout.bytes(vma.page_count()));
         }
-        // The count of locked pages may be too high: see `mremap`.
+        // The count of locked bytes may be too high: see `mremap`.
         if usage.equals_but_for_locked(&self.usage) && usage.locked() <= self.usage.locked() {
             Ok(())
         } else {

@@ -132,7 +132,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         if flags & MAP_LOCKED != 0 && !self.may_lock(caps) {
             return Err(Errno::EPERM);
         }
-        if !self.may_lock_more(vm, range.len(), caps) {
+        if !self.may_lock_more(vm, len, caps) {
             return Err(Errno::EAGAIN);
         }
         let (mut vm, source) = match (file, huge) {
@@ -192,9 +192,9 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         self.policy.check(new.flags, new.flags)?;
         self.split_for_removal(new.range, call)?;
         let left = self.usage_without(new.range);
-        let pages = new.range.len();
+        let len = self.layout.bytes(new.range.len());
         let replaced = self.usage.total().saturating_sub(left.total());
-        if !self.may_expand(new.flags, pages.saturating_sub(replaced)) {
+        if !self.may_expand(new.flags, len.saturating_sub(replaced)) {
             return Err(Errno::ENOMEM);
         }
         let mut charge = 0;
@@ -204,10 +204,10 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         if private_writable && new.huge.is_none() {
             // What is replaced hands its charge on.
             let charged = self.usage.committed().saturating_sub(left.committed());
-            charge = pages.saturating_sub(charged);
+            charge = len.saturating_sub(charged);
             new.flags |= VmFlags::ACCOUNT;
         }
-        let kept = if new.flags.contains(VmFlags::ACCOUNT) { pages - charge } else { 0 };
+        let kept = if new.flags.contains(VmFlags::ACCOUNT) { len - charge } else { 0 };
         self.charged(charge, call, |mm, call| {
             mm.remove(new.range, left, kept, call)?;
             let filled = mm.fill(new, call);

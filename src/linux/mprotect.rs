@@ -129,9 +129,9 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         if new == old {
             return Ok(());
         }
-        let mut charge = 0;
+        let (mut charge, len) = (0, self.layout.bytes(part.len()));
         if new.contains(VmFlags::WRITE) {
-            if !self.may_expand(new, part.len()) && self.may_expand(old, part.len()) {
+            if !self.may_expand(new, len) && self.may_expand(old, len) {
                 return Err(Errno::ENOMEM);
             }
             let charged_or_free = VmFlags::ACCOUNT
@@ -140,7 +140,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
                 | VmFlags::SHARED
                 | VmFlags::NO_RESERVE;
             if !old.intersects(charged_or_free) {
-                charge = part.len();
+                charge = len;
                 new |= VmFlags::ACCOUNT;
             }
         } else if vma.is_anonymous() && !vma.has_anon_vma() {
@@ -150,7 +150,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         }
         self.charged(charge, call, |mm, call| mm.set_flags(vma, part, new, call))?;
         if old.contains(VmFlags::ACCOUNT) && !new.contains(VmFlags::ACCOUNT) {
-            call.hooks().uncharge(part.len());
+            call.hooks().uncharge(len);
         }
         // Locked private memory that becomes writable is copied now rather than at the first write.
         if old & (VmFlags::WRITE | VmFlags::SHARED | VmFlags::LOCKED) == VmFlags::LOCKED

@@ -71,6 +71,10 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         if self.has_seal(range) {
             return Err(Errno::EPERM);
         }
+        // Most ranges end where their first VMA does.
+        if first.range.end == range.end {
+            return Ok(());
+        }
         match self.vma_below(range.end).filter(|last| last.range.end > range.end) {
             Some(last) => self.split(&last, range.end, call),
             None => Ok(()),
@@ -78,7 +82,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     }
 
     /// Removes a range that is [ready for it](Self::split_for_removal) and not empty. `left` is the
-    /// [usage without it](Self::usage_without). Of the pages charged there, `kept` stay charged,
+    /// [usage without it](Self::usage_without). Of the bytes charged there, `kept` stay charged,
     /// for what comes in their place.
     pub(super) fn remove<K: Kernel<F> + ?Sized>(
         &mut self,
@@ -135,12 +139,12 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     pub(super) fn usage_without(&self, range: PageRange) -> Usage {
         let mut usage = self.usage;
         for (vma, pages) in self.vmas_in(range) {
-            usage.remove(vm_flags(&vma.attrs()), pages);
+            usage.remove(vm_flags(&vma.attrs()), self.layout.bytes(pages));
         }
         usage
     }
 
-    /// Notes what is left in use, and uncharges the rest but for `kept` pages.
+    /// Notes what is left in use, and uncharges the rest but for `kept` bytes.
     fn set_usage<K: Kernel<F> + ?Sized>(
         &mut self,
         left: Usage,

@@ -21,14 +21,14 @@ pub(super) struct VmaView {
 
 impl VmaView {
     fn new<F: File>(vma: Vma<'_, LinuxVma<F>>) -> Self {
-        let attrs = vma.attrs();
+        let (range, attrs) = (vma.range(), vma.attrs());
         Self {
-            range: vma.range().page_range(),
+            range: range.page_range(),
             attrs,
             flags: vm_flags(&attrs),
             role: vma.data().role(),
             sticky: vma.data().sticky(),
-            page: vma.range().page_size(),
+            page: range.page_size(),
         }
     }
 
@@ -89,7 +89,7 @@ pub(super) enum Gaps {
 impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// Finds the VMA that holds `page` (`vma_lookup`).
     pub(super) fn vma_at(&self, page: u64) -> Option<VmaView> {
-        self.map.find(self.layout.bytes(page)).map(VmaView::new)
+        self.map.find_again(self.layout.bytes(page)).map(VmaView::new)
     }
 
     /// Finds the VMA that holds `page`, or else the next one above (`find_vma`).

@@ -169,10 +169,17 @@ impl<T: Content, A: NodeAlloc<T>> NodeStore<T, A> {
         self.free.trim(keep);
     }
 
+    fn drop_removed(&mut self) {
+        while let Some((node, entry)) = self.removed.pop() {
+            drop(entry);
+            self.free.put(node);
+        }
+    }
+
     #[inline]
     fn drop_leftovers(&mut self) {
         // Without data to drop there are none.
-        if needs_drop::<T::Data>() {
+        if needs_drop::<T::Data>() && self.leftovers.len() > 0 {
             while let Some((node, entry)) = self.leftovers.pop() {
                 drop(entry);
                 self.free.put(node);
@@ -184,9 +191,9 @@ impl<T: Content, A: NodeAlloc<T>> NodeStore<T, A> {
 impl<T: Content, A: NodeAlloc<T>> Drop for NodeStore<T, A> {
     #[inline]
     fn drop(&mut self) {
-        while let Some((node, entry)) = self.removed.pop() {
-            drop(entry);
-            self.free.put(node);
+        // Whoever owed something has paid: there is hardly ever anything left.
+        if self.removed.len() > 0 {
+            self.drop_removed();
         }
         self.drop_leftovers();
     }

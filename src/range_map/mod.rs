@@ -146,7 +146,12 @@ where
 
     /// Returns the value of `key`. O(log n).
     pub fn get(&self, key: K) -> Option<&V> {
-        self.find(key).map(|entry| entry.value())
+        let index = key.index();
+        if index == Number::MAX {
+            return self.find(key).map(|entry| entry.value());
+        }
+        // Does without the entry's bounds, which nobody asks for.
+        self.tree.find(index)?.data()
     }
 
     /// Returns `true` if `key` has a value. O(log n).

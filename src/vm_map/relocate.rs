@@ -46,10 +46,12 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
             let range = map.page_range(from, len)?;
             let target = map.page_range(to, len)?;
             let removal = map.plan_removal(range)?;
+            // Before the target is looked up: the source has been found already.
+            let is_claimed = map.has_claim(range);
             if !range.intersect(target).is_empty() || !map.tree.is_free(target) {
                 return Err(Error::Overlap.into());
             }
-            if map.has_claim(range) {
+            if is_claimed {
                 return Err(Error::Claimed.into());
             }
             let moved = |page: u64| page - range.start + target.start;

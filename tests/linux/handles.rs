@@ -77,7 +77,7 @@ impl Hooks<LinuxVma<Handle>> for Refusing {
 }
 
 impl Kernel<Handle> for Refusing {
-    fn charge(&mut self, _pages: u64, _usage: &kvma::linux::Usage) -> Result<(), Errno> {
+    fn charge(&mut self, _bytes: u64, _usage: &kvma::linux::Usage) -> Result<(), Errno> {
         refuse(self.charge)
     }
 

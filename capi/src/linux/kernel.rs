@@ -110,12 +110,12 @@ pub struct kvma_kernel {
     pub capabilities: u32,
     /// The mode of `vm.overcommit_memory`: `KVMA_OVERCOMMIT_HEURISTIC` or the like.
     pub overcommit: u32,
-    /// Charges `pages` more pages to this process, which has `total` pages mapped (a strict kernel
+    /// Charges `bytes` more bytes to this process, which has `total` bytes mapped (a strict kernel
     /// keeps something back from large ones); or refuses with `ENOMEM`. See
     /// `kvma_overcommit_decide`.
-    pub charge: Option<unsafe extern "C" fn(udata: *mut c_void, pages: u64, total: u64) -> i32>,
-    /// Takes the charge for `pages` pages back.
-    pub uncharge: Option<unsafe extern "C" fn(udata: *mut c_void, pages: u64)>,
+    pub charge: Option<unsafe extern "C" fn(udata: *mut c_void, bytes: u64, total: u64) -> i32>,
+    /// Takes the charge for `bytes` bytes back.
+    pub uncharge: Option<unsafe extern "C" fn(udata: *mut c_void, bytes: u64)>,
     /// Makes an object of `len` bytes for shared anonymous memory, with a reference for the caller;
     /// or returns NULL and writes an errno to `err` (0: `ENOMEM`).
     pub shared_memory: Option<
@@ -160,17 +160,18 @@ pub struct kvma_kernel {
     pub huge_page: Option<unsafe extern "C" fn(udata: *mut c_void, log2: u32) -> u64>,
 }
 
-/// Decides as Linux does whether `pages` more pages may be charged, where `committed` are, in a
-/// machine with `memory` pages and a commit limit of `limit` pages. `KVMA_OK` or `-ENOMEM`.
+/// Decides as Linux does whether `bytes` more bytes may be charged in a machine with `memory` bytes
+/// and a commit limit of `limit` bytes. `committed` is what all processes together are charged for,
+/// those asked for included. `KVMA_OK` or `-ENOMEM`.
 #[unsafe(no_mangle)]
 pub extern "C" fn kvma_overcommit_decide(
     mode: u32,
-    pages: u64,
+    bytes: u64,
     committed: u64,
     memory: u64,
     limit: u64,
 ) -> kvma_status {
-    ffi_call(|| Ok(to_overcommit(mode).decide(pages, committed, memory, limit)?))
+    ffi_call(|| Ok(to_overcommit(mode).decide(bytes, committed, memory, limit)?))
 }
 
 /// A copy of the kernel's table.
@@ -258,16 +259,16 @@ impl Kernel<FileRef> for KernelTable {
         to_overcommit(self.kernel.map_or(0, |kernel| kernel.overcommit))
     }
 
-    fn charge(&mut self, pages: u64, usage: &Usage) -> Result<(), Errno> {
+    fn charge(&mut self, bytes: u64, usage: &Usage) -> Result<(), Errno> {
         let Some(charge) = self.kernel.and_then(|kernel| kernel.charge) else { return Ok(()) };
         // SAFETY: the table's documentation promises this call before memory is accounted for.
-        answer(unsafe { charge(self.udata(), pages, usage.total()) })
+        answer(unsafe { charge(self.udata(), bytes, usage.total()) })
     }
 
-    fn uncharge(&mut self, pages: u64) {
+    fn uncharge(&mut self, bytes: u64) {
         if let Some(uncharge) = self.kernel.and_then(|kernel| kernel.uncharge) {
-            // SAFETY: the table's documentation promises this call for pages that were charged.
-            unsafe { uncharge(self.udata(), pages) }
+            // SAFETY: the table's documentation promises this call for bytes that were charged.
+            unsafe { uncharge(self.udata(), bytes) }
         }
     }
 

@@ -41,18 +41,18 @@ static void flush_wait(void *udata) {
     kernel.flushes++;
 }
 
-static int32_t charge(void *udata, uint64_t pages, uint64_t total) {
+static int32_t charge(void *udata, uint64_t bytes, uint64_t total) {
     CHECK(udata == &kernel);
     CHECK(total < kernel.memory);
-    if ((uint64_t)kernel.committed + pages > kernel.memory)
+    if ((uint64_t)kernel.committed + bytes > kernel.memory)
         return ENOMEM;
-    kernel.committed += (int64_t)pages;
+    kernel.committed += (int64_t)bytes;
     return 0;
 }
 
-static void uncharge(void *udata, uint64_t pages) {
+static void uncharge(void *udata, uint64_t bytes) {
     CHECK(udata == &kernel);
-    kernel.committed -= (int64_t)pages;
+    kernel.committed -= (int64_t)bytes;
     CHECK(kernel.committed >= 0);
 }
 
@@ -83,7 +83,7 @@ static int32_t page_op(void *udata, uint32_t op, const struct kvma_piece *piece)
 static struct kvma_kernel callbacks(void) {
     struct kvma_kernel table = {0};
     memset(&kernel, 0, sizeof kernel);
-    kernel.memory = 1 << 20;
+    kernel.memory = (uint64_t)4 << 30;
     kernel.shared.ops = &counted;
     kernel.shared.id = 77;
     kernel.shared.name = "/dev/zero (deleted)";
@@ -151,7 +151,7 @@ TEST(maps_protects_and_unmaps_as_linux_does) {
     CHECK_EQ(
         map(program, 0, 4 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, NULL, &at),
         0);
-    CHECK_EQ(kernel.committed, 4);
+    CHECK_EQ(kernel.committed, 4 * PAGE);
     /* Top down, and merged with what is there. */
     CHECK_EQ(
         map(program, 0, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, NULL, &other),
@@ -174,7 +174,7 @@ TEST(maps_protects_and_unmaps_as_linux_does) {
     CHECK_EQ(kernel.flushes, 0);
     struct kvma_linux_usage usage;
     CHECK_EQ(kvma_linux_get_usage(program.mm, &usage), KVMA_OK);
-    CHECK_EQ(usage.total, 4);
+    CHECK_EQ(usage.total, 4 * PAGE);
     end(program);
     CHECK_EQ(kernel.flushes, 1);
 }
@@ -343,7 +343,7 @@ TEST(forks) {
     CHECK_EQ(kvma_linux_map_count(child), 2);
     CHECK_EQ(inherited, 2);
     CHECK_EQ(flushes_after_inherit, 1);
-    CHECK_EQ(kernel.committed, 8);
+    CHECK_EQ(kernel.committed, 8 * PAGE);
     CHECK_EQ(kvma_linux_free(child), KVMA_OK);
     kernel.refuse_shared = EAGAIN;
     CHECK_EQ(kvma_linux_fork(program.mm, program.call, &child), -EAGAIN);
@@ -452,12 +452,12 @@ TEST(no_memory_is_enomem) {
     CHECK_EQ(kvma_linux_new(&program.mm, &layout, NULL), KVMA_UNALIGNED);
 }
 
-static int32_t charge_strictly(void *udata, uint64_t pages, uint64_t total) {
+static int32_t charge_strictly(void *udata, uint64_t bytes, uint64_t total) {
     CHECK(udata == &kernel);
     /* A 32nd of what the process has is kept back from it. */
-    if ((uint64_t)kernel.committed + pages >= kernel.memory - total / 32)
+    if ((uint64_t)kernel.committed + bytes >= kernel.memory - total / 32)
         return ENOMEM;
-    kernel.committed += (int64_t)pages;
+    kernel.committed += (int64_t)bytes;
     return 0;
 }
 
@@ -466,7 +466,7 @@ TEST(charges_and_limits_by_how_large_a_process_is) {
     table.charge = charge_strictly;
     struct program program = start(&table);
     uint64_t at;
-    kernel.memory = 100;
+    kernel.memory = 100 * PAGE;
     CHECK_EQ(map(program, 0, 640 * PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, NULL, &at), 0);
     CHECK_EQ(
         map(program, 0, 80 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, NULL, &at),
@@ -474,7 +474,7 @@ TEST(charges_and_limits_by_how_large_a_process_is) {
     CHECK_EQ(
         map(program, 0, 79 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, NULL, &at),
         0);
-    CHECK_EQ(kernel.committed, 79);
+    CHECK_EQ(kernel.committed, 79 * PAGE);
     CHECK_EQ(kvma_linux_munmap(program.mm, program.call, at, 79 * PAGE), 0);
     CHECK_EQ(kernel.committed, 0);
     CHECK_EQ(kvma_linux_set_limit(program.mm, KVMA_LIMIT_DATA, 0), KVMA_OK);

@@ -64,9 +64,11 @@ fn numbers() {
     let usage = Usage::default();
     sink((usage.committed(), usage.data(), usage.exec(), usage.locked(), usage.shared()));
     sink((usage.stack(), usage.total()));
-    let limit = CommitLimit::of_ram(any(), any(), any(), any()).with_reserves(any(), any());
+    let limit = CommitLimit::of_ram(any(), any(), any(), any(), any());
+    let limit = limit.with_reserves(any(), any());
     let capabilities = kvma::linux::Capabilities::from_bits_retain(any());
-    sink((limit.all(), limit.pages(&usage, capabilities), CommitLimit::of_pages(any(), any())));
+    sink((limit.all(), limit.for_process(&usage, capabilities)));
+    sink(CommitLimit::of_bytes(any(), any(), any()));
     let mode = one_of!(Overcommit::Heuristic, Overcommit::Always, Overcommit::Never);
     sink(mode.decide(any(), any(), any(), any()));
     if let Some(call) = Unserved::by_number(any()) {

@@ -6,7 +6,7 @@ use kvma::linux::{
     Alignment, Capabilities, CommitLimit, File, Inheritance, Kernel, LinuxVma, OpenFile,
     Overcommit, PageOp, Rights, Usage, VmFlags,
 };
-use kvma::{Attrs, Backing, Errno, Event, Hooks, Piece, Prot};
+use kvma::{Attrs, Backing, Errno, Event, Hooks, PageSize, Piece, Prot};
 
 use crate::guards::GuardRanges;
 
@@ -96,7 +96,7 @@ pub struct TestKernel {
     pub unmapped: Vec<(u64, u64)>,
     /// What was protected: first byte, old protection, new one.
     pub protected: Vec<(u64, Prot, Prot)>,
-    /// Pages that are charged to all processes together.
+    /// Bytes that are charged to all processes together.
     pub charged: u64,
     /// Huge pages of 2 MiB that nobody has.
     pub free_huge_pages: u64,
@@ -135,7 +135,7 @@ impl Default for TestKernel {
             refuse_files: None,
             overcommit: Overcommit::Heuristic,
             memory: u64::MAX,
-            commit_limit: CommitLimit::of_pages(u64::MAX, 0),
+            commit_limit: CommitLimit::of_bytes(PageSize::SIZE_4K, u64::MAX, 0),
             objects: 0,
         }
     }
@@ -147,9 +147,9 @@ impl TestKernel {
         Self { capabilities, ..self }
     }
 
-    /// Refuses what alone exceeds `pages` pages of memory (`vm.overcommit_memory` 0).
-    pub fn with_memory(self, pages: u64) -> Self {
-        Self { overcommit: Overcommit::Heuristic, memory: pages, ..self }
+    /// Refuses what alone exceeds `bytes` bytes of memory (`vm.overcommit_memory` 0).
+    pub fn with_memory(self, bytes: u64) -> Self {
+        Self { overcommit: Overcommit::Heuristic, memory: bytes, ..self }
     }
 
     /// Refuses what exceeds `limit` (`vm.overcommit_memory` 2).
@@ -163,9 +163,9 @@ impl TestKernel {
         (self.overcommit, self.commit_limit) = (Overcommit::Never, limit);
     }
 
-    /// Lets `pages` pages be charged already.
-    pub fn with_charged(self, pages: u64) -> Self {
-        Self { charged: pages, ..self }
+    /// Lets `bytes` bytes be charged already.
+    pub fn with_charged(self, bytes: u64) -> Self {
+        Self { charged: bytes, ..self }
     }
 
     /// Sets `pages` huge pages of 2 MiB aside.
@@ -222,15 +222,15 @@ impl Kernel<Inode> for TestKernel {
         self.overcommit
     }
 
-    fn charge(&mut self, pages: u64, usage: &Usage) -> Result<(), Errno> {
-        let limit = self.commit_limit.pages(usage, self.capabilities);
-        self.overcommit.decide(pages, self.charged + pages, self.memory, limit)?;
-        self.charged += pages;
+    fn charge(&mut self, bytes: u64, usage: &Usage) -> Result<(), Errno> {
+        let limit = self.commit_limit.for_process(usage, self.capabilities);
+        self.overcommit.decide(bytes, self.charged + bytes, self.memory, limit)?;
+        self.charged += bytes;
         Ok(())
     }
 
-    fn uncharge(&mut self, pages: u64) {
-        self.charged = self.charged.checked_sub(pages).expect("more is uncharged than was charged");
+    fn uncharge(&mut self, bytes: u64) {
+        self.charged = self.charged.checked_sub(bytes).expect("more is uncharged than was charged");
     }
 
     fn shared_memory(&mut self, _len: u64, _flags: VmFlags) -> Result<Inode, Errno> {

@@ -3,10 +3,11 @@
 use std::hint::black_box;
 
 use kvma::hooks::Advice;
+use kvma::pinned::{Shared, StaticDomain};
 use kvma::vm_map::SourceRange;
 use kvma::{
     AddrSpace, Attrs, BoxAlloc, Error, MapRequest, Merge, NoHooks, PageSize, Placement, Prot,
-    VmMap, Vma, VmaNode,
+    VmMap, Vma, VmaNode, pinned_domain,
 };
 use kvma_bench::{Kvma, LIMIT, Load, PAGE, Workload};
 
@@ -27,6 +28,8 @@ pub fn add(table: &mut Table) {
     table.add("AddrSpace: lookup", 10_000, op(space, space_len, bytes, space_lookup));
     let fault = op(space, space_len, bytes, space_fault);
     table.add("AddrSpace: try_lookup + still_valid", 10_000, fault);
+    let pinned = op(pinned_space, pinned_space_len, bytes, pinned_lookup);
+    table.add("AddrSpace: enter + lookup_pinned", 10_000, pinned);
     table.add("AddrSpace: unmap + map", 2_000, op(space, space_len, starts, space_remap));
     let protect = op(space, space_len, starts, space_protect);
     table.add("AddrSpace: protect a page and back", 2_000, protect);
@@ -126,4 +129,30 @@ fn space_protect(space: &mut Space, start: u64) -> u64 {
         space.protect(start + PAGE, PAGE, prot, &mut NoHooks).unwrap();
     }
     0
+}
+
+pinned_domain! {
+    struct Objects;
+}
+
+type PinnedData = Shared<u64, Objects>;
+type PinnedSpace = AddrSpace<VmMap<PinnedData, &'static BoxAlloc<VmaNode<PinnedData>>>>;
+
+/// A space in which each VMA has an object of its own.
+fn pinned_space() -> PinnedSpace {
+    let space = AddrSpace::new(VmMap::new(0..=LIMIT - 1, PageSize::SIZE_4K, heap()).unwrap());
+    for start in starts() {
+        space.map(fixed(start).with_data(Shared::new(start)), &mut NoHooks).unwrap();
+    }
+    space
+}
+
+fn pinned_space_len(space: &PinnedSpace) -> usize {
+    space.inspect(VmMap::len)
+}
+
+fn pinned_lookup(space: &mut PinnedSpace, addr: u64) -> u64 {
+    let guard = Objects::enter_on(0);
+    let (vma, object) = space.lookup_pinned(addr, &guard).unwrap();
+    vma.attrs().user_bits() + *object
 }
