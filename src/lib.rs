@@ -33,6 +33,8 @@ pub mod addr_space;
 pub mod compat;
 mod error;
 mod flags;
+#[cfg(feature = "guest")]
+pub mod guest;
 pub mod hooks;
 #[cfg(feature = "linux")]
 pub mod linux;

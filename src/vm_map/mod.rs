@@ -19,6 +19,7 @@ mod map;
 mod protect;
 mod query;
 mod relocate;
+mod remap;
 mod restore;
 mod transfer;
 mod unmap;

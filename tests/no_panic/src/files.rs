@@ -161,9 +161,14 @@ impl Kernel<Handle> for Refusing {
         refuse().map(|()| any())
     }
 
-    fn map_file(&mut self, file: &OpenFile<Handle>, flags: VmFlags) -> Result<(), Errno> {
-        sink((file.rights(), file.traits(), file.file(), flags));
-        refuse()
+    fn map_file(
+        &mut self,
+        file: &OpenFile<Handle>,
+        vma: &Piece<'_, V>,
+        flags: VmFlags,
+    ) -> Result<VmFlags, Errno> {
+        sink((file.rights(), file.traits(), file.file(), vma.range(), flags));
+        refuse().map(|()| VmFlags::from_bits_retain(any()))
     }
 
     fn inherit(&mut self, how: Inheritance, vma: &Piece<'_, V>) -> Result<(), Errno> {
