@@ -45,6 +45,35 @@ pub enum Inheritance {
 ///
 /// All methods run under the lock that guards the [`Mm`](super::Mm), if there is one, and must not
 /// call back into the address space.
+///
+/// ```
+/// use kvma::linux::{Kernel, LinuxVma, NoFile, Usage};
+/// use kvma::{Errno, Hooks, Piece};
+///
+/// /// A kernel that clears page tables, and has so many bytes for what may be committed.
+/// struct Memory {
+///     free: u64,
+/// }
+///
+/// impl Hooks<LinuxVma<NoFile>> for Memory {
+///     type Error = Errno;
+///
+///     fn on_unmap(&mut self, piece: &Piece<'_, LinuxVma<NoFile>>) {
+///         println!("clear {:?}", piece.range());
+///     }
+/// }
+///
+/// impl Kernel<NoFile> for Memory {
+///     fn charge(&mut self, bytes: u64, _usage: &Usage) -> Result<(), Errno> {
+///         self.free = self.free.checked_sub(bytes).ok_or(Errno::ENOMEM)?;
+///         Ok(())
+///     }
+///
+///     fn uncharge(&mut self, bytes: u64) {
+///         self.free += bytes;
+///     }
+/// }
+/// ```
 pub trait Kernel<F: File>: Hooks<LinuxVma<F>, Error = Errno> {
     /// Returns the capabilities of the caller.
     fn capabilities(&self) -> Capabilities {

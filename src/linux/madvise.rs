@@ -232,6 +232,24 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// - `EPERM`: sealed.
     /// - `EAGAIN`: too many VMAs, no node.
     /// - Those of the kernel.
+    ///
+    /// ```
+    /// const MADV_DONTNEED: u64 = 4;
+    /// const MADV_DONTDUMP: u64 = 16;
+    /// # use kvma::linux::{Layout, Mm, Mmap, NoFile, NoKernel};
+    /// # use kvma::{AddrSpace, Errno, FixedPool, VmaNode};
+    /// # let nodes = FixedPool::<VmaNode<_>, 16>::new();
+    /// # let space = AddrSpace::new(Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?);
+    /// # let memory = Mmap { addr: 0, len: 0x3000, prot: 3, flags: 0x22, offset: 0, file: None };
+    /// # let at = space.mmap(memory, &mut NoKernel)?;
+    /// // `at` is the address of three pages.
+    /// space.madvise(at, 0x1000, MADV_DONTDUMP, &mut NoKernel)?; // a flag of its own
+    /// assert_eq!(space.inspect(|mm| mm.map_count()), 2);
+    /// // The pages are the kernel's to drop: `Kernel::page_op`.
+    /// space.madvise(at, 0x3000, MADV_DONTNEED, &mut NoKernel)?;
+    /// assert_eq!(space.madvise(at, 0x1000, 12345, &mut NoKernel), Err(Errno::EINVAL));
+    /// # Ok::<(), Errno>(())
+    /// ```
     pub fn madvise<K: Kernel<F> + ?Sized>(
         &mut self,
         addr: u64,

@@ -84,6 +84,28 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     ///
     /// Those of mmap(2); `EPERM` for a fixed range that is sealed or too low, `EAGAIN` over the
     /// limit on locked memory; and those of the kernel and the file.
+    ///
+    /// ```
+    /// use kvma::linux::abi::{MAP_ANONYMOUS, MAP_PRIVATE, PROT_READ, PROT_WRITE};
+    /// # use kvma::linux::{Layout, Mm, Mmap, NoFile, NoKernel};
+    /// # use kvma::{AddrSpace, Errno, FixedPool, VmaNode};
+    /// # let nodes = FixedPool::<VmaNode<_>, 16>::new();
+    /// # let space = AddrSpace::new(Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?);
+    /// let memory = Mmap {
+    ///     addr: 0,
+    ///     len: 5000, // rounded up to two pages
+    ///     prot: PROT_READ | PROT_WRITE,
+    ///     flags: MAP_PRIVATE | MAP_ANONYMOUS,
+    ///     offset: 0,
+    ///     file: None,
+    /// };
+    /// let at = space.mmap(memory.clone(), &mut NoKernel)?;
+    /// assert_eq!(space.lookup(at).map(|vma| vma.range().len()), Some(Some(0x2000)));
+    ///
+    /// let nothing = Mmap { len: 0, ..memory };
+    /// assert_eq!(space.mmap(nothing, &mut NoKernel), Err(Errno::EINVAL));
+    /// # Ok::<(), Errno>(())
+    /// ```
     pub fn mmap<K: Kernel<F> + ?Sized>(
         &mut self,
         args: Mmap<F>,

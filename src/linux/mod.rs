@@ -118,6 +118,14 @@
 //!   pages at the time of the fork.
 //! - Some calls are not served at all: [`UNSERVED`].
 
+// First, so that rustdoc, which goes by the order of the source, begins with the calls that are
+// made most.
+mod mm;
+mod mmap;
+mod mprotect;
+mod mremap;
+mod munmap;
+
 pub mod abi;
 mod anon_name;
 mod brk;
@@ -134,14 +142,9 @@ pub mod maps;
 mod mincore;
 mod mlock;
 mod mlockall;
-mod mm;
-mod mmap;
 mod modify;
-mod mprotect;
-mod mremap;
 mod mseal;
 mod msync;
-mod munmap;
 mod no_kernel;
 mod overcommit;
 mod page_op;
@@ -163,7 +166,7 @@ pub use self::layout::Layout;
 pub use self::limits::{Limits, Resource, Usage};
 pub use self::mm::{Call, MAX_MAP_COUNT, Mm, MmAlloc, Rules};
 pub use self::mmap::Mmap;
-pub use self::no_kernel::{NoKernel, WithErrno, on_event};
+pub use self::no_kernel::{NoFile, NoKernel, WithErrno, on_event};
 pub use self::overcommit::{CommitLimit, Overcommit};
 pub use self::page_op::PageOp;
 pub use self::policy::{Policy, WriteExec};

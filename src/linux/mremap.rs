@@ -81,6 +81,22 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// # Errors
     ///
     /// Those of mremap(2); `EPERM` for what is sealed; and those of the kernel.
+    ///
+    /// ```
+    /// use kvma::linux::abi::MREMAP_MAYMOVE;
+    /// # use kvma::linux::{Layout, Mm, Mmap, NoFile, NoKernel};
+    /// # use kvma::{AddrSpace, Errno, FixedPool, VmaNode};
+    /// # let nodes = FixedPool::<VmaNode<_>, 16>::new();
+    /// # let space = AddrSpace::new(Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?);
+    /// # let memory = Mmap { addr: 0, len: 0x3000, prot: 3, flags: 0x22, offset: 0, file: None };
+    /// # let at = space.mmap(memory, &mut NoKernel)?;
+    /// // `at` is the address of three pages.
+    /// let moved = space.mremap(at, 0x3000, 0x8000, MREMAP_MAYMOVE, 0, &mut NoKernel)?;
+    /// assert!(space.lookup(moved + 0x7fff).is_some());
+    /// // Shrinking never moves.
+    /// assert_eq!(space.mremap(moved, 0x8000, 0x1000, 0, 0, &mut NoKernel), Ok(moved));
+    /// # Ok::<(), Errno>(())
+    /// ```
     pub fn mremap<K: Kernel<F> + ?Sized>(
         &mut self,
         old_addr: u64,

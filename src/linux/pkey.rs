@@ -52,6 +52,16 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// `EINVAL`: flags, unknown rights, or a processor without keys
     /// ([`Layout::with_protection_keys`](super::Layout::with_protection_keys)). `ENOSPC`: all are
     /// taken.
+    ///
+    /// ```
+    /// # use kvma::linux::{Layout, Mm, NoFile, NoKernel};
+    /// # use kvma::{Errno, FixedPool, VmaNode};
+    /// # let nodes = FixedPool::<VmaNode<_>, 16>::new();
+    /// # let mut mm = Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?;
+    /// assert_eq!(mm.pkey_alloc(0, 0), Ok(1)); // 0 is everybody's
+    /// assert_eq!(mm.pkey_alloc(1, 0), Err(Errno::EINVAL));
+    /// # Ok::<(), Errno>(())
+    /// ```
     pub fn pkey_alloc(&mut self, flags: u64, rights: u64) -> Result<u64, Errno> {
         let keys = self.layout.protection_keys();
         if flags != 0 || rights & !RIGHTS != 0 || keys == 0 {
@@ -71,6 +81,17 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// # Errors
     ///
     /// `EINVAL`: the key is not allocated.
+    ///
+    /// ```
+    /// # use kvma::linux::{Layout, Mm, NoFile, NoKernel};
+    /// # use kvma::{Errno, FixedPool, VmaNode};
+    /// # let nodes = FixedPool::<VmaNode<_>, 16>::new();
+    /// # let mut mm = Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?;
+    /// let key = mm.pkey_alloc(0, 0)?;
+    /// assert_eq!(mm.pkey_free(key), Ok(0));
+    /// assert_eq!(mm.pkey_free(key), Err(Errno::EINVAL));
+    /// # Ok::<(), Errno>(())
+    /// ```
     pub fn pkey_free(&mut self, key: u64) -> Result<u64, Errno> {
         let key = key & NO_KEY;
         if !self.has_key(key) {

@@ -92,6 +92,17 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// # Errors
     ///
     /// `ENOMEM`: there is no gap of that length.
+    ///
+    /// ```
+    /// # use kvma::linux::{Layout, Mm, NoFile, NoKernel};
+    /// # use kvma::{Errno, FixedPool, VmaNode};
+    /// # let nodes = FixedPool::<VmaNode<_>, 16>::new();
+    /// # let mut mm = Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?;
+    /// let at = mm.unmapped_area(0x2000)?;
+    /// assert_eq!(at % 0x1000, 0);
+    /// assert_eq!(mm.unmapped_area(1 << 48), Err(Errno::ENOMEM));
+    /// # Ok::<(), Errno>(())
+    /// ```
     pub fn unmapped_area(&self, len: u64) -> Result<u64, Errno> {
         let request = PlacementRequest::anywhere(self.layout.page_up(len));
         let range = self.get_unmapped_area(&request, Capabilities::empty())?;

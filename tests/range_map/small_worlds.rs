@@ -155,8 +155,8 @@ fn on_model<P: Policy>(cells: &mut Cells, op: Op) {
         }
         Op::Rewrite => {
             for (first, last, _) in all {
-                for (ahead, cell) in cells[first..=last].iter_mut().enumerate() {
-                    *cell = Some(value::<P>(first + ahead, 0));
+                for (key, cell) in (first..).zip(&mut cells[first..=last]) {
+                    *cell = Some(value::<P>(key, 0));
                 }
             }
         }
