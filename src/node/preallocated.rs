@@ -138,7 +138,7 @@ impl<T: Content> FreeNode<T> {
             node.end.set(range.end);
             // Nobody looks for its key, so the kernel is not asked for it: should that panic, the
             // data would be dropped before its flush.
-            let hot = T::store(&node.words, &attrs, 0);
+            let hot = node.store(&attrs, 0);
             node.put_data(data);
             node.set_hot_while_detached(hot);
             DetachedNode::from_raw(self.0)

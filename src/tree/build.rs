@@ -55,7 +55,7 @@ impl<'t, T: Content> Filling<'t, T> {
     ) {
         debug_assert!(!range.is_empty() && self.end <= range.start);
         let gap = range.start - self.end;
-        let key = T::key(&data);
+        let key = Node::<T>::key_of(&data);
         let new = self.tree.init(free, range, gap, attrs, Some(data), key);
         // SAFETY: the node was free: it is in no tree or list.
         unsafe { self.list.push_back(new) };

@@ -242,7 +242,7 @@ impl<T: Content> Drop for EndSection<'_, T> {
             node.hot()
         } else {
             // SAFETY: an entry's data, and the borrow of the code that panicked has ended.
-            T::store(&node.words, &node.attrs(), T::key(unsafe { node.data() }))
+            node.store(&node.attrs(), Node::<T>::key_of(unsafe { node.data() }))
         };
         node.write_end(hot, self.pending_flushes);
     }
@@ -254,7 +254,7 @@ impl<T: Content> Drop for EndSection<'_, T> {
 ///
 /// The section begins *before* the code runs, since the code may drop data that a reader is about
 /// to pin. While the generation is even, the key in the node is that of data which exists: that is
-/// what `lookup_pinned` relies on, see the module `pinned`.
+/// what `FoundKey::pinned` relies on.
 ///
 /// # Safety
 ///
@@ -271,7 +271,7 @@ unsafe fn change_data<T: Content, R>(
     let data = unsafe { node.data_mut() };
     let result = change(data);
     end.in_key = true;
-    let key = T::key(data);
+    let key = Node::<T>::key_of(data);
     core::mem::forget(end);
     (result, key)
 }
@@ -337,13 +337,14 @@ impl<'t, T: Content> CursorMut<'t, T> {
         self.entry()
     }
 
-    /// Replaces the attributes. Nothing happens at the end.
+    /// Replaces the attributes. Nothing happens at the end, and to a claim.
     pub(crate) fn set_attrs(&mut self, attrs: T::Attrs) {
         let Some(entry) = self.entry() else { return };
-        let key = entry.data().map_or(0, T::key);
+        let Some(data) = entry.data() else { return };
+        let key = Node::<T>::key_of(data);
         let node = entry.node;
         node.write_begin();
-        let hot = T::store(&node.words, &attrs, key);
+        let hot = node.store(&attrs, key);
         node.write_end(hot, self.tree.pending_flushes());
     }
 
@@ -368,7 +369,7 @@ impl<'t, T: Content> CursorMut<'t, T> {
         let (result, key) = unsafe { change_data(node, self.tree.pending_flushes(), change) };
         node.start.update(range.start);
         node.end.update(range.end);
-        let hot = T::store(&node.words, &attrs, key);
+        let hot = node.store(&attrs, key);
         node.write_end(hot, self.tree.pending_flushes());
         let pages = range.len();
         // SAFETY: both are linked.
@@ -403,7 +404,7 @@ impl<'t, T: Content> CursorMut<'t, T> {
         data: Option<T::Data>,
     ) {
         // The kernel's code runs before anything changes: it may panic.
-        let key = data.as_ref().map_or(0, T::key);
+        let key = data.as_ref().map_or(0, Node::<T>::key_of);
         let new = free.raw();
         let next = self.node();
         let gap_start = next.start.get() - next.gap.get();
@@ -431,14 +432,14 @@ impl<'t, T: Content> CursorMut<'t, T> {
         // The right part's key is asked for while a panic can still leave the entry whole.
         let split = |left: &mut T::Data| {
             let right = split(left);
-            let right_key = T::key(&right);
+            let right_key = Node::<T>::key_of(&right);
             (right, right_key)
         };
         // SAFETY: an entry, and we have the tree to ourselves.
         let ((right, right_key), key) =
             unsafe { change_data(node, self.tree.pending_flushes(), split) };
         node.end.set(page);
-        let hot = T::store(&node.words, &left_attrs, key);
+        let hot = node.store(&left_attrs, key);
         node.write_end(hot, self.tree.pending_flushes());
         // SAFETY: linked, and not the last.
         let next = unsafe { successor(node) };
@@ -477,7 +478,7 @@ impl<'t, T: Content> CursorMut<'t, T> {
         core::mem::forget(right_section);
         let (detached, _) = self.tree.unlink(self.at, Number::ZERO);
         left.end.set(range.end);
-        let hot = T::store(&left.words, &attrs, key);
+        let hot = left.store(&attrs, key);
         left.write_end(hot, self.tree.pending_flushes());
         self.tree.pages += range.len();
         self.at = left_at;
@@ -488,12 +489,12 @@ impl<'t, T: Content> CursorMut<'t, T> {
     /// else nothing happens, and the data is dropped.
     pub(crate) fn fill_claim(&mut self, attrs: T::Attrs, data: T::Data) {
         let Some(claim) = self.entry().filter(|entry| entry.is_claim()) else { return };
-        let key = T::key(&data);
+        let key = Node::<T>::key_of(&data);
         let node = claim.node;
         node.write_begin();
         // SAFETY: a claim holds no data, and we have the tree to ourselves.
         unsafe { node.put_data(data) };
-        let hot = T::store(&node.words, &attrs, key);
+        let hot = node.store(&attrs, key);
         node.write_end(hot, self.tree.pending_flushes());
     }
 
