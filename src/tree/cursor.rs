@@ -225,6 +225,29 @@ impl<T: Content> Tree<T> {
     }
 }
 
+/// Ends the section when something has panicked.
+struct EndSection<'t, T: Content> {
+    node: &'t Node<T>,
+    pending_flushes: u32,
+    /// The code has returned, so `key` has panicked: the node keeps the old key. It pins
+    /// nothing, since `key` of data that can be pinned does not panic.
+    in_key: bool,
+}
+
+impl<T: Content> Drop for EndSection<'_, T> {
+    #[cold]
+    fn drop(&mut self) {
+        let node = self.node;
+        let hot = if self.in_key {
+            node.hot()
+        } else {
+            // SAFETY: an entry's data, and the borrow of the code that panicked has ended.
+            node.store(&node.attrs(), Node::<T>::key_of(unsafe { node.data() }))
+        };
+        node.write_end(hot, self.pending_flushes);
+    }
+}
+
 /// Begins a write section, and runs the kernel's code on the data in it. Returns the key for the
 /// end of the section, which is the caller's. If the code panics, the section ends here, and the
 /// entry is what it was but for its data.
@@ -242,29 +265,6 @@ unsafe fn change_data<T: Content, R>(
     pending_flushes: u32,
     change: impl FnOnce(&mut T::Data) -> R,
 ) -> (R, u64) {
-    /// Ends the section when something has panicked.
-    struct EndSection<'t, T: Content> {
-        node: &'t Node<T>,
-        pending_flushes: u32,
-        /// The code has returned, so `key` has panicked: the node keeps the old key. It pins
-        /// nothing, since `key` of data that can be pinned does not panic.
-        in_key: bool,
-    }
-
-    impl<T: Content> Drop for EndSection<'_, T> {
-        #[cold]
-        fn drop(&mut self) {
-            let node = self.node;
-            let hot = if self.in_key {
-                node.hot()
-            } else {
-                // SAFETY: an entry's data, and the borrow of the code that panicked has ended.
-                node.store(&node.attrs(), Node::<T>::key_of(unsafe { node.data() }))
-            };
-            node.write_end(hot, self.pending_flushes);
-        }
-    }
-
     node.write_begin();
     let mut end = EndSection { node, pending_flushes, in_key: false };
     // SAFETY: initialised and borrowed by nobody, by the contract of this function.
@@ -403,6 +403,8 @@ impl<'t, T: Content> CursorMut<'t, T> {
         attrs: T::Attrs,
         data: Option<T::Data>,
     ) {
+        // The kernel's code runs before anything changes: it may panic.
+        let key = data.as_ref().map_or(0, Node::<T>::key_of);
         let new = free.raw();
         let next = self.node();
         let gap_start = next.start.get() - next.gap.get();
@@ -410,7 +412,7 @@ impl<'t, T: Content> CursorMut<'t, T> {
             !range.is_empty() && gap_start <= range.start && range.end <= next.start.get()
         );
         next.gap.set(next.start.get() - range.end);
-        self.tree.link(free, self.at, range, range.start - gap_start, attrs, data);
+        self.tree.link(free, self.at, range, range.start - gap_start, attrs, data, key);
         self.at = new.as_ptr();
     }
 
@@ -427,8 +429,15 @@ impl<'t, T: Content> CursorMut<'t, T> {
         let (end, left_attrs, new) = (entry.range().end, entry.attrs(), free.raw());
         let node = self.node();
         debug_assert!(node.start.get() < page && page < end);
+        // The right part's key is asked for while a panic can still leave the entry whole.
+        let split = |left: &mut T::Data| {
+            let right = split(left);
+            let right_key = Node::<T>::key_of(&right);
+            (right, right_key)
+        };
         // SAFETY: an entry, and we have the tree to ourselves.
-        let (right, key) = unsafe { change_data(node, self.tree.pending_flushes(), split) };
+        let ((right, right_key), key) =
+            unsafe { change_data(node, self.tree.pending_flushes(), split) };
         node.end.set(page);
         let hot = node.store(&left_attrs, key);
         node.write_end(hot, self.tree.pending_flushes());
@@ -436,7 +445,8 @@ impl<'t, T: Content> CursorMut<'t, T> {
         let next = unsafe { successor(node) };
         // No gap changes: the two parts meet, and the next entry is where it was.
         self.tree.pages -= end - page;
-        self.tree.link(free, next, PageRange::new(page, end), Number::ZERO, attrs, Some(right));
+        let range = PageRange::new(page, end);
+        self.tree.link(free, next, range, Number::ZERO, attrs, Some(right), right_key);
         self.at = new.as_ptr();
     }
 
@@ -459,13 +469,13 @@ impl<'t, T: Content> CursorMut<'t, T> {
         let range = PageRange::new(right.start.get(), right.end.get());
         let attrs = left.attrs();
         let pending_flushes = self.tree.pending_flushes();
+        right.write_begin();
+        let right_section = EndSection { node: right, pending_flushes, in_key: false };
         // SAFETY: entries, two of them, and we have the tree to ourselves.
-        let (((), _), key) = unsafe {
-            change_data(left, pending_flushes, |left| {
-                change_data(right, pending_flushes, |right| merge(left, right))
-            })
-        };
+        let ((), key) =
+            unsafe { change_data(left, pending_flushes, |left| merge(left, right.data_mut())) };
         // The right one stays as it is, changing for readers, for good.
+        core::mem::forget(right_section);
         let (detached, _) = self.tree.unlink(self.at, Number::ZERO);
         left.end.set(range.end);
         let hot = left.store(&attrs, key);

@@ -328,8 +328,9 @@ impl<T: Content> Tree<T> {
     }
 
     /// Links a node right before `succ`, whose own gap has been set to what it is from now on, with
-    /// `gap` free pages before the new one.
+    /// `gap` free pages before the new one. `key` is the data's.
     #[inline]
+    #[allow(clippy::too_many_arguments)] // All that a node holds.
     fn link(
         &mut self,
         free: FreeNode<T>,
@@ -338,8 +339,9 @@ impl<T: Content> Tree<T> {
         gap: T::Position,
         attrs: T::Attrs,
         data: Option<T::Data>,
+        key: u64,
     ) {
-        let new = self.init(free, range, gap, attrs, data);
+        let new = self.init(free, range, gap, attrs, data, key);
         // SAFETY: `new` is ours alone until it is linked; `succ` is a node of this tree.
         unsafe {
             self.rb.cursor_mut_from_ptr(succ).insert_before(Handle(new));
@@ -352,7 +354,7 @@ impl<T: Content> Tree<T> {
         self.pages += range.len();
     }
 
-    /// Makes a free node an entry of this tree, to be linked next.
+    /// Makes a free node an entry of this tree, to be linked next. Runs none of the kernel's code.
     #[inline(always)]
     fn init(
         &self,
@@ -361,8 +363,8 @@ impl<T: Content> Tree<T> {
         gap: T::Position,
         attrs: T::Attrs,
         data: Option<T::Data>,
+        key: u64,
     ) -> NonNull<Node<T>> {
-        let key = data.as_ref().map_or(0, Node::<T>::key_of);
         let new = free.into_raw();
         // SAFETY: a free node is valid, ours alone, and holds no data.
         unsafe {

@@ -48,8 +48,8 @@ fn layout() -> Layout {
         .with_guard_gap(any())
         .with_huge_pages(any())
         .with_min_addr(any())
-        .with_protection_keys(any())
         .with_user_min_addr(any())
+        .with_protection_keys(any())
         .randomised(any(), any())
 }
 
@@ -58,8 +58,7 @@ fn layouts() {
     let layout = layout();
     sink((layout.base(), layout.bottom(), layout.direction(), layout.guard_gap()));
     sink((layout.huge(), layout.min_addr(), layout.page_size(), layout.task_size()));
-    sink((layout.stack(any(), any()), layout.user_min_addr()));
-    sink(layout.protection_keys());
+    sink((layout.stack(any(), any()), layout.user_min_addr(), layout.protection_keys()));
 }
 
 #[inline(never)]
@@ -141,6 +140,11 @@ impl Opaque for Install<Handle> {
     }
 }
 
+fn shmat() -> Shmat<Handle> {
+    let segment = if any() { Err(Errno(any())) } else { Ok(any()) };
+    Shmat { segment, addr: any(), flags: any() }
+}
+
 fn fault() -> Fault {
     let fault = Fault::new(any(), one_of!(Access::Read, Access::Write, Access::Execute));
     let fault = fault.by(one_of!(Mode::User, Mode::Kernel)).with_stack_pointer(any());
@@ -169,6 +173,7 @@ fn calls(mm: &mut Mm<Handle, &'static Pool>, call: &mut Call<'_, Handle, &'stati
     sink((mm.munlock(any(), any(), call), mm.mlockall(any(), call), mm.munlockall(call)));
     sink((mm.msync(any(), any(), any(), call), mm.mincore(any(), any(), call)));
     sink(mm.mseal(any(), any(), any(), call));
+    sink((mm.shmat(shmat(), call), mm.shmdt(any(), call)));
     sink(mm.set_anon_name(any(), any(), any::<Option<Handle>>().as_ref(), call));
     sink((mm.fault(&fault(), call), mm.grow_stack(any(), call)));
 }
@@ -199,6 +204,7 @@ fn locked(space: &Space) {
     sink(space.munlockall(kernel));
     sink((space.msync(any(), any(), any(), kernel), space.mincore(any(), any(), kernel)));
     sink(space.mseal(any(), any(), any(), kernel));
+    sink((space.shmat(shmat(), kernel), space.shmdt(any(), kernel)));
     sink(space.set_anon_name(any(), any(), any::<Option<Handle>>().as_ref(), kernel));
     sink(space.process_madvise(target(), ranges(), any(), any(), kernel));
     sink((space.fault(&fault(), kernel), space.grow_stack(any(), kernel)));
