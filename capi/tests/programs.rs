@@ -135,6 +135,13 @@ program!(
 );
 
 program!(
+    tables,
+    "c/tables.c",
+    &["-D_GNU_SOURCE"],
+    [allocators, functions_for_user_data, hooks, kernels, files]
+);
+
+program!(
     teardown,
     "c/teardown.c",
     &["-D_GNU_SOURCE"],
