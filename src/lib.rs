@@ -1,5 +1,19 @@
 #![doc = include_str!("../README.md")]
+//!
+//! # Where this reference answers what
+//!
+//! | question | answered in |
+//! |---|---|
+//! | In which order are hooks called, under which lock, and who cancels? | [`hooks`] |
+//! | How do page faults and changes go together? Which lock comes first? | [`addr_space`] |
+//! | How do I put a map type of my own behind a lock? | [`addr_space::HasVmMap`] |
+//! | What may user data do, and when is it dropped? | [`VmaData`], [`pinned`] |
+//! | Where does the memory of VMAs come from? | [`node`], [`NodeAlloc`] |
+//! | What does each operation need, cost and promise? | [`VmMap`] |
 #![no_std]
+// On docs.rs, what needs a feature says so. `loom` is a cfg for this crate's own models.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+#![cfg_attr(docsrs, doc(auto_cfg(hide(loom))))]
 #![deny(unsafe_code)]
 // Clippy's pedantic set, with these exceptions. Those of a single place are written there.
 #![warn(missing_debug_implementations, clippy::pedantic, clippy::use_self)]
@@ -29,13 +43,11 @@
 compile_error!("`--cfg loom` needs kvma's feature `loom`: its locks and atomics are loom's then");
 
 pub mod addr_space;
-#[cfg(feature = "compat")]
-pub mod compat;
 mod error;
 mod flags;
+#[cfg(feature = "guest")]
+pub mod guest;
 pub mod hooks;
-#[cfg(feature = "linux")]
-pub mod linux;
 pub mod node;
 mod pending_flush;
 pub mod pinned;
@@ -51,6 +63,13 @@ mod tree;
 mod update;
 pub mod vm_map;
 pub mod vma;
+
+// Last, so that rustdoc, which goes by the order of the source, lists a type's own methods before
+// those that these add.
+#[cfg(feature = "compat")]
+pub mod compat;
+#[cfg(feature = "linux")]
+pub mod linux;
 
 /// Locks for an [`AddrSpace`] and for allocators.
 pub mod lock {

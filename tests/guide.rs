@@ -41,6 +41,14 @@ fn blocks(text: &str) -> Vec<(&str, Vec<&str>)> {
     blocks
 }
 
+/// Where the repository's files are on the web. The README is also the crate's page on docs.rs,
+/// where paths lead nowhere.
+const WEB: [&str; 3] = [
+    "https://github.com/kvma/kvma/blob/main/",
+    "https://github.com/kvma/kvma/tree/main/",
+    "https://raw.githubusercontent.com/kvma/kvma/main/",
+];
+
 /// Returns the targets of the links outside of code.
 fn links(text: &str) -> Vec<&str> {
     let mut in_code = false;
@@ -50,8 +58,12 @@ fn links(text: &str) -> Vec<&str> {
         !in_code && !is_fence
     });
     prose
-        .flat_map(|line| line.split("](").skip(1))
-        .filter_map(|rest| rest.split(')').next())
+        .flat_map(|line| {
+            let inline = line.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+            let definition =
+                line.strip_prefix('[').and_then(|line| Some(line.split_once("]: ")?.1));
+            inline.chain(definition)
+        })
         .collect()
 }
 
@@ -100,11 +112,14 @@ fn links_lead_to_files_and_headings_that_are_there() {
     for page in pages().into_iter().chain(more) {
         let folder = page.parent().expect("a page lies in a folder");
         for link in links(&read(&page)) {
-            if link.contains("://") {
-                continue;
-            }
             let (path, heading) = link.split_once('#').unwrap_or((link, ""));
-            let target = if path.is_empty() { page.clone() } else { folder.join(path) };
+            let ours = WEB.iter().find_map(|web| path.strip_prefix(web));
+            let target = match ours {
+                Some(path) => root().join(path),
+                None if path.contains("://") => continue,
+                None if path.is_empty() => page.clone(),
+                None => folder.join(path),
+            };
             assert!(target.exists(), "{}: {link}", page.display());
             if !heading.is_empty() {
                 let text = read(&target);
@@ -124,4 +139,39 @@ fn every_page_is_in_the_contents() {
         let name = page.file_name().and_then(|name| name.to_str()).expect("a UTF-8 name");
         assert!(name == "README.md" || listed.contains(name), "{name}");
     }
+}
+
+/// Returns the public functions of a source whose arguments are of this kind, each with the lines
+/// of its documentation.
+fn documented_calls<'s>(source: &'s str, argument: &str) -> Vec<(&'s str, Vec<&'s str>)> {
+    let lines: Vec<_> = source.lines().collect();
+    let starts = (0..lines.len()).filter(|&at| lines[at].starts_with("    pub fn "));
+    let mut calls = Vec::new();
+    for at in starts {
+        let signature: String =
+            lines[at..].iter().take_while(|line| !line.ends_with('{')).copied().collect();
+        if signature.contains(argument) || lines[at].contains(argument) {
+            let above = lines[..at].iter().rev();
+            let docs = above.take_while(|line| line.trim_start().starts_with(['/', '#']));
+            calls.push((lines[at], docs.copied().collect()));
+        }
+    }
+    calls
+}
+
+#[test]
+fn every_call_of_linux_has_an_example() {
+    let mut calls = 0;
+    for entry in fs::read_dir(root().join("src/linux")).expect("src/linux is there") {
+        let path = entry.expect("src/linux can be read").path();
+        if path.is_file() {
+            for (call, docs) in documented_calls(&read(&path), "call: &mut Call<'_, F, A, K>") {
+                // `fork_with` is `fork` with nodes taken beforehand.
+                let has_example = docs.iter().any(|line| line.trim() == "/// ```");
+                assert!(has_example || call.contains("fork_with"), "{}: {call}", path.display());
+                calls += 1;
+            }
+        }
+    }
+    assert!(calls >= 20, "{calls}");
 }

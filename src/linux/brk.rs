@@ -37,6 +37,18 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     ///
     /// Returns where the heap ends now, which is where it ended before if the call has failed. User
     /// space gets no errno.
+    ///
+    /// ```
+    /// # use kvma::linux::{Layout, Mm, Mmap, NoFile, NoKernel};
+    /// # use kvma::{AddrSpace, Errno, FixedPool, VmaNode};
+    /// # let nodes = FixedPool::<VmaNode<_>, 16>::new();
+    /// # let space = AddrSpace::new(Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?);
+    /// space.update(0, &mut NoKernel, |mm, _| mm.set_start_brk(0x60_0000, 0));
+    /// assert_eq!(space.brk(0, &mut NoKernel), 0x60_0000); // where is it?
+    /// assert_eq!(space.brk(0x60_1234, &mut NoKernel), 0x60_1234);
+    /// assert_eq!(space.lookup(0x60_0000).map(|vma| vma.range().len()), Some(Some(0x2000)));
+    /// # Ok::<(), Errno>(())
+    /// ```
     pub fn brk<K: Kernel<F> + ?Sized>(&mut self, brk: u64, call: &mut Call<'_, F, A, K>) -> u64 {
         if self.try_brk(brk, call).is_ok() {
             self.brk = brk;
@@ -49,6 +61,18 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// # Errors
     ///
     /// `ENOMEM`.
+    ///
+    /// ```
+    /// # use kvma::linux::{Layout, Mm, Mmap, NoFile, NoKernel};
+    /// # use kvma::{AddrSpace, Errno, FixedPool, VmaNode};
+    /// # let nodes = FixedPool::<VmaNode<_>, 16>::new();
+    /// # let space = AddrSpace::new(Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?);
+    /// space.update(0, &mut NoKernel, |mm, _| mm.set_start_brk(0x60_0000, 0));
+    /// assert_eq!(space.sbrk(0x1000, &mut NoKernel), Ok(0x60_0000));
+    /// assert_eq!(space.sbrk(0, &mut NoKernel), Ok(0x60_1000));
+    /// assert_eq!(space.sbrk(-0x2000, &mut NoKernel), Err(Errno::ENOMEM));
+    /// # Ok::<(), Errno>(())
+    /// ```
     pub fn sbrk<K: Kernel<F> + ?Sized>(
         &mut self,
         increment: i64,

@@ -144,6 +144,22 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// ([`AddrSpace::lookup`](crate::AddrSpace::lookup)), and then
     /// [`check_access`](Fault::check_access). Guards of `MADV_GUARD_INSTALL` are entries of page
     /// tables, of which only the kernel knows.
+    ///
+    /// ```
+    /// use kvma::linux::{Access, Fault, FaultAction, SegvCode};
+    /// # use kvma::linux::{Layout, Mm, Mmap, NoFile, NoKernel};
+    /// # use kvma::{AddrSpace, Errno, FixedPool, VmaNode};
+    /// # let nodes = FixedPool::<VmaNode<_>, 16>::new();
+    /// # let space = AddrSpace::new(Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?);
+    /// # let memory = Mmap { addr: 0, len: 0x3000, prot: 3, flags: 0x22, offset: 0, file: None };
+    /// # let at = space.mmap(memory, &mut NoKernel)?;
+    /// // `at` is the address of three pages, as yet without any content.
+    /// let write = Fault::new(at + 8, Access::Write);
+    /// assert_eq!(space.fault(&write, &mut NoKernel), FaultAction::Copy);
+    /// let beyond = Fault::new(at + 0x3000, Access::Read);
+    /// assert_eq!(space.fault(&beyond, &mut NoKernel), FaultAction::Refuse(SegvCode::MapErr));
+    /// # Ok::<(), Errno>(())
+    /// ```
     pub fn fault<K: Kernel<F> + ?Sized>(
         &mut self,
         fault: &Fault,
@@ -178,6 +194,24 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// - `ENOMEM`: over a limit, within the guard gap of something that can be accessed, or further
     ///   than a stack that was moved here could have grown where it was.
     /// - Those of the kernel.
+    ///
+    /// ```
+    /// use kvma::linux::{Install, VmFlags};
+    /// # use kvma::linux::{Layout, Mm, NoFile, NoKernel};
+    /// # use kvma::{Errno, FixedPool, VmaNode};
+    /// # let nodes = FixedPool::<VmaNode<_>, 16>::new();
+    /// # let mut mm = Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?;
+    /// let flags = VmFlags::READ | VmFlags::WRITE | VmFlags::GROWS_DOWN;
+    /// let end = 0x7fff_0000_0000;
+    /// let stack = Install { start: end - 0x2000, end, flags, offset: 0, handle: None };
+    /// let mut kernel = NoKernel;
+    /// let mut call = mm.update(&mut kernel);
+    /// mm.install(stack, &mut call)?;
+    /// mm.grow_stack(end - 0x5000, &mut call)?;
+    /// call.finish();
+    /// assert_eq!(mm.iter().map(|vma| vma.start()).next(), Some(end - 0x5000));
+    /// # Ok::<(), Errno>(())
+    /// ```
     pub fn grow_stack<K: Kernel<F> + ?Sized>(
         &mut self,
         addr: u64,

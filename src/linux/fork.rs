@@ -27,12 +27,26 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// the parent are invalidated, then the kernel gets each of the child's VMAs
     /// ([`Kernel::inherit`]), and `flush_begin` follows.
     ///
-    /// O(n log n). Behind a lock, [`AddrSpace::fork`](crate::AddrSpace::fork) takes the nodes
+    /// O(n). Behind a lock, [`AddrSpace::fork`](crate::AddrSpace::fork) takes the nodes
     /// before it takes the lock.
     ///
     /// # Errors
     ///
     /// `ENOMEM`: no nodes. And those of the kernel; the flush follows all the same.
+    ///
+    /// ```
+    /// # use kvma::linux::{Layout, Mm, Mmap, NoFile, NoKernel};
+    /// # use kvma::{AddrSpace, Errno, FixedPool, VmaNode};
+    /// # let nodes = FixedPool::<VmaNode<_>, 16>::new();
+    /// # let space = AddrSpace::new(Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?);
+    /// # let memory = Mmap { addr: 0, len: 0x3000, prot: 3, flags: 0x22, offset: 0, file: None };
+    /// # let at = space.mmap(memory, &mut NoKernel)?;
+    /// // Three pages are mapped.
+    /// let child = AddrSpace::new(space.fork(&mut NoKernel)?);
+    /// space.munmap(at, 0x3000, &mut NoKernel)?;
+    /// assert!(child.lookup(at).is_some());
+    /// # Ok::<(), Errno>(())
+    /// ```
     pub fn fork<K: Kernel<F> + ?Sized>(
         &mut self,
         call: &mut Call<'_, F, A, K>,

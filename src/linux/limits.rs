@@ -25,6 +25,21 @@ pub enum Resource {
 
 /// Resource limits in bytes; `u64::MAX` is unlimited. They are soft limits, but for
 /// [`Resource::DataMax`].
+///
+/// ```
+/// # use kvma::linux::{Layout, Mm, Mmap, NoFile, NoKernel};
+/// # use kvma::{AddrSpace, Errno, FixedPool, VmaNode};
+/// use kvma::linux::{Limits, Resource};
+///
+/// # let nodes = FixedPool::<VmaNode<_>, 16>::new();
+/// # let space = AddrSpace::new(Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?);
+/// # let memory = Mmap { addr: 0, len: 0x3000, prot: 3, flags: 0x22, offset: 0, file: None };
+/// let limits = Limits::default().with(Resource::AddressSpace, 0x2000);
+/// space.update(0, &mut NoKernel, |mm, _| mm.set_limits(limits));
+/// // `memory` is three pages.
+/// assert_eq!(space.mmap(memory, &mut NoKernel), Err(Errno::ENOMEM));
+/// # Ok::<(), Errno>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     address_space: u64,

@@ -2,7 +2,7 @@
 
 use super::PageRange;
 use super::abi::{MAP_FIXED, MREMAP_DONTUNMAP, MREMAP_FIXED, MREMAP_MAYMOVE};
-use super::file::{Alignment, File};
+use super::file::{Alignment, File, Restrictions};
 use super::kernel::Kernel;
 use super::layout::{Layout, round_up};
 use super::mm::{Call, Mm, MmAlloc};
@@ -81,6 +81,22 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// # Errors
     ///
     /// Those of mremap(2); `EPERM` for what is sealed; and those of the kernel.
+    ///
+    /// ```
+    /// use kvma::linux::abi::MREMAP_MAYMOVE;
+    /// # use kvma::linux::{Layout, Mm, Mmap, NoFile, NoKernel};
+    /// # use kvma::{AddrSpace, Errno, FixedPool, VmaNode};
+    /// # let nodes = FixedPool::<VmaNode<_>, 16>::new();
+    /// # let space = AddrSpace::new(Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?);
+    /// # let memory = Mmap { addr: 0, len: 0x3000, prot: 3, flags: 0x22, offset: 0, file: None };
+    /// # let at = space.mmap(memory, &mut NoKernel)?;
+    /// // `at` is the address of three pages.
+    /// let moved = space.mremap(at, 0x3000, 0x8000, MREMAP_MAYMOVE, 0, &mut NoKernel)?;
+    /// assert!(space.lookup(moved + 0x7fff).is_some());
+    /// // Shrinking never moves.
+    /// assert_eq!(space.mremap(moved, 0x8000, 0x1000, 0, 0, &mut NoKernel), Ok(moved));
+    /// # Ok::<(), Errno>(())
+    /// ```
     pub fn mremap<K: Kernel<F> + ?Sized>(
         &mut self,
         old_addr: u64,
@@ -163,6 +179,11 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     ) -> Result<u64, Errno> {
         self.vma_at(remap.old.start).ok_or(Errno::EFAULT)?;
         self.for_each_vma(remap.old, Gaps::Ignore, call, |mm, vma, part, call| {
+            // It might go elsewhere than the others.
+            let alone = vma.forbids(Restrictions::NO_ADDRESS | Restrictions::NO_JOINT_MOVE);
+            if alone && (part.start > remap.old.start || vma.range.end < remap.old.end) {
+                return Err(Errno::EFAULT);
+            }
             let distance = mm.layout.bytes(part.start - remap.old.start);
             let new_addr = remap.new_addr + distance;
             let piece = Remap { old: part, new_len: part.len(), new_addr, ..*remap };
@@ -357,7 +378,8 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
             Backing::Object { offset, .. } => offset,
             Backing::Anonymous => 0,
         };
-        PlacementRequest { addr: hint, len, offset, map_flags, alignment }
+        let restrictions = vma.restrictions();
+        PlacementRequest { addr: hint, len, offset, map_flags, alignment, restrictions }
     }
 
     /// Moves what is mapped, with what is added behind it (`copy_vma_and_data`,

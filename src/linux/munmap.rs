@@ -23,6 +23,22 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// - `EINVAL`: unaligned, empty, beyond user space, or part of special memory.
     /// - `ENOMEM`: too many VMAs, no node.
     /// - `EPERM`: sealed.
+    ///
+    /// ```
+    /// # use kvma::linux::{Layout, Mm, Mmap, NoFile, NoKernel};
+    /// # use kvma::{AddrSpace, Errno, FixedPool, VmaNode};
+    /// # let nodes = FixedPool::<VmaNode<_>, 16>::new();
+    /// # let space = AddrSpace::new(Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?);
+    /// # let memory = Mmap { addr: 0, len: 0x3000, prot: 3, flags: 0x22, offset: 0, file: None };
+    /// # let at = space.mmap(memory, &mut NoKernel)?;
+    /// // `at` is the address of three pages.
+    /// space.munmap(at + 0x1000, 0x1000, &mut NoKernel)?;
+    /// assert_eq!(space.inspect(|mm| mm.map_count()), 2);
+    /// // Gaps are fine, addresses within a page are not.
+    /// assert_eq!(space.munmap(at, 0x3000, &mut NoKernel), Ok(0));
+    /// assert_eq!(space.munmap(at + 1, 0x1000, &mut NoKernel), Err(Errno::EINVAL));
+    /// # Ok::<(), Errno>(())
+    /// ```
     pub fn munmap<K: Kernel<F> + ?Sized>(
         &mut self,
         addr: u64,

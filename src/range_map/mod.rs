@@ -16,9 +16,11 @@
 //! A range can hold the largest key of its type, as in `a..=u64::MAX`, for which half-open ranges
 //! have no end. So calls take every kind of range, and answers are given as `first..=last`.
 
-mod change;
+// First, so that rustdoc, which goes by the order of the source, begins with `new`.
 #[cfg(feature = "alloc")]
 mod heap;
+
+mod change;
 mod iter;
 mod key;
 mod merge_policy;

@@ -11,7 +11,7 @@ use self::outline::Pool;
 
 /// Public functions of `VmMap` and `linux` that C has under another name, or not at all, since it
 /// has no use for them.
-const OTHERWISE: [(&str, &str); 15] = [
+const OTHERWISE: [(&str, &str); 16] = [
     ("adopt_maps_bytes", "kvma_vm_adopt_maps"),
     ("alloc", ""), // C has the allocator's table.
     ("change_map_flags", "kvma_vm_change_flags"),
@@ -23,6 +23,7 @@ const OTHERWISE: [(&str, &str); 15] = [
     ("overlapping", "kvma_vm_next"),
     ("pieces", "kvma_vm_next_piece"),
     ("policy", "kvma_linux_get_policy"),
+    ("remap", ""), // Moves the memory slots of a guest, which C does not have.
     ("set_limits", "kvma_linux_set_limit"),
     ("update", "kvma_update_new"),
     ("usage", "kvma_linux_get_usage"),
