@@ -161,7 +161,8 @@ pub fn compile(program: &Program<'_>) -> Result<PathBuf, String> {
             .arg("-lstdc++"),
     };
     if program.link != Link::Static {
-        command.arg(format!("-Wl,-rpath,{}", libraries.display()));
+        // Before LD_LIBRARY_PATH, in which cargo has a directory where an older library may lie.
+        command.arg(format!("-Wl,--disable-new-dtags,-rpath,{}", libraries.display()));
     }
     run(&mut command)?;
     Ok(executable)
