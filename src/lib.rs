@@ -14,6 +14,11 @@
 // On docs.rs, what needs a feature says so. `loom` is a cfg for this crate's own models.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(docsrs, doc(auto_cfg(hide(loom))))]
+// Docs link to what features add. With all of them, every link must lead somewhere.
+#![cfg_attr(
+    not(all(feature = "alloc", feature = "compat", feature = "linux", feature = "range-map")),
+    allow(rustdoc::broken_intra_doc_links)
+)]
 #![deny(unsafe_code)]
 // Clippy's pedantic set, with these exceptions. Those of a single place are written there.
 #![warn(missing_debug_implementations, clippy::pedantic, clippy::use_self)]
@@ -45,6 +50,8 @@ compile_error!("`--cfg loom` needs kvma's feature `loom`: its locks and atomics 
 pub mod addr_space;
 mod error;
 mod flags;
+#[cfg(feature = "guest")]
+pub mod guest;
 pub mod hooks;
 pub mod node;
 mod pending_flush;

@@ -208,6 +208,24 @@ struct kvma_file;
 // `MAP_SYNC` works: the file is persistent memory.
 #define KVMA_FILE_PERSISTENT (1 << 5)
 
+// The file is sealed against writing (`F_SEAL_WRITE`, `F_SEAL_FUTURE_WRITE`).
+#define KVMA_FILE_WRITE_SEALED (1 << 6)
+
+// The kernel alone chooses the address (`EINVAL` for any other), as for rings of io_uring(7).
+#define KVMA_RESTRICT_ADDRESS 1
+
+// mremap moves it alone, not with other VMAs (`EFAULT`), as segments of System V shared memory.
+#define KVMA_RESTRICT_JOINT_MOVE (1 << 1)
+
+// It cannot be split (`EINVAL`), as buffers of perf_event_open(2).
+#define KVMA_RESTRICT_SPLIT (1 << 2)
+
+// mlock and the like pass it over, as secret memory and files of persistent memory.
+#define KVMA_RESTRICT_LOCK (1 << 3)
+
+// Pages come in by the program's own accesses alone, as those of memfd_secret(2).
+#define KVMA_RESTRICT_POPULATE (1 << 4)
+
 // `CAP_IPC_LOCK`: may lock more memory than the limit.
 #define KVMA_CAP_IPC_LOCK 1
 
@@ -621,6 +639,15 @@ struct kvma_file {
     // The size in bytes of the huge pages that the file consists of, as in hugetlbfs and as
     // `huge_memory` makes it. 0: it does not.
     uint64_t huge_page;
+    // Whether mappings go where the search without regard to huge pages ends, unless huge pages
+    // fit elsewhere: the rule of tmpfs with `huge=always` and the like.
+    bool huge_shmem;
+    // What calls may not do to its VMAs: `KVMA_RESTRICT_ADDRESS` and the like. Unknown bits are
+    // ignored.
+    uint32_t restrictions;
+    // The size in bytes of a segment of System V shared memory, for `kvma_linux_shmat`. 0: it is
+    // none.
+    uint64_t segment_size;
 };
 
 // What a file descriptor stands for in one mmap call.
@@ -649,6 +676,19 @@ struct kvma_linux_mmap_args {
     uint64_t offset;
     // What the file descriptor stands for; NULL if it is bad. Not read with `MAP_ANONYMOUS`.
     const struct kvma_open_file *file;
+};
+
+// The arguments of shmat(2).
+struct kvma_linux_shmat_args {
+    // The segment behind the identifier, as a file of this attachment alone, whose `segment_size`
+    // is set. The call takes references of its own. NULL if there is none.
+    struct kvma_file *segment;
+    // Why there is none: an errno of either sign (0: `EINVAL`). Not read if there is one.
+    int32_t error;
+    // The address; 0 to let one be chosen.
+    uint64_t addr;
+    // `SHM_*`
+    uint64_t flags;
 };
 
 // A range in an I/O vector.
@@ -688,6 +728,8 @@ struct kvma_linux_layout {
     uint64_t guard_gap;
     // The size of the huge pages to which large mappings are aligned; 0: they are not.
     uint64_t huge;
+    // The number of the processor's protection keys, at most 16; 0: there are none.
+    uint32_t protection_keys;
     // Whether searches go from the bottom up.
     bool bottom_up;
     // The first address that is not user space's (`TASK_SIZE`). Only to be read.
@@ -766,8 +808,14 @@ struct kvma_kernel {
     // Makes an object of `len` bytes for shared anonymous memory, with a reference for the caller;
     // or returns NULL and writes an errno to `err` (0: `ENOMEM`).
     struct kvma_file *(*shared_memory)(void *udata, uint64_t len, uint64_t vm_flags, int32_t *err);
-    // Lets the file refuse to be mapped.
-    int32_t (*map_file)(void *udata, const struct kvma_open_file *file, uint64_t vm_flags);
+    // Lets the file refuse to be mapped, or change the flags of the VMA. `vma` is what will be
+    // mapped unless it merges. `vm_flags` are its flags so far: the file may set and clear
+    // `io de pf mm`, `dc dd`, `lo lf`, `sr rr` and `hg nh`, and clear `mr mw me`; other changes do
+    // not count. A file that adds `lo` need not look at the limit on locked memory.
+    int32_t (*map_file)(void *udata,
+                        const struct kvma_open_file *file,
+                        const struct kvma_piece *vma,
+                        uint64_t *vm_flags);
     // Works on the pages of a piece, `KVMA_PAGE_OP_POPULATE` or the like. `flush_begin` follows
     // those that may take page-table entries away or narrow them: all but the `POPULATE` ones,
     // `WILL_NEED`, `GUARD_REMOVE` and `RESIDENCY`.
@@ -1073,6 +1121,15 @@ kvma_status kvma_linux_mmap(struct kvma_linux *mm,
                             struct kvma_linux_call *in_call,
                             const struct kvma_linux_mmap_args *args,
                             uint64_t *addr);
+
+// shmat(2): attaches a segment of System V shared memory, and writes the address to `addr`.
+kvma_status kvma_linux_shmat(struct kvma_linux *mm,
+                             struct kvma_linux_call *in_call,
+                             const struct kvma_linux_shmat_args *args,
+                             uint64_t *addr);
+
+// shmdt(2): detaches the segment that was attached at `addr`.
+kvma_status kvma_linux_shmdt(struct kvma_linux *mm, struct kvma_linux_call *in_call, uint64_t addr);
 
 // munmap(2): unmaps a range.
 kvma_status kvma_linux_munmap(struct kvma_linux *mm,

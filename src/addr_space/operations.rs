@@ -150,6 +150,24 @@ where
         self.update(nodes, hooks, |map, update| map.relocate(from, len, to, source, merge, update))
     }
 
+    /// Moves `len` bytes from `from` to `to` without their page-table entries: [`VmMap::remap`].
+    /// `attrs` runs under the lock.
+    ///
+    /// # Errors
+    ///
+    /// As [`VmMap::remap`]; [`Error::Reentrant`].
+    pub fn remap<H: Hooks<V> + ?Sized>(
+        &self,
+        from: u64,
+        len: u64,
+        to: u64,
+        attrs: impl Fn(Attrs) -> Attrs,
+        merge: Merge,
+        hooks: &mut H,
+    ) -> Result<(), H::Error> {
+        self.once(hooks, |map, update| map.remap(from, len, to, attrs, merge, update))
+    }
+
     /// Splits the VMA that holds `addr` there: [`VmMap::split_at`].
     ///
     /// # Errors

@@ -1,14 +1,14 @@
 //! execve(2) and exit(2), as far as the address space is concerned: what there is before a program
 //! makes its first call, and removing everything.
 
-use super::file::{Alignment, File};
+use super::file::File;
 use super::kernel::Kernel;
 use super::layout::Layout;
 use super::limits::Usage;
 use super::mm::{Call, Mm, MmAlloc};
 use super::pkey::Keys;
 use super::vm_flags::VmFlags;
-use super::vma::{LinuxVma, Role, attrs, with_huge_pages};
+use super::vma::{LinuxVma, Role, attrs, with_file};
 use crate::addr_space::{MAX_VMAS_PER_LOCK_HOLD, NODES_PER_OPERATION, Progress};
 use crate::{AddrSpace, Backing, Errno, Error, Merge, RawLock};
 
@@ -98,8 +98,8 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
             None => Backing::Anonymous,
         };
         let mut attrs = attrs(flags, backing, role);
-        if let Some(Alignment::HugeTlb(page)) = object.map(F::alignment) {
-            attrs = with_huge_pages(attrs, page)?;
+        if let Some(file) = object {
+            attrs = with_file(attrs, file)?;
         }
         let charge = if flags.contains(VmFlags::ACCOUNT) { len } else { 0 };
         self.charged(charge, call, |mm, call| {

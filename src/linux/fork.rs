@@ -27,7 +27,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// the parent are invalidated, then the kernel gets each of the child's VMAs
     /// ([`Kernel::inherit`]), and `flush_begin` follows.
     ///
-    /// O(n log n). Behind a lock, [`AddrSpace::fork`](crate::AddrSpace::fork) takes the nodes
+    /// O(n). Behind a lock, [`AddrSpace::fork`](crate::AddrSpace::fork) takes the nodes
     /// before it takes the lock.
     ///
     /// # Errors

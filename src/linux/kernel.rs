@@ -12,7 +12,7 @@ use crate::{Errno, Hooks, Piece};
 
 bitflags! {
     /// The capabilities of the caller (capabilities(7)), as far as memory calls ask for them.
-    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
     pub struct Capabilities: u8 {
         /// `CAP_IPC_LOCK`: lock more memory than the limit.
         const IPC_LOCK = 1;
@@ -142,15 +142,27 @@ pub trait Kernel<F: File>: Hooks<LinuxVma<F>, Error = Errno> {
         Err(Errno::ENOMEM)
     }
 
-    /// Asks the file whether it agrees to be mapped (`f_op->mmap`).
+    /// Asks the file whether it agrees to be mapped, and returns the flags of the VMA
+    /// (`f_op->mmap`, `f_op->mmap_prepare`).
+    ///
+    /// `vma` shows what will be mapped unless it merges: the range, and where in the file it
+    /// begins. `flags` are its flags so far, to be returned as they are, or with others of
+    /// [`VmFlags::OF_FILE`] or less of [`VmFlags::MAY_ACCESS`]; other differences do not count.
+    /// With `io`, `de`, `pf` or `mm` it never merges and is never locked. A file that adds `lo` need
+    /// not look at the limit on locked memory: over it, mmap returns `EAGAIN`.
     ///
     /// # Errors
     ///
     /// Whatever mmap is to return: the file's own errno. Old mappings at a fixed address are gone
     /// by then.
-    fn map_file(&mut self, file: &OpenFile<F>, flags: VmFlags) -> Result<(), Errno> {
-        let _ = (file, flags);
-        Ok(())
+    fn map_file(
+        &mut self,
+        file: &OpenFile<F>,
+        vma: &Piece<'_, LinuxVma<F>>,
+        flags: VmFlags,
+    ) -> Result<VmFlags, Errno> {
+        let _ = (file, vma);
+        Ok(flags)
     }
 
     /// Lets a child inherit the pages of a VMA, at the same addresses.

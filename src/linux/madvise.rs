@@ -2,7 +2,7 @@
 
 use super::PageRange;
 use super::abi::int;
-use super::file::File;
+use super::file::{File, Restrictions};
 use super::kernel::Kernel;
 use super::layout::Layout;
 use super::mm::{Call, Mm, MmAlloc};
@@ -171,8 +171,8 @@ impl Madvise {
             Self::PageOut => {
                 allow(without(lock_or_pfn | VmFlags::HUGE_TLB), Effect::Pages(PageOp::PageOut))?
             }
-            Self::PopulateRead => populate(old, VmFlags::READ, PageOp::PopulateRead)?,
-            Self::PopulateWrite => populate(old, VmFlags::WRITE, PageOp::PopulateWrite)?,
+            Self::PopulateRead => populate(vma, VmFlags::READ, PageOp::PopulateRead)?,
+            Self::PopulateWrite => populate(vma, VmFlags::WRITE, PageOp::PopulateWrite)?,
             Self::Collapse => allow(may_collapse(vma, layout), Effect::Pages(PageOp::Collapse))?,
             Self::GuardInstall => {
                 let unfit = VmFlags::SPECIAL | VmFlags::HUGE_TLB | VmFlags::LOCKED;
@@ -205,8 +205,10 @@ fn may_collapse(vma: &VmaView, layout: &Layout) -> bool {
 
 /// Returns the effect of `MADV_POPULATE_*`, which Linux treats like accesses
 /// (`faultin_page_range`).
-fn populate(flags: VmFlags, needed: VmFlags, op: PageOp) -> Result<Effect, Errno> {
-    if flags.intersects(VmFlags::IO | VmFlags::PFN_MAP) || !flags.contains(needed) {
+fn populate(vma: &VmaView, needed: VmFlags, op: PageOp) -> Result<Effect, Errno> {
+    let unfit =
+        vma.has_any(VmFlags::IO | VmFlags::PFN_MAP) || vma.forbids(Restrictions::NO_POPULATE);
+    if unfit || !vma.has(needed) {
         return Err(Errno::EINVAL);
     }
     Ok(Effect::Pages(op))

@@ -2,7 +2,7 @@
 
 use super::PageRange;
 use super::abi::{MLOCK_ONFAULT, int};
-use super::file::File;
+use super::file::{File, Restrictions};
 use super::kernel::{Capabilities, Kernel};
 use super::limits::Resource;
 use super::mm::{Call, Mm, MmAlloc};
@@ -11,7 +11,7 @@ use super::vma::vm_flags;
 use super::vma_view::{Gaps, VmaView};
 use crate::Errno;
 
-/// VMAs with one of these flags are never locked.
+/// VMAs with one of these flags are never locked, nor are those of files that forbid it.
 pub(super) const UNLOCKABLE: VmFlags =
     VmFlags::SPECIAL.union(VmFlags::HUGE_TLB).union(VmFlags::DROPPABLE);
 
@@ -186,7 +186,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         lock: VmFlags,
         call: &mut Call<'_, F, A, K>,
     ) -> Result<(), Errno> {
-        if vma.has_any(UNLOCKABLE) {
+        if vma.has_any(UNLOCKABLE) || vma.forbids(Restrictions::NO_LOCK) {
             return Ok(());
         }
         self.set_flags(vma, part, (vma.flags - VmFlags::LOCK) | lock, call)

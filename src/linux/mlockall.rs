@@ -2,7 +2,7 @@
 
 use super::PageRange;
 use super::abi::{MCL_CURRENT, MCL_FUTURE, MCL_ONFAULT, int};
-use super::file::File;
+use super::file::{File, Restrictions};
 use super::kernel::{Capabilities, Kernel};
 use super::limits::Resource;
 use super::mlock::UNLOCKABLE;
@@ -199,7 +199,10 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     fn may_lock_batch(&self, batch: PageRange) -> bool {
         let more = self
             .vmas_in(batch)
-            .filter(|(vma, _)| !vm_flags(&vma.attrs()).intersects(UNLOCKABLE | VmFlags::LOCKED))
+            .filter(|(vma, _)| {
+                !vm_flags(&vma.attrs()).intersects(UNLOCKABLE | VmFlags::LOCKED)
+                    && !vma.data().restrictions().contains(Restrictions::NO_LOCK)
+            })
             .fold(0, |sum: u64, (_, pages)| sum.saturating_add(self.layout.bytes(pages)));
         self.usage.locked().saturating_add(more) <= self.limit(Resource::MemLock)
     }

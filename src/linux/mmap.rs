@@ -7,7 +7,7 @@ use super::abi::{
     MAP_POPULATE, MAP_PRIVATE, MAP_SHARED, MAP_SHARED_VALIDATE, MAP_STACK, MAP_SYNC, MAP_TYPE,
     PROT_WRITE,
 };
-use super::file::{Alignment, File, MAX_FILE_BYTES, OpenFile, Rights, Traits};
+use super::file::{Alignment, File, MAX_FILE_BYTES, OpenFile, Restrictions, Rights, Traits};
 use super::kernel::Kernel;
 use super::layout::round_up;
 use super::mm::{Call, Mm, MmAlloc};
@@ -15,8 +15,8 @@ use super::mprotect::access_flags;
 use super::overcommit::Overcommit;
 use super::unmapped_area::PlacementRequest;
 use super::vm_flags::VmFlags;
-use super::vma::{LinuxVma, Role, attrs, with_huge_pages};
-use crate::{Backing, Errno, Merge, SplitGranularity};
+use super::vma::{LinuxVma, Role, attrs, with_file, with_huge_pages, with_vm_flags};
+use crate::{Attrs, Backing, Errno, Merge, Piece, SplitGranularity, VmRange};
 
 /// The file is in use as swap space ("text file busy").
 const ETXTBSY: Errno = Errno(26);
@@ -49,6 +49,17 @@ enum MmapSource<'f, F> {
     File(&'f OpenFile<F>),
     /// `MAP_HUGETLB`: an object that the kernel makes, even if the mapping is private.
     Huge,
+}
+
+/// The arguments of mmap that count for a file as for anonymous memory (`do_mmap`). Bytes.
+pub(super) struct MmapArgs {
+    pub(super) addr: u64,
+    pub(super) len: u64,
+    pub(super) prot: u64,
+    pub(super) flags: u64,
+    pub(super) offset: u64,
+    /// Bytes of the huge pages that it is to consist of, if it is.
+    pub(super) huge: Option<u64>,
 }
 
 /// A mapping that has passed the checks of its arguments.
@@ -108,14 +119,13 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         answer
     }
 
-    /// Checks the arguments, and maps (`ksys_mmap_pgoff`, `do_mmap`).
+    /// Finds out what is to be mapped, and maps it (`ksys_mmap_pgoff`).
     fn try_mmap<K: Kernel<F> + ?Sized>(
         &mut self,
         args: &Mmap<F>,
         call: &mut Call<'_, F, A, K>,
     ) -> Result<u64, Errno> {
-        let caps = call.hooks().capabilities();
-        let &Mmap { addr, len, prot, mut flags, offset, ref file } = args;
+        let &Mmap { addr, len, prot, flags, offset, ref file } = args;
         if !self.layout.is_aligned(offset) {
             return Err(Errno::EINVAL);
         }
@@ -125,6 +135,22 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         };
         let huge = huge_page_size(flags, file, call.hooks())?;
         let len = huge.map_or(len, |page| round_up(len, page));
+        self.do_mmap(MmapArgs { addr, len, prot, flags, offset, huge }, file, call)
+    }
+
+    /// Checks the arguments, and maps (`do_mmap`).
+    ///
+    /// # Errors
+    ///
+    /// Those of mmap(2), and those of the kernel and the file.
+    pub(super) fn do_mmap<K: Kernel<F> + ?Sized>(
+        &mut self,
+        args: MmapArgs,
+        file: Option<&OpenFile<F>>,
+        call: &mut Call<'_, F, A, K>,
+    ) -> Result<u64, Errno> {
+        let caps = call.hooks().capabilities();
+        let MmapArgs { addr, len, prot, mut flags, offset, huge } = args;
         // Rounding up to huge pages may have wrapped.
         if len == 0 {
             return Err(Errno::EINVAL);
@@ -143,11 +169,17 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
             Some(page) => Alignment::HugeTlb(page),
             None => self.alignment(addr, len, flags, file),
         };
+        let restrictions = file.map_or(Restrictions::empty(), |file| file.file().restrictions());
         let file_offset = if file.is_some() { offset } else { 0 };
-        let range = self.get_unmapped_area(
-            &PlacementRequest { addr, len, offset: file_offset, map_flags: flags, alignment },
-            caps,
-        )?;
+        let request = PlacementRequest {
+            addr,
+            len,
+            offset: file_offset,
+            map_flags: flags,
+            alignment,
+            restrictions,
+        };
+        let range = self.get_unmapped_area(&request, caps)?;
         if flags & MAP_FIXED_NOREPLACE != 0 && self.first_in(range).is_some() {
             return Err(Errno::EEXIST);
         }
@@ -263,17 +295,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
                 let page = huge.ok_or(Errno::EINVAL)?;
                 (Some(call.hooks().huge_memory(page, len, flags)?), offset)
             }
-            MmapSource::File(file) => {
-                let knows_sync = file.traits().contains(Traits::KNOWS_SYNC);
-                if flags.contains(VmFlags::SYNC)
-                    && knows_sync
-                    && !file.traits().contains(Traits::PERSISTENT)
-                {
-                    return Err(Errno::EOPNOTSUPP);
-                }
-                call.hooks().map_file(file, flags)?;
-                (Some(file.file().clone()), offset)
-            }
+            MmapSource::File(file) => (Some(file.file().clone()), offset),
         };
         let (backing, data) = match object {
             None => (Backing::Anonymous, LinuxVma::anonymous()),
@@ -282,6 +304,17 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
                 (backing, LinuxVma::new(object, Role::Object))
             }
         };
+        let mut attrs = attrs(flags, backing, data.role());
+        if let MmapSource::File(file) = source {
+            match self.ask_file(file, range, attrs, flags, &data, call) {
+                Ok((of_file, its_flags)) => (attrs, flags) = (of_file, its_flags),
+                Err(errno) => {
+                    // The handle is dropped after unlock.
+                    call.owed.reject(data);
+                    return Err(errno);
+                }
+            }
+        }
         let mut merge = Merge::Both;
         if flags.contains(VmFlags::DROPPABLE | VmFlags::LOCKED) {
             // Droppable memory cannot be locked. Linux finds that out only after it has looked for
@@ -289,11 +322,46 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
             flags -= VmFlags::LOCK;
             merge = Merge::Never;
         }
-        let mut attrs = attrs(flags, backing, data.role());
         if let Some(page) = huge {
             attrs = with_huge_pages(attrs, page)?;
         }
-        self.insert(range, attrs, data, merge, call)
+        self.insert(range, with_vm_flags(attrs, flags), data, merge, call)
+    }
+
+    /// Asks a file whether and how it is mapped (`mmap_file`, `call_mmap_prepare`). Returns the
+    /// attributes and the flags of its VMA.
+    fn ask_file<K: Kernel<F> + ?Sized>(
+        &self,
+        file: &OpenFile<F>,
+        range: PageRange,
+        attrs: Attrs,
+        flags: VmFlags,
+        data: &LinuxVma<F>,
+        call: &mut Call<'_, F, A, K>,
+    ) -> Result<(Attrs, VmFlags), Errno> {
+        let traits = file.traits();
+        if flags.contains(VmFlags::SYNC)
+            && traits.contains(Traits::KNOWS_SYNC)
+            && !traits.contains(Traits::PERSISTENT)
+        {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        let attrs = with_file(attrs, file.file())?;
+        let piece = Piece::new(VmRange::from_pages(range, self.layout.page_size()), attrs, data);
+        let wanted = call.hooks().map_file(file, &piece, flags)?;
+        let mut new = (flags - VmFlags::OF_FILE - VmFlags::MAY_ACCESS)
+            | (wanted & VmFlags::OF_FILE)
+            | (wanted & flags & VmFlags::MAY_ACCESS);
+        if new.intersects(VmFlags::SPECIAL) {
+            // Its pages are not the kernel's to lock (`__mmap_complete`).
+            new -= VmFlags::LOCK;
+        }
+        let caps = call.hooks().capabilities();
+        let len = self.layout.bytes(range.len());
+        if !flags.contains(VmFlags::LOCKED) && !self.may_lock_more(new, len, caps) {
+            return Err(Errno::EAGAIN);
+        }
+        Ok((attrs, new))
     }
 }
 
@@ -312,7 +380,9 @@ fn huge_page_size<F: File, K: Kernel<F> + ?Sized>(
     let page = match file.map(|file| file.file().alignment()) {
         // The file has the page size of its file system.
         Some(Alignment::HugeTlb(page)) => Some(page),
-        Some(Alignment::Page | Alignment::Huge) | None if !asked => return Ok(None),
+        Some(Alignment::Page | Alignment::Huge | Alignment::HugeShmem) | None if !asked => {
+            return Ok(None);
+        }
         Some(_) => None,
         None => kernel.huge_page((flags >> MAP_HUGE_SHIFT & MAP_HUGE_MASK) as u32),
     };
@@ -385,6 +455,13 @@ fn file_flags<F>(
     }
     if vm.contains(VmFlags::GROWS_DOWN) {
         return Err(Errno::EINVAL);
+    }
+    if traits.contains(Traits::WRITE_SEALED) && vm.contains(VmFlags::SHARED) {
+        // `memfd_check_seals_mmap`
+        if vm.contains(VmFlags::WRITE) {
+            return Err(Errno::EPERM);
+        }
+        vm -= VmFlags::MAY_WRITE;
     }
     Ok(vm)
 }

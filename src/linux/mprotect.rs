@@ -67,7 +67,8 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     ///
     /// # Errors
     ///
-    /// Those of [`mprotect`](Self::mprotect), and `EINVAL` for a key that is not allocated.
+    /// Those of [`mprotect`](Self::mprotect), and `EINVAL` for a key that is not allocated, which on
+    /// a processor without keys is even key 0.
     ///
     /// ```
     /// use kvma::linux::abi::PROT_READ;
@@ -116,7 +117,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         if prot & !(PROT_READ | PROT_WRITE | PROT_EXEC | PROT_SEM) != 0 {
             return Err(Errno::EINVAL);
         }
-        if key.is_some_and(|key| !self.keys.has(key)) {
+        if key.is_some_and(|key| !self.has_key(key)) {
             return Err(Errno::EINVAL);
         }
         let first = self.first_in(range).ok_or(Errno::ENOMEM)?;

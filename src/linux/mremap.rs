@@ -2,7 +2,7 @@
 
 use super::PageRange;
 use super::abi::{MAP_FIXED, MREMAP_DONTUNMAP, MREMAP_FIXED, MREMAP_MAYMOVE};
-use super::file::{Alignment, File};
+use super::file::{Alignment, File, Restrictions};
 use super::kernel::Kernel;
 use super::layout::{Layout, round_up};
 use super::mm::{Call, Mm, MmAlloc};
@@ -179,6 +179,11 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     ) -> Result<u64, Errno> {
         self.vma_at(remap.old.start).ok_or(Errno::EFAULT)?;
         self.for_each_vma(remap.old, Gaps::Ignore, call, |mm, vma, part, call| {
+            // It might go elsewhere than the others.
+            let alone = vma.forbids(Restrictions::NO_ADDRESS | Restrictions::NO_JOINT_MOVE);
+            if alone && (part.start > remap.old.start || vma.range.end < remap.old.end) {
+                return Err(Errno::EFAULT);
+            }
             let distance = mm.layout.bytes(part.start - remap.old.start);
             let new_addr = remap.new_addr + distance;
             let piece = Remap { old: part, new_len: part.len(), new_addr, ..*remap };
@@ -373,7 +378,8 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
             Backing::Object { offset, .. } => offset,
             Backing::Anonymous => 0,
         };
-        PlacementRequest { addr: hint, len, offset, map_flags, alignment }
+        let restrictions = vma.restrictions();
+        PlacementRequest { addr: hint, len, offset, map_flags, alignment, restrictions }
     }
 
     /// Moves what is mapped, with what is added behind it (`copy_vma_and_data`,

@@ -15,6 +15,7 @@
 
 #![allow(unsafe_code)]
 
+mod build;
 mod check;
 mod cursor;
 mod gap;
@@ -29,6 +30,7 @@ use core::ptr::{self, NonNull};
 
 use intrusive_collections::RBTree;
 
+pub(crate) use self::build::Filling;
 pub(crate) use self::cursor::{CursorMut, Entries, EntryRef};
 pub(crate) use self::gap::GapQuery;
 use self::link_ops::{Handle, TreeAdapter};
@@ -337,9 +339,32 @@ impl<T: Content> Tree<T> {
         attrs: T::Attrs,
         data: Option<T::Data>,
     ) {
+        let new = self.init(free, range, gap, attrs, data);
+        // SAFETY: `new` is ours alone until it is linked; `succ` is a node of this tree.
+        unsafe {
+            self.rb.cursor_mut_from_ptr(succ).insert_before(Handle(new));
+            // Asks the adapter for the link, which propagates the largest gaps (see `link_ops`).
+            let _ = self.rb.cursor_from_ptr(new.as_ptr());
+            link_ops::propagate(succ);
+        }
+        self.reroot();
+        self.len += 1;
+        self.pages += range.len();
+    }
+
+    /// Makes a free node an entry of this tree, to be linked next.
+    #[inline(always)]
+    fn init(
+        &self,
+        free: FreeNode<T>,
+        range: PageRange<T::Position>,
+        gap: T::Position,
+        attrs: T::Attrs,
+        data: Option<T::Data>,
+    ) -> NonNull<Node<T>> {
         let key = data.as_ref().map_or(0, T::key);
         let new = free.into_raw();
-        // SAFETY: `new` is ours alone until it is linked; `succ` is a node of this tree.
+        // SAFETY: a free node is valid, ours alone, and holds no data.
         unsafe {
             let node = new.as_ref();
             node.write_begin_above(self.generation_floor);
@@ -357,14 +382,13 @@ impl<T: Content> Tree<T> {
                 None => hot | NO_DATA,
             };
             node.write_end(hot, self.pending_flushes());
-            self.rb.cursor_mut_from_ptr(succ).insert_before(Handle(new));
-            // Asks the adapter for the link, which propagates the largest gaps (see `link_ops`).
-            let _ = self.rb.cursor_from_ptr(new.as_ptr());
-            link_ops::propagate(succ);
         }
-        self.reroot();
-        self.len += 1;
-        self.pages += range.len();
+        new
+    }
+
+    /// Fills this tree, which is empty, with entries in ascending order. O(n) for all of them.
+    pub(crate) fn fill(&mut self) -> Filling<'_, T> {
+        Filling::new(self)
     }
 
     /// Unlinks a node. Returns it and its successor, whose gap grows by `freed` pages. Not for the

@@ -24,6 +24,7 @@ mod claim;
 mod display;
 mod fork;
 mod relocate;
+mod remap;
 mod restore;
 mod transfer;
 mod updater;

@@ -515,8 +515,6 @@ fn calls_that_are_not_served_have_the_numbers_of_linux() {
         ("migrate_pages", libc::SYS_migrate_pages),
         ("move_pages", libc::SYS_move_pages),
         ("memfd_secret", libc::SYS_memfd_secret),
-        ("shmat", libc::SYS_shmat),
-        ("shmdt", libc::SYS_shmdt),
         ("shmget", libc::SYS_shmget),
         ("shmctl", libc::SYS_shmctl),
         ("io_setup", libc::SYS_io_setup),

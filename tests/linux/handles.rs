@@ -81,8 +81,13 @@ impl Kernel<Handle> for Refusing {
         refuse(self.charge)
     }
 
-    fn map_file(&mut self, _file: &OpenFile<Handle>, _flags: VmFlags) -> Result<(), Errno> {
-        refuse(self.files)
+    fn map_file(
+        &mut self,
+        _file: &OpenFile<Handle>,
+        _vma: &Piece<'_, LinuxVma<Handle>>,
+        flags: VmFlags,
+    ) -> Result<VmFlags, Errno> {
+        refuse(self.files).map(|()| flags)
     }
 
     fn inherit(&mut self, _: Inheritance, vma: &Piece<'_, LinuxVma<Handle>>) -> Result<(), Errno> {

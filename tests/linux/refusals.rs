@@ -22,7 +22,12 @@ impl Hooks<LinuxVma<Inode>> for Refuses {
 }
 
 impl Kernel<Inode> for Refuses {
-    fn map_file(&mut self, _file: &OpenFile<Inode>, _flags: VmFlags) -> Result<(), Errno> {
+    fn map_file(
+        &mut self,
+        _file: &OpenFile<Inode>,
+        _vma: &Piece<'_, LinuxVma<Inode>>,
+        _flags: VmFlags,
+    ) -> Result<VmFlags, Errno> {
         Err(Errno(4001))
     }
 

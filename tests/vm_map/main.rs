@@ -10,4 +10,6 @@ mod misbehaving_kernels;
 mod mistakes_of_others;
 mod model;
 mod printing;
+mod remap;
+mod small_worlds;
 mod user_data;

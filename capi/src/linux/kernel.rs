@@ -126,9 +126,17 @@ pub struct kvma_kernel {
             err: *mut i32,
         ) -> *mut kvma_file,
     >,
-    /// Lets the file refuse to be mapped.
+    /// Lets the file refuse to be mapped, or change the flags of the VMA. `vma` is what will be
+    /// mapped unless it merges. `vm_flags` are its flags so far: the file may set and clear
+    /// `io de pf mm`, `dc dd`, `lo lf`, `sr rr` and `hg nh`, and clear `mr mw me`; other changes do
+    /// not count. A file that adds `lo` need not look at the limit on locked memory.
     pub map_file: Option<
-        unsafe extern "C" fn(udata: *mut c_void, file: *const kvma_open_file, vm_flags: u64) -> i32,
+        unsafe extern "C" fn(
+            udata: *mut c_void,
+            file: *const kvma_open_file,
+            vma: *const kvma_piece,
+            vm_flags: *mut u64,
+        ) -> i32,
     >,
     /// Works on the pages of a piece, `KVMA_PAGE_OP_POPULATE` or the like. `flush_begin` follows
     /// those that may take page-table entries away or narrow them: all but the `POPULATE` ones,
@@ -302,11 +310,20 @@ impl Kernel<FileRef> for KernelTable {
         made(file, error)
     }
 
-    fn map_file(&mut self, file: &OpenFile<FileRef>, flags: VmFlags) -> Result<(), Errno> {
-        let Some(map_file) = self.kernel.and_then(|kernel| kernel.map_file) else { return Ok(()) };
+    fn map_file(
+        &mut self,
+        file: &OpenFile<FileRef>,
+        vma: &Piece<'_, FileVma>,
+        flags: VmFlags,
+    ) -> Result<VmFlags, Errno> {
+        let Some(map_file) = self.kernel.and_then(|kernel| kernel.map_file) else {
+            return Ok(flags);
+        };
+        let mut bits = flags.bits();
         // SAFETY: the table's documentation promises this call for a file that is going to be
-        // mapped; the file is borrowed for the call.
-        answer(unsafe { map_file(self.udata(), &file.into(), flags.bits()) })
+        // mapped; the file and the piece are borrowed for the call, and `bits` lives for it.
+        answer(unsafe { map_file(self.udata(), &file.into(), &vma.into(), &raw mut bits) })?;
+        Ok(VmFlags::from_bits_retain(bits))
     }
 
     fn page_op(&mut self, op: PageOp, piece: &Piece<'_, FileVma>) -> Result<(), Errno> {

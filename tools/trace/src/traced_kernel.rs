@@ -123,12 +123,17 @@ impl<'a, K: Kernel<Backing<'a>>> Kernel<Backing<'a>> for TracedKernel<'_, 'a, K>
         Ok(self.backing.unwrap_or(Backing { text: "00:00 0 /anon_hugepage (deleted)" }))
     }
 
-    fn map_file(&mut self, file: &OpenFile<Backing<'a>>, flags: VmFlags) -> Result<(), Errno> {
+    fn map_file(
+        &mut self,
+        file: &OpenFile<Backing<'a>>,
+        vma: &Piece<'_, Vma<'a>>,
+        flags: VmFlags,
+    ) -> Result<VmFlags, Errno> {
         // A trace names the object of every mapping. Where it does not, the file has refused.
         if self.backing.is_none() {
             return Err(Errno::ENODEV);
         }
-        self.inner.map_file(file, flags)
+        self.inner.map_file(file, vma, flags)
     }
 }
 

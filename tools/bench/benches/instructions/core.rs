@@ -36,6 +36,12 @@ pub fn add(table: &mut Table) {
 
     table.add("VmMap: relocate there and back", 2_000, op(map, map_len, starts, map_relocate));
     table.add("VmMap: fork", 10, op(map, map_len, || vec![()], map_fork));
+    let clear = op(with_saved, saved_len, || vec![()], clear_and_restore);
+    table.add("VmMap: clear + restore", 10, clear);
+    let protect = op(with_saved, saved_len, || vec![()], protect_and_restore);
+    table.add("VmMap: update_attrs of all + restore", 10, protect);
+    let split = op(with_saved, saved_len, || vec![()], split_and_restore);
+    table.add("VmMap: unmap a page of each + restore", 10, split);
     table.add("VmMap: split_at + merge_at", 2_000, op(map, map_len, starts, map_split));
     let update = op(map, map_len, starts, map_update);
     table.add("VmMap: update_attrs of a page and back", 2_000, update);
@@ -77,6 +83,49 @@ fn map_fork(map: &mut Map, (): ()) -> u64 {
     let child = map.fork(*map.alloc(), |vma| Ok::<_, Error>(Some((vma.attrs(), ())))).unwrap();
     assert_eq!(child.len(), map.len());
     child.mapped_bytes()
+}
+
+/// A map, and a copy of it to go back to.
+struct WithSaved {
+    map: Map,
+    saved: Map,
+    starts: Vec<u64>,
+}
+
+fn with_saved() -> WithSaved {
+    let map = map();
+    let saved = map.fork(*map.alloc(), |vma| Ok::<_, Error>(Some((vma.attrs(), ())))).unwrap();
+    let mut starts = starts();
+    starts.sort_unstable();
+    WithSaved { map, saved, starts }
+}
+
+fn saved_len(both: &WithSaved) -> usize {
+    both.map.len()
+}
+
+fn restore(both: &mut WithSaved) -> u64 {
+    both.map.restore(&both.saved, |_, _| true, &mut NoHooks).unwrap();
+    both.map.mapped_bytes()
+}
+
+fn clear_and_restore(both: &mut WithSaved, (): ()) -> u64 {
+    both.map.clear(&mut NoHooks).unwrap();
+    restore(both)
+}
+
+fn protect_and_restore(both: &mut WithSaved, (): ()) -> u64 {
+    let read_only = |vma: &Vma<'_, ()>| vma.attrs().with_prot(Prot::READ);
+    let (start, end) = (both.starts[0], both.starts[both.starts.len() - 1] + LEN);
+    both.map.update_attrs(start, end - start, read_only, &mut NoHooks).unwrap();
+    restore(both)
+}
+
+fn split_and_restore(both: &mut WithSaved, (): ()) -> u64 {
+    for start in &both.starts {
+        both.map.unmap(start + PAGE, PAGE, &mut NoHooks).unwrap();
+    }
+    restore(both)
 }
 
 fn map_split(map: &mut Map, start: u64) -> u64 {

@@ -1,0 +1,105 @@
+//! Adding memory slots.
+
+use super::Guest;
+use super::books::{NewSlot, numbered};
+use super::data::{Content, GuestAlloc, GuestData, SlotEntry};
+use super::refusal::Refusal;
+use super::slot::{SlotNumber, SlotRequest};
+use crate::placement::{MapRequest, Placement};
+use crate::range::VmRange;
+use crate::split_merge::Merge;
+use crate::vm_map::Updater;
+use crate::vma::Attrs;
+
+/// The nodes that a new slot takes: one in each map.
+pub(super) const NODES_PER_SLOT: usize = 3;
+
+impl<D, A: GuestAlloc<D>> Guest<D, A> {
+    /// Adds a memory slot, and returns its number.
+    ///
+    /// O(log n + k log n), where k is how many slots show the same memory. Needs three nodes.
+    /// Hooks: `prepare` and `on_map` for the whole slot.
+    ///
+    /// ```
+    /// use kvma::guest::{Guest, HostBacking, Refusal, SlotNumber, SlotRequest};
+    /// # use kvma::guest::GuestNode;
+    /// # use kvma::{Error, FixedPool, NoHooks, PageSize};
+    /// # let pool = FixedPool::<GuestNode, 16>::new();
+    ///
+    /// let mut guest = Guest::new(0..=0xffff_ffff, PageSize::SIZE_4K, &pool)?;
+    /// let ram = SlotRequest::ram(0, 0x10_0000, HostBacking::Host { addr: 0x800_0000 });
+    /// assert_eq!(guest.add_slot(ram, &mut NoHooks), Ok(SlotNumber::new(0)));
+    /// let device = SlotRequest::mmio(0xf_f000, 0x1000, 3);
+    /// let refused: Result<_, Refusal<Error>> = guest.add_slot(device, &mut NoHooks);
+    /// assert_eq!(refused, Err(Refusal::InTheWay(SlotNumber::new(0))));
+    /// # Ok::<(), kvma::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::InTheWay`], [`Refusal::NumberTaken`], [`Refusal::HostMemory`],
+    /// [`Refusal::TooManyAliases`]; by way of [`Refusal::Map`]: [`Error::ZeroLength`],
+    /// [`Error::Unaligned`], [`Error::OutOfRange`], [`Error::BackingDiffers`] (the backing does not
+    /// suit the kind), [`Error::OutOfMemory`], [`Error::ForeignNodes`], or the error of `prepare`.
+    /// The data is dropped when the update is finished.
+    ///
+    /// [`Error::ZeroLength`]: crate::Error::ZeroLength
+    /// [`Error::Unaligned`]: crate::Error::Unaligned
+    /// [`Error::OutOfRange`]: crate::Error::OutOfRange
+    /// [`Error::BackingDiffers`]: crate::Error::BackingDiffers
+    /// [`Error::OutOfMemory`]: crate::Error::OutOfMemory
+    /// [`Error::ForeignNodes`]: crate::Error::ForeignNodes
+    pub fn add_slot<By, U: Updater<GuestData<D>, A, By> + ?Sized>(
+        &mut self,
+        request: SlotRequest<D>,
+        update: &mut U,
+    ) -> Result<SlotNumber, Refusal<U::Error>> {
+        let (request, data) = request.take_data();
+        let plan = self.plan_add(&request);
+        let Self { regions, books, changes, .. } = self;
+        update.run(regions, |regions, update| {
+            let ready = plan.and_then(|plan| {
+                update.check_alloc(regions.alloc())?;
+                update.preallocate(NODES_PER_SLOT)?;
+                Ok(plan)
+            });
+            let (new, range, attrs) = match ready {
+                Ok(plan) => plan,
+                Err(refusal) => {
+                    // Only to be dropped after unlock.
+                    let entry = SlotEntry { range: regions.space(), place: None, data };
+                    update.owed.reject(GuestData(Content::Slot(entry)));
+                    return Err(refusal);
+                }
+            };
+            let (number, attrs) = (new.number, numbered(attrs, &new));
+            books.enter(new, range, attrs, data, update)?;
+            let place = Placement::FixedNoReplace(range.start());
+            let region = MapRequest::new(place, request.len, attrs)
+                .with_data(GuestData::REGION)
+                .with_merge(Merge::Never);
+            if let Err(error) = regions.map(region, update) {
+                if let Some(data) = books.remove(number, update) {
+                    let entry = SlotEntry { range, place: None, data };
+                    update.owed.reject(GuestData(Content::Slot(entry)));
+                }
+                return Err(Refusal::Map(error));
+            }
+            *changes += 1;
+            Ok(number)
+        })
+    }
+
+    fn plan_add<E: From<crate::Error>>(
+        &self,
+        request: &SlotRequest,
+    ) -> Result<(NewSlot, VmRange, Attrs), Refusal<E>> {
+        let (range, attrs) = request.check(self.page_size())?;
+        self.check_in_space(range)?;
+        if !self.regions.is_free(request.start, request.len) {
+            return Err(Self::in_the_way(&self.regions, request.start, request.len));
+        }
+        let new = self.books.plan(request.number, request.backing, request.len)?;
+        Ok((new, range, attrs))
+    }
+}

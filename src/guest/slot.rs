@@ -1,0 +1,325 @@
+//! Memory slots: their numbers, what is asked for, what is there.
+
+use core::fmt;
+
+use super::backing::HostBacking;
+use super::data::SlotEntry;
+use super::region::{Region, RegionKind, RegionState, encode};
+use crate::error::Error;
+use crate::flags::{MemType, Prot, SplitGranularity};
+use crate::range::{PageSize, VmRange};
+use crate::vma::Attrs;
+
+/// The number of a memory slot. The lowest free one is taken, unless another is asked for; numbers
+/// of removed slots are used again.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SlotNumber(u32);
+
+impl SlotNumber {
+    /// The largest number.
+    pub const MAX: Self = Self(u32::MAX - 2);
+    /// Stands in for a slot where the hypervisor keeps its own memory out of guests.
+    pub(super) const NOBODY: Self = Self(u32::MAX - 1);
+
+    /// Returns the slot with this number. One above [`MAX`](Self::MAX) is never there.
+    pub const fn new(number: u32) -> Self {
+        Self(number)
+    }
+
+    /// Returns the number.
+    pub const fn get(self) -> u32 {
+        self.0
+    }
+}
+
+impl fmt::Debug for SlotNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Slot({})", self.0)
+    }
+}
+
+impl fmt::Display for SlotNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "slot {}", self.0)
+    }
+}
+
+/// A request for a new memory slot.
+///
+/// ```
+/// use kvma::guest::{HostBacking, RegionState, SlotRequest};
+///
+/// let ram = SlotRequest::ram(0x8000_0000, 1 << 30, HostBacking::Host { addr: 0x4000_0000 })
+///     .with_state(RegionState::LOG_DIRTY)
+///     .with_data("bank 0");
+/// assert_eq!(ram.len(), 1 << 30);
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct SlotRequest<D = ()> {
+    pub(super) start: u64,
+    pub(super) len: u64,
+    pub(super) kind: RegionKind,
+    pub(super) backing: HostBacking,
+    pub(super) state: RegionState,
+    pub(super) prot: Prot,
+    pub(super) max_leaf: Option<u64>,
+    pub(super) attrs: Attrs,
+    pub(super) number: Option<SlotNumber>,
+    pub(super) data: D,
+}
+
+impl SlotRequest<()> {
+    /// Requests `len` bytes of a kind from `start`, both multiples of the page size. Accesses of
+    /// every sort are allowed, as far as the kind goes.
+    pub const fn new(start: u64, len: u64, kind: RegionKind, backing: HostBacking) -> Self {
+        Self {
+            start,
+            len,
+            kind,
+            backing,
+            state: RegionState::empty(),
+            prot: Prot::all(),
+            max_leaf: None,
+            attrs: Attrs::new(Prot::NONE),
+            number: None,
+            data: (),
+        }
+    }
+
+    /// Requests RAM.
+    pub const fn ram(start: u64, len: u64, backing: HostBacking) -> Self {
+        Self::new(start, len, RegionKind::Ram, backing)
+    }
+
+    /// Requests ROM.
+    pub const fn rom(start: u64, len: u64, backing: HostBacking) -> Self {
+        Self::new(start, len, RegionKind::Rom, backing)
+    }
+
+    /// Requests the trapped registers of a device, from its offset zero.
+    pub const fn mmio(start: u64, len: u64, device: u64) -> Self {
+        Self::new(start, len, RegionKind::Mmio, HostBacking::Device { device, offset: 0 })
+    }
+
+    /// Requests that nothing be there.
+    pub const fn reserved(start: u64, len: u64) -> Self {
+        Self::new(start, len, RegionKind::Reserved, HostBacking::None)
+    }
+}
+
+impl<D> SlotRequest<D> {
+    /// Sets the hypervisor's data.
+    pub fn with_data<E>(self, data: E) -> SlotRequest<E> {
+        let Self { start, len, kind, backing, state, prot, max_leaf, attrs, number, .. } = self;
+        SlotRequest { start, len, kind, backing, state, prot, max_leaf, attrs, number, data }
+    }
+
+    /// Takes the hypervisor's data out.
+    pub(super) fn take_data(self) -> (SlotRequest, D) {
+        let Self { start, len, kind, backing, state, prot, max_leaf, attrs, number, data } = self;
+        let request = SlotRequest {
+            start,
+            len,
+            kind,
+            backing,
+            state,
+            prot,
+            max_leaf,
+            attrs,
+            number,
+            data: (),
+        };
+        (request, data)
+    }
+
+    /// Asks for this number, which must be free.
+    #[must_use]
+    pub fn with_number(self, number: SlotNumber) -> Self {
+        Self { number: Some(number), ..self }
+    }
+
+    /// Sets what is special about the whole slot to begin with. A slot for memory that comes later,
+    /// block by block, begins as [`RegionState::UNPLUGGED`].
+    #[must_use]
+    pub fn with_state(self, state: RegionState) -> Self {
+        Self { state, ..self }
+    }
+
+    /// Sets the accesses that the guest may make; all unless told otherwise.
+    #[must_use]
+    pub fn with_prot(self, prot: Prot) -> Self {
+        Self { prot, ..self }
+    }
+
+    /// Sets how the processor may cache the memory.
+    #[must_use]
+    pub fn with_mem_type(self, mem_type: MemType) -> Self {
+        Self { attrs: self.attrs.with_mem_type(mem_type), ..self }
+    }
+
+    /// Sets the size in bytes of the largest leaf that the backing allows, such as the size of the
+    /// host's huge pages: a power of two.
+    #[must_use]
+    pub fn with_max_leaf(self, bytes: u64) -> Self {
+        Self { max_leaf: Some(bytes), ..self }
+    }
+
+    /// Sets where parts of the slot may begin and end: blocks that are plugged, private pages.
+    #[must_use]
+    pub fn with_split_granularity(self, granularity: SplitGranularity) -> Self {
+        Self { attrs: self.attrs.with_split_granularity(granularity), ..self }
+    }
+
+    /// Moves the request elsewhere: for an alias, or for another guest that shares the memory.
+    #[must_use]
+    pub fn at(self, start: u64) -> Self {
+        Self { start, ..self }
+    }
+
+    /// Sets the kind.
+    #[must_use]
+    pub fn with_kind(self, kind: RegionKind) -> Self {
+        Self { kind, ..self }
+    }
+
+    /// Returns the guest-physical address of the first byte.
+    pub const fn start(&self) -> u64 {
+        self.start
+    }
+
+    /// Returns the length in bytes.
+    pub const fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Returns `true` if the length is zero, which is refused.
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Checks what can be checked without the guest, and returns the range and the attributes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ZeroLength`], [`Error::Unaligned`] (also the backing's offset, and a leaf that is
+    /// no power of two or smaller than a page), [`Error::OutOfRange`] (also if the backing's
+    /// addresses wrap), [`Error::BackingDiffers`] if the backing does not suit the kind.
+    pub(super) fn check(&self, page: PageSize) -> Result<(VmRange, Attrs), Error> {
+        let range = VmRange::new(self.start, self.len, page)?;
+        let suits = match self.kind {
+            RegionKind::Mmio => matches!(self.backing, HostBacking::Device { .. }),
+            RegionKind::Reserved => matches!(self.backing, HostBacking::None),
+            RegionKind::Passthrough => matches!(self.backing, HostBacking::Host { .. }),
+            RegionKind::Ram | RegionKind::Rom | RegionKind::Shared => {
+                !matches!(self.backing, HostBacking::Device { .. } | HostBacking::None)
+            }
+        };
+        if !suits {
+            return Err(Error::BackingDiffers);
+        }
+        if let Some(offset) = self.backing.offset() {
+            if !page.is_aligned(offset) {
+                return Err(Error::Unaligned);
+            }
+            if offset.checked_add(self.len - 1).is_none() {
+                return Err(Error::OutOfRange);
+            }
+        }
+        if self.max_leaf.is_some_and(|leaf| !leaf.is_power_of_two() || leaf < page.bytes()) {
+            return Err(Error::Unaligned);
+        }
+        let Self { kind, backing, state, prot, max_leaf, attrs, .. } = *self;
+        Ok((range, encode(attrs, kind, backing, state, prot, max_leaf)))
+    }
+}
+
+/// A memory slot, borrowed from its guest.
+pub struct Slot<'a, D> {
+    number: SlotNumber,
+    attrs: Attrs,
+    entry: &'a SlotEntry<D>,
+}
+
+impl<D> Clone for Slot<'_, D> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<D> Copy for Slot<'_, D> {}
+
+impl<'a, D> Slot<'a, D> {
+    pub(super) fn new(number: SlotNumber, attrs: Attrs, entry: &'a SlotEntry<D>) -> Self {
+        Self { number, attrs, entry }
+    }
+
+    /// Returns the number.
+    pub fn number(&self) -> SlotNumber {
+        self.number
+    }
+
+    /// Returns the range of guest-physical addresses.
+    pub fn range(&self) -> VmRange {
+        self.entry.range
+    }
+
+    /// Returns the slot as a region: as it was asked for, with what has been changed for all of it
+    /// since, and without what has been changed for parts.
+    pub fn region(&self) -> Region {
+        Region::new(self.entry.range, self.attrs)
+    }
+
+    /// Returns the hypervisor's data.
+    pub fn data(&self) -> &'a D {
+        &self.entry.data
+    }
+
+    /// Returns a request for the same memory, for an alias or for another guest: kind, backing,
+    /// protection, and how it may be split and mapped. Its state is none, its number the lowest.
+    pub fn request(&self) -> SlotRequest {
+        let region = self.region();
+        let len = self.entry.range.len().unwrap_or(u64::MAX);
+        let mut request =
+            SlotRequest::new(self.entry.range.start(), len, region.kind(), region.backing());
+        request.prot = region.wanted_prot();
+        request.max_leaf = region.max_leaf();
+        request
+            .with_mem_type(region.mem_type())
+            .with_split_granularity(self.attrs.split_granularity())
+    }
+}
+
+impl<D> fmt::Debug for Slot<'_, D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.region(), f)
+    }
+}
+
+/// A slot that has been removed.
+pub struct RemovedSlot<D> {
+    pub(super) region: Region,
+    pub(super) data: D,
+}
+
+impl<D> RemovedSlot<D> {
+    /// Returns what it was: range, kind, backing, number.
+    pub fn region(&self) -> Region {
+        self.region
+    }
+
+    /// Returns the hypervisor's data.
+    pub fn data(&self) -> &D {
+        &self.data
+    }
+
+    /// Takes the hypervisor's data out.
+    pub fn into_data(self) -> D {
+        self.data
+    }
+}
+
+impl<D> fmt::Debug for RemovedSlot<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("RemovedSlot").field(&self.region).finish()
+    }
+}

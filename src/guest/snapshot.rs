@@ -1,0 +1,125 @@
+//! Views of a guest that never change.
+
+extern crate alloc;
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+
+use super::Guest;
+use super::data::GuestAlloc;
+use super::fault::{Access, FaultAnswer, LeafSizes};
+use super::region::Region;
+use super::translate::Translation;
+use crate::error::Error;
+
+/// A guest's regions as they were at one time. Cheap to clone, and never changes: for devices that
+/// work on one view of memory throughout a request, and for threads that want no lock in common.
+///
+/// It says nothing about what has changed since; so whoever writes page tables by it asks the guest
+/// itself.
+#[derive(Clone)]
+pub struct GuestSnapshot(Arc<Flat>);
+
+#[derive(Default)]
+struct Flat {
+    changes: u64,
+    /// The first byte of each region: all that a search reads.
+    starts: Vec<u64>,
+    regions: Vec<Region>,
+}
+
+impl Flat {
+    fn copy<D, A: GuestAlloc<D>>(&mut self, guest: &Guest<D, A>) {
+        self.changes = guest.changes;
+        for region in guest.regions(0, u64::MAX) {
+            self.starts.push(region.range().start());
+            self.regions.push(region);
+        }
+    }
+}
+
+impl GuestSnapshot {
+    /// Returns the regions, ascending.
+    pub fn regions(&self) -> &[Region] {
+        &self.0.regions
+    }
+
+    /// Returns the number of changes that the guest had seen. The later of two snapshots of a guest
+    /// has the higher number, and those with the same number are equal.
+    pub fn changes(&self) -> u64 {
+        self.0.changes
+    }
+
+    /// Returns the region that holds the byte at `gpa`. O(log n).
+    #[inline]
+    pub fn region(&self, gpa: u64) -> Option<Region> {
+        let after = self.0.starts.partition_point(|&start| start <= gpa);
+        let region = self.0.regions.get(after.checked_sub(1)?)?;
+        region.range().contains(gpa).then_some(*region)
+    }
+
+    /// Returns where the byte at `gpa` lies, as [`Guest::translate`] does. O(log n).
+    #[inline]
+    pub fn translate(&self, gpa: u64) -> Option<Translation> {
+        Translation::of(self.region(gpa)?, gpa)
+    }
+
+    /// Says what to do about a fault, as [`Guest::fault`] does. O(log n).
+    pub fn fault(&self, gpa: u64, access: Access, sizes: LeafSizes) -> FaultAnswer {
+        FaultAnswer::of(self.region(gpa), gpa, access, sizes)
+    }
+}
+
+impl fmt::Debug for GuestSnapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.regions()).finish()
+    }
+}
+
+/// Memory for a snapshot, taken before the lock.
+pub(super) struct Room(Arc<Flat>);
+
+impl Room {
+    /// Returns room for `count` regions.
+    pub(super) fn new(count: usize) -> Result<Self, Error> {
+        let mut flat = Flat::default();
+        flat.starts.try_reserve_exact(count).map_err(|_| Error::OutOfMemory)?;
+        flat.regions.try_reserve_exact(count).map_err(|_| Error::OutOfMemory)?;
+        Ok(Self(Arc::new(flat)))
+    }
+}
+
+impl<D, A: GuestAlloc<D>> Guest<D, A> {
+    /// Returns the regions as they are, in a copy that never changes. O(1) if nothing has changed
+    /// since the last one, else O(n).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfMemory`].
+    pub fn snapshot(&mut self) -> Result<GuestSnapshot, Error> {
+        loop {
+            if let Some(latest) = self.latest() {
+                return Ok(latest);
+            }
+            let room = Room::new(self.region_count())?;
+            let _ = self.fill(room);
+        }
+    }
+
+    /// Returns the last snapshot, if nothing has changed since.
+    pub(super) fn latest(&self) -> Option<GuestSnapshot> {
+        self.latest.clone().filter(|latest| latest.0.changes == self.changes)
+    }
+
+    /// Copies the regions if there is room, so that [`latest`](Self::latest) finds them. Returns
+    /// the snapshot before, which is to be dropped after unlock.
+    pub(super) fn fill(&mut self, mut room: Room) -> Option<GuestSnapshot> {
+        let flat = Arc::get_mut(&mut room.0)?;
+        if flat.regions.capacity() < self.region_count() {
+            return Some(GuestSnapshot(room.0));
+        }
+        flat.copy(self);
+        self.latest.replace(GuestSnapshot(room.0))
+    }
+}

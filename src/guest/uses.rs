@@ -1,0 +1,137 @@
+//! The other direction: what the host's memory is used for.
+
+use super::Guest;
+use super::backing::HostBacking;
+use super::books::Use;
+use super::data::{GuestAlloc, GuestData};
+use super::refusal::Refusal;
+use super::region::{RegionKind, RegionState, encode, with_slot};
+use super::slot::SlotNumber;
+#[cfg(doc)]
+use crate::error::Error;
+use crate::flags::Prot;
+use crate::range::VmRange;
+use crate::vm_map::Updater;
+use crate::vma::Attrs;
+
+/// A part of a slot that shows a range of the host's memory, or of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HostUse {
+    slot: SlotNumber,
+    range: VmRange,
+    offset: u64,
+}
+
+impl HostUse {
+    /// Returns the slot.
+    pub fn slot(&self) -> SlotNumber {
+        self.slot
+    }
+
+    /// Returns where the guest sees it.
+    pub fn range(&self) -> VmRange {
+        self.range
+    }
+
+    /// Returns the host's address, or the offset in the file, of the first byte.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+}
+
+impl<D, A: GuestAlloc<D>> Guest<D, A> {
+    /// Iterates over the parts of slots that show any of `len` bytes of the host's memory from
+    /// `addr`; in no order. Whole pages are given, even for parts of them.
+    ///
+    /// For a host that takes memory back, moves it, or wants to use it for itself. Slots count as
+    /// they were added: blocks that are not plugged are in there too.
+    ///
+    /// O(k log n) and O(1) for each slot, where k is how many slots show the same memory.
+    pub fn host_uses(&self, addr: u64, len: u64) -> impl Iterator<Item = HostUse> + use<'_, D, A> {
+        self.uses_of(HostBacking::Host { addr }, len)
+    }
+
+    /// Iterates over the parts of slots that show any of `len` bytes of a file from `offset`; in no
+    /// order. For files that are truncated. Else as [`host_uses`](Self::host_uses).
+    pub fn file_uses(
+        &self,
+        file: u64,
+        offset: u64,
+        len: u64,
+    ) -> impl Iterator<Item = HostUse> + use<'_, D, A> {
+        self.uses_of(HostBacking::File { file, offset }, len)
+    }
+
+    fn uses_of(
+        &self,
+        backing: HostBacking,
+        len: u64,
+    ) -> impl Iterator<Item = HostUse> + use<'_, D, A> {
+        self.books.uses(backing, len).filter_map(move |shown: Use| {
+            let range = self.books.range_of(&shown)?;
+            Some(HostUse { slot: shown.slot(), range, offset: self.books.offset_of(&shown) })
+        })
+    }
+
+    /// Keeps `len` bytes of the host's memory from `addr` out of the guest: no slot may show any of
+    /// them from now on. For the hypervisor's own code, data and page tables.
+    ///
+    /// O(k log n). Needs one node, of the guest's allocator. Calls no hook.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::ShownBy`] if a slot shows some of it; [`Refusal::TooManyAliases`]; by way of
+    /// [`Refusal::Map`]: [`Error::ZeroLength`], [`Error::Unaligned`], [`Error::OutOfRange`],
+    /// [`Error::OutOfMemory`].
+    pub fn keep_from_guest<By, U: Updater<GuestData<D>, A, By> + ?Sized>(
+        &mut self,
+        addr: u64,
+        len: u64,
+        update: &mut U,
+    ) -> Result<(), Refusal<U::Error>> {
+        let range = VmRange::new(addr, len, self.page_size())?;
+        let backing = HostBacking::Host { addr };
+        let mut shown = self.books.uses(backing, len).map(|shown| shown.slot());
+        if let Some(slot) = shown.find(|&slot| slot != SlotNumber::NOBODY) {
+            return Err(Refusal::ShownBy(slot));
+        }
+        drop(shown);
+        let place = self.books.plan_use(backing, len)?;
+        let Self { regions, books, .. } = self;
+        update.run(regions, |regions, update| {
+            update.check_alloc(regions.alloc())?;
+            update.preallocate(1)?;
+            Ok(books.enter_use(place, range.page_count(), kept_attrs(backing), update)?)
+        })
+    }
+
+    /// Ends what [`keep_from_guest`](Self::keep_from_guest) began with exactly these numbers.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::NotMapped`] if there was no such call, [`Error::ForeignNodes`] by way of
+    /// [`Refusal::Map`].
+    pub fn leave_to_guest<By, U: Updater<GuestData<D>, A, By> + ?Sized>(
+        &mut self,
+        addr: u64,
+        len: u64,
+        update: &mut U,
+    ) -> Result<(), Refusal<U::Error>> {
+        let _ = VmRange::new(addr, len, self.page_size())?;
+        let place = self.books.kept(HostBacking::Host { addr }, len).ok_or(Refusal::NotMapped)?;
+        let Self { regions, books, .. } = self;
+        update.run(regions, |regions, update| {
+            update.check_alloc(regions.alloc())?;
+            books.remove_use(place, update);
+            Ok(())
+        })
+    }
+}
+
+/// Returns the attributes of what is kept from guests.
+fn kept_attrs(backing: HostBacking) -> Attrs {
+    let state = RegionState::empty();
+    let attrs = Attrs::new(Prot::NONE);
+    let attrs = encode(attrs, RegionKind::Reserved, backing, state, Prot::NONE, None);
+    with_slot(attrs, SlotNumber::NOBODY)
+}
