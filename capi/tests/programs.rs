@@ -71,6 +71,7 @@ program!(
         forks_and_restores,
         reserves_commits_and_locks,
         adopts,
+        the_library_has_the_version_of_the_header,
         statuses_have_words,
     ]
 );

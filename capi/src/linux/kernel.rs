@@ -58,7 +58,7 @@ pub const KVMA_PAGE_OP_WRITE_BACK: u32 = 12;
 /// `mincore`: say which pages are in memory.
 pub const KVMA_PAGE_OP_RESIDENCY: u32 = 13;
 /// Something that this header has no number for yet.
-pub const KVMA_PAGE_OP_OTHER: u32 = u32::MAX;
+pub const KVMA_PAGE_OP_OTHER: u32 = 0x7fff_ffff;
 
 /// Both see the same pages until one writes: take write access away on both sides.
 pub const KVMA_INHERIT_COPY_ON_WRITE: u32 = 0;
