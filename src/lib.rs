@@ -16,7 +16,13 @@
 #![cfg_attr(docsrs, doc(auto_cfg(hide(loom))))]
 // Docs link to what features add. With all of them, every link must lead somewhere.
 #![cfg_attr(
-    not(all(feature = "alloc", feature = "compat", feature = "linux", feature = "range-map")),
+    not(all(
+        feature = "alloc",
+        feature = "compat",
+        feature = "guest",
+        feature = "linux",
+        feature = "range-map"
+    )),
     allow(rustdoc::broken_intra_doc_links)
 )]
 #![deny(unsafe_code)]
