@@ -153,7 +153,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// # let space = AddrSpace::new(Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?);
     /// # let memory = Mmap { addr: 0, len: 0x3000, prot: 3, flags: 0x22, offset: 0, file: None };
     /// # let at = space.mmap(memory, &mut NoKernel)?;
-    /// // `at` is the address of three pages, as yet without any content.
+    /// // `space` is an `AddrSpace<Mm>`, `at` the address of three pages.
     /// let write = Fault::new(at + 8, Access::Write);
     /// assert_eq!(space.fault(&write, &mut NoKernel), FaultAction::Copy);
     /// let beyond = Fault::new(at + 0x3000, Access::Read);

@@ -242,7 +242,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// # let space = AddrSpace::new(Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?);
     /// # let memory = Mmap { addr: 0, len: 0x3000, prot: 3, flags: 0x22, offset: 0, file: None };
     /// # let at = space.mmap(memory, &mut NoKernel)?;
-    /// // `at` is the address of three pages.
+    /// // `space` is an `AddrSpace<Mm>`, `at` the address of three pages.
     /// space.madvise(at, 0x1000, MADV_DONTDUMP, &mut NoKernel)?; // a flag of its own
     /// assert_eq!(space.inspect(|mm| mm.map_count()), 2);
     /// // The pages are the kernel's to drop: `Kernel::page_op`.
