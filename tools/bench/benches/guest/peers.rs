@@ -1,7 +1,7 @@
 //! The containers: each holds regions of guest-physical memory with the host's address of each.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::LazyLock;
 
 use ax_memory_addr::{AddrRange, VirtAddr};
 use ax_memory_set::{MappingBackend, MemoryArea, MemorySet};
@@ -29,15 +29,16 @@ pub(crate) trait Peer {
     fn replace(&mut self, region: Region);
 }
 
-type Space = AddrSpace<Guest<(), Arc<BoxAlloc<GuestNode>>>>;
+type Space = AddrSpace<Guest<(), &'static BoxAlloc<GuestNode>>>;
 
 fn request(region: Region) -> SlotRequest {
     SlotRequest::ram(region.gpa, region.len, HostBacking::Host { addr: region.host })
 }
 
 fn space(regions: &[Region]) -> Space {
-    let alloc = Arc::new(BoxAlloc::new());
-    let guest = Guest::new(0..=(1 << 52) - 1, PageSize::SIZE_4K, alloc).expect("memory");
+    // As in a hypervisor: one allocator for all guests, for ever.
+    static ALLOC: LazyLock<BoxAlloc<GuestNode>> = LazyLock::new(BoxAlloc::new);
+    let guest = Guest::new(0..=(1 << 52) - 1, PageSize::SIZE_4K, &*ALLOC).expect("memory");
     let space = AddrSpace::new(guest);
     for &region in regions {
         space.add_slot(request(region), &mut NoHooks).expect("room");
