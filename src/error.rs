@@ -3,6 +3,13 @@
 use core::fmt;
 
 /// A positive Linux error number (errno(3)).
+///
+/// ```
+/// use kvma::Errno;
+///
+/// assert_eq!((Errno::ENOMEM.0, Errno::ENOMEM.name()), (12, Some("ENOMEM")));
+/// assert_eq!(Errno(200).name(), None);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Errno(pub i32);
 
@@ -62,6 +69,13 @@ impl fmt::Display for Errno {
 impl core::error::Error for Errno {}
 
 /// Why an operation was refused. Whatever the reason, nothing has changed.
+///
+/// ```
+/// use kvma::{Errno, Error};
+///
+/// assert_eq!(Error::Overlap.errno(), Errno::EEXIST);
+/// assert_eq!(Error::NoSpace.errno(), Errno::ENOMEM);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Error {

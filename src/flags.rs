@@ -7,6 +7,13 @@ use bitflags::bitflags;
 bitflags! {
     /// The accesses that user code may make to a page (mprotect(2)). The values are those of
     /// `PROT_*`.
+    ///
+    /// ```
+    /// use kvma::Prot;
+    ///
+    /// assert!(Prot::RW.contains(Prot::WRITE));
+    /// assert_eq!(format!("{}", Prot::RX), "r-x");
+    /// ```
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
     pub struct Prot: u8 {
         /// Pages may be read.
@@ -44,6 +51,14 @@ impl fmt::Display for Prot {
 bitflags! {
     /// The flags of a VMA that lie in the node's first cache line, so that a page fault has them
     /// with the range that it looked up. All of them take part in merging.
+    ///
+    /// ```
+    /// use kvma::{Attrs, Prot, VmaFlags};
+    ///
+    /// let attrs = Attrs::new(Prot::RW).shared().with_user_flags(5);
+    /// assert!(attrs.flags().contains(VmaFlags::SHARED));
+    /// assert_eq!(attrs.user_flags(), 5); // sixteen bits are the kernel's
+    /// ```
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
     pub struct VmaFlags: u32 {
         /// Pages may be read.
@@ -152,6 +167,19 @@ pub enum MemType {
 /// The sizes are those that Linux names for `MAP_HUGETLB` (mmap(2), `linux/mman.h`): the huge pages
 /// of x86 (2M, 4M, 1G), of AArch64 with any granule, contiguous ranges included (64K, 2M, 32M,
 /// 512M, 1G, 16G), of Arm (1M, 16M), RISC-V and PowerPC.
+///
+/// ```
+/// # use kvma::{FixedPool, MapRequest, NoHooks, PageSize, Placement, Prot, VmMap, VmaNode};
+/// use kvma::{Attrs, Error, SplitGranularity};
+///
+/// # let nodes = FixedPool::<VmaNode, 16>::new();
+/// # let mut map = VmMap::new(0x1000..=0xffff_ffff, PageSize::SIZE_4K, &nodes)?;
+/// let huge = Attrs::new(Prot::RW).with_split_granularity(SplitGranularity::Size2M);
+/// map.map(MapRequest::new(Placement::Fixed(4 << 20), 4 << 20, huge), &mut NoHooks)?;
+/// assert_eq!(map.unmap(5 << 20, 4096, &mut NoHooks), Err(Error::SplitRefused));
+/// assert_eq!(map.unmap(6 << 20, 2 << 20, &mut NoHooks), Ok(2 << 20));
+/// # Ok::<(), Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum SplitGranularity {
     /// At every page.

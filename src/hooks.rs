@@ -9,12 +9,14 @@
 //!   flush_begin              still under the lock: start the TLB shootdown, do not wait
 //!   ── unlock ──
 //!   flush_wait               wait for the other processors
-//!   release … release        removed VMAs in order: frames may be reused from here on, not earlier
+//!   release … release        removed VMAs, in order: only now may frames be reused
 //! ```
 //!
 //! - `prepare` is called for every event of the operation, in the order in which the events will
-//!   come. If one is refused, those before it are cancelled, in the same order, and the operation
-//!   returns the hook's error.
+//!   come. If one is refused, those before it are cancelled by the operation, in the same order, and
+//!   the operation returns the hook's error. The refused one is not: what it had got ready before
+//!   it refused, it has to undo itself. Where an [`Update`](crate::Update) carries several
+//!   operations, what those before have prepared is done, and stays.
 //! - Replacing a mapping ([`Placement::Fixed`](crate::Placement::Fixed)) prepares `Unmap` for each
 //!   piece that goes, then `Map`; then tells `on_unmap` for each, `flush_begin`, and `on_map`.
 //! - The piece that `on_map` is given has the range and attributes of the new mapping, and the data
@@ -24,6 +26,101 @@
 //! - Operations that edit page tables under VMAs which stay (fork, advice,
 //!   [`invalidate`](crate::VmMap::invalidate)) have the same phases without `on_unmap` and the
 //!   like.
+//!
+//! The order when a mapping is replaced in its middle, and merges with a neighbour:
+//!
+//! ```
+//! use kvma::hooks::RemovedVma;
+//! use kvma::{
+//!     Attrs, Error, Event, FixedPool, Hooks, MapRequest, NoHooks, PageSize, Piece, Placement,
+//!     Plain, Prot, VmMap, VmaNode,
+//! };
+//!
+//! /// Writes down what it is told. Refuses to prepare a mapping if it is to.
+//! #[derive(Default)]
+//! struct Log {
+//!     lines: Vec<String>,
+//!     refuse: bool,
+//! }
+//!
+//! type Data = Plain<char>;
+//!
+//! impl Hooks<Data> for Log {
+//!     type Error = Error;
+//!
+//!     fn prepare(&mut self, event: &Event<'_, Data>) -> Result<(), Error> {
+//!         match event {
+//!             Event::Map(_) if self.refuse => Err(Error::OutOfMemory),
+//!             Event::Map(piece) => Ok(self.note("prepare map", piece)),
+//!             event => Ok(self.note("prepare unmap", &event.piece())),
+//!         }
+//!     }
+//!
+//!     fn cancel(&mut self, event: &Event<'_, Data>) {
+//!         self.note("cancel", &event.piece());
+//!     }
+//!
+//!     fn on_map(&mut self, piece: &Piece<'_, Data>) {
+//!         self.note("map", piece);
+//!     }
+//!
+//!     fn on_unmap(&mut self, piece: &Piece<'_, Data>) {
+//!         self.note("unmap", piece);
+//!     }
+//!
+//!     fn flush_begin(&mut self) {
+//!         self.lines.push("begin the flush".into());
+//!     }
+//!
+//!     fn flush_wait(&mut self) {
+//!         self.lines.push("wait".into());
+//!     }
+//!
+//!     fn release(&mut self, removed: RemovedVma<Data>) {
+//!         self.lines.push(format!("release {}", removed.data().0));
+//!     }
+//! }
+//!
+//! impl Log {
+//!     fn note(&mut self, what: &str, piece: &Piece<'_, Data>) {
+//!         self.lines.push(format!("{what} {:#x} {}", piece.range().start(), piece.data().0));
+//!     }
+//! }
+//!
+//! # fn main() -> Result<(), Error> {
+//! # let nodes = FixedPool::<VmaNode<Data>, 16>::new();
+//! # let mut map = VmMap::new(0x1000..=0xf_ffff, PageSize::SIZE_4K, &nodes)?;
+//! let at = |addr, len, data| {
+//!     MapRequest::new(Placement::Fixed(addr), len, Attrs::new(Prot::RW)).with_data(Plain(data))
+//! };
+//! map.map(at(0x4000, 0x2000, 'a'), &mut NoHooks)?; // two pages, and two more behind them
+//! map.map(at(0x6000, 0x2000, 'b'), &mut NoHooks)?;
+//!
+//! // A page of 'a' in place of the first page of 'b'.
+//! let mut log = Log { refuse: true, ..Log::default() };
+//! assert!(map.map(at(0x6000, 0x1000, 'a'), &mut log).is_err());
+//! assert_eq!(log.lines, ["prepare unmap 0x6000 b", "cancel 0x6000 b"]);
+//!
+//! let mut log = Log::default();
+//! map.map(at(0x6000, 0x1000, 'a'), &mut log)?;
+//! assert_eq!(
+//!     log.lines,
+//!     [
+//!         "prepare unmap 0x6000 b",
+//!         "prepare map 0x6000 a",
+//!         "unmap 0x6000 b",
+//!         "begin the flush",
+//!         "map 0x6000 a", // its data is that of the VMA from 0x4000 on
+//!         "wait",
+//!         "release b",
+//!     ]
+//! );
+//! assert_eq!(map.find(0x6000).map(|vma| vma.start()), Some(0x4000));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Why a flush is two hooks
 //!
 //! A processor that waited for the others' acknowledgements under the lock, with interrupts off,
 //! would hang against one that spins for the lock; hence two halves of a flush. A kernel whose lock
@@ -84,6 +181,23 @@ impl<V> fmt::Debug for Piece<'_, V> {
 }
 
 /// One step of a change.
+///
+/// ```
+/// use kvma::{Event, on_event};
+///
+/// let mut hooks = on_event(|event: Event<'_, ()>| match event {
+///     Event::Map(piece) => println!("{:?} may be filled", piece.range()),
+///     Event::Unmap(piece) => println!("{:?} must go", piece.range()),
+///     Event::Protect { piece, old } => {
+///         println!("{:?}: {} after {}", piece.range(), piece.attrs().prot(), old.prot());
+///     }
+///     Event::Relocate { piece, to } => println!("{:?} is at {to:#x} now", piece.range()),
+/// });
+/// # let nodes = kvma::FixedPool::<kvma::VmaNode, 4>::new();
+/// # let mut map = kvma::VmMap::new(0..=0xffff, kvma::PageSize::SIZE_4K, &nodes)?;
+/// # map.unmap(0x1000, 0x1000, &mut hooks)?;
+/// # Ok::<(), kvma::Error>(())
+/// ```
 pub enum Event<'a, V> {
     /// The piece is mapped from now on. Page tables may be filled at once or on demand.
     Map(Piece<'a, V>),

@@ -1,5 +1,19 @@
 #![doc = include_str!("../README.md")]
+//!
+//! # Where this reference answers what
+//!
+//! | question | answered in |
+//! |---|---|
+//! | In which order are hooks called, under which lock, and who cancels? | [`hooks`] |
+//! | How do page faults and changes go together? Which lock comes first? | [`addr_space`] |
+//! | How do I put a map type of my own behind a lock? | [`addr_space::HasVmMap`] |
+//! | What may user data do, and when is it dropped? | [`VmaData`], [`pinned`] |
+//! | Where does the memory of VMAs come from? | [`node`], [`NodeAlloc`] |
+//! | What does each operation need, cost and promise? | [`VmMap`] |
 #![no_std]
+// On docs.rs, what needs a feature says so. `loom` is a cfg for this crate's own models.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+#![cfg_attr(docsrs, doc(auto_cfg(hide(loom))))]
 #![deny(unsafe_code)]
 // Clippy's pedantic set, with these exceptions. Those of a single place are written there.
 #![warn(missing_debug_implementations, clippy::pedantic, clippy::use_self)]
@@ -29,15 +43,11 @@
 compile_error!("`--cfg loom` needs kvma's feature `loom`: its locks and atomics are loom's then");
 
 pub mod addr_space;
-#[cfg(feature = "compat")]
-pub mod compat;
 mod error;
 mod flags;
 #[cfg(feature = "guest")]
 pub mod guest;
 pub mod hooks;
-#[cfg(feature = "linux")]
-pub mod linux;
 pub mod node;
 mod pending_flush;
 pub mod pinned;
@@ -53,6 +63,13 @@ mod tree;
 mod update;
 pub mod vm_map;
 pub mod vma;
+
+// Last, so that rustdoc, which goes by the order of the source, lists a type's own methods before
+// those that these add.
+#[cfg(feature = "compat")]
+pub mod compat;
+#[cfg(feature = "linux")]
+pub mod linux;
 
 /// Locks for an [`AddrSpace`] and for allocators.
 pub mod lock {
@@ -85,3 +102,24 @@ pub use sync::RawLock;
 pub use vm_map::{Update, VmMap};
 #[doc(inline)]
 pub use vma::{Attrs, Backing, Plain, Vma, VmaData, VmaNode};
+
+/// The pages of the guide, so that their examples are tests.
+#[cfg(doctest)]
+mod guide {
+    #[doc = include_str!("../docs/before-the-heap.md")]
+    mod before_the_heap {}
+    #[doc = include_str!("../docs/from-btreemap.md")]
+    mod from_btreemap {}
+    #[doc = include_str!("../docs/from-libmmap.md")]
+    mod from_libmmap {}
+    #[doc = include_str!("../docs/from-memory_set.md")]
+    mod from_memory_set {}
+    #[doc = include_str!("../docs/from-mmap-rs.md")]
+    mod from_mmap_rs {}
+    #[doc = include_str!("../docs/from-rangemap.md")]
+    mod from_rangemap {}
+    #[doc = include_str!("../docs/page-faults.md")]
+    mod page_faults {}
+    #[doc = include_str!("../docs/page-tables.md")]
+    mod page_tables {}
+}

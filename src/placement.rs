@@ -162,6 +162,20 @@ impl fmt::Debug for Search {
 }
 
 /// The place of a new mapping.
+///
+/// ```
+/// # use kvma::{Attrs, Error, FixedPool, MapRequest, NoHooks, PageSize, Prot, VmMap, VmaNode};
+/// use kvma::{Placement, Search};
+///
+/// # let nodes = FixedPool::<VmaNode, 16>::new();
+/// # let mut map = VmMap::new(0x1000..=0xf_ffff, PageSize::SIZE_4K, &nodes)?;
+/// let page = |place| MapRequest::new(place, 0x1000, Attrs::new(Prot::RW));
+/// let mut at = |place| map.map(page(place), &mut NoHooks);
+/// assert_eq!(at(Placement::Any(Search::new().top_down())), Ok(0xf_f000));
+/// assert_eq!(at(Placement::FixedNoReplace(0xf_f000)), Err(Error::Overlap));
+/// assert_eq!(at(Placement::Fixed(0xf_f000)), Ok(0xf_f000)); // the first is gone
+/// # Ok::<(), Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Placement {
     /// Wherever the search finds a gap.

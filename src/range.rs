@@ -9,6 +9,16 @@ use crate::error::Error;
 use crate::position::Position;
 
 /// A page size: a power of two, in bytes.
+///
+/// ```
+/// use kvma::{Error, PageSize};
+///
+/// let page = PageSize::new(16 << 10)?;
+/// assert_eq!(page.round_up(1), Some(0x4000));
+/// assert_eq!(page.round_up(u64::MAX), None);
+/// assert_eq!(PageSize::new(3000), Err(Error::Unaligned));
+/// # Ok::<(), Error>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PageSize {
     shift: u8,

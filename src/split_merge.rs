@@ -73,6 +73,20 @@ pub(crate) trait SplitMerge: Content {
 }
 
 /// The neighbours with which a new entry may be merged.
+///
+/// ```
+/// # use kvma::{Attrs, FixedPool, NoHooks, PageSize, Placement, Prot, VmMap, VmaNode};
+/// use kvma::{MapRequest, Merge};
+///
+/// # let nodes = FixedPool::<VmaNode, 16>::new();
+/// # let mut map = VmMap::new(0x1000..=0xf_ffff, PageSize::SIZE_4K, &nodes)?;
+/// let page = |addr| MapRequest::new(Placement::Fixed(addr), 0x1000, Attrs::new(Prot::RW));
+/// map.map(page(0x4000), &mut NoHooks)?;
+/// map.map(page(0x5000), &mut NoHooks)?;
+/// map.map(page(0x6000).with_merge(Merge::Never), &mut NoHooks)?;
+/// assert_eq!(map.len(), 2);
+/// # Ok::<(), kvma::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Merge {
     /// Both.

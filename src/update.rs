@@ -10,9 +10,10 @@ use crate::node::{NodeAlloc, NodeStore};
 use crate::pending_flush::PendingFlushes;
 use crate::range::{PageRange, PageSize, VmRange};
 use crate::tree::Tree;
-use crate::vma::{VmaData, VmaNode};
+use crate::vma::{Attrs, VmaData, VmaNode};
 
-/// Data that was handed to operations which failed, kept to be dropped after unlock.
+/// Data of operations which failed that is kept without a node, to be dropped after unlock. More
+/// failures in one update take nodes.
 const MAX_REJECTED: usize = 4;
 
 /// Carries nodes and hooks into one or several operations on a [`VmMap`](crate::VmMap), and out of
@@ -293,14 +294,13 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> Owed<V, A> {
         self.flush != Flush::None || self.slot.is_some() || self.nodes.removed.len() != 0
     }
 
-    /// Keeps data of an operation that failed until the lock has been released, as far as there is
-    /// room.
+    /// Keeps data of an operation that failed until the lock has been released.
     #[inline]
     pub(crate) fn reject(&mut self, data: V) {
-        if core::mem::needs_drop::<V>() {
-            // Without room it is dropped here: then the caller has let several operations fail in a
-            // row.
-            let _ = self.rejected.push(data);
+        if core::mem::needs_drop::<V>()
+            && let Err(data) = self.rejected.push(data)
+        {
+            self.nodes.put_rejected(data, Attrs::default());
         }
     }
 }

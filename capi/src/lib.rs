@@ -29,7 +29,7 @@
 //!
 //! Each line uses the ones above it only.
 //!
-//! - `status`
+//! - `status`, `version`
 //! - `alloc`, `cell`
 //! - `boundary`, `attrs`
 //! - `user_data`, `walk`, `stored_update`, `proc_maps`, `hooks`
@@ -57,5 +57,6 @@ pub mod request;
 pub mod status;
 mod stored_update;
 pub mod user_data;
+pub mod version;
 pub mod vm;
 pub mod walk;

@@ -2,13 +2,10 @@
 
 use core::panic::PanicInfo;
 
-/// What the kernel provides. Not for the header, where it would seem to be the library's.
-///
-/// cbindgen:ignore
 mod kernel {
     unsafe extern "C" {
-        /// Reports a bug in kvma, at this line of the file whose name has `len` bytes. Must not
-        /// return.
+        /// Reports a bug in kvma, at line `line` of the file whose name has `len` bytes, and must
+        /// not return. Not the library's: a kernel that links the library without std defines it.
         pub(super) fn kvma_panic(file: *const core::ffi::c_char, len: usize, line: u32) -> !;
     }
 }

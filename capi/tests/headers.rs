@@ -8,12 +8,21 @@ use std::process::Command;
 
 use self::cc::{Link, Program};
 
+/// kvma's own headers.
+const HEADERS: [&str; 4] = ["kvma.h", "kvma/core.h", "kvma/linux.h", "kvma/libmmap.h"];
+
 #[test]
 fn each_header_stands_alone() {
     if cc::skipped() {
         return;
     }
-    for header in ["kvma.h", "mmap_c.h", "mmap.h"] {
+    for header in HEADERS {
+        // As strict as C90 gets where the compiler has the C library's headers of C99.
+        let text =
+            format!("#include \"{header}\"\n#include <{header}>\nint main(void) {{ return 0; }}\n");
+        cc::check_syntax("gcc", &["-std=c90"], &text).unwrap_or_else(|e| panic!("{e}"));
+    }
+    for header in HEADERS.iter().chain(&["mmap_c.h", "mmap.h"]) {
         let text =
             format!("#include \"{header}\"\n#include <{header}>\nint main(void) {{ return 0; }}\n");
         for standard in ["-std=c99", "-std=c11", "-std=gnu17"] {
@@ -143,10 +152,9 @@ fn kernels_link_without_libc() {
         return;
     }
     let build = || -> Result<PathBuf, String> {
-        cc::ensure_installed("gcc")?;
         let library = cc::freestanding_library()?;
         let executable = cc::scratch()?.join("kernel");
-        let mut command = Command::new("gcc");
+        let mut command = cc::compiler("gcc")?;
         command.args([
             "-std=c11",
             "-Wall",

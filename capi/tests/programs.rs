@@ -71,6 +71,7 @@ program!(
         forks_and_restores,
         reserves_commits_and_locks,
         adopts,
+        the_library_has_the_version_of_the_header,
         statuses_have_words,
     ]
 );
@@ -244,6 +245,9 @@ program!(
         maps_protects_and_unmaps_as_linux_does,
         files_are_counted_and_listed,
         shared_memory_is_the_kernels,
+        files_have_flags_restrictions_and_seals,
+        segments_are_attached_and_detached,
+        a_processor_without_protection_keys_has_none,
         the_heap_and_the_stack,
         moves_locks_seals_and_advises,
         forks,

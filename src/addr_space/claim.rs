@@ -55,6 +55,21 @@ where
 }
 
 /// A range held by [`AddrSpace::claim`]. Dropping it gives the range back.
+///
+/// ```
+/// use kvma::{AddrSpace, Attrs, FixedPool, NoHooks, PageSize, Placement, Prot, Search, VmMap};
+/// use kvma::VmaNode;
+///
+/// static NODES: FixedPool<VmaNode, 16> = FixedPool::new();
+/// let space = AddrSpace::new(VmMap::new(0x1000..=0xf_ffff, PageSize::SIZE_4K, &NODES)?);
+///
+/// let claim = space.claim(Placement::Any(Search::new()), 0x4000, &mut NoHooks)?;
+/// assert!(space.lookup(claim.range().start()).is_none()); // not mapped, and nobody else gets it
+/// // … open the file, reserve memory, without the lock …
+/// let at = claim.commit(Attrs::new(Prot::READ), (), &mut NoHooks)?;
+/// assert!(space.lookup(at).is_some());
+/// # Ok::<(), kvma::Error>(())
+/// ```
 #[must_use = "dropping a claim gives the range back"]
 pub struct Claim<'a, V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone, L: RawLock> {
     space: &'a AddrSpace<VmMap<V, A>, L>,

@@ -14,6 +14,20 @@ const TRIES: usize = if cfg!(loom) { 1 } else { 16 };
 
 /// A copy of a VMA, made without the lock. Its parts belong together: they were all true at one
 /// time during the lookup.
+///
+/// ```
+/// # use kvma::{AddrSpace, Attrs, Backing, FixedPool, MapRequest, NoHooks, PageSize, Placement};
+/// # use kvma::{Prot, VmMap, VmaNode};
+/// # let nodes = FixedPool::<VmaNode, 16>::new();
+/// # let space = AddrSpace::new(VmMap::new(0x1000..=0xf_ffff, PageSize::SIZE_4K, &nodes)?);
+/// # let file = Attrs::new(Prot::READ).with_backing(Backing::Object { id: 7, offset: 0x3000 });
+/// # space.map(MapRequest::new(Placement::Fixed(0x4000), 0x2000, file), &mut NoHooks)?;
+/// let vma = space.lookup(0x5123).expect("something is mapped there");
+/// assert_eq!(vma.range().start(), 0x4000);
+/// assert_eq!(vma.attrs_at(0x5123).backing(), Backing::Object { id: 7, offset: 0x4000 });
+/// assert!(space.still_valid(vma.token()));
+/// # Ok::<(), kvma::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct VmaSnapshot {
     range: VmRange,

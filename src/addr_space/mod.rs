@@ -97,11 +97,15 @@
 //! [`try_lookup`](AddrSpace::try_lookup) and [`still_valid`](AddrSpace::still_valid). `flush_wait`,
 //! `release` and the dropping of user data come after unlock and may take any lock.
 
+// First, so that rustdoc, which goes by the order of the source, begins with the calls that are
+// made most.
+mod construct;
+mod lookup;
+mod operations;
+
 mod batch;
 mod claim;
 mod fork;
-mod lookup;
-mod operations;
 mod pair;
 
 use core::fmt;
@@ -129,6 +133,16 @@ use crate::vma::{VmaData, VmaNode};
 
 /// A value that an [`AddrSpace`] can guard: a [`VmMap`], or something that has one in it, such as a
 /// layer on top of it or a struct of the kernel's that keeps a page table beside it.
+///
+/// # A map type of your own
+///
+/// Implementing this trait is all that it needs; what else is in the struct is guarded by the same
+/// lock. [`linux::Mm`](crate::linux::Mm) and [`compat::Mappings`](crate::compat::Mappings) are such
+/// types. Its calls with `&self` go through [`AddrSpace::update`] if the hooks are the caller's, or
+/// [`AddrSpace::update_inside`] if they lie in the struct; what only looks goes through
+/// [`AddrSpace::inspect`]. Inside, nothing but [`try_lookup`](AddrSpace::try_lookup) and
+/// [`still_valid`](AddrSpace::still_valid) of the same space may be called. Three nodes are enough
+/// for any one operation on a range.
 ///
 /// ```
 /// use kvma::addr_space::HasVmMap;
@@ -218,23 +232,7 @@ pub type PoolAddrSpace<const N: usize, V = (), L = Ticket> =
 #[cfg(any(feature = "alloc", loom))]
 pub type HeapAddrSpace<V = (), L = Ticket> = AddrSpace<crate::vm_map::HeapVmMap<V>, L>;
 
-impl<M: HasVmMap> AddrSpace<M, Ticket> {
-    /// Puts `map` behind a ticket lock.
-    pub fn new(map: M) -> Self {
-        Self::with_lock(map, Ticket::new())
-    }
-}
-
 impl<M: HasVmMap, L: RawLock> AddrSpace<M, L> {
-    /// Puts `map` behind `lock`, which must be free and guard nothing else.
-    pub fn with_lock(map: M, lock: L) -> Self {
-        let inner = map.vm_map();
-        let published = Published::new(inner.alloc().clone(), inner.page_size());
-        published.publish(inner.tree(), inner.alloc(), inner.page_size());
-        let pending_flushes = PendingFlushes::new();
-        Self { published, pending_flushes, inner: Locked::new(map, lock) }
-    }
-
     /// Runs `look` under the lock. Must not be called where the lock is held, and `look` must not
     /// call back into this space: it would hang (or panic, in debug builds, if the lock knows its
     /// holder).
@@ -245,6 +243,9 @@ impl<M: HasVmMap, L: RawLock> AddrSpace<M, L> {
     /// Runs `change` under the lock with `nodes` preallocated nodes, as far as there is memory,
     /// then does the work that is owed. Several operations on the map are one change to everybody
     /// who takes the lock; lookups without it may see each by itself.
+    ///
+    /// `change` may exchange the map for another one (`mem::swap`): until the lock is released,
+    /// lookups without it see VMAs of the former map that have not changed since, and nothing else.
     ///
     /// Must not be called where the lock is held, and `change` must not call back into this space:
     /// see [`inspect`](Self::inspect).
@@ -322,7 +323,9 @@ impl<M: HasVmMap, L: RawLock> AddrSpace<M, L> {
     pub(crate) fn begin(&self) -> Change<'_, M, L> {
         let map = self.inner.lock();
         self.published.write_begin();
-        map.vm_map().tree().set_pending_flushes(self.pending_flushes.in_use());
+        let tree = map.vm_map().tree();
+        tree.set_pending_flushes(self.pending_flushes.in_use());
+        tree.hold_begins();
         Change { map, published: &self.published }
     }
 }
@@ -352,6 +355,7 @@ impl<M: HasVmMap, L: RawLock> Drop for Change<'_, M, L> {
     #[inline]
     fn drop(&mut self) {
         let map = self.map.vm_map();
+        map.tree().hold_ends();
         self.published.write_end(map.tree(), map.alloc(), map.page_size());
     }
 }

@@ -63,7 +63,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone> Mappings<V, A> {
     /// Saves the present state: VMAs, attributes and marks. Saving the pages' contents is up to the
     /// kernel.
     ///
-    /// O(n log n). Needs a node for each VMA and one more.
+    /// O(n). Needs a node for each VMA and one more.
     ///
     /// # Errors
     ///

@@ -14,7 +14,7 @@ use crate::flags::Prot;
 use crate::hooks::Hooks;
 use crate::node::NodeAlloc;
 use crate::placement::{MapRequest, Placement, Search};
-use crate::range::{PageSize, VmRange};
+use crate::range::{PageRange, PageSize, VmRange};
 use crate::sync;
 use crate::vm_map::{Update, Updater, VmMap};
 use crate::vma::{Attrs, Vma, VmaData, VmaNode};
@@ -220,7 +220,8 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone> Mappings<V, A> {
     pub fn query_page(&self, addr: u64) -> Option<Info<'_, V>> {
         let vma = self.map.find(addr)?;
         let page = self.map.page_size();
-        let range = VmRange::new(page.round_down(addr), page.bytes(), page).ok()?;
+        let number = page.page(addr);
+        let range = VmRange::from_pages(PageRange::new(number, number + 1), page);
         Some(Info::new(range, vma.attrs_at(addr), vma.data()))
     }
 

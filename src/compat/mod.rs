@@ -70,11 +70,13 @@
 //! [`VmMap::split_at`]: crate::VmMap::split_at
 //! [`VmMap::unlock_pages`]: crate::VmMap::unlock_pages
 
+// First, so that rustdoc, which goes by the order of the source, begins with its `new`.
+mod mappings;
+
 mod addr_space;
 mod checkpoint;
 mod commit;
 mod map_options;
-mod mappings;
 mod origin;
 mod write_xor_exec;
 

@@ -87,6 +87,15 @@ pub const MREMAP_FIXED: u64 = 2;
 /// `MREMAP_DONTUNMAP`
 pub const MREMAP_DONTUNMAP: u64 = 4;
 
+/// `SHM_RDONLY`
+pub const SHM_RDONLY: u64 = 0o10000;
+/// `SHM_RND`
+pub const SHM_RND: u64 = 0o20000;
+/// `SHM_REMAP`
+pub const SHM_REMAP: u64 = 0o40000;
+/// `SHM_EXEC`
+pub const SHM_EXEC: u64 = 0o100_000;
+
 /// `MLOCK_ONFAULT`
 pub const MLOCK_ONFAULT: u64 = 1;
 /// `MCL_CURRENT`

@@ -25,6 +25,30 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// - `EBADF`: memory with an object.
     /// - `ENOMEM`: a gap.
     /// - `EAGAIN`: too many VMAs, no node.
+    ///
+    /// ```
+    /// # use kvma::linux::{File, Layout, Mm, Mmap, NoKernel};
+    /// # use kvma::{AddrSpace, Errno, FixedPool, VmaNode};
+    /// # let nodes = FixedPool::<VmaNode<_>, 16>::new();
+    /// # let space = AddrSpace::new(Mm::<Name, _>::new(Layout::x86_64(8 << 20), &nodes)?);
+    /// # #[derive(Clone, PartialEq)]
+    /// # struct Name;
+    /// # impl File for Name {
+    /// #     fn id(&self) -> u64 { 1 }
+    /// #     fn device(&self) -> (u32, u32) { (0, 0) }
+    /// #     fn inode(&self) -> u64 { 0 }
+    /// #     fn write_name(&self, out: &mut dyn core::fmt::Write) -> core::fmt::Result {
+    /// #         out.write_str("heap of Java")
+    /// #     }
+    /// # }
+    /// # let memory = Mmap { addr: 0, len: 0x3000, prot: 3, flags: 0x22, offset: 0, file: None };
+    /// # let at = space.mmap(memory, &mut NoKernel)?;
+    /// // `at` is the address of three pages; `Name` writes "heap of Java".
+    /// space.set_anon_name(at, 0x1000, Some(&Name), &mut NoKernel)?;
+    /// let maps = space.inspect(|mm| mm.maps().to_string());
+    /// assert!(maps.contains("[anon:heap of Java]"));
+    /// # Ok::<(), Errno>(())
+    /// ```
     pub fn set_anon_name<K: Kernel<F> + ?Sized>(
         &mut self,
         addr: u64,

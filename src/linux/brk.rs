@@ -37,6 +37,18 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     ///
     /// Returns where the heap ends now, which is where it ended before if the call has failed. User
     /// space gets no errno.
+    ///
+    /// ```
+    /// # use kvma::linux::{Layout, Mm, Mmap, NoFile, NoKernel};
+    /// # use kvma::{AddrSpace, Errno, FixedPool, VmaNode};
+    /// # let nodes = FixedPool::<VmaNode<_>, 16>::new();
+    /// # let space = AddrSpace::new(Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?);
+    /// space.update(0, &mut NoKernel, |mm, _| mm.set_start_brk(0x60_0000, 0));
+    /// assert_eq!(space.brk(0, &mut NoKernel), 0x60_0000); // where is it?
+    /// assert_eq!(space.brk(0x60_1234, &mut NoKernel), 0x60_1234);
+    /// assert_eq!(space.lookup(0x60_0000).map(|vma| vma.range().len()), Some(Some(0x2000)));
+    /// # Ok::<(), Errno>(())
+    /// ```
     pub fn brk<K: Kernel<F> + ?Sized>(&mut self, brk: u64, call: &mut Call<'_, F, A, K>) -> u64 {
         if self.try_brk(brk, call).is_ok() {
             self.brk = brk;
@@ -49,6 +61,18 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// # Errors
     ///
     /// `ENOMEM`.
+    ///
+    /// ```
+    /// # use kvma::linux::{Layout, Mm, Mmap, NoFile, NoKernel};
+    /// # use kvma::{AddrSpace, Errno, FixedPool, VmaNode};
+    /// # let nodes = FixedPool::<VmaNode<_>, 16>::new();
+    /// # let space = AddrSpace::new(Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?);
+    /// space.update(0, &mut NoKernel, |mm, _| mm.set_start_brk(0x60_0000, 0));
+    /// assert_eq!(space.sbrk(0x1000, &mut NoKernel), Ok(0x60_0000));
+    /// assert_eq!(space.sbrk(0, &mut NoKernel), Ok(0x60_1000));
+    /// assert_eq!(space.sbrk(-0x2000, &mut NoKernel), Err(Errno::ENOMEM));
+    /// # Ok::<(), Errno>(())
+    /// ```
     pub fn sbrk<K: Kernel<F> + ?Sized>(
         &mut self,
         increment: i64,
@@ -90,7 +114,8 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         grown: PageRange,
         call: &mut Call<'_, F, A, K>,
     ) -> Result<(), Errno> {
-        if !self.may_lock_more(self.future, grown.len(), call.hooks().capabilities()) {
+        let len = self.layout.bytes(grown.len());
+        if !self.may_lock_more(self.future, len, call.hooks().capabilities()) {
             return Err(Errno::EAGAIN);
         }
         let clear_end = grown.end + self.guard_pages().max(1);
@@ -101,7 +126,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
             return Err(Errno::ENOMEM);
         }
         let flags = HEAP | self.future;
-        if !self.may_expand(flags, grown.len()) || self.is_over_full() {
+        if !self.may_expand(flags, len) || self.is_over_full() {
             return Err(Errno::ENOMEM);
         }
         // It never merges with what the program's image put below the heap: bss and heap stay two.
@@ -111,7 +136,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         });
         let merge = if continues_heap { Merge::Left } else { Merge::Never };
         let attrs = attrs(flags, Backing::Anonymous, Role::Object);
-        self.charged(grown.len(), call, |mm, call| {
+        self.charged(len, call, |mm, call| {
             mm.insert(grown, attrs, LinuxVma::anonymous(), merge, call)
         })?;
         if self.future.contains(VmFlags::LOCKED) {

@@ -16,6 +16,7 @@ use super::kernel::Kernel;
 use super::mm::{Call, Mm, MmAlloc};
 use super::mmap::Mmap;
 use super::process_madvise::Target;
+use super::shmat::Shmat;
 use crate::addr_space::NODES_PER_OPERATION;
 use crate::{AddrSpace, Errno, RawLock};
 
@@ -39,6 +40,29 @@ impl<F: File, A: MmAlloc<F>, L: RawLock> AddrSpace<Mm<F, A>, L> {
     /// Those of [`Mm::mmap`].
     pub fn mmap<K: Kernel<F> + ?Sized>(&self, args: Mmap<F>, kernel: &mut K) -> Result<u64, Errno> {
         self.call(kernel, |mm, call| mm.mmap(args, call))
+    }
+
+    /// Attaches a segment of System V shared memory: shmat(2). Returns the address. See
+    /// [`Mm::shmat`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Mm::shmat`].
+    pub fn shmat<K: Kernel<F> + ?Sized>(
+        &self,
+        args: Shmat<F>,
+        kernel: &mut K,
+    ) -> Result<u64, Errno> {
+        self.call(kernel, |mm, call| mm.shmat(args, call))
+    }
+
+    /// Detaches a segment of System V shared memory: shmdt(2). See [`Mm::shmdt`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Mm::shmdt`].
+    pub fn shmdt<K: Kernel<F> + ?Sized>(&self, addr: u64, kernel: &mut K) -> Result<u64, Errno> {
+        self.call(kernel, |mm, call| mm.shmdt(addr, call))
     }
 
     /// Changes the protection of a range: mprotect(2). See [`Mm::mprotect`].

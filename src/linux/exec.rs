@@ -1,14 +1,14 @@
 //! execve(2) and exit(2), as far as the address space is concerned: what there is before a program
 //! makes its first call, and removing everything.
 
-use super::file::{Alignment, File};
+use super::file::File;
 use super::kernel::Kernel;
 use super::layout::Layout;
 use super::limits::Usage;
 use super::mm::{Call, Mm, MmAlloc};
 use super::pkey::Keys;
 use super::vm_flags::VmFlags;
-use super::vma::{LinuxVma, Role, attrs, with_huge_pages};
+use super::vma::{LinuxVma, Role, attrs, with_file};
 use crate::addr_space::{MAX_VMAS_PER_LOCK_HOLD, NODES_PER_OPERATION, Progress};
 use crate::{AddrSpace, Backing, Errno, Error, Merge, RawLock};
 
@@ -50,6 +50,23 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// - `EEXIST`: the range is in use.
     /// - `ENOMEM`: no node.
     /// - Those of the kernel; [`Kernel::charge`] is asked for a VMA with `ac`.
+    ///
+    /// ```
+    /// use kvma::linux::{Install, VmFlags};
+    /// # use kvma::linux::{Layout, Mm, NoFile, NoKernel};
+    /// # use kvma::{Errno, FixedPool, VmaNode};
+    /// # let nodes = FixedPool::<VmaNode<_>, 16>::new();
+    /// # let mut mm = Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?;
+    /// let flags = VmFlags::READ | VmFlags::EXEC | VmFlags::MAY_READ | VmFlags::MAY_EXEC;
+    /// let start = mm.unmapped_area(0x2000)?;
+    /// let vdso = Install { start, end: start + 0x2000, flags, offset: 0, handle: None };
+    /// let mut kernel = NoKernel;
+    /// let mut call = mm.update(&mut kernel);
+    /// mm.install(vdso, &mut call)?;
+    /// call.finish();
+    /// assert_eq!(mm.map_count(), 1);
+    /// # Ok::<(), Errno>(())
+    /// ```
     pub fn install<K: Kernel<F> + ?Sized>(
         &mut self,
         vma: Install<F>,
@@ -81,10 +98,10 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
             None => Backing::Anonymous,
         };
         let mut attrs = attrs(flags, backing, role);
-        if let Some(Alignment::HugeTlb(page)) = object.map(F::alignment) {
-            attrs = with_huge_pages(attrs, page)?;
+        if let Some(file) = object {
+            attrs = with_file(attrs, file)?;
         }
-        let charge = if flags.contains(VmFlags::ACCOUNT) { range.len() } else { 0 };
+        let charge = if flags.contains(VmFlags::ACCOUNT) { len } else { 0 };
         self.charged(charge, call, |mm, call| {
             let data = match handle {
                 Some((handle, role)) => LinuxVma::new(handle.clone(), *role),
@@ -141,6 +158,19 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     ///
     /// `EINVAL`: the layout contradicts itself, or is of another size. And those of the kernel.
     /// Nothing has changed then.
+    ///
+    /// ```
+    /// # use kvma::linux::{Layout, Mm, Mmap, NoFile, NoKernel};
+    /// # use kvma::{AddrSpace, Errno, FixedPool, VmaNode};
+    /// # let nodes = FixedPool::<VmaNode<_>, 16>::new();
+    /// # let space = AddrSpace::new(Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?);
+    /// # let memory = Mmap { addr: 0, len: 0x3000, prot: 3, flags: 0x22, offset: 0, file: None };
+    /// # let at = space.mmap(memory, &mut NoKernel)?;
+    /// // Three pages are mapped. execve(2) begins like this:
+    /// space.clear(Layout::x86_64(8 << 20), &mut NoKernel)?;
+    /// assert_eq!(space.inspect(|mm| mm.map_count()), 0);
+    /// # Ok::<(), Errno>(())
+    /// ```
     pub fn clear<K: Kernel<F> + ?Sized>(
         &mut self,
         layout: Layout,

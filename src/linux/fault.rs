@@ -144,21 +144,42 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// ([`AddrSpace::lookup`](crate::AddrSpace::lookup)), and then
     /// [`check_access`](Fault::check_access). Guards of `MADV_GUARD_INSTALL` are entries of page
     /// tables, of which only the kernel knows.
+    ///
+    /// ```
+    /// use kvma::linux::{Access, Fault, FaultAction, SegvCode};
+    /// # use kvma::linux::{Layout, Mm, Mmap, NoFile, NoKernel};
+    /// # use kvma::{AddrSpace, Errno, FixedPool, VmaNode};
+    /// # let nodes = FixedPool::<VmaNode<_>, 16>::new();
+    /// # let space = AddrSpace::new(Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?);
+    /// # let memory = Mmap { addr: 0, len: 0x3000, prot: 3, flags: 0x22, offset: 0, file: None };
+    /// # let at = space.mmap(memory, &mut NoKernel)?;
+    /// // `at` is the address of three pages, as yet without any content.
+    /// let write = Fault::new(at + 8, Access::Write);
+    /// assert_eq!(space.fault(&write, &mut NoKernel), FaultAction::Copy);
+    /// let beyond = Fault::new(at + 0x3000, Access::Read);
+    /// assert_eq!(space.fault(&beyond, &mut NoKernel), FaultAction::Refuse(SegvCode::MapErr));
+    /// # Ok::<(), Errno>(())
+    /// ```
     pub fn fault<K: Kernel<F> + ?Sized>(
         &mut self,
         fault: &Fault,
         call: &mut Call<'_, F, A, K>,
     ) -> FaultAction {
-        let page = self.layout.pages(fault.addr);
-        let mut vma = self.vma_at(page);
-        if vma.is_none() && fault.near_stack_pointer() && self.grow_stack(fault.addr, call).is_ok()
+        let find = |mm: &Self| {
+            let vma = mm.map.find(fault.addr)?;
+            Some((vma.attrs(), vma.data().sticky()))
+        };
+        let mut found = find(self);
+        if found.is_none()
+            && fault.near_stack_pointer()
+            && self.grow_stack(fault.addr, call).is_ok()
         {
-            vma = self.vma_at(page);
+            found = find(self);
         }
-        let Some(vma) = vma else { return FaultAction::Refuse(SegvCode::MapErr) };
-        let action = fault.action(&vma.attrs);
-        if action == FaultAction::Copy && !vma.has_anon_vma() {
-            self.add_sticky(page, StickyFlags::HAS_ANON_VMA);
+        let Some((attrs, sticky)) = found else { return FaultAction::Refuse(SegvCode::MapErr) };
+        let action = fault.action(&attrs);
+        if action == FaultAction::Copy && !sticky.contains(StickyFlags::HAS_ANON_VMA) {
+            self.note_write(fault.addr);
         }
         action
     }
@@ -173,6 +194,24 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// - `ENOMEM`: over a limit, within the guard gap of something that can be accessed, or further
     ///   than a stack that was moved here could have grown where it was.
     /// - Those of the kernel.
+    ///
+    /// ```
+    /// use kvma::linux::{Install, VmFlags};
+    /// # use kvma::linux::{Layout, Mm, NoFile, NoKernel};
+    /// # use kvma::{Errno, FixedPool, VmaNode};
+    /// # let nodes = FixedPool::<VmaNode<_>, 16>::new();
+    /// # let mut mm = Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?;
+    /// let flags = VmFlags::READ | VmFlags::WRITE | VmFlags::GROWS_DOWN;
+    /// let end = 0x7fff_0000_0000;
+    /// let stack = Install { start: end - 0x2000, end, flags, offset: 0, handle: None };
+    /// let mut kernel = NoKernel;
+    /// let mut call = mm.update(&mut kernel);
+    /// mm.install(stack, &mut call)?;
+    /// mm.grow_stack(end - 0x5000, &mut call)?;
+    /// call.finish();
+    /// assert_eq!(mm.iter().map(|vma| vma.start()).next(), Some(end - 0x5000));
+    /// # Ok::<(), Errno>(())
+    /// ```
     pub fn grow_stack<K: Kernel<F> + ?Sized>(
         &mut self,
         addr: u64,
@@ -221,9 +260,11 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         }
         // Readied for pages of its own (`anon_vma_prepare`), even if the limits forbid them.
         self.add_sticky(growth.end, StickyFlags::HAS_ANON_VMA);
-        if !self.may_expand(stack.flags, growth.len())
-            || stack.range.end - growth.start > self.limit(Resource::Stack)
-            || !self.may_lock_more(stack.flags, growth.len(), call.hooks().capabilities())
+        let len = self.layout.bytes(growth.len());
+        let whole = self.layout.bytes(stack.range.end - growth.start);
+        if !self.may_expand(stack.flags, len)
+            || whole > self.limit(Resource::Stack)
+            || !self.may_lock_more(stack.flags, len, call.hooks().capabilities())
         {
             return Err(Errno::ENOMEM);
         }
@@ -234,14 +275,14 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
             return Err(Errno::ENOMEM);
         }
         let attrs = attrs(stack.flags, Backing::Anonymous, stack.role);
-        self.charged(growth.len(), call, |mm, call| {
+        self.charged(len, call, |mm, call| {
             let data = mm.map.find(addr).ok_or(Errno::EFAULT)?.data().clone();
             mm.insert(growth, attrs, data, Merge::Right, call)
         })?;
         // Linux charges for every stack and uncharges only those with `ac`; here, what stays
         // charged is what will be uncharged.
         if !stack.has(VmFlags::ACCOUNT) {
-            call.hooks().uncharge(growth.len());
+            call.hooks().uncharge(len);
         }
         Ok(())
     }

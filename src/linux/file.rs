@@ -15,6 +15,37 @@ pub enum Alignment {
     /// At a huge page of so many bytes only, since the file consists of nothing else (hugetlbfs,
     /// `hugetlb_get_unmapped_area`).
     HugeTlb(u64),
+    /// Where the search without regard to huge pages ends, unless huge pages fit elsewhere: the
+    /// rule of tmpfs where it uses huge pages (`huge=always` and the like,
+    /// `shmem_get_unmapped_area`).
+    HugeShmem,
+}
+
+bitflags! {
+    /// What calls may not do to the VMAs of a file.
+    ///
+    /// In Linux these come from operations of the file and of its VMAs, so no flag of the VMA shows
+    /// them.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub struct Restrictions: u8 {
+        /// The kernel alone chooses the address: mmap with any other, and mremap with a new one,
+        /// are `EINVAL`, as for rings of `io_uring(7)`. Implies [`NO_JOINT_MOVE`].
+        ///
+        /// [`NO_JOINT_MOVE`]: Self::NO_JOINT_MOVE
+        const NO_ADDRESS = 1;
+        /// mremap moves it alone, not together with other VMAs in its range (`EFAULT`,
+        /// `vma_multi_allowed`), as segments of System V shared memory.
+        const NO_JOINT_MOVE = 1 << 1;
+        /// It cannot be split (`EINVAL`, `vm_ops->may_split`), as buffers of
+        /// `perf_event_open(2)`.
+        const NO_SPLIT = 1 << 2;
+        /// mlock, munlock and the like pass it over, as secret memory and files of persistent
+        /// memory (`vma_is_secretmem`, `vma_is_dax`).
+        const NO_LOCK = 1 << 3;
+        /// Pages come in by the program's own accesses alone, as those of `memfd_secret(2)`:
+        /// `MADV_POPULATE_*` is `EINVAL`, mlock is `ENOMEM`.
+        const NO_POPULATE = 1 << 4;
+    }
 }
 
 /// The kernel's handle of something that can be mapped or can name a mapping: a reference to an
@@ -73,6 +104,21 @@ pub trait File: Clone + PartialEq {
     fn alignment(&self) -> Alignment {
         Alignment::Page
     }
+
+    /// Returns the size in bytes of a segment of System V shared memory, as
+    /// [`shmat`](super::Mm::shmat) maps it. `None` for everything else.
+    ///
+    /// Linux forbids a segment's VMAs [`Restrictions::NO_JOINT_MOVE`].
+    fn segment_size(&self) -> Option<u64> {
+        None
+    }
+
+    /// Returns what calls may not do to its VMAs. By default, nothing.
+    ///
+    /// The answer must always be the same for the same handle.
+    fn restrictions(&self) -> Restrictions {
+        Restrictions::empty()
+    }
 }
 
 bitflags! {
@@ -102,6 +148,10 @@ bitflags! {
         const KNOWS_SYNC = 1 << 4;
         /// `MAP_SYNC` works: the file is persistent memory.
         const PERSISTENT = 1 << 5;
+        /// Nobody may get write access to it any more (`F_SEAL_WRITE`, `F_SEAL_FUTURE_WRITE`):
+        /// shared mappings are refused with `EPERM` if they are writable, and cannot become so
+        /// otherwise.
+        const WRITE_SEALED = 1 << 6;
     }
 }
 

@@ -27,12 +27,26 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// the parent are invalidated, then the kernel gets each of the child's VMAs
     /// ([`Kernel::inherit`]), and `flush_begin` follows.
     ///
-    /// O(n log n). Behind a lock, [`AddrSpace::fork`](crate::AddrSpace::fork) takes the nodes
+    /// O(n). Behind a lock, [`AddrSpace::fork`](crate::AddrSpace::fork) takes the nodes
     /// before it takes the lock.
     ///
     /// # Errors
     ///
     /// `ENOMEM`: no nodes. And those of the kernel; the flush follows all the same.
+    ///
+    /// ```
+    /// # use kvma::linux::{Layout, Mm, Mmap, NoFile, NoKernel};
+    /// # use kvma::{AddrSpace, Errno, FixedPool, VmaNode};
+    /// # let nodes = FixedPool::<VmaNode<_>, 16>::new();
+    /// # let space = AddrSpace::new(Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?);
+    /// # let memory = Mmap { addr: 0, len: 0x3000, prot: 3, flags: 0x22, offset: 0, file: None };
+    /// # let at = space.mmap(memory, &mut NoKernel)?;
+    /// // Three pages are mapped.
+    /// let child = AddrSpace::new(space.fork(&mut NoKernel)?);
+    /// space.munmap(at, 0x3000, &mut NoKernel)?;
+    /// assert!(child.lookup(at).is_some());
+    /// # Ok::<(), Errno>(())
+    /// ```
     pub fn fork<K: Kernel<F> + ?Sized>(
         &mut self,
         call: &mut Call<'_, F, A, K>,
@@ -106,7 +120,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         })
     }
 
-    /// Charges the child for what the parent is charged for. Returns how many pages that are.
+    /// Charges the child for what the parent is charged for. Returns how many bytes that are.
     ///
     /// It goes VMA by VMA, so that in the heuristic mode all of it together may exceed all memory.
     fn charge_child<K: Kernel<F> + ?Sized>(
@@ -114,17 +128,17 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         call: &mut Call<'_, F, A, K>,
     ) -> Result<u64, Errno> {
         let mut charged = 0u64;
-        for (flags, pages) in self.iter().filter_map(inherited) {
+        for (flags, bytes) in self.iter().filter_map(inherited) {
             if !flags.contains(VmFlags::ACCOUNT) {
                 continue;
             }
-            if let Err(errno) = call.hooks().charge(pages, &self.usage) {
+            if let Err(errno) = call.hooks().charge(bytes, &self.usage) {
                 if charged > 0 {
                     call.hooks().uncharge(charged);
                 }
                 return Err(errno);
             }
-            charged = charged.saturating_add(pages);
+            charged = charged.saturating_add(bytes);
         }
         Ok(charged)
     }
@@ -171,7 +185,7 @@ fn copy_vma<F: File, K: Kernel<F> + ?Sized>(
     vma: &Vma<'_, LinuxVma<F>>,
     usage: &mut Usage,
 ) -> Result<Option<(Attrs, LinuxVma<F>)>, Errno> {
-    let Some((flags, pages)) = inherited(*vma) else { return Ok(None) };
+    let Some((flags, bytes)) = inherited(*vma) else { return Ok(None) };
     let how = if flags.contains(VmFlags::WIPE_ON_FORK) {
         Inheritance::Wipe
     } else if flags.intersects(VmFlags::SHARED | VmFlags::MAY_SHARE) {
@@ -187,12 +201,13 @@ fn copy_vma<F: File, K: Kernel<F> + ?Sized>(
         // It begins as zeros, without pages of its own.
         data.remove_sticky(StickyFlags::HAS_ANON_VMA);
     }
-    usage.add(flags, pages);
+    usage.add(flags, bytes);
     Ok(Some((attrs, data)))
 }
 
-/// Returns the flags of a child's copy of a VMA, and its pages; `None` if it is left out.
+/// Returns the flags of a child's copy of a VMA, and its bytes; `None` if it is left out.
 fn inherited<F: File>(vma: Vma<'_, LinuxVma<F>>) -> Option<(VmFlags, u64)> {
     let flags = vm_flags(&vma.attrs());
-    (!flags.contains(VmFlags::DONT_COPY)).then_some((flags - VmFlags::LOCK, vma.page_count()))
+    let bytes = vma.page_count() << vma.range().page_size().shift();
+    (!flags.contains(VmFlags::DONT_COPY)).then_some((flags - VmFlags::LOCK, bytes))
 }

@@ -12,7 +12,7 @@ use crate::{Errno, Hooks, Piece};
 
 bitflags! {
     /// The capabilities of the caller (capabilities(7)), as far as memory calls ask for them.
-    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
     pub struct Capabilities: u8 {
         /// `CAP_IPC_LOCK`: lock more memory than the limit.
         const IPC_LOCK = 1;
@@ -45,6 +45,35 @@ pub enum Inheritance {
 ///
 /// All methods run under the lock that guards the [`Mm`](super::Mm), if there is one, and must not
 /// call back into the address space.
+///
+/// ```
+/// use kvma::linux::{Kernel, LinuxVma, NoFile, Usage};
+/// use kvma::{Errno, Hooks, Piece};
+///
+/// /// A kernel that clears page tables, and has so many bytes for what may be committed.
+/// struct Memory {
+///     free: u64,
+/// }
+///
+/// impl Hooks<LinuxVma<NoFile>> for Memory {
+///     type Error = Errno;
+///
+///     fn on_unmap(&mut self, piece: &Piece<'_, LinuxVma<NoFile>>) {
+///         println!("clear {:?}", piece.range());
+///     }
+/// }
+///
+/// impl Kernel<NoFile> for Memory {
+///     fn charge(&mut self, bytes: u64, _usage: &Usage) -> Result<(), Errno> {
+///         self.free = self.free.checked_sub(bytes).ok_or(Errno::ENOMEM)?;
+///         Ok(())
+///     }
+///
+///     fn uncharge(&mut self, bytes: u64) {
+///         self.free += bytes;
+///     }
+/// }
+/// ```
 pub trait Kernel<F: File>: Hooks<LinuxVma<F>, Error = Errno> {
     /// Returns the capabilities of the caller.
     fn capabilities(&self) -> Capabilities {
@@ -56,20 +85,20 @@ pub trait Kernel<F: File>: Hooks<LinuxVma<F>, Error = Errno> {
         Overcommit::default()
     }
 
-    /// Charges this process, which uses `usage` so far, for `pages` more pages of committed memory
+    /// Charges this process, which uses `usage` so far, for `bytes` more bytes of committed memory
     /// (`security_vm_enough_memory_mm`). [`Overcommit::decide`] knows Linux's rules.
     ///
     /// # Errors
     ///
     /// `ENOMEM`, which the call returns. Nothing is charged then.
-    fn charge(&mut self, pages: u64, usage: &Usage) -> Result<(), Errno> {
-        let _ = (pages, usage);
+    fn charge(&mut self, bytes: u64, usage: &Usage) -> Result<(), Errno> {
+        let _ = (bytes, usage);
         Ok(())
     }
 
-    /// Takes the charge for `pages` pages back.
-    fn uncharge(&mut self, pages: u64) {
-        let _ = pages;
+    /// Takes the charge for `bytes` bytes back.
+    fn uncharge(&mut self, bytes: u64) {
+        let _ = bytes;
     }
 
     /// Makes an object of `len` bytes for shared anonymous memory (`shmem_zero_setup`).
@@ -113,15 +142,27 @@ pub trait Kernel<F: File>: Hooks<LinuxVma<F>, Error = Errno> {
         Err(Errno::ENOMEM)
     }
 
-    /// Asks the file whether it agrees to be mapped (`f_op->mmap`).
+    /// Asks the file whether it agrees to be mapped, and returns the flags of the VMA
+    /// (`f_op->mmap`, `f_op->mmap_prepare`).
+    ///
+    /// `vma` shows what will be mapped unless it merges: the range, and where in the file it
+    /// begins. `flags` are its flags so far, to be returned as they are, or with others of
+    /// [`VmFlags::OF_FILE`] or less of [`VmFlags::MAY_ACCESS`]; other differences do not count.
+    /// With `io`, `de`, `pf` or `mm` it never merges and is never locked. A file that adds `lo` need
+    /// not look at the limit on locked memory: over it, mmap returns `EAGAIN`.
     ///
     /// # Errors
     ///
     /// Whatever mmap is to return: the file's own errno. Old mappings at a fixed address are gone
     /// by then.
-    fn map_file(&mut self, file: &OpenFile<F>, flags: VmFlags) -> Result<(), Errno> {
-        let _ = (file, flags);
-        Ok(())
+    fn map_file(
+        &mut self,
+        file: &OpenFile<F>,
+        vma: &Piece<'_, LinuxVma<F>>,
+        flags: VmFlags,
+    ) -> Result<VmFlags, Errno> {
+        let _ = (file, vma);
+        Ok(flags)
     }
 
     /// Lets a child inherit the pages of a VMA, at the same addresses.

@@ -26,12 +26,16 @@ pub struct Layout {
     user_min_addr: u64,
     guard_gap: u64,
     huge: u64,
+    protection_keys: u32,
     direction: Direction,
 }
 
 /// The smallest distance of the mmap base from the top (`MIN_GAP`). The largest is five sixths of
 /// the space (`MAX_GAP`).
 const MIN_GAP: u64 = 128 << 20;
+
+/// The largest number of protection keys: that of x86-64, whose VMAs have four bits for them.
+const MAX_KEYS: u32 = 16;
 
 impl Layout {
     /// Returns the layout of x86-64 with 47-bit user space and no randomisation.
@@ -57,6 +61,7 @@ impl Layout {
             user_min_addr: 4096,
             guard_gap,
             huge: 2 << 20,
+            protection_keys: 16,
             direction: Direction::TopDown,
         }
     }
@@ -111,6 +116,13 @@ impl Layout {
         Self { guard_gap, ..self }
     }
 
+    /// Sets the number of the processor's protection keys, at most 16: 0 on a processor without
+    /// them, where `pkey_alloc(2)` and the like are `EINVAL` (`X86_FEATURE_OSPKE`).
+    #[must_use]
+    pub const fn with_protection_keys(self, protection_keys: u32) -> Self {
+        Self { protection_keys, ..self }
+    }
+
     /// Sets the end from which mmap hands out addresses.
     ///
     /// `BottomUp` is what Linux does for `personality(ADDR_COMPAT_LAYOUT)` and with
@@ -150,6 +162,7 @@ impl Layout {
         }
         let inside =
             self.base <= self.task_size && self.bottom <= self.task_size && self.huge <= 1 << 40;
+        let inside = inside && self.protection_keys <= MAX_KEYS;
         // With half of the 64 bits to spare, an address plus a length that passed the checks never
         // wraps.
         if inside && self.task_size < 1 << 63 { Ok(()) } else { Err(Error::OutOfRange) }
@@ -193,6 +206,11 @@ impl Layout {
     /// Returns the size of the huge pages that large mappings are aligned to, or 0.
     pub const fn huge(&self) -> u64 {
         self.huge
+    }
+
+    /// Returns the number of protection keys.
+    pub const fn protection_keys(&self) -> u32 {
+        self.protection_keys
     }
 
     /// Returns the end from which addresses are handed out.

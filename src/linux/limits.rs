@@ -25,6 +25,21 @@ pub enum Resource {
 
 /// Resource limits in bytes; `u64::MAX` is unlimited. They are soft limits, but for
 /// [`Resource::DataMax`].
+///
+/// ```
+/// # use kvma::linux::{Layout, Mm, Mmap, NoFile, NoKernel};
+/// # use kvma::{AddrSpace, Errno, FixedPool, VmaNode};
+/// use kvma::linux::{Limits, Resource};
+///
+/// # let nodes = FixedPool::<VmaNode<_>, 16>::new();
+/// # let space = AddrSpace::new(Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?);
+/// # let memory = Mmap { addr: 0, len: 0x3000, prot: 3, flags: 0x22, offset: 0, file: None };
+/// let limits = Limits::default().with(Resource::AddressSpace, 0x2000);
+/// space.update(0, &mut NoKernel, |mm, _| mm.set_limits(limits));
+/// // `memory` is three pages.
+/// assert_eq!(space.mmap(memory, &mut NoKernel), Err(Errno::ENOMEM));
+/// # Ok::<(), Errno>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     address_space: u64,
@@ -74,7 +89,7 @@ impl Limits {
     }
 }
 
-/// What is in use, in pages, as `/proc/PID/status` counts it.
+/// What is in use, in bytes, as `/proc/PID/status` counts it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Usage {
     total: u64,
@@ -88,48 +103,48 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// Returns the pages of all mappings (`VmSize`).
+    /// Returns the bytes of all mappings (`VmSize`).
     pub const fn total(&self) -> u64 {
         self.total
     }
 
-    /// Returns the pages of locked mappings (`VmLck`).
+    /// Returns the bytes of locked mappings (`VmLck`).
     pub const fn locked(&self) -> u64 {
         self.locked
     }
 
-    /// Returns the pages of private writable mappings (`VmData`).
+    /// Returns the bytes of private writable mappings (`VmData`).
     pub const fn data(&self) -> u64 {
         self.data
     }
 
-    /// Returns the pages of stacks (`VmStk`).
+    /// Returns the bytes of stacks (`VmStk`).
     pub const fn stack(&self) -> u64 {
         self.stack
     }
 
-    /// Returns the pages of code (`VmExe` and `VmLib`).
+    /// Returns the bytes of code (`VmExe` and `VmLib`).
     pub const fn exec(&self) -> u64 {
         self.exec
     }
 
-    /// Returns the pages mapped with `MAP_SHARED`.
+    /// Returns the bytes mapped with `MAP_SHARED`.
     pub const fn shared(&self) -> u64 {
         self.shared
     }
 
-    /// Returns the pages of mappings that count as committed memory (`ac`).
+    /// Returns the bytes of mappings that count as committed memory (`ac`).
     pub const fn committed(&self) -> u64 {
         self.committed
     }
 
-    /// Returns the pages of sealed mappings (`sl`).
+    /// Returns the bytes of sealed mappings (`sl`).
     pub(super) const fn sealed(&self) -> u64 {
         self.sealed
     }
 
     /// Changes every counter that `flags` belong to.
-    fn count(&mut self, flags: VmFlags, pages: u64, change: fn(u64, u64) -> u64) {
+    fn count(&mut self, flags: VmFlags, bytes: u64, change: fn(u64, u64) -> u64) {
         let counters = [
             (true, &mut self.total),
             (flags.contains(VmFlags::LOCKED), &mut self.locked),
@@ -141,36 +156,36 @@ impl Usage {
             (flags.contains(VmFlags::SEALED), &mut self.sealed),
         ];
         for (_, counter) in counters.into_iter().filter(|(counts, _)| *counts) {
-            *counter = change(*counter, pages);
+            *counter = change(*counter, bytes);
         }
     }
 
-    /// Counts `pages` pages that are mapped with `flags` from now on.
-    pub(super) fn add(&mut self, flags: VmFlags, pages: u64) {
-        self.count(flags, pages, u64::saturating_add);
+    /// Counts `bytes` bytes that are mapped with `flags` from now on.
+    pub(super) fn add(&mut self, flags: VmFlags, bytes: u64) {
+        self.count(flags, bytes, u64::saturating_add);
     }
 
-    /// Counts `pages` pages that were mapped with `flags` until now.
-    pub(super) fn remove(&mut self, flags: VmFlags, pages: u64) {
-        self.count(flags, pages, u64::saturating_sub);
+    /// Counts `bytes` bytes that were mapped with `flags` until now.
+    pub(super) fn remove(&mut self, flags: VmFlags, bytes: u64) {
+        self.count(flags, bytes, u64::saturating_sub);
     }
 
-    /// Returns `true` if all but the locked pages agree.
+    /// Returns `true` if all but the locked bytes agree.
     pub(super) fn equals_but_for_locked(&self, other: &Self) -> bool {
         Self { locked: 0, ..*self } == Self { locked: 0, ..*other }
     }
 }
 
 impl<F: File, A: MmAlloc<F>> Mm<F, A> {
-    /// Returns the limit on `resource` in whole pages.
+    /// Returns the limit on `resource` in bytes, rounded down to whole pages.
     pub(super) fn limit(&self, resource: Resource) -> u64 {
-        self.layout.pages(self.limits.get(resource))
+        self.layout.page_down(self.limits.get(resource))
     }
 
-    /// Returns `true` if `pages` more pages with `flags` stay within the limits on the address
+    /// Returns `true` if `bytes` more bytes with `flags` stay within the limits on the address
     /// space and on data (`may_expand_vm`).
-    pub(super) fn may_expand(&self, flags: VmFlags, pages: u64) -> bool {
-        let fits = |used: u64, limit| used.saturating_add(pages) <= self.limit(limit);
+    pub(super) fn may_expand(&self, flags: VmFlags, bytes: u64) -> bool {
+        let fits = |used: u64, limit| used.saturating_add(bytes) <= self.limit(limit);
         let data = match self.limits.get(Resource::Data) {
             0 => Resource::DataMax,
             _ => Resource::Data,
@@ -184,15 +199,15 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         self.limits.get(Resource::MemLock) != 0 || caps.contains(Capabilities::IPC_LOCK)
     }
 
-    /// Returns `true` if `pages` more pages with `flags` stay within the limit on locked memory
+    /// Returns `true` if `bytes` more bytes with `flags` stay within the limit on locked memory
     /// (`mlock_future_ok`).
-    pub(super) fn may_lock_more(&self, flags: VmFlags, pages: u64, caps: Capabilities) -> bool {
+    pub(super) fn may_lock_more(&self, flags: VmFlags, bytes: u64, caps: Capabilities) -> bool {
         !flags.contains(VmFlags::LOCKED)
             || caps.contains(Capabilities::IPC_LOCK)
-            || self.usage.locked().saturating_add(pages) <= self.limit(Resource::MemLock)
+            || self.usage.locked().saturating_add(bytes) <= self.limit(Resource::MemLock)
     }
 
-    /// Charges `pages` pages, unless there are none, and runs `change`. If that fails, the charge
+    /// Charges `bytes` bytes, unless there are none, and runs `change`. If that fails, the charge
     /// is taken back.
     ///
     /// # Errors
@@ -200,16 +215,16 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// Those of [`Kernel::charge`] and of `change`.
     pub(super) fn charged<K: Kernel<F> + ?Sized>(
         &mut self,
-        pages: u64,
+        bytes: u64,
         call: &mut Call<'_, F, A, K>,
         change: impl FnOnce(&mut Self, &mut Call<'_, F, A, K>) -> Result<(), Errno>,
     ) -> Result<(), Errno> {
-        if pages > 0 {
-            call.hooks().charge(pages, &self.usage)?;
+        if bytes > 0 {
+            call.hooks().charge(bytes, &self.usage)?;
         }
         let result = change(self, call);
-        if result.is_err() && pages > 0 {
-            call.hooks().uncharge(pages);
+        if result.is_err() && bytes > 0 {
+            call.hooks().uncharge(bytes);
         }
         result
     }

@@ -2,7 +2,7 @@
 
 use super::PageRange;
 use super::abi::int;
-use super::file::File;
+use super::file::{File, Restrictions};
 use super::kernel::Kernel;
 use super::layout::Layout;
 use super::mm::{Call, Mm, MmAlloc};
@@ -171,8 +171,8 @@ impl Madvise {
             Self::PageOut => {
                 allow(without(lock_or_pfn | VmFlags::HUGE_TLB), Effect::Pages(PageOp::PageOut))?
             }
-            Self::PopulateRead => populate(old, VmFlags::READ, PageOp::PopulateRead)?,
-            Self::PopulateWrite => populate(old, VmFlags::WRITE, PageOp::PopulateWrite)?,
+            Self::PopulateRead => populate(vma, VmFlags::READ, PageOp::PopulateRead)?,
+            Self::PopulateWrite => populate(vma, VmFlags::WRITE, PageOp::PopulateWrite)?,
             Self::Collapse => allow(may_collapse(vma, layout), Effect::Pages(PageOp::Collapse))?,
             Self::GuardInstall => {
                 let unfit = VmFlags::SPECIAL | VmFlags::HUGE_TLB | VmFlags::LOCKED;
@@ -205,8 +205,10 @@ fn may_collapse(vma: &VmaView, layout: &Layout) -> bool {
 
 /// Returns the effect of `MADV_POPULATE_*`, which Linux treats like accesses
 /// (`faultin_page_range`).
-fn populate(flags: VmFlags, needed: VmFlags, op: PageOp) -> Result<Effect, Errno> {
-    if flags.intersects(VmFlags::IO | VmFlags::PFN_MAP) || !flags.contains(needed) {
+fn populate(vma: &VmaView, needed: VmFlags, op: PageOp) -> Result<Effect, Errno> {
+    let unfit =
+        vma.has_any(VmFlags::IO | VmFlags::PFN_MAP) || vma.forbids(Restrictions::NO_POPULATE);
+    if unfit || !vma.has(needed) {
         return Err(Errno::EINVAL);
     }
     Ok(Effect::Pages(op))
@@ -230,6 +232,24 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// - `EPERM`: sealed.
     /// - `EAGAIN`: too many VMAs, no node.
     /// - Those of the kernel.
+    ///
+    /// ```
+    /// const MADV_DONTNEED: u64 = 4;
+    /// const MADV_DONTDUMP: u64 = 16;
+    /// # use kvma::linux::{Layout, Mm, Mmap, NoFile, NoKernel};
+    /// # use kvma::{AddrSpace, Errno, FixedPool, VmaNode};
+    /// # let nodes = FixedPool::<VmaNode<_>, 16>::new();
+    /// # let space = AddrSpace::new(Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?);
+    /// # let memory = Mmap { addr: 0, len: 0x3000, prot: 3, flags: 0x22, offset: 0, file: None };
+    /// # let at = space.mmap(memory, &mut NoKernel)?;
+    /// // `at` is the address of three pages.
+    /// space.madvise(at, 0x1000, MADV_DONTDUMP, &mut NoKernel)?; // a flag of its own
+    /// assert_eq!(space.inspect(|mm| mm.map_count()), 2);
+    /// // The pages are the kernel's to drop: `Kernel::page_op`.
+    /// space.madvise(at, 0x3000, MADV_DONTNEED, &mut NoKernel)?;
+    /// assert_eq!(space.madvise(at, 0x1000, 12345, &mut NoKernel), Err(Errno::EINVAL));
+    /// # Ok::<(), Errno>(())
+    /// ```
     pub fn madvise<K: Kernel<F> + ?Sized>(
         &mut self,
         addr: u64,

@@ -18,6 +18,19 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// - `EINVAL`: unaligned.
     /// - `ENOMEM`: beyond user space, or a gap. What lies before the gap has been reported.
     /// - Those of the kernel, such as `EFAULT` for the vector.
+    ///
+    /// ```
+    /// # use kvma::linux::{Layout, Mm, Mmap, NoFile, NoKernel};
+    /// # use kvma::{AddrSpace, Errno, FixedPool, VmaNode};
+    /// # let nodes = FixedPool::<VmaNode<_>, 16>::new();
+    /// # let space = AddrSpace::new(Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?);
+    /// # let memory = Mmap { addr: 0, len: 0x3000, prot: 3, flags: 0x22, offset: 0, file: None };
+    /// # let at = space.mmap(memory, &mut NoKernel)?;
+    /// // `at` is the address of three pages. What is in memory, the kernel answers.
+    /// assert_eq!(space.mincore(at, 0x3000, &mut NoKernel), Ok(0));
+    /// assert_eq!(space.mincore(at, 0x4000, &mut NoKernel), Err(Errno::ENOMEM)); // a gap
+    /// # Ok::<(), Errno>(())
+    /// ```
     pub fn mincore<K: Kernel<F> + ?Sized>(
         &mut self,
         addr: u64,

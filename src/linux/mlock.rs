@@ -2,7 +2,7 @@
 
 use super::PageRange;
 use super::abi::{MLOCK_ONFAULT, int};
-use super::file::File;
+use super::file::{File, Restrictions};
 use super::kernel::{Capabilities, Kernel};
 use super::limits::Resource;
 use super::mm::{Call, Mm, MmAlloc};
@@ -11,7 +11,7 @@ use super::vma::vm_flags;
 use super::vma_view::{Gaps, VmaView};
 use crate::Errno;
 
-/// VMAs with one of these flags are never locked.
+/// VMAs with one of these flags are never locked, nor are those of files that forbid it.
 pub(super) const UNLOCKABLE: VmFlags =
     VmFlags::SPECIAL.union(VmFlags::HUGE_TLB).union(VmFlags::DROPPABLE);
 
@@ -21,6 +21,19 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// # Errors
     ///
     /// Those of [`mlock2`](Self::mlock2).
+    ///
+    /// ```
+    /// # use kvma::linux::{Layout, Mm, Mmap, NoFile, NoKernel};
+    /// # use kvma::{AddrSpace, Errno, FixedPool, VmaNode};
+    /// # let nodes = FixedPool::<VmaNode<_>, 16>::new();
+    /// # let space = AddrSpace::new(Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?);
+    /// # let memory = Mmap { addr: 0, len: 0x3000, prot: 3, flags: 0x22, offset: 0, file: None };
+    /// # let at = space.mmap(memory, &mut NoKernel)?;
+    /// // `at` is the address of three pages. Any byte locks its page.
+    /// space.mlock(at + 100, 1, &mut NoKernel)?;
+    /// assert_eq!(space.inspect(|mm| mm.usage().locked()), 0x1000);
+    /// # Ok::<(), Errno>(())
+    /// ```
     pub fn mlock<K: Kernel<F> + ?Sized>(
         &mut self,
         addr: u64,
@@ -41,6 +54,20 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// - `EPERM`: the caller may lock nothing.
     /// - `ENOMEM`: over the limit, a gap, memory without access.
     /// - Those of the kernel. `EAGAIN` means that it had no memory; `EFAULT` becomes `ENOMEM`.
+    ///
+    /// ```
+    /// use kvma::linux::abi::MLOCK_ONFAULT;
+    /// # use kvma::linux::{Layout, Mm, Mmap, NoFile, NoKernel};
+    /// # use kvma::{AddrSpace, Errno, FixedPool, VmaNode};
+    /// # let nodes = FixedPool::<VmaNode<_>, 16>::new();
+    /// # let space = AddrSpace::new(Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?);
+    /// # let memory = Mmap { addr: 0, len: 0x3000, prot: 3, flags: 0x22, offset: 0, file: None };
+    /// # let at = space.mmap(memory, &mut NoKernel)?;
+    /// // `at` is the address of three pages, which are locked when they are touched.
+    /// space.mlock2(at, 0x3000, MLOCK_ONFAULT, &mut NoKernel)?;
+    /// assert_eq!(space.mlock2(at, 0x3000, 8, &mut NoKernel), Err(Errno::EINVAL));
+    /// # Ok::<(), Errno>(())
+    /// ```
     pub fn mlock2<K: Kernel<F> + ?Sized>(
         &mut self,
         addr: u64,
@@ -63,6 +90,20 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// - `EINVAL`: a range that wraps, part of special memory.
     /// - `ENOMEM`: a gap; what lies before it is unlocked.
     /// - Those of the kernel.
+    ///
+    /// ```
+    /// # use kvma::linux::{Layout, Mm, Mmap, NoFile, NoKernel};
+    /// # use kvma::{AddrSpace, Errno, FixedPool, VmaNode};
+    /// # let nodes = FixedPool::<VmaNode<_>, 16>::new();
+    /// # let space = AddrSpace::new(Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?);
+    /// # let memory = Mmap { addr: 0, len: 0x3000, prot: 3, flags: 0x22, offset: 0, file: None };
+    /// # let at = space.mmap(memory, &mut NoKernel)?;
+    /// // `at` is the address of three pages.
+    /// space.mlock(at, 0x3000, &mut NoKernel)?;
+    /// space.munlock(at, 0x3000, &mut NoKernel)?;
+    /// assert_eq!(space.inspect(|mm| mm.usage().locked()), 0);
+    /// # Ok::<(), Errno>(())
+    /// ```
     pub fn munlock<K: Kernel<F> + ?Sized>(
         &mut self,
         addr: u64,
@@ -95,7 +136,8 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         let range = self.touched_range(addr, len);
         if !caps.contains(Capabilities::IPC_LOCK) {
             let limit = self.limit(Resource::MemLock);
-            let mut locked = range.len().saturating_add(self.usage.locked());
+            let len = self.layout.bytes(range.len());
+            let mut locked = len.saturating_add(self.usage.locked());
             if locked > limit {
                 locked = locked.saturating_sub(self.locked_in(range));
             }
@@ -112,11 +154,11 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         }
     }
 
-    /// Counts the pages of a range that are locked already (`count_mm_mlocked_page_nr`).
+    /// Returns the bytes of a range that are locked already (`count_mm_mlocked_page_nr`).
     fn locked_in(&self, range: PageRange) -> u64 {
         self.vmas_in(range)
             .filter(|(vma, _)| vm_flags(&vma.attrs()).contains(VmFlags::LOCKED))
-            .map(|(_, pages)| pages)
+            .map(|(_, pages)| self.layout.bytes(pages))
             .sum()
     }
 
@@ -144,7 +186,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         lock: VmFlags,
         call: &mut Call<'_, F, A, K>,
     ) -> Result<(), Errno> {
-        if vma.has_any(UNLOCKABLE) {
+        if vma.has_any(UNLOCKABLE) || vma.forbids(Restrictions::NO_LOCK) {
             return Ok(());
         }
         self.set_flags(vma, part, (vma.flags - VmFlags::LOCK) | lock, call)

@@ -2,7 +2,7 @@
 
 use super::PageRange;
 use super::abi::{MCL_CURRENT, MCL_FUTURE, MCL_ONFAULT, int};
-use super::file::File;
+use super::file::{File, Restrictions};
 use super::kernel::{Capabilities, Kernel};
 use super::limits::Resource;
 use super::mlock::UNLOCKABLE;
@@ -24,6 +24,21 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// - `EINVAL`: no flag, unknown flags, `MCL_ONFAULT` alone.
     /// - `EPERM`: the caller may lock nothing.
     /// - `ENOMEM`: over the limit.
+    ///
+    /// ```
+    /// use kvma::linux::abi::{MCL_CURRENT, MCL_FUTURE};
+    /// # use kvma::linux::{Layout, Mm, Mmap, NoFile, NoKernel};
+    /// # use kvma::{AddrSpace, Errno, FixedPool, VmaNode};
+    /// # let nodes = FixedPool::<VmaNode<_>, 16>::new();
+    /// # let space = AddrSpace::new(Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?);
+    /// # let memory = Mmap { addr: 0, len: 0x3000, prot: 3, flags: 0x22, offset: 0, file: None };
+    /// # let at = space.mmap(memory, &mut NoKernel)?;
+    /// // Three pages are mapped.
+    /// space.mlockall(MCL_CURRENT | MCL_FUTURE, &mut NoKernel)?;
+    /// assert_ne!(space.inspect(|mm| mm.usage().locked()), 0);
+    /// assert_eq!(space.mlockall(0, &mut NoKernel), Err(Errno::EINVAL));
+    /// # Ok::<(), Errno>(())
+    /// ```
     pub fn mlockall<K: Kernel<F> + ?Sized>(
         &mut self,
         flags: u64,
@@ -41,6 +56,21 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     ///
     /// O(n log n). Behind a lock, [`AddrSpace::munlockall`](crate::AddrSpace::munlockall) works in
     /// batches.
+    ///
+    /// ```
+    /// use kvma::linux::abi::MCL_CURRENT;
+    /// # use kvma::linux::{Layout, Mm, Mmap, NoFile, NoKernel};
+    /// # use kvma::{AddrSpace, Errno, FixedPool, VmaNode};
+    /// # let nodes = FixedPool::<VmaNode<_>, 16>::new();
+    /// # let space = AddrSpace::new(Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?);
+    /// # let memory = Mmap { addr: 0, len: 0x3000, prot: 3, flags: 0x22, offset: 0, file: None };
+    /// # let at = space.mmap(memory, &mut NoKernel)?;
+    /// // Three pages are mapped.
+    /// space.mlockall(MCL_CURRENT, &mut NoKernel)?;
+    /// space.munlockall(&mut NoKernel);
+    /// assert_eq!(space.inspect(|mm| mm.usage().locked()), 0);
+    /// # Ok::<(), Errno>(())
+    /// ```
     pub fn munlockall<K: Kernel<F> + ?Sized>(&mut self, call: &mut Call<'_, F, A, K>) -> u64 {
         self.future = VmFlags::empty();
         self.lock_all(self.layout.user_space(), VmFlags::empty(), call);
@@ -169,8 +199,11 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     fn may_lock_batch(&self, batch: PageRange) -> bool {
         let more = self
             .vmas_in(batch)
-            .filter(|(vma, _)| !vm_flags(&vma.attrs()).intersects(UNLOCKABLE | VmFlags::LOCKED))
-            .fold(0, |sum: u64, (_, pages)| sum.saturating_add(pages));
+            .filter(|(vma, _)| {
+                !vm_flags(&vma.attrs()).intersects(UNLOCKABLE | VmFlags::LOCKED)
+                    && !vma.data().restrictions().contains(Restrictions::NO_LOCK)
+            })
+            .fold(0, |sum: u64, (_, pages)| sum.saturating_add(self.layout.bytes(pages)));
         self.usage.locked().saturating_add(more) <= self.limit(Resource::MemLock)
     }
 }

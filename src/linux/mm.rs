@@ -55,6 +55,24 @@ pub type Call<'h, F, A, K> = Update<'h, LinuxVma<F>, A, K>;
 ///
 /// Each call needs at most three nodes at a time. Where there are none it fails with `ENOMEM`, as
 /// Linux does.
+///
+/// ```
+/// use kvma::linux::abi::{MAP_ANONYMOUS, MAP_PRIVATE, PROT_READ};
+/// use kvma::linux::{Layout, Mm, Mmap, NoFile, NoKernel};
+/// use kvma::{Errno, FixedPool, VmaNode};
+///
+/// let nodes = FixedPool::<VmaNode<_>, 64>::new();
+/// let mut mm = Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?;
+/// let mut kernel = NoKernel;
+///
+/// let flags = MAP_PRIVATE | MAP_ANONYMOUS;
+/// let args = Mmap { addr: 0, len: 0x2000, prot: PROT_READ, flags, offset: 0, file: None };
+/// let mut call = mm.update(&mut kernel);
+/// let at = mm.mmap(args, &mut call)?;
+/// call.finish();
+/// assert_eq!(mm.maps().to_string(), format!("{at:x}-{:x} r--p 00000000 00:00 0 \n", at + 0x2000));
+/// # Ok::<(), Errno>(())
+/// ```
 pub struct Mm<F: File, A: MmAlloc<F>> {
     pub(super) map: VmMap<LinuxVma<F>, A>,
     pub(super) layout: Layout,
@@ -181,9 +199,9 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         self.map.check()?;
         let mut usage = Usage::default();
         for vma in self {
-            usage.add(VmFlags::of(&vma), vma.page_count());
+            usage.add(VmFlags::of(&vma), self.layout.bytes(vma.page_count()));
         }
-        // The count of locked pages may be too high: see `mremap`.
+        // The count of locked bytes may be too high: see `mremap`.
         if usage.equals_but_for_locked(&self.usage) && usage.locked() <= self.usage.locked() {
             Ok(())
         } else {

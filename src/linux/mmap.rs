@@ -7,7 +7,7 @@ use super::abi::{
     MAP_POPULATE, MAP_PRIVATE, MAP_SHARED, MAP_SHARED_VALIDATE, MAP_STACK, MAP_SYNC, MAP_TYPE,
     PROT_WRITE,
 };
-use super::file::{Alignment, File, MAX_FILE_BYTES, OpenFile, Rights, Traits};
+use super::file::{Alignment, File, MAX_FILE_BYTES, OpenFile, Restrictions, Rights, Traits};
 use super::kernel::Kernel;
 use super::layout::round_up;
 use super::mm::{Call, Mm, MmAlloc};
@@ -15,8 +15,8 @@ use super::mprotect::access_flags;
 use super::overcommit::Overcommit;
 use super::unmapped_area::PlacementRequest;
 use super::vm_flags::VmFlags;
-use super::vma::{LinuxVma, Role, attrs, with_huge_pages};
-use crate::{Backing, Errno, Merge, SplitGranularity};
+use super::vma::{LinuxVma, Role, attrs, with_file, with_huge_pages, with_vm_flags};
+use crate::{Attrs, Backing, Errno, Merge, Piece, SplitGranularity, VmRange};
 
 /// The file is in use as swap space ("text file busy").
 const ETXTBSY: Errno = Errno(26);
@@ -51,6 +51,17 @@ enum MmapSource<'f, F> {
     Huge,
 }
 
+/// The arguments of mmap that count for a file as for anonymous memory (`do_mmap`). Bytes.
+pub(super) struct MmapArgs {
+    pub(super) addr: u64,
+    pub(super) len: u64,
+    pub(super) prot: u64,
+    pub(super) flags: u64,
+    pub(super) offset: u64,
+    /// Bytes of the huge pages that it is to consist of, if it is.
+    pub(super) huge: Option<u64>,
+}
+
 /// A mapping that has passed the checks of its arguments.
 struct NewMapping<'f, F> {
     range: PageRange,
@@ -73,6 +84,28 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     ///
     /// Those of mmap(2); `EPERM` for a fixed range that is sealed or too low, `EAGAIN` over the
     /// limit on locked memory; and those of the kernel and the file.
+    ///
+    /// ```
+    /// use kvma::linux::abi::{MAP_ANONYMOUS, MAP_PRIVATE, PROT_READ, PROT_WRITE};
+    /// # use kvma::linux::{Layout, Mm, Mmap, NoFile, NoKernel};
+    /// # use kvma::{AddrSpace, Errno, FixedPool, VmaNode};
+    /// # let nodes = FixedPool::<VmaNode<_>, 16>::new();
+    /// # let space = AddrSpace::new(Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?);
+    /// let memory = Mmap {
+    ///     addr: 0,
+    ///     len: 5000, // rounded up to two pages
+    ///     prot: PROT_READ | PROT_WRITE,
+    ///     flags: MAP_PRIVATE | MAP_ANONYMOUS,
+    ///     offset: 0,
+    ///     file: None,
+    /// };
+    /// let at = space.mmap(memory.clone(), &mut NoKernel)?;
+    /// assert_eq!(space.lookup(at).map(|vma| vma.range().len()), Some(Some(0x2000)));
+    ///
+    /// let nothing = Mmap { len: 0, ..memory };
+    /// assert_eq!(space.mmap(nothing, &mut NoKernel), Err(Errno::EINVAL));
+    /// # Ok::<(), Errno>(())
+    /// ```
     pub fn mmap<K: Kernel<F> + ?Sized>(
         &mut self,
         args: Mmap<F>,
@@ -86,14 +119,13 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         answer
     }
 
-    /// Checks the arguments, and maps (`ksys_mmap_pgoff`, `do_mmap`).
+    /// Finds out what is to be mapped, and maps it (`ksys_mmap_pgoff`).
     fn try_mmap<K: Kernel<F> + ?Sized>(
         &mut self,
         args: &Mmap<F>,
         call: &mut Call<'_, F, A, K>,
     ) -> Result<u64, Errno> {
-        let caps = call.hooks().capabilities();
-        let &Mmap { addr, len, prot, mut flags, offset, ref file } = args;
+        let &Mmap { addr, len, prot, flags, offset, ref file } = args;
         if !self.layout.is_aligned(offset) {
             return Err(Errno::EINVAL);
         }
@@ -103,6 +135,22 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         };
         let huge = huge_page_size(flags, file, call.hooks())?;
         let len = huge.map_or(len, |page| round_up(len, page));
+        self.do_mmap(MmapArgs { addr, len, prot, flags, offset, huge }, file, call)
+    }
+
+    /// Checks the arguments, and maps (`do_mmap`).
+    ///
+    /// # Errors
+    ///
+    /// Those of mmap(2), and those of the kernel and the file.
+    pub(super) fn do_mmap<K: Kernel<F> + ?Sized>(
+        &mut self,
+        args: MmapArgs,
+        file: Option<&OpenFile<F>>,
+        call: &mut Call<'_, F, A, K>,
+    ) -> Result<u64, Errno> {
+        let caps = call.hooks().capabilities();
+        let MmapArgs { addr, len, prot, mut flags, offset, huge } = args;
         // Rounding up to huge pages may have wrapped.
         if len == 0 {
             return Err(Errno::EINVAL);
@@ -121,18 +169,24 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
             Some(page) => Alignment::HugeTlb(page),
             None => self.alignment(addr, len, flags, file),
         };
+        let restrictions = file.map_or(Restrictions::empty(), |file| file.file().restrictions());
         let file_offset = if file.is_some() { offset } else { 0 };
-        let range = self.get_unmapped_area(
-            &PlacementRequest { addr, len, offset: file_offset, map_flags: flags, alignment },
-            caps,
-        )?;
+        let request = PlacementRequest {
+            addr,
+            len,
+            offset: file_offset,
+            map_flags: flags,
+            alignment,
+            restrictions,
+        };
+        let range = self.get_unmapped_area(&request, caps)?;
         if flags & MAP_FIXED_NOREPLACE != 0 && self.first_in(range).is_some() {
             return Err(Errno::EEXIST);
         }
         if flags & MAP_LOCKED != 0 && !self.may_lock(caps) {
             return Err(Errno::EPERM);
         }
-        if !self.may_lock_more(vm, range.len(), caps) {
+        if !self.may_lock_more(vm, len, caps) {
             return Err(Errno::EAGAIN);
         }
         let (mut vm, source) = match (file, huge) {
@@ -192,9 +246,9 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         self.policy.check(new.flags, new.flags)?;
         self.split_for_removal(new.range, call)?;
         let left = self.usage_without(new.range);
-        let pages = new.range.len();
+        let len = self.layout.bytes(new.range.len());
         let replaced = self.usage.total().saturating_sub(left.total());
-        if !self.may_expand(new.flags, pages.saturating_sub(replaced)) {
+        if !self.may_expand(new.flags, len.saturating_sub(replaced)) {
             return Err(Errno::ENOMEM);
         }
         let mut charge = 0;
@@ -204,10 +258,10 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         if private_writable && new.huge.is_none() {
             // What is replaced hands its charge on.
             let charged = self.usage.committed().saturating_sub(left.committed());
-            charge = pages.saturating_sub(charged);
+            charge = len.saturating_sub(charged);
             new.flags |= VmFlags::ACCOUNT;
         }
-        let kept = if new.flags.contains(VmFlags::ACCOUNT) { pages - charge } else { 0 };
+        let kept = if new.flags.contains(VmFlags::ACCOUNT) { len - charge } else { 0 };
         self.charged(charge, call, |mm, call| {
             mm.remove(new.range, left, kept, call)?;
             let filled = mm.fill(new, call);
@@ -241,17 +295,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
                 let page = huge.ok_or(Errno::EINVAL)?;
                 (Some(call.hooks().huge_memory(page, len, flags)?), offset)
             }
-            MmapSource::File(file) => {
-                let knows_sync = file.traits().contains(Traits::KNOWS_SYNC);
-                if flags.contains(VmFlags::SYNC)
-                    && knows_sync
-                    && !file.traits().contains(Traits::PERSISTENT)
-                {
-                    return Err(Errno::EOPNOTSUPP);
-                }
-                call.hooks().map_file(file, flags)?;
-                (Some(file.file().clone()), offset)
-            }
+            MmapSource::File(file) => (Some(file.file().clone()), offset),
         };
         let (backing, data) = match object {
             None => (Backing::Anonymous, LinuxVma::anonymous()),
@@ -260,6 +304,17 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
                 (backing, LinuxVma::new(object, Role::Object))
             }
         };
+        let mut attrs = attrs(flags, backing, data.role());
+        if let MmapSource::File(file) = source {
+            match self.ask_file(file, range, attrs, flags, &data, call) {
+                Ok((of_file, its_flags)) => (attrs, flags) = (of_file, its_flags),
+                Err(errno) => {
+                    // The handle is dropped after unlock.
+                    call.owed.reject(data);
+                    return Err(errno);
+                }
+            }
+        }
         let mut merge = Merge::Both;
         if flags.contains(VmFlags::DROPPABLE | VmFlags::LOCKED) {
             // Droppable memory cannot be locked. Linux finds that out only after it has looked for
@@ -267,11 +322,46 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
             flags -= VmFlags::LOCK;
             merge = Merge::Never;
         }
-        let mut attrs = attrs(flags, backing, data.role());
         if let Some(page) = huge {
             attrs = with_huge_pages(attrs, page)?;
         }
-        self.insert(range, attrs, data, merge, call)
+        self.insert(range, with_vm_flags(attrs, flags), data, merge, call)
+    }
+
+    /// Asks a file whether and how it is mapped (`mmap_file`, `call_mmap_prepare`). Returns the
+    /// attributes and the flags of its VMA.
+    fn ask_file<K: Kernel<F> + ?Sized>(
+        &self,
+        file: &OpenFile<F>,
+        range: PageRange,
+        attrs: Attrs,
+        flags: VmFlags,
+        data: &LinuxVma<F>,
+        call: &mut Call<'_, F, A, K>,
+    ) -> Result<(Attrs, VmFlags), Errno> {
+        let traits = file.traits();
+        if flags.contains(VmFlags::SYNC)
+            && traits.contains(Traits::KNOWS_SYNC)
+            && !traits.contains(Traits::PERSISTENT)
+        {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        let attrs = with_file(attrs, file.file())?;
+        let piece = Piece::new(VmRange::from_pages(range, self.layout.page_size()), attrs, data);
+        let wanted = call.hooks().map_file(file, &piece, flags)?;
+        let mut new = (flags - VmFlags::OF_FILE - VmFlags::MAY_ACCESS)
+            | (wanted & VmFlags::OF_FILE)
+            | (wanted & flags & VmFlags::MAY_ACCESS);
+        if new.intersects(VmFlags::SPECIAL) {
+            // Its pages are not the kernel's to lock (`__mmap_complete`).
+            new -= VmFlags::LOCK;
+        }
+        let caps = call.hooks().capabilities();
+        let len = self.layout.bytes(range.len());
+        if !flags.contains(VmFlags::LOCKED) && !self.may_lock_more(new, len, caps) {
+            return Err(Errno::EAGAIN);
+        }
+        Ok((attrs, new))
     }
 }
 
@@ -290,7 +380,9 @@ fn huge_page_size<F: File, K: Kernel<F> + ?Sized>(
     let page = match file.map(|file| file.file().alignment()) {
         // The file has the page size of its file system.
         Some(Alignment::HugeTlb(page)) => Some(page),
-        Some(Alignment::Page | Alignment::Huge) | None if !asked => return Ok(None),
+        Some(Alignment::Page | Alignment::Huge | Alignment::HugeShmem) | None if !asked => {
+            return Ok(None);
+        }
         Some(_) => None,
         None => kernel.huge_page((flags >> MAP_HUGE_SHIFT & MAP_HUGE_MASK) as u32),
     };
@@ -363,6 +455,13 @@ fn file_flags<F>(
     }
     if vm.contains(VmFlags::GROWS_DOWN) {
         return Err(Errno::EINVAL);
+    }
+    if traits.contains(Traits::WRITE_SEALED) && vm.contains(VmFlags::SHARED) {
+        // `memfd_check_seals_mmap`
+        if vm.contains(VmFlags::WRITE) {
+            return Err(Errno::EPERM);
+        }
+        vm -= VmFlags::MAY_WRITE;
     }
     Ok(vm)
 }

@@ -75,6 +75,22 @@
 //!
 //! [`MAX_VMAS_PER_LOCK_HOLD`]: crate::addr_space::MAX_VMAS_PER_LOCK_HOLD
 //!
+//! # What files say
+//!
+//! | of a file | is told by |
+//! |---|---|
+//! | how it was opened; seals, `noexec` and the like | [`OpenFile`], [`Traits`] for each mmap |
+//! | that it refuses, and the flags of its VMAs | [`Kernel::map_file`] for each mmap |
+//! | where its mappings start | [`File::alignment`] |
+//! | what calls may not do to its VMAs | [`File::restrictions`] |
+//! | that it is a segment of System V shared memory | [`File::segment_size`] |
+//!
+//! A buffer of `perf_event_open(2)`, for one, adds `io de pf dc dd` and has
+//! [`Restrictions::NO_SPLIT`]; a ring of `io_uring(7)` adds `de mm` and has
+//! [`Restrictions::NO_ADDRESS`]; memory of `memfd_secret(2)` adds `lo dd` and has
+//! [`Restrictions::NO_LOCK`] and [`Restrictions::NO_POPULATE`]. All three have
+//! [`Traits::NO_EXEC`].
+//!
 //! # Where this differs from Linux on purpose
 //!
 //! - Huge pages (`MAP_HUGETLB`, hugetlbfs) are the kernel's to set aside, to count and to give back
@@ -102,6 +118,14 @@
 //!   pages at the time of the fork.
 //! - Some calls are not served at all: [`UNSERVED`].
 
+// First, so that rustdoc, which goes by the order of the source, begins with the calls that are
+// made most.
+mod mm;
+mod mmap;
+mod mprotect;
+mod mremap;
+mod munmap;
+
 pub mod abi;
 mod anon_name;
 mod brk;
@@ -118,20 +142,16 @@ pub mod maps;
 mod mincore;
 mod mlock;
 mod mlockall;
-mod mm;
-mod mmap;
 mod modify;
-mod mprotect;
-mod mremap;
 mod mseal;
 mod msync;
-mod munmap;
 mod no_kernel;
 mod overcommit;
 mod page_op;
 mod pkey;
 mod policy;
 mod process_madvise;
+mod shmat;
 mod unmapped_area;
 mod unserved;
 mod vm_flags;
@@ -140,17 +160,18 @@ mod vma_view;
 
 pub use self::exec::{Gate, Install};
 pub use self::fault::{Access, Fault, FaultAction, Mode, SegvCode};
-pub use self::file::{Alignment, File, OpenFile, Rights, Traits};
+pub use self::file::{Alignment, File, OpenFile, Restrictions, Rights, Traits};
 pub use self::kernel::{Capabilities, Inheritance, Kernel};
 pub use self::layout::Layout;
 pub use self::limits::{Limits, Resource, Usage};
 pub use self::mm::{Call, MAX_MAP_COUNT, Mm, MmAlloc, Rules};
 pub use self::mmap::Mmap;
-pub use self::no_kernel::{NoKernel, WithErrno, on_event};
+pub use self::no_kernel::{NoFile, NoKernel, WithErrno, on_event};
 pub use self::overcommit::{CommitLimit, Overcommit};
 pub use self::page_op::PageOp;
 pub use self::policy::{Policy, WriteExec};
 pub use self::process_madvise::Target;
+pub use self::shmat::Shmat;
 pub use self::unserved::{UNSERVED, Unserved};
 pub use self::vm_flags::VmFlags;
 pub use self::vma::{LinuxVma, Role};

@@ -85,8 +85,8 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         }
         let (start, len) = (self.layout.bytes(part.start), self.layout.bytes(part.len()));
         self.map.update_attrs(start, len, |vma| with_vm_flags(vma.attrs(), flags), call)?;
-        self.usage.remove(vma.flags, part.len());
-        self.usage.add(flags, part.len());
+        self.usage.remove(vma.flags, len);
+        self.usage.add(flags, len);
         Ok(())
     }
 
@@ -128,7 +128,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         let (start, len) = (self.layout.bytes(range.start), self.layout.bytes(range.len()));
         let request = MapRequest::new(Placement::FixedNoReplace(start), len, attrs);
         self.map.map(request.with_data(data).with_merge(merge), call)?;
-        self.usage.add(vm_flags(&attrs), range.len());
+        self.usage.add(vm_flags(&attrs), len);
         Ok(())
     }
 
@@ -138,7 +138,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// invalidated.
     pub(super) fn add_sticky(&mut self, page: u64, flags: StickyFlags) {
         let addr = self.layout.bytes(page);
-        if self.map.find(addr).is_some_and(|vma| !vma.data().sticky().contains(flags)) {
+        if self.map.find_again(addr).is_some_and(|vma| !vma.data().sticky().contains(flags)) {
             let _ = self.map.update_data(addr, |data| data.insert_sticky(flags));
         }
     }

@@ -31,6 +31,24 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// - `EACCES`: more than mmap allowed.
     /// - `EPERM`: sealed.
     /// - Those of the kernel.
+    ///
+    /// ```
+    /// use kvma::linux::abi::PROT_READ;
+    /// # use kvma::linux::{Layout, Mm, Mmap, NoFile, NoKernel};
+    /// # use kvma::{AddrSpace, Errno, FixedPool, VmaNode};
+    /// # let nodes = FixedPool::<VmaNode<_>, 16>::new();
+    /// # let space = AddrSpace::new(Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?);
+    /// # let memory = Mmap { addr: 0, len: 0x3000, prot: 3, flags: 0x22, offset: 0, file: None };
+    /// # let at = space.mmap(memory, &mut NoKernel)?;
+    /// // `at` is the address of three pages.
+    /// space.mprotect(at, 0x1000, PROT_READ, &mut NoKernel)?;
+    /// assert_eq!(space.inspect(|mm| mm.map_count()), 2);
+    /// // What comes before a gap is changed all the same, as on Linux.
+    /// let beyond = space.mprotect(at + 0x2000, 0x2000, PROT_READ, &mut NoKernel);
+    /// assert_eq!(beyond, Err(Errno::ENOMEM));
+    /// assert_eq!(space.inspect(|mm| mm.map_count()), 3);
+    /// # Ok::<(), Errno>(())
+    /// ```
     pub fn mprotect<K: Kernel<F> + ?Sized>(
         &mut self,
         addr: u64,
@@ -49,7 +67,24 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     ///
     /// # Errors
     ///
-    /// Those of [`mprotect`](Self::mprotect), and `EINVAL` for a key that is not allocated.
+    /// Those of [`mprotect`](Self::mprotect), and `EINVAL` for a key that is not allocated, which on
+    /// a processor without keys is even key 0.
+    ///
+    /// ```
+    /// use kvma::linux::abi::PROT_READ;
+    /// # use kvma::linux::{Layout, Mm, Mmap, NoFile, NoKernel};
+    /// # use kvma::{AddrSpace, Errno, FixedPool, VmaNode};
+    /// # let nodes = FixedPool::<VmaNode<_>, 16>::new();
+    /// # let space = AddrSpace::new(Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?);
+    /// # let memory = Mmap { addr: 0, len: 0x3000, prot: 3, flags: 0x22, offset: 0, file: None };
+    /// # let at = space.mmap(memory, &mut NoKernel)?;
+    /// // `at` is the address of three pages.
+    /// let key = space.update(0, &mut NoKernel, |mm, _| mm.pkey_alloc(0, 0))?;
+    /// space.pkey_mprotect(at, 0x1000, PROT_READ, key, &mut NoKernel)?;
+    /// let unknown = space.pkey_mprotect(at, 0x1000, PROT_READ, 9, &mut NoKernel);
+    /// assert_eq!(unknown, Err(Errno::EINVAL));
+    /// # Ok::<(), Errno>(())
+    /// ```
     pub fn pkey_mprotect<K: Kernel<F> + ?Sized>(
         &mut self,
         addr: u64,
@@ -82,7 +117,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         if prot & !(PROT_READ | PROT_WRITE | PROT_EXEC | PROT_SEM) != 0 {
             return Err(Errno::EINVAL);
         }
-        if key.is_some_and(|key| !self.keys.has(key)) {
+        if key.is_some_and(|key| !self.has_key(key)) {
             return Err(Errno::EINVAL);
         }
         let first = self.first_in(range).ok_or(Errno::ENOMEM)?;
@@ -129,9 +164,9 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         if new == old {
             return Ok(());
         }
-        let mut charge = 0;
+        let (mut charge, len) = (0, self.layout.bytes(part.len()));
         if new.contains(VmFlags::WRITE) {
-            if !self.may_expand(new, part.len()) && self.may_expand(old, part.len()) {
+            if !self.may_expand(new, len) && self.may_expand(old, len) {
                 return Err(Errno::ENOMEM);
             }
             let charged_or_free = VmFlags::ACCOUNT
@@ -140,7 +175,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
                 | VmFlags::SHARED
                 | VmFlags::NO_RESERVE;
             if !old.intersects(charged_or_free) {
-                charge = part.len();
+                charge = len;
                 new |= VmFlags::ACCOUNT;
             }
         } else if vma.is_anonymous() && !vma.has_anon_vma() {
@@ -150,7 +185,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         }
         self.charged(charge, call, |mm, call| mm.set_flags(vma, part, new, call))?;
         if old.contains(VmFlags::ACCOUNT) && !new.contains(VmFlags::ACCOUNT) {
-            call.hooks().uncharge(part.len());
+            call.hooks().uncharge(len);
         }
         // Locked private memory that becomes writable is copied now rather than at the first write.
         if old & (VmFlags::WRITE | VmFlags::SHARED | VmFlags::LOCKED) == VmFlags::LOCKED

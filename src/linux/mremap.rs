@@ -2,7 +2,7 @@
 
 use super::PageRange;
 use super::abi::{MAP_FIXED, MREMAP_DONTUNMAP, MREMAP_FIXED, MREMAP_MAYMOVE};
-use super::file::{Alignment, File};
+use super::file::{Alignment, File, Restrictions};
 use super::kernel::Kernel;
 use super::layout::{Layout, round_up};
 use super::mm::{Call, Mm, MmAlloc};
@@ -75,12 +75,28 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// of what can fail: they stay removed.
     ///
     /// Like Linux 6.18, `MREMAP_DONTUNMAP` unlocks the VMA that it leaves behind without
-    /// subtracting its pages from the count of locked memory, which therefore stays too high until
+    /// subtracting it from the count of locked memory, which therefore stays too high until
     /// the program ends.
     ///
     /// # Errors
     ///
     /// Those of mremap(2); `EPERM` for what is sealed; and those of the kernel.
+    ///
+    /// ```
+    /// use kvma::linux::abi::MREMAP_MAYMOVE;
+    /// # use kvma::linux::{Layout, Mm, Mmap, NoFile, NoKernel};
+    /// # use kvma::{AddrSpace, Errno, FixedPool, VmaNode};
+    /// # let nodes = FixedPool::<VmaNode<_>, 16>::new();
+    /// # let space = AddrSpace::new(Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?);
+    /// # let memory = Mmap { addr: 0, len: 0x3000, prot: 3, flags: 0x22, offset: 0, file: None };
+    /// # let at = space.mmap(memory, &mut NoKernel)?;
+    /// // `at` is the address of three pages.
+    /// let moved = space.mremap(at, 0x3000, 0x8000, MREMAP_MAYMOVE, 0, &mut NoKernel)?;
+    /// assert!(space.lookup(moved + 0x7fff).is_some());
+    /// // Shrinking never moves.
+    /// assert_eq!(space.mremap(moved, 0x8000, 0x1000, 0, 0, &mut NoKernel), Ok(moved));
+    /// # Ok::<(), Errno>(())
+    /// ```
     pub fn mremap<K: Kernel<F> + ?Sized>(
         &mut self,
         old_addr: u64,
@@ -163,6 +179,11 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     ) -> Result<u64, Errno> {
         self.vma_at(remap.old.start).ok_or(Errno::EFAULT)?;
         self.for_each_vma(remap.old, Gaps::Ignore, call, |mm, vma, part, call| {
+            // It might go elsewhere than the others.
+            let alone = vma.forbids(Restrictions::NO_ADDRESS | Restrictions::NO_JOINT_MOVE);
+            if alone && (part.start > remap.old.start || vma.range.end < remap.old.end) {
+                return Err(Errno::EFAULT);
+            }
             let distance = mm.layout.bytes(part.start - remap.old.start);
             let new_addr = remap.new_addr + distance;
             let piece = Remap { old: part, new_len: part.len(), new_addr, ..*remap };
@@ -208,10 +229,11 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         if rigid {
             return Err(Errno::EFAULT);
         }
-        if !self.may_lock_more(vma.flags, remap.delta, call.hooks().capabilities()) {
+        let delta = self.layout.bytes(remap.delta);
+        if !self.may_lock_more(vma.flags, delta, call.hooks().capabilities()) {
             return Err(Errno::EAGAIN);
         }
-        if !self.may_expand(vma.flags, remap.delta) {
+        if !self.may_expand(vma.flags, delta) {
             return Err(Errno::ENOMEM);
         }
         Ok(remap)
@@ -237,7 +259,8 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         }
         // Either may have split the VMA.
         let vma = self.vma_at(remap.old.start).ok_or(Errno::EFAULT)?;
-        if remap.has(MREMAP_DONTUNMAP) && !self.may_expand(vma.flags, remap.old.len()) {
+        let len = self.layout.bytes(remap.old.len());
+        if remap.has(MREMAP_DONTUNMAP) && !self.may_expand(vma.flags, len) {
             return Err(Errno::ENOMEM);
         }
         let map_flags = if remap.has(MREMAP_FIXED) { MAP_FIXED } else { 0 };
@@ -278,10 +301,11 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         growth: PageRange,
         call: &mut Call<'_, F, A, K>,
     ) -> Result<(), Errno> {
-        let charge = if vma.has(VmFlags::ACCOUNT) { growth.len() } else { 0 };
+        let len = self.layout.bytes(growth.len());
+        let charge = if vma.has(VmFlags::ACCOUNT) { len } else { 0 };
         self.charged(charge, call, |mm, call| {
             let start = mm.layout.bytes(vma.range.start);
-            let data = mm.map.find(start).ok_or(Errno::EFAULT)?.data().clone();
+            let data = mm.map.find_again(start).ok_or(Errno::EFAULT)?.data().clone();
             mm.insert(growth, vma.attrs_at(growth.start), data, Merge::Both, call)
         })
     }
@@ -310,7 +334,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         let keeps_source = remap.has(MREMAP_DONTUNMAP);
         // Linux charges a move that shrinks as if it grew by as much.
         let pages = if keeps_source { remap.new_len } else { remap.delta };
-        let charge = if vma.has(VmFlags::ACCOUNT) { pages } else { 0 };
+        let charge = if vma.has(VmFlags::ACCOUNT) { self.layout.bytes(pages) } else { 0 };
         self.charged(charge, call, |mm, call| mm.move_pages(remap, vma, target, call))?;
         if charge > 0 && remap.old.len() == remap.new_len && !keeps_source {
             // It was a shrink: the charge was only there to be refused. Linux keeps it.
@@ -343,7 +367,8 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         let huge = self.layout.huge();
         let len = self.layout.bytes(remap.new_len);
         let start = self.layout.bytes(remap.old.start);
-        let object = self.map.find(start).and_then(|vma| vma.data().object().map(F::alignment));
+        let object =
+            self.map.find_again(start).and_then(|vma| vma.data().object().map(F::alignment));
         let alignment = match object {
             Some(alignment) => vma.huge_page().map_or(alignment, Alignment::HugeTlb),
             None if hint == 0 && huge != 0 && len.is_multiple_of(huge) => Alignment::Huge,
@@ -353,7 +378,8 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
             Backing::Object { offset, .. } => offset,
             Backing::Anonymous => 0,
         };
-        PlacementRequest { addr: hint, len, offset, map_flags, alignment }
+        let restrictions = vma.restrictions();
+        PlacementRequest { addr: hint, len, offset, map_flags, alignment, restrictions }
     }
 
     /// Moves what is mapped, with what is added behind it (`copy_vma_and_data`,
@@ -371,7 +397,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         // The growth goes first: if the move is refused then, it is easily taken back. Until then
         // it does not merge.
         if !growth.is_empty() {
-            let mut data = self.map.find(from).ok_or(Errno::EFAULT)?.data().clone();
+            let mut data = self.map.find_again(from).ok_or(Errno::EFAULT)?.data().clone();
             // As if it had moved from behind the old range: else the two would not merge.
             let behind = PageRange::new(old.end, old.end + growth.len());
             let behind = VmRange::from_pages(behind, self.layout.page_size());
@@ -396,7 +422,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         }
         moved?;
         if keeps_source {
-            self.usage.add(vma.flags, old.len());
+            self.usage.add(vma.flags, len);
         }
         Ok(())
     }

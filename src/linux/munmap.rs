@@ -23,6 +23,22 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// - `EINVAL`: unaligned, empty, beyond user space, or part of special memory.
     /// - `ENOMEM`: too many VMAs, no node.
     /// - `EPERM`: sealed.
+    ///
+    /// ```
+    /// # use kvma::linux::{Layout, Mm, Mmap, NoFile, NoKernel};
+    /// # use kvma::{AddrSpace, Errno, FixedPool, VmaNode};
+    /// # let nodes = FixedPool::<VmaNode<_>, 16>::new();
+    /// # let space = AddrSpace::new(Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?);
+    /// # let memory = Mmap { addr: 0, len: 0x3000, prot: 3, flags: 0x22, offset: 0, file: None };
+    /// # let at = space.mmap(memory, &mut NoKernel)?;
+    /// // `at` is the address of three pages.
+    /// space.munmap(at + 0x1000, 0x1000, &mut NoKernel)?;
+    /// assert_eq!(space.inspect(|mm| mm.map_count()), 2);
+    /// // Gaps are fine, addresses within a page are not.
+    /// assert_eq!(space.munmap(at, 0x3000, &mut NoKernel), Ok(0));
+    /// assert_eq!(space.munmap(at + 1, 0x1000, &mut NoKernel), Err(Errno::EINVAL));
+    /// # Ok::<(), Errno>(())
+    /// ```
     pub fn munmap<K: Kernel<F> + ?Sized>(
         &mut self,
         addr: u64,
@@ -71,6 +87,10 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         if self.has_seal(range) {
             return Err(Errno::EPERM);
         }
+        // Most ranges end where their first VMA does.
+        if first.range.end == range.end {
+            return Ok(());
+        }
         match self.vma_below(range.end).filter(|last| last.range.end > range.end) {
             Some(last) => self.split(&last, range.end, call),
             None => Ok(()),
@@ -78,7 +98,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     }
 
     /// Removes a range that is [ready for it](Self::split_for_removal) and not empty. `left` is the
-    /// [usage without it](Self::usage_without). Of the pages charged there, `kept` stay charged,
+    /// [usage without it](Self::usage_without). Of the bytes charged there, `kept` stay charged,
     /// for what comes in their place.
     pub(super) fn remove<K: Kernel<F> + ?Sized>(
         &mut self,
@@ -135,12 +155,12 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     pub(super) fn usage_without(&self, range: PageRange) -> Usage {
         let mut usage = self.usage;
         for (vma, pages) in self.vmas_in(range) {
-            usage.remove(vm_flags(&vma.attrs()), pages);
+            usage.remove(vm_flags(&vma.attrs()), self.layout.bytes(pages));
         }
         usage
     }
 
-    /// Notes what is left in use, and uncharges the rest but for `kept` pages.
+    /// Notes what is left in use, and uncharges the rest but for `kept` bytes.
     fn set_usage<K: Kernel<F> + ?Sized>(
         &mut self,
         left: Usage,

@@ -1,10 +1,45 @@
-//! Kernels for callers that have only hooks, or nothing at all.
+//! Kernels for callers that have only hooks, or nothing at all, and files for those that have none.
+
+use core::fmt;
 
 use super::file::File;
 use super::kernel::Kernel;
 use super::vma::LinuxVma;
 use crate::hooks::{Advice, OnEvent, RemovedVma};
 use crate::{Attrs, Errno, Event, Hooks, Piece};
+
+/// The files of a kernel that has none: there is no value of this type, so that only anonymous
+/// memory can be mapped.
+///
+/// ```
+/// use kvma::linux::{Layout, Mm, NoFile};
+/// use kvma::{FixedPool, VmaNode};
+///
+/// let nodes = FixedPool::<VmaNode<_>, 64>::new();
+/// let mm = Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?;
+/// assert_eq!(mm.map_count(), 0);
+/// # Ok::<(), kvma::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoFile {}
+
+impl File for NoFile {
+    fn id(&self) -> u64 {
+        match *self {}
+    }
+
+    fn device(&self) -> (u32, u32) {
+        match *self {}
+    }
+
+    fn inode(&self) -> u64 {
+        match *self {}
+    }
+
+    fn write_name(&self, _out: &mut dyn fmt::Write) -> fmt::Result {
+        match *self {}
+    }
+}
 
 /// A [`Kernel`] without page tables: no privileges, memory without end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

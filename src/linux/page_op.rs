@@ -1,7 +1,7 @@
 //! [`PageOp`]: work on pages that leaves their VMA as it is, and how it is done.
 
 use super::PageRange;
-use super::file::File;
+use super::file::{File, Restrictions};
 use super::kernel::Kernel;
 use super::mm::{Call, Mm, MmAlloc};
 use super::vm_flags::VmFlags;
@@ -151,6 +151,9 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         }
         if !vma.has_any(VmFlags::ACCESS) {
             return Err(Errno::ENOMEM);
+        }
+        if vma.forbids(Restrictions::NO_POPULATE) {
+            return Err(Errno::EFAULT);
         }
         // Private memory is written to, so that it need not be copied later. Only the kernel finds
         // out whether all of it can be.

@@ -17,7 +17,7 @@ impl Keys {
         Self(1)
     }
 
-    pub(super) fn has(self, key: u64) -> bool {
+    fn has(self, key: u64) -> bool {
         key < 16 && self.0 >> key & 1 != 0
     }
 }
@@ -39,17 +39,36 @@ pub(super) fn with_key(mut flags: VmFlags, key: u64) -> VmFlags {
 }
 
 impl<F: File, A: MmAlloc<F>> Mm<F, A> {
+    /// Returns `true` if the key is allocated, on a processor that has it
+    /// (`mm_pkey_is_allocated`).
+    pub(super) fn has_key(&self, key: u64) -> bool {
+        key < self.layout.protection_keys().into() && self.keys.has(key)
+    }
+
     /// Allocates a protection key: `pkey_alloc(2)`. Returns the key.
     ///
     /// # Errors
     ///
-    /// `EINVAL`: flags, or unknown rights. `ENOSPC`: all sixteen are taken.
+    /// `EINVAL`: flags, unknown rights, or a processor without keys
+    /// ([`Layout::with_protection_keys`](super::Layout::with_protection_keys)). `ENOSPC`: all are
+    /// taken.
+    ///
+    /// ```
+    /// # use kvma::linux::{Layout, Mm, NoFile, NoKernel};
+    /// # use kvma::{Errno, FixedPool, VmaNode};
+    /// # let nodes = FixedPool::<VmaNode<_>, 16>::new();
+    /// # let mut mm = Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?;
+    /// assert_eq!(mm.pkey_alloc(0, 0), Ok(1)); // 0 is everybody's
+    /// assert_eq!(mm.pkey_alloc(1, 0), Err(Errno::EINVAL));
+    /// # Ok::<(), Errno>(())
+    /// ```
     pub fn pkey_alloc(&mut self, flags: u64, rights: u64) -> Result<u64, Errno> {
-        if flags != 0 || rights & !RIGHTS != 0 {
+        let keys = self.layout.protection_keys();
+        if flags != 0 || rights & !RIGHTS != 0 || keys == 0 {
             return Err(Errno::EINVAL);
         }
         let key = self.keys.0.trailing_ones();
-        if key >= 16 {
+        if key >= keys {
             return Err(ENOSPC);
         }
         self.keys.0 |= 1 << key;
@@ -62,9 +81,20 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// # Errors
     ///
     /// `EINVAL`: the key is not allocated.
+    ///
+    /// ```
+    /// # use kvma::linux::{Layout, Mm, NoFile, NoKernel};
+    /// # use kvma::{Errno, FixedPool, VmaNode};
+    /// # let nodes = FixedPool::<VmaNode<_>, 16>::new();
+    /// # let mut mm = Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?;
+    /// let key = mm.pkey_alloc(0, 0)?;
+    /// assert_eq!(mm.pkey_free(key), Ok(0));
+    /// assert_eq!(mm.pkey_free(key), Err(Errno::EINVAL));
+    /// # Ok::<(), Errno>(())
+    /// ```
     pub fn pkey_free(&mut self, key: u64) -> Result<u64, Errno> {
         let key = key & NO_KEY;
-        if !self.keys.has(key) {
+        if !self.has_key(key) {
             return Err(Errno::EINVAL);
         }
         self.keys.0 &= !(1 << key);

@@ -21,6 +21,23 @@ pub enum WriteExec {
 
 /// The kernel's own rules, all off to begin with. What they refuse gets the errno that Linux has
 /// for it.
+///
+/// ```
+/// # use kvma::linux::{Layout, Mm, Mmap, NoFile, NoKernel};
+/// # use kvma::{AddrSpace, Errno, FixedPool, VmaNode};
+/// use kvma::linux::abi::{PROT_EXEC, PROT_WRITE};
+/// use kvma::linux::{Policy, WriteExec};
+///
+/// # let nodes = FixedPool::<VmaNode<_>, 16>::new();
+/// # let space = AddrSpace::new(Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?);
+/// # let memory = Mmap { addr: 0, len: 0x3000, prot: 3, flags: 0x22, offset: 0, file: None };
+/// let policy = Policy::new().with_write_exec(WriteExec::NotTogether);
+/// space.update(0, &mut NoKernel, |mm, _| mm.set_policy(policy))?;
+/// // `memory` is three pages of anonymous memory.
+/// let both = Mmap { prot: PROT_WRITE | PROT_EXEC, ..memory };
+/// assert_eq!(space.mmap(both, &mut NoKernel), Err(Errno::EACCES));
+/// # Ok::<(), Errno>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Policy {
     write_exec: WriteExec,

@@ -39,6 +39,22 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     ///   give.
     /// - `EFAULT`: a range that leaves user space, before anything is advised.
     /// - Those of [`madvise`](Self::madvise).
+    ///
+    /// ```
+    /// use kvma::linux::Target;
+    /// const MADV_COLD: u64 = 20;
+    /// # use kvma::linux::{Layout, Mm, Mmap, NoFile, NoKernel};
+    /// # use kvma::{AddrSpace, Errno, FixedPool, VmaNode};
+    /// # let nodes = FixedPool::<VmaNode<_>, 16>::new();
+    /// # let space = AddrSpace::new(Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?);
+    /// # let memory = Mmap { addr: 0, len: 0x3000, prot: 3, flags: 0x22, offset: 0, file: None };
+    /// # let at = space.mmap(memory, &mut NoKernel)?;
+    /// // `at` is the address of three pages.
+    /// let ranges = [(at, 0x1000), (at + 0x2000, 0x1000)];
+    /// let advised = space.process_madvise(Target::Other, ranges, MADV_COLD, 0, &mut NoKernel)?;
+    /// assert_eq!(advised, 0x2000);
+    /// # Ok::<(), Errno>(())
+    /// ```
     pub fn process_madvise<K: Kernel<F> + ?Sized>(
         &mut self,
         target: Target,

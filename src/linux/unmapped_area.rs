@@ -4,7 +4,7 @@
 
 use super::PageRange;
 use super::abi::{MAP_32BIT, MAP_ABOVE4G, MAP_FIXED};
-use super::file::{Alignment, File};
+use super::file::{Alignment, File, Restrictions};
 use super::kernel::Capabilities;
 use super::layout::{Layout, round_up};
 use super::mm::{Mm, MmAlloc};
@@ -22,12 +22,21 @@ pub(super) struct PlacementRequest {
     /// `MAP_FIXED`, `MAP_32BIT` and `MAP_ABOVE4G` count.
     pub(super) map_flags: u64,
     pub(super) alignment: Alignment,
+    /// [`Restrictions::NO_ADDRESS`] counts.
+    pub(super) restrictions: Restrictions,
 }
 
 impl PlacementRequest {
     /// Asks for `len` bytes anywhere, for memory without an object.
     pub(super) const fn anywhere(len: u64) -> Self {
-        Self { addr: 0, len, offset: 0, map_flags: 0, alignment: Alignment::Page }
+        Self {
+            addr: 0,
+            len,
+            offset: 0,
+            map_flags: 0,
+            alignment: Alignment::Page,
+            restrictions: Restrictions::empty(),
+        }
     }
 
     /// Asks for `len` bytes at `addr`.
@@ -56,7 +65,7 @@ impl UnmappedAreaInfo {
     fn new(request: &PlacementRequest, guard: u64, layout: &Layout) -> Self {
         let align_mask = match request.alignment {
             Alignment::HugeTlb(page) => layout.page_down(page.saturating_sub(1)),
-            Alignment::Page | Alignment::Huge => 0,
+            Alignment::Page | Alignment::Huge | Alignment::HugeShmem => 0,
         };
         Self { len: request.len, align_mask, align_offset: guard.wrapping_neg() & align_mask }
     }
@@ -83,6 +92,17 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// # Errors
     ///
     /// `ENOMEM`: there is no gap of that length.
+    ///
+    /// ```
+    /// # use kvma::linux::{Layout, Mm, NoFile, NoKernel};
+    /// # use kvma::{Errno, FixedPool, VmaNode};
+    /// # let nodes = FixedPool::<VmaNode<_>, 16>::new();
+    /// # let mut mm = Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?;
+    /// let at = mm.unmapped_area(0x2000)?;
+    /// assert_eq!(at % 0x1000, 0);
+    /// assert_eq!(mm.unmapped_area(1 << 48), Err(Errno::ENOMEM));
+    /// # Ok::<(), Errno>(())
+    /// ```
     pub fn unmapped_area(&self, len: u64) -> Result<u64, Errno> {
         let request = PlacementRequest::anywhere(self.layout.page_up(len));
         let range = self.get_unmapped_area(&request, Capabilities::empty())?;
@@ -94,7 +114,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// # Errors
     ///
     /// - `ENOMEM`: there is no gap, or the range leaves user space.
-    /// - `EINVAL`: a fixed address is not aligned.
+    /// - `EINVAL`: a fixed address is not aligned, or the file takes none.
     /// - `EPERM`: the address is too low for a caller without privileges.
     pub(super) fn get_unmapped_area(
         &self,
@@ -105,11 +125,18 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         if request.len > task_size {
             return Err(Errno::ENOMEM);
         }
+        if request.addr != 0 && request.restrictions.contains(Restrictions::NO_ADDRESS) {
+            return Err(Errno::EINVAL);
+        }
         let addr = match request.alignment {
             Alignment::Huge => {
                 self.search_huge(request).map_or_else(|| self.search_plain(request), Ok)?
             }
             Alignment::HugeTlb(page) => self.search_huge_tlb(request, page)?,
+            Alignment::HugeShmem => {
+                let found = self.search_plain(request)?;
+                self.search_huge_shmem(request, found).unwrap_or(found)
+            }
             Alignment::Page => self.search_plain(request)?,
         };
         if addr > task_size - request.len {
@@ -151,6 +178,29 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         } else {
             Some(found + shift)
         }
+    }
+
+    /// Searches for a place where huge pages fit, after the plain search has `found` one
+    /// (`shmem_get_unmapped_area`). `None` if they fit there, are of no use, or fit nowhere.
+    fn search_huge_shmem(&self, request: &PlacementRequest, found: u64) -> Option<u64> {
+        let (huge, len) = (self.layout.huge(), request.len);
+        let last = self.layout.task_size().checked_sub(len)?;
+        if request.has(MAP_FIXED) || found > last || found == request.addr {
+            return None;
+        }
+        if huge == 0 || len < huge {
+            return None;
+        }
+        let offset = request.offset & (huge - 1);
+        if (offset != 0 && offset + len < 2 * huge) || found & (huge - 1) == offset {
+            return None;
+        }
+        let padded = len.checked_add(huge - self.layout.page_size().bytes())?;
+        let padded = PlacementRequest { len: padded, offset: 0, ..*request };
+        let start = self.search_plain(&padded).ok()?;
+        let within = start & (huge - 1);
+        let shift = if within > offset { huge } else { 0 };
+        Some(start + offset + shift - within).filter(|&addr| addr <= last)
     }
 
     /// Searches for a range that consists of huge pages of `page` bytes

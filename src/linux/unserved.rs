@@ -56,7 +56,7 @@ const fn call(name: &'static str, number: u32, why: &'static str) -> Unserved {
 }
 
 const MEMORY_NODES: &str = "the frame allocator decides which memory node pages come from";
-const SYSTEM_V: &str = "System V shared memory: mmap of the segment's object serves it";
+const SYSTEM_V: &str = "the kernel keeps the segments: Mm::shmat and Mm::shmdt map them";
 const ASYNC_IO: &str = "maps a ring of its own: mmap of the ring's object and mremap serve it";
 const COPIES: &str = "copies between address spaces: a kernel finds the pages by Mm::fault";
 const SWAP: &str = "the frame allocator decides where pages go";
@@ -82,8 +82,6 @@ pub const UNSERVED: &[Unserved] = &[
     call("migrate_pages", 256, MEMORY_NODES),
     call("move_pages", 279, MEMORY_NODES),
     call("memfd_secret", 447, "memory that the kernel itself does not map"),
-    call("shmat", 30, SYSTEM_V),
-    call("shmdt", 67, SYSTEM_V),
     call("shmget", 29, SYSTEM_V),
     call("shmctl", 31, SYSTEM_V),
     call("io_setup", 206, ASYNC_IO),

@@ -146,6 +146,16 @@ impl VmFlags {
     /// `io de pf mm`: VMAs with one of these are never merged and never locked (`VM_SPECIAL`).
     pub const SPECIAL: Self =
         Self::IO.union(Self::DONT_EXPAND).union(Self::PFN_MAP).union(Self::MIXED_MAP);
+    /// What a file may set or clear for its VMAs ([`Kernel::map_file`](super::Kernel::map_file)):
+    /// `io de pf mm`, `dc dd`, `lo lf`, `sr rr`, `hg nh`.
+    pub const OF_FILE: Self = Self::SPECIAL
+        .union(Self::DONT_COPY)
+        .union(Self::DONT_DUMP)
+        .union(Self::LOCK)
+        .union(Self::SEQ_READ)
+        .union(Self::RAND_READ)
+        .union(Self::HUGE_PAGE)
+        .union(Self::NO_HUGE_PAGE);
 
     /// Returns the flag with this two-letter mnemonic, or `None` if Linux has no such flag.
     pub fn from_mnemonic(two: &str) -> Option<Self> {

@@ -3,7 +3,7 @@
 
 use bitflags::bitflags;
 
-use super::file::File;
+use super::file::{Alignment, File, Restrictions};
 use super::vm_flags::VmFlags;
 use crate::{Attrs, Backing, Errno, Prot, SplitGranularity, VmRange, Vma, VmaData, VmaFlags};
 
@@ -88,6 +88,11 @@ impl<F: File> LinuxVma<F> {
     /// Returns the name of a VMA that maps no object, if it has one.
     pub fn name(&self) -> Option<&F> {
         self.handle.as_ref().filter(|_| self.role != Role::Object)
+    }
+
+    /// Returns what calls may not do to the VMA.
+    pub(super) fn restrictions(&self) -> Restrictions {
+        self.object().map_or(Restrictions::empty(), F::restrictions)
     }
 
     /// Returns what the handle stands for.
@@ -185,6 +190,21 @@ pub(super) fn attrs(flags: VmFlags, backing: Backing, role: Role) -> Attrs {
 pub(super) fn with_huge_pages(attrs: Attrs, page: u64) -> Result<Attrs, Errno> {
     let granularity = SplitGranularity::from_bytes(page).ok_or(Errno::EINVAL)?;
     Ok(attrs.with_split_granularity(granularity))
+}
+
+/// Makes `attrs` those of a VMA of `file`, which says where it may be split.
+///
+/// # Errors
+///
+/// `EINVAL`: there are no pages of the file's size.
+pub(super) fn with_file<F: File>(attrs: Attrs, file: &F) -> Result<Attrs, Errno> {
+    if file.restrictions().contains(Restrictions::NO_SPLIT) {
+        return Ok(attrs.with_split_granularity(SplitGranularity::Never));
+    }
+    match file.alignment() {
+        Alignment::HugeTlb(page) => with_huge_pages(attrs, page),
+        Alignment::Page | Alignment::Huge | Alignment::HugeShmem => Ok(attrs),
+    }
 }
 
 /// Replaces the Linux flags of `attrs`.

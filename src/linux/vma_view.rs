@@ -1,7 +1,7 @@
 //! [`VmaView`]: a VMA as a call sees it, and the ways to get at one.
 
 use super::PageRange;
-use super::file::File;
+use super::file::{File, Restrictions};
 use super::kernel::Kernel;
 use super::mm::{Call, Mm, MmAlloc};
 use super::vm_flags::VmFlags;
@@ -16,19 +16,21 @@ pub(super) struct VmaView {
     pub(super) flags: VmFlags,
     pub(super) role: Role,
     sticky: StickyFlags,
+    restrictions: Restrictions,
     page: PageSize,
 }
 
 impl VmaView {
     fn new<F: File>(vma: Vma<'_, LinuxVma<F>>) -> Self {
-        let attrs = vma.attrs();
+        let (range, attrs) = (vma.range(), vma.attrs());
         Self {
-            range: vma.range().page_range(),
+            range: range.page_range(),
             attrs,
             flags: vm_flags(&attrs),
             role: vma.data().role(),
             sticky: vma.data().sticky(),
-            page: vma.range().page_size(),
+            restrictions: vma.data().restrictions(),
+            page: range.page_size(),
         }
     }
 
@@ -45,6 +47,16 @@ impl VmaView {
     /// Returns `true` if the VMA may have private pages of its own.
     pub(super) fn has_anon_vma(&self) -> bool {
         self.sticky.contains(StickyFlags::HAS_ANON_VMA)
+    }
+
+    /// Returns `true` if calls may not do any of `these` to the VMA.
+    pub(super) fn forbids(&self, these: Restrictions) -> bool {
+        self.restrictions.intersects(these)
+    }
+
+    /// Returns what calls may not do to the VMA.
+    pub(super) fn restrictions(&self) -> Restrictions {
+        self.restrictions
     }
 
     /// Returns `true` if the VMA may be split at `page`: special memory nowhere, huge pages only
@@ -89,7 +101,7 @@ pub(super) enum Gaps {
 impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// Finds the VMA that holds `page` (`vma_lookup`).
     pub(super) fn vma_at(&self, page: u64) -> Option<VmaView> {
-        self.map.find(self.layout.bytes(page)).map(VmaView::new)
+        self.map.find_again(self.layout.bytes(page)).map(VmaView::new)
     }
 
     /// Finds the VMA that holds `page`, or else the next one above (`find_vma`).

@@ -25,6 +25,14 @@ fn new_node<T: Content>() -> Option<NonNull<Node<T>>> {
 ///
 /// It is not type-stable, so it serves no space that is looked up without the lock:
 /// [`BoxAlloc`] does. Running out of memory is an answer, not an abort.
+///
+/// ```
+/// use kvma::{Heap, PageSize, VmMap};
+///
+/// let map = VmMap::<(), _>::new(0x1000..=0xf_ffff, PageSize::SIZE_4K, Heap)?;
+/// assert!(map.is_empty());
+/// # Ok::<(), kvma::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Heap;
 
@@ -52,6 +60,18 @@ unsafe impl<T: Content> NodeAlloc<T> for Heap {
 ///
 /// The memory goes back to the heap when the allocator is dropped: that makes its nodes
 /// type-stable, fit for lookups without the lock. Running out of memory is an answer, not an abort.
+///
+/// ```
+/// use std::sync::Arc;
+/// use kvma::{AddrSpace, BoxAlloc, PageSize, VmMap};
+///
+/// let nodes = Arc::new(BoxAlloc::new());
+/// let map = VmMap::<(), _>::new(0x1000..=0xf_ffff, PageSize::SIZE_4K, Arc::clone(&nodes))?;
+/// let space = AddrSpace::new(map);
+/// assert!(space.lookup(0x1000).is_none());
+/// assert_eq!(nodes.in_use(), 1);
+/// # Ok::<(), kvma::Error>(())
+/// ```
 pub struct BoxAlloc<T: Content, L: RawLock = Ticket> {
     state: Locked<State<T>, L>,
 }

@@ -4,6 +4,7 @@ use core::mem::needs_drop;
 use core::ptr::NonNull;
 
 use super::{Content, FreeNode, Node, NodeAlloc, NodeList, Preallocated};
+use crate::position::Number;
 use crate::range::PageRange;
 
 /// A node that was removed, in no tree and no list: with data, unless it was a claim. Leaks if it
@@ -112,7 +113,8 @@ pub(crate) struct NodeStore<T: Content, A: NodeAlloc<T>> {
     pub(crate) free: Preallocated<T, A>,
     /// The entries that the change removes.
     pub(crate) removed: Removed<T>,
-    /// Entries that were merged into others: their data has been used, but not dropped.
+    /// Data that is to be dropped with the store: of entries that were merged into others, and what
+    /// never became an entry.
     leftovers: Removed<T>,
 }
 
@@ -152,16 +154,32 @@ impl<T: Content, A: NodeAlloc<T>> NodeStore<T, A> {
         }
     }
 
+    /// Keeps data that did not become an entry, in a node of its own: a fresh one if there is memory,
+    /// so that preallocated ones stay for what they were meant for. Without any node it is dropped
+    /// here.
+    #[cold]
+    pub(crate) fn put_rejected(&mut self, data: T::Data, attrs: T::Attrs) {
+        let _ = self.free.fill(self.free.len().saturating_add(1));
+        self.put_unused(PageRange::new(Number::ZERO, Number::ZERO), attrs, data);
+    }
+
     /// Drops leftovers, and gives nodes back until at most `keep` are left. Removed entries stay.
     pub(crate) fn trim(&mut self, keep: usize) {
         self.drop_leftovers();
         self.free.trim(keep);
     }
 
+    fn drop_removed(&mut self) {
+        while let Some((node, entry)) = self.removed.pop() {
+            drop(entry);
+            self.free.put(node);
+        }
+    }
+
     #[inline]
     fn drop_leftovers(&mut self) {
         // Without data to drop there are none.
-        if needs_drop::<T::Data>() {
+        if needs_drop::<T::Data>() && self.leftovers.len() > 0 {
             while let Some((node, entry)) = self.leftovers.pop() {
                 drop(entry);
                 self.free.put(node);
@@ -173,9 +191,9 @@ impl<T: Content, A: NodeAlloc<T>> NodeStore<T, A> {
 impl<T: Content, A: NodeAlloc<T>> Drop for NodeStore<T, A> {
     #[inline]
     fn drop(&mut self) {
-        while let Some((node, entry)) = self.removed.pop() {
-            drop(entry);
-            self.free.put(node);
+        // Whoever owed something has paid: there is hardly ever anything left.
+        if self.removed.len() > 0 {
+            self.drop_removed();
         }
         self.drop_leftovers();
     }

@@ -21,6 +21,19 @@ const MAX_READERS: usize = isize::MAX as usize;
 /// [`pinned_domain!`](crate::pinned_domain) declares both. A domain takes a little more than one
 /// kibibyte. Usually one domain serves all address spaces of a kernel. A second one makes sense for
 /// objects whose readers keep their guards much longer than others do.
+///
+/// ```
+/// use kvma::pinned::StaticDomain;
+///
+/// kvma::pinned_domain! {
+///     /// The read side of all mapped files.
+///     struct Files;
+/// }
+///
+/// let guard = Files::enter(); // what is looked up under it stays
+/// drop(guard);
+/// assert_eq!(Files::collect(), 0); // nothing was waiting for it
+/// ```
 pub struct Domain {
     epoch: OwnLine<AtomicUsize>,
     slots: [Slot; SLOTS],

@@ -119,7 +119,9 @@ impl<K: Key + Hash, V: Hash> Hash for Entry<'_, K, V> {
 
 impl<K: Key + fmt::Debug, V: fmt::Debug> fmt::Debug for Entry<'_, K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}: {:?}", self.range(), self.value)
+        self.range().fmt(f)?;
+        f.write_str(": ")?;
+        self.value.fmt(f)
     }
 }
 
@@ -162,8 +164,8 @@ where
     P: MergePolicy<V, K::Index>,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let entries = self.clone().map(|entry| (entry.range(), entry.value()));
-        f.debug_map().entries(entries).finish()
+        // Looks as `debug_map` would show it, which has a panic that cannot be optimized away.
+        f.debug_set().entries(self.clone()).finish()
     }
 }
 

@@ -213,6 +213,7 @@ impl<T: Content> Tree<T> {
     /// Gives every entry that shares a page with `range` a new generation: readers without the lock
     /// find it changed. Returns `true` if there was any. O(log n + entries).
     pub(crate) fn invalidate(&mut self, range: PageRange<T::Position>) -> bool {
+        self.leave_former_space();
         let mut any = false;
         for entry in self.entries(range) {
             any = true;

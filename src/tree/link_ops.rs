@@ -193,6 +193,12 @@ pub(super) fn parent<T: Content>(node: &Node<T>) -> *mut Node<T> {
     node.parent.get().map_addr(|addr| addr & !BLACK)
 }
 
+/// Sets parent and colour of a node.
+#[inline(always)]
+pub(super) fn set_parent<T: Content>(node: &Node<T>, parent: *mut Node<T>, is_black: bool) {
+    node.parent.set(parent.map_addr(|addr| addr | if is_black { BLACK } else { 0 }));
+}
+
 pub(super) fn is_black<T: Content>(node: &Node<T>) -> bool {
     node.parent.get().addr() & BLACK != 0
 }

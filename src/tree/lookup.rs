@@ -72,6 +72,19 @@ impl core::error::Error for Busy {}
 /// [`still_valid`](crate::AddrSpace::still_valid).
 ///
 /// It borrows nothing and may be kept while the fault handler sleeps.
+///
+/// ```
+/// # use kvma::{AddrSpace, Attrs, FixedPool, MapRequest, NoHooks, PageSize, Placement, Prot};
+/// # use kvma::{VmMap, VmaNode};
+/// # let nodes = FixedPool::<VmaNode, 16>::new();
+/// # let space = AddrSpace::new(VmMap::new(0x1000..=0xf_ffff, PageSize::SIZE_4K, &nodes)?);
+/// # let request = MapRequest::new(Placement::Fixed(0x4000), 0x2000, Attrs::new(Prot::RW));
+/// # space.map(request, &mut NoHooks)?;
+/// let token = *space.lookup(0x4000).expect("something is mapped there").token();
+/// space.protect(0x4000, 0x1000, Prot::READ, &mut NoHooks)?;
+/// assert!(!space.still_valid(&token)); // nor will it ever be again
+/// # Ok::<(), kvma::Error>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Token {
     /// Only for `Published::is_current`, once it has seen that the token is its own.

@@ -15,6 +15,7 @@
 
 #![allow(unsafe_code)]
 
+mod build;
 mod check;
 mod cursor;
 mod gap;
@@ -29,6 +30,7 @@ use core::ptr::{self, NonNull};
 
 use intrusive_collections::RBTree;
 
+pub(crate) use self::build::Filling;
 pub(crate) use self::cursor::{CursorMut, Entries, EntryRef};
 pub(crate) use self::gap::GapQuery;
 use self::link_ops::{Handle, TreeAdapter};
@@ -56,6 +58,10 @@ pub(crate) struct Tree<T: Content> {
     context: T::Context,
     /// Written into every node that is linked here; no other tree ever has the same.
     number: u64,
+    /// The address of this tree when the lock around it was taken, 0 when it is not taken. If the
+    /// tree lies elsewhere, another one has been put in its place, and readers may still begin at
+    /// its root. Protected by the lock; a `Word` because it is set through `&self`.
+    held_at: Word,
     /// No node that was ever unlinked here has a higher generation. Nodes that are linked begin
     /// above it, so no generation comes back at the same address, even if the memory was given back
     /// in between.
@@ -105,6 +111,7 @@ impl<T: Content> Tree<T> {
             lo: space.start,
             context,
             number,
+            held_at: Word::new(0),
             generation_floor: 0,
             pending_flushes: Word::new(0),
             content: PhantomData,
@@ -139,6 +146,42 @@ impl<T: Content> Tree<T> {
         self.number
     }
 
+    /// Notes that the lock around the tree has been taken.
+    #[inline]
+    pub(crate) fn hold_begins(&self) {
+        self.held_at.set(ptr::from_ref(self).addr() as u64);
+    }
+
+    /// Notes that the lock around the tree is about to be released.
+    #[inline]
+    pub(crate) fn hold_ends(&self) {
+        self.held_at.set(0);
+    }
+
+    /// Gives the tree another number before it changes, if it was exchanged for another one while
+    /// the lock was held. Readers of the address space still begin at its root, and would take what
+    /// is added to it now for theirs.
+    #[inline]
+    fn leave_former_space(&mut self) {
+        let held_at = self.held_at.get();
+        if held_at != 0 && held_at != ptr::from_ref(self).addr() as u64 {
+            self.renumber();
+        }
+    }
+
+    #[cold]
+    fn renumber(&mut self) {
+        self.held_at.set(0);
+        self.number = unique();
+        self.sentinel().tree.set(self.number);
+        for entry in self.entries(self.space()) {
+            let node = entry.node;
+            node.write_begin();
+            node.tree.set(self.number);
+            node.write_end(node.hot(), self.pending_flushes());
+        }
+    }
+
     /// Sets the pending flushes, which every node that changes from now on carries. Called by
     /// whoever holds the lock around the map.
     pub(crate) fn set_pending_flushes(&self, pending_flushes: u32) {
@@ -164,18 +207,31 @@ impl<T: Content> Tree<T> {
     pub(crate) fn find(&self, page: T::Position) -> Option<EntryRef<'_, T>> {
         let mut at = self.root;
         let mut best: *mut Node<T> = ptr::null_mut();
-        while !at.is_null() {
-            // SAFETY: links of a tree that is borrowed lead to its nodes.
+        loop {
+            // SAFETY: links of a tree that is borrowed lead to its nodes; the root is never null.
             let node = unsafe { &*at };
             let right = page >= node.start.get();
             // Which way a random address goes cannot be predicted; a wrong guess costs more than
             // the load that it would have started early.
             best = core::hint::select_unpredictable(right, at, best);
             at = core::hint::select_unpredictable(right, node.right.get(), node.left.get());
+            if at.is_null() {
+                break;
+            }
         }
         // SAFETY: null or a node of this tree. The sentinel is empty and holds no page.
         let node = unsafe { best.as_ref() }?;
         (page < node.end.get()).then(|| EntryRef::new(node))
+    }
+
+    /// Finds the entry that holds `page`, like [`find`](Self::find), in O(1) if it is the one that
+    /// was found last. For operations, which come back to the same place; a single lookup is
+    /// faster without.
+    #[inline]
+    pub(crate) fn find_again(&self, page: T::Position) -> Option<EntryRef<'_, T>> {
+        // SAFETY: `above` gives a node of this tree.
+        let node = unsafe { &*self.above(page) };
+        (node.start.get() <= page && page < node.end.get()).then(|| EntryRef::new(node))
     }
 
     /// Finds the first node whose end lies above `page`, the sentinel if there is none. O(log n),
@@ -198,14 +254,16 @@ impl<T: Content> Tree<T> {
     fn descend_above(&self, page: T::Position) -> *mut Node<T> {
         let mut at = self.root;
         let mut best = self.sentinel.as_ptr();
-        while !at.is_null() {
-            // SAFETY: links of a tree that is borrowed lead to its nodes.
+        loop {
+            // SAFETY: links of a tree that is borrowed lead to its nodes; the root is never null.
             let node = unsafe { &*at };
             let left = page < node.end.get();
             best = core::hint::select_unpredictable(left, at, best);
             at = core::hint::select_unpredictable(left, node.left.get(), node.right.get());
+            if at.is_null() {
+                return best;
+            }
         }
-        best
     }
 
     /// Finds the entry that holds `page`, or the next one above it. O(log n).
@@ -249,6 +307,7 @@ impl<T: Content> Tree<T> {
 
     /// Returns a cursor at the first entry whose end lies above `page`, or at the end.
     pub(crate) fn cursor(&mut self, page: T::Position) -> CursorMut<'_, T> {
+        self.leave_former_space();
         let at = self.above(page);
         CursorMut::new(self, at)
     }
@@ -280,9 +339,32 @@ impl<T: Content> Tree<T> {
         attrs: T::Attrs,
         data: Option<T::Data>,
     ) {
+        let new = self.init(free, range, gap, attrs, data);
+        // SAFETY: `new` is ours alone until it is linked; `succ` is a node of this tree.
+        unsafe {
+            self.rb.cursor_mut_from_ptr(succ).insert_before(Handle(new));
+            // Asks the adapter for the link, which propagates the largest gaps (see `link_ops`).
+            let _ = self.rb.cursor_from_ptr(new.as_ptr());
+            link_ops::propagate(succ);
+        }
+        self.reroot();
+        self.len += 1;
+        self.pages += range.len();
+    }
+
+    /// Makes a free node an entry of this tree, to be linked next.
+    #[inline(always)]
+    fn init(
+        &self,
+        free: FreeNode<T>,
+        range: PageRange<T::Position>,
+        gap: T::Position,
+        attrs: T::Attrs,
+        data: Option<T::Data>,
+    ) -> NonNull<Node<T>> {
         let key = data.as_ref().map_or(0, T::key);
         let new = free.into_raw();
-        // SAFETY: `new` is ours alone until it is linked; `succ` is a node of this tree.
+        // SAFETY: a free node is valid, ours alone, and holds no data.
         unsafe {
             let node = new.as_ref();
             node.write_begin_above(self.generation_floor);
@@ -300,14 +382,13 @@ impl<T: Content> Tree<T> {
                 None => hot | NO_DATA,
             };
             node.write_end(hot, self.pending_flushes());
-            self.rb.cursor_mut_from_ptr(succ).insert_before(Handle(new));
-            // Asks the adapter for the link, which propagates the largest gaps (see `link_ops`).
-            let _ = self.rb.cursor_from_ptr(new.as_ptr());
-            link_ops::propagate(succ);
         }
-        self.reroot();
-        self.len += 1;
-        self.pages += range.len();
+        new
+    }
+
+    /// Fills this tree, which is empty, with entries in ascending order. O(n) for all of them.
+    pub(crate) fn fill(&mut self) -> Filling<'_, T> {
+        Filling::new(self)
     }
 
     /// Unlinks a node. Returns it and its successor, whose gap grows by `freed` pages. Not for the

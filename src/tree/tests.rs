@@ -168,3 +168,66 @@ fn alignment_trap_is_bounded() {
     let sentinel = tree.dismantle(|detached| nodes.put(detached.empty().0)).unwrap();
     nodes.put(sentinel);
 }
+
+/// A tree that was filled is balanced, and can be changed like any other.
+#[test]
+fn filled_trees_are_trees() {
+    let pool = Pool::new();
+    for len in (0..70).chain([127, 128, 129, 255, 256, 300]) {
+        let mut rng = Rng(0x9e37_79b9_7f4a_7c15 + len);
+        let space = PageRange::new(16, 4000);
+        let mut nodes = Preallocated::new(&pool);
+        nodes.fill(len as usize + 1).unwrap();
+        let mut tree = Tree::new(space, (), nodes.take().unwrap());
+        let mut list = Vec::new();
+        let mut filling = tree.fill();
+        let mut at = space.start;
+        for _ in 0..len {
+            let range = PageRange::new(at + rng.below(8), at + 8 + rng.below(4));
+            filling.push(nodes.take().unwrap(), range, (), range.start);
+            list.push((range.start, range.end));
+            at = range.end;
+        }
+        drop(filling);
+        tree.check().unwrap_or_else(|what| panic!("{len} entries: {what}"));
+        assert_eq!(tree.len() as u64, len);
+        let all: Vec<_> =
+            tree.entries(space).map(|entry| (entry.range().start, entry.range().end)).collect();
+        assert_eq!(all, list);
+        let query = GapQuery { window: space, len: 5, align: 1, offset: 0 };
+        assert_eq!(tree.lowest(&query), lowest(&list, space, &query));
+        assert_eq!(tree.highest(&query), highest(&list, space, &query));
+        while !list.is_empty() {
+            let (start, _) = list.swap_remove(rng.below(list.len() as u64) as usize);
+            assert_eq!(tree.find(start).map(|entry| entry.range().start), Some(start));
+            nodes.put(tree.cursor(start).remove().unwrap().empty().0);
+            tree.check()
+                .unwrap_or_else(|what| panic!("{len} entries, {} left: {what}", list.len()));
+        }
+        nodes.put(tree.dismantle(|_| ()).unwrap());
+        drop(nodes);
+        assert_eq!(pool.in_use(), 0);
+    }
+}
+
+/// What was added before a panic is in the tree.
+#[test]
+fn a_panic_while_filling_leaves_a_tree() {
+    let pool = Pool::new();
+    let mut nodes = Preallocated::new(&pool);
+    nodes.fill(4).unwrap();
+    let mut tree = Tree::new(PageRange::new(0, 100), (), nodes.take().unwrap());
+    let filled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let mut filling = tree.fill();
+        for start in [10, 20] {
+            let range = PageRange::new(start, start + 5);
+            filling.push(nodes.take().unwrap(), range, (), start);
+        }
+        std::panic::resume_unwind(std::boxed::Box::new(()));
+    }));
+    assert!(filled.is_err());
+    tree.check().unwrap();
+    assert_eq!(tree.len(), 2);
+    let sentinel = tree.dismantle(|entry| nodes.put(entry.empty().0)).unwrap();
+    nodes.put(sentinel);
+}

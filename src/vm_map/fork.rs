@@ -3,8 +3,7 @@
 use super::{Updater, VmMap};
 use crate::error::Error;
 use crate::hooks::Hooks;
-use crate::node::{NodeAlloc, NodeStore, Preallocated};
-use crate::split_merge::Merge;
+use crate::node::{NodeAlloc, Preallocated};
 use crate::update::Update;
 use crate::vma::{Attrs, Vma, VmaData, VmaNode};
 
@@ -12,8 +11,8 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     /// Copies the map, VMA by VMA, into a new one of the same space. `copy` returns the attributes
     /// and the data of the child's VMA (see [`VmaData::fork`]), or `None` to leave it out.
     ///
-    /// VMAs keep their boundaries. Claims are left out. O(n log n), one node for each VMA and one
-    /// for the map, all taken before the first is copied.
+    /// VMAs keep their boundaries. Claims are left out. O(n), one node for each VMA and one for
+    /// the map, all taken before the first is copied.
     ///
     /// ```
     /// # use kvma::{Error, FixedPool, PageSize, VmMap, VmaData, VmaNode};
@@ -96,16 +95,13 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     ) -> Result<(), E> {
         nodes.fill(self.len().saturating_add(1))?;
         let child = child.insert(Self::with_nodes(self.space(), nodes)?);
-        let empty = Preallocated::new(nodes.alloc().clone());
-        let mut store = NodeStore::from_preallocated(core::mem::replace(nodes, empty));
-        let result = self.iter().try_for_each(|vma| {
+        let mut filling = child.tree.fill();
+        for vma in self {
             if let Some((attrs, data)) = copy(&vma)? {
-                let range = vma.entry().range();
-                child.tree.insert(range, attrs, data, Merge::Never, &mut store);
+                let Some(free) = nodes.take() else { return Err(Error::OutOfMemory.into()) };
+                filling.push(free, vma.entry().range(), attrs, data);
             }
-            Ok(())
-        });
-        core::mem::swap(nodes, &mut store.free);
-        result
+        }
+        Ok(())
     }
 }

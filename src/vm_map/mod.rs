@@ -8,6 +8,14 @@
 #[cfg(any(feature = "alloc", loom))]
 extern crate alloc;
 
+// First, so that rustdoc, which goes by the order of the source, begins with the calls that are
+// made most.
+mod construct;
+mod map;
+mod protect;
+mod query;
+mod unmap;
+
 mod adopt;
 mod advise;
 mod boundary;
@@ -15,17 +23,11 @@ mod change;
 mod claim;
 mod display;
 mod fork;
-mod map;
-mod protect;
-mod query;
 mod relocate;
 mod remap;
 mod restore;
 mod transfer;
-mod unmap;
 mod updater;
-
-use core::ops::RangeInclusive;
 
 pub use self::claim::ClaimedRange;
 pub use self::query::{Gaps, Pieces, Vmas};
@@ -33,7 +35,7 @@ pub use self::relocate::SourceRange;
 pub use self::updater::{ByHooks, ByUpdate, Updater};
 use crate::error::Error;
 use crate::hooks::{Event, Hooks, Piece};
-use crate::node::{FixedPool, NodeAlloc, NodeStore, Preallocated};
+use crate::node::{FixedPool, NodeAlloc, NodeStore};
 use crate::range::{PageRange, PageSize, VmRange};
 use crate::tree::{EntryRef, Tree};
 pub use crate::update::{Owed, Owing, Update};
@@ -67,27 +69,6 @@ pub struct VmMap<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> {
 }
 
 impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
-    /// Creates an empty map over the bytes `space`, whole pages. Takes one node.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::ZeroLength`], [`Error::Unaligned`], [`Error::OutOfRange`] (the space would reach to
-    /// 2^64 with pages of one byte), [`Error::OutOfMemory`].
-    pub fn new(space: RangeInclusive<u64>, page: PageSize, alloc: A) -> Result<Self, Error> {
-        let space = VmRange::from_bounds(*space.start(), *space.end(), page)?;
-        let mut nodes = Preallocated::new(alloc);
-        nodes.fill(1)?;
-        Self::with_nodes(space, &mut nodes)
-    }
-
-    /// Creates an empty map with a preallocated node. Later nodes come from the same allocator.
-    fn with_nodes(space: VmRange, nodes: &mut Preallocated<VmaNode<V>, A>) -> Result<Self, Error> {
-        let sentinel = nodes.take().ok_or(Error::OutOfMemory)?;
-        let (page, alloc) = (space.page_size(), nodes.alloc().clone());
-        let tree = Tree::new(space.page_range(), page, sentinel);
-        Ok(Self { tree, page, alloc, claims: claim::Totals::default() })
-    }
-
     /// Returns an update, which carries hooks into several operations, and the work that they owe
     /// out of them.
     pub fn update<'h, H: Hooks<V> + ?Sized>(&self, hooks: &'h mut H) -> Update<'h, V, A, H> {

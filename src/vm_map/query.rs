@@ -18,6 +18,15 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         self.find_page(self.page.page(addr))
     }
 
+    /// Finds a VMA as [`find`](Self::find) does, in O(1) if it is where an operation has looked
+    /// last.
+    #[cfg(feature = "linux")]
+    #[inline]
+    pub(crate) fn find_again(&self, addr: u64) -> Option<Vma<'_, V>> {
+        let entry = self.tree.find_again(self.page.page(addr))?;
+        Vma::new(entry, self.page)
+    }
+
     /// Returns the VMA that holds the byte at `addr`, or else the next one above (Linux'
     /// `find_vma`). O(log n), and O(1) for each claim that lies between.
     pub fn find_from(&self, addr: u64) -> Option<Vma<'_, V>> {

@@ -24,7 +24,8 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     /// stay. Gaps stay gaps. The target must be free and must not overlap the source. The new VMAs
     /// are merged with their neighbours as `merge` says.
     ///
-    /// O((VMAs + 1) log n). Needs 2 nodes and, with [`SourceRange::Keep`], one more for each VMA.
+    /// O((VMAs + 1) log n). Needs 2 nodes and, with [`SourceRange::Keep`], one more for each VMA, and
+    /// another one if the target begins where the source ends.
     /// Hooks: `prepare`, `on_relocate` for each piece, `flush_begin`.
     ///
     /// # Errors
@@ -45,18 +46,24 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
             let range = map.page_range(from, len)?;
             let target = map.page_range(to, len)?;
             let removal = map.plan_removal(range)?;
+            // Before the target is looked up: the source has been found already.
+            let is_claimed = map.has_claim(range);
             if !range.intersect(target).is_empty() || !map.tree.is_free(target) {
                 return Err(Error::Overlap.into());
             }
-            if map.has_claim(range) {
+            if is_claimed {
                 return Err(Error::Claimed.into());
             }
             let moved = |page: u64| page - range.start + target.start;
             let pieces = removal.pieces;
             let nodes = match source {
                 SourceRange::Unmap => removal.nodes,
-                // One more for what a fork of a split VMA has too much.
-                SourceRange::Keep => pieces.clone().count() + removal.nodes,
+                // One more for what a fork of a split VMA has too much. The last VMA may have merged
+                // with the first copy, which follows it, by the time that it is forked.
+                SourceRange::Keep => {
+                    let follows = usize::from(target.start == range.end);
+                    pieces.clone().count() + removal.nodes + follows
+                }
             };
             let page = map.page;
             let events = pieces.map(|piece| {

@@ -5,6 +5,14 @@ use core::fmt;
 use crate::flags::{MemType, Prot, SplitGranularity, VmaFlags};
 
 /// The source of a VMA's pages.
+///
+/// ```
+/// use kvma::Backing;
+///
+/// let file = Backing::Object { id: 7, offset: 0x1000 };
+/// assert_eq!(file.advance(0x2000), Backing::Object { id: 7, offset: 0x3000 });
+/// assert_eq!(Backing::Anonymous.advance(0x2000), Backing::Anonymous);
+/// ```
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Backing {
     /// Pages of zeros. Contiguous by nature.

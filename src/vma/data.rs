@@ -19,6 +19,40 @@ use crate::range::VmRange;
 /// `merge` and `relocate`, which are told the ranges: they run when the map changes. `Drop` is too
 /// late, since something else may be mapped at the address by then. A forked VMA is entered by the
 /// closure that makes its data, which knows the child.
+///
+/// ```
+/// use kvma::{VmRange, VmaData};
+///
+/// /// An owner of pages that are counted: each VMA holds as many as it has pages.
+/// struct Quota {
+///     pages: u64,
+/// }
+///
+/// impl VmaData for Quota {
+///     fn split(&mut self, range: VmRange, at: u64) -> Self {
+///         let left = (at - range.start()) / range.page_size().bytes();
+///         let right = self.pages - left;
+///         self.pages = left;
+///         Self { pages: right }
+///     }
+///
+///     fn can_merge(&self, _range: VmRange, _right: &Self, _right_range: VmRange) -> bool {
+///         true
+///     }
+///
+///     fn merge(&mut self, _range: VmRange, right: &mut Self, _right_range: VmRange) {
+///         self.pages += right.pages;
+///     }
+///
+///     fn fork(&self, _range: VmRange) -> Self {
+///         Self { pages: self.pages }
+///     }
+///
+///     fn key(&self) -> u64 {
+///         self.pages // page faults see it without the lock
+///     }
+/// }
+/// ```
 pub trait VmaData: Sized {
     /// Splits the data of the VMA over `range`: `self` keeps what lies below `at`, the rest is
     /// returned.

@@ -15,6 +15,18 @@ use crate::range::{PageSize, VmRange};
 use crate::tree::EntryRef;
 
 /// A VMA, borrowed from its map. Cheap to copy.
+///
+/// ```
+/// # use kvma::{Attrs, FixedPool, MapRequest, NoHooks, PageSize, Placement, Prot, VmMap, VmaNode};
+/// # let nodes = FixedPool::<VmaNode, 16>::new();
+/// # let mut map = VmMap::new(0x1000..=0xf_ffff, PageSize::SIZE_4K, &nodes)?;
+/// # let request = MapRequest::new(Placement::Fixed(0x4000), 0x2000, Attrs::new(Prot::RX));
+/// # map.map(request, &mut NoHooks)?;
+/// let vma = map.find(0x5123).expect("something is mapped there");
+/// assert_eq!((vma.start(), vma.last()), (0x4000, 0x5fff));
+/// assert_eq!(vma.attrs().prot(), Prot::RX);
+/// # Ok::<(), kvma::Error>(())
+/// ```
 pub struct Vma<'a, V: VmaData> {
     entry: EntryRef<'a, VmaNode<V>>,
     data: &'a V,

@@ -144,3 +144,24 @@ fn user_data_is_dropped_after_unlock() {
     assert_eq!(failed.err(), Some(Error::OutOfMemory));
     assert_eq!(count(), 2);
 }
+
+#[test]
+fn data_of_many_failing_calls_is_dropped_after_unlock() {
+    let space: &'static Space<TakesLock> = Box::leak(Box::new(new_space(&Alloc::default())));
+    let drops = Arc::new(AtomicUsize::new(0));
+    space.map(fixed(4, 2, Prot::RW).with_data(TakesLock(None)), &mut NoHooks).unwrap();
+    space.update(0, &mut NoHooks, |map, update| {
+        for _ in 0..20 {
+            let counted = drops.clone();
+            let data = TakesLock(Some(Arc::new(move || {
+                space.inspect(|map| map.len());
+                counted.fetch_add(1, Ordering::Relaxed);
+            })));
+            let taken = Placement::FixedNoReplace(4 * PAGE);
+            let request = MapRequest::new(taken, PAGE, Attrs::default()).with_data(data);
+            assert_eq!(map.map(request, update), Err(Error::Overlap));
+        }
+        assert_eq!(drops.load(Ordering::Relaxed), 0);
+    });
+    assert_eq!(drops.load(Ordering::Relaxed), 20);
+}

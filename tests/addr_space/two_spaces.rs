@@ -3,7 +3,7 @@
 use kvma::*;
 use kvma_test_support::{Log, Refuse, Refused};
 
-use super::{Alloc, PAGE, fixed, new_space, vmas};
+use super::{Alloc, PAGE, Space, fixed, new_map, new_space, vmas};
 
 #[test]
 fn fork_copies_every_vma_and_invalidates_tokens() {
@@ -101,4 +101,49 @@ fn transfers_both_ways_do_not_deadlock() {
     let mut all = [vmas(&spaces[0]), vmas(&spaces[1])].concat();
     all.sort();
     assert_eq!(all, [(10, 1), (11, 1)]);
+}
+
+/// The root of the former map is published until the lock is released.
+#[test]
+fn maps_exchanged_in_a_hold_do_not_answer_for_each_other() {
+    let alloc = Alloc::default();
+    let (one, two): (Space<()>, Space<()>) = (new_space(&alloc), new_space(&alloc));
+    one.map(fixed(4, 2, Prot::RW), &mut NoHooks).unwrap();
+    two.map(fixed(4, 2, Prot::READ), &mut NoHooks).unwrap();
+    let tokens = [&one, &two].map(|space| *space.lookup(4 * PAGE).unwrap().token());
+    let not_found = |space: &Space<()>, page: u64| {
+        assert!(!matches!(space.try_lookup(page * PAGE), Ok(Some(_))), "page {page}");
+    };
+    one.update_both(&two, 3, &mut NoHooks, &mut NoHooks, |a, update, b, other_update| {
+        core::mem::swap(a, b);
+        b.map(fixed(9, 1, Prot::RW), other_update).unwrap();
+        a.map(fixed(11, 1, Prot::RW), update).unwrap();
+        for page in [9, 11] {
+            not_found(&one, page);
+            not_found(&two, page);
+        }
+        assert!(!one.still_valid(&tokens[0]) && !two.still_valid(&tokens[1]));
+    })
+    .unwrap();
+    let prots =
+        |page: u64| [&one, &two].map(|space| space.lookup(page * PAGE).map(|vma| vma.prot()));
+    assert_eq!(prots(4), [Some(Prot::READ), Some(Prot::RW)]);
+    assert_eq!(prots(9), [None, Some(Prot::RW)]);
+    assert_eq!(prots(11), [Some(Prot::RW), None]);
+    // A map that leaves its space while it is held, and changes outside.
+    let former = one.update(0, &mut NoHooks, |map, _| {
+        let mut former = core::mem::replace(map, new_map(&alloc));
+        former.map(fixed(20, 1, Prot::RW), &mut NoHooks).unwrap();
+        former.protect(4 * PAGE, PAGE, Prot::RW, &mut NoHooks).unwrap();
+        not_found(&one, 20);
+        not_found(&one, 4);
+        former
+    });
+    assert_eq!((one.len(), former.len()), (0, 4));
+    for map in [former, two.into_inner()] {
+        map.check().unwrap();
+        let space = AddrSpace::new(map);
+        assert!(space.lookup(4 * PAGE).is_some());
+        assert!(space.lookup(30 * PAGE).is_none());
+    }
 }

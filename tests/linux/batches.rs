@@ -146,12 +146,12 @@ impl Kernel<Inode> for Watch<'_> {
         self.kernel.capabilities
     }
 
-    fn charge(&mut self, pages: u64, usage: &Usage) -> Result<(), Errno> {
-        self.kernel.charge(pages, usage)
+    fn charge(&mut self, bytes: u64, usage: &Usage) -> Result<(), Errno> {
+        self.kernel.charge(bytes, usage)
     }
 
-    fn uncharge(&mut self, pages: u64) {
-        self.kernel.uncharge(pages);
+    fn uncharge(&mut self, bytes: u64) {
+        self.kernel.uncharge(bytes);
     }
 
     fn page_op(&mut self, op: PageOp, piece: &Piece<'_, Data>) -> Result<(), Errno> {
@@ -229,7 +229,7 @@ fn munmap_does_not_remove_what_others_seal_ahead_of_it() {
     // The first batch has gone; the second stays, with the seal in it.
     let left: Vec<_> = (64..200).map(|n| (10 + 2 * n, 1)).collect();
     assert_eq!(vmas(&space), left);
-    assert_eq!(usage(&space).total(), 136);
+    assert_eq!(usage(&space).total(), 136 * PAGE);
 }
 
 #[test]
@@ -280,8 +280,9 @@ fn munmap_that_is_refused_removes_nothing() {
     assert_eq!(space.munmap(at(10), 0, &mut kernel), Err(Errno::EINVAL));
 }
 
+/// The locked pages.
 fn locked(space: &Space) -> u64 {
-    usage(space).locked()
+    usage(space).locked() / PAGE
 }
 
 #[test]
@@ -337,7 +338,7 @@ fn mlockall_keeps_within_its_limit_whatever_others_map() {
         let between = |hold| {
             if hold == 1 && more > 0 {
                 map(&space, 200, more); // Over some VMAs, and beside others.
-                let total = usage(&space).total();
+                let total = usage(&space).total() / PAGE;
                 map(&space, 1000, 200 + more - total);
             }
         };

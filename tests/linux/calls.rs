@@ -10,7 +10,7 @@ use kvma::linux::{
     Mm, Mmap, Mode, NoKernel, OpenFile, PageOp, Policy, Resource, Role, SegvCode, Target, UNSERVED,
     Unserved, VmFlags, WriteExec,
 };
-use kvma::{AddrSpace, BoxAlloc, Errno, Error, FixedPool, VmaNode};
+use kvma::{AddrSpace, BoxAlloc, Errno, Error, FixedPool, PageSize, VmaNode};
 use kvma_test_support::{Inode, TestKernel};
 
 use super::{ANON, AT, PAGE, RW};
@@ -96,7 +96,7 @@ fn a_stack_grows_within_its_limit_its_gap_and_the_reach_of_the_stack_pointer() {
     );
     mm.mprotect(below, PAGE, 0, &mut mm.update(&mut kernel)).unwrap();
     assert_eq!(mm.fault(&write(below + PAGE), &mut mm.update(&mut kernel)), FaultAction::Copy);
-    assert_eq!(mm.usage().stack(), 300);
+    assert_eq!(mm.usage().stack(), 300 * PAGE);
     mm.check().unwrap();
 }
 
@@ -133,12 +133,12 @@ fn fork_leaves_out_wipes_unlocks_and_charges() {
     advise(2, 10); // DONTFORK
     advise(4, 18); // WIPEONFORK
     mm.mlock(AT, 9 * PAGE, &mut mm.update(&mut kernel)).unwrap_err();
-    assert_eq!(mm.usage().locked(), 1);
+    assert_eq!(mm.usage().locked(), PAGE);
     let before = kernel.charged;
     let mut child = mm.fork(&mut mm.update(&mut kernel)).unwrap();
-    assert_eq!(kernel.charged, before + 3);
+    assert_eq!(kernel.charged, before + 3 * PAGE);
     assert_eq!(child.usage().locked(), 0);
-    assert_eq!(child.usage().total(), 4);
+    assert_eq!(child.usage().total(), 4 * PAGE);
     child.check().unwrap();
     use Inheritance::*;
     let expected = [(CopyOnWrite, 0), (Wipe, 4), (Share, 6), (CopyOnWrite, 8)];
@@ -146,7 +146,7 @@ fn fork_leaves_out_wipes_unlocks_and_charges() {
     child.clear(*mm.layout(), &mut child.update(&mut kernel)).unwrap();
     assert_eq!(kernel.charged, before);
     // No memory to charge: no child, and nothing stays charged.
-    kernel.set_commit_limit(CommitLimit::of_pages(before + 2, 0));
+    kernel.set_commit_limit(CommitLimit::of_bytes(PageSize::SIZE_4K, before + 2 * PAGE, 0));
     assert_eq!(mm.fork(&mut mm.update(&mut kernel)).err(), Some(Errno::ENOMEM));
     assert_eq!(kernel.charged, before);
 }
@@ -157,17 +157,17 @@ fn charges_are_right_to_the_page() {
     let k = &mut kernel;
     map(&mut mm, k, AT, 8, RW, ANON | MAP_FIXED).unwrap();
     map(&mut mm, k, AT + 4 * PAGE, 8, RW, ANON | MAP_FIXED).unwrap();
-    assert_eq!(k.charged, 12);
+    assert_eq!(k.charged, 12 * PAGE);
     map(&mut mm, k, AT + 4 * PAGE, 1, PROT_READ, ANON | MAP_FIXED).unwrap();
-    assert_eq!(k.charged, 11);
+    assert_eq!(k.charged, 11 * PAGE);
     mm.mprotect(AT, 2 * PAGE, PROT_READ, &mut mm.update(k)).unwrap();
-    assert_eq!(k.charged, 9);
+    assert_eq!(k.charged, 9 * PAGE);
     mm.mremap(AT + 5 * PAGE, 7 * PAGE, 9 * PAGE, MREMAP_MAYMOVE, 0, &mut mm.update(k)).unwrap();
-    assert_eq!(k.charged, 11);
-    k.set_commit_limit(CommitLimit::of_pages(12, 0));
+    assert_eq!(k.charged, 11 * PAGE);
+    k.set_commit_limit(CommitLimit::of_bytes(PageSize::SIZE_4K, 12 * PAGE, 0));
     assert_eq!(map(&mut mm, k, AT, 12, RW, ANON | MAP_FIXED), Err(Errno::ENOMEM));
-    assert_eq!(k.charged, 11);
-    assert_eq!(mm.usage().committed(), 11);
+    assert_eq!(k.charged, 11 * PAGE);
+    assert_eq!(mm.usage().committed(), 11 * PAGE);
     mm.clear(*mm.layout(), &mut mm.update(k)).unwrap();
     assert_eq!(k.charged, 0);
 }
@@ -184,7 +184,7 @@ fn what_dontunmap_leaves_behind_does_not_merge() {
     let to = AT + 64 * PAGE;
     mm.mremap(AT, PAGE, PAGE, flags, to, &mut mm.update(k)).unwrap();
     assert_eq!(mm.map_count(), 3);
-    assert_eq!(mm.usage().locked(), 5, "Linux 6.18 goes on counting what it has unlocked");
+    assert_eq!(mm.usage().locked(), 5 * PAGE, "Linux 6.18 goes on counting what it has unlocked");
     mm.mprotect(AT, 8 * PAGE, PROT_READ, &mut mm.update(k)).unwrap();
     let accounted: Vec<_> = vmas(&mm).iter().map(|vma| vma.2.contains("ac")).collect();
     assert_eq!(accounted, [true, false, true], "{:?}", vmas(&mm));
@@ -515,8 +515,6 @@ fn calls_that_are_not_served_have_the_numbers_of_linux() {
         ("migrate_pages", libc::SYS_migrate_pages),
         ("move_pages", libc::SYS_move_pages),
         ("memfd_secret", libc::SYS_memfd_secret),
-        ("shmat", libc::SYS_shmat),
-        ("shmdt", libc::SYS_shmdt),
         ("shmget", libc::SYS_shmget),
         ("shmctl", libc::SYS_shmctl),
         ("io_setup", libc::SYS_io_setup),

@@ -4,13 +4,18 @@ use kvma::linux::abi::*;
 use kvma::linux::{
     Capabilities, CommitLimit, Layout, LinuxVma, Mm, MmAlloc, Mmap, Overcommit, Usage,
 };
-use kvma::{Errno, FixedPool, Heap, VmaNode};
+use kvma::{Errno, FixedPool, Heap, PageSize, VmaNode};
 use kvma_test_support::{Inode, TestKernel};
 
 use super::{ANON, AT, PAGE, RW};
 
 /// Private memory at a fixed address.
 const FIXED: u64 = ANON | MAP_FIXED;
+
+/// Allows `pages` pages to be committed.
+fn limit_of(pages: u64) -> CommitLimit {
+    CommitLimit::of_bytes(PageSize::SIZE_4K, pages * PAGE, 0)
+}
 
 struct Program<A: MmAlloc<Inode> = Heap> {
     mm: Mm<Inode, A>,
@@ -25,7 +30,7 @@ impl Program {
 
 impl<A: MmAlloc<Inode>> Program<A> {
     fn with_nodes(limit: u64, nodes: A) -> Self {
-        let kernel = TestKernel::default().with_commit_limit(CommitLimit::of_pages(limit, 0));
+        let kernel = TestKernel::default().with_commit_limit(limit_of(limit));
         Self { mm: Mm::new(Layout::x86_64(8 << 20), nodes).unwrap(), kernel }
     }
 
@@ -61,7 +66,7 @@ fn what_is_replaced_hands_its_charge_on() {
     // Linux asks for the difference only, however little there is to spare.
     assert_eq!(program.map(0, 8, RW, FIXED), Ok(AT));
     assert_eq!(program.map(2, 8, RW, FIXED), Ok(AT + 2 * PAGE));
-    assert_eq!(program.kernel.charged, 10);
+    assert_eq!(program.kernel.charged, 10 * PAGE);
     assert_eq!(program.map(9, 2, RW, FIXED), Err(Errno::ENOMEM));
     assert_eq!(program.map(0, 10, RW, FIXED), Ok(AT));
     assert_eq!(program.map(0, 10, PROT_READ, FIXED), Ok(AT));
@@ -75,12 +80,12 @@ fn a_replacement_that_fails_leaves_the_count_right() {
     // Nothing has gone: the old charge stands, the new one does not.
     program.kernel.refuse_unmap = Some(Errno::EBUSY);
     assert_eq!(program.map(4, 8, RW, FIXED), Err(Errno::EBUSY));
-    assert_eq!(program.kernel.charged, 8);
+    assert_eq!(program.kernel.charged, 8 * PAGE);
     program.kernel.refuse_unmap = None;
     program.kernel.refuse_files = Some(Errno::ENOMEM);
     // The old mapping has gone by the time the file refuses.
     assert_eq!(program.map(4, 8, RW, MAP_PRIVATE | MAP_FIXED), Err(Errno::ENOMEM));
-    assert_eq!(program.kernel.charged, 4);
+    assert_eq!(program.kernel.charged, 4 * PAGE);
 }
 
 #[test]
@@ -92,11 +97,11 @@ fn a_growing_mremap_that_fails_uncharges_once() {
     // In the middle of a VMA, so that it cannot grow where it is.
     for _ in 0..3 {
         assert_eq!(program.remap(2, 2, 5), Err(Errno::EIO));
-        assert_eq!((program.maps(), program.kernel.charged), (before.clone(), 8));
+        assert_eq!((program.maps(), program.kernel.charged), (before.clone(), 8 * PAGE));
     }
     program.kernel.refuse_relocate = None;
     assert!(program.remap(2, 2, 5).is_ok());
-    assert_eq!(program.kernel.charged, 11);
+    assert_eq!(program.kernel.charged, 11 * PAGE);
 }
 
 #[test]
@@ -110,7 +115,7 @@ fn a_growing_mremap_takes_the_growth_back_even_if_hooks_refuse_to_unmap() {
     program.kernel.refuse_relocate = Some(Errno::EIO);
     program.kernel.refuse_unmap = Some(Errno::EBUSY);
     assert_eq!(program.remap(2, 2, 5), Err(Errno::EIO));
-    assert_eq!((program.maps(), program.kernel.charged), (before, 9));
+    assert_eq!((program.maps(), program.kernel.charged), (before, 9 * PAGE));
     program.kernel.refuse_relocate = None;
     let to = program.remap(2, 2, 5).unwrap();
     assert_eq!(to, program.mm.layout().base() - 6 * PAGE);
@@ -128,7 +133,7 @@ fn a_growing_mremap_without_nodes_leaves_everything_as_it_was() {
         let before = program.maps();
         let answer = program.remap(2, 2, 5);
         if answer.is_err() {
-            assert_eq!((program.maps(), program.kernel.charged), (before, 8));
+            assert_eq!((program.maps(), program.kernel.charged), (before, 8 * PAGE));
         }
         answer
     }
@@ -150,7 +155,7 @@ fn mode_never_charges_even_what_says_noreserve() {
 #[test]
 fn reserves_are_kept_from_users_and_from_large_processes() {
     let mut program = Program::new(1000);
-    let limit = CommitLimit::of_pages(1000, 0).with_reserves(100, 50);
+    let limit = limit_of(1000).with_reserves(100 * PAGE, 50 * PAGE);
     program.kernel.set_commit_limit(limit);
     // 1000 - 100, and charges must stay below.
     assert_eq!(program.map(0, 900, RW, FIXED), Err(Errno::ENOMEM));
@@ -175,10 +180,35 @@ fn the_three_modes_decide_as_in_linux() {
     assert_eq!(Heuristic.decide(101, 0, 100, u64::MAX), Err(Errno::ENOMEM));
     assert_eq!(Never.decide(1, 99, 0, 100), Ok(()));
     assert_eq!(Never.decide(1, 100, u64::MAX, 100), Err(Errno::ENOMEM));
-    let limit = CommitLimit::of_ram(1001, 1, 50, 30).with_reserves(600, 0);
-    assert_eq!(limit.all(), 530);
-    assert_eq!(limit.pages(&Usage::default(), Capabilities::empty()), 0);
-    assert_eq!(CommitLimit::of_ram(u64::MAX, 0, 100, u64::MAX).all(), u64::MAX);
+    let limit = ram_and_swap(1001, 1, 50, 30).with_reserves(600 * PAGE, 0);
+    assert_eq!(limit.all(), 530 * PAGE);
+    assert_eq!(limit.for_process(&Usage::default(), Capabilities::empty()), 0);
+    let all = CommitLimit::of_ram(PageSize::SIZE_4K, u64::MAX, 0, 100, u64::MAX).all();
+    assert_eq!(all, u64::MAX);
+}
+
+/// The limit of a machine, all in pages.
+fn ram_and_swap(ram: u64, huge_pages: u64, percent: u64, swap: u64) -> CommitLimit {
+    let page = PageSize::SIZE_4K;
+    CommitLimit::of_ram(page, ram * PAGE, huge_pages * PAGE, percent, swap * PAGE)
+}
+
+/// Half a page more would let one more page be charged.
+#[test]
+fn limits_are_rounded_as_linux_rounds_them() {
+    assert_eq!(ram_and_swap(1001, 0, 50, 0).all(), 500 * PAGE);
+    assert_eq!(ram_and_swap(3, 0, 99, 1).all(), 3 * PAGE);
+    // `vm.overcommit_kbytes` and the reserves need not be whole pages.
+    let limit = CommitLimit::of_bytes(PageSize::SIZE_4K, 10 * PAGE + 2048, PAGE + 1024);
+    assert_eq!(limit.all(), 11 * PAGE);
+    let limit = limit.with_reserves(3 * PAGE - 1, 0);
+    assert_eq!(limit.for_process(&Usage::default(), Capabilities::empty()), 9 * PAGE);
+    // A 32nd of 47 pages is one page and a half, of which one counts.
+    let mut program = Program::new(100);
+    program.kernel.set_commit_limit(limit_of(100).with_reserves(0, 50 * PAGE));
+    program.map(0, 47, PROT_READ, FIXED).unwrap();
+    assert_eq!(program.map(100, 99, RW, FIXED), Err(Errno::ENOMEM));
+    assert_eq!(program.map(100, 98, RW, FIXED), Ok(AT + 100 * PAGE));
 }
 
 /// The limit of the running kernel follows from what it says of itself.
@@ -186,16 +216,16 @@ fn the_three_modes_decide_as_in_linux() {
 #[cfg(target_os = "linux")]
 fn the_commit_limit_is_that_of_the_running_kernel() {
     let Ok(meminfo) = std::fs::read_to_string("/proc/meminfo") else { return };
-    let pages = |name: &str| -> Option<u64> {
+    let bytes = |name: &str| -> Option<u64> {
         let line = meminfo.lines().find_map(|line| line.strip_prefix(name))?;
-        Some(line.split_whitespace().next()?.parse::<u64>().ok()? / 4)
+        Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
     };
     // SAFETY: all-zero is a value of this plain C structure, and it lives during the call.
     let (ram, swap) = unsafe {
         let mut info: libc::sysinfo = std::mem::zeroed();
         assert_eq!(libc::sysinfo(&mut info), 0);
         let unit = u64::from(info.mem_unit);
-        (info.totalram * unit / PAGE, info.totalswap * unit / PAGE)
+        (info.totalram * unit, info.totalswap * unit)
     };
     let setting = |name: &str| -> Option<u64> {
         std::fs::read_to_string(format!("/proc/sys/vm/{name}")).ok()?.trim().parse().ok()
@@ -204,11 +234,12 @@ fn the_commit_limit_is_that_of_the_running_kernel() {
         let limit = match setting("overcommit_kbytes")? {
             0 => {
                 let ratio = setting("overcommit_ratio")?;
-                CommitLimit::of_ram(ram, pages("Hugetlb:").unwrap_or(0), ratio, swap)
+                let huge_pages = bytes("Hugetlb:").unwrap_or(0);
+                CommitLimit::of_ram(PageSize::SIZE_4K, ram, huge_pages, ratio, swap)
             }
-            kbytes => CommitLimit::of_pages(kbytes / 4, swap),
+            kbytes => CommitLimit::of_bytes(PageSize::SIZE_4K, kbytes * 1024, swap),
         };
-        Some((limit.all(), pages("CommitLimit:")?))
+        Some((limit.all(), bytes("CommitLimit:")?))
     };
     match known() {
         Some((ours, kernel)) => assert_eq!(ours, kernel),

@@ -77,12 +77,17 @@ impl Hooks<LinuxVma<Handle>> for Refusing {
 }
 
 impl Kernel<Handle> for Refusing {
-    fn charge(&mut self, _pages: u64, _usage: &kvma::linux::Usage) -> Result<(), Errno> {
+    fn charge(&mut self, _bytes: u64, _usage: &kvma::linux::Usage) -> Result<(), Errno> {
         refuse(self.charge)
     }
 
-    fn map_file(&mut self, _file: &OpenFile<Handle>, _flags: VmFlags) -> Result<(), Errno> {
-        refuse(self.files)
+    fn map_file(
+        &mut self,
+        _file: &OpenFile<Handle>,
+        _vma: &Piece<'_, LinuxVma<Handle>>,
+        flags: VmFlags,
+    ) -> Result<VmFlags, Errno> {
+        refuse(self.files).map(|()| flags)
     }
 
     fn inherit(&mut self, _: Inheritance, vma: &Piece<'_, LinuxVma<Handle>>) -> Result<(), Errno> {

@@ -212,5 +212,5 @@ fn limits_guards_and_the_heap_treat_huge_pages_like_others() {
     assert_eq!(mm.brk(at - 4 * PAGE, &mut call), at - 4 * PAGE);
     assert_eq!(mm.brk(at + PAGE, &mut call), at - 4 * PAGE);
     drop(call);
-    assert_eq!(kernel.charged, 5);
+    assert_eq!(kernel.charged, 5 * PAGE);
 }

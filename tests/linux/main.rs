@@ -6,6 +6,7 @@ mod batches;
 mod batches_compared;
 mod calls;
 mod charge;
+mod files;
 mod handles;
 mod huge_pages;
 mod layout;
@@ -15,6 +16,7 @@ mod policy;
 mod populate;
 mod processes;
 mod refusals;
+mod segments;
 mod traces;
 
 use kvma::linux::abi::{MAP_ANONYMOUS, MAP_PRIVATE, PROT_READ, PROT_WRITE};

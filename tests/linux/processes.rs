@@ -21,7 +21,7 @@ const FLAGS: u64 = ANON | MAP_FIXED;
 
 /// Returns the kernel of a machine with 24 GiB of memory.
 fn machine() -> TestKernel {
-    TestKernel::default().with_memory(24 * GIB / PAGE)
+    TestKernel::default().with_memory(24 * GIB)
 }
 
 fn space() -> Space {
@@ -40,7 +40,7 @@ fn a_child_is_charged_vma_by_vma() {
     map(&mut mm, &mut machine, AT + 20 * GIB, 14 * GIB);
     // Together more than there is.
     assert!(mm.fork(&mut mm.update(&mut machine)).is_ok());
-    assert_eq!(machine.charged, 4 * 14 * GIB / PAGE);
+    assert_eq!(machine.charged, 4 * 14 * GIB);
     // They merge into one, which alone is more than there is.
     map(&mut mm, &mut machine, AT + 14 * GIB, 6 * GIB);
     let charged = machine.charged;
@@ -127,7 +127,7 @@ fn others_are_advised_what_does_them_no_harm() {
 /// Linux asks for memory for whatever grows, even if it does not charge it.
 #[test]
 fn a_stack_grows_by_no_more_than_the_memory_there_is() {
-    for (prot, kept) in [(PROT_READ, 0), (RW, 2)] {
+    for (prot, kept) in [(PROT_READ, 0), (RW, 2 * PAGE)] {
         let (mut mm, mut machine) = (space(), machine());
         mm.set_limits(mm.limits().with(Resource::Stack, u64::MAX));
         let args =

@@ -22,7 +22,12 @@ impl Hooks<LinuxVma<Inode>> for Refuses {
 }
 
 impl Kernel<Inode> for Refuses {
-    fn map_file(&mut self, _file: &OpenFile<Inode>, _flags: VmFlags) -> Result<(), Errno> {
+    fn map_file(
+        &mut self,
+        _file: &OpenFile<Inode>,
+        _vma: &Piece<'_, LinuxVma<Inode>>,
+        _flags: VmFlags,
+    ) -> Result<VmFlags, Errno> {
         Err(Errno(4001))
     }
 
@@ -74,7 +79,7 @@ fn the_kernels_errno_is_the_answer() {
     // The memory is locked all the same.
     assert_eq!(mm.mlock(AT, PAGE, &mut call), Err(Errno(4005)));
     call.finish();
-    assert_eq!(mm.usage().locked(), 1);
+    assert_eq!(mm.usage().locked(), PAGE);
 }
 
 #[test]

@@ -6,12 +6,12 @@ use kvma::linux::{LinuxVma, NoKernel};
 use kvma::{BoxAlloc, VmaNode};
 use kvma_trace::{Answer, Backing, Call, Line, Parser, Replay, Step};
 
-/// Returns the name and the text of each trace: the fifteen recorded ones, those in `found` for
+/// Returns the name and the text of each trace: the recorded ones, those in `found` for
 /// which kvma once gave wrong answers (see `tests/live`), and those in `processes` with lines of
 /// our own.
 fn traces() -> Vec<(String, String)> {
     let recorded = folder("tests/traces");
-    assert_eq!(recorded.len(), 15);
+    assert_eq!(recorded.len(), 31);
     let found = folder("tests/traces/found");
     assert!(!found.is_empty());
     let processes = folder("tests/traces/processes");

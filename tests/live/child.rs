@@ -112,6 +112,13 @@ impl Child {
         String::from_utf8_lossy(&fs::read(format!("/proc/{}/maps", self.pid)).unwrap()).into_owned()
     }
 
+    /// Reads `/proc/PID/smaps`.
+    #[allow(dead_code, reason = "one of the tests that share this file needs it")]
+    pub fn smaps(&self) -> String {
+        let path = format!("/proc/{}/smaps", self.pid);
+        String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned()
+    }
+
     /// Makes a system call.
     pub fn call(&mut self, number: libc::c_long, args: [u64; 6]) -> Outcome {
         let at = kvma_faults_call as *const () as u64;

@@ -1,6 +1,7 @@
 //! `RangeMap` against an array, against the `rangemap` crate, and at its edges.
 
 mod model;
+mod small_worlds;
 mod wide;
 
 use kvma::range_map::{Entry, Key, MergePolicy};

@@ -43,7 +43,7 @@ struct Page {
 
 struct Machine {
     pages: Vec<Page>,
-    /// Pages charged to all programs together.
+    /// Bytes charged to all programs together.
     charged: AtomicI64,
     stop: AtomicBool,
 }
@@ -86,13 +86,13 @@ impl Kernel<Inode> for TestKernel<'_> {
     fn capabilities(&self) -> Capabilities {
         Capabilities::IPC_LOCK
     }
-    fn charge(&mut self, pages: u64, _: &Usage) -> Result<(), Errno> {
-        self.0.charged.fetch_add(pages as i64, Ordering::Relaxed);
+    fn charge(&mut self, bytes: u64, _: &Usage) -> Result<(), Errno> {
+        self.0.charged.fetch_add(bytes as i64, Ordering::Relaxed);
         Ok(())
     }
-    fn uncharge(&mut self, pages: u64) {
-        let before = self.0.charged.fetch_sub(pages as i64, Ordering::Relaxed);
-        assert!(before >= pages as i64, "more is uncharged than was charged");
+    fn uncharge(&mut self, bytes: u64) {
+        let before = self.0.charged.fetch_sub(bytes as i64, Ordering::Relaxed);
+        assert!(before >= bytes as i64, "more is uncharged than was charged");
     }
     fn inherit(&mut self, _: Inheritance, vma: &Piece<'_, LinuxVma<Inode>>) -> Result<(), Errno> {
         self.0.edit(vma.range(), |entry| entry.map(|prot| prot & Prot::READ));

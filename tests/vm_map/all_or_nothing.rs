@@ -135,7 +135,7 @@ fn tearing_down_needs_no_memory() {
     for scene in scenes() {
         let mut rig = stage(&scene);
         let first_fails = Faults { alloc: Some(0), prepare: None };
-        if let Some(vma) = rig.model.vmas().first().copied() {
+        if let Some(vma) = rig.model().vmas().first().copied() {
             let page = ((vma.start - CONFIG.start) / CONFIG.page) as i64;
             let op = Op::Unmap(Addr::page(page), Len::pages(vma.tag.len));
             assert_eq!(rig.step(&op, first_fails), Ok(Completion::Normal));

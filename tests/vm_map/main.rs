@@ -11,4 +11,5 @@ mod mistakes_of_others;
 mod model;
 mod printing;
 mod remap;
+mod small_worlds;
 mod user_data;

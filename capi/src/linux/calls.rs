@@ -7,7 +7,7 @@
 use core::mem::MaybeUninit;
 
 use engine::Errno;
-use engine::linux::{Mmap, Target};
+use engine::linux::{Mmap, Shmat, Target};
 
 use super::file::{FileRef, kvma_file, kvma_open_file};
 use super::handle::{kvma_linux, kvma_linux_call, system_call};
@@ -51,6 +51,53 @@ pub unsafe extern "C" fn kvma_linux_mmap(
             mm.mmap(Mmap { addr, len, prot, flags, offset, file }, update)
         })
     }
+}
+
+/// The arguments of shmat(2).
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct kvma_linux_shmat_args {
+    /// The segment behind the identifier, as a file of this attachment alone, whose `segment_size`
+    /// is set. The call takes references of its own. NULL if there is none.
+    pub segment: *mut kvma_file,
+    /// Why there is none: an errno of either sign (0: `EINVAL`). Not read if there is one.
+    pub error: i32,
+    /// The address; 0 to let one be chosen.
+    pub addr: u64,
+    /// `SHM_*`
+    pub flags: u64,
+}
+
+/// shmat(2): attaches a segment of System V shared memory, and writes the address to `addr`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvma_linux_shmat(
+    mm: *mut kvma_linux,
+    in_call: *mut kvma_linux_call,
+    args: Option<&kvma_linux_shmat_args>,
+    addr: Option<&mut MaybeUninit<u64>>,
+) -> kvma_status {
+    // SAFETY: both are NULL or live handles, and what `args` points to is NULL or as its
+    // documentation says, as the caller promises.
+    unsafe {
+        system_call(mm, in_call, addr, |mm, update| {
+            let kvma_linux_shmat_args { segment, error, addr, flags } =
+                *args.ok_or(Errno::EFAULT)?;
+            let why = if error == 0 { Errno::EINVAL } else { Errno(error.saturating_abs()) };
+            let segment = FileRef::get(segment).ok_or(why);
+            mm.shmat(Shmat { segment, addr, flags }, update)
+        })
+    }
+}
+
+/// shmdt(2): detaches the segment that was attached at `addr`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvma_linux_shmdt(
+    mm: *mut kvma_linux,
+    in_call: *mut kvma_linux_call,
+    addr: u64,
+) -> kvma_status {
+    // SAFETY: both are NULL or live handles, as the caller promises.
+    unsafe { system_call(mm, in_call, None, |mm, update| mm.shmdt(addr, update)) }
 }
 
 /// munmap(2): unmaps a range.

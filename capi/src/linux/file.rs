@@ -5,7 +5,7 @@ use core::fmt;
 use core::mem::ManuallyDrop;
 use core::ptr::{NonNull, null_mut};
 
-use engine::linux::{Alignment, File, LinuxVma, OpenFile, Rights, Traits};
+use engine::linux::{Alignment, File, LinuxVma, OpenFile, Restrictions, Rights, Traits};
 
 use crate::attrs::AsPointer;
 use crate::status::Failure;
@@ -28,6 +28,20 @@ pub const KVMA_FILE_KNOWS_SYNC: u32 = 1 << 4;
 /// `MAP_SYNC` works: the file is persistent memory.
 pub const KVMA_FILE_PERSISTENT: u32 = 1 << 5;
 
+/// The file is sealed against writing (`F_SEAL_WRITE`, `F_SEAL_FUTURE_WRITE`).
+pub const KVMA_FILE_WRITE_SEALED: u32 = 1 << 6;
+
+/// The kernel alone chooses the address (`EINVAL` for any other), as for rings of io_uring(7).
+pub const KVMA_RESTRICT_ADDRESS: u32 = 1;
+/// mremap moves it alone, not with other VMAs (`EFAULT`), as segments of System V shared memory.
+pub const KVMA_RESTRICT_JOINT_MOVE: u32 = 1 << 1;
+/// It cannot be split (`EINVAL`), as buffers of perf_event_open(2).
+pub const KVMA_RESTRICT_SPLIT: u32 = 1 << 2;
+/// mlock and the like pass it over, as secret memory and files of persistent memory.
+pub const KVMA_RESTRICT_LOCK: u32 = 1 << 3;
+/// Pages come in by the program's own accesses alone, as those of memfd_secret(2).
+pub const KVMA_RESTRICT_POPULATE: u32 = 1 << 4;
+
 // The engine's numbers are part of this interface.
 const _: () = {
     assert!(Rights::READ.bits() as u32 == KVMA_FILE_READ);
@@ -38,6 +52,12 @@ const _: () = {
     assert!(Traits::SWAP.bits() as u32 == KVMA_FILE_SWAP);
     assert!(Traits::KNOWS_SYNC.bits() as u32 == KVMA_FILE_KNOWS_SYNC);
     assert!(Traits::PERSISTENT.bits() as u32 == KVMA_FILE_PERSISTENT);
+    assert!(Traits::WRITE_SEALED.bits() as u32 == KVMA_FILE_WRITE_SEALED);
+    assert!(Restrictions::NO_ADDRESS.bits() as u32 == KVMA_RESTRICT_ADDRESS);
+    assert!(Restrictions::NO_JOINT_MOVE.bits() as u32 == KVMA_RESTRICT_JOINT_MOVE);
+    assert!(Restrictions::NO_SPLIT.bits() as u32 == KVMA_RESTRICT_SPLIT);
+    assert!(Restrictions::NO_LOCK.bits() as u32 == KVMA_RESTRICT_LOCK);
+    assert!(Restrictions::NO_POPULATE.bits() as u32 == KVMA_RESTRICT_POPULATE);
 };
 
 /// Counts references to a file. Both functions may be NULL. They cannot fail. `get` is called in
@@ -75,6 +95,15 @@ pub struct kvma_file {
     /// The size in bytes of the huge pages that the file consists of, as in hugetlbfs and as
     /// `huge_memory` makes it. 0: it does not.
     pub huge_page: u64,
+    /// Whether mappings go where the search without regard to huge pages ends, unless huge pages
+    /// fit elsewhere: the rule of tmpfs with `huge=always` and the like.
+    pub huge_shmem: bool,
+    /// What calls may not do to its VMAs: `KVMA_RESTRICT_ADDRESS` and the like. Unknown bits are
+    /// ignored.
+    pub restrictions: u32,
+    /// The size in bytes of a segment of System V shared memory, for `kvma_linux_shmat`. 0: it is
+    /// none.
+    pub segment_size: u64,
 }
 
 /// What a file descriptor stands for in one mmap call.
@@ -197,10 +226,19 @@ impl File for FileRef {
 
     fn alignment(&self) -> Alignment {
         match *self.file() {
-            kvma_file { huge_page: 0, huge: false, .. } => Alignment::Page,
-            kvma_file { huge_page: 0, .. } => Alignment::Huge,
+            kvma_file { huge_page: 0, huge: true, .. } => Alignment::Huge,
+            kvma_file { huge_page: 0, huge_shmem: true, .. } => Alignment::HugeShmem,
+            kvma_file { huge_page: 0, .. } => Alignment::Page,
             kvma_file { huge_page, .. } => Alignment::HugeTlb(huge_page),
         }
+    }
+
+    fn segment_size(&self) -> Option<u64> {
+        Some(self.file().segment_size).filter(|&size| size != 0)
+    }
+
+    fn restrictions(&self) -> Restrictions {
+        Restrictions::from_bits_truncate(self.file().restrictions as u8)
     }
 }
 

@@ -58,7 +58,7 @@ pub const KVMA_PAGE_OP_WRITE_BACK: u32 = 12;
 /// `mincore`: say which pages are in memory.
 pub const KVMA_PAGE_OP_RESIDENCY: u32 = 13;
 /// Something that this header has no number for yet.
-pub const KVMA_PAGE_OP_OTHER: u32 = u32::MAX;
+pub const KVMA_PAGE_OP_OTHER: u32 = 0x7fff_ffff;
 
 /// Both see the same pages until one writes: take write access away on both sides.
 pub const KVMA_INHERIT_COPY_ON_WRITE: u32 = 0;
@@ -110,12 +110,12 @@ pub struct kvma_kernel {
     pub capabilities: u32,
     /// The mode of `vm.overcommit_memory`: `KVMA_OVERCOMMIT_HEURISTIC` or the like.
     pub overcommit: u32,
-    /// Charges `pages` more pages to this process, which has `total` pages mapped (a strict kernel
+    /// Charges `bytes` more bytes to this process, which has `total` bytes mapped (a strict kernel
     /// keeps something back from large ones); or refuses with `ENOMEM`. See
     /// `kvma_overcommit_decide`.
-    pub charge: Option<unsafe extern "C" fn(udata: *mut c_void, pages: u64, total: u64) -> i32>,
-    /// Takes the charge for `pages` pages back.
-    pub uncharge: Option<unsafe extern "C" fn(udata: *mut c_void, pages: u64)>,
+    pub charge: Option<unsafe extern "C" fn(udata: *mut c_void, bytes: u64, total: u64) -> i32>,
+    /// Takes the charge for `bytes` bytes back.
+    pub uncharge: Option<unsafe extern "C" fn(udata: *mut c_void, bytes: u64)>,
     /// Makes an object of `len` bytes for shared anonymous memory, with a reference for the caller;
     /// or returns NULL and writes an errno to `err` (0: `ENOMEM`).
     pub shared_memory: Option<
@@ -126,9 +126,17 @@ pub struct kvma_kernel {
             err: *mut i32,
         ) -> *mut kvma_file,
     >,
-    /// Lets the file refuse to be mapped.
+    /// Lets the file refuse to be mapped, or change the flags of the VMA. `vma` is what will be
+    /// mapped unless it merges. `vm_flags` are its flags so far: the file may set and clear
+    /// `io de pf mm`, `dc dd`, `lo lf`, `sr rr` and `hg nh`, and clear `mr mw me`; other changes do
+    /// not count. A file that adds `lo` need not look at the limit on locked memory.
     pub map_file: Option<
-        unsafe extern "C" fn(udata: *mut c_void, file: *const kvma_open_file, vm_flags: u64) -> i32,
+        unsafe extern "C" fn(
+            udata: *mut c_void,
+            file: *const kvma_open_file,
+            vma: *const kvma_piece,
+            vm_flags: *mut u64,
+        ) -> i32,
     >,
     /// Works on the pages of a piece, `KVMA_PAGE_OP_POPULATE` or the like. `flush_begin` follows
     /// those that may take page-table entries away or narrow them: all but the `POPULATE` ones,
@@ -160,17 +168,18 @@ pub struct kvma_kernel {
     pub huge_page: Option<unsafe extern "C" fn(udata: *mut c_void, log2: u32) -> u64>,
 }
 
-/// Decides as Linux does whether `pages` more pages may be charged, where `committed` are, in a
-/// machine with `memory` pages and a commit limit of `limit` pages. `KVMA_OK` or `-ENOMEM`.
+/// Decides as Linux does whether `bytes` more bytes may be charged in a machine with `memory` bytes
+/// and a commit limit of `limit` bytes. `committed` is what all processes together are charged for,
+/// those asked for included. `KVMA_OK` or `-ENOMEM`.
 #[unsafe(no_mangle)]
 pub extern "C" fn kvma_overcommit_decide(
     mode: u32,
-    pages: u64,
+    bytes: u64,
     committed: u64,
     memory: u64,
     limit: u64,
 ) -> kvma_status {
-    ffi_call(|| Ok(to_overcommit(mode).decide(pages, committed, memory, limit)?))
+    ffi_call(|| Ok(to_overcommit(mode).decide(bytes, committed, memory, limit)?))
 }
 
 /// A copy of the kernel's table.
@@ -258,16 +267,16 @@ impl Kernel<FileRef> for KernelTable {
         to_overcommit(self.kernel.map_or(0, |kernel| kernel.overcommit))
     }
 
-    fn charge(&mut self, pages: u64, usage: &Usage) -> Result<(), Errno> {
+    fn charge(&mut self, bytes: u64, usage: &Usage) -> Result<(), Errno> {
         let Some(charge) = self.kernel.and_then(|kernel| kernel.charge) else { return Ok(()) };
         // SAFETY: the table's documentation promises this call before memory is accounted for.
-        answer(unsafe { charge(self.udata(), pages, usage.total()) })
+        answer(unsafe { charge(self.udata(), bytes, usage.total()) })
     }
 
-    fn uncharge(&mut self, pages: u64) {
+    fn uncharge(&mut self, bytes: u64) {
         if let Some(uncharge) = self.kernel.and_then(|kernel| kernel.uncharge) {
-            // SAFETY: the table's documentation promises this call for pages that were charged.
-            unsafe { uncharge(self.udata(), pages) }
+            // SAFETY: the table's documentation promises this call for bytes that were charged.
+            unsafe { uncharge(self.udata(), bytes) }
         }
     }
 
@@ -301,11 +310,20 @@ impl Kernel<FileRef> for KernelTable {
         made(file, error)
     }
 
-    fn map_file(&mut self, file: &OpenFile<FileRef>, flags: VmFlags) -> Result<(), Errno> {
-        let Some(map_file) = self.kernel.and_then(|kernel| kernel.map_file) else { return Ok(()) };
+    fn map_file(
+        &mut self,
+        file: &OpenFile<FileRef>,
+        vma: &Piece<'_, FileVma>,
+        flags: VmFlags,
+    ) -> Result<VmFlags, Errno> {
+        let Some(map_file) = self.kernel.and_then(|kernel| kernel.map_file) else {
+            return Ok(flags);
+        };
+        let mut bits = flags.bits();
         // SAFETY: the table's documentation promises this call for a file that is going to be
-        // mapped; the file is borrowed for the call.
-        answer(unsafe { map_file(self.udata(), &file.into(), flags.bits()) })
+        // mapped; the file and the piece are borrowed for the call, and `bits` lives for it.
+        answer(unsafe { map_file(self.udata(), &file.into(), &vma.into(), &raw mut bits) })?;
+        Ok(VmFlags::from_bits_retain(bits))
     }
 
     fn page_op(&mut self, op: PageOp, piece: &Piece<'_, FileVma>) -> Result<(), Errno> {

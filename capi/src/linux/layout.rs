@@ -21,6 +21,8 @@ pub struct kvma_linux_layout {
     pub guard_gap: u64,
     /// The size of the huge pages to which large mappings are aligned; 0: they are not.
     pub huge: u64,
+    /// The number of the processor's protection keys, at most 16; 0: there are none.
+    pub protection_keys: u32,
     /// Whether searches go from the bottom up.
     pub bottom_up: bool,
     /// The first address that is not user space's (`TASK_SIZE`). Only to be read.
@@ -57,6 +59,7 @@ impl From<&Layout> for kvma_linux_layout {
             user_min_addr: layout.user_min_addr(),
             guard_gap: layout.guard_gap(),
             huge: layout.huge(),
+            protection_keys: layout.protection_keys(),
             bottom_up: layout.direction() == Direction::BottomUp,
             task_size: layout.task_size(),
             page_size: layout.page_size().bytes(),
@@ -74,6 +77,7 @@ impl kvma_linux_layout {
             .with_user_min_addr(self.user_min_addr)
             .with_guard_gap(self.guard_gap)
             .with_huge_pages(self.huge)
+            .with_protection_keys(self.protection_keys)
             .with_direction(if self.bottom_up { Direction::BottomUp } else { Direction::TopDown })
     }
 }

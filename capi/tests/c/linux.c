@@ -15,6 +15,8 @@ struct kernel {
     uint64_t memory;
     struct kvma_file shared;
     int refuse_shared;
+    int32_t refuse_file;
+    uint64_t file_flags;
 };
 
 static struct kernel kernel;
@@ -41,18 +43,18 @@ static void flush_wait(void *udata) {
     kernel.flushes++;
 }
 
-static int32_t charge(void *udata, uint64_t pages, uint64_t total) {
+static int32_t charge(void *udata, uint64_t bytes, uint64_t total) {
     CHECK(udata == &kernel);
     CHECK(total < kernel.memory);
-    if ((uint64_t)kernel.committed + pages > kernel.memory)
+    if ((uint64_t)kernel.committed + bytes > kernel.memory)
         return ENOMEM;
-    kernel.committed += (int64_t)pages;
+    kernel.committed += (int64_t)bytes;
     return 0;
 }
 
-static void uncharge(void *udata, uint64_t pages) {
+static void uncharge(void *udata, uint64_t bytes) {
     CHECK(udata == &kernel);
-    kernel.committed -= (int64_t)pages;
+    kernel.committed -= (int64_t)bytes;
     CHECK(kernel.committed >= 0);
 }
 
@@ -67,9 +69,12 @@ static struct kvma_file *shared_memory(void *udata, uint64_t len, uint64_t vm_fl
     return &kernel.shared;
 }
 
-static int32_t map_file(void *udata, const struct kvma_open_file *file, uint64_t vm_flags) {
-    CHECK(udata == &kernel && file->file && vm_flags);
-    return 0;
+static int32_t map_file(void *udata, const struct kvma_open_file *file,
+                        const struct kvma_piece *vma, uint64_t *vm_flags) {
+    CHECK(udata == &kernel && file->file && vma->data == file->file);
+    CHECK(vma->range.len > 0 && vma->attrs.user_bits == *vm_flags);
+    *vm_flags |= kernel.file_flags;
+    return kernel.refuse_file;
 }
 
 static int32_t page_op(void *udata, uint32_t op, const struct kvma_piece *piece) {
@@ -83,7 +88,7 @@ static int32_t page_op(void *udata, uint32_t op, const struct kvma_piece *piece)
 static struct kvma_kernel callbacks(void) {
     struct kvma_kernel table = {0};
     memset(&kernel, 0, sizeof kernel);
-    kernel.memory = 1 << 20;
+    kernel.memory = (uint64_t)4 << 30;
     kernel.shared.ops = &counted;
     kernel.shared.id = 77;
     kernel.shared.name = "/dev/zero (deleted)";
@@ -151,7 +156,7 @@ TEST(maps_protects_and_unmaps_as_linux_does) {
     CHECK_EQ(
         map(program, 0, 4 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, NULL, &at),
         0);
-    CHECK_EQ(kernel.committed, 4);
+    CHECK_EQ(kernel.committed, 4 * PAGE);
     /* Top down, and merged with what is there. */
     CHECK_EQ(
         map(program, 0, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, NULL, &other),
@@ -174,7 +179,7 @@ TEST(maps_protects_and_unmaps_as_linux_does) {
     CHECK_EQ(kernel.flushes, 0);
     struct kvma_linux_usage usage;
     CHECK_EQ(kvma_linux_get_usage(program.mm, &usage), KVMA_OK);
-    CHECK_EQ(usage.total, 4);
+    CHECK_EQ(usage.total, 4 * PAGE);
     end(program);
     CHECK_EQ(kernel.flushes, 1);
 }
@@ -182,7 +187,12 @@ TEST(maps_protects_and_unmaps_as_linux_does) {
 TEST(files_are_counted_and_listed) {
     struct kvma_kernel table = callbacks();
     struct program program = start(&table);
-    struct kvma_file file = {&counted, 9, 42, 8, 1, "/usr/bin/true", false, 0};
+    struct kvma_file file = {.ops = &counted,
+                             .id = 9,
+                             .inode = 42,
+                             .major = 8,
+                             .minor = 1,
+                             .name = "/usr/bin/true"};
     struct kvma_open_file open = {&file, KVMA_FILE_READ, 0, 0};
     uint64_t at;
     CHECK_EQ(map(program, 0x10000000, 4 * PAGE, PROT_READ, MAP_PRIVATE | MAP_FIXED, &open, &at), 0);
@@ -230,6 +240,79 @@ TEST(shared_memory_is_the_kernels) {
     CHECK_EQ(kernel.gets, kernel.puts);
 }
 
+static uint64_t flags_at(struct program program, uint64_t addr) {
+    struct kvma_vma vma;
+    CHECK_EQ(kvma_linux_find(program.mm, addr, &vma), KVMA_OK);
+    return vma.attrs.user_bits;
+}
+
+TEST(files_have_flags_restrictions_and_seals) {
+    enum { IO = 1 << 14, DONTEXPAND = 1 << 18, MAYWRITE = 1 << 5, SHARED = 1 << 3 };
+    struct kvma_kernel table = callbacks();
+    struct program program = start(&table);
+    struct kvma_file buffer = {.id = 1, .restrictions = KVMA_RESTRICT_SPLIT};
+    struct kvma_open_file file = {&buffer, KVMA_FILE_READ | KVMA_FILE_WRITE, 0, 0};
+    uint64_t at, other;
+    kernel.file_flags = IO | DONTEXPAND;
+    CHECK_EQ(map(program, 0, 3 * PAGE, PROT_READ, MAP_SHARED, &file, &at), 0);
+    CHECK((flags_at(program, at) & (IO | DONTEXPAND)) == (IO | DONTEXPAND));
+    CHECK_EQ(kvma_linux_munmap(program.mm, program.call, at + PAGE, PAGE), -EINVAL);
+    kernel.refuse_file = EBADF;
+    CHECK_EQ(map(program, 0, PAGE, PROT_READ, MAP_SHARED, &file, &other), -EBADF);
+    kernel.refuse_file = 0;
+
+    struct kvma_file ring = {.id = 2, .restrictions = KVMA_RESTRICT_ADDRESS};
+    file.file = &ring;
+    CHECK_EQ(map(program, 0x10000000, PAGE, PROT_READ, MAP_SHARED, &file, &other), -EINVAL);
+    CHECK_EQ(map(program, 0, PAGE, PROT_READ, MAP_SHARED, &file, &other), 0);
+
+    kernel.file_flags = 0;
+    struct kvma_file memory = {.id = 3, .huge_shmem = true};
+    file.file = &memory;
+    file.traits = KVMA_FILE_WRITE_SEALED;
+    CHECK_EQ(map(program, 0, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, &file, &other), -EPERM);
+    CHECK_EQ(map(program, 0, 4 << 20, PROT_READ, MAP_SHARED, &file, &other), 0);
+    CHECK((flags_at(program, other) & (MAYWRITE | SHARED)) == SHARED);
+    CHECK_EQ(other % (2 << 20), 0);
+    end(program);
+}
+
+TEST(segments_are_attached_and_detached) {
+    struct kvma_kernel table = callbacks();
+    struct program program = start(&table);
+    struct kvma_file segment = {.ops = &counted,
+                                .id = 1,
+                                .restrictions = KVMA_RESTRICT_JOINT_MOVE,
+                                .segment_size = 3 * PAGE - 1};
+    struct kvma_linux_shmat_args args = {&segment, 0, 0, 0};
+    uint64_t at = 0, other = 0;
+    CHECK_EQ(kvma_linux_shmat(program.mm, program.call, &args, &at), 0);
+    CHECK_EQ(at, 0x7ffff7fff000 - 3 * PAGE);
+    args.addr = at + 1;
+    CHECK_EQ(kvma_linux_shmat(program.mm, program.call, &args, &other), -EINVAL);
+    args = (struct kvma_linux_shmat_args){NULL, EIDRM, 0, 0};
+    CHECK_EQ(kvma_linux_shmat(program.mm, program.call, &args, &other), -EIDRM);
+    args.error = 0;
+    CHECK_EQ(kvma_linux_shmat(program.mm, program.call, &args, &other), -EINVAL);
+    CHECK_EQ(kvma_linux_shmdt(program.mm, program.call, at + PAGE), -EINVAL);
+    CHECK_EQ(kvma_linux_shmdt(program.mm, program.call, at), 0);
+    CHECK_EQ(kvma_linux_map_count(program.mm), 0);
+    end(program);
+    CHECK(kernel.gets > 0);
+    CHECK_EQ(kernel.gets, kernel.puts);
+}
+
+TEST(a_processor_without_protection_keys_has_none) {
+    struct program program = start(NULL);
+    struct kvma_linux_layout layout = kvma_linux_layout_x86_64(8 << 20);
+    uint64_t key;
+    CHECK_EQ(layout.protection_keys, 16);
+    layout.protection_keys = 0;
+    CHECK_EQ(kvma_linux_set_layout(program.mm, &layout), KVMA_OK);
+    CHECK_EQ(kvma_linux_pkey_alloc(program.mm, 0, 0, &key), -EINVAL);
+    end(program);
+}
+
 TEST(the_heap_and_the_stack) {
     struct kvma_kernel table = callbacks();
     struct program program = start(&table);
@@ -254,7 +337,7 @@ TEST(the_heap_and_the_stack) {
     CHECK_EQ(kvma_linux_start_stack(program.mm), top - 8);
     CHECK_EQ(kvma_linux_grow_stack(program.mm, program.call, top - 100 * PAGE), 0);
     CHECK_EQ(kvma_linux_grow_stack(program.mm, program.call, top - (16 << 20)), -ENOMEM);
-    static struct kvma_file vdso = {NULL, 1, 0, 0, 0, "[vdso]", false, 0};
+    static struct kvma_file vdso = {.id = 1, .name = "[vdso]"};
     struct kvma_linux_install_args special = {0x7fff00000000, 0x7fff00002000,   0x75, 0,
                                               &vdso,          KVMA_ROLE_SPECIAL};
     CHECK_EQ(kvma_linux_install(program.mm, program.call, &special), 0);
@@ -331,7 +414,12 @@ TEST(forks) {
     table.hooks.flush_begin = flush_after_inherit;
     inherited = inherited_when_flushed = flushes_after_inherit = 0;
     struct program program = start(&table);
-    struct kvma_file file = {&counted, 9, 42, 8, 1, "/usr/bin/true", false, 0};
+    struct kvma_file file = {.ops = &counted,
+                             .id = 9,
+                             .inode = 42,
+                             .major = 8,
+                             .minor = 1,
+                             .name = "/usr/bin/true"};
     struct kvma_open_file open = {&file, KVMA_FILE_READ, 0, 0};
     uint64_t at;
     CHECK_EQ(
@@ -343,7 +431,7 @@ TEST(forks) {
     CHECK_EQ(kvma_linux_map_count(child), 2);
     CHECK_EQ(inherited, 2);
     CHECK_EQ(flushes_after_inherit, 1);
-    CHECK_EQ(kernel.committed, 8);
+    CHECK_EQ(kernel.committed, 8 * PAGE);
     CHECK_EQ(kvma_linux_free(child), KVMA_OK);
     kernel.refuse_shared = EAGAIN;
     CHECK_EQ(kvma_linux_fork(program.mm, program.call, &child), -EAGAIN);
@@ -382,7 +470,7 @@ TEST(faults) {
 TEST(names_keys_and_policy) {
     struct program program = start(NULL);
     uint64_t at, key, advised;
-    static struct kvma_file name = {NULL, 1, 0, 0, 0, "heap of mine", false, 0};
+    static struct kvma_file name = {.id = 1, .name = "heap of mine"};
     struct text text = {.len = 0};
     CHECK_EQ(map(program, 0, 2 * PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, NULL, &at), 0);
     CHECK_EQ(kvma_linux_set_anon_name(program.mm, program.call, at, PAGE, &name), 0);
@@ -452,12 +540,12 @@ TEST(no_memory_is_enomem) {
     CHECK_EQ(kvma_linux_new(&program.mm, &layout, NULL), KVMA_UNALIGNED);
 }
 
-static int32_t charge_strictly(void *udata, uint64_t pages, uint64_t total) {
+static int32_t charge_strictly(void *udata, uint64_t bytes, uint64_t total) {
     CHECK(udata == &kernel);
     /* A 32nd of what the process has is kept back from it. */
-    if ((uint64_t)kernel.committed + pages >= kernel.memory - total / 32)
+    if ((uint64_t)kernel.committed + bytes >= kernel.memory - total / 32)
         return ENOMEM;
-    kernel.committed += (int64_t)pages;
+    kernel.committed += (int64_t)bytes;
     return 0;
 }
 
@@ -466,7 +554,7 @@ TEST(charges_and_limits_by_how_large_a_process_is) {
     table.charge = charge_strictly;
     struct program program = start(&table);
     uint64_t at;
-    kernel.memory = 100;
+    kernel.memory = 100 * PAGE;
     CHECK_EQ(map(program, 0, 640 * PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, NULL, &at), 0);
     CHECK_EQ(
         map(program, 0, 80 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, NULL, &at),
@@ -474,7 +562,7 @@ TEST(charges_and_limits_by_how_large_a_process_is) {
     CHECK_EQ(
         map(program, 0, 79 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, NULL, &at),
         0);
-    CHECK_EQ(kernel.committed, 79);
+    CHECK_EQ(kernel.committed, 79 * PAGE);
     CHECK_EQ(kvma_linux_munmap(program.mm, program.call, at, 79 * PAGE), 0);
     CHECK_EQ(kernel.committed, 0);
     CHECK_EQ(kvma_linux_set_limit(program.mm, KVMA_LIMIT_DATA, 0), KVMA_OK);
@@ -514,7 +602,9 @@ TEST(null_is_a_status) {
 }
 
 TESTS(RUN(maps_protects_and_unmaps_as_linux_does), RUN(files_are_counted_and_listed),
-      RUN(shared_memory_is_the_kernels), RUN(the_heap_and_the_stack),
+      RUN(shared_memory_is_the_kernels),
+      RUN(files_have_flags_restrictions_and_seals), RUN(segments_are_attached_and_detached),
+      RUN(a_processor_without_protection_keys_has_none), RUN(the_heap_and_the_stack),
       RUN(moves_locks_seals_and_advises), RUN(forks), RUN(faults), RUN(names_keys_and_policy),
       RUN(no_memory_is_enomem), RUN(null_is_a_status),
       RUN(charges_and_limits_by_how_large_a_process_is))

@@ -351,6 +351,11 @@ TEST(adopts) {
     done(vm);
 }
 
+TEST(the_library_has_the_version_of_the_header) {
+    CHECK_EQ(kvma_version(), KVMA_VERSION);
+    CHECK(KVMA_VERSION >= 1000);
+}
+
 TEST(statuses_have_words) {
     for (int32_t status = -200; status < 100; status++)
         CHECK(kvma_strerror(status) != NULL && kvma_strerror(status)[0] != '\0');
@@ -363,4 +368,5 @@ TEST(statuses_have_words) {
 TESTS(RUN(maps_finds_and_unmaps), RUN(tells_about_the_space), RUN(places_as_searched_for),
       RUN(walks_vmas_pieces_and_gaps), RUN(changes_attributes), RUN(splits_and_merges_by_hand),
       RUN(huge_pages_refuse_to_be_split), RUN(relocates), RUN(forks_and_restores),
-      RUN(reserves_commits_and_locks), RUN(adopts), RUN(statuses_have_words))
+      RUN(reserves_commits_and_locks), RUN(adopts),
+      RUN(the_library_has_the_version_of_the_header), RUN(statuses_have_words))

@@ -1,15 +1,23 @@
 //! Compiling C and C++ programs against the headers, and running them.
+//!
+//! A compiler on PATH is used. One that is missing is Debian's, unpacked below the build directory;
+//! nothing is installed.
 
 #![allow(dead_code, reason = "several test programs share this, each uses a part")]
 
-use std::os::unix::fs::MetadataExt;
+use std::io::{Write, stderr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::OnceLock;
 use std::{env, fs};
+
+use kvma_packages::{Error, SKIP_DOWNLOADS, Tree, existing, on_path, unpacked};
 
 /// Set, and not to 0: C and C++ programs are not tried. Their tests say so and pass.
 const SKIP: &str = "KVMA_SKIP_CC";
+
+/// The packages of the compilers, both of them.
+const PACKAGES: [&str; 1] = ["g++"];
 
 /// How a program is linked.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -35,13 +43,81 @@ pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Whether C programs are to be skipped. Loud about it.
+/// Whether C programs are to be skipped: as the environment says, or for want of a compiler that
+/// may be downloaded. Says so past the test harness, which swallows the output of tests that pass.
 pub fn skipped() -> bool {
-    let skip = env::var(SKIP).is_ok_and(|value| value != "0");
-    if skip {
-        eprintln!("NOT TESTED: {SKIP} is set, so no C or C++ program was compiled");
+    static SKIPPED: OnceLock<bool> = OnceLock::new();
+    *SKIPPED.get_or_init(|| {
+        let asked = env::var(SKIP).is_ok_and(|value| value != "0");
+        let missing = || ["gcc", "g++"].iter().any(|name| on_path(name).is_none());
+        let forbidden = || kvma_packages::downloads_are_forbidden() && missing();
+        let why = match () {
+            () if asked => format!("{SKIP} is set"),
+            () if forbidden() && existing(&packages_dir(), &PACKAGES).is_none() => {
+                format!("{SKIP_DOWNLOADS}=1 and a compiler is missing")
+            }
+            () => return false,
+        };
+        let _ = writeln!(
+            stderr(),
+            "\n*** SKIPPED because {why}: no C or C++ program was compiled ***\n"
+        );
+        true
+    })
+}
+
+/// The directory of unpacked packages, which `cargo run` uses as well.
+fn packages_dir() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("packages")
+}
+
+/// Returns a command that runs `gcc` or `g++`.
+///
+/// What an unpacked compiler makes runs with the libraries that it was linked with, since those of
+/// the sanitizers and of C++ may be missing on the machine as well.
+pub fn compiler(name: &str) -> Result<Command, String> {
+    if let Some(program) = on_path(name) {
+        return Ok(Command::new(program));
     }
-    skip
+    let tree = unpacked_compilers()?;
+    let program = tree.program(name).ok_or_else(|| format!("the packages bring no {name}"))?;
+    let root = fs::canonicalize(tree.root()).map_err(|e| format!("{}: {e}", program.display()))?;
+    let mut command = Command::new(program);
+    command.arg("-B").arg(tree.programs()).arg(format!("--sysroot={}", root.display()));
+    let loader = root.join("lib64/ld-linux-x86-64.so.2");
+    if loader.exists() {
+        command.arg(format!("-Wl,--dynamic-linker={}", loader.display()));
+    }
+    let mut libraries: Vec<PathBuf> = tree.library_dir().into_iter().collect();
+    // The compiler's own, where one of another version may be first on the system.
+    libraries.push(root.join("usr/lib"));
+    for dir in libraries {
+        command.arg(format!("-Wl,-rpath,{}", dir.display()));
+    }
+    Ok(command)
+}
+
+/// Returns the tree of Debian's compilers, brought once for all tests of this process.
+fn unpacked_compilers() -> Result<&'static Tree, String> {
+    static TREE: OnceLock<Result<Tree, String>> = OnceLock::new();
+    let tree = TREE.get_or_init(|| {
+        unpacked(&packages_dir(), &PACKAGES).map_err(|error| {
+            let why = match error {
+                Error::NoApt(tool) => format!("and no {tool} to bring them"),
+                other => format!("and did not come: {other}"),
+            };
+            format!(
+                "gcc and g++ are not both on PATH, {why}.\n\
+                 Install them, or set {SKIP}=1 to go without:\n  \
+                 Debian, Ubuntu  sudo apt-get install --no-install-recommends g++\n  \
+                 Fedora          sudo dnf install gcc-c++ libasan libubsan\n  \
+                 Arch            sudo pacman -S gcc\n  \
+                 Nix             nix-shell -p gcc\n  \
+                 macOS           brew install gcc, and links named gcc and g++"
+            )
+        })
+    });
+    tree.as_ref().map_err(Clone::clone)
 }
 
 /// Compiles a program with all warnings as errors and with the address and undefined-behaviour
@@ -50,7 +126,6 @@ pub fn compile(program: &Program<'_>) -> Result<PathBuf, String> {
     let source = program.source;
     let is_cpp = source.extension().is_some_and(|e| e == "cpp" || e == "cc");
     let (compiler, standard) = if is_cpp { ("g++", "-std=c++17") } else { ("gcc", "-std=c11") };
-    ensure_installed(compiler)?;
     let libraries = libraries()?;
     let suffix = match program.link {
         Link::Static => "static",
@@ -62,7 +137,7 @@ pub fn compile(program: &Program<'_>) -> Result<PathBuf, String> {
         program.flags.concat().chars().filter(char::is_ascii_alphanumeric).collect();
     let executable = scratch()?.join(format!("{stem}-{compiler}-{suffix}-{flags}"));
     let include = root().join("include");
-    let mut command = Command::new(compiler);
+    let mut command = self::compiler(compiler)?;
     command
         .args([standard, "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-g", "-O1"])
         .args(["-fsanitize=address,undefined", "-fno-sanitize-recover=all"])
@@ -94,13 +169,12 @@ pub fn compile(program: &Program<'_>) -> Result<PathBuf, String> {
 
 /// Checks that `text` compiles, all warnings as errors; nothing is linked.
 pub fn check_syntax(compiler: &str, flags: &[&str], text: &str) -> Result<(), String> {
-    ensure_installed(compiler)?;
     let extension = if compiler == "g++" { "cpp" } else { "c" };
     let name: String =
         format!("{flags:?}{text}").chars().filter(char::is_ascii_alphanumeric).collect();
     let source = scratch()?.join(format!("{name}.{extension}"));
     fs::write(&source, text).map_err(|e| format!("{}: {e}", source.display()))?;
-    let mut command = Command::new(compiler);
+    let mut command = self::compiler(compiler)?;
     command.args(["-Wall", "-Wextra", "-Wpedantic", "-Werror", "-fsyntax-only"]).args(flags);
     command.arg("-I").arg(root().join("include/libmmap")).arg("-I").arg(root().join("include"));
     run(command.arg(&source)).map(drop)
@@ -167,49 +241,4 @@ fn cargo(what: &str) -> Command {
         }
     }
     command
-}
-
-/// Held while a compiler is installed.
-static INSTALLING: Mutex<()> = Mutex::new(());
-
-/// Installs a compiler where it is missing, if this is root on a system with apt; else says what to
-/// do.
-pub fn ensure_installed(compiler: &str) -> Result<(), String> {
-    if on_path(compiler) {
-        return Ok(());
-    }
-    let _installing = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
-    if on_path(compiler) {
-        return Ok(());
-    }
-    let by_hand = "apt-get update && apt-get install --no-install-recommends gcc g++ libc6-dev";
-    let is_root = fs::metadata("/proc/self").is_ok_and(|m| m.uid() == 0);
-    if !is_root || !on_path("apt-get") {
-        return Err(format!(
-            "{compiler} is not installed. On Debian, run as root:\n  {by_hand}\n\
-             or set {SKIP}=1 to go without"
-        ));
-    }
-    eprintln!("installing {compiler}");
-    // A failed update is not the end: the lists at hand may do.
-    let _ = apt_get(&["update", "-qq"]);
-    apt_get(&[
-        "install",
-        "-y",
-        "--no-install-recommends",
-        "--no-remove",
-        "gcc",
-        "g++",
-        "libc6-dev",
-    ])?;
-    if on_path(compiler) { Ok(()) } else { Err(format!("apt-get did not bring {compiler}")) }
-}
-
-fn apt_get(args: &[&str]) -> Result<String, String> {
-    run(Command::new("apt-get").args(args).env("DEBIAN_FRONTEND", "noninteractive"))
-}
-
-fn on_path(program: &str) -> bool {
-    let path = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path).any(|dir| dir.join(program).is_file())
 }

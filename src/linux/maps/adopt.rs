@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+use super::parse::lines;
 use super::{MapsError, MapsLine};
 use crate::error::Error;
 use crate::flags::Prot;
@@ -63,10 +64,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         text: &str,
         vma: impl FnMut(&MapsLine<'_>, Attrs) -> (Attrs, V),
     ) -> Result<usize, AdoptError> {
-        self.adopt_lines(
-            || text.split('\n').map(|line| (line.is_empty(), MapsLine::parse(line))),
-            vma,
-        )
+        self.adopt_lines(|| lines(text).map(|line| (line.is_empty(), MapsLine::parse(line))), vma)
     }
 
     /// Fills the empty map as [`adopt_maps`](Self::adopt_maps) does, from a file whose paths may be

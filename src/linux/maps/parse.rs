@@ -201,9 +201,21 @@ pub fn vm_flags(line: &str) -> Result<VmFlags, MapsError> {
     })
 }
 
+/// Splits a text at newlines, as `split` does, but in a way of which the compiler can see that it
+/// does not panic.
+pub(super) fn lines(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = Some(text);
+    core::iter::from_fn(move || {
+        let text = rest?;
+        let end = text.bytes().position(|byte| byte == b'\n').unwrap_or(text.len());
+        rest = text.get(end.saturating_add(1)..);
+        text.get(..end)
+    })
+}
+
 /// Reads a whole maps file, line by line. Empty lines are passed over.
 pub fn parse(text: &str) -> impl Iterator<Item = Result<MapsLine<'_>, MapsError>> {
-    text.split('\n').filter(|line| !line.is_empty()).map(MapsLine::parse)
+    lines(text).filter(|line| !line.is_empty()).map(MapsLine::parse)
 }
 
 /// Reads a whole maps file, line by line, in which paths may be in any encoding.

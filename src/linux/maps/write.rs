@@ -2,6 +2,7 @@
 
 use core::fmt::{self, Write};
 
+use super::parse::lines;
 use crate::linux::{File, Gate, LinuxVma, Mm, MmAlloc, Role, VmFlags};
 use crate::vm_map::Vmas;
 use crate::{Backing, Vma};
@@ -155,7 +156,7 @@ struct Columns<'a, W> {
 
 impl<W: Write> Write for Columns<'_, W> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        self.column += text.len();
+        self.column = self.column.saturating_add(text.len());
         self.out.write_str(text)
     }
 }
@@ -168,7 +169,7 @@ struct Escaped<'a, W> {
 
 impl<W: Write> Write for Escaped<'_, W> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        let mut lines = text.split('\n');
+        let mut lines = lines(text);
         self.out.write_str(lines.next().unwrap_or(""))?;
         lines.try_for_each(|line| {
             self.out.write_str("\\012")?;

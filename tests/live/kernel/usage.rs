@@ -2,7 +2,7 @@
 
 use kvma::linux::Usage;
 
-const START: &str = "# in use, in pages:";
+const START: &str = "# in use, in bytes:";
 
 /// Returns whether a line of a trace is such a comment.
 pub fn is_line(line: &str) -> bool {
@@ -22,7 +22,7 @@ pub fn of_status(status: &str) -> String {
         line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
     };
     let code = kib("VmExe:") + kib("VmLib:");
-    line([kib("VmSize:"), kib("VmLck:"), kib("VmData:"), kib("VmStk:"), code].map(|kib| kib / 4))
+    line([kib("VmSize:"), kib("VmLck:"), kib("VmData:"), kib("VmStk:"), code].map(|kib| kib * 1024))
 }
 
 fn line([total, locked, data, stack, code]: [u64; 5]) -> String {

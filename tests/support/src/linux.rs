@@ -4,9 +4,9 @@ use std::fmt;
 
 use kvma::linux::{
     Alignment, Capabilities, CommitLimit, File, Inheritance, Kernel, LinuxVma, OpenFile,
-    Overcommit, PageOp, Rights, Usage, VmFlags,
+    Overcommit, PageOp, Restrictions, Rights, Usage, VmFlags,
 };
-use kvma::{Attrs, Backing, Errno, Event, Hooks, Piece, Prot};
+use kvma::{Attrs, Backing, Errno, Event, Hooks, PageSize, Piece, Prot};
 
 use crate::guards::GuardRanges;
 
@@ -20,14 +20,17 @@ pub struct Inode {
     device: (u32, u32),
     path: Option<&'static str>,
     alignment: Alignment,
+    restrictions: Restrictions,
+    segment: Option<u64>,
     pages: u64,
 }
 
 impl Inode {
     /// A file of unlimited length on device 8:1, whose path is `/file/NUMBER`.
     pub const fn new(number: u64) -> Self {
-        let alignment = Alignment::Page;
-        Self { number, device: (8, 1), path: None, alignment, pages: u64::MAX }
+        let (alignment, restrictions) = (Alignment::Page, Restrictions::empty());
+        let (device, path, segment, pages) = ((8, 1), None, None, u64::MAX);
+        Self { number, device, path, alignment, restrictions, segment, pages }
     }
 
     /// Gives the file another path, or special memory its name.
@@ -49,6 +52,22 @@ impl Inode {
     pub const fn of_huge_pages(self, bytes: u64) -> Self {
         let alignment = if bytes == 0 { Alignment::Page } else { Alignment::HugeTlb(bytes) };
         Self { alignment, ..self }
+    }
+
+    /// Puts mappings of the file where `alignment` says.
+    pub const fn aligned(self, alignment: Alignment) -> Self {
+        Self { alignment, ..self }
+    }
+
+    /// Forbids calls to do `restrictions` to VMAs of the file.
+    pub const fn restricted(self, restrictions: Restrictions) -> Self {
+        Self { restrictions, ..self }
+    }
+
+    /// Makes the file a segment of System V shared memory of `bytes` bytes.
+    pub const fn segment(self, bytes: u64) -> Self {
+        let this = self.on_device(0, 1).restricted(Restrictions::NO_JOINT_MOVE);
+        Self { segment: Some(bytes), ..this }
     }
 
     /// Opens the file for reading and writing.
@@ -80,6 +99,14 @@ impl File for Inode {
     fn alignment(&self) -> Alignment {
         self.alignment
     }
+
+    fn segment_size(&self) -> Option<u64> {
+        self.segment
+    }
+
+    fn restrictions(&self) -> Restrictions {
+        self.restrictions
+    }
 }
 
 /// A kernel that writes down what it is told, and is as strict as it is told to be.
@@ -96,7 +123,7 @@ pub struct TestKernel {
     pub unmapped: Vec<(u64, u64)>,
     /// What was protected: first byte, old protection, new one.
     pub protected: Vec<(u64, Prot, Prot)>,
-    /// Pages that are charged to all processes together.
+    /// Bytes that are charged to all processes together.
     pub charged: u64,
     /// Huge pages of 2 MiB that nobody has.
     pub free_huge_pages: u64,
@@ -112,6 +139,8 @@ pub struct TestKernel {
     pub refuse_relocate: Option<Errno>,
     /// Makes files refuse to be mapped.
     pub refuse_files: Option<Errno>,
+    /// What files set and clear in the flags of their VMAs.
+    pub file_flags: (VmFlags, VmFlags),
     overcommit: Overcommit,
     memory: u64,
     commit_limit: CommitLimit,
@@ -133,9 +162,10 @@ impl Default for TestKernel {
             refuse_unmap: None,
             refuse_relocate: None,
             refuse_files: None,
+            file_flags: (VmFlags::empty(), VmFlags::empty()),
             overcommit: Overcommit::Heuristic,
             memory: u64::MAX,
-            commit_limit: CommitLimit::of_pages(u64::MAX, 0),
+            commit_limit: CommitLimit::of_bytes(PageSize::SIZE_4K, u64::MAX, 0),
             objects: 0,
         }
     }
@@ -147,9 +177,9 @@ impl TestKernel {
         Self { capabilities, ..self }
     }
 
-    /// Refuses what alone exceeds `pages` pages of memory (`vm.overcommit_memory` 0).
-    pub fn with_memory(self, pages: u64) -> Self {
-        Self { overcommit: Overcommit::Heuristic, memory: pages, ..self }
+    /// Refuses what alone exceeds `bytes` bytes of memory (`vm.overcommit_memory` 0).
+    pub fn with_memory(self, bytes: u64) -> Self {
+        Self { overcommit: Overcommit::Heuristic, memory: bytes, ..self }
     }
 
     /// Refuses what exceeds `limit` (`vm.overcommit_memory` 2).
@@ -163,9 +193,9 @@ impl TestKernel {
         (self.overcommit, self.commit_limit) = (Overcommit::Never, limit);
     }
 
-    /// Lets `pages` pages be charged already.
-    pub fn with_charged(self, pages: u64) -> Self {
-        Self { charged: pages, ..self }
+    /// Lets `bytes` bytes be charged already.
+    pub fn with_charged(self, bytes: u64) -> Self {
+        Self { charged: bytes, ..self }
     }
 
     /// Sets `pages` huge pages of 2 MiB aside.
@@ -222,15 +252,15 @@ impl Kernel<Inode> for TestKernel {
         self.overcommit
     }
 
-    fn charge(&mut self, pages: u64, usage: &Usage) -> Result<(), Errno> {
-        let limit = self.commit_limit.pages(usage, self.capabilities);
-        self.overcommit.decide(pages, self.charged + pages, self.memory, limit)?;
-        self.charged += pages;
+    fn charge(&mut self, bytes: u64, usage: &Usage) -> Result<(), Errno> {
+        let limit = self.commit_limit.for_process(usage, self.capabilities);
+        self.overcommit.decide(bytes, self.charged + bytes, self.memory, limit)?;
+        self.charged += bytes;
         Ok(())
     }
 
-    fn uncharge(&mut self, pages: u64) {
-        self.charged = self.charged.checked_sub(pages).expect("more is uncharged than was charged");
+    fn uncharge(&mut self, bytes: u64) {
+        self.charged = self.charged.checked_sub(bytes).expect("more is uncharged than was charged");
     }
 
     fn shared_memory(&mut self, _len: u64, _flags: VmFlags) -> Result<Inode, Errno> {
@@ -250,8 +280,14 @@ impl Kernel<Inode> for TestKernel {
         Ok(object.named("/anon_hugepage (deleted)").of_huge_pages(page))
     }
 
-    fn map_file(&mut self, _file: &OpenFile<Inode>, _flags: VmFlags) -> Result<(), Errno> {
-        self.refuse_files.map_or(Ok(()), Err)
+    fn map_file(
+        &mut self,
+        _file: &OpenFile<Inode>,
+        _vma: &Piece<'_, LinuxVma<Inode>>,
+        flags: VmFlags,
+    ) -> Result<VmFlags, Errno> {
+        let (set, clear) = self.file_flags;
+        self.refuse_files.map_or(Ok((flags | set) - clear), Err)
     }
 
     fn inherit(&mut self, how: Inheritance, vma: &Piece<'_, LinuxVma<Inode>>) -> Result<(), Errno> {

@@ -21,6 +21,7 @@ usage: cargo run [-- OPTIONS]
                    no-shootdown, no-still-valid, fork-keeps-write, no-copy
   --skip-scenarios do not run the kernel's scenarios before the replay
   --no-download    do not download QEMU if it is missing
+  --example        boot examples/kernel instead, which replays nothing
   --setup          only get QEMU, and print its path
   -v, --verbose    print the address space at the end, some 200 lines
   -h, --help       print this text
@@ -37,8 +38,10 @@ pub enum Command {
     Help,
     /// Only get QEMU.
     Setup(Download),
-    /// Boot the kernel.
+    /// Boot the test kernel.
     Boot(Args),
+    /// Boot the example.
+    Example(Args),
 }
 
 /// Whether a missing QEMU may be downloaded.
@@ -93,7 +96,7 @@ fn parse_from(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
         download: Download::Allowed,
         maps: Maps::Counted,
     };
-    let mut setup = false;
+    let (mut setup, mut example) = (false, false);
     while let Some(arg) = parser.next()? {
         match arg {
             Long("trace") => args.trace = parser.value()?.into(),
@@ -103,12 +106,17 @@ fn parse_from(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
             Long("skip-scenarios") => args.skip_scenarios = true,
             Long("no-download") => args.download = Download::Forbidden,
             Long("verbose") | Short('v') => args.maps = Maps::Shown,
+            Long("example") => example = true,
             Long("setup") => setup = true,
             Long("help") | Short('h') => return Ok(Command::Help),
             other => return Err(other.unexpected()),
         }
     }
-    Ok(if setup { Command::Setup(args.download) } else { Command::Boot(args) })
+    Ok(match (setup, example) {
+        (true, _) => Command::Setup(args.download),
+        (false, true) => Command::Example(args),
+        (false, false) => Command::Boot(args),
+    })
 }
 
 fn seconds(text: &str) -> Result<Duration, lexopt::Error> {

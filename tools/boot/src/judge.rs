@@ -4,6 +4,9 @@ use std::fmt;
 
 use kvma_trace::{Answer, Entry, Line, Parser, Snapshot, same};
 
+/// The width of a terminal that everybody has.
+const COLUMNS: usize = 80;
+
 /// The number of differences that are described. Those that follow only count.
 const DESCRIBED: usize = 5;
 
@@ -43,8 +46,12 @@ impl fmt::Display for Verdict {
             "as Linux answered: {}/{} calls, {}/{} snapshots",
             calls.same, calls.all, snapshots.same, snapshots.all
         )?;
-        for difference in &self.differences {
-            write!(f, "\n  {difference}")?;
+        for line in self.differences.iter().flat_map(|difference| difference.lines()) {
+            let indent = " ".repeat(line.len() - line.trim_start().len() + 4);
+            let options = textwrap::Options::new(COLUMNS - 2).subsequent_indent(&indent);
+            for part in textwrap::wrap(line, options) {
+                write!(f, "\n  {part}")?;
+            }
         }
         Ok(())
     }
@@ -72,6 +79,20 @@ impl fmt::Display for Item<'_> {
             Self::Call { input, answer } => write!(f, "{input} = {answer}"),
             Self::Snapshot(snapshot) => write!(f, "a snapshot of {} VMAs", snapshot.vmas().count()),
         }
+    }
+}
+
+/// Describes a difference in three lines, each of which may be long.
+fn describe(number: usize, linux: &Item<'_>, ours: Option<&Item<'_>>) -> String {
+    match (linux, ours) {
+        (
+            Item::Call { input, answer },
+            Some(Item::Call { input: our_input, answer: our_answer }),
+        ) if input == our_input => {
+            format!("line {number}: {input}\n  Linux:  {answer}\n  kernel: {our_answer}")
+        }
+        (linux, Some(ours)) => format!("line {number}\n  Linux:  {linux}\n  kernel: {ours}"),
+        (linux, None) => format!("line {number}\n  Linux:  {linux}\n  kernel: nothing"),
     }
 }
 
@@ -110,11 +131,7 @@ pub fn compare(recorded: &str, answered: &str) -> Verdict {
         count.all += 1;
         count.same += usize::from(equal);
         if !equal {
-            let number = entry.number;
-            verdict.differ(|| match &ours {
-                Some(ours) => format!("line {number}: Linux: {linux}, kernel: {ours}"),
-                None => format!("line {number}: Linux: {linux}, kernel: nothing"),
-            });
+            verdict.differ(|| describe(entry.number, &linux, ours.as_ref()));
         }
     }
     if answers.next().is_some() {
@@ -173,5 +190,36 @@ munmap 2001 1000 = -22
             assert!(!compare(RECORDED, &answered).identical(), "{what}");
         }
         assert!(!compare("", "").identical());
+    }
+
+    #[test]
+    fn differences_fit_on_a_terminal_and_say_both_answers() {
+        let long = "munmap ffffffffffffffff ffffffffffffffff";
+        for (recorded, answered, wanted) in [
+            (
+                RECORDED.replace("munmap 1000 1000 = 0", &format!("{long} = -12")),
+                RECORDED.replace("munmap 1000 1000 = 0", &format!("{long} = -2147483647")),
+                format!("\n  line 4: {long}\n    Linux:  -12\n    kernel: -2147483647"),
+            ),
+            (
+                RECORDED.into(),
+                RECORDED.replace("munmap 1000 1000", long),
+                format!("\n  line 4\n    Linux:  munmap 1000 1000 = 0\n    kernel: {long} = 0"),
+            ),
+            (
+                RECORDED.into(),
+                RECORDED.trim_end_matches("munmap 2001 1000 = -22\n").into(),
+                "\n  line 7\n    Linux:  munmap 2001 1000 = -22\n    kernel: nothing".into(),
+            ),
+            (
+                RECORDED.into(),
+                format!("{RECORDED}{}\n", "damage ".repeat(100)),
+                "\n  the kernel's answers: line 8".into(),
+            ),
+        ] {
+            let text = compare(&recorded, &answered).to_string();
+            assert!(text.contains(&wanted), "{text}");
+            assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! Builds the test kernel: a cargo inside cargo.
+//! Builds the kernels: a cargo inside cargo.
 
 use std::env;
 use std::path::PathBuf;
@@ -7,8 +7,22 @@ use std::process::Command;
 use crate::environment::{Trouble, root, target_dir};
 use crate::machine::Machine;
 
+/// A kernel of this repository.
+pub struct Kernel {
+    /// Where its package lies, from the root.
+    folder: &'static str,
+    /// The name of its ELF file.
+    binary: &'static str,
+}
+
+/// The test kernel.
+pub const TEST: Kernel = Kernel { folder: "tests/kernel", binary: "kernel" };
+/// The kernel to copy from.
+pub const EXAMPLE: Kernel = Kernel { folder: "examples/kernel", binary: "example-kernel" };
+
 /// Builds the kernel and returns its ELF file.
-pub fn build(machine: &Machine) -> Result<PathBuf, Trouble> {
+pub fn build(machine: &Machine, kernel: &Kernel) -> Result<PathBuf, Trouble> {
+    let Kernel { folder, binary } = kernel;
     let target_dir = target_dir()?;
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     for (name, _) in env::vars_os() {
@@ -21,17 +35,17 @@ pub fn build(machine: &Machine) -> Result<PathBuf, Trouble> {
     cargo.env("CARGO_ENCODED_RUSTFLAGS", "");
     cargo.env("RUSTUP_AUTO_INSTALL", "0");
     cargo
-        .current_dir(root().join("tests/kernel"))
+        .current_dir(root().join(folder))
         .args(["build", "--release", "--locked", "--target", &machine.triple, "--target-dir"])
         .arg(&target_dir);
     let status = cargo.status().map_err(|e| format!("{}: {e}", cargo.get_program().display()))?;
     if !status.success() {
-        return Err("building the test kernel failed. If its lock file is out of date because \
-                    dependencies have changed, run `cargo update --workspace` in tests/kernel \
-                    and commit it"
-            .into());
+        return Err(format!(
+            "building {folder} failed. If its lock file is out of date because dependencies \
+             have changed, run `cargo update --workspace` in {folder} and commit it"
+        ));
     }
-    Ok(target_dir.join(&machine.triple).join("release/kernel"))
+    Ok(target_dir.join(&machine.triple).join("release").join(binary))
 }
 
 /// Returns true for environment variables that the outer cargo has set, or its user for the

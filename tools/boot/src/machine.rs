@@ -19,8 +19,10 @@ pub struct Machine {
     pub exit_fail: i32,
     /// Memory of the machine, in MiB.
     pub ram_mib: u32,
-    /// QEMU's arguments, with `{name}` where a value is to be filled in.
+    /// QEMU's arguments for the test kernel, with `{name}` where a value is to be filled in.
     pub qemu_args: Vec<String>,
+    /// QEMU's arguments for the example.
+    pub example_args: Vec<String>,
 }
 
 impl Machine {
@@ -36,6 +38,7 @@ impl Machine {
             exit_fail: machine.number("exit_fail")?,
             ram_mib: memory.number("ram_mib")?,
             qemu_args: lines(&dir.join("qemu.args"))?,
+            example_args: lines(&root().join("examples/kernel/qemu.args"))?,
         })
     }
 }

@@ -1,4 +1,5 @@
-//! `cargo run`: builds the test kernel, boots it in QEMU and checks its answers.
+//! `cargo run`: builds the test kernel, boots it in QEMU and checks its answers. With `--example`
+//! it boots the kernel to copy from instead, which checks itself.
 //!
 //! The kernel replays a recorded trace, without the recorded answers, on real page tables, and
 //! prints a report. This program passes if the kernel itself found nothing wrong *and* gave every
@@ -24,7 +25,7 @@ use std::{env, fs};
 
 use kvma_packages::progress::Step;
 
-use crate::args::{Args, Command, Download};
+use crate::args::{Args, Command, Download, Maps};
 use crate::environment::{Trouble, root, say};
 use crate::machine::Machine;
 use crate::qemu::Lines;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         }
         Ok(Command::Setup(download)) => setup(download),
         Ok(Command::Boot(args)) => boot(&args),
+        Ok(Command::Example(args)) => example(&args),
         Err(trouble) => Err(trouble),
     };
     match outcome {
@@ -64,7 +66,7 @@ fn boot(args: &Args) -> Result<bool, Trouble> {
     let input = trace::strip(&recorded).map_err(|e| format!("{}: {e}", args.trace.display()))?;
     let qemu = tools::qemu(&machine, args.download)?;
     Step::done("Building", format_args!("the test kernel"));
-    let kernel = kernel::build(&machine)?;
+    let kernel = kernel::build(&machine, &kernel::TEST)?;
 
     let files = qemu::Files::new()?;
     fs::write(&files.input, input).map_err(|e| format!("{}: {e}", files.input.display()))?;
@@ -85,9 +87,28 @@ fn boot(args: &Args) -> Result<bool, Trouble> {
     say(format_args!("\nboot: {verdict}"));
     let passed = end.passed() && verdict.identical();
     let result = if passed { "PASSED" } else { "FAILED" };
-    let but = if end.passed() && !passed { ", but its answers are not Linux's" } else { "" };
-    say(format_args!("boot: {result} after {seconds:.2} s: {end}{but}"));
+    let but = if end.passed() && !passed { "\n  but its answers are not Linux's" } else { "" };
+    say(format_args!("boot: {result} after {seconds:.2} s\n  {end}{but}"));
     Ok(passed)
+}
+
+/// Boots the example. True if it passed.
+fn example(args: &Args) -> Result<bool, Trouble> {
+    let machine = Machine::load()?;
+    let qemu = tools::qemu(&machine, args.download)?;
+    Step::done("Building", format_args!("examples/kernel"));
+    let kernel = kernel::build(&machine, &kernel::EXAMPLE)?;
+    let step = Step::new("Booting", format!("{}, examples/kernel", machine.qemu));
+    let begin = Instant::now();
+    let command = qemu::example_command(&qemu, &machine, &kernel);
+    let print = |line: &str| step.suspended(|| say(format_args!("{line}")));
+    // What is in its address space is what the example is there to show.
+    let end = qemu::run(command, &machine, args.timeout, Lines::new(Maps::Shown, print))?;
+    drop(step);
+    let result = if end.passed() { "PASSED" } else { "FAILED" };
+    let seconds = begin.elapsed().as_secs_f32();
+    say(format_args!("\nboot: {result} after {seconds:.2} s: {end}"));
+    Ok(end.passed())
 }
 
 /// Returns a path as one would write it here: without the working directory or the repository.

@@ -73,7 +73,8 @@ impl fmt::Display for End {
     }
 }
 
-/// Returns the command that boots the kernel in this QEMU, with this command line of the kernel.
+/// Returns the command that boots the test kernel in this QEMU, with this command line of the
+/// kernel.
 pub fn command(
     qemu: &Qemu,
     machine: &Machine,
@@ -93,6 +94,14 @@ pub fn command(
     };
     let mut command = qemu.command();
     command.args(machine.qemu_args.iter().map(fill));
+    command
+}
+
+/// Returns the command that boots the example in this QEMU.
+pub fn example_command(qemu: &Qemu, machine: &Machine, kernel: &Path) -> Command {
+    let kernel = kernel.display().to_string();
+    let mut command = qemu.command();
+    command.args(machine.example_args.iter().map(|arg| arg.replace("{kernel}", &kernel)));
     command
 }
 

@@ -53,22 +53,21 @@ pub fn qemu(machine: &Machine, download: Download) -> Result<Qemu, Trouble> {
     }
     let dir = target_dir()?.with_file_name("packages");
     let packages = [machine.package.as_str()];
-    let tree = match (existing(&dir, &packages), download) {
-        (Some(tree), _) => tree,
-        (None, Download::Forbidden) => {
-            let why = format!("{} is not on PATH, and may not be downloaded", machine.qemu);
-            return Err(by_hand(machine, &why));
-        }
-        (None, Download::Allowed) => unpacked(&dir, &packages).map_err(|error| match error {
-            Error::NoApt(tool) => {
-                let why = format!("{} is not on PATH, and no {tool} to bring it", machine.qemu);
-                by_hand(machine, &why)
-            }
-            Error::Failed(why) => {
-                by_hand(machine, &format!("{} did not come: {why}", machine.qemu))
-            }
-        })?,
+    let tree = match download {
+        Download::Forbidden => existing(&dir, &packages).ok_or(Error::Forbidden),
+        Download::Allowed => unpacked(&dir, &packages),
     };
+    let qemu = &machine.qemu;
+    let tree = tree.map_err(|error| {
+        by_hand(
+            machine,
+            &match error {
+                Error::NoApt(tool) => format!("{qemu} is not on PATH, and no {tool} to bring it"),
+                Error::Forbidden => format!("{qemu} is not on PATH, and may not be downloaded"),
+                Error::Failed(why) => format!("{qemu} did not come: {why}"),
+            },
+        )
+    })?;
     let script = tree
         .program(&machine.qemu)
         .ok_or_else(|| format!("{} did not bring {}", machine.package, machine.qemu))?;

@@ -1,12 +1,14 @@
-//! Boots the test kernel in QEMU: as it is, and broken on purpose.
+//! Boots the test kernel in QEMU, as it is and broken on purpose, and the example.
 //!
-//! They need QEMU, which `boot` installs if it may. Without QEMU they fail, unless
-//! `KVMA_SKIP_QEMU=1` asks to skip them.
+//! They need QEMU, which `boot` downloads if it may. Without QEMU they fail, unless
+//! `KVMA_SKIP_QEMU=1` asks to skip them, or `KVMA_SKIP_DOWNLOADS=1` leaves none to be had.
 
 use std::io::{Write, stderr};
 use std::path::Path;
 use std::process::Command;
 use std::{env, fs};
+
+use kvma_packages::SKIP_DOWNLOADS;
 
 fn repository() -> &'static Path {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -28,17 +30,18 @@ fn boot(args: &[&str]) -> Outcome {
     Outcome { status: output.status.code(), text }
 }
 
-/// Returns true if the environment asks to leave QEMU out, and says so past the test harness, which
-/// swallows the output of tests that pass.
+/// Returns true if the environment leaves no QEMU, and says so past the test harness, which swallows
+/// the output of tests that pass.
 fn skipped(test: &str) -> bool {
-    let skip = env::var_os("KVMA_SKIP_QEMU").is_some_and(|value| value == "1");
-    if skip {
-        let _ = writeln!(
-            stderr(),
-            "\n*** SKIPPED because KVMA_SKIP_QEMU=1: {test} did NOT boot the kernel ***\n"
-        );
-    }
-    skip
+    let is_set = |name| env::var_os(name).is_some_and(|value| value == "1");
+    let missing = || boot(&["--setup", "--no-download"]).status != Some(0);
+    let why = match () {
+        () if is_set("KVMA_SKIP_QEMU") => "KVMA_SKIP_QEMU=1",
+        () if is_set(SKIP_DOWNLOADS) && missing() => "KVMA_SKIP_DOWNLOADS=1 and QEMU is missing",
+        () => return false,
+    };
+    let _ = writeln!(stderr(), "\n*** SKIPPED because {why}: {test} did NOT boot the kernel ***\n");
+    true
 }
 
 /// Checks that the kernel, broken in this way, fails: in its scenarios with this observation, and
@@ -176,7 +179,23 @@ fn a_kernel_that_answers_otherwise_than_linux_fails() {
         .expect("a trace is written");
     let outcome = boot(&["--trace", path.to_str().expect("a path in UTF-8")]);
     assert_eq!(outcome.status, Some(1));
-    assert!(outcome.text.contains(&format!("Linux: {input} = -12, kernel: {input} = 0")));
+    let difference = format!("{input}\n    Linux:  -12\n    kernel: 0\n");
+    assert!(outcome.text.contains(&difference));
+}
+
+#[test]
+fn the_kernel_to_copy_from_boots_and_finds_everything_right() {
+    if skipped("the_kernel_to_copy_from_boots_and_finds_everything_right") {
+        return;
+    }
+    let outcome = boot(&["--example"]);
+    assert_eq!(outcome.status, Some(0));
+    // The stack's guard page, and the file from its fourth page on.
+    for shown in ["10 page faults served, 6 refused; no frame leaked", " ---p ", " r--p 00003000 7"]
+    {
+        assert!(outcome.text.contains(shown), "expected `{shown}`");
+    }
+    assert!(outcome.text.contains("boot: PASSED"));
 }
 
 #[test]

@@ -29,7 +29,7 @@ fn programs(test: &str, scripts: &[(&str, &str)]) -> PathBuf {
 /// Runs `boot` to its end with these directories as PATH.
 fn boot(program: &Path, path: &Path, args: &[&str]) -> Output {
     let mut command = Command::new(program);
-    command.args(args).env("PATH", path);
+    command.args(args).env("PATH", path).env_remove("KVMA_SKIP_DOWNLOADS");
     end_of(&mut command)
 }
 
@@ -47,21 +47,22 @@ struct Machine {
     dir: PathBuf,
 }
 
-/// apt-get: notes what it is called with, and downloads one package. The test makes it fail by the
-/// files `no-update` and `no-download`.
+/// apt-get: notes what it is called with, and downloads one package, of the version in the file
+/// `version`. The test makes it fail by the files `no-update` and `no-download`.
 const APT_GET: &str = r#"PATH=/usr/bin:/bin
 here=${0%/*}
+deb=q_$(cat "$here/version")_all.deb
 state=$(sed -n 's/^Dir::State "\(.*\)";$/\1/p' "$2")
 shift 2
 echo "$*" >>"$here/log"
 case $* in
 *--print-uris*)
-    echo "'http://host/q_1_all.deb' q_1_all.deb $(stat -c %s "$here/q_1_all.deb") MD5Sum:0" ;;
+    echo "'http://host/$deb' $deb $(stat -c %s "$here/q.deb") MD5Sum:0" ;;
 update)
     [ ! -e "$here/no-update" ] || { echo 'E: no network' >&2; exit 100; } ;;
 *--download-only*)
     [ ! -e "$here/no-download" ] || { echo 'E: not found' >&2; exit 100; }
-    cp "$here/q_1_all.deb" "$state/archives/" ;;
+    cp "$here/q.deb" "$state/archives/$deb" ;;
 esac"#;
 
 /// dpkg-deb: the archives of these tests are what it makes of them.
@@ -79,8 +80,10 @@ impl Machine {
         let package = programs(&format!("{test}-package/usr/bin"), &[("qemu-system-x86_64", QEMU)]);
         let root = package.ancestors().nth(2).expect("the package's root");
         let mut tar = Command::new("/bin/tar");
-        tar.arg("-cf").arg(dir.join("q_1_all.deb")).arg("-C").arg(root).arg(".");
+        tar.arg("-cf").arg(dir.join("q.deb")).arg("-C").arg(root).arg(".");
         assert!(end_of(&mut tar).status.success());
+
+        fs::write(dir.join("version"), "1").expect("a file is written");
 
         // Cargo's mark makes this the build directory of the program in it.
         fs::create_dir(dir.join("target")).expect("a directory");
@@ -187,7 +190,7 @@ fn what_an_interruption_leaves_is_not_taken_for_a_tree() {
     let machine = Machine::new("interrupted");
     let qemu = machine.qemu();
     let stamp = fs::read_to_string(machine.tree().join("stamp")).expect("a stamp");
-    for wrong in [None, Some("".to_owned()), Some(stamp.replace('1', "0")), Some(stamp.repeat(2))] {
+    for wrong in [None, Some("".to_owned()), Some(stamp.replace('2', "1")), Some(stamp.repeat(2))] {
         match &wrong {
             None => fs::remove_file(machine.tree().join("stamp")).expect("it is removed"),
             Some(text) => fs::write(machine.tree().join("stamp"), text).expect("it is written"),
@@ -206,9 +209,103 @@ fn what_an_interruption_leaves_is_not_taken_for_a_tree() {
 }
 
 #[test]
+fn a_damaged_tree_is_unpacked_anew() {
+    let machine = Machine::new("damaged-tree");
+    machine.qemu();
+    let program = machine.tree().join("root/usr/bin/qemu-system-x86_64");
+    let whole = fs::read(&program).expect("a program");
+    let is_whole = || fs::read(&program).is_ok_and(|file| file == whole);
+    let damages: [(&str, &dyn Fn()); 5] = [
+        ("gone", &|| fs::remove_file(&program).expect("it is removed")),
+        ("cut short", &|| fs::write(&program, &whole[..9]).expect("it is written")),
+        ("a directory", &|| {
+            fs::remove_file(&program).expect("it is removed");
+            fs::create_dir(&program).expect("it is made");
+        }),
+        ("no script", &|| {
+            fs::remove_file(machine.tree().join("run/qemu-system-x86_64")).expect("it is removed");
+        }),
+        ("no list", &|| fs::remove_file(machine.tree().join("files")).expect("it is removed")),
+    ];
+    for (what, damage) in damages {
+        damage();
+        assert_eq!(machine.setup(&["--no-download"]).status, Some(2), "{what}");
+        machine.qemu();
+        assert!(is_whole(), "{what}");
+    }
+    // What is there beyond the packages, such as a cache that a program has left, is no damage.
+    machine.asked();
+    fs::write(machine.tree().join("root/cache"), "").expect("a file is written");
+    machine.qemu();
+    assert_eq!(machine.asked(), [""; 0]);
+}
+
+#[test]
+fn a_tree_follows_the_package_lists_once_a_week() {
+    let machine = Machine::new("weekly");
+    let stamp = machine.tree().join("stamp");
+    let make_old = || {
+        let file = fs::File::open(&stamp).expect("a stamp");
+        let week = Duration::from_secs(8 * 24 * 60 * 60);
+        file.set_modified(SystemTime::now() - week).expect("its time is set");
+    };
+    let archives = || fs::read_to_string(machine.tree().join("archives")).expect("a list");
+    machine.qemu();
+    machine.asked();
+    fs::write(machine.dir.join("version"), "2").expect("a file is written");
+    machine.qemu();
+    assert_eq!(machine.asked(), [""; 0], "it is of today");
+
+    make_old();
+    machine.qemu();
+    assert_eq!(machine.asked(), ["--print-uris", "--print-uris", "--download-only"]);
+    assert_eq!(archives(), "q_2_all.deb\n");
+
+    make_old();
+    machine.qemu();
+    assert_eq!(machine.asked(), ["--print-uris"], "there is nothing new");
+    machine.qemu();
+    assert_eq!(machine.asked(), [""; 0]);
+
+    // A tree that is there serves where nothing can or may be downloaded.
+    fs::write(machine.dir.join("version"), "3").expect("a file is written");
+    fs::write(machine.dir.join("no-download"), "").expect("a file is written");
+    make_old();
+    let setup = machine.setup(&[]);
+    assert_eq!(setup.status, Some(0), "{}", setup.said);
+    assert!(setup.said.contains("Keeping qemu-system-x86 as it is"), "{}", setup.said);
+    assert!(!machine.asked().is_empty());
+    machine.qemu();
+    assert_eq!(machine.asked(), [""; 0], "it is not tried each time");
+    assert_eq!(archives(), "q_2_all.deb\n");
+    make_old();
+    assert_eq!(machine.setup(&["--no-download"]).status, Some(0));
+    fs::remove_file(machine.dir.join("apt-get")).expect("apt is removed");
+    machine.qemu();
+}
+
+#[test]
+fn the_environment_may_forbid_downloads() {
+    let machine = Machine::new("environment");
+    let setup = |value| {
+        let mut command = Command::new(machine.dir.join("target/boot"));
+        command.arg("--setup").env("PATH", &machine.dir).env("KVMA_SKIP_DOWNLOADS", value);
+        end_of(&mut command)
+    };
+    let forbidden = setup("1");
+    assert_eq!(forbidden.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&forbidden.stderr).into_owned();
+    assert!(said.contains("may not be downloaded"), "{said}");
+    assert_eq!(machine.asked(), [""; 0]);
+    assert_eq!(setup("0").status.code(), Some(0));
+    assert_eq!(machine.asked(), FIRST);
+    assert_eq!(setup("1").status.code(), Some(0), "it is there");
+}
+
+#[test]
 fn a_damaged_archive_is_downloaded_again() {
     let machine = Machine::new("damaged");
-    let archive = machine.dir.join("q_1_all.deb");
+    let archive = machine.dir.join("q.deb");
     let whole = fs::read(&archive).expect("an archive");
     fs::write(&archive, "no archive".repeat(1000)).expect("it is written");
     let setup = machine.setup(&[]);

@@ -51,7 +51,7 @@ pub(crate) fn check_calls(
 }
 
 /// Returns true if a TLB may hold entries that the edit has removed.
-fn needs_flush(edit: &Edit<TagView>) -> bool {
+pub(crate) fn needs_flush(edit: &Edit<TagView>) -> bool {
     match edit {
         Edit::Unmap(_) | Edit::Protect(..) | Edit::Relocate(..) => true,
         Edit::Map(_) => false,

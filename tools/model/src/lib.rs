@@ -2,7 +2,7 @@
 //! by looking at all of them.
 //!
 //! - [`Space`]: the model. It says what an operation should do and tell the hooks.
-//! - [`Rig`]: a `VmMap` and a `Space` side by side, compared after every [`Op`].
+//! - [`Rig`]: a `VmMap` behind a lock and a `Space` side by side, compared after every [`Op`].
 //! - [`Faulty`]: an allocator that fails when told to. [`Recorder`]: hooks that record every call
 //!   and refuse when told to. [`Tag`]: user data that checks what the map tells it.
 //! - [`strategy`]: random operations for proptest, which shrinks them.
@@ -22,6 +22,8 @@ mod search;
 mod space;
 pub mod strategy;
 mod tag;
+mod tokens;
+mod world;
 
 pub use self::config::{Addr, Config, Len};
 pub use self::faulty::Faulty;

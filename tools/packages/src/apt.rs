@@ -80,6 +80,11 @@ impl Deb {
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
+
+    /// Returns the file's name, which holds that of the package and its version.
+    pub fn file(&self) -> &str {
+        &self.file
+    }
 }
 
 /// apt, with all of its files in one directory.
@@ -128,6 +133,14 @@ impl Apt {
         })
     }
 
+    /// Returns the archives that [`fetch`](Self::fetch) would download now, by lists of today.
+    pub fn current(&self, packages: &[&str]) -> Result<Vec<Deb>, String> {
+        if !self.lists_are_current() {
+            self.update()?;
+        }
+        self.plan(packages)
+    }
+
     fn lists_are_current(&self) -> bool {
         let updated = fs::metadata(self.updated()).and_then(|file| file.modified());
         updated.is_ok_and(|time| is_current(time, SystemTime::now()))
@@ -146,18 +159,22 @@ impl Apt {
         fs::write(self.updated(), "").map_err(|e| format!("{}: {e}", self.updated().display()))
     }
 
-    fn download(&self, packages: &[&str]) -> Result<Vec<Deb>, String> {
-        let step = Step::new("Resolving", packages.join(", "));
+    /// Returns the archives of these packages and of all that they depend on.
+    fn plan(&self, packages: &[&str]) -> Result<Vec<Deb>, String> {
+        let _step = Step::new("Resolving", packages.join(", "));
         // Of archives that are there already, apt prints nothing: it looks for them elsewhere.
         let nowhere = format!("Dir::Cache::archives={}/none", self.dir.display());
         let plan = ["install", "-o", &nowhere, "--yes", "-qq", "--print-uris", "--"];
         let plan = self.run(&[&plan, packages].concat(), || ())?;
-        drop(step);
         let debs: Vec<Deb> = plan.lines().filter_map(Deb::parse).collect();
         if debs.is_empty() {
             return Err(format!("apt-get names no archive for {}", packages.join(", ")));
         }
+        Ok(debs)
+    }
 
+    fn download(&self, packages: &[&str]) -> Result<Vec<Deb>, String> {
+        let debs = self.plan(packages)?;
         let here = || debs.iter().map(|deb| self.downloaded(deb)).sum();
         let all = debs.iter().map(Deb::bytes).sum();
         let missing = here() < all;

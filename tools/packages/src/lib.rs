@@ -18,17 +18,23 @@
 
 mod apt;
 mod elf;
+mod manifest;
 pub mod progress;
 mod tree;
 
 use std::fs::{self, File, TryLockError};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 use std::{env, error, fmt};
 
 use crate::apt::{Apt, Deb};
 use crate::progress::{Amount, Step};
+use crate::tree::Checked;
 pub use crate::tree::Tree;
+
+/// Set to 1, this environment variable forbids to download packages. Trees that are there serve.
+pub const SKIP_DOWNLOADS: &str = "KVMA_SKIP_DOWNLOADS";
 
 /// What apt and dpkg bring on every Debian system, and this crate calls.
 const TOOLS: [&str; 4] = ["apt-get", "dpkg", "dpkg-deb", "tar"];
@@ -38,6 +44,8 @@ const TOOLS: [&str; 4] = ["apt-get", "dpkg", "dpkg-deb", "tar"];
 pub enum Error {
     /// This program, which Debian's systems have, is not on PATH.
     NoApt(&'static str),
+    /// The environment says [`SKIP_DOWNLOADS`].
+    Forbidden,
     /// Something that was tried has failed.
     Failed(String),
 }
@@ -46,6 +54,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoApt(tool) => write!(f, "there is no {tool} on PATH to bring packages"),
+            Self::Forbidden => write!(f, "{SKIP_DOWNLOADS}=1 forbids to download packages"),
             Self::Failed(why) => f.write_str(why),
         }
     }
@@ -68,7 +77,13 @@ pub fn on_path(program: &str) -> Option<PathBuf> {
     env::split_paths(&path).map(|dir| dir.join(program)).find(is_executable)
 }
 
-/// Returns the tree of these packages if an earlier call of [`unpacked`] has left it in `dir`.
+/// Returns true if the environment forbids to download packages, by [`SKIP_DOWNLOADS`].
+pub fn downloads_are_forbidden() -> bool {
+    env::var_os(SKIP_DOWNLOADS).is_some_and(|value| value == "1")
+}
+
+/// Returns the tree of these packages if an earlier call of [`unpacked`] has left it in `dir`, and
+/// nothing of it is missing or cut short.
 pub fn existing(dir: &Path, packages: &[&str]) -> Option<Tree> {
     Tree::open(&dir.join(tree_name(packages)), packages)
 }
@@ -80,30 +95,62 @@ pub fn existing(dir: &Path, packages: &[&str]) -> Option<Tree> {
 /// unpacks to another name, which it renames when the tree is complete. What an interrupted call
 /// leaves is downloaded further or removed by the next one.
 ///
+/// A tree that is damaged is unpacked anew. One that was not compared with the package lists for a
+/// week is compared, and brought anew if a package has another version by now; if that fails, it
+/// stays as it is.
+///
 /// # Errors
 ///
-/// [`Error::NoApt`] where one of the programs that this needs is not on PATH, and otherwise
-/// [`Error::Failed`] with apt's own words.
+/// [`Error::NoApt`] where one of the programs that this needs is not on PATH, [`Error::Forbidden`]
+/// where the environment says so, and otherwise [`Error::Failed`] with apt's own words.
 pub fn unpacked(dir: &Path, packages: &[&str]) -> Result<Tree, Error> {
-    if let Some(tree) = existing(dir, packages) {
+    let forbidden = downloads_are_forbidden();
+    if let Some(tree) = existing(dir, packages).filter(|tree| forbidden || !tree.is_due()) {
         return Ok(tree);
     }
     if let Some(strange) = packages.iter().find(|name| !is_package_name(name)) {
         return Err(Error::Failed(format!("`{strange}` is no name of a package")));
     }
-    if let Some(missing) = TOOLS.into_iter().find(|tool| on_path(tool).is_none()) {
-        return Err(Error::NoApt(missing));
+    if forbidden {
+        return Err(Error::Forbidden);
+    }
+    let missing = TOOLS.into_iter().find(|tool| on_path(tool).is_none());
+    match (missing, existing(dir, packages)) {
+        (Some(_), Some(tree)) => return Ok(tree),
+        (Some(tool), None) => return Err(Error::NoApt(tool)),
+        (None, _) => {}
     }
     fs::create_dir_all(dir).map_err(|e| format!("{}: {e}", dir.display()))?;
     // Apt and the loader of the unpacked programs get absolute paths.
     let dir = fs::canonicalize(dir).map_err(|e| format!("{}: {e}", dir.display()))?;
     let lock = lock(&dir.join("lock"))?;
-    if let Some(tree) = existing(&dir, packages) {
-        return Ok(tree);
-    }
-
-    let begin = std::time::Instant::now();
+    let old = match existing(&dir, packages) {
+        Some(tree) if !tree.is_due() => return Ok(tree),
+        old => old,
+    };
     let apt = Apt::new(&dir.join("apt"), lock)?;
+    let Some(old) = old else { return Ok(bring(&apt, &dir, packages)?) };
+    let looked = apt.current(packages).and_then(|debs| {
+        let files: Vec<&str> = debs.iter().map(Deb::file).collect();
+        if old.is_of(&files) { Ok(None) } else { bring(&apt, &dir, packages).map(Some) }
+    });
+    let how = match looked {
+        Ok(Some(new)) => return Ok(new),
+        Ok(None) => Checked::Well,
+        Err(why) => {
+            let why = why.lines().next().unwrap_or_default();
+            Step::done("Keeping", format_args!("{} as it is: {why}", packages.join(", ")));
+            Checked::InVain
+        }
+    };
+    old.checked(how).map_err(|e| format!("{}: {e}", dir.display()))?;
+    Ok(old)
+}
+
+/// Downloads these packages and unpacks them, in the place of what is there. The caller holds the
+/// lock.
+fn bring(apt: &Apt, dir: &Path, packages: &[&str]) -> Result<Tree, String> {
+    let begin = Instant::now();
     let debs = apt.fetch(packages)?;
     let bytes = debs.iter().map(Deb::bytes).sum();
     let files: Vec<PathBuf> = debs.iter().map(|deb| apt.path(deb)).collect();

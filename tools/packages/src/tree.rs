@@ -1,4 +1,8 @@
 //! Packages unpacked into a directory, and the scripts that run their programs there.
+//!
+//! Beside `root`, what was unpacked, and `run`, the scripts, a tree has three files about itself:
+//! `stamp` names the packages, and its time is that of the last look at the package lists;
+//! `archives` names what was unpacked, with the versions; `files` is what has to be there.
 
 use std::collections::BTreeMap;
 use std::fs::{self, Metadata};
@@ -6,13 +10,22 @@ use std::io;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Component, Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, SystemTime};
 
-use crate::counted;
 use crate::elf::{self, Start};
 use crate::progress::{Amount, Step};
+use crate::{counted, manifest};
 
 /// The first line of a tree's stamp, before the packages. Another number means another layout.
-const LAYOUT: &str = "kvma packages 1:";
+const LAYOUT: &str = "kvma packages 2:";
+
+/// The age from which a tree is compared with the package lists. Programs that work need no update
+/// each day, and security does not hang on these.
+const CHECKED_FOR: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// The time after which a look at the package lists that failed, for want of a network perhaps, is
+/// tried again.
+const RETRIED_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What nobody reads here: two thirds of the files.
 const LEFT_OUT: [&str; 4] =
@@ -24,15 +37,37 @@ const MERGED: [&str; 6] = ["bin", "sbin", "lib", "lib32", "lib64", "libx32"];
 /// Unpacked packages.
 #[derive(Debug)]
 pub struct Tree {
-    /// Holds `root`, what was unpacked; `run`, the scripts; and `stamp`, which names the packages.
     dir: PathBuf,
 }
 
 impl Tree {
-    /// Returns the tree in this directory if it is complete and holds these packages.
+    /// Returns the tree in this directory if it holds these packages, and all of their files.
     pub(crate) fn open(dir: &Path, packages: &[&str]) -> Option<Self> {
         let stamp = fs::read_to_string(dir.join("stamp")).ok()?;
-        (stamp == self::stamp(packages)).then(|| Self { dir: dir.to_owned() })
+        (stamp == self::stamp(packages) && manifest::holds(dir))
+            .then(|| Self { dir: dir.to_owned() })
+    }
+
+    /// Returns true if it is time to compare the tree with the package lists.
+    pub(crate) fn is_due(&self) -> bool {
+        let checked = fs::metadata(self.dir.join("stamp")).and_then(|file| file.modified());
+        !checked.is_ok_and(|time| is_fresh(time, SystemTime::now()))
+    }
+
+    /// Returns true if these are the archives that were unpacked, in any order.
+    pub(crate) fn is_of(&self, archives: &[&str]) -> bool {
+        fs::read_to_string(self.dir.join("archives")).is_ok_and(|text| text == list(archives))
+    }
+
+    /// Puts the next look at the package lists off: after one that went well, and after one that
+    /// failed.
+    pub(crate) fn checked(&self, how: Checked) -> io::Result<()> {
+        let now = SystemTime::now();
+        let time = match how {
+            Checked::Well => now,
+            Checked::InVain => now - (CHECKED_FOR - RETRIED_AFTER),
+        };
+        fs::File::options().append(true).open(self.dir.join("stamp"))?.set_modified(time)
     }
 
     /// Returns what to run for a program of these packages: a script that starts it with the
@@ -63,6 +98,26 @@ impl Tree {
     }
 }
 
+/// How a look at the package lists ended.
+#[derive(Clone, Copy)]
+pub(crate) enum Checked {
+    Well,
+    InVain,
+}
+
+/// Returns true for a tree whose last look at the package lists was then. Times in the future do
+/// not count.
+fn is_fresh(checked: SystemTime, now: SystemTime) -> bool {
+    now.duration_since(checked).is_ok_and(|age| age < CHECKED_FOR)
+}
+
+/// Returns these names as a text, whatever their order.
+fn list(names: &[&str]) -> String {
+    let mut names = names.to_vec();
+    names.sort_unstable();
+    names.iter().map(|name| format!("{name}\n")).collect()
+}
+
 fn stamp(packages: &[&str]) -> String {
     format!("{LAYOUT} {}\n", packages.join(" "))
 }
@@ -86,6 +141,9 @@ pub fn unpack(debs: &[PathBuf], dir: &Path, packages: &[&str]) -> Result<Tree, S
         }
     }
     write_scripts(&partial).map_err(failed)?;
+    let names: Vec<&str> = debs.iter().filter_map(|deb| deb.file_name()?.to_str()).collect();
+    fs::write(partial.join("archives"), list(&names)).map_err(failed)?;
+    manifest::write(&partial, &["root", "run"]).map_err(failed)?;
     fs::write(partial.join("stamp"), stamp(packages)).map_err(failed)?;
     remove(dir).map_err(failed)?;
     fs::rename(&partial, dir).map_err(failed)?;
@@ -270,4 +328,27 @@ fn script(program: &Path, loader: Option<&Path>, libraries: &[&Path]) -> String 
         )
     });
     format!("#!/bin/sh\nroot=${{0%/*}}/../root\nexec {how}\"$root/{program}\" \"$@\"\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::{CHECKED_FOR, is_fresh, list};
+
+    #[test]
+    fn a_tree_is_compared_with_the_lists_once_a_week() {
+        let then = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+        let second = Duration::from_secs(1);
+        assert!(is_fresh(then, then));
+        assert!(is_fresh(then, then + CHECKED_FOR - second));
+        assert!(!is_fresh(then, then + CHECKED_FOR));
+        assert!(!is_fresh(then, then - second), "a clock that was put back");
+    }
+
+    #[test]
+    fn archives_have_no_order() {
+        assert_eq!(list(&["b_1_all.deb", "a_1_all.deb"]), list(&["a_1_all.deb", "b_1_all.deb"]));
+        assert_ne!(list(&["a_1_all.deb"]), list(&["a_2_all.deb"]));
+    }
 }

@@ -83,8 +83,8 @@ impl<'a, K: Kernel<Backing<'a>>> Kernel<Backing<'a>> for TracedKernel<'_, 'a, K>
         }
     }
 
-    fn charge(&mut self, pages: u64, _usage: &Usage) -> Result<(), Errno> {
-        enough_memory(pages)
+    fn charge(&mut self, bytes: u64, _usage: &Usage) -> Result<(), Errno> {
+        enough_memory(bytes)
     }
 
     fn inherit(&mut self, how: Inheritance, vma: &Piece<'_, Vma<'a>>) -> Result<(), Errno> {
@@ -110,7 +110,7 @@ impl<'a, K: Kernel<Backing<'a>>> Kernel<Backing<'a>> for TracedKernel<'_, 'a, K>
 
     fn shared_memory(&mut self, len: u64, flags: VmFlags) -> Result<Backing<'a>, Errno> {
         if !flags.contains(VmFlags::NO_RESERVE) {
-            enough_memory(len / 4096)?;
+            enough_memory(len)?;
         }
         Ok(self.backing.unwrap_or(Backing { text: "00:01 0 /dev/zero (deleted)" }))
     }
@@ -123,16 +123,21 @@ impl<'a, K: Kernel<Backing<'a>>> Kernel<Backing<'a>> for TracedKernel<'_, 'a, K>
         Ok(self.backing.unwrap_or(Backing { text: "00:00 0 /anon_hugepage (deleted)" }))
     }
 
-    fn map_file(&mut self, file: &OpenFile<Backing<'a>>, flags: VmFlags) -> Result<(), Errno> {
+    fn map_file(
+        &mut self,
+        file: &OpenFile<Backing<'a>>,
+        vma: &Piece<'_, Vma<'a>>,
+        flags: VmFlags,
+    ) -> Result<VmFlags, Errno> {
         // A trace names the object of every mapping. Where it does not, the file has refused.
         if self.backing.is_none() {
             return Err(Errno::ENODEV);
         }
-        self.inner.map_file(file, flags)
+        self.inner.map_file(file, vma, flags)
     }
 }
 
-/// Decides whether so many pages may be committed, as the machine of the traces does.
-fn enough_memory(pages: u64) -> Result<(), Errno> {
-    Overcommit::Heuristic.decide(pages, 0, MEMORY / 4096, 0)
+/// Decides whether so many bytes may be committed, as the machine of the traces does.
+fn enough_memory(bytes: u64) -> Result<(), Errno> {
+    Overcommit::Heuristic.decide(bytes, 0, MEMORY, 0)
 }

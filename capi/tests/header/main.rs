@@ -1,11 +1,17 @@
-//! `include/kvma.h` is generated, and current.
+//! `include/kvma.h` and the headers in `include/kvma` are generated, and current.
+
+mod items;
+mod outline;
 
 use std::path::Path;
 use std::{env, fs};
 
+use self::items::{Item, Kind};
+use self::outline::Pool;
+
 /// Public functions of `VmMap` and `linux` that C has under another name, or not at all, since it
 /// has no use for them.
-const OTHERWISE: [(&str, &str); 15] = [
+const OTHERWISE: [(&str, &str); 16] = [
     ("adopt_maps_bytes", "kvma_vm_adopt_maps"),
     ("alloc", ""), // C has the allocator's table.
     ("change_map_flags", "kvma_vm_change_flags"),
@@ -17,6 +23,7 @@ const OTHERWISE: [(&str, &str); 15] = [
     ("overlapping", "kvma_vm_next"),
     ("pieces", "kvma_vm_next_piece"),
     ("policy", "kvma_linux_get_policy"),
+    ("remap", ""), // Moves the memory slots of a guest, which C does not have.
     ("set_limits", "kvma_linux_set_limit"),
     ("update", "kvma_update_new"),
     ("usage", "kvma_linux_get_usage"),
@@ -41,7 +48,9 @@ fn methods(source: &str, types: [&str; 2]) -> Vec<String> {
 #[test]
 fn c_has_every_call_of_vm_map_and_linux() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let header = fs::read_to_string(root.join("include/kvma.h")).expect("include/kvma.h");
+    let header = ["core.h", "linux.h"]
+        .map(|file| fs::read_to_string(root.join("include/kvma").join(file)).expect("a header"))
+        .concat();
     let mut seen = 0;
     for (directory, types) in [
         ("vm_map", ["> VmMap<V, A> {", "impl ClaimedRange {"]),
@@ -63,7 +72,7 @@ fn c_has_every_call_of_vm_map_and_linux() {
                     otherwise.map_or(format!("{prefix}{name}"), |(_, call)| call.to_string());
                 assert!(
                     call.is_empty() || header.contains(&format!("{call}(")),
-                    "{name} of {} has no call {call} in kvma.h",
+                    "{name} of {} has no call {call} in the headers",
                     path.display()
                 );
                 seen += 1;
@@ -73,9 +82,28 @@ fn c_has_every_call_of_vm_map_and_linux() {
     assert!(seen > 80, "{seen}");
 }
 
-#[test]
-fn the_header_is_current() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+/// Returns the version as the preprocessor sees it.
+fn version() -> Item {
+    let numbers = [
+        ("MAJOR", env!("CARGO_PKG_VERSION_MAJOR")),
+        ("MINOR", env!("CARGO_PKG_VERSION_MINOR")),
+        ("PATCH", env!("CARGO_PKG_VERSION_PATCH")),
+    ];
+    let lines = numbers.map(|(name, number)| format!("#define KVMA_VERSION_{name} {number}\n"));
+    let all = "#define KVMA_VERSION \\\n    \
+               (KVMA_VERSION_MAJOR * 1000000 + KVMA_VERSION_MINOR * 1000 + KVMA_VERSION_PATCH)";
+    Item {
+        name: "KVMA_VERSION".into(),
+        kind: Kind::Other,
+        comment: vec![
+            "The version of this header, as kvma_version() has that of the library.".into(),
+        ],
+        text: lines.concat() + all,
+    }
+}
+
+/// Returns the headers: their paths in `include` and their texts.
+fn headers(root: &Path) -> Vec<(String, String)> {
     let config = cbindgen::Config::from_file(root.join("cbindgen.toml")).expect("cbindgen.toml");
     let bindings = cbindgen::Builder::new()
         .with_crate(root)
@@ -84,14 +112,39 @@ fn the_header_is_current() {
         .expect("cbindgen understands the crate");
     let mut fresh = Vec::new();
     bindings.write(&mut fresh);
-    let path = root.join("include/kvma.h");
-    if env::var_os("KVMA_BLESS").is_some() {
-        fs::write(&path, &fresh).expect("include/kvma.h can be written");
+    let fresh = String::from_utf8(fresh).expect("cbindgen writes UTF-8");
+
+    let outline = fs::read_to_string(root.join("header.outline")).expect("header.outline");
+    let parts = outline::parts(&outline);
+    let mut items = items::items(&fresh);
+    items.push(version());
+    let mut pool = Pool::new(items);
+    let mut headers: Vec<(String, String)> = parts
+        .iter()
+        .map(|part| (format!("kvma/{}", part.file), outline::header(part, &mut pool)))
+        .collect();
+    assert!(pool.left().is_empty(), "in no header, add to header.outline: {:?}", pool.left());
+    headers.push(("kvma.h".into(), outline::all(&parts)));
+    headers
+}
+
+#[test]
+fn the_headers_are_current() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for (file, fresh) in headers(root) {
+        let path = root.join("include").join(&file);
+        if env::var_os("KVMA_BLESS").is_some() {
+            fs::create_dir_all(root.join("include/kvma")).expect("a directory");
+            fs::write(&path, &fresh).expect("a header can be written");
+        }
+        let stored = fs::read_to_string(&path).unwrap_or_default();
+        assert!(
+            stored == fresh,
+            "include/{file} is not what the crate says. If the change is meant:\n  \
+             KVMA_BLESS=1 cargo test -p kvma-capi --test header"
+        );
+        let long: Vec<&str> = fresh.lines().filter(|line| line.chars().count() > 100).collect();
+        assert!(long.is_empty(), "{file}: {long:?}");
+        assert!(!fresh.contains("//"), "{file}: a comment that C90 does not know");
     }
-    let stored = fs::read(&path).unwrap_or_default();
-    assert!(
-        stored == fresh,
-        "include/kvma.h is not what the crate says. If the change is meant:\n  \
-         KVMA_BLESS=1 cargo test -p kvma-capi --test header"
-    );
 }
