@@ -71,8 +71,8 @@ impl<R: GuestMemoryRegion> GuestRegionCollection<R> {
     /// # Errors
     ///
     /// [`NoMemoryRegion`](GuestRegionCollectionError::NoMemoryRegion) for none, or for one that
-    /// cannot be held; [`UnsortedMemoryRegions`](GuestRegionCollectionError::UnsortedMemoryRegions);
-    /// [`MemoryRegionOverlap`](GuestRegionCollectionError::MemoryRegionOverlap).
+    /// cannot be held; [`MemoryRegionOverlap`](GuestRegionCollectionError::MemoryRegionOverlap), or
+    /// [`UnsortedMemoryRegions`](GuestRegionCollectionError::UnsortedMemoryRegions).
     pub fn from_regions(regions: Vec<R>) -> Result<Self, GuestRegionCollectionError> {
         Self::from_arc_regions(regions.into_iter().map(Arc::new).collect())
     }
