@@ -57,7 +57,6 @@ mod range;
 #[cfg(feature = "range-map")]
 pub mod range_map;
 mod split_merge;
-#[allow(unsafe_code)]
 mod sync;
 mod tree;
 mod update;

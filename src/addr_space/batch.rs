@@ -51,7 +51,7 @@ impl<M: HasVmMap, L: RawLock> AddrSpace<M, L> {
             if progress == Progress::Done {
                 return Ok(());
             }
-            update.settle(nodes);
+            update.finish_batch(nodes);
         }
     }
 

@@ -231,7 +231,7 @@ impl<T: Content> Tree<T> {
 ///
 /// The section begins *before* the code runs, since the code may drop data that a reader is about
 /// to pin. While the generation is even, the key in the node is that of data which exists: that is
-/// what `lookup_pinned` relies on, see the module `pinned`.
+/// what `FoundKey::pinned` relies on.
 ///
 /// # Safety
 ///
@@ -259,7 +259,7 @@ unsafe fn change_data<T: Content, R>(
                 node.hot()
             } else {
                 // SAFETY: an entry's data, and the borrow of the code that panicked has ended.
-                T::store(&node.words, &node.attrs(), T::key(unsafe { node.data() }))
+                node.store(&node.attrs(), Node::<T>::key_of(unsafe { node.data() }))
             };
             node.write_end(hot, self.pending_flushes);
         }
@@ -271,7 +271,7 @@ unsafe fn change_data<T: Content, R>(
     let data = unsafe { node.data_mut() };
     let result = change(data);
     end.in_key = true;
-    let key = T::key(data);
+    let key = Node::<T>::key_of(data);
     core::mem::forget(end);
     (result, key)
 }
@@ -337,13 +337,14 @@ impl<'t, T: Content> CursorMut<'t, T> {
         self.entry()
     }
 
-    /// Replaces the attributes. Nothing happens at the end.
+    /// Replaces the attributes. Nothing happens at the end, and to a claim.
     pub(crate) fn set_attrs(&mut self, attrs: T::Attrs) {
         let Some(entry) = self.entry() else { return };
-        let key = entry.data().map_or(0, T::key);
+        let Some(data) = entry.data() else { return };
+        let key = Node::<T>::key_of(data);
         let node = entry.node;
         node.write_begin();
-        let hot = T::store(&node.words, &attrs, key);
+        let hot = node.store(&attrs, key);
         node.write_end(hot, self.tree.pending_flushes());
     }
 
@@ -368,7 +369,7 @@ impl<'t, T: Content> CursorMut<'t, T> {
         let (result, key) = unsafe { change_data(node, self.tree.pending_flushes(), change) };
         node.start.update(range.start);
         node.end.update(range.end);
-        let hot = T::store(&node.words, &attrs, key);
+        let hot = node.store(&attrs, key);
         node.write_end(hot, self.tree.pending_flushes());
         let pages = range.len();
         // SAFETY: both are linked.
@@ -429,7 +430,7 @@ impl<'t, T: Content> CursorMut<'t, T> {
         // SAFETY: an entry, and we have the tree to ourselves.
         let (right, key) = unsafe { change_data(node, self.tree.pending_flushes(), split) };
         node.end.set(page);
-        let hot = T::store(&node.words, &left_attrs, key);
+        let hot = node.store(&left_attrs, key);
         node.write_end(hot, self.tree.pending_flushes());
         // SAFETY: linked, and not the last.
         let next = unsafe { successor(node) };
@@ -467,7 +468,7 @@ impl<'t, T: Content> CursorMut<'t, T> {
         // The right one stays as it is, changing for readers, for good.
         let (detached, _) = self.tree.unlink(self.at, Number::ZERO);
         left.end.set(range.end);
-        let hot = T::store(&left.words, &attrs, key);
+        let hot = left.store(&attrs, key);
         left.write_end(hot, self.tree.pending_flushes());
         self.tree.pages += range.len();
         self.at = left_at;
@@ -478,12 +479,12 @@ impl<'t, T: Content> CursorMut<'t, T> {
     /// else nothing happens, and the data is dropped.
     pub(crate) fn fill_claim(&mut self, attrs: T::Attrs, data: T::Data) {
         let Some(claim) = self.entry().filter(|entry| entry.is_claim()) else { return };
-        let key = T::key(&data);
+        let key = Node::<T>::key_of(&data);
         let node = claim.node;
         node.write_begin();
         // SAFETY: a claim holds no data, and we have the tree to ourselves.
         unsafe { node.put_data(data) };
-        let hot = T::store(&node.words, &attrs, key);
+        let hot = node.store(&attrs, key);
         node.write_end(hot, self.tree.pending_flushes());
     }
 

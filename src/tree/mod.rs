@@ -36,7 +36,7 @@ pub(crate) use self::gap::GapQuery;
 use self::link_ops::{Handle, TreeAdapter};
 pub use self::lookup::{Busy, Token};
 pub(crate) use self::lookup::{Hit, Peek, Published};
-use crate::node::{Content, DetachedNode, FreeNode, NO_DATA, Node};
+use crate::node::{Content, DetachedNode, FreeNode, Node};
 use crate::position::Number;
 use crate::range::PageRange;
 use crate::sync::{Link, Word, unique};
@@ -363,7 +363,7 @@ impl<T: Content> Tree<T> {
         attrs: T::Attrs,
         data: Option<T::Data>,
     ) -> NonNull<Node<T>> {
-        let key = data.as_ref().map_or(0, T::key);
+        let key = data.as_ref().map_or(0, Node::<T>::key_of);
         let new = free.into_raw();
         // SAFETY: a free node is valid, ours alone, and holds no data.
         unsafe {
@@ -374,13 +374,12 @@ impl<T: Content> Tree<T> {
             node.gap.set(gap);
             node.max_gap.set(Number::ZERO);
             node.tree.set(self.number);
-            let hot = T::store(&node.words, &attrs, key);
             let hot = match data {
                 Some(data) => {
                     node.put_data(data);
-                    hot
+                    node.store(&attrs, key)
                 }
-                None => hot | NO_DATA,
+                None => node.store_claim(&attrs),
             };
             node.write_end(hot, self.pending_flushes());
         }

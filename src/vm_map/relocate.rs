@@ -72,7 +72,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
             });
             let any = events.clone().next().is_some();
             let plan = Plan::new(events).needs(nodes);
-            let plan = plan.covers(any.then_some(range)).covers(any.then_some(target));
+            let plan = plan.revokes(any.then_some(range)).revokes(any.then_some(target));
             let ready = plan.ready(&map.alloc, update)?;
             ready.apply(map, update, |edit| match source {
                 SourceRange::Unmap => {

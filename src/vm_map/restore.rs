@@ -61,7 +61,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
             let all = map.tree.space();
             let nodes = map.restore_cost(saved, &same);
             let plan = Plan::new(map.restore_events(saved, &same)).needs(nodes);
-            let ready = plan.covers(Some(all)).ready(&map.alloc, update)?;
+            let ready = plan.revokes(Some(all)).ready(&map.alloc, update)?;
             ready.apply(map, update, |edit| {
                 edit.unmap_unlike(saved, &same);
                 edit.protect_unlike(saved, &same);

@@ -57,7 +57,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
                 let pieces = removal.pieces.clone();
                 let any = pieces.clone().next().is_some();
                 let plan = Plan::new(removal.events()).needs(removal.nodes);
-                let plan = plan.covers(any.then_some(range));
+                let plan = plan.revokes(any.then_some(range));
                 let page = map.page;
                 let arriving = pieces.clone().map(|piece| {
                     let moved = piece.range().page_range().moved(range.start, goal.start);
@@ -67,7 +67,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
                 // Until the kernel has put the pages there, and longer, no fault may bring in
                 // others.
                 let target_plan = Plan::new(arriving).needs(pieces.clone().count());
-                let target_plan = target_plan.covers(any.then_some(goal));
+                let target_plan = target_plan.revokes(any.then_some(goal));
 
                 let prepared = plan.prepare(&map.alloc, update)?;
                 let target_ready = target_plan.ready(&target.alloc, target_update)?;

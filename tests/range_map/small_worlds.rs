@@ -143,8 +143,8 @@ fn on_model<P: Policy>(cells: &mut Cells, op: Op) {
     let all = entries::<P>(cells);
     match op {
         Op::Insert(first, last, kind) => {
-            for key in first..=last {
-                cells[key] = Some(P::ahead(value::<P>(first, kind), key - first));
+            for (ahead, cell) in cells[first..=last].iter_mut().enumerate() {
+                *cell = Some(P::ahead(value::<P>(first, kind), ahead));
             }
         }
         Op::Remove(first, last) => cells[first..=last].fill(None),
@@ -155,8 +155,8 @@ fn on_model<P: Policy>(cells: &mut Cells, op: Op) {
         }
         Op::Rewrite => {
             for (first, last, _) in all {
-                for key in first..=last {
-                    cells[key] = Some(value::<P>(key, 0));
+                for (key, cell) in (first..).zip(&mut cells[first..=last]) {
+                    *cell = Some(value::<P>(key, 0));
                 }
             }
         }

@@ -155,7 +155,7 @@ impl World {
         let index = |vma: &Vma<'_, Tag>| (vma.start() - config.start) / config.page;
         Ok(match *op {
             Op::MapAny(search, len, attrs, file, merge) => {
-                self.map_any(map, &search.bytes(&config), bytes(len), &attrs, file, merge, update)
+                self.map_any(map, &search.bytes(&config), bytes(len), (&attrs, file), merge, update)
             }
             Op::MapAt { replace, at, len, attrs, file, merge } => {
                 let placement = place(replace, addr(at));
@@ -234,8 +234,7 @@ impl World {
         map: &mut Map,
         search: &ByteSearch,
         len: u64,
-        attrs: &AttrsSpec,
-        file: u32,
+        (attrs, file): (&AttrsSpec, u32),
         merge: Merge,
         update: &mut U,
     ) -> Result<u64, OpError>
