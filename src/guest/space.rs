@@ -292,7 +292,7 @@ impl<D, A: GuestAlloc<D>, L: RawLock> AddrSpace<Guest<D, A>, L> {
             };
             // Some more, for what is added meanwhile.
             let room = super::snapshot::Room::new(count + count / 8 + 4)?;
-            let mut guest = self.begin();
+            let mut guest = self.lock_for_change();
             let old = guest.fill(room);
             drop(guest);
             drop(old);

@@ -216,8 +216,8 @@ impl<'g, T, D: StaticDomain> Pinned<'g, T, D> {
     ///
     /// # Safety
     ///
-    /// A [`Shared`] with the same `T` and `D`, whose object is at that address, existed at some time
-    /// after the guard was made.
+    /// A [`Shared`] with the same `T` and `D`, whose object is at that address, existed at some
+    /// time after the guard was made.
     #[inline]
     pub(crate) unsafe fn from_exposed_addr(addr: usize, _guard: &'g Guard<D>) -> Self {
         let object = ptr::with_exposed_provenance_mut::<Object<T>>(addr);
