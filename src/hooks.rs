@@ -13,10 +13,10 @@
 //! ```
 //!
 //! - `prepare` is called for every event of the operation, in the order in which the events will
-//!   come. If one is refused, those before it are cancelled by the operation, in the same order, and
-//!   the operation returns the hook's error. The refused one is not: what it had got ready before
-//!   it refused, it has to undo itself. Where an [`Update`](crate::Update) carries several
-//!   operations, what those before have prepared is done, and stays.
+//!   come. If one is refused, the operation cancels those before it, in the same order, and returns
+//!   the hook's error. The refused one is not cancelled: what it had got ready before it refused,
+//!   it has to undo itself. Where an [`Update`](crate::Update) carries several operations, what
+//!   those before have prepared is done, and stays.
 //! - Replacing a mapping ([`Placement::Fixed`](crate::Placement::Fixed)) prepares `Unmap` for each
 //!   piece that goes, then `Map`; then tells `on_unmap` for each, `flush_begin`, and `on_map`.
 //! - The piece that `on_map` is given has the range and attributes of the new mapping, and the data

@@ -97,7 +97,7 @@ impl PendingFlushes {
     /// Whoever changed the node took its slot first, so the reader, who acquired the node, sees the
     /// slot in use, or sees the end of that flush and everything before it.
     #[inline]
-    pub(crate) fn cover(&self, set: u32, page: u64) -> bool {
+    pub(crate) fn is_pending_at(&self, set: u32, page: u64) -> bool {
         set != 0 && self.any_covers(set, page)
     }
 

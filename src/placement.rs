@@ -213,18 +213,8 @@ impl MapRequest<()> {
 impl<V> MapRequest<V> {
     /// Sets the user data.
     pub fn with_data<W>(self, data: W) -> MapRequest<W> {
-        let placement = self.placement;
-        self.map_data(placement, |_| data)
-    }
-
-    /// Sets the placement, and changes the data.
-    pub(crate) fn map_data<W>(
-        self,
-        placement: Placement,
-        change: impl FnOnce(V) -> W,
-    ) -> MapRequest<W> {
-        let Self { len, attrs, data, merge, .. } = self;
-        MapRequest { placement, len, attrs, data: change(data), merge }
+        let Self { placement, len, attrs, merge, .. } = self;
+        MapRequest { placement, len, attrs, data, merge }
     }
 
     /// Returns the place.

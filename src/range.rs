@@ -233,9 +233,11 @@ impl VmRange {
     }
 
     /// Returns the last byte.
+    #[inline]
     pub const fn last(self) -> u64 {
-        // The constructors have checked that the last page exists.
-        self.start + ((self.count - 1) << self.page.shift) + (self.page.bytes() - 1)
+        // The constructors have checked that the last page exists. The end, and the length of a
+        // whole space, may be 2^64, of which zero is left.
+        self.start.wrapping_add(self.count << self.page.shift).wrapping_sub(1)
     }
 
     /// Returns the address right behind the last byte; `None` where that is 2^64.
@@ -254,6 +256,7 @@ impl VmRange {
     }
 
     /// Returns `true` if `addr` lies in the range.
+    #[inline]
     pub const fn contains(self, addr: u64) -> bool {
         self.start <= addr && addr <= self.last()
     }

@@ -119,7 +119,12 @@ type CanMerge<T> = fn(
     PageRange<<T as Content>::Position>,
 ) -> Result<(), Error>;
 
-fn may_merge<T: SplitMerge>(
+/// Checks that two entries meet, that both hold data, and that the policy lets them merge.
+///
+/// # Errors
+///
+/// Says why not.
+fn check_merge<T: SplitMerge>(
     can_merge: CanMerge<T>,
     context: T::Context,
     left: EntryRef<'_, T>,
@@ -141,6 +146,34 @@ fn may_merge<T: SplitMerge>(
         (&right_attrs, right_data),
         right_range,
     )
+}
+
+/// Returns `true` if a new entry may be merged into `left`, which it meets.
+fn merges_above<T: SplitMerge>(
+    context: T::Context,
+    left: EntryRef<'_, T>,
+    range: PageRange<T::Position>,
+    new: Parts<'_, T>,
+) -> bool {
+    let (left_range, left_attrs) = (left.range(), left.attrs());
+    left_range.end == range.start
+        && left.data().is_some_and(|data| {
+            T::can_merge(context, (&left_attrs, data), left_range, new, range).is_ok()
+        })
+}
+
+/// Returns `true` if a new entry may be merged with `right`, which it meets.
+fn merges_below<T: SplitMerge>(
+    context: T::Context,
+    range: PageRange<T::Position>,
+    new: Parts<'_, T>,
+    right: EntryRef<'_, T>,
+) -> bool {
+    let (right_range, right_attrs) = (right.range(), right.attrs());
+    right_range.start == range.end
+        && right.data().is_some_and(|data| {
+            T::can_merge(context, new, range, (&right_attrs, data), right_range).is_ok()
+        })
 }
 
 impl<T: SplitMerge> Tree<T> {
@@ -172,69 +205,20 @@ impl<T: SplitMerge> Tree<T> {
         range: PageRange<T::Position>,
         store: &mut NodeStore<T, A>,
     ) {
-        let context = self.context();
         let mut cursor = self.cursor(range.start);
         while let Some(entry) = cursor.entry() {
-            let (whole, attrs) = (entry.range(), entry.attrs());
+            let whole = entry.range();
             if whole.start >= range.end {
                 return;
             }
+            let piece = whole.intersect(range);
             if entry.is_claim() {
                 cursor.move_next();
-                continue;
-            }
-            let piece = whole.intersect(range);
-            if piece == whole {
+            } else if piece == whole {
                 if let Some(node) = cursor.remove() {
                     store.removed.push(node);
                 }
-                continue;
-            }
-            let Some(free) = store.free.take() else {
-                debug_assert!(false, "remove_range without its nodes");
-                return;
-            };
-            let (head, tail) = (piece.start - whole.start, piece.end - whole.start);
-            let piece_attrs = T::advance(context, attrs, head);
-            if piece.end == whole.end {
-                let keep = PageRange::new(whole.start, piece.start);
-                let split =
-                    cursor.change(keep, attrs, |data| T::split(context, data, whole, piece.start));
-                if let Some(data) = split {
-                    store.removed.push(free.fill(piece, piece_attrs, data));
-                }
-                cursor.move_next();
-            } else if piece.start == whole.start {
-                let keep = PageRange::new(piece.end, whole.end);
-                let tail_attrs = T::advance(context, attrs, tail);
-                let split = cursor.change(keep, tail_attrs, |data| {
-                    let rest = T::split(context, data, whole, piece.end);
-                    core::mem::replace(data, rest)
-                });
-                if let Some(data) = split {
-                    store.removed.push(free.fill(piece, piece_attrs, data));
-                }
-                return;
-            } else {
-                let Some(second) = store.free.take() else {
-                    debug_assert!(false, "remove_range without its nodes");
-                    store.free.put(free);
-                    return;
-                };
-                let keep = PageRange::new(whole.start, piece.start);
-                let split = cursor.change(keep, attrs, |data| {
-                    let mut middle = T::split(context, data, whole, piece.start);
-                    let above = PageRange::new(piece.start, whole.end);
-                    let rest = T::split(context, &mut middle, above, piece.end);
-                    (middle, rest)
-                });
-                cursor.move_next();
-                if let Some((middle, rest)) = split {
-                    let above = PageRange::new(piece.end, whole.end);
-                    let attrs = T::advance(context, attrs, tail);
-                    cursor.insert_before(second, above, attrs, Some(rest));
-                    store.removed.push(free.fill(piece, piece_attrs, middle));
-                }
+            } else if !cursor.remove_piece(piece, store) {
                 return;
             }
         }
@@ -253,48 +237,34 @@ impl<T: SplitMerge> Tree<T> {
     ) -> Option<EntryRef<'_, T>> {
         let context = self.context();
         let mut cursor = self.cursor(range.start);
-        if merge.left() {
-            let met = cursor.prev().filter(|left| left.range().end == range.start);
-            let merged = met.filter(|left| {
-                let left_attrs = left.attrs();
-                left.data().is_some_and(|left_data| {
-                    let parts = (&left_attrs, left_data);
-                    T::can_merge(context, parts, left.range(), (&attrs, &data), range).is_ok()
-                })
+        if merge.left()
+            && let Some(left) = cursor.prev()
+            && merges_above(context, left, range, (&attrs, &data))
+        {
+            let (left_range, left_attrs) = (left.range(), left.attrs());
+            cursor.move_prev();
+            let both = PageRange::new(left_range.start, range.end);
+            cursor.change(both, left_attrs, |left| {
+                T::merge(context, left, left_range, &mut data, range);
             });
-            if let Some(left) = merged {
-                let (left_range, left_attrs) = (left.range(), left.attrs());
-                cursor.move_prev();
-                let whole = PageRange::new(left_range.start, range.end);
-                cursor.change(whole, left_attrs, |left| {
-                    T::merge(context, left, left_range, &mut data, range);
-                });
-                store.put_unused(range, attrs, data);
-                if merge.right() {
-                    let _ = cursor.merge_next(store);
-                }
-                return cursor.into_entry();
+            store.put_unused(range, attrs, data);
+            if merge.right() {
+                let _ = cursor.merge_next(store);
             }
+            return cursor.into_entry();
         }
-        if merge.right() {
-            let met = cursor.entry().filter(|right| right.range().start == range.end);
-            let merged = met.filter(|right| {
-                let right_attrs = right.attrs();
-                right.data().is_some_and(|right_data| {
-                    let parts = (&right_attrs, right_data);
-                    T::can_merge(context, (&attrs, &data), range, parts, right.range()).is_ok()
-                })
+        if merge.right()
+            && let Some(right) = cursor.entry()
+            && merges_below(context, range, (&attrs, &data), right)
+        {
+            let (right_range, right_attrs) = (right.range(), right.attrs());
+            let both = PageRange::new(range.start, right_range.end);
+            cursor.change(both, attrs, |right| {
+                core::mem::swap(right, &mut data);
+                T::merge(context, right, range, &mut data, right_range);
             });
-            if let Some(right) = merged {
-                let (right_range, right_attrs) = (right.range(), right.attrs());
-                let whole = PageRange::new(range.start, right_range.end);
-                cursor.change(whole, attrs, |right| {
-                    core::mem::swap(right, &mut data);
-                    T::merge(context, right, range, &mut data, right_range);
-                });
-                store.put_unused(right_range, right_attrs, data);
-                return cursor.into_entry();
-            }
+            store.put_unused(right_range, right_attrs, data);
+            return cursor.into_entry();
         }
         let Some(free) = store.free.take() else {
             debug_assert!(false, "insert without its node");
@@ -343,7 +313,7 @@ impl<T: SplitMerge> Tree<T> {
                 continue;
             }
             let piece = whole.intersect(range);
-            let ahead = piece.start - whole.start;
+            let piece_offset = piece.start - whole.start;
             if piece.start > whole.start && !cursor.split_at(piece.start, &mut store.free) {
                 return;
             }
@@ -353,9 +323,9 @@ impl<T: SplitMerge> Tree<T> {
                 }
                 cursor.move_prev();
             }
-            cursor.set_attrs(T::advance(context, attrs, ahead));
+            cursor.set_attrs(T::advance(context, attrs, piece_offset));
             if let Some(entry) = cursor.entry() {
-                changed(entry, T::advance(context, old, ahead));
+                changed(entry, T::advance(context, old, piece_offset));
             }
             let _ = cursor.merge_prev(store);
             cursor.move_next();
@@ -407,13 +377,64 @@ impl<T: SplitMerge> Tree<T> {
     /// Says why not.
     pub(crate) fn can_merge_at(&self, page: T::Position) -> Result<(), Error> {
         match (self.find_before(page), self.find(page)) {
-            (Some(left), Some(right)) => may_merge(T::can_merge, self.context(), left, right),
+            (Some(left), Some(right)) => check_merge(T::can_merge, self.context(), left, right),
             _ => Err(Error::NotAdjacent),
         }
     }
 }
 
 impl<T: SplitMerge> CursorMut<'_, T> {
+    /// Removes `piece`, which is a part of the entry here, into the store, and moves to the first
+    /// entry behind it. Returns `false`, and nothing happens, without the nodes: one, or two if the
+    /// piece is in the middle.
+    fn remove_piece<A: NodeAlloc<T>>(
+        &mut self,
+        piece: PageRange<T::Position>,
+        store: &mut NodeStore<T, A>,
+    ) -> bool {
+        let Some(entry) = self.entry() else { return false };
+        let (whole, attrs, context) = (entry.range(), entry.attrs(), self.context());
+        let Some(node) = store.free.take() else {
+            debug_assert!(false, "remove_piece without its node");
+            return false;
+        };
+        let head = PageRange::new(whole.start, piece.start);
+        let tail = PageRange::new(piece.end, whole.end);
+        let attrs_at = |page| T::advance(context, attrs, page - whole.start);
+        let removed = if tail.is_empty() {
+            let removed =
+                self.change(head, attrs, |data| T::split(context, data, whole, piece.start));
+            self.move_next();
+            removed
+        } else if head.is_empty() {
+            self.change(tail, attrs_at(tail.start), |data| {
+                let rest = T::split(context, data, whole, tail.start);
+                core::mem::replace(data, rest)
+            })
+        } else {
+            let Some(tail_node) = store.free.take() else {
+                debug_assert!(false, "remove_piece without its second node");
+                store.free.put(node);
+                return false;
+            };
+            let split = self.change(head, attrs, |data| {
+                let mut middle = T::split(context, data, whole, piece.start);
+                let above = PageRange::new(piece.start, whole.end);
+                let rest = T::split(context, &mut middle, above, tail.start);
+                (middle, rest)
+            });
+            self.move_next();
+            split.map(|(middle, rest)| {
+                self.insert_before(tail_node, tail, attrs_at(tail.start), Some(rest));
+                middle
+            })
+        };
+        if let Some(data) = removed {
+            store.removed.push(node.fill(piece, attrs_at(piece.start), data));
+        }
+        true
+    }
+
     /// Splits the entry here at `page`, which lies strictly inside it, and moves to the right part.
     /// Returns `false`, and nothing happens, without a node.
     fn split_at<A: NodeAlloc<T>>(
@@ -466,7 +487,7 @@ impl<T: SplitMerge> CursorMut<'_, T> {
             return Err(Error::NotAdjacent);
         };
         let context = self.context();
-        may_merge(can_merge, context, left, right)?;
+        check_merge(can_merge, context, left, right)?;
         let (left_range, right_range) = (left.range(), right.range());
         let merged = self.merge_into_prev(|left, right| {
             T::merge(context, left, left_range, right, right_range);

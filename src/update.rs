@@ -139,7 +139,7 @@ impl<'h, V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone, H: Hooks<V> + ?Sized> Upd
     /// Makes this update's flush cover `range`, before a change takes rights away there: until the
     /// flush has ended, readers get no valid tokens for VMAs that have changed there.
     #[inline]
-    pub(crate) fn cover(&mut self, tree: &Tree<VmaNode<V>>, range: PageRange) {
+    pub(crate) fn extend_flush(&mut self, tree: &Tree<VmaNode<V>>, range: PageRange) {
         let Some(flushes) = self.flushes else { return };
         match self.owed.slot {
             Some(slot) => flushes.extend(slot, range),
@@ -166,17 +166,17 @@ impl<'h, V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone, H: Hooks<V> + ?Sized> Upd
         }
     }
 
-    /// Does what is owed so far, and keeps up to `keep` nodes for the next operation.
-    pub(crate) fn settle(&mut self, keep: usize) {
+    /// Does what is owed so far, and keeps up to `keep` nodes for the next batch.
+    pub(crate) fn finish_batch(&mut self, keep: usize) {
         if self.owed.is_owing() {
-            self.pay();
+            self.flush_and_release();
         }
         self.owed.rejected.clear();
         self.owed.nodes.trim(keep);
     }
 
     /// Waits for the flush and releases what was removed. The nodes stay.
-    fn pay(&mut self) {
+    fn flush_and_release(&mut self) {
         self.end_flush();
         if self.owed.flush == Flush::Interrupted {
             self.owed.nodes.removed.leak();
@@ -199,7 +199,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone, H: Hooks<V> + ?Sized> Drop
     fn drop(&mut self) {
         // Nodes and data that are left go with the fields.
         if self.owed.is_owing() {
-            self.pay();
+            self.flush_and_release();
         }
     }
 }

@@ -7,6 +7,9 @@ use core::ptr::NonNull;
 use engine::Error;
 use engine::node::{Content, Node, NodeAlloc};
 
+use crate::status::Failure;
+use crate::table::{self, Table};
+
 /// An allocator. Both functions are needed. NULL where an allocator is asked for means
 /// `aligned_alloc` and `free` of the C library; a library built for kernels has none, and answers
 /// `KVMA_NULL_POINTER`.
@@ -16,6 +19,8 @@ use engine::node::{Content, Node, NodeAlloc};
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct kvma_allocator {
+    /// The size of this table in bytes. Later versions of it may have more fields at its end.
+    pub size: usize,
     /// Returns `size` bytes at a multiple of `align`, or NULL if there is no memory. `align` is a
     /// power of two of at most 64, and `size` a multiple of it. Memory that is not aligned so is
     /// given back at once and counts as none.
@@ -27,6 +32,11 @@ pub struct kvma_allocator {
     >,
     /// Passed to both.
     pub ctx: *mut c_void,
+}
+
+// SAFETY: it begins with its size; functions and pointers may be zero.
+unsafe impl Table for kvma_allocator {
+    const FIRST: usize = size_of::<Self>();
 }
 
 /// The C library's functions. The header would declare them anew.
@@ -87,11 +97,26 @@ impl Memory {
         return None;
     }
 
-    /// Returns the caller's allocator, or the C library's for NULL. `None` if a function is
-    /// missing.
-    pub(crate) fn from_table(table: Option<&kvma_allocator>) -> Option<Self> {
-        let Some(table) = table else { return Self::default() };
-        Some(Self { alloc: table.alloc?, free: table.free?, ctx: table.ctx })
+    /// Returns the caller's allocator, or the C library's for NULL.
+    ///
+    /// # Errors
+    ///
+    /// `Null` if a function is missing, or there is no C library, and `Argument` for a table whose
+    /// size makes no sense.
+    ///
+    /// # Safety
+    ///
+    /// `table` is NULL, or points to a table as its documentation says.
+    pub(crate) unsafe fn from_table(table: *const kvma_allocator) -> Result<Self, Failure> {
+        // SAFETY: this function's contract.
+        let memory = match unsafe { table::copy(table) }? {
+            Some(kvma_allocator { alloc: Some(alloc), free: Some(free), ctx, .. }) => {
+                Some(Self { alloc, free, ctx })
+            }
+            Some(_) => None,
+            None => Self::default(),
+        };
+        memory.ok_or(Failure::Null)
     }
 
     /// Allocates memory for a `T`, uninitialised.

@@ -10,6 +10,7 @@ use engine::{Attrs, Errno, Event, Hooks, NoHooks, Piece};
 use crate::attrs::{AsPointer, KVMA_EXEC, kvma_attrs, kvma_piece, kvma_range};
 use crate::boundary::write_out;
 use crate::status::Failure;
+use crate::table::{self, Table};
 
 /// The piece is going to be mapped.
 pub const KVMA_EVENT_MAP: u32 = 0;
@@ -89,6 +90,8 @@ fn advice_number(advice: Advice) -> u32 {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct kvma_hooks {
+    /// The size of this table in bytes. Later versions of it may have more fields at its end.
+    pub size: usize,
     /// Gets ready for a step: page-table pages, limits. Returns 0, or an errno of either sign to
     /// refuse the change; the call then answers with that errno as a negative status.
     pub prepare: Option<unsafe extern "C" fn(udata: *mut c_void, event: *const kvma_event) -> i32>,
@@ -150,26 +153,27 @@ pub unsafe extern "C" fn kvma_event_gains_exec(
     true
 }
 
+// SAFETY: it begins with its size; functions, pointers and `bool` may be zero.
+unsafe impl Table for kvma_hooks {
+    const FIRST: usize = size_of::<Self>();
+}
+
 /// A copy of the kernel's table, or an empty one.
 pub(crate) struct HookTable(kvma_hooks);
 
 impl HookTable {
     /// Copies the table. Its functions are called later, as its documentation says.
-    pub(crate) fn new(hooks: Option<&kvma_hooks>) -> Self {
-        Self(hooks.copied().unwrap_or(kvma_hooks {
-            prepare: None,
-            cancel: None,
-            on_map: None,
-            on_unmap: None,
-            on_protect: None,
-            on_relocate: None,
-            on_advise: None,
-            flush_begin: None,
-            flush_wait: None,
-            release: None,
-            udata: core::ptr::null_mut(),
-            write_xor_exec: false,
-        }))
+    ///
+    /// # Errors
+    ///
+    /// `Argument` for a table whose size makes no sense.
+    ///
+    /// # Safety
+    ///
+    /// `hooks` is NULL, or points to a table as its documentation says.
+    pub(crate) unsafe fn new(hooks: *const kvma_hooks) -> Result<Self, Failure> {
+        // SAFETY: this function's contract.
+        Ok(Self(unsafe { table::copy(hooks) }?.unwrap_or_else(kvma_hooks::zero)))
     }
 }
 

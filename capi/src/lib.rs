@@ -30,6 +30,7 @@
 //! Each line uses the ones above it only.
 //!
 //! - `status`, `version`
+//! - `table`
 //! - `alloc`, `cell`
 //! - `boundary`, `attrs`
 //! - `user_data`, `walk`, `stored_update`, `proc_maps`, `hooks`
@@ -56,6 +57,7 @@ pub mod proc_maps;
 pub mod request;
 pub mod status;
 mod stored_update;
+mod table;
 pub mod user_data;
 pub mod version;
 pub mod vm;

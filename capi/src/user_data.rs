@@ -5,6 +5,7 @@ use core::ffi::c_void;
 use engine::{VmRange, VmaData};
 
 use crate::attrs::{AsPointer, kvma_range};
+use crate::table::{self, Table};
 
 /// Says what becomes of the user data, the pointers that the kernel hangs on VMAs, when VMAs are
 /// split, merged, copied, moved and removed. Every function may be NULL. All but `drop` run in the
@@ -18,6 +19,8 @@ use crate::attrs::{AsPointer, kvma_range};
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct kvma_data_ops {
+    /// The size of this table in bytes. Later versions of it may have more fields at its end.
+    pub size: usize,
     /// Called when the VMA over `range` is split: `data` keeps what lies below `at`, and the
     /// pointer for the rest is returned. NULL: both have the same pointer.
     pub split: Option<
@@ -76,8 +79,14 @@ pub struct kvma_data_ops {
     pub udata: *mut c_void,
 }
 
+// SAFETY: it begins with its size; functions and pointers may be zero.
+unsafe impl Table for kvma_data_ops {
+    const FIRST: usize = size_of::<Self>();
+}
+
 /// The table of a map that was made without one.
 pub(crate) static PLAIN: PlainOps = PlainOps(kvma_data_ops {
+    size: size_of::<kvma_data_ops>(),
     split: None,
     can_merge: None,
     merge: None,
@@ -150,7 +159,9 @@ impl UserData {
 
     fn ops(&self) -> kvma_data_ops {
         // SAFETY: the table is valid as long as the data, by the contract of `new`.
-        unsafe { *self.ops }
+        let ops = unsafe { table::copy(self.ops) };
+        // It was checked when the map was made.
+        ops.ok().flatten().unwrap_or(PLAIN.0)
     }
 }
 

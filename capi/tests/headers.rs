@@ -187,15 +187,61 @@ fn the_readme_is_right() {
     }
     let readme = fs::read_to_string(cc::root().join("README.md")).expect("capi/README.md");
     for (language, extension) in [("c", "c"), ("cpp", "cpp")] {
-        let marker = format!("\n```{language}\n");
-        let (_, rest) = readme.split_once(&marker).expect("README.md has a program");
-        let (program, _) = rest.split_once("\n```\n").expect("a program ends");
-        let source = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("readme.{extension}"));
-        fs::write(&source, format!("{program}\n"))
-            .unwrap_or_else(|e| panic!("{}: {e}", source.display()));
+        let source = readme_program(&readme, language, extension);
         let program = cc::compile(&Program { source: &source, link: Link::Static, flags: &[] });
         let program = program.unwrap_or_else(|e| panic!("{e}"));
         let said = cc::run(&mut Command::new(program)).unwrap_or_else(|e| panic!("{e}"));
         assert!(said.contains("0x"), "{said}");
     }
+    let example = fs::read_to_string(cc::root().join("examples/first.c")).expect("the example");
+    let (_, example) = example.split_once('\n').expect("a comment comes first");
+    assert!(readme.contains(&format!("```c\n{example}```\n")), "README.md has examples/first.c");
+}
+
+/// Writes a program of README.md to a file.
+fn readme_program(readme: &str, language: &str, extension: &str) -> PathBuf {
+    let marker = format!("\n```{language}\n");
+    let (_, rest) = readme.split_once(&marker).expect("README.md has a program");
+    let (program, _) = rest.split_once("\n```\n").expect("a program ends");
+    let source = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("readme.{extension}"));
+    fs::write(&source, format!("{program}\n"))
+        .unwrap_or_else(|e| panic!("{}: {e}", source.display()));
+    source
+}
+
+/// The command lines of README.md work as they stand, but for where the libraries were built.
+#[test]
+fn the_readmes_command_lines_work() {
+    if cc::skipped() {
+        return;
+    }
+    let readme = fs::read_to_string(cc::root().join("README.md")).expect("capi/README.md");
+    let libraries = cc::libraries().unwrap_or_else(|e| panic!("{e}"));
+    let program = readme_program(&readme, "cpp", "cpp");
+    let seeds = cc::root().join("tests/c/seeds.c");
+    let mut tried = 0;
+    // What is installed is tried by `install.rs`.
+    let lines = readme.lines().filter(|line| !line.contains("pkg-config"));
+    for (name, line) in lines.flat_map(|line| {
+        let compilers = [("cc ", "gcc"), ("c++ ", "g++")];
+        compilers.into_iter().filter_map(move |(word, name)| Some((name, line.strip_prefix(word)?)))
+    }) {
+        let (line, _comment) = line.split_once(" #").unwrap_or((line, ""));
+        let executable = cc::scratch().expect("a directory").join(format!("line-{tried}"));
+        let mut command = cc::compiler(name).unwrap_or_else(|e| panic!("{e}"));
+        for word in line.split_whitespace() {
+            command.arg(match word {
+                "program.cpp" => program.clone().into_os_string(),
+                "program.c" => seeds.clone().into_os_string(),
+                word => word.replace("target/release", &libraries.display().to_string()).into(),
+            });
+        }
+        let repository = cc::root().parent().expect("the repository");
+        command.current_dir(repository).arg("-o").arg(&executable);
+        cc::run(&mut command).unwrap_or_else(|e| panic!("{e}"));
+        let mut program = Command::new(executable);
+        cc::run(program.env("LD_LIBRARY_PATH", libraries)).unwrap_or_else(|e| panic!("{e}"));
+        tried += 1;
+    }
+    assert_eq!(tried, 3, "C, C++ and libmmap");
 }

@@ -135,6 +135,28 @@ program!(
 );
 
 program!(
+    tables,
+    "c/tables.c",
+    &["-D_GNU_SOURCE"],
+    [allocators, functions_for_user_data, hooks, kernels, files]
+);
+
+program!(
+    wrapper,
+    "cpp/wrapper.cpp",
+    &[],
+    [
+        handles_free_themselves_once,
+        a_failure_leaves_an_empty_handle,
+        statuses_have_words,
+        maps_are_changed_and_walked,
+        an_update_ends_with_its_object,
+        a_map_that_is_in_use_is_not_freed,
+        processes_call_and_fork,
+    ]
+);
+
+program!(
     teardown,
     "c/teardown.c",
     &["-D_GNU_SOURCE"],

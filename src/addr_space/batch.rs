@@ -7,14 +7,11 @@
 //! Replacing ([`Placement::Fixed`](crate::Placement::Fixed)), restoring, forking and protecting are
 //! never done in batches: they hold the lock for as many VMAs as there are.
 
-use super::{AddrSpace, HasVmMap, NODES_PER_OPERATION};
+use super::{AddrSpace, HasVmMap};
 use crate::hooks::Hooks;
-use crate::node::NodeAlloc;
 use crate::range::{PageRange, VmRange};
 use crate::sync::RawLock;
 use crate::update::Update;
-use crate::vm_map::VmMap;
-use crate::vma::{VmaData, VmaNode};
 
 /// The largest number of VMAs for which unmapping, clearing and
 /// [`in_batches`](AddrSpace::in_batches) hold the lock.
@@ -47,11 +44,11 @@ impl<M: HasVmMap, L: RawLock> AddrSpace<M, L> {
         let mut update = self.new_update(hooks);
         loop {
             let _ = update.preallocate(nodes);
-            let progress = batch(&mut self.begin(), &mut update)?;
+            let progress = batch(&mut self.lock_for_change(), &mut update)?;
             if progress == Progress::Done {
                 return Ok(());
             }
-            update.settle(nodes);
+            update.finish_batch(nodes);
         }
     }
 
@@ -91,62 +88,5 @@ impl<M: HasVmMap, L: RawLock> AddrSpace<M, L> {
             rest = PageRange::new(batch.end, rest.end);
             Ok(Progress::with_rest(rest))
         })
-    }
-}
-
-impl<V, A, L> AddrSpace<VmMap<V, A>, L>
-where
-    V: VmaData,
-    A: NodeAlloc<VmaNode<V>> + Clone,
-    L: RawLock,
-{
-    /// Unmaps as [`VmMap::unmap`] does, in batches of at most [`MAX_VMAS_PER_LOCK_HOLD`] VMAs if
-    /// there are more, each with a flush of its own. In that case `prepare` is called for the VMAs
-    /// that are split at the range's ends, and for no others. For all at once, use
-    /// [`update`](Self::update).
-    ///
-    /// # Errors
-    ///
-    /// As [`VmMap::unmap`]. Of several batches, each but the first fails only if another thread has
-    /// mapped or merged a VMA across the range's end meanwhile, and the hooks refuse the piece or
-    /// there is no node for it; the batches before are gone then.
-    pub fn unmap<H: Hooks<V> + ?Sized>(
-        &self,
-        start: u64,
-        len: u64,
-        hooks: &mut H,
-    ) -> Result<u64, H::Error> {
-        self.check_reentry()?;
-        let (mut bytes, mut rest) = (0_u64, None);
-        self.run_batches(NODES_PER_OPERATION, hooks, |map, update| {
-            let limit = MAX_VMAS_PER_LOCK_HOLD;
-            let (pages, above) = match rest {
-                None => map.begin_unmap(start, len, limit, update)?,
-                Some(rest) => map.unmap_batch(rest, limit, update)?,
-            };
-            bytes = bytes.saturating_add(map.bytes(pages));
-            rest = Some(above);
-            Ok(Progress::with_rest(above))
-        })
-        .map(|()| bytes)
-    }
-
-    /// Unmaps everything there is, in batches as [`unmap`](Self::unmap) does. Needs no node. VMAs
-    /// that others map behind the batch that is being unmapped stay.
-    ///
-    /// # Errors
-    ///
-    /// As [`unmap`](Self::unmap).
-    pub fn clear<H: Hooks<V> + ?Sized>(&self, hooks: &mut H) -> Result<u64, H::Error> {
-        self.check_reentry()?;
-        let space = self.inspect(VmMap::space);
-        let Some(len) = space.len() else {
-            // 2^64 bytes: the length does not fit. No VMA need be split in the middle: one that
-            // lies across it is unmapped by two calls.
-            let half = 1 << 63;
-            let low = self.unmap(0, half, hooks)?;
-            return Ok(low.saturating_add(self.unmap(half, half, hooks)?));
-        };
-        self.unmap(space.start(), len, hooks)
     }
 }

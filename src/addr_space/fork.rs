@@ -53,9 +53,9 @@ where
     }
 }
 
-/// The number of counts after which nodes are allocated under the lock. Else a fork might never end
-/// beside threads that keep mapping.
-const MAX_COUNTS: usize = 8;
+/// The number of attempts, of which the last one allocates nodes under the lock. Else a fork might
+/// never end beside threads that keep mapping.
+const MAX_ATTEMPTS: usize = 8;
 
 /// The nodes that are preallocated for an attempt.
 #[derive(Clone, Copy)]
@@ -84,7 +84,7 @@ pub(crate) fn retry_with_nodes<R>(
     first: usize,
     mut attempt: impl FnMut(NodeBudget) -> Result<R, usize>,
 ) -> R {
-    let mut budget = NodeBudget { nodes: first, attempts_left: MAX_COUNTS };
+    let mut budget = NodeBudget { nodes: first, attempts_left: MAX_ATTEMPTS };
     loop {
         budget.attempts_left = budget.attempts_left.saturating_sub(1);
         match attempt(budget) {

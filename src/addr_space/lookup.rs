@@ -3,10 +3,11 @@
 use super::{AddrSpace, HasVmMap};
 use crate::flags::Prot;
 use crate::node::ReadSide;
+use crate::node::pinned_data::PinnedData;
 use crate::range::{PageSize, VmRange};
 use crate::sync::{RawLock, pause};
 use crate::tree::{Busy, Hit, Token};
-use crate::vma::{Attrs, VmaNode, VmaSeen};
+use crate::vma::{Attrs, VmaData, VmaNode};
 
 /// The number of tries without the lock before [`lookup`](AddrSpace::lookup) takes it, and before
 /// [`try_lookup`](AddrSpace::try_lookup) gives up.
@@ -38,9 +39,9 @@ pub struct VmaSnapshot {
 
 impl VmaSnapshot {
     #[inline(always)]
-    fn new(hit: Hit<VmaSeen>, page: PageSize) -> Self {
-        let (attrs, key) = (hit.seen.attrs(), hit.seen.key());
-        Self { range: VmRange::from_pages(hit.range, page), attrs, key, token: hit.token }
+    fn new<V: VmaData, G>(hit: Hit<'_, VmaNode<V>, G>, page: PageSize) -> Self {
+        let range = VmRange::from_pages(hit.range, page);
+        Self { range, attrs: hit.seen.attrs(), key: hit.key.get(), token: hit.token }
     }
 
     /// Returns the VMA's range, in bytes.
@@ -78,6 +79,17 @@ impl VmaSnapshot {
     }
 }
 
+/// What a reader finds who has a guard `G`, in a map `M`.
+type HitOf<'g, M, G> = Hit<'g, VmaNode<<M as HasVmMap>::Data>, G>;
+
+/// Makes a lookup's result of what it has found.
+trait Make<'g, M: HasVmMap, G: 'g, R>: Fn(HitOf<'g, M, G>, PageSize) -> R + Copy {}
+
+impl<'g, M: HasVmMap, G: 'g, R, F> Make<'g, M, G, R> for F where
+    F: Fn(HitOf<'g, M, G>, PageSize) -> R + Copy
+{
+}
+
 impl<M: HasVmMap, L: RawLock> AddrSpace<M, L>
 where
     M::Alloc: ReadSide<VmaNode<M::Data>>,
@@ -95,10 +107,7 @@ where
     /// [`still_valid`](Self::still_valid) that it still is.
     #[inline]
     pub fn lookup(&self, addr: u64) -> Option<VmaSnapshot> {
-        match self.walk(addr) {
-            Ok(found) => found,
-            Err(Busy) => self.lookup_again(addr),
-        }
+        self.look_up(addr, &(), VmaSnapshot::new)
     }
 
     /// Looks up as [`lookup`](Self::lookup) does, but never waits: for faults that may be raised
@@ -110,10 +119,7 @@ where
     /// [`Busy`] when changes were always in the way.
     #[inline]
     pub fn try_lookup(&self, addr: u64) -> Result<Option<VmaSnapshot>, Busy> {
-        match self.walk(addr) {
-            Ok(found) => Ok(found),
-            Err(Busy) => self.walk_again(addr),
-        }
+        self.try_look_up(addr, &(), VmaSnapshot::new)
     }
 
     /// Returns `true` if the VMA that `token` was made for has not changed since, in any way:
@@ -130,20 +136,58 @@ where
         self.published.is_current(token)
     }
 
+    /// Looks up, and returns what `make` makes of the VMA. What is found says that `guard`
+    /// existed before.
+    #[inline(always)]
+    fn look_up<'g, G, R>(
+        &self,
+        addr: u64,
+        guard: &'g G,
+        make: impl Make<'g, M, G, R>,
+    ) -> Option<R> {
+        match self.walk(addr, guard, make) {
+            Ok(found) => found,
+            Err(Busy) => self.look_up_again(addr, guard, make),
+        }
+    }
+
+    /// Looks up as `look_up` does, but never waits.
+    #[inline(always)]
+    fn try_look_up<'g, G, R>(
+        &self,
+        addr: u64,
+        guard: &'g G,
+        make: impl Make<'g, M, G, R>,
+    ) -> Result<Option<R>, Busy> {
+        match self.walk(addr, guard, make) {
+            Ok(found) => Ok(found),
+            Err(Busy) => self.walk_again(addr, guard, make),
+        }
+    }
+
     /// Tries once. Inlined, so that a caller who needs little of the copy does not pay for all of
     /// it.
     #[inline(always)]
-    fn walk(&self, addr: u64) -> Result<Option<VmaSnapshot>, Busy> {
+    fn walk<'g, G, R>(
+        &self,
+        addr: u64,
+        guard: &'g G,
+        make: impl Make<'g, M, G, R>,
+    ) -> Result<Option<R>, Busy> {
         let page = self.published.page_size();
-        self.published
-            .walk(&self.pending_flushes, page.page(addr), |hit| VmaSnapshot::new(hit, page))
+        self.published.walk(&self.pending_flushes, page.page(addr), guard, |hit| make(hit, page))
     }
 
     #[cold]
-    fn walk_again(&self, addr: u64) -> Result<Option<VmaSnapshot>, Busy> {
+    fn walk_again<'g, G, R>(
+        &self,
+        addr: u64,
+        guard: &'g G,
+        make: impl Make<'g, M, G, R>,
+    ) -> Result<Option<R>, Busy> {
         for _ in 1..TRIES {
             pause();
-            if let Ok(found) = self.walk(addr) {
+            if let Ok(found) = self.walk(addr, guard, make) {
                 return Ok(found);
             }
         }
@@ -152,25 +196,89 @@ where
         if !self.published.is_published()
             && let Some(map) = self.inner.try_lock()
         {
-            return Ok(self.look_locked(&map, addr));
+            return Ok(self.look_up_locked(&map, addr, guard, make));
         }
         Err(Busy)
     }
 
     #[cold]
-    fn lookup_again(&self, addr: u64) -> Option<VmaSnapshot> {
-        self.walk_again(addr).unwrap_or_else(|Busy| self.lookup_locked(addr))
+    fn look_up_again<'g, G, R>(
+        &self,
+        addr: u64,
+        guard: &'g G,
+        make: impl Make<'g, M, G, R>,
+    ) -> Option<R> {
+        self.walk_again(addr, guard, make)
+            .unwrap_or_else(|Busy| self.look_up_locked(&self.inner.lock(), addr, guard, make))
     }
 
-    fn lookup_locked(&self, addr: u64) -> Option<VmaSnapshot> {
-        self.look_locked(&self.inner.lock(), addr)
-    }
-
-    fn look_locked(&self, map: &M, addr: u64) -> Option<VmaSnapshot> {
+    fn look_up_locked<'g, G, R>(
+        &self,
+        map: &M,
+        addr: u64,
+        guard: &'g G,
+        make: impl Make<'g, M, G, R>,
+    ) -> Option<R> {
         let map = map.vm_map();
         self.published.publish(map.tree(), map.alloc(), map.page_size());
-        let page = map.page_size().page(addr);
-        let hit = self.published.look(map.tree(), &self.pending_flushes, page);
-        hit.map(|hit| VmaSnapshot::new(hit, map.page_size()))
+        let page = map.page_size();
+        self.published
+            .look(map.tree(), &self.pending_flushes, page.page(addr), guard)
+            .map(|hit| make(hit, page))
     }
+}
+
+/// The guard under which user data of the map `M` is pinned.
+type GuardOf<M> = <<M as HasVmMap>::Data as PinnedData>::Guard;
+
+/// Access to user data of the map `M` while a guard is borrowed.
+type RefOf<'g, M> = <<M as HasVmMap>::Data as PinnedData>::Ref<'g>;
+
+impl<M: HasVmMap, L: RawLock> AddrSpace<M, L>
+where
+    M::Data: PinnedData,
+    M::Alloc: ReadSide<VmaNode<M::Data>>,
+{
+    /// Returns the VMA that holds the byte at `addr`, as [`lookup`](Self::lookup) does, and its
+    /// user data, which is pinned as long as `guard` exists. O(log n). Takes the lock only when
+    /// [`lookup`](Self::lookup) does.
+    ///
+    /// Snapshot and data are of the same time. The data may have been removed from the VMA by the
+    /// time it is used; [`still_valid`](Self::still_valid) tells. One guard serves any number of
+    /// lookups, in all spaces whose data has guards of that type.
+    ///
+    /// See [`pinned`](crate::pinned) for an example.
+    #[inline]
+    pub fn lookup_pinned<'g>(
+        &self,
+        addr: u64,
+        guard: &'g GuardOf<M>,
+    ) -> Option<(VmaSnapshot, RefOf<'g, M>)> {
+        self.look_up(addr, guard, |hit, page| (hit, page)).map(snapshot_and_data)
+    }
+
+    /// Looks up as [`lookup_pinned`](Self::lookup_pinned) does, but never waits: for the same
+    /// places as [`try_lookup`](Self::try_lookup).
+    ///
+    /// # Errors
+    ///
+    /// [`Busy`] if changes were always in the way.
+    #[inline]
+    pub fn try_lookup_pinned<'g>(
+        &self,
+        addr: u64,
+        guard: &'g GuardOf<M>,
+    ) -> Result<Option<(VmaSnapshot, RefOf<'g, M>)>, Busy> {
+        Ok(self.try_look_up(addr, guard, |hit, page| (hit, page))?.map(snapshot_and_data))
+    }
+}
+
+/// Makes the result of a pinned lookup. After the lookup, and not by [`Make`]: the compiler then
+/// leaves out what the caller does not use.
+#[inline(always)]
+fn snapshot_and_data<V: PinnedData>(
+    (hit, page): (Hit<'_, VmaNode<V>, V::Guard>, PageSize),
+) -> (VmaSnapshot, V::Ref<'_>) {
+    let data = hit.key.pinned();
+    (VmaSnapshot::new(hit, page), data)
 }

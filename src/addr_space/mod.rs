@@ -107,6 +107,7 @@ mod batch;
 mod claim;
 mod fork;
 mod pair;
+mod unmap;
 
 use core::fmt;
 use core::ops::{Deref, DerefMut};
@@ -258,7 +259,7 @@ impl<M: HasVmMap, L: RawLock> AddrSpace<M, L> {
         let mut update = self.new_update(hooks);
         // An operation that needs fewer nodes than there are succeeds; the map counts its need.
         let _ = update.preallocate(nodes);
-        let result = change(&mut self.begin(), &mut update);
+        let result = change(&mut self.lock_for_change(), &mut update);
         update.finish();
         result
     }
@@ -276,7 +277,7 @@ impl<M: HasVmMap, L: RawLock> AddrSpace<M, L> {
         let owed = Owed::new(self.published.alloc().clone(), self.published.page_size());
         let mut owing = Owing { owed, flushes: &self.pending_flushes };
         let _ = owing.owed.nodes.free.fill(nodes);
-        let result = change(&mut self.begin(), &mut owing);
+        let result = change(&mut self.lock_for_change(), &mut owing);
         owing.end_flush(wait);
         result
     }
@@ -320,7 +321,7 @@ impl<M: HasVmMap, L: RawLock> AddrSpace<M, L> {
     }
 
     /// Takes the lock for a change.
-    pub(crate) fn begin(&self) -> Change<'_, M, L> {
+    pub(crate) fn lock_for_change(&self) -> Change<'_, M, L> {
         let map = self.inner.lock();
         self.published.write_begin();
         let tree = map.vm_map().tree();

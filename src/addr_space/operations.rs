@@ -194,7 +194,7 @@ where
     /// [`Error::NotMapped`], [`Error::Reentrant`].
     pub fn update_data<R>(&self, addr: u64, change: impl FnOnce(&mut V) -> R) -> Result<R, Error> {
         self.check_reentry()?;
-        self.begin().update_data(addr, change)
+        self.lock_for_change().update_data(addr, change)
     }
 
     /// Returns the number of VMAs. Takes the lock.

@@ -53,15 +53,15 @@ impl<M: HasVmMap, L: RawLock> AddrSpace<M, L> {
         // Locks go in the reverse of the order in which they came: an interrupt-saving one would
         // else restore the wrong state.
         let result = if here < there {
-            let mut map = self.begin();
-            let mut other_map = other.begin();
+            let mut map = self.lock_for_change();
+            let mut other_map = other.lock_for_change();
             let result = change(&mut map, &mut update, &mut other_map, &mut other_update);
             drop(other_map);
             drop(map);
             result
         } else {
-            let mut other_map = other.begin();
-            let mut map = self.begin();
+            let mut other_map = other.lock_for_change();
+            let mut map = self.lock_for_change();
             let result = change(&mut map, &mut update, &mut other_map, &mut other_update);
             drop(map);
             drop(other_map);

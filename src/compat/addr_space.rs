@@ -156,7 +156,7 @@ where
     /// [`Error::Reentrant`].
     pub fn mark_original(&self) -> Result<(), Error> {
         self.check_reentry()?;
-        self.begin().mark_original();
+        self.lock_for_change().mark_original();
         Ok(())
     }
 

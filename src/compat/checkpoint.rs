@@ -117,8 +117,8 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone> Mappings<V, A> {
             let mut then = saved.map.overlapping(from, u64::MAX).peekable();
             space.map.overlapping(from, u64::MAX).find_map(|now| {
                 while then.next_if(|then| then.last() < now.start()).is_some() {}
-                let mark = then.peek()?.data().original;
-                (mark != now.data().original).then(|| (now.range(), mark))
+                let mark = then.peek()?.data().is_original();
+                (mark != now.data().is_original()).then(|| (now.range(), mark))
             })
         });
         Ok(())
@@ -174,9 +174,10 @@ pub(super) fn with_origin<V: VmaData>(
     vma: &Vma<'_, Origin<V>>,
     copy: Option<(Attrs, V)>,
 ) -> Option<(Attrs, Origin<V>)> {
-    copy.map(|(attrs, data)| (attrs, vma.data().with(data)))
+    let annotation = vma.data().annotation;
+    copy.map(|(attrs, data)| (attrs, Origin { annotation, data }))
 }
 
 fn is_same<V: VmaData>(now: &Vma<'_, Origin<V>>, then: &Vma<'_, Origin<V>>) -> bool {
-    now.data().is_same(then.data())
+    now.data().annotation.is_same(&then.data().annotation)
 }

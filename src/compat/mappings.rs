@@ -7,7 +7,7 @@
 use core::fmt;
 use core::ops::RangeInclusive;
 
-use super::origin::{Info, MappingId, Origin};
+use super::origin::{Info, MappingId, MappingOf, Origin};
 use crate::addr_space::HasVmMap;
 use crate::error::Error;
 use crate::flags::Prot;
@@ -109,7 +109,10 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone> Mappings<V, A> {
     ) -> Result<u64, U::Error> {
         let MapRequest { placement, len, attrs, data, merge } = request;
         let id = self.next;
-        let origin = |whole| Origin { id, whole, moved: 0, original: false, data };
+        let origin = |whole| {
+            let annotation = MappingOf { id, whole, moved: 0, original: false };
+            Origin { annotation, data }
+        };
         let addr = update.run(&mut self.map, |map, update| {
             // The address is looked for first: the mapping knows its own base.
             match locate(map, placement, len) {
@@ -245,7 +248,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone> Mappings<V, A> {
     pub fn mark_original(&mut self) {
         self.set_marks(|space, from| {
             let mut vmas = space.map.overlapping(from, u64::MAX);
-            vmas.find(|vma| !vma.data().original).map(|vma| (vma.range(), true))
+            vmas.find(|vma| !vma.data().is_original()).map(|vma| (vma.range(), true))
         });
     }
 
@@ -263,7 +266,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone> Mappings<V, A> {
         &mut self,
         update: &mut U,
     ) -> Result<u64, U::Error> {
-        self.map.retain(|vma| vma.data().original, update)
+        self.map.retain(|vma| vma.data().is_original(), update)
     }
 
     /// Asks `wrong` for the first VMA from an address on that needs another mark, until there is
@@ -272,7 +275,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone> Mappings<V, A> {
         let mut from = Some(self.map.space().start());
         while let Some((range, mark)) = from.and_then(|from| wrong(self, from)) {
             // Cannot fail: `wrong` has just found the VMA.
-            let _ = self.map.update_data(range.start(), |origin| origin.original = mark);
+            let _ = self.map.update_data(range.start(), |origin| origin.annotation.original = mark);
             from = range.end();
         }
     }

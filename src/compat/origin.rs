@@ -5,8 +5,9 @@ use core::fmt;
 use crate::error::Error;
 use crate::flags::Prot;
 use crate::hooks::{Event, Hooks, Piece};
+use crate::node::{Annotated, Annotation};
 use crate::range::VmRange;
-use crate::vma::{Attrs, Backing, VmaData};
+use crate::vma::{Attrs, Backing};
 
 /// Tells mappings apart, in one space and between spaces that were forked from one another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,71 +23,61 @@ pub(super) struct MappingId {
 ///
 /// VMAs of one mapping merge. Those of different mappings never do, because each has to tell its
 /// own base and length.
+pub type Origin<V = ()> = Annotated<MappingOf, V>;
+
+/// What [`Mappings`](super::Mappings) keeps with each VMA beside the user data.
 #[derive(Clone, Copy, Debug)]
-pub struct Origin<V = ()> {
+pub struct MappingOf {
     pub(super) id: MappingId,
     pub(super) whole: VmRange,
     /// How many bytes further up the pages lie than they did when they were mapped, modulo 2^64.
     pub(super) moved: u64,
     pub(super) original: bool,
-    pub(super) data: V,
+}
+
+impl MappingOf {
+    /// Returns `true` if both are of the same mapping, and moved as far, so that pages at the same
+    /// address are the same pages.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.id == other.id && self.moved == other.moved
+    }
+}
+
+impl Annotation for MappingOf {
+    fn can_merge(&self, right: &Self) -> bool {
+        // Marks need not be compared: a mapping is marked whole.
+        self.is_same(right)
+    }
+
+    fn relocate(&mut self, from: VmRange, to: u64) {
+        self.moved = self.moved.wrapping_add(to.wrapping_sub(from.start()));
+    }
 }
 
 impl<V> Origin<V> {
     /// Returns the range of the mapping as it was made: its base and length.
     pub fn mapping(&self) -> VmRange {
-        self.whole
+        self.annotation.whole
     }
 
     /// Returns `true` if the mapping was there when the space was last marked, see
     /// [`mark_original`](super::Mappings::mark_original).
     pub fn is_original(&self) -> bool {
-        self.original
+        self.annotation.original
     }
 
     /// Returns the user data.
     pub fn data(&self) -> &V {
         &self.data
     }
-
-    /// Returns the same origin with other user data.
-    pub(super) fn with<W>(&self, data: W) -> Origin<W> {
-        Origin { id: self.id, whole: self.whole, moved: self.moved, original: self.original, data }
-    }
-
-    /// Returns `true` if both are of the same mapping, and moved as far, so that pages at the same
-    /// address are the same pages.
-    pub(super) fn is_same<W>(&self, other: &Origin<W>) -> bool {
-        self.id == other.id && self.moved == other.moved
-    }
 }
 
-impl<V: VmaData> VmaData for Origin<V> {
-    fn split(&mut self, range: VmRange, at: u64) -> Self {
-        let rest = self.data.split(range, at);
-        self.with(rest)
-    }
-
-    fn can_merge(&self, range: VmRange, right: &Self, right_range: VmRange) -> bool {
-        // Marks need not be compared: a mapping is marked whole.
-        self.is_same(right) && self.data.can_merge(range, &right.data, right_range)
-    }
-
-    fn merge(&mut self, range: VmRange, right: &mut Self, right_range: VmRange) {
-        self.data.merge(range, &mut right.data, right_range);
-    }
-
-    fn fork(&self, range: VmRange) -> Self {
-        self.with(self.data.fork(range))
-    }
-
-    fn relocate(&mut self, from: VmRange, to: u64) {
-        self.moved = self.moved.wrapping_add(to.wrapping_sub(from.start()));
-        self.data.relocate(from, to);
-    }
-
-    fn key(&self) -> u64 {
-        self.data.key()
+impl<V: fmt::Debug> fmt::Debug for Origin<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Origin")
+            .field("mapping", &self.annotation)
+            .field("data", &self.data)
+            .finish()
     }
 }
 
@@ -159,17 +150,17 @@ impl<'a, V> Info<'a, V> {
 
     /// Returns the range of the mapping as it was made: its base and length.
     pub fn mapping(&self) -> VmRange {
-        self.origin.whole
+        self.origin.mapping()
     }
 
     /// Returns `true` if the mapping was there when the space was last marked.
     pub fn is_original(&self) -> bool {
-        self.origin.original
+        self.origin.is_original()
     }
 
     /// Returns the user data.
     pub fn data(&self) -> &'a V {
-        &self.origin.data
+        self.origin.data()
     }
 }
 

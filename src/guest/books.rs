@@ -73,7 +73,7 @@ impl<D, A: GuestAlloc<D>> Books<D, A> {
     }
 
     /// Decides on the number and the layer of a new slot.
-    pub(super) fn plan<E>(
+    pub(super) fn plan<E: From<Error>>(
         &self,
         number: Option<SlotNumber>,
         backing: HostBacking,
@@ -97,8 +97,16 @@ impl<D, A: GuestAlloc<D>> Books<D, A> {
     }
 
     /// Finds the lowest layer where a use has room.
-    pub(super) fn plan_use<E>(&self, backing: HostBacking, len: u64) -> Result<u64, Refusal<E>> {
+    pub(super) fn plan_use<E: From<Error>>(
+        &self,
+        backing: HostBacking,
+        len: u64,
+    ) -> Result<u64, Refusal<E>> {
         let (page, count) = self.pages(backing, len);
+        // Only pages below 4 KiB have numbers that long.
+        if page + (count - 1) > PAGE_MASK {
+            return Err(Error::OutOfRange.into());
+        }
         (0..MAX_LAYERS)
             .map(|layer| place(layer, page))
             .find(|&place| self.uses.is_free(place, count))
@@ -218,6 +226,8 @@ impl<D, A: GuestAlloc<D>> Books<D, A> {
             let has = Region::new(self.slots.space(), attrs).backing().encode();
             has.0 == tag && same_object(has.1, object)
         };
+        // Nothing is entered beyond what a place can hold.
+        let count = count.min((PAGE_MASK + 1).saturating_sub(page));
         let layers = if count == 0 { 0 } else { self.layers };
         (0..layers)
             .flat_map(move |layer| self.uses.overlapping(place(layer, page), count))
@@ -248,6 +258,9 @@ impl<D, A: GuestAlloc<D>> Books<D, A> {
     /// Finds a place that keeps exactly these bytes out of guests.
     pub(super) fn kept(&self, backing: HostBacking, len: u64) -> Option<u64> {
         let (page, count) = self.pages(backing, len);
+        if page > PAGE_MASK {
+            return None;
+        }
         (0..self.layers).map(|layer| place(layer, page)).find(|&place| {
             self.uses.find(place).is_some_and(|vma| {
                 let number = SlotNumber::new(vma.attrs().user_bits() as u32);

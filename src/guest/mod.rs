@@ -143,14 +143,14 @@ impl<D, A: GuestAlloc<D>> Guest<D, A> {
     /// Creates a guest without memory, whose guest-physical addresses are the bytes `space`: whole
     /// pages, up to 64 bits. Takes three nodes.
     ///
+    /// Pages are those of the second stage. A monitor whose regions begin and end anywhere takes
+    /// pages of one byte.
+    ///
     /// # Errors
     ///
-    /// [`Error::ZeroLength`], [`Error::Unaligned`] (also for pages below 4 KiB),
-    /// [`Error::OutOfMemory`].
+    /// [`Error::ZeroLength`], [`Error::Unaligned`], [`Error::OutOfRange`] (the space would reach to
+    /// 2^64 with pages of one byte), [`Error::OutOfMemory`].
     pub fn new(space: RangeInclusive<u64>, page: PageSize, alloc: A) -> Result<Self, Error> {
-        if page < PageSize::SIZE_4K {
-            return Err(Error::Unaligned);
-        }
         let books = Books::new(page, alloc.clone())?;
         let regions = VmMap::new(space, page, alloc)?;
         Ok(Self {

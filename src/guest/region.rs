@@ -9,7 +9,7 @@ use super::slot::SlotNumber;
 use crate::flags::{MemType, Prot};
 use crate::hooks::Piece;
 use crate::range::VmRange;
-use crate::vma::Attrs;
+use crate::vma::{Attrs, Backing};
 
 /// What a range of guest-physical addresses is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -141,6 +141,19 @@ impl Region {
     #[inline]
     pub const fn backing_at(&self, gpa: u64) -> HostBacking {
         self.backing().advance(gpa.wrapping_sub(self.range.start()))
+    }
+
+    /// Returns the host's address of the byte at `gpa`, which lies in the region, where the backing
+    /// has one.
+    #[inline]
+    pub const fn host_at(&self, gpa: u64) -> Option<u64> {
+        const HOST: u16 = tags::HOST << bits::TAG_SHIFT;
+        match self.attrs.backing() {
+            Backing::Object { offset, .. } if self.attrs.user_flags() & bits::TAG == HOST => {
+                Some(offset.wrapping_add(gpa.wrapping_sub(self.range.start())))
+            }
+            _ => None,
+        }
     }
 
     /// Returns what is special about it.

@@ -75,14 +75,14 @@ impl<D, A: GuestAlloc<D> + ReadSide<GuestNode<D>>, L: RawLock> AddrSpace<Guest<D
     /// ```
     #[inline]
     pub fn translate_with(&self, gpa: u64, hint: &mut Hint) -> Option<Translation> {
-        if let Some(found) = &hint.found
-            && found.range().contains(gpa)
-            && self.still_valid(found.token())
+        if let Some((region, token)) = hint.region(gpa)
+            && self.still_valid(token)
         {
-            return Translation::of(region_of(found), gpa);
+            return Translation::of(*region, gpa);
         }
-        hint.found = self.lookup(gpa);
-        Translation::of(region_of(hint.found.as_ref()?), gpa)
+        let found = self.lookup(gpa).map(|found| (region_of(&found), *found.token()));
+        hint.keep(found);
+        Translation::of(found?.0, gpa)
     }
 }
 
@@ -292,7 +292,7 @@ impl<D, A: GuestAlloc<D>, L: RawLock> AddrSpace<Guest<D, A>, L> {
             };
             // Some more, for what is added meanwhile.
             let room = super::snapshot::Room::new(count + count / 8 + 4)?;
-            let mut guest = self.begin();
+            let mut guest = self.lock_for_change();
             let old = guest.fill(room);
             drop(guest);
             drop(old);

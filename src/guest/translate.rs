@@ -5,7 +5,7 @@ use super::backing::HostBacking;
 use super::data::GuestAlloc;
 use super::region::{Region, RegionKind};
 use super::slot::SlotNumber;
-use crate::addr_space::VmaSnapshot;
+use crate::addr_space::Token;
 use crate::flags::Prot;
 
 /// Where a byte of guest-physical memory lies, and how much more lies behind it.
@@ -31,10 +31,7 @@ impl Translation {
     /// Returns the host's address of the byte, where the backing has one.
     #[inline]
     pub fn host(&self) -> Option<u64> {
-        match self.backing() {
-            HostBacking::Host { addr } => Some(addr),
-            _ => None,
-        }
+        self.region.host_at(self.gpa)
     }
 
     /// Returns what backs the byte.
@@ -87,12 +84,37 @@ impl<D, A: GuestAlloc<D>> Guest<D, A> {
 /// [`translate_with`](crate::AddrSpace::translate_with).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Hint {
-    pub(super) found: Option<VmaSnapshot>,
+    found: Option<Found>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Found {
+    token: Token,
+    /// Of the region, so that a look costs two comparisons.
+    first: u64,
+    last: u64,
+    region: Region,
 }
 
 impl Hint {
     /// Returns a hint of nothing.
     pub const fn new() -> Self {
         Self { found: None }
+    }
+
+    /// Returns the region and the token of the last lookup, if it has found `gpa`.
+    #[inline]
+    pub(super) fn region(&self, gpa: u64) -> Option<(&Region, &Token)> {
+        let found = self.found.as_ref()?;
+        (found.first <= gpa && gpa <= found.last).then_some((&found.region, &found.token))
+    }
+
+    /// Keeps what a lookup has found.
+    #[inline]
+    pub(super) fn keep(&mut self, found: Option<(Region, Token)>) {
+        self.found = found.map(|(region, token)| {
+            let range = region.range();
+            Found { token, first: range.start(), last: range.last(), region }
+        });
     }
 }

@@ -43,7 +43,8 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// # }
     /// # let memory = Mmap { addr: 0, len: 0x3000, prot: 3, flags: 0x22, offset: 0, file: None };
     /// # let at = space.mmap(memory, &mut NoKernel)?;
-    /// // `at` is the address of three pages; `Name` writes "heap of Java".
+    /// // `space` is an `AddrSpace<Mm>`, `at` the address of three pages.
+    /// // `Name` writes "heap of Java".
     /// space.set_anon_name(at, 0x1000, Some(&Name), &mut NoKernel)?;
     /// let maps = space.inspect(|mm| mm.maps().to_string());
     /// assert!(maps.contains("[anon:heap of Java]"));

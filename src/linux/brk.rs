@@ -43,6 +43,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// # use kvma::{AddrSpace, Errno, FixedPool, VmaNode};
     /// # let nodes = FixedPool::<VmaNode<_>, 16>::new();
     /// # let space = AddrSpace::new(Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?);
+    /// // `space` is an `AddrSpace<Mm>`.
     /// space.update(0, &mut NoKernel, |mm, _| mm.set_start_brk(0x60_0000, 0));
     /// assert_eq!(space.brk(0, &mut NoKernel), 0x60_0000); // where is it?
     /// assert_eq!(space.brk(0x60_1234, &mut NoKernel), 0x60_1234);
@@ -67,6 +68,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// # use kvma::{AddrSpace, Errno, FixedPool, VmaNode};
     /// # let nodes = FixedPool::<VmaNode<_>, 16>::new();
     /// # let space = AddrSpace::new(Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?);
+    /// // `space` is an `AddrSpace<Mm>`.
     /// space.update(0, &mut NoKernel, |mm, _| mm.set_start_brk(0x60_0000, 0));
     /// assert_eq!(space.sbrk(0x1000, &mut NoKernel), Ok(0x60_0000));
     /// assert_eq!(space.sbrk(0, &mut NoKernel), Ok(0x60_1000));

@@ -275,7 +275,7 @@ impl<F: File, A: MmAlloc<F>, L: RawLock> AddrSpace<Mm<F, A>, L> {
     /// Those of [`Mm::pkey_alloc`].
     pub fn pkey_alloc(&self, flags: u64, rights: u64) -> Result<u64, Errno> {
         self.check_reentry()?;
-        self.begin().pkey_alloc(flags, rights)
+        self.lock_for_change().pkey_alloc(flags, rights)
     }
 
     /// Frees a protection key: `pkey_free(2)`. See [`Mm::pkey_free`].
@@ -285,7 +285,7 @@ impl<F: File, A: MmAlloc<F>, L: RawLock> AddrSpace<Mm<F, A>, L> {
     /// Those of [`Mm::pkey_free`].
     pub fn pkey_free(&self, key: u64) -> Result<u64, Errno> {
         self.check_reentry()?;
-        self.begin().pkey_free(key)
+        self.lock_for_change().pkey_free(key)
     }
 
     /// Puts a VMA of the kernel's own into a free range. See [`Mm::install`].
@@ -323,6 +323,6 @@ impl<F: File, A: MmAlloc<F>, L: RawLock> AddrSpace<Mm<F, A>, L> {
 
     /// Notes that a private page of the VMA at `addr` has been written. See [`Mm::note_write`].
     pub fn note_write(&self, addr: u64) {
-        self.begin().note_write(addr);
+        self.lock_for_change().note_write(addr);
     }
 }

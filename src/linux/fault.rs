@@ -153,7 +153,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// # let space = AddrSpace::new(Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?);
     /// # let memory = Mmap { addr: 0, len: 0x3000, prot: 3, flags: 0x22, offset: 0, file: None };
     /// # let at = space.mmap(memory, &mut NoKernel)?;
-    /// // `at` is the address of three pages, as yet without any content.
+    /// // `space` is an `AddrSpace<Mm>`, `at` the address of three pages.
     /// let write = Fault::new(at + 8, Access::Write);
     /// assert_eq!(space.fault(&write, &mut NoKernel), FaultAction::Copy);
     /// let beyond = Fault::new(at + 0x3000, Access::Read);
@@ -231,7 +231,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// memory otherwise. Linux keeps such VMAs charged (`ac`) when mprotect takes their write
     /// access away.
     pub fn note_write(&mut self, addr: u64) {
-        self.add_sticky(self.layout.pages(addr), StickyFlags::HAS_ANON_VMA);
+        self.prepare_anon_vma(self.layout.pages(addr));
     }
 
     /// Extends `stack` down by `growth`, if that is allowed (`expand_downwards`).
@@ -259,7 +259,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
             return Err(Errno::ENOMEM);
         }
         // Readied for pages of its own (`anon_vma_prepare`), even if the limits forbid them.
-        self.add_sticky(growth.end, StickyFlags::HAS_ANON_VMA);
+        self.prepare_anon_vma(growth.end);
         let len = self.layout.bytes(growth.len());
         let whole = self.layout.bytes(stack.range.end - growth.start);
         if !self.may_expand(stack.flags, len)

@@ -5,7 +5,7 @@ use super::kernel::{Inheritance, Kernel};
 use super::limits::Usage;
 use super::mm::{Call, Mm, MmAlloc};
 use super::vm_flags::VmFlags;
-use super::vma::{LinuxVma, StickyFlags, vm_flags, with_vm_flags};
+use super::vma::{AnonVma, LinuxVma, StickyFlags, vm_flags, with_vm_flags};
 use crate::addr_space::retry_with_nodes;
 use crate::node::Preallocated;
 use crate::{AddrSpace, Attrs, Errno, Piece, RawLock, VmMap, Vma, VmaData, VmaNode};
@@ -81,9 +81,9 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         call.check_alloc(self.map.alloc())?;
         nodes.fill(self.map.len().saturating_add(1))?;
         let charged = self.charge_child(call)?;
-        let mut usage = Usage::default();
+        let (mut usage, mut last_anon_vma) = (Usage::default(), None);
         let copied = self.map.fork_live_into(partial_child, nodes, call, |kernel, vma| {
-            copy_vma(kernel, vma, &mut usage)
+            copy_vma(kernel, vma, &mut usage, &mut last_anon_vma)
         });
         if copied.is_err() && charged > 0 {
             call.hooks().uncharge(charged);
@@ -117,6 +117,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
             future: VmFlags::empty(),
             gate,
             keys,
+            last_anon_vma,
         })
     }
 
@@ -179,11 +180,13 @@ impl<F: File, A: MmAlloc<F>, L: RawLock> AddrSpace<Mm<F, A>, L> {
 }
 
 /// Has the kernel let a child inherit the pages of `vma`. Returns the attributes and the data of
-/// the child's VMA, which `usage` then counts; `None` if it is left out.
+/// the child's VMA, which `usage` then counts; `None` if it is left out. `last_anon_vma` is the
+/// child's.
 fn copy_vma<F: File, K: Kernel<F> + ?Sized>(
     kernel: &mut K,
     vma: &Vma<'_, LinuxVma<F>>,
     usage: &mut Usage,
+    last_anon_vma: &mut Option<AnonVma>,
 ) -> Result<Option<(Attrs, LinuxVma<F>)>, Errno> {
     let Some((flags, bytes)) = inherited(*vma) else { return Ok(None) };
     let how = if flags.contains(VmFlags::WIPE_ON_FORK) {
@@ -199,7 +202,13 @@ fn copy_vma<F: File, K: Kernel<F> + ?Sized>(
     let mut data = vma.data().fork(vma.range());
     if how == Inheritance::Wipe {
         // It begins as zeros, without pages of its own.
-        data.remove_sticky(StickyFlags::HAS_ANON_VMA);
+        data.unlink_anon_vma();
+    } else if data.anon_vma().is_some() {
+        // Each gets one to itself, whatever it has shared in the parent (`anon_vma_fork`).
+        let own = AnonVma::after(*last_anon_vma);
+        *last_anon_vma = Some(own);
+        data.set_anon_vma(own);
+        data.insert_sticky(StickyFlags::FORKED);
     }
     usage.add(flags, bytes);
     Ok(Some((attrs, data)))

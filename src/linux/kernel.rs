@@ -148,8 +148,8 @@ pub trait Kernel<F: File>: Hooks<LinuxVma<F>, Error = Errno> {
     /// `vma` shows what will be mapped unless it merges: the range, and where in the file it
     /// begins. `flags` are its flags so far, to be returned as they are, or with others of
     /// [`VmFlags::OF_FILE`] or less of [`VmFlags::MAY_ACCESS`]; other differences do not count.
-    /// With `io`, `de`, `pf` or `mm` it never merges and is never locked. A file that adds `lo` need
-    /// not look at the limit on locked memory: over it, mmap returns `EAGAIN`.
+    /// With `io`, `de`, `pf` or `mm` it never merges and is never locked. A file that adds `lo`
+    /// need not look at the limit on locked memory: over it, mmap returns `EAGAIN`.
     ///
     /// # Errors
     ///

@@ -242,7 +242,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// # let space = AddrSpace::new(Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?);
     /// # let memory = Mmap { addr: 0, len: 0x3000, prot: 3, flags: 0x22, offset: 0, file: None };
     /// # let at = space.mmap(memory, &mut NoKernel)?;
-    /// // `at` is the address of three pages.
+    /// // `space` is an `AddrSpace<Mm>`, `at` the address of three pages.
     /// space.madvise(at, 0x1000, MADV_DONTDUMP, &mut NoKernel)?; // a flag of its own
     /// assert_eq!(space.inspect(|mm| mm.map_count()), 2);
     /// // The pages are the kernel's to drop: `Kernel::page_op`.
@@ -318,10 +318,11 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         match op {
             // Guards are entries of the VMA's page tables, which a fork must copy.
             PageOp::GuardInstall => {
-                self.add_sticky(part.start, StickyFlags::HAS_ANON_VMA | StickyFlags::MAYBE_GUARD);
+                self.prepare_anon_vma(part.start);
+                self.add_sticky(part.start, StickyFlags::MAYBE_GUARD);
             }
             PageOp::PopulateWrite if !vma.has(VmFlags::SHARED) => {
-                self.add_sticky(part.start, StickyFlags::HAS_ANON_VMA);
+                self.prepare_anon_vma(part.start);
             }
             _ => {}
         }

@@ -26,7 +26,8 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// # let space = AddrSpace::new(Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?);
     /// # let memory = Mmap { addr: 0, len: 0x3000, prot: 3, flags: 0x22, offset: 0, file: None };
     /// # let at = space.mmap(memory, &mut NoKernel)?;
-    /// // `at` is the address of three pages. What is in memory, the kernel answers.
+    /// // `space` is an `AddrSpace<Mm>`, `at` the address of three pages.
+    /// // Which of them are in memory, the kernel answers.
     /// assert_eq!(space.mincore(at, 0x3000, &mut NoKernel), Ok(0));
     /// assert_eq!(space.mincore(at, 0x4000, &mut NoKernel), Err(Errno::ENOMEM)); // a gap
     /// # Ok::<(), Errno>(())

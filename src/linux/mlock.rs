@@ -29,7 +29,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// # let space = AddrSpace::new(Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?);
     /// # let memory = Mmap { addr: 0, len: 0x3000, prot: 3, flags: 0x22, offset: 0, file: None };
     /// # let at = space.mmap(memory, &mut NoKernel)?;
-    /// // `at` is the address of three pages. Any byte locks its page.
+    /// // `space` is an `AddrSpace<Mm>`, `at` the address of three pages. Any byte locks its page.
     /// space.mlock(at + 100, 1, &mut NoKernel)?;
     /// assert_eq!(space.inspect(|mm| mm.usage().locked()), 0x1000);
     /// # Ok::<(), Errno>(())
@@ -63,7 +63,8 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// # let space = AddrSpace::new(Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?);
     /// # let memory = Mmap { addr: 0, len: 0x3000, prot: 3, flags: 0x22, offset: 0, file: None };
     /// # let at = space.mmap(memory, &mut NoKernel)?;
-    /// // `at` is the address of three pages, which are locked when they are touched.
+    /// // `space` is an `AddrSpace<Mm>`, `at` the address of three pages.
+    /// // They are locked when they are touched.
     /// space.mlock2(at, 0x3000, MLOCK_ONFAULT, &mut NoKernel)?;
     /// assert_eq!(space.mlock2(at, 0x3000, 8, &mut NoKernel), Err(Errno::EINVAL));
     /// # Ok::<(), Errno>(())
@@ -98,7 +99,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// # let space = AddrSpace::new(Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?);
     /// # let memory = Mmap { addr: 0, len: 0x3000, prot: 3, flags: 0x22, offset: 0, file: None };
     /// # let at = space.mmap(memory, &mut NoKernel)?;
-    /// // `at` is the address of three pages.
+    /// // `space` is an `AddrSpace<Mm>`, `at` the address of three pages.
     /// space.mlock(at, 0x3000, &mut NoKernel)?;
     /// space.munlock(at, 0x3000, &mut NoKernel)?;
     /// assert_eq!(space.inspect(|mm| mm.usage().locked()), 0);

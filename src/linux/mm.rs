@@ -9,7 +9,7 @@ use super::limits::{Limits, Usage};
 use super::pkey::Keys;
 use super::policy::Policy;
 use super::vm_flags::VmFlags;
-use super::vma::LinuxVma;
+use super::vma::{AnonVma, LinuxVma};
 use crate::addr_space::HasVmMap;
 use crate::vm_map::{Update, VmMap, Vmas};
 use crate::{Error, Hooks, NodeAlloc, Vma, VmaNode};
@@ -93,6 +93,8 @@ pub struct Mm<F: File, A: MmAlloc<F>> {
     pub(super) gate: Gate,
     pub(super) policy: Policy,
     pub(super) keys: Keys,
+    /// The last number that a VMA's private pages were given.
+    pub(super) last_anon_vma: Option<AnonVma>,
 }
 
 impl<F: File, A: MmAlloc<F>> Mm<F, A> {
@@ -119,6 +121,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
             gate: Gate::None,
             policy: Policy::new(),
             keys: Keys::new(),
+            last_anon_vma: None,
         })
     }
 

@@ -91,6 +91,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// # use kvma::{AddrSpace, Errno, FixedPool, VmaNode};
     /// # let nodes = FixedPool::<VmaNode<_>, 16>::new();
     /// # let space = AddrSpace::new(Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?);
+    /// // `space` is an `AddrSpace<Mm>`.
     /// let memory = Mmap {
     ///     addr: 0,
     ///     len: 5000, // rounded up to two pages

@@ -112,10 +112,9 @@
 //!   failure handling.
 //! - Paths are written through [`core::fmt::Write`], so they are UTF-8; a kernel whose paths hold
 //!   other bytes decides how to show them. Reading takes any encoding ([`maps::parse_bytes`]).
-//! - Linux's `anon_vma`, which tells the VMAs apart that have anonymous pages of their own, is
-//!   followed as far as flags and offsets of VMAs depend on it. Neighbours that Linux keeps apart
-//!   for its reverse map alone are merged here; so are those VMAs of a child which both had such
-//!   pages at the time of the fork.
+//! - Linux's `anon_vma`, which keeps VMAs apart that have private pages of their own and never
+//!   could have been one, is followed if the kernel reports first writes ([`Mm::fault`],
+//!   [`Mm::note_write`]). For a kernel that does not, everything is untouched.
 //! - Some calls are not served at all: [`UNSERVED`].
 
 // First, so that rustdoc, which goes by the order of the source, begins with the calls that are

@@ -5,10 +5,10 @@ use super::file::File;
 use super::kernel::Kernel;
 use super::mm::{Call, Mm, MmAlloc};
 use super::vm_flags::VmFlags;
-use super::vma::{LinuxVma, StickyFlags, vm_flags, with_vm_flags};
+use super::vma::{AnonVma, LinuxVma, StickyFlags, vm_flags, with_vm_flags};
 use super::vma_view::VmaView;
 use crate::split_merge::SplitMerge;
-use crate::{Attrs, Errno, MapRequest, Merge, Placement, Vma, VmaNode};
+use crate::{Attrs, Backing, Errno, MapRequest, Merge, Placement, Vma, VmaNode};
 
 impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// Returns `true` if there are as many VMAs as allowed, so that none is split in the middle.
@@ -142,6 +142,59 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
             let _ = self.map.update_data(addr, |data| data.insert_sticky(flags));
         }
     }
+
+    /// Notes that the VMA that holds `page`, if there is one, has private pages of its own
+    /// (`__anon_vma_prepare`).
+    ///
+    /// If it had none before, the tokens of page faults that have looked it up are invalidated.
+    pub(super) fn prepare_anon_vma(&mut self, page: u64) {
+        let addr = self.layout.bytes(page);
+        let Some(vma) = self.map.find_again(addr) else { return };
+        if vma.data().anon_vma().is_some() {
+            return;
+        }
+        let anon_vma = self.mergeable_anon_vma(&vma).unwrap_or_else(|| {
+            let new = AnonVma::after(self.last_anon_vma);
+            self.last_anon_vma = Some(new);
+            new
+        });
+        let _ = self.map.update_data(addr, |data| data.set_anon_vma(anon_vma));
+    }
+
+    /// Returns that of a neighbour with which `vma` could merge if access were the same
+    /// (`find_mergeable_anon_vma`).
+    fn mergeable_anon_vma(&self, vma: &Vma<'_, LinuxVma<F>>) -> Option<AnonVma> {
+        let range = vma.range().page_range();
+        let next = self.map.find(self.layout.bytes(range.end)).filter(|next| goes_with(vma, next));
+        let reusable = |neighbour: Vma<'_, LinuxVma<F>>| {
+            let has_parents = neighbour.data().sticky().contains(StickyFlags::FORKED);
+            neighbour.data().anon_vma().filter(|_| !has_parents)
+        };
+        next.and_then(reusable).or_else(|| {
+            let below = self.map.find_before(vma.start())?;
+            let meets = below.range().page_range().end == range.start;
+            Some(below).filter(|below| meets && goes_with(below, vma)).and_then(reusable)
+        })
+    }
+}
+
+/// Returns `true` if two VMAs that meet differ in nothing but their access
+/// (`anon_vma_compatible`).
+fn goes_with<F: File>(left: &Vma<'_, LinuxVma<F>>, right: &Vma<'_, LinuxVma<F>>) -> bool {
+    let (left_attrs, right_attrs) = (left.attrs(), right.attrs());
+    let (left_page, right_page) = (left.range().page_range(), right.range().page_range().start);
+    let continues = match (left_attrs.backing(), right_attrs.backing()) {
+        (Backing::Anonymous, Backing::Anonymous) => {
+            let pgoff = left.data().anon_pgoff(left_page.start);
+            right.data().anon_pgoff(right_page) == pgoff.wrapping_add(left_page.len())
+        }
+        (Backing::Object { offset, .. }, Backing::Object { offset: right_offset, .. }) => {
+            right_offset.checked_sub(offset) == right.start().checked_sub(left.start())
+        }
+        _ => false,
+    };
+    let differ = vm_flags(&left_attrs) ^ vm_flags(&right_attrs);
+    continues && VmFlags::ACCESS.contains(differ) && left.data().shows_object_of(right.data())
 }
 
 /// Returns `true` if two neighbours with these attributes would merge (`can_vma_merge_before` and

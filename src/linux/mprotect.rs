@@ -40,7 +40,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// # let space = AddrSpace::new(Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?);
     /// # let memory = Mmap { addr: 0, len: 0x3000, prot: 3, flags: 0x22, offset: 0, file: None };
     /// # let at = space.mmap(memory, &mut NoKernel)?;
-    /// // `at` is the address of three pages.
+    /// // `space` is an `AddrSpace<Mm>`, `at` the address of three pages.
     /// space.mprotect(at, 0x1000, PROT_READ, &mut NoKernel)?;
     /// assert_eq!(space.inspect(|mm| mm.map_count()), 2);
     /// // What comes before a gap is changed all the same, as on Linux.
@@ -67,8 +67,8 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     ///
     /// # Errors
     ///
-    /// Those of [`mprotect`](Self::mprotect), and `EINVAL` for a key that is not allocated, which on
-    /// a processor without keys is even key 0.
+    /// Those of [`mprotect`](Self::mprotect), and `EINVAL` for a key that is not allocated, which
+    /// on a processor without keys is even key 0.
     ///
     /// ```
     /// use kvma::linux::abi::PROT_READ;
@@ -78,7 +78,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// # let space = AddrSpace::new(Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?);
     /// # let memory = Mmap { addr: 0, len: 0x3000, prot: 3, flags: 0x22, offset: 0, file: None };
     /// # let at = space.mmap(memory, &mut NoKernel)?;
-    /// // `at` is the address of three pages.
+    /// // `space` is an `AddrSpace<Mm>`, `at` the address of three pages.
     /// let key = space.update(0, &mut NoKernel, |mm, _| mm.pkey_alloc(0, 0))?;
     /// space.pkey_mprotect(at, 0x1000, PROT_READ, key, &mut NoKernel)?;
     /// let unknown = space.pkey_mprotect(at, 0x1000, PROT_READ, 9, &mut NoKernel);

@@ -8,7 +8,7 @@ use super::layout::{Layout, round_up};
 use super::mm::{Call, Mm, MmAlloc};
 use super::unmapped_area::PlacementRequest;
 use super::vm_flags::VmFlags;
-use super::vma::{StickyFlags, with_vm_flags};
+use super::vma::{LinuxVma, StickyFlags, with_vm_flags};
 use super::vma_view::{Gaps, VmaView};
 use crate::vm_map::SourceRange;
 use crate::{Backing, Errno, Merge, VmRange, VmaData};
@@ -90,7 +90,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// # let space = AddrSpace::new(Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?);
     /// # let memory = Mmap { addr: 0, len: 0x3000, prot: 3, flags: 0x22, offset: 0, file: None };
     /// # let at = space.mmap(memory, &mut NoKernel)?;
-    /// // `at` is the address of three pages.
+    /// // `space` is an `AddrSpace<Mm>`, `at` the address of three pages.
     /// let moved = space.mremap(at, 0x3000, 0x8000, MREMAP_MAYMOVE, 0, &mut NoKernel)?;
     /// assert!(space.lookup(moved + 0x7fff).is_some());
     /// // Shrinking never moves.
@@ -346,9 +346,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
             let left = self.vma_at(remap.old.start).map(|left| left.range);
             if vma.range == remap.old && left == Some(vma.range) {
                 let start = self.layout.bytes(vma.range.start);
-                let _ = self
-                    .map
-                    .update_data(start, |data| data.remove_sticky(StickyFlags::HAS_ANON_VMA));
+                let _ = self.map.update_data(start, LinuxVma::unlink_anon_vma);
             }
         }
         let growth = PageRange::new(target.start + remap.old.len(), target.end);

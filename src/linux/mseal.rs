@@ -24,7 +24,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// # let space = AddrSpace::new(Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?);
     /// # let memory = Mmap { addr: 0, len: 0x3000, prot: 3, flags: 0x22, offset: 0, file: None };
     /// # let at = space.mmap(memory, &mut NoKernel)?;
-    /// // `at` is the address of three pages.
+    /// // `space` is an `AddrSpace<Mm>`, `at` the address of three pages.
     /// space.mseal(at, 0x3000, 0, &mut NoKernel)?;
     /// assert_eq!(space.munmap(at, 0x1000, &mut NoKernel), Err(Errno::EPERM));
     /// assert_eq!(space.mprotect(at, 0x1000, 0, &mut NoKernel), Err(Errno::EPERM));

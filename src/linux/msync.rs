@@ -31,7 +31,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// # let space = AddrSpace::new(Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?);
     /// # let memory = Mmap { addr: 0, len: 0x3000, prot: 3, flags: 0x22, offset: 0, file: None };
     /// # let at = space.mmap(memory, &mut NoKernel)?;
-    /// // `at` is the address of three pages.
+    /// // `space` is an `AddrSpace<Mm>`, `at` the address of three pages.
     /// assert_eq!(space.msync(at, 0x3000, MS_SYNC, &mut NoKernel), Ok(0));
     /// assert_eq!(space.msync(at, 0x3000, MS_SYNC | MS_ASYNC, &mut NoKernel), Err(Errno::EINVAL));
     /// # Ok::<(), Errno>(())

@@ -5,7 +5,7 @@ use super::file::{File, Restrictions};
 use super::kernel::Kernel;
 use super::mm::{Call, Mm, MmAlloc};
 use super::vm_flags::VmFlags;
-use super::vma::{LinuxVma, StickyFlags};
+use super::vma::LinuxVma;
 use super::vma_view::{Gaps, VmaView};
 use crate::{Errno, Piece, VmMap, VmRange};
 
@@ -158,7 +158,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         // Private memory is written to, so that it need not be copied later. Only the kernel finds
         // out whether all of it can be.
         if vma.flags & (VmFlags::WRITE | VmFlags::SHARED) == VmFlags::WRITE {
-            self.add_sticky(part.start, StickyFlags::HAS_ANON_VMA);
+            self.prepare_anon_vma(part.start);
         }
         self.page_op(PageOp::Populate, part, call)
     }

@@ -49,7 +49,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// # let space = AddrSpace::new(Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?);
     /// # let memory = Mmap { addr: 0, len: 0x3000, prot: 3, flags: 0x22, offset: 0, file: None };
     /// # let at = space.mmap(memory, &mut NoKernel)?;
-    /// // `at` is the address of three pages.
+    /// // `space` is an `AddrSpace<Mm>`, `at` the address of three pages.
     /// let ranges = [(at, 0x1000), (at + 0x2000, 0x1000)];
     /// let advised = space.process_madvise(Target::Other, ranges, MADV_COLD, 0, &mut NoKernel)?;
     /// assert_eq!(advised, 0x2000);

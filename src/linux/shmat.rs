@@ -37,6 +37,33 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// - Why there is no segment, if the address is fine.
     /// - `EINVAL`: an address that is not aligned or in use, or none to remap.
     /// - Those of [`mmap`](Self::mmap).
+    ///
+    /// ```
+    /// use kvma::linux::abi::SHM_RDONLY;
+    /// # use kvma::linux::{File, Layout, Mm, NoKernel, Shmat};
+    /// # use kvma::{AddrSpace, Errno, FixedPool, VmaNode};
+    /// # /// A segment of two pages.
+    /// # #[derive(Clone, PartialEq)]
+    /// # struct Segment;
+    /// # impl File for Segment {
+    /// #     fn id(&self) -> u64 { 1 }
+    /// #     fn device(&self) -> (u32, u32) { (0, 1) }
+    /// #     fn inode(&self) -> u64 { 32768 }
+    /// #     fn write_name(&self, out: &mut dyn core::fmt::Write) -> core::fmt::Result {
+    /// #         out.write_str("/SYSV00000000 (deleted)")
+    /// #     }
+    /// #     fn segment_size(&self) -> Option<u64> { Some(0x2000) }
+    /// # }
+    /// # let nodes = FixedPool::<VmaNode<_>, 16>::new();
+    /// # let space = AddrSpace::new(Mm::<Segment, _>::new(Layout::x86_64(8 << 20), &nodes)?);
+    /// // `Segment` is two pages long.
+    /// let args = Shmat { segment: Ok(Segment), addr: 0, flags: SHM_RDONLY };
+    /// let at = space.shmat(args, &mut NoKernel)?;
+    /// assert_eq!(space.lookup(at).map(|vma| vma.range().len()), Some(Some(0x2000)));
+    /// let unknown = Shmat { segment: Err(Errno::EINVAL), addr: 0, flags: 0 };
+    /// assert_eq!(space.shmat(unknown, &mut NoKernel), Err(Errno::EINVAL));
+    /// # Ok::<(), Errno>(())
+    /// ```
     pub fn shmat<K: Kernel<F> + ?Sized>(
         &mut self,
         args: Shmat<F>,
@@ -115,6 +142,30 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// # Errors
     ///
     /// `EINVAL`: the address is not aligned, or no segment was attached there.
+    ///
+    /// ```
+    /// # use kvma::linux::{File, Layout, Mm, NoKernel, Shmat};
+    /// # use kvma::{AddrSpace, Errno, FixedPool, VmaNode};
+    /// # /// A segment of two pages.
+    /// # #[derive(Clone, PartialEq)]
+    /// # struct Segment;
+    /// # impl File for Segment {
+    /// #     fn id(&self) -> u64 { 1 }
+    /// #     fn device(&self) -> (u32, u32) { (0, 1) }
+    /// #     fn inode(&self) -> u64 { 32768 }
+    /// #     fn write_name(&self, out: &mut dyn core::fmt::Write) -> core::fmt::Result {
+    /// #         out.write_str("/SYSV00000000 (deleted)")
+    /// #     }
+    /// #     fn segment_size(&self) -> Option<u64> { Some(0x2000) }
+    /// # }
+    /// # let nodes = FixedPool::<VmaNode<_>, 16>::new();
+    /// # let space = AddrSpace::new(Mm::<Segment, _>::new(Layout::x86_64(8 << 20), &nodes)?);
+    /// let args = Shmat { segment: Ok(Segment), addr: 0, flags: 0 };
+    /// let at = space.shmat(args, &mut NoKernel)?;
+    /// space.shmdt(at, &mut NoKernel)?;
+    /// assert_eq!(space.shmdt(at, &mut NoKernel), Err(Errno::EINVAL));
+    /// # Ok::<(), Errno>(())
+    /// ```
     pub fn shmdt<K: Kernel<F> + ?Sized>(
         &mut self,
         addr: u64,

@@ -1,6 +1,8 @@
 //! [`LinuxVma`]: the data of a VMA in [`Mm`](super::Mm), and how the core's attributes hold the
 //! flags.
 
+use core::num::NonZeroU32;
+
 use bitflags::bitflags;
 
 use super::file::{Alignment, File, Restrictions};
@@ -24,21 +26,41 @@ bitflags! {
     /// (`VM_STICKY`).
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub(super) struct StickyFlags: u8 {
-        /// A private page of the VMA's own has been made (it has an `anon_vma`).
+        /// A private page of the VMA's own has been made (it has an [`AnonVma`]).
         const HAS_ANON_VMA = 1;
         /// Guards have been installed, `gu` (`VM_MAYBE_GUARD`).
         const MAYBE_GUARD = 1 << 1;
         /// Merges with nothing. Set only while a call is under way.
         const KEEP_APART = 1 << 2;
+        /// Some of its pages may be those of the parent, which had some at the time of the fork
+        /// (`vma_had_uncowed_parents`).
+        const FORKED = 1 << 3;
+    }
+}
+
+/// The number of an `anon_vma`, by which Linux finds the VMAs that show a page: those of a program
+/// which have private pages and were one once, or could have been when they got the first.
+///
+/// VMAs of different ones never merge. Numbers of one program only are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct AnonVma(NonZeroU32);
+
+impl AnonVma {
+    /// Returns the number after `last`. After 2^32 of them they begin again: two VMAs may merge
+    /// then that Linux keeps apart.
+    pub(super) fn after(last: Option<Self>) -> Self {
+        let next = last.and_then(|Self(last)| last.checked_add(1));
+        Self(next.unwrap_or(NonZeroU32::MIN))
     }
 }
 
 /// The data of a VMA in [`Mm`](super::Mm): the kernel's handle, and what it stands for.
 ///
-/// 16 bytes with a handle of 8 or 4.
+/// 24 bytes with a handle of 8, 20 with one of 4.
 #[derive(Debug, Clone)]
 pub struct LinuxVma<F> {
     handle: Option<F>,
+    anon_vma: Option<AnonVma>,
     role: Role,
     sticky: StickyFlags,
     displacement: Displacement,
@@ -70,6 +92,7 @@ impl<F: File> LinuxVma<F> {
     pub(super) fn anonymous() -> Self {
         Self {
             handle: None,
+            anon_vma: None,
             role: Role::Object,
             sticky: StickyFlags::empty(),
             displacement: Displacement::NONE,
@@ -119,6 +142,40 @@ impl<F: File> LinuxVma<F> {
         self.sticky -= flags;
     }
 
+    /// Returns what tells the VMAs apart that have private pages of their own, if this has any.
+    pub(super) fn anon_vma(&self) -> Option<AnonVma> {
+        self.anon_vma
+    }
+
+    /// Notes that the VMA has private pages of its own.
+    pub(super) fn set_anon_vma(&mut self, anon_vma: AnonVma) {
+        self.anon_vma = Some(anon_vma);
+        self.sticky |= StickyFlags::HAS_ANON_VMA;
+    }
+
+    /// Notes that the VMA has no private pages of its own any more (`unlink_anon_vmas`).
+    pub(super) fn unlink_anon_vma(&mut self) {
+        self.anon_vma = None;
+        self.sticky -= StickyFlags::HAS_ANON_VMA | StickyFlags::FORKED;
+    }
+
+    /// Returns `true` if pages of the two VMAs may be found in the same way
+    /// (`is_mergeable_anon_vma`).
+    fn shares_anon_vma(&self, other: &Self) -> bool {
+        let has_parents = |vma: &Self| vma.sticky.contains(StickyFlags::FORKED);
+        match (self.anon_vma, other.anon_vma) {
+            (None, None) => true,
+            (Some(_), None) => !has_parents(self),
+            (None, Some(_)) => !has_parents(other),
+            (own, others) => own == others,
+        }
+    }
+
+    /// Returns `true` if the other VMA shows the same file, or as this one none.
+    pub(super) fn shows_object_of(&self, other: &Self) -> bool {
+        self.object() == other.object()
+    }
+
     /// Gives anonymous memory a name, or takes it away. Returns the data with the former name, to
     /// be dropped after unlock.
     pub(super) fn replace_name(&mut self, name: Option<F>) -> Self {
@@ -137,10 +194,12 @@ impl<F: File> VmaData for LinuxVma<F> {
             && self.role == right.role
             && self.handle == right.handle
             && self.displacement == right.displacement
+            && self.shares_anon_vma(right)
     }
 
     fn merge(&mut self, _range: VmRange, right: &mut Self, _right_range: VmRange) {
         self.sticky |= right.sticky;
+        self.anon_vma = self.anon_vma.or(right.anon_vma);
     }
 
     fn fork(&self, _range: VmRange) -> Self {

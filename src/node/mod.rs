@@ -15,10 +15,15 @@
 #![allow(unsafe_code)]
 
 mod alloc;
+#[cfg(feature = "compat")]
+mod annotated;
+pub(crate) mod data;
 mod fixed_pool;
 #[cfg(any(feature = "alloc", loom))]
 mod heap;
+mod key;
 mod list;
+pub(crate) mod pinned_data;
 mod preallocated;
 mod removed;
 mod slab;
@@ -28,9 +33,12 @@ use core::fmt;
 use core::mem::MaybeUninit;
 
 pub use self::alloc::{NodeAlloc, ReadSide};
+#[cfg(feature = "compat")]
+pub(crate) use self::annotated::{Annotated, Annotation};
 pub use self::fixed_pool::FixedPool;
 #[cfg(any(feature = "alloc", loom))]
 pub use self::heap::{BoxAlloc, Heap};
+pub(crate) use self::key::{KeySlot, KeyWord};
 pub use self::list::NodeList;
 pub(crate) use self::preallocated::FreeNode;
 pub use self::preallocated::Preallocated;
@@ -52,25 +60,25 @@ pub trait Content {
     type Words: Default + Sync + Send;
     /// The user data, read under the lock only.
     type Data;
+    /// Where the node keeps the key of its data, the number that readers without the lock see: a
+    /// word, or `()` if the data has none.
+    type Key: KeySlot<Self::Data>;
     /// Whether there are entries without data: claims.
     const HAS_CLAIMS: bool = false;
 
     /// Reads the attributes. Called by the lock's holder.
     fn load(words: &Self::Words, hot: u32) -> Self::Attrs;
 
-    /// Returns the number that the data shows to readers without the lock. May run the kernel's
-    /// code: called before a write section, or, if the data changes, as the last of that code.
-    fn key(data: &Self::Data) -> u64 {
-        let _ = data;
-        0
-    }
-
-    /// Stores attributes and key, and returns the 32 hot bits.
-    fn store(words: &Self::Words, attrs: &Self::Attrs, key: u64) -> u32;
+    /// Stores attributes, and returns the hot bits: the node has bits 6 and 15 for itself.
+    fn store(words: &Self::Words, attrs: &Self::Attrs) -> u32;
 }
 
-/// The hot bit of an entry that holds no data: a claim. Contents must not use it for anything else.
+/// The hot bit of an entry that holds no data: a claim.
 pub(crate) const NO_DATA: u32 = 1 << 6;
+/// The hot bit of an entry whose key is not 0. Without it, the node's key means nothing.
+const HAS_KEY: u32 = 1 << 15;
+/// The hot bits that are the node's own: contents cannot use them.
+pub(crate) const NODE_BITS: u32 = NO_DATA | HAS_KEY;
 
 /// A node of a tree. Opaque: allocators hand it out as [`Node::new`] made it, or as it was when
 /// they got it back.
@@ -93,6 +101,9 @@ pub struct Node<T: Content> {
     pub(crate) generation: Word,
     /// Further contents. Their first word is still in the first line.
     pub(crate) words: T::Words,
+    /// The key of the data, if it is not 0. Changed in write sections only, and in no other way
+    /// than to that of the data in the node.
+    key: T::Key,
 
     /// The parent, with the colour in bit 0. Never read without the lock, so it also links free
     /// nodes.
@@ -126,6 +137,7 @@ impl<T: Content> Node<T> {
             tree: Word::new(0),
             generation: Word::new(1),
             words: T::Words::default(),
+            key: T::Key::default(),
             data: UnsafeCell::new(MaybeUninit::uninit()),
         }
     }
@@ -175,7 +187,46 @@ impl<T: Content> Node<T> {
     /// Returns `true` if a node that is in a tree or was removed from one holds data.
     #[inline(always)]
     pub(crate) fn has_data(&self) -> bool {
-        !T::HAS_CLAIMS || self.hot() & NO_DATA == 0
+        Self::hot_has_data(self.hot())
+    }
+
+    /// Returns `true` if a node with these hot bits holds data.
+    #[inline(always)]
+    pub(crate) fn hot_has_data(hot: u32) -> bool {
+        !T::HAS_CLAIMS || hot & NO_DATA == 0
+    }
+
+    /// Returns the key of data. May run the kernel's code: called before a write section, or, if
+    /// the data changes, as the last of that code.
+    #[inline(always)]
+    pub(crate) fn key_of(data: &T::Data) -> u64 {
+        T::Key::of(data)
+    }
+
+    /// Stores the attributes of an entry with data, and the data's key. Returns the hot bits for
+    /// the end of the write section.
+    #[inline(always)]
+    pub(crate) fn store(&self, attrs: &T::Attrs, key: u64) -> u32 {
+        let hot = T::store(&self.words, attrs) & !NODE_BITS;
+        if key == 0 {
+            return hot;
+        }
+        self.key.store(key);
+        hot | HAS_KEY
+    }
+
+    /// Stores the attributes of a claim, which has no data. Returns the hot bits for the end of the
+    /// write section.
+    pub(crate) fn store_claim(&self, attrs: &T::Attrs) -> u32 {
+        T::store(&self.words, attrs) & !NODE_BITS | NO_DATA
+    }
+
+    /// Returns the key to a reader without the lock, who has found these hot bits.
+    #[inline(always)]
+    pub(crate) fn shared_key(&self, hot: u32) -> u64 {
+        // The word is not read if it means nothing: changes nearby take its cache line away, but
+        // hardly ever that of the hot bits.
+        if hot & HAS_KEY == 0 { 0 } else { self.key.shared() }
     }
 
     /// Returns the flushes that were pending when the node last changed, to the lock's holder.

@@ -129,7 +129,6 @@ impl<T: Content> FreeNode<T> {
         attrs: T::Attrs,
         data: T::Data,
     ) -> DetachedNode<T> {
-        let key = T::key(&data);
         // SAFETY: the node is ours alone and holds no data. Its generation stays odd, so readers
         // who still come by do not trust it.
         unsafe {
@@ -137,7 +136,9 @@ impl<T: Content> FreeNode<T> {
             node.write_begin();
             node.start.set(range.start);
             node.end.set(range.end);
-            let hot = T::store(&node.words, &attrs, key);
+            // Nobody looks for its key, so the kernel is not asked for it: should that panic, the
+            // data would be dropped before its flush.
+            let hot = node.store(&attrs, 0);
             node.put_data(data);
             node.set_hot_while_detached(hot);
             DetachedNode::from_raw(self.0)

@@ -154,9 +154,9 @@ impl<T: Content, A: NodeAlloc<T>> NodeStore<T, A> {
         }
     }
 
-    /// Keeps data that did not become an entry, in a node of its own: a fresh one if there is memory,
-    /// so that preallocated ones stay for what they were meant for. Without any node it is dropped
-    /// here.
+    /// Keeps data that did not become an entry, in a node of its own: a fresh one if there is
+    /// memory, so that preallocated ones stay for what they were meant for. Without any node it is
+    /// dropped here.
     #[cold]
     pub(crate) fn put_rejected(&mut self, data: T::Data, attrs: T::Attrs) {
         let _ = self.free.fill(self.free.len().saturating_add(1));

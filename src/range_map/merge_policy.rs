@@ -161,10 +161,11 @@ impl<V, P, I: Position> Content for RangeNode<V, P, I> {
     type Attrs = ();
     type Words = ();
     type Data = V;
+    type Key = ();
 
     fn load((): &(), _hot: u32) {}
 
-    fn store((): &(), (): &(), _key: u64) -> u32 {
+    fn store((): &(), (): &()) -> u32 {
         0
     }
 }

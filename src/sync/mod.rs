@@ -1,6 +1,11 @@
-//! Atomics and locks: the one place that names `spin`, `lock_api` or `loom`.
+//! Atomics, locks, and objects that are dropped after their readers: the one place that names
+//! `spin`, `lock_api` or `loom`.
+
+#![allow(unsafe_code)]
 
 mod lock;
+#[cfg(any(feature = "alloc", loom))]
+pub(crate) mod pinned;
 mod word;
 
 pub(crate) use core::sync::atomic::Ordering;

@@ -55,7 +55,8 @@ impl<'t, T: Content> Filling<'t, T> {
     ) {
         debug_assert!(!range.is_empty() && self.end <= range.start);
         let gap = range.start - self.end;
-        let new = self.tree.init(free, range, gap, attrs, Some(data));
+        let key = Node::<T>::key_of(&data);
+        let new = self.tree.init(free, range, gap, attrs, Some(data), key);
         // SAFETY: the node was free: it is in no tree or list.
         unsafe { self.list.push_back(new) };
         self.end = range.end;
@@ -109,14 +110,15 @@ struct Open<T: Content> {
 unsafe fn link_in_order<'n, T: Content>(list: &mut NodeList<T>) -> &'n Node<T> {
     let mut count = list.len();
     // The levels that are full. Nodes below them are red.
-    let black_levels = (count + 1).ilog2() as usize;
+    let black_levels = count.saturating_add(1).checked_ilog2().unwrap_or(0) as usize;
     // The way from the root to the subtree whose turn it is, which has `count` nodes.
     let mut open = [const { Open { node: ptr::null_mut(), right: 0 } }; MAX_HEIGHT];
     let mut depth = 0;
     loop {
         while count > 0 {
             let left = count / 2;
-            open[depth] = Open { node: ptr::null_mut(), right: count - left - 1 };
+            // Always below: the remainder shows it to the compiler, here and below.
+            open[depth % MAX_HEIGHT] = Open { node: ptr::null_mut(), right: count - left - 1 };
             depth += 1;
             count = left;
         }
@@ -124,7 +126,7 @@ unsafe fn link_in_order<'n, T: Content>(list: &mut NodeList<T>) -> &'n Node<T> {
         // with it.
         let mut done: *mut Node<T> = ptr::null_mut();
         count = loop {
-            let level = &mut open[depth - 1];
+            let level = &mut open[depth.wrapping_sub(1) % MAX_HEIGHT];
             // SAFETY: nodes of the list, valid by the contract of this function.
             unsafe {
                 let is_left = level.node.is_null();

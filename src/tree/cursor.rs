@@ -225,13 +225,36 @@ impl<T: Content> Tree<T> {
     }
 }
 
+/// Ends the section when something has panicked.
+struct EndSection<'t, T: Content> {
+    node: &'t Node<T>,
+    pending_flushes: u32,
+    /// The code has returned, so `key` has panicked: the node keeps the old key. It pins
+    /// nothing, since `key` of data that can be pinned does not panic.
+    in_key: bool,
+}
+
+impl<T: Content> Drop for EndSection<'_, T> {
+    #[cold]
+    fn drop(&mut self) {
+        let node = self.node;
+        let hot = if self.in_key {
+            node.hot()
+        } else {
+            // SAFETY: an entry's data, and the borrow of the code that panicked has ended.
+            node.store(&node.attrs(), Node::<T>::key_of(unsafe { node.data() }))
+        };
+        node.write_end(hot, self.pending_flushes);
+    }
+}
+
 /// Begins a write section, and runs the kernel's code on the data in it. Returns the key for the
 /// end of the section, which is the caller's. If the code panics, the section ends here, and the
 /// entry is what it was but for its data.
 ///
 /// The section begins *before* the code runs, since the code may drop data that a reader is about
 /// to pin. While the generation is even, the key in the node is that of data which exists: that is
-/// what `lookup_pinned` relies on, see the module `pinned`.
+/// what `FoundKey::pinned` relies on.
 ///
 /// # Safety
 ///
@@ -242,36 +265,13 @@ unsafe fn change_data<T: Content, R>(
     pending_flushes: u32,
     change: impl FnOnce(&mut T::Data) -> R,
 ) -> (R, u64) {
-    /// Ends the section when something has panicked.
-    struct EndSection<'t, T: Content> {
-        node: &'t Node<T>,
-        pending_flushes: u32,
-        /// The code has returned, so `key` has panicked: the node keeps the old key. It pins
-        /// nothing, since `key` of data that can be pinned does not panic.
-        in_key: bool,
-    }
-
-    impl<T: Content> Drop for EndSection<'_, T> {
-        #[cold]
-        fn drop(&mut self) {
-            let node = self.node;
-            let hot = if self.in_key {
-                node.hot()
-            } else {
-                // SAFETY: an entry's data, and the borrow of the code that panicked has ended.
-                T::store(&node.words, &node.attrs(), T::key(unsafe { node.data() }))
-            };
-            node.write_end(hot, self.pending_flushes);
-        }
-    }
-
     node.write_begin();
     let mut end = EndSection { node, pending_flushes, in_key: false };
     // SAFETY: initialised and borrowed by nobody, by the contract of this function.
     let data = unsafe { node.data_mut() };
     let result = change(data);
     end.in_key = true;
-    let key = T::key(data);
+    let key = Node::<T>::key_of(data);
     core::mem::forget(end);
     (result, key)
 }
@@ -337,13 +337,14 @@ impl<'t, T: Content> CursorMut<'t, T> {
         self.entry()
     }
 
-    /// Replaces the attributes. Nothing happens at the end.
+    /// Replaces the attributes. Nothing happens at the end, and to a claim.
     pub(crate) fn set_attrs(&mut self, attrs: T::Attrs) {
         let Some(entry) = self.entry() else { return };
-        let key = entry.data().map_or(0, T::key);
+        let Some(data) = entry.data() else { return };
+        let key = Node::<T>::key_of(data);
         let node = entry.node;
         node.write_begin();
-        let hot = T::store(&node.words, &attrs, key);
+        let hot = node.store(&attrs, key);
         node.write_end(hot, self.tree.pending_flushes());
     }
 
@@ -368,7 +369,7 @@ impl<'t, T: Content> CursorMut<'t, T> {
         let (result, key) = unsafe { change_data(node, self.tree.pending_flushes(), change) };
         node.start.update(range.start);
         node.end.update(range.end);
-        let hot = T::store(&node.words, &attrs, key);
+        let hot = node.store(&attrs, key);
         node.write_end(hot, self.tree.pending_flushes());
         let pages = range.len();
         // SAFETY: both are linked.
@@ -402,6 +403,8 @@ impl<'t, T: Content> CursorMut<'t, T> {
         attrs: T::Attrs,
         data: Option<T::Data>,
     ) {
+        // The kernel's code runs before anything changes: it may panic.
+        let key = data.as_ref().map_or(0, Node::<T>::key_of);
         let new = free.raw();
         let next = self.node();
         let gap_start = next.start.get() - next.gap.get();
@@ -409,7 +412,7 @@ impl<'t, T: Content> CursorMut<'t, T> {
             !range.is_empty() && gap_start <= range.start && range.end <= next.start.get()
         );
         next.gap.set(next.start.get() - range.end);
-        self.tree.link(free, self.at, range, range.start - gap_start, attrs, data);
+        self.tree.link(free, self.at, range, range.start - gap_start, attrs, data, key);
         self.at = new.as_ptr();
     }
 
@@ -426,16 +429,24 @@ impl<'t, T: Content> CursorMut<'t, T> {
         let (end, left_attrs, new) = (entry.range().end, entry.attrs(), free.raw());
         let node = self.node();
         debug_assert!(node.start.get() < page && page < end);
+        // The right part's key is asked for while a panic can still leave the entry whole.
+        let split = |left: &mut T::Data| {
+            let right = split(left);
+            let right_key = Node::<T>::key_of(&right);
+            (right, right_key)
+        };
         // SAFETY: an entry, and we have the tree to ourselves.
-        let (right, key) = unsafe { change_data(node, self.tree.pending_flushes(), split) };
+        let ((right, right_key), key) =
+            unsafe { change_data(node, self.tree.pending_flushes(), split) };
         node.end.set(page);
-        let hot = T::store(&node.words, &left_attrs, key);
+        let hot = node.store(&left_attrs, key);
         node.write_end(hot, self.tree.pending_flushes());
         // SAFETY: linked, and not the last.
         let next = unsafe { successor(node) };
         // No gap changes: the two parts meet, and the next entry is where it was.
         self.tree.pages -= end - page;
-        self.tree.link(free, next, PageRange::new(page, end), Number::ZERO, attrs, Some(right));
+        let range = PageRange::new(page, end);
+        self.tree.link(free, next, range, Number::ZERO, attrs, Some(right), right_key);
         self.at = new.as_ptr();
     }
 
@@ -458,16 +469,16 @@ impl<'t, T: Content> CursorMut<'t, T> {
         let range = PageRange::new(right.start.get(), right.end.get());
         let attrs = left.attrs();
         let pending_flushes = self.tree.pending_flushes();
+        right.write_begin();
+        let right_section = EndSection { node: right, pending_flushes, in_key: false };
         // SAFETY: entries, two of them, and we have the tree to ourselves.
-        let (((), _), key) = unsafe {
-            change_data(left, pending_flushes, |left| {
-                change_data(right, pending_flushes, |right| merge(left, right))
-            })
-        };
+        let ((), key) =
+            unsafe { change_data(left, pending_flushes, |left| merge(left, right.data_mut())) };
         // The right one stays as it is, changing for readers, for good.
+        core::mem::forget(right_section);
         let (detached, _) = self.tree.unlink(self.at, Number::ZERO);
         left.end.set(range.end);
-        let hot = T::store(&left.words, &attrs, key);
+        let hot = left.store(&attrs, key);
         left.write_end(hot, self.tree.pending_flushes());
         self.tree.pages += range.len();
         self.at = left_at;
@@ -478,12 +489,12 @@ impl<'t, T: Content> CursorMut<'t, T> {
     /// else nothing happens, and the data is dropped.
     pub(crate) fn fill_claim(&mut self, attrs: T::Attrs, data: T::Data) {
         let Some(claim) = self.entry().filter(|entry| entry.is_claim()) else { return };
-        let key = T::key(&data);
+        let key = Node::<T>::key_of(&data);
         let node = claim.node;
         node.write_begin();
         // SAFETY: a claim holds no data, and we have the tree to ourselves.
         unsafe { node.put_data(data) };
-        let hot = T::store(&node.words, &attrs, key);
+        let hot = node.store(&attrs, key);
         node.write_end(hot, self.tree.pending_flushes());
     }
 

@@ -31,10 +31,12 @@
 
 use core::fmt;
 use core::hint::select_unpredictable;
+use core::marker::PhantomData;
 use core::ptr::{self, NonNull};
 
 use super::Tree;
-use crate::node::{Content, Node, NodeAlloc, ReadSide};
+use crate::node::pinned_data::PinnedData;
+use crate::node::{Content, KeyWord, Node, NodeAlloc, ReadSide};
 use crate::pending_flush::PendingFlushes;
 use crate::range::{PageRange, PageSize};
 use crate::sync::{Link, Ordering, Word, fence};
@@ -51,9 +53,6 @@ pub(crate) trait Peek: Content<Position = u64> {
 
     /// Reads the words with `Word::shared`. They may be changing: the caller checks afterwards.
     fn peek(words: &Self::Words, hot: u32) -> Self::Seen;
-
-    /// Returns `true` if readers are shown entries with these hot bits.
-    fn is_visible(hot: u32) -> bool;
 }
 
 /// Writers were in the way of a lookup that does not wait for them.
@@ -116,11 +115,48 @@ impl fmt::Debug for Token {
     }
 }
 
-/// An entry as a reader saw it.
-pub(crate) struct Hit<S> {
+/// An entry with data, as a reader saw it who has a guard `G`.
+pub(crate) struct Hit<'g, T: Peek, G> {
     pub(crate) range: PageRange,
-    pub(crate) seen: S,
+    pub(crate) seen: T::Seen,
     pub(crate) token: Token,
+    pub(crate) key: FoundKey<'g, T, G>,
+}
+
+/// The key of data that existed at some time while the reader had `guard`, which may be any value.
+pub(crate) struct FoundKey<'g, T, G> {
+    key: u64,
+    guard: &'g G,
+    content: PhantomData<fn() -> T>,
+}
+
+impl<'g, T: Peek, G> FoundKey<'g, T, G> {
+    /// Wraps the key of an entry that a lookup has found, which had the guard before it began.
+    #[inline(always)]
+    fn new(key: u64, guard: &'g G) -> Self {
+        FoundKey { key, guard, content: PhantomData }
+    }
+
+    /// Returns the key.
+    #[inline(always)]
+    pub(crate) fn get(&self) -> u64 {
+        self.key
+    }
+}
+
+impl<'g, T: Peek<Key = KeyWord, Data = V>, V: PinnedData> FoundKey<'g, T, V::Guard> {
+    /// Returns access to the data, which the guard pins. It may have been removed from the tree
+    /// since.
+    #[inline(always)]
+    pub(crate) fn pinned(&self) -> V::Ref<'g> {
+        // SAFETY: the key is `VmaData::key` of data that existed during the lookup, and the guard
+        // had been made before. For the key was found under the lock; or in a node whose generation
+        // was even, and the same before and after the key was read. Data is changed, moved and
+        // removed in write sections only, in which the generation is odd, and each section that
+        // leaves data in the node ends with the key of that data (`tree::cursor::change_data` says
+        // what of panics). The hot bits, of the same state, say that there was data.
+        unsafe { V::from_key(self.key, self.guard) }
+    }
 }
 
 /// One state of a node, as read without the lock.
@@ -131,6 +167,7 @@ struct Found<T: Peek> {
     range: PageRange,
     state: u64,
     seen: T::Seen,
+    key: u64,
 }
 
 /// The root from which lookups without the lock start. It lies beside the lock, not behind it.
@@ -228,27 +265,28 @@ impl<T: Content, A: NodeAlloc<T>> Published<T, A> {
         !self.root.node.acquire().is_null()
     }
 
-    /// Looks `page` up under the lock. The token is dead unless the tree is the published one.
-    pub(crate) fn look(
+    /// Looks `page` up under the lock. Claims are not found. The token is dead unless the tree is
+    /// the published one.
+    pub(crate) fn look<'g, G>(
         &self,
         tree: &Tree<T>,
         pending_flushes: &PendingFlushes,
         page: u64,
-    ) -> Option<Hit<T::Seen>>
+        guard: &'g G,
+    ) -> Option<Hit<'g, T, G>>
     where
         T: Peek,
     {
-        let entry = tree.find(page)?;
-        if !T::is_visible(entry.node.hot()) {
-            return None;
-        }
+        let entry = tree.find(page).filter(|entry| !entry.is_claim())?;
         let (node, set) = (NonNull::from(entry.node), entry.node.pending_flushes());
-        let dead = pending_flushes.cover(set, page) || tree.number() != self.root.number.get();
+        let dead =
+            pending_flushes.is_pending_at(set, page) || tree.number() != self.root.number.get();
         let token = Self::token(node, entry.node.generation(), dead, tree.number(), page);
         Some(Hit {
             range: entry.range(),
             seen: T::peek(&entry.node.words, entry.node.hot()),
             token,
+            key: FoundKey::new(entry.node.shared_key(entry.node.hot()), guard),
         })
     }
 
@@ -263,17 +301,18 @@ impl<T: Content, A: NodeAlloc<T>> Published<T, A> {
 }
 
 impl<T: Peek, A: ReadSide<T>> Published<T, A> {
-    /// Looks `page` up without the lock, and returns what `make` makes of the entry. O(log n), at
-    /// most two walks.
+    /// Looks `page` up without the lock, and returns what `make` makes of the entry. Claims are not
+    /// found. O(log n), at most two walks.
     #[inline(always)]
-    pub(crate) fn walk<R>(
+    pub(crate) fn walk<'g, G, R>(
         &self,
         pending_flushes: &PendingFlushes,
         page: u64,
-        make: impl FnOnce(Hit<T::Seen>) -> R,
+        guard: &'g G,
+        make: impl FnOnce(Hit<'g, T, G>) -> R,
     ) -> Result<Option<R>, Busy> {
-        let _guard = self.alloc.enter();
-        // SAFETY: the guard above is held.
+        let _nodes = self.alloc.enter();
+        // SAFETY: the allocator's guard above is held.
         let found = match unsafe { self.hit(page) }? {
             Some(found) => found,
             // SAFETY: as above.
@@ -282,12 +321,13 @@ impl<T: Peek, A: ReadSide<T>> Published<T, A> {
                 None => return Ok(None),
             },
         };
-        if !T::is_visible(found.state as u32) {
+        if !Node::<T>::hot_has_data(found.state as u32) {
             return Ok(None);
         }
-        let dead = pending_flushes.cover((found.state >> 32) as u32, page);
+        let dead = pending_flushes.is_pending_at((found.state >> 32) as u32, page);
         let token = Self::token(found.node, found.generation, dead, found.space, page);
-        Ok(Some(make(Hit { range: found.range, seen: found.seen, token })))
+        let Found { range, seen, key, .. } = found;
+        Ok(Some(make(Hit { range, seen, token, key: FoundKey::new(key, guard) })))
     }
 
     /// Walks, for an answer that may also be a miss.
@@ -325,6 +365,7 @@ impl<T: Peek, A: ReadSide<T>> Published<T, A> {
         let range = PageRange::new(node.start.shared(), node.end.shared());
         let (number, state) = (node.tree.shared(), node.state.shared());
         let seen = T::peek(&node.words, state as u32);
+        let key = node.shared_key(state as u32);
         // Pairs with the fence of the node's `write_begin`: if one of the loads above saw a later
         // change, so does the load of the generation below.
         fence(Ordering::Acquire);
@@ -334,7 +375,7 @@ impl<T: Peek, A: ReadSide<T>> Published<T, A> {
         if !one_state || !here || number != space {
             return Ok(None);
         }
-        Ok(Some(Found { node: found, generation, space, range, state, seen }))
+        Ok(Some(Found { node: found, generation, space, range, state, seen, key }))
     }
 
     /// Finds the last node on the way down that begins at or below `page`.

@@ -36,7 +36,7 @@ pub(crate) use self::gap::GapQuery;
 use self::link_ops::{Handle, TreeAdapter};
 pub use self::lookup::{Busy, Token};
 pub(crate) use self::lookup::{Hit, Peek, Published};
-use crate::node::{Content, DetachedNode, FreeNode, NO_DATA, Node};
+use crate::node::{Content, DetachedNode, FreeNode, Node};
 use crate::position::Number;
 use crate::range::PageRange;
 use crate::sync::{Link, Word, unique};
@@ -227,6 +227,7 @@ impl<T: Content> Tree<T> {
     /// Finds the entry that holds `page`, like [`find`](Self::find), in O(1) if it is the one that
     /// was found last. For operations, which come back to the same place; a single lookup is
     /// faster without.
+    #[cfg(feature = "linux")]
     #[inline]
     pub(crate) fn find_again(&self, page: T::Position) -> Option<EntryRef<'_, T>> {
         // SAFETY: `above` gives a node of this tree.
@@ -328,8 +329,9 @@ impl<T: Content> Tree<T> {
     }
 
     /// Links a node right before `succ`, whose own gap has been set to what it is from now on, with
-    /// `gap` free pages before the new one.
+    /// `gap` free pages before the new one. `key` is the data's.
     #[inline]
+    #[allow(clippy::too_many_arguments)] // All that a node holds.
     fn link(
         &mut self,
         free: FreeNode<T>,
@@ -338,8 +340,9 @@ impl<T: Content> Tree<T> {
         gap: T::Position,
         attrs: T::Attrs,
         data: Option<T::Data>,
+        key: u64,
     ) {
-        let new = self.init(free, range, gap, attrs, data);
+        let new = self.init(free, range, gap, attrs, data, key);
         // SAFETY: `new` is ours alone until it is linked; `succ` is a node of this tree.
         unsafe {
             self.rb.cursor_mut_from_ptr(succ).insert_before(Handle(new));
@@ -352,7 +355,7 @@ impl<T: Content> Tree<T> {
         self.pages += range.len();
     }
 
-    /// Makes a free node an entry of this tree, to be linked next.
+    /// Makes a free node an entry of this tree, to be linked next. Runs none of the kernel's code.
     #[inline(always)]
     fn init(
         &self,
@@ -361,8 +364,8 @@ impl<T: Content> Tree<T> {
         gap: T::Position,
         attrs: T::Attrs,
         data: Option<T::Data>,
+        key: u64,
     ) -> NonNull<Node<T>> {
-        let key = data.as_ref().map_or(0, T::key);
         let new = free.into_raw();
         // SAFETY: a free node is valid, ours alone, and holds no data.
         unsafe {
@@ -373,13 +376,12 @@ impl<T: Content> Tree<T> {
             node.gap.set(gap);
             node.max_gap.set(Number::ZERO);
             node.tree.set(self.number);
-            let hot = T::store(&node.words, &attrs, key);
             let hot = match data {
                 Some(data) => {
                     node.put_data(data);
-                    hot
+                    node.store(&attrs, key)
                 }
-                None => hot | NO_DATA,
+                None => node.store_claim(&attrs),
             };
             node.write_end(hot, self.pending_flushes());
         }

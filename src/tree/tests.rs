@@ -16,10 +16,11 @@ impl Content for Plain {
     type Words = ();
     type Context = ();
     type Data = u64;
+    type Key = ();
 
     fn load((): &(), _: u32) {}
 
-    fn store((): &(), (): &(), _: u64) -> u32 {
+    fn store((): &(), (): &()) -> u32 {
         0
     }
 }

@@ -31,10 +31,10 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     ///
     /// As for [`map`](Self::map), and [`Error::Overlap`] where something is known to be mapped.
     pub fn adopt(&mut self, request: MapRequest<V>) -> Result<u64, Error> {
-        let place = match request.placement() {
+        let placement = match request.placement {
             Placement::Fixed(addr) => Placement::FixedNoReplace(addr),
-            place => place,
+            placement => placement,
         };
-        self.map(request.map_data(place, |data| data), &mut NoHooks)
+        self.map(MapRequest { placement, ..request }, &mut NoHooks)
     }
 }

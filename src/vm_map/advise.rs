@@ -87,10 +87,10 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         // Only readers without the lock want to know.
         let ends = if update.is_watched() { self.tree.entries(range).ends() } else { None };
         let whole = ends.map(|(first, last)| PageRange::new(first.range().start, last.range().end));
-        let plan = Plan::new(core::iter::empty::<Event<'_, V>>()).covers(whole);
-        plan.prepared_already().apply(self, update, |step| {
-            step.invalidate(range);
-            edit(step.map, step.update)
+        let plan = Plan::new(core::iter::empty::<Event<'_, V>>()).revokes(whole);
+        plan.prepared_already().apply(self, update, |changing| {
+            changing.invalidate(range);
+            edit(changing.map, changing.update)
         })
     }
 }

@@ -23,8 +23,8 @@ use crate::vma::{Attrs, Vma, VmaData, VmaNode};
 pub(super) struct Plan<E> {
     nodes: usize,
     events: E,
-    /// Where the events take rights away, if there are any.
-    covered_by_events: Option<PageRange>,
+    /// Where rights are taken away if there are any events.
+    revoked_if_any: Option<PageRange>,
     ready: Ready,
 }
 
@@ -32,7 +32,7 @@ impl<'m, V: VmaData + 'm, E: Iterator<Item = Event<'m, V>> + Clone> Plan<E> {
     /// Plans a change of which the hooks will hear these events.
     #[inline]
     pub(super) fn new(events: E) -> Self {
-        Self { nodes: 0, events, covered_by_events: None, ready: Ready { covered: [None; 2] } }
+        Self { nodes: 0, events, revoked_if_any: None, ready: Ready { revoked: [None; 2] } }
     }
 
     /// Sets how many free nodes the change needs.
@@ -41,18 +41,19 @@ impl<'m, V: VmaData + 'm, E: Iterator<Item = Event<'m, V>> + Clone> Plan<E> {
         Self { nodes, ..self }
     }
 
-    /// Adds a range where the change takes rights away, if there is one. At most two.
+    /// Adds a range where the change takes rights away, if there is one: until its flush has ended,
+    /// readers get no valid tokens there. At most two.
     #[inline]
-    pub(super) fn covers(mut self, range: Option<PageRange>) -> Self {
-        let [first, second] = self.ready.covered;
-        self.ready.covered = if first.is_none() { [range, second] } else { [first, range] };
+    pub(super) fn revokes(mut self, range: Option<PageRange>) -> Self {
+        let [first, second] = self.ready.revoked;
+        self.ready.revoked = if first.is_none() { [range, second] } else { [first, range] };
         self
     }
 
-    /// Adds the range where the planned events take rights away, if there are any.
+    /// Adds a range where the change takes rights away, unless there is no event.
     #[inline]
-    pub(super) fn covers_events(self, range: PageRange) -> Self {
-        Self { covered_by_events: Some(range), ..self }
+    pub(super) fn revokes_if_any(self, range: PageRange) -> Self {
+        Self { revoked_if_any: Some(range), ..self }
     }
 
     /// Skips the preparation of a plan that needs none: it has no events and takes no nodes. The
@@ -73,11 +74,11 @@ impl<'m, V: VmaData + 'm, E: Iterator<Item = Event<'m, V>> + Clone> Plan<E> {
         update.check_alloc(alloc)?;
         update.preallocate(self.nodes)?;
         // Only readers without the lock want to know.
-        if let Some(range) = self.covered_by_events
+        if let Some(range) = self.revoked_if_any
             && update.is_watched()
             && self.events.clone().next().is_some()
         {
-            self = self.covers(Some(range));
+            self = self.revokes(Some(range));
         }
         prepare_all(update.hooks, self.events)?;
         Ok(self.ready)
@@ -120,7 +121,7 @@ where
     #[inline]
     pub(super) fn commit(mut self) -> Ready {
         self.events = None;
-        Ready { covered: self.ready.covered }
+        Ready { revoked: self.ready.revoked }
     }
 }
 
@@ -142,7 +143,8 @@ where
 /// A change that can be applied. Nothing can fail any more.
 #[must_use = "the hooks have prepared for it"]
 pub(super) struct Ready {
-    covered: [Option<PageRange>; 2],
+    /// Where the change takes rights away.
+    revoked: [Option<PageRange>; 2],
 }
 
 impl Ready {
@@ -159,14 +161,14 @@ impl Ready {
         A: NodeAlloc<VmaNode<V>> + Clone,
         H: Hooks<V> + ?Sized,
     {
-        for range in self.covered.into_iter().flatten() {
-            update.cover(&map.tree, range);
+        for range in self.revoked.into_iter().flatten() {
+            update.extend_flush(&map.tree, range);
         }
         let flush = core::mem::replace(&mut update.owed.flush, Flush::Interrupted);
-        let mut step = Edit { map, update, flush, must_flush: false };
-        let result = edit(&mut step);
-        step.begin_flush();
-        let flush = step.flush;
+        let mut changing = Edit { map, update, flush, must_flush: false };
+        let result = edit(&mut changing);
+        changing.begin_flush();
+        let flush = changing.flush;
         update.owed.flush = flush;
         result
     }

@@ -130,10 +130,11 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
             };
             let range = claimed.range.page_range();
             ready.apply(map, update, |edit| {
-                edit.map.claims.remove(range);
                 let nodes = &mut edit.update.owed.nodes;
                 let mut cursor = edit.map.tree.cursor(range.start);
                 cursor.fill_claim(attrs, data);
+                // After `key` of the data, which may panic.
+                edit.map.claims.remove(range);
                 if merge.left() {
                     let _ = cursor.merge_prev(nodes);
                 }

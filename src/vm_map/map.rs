@@ -105,7 +105,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         let old = removal.events();
         let replaces = update.is_watched() && old.clone().next().is_some();
         let plan = Plan::new(old.chain(new)).needs(removal.nodes + 1);
-        plan.covers(replaces.then_some(range)).ready(&self.alloc, update)
+        plan.revokes(replaces.then_some(range)).ready(&self.alloc, update)
     }
 
     fn map_chosen<H: Hooks<V> + ?Sized>(

@@ -104,7 +104,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
             let piece = Piece::new(self.vm_range(part), attrs.advance(ahead), vma.data());
             Event::Protect { piece, old: old.advance(ahead) }
         });
-        let plan = Plan::new(events).needs(nodes).covers_events(range);
+        let plan = Plan::new(events).needs(nodes).revokes_if_any(range);
         let ready = plan.ready(&self.alloc, update)?;
         ready.apply(self, update, |edit| edit.modify(range, &new));
         Ok(())

@@ -1,9 +1,9 @@
 //! Moving mappings to another address.
 
-use super::change::Plan;
+use super::change::{Edit, Plan};
 use super::{Updater, VmMap};
 use crate::error::Error;
-use crate::hooks::Event;
+use crate::hooks::{Event, Hooks};
 use crate::node::{NodeAlloc, NodeStore, Removed};
 use crate::range::{PageRange, VmRange};
 use crate::split_merge::Merge;
@@ -24,9 +24,9 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     /// stay. Gaps stay gaps. The target must be free and must not overlap the source. The new VMAs
     /// are merged with their neighbours as `merge` says.
     ///
-    /// O((VMAs + 1) log n). Needs 2 nodes and, with [`SourceRange::Keep`], one more for each VMA, and
-    /// another one if the target begins where the source ends.
-    /// Hooks: `prepare`, `on_relocate` for each piece, `flush_begin`.
+    /// O((VMAs + 1) log n). Needs 2 nodes and, with [`SourceRange::Keep`], one more for each VMA,
+    /// and another one if the target begins where the source ends. Hooks: `prepare`, `on_relocate`
+    /// for each piece, `flush_begin`.
     ///
     /// # Errors
     ///
@@ -46,7 +46,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
             let range = map.page_range(from, len)?;
             let target = map.page_range(to, len)?;
             let removal = map.plan_removal(range)?;
-            // Before the target is looked up: the source has been found already.
+            // Before the target is looked up: the tree remembers where it has found the source.
             let is_claimed = map.has_claim(range);
             if !range.intersect(target).is_empty() || !map.tree.is_free(target) {
                 return Err(Error::Overlap.into());
@@ -54,12 +54,11 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
             if is_claimed {
                 return Err(Error::Claimed.into());
             }
-            let moved = |page: u64| page - range.start + target.start;
             let pieces = removal.pieces;
             let nodes = match source {
                 SourceRange::Unmap => removal.nodes,
-                // One more for what a fork of a split VMA has too much. The last VMA may have merged
-                // with the first copy, which follows it, by the time that it is forked.
+                // One more for what a fork of a split VMA has too much. The last VMA may have
+                // merged with the first copy, which follows it, by the time that it is forked.
                 SourceRange::Keep => {
                     let follows = usize::from(target.start == range.end);
                     pieces.clone().count() + removal.nodes + follows
@@ -67,36 +66,16 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
             };
             let page = map.page;
             let events = pieces.map(|piece| {
-                let to = page.addr(moved(piece.range().page_range().start));
-                Event::Relocate { piece, to }
+                let moved = piece.range().page_range().moved(range.start, target.start);
+                Event::Relocate { piece, to: page.addr(moved.start) }
             });
             let any = events.clone().next().is_some();
             let plan = Plan::new(events).needs(nodes);
-            let plan = plan.covers(any.then_some(range)).covers(any.then_some(target));
+            let plan = plan.revokes(any.then_some(range)).revokes(any.then_some(target));
             let ready = plan.ready(&map.alloc, update)?;
             ready.apply(map, update, |edit| match source {
-                SourceRange::Unmap => {
-                    let nodes = &mut edit.update.owed.nodes;
-                    let mut moving = edit.map.detach_range(range, nodes);
-                    while let Some((node, entry)) = moving.pop() {
-                        edit.update.owed.nodes.free.put(node);
-                        if let Some(data) = entry.data {
-                            let to = moved(entry.range.start);
-                            edit.insert_relocated(entry.range, to, entry.attrs, data, merge);
-                        }
-                    }
-                }
-                SourceRange::Keep => {
-                    edit.invalidate(range);
-                    let mut rest = range;
-                    while let Some(vma) = edit.map.vmas_in(rest).next() {
-                        let part = vma.entry().range().intersect(range);
-                        let attrs = vma.attrs_at(page.addr(part.start));
-                        let data = Self::fork_part(vma, range, &mut edit.update.owed.nodes);
-                        edit.insert_relocated(part, moved(part.start), attrs, data, merge);
-                        rest.start = part.end;
-                    }
-                }
+                SourceRange::Unmap => edit.relocate_vmas(range, target.start, merge),
+                SourceRange::Keep => edit.relocate_pages(range, target.start, merge),
             });
             Ok(())
         })
@@ -134,5 +113,39 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
             nodes.put_unused(PageRange::new(part.end, whole.end), attrs, tail);
         }
         data
+    }
+}
+
+impl<V, A, H> Edit<'_, '_, V, A, H>
+where
+    V: VmaData,
+    A: NodeAlloc<VmaNode<V>> + Clone,
+    H: Hooks<V> + ?Sized,
+{
+    /// Moves the VMAs in `range` to `to`, in the nodes that they have.
+    fn relocate_vmas(&mut self, range: PageRange, to: u64, merge: Merge) {
+        let mut moving = self.map.detach_range(range, &mut self.update.owed.nodes);
+        while let Some((node, entry)) = moving.pop() {
+            self.update.owed.nodes.free.put(node);
+            if let Some(data) = entry.data {
+                let to = entry.range.moved(range.start, to).start;
+                self.insert_relocated(entry.range, to, entry.attrs, data, merge);
+            }
+        }
+    }
+
+    /// Moves what is in the pages of `range` to `to`, into VMAs with forks of the user data. The
+    /// VMAs in `range` stay.
+    fn relocate_pages(&mut self, range: PageRange, to: u64, merge: Merge) {
+        self.invalidate(range);
+        let mut rest = range;
+        while let Some(vma) = self.map.vmas_in(rest).next() {
+            let part = vma.entry().range().intersect(range);
+            let attrs = vma.attrs_at(vma.page_size().addr(part.start));
+            let data = VmMap::<V, A>::fork_part(vma, range, &mut self.update.owed.nodes);
+            let to = part.moved(range.start, to).start;
+            self.insert_relocated(part, to, attrs, data, merge);
+            rest.start = part.end;
+        }
     }
 }

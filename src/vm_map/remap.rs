@@ -71,7 +71,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
             });
             let any = removal.pieces.clone().next().is_some();
             let plan = Plan::new(removal.events().chain(arriving)).needs(removal.nodes);
-            let plan = plan.covers(any.then_some(range)).covers(any.then_some(target));
+            let plan = plan.revokes(any.then_some(range)).revokes(any.then_some(target));
             let ready = plan.ready(&map.alloc, update)?;
             ready.apply(map, update, |edit| {
                 let mut moving = edit.map.detach_range(range, &mut edit.update.owed.nodes);

@@ -61,7 +61,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
             let all = map.tree.space();
             let nodes = map.restore_cost(saved, &same);
             let plan = Plan::new(map.restore_events(saved, &same)).needs(nodes);
-            let ready = plan.covers(Some(all)).ready(&map.alloc, update)?;
+            let ready = plan.revokes(Some(all)).ready(&map.alloc, update)?;
             ready.apply(map, update, |edit| {
                 edit.unmap_unlike(saved, &same);
                 edit.protect_unlike(saved, &same);
@@ -84,21 +84,21 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         let ends = |range: PageRange, whole: PageRange| {
             usize::from(whole.start < range.start) + usize::from(range.end < whole.end)
         };
-        let cut = |(range, vma): (PageRange, Vma<'_, V>)| ends(range, vma.entry().range());
-        let split_off = unmaps(self, saved, all, &same).map(cut);
+        let splits = |(range, vma): (PageRange, Vma<'_, V>)| ends(range, vma.entry().range());
+        let split_off = unmaps(self, saved, all, &same).map(splits);
         let kept = steps(self, saved, all).filter(|step| step.is_kept(&same));
         let kept = kept.filter_map(|step| {
-            let (whole, saved) = (step.now?.entry().range(), step.then?.entry().range());
+            let (now, saved) = (step.now?.entry().range(), step.saved?.entry().range());
             Some(match step.protect(&same) {
-                Some(_) => ends(step.range, whole),
+                Some(_) => ends(step.range, now),
                 // A boundary that has gone since.
                 None => {
-                    usize::from(whole.start < step.range.start && saved.start == step.range.start)
+                    usize::from(now.start < step.range.start && saved.start == step.range.start)
                 }
             })
         });
         // A node for the VMA, and one for each end of a fork that has too much.
-        let back = maps(self, saved, all, &same).map(|part| 1 + cut(part));
+        let back = maps(self, saved, all, &same).map(|part| 1 + splits(part));
         split_off.chain(kept).chain(back).sum()
     }
 
@@ -171,20 +171,20 @@ where
     /// mapped in both maps by now.
     fn restore_boundaries(&mut self, saved: &VmMap<V, A>) {
         let mut rest = self.map.tree.space();
-        while let Some((now, then)) = first_unlike_end(self.map, saved, rest) {
+        while let Some((now_end, saved_end)) = first_unlike_end(self.map, saved, rest) {
             let nodes = &mut self.update.owed.nodes;
-            if then > now {
+            if saved_end > now_end {
                 // Where the user data does not agree, the boundary stays.
-                let _ = self.map.tree.cursor(now).merge_prev_again(nodes);
+                let _ = self.map.tree.cursor(now_end).merge_prev_again(nodes);
             } else if !nodes.free.is_empty() {
-                self.map.tree.split_at(then, &mut nodes.free);
+                self.map.tree.split_at(saved_end, &mut nodes.free);
             }
-            rest.start = now.min(then);
+            rest.start = now_end.min(saved_end);
         }
     }
 }
 
-/// Decides whether two overlapping VMAs, of now and of then, show the same mapping.
+/// Decides whether two overlapping VMAs, one of now and one saved, show the same mapping.
 trait Same<V: VmaData>: Fn(&Vma<'_, V>, &Vma<'_, V>) -> bool {}
 
 impl<V: VmaData, F: Fn(&Vma<'_, V>, &Vma<'_, V>) -> bool> Same<V> for F {}
@@ -193,21 +193,21 @@ impl<V: VmaData, F: Fn(&Vma<'_, V>, &Vma<'_, V>) -> bool> Same<V> for F {}
 struct Step<'a, V: VmaData> {
     range: PageRange,
     now: Option<Vma<'a, V>>,
-    then: Option<Vma<'a, V>>,
+    saved: Option<Vma<'a, V>>,
 }
 
 impl<V: VmaData> Step<'_, V> {
-    /// Returns the attributes of the step's part, now and then, if both maps have a VMA.
+    /// Returns the attributes of the step's part, now and saved, if both maps have a VMA.
     fn attrs(&self) -> Option<(Attrs, Attrs)> {
         let of = |vma: Vma<'_, V>| vma.attrs_at(vma.page_size().addr(self.range.start));
-        Some((of(self.now?), of(self.then?)))
+        Some((of(self.now?), of(self.saved?)))
     }
 
     /// Returns `true` if the pages that are there may stay.
     fn is_kept(&self, same: &impl Same<V>) -> bool {
-        match (self.now, self.then, self.attrs()) {
-            (Some(now), Some(then), Some((old, new))) => {
-                old.backing() == new.backing() && same(&now, &then)
+        match (self.now, self.saved, self.attrs()) {
+            (Some(now), Some(saved), Some((old, new))) => {
+                old.backing() == new.backing() && same(&now, &saved)
             }
             _ => false,
         }
@@ -222,23 +222,23 @@ impl<V: VmaData> Step<'_, V> {
 /// A walk through two maps together.
 struct Steps<'a, V: VmaData> {
     now: Peekable<Vmas<'a, V>>,
-    then: Peekable<Vmas<'a, V>>,
+    saved: Peekable<Vmas<'a, V>>,
     at: u64,
     end: u64,
 }
 
 fn steps<'a, V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone>(
     now: &'a VmMap<V, A>,
-    then: &'a VmMap<V, A>,
+    saved: &'a VmMap<V, A>,
     range: PageRange,
 ) -> Steps<'a, V> {
-    let [now, then] = [now, then].map(|map| map.vmas_in(range).peekable());
-    Steps { now, then, at: range.start, end: range.end }
+    let [now, saved] = [now, saved].map(|map| map.vmas_in(range).peekable());
+    Steps { now, saved, at: range.start, end: range.end }
 }
 
 impl<V: VmaData> Clone for Steps<'_, V> {
     fn clone(&self) -> Self {
-        Steps { now: self.now.clone(), then: self.then.clone(), ..*self }
+        Steps { now: self.now.clone(), saved: self.saved.clone(), ..*self }
     }
 }
 
@@ -247,57 +247,57 @@ impl<'a, V: VmaData> Iterator for Steps<'a, V> {
 
     fn next(&mut self) -> Option<Step<'a, V>> {
         let at = self.at;
-        let next = [self.now.peek().copied(), self.then.peek().copied()];
+        let next = [self.now.peek().copied(), self.saved.peek().copied()];
         let starts = next.iter().flatten().map(|vma| vma.entry().range().start.max(at));
         let start = starts.min().filter(|start| *start < self.end)?;
-        let [now, then] = next.map(|vma| vma.filter(|vma| vma.entry().range().start <= start));
+        let [now, saved] = next.map(|vma| vma.filter(|vma| vma.entry().range().start <= start));
         // Up to where a VMA that is here ends, or one that is not here begins.
         let ends = next.iter().flatten().map(|vma| {
             let range = vma.entry().range();
             if range.start <= start { range.end } else { range.start }
         });
         let end = ends.min()?.min(self.end);
-        for side in [&mut self.now, &mut self.then] {
+        for side in [&mut self.now, &mut self.saved] {
             if side.peek().is_some_and(|vma| vma.entry().range().end <= end) {
                 side.next();
             }
         }
         self.at = end;
-        Some(Step { range: PageRange::new(start, end), now, then })
+        Some(Step { range: PageRange::new(start, end), now, saved })
     }
 }
 
 /// Iterates over what must go: for each VMA of now, the parts that do not stay, ascending.
 fn unmaps<'a, V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone, S: Same<V>>(
     now: &'a VmMap<V, A>,
-    then: &'a VmMap<V, A>,
+    saved: &'a VmMap<V, A>,
     range: PageRange,
     same: &'a S,
 ) -> impl Iterator<Item = (PageRange, Vma<'a, V>)> + Clone {
-    let parts = steps(now, then, range).filter(move |step| !step.is_kept(same));
+    let parts = steps(now, saved, range).filter(move |step| !step.is_kept(same));
     Runs { parts: parts.filter_map(|step| Some((step.range, step.now?))).peekable() }
 }
 
-/// Iterates over what comes back: for each VMA of then, the parts that are not there, ascending.
+/// Iterates over what comes back: for each saved VMA, the parts that are not there, ascending.
 fn maps<'a, V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone, S: Same<V>>(
     now: &'a VmMap<V, A>,
-    then: &'a VmMap<V, A>,
+    saved: &'a VmMap<V, A>,
     range: PageRange,
     same: &'a S,
 ) -> impl Iterator<Item = (PageRange, Vma<'a, V>)> + Clone {
-    let parts = steps(now, then, range).filter(move |step| !step.is_kept(same));
-    Runs { parts: parts.filter_map(|step| Some((step.range, step.then?))).peekable() }
+    let parts = steps(now, saved, range).filter(move |step| !step.is_kept(same));
+    Runs { parts: parts.filter_map(|step| Some((step.range, step.saved?))).peekable() }
 }
 
 /// Returns where the first two VMAs end that begin together, or did until one was split, and end
 /// apart.
 fn first_unlike_end<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone>(
     now: &VmMap<V, A>,
-    then: &VmMap<V, A>,
+    saved: &VmMap<V, A>,
     rest: PageRange,
 ) -> Option<(u64, u64)> {
-    let [now, then] = [now, then].map(|map| map.vmas_in(rest).map(|vma| vma.entry().range().end));
-    now.zip(then).find(|(now, then)| now != then)
+    let [now, saved] = [now, saved].map(|map| map.vmas_in(rest).map(|vma| vma.entry().range().end));
+    now.zip(saved).find(|(now, saved)| now != saved)
 }
 
 /// Joins parts of one VMA that meet, so that hooks hear of each VMA's part once.

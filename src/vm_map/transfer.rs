@@ -46,8 +46,9 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
                 if map.page != target.page {
                     return Err(Error::SpaceMismatch.into());
                 }
-                let (range, goal) = (map.page_range(from, len)?, target.page_range(to, len)?);
-                if !target.tree.is_free(goal) {
+                let (range, target_range) =
+                    (map.page_range(from, len)?, target.page_range(to, len)?);
+                if !target.tree.is_free(target_range) {
                     return Err(Error::Overlap.into());
                 }
                 if map.has_claim(range) {
@@ -57,17 +58,17 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
                 let pieces = removal.pieces.clone();
                 let any = pieces.clone().next().is_some();
                 let plan = Plan::new(removal.events()).needs(removal.nodes);
-                let plan = plan.covers(any.then_some(range));
+                let plan = plan.revokes(any.then_some(range));
                 let page = map.page;
                 let arriving = pieces.clone().map(|piece| {
-                    let moved = piece.range().page_range().moved(range.start, goal.start);
+                    let moved = piece.range().page_range().moved(range.start, target_range.start);
                     let moved = VmRange::from_pages(moved, page);
                     Event::Map(Piece::new(moved, piece.attrs(), piece.data()))
                 });
                 // Until the kernel has put the pages there, and longer, no fault may bring in
                 // others.
                 let target_plan = Plan::new(arriving).needs(pieces.clone().count());
-                let target_plan = target_plan.covers(any.then_some(goal));
+                let target_plan = target_plan.revokes(any.then_some(target_range));
 
                 let prepared = plan.prepare(&map.alloc, update)?;
                 let target_ready = target_plan.ready(&target.alloc, target_update)?;
@@ -82,7 +83,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
                     while let Some((node, entry)) = moving.pop() {
                         update.owed.nodes.free.put(node);
                         let Some(mut data) = entry.data else { continue };
-                        let moved = entry.range.moved(range.start, goal.start);
+                        let moved = entry.range.moved(range.start, target_range.start);
                         let from = edit.map.vm_range(entry.range);
                         data.relocate(from, edit.map.page.addr(moved.start));
                         edit.insert(moved, entry.attrs, data, merge);

@@ -64,7 +64,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
             let all = map.tree.space();
             let unwanted = map.iter().filter(|vma| !keep(vma));
             let gone = unwanted.filter_map(|vma| map.piece(vma.entry(), all).map(Event::Unmap));
-            let plan = Plan::new(gone).covers_events(all);
+            let plan = Plan::new(gone).revokes_if_any(all);
             let ready = plan.ready(&map.alloc, update)?;
             let before = map.mapped_pages();
             ready.apply(map, update, |edit| {
@@ -94,7 +94,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     ) -> Result<u64, H::Error> {
         let removal = self.plan_removal(range)?;
         let plan = Plan::new(removal.events()).needs(removal.nodes);
-        let ready = plan.covers_events(range).ready(&self.alloc, update)?;
+        let ready = plan.revokes_if_any(range).ready(&self.alloc, update)?;
         let before = self.mapped_pages();
         ready.apply(self, update, |edit| edit.remove(range));
         Ok(self.bytes(before - self.mapped_pages()))
@@ -157,9 +157,9 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         update: &mut Update<'_, V, A, H>,
     ) -> Result<(u64, PageRange), H::Error> {
         let batch = self.first_batch(rest, limit);
-        let covered = (!self.tree.is_free(batch)).then_some(batch);
+        let revoked = (!self.tree.is_free(batch)).then_some(batch);
         let plan = Plan::new(self.split_events(batch)).needs(self.tree.remove_cost(batch));
-        let ready = plan.covers(covered).ready(&self.alloc, update)?;
+        let ready = plan.revokes(revoked).ready(&self.alloc, update)?;
         let before = self.mapped_pages();
         ready.apply(self, update, |edit| edit.remove(batch));
         Ok((before - self.mapped_pages(), PageRange::new(batch.end, rest.end)))

@@ -1,16 +1,14 @@
 //! A VMA: a range of pages with the same attributes and backing, and the kernel's data.
 
 mod attrs;
-mod data;
 mod node;
 
 use core::fmt;
 
 pub use self::attrs::{Attrs, Backing};
-pub use self::data::{Plain, VmaData};
-pub(crate) use self::node::VmaSeen;
 pub use self::node::{VmaNode, VmaWords};
 use crate::flags::{Prot, VmaFlags};
+pub use crate::node::data::{Plain, VmaData};
 use crate::range::{PageSize, VmRange};
 use crate::tree::EntryRef;
 

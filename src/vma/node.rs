@@ -5,10 +5,10 @@ use core::fmt;
 use core::marker::PhantomData;
 
 use super::attrs::{Attrs, Backing};
-use super::data::VmaData;
 use crate::error::Error;
 use crate::flags::VmaFlags;
-use crate::node::{Content, NO_DATA};
+use crate::node::data::VmaData;
+use crate::node::{Content, KeyWord, NODE_BITS};
 use crate::range::{PageRange, PageSize, VmRange};
 use crate::split_merge::{Parts, SplitMerge};
 use crate::sync::Word;
@@ -32,30 +32,28 @@ pub struct VmaWords {
     user_bits: Word,
     object: Word,
     offset: Word,
-    key: Word,
 }
 
 impl Default for VmaWords {
     fn default() -> Self {
-        let [user_bits, object, offset, key] = [0; 4].map(Word::new);
-        Self { user_bits, object, offset, key }
+        let [user_bits, object, offset] = [0; 3].map(Word::new);
+        Self { user_bits, object, offset }
     }
 }
 
-// Bits of the hot word alone, which are not flags of [`VmaFlags`].
-/// The backing is an object.
+/// The hot bit of a VMA whose backing is an object: then object and offset mean something. It is
+/// not a flag of [`VmaFlags`].
 const BACKED: u32 = 1 << 14;
-/// Object, offset and key mean something. If not, the key is 0.
-const MORE: u32 = 1 << 15;
 
-const _: () = assert!(VmaFlags::all().bits() & (NO_DATA | BACKED | MORE) == 0);
+const _: () = assert!(VmaFlags::all().bits() & (NODE_BITS | BACKED) == 0);
+const _: () = assert!(NODE_BITS & BACKED == 0);
 
 /// Puts attributes together from the hot bits and the words, however they were read.
 #[inline(always)]
 fn decode(hot: u32, user_bits: u64, object: u64, offset: u64) -> Attrs {
     let backing =
         if hot & BACKED == 0 { Backing::Anonymous } else { Backing::Object { id: object, offset } };
-    let flags = VmaFlags::from_bits_retain(hot & !(NO_DATA | BACKED | MORE));
+    let flags = VmaFlags::from_bits_retain(hot & !(NODE_BITS | BACKED));
     Attrs { flags, user_bits, backing }
 }
 
@@ -65,6 +63,7 @@ impl<V: VmaData> Content for VmaNode<V> {
     type Attrs = Attrs;
     type Words = VmaWords;
     type Data = V;
+    type Key = KeyWord;
 
     const HAS_CLAIMS: bool = true;
 
@@ -74,24 +73,16 @@ impl<V: VmaData> Content for VmaNode<V> {
     }
 
     #[inline]
-    fn key(data: &V) -> u64 {
-        data.key()
-    }
-
-    #[inline]
-    fn store(words: &VmaWords, attrs: &Attrs, key: u64) -> u32 {
+    fn store(words: &VmaWords, attrs: &Attrs) -> u32 {
         words.user_bits.update(attrs.user_bits);
         let hot = attrs.flags.bits();
-        if let Backing::Object { id, offset } = attrs.backing {
-            words.object.update(id);
-            words.offset.update(offset);
-            words.key.update(key);
-            hot | MORE | BACKED
-        } else if key != 0 {
-            words.key.update(key);
-            hot | MORE
-        } else {
-            hot
+        match attrs.backing {
+            Backing::Anonymous => hot,
+            Backing::Object { id, offset } => {
+                words.object.update(id);
+                words.offset.update(offset);
+                hot | BACKED
+            }
         }
     }
 }
@@ -103,18 +94,12 @@ pub(crate) struct VmaSeen {
     user_bits: u64,
     object: u64,
     offset: u64,
-    key: u64,
 }
 
 impl VmaSeen {
     #[inline(always)]
     pub(crate) fn attrs(&self) -> Attrs {
         decode(self.hot, self.user_bits, self.object, self.offset)
-    }
-
-    #[inline(always)]
-    pub(crate) fn key(&self) -> u64 {
-        self.key
     }
 }
 
@@ -126,71 +111,66 @@ impl<V: VmaData> Peek for VmaNode<V> {
         let user_bits = words.user_bits.shared();
         // Words that mean nothing are not read: changes nearby take their cache line away, but
         // hardly ever that of the first one.
-        if hot & MORE == 0 {
-            return VmaSeen { hot, user_bits, object: 0, offset: 0, key: 0 };
+        if hot & BACKED == 0 {
+            return VmaSeen { hot, user_bits, object: 0, offset: 0 };
         }
-        let (object, offset) = (words.object.shared(), words.offset.shared());
-        VmaSeen { hot, user_bits, object, offset, key: words.key.shared() }
-    }
-
-    #[inline]
-    fn is_visible(hot: u32) -> bool {
-        hot & NO_DATA == 0
+        VmaSeen { hot, user_bits, object: words.object.shared(), offset: words.offset.shared() }
     }
 }
 
 impl<V: VmaData> SplitMerge for VmaNode<V> {
-    fn advance(page: PageSize, attrs: Attrs, pages: u64) -> Attrs {
-        attrs.advance(page.addr(pages))
+    fn advance(page_size: PageSize, attrs: Attrs, pages: u64) -> Attrs {
+        attrs.advance(page_size.addr(pages))
     }
 
-    fn split(page: PageSize, data: &mut V, range: PageRange, at: u64) -> V {
-        data.split(VmRange::from_pages(range, page), page.addr(at))
+    fn split(page_size: PageSize, data: &mut V, range: PageRange, at: u64) -> V {
+        data.split(VmRange::from_pages(range, page_size), page_size.addr(at))
     }
 
     fn can_merge(
-        page: PageSize,
+        page_size: PageSize,
         left: Parts<'_, Self>,
         left_range: PageRange,
         right: Parts<'_, Self>,
         right_range: PageRange,
     ) -> Result<(), Error> {
-        if left.0.flags.contains(VmaFlags::NO_MERGE) {
+        let (left_attrs, _) = left;
+        if left_attrs.flags.contains(VmaFlags::NO_MERGE) {
             return Err(Error::AttributesDiffer);
         }
-        Self::can_merge_again(page, left, left_range, right, right_range)
+        Self::can_merge_again(page_size, left, left_range, right, right_range)
     }
 
     fn can_merge_again(
-        page: PageSize,
-        left: Parts<'_, Self>,
+        page_size: PageSize,
+        (left, left_data): Parts<'_, Self>,
         left_range: PageRange,
-        right: Parts<'_, Self>,
+        (right, right_data): Parts<'_, Self>,
         right_range: PageRange,
     ) -> Result<(), Error> {
-        if left.0.flags != right.0.flags || left.0.user_bits != right.0.user_bits {
+        if left.flags != right.flags || left.user_bits != right.user_bits {
             return Err(Error::AttributesDiffer);
         }
-        if left.0.backing.advance(page.addr(left_range.len())) != right.0.backing {
+        if left.backing.advance(page_size.addr(left_range.len())) != right.backing {
             return Err(Error::BackingDiffers);
         }
         let [left_range, right_range] =
-            [left_range, right_range].map(|range| VmRange::from_pages(range, page));
-        if !left.1.can_merge(left_range, right.1, right_range) {
+            [left_range, right_range].map(|range| VmRange::from_pages(range, page_size));
+        if !left_data.can_merge(left_range, right_data, right_range) {
             return Err(Error::AttributesDiffer);
         }
         Ok(())
     }
 
     fn merge(
-        page: PageSize,
+        page_size: PageSize,
         left: &mut V,
         left_range: PageRange,
         right: &mut V,
         right_range: PageRange,
     ) {
         let [left_range, right_range] =
-            [left_range, right_range].map(|range| VmRange::from_pages(range, page));
+            [left_range, right_range].map(|range| VmRange::from_pages(range, page_size));
         left.merge(left_range, right, right_range);
     }
 }

@@ -371,6 +371,28 @@ fn a_pinned_lookup_may_be_made_while_the_lock_is_held() {
     });
 }
 
+/// Hooks run under the lock: what they look up is pinned, and what they see removed stays.
+#[test]
+fn a_pinned_lookup_may_be_made_in_a_hook() {
+    pinned_domain! { struct D; }
+    let (space, drops) = (space::<D>(), Drops::default());
+    map(&space, 5, 1, drops.object(1));
+    map(&space, 8, 1, drops.object(2));
+    let guard = D::enter();
+    let look = |page| space.try_lookup_pinned(page * PAGE, &guard);
+    let mut seen = Vec::new();
+    let mut hooks = on_event(|event: Event<'_, Shared<Object, D>>| {
+        let here = look(5).map(|found| found.map(|(_, object)| object.number));
+        let elsewhere = look(8).unwrap().unwrap().1.number;
+        seen.push((matches!(event, Event::Protect { .. }), here, elsewhere));
+    });
+    space.protect(5 * PAGE, PAGE, RO, &mut hooks).unwrap();
+    space.unmap(5 * PAGE, PAGE, &mut hooks).unwrap();
+    // That nothing is mapped cannot be told while the change is under way.
+    assert_eq!(seen, [(true, Ok(Some(1)), 2), (false, Err(addr_space::Busy), 2)]);
+    assert_eq!((drops.count(), D::domain().deferred()), (0, 1));
+}
+
 /// Here, to objects that are never freed.
 #[test]
 fn a_kernel_may_pin_its_own_pointers_by_its_own_guards() {

@@ -5,6 +5,7 @@ mod faults;
 mod mistakes_of_others;
 mod model;
 mod slots;
+mod threads;
 
 use kvma::guest::{Guest, GuestNode, HostBacking, Refusal, SlotNumber};
 use kvma::{Error, FixedPool, PageSize};

@@ -424,3 +424,26 @@ fn the_hypervisors_data_is_changed_in_place() {
     assert_eq!(guest.slot(number).unwrap().data(), &2);
     assert_eq!(guest.update_slot_data(slot(9), |_| ()), None);
 }
+
+#[test]
+fn regions_may_begin_and_end_anywhere_with_pages_of_one_byte() {
+    let pool = Pool::new();
+    let byte = PageSize::new(1).unwrap();
+    let mut guest = Guest::new(0..=u64::MAX - 1, byte, &pool).unwrap();
+    let first = guest.add_slot(SlotRequest::ram(0, 100, host(7)), &mut NoHooks).unwrap();
+    guest.add_slot(SlotRequest::ram(100, 100, host(3)), &mut NoHooks).unwrap();
+    let across = guest.add_slot(SlotRequest::ram(99, 1, host(3)), &mut NoHooks);
+    assert_eq!(across, Err(Refusal::<Error>::InTheWay(first)));
+    assert_eq!(guest.translate(99).unwrap().remaining(), 1);
+    assert_eq!(guest.host_uses(10, 1).count(), 2);
+    // The host's addresses fit as far as they have 52 bits.
+    let far = SlotRequest::ram(1000, 8, host((1 << 52) - 8));
+    guest.add_slot(far, &mut NoHooks).unwrap();
+    let too_far = SlotRequest::ram(2000, 9, host((1 << 52) - 8));
+    assert_eq!(guest.add_slot(too_far, &mut NoHooks), refused(Error::OutOfRange));
+    assert_eq!(guest.host_uses((1 << 52) - 1, u64::MAX).count(), 1);
+    assert_eq!(guest.host_uses(1 << 52, 1).count(), 0);
+    assert_eq!(guest.keep_from_guest(1 << 52, 1, &mut NoHooks), refused(Error::OutOfRange));
+    assert_eq!(guest.leave_to_guest(1 << 52, 1, &mut NoHooks), Err(Refusal::<Error>::NotMapped));
+    guest.check().unwrap();
+}

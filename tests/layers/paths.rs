@@ -17,6 +17,12 @@ enum Token<'a> {
     Other(char),
 }
 
+/// Returns the lines on which a word stands, other than in a comment or literal.
+pub fn lines_with(text: &str, word: &str) -> Vec<usize> {
+    let tokens = tokens(text).into_iter();
+    tokens.filter(|(_, token)| *token == Token::Word(word)).map(|(line, _)| line).collect()
+}
+
 /// Splits source text into tokens with their lines; comments, literals and lifetimes are left out.
 fn tokens(text: &str) -> Vec<(usize, Token<'_>)> {
     let mut tokens = Vec::new();
@@ -158,6 +164,7 @@ impl Scan {
                 }
                 Token::Word(word) if ahead(1) == Some(Token::PathSep) => {
                     let within = at > 0 && tokens[at - 1].1 == Token::PathSep;
+                    let in_users_crate = at > 0 && tokens[at - 1].1 == Token::Other('$');
                     let relative = within
                         && at.checked_sub(2).is_some_and(|before| {
                             matches!(tokens[before].1, Token::Word(_) | Token::Other('>'))
@@ -170,7 +177,9 @@ impl Scan {
                             path.push(word);
                             at += 2;
                         }
-                        scan.name(tokens[at].0, &path, &module, None);
+                        if !in_users_crate {
+                            scan.name(tokens[at].0, &path, &module, None);
+                        }
                     }
                 }
                 _ => {}

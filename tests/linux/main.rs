@@ -17,6 +17,7 @@ mod populate;
 mod processes;
 mod refusals;
 mod segments;
+mod touched_apart;
 mod traces;
 
 use kvma::linux::abi::{MAP_ANONYMOUS, MAP_PRIVATE, PROT_READ, PROT_WRITE};

@@ -15,7 +15,7 @@ fn traces() -> Vec<(String, String)> {
     let found = folder("tests/traces/found");
     assert!(!found.is_empty());
     let processes = folder("tests/traces/processes");
-    assert_eq!(processes.len(), 3);
+    assert_eq!(processes.len(), 4);
     [recorded, found, processes].concat()
 }
 

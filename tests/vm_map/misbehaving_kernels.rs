@@ -23,12 +23,20 @@ struct Panics(&'static str);
 
 thread_local! {
     static WHERE: Cell<&'static str> = const { Cell::new("") };
+    /// The calls there that do not panic yet.
+    static CALLS: Cell<u32> = const { Cell::new(0) };
 }
 
 fn may_panic(here: &str) {
-    if WHERE.get() == here {
-        WHERE.set("");
-        panic!("as told");
+    if WHERE.get() != here {
+        return;
+    }
+    match CALLS.get().checked_sub(1) {
+        Some(calls) => CALLS.set(calls),
+        None => {
+            WHERE.set("");
+            panic!("as told");
+        }
     }
 }
 
@@ -98,7 +106,7 @@ fn a_panic_in_the_kernel_s_code_leaves_the_map_consistent() {
         "flush_begin",
     ];
     type Operation = fn(&mut VmMap<Panics, Arc<BoxAlloc<VmaNode<Panics>>>>);
-    let operations: [(&str, Operation); 6] = [
+    let operations: [(&str, Operation); 9] = [
         ("unmap", |map| {
             let _ = map.unmap(5 * PAGE, 2 * PAGE, &mut PanickingHooks);
         }),
@@ -118,22 +126,42 @@ fn a_panic_in_the_kernel_s_code_leaves_the_map_consistent() {
             let _ = map.split_at(5 * PAGE, &mut PanickingHooks);
             let _ = map.merge_at(5 * PAGE, &mut PanickingHooks);
         }),
+        ("unmap the middle", |map| {
+            let _ = map.unmap(9 * PAGE, PAGE, &mut PanickingHooks);
+        }),
+        ("move", |map| {
+            let (hooks, merge) = (&mut PanickingHooks, Merge::Both);
+            let keep = vm_map::SourceRange::Keep;
+            let _ = map.relocate(6 * PAGE, 2 * PAGE, 12 * PAGE, keep, merge, hooks);
+            let all = vm_map::SourceRange::Unmap;
+            let _ = map.relocate(9 * PAGE, 2 * PAGE, 24 * PAGE, all, merge, hooks);
+        }),
+        ("claim", |map| {
+            let hooks = &mut PanickingHooks;
+            let Ok(claim) = map.claim(Placement::Fixed(10 * PAGE), 6 * PAGE, hooks) else { return };
+            let attrs = Attrs::new(Prot::RW);
+            let _ = map.commit_claim(&claim, attrs, Panics("a"), Merge::Both, hooks);
+        }),
     ];
     for (name, operation) in operations {
-        for place in places {
+        for (place, calls) in places.into_iter().flat_map(|place| (0..8).map(move |n| (place, n))) {
             let mut map = map::<Panics>();
             map.map(request(4, 8, Panics("a")), &mut NoHooks).unwrap();
             map.map(request(16, 8, Panics("a")), &mut NoHooks).unwrap();
             map.map(request(30, 8, Panics("c")), &mut NoHooks).unwrap();
             WHERE.set(place);
+            CALLS.set(calls);
             let _ = catch_unwind(AssertUnwindSafe(|| operation(&mut map)));
             WHERE.set("");
-            map.check().unwrap_or_else(|wrong| panic!("{name}, {place}: {wrong}"));
+            map.check().unwrap_or_else(|wrong| panic!("{name}, {place} {calls}: {wrong}"));
             // No entry is left changing: readers see each VMA that is there.
             let vmas: Vec<_> = map.iter().map(|vma| vma.range()).collect();
             let space = AddrSpace::new(map);
             for range in vmas {
-                assert!(space.try_lookup(range.start()).unwrap().is_some(), "{name}, {place}");
+                assert!(
+                    space.try_lookup(range.start()).unwrap().is_some(),
+                    "{name}, {place} {calls}"
+                );
             }
         }
     }

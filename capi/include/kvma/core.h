@@ -161,6 +161,8 @@ int32_t kvma_errno(kvma_status status);
  * functions and `ctx` are the same allocator.
  */
 struct kvma_allocator {
+    /* The size of this table in bytes. Later versions of it may have more fields at its end. */
+    size_t size;
     /*
      * Returns `size` bytes at a multiple of `align`, or NULL if there is no memory. `align` is a
      * power of two of at most 64, and `size` a multiple of it. Memory that is not aligned so is
@@ -323,6 +325,8 @@ struct kvma_vma {
  * The table is not copied. It must live as long as the maps that use it, and must not change.
  */
 struct kvma_data_ops {
+    /* The size of this table in bytes. Later versions of it may have more fields at its end. */
+    size_t size;
     /*
      * Called when the VMA over `range` is split: `data` keeps what lies below `at`, and the
      * pointer for the rest is returned. NULL: both have the same pointer.
@@ -438,6 +442,8 @@ enum kvma_advice {
  * The table is copied; what `udata` points to must live as long as the call or the update.
  */
 struct kvma_hooks {
+    /* The size of this table in bytes. Later versions of it may have more fields at its end. */
+    size_t size;
     /*
      * Gets ready for a step: page-table pages, limits. Returns 0, or an errno of either sign to
      * refuse the change; the call then answers with that errno as a negative status.

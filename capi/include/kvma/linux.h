@@ -43,6 +43,8 @@ struct kvma_file;
  * called when the call is finished.
  */
 struct kvma_file_ops {
+    /* The size of this table in bytes. Later versions of it may have more fields at its end. */
+    size_t size;
     /* Takes a reference: one more VMA shows the file. */
     void (*get)(struct kvma_file *file);
     /* Gives a reference up: one VMA less shows the file. */
@@ -210,20 +212,24 @@ enum kvma_inherit {
 };
 
 /*
- * The kernel's side of a call. All zero: no hooks, no privileges, memory without end, no shared
- * anonymous memory. The functions get the hooks' `udata`, and answer with 0 or an errno of either
+ * The kernel's side of a call. All zero but `size`: no hooks, no privileges, memory without end, no
+ * shared anonymous memory. The functions get `udata`, and answer with 0 or an errno of either
  * sign where they return a number.
  *
  * In pieces that the functions see, `user_bits` are Linux' `vm_flags`, and `data` is the file that
  * is mapped.
  */
 struct kvma_kernel {
-    /* What happens to page tables. */
-    struct kvma_hooks hooks;
+    /* The size of this table in bytes. Later versions of it may have more fields at its end. */
+    size_t size;
+    /* What happens to page tables. May be NULL. The table is copied. */
+    const struct kvma_hooks *hooks;
     /* What the caller may do: `KVMA_CAP_IPC_LOCK` and the like. */
     uint32_t capabilities;
     /* The mode of `vm.overcommit_memory`: `KVMA_OVERCOMMIT_HEURISTIC` or the like. */
     uint32_t overcommit;
+    /* Passed to all functions of this table. */
+    void *udata;
     /*
      * Charges `bytes` more bytes to this process, which has `total` bytes mapped (a strict kernel
      * keeps something back from large ones); or refuses with `ENOMEM`. See

@@ -9,6 +9,7 @@ use core::ptr::null_mut;
 use super::page_info::kvma_space_info;
 use super::space::{Generation, Space, SpaceError};
 use super::space_calls::{free, kvma_space, new, with};
+use crate::alloc::Memory;
 use crate::boundary::write_out;
 
 /// `MMAddrSpace`.
@@ -121,7 +122,7 @@ pub unsafe extern "C" fn kvma_mm_init(
     pagesize: usize,
 ) -> bool {
     let Some(mm) = mm else { return false };
-    let space = new(start, len as u64, pagesize as u64, Generation::Mm, None);
+    let space = new(start, len as u64, pagesize as u64, Generation::Mm, Memory::MALLOC);
     mm.write(MMAddrSpace { space });
     !space.is_null()
 }

@@ -5,8 +5,8 @@ use core::mem::MaybeUninit;
 
 use super::page_info::kvma_space_info;
 use super::space::{Generation, Space, SpaceError};
-use super::space_calls::{address, free, kvma_space, new, with};
-use crate::alloc::kvma_allocator;
+use super::space_calls::{address, free, kvma_space, kvma_space_new, new, with};
+use crate::alloc::{Memory, kvma_allocator};
 use crate::boundary::write_out;
 
 /// `struct MMapInfo`.
@@ -61,7 +61,7 @@ fn callback(
 /// Makes a space with memory from malloc.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmap_create(start: usize, len: usize, pagesize: usize) -> *mut kvma_space {
-    new(start as u64, len as u64, pagesize as u64, Generation::AddrSpace, None)
+    new(start as u64, len as u64, pagesize as u64, Generation::AddrSpace, Memory::MALLOC)
 }
 
 /// Makes a space with memory from `allocator`.
@@ -70,9 +70,10 @@ pub unsafe extern "C" fn mmap_create_with(
     start: usize,
     len: usize,
     pagesize: usize,
-    allocator: Option<&kvma_allocator>,
+    allocator: *const kvma_allocator,
 ) -> *mut kvma_space {
-    new(start as u64, len as u64, pagesize as u64, Generation::AddrSpace, allocator)
+    // SAFETY: `allocator` is NULL or a table, as the caller promises.
+    unsafe { kvma_space_new(start, len, pagesize, allocator) }
 }
 
 /// Frees a space. A callback that frees the space which calls it changes nothing.

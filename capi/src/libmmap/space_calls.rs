@@ -69,9 +69,8 @@ pub(super) fn new(
     len: u64,
     page_size: u64,
     generation: Generation,
-    allocator: Option<&kvma_allocator>,
+    memory: Memory,
 ) -> *mut kvma_space {
-    let Some(memory) = Memory::from_table(allocator) else { return null_mut() };
     ffi_call_or(null_mut(), || {
         make_handle(Space::new(start, len, page_size, generation, memory), memory)
     })
@@ -133,9 +132,15 @@ pub unsafe extern "C" fn kvma_space_new(
     start: usize,
     len: usize,
     page_size: usize,
-    allocator: Option<&kvma_allocator>,
+    allocator: *const kvma_allocator,
 ) -> *mut kvma_space {
-    new(start as u64, len as u64, page_size as u64, Generation::AddrSpace, allocator)
+    // SAFETY: `allocator` is NULL or a table, as the caller promises.
+    match unsafe { Memory::from_table(allocator) } {
+        Ok(memory) => {
+            new(start as u64, len as u64, page_size as u64, Generation::AddrSpace, memory)
+        }
+        Err(_) => null_mut(),
+    }
 }
 
 /// Copies a space, marks and all. NULL without memory.

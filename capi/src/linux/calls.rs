@@ -12,7 +12,7 @@ use engine::linux::{Mmap, Shmat, Target};
 use super::file::{FileRef, kvma_file, kvma_open_file};
 use super::handle::{kvma_linux, kvma_linux_call, system_call};
 use crate::boundary::{ffi_call, handle, write_out};
-use crate::status::kvma_status;
+use crate::status::{Failure, kvma_status};
 
 /// The arguments of mmap(2).
 #[repr(C)]
@@ -83,7 +83,7 @@ pub unsafe extern "C" fn kvma_linux_shmat(
             let kvma_linux_shmat_args { segment, error, addr, flags } =
                 *args.ok_or(Errno::EFAULT)?;
             let why = if error == 0 { Errno::EINVAL } else { Errno(error.saturating_abs()) };
-            let segment = FileRef::get(segment).ok_or(why);
+            let segment = FileRef::get(segment).map_err(Failure::errno)?.ok_or(why);
             mm.shmat(Shmat { segment, addr, flags }, update)
         })
     }
@@ -311,7 +311,12 @@ pub unsafe extern "C" fn kvma_linux_set_anon_name(
     // SAFETY: the handles are NULL or live, and `name` is NULL or a file, as the caller promises.
     unsafe {
         system_call(mm, in_call, None, |mm, update| {
-            mm.set_anon_name(addr, len, FileRef::get(name).as_ref(), update)
+            mm.set_anon_name(
+                addr,
+                len,
+                FileRef::get(name).map_err(Failure::errno)?.as_ref(),
+                update,
+            )
         })
     }
 }

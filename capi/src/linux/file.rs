@@ -9,6 +9,7 @@ use engine::linux::{Alignment, File, LinuxVma, OpenFile, Restrictions, Rights, T
 
 use crate::attrs::AsPointer;
 use crate::status::Failure;
+use crate::table::{self, Table};
 
 /// The file is open for reading.
 pub const KVMA_FILE_READ: u32 = 1;
@@ -66,10 +67,17 @@ const _: () = {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct kvma_file_ops {
+    /// The size of this table in bytes. Later versions of it may have more fields at its end.
+    pub size: usize,
     /// Takes a reference: one more VMA shows the file.
     pub get: Option<unsafe extern "C" fn(file: *mut kvma_file)>,
     /// Gives a reference up: one VMA less shows the file.
     pub put: Option<unsafe extern "C" fn(file: *mut kvma_file)>,
+}
+
+// SAFETY: it begins with its size; functions may be zero.
+unsafe impl Table for kvma_file_ops {
+    const FIRST: usize = size_of::<Self>();
 }
 
 /// Something that can be mapped, or that names a mapping: the first member of the kernel's own
@@ -136,13 +144,19 @@ pub(crate) struct FileRef(NonNull<kvma_file>);
 impl FileRef {
     /// Takes a reference; `None` for NULL.
     ///
+    /// # Errors
+    ///
+    /// `Argument` if the size of the file's table makes no sense.
+    ///
     /// # Safety
     ///
     /// `file` is NULL or points to a file as its documentation says.
-    pub(super) unsafe fn get(file: *mut kvma_file) -> Option<Self> {
+    pub(super) unsafe fn get(file: *mut kvma_file) -> Result<Option<Self>, Failure> {
+        let Some(file) = NonNull::new(file) else { return Ok(None) };
         // The caller's own reference, which stays the caller's, and a copy.
-        let callers = ManuallyDrop::new(Self(NonNull::new(file)?));
-        Some(Self::clone(&callers))
+        let callers = ManuallyDrop::new(Self(file));
+        callers.ops()?;
+        Ok(Some(Self::clone(&callers)))
     }
 
     /// Takes over a reference that the kernel has taken; `None` for NULL.
@@ -152,6 +166,16 @@ impl FileRef {
     /// As [`get`](Self::get).
     pub(super) unsafe fn adopt(file: *mut kvma_file) -> Option<Self> {
         NonNull::new(file).map(Self)
+    }
+
+    /// Returns the functions that count references, if somebody does.
+    ///
+    /// # Errors
+    ///
+    /// `Argument` if the size of the table makes no sense.
+    pub(super) fn ops(&self) -> Result<Option<kvma_file_ops>, Failure> {
+        // SAFETY: the file's documentation has `ops` be NULL or a table.
+        unsafe { table::copy(self.file().ops) }
     }
 
     pub(super) fn as_ptr(&self) -> *mut kvma_file {
@@ -167,12 +191,9 @@ impl FileRef {
 
 impl Clone for FileRef {
     fn clone(&self) -> Self {
-        // SAFETY: the file's documentation has `ops` be NULL or a table, whose `get` is called for
-        // each new reference.
-        unsafe {
-            if let Some(get) = self.file().ops.as_ref().and_then(|ops| ops.get) {
-                get(self.0.as_ptr());
-            }
+        if let Ok(Some(kvma_file_ops { get: Some(get), .. })) = self.ops() {
+            // SAFETY: the table's documentation promises this call for each new reference.
+            unsafe { get(self.0.as_ptr()) }
         }
         Self(self.0)
     }
@@ -180,12 +201,10 @@ impl Clone for FileRef {
 
 impl Drop for FileRef {
     fn drop(&mut self) {
-        // SAFETY: the file's documentation has `ops` be NULL or a table, whose `put` is called for
-        // each reference that ends; this one does, and the file is not looked at afterwards.
-        unsafe {
-            if let Some(put) = self.file().ops.as_ref().and_then(|ops| ops.put) {
-                put(self.0.as_ptr());
-            }
+        if let Ok(Some(kvma_file_ops { put: Some(put), .. })) = self.ops() {
+            // SAFETY: the table's documentation promises this call for each reference that ends;
+            // this one does, and the file is not looked at afterwards.
+            unsafe { put(self.0.as_ptr()) }
         }
     }
 }
@@ -254,7 +273,7 @@ impl kvma_open_file {
     /// As [`FileRef::get`].
     pub(super) unsafe fn to_open(self) -> Result<OpenFile<FileRef>, Failure> {
         // SAFETY: this function's contract.
-        let file = unsafe { FileRef::get(self.file) }.ok_or(Failure::Null)?;
+        let file = unsafe { FileRef::get(self.file) }?.ok_or(Failure::Null)?;
         let rights =
             u8::try_from(self.rights).ok().and_then(Rights::from_bits).ok_or(Failure::Argument)?;
         let traits =

@@ -92,11 +92,12 @@ pub(super) fn read_or<R: Copy>(
 pub unsafe extern "C" fn kvma_linux_new(
     mm: Option<&mut MaybeUninit<*mut kvma_linux>>,
     layout: Option<&kvma_linux_layout>,
-    allocator: Option<&kvma_allocator>,
+    allocator: *const kvma_allocator,
 ) -> kvma_status {
     ffi_call(|| {
         let (out, layout) = (out_handle(mm)?, required(layout)?);
-        let memory = required(Memory::from_table(allocator))?;
+        // SAFETY: `allocator` is NULL or a table, as the caller promises.
+        let memory = unsafe { Memory::from_table(allocator) }?;
         let mm = Mm::new(layout.to_layout(), memory)?;
         *out = HandleSlot::new(memory)?.fill(kvma_linux::new(mm, memory));
         Ok(())
@@ -120,13 +121,15 @@ pub unsafe extern "C" fn kvma_linux_free(mm: *mut kvma_linux) -> kvma_status {
 pub unsafe extern "C" fn kvma_linux_call_new(
     in_call: Option<&mut MaybeUninit<*mut kvma_linux_call>>,
     mm: Option<&kvma_linux>,
-    kernel: Option<&kvma_kernel>,
+    kernel: *const kvma_kernel,
     nodes: usize,
 ) -> kvma_status {
     ffi_call(|| {
         let out = out_handle(in_call)?;
         let &kvma_linux { memory, page, .. } = required(mm)?;
-        let update = StoredUpdate::new(memory, page, KernelTable::new(kernel), nodes)?;
+        // SAFETY: `kernel` is NULL or a table, as the caller promises.
+        let kernel = unsafe { KernelTable::new(kernel) }?;
+        let update = StoredUpdate::new(memory, page, kernel, nodes)?;
         *out = HandleSlot::new(memory)?.fill(kvma_linux_call { update, memory });
         Ok(())
     })

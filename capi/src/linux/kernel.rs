@@ -1,7 +1,6 @@
 //! What the Linux layer asks of the kernel around it, and tells it.
 
 use core::ffi::c_void;
-use core::ptr::null_mut;
 
 use engine::hooks::{Advice, RemovedVma};
 use engine::linux::{
@@ -14,6 +13,7 @@ use crate::attrs::kvma_piece;
 use crate::boundary::ffi_call;
 use crate::hooks::{HookTable, kvma_hooks};
 use crate::status::{Failure, kvma_status};
+use crate::table::{self, Table};
 
 /// `CAP_IPC_LOCK`: may lock more memory than the limit.
 pub const KVMA_CAP_IPC_LOCK: u32 = 1;
@@ -95,8 +95,8 @@ fn to_overcommit(mode: u32) -> Overcommit {
     }
 }
 
-/// The kernel's side of a call. All zero: no hooks, no privileges, memory without end, no shared
-/// anonymous memory. The functions get the hooks' `udata`, and answer with 0 or an errno of either
+/// The kernel's side of a call. All zero but `size`: no hooks, no privileges, memory without end, no
+/// shared anonymous memory. The functions get `udata`, and answer with 0 or an errno of either
 /// sign where they return a number.
 ///
 /// In pieces that the functions see, `user_bits` are Linux' `vm_flags`, and `data` is the file that
@@ -104,12 +104,16 @@ fn to_overcommit(mode: u32) -> Overcommit {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct kvma_kernel {
-    /// What happens to page tables.
-    pub hooks: kvma_hooks,
+    /// The size of this table in bytes. Later versions of it may have more fields at its end.
+    pub size: usize,
+    /// What happens to page tables. May be NULL. The table is copied.
+    pub hooks: *const kvma_hooks,
     /// What the caller may do: `KVMA_CAP_IPC_LOCK` and the like.
     pub capabilities: u32,
     /// The mode of `vm.overcommit_memory`: `KVMA_OVERCOMMIT_HEURISTIC` or the like.
     pub overcommit: u32,
+    /// Passed to all functions of this table.
+    pub udata: *mut c_void,
     /// Charges `bytes` more bytes to this process, which has `total` bytes mapped (a strict kernel
     /// keeps something back from large ones); or refuses with `ENOMEM`. See
     /// `kvma_overcommit_decide`.
@@ -182,20 +186,38 @@ pub extern "C" fn kvma_overcommit_decide(
     ffi_call(|| Ok(to_overcommit(mode).decide(bytes, committed, memory, limit)?))
 }
 
+// SAFETY: it begins with its size; functions, pointers and numbers may be zero.
+unsafe impl Table for kvma_kernel {
+    const FIRST: usize = size_of::<Self>();
+}
+
 /// A copy of the kernel's table.
 pub(crate) struct KernelTable {
     hooks: HookTable,
-    kernel: Option<kvma_kernel>,
+    kernel: kvma_kernel,
 }
 
 impl KernelTable {
     /// Copies the table. Its functions are called later, as its documentation says.
-    pub(super) fn new(kernel: Option<&kvma_kernel>) -> Self {
-        Self { hooks: HookTable::new(kernel.map(|kernel| &kernel.hooks)), kernel: kernel.copied() }
+    ///
+    /// # Errors
+    ///
+    /// `Argument` for a table whose size makes no sense.
+    ///
+    /// # Safety
+    ///
+    /// `kernel` is NULL, or points to a table as its documentation says.
+    pub(super) unsafe fn new(kernel: *const kvma_kernel) -> Result<Self, Failure> {
+        // SAFETY: this function's contract; the table's documentation has `hooks` be NULL or such a
+        // table.
+        unsafe {
+            let kernel = table::copy(kernel)?.unwrap_or_else(kvma_kernel::zero);
+            Ok(Self { hooks: HookTable::new(kernel.hooks)?, kernel })
+        }
     }
 
     fn udata(&self) -> *mut c_void {
-        self.kernel.map_or(null_mut(), |kernel| kernel.hooks.udata)
+        self.kernel.udata
     }
 }
 
@@ -206,6 +228,9 @@ fn answer(errno: i32) -> Result<(), Errno> {
 
 /// Reads the answer of a callback that makes an object.
 fn made(file: Option<FileRef>, error: i32) -> Result<FileRef, Errno> {
+    if let Some(file) = &file {
+        file.ops().map_err(Failure::errno)?;
+    }
     file.ok_or(if error == 0 { Errno::ENOMEM } else { Errno(error.saturating_abs()) })
 }
 
@@ -259,29 +284,29 @@ impl Hooks<FileVma> for KernelTable {
 
 impl Kernel<FileRef> for KernelTable {
     fn capabilities(&self) -> Capabilities {
-        let bits = self.kernel.map_or(0, |kernel| kernel.capabilities);
+        let bits = self.kernel.capabilities;
         Capabilities::from_bits_truncate(bits as u8)
     }
 
     fn overcommit(&self) -> Overcommit {
-        to_overcommit(self.kernel.map_or(0, |kernel| kernel.overcommit))
+        to_overcommit(self.kernel.overcommit)
     }
 
     fn charge(&mut self, bytes: u64, usage: &Usage) -> Result<(), Errno> {
-        let Some(charge) = self.kernel.and_then(|kernel| kernel.charge) else { return Ok(()) };
+        let Some(charge) = self.kernel.charge else { return Ok(()) };
         // SAFETY: the table's documentation promises this call before memory is accounted for.
         answer(unsafe { charge(self.udata(), bytes, usage.total()) })
     }
 
     fn uncharge(&mut self, bytes: u64) {
-        if let Some(uncharge) = self.kernel.and_then(|kernel| kernel.uncharge) {
+        if let Some(uncharge) = self.kernel.uncharge {
             // SAFETY: the table's documentation promises this call for bytes that were charged.
             unsafe { uncharge(self.udata(), bytes) }
         }
     }
 
     fn shared_memory(&mut self, len: u64, flags: VmFlags) -> Result<FileRef, Errno> {
-        let make = self.kernel.and_then(|kernel| kernel.shared_memory).ok_or(Errno::ENOMEM)?;
+        let make = self.kernel.shared_memory.ok_or(Errno::ENOMEM)?;
         let mut error = 0;
         // SAFETY: the table's documentation promises this call for shared anonymous memory, has
         // `error` live for it, and has the function return NULL or a file with a reference for us.
@@ -290,7 +315,7 @@ impl Kernel<FileRef> for KernelTable {
     }
 
     fn huge_page(&self, log2: u32) -> Option<u64> {
-        let Some(huge_page) = self.kernel.and_then(|kernel| kernel.huge_page) else {
+        let Some(huge_page) = self.kernel.huge_page else {
             return Kernel::<FileRef>::huge_page(&NoKernel, log2);
         };
         // SAFETY: the table's documentation promises this call for `MAP_HUGETLB`.
@@ -301,7 +326,7 @@ impl Kernel<FileRef> for KernelTable {
     }
 
     fn huge_memory(&mut self, page: u64, len: u64, flags: VmFlags) -> Result<FileRef, Errno> {
-        let make = self.kernel.and_then(|kernel| kernel.huge_memory).ok_or(Errno::ENOMEM)?;
+        let make = self.kernel.huge_memory.ok_or(Errno::ENOMEM)?;
         let mut error = 0;
         // SAFETY: the table's documentation promises this call for `MAP_HUGETLB`, has `error` live
         // for it, and has the function return NULL or a file with a reference for us.
@@ -316,7 +341,7 @@ impl Kernel<FileRef> for KernelTable {
         vma: &Piece<'_, FileVma>,
         flags: VmFlags,
     ) -> Result<VmFlags, Errno> {
-        let Some(map_file) = self.kernel.and_then(|kernel| kernel.map_file) else {
+        let Some(map_file) = self.kernel.map_file else {
             return Ok(flags);
         };
         let mut bits = flags.bits();
@@ -327,14 +352,14 @@ impl Kernel<FileRef> for KernelTable {
     }
 
     fn page_op(&mut self, op: PageOp, piece: &Piece<'_, FileVma>) -> Result<(), Errno> {
-        let Some(page_op) = self.kernel.and_then(|kernel| kernel.page_op) else { return Ok(()) };
+        let Some(page_op) = self.kernel.page_op else { return Ok(()) };
         // SAFETY: the table's documentation promises this call, with a piece that lives for the
         // call.
         answer(unsafe { page_op(self.udata(), page_op_number(op), &piece.into()) })
     }
 
     fn inherit(&mut self, how: Inheritance, vma: &Piece<'_, FileVma>) -> Result<(), Errno> {
-        let Some(inherit) = self.kernel.and_then(|kernel| kernel.inherit) else { return Ok(()) };
+        let Some(inherit) = self.kernel.inherit else { return Ok(()) };
         let how = match how {
             Inheritance::CopyOnWrite => KVMA_INHERIT_COPY_ON_WRITE,
             Inheritance::Share => KVMA_INHERIT_SHARE,

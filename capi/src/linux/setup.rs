@@ -7,7 +7,7 @@ use super::file::{FileRef, kvma_file};
 use super::handle::{kvma_linux, kvma_linux_call, system_call};
 use super::layout::kvma_linux_layout;
 use crate::boundary::{ffi_call, handle};
-use crate::status::kvma_status;
+use crate::status::{Failure, kvma_status};
 
 /// The file is what is mapped; without a file, the memory is plain anonymous memory.
 pub const KVMA_ROLE_OBJECT: u32 = 0;
@@ -66,7 +66,7 @@ pub unsafe extern "C" fn kvma_linux_install(
                 end: args.end,
                 flags: VmFlags::from_bits(args.vm_flags).ok_or(Errno::EINVAL)?,
                 offset: args.offset,
-                handle: FileRef::get(args.file).map(|file| (file, role)),
+                handle: FileRef::get(args.file).map_err(Failure::errno)?.map(|file| (file, role)),
             };
             mm.install(vma, update).map(|()| 0)
         })

@@ -16,7 +16,7 @@ pub unsafe extern "C" fn kvma_vm_advise(
     start: u64,
     len: u64,
     advice: u32,
-    hooks: Option<&kvma_hooks>,
+    hooks: *const kvma_hooks,
 ) -> kvma_status {
     ffi_call(|| {
         let advice = to_advice(advice).ok_or(Failure::Argument)?;

@@ -93,7 +93,7 @@ pub unsafe extern "C" fn kvma_vm_claim(
     vm: *mut kvma_vm,
     placement: Option<&kvma_placement>,
     len: u64,
-    hooks: Option<&kvma_hooks>,
+    hooks: *const kvma_hooks,
     claim: Option<&mut MaybeUninit<*mut kvma_claim>>,
 ) -> kvma_status {
     ffi_call(|| {
@@ -148,7 +148,7 @@ pub unsafe extern "C" fn kvma_vm_commit_claim(
     attrs: Option<&kvma_attrs>,
     data: *mut c_void,
     merge: u32,
-    hooks: Option<&kvma_hooks>,
+    hooks: *const kvma_hooks,
 ) -> kvma_status {
     ffi_call(|| {
         let (claim, attrs) = (required(claim)?, required(attrs)?);
@@ -190,7 +190,7 @@ pub unsafe extern "C" fn kvma_vm_release_claim(
         if claim.is_null() {
             return Ok(());
         }
-        alone(vm, None, |_, map, update| release(map, update, claim))
+        alone(vm, ptr::null(), |_, map, update| release(map, update, claim))
     })
 }
 

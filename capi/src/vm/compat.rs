@@ -80,7 +80,7 @@ impl Change {
         vm: *mut kvma_vm,
         start: u64,
         len: u64,
-        hooks: Option<&kvma_hooks>,
+        hooks: *const kvma_hooks,
     ) -> kvma_status {
         // SAFETY: this function's contract.
         ffi_call(|| unsafe {
@@ -116,7 +116,7 @@ pub unsafe extern "C" fn kvma_vm_commit(
     start: u64,
     len: u64,
     prot: u32,
-    hooks: Option<&kvma_hooks>,
+    hooks: *const kvma_hooks,
 ) -> kvma_status {
     // SAFETY: `vm` is NULL or a live map, as the caller promises.
     unsafe { Change::Commit(prot).alone(vm, start, len, hooks) }
@@ -142,7 +142,7 @@ pub unsafe extern "C" fn kvma_vm_decommit(
     vm: *mut kvma_vm,
     start: u64,
     len: u64,
-    hooks: Option<&kvma_hooks>,
+    hooks: *const kvma_hooks,
 ) -> kvma_status {
     // SAFETY: `vm` is NULL or a live map, as the caller promises.
     unsafe { Change::Decommit.alone(vm, start, len, hooks) }
@@ -166,7 +166,7 @@ pub unsafe extern "C" fn kvma_vm_lock_pages(
     vm: *mut kvma_vm,
     start: u64,
     len: u64,
-    hooks: Option<&kvma_hooks>,
+    hooks: *const kvma_hooks,
 ) -> kvma_status {
     // SAFETY: `vm` is NULL or a live map, as the caller promises.
     unsafe { Change::Lock.alone(vm, start, len, hooks) }
@@ -191,7 +191,7 @@ pub unsafe extern "C" fn kvma_vm_unlock_pages(
     vm: *mut kvma_vm,
     start: u64,
     len: u64,
-    hooks: Option<&kvma_hooks>,
+    hooks: *const kvma_hooks,
 ) -> kvma_status {
     // SAFETY: `vm` is NULL or a live map, as the caller promises.
     unsafe { Change::Unlock.alone(vm, start, len, hooks) }
@@ -219,7 +219,7 @@ pub unsafe extern "C" fn kvma_vm_change_flags(
     len: u64,
     set: u64,
     clear: u64,
-    hooks: Option<&kvma_hooks>,
+    hooks: *const kvma_hooks,
 ) -> kvma_status {
     // SAFETY: `vm` is NULL or a live map, as the caller promises.
     unsafe { Change::Flags { set, clear }.alone(vm, start, len, hooks) }

@@ -79,14 +79,15 @@ fn fork_live(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_vm_fork(
     vm: Option<&kvma_vm>,
-    allocator: Option<&kvma_allocator>,
+    allocator: *const kvma_allocator,
     copy: kvma_copy_fn,
     udata: *mut c_void,
     child: Option<&mut MaybeUninit<*mut kvma_vm>>,
 ) -> kvma_status {
     ffi_call(|| {
         let (out, vm) = (out_handle(child)?, required(vm)?);
-        let memory = required(Memory::from_table(allocator))?;
+        // SAFETY: `allocator` is NULL or a table, as the caller promises.
+        let memory = unsafe { Memory::from_table(allocator) }?;
         *out = vm.map.read(|map| {
             let slot = HandleSlot::new(memory)?;
             let child = map.fork(memory, |vma| copy_of(copy, udata, vm.ops, vma))?;
@@ -101,15 +102,16 @@ pub unsafe extern "C" fn kvma_vm_fork(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_vm_fork_live(
     vm: *mut kvma_vm,
-    allocator: Option<&kvma_allocator>,
+    allocator: *const kvma_allocator,
     copy: kvma_copy_fn,
     udata: *mut c_void,
-    hooks: Option<&kvma_hooks>,
+    hooks: *const kvma_hooks,
     child: Option<&mut MaybeUninit<*mut kvma_vm>>,
 ) -> kvma_status {
     ffi_call(|| {
         let out = out_handle(child)?;
-        let memory = required(Memory::from_table(allocator))?;
+        // SAFETY: `allocator` is NULL or a table, as the caller promises.
+        let memory = unsafe { Memory::from_table(allocator) }?;
         // SAFETY: `vm` is NULL or a live map, as the caller promises.
         *out = unsafe {
             alone(vm, hooks, |vm, map, update| fork_live(vm, map, update, memory, (copy, udata)))
@@ -123,14 +125,15 @@ pub unsafe extern "C" fn kvma_vm_fork_live(
 pub unsafe extern "C" fn kvma_update_fork_live(
     update: *mut kvma_update,
     vm: *mut kvma_vm,
-    allocator: Option<&kvma_allocator>,
+    allocator: *const kvma_allocator,
     copy: kvma_copy_fn,
     udata: *mut c_void,
     child: Option<&mut MaybeUninit<*mut kvma_vm>>,
 ) -> kvma_status {
     ffi_call(|| {
         let out = out_handle(child)?;
-        let memory = required(Memory::from_table(allocator))?;
+        // SAFETY: `allocator` is NULL or a table, as the caller promises.
+        let memory = unsafe { Memory::from_table(allocator) }?;
         // SAFETY: both are NULL or live handles, as the caller promises.
         *out = unsafe {
             within(update, vm, |vm, map, update| fork_live(vm, map, update, memory, (copy, udata)))

@@ -8,6 +8,7 @@ use crate::alloc::{HandleSlot, Memory, kvma_allocator};
 use crate::boundary::{ffi_call, ffi_call_or, free_handle, out_handle, required};
 use crate::cell::BusyCell;
 use crate::status::{Failure, kvma_status};
+use crate::table;
 use crate::user_data::{PLAIN, UserData, kvma_data_ops};
 
 pub(crate) type Map = VmMap<UserData, Memory>;
@@ -63,14 +64,16 @@ pub unsafe extern "C" fn kvma_vm_new(
     first: u64,
     last: u64,
     page_size: u64,
-    allocator: Option<&kvma_allocator>,
+    allocator: *const kvma_allocator,
     ops: *const kvma_data_ops,
 ) -> kvma_status {
     ffi_call(|| {
         let vm = out_handle(vm)?;
-        let memory = required(Memory::from_table(allocator))?;
+        // SAFETY: both are NULL or tables, as the caller promises.
+        let (memory, has_ops) =
+            unsafe { (Memory::from_table(allocator)?, table::copy(ops)?.is_some()) };
         let map = Map::new(first..=last, PageSize::new(page_size)?, memory)?;
-        let ops = if ops.is_null() { &raw const PLAIN.0 } else { ops };
+        let ops = if has_ops { ops } else { &raw const PLAIN.0 };
         *vm = HandleSlot::new(memory)?.fill(kvma_vm::new(map, memory, ops));
         Ok(())
     })

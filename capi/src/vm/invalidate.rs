@@ -35,7 +35,7 @@ pub unsafe extern "C" fn kvma_vm_invalidate(
     len: u64,
     edit: kvma_vma_fn,
     udata: *mut c_void,
-    hooks: Option<&kvma_hooks>,
+    hooks: *const kvma_hooks,
 ) -> kvma_status {
     ffi_call(|| {
         let edit = editor(edit, udata)?;

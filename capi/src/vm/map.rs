@@ -38,7 +38,7 @@ fn map(
 pub unsafe extern "C" fn kvma_vm_map(
     vm: *mut kvma_vm,
     request: Option<&kvma_request>,
-    hooks: Option<&kvma_hooks>,
+    hooks: *const kvma_hooks,
     addr: Option<&mut MaybeUninit<u64>>,
 ) -> kvma_status {
     ffi_call(|| {
@@ -98,7 +98,7 @@ pub unsafe extern "C" fn kvma_vm_map_with(
     request: Option<&kvma_request>,
     make: kvma_make_data_fn,
     udata: *mut c_void,
-    hooks: Option<&kvma_hooks>,
+    hooks: *const kvma_hooks,
     addr: Option<&mut MaybeUninit<u64>>,
 ) -> kvma_status {
     ffi_call(|| {

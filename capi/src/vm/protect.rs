@@ -22,7 +22,7 @@ pub unsafe extern "C" fn kvma_vm_protect(
     start: u64,
     len: u64,
     prot: u32,
-    hooks: Option<&kvma_hooks>,
+    hooks: *const kvma_hooks,
 ) -> kvma_status {
     ffi_call(|| {
         let prot = to_prot(prot)?;
@@ -70,7 +70,7 @@ pub unsafe extern "C" fn kvma_vm_update_attrs(
     len: u64,
     attrs: kvma_attrs_fn,
     udata: *mut c_void,
-    hooks: Option<&kvma_hooks>,
+    hooks: *const kvma_hooks,
 ) -> kvma_status {
     ffi_call(|| {
         let new = attrs_of(attrs, udata)?;

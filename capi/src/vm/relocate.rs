@@ -37,7 +37,7 @@ pub unsafe extern "C" fn kvma_vm_relocate(
     to: u64,
     source: u32,
     merge: u32,
-    hooks: Option<&kvma_hooks>,
+    hooks: *const kvma_hooks,
 ) -> kvma_status {
     ffi_call(|| {
         let (source, merge) = (to_source(source)?, to_merge(merge)?);
@@ -78,21 +78,22 @@ pub unsafe extern "C" fn kvma_vm_transfer(
     vm: *mut kvma_vm,
     from: u64,
     len: u64,
-    hooks: Option<&kvma_hooks>,
+    hooks: *const kvma_hooks,
     target: *mut kvma_vm,
     to: u64,
     merge: u32,
-    target_hooks: Option<&kvma_hooks>,
+    target_hooks: *const kvma_hooks,
 ) -> kvma_status {
     ffi_call(|| {
         let merge: Merge = to_merge(merge)?;
-        // SAFETY: both are NULL or live maps, as the caller promises.
-        let (vm, target) = unsafe { (handle(vm)?, handle(target)?) };
+        // SAFETY: both are NULL or live maps, and the hooks NULL or tables, as the caller promises.
+        let (vm, target, hooks, target_hooks) = unsafe {
+            let (hooks, target_hooks) = (HookTable::new(hooks)?, HookTable::new(target_hooks)?);
+            (handle(vm)?, handle(target)?, &mut { hooks }, &mut { target_hooks })
+        };
         if ptr::eq(vm, target) {
             return Err(Error::SameSpace.into());
         }
-        let hooks = &mut HookTable::new(hooks);
-        let target_hooks = &mut HookTable::new(target_hooks);
         vm.map.write_then(
             |map| {
                 let mut update = map.update(hooks);

@@ -55,7 +55,7 @@ pub unsafe extern "C" fn kvma_vm_restore(
     saved: Option<&kvma_vm>,
     same: kvma_same_fn,
     udata: *mut c_void,
-    hooks: Option<&kvma_hooks>,
+    hooks: *const kvma_hooks,
 ) -> kvma_status {
     ffi_call(|| {
         let saved = other_map(vm, saved)?;

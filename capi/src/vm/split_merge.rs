@@ -1,5 +1,7 @@
 //! Splitting and merging VMAs by hand.
 
+use core::ptr;
+
 use super::handle::{kvma_vm, read};
 use super::update::{alone, kvma_update, within};
 use crate::boundary::ffi_call;
@@ -10,7 +12,7 @@ use crate::status::kvma_status;
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_vm_split_at(vm: *mut kvma_vm, addr: u64) -> kvma_status {
     // SAFETY: `vm` is NULL or a live map, as the caller promises.
-    ffi_call(|| unsafe { alone(vm, None, |_, map, update| map.split_at(addr, update)) })
+    ffi_call(|| unsafe { alone(vm, ptr::null(), |_, map, update| map.split_at(addr, update)) })
 }
 
 /// Does what `kvma_vm_split_at` does, with a node of an update.
@@ -29,7 +31,7 @@ pub unsafe extern "C" fn kvma_update_split_at(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_vm_merge_at(vm: *mut kvma_vm, addr: u64) -> kvma_status {
     // SAFETY: `vm` is NULL or a live map, as the caller promises.
-    ffi_call(|| unsafe { alone(vm, None, |_, map, update| map.merge_at(addr, update)) })
+    ffi_call(|| unsafe { alone(vm, ptr::null(), |_, map, update| map.merge_at(addr, update)) })
 }
 
 /// Does what `kvma_vm_merge_at` does, within an update, which keeps the node and the user data.

@@ -21,7 +21,7 @@ pub unsafe extern "C" fn kvma_vm_unmap(
     vm: *mut kvma_vm,
     start: u64,
     len: u64,
-    hooks: Option<&kvma_hooks>,
+    hooks: *const kvma_hooks,
     bytes: Option<&mut MaybeUninit<u64>>,
 ) -> kvma_status {
     ffi_call(|| {
@@ -53,7 +53,7 @@ pub unsafe extern "C" fn kvma_update_unmap(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_vm_clear(
     vm: *mut kvma_vm,
-    hooks: Option<&kvma_hooks>,
+    hooks: *const kvma_hooks,
     bytes: Option<&mut MaybeUninit<u64>>,
 ) -> kvma_status {
     ffi_call(|| {
@@ -99,7 +99,7 @@ pub unsafe extern "C" fn kvma_vm_retain(
     vm: *mut kvma_vm,
     keep: kvma_keep_fn,
     udata: *mut c_void,
-    hooks: Option<&kvma_hooks>,
+    hooks: *const kvma_hooks,
     bytes: Option<&mut MaybeUninit<u64>>,
 ) -> kvma_status {
     ffi_call(|| {

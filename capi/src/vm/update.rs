@@ -32,15 +32,14 @@ pub struct kvma_update {
 ///
 /// # Safety
 ///
-/// `vm` is NULL or a live handle.
+/// `vm` is NULL or a live handle, and `hooks` is NULL or a table.
 pub(super) unsafe fn alone<R>(
     vm: *mut kvma_vm,
-    hooks: Option<&kvma_hooks>,
+    hooks: *const kvma_hooks,
     change: impl FnOnce(&kvma_vm, &mut Map, &mut MapUpdate<'_>) -> Result<R, Failure>,
 ) -> Result<R, Failure> {
     // SAFETY: this function's contract.
-    let vm = unsafe { handle(vm) }?;
-    let hooks = &mut HookTable::new(hooks);
+    let (vm, hooks) = unsafe { (handle(vm)?, &mut HookTable::new(hooks)?) };
     vm.map.write_then(
         |map| {
             let mut update = map.update(hooks);
@@ -76,13 +75,15 @@ pub(super) unsafe fn within<R>(
 pub unsafe extern "C" fn kvma_update_new(
     update: Option<&mut MaybeUninit<*mut kvma_update>>,
     vm: Option<&kvma_vm>,
-    hooks: Option<&kvma_hooks>,
+    hooks: *const kvma_hooks,
     nodes: usize,
 ) -> kvma_status {
     ffi_call(|| {
         let out = out_handle(update)?;
         let &kvma_vm { memory, page, .. } = required(vm)?;
-        let update = StoredUpdate::new(memory, page, HookTable::new(hooks), nodes)?;
+        // SAFETY: `hooks` is NULL or a table, as the caller promises.
+        let hooks = unsafe { HookTable::new(hooks) }?;
+        let update = StoredUpdate::new(memory, page, hooks, nodes)?;
         *out = HandleSlot::new(memory)?.fill(kvma_update { update, memory });
         Ok(())
     })

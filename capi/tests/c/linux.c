@@ -31,7 +31,7 @@ static void put(struct kvma_file *file) {
     kernel.puts++;
 }
 
-static const struct kvma_file_ops counted = {get, put};
+static const struct kvma_file_ops counted = {sizeof(struct kvma_file_ops), get, put};
 
 static void on_unmap(void *udata, const struct kvma_piece *piece) {
     CHECK(udata == &kernel && piece->range.len > 0);
@@ -85,8 +85,11 @@ static int32_t page_op(void *udata, uint32_t op, const struct kvma_piece *piece)
     return 0;
 }
 
+/* The hooks of the table that `callbacks` has returned last. */
+static struct kvma_hooks hooks;
+
 static struct kvma_kernel callbacks(void) {
-    struct kvma_kernel table = {0};
+    struct kvma_kernel table = {.size = sizeof table, .hooks = &hooks, .udata = &kernel};
     memset(&kernel, 0, sizeof kernel);
     kernel.memory = (uint64_t)4 << 30;
     kernel.shared.ops = &counted;
@@ -94,9 +97,10 @@ static struct kvma_kernel callbacks(void) {
     kernel.shared.name = "/dev/zero (deleted)";
     kernel.shared.minor = 1;
     kernel.shared.inode = 5;
-    table.hooks.on_unmap = on_unmap;
-    table.hooks.flush_wait = flush_wait;
-    table.hooks.udata = &kernel;
+    hooks = (struct kvma_hooks){.size = sizeof hooks,
+                                .on_unmap = on_unmap,
+                                .flush_wait = flush_wait,
+                                .udata = &kernel};
     table.charge = charge;
     table.uncharge = uncharge;
     table.shared_memory = shared_memory;
@@ -411,7 +415,7 @@ TEST(forks) {
     struct kvma_kernel table = callbacks();
     struct kvma_linux *child = NULL;
     table.inherit = inherit;
-    table.hooks.flush_begin = flush_after_inherit;
+    hooks.flush_begin = flush_after_inherit;
     inherited = inherited_when_flushed = flushes_after_inherit = 0;
     struct program program = start(&table);
     struct kvma_file file = {.ops = &counted,
@@ -519,7 +523,7 @@ static void release(void *ctx, void *memory, size_t size, size_t align) {
 
 TEST(no_memory_is_enomem) {
     long left = 3;
-    struct kvma_allocator table = {nothing, release, &left};
+    struct kvma_allocator table = {sizeof table, nothing, release, &left};
     struct kvma_linux_layout layout = kvma_linux_layout_x86_64(8 << 20);
     struct program program = {NULL, NULL};
     uint64_t at;

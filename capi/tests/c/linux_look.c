@@ -226,7 +226,8 @@ static struct kvma_file *huge_memory(void *udata, uint64_t page, uint64_t len, u
 }
 
 TEST(huge_pages_are_the_kernels) {
-    struct kvma_kernel kernel = {.huge_memory = huge_memory, .huge_page = huge_page};
+    struct kvma_kernel kernel = {
+        .size = sizeof kernel, .huge_memory = huge_memory, .huge_page = huge_page};
     struct kvma_linux_mmap_args args = {
         .len = 3 << 16, .prot = PROT_READ, .flags = MAP_PRIVATE | MAP_ANONYMOUS | 0x40000};
     struct kvma_vma vma;

@@ -94,7 +94,8 @@ static void flush_wait(void *udata) {
 }
 
 static struct kvma_hooks hooks(struct log *log) {
-    struct kvma_hooks table = {.prepare = prepare,
+    struct kvma_hooks table = {.size = sizeof table,
+                               .prepare = prepare,
                                .cancel = cancel,
                                .on_map = on_map,
                                .on_unmap = on_unmap,

@@ -34,7 +34,7 @@ static void give(void *ctx, void *memory, size_t size, size_t align) {
 }
 
 static struct kvma_allocator allocator(struct heap *heap) {
-    struct kvma_allocator table = {take, give, heap};
+    struct kvma_allocator table = {sizeof table, take, give, heap};
     return table;
 }
 

@@ -73,7 +73,7 @@ TEST(null_is_a_status) {
     CHECK(!kvma_vm_next_piece(NULL, &walk, &piece));
     CHECK(!kvma_vm_prev_piece(NULL, &walk, &piece));
 
-    struct kvma_allocator half = {NULL, NULL, NULL};
+    struct kvma_allocator half = {sizeof half, NULL, NULL, NULL};
     CHECK_EQ(kvma_vm_new(&vm, BASE, BASE + 16 * PAGE - 1, PAGE, &half, NULL), KVMA_NULL_POINTER);
     CHECK_EQ(kvma_vm_new(&vm, BASE, BASE + 16 * PAGE - 1, PAGE, NULL, NULL), KVMA_OK);
     CHECK_EQ(kvma_vm_map(vm, NULL, NULL, NULL), KVMA_NULL_POINTER);
@@ -101,7 +101,7 @@ static void take_back(void *ctx, void *memory, size_t size, size_t align) {
 }
 
 TEST(misaligned_memory_is_no_memory) {
-    const struct kvma_allocator allocator = {misaligned, take_back, arena};
+    const struct kvma_allocator allocator = {sizeof allocator, misaligned, take_back, arena};
     const struct kvma_linux_layout layout = kvma_linux_layout_x86_64(8 << 20);
     struct kvma_vm *vm;
     struct kvma_linux *mm;
@@ -126,7 +126,7 @@ static void heap_free(void *ctx, void *memory, size_t size, size_t align) {
 
 /* An update of a map with another allocator cannot be used; the claim is still to be released. */
 TEST(a_release_that_fails_keeps_the_claim) {
-    const struct kvma_allocator allocator = {heap_alloc, heap_free, NULL};
+    const struct kvma_allocator allocator = {sizeof allocator, heap_alloc, heap_free, NULL};
     struct kvma_vm *vm, *other;
     struct kvma_update *update;
     struct kvma_claim *claim;

@@ -45,7 +45,7 @@ static void heap_free(void *ctx, void *memory, size_t size, size_t align) {
     free(memory);
 }
 
-static const struct kvma_allocator heap = {heap_alloc, heap_free, NULL};
+static const struct kvma_allocator heap = {sizeof(struct kvma_allocator), heap_alloc, heap_free, NULL};
 
 /* Whatever it answers, it does not say that something broke. */
 static kvma_status whole(kvma_status status) {

@@ -49,7 +49,7 @@ static void put(struct kvma_file *file) {
     references--;
 }
 
-static const struct kvma_file_ops counted = {get, put};
+static const struct kvma_file_ops counted = {sizeof(struct kvma_file_ops), get, put};
 
 /* An ordinary file, one that likes huge pages, one that consists of them. */
 static struct kvma_file files[3] = {
@@ -222,7 +222,9 @@ static void call(const struct kvma_linux_layout *layout) {
 
 TEST(counts_stay_right_and_references_are_given_up) {
     for (int round = 0; round < 120; round++) {
-        struct kvma_kernel kernel = {.shared_memory = shared_memory, .huge_memory = huge_memory};
+        struct kvma_kernel kernel = {.size = sizeof kernel,
+                                     .shared_memory = shared_memory,
+                                     .huge_memory = huge_memory};
         struct kvma_linux_layout layout = kvma_linux_layout_x86_64(8 << 20);
         layout.bottom_up = one_in(3);
         layout = kvma_linux_layout_randomised(layout, random_bits(), (uint32_t)up_to(40));

@@ -83,7 +83,8 @@ static void *make_for(void *udata, const struct kvma_range *range) {
     return make(*(int *)udata);
 }
 
-static const struct kvma_data_ops ops = {split, can_merge, merge, fork_data, NULL, drop, NULL};
+static const struct kvma_data_ops ops = {sizeof(struct kvma_data_ops), split, can_merge, merge,
+                                        fork_data,                     NULL,  drop,      NULL};
 
 static int32_t refuse(void *udata, const struct kvma_event *event) {
     (void)udata, (void)event;
@@ -292,7 +293,7 @@ static void calls_in_an_update(struct kvma_vm *vm, struct kvma_claim **claim,
 }
 
 static void play(int calls) {
-    struct kvma_hooks hooks = {.prepare = refuse, .write_xor_exec = one_in(4)};
+    struct kvma_hooks hooks = {.size = sizeof hooks, .prepare = refuse, .write_xor_exec = one_in(4)};
     struct kvma_vm *maps[2] = {NULL, NULL}, *saved = NULL;
     struct kvma_claim *claims[2] = {NULL, NULL};
     for (int i = 0; i < 2; i++)

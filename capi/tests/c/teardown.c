@@ -36,7 +36,7 @@ static void use_the_update(void *udata) {
 }
 
 TEST(an_update_is_busy_while_it_is_finished) {
-    const struct kvma_hooks hooks = {.flush_wait = use_the_update};
+    const struct kvma_hooks hooks = {.size = sizeof hooks, .flush_wait = use_the_update};
     called = 0;
     start_vm(NULL, NULL);
     CHECK_EQ(kvma_update_new(&update, vm, &hooks, 3), KVMA_OK);
@@ -58,7 +58,7 @@ static void use_the_map(void *udata, void *data) {
 }
 
 TEST(a_map_is_busy_while_it_is_freed) {
-    const struct kvma_data_ops ops = {.drop = use_the_map};
+    const struct kvma_data_ops ops = {.size = sizeof ops, .drop = use_the_map};
     called = 0;
     start_vm(NULL, &ops);
     CHECK_EQ(kvma_vm_free(vm), KVMA_OK);
@@ -79,7 +79,7 @@ static void give(void *ctx, void *memory, size_t size, size_t align) {
 }
 
 TEST(a_map_is_busy_while_its_memory_goes) {
-    const struct kvma_allocator allocator = {take, give, NULL};
+    const struct kvma_allocator allocator = {sizeof allocator, take, give, NULL};
     called = 0;
     start_vm(&allocator, NULL);
     CHECK_EQ(kvma_vm_free(vm), KVMA_OK);
@@ -116,9 +116,10 @@ static void map_a_file(struct kvma_file *file) {
 }
 
 TEST(calls_and_processes_are_busy_while_they_are_freed) {
-    static const struct kvma_file_ops ops = {.put = use_the_process};
+    static const struct kvma_file_ops ops = {.size = sizeof ops, .put = use_the_process};
     struct kvma_file file = {.ops = &ops, .id = 1};
-    struct kvma_kernel kernel = {.hooks.flush_wait = use_the_call};
+    const struct kvma_hooks hooks = {.size = sizeof hooks, .flush_wait = use_the_call};
+    struct kvma_kernel kernel = {.size = sizeof kernel, .hooks = &hooks};
     struct kvma_linux_layout layout = kvma_linux_layout_x86_64(8 << 20);
     CHECK_EQ(kvma_linux_new(&mm, &layout, NULL), KVMA_OK);
     CHECK_EQ(kvma_linux_call_new(&in_call, mm, &kernel, 3), KVMA_OK);

@@ -48,7 +48,8 @@ static void *take_reference(void *udata, void *data) {
     return data;
 }
 
-static const struct kvma_data_ops counted = {split, can_merge, merge, fork_data, NULL, drop, NULL};
+static const struct kvma_data_ops counted = {
+    sizeof(struct kvma_data_ops), split, can_merge, merge, fork_data, NULL, drop, NULL};
 
 TEST(user_data_is_never_lost_or_dropped_twice) {
     struct object object = {0, 0, 0};
@@ -201,8 +202,8 @@ static void drop_removed(void *udata, void *data) {
 TEST(what_is_removed_is_released_in_order) {
     struct removed removed = {0};
     const struct kvma_hooks table = {
-        .flush_wait = wait_for_flush, .release = release, .udata = &removed};
-    const struct kvma_data_ops ops = {.drop = drop_removed};
+        .size = sizeof table, .flush_wait = wait_for_flush, .release = release, .udata = &removed};
+    const struct kvma_data_ops ops = {.size = sizeof ops, .drop = drop_removed};
     CHECK_EQ(kvma_vm_new(&removed.vm, BASE, BASE + 32 * PAGE - 1, PAGE, NULL, &ops), KVMA_OK);
     for (uint64_t page = 0; page < 8; page += 2) {
         struct kvma_request request = fixed(BASE + page * PAGE, 1, KVMA_READ);
@@ -264,7 +265,7 @@ static void *relocate_data(void *udata, void *data, const struct kvma_range *fro
 }
 
 TEST(user_data_hears_of_moves) {
-    const struct kvma_data_ops ops = {.relocate = relocate_data};
+    const struct kvma_data_ops ops = {.size = sizeof ops, .relocate = relocate_data};
     struct kvma_vm *vm = NULL;
     struct kvma_vma vma;
     struct kvma_request request = fixed(BASE + 4 * PAGE, 4, KVMA_READ);

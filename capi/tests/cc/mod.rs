@@ -161,7 +161,8 @@ pub fn compile(program: &Program<'_>) -> Result<PathBuf, String> {
             .arg("-lstdc++"),
     };
     if program.link != Link::Static {
-        command.arg(format!("-Wl,-rpath,{}", libraries.display()));
+        // Before LD_LIBRARY_PATH, in which cargo has a directory where an older library may lie.
+        command.arg(format!("-Wl,--disable-new-dtags,-rpath,{}", libraries.display()));
     }
     run(&mut command)?;
     Ok(executable)
@@ -201,7 +202,7 @@ pub fn scratch() -> Result<PathBuf, String> {
 ///
 /// `cargo test` does not put them where one could find them, so they are built by another cargo, in
 /// a target directory of its own: that one waits for nobody and keeps what it has built.
-fn libraries() -> Result<&'static Path, String> {
+pub fn libraries() -> Result<&'static Path, String> {
     static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let built = BUILT.get_or_init(|| {
         let target = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("capi");

@@ -275,6 +275,7 @@ TEST(many_threads_may_look_at_once) {
 TEST(a_failed_allocation_loses_nothing) {
   static long left;
   kvma_allocator few{};
+  few.size = sizeof few;
   few.alloc = [](void *, size_t size, size_t align) {
     return left-- > 0 ? aligned_alloc(align, size) : nullptr;
   };

@@ -75,7 +75,7 @@ static void give(void *ctx, void *memory, size_t size, size_t align) {
     (void)ctx, (void)memory, (void)size, (void)align;
 }
 
-static const struct kvma_allocator memory = {take, give, NULL};
+static const struct kvma_allocator memory = {sizeof(struct kvma_allocator), take, give, NULL};
 static int unmapped;
 
 static void on_unmap(void *udata, const struct kvma_piece *piece) {
@@ -85,7 +85,7 @@ static void on_unmap(void *udata, const struct kvma_piece *piece) {
 
 static long work(void) {
     struct kvma_vm *vm;
-    struct kvma_hooks hooks = {.on_unmap = on_unmap};
+    struct kvma_hooks hooks = {.size = sizeof hooks, .on_unmap = on_unmap};
     struct kvma_request request = {.len = 0x4000, .attrs = {.flags = KVMA_READ}};
     uint64_t addr;
     if (kvma_vm_new(&vm, 0x1000, 0x1000fff, 0x1000, NULL, NULL) != KVMA_NULL_POINTER)

@@ -133,8 +133,11 @@ impl<'s> Before<'s> {
                 | Call::Touch { .. },
                 _,
             ) => {}
-            // Traces that are replayed here are about one process.
-            (Call::Fork | Call::ProcessMadvise { .. }, _) => panic!("not replayed here: {call}"),
+            // Traces that are replayed here are about one process, and attach no segments.
+            (
+                Call::Fork | Call::ProcessMadvise { .. } | Call::Shmat { .. } | Call::Shmdt { .. },
+                _,
+            ) => panic!("not replayed here: {call}"),
         }
     }
 

@@ -5,7 +5,7 @@ use core::fmt;
 use kvma::hooks::{Advice, RemovedVma};
 use kvma::linux::{
     Alignment, Capabilities, File, Inheritance, Kernel, LinuxVma, OpenFile, Overcommit, PageOp,
-    Rights, Role, Traits, Usage, VmFlags,
+    Restrictions, Rights, Role, Traits, Usage, VmFlags,
 };
 use kvma::{Attrs, Errno, Event, Hooks, Piece};
 
@@ -57,7 +57,15 @@ impl File for Handle {
     }
 
     fn alignment(&self) -> Alignment {
-        one_of!(Alignment::Page, Alignment::Huge, Alignment::HugeTlb(any()))
+        one_of!(Alignment::Page, Alignment::Huge, Alignment::HugeTlb(any()), Alignment::HugeShmem,)
+    }
+
+    fn restrictions(&self) -> Restrictions {
+        Restrictions::from_bits_retain(any())
+    }
+
+    fn segment_size(&self) -> Option<u64> {
+        any()
     }
 }
 
@@ -137,13 +145,13 @@ impl Kernel<Handle> for Refusing {
         one_of!(Overcommit::Heuristic, Overcommit::Always, Overcommit::Never)
     }
 
-    fn charge(&mut self, pages: u64, usage: &Usage) -> Result<(), Errno> {
-        sink((pages, usage.total()));
+    fn charge(&mut self, bytes: u64, usage: &Usage) -> Result<(), Errno> {
+        sink((bytes, usage.total()));
         refuse()
     }
 
-    fn uncharge(&mut self, pages: u64) {
-        sink(pages);
+    fn uncharge(&mut self, bytes: u64) {
+        sink(bytes);
     }
 
     fn shared_memory(&mut self, len: u64, flags: VmFlags) -> Result<Handle, Errno> {
@@ -161,9 +169,14 @@ impl Kernel<Handle> for Refusing {
         refuse().map(|()| any())
     }
 
-    fn map_file(&mut self, file: &OpenFile<Handle>, flags: VmFlags) -> Result<(), Errno> {
-        sink((file.rights(), file.traits(), file.file(), flags));
-        refuse()
+    fn map_file(
+        &mut self,
+        file: &OpenFile<Handle>,
+        vma: &Piece<'_, V>,
+        flags: VmFlags,
+    ) -> Result<VmFlags, Errno> {
+        sink((file.rights(), file.traits(), file.file(), vma.range(), flags));
+        refuse().map(|()| VmFlags::from_bits_retain(any()))
     }
 
     fn inherit(&mut self, how: Inheritance, vma: &Piece<'_, V>) -> Result<(), Errno> {

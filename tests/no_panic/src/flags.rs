@@ -1,7 +1,7 @@
 //! The types that `bitflags` makes: all of its functions, for each of them.
 
 use kvma::compat::MapFlags;
-use kvma::linux::{Capabilities, Rights, Traits, VmFlags};
+use kvma::linux::{Capabilities, Restrictions, Rights, Traits, VmFlags};
 use kvma::{Prot, VmaFlags};
 
 use crate::opaque::{any, debug, sink};
@@ -39,6 +39,7 @@ functions! {
     vma_flags: VmaFlags;
     map_flags: MapFlags;
     capabilities: Capabilities;
+    restrictions: Restrictions;
     rights: Rights;
     traits: Traits;
     vm_flags: VmFlags;

@@ -2,10 +2,11 @@
 
 use kvma::linux::{
     Access, Call, CommitLimit, Fault, Gate, Install, Layout, Limits, LinuxVma, Mm, Mmap, Mode,
-    NoKernel, Overcommit, Policy, Resource, Target, Unserved, Usage, VmFlags, WithErrno, WriteExec,
+    NoKernel, Overcommit, Policy, Resource, Shmat, Target, Unserved, Usage, VmFlags, WithErrno,
+    WriteExec,
 };
 use kvma::node::Preallocated;
-use kvma::{AddrSpace, Direction, FixedPool, NoHooks, VmaNode};
+use kvma::{AddrSpace, Direction, Errno, FixedPool, NoHooks, VmaNode};
 
 use crate::files::{Handle, Refusing, role};
 use crate::opaque::{Opaque, any, one_of, show, sink};
@@ -48,6 +49,7 @@ fn layout() -> Layout {
         .with_huge_pages(any())
         .with_min_addr(any())
         .with_user_min_addr(any())
+        .with_protection_keys(any())
         .randomised(any(), any())
 }
 
@@ -56,7 +58,7 @@ fn layouts() {
     let layout = layout();
     sink((layout.base(), layout.bottom(), layout.direction(), layout.guard_gap()));
     sink((layout.huge(), layout.min_addr(), layout.page_size(), layout.task_size()));
-    sink((layout.stack(any(), any()), layout.user_min_addr()));
+    sink((layout.stack(any(), any()), layout.user_min_addr(), layout.protection_keys()));
 }
 
 #[inline(never)]
@@ -64,9 +66,11 @@ fn numbers() {
     let usage = Usage::default();
     sink((usage.committed(), usage.data(), usage.exec(), usage.locked(), usage.shared()));
     sink((usage.stack(), usage.total()));
-    let limit = CommitLimit::of_ram(any(), any(), any(), any()).with_reserves(any(), any());
+    let limit = CommitLimit::of_ram(any(), any(), any(), any(), any());
+    let limit = limit.with_reserves(any(), any());
     let capabilities = kvma::linux::Capabilities::from_bits_retain(any());
-    sink((limit.all(), limit.pages(&usage, capabilities), CommitLimit::of_pages(any(), any())));
+    sink((limit.all(), limit.for_process(&usage, capabilities)));
+    sink(CommitLimit::of_bytes(any(), any(), any()));
     let mode = one_of!(Overcommit::Heuristic, Overcommit::Always, Overcommit::Never);
     sink(mode.decide(any(), any(), any(), any()));
     if let Some(call) = Unserved::by_number(any()) {
@@ -121,12 +125,24 @@ impl Opaque for Mmap<Handle> {
     }
 }
 
+impl Opaque for Shmat<Handle> {
+    fn opaque() -> Self {
+        let segment = if any() { Ok(any()) } else { Err(Errno(any())) };
+        Self { segment, addr: any(), flags: any() }
+    }
+}
+
 impl Opaque for Install<Handle> {
     fn opaque() -> Self {
         let (start, end, offset) = (any(), any(), any());
         let handle = any::<Option<Handle>>().map(|handle| (handle, role()));
         Self { start, end, flags: VmFlags::from_bits_retain(any()), offset, handle }
     }
+}
+
+fn shmat() -> Shmat<Handle> {
+    let segment = if any() { Err(Errno(any())) } else { Ok(any()) };
+    Shmat { segment, addr: any(), flags: any() }
 }
 
 fn fault() -> Fault {
@@ -147,6 +163,7 @@ fn ranges() -> [(u64, u64); 3] {
 #[inline(never)]
 fn calls(mm: &mut Mm<Handle, &'static Pool>, call: &mut Call<'_, Handle, &'static Pool, Refusing>) {
     sink((mm.mmap(any(), call), mm.munmap(any(), any(), call)));
+    sink((mm.shmat(any(), call), mm.shmdt(any(), call)));
     sink((mm.brk(any(), call), mm.sbrk(any(), call)));
     sink(mm.mprotect(any(), any(), any(), call));
     sink(mm.pkey_mprotect(any(), any(), any(), any(), call));
@@ -156,6 +173,7 @@ fn calls(mm: &mut Mm<Handle, &'static Pool>, call: &mut Call<'_, Handle, &'stati
     sink((mm.munlock(any(), any(), call), mm.mlockall(any(), call), mm.munlockall(call)));
     sink((mm.msync(any(), any(), any(), call), mm.mincore(any(), any(), call)));
     sink(mm.mseal(any(), any(), any(), call));
+    sink((mm.shmat(shmat(), call), mm.shmdt(any(), call)));
     sink(mm.set_anon_name(any(), any(), any::<Option<Handle>>().as_ref(), call));
     sink((mm.fault(&fault(), call), mm.grow_stack(any(), call)));
 }
@@ -174,6 +192,7 @@ fn life(mm: &mut Mm<Handle, &'static Pool>, call: &mut Call<'_, Handle, &'static
 fn locked(space: &Space) {
     let kernel = &mut Refusing;
     sink((space.mmap(any(), kernel), space.munmap(any(), any(), kernel)));
+    sink((space.shmat(any(), kernel), space.shmdt(any(), kernel)));
     sink((space.brk(any(), kernel), space.sbrk(any(), kernel)));
     sink(space.mprotect(any(), any(), any(), kernel));
     sink(space.pkey_mprotect(any(), any(), any(), any(), kernel));
@@ -185,6 +204,7 @@ fn locked(space: &Space) {
     sink(space.munlockall(kernel));
     sink((space.msync(any(), any(), any(), kernel), space.mincore(any(), any(), kernel)));
     sink(space.mseal(any(), any(), any(), kernel));
+    sink((space.shmat(shmat(), kernel), space.shmdt(any(), kernel)));
     sink(space.set_anon_name(any(), any(), any::<Option<Handle>>().as_ref(), kernel));
     sink(space.process_madvise(target(), ranges(), any(), any(), kernel));
     sink((space.fault(&fault(), kernel), space.grow_stack(any(), kernel)));

@@ -22,7 +22,7 @@ pub fn all() {
 fn read() {
     for line in maps::parse(any()) {
         match line {
-            Ok(line) => sink((line, line.clone())),
+            Ok(line) => sink(line),
             Err(error) => show(error),
         }
     }
@@ -50,7 +50,7 @@ fn write() {
     for entry in mm.maps() {
         sink((entry.start(), entry.end(), entry.flags(), entry.offset()));
         sink(entry.name());
-        show(&entry);
+        show(entry);
     }
     show(mm.maps());
 }

@@ -9,6 +9,7 @@
 mod compat;
 mod files;
 mod flags;
+mod guest;
 mod linux;
 mod linux_maps;
 mod locks;
@@ -51,6 +52,7 @@ extern "C" fn run() {
     compat::all();
     linux::all();
     linux_maps::all();
+    guest::all();
 }
 
 #[cfg(not(feature = "find"))]

@@ -101,6 +101,7 @@ where
     sink(map.split_at(any(), update).is_ok());
     sink(map.merge_at(any(), update).is_ok());
     sink(map.relocate(any(), any(), any(), any(), any(), update).is_ok());
+    sink(map.remap(any(), any(), any(), |_| any(), any(), update).is_ok());
     if let Ok(claimed) = map.claim(any(), any(), update) {
         sink(claimed.range());
         debug(&claimed);

@@ -57,7 +57,7 @@ pub fn all() {
     inside(&AddrSpace::new(Memory { map: fourth, table: Table }));
     {
         let mut map = space.get_mut();
-        core::mem::swap(&mut *map, &mut { second });
+        *map = second;
         debug(&map);
     }
     let _ = space.try_lookup(any());
@@ -76,6 +76,7 @@ fn operations(space: &AddrSpace<Map>) {
     sink(space.advise(any(), any(), any(), &mut Table).is_ok());
     sink(space.invalidate(any(), any(), &mut Table, |_, vma| look(vma)).is_ok());
     sink(space.relocate(any(), any(), any(), any(), any(), &mut Table).is_ok());
+    sink(space.remap(any(), any(), any(), |_| any(), any(), &mut Table).is_ok());
     sink(space.split_at(any(), &mut Table).is_ok());
     sink(space.merge_at(any(), &mut Table).is_ok());
     sink(space.update_data(any(), |data| *data = any()).is_ok());

@@ -11,6 +11,9 @@
 //! Allocators that fail, hooks that record typed calls and user data that keeps books of itself are
 //! in `kvma-model`.
 
+#[cfg(doctest)]
+mod guide;
+
 mod guards;
 mod hooks;
 mod linux;

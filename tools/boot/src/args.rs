@@ -118,7 +118,16 @@ fn parse_from(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
     };
     let (mut setup, mut example) = (false, false);
     let (mut program, mut dirs, mut record) = (None, Vec::new(), None);
+    // An option that only a replay has a use for.
+    let mut of_replay = None;
     while let Some(arg) = parser.next()? {
+        of_replay = match arg {
+            Long("trace") => Some("--trace"),
+            Long("answers") => Some("--answers"),
+            Long("broken") => Some("--broken"),
+            Long("skip-scenarios") => Some("--skip-scenarios"),
+            _ => of_replay,
+        };
         match arg {
             Long("trace") => args.trace = parser.value()?.into(),
             Long("answers") => args.answers = Some(parser.value()?.into()),
@@ -139,6 +148,9 @@ fn parse_from(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
             Long("help") | Short('h') => return Ok(Command::Help),
             other => return Err(other.unexpected()),
         }
+    }
+    if example && let Some(option) = of_replay {
+        return Err(format!("--example replays nothing, so it takes no {option}").into());
     }
     Ok(match program {
         _ if setup => Command::Setup(args.download),

@@ -27,6 +27,19 @@ pub fn target_dir() -> Result<PathBuf, Trouble> {
     Ok(dir)
 }
 
+/// The width of a terminal that everybody has.
+const COLUMNS: usize = 80;
+
+/// Returns a text whose lines fit on a terminal. What is broken is indented further than the line.
+pub fn fitted(text: &str) -> String {
+    let fit = |line: &str| {
+        let indent = " ".repeat(line.len() - line.trim_start().len() + 4);
+        let options = textwrap::Options::new(COLUMNS).subsequent_indent(&indent);
+        textwrap::fill(line, options)
+    };
+    text.split('\n').map(fit).collect::<Vec<_>>().join("\n")
+}
+
 /// Prints a line. The reader may have closed the pipe; the exit status does not depend on it.
 pub fn say(line: fmt::Arguments<'_>) {
     let _ = writeln!(io::stdout(), "{line}");

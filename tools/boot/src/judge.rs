@@ -1,11 +1,10 @@
 //! Compares the kernel's answers with those of Linux.
 
-use std::fmt;
+use std::{fmt, mem};
 
 use kvma_trace::{Answer, Entry, Line, Parser, Snapshot, same};
 
-/// The width of a terminal that everybody has.
-const COLUMNS: usize = 80;
+use crate::environment::fitted;
 
 /// The number of differences that are described. Those that follow only count.
 const DESCRIBED: usize = 5;
@@ -46,12 +45,9 @@ impl fmt::Display for Verdict {
             "as Linux answered: {}/{} calls, {}/{} snapshots",
             calls.same, calls.all, snapshots.same, snapshots.all
         )?;
-        for line in self.differences.iter().flat_map(|difference| difference.lines()) {
-            let indent = " ".repeat(line.len() - line.trim_start().len() + 4);
-            let options = textwrap::Options::new(COLUMNS - 2).subsequent_indent(&indent);
-            for part in textwrap::wrap(line, options) {
-                write!(f, "\n  {part}")?;
-            }
+        for difference in &self.differences {
+            let indented: String = difference.lines().map(|line| format!("\n  {line}")).collect();
+            f.write_str(&fitted(&indented))?;
         }
         Ok(())
     }
@@ -92,7 +88,9 @@ fn describe(number: usize, linux: &Item<'_>, ours: Option<&Item<'_>>) -> String 
             format!("line {number}: {input}\n  Linux:  {answer}\n  kernel: {our_answer}")
         }
         (linux, Some(ours)) => format!("line {number}\n  Linux:  {linux}\n  kernel: {ours}"),
-        (linux, None) => format!("line {number}\n  Linux:  {linux}\n  kernel: nothing"),
+        (linux, None) => {
+            format!("line {number}\n  Linux:  {linux}\n  kernel: nothing from here on")
+        }
     }
 }
 
@@ -105,6 +103,7 @@ pub fn compare(recorded: &str, answered: &str) -> Verdict {
         .map_while(|entry| entry.map_err(|error| damage = Some(error.to_string())).ok())
         .filter_map(|entry| Item::new(&entry))
         .fuse();
+    let mut ended = false;
     for entry in Parser::new(recorded) {
         let entry = match entry {
             Ok(entry) => entry,
@@ -130,7 +129,9 @@ pub fn compare(recorded: &str, answered: &str) -> Verdict {
         };
         count.all += 1;
         count.same += usize::from(equal);
-        if !equal {
+        // That all later ones are missing as well is said once.
+        let said = ours.is_none() && mem::replace(&mut ended, ours.is_none());
+        if !equal && !said {
             verdict.differ(|| describe(entry.number, &linux, ours.as_ref()));
         }
     }
@@ -209,8 +210,10 @@ munmap 2001 1000 = -22
             (
                 RECORDED.into(),
                 RECORDED.trim_end_matches("munmap 2001 1000 = -22\n").into(),
-                "\n  line 7\n    Linux:  munmap 2001 1000 = -22\n    kernel: nothing".into(),
+                "\n  line 7\n    Linux:  munmap 2001 1000 = -22\n    kernel: nothing from here on"
+                    .into(),
             ),
+            (RECORDED.into(), String::new(), "\n    kernel: nothing from here on".into()),
             (
                 RECORDED.into(),
                 format!("{RECORDED}{}\n", "damage ".repeat(100)),
@@ -218,6 +221,7 @@ munmap 2001 1000 = -22
             ),
         ] {
             let text = compare(&recorded, &answered).to_string();
+            assert!(text.matches("from here on").count() <= 1, "{text}");
             assert!(text.contains(&wanted), "{text}");
             assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
         }

@@ -29,7 +29,7 @@ use std::{env, fs};
 use kvma_packages::progress::Step;
 
 use crate::args::{Args, Command, Download, Maps};
-use crate::environment::{Trouble, root, say};
+use crate::environment::{Trouble, fitted, root, say};
 use crate::machine::Machine;
 use crate::qemu::Lines;
 
@@ -52,7 +52,7 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
         Err(trouble) => {
-            eprintln!("boot: {trouble}");
+            eprintln!("{}", fitted(&format!("boot: {trouble}")));
             ExitCode::from(2)
         }
     }

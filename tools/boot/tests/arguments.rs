@@ -32,6 +32,14 @@ fn unknown_arguments_are_named() {
 }
 
 #[test]
+fn the_example_takes_no_options_of_the_replay() {
+    for option in [&["--trace", "x"][..], &["--broken", "no-flush"], &["--skip-scenarios"]] {
+        let args = [option, &["--example"]].concat();
+        assert!(complaint(&args).contains(option[0]), "{args:?}");
+    }
+}
+
+#[test]
 fn a_timeout_is_a_whole_number_of_seconds() {
     for wrong in ["0", "-1", "1.5", "soon", "", "99999999999999999999"] {
         let complaint = complaint(&["--timeout", wrong]);

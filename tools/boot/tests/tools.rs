@@ -59,7 +59,7 @@ case $* in
 *--print-uris*)
     echo "'http://host/$deb' $deb $(stat -c %s "$here/q.deb") MD5Sum:0" ;;
 update)
-    [ ! -e "$here/no-update" ] || { echo 'E: no network' >&2; exit 100; } ;;
+    [ ! -e "$here/no-update" ] || { echo 'E: no network' "at $0 $0 $0" >&2; exit 100; } ;;
 *--download-only*)
     [ ! -e "$here/no-download" ] || { echo 'E: not found' >&2; exit 100; }
     cp "$here/q.deb" "$state/archives/$deb" ;;
@@ -361,6 +361,7 @@ fn of_an_apt_that_fails_the_errors_are_shown() {
     }
     let setup = machine.setup(&[]);
     assert_eq!(setup.status, Some(2));
+    assert!(setup.said.lines().all(|line| line.chars().count() <= 80), "{}", setup.said);
     for text in ["E: no network", "E: not found", "apt-get install --no-install-recommends"] {
         assert!(setup.said.contains(text), "{}", setup.said);
     }

@@ -51,7 +51,7 @@ impl Specials {
         let flags = vma.flags.unwrap_or_else(|| usual_flags(vma));
         let (len, offset) = (vma.end - vma.start, vma.offset);
         // There are three names, so there is room.
-        let _ = self.vmas.push(Special { backing: Backing { text }, len, offset, flags });
+        let _ = self.vmas.push(Special { backing: Backing::new(text), len, offset, flags });
     }
 
     /// Maps them where a search finds room (Linux' `map_vdso`).

@@ -15,6 +15,8 @@
 //!
 //! Tests write these lines by hand. Numbers are hexadecimal, as in all other lines.
 //!
+//! - `shmat ID ADDR FLAGS SIZE [BACKING] = RET`: with the bytes of the segment, or 0 if there is
+//!   none, and what maps shows of it. `shmdt ADDR = RET`.
 //! - `mincore ADDR LEN = RET`: the vector is the kernel's own affair and is not in the trace.
 //! - `process_madvise own|other ADVICE FLAGS [ADDR LEN]… = RET`: with the ranges of the vector.
 //!   `other` means ranges of the other process of the last fork.

@@ -111,6 +111,17 @@ pub enum Call<'a> {
         fd: Option<u32>,
         backing: Option<Backing<'a>>,
     },
+    Shmat {
+        id: u64,
+        addr: u64,
+        flags: u64,
+        /// Bytes of the segment, or 0 if there is none.
+        size: u64,
+        backing: Option<Backing<'a>>,
+    },
+    Shmdt {
+        addr: u64,
+    },
     Munmap {
         addr: u64,
         len: u64,

@@ -3,7 +3,7 @@
 use kvma::addr_space::HasVmMap;
 use kvma::linux::{
     Access, Call as MmCall, Fault, FaultAction, File, Kernel, Layout, Limits, Mm, MmAlloc, Mmap,
-    OpenFile, Resource, Traits,
+    OpenFile, Resource, Shmat, Traits,
 };
 use kvma::{Direction, Errno, Error, VmaData};
 
@@ -84,7 +84,7 @@ impl Machine {
     /// leaves the work on pages to `inner`.
     pub fn kernel<'s, 'a, K>(&self, line: &Line<'a>, inner: &'s mut K) -> TracedKernel<'s, 'a, K> {
         let backing = match *line {
-            Line::Call(Call::Mmap { backing, .. }, _) => backing,
+            Line::Call(Call::Mmap { backing, .. } | Call::Shmat { backing, .. }, _) => backing,
             _ => None,
         };
         TracedKernel { inner, privilege: self.privilege, backing }
@@ -188,7 +188,7 @@ impl Machine {
         match *call {
             Call::Mmap { addr, len, prot, flags, offset, fd, backing } => {
                 let file = fd.and_then(|fd| self.descriptors.get(fd)).map(|descriptor| {
-                    let file = backing.unwrap_or(Backing { text: unnamed(descriptor.kind) });
+                    let file = backing.unwrap_or(Backing::new(unnamed(descriptor.kind)));
                     let traits = match descriptor.kind {
                         FileKind::Directory => Traits::UNMAPPABLE,
                         // A pipe, say: most devices that can be mapped are mapped. A file of
@@ -204,6 +204,12 @@ impl Machine {
                 });
                 mm.mmap(Mmap { addr, len, prot, flags, offset, file }, update)
             }
+            Call::Shmat { addr, flags, size, backing, .. } => {
+                let segment = backing.unwrap_or(Backing::new("00:01 0 ")).attached(size);
+                let segment = if size == 0 { Err(Errno::EINVAL) } else { Ok(segment) };
+                mm.shmat(Shmat { segment, addr, flags }, update)
+            }
+            Call::Shmdt { addr } => mm.shmdt(addr, update),
             Call::Munmap { addr, len } => mm.munmap(addr, len, update),
             Call::Mprotect { addr, len, prot } => mm.mprotect(addr, len, prot, update),
             Call::Brk { addr } => Ok(mm.brk(addr, update)),

@@ -260,6 +260,14 @@ impl<'a> Words<'a> {
     fn call(&mut self, name: &'a str) -> Result<Call<'a>, TraceError<'a>> {
         Ok(match name {
             "mmap" => self.mmap()?,
+            "shmat" => Call::Shmat {
+                id: self.number()?,
+                addr: self.number()?,
+                flags: self.number()?,
+                size: self.number()?,
+                backing: self.backing()?,
+            },
+            "shmdt" => Call::Shmdt { addr: self.number()? },
             "munmap" => Call::Munmap { addr: self.number()?, len: self.number()? },
             "mprotect" => {
                 Call::Mprotect { addr: self.number()?, len: self.number()?, prot: self.number()? }
@@ -333,7 +341,7 @@ impl<'a> Words<'a> {
             return Ok(None);
         }
         maps::object(text).map_err(|e| self.error(e.expected, text))?;
-        Ok(Some(Backing { text }))
+        Ok(Some(Backing::new(text)))
     }
 
     fn process_madvise(&mut self) -> Result<Call<'a>, TraceError<'a>> {

@@ -133,7 +133,7 @@ const KEYS: VmFlags =
 /// Returns a line of kvma's maps as a VMA of a snapshot.
 fn vma<'a>(entry: &MapsEntry<'_, Backing<'a>>) -> SnapshotVma<'a> {
     let text = match entry.name() {
-        Name::Object(backing) | Name::Special(backing) | Name::Anonymous(backing) => backing.text,
+        Name::Object(backing) | Name::Special(backing) | Name::Anonymous(backing) => backing.text(),
         Name::Fixed("[heap]") => "00:00 0 [heap]",
         Name::Fixed("[stack]") => "00:00 0 [stack]",
         Name::Fixed("[vsyscall]") => "00:00 0 [vsyscall]",
@@ -144,7 +144,7 @@ fn vma<'a>(entry: &MapsEntry<'_, Backing<'a>>) -> SnapshotVma<'a> {
         end: entry.end(),
         perms: SnapshotVma::perms(entry.flags()),
         offset: entry.offset(),
-        backing: Backing { text },
+        backing: Backing::new(text),
         // smaps has no mnemonics for protection keys.
         flags: Some(entry.flags() - KEYS),
     }

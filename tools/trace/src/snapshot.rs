@@ -88,6 +88,6 @@ impl<'a> Iterator for SnapshotVmas<'a> {
         }
         self.rest = rest;
         let MapsLine { start, end, perms, offset, backing, .. } = line;
-        Some(SnapshotVma { start, end, perms, offset, backing: Backing { text: backing }, flags })
+        Some(SnapshotVma { start, end, perms, offset, backing: Backing::new(backing), flags })
     }
 }

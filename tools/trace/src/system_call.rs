@@ -16,6 +16,8 @@ mod number {
     pub const MSYNC: u64 = 26;
     pub const MINCORE: u64 = 27;
     pub const MADVISE: u64 = 28;
+    pub const SHMAT: u64 = 30;
+    pub const SHMDT: u64 = 67;
     pub const MLOCK: u64 = 149;
     pub const MUNLOCK: u64 = 150;
     pub const MLOCKALL: u64 = 151;
@@ -36,7 +38,7 @@ const MAP_HUGETLB: u64 = 0x4_0000;
 
 impl Call<'_> {
     /// Returns the call with this number and these arguments on x86-64, if traces have it. Its
-    /// backing is unknown.
+    /// backing and the size of its segment are unknown.
     pub fn from_system_call(number: u64, args: [u64; 6]) -> Option<Self> {
         let [a, b, c, d, e, f] = args;
         Some(match number {
@@ -50,6 +52,8 @@ impl Call<'_> {
             number::MREMAP => Call::Mremap { old: a, old_len: b, new_len: c, flags: d, new: e },
             number::MSYNC => Call::Msync { addr: a, len: b, flags: c },
             number::MADVISE => Call::Madvise { addr: a, len: b, advice: c },
+            number::SHMAT => Call::Shmat { id: a, addr: b, flags: c, size: 0, backing: None },
+            number::SHMDT => Call::Shmdt { addr: a },
             number::MLOCK => Call::Mlock { addr: a, len: b },
             number::MUNLOCK => Call::Munlock { addr: a, len: b },
             number::MLOCKALL => Call::Mlockall { flags: a },
@@ -64,12 +68,16 @@ impl Call<'_> {
         })
     }
 
-    /// Returns true if a trace names the object that the call has mapped: after mmap of anything
-    /// but private anonymous memory.
+    /// Returns true if a trace names the object that the call has mapped: after shmat, and mmap of
+    /// anything but private anonymous memory.
     pub fn shows_backing(&self) -> bool {
         let private = MAP_ANONYMOUS | MAP_PRIVATE;
         let plain = MAP_ANONYMOUS | MAP_TYPE | MAP_HUGETLB;
-        matches!(*self, Call::Mmap { flags, .. } if flags & plain != private)
+        match *self {
+            Call::Mmap { flags, .. } => flags & plain != private,
+            Call::Shmat { .. } => true,
+            _ => false,
+        }
     }
 }
 
@@ -84,6 +92,11 @@ impl fmt::Display for Call<'_> {
                 }
                 backing.map_or(Ok(()), |backing| write!(f, " {backing:?}"))
             }
+            Call::Shmat { id, addr, flags, size, backing } => {
+                write!(f, "shmat {id:x} {addr:x} {flags:x} {size:x}")?;
+                backing.map_or(Ok(()), |backing| write!(f, " {backing:?}"))
+            }
+            Call::Shmdt { addr } => write!(f, "shmdt {addr:x}"),
             Call::Munmap { addr, len } => write!(f, "munmap {addr:x} {len:x}"),
             Call::Mprotect { addr, len, prot } => write!(f, "mprotect {addr:x} {len:x} {prot:x}"),
             Call::Brk { addr } => write!(f, "brk {addr:x}"),

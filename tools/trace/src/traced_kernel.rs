@@ -112,7 +112,7 @@ impl<'a, K: Kernel<Backing<'a>>> Kernel<Backing<'a>> for TracedKernel<'_, 'a, K>
         if !flags.contains(VmFlags::NO_RESERVE) {
             enough_memory(len)?;
         }
-        Ok(self.backing.unwrap_or(Backing { text: "00:01 0 /dev/zero (deleted)" }))
+        Ok(self.backing.unwrap_or(Backing::new("00:01 0 /dev/zero (deleted)")))
     }
 
     fn huge_memory(&mut self, _page: u64, _len: u64, flags: VmFlags) -> Result<Backing<'a>, Errno> {
@@ -120,7 +120,7 @@ impl<'a, K: Kernel<Backing<'a>>> Kernel<Backing<'a>> for TracedKernel<'_, 'a, K>
         if !flags.contains(VmFlags::NO_RESERVE) {
             return Err(Errno::ENOMEM);
         }
-        Ok(self.backing.unwrap_or(Backing { text: "00:00 0 /anon_hugepage (deleted)" }))
+        Ok(self.backing.unwrap_or(Backing::new("00:00 0 /anon_hugepage (deleted)")))
     }
 
     fn map_file(

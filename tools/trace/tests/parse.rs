@@ -36,6 +36,9 @@ fn every_trace_parses_and_prints_its_answers_back() {
 fn lines_that_recorded_traces_do_not_have_print_back() {
     let lines = [
         "mincore 1000 2000 = -12",
+        "shmat 8000 0 1000 5064 00:01 32768 /SYSV00000000 (deleted) = 7ffff7ff9000",
+        "shmat ffffffff 1001 0 0 = -22",
+        "shmdt 7ffff7ff9000 = 0",
         "process_madvise own a 0 = 0",
         "process_madvise other 14 1 1000 2000 ffff 0 = -22",
         "pkey_mprotect 1000 2000 3 ffffffff = 0",

@@ -159,6 +159,7 @@ private:
   // Made when there is something to keep.
   struct State {
     State() {
+      ops.size = sizeof ops;
       ops.split = [](void *udata, void *, const kvma_range *, uint64_t) -> void * {
         return static_cast<State *>(udata)->spare[static_cast<State *>(udata)->used++].release();
       };

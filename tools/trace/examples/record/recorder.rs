@@ -107,6 +107,10 @@ impl Recorder {
 
     /// Writes `call`, which a thread has made, and its answer.
     pub fn after(&mut self, process: Process, call: &Call<'_>, answer: i64) -> io::Result<()> {
+        let mut call = *call;
+        if let Call::Shmat { id, size, .. } = &mut call {
+            *size = segment_size(*id)?;
+        }
         let failed = (-4095..0).contains(&answer);
         let mut backing = String::new();
         if !failed && call.shows_backing() {
@@ -163,4 +167,17 @@ impl Recorder {
         eprintln!("record: {} calls", self.calls);
         self.text
     }
+}
+
+/// Returns the bytes of a segment of System V shared memory, or 0 if there is none
+/// (`proc_sysvipc_shm(5)`).
+fn segment_size(id: u64) -> io::Result<u64> {
+    let segments = std::fs::read_to_string("/proc/sysvipc/shm")?;
+    let size = segments.lines().find_map(|line| {
+        let mut fields = line.split_whitespace().skip(1);
+        let own: u64 = fields.next()?.parse().ok()?;
+        let size = fields.nth(1)?.parse().ok()?;
+        (own == id & u64::from(u32::MAX)).then_some(size)
+    });
+    Ok(size.unwrap_or(0))
 }

@@ -26,9 +26,7 @@ enum Doing {
 }
 
 /// Calls that change the address space but that traces do not have.
-const UNKNOWN: [(i64, &str); 6] = [
-    (libc::SYS_shmat, "shmat"),
-    (libc::SYS_shmdt, "shmdt"),
+const UNKNOWN: [(i64, &str); 4] = [
     (libc::SYS_remap_file_pages, "remap_file_pages"),
     (libc::SYS_io_setup, "io_setup"),
     (libc::SYS_process_madvise, "process_madvise"),

@@ -115,16 +115,6 @@
 //! 8. Guard and object name their domain in their types, so the reader is counted where the dropper
 //!    looks.
 
-#![allow(unsafe_code)]
-
+pub use crate::node::pinned_data::PinnedData;
 #[cfg(any(feature = "alloc", loom))]
-mod domain;
-mod lookup;
-#[cfg(any(feature = "alloc", loom))]
-mod shared;
-
-#[cfg(any(feature = "alloc", loom))]
-pub use self::domain::{Domain, Guard, StaticDomain};
-pub use self::lookup::PinnedData;
-#[cfg(any(feature = "alloc", loom))]
-pub use self::shared::{Pinned, Shared};
+pub use crate::sync::pinned::{Domain, Guard, Pinned, Shared, StaticDomain};

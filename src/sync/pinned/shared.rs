@@ -1,4 +1,4 @@
-//! Counted references to objects, for user data that lookups pin.
+//! Counted references to objects, and references to objects that a guard pins.
 
 extern crate alloc;
 
@@ -9,11 +9,8 @@ use core::ops::Deref;
 use core::ptr::{self, NonNull};
 
 use super::domain::{Guard, Header, StaticDomain};
-use super::lookup::PinnedData;
 use crate::error::Error;
-use crate::range::VmRange;
 use crate::sync::{AtomicUsize, Ordering};
-use crate::vma::VmaData;
 
 /// The number of references that an object admits. Only forgotten references can be more.
 const MAX_REFERENCES: usize = isize::MAX as usize;
@@ -130,6 +127,11 @@ impl<T, D: StaticDomain> Shared<T, D> {
         }
     }
 
+    /// Returns the object's address, for [`Pinned::from_exposed_addr`].
+    pub(crate) fn expose_addr(this: &Self) -> usize {
+        this.object.as_ptr().expose_provenance()
+    }
+
     fn references(&self) -> &AtomicUsize {
         // SAFETY: the object exists as long as there are references.
         unsafe { &(*self.object.as_ptr()).header.references }
@@ -194,41 +196,6 @@ impl<T: fmt::Debug, D: StaticDomain> fmt::Debug for Shared<T, D> {
     }
 }
 
-impl<T, D: StaticDomain> VmaData for Shared<T, D> {
-    fn split(&mut self, _range: VmRange, _at: u64) -> Self {
-        self.clone()
-    }
-
-    fn can_merge(&self, _range: VmRange, right: &Self, _right_range: VmRange) -> bool {
-        self == right
-    }
-
-    fn fork(&self, _range: VmRange) -> Self {
-        self.clone()
-    }
-
-    /// Returns the object's address.
-    fn key(&self) -> u64 {
-        self.object.as_ptr().expose_provenance() as u64
-    }
-}
-
-// SAFETY: the key is the address of the object, which exists as long as the reference and never
-// changes. `Domain::enter` ends with a full fence; `Domain::retire` begins with one after the last
-// reference has gone, and then looks for readers before it drops the object.
-unsafe impl<T: Send + Sync + 'static, D: StaticDomain> PinnedData for Shared<T, D> {
-    type Guard = Guard<D>;
-    type Ref<'g> = Pinned<'g, T, D>;
-
-    #[inline]
-    unsafe fn from_key(key: u64, _guard: &Guard<D>) -> Pinned<'_, T, D> {
-        let object = ptr::with_exposed_provenance_mut::<Object<T>>(key as usize);
-        // SAFETY: the key of a `Shared` is the address of an object, so it is not null.
-        let object = unsafe { NonNull::new_unchecked(object) };
-        Pinned { object, borrow: PhantomData, domain: PhantomData }
-    }
-}
-
 /// A reference to an object that a guard pins.
 ///
 /// The VMA may have been unmapped since the object was found. The
@@ -245,6 +212,20 @@ unsafe impl<T: Send + Sync, D: StaticDomain> Send for Pinned<'_, T, D> {}
 unsafe impl<T: Send + Sync, D: StaticDomain> Sync for Pinned<'_, T, D> {}
 
 impl<'g, T, D: StaticDomain> Pinned<'g, T, D> {
+    /// Returns a reference to the object at an address that [`Shared::expose_addr`] returned.
+    ///
+    /// # Safety
+    ///
+    /// A [`Shared`] with the same `T` and `D`, whose object is at that address, existed at some
+    /// time after the guard was made.
+    #[inline]
+    pub(crate) unsafe fn from_exposed_addr(addr: usize, _guard: &'g Guard<D>) -> Self {
+        let object = ptr::with_exposed_provenance_mut::<Object<T>>(addr);
+        // SAFETY: the address of an object is not null.
+        let object = unsafe { NonNull::new_unchecked(object) };
+        Pinned { object, borrow: PhantomData, domain: PhantomData }
+    }
+
     /// Returns a plain reference, which is valid as long as the guard exists.
     #[inline]
     pub fn get(this: Self) -> &'g T {

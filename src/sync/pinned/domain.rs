@@ -398,9 +398,11 @@ impl<D: StaticDomain> fmt::Debug for Guard<D> {
 }
 
 /// Declares a type that names a [`Domain`](crate::pinned::Domain) of its own, for
-/// [`kvma::pinned`](crate::pinned).
+/// [`kvma::pinned`](crate::pinned). It can be used where `unsafe` is forbidden.
 ///
 /// ```
+/// #![forbid(unsafe_code)]
+///
 /// kvma::pinned_domain! {
 ///     /// The read side of the objects behind VMAs.
 ///     pub struct Objects;

@@ -1,4 +1,5 @@
-//! User data: what the kernel hangs on a VMA.
+//! User data: what the kernel hangs on a VMA. It is defined here, below the VMAs, because a node
+//! shows its data's key to readers, and may be asked to pin the data.
 
 use crate::range::VmRange;
 

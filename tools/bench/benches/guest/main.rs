@@ -1,0 +1,211 @@
+//! Guest memory beside what others keep it in: `cargo bench -p kvma-bench --bench guest`.
+//!
+//! Every container has the same regions, with gaps between them. Before anything is timed, all of
+//! them answer the same addresses, gaps included, and are compared. They take turns within each
+//! round, so that a disturbance of the machine disturbs all. `KVMA_BENCH_MS` sets the time for each
+//! cell in milliseconds (100).
+
+#![allow(clippy::cast_precision_loss, reason = "figures for people")]
+
+mod peers;
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use peers::{AxMemorySet, BTree, Hinted, Kvma, Peer, Snapshot, Sorted, VmMemory};
+
+const SIZES: [usize; 4] = [4, 16, 128, 10_000];
+const ROUNDS: usize = 15;
+const ADDRESSES: usize = 1 << 12;
+
+/// A range of guest-physical memory and where it lies.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Region {
+    gpa: u64,
+    len: u64,
+    host: u64,
+}
+
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % bound
+    }
+}
+
+fn regions(count: usize) -> Vec<Region> {
+    let mut random = Random(count as u64 | 1);
+    let mut gpa = 0;
+    (0..count as u64)
+        .map(|at| {
+            gpa += (1 + random.below(8)) << 12;
+            let len = (1 + random.below(64)) << 12;
+            let region = Region { gpa, len, host: (1 << 40) + (at << 20) };
+            gpa += len;
+            region
+        })
+        .collect()
+}
+
+/// What addresses follow one another.
+#[derive(Clone, Copy, Debug)]
+enum Pattern {
+    /// Any region each time.
+    Scattered,
+    /// Sixteen accesses to a region, then another one: a queue and its buffers.
+    Runs,
+}
+
+fn addresses(regions: &[Region], pattern: Pattern) -> Vec<u64> {
+    let mut random = Random(77);
+    let mut region = regions[0];
+    (0..ADDRESSES)
+        .map(|at| {
+            if matches!(pattern, Pattern::Scattered) || at % 16 == 0 {
+                region = regions[random.below(regions.len() as u64) as usize];
+            }
+            region.gpa + random.below(region.len)
+        })
+        .collect()
+}
+
+/// One container under one load.
+struct Cell {
+    name: &'static str,
+    /// Runs a batch, and returns its time in ns per operation.
+    batch: Box<dyn FnMut() -> f64>,
+    times: Vec<f64>,
+}
+
+impl Cell {
+    fn new(name: &'static str, each: Duration, mut run: impl FnMut(u64) + 'static) -> Self {
+        let time = move |times: u64| {
+            let start = cpu_time();
+            run(times);
+            cpu_time().saturating_sub(start)
+        };
+        let mut time = time;
+        let mut times = 1;
+        while time(times) < each / 2 && times < 1 << 24 {
+            times *= 2;
+        }
+        let batch = move || time(times).as_nanos() as f64 / times as f64;
+        Self { name, batch: Box::new(batch), times: Vec::new() }
+    }
+
+    fn translate<P: Peer + 'static>(regions: &[Region], addresses: &[u64], each: Duration) -> Self {
+        let mut peer = P::new(regions);
+        let addresses = addresses.to_vec();
+        Self::new(P::NAME, each, move |times| {
+            for at in 0..times as usize {
+                black_box(peer.translate(addresses[at % ADDRESSES]));
+            }
+        })
+    }
+
+    fn replace<P: Peer + 'static>(regions: &[Region], each: Duration) -> Self {
+        let mut peer = P::new(regions);
+        let regions = regions.to_vec();
+        let mut random = Random(99);
+        Self::new(P::NAME, each, move |times| {
+            for _ in 0..times {
+                peer.replace(regions[random.below(regions.len() as u64) as usize]);
+            }
+        })
+    }
+}
+
+/// Returns the CPU time of this thread: other programs on the machine do not count.
+fn cpu_time() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is a valid place for the answer.
+    let result = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
+    assert_eq!(result, 0, "every Linux has this clock");
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+/// Compares all answers with those of the plainest container, in regions and between them, before
+/// and after changes.
+fn compare<P: Peer>(regions: &[Region]) {
+    let (mut plain, mut peer) = (Sorted::new(regions), P::new(regions));
+    let mut random = Random(5);
+    let end = regions.last().map_or(0, |last| last.gpa + last.len) + (16 << 12);
+    for _ in 0..20_000 {
+        let gpa = random.below(end);
+        assert_eq!(peer.translate(gpa), plain.translate(gpa), "{} at {gpa:#x}", P::NAME);
+        if random.below(50) == 0 {
+            peer.replace(regions[random.below(regions.len() as u64) as usize]);
+        }
+    }
+}
+
+fn median(times: &mut [f64]) -> f64 {
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 2]
+}
+
+/// Lets the cells take turns, and prints their medians in a row.
+fn race(count: usize, mut cells: Vec<Cell>, is_first: bool) {
+    for _ in 0..ROUNDS {
+        for cell in &mut cells {
+            let time = (cell.batch)();
+            cell.times.push(time);
+        }
+    }
+    if is_first {
+        print!("{:>9}", "regions");
+        cells.iter().for_each(|cell| print!("{:>15}", cell.name));
+        println!();
+    }
+    print!("{count:>9}");
+    cells.iter_mut().for_each(|cell| print!("{:>15.1}", median(&mut cell.times)));
+    println!();
+}
+
+fn main() {
+    let ms = std::env::var("KVMA_BENCH_MS").ok().and_then(|ms| ms.parse().ok()).unwrap_or(100);
+    let each = Duration::from_millis(ms) / ROUNDS as u32;
+    for count in SIZES {
+        let regions = regions(count);
+        compare::<Kvma>(&regions);
+        compare::<Hinted>(&regions);
+        compare::<Snapshot>(&regions);
+        compare::<VmMemory>(&regions);
+        compare::<BTree>(&regions);
+        compare::<AxMemorySet>(&regions);
+    }
+    println!("all answers agree; ns per operation, median of {ROUNDS}");
+    for pattern in [Pattern::Scattered, Pattern::Runs] {
+        println!("\ntranslate, {pattern:?}");
+        for count in SIZES {
+            let regions = regions(count);
+            let addresses = addresses(&regions, pattern);
+            let cells = vec![
+                Cell::translate::<Kvma>(&regions, &addresses, each),
+                Cell::translate::<Hinted>(&regions, &addresses, each),
+                Cell::translate::<Snapshot>(&regions, &addresses, each),
+                Cell::translate::<VmMemory>(&regions, &addresses, each),
+                Cell::translate::<Sorted>(&regions, &addresses, each),
+                Cell::translate::<BTree>(&regions, &addresses, each),
+                Cell::translate::<AxMemorySet>(&regions, &addresses, each),
+            ];
+            race(count, cells, count == SIZES[0]);
+        }
+    }
+    println!("\na slot removed and added again");
+    for count in SIZES {
+        let regions = regions(count);
+        let cells = vec![
+            Cell::replace::<Kvma>(&regions, each),
+            Cell::replace::<VmMemory>(&regions, each),
+            Cell::replace::<Sorted>(&regions, each),
+            Cell::replace::<BTree>(&regions, each),
+            Cell::replace::<AxMemorySet>(&regions, each),
+        ];
+        race(count, cells, count == SIZES[0]);
+    }
+}

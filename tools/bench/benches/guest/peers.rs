@@ -1,0 +1,270 @@
+//! The containers: each holds regions of guest-physical memory with the host's address of each.
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use ax_memory_addr::{AddrRange, VirtAddr};
+use ax_memory_set::{MappingBackend, MemoryArea, MemorySet};
+use kvma::guest::{Guest, GuestNode, GuestSnapshot, Hint, HostBacking, SlotRequest};
+use kvma::{AddrSpace, BoxAlloc, NoHooks, PageSize};
+use vm_memory::{
+    GuestAddress, GuestMemoryBackend, GuestMemoryRegion, GuestMemoryRegionBytes,
+    GuestRegionCollection,
+};
+
+use super::Region;
+
+/// A container, as the workloads use it.
+pub(crate) trait Peer {
+    /// Its name, for tables.
+    const NAME: &'static str;
+
+    /// Returns one with these regions, which are sorted.
+    fn new(regions: &[Region]) -> Self;
+
+    /// Returns the host's address.
+    fn translate(&mut self, gpa: u64) -> Option<u64>;
+
+    /// Removes a region and adds it again.
+    fn replace(&mut self, region: Region);
+}
+
+type Space = AddrSpace<Guest<(), &'static BoxAlloc<GuestNode>>>;
+
+fn request(region: Region) -> SlotRequest {
+    SlotRequest::ram(region.gpa, region.len, HostBacking::Host { addr: region.host })
+}
+
+fn space(regions: &[Region]) -> Space {
+    // As in a hypervisor: one allocator for all guests, for ever.
+    static ALLOC: LazyLock<BoxAlloc<GuestNode>> = LazyLock::new(BoxAlloc::new);
+    let guest = Guest::new(0..=(1 << 52) - 1, PageSize::SIZE_4K, &*ALLOC).expect("memory");
+    let space = AddrSpace::new(guest);
+    for &region in regions {
+        space.add_slot(request(region), &mut NoHooks).expect("room");
+    }
+    space
+}
+
+fn replace(space: &Space, region: Region) {
+    space.remove_range(region.gpa, region.len, &mut NoHooks).expect("there");
+    space.add_slot(request(region), &mut NoHooks).expect("room");
+}
+
+/// Looks up without the lock.
+pub(crate) struct Kvma(Space);
+
+impl Peer for Kvma {
+    const NAME: &'static str = "kvma";
+
+    fn new(regions: &[Region]) -> Self {
+        Self(space(regions))
+    }
+
+    #[inline]
+    fn translate(&mut self, gpa: u64) -> Option<u64> {
+        self.0.translate(gpa)?.host()
+    }
+
+    fn replace(&mut self, region: Region) {
+        replace(&self.0, region);
+    }
+}
+
+/// Looks first where a virtual processor's last access went.
+pub(crate) struct Hinted(Space, Hint);
+
+impl Peer for Hinted {
+    const NAME: &'static str = "hint";
+
+    fn new(regions: &[Region]) -> Self {
+        Self(space(regions), Hint::new())
+    }
+
+    #[inline]
+    fn translate(&mut self, gpa: u64) -> Option<u64> {
+        self.0.translate_with(gpa, &mut self.1)?.host()
+    }
+
+    fn replace(&mut self, region: Region) {
+        replace(&self.0, region);
+    }
+}
+
+/// A view that never changes.
+pub(crate) struct Snapshot(GuestSnapshot);
+
+impl Peer for Snapshot {
+    const NAME: &'static str = "snapshot";
+
+    fn new(regions: &[Region]) -> Self {
+        Self(space(regions).snapshot().expect("memory"))
+    }
+
+    #[inline]
+    fn translate(&mut self, gpa: u64) -> Option<u64> {
+        self.0.translate(gpa)?.host()
+    }
+
+    fn replace(&mut self, _region: Region) {}
+}
+
+/// A region of vm-memory's, without the memory.
+pub(crate) struct Theirs(Region);
+
+impl GuestMemoryRegion for Theirs {
+    type B = ();
+
+    #[inline]
+    fn len(&self) -> u64 {
+        self.0.len
+    }
+
+    #[inline]
+    fn start_addr(&self) -> GuestAddress {
+        GuestAddress(self.0.gpa)
+    }
+
+    fn bitmap(&self) {}
+}
+
+impl GuestMemoryRegionBytes for Theirs {}
+
+/// rust-vmm's sorted vector of counted regions, which is cloned for each change.
+pub(crate) struct VmMemory(GuestRegionCollection<Theirs>);
+
+impl Peer for VmMemory {
+    const NAME: &'static str = "vm-memory";
+
+    fn new(regions: &[Region]) -> Self {
+        let regions = regions.iter().copied().map(Theirs).collect();
+        Self(GuestRegionCollection::from_regions(regions).expect("sorted"))
+    }
+
+    #[inline]
+    fn translate(&mut self, gpa: u64) -> Option<u64> {
+        let region = self.0.find_region(GuestAddress(gpa))?;
+        Some(region.0.host + (gpa - region.0.gpa))
+    }
+
+    fn replace(&mut self, region: Region) {
+        let removed = self.0.remove_region(GuestAddress(region.gpa), region.len);
+        let (without, removed) = removed.expect("there");
+        self.0 = without.insert_region(removed).expect("room");
+    }
+}
+
+/// A sorted vector with binary search.
+pub(crate) struct Sorted(Vec<Region>);
+
+impl Peer for Sorted {
+    const NAME: &'static str = "sorted";
+
+    fn new(regions: &[Region]) -> Self {
+        Self(regions.to_vec())
+    }
+
+    #[inline]
+    fn translate(&mut self, gpa: u64) -> Option<u64> {
+        let after = self.0.partition_point(|region| region.gpa <= gpa);
+        let region = self.0.get(after.checked_sub(1)?)?;
+        let ahead = gpa - region.gpa;
+        (ahead < region.len).then_some(region.host + ahead)
+    }
+
+    fn replace(&mut self, region: Region) {
+        let at = self.0.binary_search_by_key(&region.gpa, |region| region.gpa).expect("there");
+        let region = self.0.remove(at);
+        let at = self.0.partition_point(|other| other.gpa < region.gpa);
+        let is_free = self.0.get(at).is_none_or(|next| region.gpa + region.len <= next.gpa)
+            && (at == 0 || self.0[at - 1].gpa + self.0[at - 1].len <= region.gpa);
+        assert!(is_free);
+        self.0.insert(at, region);
+    }
+}
+
+/// A `BTreeMap` by the start, as hvisor keeps one.
+pub(crate) struct BTree(BTreeMap<u64, Region>);
+
+impl Peer for BTree {
+    const NAME: &'static str = "BTreeMap";
+
+    fn new(regions: &[Region]) -> Self {
+        Self(regions.iter().map(|region| (region.gpa, *region)).collect())
+    }
+
+    #[inline]
+    fn translate(&mut self, gpa: u64) -> Option<u64> {
+        let (_, region) = self.0.range(..=gpa).next_back()?;
+        let ahead = gpa - region.gpa;
+        (ahead < region.len).then_some(region.host + ahead)
+    }
+
+    fn replace(&mut self, region: Region) {
+        let region = self.0.remove(&region.gpa).expect("there");
+        let last = region.gpa + region.len - 1;
+        let before = self.0.range(..=last).next_back();
+        assert!(before.is_none_or(|(_, before)| before.gpa + before.len <= region.gpa));
+        self.0.insert(region.gpa, region);
+    }
+}
+
+/// A linear mapping, without a page table.
+#[derive(Clone)]
+pub(crate) struct Linear(u64);
+
+impl MappingBackend for Linear {
+    type Addr = VirtAddr;
+    type Flags = u8;
+    type PageTable = ();
+
+    fn map(&self, _start: VirtAddr, _size: usize, _flags: u8, _table: &mut ()) -> bool {
+        true
+    }
+
+    fn unmap(&self, _start: VirtAddr, _size: usize, _table: &mut ()) -> bool {
+        true
+    }
+
+    fn protect(&self, _start: VirtAddr, _size: usize, _flags: u8, _table: &mut ()) -> bool {
+        true
+    }
+
+    fn split(&mut self, _align_diff: usize) -> Option<Self> {
+        Some(self.clone())
+    }
+}
+
+/// What axaddrspace stands on.
+pub(crate) struct AxMemorySet(MemorySet<Linear>);
+
+fn area(region: Region) -> MemoryArea<Linear> {
+    let start = VirtAddr::from_usize(region.gpa as usize);
+    let offset = region.host.wrapping_sub(region.gpa);
+    MemoryArea::new(start, region.len as usize, 7, Linear(offset))
+}
+
+impl Peer for AxMemorySet {
+    const NAME: &'static str = "ax-memory-set";
+
+    fn new(regions: &[Region]) -> Self {
+        let mut set = MemorySet::new();
+        for &region in regions {
+            set.map(area(region), &mut (), false).expect("room");
+        }
+        Self(set)
+    }
+
+    #[inline]
+    fn translate(&mut self, gpa: u64) -> Option<u64> {
+        let area = self.0.find(VirtAddr::from_usize(gpa as usize))?;
+        Some(gpa.wrapping_add(area.backend().0))
+    }
+
+    fn replace(&mut self, region: Region) {
+        let start = VirtAddr::from_usize(region.gpa as usize);
+        let range = AddrRange::from_start_size(start, region.len as usize);
+        self.0.unmap(range.start, range.size(), &mut ()).expect("there");
+        self.0.map(area(region), &mut (), false).expect("room");
+    }
+}
