@@ -116,7 +116,7 @@ fn region(region: Region) {
     sink((region.range(), region.slot(), region.kind(), region.backing(), region.state()));
     sink((region.backing_at(any()), region.prot(), region.mem_type(), region.max_leaf()));
     sink((region.attrs(), region.kind().is_memory(), region.kind().is_mapped()));
-    sink(region.backing().advance(any()));
+    sink((region.backing().advance(any()), region.host_at(any())));
     region.blocks(any()).for_each(sink);
 }
 
