@@ -112,12 +112,12 @@ impl PendingFlushes {
 impl Slot {
     #[cfg(not(loom))]
     const fn free() -> Self {
-        Self { users: UserCount::zero(), start: Word::new(0), end: Word::new(0) }
+        Self { users: UserCount::new(0), start: Word::new(0), end: Word::new(0) }
     }
 
     #[cfg(loom)]
     fn free() -> Self {
-        Self { users: UserCount::zero(), start: Word::new(0), end: Word::new(0) }
+        Self { users: UserCount::new(0), start: Word::new(0), end: Word::new(0) }
     }
 
     fn store(&self, range: PageRange) {

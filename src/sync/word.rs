@@ -191,18 +191,28 @@ impl<N> Link<N> {
     }
 }
 
-/// A number of users: raised under a lock, lowered by anybody.
+/// A number of users: of a flush's slot, of an object, of a domain of readers. Anybody may change
+/// it.
+///
+/// It never wraps: above `isize::MAX`, which takes as many users that were forgotten, it is stuck,
+/// and what it counts the users of is kept for good. Linux' `refcount_t` does the same.
 pub(crate) struct UserCount(imp::AtomicUsize);
+
+/// The largest number that is right.
+const MOST_USERS: usize = isize::MAX as usize;
+/// The number of a count that is stuck: so far from both ends that threads which raise and lower it
+/// at the same time reach neither before one of them has seen it.
+const STUCK: usize = MOST_USERS + MOST_USERS / 2;
 
 impl UserCount {
     #[cfg(not(loom))]
-    pub(crate) const fn zero() -> Self {
-        Self(imp::AtomicUsize::new(0))
+    pub(crate) const fn new(users: usize) -> Self {
+        Self(imp::AtomicUsize::new(users))
     }
 
     #[cfg(loom)]
-    pub(crate) fn zero() -> Self {
-        Self(imp::AtomicUsize::new(0))
+    pub(crate) fn new(users: usize) -> Self {
+        Self(imp::AtomicUsize::new(users))
     }
 
     /// Returns the number. What was done before each `lower` that it counts is seen.
@@ -211,13 +221,86 @@ impl UserCount {
         self.0.load(Ordering::Acquire)
     }
 
-    /// Adds a user. Called under the lock.
+    /// Adds a user. Orders nothing.
+    #[inline]
     pub(crate) fn raise(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        if self.0.fetch_add(1, Ordering::Relaxed) >= MOST_USERS {
+            self.stick();
+        }
     }
 
-    /// Takes a user away. Called by anybody.
-    pub(crate) fn lower(&self) {
-        self.0.fetch_sub(1, Ordering::Release);
+    /// Adds a user if there is one. Returns `false`, and nothing happens, if there is none. Orders
+    /// nothing.
+    #[cfg(any(feature = "alloc", loom))]
+    pub(crate) fn raise_unless_zero(&self) -> bool {
+        let mut users = self.0.load(Ordering::Relaxed);
+        loop {
+            if users == 0 {
+                return false;
+            }
+            if users >= MOST_USERS {
+                self.stick();
+                return true;
+            }
+            let (one_more, order) = (users + 1, Ordering::Relaxed);
+            match self.0.compare_exchange_weak(users, one_more, order, order) {
+                Ok(_) => return true,
+                Err(now) => users = now,
+            }
+        }
+    }
+
+    /// Takes a user away. Returns `true` if that was the last one. What it has done before is seen
+    /// by whoever `get`s a number without it.
+    #[inline]
+    pub(crate) fn lower(&self) -> bool {
+        let users = self.0.fetch_sub(1, Ordering::Release);
+        if users > MOST_USERS {
+            self.stick();
+        }
+        users == 1
+    }
+
+    #[cold]
+    fn stick(&self) {
+        self.0.store(STUCK, Ordering::Relaxed);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::{MOST_USERS, STUCK, UserCount};
+
+    #[test]
+    fn a_count_says_when_the_last_user_leaves() {
+        let count = UserCount::new(1);
+        count.raise();
+        assert!(!count.lower() && count.lower());
+        assert_eq!(count.get(), 0);
+    }
+
+    #[cfg(feature = "alloc")]
+    #[test]
+    fn nobody_joins_when_the_last_user_has_left() {
+        let count = UserCount::new(1);
+        assert!(count.raise_unless_zero() && !count.lower() && count.lower());
+        assert!(!count.raise_unless_zero());
+        assert_eq!(count.get(), 0);
+    }
+
+    #[test]
+    fn a_count_of_forgotten_users_sticks_and_never_reaches_zero() {
+        let count = UserCount::new(MOST_USERS - 1);
+        count.raise();
+        assert!(!count.lower(), "still right");
+        assert_eq!(count.get(), MOST_USERS - 1);
+        count.raise();
+        count.raise();
+        assert_eq!(count.get(), STUCK);
+        assert!(!count.lower());
+        count.raise();
+        #[cfg(feature = "alloc")]
+        assert!(count.raise_unless_zero());
+        assert_eq!(count.get(), STUCK);
     }
 }

@@ -5,15 +5,11 @@ use core::fmt;
 use core::marker::PhantomData;
 use core::ptr::{self, NonNull};
 
-use crate::sync::{AtomicPtr, AtomicUsize, Ordering, fence};
+use crate::sync::{AtomicPtr, AtomicUsize, Ordering, UserCount, fence};
 
 /// The number of cache lines over which readers spread, so that processors seldom write to the same
 /// one.
 const SLOTS: usize = if cfg!(loom) { 2 } else { 16 };
-
-/// The number of readers that a count admits. Only forgotten guards can be more. The count must not
-/// wrap: objects would be dropped under their readers.
-const MAX_READERS: usize = isize::MAX as usize;
 
 /// Counts readers, and keeps the objects whose last reference was dropped while there were readers.
 ///
@@ -55,7 +51,7 @@ struct OwnLine<T>(T);
 /// Counts of readers, for some of the processors. One cache line.
 #[repr(align(64))]
 struct Slot {
-    counts: [AtomicUsize; 2],
+    counts: [UserCount; 2],
 }
 
 /// Deferred objects that wait for the same readers.
@@ -74,7 +70,7 @@ const fn counts_of(epoch: usize) -> u32 {
 /// The first part of every object.
 pub(super) struct Header {
     /// The number of references. Once it is zero, it stays zero.
-    pub(super) references: AtomicUsize,
+    pub(super) references: UserCount,
     /// The next deferred object. Used by whoever holds the list.
     next: Cell<*mut Self>,
     /// Drops the object and frees its memory.
@@ -88,7 +84,7 @@ impl Header {
     ///
     /// `destroy` may be called once, on any thread, with the address where the header is then.
     pub(super) unsafe fn new(destroy: unsafe fn(NonNull<Self>)) -> Self {
-        Self { references: AtomicUsize::new(1), next: Cell::new(ptr::null_mut()), destroy }
+        Self { references: UserCount::new(1), next: Cell::new(ptr::null_mut()), destroy }
     }
 }
 
@@ -104,7 +100,7 @@ impl Domain {
     pub const fn new() -> Self {
         Self {
             epoch: OwnLine(AtomicUsize::new(0)),
-            slots: [const { Slot { counts: [AtomicUsize::new(0), AtomicUsize::new(0)] } }; SLOTS],
+            slots: [const { Slot { counts: [UserCount::new(0), UserCount::new(0)] } }; SLOTS],
             retired: AtomicPtr::new(ptr::null_mut()),
             deferred: AtomicUsize::new(0),
             collecting: AtomicUsize::new(0),
@@ -118,7 +114,7 @@ impl Domain {
         Self {
             epoch: OwnLine(AtomicUsize::new(0)),
             slots: core::array::from_fn(|_| Slot {
-                counts: [AtomicUsize::new(0), AtomicUsize::new(0)],
+                counts: [UserCount::new(0), UserCount::new(0)],
             }),
             retired: AtomicPtr::new(ptr::null_mut()),
             deferred: AtomicUsize::new(0),
@@ -129,12 +125,10 @@ impl Domain {
 
     /// Counts a reader in. Returns the count that it lowers when it leaves.
     #[inline]
-    fn enter(&'static self, slot: usize) -> &'static AtomicUsize {
+    fn enter(&'static self, slot: usize) -> &'static UserCount {
         let epoch = self.epoch.0.load(Ordering::Relaxed) & 1;
         let count = &self.slots[slot % SLOTS].counts[epoch];
-        if count.fetch_add(1, Ordering::Relaxed) >= MAX_READERS {
-            too_many_readers(count)
-        }
+        count.raise();
         // Pairs with the fence of `retire`. Either the count is seen there, or everything before
         // that fence is seen from here on, so that the object is found in no VMA any more.
         fence(Ordering::SeqCst);
@@ -166,7 +160,7 @@ impl Domain {
     ///
     /// # Safety
     ///
-    /// As for [`retire`](Self::retire).
+    /// The contract of [`retire`](Self::retire).
     pub(super) unsafe fn retire_later(&self, object: NonNull<Header>) {
         // Pairs with the fence of `enter`.
         fence(Ordering::SeqCst);
@@ -291,10 +285,10 @@ impl fmt::Debug for Domain {
 }
 
 /// Returns `true` if the count is zero.
-fn is_zero(count: &AtomicUsize) -> bool {
-    // Acquire: whatever the readers that lowered the count have read was read before. They release
-    // by atomic subtraction, so the last one stands for all.
-    count.load(Ordering::Acquire) == 0
+fn is_zero(count: &UserCount) -> bool {
+    // Whatever the readers that lowered the count have read was read before. They lower it by
+    // atomic subtraction, so the last one stands for all.
+    count.get() == 0
 }
 
 /// Drops an object and frees its memory.
@@ -306,12 +300,6 @@ unsafe fn destroy(object: NonNull<Header>) {
     // SAFETY: nobody else has access, by the contract of this function, so this is the one call
     // that `Header::new` was promised.
     unsafe { (object.as_ref().destroy)(object) }
-}
-
-#[cold]
-fn too_many_readers(count: &AtomicUsize) -> ! {
-    count.fetch_sub(1, Ordering::Relaxed);
-    panic!("too many guards of a pinned::Domain were forgotten")
 }
 
 /// A type that names a [`Domain`]. As a parameter of [`Guard`] and [`Shared`](super::Shared) it
@@ -332,10 +320,6 @@ pub unsafe trait StaticDomain: Sized + 'static {
     /// lock held, and by a reader that has a guard already. Costs an atomic addition and a full
     /// fence. The cache line for the addition is chosen by the address of the stack. A kernel that
     /// knows on which processor it runs calls [`enter_on`](Self::enter_on) instead.
-    ///
-    /// # Panics
-    ///
-    /// If `isize::MAX` guards have been forgotten.
     #[inline]
     fn enter() -> Guard<Self> {
         Self::enter_on(slot_of_stack())
@@ -344,10 +328,6 @@ pub unsafe trait StaticDomain: Sized + 'static {
     /// Begins to read as [`enter`](Self::enter) does, on the processor number `cpu`. If the number
     /// is wrong, or changes before the guard is dropped, processors write to the same cache line;
     /// that is all.
-    ///
-    /// # Panics
-    ///
-    /// If `isize::MAX` guards have been forgotten.
     #[inline]
     fn enter_on(cpu: usize) -> Guard<Self> {
         Guard { count: Self::domain().enter(cpu), domain: PhantomData }
@@ -379,7 +359,7 @@ fn slot_of_stack() -> usize {
 /// dropped.
 #[must_use = "objects are pinned only as long as the guard exists"]
 pub struct Guard<D: StaticDomain> {
-    count: &'static AtomicUsize,
+    count: &'static UserCount,
     domain: PhantomData<fn() -> D>,
 }
 
@@ -387,7 +367,7 @@ impl<D: StaticDomain> Drop for Guard<D> {
     #[inline]
     fn drop(&mut self) {
         // Release: what we have read was read before anybody sees the count without us.
-        self.count.fetch_sub(1, Ordering::Release);
+        self.count.lower();
     }
 }
 

@@ -10,10 +10,7 @@ use core::ptr::{self, NonNull};
 
 use super::domain::{Guard, Header, StaticDomain};
 use crate::error::Error;
-use crate::sync::{AtomicUsize, Ordering};
-
-/// The number of references that an object admits. Only forgotten references can be more.
-const MAX_REFERENCES: usize = isize::MAX as usize;
+use crate::sync::UserCount;
 
 /// A counted reference to an object on the heap, for use as user data: an `Arc` that waits for
 /// readers before it drops the object.
@@ -132,34 +129,26 @@ impl<T, D: StaticDomain> Shared<T, D> {
         this.object.as_ptr().expose_provenance()
     }
 
-    fn references(&self) -> &AtomicUsize {
+    fn references(&self) -> &UserCount {
         // SAFETY: the object exists as long as there are references.
         unsafe { &(*self.object.as_ptr()).header.references }
     }
 
     /// Lowers the count of references. Returns `true` if that was the last one.
     fn lower(&self) -> bool {
-        // Release: what we did before, the change of the VMA that held this reference included,
-        // happens before whatever the thread does that drops the last one. Acquire: if that is us.
-        self.references().fetch_sub(1, Ordering::AcqRel) == 1
+        // What we did before, the change of the VMA that held this reference included, happens
+        // before whatever the thread does that drops the last one: retiring begins with a fence.
+        self.references().lower()
     }
 }
 
 impl<T, D: StaticDomain> Clone for Shared<T, D> {
     #[inline]
     fn clone(&self) -> Self {
-        // Relaxed: a reference exists, so the object does, and the count is not zero.
-        if self.references().fetch_add(1, Ordering::Relaxed) >= MAX_REFERENCES {
-            too_many_references(self.references())
-        }
+        // A reference exists, so the object does, and the count is not zero.
+        self.references().raise();
         Self { ..*self }
     }
-}
-
-#[cold]
-fn too_many_references(references: &AtomicUsize) -> ! {
-    references.fetch_sub(1, Ordering::Relaxed);
-    panic!("too many references to a pinned::Shared were forgotten")
 }
 
 impl<T, D: StaticDomain> Drop for Shared<T, D> {
@@ -235,27 +224,13 @@ impl<'g, T, D: StaticDomain> Pinned<'g, T, D> {
 
     /// Makes a counted reference, which may outlive the guard: for a fault handler that is about to
     /// sleep. Returns `None` if the last reference has been dropped, which means that the VMA has
-    /// changed: look up again. Also returns `None` if `isize::MAX` references have been forgotten.
+    /// changed: look up again.
     pub fn upgrade(this: Self) -> Option<Shared<T, D>> {
         // SAFETY: as in `get`.
         let references = unsafe { &(*this.object.as_ptr()).header.references };
-        let mut count = references.load(Ordering::Relaxed);
-        loop {
-            // Only forgotten references can be so many.
-            if count == 0 || count >= MAX_REFERENCES {
-                return None;
-            }
-            // Relaxed: the guard keeps the object, and the lookup has seen it initialised.
-            match references.compare_exchange_weak(
-                count,
-                count + 1,
-                Ordering::Relaxed,
-                Ordering::Relaxed,
-            ) {
-                Ok(_) => return Some(Shared { object: this.object, marker: PhantomData }),
-                Err(other) => count = other,
-            }
-        }
+        // Nothing to order: the guard keeps the object, and the lookup has seen it initialised.
+        let exists = references.raise_unless_zero();
+        exists.then(|| Shared { object: this.object, marker: PhantomData })
     }
 }
 
