@@ -8,7 +8,7 @@
 //! that comes before the flush has ended is in the copy, and one that comes after it faults and
 //! marks the page again.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 use super::Guest;
 use super::data::{GuestAlloc, GuestData};
@@ -21,22 +21,26 @@ use crate::range::VmRange;
 use crate::vm_map::Updater;
 use crate::vma::Vma;
 
+/// The number of pages that a word of a bitmap has bits for.
+const WORD_PAGES: u64 = usize::BITS as u64;
+
 /// One bit for each page of a slot, set by fault handlers and taken by whoever copies the guest.
-/// The words are the hypervisor's, for instance in the slot's data.
+/// The words are the hypervisor's, for instance in the slot's data; every machine has atomic ones
+/// of this size.
 #[derive(Clone, Copy, Debug)]
 pub struct DirtyBitmap<'a> {
-    words: &'a [AtomicU64],
+    words: &'a [AtomicUsize],
 }
 
 impl<'a> DirtyBitmap<'a> {
     /// Returns the bitmap over these words: bit 0 of the first is the slot's first page.
-    pub const fn new(words: &'a [AtomicU64]) -> Self {
+    pub const fn new(words: &'a [AtomicUsize]) -> Self {
         Self { words }
     }
 
     /// Returns the number of pages that there are bits for.
     pub fn page_count(&self) -> u64 {
-        (self.words.len() as u64).saturating_mul(64)
+        (self.words.len() as u64).saturating_mul(WORD_PAGES)
     }
 
     /// Notes a write to the page that holds `gpa`. Returns `true` if it was not noted yet; `false`
@@ -46,10 +50,8 @@ impl<'a> DirtyBitmap<'a> {
             return false;
         }
         let page = (gpa - slot.start()) >> slot.page_size().shift();
-        let Some(word) = usize::try_from(page / 64).ok().and_then(|at| self.words.get(at)) else {
-            return false;
-        };
-        let bit = 1 << (page % 64);
+        let Some(word) = self.word(page) else { return false };
+        let bit = 1 << (page % WORD_PAGES);
         // Most pages are marked already, and a load shares the line.
         word.load(Ordering::Relaxed) & bit == 0 && word.fetch_or(bit, Ordering::AcqRel) & bit == 0
     }
@@ -85,9 +87,14 @@ impl<'a> DirtyBitmap<'a> {
     /// Returns `true` if the write of a page is noted.
     pub fn is_marked(&self, slot: VmRange, gpa: u64) -> bool {
         let page = gpa.wrapping_sub(slot.start()) >> slot.page_size().shift();
-        let word = usize::try_from(page / 64).ok().and_then(|at| self.words.get(at));
+        let bit = 1 << (page % WORD_PAGES);
         slot.contains(gpa)
-            && word.is_some_and(|word| word.load(Ordering::Acquire) >> (page % 64) & 1 == 1)
+            && self.word(page).is_some_and(|word| word.load(Ordering::Acquire) & bit != 0)
+    }
+
+    /// Returns the word with the bit of a page.
+    fn word(&self, page: u64) -> Option<&'a AtomicUsize> {
+        usize::try_from(page / WORD_PAGES).ok().and_then(|at| self.words.get(at))
     }
 }
 
@@ -149,16 +156,19 @@ impl<D, A: GuestAlloc<D>> Guest<D, A> {
             return Err(Error::OutOfRange.into());
         }
         let page = range.page_size();
-        let begin = usize::try_from(first / 64).map_err(|_| Error::OutOfRange)?;
+        let begin = usize::try_from(first / WORD_PAGES).map_err(|_| Error::OutOfRange)?;
         update.run(&mut self.regions, |regions, update| {
             update.check_alloc(regions.alloc())?;
             let words = bitmap.words.get(begin..).unwrap_or(&[]);
             let count = (out.len() as u64).saturating_mul(64);
             let count = count.min(range.page_count() - first);
             out.fill(0);
-            for (word, out) in words.iter().zip(&mut *out).take(count.div_ceil(64) as usize) {
-                if word.load(Ordering::Relaxed) != 0 {
-                    *out = word.swap(0, Ordering::AcqRel);
+            let chunks = words.chunks((64 / WORD_PAGES) as usize);
+            for (words, out) in chunks.zip(&mut *out).take(count.div_ceil(64) as usize) {
+                for (word, shift) in words.iter().zip((0..64).step_by(WORD_PAGES as usize)) {
+                    if word.load(Ordering::Relaxed) != 0 {
+                        *out |= (word.swap(0, Ordering::AcqRel) as u64) << shift;
+                    }
                 }
             }
             if !count.is_multiple_of(64)

@@ -1,7 +1,7 @@
 //! Dirty logging: bits, chunks, order, the page-modification log, and a copy pass that ends.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::AtomicUsize;
 
 use kvma::guest::*;
 use kvma::*;
@@ -11,8 +11,8 @@ use super::{GIB, MIB, PAGE, Pool, guest, host, refused};
 
 const PAGES: u64 = 200;
 
-fn words<const N: usize>() -> [AtomicU64; N] {
-    [const { AtomicU64::new(0) }; N]
+fn words<const N: usize>() -> [AtomicUsize; N] {
+    [const { AtomicUsize::new(0) }; N]
 }
 
 /// A second stage: which pages can be written to, and what hooks have said.
@@ -247,7 +247,7 @@ fn bits_behind_the_slot_do_not_count() {
     words
         .iter()
         .skip(3)
-        .for_each(|word| word.store(u64::MAX, std::sync::atomic::Ordering::Relaxed));
+        .for_each(|word| word.store(usize::MAX, std::sync::atomic::Ordering::Relaxed));
     let bitmap = DirtyBitmap::new(&words);
     let mut out = [9; 5];
     let next = guest.fetch_dirty(slot, &bitmap, 0, &mut out, &mut NoHooks);

@@ -1,6 +1,6 @@
 //! Guest-physical memory.
 
-use core::sync::atomic::AtomicU64;
+use core::sync::atomic::AtomicUsize;
 
 use kvma::guest::{
     Access, DirtyBitmap, FaultAnswer, Guest, GuestData, GuestNode, Hint, HostBacking, LeafSizes,
@@ -16,7 +16,7 @@ type Pool = FixedPool<GuestNode<Data>, 64>;
 type Memory = Guest<Data, &'static Pool>;
 
 static POOL: Pool = Pool::new();
-static WORDS: [AtomicU64; 64] = [const { AtomicU64::new(0) }; 64];
+static WORDS: [AtomicUsize; 64] = [const { AtomicUsize::new(0) }; 64];
 
 impl WatchWrites for Table {
     fn watch_writes(&mut self, pages: VmRange) {
