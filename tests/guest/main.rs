@@ -4,6 +4,7 @@ mod dirty;
 mod faults;
 mod mistakes_of_others;
 mod model;
+mod random_walk;
 mod slots;
 mod threads;
 
