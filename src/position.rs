@@ -35,7 +35,8 @@ pub trait Position:
 impl Position for u64 {}
 impl Position for u128 {}
 
-/// What the crate needs of a [`Position`]. Cannot be named outside, which seals that trait.
+/// The methods that the crate needs of a [`Position`]. Cannot be named outside, which seals that
+/// trait.
 pub trait Number: Sized {
     /// The words that hold one in a node.
     type Words: Send + Sync;

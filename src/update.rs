@@ -57,7 +57,7 @@ const MAX_REJECTED: usize = 4;
 pub struct Update<'h, V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone, H: Hooks<V> + ?Sized> {
     pub(crate) hooks: &'h mut H,
     pub(crate) owed: Owed<V, A>,
-    /// Where readers without the lock learn of pending flushes; none for a bare map.
+    /// The slots by which readers without the lock learn of pending flushes; none for a bare map.
     flushes: Option<&'h PendingFlushes>,
 }
 

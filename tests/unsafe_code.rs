@@ -1,5 +1,5 @@
-//! Counts unsafe code by file, and compares with the table in SECURITY.md. `KVMA_BLESS=1` writes the
-//! table.
+//! Counts unsafe code by file, and compares with the table in SECURITY.md. `KVMA_BLESS=1` writes
+//! the table.
 
 use std::path::{Path, PathBuf};
 use std::{env, fs};

@@ -96,13 +96,13 @@ const _: () = {
 pub struct kvma_attrs {
     /// `KVMA_READ` and the like.
     pub flags: u32,
-    /// Whether there is an object (a file, shared memory, a device) behind the VMA.
+    /// `true` if there is an object (a file, shared memory, a device) behind the VMA.
     pub backed: bool,
     /// 64 bits that are the kernel's own.
     pub user_bits: u64,
     /// The number of the object, if the VMA is `backed`.
     pub object: u64,
-    /// Where in the object the VMA begins, in bytes, if the VMA is `backed`.
+    /// The offset in the object at which the VMA begins, in bytes, if the VMA is `backed`.
     pub offset: u64,
 }
 
@@ -162,7 +162,7 @@ pub(crate) trait AsPointer {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct kvma_vma {
-    /// Where it is.
+    /// The range in which it lies.
     pub range: kvma_range,
     /// The free bytes right below it, down to the next VMA or the start of the space.
     pub gap_before: u64,
@@ -187,7 +187,7 @@ impl<V: VmaData + AsPointer> From<Vma<'_, V>> for kvma_vma {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct kvma_piece {
-    /// Where the part is.
+    /// The range in which the part lies.
     pub range: kvma_range,
     /// The attributes of the part: the offset is where the part begins.
     pub attrs: kvma_attrs,

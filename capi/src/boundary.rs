@@ -74,7 +74,7 @@ pub(crate) fn out_handle<T>(out: Option<&mut MaybeUninit<*mut T>>) -> Result<&mu
 ///
 /// # Errors
 ///
-/// What `close` answers; then the handle is not freed.
+/// The answer of `close`, if the handle is not freed.
 ///
 /// # Safety
 ///

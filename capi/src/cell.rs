@@ -72,7 +72,7 @@ impl<T> BusyCell<T> {
     ///
     /// # Errors
     ///
-    /// As [`write`](Self::write); where it is not `change` that fails, neither has run.
+    /// Those of [`write`](Self::write); where it is not `change` that fails, neither has run.
     pub(crate) fn write_then<W, R>(
         &self,
         change: impl FnOnce(&mut T) -> (Result<R, Failure>, W),

@@ -122,7 +122,7 @@ pub struct kvma_hooks {
     pub release: Option<unsafe extern "C" fn(udata: *mut c_void, removed: *const kvma_piece)>,
     /// Passed to all of them.
     pub udata: *mut c_void,
-    /// Whether to refuse, with `KVMA_WRITE_XOR_EXEC`, what lets code be written and run: a VMA that
+    /// `true` to refuse, with `KVMA_WRITE_XOR_EXEC`, what lets code be written and run: a VMA that
     /// is writable and executable at once, and one that becomes executable while it is writable,
     /// unless it is marked `KVMA_JIT`. Asked before `prepare`.
     pub write_xor_exec: bool,

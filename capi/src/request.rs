@@ -134,11 +134,11 @@ impl kvma_request {
     ///
     /// # Errors
     ///
-    /// As [`to_map_request`](Self::to_map_request).
+    /// Those of [`to_map_request`](Self::to_map_request).
     ///
     /// # Safety
     ///
-    /// As [`UserData::new`].
+    /// The contract of [`UserData::new`].
     pub(crate) unsafe fn with_user_data(
         self,
         ops: *const kvma_data_ops,

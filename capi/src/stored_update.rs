@@ -16,8 +16,8 @@ pub(crate) struct StoredUpdate<V: VmaData + 'static, H: Hooks<V> + 'static> {
 
 struct Parts<V: VmaData + 'static, H: Hooks<V> + 'static> {
     update: ManuallyDrop<Update<'static, V, Memory, H>>,
-    /// What `update` borrows. It has memory of its own, so that it stays where it is when the parts
-    /// are moved.
+    /// The things that `update` borrows. Each has memory of its own, so that it stays where it is
+    /// when the parts are moved.
     hooks: NonNull<H>,
     memory: Memory,
 }
@@ -48,7 +48,7 @@ impl<V: VmaData, H: Hooks<V>> StoredUpdate<V, H> {
     ///
     /// # Errors
     ///
-    /// As [`BusyCell::read`].
+    /// Those of [`BusyCell::read`].
     pub(crate) fn read<R>(
         &self,
         read: impl FnOnce(&Update<'static, V, Memory, H>) -> Result<R, Failure>,
@@ -60,7 +60,7 @@ impl<V: VmaData, H: Hooks<V>> StoredUpdate<V, H> {
     ///
     /// # Errors
     ///
-    /// As [`BusyCell::write`].
+    /// Those of [`BusyCell::write`].
     pub(crate) fn write<R>(
         &self,
         change: impl FnOnce(&mut Update<'static, V, Memory, H>) -> Result<R, Failure>,
@@ -73,7 +73,7 @@ impl<V: VmaData, H: Hooks<V>> StoredUpdate<V, H> {
     ///
     /// # Errors
     ///
-    /// As [`BusyCell::close`].
+    /// Those of [`BusyCell::close`].
     pub(crate) fn finish(&self) -> Result<(), Failure> {
         self.parts.close().map(drop)
     }

@@ -13,8 +13,8 @@ use crate::status::Failure;
 ///
 /// # Safety
 ///
-/// The type is `repr(C)`, its first field is a `usize` that holds the size in bytes, and it is valid
-/// if all of its bytes are zero.
+/// The type is `repr(C)`, its first field is a `usize` that holds the size in bytes, and it is
+/// valid if all of its bytes are zero.
 pub(crate) unsafe trait Table: Copy {
     /// The size of the table in the first version that had it.
     const FIRST: usize;

@@ -113,8 +113,8 @@ pub(crate) struct UserData {
     pointer: *mut c_void,
     /// Valid as long as the map, which is what `kvma_vm_new` asks of its caller.
     ops: *const kvma_data_ops,
-    /// Whether the map has taken the pointer over. Until then it is the caller's, and `drop` is not
-    /// called: a request that fails leaves its data with the caller.
+    /// `true` once the map has taken the pointer over. Until then it is the caller's, and `drop` is
+    /// not called: a request that fails leaves its data with the caller.
     taken: bool,
 }
 
@@ -133,7 +133,7 @@ impl UserData {
     ///
     /// # Safety
     ///
-    /// As [`new`](Self::new).
+    /// The contract of [`new`](Self::new).
     pub(crate) unsafe fn taken(pointer: *mut c_void, ops: *const kvma_data_ops) -> Self {
         Self { pointer, ops, taken: true }
     }

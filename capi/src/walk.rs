@@ -13,7 +13,7 @@ pub struct kvma_walk {
     pub first: u64,
     /// The last byte that is left.
     pub last: u64,
-    /// Whether nothing is left.
+    /// `true` if nothing is left.
     pub done: bool,
 }
 

@@ -17,7 +17,7 @@ use crate::update::Update;
 /// [`in_batches`](AddrSpace::in_batches) hold the lock.
 pub const MAX_VMAS_PER_LOCK_HOLD: usize = 64;
 
-/// Whether a long operation has more to do.
+/// The state of a long operation after a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Progress {
     More,

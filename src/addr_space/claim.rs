@@ -40,7 +40,7 @@ where
     ///
     /// # Errors
     ///
-    /// As [`VmMap::claim`]; [`Error::Reentrant`].
+    /// Those of [`VmMap::claim`], and [`Error::Reentrant`].
     pub fn claim<H: Hooks<V> + ?Sized>(
         &self,
         placement: Placement,
@@ -89,7 +89,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone, L: RawLock> Claim<'_, V, A, L
     ///
     /// # Errors
     ///
-    /// As [`VmMap::commit_claim`]; the range has been given back then.
+    /// Those of [`VmMap::commit_claim`]; the range has been given back then.
     pub fn commit<H: Hooks<V> + ?Sized>(
         self,
         attrs: Attrs,
@@ -103,7 +103,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone, L: RawLock> Claim<'_, V, A, L
     ///
     /// # Errors
     ///
-    /// As [`commit`](Self::commit).
+    /// Those of [`commit`](Self::commit).
     pub fn commit_merging<H: Hooks<V> + ?Sized>(
         mut self,
         attrs: Attrs,

@@ -25,7 +25,8 @@ where
     ///
     /// # Errors
     ///
-    /// As [`VmMap::fork_live`]; the child's VMAs are dropped after unlock. [`Error::Reentrant`].
+    /// Those of [`VmMap::fork_live`]; the child's VMAs are dropped after unlock.
+    /// [`Error::Reentrant`].
     pub fn fork<H: Hooks<V> + ?Sized>(
         &self,
         alloc: A,

@@ -79,7 +79,7 @@ impl VmaSnapshot {
     }
 }
 
-/// What a reader finds who has a guard `G`, in a map `M`.
+/// The VMA that a reader with a guard `G` finds in a map `M`.
 type HitOf<'g, M, G> = Hit<'g, VmaNode<<M as HasVmMap>::Data>, G>;
 
 /// Makes a lookup's result of what it has found.

@@ -216,8 +216,8 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> HasVmMap for VmMap<V, A> {
 /// # Ok::<(), kvma::Error>(())
 /// ```
 pub struct AddrSpace<M: HasVmMap, L: RawLock = Ticket> {
-    /// Where lookups start. Atomics, stored under the lock; also holds the allocator's handle,
-    /// which never changes and is reached without the lock.
+    /// The start of every lookup. Atomics, stored under the lock; also holds the allocator's
+    /// handle, which never changes and is reached without the lock.
     published: Published<VmaNode<M::Data>, M::Alloc>,
     /// Atomics: taken under the lock, given up after the flush without it.
     pending_flushes: PendingFlushes,

@@ -38,7 +38,7 @@ where
     ///
     /// # Errors
     ///
-    /// As [`VmMap::map`]; [`Error::Reentrant`].
+    /// Those of [`VmMap::map`], and [`Error::Reentrant`].
     pub fn map<H: Hooks<V> + ?Sized>(
         &self,
         request: MapRequest<V>,
@@ -52,7 +52,7 @@ where
     ///
     /// # Errors
     ///
-    /// As [`VmMap::map`]; [`Error::Reentrant`].
+    /// Those of [`VmMap::map`], and [`Error::Reentrant`].
     pub fn map_with<H: Hooks<V> + ?Sized>(
         &self,
         request: MapRequest,
@@ -66,7 +66,7 @@ where
     ///
     /// # Errors
     ///
-    /// As [`VmMap::protect`]; [`Error::Reentrant`].
+    /// Those of [`VmMap::protect`], and [`Error::Reentrant`].
     pub fn protect<H: Hooks<V> + ?Sized>(
         &self,
         start: u64,
@@ -82,7 +82,7 @@ where
     ///
     /// # Errors
     ///
-    /// As [`VmMap::update_attrs`]; [`Error::Reentrant`].
+    /// Those of [`VmMap::update_attrs`], and [`Error::Reentrant`].
     pub fn update_attrs<H: Hooks<V> + ?Sized>(
         &self,
         start: u64,
@@ -97,7 +97,7 @@ where
     ///
     /// # Errors
     ///
-    /// As [`VmMap::advise`]; [`Error::Reentrant`].
+    /// Those of [`VmMap::advise`], and [`Error::Reentrant`].
     pub fn advise<H: Hooks<V> + ?Sized>(
         &self,
         start: u64,
@@ -113,7 +113,7 @@ where
     ///
     /// # Errors
     ///
-    /// As [`VmMap::invalidate`]; [`Error::Reentrant`].
+    /// Those of [`VmMap::invalidate`], and [`Error::Reentrant`].
     pub fn invalidate<H: Hooks<V> + ?Sized>(
         &self,
         start: u64,
@@ -128,7 +128,7 @@ where
     ///
     /// # Errors
     ///
-    /// As [`VmMap::relocate`]; [`Error::Reentrant`].
+    /// Those of [`VmMap::relocate`], and [`Error::Reentrant`].
     pub fn relocate<H: Hooks<V> + ?Sized>(
         &self,
         from: u64,
@@ -155,7 +155,7 @@ where
     ///
     /// # Errors
     ///
-    /// As [`VmMap::remap`]; [`Error::Reentrant`].
+    /// Those of [`VmMap::remap`], and [`Error::Reentrant`].
     pub fn remap<H: Hooks<V> + ?Sized>(
         &self,
         from: u64,
@@ -172,7 +172,7 @@ where
     ///
     /// # Errors
     ///
-    /// As [`VmMap::split_at`]; [`Error::Reentrant`].
+    /// Those of [`VmMap::split_at`], and [`Error::Reentrant`].
     pub fn split_at<H: Hooks<V> + ?Sized>(&self, addr: u64, hooks: &mut H) -> Result<(), H::Error> {
         self.once(hooks, |map, update| map.split_at(addr, update))
     }
@@ -181,7 +181,7 @@ where
     ///
     /// # Errors
     ///
-    /// As [`VmMap::merge_at`]; [`Error::Reentrant`].
+    /// Those of [`VmMap::merge_at`], and [`Error::Reentrant`].
     pub fn merge_at<H: Hooks<V> + ?Sized>(&self, addr: u64, hooks: &mut H) -> Result<(), H::Error> {
         self.once(hooks, |map, update| map.merge_at(addr, update))
     }

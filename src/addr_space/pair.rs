@@ -86,7 +86,7 @@ where
     ///
     /// # Errors
     ///
-    /// As [`VmMap::transfer`]; [`Error::SameSpace`] if both are the same space
+    /// Those of [`VmMap::transfer`]; [`Error::SameSpace`] if both are the same space
     /// ([`VmMap::relocate`] moves within one); [`Error::Reentrant`].
     #[allow(clippy::too_many_arguments)] // A source and a target.
     pub fn transfer<B, K, H, I>(

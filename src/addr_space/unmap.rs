@@ -21,9 +21,9 @@ where
     ///
     /// # Errors
     ///
-    /// As [`VmMap::unmap`]. Of several batches, each but the first fails only if another thread has
-    /// mapped or merged a VMA across the range's end meanwhile, and the hooks refuse the piece or
-    /// there is no node for it; the batches before are gone then.
+    /// Those of [`VmMap::unmap`]. Of several batches, each but the first fails only if another
+    /// thread has mapped or merged a VMA across the range's end meanwhile, and the hooks refuse the
+    /// piece or there is no node for it; the batches before are gone then.
     pub fn unmap<H: Hooks<V> + ?Sized>(
         &self,
         start: u64,
@@ -50,7 +50,7 @@ where
     ///
     /// # Errors
     ///
-    /// As [`unmap`](Self::unmap).
+    /// Those of [`unmap`](Self::unmap).
     pub fn clear<H: Hooks<V> + ?Sized>(&self, hooks: &mut H) -> Result<u64, H::Error> {
         self.check_reentry()?;
         let space = self.inspect(VmMap::space);

@@ -55,7 +55,7 @@ where
     ///
     /// # Errors
     ///
-    /// As for [`Mappings::map`]; [`Error::Reentrant`].
+    /// Those of [`Mappings::map`], and [`Error::Reentrant`].
     pub fn map<H: Hooks<Origin<V>> + ?Sized>(
         &self,
         request: MapRequest<V>,
@@ -68,7 +68,7 @@ where
     ///
     /// # Errors
     ///
-    /// As for [`Mappings::map_any`]; [`Error::Reentrant`].
+    /// Those of [`Mappings::map_any`], and [`Error::Reentrant`].
     pub fn map_any<H: Hooks<Origin<V>> + ?Sized>(
         &self,
         hint: Option<u64>,
@@ -86,7 +86,7 @@ where
     ///
     /// # Errors
     ///
-    /// As for [`Mappings::map_at`]; [`Error::Reentrant`].
+    /// Those of [`Mappings::map_at`], and [`Error::Reentrant`].
     pub fn map_at<H: Hooks<Origin<V>> + ?Sized>(
         &self,
         addr: u64,
@@ -105,7 +105,7 @@ where
     ///
     /// # Errors
     ///
-    /// As for [`Mappings::unmap`]; [`Error::Reentrant`].
+    /// Those of [`Mappings::unmap`], and [`Error::Reentrant`].
     pub fn unmap<H: Hooks<Origin<V>> + ?Sized>(
         &self,
         addr: u64,
@@ -119,7 +119,7 @@ where
     ///
     /// # Errors
     ///
-    /// As for [`Mappings::protect`]; [`Error::Reentrant`].
+    /// Those of [`Mappings::protect`], and [`Error::Reentrant`].
     pub fn protect<H: Hooks<Origin<V>> + ?Sized>(
         &self,
         addr: u64,
@@ -144,7 +144,7 @@ where
     ///
     /// # Errors
     ///
-    /// As for [`Mappings::reset`]; [`Error::Reentrant`].
+    /// Those of [`Mappings::reset`], and [`Error::Reentrant`].
     pub fn reset<H: Hooks<Origin<V>> + ?Sized>(&self, hooks: &mut H) -> Result<u64, H::Error> {
         self.once(0, hooks, |space, update| space.reset(update))
     }
@@ -165,7 +165,7 @@ where
     ///
     /// # Errors
     ///
-    /// As for [`Mappings::unmap_non_original`]; [`Error::Reentrant`].
+    /// Those of [`Mappings::unmap_non_original`], and [`Error::Reentrant`].
     pub fn unmap_non_original<H: Hooks<Origin<V>> + ?Sized>(
         &self,
         hooks: &mut H,
@@ -180,7 +180,7 @@ where
     ///
     /// # Errors
     ///
-    /// As for [`Mappings::checkpoint`]; [`Error::Reentrant`].
+    /// Those of [`Mappings::checkpoint`], and [`Error::Reentrant`].
     pub fn checkpoint(&self) -> Result<Checkpoint<V, A>, Error> {
         self.check_reentry()?;
         let (alloc, first) = self.inspect(|space| (space.map.alloc().clone(), nodes_for(space)));
@@ -207,7 +207,7 @@ where
     ///
     /// # Errors
     ///
-    /// As for [`Mappings::restore`]; [`Error::Reentrant`].
+    /// Those of [`Mappings::restore`], and [`Error::Reentrant`].
     pub fn restore<H: Hooks<Origin<V>> + ?Sized>(
         &self,
         saved: &Checkpoint<V, A>,
@@ -234,7 +234,7 @@ where
     ///
     /// # Errors
     ///
-    /// As for [`Mappings::fork_live`]; the copy's VMAs are dropped after unlock.
+    /// Those of [`Mappings::fork_live`]; the copy's VMAs are dropped after unlock.
     /// [`Error::Reentrant`].
     pub fn fork<H: Hooks<Origin<V>> + ?Sized>(
         &self,

@@ -106,7 +106,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone> Mappings<V, A> {
     ///
     /// # Errors
     ///
-    /// As for [`VmMap::restore`].
+    /// Those of [`VmMap::restore`].
     pub fn restore<By, U: Updater<Origin<V>, A, By> + ?Sized>(
         &mut self,
         saved: &Checkpoint<V, A>,
@@ -139,7 +139,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone> Mappings<V, A> {
     ///
     /// # Errors
     ///
-    /// As for [`VmMap::fork`].
+    /// Those of [`VmMap::fork`].
     pub fn fork<E: From<Error>>(
         &self,
         alloc: A,
@@ -153,7 +153,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone> Mappings<V, A> {
     ///
     /// # Errors
     ///
-    /// As for [`VmMap::fork_live`].
+    /// Those of [`VmMap::fork_live`].
     pub fn fork_live<By, U, F>(
         &mut self,
         nodes: &mut Preallocated<VmaNode<Origin<V>>, A>,

@@ -65,7 +65,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone> Mappings<V, A> {
     ///
     /// # Errors
     ///
-    /// As for [`VmMap::new`].
+    /// Those of [`VmMap::new`].
     pub fn new(space: RangeInclusive<u64>, page: PageSize, alloc: A) -> Result<Self, Error> {
         Ok(Self::over(VmMap::new(space, page, alloc)?))
     }
@@ -101,7 +101,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone> Mappings<V, A> {
     ///
     /// # Errors
     ///
-    /// As for [`VmMap::map`].
+    /// Those of [`VmMap::map`].
     pub fn map<By, U: Updater<Origin<V>, A, By> + ?Sized>(
         &mut self,
         request: MapRequest<V>,
@@ -136,7 +136,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone> Mappings<V, A> {
     ///
     /// # Errors
     ///
-    /// As for [`VmMap::map`]; [`Error::NoSpace`] if nothing is free.
+    /// Those of [`VmMap::map`]; [`Error::NoSpace`] if nothing is free.
     pub fn map_any<By, U: Updater<Origin<V>, A, By> + ?Sized>(
         &mut self,
         hint: Option<u64>,
@@ -155,7 +155,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone> Mappings<V, A> {
     ///
     /// # Errors
     ///
-    /// As for [`VmMap::map`].
+    /// Those of [`VmMap::map`].
     pub fn map_at<By, U: Updater<Origin<V>, A, By> + ?Sized>(
         &mut self,
         addr: u64,
@@ -173,7 +173,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone> Mappings<V, A> {
     ///
     /// # Errors
     ///
-    /// As for [`VmMap::unmap`].
+    /// Those of [`VmMap::unmap`].
     pub fn unmap<By, U: Updater<Origin<V>, A, By> + ?Sized>(
         &mut self,
         addr: u64,
@@ -189,7 +189,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone> Mappings<V, A> {
     ///
     /// # Errors
     ///
-    /// As for [`VmMap::protect`]; [`Error::NotMapped`] if there is a gap.
+    /// Those of [`VmMap::protect`]; [`Error::NotMapped`] if there is a gap.
     pub fn protect<By, U: Updater<Origin<V>, A, By> + ?Sized>(
         &mut self,
         addr: u64,
@@ -206,7 +206,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone> Mappings<V, A> {
     ///
     /// # Errors
     ///
-    /// As for [`VmMap::update_attrs`].
+    /// Those of [`VmMap::update_attrs`].
     pub fn update_attrs<By, U: Updater<Origin<V>, A, By> + ?Sized>(
         &mut self,
         addr: u64,
@@ -234,7 +234,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone> Mappings<V, A> {
     ///
     /// # Errors
     ///
-    /// As for [`VmMap::clear`].
+    /// Those of [`VmMap::clear`].
     pub fn reset<By, U: Updater<Origin<V>, A, By> + ?Sized>(
         &mut self,
         update: &mut U,
@@ -261,7 +261,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone> Mappings<V, A> {
     ///
     /// # Errors
     ///
-    /// As for [`VmMap::retain`].
+    /// Those of [`VmMap::retain`].
     pub fn unmap_non_original<By, U: Updater<Origin<V>, A, By> + ?Sized>(
         &mut self,
         update: &mut U,

@@ -25,7 +25,7 @@ pub(super) struct MappingId {
 /// own base and length.
 pub type Origin<V = ()> = Annotated<MappingOf, V>;
 
-/// What [`Mappings`](super::Mappings) keeps with each VMA beside the user data.
+/// The part that [`Mappings`](super::Mappings) keeps with each VMA beside the user data.
 #[derive(Clone, Copy, Debug)]
 pub struct MappingOf {
     pub(super) id: MappingId,

@@ -9,7 +9,7 @@ use crate::vma::{VmaData, VmaNode};
 #[derive(Debug)]
 pub struct GuestData<D>(pub(super) Content<D>);
 
-/// What a node stands for.
+/// The meaning of a node.
 #[derive(Debug)]
 pub(super) enum Content<D> {
     /// A region, in the map of regions.
@@ -20,11 +20,11 @@ pub(super) enum Content<D> {
     Use,
 }
 
-/// What is kept of a slot beside its attributes.
+/// The part of a slot that its attributes do not hold.
 #[derive(Debug)]
 pub(super) struct SlotEntry<D> {
     pub(super) range: VmRange,
-    /// Where it lies in the map of uses, if it does.
+    /// The place in the map of uses, if there is one.
     pub(super) place: Option<u64>,
     pub(super) data: D,
 }

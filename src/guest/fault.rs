@@ -156,7 +156,7 @@ pub enum Reason {
     Denied(SlotNumber),
 }
 
-/// What to do about a fault.
+/// The answer to a fault.
 ///
 /// `T` is the [`Token`](crate::Token) of a lookup without the lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -183,7 +183,7 @@ pub enum FaultAnswer<T = ()> {
     Fetch {
         /// The page's guest-physical address.
         gpa: u64,
-        /// What is to hold the contents.
+        /// The backing that is to hold the contents.
         backing: HostBacking,
         /// The slot.
         slot: SlotNumber,

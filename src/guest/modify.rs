@@ -11,7 +11,7 @@ use crate::split_merge::Merge;
 use crate::vm_map::Updater;
 use crate::vma::{Attrs, Vma};
 
-/// What is to change about a memory slot, all at once.
+/// Changes to a memory slot, all made at once.
 ///
 /// ```
 /// use kvma::guest::{RegionState, SlotChange};

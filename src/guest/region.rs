@@ -11,7 +11,7 @@ use crate::hooks::Piece;
 use crate::range::VmRange;
 use crate::vma::{Attrs, Backing};
 
-/// What a range of guest-physical addresses is.
+/// The kind of a range of guest-physical addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RegionKind {
     /// Memory of the guest's own.
@@ -55,7 +55,7 @@ impl RegionKind {
 }
 
 bitflags! {
-    /// What is special about a region.
+    /// Special states of a region.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
     pub struct RegionState: u16 {
         /// The guest cannot write here, whatever the kind.
@@ -71,12 +71,12 @@ bitflags! {
     }
 }
 
-/// What the sixteen user flags of a VMA hold.
+/// The contents of a VMA's sixteen user flags.
 mod bits {
     pub(super) const KIND: u16 = 0b111;
     pub(super) const TAG_SHIFT: u32 = 3;
     pub(super) const TAG: u16 = 0b111 << TAG_SHIFT;
-    /// What the 64 user bits hold, above the slot's number.
+    /// The contents of the 64 user bits, above the slot's number.
     pub(super) const LEAF_SHIFT: u32 = 32;
     pub(super) const PROT_SHIFT: u32 = 40;
 }

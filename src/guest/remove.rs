@@ -39,8 +39,9 @@ impl<D, A: GuestAlloc<D>> Guest<D, A> {
     ///
     /// # Errors
     ///
-    /// As [`remove_slot`](Self::remove_slot); [`Refusal::NotMapped`], or [`Refusal::NotWhole`] with
-    /// the slot of which the range is only a part, or which is only a part of the range.
+    /// Those of [`remove_slot`](Self::remove_slot); [`Refusal::NotMapped`], or
+    /// [`Refusal::NotWhole`] with the slot of which the range is only a part, or which is only a
+    /// part of the range.
     pub fn remove_range<By, U: Updater<GuestData<D>, A, By> + ?Sized>(
         &mut self,
         gpa: u64,

@@ -109,7 +109,7 @@ impl<D, A: GuestAlloc<D>, L: RawLock> AddrSpace<Guest<D, A>, L> {
     ///
     /// # Errors
     ///
-    /// As [`Guest::add_slot`].
+    /// Those of [`Guest::add_slot`].
     pub fn add_slot<H: Hooks<GuestData<D>> + ?Sized>(
         &self,
         request: SlotRequest<D>,
@@ -122,7 +122,7 @@ impl<D, A: GuestAlloc<D>, L: RawLock> AddrSpace<Guest<D, A>, L> {
     ///
     /// # Errors
     ///
-    /// As [`Guest::remove_slot`].
+    /// Those of [`Guest::remove_slot`].
     pub fn remove_slot<H: Hooks<GuestData<D>> + ?Sized>(
         &self,
         number: SlotNumber,
@@ -135,7 +135,7 @@ impl<D, A: GuestAlloc<D>, L: RawLock> AddrSpace<Guest<D, A>, L> {
     ///
     /// # Errors
     ///
-    /// As [`Guest::remove_range`].
+    /// Those of [`Guest::remove_range`].
     pub fn remove_range<H: Hooks<GuestData<D>> + ?Sized>(
         &self,
         gpa: u64,
@@ -149,7 +149,7 @@ impl<D, A: GuestAlloc<D>, L: RawLock> AddrSpace<Guest<D, A>, L> {
     ///
     /// # Errors
     ///
-    /// As [`Guest::modify_slot`].
+    /// Those of [`Guest::modify_slot`].
     pub fn modify_slot<H: Hooks<GuestData<D>> + ?Sized>(
         &self,
         number: SlotNumber,
@@ -163,7 +163,7 @@ impl<D, A: GuestAlloc<D>, L: RawLock> AddrSpace<Guest<D, A>, L> {
     ///
     /// # Errors
     ///
-    /// As [`Guest::plug`].
+    /// Those of [`Guest::plug`].
     pub fn plug<H: Hooks<GuestData<D>> + ?Sized>(
         &self,
         slot: SlotNumber,
@@ -178,7 +178,7 @@ impl<D, A: GuestAlloc<D>, L: RawLock> AddrSpace<Guest<D, A>, L> {
     ///
     /// # Errors
     ///
-    /// As [`Guest::unplug`].
+    /// Those of [`Guest::unplug`].
     pub fn unplug<H: Hooks<GuestData<D>> + ?Sized>(
         &self,
         slot: SlotNumber,
@@ -193,7 +193,7 @@ impl<D, A: GuestAlloc<D>, L: RawLock> AddrSpace<Guest<D, A>, L> {
     ///
     /// # Errors
     ///
-    /// As [`Guest::await_contents`].
+    /// Those of [`Guest::await_contents`].
     pub fn await_contents<H: Hooks<GuestData<D>> + ?Sized>(
         &self,
         gpa: u64,
@@ -207,7 +207,7 @@ impl<D, A: GuestAlloc<D>, L: RawLock> AddrSpace<Guest<D, A>, L> {
     ///
     /// # Errors
     ///
-    /// As [`Guest::arrived`].
+    /// Those of [`Guest::arrived`].
     pub fn arrived<H: Hooks<GuestData<D>> + ?Sized>(
         &self,
         gpa: u64,
@@ -221,7 +221,7 @@ impl<D, A: GuestAlloc<D>, L: RawLock> AddrSpace<Guest<D, A>, L> {
     ///
     /// # Errors
     ///
-    /// As [`Guest::make_private`].
+    /// Those of [`Guest::make_private`].
     pub fn make_private<H: Hooks<GuestData<D>> + ?Sized>(
         &self,
         gpa: u64,
@@ -235,7 +235,7 @@ impl<D, A: GuestAlloc<D>, L: RawLock> AddrSpace<Guest<D, A>, L> {
     ///
     /// # Errors
     ///
-    /// As [`Guest::make_shared`].
+    /// Those of [`Guest::make_shared`].
     pub fn make_shared<H: Hooks<GuestData<D>> + ?Sized>(
         &self,
         gpa: u64,
@@ -249,7 +249,7 @@ impl<D, A: GuestAlloc<D>, L: RawLock> AddrSpace<Guest<D, A>, L> {
     ///
     /// # Errors
     ///
-    /// As [`Guest::balloon`].
+    /// Those of [`Guest::balloon`].
     pub fn balloon<H: Hooks<GuestData<D>> + ?Sized>(
         &self,
         gpa: u64,
@@ -264,7 +264,7 @@ impl<D, A: GuestAlloc<D>, L: RawLock> AddrSpace<Guest<D, A>, L> {
     ///
     /// # Errors
     ///
-    /// As [`Guest::fetch_dirty`].
+    /// Those of [`Guest::fetch_dirty`].
     pub fn fetch_dirty<H: Hooks<GuestData<D>> + WatchWrites + ?Sized>(
         &self,
         slot: SlotNumber,

@@ -11,14 +11,14 @@ use crate::range::VmRange;
 use crate::vm_map::Updater;
 use crate::vma::Vma;
 
-/// What a part of a slot must be like, and becomes.
+/// The states that a part of a slot must have, and gets.
 #[derive(Clone, Copy)]
 struct Flip {
     /// Flags that decide whether the operation may be.
     of: RegionState,
-    /// What these flags must be, if that matters.
+    /// The value that these flags must have, if that matters.
     from: Option<RegionState>,
-    /// What they become.
+    /// The value that they get.
     to: RegionState,
 }
 
@@ -56,7 +56,7 @@ impl<D, A: GuestAlloc<D>> Guest<D, A> {
     ///
     /// # Errors
     ///
-    /// As [`plug`](Self::plug), the other way round.
+    /// Those of [`plug`](Self::plug), the other way round.
     pub fn unplug<By, U: Updater<GuestData<D>, A, By> + ?Sized>(
         &mut self,
         slot: SlotNumber,
@@ -101,7 +101,7 @@ impl<D, A: GuestAlloc<D>> Guest<D, A> {
     ///
     /// # Errors
     ///
-    /// As [`await_contents`](Self::await_contents).
+    /// Those of [`await_contents`](Self::await_contents).
     pub fn arrived<By, U: Updater<GuestData<D>, A, By> + ?Sized>(
         &mut self,
         gpa: u64,
@@ -117,7 +117,7 @@ impl<D, A: GuestAlloc<D>> Guest<D, A> {
     ///
     /// # Errors
     ///
-    /// As [`await_contents`](Self::await_contents).
+    /// Those of [`await_contents`](Self::await_contents).
     pub fn make_private<By, U: Updater<GuestData<D>, A, By> + ?Sized>(
         &mut self,
         gpa: u64,
@@ -132,7 +132,7 @@ impl<D, A: GuestAlloc<D>> Guest<D, A> {
     ///
     /// # Errors
     ///
-    /// As [`await_contents`](Self::await_contents).
+    /// Those of [`await_contents`](Self::await_contents).
     pub fn make_shared<By, U: Updater<GuestData<D>, A, By> + ?Sized>(
         &mut self,
         gpa: u64,
@@ -150,8 +150,8 @@ impl<D, A: GuestAlloc<D>> Guest<D, A> {
     ///
     /// # Errors
     ///
-    /// As [`await_contents`](Self::await_contents); [`Refusal::WrongState`] also for blocks that
-    /// are not plugged in.
+    /// Those of [`await_contents`](Self::await_contents); [`Refusal::WrongState`] also for blocks
+    /// that are not plugged in.
     pub fn balloon<By, U: Updater<GuestData<D>, A, By> + ?Sized>(
         &mut self,
         gpa: u64,

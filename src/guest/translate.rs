@@ -8,7 +8,7 @@ use super::slot::SlotNumber;
 use crate::addr_space::Token;
 use crate::flags::Prot;
 
-/// Where a byte of guest-physical memory lies, and how much more lies behind it.
+/// The place of a byte of guest-physical memory, and how much more lies behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Translation {
     region: Region,

@@ -62,7 +62,7 @@ pub enum SegvCode {
     AccErr = 2,
 }
 
-/// What is to be done about a fault.
+/// The answer to a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FaultAction {
     /// Make the page present, with no more rights than the VMA has. A private page of an object is

@@ -4,7 +4,7 @@ use core::fmt;
 
 use bitflags::bitflags;
 
-/// Where a mapping may start.
+/// The addresses at which a mapping may start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Alignment {
     /// At any page.
@@ -15,14 +15,14 @@ pub enum Alignment {
     /// At a huge page of so many bytes only, since the file consists of nothing else (hugetlbfs,
     /// `hugetlb_get_unmapped_area`).
     HugeTlb(u64),
-    /// Where the search without regard to huge pages ends, unless huge pages fit elsewhere: the
+    /// The end of the search without regard to huge pages, unless huge pages fit elsewhere: the
     /// rule of tmpfs where it uses huge pages (`huge=always` and the like,
     /// `shmem_get_unmapped_area`).
     HugeShmem,
 }
 
 bitflags! {
-    /// What calls may not do to the VMAs of a file.
+    /// Things that calls may not do to the VMAs of a file.
     ///
     /// In Linux these come from operations of the file and of its VMAs, so no flag of the VMA shows
     /// them.

@@ -89,7 +89,7 @@ impl Limits {
     }
 }
 
-/// What is in use, in bytes, as `/proc/PID/status` counts it.
+/// Memory in use, in bytes, as `/proc/PID/status` counts it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Usage {
     total: u64,

@@ -79,7 +79,7 @@ const ALL: [Madvise; 25] = {
     ]
 };
 
-/// What a piece of advice does to one VMA.
+/// The effect of a piece of advice on one VMA.
 enum Effect {
     /// Gives it these flags.
     Flags(VmFlags),

@@ -39,7 +39,7 @@ pub struct Mmap<F> {
     pub file: Option<OpenFile<F>>,
 }
 
-/// What will be mapped, as far as it is known before anything changes.
+/// A mapping to be made, as far as it is known before anything changes.
 enum MmapSource<'f, F> {
     /// Private anonymous memory.
     Private,

@@ -146,8 +146,9 @@ impl VmFlags {
     /// `io de pf mm`: VMAs with one of these are never merged and never locked (`VM_SPECIAL`).
     pub const SPECIAL: Self =
         Self::IO.union(Self::DONT_EXPAND).union(Self::PFN_MAP).union(Self::MIXED_MAP);
-    /// What a file may set or clear for its VMAs ([`Kernel::map_file`](super::Kernel::map_file)):
-    /// `io de pf mm`, `dc dd`, `lo lf`, `sr rr`, `hg nh`.
+    /// The flags that a file may set or clear for its VMAs
+    /// ([`Kernel::map_file`](super::Kernel::map_file)): `io de pf mm`, `dc dd`, `lo lf`, `sr rr`,
+    /// `hg nh`.
     pub const OF_FILE: Self = Self::SPECIAL
         .union(Self::DONT_COPY)
         .union(Self::DONT_DUMP)

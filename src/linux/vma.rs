@@ -9,7 +9,7 @@ use super::file::{Alignment, File, Restrictions};
 use super::vm_flags::VmFlags;
 use crate::{Attrs, Backing, Errno, Prot, SplitGranularity, VmRange, Vma, VmaData, VmaFlags};
 
-/// What the handle of a VMA stands for.
+/// The meaning of a VMA's handle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     /// The object that is mapped. Without a handle: plain anonymous memory.

@@ -87,7 +87,7 @@ impl VmaView {
     }
 }
 
-/// What a walk over a range does where nothing is mapped.
+/// The answer of a walk over a range to a gap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Gaps {
     /// Stops with `ENOMEM`. What lies above is left alone.

@@ -27,7 +27,7 @@ use super::{Content, Node};
 ///   but nodes of the same type, and not initialised anew when it is handed out again: a reader may
 ///   be looking at it, and a generation that begins again could be taken for an old one.
 pub unsafe trait NodeAlloc<T: Content> {
-    /// Whether a node's memory stays a node after `dealloc`. The ready allocators but `Heap` keep
+    /// `true` if a node's memory stays a node after `dealloc`. The ready allocators but `Heap` keep
     /// it: freed nodes wait in a list for the next map that needs one. That makes lookups without
     /// the lock, and checking their tokens, as cheap as they can be.
     const TYPE_STABLE: bool;

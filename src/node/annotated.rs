@@ -14,7 +14,8 @@ pub struct Annotated<A, V> {
     pub(crate) data: V,
 }
 
-/// What a layer of this crate keeps for each VMA. Both halves of a split VMA, and a copy, get it.
+/// The part that a layer of this crate keeps for each VMA. Both halves of a split VMA, and a copy,
+/// get it.
 pub trait Annotation: Copy {
     /// Returns `true` if two neighbours may merge as far as the layer is concerned.
     fn can_merge(&self, right: &Self) -> bool;

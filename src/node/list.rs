@@ -60,7 +60,7 @@ impl<T: Content> NodeList<T> {
     ///
     /// # Safety
     ///
-    /// As for [`push_back`](Self::push_back).
+    /// Those of [`push_back`](Self::push_back).
     pub unsafe fn push_front(&mut self, node: NonNull<Node<T>>) {
         // SAFETY: the node is valid by the contract of this method.
         unsafe { node.as_ref().set_next_in_list(self.head) };

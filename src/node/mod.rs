@@ -60,10 +60,10 @@ pub trait Content {
     type Words: Default + Sync + Send;
     /// The user data, read under the lock only.
     type Data;
-    /// Where the node keeps the key of its data, the number that readers without the lock see: a
+    /// The node's place for the key of its data, the number that readers without the lock see: a
     /// word, or `()` if the data has none.
     type Key: KeySlot<Self::Data>;
-    /// Whether there are entries without data: claims.
+    /// `true` if there are entries without data: claims.
     const HAS_CLAIMS: bool = false;
 
     /// Reads the attributes. Called by the lock's holder.
@@ -272,7 +272,8 @@ impl<T: Content> Node<T> {
     ///
     /// # Safety
     ///
-    /// As for [`data_mut`](Self::data_mut), and nobody reads the data before the next `put_data`.
+    /// The contract of [`data_mut`](Self::data_mut), and nobody reads the data before the next
+    /// `put_data`.
     #[inline(always)]
     pub(crate) unsafe fn take_data(&self) -> T::Data {
         // SAFETY: initialised and borrowed by nobody, and the copy that stays is not used again, by

@@ -52,7 +52,7 @@ where
     ///
     /// # Errors
     ///
-    /// As for [`try_insert`](Self::try_insert).
+    /// Those of [`try_insert`](Self::try_insert).
     pub fn try_remove(&mut self, range: impl RangeBounds<K>) -> Result<(), Error> {
         let bounds = Bounds::from_keys(&range)?;
         self.store.free.fill(self.tree.remove_cost(self.indices(bounds)))?;

@@ -102,8 +102,8 @@ unsafe impl Send for Token {}
 unsafe impl Sync for Token {}
 
 impl Token {
-    /// Whether a flush was under way when the entry was looked up, so that the token has never been
-    /// valid. There is nothing to prepare: look up again.
+    /// `true` if a flush was under way when the entry was looked up, so that the token has never
+    /// been valid. There is nothing to prepare: look up again.
     pub fn is_dead(&self) -> bool {
         self.generation & 1 != 0
     }

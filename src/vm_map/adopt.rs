@@ -29,7 +29,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     ///
     /// # Errors
     ///
-    /// As for [`map`](Self::map), and [`Error::Overlap`] where something is known to be mapped.
+    /// Those of [`map`](Self::map), and [`Error::Overlap`] where something is known to be mapped.
     pub fn adopt(&mut self, request: MapRequest<V>) -> Result<u64, Error> {
         let placement = match request.placement {
             Placement::Fixed(addr) => Placement::FixedNoReplace(addr),

@@ -19,11 +19,11 @@ use crate::tree::EntryRef;
 use crate::update::{Flush, Update};
 use crate::vma::{Attrs, Vma, VmaData, VmaNode};
 
-/// What an operation will do, and needs for it.
+/// The events of an operation, and the nodes that it needs.
 pub(super) struct Plan<E> {
     nodes: usize,
     events: E,
-    /// Where rights are taken away if there are any events.
+    /// The ranges in which rights are taken away if there are any events.
     revoked_if_any: Option<PageRange>,
     ready: Ready,
 }
@@ -143,7 +143,7 @@ where
 /// A change that can be applied. Nothing can fail any more.
 #[must_use = "the hooks have prepared for it"]
 pub(super) struct Ready {
-    /// Where the change takes rights away.
+    /// The ranges in which the change takes rights away.
     revoked: [Option<PageRange>; 2],
 }
 

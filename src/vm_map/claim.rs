@@ -74,7 +74,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     ///
     /// # Errors
     ///
-    /// As [`map`](Self::map).
+    /// Those of [`map`](Self::map).
     pub fn claim<By, U: Updater<V, A, By> + ?Sized>(
         &mut self,
         placement: Placement,

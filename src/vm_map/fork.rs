@@ -41,7 +41,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     ///
     /// # Errors
     ///
-    /// As [`fork`](Self::fork).
+    /// Those of [`fork`](Self::fork).
     pub fn fork_with<E: From<Error>>(
         &self,
         nodes: &mut Preallocated<VmaNode<V>, A>,
@@ -58,7 +58,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     ///
     /// # Errors
     ///
-    /// As [`fork`](Self::fork), and [`Error::ForeignNodes`]. The flush follows all the same.
+    /// Those of [`fork`](Self::fork), and [`Error::ForeignNodes`]. The flush follows all the same.
     pub fn fork_live<By, U: Updater<V, A, By> + ?Sized>(
         &mut self,
         nodes: &mut Preallocated<VmaNode<V>, A>,

@@ -47,7 +47,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     ///
     /// # Errors
     ///
-    /// As [`map`](Self::map).
+    /// Those of [`map`](Self::map).
     pub fn map_with<By, U: Updater<V, A, By> + ?Sized>(
         &mut self,
         request: MapRequest,

@@ -68,9 +68,9 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         self.pieces_in(self.touched(start, len))
     }
 
-    /// Iterates over the gaps within `len` bytes from `start`, from both ends. Of a gap that reaches
-    /// beyond the range, it gives the part inside. A claim is no gap. Pages that the range touches
-    /// in part count as touched. O(log n), then O(1) amortised for each.
+    /// Iterates over the gaps within `len` bytes from `start`, from both ends. Of a gap that
+    /// reaches beyond the range, it gives the part inside. A claim is no gap. Pages that the range
+    /// touches in part count as touched. O(log n), then O(1) amortised for each.
     pub fn gaps(&self, start: u64, len: u64) -> Gaps<'_, V> {
         let range = self.touched(start, len);
         Gaps { entries: self.tree.entries(range), rest: range, page: self.page }

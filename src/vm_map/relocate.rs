@@ -9,7 +9,7 @@ use crate::range::{PageRange, VmRange};
 use crate::split_merge::Merge;
 use crate::vma::{Vma, VmaData, VmaNode};
 
-/// What becomes of the range that mappings were moved from.
+/// The fate of the range that mappings were moved from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SourceRange {
     /// It is unmapped.

@@ -1,5 +1,5 @@
-//! User data and hooks that panic: whatever happens, the tree stays a tree, no VMA is left changing,
-//! and the map can be used and dropped.
+//! User data and hooks that panic: whatever happens, the tree stays a tree, no VMA is left
+//! changing, and the map can be used and dropped.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};

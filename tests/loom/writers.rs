@@ -54,7 +54,7 @@ fn a_lookup_against_two_writers_is_right() {
 /// Both threads ask for both locks, in opposite orders: they are taken in one order.
 ///
 /// Moves of VMAs are tested by threads, in `tests/addr_space/two_spaces.rs`: with several flushes
-/// that end at once, loom 0.7 runs into a `TODO: this sometimes fails` of its own.
+/// that end at once, loom 0.7 panics in code that its own comments call unfinished.
 #[test]
 fn the_locks_of_two_spaces_are_taken_in_one_order() {
     let seen = explore(None, |seen| {

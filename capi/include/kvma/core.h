@@ -279,19 +279,19 @@ struct kvma_range {
 struct kvma_attrs {
     /* `KVMA_READ` and the like. */
     uint32_t flags;
-    /* Whether there is an object (a file, shared memory, a device) behind the VMA. */
+    /* `true` if there is an object (a file, shared memory, a device) behind the VMA. */
     bool backed;
     /* 64 bits that are the kernel's own. */
     uint64_t user_bits;
     /* The number of the object, if the VMA is `backed`. */
     uint64_t object;
-    /* Where in the object the VMA begins, in bytes, if the VMA is `backed`. */
+    /* The offset in the object at which the VMA begins, in bytes, if the VMA is `backed`. */
     uint64_t offset;
 };
 
 /* The part of a VMA that a change concerns; often all of it. */
 struct kvma_piece {
-    /* Where the part is. */
+    /* The range in which the part lies. */
     struct kvma_range range;
     /* The attributes of the part: the offset is where the part begins. */
     struct kvma_attrs attrs;
@@ -301,7 +301,7 @@ struct kvma_piece {
 
 /* A VMA as it was when it was asked for. */
 struct kvma_vma {
-    /* Where it is. */
+    /* The range in which it lies. */
     struct kvma_range range;
     /* The free bytes right below it, down to the next VMA or the start of the space. */
     uint64_t gap_before;
@@ -479,7 +479,7 @@ struct kvma_hooks {
     /* Passed to all of them. */
     void *udata;
     /*
-     * Whether to refuse, with `KVMA_WRITE_XOR_EXEC`, what lets code be written and run: a VMA that
+     * `true` to refuse, with `KVMA_WRITE_XOR_EXEC`, what lets code be written and run: a VMA that
      * is writable and executable at once, and one that becomes executable while it is writable,
      * unless it is marked `KVMA_JIT`. Asked before `prepare`.
      */
@@ -790,7 +790,7 @@ struct kvma_walk {
     uint64_t first;
     /* The last byte that is left. */
     uint64_t last;
-    /* Whether nothing is left. */
+    /* `true` if nothing is left. */
     bool done;
 };
 

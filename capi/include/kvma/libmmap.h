@@ -41,7 +41,7 @@ enum kvma_space_status {
 
 /* == What is known of a page == */
 
-/* What is known of a page, in the words of all generations of libmmap. */
+/* Facts about a page, in the words of all generations of libmmap. */
 struct kvma_space_info {
     /* The protection, as given. */
     int32_t prot;
@@ -49,11 +49,11 @@ struct kvma_space_info {
     int32_t flags;
     /* The file descriptor, as given. Below zero there is no file, and the offset means nothing. */
     int32_t fd;
-    /* Whether the page was there at the last `mark_original`. */
+    /* `true` if the page was there at the last `mark_original`. */
     bool original;
-    /* Whether the file was given as a pointer, `file`. `fd` is then 0, or -1 if that is NULL. */
+    /* `true` if the file was given as a pointer, `file`. `fd` is then 0, or -1 if that is NULL. */
     bool by_pointer;
-    /* Where in the file the page lies that the information is about, in bytes. */
+    /* The offset in the file of the page that the information is about, in bytes. */
     int64_t offset;
     /*
      * The address of the mapping, which is what was asked for at once, not of the region. 0 in a

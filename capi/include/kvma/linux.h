@@ -70,7 +70,7 @@ struct kvma_file {
     /* The path, or the name of special or named memory such as `[vdso]`. NULL: empty. */
     const char *name;
     /*
-     * Whether mappings that are large enough for huge pages start where address and offset agree
+     * `true` if mappings that are large enough for huge pages start where address and offset agree
      * modulo their size.
      */
     bool huge;
@@ -80,13 +80,13 @@ struct kvma_file {
      */
     uint64_t huge_page;
     /*
-     * Whether mappings go where the search without regard to huge pages ends, unless huge pages
+     * `true` if mappings go where the search without regard to huge pages ends, unless huge pages
      * fit elsewhere: the rule of tmpfs with `huge=always` and the like.
      */
     bool huge_shmem;
     /*
-     * What calls may not do to its VMAs: `KVMA_RESTRICT_ADDRESS` and the like. Unknown bits are
-     * ignored.
+     * The things that calls may not do to its VMAs: `KVMA_RESTRICT_ADDRESS` and the like. Unknown
+     * bits are ignored.
      */
     uint32_t restrictions;
     /*
@@ -137,7 +137,7 @@ enum kvma_restriction {
     KVMA_RESTRICT_POPULATE = (1 << 4)
 };
 
-/* What a file descriptor stands for in one mmap call. */
+/* The file behind a descriptor in one mmap call. */
 struct kvma_open_file {
     /* The file. The call takes references of its own. */
     struct kvma_file *file;
@@ -212,8 +212,8 @@ enum kvma_inherit {
 };
 
 /*
- * The kernel's side of a call. All zero but `size`: no hooks, no privileges, memory without end, no
- * shared anonymous memory. The functions get `udata`, and answer with 0 or an errno of either
+ * The kernel's side of a call. All zero but `size`: no hooks, no privileges, memory without end,
+ * no shared anonymous memory. The functions get `udata`, and answer with 0 or an errno of either
  * sign where they return a number.
  *
  * In pieces that the functions see, `user_bits` are Linux' `vm_flags`, and `data` is the file that
@@ -222,9 +222,9 @@ enum kvma_inherit {
 struct kvma_kernel {
     /* The size of this table in bytes. Later versions of it may have more fields at its end. */
     size_t size;
-    /* What happens to page tables. May be NULL. The table is copied. */
+    /* The hooks for page tables. May be NULL. The table is copied. */
     const struct kvma_hooks *hooks;
-    /* What the caller may do: `KVMA_CAP_IPC_LOCK` and the like. */
+    /* The capabilities of the caller: `KVMA_CAP_IPC_LOCK` and the like. */
     uint32_t capabilities;
     /* The mode of `vm.overcommit_memory`: `KVMA_OVERCOMMIT_HEURISTIC` or the like. */
     uint32_t overcommit;
@@ -320,7 +320,7 @@ struct kvma_linux_layout {
     uint64_t huge;
     /* The number of the processor's protection keys, at most 16; 0: there are none. */
     uint32_t protection_keys;
-    /* Whether searches go from the bottom up. */
+    /* `true` if searches go from the bottom up. */
     bool bottom_up;
     /* The first address that is not user space's (`TASK_SIZE`). Only to be read. */
     uint64_t task_size;
@@ -526,7 +526,7 @@ struct kvma_linux_install_args {
     uint64_t offset;
     /* The file, or NULL. The VMA takes a reference of its own. */
     struct kvma_file *file;
-    /* What the file stands for: `KVMA_ROLE_OBJECT` or the like. */
+    /* The role of the file: `KVMA_ROLE_OBJECT` or the like. */
     uint32_t role;
 };
 
@@ -567,7 +567,7 @@ struct kvma_linux_mmap_args {
     uint64_t flags;
     /* The offset in the file, in bytes. */
     uint64_t offset;
-    /* What the file descriptor stands for; NULL if it is bad. Not read with `MAP_ANONYMOUS`. */
+    /* The file behind the descriptor; NULL if it is bad. Not read with `MAP_ANONYMOUS`. */
     const struct kvma_open_file *file;
 };
 
@@ -792,9 +792,9 @@ enum kvma_fault_action {
 struct kvma_linux_fault_args {
     /* The address. */
     uint64_t addr;
-    /* What the processor was doing: `KVMA_ACCESS_READ` or the like. */
+    /* The access that the processor made: `KVMA_ACCESS_READ` or the like. */
     uint32_t access;
-    /* Whether the kernel was copying from or to the program's memory. */
+    /* `true` if the kernel was copying from or to the program's memory. */
     bool by_kernel;
     /*
      * The program's stack pointer: the stack then grows no further than 64 KiB and 256 bytes below
@@ -880,7 +880,7 @@ bool kvma_linux_next_gap(const struct kvma_linux *mm,
 
 /* == Counting == */
 
-/* What is in use, in bytes, as `/proc/PID/status` counts it. */
+/* Memory in use, in bytes, as `/proc/PID/status` counts it. */
 struct kvma_linux_usage {
     /* All mappings (`VmSize`). */
     uint64_t total;

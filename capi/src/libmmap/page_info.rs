@@ -2,7 +2,7 @@
 
 use engine::{Attrs, Backing, Plain, Prot};
 
-/// What is known of a page, in the words of all generations of libmmap.
+/// Facts about a page, in the words of all generations of libmmap.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct kvma_space_info {
@@ -12,11 +12,11 @@ pub struct kvma_space_info {
     pub flags: i32,
     /// The file descriptor, as given. Below zero there is no file, and the offset means nothing.
     pub fd: i32,
-    /// Whether the page was there at the last `mark_original`.
+    /// `true` if the page was there at the last `mark_original`.
     pub original: bool,
-    /// Whether the file was given as a pointer, `file`. `fd` is then 0, or -1 if that is NULL.
+    /// `true` if the file was given as a pointer, `file`. `fd` is then 0, or -1 if that is NULL.
     pub by_pointer: bool,
-    /// Where in the file the page lies that the information is about, in bytes.
+    /// The offset in the file of the page that the information is about, in bytes.
     pub offset: i64,
     /// The address of the mapping, which is what was asked for at once, not of the region. 0 in a
     /// space that does not keep mappings apart.
@@ -30,7 +30,7 @@ pub struct kvma_space_info {
 /// The user flag of VMAs that are original.
 const ORIGINAL: u16 = 1;
 
-/// What the engine's attributes have no room for. VMAs that differ in it do not merge.
+/// Attributes that the engine's have no room for. VMAs that differ in them do not merge.
 pub(crate) type Tag = Plain<TagFields>;
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -28,7 +28,7 @@ pub struct kvma_linux_mmap_args {
     pub flags: u64,
     /// The offset in the file, in bytes.
     pub offset: u64,
-    /// What the file descriptor stands for; NULL if it is bad. Not read with `MAP_ANONYMOUS`.
+    /// The file behind the descriptor; NULL if it is bad. Not read with `MAP_ANONYMOUS`.
     pub file: *const kvma_open_file,
 }
 

@@ -37,9 +37,9 @@ pub const KVMA_FAULT_UNDECIDED: u64 = 4;
 pub struct kvma_linux_fault_args {
     /// The address.
     pub addr: u64,
-    /// What the processor was doing: `KVMA_ACCESS_READ` or the like.
+    /// The access that the processor made: `KVMA_ACCESS_READ` or the like.
     pub access: u32,
-    /// Whether the kernel was copying from or to the program's memory.
+    /// `true` if the kernel was copying from or to the program's memory.
     pub by_kernel: bool,
     /// The program's stack pointer: the stack then grows no further than 64 KiB and 256 bytes below
     /// it, as up to Linux 4.20. 0: it does not count.

@@ -97,24 +97,24 @@ pub struct kvma_file {
     pub minor: u32,
     /// The path, or the name of special or named memory such as `[vdso]`. NULL: empty.
     pub name: *const c_char,
-    /// Whether mappings that are large enough for huge pages start where address and offset agree
+    /// `true` if mappings that are large enough for huge pages start where address and offset agree
     /// modulo their size.
     pub huge: bool,
     /// The size in bytes of the huge pages that the file consists of, as in hugetlbfs and as
     /// `huge_memory` makes it. 0: it does not.
     pub huge_page: u64,
-    /// Whether mappings go where the search without regard to huge pages ends, unless huge pages
+    /// `true` if mappings go where the search without regard to huge pages ends, unless huge pages
     /// fit elsewhere: the rule of tmpfs with `huge=always` and the like.
     pub huge_shmem: bool,
-    /// What calls may not do to its VMAs: `KVMA_RESTRICT_ADDRESS` and the like. Unknown bits are
-    /// ignored.
+    /// The things that calls may not do to its VMAs: `KVMA_RESTRICT_ADDRESS` and the like. Unknown
+    /// bits are ignored.
     pub restrictions: u32,
     /// The size in bytes of a segment of System V shared memory, for `kvma_linux_shmat`. 0: it is
     /// none.
     pub segment_size: u64,
 }
 
-/// What a file descriptor stands for in one mmap call.
+/// The file behind a descriptor in one mmap call.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct kvma_open_file {
@@ -163,7 +163,7 @@ impl FileRef {
     ///
     /// # Safety
     ///
-    /// As [`get`](Self::get).
+    /// The contract of [`get`](Self::get).
     pub(super) unsafe fn adopt(file: *mut kvma_file) -> Option<Self> {
         NonNull::new(file).map(Self)
     }
@@ -270,7 +270,7 @@ impl kvma_open_file {
     ///
     /// # Safety
     ///
-    /// As [`FileRef::get`].
+    /// The contract of [`FileRef::get`].
     pub(super) unsafe fn to_open(self) -> Result<OpenFile<FileRef>, Failure> {
         // SAFETY: this function's contract.
         let file = unsafe { FileRef::get(self.file) }?.ok_or(Failure::Null)?;

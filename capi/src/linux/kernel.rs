@@ -95,8 +95,8 @@ fn to_overcommit(mode: u32) -> Overcommit {
     }
 }
 
-/// The kernel's side of a call. All zero but `size`: no hooks, no privileges, memory without end, no
-/// shared anonymous memory. The functions get `udata`, and answer with 0 or an errno of either
+/// The kernel's side of a call. All zero but `size`: no hooks, no privileges, memory without end,
+/// no shared anonymous memory. The functions get `udata`, and answer with 0 or an errno of either
 /// sign where they return a number.
 ///
 /// In pieces that the functions see, `user_bits` are Linux' `vm_flags`, and `data` is the file that
@@ -106,9 +106,9 @@ fn to_overcommit(mode: u32) -> Overcommit {
 pub struct kvma_kernel {
     /// The size of this table in bytes. Later versions of it may have more fields at its end.
     pub size: usize,
-    /// What happens to page tables. May be NULL. The table is copied.
+    /// The hooks for page tables. May be NULL. The table is copied.
     pub hooks: *const kvma_hooks,
-    /// What the caller may do: `KVMA_CAP_IPC_LOCK` and the like.
+    /// The capabilities of the caller: `KVMA_CAP_IPC_LOCK` and the like.
     pub capabilities: u32,
     /// The mode of `vm.overcommit_memory`: `KVMA_OVERCOMMIT_HEURISTIC` or the like.
     pub overcommit: u32,

@@ -23,7 +23,7 @@ pub struct kvma_linux_layout {
     pub huge: u64,
     /// The number of the processor's protection keys, at most 16; 0: there are none.
     pub protection_keys: u32,
-    /// Whether searches go from the bottom up.
+    /// `true` if searches go from the bottom up.
     pub bottom_up: bool,
     /// The first address that is not user space's (`TASK_SIZE`). Only to be read.
     pub task_size: u64,

@@ -38,7 +38,7 @@ pub struct kvma_linux_install_args {
     pub offset: u64,
     /// The file, or NULL. The VMA takes a reference of its own.
     pub file: *mut kvma_file,
-    /// What the file stands for: `KVMA_ROLE_OBJECT` or the like.
+    /// The role of the file: `KVMA_ROLE_OBJECT` or the like.
     pub role: u32,
 }
 

@@ -104,7 +104,7 @@ pub unsafe extern "C" fn kvma_linux_next_gap(
     step(walk, gap, find, |walk, gap| walk.pass_up(gap.last))
 }
 
-/// What is in use, in bytes, as `/proc/PID/status` counts it.
+/// Memory in use, in bytes, as `/proc/PID/status` counts it.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct kvma_linux_usage {

@@ -74,7 +74,7 @@ impl Change {
     ///
     /// # Safety
     ///
-    /// As [`alone`].
+    /// The contract of [`alone`].
     unsafe fn alone(
         self,
         vm: *mut kvma_vm,
@@ -92,7 +92,7 @@ impl Change {
     ///
     /// # Safety
     ///
-    /// As [`within`].
+    /// The contract of [`within`].
     unsafe fn within(
         self,
         update: *mut kvma_update,

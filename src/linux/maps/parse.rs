@@ -53,7 +53,7 @@ impl<T: ?Sized> Copy for MapsLine<'_, T> {}
 /// A line is not one that Linux writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MapsError {
-    /// What was expected where the line goes astray.
+    /// The thing that was expected where the line goes astray.
     pub expected: &'static str,
 }
 

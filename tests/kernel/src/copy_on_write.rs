@@ -3,8 +3,9 @@
 //! a reference keeps the frame.
 //!
 //! Hence one rule: an entry of private memory is given the right to store only while it holds the
-//! only reference to its frame. A fault may check this before it gives the right, as long as the VMA's token is still
-//! valid then: only a fork adds references that stay, and forks invalidate tokens.
+//! only reference to its frame. A fault may check this before it gives the right, as long as the
+//! VMA's token is still valid then: only a fork adds references that stay, and forks invalidate
+//! tokens.
 
 use crate::broken::Broken;
 use crate::frames::{self, Frame};
