@@ -3,8 +3,9 @@
 #
 #   tests/loom/mutants.sh [NAME...]      all of mutants.txt, or those named
 #
-# Works on a copy in target/mutants. A mutant is caught when one of its models panics. A mutant that
-# does not compile, or whose expression changes nothing, is an error of mutants.txt.
+# Works on a copy in target/mutants. A mutant is caught when one of its models panics, or dies of the
+# memory that it has broken. A mutant that does not compile, or whose expression changes nothing, is
+# an error of mutants.txt.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 list=$PWD/tests/loom/mutants.txt
@@ -46,7 +47,7 @@ while IFS='|' read -r name files models expression; do
     for model in ${models//,/ }; do
         if timeout 300 cargo test "${loom[@]}" -- --exact "$model" >"$copy/run.log" 2>&1; then
             grep -q '1 passed' "$copy/run.log" || { echo "error   $name: no model $model"; exit 2; }
-        elif grep -q "FAILED\|panicked" "$copy/run.log"; then
+        elif grep -q "FAILED\|panicked\|(signal: " "$copy/run.log"; then
             killer=$model
             break
         else
