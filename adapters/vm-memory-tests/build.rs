@@ -29,24 +29,31 @@ fn main() {
 
 /// Returns the folder of a package that this one depends on.
 fn crate_folder(name: &str) -> PathBuf {
-    let cargo = env::var_os("CARGO").expect("cargo sets it");
+    // What this machine has is enough, unless packages that only other members need are missing.
+    let path = manifest_of(name, &["--offline"]).or_else(|| manifest_of(name, &[]));
+    let path = path.unwrap_or_else(|| panic!("cargo metadata does not name {name}"));
+    path.parent().expect("a folder").to_owned()
+}
+
+/// Returns the manifest of a package, as `cargo metadata` says it.
+fn manifest_of(name: &str, options: &[&str]) -> Option<PathBuf> {
     let manifest = env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it");
-    let output = Command::new(cargo)
-        .args(["metadata", "--format-version=1", "--offline", "--manifest-path"])
+    let output = Command::new(env::var_os("CARGO").expect("cargo sets it"))
+        .args(["metadata", "--format-version=1", "--filter-platform"])
+        .arg(env::var_os("TARGET").expect("cargo sets it"))
+        .args(options)
+        .arg("--manifest-path")
         .arg(Path::new(&manifest).join("Cargo.toml"))
         .output()
         .expect("cargo runs");
-    let text = String::from_utf8_lossy(&output.stdout);
     // Paths have no quotes in them; a folder is called by name and version.
-    let path = text.split('"').find(|text| {
-        Path::new(text).ends_with("Cargo.toml")
-            && Path::new(text)
-                .parent()
-                .and_then(Path::file_name)
-                .and_then(|folder| folder.to_str())
-                .and_then(|folder| folder.strip_prefix(name)?.strip_prefix('-'))
-                .is_some_and(|version| version.starts_with(|digit: char| digit.is_ascii_digit()))
+    let text = String::from_utf8_lossy(&output.stdout);
+    let paths = text.split('"').map(Path::new).filter(|path| path.ends_with("Cargo.toml"));
+    let mut ours = paths.filter(|path| {
+        let folder = path.parent().and_then(Path::file_name).and_then(|folder| folder.to_str());
+        folder
+            .and_then(|folder| folder.strip_prefix(name)?.strip_prefix('-'))
+            .is_some_and(|version| version.starts_with(|digit: char| digit.is_ascii_digit()))
     });
-    let path = path.expect("vm-memory among the packages");
-    Path::new(path).parent().expect("a folder").to_owned()
+    ours.next().map(Path::to_owned)
 }

@@ -17,7 +17,6 @@
 mod axis;
 mod changes;
 mod drawing;
-mod live;
 mod moving;
 mod space;
 mod steps;
@@ -26,7 +25,6 @@ mod summary;
 
 pub use self::axis::{Axis, Fill, Segment};
 pub use self::changes::{Change, changes};
-pub use self::live::{Live, Scroll};
 pub use self::moving::moving;
 pub use self::space::{Kind, Space, SpaceError, VmaEntry};
 pub use self::steps::{Life, Steps, StepsError};

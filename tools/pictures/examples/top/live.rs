@@ -2,15 +2,12 @@
 
 use std::collections::VecDeque;
 
+use kvma_pictures::{Bytes, Change, Kind, Space, Summary, VmaEntry, changes};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style, Stylize as _};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Paragraph};
-
-use crate::changes::{Change, changes};
-use crate::space::{Kind, Space, VmaEntry};
-use crate::summary::{Bytes, Summary};
 
 /// The number of changes that are remembered.
 const REMEMBERED: usize = 1000;

@@ -1,11 +1,15 @@
 //! Shows the address space of a process in the terminal, and what changes in it.
 
+mod live;
+
 use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use kvma_pictures::{Change, Live, Scroll, Space, Summary, changes};
+use kvma_pictures::{Change, Space, Summary, changes};
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
+
+use self::live::{Live, Scroll};
 
 const USAGE: &str = "\
 usage: top --pid PID [--every SECONDS]
