@@ -147,8 +147,11 @@ fn faults_reach_their_handlers_and_mappings_show_their_files() {
         return;
     }
     let program = compiled("faults.c");
-    // What Linux does with it is what must come out.
-    let linux = Command::new(&program).output().expect("the program runs here");
+    // What Linux does with it is what must come out. The file is this test's own: in /tmp, another
+    // user's could be in the way.
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("faults.file");
+    let linux = Command::new(&program).arg(file).output().expect("the program runs here");
+    assert!(linux.status.success(), "{linux:?}");
     let outcome = run(&[], &program, &[]);
     assert_eq!(outcome.printed, String::from_utf8_lossy(&linux.stdout));
     assert_eq!(outcome.status, Some(0));

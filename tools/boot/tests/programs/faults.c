@@ -65,7 +65,7 @@ static int after_child(pid_t child)
     return status;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     const int rw = PROT_READ | PROT_WRITE;
     const int private = MAP_PRIVATE | MAP_ANONYMOUS;
@@ -91,7 +91,7 @@ int main(void)
     page = map(PROT_READ, private, -1);
     FAULT("not executable", ((void (*)(void))page)());
 
-    file = open("/tmp/file", O_RDWR | O_CREAT, 0600);
+    file = open(argc > 1 ? argv[1] : "/tmp/file", O_RDWR | O_CREAT, 0600);
     if (write(file, "hello", 5) != 5)
         return 1;
     page = map(rw, MAP_SHARED, file);
