@@ -30,14 +30,14 @@ Replays traces of Linux address-space calls on kvma.
   --flags       with --emit: a VmFlags line after each VMA
   -h, --help    this text";
 
-/// What the command line asks for.
+/// The job that the command line asks for.
 enum Job {
     Compare(Vec<PathBuf>),
     Emit(PathBuf, Flags),
     Help,
 }
 
-/// Whether `VmFlags:` lines are written.
+/// The choice between maps with and without `VmFlags:` lines.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Flags {
     Omit,

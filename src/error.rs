@@ -44,6 +44,7 @@ errnos! {
     EEXIST = 17, "The range is in use.";
     ENODEV = 19, "No such device.";
     EINVAL = 22, "Invalid argument.";
+    ENOSPC = 28, "No space left.";
     ENOSYS = 38, "Function not implemented.";
     EDEADLK = 35, "Resource deadlock would occur.";
     EOVERFLOW = 75, "Value too large.";

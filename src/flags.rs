@@ -148,6 +148,23 @@ impl VmaFlags {
 
 /// How the processor may cache the memory behind a VMA (Intel SDM vol. 3, ch. 12 "Memory cache
 /// control"; Arm ARM "Memory types and attributes"). VMAs of different types never merge.
+///
+/// ```
+/// use kvma::MemType;
+///
+/// /// Returns the bits PCD and PWT of an x86-64 entry, where PAT entry 1 was made write combining.
+/// fn pat_bits(mem_type: MemType) -> u64 {
+///     match mem_type {
+///         MemType::WriteBack => 0,
+///         MemType::WriteCombining => 1 << 3,
+///         MemType::Uncached => 1 << 4,
+///         MemType::Device => 1 << 4 | 1 << 3,
+///     }
+/// }
+/// # use kvma::{Attrs, Prot};
+/// let frame_buffer = Attrs::new(Prot::RW).with_mem_type(MemType::WriteCombining);
+/// assert_eq!(pat_bits(frame_buffer.mem_type()), 1 << 3);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum MemType {
     /// Ordinary memory.

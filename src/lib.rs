@@ -4,12 +4,14 @@
 //!
 //! | question | answered in |
 //! |---|---|
-//! | In which order are hooks called, under which lock, and who cancels? | [`hooks`] |
+//! | In which order are hooks called, and under which lock? Who cancels what? | [`hooks`] |
+//! | What is told where a mapping is replaced? Whose data after a merge? | [`hooks`] |
 //! | How do page faults and changes go together? Which lock comes first? | [`addr_space`] |
 //! | How do I put a map type of my own behind a lock? | [`addr_space::HasVmMap`] |
 //! | What may user data do, and when is it dropped? | [`VmaData`], [`pinned`] |
 //! | Where does the memory of VMAs come from? | [`node`], [`NodeAlloc`] |
 //! | What does each operation need, cost and promise? | [`VmMap`] |
+//! | How do I see what happens, and try what is refused? | [`watch`] |
 #![no_std]
 // On docs.rs, what needs a feature says so. `loom` is a cfg for this crate's own models.
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -19,8 +21,10 @@
     not(all(
         feature = "alloc",
         feature = "compat",
+        feature = "defmt",
         feature = "guest",
         feature = "linux",
+        feature = "log",
         feature = "range-map"
     )),
     allow(rustdoc::broken_intra_doc_links)
@@ -50,7 +54,7 @@
     clippy::needless_pass_by_value
 )]
 
-#[cfg(all(loom, not(feature = "loom")))]
+#[cfg(all(loom, not(any(feature = "loom", kvma_shuttle))))]
 compile_error!("`--cfg loom` needs kvma's feature `loom`: its locks and atomics are loom's then");
 
 pub mod addr_space;
@@ -59,11 +63,15 @@ mod flags;
 #[cfg(feature = "guest")]
 pub mod guest;
 pub mod hooks;
+mod invalidated;
+#[cfg(any(feature = "memory_addr_04", feature = "ax_memory_addr_07"))]
+mod memory_addr;
 pub mod node;
 mod pending_flush;
 pub mod pinned;
 mod placement;
 mod position;
+mod random;
 mod range;
 #[cfg(feature = "range-map")]
 pub mod range_map;
@@ -73,6 +81,7 @@ mod tree;
 mod update;
 pub mod vm_map;
 pub mod vma;
+pub mod watch;
 
 // Last, so that rustdoc, which goes by the order of the source, lists a type's own methods before
 // those that these add.
@@ -80,6 +89,8 @@ pub mod vma;
 pub mod compat;
 #[cfg(feature = "linux")]
 pub mod linux;
+#[cfg(feature = "serde")]
+mod serde_impls;
 
 /// Locks for an [`AddrSpace`] and for allocators.
 pub mod lock {

@@ -34,6 +34,61 @@ pub(crate) struct PendingFlushes {
     latest: Word,
 }
 
+/// The slot of one change: taken the first time that rights are taken away, given up when the flush
+/// has ended, at the latest when this is dropped. It lies with whoever takes the space's lock, not
+/// in the `Update`: the code that gets one may put another in its place, and forget it.
+pub(crate) struct FlushSlot<'p> {
+    flushes: &'p PendingFlushes,
+    /// The slot's number and one, 0 before it is taken. Nobody else looks at it.
+    taken: Word,
+}
+
+impl<'p> FlushSlot<'p> {
+    pub(crate) fn new(flushes: &'p PendingFlushes) -> Self {
+        Self { flushes, taken: Word::new(0) }
+    }
+
+    /// Makes the flush cover `range`, and returns the set of slots in use. Called by the lock's
+    /// holder, before anything there changes.
+    pub(crate) fn cover(&self, range: PageRange) -> u32 {
+        match self.taken.get() {
+            0 => self.taken.set(self.flushes.begin(range) as u64 + 1),
+            taken => self.flushes.extend(taken as usize - 1, range),
+        }
+        self.flushes.in_use()
+    }
+
+    /// Returns `true` from the first `cover` to the `end`.
+    #[inline]
+    pub(crate) fn is_taken(&self) -> bool {
+        self.taken.get() != 0
+    }
+
+    /// Gives the slot up, if it was taken: the flush has ended.
+    #[inline]
+    pub(crate) fn end(&self) {
+        if let Some(slot) = self.taken.get().checked_sub(1) {
+            self.flushes.end(slot as usize);
+            self.taken.set(0);
+        }
+    }
+
+    /// Calls `wait` and gives the slot up, if it is still taken when the update is gone: then the
+    /// update was forgotten, and nobody has waited for its flush.
+    pub(crate) fn end_if_forgotten(self, wait: impl FnOnce()) {
+        if self.is_taken() {
+            wait();
+        }
+    }
+}
+
+impl Drop for FlushSlot<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
 struct Slot {
     /// Flushes that use the slot and have not ended. Raised under the space's lock only.
     users: UserCount,
@@ -62,7 +117,7 @@ impl PendingFlushes {
     }
 
     /// Takes a slot for a flush of `range`. Called by the lock's holder, before anything changes.
-    pub(crate) fn begin(&self, range: PageRange) -> usize {
+    fn begin(&self, range: PageRange) -> usize {
         let index = if let Some(index) = self.slots.iter().position(|slot| slot.users.get() == 0) {
             self.latest.set(index as u64);
             self.slots[index].store(range);
@@ -78,14 +133,14 @@ impl PendingFlushes {
 
     /// Makes the flush of `slot` cover `range` as well. Called by the lock's holder, before
     /// anything there changes.
-    pub(crate) fn extend(&self, slot: usize, range: PageRange) {
+    fn extend(&self, slot: usize, range: PageRange) {
         let Some(slot) = self.slots.get(slot) else { return };
         let (start, end) = (slot.start.get().min(range.start), slot.end.get().max(range.end));
         slot.store(PageRange::new(start, end));
     }
 
     /// Gives up a slot: the flush has ended. Called by anybody.
-    pub(crate) fn end(&self, slot: usize) {
+    fn end(&self, slot: usize) {
         if let Some(slot) = self.slots.get(slot) {
             slot.users.lower();
         }
@@ -101,11 +156,17 @@ impl PendingFlushes {
         set != 0 && self.any_covers(set, page)
     }
 
+    /// Returns `true` if a flush is pending at any of `pages`. Called by anybody.
+    pub(crate) fn is_pending_in(&self, pages: PageRange) -> bool {
+        self.slots.iter().any(|slot| slot.overlaps(pages))
+    }
+
     /// Kept out of the lookups that it is compiled into: few nodes have changed during a flush.
     #[cold]
     fn any_covers(&self, set: u32, page: u64) -> bool {
         let mut in_set = self.slots.iter().enumerate().filter(|(index, _)| set >> index & 1 != 0);
-        in_set.any(|(_, slot)| slot.covers(page))
+        let page = PageRange::new(page, page.saturating_add(1));
+        in_set.any(|(_, slot)| slot.overlaps(page))
     }
 }
 
@@ -126,7 +187,10 @@ impl Slot {
         self.end.set_release(range.end);
     }
 
-    fn covers(&self, page: u64) -> bool {
-        self.users.get() != 0 && (self.start.acquire()..self.end.acquire()).contains(&page)
+    /// Returns `true` if the slot is in use, and shares a page with `pages`.
+    fn overlaps(&self, pages: PageRange) -> bool {
+        self.users.get() != 0
+            && self.start.acquire() < pages.end
+            && pages.start < self.end.acquire()
     }
 }

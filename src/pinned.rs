@@ -83,8 +83,8 @@
 //! # Cost
 //!
 //! A guard costs two atomic additions and a full fence; the additions go to one of 16 cache lines,
-//! so processors seldom disturb each other. `lookup_pinned` costs as much as `lookup`. Dropping the
-//! last reference to an object reads these 16 cache lines. Only [`Shared::new`] and
+//! so processors seldom slow each other down. `lookup_pinned` costs as much as `lookup`. Dropping
+//! the last reference to an object reads these 16 cache lines. Only [`Shared::new`] and
 //! [`Shared::try_new`] allocate. There is no lock and nothing waits, so everything may be called in
 //! an interrupt handler, except where an object's `drop` may not run.
 //!

@@ -15,6 +15,24 @@ use crate::sync::Word;
 ///
 /// No other type can be one. Code that has to work with both compares, adds and subtracts, or
 /// converts to `u128`.
+///
+/// ```
+/// use kvma::range_map::{MergePolicy, Position};
+///
+/// /// Neighbours merge if they have the same owner, whatever the keys are counted in.
+/// enum ByOwner {}
+///
+/// impl<I: Position> MergePolicy<(u32, bool), I> for ByOwner {
+///     fn split(value: &mut (u32, bool), _keys: I) -> (u32, bool) {
+///         *value
+///     }
+///
+///     fn can_merge(left: &(u32, bool), _keys: I, right: &(u32, bool)) -> bool {
+///         left.0 == right.0
+///     }
+/// }
+/// # assert!(<ByOwner as MergePolicy<_, u64>>::can_merge(&(1, true), 5, &(1, false)));
+/// ```
 pub trait Position:
     Number
     + Copy

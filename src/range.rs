@@ -155,7 +155,7 @@ impl PageRange {
 pub struct VmRange {
     start: u64,
     count: u64,
-    page: PageSize,
+    page_size: PageSize,
 }
 
 impl VmRange {
@@ -165,17 +165,17 @@ impl VmRange {
     ///
     /// [`Error::ZeroLength`], [`Error::Unaligned`], or [`Error::OutOfRange`] if its last byte would
     /// lie beyond `u64::MAX` (with pages of one byte: at `u64::MAX`).
-    pub fn new(start: u64, len: u64, page: PageSize) -> Result<Self, Error> {
-        let count = page.pages(len)?;
-        if !page.is_aligned(start) {
+    pub fn new(start: u64, len: u64, page_size: PageSize) -> Result<Self, Error> {
+        let count = page_size.pages(len)?;
+        if !page_size.is_aligned(start) {
             return Err(Error::Unaligned);
         }
         // With pages of one byte the end itself must fit, too.
-        let end = page.page(start).checked_add(count).ok_or(Error::OutOfRange)?;
-        if end - 1 > page.page(u64::MAX) {
+        let end = page_size.page(start).checked_add(count).ok_or(Error::OutOfRange)?;
+        if end - 1 > page_size.page(u64::MAX) {
             return Err(Error::OutOfRange);
         }
-        Ok(Self { start, count, page })
+        Ok(Self { start, count, page_size })
     }
 
     /// Returns the range from the first byte `first` to the last byte `last`, which may be
@@ -186,28 +186,30 @@ impl VmRange {
     /// [`Error::ZeroLength`] if `last` lies below `first`; [`Error::Unaligned`] if the range does
     /// not begin and end with a page; [`Error::OutOfRange`] if it ends at `u64::MAX` with pages of
     /// one byte.
-    pub fn from_bounds(first: u64, last: u64, page: PageSize) -> Result<Self, Error> {
+    pub fn from_bounds(first: u64, last: u64, page_size: PageSize) -> Result<Self, Error> {
         if last < first {
             return Err(Error::ZeroLength);
         }
-        if !page.is_aligned(first) || !page.is_aligned(last.wrapping_add(1)) {
+        if !page_size.is_aligned(first) || !page_size.is_aligned(last.wrapping_add(1)) {
             return Err(Error::Unaligned);
         }
-        let count = page.page(last) - page.page(first);
-        if last == u64::MAX && page.shift == 0 {
+        let count = page_size.page(last) - page_size.page(first);
+        if last == u64::MAX && page_size.shift == 0 {
             return Err(Error::OutOfRange);
         }
-        Ok(Self { start: first, count: count + 1, page })
+        Ok(Self { start: first, count: count + 1, page_size })
     }
 
     #[inline]
-    pub(crate) fn from_pages(pages: PageRange, page: PageSize) -> Self {
-        Self { start: page.addr(pages.start), count: pages.len(), page }
+    pub(crate) fn from_pages(pages: PageRange, page_size: PageSize) -> Self {
+        // The end lies above the start.
+        let count = pages.end.wrapping_sub(pages.start);
+        Self { start: page_size.addr(pages.start), count, page_size }
     }
 
     #[inline]
     pub(crate) fn page_range(self) -> PageRange {
-        let start = self.page.page(self.start);
+        let start = self.page_size.page(self.start);
         PageRange::new(start, start + self.count)
     }
 
@@ -224,12 +226,12 @@ impl VmRange {
     /// Iterates over the first byte of each page, ascending.
     pub fn pages(self) -> impl DoubleEndedIterator<Item = u64> + Clone {
         let PageRange { start, end } = self.page_range();
-        (start..end).map(move |number| self.page.addr(number))
+        (start..end).map(move |number| self.page_size.addr(number))
     }
 
     /// Returns the page size that the range is a multiple of.
     pub const fn page_size(self) -> PageSize {
-        self.page
+        self.page_size
     }
 
     /// Returns the last byte.
@@ -237,7 +239,7 @@ impl VmRange {
     pub const fn last(self) -> u64 {
         // The constructors have checked that the last page exists. The end, and the length of a
         // whole space, may be 2^64, of which zero is left.
-        self.start.wrapping_add(self.count << self.page.shift).wrapping_sub(1)
+        self.start.wrapping_add(self.count << self.page_size.shift).wrapping_sub(1)
     }
 
     /// Returns the address right behind the last byte; `None` where that is 2^64.

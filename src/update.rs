@@ -6,14 +6,15 @@ use heapless::Vec;
 
 use crate::error::Error;
 use crate::hooks::{Hooks, RemovedVma};
+use crate::invalidated::InvalidatedParts;
 use crate::node::{NodeAlloc, NodeStore};
-use crate::pending_flush::PendingFlushes;
+use crate::pending_flush::FlushSlot;
 use crate::range::{PageRange, PageSize, VmRange};
 use crate::tree::Tree;
 use crate::vma::{Attrs, VmaData, VmaNode};
 
 /// Data of operations which failed that is kept without a node, to be dropped after unlock. More
-/// failures in one update take nodes.
+/// failures in one update take nodes; if there is not one to be had, their data is dropped at once.
 const MAX_REJECTED: usize = 4;
 
 /// Carries nodes and hooks into one or several operations on a [`VmMap`](crate::VmMap), and out of
@@ -57,19 +58,28 @@ const MAX_REJECTED: usize = 4;
 pub struct Update<'h, V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone, H: Hooks<V> + ?Sized> {
     pub(crate) hooks: &'h mut H,
     pub(crate) owed: Owed<V, A>,
-    /// The slots by which readers without the lock learn of pending flushes; none for a bare map.
-    flushes: Option<&'h PendingFlushes>,
+    /// None for a bare map.
+    readers: Option<Readers<'h>>,
+}
+
+/// The means by which readers without the lock learn of a change.
+#[derive(Clone, Copy)]
+pub(crate) struct Readers<'h> {
+    /// The slot by which they learn of the pending flush.
+    pub(crate) slot: &'h FlushSlot<'h>,
+    /// The parts of VMAs whose tokens have ended, while those for the rest go on.
+    pub(crate) invalidated: &'h InvalidatedParts,
 }
 
 impl<'h, V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone, H: Hooks<V> + ?Sized> Update<'h, V, A, H> {
     #[inline]
     pub(crate) fn new(
         alloc: A,
-        page: PageSize,
+        page_size: PageSize,
         hooks: &'h mut H,
-        flushes: Option<&'h PendingFlushes>,
+        readers: Option<Readers<'h>>,
     ) -> Self {
-        Update { hooks, owed: Owed::new(alloc, page), flushes }
+        Update { hooks, owed: Owed::new(alloc, page_size), readers }
     }
 
     /// Creates an update for a map that lies behind a lock of the caller's, before the lock is
@@ -92,8 +102,8 @@ impl<'h, V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone, H: Hooks<V> + ?Sized> Upd
     /// ```
     ///
     /// [`VmMap::update`]: crate::VmMap::update
-    pub fn before_lock(alloc: A, page: PageSize, hooks: &'h mut H) -> Self {
-        Self::new(alloc, page, hooks, None)
+    pub fn before_lock(alloc: A, page_size: PageSize, hooks: &'h mut H) -> Self {
+        Self::new(alloc, page_size, hooks, None)
     }
 
     /// Allocates nodes until there are `count`, so that operations which need no more do not
@@ -126,7 +136,9 @@ impl<'h, V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone, H: Hooks<V> + ?Sized> Upd
 
     #[inline]
     fn take_owed(&mut self) -> Owed<V, A> {
-        let empty = Owed::new(self.owed.nodes.free.alloc().clone(), self.owed.page);
+        // The slot is given up by whoever waits for the flush, not by this when it is dropped.
+        self.readers = None;
+        let empty = Owed::new(self.owed.nodes.free.alloc().clone(), self.owed.page_size);
         core::mem::replace(&mut self.owed, empty)
     }
 
@@ -140,18 +152,20 @@ impl<'h, V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone, H: Hooks<V> + ?Sized> Upd
     /// flush has ended, readers get no valid tokens for VMAs that have changed there.
     #[inline]
     pub(crate) fn extend_flush(&mut self, tree: &Tree<VmaNode<V>>, range: PageRange) {
-        let Some(flushes) = self.flushes else { return };
-        match self.owed.slot {
-            Some(slot) => flushes.extend(slot, range),
-            None => self.owed.slot = Some(flushes.begin(range)),
+        if let Some(readers) = self.readers {
+            tree.set_pending_flushes(readers.slot.cover(range));
         }
-        tree.set_pending_flushes(flushes.in_use());
     }
 
     /// Returns `true` if readers without the lock are told of the flush.
     #[inline]
     pub(crate) fn is_watched(&self) -> bool {
-        self.flushes.is_some()
+        self.readers.is_some()
+    }
+
+    /// Returns the place to note parts of VMAs whose tokens end, if there are readers who look.
+    pub(crate) fn invalidated(&self) -> Option<&'h InvalidatedParts> {
+        self.readers.map(|readers| readers.invalidated)
     }
 
     /// Waits for the flush if one has begun, and tells readers that it has ended.
@@ -161,18 +175,26 @@ impl<'h, V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone, H: Hooks<V> + ?Sized> Upd
             self.hooks.flush_wait();
             self.owed.flush = Flush::None;
         }
-        if let (Some(flushes), Some(slot)) = (self.flushes, self.owed.slot.take()) {
-            flushes.end(slot);
+        if let Some(readers) = self.readers {
+            readers.slot.end();
         }
     }
 
     /// Does what is owed so far, and keeps up to `keep` nodes for the next batch.
     pub(crate) fn finish_batch(&mut self, keep: usize) {
-        if self.owed.is_owing() {
+        if self.is_owing() {
             self.flush_and_release();
         }
         self.owed.rejected.clear();
         self.owed.nodes.trim(keep);
+    }
+
+    /// Returns `true` if there is more to do than to give nodes back.
+    #[inline]
+    fn is_owing(&self) -> bool {
+        self.owed.flush != Flush::None
+            || self.owed.nodes.removed.len() != 0
+            || self.readers.is_some_and(|readers| readers.slot.is_taken())
     }
 
     /// Waits for the flush and releases what was removed. The nodes stay.
@@ -181,11 +203,11 @@ impl<'h, V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone, H: Hooks<V> + ?Sized> Upd
         if self.owed.flush == Flush::Interrupted {
             self.owed.nodes.removed.leak();
         }
-        let page = self.owed.page;
+        let page_size = self.owed.page_size;
         while let Some((node, entry)) = self.owed.nodes.removed.pop() {
             self.owed.nodes.free.put(node);
             if let Some(data) = entry.data {
-                let range = VmRange::from_pages(entry.range, page);
+                let range = VmRange::from_pages(entry.range, page_size);
                 self.hooks.release(RemovedVma::new(range, entry.attrs, data));
             }
         }
@@ -198,7 +220,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone, H: Hooks<V> + ?Sized> Drop
     #[inline]
     fn drop(&mut self) {
         // Nodes and data that are left go with the fields.
-        if self.owed.is_owing() {
+        if self.is_owing() {
             self.flush_and_release();
         }
     }
@@ -229,28 +251,38 @@ pub(crate) enum Flush {
 ///
 /// If it is dropped and not [finished](Self::finish) while a flush is pending, the removed VMAs are
 /// leaked: their data must not be dropped before the flush has ended.
+///
+/// ```
+/// use kvma::{Error, FixedPool, MapRequest, NoHooks, PageSize, Plain, VmMap, VmaNode};
+/// # use kvma::{Attrs, Placement, Prot};
+/// # fn wait_for_shootdown() {}
+/// # let nodes = FixedPool::<VmaNode<_>, 16>::new();
+/// # let mut map = VmMap::new(0x1000..=0xf_ffff, PageSize::SIZE_4K, &nodes)?;
+/// # let file = MapRequest::new(Placement::Fixed(0x4000), 0x1000, Attrs::new(Prot::RW));
+/// # map.map(file.with_data(Plain("libc")), &mut NoHooks)?;
+/// let mut hooks = NoHooks;
+/// let mut update = map.update(&mut hooks);
+/// map.unmap(0x4000, 0x1000, &mut update)?;
+/// let mut owed = update.into_owed(); // from here on, `hooks` can be used again
+/// // … unlock …
+/// owed.wait(wait_for_shootdown);
+/// let files: Vec<_> = owed.drain().map(|removed| removed.into_data().0).collect();
+/// assert_eq!(files, ["libc"]);
+/// # Ok::<(), Error>(())
+/// ```
 #[must_use = "finish it after unlocking: it holds what the operations removed"]
 pub struct Owed<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> {
     pub(crate) nodes: NodeStore<VmaNode<V>, A>,
     /// Data that was handed to operations which failed.
     rejected: Vec<V, MAX_REJECTED>,
     pub(crate) flush: Flush,
-    /// The slot in the space's pending flushes, from the first change that takes rights away until
-    /// the flush has ended.
-    slot: Option<usize>,
-    page: PageSize,
+    page_size: PageSize,
 }
 
 impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> Owed<V, A> {
     #[inline]
-    pub(crate) fn new(alloc: A, page: PageSize) -> Self {
-        Self {
-            nodes: NodeStore::new(alloc),
-            rejected: Vec::new(),
-            flush: Flush::None,
-            slot: None,
-            page,
-        }
+    pub(crate) fn new(alloc: A, page_size: PageSize) -> Self {
+        Self { nodes: NodeStore::new(alloc), rejected: Vec::new(), flush: Flush::None, page_size }
     }
 
     /// Returns the number of VMAs and parts of VMAs removed.
@@ -281,17 +313,11 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> Owed<V, A> {
                 let (node, entry) = self.nodes.removed.pop()?;
                 self.nodes.free.put(node);
                 if let Some(data) = entry.data {
-                    let range = VmRange::from_pages(entry.range, self.page);
+                    let range = VmRange::from_pages(entry.range, self.page_size);
                     return Some(RemovedVma::new(range, entry.attrs, data));
                 }
             }
         })
-    }
-
-    /// Returns `true` if there is more to do than to give nodes back.
-    #[inline]
-    fn is_owing(&self) -> bool {
-        self.flush != Flush::None || self.slot.is_some() || self.nodes.removed.len() != 0
     }
 
     /// Keeps data of an operation that failed until the lock has been released.
@@ -327,9 +353,11 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> fmt::Debug for Owed<V, A> {
 /// Owed work and a place for hooks: what
 /// [`AddrSpace::update_inside`](crate::AddrSpace::update_inside) hands to its closure, where the
 /// hooks lie under the lock, beside the map.
+///
+/// See [`HasVmMap`](crate::addr_space::HasVmMap) for an example.
 pub struct Owing<'p, V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> {
     pub(crate) owed: Owed<V, A>,
-    pub(crate) flushes: &'p PendingFlushes,
+    pub(crate) readers: Readers<'p>,
 }
 
 impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> Owing<'_, V, A> {
@@ -339,20 +367,23 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> Owing<'_, V, A> {
         hooks: &mut H,
         change: impl FnOnce(&mut Update<'_, V, A, H>) -> R,
     ) -> R {
-        let empty = Owed::new(self.owed.nodes.free.alloc().clone(), self.owed.page);
+        let empty = Owed::new(self.owed.nodes.free.alloc().clone(), self.owed.page_size);
         let owed = core::mem::replace(&mut self.owed, empty);
-        let mut update = Update { hooks, owed, flushes: Some(self.flushes) };
+        let mut update = Update { hooks, owed, readers: Some(self.readers) };
         let result = change(&mut update);
+        let forgotten = !update.is_watched();
         self.owed = update.take_owed();
+        // Nobody knows how far the flush has come of an update that another one has replaced.
+        if forgotten && self.readers.slot.is_taken() {
+            self.owed.flush = Flush::Begun;
+        }
         result
     }
 
-    /// Tells readers that the flush has ended.
+    /// Waits for the flush, and tells readers that it has ended.
     pub(crate) fn end_flush(&mut self, wait: impl FnOnce()) {
         self.owed.wait(wait);
-        if let Some(slot) = self.owed.slot.take() {
-            self.flushes.end(slot);
-        }
+        self.readers.slot.end();
     }
 }
 

@@ -6,8 +6,13 @@ use std::process::Command;
 
 /// Runs an example as a user does.
 fn run(name: &str) {
+    run_with(name, &[]);
+}
+
+fn run_with(name: &str, arguments: &[&str]) {
     let output = Command::new(env!("CARGO"))
-        .args(["run", "--quiet", "--package", "kvma", "--example", name])
+        .args(["run", "--quiet", "--package", "kvma", "--example", name, "--"])
+        .args(arguments)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .expect("cargo runs");
@@ -35,4 +40,9 @@ fn jit_runs_what_it_compiles() {
 #[test]
 fn guard_pages_stop_an_overflow() {
     run("guard_pages");
+}
+
+#[test]
+fn soak_finds_nothing_in_a_few_inputs() {
+    run_with("soak", &["--inputs", "70"]);
 }

@@ -6,6 +6,7 @@
  *
  *     kvma/core.h      the map of VMAs
  *     kvma/linux.h     Linux' memory calls, on top of a map
+ *     kvma/guest.h     guest-physical memory, for hypervisors
  *     kvma/libmmap.h   an address space as libmmap has it, of which its headers are made
  */
 
@@ -14,6 +15,7 @@
 
 #include "kvma/core.h"
 #include "kvma/linux.h"
+#include "kvma/guest.h"
 #include "kvma/libmmap.h"
 
 #endif /* KVMA_H */

@@ -107,6 +107,8 @@ public:
   inline Status map(Vm &vm, const kvma_request &request, uint64_t &addr);
   inline Status unmap(Vm &vm, uint64_t start, uint64_t len, uint64_t *bytes = nullptr);
   inline Status protect(Vm &vm, uint64_t start, uint64_t len, uint32_t prot);
+  inline Status remap(Vm &vm, uint64_t from, uint64_t len, uint64_t to,
+                      uint32_t merge = KVMA_MERGE_BOTH);
 };
 
 // The VMAs of one address space. It has no lock, as `kvma_vm` has none.
@@ -139,6 +141,38 @@ public:
 
   Status protect(uint64_t start, uint64_t len, uint32_t prot, const kvma_hooks *hooks = nullptr) {
     return kvma_vm_protect(handle(), start, len, prot, hooks);
+  }
+
+  // Finds the address where `len` bytes would go; changes nothing. With `KVMA_RANDOMISED` in the
+  // flags of `search`, it follows from `search.random`.
+  Status find_gap(uint64_t len, const kvma_search &search, uint64_t &addr) const {
+    return kvma_vm_find_gap(handle(), len, &search, &addr);
+  }
+
+  // Moves mappings with their pages. `source` is `KVMA_SOURCE_UNMAP` or `KVMA_SOURCE_KEEP`.
+  Status relocate(uint64_t from, uint64_t len, uint64_t to, uint32_t source = KVMA_SOURCE_UNMAP,
+                  const kvma_hooks *hooks = nullptr, uint32_t merge = KVMA_MERGE_BOTH) {
+    return kvma_vm_relocate(handle(), from, len, to, source, merge, hooks);
+  }
+
+  // Moves mappings without their page-table entries.
+  Status remap(uint64_t from, uint64_t len, uint64_t to, const kvma_hooks *hooks = nullptr,
+               uint32_t merge = KVMA_MERGE_BOTH) {
+    return kvma_vm_remap(handle(), from, len, to, nullptr, nullptr, merge, hooks);
+  }
+
+  // Moves mappings as `remap` does, and gives each piece the attributes that `attrs` makes of those
+  // that it has. It is called several times, and must always answer the same for the same ones.
+  template <class Attrs>
+  Status remap_with(uint64_t from, uint64_t len, uint64_t to, Attrs &&attrs,
+                    const kvma_hooks *hooks = nullptr, uint32_t merge = KVMA_MERGE_BOTH) {
+    using Function = std::remove_reference_t<Attrs>;
+    return kvma_vm_remap(
+        handle(), from, len, to,
+        [](void *udata, const kvma_attrs *old) -> kvma_attrs {
+          return (*static_cast<Function *>(udata))(*old);
+        },
+        const_cast<void *>(static_cast<const void *>(&attrs)), merge, hooks);
   }
 
   // Copies the map in the place of what `child` holds. Its user data is forked.
@@ -182,6 +216,10 @@ inline Status Update::unmap(Vm &vm, uint64_t start, uint64_t len, uint64_t *byte
 
 inline Status Update::protect(Vm &vm, uint64_t start, uint64_t len, uint32_t prot) {
   return kvma_update_protect(handle(), vm.handle(), start, len, prot);
+}
+
+inline Status Update::remap(Vm &vm, uint64_t from, uint64_t len, uint64_t to, uint32_t merge) {
+  return kvma_update_remap(handle(), vm.handle(), from, len, to, nullptr, nullptr, merge);
 }
 
 class Linux;

@@ -1,4 +1,4 @@
-//! Where memory comes from: the caller's functions, or the C library's.
+//! The sources of memory: the caller's functions, or the C library's.
 
 use core::ffi::c_void;
 use core::mem::ManuallyDrop;

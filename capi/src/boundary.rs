@@ -14,8 +14,8 @@ pub(crate) fn ffi_call(body: impl FnOnce() -> Result<(), Failure>) -> kvma_statu
 
 /// Runs `body`; a panic in it is answered with `otherwise`.
 ///
-/// What a panic may leave half changed lies in a [`BusyCell`](crate::cell::BusyCell), which is
-/// broken from then on. That is why the closure may pass for unwind safe.
+/// Everything that a panic may leave half changed lies in a [`BusyCell`](crate::cell::BusyCell),
+/// which is broken from then on. That is why the closure may pass for unwind safe.
 #[cfg(feature = "std")]
 pub(crate) fn ffi_call_or<R>(otherwise: R, body: impl FnOnce() -> R) -> R {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)).unwrap_or(otherwise)

@@ -1,4 +1,4 @@
-//! What lies behind a handle: a value that answers `KVMA_BUSY` where Rust's references would
+//! The cell behind a handle: a value that answers `KVMA_BUSY` where Rust's references would
 //! conflict.
 
 use core::cell::UnsafeCell;
@@ -46,6 +46,29 @@ impl<T> BusyCell<T> {
         // SAFETY: `write` and `close` want the state to be `IDLE`, and it counts this reader until
         // `_reading` is dropped; so nobody changes the value or moves it away meanwhile.
         read(unsafe { &*self.value.get() })
+    }
+
+    /// Runs `look` on the value beside other readers, without being counted as one.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`read`](Self::read).
+    ///
+    /// # Safety
+    ///
+    /// Until `look` returns, nobody changes or closes the value: `look` calls nothing of the
+    /// caller's that could, and no other thread does.
+    pub(crate) unsafe fn peek<R>(
+        &self,
+        look: impl FnOnce(&T) -> Result<R, Failure>,
+    ) -> Result<R, Failure> {
+        let state = self.state.load(Ordering::Acquire);
+        if state < IDLE {
+            return Err(refusal(state));
+        }
+        // SAFETY: nobody is changing the value, or the state were `WRITING`, and it has not been
+        // closed; nobody begins to, by this function's contract.
+        look(unsafe { &*self.value.get() })
     }
 
     /// Runs `change` on the value, alone.

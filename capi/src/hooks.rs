@@ -4,8 +4,9 @@ use core::ffi::c_void;
 use core::mem::MaybeUninit;
 
 use engine::compat::WriteXorExec;
+use engine::guest::WatchWrites;
 use engine::hooks::{Advice, RemovedVma};
-use engine::{Attrs, Errno, Event, Hooks, NoHooks, Piece};
+use engine::{Attrs, Errno, Event, Hooks, NoHooks, Piece, VmRange};
 
 use crate::attrs::{AsPointer, KVMA_EXEC, kvma_attrs, kvma_piece, kvma_range};
 use crate::boundary::write_out;
@@ -120,6 +121,10 @@ pub struct kvma_hooks {
     /// Hears of a VMA, or a part of one, that was removed, after `flush_wait` and in the order of
     /// removal: its frames may be freed, its file notified. Then its user data is dropped.
     pub release: Option<unsafe extern "C" fn(udata: *mut c_void, removed: *const kvma_piece)>,
+    /// For `kvma_guest_fetch_dirty` alone: makes the next write to each page of `range` noticed.
+    /// Entries lose the right to write, or their dirty bits are cleared where the processor logs.
+    /// `flush_begin` follows.
+    pub watch_writes: Option<unsafe extern "C" fn(udata: *mut c_void, range: *const kvma_range)>,
     /// Passed to all of them.
     pub udata: *mut c_void,
     /// `true` to refuse, with `KVMA_WRITE_XOR_EXEC`, what lets code be written and run: a VMA that
@@ -286,5 +291,15 @@ impl<V: AsPointer> Hooks<V> for HookTable {
             unsafe { release(self.0.udata, &(&removed).into()) }
         }
         drop(removed);
+    }
+}
+
+impl WatchWrites for HookTable {
+    fn watch_writes(&mut self, pages: VmRange) {
+        if let Some(watch_writes) = self.0.watch_writes {
+            // SAFETY: the table's documentation promises this call before dirty pages are copied,
+            // with a range that lives for the call.
+            unsafe { watch_writes(self.0.udata, &pages.into()) }
+        }
     }
 }

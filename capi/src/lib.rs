@@ -35,7 +35,7 @@
 //! - `boundary`, `attrs`
 //! - `user_data`, `walk`, `stored_update`, `proc_maps`, `hooks`
 //! - `request`
-//! - `vm`, `linux`, `libmmap`
+//! - `vm`, `linux`, `guest`, `libmmap`
 #![cfg_attr(not(feature = "std"), no_std)]
 // The types and their names are C's, and nobody prints them.
 #![allow(missing_debug_implementations, non_camel_case_types)]
@@ -47,6 +47,7 @@ pub mod alloc;
 pub mod attrs;
 mod boundary;
 mod cell;
+pub mod guest;
 pub mod hooks;
 #[cfg(feature = "std")]
 pub mod libmmap;

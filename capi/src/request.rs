@@ -1,4 +1,4 @@
-//! What is to be mapped, and where.
+//! Requests: the pages to be mapped, and their place.
 
 use core::ffi::c_void;
 
@@ -12,12 +12,15 @@ use crate::user_data::{UserData, kvma_data_ops};
 pub const KVMA_TOP_DOWN: u32 = 1;
 /// `hint` counts.
 pub const KVMA_HINTED: u32 = 2;
+/// A random free range is taken, which follows from `random`: every start that fits is as likely as
+/// every other.
+pub const KVMA_RANDOMISED: u32 = 4;
 
 /// Conditions on a free range, in bytes. All zero: the lowest free range anywhere.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct kvma_search {
-    /// `KVMA_TOP_DOWN` and `KVMA_HINTED`, or 0.
+    /// `KVMA_TOP_DOWN`, `KVMA_HINTED` and `KVMA_RANDOMISED`, or 0.
     pub flags: u32,
     /// The lowest address that may be used.
     pub first: u64,
@@ -32,6 +35,9 @@ pub struct kvma_search {
     pub hint: u64,
     /// The number of bytes that stay free on both sides.
     pub guard: u64,
+    /// With `KVMA_RANDOMISED`: another number for each search, from a source that programs cannot
+    /// predict.
+    pub random: u64,
 }
 
 impl kvma_search {
@@ -39,7 +45,7 @@ impl kvma_search {
     ///
     /// `Argument` for unknown flags.
     pub(crate) fn to_search(self) -> Result<Search, Failure> {
-        if self.flags & !(KVMA_TOP_DOWN | KVMA_HINTED) != 0 {
+        if self.flags & !(KVMA_TOP_DOWN | KVMA_HINTED | KVMA_RANDOMISED) != 0 {
             return Err(Failure::Argument);
         }
         let last = if self.last == 0 { u64::MAX } else { self.last };
@@ -53,6 +59,9 @@ impl kvma_search {
         }
         if self.flags & KVMA_HINTED != 0 {
             search = search.hint(self.hint);
+        }
+        if self.flags & KVMA_RANDOMISED != 0 {
+            search = search.random(self.random);
         }
         Ok(search)
     }

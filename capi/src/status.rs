@@ -1,4 +1,4 @@
-//! What calls answer.
+//! The answers of calls.
 
 use core::ffi::{CStr, c_char};
 
@@ -58,6 +58,22 @@ pub const KVMA_BAD_ARGUMENT: i32 = 21;
 pub const KVMA_STOPPED: i32 = 22;
 /// This library has a bug. The handle cannot be used or freed from here on.
 pub const KVMA_INTERNAL: i32 = 23;
+/// Another memory slot lies in the range.
+pub const KVMA_SLOT_IN_THE_WAY: i32 = 24;
+/// The memory behind the slot is the hypervisor's.
+pub const KVMA_HOST_MEMORY: i32 = 25;
+/// A slot shows the memory that is to be kept from the guest.
+pub const KVMA_SLOT_SHOWS_IT: i32 = 26;
+/// The slot's number is taken, or there is none left.
+pub const KVMA_SLOT_NUMBER_TAKEN: i32 = 27;
+/// There is no slot with this number.
+pub const KVMA_NO_SLOT: i32 = 28;
+/// The range is not all of a slot, or leaves it.
+pub const KVMA_SLOT_NOT_WHOLE: i32 = 29;
+/// A part of the range is not in the state that the operation begins with.
+pub const KVMA_WRONG_STATE: i32 = 30;
+/// Too many slots would show the same memory.
+pub const KVMA_TOO_MANY_ALIASES: i32 = 31;
 
 /// Why a call failed: what the engine or the kernel says, or what only this boundary knows.
 #[derive(Clone, Copy)]
@@ -70,6 +86,8 @@ pub(crate) enum Failure {
     Argument,
     Stopped,
     Internal,
+    /// A guest refused, for a reason that has a status of its own.
+    Guest(kvma_status),
 }
 
 impl From<Error> for Failure {
@@ -99,6 +117,7 @@ impl Failure {
             Self::Argument => KVMA_BAD_ARGUMENT,
             Self::Stopped => KVMA_STOPPED,
             Self::Internal => KVMA_INTERNAL,
+            Self::Guest(status) => status,
         }
     }
 }
@@ -157,6 +176,14 @@ pub extern "C" fn kvma_strerror(status: kvma_status) -> *const c_char {
         KVMA_BAD_ARGUMENT => c"bad argument",
         KVMA_STOPPED => c"stopped by a callback",
         KVMA_INTERNAL => c"internal error",
+        KVMA_SLOT_IN_THE_WAY => c"another memory slot is in the way",
+        KVMA_HOST_MEMORY => c"the memory is the hypervisor's",
+        KVMA_SLOT_SHOWS_IT => c"a memory slot shows the memory",
+        KVMA_SLOT_NUMBER_TAKEN => c"the slot's number is taken",
+        KVMA_NO_SLOT => c"no such memory slot",
+        KVMA_SLOT_NOT_WHOLE => c"the range is not all of a slot",
+        KVMA_WRONG_STATE => c"a part of the slot is in another state",
+        KVMA_TOO_MANY_ALIASES => c"too many slots show the same memory",
         i32::MIN..0 => c"refused by the kernel",
         _ => c"unknown status",
     };
@@ -168,20 +195,24 @@ pub extern "C" fn kvma_strerror(status: kvma_status) -> *const c_char {
 /// for `KVMA_OK`.
 #[unsafe(no_mangle)]
 pub extern "C" fn kvma_errno(status: kvma_status) -> i32 {
+    const ENOENT: i32 = 2;
     const ENOMEM: i32 = 12;
     const EACCES: i32 = 13;
     const EFAULT: i32 = 14;
     const EBUSY: i32 = 16;
     const EEXIST: i32 = 17;
     const EINVAL: i32 = 22;
+    const ENOSPC: i32 = 28;
     const ECANCELED: i32 = 125;
     match status {
         KVMA_OK => 0,
         KVMA_OUT_OF_MEMORY | KVMA_NO_SPACE | KVMA_NOT_MAPPED => ENOMEM,
-        KVMA_WRITE_XOR_EXEC => EACCES,
+        KVMA_WRITE_XOR_EXEC | KVMA_HOST_MEMORY => EACCES,
         KVMA_NULL_POINTER => EFAULT,
-        KVMA_BUSY | KVMA_CLAIMED | KVMA_CLAIM_LOST | KVMA_NOT_EMPTY => EBUSY,
-        KVMA_OVERLAP => EEXIST,
+        KVMA_BUSY | KVMA_CLAIMED | KVMA_CLAIM_LOST | KVMA_NOT_EMPTY | KVMA_SLOT_SHOWS_IT => EBUSY,
+        KVMA_OVERLAP | KVMA_SLOT_IN_THE_WAY | KVMA_SLOT_NUMBER_TAKEN => EEXIST,
+        KVMA_NO_SLOT => ENOENT,
+        KVMA_TOO_MANY_ALIASES => ENOSPC,
         KVMA_STOPPED => ECANCELED,
         i32::MIN..0 => status.saturating_neg(),
         _ => EINVAL,

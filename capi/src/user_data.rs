@@ -1,6 +1,7 @@
 //! The kernel's data in each VMA: a pointer, and what becomes of it.
 
 use core::ffi::c_void;
+use core::ptr;
 
 use engine::{VmRange, VmaData};
 
@@ -138,6 +139,17 @@ impl UserData {
         Self { pointer, ops, taken: true }
     }
 
+    /// Returns `true` if data of these functions is the map's only once it is told so. Where
+    /// nothing is called for the data, it does not matter whose it is.
+    pub(crate) fn has_to_be_taken(ops: *const kvma_data_ops) -> bool {
+        !ptr::eq(ops, &raw const PLAIN.0)
+    }
+
+    /// Returns `true` if the map was made without functions for its data.
+    fn is_plain(&self) -> bool {
+        !Self::has_to_be_taken(self.ops)
+    }
+
     /// Makes the pointer the map's.
     pub(crate) fn take(&mut self) {
         self.taken = true;
@@ -177,6 +189,9 @@ impl VmaData for UserData {
     }
 
     fn can_merge(&self, range: VmRange, right: &Self, right_range: VmRange) -> bool {
+        if self.is_plain() {
+            return self.ops == right.ops && self.pointer == right.pointer;
+        }
         let ops = self.ops();
         let Some(can_merge) = ops.can_merge else {
             return self.ops == right.ops && self.pointer == right.pointer;
@@ -226,6 +241,9 @@ impl VmaData for UserData {
 
 impl Drop for UserData {
     fn drop(&mut self) {
+        if self.is_plain() {
+            return;
+        }
         let ops = self.ops();
         if let Some(drop) = ops.drop.filter(|_| self.taken) {
             // SAFETY: the map had taken the pointer, and no VMA has it any more, which is when the

@@ -1,4 +1,4 @@
-//! What is left of an iteration over a range.
+//! The rest of an iteration over a range.
 
 use core::mem::MaybeUninit;
 

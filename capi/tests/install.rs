@@ -1,5 +1,5 @@
-//! `make install`, and the examples that build against what it installs: with pkg-config, with CMake
-//! and with Meson.
+//! `make install`, and the examples that build against what it installs: with pkg-config, with
+//! CMake and with Meson.
 //!
 //! Programs that are missing are unpacked below the build directory, from Debian's packages or from
 //! Python's; nothing is installed. Where they cannot be had, the test says so.
@@ -8,6 +8,7 @@ mod cc;
 
 use std::collections::BTreeSet;
 use std::io::{Write, stderr};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -269,4 +270,22 @@ fn programs_build_with_meson() {
     meson(&["setup", "build"]);
     meson(&["compile", "-C", "build"]);
     run_all(&dir.join("build"), &["first", "first-cpp"]);
+    // Without an installed kvma, as a subproject.
+    fs::create_dir(dir.join("subprojects")).expect("a directory");
+    let repository = cc::root().parent().expect("the repository").canonicalize().expect("a path");
+    symlink(repository, dir.join("subprojects/kvma")).expect("a link");
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("capi-install");
+    let target = format!("-Dkvma:cargo_target_dir={}", target.display());
+    let with_cargo =
+        |args: &[&str]| meson(&[args, &["--wrap-mode=forcefallback", &target]].concat());
+    with_cargo(&["setup", "as-subproject"]);
+    meson(&["compile", "-C", "as-subproject"]);
+    run_all(&dir.join("as-subproject"), &["first", "first-cpp"]);
+}
+
+#[test]
+fn meson_build_has_the_version_of_the_crate() {
+    let file = fs::read_to_string(cc::root().join("../meson.build")).expect("meson.build");
+    let version = format!("version : '{}'", env!("CARGO_PKG_VERSION"));
+    assert!(file.contains(&version), "meson.build does not say {version}");
 }

@@ -68,11 +68,29 @@ program!(
         splits_and_merges_by_hand,
         huge_pages_refuse_to_be_split,
         relocates,
+        remaps_over_itself,
         forks_and_restores,
         reserves_commits_and_locks,
         adopts,
         the_library_has_the_version_of_the_header,
         statuses_have_words,
+    ]
+);
+
+program!(
+    guest,
+    "c/guest.c",
+    &[],
+    [
+        slots_come_and_go_whole,
+        faults_are_answered,
+        blocks_are_as_large_as_can_be,
+        parts_of_slots_change,
+        a_bar_moves_over_itself,
+        the_host_finds_who_shows_its_memory,
+        dirty_pages_are_taken_in_chunks,
+        walks_see_every_region_and_slot,
+        refusals_of_hooks_and_wrong_input_change_nothing,
     ]
 );
 
@@ -150,6 +168,9 @@ program!(
         a_failure_leaves_an_empty_handle,
         statuses_have_words,
         maps_are_changed_and_walked,
+        mappings_move_with_and_without_their_pages,
+        moved_mappings_may_get_other_attributes,
+        random_places_follow_from_their_numbers,
         an_update_ends_with_its_object,
         a_map_that_is_in_use_is_not_freed,
         processes_call_and_fork,
@@ -195,6 +216,7 @@ program!(
     "c/peers_mm.c",
     &["-Wl,--wrap=aligned_alloc"],
     [
+        the_marked_state_comes_back,
         without_memory_nothing_changes,
         files_may_be_pointers,
         without_a_file_there_is_no_offset_to_advance,
@@ -238,6 +260,9 @@ program!(
         spaces_are_values,
         all_of_prot_and_flags_is_kept,
         placement_is_first_fit_from_the_bottom,
+        neighbours_that_become_equal_are_one_region,
+        aslr_places_at_random,
+        aslr_in_c_places_all_that_fits,
         a_failed_allocation_loses_nothing,
         many_threads_may_look_at_once,
     ]

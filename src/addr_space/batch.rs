@@ -9,6 +9,7 @@
 
 use super::{AddrSpace, HasVmMap};
 use crate::hooks::Hooks;
+use crate::pending_flush::FlushSlot;
 use crate::range::{PageRange, VmRange};
 use crate::sync::RawLock;
 use crate::update::Update;
@@ -41,15 +42,21 @@ impl<M: HasVmMap, L: RawLock> AddrSpace<M, L> {
         hooks: &mut H,
         mut batch: impl FnMut(&mut M, &mut Update<'_, M::Data, M::Alloc, H>) -> Result<Progress, E>,
     ) -> Result<(), E> {
-        let mut update = self.new_update(hooks);
-        loop {
+        let slot = FlushSlot::new(&self.pending_flushes);
+        let mut update = self.new_update(&slot, hooks);
+        let result = loop {
             let _ = update.preallocate(nodes);
-            let progress = batch(&mut self.lock_for_change(), &mut update)?;
-            if progress == Progress::Done {
-                return Ok(());
+            // Not in the `match`, which would keep the lock.
+            let progress = batch(&mut self.lock_for_change(), &mut update);
+            match progress {
+                Ok(Progress::More) => update.finish_batch(nodes),
+                Ok(Progress::Done) => break Ok(()),
+                Err(error) => break Err(error),
             }
-            update.finish_batch(nodes);
-        }
+        };
+        update.finish();
+        slot.end_if_forgotten(|| hooks.flush_wait());
+        result
     }
 
     /// Runs `step` over the VMAs in `len` bytes from `start`, in batches: each call is given, under
@@ -64,6 +71,24 @@ impl<M: HasVmMap, L: RawLock> AddrSpace<M, L> {
     ///
     /// The first error of `step` ends it; the batches before stay done. Check what can be checked
     /// beforehand, with [`inspect`](Self::inspect) or in the first step.
+    ///
+    /// ```
+    /// # use kvma::{Vma, VmaFlags};
+    /// # use kvma::{AddrSpace, Attrs, Error, FixedPool, MapRequest, NoHooks, PageSize, Placement};
+    /// # use kvma::{Prot, VmMap, VmaNode};
+    /// # let nodes = FixedPool::<VmaNode, 16>::new();
+    /// # let space = AddrSpace::new(VmMap::new(0x1000..=0xf_ffff, PageSize::SIZE_4K, &nodes)?);
+    /// # let four = MapRequest::new(Placement::Fixed(0x4000), 0x4000, Attrs::new(Prot::RW));
+    /// # space.map(four, &mut NoHooks)?;
+    /// // mlockall(2), in as many holds of the lock as it takes.
+    /// space.in_batches(0x1000, 0xf_f000, 3, &mut NoHooks, |map, range, update| {
+    ///     let len = range.len().ok_or(Error::OutOfRange)?;
+    ///     map.update_attrs(range.start(), len, |vma| vma.attrs().locked(), update)
+    /// })?;
+    /// let is_locked = |vma: Vma<'_, ()>| vma.attrs().flags().contains(VmaFlags::LOCKED);
+    /// assert!(space.inspect(|map| map.iter().all(is_locked)));
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn in_batches<H: Hooks<M::Data> + ?Sized>(
         &self,
         start: u64,
@@ -83,8 +108,8 @@ impl<M: HasVmMap, L: RawLock> AddrSpace<M, L> {
         }
         self.run_batches(nodes, hooks, |map, update| {
             let batch = map.vm_map().first_batch(rest, MAX_VMAS_PER_LOCK_HOLD);
-            let page = map.vm_map().page_size();
-            step(map, VmRange::from_pages(batch, page), update)?;
+            let page_size = map.vm_map().page_size();
+            step(map, VmRange::from_pages(batch, page_size), update)?;
             rest = PageRange::new(batch.end, rest.end);
             Ok(Progress::with_rest(rest))
         })

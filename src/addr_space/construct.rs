@@ -1,6 +1,7 @@
 //! Putting a map behind a lock.
 
 use super::{AddrSpace, HasVmMap};
+use crate::invalidated::InvalidatedParts;
 use crate::pending_flush::PendingFlushes;
 use crate::sync::{Locked, RawLock, Ticket};
 use crate::tree::Published;
@@ -19,6 +20,7 @@ impl<M: HasVmMap, L: RawLock> AddrSpace<M, L> {
         let published = Published::new(inner.alloc().clone(), inner.page_size());
         published.publish(inner.tree(), inner.alloc(), inner.page_size());
         let pending_flushes = PendingFlushes::new();
-        Self { published, pending_flushes, inner: Locked::new(map, lock) }
+        let invalidated = InvalidatedParts::new();
+        Self { published, pending_flushes, invalidated, inner: Locked::new(map, lock) }
     }
 }

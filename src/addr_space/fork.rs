@@ -27,6 +27,24 @@ where
     ///
     /// Those of [`VmMap::fork_live`]; the child's VMAs are dropped after unlock.
     /// [`Error::Reentrant`].
+    ///
+    /// ```
+    /// # use kvma::{AddrSpace, Attrs, Error, FixedPool, MapRequest, NoHooks, PageSize, Placement};
+    /// # use kvma::{Prot, VmMap, VmaNode};
+    /// # let nodes = FixedPool::<VmaNode, 16>::new();
+    /// # let space = AddrSpace::new(VmMap::new(0x1000..=0xf_ffff, PageSize::SIZE_4K, &nodes)?);
+    /// # let four = MapRequest::new(Placement::Fixed(0x4000), 0x4000, Attrs::new(Prot::RW));
+    /// # space.map(four, &mut NoHooks)?;
+    /// // fork(2). The closure is where the pages of a VMA become read-only in both page tables.
+    /// let mut shared = 0;
+    /// let child = space.fork(&nodes, &mut NoHooks, |_hooks, vma| {
+    ///     shared += vma.page_count();
+    ///     Ok(Some((vma.attrs(), *vma.data())))
+    /// })?;
+    /// let child = AddrSpace::new(child);
+    /// assert_eq!((shared, child.len()), (4, 1));
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn fork<H: Hooks<V> + ?Sized>(
         &self,
         alloc: A,

@@ -4,7 +4,7 @@ use super::{AddrSpace, HasVmMap};
 use crate::flags::Prot;
 use crate::node::ReadSide;
 use crate::node::pinned_data::PinnedData;
-use crate::range::{PageSize, VmRange};
+use crate::range::{PageRange, PageSize, VmRange};
 use crate::sync::{RawLock, pause};
 use crate::tree::{Busy, Hit, Token};
 use crate::vma::{Attrs, VmaData, VmaNode};
@@ -39,8 +39,8 @@ pub struct VmaSnapshot {
 
 impl VmaSnapshot {
     #[inline(always)]
-    fn new<V: VmaData, G>(hit: Hit<'_, VmaNode<V>, G>, page: PageSize) -> Self {
-        let range = VmRange::from_pages(hit.range, page);
+    pub(super) fn new<V: VmaData, G>(hit: Hit<'_, VmaNode<V>, G>, page_size: PageSize) -> Self {
+        let range = VmRange::from_pages(hit.range, page_size);
         Self { range, attrs: hit.seen.attrs(), key: hit.key.get(), token: hit.token }
     }
 
@@ -57,8 +57,8 @@ impl VmaSnapshot {
     /// Returns the attributes of the part that begins with the page of `addr`, which lies in the
     /// VMA: the backing's offset is that of the page.
     pub fn attrs_at(&self, addr: u64) -> Attrs {
-        let page = self.range.page_size();
-        self.attrs.advance(page.round_down(addr).saturating_sub(self.range.start()))
+        let page_size = self.range.page_size();
+        self.attrs.advance(page_size.round_down(addr).saturating_sub(self.range.start()))
     }
 
     /// Returns the protection.
@@ -100,8 +100,8 @@ where
     /// lookup that finds a VMA is disturbed by changes of that VMA and of its place in the tree;
     /// one that finds none is disturbed by any change. With an allocator that is not
     /// [type-stable](crate::NodeAlloc::TYPE_STABLE), every lookup is while a change is under way.
-    /// So it must not be called where the lock may not be taken: [`try_lookup`](Self::try_lookup)
-    /// is for those places. Claims count as gaps.
+    /// So it must not be called where the lock may not be taken, as in an interrupt handler or a
+    /// hook: [`try_lookup`](Self::try_lookup) is for those places. Claims count as gaps.
     ///
     /// The answer was right at some time during the call. A page fault makes sure with
     /// [`still_valid`](Self::still_valid) that it still is.
@@ -117,6 +117,23 @@ where
     /// # Errors
     ///
     /// [`Busy`] when changes were always in the way.
+    ///
+    /// ```
+    /// use kvma::addr_space::Busy;
+    /// # use kvma::{AddrSpace, Attrs, Error, FixedPool, MapRequest, NoHooks, PageSize, Placement};
+    /// # use kvma::{Prot, VmMap, VmaNode};
+    /// # let nodes = FixedPool::<VmaNode, 16>::new();
+    /// # let space = AddrSpace::new(VmMap::new(0x1000..=0xf_ffff, PageSize::SIZE_4K, &nodes)?);
+    /// # let four = MapRequest::new(Placement::Fixed(0x4000), 0x4000, Attrs::new(Prot::RW));
+    /// # space.map(four, &mut NoHooks)?;
+    /// // In a handler of interrupts that must not wait.
+    /// match space.try_lookup(0x4123) {
+    ///     Ok(Some(vma)) => assert_eq!(vma.prot(), Prot::RW),
+    ///     Ok(None) => panic!("nothing is mapped there"),
+    ///     Err(Busy) => {} // return: the instruction runs again
+    /// }
+    /// # Ok::<(), Error>(())
+    /// ```
     #[inline]
     pub fn try_lookup(&self, addr: u64) -> Result<Option<VmaSnapshot>, Busy> {
         self.try_look_up(addr, &(), VmaSnapshot::new)
@@ -125,15 +142,65 @@ where
     /// Returns `true` if the VMA that `token` was made for has not changed since, in any way:
     /// neither its range, nor its attributes, nor its key, nor, by
     /// [`VmMap::invalidate`](crate::VmMap::invalidate), its page tables. Changes elsewhere do not
-    /// matter. O(1) with a type-stable allocator, else O(log n); without the lock.
+    /// matter, nor does [advice](crate::VmMap::advise) that drops other pages of the VMA than that
+    /// which was looked up, unless there was much of it meanwhile. O(1) with a type-stable
+    /// allocator, else O(log n); without the lock.
     ///
     /// The answer holds only while the caller holds the lock under which the hooks edit the page
     /// table: then the hooks of the next change will see what the caller writes.
     ///
     /// Returns `false` for tokens of other spaces, and for [dead](Token::is_dead) ones.
+    ///
+    /// ```
+    /// # use kvma::{AddrSpace, Attrs, Error, FixedPool, MapRequest, NoHooks, PageSize, Placement};
+    /// # use kvma::{Prot, VmMap, VmaNode};
+    /// # let nodes = FixedPool::<VmaNode, 16>::new();
+    /// # let space = AddrSpace::new(VmMap::new(0x1000..=0xf_ffff, PageSize::SIZE_4K, &nodes)?);
+    /// # let four = MapRequest::new(Placement::Fixed(0x4000), 0x4000, Attrs::new(Prot::RW));
+    /// # space.map(four, &mut NoHooks)?;
+    /// let token = *space.lookup(0x4123).expect("it is mapped").token();
+    /// assert!(space.still_valid(&token));
+    /// space.protect(0x4000, 0x1000, Prot::READ, &mut NoHooks)?;
+    /// assert!(!space.still_valid(&token)); // look again, and write no entry
+    /// # Ok::<(), Error>(())
+    /// ```
     #[inline]
     pub fn still_valid(&self, token: &Token) -> bool {
-        self.published.is_current(token)
+        self.published.is_current(token, |now| token.is_spared(&self.invalidated, now))
+    }
+
+    /// Returns `true` if `token` is [`still_valid`](Self::still_valid) for all pages that share a
+    /// byte with `len` bytes from `start`, which lie in the VMA, and no flush is pending at any of
+    /// them: for a handler that maps more than the page which was looked up. O(1) with a
+    /// type-stable allocator, else O(log n); without the lock.
+    ///
+    /// The answer holds as long as that of [`still_valid`](Self::still_valid).
+    ///
+    /// ```
+    /// use kvma::hooks::Advice;
+    /// # use kvma::{AddrSpace, Attrs, FixedPool, MapRequest, NoHooks, PageSize, Placement, Prot};
+    /// # use kvma::{VmMap, VmaNode};
+    /// # let nodes = FixedPool::<VmaNode, 16>::new();
+    /// # let space = AddrSpace::new(VmMap::new(0x1000..=0xf_ffff, PageSize::SIZE_4K, &nodes)?);
+    /// # let request = MapRequest::new(Placement::Fixed(0x4000), 0x8000, Attrs::new(Prot::RW));
+    /// # space.map(request, &mut NoHooks)?;
+    /// let token = *space.lookup(0x4000).expect("something is mapped there").token();
+    /// assert!(space.still_valid_for(&token, 0x4000, 0x4000));
+    /// // The contents of another page are dropped.
+    /// space.advise(0x6000, 0x1000, Advice::DontNeed, &mut NoHooks)?;
+    /// assert!(space.still_valid(&token));
+    /// assert!(!space.still_valid_for(&token, 0x4000, 0x4000));
+    /// # Ok::<(), kvma::Error>(())
+    /// ```
+    pub fn still_valid_for(&self, token: &Token, start: u64, len: u64) -> bool {
+        let page_size = self.published.page_size();
+        let last = start.saturating_add(len.saturating_sub(1));
+        let pages = PageRange::new(page_size.page(start), page_size.page(last).saturating_add(1));
+        self.still_valid(token)
+            && self
+                .published
+                .is_current(token, |now| token.are_spared(&self.invalidated, now, pages))
+            && !self.pending_flushes.is_pending_in(pages)
     }
 
     /// Looks up, and returns what `make` makes of the VMA. What is found says that `guard`
@@ -174,8 +241,9 @@ where
         guard: &'g G,
         make: impl Make<'g, M, G, R>,
     ) -> Result<Option<R>, Busy> {
-        let page = self.published.page_size();
-        self.published.walk(&self.pending_flushes, page.page(addr), guard, |hit| make(hit, page))
+        let page_size = self.published.page_size();
+        self.published
+            .walk(&self.pending_flushes, page_size.page(addr), guard, |hit| make(hit, page_size))
     }
 
     #[cold]
@@ -221,10 +289,10 @@ where
     ) -> Option<R> {
         let map = map.vm_map();
         self.published.publish(map.tree(), map.alloc(), map.page_size());
-        let page = map.page_size();
+        let page_size = map.page_size();
         self.published
-            .look(map.tree(), &self.pending_flushes, page.page(addr), guard)
-            .map(|hit| make(hit, page))
+            .look(map.tree(), &self.pending_flushes, page_size.page(addr), guard)
+            .map(|hit| make(hit, page_size))
     }
 }
 

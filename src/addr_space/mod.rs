@@ -101,16 +101,18 @@
 // made most.
 mod construct;
 mod lookup;
+mod lookup_hint;
 mod operations;
 
 mod batch;
 mod claim;
 mod fork;
-mod pair;
+mod transfer;
 mod unmap;
+mod update_both;
 
-use core::fmt;
 use core::ops::{Deref, DerefMut};
+use core::{fmt, ptr};
 
 pub use self::batch::MAX_VMAS_PER_LOCK_HOLD;
 #[cfg(feature = "linux")]
@@ -119,16 +121,18 @@ pub use self::claim::Claim;
 #[cfg(any(feature = "linux", feature = "compat"))]
 pub(crate) use self::fork::retry_with_nodes;
 pub use self::lookup::VmaSnapshot;
+pub use self::lookup_hint::LookupHint;
 use crate::error::Error;
 use crate::hooks::Hooks;
+use crate::invalidated::InvalidatedParts;
 use crate::node::NodeAlloc;
-use crate::pending_flush::PendingFlushes;
+use crate::pending_flush::{FlushSlot, PendingFlushes};
 pub(crate) use crate::split_merge::NODES_PER_OPERATION;
 use crate::sync::{Guard, Locked, RawLock, Ticket};
 use crate::tree::Published;
 pub use crate::tree::{Busy, Token};
 pub use crate::update::Owing;
-use crate::update::{Owed, Update};
+use crate::update::{Owed, Readers, Update};
 use crate::vm_map::VmMap;
 use crate::vma::{VmaData, VmaNode};
 
@@ -184,8 +188,12 @@ pub trait HasVmMap {
     /// The handle of the node allocator.
     type Alloc: NodeAlloc<VmaNode<Self::Data>> + Clone;
 
-    /// Returns the map: always the same one. If it is exchanged for one of another allocator,
-    /// changes return [`Error::ForeignNodes`] and lookups take the lock.
+    /// Returns the map: always the same field. If the map in it is exchanged for one of another
+    /// allocator, changes return [`Error::ForeignNodes`] and lookups take the lock.
+    ///
+    /// It lies in the struct best. Behind a pointer, such as a `Box`, it could be exchanged
+    /// unnoticed, so every change is in the way of lookups then, as with an allocator that is not
+    /// [type-stable](crate::NodeAlloc::TYPE_STABLE), and no token is valid until it ends.
     fn vm_map(&self) -> &VmMap<Self::Data, Self::Alloc>;
 }
 
@@ -221,22 +229,67 @@ pub struct AddrSpace<M: HasVmMap, L: RawLock = Ticket> {
     published: Published<VmaNode<M::Data>, M::Alloc>,
     /// Atomics: taken under the lock, given up after the flush without it.
     pending_flushes: PendingFlushes,
+    /// Atomics, stored under the lock.
+    invalidated: InvalidatedParts,
     /// The map is protected by the lock in here.
     inner: Locked<M, L>,
 }
 
 /// An address space over a [`PoolVmMap`](crate::vm_map::PoolVmMap).
+///
+/// ```
+/// use kvma::addr_space::PoolAddrSpace;
+/// use kvma::{AddrSpace, Error, FixedPool, PageSize, VmMap, VmaNode};
+///
+/// static NODES: FixedPool<VmaNode, 64> = FixedPool::new();
+///
+/// /// What a kernel keeps of a process.
+/// struct Process {
+///     memory: PoolAddrSpace<64>,
+/// }
+///
+/// let map = VmMap::new(0x1000..=0x7fff_ffff_efff, PageSize::SIZE_4K, &NODES)?;
+/// let process = Process { memory: AddrSpace::new(map) };
+/// assert!(process.memory.lookup(0x5000).is_none());
+/// # Ok::<(), Error>(())
+/// ```
 pub type PoolAddrSpace<const N: usize, V = (), L = Ticket> =
     AddrSpace<crate::vm_map::PoolVmMap<N, V>, L>;
 
 /// An address space over a [`HeapVmMap`](crate::vm_map::HeapVmMap).
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use kvma::addr_space::HeapAddrSpace;
+/// use kvma::{AddrSpace, BoxAlloc, Error, PageSize, VmMap};
+///
+/// let map = VmMap::new(0x1000..=0xf_ffff, PageSize::SIZE_4K, Arc::new(BoxAlloc::new()))?;
+/// let space: HeapAddrSpace = AddrSpace::new(map);
+/// std::thread::scope(|scope| {
+///     scope.spawn(|| assert!(space.lookup(0x5000).is_none()));
+/// });
+/// # Ok::<(), Error>(())
+/// ```
 #[cfg(any(feature = "alloc", loom))]
 pub type HeapAddrSpace<V = (), L = Ticket> = AddrSpace<crate::vm_map::HeapVmMap<V>, L>;
 
 impl<M: HasVmMap, L: RawLock> AddrSpace<M, L> {
     /// Runs `look` under the lock. Must not be called where the lock is held, and `look` must not
-    /// call back into this space: it would hang (or panic, in debug builds, if the lock knows its
-    /// holder).
+    /// call back into this space: it would hang (or panic, if the lock knows its holder).
+    ///
+    /// ```
+    /// # use kvma::{AddrSpace, Attrs, Error, FixedPool, MapRequest, NoHooks, PageSize, Placement};
+    /// # use kvma::{Prot, VmMap, VmaNode};
+    /// # let nodes = FixedPool::<VmaNode, 16>::new();
+    /// # let space = AddrSpace::new(VmMap::new(0x1000..=0xf_ffff, PageSize::SIZE_4K, &nodes)?);
+    /// # let four = MapRequest::new(Placement::Fixed(0x4000), 0x4000, Attrs::new(Prot::RW));
+    /// # space.map(four, &mut NoHooks)?;
+    /// // `ulimit`, `ps`, /proc/PID/maps: whatever looks at all of it.
+    /// let (bytes, text) = space.inspect(|map| (map.mapped_bytes(), map.to_string()));
+    /// assert_eq!((bytes, text.lines().count()), (0x4000, 1));
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn inspect<R>(&self, look: impl FnOnce(&M) -> R) -> R {
         look(&self.inner.lock())
     }
@@ -247,20 +300,39 @@ impl<M: HasVmMap, L: RawLock> AddrSpace<M, L> {
     ///
     /// `change` may exchange the map for another one (`mem::swap`): until the lock is released,
     /// lookups without it see VMAs of the former map that have not changed since, and nothing else.
+    /// VMAs that the other map brings along have valid tokens from then on, even while the flush of
+    /// an earlier change is pending at their addresses: exchange maps when none is.
     ///
     /// Must not be called where the lock is held, and `change` must not call back into this space:
     /// see [`inspect`](Self::inspect).
+    ///
+    /// ```
+    /// # use kvma::{AddrSpace, Attrs, Error, FixedPool, MapRequest, NoHooks, PageSize, Placement};
+    /// # use kvma::{Prot, VmMap, VmaNode};
+    /// # let nodes = FixedPool::<VmaNode, 16>::new();
+    /// # let space = AddrSpace::new(VmMap::new(0x1000..=0xf_ffff, PageSize::SIZE_4K, &nodes)?);
+    /// // Two mappings, which others see both or not at all, and one flush at the end.
+    /// let at = |addr, prot| MapRequest::new(Placement::Fixed(addr), 0x1000, Attrs::new(prot));
+    /// space.update(6, &mut NoHooks, |map, update| {
+    ///     map.map(at(0x4000, Prot::RX), update)?;
+    ///     map.map(at(0x5000, Prot::RW), update)
+    /// })?;
+    /// assert_eq!(space.len(), 2);
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn update<H: Hooks<M::Data> + ?Sized, R>(
         &self,
         nodes: usize,
         hooks: &mut H,
         change: impl FnOnce(&mut M, &mut Update<'_, M::Data, M::Alloc, H>) -> R,
     ) -> R {
-        let mut update = self.new_update(hooks);
+        let slot = FlushSlot::new(&self.pending_flushes);
+        let mut update = self.new_update(&slot, hooks);
         // An operation that needs fewer nodes than there are succeeds; the map counts its need.
         let _ = update.preallocate(nodes);
         let result = change(&mut self.lock_for_change(), &mut update);
         update.finish();
+        slot.end_if_forgotten(|| hooks.flush_wait());
         result
     }
 
@@ -275,7 +347,8 @@ impl<M: HasVmMap, L: RawLock> AddrSpace<M, L> {
         change: impl FnOnce(&mut M, &mut Owing<'_, M::Data, M::Alloc>) -> R,
     ) -> R {
         let owed = Owed::new(self.published.alloc().clone(), self.published.page_size());
-        let mut owing = Owing { owed, flushes: &self.pending_flushes };
+        let slot = FlushSlot::new(&self.pending_flushes);
+        let mut owing = Owing { owed, readers: self.readers(&slot) };
         let _ = owing.owed.nodes.free.fill(nodes);
         let result = change(&mut self.lock_for_change(), &mut owing);
         owing.end_flush(wait);
@@ -294,13 +367,19 @@ impl<M: HasVmMap, L: RawLock> AddrSpace<M, L> {
         self.inner.into_inner()
     }
 
-    /// Returns an update whose flush readers hear of.
+    /// Returns an update whose flush readers hear of by way of `slot`.
     pub(crate) fn new_update<'h, H: Hooks<M::Data> + ?Sized>(
         &'h self,
+        slot: &'h FlushSlot<'h>,
         hooks: &'h mut H,
     ) -> Update<'h, M::Data, M::Alloc, H> {
-        let (alloc, page) = (self.published.alloc().clone(), self.published.page_size());
-        Update::new(alloc, page, hooks, Some(&self.pending_flushes))
+        let (alloc, page_size) = (self.published.alloc().clone(), self.published.page_size());
+        Update::new(alloc, page_size, hooks, Some(self.readers(slot)))
+    }
+
+    /// Returns what readers without the lock are told of a change.
+    fn readers<'h>(&'h self, slot: &'h FlushSlot<'h>) -> Readers<'h> {
+        Readers { slot, invalidated: &self.invalidated }
     }
 
     /// Refuses to wait for a lock that the caller holds, as far as the lock knows.
@@ -325,10 +404,23 @@ impl<M: HasVmMap, L: RawLock> AddrSpace<M, L> {
         let map = self.inner.lock();
         self.published.write_begin();
         let tree = map.vm_map().tree();
+        // A tree that is exchanged for another one lies elsewhere then, which it notices when it
+        // changes. Behind a pointer it does not, so readers must not begin there meanwhile; and
+        // those who have begun must not take what they find for an answer.
+        if !lies_within(tree, &*map) {
+            self.published.forget();
+        }
         tree.set_pending_flushes(self.pending_flushes.in_use());
         tree.hold_begins();
         Change { map, published: &self.published }
     }
+}
+
+/// Returns `true` if `part` is a part of `whole`, not something that it points to.
+#[inline]
+fn lies_within<T, U>(part: &T, whole: &U) -> bool {
+    let (part, whole) = (ptr::from_ref(part).addr(), ptr::from_ref(whole).addr());
+    part.checked_sub(whole).is_some_and(|offset| offset < size_of::<U>())
 }
 
 /// The map while it changes. Dropping it publishes the change and then releases the lock, also when
@@ -362,6 +454,18 @@ impl<M: HasVmMap, L: RawLock> Drop for Change<'_, M, L> {
 }
 
 /// The map of a space that nobody else can reach, by [`AddrSpace::get_mut`].
+///
+/// ```
+/// # use kvma::{AddrSpace, Attrs, Error, FixedPool, MapRequest, NoHooks, PageSize, Placement};
+/// # use kvma::{Prot, VmMap, VmaNode};
+/// # let nodes = FixedPool::<VmaNode, 16>::new();
+/// # let space = AddrSpace::new(VmMap::new(0x1000..=0xf_ffff, PageSize::SIZE_4K, &nodes)?);
+/// let mut space = space; // a process that is being made: nobody knows it yet
+/// let request = MapRequest::new(Placement::Fixed(0x4000), 0x1000, Attrs::new(Prot::RW));
+/// space.get_mut().map(request, &mut NoHooks)?;
+/// assert!(space.lookup(0x4000).is_some());
+/// # Ok::<(), Error>(())
+/// ```
 pub struct MapMut<'a, M: HasVmMap> {
     map: &'a mut M,
     published: &'a Published<VmaNode<M::Data>, M::Alloc>,

@@ -64,7 +64,7 @@ where
         self.once(NODES_PER_OPERATION, hooks, |space, update| space.map(request, update))
     }
 
-    /// Maps `len` bytes at `hint`, or at the lowest free range. See [`Mappings::map_any`].
+    /// Maps `len` bytes at `hint`, or wherever they fit. See [`Mappings::map_any`].
     ///
     /// # Errors
     ///
@@ -147,6 +147,17 @@ where
     /// Those of [`Mappings::reset`], and [`Error::Reentrant`].
     pub fn reset<H: Hooks<Origin<V>> + ?Sized>(&self, hooks: &mut H) -> Result<u64, H::Error> {
         self.once(0, hooks, |space, update| space.reset(update))
+    }
+
+    /// Makes [`map_any`](Self::map_any) place at random. See [`Mappings::enable_aslr`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Reentrant`].
+    pub fn enable_aslr(&self, seed: u64) -> Result<(), Error> {
+        self.check_reentry()?;
+        self.lock_for_change().enable_aslr(seed);
+        Ok(())
     }
 
     /// Marks everything that is mapped now as original. See [`Mappings::mark_original`].
@@ -247,12 +258,14 @@ where
         let mut nodes = Preallocated::new(alloc);
         // Out here, so that what a failed copy leaves is dropped without the lock.
         let mut child = None;
+        let mut random = None;
         retry_with_nodes(self.inspect(nodes_for), |budget| {
             if let Err(error) = nodes.fill(budget.nodes()) {
                 return Ok(Err(error.into()));
             }
             self.update(0, hooks, |space, update| {
                 let need = nodes_for(space);
+                random = space.random;
                 if budget.is_enough_for(need) {
                     Ok(space.map.fork_live_into(&mut child, &mut nodes, update, &mut copy))
                 } else {
@@ -260,7 +273,7 @@ where
                 }
             })
         })?;
-        Ok(Mappings::over(child.ok_or(Error::OutOfMemory)?))
+        Ok(Mappings::over(child.ok_or(Error::OutOfMemory)?, random))
     }
 }
 

@@ -146,7 +146,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone> Mappings<V, A> {
         mut copy: impl FnMut(&Vma<'_, Origin<V>>) -> Result<Option<(Attrs, V)>, E>,
     ) -> Result<Self, E> {
         let map = self.map.fork(alloc, |vma| Ok::<_, E>(with_origin(vma, copy(vma)?)))?;
-        Ok(Self::over(map))
+        Ok(Self::over(map, self.random))
     }
 
     /// Copies a space that is looked up without its lock, as [`VmMap::fork_live`] does.
@@ -165,7 +165,8 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone> Mappings<V, A> {
         F: FnMut(&mut U::Hooks, &Vma<'_, Origin<V>>) -> Result<Option<(Attrs, V)>, U::Error>,
     {
         let copy = |hooks: &mut U::Hooks, vma: &Vma<'_, _>| Ok(with_origin(vma, copy(hooks, vma)?));
-        Ok(Self::over(self.map.fork_live(nodes, update, copy)?))
+        let map = self.map.fork_live(nodes, update, copy)?;
+        Ok(Self::over(map, self.random))
     }
 }
 

@@ -15,6 +15,35 @@ bitflags! {
     ///
     /// They lie in the low bits of [`Attrs::user_bits`]; the other bits stay the kernel's. All of
     /// them take part in merging. Hooks find them with [`Attrs::map_flags`].
+    ///
+    /// ```
+    /// # #[cfg(feature = "alloc")] {
+    /// use kvma::compat::{MapFlags, MapOptions};
+    /// use kvma::{Error, Event, Heap, Hooks, PageSize, Prot, VmMap};
+    ///
+    /// /// Fills the page tables of what is to be populated, and leaves the rest to page faults.
+    /// #[derive(Default)]
+    /// struct PageTable(Vec<u64>);
+    ///
+    /// impl Hooks<()> for PageTable {
+    ///     type Error = Error;
+    ///
+    ///     fn on_map(&mut self, piece: &kvma::Piece<'_, ()>) {
+    ///         if piece.attrs().map_flags().contains(MapFlags::POPULATE) {
+    ///             self.0.extend(piece.range().pages());
+    ///         }
+    ///     }
+    /// }
+    ///
+    /// let mut map = VmMap::<(), _>::new(0x10000..=0xff_ffff, PageSize::SIZE_4K, Heap)?;
+    /// let mut table = PageTable::default();
+    /// let now = MapOptions::new(0x2000).prot(Prot::RW).populate();
+    /// map.map(now.request(PageSize::SIZE_4K)?, &mut table)?;
+    /// map.map(MapOptions::new(0x2000).prot(Prot::RW).request(PageSize::SIZE_4K)?, &mut table)?;
+    /// assert_eq!(table.0, [0x10000, 0x11000]);
+    /// # }
+    /// # Ok::<(), kvma::Error>(())
+    /// ```
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
     pub struct MapFlags: u64 {
         /// Only the addresses are taken, no memory: see [`VmMap::commit`](crate::VmMap::commit).
@@ -233,8 +262,8 @@ impl MapOptions {
 
     /// Returns the unit that address, length and offset must be multiples of, in bytes: the page or
     /// the huge page.
-    fn unit(&self, page: PageSize) -> u64 {
-        self.attrs.split_granularity().bytes().unwrap_or(1).max(page.bytes())
+    fn unit(&self, page_size: PageSize) -> u64 {
+        self.attrs.split_granularity().bytes().unwrap_or(1).max(page_size.bytes())
     }
 
     /// Returns the request for this mapping, in a space with this page size.
@@ -246,8 +275,8 @@ impl MapOptions {
     /// - [`Error::ZeroLength`].
     /// - [`Error::OutOfRange`]: the object would end beyond its 64-bit offsets.
     /// - [`Error::WriteXorExec`]: writable and executable at once, without [`jit`](Self::jit).
-    pub fn request(&self, page: PageSize) -> Result<MapRequest, Error> {
-        let unit = self.unit(page);
+    pub fn request(&self, page_size: PageSize) -> Result<MapRequest, Error> {
+        let unit = self.unit(page_size);
         let align = unit.max(self.granularity);
         if !self.granularity.is_power_of_two() || self.len & (unit - 1) != 0 {
             return Err(Error::Unaligned);
@@ -264,7 +293,7 @@ impl MapOptions {
             At::FixedNoReplace(addr) => Placement::FixedNoReplace(addr),
             At::Anywhere => {
                 let search = self.search.align(align).align_offset(0);
-                let hint = self.hint.map(|hint| page.round_down(hint));
+                let hint = self.hint.map(|hint| page_size.round_down(hint));
                 Placement::Any(match hint.filter(|hint| hint & (align - 1) == 0) {
                     Some(hint) => search.hint(hint),
                     None => search,

@@ -56,6 +56,8 @@ pub struct Mappings<V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone> {
     pub(super) map: VmMap<Origin<V>, A>,
     /// The identity that the next mapping gets.
     next: MappingId,
+    /// The number from which the next random placement follows, if [`Self::map_any`] places so.
+    pub(super) random: Option<u64>,
 }
 
 impl<V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone> Mappings<V, A> {
@@ -66,12 +68,13 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone> Mappings<V, A> {
     /// # Errors
     ///
     /// Those of [`VmMap::new`].
-    pub fn new(space: RangeInclusive<u64>, page: PageSize, alloc: A) -> Result<Self, Error> {
-        Ok(Self::over(VmMap::new(space, page, alloc)?))
+    pub fn new(space: RangeInclusive<u64>, page_size: PageSize, alloc: A) -> Result<Self, Error> {
+        Ok(Self::over(VmMap::new(space, page_size, alloc)?, None))
     }
 
-    pub(super) fn over(map: VmMap<Origin<V>, A>) -> Self {
-        Self { map, next: MappingId { space: sync::unique(), serial: 0 } }
+    pub(super) fn over(map: VmMap<Origin<V>, A>, random: Option<u64>) -> Self {
+        let next = MappingId { space: sync::unique(), serial: 0 };
+        Self { map, next, random }
     }
 
     /// Returns the map below, for everything that only looks.
@@ -131,8 +134,33 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone> Mappings<V, A> {
         Ok(addr)
     }
 
+    /// Makes [`map_any`](Self::map_any) place at random, uniformly over all addresses that fit.
+    /// libmmap's `enable_aslr`.
+    ///
+    /// All placements follow from `seed`, which comes from a source that programs cannot predict.
+    /// A [fork](Self::fork) draws the same numbers as the space that it is a copy of, unless it is
+    /// given a seed of its own. Who has a random number for each mapping calls [`map`](Self::map)
+    /// with [`Search::random`]: then nothing that is seen of one tells anything of the next.
+    ///
+    /// ```
+    /// # #[cfg(feature = "alloc")] {
+    /// use kvma::compat::Mappings;
+    /// use kvma::{Attrs, Heap, NoHooks, PageSize, Prot};
+    ///
+    /// let mut space = Mappings::<(), _>::new(0x10000..=0xffff_ffff, PageSize::SIZE_4K, Heap)?;
+    /// space.enable_aslr(0x5eed);
+    /// let mut place = || space.map_any(None, 0x1000, Attrs::new(Prot::READ), (), &mut NoHooks);
+    /// assert_ne!([place()?, place()?], [0x10000, 0x11000]);
+    /// # }
+    /// # Ok::<(), kvma::Error>(())
+    /// ```
+    pub fn enable_aslr(&mut self, seed: u64) {
+        self.random = Some(seed);
+    }
+
     /// Maps `len` bytes at `hint`, rounded down to a page, if that is free, and else at the lowest
-    /// free range. Returns the byte address.
+    /// free range, or at a random one after [`enable_aslr`](Self::enable_aslr). Returns the byte
+    /// address.
     ///
     /// # Errors
     ///
@@ -145,7 +173,10 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone> Mappings<V, A> {
         data: V,
         update: &mut U,
     ) -> Result<u64, U::Error> {
-        let search = hint.map_or(Search::new(), |hint| Search::new().hint(hint));
+        let mut search = hint.map_or(Search::new(), |hint| Search::new().hint(hint));
+        if let Some(seed) = &mut self.random {
+            search = search.random_after(seed);
+        }
         self.map(MapRequest::new(Placement::Any(search), len, attrs).with_data(data), update)
     }
 
@@ -156,6 +187,24 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone> Mappings<V, A> {
     /// # Errors
     ///
     /// Those of [`VmMap::map`].
+    ///
+    /// ```
+    /// # #[cfg(feature = "alloc")] {
+    /// use kvma::compat::{Info, Mappings, UpdateFn};
+    /// use kvma::{Attrs, Heap, PageSize, Prot, VmRange};
+    ///
+    /// let mut space = Mappings::<(), _>::new(0x10000..=0x10_ffff, PageSize::SIZE_4K, Heap)?;
+    /// let mut replaced = Vec::new();
+    /// let mut hooks = UpdateFn(|range: VmRange, _before: Info<'_>| replaced.push(range.start()));
+    /// space.map_at(0x20000, 0x4000, Attrs::new(Prot::RW), (), &mut hooks)?;
+    /// space.map_at(0x21000, 0x1000, Attrs::new(Prot::READ), (), &mut hooks)?;
+    /// assert_eq!(replaced, [0x21000]);
+    /// // The page belongs to another mapping from now on, and the rest to the one that it was.
+    /// let mapping = |addr| space.query_page(addr).map(|info| info.mapping().start());
+    /// assert_eq!((mapping(0x21000), mapping(0x22000)), (Some(0x21000), Some(0x20000)));
+    /// # }
+    /// # Ok::<(), kvma::Error>(())
+    /// ```
     pub fn map_at<By, U: Updater<Origin<V>, A, By> + ?Sized>(
         &mut self,
         addr: u64,
@@ -222,9 +271,9 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone> Mappings<V, A> {
     /// O(log n).
     pub fn query_page(&self, addr: u64) -> Option<Info<'_, V>> {
         let vma = self.map.find(addr)?;
-        let page = self.map.page_size();
-        let number = page.page(addr);
-        let range = VmRange::from_pages(PageRange::new(number, number + 1), page);
+        let page_size = self.map.page_size();
+        let number = page_size.page(addr);
+        let range = VmRange::from_pages(PageRange::new(number, number + 1), page_size);
         Some(Info::new(range, vma.attrs_at(addr), vma.data()))
     }
 
@@ -262,6 +311,23 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<Origin<V>>> + Clone> Mappings<V, A> {
     /// # Errors
     ///
     /// Those of [`VmMap::retain`].
+    ///
+    /// ```
+    /// # #[cfg(feature = "alloc")] {
+    /// use kvma::compat::Mappings;
+    /// use kvma::{Attrs, Heap, NoHooks, PageSize, Prot};
+    ///
+    /// let mut space = Mappings::<(), _>::new(0x10000..=0x10_ffff, PageSize::SIZE_4K, Heap)?;
+    /// let attrs = Attrs::new(Prot::RW);
+    /// let program = space.map_any(None, 0x4000, attrs, (), &mut NoHooks)?;
+    /// space.mark_original();
+    /// let heap = space.map_any(None, 0x8000, attrs, (), &mut NoHooks)?;
+    /// // The program has run, and is to run again.
+    /// space.unmap_non_original(&mut NoHooks)?;
+    /// assert!(space.query_page(program).is_some() && space.query_page(heap).is_none());
+    /// # }
+    /// # Ok::<(), kvma::Error>(())
+    /// ```
     pub fn unmap_non_original<By, U: Updater<Origin<V>, A, By> + ?Sized>(
         &mut self,
         update: &mut U,

@@ -24,8 +24,9 @@
 //! | `mm_querypage` | `query_page` | [`Mappings::query_page`] |
 //! | `MMInfo` | `MapInfo` | [`Info`] |
 //! | `UpdateFn` | `UpdateFn` | [`UpdateFn`], or any [`Hooks`] |
-//! | | `mark_original` | [`Mappings::mark_original`] |
-//! | | `unmap_non_original` | [`Mappings::unmap_non_original`], [`Mappings::restore`] |
+//! | | `enable_aslr` | [`Mappings::enable_aslr`] |
+//! | `mm_mark_original` | `mark_original` | [`Mappings::mark_original`] |
+//! | `mm_unmap_non_original` | `unmap_non_original` | [`Mappings::unmap_non_original`], [`Mappings::restore`] |
 //! | `mm_free` | `reset` | [`Mappings::reset`] |
 //!
 //! | mmap-rs | here |
@@ -45,7 +46,7 @@
 //! | `flush`, `madvise` | [`VmMap::advise`], [`VmMap::change_map_flags`] |
 //! | `map_from_existing` | [`VmMap::adopt`] |
 //!
-//! What differs behind a call, and why, is in docs/COMING-FROM.md, row by row, with a test for
+//! docs/COMING-FROM.md says what differs behind a call, and why, row by row, with a test for
 //! each.
 //!
 //! # Words that only this layer uses

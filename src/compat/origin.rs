@@ -23,6 +23,29 @@ pub(super) struct MappingId {
 ///
 /// VMAs of one mapping merge. Those of different mappings never do, because each has to tell its
 /// own base and length.
+///
+/// ```
+/// # #[cfg(feature = "alloc")] {
+/// use kvma::compat::{Mappings, Origin};
+/// use kvma::{Attrs, Error, Heap, Hooks, PageSize, Piece, Prot};
+///
+/// /// Hooks of a space of mappings see `Origin` where others see the user data itself.
+/// struct Print;
+///
+/// impl<V> Hooks<Origin<V>> for Print {
+///     type Error = Error;
+///
+///     fn on_unmap(&mut self, piece: &Piece<'_, Origin<V>>) {
+///         println!("{:?} of what was mapped as {:?}", piece.range(), piece.data().mapping());
+///     }
+/// }
+///
+/// let mut space = Mappings::<(), _>::new(0x10000..=0x10_ffff, PageSize::SIZE_4K, Heap)?;
+/// let at = space.map_any(None, 0x4000, Attrs::new(Prot::READ), (), &mut Print)?;
+/// space.unmap(at + 0x1000, 0x1000, &mut Print)?;
+/// # }
+/// # Ok::<(), kvma::Error>(())
+/// ```
 pub type Origin<V = ()> = Annotated<MappingOf, V>;
 
 /// The part that [`Mappings`](super::Mappings) keeps with each VMA beside the user data.
@@ -86,6 +109,22 @@ impl<V: fmt::Debug> fmt::Debug for Origin<V> {
 ///
 /// Returned by [`Mappings::query_page`](super::Mappings::query_page), and given to [`UpdateFn`] for
 /// each part that goes or changes.
+///
+/// ```
+/// # #[cfg(feature = "alloc")] {
+/// use kvma::compat::Mappings;
+/// use kvma::{Attrs, Backing, Heap, NoHooks, PageSize, Prot};
+///
+/// let mut space = Mappings::<(), _>::new(0x10000..=0x10_ffff, PageSize::SIZE_4K, Heap)?;
+/// let file = Attrs::new(Prot::READ).with_backing(Backing::Object { id: 3, offset: 0x2000 });
+/// let at = space.map_any(None, 0x4000, file, (), &mut NoHooks)?;
+/// // Which page of which file is this, and what was it mapped with?
+/// let info = space.query_page(at + 0x1234).expect("it is mapped");
+/// assert_eq!(info.object(), Some((3, 0x3000)));
+/// assert_eq!(info.mapping().start(), at);
+/// # }
+/// # Ok::<(), kvma::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Info<'a, V = ()> {
     range: VmRange,

@@ -1,10 +1,17 @@
-//! What a slot's pages come from, as the hypervisor names it.
+//! The memory behind a slot, as the hypervisor names it.
 
 use super::region::tags;
 use crate::vma::Backing;
 
 /// The source of a slot's memory. The numbers are the hypervisor's; addresses and offsets are in
 /// bytes, and those of a region or a leaf are of its first byte.
+///
+/// ```
+/// use kvma::guest::HostBacking;
+///
+/// let image = HostBacking::File { file: 3, offset: 0x1000 };
+/// assert_eq!(image.advance(0x2000), HostBacking::File { file: 3, offset: 0x3000 });
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum HostBacking {
     /// Nothing: reserved ranges.

@@ -7,6 +7,8 @@ use super::fault::{LeafSizes, is_co_aligned, sizes_for};
 use super::region::Region;
 
 /// A part of a region that one leaf can map.
+///
+/// See [`Region::blocks`] for an example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Block {
     gpa: u64,
@@ -32,6 +34,8 @@ impl Block {
 }
 
 /// Iterates over the largest blocks of a region: see [`Region::blocks`].
+///
+/// See [`Region::blocks`] for an example.
 #[derive(Clone, Debug)]
 pub struct Blocks {
     region: Region,
@@ -45,16 +49,16 @@ impl Iterator for Blocks {
     fn next(&mut self) -> Option<Block> {
         let gpa = self.next?;
         let range = self.region.range();
-        let page = range.page_size().bytes();
+        let page_size = range.page_size().bytes();
         let left = range.last() - gpa;
         let mut sizes = sizes_for(&self.region, self.sizes).descending();
         let size = sizes.find(|&size| {
-            size >= page
+            size >= page_size
                 && gpa & (size - 1) == 0
                 && size - 1 <= left
                 && is_co_aligned(&self.region, size)
         });
-        let size = size.unwrap_or(page);
+        let size = size.unwrap_or(page_size);
         self.next = if size - 1 == left { None } else { Some(gpa + size) };
         Some(Block { gpa, size, backing: self.region.backing_at(gpa) })
     }

@@ -29,7 +29,7 @@ pub(super) struct Books<D, A: GuestAlloc<D>> {
     uses: VmMap<GuestData<D>, A>,
     /// Layers from here on are empty.
     layers: u32,
-    page: PageSize,
+    page_size: PageSize,
 }
 
 /// A slot that can be entered: nothing is in its way.
@@ -40,12 +40,12 @@ pub(super) struct NewSlot {
 
 impl<D, A: GuestAlloc<D>> Books<D, A> {
     /// Takes two nodes.
-    pub(super) fn new(page: PageSize, alloc: A) -> Result<Self, Error> {
+    pub(super) fn new(page_size: PageSize, alloc: A) -> Result<Self, Error> {
         let one = PageSize::new(1)?;
         let last = u64::from(SlotNumber::MAX.get());
         let slots = VmMap::new(0..=last, one, alloc.clone())?;
         let uses = VmMap::new(0..=(u64::from(MAX_LAYERS) << PAGE_BITS) - 1, one, alloc)?;
-        Ok(Self { slots, uses, layers: 0, page })
+        Ok(Self { slots, uses, layers: 0, page_size })
     }
 
     pub(super) fn slot_count(&self) -> usize {
@@ -245,14 +245,14 @@ impl<D, A: GuestAlloc<D>> Books<D, A> {
     /// Returns the range of guest-physical addresses of a use.
     pub(super) fn range_of(&self, shown: &Use) -> Option<VmRange> {
         let start = self.slot(shown.number)?.range().start();
-        let at = |pages: u64| start.checked_add(self.page.addr(pages));
-        let last = at(shown.last)?.checked_add(self.page.bytes() - 1)?;
-        VmRange::from_bounds(at(shown.first)?, last, self.page).ok()
+        let at = |pages: u64| start.checked_add(self.page_size.addr(pages));
+        let last = at(shown.last)?.checked_add(self.page_size.bytes() - 1)?;
+        VmRange::from_bounds(at(shown.first)?, last, self.page_size).ok()
     }
 
     /// Returns the bytes of the host's memory that a use begins with.
     pub(super) fn offset_of(&self, shown: &Use) -> u64 {
-        self.page.addr(shown.begins + shown.first)
+        self.page_size.addr(shown.begins + shown.first)
     }
 
     /// Finds a place that keeps exactly these bytes out of guests.
@@ -307,10 +307,10 @@ impl<D, A: GuestAlloc<D>> Books<D, A> {
     fn pages(&self, backing: HostBacking, len: u64) -> (u64, u64) {
         let offset = backing.offset().unwrap_or(0);
         if len == 0 {
-            return (self.page.page(offset), 0);
+            return (self.page_size.page(offset), 0);
         }
         let last = offset.saturating_add(len - 1);
-        (self.page.page(offset), self.page.page(last) - self.page.page(offset) + 1)
+        (self.page_size.page(offset), self.page_size.page(last) - self.page_size.page(offset) + 1)
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the nodes of a guest's maps hold.
+//! The contents of the nodes of a guest's maps.
 
 use crate::node::NodeAlloc;
 use crate::range::VmRange;
@@ -6,6 +6,32 @@ use crate::vma::{VmaData, VmaNode};
 
 /// The user data of a guest's maps, which hooks are handed. What they want to know of a piece, they
 /// ask [`Region::of_piece`](super::Region::of_piece).
+///
+/// ```
+/// use kvma::guest::{GuestData, Region};
+/// use kvma::{Hooks, Piece};
+///
+/// /// A second stage: the guest's pages that may be in its page tables.
+/// struct Stage2;
+///
+/// impl<D> Hooks<GuestData<D>> for Stage2 {
+///     type Error = Error;
+///
+///     fn on_unmap(&mut self, piece: &Piece<'_, GuestData<D>>) {
+///         let region = Region::of_piece(piece);
+///         println!("{:?} of {} goes", region.range(), region.slot());
+///     }
+/// }
+/// # use kvma::guest::{Guest, GuestNode, HostBacking, SlotRequest};
+/// # use kvma::{AddrSpace, Error, FixedPool, NoHooks, PageSize};
+/// # let nodes = FixedPool::<GuestNode, 32>::new();
+/// # let guest = Guest::<(), _>::new(0..=0xffff_ffff, PageSize::SIZE_4K, &nodes)?;
+/// # let guest = AddrSpace::new(guest);
+/// let ram = SlotRequest::ram(0x1000, 0x8000, HostBacking::Host { addr: 0x5000 });
+/// let ram = guest.add_slot(ram, &mut Stage2)?;
+/// guest.remove_slot(ram, &mut Stage2)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct GuestData<D>(pub(super) Content<D>);
 
@@ -35,11 +61,42 @@ impl<D> GuestData<D> {
 }
 
 /// The node that an allocator has to provide for a [`Guest`](super::Guest).
+///
+/// ```
+/// use kvma::guest::{Guest, GuestNode};
+/// use kvma::{Error, FixedPool, PageSize};
+///
+/// /// The hypervisor's data in each slot: the name that its monitor shows.
+/// type Name = &'static str;
+///
+/// static NODES: FixedPool<GuestNode<Name>, 64> = FixedPool::new();
+/// let guest = Guest::<Name, _>::new(0..=0xffff_ffff, PageSize::SIZE_4K, &NODES)?;
+/// assert_eq!(guest.slot_count(), 0);
+/// # Ok::<(), Error>(())
+/// ```
 pub type GuestNode<D = ()> = VmaNode<GuestData<D>>;
 
 /// An allocator that the nodes of a [`Guest`](super::Guest) can come from.
 ///
 /// Implemented for every type that qualifies; it only saves writing the two bounds out.
+///
+/// ```
+/// use kvma::guest::{Guest, GuestAlloc};
+///
+/// /// Prints the memory of any guest.
+/// fn print<D, A: GuestAlloc<D>>(guest: &Guest<D, A>) {
+///     for region in guest.regions(0, u64::MAX) {
+///         println!("{region:?}");
+///     }
+/// }
+/// # use kvma::guest::{GuestNode, HostBacking, SlotRequest};
+/// # use kvma::{AddrSpace, Error, FixedPool, NoHooks, PageSize};
+/// # let nodes = FixedPool::<GuestNode, 32>::new();
+/// # let guest = Guest::<(), _>::new(0..=0xffff_ffff, PageSize::SIZE_4K, &nodes)?;
+/// # let guest = AddrSpace::new(guest);
+/// guest.inspect(print);
+/// # Ok::<(), Error>(())
+/// ```
 pub trait GuestAlloc<D>: NodeAlloc<GuestNode<D>> + Clone {}
 
 impl<D, A: NodeAlloc<GuestNode<D>> + Clone> GuestAlloc<D> for A {}

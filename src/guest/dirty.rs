@@ -27,6 +27,22 @@ const WORD_PAGES: u64 = usize::BITS as u64;
 /// One bit for each page of a slot, set by fault handlers and taken by whoever copies the guest.
 /// The words are the hypervisor's, for instance in the slot's data; every machine has atomic ones
 /// of this size.
+///
+/// ```
+/// use std::sync::atomic::AtomicUsize;
+///
+/// use kvma::guest::DirtyBitmap;
+/// use kvma::{PageSize, VmRange};
+///
+/// let words: [AtomicUsize; 2] = Default::default();
+/// let bitmap = DirtyBitmap::new(&words);
+/// let slot = VmRange::new(0x10_0000, 0x1_0000, PageSize::SIZE_4K)?; // sixteen pages
+/// assert!(bitmap.mark(slot, 0x10_2345));
+/// assert!(!bitmap.mark(slot, 0x10_2000)); // noted already
+/// assert_eq!(bitmap.mark_range(slot, 0x10_2fff, 2), 1); // two pages, one of them noted
+/// assert!(bitmap.is_marked(slot, 0x10_3000) && !bitmap.is_marked(slot, 0x10_4000));
+/// # Ok::<(), kvma::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct DirtyBitmap<'a> {
     words: &'a [AtomicUsize],
@@ -64,8 +80,8 @@ impl<'a> DirtyBitmap<'a> {
         if first > last {
             return 0;
         }
-        let page = slot.page_size();
-        let number = |at: u64| page.round_down(at) - slot.start();
+        let page_size = slot.page_size();
+        let number = |at: u64| page_size.round_down(at) - slot.start();
         let mut marked = 0;
         let mut ahead = number(first);
         loop {
@@ -73,7 +89,7 @@ impl<'a> DirtyBitmap<'a> {
             if ahead == number(last) {
                 return marked;
             }
-            ahead += page.bytes();
+            ahead += page_size.bytes();
         }
     }
 
@@ -99,6 +115,43 @@ impl<'a> DirtyBitmap<'a> {
 }
 
 /// The hook of dirty logging.
+///
+/// ```
+/// use std::sync::atomic::AtomicUsize;
+///
+/// use kvma::guest::{DirtyBitmap, GuestData, RegionState, WatchWrites};
+/// use kvma::{Hooks, VmRange};
+///
+/// /// Page tables, as far as writes are concerned.
+/// #[derive(Default)]
+/// struct Stage2(Vec<u64>);
+///
+/// impl Hooks<GuestData<()>> for Stage2 {
+///     type Error = Error;
+/// }
+///
+/// impl WatchWrites for Stage2 {
+///     fn watch_writes(&mut self, pages: VmRange) {
+///         self.0.extend(pages.pages()); // their entries become read-only
+///     }
+/// }
+/// # use kvma::guest::{Guest, GuestNode, HostBacking, SlotRequest};
+/// # use kvma::{AddrSpace, Error, FixedPool, NoHooks, PageSize};
+/// # let nodes = FixedPool::<GuestNode, 32>::new();
+/// # let guest = Guest::<(), _>::new(0..=0xffff_ffff, PageSize::SIZE_4K, &nodes)?;
+/// # let guest = AddrSpace::new(guest);
+/// let ram = SlotRequest::ram(0x1000, 0x8000, HostBacking::Host { addr: 0x5000 });
+/// let ram = guest.add_slot(ram.with_state(RegionState::LOG_DIRTY), &mut NoHooks)?;
+/// let words = [const { AtomicUsize::new(0) }; 2];
+/// let bitmap = DirtyBitmap::new(&words);
+/// bitmap.mark(guest.inspect(|guest| guest.slot(ram).unwrap().range()), 0x3008); // by a fault
+///
+/// // A pass of a migration.
+/// let (mut stage2, mut out) = (Stage2::default(), [0; 1]);
+/// assert_eq!(guest.fetch_dirty(ram, &bitmap, 0, &mut out, &mut stage2)?, None);
+/// assert_eq!((out, stage2.0), ([1 << 2], vec![0x3000]));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub trait WatchWrites {
     /// Makes the next write to each of these pages noticed: entries lose the right to write, or
     /// their dirty bits are cleared where the processor logs. Runs under the lock; `flush_begin`
@@ -117,7 +170,7 @@ impl<D, A: GuestAlloc<D>> Guest<D, A> {
     ///
     /// The pages may be copied once the flush has ended: after the call, or when the update is
     /// finished. Pages that were not written to cost nothing, and keep their entries and tokens.
-    /// What is past the end of the slot is zero in `out`.
+    /// Bits past the end of the slot are zero in `out`.
     ///
     /// O(words + log n + regions in the chunk). Needs no node. Hooks:
     /// [`watch_writes`](WatchWrites::watch_writes) for each run of pages, `flush_begin` if there
@@ -155,7 +208,7 @@ impl<D, A: GuestAlloc<D>> Guest<D, A> {
         if first >= range.page_count() || bitmap.page_count() < range.page_count() {
             return Err(Error::OutOfRange.into());
         }
-        let page = range.page_size();
+        let page_size = range.page_size();
         let begin = usize::try_from(first / WORD_PAGES).map_err(|_| Error::OutOfRange)?;
         update.run(&mut self.regions, |regions, update| {
             update.check_alloc(regions.alloc())?;
@@ -177,9 +230,10 @@ impl<D, A: GuestAlloc<D>> Guest<D, A> {
                 *word &= (1 << (count % 64)) - 1;
             }
             let out = &*out;
-            let start = range.start() + first * page.bytes();
+            let start = range.start() + first * page_size.bytes();
             let mut runs = Runs { words: out, count, next: 0 }.filter_map(|(run, len)| {
-                VmRange::new(start + run * page.bytes(), len * page.bytes(), page).ok()
+                VmRange::new(start + run * page_size.bytes(), len * page_size.bytes(), page_size)
+                    .ok()
             });
             let mut ahead = runs.clone();
             if let Some(lowest) = ahead.next() {

@@ -1,4 +1,4 @@
-//! What to do about a fault on guest-physical memory.
+//! Answers to faults on guest-physical memory.
 
 use super::Guest;
 use super::backing::HostBacking;
@@ -8,6 +8,15 @@ use super::slot::SlotNumber;
 use crate::flags::{MemType, Prot};
 
 /// An access that has faulted.
+///
+/// ```
+/// use kvma::Prot;
+/// use kvma::guest::Access;
+///
+/// // A store by a confidential guest, to a page that it takes for its own.
+/// let access = Access::new(Prot::WRITE).private();
+/// assert_eq!(access, Access::WRITE.private());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Access {
     prot: Prot,
@@ -41,6 +50,20 @@ impl Access {
 }
 
 /// The sizes of leaves that a page table can hold: a set of powers of two.
+///
+/// ```
+/// use kvma::guest::LeafSizes;
+///
+/// // RISC-V with Sv57, and AArch64's contiguous ranges.
+/// let sizes = LeafSizes::SIZE_4K_2M_1G.with(512 << 30).with(64 << 10);
+/// assert_eq!(sizes.descending().map(|bytes| bytes >> 10).collect::<Vec<_>>(), [
+///     512 << 20,
+///     1 << 20,
+///     2048,
+///     64,
+///     4,
+/// ]);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct LeafSizes(u64);
 
@@ -51,6 +74,12 @@ impl LeafSizes {
     pub const SIZE_4K_2M: Self = Self(1 << 12 | 1 << 21);
     /// 4 KiB, 2 MiB, and 1 GiB: x86-64, AArch64 with pages of 4 KiB, RISC-V.
     pub const SIZE_4K_2M_1G: Self = Self(1 << 12 | 1 << 21 | 1 << 30);
+
+    /// Returns the sizes whose sum is `bytes`, as processors tell them: 4 KiB and 2 MiB are
+    /// `0x20_1000`.
+    pub const fn from_bits(bytes: u64) -> Self {
+        Self(bytes)
+    }
 
     /// Adds a size in bytes. One that is no power of two adds nothing.
     #[must_use]
@@ -78,6 +107,28 @@ impl LeafSizes {
 }
 
 /// A page-table entry to be made: so much from here, at that place of the host's.
+///
+/// ```
+/// use kvma::guest::{Access, FaultAnswer, LeafSizes};
+/// # use std::collections::BTreeMap;
+/// # use kvma::guest::{Guest, GuestNode, HostBacking, SlotRequest};
+/// # use kvma::{AddrSpace, Error, FixedPool, NoHooks, PageSize};
+/// # let nodes = FixedPool::<GuestNode, 32>::new();
+/// # let guest = Guest::<(), _>::new(0..=0xffff_ffff, PageSize::SIZE_4K, &nodes)?;
+/// # let guest = AddrSpace::new(guest);
+/// # let ram = SlotRequest::ram(0, 0x40_0000, HostBacking::Host { addr: 0x20_0000 });
+/// # guest.add_slot(ram, &mut NoHooks)?;
+/// # let mut page_table = BTreeMap::new();
+/// // What a handler writes, once it holds the page-table lock.
+/// let answer = guest.fault(0x20_1234, Access::READ, LeafSizes::SIZE_4K_2M);
+/// if let FaultAnswer::Map { leaf, token } = answer
+///     && guest.still_valid_for(&token, leaf.gpa(), leaf.size())
+/// {
+///     page_table.insert(leaf.gpa(), (leaf.host(), leaf.size(), leaf.prot(), leaf.mem_type()));
+/// }
+/// assert_eq!(page_table[&0x20_0000].1, 2 << 20);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Leaf {
     gpa: u64,
@@ -140,6 +191,28 @@ impl Leaf {
 }
 
 /// Why an access is an error of the guest's.
+///
+/// ```
+/// use kvma::guest::{Access, FaultAnswer, LeafSizes, Reason};
+/// # use kvma::guest::{Guest, GuestNode, HostBacking, SlotRequest};
+/// # use kvma::{AddrSpace, Error, FixedPool, NoHooks, PageSize};
+/// # let nodes = FixedPool::<GuestNode, 32>::new();
+/// # let guest = Guest::<(), _>::new(0..=0xffff_ffff, PageSize::SIZE_4K, &nodes)?;
+/// # let guest = AddrSpace::new(guest);
+/// /// What becomes of the guest.
+/// fn outcome(reason: Reason) -> &'static str {
+///     match reason {
+///         Reason::ReadOnly(_) => "ignore the store, as a bus does",
+///         Reason::NothingThere | Reason::Reserved(_) => "read as ones, or inject an exception",
+///         _ => "stop the guest",
+///     }
+/// }
+///
+/// let answer = guest.fault(0x1000, Access::WRITE, LeafSizes::SIZE_4K);
+/// let FaultAnswer::Inject(reason) = answer else { panic!("there is no slot") };
+/// assert!(outcome(reason).contains("inject"));
+/// # Ok::<(), Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Reason {
@@ -158,11 +231,33 @@ pub enum Reason {
 
 /// The answer to a fault.
 ///
+/// ```
+/// use kvma::guest::{Access, FaultAnswer, Guest, GuestNode, HostBacking, LeafSizes, Reason};
+/// use kvma::guest::SlotRequest;
+/// use kvma::{FixedPool, NoHooks, PageSize};
+///
+/// let nodes = FixedPool::<GuestNode, 16>::new();
+/// let mut guest = Guest::<(), _>::new(0..=0xffff_ffff, PageSize::SIZE_4K, &nodes)?;
+/// let image = HostBacking::Host { addr: 0x7_0000 };
+/// guest.add_slot(SlotRequest::rom(0xf_0000, 0x1_0000, image), &mut NoHooks).unwrap();
+///
+/// match guest.fault(0xf_1234, Access::READ, LeafSizes::SIZE_4K) {
+///     FaultAnswer::Map { leaf, .. } => {
+///         assert_eq!((leaf.gpa(), leaf.host()), (0xf_1000, Some(0x7_1000)));
+///     }
+///     other => panic!("{other:?}"),
+/// }
+/// let store = guest.fault(0xf_1234, Access::WRITE, LeafSizes::SIZE_4K);
+/// assert!(matches!(store, FaultAnswer::Inject(Reason::ReadOnly(_))));
+/// # Ok::<(), kvma::Error>(())
+/// ```
+///
 /// `T` is the [`Token`](crate::Token) of a lookup without the lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FaultAnswer<T = ()> {
     /// Make a page-table entry: prepare what is behind the leaf, take the page-table lock, and if
-    /// the token is [`still_valid`](crate::AddrSpace::still_valid), write the entry.
+    /// the token is [`still_valid_for`](crate::AddrSpace::still_valid_for) the leaf, write the
+    /// entry.
     Map {
         /// The entry.
         leaf: Leaf,
@@ -220,15 +315,15 @@ impl FaultAnswer {
             _ => {}
         }
         let state = region.state();
-        let page = region.range().page_size();
+        let page_size = region.range().page_size();
         if state.contains(RegionState::UNPLUGGED) {
             return Self::Inject(Reason::Unplugged(slot));
         }
         if access.private.is_some_and(|private| private != state.contains(RegionState::PRIVATE)) {
-            return Self::Convert { gpa: page.round_down(gpa), slot };
+            return Self::Convert { gpa: page_size.round_down(gpa), slot };
         }
         if state.contains(RegionState::AWAITED) {
-            let gpa = page.round_down(gpa);
+            let gpa = page_size.round_down(gpa);
             return Self::Fetch { gpa, backing: region.backing_at(gpa), slot };
         }
         let missing = access.prot.difference(region.prot());
@@ -267,10 +362,10 @@ impl FaultAnswer {
 
 /// Returns the sizes that a region allows at all, the page itself included.
 pub(super) fn sizes_for(region: &Region, sizes: LeafSizes) -> LeafSizes {
-    let page = region.range().page_size().bytes();
-    let sizes = sizes.with(page);
+    let page_size = region.range().page_size().bytes();
+    let sizes = sizes.with(page_size);
     let limit = if region.state().contains(RegionState::LOG_DIRTY) {
-        page
+        page_size
     } else {
         region.max_leaf().unwrap_or(u64::MAX)
     };
@@ -292,15 +387,15 @@ pub(super) const fn is_co_aligned(region: &Region, size: u64) -> bool {
 
 fn largest_leaf(region: Region, gpa: u64, access: Access, sizes: LeafSizes) -> Leaf {
     let range = region.range();
-    let page = range.page_size();
+    let page_size = range.page_size();
     let fits = |size: u64| {
         let start = gpa & !(size - 1);
         start >= range.start() && start + (size - 1) <= range.last()
     };
     let mut sizes = sizes_for(&region, sizes).descending();
     let size =
-        sizes.find(|&size| size >= page.bytes() && fits(size) && is_co_aligned(&region, size));
-    let size = size.unwrap_or(page.bytes());
+        sizes.find(|&size| size >= page_size.bytes() && fits(size) && is_co_aligned(&region, size));
+    let size = size.unwrap_or(page_size.bytes());
     let gpa = gpa & !(size - 1);
     let mut prot = region.prot();
     if region.state().contains(RegionState::LOG_DIRTY) && !access.prot.contains(Prot::WRITE) {

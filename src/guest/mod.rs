@@ -25,7 +25,8 @@
 //!     panic!("RAM is mapped");
 //! };
 //! assert_eq!((leaf.gpa(), leaf.size(), leaf.host()), (0x20_0000, 2 << 20, Some(0x40_0000)));
-//! assert!(guest.still_valid(&token)); // asked under the page-table lock, before writing the leaf
+//! // Asked under the page-table lock, before the leaf is written: has nothing in it changed?
+//! assert!(guest.still_valid_for(&token, leaf.gpa(), leaf.size()));
 //!
 //! let answer = guest.fault(0xfee0_0020, Access::READ, sizes);
 //! assert!(matches!(answer, FaultAnswer::Emulate { device: 7, offset: 0x20, .. }));
@@ -76,6 +77,9 @@
 //! - Ballooning is advice: [`Advice::DontNeed`](crate::hooks::Advice::DontNeed).
 //! - [`WatchWrites`] is one more, for dirty logging.
 
+// First, so that rustdoc, which goes by the order of the source, begins with these calls.
+mod construct;
+
 mod add;
 mod backing;
 mod blocks;
@@ -97,7 +101,6 @@ mod translate;
 mod uses;
 
 use core::fmt;
-use core::ops::RangeInclusive;
 
 pub use self::backing::HostBacking;
 pub use self::blocks::{Block, Blocks};
@@ -130,6 +133,8 @@ use crate::{Hooks, NoHooks};
 ///
 /// Dropping a guest drops the slots' data without calling hooks: [`clear`](Self::clear) it first to
 /// have the second stage emptied.
+///
+/// See the [module's docs](self) for an example.
 pub struct Guest<D, A: GuestAlloc<D>> {
     regions: VmMap<GuestData<D>, A>,
     books: Books<D, A>,
@@ -140,28 +145,6 @@ pub struct Guest<D, A: GuestAlloc<D>> {
 }
 
 impl<D, A: GuestAlloc<D>> Guest<D, A> {
-    /// Creates a guest without memory, whose guest-physical addresses are the bytes `space`: whole
-    /// pages, up to 64 bits. Takes three nodes.
-    ///
-    /// Pages are those of the second stage. A monitor whose regions begin and end anywhere takes
-    /// pages of one byte.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::ZeroLength`], [`Error::Unaligned`], [`Error::OutOfRange`] (the space would reach to
-    /// 2^64 with pages of one byte), [`Error::OutOfMemory`].
-    pub fn new(space: RangeInclusive<u64>, page: PageSize, alloc: A) -> Result<Self, Error> {
-        let books = Books::new(page, alloc.clone())?;
-        let regions = VmMap::new(space, page, alloc)?;
-        Ok(Self {
-            regions,
-            books,
-            changes: 0,
-            #[cfg(feature = "alloc")]
-            latest: None,
-        })
-    }
-
     /// Returns an update, which carries hooks into several operations, and the work that they owe
     /// out of them. They are one change with one flush.
     pub fn update<'h, H: Hooks<GuestData<D>> + ?Sized>(

@@ -76,6 +76,22 @@ impl<D, A: GuestAlloc<D>> Guest<D, A> {
     ///
     /// [`Refusal::NoSlot`], [`Refusal::InTheWay`]; by way of [`Refusal::Map`]:
     /// [`Error::Unaligned`], [`Error::OutOfRange`], or the error of `prepare`.
+    ///
+    /// ```
+    /// use kvma::guest::SlotChange;
+    /// # use kvma::guest::{Guest, GuestNode, HostBacking, SlotRequest};
+    /// # use kvma::{AddrSpace, Error, FixedPool, NoHooks, PageSize};
+    /// # let nodes = FixedPool::<GuestNode, 32>::new();
+    /// # let guest = Guest::<(), _>::new(0..=0xffff_ffff, PageSize::SIZE_4K, &nodes)?;
+    /// # let guest = AddrSpace::new(guest);
+    /// // The guest has given a PCI device another base address.
+    /// let bar = SlotRequest::ram(0xe000_0000, 0x4000, HostBacking::Host { addr: 0x5000 });
+    /// let bar = guest.add_slot(bar, &mut NoHooks)?;
+    /// guest.modify_slot(bar, SlotChange::new().move_to(0xf000_0000), &mut NoHooks)?;
+    /// assert_eq!(guest.translate(0xf000_1000).and_then(|found| found.host()), Some(0x6000));
+    /// assert!(guest.translate(0xe000_1000).is_none());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn modify_slot<By, U: Updater<GuestData<D>, A, By> + ?Sized>(
         &mut self,
         number: SlotNumber,

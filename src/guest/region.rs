@@ -12,6 +12,24 @@ use crate::range::VmRange;
 use crate::vma::{Attrs, Backing};
 
 /// The kind of a range of guest-physical addresses.
+///
+/// ```
+/// use kvma::guest::RegionKind;
+/// # use kvma::guest::{Guest, GuestNode, HostBacking, SlotRequest};
+/// # use kvma::{AddrSpace, Error, FixedPool, NoHooks, PageSize};
+/// # let nodes = FixedPool::<GuestNode, 32>::new();
+/// # let guest = Guest::<(), _>::new(0..=0xffff_ffff, PageSize::SIZE_4K, &nodes)?;
+/// # let guest = AddrSpace::new(guest);
+/// # guest.add_slot(SlotRequest::mmio(0xfee0_0000, 0x1000, 7), &mut NoHooks)?;
+/// # guest.add_slot(SlotRequest::ram(0, 0x8000, HostBacking::Host { addr: 0 }), &mut NoHooks)?;
+/// // The memory map that firmware is given: RAM, and what else there is.
+/// let kinds: Vec<_> = guest.inspect(|guest| {
+///     guest.regions(0, u64::MAX).map(|region| (region.range().start(), region.kind())).collect()
+/// });
+/// assert_eq!(kinds, [(0, RegionKind::Ram), (0xfee0_0000, RegionKind::Mmio)]);
+/// assert!(RegionKind::Ram.is_memory() && !RegionKind::Mmio.is_mapped());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RegionKind {
     /// Memory of the guest's own.
@@ -56,6 +74,22 @@ impl RegionKind {
 
 bitflags! {
     /// Special states of a region.
+    ///
+    /// ```
+    /// use kvma::guest::{RegionState, SlotChange};
+    /// # use kvma::guest::{Guest, GuestNode, HostBacking, SlotRequest};
+    /// # use kvma::{AddrSpace, Error, FixedPool, NoHooks, PageSize};
+    /// # let nodes = FixedPool::<GuestNode, 32>::new();
+    /// # let guest = Guest::<(), _>::new(0..=0xffff_ffff, PageSize::SIZE_4K, &nodes)?;
+    /// # let guest = AddrSpace::new(guest);
+    /// let ram = SlotRequest::ram(0, 0x8000, HostBacking::Host { addr: 0 });
+    /// let ram = guest.add_slot(ram, &mut NoHooks)?;
+    /// // Migration begins: writes are noted from now on.
+    /// guest.modify_slot(ram, SlotChange::new().set(RegionState::LOG_DIRTY), &mut NoHooks)?;
+    /// let state = guest.inspect(|guest| guest.region(0x1000).map(|region| region.state()));
+    /// assert_eq!(state, Some(RegionState::LOG_DIRTY));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
     pub struct RegionState: u16 {
         /// The guest cannot write here, whatever the kind.
@@ -91,6 +125,25 @@ pub(super) mod tags {
 }
 
 /// A range of guest-physical memory of which every page is treated alike, or a part of one. A copy.
+///
+/// ```
+/// use kvma::guest::{Guest, GuestNode, HostBacking, RegionState, SlotRequest};
+/// use kvma::{FixedPool, NoHooks, PageSize};
+///
+/// let nodes = FixedPool::<GuestNode, 16>::new();
+/// let mut guest = Guest::<(), _>::new(0..=0xffff_ffff, PageSize::SIZE_4K, &nodes)?;
+/// let ram = SlotRequest::ram(0x1000, 0x8000, HostBacking::Host { addr: 0x5000 });
+/// let ram = guest.add_slot(ram, &mut NoHooks).unwrap();
+/// guest.unplug(ram, 0x3000, 0x2000, &mut NoHooks).unwrap();
+///
+/// // The slot has three regions now.
+/// let starts: Vec<_> = guest.regions(0, u64::MAX).map(|region| region.range().start()).collect();
+/// assert_eq!(starts, [0x1000, 0x3000, 0x5000]);
+/// let region = guest.region(0x3000).unwrap();
+/// assert!(region.state().contains(RegionState::UNPLUGGED) && region.slot() == ram);
+/// assert_eq!(guest.region(0x5000).unwrap().host_at(0x5010), Some(0x9010));
+/// # Ok::<(), kvma::Error>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Region {
     range: VmRange,

@@ -12,6 +12,21 @@ use crate::vma::Attrs;
 
 /// The number of a memory slot. The lowest free one is taken, unless another is asked for; numbers
 /// of removed slots are used again.
+///
+/// ```
+/// use kvma::guest::SlotNumber;
+/// # use kvma::guest::{Guest, GuestNode, HostBacking, SlotRequest};
+/// # use kvma::{AddrSpace, Error, FixedPool, NoHooks, PageSize};
+/// # let nodes = FixedPool::<GuestNode, 32>::new();
+/// # let guest = Guest::<(), _>::new(0..=0xffff_ffff, PageSize::SIZE_4K, &nodes)?;
+/// # let guest = AddrSpace::new(guest);
+/// // A monitor that numbers slots itself, as KVM's ioctl has it.
+/// let number = SlotNumber::new(5);
+/// let ram = SlotRequest::ram(0, 0x8000, HostBacking::Host { addr: 0 }).with_number(number);
+/// assert_eq!(guest.add_slot(ram, &mut NoHooks)?, number);
+/// guest.remove_slot(SlotNumber::new(5), &mut NoHooks)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SlotNumber(u32);
 
@@ -204,8 +219,8 @@ impl<D> SlotRequest<D> {
     /// [`Error::ZeroLength`], [`Error::Unaligned`] (also the backing's offset, and a leaf that is
     /// no power of two or smaller than a page), [`Error::OutOfRange`] (also if the backing's
     /// addresses wrap), [`Error::BackingDiffers`] if the backing does not suit the kind.
-    pub(super) fn check(&self, page: PageSize) -> Result<(VmRange, Attrs), Error> {
-        let range = VmRange::new(self.start, self.len, page)?;
+    pub(super) fn check(&self, page_size: PageSize) -> Result<(VmRange, Attrs), Error> {
+        let range = VmRange::new(self.start, self.len, page_size)?;
         let suits = match self.kind {
             RegionKind::Mmio => matches!(self.backing, HostBacking::Device { .. }),
             RegionKind::Reserved => matches!(self.backing, HostBacking::None),
@@ -218,14 +233,14 @@ impl<D> SlotRequest<D> {
             return Err(Error::BackingDiffers);
         }
         if let Some(offset) = self.backing.offset() {
-            if !page.is_aligned(offset) {
+            if !page_size.is_aligned(offset) {
                 return Err(Error::Unaligned);
             }
             if offset.checked_add(self.len - 1).is_none() {
                 return Err(Error::OutOfRange);
             }
         }
-        if self.max_leaf.is_some_and(|leaf| !leaf.is_power_of_two() || leaf < page.bytes()) {
+        if self.max_leaf.is_some_and(|leaf| !leaf.is_power_of_two() || leaf < page_size.bytes()) {
             return Err(Error::Unaligned);
         }
         let Self { kind, backing, state, prot, max_leaf, attrs, .. } = *self;
@@ -234,6 +249,24 @@ impl<D> SlotRequest<D> {
 }
 
 /// A memory slot, borrowed from its guest.
+///
+/// ```
+/// # use kvma::guest::{Guest, GuestNode, HostBacking, SlotRequest};
+/// # use kvma::{AddrSpace, Error, FixedPool, NoHooks, PageSize};
+/// # let nodes = FixedPool::<GuestNode, 32>::new();
+/// # let guest = Guest::<(), _>::new(0..=0xffff_ffff, PageSize::SIZE_4K, &nodes)?;
+/// # let guest = AddrSpace::new(guest);
+/// let ram = SlotRequest::ram(0x1000, 0x8000, HostBacking::Host { addr: 0x5000 });
+/// let ram = guest.add_slot(ram, &mut NoHooks)?;
+/// // Another guest is to see the same memory at another place.
+/// let shared = guest.inspect(|guest| guest.slot(ram).map(|slot| slot.request()));
+/// let shared = shared.expect("the slot is there").at(0x10_0000);
+/// # let other = Guest::<(), _>::new(0..=0xffff_ffff, PageSize::SIZE_4K, &nodes)?;
+/// # let other = AddrSpace::new(other);
+/// other.add_slot(shared, &mut NoHooks)?;
+/// assert_eq!(other.translate(0x10_1000).and_then(|found| found.host()), Some(0x6000));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Slot<'a, D> {
     number: SlotNumber,
     attrs: Attrs,
@@ -296,6 +329,22 @@ impl<D> fmt::Debug for Slot<'_, D> {
 }
 
 /// A slot that has been removed.
+///
+/// ```
+/// # use kvma::guest::{Guest, GuestNode, HostBacking, SlotRequest};
+/// # use kvma::{AddrSpace, FixedPool, NoHooks, PageSize};
+/// # let nodes = FixedPool::<GuestNode<Vec<u8>>, 32>::new();
+/// # let guest = Guest::new(0..=0xffff_ffff, PageSize::SIZE_4K, &nodes)?;
+/// # let guest = AddrSpace::new(guest);
+/// // The data in each slot is its memory, as in a test of a hypervisor.
+/// let memory = vec![0; 0x8000];
+/// let host = HostBacking::Host { addr: memory.as_ptr() as u64 & !0xfff };
+/// let ram = guest.add_slot(SlotRequest::ram(0, 0x8000, host).with_data(memory), &mut NoHooks)?;
+/// // When this returns, no processor sees the memory any more, and it may go.
+/// let removed = guest.remove_slot(ram, &mut NoHooks)?;
+/// assert_eq!((removed.region().slot(), removed.into_data().len()), (ram, 0x8000));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct RemovedSlot<D> {
     pub(super) region: Region,
     pub(super) data: D,

@@ -18,6 +18,21 @@ use crate::error::Error;
 ///
 /// It says nothing about what has changed since; so whoever writes page tables by it asks the guest
 /// itself.
+///
+/// ```
+/// use kvma::guest::{Guest, GuestNode, HostBacking, SlotRequest};
+/// use kvma::{FixedPool, NoHooks, PageSize};
+///
+/// let nodes = FixedPool::<GuestNode, 16>::new();
+/// let mut guest = Guest::<(), _>::new(0..=0xffff_ffff, PageSize::SIZE_4K, &nodes)?;
+/// let ram = SlotRequest::ram(0x1000, 0x8000, HostBacking::Host { addr: 0x5000 });
+/// let ram = guest.add_slot(ram, &mut NoHooks).unwrap();
+/// let before = guest.snapshot()?;
+/// guest.remove_slot(ram, &mut NoHooks).unwrap();
+/// assert_eq!(before.translate(0x1234).unwrap().host(), Some(0x5234));
+/// assert!(guest.snapshot()?.regions().is_empty());
+/// # Ok::<(), kvma::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct GuestSnapshot(Arc<Flat>);
 

@@ -259,6 +259,62 @@ impl<D, A: GuestAlloc<D>, L: RawLock> AddrSpace<Guest<D, A>, L> {
         self.change(0, hooks, |guest, update| guest.balloon(gpa, len, update))
     }
 
+    /// Removes all slots: [`Guest::clear`]. `take` runs under the lock.
+    ///
+    /// ```
+    /// use kvma::guest::{Guest, GuestNode, HostBacking, SlotRequest};
+    /// use kvma::{AddrSpace, FixedPool, NoHooks, PageSize};
+    ///
+    /// static POOL: FixedPool<GuestNode, 16> = FixedPool::new();
+    /// let guest = AddrSpace::new(Guest::new(0..=0xffff_ffff, PageSize::SIZE_4K, &POOL)?);
+    /// let ram = SlotRequest::ram(0, 0x10_0000, HostBacking::Host { addr: 0x800_0000 });
+    /// guest.add_slot(ram, &mut NoHooks).unwrap();
+    /// let mut bytes = 0;
+    /// guest.clear(&mut NoHooks, |slot| bytes += slot.region().range().len().unwrap_or(0))?;
+    /// assert_eq!((bytes, guest.inspect(|guest| guest.slot_count())), (0x10_0000, 0));
+    /// # Ok::<(), kvma::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Guest::clear`].
+    pub fn clear<H: Hooks<GuestData<D>> + ?Sized>(
+        &self,
+        hooks: &mut H,
+        take: impl FnMut(RemovedSlot<D>),
+    ) -> Result<(), H::Error> {
+        self.check_reentry()?;
+        self.update(0, hooks, |guest, update| guest.clear(update, take))
+    }
+
+    /// Keeps the hypervisor's own memory out of the guest: [`Guest::keep_from_guest`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Guest::keep_from_guest`].
+    pub fn keep_from_guest<H: Hooks<GuestData<D>> + ?Sized>(
+        &self,
+        addr: u64,
+        len: u64,
+        hooks: &mut H,
+    ) -> Result<(), Refusal<H::Error>> {
+        self.change(1, hooks, |guest, update| guest.keep_from_guest(addr, len, update))
+    }
+
+    /// Ends what [`keep_from_guest`](Self::keep_from_guest) began: [`Guest::leave_to_guest`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Guest::leave_to_guest`].
+    pub fn leave_to_guest<H: Hooks<GuestData<D>> + ?Sized>(
+        &self,
+        addr: u64,
+        len: u64,
+        hooks: &mut H,
+    ) -> Result<(), Refusal<H::Error>> {
+        self.change(0, hooks, |guest, update| guest.leave_to_guest(addr, len, update))
+    }
+
     /// Takes a chunk of a slot's dirty bits: [`Guest::fetch_dirty`]. The flush has ended when it
     /// returns, so the pages may be copied.
     ///

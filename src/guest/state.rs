@@ -39,6 +39,22 @@ impl<D, A: GuestAlloc<D>> Guest<D, A> {
     ///
     /// [`Refusal::NoSlot`], [`Refusal::NotWhole`] if the range leaves the slot,
     /// [`Refusal::WrongState`] if a part of it is plugged in; the common ones.
+    ///
+    /// ```
+    /// use kvma::guest::RegionState;
+    /// # use kvma::guest::{Guest, GuestNode, HostBacking, SlotRequest};
+    /// # use kvma::{AddrSpace, Error, FixedPool, NoHooks, PageSize};
+    /// # let nodes = FixedPool::<GuestNode, 32>::new();
+    /// # let guest = Guest::<(), _>::new(0..=0xffff_ffff, PageSize::SIZE_4K, &nodes)?;
+    /// # let guest = AddrSpace::new(guest);
+    /// // virtio-mem: the slot is there from the start, and its memory comes in blocks.
+    /// let ram = SlotRequest::ram(0, 16 << 20, HostBacking::Host { addr: 0x4000_0000 });
+    /// let ram = guest.add_slot(ram.with_state(RegionState::UNPLUGGED), &mut NoHooks)?;
+    /// guest.plug(ram, 4 << 20, 4 << 20, &mut NoHooks)?;
+    /// assert!(guest.translate(0).is_none() && guest.translate(5 << 20).is_some());
+    /// assert_eq!(guest.inspect(|guest| guest.plugged_bytes(ram)), Some(4 << 20));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn plug<By, U: Updater<GuestData<D>, A, By> + ?Sized>(
         &mut self,
         slot: SlotNumber,
@@ -86,6 +102,25 @@ impl<D, A: GuestAlloc<D>> Guest<D, A> {
     ///
     /// [`Refusal::NotMapped`] if there is a gap, [`Refusal::WrongState`] if a part is no memory;
     /// the common ones.
+    ///
+    /// ```
+    /// use kvma::guest::{Access, FaultAnswer, LeafSizes};
+    /// # use kvma::guest::{Guest, GuestNode, HostBacking, SlotRequest};
+    /// # use kvma::{AddrSpace, Error, FixedPool, NoHooks, PageSize};
+    /// # let nodes = FixedPool::<GuestNode, 32>::new();
+    /// # let guest = Guest::<(), _>::new(0..=0xffff_ffff, PageSize::SIZE_4K, &nodes)?;
+    /// # let guest = AddrSpace::new(guest);
+    /// # let ram = SlotRequest::ram(0, 0x8000, HostBacking::Host { addr: 0x4000_0000 });
+    /// # guest.add_slot(ram, &mut NoHooks)?;
+    /// // The guest runs here already, and its pages are still elsewhere.
+    /// guest.await_contents(0, 0x8000, &mut NoHooks)?;
+    /// let answer = guest.fault(0x3008, Access::READ, LeafSizes::SIZE_4K);
+    /// assert!(matches!(answer, FaultAnswer::Fetch { .. }));
+    /// guest.arrived(0x3000, 0x1000, &mut NoHooks)?;
+    /// let answer = guest.fault(0x3008, Access::READ, LeafSizes::SIZE_4K);
+    /// assert!(matches!(answer, FaultAnswer::Map { .. }));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn await_contents<By, U: Updater<GuestData<D>, A, By> + ?Sized>(
         &mut self,
         gpa: u64,
@@ -118,6 +153,25 @@ impl<D, A: GuestAlloc<D>> Guest<D, A> {
     /// # Errors
     ///
     /// Those of [`await_contents`](Self::await_contents).
+    ///
+    /// ```
+    /// use kvma::guest::{Access, FaultAnswer, LeafSizes};
+    /// # use kvma::guest::{Guest, GuestNode, HostBacking, SlotRequest};
+    /// # use kvma::{AddrSpace, Error, FixedPool, NoHooks, PageSize};
+    /// # let nodes = FixedPool::<GuestNode, 32>::new();
+    /// # let guest = Guest::<(), _>::new(0..=0xffff_ffff, PageSize::SIZE_4K, &nodes)?;
+    /// # let guest = AddrSpace::new(guest);
+    /// # let ram = SlotRequest::ram(0, 0x8000, HostBacking::Host { addr: 0x4000_0000 });
+    /// # guest.add_slot(ram, &mut NoHooks)?;
+    /// // A confidential guest takes a page for its own; the hypervisor has agreed.
+    /// let access = Access::READ.private();
+    /// let answer = guest.fault(0x3008, access, LeafSizes::SIZE_4K);
+    /// assert!(matches!(answer, FaultAnswer::Convert { gpa: 0x3000, .. }));
+    /// guest.make_private(0x3000, 0x1000, &mut NoHooks)?;
+    /// let answer = guest.fault(0x3008, access, LeafSizes::SIZE_4K);
+    /// assert!(matches!(answer, FaultAnswer::Map { .. }));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn make_private<By, U: Updater<GuestData<D>, A, By> + ?Sized>(
         &mut self,
         gpa: u64,
@@ -152,6 +206,37 @@ impl<D, A: GuestAlloc<D>> Guest<D, A> {
     ///
     /// Those of [`await_contents`](Self::await_contents); [`Refusal::WrongState`] also for blocks
     /// that are not plugged in.
+    ///
+    /// ```
+    /// use kvma::guest::GuestData;
+    /// use kvma::hooks::Advice;
+    /// use kvma::{Hooks, Piece};
+    ///
+    /// /// Frames of the guest that have come back.
+    /// #[derive(Default)]
+    /// struct Stage2(u64);
+    ///
+    /// impl Hooks<GuestData<()>> for Stage2 {
+    ///     type Error = Error;
+    ///
+    ///     fn on_advise(&mut self, piece: &Piece<'_, GuestData<()>>, advice: Advice) {
+    ///         if advice == Advice::DontNeed {
+    ///             self.0 += piece.range().page_count();
+    ///         }
+    ///     }
+    /// }
+    /// # use kvma::guest::{Guest, GuestNode, HostBacking, SlotRequest};
+    /// # use kvma::{AddrSpace, Error, FixedPool, NoHooks, PageSize};
+    /// # let nodes = FixedPool::<GuestNode, 32>::new();
+    /// # let guest = Guest::<(), _>::new(0..=0xffff_ffff, PageSize::SIZE_4K, &nodes)?;
+    /// # let guest = AddrSpace::new(guest);
+    /// # let ram = SlotRequest::ram(0, 0x8000, HostBacking::Host { addr: 0x4000_0000 });
+    /// # guest.add_slot(ram, &mut NoHooks)?;
+    /// let mut stage2 = Stage2::default();
+    /// guest.balloon(0x2000, 0x3000, &mut stage2)?;
+    /// assert_eq!(stage2.0, 3);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn balloon<By, U: Updater<GuestData<D>, A, By> + ?Sized>(
         &mut self,
         gpa: u64,

@@ -9,6 +9,29 @@ use crate::addr_space::Token;
 use crate::flags::Prot;
 
 /// The place of a byte of guest-physical memory, and how much more lies behind it.
+///
+/// ```
+/// # use kvma::guest::{Guest, GuestNode, HostBacking, SlotRequest};
+/// # use kvma::{AddrSpace, Error, FixedPool, NoHooks, PageSize};
+/// # let nodes = FixedPool::<GuestNode, 32>::new();
+/// # let guest = Guest::<(), _>::new(0..=0xffff_ffff, PageSize::SIZE_4K, &nodes)?;
+/// # let guest = AddrSpace::new(guest);
+/// # let host = vec![7_u8; 0x4000];
+/// # let addr = host.as_ptr() as u64;
+/// # let page = (addr + 0xfff & !0xfff) - addr;
+/// # let backing = HostBacking::Host { addr: addr + page };
+/// guest.add_slot(SlotRequest::ram(0x1000, 0x2000, backing), &mut NoHooks)?;
+/// // A device reads 16 bytes of the guest's memory, which need not lie in one piece.
+/// let (mut gpa, mut left, mut pieces) = (0x1ff8, 16, Vec::new());
+/// while left > 0 {
+///     let found = guest.translate(gpa).ok_or("no memory there")?;
+///     let len = found.remaining().min(left);
+///     pieces.push((found.host(), len));
+///     (gpa, left) = (gpa + len, left - len);
+/// }
+/// assert_eq!(pieces.len(), 1); // the slot has more than one page, and is one piece
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Translation {
     region: Region,
@@ -82,6 +105,23 @@ impl<D, A: GuestAlloc<D>> Guest<D, A> {
 /// The region that a virtual processor, or a device, found last. Most accesses go where the last
 /// one went, and then nothing is searched:
 /// [`translate_with`](crate::AddrSpace::translate_with).
+///
+/// ```
+/// use kvma::guest::{Guest, GuestNode, Hint, HostBacking, SlotRequest};
+/// use kvma::{AddrSpace, FixedPool, NoHooks, PageSize};
+///
+/// static NODES: FixedPool<GuestNode, 16> = FixedPool::new();
+/// let guest = AddrSpace::new(Guest::<(), _>::new(0..=0xffff_ffff, PageSize::SIZE_4K, &NODES)?);
+/// let ram = SlotRequest::ram(0x1000, 0x8000, HostBacking::Host { addr: 0x5000 });
+/// guest.add_slot(ram, &mut NoHooks).unwrap();
+///
+/// let mut hint = Hint::new(); // one for each virtual processor or queue
+/// for gpa in (0x1000..0x9000).step_by(8) {
+///     let host = guest.translate_with(gpa, &mut hint).and_then(|found| found.host());
+///     assert_eq!(host, Some(gpa + 0x4000));
+/// }
+/// # Ok::<(), kvma::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Hint {
     found: Option<Found>,

@@ -15,6 +15,25 @@ use crate::vm_map::Updater;
 use crate::vma::Attrs;
 
 /// A part of a slot that shows a range of the host's memory, or of a file.
+///
+/// ```
+/// # use kvma::guest::{Guest, GuestNode, HostBacking, SlotRequest};
+/// # use kvma::{AddrSpace, Error, FixedPool, NoHooks, PageSize};
+/// # let nodes = FixedPool::<GuestNode, 32>::new();
+/// # let guest = Guest::<(), _>::new(0..=0xffff_ffff, PageSize::SIZE_4K, &nodes)?;
+/// # let guest = AddrSpace::new(guest);
+/// // The same 8 pages of the host, at two places of the guest.
+/// let ram = SlotRequest::ram(0x1000, 0x8000, HostBacking::Host { addr: 0x5000 });
+/// guest.add_slot(ram, &mut NoHooks)?;
+/// guest.add_slot(ram.at(0x10_0000), &mut NoHooks)?;
+/// // The host wants its page at 0x6000 back. Where is it to be unmapped?
+/// let mut places: Vec<_> = guest.inspect(|guest| {
+///     guest.host_uses(0x6000, 0x1000).map(|found| found.range().start()).collect()
+/// });
+/// places.sort();
+/// assert_eq!(places, [0x2000, 0x10_1000]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HostUse {
     slot: SlotNumber,
@@ -83,6 +102,22 @@ impl<D, A: GuestAlloc<D>> Guest<D, A> {
     /// [`Refusal::ShownBy`] if a slot shows some of it; [`Refusal::TooManyAliases`]; by way of
     /// [`Refusal::Map`]: [`Error::ZeroLength`], [`Error::Unaligned`], [`Error::OutOfRange`],
     /// [`Error::OutOfMemory`].
+    ///
+    /// ```
+    /// use kvma::guest::Refusal;
+    /// # use kvma::guest::{Guest, GuestNode, HostBacking, SlotRequest};
+    /// # use kvma::{AddrSpace, Error, FixedPool, NoHooks, PageSize};
+    /// # let nodes = FixedPool::<GuestNode, 32>::new();
+    /// # let guest = Guest::<(), _>::new(0..=0xffff_ffff, PageSize::SIZE_4K, &nodes)?;
+    /// # let guest = AddrSpace::new(guest);
+    /// // The hypervisor's own image. No slot may show it.
+    /// guest.update(3, &mut NoHooks, |guest, update| {
+    ///     guest.keep_from_guest(0x20_0000, 0x10_0000, update)
+    /// })?;
+    /// let ram = SlotRequest::ram(0, 0x40_0000, HostBacking::Host { addr: 0x10_0000 });
+    /// assert_eq!(guest.add_slot(ram, &mut NoHooks), Err(Refusal::HostMemory));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn keep_from_guest<By, U: Updater<GuestData<D>, A, By> + ?Sized>(
         &mut self,
         addr: u64,

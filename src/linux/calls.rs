@@ -3,9 +3,9 @@
 //! Those that hold the lock once are here. Those that work in batches, and fork, are beside the
 //! call on [`Mm`].
 //!
-//! What Linux checks for the whole range is checked before the first batch. Each later batch checks
-//! again what others may have changed since, so that nothing is ever done that Linux would refuse,
-//! and ends the call with Linux's error if so; then what was done stays. With at most
+//! The checks that Linux makes of the whole range come before the first batch. Each later batch
+//! checks again what others may have changed since, so that nothing is ever done that Linux would
+//! refuse, and ends the call with Linux's error if so; then what was done stays. With at most
 //! [`MAX_VMAS_PER_LOCK_HOLD`](crate::addr_space::MAX_VMAS_PER_LOCK_HOLD) VMAs there is one batch,
 //! and it is the call on [`Mm`] itself, in every respect.
 

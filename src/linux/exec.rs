@@ -7,6 +7,7 @@ use super::layout::Layout;
 use super::limits::Usage;
 use super::mm::{Call, Mm, MmAlloc};
 use super::pkey::Keys;
+use super::unmapped_area::guard_gaps;
 use super::vm_flags::VmFlags;
 use super::vma::{LinuxVma, Role, attrs, with_file};
 use crate::addr_space::{MAX_VMAS_PER_LOCK_HOLD, NODES_PER_OPERATION, Progress};
@@ -14,6 +15,19 @@ use crate::{AddrSpace, Backing, Errno, Error, Merge, RawLock};
 
 /// How maps lists `[vsyscall]`, which lies in the upper half, outside the address space
 /// (`get_gate_vma`). No call concerns it.
+///
+/// ```
+/// use kvma::linux::Gate;
+/// # use kvma::linux::{Layout, Mm, Mmap, NoFile, NoKernel};
+/// # use kvma::{AddrSpace, Errno, FixedPool, VmaNode};
+/// # let nodes = FixedPool::<VmaNode<_>, 16>::new();
+/// # let space = AddrSpace::new(Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?);
+/// space.update(0, &mut NoKernel, |mm, _| mm.set_gate(Gate::Execute));
+/// let maps = space.inspect(|mm| mm.maps().to_string());
+/// assert!(maps.starts_with("ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0 "));
+/// assert!(maps.ends_with(" [vsyscall]\n"));
+/// # Ok::<(), Errno>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Gate {
     /// It is not listed.
@@ -25,6 +39,35 @@ pub enum Gate {
 }
 
 /// A VMA that the kernel itself puts into an address space, as execve does.
+///
+/// ```
+/// use kvma::linux::{Install, Role, VmFlags};
+/// # use kvma::linux::{File, Layout, Mm, NoKernel};
+/// # use kvma::{AddrSpace, Errno, FixedPool, VmaNode};
+/// # #[derive(Clone, PartialEq)]
+/// # struct Name(&'static str);
+/// # impl File for Name {
+/// #     fn id(&self) -> u64 { 1 }
+/// #     fn device(&self) -> (u32, u32) { (0, 0) }
+/// #     fn inode(&self) -> u64 { 0 }
+/// #     fn write_name(&self, out: &mut dyn core::fmt::Write) -> core::fmt::Result {
+/// #         out.write_str(self.0)
+/// #     }
+/// # }
+/// # let nodes = FixedPool::<VmaNode<_>, 16>::new();
+/// # let space = AddrSpace::new(Mm::<Name, _>::new(Layout::x86_64(8 << 20), &nodes)?);
+/// // What execve maps for every program. `Name` is a `File` that is nothing but a name.
+/// let vdso = Install {
+///     start: 0x7fff_0000_0000,
+///     end: 0x7fff_0000_2000,
+///     flags: VmFlags::READ | VmFlags::EXEC | VmFlags::MAY_READ | VmFlags::MAY_EXEC,
+///     offset: 0,
+///     handle: Some((Name("[vdso]"), Role::Special)),
+/// };
+/// space.install(vdso, &mut NoKernel)?;
+/// assert!(space.inspect(|mm| mm.maps().to_string()).ends_with(" [vdso]\n"));
+/// # Ok::<(), Errno>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Install<F> {
     /// First byte.
@@ -138,6 +181,9 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// The layout contradicts itself, or is of another size.
     pub fn set_layout(&mut self, layout: Layout) -> Result<(), Error> {
         self.check_layout(&layout)?;
+        if layout.guard_gap() != self.layout.guard_gap() {
+            self.map.set_guard_gaps(guard_gaps(&layout));
+        }
         self.layout = layout;
         Ok(())
     }
@@ -188,6 +234,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
 
     /// Forgets everything about the last program but its limits. Nothing is mapped any more.
     fn start_anew(&mut self, layout: Layout) {
+        self.map.set_guard_gaps(guard_gaps(&layout));
         self.layout = layout;
         self.usage = Usage::default();
         self.set_start_brk(0, 0);

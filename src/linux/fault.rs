@@ -11,6 +11,22 @@ use super::vma_view::VmaView;
 use crate::{Attrs, Backing, Errno, Merge, VmaFlags};
 
 /// The access that faulted.
+///
+/// ```
+/// use kvma::linux::{Access, Fault, Mode};
+///
+/// /// Reads what an x86-64 processor tells of a page fault: CR2 and the error code.
+/// fn fault(cr2: u64, error: u64) -> Fault {
+///     let access = match error {
+///         _ if error & 1 << 4 != 0 => Access::Execute,
+///         _ if error & 1 << 1 != 0 => Access::Write,
+///         _ => Access::Read,
+///     };
+///     Fault::new(cr2, access).by(if error & 1 << 2 != 0 { Mode::User } else { Mode::Kernel })
+/// }
+///
+/// assert_eq!(fault(0x5008, 0b111), Fault::new(0x5008, Access::Write));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
     /// A load.
@@ -22,6 +38,18 @@ pub enum Access {
 }
 
 /// Who made the access.
+///
+/// ```
+/// use kvma::linux::{Access, Fault, FaultAction, Mode, SegvCode};
+/// # use kvma::{Attrs, Prot};
+///
+/// // A jump into the program's text, by the program and by a kernel that was led astray.
+/// let text = Attrs::new(Prot::RX);
+/// let jump = Fault::new(0x40_1000, Access::Execute);
+/// assert_eq!(jump.check_access(&text, 0), Some(FaultAction::Map));
+/// let by_kernel = jump.by(Mode::Kernel).check_access(&text, 0);
+/// assert_eq!(by_kernel, Some(FaultAction::Refuse(SegvCode::AccErr)));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     /// The program itself.
@@ -54,6 +82,8 @@ pub struct Fault {
 }
 
 /// The `si_code` of SIGSEGV (sigaction(2)).
+///
+/// See [`FaultAction`] for an example.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SegvCode {
     /// `SEGV_MAPERR`: nothing is mapped there.
@@ -63,6 +93,28 @@ pub enum SegvCode {
 }
 
 /// The answer to a fault.
+///
+/// ```
+/// use kvma::linux::{Access, Fault, FaultAction};
+/// # use kvma::linux::{Layout, Mm, Mmap, NoFile, NoKernel};
+/// # use kvma::{AddrSpace, Errno, FixedPool, VmaNode};
+/// # let nodes = FixedPool::<VmaNode<_>, 16>::new();
+/// # let space = AddrSpace::new(Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?);
+/// # let memory = Mmap { addr: 0, len: 0x3000, prot: 3, flags: 0x22, offset: 0, file: None };
+/// # let at = space.mmap(memory, &mut NoKernel)?;
+/// # fn signal(si_code: i32) {}
+/// // In a page-fault handler: without the lock, if that will do.
+/// let fault = Fault::new(at + 8, Access::Write);
+/// let decided = space.lookup(at + 8).and_then(|vma| fault.check_access(&vma.attrs(), vma.key()));
+/// let action = decided.unwrap_or_else(|| space.fault(&fault, &mut NoKernel));
+/// match action {
+///     FaultAction::Map => {} // bring the page in, and write the entry if it is `still_valid`
+///     FaultAction::Copy => {} // the same with a page of the program's own
+///     FaultAction::Refuse(code) => signal(code as i32), // SIGSEGV
+/// }
+/// assert_eq!(action, FaultAction::Copy);
+/// # Ok::<(), Errno>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FaultAction {
     /// Make the page present, with no more rights than the VMA has. A private page of an object is
@@ -230,6 +282,22 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// [`fault`](Self::fault) does that by itself; this is for a kernel that writes to a program's
     /// memory otherwise. Linux keeps such VMAs charged (`ac`) when mprotect takes their write
     /// access away.
+    ///
+    /// ```
+    /// use kvma::linux::{Access, Fault, FaultAction};
+    /// # use kvma::linux::{Layout, Mm, Mmap, NoFile, NoKernel};
+    /// # use kvma::{AddrSpace, Errno, FixedPool, VmaNode};
+    /// # let nodes = FixedPool::<VmaNode<_>, 16>::new();
+    /// # let space = AddrSpace::new(Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?);
+    /// # let memory = Mmap { addr: 0, len: 0x3000, prot: 3, flags: 0x22, offset: 0, file: None };
+    /// # let at = space.mmap(memory, &mut NoKernel)?;
+    /// // A debugger writes to the program's memory. From then on, no write needs the lock.
+    /// space.note_write(at);
+    /// let vma = space.lookup(at).expect("it is mapped");
+    /// let write = Fault::new(at, Access::Write).check_access(&vma.attrs(), vma.key());
+    /// assert_eq!(write, Some(FaultAction::Copy));
+    /// # Ok::<(), Errno>(())
+    /// ```
     pub fn note_write(&mut self, addr: u64) {
         self.prepare_anon_vma(self.layout.pages(addr));
     }

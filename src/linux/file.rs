@@ -5,6 +5,29 @@ use core::fmt;
 use bitflags::bitflags;
 
 /// The addresses at which a mapping may start.
+///
+/// ```
+/// use kvma::linux::{Alignment, File};
+///
+/// /// A file of hugetlbfs, by the logarithm of the size of its pages.
+/// #[derive(Clone, PartialEq)]
+/// struct HugeFile {
+///     inode: u32,
+///     log2: u32,
+/// }
+///
+/// impl File for HugeFile {
+///     fn alignment(&self) -> Alignment {
+///         Alignment::HugeTlb(1 << self.log2)
+///     }
+///     // …
+/// #     fn id(&self) -> u64 { self.inode.into() }
+/// #     fn device(&self) -> (u32, u32) { (0, 15) }
+/// #     fn inode(&self) -> u64 { self.inode.into() }
+/// #     fn write_name(&self, out: &mut dyn core::fmt::Write) -> core::fmt::Result { Ok(()) }
+/// }
+/// # assert_eq!(HugeFile { inode: 1, log2: 21 }.alignment(), Alignment::HugeTlb(2 << 20));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Alignment {
     /// At any page.
@@ -26,6 +49,26 @@ bitflags! {
     ///
     /// In Linux these come from operations of the file and of its VMAs, so no flag of the VMA shows
     /// them.
+    ///
+    /// ```
+    /// use kvma::linux::{File, Restrictions};
+    ///
+    /// /// What `memfd_secret(2)` makes.
+    /// #[derive(Clone, PartialEq)]
+    /// struct Secret(u32);
+    ///
+    /// impl File for Secret {
+    ///     fn restrictions(&self) -> Restrictions {
+    ///         Restrictions::NO_LOCK | Restrictions::NO_POPULATE
+    ///     }
+    ///     // …
+    /// #     fn id(&self) -> u64 { self.0.into() }
+    /// #     fn device(&self) -> (u32, u32) { (0, 15) }
+    /// #     fn inode(&self) -> u64 { self.0.into() }
+    /// #     fn write_name(&self, out: &mut dyn core::fmt::Write) -> core::fmt::Result { Ok(()) }
+    /// }
+    /// # assert!(Secret(1).restrictions().contains(Restrictions::NO_LOCK));
+    /// ```
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub struct Restrictions: u8 {
         /// The kernel alone chooses the address: mmap with any other, and mremap with a new one,
@@ -123,6 +166,22 @@ pub trait File: Clone + PartialEq {
 
 bitflags! {
     /// The access that a file descriptor was opened for.
+    ///
+    /// ```
+    /// use kvma::linux::Rights;
+    ///
+    /// /// Returns the rights of a descriptor by the flags of open(2).
+    /// fn rights(flags: i32) -> Rights {
+    ///     match flags & 0o3 {
+    ///         0 => Rights::READ,
+    ///         1 => Rights::WRITE,
+    ///         _ => Rights::READ | Rights::WRITE,
+    ///     }
+    /// }
+    ///
+    /// const O_RDWR: i32 = 2;
+    /// assert!(rights(O_RDWR).contains(Rights::WRITE));
+    /// ```
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub struct Rights: u8 {
         /// Open for reading.
@@ -134,6 +193,15 @@ bitflags! {
 
 bitflags! {
     /// Properties of a file that mmap asks for.
+    ///
+    /// ```
+    /// use kvma::linux::{OpenFile, Rights, Traits};
+    ///
+    /// // A memfd of which F_SEAL_WRITE has been set, as mmap is told of it.
+    /// # let memfd = 7;
+    /// let open = OpenFile::new(memfd, Rights::READ).with_traits(Traits::WRITE_SEALED);
+    /// assert!(open.traits().contains(Traits::WRITE_SEALED));
+    /// ```
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub struct Traits: u16 {
         /// It has no pages to map, as a directory has none (`ENODEV`).
@@ -156,6 +224,16 @@ bitflags! {
 }
 
 /// The file behind a file descriptor, as one mmap call sees it.
+///
+/// ```
+/// use kvma::linux::{OpenFile, Rights, Traits};
+///
+/// // A descriptor that was opened for reading, on a file system that allows no execution. A kernel
+/// // has its own handle in the place of the number.
+/// let open = OpenFile::new(7, Rights::READ).with_traits(Traits::NO_EXEC);
+/// assert!(open.traits().contains(Traits::NO_EXEC) && !open.rights().contains(Rights::WRITE));
+/// assert_eq!(*open.file(), 7);
+/// ```
 #[derive(Debug, Clone)]
 pub struct OpenFile<F> {
     file: F,

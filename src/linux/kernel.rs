@@ -12,6 +12,24 @@ use crate::{Errno, Hooks, Piece};
 
 bitflags! {
     /// The capabilities of the caller (capabilities(7)), as far as memory calls ask for them.
+    ///
+    /// ```
+    /// use kvma::linux::Capabilities;
+    ///
+    /// /// Takes those that count here from a set as in capset(2).
+    /// fn capabilities(effective: u64) -> Capabilities {
+    ///     const CAP_IPC_LOCK: u64 = 1 << 14;
+    ///     const CAP_SYS_RAWIO: u64 = 1 << 17;
+    ///     const CAP_SYS_ADMIN: u64 = 1 << 21;
+    ///     let mut caps = Capabilities::empty();
+    ///     caps.set(Capabilities::IPC_LOCK, effective & CAP_IPC_LOCK != 0);
+    ///     caps.set(Capabilities::SYS_RAWIO, effective & CAP_SYS_RAWIO != 0);
+    ///     caps.set(Capabilities::SYS_ADMIN, effective & CAP_SYS_ADMIN != 0);
+    ///     caps
+    /// }
+    ///
+    /// assert_eq!(capabilities(1 << 14), Capabilities::IPC_LOCK);
+    /// ```
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
     pub struct Capabilities: u8 {
         /// `CAP_IPC_LOCK`: lock more memory than the limit.
@@ -24,6 +42,47 @@ bitflags! {
 }
 
 /// How a child gets the pages of a VMA at fork.
+///
+/// ```
+/// use kvma::linux::{Inheritance, Kernel, LinuxVma, NoFile};
+/// use kvma::{Errno, Hooks, Piece};
+///
+/// /// The page tables of a parent and its child.
+/// struct Fork {
+///     copy_on_write: Vec<u64>,
+/// }
+///
+/// # impl Hooks<LinuxVma<NoFile>> for Fork {
+/// #     type Error = Errno;
+/// # }
+/// impl Kernel<NoFile> for Fork {
+///     fn inherit(
+///         &mut self,
+///         how: Inheritance,
+///         vma: &Piece<'_, LinuxVma<NoFile>>,
+///     ) -> Result<(), Errno> {
+///         match how {
+///             // Entries become read-only on both sides, and frames have one owner more.
+///             Inheritance::CopyOnWrite => self.copy_on_write.extend(vma.range().pages()),
+///             // The child's page faults find the object's pages, or make new ones.
+///             Inheritance::Share | Inheritance::Wipe => {}
+///         }
+///         Ok(())
+///     }
+/// }
+/// # use kvma::linux::abi::{MAP_ANONYMOUS, MAP_PRIVATE, PROT_READ};
+/// # use kvma::linux::{Layout, Mm, Mmap};
+/// # use kvma::{AddrSpace, FixedPool, VmaNode};
+/// # let nodes = FixedPool::<VmaNode<_>, 16>::new();
+/// # let parent = AddrSpace::new(Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?);
+/// # let flags = MAP_PRIVATE | MAP_ANONYMOUS;
+/// # let memory = Mmap { addr: 0, len: 0x2000, prot: PROT_READ, flags, offset: 0, file: None };
+/// # let mut kernel = Fork { copy_on_write: Vec::new() };
+/// # let at = parent.mmap(memory, &mut kernel)?;
+/// # parent.fork(&mut kernel)?;
+/// # assert_eq!(kernel.copy_on_write, [at, at + 0x1000]);
+/// # Ok::<(), Errno>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Inheritance {
     /// Both see the same pages until one writes: take write access away on both sides.

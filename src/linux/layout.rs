@@ -18,7 +18,7 @@ use crate::{Direction, Errno, Error, PageSize};
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Layout {
-    page: PageSize,
+    page_size: PageSize,
     task_size: u64,
     base: u64,
     bottom: u64,
@@ -53,7 +53,7 @@ impl Layout {
             gap => gap,
         };
         Self {
-            page: PageSize::SIZE_4K,
+            page_size: PageSize::SIZE_4K,
             task_size,
             base: round_up(task_size - gap, 4096),
             bottom: round_up(task_size / 3, 4096),
@@ -86,8 +86,9 @@ impl Layout {
     #[must_use]
     pub const fn randomised(self, random: u64, bits: u32) -> Self {
         let mask = (1 << if bits < 32 { bits } else { 32 }) - 1;
-        let below = (random & mask) << self.page.shift();
-        Self { base: self.base.saturating_sub(below), bottom: self.bottom + below, ..self }
+        let below = (random & mask) << self.page_size.shift();
+        let (base, bottom) = (self.base.saturating_sub(below), self.bottom.saturating_add(below));
+        Self { base, bottom, ..self }
     }
 
     /// Sets the lowest address that a search returns, a hint may name, and a stack grows down to.
@@ -155,7 +156,7 @@ impl Layout {
     /// Refuses a layout that the calls could not compute with.
     pub(super) fn check(&self) -> Result<(), Error> {
         let aligned = [self.task_size, self.base, self.bottom, self.min_addr, self.guard_gap];
-        if !aligned.iter().all(|&n| self.page.is_aligned(n))
+        if !aligned.iter().all(|&n| self.page_size.is_aligned(n))
             || !(self.huge == 0 || self.huge.is_power_of_two())
         {
             return Err(Error::Unaligned);
@@ -163,14 +164,14 @@ impl Layout {
         let inside =
             self.base <= self.task_size && self.bottom <= self.task_size && self.huge <= 1 << 40;
         let inside = inside && self.protection_keys <= MAX_KEYS;
-        // With half of the 64 bits to spare, an address plus a length that passed the checks never
+        // With half of the 64 bits unused, an address plus a length that passed the checks never
         // wraps.
         if inside && self.task_size < 1 << 63 { Ok(()) } else { Err(Error::OutOfRange) }
     }
 
     /// Returns the page size.
     pub const fn page_size(&self) -> PageSize {
-        self.page
+        self.page_size
     }
 
     /// Returns the first address above user space (`TASK_SIZE`).
@@ -220,26 +221,26 @@ impl Layout {
 
     /// Rounds up to a page, modulo 2^64 as `PAGE_ALIGN` does: nearly 2^64 becomes 0.
     pub(super) const fn page_up(&self, bytes: u64) -> u64 {
-        round_up(bytes, self.page.bytes())
+        round_up(bytes, self.page_size.bytes())
     }
 
     /// Rounds down to a page.
     pub(super) const fn page_down(&self, bytes: u64) -> u64 {
-        self.page.round_down(bytes)
+        self.page_size.round_down(bytes)
     }
 
     pub(super) const fn is_aligned(&self, addr: u64) -> bool {
-        self.page.is_aligned(addr)
+        self.page_size.is_aligned(addr)
     }
 
     /// Returns the number of whole pages in `bytes`, or the page that holds that address.
     pub(super) const fn pages(&self, bytes: u64) -> u64 {
-        bytes >> self.page.shift()
+        bytes >> self.page_size.shift()
     }
 
     /// Returns the bytes in so many pages, or the first byte of that page. Modulo 2^64.
     pub(super) const fn bytes(&self, pages: u64) -> u64 {
-        pages << self.page.shift()
+        pages << self.page_size.shift()
     }
 
     /// Returns the pages of user space.

@@ -1,4 +1,4 @@
-//! What a process may use, and what it uses.
+//! The limits of a process, and its usage.
 
 use super::file::File;
 use super::kernel::{Capabilities, Kernel};
@@ -7,6 +7,25 @@ use super::vm_flags::VmFlags;
 use crate::Errno;
 
 /// A resource that is limited (getrlimit(2)).
+///
+/// ```
+/// use kvma::linux::{Limits, Resource};
+///
+/// /// setrlimit(2), as far as memory is concerned.
+/// fn set(limits: Limits, resource: u32, soft: u64, hard: u64) -> Limits {
+///     match resource {
+///         2 => limits.with(Resource::Data, soft).with(Resource::DataMax, hard),
+///         3 => limits.with(Resource::Stack, soft),
+///         8 => limits.with(Resource::MemLock, soft),
+///         9 => limits.with(Resource::AddressSpace, soft),
+///         _ => limits,
+///     }
+/// }
+///
+/// const RLIMIT_STACK: u32 = 3;
+/// let limits = set(Limits::default(), RLIMIT_STACK, 1 << 20, u64::MAX);
+/// assert_eq!(limits.get(Resource::Stack), 1 << 20);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resource {
     /// `RLIMIT_AS`: all mappings together.
@@ -90,6 +109,20 @@ impl Limits {
 }
 
 /// Memory in use, in bytes, as `/proc/PID/status` counts it.
+///
+/// ```
+/// use kvma::linux::{Layout, Mm, Mmap, NoFile, NoKernel};
+/// use kvma::{AddrSpace, Errno, FixedPool, VmaNode};
+///
+/// let nodes = FixedPool::<VmaNode<_>, 16>::new();
+/// let space = AddrSpace::new(Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?);
+/// let memory = Mmap { addr: 0, len: 0x3000, prot: 3, flags: 0x22, offset: 0, file: None };
+/// space.mmap(memory, &mut NoKernel)?;
+/// let usage = space.inspect(|mm| *mm.usage());
+/// println!("VmSize: {} kB", usage.total() >> 10);
+/// assert_eq!((usage.total(), usage.data(), usage.locked()), (0x3000, 0x3000, 0));
+/// # Ok::<(), Errno>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Usage {
     total: u64,

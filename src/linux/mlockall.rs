@@ -121,8 +121,8 @@ impl<F: File, A: MmAlloc<F>, L: RawLock> AddrSpace<Mm<F, A>, L> {
     /// at most [`MAX_VMAS_PER_LOCK_HOLD`] VMAs if there are more: each is locked, and then brought
     /// in. Returns 0.
     ///
-    /// What will be mapped is locked from the first batch on. Of several calls at the same time,
-    /// the last one to reach a VMA decides whether it is locked.
+    /// Mappings still to come are locked from the first batch on. Of several calls at the same
+    /// time, the last one to reach a VMA decides whether it is locked.
     ///
     /// # Errors
     ///

@@ -8,6 +8,7 @@ use super::layout::Layout;
 use super::limits::{Limits, Usage};
 use super::pkey::Keys;
 use super::policy::Policy;
+use super::unmapped_area::guard_gaps;
 use super::vm_flags::VmFlags;
 use super::vma::{AnonVma, LinuxVma};
 use crate::addr_space::HasVmMap;
@@ -17,6 +18,19 @@ use crate::{Error, Hooks, NodeAlloc, Vma, VmaNode};
 /// The version of Linux whose rules are followed.
 ///
 /// It matters: mremap over several VMAs, for one, is new in 6.17.
+///
+/// ```
+/// use kvma::linux::Rules;
+/// # use kvma::linux::{Layout, Mm, Mmap, NoFile, NoKernel};
+/// # use kvma::{AddrSpace, Errno, FixedPool, VmaNode};
+/// # let nodes = FixedPool::<VmaNode<_>, 16>::new();
+/// # let space = AddrSpace::new(Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?);
+/// // What uname(2) had better say.
+/// let (major, minor) = space.inspect(|mm| mm.rules()).version();
+/// assert_eq!(format!("{major}.{minor}.0"), "6.18.0");
+/// assert_eq!(Rules::V6_18.version(), (6, 18));
+/// # Ok::<(), Errno>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rules {
     major: u32,
@@ -40,6 +54,20 @@ pub const MAX_MAP_COUNT: usize = 65530;
 /// An allocator that the nodes of an [`Mm`] can come from.
 ///
 /// Implemented for every type that qualifies; it only saves writing the two bounds out.
+///
+/// ```
+/// use kvma::linux::{File, Mm, MmAlloc};
+///
+/// /// Prints the maps file of any program.
+/// fn print<F: File, A: MmAlloc<F>>(mm: &Mm<F, A>) {
+///     println!("{mm}");
+/// }
+/// # use kvma::linux::{Layout, NoFile};
+/// # use kvma::{FixedPool, VmaNode};
+/// # let nodes = FixedPool::<VmaNode<_>, 16>::new();
+/// # print(&Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?);
+/// # Ok::<(), kvma::Error>(())
+/// ```
 pub trait MmAlloc<F: File>: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone {}
 
 impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> MmAlloc<F> for A {}
@@ -47,6 +75,26 @@ impl<F: File, A: NodeAlloc<VmaNode<LinuxVma<F>>> + Clone> MmAlloc<F> for A {}
 /// Carries the [`Kernel`](super::Kernel) into a call on [`Mm`], and owed work out of it.
 ///
 /// Finish or drop it after releasing the lock that guards the [`Mm`], if there is one.
+///
+/// [`AddrSpace`](crate::AddrSpace) makes and finishes them by itself. A kernel with a lock of its
+/// own does it:
+///
+/// ```
+/// # use kvma::linux::{Layout, Mm, Mmap, NoFile, NoKernel};
+/// # use kvma::{Errno, FixedPool, VmaNode};
+/// # use std::sync::Mutex;
+/// # let nodes = FixedPool::<VmaNode<_>, 16>::new();
+/// # let process = Mutex::new(Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?);
+/// # let memory = Mmap { addr: 0, len: 0x3000, prot: 3, flags: 0x22, offset: 0, file: None };
+/// let mut kernel = NoKernel;
+/// let mut mm = process.lock().unwrap();
+/// let mut call = mm.update(&mut kernel);
+/// let answer = mm.mmap(memory, &mut call);
+/// drop(mm); // unlock first
+/// call.finish(); // waits for the TLB flush, drops handles of files
+/// assert!(answer.is_ok());
+/// # Ok::<(), Errno>(())
+/// ```
 pub type Call<'h, F, A, K> = Update<'h, LinuxVma<F>, A, K>;
 
 /// The address space of one program, as Linux keeps it (`mm_struct`).
@@ -106,7 +154,8 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// - [`Error::Unaligned`], [`Error::OutOfRange`]: the layout contradicts itself.
     pub fn new(layout: Layout, alloc: A) -> Result<Self, Error> {
         layout.check()?;
-        let map = VmMap::new(0..=layout.task_size() - 1, layout.page_size(), alloc)?;
+        let mut map = VmMap::new(0..=layout.task_size() - 1, layout.page_size(), alloc)?;
+        map.set_guard_gaps(guard_gaps(&layout));
         Ok(Self {
             map,
             layout,

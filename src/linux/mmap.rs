@@ -22,6 +22,23 @@ use crate::{Attrs, Backing, Errno, Merge, Piece, SplitGranularity, VmRange};
 const ETXTBSY: Errno = Errno(26);
 
 /// The arguments of mmap(2), as user space passed them.
+///
+/// ```
+/// use kvma::linux::{Mmap, NoFile};
+///
+/// /// Makes them of a system call's registers (x86-64). This kernel has no files.
+/// fn mmap_args([addr, len, prot, flags, _fd, offset]: [u64; 6]) -> Mmap<NoFile> {
+///     Mmap { addr, len, prot, flags, offset, file: None }
+/// }
+/// # use kvma::linux::{Layout, Mm, NoKernel};
+/// # use kvma::{AddrSpace, Errno, FixedPool, VmaNode};
+/// # let nodes = FixedPool::<VmaNode<_>, 16>::new();
+/// # let space = AddrSpace::new(Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?);
+/// // From here on everything is checked as Linux checks it: here, that the length is not 0.
+/// let registers = [0, 0, 3, 0x22, u64::MAX, 0];
+/// assert_eq!(space.mmap(mmap_args(registers), &mut NoKernel), Err(Errno::EINVAL));
+/// # Ok::<(), Errno>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Mmap<F> {
     /// The hint, or with `MAP_FIXED` the address.

@@ -2,7 +2,7 @@
 //!
 //! [`Mm`] is what Linux calls an `mm_struct`: the address space of one program. A kernel passes the
 //! arguments of a system call on as it got them from user space, and returns the answer as it is.
-//! What only the kernel knows, [`Mm`] asks of it through [`Kernel`]: the caller's capabilities,
+//! [`Mm`] asks the kernel through [`Kernel`] what that alone knows: the caller's capabilities,
 //! how much memory may be committed, and the [`Hooks`](crate::Hooks) that edit page tables.
 //!
 //! The core below does all or nothing. Linux does not: a call that fails half-way may leave a VMA

@@ -8,6 +8,7 @@ use super::vm_flags::VmFlags;
 use super::vma::{AnonVma, LinuxVma, StickyFlags, vm_flags, with_vm_flags};
 use super::vma_view::VmaView;
 use crate::split_merge::SplitMerge;
+use crate::vma::VmaContext;
 use crate::{Attrs, Backing, Errno, MapRequest, Merge, Placement, Vma, VmaNode};
 
 impl<F: File, A: MmAlloc<F>> Mm<F, A> {
@@ -205,9 +206,9 @@ fn can_merge<F: File>(
     right: &Vma<'_, LinuxVma<F>>,
     right_attrs: &Attrs,
 ) -> bool {
-    let page = left.range().page_size();
+    let context = VmaContext::new(left.range().page_size());
     let (left_range, right_range) = (left.range().page_range(), right.range().page_range());
     let left = (left_attrs, left.data());
     let right = (right_attrs, right.data());
-    VmaNode::can_merge(page, left, left_range, right, right_range).is_ok()
+    VmaNode::can_merge(context, left, left_range, right, right_range).is_ok()
 }

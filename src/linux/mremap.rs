@@ -63,7 +63,8 @@ impl Remap {
             return Err(Errno::EINVAL);
         }
         let old = PageRange::new(self.old.start, self.old.start + old_len);
-        Ok(Self { old, new_len, delta: old_len - new_len, ..self })
+        // The difference stays as it is: nothing is charged for huge pages.
+        Ok(Self { old, new_len, ..self })
     }
 }
 
@@ -74,7 +75,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// moved before an error stay moved. A fixed target is emptied, and a tail removed, before much
     /// of what can fail: they stay removed.
     ///
-    /// Like Linux 6.18, `MREMAP_DONTUNMAP` unlocks the VMA that it leaves behind without
+    /// `MREMAP_DONTUNMAP` unlocks the VMA that it leaves behind, as Linux 6.18 does, without
     /// subtracting it from the count of locked memory, which therefore stays too high until
     /// the program ends.
     ///

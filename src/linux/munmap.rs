@@ -13,7 +13,7 @@ use crate::{AddrSpace, Errno, RawLock};
 impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// Unmaps a range: munmap(2) (`do_vmi_munmap`). Returns 0. Gaps are fine.
     ///
-    /// As in Linux, splits at the ends of the range that were made before an error stay.
+    /// Splits at the ends of the range that were made before an error stay, as in Linux.
     ///
     /// O(log n + VMAs removed). Behind a lock, [`AddrSpace::munmap`](crate::AddrSpace::munmap)
     /// works in batches.

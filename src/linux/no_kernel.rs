@@ -42,6 +42,19 @@ impl File for NoFile {
 }
 
 /// A [`Kernel`] without page tables: no privileges, memory without end.
+///
+/// ```
+/// # use kvma::linux::{Layout, Mm, Mmap, NoFile, NoKernel};
+/// # use kvma::{AddrSpace, Errno, FixedPool, VmaNode};
+/// # let nodes = FixedPool::<VmaNode<_>, 16>::new();
+/// # let space = AddrSpace::new(Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?);
+/// # let memory = Mmap { addr: 0, len: 0x3000, prot: 3, flags: 0x22, offset: 0, file: None };
+/// // Enough for a test, or to try a trace of calls. See [`Kernel`] for one that does something.
+/// let at = space.mmap(memory, &mut NoKernel)?;
+/// space.munmap(at, 0x1000, &mut NoKernel)?;
+/// assert_eq!(space.inspect(|mm| mm.usage().total()), 0x2000);
+/// # Ok::<(), Errno>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NoKernel;
 
@@ -57,6 +70,36 @@ impl<F: File> Kernel<F> for NoKernel {}
 
 /// Makes a [`Kernel`] of hooks whose error is another one: what they refuse with becomes an
 /// [`Errno`].
+///
+/// ```
+/// use kvma::linux::{LinuxVma, WithErrno};
+/// use kvma::{Error, Event, Hooks, Piece};
+///
+/// /// Hooks that serve any kind of map, and refuse with kvma's own error.
+/// #[derive(Default)]
+/// struct PageTable {
+///     tables: usize,
+/// }
+///
+/// impl<V> Hooks<V> for PageTable {
+///     type Error = Error;
+///
+///     fn prepare(&mut self, event: &Event<'_, V>) -> Result<(), Error> {
+///         match event {
+///             Event::Map(_) if self.tables == 0 => Err(Error::OutOfMemory),
+///             _ => Ok(()),
+///         }
+///     }
+/// }
+/// # use kvma::linux::{Layout, Mm, Mmap, NoFile, NoKernel};
+/// # use kvma::{AddrSpace, Errno, FixedPool, VmaNode};
+/// # let nodes = FixedPool::<VmaNode<_>, 16>::new();
+/// # let space = AddrSpace::new(Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?);
+/// # let memory = Mmap { addr: 0, len: 0x3000, prot: 3, flags: 0x22, offset: 0, file: None };
+/// let mut kernel = WithErrno(PageTable::default());
+/// assert_eq!(space.mmap(memory, &mut kernel), Err(Errno::ENOMEM));
+/// # Ok::<(), Errno>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct WithErrno<H>(pub H);
 
@@ -112,6 +155,26 @@ impl<F: File, H: Hooks<LinuxVma<F>, Error: Into<Errno>>> Kernel<F> for WithErrno
 
 /// Makes a [`Kernel`] of a closure that hears the steps which cannot fail: as
 /// [`kvma::on_event`](crate::on_event), for calls on an [`Mm`](super::Mm).
+///
+/// ```
+/// use kvma::Event;
+/// use kvma::linux::on_event;
+/// # use kvma::linux::{Layout, Mm, Mmap, NoFile, NoKernel};
+/// # use kvma::{AddrSpace, Errno, FixedPool, VmaNode};
+/// # let nodes = FixedPool::<VmaNode<_>, 16>::new();
+/// # let space = AddrSpace::new(Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?);
+/// # let memory = Mmap { addr: 0, len: 0x3000, prot: 3, flags: 0x22, offset: 0, file: None };
+/// let mut unmapped = Vec::new();
+/// let mut kernel = on_event(|event: Event<'_, _>| {
+///     if let Event::Unmap(piece) = event {
+///         unmapped.push(piece.range().start());
+///     }
+/// });
+/// let at = space.mmap(memory, &mut kernel)?;
+/// space.munmap(at, 0x1000, &mut kernel)?;
+/// assert_eq!(unmapped, [at]);
+/// # Ok::<(), Errno>(())
+/// ```
 pub fn on_event<F: File, E: FnMut(Event<'_, LinuxVma<F>>)>(event: E) -> WithErrno<OnEvent<E>> {
     WithErrno(crate::on_event(event))
 }

@@ -5,6 +5,25 @@ use super::limits::Usage;
 use crate::{Errno, PageSize};
 
 /// The mode of `vm.overcommit_memory`.
+///
+/// ```
+/// use kvma::linux::Overcommit;
+///
+/// /// `vm.overcommit_memory`, as it is written to /proc/sys.
+/// fn mode(text: &str) -> Option<Overcommit> {
+///     match text.trim() {
+///         "0" => Some(Overcommit::Heuristic),
+///         "1" => Some(Overcommit::Always),
+///         "2" => Some(Overcommit::Never),
+///         _ => None,
+///     }
+/// }
+///
+/// // 8 GiB at once, on a machine with 4 GiB.
+/// let decide = |mode: Overcommit| mode.decide(8 << 30, 9 << 30, 4 << 30, u64::MAX);
+/// assert!(mode("0\n").is_some_and(|mode| decide(mode).is_err()));
+/// assert!(mode("1\n").is_some_and(|mode| decide(mode).is_ok()));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Overcommit {
     /// 0: refuses only what alone exceeds all memory.
@@ -55,7 +74,7 @@ impl Overcommit {
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CommitLimit {
-    page: PageSize,
+    page_size: PageSize,
     all: u64,
     admin_reserve: u64,
     user_reserve: u64,
@@ -65,21 +84,21 @@ impl CommitLimit {
     /// Allows `percent` of the RAM that is not set aside for huge pages (`vm.overcommit_ratio`,
     /// 50), and all of the swap space. Bytes.
     pub const fn of_ram(
-        page: PageSize,
+        page_size: PageSize,
         ram: u64,
         huge_pages: u64,
         percent: u64,
         swap: u64,
     ) -> Self {
-        let ram = ram.saturating_sub(huge_pages) >> page.shift();
+        let ram = ram.saturating_sub(huge_pages) >> page_size.shift();
         let pages = ram.saturating_mul(percent) / 100;
-        Self::of_bytes(page, pages.saturating_mul(page.bytes()), swap)
+        Self::of_bytes(page_size, pages.saturating_mul(page_size.bytes()), swap)
     }
 
     /// Allows so much RAM (`vm.overcommit_kbytes`), and all of the swap space. Bytes.
-    pub const fn of_bytes(page: PageSize, ram: u64, swap: u64) -> Self {
-        let all = page.round_down(ram).saturating_add(page.round_down(swap));
-        Self { page, all, admin_reserve: 0, user_reserve: 0 }
+    pub const fn of_bytes(page_size: PageSize, ram: u64, swap: u64) -> Self {
+        let all = page_size.round_down(ram).saturating_add(page_size.round_down(swap));
+        Self { page_size, all, admin_reserve: 0, user_reserve: 0 }
     }
 
     /// Keeps bytes back: `admin` for callers with `CAP_SYS_ADMIN` (`vm.admin_reserve_kbytes`,
@@ -89,8 +108,9 @@ impl CommitLimit {
     /// the free memory where that is less than the sizes above.
     #[must_use]
     pub const fn with_reserves(self, admin: u64, user: u64) -> Self {
-        let page = self.page;
-        let (admin_reserve, user_reserve) = (page.round_down(admin), page.round_down(user));
+        let page_size = self.page_size;
+        let (admin_reserve, user_reserve) =
+            (page_size.round_down(admin), page_size.round_down(user));
         Self { admin_reserve, user_reserve, ..self }
     }
 
@@ -103,7 +123,7 @@ impl CommitLimit {
     pub fn for_process(&self, usage: &Usage, caps: Capabilities) -> u64 {
         let admin = if caps.contains(Capabilities::SYS_ADMIN) { 0 } else { self.admin_reserve };
         // So that one process does not leave its user without the means to end it.
-        let user = self.user_reserve.min(self.page.round_down(usage.total() / 32));
+        let user = self.user_reserve.min(self.page_size.round_down(usage.total() / 32));
         self.all.saturating_sub(admin).saturating_sub(user)
     }
 }

@@ -16,6 +16,49 @@ use crate::{Errno, Piece, VmMap, VmRange};
 /// [invalidated](crate::AddrSpace::still_valid), and `flush_begin` follows, with `flush_wait` after
 /// unlock: [`Kernel::page_op`] itself need not flush. The docs name the operations that are not
 /// followed by a flush.
+///
+/// ```
+/// use kvma::linux::{Kernel, LinuxVma, NoFile, PageOp};
+/// use kvma::{Errno, Hooks, Piece};
+///
+/// /// A kernel that remembers what is in memory.
+/// #[derive(Default)]
+/// struct Pages(std::collections::BTreeSet<u64>);
+///
+/// # impl Hooks<LinuxVma<NoFile>> for Pages {
+/// #     type Error = Errno;
+/// # }
+/// impl Kernel<NoFile> for Pages {
+///     fn page_op(
+///         &mut self,
+///         op: PageOp,
+///         piece: &Piece<'_, LinuxVma<NoFile>>,
+///     ) -> Result<(), Errno> {
+///         for page in piece.range().pages() {
+///             match op {
+///                 PageOp::Populate | PageOp::PopulateRead | PageOp::PopulateWrite => {
+///                     self.0.insert(page);
+///                 }
+///                 PageOp::DontNeed | PageOp::Free | PageOp::Remove => {
+///                     self.0.remove(&page);
+///                 }
+///                 _ => {} // advice on speed, which this kernel does not take
+///             }
+///         }
+///         Ok(())
+///     }
+/// }
+/// # use kvma::linux::{Layout, Mm, Mmap, NoKernel};
+/// # use kvma::{AddrSpace, FixedPool, VmaNode};
+/// # let nodes = FixedPool::<VmaNode<_>, 16>::new();
+/// # let space = AddrSpace::new(Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?);
+/// # let memory = Mmap { addr: 0, len: 0x3000, prot: 3, flags: 0x22, offset: 0, file: None };
+/// let mut kernel = Pages::default();
+/// let at = space.mmap(memory, &mut kernel)?;
+/// space.mlock(at, 0x3000, &mut kernel)?;
+/// assert_eq!(kernel.0.len(), 3);
+/// # Ok::<(), Errno>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PageOp {
@@ -86,7 +129,7 @@ impl PageOp {
 impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// Has the kernel do `op` to `part`, which lies in one VMA.
     ///
-    /// Where that may take page-table entries away, tokens are invalidated before, and a flush
+    /// If that may take page-table entries away, tokens are invalidated before, and a flush
     /// follows whatever the kernel answers.
     ///
     /// # Errors

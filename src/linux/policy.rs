@@ -4,6 +4,22 @@ use super::vm_flags::VmFlags;
 use crate::Errno;
 
 /// How far memory may be both writable and executable.
+///
+/// ```
+/// use kvma::linux::abi::PROT_EXEC;
+/// use kvma::linux::{Policy, WriteExec};
+/// # use kvma::linux::{Layout, Mm, Mmap, NoFile, NoKernel};
+/// # use kvma::{AddrSpace, Errno, FixedPool, VmaNode};
+/// # let nodes = FixedPool::<VmaNode<_>, 16>::new();
+/// # let space = AddrSpace::new(Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?);
+/// # let memory = Mmap { addr: 0, len: 0x3000, prot: 3, flags: 0x22, offset: 0, file: None };
+/// // prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN): what was written is never executed.
+/// let policy = Policy::new().with_write_exec(WriteExec::Mdwe);
+/// space.update(0, &mut NoKernel, |mm, _| mm.set_policy(policy))?;
+/// let at = space.mmap(memory, &mut NoKernel)?;
+/// assert_eq!(space.mprotect(at, 0x1000, PROT_EXEC, &mut NoKernel), Err(Errno::EACCES));
+/// # Ok::<(), Errno>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum WriteExec {
     /// It may be, as everywhere.
@@ -63,8 +79,8 @@ impl Policy {
     /// Leaves `bytes` free, which must be whole pages, on both sides of what mmap and mremap find a
     /// place for.
     ///
-    /// What grows (mremap in place, the heap, a stack) keeps as far from what lies ahead. Fixed
-    /// addresses are the program's own choice, and the rule does not apply to them.
+    /// A mapping that grows (mremap in place, the heap, a stack) keeps as far from what lies ahead.
+    /// Fixed addresses are the program's own choice, and the rule does not apply to them.
     #[must_use]
     pub const fn with_guard(self, bytes: u64) -> Self {
         Self { guard: bytes, ..self }

@@ -7,6 +7,23 @@ use super::mm::{Call, Mm, MmAlloc};
 use crate::Errno;
 
 /// Whose address space a `process_madvise` call is about.
+///
+/// ```
+/// use kvma::linux::Target;
+/// const MADV_DONTNEED: u64 = 4;
+/// # use kvma::linux::{Layout, Mm, Mmap, NoFile, NoKernel};
+/// # use kvma::{AddrSpace, Errno, FixedPool, VmaNode};
+/// # let nodes = FixedPool::<VmaNode<_>, 16>::new();
+/// # let space = AddrSpace::new(Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?);
+/// # let memory = Mmap { addr: 0, len: 0x3000, prot: 3, flags: 0x22, offset: 0, file: None };
+/// # let at = space.mmap(memory, &mut NoKernel)?;
+/// // `at` is the address of three pages. Nobody may drop those of another process.
+/// let mut advise =
+///     |target| space.process_madvise(target, [(at, 0x1000)], MADV_DONTNEED, 0, &mut NoKernel);
+/// assert_eq!(advise(Target::Own), Ok(0x1000));
+/// assert_eq!(advise(Target::Other), Err(Errno::EINVAL));
+/// # Ok::<(), Errno>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
     /// The caller's own.

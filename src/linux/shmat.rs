@@ -15,6 +15,8 @@ use super::vma::{LinuxVma, Role};
 use crate::{Backing, Errno, Vma};
 
 /// The arguments of shmat(2), as user space passed them.
+///
+/// See [`Mm::shmat`] for an example.
 #[derive(Debug, Clone)]
 pub struct Shmat<F> {
     /// The segment behind the identifier, as a handle of this attachment alone: Linux makes a

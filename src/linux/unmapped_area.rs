@@ -1,6 +1,6 @@
 //! The search for a place for a mapping (`get_unmapped_area` and what it calls).
 //!
-//! What is searched for is an address, so this counts in bytes. The result is a range of pages.
+//! The search is for an address, so this counts in bytes. The result is a range of pages.
 
 use super::PageRange;
 use super::abi::{MAP_32BIT, MAP_ABOVE4G, MAP_FIXED};
@@ -9,6 +9,8 @@ use super::kernel::Capabilities;
 use super::layout::{Layout, round_up};
 use super::mm::{Mm, MmAlloc};
 use super::vm_flags::VmFlags;
+use super::vma_view::VmaView;
+use crate::vma::GuardGaps;
 use crate::{Direction, Errno, Search};
 
 /// A mapping that is to be placed. All numbers are in bytes.
@@ -81,6 +83,23 @@ const GIB: u64 = 1 << 30;
 
 /// VMAs that keep a gap below them (`VM_STARTGAP_FLAGS`).
 const STACKS: VmFlags = VmFlags::GROWS_DOWN.union(VmFlags::SHADOW_STACK);
+
+/// The number of VMAs that a search from the top looks at for guard gaps which reach across them.
+/// Beyond these, it leaves such guard gaps out of account: so it is O(log n), and answers as Linux
+/// does as long as a program has not put that many VMAs in its way. Few in tests, so that they meet
+/// more.
+const REACH: usize = if cfg!(all(test, not(loom))) { 128 } else { 1024 };
+/// The weight of a gap among them.
+const PER_GAP: usize = 16;
+/// The number of gaps that a search from the bottom looks at as Linux does where the address is to
+/// be aligned. Beyond these, it looks for one that is long enough wherever it lies.
+const ALIGNED: usize = 64;
+
+/// Returns what searches for a gap leave free below VMAs: the guard gaps of stacks.
+pub(super) fn guard_gaps(layout: &Layout) -> GuardGaps {
+    let grows_down = layout.pages(layout.guard_gap());
+    GuardGaps { grows_down, one_page: VmFlags::SHADOW_STACK.bits() }
+}
 
 impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// Returns the address at which mmap would put `len` bytes of memory without an object if it
@@ -296,37 +315,120 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     }
 
     /// Finds the highest fit in `low..high` (`unmapped_area_topdown`).
-    fn highest(&self, low: u64, mut high: u64, info: &UnmappedAreaInfo) -> Option<u64> {
+    ///
+    /// Linux goes from gap to gap: where one is long enough, but not without the guard gap of the
+    /// stack above it, the search goes on below that guard gap. So it passes over the stack's
+    /// neighbours, too, as far as they lie in the guard gap, even if there is room between them.
+    /// Here the first gap is found that is long enough without guard gaps, and then what Linux
+    /// would have passed over on its way there.
+    fn highest(&self, low: u64, high: u64, info: &UnmappedAreaInfo) -> Option<u64> {
         let low = low.max(self.layout.min_addr());
         let padded = info.padded_len()?;
-        loop {
+        let find = |high: u64| {
             let search = Search::new().top_down().window(low, high.checked_sub(1)?);
-            let found = self.map.find_gap(padded, &search).ok()?;
-            let end = found + padded;
+            self.map.find_gap(padded, &search).ok()
+        };
+        let at = |end: u64| {
             let start = end - info.len;
-            let start = start - (start.wrapping_sub(info.align_offset) & info.align_mask);
-            match self.stack_above(end) {
-                // The guard gap of a stack reaches into the range: go on below it. That skips
-                // smaller gaps inside the guard gap.
-                Some((guard, _)) if guard < end => high = guard,
-                _ => return Some(start),
+            start - (start.wrapping_sub(info.align_offset) & info.align_mask)
+        };
+        let (mut below, mut limit, mut reach) = (high, high, REACH);
+        loop {
+            let end = find(below)? + padded;
+            reach = reach.saturating_sub(PER_GAP);
+            match self.limit_above(end, limit, low, padded, &mut reach) {
+                Some(lower) if lower < end => limit = lower,
+                _ => return Some(at(end)),
             }
+            let gap = self.vma_below(self.layout.pages(end));
+            let gap = gap.map_or(low, |vma| low.max(self.layout.bytes(vma.range.end)));
+            if limit >= gap && limit - gap >= padded {
+                return Some(at(limit));
+            }
+            below = gap.min(limit);
         }
+    }
+
+    /// Returns how far Linux' search from the top for `len` bytes has come down when it arrives at
+    /// the gap in which it would find `end`: below `end` if it has met a stack above that gap whose
+    /// guard gap reaches into it. It was at `limit` some way above.
+    ///
+    /// Looks at as many VMAs as there are in the reach of guard gaps. `None` if those are more than
+    /// `reach`, which is reduced by their number.
+    fn limit_above(
+        &self,
+        end: u64,
+        limit: u64,
+        low: u64,
+        len: u64,
+        reach: &mut usize,
+    ) -> Option<u64> {
+        let guard_gap = self.layout.guard_gap().max(self.layout.page_size().bytes());
+        if end.saturating_add(guard_gap) <= self.map.lowest_guarded() {
+            return Some(limit);
+        }
+        let guarded_start = |vma: &VmaView| self.layout.bytes(self.guarded_start(vma));
+        // The bytes in the gap between two VMAs that are left to the search when it is at `limit`.
+        let left = |below: &VmaView, above: &VmaView, limit: u64| {
+            let start = low.max(self.layout.bytes(below.range.end));
+            limit.min(self.layout.bytes(above.range.start)).saturating_sub(start)
+        };
+        // Up to where no guard gap reaches what the search has seen: there it is at `limit`.
+        let above = PageRange::new(self.layout.pages(end), self.layout.user_space().end);
+        let (mut seen, mut top) = (end, None);
+        let mut last: Option<VmaView> = None;
+        for vma in self.map.vmas_in(above).map(VmaView::new) {
+            let start = self.layout.bytes(vma.range.start);
+            let is_above = last.is_some_and(|last| self.layout.bytes(last.range.end) >= limit);
+            if start >= seen.saturating_add(guard_gap) || is_above {
+                break;
+            }
+            *reach = reach.checked_sub(1)?;
+            if let Some(below) = last
+                && vma.has_any(STACKS)
+                && guarded_start(&vma) < seen
+                && left(&below, &vma, limit) >= len
+            {
+                seen = start.min(limit);
+                top = Some(vma.range.start);
+            }
+            last = Some(vma);
+        }
+        // And down again, as the search goes.
+        let Some(top) = top else { return Some(limit) };
+        let (mut limit, mut last) = (limit, None);
+        let passed = PageRange::new(self.layout.pages(end), top + 1);
+        for vma in self.map.vmas_in(passed).rev().map(VmaView::new) {
+            if let Some(above) = last
+                && left(&vma, &above, limit) >= len
+                && above.has_any(STACKS)
+            {
+                limit = limit.min(guarded_start(&above));
+            }
+            last = Some(vma);
+        }
+        Some(limit)
     }
 
     /// Finds the lowest fit in `low..high` (`unmapped_area`).
     fn lowest(&self, low: u64, high: u64, info: &UnmappedAreaInfo) -> Option<u64> {
         let mut low = low.max(self.layout.min_addr());
         let padded = info.padded_len()?;
-        loop {
+        let find = |len, low| {
             let search = Search::new().window(low, high.checked_sub(1)?);
-            let found = self.map.find_gap(padded, &search).ok()?;
-            let start = found + (info.align_offset.wrapping_sub(found) & info.align_mask);
+            self.map.find_gap(len, &search).ok()
+        };
+        let at = |found: u64| found + (info.align_offset.wrapping_sub(found) & info.align_mask);
+        for _ in 0..ALIGNED {
+            let found = find(padded, low)?;
+            let start = at(found);
+            // Linux adds what the alignment costs in the worst case to what it has cost.
             match self.stack_above(found + padded) {
                 Some((guard, end)) if guard < start + padded - 1 => low = end,
                 _ => return Some(start),
             }
         }
+        find(padded.checked_add(info.align_mask)?, low).map(at)
     }
 
     /// If the next VMA at or above `addr` is a stack, returns where its guard gap begins and where
@@ -342,3 +444,6 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         self.layout.pages(self.policy.guard())
     }
 }
+
+#[cfg(all(test, feature = "alloc", not(loom)))]
+mod tests;

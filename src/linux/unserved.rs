@@ -14,6 +14,25 @@
 use crate::Errno;
 
 /// A memory call that [`Mm`](super::Mm) does not serve.
+///
+/// ```
+/// use kvma::Errno;
+/// use kvma::linux::Unserved;
+///
+/// /// The last branch of a system-call table.
+/// fn unknown(number: u32) -> Errno {
+///     match Unserved::by_number(number) {
+///         Some(call) => {
+///             println!("{} is not served: {}", call.name(), call.why());
+///             call.errno()
+///         }
+///         None => Errno::ENOSYS,
+///     }
+/// }
+///
+/// const USERFAULTFD: u32 = 323;
+/// assert_eq!(unknown(USERFAULTFD), Errno::ENOSYS);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unserved {
     name: &'static str,

@@ -10,6 +10,22 @@ bitflags! {
     ///
     /// The two letters at the head of each line are the flag's mnemonic in the `VmFlags:` line of
     /// smaps (proc_pid_smaps(5)).
+    ///
+    /// ```
+    /// use kvma::linux::VmFlags;
+    /// # use kvma::linux::{Layout, Mm, Mmap, NoFile, NoKernel};
+    /// # use kvma::{AddrSpace, Errno, FixedPool, VmaNode};
+    /// # let nodes = FixedPool::<VmaNode<_>, 16>::new();
+    /// # let space = AddrSpace::new(Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?);
+    /// # let memory = Mmap { addr: 0, len: 0x3000, prot: 3, flags: 0x22, offset: 0, file: None };
+    /// # let at = space.mmap(memory, &mut NoKernel)?;
+    /// // The `VmFlags:` line of smaps, for what mmap has just mapped.
+    /// let flags = space.inspect(|mm| mm.iter().next().map(|vma| VmFlags::of(&vma)));
+    /// let flags = flags.expect("something is mapped");
+    /// assert_eq!(format!("VmFlags: {flags}"), "VmFlags: rd wr mr mw me ac ");
+    /// assert!(flags.is_data() && !flags.contains(VmFlags::SHARED));
+    /// # Ok::<(), Errno>(())
+    /// ```
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
     pub struct VmFlags: u64 {
         /// `rd`: may be read.

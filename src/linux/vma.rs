@@ -10,6 +10,8 @@ use super::vm_flags::VmFlags;
 use crate::{Attrs, Backing, Errno, Prot, SplitGranularity, VmRange, Vma, VmaData, VmaFlags};
 
 /// The meaning of a VMA's handle.
+///
+/// See [`Install`](super::Install) for an example.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     /// The object that is mapped. Without a handle: plain anonymous memory.
@@ -57,6 +59,30 @@ impl AnonVma {
 /// The data of a VMA in [`Mm`](super::Mm): the kernel's handle, and what it stands for.
 ///
 /// 24 bytes with a handle of 8, 20 with one of 4.
+///
+/// ```
+/// # use kvma::linux::{File, Layout, Mm, Mmap, NoKernel, OpenFile, Rights};
+/// # use kvma::{AddrSpace, Errno, FixedPool, VmaNode};
+/// # #[derive(Clone, PartialEq, Debug)]
+/// # struct Inode(u32);
+/// # impl File for Inode {
+/// #     fn id(&self) -> u64 { self.0.into() }
+/// #     fn device(&self) -> (u32, u32) { (8, 1) }
+/// #     fn inode(&self) -> u64 { self.0.into() }
+/// #     fn write_name(&self, out: &mut dyn core::fmt::Write) -> core::fmt::Result { Ok(()) }
+/// # }
+/// # let nodes = FixedPool::<VmaNode<_>, 16>::new();
+/// # let space = AddrSpace::new(Mm::<Inode, _>::new(Layout::x86_64(8 << 20), &nodes)?);
+/// # let file = Some(OpenFile::new(Inode(7), Rights::READ));
+/// # let text = Mmap { addr: 0, len: 0x3000, prot: 1, flags: 2, offset: 0, file };
+/// # space.mmap(text, &mut NoKernel)?;
+/// // How often is file 7 mapped? Hooks get the same data, with each piece.
+/// let mapped = |mm: &Mm<_, _>| {
+///     mm.iter().filter(|vma| vma.data().object() == Some(&Inode(7))).count()
+/// };
+/// assert_eq!(space.inspect(mapped), 1);
+/// # Ok::<(), Errno>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct LinuxVma<F> {
     handle: Option<F>,
@@ -185,6 +211,8 @@ impl<F: File> LinuxVma<F> {
 }
 
 impl<F: File> VmaData for LinuxVma<F> {
+    const HAS_GUARD_GAPS: bool = true;
+
     fn split(&mut self, _range: VmRange, _at: u64) -> Self {
         self.clone()
     }

@@ -17,11 +17,11 @@ pub(super) struct VmaView {
     pub(super) role: Role,
     sticky: StickyFlags,
     restrictions: Restrictions,
-    page: PageSize,
+    page_size: PageSize,
 }
 
 impl VmaView {
-    fn new<F: File>(vma: Vma<'_, LinuxVma<F>>) -> Self {
+    pub(super) fn new<F: File>(vma: Vma<'_, LinuxVma<F>>) -> Self {
         let (range, attrs) = (vma.range(), vma.attrs());
         Self {
             range: range.page_range(),
@@ -30,7 +30,7 @@ impl VmaView {
             role: vma.data().role(),
             sticky: vma.data().sticky(),
             restrictions: vma.data().restrictions(),
-            page: range.page_size(),
+            page_size: range.page_size(),
         }
     }
 
@@ -62,7 +62,7 @@ impl VmaView {
     /// Returns `true` if the VMA may be split at `page`: special memory nowhere, huge pages only
     /// between them (`vm_ops->may_split`).
     pub(super) fn may_split(&self, page: u64) -> bool {
-        self.attrs.split_granularity().allows(self.page.addr(page))
+        self.attrs.split_granularity().allows(self.page_size.addr(page))
     }
 
     /// Returns the size of the huge pages that the VMA is made of, in bytes (`hstate_vma`).
@@ -83,7 +83,7 @@ impl VmaView {
     /// Returns the attributes of the part that begins at `page`, or of what would continue the VMA
     /// there.
     pub(super) fn attrs_at(&self, page: u64) -> Attrs {
-        self.attrs.advance(self.page.addr(page - self.range.start))
+        self.attrs.advance(self.page_size.addr(page - self.range.start))
     }
 }
 

@@ -12,6 +12,52 @@ use super::{Content, Node};
 /// change turns out to need beyond those, so the allocator's own lock, if it has one, comes after
 /// the space's in the lock order, and must keep interrupts off if the space's does.
 ///
+/// The ready allocators are [`FixedPool`](crate::FixedPool), [`Slab`](crate::Slab),
+/// [`BoxAlloc`](crate::BoxAlloc) and [`Heap`](crate::Heap). One of a kernel's own, here with an
+/// account of what there may be, hands the work to another:
+///
+/// ```
+/// use std::ptr::NonNull;
+/// use std::sync::atomic::{AtomicUsize, Ordering};
+///
+/// use kvma::node::{Content, Node};
+/// use kvma::{Error, FixedPool, NodeAlloc, PageSize, VmMap, VmaNode};
+///
+/// struct Limited<T: Content> {
+///     pool: FixedPool<T, 64>,
+///     left: AtomicUsize,
+/// }
+///
+/// // SAFETY: every node is the pool's, whose promises these are.
+/// unsafe impl<T: Content> NodeAlloc<T> for Limited<T> {
+///     const TYPE_STABLE: bool = true;
+///
+///     fn alloc(&self) -> Option<NonNull<Node<T>>> {
+///         let take = |left: usize| left.checked_sub(1);
+///         self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).ok()?;
+///         (&self.pool).alloc()
+///     }
+///
+///     unsafe fn dealloc(&self, node: NonNull<Node<T>>) {
+///         self.left.fetch_add(1, Ordering::Relaxed);
+///         // SAFETY: it is the pool's, and the caller gives it up.
+///         unsafe { (&self.pool).dealloc(node) }
+///     }
+///
+///     fn is_same(&self, other: &Self) -> bool {
+///         std::ptr::eq(self, other)
+///     }
+/// }
+///
+/// let nodes = Limited::<VmaNode> { pool: FixedPool::new(), left: AtomicUsize::new(1) };
+/// let map = VmMap::<(), _>::new(0x1000..=0xffff, PageSize::SIZE_4K, &nodes)?;
+/// let second = VmMap::<(), _>::new(0x1000..=0xffff, PageSize::SIZE_4K, &nodes);
+/// assert_eq!(second.err(), Some(Error::OutOfMemory)); // the first has the one node
+/// drop(map);
+/// assert_eq!(nodes.left.load(Ordering::Relaxed), 1);
+/// # Ok::<(), Error>(())
+/// ```
+///
 /// # Safety
 ///
 /// - A node handed out is exclusively the receiver's until it comes back by `dealloc`, and is
@@ -54,6 +100,39 @@ pub unsafe trait NodeAlloc<T: Content> {
 /// is `()`. An allocator that gives memory back implements this by its kernel's RCU or epochs:
 /// `dealloc` defers, and frees the node (or hands it out again as [`Node::new`] makes it) once
 /// every guard that existed then is dropped.
+///
+/// For a type-stable allocator of one's own, such as that of the example of [`NodeAlloc`]:
+///
+/// ```
+/// # use std::ptr::NonNull;
+/// # use kvma::node::{Content, Node};
+/// use kvma::{AddrSpace, Error, FixedPool, NodeAlloc, PageSize, ReadSide, VmMap, VmaNode};
+///
+/// struct Nodes<T: Content>(FixedPool<T, 64>);
+/// # // SAFETY: every node is the pool's, whose promises these are.
+/// # unsafe impl<T: Content> NodeAlloc<T> for Nodes<T> {
+/// #     const TYPE_STABLE: bool = true;
+/// #     fn alloc(&self) -> Option<NonNull<Node<T>>> { (&self.0).alloc() }
+/// #     unsafe fn dealloc(&self, node: NonNull<Node<T>>) { unsafe { (&self.0).dealloc(node) } }
+/// #     fn is_same(&self, other: &Self) -> bool { std::ptr::eq(self, other) }
+/// # }
+///
+/// // SAFETY: nodes stay nodes, guard or not.
+/// unsafe impl<T: Content> ReadSide<T> for Nodes<T> {
+///     type Guard<'a>
+///         = ()
+///     where
+///         Self: 'a;
+///
+///     fn enter(&self) {}
+/// }
+///
+/// let nodes = Nodes(FixedPool::<VmaNode, 64>::new());
+/// let map = VmMap::<(), _>::new(0x1000..=0xf_ffff, PageSize::SIZE_4K, &nodes)?;
+/// let space = AddrSpace::new(map);
+/// assert!(space.lookup(0x5000).is_none()); // there is no `lookup` without `ReadSide`
+/// # Ok::<(), Error>(())
+/// ```
 ///
 /// # Safety
 ///

@@ -5,13 +5,15 @@ use crate::range::VmRange;
 
 /// The kernel's data in each VMA: a file reference, a memory object, a slot.
 ///
-/// All methods run under the space's lock and must not call back into it. They must not panic: if
-/// one does, the map stays consistent, but the data that it was working on may describe less than
-/// the VMA.
+/// All methods run under the space's lock and must not call back into it. They must not panic. If
+/// one does, the map stays consistent, and hooks have heard of every page that has gone, except for
+/// a VMA that was being moved; but the data that the method was working on may describe less than
+/// its VMA, and hooks have not heard of what was mapped, or got other attributes, just then.
 ///
 /// Data that an operation no longer needs is dropped after the lock has been released, and after
 /// the TLB flush if there is one: data of VMAs that are removed, data whose VMA was merged into
-/// another, and data that was handed to an operation which then failed.
+/// another, and data that was handed to an operation which then failed. Only if five operations or
+/// more fail in one update, and there is not a node to be had, is data of theirs dropped at once.
 ///
 /// # Reverse maps
 ///
@@ -55,6 +57,11 @@ use crate::range::VmRange;
 /// }
 /// ```
 pub trait VmaData: Sized {
+    /// `true` if some VMAs keep pages free below them, as Linux' stacks do. What they keep is
+    /// known to this crate alone.
+    #[doc(hidden)]
+    const HAS_GUARD_GAPS: bool = false;
+
     /// Splits the data of the VMA over `range`: `self` keeps what lies below `at`, the rest is
     /// returned.
     #[must_use]

@@ -8,6 +8,53 @@ use super::{Content, Node};
 /// A list of nodes in no tree, first in, first out, all O(1) and without memory of its own: made
 /// for a [`NodeAlloc`](super::NodeAlloc) to keep its free nodes in. It does not own them: whoever
 /// holds the list says what becomes of its nodes.
+///
+/// ```
+/// use std::ptr::NonNull;
+/// use std::sync::Mutex;
+///
+/// use kvma::node::{Content, Node, NodeList};
+/// use kvma::{Error, NodeAlloc, PageSize, VmMap, VmaNode};
+///
+/// /// Hands out the nodes of one chunk of memory.
+/// struct Chunk<T: Content>(Mutex<NodeList<T>>);
+///
+/// impl<T: Content> Chunk<T> {
+///     fn new(nodes: &'static mut [Node<T>]) -> Self {
+///         let mut free = NodeList::new();
+///         for node in nodes {
+///             // SAFETY: valid for ever, and in nothing else.
+///             unsafe { free.push_back(NonNull::from(node)) };
+///         }
+///         Self(Mutex::new(free))
+///     }
+/// }
+///
+/// // SAFETY: a node is in the list or handed out, and its memory stays a node.
+/// unsafe impl<T: Content> NodeAlloc<T> for Chunk<T> {
+///     const TYPE_STABLE: bool = true;
+///
+///     fn alloc(&self) -> Option<NonNull<Node<T>>> {
+///         self.0.lock().unwrap().pop_front()
+///     }
+///
+///     unsafe fn dealloc(&self, node: NonNull<Node<T>>) {
+///         // SAFETY: it came from the list, and the caller gives it up.
+///         unsafe { self.0.lock().unwrap().push_front(node) };
+///     }
+///
+///     fn is_same(&self, other: &Self) -> bool {
+///         std::ptr::eq(self, other)
+///     }
+/// }
+///
+/// let nodes: Vec<_> = (0..8).map(|_| Node::<VmaNode>::new()).collect();
+/// let chunk = Chunk::new(nodes.leak());
+/// let map = VmMap::<(), _>::new(0x1000..=0xf_ffff, PageSize::SIZE_4K, &chunk)?;
+/// assert_eq!(chunk.0.lock().unwrap().len(), 7);
+/// # drop(map);
+/// # Ok::<(), Error>(())
+/// ```
 pub struct NodeList<T: Content> {
     head: *mut Node<T>,
     tail: *mut Node<T>,

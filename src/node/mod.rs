@@ -66,6 +66,17 @@ pub trait Content {
     /// `true` if there are entries without data: claims.
     const HAS_CLAIMS: bool = false;
 
+    /// `true` if some entries keep pages free before them: see [`guard_gap`](Self::guard_gap).
+    const HAS_GUARD_GAPS: bool = false;
+
+    /// Returns the number of pages right before an entry that searches for a gap leave free.
+    /// Nothing but what the arguments say may count.
+    #[inline(always)]
+    fn guard_gap(context: Self::Context, words: &Self::Words, hot: u32) -> Self::Position {
+        let _ = (context, words, hot);
+        Number::ZERO
+    }
+
     /// Reads the attributes. Called by the lock's holder.
     fn load(words: &Self::Words, hot: u32) -> Self::Attrs;
 
@@ -77,11 +88,15 @@ pub trait Content {
 pub(crate) const NO_DATA: u32 = 1 << 6;
 /// The hot bit of an entry whose key is not 0. Without it, the node's key means nothing.
 const HAS_KEY: u32 = 1 << 15;
+/// The number of no tree: of nodes that were handed out and are in none yet.
+const HANDED_OUT: u64 = u64::MAX;
 /// The hot bits that are the node's own: contents cannot use them.
 pub(crate) const NODE_BITS: u32 = NO_DATA | HAS_KEY;
 
 /// A node of a tree. Opaque: allocators hand it out as [`Node::new`] made it, or as it was when
 /// they got it back.
+///
+/// See [`NodeList`] for an allocator that makes them.
 #[repr(C, align(64))]
 pub struct Node<T: Content> {
     pub(crate) left: Link<Self>,
@@ -108,7 +123,8 @@ pub struct Node<T: Content> {
     /// The parent, with the colour in bit 0. Never read without the lock, so it also links free
     /// nodes.
     pub(crate) parent: Link<Self>,
-    /// The number of free pages right before `start`.
+    /// The number of free pages right before `start`, less the entry's guard gap: see
+    /// `tree::guard_gap`.
     pub(crate) gap: Field<T::Position>,
     /// The largest `gap` in the subtree.
     pub(crate) max_gap: Field<T::Position>,
@@ -167,9 +183,24 @@ impl<T: Content> Node<T> {
         self.generation.set_release(self.generation.get() + 1);
     }
 
-    /// Returns `true` if the node is in no tree.
-    pub(crate) fn is_detached(&self) -> bool {
-        self.generation.get() & 1 != 0
+    /// Notes in debug builds that the allocator has handed the node out, which it must not have
+    /// done before.
+    #[inline]
+    fn note_handed_out(&self) {
+        if cfg!(debug_assertions) {
+            // 0 with the allocator, by `new` and `note_given_back`; else a tree's number, or this.
+            let is_free = self.generation.get() & 1 != 0 && self.tree.get() == 0;
+            assert!(is_free, "the allocator handed out a node in use");
+            self.tree.set(HANDED_OUT);
+        }
+    }
+
+    /// Notes in debug builds that the allocator gets the node back.
+    #[inline]
+    fn note_given_back(&self) {
+        if cfg!(debug_assertions) {
+            self.tree.set(0);
+        }
     }
 
     /// Returns the generation, to the lock's holder.

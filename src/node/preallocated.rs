@@ -52,11 +52,8 @@ impl<T: Content, A: NodeAlloc<T>> Preallocated<T, A> {
         while self.len() < count {
             let node = self.alloc.alloc().ok_or(Error::OutOfMemory)?;
             debug_assert!(node.is_aligned(), "the allocator handed out a misaligned node");
-            debug_assert!(
-                // SAFETY: valid, and ours alone.
-                unsafe { node.as_ref() }.is_detached(),
-                "the allocator handed out a node in use"
-            );
+            // SAFETY: valid, and ours alone; if it is not, the allocator has broken its promise.
+            unsafe { node.as_ref() }.note_handed_out();
             // SAFETY: the allocator gave it to us alone, and it stays valid while `alloc` lives.
             unsafe { self.free.push_front(node) };
         }
@@ -69,7 +66,10 @@ impl<T: Content, A: NodeAlloc<T>> Preallocated<T, A> {
             && let Some(node) = self.free.pop_front()
         {
             // SAFETY: it came from this allocator, has no data and is in no tree.
-            unsafe { self.alloc.dealloc(node) }
+            unsafe {
+                node.as_ref().note_given_back();
+                self.alloc.dealloc(node);
+            }
         }
     }
 

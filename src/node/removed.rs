@@ -71,6 +71,14 @@ impl<T: Content> Removed<T> {
         unsafe { self.list.push_back(node.0) }
     }
 
+    /// Adds the entry, if there is one.
+    #[inline]
+    pub(crate) fn extend(&mut self, node: Option<DetachedNode<T>>) {
+        if let Some(node) = node {
+            self.push(node);
+        }
+    }
+
     /// Takes the first entry out of the list and of its node.
     #[inline]
     pub(crate) fn pop(&mut self) -> Option<(FreeNode<T>, RemovedEntry<T>)> {
@@ -156,7 +164,7 @@ impl<T: Content, A: NodeAlloc<T>> NodeStore<T, A> {
 
     /// Keeps data that did not become an entry, in a node of its own: a fresh one if there is
     /// memory, so that preallocated ones stay for what they were meant for. Without any node it is
-    /// dropped here.
+    /// dropped here, under the lock.
     #[cold]
     pub(crate) fn put_rejected(&mut self, data: T::Data, attrs: T::Attrs) {
         let _ = self.free.fill(self.free.len().saturating_add(1));

@@ -51,6 +51,33 @@ pub struct Slab<'m, T: Content, R = NoRefill, L: RawLock = Ticket> {
 
 /// A source of memory for a [`Slab`] that has run out of nodes. Any function that returns a chunk
 /// is one.
+///
+/// ```
+/// use core::mem::MaybeUninit;
+///
+/// use kvma::node::Refill;
+/// use kvma::{Error, PageSize, Slab, VmMap, VmaNode};
+///
+/// /// Frames of a machine of which all memory is mapped where the kernel can reach it.
+/// struct Frames;
+///
+/// impl Refill<'static> for Frames {
+///     fn chunk(&self) -> Option<&'static mut [MaybeUninit<u8>]> {
+/// #       fn allocate_frame() -> Option<*mut MaybeUninit<u8>> {
+/// #           Some(Box::leak(Box::new([MaybeUninit::uninit(); 4096])).as_mut_ptr())
+/// #       }
+///         let frame = allocate_frame()?;
+///         // SAFETY: 4096 bytes that are nobody else's from now on.
+///         Some(unsafe { core::slice::from_raw_parts_mut(frame, 4096) })
+///     }
+/// }
+///
+/// let slab = Slab::<VmaNode, _>::with_refill(Frames);
+/// let map = VmMap::<(), _>::new(0x1000..=0xf_ffff, PageSize::SIZE_4K, &slab)?;
+/// assert!(slab.in_use() == 1 && slab.available() > 10);
+/// # drop(map);
+/// # Ok::<(), Error>(())
+/// ```
 pub trait Refill<'m> {
     /// Returns a chunk of memory, or `None` if there is none. Called without the slab's lock, but
     /// possibly under that of the space which needs a node.
@@ -58,6 +85,17 @@ pub trait Refill<'m> {
 }
 
 /// No more memory than what was [donated](Slab::donate).
+///
+/// ```
+/// use core::mem::MaybeUninit;
+///
+/// use kvma::{Slab, VmaNode};
+///
+/// // Nothing but what is donated: one chunk, at boot.
+/// let mut chunk = [MaybeUninit::uninit(); 8192];
+/// let slab = Slab::<VmaNode>::new();
+/// assert!(slab.donate(&mut chunk) > 20);
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoRefill;
 

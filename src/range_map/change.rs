@@ -25,6 +25,20 @@ where
     /// [`Error::ZeroLength`] for a range without keys, [`Error::OutOfRange`] for one that ends
     /// before it starts, [`Error::OutOfMemory`]. Then nothing has changed, and the value is
     /// dropped.
+    ///
+    /// ```
+    /// use kvma::range_map::{RangeMap, RangeNode};
+    /// use kvma::{Error, FixedPool};
+    ///
+    /// // Interrupt numbers of devices, before there is a heap.
+    /// static NODES: FixedPool<RangeNode<&str>, 16> = FixedPool::new();
+    /// let mut owners = RangeMap::<u8, &str, _>::try_new_in(&NODES)?;
+    /// owners.try_insert(32..=47, "legacy")?;
+    /// owners.try_insert(40..=40, "clock")?;
+    /// assert_eq!((owners.get(40), owners.get(41)), (Some(&"clock"), Some(&"legacy")));
+    /// assert_eq!(owners.try_insert(9..9, "nothing"), Err(Error::ZeroLength));
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn try_insert(&mut self, range: impl RangeBounds<K>, mut value: V) -> Result<(), Error> {
         let bounds = Bounds::from_keys(&range)?;
         let indices = self.indices(bounds);
@@ -85,6 +99,16 @@ where
     }
 
     /// Removes the entries for which `keep` returns `false`, each whole. O(n log n), needs no node.
+    ///
+    /// ```
+    /// # #[cfg(feature = "alloc")] {
+    /// use kvma::RangeMap;
+    ///
+    /// let mut owners = RangeMap::from([(0..=9, "init"), (10..=19, "shell"), (20..=29, "init")]);
+    /// owners.retain(|_keys, &owner| owner != "shell");
+    /// assert_eq!(owners.gaps(0..30).collect::<Vec<_>>(), [10..=19]);
+    /// # }
+    /// ```
     pub fn retain(&mut self, mut keep: impl FnMut(RangeInclusive<K>, &V) -> bool) {
         let has_lone_top = self.lone_top().is_some();
         let top = &mut self.top;
@@ -110,6 +134,16 @@ where
 
     /// Calls `change` with each entry's range and value, ascending, then merges the neighbours that
     /// have come to be alike. O(n log n), needs no node.
+    ///
+    /// ```
+    /// # #[cfg(feature = "alloc")] {
+    /// use kvma::RangeMap;
+    ///
+    /// let mut priority = RangeMap::from([(0..=9, 1), (10..=19, 2)]);
+    /// priority.update_all(|_keys, value| *value = 5);
+    /// assert_eq!(priority.len(), 1); // they have come to be alike
+    /// # }
+    /// ```
     pub fn update_all(&mut self, mut change: impl FnMut(RangeInclusive<K>, &mut V)) {
         let has_lone_top = self.lone_top().is_some();
         let top = &mut self.top;

@@ -128,6 +128,16 @@ impl<K: Key + fmt::Debug, V: fmt::Debug> fmt::Debug for Entry<'_, K, V> {
 /// An iterator over the entries of a [`RangeMap`], ascending, from both ends.
 ///
 /// Returned by [`RangeMap::iter`] and [`RangeMap::overlapping`].
+///
+/// ```
+/// # #[cfg(feature = "alloc")] {
+/// use kvma::RangeMap;
+///
+/// let ports = RangeMap::from([(0x60_u16..=0x64, "keyboard"), (0x3f8..=0x3ff, "serial")]);
+/// let mut names = ports.overlapping(0x62..0x400).map(|entry| *entry.value());
+/// assert_eq!((names.next_back(), names.next()), (Some("serial"), Some("keyboard")));
+/// # }
+/// ```
 pub struct Iter<'a, K: Key, V, P> {
     entries: Entries<'a, NodeFor<K, V, P>>,
     /// The value of the top key, which may belong to the last entry.
@@ -193,6 +203,17 @@ impl<K: Key, V, P: MergePolicy<V, K::Index>> FusedIterator for Iter<'_, K, V, P>
 /// ends.
 ///
 /// Returned by [`RangeMap::gaps`].
+///
+/// ```
+/// # #[cfg(feature = "alloc")] {
+/// use kvma::RangeMap;
+///
+/// // The lowest eight interrupts in a row that are free.
+/// let taken = RangeMap::from([(0_u8..=31, "exceptions"), (36..=36, "disk")]);
+/// let free = taken.gaps(..).find(|gap| gap.end() - gap.start() >= 7);
+/// assert_eq!(free, Some(37..=255));
+/// # }
+/// ```
 pub struct KeyGaps<'a, K: Key, V, P> {
     entries: Entries<'a, NodeFor<K, V, P>>,
     /// The indices whose gaps have not been returned yet.
@@ -291,6 +312,16 @@ impl<K: Key, V, P> FusedIterator for KeyGaps<'_, K, V, P> {}
 /// An iterator that takes ranges and values out of a [`RangeMap`], ascending, from both ends.
 ///
 /// Returned by [`RangeMap::into_iter`]. O(log n) for each range.
+///
+/// ```
+/// # #[cfg(feature = "alloc")] {
+/// use kvma::RangeMap;
+///
+/// let map = RangeMap::from([(0..=9, String::from("a")), (20..=29, String::from("b"))]);
+/// let names: Vec<String> = map.into_iter().map(|(_, name)| name).collect();
+/// assert_eq!(names, ["a", "b"]);
+/// # }
+/// ```
 pub struct IntoIter<K: Key, V, A, P>
 where
     A: NodeAlloc<NodeFor<K, V, P>> + Clone,

@@ -22,9 +22,9 @@ use crate::split_merge::{Parts, SplitMerge};
 /// keys should say where a range begins or what it is, as those of the ready-made policies do, and
 /// not how long it is.
 ///
-/// What `split` makes of a value, `can_merge` and `merge` must be able to make one value again. The
-/// methods run while the map is changing and should not panic: a map whose policy has panicked is
-/// sound, but may have lost the entries that were being changed.
+/// Parts that `split` makes of a value must be what `can_merge` and `merge` make one value again.
+/// The methods run while the map is changing and should not panic: a map whose policy has panicked
+/// is sound, but may have lost the entries that were being changed.
 ///
 /// ```
 /// # #[cfg(feature = "alloc")] {
@@ -65,6 +65,17 @@ pub trait MergePolicy<V, I: Position = u64> {
 }
 
 /// The usual policy: equal neighbours are one range, and both halves of a split have equal values.
+///
+/// ```
+/// # #[cfg(feature = "alloc")] {
+/// use kvma::RangeMap;
+///
+/// let mut map = RangeMap::new(); // `Equal`, unless another policy is named
+/// map.insert(0..10, "free");
+/// map.insert(10..20, "free");
+/// assert_eq!(map.find(15).map(|entry| entry.range()), Some(0..=19));
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub enum Equal {}
 
@@ -79,6 +90,31 @@ impl<V: Clone + PartialEq, I: Position> MergePolicy<V, I> for Equal {
 }
 
 /// A value that runs along with the keys, such as an offset in a file. See [`Contiguous`].
+///
+/// ```
+/// # #[cfg(feature = "alloc")] {
+/// use kvma::Heap;
+/// use kvma::range_map::{Advance, Contiguous, RangeMap};
+///
+/// /// A place on one of several disks.
+/// #[derive(Clone, Copy, Debug, PartialEq)]
+/// struct Place {
+///     disk: u8,
+///     block: u64,
+/// }
+///
+/// impl Advance for Place {
+///     fn advance(&self, keys: u64) -> Self {
+///         Self { block: self.block + keys, ..*self }
+///     }
+/// }
+///
+/// let mut map = RangeMap::<u64, Place, Heap, Contiguous>::default();
+/// map.insert(100..200, Place { disk: 1, block: 5000 });
+/// map.remove(120..130);
+/// assert_eq!(map.get(130), Some(&Place { disk: 1, block: 5030 }));
+/// # }
+/// ```
 pub trait Advance<I: Position = u64> {
     /// Returns the value `keys` keys further on.
     #[must_use]

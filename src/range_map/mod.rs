@@ -165,6 +165,15 @@ where
     /// Returns `true` if any key of `range` has a value. O(log n).
     ///
     /// `false` for a range without keys.
+    ///
+    /// ```
+    /// # #[cfg(feature = "alloc")] {
+    /// use kvma::RangeMap;
+    ///
+    /// let ports = RangeMap::from([(0x60_u16..=0x64, "keyboard")]);
+    /// assert!(ports.overlaps(0x64..0x70) && !ports.overlaps(0x65..0x70));
+    /// # }
+    /// ```
     pub fn overlaps(&self, range: impl RangeBounds<K>) -> bool {
         self.overlapping(range).next().is_some()
     }
@@ -203,6 +212,15 @@ where
     ///
     /// Gaps are clipped to `range`; there are none for a range without keys. O(log n), then O(1)
     /// amortised for each gap.
+    ///
+    /// ```
+    /// # #[cfg(feature = "alloc")] {
+    /// use kvma::RangeMap;
+    ///
+    /// let ports = RangeMap::from([(0x60_u16..=0x64, "keyboard"), (0x3f8..=0x3ff, "serial")]);
+    /// assert_eq!(ports.gaps(0x60..0x400).collect::<Vec<_>>(), [0x65..=0x3f7]);
+    /// # }
+    /// ```
     pub fn gaps(&self, range: impl RangeBounds<K>) -> KeyGaps<'_, K, V, P> {
         match Bounds::from_keys(&range) {
             Ok(bounds) => {

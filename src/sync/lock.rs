@@ -4,6 +4,9 @@ use core::cell::UnsafeCell;
 use core::fmt;
 use core::ops::{Deref, DerefMut};
 
+#[cfg(kvma_shuttle)]
+use shuttle as loom;
+
 use super::Ordering;
 
 /// A lock without a value: what an [`AddrSpace`](crate::AddrSpace) is guarded by.
@@ -175,17 +178,31 @@ macro_rules! spin_lock {
 
 spin_lock! {
     /// The default lock: spin's ticket mutex, which serves waiters in the order they came.
+    ///
+    /// [`AddrSpace::new`](crate::AddrSpace::new) takes it; see [`Spin`] for another one.
     Ticket, spin::mutex::TicketMutex<()>
 }
 
 spin_lock! {
     /// spin's plain mutex: a little cheaper where nobody waits, but a waiter can starve.
+    ///
+    /// ```
+    /// use kvma::lock::Spin;
+    /// use kvma::{AddrSpace, FixedPool, PageSize, VmMap, VmaNode};
+    ///
+    /// static NODES: FixedPool<VmaNode, 64> = FixedPool::new();
+    /// let map = VmMap::<(), _>::new(0x1000..=0xf_ffff, PageSize::SIZE_4K, &NODES)?;
+    /// let space = AddrSpace::with_lock(map, Spin::new());
+    /// assert!(space.is_empty());
+    /// # Ok::<(), kvma::Error>(())
+    /// ```
     Spin, spin::mutex::SpinMutex<()>
 }
 
 /// A lock that knows its holder, around any other: calling back into a space from one of its hooks
 /// is then answered with [`Error::Reentrant`](crate::Error::Reentrant), and panics in debug builds,
-/// instead of hanging.
+/// instead of hanging. Calls that have no error to return, such as
+/// [`inspect`](crate::AddrSpace::inspect), panic in all builds.
 ///
 /// `caller` identifies whoever runs: a CPU number where the lock keeps interrupts and preemption
 /// off, else a thread's number. It must not be `usize::MAX`.
@@ -257,6 +274,28 @@ mod lock_api_04 {
 
     /// Any `RawMutex` of `lock_api` 0.4 as the lock of an [`AddrSpace`](crate::AddrSpace): feature
     /// `lock_api_04`.
+    ///
+    /// ```
+    /// use kvma::lock::LockApi04;
+    /// use kvma::{AddrSpace, Error, FixedPool, PageSize, VmMap, VmaNode};
+    /// # use lock_api_04 as lock_api;
+    /// # use std::sync::atomic::{AtomicBool, Ordering::{Acquire, Release}};
+    /// # struct RawSpinlock(AtomicBool);
+    /// # unsafe impl lock_api::RawMutex for RawSpinlock {
+    /// #     const INIT: Self = Self(AtomicBool::new(false));
+    /// #     type GuardMarker = lock_api::GuardSend;
+    /// #     fn lock(&self) { while !self.try_lock() {} }
+    /// #     fn try_lock(&self) -> bool { !self.0.swap(true, Acquire) }
+    /// #     unsafe fn unlock(&self) { self.0.store(false, Release) }
+    /// # }
+    ///
+    /// static NODES: FixedPool<VmaNode, 64> = FixedPool::new();
+    /// let map = VmMap::<(), _>::new(0x1000..=0xf_ffff, PageSize::SIZE_4K, &NODES)?;
+    /// // `RawSpinlock` is the kernel's own `lock_api::RawMutex`.
+    /// let space = AddrSpace::with_lock(map, LockApi04::<RawSpinlock>::new());
+    /// assert!(space.is_empty());
+    /// # Ok::<(), Error>(())
+    /// ```
     #[derive(Clone, Copy, Debug)]
     pub struct LockApi04<R>(R);
 
@@ -304,6 +343,8 @@ mod lock_api_05 {
 
     /// Any `RawMutex` of `lock_api` 0.5 as the lock of an [`AddrSpace`](crate::AddrSpace): feature
     /// `lock_api_05`. Needs rustc 1.95, as that version of `lock_api` does.
+    ///
+    /// See [`LockApi04`](crate::lock::LockApi04) for an example: the trait has the same name there.
     #[derive(Clone, Copy, Debug)]
     pub struct LockApi05<R>(R);
 
@@ -364,11 +405,10 @@ impl<M, L: RawLock> Locked<M, L> {
         Self { raw, value: UnsafeCell::new(value) }
     }
 
-    /// Waits for the lock. Hangs if the caller holds it, unless the lock knows its holder and this
-    /// is a debug build, which panics.
+    /// Waits for the lock. Hangs if the caller holds it; panics instead if the lock knows that.
     #[inline]
     pub(crate) fn lock(&self) -> Guard<'_, M, L> {
-        debug_assert!(
+        assert!(
             !self.raw.is_held_by_caller(),
             "an address space was called from one of its own hooks, or while its lock was held"
         );

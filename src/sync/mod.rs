@@ -1,5 +1,5 @@
 //! Atomics, locks, and objects that are dropped after their readers: the one place that names
-//! `spin`, `lock_api` or `loom`.
+//! `spin`, `lock_api`, `loom` or `shuttle`.
 
 #![allow(unsafe_code)]
 
@@ -26,8 +26,10 @@ pub(crate) fn pause() {
     #[cfg(not(loom))]
     core::hint::spin_loop();
     // loom runs one thread at a time: the other must get its turn.
-    #[cfg(loom)]
+    #[cfg(all(loom, not(kvma_shuttle)))]
     loom::thread::yield_now();
+    #[cfg(kvma_shuttle)]
+    shuttle::thread::yield_now();
 }
 
 /// Returns a number that no other call returns, on any processor. Not one of loom's atomics: those

@@ -10,14 +10,34 @@ use super::Ordering;
 
 #[cfg(loom)]
 mod imp {
-    pub(crate) use loom::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, fence};
+    #[cfg(not(kvma_halves))]
+    pub(crate) use loom::sync::atomic::AtomicU64;
+    pub(crate) use loom::sync::atomic::{AtomicPtr, AtomicUsize, fence};
+    #[cfg(kvma_shuttle)]
+    use shuttle as loom;
 
+    #[cfg(kvma_halves)]
+    pub(crate) use super::halves::Halves as AtomicU64;
+
+    /// shuttle runs threads with sequential consistency, and verifies nothing here.
+    #[cfg(kvma_shuttle)]
+    pub(super) fn exclusive(word: &AtomicU64) -> u64 {
+        word.load(core::sync::atomic::Ordering::Relaxed)
+    }
+
+    #[cfg(kvma_shuttle)]
+    pub(super) fn exclusive_ptr<N>(link: &AtomicPtr<N>) -> *mut N {
+        link.load(core::sync::atomic::Ordering::Relaxed)
+    }
+
+    #[cfg(not(kvma_shuttle))]
     #[track_caller]
     pub(super) fn exclusive(word: &AtomicU64) -> u64 {
         // SAFETY: called by the only thread that stores; loom verifies that and panics otherwise.
         unsafe { word.unsync_load() }
     }
 
+    #[cfg(not(kvma_shuttle))]
     #[track_caller]
     pub(super) fn exclusive_ptr<N>(link: &AtomicPtr<N>) -> *mut N {
         // SAFETY: as above.
@@ -47,39 +67,100 @@ mod imp {
 
 /// A 64-bit word for targets without 64-bit atomics. `--cfg kvma_halves` uses it anywhere, for
 /// tests.
-#[cfg(all(not(loom), any(kvma_halves, not(target_has_atomic = "64"))))]
+#[cfg(any(kvma_halves, all(not(loom), not(target_has_atomic = "64"))))]
 mod halves {
-    use core::sync::atomic::{AtomicU32, Ordering};
+    #[cfg(not(loom))]
+    use core::sync::atomic::AtomicU32 as AtomicHalf;
 
-    /// Stored by one thread at a time, so no read-modify-write is needed. A reader may get the
-    /// halves of two values. Data survives that: each half is atomic, so the fences around a
-    /// generation order them as they order a whole word, and the reader throws the answer away. A
-    /// count that only grows survives it too: the upper half is stored first and loaded last, so a
-    /// torn count is one that has not been yet, never one that was.
+    #[cfg(loom)]
+    use loom::sync::atomic::AtomicU64 as AtomicHalf;
+
+    use super::Ordering;
+
+    #[cfg(not(loom))]
+    type Half = u32;
+    #[cfg(loom)]
+    type Half = u64;
+
+    /// The number of bits in the lower half. Under loom so few that counts which only grow have
+    /// torn values in models of a few steps.
+    const LOW_BITS: u32 = if cfg!(loom) { 2 } else { 32 };
+
+    /// Stored by one thread at a time, so no read-modify-write is needed. The upper half is stored
+    /// first. A reader may get the halves of two values:
+    ///
+    /// - Data survives that: each half is atomic, so the fences around a count order them as they
+    ///   order a whole word, and the reader throws the answer away.
+    /// - Counts survive it that only grow, are odd during a change, and leap only while they are
+    ///   odd, so that the word is odd in between where its upper half changes. A load with acquire,
+    ///   which begins a look at data, returns an even count only if the word had it: it loads the
+    ///   lower half again after the upper one, which shows a store in between. A relaxed load,
+    ///   which ends the look, may return a count that the word has not had yet, but not the one
+    ///   that the look began with.
     pub(crate) struct Halves {
-        low: AtomicU32,
-        high: AtomicU32,
+        low: AtomicHalf,
+        high: AtomicHalf,
     }
 
     impl Halves {
-        pub(crate) const fn new(value: u64) -> Halves {
-            Halves { low: AtomicU32::new(value as u32), high: AtomicU32::new((value >> 32) as u32) }
+        #[cfg(not(loom))]
+        pub(crate) const fn new(value: u64) -> Self {
+            let (low, high) = split(value);
+            Self { low: AtomicHalf::new(low), high: AtomicHalf::new(high) }
+        }
+
+        #[cfg(loom)]
+        pub(crate) fn new(value: u64) -> Self {
+            let (low, high) = split(value);
+            Self { low: AtomicHalf::new(low), high: AtomicHalf::new(high) }
         }
 
         #[inline(always)]
-        pub(crate) fn load(&self, _: Ordering) -> u64 {
-            // Acquire whatever was asked for: keeps the order of the two halves.
-            let low = self.low.load(Ordering::Acquire);
-            let high = self.high.load(Ordering::Acquire);
-            (high as u64) << 32 | low as u64
+        pub(crate) fn load(&self, order: Ordering) -> u64 {
+            // Acquire whatever was asked for: keeps the order of the halves.
+            let mut low = self.low.load(Ordering::Acquire);
+            loop {
+                let high = self.high.load(Ordering::Acquire);
+                if order == Ordering::Relaxed {
+                    return whole(low, high);
+                }
+                let again = self.low.load(Ordering::Acquire);
+                if again == low {
+                    return whole(low, high);
+                }
+                low = again;
+            }
         }
 
         #[inline(always)]
         pub(crate) fn store(&self, value: u64, order: Ordering) {
-            self.high.store((value >> 32) as u32, order);
-            // Release whatever was asked for, as above.
-            self.low.store(value as u32, Ordering::Release);
+            let (low, high) = split(value);
+            // Whoever sees it sees the lower half of the odd count before, or a later one: after
+            // every odd count comes a release fence.
+            self.high.store(high, order);
+            // Release whatever was asked for: keeps the order of the halves.
+            self.low.store(low, Ordering::Release);
         }
+
+        /// # Safety
+        ///
+        /// Nobody stores at the same time.
+        #[cfg(all(loom, not(kvma_shuttle)))]
+        #[track_caller]
+        pub(crate) unsafe fn unsync_load(&self) -> u64 {
+            // SAFETY: by the contract of this method.
+            unsafe { whole(self.low.unsync_load(), self.high.unsync_load()) }
+        }
+    }
+
+    #[inline(always)]
+    const fn split(value: u64) -> (Half, Half) {
+        ((value & ((1 << LOW_BITS) - 1)) as Half, (value >> LOW_BITS) as Half)
+    }
+
+    #[inline(always)]
+    const fn whole(low: Half, high: Half) -> u64 {
+        (high as u64) << LOW_BITS | low as u64
     }
 }
 
@@ -302,5 +383,67 @@ mod tests {
         #[cfg(feature = "alloc")]
         assert!(count.raise_unless_zero());
         assert_eq!(count.get(), STUCK);
+    }
+}
+
+#[cfg(all(test, loom, not(kvma_shuttle)))]
+mod models {
+    use core::sync::atomic::AtomicUsize;
+
+    use loom::sync::Arc;
+    use loom::sync::atomic::AtomicU64;
+    use loom::thread;
+
+    use super::{Ordering, Word, fence};
+
+    /// Changes a number, each time between an odd count and an even one, while it is looked at as
+    /// `tree::lookup` looks at a node. The number is to be the one that the count was given.
+    /// Bounded: at most three preemptions.
+    fn look_during(changes: &'static [(u64, u64)]) {
+        static SEEN: AtomicUsize = AtomicUsize::new(0);
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = model.preemption_bound.or(Some(3));
+        model.check(move || {
+            // The number is whole: no halves of its own have to be explored.
+            let node = Arc::new((Word::new(2), AtomicU64::new(2)));
+            let changed = node.clone();
+            let writer = thread::spawn(move || {
+                let (count, number) = &*changed;
+                for &(during, after) in changes {
+                    count.set(during);
+                    fence(Ordering::Release);
+                    number.store(after, Ordering::Relaxed);
+                    count.set_release(after);
+                }
+            });
+            let (count, number) = &*node;
+            let before = count.acquire();
+            let found = number.load(Ordering::Relaxed);
+            fence(Ordering::Acquire);
+            if before & 1 == 0 && count.shared() == before {
+                assert_eq!(found, before);
+                SEEN.fetch_add(1, Ordering::Relaxed);
+            }
+            writer.join().unwrap();
+        });
+        assert!(SEEN.load(Ordering::Relaxed) > 1);
+    }
+
+    #[test]
+    fn a_look_during_a_change_finds_one_state() {
+        look_during(&[(3, 4)]);
+    }
+
+    /// In halves, 6 has the lower one of 2 and the upper one of 4.
+    #[test]
+    fn a_look_during_two_changes_finds_one_state() {
+        look_during(&[(3, 4), (5, 6)]);
+    }
+
+    /// A node that goes to a tree with higher generations.
+    #[test]
+    fn a_look_while_the_count_leaps_finds_one_state() {
+        look_during(&[(3, 3), (5, 6)]);
+        look_during(&[(3, 3), (13, 14)]);
     }
 }

@@ -15,10 +15,11 @@
 //!
 //! # Readers without the lock
 //!
-//! A tree that is filled has been empty, and nobody publishes its root before it is complete, so no
-//! lookup in it can miss an entry that is still in the list. What a reader of another tree may
-//! come by are its nodes, which may have been in that tree before: it finds the wrong tree's number
-//! in them, or a generation that is odd, and links that lead to nodes or nowhere, as always.
+//! A tree that is filled has been empty. Readers may begin at its only node, the sentinel: those
+//! come by entries that are linked already, each complete with all that hangs on it, or by none,
+//! and no miss is believed before the change has ended. A reader of another tree may come by nodes
+//! which have been in that tree before: it finds the wrong tree's number in them, or a generation
+//! that is odd, and links that lead to nodes or nowhere, as always.
 
 use core::ptr::{self, NonNull};
 
@@ -73,6 +74,7 @@ impl<T: Content> Drop for Filling<'_, T> {
         let tree = &mut *self.tree;
         tree.len = self.list.len();
         let sentinel = tree.sentinel();
+        // The sentinel keeps no guard gap.
         sentinel.gap.set(sentinel.start.get() - self.end);
         tree.rb.fast_clear();
         // SAFETY: the tree was empty: the sentinel was its only node, and is in no tree now. The

@@ -70,7 +70,12 @@ impl<T: Content> Tree<T> {
         if (start >= end) != is_sentinel {
             return Err("empty entry");
         }
-        if node.gap.get() != start - last_end {
+        let usable = self.usable_gap(node);
+        let is_first = last_end == self.lo;
+        if self.free_before(node) != start - last_end
+            || !(usable.is_empty() || usable.start == last_end)
+            || (!is_first && usable.len() != node.gap.get())
+        {
             return Err("gap is wrong");
         }
         // SAFETY: linked, by the contract of this function.
@@ -113,5 +118,5 @@ unsafe fn black_nodes_above<T: Content>(node: &Node<T>) -> usize {
 /// The node's links lead to nodes.
 unsafe fn next<T: Content>(node: &Node<T>) -> *mut Node<T> {
     // SAFETY: linked, by the contract of this function.
-    unsafe { super::cursor::successor(node) }
+    unsafe { super::entries::successor(node) }
 }

@@ -1,223 +1,41 @@
-//! Iteration over the entries in order, and the cursor that changes them in place.
+//! The cursor, which changes entries in place.
 
-use core::marker::PhantomData;
 use core::ptr;
 
+use super::entries::{EntryRef, predecessor, successor};
 use super::{Tree, link_ops};
+use crate::error::Error;
+use crate::invalidated::{InvalidatedParts, NodeState};
 use crate::node::{Content, DetachedNode, FreeNode, Node};
 use crate::position::Number;
 use crate::range::PageRange;
 
-/// Returns the in-order successor, or null.
-///
-/// # Safety
-///
-/// `node` is linked, and the tree does not change meanwhile.
-pub(super) unsafe fn successor<T: Content>(node: &Node<T>) -> *mut Node<T> {
-    let mut at = node.right.get();
-    if !at.is_null() {
-        loop {
-            // SAFETY: links lead to linked nodes.
-            let left = unsafe { (*at).left.get() };
-            if left.is_null() {
-                return at;
-            }
-            at = left;
-        }
-    }
-    let mut below: *const Node<T> = node;
-    let mut up = link_ops::parent(node);
-    // SAFETY: as above.
-    while let Some(parent) = unsafe { up.as_ref() } {
-        if ptr::eq(parent.left.get(), below) {
-            return up;
-        }
-        below = parent;
-        up = link_ops::parent(parent);
-    }
-    ptr::null_mut()
-}
+/// An entry's data, and the pages that it is of.
+pub(crate) type DataOver<'a, T> =
+    (&'a mut <T as Content>::Data, PageRange<<T as Content>::Position>);
 
-/// Returns the in-order predecessor, or null.
-///
-/// # Safety
-///
-/// `node` is linked, and the tree does not change meanwhile.
-unsafe fn predecessor<T: Content>(node: &Node<T>) -> *mut Node<T> {
-    let mut at = node.left.get();
-    if !at.is_null() {
-        loop {
-            // SAFETY: links lead to linked nodes.
-            let right = unsafe { (*at).right.get() };
-            if right.is_null() {
-                return at;
-            }
-            at = right;
-        }
-    }
-    let mut below: *const Node<T> = node;
-    let mut up = link_ops::parent(node);
-    // SAFETY: as above.
-    while let Some(parent) = unsafe { up.as_ref() } {
-        if ptr::eq(parent.right.get(), below) {
-            return up;
-        }
-        below = parent;
-        up = link_ops::parent(parent);
-    }
-    ptr::null_mut()
-}
-
-/// An entry, borrowed from its tree.
-pub(crate) struct EntryRef<'t, T: Content> {
-    pub(super) node: &'t Node<T>,
-    /// Nodes are `Sync` whatever data they hold; a borrow that gives the data out is not.
-    data: PhantomData<&'t T::Data>,
-}
-
-impl<T: Content> Clone for EntryRef<'_, T> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<T: Content> Copy for EntryRef<'_, T> {}
-
-impl<'t, T: Content> EntryRef<'t, T> {
-    pub(super) fn new(node: &'t Node<T>) -> Self {
-        EntryRef { node, data: PhantomData }
-    }
-
-    #[inline]
-    pub(crate) fn range(self) -> PageRange<T::Position> {
-        PageRange::new(self.node.start.get(), self.node.end.get())
-    }
-
-    #[inline]
-    pub(crate) fn attrs(self) -> T::Attrs {
-        self.node.attrs()
-    }
-
-    /// Returns the data, or `None` of a claim.
-    #[inline]
-    pub(crate) fn data(self) -> Option<&'t T::Data> {
-        // SAFETY: only entries are given out, never the sentinel. An entry says itself whether it
-        // holds data, and while the tree is borrowed nobody changes it.
-        self.node.has_data().then(|| unsafe { self.node.data() })
-    }
-
-    /// Returns `true` if the entry is a claim, which holds no data.
-    #[inline]
-    pub(crate) fn is_claim(self) -> bool {
-        !self.node.has_data()
-    }
-
-    /// Returns the number of free pages right before the entry.
-    #[inline]
-    pub(crate) fn gap_before(self) -> T::Position {
-        self.node.gap.get()
-    }
-}
-
-/// An iterator over the entries that share a page with a range, from both ends.
-pub(crate) struct Entries<'t, T: Content> {
-    tree: &'t Tree<T>,
-    /// The page behind the last page of the range.
-    end: T::Position,
-    /// The next from the front; null when the two have met.
-    front: *mut Node<T>,
-    /// The next from the back; null as long as nobody has asked from there.
-    back: *mut Node<T>,
-}
-
-impl<T: Content> Clone for Entries<'_, T> {
-    fn clone(&self) -> Self {
-        Entries { ..*self }
-    }
-}
-
-impl<'t, T: Content> Entries<'t, T> {
-    #[inline]
-    pub(super) fn new(tree: &'t Tree<T>, range: PageRange<T::Position>) -> Self {
-        let mut entries = Entries::none(tree);
-        if !range.is_empty() {
-            entries.end = range.end;
-            entries.front = entries.if_inside(tree.above(range.start));
-        }
-        entries
-    }
-
-    pub(super) fn none(tree: &'t Tree<T>) -> Self {
-        Entries { tree, end: Number::ZERO, front: ptr::null_mut(), back: ptr::null_mut() }
-    }
-
-    /// Returns the first and the last entry, which may reach beyond the ends of the range. O(log
-    /// n).
-    #[inline]
-    pub(crate) fn ends(&self) -> Option<(EntryRef<'t, T>, EntryRef<'t, T>)> {
-        let mut entries = self.clone();
-        let first = entries.next()?;
-        if first.range().end >= self.end {
-            return Some((first, first));
-        }
-        Some((first, entries.next_back().unwrap_or(first)))
-    }
-
-    /// Returns the node if it is an entry that begins before the end, else null.
-    #[inline(always)]
-    fn if_inside(&self, node: *mut Node<T>) -> *mut Node<T> {
-        // SAFETY: a node of the borrowed tree: every entry has a successor.
-        let inside = !self.tree.is_sentinel(node) && unsafe { (*node).start.get() } < self.end;
-        if inside { node } else { ptr::null_mut() }
-    }
-}
-
-impl<'t, T: Content> Iterator for Entries<'t, T> {
-    type Item = EntryRef<'t, T>;
-
-    #[inline]
-    fn next(&mut self) -> Option<EntryRef<'t, T>> {
-        // SAFETY: null or a node of the borrowed tree.
-        let node = unsafe { self.front.as_ref() }?;
-        self.front = if self.front == self.back {
-            ptr::null_mut()
-        } else {
-            // SAFETY: linked, and the tree is borrowed.
-            self.if_inside(unsafe { successor(node) })
-        };
-        Some(EntryRef::new(node))
-    }
-}
-
-impl<'t, T: Content> DoubleEndedIterator for Entries<'t, T> {
-    fn next_back(&mut self) -> Option<EntryRef<'t, T>> {
-        if self.front.is_null() {
-            return None;
-        }
-        if self.back.is_null() {
-            self.back = ptr::from_ref(self.tree.find_before(self.end)?.node).cast_mut();
-        }
-        // SAFETY: a node of the borrowed tree.
-        let node = unsafe { &*self.back };
-        if self.front == self.back {
-            self.front = ptr::null_mut();
-        } else {
-            // SAFETY: linked, and the tree is borrowed.
-            self.back = unsafe { predecessor(node) };
-        }
-        Some(EntryRef::new(node))
-    }
-}
-
-impl<T: Content> Tree<T> {
+impl<T: Content<Position = u64>> Tree<T> {
     /// Gives every entry that shares a page with `range` a new generation: readers without the lock
-    /// find it changed. Returns `true` if there was any. O(log n + entries).
-    pub(crate) fn invalidate(&mut self, range: PageRange<T::Position>) -> bool {
+    /// find it changed. Those who have looked up a page outside `range` find in `parts`, if there
+    /// is such a thing, that it is as it was. Returns `true` if there was any entry. O(log n +
+    /// entries).
+    pub(crate) fn invalidate(
+        &mut self,
+        range: PageRange,
+        parts: Option<&InvalidatedParts>,
+    ) -> bool {
         self.leave_former_space();
         let mut any = false;
         for entry in self.entries(range) {
             any = true;
             let node = entry.node;
+            if let Some(parts) = parts
+                && entry.range().intersect(range) != entry.range()
+            {
+                let (tree, generation) = (self.number, node.generation());
+                let node = ptr::from_ref(node).cast();
+                parts.note(NodeState { tree, node, generation }, range);
+            }
             node.write_begin();
             node.write_end(node.hot(), self.pending_flushes());
         }
@@ -278,9 +96,9 @@ unsafe fn change_data<T: Content, R>(
 
 /// A place in the tree where it can be changed: at an entry, or at the end behind the last one.
 pub(crate) struct CursorMut<'t, T: Content> {
-    tree: &'t mut Tree<T>,
+    pub(super) tree: &'t mut Tree<T>,
     /// A linked node; the sentinel stands for the end.
-    at: *mut Node<T>,
+    pub(super) at: *mut Node<T>,
 }
 
 impl<'t, T: Content> CursorMut<'t, T> {
@@ -289,7 +107,7 @@ impl<'t, T: Content> CursorMut<'t, T> {
     }
 
     #[inline(always)]
-    fn node(&self) -> &Node<T> {
+    pub(super) fn node(&self) -> &Node<T> {
         // SAFETY: linked, by the invariant of `at`.
         unsafe { &*self.at }
     }
@@ -342,10 +160,12 @@ impl<'t, T: Content> CursorMut<'t, T> {
         let Some(entry) = self.entry() else { return };
         let Some(data) = entry.data() else { return };
         let key = Node::<T>::key_of(data);
-        let node = entry.node;
+        let node = self.node();
+        let former = self.tree.guard_gap(node);
         node.write_begin();
         let hot = node.store(&attrs, key);
         node.write_end(hot, self.tree.pending_flushes());
+        self.tree.guard_changed(node, former);
     }
 
     /// Changes range, attributes and data in one step that readers see whole or not at all. The new
@@ -360,7 +180,8 @@ impl<'t, T: Content> CursorMut<'t, T> {
         let node = self.node();
         // SAFETY: an entry is not the last node.
         let next = unsafe { &*successor(node) };
-        let gap_start = node.start.get() - node.gap.get();
+        let former = self.tree.guard_gap(node);
+        let gap_start = node.start.get() - self.tree.free_before(node);
         debug_assert!(
             !range.is_empty() && gap_start <= range.start && range.end <= next.start.get()
         );
@@ -374,12 +195,14 @@ impl<'t, T: Content> CursorMut<'t, T> {
         let pages = range.len();
         // SAFETY: both are linked.
         unsafe {
-            if range.start != old_start {
-                node.gap.set(range.start - gap_start);
+            if range.start == old_start {
+                self.tree.guard_changed(node, former);
+            } else {
+                self.tree.set_free_before(node, range.start - gap_start);
                 link_ops::propagate(self.at);
             }
             if range.end != old_end {
-                next.gap.set(next.start.get() - range.end);
+                self.tree.set_free_before(next, next.start.get() - range.end);
                 link_ops::propagate(ptr::from_ref(next).cast_mut());
             }
         }
@@ -405,13 +228,38 @@ impl<'t, T: Content> CursorMut<'t, T> {
     ) {
         // The kernel's code runs before anything changes: it may panic.
         let key = data.as_ref().map_or(0, Node::<T>::key_of);
+        self.insert_keyed(free, range, attrs, data, key);
+    }
+
+    /// Links an entry as [`insert_before`](Self::insert_before) does, with the key of `data`: runs
+    /// none of the kernel's code.
+    pub(crate) fn insert_with_key(
+        &mut self,
+        free: FreeNode<T>,
+        range: PageRange<T::Position>,
+        attrs: T::Attrs,
+        data: T::Data,
+        key: u64,
+    ) {
+        self.insert_keyed(free, range, attrs, Some(data), key);
+    }
+
+    #[inline]
+    fn insert_keyed(
+        &mut self,
+        free: FreeNode<T>,
+        range: PageRange<T::Position>,
+        attrs: T::Attrs,
+        data: Option<T::Data>,
+        key: u64,
+    ) {
         let new = free.raw();
         let next = self.node();
-        let gap_start = next.start.get() - next.gap.get();
+        let gap_start = next.start.get() - self.tree.free_before(next);
         debug_assert!(
             !range.is_empty() && gap_start <= range.start && range.end <= next.start.get()
         );
-        next.gap.set(next.start.get() - range.end);
+        self.tree.set_free_before(next, next.start.get() - range.end);
         self.tree.link(free, self.at, range, range.start - gap_start, attrs, data, key);
         self.at = new.as_ptr();
     }
@@ -450,39 +298,95 @@ impl<'t, T: Content> CursorMut<'t, T> {
         self.at = new.as_ptr();
     }
 
-    /// Merges the entry here into the one before it, which it meets, and moves there. `merge` takes
-    /// the left and the right one's data. Returns the right one's node, still with its data.
+    /// Merges the entry here into the one before it, if `check` allows it of the two, and moves
+    /// there. `merge` takes the right one's data into the left one's. Returns the right one's node,
+    /// still with its data.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotAdjacent`] if there are no two, and those of `check`.
+    #[inline]
     pub(crate) fn merge_into_prev(
         &mut self,
-        merge: impl FnOnce(&mut T::Data, &mut T::Data),
-    ) -> Option<DetachedNode<T>> {
-        self.entry()?.data()?;
-        let right = self.node();
-        // SAFETY: linked, and the tree is borrowed; null or a linked node comes back.
-        let left_at = unsafe { predecessor(right) };
-        // SAFETY: as above.
-        let left = unsafe { left_at.as_ref() }?;
-        debug_assert!(left.end.get() == right.start.get());
-        if !left.has_data() {
-            return None;
+        check: impl FnOnce(EntryRef<'_, T>, EntryRef<'_, T>) -> Result<(), Error>,
+        merge: impl FnOnce(DataOver<'_, T>, DataOver<'_, T>),
+    ) -> Result<DetachedNode<T>, Error> {
+        // SAFETY: linked, and the tree is borrowed.
+        let left = unsafe { predecessor(self.node()) };
+        // SAFETY: both are null or linked.
+        let merged = unsafe { self.merge(left, self.at, check, merge) }?;
+        self.at = left;
+        Ok(merged)
+    }
+
+    /// Merges the next entry into the one here, as [`merge_into_prev`](Self::merge_into_prev)
+    /// does, and stays. If that may not be, moves to the next entry, or to the end.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`merge_into_prev`](Self::merge_into_prev).
+    #[inline]
+    pub(crate) fn merge_next_or_move(
+        &mut self,
+        check: impl FnOnce(EntryRef<'_, T>, EntryRef<'_, T>) -> Result<(), Error>,
+        merge: impl FnOnce(DataOver<'_, T>, DataOver<'_, T>),
+    ) -> Result<DetachedNode<T>, Error> {
+        // SAFETY: linked, and the tree is borrowed.
+        let right = unsafe { successor(self.node()) };
+        // SAFETY: both are null or linked.
+        let merged = unsafe { self.merge(self.at, right, check, merge) };
+        if merged.is_err() && !right.is_null() {
+            self.at = right;
         }
-        let range = PageRange::new(right.start.get(), right.end.get());
+        merged
+    }
+
+    /// Merges two nodes that follow each other.
+    ///
+    /// # Safety
+    ///
+    /// They are linked, or null.
+    #[inline(always)]
+    unsafe fn merge(
+        &mut self,
+        left_at: *mut Node<T>,
+        right_at: *mut Node<T>,
+        check: impl FnOnce(EntryRef<'_, T>, EntryRef<'_, T>) -> Result<(), Error>,
+        merge: impl FnOnce(DataOver<'_, T>, DataOver<'_, T>),
+    ) -> Result<DetachedNode<T>, Error> {
+        if left_at.is_null() || right_at.is_null() || self.tree.is_sentinel(right_at) {
+            return Err(Error::NotAdjacent);
+        }
+        // SAFETY: linked, by the contract of this function; the left one is not the sentinel, which
+        // is the last.
+        let (left, right) = unsafe { (&*left_at, &*right_at) };
+        check(EntryRef::new(left), EntryRef::new(right))?;
+        if !left.has_data() || !right.has_data() {
+            return Err(Error::AttributesDiffer);
+        }
+        let left_range = PageRange::new(left.start.get(), left.end.get());
+        let right_range = PageRange::new(right.start.get(), right.end.get());
+        debug_assert!(left_range.end == right_range.start);
         let attrs = left.attrs();
         let pending_flushes = self.tree.pending_flushes();
         right.write_begin();
         let right_section = EndSection { node: right, pending_flushes, in_key: false };
-        // SAFETY: entries, two of them, and we have the tree to ourselves.
-        let ((), key) =
-            unsafe { change_data(left, pending_flushes, |left| merge(left, right.data_mut())) };
+        let both = |left: &mut T::Data| {
+            // SAFETY: an entry with data, another than the left one, and we have the tree to
+            // ourselves.
+            let right = unsafe { right.data_mut() };
+            merge((left, left_range), (right, right_range));
+        };
+        // SAFETY: as above.
+        let ((), key) = unsafe { change_data(left, pending_flushes, both) };
         // The right one stays as it is, changing for readers, for good.
         core::mem::forget(right_section);
-        let (detached, _) = self.tree.unlink(self.at, Number::ZERO);
-        left.end.set(range.end);
+        let (detached, _) = self.tree.unlink(right_at, Number::ZERO);
+        left.end.set(right_range.end);
         let hot = left.store(&attrs, key);
         left.write_end(hot, self.tree.pending_flushes());
-        self.tree.pages += range.len();
-        self.at = left_at;
-        Some(detached)
+        self.tree.pages += right_range.len();
+        Ok(detached)
     }
 
     /// Gives the claim here data and attributes: it is an entry like others from now on. Anywhere
@@ -491,18 +395,20 @@ impl<'t, T: Content> CursorMut<'t, T> {
         let Some(claim) = self.entry().filter(|entry| entry.is_claim()) else { return };
         let key = Node::<T>::key_of(&data);
         let node = claim.node;
+        let former = self.tree.guard_gap(node);
         node.write_begin();
         // SAFETY: a claim holds no data, and we have the tree to ourselves.
         unsafe { node.put_data(data) };
         let hot = node.store(&attrs, key);
         node.write_end(hot, self.tree.pending_flushes());
+        self.tree.guard_changed(node, former);
     }
 
     /// Removes the entry here and moves to the next one. `None` at the end.
     pub(crate) fn remove(&mut self) -> Option<DetachedNode<T>> {
         self.entry()?;
         let node = self.node();
-        let freed = node.gap.get() + (node.end.get() - node.start.get());
+        let freed = self.tree.free_before(node) + (node.end.get() - node.start.get());
         let (detached, next) = self.tree.unlink(self.at, freed);
         self.at = next;
         Some(detached)

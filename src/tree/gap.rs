@@ -9,6 +9,7 @@
 //! it searches for `len + align - 1` pages, which fits wherever it lies; and only if no such gap
 //! exists it looks at [`LAST_RESORT`] more candidates before it gives up.
 
+use core::ops::ControlFlow;
 use core::ptr;
 
 use super::{Tree, link_ops};
@@ -31,14 +32,14 @@ pub(crate) struct GapQuery {
 
 impl GapQuery {
     /// Returns the lowest fitting start in `[from, to)`.
-    fn lowest_in(&self, from: u64, to: u64) -> Option<u64> {
+    pub(super) fn lowest_in(&self, from: u64, to: u64) -> Option<u64> {
         let delta = self.offset.wrapping_sub(from) & (self.align - 1);
         let start = from.checked_add(delta)?;
         (start.checked_add(self.len)? <= to).then_some(start)
     }
 
     /// Returns the highest fitting start in `[from, to)`.
-    fn highest_in(&self, from: u64, to: u64) -> Option<u64> {
+    pub(super) fn highest_in(&self, from: u64, to: u64) -> Option<u64> {
         let top = to.checked_sub(self.len)?;
         let delta = top.wrapping_sub(self.offset) & (self.align - 1);
         let start = top.checked_sub(delta)?;
@@ -72,17 +73,22 @@ impl<T: Content<Position = u64>> Tree<T> {
         self.search(query, Self::highest_exact, GapQuery::highest_in)
     }
 
+    /// Returns the query with its window clipped to the space; `None` if the length does not fit
+    /// into that.
+    #[inline(always)]
+    pub(super) fn clipped(&self, query: &GapQuery) -> Option<GapQuery> {
+        debug_assert!(query.len > 0 && query.align.is_power_of_two());
+        let window = query.window.intersect(self.space());
+        (window.len() >= query.len).then_some(GapQuery { window, ..*query })
+    }
+
     fn search(
         &self,
         query: &GapQuery,
         exact: fn(&Self, &GapQuery, usize) -> Found,
         fit: fn(&GapQuery, u64, u64) -> Option<u64>,
     ) -> Option<u64> {
-        let window = query.window.intersect(self.space());
-        if query.len == 0 || window.len() < query.len || !query.align.is_power_of_two() {
-            return None;
-        }
-        let query = &GapQuery { window, ..*query };
+        let query = &self.clipped(query)?;
         match exact(self, query, EXACT) {
             Found::At(start) => return Some(start),
             Found::Nowhere => return None,
@@ -100,44 +106,63 @@ impl<T: Content<Position = u64>> Tree<T> {
     }
 
     fn lowest_exact(&self, query: &GapQuery, mut budget: usize) -> Found {
-        let PageRange { start: lo, end: hi } = query.window;
+        let found = self.each_gap(query.len, query.window, |gap| {
+            if let Some(start) = query.lowest_in(gap.start, gap.end) {
+                return ControlFlow::Break(Found::At(start));
+            }
+            budget -= 1;
+            if budget == 0 {
+                return ControlFlow::Break(Found::GaveUp);
+            }
+            ControlFlow::Continue(())
+        });
+        found.unwrap_or(Found::Nowhere)
+    }
+
+    /// Calls `visit` with the part in the window of each gap of at least `len` pages that reaches
+    /// into it, ascending, until it breaks. O(log n) to begin and at most that for each gap.
+    #[inline(always)]
+    pub(super) fn each_gap<R>(
+        &self,
+        len: u64,
+        window: PageRange,
+        mut visit: impl FnMut(PageRange) -> ControlFlow<R>,
+    ) -> Option<R> {
+        let PageRange { start: lo, end: hi } = window;
         let mut at = self.root;
         // SAFETY: links of a tree that is borrowed lead to its nodes; the root is never null.
         unsafe {
             'down: loop {
+                super::visit();
                 let node = &*at;
                 // Left, if a long enough gap lies there and ends within the window.
                 let left = node.left.get();
-                if max_gap(left) >= query.len && gap_of(node).start >= lo.saturating_add(query.len)
-                {
+                if max_gap(left) >= len && self.usable_gap(node).start >= lo.saturating_add(len) {
                     at = left;
                     continue 'down;
                 }
                 loop {
                     let node = &*at;
-                    let gap = gap_of(node);
-                    if gap.start.saturating_add(query.len) > hi {
-                        return Found::Nowhere;
+                    let gap = self.usable_gap(node);
+                    if gap.start.saturating_add(len) > hi {
+                        return None;
                     }
-                    if gap.len() >= query.len {
-                        if let Some(start) = query.lowest_in(gap.start.max(lo), gap.end.min(hi)) {
-                            return Found::At(start);
-                        }
-                        budget -= 1;
-                        if budget == 0 {
-                            return Found::GaveUp;
-                        }
+                    if gap.len() >= len
+                        && let ControlFlow::Break(found) = visit(gap.intersect(window))
+                    {
+                        return Some(found);
                     }
                     let right = node.right.get();
-                    if max_gap(right) >= query.len {
+                    if max_gap(right) >= len {
                         at = right;
                         continue 'down;
                     }
                     // Up, past every parent whose left side and own gap have been seen.
                     loop {
+                        super::visit();
                         let parent = link_ops::parent(&*at);
                         if parent.is_null() {
-                            return Found::Nowhere;
+                            return None;
                         }
                         let from_left = ptr::eq((*parent).left.get(), at);
                         at = parent;
@@ -153,9 +178,10 @@ impl<T: Content<Position = u64>> Tree<T> {
     fn highest_exact(&self, query: &GapQuery, mut budget: usize) -> Found {
         let PageRange { start: lo, end: hi } = query.window;
         let mut at = self.root;
-        // SAFETY: as in `lowest_exact`.
+        // SAFETY: as in `each_gap`.
         unsafe {
             'down: loop {
+                super::visit();
                 let node = &*at;
                 // Right, if a long enough gap lies there and begins within the window.
                 let right = node.right.get();
@@ -165,7 +191,7 @@ impl<T: Content<Position = u64>> Tree<T> {
                 }
                 loop {
                     let node = &*at;
-                    let gap = gap_of(node);
+                    let gap = self.usable_gap(node);
                     if gap.end < lo.saturating_add(query.len) {
                         return Found::Nowhere;
                     }
@@ -184,6 +210,7 @@ impl<T: Content<Position = u64>> Tree<T> {
                         continue 'down;
                     }
                     loop {
+                        super::visit();
                         let parent = link_ops::parent(&*at);
                         if parent.is_null() {
                             return Found::Nowhere;
@@ -198,12 +225,6 @@ impl<T: Content<Position = u64>> Tree<T> {
             }
         }
     }
-}
-
-/// Returns the gap before the node.
-fn gap_of<T: Content<Position = u64>>(node: &Node<T>) -> PageRange {
-    let end = node.start.get();
-    PageRange::new(end - node.gap.get(), end)
 }
 
 /// # Safety

@@ -11,10 +11,11 @@
 //! An insertion notes at most 9 nodes and a removal at most 13 with intrusive-collections 0.10. If
 //! ever more were written than fit, everything is recomputed, so correctness does not rest on that.
 
-use core::cell::Cell;
+use core::cell::UnsafeCell;
 use core::marker::PhantomData;
 use core::ptr::{self, NonNull};
 
+use heapless::Vec;
 use intrusive_collections::rbtree::{Color, RBTreeOps};
 use intrusive_collections::{Adapter, LinkOps, PointerOps};
 
@@ -71,7 +72,7 @@ unsafe impl<T: Content> Adapter for TreeAdapter<T> {
 
     #[inline(always)]
     unsafe fn get_link(&self, value: *const Node<T>) -> NonNull<Node<T>> {
-        self.ops.propagate_all(ptr::null_mut());
+        self.ops.propagate_all(None);
         // SAFETY: `value` is valid by the contract of this method.
         unsafe { NonNull::new_unchecked(value.cast_mut()) }
     }
@@ -94,64 +95,57 @@ unsafe impl<T: Content> Adapter for TreeAdapter<T> {
 
 /// Stateful link operations: the nodes whose children changed since the last `propagate_all`.
 pub(super) struct Links<T: Content> {
-    noted: [Cell<*mut Node<T>>; NOTED],
-    len: Cell<usize>,
-    overflown: Cell<bool>,
+    noted: UnsafeCell<Noted<T>>,
+}
+
+/// The noted nodes, or that there were too many.
+struct Noted<T: Content> {
+    nodes: Vec<NonNull<Node<T>>, NOTED>,
+    overflown: bool,
 }
 
 impl<T: Content> Links<T> {
     const fn new() -> Self {
-        Self {
-            noted: [const { Cell::new(ptr::null_mut()) }; NOTED],
-            len: Cell::new(0),
-            overflown: Cell::new(false),
-        }
+        Self { noted: UnsafeCell::new(Noted { nodes: Vec::new(), overflown: false }) }
     }
 
     #[inline(always)]
-    fn note(&self, node: NonNull<Node<T>>) {
-        let len = self.len.get();
-        // The last one noted; no slot has the index -1.
-        if self.noted.get(len.wrapping_sub(1)).is_some_and(|last| last.get() == node.as_ptr()) {
-            return;
-        }
-        match self.noted.get(len) {
-            Some(slot) => {
-                slot.set(node.as_ptr());
-                self.len.set(len + 1);
-            }
-            None => self.overflown.set(true),
+    fn note(&mut self, node: NonNull<Node<T>>) {
+        let noted = self.noted.get_mut();
+        if noted.nodes.last() != Some(&node) {
+            noted.overflown |= noted.nodes.push(node).is_err();
         }
     }
 
     /// Makes every stored largest gap right again. `gone` is a node that was noted and then
     /// removed.
     #[inline]
-    fn propagate_all(&self, gone: *mut Node<T>) {
-        let len = self.len.replace(0);
-        let noted = self.noted.get(..len).unwrap_or(&self.noted);
-        if self.overflown.replace(false) {
-            return recompute(noted, gone);
-        }
-        for slot in noted {
-            let node = slot.get();
-            if node != gone {
+    fn propagate_all(&self, gone: Option<NonNull<Node<T>>>) {
+        // SAFETY: the cell makes this type `!Sync`, and nothing that is called here comes back to
+        // these link operations, so this is the only reference to what is noted.
+        let noted = unsafe { &mut *self.noted.get() };
+        if noted.overflown {
+            recompute(&noted.nodes, gone);
+        } else {
+            for &node in noted.nodes.iter().filter(|&&node| Some(node) != gone) {
                 // SAFETY: noted nodes are linked, but for `gone`.
-                unsafe { propagate(node) }
+                unsafe { propagate(node.as_ptr()) }
             }
         }
+        noted.nodes.clear();
+        noted.overflown = false;
     }
 }
 
 /// Recomputes every node, children before parents: too many nodes were noted.
 #[cold]
-fn recompute<T: Content>(noted: &[Cell<*mut Node<T>>], gone: *mut Node<T>) {
-    let Some(inside) = noted.iter().map(Cell::get).find(|&node| node != gone) else {
+fn recompute<T: Content>(noted: &[NonNull<Node<T>>], gone: Option<NonNull<Node<T>>>) {
+    let Some(inside) = noted.iter().find(|&&node| Some(node) != gone) else {
         return;
     };
     // SAFETY: `inside` is linked, and so is whatever its links lead to.
     unsafe {
-        let mut root = inside;
+        let mut root = inside.as_ptr();
         while !parent(&*root).is_null() {
             root = parent(&*root);
         }
@@ -254,7 +248,7 @@ unsafe impl<T: Content> LinkOps for Links<T> {
 
     #[inline(always)]
     unsafe fn release_link(&mut self, link: NonNull<Node<T>>) {
-        self.propagate_all(link.as_ptr());
+        self.propagate_all(Some(link));
     }
 }
 

@@ -19,10 +19,10 @@
 //!
 //! | by the lock's holder | by the reader |
 //! |---|---|
-//! | node's `write_begin`: generation odd, release fence, stores | loads, acquire fence, generation |
-//! | node's `write_end`: stores, generation even with release | generation with acquire, loads |
-//! | `write_begin`: count odd, release fence, change | walk, acquire fence, count again |
-//! | `write_end`: change, count even with release | count with acquire, walk |
+//! | node's `write_begin`: odd generation, release fence | loads, acquire fence, generation |
+//! | node's `write_end`: even generation with release | generation with acquire, loads |
+//! | tree's `write_begin`: odd count, release fence | walk, acquire fence, count again |
+//! | tree's `write_end`: even count with release | count with acquire, walk |
 //!
 //! The node's memory must stay a node while somebody may look at it: see [`ReadSide`]. A
 //! type-stable allocator sees to that by itself. With any other, the root is unpublished while the
@@ -35,6 +35,7 @@ use core::marker::PhantomData;
 use core::ptr::{self, NonNull};
 
 use super::Tree;
+use crate::invalidated::{InvalidatedParts, NodeState};
 use crate::node::pinned_data::PinnedData;
 use crate::node::{Content, KeyWord, Node, NodeAlloc, ReadSide};
 use crate::pending_flush::PendingFlushes;
@@ -56,6 +57,8 @@ pub(crate) trait Peek: Content<Position = u64> {
 }
 
 /// Writers were in the way of a lookup that does not wait for them.
+///
+/// See [`AddrSpace::try_lookup`](crate::AddrSpace::try_lookup) for an example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Busy;
 
@@ -69,6 +72,9 @@ impl core::error::Error for Busy {}
 
 /// Stands for one state of one VMA of one address space: for
 /// [`still_valid`](crate::AddrSpace::still_valid).
+///
+/// It is about the page that was looked up. Whoever maps more pages with it, as a large leaf or
+/// around the one that faulted, asks [`still_valid_for`](crate::AddrSpace::still_valid_for).
 ///
 /// It borrows nothing and may be kept while the fault handler sleeps.
 ///
@@ -88,12 +94,15 @@ impl core::error::Error for Busy {}
 pub struct Token {
     /// Only for `Published::is_current`, once it has seen that the token is its own.
     node: *const (),
-    /// The node's generation: even. Odd in a token that was never valid.
+    /// The node's generation: even.
     generation: u64,
-    /// The tree's number.
+    /// The tree's number; [`DEAD`] in a token that was never valid.
     space: u64,
     page: u64,
 }
+
+/// The number of no tree, so that no space takes a dead token for its own.
+const DEAD: u64 = u64::MAX;
 
 // SAFETY: the pointer is followed only by the space whose nodes it points to, whose readers may be
 // on any processor.
@@ -105,12 +114,30 @@ impl Token {
     /// `true` if a flush was under way when the entry was looked up, so that the token has never
     /// been valid. There is nothing to prepare: look up again.
     pub fn is_dead(&self) -> bool {
-        self.generation & 1 != 0
+        self.space == DEAD
+    }
+
+    /// Returns `true` if only parts of the VMA beside the page that was looked up were invalidated
+    /// until its node got the generation `now`. Kept out of the check that it follows: nearly all
+    /// tokens have the node's generation.
+    #[cold]
+    pub(crate) fn is_spared(&self, parts: &InvalidatedParts, now: u64) -> bool {
+        self.are_spared(parts, now, PageRange::new(self.page, self.page.saturating_add(1)))
+    }
+
+    /// Returns `true` if only parts of the VMA beside `pages` were invalidated until its node got
+    /// the generation `now`.
+    pub(crate) fn are_spared(&self, parts: &InvalidatedParts, now: u64, pages: PageRange) -> bool {
+        let state = NodeState { tree: self.space, node: self.node, generation: self.generation };
+        parts.spared(state, now, pages)
     }
 }
 
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_dead() {
+            return f.write_str("Token(dead)");
+        }
         write!(f, "Token({}.{})", self.space, self.generation)
     }
 }
@@ -176,7 +203,7 @@ pub(crate) struct Published<T: Content, A> {
     count: OwnLine<Word>,
     /// Keeps the nodes' memory.
     alloc: A,
-    page: PageSize,
+    page_size: PageSize,
 }
 
 /// Read by every reader, written only when the root moves.
@@ -194,19 +221,19 @@ struct OwnLine<T>(T);
 
 impl<T: Content, A: NodeAlloc<T>> Published<T, A> {
     /// Creates one with nothing published yet.
-    pub(crate) fn new(alloc: A, page: PageSize) -> Self {
+    pub(crate) fn new(alloc: A, page_size: PageSize) -> Self {
         Self {
             root: Root { node: Link::null(), number: Word::new(0) },
             count: OwnLine(Word::new(0)),
             alloc,
-            page,
+            page_size,
         }
     }
 
     /// Returns the page size that readers count in.
     #[inline]
     pub(crate) fn page_size(&self) -> PageSize {
-        self.page
+        self.page_size
     }
 
     /// Returns the allocator of the nodes.
@@ -231,19 +258,19 @@ impl<T: Content, A: NodeAlloc<T>> Published<T, A> {
     /// Ends a change of the tree. Called by the lock's holder. `alloc` is the handle of the tree's
     /// nodes, `page` the page size that it counts in.
     #[inline]
-    pub(crate) fn write_end(&self, tree: &Tree<T>, alloc: &A, page: PageSize) {
-        self.publish(tree, alloc, page);
+    pub(crate) fn write_end(&self, tree: &Tree<T>, alloc: &A, page_size: PageSize) {
+        self.publish(tree, alloc, page_size);
         // Release: a miss that starts from this count sees the whole change.
         self.count.0.set_release((self.count.0.get() | 1) + 1);
     }
 
     /// Makes the root known to readers. Called by the lock's holder.
     #[inline]
-    pub(crate) fn publish(&self, tree: &Tree<T>, alloc: &A, page: PageSize) {
+    pub(crate) fn publish(&self, tree: &Tree<T>, alloc: &A, page_size: PageSize) {
         if tree.number() != self.root.number.get() {
             // There may be another map behind the lock now. Our handle keeps its nodes only if they
             // are of the same allocator; if not, lookups take the lock.
-            if !alloc.is_same(&self.alloc) || page != self.page {
+            if !alloc.is_same(&self.alloc) || page_size != self.page_size {
                 return self.forget();
             }
             self.root.number.set(tree.number());
@@ -291,12 +318,8 @@ impl<T: Content, A: NodeAlloc<T>> Published<T, A> {
     }
 
     fn token(node: NonNull<Node<T>>, generation: u64, dead: bool, space: u64, page: u64) -> Token {
-        Token {
-            node: node.as_ptr().cast_const().cast(),
-            generation: generation | dead as u64,
-            space,
-            page,
-        }
+        let space = if dead { DEAD } else { space };
+        Token { node: node.as_ptr().cast_const().cast(), generation, space, page }
     }
 }
 
@@ -321,13 +344,45 @@ impl<T: Peek, A: ReadSide<T>> Published<T, A> {
                 None => return Ok(None),
             },
         };
+        Ok(Self::hit_of(found, pending_flushes, page, guard).map(make))
+    }
+
+    /// Looks `page` up as [`walk`](Self::walk) does, but only at the entry of `near`. O(1). Returns
+    /// `None` if it does not hold `page`, if it is changing, or if `near` is of another space; and
+    /// always where the allocator gives memory back.
+    #[inline(always)]
+    pub(crate) fn look_at<'g, G>(
+        &self,
+        pending_flushes: &PendingFlushes,
+        near: &Token,
+        page: u64,
+        guard: &'g G,
+    ) -> Option<Hit<'g, T, G>> {
+        if !A::TYPE_STABLE || near.space != self.root.number.shared() {
+            return None;
+        }
+        let node = NonNull::new(near.node.cast::<Node<T>>().cast_mut())?;
+        // SAFETY: the tree's number says that the node is of our allocator, whose nodes stay nodes
+        // as long as our handle lives. Whoever made the token had seen it initialised.
+        let found = unsafe { self.read(node, page) }?;
+        Self::hit_of(found, pending_flushes, page, guard)
+    }
+
+    /// Returns what was found for `page`, unless it is a claim.
+    #[inline(always)]
+    fn hit_of<'g, G>(
+        found: Found<T>,
+        pending_flushes: &PendingFlushes,
+        page: u64,
+        guard: &'g G,
+    ) -> Option<Hit<'g, T, G>> {
         if !Node::<T>::hot_has_data(found.state as u32) {
-            return Ok(None);
+            return None;
         }
         let dead = pending_flushes.is_pending_at((found.state >> 32) as u32, page);
         let token = Self::token(found.node, found.generation, dead, found.space, page);
         let Found { range, seen, key, .. } = found;
-        Ok(Some(make(Hit { range, seen, token, key: FoundKey::new(key, guard) })))
+        Some(Hit { range, seen, token, key: FoundKey::new(key, guard) })
     }
 
     /// Walks, for an answer that may also be a miss.
@@ -358,6 +413,18 @@ impl<T: Peek, A: ReadSide<T>> Published<T, A> {
         // SAFETY: the caller holds a guard.
         let Some(found) = (unsafe { self.descend(page) })? else { return Ok(None) };
         // SAFETY: a node, by `descend`, and it stays one.
+        Ok(unsafe { self.read(found, page) })
+    }
+
+    /// Reads one state of a node. Returns `None` if it is not that of an entry of this tree which
+    /// holds `page`.
+    ///
+    /// # Safety
+    ///
+    /// `found` is a node, and stays one.
+    #[inline(always)]
+    unsafe fn read(&self, found: NonNull<Node<T>>, page: u64) -> Option<Found<T>> {
+        // SAFETY: a node, by the contract of this method.
         let node = unsafe { found.as_ref() };
         // Pairs with the node's `write_end`: everything stored before this generation is seen
         // below.
@@ -369,13 +436,17 @@ impl<T: Peek, A: ReadSide<T>> Published<T, A> {
         // Pairs with the fence of the node's `write_begin`: if one of the loads above saw a later
         // change, so does the load of the generation below.
         fence(Ordering::Acquire);
-        let one_state = generation & 1 == 0 && node.generation.shared() == generation;
-        let here = range.start <= page && page < range.end;
-        let space = self.root.number.shared();
-        if !one_state || !here || number != space {
-            return Ok(None);
+        if generation & 1 != 0 || node.generation.shared() != generation {
+            return None; // not one state
         }
-        Ok(Some(Found { node: found, generation, space, range, state, seen, key }))
+        if page < range.start || range.end <= page {
+            return None; // not here
+        }
+        let space = self.root.number.shared();
+        if number != space {
+            return None;
+        }
+        Some(Found { node: found, generation, space, range, state, seen, key })
     }
 
     /// Finds the last node on the way down that begins at or below `page`.
@@ -402,12 +473,13 @@ impl<T: Peek, A: ReadSide<T>> Published<T, A> {
         Err(Busy)
     }
 
-    /// Returns `true` if the entry is as it was when the token was made. O(1), or one walk where
+    /// Returns `true` if the entry is as it was when the token was made, or if `is_spared` says of
+    /// its present generation that only other pages were invalidated since. O(1), or one walk where
     /// the allocator gives memory back.
     #[inline]
-    pub(crate) fn is_current(&self, token: &Token) -> bool {
-        if token.is_dead() || token.space != self.root.number.shared() {
-            return false;
+    pub(crate) fn is_current(&self, token: &Token, is_spared: impl FnOnce(u64) -> bool) -> bool {
+        if token.space != self.root.number.shared() {
+            return false; // of another space, or dead
         }
         let node: *const Node<T> = token.node.cast();
         if A::TYPE_STABLE {
@@ -417,7 +489,8 @@ impl<T: Peek, A: ReadSide<T>> Published<T, A> {
             //
             // Relaxed: if a change's hook has run before under the page-table lock, that lock lets
             // us see the generation it left; and if not, the hook will see what is written now.
-            return unsafe { (*node).generation.shared() } == token.generation;
+            let now = unsafe { (*node).generation.shared() };
+            return now == token.generation || is_spared(now);
         }
         // The node's memory may be gone. If the entry lives, the walk finds its node at its page.
         // The memory may have become a new node with the same generation, but then in another tree:
@@ -431,7 +504,8 @@ impl<T: Peek, A: ReadSide<T>> Published<T, A> {
                 // The generation last: it tells that the number is that of one state with it.
                 node.tree.shared() == token.space && {
                     fence(Ordering::Acquire);
-                    node.generation.shared() == token.generation
+                    let now = node.generation.shared();
+                    now == token.generation || is_spared(now)
                 }
             }
             _ => false,

@@ -18,12 +18,18 @@
 mod build;
 mod check;
 mod cursor;
+mod entries;
 mod gap;
+mod guard_gap;
 mod link_ops;
 mod lookup;
+mod random_gap;
+mod replace;
 
 #[cfg(all(test, not(loom)))]
 mod tests;
+#[cfg(all(test, not(loom)))]
+pub(crate) mod visits;
 
 use core::marker::PhantomData;
 use core::ptr::{self, NonNull};
@@ -31,15 +37,23 @@ use core::ptr::{self, NonNull};
 use intrusive_collections::RBTree;
 
 pub(crate) use self::build::Filling;
-pub(crate) use self::cursor::{CursorMut, Entries, EntryRef};
+pub(crate) use self::cursor::{CursorMut, DataOver};
+pub(crate) use self::entries::{Entries, EntryRef};
 pub(crate) use self::gap::GapQuery;
 use self::link_ops::{Handle, TreeAdapter};
 pub use self::lookup::{Busy, Token};
 pub(crate) use self::lookup::{Hit, Peek, Published};
+#[cfg(all(test, not(loom)))]
+use self::visits::visit;
 use crate::node::{Content, DetachedNode, FreeNode, Node};
-use crate::position::Number;
+use crate::position::{Field, Number};
 use crate::range::PageRange;
 use crate::sync::{Link, Word, unique};
+
+/// Notes that a search looks at a node. Tests count that.
+#[cfg(not(all(test, not(loom))))]
+#[inline(always)]
+const fn visit() {}
 
 /// Entries in order, with the gaps between them.
 pub(crate) struct Tree<T: Content> {
@@ -56,6 +70,9 @@ pub(crate) struct Tree<T: Content> {
     pages: T::Position,
     lo: T::Position,
     context: T::Context,
+    /// No entry that begins below this page keeps a guard gap.
+    /// A `Field` because it is set through `&self`.
+    lowest_guarded: Field<T::Position>,
     /// Written into every node that is linked here; no other tree ever has the same.
     number: u64,
     /// The address of this tree when the lock around it was taken, 0 when it is not taken. If the
@@ -110,6 +127,7 @@ impl<T: Content> Tree<T> {
             pages: Number::ZERO,
             lo: space.start,
             context,
+            lowest_guarded: Field::new(space.end),
             number,
             held_at: Word::new(0),
             generation_floor: 0,
@@ -256,6 +274,7 @@ impl<T: Content> Tree<T> {
         let mut at = self.root;
         let mut best = self.sentinel.as_ptr();
         loop {
+            visit();
             // SAFETY: links of a tree that is borrowed lead to its nodes; the root is never null.
             let node = unsafe { &*at };
             let left = page < node.end.get();
@@ -279,6 +298,7 @@ impl<T: Content> Tree<T> {
         let mut at = self.root;
         let mut best: *mut Node<T> = ptr::null_mut();
         while !at.is_null() {
+            visit();
             // SAFETY: links of a tree that is borrowed lead to its nodes.
             let node = unsafe { &*at };
             if node.start.get() < page && !self.is_sentinel(at) {
@@ -373,7 +393,6 @@ impl<T: Content> Tree<T> {
             node.write_begin_above(self.generation_floor);
             node.start.set(range.start);
             node.end.set(range.end);
-            node.gap.set(gap);
             node.max_gap.set(Number::ZERO);
             node.tree.set(self.number);
             let hot = match data {
@@ -384,12 +403,14 @@ impl<T: Content> Tree<T> {
                 None => node.store_claim(&attrs),
             };
             node.write_end(hot, self.pending_flushes());
+            self.set_free_before(node, gap);
         }
         new
     }
 
     /// Fills this tree, which is empty, with entries in ascending order. O(n) for all of them.
     pub(crate) fn fill(&mut self) -> Filling<'_, T> {
+        self.leave_former_space();
         Filling::new(self)
     }
 
@@ -412,7 +433,7 @@ impl<T: Content> Tree<T> {
             let _ = cursor.remove(); // ends in `release_link`, which propagates the largest gaps
             let succ = cursor.get_ptr().map_or(self.sentinel.as_ptr(), NonNull::as_ptr);
             if freed > Number::ZERO {
-                (*succ).gap.set((*succ).gap.get() + freed);
+                self.set_free_before(&*succ, self.free_after_unlink(&*succ, freed));
                 link_ops::propagate(succ);
             }
             if self.root == node {

@@ -8,7 +8,7 @@ use std::vec::Vec;
 use super::*;
 use crate::node::{FixedPool, NodeStore, Preallocated};
 
-struct Plain;
+pub(super) struct Plain;
 
 impl Content for Plain {
     type Position = u64;
@@ -170,6 +170,46 @@ fn alignment_trap_is_bounded() {
     nodes.put(sentinel);
 }
 
+/// Searches from either end turn back where a subtree has no gap that is long enough, or lies
+/// outside the window: they look at the nodes along two ways from the root, and no more.
+#[test]
+fn searches_look_at_few_nodes() {
+    const ENTRIES: u64 = 4000;
+    static POOL: FixedPool<Plain, { ENTRIES as usize + 1 }> = FixedPool::new();
+    let mut rng = Rng(0x2545_f491_4f6c_dd1d);
+    let mut nodes = Preallocated::new(&POOL);
+    nodes.fill(ENTRIES as usize + 1).unwrap();
+    let space = PageRange::new(0, 16 * ENTRIES);
+    let mut tree = Tree::new(space, (), nodes.take().unwrap());
+    let mut list = Vec::new();
+    let mut filling = tree.fill();
+    for index in 0..ENTRIES {
+        // Of the entries, one in a hundred leaves a longer gap than the others.
+        let gap = if rng.below(100) == 0 { 8 + rng.below(4) } else { 1 + rng.below(6) };
+        let range = PageRange::new(16 * index + gap, 16 * (index + 1));
+        filling.push(nodes.take().unwrap(), range, (), index);
+        list.push((range.start, range.end));
+    }
+    drop(filling);
+    for _ in 0..1000 {
+        let from = rng.below(space.end);
+        let most = if rng.below(2) == 0 { 400 } else { space.end };
+        let window = PageRange::new(from, from + rng.below(most));
+        let query = GapQuery { window, len: 1 + rng.below(12), align: 1, offset: 0 };
+        for (search, expected) in [
+            (Tree::lowest as fn(&_, &_) -> _, lowest(&list, space, &query)),
+            (Tree::highest, highest(&list, space, &query)),
+        ] {
+            let (visits, found) = visits::count(|| search(&tree, &query));
+            assert_eq!(found, expected, "{query:?}");
+            // 4,000 entries make a tree of 12 levels when they are filled in.
+            assert!(visits <= 4 * 12, "{visits} nodes for {query:?}");
+        }
+    }
+    let sentinel = tree.dismantle(|detached| nodes.put(detached.empty().0)).unwrap();
+    nodes.put(sentinel);
+}
+
 /// A tree that was filled is balanced, and can be changed like any other.
 #[test]
 fn filled_trees_are_trees() {
@@ -211,7 +251,7 @@ fn filled_trees_are_trees() {
     }
 }
 
-/// What was added before a panic is in the tree.
+/// Entries that were added before a panic are in the tree.
 #[test]
 fn a_panic_while_filling_leaves_a_tree() {
     let pool = Pool::new();
@@ -229,6 +269,47 @@ fn a_panic_while_filling_leaves_a_tree() {
     assert!(filled.is_err());
     tree.check().unwrap();
     assert_eq!(tree.len(), 2);
+    let sentinel = tree.dismantle(|entry| nodes.put(entry.empty().0)).unwrap();
+    nodes.put(sentinel);
+}
+
+/// Entries are replaced in their place by others, which may take up the gaps around.
+#[test]
+fn replaced_entries_match_a_list() {
+    let pool = Pool::new();
+    let space = PageRange::new(16, 2000);
+    let mut nodes = Preallocated::new(&pool);
+    nodes.fill(2).unwrap();
+    let mut tree = Tree::new(space, (), nodes.take().unwrap());
+    let mut list: Vec<(u64, u64)> = (0..60).map(|n| (20 + 30 * n, 25 + 30 * n)).collect();
+    let mut data: Vec<u64> = (0..60).collect();
+    for (&(start, end), &n) in list.iter().zip(&data) {
+        nodes.fill(1).unwrap();
+        let free = nodes.take().unwrap();
+        tree.cursor(start).insert_before(free, PageRange::new(start, end), (), Some(n));
+    }
+    let mut rng = Rng(0x2545_f491_4f6c_dd1d);
+    for step in 60..3000 {
+        let at = rng.below(60) as usize;
+        let lo = at.checked_sub(1).map_or(space.start, |before| list[before].1);
+        let hi = list.get(at + 1).map_or(space.end, |next| next.0);
+        let start = lo + rng.below(hi - lo);
+        let range = PageRange::new(start, start + 1 + rng.below(hi - start));
+        nodes.fill(1).unwrap();
+        let mut cursor = tree.cursor(list[at].0);
+        let Ok(gone) = cursor.replace(nodes.take().unwrap(), range, (), step, 0) else { panic!() };
+        assert_eq!(cursor.entry().map(EntryRef::range), Some(range));
+        let (free, old) = gone.empty();
+        nodes.put(free);
+        assert_eq!(old, Some(core::mem::replace(&mut data[at], step)));
+        list[at] = (range.start, range.end);
+        tree.check().unwrap_or_else(|what| panic!("step {step}: {what}"));
+        let all: Vec<_> =
+            tree.entries(space).map(|entry| (entry.range().start, entry.range().end)).collect();
+        assert_eq!(all, list, "step {step}");
+        let query = GapQuery { window: space, len: 1 + rng.below(90), align: 1, offset: 0 };
+        assert_eq!(tree.lowest(&query), lowest(&list, space, &query), "step {step}");
+    }
     let sentinel = tree.dismantle(|entry| nodes.put(entry.empty().0)).unwrap();
     nodes.put(sentinel);
 }

@@ -11,9 +11,9 @@
 //! ```
 
 use super::VmMap;
-use crate::hooks::{Event, Hooks, Piece, cancel_all, prepare_all};
+use crate::hooks::{Event, Hooks, Piece};
 use crate::node::{NodeAlloc, Removed};
-use crate::range::PageRange;
+use crate::range::{PageRange, PageSize, VmRange};
 use crate::split_merge::Merge;
 use crate::tree::EntryRef;
 use crate::update::{Flush, Update};
@@ -199,15 +199,33 @@ where
     #[inline]
     pub(super) fn remove(&mut self, range: PageRange) {
         let before = self.update.owed.nodes.removed.len();
-        self.map.tree.remove_range(range, &mut self.update.owed.nodes);
+        self.remove_range(range, before);
         let removed = &self.update.owed.nodes.removed;
-        tell_unmapped(self.map, removed, before, self.update.hooks);
+        tell_unmapped(self.map.page_size, removed, before, self.update.hooks);
         self.must_flush |= removed.len() > before;
+    }
+
+    /// Removes the VMAs in `range` into a list of its own, whose nodes are to hold them again
+    /// elsewhere. The hooks are not told.
+    pub(super) fn detach(&mut self, range: PageRange) -> Removed<VmaNode<V>> {
+        let before = core::mem::replace(&mut self.update.owed.nodes.removed, Removed::new());
+        self.remove_range(range, 0);
+        core::mem::replace(&mut self.update.owed.nodes.removed, before)
+    }
+
+    /// Removes the VMAs in `range` into the update, which has `before` removed ones. The hooks are
+    /// told only if user data panics.
+    #[inline]
+    fn remove_range(&mut self, range: PageRange, before: usize) {
+        let page_size = self.map.page_size;
+        let telling = TellOnPanic { page_size, update: self.update, before };
+        self.map.tree.remove_range(range, &mut telling.update.owed.nodes);
+        core::mem::forget(telling);
     }
 
     /// Tells the hooks of VMAs that were removed into a list of their own.
     pub(super) fn tell_unmapped(&mut self, removed: &Removed<VmaNode<V>>) {
-        tell_unmapped(self.map, removed, 0, self.update.hooks);
+        tell_unmapped(self.map.page_size, removed, 0, self.update.hooks);
         self.must_flush |= removed.len() > 0;
     }
 
@@ -222,17 +240,41 @@ where
         }
     }
 
+    /// Adds a VMA over `range` in the place of all that are there, into the update, and begins the
+    /// flush before the new one is announced.
+    ///
+    /// The tree changes in one step, before the hooks hear of the VMAs that went. Nobody prepares
+    /// pages of the new one meanwhile: the flush covers `range`, so until it has ended readers
+    /// without the lock get no valid token there.
+    pub(super) fn replace(&mut self, range: PageRange, attrs: Attrs, data: V, merge: Merge) {
+        let Edit { map, update, flush, must_flush } = self;
+        let page_size = map.page_size;
+        map.take_claims(range, &mut update.owed.nodes);
+        let before = update.owed.nodes.removed.len();
+        let telling = TellOnPanic { page_size, update, before };
+        let nodes = &mut telling.update.owed.nodes;
+        let entry = map.tree.replace_range(range, attrs, data, merge, nodes);
+        core::mem::forget(telling);
+        let removed = &update.owed.nodes.removed;
+        tell_unmapped(page_size, removed, before, update.hooks);
+        *must_flush |= removed.len() > before;
+        begin_flush(update.hooks, flush, must_flush);
+        if let Some(data) = entry.and_then(EntryRef::data) {
+            update.hooks.on_map(&Piece::new(VmRange::from_pages(range, page_size), attrs, data));
+        }
+    }
+
     /// Gives every VMA in `range` the attributes that `new` returns for all of it.
     #[inline]
     pub(super) fn modify(&mut self, range: PageRange, new: impl Fn(&Vma<'_, V>) -> Attrs) {
-        let (page, hooks) = (self.map.page, &mut *self.update.hooks);
+        let (page_size, hooks) = (self.map.page_size, &mut *self.update.hooks);
         let must_flush = &mut self.must_flush;
         self.map.tree.modify(
             range,
             &mut self.update.owed.nodes,
-            &mut |entry| Vma::new(entry, page).map_or(entry.attrs(), |vma| new(&vma)),
+            &mut |entry| Vma::new(entry, page_size).map_or(entry.attrs(), |vma| new(&vma)),
             &mut |entry: EntryRef<'_, VmaNode<V>>, old| {
-                if let Some(vma) = Vma::new(entry, page) {
+                if let Some(vma) = Vma::new(entry, page_size) {
                     hooks.on_protect(&Piece::new(vma.range(), vma.attrs(), vma.data()), &old);
                     *must_flush = true;
                 }
@@ -242,12 +284,13 @@ where
 
     /// Gives one VMA over exactly `range` other attributes, without merging it.
     pub(super) fn set_attrs(&mut self, range: PageRange, old: Attrs, new: Attrs) {
-        self.map.tree.split_at(range.start, &mut self.update.owed.nodes.free);
-        self.map.tree.split_at(range.end, &mut self.update.owed.nodes.free);
-        self.map.tree.cursor(range.start).set_attrs(new);
-        if let Some(vma) = self.map.find_page(range.start) {
-            let piece = Piece::new(self.map.vm_range(range), new, vma.data());
-            self.update.hooks.on_protect(&piece, &old);
+        let vm_range = self.map.vm_range(range);
+        let nodes = &mut self.update.owed.nodes.free;
+        let mut cursor = self.map.tree.cursor(range.start);
+        cursor.isolate(range, nodes);
+        cursor.set_attrs(new);
+        if let Some(data) = cursor.entry().and_then(EntryRef::data) {
+            self.update.hooks.on_protect(&Piece::new(vm_range, new, data), &old);
         }
         self.must_flush = true;
     }
@@ -262,7 +305,7 @@ where
         mut data: V,
         merge: Merge,
     ) {
-        let (from_range, to_addr) = (self.map.vm_range(from), self.map.page.addr(to));
+        let (from_range, to_addr) = (self.map.vm_range(from), self.map.page_size.addr(to));
         data.relocate(from_range, to_addr);
         let range = from.moved(from.start, to);
         let nodes = &mut self.update.owed.nodes;
@@ -273,35 +316,101 @@ where
         self.must_flush = true;
     }
 
-    /// Makes the tokens of VMAs in `range` invalid, although they stay as they are.
+    /// Makes the tokens for pages in `range` invalid, although the VMAs stay as they are.
     pub(super) fn invalidate(&mut self, range: PageRange) {
-        self.must_flush |= self.map.tree.invalidate(range);
+        self.must_flush |= self.map.tree.invalidate(range, self.update.invalidated());
     }
 
     /// Begins the flush, if there is a reason for one that has come since the last.
     #[inline]
     pub(super) fn begin_flush(&mut self) {
-        if core::mem::take(&mut self.must_flush) {
+        begin_flush(self.update.hooks, &mut self.flush, &mut self.must_flush);
+    }
+}
+
+/// Tells the hooks what has gone by the time that user data panics while a VMA is split: no page is
+/// lost without its hook.
+struct TellOnPanic<'e, 'h, V, A, H>
+where
+    V: VmaData,
+    A: NodeAlloc<VmaNode<V>> + Clone,
+    H: Hooks<V> + ?Sized,
+{
+    page_size: PageSize,
+    update: &'e mut Update<'h, V, A, H>,
+    /// How many VMAs had been removed before.
+    before: usize,
+}
+
+impl<V, A, H> Drop for TellOnPanic<'_, '_, V, A, H>
+where
+    V: VmaData,
+    A: NodeAlloc<VmaNode<V>> + Clone,
+    H: Hooks<V> + ?Sized,
+{
+    #[cold]
+    fn drop(&mut self) {
+        let removed = &self.update.owed.nodes.removed;
+        tell_unmapped(self.page_size, removed, self.before, self.update.hooks);
+        if removed.len() > self.before {
             self.update.hooks.flush_begin();
-            self.flush = Flush::Begun;
         }
     }
 }
 
 #[inline]
-fn tell_unmapped<V, A, H>(
-    map: &VmMap<V, A>,
+fn begin_flush<V: VmaData, H: Hooks<V> + ?Sized>(
+    hooks: &mut H,
+    flush: &mut Flush,
+    must_flush: &mut bool,
+) {
+    if core::mem::take(must_flush) {
+        hooks.flush_begin();
+        *flush = Flush::Begun;
+    }
+}
+
+#[inline]
+fn tell_unmapped<V: VmaData, H: Hooks<V> + ?Sized>(
+    page_size: PageSize,
     removed: &Removed<VmaNode<V>>,
     skip: usize,
     hooks: &mut H,
-) where
-    V: VmaData,
-    A: NodeAlloc<VmaNode<V>> + Clone,
-    H: Hooks<V> + ?Sized,
-{
+) {
     for gone in removed.iter_from(skip) {
         if let Some(data) = gone.data {
-            hooks.on_unmap(&Piece::new(map.vm_range(gone.range), gone.attrs, data));
+            hooks.on_unmap(&Piece::new(
+                VmRange::from_pages(gone.range, page_size),
+                gone.attrs,
+                data,
+            ));
         }
     }
+}
+
+/// Asks the hooks about every event, and cancels what was prepared if one is refused.
+#[inline]
+fn prepare_all<'a, V: VmaData + 'a, H: Hooks<V> + ?Sized>(
+    hooks: &mut H,
+    events: impl Iterator<Item = Event<'a, V>> + Clone,
+) -> Result<(), H::Error> {
+    if !hooks.prepares() {
+        return Ok(());
+    }
+    for (prepared, event) in events.clone().enumerate() {
+        if let Err(error) = hooks.prepare(&event) {
+            cancel_all(hooks, events.take(prepared));
+            return Err(error);
+        }
+    }
+    Ok(())
+}
+
+/// Cancels events that were prepared.
+#[cold]
+fn cancel_all<'a, V: VmaData + 'a, H: Hooks<V> + ?Sized>(
+    hooks: &mut H,
+    events: impl Iterator<Item = Event<'a, V>>,
+) {
+    events.for_each(|event| hooks.cancel(&event));
 }

@@ -16,6 +16,22 @@ use crate::vma::{Attrs, VmaData, VmaNode};
 /// [`commit_claim`](VmMap::commit_claim) or [`release_claim`](VmMap::release_claim); if it is
 /// dropped, the range stays claimed for good. [`AddrSpace::claim`](crate::AddrSpace::claim) gives a
 /// guard that cannot leak.
+///
+/// ```
+/// use kvma::{Merge, Search};
+/// # use kvma::{Attrs, Error, FixedPool, MapRequest, NoHooks, PageSize, Placement, Prot};
+/// # use kvma::{VmMap, VmaNode};
+/// # let nodes = FixedPool::<VmaNode, 16>::new();
+/// # let mut map = VmMap::new(0x1000..=0xf_ffff, PageSize::SIZE_4K, &nodes)?;
+/// let claimed = map.claim(Placement::Any(Search::new()), 0x3000, &mut NoHooks)?;
+/// let at = claimed.range().start();
+/// assert!(map.find(at).is_none() && !map.is_free(at, 0x3000)); // nobody is given it
+/// // … unlock, ask the file, lock …
+/// let attrs = Attrs::new(Prot::READ);
+/// map.commit_claim(&claimed, attrs, (), Merge::Both, &mut NoHooks)?;
+/// assert!(map.find(at).is_some());
+/// # Ok::<(), Error>(())
+/// ```
 #[must_use = "the range stays claimed until the claim is committed or released"]
 #[derive(Debug, PartialEq, Eq)]
 pub struct ClaimedRange {

@@ -7,7 +7,9 @@ use crate::error::Error;
 use crate::node::{NodeAlloc, Preallocated};
 use crate::range::{PageSize, VmRange};
 use crate::tree::Tree;
-use crate::vma::{VmaData, VmaNode};
+#[cfg(feature = "linux")]
+use crate::vma::GuardGaps;
+use crate::vma::{VmaContext, VmaData, VmaNode};
 
 impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     /// Creates an empty map over the bytes `space`, whole pages. Takes one node.
@@ -16,8 +18,8 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     ///
     /// [`Error::ZeroLength`], [`Error::Unaligned`], [`Error::OutOfRange`] (the space would reach to
     /// 2^64 with pages of one byte), [`Error::OutOfMemory`].
-    pub fn new(space: RangeInclusive<u64>, page: PageSize, alloc: A) -> Result<Self, Error> {
-        let space = VmRange::from_bounds(*space.start(), *space.end(), page)?;
+    pub fn new(space: RangeInclusive<u64>, page_size: PageSize, alloc: A) -> Result<Self, Error> {
+        let space = VmRange::from_bounds(*space.start(), *space.end(), page_size)?;
         let mut nodes = Preallocated::new(alloc);
         nodes.fill(1)?;
         Self::with_nodes(space, &mut nodes)
@@ -29,8 +31,21 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         nodes: &mut Preallocated<VmaNode<V>, A>,
     ) -> Result<Self, Error> {
         let sentinel = nodes.take().ok_or(Error::OutOfMemory)?;
-        let (page, alloc) = (space.page_size(), nodes.alloc().clone());
-        let tree = Tree::new(space.page_range(), page, sentinel);
-        Ok(Self { tree, page, alloc, claims: claim::Totals::default() })
+        let (page_size, alloc) = (space.page_size(), nodes.alloc().clone());
+        let tree = Tree::new(space.page_range(), VmaContext::new(page_size), sentinel);
+        Ok(Self { tree, page_size, alloc, claims: claim::Totals::default() })
+    }
+
+    /// Says how many pages below some VMAs searches for a gap leave free. O(1) for an empty map,
+    /// else O(n log n).
+    #[cfg(feature = "linux")]
+    pub(crate) fn set_guard_gaps(&mut self, guard_gaps: GuardGaps) {
+        self.tree.set_context(VmaContext { page_size: self.page_size, guard_gaps });
+    }
+
+    /// Returns an address below which no VMA begins that keeps a guard gap. O(1).
+    #[cfg(feature = "linux")]
+    pub(crate) fn lowest_guarded(&self) -> u64 {
+        self.page_size.addr(self.tree.lowest_guarded())
     }
 }

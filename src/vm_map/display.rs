@@ -39,7 +39,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> fmt::Display for VmMap<V, A> 
         for entry in self.tree.entries(space) {
             self.write_gap(f, at, entry.range().start)?;
             at = entry.range().end;
-            match Vma::new(entry, self.page) {
+            match Vma::new(entry, self.page_size) {
                 Some(vma) => writeln!(f, "{vma}")?,
                 None if f.alternate() => {
                     write_range(f, self.vm_range(entry.range()))?;

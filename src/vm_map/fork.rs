@@ -95,6 +95,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     ) -> Result<(), E> {
         nodes.fill(self.len().saturating_add(1))?;
         let child = child.insert(Self::with_nodes(self.space(), nodes)?);
+        child.tree.set_context(self.tree.context());
         let mut filling = child.tree.fill();
         for vma in self {
             if let Some((attrs, data)) = copy(&vma)? {

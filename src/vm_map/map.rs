@@ -25,6 +25,28 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     /// [`Error::ZeroLength`], [`Error::Unaligned`], [`Error::OutOfRange`], [`Error::NoSpace`],
     /// [`Error::Overlap`], [`Error::SplitRefused`], [`Error::OutOfMemory`], or the error of
     /// `prepare`.
+    ///
+    /// ```
+    /// use kvma::Search;
+    /// # use kvma::{Attrs, Error, FixedPool, MapRequest, NoHooks, PageSize, Placement, Prot};
+    /// # use kvma::{VmMap, VmaNode};
+    /// # let nodes = FixedPool::<VmaNode, 16>::new();
+    /// # let mut map = VmMap::new(0x1000..=0xf_ffff, PageSize::SIZE_4K, &nodes)?;
+    /// # let four = MapRequest::new(Placement::Fixed(0x4000), 0x4000, Attrs::new(Prot::RW));
+    /// # map.map(four, &mut NoHooks)?;
+    /// let rw = Attrs::new(Prot::RW);
+    /// // Anywhere: the highest gap.
+    /// let top = MapRequest::new(Placement::Any(Search::new().top_down()), 0x2000, rw);
+    /// assert_eq!(map.map(top, &mut NoHooks)?, 0xf_e000);
+    /// // There, if it is free. `map` has four pages from 0x4000 on.
+    /// let free = MapRequest::new(Placement::FixedNoReplace(0x6000), 0x1000, rw);
+    /// assert_eq!(map.map(free, &mut NoHooks), Err(Error::Overlap));
+    /// // There, in place of what is mapped.
+    /// let read = Attrs::new(Prot::READ);
+    /// map.map(MapRequest::new(Placement::Fixed(0x6000), 0x1000, read), &mut NoHooks)?;
+    /// assert_eq!(map.len(), 4);
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn map<By, U: Updater<V, A, By> + ?Sized>(
         &mut self,
         request: MapRequest<V>,
@@ -48,6 +70,19 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     /// # Errors
     ///
     /// Those of [`map`](Self::map).
+    ///
+    /// ```
+    /// use kvma::{Plain, Search};
+    /// # use kvma::{Attrs, Error, FixedPool, MapRequest, NoHooks, PageSize, Placement, Prot};
+    /// # use kvma::{VmMap, VmaNode};
+    /// # let nodes = FixedPool::<VmaNode<Plain<u64>>, 16>::new();
+    /// # let mut map = VmMap::new(0x1000..=0xf_ffff, PageSize::SIZE_4K, &nodes)?;
+    /// // The data says where the mapping was made, which only the map knows.
+    /// let anywhere = MapRequest::new(Placement::Any(Search::new()), 0x2000, Attrs::new(Prot::RW));
+    /// let at = map.map_with(anywhere, |range| Plain(range.start()), &mut NoHooks)?;
+    /// assert_eq!(map.find(at).map(|vma| vma.data().0), Some(at));
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn map_with<By, U: Updater<V, A, By> + ?Sized>(
         &mut self,
         request: MapRequest,
@@ -66,7 +101,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     pub(super) fn choose(&self, placement: Placement, len: u64) -> Result<Chosen, Error> {
         let (range, is_free) = match placement {
             Placement::Any(search) => {
-                let pages = self.page.pages(len)?;
+                let pages = self.page_size.pages(len)?;
                 let start = self.find_gap_pages(pages, &search)?;
                 (PageRange::new(start, start + pages), true)
             }
@@ -119,15 +154,18 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         let event = Event::Map(Piece::new(self.vm_range(chosen.range), attrs, &data));
         match self.plan_placement(chosen, core::iter::once(event), update) {
             Ok(ready) => ready.apply(self, update, |edit| {
-                edit.clear_for(chosen);
-                edit.insert(chosen.range, attrs, data, merge);
+                if chosen.is_free {
+                    edit.insert(chosen.range, attrs, data, merge);
+                } else {
+                    edit.replace(chosen.range, attrs, data, merge);
+                }
             }),
             Err(error) => {
                 update.owed.reject(data);
                 return Err(error);
             }
         }
-        Ok(self.page.addr(chosen.range.start))
+        Ok(self.page_size.addr(chosen.range.start))
     }
 }
 
@@ -145,7 +183,7 @@ where
     A: NodeAlloc<VmaNode<V>> + Clone,
     H: Hooks<V> + ?Sized,
 {
-    /// Removes what is in the place of a new mapping, and begins the flush.
+    /// Removes what is in the place of a new claim, and begins the flush.
     #[inline]
     pub(super) fn clear_for(&mut self, chosen: Chosen) {
         if !chosen.is_free {

@@ -12,13 +12,13 @@ extern crate alloc;
 // made most.
 mod construct;
 mod map;
+mod merge_at;
 mod protect;
 mod query;
 mod unmap;
 
 mod adopt;
 mod advise;
-mod boundary;
 mod change;
 mod claim;
 mod display;
@@ -26,6 +26,7 @@ mod fork;
 mod relocate;
 mod remap;
 mod restore;
+mod split_at;
 mod transfer;
 mod updater;
 
@@ -63,7 +64,7 @@ use crate::vma::{Vma, VmaData, VmaNode};
 /// ```
 pub struct VmMap<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> {
     tree: Tree<VmaNode<V>>,
-    page: PageSize,
+    page_size: PageSize,
     alloc: A,
     claims: claim::Totals,
 }
@@ -72,7 +73,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     /// Returns an update, which carries hooks into several operations, and the work that they owe
     /// out of them.
     pub fn update<'h, H: Hooks<V> + ?Sized>(&self, hooks: &'h mut H) -> Update<'h, V, A, H> {
-        Update::new(self.alloc.clone(), self.page, hooks, None)
+        Update::new(self.alloc.clone(), self.page_size, hooks, None)
     }
 
     /// Returns the handle of the allocator.
@@ -87,7 +88,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
 
     /// Returns the page size.
     pub fn page_size(&self) -> PageSize {
-        self.page
+        self.page_size
     }
 
     /// Returns the range that the map covers.
@@ -133,16 +134,26 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
 
     /// Converts a number of pages to bytes, saturating.
     pub(crate) fn bytes(&self, pages: u64) -> u64 {
-        pages.saturating_mul(self.page.bytes())
+        pages.saturating_mul(self.page_size.bytes())
+    }
+
+    /// Returns the page that begins at `addr`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unaligned`] if none does.
+    fn page_at(&self, addr: u64) -> Result<u64, Error> {
+        if self.page_size.is_aligned(addr) {
+            Ok(self.page_size.page(addr))
+        } else {
+            Err(Error::Unaligned)
+        }
     }
 
     /// Converts a byte range to pages, if it lies in the space.
     fn page_range(&self, start: u64, len: u64) -> Result<PageRange, Error> {
-        let pages = self.page.pages(len)?;
-        if !self.page.is_aligned(start) {
-            return Err(Error::Unaligned);
-        }
-        let first = self.page.page(start);
+        let pages = self.page_size.pages(len)?;
+        let first = self.page_at(start)?;
         let space = self.tree.space();
         match first.checked_add(pages) {
             Some(end) if first >= space.start && end <= space.end => Ok(PageRange::new(first, end)),
@@ -152,13 +163,13 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
 
     #[inline]
     fn vm_range(&self, range: PageRange) -> VmRange {
-        VmRange::from_pages(range, self.page)
+        VmRange::from_pages(range, self.page_size)
     }
 
     /// Returns the VMA that holds a page.
     #[inline]
     fn find_page(&self, page: u64) -> Option<Vma<'_, V>> {
-        self.tree.find(page).and_then(|entry| Vma::new(entry, self.page))
+        self.tree.find(page).and_then(|entry| Vma::new(entry, self.page_size))
     }
 
     /// Returns the part of an entry within `range` as the hooks see it; `None` for a claim.
@@ -167,7 +178,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         let data = entry.data()?;
         let whole = entry.range();
         let part = whole.intersect(range);
-        let attrs = entry.attrs().advance(self.page.addr(part.start - whole.start));
+        let attrs = entry.attrs().advance(self.page_size.addr(part.start - whole.start));
         Some(Piece::new(self.vm_range(part), attrs, data))
     }
 
@@ -200,7 +211,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         let whole = entry.range();
         if page <= whole.start || whole.end <= page || entry.is_claim() {
             Ok(0)
-        } else if entry.attrs().split_granularity().allows(self.page.addr(page)) {
+        } else if entry.attrs().split_granularity().allows(self.page_size.addr(page)) {
             Ok(1)
         } else {
             Err(Error::SplitRefused)
@@ -209,9 +220,41 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
 }
 
 /// A map whose nodes lie in a [`FixedPool`] of `N` in a static.
+///
+/// ```
+/// use kvma::vm_map::PoolVmMap;
+/// use kvma::{Error, FixedPool, PageSize, VmMap, VmaNode};
+///
+/// static NODES: FixedPool<VmaNode, 64> = FixedPool::new();
+///
+/// /// What a kernel keeps of a process.
+/// struct Process {
+///     memory: PoolVmMap<64>,
+/// }
+///
+/// let process = Process { memory: VmMap::new(0x1000..=0xf_ffff, PageSize::SIZE_4K, &NODES)? };
+/// assert!(process.memory.is_empty());
+/// # Ok::<(), Error>(())
+/// ```
 pub type PoolVmMap<const N: usize, V = ()> = VmMap<V, &'static FixedPool<VmaNode<V>, N>>;
 
 /// A map whose nodes come from the heap, by a [`BoxAlloc`](crate::BoxAlloc) that may be shared.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use kvma::vm_map::HeapVmMap;
+/// use kvma::{BoxAlloc, Error, PageSize, VmMap};
+///
+/// /// Two processes with nodes of one allocator.
+/// struct Processes([HeapVmMap; 2]);
+///
+/// let nodes = Arc::new(BoxAlloc::new());
+/// let map = || VmMap::new(0x1000..=0xf_ffff, PageSize::SIZE_4K, Arc::clone(&nodes));
+/// let processes = Processes([map()?, map()?]);
+/// assert!(processes.0.iter().all(|map| map.is_empty()));
+/// # Ok::<(), Error>(())
+/// ```
 #[cfg(any(feature = "alloc", loom))]
 pub type HeapVmMap<V = ()> = VmMap<V, alloc::sync::Arc<crate::BoxAlloc<VmaNode<V>>>>;
 

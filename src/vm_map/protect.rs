@@ -20,6 +20,23 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     /// # Errors
     ///
     /// [`Error::NotMapped`] if there is a gap, and those of [`update_attrs`](Self::update_attrs).
+    ///
+    /// ```
+    /// # use kvma::{Attrs, Error, FixedPool, MapRequest, NoHooks, PageSize, Placement, Prot};
+    /// # use kvma::{VmMap, VmaNode};
+    /// # let nodes = FixedPool::<VmaNode, 16>::new();
+    /// # let mut map = VmMap::new(0x1000..=0xf_ffff, PageSize::SIZE_4K, &nodes)?;
+    /// # let four = MapRequest::new(Placement::Fixed(0x4000), 0x4000, Attrs::new(Prot::RW));
+    /// # map.map(four, &mut NoHooks)?;
+    /// // The second of four pages: the VMA is three, and later one again.
+    /// map.protect(0x5000, 0x1000, Prot::READ, &mut NoHooks)?;
+    /// assert_eq!((map.len(), map.find(0x5000).map(|vma| vma.prot())), (3, Some(Prot::READ)));
+    /// map.protect(0x5000, 0x1000, Prot::RW, &mut NoHooks)?;
+    /// assert_eq!(map.len(), 1);
+    /// // A gap at the end: nothing has changed.
+    /// assert_eq!(map.protect(0x7000, 0x2000, Prot::READ, &mut NoHooks), Err(Error::NotMapped));
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn protect<By, U: Updater<V, A, By> + ?Sized>(
         &mut self,
         start: u64,
@@ -48,6 +65,19 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     ///
     /// [`Error::ZeroLength`], [`Error::Unaligned`], [`Error::OutOfRange`], [`Error::SplitRefused`],
     /// [`Error::OutOfMemory`], or the error of `prepare`.
+    ///
+    /// ```
+    /// # use kvma::{Attrs, Error, FixedPool, MapRequest, NoHooks, PageSize, Placement, Prot};
+    /// # use kvma::{VmMap, VmaNode};
+    /// # let nodes = FixedPool::<VmaNode, 16>::new();
+    /// # let mut map = VmMap::new(0x1000..=0xf_ffff, PageSize::SIZE_4K, &nodes)?;
+    /// # let four = MapRequest::new(Placement::Fixed(0x4000), 0x4000, Attrs::new(Prot::RW));
+    /// # map.map(four, &mut NoHooks)?;
+    /// // mlock(2): as protect, for any attribute.
+    /// map.update_attrs(0x4000, 0x2000, |vma| vma.attrs().locked(), &mut NoHooks)?;
+    /// assert_eq!(map.len(), 2);
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn update_attrs<By, U: Updater<V, A, By> + ?Sized>(
         &mut self,
         start: u64,
@@ -67,12 +97,28 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     /// # Errors
     ///
     /// [`Error::NotMapped`].
+    ///
+    /// ```
+    /// use kvma::Plain;
+    /// # use kvma::{Attrs, Error, FixedPool, MapRequest, NoHooks, PageSize, Placement, Prot};
+    /// # use kvma::{VmMap, VmaNode};
+    /// # let nodes = FixedPool::<VmaNode<Plain<u32>>, 16>::new();
+    /// # let mut map = VmMap::new(0x1000..=0xf_ffff, PageSize::SIZE_4K, &nodes)?;
+    /// let stack = MapRequest::new(Placement::Fixed(0x4000), 0x4000, Attrs::new(Prot::RW));
+    /// map.map(stack.with_data(Plain(0)), &mut NoHooks)?;
+    /// let faults = map.update_data(0x5000, |count| {
+    ///     count.0 += 1;
+    ///     count.0
+    /// });
+    /// assert_eq!(faults, Ok(1));
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn update_data<R>(
         &mut self,
         addr: u64,
         change: impl FnOnce(&mut V) -> R,
     ) -> Result<R, Error> {
-        let page = self.page.page(addr);
+        let page = self.page_size.page(addr);
         if self.find_page(page).is_none() {
             return Err(Error::NotMapped);
         }
@@ -86,9 +132,9 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         new: impl Fn(&Vma<'_, V>) -> Attrs,
         update: &mut Update<'_, V, A, H>,
     ) -> Result<(), H::Error> {
-        let page = self.page;
+        let page_size = self.page_size;
         let changing = self.tree.entries(range).filter_map(|entry| {
-            let vma = Vma::new(entry, page)?;
+            let vma = Vma::new(entry, page_size)?;
             let (old, attrs) = (vma.attrs(), new(&vma));
             (attrs != old).then_some((vma, old, attrs))
         });
@@ -100,7 +146,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         let events = changing.map(|(vma, old, attrs)| {
             let whole = vma.entry().range();
             let part = whole.intersect(range);
-            let ahead = page.addr(part.start - whole.start);
+            let ahead = page_size.addr(part.start - whole.start);
             let piece = Piece::new(self.vm_range(part), attrs.advance(ahead), vma.data());
             Event::Protect { piece, old: old.advance(ahead) }
         });

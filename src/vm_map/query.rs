@@ -8,14 +8,26 @@ use crate::hooks::Piece;
 use crate::node::NodeAlloc;
 use crate::placement::Search;
 use crate::range::{PageRange, PageSize, VmRange};
-use crate::tree::{Entries, EntryRef};
+use crate::tree::{Entries, EntryRef, GapQuery};
 use crate::vma::{Vma, VmaData, VmaNode};
 
 impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     /// Returns the VMA that holds the byte at `addr`. O(log n).
+    ///
+    /// ```
+    /// # use kvma::{Attrs, Error, FixedPool, MapRequest, NoHooks, PageSize, Placement, Prot};
+    /// # use kvma::{VmMap, VmaNode};
+    /// # let nodes = FixedPool::<VmaNode, 16>::new();
+    /// # let mut map = VmMap::new(0x1000..=0xf_ffff, PageSize::SIZE_4K, &nodes)?;
+    /// # let four = MapRequest::new(Placement::Fixed(0x4000), 0x4000, Attrs::new(Prot::RW));
+    /// # map.map(four, &mut NoHooks)?;
+    /// assert_eq!(map.find(0x7fff).map(|vma| vma.start()), Some(0x4000));
+    /// assert!(map.find(0x8000).is_none());
+    /// # Ok::<(), Error>(())
+    /// ```
     #[inline]
     pub fn find(&self, addr: u64) -> Option<Vma<'_, V>> {
-        self.find_page(self.page.page(addr))
+        self.find_page(self.page_size.page(addr))
     }
 
     /// Finds a VMA as [`find`](Self::find) does, in O(1) if it is where an operation has looked
@@ -23,15 +35,15 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     #[cfg(feature = "linux")]
     #[inline]
     pub(crate) fn find_again(&self, addr: u64) -> Option<Vma<'_, V>> {
-        let entry = self.tree.find_again(self.page.page(addr))?;
-        Vma::new(entry, self.page)
+        let entry = self.tree.find_again(self.page_size.page(addr))?;
+        Vma::new(entry, self.page_size)
     }
 
     /// Returns the VMA that holds the byte at `addr`, or else the next one above (Linux'
     /// `find_vma`). O(log n), and O(1) for each claim that lies between.
     pub fn find_from(&self, addr: u64) -> Option<Vma<'_, V>> {
-        let entry = self.tree.find_from(self.page.page(addr))?;
-        Vma::new(entry, self.page).or_else(|| {
+        let entry = self.tree.find_from(self.page_size.page(addr))?;
+        Vma::new(entry, self.page_size).or_else(|| {
             let above = PageRange::new(entry.range().end, self.tree.space().end);
             self.vmas_in(above).next()
         })
@@ -41,8 +53,8 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     /// `addr` is in a gap or at a VMA's start). O(log n), and O(1) for each claim that lies
     /// between.
     pub fn find_before(&self, addr: u64) -> Option<Vma<'_, V>> {
-        let entry = self.tree.find_before(self.page.page(addr))?;
-        Vma::new(entry, self.page).or_else(|| {
+        let entry = self.tree.find_before(self.page_size.page(addr))?;
+        Vma::new(entry, self.page_size).or_else(|| {
             let below = PageRange::new(self.tree.space().start, entry.range().start);
             self.vmas_in(below).next_back()
         })
@@ -56,6 +68,19 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     /// Iterates over the VMAs that share a byte with `len` bytes from `start`, whole, from both
     /// ends. Unaligned numbers and parts outside the space are fine. O(log n), then O(1) amortised
     /// for each.
+    ///
+    /// ```
+    /// # use kvma::{Attrs, Error, FixedPool, MapRequest, NoHooks, PageSize, Placement, Prot};
+    /// # use kvma::{VmMap, VmaNode};
+    /// # let nodes = FixedPool::<VmaNode, 16>::new();
+    /// # let mut map = VmMap::new(0x1000..=0xf_ffff, PageSize::SIZE_4K, &nodes)?;
+    /// # let four = MapRequest::new(Placement::Fixed(0x4000), 0x4000, Attrs::new(Prot::RW));
+    /// # map.map(four, &mut NoHooks)?;
+    /// // How many VMAs does a system call concern, from the first byte of its range to the last?
+    /// assert_eq!(map.overlapping(0x7fff, 2).count(), 1);
+    /// assert_eq!(map.overlapping(0x8000, 0x1000).count(), 0);
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn overlapping(&self, start: u64, len: u64) -> Vmas<'_, V> {
         self.vmas_in(self.touched(start, len))
     }
@@ -64,6 +89,21 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     /// offset in the object; ascending, from both ends. Gaps are passed over, and parts outside the
     /// space are fine; pages that the range touches in part count whole. O(log n), then O(1)
     /// amortised for each.
+    ///
+    /// ```
+    /// use kvma::Backing;
+    /// # use kvma::{Attrs, Error, FixedPool, MapRequest, NoHooks, PageSize, Placement, Prot};
+    /// # use kvma::{VmMap, VmaNode};
+    /// # let nodes = FixedPool::<VmaNode, 16>::new();
+    /// # let mut map = VmMap::new(0x1000..=0xf_ffff, PageSize::SIZE_4K, &nodes)?;
+    /// let file = Attrs::new(Prot::READ).with_backing(Backing::Object { id: 7, offset: 0 });
+    /// map.map(MapRequest::new(Placement::Fixed(0x4000), 0x4000, file), &mut NoHooks)?;
+    /// // What read-ahead is to bring in, for two pages in the middle.
+    /// let piece = map.pieces(0x5000, 0x2000).next().ok_or(Error::NotMapped)?;
+    /// assert_eq!(piece.range().start(), 0x5000);
+    /// assert_eq!(piece.attrs().backing(), Backing::Object { id: 7, offset: 0x1000 });
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn pieces(&self, start: u64, len: u64) -> Pieces<'_, V> {
         self.pieces_in(self.touched(start, len))
     }
@@ -71,9 +111,21 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     /// Iterates over the gaps within `len` bytes from `start`, from both ends. Of a gap that
     /// reaches beyond the range, it gives the part inside. A claim is no gap. Pages that the range
     /// touches in part count as touched. O(log n), then O(1) amortised for each.
+    ///
+    /// ```
+    /// # use kvma::{Attrs, Error, FixedPool, MapRequest, NoHooks, PageSize, Placement, Prot};
+    /// # use kvma::{VmMap, VmaNode};
+    /// # let nodes = FixedPool::<VmaNode, 16>::new();
+    /// # let mut map = VmMap::new(0x1000..=0xf_ffff, PageSize::SIZE_4K, &nodes)?;
+    /// # let four = MapRequest::new(Placement::Fixed(0x4000), 0x4000, Attrs::new(Prot::RW));
+    /// # map.map(four, &mut NoHooks)?;
+    /// let gaps: Vec<_> = map.gaps(0x1000, 0x9000).map(|gap| (gap.start(), gap.last())).collect();
+    /// assert_eq!(gaps, [(0x1000, 0x3fff), (0x8000, 0x9fff)]);
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn gaps(&self, start: u64, len: u64) -> Gaps<'_, V> {
         let range = self.touched(start, len);
-        Gaps { entries: self.tree.entries(range), rest: range, page: self.page }
+        Gaps { entries: self.tree.entries(range), rest: range, page_size: self.page_size }
     }
 
     /// Returns `true` if `len` bytes from `start` lie in the space and are free. O(log n).
@@ -91,28 +143,38 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     ///
     /// O(log n). With an alignment above a page: the lowest (highest) fit is found if it is among
     /// the first 64 gaps that are long enough; beyond those, the lowest (highest) gap of
-    /// `len + align - page` bytes decides; if there is none, the first 4,096 candidates do.
+    /// `len + align - page` bytes decides; if there is none, the first 4,096 candidates do. For a
+    /// random gap see [`Search::random`].
     ///
     /// # Errors
     ///
     /// [`Error::ZeroLength`], [`Error::Unaligned`], [`Error::NoSpace`].
     pub fn find_gap(&self, len: u64, search: &Search) -> Result<u64, Error> {
-        let pages = self.page.pages(len)?;
-        self.find_gap_pages(pages, search).map(|start| self.page.addr(start))
+        let pages = self.page_size.pages(len)?;
+        self.find_gap_pages(pages, search).map(|start| self.page_size.addr(start))
     }
 
     pub(super) fn find_gap_pages(&self, pages: u64, search: &Search) -> Result<u64, Error> {
-        let query = search.query(pages, self.page)?;
-        let guard = search.guard_pages(self.page)?;
-        if let Some(hint) = search.hinted(pages, guard, self.page)
+        let query = search.query(pages, self.page_size)?;
+        let guard = search.guard_pages(self.page_size)?;
+        if let Some(hint) = search.hinted(pages, guard, self.page_size)
             && hint == hint.intersect(self.tree.space())
             && self.tree.is_free(hint)
         {
             return Ok(hint.start + guard);
         }
+        if let Some(number) = search.random_number() {
+            return self.find_random_gap(&query, guard, number);
+        }
         let found =
             if search.is_top_down() { self.tree.highest(&query) } else { self.tree.lowest(&query) };
         found.map(|start| start + guard).ok_or(Error::NoSpace)
+    }
+
+    /// Kept out of the search from an end, which is what most do.
+    #[cold]
+    fn find_random_gap(&self, query: &GapQuery, guard: u64, number: u64) -> Result<u64, Error> {
+        self.tree.random(query, number).map(|start| start + guard).ok_or(Error::NoSpace)
     }
 
     /// Returns the pages of the space that a byte range touches.
@@ -121,8 +183,8 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
             return PageRange::new(0, 0);
         }
         let last = start.saturating_add(len - 1);
-        let end = self.page.page(last).saturating_add(1);
-        PageRange::new(self.page.page(start), end).intersect(self.tree.space())
+        let end = self.page_size.page(last).saturating_add(1);
+        PageRange::new(self.page_size.page(start), end).intersect(self.tree.space())
     }
 
     /// Returns `true` if every page of `range` is mapped.
@@ -140,7 +202,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
 
     #[inline]
     pub(crate) fn vmas_in(&self, range: PageRange) -> Vmas<'_, V> {
-        Vmas { entries: self.tree.entries(range), page: self.page }
+        Vmas { entries: self.tree.entries(range), page_size: self.page_size }
     }
 
     #[inline]
@@ -159,14 +221,16 @@ impl<'a, V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> IntoIterator for &'a VmMa
 }
 
 /// An iterator over VMAs in order. Made by [`VmMap::iter`] and [`VmMap::overlapping`].
+///
+/// See [`VmMap::overlapping`] for an example.
 pub struct Vmas<'a, V: VmaData> {
     entries: Entries<'a, VmaNode<V>>,
-    page: PageSize,
+    page_size: PageSize,
 }
 
 impl<V: VmaData> Clone for Vmas<'_, V> {
     fn clone(&self) -> Self {
-        Self { entries: self.entries.clone(), page: self.page }
+        Self { entries: self.entries.clone(), page_size: self.page_size }
     }
 }
 
@@ -175,15 +239,15 @@ impl<'a, V: VmaData> Iterator for Vmas<'a, V> {
 
     #[inline]
     fn next(&mut self) -> Option<Vma<'a, V>> {
-        let page = self.page;
-        self.entries.find_map(|entry| Vma::new(entry, page))
+        let page_size = self.page_size;
+        self.entries.find_map(|entry| Vma::new(entry, page_size))
     }
 }
 
 impl<V: VmaData> DoubleEndedIterator for Vmas<'_, V> {
     fn next_back(&mut self) -> Option<Self::Item> {
         loop {
-            if let Some(vma) = Vma::new(self.entries.next_back()?, self.page) {
+            if let Some(vma) = Vma::new(self.entries.next_back()?, self.page_size) {
                 return Some(vma);
             }
         }
@@ -199,6 +263,8 @@ impl<V: VmaData> fmt::Debug for Vmas<'_, V> {
 type Ends<'a, V> = (EntryRef<'a, VmaNode<V>>, EntryRef<'a, VmaNode<V>>);
 
 /// An iterator over parts of VMAs in order. Made by [`VmMap::pieces`].
+///
+/// See [`VmMap::pieces`] for an example.
 pub struct Pieces<'a, V: VmaData> {
     vmas: Vmas<'a, V>,
     range: PageRange,
@@ -212,10 +278,10 @@ impl<'a, V: VmaData> Pieces<'a, V> {
     }
 
     fn piece(&self, vma: Vma<'a, V>) -> Piece<'a, V> {
-        let (whole, page) = (vma.entry().range(), self.vmas.page);
+        let (whole, page_size) = (vma.entry().range(), self.vmas.page_size);
         let part = whole.intersect(self.range);
-        let attrs = vma.attrs().advance(page.addr(part.start - whole.start));
-        Piece::new(VmRange::from_pages(part, page), attrs, vma.data())
+        let attrs = vma.attrs().advance(page_size.addr(part.start - whole.start));
+        Piece::new(VmRange::from_pages(part, page_size), attrs, vma.data())
     }
 }
 
@@ -249,16 +315,19 @@ impl<V: VmaData> fmt::Debug for Pieces<'_, V> {
 }
 
 /// An iterator over gaps in order. Made by [`VmMap::gaps`].
+///
+/// See [`VmMap::gaps`] for an example.
 pub struct Gaps<'a, V: VmaData> {
     entries: Entries<'a, VmaNode<V>>,
-    /// The range that no gap has been taken from yet.
+    /// The range that no gap has been taken from yet. Each entry that is left overlaps it; what one
+    /// has outside, at an end, makes it empty.
     rest: PageRange,
-    page: PageSize,
+    page_size: PageSize,
 }
 
 impl<V: VmaData> Clone for Gaps<'_, V> {
     fn clone(&self) -> Self {
-        Self { entries: self.entries.clone(), rest: self.rest, page: self.page }
+        Self { entries: self.entries.clone(), rest: self.rest, page_size: self.page_size }
     }
 }
 
@@ -268,13 +337,13 @@ impl<V: VmaData> Iterator for Gaps<'_, V> {
     fn next(&mut self) -> Option<VmRange> {
         while !self.rest.is_empty() {
             let (gap_end, next) = match self.entries.next() {
-                Some(entry) => (entry.range().start.max(self.rest.start), entry.range().end),
+                Some(entry) => (entry.range().start, entry.range().end),
                 None => (self.rest.end, self.rest.end),
             };
-            let gap = PageRange::new(self.rest.start, gap_end.min(self.rest.end));
-            self.rest.start = next.max(self.rest.start);
+            let gap = PageRange::new(self.rest.start, gap_end);
+            self.rest.start = next;
             if !gap.is_empty() {
-                return Some(VmRange::from_pages(gap, self.page));
+                return Some(VmRange::from_pages(gap, self.page_size));
             }
         }
         None
@@ -285,13 +354,13 @@ impl<V: VmaData> DoubleEndedIterator for Gaps<'_, V> {
     fn next_back(&mut self) -> Option<VmRange> {
         while !self.rest.is_empty() {
             let (gap_start, next) = match self.entries.next_back() {
-                Some(entry) => (entry.range().end.min(self.rest.end), entry.range().start),
+                Some(entry) => (entry.range().end, entry.range().start),
                 None => (self.rest.start, self.rest.start),
             };
-            let gap = PageRange::new(gap_start.max(self.rest.start), self.rest.end);
-            self.rest.end = next.min(self.rest.end);
+            let gap = PageRange::new(gap_start, self.rest.end);
+            self.rest.end = next;
             if !gap.is_empty() {
-                return Some(VmRange::from_pages(gap, self.page));
+                return Some(VmRange::from_pages(gap, self.page_size));
             }
         }
         None

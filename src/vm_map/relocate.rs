@@ -4,12 +4,29 @@ use super::change::{Edit, Plan};
 use super::{Updater, VmMap};
 use crate::error::Error;
 use crate::hooks::{Event, Hooks};
-use crate::node::{NodeAlloc, NodeStore, Removed};
+use crate::node::{NodeAlloc, NodeStore};
 use crate::range::{PageRange, VmRange};
 use crate::split_merge::Merge;
 use crate::vma::{Vma, VmaData, VmaNode};
 
 /// The fate of the range that mappings were moved from.
+///
+/// ```
+/// use kvma::Merge;
+/// use kvma::vm_map::SourceRange;
+/// # use kvma::{Attrs, Error, FixedPool, MapRequest, NoHooks, PageSize, Placement, Prot};
+/// # use kvma::{VmMap, VmaNode};
+/// # let nodes = FixedPool::<VmaNode, 16>::new();
+/// # let mut map = VmMap::new(0x1000..=0xf_ffff, PageSize::SIZE_4K, &nodes)?;
+/// # let four = MapRequest::new(Placement::Fixed(0x4000), 0x4000, Attrs::new(Prot::RW));
+/// # map.map(four, &mut NoHooks)?;
+/// // mremap(MREMAP_MAYMOVE), and then the same with MREMAP_DONTUNMAP.
+/// map.relocate(0x4000, 0x4000, 0x1_0000, SourceRange::Unmap, Merge::Both, &mut NoHooks)?;
+/// assert!(map.is_free(0x4000, 0x4000));
+/// map.relocate(0x1_0000, 0x4000, 0x4000, SourceRange::Keep, Merge::Both, &mut NoHooks)?;
+/// assert!(map.covers(0x1_0000, 0x4000) && map.covers(0x4000, 0x4000));
+/// # Ok::<(), Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SourceRange {
     /// It is unmapped.
@@ -64,10 +81,10 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
                     pieces.clone().count() + removal.nodes + follows
                 }
             };
-            let page = map.page;
+            let page_size = map.page_size;
             let events = pieces.map(|piece| {
                 let moved = piece.range().page_range().moved(range.start, target.start);
-                Event::Relocate { piece, to: page.addr(moved.start) }
+                Event::Relocate { piece, to: page_size.addr(moved.start) }
             });
             let any = events.clone().next().is_some();
             let plan = Plan::new(events).needs(nodes);
@@ -81,17 +98,6 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         })
     }
 
-    /// Removes `range` into a list of its own, whose nodes are to hold the VMAs again elsewhere.
-    pub(super) fn detach_range(
-        &mut self,
-        range: PageRange,
-        nodes: &mut NodeStore<VmaNode<V>, A>,
-    ) -> Removed<VmaNode<V>> {
-        let before = core::mem::replace(&mut nodes.removed, Removed::new());
-        self.tree.remove_range(range, nodes);
-        core::mem::replace(&mut nodes.removed, before)
-    }
-
     /// Forks the data of the part of a VMA within `range`. What the fork has too much is dropped
     /// with `nodes`, of which it needs one for each end of `range` that lies within the VMA.
     pub(super) fn fork_part(
@@ -99,17 +105,18 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         range: PageRange,
         nodes: &mut NodeStore<VmaNode<V>, A>,
     ) -> V {
-        let (mut whole, attrs, page) = (vma.entry().range(), vma.attrs(), vma.page_size());
+        let (mut whole, attrs, page_size) = (vma.entry().range(), vma.attrs(), vma.page_size());
         let part = whole.intersect(range);
         let mut data = vma.data().fork(vma.range());
         if part.start > whole.start {
-            let rest = data.split(VmRange::from_pages(whole, page), page.addr(part.start));
+            let rest =
+                data.split(VmRange::from_pages(whole, page_size), page_size.addr(part.start));
             let head = core::mem::replace(&mut data, rest);
             nodes.put_unused(PageRange::new(whole.start, part.start), attrs, head);
             whole.start = part.start;
         }
         if part.end < whole.end {
-            let tail = data.split(VmRange::from_pages(whole, page), page.addr(part.end));
+            let tail = data.split(VmRange::from_pages(whole, page_size), page_size.addr(part.end));
             nodes.put_unused(PageRange::new(part.end, whole.end), attrs, tail);
         }
         data
@@ -124,7 +131,7 @@ where
 {
     /// Moves the VMAs in `range` to `to`, in the nodes that they have.
     fn relocate_vmas(&mut self, range: PageRange, to: u64, merge: Merge) {
-        let mut moving = self.map.detach_range(range, &mut self.update.owed.nodes);
+        let mut moving = self.detach(range);
         while let Some((node, entry)) = moving.pop() {
             self.update.owed.nodes.free.put(node);
             if let Some(data) = entry.data {

@@ -63,10 +63,10 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
                 return Err(Error::Claimed.into());
             }
             let removal = map.plan_removal(range)?;
-            let (page, attrs) = (map.page, &attrs);
+            let (page_size, attrs) = (map.page_size, &attrs);
             let arriving = removal.pieces.clone().map(move |piece| {
                 let moved = piece.range().page_range().moved(range.start, target.start);
-                let moved = VmRange::from_pages(moved, page);
+                let moved = VmRange::from_pages(moved, page_size);
                 Event::Map(Piece::new(moved, attrs(piece.attrs()), piece.data()))
             });
             let any = removal.pieces.clone().next().is_some();
@@ -74,14 +74,14 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
             let plan = plan.revokes(any.then_some(range)).revokes(any.then_some(target));
             let ready = plan.ready(&map.alloc, update)?;
             ready.apply(map, update, |edit| {
-                let mut moving = edit.map.detach_range(range, &mut edit.update.owed.nodes);
+                let mut moving = edit.detach(range);
                 edit.tell_unmapped(&moving);
                 edit.begin_flush();
                 while let Some((node, entry)) = moving.pop() {
                     edit.update.owed.nodes.free.put(node);
                     let Some(mut data) = entry.data else { continue };
                     let moved = entry.range.moved(range.start, target.start);
-                    data.relocate(edit.map.vm_range(entry.range), page.addr(moved.start));
+                    data.relocate(edit.map.vm_range(entry.range), page_size.addr(moved.start));
                     edit.insert(moved, attrs(entry.attrs), data, merge);
                 }
             });

@@ -34,7 +34,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     /// keeps its own. The split granularity does not matter: the state that comes back was allowed
     /// once.
     ///
-    /// O(n + m + steps log n) for n VMAs here and m saved ones. Needs
+    /// O(n + m + steps log n) for n VMAs here and m saved ones; O(m) if nothing is mapped. Needs
     /// [`restore_cost`](Self::restore_cost) nodes. Hooks: `prepare` for every step; then `on_unmap`
     /// for the pieces that must go, `on_protect` for those that stay with other attributes,
     /// `flush_begin` if there was any of the two, `on_map` for those that come back; each
@@ -45,6 +45,22 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     /// [`Error::SpaceMismatch`] if `saved` is of a space with another range or page size,
     /// [`Error::Claimed`] if a claim lies where a VMA is to come back, [`Error::OutOfMemory`], or
     /// the error of `prepare`.
+    ///
+    /// ```
+    /// # use kvma::{Attrs, Error, FixedPool, MapRequest, NoHooks, PageSize, Placement, Prot};
+    /// # use kvma::{VmMap, VmaNode};
+    /// # let nodes = FixedPool::<VmaNode, 16>::new();
+    /// # let mut map = VmMap::new(0x1000..=0xf_ffff, PageSize::SIZE_4K, &nodes)?;
+    /// # let four = MapRequest::new(Placement::Fixed(0x4000), 0x4000, Attrs::new(Prot::RW));
+    /// # map.map(four, &mut NoHooks)?;
+    /// // An emulator's machine is reset, over and over: only what has changed is done again.
+    /// let saved = map.fork(&nodes, |vma| Ok::<_, Error>(Some((vma.attrs(), *vma.data()))))?;
+    /// map.protect(0x5000, 0x1000, Prot::READ, &mut NoHooks)?;
+    /// map.unmap(0x7000, 0x1000, &mut NoHooks)?;
+    /// map.restore(&saved, |_now, _then| true, &mut NoHooks)?; // nothing else was mapped meanwhile
+    /// assert_eq!((map.len(), map.mapped_bytes()), (1, 0x4000));
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn restore<By, U: Updater<V, A, By> + ?Sized>(
         &mut self,
         saved: &Self,
@@ -151,6 +167,9 @@ where
     }
 
     fn map_missing(&mut self, saved: &VmMap<V, A>, same: &impl Same<V>) {
+        if self.map.tree.len() == 0 {
+            return self.map_all(saved);
+        }
         let mut rest = self.map.tree.space();
         loop {
             let next = maps(self.map, saved, rest, same).next().map(|(range, _)| range);
@@ -160,10 +179,23 @@ where
             let nodes = &mut self.update.owed.nodes;
             // Always so, unless `same` contradicts itself.
             if self.map.tree.is_free(range) && !nodes.free.is_empty() {
-                let attrs = vma.attrs_at(self.map.page.addr(range.start));
+                let attrs = vma.attrs_at(self.map.page_size.addr(range.start));
                 let data = VmMap::<V, A>::fork_part(vma, range, nodes);
                 self.insert(range, attrs, data, Merge::Never);
             }
+        }
+    }
+
+    /// Maps all saved VMAs, in a map where there is nothing. O(n).
+    fn map_all(&mut self, saved: &VmMap<V, A>) {
+        let mut filling = self.map.tree.fill();
+        for vma in saved {
+            let Some(free) = self.update.owed.nodes.free.take() else { break };
+            filling.push(free, vma.entry().range(), vma.attrs(), vma.data().fork(vma.range()));
+        }
+        drop(filling);
+        for vma in &*self.map {
+            self.update.hooks.on_map(&Piece::new(vma.range(), vma.attrs(), vma.data()));
         }
     }
 

@@ -25,6 +25,23 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     /// [`Error::SplitRefused`], [`Error::OutOfMemory`], [`Error::Claimed`] (a part of the range
     /// is), [`Error::SpaceMismatch`] (page sizes differ), or the error of `prepare`. Then neither
     /// map has changed.
+    ///
+    /// ```
+    /// use kvma::Merge;
+    /// # use kvma::{Attrs, Error, FixedPool, MapRequest, NoHooks, PageSize, Placement, Prot};
+    /// # use kvma::{VmMap, VmaNode};
+    /// # let nodes = FixedPool::<VmaNode, 16>::new();
+    /// # let mut map = VmMap::new(0x1000..=0xf_ffff, PageSize::SIZE_4K, &nodes)?;
+    /// # let four = MapRequest::new(Placement::Fixed(0x4000), 0x4000, Attrs::new(Prot::RW));
+    /// # map.map(four, &mut NoHooks)?;
+    /// // Two pages out of the middle go into the map of another process.
+    /// let mut other = VmMap::new(0x1000..=0xf_ffff, PageSize::SIZE_4K, &nodes)?;
+    /// let (mut here, mut there) = (NoHooks, NoHooks);
+    /// map.transfer(0x5000, 0x2000, &mut here, &mut other, 0x9000, Merge::Both, &mut there)?;
+    /// assert_eq!((map.len(), other.len()), (2, 1));
+    /// assert!(other.covers(0x9000, 0x2000));
+    /// # Ok::<(), Error>(())
+    /// ```
     #[allow(clippy::too_many_arguments)] // A source and a target.
     pub fn transfer<B, By, U, W, WBy>(
         &mut self,
@@ -43,7 +60,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     {
         update.run(self, |map, update| {
             target_update.run(target, |target, target_update| {
-                if map.page != target.page {
+                if map.page_size != target.page_size {
                     return Err(Error::SpaceMismatch.into());
                 }
                 let (range, target_range) =
@@ -59,10 +76,10 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
                 let any = pieces.clone().next().is_some();
                 let plan = Plan::new(removal.events()).needs(removal.nodes);
                 let plan = plan.revokes(any.then_some(range));
-                let page = map.page;
+                let page_size = map.page_size;
                 let arriving = pieces.clone().map(|piece| {
                     let moved = piece.range().page_range().moved(range.start, target_range.start);
-                    let moved = VmRange::from_pages(moved, page);
+                    let moved = VmRange::from_pages(moved, page_size);
                     Event::Map(Piece::new(moved, piece.attrs(), piece.data()))
                 });
                 // Until the kernel has put the pages there, and longer, no fault may bring in
@@ -75,7 +92,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
                 let ready = prepared.commit();
 
                 let mut moving = ready.apply(map, update, |edit| {
-                    let moving = edit.map.detach_range(range, &mut edit.update.owed.nodes);
+                    let moving = edit.detach(range);
                     edit.tell_unmapped(&moving);
                     moving
                 });
@@ -85,7 +102,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
                         let Some(mut data) = entry.data else { continue };
                         let moved = entry.range.moved(range.start, target_range.start);
                         let from = edit.map.vm_range(entry.range);
-                        data.relocate(from, edit.map.page.addr(moved.start));
+                        data.relocate(from, edit.map.page_size.addr(moved.start));
                         edit.insert(moved, entry.attrs, data, merge);
                     }
                 });

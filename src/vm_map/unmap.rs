@@ -21,6 +21,21 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     ///
     /// [`Error::ZeroLength`], [`Error::Unaligned`], [`Error::OutOfRange`], [`Error::SplitRefused`],
     /// [`Error::OutOfMemory`], or the error of `prepare`.
+    ///
+    /// ```
+    /// # use kvma::{Attrs, Error, FixedPool, MapRequest, NoHooks, PageSize, Placement, Prot};
+    /// # use kvma::{VmMap, VmaNode};
+    /// # let nodes = FixedPool::<VmaNode, 16>::new();
+    /// # let mut map = VmMap::new(0x1000..=0xf_ffff, PageSize::SIZE_4K, &nodes)?;
+    /// # let four = MapRequest::new(Placement::Fixed(0x4000), 0x4000, Attrs::new(Prot::RW));
+    /// # map.map(four, &mut NoHooks)?;
+    /// // Four pages are mapped, from 0x4000 on. The second and the third go, and the rest stays.
+    /// assert_eq!(map.unmap(0x5000, 0x2000, &mut NoHooks)?, 0x2000);
+    /// let starts: Vec<_> = map.iter().map(|vma| vma.start()).collect();
+    /// assert_eq!(starts, [0x4000, 0x7000]);
+    /// assert_eq!(map.unmap(0x5000, 0x2000, &mut NoHooks)?, 0); // a gap is fine
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn unmap<By, U: Updater<V, A, By> + ?Sized>(
         &mut self,
         start: u64,
@@ -55,6 +70,25 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     /// # Errors
     ///
     /// The error of `prepare`.
+    ///
+    /// ```
+    /// # use kvma::Backing;
+    /// # use kvma::{Attrs, Error, FixedPool, MapRequest, NoHooks, PageSize, Placement, Prot};
+    /// # use kvma::{VmMap, VmaNode};
+    /// # let nodes = FixedPool::<VmaNode, 16>::new();
+    /// # let mut map = VmMap::new(0x1000..=0xf_ffff, PageSize::SIZE_4K, &nodes)?;
+    /// # let four = MapRequest::new(Placement::Fixed(0x4000), 0x4000, Attrs::new(Prot::RW));
+    /// # map.map(four, &mut NoHooks)?;
+    /// // A device is unplugged: its memory goes, wherever it is mapped.
+    /// let device = Attrs::new(Prot::RW).with_backing(Backing::Object { id: 7, offset: 0 });
+    /// map.map(MapRequest::new(Placement::Fixed(0x1_0000), 0x1000, device), &mut NoHooks)?;
+    /// let unmapped = map.retain(
+    ///     |vma| !matches!(vma.attrs().backing(), Backing::Object { id: 7, .. }),
+    ///     &mut NoHooks,
+    /// )?;
+    /// assert_eq!(unmapped, 0x1000);
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn retain<By, U: Updater<V, A, By> + ?Sized>(
         &mut self,
         keep: impl Fn(&Vma<'_, V>) -> bool,
@@ -83,7 +117,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         rest: PageRange,
         keep: &impl Fn(&Vma<'_, V>) -> bool,
     ) -> Option<PageRange> {
-        let mut vmas = self.tree.entries(rest).filter_map(|entry| Vma::new(entry, self.page));
+        let mut vmas = self.tree.entries(rest).filter_map(|entry| Vma::new(entry, self.page_size));
         vmas.find(|vma| !keep(vma)).map(|vma| vma.entry().range())
     }
 

@@ -14,6 +14,39 @@ use crate::vma::{VmaData, VmaNode};
 ///
 /// Implemented for every [`Hooks`] and for `Update`, and for nothing else. `By` tells the two
 /// apart, and is always inferred.
+///
+/// Code of your own that works with both passes them on:
+///
+/// ```
+/// use kvma::vm_map::Updater;
+/// use kvma::{Attrs, Error, MapRequest, NodeAlloc, Placement, Prot, Search, VmMap, VmaNode};
+///
+/// /// Maps a stack with a page below it that nothing may touch.
+/// fn map_stack<A, By, U>(
+///     map: &mut VmMap<(), A>,
+///     len: u64,
+///     update: &mut U,
+/// ) -> Result<u64, U::Error>
+/// where
+///     A: NodeAlloc<VmaNode> + Clone,
+///     U: Updater<(), A, By> + ?Sized,
+/// {
+///     let place = Placement::Any(Search::new().top_down().guard(0x1000));
+///     map.map(MapRequest::new(place, len, Attrs::new(Prot::RW)), update)
+/// }
+/// # use kvma::{FixedPool, NoHooks, PageSize};
+/// # let nodes = FixedPool::<VmaNode, 16>::new();
+/// # let mut map = VmMap::new(0x1000..=0xf_ffff, PageSize::SIZE_4K, &nodes)?;
+///
+/// map_stack(&mut map, 0x2000, &mut NoHooks)?; // a change by itself
+/// let mut hooks = NoHooks;
+/// let mut update = map.update(&mut hooks);
+/// map_stack(&mut map, 0x2000, &mut update)?; // one change, both
+/// map_stack(&mut map, 0x2000, &mut update)?;
+/// update.finish();
+/// assert_eq!(map.len(), 3);
+/// # Ok::<(), Error>(())
+/// ```
 pub trait Updater<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone, By>: sealed::Sealed<V, By> {
     /// The hooks.
     type Hooks: Hooks<V, Error = Self::Error> + ?Sized;
@@ -49,7 +82,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone, H: Hooks<V> + ?Sized> Updater
         map: &mut VmMap<V, A>,
         change: impl FnOnce(&mut VmMap<V, A>, &mut Update<'_, V, A, H>) -> R,
     ) -> R {
-        let mut update = Update::new(map.alloc.clone(), map.page, self, None);
+        let mut update = Update::new(map.alloc.clone(), map.page_size, self, None);
         change(map, &mut update)
     }
 }

@@ -6,7 +6,9 @@ mod node;
 use core::fmt;
 
 pub use self::attrs::{Attrs, Backing};
-pub use self::node::{VmaNode, VmaWords};
+#[cfg(feature = "linux")]
+pub(crate) use self::node::GuardGaps;
+pub use self::node::{VmaContext, VmaNode, VmaWords};
 use crate::flags::{Prot, VmaFlags};
 pub use crate::node::data::{Plain, VmaData};
 use crate::range::{PageSize, VmRange};
@@ -28,7 +30,7 @@ use crate::tree::EntryRef;
 pub struct Vma<'a, V: VmaData> {
     entry: EntryRef<'a, VmaNode<V>>,
     data: &'a V,
-    page: PageSize,
+    page_size: PageSize,
 }
 
 impl<V: VmaData> Clone for Vma<'_, V> {
@@ -42,8 +44,8 @@ impl<V: VmaData> Copy for Vma<'_, V> {}
 impl<'a, V: VmaData> Vma<'a, V> {
     /// Returns the VMA of an entry, or `None` for a claim.
     #[inline]
-    pub(crate) fn new(entry: EntryRef<'a, VmaNode<V>>, page: PageSize) -> Option<Self> {
-        Some(Self { entry, data: entry.data()?, page })
+    pub(crate) fn new(entry: EntryRef<'a, VmaNode<V>>, page_size: PageSize) -> Option<Self> {
+        Some(Self { entry, data: entry.data()?, page_size })
     }
 
     pub(crate) fn entry(&self) -> EntryRef<'a, VmaNode<V>> {
@@ -51,17 +53,17 @@ impl<'a, V: VmaData> Vma<'a, V> {
     }
 
     pub(crate) fn page_size(&self) -> PageSize {
-        self.page
+        self.page_size
     }
 
     /// Returns the range, in bytes.
     pub fn range(&self) -> VmRange {
-        VmRange::from_pages(self.entry.range(), self.page)
+        VmRange::from_pages(self.entry.range(), self.page_size)
     }
 
     /// Returns the first byte.
     pub fn start(&self) -> u64 {
-        self.page.addr(self.entry.range().start)
+        self.page_size.addr(self.entry.range().start)
     }
 
     /// Returns the last byte.
@@ -88,7 +90,7 @@ impl<'a, V: VmaData> Vma<'a, V> {
     /// Returns the attributes of the part that begins with the page of `addr`, which lies in the
     /// VMA: the backing's offset is that of the page.
     pub fn attrs_at(&self, addr: u64) -> Attrs {
-        self.attrs().advance(self.page.round_down(addr).saturating_sub(self.start()))
+        self.attrs().advance(self.page_size.round_down(addr).saturating_sub(self.start()))
     }
 
     /// Returns the protection.
@@ -104,7 +106,7 @@ impl<'a, V: VmaData> Vma<'a, V> {
     /// Returns the number of free bytes right before the VMA, down to the one below or to the start
     /// of the space.
     pub fn gap_before(&self) -> u64 {
-        self.page.addr(self.entry.gap_before())
+        self.page_size.addr(self.entry.gap_before())
     }
 }
 

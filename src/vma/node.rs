@@ -14,8 +14,45 @@ use crate::split_merge::{Parts, SplitMerge};
 use crate::sync::Word;
 use crate::tree::Peek;
 
+/// The context of a map's VMAs: what they have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VmaContext {
+    pub(crate) page_size: PageSize,
+    pub(crate) guard_gaps: GuardGaps,
+}
+
+impl VmaContext {
+    /// Returns the context of VMAs that keep no guard gaps.
+    pub(crate) fn new(page_size: PageSize) -> Self {
+        Self { page_size, guard_gaps: GuardGaps::default() }
+    }
+}
+
+/// The pages right below some VMAs that searches for a gap leave free. They count only if the user
+/// data is of a kind that has them ([`VmaData::HAS_GUARD_GAPS`]).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct GuardGaps {
+    /// The pages below a VMA that [grows down](VmaFlags::GROWS_DOWN).
+    pub(crate) grows_down: u64,
+    /// The user bits of which each asks for one page below the VMA.
+    pub(crate) one_page: u64,
+}
+
 /// The kind of tree that VMAs are in: node allocators for a [`VmMap`](crate::VmMap) hand out nodes
 /// of this kind.
+///
+/// ```
+/// use kvma::{Error, FixedPool, PageSize, Plain, VmMap, VmaNode};
+///
+/// // `VmaNode` of a map without user data, `VmaNode<V>` of one with.
+/// static NODES: FixedPool<VmaNode, 64> = FixedPool::new();
+/// static NAMED: FixedPool<VmaNode<Plain<&str>>, 64> = FixedPool::new();
+///
+/// let map = VmMap::<(), _>::new(0x1000..=0xf_ffff, PageSize::SIZE_4K, &NODES)?;
+/// let named = VmMap::<Plain<&str>, _>::new(0x1000..=0xf_ffff, PageSize::SIZE_4K, &NAMED)?;
+/// # drop((map, named));
+/// # Ok::<(), Error>(())
+/// ```
 pub struct VmaNode<V = ()>(PhantomData<fn() -> V>);
 
 impl<V> fmt::Debug for VmaNode<V> {
@@ -59,13 +96,26 @@ fn decode(hot: u32, user_bits: u64, object: u64, offset: u64) -> Attrs {
 
 impl<V: VmaData> Content for VmaNode<V> {
     type Position = u64;
-    type Context = PageSize;
+    type Context = VmaContext;
     type Attrs = Attrs;
     type Words = VmaWords;
     type Data = V;
     type Key = KeyWord;
 
     const HAS_CLAIMS: bool = true;
+    const HAS_GUARD_GAPS: bool = V::HAS_GUARD_GAPS;
+
+    #[inline(always)]
+    fn guard_gap(context: VmaContext, words: &VmaWords, hot: u32) -> u64 {
+        let GuardGaps { grows_down, one_page } = context.guard_gaps;
+        if !V::HAS_GUARD_GAPS {
+            0
+        } else if hot & VmaFlags::GROWS_DOWN.bits() != 0 {
+            grows_down
+        } else {
+            u64::from(words.user_bits.get() & one_page != 0)
+        }
+    }
 
     #[inline]
     fn load(words: &VmaWords, hot: u32) -> Attrs {
@@ -119,16 +169,17 @@ impl<V: VmaData> Peek for VmaNode<V> {
 }
 
 impl<V: VmaData> SplitMerge for VmaNode<V> {
-    fn advance(page_size: PageSize, attrs: Attrs, pages: u64) -> Attrs {
-        attrs.advance(page_size.addr(pages))
+    fn advance(context: VmaContext, attrs: Attrs, pages: u64) -> Attrs {
+        attrs.advance(context.page_size.addr(pages))
     }
 
-    fn split(page_size: PageSize, data: &mut V, range: PageRange, at: u64) -> V {
+    fn split(context: VmaContext, data: &mut V, range: PageRange, at: u64) -> V {
+        let page_size = context.page_size;
         data.split(VmRange::from_pages(range, page_size), page_size.addr(at))
     }
 
     fn can_merge(
-        page_size: PageSize,
+        context: VmaContext,
         left: Parts<'_, Self>,
         left_range: PageRange,
         right: Parts<'_, Self>,
@@ -138,11 +189,11 @@ impl<V: VmaData> SplitMerge for VmaNode<V> {
         if left_attrs.flags.contains(VmaFlags::NO_MERGE) {
             return Err(Error::AttributesDiffer);
         }
-        Self::can_merge_again(page_size, left, left_range, right, right_range)
+        Self::can_merge_again(context, left, left_range, right, right_range)
     }
 
     fn can_merge_again(
-        page_size: PageSize,
+        VmaContext { page_size, .. }: VmaContext,
         (left, left_data): Parts<'_, Self>,
         left_range: PageRange,
         (right, right_data): Parts<'_, Self>,
@@ -163,7 +214,7 @@ impl<V: VmaData> SplitMerge for VmaNode<V> {
     }
 
     fn merge(
-        page_size: PageSize,
+        VmaContext { page_size, .. }: VmaContext,
         left: &mut V,
         left_range: PageRange,
         right: &mut V,

@@ -58,7 +58,7 @@ unsafe impl RawLock for Revolving {
     }
 }
 
-/// As soon as the lock is free, others put a VMA across both ends of the range and take every node.
+/// Others put a VMA across both ends of the range and take every node once the lock is free.
 #[test]
 fn a_batch_brings_the_nodes_that_it_needs() {
     // One for each VMA, and one for the space.
@@ -158,4 +158,59 @@ fn clear_and_work_of_the_callers_release_the_lock_every_few_vmas() {
     assert_eq!(space.clear(&mut hooks), Ok(300 * PAGE));
     assert_eq!(hooks.longest, MAX_VMAS_PER_LOCK_HOLD);
     assert_eq!(alloc.in_use(), 1);
+}
+
+/// Hooks that remember what they have prepared, and call `between` after each hold of the lock.
+struct Prepares<'a> {
+    prepared: Vec<VmRange>,
+    unmapped: Vec<VmRange>,
+    holds: usize,
+    between: &'a dyn Fn(usize),
+}
+
+impl Hooks<()> for Prepares<'_> {
+    type Error = Error;
+
+    fn prepare(&mut self, event: &Event<'_, ()>) -> Result<(), Error> {
+        self.prepared.push(event.piece().range());
+        Ok(())
+    }
+
+    fn on_unmap(&mut self, piece: &Piece<'_, ()>) {
+        self.unmapped.push(piece.range());
+    }
+
+    fn flush_wait(&mut self) {
+        self.holds += 1;
+        (self.between)(self.holds);
+    }
+}
+
+/// A later batch split, unprepared, what another thread had merged across its beginning or the end
+/// of the range.
+#[test]
+fn a_later_batch_prepares_what_it_splits() {
+    let alloc = Alloc::default();
+    let space = new_space(&alloc);
+    for n in 0..200 {
+        let prot = if n % 2 == 0 { Prot::RW } else { Prot::READ };
+        space.map(fixed(10 + n, 1, prot), &mut NoHooks).unwrap();
+    }
+    let between = |hold| {
+        if hold == 1 {
+            // Pages 10..74 are gone. These merge with page 74, and with page 209, the last.
+            space.map(fixed(70, 4, Prot::RW), &mut NoHooks).unwrap();
+            space.map(fixed(210, 4, Prot::READ), &mut NoHooks).unwrap();
+        }
+    };
+    let mut hooks =
+        Prepares { prepared: Vec::new(), unmapped: Vec::new(), holds: 0, between: &between };
+    assert_eq!(space.unmap(10 * PAGE, 200 * PAGE, &mut hooks), Ok(200 * PAGE));
+    assert!(hooks.holds > 2);
+    assert_eq!(vmas(&space), [(70, 4), (210, 4)]);
+    for page in [74, 209] {
+        let piece = VmRange::new(page * PAGE, PAGE, PageSize::SIZE_4K).unwrap();
+        assert!(hooks.unmapped.contains(&piece), "page {page}");
+        assert!(hooks.prepared.contains(&piece), "page {page} was split off unprepared");
+    }
 }

@@ -1,4 +1,4 @@
-//! What was removed is dropped after unlock.
+//! Removed data is dropped after unlock.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -162,6 +162,30 @@ fn data_of_many_failing_calls_is_dropped_after_unlock() {
             assert_eq!(map.map(request, update), Err(Error::Overlap));
         }
         assert_eq!(drops.load(Ordering::Relaxed), 0);
+    });
+    assert_eq!(drops.load(Ordering::Relaxed), 20);
+}
+
+/// Without any node to keep it in, data of calls that fail is dropped at once, from the fifth of an
+/// update on: it cannot wait, and to lose references would be worse.
+#[test]
+fn data_of_many_failing_calls_is_not_lost_without_memory() {
+    static POOL: FixedPool<VmaNode<TakesLock>, 2> = FixedPool::new();
+    let map = VmMap::new(PAGE..=0x100_0fff, PageSize::SIZE_4K, &POOL).unwrap();
+    let space = AddrSpace::new(map);
+    space.map(fixed(4, 2, Prot::RW).with_data(TakesLock(None)), &mut NoHooks).unwrap();
+    let drops = Arc::new(AtomicUsize::new(0));
+    space.update(0, &mut NoHooks, |map, update| {
+        for _ in 0..20 {
+            let counted = drops.clone();
+            let data = TakesLock(Some(Arc::new(move || {
+                counted.fetch_add(1, Ordering::Relaxed);
+            })));
+            let taken = Placement::FixedNoReplace(4 * PAGE);
+            let request = MapRequest::new(taken, PAGE, Attrs::default()).with_data(data);
+            assert_eq!(map.map(request, update), Err(Error::Overlap));
+        }
+        assert_eq!(drops.load(Ordering::Relaxed), 16);
     });
     assert_eq!(drops.load(Ordering::Relaxed), 20);
 }

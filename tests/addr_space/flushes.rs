@@ -2,7 +2,8 @@
 
 use std::cell::Cell;
 use std::collections::VecDeque;
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 
 use kvma::*;
 use kvma_test_support::{Phase, phases};
@@ -79,4 +80,75 @@ fn a_slot_that_is_shared_ends_while_others_go_on() {
             assert!(!space.lookup(page * PAGE).unwrap().token().is_dead(), "page {page}");
         }
     });
+}
+
+/// Hooks that count how often a flush was waited for.
+struct Waits(Arc<AtomicUsize>);
+
+impl Hooks<()> for Waits {
+    type Error = Error;
+
+    fn flush_wait(&mut self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Puts another update in the place of this one, and forgets this one.
+fn forget(update: &mut Update<'_, (), Alloc, Waits>, alloc: &Alloc) {
+    let hooks = Box::leak(Box::new(Waits(Arc::default())));
+    let other = Update::before_lock(alloc.clone(), PageSize::SIZE_4K, hooks);
+    std::mem::forget(std::mem::replace(update, other));
+}
+
+/// The slot of an update that was forgotten was taken for good: eight of them, and no page that was
+/// flushed ever had a valid token again.
+#[test]
+fn the_slot_of_an_update_that_is_forgotten_ends() {
+    let alloc = Alloc::default();
+    let (space, other) = (new_space(&alloc), new_space(&alloc));
+    let waits = Arc::new(AtomicUsize::new(0));
+    let waited = || waits.swap(0, Ordering::Relaxed);
+    let mut hooks = Waits(waits.clone());
+    for round in 0..20 {
+        let page = 5 + round;
+        space.map(fixed(page, 1, Prot::RW), &mut hooks).unwrap();
+        space.update(3, &mut hooks, |map, update| {
+            map.protect(page * PAGE, PAGE, Prot::READ, update).unwrap();
+            forget(update, &alloc);
+        });
+        assert_eq!(waited(), 1);
+        let vma = space.lookup(page * PAGE).unwrap();
+        assert!(space.still_valid(vma.token()), "round {round}");
+
+        let mut calls = 0;
+        space.update_inside(
+            3,
+            || calls += 1,
+            |map, owing| {
+                owing.with(&mut hooks, |update| {
+                    map.protect(page * PAGE, PAGE, Prot::RW, update).unwrap();
+                    forget(update, &alloc);
+                });
+            },
+        );
+        assert_eq!((calls, waited()), (1, 0));
+        let vma = space.lookup(page * PAGE).unwrap();
+        assert!(space.still_valid(vma.token()), "round {round}, inside");
+
+        let both = space.update_both(
+            &other,
+            3,
+            &mut hooks,
+            &mut Waits(waits.clone()),
+            |map, update, _, _| {
+                map.protect(page * PAGE, PAGE, Prot::READ, update).unwrap();
+                forget(update, &alloc);
+            },
+        );
+        assert_eq!((both, waited()), (Ok(()), 1));
+        let vma = space.lookup(page * PAGE).unwrap();
+        assert!(space.still_valid(vma.token()), "round {round}, both");
+    }
+    space.map(fixed(500, 1, Prot::RW), &mut NoHooks).unwrap();
+    assert!(!space.lookup(500 * PAGE).unwrap().token().is_dead());
 }

@@ -4,12 +4,15 @@ mod batches;
 mod claims;
 mod dropping;
 mod flushes;
+mod invalidation;
 mod locks;
 mod lookup;
+mod lookup_hints;
 mod page_table_inside;
 mod pinned;
 mod read_side;
 mod readme;
+mod reentry;
 mod threads;
 mod two_spaces;
 

@@ -8,7 +8,7 @@ use kvma_test_support::Log;
 
 use super::{Alloc, PAGE, fixed, new_map};
 
-/// What one lock guards.
+/// The map and the page table, which one lock guards.
 struct Memory {
     map: VmMap<(), Alloc>,
     page_table: Log,

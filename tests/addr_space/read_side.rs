@@ -177,3 +177,72 @@ fn nodes_given_back_during_a_change_are_not_where_lookups_begin() {
         stop.store(true, Ordering::Relaxed);
     });
 }
+
+/// An allocator with one spare node, which is as good as new whenever it is handed out: the same
+/// memory has the same generations again and again.
+struct Forgetful {
+    spare: Mutex<NodeList<VmaNode>>,
+}
+
+// SAFETY: a node is a box that is never dropped; it is made anew only while nobody has it and, in
+// this test's one thread, nobody reads.
+unsafe impl NodeAlloc<VmaNode> for Forgetful {
+    const TYPE_STABLE: bool = false;
+
+    fn alloc(&self) -> Option<NonNull<Node<VmaNode>>> {
+        let spare = self.spare.lock().unwrap().pop_front();
+        Some(spare.unwrap_or_else(|| NonNull::from(Box::leak(Box::new(Node::new())))))
+    }
+
+    unsafe fn dealloc(&self, node: NonNull<Node<VmaNode>>) {
+        // SAFETY: given back, so nobody has it; it is in no list.
+        unsafe {
+            node.as_ptr().write(Node::new());
+            self.spare.lock().unwrap().push_front(node);
+        }
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        std::ptr::eq(self, other)
+    }
+}
+
+// SAFETY: nodes stay nodes, and are made anew between calls only.
+unsafe impl ReadSide<VmaNode> for Forgetful {
+    type Guard<'a> = ();
+
+    fn enter(&self) {}
+}
+
+/// `still_valid` compared address and generation alone: loom found that both can be the same in
+/// another space.
+#[test]
+fn a_token_is_of_one_space_even_if_node_and_generation_are_the_same_in_another() {
+    let alloc: &'static Forgetful =
+        Box::leak(Box::new(Forgetful { spare: Mutex::new(NodeList::new()) }));
+    let new = || {
+        let map = VmMap::<(), _>::new(PAGE..=0x100_0fff, PageSize::SIZE_4K, alloc).unwrap();
+        AddrSpace::new(map)
+    };
+    let (one, other) = (new(), new());
+    let mut met = 0;
+    for _ in 0..5 {
+        one.update(1, &mut NoHooks, |map, update| map.map(fixed(5, 1, Prot::RW), update)).unwrap();
+        let token = *one.lookup(5 * PAGE).unwrap().token();
+        assert!(one.still_valid(&token) && !other.still_valid(&token));
+        // Without nodes of its own, so that the VMA's is given back last, and handed out next.
+        one.update(0, &mut NoHooks, |map, update| map.unmap(5 * PAGE, PAGE, update)).unwrap();
+        other
+            .update(1, &mut NoHooks, |map, update| map.map(fixed(5, 1, Prot::RW), update))
+            .unwrap();
+        let there = *other.lookup(5 * PAGE).unwrap().token();
+        assert!(other.still_valid(&there));
+        assert!(!other.still_valid(&token) && !one.still_valid(&token));
+        // The generation is what `Debug` shows behind the space's number.
+        let generation =
+            |token: &Token| format!("{token:?}").rsplit('.').next().unwrap().to_owned();
+        met += u32::from(generation(&token) == generation(&there));
+        other.update(0, &mut NoHooks, |map, update| map.unmap(5 * PAGE, PAGE, update)).unwrap();
+    }
+    assert!(met > 0, "the generations were never the same");
+}

@@ -1,7 +1,7 @@
 //! An `AddrSpace` that several threads change at once: each finds what it did, and no range is
 //! given to two of them.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ const PAGE: u64 = 4096;
 const THREADS: u64 = 3;
 /// Pages of each thread's own slice.
 const SLICE: u64 = 64;
-/// Where the part that everybody uses begins, behind the slices.
+/// The first page of the part that everybody uses, behind the slices.
 const SHARED: u64 = THREADS * SLICE;
 const PAGES: u64 = SHARED + 128;
 const ROUNDS: u64 = 1000;
@@ -66,12 +66,14 @@ fn change_own_slice(space: &Space<'_>, thread: u64) -> Vec<Option<Prot>> {
 }
 
 /// Maps wherever there is a gap in the shared part, and unmaps again.
-fn share(space: &Space<'_>, thread: u64, taken: &[AtomicU64]) {
+fn share(space: &Space<'_>, thread: u64, taken: &[AtomicUsize]) {
     let mut random = Random::new(thread * 99 + 5);
+    // Machines with 32 bits have no wider atomics.
+    let owner = thread as usize + 1;
     let mut mine: Vec<(u64, u64)> = Vec::new();
     let give_back = |(start, pages): (u64, u64)| {
         for page in start / PAGE..start / PAGE + pages {
-            assert_eq!(taken[(page - SHARED) as usize].swap(0, Ordering::Relaxed), thread + 1);
+            assert_eq!(taken[(page - SHARED) as usize].swap(0, Ordering::Relaxed), owner);
         }
         assert_eq!(space.unmap(start, pages * PAGE, &mut NoHooks), Ok(pages * PAGE));
     };
@@ -85,7 +87,7 @@ fn share(space: &Space<'_>, thread: u64, taken: &[AtomicU64]) {
             && let Ok(start) = space.map(request, &mut NoHooks)
         {
             for page in start / PAGE..start / PAGE + pages {
-                let other = taken[(page - SHARED) as usize].swap(thread + 1, Ordering::Relaxed);
+                let other = taken[(page - SHARED) as usize].swap(owner, Ordering::Relaxed);
                 assert_eq!(other, 0, "page {page} is given to two threads");
             }
             mine.push((start, pages));
@@ -100,7 +102,7 @@ fn share(space: &Space<'_>, thread: u64, taken: &[AtomicU64]) {
 fn threads_keep_what_is_theirs() {
     let pool = Box::new(FixedPool::<VmaNode, 4096>::new());
     let space = new_space(&pool);
-    let taken: Vec<AtomicU64> = (SHARED..PAGES).map(|_| AtomicU64::new(0)).collect();
+    let taken: Vec<AtomicUsize> = (SHARED..PAGES).map(|_| AtomicUsize::new(0)).collect();
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
         let workers: Vec<_> = (0..THREADS)

@@ -1,5 +1,6 @@
 //! Fork, and changes of two spaces at once.
 
+use kvma::addr_space::HasVmMap;
 use kvma::*;
 use kvma_test_support::{Log, Refuse, Refused};
 
@@ -52,7 +53,7 @@ fn transfer_moves_vmas_or_changes_neither_space() {
     assert_eq!(same, Err(Error::SameSpace.into()));
 }
 
-/// What `copy` does to page tables is flushed after it, not before.
+/// The flush comes after `copy` has changed page tables, not before.
 #[test]
 fn fork_flushes_what_became_copy_on_write() {
     let alloc = Alloc::default();
@@ -146,4 +147,43 @@ fn maps_exchanged_in_a_hold_do_not_answer_for_each_other() {
         assert!(space.lookup(4 * PAGE).is_some());
         assert!(space.lookup(30 * PAGE).is_none());
     }
+}
+
+/// A map in a box does not move when it is exchanged.
+struct Boxed(Box<VmMap<(), Alloc>>);
+
+impl HasVmMap for Boxed {
+    type Data = ();
+    type Alloc = Alloc;
+
+    fn vm_map(&self) -> &VmMap<(), Alloc> {
+        &self.0
+    }
+}
+
+#[test]
+fn boxed_maps_exchanged_in_a_hold_do_not_answer_for_each_other() {
+    let alloc = Alloc::default();
+    let space = || AddrSpace::new(Boxed(Box::new(new_map(&alloc))));
+    let (one, two): (AddrSpace<Boxed>, AddrSpace<Boxed>) = (space(), space());
+    for (space, prot) in [(&one, Prot::RW), (&two, Prot::READ)] {
+        let request = fixed(4, 2, prot);
+        space.update(3, &mut NoHooks, |map, update| map.0.map(request, update)).unwrap();
+    }
+    one.update_both(&two, 3, &mut NoHooks, &mut NoHooks, |a, update, b, other_update| {
+        core::mem::swap(&mut a.0, &mut b.0);
+        b.0.map(fixed(9, 1, Prot::RW), other_update).unwrap();
+        b.0.protect(4 * PAGE, PAGE, Prot::RX, other_update).unwrap();
+        a.0.map(fixed(11, 1, Prot::RW), update).unwrap();
+        for (space, page) in [(&one, 9), (&one, 4), (&one, 11), (&two, 9), (&two, 11)] {
+            let found = space.try_lookup(page * PAGE);
+            assert!(!matches!(found, Ok(Some(_))), "page {page}: {found:?}");
+        }
+    })
+    .unwrap();
+    let prots =
+        |page: u64| [&one, &two].map(|space| space.lookup(page * PAGE).map(|vma| vma.prot()));
+    assert_eq!(prots(4), [Some(Prot::READ), Some(Prot::RX)]);
+    assert_eq!(prots(9), [None, Some(Prot::RW)]);
+    assert_eq!(prots(11), [Some(Prot::RW), None]);
 }

@@ -32,7 +32,7 @@ enum Step {
     Map,
 }
 
-/// Where a space lies: first byte, pages, bytes a page.
+/// The extent of a space: first byte, pages, bytes a page.
 #[derive(Clone, Copy, Debug)]
 struct Shape {
     start: u64,

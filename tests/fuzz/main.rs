@@ -1,9 +1,11 @@
 //! Replays the corpora of the fuzz targets, which are in `fuzz/corpus`: see `fuzz/README.md`.
 
+mod guest;
 mod linux;
 mod maps;
 mod panics;
 mod range_map;
+mod trace;
 mod two_spaces;
 mod vm_map;
 
@@ -25,6 +27,11 @@ fn replay(target: &str, run: fn(&[u8])) {
 }
 
 #[test]
+fn corpus_of_guest() {
+    replay("guest", guest::run);
+}
+
+#[test]
 fn corpus_of_linux() {
     replay("linux", linux::run);
 }
@@ -42,6 +49,11 @@ fn corpus_of_panics() {
 #[test]
 fn corpus_of_range_map() {
     replay("range_map", range_map::run);
+}
+
+#[test]
+fn corpus_of_trace() {
+    replay("trace", trace::run);
 }
 
 #[test]

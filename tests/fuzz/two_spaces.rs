@@ -18,7 +18,7 @@ const START: u64 = 0x10_0000;
 type Alloc = Arc<BoxAlloc<VmaNode>>;
 type Space = AddrSpace<VmMap<(), Alloc>>;
 
-/// What is known of a mapped page: its attributes as those of a VMA that began there.
+/// The attributes of each mapped page, as those of a VMA that began there.
 type Model = [Option<Attrs>; PAGES];
 
 /// Runs one input.

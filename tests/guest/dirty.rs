@@ -11,16 +11,17 @@ use super::{GIB, MIB, PAGE, Pool, guest, host, refused};
 
 const PAGES: u64 = 200;
 
-fn words<const N: usize>() -> [AtomicUsize; N] {
-    [const { AtomicUsize::new(0) }; N]
+/// Returns words for so many times 64 pages, however many bits a word has here.
+pub(super) fn words(count: usize) -> Vec<AtomicUsize> {
+    (0..count * 64 / usize::BITS as usize).map(|_| AtomicUsize::new(0)).collect()
 }
 
 /// A second stage: which pages can be written to, and what hooks have said.
 #[derive(Default)]
-struct Stage2 {
+pub(super) struct Stage2 {
     writable: BTreeSet<u64>,
-    watched: Vec<(u64, u64)>,
-    flushes: u32,
+    pub(super) watched: Vec<(u64, u64)>,
+    pub(super) flushes: u32,
 }
 
 impl Hooks<GuestData<()>> for Stage2 {
@@ -104,7 +105,7 @@ fn every_write_is_fetched_once_in_order_whatever_the_chunk() {
     for chunk in 1..=5 {
         let pool = Pool::new();
         let (mut guest, slot) = logged(&pool);
-        let words = words::<4>();
+        let words = words(4);
         let bitmap = DirtyBitmap::new(&words);
         let mut stage2 = Stage2::default();
         let mut random = Random::new(chunk as u64);
@@ -126,7 +127,7 @@ fn every_write_is_fetched_once_in_order_whatever_the_chunk() {
 fn writes_while_bits_are_fetched_come_with_the_next_pass() {
     let pool = Pool::new();
     let (mut guest, slot) = logged(&pool);
-    let words = words::<4>();
+    let words = words(4);
     let bitmap = DirtyBitmap::new(&words);
     let mut stage2 = Stage2::default();
     let mut random = Random::new(3);
@@ -164,7 +165,7 @@ fn writes_while_bits_are_fetched_come_with_the_next_pass() {
 fn clean_pages_cost_no_hook_and_no_flush_and_runs_are_told_whole() {
     let pool = Pool::new();
     let (mut guest, slot) = logged(&pool);
-    let words = words::<4>();
+    let words = words(4);
     let bitmap = DirtyBitmap::new(&words);
     let range = guest.slot(slot).unwrap().range();
     let mut stage2 = Stage2::default();
@@ -185,7 +186,7 @@ fn clean_pages_cost_no_hook_and_no_flush_and_runs_are_told_whole() {
 fn a_page_modification_log_is_a_source() {
     let pool = Pool::new();
     let (mut guest, slot) = logged(&pool);
-    let words = words::<4>();
+    let words = words(4);
     let bitmap = DirtyBitmap::new(&words);
     let range = guest.slot(slot).unwrap().range();
     let log = [MIB, MIB + 5 * PAGE, MIB + 5 * PAGE + 8, 0, MIB + PAGES * PAGE, u64::MAX];
@@ -204,7 +205,7 @@ fn logging_that_begins_takes_the_right_to_write() {
     let mut guest = guest(&pool);
     let request = SlotRequest::ram(MIB, PAGES * PAGE, host(GIB));
     let slot = guest.add_slot(request, &mut NoHooks).unwrap();
-    let words = words::<4>();
+    let words = words(4);
     let bitmap = DirtyBitmap::new(&words);
     let mut stage2 = Stage2::default();
     let off = guest.fetch_dirty(slot, &bitmap, 0, &mut [0], &mut stage2);
@@ -222,7 +223,7 @@ fn logging_that_begins_takes_the_right_to_write() {
 fn a_fetch_that_is_refused_takes_no_bit() {
     let pool = Pool::new();
     let (mut guest, slot) = logged(&pool);
-    let words = words::<4>();
+    let words = words(4);
     let bitmap = DirtyBitmap::new(&words);
     let range = guest.slot(slot).unwrap().range();
     bitmap.mark(range, MIB);
@@ -242,7 +243,7 @@ fn a_fetch_that_is_refused_takes_no_bit() {
 fn bits_behind_the_slot_do_not_count() {
     let pool = Pool::new();
     let (mut guest, slot) = logged(&pool);
-    let words = words::<5>();
+    let words = words(5);
     // Somebody's bits lie behind.
     words
         .iter()

@@ -1,11 +1,13 @@
 //! The guest layer: against a model, against the mistakes of others, and as hypervisors use it.
 
+mod behind_a_lock;
 mod dirty;
 mod faults;
 mod mistakes_of_others;
-mod model;
+mod printing;
 mod random_walk;
 mod slots;
+mod small_worlds;
 mod threads;
 
 use kvma::guest::{Guest, GuestNode, HostBacking, Refusal, SlotNumber};

@@ -347,6 +347,27 @@ fn two_guests_share_a_region() {
 }
 
 #[test]
+fn what_is_kept_from_a_guest_behind_a_lock_stays_when_it_is_cleared() {
+    static POOL: FixedPool<GuestNode, 64> = FixedPool::new();
+    let guest = AddrSpace::new(Guest::new(0..=GIB - 1, PageSize::SIZE_4K, &POOL).unwrap());
+    guest.keep_from_guest(GIB, MIB, &mut NoHooks).unwrap();
+    let secret = SlotRequest::ram(0, PAGE, host(GIB + PAGE));
+    let refused: Result<_, Refusal<Error>> = guest.add_slot(secret, &mut NoHooks);
+    assert_eq!(refused, Err(Refusal::HostMemory));
+    let ram = SlotRequest::ram(MIB, MIB, host(2 * GIB));
+    let number = guest.add_slot(ram, &mut NoHooks).unwrap();
+    let mut log = Log::default();
+    let mut taken = Vec::new();
+    guest.clear(&mut log, |slot| taken.push(slot.region().slot())).unwrap();
+    assert_eq!(taken, [number]);
+    assert!(guest.translate(MIB).is_none());
+    let refused: Result<_, Refusal<Error>> = guest.add_slot(secret, &mut NoHooks);
+    assert_eq!(refused, Err(Refusal::HostMemory));
+    guest.leave_to_guest(GIB, MIB, &mut NoHooks).unwrap();
+    guest.add_slot(secret, &mut NoHooks).unwrap();
+}
+
+#[test]
 fn a_snapshot_is_taken_once_a_change_and_never_changes() {
     let guest = Guest::new(0..=GIB - 1, PageSize::SIZE_4K, Heap).unwrap();
     let guest = AddrSpace::new(guest);

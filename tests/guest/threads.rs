@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use kvma::guest::*;
@@ -43,7 +43,7 @@ impl Hooks<GuestData<()>> for Edit<'_> {
 }
 
 /// Touches random pages until it is told to stop. Returns how many entries it has made.
-fn run_vcpu(space: &Space, stage2: &Stage2, stop: &AtomicBool, made: &AtomicU64, seed: u64) {
+fn run_vcpu(space: &Space, stage2: &Stage2, stop: &AtomicBool, made: &AtomicUsize, seed: u64) {
     let _stop = StopOnDrop(stop);
     let mut random = Random::new(seed);
     let mut hint = Hint::new();
@@ -71,7 +71,7 @@ fn no_entry_outlives_the_memory_that_it_was_made_for() {
     let guest = Guest::new(0..=MIB - 1, PageSize::SIZE_4K, &POOL).unwrap();
     let space: Space = AddrSpace::with_lock(guest, Yielding::default());
     let stage2 = Stage2::default();
-    let (stop, made) = (AtomicBool::new(false), AtomicU64::new(0));
+    let (stop, made) = (AtomicBool::new(false), AtomicUsize::new(0));
     thread::scope(|scope| {
         for seed in [1, 2] {
             let (space, stage2, stop, made) = (&space, &stage2, &stop, &made);
@@ -117,6 +117,6 @@ fn no_entry_outlives_the_memory_that_it_was_made_for() {
             seen = made.load(Ordering::Relaxed);
         }
     });
-    assert!(made.into_inner() >= CHANGES / 64);
+    assert!(made.into_inner() as u64 >= CHANGES / 64);
     space.inspect(Guest::check).unwrap();
 }

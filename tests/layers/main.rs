@@ -6,6 +6,7 @@
 //! they come from. Comments, strings, and what is compiled for tests only do not count. Nor do the
 //! paths of an exported macro that begin with `$crate`: they are named in the user's crate.
 
+mod openings;
 mod paths;
 mod unsafe_code;
 

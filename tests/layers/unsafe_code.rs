@@ -5,7 +5,7 @@ use std::path::Path;
 use super::paths::lines_with;
 use super::sources;
 
-/// Where `unsafe` may stand.
+/// The folders in which `unsafe` may stand.
 const FOLDERS: [&str; 3] = ["src/tree/", "src/node/", "src/sync/"];
 
 #[test]

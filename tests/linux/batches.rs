@@ -196,7 +196,7 @@ fn munmap_leaves_what_others_map_behind_it_and_takes_what_they_map_ahead() {
     assert_eq!(vmas(&space), [(20, 1)]);
 }
 
-/// As in Linux, what is sealed anywhere in the range, even at its end, is found before anything
+/// A seal anywhere in the range, even at its end, is found before anything
 /// goes.
 #[test]
 fn munmap_finds_a_seal_before_the_first_batch() {

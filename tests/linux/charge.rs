@@ -220,12 +220,16 @@ fn the_commit_limit_is_that_of_the_running_kernel() {
         let line = meminfo.lines().find_map(|line| line.strip_prefix(name))?;
         Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
     };
+    // The C type is as wide as the machine's words.
+    fn wide(number: impl Into<u64>) -> u64 {
+        number.into()
+    }
     // SAFETY: all-zero is a value of this plain C structure, and it lives during the call.
     let (ram, swap) = unsafe {
         let mut info: libc::sysinfo = std::mem::zeroed();
         assert_eq!(libc::sysinfo(&mut info), 0);
         let unit = u64::from(info.mem_unit);
-        (info.totalram * unit, info.totalswap * unit)
+        (wide(info.totalram) * unit, wide(info.totalswap) * unit)
     };
     let setting = |name: &str| -> Option<u64> {
         std::fs::read_to_string(format!("/proc/sys/vm/{name}")).ok()?.trim().parse().ok()

@@ -1,4 +1,4 @@
-//! What files say of themselves: seals, flags of their VMAs, placement, what calls may not do.
+//! The properties of files: seals, flags of their VMAs, placement, what calls may not do.
 //! `tests/live/files` asks the running kernel the same.
 
 use kvma::linux::abi::*;
@@ -293,7 +293,7 @@ fn a_file_may_refuse_to_be_split() {
     assert_eq!(program.munmap(FAR, 3), Ok(0));
 }
 
-/// What `shmem_get_unmapped_area` comes to in an empty space.
+/// The result of `shmem_get_unmapped_area` in an empty space.
 #[test]
 fn huge_pages_of_tmpfs_are_aligned_where_they_fit() {
     let mut program = Program::new(Inode::new(1).aligned(Alignment::HugeShmem));

@@ -1,4 +1,4 @@
-//! Where Linux places mappings, how far stacks grow, and what limits mean.
+//! The layout: where Linux places mappings, how far stacks grow, and what limits mean.
 
 use kvma::linux::abi::*;
 use kvma::linux::{
@@ -29,6 +29,15 @@ fn the_stack_limit_says_where_the_search_begins() {
 fn an_unlimited_stack_leaves_the_search_top_down() {
     let layout = Layout::x86_64(u64::MAX);
     assert_eq!((layout.direction(), layout.base()), (Direction::TopDown, 0x1555_5555_6000));
+}
+
+/// Found by the list of plain arithmetic: the sum wrapped, and panicked with overflow checks.
+#[test]
+fn a_bottom_near_2_to_the_64_moves_no_further() {
+    let layout = Layout::x86_64(8 << 20).with_bottom(u64::MAX - 0xfff);
+    let moved = layout.randomised(u64::MAX, 32);
+    assert_eq!(moved.bottom(), u64::MAX);
+    assert!(Mm::<Inode, Heap>::new(moved, Heap).is_err(), "no search begins there");
 }
 
 /// Found by `live_faults`: the number of a stack's first page (`vm_pgoff`) moves with it, and does

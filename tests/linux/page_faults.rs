@@ -126,9 +126,9 @@ use Heard::*;
 struct Recorder<'a> {
     space: &'a Space,
     lock: &'a Yielding,
-    /// What a page fault has looked up before.
+    /// The tokens that a page fault has looked up before.
     before: Vec<Token>,
-    /// What it has looked up elsewhere, where nothing changes.
+    /// The tokens that it has looked up elsewhere, where nothing changes.
     elsewhere: Vec<Token>,
     heard: Vec<Heard>,
     /// Refuses to edit this page.
@@ -245,9 +245,9 @@ fn a_fork_that_is_refused_is_flushed_and_leaves_nothing() {
 struct Outside {
     nodes: BoxAlloc<VmaNode<LinuxVma<Guarded>>>,
     lock: Yielding,
-    /// Whether that holds yet.
+    /// True once that holds.
     strict: AtomicBool,
-    /// What somebody else does at the next allocation.
+    /// The deed of somebody else at the next allocation.
     others: Mutex<Option<fn()>>,
 }
 
@@ -374,7 +374,8 @@ fn a_fault_that_was_overtaken_by_advice_begins_again() {
         map(&space, 20, 1, RW, ANON);
         // GUARD_INSTALL is noted in the VMA itself, which other advice is not.
         space.madvise(at(0), 8 * PAGE, 102, &mut NoKernel).unwrap();
-        let mut kernel = Recorder::new(&space, lock, &[0], &[20]);
+        // Faults at other pages of the VMA go on.
+        let mut kernel = Recorder::new(&space, lock, &[2, 3], &[0, 7, 20]);
         space.madvise(at(2), 2 * PAGE, advice, &mut kernel).unwrap();
         assert_eq!(kernel.heard, [Op(op, 2, 2), FlushBegin, FlushWait], "{op:?}");
         assert!(space.still_valid(&token(&space, 2)));
@@ -389,13 +390,13 @@ fn a_fault_that_was_overtaken_by_advice_begins_again() {
     let (space, lock) = space();
     map_file(&space, 0, 1024, &file);
     map(&space, 2000, 1, RW, ANON);
-    let mut kernel = Recorder::new(&space, lock, &[0], &[2000]);
+    let mut kernel = Recorder::new(&space, lock, &[2, 3], &[0, 4, 2000]);
     space.madvise(at(2), 2 * PAGE, 9, &mut kernel).unwrap();
     assert_eq!(kernel.heard, [Op(PageOp::Remove, 2, 2), FlushBegin, FlushWait]);
     let mut kernel = Recorder::new(&space, lock, &[0], &[2000]);
     space.madvise(at(0), 1024 * PAGE, 25, &mut kernel).unwrap();
     assert_eq!(kernel.heard, [Op(PageOp::Collapse, 0, 1024), FlushBegin, FlushWait]);
-    let mut kernel = Recorder::new(&space, lock, &[0], &[2000]);
+    let mut kernel = Recorder::new(&space, lock, &[1, 2], &[0, 3, 2000]);
     space.msync(at(1), 2 * PAGE, 4, &mut kernel).unwrap();
     assert_eq!(kernel.heard, [Op(PageOp::WriteBack, 1, 2), FlushBegin, FlushWait]);
 }
@@ -412,7 +413,7 @@ fn advice_that_is_refused_is_flushed() {
     assert_eq!(kernel.heard, [Op(PageOp::DontNeed, 0, 2), FlushBegin, FlushWait]);
 }
 
-/// What populates pages, or only looks, lets faults go on and owes no flush.
+/// Advice that populates pages, or only looks, lets faults go on and owes no flush.
 #[test]
 fn advice_that_takes_no_entry_away_invalidates_nothing() {
     /// Hears of operations that must not invalidate its token.

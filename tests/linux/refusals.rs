@@ -1,4 +1,4 @@
-//! What the kernel refuses with is what the call returns, whatever number it is; and the kernels
+//! Refusals: the kernel's error is what the call returns, whatever number it is; and the kernels
 //! that are made of hooks.
 
 use kvma::linux::abi::*;

@@ -36,7 +36,7 @@ pub enum Probe {
     CopyTo,
 }
 
-/// What came of it.
+/// The outcome of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     Done,
@@ -52,7 +52,7 @@ pub struct Child {
     registers: libc::user_regs_struct,
     /// It has no contents.
     file: i32,
-    /// What the kernel copies from and to.
+    /// The file through which the kernel copies.
     bytes: i32,
 }
 

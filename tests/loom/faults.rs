@@ -82,7 +82,7 @@ fn fork_makes_no_copy_before_the_flush_has_ended() {
     seen.assert_all(4);
 }
 
-/// The same for the fork of the Linux layer, whose kernel write-protects each VMA as it hears of
+/// Checks the fork of the Linux layer, whose kernel write-protects each VMA as it hears of
 /// it.
 #[test]
 fn linux_fork_makes_no_copy_before_the_flush_has_ended() {
@@ -194,7 +194,7 @@ fn a_slot_that_is_used_again_belongs_to_no_former_flush() {
     seen.assert_all(3);
 }
 
-/// The same if another thread ends the former flush while this change is already being made.
+/// Another thread ends the former flush while this change is already being made.
 /// Bounded: at most three preemptions.
 #[test]
 fn a_slot_given_up_by_another_thread_belongs_to_no_former_flush() {

@@ -14,8 +14,12 @@
 //! `tests/loom/mutants.sh` shows that these models fail when a line of the protocol is missing.
 #![cfg(loom)]
 
+mod exchange;
 mod faults;
+mod given_back;
+mod invalidation;
 mod lookups;
+mod moves;
 mod pinned;
 mod support;
 mod writers;

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ::loom::sync::{Arc, Mutex};
+use kvma::hooks::Advice;
 use kvma::linux::{
     Access, Fault, FaultAction, Inheritance, Install, Kernel, Layout, LinuxVma, Mm, NoKernel,
     VmFlags,
@@ -30,6 +31,10 @@ pub fn explore(
     let mut model = ::loom::model::Builder::new();
     model.max_branches = 100_000;
     model.preemption_bound = preemptions.or(model.preemption_bound);
+    if cfg!(kvma_halves) {
+        // Words of two halves take twice as many accesses.
+        model.preemption_bound = Some(preemptions.unwrap_or(2).min(2));
+    }
     let began = std::time::Instant::now();
     model.check(move || {
         executions.fetch_add(1, Ordering::Relaxed);
@@ -80,7 +85,10 @@ pub fn request(page: u64, pages: u64, prot: Prot) -> MapRequest {
     MapRequest::new(Placement::Fixed(page * PAGE), pages * PAGE, Attrs::new(prot))
 }
 
-pub fn map(space: &Space, page: u64, pages: u64, prot: Prot) {
+pub fn map<A>(space: &AddrSpace<VmMap<(), A>>, page: u64, pages: u64, prot: Prot)
+where
+    A: NodeAlloc<VmaNode> + Clone,
+{
     space.map(request(page, pages, prot), &mut NoHooks).unwrap();
 }
 
@@ -96,7 +104,7 @@ pub fn unmap(space: &Space, page: u64, pages: u64) {
     space.unmap(page * PAGE, pages * PAGE, &mut NoHooks).unwrap();
 }
 
-/// What a lookup found: first page, pages, protection.
+/// The answer of a lookup: first page, pages, protection.
 pub type TheVma = (u64, u64, Prot);
 
 pub fn vma(found: VmaSnapshot) -> TheVma {
@@ -104,7 +112,10 @@ pub fn vma(found: VmaSnapshot) -> TheVma {
 }
 
 /// Looks `page` up without the lock. Returns `None` if a writer was in the way.
-pub fn look(space: &Space, page: u64) -> Option<Option<TheVma>> {
+pub fn look<A>(space: &AddrSpace<VmMap<(), A>>, page: u64) -> Option<Option<TheVma>>
+where
+    A: ReadSide<VmaNode> + Clone,
+{
     space.try_lookup(page * PAGE).ok().map(|found| found.map(vma))
 }
 
@@ -154,6 +165,14 @@ impl<V, W: FnMut()> Hooks<V> for Tables<W> {
     fn on_protect(&mut self, piece: &Piece<'_, V>, _: &Attrs) {
         let writable = piece.attrs().prot().contains(Prot::WRITE);
         self.table.with(|entry| *entry = entry.map(|(frame, was)| (frame, was && writable)));
+    }
+
+    fn on_relocate(&mut self, _: &Piece<'_, V>, _: u64) {
+        self.table.with(|entry| *entry = None);
+    }
+
+    fn on_advise(&mut self, _: &Piece<'_, V>, _: Advice) {
+        self.table.with(|entry| *entry = None);
     }
 
     fn flush_wait(&mut self) {

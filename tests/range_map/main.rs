@@ -1,5 +1,6 @@
 //! `RangeMap` against an array, against the `rangemap` crate, and at its edges.
 
+mod addresses;
 mod model;
 mod small_worlds;
 mod wide;
@@ -246,4 +247,38 @@ fn a_policy_of_ones_own_sees_both_values() {
     map.insert(150..200, 50);
     let all: Vec<_> = map.iter().map(|entry| (entry.range(), *entry.value())).collect();
     assert_eq!(all, [(0..=9, 10), (20..=255, 236)]);
+}
+
+#[test]
+fn maps_and_entries_compare_and_hash_by_their_ranges_and_values() {
+    use std::cmp::Ordering;
+    use std::hash::{DefaultHasher, Hash, Hasher};
+
+    fn hash(value: impl Hash) -> u64 {
+        let mut state = DefaultHasher::new();
+        value.hash(&mut state);
+        state.finish()
+    }
+    // In order.
+    let maps = [
+        RangeMap::<u8, char>::new(),
+        RangeMap::from([(1..4, 'a')]),
+        RangeMap::from([(1..4, 'b')]),
+        RangeMap::from([(1..5, 'a')]),
+        RangeMap::from([(2..3, 'a')]),
+    ];
+    for (at, one) in maps.iter().enumerate() {
+        for (other_at, other) in maps.iter().enumerate() {
+            let order = at.cmp(&other_at);
+            assert_eq!((one.cmp(other), one.partial_cmp(other)), (order, Some(order)));
+            assert_eq!((one == other, hash(one) == hash(other)), (at == other_at, at == other_at));
+            let (Some(one), Some(other)) = (one.iter().next(), other.iter().next()) else {
+                continue;
+            };
+            assert_eq!((one.cmp(&other), one.partial_cmp(&other)), (order, Some(order)));
+            assert_eq!((one == other, hash(one) == hash(other)), (at == other_at, at == other_at));
+        }
+    }
+    let unordered = [RangeMap::<u8, f32>::from([(1..4, f32::NAN)]), RangeMap::from([(1..4, 0.0)])];
+    assert_eq!(unordered[0].partial_cmp(&unordered[1]), None::<Ordering>);
 }

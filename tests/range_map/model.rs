@@ -75,8 +75,8 @@ macro_rules! one_key_a_cell {
 
 one_key_a_cell!(High Low);
 
-/// Where in 128 bits something could go wrong, and how many cells of a single key lie before and
-/// behind. The other keys are in long cells in between.
+/// The places in 128 bits where something could go wrong, and how many cells of one key lie before
+/// and behind. The other keys are in long cells in between.
 const EDGES: [(u128, u128, u128); 8] = [
     (0, 0, 5),
     (1 << 63, 1, 0),

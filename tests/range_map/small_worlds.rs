@@ -70,7 +70,7 @@ impl Advance for Counted {
     }
 }
 
-/// What a policy makes of an array of values, one a key.
+/// A policy's rules on an array of values, one a key.
 trait Policy: MergePolicy<Counted> {
     /// Returns the value of the key `ahead` keys behind one that has `value`.
     fn ahead(value: u64, ahead: usize) -> u64;

@@ -4,7 +4,6 @@ use std::fmt::Debug;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 
-use kvma::node::Node;
 use kvma::range_map::{Contiguous, Equal, Key, RangeNode};
 use kvma::{Error, FixedPool, Heap, RangeMap};
 use kvma_test_support::Random;
@@ -215,6 +214,8 @@ fn characters_are_keys_without_a_gap() {
 #[test]
 #[cfg(target_pointer_width = "64")]
 fn narrow_nodes_do_not_pay_for_wide_keys() {
+    use kvma::node::Node;
+
     assert_eq!(size_of::<Node<RangeNode<[u64; 6]>>>(), 128);
     assert_eq!(size_of::<Node<RangeNode<[u64; 2], Equal, u128>>>(), 128);
 }

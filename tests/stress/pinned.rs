@@ -24,7 +24,7 @@ static OBJECTS: AtomicUsize = AtomicUsize::new(0);
 
 struct Object {
     state: AtomicUsize,
-    /// The same number is in the VMA's user bits.
+    /// The number that is also in the VMA's user bits.
     tag: u64,
 }
 

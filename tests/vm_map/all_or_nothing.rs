@@ -175,6 +175,30 @@ fn preallocated_nodes_are_enough() {
     assert_eq!(pool.in_use(), 0);
 }
 
+/// `split_at` and `merge_at` used to take a node of their own each time, under the lock.
+#[test]
+fn split_and_merge_take_the_nodes_that_are_there() {
+    let alloc = kvma_model::Faulty::new(std::sync::Arc::new(BoxAlloc::<VmaNode>::new()));
+    let map = VmMap::<(), _>::new(0..=0x3_ffff, PageSize::SIZE_4K, alloc.clone()).unwrap();
+    let space = AddrSpace::new(map);
+    let request = MapRequest::new(Placement::Fixed(0), 4 << 12, Attrs::new(Prot::RW));
+    space.map(request, &mut NoHooks).unwrap();
+    space.update(1, &mut NoHooks, |map, update| {
+        alloc.fail_after(0);
+        for _ in 0..3 {
+            assert_eq!(map.split_at(2 << 12, update), Ok(()));
+            assert_eq!(map.len(), 2);
+            // The node that is left over serves the next split.
+            assert_eq!(map.merge_at(2 << 12, update), Ok(()));
+            assert_eq!(map.len(), 1);
+        }
+        assert_eq!(map.split_at(2 << 12, update), Ok(()));
+        assert_eq!(map.split_at(1 << 12, update), Err(Error::OutOfMemory));
+    });
+    // Without any memory at all: merging needs none.
+    assert_eq!(space.merge_at(2 << 12, &mut NoHooks), Ok(()));
+}
+
 /// Of several changes, those that succeeded stay.
 #[test]
 fn an_address_space_out_of_memory_stays_as_it_was() {

@@ -2,6 +2,8 @@
 
 use std::cell::Cell;
 use std::mem::MaybeUninit;
+#[cfg(debug_assertions)]
+use std::ptr::NonNull;
 use std::sync::Arc;
 
 use kvma::node::Node;
@@ -235,4 +237,68 @@ fn a_vma_of_private_data_stays_in_its_thread() {
     <Piece<'static, Private> as AmbiguousIfSend<_>>::check();
     <Vmas<'static, Private> as AmbiguousIfSend<_>>::check();
     <&VmMap<Private, &'static FixedPool<VmaNode<Private>, 1>> as AmbiguousIfSend<_>>::check();
+}
+
+/// An allocator that hands out one node again and again, which debug builds notice.
+#[cfg(debug_assertions)]
+struct Mistaken {
+    inner: BoxAlloc<VmaNode>,
+    node: Cell<Option<NonNull<Node<VmaNode>>>>,
+}
+
+// SAFETY: none of it is true; the tests that use it end where the mistake is noticed, before
+// anything is done with the node.
+#[cfg(debug_assertions)]
+unsafe impl NodeAlloc<VmaNode> for Mistaken {
+    const TYPE_STABLE: bool = true;
+
+    fn alloc(&self) -> Option<NonNull<Node<VmaNode>>> {
+        self.node.set(self.node.get().or_else(|| self.inner.alloc()));
+        self.node.get()
+    }
+
+    unsafe fn dealloc(&self, node: NonNull<Node<VmaNode>>) {
+        // SAFETY: the caller's promise.
+        unsafe { self.inner.dealloc(node) }
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        std::ptr::eq(self, other)
+    }
+}
+
+/// Runs `run` with an allocator that hands out `node`, or another one if that is `None`. Returns
+/// what debug builds say of it.
+#[cfg(debug_assertions)]
+fn noticed(node: Option<NonNull<Node<VmaNode>>>, run: impl FnOnce(&Mistaken)) -> String {
+    let alloc = Mistaken { inner: BoxAlloc::new(), node: Cell::new(node) };
+    let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(&alloc))).unwrap_err();
+    panic.downcast_ref::<&str>().map_or(String::new(), |text| text.to_string())
+}
+
+#[cfg(debug_assertions)]
+#[test]
+fn debug_builds_notice_a_node_that_is_misaligned() {
+    let misaligned = NonNull::new(std::ptr::without_provenance_mut(65));
+    let message = noticed(misaligned, |alloc| drop(new_map(alloc)));
+    assert!(message.contains("misaligned"), "{message}");
+}
+
+/// The node may be in a tree by then, or wait for an operation.
+#[cfg(debug_assertions)]
+#[test]
+fn debug_builds_notice_a_node_that_is_handed_out_twice() {
+    let in_a_tree = noticed(None, |alloc| {
+        // The first is the sentinel.
+        let mut map = new_map(alloc);
+        let _ = map.map(any(1), &mut NoHooks);
+    });
+    assert!(in_a_tree.contains("in use"), "{in_a_tree}");
+    let waiting = noticed(None, |alloc| {
+        let mut hooks = NoHooks;
+        let page = PageSize::SIZE_4K;
+        let mut update = Update::<(), _, _>::before_lock(alloc, page, &mut hooks);
+        let _ = update.preallocate(2);
+    });
+    assert!(waiting.contains("in use"), "{waiting}");
 }

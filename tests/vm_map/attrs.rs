@@ -78,7 +78,7 @@ fn a_range_iterates_over_its_pages() {
     );
 }
 
-/// As mmap(2) does.
+/// mmap(2) rounds it as well.
 #[test]
 fn an_unaligned_hint_is_rounded_down() {
     let pool = FixedPool::<VmaNode, 16>::new();

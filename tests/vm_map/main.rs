@@ -10,6 +10,7 @@ mod misbehaving_kernels;
 mod mistakes_of_others;
 mod model;
 mod printing;
+mod random_placement;
 mod remap;
 mod small_worlds;
 mod user_data;

@@ -70,8 +70,8 @@ fn a_split_advances_the_file_offset() {
     assert_eq!(vmas(&map)[4], (7, 1, file(7)));
 }
 
-/// The same projects: neighbours whose offsets are contiguous stay two, and neighbours with equal
-/// offsets become one.
+/// A mistake of the projects above: neighbours whose offsets are contiguous stay two, and
+/// neighbours with equal offsets become one.
 #[test]
 fn file_ranges_merge_only_if_their_offsets_are_contiguous() {
     let mut map = new_map();
@@ -286,7 +286,7 @@ fn a_gap_below_the_hint_is_found() {
 /// and hear nothing when the middle of a VMA is replaced.
 #[test]
 fn hooks_hear_bytes_and_old_states_and_every_replacement() {
-    /// What a hook hears: what, first byte, length in bytes, attributes, attributes before.
+    /// A call of a hook: its name, first byte, length in bytes, attributes, attributes before.
     type Heard = (&'static str, u64, u64, Attrs, Attrs);
 
     fn hear(event: Event<'_, ()>) -> Heard {

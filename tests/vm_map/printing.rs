@@ -67,3 +67,46 @@ fn debug_shows_everything_in_hexadecimal_and_does_not_wait() {
     assert!(format!("{space:?}").contains("0x6000..=0x7fff"));
     space.inspect(|_| assert!(format!("{space:?}").contains("locked")));
 }
+
+#[test]
+fn iterators_show_what_is_still_to_come() {
+    let map = map();
+    let mut vmas = map.iter();
+    vmas.next();
+    let shown = format!("{vmas:?}");
+    assert!(!shown.contains("0x4000..=0x5fff") && shown.contains("0x8000..=0x9fff"), "{shown}");
+    let pieces = format!("{:?}", map.pieces(0x5000, 0x2000));
+    assert!(pieces.contains("0x5000..=0x5fff") && pieces.contains("0x6000..=0x6fff"), "{pieces}");
+    let gaps = map.gaps(0x2000, 0xa000);
+    assert_eq!(format!("{gaps:?}"), "[0x2000..=0x3fff, 0xa000..=0xbfff]");
+}
+
+#[test]
+fn small_types_show_their_numbers_in_hexadecimal() {
+    assert_eq!(format!("{:?}", PageSize::SIZE_4K), "PageSize(0x1000)");
+    let map = map();
+    let range = map.find(0x4000).unwrap().range();
+    assert_eq!(format!("{range:?} {range}"), "0x4000..=0x5fff 0x4000..=0x5fff");
+    let search = format!("{:?}", Search::new().window(0x2000, 0xffff).guard(0x3000).hint(0x7000));
+    for part in ["0x2000..=0xffff", "BottomUp", "guard: 0x3000", "0x7000", "random: None"] {
+        assert!(search.contains(part), "{part} in {search}");
+    }
+}
+
+#[test]
+fn handles_on_a_space_show_what_they_are_of() {
+    let mut space = AddrSpace::new(map());
+    let claim = space.claim(Placement::Fixed(0xa000), 0x2000, &mut NoHooks).unwrap();
+    assert_eq!(format!("{claim:?}"), "Claim { range: 0xa000..=0xbfff }");
+    drop(claim);
+    assert!(format!("{:?}", space.get_mut()).contains("0x6000..=0x7fff"));
+    assert_eq!(addr_space::Busy.to_string(), "a change is under way");
+    let pool = FixedPool::<VmaNode, 8>::new();
+    let space = AddrSpace::<VmMap<(), _>>::new(
+        VmMap::new(0x1000..=0xffff, PageSize::SIZE_4K, &pool).unwrap(),
+    );
+    let request = MapRequest::new(Placement::Fixed(0x4000), 0x1000, Attrs::new(Prot::RW));
+    space.map(request, &mut NoHooks).unwrap();
+    let token = format!("{:?}", space.lookup(0x4000).unwrap().token());
+    assert!(token.starts_with("Token(") && token.contains('.'), "{token}");
+}

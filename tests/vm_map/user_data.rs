@@ -108,7 +108,7 @@ fn a_fork_can_fail_for_one_vma_or_leave_it_out() {
     assert_eq!(copied.take(), ["heap", "device", "stack"]);
 }
 
-/// What data is told: the ranges, in bytes.
+/// The ranges that data was told, in bytes.
 #[derive(Clone)]
 struct Told(Rc<RefCell<Vec<String>>>);
 

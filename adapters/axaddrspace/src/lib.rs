@@ -106,7 +106,7 @@ impl<T: NestedTable> AddrSpace<T> {
     ///
     /// # Errors
     ///
-    /// As [`map_linear`](Self::map_linear).
+    /// Those of [`map_linear`](Self::map_linear).
     pub fn map_alloc(
         &mut self,
         start: u64,

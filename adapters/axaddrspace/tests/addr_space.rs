@@ -12,7 +12,7 @@ use kvma_test_support::Random;
 const PAGE: u64 = 0x1000;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
-/// Where frames come from: behind everything that is mapped linearly.
+/// The first address of the frames, behind everything that is mapped linearly.
 const FRAMES: u64 = 1 << 50;
 
 /// A page table in a map. Splits and frames are counted against what there is.

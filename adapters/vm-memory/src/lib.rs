@@ -81,7 +81,7 @@ impl<R: GuestMemoryRegion> GuestRegionCollection<R> {
     ///
     /// # Errors
     ///
-    /// As [`from_regions`](Self::from_regions).
+    /// Those of [`from_regions`](Self::from_regions).
     pub fn from_arc_regions(regions: Vec<Arc<R>>) -> Result<Self, GuestRegionCollectionError> {
         if regions.is_empty() {
             return Err(GuestRegionCollectionError::NoMemoryRegion);
@@ -131,7 +131,7 @@ impl<R: GuestMemoryRegion> GuestRegionCollection<R> {
     ///
     /// # Errors
     ///
-    /// As [`insert_region`](Self::insert_region); then nothing has changed.
+    /// Those of [`insert_region`](Self::insert_region); then nothing has changed.
     pub fn add_region(&mut self, region: Arc<R>) -> Result<(), GuestRegionCollectionError> {
         let (start, len) = (region.start_addr().raw_value(), region.len());
         let host = region.get_host_address(MemoryRegionAddress(0));
@@ -155,7 +155,7 @@ impl<R: GuestMemoryRegion> GuestRegionCollection<R> {
     ///
     /// # Errors
     ///
-    /// As [`remove_region`](Self::remove_region); then nothing has changed.
+    /// Those of [`remove_region`](Self::remove_region); then nothing has changed.
     pub fn take_region(
         &mut self,
         base: GuestAddress,

@@ -130,7 +130,23 @@ enum kvma_status_code {
     /* A callback asked to stop. */
     KVMA_STOPPED = 22,
     /* This library has a bug. The handle cannot be used or freed from here on. */
-    KVMA_INTERNAL = 23
+    KVMA_INTERNAL = 23,
+    /* Another memory slot lies in the range. */
+    KVMA_SLOT_IN_THE_WAY = 24,
+    /* The memory behind the slot is the hypervisor's. */
+    KVMA_HOST_MEMORY = 25,
+    /* A slot shows the memory that is to be kept from the guest. */
+    KVMA_SLOT_SHOWS_IT = 26,
+    /* The slot's number is taken, or there is none left. */
+    KVMA_SLOT_NUMBER_TAKEN = 27,
+    /* There is no slot with this number. */
+    KVMA_NO_SLOT = 28,
+    /* The range is not all of a slot, or leaves it. */
+    KVMA_SLOT_NOT_WHOLE = 29,
+    /* A part of the range is not in the state that the operation begins with. */
+    KVMA_WRONG_STATE = 30,
+    /* Too many slots would show the same memory. */
+    KVMA_TOO_MANY_ALIASES = 31
 };
 
 /*
@@ -476,6 +492,12 @@ struct kvma_hooks {
      * removal: its frames may be freed, its file notified. Then its user data is dropped.
      */
     void (*release)(void *udata, const struct kvma_piece *removed);
+    /*
+     * For `kvma_guest_fetch_dirty` alone: makes the next write to each page of `range` noticed.
+     * Entries lose the right to write, or their dirty bits are cleared where the processor logs.
+     * `flush_begin` follows.
+     */
+    void (*watch_writes)(void *udata, const struct kvma_range *range);
     /* Passed to all of them. */
     void *udata;
     /*
@@ -556,12 +578,17 @@ enum kvma_search_flag {
     /* Searches from the top: the highest free range is taken. */
     KVMA_TOP_DOWN = 1,
     /* `hint` counts. */
-    KVMA_HINTED = 2
+    KVMA_HINTED = 2,
+    /*
+     * A random free range is taken, which follows from `random`: every start that fits is as likely
+     * as every other.
+     */
+    KVMA_RANDOMISED = 4
 };
 
 /* Conditions on a free range, in bytes. All zero: the lowest free range anywhere. */
 struct kvma_search {
-    /* `KVMA_TOP_DOWN` and `KVMA_HINTED`, or 0. */
+    /* `KVMA_TOP_DOWN`, `KVMA_HINTED` and `KVMA_RANDOMISED`, or 0. */
     uint32_t flags;
     /* The lowest address that may be used. */
     uint64_t first;
@@ -578,6 +605,11 @@ struct kvma_search {
     uint64_t hint;
     /* The number of bytes that stay free on both sides. */
     uint64_t guard;
+    /*
+     * With `KVMA_RANDOMISED`: another number for each search, from a source that programs cannot
+     * predict.
+     */
+    uint64_t random;
 };
 
 enum kvma_placement_kind {
@@ -1066,6 +1098,40 @@ kvma_status kvma_update_relocate(struct kvma_update *update,
                                  uint64_t to,
                                  uint32_t source,
                                  uint32_t merge);
+
+/*
+ * Returns the attributes that a piece is to have where it comes to lie, from those that it has.
+ * Called several times, and must always return the same for the same attributes.
+ */
+typedef struct kvma_attrs (*kvma_remap_fn)(void *udata, const struct kvma_attrs *attrs);
+
+/*
+ * Moves the VMAs in `len` bytes from `from` to `to` without their page-table entries: hooks hear
+ * that the pieces are unmapped where they were and mapped where they come to lie, as one change
+ * with one flush. For what is mapped again on demand, such as the memory slots of a guest.
+ *
+ * The target may overlap the source, of which no part may be claimed (`KVMA_CLAIMED`); what is
+ * left of the target must be free. Gaps stay gaps. `attrs` gives each piece its attributes (NULL:
+ * they stay as they are). `merge` is `KVMA_MERGE_BOTH` or the like. O((VMAs + 1) log n).
+ */
+kvma_status kvma_vm_remap(struct kvma_vm *vm,
+                          uint64_t from,
+                          uint64_t len,
+                          uint64_t to,
+                          kvma_remap_fn attrs,
+                          void *udata,
+                          uint32_t merge,
+                          const struct kvma_hooks *hooks);
+
+/* Does what `kvma_vm_remap` does, within an update. */
+kvma_status kvma_update_remap(struct kvma_update *update,
+                              struct kvma_vm *vm,
+                              uint64_t from,
+                              uint64_t len,
+                              uint64_t to,
+                              kvma_remap_fn attrs,
+                              void *udata,
+                              uint32_t merge);
 
 /*
  * Moves the VMAs in `len` bytes from `from` into the map `target`, to `to`, with their attributes,

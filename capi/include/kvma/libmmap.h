@@ -105,8 +105,16 @@ int32_t kvma_space_reset(struct kvma_space *space);
 /* == Mapping and unmapping == */
 
 /*
- * Maps at `hint`, if that is not 0 and is free, else in the lowest free range. Returns the
- * address, or `UINTPTR_MAX`. Of `info`, `prot`, `flags`, `fd` and `offset` count.
+ * Makes `kvma_space_map_any` place at random: every address that fits is as likely as every other.
+ * All placements follow from `seed`, which comes from a source that programs cannot predict.
+ * `kvma_space_reset` leaves this as it is.
+ */
+int32_t kvma_space_enable_aslr(struct kvma_space *space, uint64_t seed);
+
+/*
+ * Maps at `hint`, if that is not 0 and is free, else in the lowest free range, or in a random one
+ * after `kvma_space_enable_aslr`. Returns the address, or `UINTPTR_MAX`. Of `info`, `prot`,
+ * `flags`, `fd` and `offset` count.
  */
 size_t kvma_space_map_any(struct kvma_space *space,
                           size_t hint,

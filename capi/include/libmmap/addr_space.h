@@ -72,13 +72,19 @@ struct AddrSpace {
 
   void reset() { kvma_space_reset(space_.get()); }
 
-  // At 'hint' if that is not 0 and is free, else at the lowest free range.
+  // Makes map_any place at random: every address that fits is as likely as every other. All
+  // placements follow from the seed, which should come from a secure source. reset leaves this as
+  // it is; init ends it.
+  void enable_aslr(uint64_t seed) { kvma_space_enable_aslr(space_.get(), seed); }
+
+  // At 'hint' if that is not 0 and is free, else at the lowest free range, or at a random one after
+  // enable_aslr.
   uintptr_t map_any(uintptr_t hint, size_t len, int prot, int flags, int fd, int64_t offset) {
     kvma_space_info info = made_of(prot, flags, fd, offset);
     return kvma_space_map_any(space_.get(), hint, len, &info);
   }
 
-  // At the lowest free range.
+  // Without a hint.
   uintptr_t map_any(size_t len, int prot, int flags, int fd, int64_t offset) {
     return map_any(0, len, prot, flags, fd, offset);
   }

@@ -60,6 +60,8 @@ typedef struct MMInfo {
     };
     /* Of the page or region that the information is about. */
     off_t offset;
+    /* Was there at the last mm_mark_original. */
+    bool original;
 } MMInfo;
 
 /* Called before the change, with the byte address, the length and what the region was. */
@@ -84,6 +86,8 @@ bool kvma_mm_query(MMAddrSpace *mm, uint64_t addr, size_t len, MMInfo *info);
 bool kvma_mm_querypage(MMAddrSpace *mm, uint64_t addr, MMInfo *info);
 int kvma_mm_protect(MMAddrSpace *mm, uint64_t addr, size_t len, int prot, UpdateFn ufn,
                     void *udata);
+void kvma_mm_mark_original(MMAddrSpace *mm);
+void kvma_mm_unmap_non_original(MMAddrSpace *mm, UpdateFn ufn, void *udata);
 
 /* Initializes the memory mapper for the given virtual address region and page size, a power of 2.
  * False if it was unable to initialize (no memory). */
@@ -175,6 +179,17 @@ static inline int mm_protect(MMAddrSpace *mm, uint64_t addr, size_t len, int pro
 static inline int mm_protect_cb(MMAddrSpace *mm, uint64_t addr, size_t len, int prot, UpdateFn ufn,
                                 void *udata) {
     return kvma_mm_protect(mm, addr, len, prot, ufn, udata);
+}
+
+/* Marks all current mappings as original. Of LFI's copy of libmmap, as the next one. */
+static inline void mm_mark_original(MMAddrSpace *mm) {
+    kvma_mm_mark_original(mm);
+}
+
+/* Brings back what was marked: unmaps the rest, gives original regions their protection again
+ * ('ufn' hears of both; info.original says which it is), and maps originals that are gone. */
+static inline void mm_unmap_non_original(MMAddrSpace *mm, UpdateFn ufn, void *udata) {
+    kvma_mm_unmap_non_original(mm, ufn, udata);
 }
 
 #ifdef __cplusplus

@@ -47,8 +47,14 @@ struct kvma_allocator;
 struct MMapAddrSpace *mmap_create_with(uintptr_t start, size_t len, size_t pagesize,
                                        const struct kvma_allocator *allocator);
 
-/* At hint if that is not 0 and is free, else at the lowest free range. (uintptr_t)-1 if there is
- * none. Programs of before the hint leave it out: see the end of this file. */
+/* Makes mmap_map_any place at random: every address that fits is as likely as every other. All
+ * placements follow from the seed, which should come from a secure source. mmap_reset leaves this
+ * as it is. */
+void mmap_enable_aslr(struct MMapAddrSpace *mm, uint64_t seed);
+
+/* At hint if that is not 0 and is free, else at the lowest free range, or at a random one after
+ * mmap_enable_aslr. (uintptr_t)-1 if there is none. Programs of before the hint leave it out: see
+ * the end of this file. */
 uintptr_t mmap_map_any(struct MMapAddrSpace *mm, uintptr_t hint, size_t len, int prot, int flags,
                        int fd, int64_t offset);
 uintptr_t mmap_map_at(struct MMapAddrSpace *mm, uintptr_t addr, size_t len, int prot, int flags,

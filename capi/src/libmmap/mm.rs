@@ -1,4 +1,5 @@
-//! What `mmap.h` is made of, the generation of `mm_init`; the header documents it. The library has
+//! The functions under `mmap.h`, the generation of `mm_init`; the header documents it. The library
+//! has
 //! no symbols `mm_…` of its own, since programs may bring a libmmap of that generation along, as
 //! the fuzzer of the later one does: the header has them as inline functions.
 
@@ -7,7 +8,7 @@ use core::mem::MaybeUninit;
 use core::ptr::null_mut;
 
 use super::page_info::kvma_space_info;
-use super::space::{Generation, Space, SpaceError};
+use super::space::{Generation, Space, SpaceError, dynamic};
 use super::space_calls::{free, kvma_space, new, with};
 use crate::alloc::Memory;
 use crate::boundary::write_out;
@@ -49,12 +50,13 @@ pub struct MMInfo {
     file: MMFile,
     /// `off_t` of a program that is compiled as the header asks: 64 bits.
     offset: i64,
+    original: bool,
 }
 
 impl From<&kvma_space_info> for MMInfo {
     fn from(info: &kvma_space_info) -> Self {
-        let kvma_space_info { prot, flags, offset, base, len, .. } = *info;
-        Self { base, len: len as usize, prot, flags, file: info.into(), offset }
+        let kvma_space_info { prot, flags, offset, base, len, original, .. } = *info;
+        Self { base, len: len as usize, prot, flags, file: info.into(), offset, original }
     }
 }
 
@@ -82,15 +84,15 @@ fn address(answer: Result<u64, SpaceError>) -> u64 {
 fn callback(
     function: UpdateFn,
     udata: *mut c_void,
-) -> impl FnMut(u64, u64, &kvma_space_info) -> bool {
-    move |start, len, was| {
-        if let Some(function) = function {
+) -> Option<impl FnMut(u64, u64, &kvma_space_info) -> bool> {
+    function.map(|function| {
+        move |start, len, was: &kvma_space_info| {
             // SAFETY: the header's documentation promises this call for a piece that is about to
             // change.
-            unsafe { function(start, len as usize, was.into(), udata) }
+            unsafe { function(start, len as usize, was.into(), udata) };
+            true
         }
-        true
-    }
+    })
 }
 
 /// Runs `body` on the space that `mm_init` made.
@@ -184,8 +186,8 @@ pub unsafe extern "C" fn kvma_mm_mapat(
     udata: *mut c_void,
 ) -> u64 {
     let info = kvma_space_info::of_fd(prot, flags, fd, offset);
-    let callback = &mut callback(ufn, udata);
-    address(with_space(mm, |space| space.map_at(addr, len as u64, info, callback)))
+    let mut callback = callback(ufn, udata);
+    address(with_space(mm, |space| space.map_at(addr, len as u64, info, dynamic(&mut callback))))
 }
 
 /// Maps a file that is a pointer at an address, replacing what is there.
@@ -202,8 +204,8 @@ pub unsafe extern "C" fn kvma_mm_mapat_file(
     udata: *mut c_void,
 ) -> u64 {
     let info = of_file(prot, flags, file, offset);
-    let callback = &mut callback(ufn, udata);
-    address(with_space(mm, |space| space.map_at(addr, len as u64, info, callback)))
+    let mut callback = callback(ufn, udata);
+    address(with_space(mm, |space| space.map_at(addr, len as u64, info, dynamic(&mut callback))))
 }
 
 /// Unmaps a range. "The range may include unmapped pages."
@@ -215,8 +217,8 @@ pub unsafe extern "C" fn kvma_mm_unmap(
     ufn: UpdateFn,
     udata: *mut c_void,
 ) -> i32 {
-    let callback = &mut callback(ufn, udata);
-    status(with_space(mm, |space| space.unmap(addr, len as u64, callback)))
+    let mut callback = callback(ufn, udata);
+    status(with_space(mm, |space| space.unmap(addr, len as u64, dynamic(&mut callback))))
 }
 
 /// Looks a page up; `info` may be NULL.
@@ -253,6 +255,25 @@ pub unsafe extern "C" fn kvma_mm_protect(
     ufn: UpdateFn,
     udata: *mut c_void,
 ) -> i32 {
-    let callback = &mut callback(ufn, udata);
-    status(with_space(mm, |space| space.protect(addr, len as u64, prot, callback)))
+    let mut callback = callback(ufn, udata);
+    status(with_space(mm, |space| space.protect(addr, len as u64, prot, dynamic(&mut callback))))
+}
+
+/// Marks what is mapped as original. There is no status to give: without memory, this does what
+/// `kvma_space_mark_original` says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvma_mm_mark_original(mm: Option<&MMAddrSpace>) {
+    let _ = with_space(mm, Space::mark_original);
+}
+
+/// Brings back what was marked. There is no status to give: without memory, this does what
+/// `kvma_space_unmap_non_original` says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvma_mm_unmap_non_original(
+    mm: Option<&MMAddrSpace>,
+    ufn: UpdateFn,
+    udata: *mut c_void,
+) {
+    let mut callback = callback(ufn, udata);
+    let _ = with_space(mm, |space| space.unmap_non_original(dynamic(&mut callback)));
 }

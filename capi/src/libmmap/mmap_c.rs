@@ -4,8 +4,8 @@ use core::ffi::c_void;
 use core::mem::MaybeUninit;
 
 use super::page_info::kvma_space_info;
-use super::space::{Generation, Space, SpaceError};
-use super::space_calls::{address, free, kvma_space, kvma_space_new, new, with};
+use super::space::{Generation, Space, SpaceError, dynamic};
+use super::space_calls::{address, free, kvma_space, kvma_space_new, new, query, with};
 use crate::alloc::{Memory, kvma_allocator};
 use crate::boundary::write_out;
 
@@ -47,15 +47,15 @@ fn status(answer: Result<(), SpaceError>) -> i32 {
 fn callback(
     function: MMapUpdateFn,
     udata: *mut c_void,
-) -> impl FnMut(u64, u64, &kvma_space_info) -> bool {
-    move |start, len, was| {
-        if let Some(function) = function {
+) -> Option<impl FnMut(u64, u64, &kvma_space_info) -> bool> {
+    function.map(|function| {
+        move |start, len, was: &kvma_space_info| {
             // SAFETY: the header's documentation promises this call for a piece that is about to
             // change.
-            unsafe { function(start as usize, len as usize, was.into(), udata) }
+            unsafe { function(start as usize, len as usize, was.into(), udata) };
+            true
         }
-        true
-    }
+    })
 }
 
 /// Makes a space with memory from malloc.
@@ -91,7 +91,14 @@ pub unsafe extern "C" fn mmap_reset(mm: Option<&kvma_space>) {
     let _ = with(mm, Space::reset);
 }
 
-/// Maps at a hint or in the lowest free range; the header has the form without a hint.
+/// Makes `mmap_map_any` place at random. There is no status to give: this fails only for NULL, and
+/// for a space without pages, where nothing is placed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mmap_enable_aslr(mm: Option<&kvma_space>, seed: u64) {
+    let _ = with(mm, |space| space.enable_aslr(seed));
+}
+
+/// Maps at a hint or in a free range; the header has the form without a hint.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mmap_map_any(
     mm: Option<&kvma_space>,
@@ -120,8 +127,8 @@ pub unsafe extern "C" fn mmap_map_at(
     udata: *mut c_void,
 ) -> usize {
     let info = kvma_space_info::of_fd(prot, flags, fd, offset);
-    let callback = &mut callback(ufn, udata);
-    address(with(mm, |space| space.map_at(addr as u64, len as u64, info, callback)))
+    let mut callback = callback(ufn, udata);
+    address(with(mm, |space| space.map_at(addr as u64, len as u64, info, dynamic(&mut callback))))
 }
 
 /// Unmaps a range; gaps are fine.
@@ -133,8 +140,8 @@ pub unsafe extern "C" fn mmap_unmap(
     ufn: MMapUpdateFn,
     udata: *mut c_void,
 ) -> i32 {
-    let callback = &mut callback(ufn, udata);
-    status(with(mm, |space| space.unmap(addr as u64, len as u64, callback)))
+    let mut callback = callback(ufn, udata);
+    status(with(mm, |space| space.unmap(addr as u64, len as u64, dynamic(&mut callback))))
 }
 
 /// Looks a page up; `info` may be NULL.
@@ -144,8 +151,7 @@ pub unsafe extern "C" fn mmap_query_page(
     addr: usize,
     info: Option<&mut MaybeUninit<MMapInfo>>,
 ) -> bool {
-    let found = with(mm, |space| space.query(addr as u64).ok_or(SpaceError::NotMapped));
-    found.map(|found| write_out(info, (&found).into())).is_ok()
+    query(mm, addr as u64).map(|found| write_out(info, (&found).into())).is_ok()
 }
 
 /// Changes the protection of a range. Gaps are passed over, and answered with `MMAP_NOMEM`.
@@ -158,8 +164,8 @@ pub unsafe extern "C" fn mmap_protect(
     ufn: MMapUpdateFn,
     udata: *mut c_void,
 ) -> i32 {
-    let callback = &mut callback(ufn, udata);
-    status(with(mm, |space| space.protect(addr as u64, len as u64, prot, callback)))
+    let mut callback = callback(ufn, udata);
+    status(with(mm, |space| space.protect(addr as u64, len as u64, prot, dynamic(&mut callback))))
 }
 
 /// Marks what is mapped as original. There is no status to give: without memory, this does what
@@ -177,6 +183,6 @@ pub unsafe extern "C" fn mmap_unmap_non_original(
     ufn: MMapUpdateFn,
     udata: *mut c_void,
 ) {
-    let callback = &mut callback(ufn, udata);
-    let _ = with(mm, |space| space.unmap_non_original(callback));
+    let mut callback = callback(ufn, udata);
+    let _ = with(mm, |space| space.unmap_non_original(dynamic(&mut callback)));
 }

@@ -1,4 +1,4 @@
-//! What libmmap knows of a page, and how the engine's attributes hold it.
+//! The description of a page in libmmap, and how the engine's attributes hold it.
 
 use engine::{Attrs, Backing, Plain, Prot};
 

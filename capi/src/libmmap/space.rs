@@ -9,11 +9,12 @@ use engine::{
     Attrs, Error, MapRequest, NoHooks, PageSize, Placement, Search, Update, VmMap, VmRange, Vma,
 };
 
+use super::kept_nodes::{NODES_PER_OPERATION, SpaceAlloc, SpaceMemory};
 use super::page_info::{Tag, is_original, kvma_space_info, with_original, with_prot};
 use crate::alloc::Memory;
 use crate::cell::BusyCell;
 
-type Map = VmMap<Tag, Memory>;
+type Map = VmMap<Tag, SpaceAlloc>;
 
 /// Why an operation failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +42,13 @@ impl From<Error> for SpaceError {
 /// Hears of a piece that is about to change: its first byte, its length, and what it was. Answers
 /// whether to go on.
 pub(crate) type Callback<'a> = dyn FnMut(u64, u64, &kvma_space_info) -> bool + 'a;
+
+/// Makes a callback of what may be a function.
+pub(crate) fn dynamic<'a>(
+    callback: &'a mut Option<impl FnMut(u64, u64, &kvma_space_info) -> bool + 'a>,
+) -> Option<&'a mut Callback<'a>> {
+    callback.as_mut().map(|callback| callback as &mut Callback<'a>)
+}
 
 /// The generation of libmmap that a space behaves as.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -79,19 +87,21 @@ struct State {
     map: Map,
     /// The VMAs as they were when they were marked as original; all of them carry the mark.
     original: Option<Map>,
+    /// The number from which the next random placement follows, if `map_any` places so.
+    random: Option<u64>,
 }
 
 /// An address space; see the module's docs. One without pages has no state, and every operation on
 /// it is invalid.
 pub(crate) struct Space {
     state: Option<BusyCell<State>>,
+    /// All addresses of the space; `None` for one without pages.
+    range: Option<VmRange>,
     page: PageSize,
     generation: Generation,
-    memory: Memory,
+    /// Behind the state, so that it is dropped after the maps.
+    memory: SpaceMemory,
 }
-
-/// The most nodes that one operation on a range needs.
-const NODES_PER_OPERATION: usize = 3;
 
 impl Space {
     /// Makes a space of `len` bytes from `start` (rounded down to a page).
@@ -111,16 +121,18 @@ impl Space {
         let partial = generation.rounds_up() && !page.is_aligned(len);
         let pages = (len >> page.shift()) + u64::from(partial);
         let start = page.round_down(start);
-        let state = match pages.checked_sub(1) {
+        let memory = SpaceMemory::new(memory).ok_or(SpaceError::NoMemory)?;
+        let map = match pages.checked_sub(1) {
             None => None,
             Some(more) => {
                 let len = (more << page.shift()) + (page.bytes() - 1);
                 let last = start.checked_add(len).ok_or(SpaceError::Invalid)?;
-                let map = Map::new(start..=last, page, memory)?;
-                Some(BusyCell::new(State { map, original: None }))
+                Some(Map::new(start..=last, page, memory.alloc())?)
             }
         };
-        Ok(Self { state, page, generation, memory })
+        let range = map.as_ref().map(Map::space);
+        let state = map.map(|map| BusyCell::new(State { map, original: None, random: None }));
+        Ok(Self { state, range, page, generation, memory })
     }
 
     /// Copies the space, marks and all.
@@ -128,16 +140,19 @@ impl Space {
     /// # Errors
     ///
     /// `NoMemory`.
-    pub(crate) fn fork(&self) -> Result<Self, SpaceError> {
+    pub(crate) fn fork(&self, memory: Memory) -> Result<Self, SpaceError> {
+        let memory = SpaceMemory::new(memory).ok_or(SpaceError::NoMemory)?;
         let state = match self.state {
             None => None,
             Some(_) => Some(BusyCell::new(self.read(|state| {
                 let original =
-                    state.original.as_ref().map(|map| copy(map, self.memory)).transpose()?;
-                Ok(State { map: copy(&state.map, self.memory)?, original })
+                    state.original.as_ref().map(|map| copy(map, memory.alloc())).transpose()?;
+                let map = copy(&state.map, memory.alloc())?;
+                Ok(State { map, original, random: state.random })
             })?)),
         };
-        Ok(Self { state, page: self.page, generation: self.generation, memory: self.memory })
+        let Self { range, page, generation, .. } = *self;
+        Ok(Self { state, range, page, generation, memory })
     }
 
     /// Forgets all mappings, and the marks.
@@ -153,8 +168,20 @@ impl Space {
         })
     }
 
-    /// Maps at `hint`, if that is not 0 and is free; else in the lowest free range. Returns the
-    /// address.
+    /// Makes `map_any` place at random, by numbers that follow from `seed`.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` for a space without pages.
+    pub(crate) fn enable_aslr(&self, seed: u64) -> Result<(), SpaceError> {
+        self.write(|state| {
+            state.random = Some(seed);
+            Ok(())
+        })
+    }
+
+    /// Maps at `hint`, if that is not 0 and is free; else in the lowest free range, or a random one
+    /// after `enable_aslr`. Returns the address.
     ///
     /// # Errors
     ///
@@ -172,6 +199,9 @@ impl Space {
             if hint != 0 && self.page.is_aligned(hint) {
                 search = search.hint(hint);
             }
+            if let Some(seed) = &mut state.random {
+                search = search.random_after(seed);
+            }
             let addr = state.map.find_gap(len, &search)?;
             Ok(state.map.map(self.request(addr, len, info), &mut NoHooks)?)
         })
@@ -187,9 +217,13 @@ impl Space {
         addr: u64,
         len: u64,
         info: kvma_space_info,
-        callback: &mut Callback<'_>,
+        callback: Option<&mut Callback<'_>>,
     ) -> Result<u64, SpaceError> {
         let len = self.range(addr, len)?;
+        let Some(callback) = callback else {
+            return self
+                .write(|state| Ok(state.map.map(self.request(addr, len, info), &mut NoHooks)?));
+        };
         let mut hooks = NoHooks;
         let mut update = self.update(&mut hooks)?;
         self.report(addr, len, callback, |_| true)?;
@@ -205,9 +239,12 @@ impl Space {
         &self,
         addr: u64,
         len: u64,
-        callback: &mut Callback<'_>,
+        callback: Option<&mut Callback<'_>>,
     ) -> Result<(), SpaceError> {
         let len = self.range(addr, len)?;
+        let Some(callback) = callback else {
+            return self.write(|state| Ok(state.map.unmap(addr, len, &mut NoHooks).map(drop)?));
+        };
         let mut hooks = NoHooks;
         let mut update = self.update(&mut hooks)?;
         self.report(addr, len, callback, |_| true)?;
@@ -225,28 +262,39 @@ impl Space {
         addr: u64,
         len: u64,
         prot: i32,
-        callback: &mut Callback<'_>,
+        callback: Option<&mut Callback<'_>>,
     ) -> Result<(), SpaceError> {
         let len = self.range(addr, len)?;
-        let has_gap = self.read(|state| Ok(state.map.gaps(addr, len).next().is_some()))?;
-        if has_gap && !self.generation.protects_around_gaps() {
-            return Err(SpaceError::NotMapped);
-        }
+        let new = |vma: &Vma<'_, Tag>| with_prot(vma.attrs(), prot);
+        let Some(callback) = callback else {
+            return self.write(|state| {
+                let has_gap = self.has_gap(state, addr, len)?;
+                state.map.update_attrs(addr, len, new, &mut NoHooks)?;
+                if has_gap { Err(SpaceError::NotMapped) } else { Ok(()) }
+            });
+        };
+        let has_gap = self.read(|state| self.has_gap(state, addr, len))?;
         let mut hooks = NoHooks;
         let mut update = self.update(&mut hooks)?;
         let affected = |attrs: &Attrs| {
             self.generation.reports_unchanged() || *attrs != with_prot(*attrs, prot)
         };
         self.report(addr, len, callback, affected)?;
-        self.write(|state| {
-            Ok(state.map.update_attrs(
-                addr,
-                len,
-                |vma| with_prot(vma.attrs(), prot),
-                &mut update,
-            )?)
-        })?;
+        self.write(|state| Ok(state.map.update_attrs(addr, len, new, &mut update)?))?;
         if has_gap { Err(SpaceError::NotMapped) } else { Ok(()) }
+    }
+
+    /// Returns `true` if a range that is to be protected has a gap.
+    ///
+    /// # Errors
+    ///
+    /// `NotMapped` if it has one, and the generation changes nothing then.
+    fn has_gap(&self, state: &State, addr: u64, len: u64) -> Result<bool, SpaceError> {
+        let has_gap = !state.map.covers(addr, len);
+        if has_gap && !self.generation.protects_around_gaps() {
+            return Err(SpaceError::NotMapped);
+        }
+        Ok(has_gap)
     }
 
     /// Returns what is known of the page that holds `addr`, if it is mapped.
@@ -290,7 +338,7 @@ impl Space {
                 state.map.update_attrs(start, len, original, &mut NoHooks)?;
             }
             state.original = None;
-            state.original = Some(copy(&state.map, self.memory)?);
+            state.original = Some(copy(&state.map, self.memory.alloc())?);
             Ok(())
         })
     }
@@ -303,15 +351,18 @@ impl Space {
     ///
     /// `Stopped`; `NoMemory`: what is not original is unmapped all the same, which needs no memory,
     /// but nothing is brought back.
-    pub(crate) fn unmap_non_original(&self, callback: &mut Callback<'_>) -> Result<(), SpaceError> {
+    pub(crate) fn unmap_non_original(
+        &self,
+        mut callback: Option<&mut Callback<'_>>,
+    ) -> Result<(), SpaceError> {
         let mut hooks = NoHooks;
-        let mut update = Update::before_lock(self.memory, self.page, &mut hooks);
+        let mut update = Update::before_lock(self.memory.alloc(), self.page, &mut hooks);
         let need = self.read(|state| {
             Ok(state.original.as_ref().map_or(0, |saved| state.map.restore_cost(saved, is_same)))
         })?;
         let preallocated = update.preallocate(need);
-        let mut next = Some(0);
-        while let Some(from) = next {
+        let mut next = callback.as_ref().map(|_| 0);
+        while let (Some(from), Some(callback)) = (next, callback.as_mut()) {
             let Some(piece) = self.read(|state| Ok(Self::next_to_undo(state, from)))? else {
                 break;
             };
@@ -424,12 +475,10 @@ impl Space {
     /// `Invalid`.
     fn range(&self, addr: u64, len: u64) -> Result<u64, SpaceError> {
         let len = self.round(len)?;
-        self.read(|state| {
-            let space = state.map.space();
-            let last = addr.checked_add(len - 1).ok_or(SpaceError::Invalid)?;
-            let inside = space.start() <= addr && last <= space.last();
-            if inside && self.page.is_aligned(addr) { Ok(len) } else { Err(SpaceError::Invalid) }
-        })
+        let space = self.range.ok_or(SpaceError::Invalid)?;
+        let last = addr.checked_add(len - 1).ok_or(SpaceError::Invalid)?;
+        let inside = space.start() <= addr && last <= space.last();
+        if inside && self.page.is_aligned(addr) { Ok(len) } else { Err(SpaceError::Invalid) }
     }
 
     /// Begins an update with nodes for one operation.
@@ -440,8 +489,8 @@ impl Space {
     fn update<'h>(
         &self,
         hooks: &'h mut NoHooks,
-    ) -> Result<Update<'h, Tag, Memory, NoHooks>, SpaceError> {
-        let mut update = Update::before_lock(self.memory, self.page, hooks);
+    ) -> Result<Update<'h, Tag, SpaceAlloc, NoHooks>, SpaceError> {
+        let mut update = Update::before_lock(self.memory.alloc(), self.page, hooks);
         update.preallocate(NODES_PER_OPERATION)?;
         Ok(update)
     }
@@ -477,8 +526,8 @@ impl Piece {
     }
 }
 
-fn copy(map: &Map, memory: Memory) -> Result<Map, Error> {
-    map.fork(memory, |vma| Ok(Some((vma.attrs(), *vma.data()))))
+fn copy(map: &Map, alloc: SpaceAlloc) -> Result<Map, Error> {
+    map.fork(alloc, |vma| Ok(Some((vma.attrs(), *vma.data()))))
 }
 
 /// Returns a range as starts and lengths that fit: the whole 64-bit space takes two.

@@ -5,7 +5,7 @@ use core::mem::MaybeUninit;
 use core::ptr::null_mut;
 
 use super::page_info::kvma_space_info;
-use super::space::{Callback, Generation, Space, SpaceError};
+use super::space::{Generation, Space, SpaceError, dynamic};
 use crate::alloc::{HandleSlot, Memory, kvma_allocator};
 use crate::boundary::{ffi_call_or, free_handle, write_out};
 use crate::cell::BusyCell;
@@ -92,6 +92,22 @@ pub(super) fn with<R>(
     })
 }
 
+/// Looks a page up in the space behind a handle.
+///
+/// # Errors
+///
+/// `Invalid` for NULL and for a panic, and `NotMapped`.
+pub(super) fn query(space: Option<&kvma_space>, addr: u64) -> Result<kvma_space_info, SpaceError> {
+    ffi_call_or(Err(SpaceError::Invalid), || {
+        let handle = space.ok_or(SpaceError::Invalid)?;
+        let look = |space: &Space| Ok(space.query(addr).ok_or(SpaceError::NotMapped));
+        // SAFETY: nothing changes the space itself, what changes is behind a cell of its own, and
+        // it is closed only when it is freed. A look-up calls neither callbacks nor the allocator,
+        // and C does not free the handle meanwhile from another thread, as the crate docs have it.
+        unsafe { handle.space.peek(look) }.unwrap_or(Err(SpaceError::Invalid))
+    })
+}
+
 /// Frees a space, unless a call is using it. Answers whether it is gone.
 ///
 /// # Safety
@@ -110,13 +126,14 @@ pub(super) unsafe fn free(space: *mut kvma_space) -> bool {
 fn callback(
     function: kvma_space_fn,
     udata: *mut c_void,
-) -> impl FnMut(u64, u64, &kvma_space_info) -> bool {
-    move |start, len, was| match function {
-        // SAFETY: the function's documentation promises this call for a piece that is about to
-        // change; `was` lives for the call.
-        Some(function) => unsafe { function(start as usize, len as usize, was, udata) },
-        None => true,
-    }
+) -> Option<impl FnMut(u64, u64, &kvma_space_info) -> bool> {
+    function.map(|function| {
+        move |start, len, was: &kvma_space_info| {
+            // SAFETY: the function's documentation promises this call for a piece that is about
+            // to change; `was` lives for the call.
+            unsafe { function(start as usize, len as usize, was, udata) }
+        }
+    })
 }
 
 /// Returns what a new mapping is given, without what it cannot be given.
@@ -148,7 +165,7 @@ pub unsafe extern "C" fn kvma_space_new(
 pub unsafe extern "C" fn kvma_space_copy(space: Option<&kvma_space>) -> *mut kvma_space {
     ffi_call_or(null_mut(), || {
         let Some(handle) = space else { return null_mut() };
-        make_handle(with(space, Space::fork), handle.memory)
+        make_handle(with(space, |space| space.fork(handle.memory)), handle.memory)
     })
 }
 
@@ -166,8 +183,18 @@ pub unsafe extern "C" fn kvma_space_reset(space: *mut kvma_space) -> i32 {
     status(with(unsafe { space.as_ref() }, Space::reset))
 }
 
-/// Maps at `hint`, if that is not 0 and is free, else in the lowest free range. Returns the
-/// address, or `UINTPTR_MAX`. Of `info`, `prot`, `flags`, `fd` and `offset` count.
+/// Makes `kvma_space_map_any` place at random: every address that fits is as likely as every other.
+/// All placements follow from `seed`, which comes from a source that programs cannot predict.
+/// `kvma_space_reset` leaves this as it is.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvma_space_enable_aslr(space: *mut kvma_space, seed: u64) -> i32 {
+    // SAFETY: `space` is NULL or a live handle, as the caller promises.
+    status(with(unsafe { space.as_ref() }, |space| space.enable_aslr(seed)))
+}
+
+/// Maps at `hint`, if that is not 0 and is free, else in the lowest free range, or in a random one
+/// after `kvma_space_enable_aslr`. Returns the address, or `UINTPTR_MAX`. Of `info`, `prot`,
+/// `flags`, `fd` and `offset` count.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_space_map_any(
     space: *mut kvma_space,
@@ -192,10 +219,10 @@ pub unsafe extern "C" fn kvma_space_map_at(
     function: kvma_space_fn,
     udata: *mut c_void,
 ) -> usize {
-    let callback = &mut callback(function, udata);
+    let mut callback = callback(function, udata);
     // SAFETY: `space` is NULL or a live handle, as the caller promises.
     address(with(unsafe { space.as_ref() }, |space| {
-        space.map_at(addr as u64, len as u64, required_info(info)?, callback)
+        space.map_at(addr as u64, len as u64, required_info(info)?, dynamic(&mut callback))
     }))
 }
 
@@ -208,9 +235,11 @@ pub unsafe extern "C" fn kvma_space_unmap(
     function: kvma_space_fn,
     udata: *mut c_void,
 ) -> i32 {
-    let callback: &mut Callback<'_> = &mut callback(function, udata);
+    let mut callback = callback(function, udata);
     // SAFETY: `space` is NULL or a live handle, as the caller promises.
-    status(with(unsafe { space.as_ref() }, |space| space.unmap(addr as u64, len as u64, callback)))
+    status(with(unsafe { space.as_ref() }, |space| {
+        space.unmap(addr as u64, len as u64, dynamic(&mut callback))
+    }))
 }
 
 /// Changes the protection of a range; `function` hears of what was there. Gaps are passed over, and
@@ -224,10 +253,10 @@ pub unsafe extern "C" fn kvma_space_protect(
     function: kvma_space_fn,
     udata: *mut c_void,
 ) -> i32 {
-    let callback: &mut Callback<'_> = &mut callback(function, udata);
+    let mut callback = callback(function, udata);
     // SAFETY: `space` is NULL or a live handle, as the caller promises.
     status(with(unsafe { space.as_ref() }, |space| {
-        space.protect(addr as u64, len as u64, prot, callback)
+        space.protect(addr as u64, len as u64, prot, dynamic(&mut callback))
     }))
 }
 
@@ -239,8 +268,7 @@ pub unsafe extern "C" fn kvma_space_query(
     addr: usize,
     info: Option<&mut MaybeUninit<kvma_space_info>>,
 ) -> bool {
-    let found = with(space, |space| space.query(addr as u64).ok_or(SpaceError::NotMapped));
-    found.map(|found| write_out(info, found)).is_ok()
+    query(space, addr as u64).map(|found| write_out(info, found)).is_ok()
 }
 
 /// Marks what is mapped as original. `KVMA_SPACE_NO_MEMORY`: it is marked, but a later
@@ -260,7 +288,9 @@ pub unsafe extern "C" fn kvma_space_unmap_non_original(
     function: kvma_space_fn,
     udata: *mut c_void,
 ) -> i32 {
-    let callback: &mut Callback<'_> = &mut callback(function, udata);
+    let mut callback = callback(function, udata);
     // SAFETY: `space` is NULL or a live handle, as the caller promises.
-    status(with(unsafe { space.as_ref() }, |space| space.unmap_non_original(callback)))
+    status(with(unsafe { space.as_ref() }, |space| {
+        space.unmap_non_original(dynamic(&mut callback))
+    }))
 }

@@ -1,4 +1,4 @@
-//! What the Linux layer asks of the kernel around it, and tells it.
+//! The callbacks by which the Linux layer asks the kernel around it, and tells it.
 
 use core::ffi::c_void;
 

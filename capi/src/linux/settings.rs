@@ -1,4 +1,4 @@
-//! What no VMA shows: the layout, limits and policies, set and read.
+//! The settings that no VMA shows: the layout, limits and policies.
 
 use core::mem::MaybeUninit;
 

@@ -1,4 +1,4 @@
-//! What is there before a program makes its first call, and what is left when it ends.
+//! Making a program's memory ready for its first call, and taking it down at the end.
 
 use engine::Errno;
 use engine::linux::{Install, Role, VmFlags};

@@ -1,4 +1,4 @@
-//! What is written as text: `/proc/PID/maps`, the flags of `smaps`, why a call is not served.
+//! Texts: `/proc/PID/maps`, the flags of `smaps`, why a call is not served.
 
 use core::ffi::{c_char, c_void};
 use core::fmt::{self, Write};

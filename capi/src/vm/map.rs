@@ -27,7 +27,9 @@ fn map(
     // longer.
     let request = unsafe { request.with_user_data(vm.ops) }?;
     let addr = map.map(request, update)?;
-    map.update_data(addr, UserData::take)?;
+    if UserData::has_to_be_taken(vm.ops) {
+        map.update_data(addr, UserData::take)?;
+    }
     Ok(addr)
 }
 

@@ -1,12 +1,14 @@
 //! Moving VMAs, within a map and to another one.
 
+use core::ffi::c_void;
 use core::ptr;
 
 use engine::vm_map::SourceRange;
-use engine::{Error, Merge};
+use engine::{Attrs, Error, Merge};
 
 use super::handle::kvma_vm;
 use super::update::{alone, kvma_update, within};
+use crate::attrs::kvma_attrs;
 use crate::boundary::{ffi_call, handle};
 use crate::hooks::{HookTable, kvma_hooks};
 use crate::request::to_merge;
@@ -64,6 +66,67 @@ pub unsafe extern "C" fn kvma_update_relocate(
         // SAFETY: both are NULL or live handles, as the caller promises.
         unsafe {
             within(update, vm, |_, map, update| map.relocate(from, len, to, source, merge, update))
+        }
+    })
+}
+
+/// Returns the attributes that a piece is to have where it comes to lie, from those that it has.
+/// Called several times, and must always return the same for the same attributes.
+pub type kvma_remap_fn =
+    Option<unsafe extern "C" fn(udata: *mut c_void, attrs: *const kvma_attrs) -> kvma_attrs>;
+
+/// Makes a function that is not NULL one of the engine's; NULL changes nothing.
+fn remapped(attrs: kvma_remap_fn, udata: *mut c_void) -> impl Fn(Attrs) -> Attrs {
+    move |was| match attrs {
+        // SAFETY: the function's documentation promises this call, with attributes that live for
+        // the call.
+        Some(attrs) => unsafe { attrs(udata, &was.into()) }.into(),
+        None => was,
+    }
+}
+
+/// Moves the VMAs in `len` bytes from `from` to `to` without their page-table entries: hooks hear
+/// that the pieces are unmapped where they were and mapped where they come to lie, as one change
+/// with one flush. For what is mapped again on demand, such as the memory slots of a guest.
+///
+/// The target may overlap the source, of which no part may be claimed (`KVMA_CLAIMED`); what is
+/// left of the target must be free. Gaps stay gaps. `attrs` gives each piece its attributes (NULL:
+/// they stay as they are). `merge` is `KVMA_MERGE_BOTH` or the like. O((VMAs + 1) log n).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvma_vm_remap(
+    vm: *mut kvma_vm,
+    from: u64,
+    len: u64,
+    to: u64,
+    attrs: kvma_remap_fn,
+    udata: *mut c_void,
+    merge: u32,
+    hooks: *const kvma_hooks,
+) -> kvma_status {
+    ffi_call(|| {
+        let (attrs, merge) = (remapped(attrs, udata), to_merge(merge)?);
+        // SAFETY: `vm` is NULL or a live map, as the caller promises.
+        unsafe { alone(vm, hooks, |_, map, update| map.remap(from, len, to, attrs, merge, update)) }
+    })
+}
+
+/// Does what `kvma_vm_remap` does, within an update.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvma_update_remap(
+    update: *mut kvma_update,
+    vm: *mut kvma_vm,
+    from: u64,
+    len: u64,
+    to: u64,
+    attrs: kvma_remap_fn,
+    udata: *mut c_void,
+    merge: u32,
+) -> kvma_status {
+    ffi_call(|| {
+        let (attrs, merge) = (remapped(attrs, udata), to_merge(merge)?);
+        // SAFETY: both are NULL or live handles, as the caller promises.
+        unsafe {
+            within(update, vm, |_, map, update| map.remap(from, len, to, attrs, merge, update))
         }
     })
 }

@@ -1,4 +1,4 @@
-/* What the kernel hears of a map, and when. */
+/* The hooks: what they are told of a map, and when. */
 #include "log.h"
 
 TEST(every_step_is_heard_in_order) {

@@ -109,7 +109,7 @@ static struct kvma_hooks hooks(struct log *log) {
     return table;
 }
 
-static struct kvma_request fixed(uint64_t addr, uint64_t pages, uint32_t flags) {
+static inline struct kvma_request fixed(uint64_t addr, uint64_t pages, uint32_t flags) {
     struct kvma_request request = {0};
     request.placement.kind = KVMA_FIXED;
     request.placement.addr = addr;

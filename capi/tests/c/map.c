@@ -118,7 +118,19 @@ TEST(places_as_searched_for) {
     search = (struct kvma_search){.guard = PAGE};
     CHECK_EQ(kvma_vm_find_gap(vm, PAGE, &search, &addr), KVMA_OK);
     CHECK_EQ(addr, BASE + 2 * PAGE);
-    search = (struct kvma_search){.flags = 4};
+    /* Random, and all over the space; what a number gives, it gives again. */
+    int upper = 0;
+    search = (struct kvma_search){.flags = KVMA_RANDOMISED};
+    for (search.random = 0; search.random < 64; search.random++) {
+        uint64_t again;
+        CHECK_EQ(kvma_vm_find_gap(vm, 8 * PAGE, &search, &addr), KVMA_OK);
+        CHECK_EQ(kvma_vm_find_gap(vm, 8 * PAGE, &search, &again), KVMA_OK);
+        CHECK_EQ(addr, again);
+        CHECK(kvma_vm_is_free(vm, addr, 8 * PAGE));
+        upper += addr >= BASE + 512 * PAGE;
+    }
+    CHECK(upper > 16 && upper < 48);
+    search = (struct kvma_search){.flags = 8};
     CHECK_EQ(kvma_vm_find_gap(vm, PAGE, &search, &addr), KVMA_BAD_ARGUMENT);
     CHECK(kvma_vm_is_free(vm, BASE + PAGE, PAGE));
     CHECK(!kvma_vm_is_free(vm, BASE, PAGE));
@@ -249,6 +261,40 @@ TEST(relocates) {
     done(vm);
 }
 
+static struct kvma_attrs read_only(void *udata, const struct kvma_attrs *attrs) {
+    struct kvma_attrs new = *attrs;
+    (void)udata;
+    new.flags &= ~(uint32_t)KVMA_WRITE;
+    return new;
+}
+
+TEST(remaps_over_itself) {
+    struct kvma_vm *vm = space(16);
+    struct kvma_update *update;
+    struct kvma_vma vma;
+    map(vm, BASE, 4, KVMA_READ | KVMA_WRITE);
+    map(vm, BASE + 8 * PAGE, 1, KVMA_READ);
+    CHECK_EQ(kvma_vm_remap(vm, BASE, 4 * PAGE, BASE + 6 * PAGE, NULL, NULL, KVMA_MERGE_BOTH, NULL),
+             KVMA_OVERLAP);
+    CHECK_EQ(kvma_vm_remap(vm, BASE, 4 * PAGE, BASE, NULL, NULL, 4, NULL), KVMA_BAD_ARGUMENT);
+    CHECK_EQ(kvma_vm_remap(vm, BASE, 4 * PAGE, BASE + 2 * PAGE, NULL, NULL, KVMA_MERGE_BOTH, NULL),
+             KVMA_OK);
+    CHECK_EQ(kvma_vm_find(vm, BASE + 5 * PAGE, &vma), KVMA_OK);
+    CHECK_EQ(vma.range.start, BASE + 2 * PAGE);
+    CHECK_EQ(vma.range.len, 4 * PAGE);
+    CHECK_EQ(vma.attrs.flags, KVMA_READ | KVMA_WRITE);
+    CHECK_EQ(kvma_update_new(&update, vm, NULL, 3), KVMA_OK);
+    CHECK_EQ(kvma_update_remap(update, vm, BASE + 2 * PAGE, PAGE, BASE, read_only, NULL,
+                               KVMA_MERGE_BOTH),
+             KVMA_OK);
+    CHECK_EQ(kvma_update_finish(update), KVMA_OK);
+    CHECK_EQ(kvma_vm_find(vm, BASE, &vma), KVMA_OK);
+    CHECK_EQ(vma.attrs.flags, KVMA_READ);
+    CHECK(kvma_vm_is_free(vm, BASE + PAGE, 2 * PAGE));
+    CHECK_EQ(kvma_vm_mapped_bytes(vm), 5 * PAGE);
+    done(vm);
+}
+
 static int32_t all_but_shared(void *udata, const struct kvma_vma *vma, struct kvma_attrs *attrs,
                               void **data) {
     (void)udata, (void)data;
@@ -367,6 +413,6 @@ TEST(statuses_have_words) {
 
 TESTS(RUN(maps_finds_and_unmaps), RUN(tells_about_the_space), RUN(places_as_searched_for),
       RUN(walks_vmas_pieces_and_gaps), RUN(changes_attributes), RUN(splits_and_merges_by_hand),
-      RUN(huge_pages_refuse_to_be_split), RUN(relocates), RUN(forks_and_restores),
-      RUN(reserves_commits_and_locks), RUN(adopts),
+      RUN(huge_pages_refuse_to_be_split), RUN(relocates), RUN(remaps_over_itself),
+      RUN(forks_and_restores), RUN(reserves_commits_and_locks), RUN(adopts),
       RUN(the_library_has_the_version_of_the_header), RUN(statuses_have_words))

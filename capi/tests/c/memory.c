@@ -160,7 +160,7 @@ static int32_t note_copy(void *udata, const struct kvma_vma *vma, struct kvma_at
     return 0;
 }
 
-/* What it does to page tables could not be taken back. */
+/* Its changes of page tables could not be taken back. */
 TEST(a_fork_without_memory_has_copied_nothing) {
     for (long blocks = 0;; blocks++) {
         struct heap heap = {100, 0};

@@ -26,6 +26,7 @@ TEST(null_is_a_status) {
     CHECK_EQ(kvma_vm_protect(NULL, 0, PAGE, 0, NULL), KVMA_NULL_POINTER);
     CHECK_EQ(kvma_vm_update_attrs(NULL, 0, PAGE, NULL, NULL, NULL), KVMA_NULL_POINTER);
     CHECK_EQ(kvma_vm_relocate(NULL, 0, PAGE, PAGE, 0, 0, NULL), KVMA_NULL_POINTER);
+    CHECK_EQ(kvma_vm_remap(NULL, 0, PAGE, PAGE, NULL, NULL, 0, NULL), KVMA_NULL_POINTER);
     CHECK_EQ(kvma_vm_update_data(NULL, 0, NULL, NULL), KVMA_NULL_POINTER);
     CHECK_EQ(kvma_vm_set_data(NULL, 0, NULL, NULL), KVMA_NULL_POINTER);
     CHECK_EQ(kvma_vm_split_at(NULL, 0), KVMA_NULL_POINTER);

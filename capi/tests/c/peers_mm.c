@@ -1,4 +1,4 @@
-/* What the generation of mm_init got wrong, as it documents it. Page size 1, as its own tests have
+/* Mistakes of the generation of mm_init, by its documentation. Page size 1, as its own tests have
  * it. */
 #include "test.h"
 
@@ -315,7 +315,31 @@ TEST(query_of_a_range_as_before_querypage) {
     mm_free(&mm);
 }
 
-TESTS(RUN(without_memory_nothing_changes), RUN(files_may_be_pointers),
+TEST(the_marked_state_comes_back) {
+    MMAddrSpace mm = space();
+    MMInfo info;
+    struct heard heard = {0};
+    CHECK_EQ(mm_mapat(&mm, 0, 4, 5, 0, 3, 0), 0);
+    CHECK_EQ(mm_mapat(&mm, 4, 4, 3, 0, -1, 0), 4);
+    CHECK(mm_querypage(&mm, 0, &info) && !info.original);
+    mm_mark_original(&mm);
+    CHECK(mm_querypage(&mm, 0, &info) && info.original);
+    CHECK_EQ(mm_protect(&mm, 1, 1, 7), 0);
+    CHECK_EQ(mm_unmap(&mm, 4, 4), 0);
+    CHECK_EQ(mm_mapat(&mm, 12, 2, 1, 0, -1, 0), 12);
+    mm_unmap_non_original(&mm, hear, &heard);
+    CHECK_EQ(heard.calls, 2);
+    CHECK(heard.start[0] == 1 && heard.info[0].prot == 7 && heard.info[0].original);
+    CHECK(heard.start[1] == 12 && heard.len[1] == 2 && !heard.info[1].original);
+    CHECK(mm_querypage(&mm, 1, &info) && info.prot == 5 && info.base == 0 && info.offset == 1);
+    CHECK(mm_querypage(&mm, 7, &info) && info.prot == 3 && info.original);
+    CHECK(!mm_querypage(&mm, 12, &info));
+    mm_unmap_non_original(&mm, NULL, NULL);
+    mm_free(&mm);
+}
+
+TESTS(RUN(the_marked_state_comes_back), RUN(without_memory_nothing_changes),
+      RUN(files_may_be_pointers),
       RUN(without_a_file_there_is_no_offset_to_advance), RUN(the_names_are_still_functions),
       RUN(query_of_a_range_as_before_querypage), RUN(a_split_advances_the_file_offset),
       RUN(a_split_advances_the_file_offset_in_bytes),

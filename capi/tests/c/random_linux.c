@@ -220,34 +220,41 @@ static void call(const struct kvma_linux_layout *layout) {
     }
 }
 
-TEST(counts_stay_right_and_references_are_given_up) {
-    for (int round = 0; round < 120; round++) {
-        struct kvma_kernel kernel = {.size = sizeof kernel,
-                                     .shared_memory = shared_memory,
-                                     .huge_memory = huge_memory};
-        struct kvma_linux_layout layout = kvma_linux_layout_x86_64(8 << 20);
-        layout.bottom_up = one_in(3);
-        layout = kvma_linux_layout_randomised(layout, random_bits(), (uint32_t)up_to(40));
-        kernel.capabilities = (uint32_t)up_to(8);
-        kernel.overcommit = (uint32_t)up_to(3);
-        CHECK_EQ(kvma_linux_new(&mm, &layout, &heap), KVMA_OK);
-        CHECK_EQ(kvma_linux_call_new(&in_call, mm, &kernel, 3), KVMA_OK);
-        CHECK_EQ(kvma_linux_set_start_brk(mm, 0x5555550000, up_to(0x10000)), KVMA_OK);
-        CHECK_EQ(kvma_linux_set_start_stack(mm, address()), KVMA_OK);
-        for (int i = 0; i < 250; i++) {
-            heap_left = one_in(4) ? (long)up_to(4) : -1;
-            call(&layout);
-            heap_left = -1;
-            if (i % 16 == 0)
-                CHECK_EQ(kvma_linux_check(mm), KVMA_OK);
-        }
-        CHECK_EQ(kvma_linux_clear(mm, in_call, &layout), KVMA_OK);
-        CHECK_EQ(kvma_linux_map_count(mm), 0);
-        CHECK_EQ(kvma_linux_call_finish(in_call), KVMA_OK);
-        CHECK_EQ(kvma_linux_free(mm), KVMA_OK);
-        CHECK_EQ(references, 0);
-        CHECK_EQ(heap_out, 0);
+static void play(int calls) {
+    struct kvma_kernel kernel = {
+        .size = sizeof kernel, .shared_memory = shared_memory, .huge_memory = huge_memory};
+    struct kvma_linux_layout layout = kvma_linux_layout_x86_64(8 << 20);
+    layout.bottom_up = one_in(3);
+    layout = kvma_linux_layout_randomised(layout, random_bits(), (uint32_t)up_to(40));
+    kernel.capabilities = (uint32_t)up_to(8);
+    kernel.overcommit = (uint32_t)up_to(3);
+    CHECK_EQ(kvma_linux_new(&mm, &layout, &heap), KVMA_OK);
+    CHECK_EQ(kvma_linux_call_new(&in_call, mm, &kernel, 3), KVMA_OK);
+    CHECK_EQ(kvma_linux_set_start_brk(mm, 0x5555550000, up_to(0x10000)), KVMA_OK);
+    CHECK_EQ(kvma_linux_set_start_stack(mm, address()), KVMA_OK);
+    for (int i = 0; i < calls && is_more(); i++) {
+        heap_left = one_in(4) ? (long)up_to(4) : -1;
+        call(&layout);
+        heap_left = -1;
+        if (i % 16 == 0)
+            CHECK_EQ(kvma_linux_check(mm), KVMA_OK);
     }
+    CHECK_EQ(kvma_linux_check(mm), KVMA_OK);
+    CHECK_EQ(kvma_linux_clear(mm, in_call, &layout), KVMA_OK);
+    CHECK_EQ(kvma_linux_map_count(mm), 0);
+    CHECK_EQ(kvma_linux_call_finish(in_call), KVMA_OK);
+    CHECK_EQ(kvma_linux_free(mm), KVMA_OK);
+    CHECK_EQ(references, 0);
+    CHECK_EQ(heap_out, 0);
 }
 
-TESTS(RUN(counts_stay_right_and_references_are_given_up))
+TEST(counts_stay_right_and_references_are_given_up) {
+    for (int round = 0; round < 120; round++)
+        play(250);
+}
+
+INPUT {
+    play(500);
+}
+
+TESTS_AND_INPUTS(RUN(counts_stay_right_and_references_are_given_up))

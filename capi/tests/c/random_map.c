@@ -293,13 +293,14 @@ static void calls_in_an_update(struct kvma_vm *vm, struct kvma_claim **claim,
 }
 
 static void play(int calls) {
-    struct kvma_hooks hooks = {.size = sizeof hooks, .prepare = refuse, .write_xor_exec = one_in(4)};
+    struct kvma_hooks hooks = {
+        .size = sizeof hooks, .prepare = refuse, .write_xor_exec = one_in(4)};
     struct kvma_vm *maps[2] = {NULL, NULL}, *saved = NULL;
     struct kvma_claim *claims[2] = {NULL, NULL};
     for (int i = 0; i < 2; i++)
         CHECK_EQ(kvma_vm_new(&maps[i], base, base + (pages * page - 1), page, &heap, &ops),
                  KVMA_OK);
-    for (int i = 0; i < calls; i++) {
+    for (int i = 0; i < calls && is_more(); i++) {
         uint64_t which = up_to(2);
         const struct kvma_hooks *table = one_in(3) ? &hooks : NULL;
         heap_left = one_in(4) ? (long)up_to(5) : -1;
@@ -337,4 +338,12 @@ TEST(up_to_the_last_byte) {
     }
 }
 
-TESTS(RUN(maps_stay_whole_and_data_is_dropped_once), RUN(up_to_the_last_byte))
+INPUT {
+    uint64_t to_the_end = up_to(2);
+    page = (uint64_t)1 << (one_in(3) ? 1 + up_to(57) : 12);
+    pages = 1 + up_to(16);
+    base = to_the_end ? 0 - pages * page : up_to(64) * page;
+    play(500);
+}
+
+TESTS_AND_INPUTS(RUN(maps_stay_whole_and_data_is_dropped_once), RUN(up_to_the_last_byte))

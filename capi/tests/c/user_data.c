@@ -1,4 +1,4 @@
-/* What becomes of the user data; claims, which have none until they are committed. */
+/* The life of user data; claims, which have none until they are committed. */
 #include "log.h"
 
 /* The user data: objects that count their references. */
@@ -169,7 +169,7 @@ TEST(a_fixed_mapping_takes_a_claim_away) {
     CHECK_EQ(kvma_vm_free(vm), KVMA_OK);
 }
 
-/* What is removed, in order, after the flush; the map can be read by then. */
+/* Everything removed, in order, after the flush; the map can be read by then. */
 struct removed {
     struct kvma_vm *vm;
     char order[8];

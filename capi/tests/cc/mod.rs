@@ -43,7 +43,7 @@ pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Whether C programs are to be skipped: as the environment says, or for want of a compiler that
+/// Returns true if C programs are to be skipped: the environment says so, or no compiler
 /// may be downloaded. Says so past the test harness, which swallows the output of tests that pass.
 pub fn skipped() -> bool {
     static SKIPPED: OnceLock<bool> = OnceLock::new();
@@ -73,10 +73,11 @@ fn packages_dir() -> PathBuf {
 
 /// Returns a command that runs `gcc` or `g++`.
 ///
-/// What an unpacked compiler makes runs with the libraries that it was linked with, since those of
-/// the sanitizers and of C++ may be missing on the machine as well.
+/// A program that an unpacked compiler has made runs with the libraries that it was linked
+/// with, since those of the sanitizers and of C++ may be missing on the machine as well.
 pub fn compiler(name: &str) -> Result<Command, String> {
-    if let Some(program) = on_path(name) {
+    // Both or none: what is C links libstdc++ as well, which comes with g++.
+    if let [Some(_), Some(_), Some(program)] = ["gcc", "g++", name].map(on_path) {
         return Ok(Command::new(program));
     }
     let tree = unpacked_compilers()?;
@@ -191,7 +192,7 @@ pub fn run(command: &mut Command) -> Result<String, String> {
     Err(format!("{command:?}: {}\n{}{}", output.status, text(&output.stdout), text(&output.stderr)))
 }
 
-/// Where executables go.
+/// Returns the folder of the executables.
 pub fn scratch() -> Result<PathBuf, String> {
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("capi-programs");
     fs::create_dir_all(&dir).map_err(|e| format!("{}: {e}", dir.display()))?;

@@ -2,6 +2,7 @@
 #include "../c/test.h"
 
 #include "addr_space.h"
+#include "mmap_c.h"
 
 #include <stdexcept>
 #include <thread>
@@ -257,6 +258,60 @@ TEST(placement_is_first_fit_from_the_bottom) {
   CHECK_EQ(mm.map_any(kBase + 1, kPage, 1, 0, -1, 0), kBase + 6 * kPage);
 }
 
+TEST(neighbours_that_become_equal_are_one_region) {
+  AddrSpace mm = space();
+  Heard heard;
+  mm.map_at(kBase, 2 * kPage, 3, 0, -1, 0);
+  mm.mark_original();
+  mm.map_at(kBase + 2 * kPage, 2 * kPage, 3, 0, -1, 0);
+  CHECK(mm.protect(kBase, 4 * kPage, 1, heard.fn()) == Error::kOk);
+  CHECK_EQ(heard.calls.size(), 2);
+  mm.mark_original();
+  CHECK(mm.unmap(kBase, 4 * kPage, heard.fn()) == Error::kOk);
+  CHECK_EQ(heard.calls.size(), 3);
+  CHECK_EQ(heard.len(2), 4 * kPage);
+}
+
+// How LFI's runtime asks for it.
+TEST(aslr_places_at_random) {
+  AddrSpace mm = space(), other = space();
+  CHECK(mm.init(kBase, 1 << 30, kPage) && other.init(kBase, 1 << 30, kPage));
+  mm.enable_aslr(1);
+  other.enable_aslr(2);
+  CHECK_EQ(mm.map_any(kBase, kPage, 1, 0, -1, 0), kBase);
+  uintptr_t last = 0;
+  int descents = 0, same = 0;
+  for (int i = 0; i < 64; i++) {
+    uintptr_t at = mm.map_any(3 * kPage, 1, 0, -1, 0);
+    CHECK(at != kNone && at % kPage == 0);
+    CHECK(query(mm, at + 2 * kPage).prot == 1);
+    descents += at < last;
+    same += at == other.map_any(3 * kPage, 1, 0, -1, 0);
+    last = at;
+  }
+  CHECK(descents > 16 && descents < 48);
+  CHECK(same < 8);
+  // A copy draws the same, a reset changes nothing, and a new space places from the bottom.
+  AddrSpace copy = mm;
+  CHECK_EQ(copy.map_any(kPage, 1, 0, -1, 0), mm.map_any(kPage, 1, 0, -1, 0));
+  mm.reset();
+  CHECK(mm.map_any(kPage, 1, 0, -1, 0) != kBase);
+  CHECK(mm.init(kBase, 1 << 30, kPage));
+  CHECK_EQ(mm.map_any(kPage, 1, 0, -1, 0), kBase);
+}
+
+TEST(aslr_in_c_places_all_that_fits) {
+  MMapAddrSpace *mm = mmap_create(kBase, 64 * kPage, kPage);
+  mmap_enable_aslr(mm, 7);
+  for (int i = 0; i < 64; i++)
+    CHECK(mmap_map_any(mm, 0, kPage, 1, 0, -1, 0) != kNone);
+  CHECK_EQ(mmap_map_any(mm, 0, kPage, 1, 0, -1, 0), kNone);
+  CHECK_EQ(mmap_unmap(mm, kBase, 64 * kPage, nullptr, nullptr), MMAP_OK);
+  CHECK_EQ(mmap_map_any(mm, 0, 64 * kPage, 1, 0, -1, 0), kBase);
+  mmap_destroy(mm);
+  mmap_enable_aslr(nullptr, 7);
+}
+
 TEST(many_threads_may_look_at_once) {
   AddrSpace mm = space();
   mm.map_at(kBase, 8 * kPage, 1, 0, 3, 0);
@@ -306,12 +361,14 @@ TEST(a_failed_allocation_loses_nothing) {
   CHECK(thrown);
 }
 
-TESTS(RUN(many_threads_may_look_at_once), RUN(a_failed_allocation_loses_nothing),
-      RUN(a_split_advances_the_file_offset), RUN(offsets_below_a_page_are_kept),
-      RUN(contiguous_file_ranges_merge), RUN(ranges_with_equal_offsets_do_not_merge),
-      RUN(equal_anonymous_ranges_merge), RUN(protect_over_a_gap_is_an_error),
-      RUN(addresses_beyond_the_space_are_refused), RUN(a_length_near_2_to_the_64_is_refused),
-      RUN(the_marked_state_comes_back), RUN(without_a_mark_everything_goes),
+TESTS(RUN(neighbours_that_become_equal_are_one_region), RUN(aslr_places_at_random),
+      RUN(aslr_in_c_places_all_that_fits), RUN(many_threads_may_look_at_once),
+      RUN(a_failed_allocation_loses_nothing), RUN(a_split_advances_the_file_offset),
+      RUN(offsets_below_a_page_are_kept), RUN(contiguous_file_ranges_merge),
+      RUN(ranges_with_equal_offsets_do_not_merge), RUN(equal_anonymous_ranges_merge),
+      RUN(protect_over_a_gap_is_an_error), RUN(addresses_beyond_the_space_are_refused),
+      RUN(a_length_near_2_to_the_64_is_refused), RUN(the_marked_state_comes_back),
+      RUN(without_a_mark_everything_goes),
       RUN(what_a_callback_throws_arrives_and_nothing_has_changed),
       RUN(a_callback_may_look_and_change), RUN(spaces_are_values),
       RUN(all_of_prot_and_flags_is_kept), RUN(placement_is_first_fit_from_the_bottom))

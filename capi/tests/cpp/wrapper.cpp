@@ -121,6 +121,143 @@ TEST(maps_are_changed_and_walked) {
 
 static int flushes;
 
+// What hooks have heard of a move, in words.
+struct Heard {
+  std::vector<std::string> lines;
+
+  kvma_hooks hooks() {
+    kvma_hooks table{};
+    table.size = sizeof table;
+    table.udata = this;
+    table.on_map = [](void *udata, const kvma_piece *piece) { note(udata, "map ", piece); };
+    table.on_unmap = [](void *udata, const kvma_piece *piece) { note(udata, "unmap ", piece); };
+    table.on_relocate = [](void *udata, const kvma_piece *piece, uint64_t) {
+      note(udata, "relocate ", piece);
+    };
+    table.flush_begin = [](void *udata) { of(udata).push_back("flush"); };
+    return table;
+  }
+
+  static std::vector<std::string> &of(void *udata) { return static_cast<Heard *>(udata)->lines; }
+
+  static void note(void *udata, const char *what, const kvma_piece *piece) {
+    of(udata).push_back(what + std::to_string((piece->range.start - kBase) / kPage));
+  }
+};
+
+TEST(mappings_move_with_and_without_their_pages) {
+  Vm vm;
+  CHECK(Vm::create(vm, kBase, kBase + 64 * kPage - 1, kPage).ok());
+  uint64_t addr = 0;
+  CHECK(vm.map(pages(4), addr).ok() && addr == kBase);
+  kvma_vma vma;
+
+  Heard moved;
+  kvma_hooks hooks = moved.hooks();
+  CHECK(vm.relocate(kBase, 4 * kPage, kBase + 8 * kPage, KVMA_SOURCE_UNMAP, &hooks).ok());
+  CHECK((moved.lines == std::vector<std::string>{"relocate 0", "flush"}));
+  CHECK(vm.relocate(kBase + 8 * kPage, kPage, kBase, KVMA_SOURCE_KEEP).ok());
+  CHECK(vm.size() == 2 && vm.mapped_bytes() == 5 * kPage);
+
+  // Over itself, two pages up: the pages are unmapped, and mapped again where they come to lie.
+  Heard remapped;
+  hooks = remapped.hooks();
+  CHECK(vm.remap(kBase + 8 * kPage, 4 * kPage, kBase + 10 * kPage, &hooks).ok());
+  CHECK((remapped.lines == std::vector<std::string>{"unmap 8", "flush", "map 10"}));
+  CHECK(vm.find(kBase + 13 * kPage, vma).ok());
+  CHECK(vma.range.start == kBase + 10 * kPage && vma.range.len == 4 * kPage);
+
+  // What is in the way, and arguments out of range, are refused, and nothing changes.
+  CHECK(vm.remap(kBase, kPage, kBase + 12 * kPage) == KVMA_OVERLAP);
+  CHECK(vm.remap(kBase, kPage, kBase + 64 * kPage) == KVMA_OUT_OF_RANGE);
+  CHECK(vm.remap(kBase, kPage, kBase, nullptr, 99) == KVMA_BAD_ARGUMENT);
+  CHECK(vm.size() == 2 && vm.mapped_bytes() == 5 * kPage);
+}
+
+TEST(moved_mappings_may_get_other_attributes) {
+  Vm vm;
+  CHECK(Vm::create(vm, kBase, kBase + 64 * kPage - 1, kPage).ok());
+  uint64_t addr = 0;
+  CHECK(vm.map(pages(4), addr).ok());
+  kvma_vma vma;
+  int asked = 0;
+  auto read_only = [&asked](const kvma_attrs &old) {
+    kvma_attrs attrs = old;
+    attrs.flags = KVMA_READ;
+    asked++;
+    return attrs;
+  };
+  CHECK(vm.remap_with(addr, 2 * kPage, addr + 8 * kPage, read_only).ok() && asked > 0);
+  CHECK(vm.find(addr + 8 * kPage, vma).ok() && vma.attrs.flags == KVMA_READ);
+  CHECK(vm.find(addr + 2 * kPage, vma).ok() && vma.attrs.flags == (KVMA_READ | KVMA_WRITE));
+  // A function that is made where it is used, and keeps everything.
+  CHECK(vm.remap_with(addr + 8 * kPage, 2 * kPage, addr, [](const kvma_attrs &old) { return old; })
+            .ok());
+  CHECK(vm.find(addr, vma).ok() && vma.attrs.flags == KVMA_READ);
+
+  // Within an update, one flush for two moves.
+  flushes = 0;
+  kvma_hooks hooks{};
+  hooks.size = sizeof hooks;
+  hooks.flush_wait = [](void *) { flushes++; };
+  Update update;
+  CHECK(Update::create(update, vm, &hooks, 6).ok());
+  CHECK(update.remap(vm, addr, 2 * kPage, addr + 16 * kPage).ok());
+  CHECK(update.remap(vm, addr + 2 * kPage, 2 * kPage, addr + 20 * kPage).ok());
+  CHECK(update.remap(vm, addr + 20 * kPage, kPage, addr + 17 * kPage) == KVMA_OVERLAP);
+  CHECK(update.finish().ok() && flushes == 1);
+  CHECK(vm.find(addr + 21 * kPage, vma).ok() && vm.mapped_bytes() == 4 * kPage);
+}
+
+TEST(random_places_follow_from_their_numbers) {
+  constexpr int kSpace = 64;
+  Vm vm;
+  CHECK(Vm::create(vm, kBase, kBase + kSpace * kPage - 1, kPage).ok());
+  // Two pages fit at every place but those that share one with the two pages in the middle.
+  kvma_request middle = pages(2);
+  middle.placement.kind = KVMA_FIXED;
+  middle.placement.addr = kBase + 32 * kPage;
+  uint64_t addr = 0, found = 0;
+  CHECK(vm.map(middle, addr).ok());
+  std::vector<int> seen(kSpace);
+  kvma_request request = pages(2);
+  kvma_search &search = request.placement.search;
+  search.flags = KVMA_RANDOMISED;
+  // The numbers of splitmix64, of which neighbours have nothing in common.
+  uint64_t state = 0;
+  auto next = [&state] {
+    uint64_t z = state += 0x9e3779b97f4a7c15;
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
+    z = (z ^ z >> 27) * 0x94d049bb133111eb;
+    return z ^ z >> 31;
+  };
+  constexpr int kTries = 6000, kPlaces = 31 + 29;
+  for (int i = 0; i < kTries; i++) {
+    search.random = next();
+    CHECK(vm.find_gap(2 * kPage, search, found).ok());
+    CHECK(vm.map(request, addr).ok() && addr == found);
+    seen[(addr - kBase) / kPage]++;
+    CHECK(vm.unmap(addr, 2 * kPage).ok());
+  }
+  for (int page = 0; page < kSpace; page++) {
+    bool fits = page < 31 || (page >= 34 && page < 63);
+    // A hundred are expected at each; six standard deviations are sixty.
+    int times = seen[page];
+    CHECK(fits ? times > kTries / kPlaces - 60 && times < kTries / kPlaces + 60 : times == 0);
+  }
+
+  // Within a window and an alignment; and where nothing fits, as without a random number.
+  search.first = kBase + 8 * kPage;
+  search.last = kBase + 24 * kPage - 1;
+  search.align = 4 * kPage;
+  for (int i = 0; i < 64; i++) {
+    search.random = next();
+    CHECK(vm.find_gap(2 * kPage, search, addr).ok());
+    CHECK(addr % (4 * kPage) == 0 && addr >= search.first && addr + 2 * kPage - 1 <= search.last);
+  }
+  CHECK(vm.find_gap(17 * kPage, search, addr) == KVMA_NO_SPACE);
+}
+
 TEST(an_update_ends_with_its_object) {
   Vm vm;
   CHECK(Vm::create(vm, kBase, kBase + 64 * kPage - 1, kPage).ok());
@@ -128,6 +265,7 @@ TEST(an_update_ends_with_its_object) {
   hooks.size = sizeof hooks;
   hooks.flush_wait = [](void *) { flushes++; };
   uint64_t addr = 0;
+  flushes = 0;
   {
     Update update;
     CHECK(Update::create(update, vm, &hooks, 3).ok());
@@ -201,5 +339,7 @@ TEST(processes_call_and_fork) {
 
 TESTS(RUN(handles_free_themselves_once), RUN(a_failure_leaves_an_empty_handle),
       RUN(statuses_have_words), RUN(maps_are_changed_and_walked),
+      RUN(mappings_move_with_and_without_their_pages),
+      RUN(moved_mappings_may_get_other_attributes), RUN(random_places_follow_from_their_numbers),
       RUN(an_update_ends_with_its_object), RUN(a_map_that_is_in_use_is_not_freed),
       RUN(processes_call_and_fork))

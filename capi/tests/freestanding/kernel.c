@@ -2,7 +2,7 @@
  * works. */
 #include <kvma.h>
 
-/* What every kernel has. */
+/* Functions that every kernel has. */
 void *memcpy(void *to, const void *from, size_t n) {
     for (size_t i = 0; i < n; i++)
         ((volatile char *)to)[i] = ((const char *)from)[i];

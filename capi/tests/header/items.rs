@@ -1,6 +1,6 @@
-//! What cbindgen makes of the crate, taken apart.
+//! The output of cbindgen, taken apart.
 
-/// What something in a header is.
+/// The kind of an item in a header.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Kind {
     /// `#define NAME`, and the value.
@@ -87,8 +87,8 @@ pub fn comment(lines: &[String], indent: &str) -> String {
     }
 }
 
-/// Returns the lines, broken anew if one is longer than `columns`. Drawings, which are indented, are
-/// left as they are.
+/// Returns the lines, broken anew if one is longer than `columns`. Drawings, which are indented,
+/// are left as they are.
 fn filled(lines: &[String], columns: usize) -> Vec<String> {
     let fits = lines.iter().all(|line| line.chars().count() <= columns);
     if fits || lines.iter().any(|line| line.starts_with(' ')) {

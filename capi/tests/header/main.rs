@@ -9,9 +9,9 @@ use std::{env, fs};
 use self::items::{Item, Kind};
 use self::outline::Pool;
 
-/// Public functions of `VmMap` and `linux` that C has under another name, or not at all, since it
-/// has no use for them.
-const OTHERWISE: [(&str, &str); 16] = [
+/// Public functions of `VmMap`, `linux` and `guest` that C has under another name, or not at all,
+/// since it has no use for them.
+const OTHERWISE: [(&str, &str); 19] = [
     ("adopt_maps_bytes", "kvma_vm_adopt_maps"),
     ("alloc", ""), // C has the allocator's table.
     ("change_map_flags", "kvma_vm_change_flags"),
@@ -23,12 +23,16 @@ const OTHERWISE: [(&str, &str); 16] = [
     ("overlapping", "kvma_vm_next"),
     ("pieces", "kvma_vm_next_piece"),
     ("policy", "kvma_linux_get_policy"),
-    ("remap", ""), // Moves the memory slots of a guest, which C does not have.
     ("set_limits", "kvma_linux_set_limit"),
     ("update", "kvma_update_new"),
     ("usage", "kvma_linux_get_usage"),
     // Of the types beside.
     ("range", "kvma_claim_range"),
+    // Of guests.
+    ("region", "kvma_guest_region_at"),
+    ("regions", "kvma_guest_next_region"),
+    ("update_slot_data", "kvma_guest_set_slot_data"),
+    ("snapshot", ""), // It is shared among readers by the count of Rust's `Arc`.
 ];
 
 /// Public methods in `impl`s of these types.
@@ -46,9 +50,9 @@ fn methods(source: &str, types: [&str; 2]) -> Vec<String> {
 }
 
 #[test]
-fn c_has_every_call_of_vm_map_and_linux() {
+fn c_has_every_call_of_vm_map_linux_and_guest() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let header = ["core.h", "linux.h"]
+    let header = ["core.h", "linux.h", "guest.h"]
         .map(|file| fs::read_to_string(root.join("include/kvma").join(file)).expect("a header"))
         .concat();
     let mut seen = 0;
@@ -57,6 +61,7 @@ fn c_has_every_call_of_vm_map_and_linux() {
         ("compat", ["> VmMap<V, A> {", "> VmMap<V, A> {"]),
         ("linux", ["> Mm<F, A> {", "> Mm<F, A> {"]),
         ("linux/maps", ["> Mm<F, A> {", "> Mm<F, A> {"]),
+        ("guest", ["> Guest<D, A> {", "> Guest<D, A> {"]),
     ] {
         for file in fs::read_dir(root.join("../src").join(directory)).expect("the crate's source") {
             let path = file.expect("an entry").path();
@@ -65,8 +70,11 @@ fn c_has_every_call_of_vm_map_and_linux() {
             }
             let source = fs::read_to_string(&path).expect("a source");
             for name in methods(&source, types) {
-                let prefix =
-                    if directory.starts_with("linux") { "kvma_linux_" } else { "kvma_vm_" };
+                let prefix = match directory {
+                    "linux" | "linux/maps" => "kvma_linux_",
+                    "guest" => "kvma_guest_",
+                    _ => "kvma_vm_",
+                };
                 let otherwise = OTHERWISE.iter().find(|(method, _)| *method == name);
                 let call =
                     otherwise.map_or(format!("{prefix}{name}"), |(_, call)| call.to_string());

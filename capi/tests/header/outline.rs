@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::items::{Item, Kind, comment, declaration, mentions};
 
-/// What holds for all of the headers. It stands in the first.
+/// The contract of all headers. It stands in the first.
 const CONTRACT: &str = "\
 All functions: a pointer is NULL or points to what its type says for as long as the call lasts;
 what a const pointer points to does not change meanwhile, and what a result goes to is not used
@@ -20,7 +20,7 @@ library.
 Addresses, lengths, offsets, alignments and amounts of memory are in bytes.
 ";
 
-/// What the first needs beside the C library's headers.
+/// The lines that the first needs beside the C library's headers.
 const PRELUDE: &str = "\
 #include <stdbool.h>
 #include <stddef.h>

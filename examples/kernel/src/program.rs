@@ -1,4 +1,4 @@
-//! What the program does. Every step is checked; what is wrong ends the boot.
+//! The program. Every step is checked, and the first mistake ends the boot.
 
 use kvma::{Backing, Error, Prot};
 

@@ -72,7 +72,7 @@ pub fn store(addr: u64, byte: u8) -> Option<()> {
     (program_store(addr, byte) == 0).then_some(())
 }
 
-/// What the processor pushes for a page fault.
+/// The words that the processor pushes for a page fault.
 #[repr(C)]
 struct TrapFrame {
     error: u64,

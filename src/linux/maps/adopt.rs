@@ -16,6 +16,19 @@ use crate::vm_map::VmMap;
 use crate::vma::{Attrs, Backing, VmaData, VmaNode};
 
 /// A maps file could not be taken over. The map is still empty.
+///
+/// ```
+/// use kvma::linux::maps::AdoptError;
+/// # use kvma::{Attrs, Error, FixedPool, PageSize, VmMap, VmaNode};
+/// # let nodes = FixedPool::<VmaNode, 16>::new();
+/// # let mut map = VmMap::<(), _>::new(0x1000..=0xff_ffff, PageSize::SIZE_4K, &nodes)?;
+/// // An editor has cut off the second line.
+/// let text = "00400000-00401000 r-xp 00000000 08:01 7 /bin/true\n00401000-0040";
+/// let answer = map.adopt_maps(text, |_line, attrs| (attrs, ()));
+/// assert!(matches!(answer, Err(AdoptError::Line(2, _))));
+/// assert!(map.is_empty());
+/// # Ok::<(), Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AdoptError {
@@ -59,6 +72,20 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     /// # Errors
     ///
     /// See [`AdoptError`].
+    ///
+    /// ```
+    /// # use kvma::{Attrs, FixedPool, PageSize, Prot, VmMap, VmaNode};
+    /// # let nodes = FixedPool::<VmaNode, 16>::new();
+    /// # let mut map = VmMap::<(), _>::new(0x1000..=0xff_ffff, PageSize::SIZE_4K, &nodes)?;
+    /// let text = "\
+    /// 00400000-00401000 r-xp 00000000 08:01 7 /bin/true
+    /// 00401000-00403000 rw-p 00001000 08:01 7 /bin/true
+    /// ";
+    /// let count = map.adopt_maps(text, |_line, attrs| (attrs, ()));
+    /// assert_eq!(count, Ok(2));
+    /// assert_eq!(map.find(0x40_0800).map(|vma| vma.prot()), Some(Prot::RX));
+    /// # Ok::<(), kvma::Error>(())
+    /// ```
     pub fn adopt_maps(
         &mut self,
         text: &str,
@@ -116,7 +143,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         &self,
         lines: impl Iterator<Item = (bool, Result<MapsLine<'t, T>, MapsError>)>,
     ) -> Result<usize, AdoptError> {
-        let (page, space) = (self.page_size(), self.space());
+        let (page_size, space) = (self.page_size(), self.space());
         let (mut count, mut end) = (0, 0);
         for (number, (_, line)) in (1..).zip(lines).filter(|(_, (is_empty, _))| !is_empty) {
             let line = line.map_err(|error| AdoptError::Line(number, error))?;
@@ -131,7 +158,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
             if !holds(space, &line) {
                 return wrong(Error::OutOfRange);
             }
-            if ![line.start, line.end, line.offset].iter().all(|&at| page.is_aligned(at)) {
+            if ![line.start, line.end, line.offset].iter().all(|&at| page_size.is_aligned(at)) {
                 return wrong(Error::Unaligned);
             }
             if !self.is_free(line.start, line.end - line.start) {

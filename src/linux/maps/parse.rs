@@ -51,6 +51,13 @@ impl<T: ?Sized> Clone for MapsLine<'_, T> {
 impl<T: ?Sized> Copy for MapsLine<'_, T> {}
 
 /// A line is not one that Linux writes.
+///
+/// ```
+/// use kvma::linux::maps::MapsLine;
+///
+/// let error = MapsLine::parse("00400000-00401000 r?xp").unwrap_err();
+/// assert_eq!(error.to_string(), "not a line of /proc/PID/maps: expected permissions");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MapsError {
     /// The thing that was expected where the line goes astray.
@@ -166,6 +173,14 @@ type Object<'a, T> = ((u32, u32), u64, &'a T);
 /// # Errors
 ///
 /// The text is not of that form.
+///
+/// ```
+/// use kvma::linux::maps::object;
+///
+/// let (device, inode, name) = object("fe:00 1313    /lib/libc.so")?;
+/// assert_eq!((device, inode, name), ((0xfe, 0), 1313, "/lib/libc.so"));
+/// # Ok::<(), kvma::linux::maps::MapsError>(())
+/// ```
 pub fn object(text: &str) -> Result<((u32, u32), u64, &str), MapsError> {
     let (device, inode, name) = device_and_inode(text.as_bytes())?;
     // The name begins after a space, or where the text ends.
@@ -192,6 +207,15 @@ fn device_and_inode(text: &[u8]) -> Result<Object<'_, [u8]>, MapsError> {
 /// # Errors
 ///
 /// The line starts otherwise, or has a mnemonic that Linux does not.
+///
+/// ```
+/// use kvma::linux::VmFlags;
+/// use kvma::linux::maps::vm_flags;
+///
+/// let stack = vm_flags("VmFlags: rd wr mr mw me gd ac ")?;
+/// assert!(stack.contains(VmFlags::GROWS_DOWN));
+/// # Ok::<(), kvma::linux::maps::MapsError>(())
+/// ```
 pub fn vm_flags(line: &str) -> Result<VmFlags, MapsError> {
     let list = line.strip_prefix("VmFlags:").ok_or(expected("VmFlags:"))?;
     list.split_ascii_whitespace().try_fold(VmFlags::empty(), |flags, two| {
@@ -214,11 +238,39 @@ pub(super) fn lines(text: &str) -> impl Iterator<Item = &str> {
 }
 
 /// Reads a whole maps file, line by line. Empty lines are passed over.
+///
+/// ```
+/// use kvma::linux::maps::parse;
+///
+/// // The pages that a program can write to.
+/// let text = "\
+/// 00400000-00401000 r-xp 00000000 08:01 7 /bin/true
+/// 00401000-00403000 rw-p 00001000 08:01 7 /bin/true
+/// ";
+/// let mut pages = 0;
+/// for line in parse(text) {
+///     let line = line?;
+///     if line.perms.contains(kvma::linux::VmFlags::WRITE) {
+///         pages += (line.end - line.start) / 0x1000;
+///     }
+/// }
+/// assert_eq!(pages, 2);
+/// # Ok::<(), kvma::linux::maps::MapsError>(())
+/// ```
 pub fn parse(text: &str) -> impl Iterator<Item = Result<MapsLine<'_>, MapsError>> {
     lines(text).filter(|line| !line.is_empty()).map(MapsLine::parse)
 }
 
 /// Reads a whole maps file, line by line, in which paths may be in any encoding.
+///
+/// ```
+/// use kvma::linux::maps::parse_bytes;
+///
+/// // A path in Latin-1.
+/// let text = b"00400000-00401000 r-xp 00000000 08:01 7 /bin/caf\xe9\n";
+/// let mut lines = parse_bytes(text);
+/// assert_eq!(lines.next().and_then(Result::ok).map(|line| line.name), Some(&b"/bin/caf\xe9"[..]));
+/// ```
 pub fn parse_bytes(text: &[u8]) -> impl Iterator<Item = Result<MapsLine<'_, [u8]>, MapsError>> {
     text.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).map(MapsLine::parse_bytes)
 }

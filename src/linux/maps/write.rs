@@ -8,6 +8,24 @@ use crate::vm_map::Vmas;
 use crate::{Backing, Vma};
 
 /// One line of a maps file, made from a VMA. `Display` writes it without its newline.
+///
+/// ```
+/// # use kvma::linux::{Layout, Mm, Mmap, NoFile, NoKernel};
+/// # use kvma::{AddrSpace, Errno, FixedPool, VmaNode};
+/// # let nodes = FixedPool::<VmaNode<_>, 16>::new();
+/// # let space = AddrSpace::new(Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?);
+/// # let memory = Mmap { addr: 0, len: 0x3000, prot: 3, flags: 0x22, offset: 0, file: None };
+/// # space.mmap(memory, &mut NoKernel)?;
+/// // smaps, of which only the kernel knows how much is resident.
+/// space.inspect(|mm| {
+///     for entry in mm.maps() {
+///         println!("{entry}");
+///         println!("Size: {:>18} kB", (entry.end() - entry.start()) / 1024);
+///         println!("VmFlags: {}", entry.flags());
+///     }
+/// });
+/// # Ok::<(), Errno>(())
+/// ```
 pub struct MapsEntry<'a, F> {
     start: u64,
     end: u64,
@@ -18,6 +36,21 @@ pub struct MapsEntry<'a, F> {
 }
 
 /// The text in the last column.
+///
+/// ```
+/// use kvma::linux::maps::Name;
+/// # use kvma::linux::{Layout, Mm, Mmap, NoFile, NoKernel};
+/// # use kvma::{AddrSpace, Errno, FixedPool, VmaNode};
+/// # let nodes = FixedPool::<VmaNode<_>, 16>::new();
+/// # let space = AddrSpace::new(Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?);
+/// space.update(0, &mut NoKernel, |mm, _| mm.set_start_brk(0x60_0000, 0));
+/// space.brk(0x60_2000, &mut NoKernel);
+/// let heaps = |mm: &Mm<_, _>| {
+///     mm.maps().filter(|entry| matches!(entry.name(), Name::Fixed("[heap]"))).count()
+/// };
+/// assert_eq!(space.inspect(heaps), 1);
+/// # Ok::<(), Errno>(())
+/// ```
 #[derive(Debug)]
 pub enum Name<'a, F> {
     /// There is none.
@@ -180,6 +213,8 @@ impl<W: Write> Write for Escaped<'_, W> {
 
 /// An iterator over the lines of a maps file, which [`Mm::maps`] returns. `Display` writes the
 /// whole file.
+///
+/// See [`MapsEntry`] for an example.
 pub struct Maps<'a, F: File, A: MmAlloc<F>> {
     mm: &'a Mm<F, A>,
     vmas: Vmas<'a, LinuxVma<F>>,

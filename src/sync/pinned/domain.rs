@@ -310,6 +310,8 @@ unsafe fn destroy(object: NonNull<Header>) {
 /// # Safety
 ///
 /// [`domain`](Self::domain) always returns the same domain.
+///
+/// See [`pinned`](crate::pinned) for an example.
 pub unsafe trait StaticDomain: Sized + 'static {
     /// Returns the domain.
     fn domain() -> &'static Domain;
@@ -357,6 +359,8 @@ fn slot_of_stack() -> usize {
 /// dropped later, see [`Domain::collect`]. It may be dropped on another processor and by another
 /// thread than it was made. If a guard is forgotten, deferred objects of the domain are never
 /// dropped.
+///
+/// See [`pinned`](crate::pinned) for an example.
 #[must_use = "objects are pinned only as long as the guard exists"]
 pub struct Guard<D: StaticDomain> {
     count: &'static UserCount,

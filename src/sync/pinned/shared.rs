@@ -189,6 +189,8 @@ impl<T: fmt::Debug, D: StaticDomain> fmt::Debug for Shared<T, D> {
 ///
 /// The VMA may have been unmapped since the object was found. The
 /// [`VmaSnapshot`](crate::VmaSnapshot) that was found with it has a token that tells.
+///
+/// See [`pinned`](crate::pinned) for an example.
 pub struct Pinned<'g, T, D: StaticDomain> {
     object: NonNull<Object<T>>,
     borrow: PhantomData<&'g T>,

@@ -19,7 +19,7 @@ fn file(offset: u64) -> Attrs {
     Attrs::new(Prot::READ).with_backing(Backing::Object { id: 3, offset })
 }
 
-/// What the callback is told: start, length, and how the range was mapped before.
+/// The callback's arguments: start, length, and how the range was mapped before.
 type Told = (u64, u64, Prot, (u64, u64), Option<(u64, u64)>);
 
 /// Hooks that call back.

@@ -152,6 +152,28 @@ fn map_any_first_fit_and_hint() {
 }
 
 #[test]
+fn enable_aslr_places_at_random() {
+    let last = BASE + (1 << 20) * PAGE - 1;
+    let mut first = Mappings::<(), _>::new(BASE..=last, PageSize::SIZE_4K, Heap).unwrap();
+    let mut second = Mappings::<(), _>::new(BASE..=last, PageSize::SIZE_4K, Heap).unwrap();
+    first.enable_aslr(1);
+    second.enable_aslr(2);
+    let at = |space: &mut Mappings<(), _>, hint| {
+        space.map_any(hint, 3 * PAGE, Attrs::new(Prot::RW), (), &mut NoHooks).unwrap()
+    };
+    let (one, other): (Vec<u64>, Vec<u64>) =
+        (0..50).map(|_| (at(&mut first, None), at(&mut second, None))).unzip();
+    assert_ne!(one, other);
+    assert!(!one.is_sorted() && one.iter().any(|&addr| addr > BASE + (1 << 19) * PAGE));
+    // A hint is taken all the same.
+    let mut fork = first.fork(Heap, |vma| Ok::<_, Error>(Some((vma.attrs(), ())))).unwrap();
+    assert_eq!(at(&mut first, Some(BASE)), BASE);
+    // A fork goes on with the same numbers.
+    assert_eq!(at(&mut fork, Some(BASE)), BASE);
+    assert_eq!(at(&mut fork, None), at(&mut first, None));
+}
+
+#[test]
 fn lengths_round_up_when_told() {
     let mut mm = space();
     let (len, attrs) = (PAGE + 1, Attrs::new(Prot::RW));

@@ -3,7 +3,7 @@
 
 use kvma::linux::VmFlags;
 
-use crate::arch::traps::Access;
+use crate::arch::Access;
 use crate::replay::Process;
 use crate::shadow::Key;
 use crate::space::View;

@@ -41,7 +41,7 @@ pub enum Origin {
     Stored { id: u64, page: u64 },
 }
 
-/// Whether the last byte of every page is a RET instruction, which probes of the kernel execute.
+/// True if the last byte of every page is a RET instruction, which probes of the kernel execute.
 static PROBED: AtomicBool = AtomicBool::new(true);
 
 /// Leaves the contents of pages to programs: the kernel will not probe them.

@@ -4,7 +4,7 @@
 use kvma::linux::abi::{MAP_NONBLOCK, MAP_POPULATE};
 use kvma_trace::{Answer, Call};
 
-use crate::arch::traps::Access;
+use crate::arch::Access;
 use crate::paging::{LOWER_HALF_END, PAGE_SIZE};
 use crate::replay::Process;
 use crate::space::page_of;

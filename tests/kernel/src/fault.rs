@@ -3,18 +3,19 @@
 
 pub mod plan;
 
-use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
+use core::sync::atomic::{AtomicBool, AtomicU64};
 
 use kvma::addr_space::Busy;
 use kvma::linux::{self, Fault, FaultAction, SegvCode};
 
 pub use self::plan::{COPIED, KEPT, has_zero_page};
-use crate::arch::cpu;
-use crate::arch::traps::{Access, TrapFrame};
+use crate::arch::traps::TrapFrame;
+use crate::arch::{Access, cpu, interrupts};
 use crate::broken::Broken;
+use crate::cpus::{CPUS, number};
 use crate::page_cache::Missing;
-use crate::pages::Source;
+use crate::pages::{NoFrames, Source};
 use crate::space::{self, Current, page_of};
 use crate::{cpus, hooks, probe, rendezvous};
 
@@ -77,8 +78,32 @@ pub enum Author {
     Probe,
 }
 
-/// Handles a page fault, which only a [probe](crate::probe) may cause.
-pub fn page_fault(frame: &mut TrapFrame, address: u64, access: Access) {
+/// True while a processor serves a page fault of the kernel's.
+static IN_PAGE_FAULT: [AtomicBool; CPUS] = [const { AtomicBool::new(false) }; CPUS];
+
+/// Handles a page fault of the kernel, which only a [probe](crate::probe) may cause. Called with
+/// interrupts off; `interruptible` says if they were on before.
+///
+/// # Panics
+///
+/// If the fault was no probe's, or happened in this handler.
+pub fn page_fault(frame: &mut TrapFrame, address: u64, access: Access, interruptible: bool) {
+    let in_page_fault = &IN_PAGE_FAULT[number()];
+    assert!(
+        !in_page_fault.swap(true, Relaxed),
+        "page fault at {address:#x} inside the page-fault handler (from {:#x})",
+        frame.instruction
+    );
+    // The other processor must not wait for its flush until this fault is served.
+    if interruptible {
+        interrupts::enable();
+    }
+    decide(frame, address, access);
+    interrupts::disable();
+    in_page_fault.store(false, Relaxed);
+}
+
+fn decide(frame: &mut TrapFrame, address: u64, access: Access) {
     probe::expect_fault(frame, address, access);
     let author = match probe::is_by_program() {
         true => Author::Program(probe::stack_pointer()),
@@ -157,8 +182,10 @@ pub fn serve(space: &dyn Current, address: u64, access: Access, author: Author) 
     } else if pages.is_moving(page) || !ready.fits(pages.tables.find(page)) {
         Again::Overtaken
     } else {
-        ready.install(&mut pages, page, rights);
-        return Answer::Served;
+        return match ready.install(&mut pages, page, rights) {
+            Ok(()) => Answer::Served,
+            Err(NoFrames) => Answer::Missing(Missing::Memory),
+        };
     };
     drop(pages);
     ready.discard();

@@ -17,8 +17,8 @@ use crate::cpus::{CPUS, number};
 pub const FRAME_SIZE: u64 = 4096;
 pub const WORDS: usize = (FRAME_SIZE / 8) as usize;
 
-/// The contents of a freed frame: INT3 instructions, in case it is executed.
-pub const POISON: u64 = 0xcccc_cccc_cccc_cccc;
+/// The contents of a freed frame: instructions that trap, in case it is executed.
+pub const POISON: u64 = crate::arch::probe::TRAPS;
 
 /// The use of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,7 +6,8 @@
 //! format of traces, for the host program to compare. Whatever is wrong is a panic, and a panic
 //! fails the boot.
 //!
-//! Or it runs Linux programs in [user mode](user), on the same memory manager.
+//! Or it runs Linux programs in [user mode](user), on the same memory manager. To be
+//! [looked at](demonstration), it does something of both.
 
 #![no_std]
 #![no_main]
@@ -16,9 +17,11 @@ extern crate alloc;
 mod arch;
 mod broken;
 mod child;
+mod console;
 mod contents;
 mod copy_on_write;
-mod cpus;
+mod debug_port;
+mod demonstration;
 mod effects;
 mod fault;
 mod faulting;
@@ -33,12 +36,10 @@ mod pages;
 mod paging;
 mod populate;
 mod probe;
-mod rendezvous;
 mod replay;
 mod report;
 mod scenarios;
 mod shadow;
-mod shootdown;
 mod sorted;
 mod space;
 mod timed;
@@ -49,9 +50,9 @@ mod witness;
 
 use core::panic::PanicInfo;
 
-use self::arch::cpu;
-use self::arch::exit::{Verdict, exit};
-use self::arch::start_info::StartInfo;
+use kvma_machine::start_info::StartInfo;
+use kvma_machine::{Verdict, cpus, exit, rendezvous, shootdown};
+
 use self::broken::Broken;
 use self::frames::Use;
 use self::pages::Pages;
@@ -60,36 +61,47 @@ use self::shadow::Shadow;
 /// Memory set apart for the lists with which the kernel checks itself.
 const SHADOW_MEMORY: u64 = 4 << 20;
 const CACHE_MEMORY: u64 = 2 << 20;
-const HEAP_MEMORY: u64 = 32 << 20;
+/// For the kernel's heap, which only programs make much use of.
+const HEAP_MEMORY: u64 = 1 << 20;
+const HEAP_MEMORY_FOR_PROGRAMS: u64 = 64 << 20;
 
-/// Entered once, from `arch::entry`.
+/// Entered once, from the machine's entry code.
 #[unsafe(no_mangle)]
 extern "C" fn kernel_main(start_info: u64) -> ! {
-    arch::serial::init();
-    arch::apic::mask_legacy();
-    arch::traps::init(0);
-    arch::timer::calibrate();
+    arch::init(0);
     // SAFETY: the entry code passes the loader's pointer on.
-    let Some(info) = (unsafe { StartInfo::new(start_info) }) else { panic!("not booted by PVH") };
+    let Some(info) = (unsafe { StartInfo::new(start_info) }) else {
+        panic!("no start info from the loader")
+    };
     match Broken::parse(info.command_line()) {
         Ok(broken) => broken.choose(),
         Err(name) => panic!("no way to break this kernel is called {name}"),
     }
-    let runs_program = info.command_line().split_whitespace().any(|word| word == "program");
-    if runs_program {
-        arch::serial::leave_to_programs();
+    let has_word = |wanted| info.command_line().split_whitespace().any(|word| word == wanted);
+    let runs_program = has_word("program");
+    let demonstrates = has_word("demonstrate");
+    if runs_program && !demonstrates {
+        console::leave_to_programs();
     }
     if !Broken::Nothing.is_chosen() {
         println!("this kernel is broken on purpose: {}", info.command_line());
     }
 
-    let (pages, shadow) = take_over_memory(info);
+    let heap = if runs_program { HEAP_MEMORY_FOR_PROGRAMS } else { HEAP_MEMORY };
+    let (pages, shadow) = take_over_memory(info, heap);
+    let limit = |word: &str| word.strip_prefix("limit=")?.parse().ok();
+    if let Some(seconds) = info.command_line().split_whitespace().find_map(limit) {
+        user::limit_time(seconds);
+        cpus::beside(&user::start_ticks, user::start_ticks);
+    }
+    if demonstrates {
+        demonstration::run(info, pages);
+    }
     if runs_program {
         user::run(info, pages);
+        exit(Verdict::Pass)
     }
-    let skip_scenarios =
-        info.command_line().split_whitespace().any(|word| word == "skip-scenarios");
-    let pages = if skip_scenarios { pages } else { scenarios::run(pages) };
+    let pages = if has_word("skip-scenarios") { pages } else { scenarios::run(pages) };
     replay_trace(info, pages, shadow);
     exit(Verdict::Pass)
 }
@@ -102,11 +114,11 @@ fn replay_trace(info: StartInfo, pages: Pages, shadow: Shadow) {
 }
 
 /// Gives RAM to the parts of the kernel that need it, and switches to the kernel's own page tables.
-fn take_over_memory(info: StartInfo) -> (Pages, Shadow) {
-    let ram = info.usable_ram(paging::image_end().next_multiple_of(frames::FRAME_SIZE));
+fn take_over_memory(info: StartInfo, heap: u64) -> (Pages, Shadow) {
+    let ram = info.usable_ram(kvma_machine::image_end().next_multiple_of(frames::FRAME_SIZE));
     let cache_at = ram.start + SHADOW_MEMORY;
     let heap_at = cache_at + CACHE_MEMORY;
-    let frames_at = heap_at + HEAP_MEMORY;
+    let frames_at = heap_at + heap;
     assert!(frames_at < ram.end, "too little memory: {ram:#x?}");
     // SAFETY: RAM above the image that holds no module, split into four parts that do not overlap;
     // this function runs once.
@@ -120,9 +132,9 @@ fn take_over_memory(info: StartInfo) -> (Pages, Shadow) {
         panic!("no memory for the kernel's page tables")
     };
     // SAFETY: the root maps the image as it is linked and the direct map as before.
-    unsafe { cpu::set_root(tables.root()) };
+    unsafe { cpus::set_root(tables.root()) };
     // SAFETY: these tables are the only ones, and are never freed.
-    unsafe { cpus::start_second(tables.root()) };
+    unsafe { cpus::start_second(tables.root(), arch::init) };
     println!(
         "kernel up: 2 processors, {} MiB in {} frames, paging on ({} tables),\n\
          write protection and no-execute on",

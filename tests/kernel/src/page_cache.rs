@@ -68,7 +68,7 @@ fn with<R>(use_it: impl FnOnce(&mut PageCache) -> R) -> R {
 ///
 /// # Safety
 ///
-/// As [`Sorted::new`].
+/// That of [`Sorted::new`].
 pub unsafe fn init(memory: Range<u64>) {
     let zeros_end = memory.start + ZEROS_MEMORY;
     // SAFETY: the caller's promise, and the two parts do not overlap.

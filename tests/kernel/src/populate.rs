@@ -11,11 +11,11 @@ use kvma::linux::PageOp;
 use kvma::{Attrs, Errno, Prot, VmaFlags};
 use spin::mutex::SpinMutex;
 
-use crate::arch::traps::Access;
+use crate::arch::Access;
 use crate::fault::plan;
 use crate::hooks;
 use crate::page_cache::Missing;
-use crate::pages::{Pages, Source};
+use crate::pages::{NoFrames, Pages, Source};
 use crate::paging::PAGE_SIZE;
 
 /// Pages that were mapped or made writable.
@@ -58,7 +58,8 @@ pub fn populate(
                 Missing::Memory => Errno::ENOMEM,
                 Missing::BeyondEnd => Errno::EFAULT,
             })?;
-            ready.install(&mut pages, page, hooks::rights(attrs.prot()));
+            let installed = ready.install(&mut pages, page, hooks::rights(attrs.prot()));
+            installed.map_err(|NoFrames| Errno::ENOMEM)?;
             POPULATED.fetch_add(1, Relaxed);
         }
     }

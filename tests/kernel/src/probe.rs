@@ -1,41 +1,19 @@
 //! Probes: accesses like those of the program, which may be refused.
 //!
-//! Each is one instruction at a known address. If the page-fault handler cannot serve its fault, it
-//! resumes at the refusal instead. A page fault anywhere else is a bug in the kernel.
+//! Each is one instruction at a known address, in `arch`'s `probe`. If the page-fault handler
+//! cannot serve its fault, it resumes at the refusal instead. A page fault anywhere else is a bug
+//! in the kernel.
 
 use core::sync::atomic::Ordering::Relaxed;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64};
 
 use kvma::linux::SegvCode;
 
-use crate::arch::traps::{Access, TrapFrame};
+use crate::arch::Access;
+pub use crate::arch::probe::RET;
+use crate::arch::probe::RET_OFFSET;
+use crate::arch::traps::TrapFrame;
 use crate::cpus::{CPUS, number};
-use crate::frames::FRAME_SIZE;
-
-core::arch::global_asm!(
-    r#"
-    .text
-    .global probe_load, probe_store, probe_fetch, probe_refused, probe_fetch_refused
-probe_load:                             // rdi: address; result in rax, refusal in rdx
-    mov rax, [rdi]
-    xor edx, edx
-    ret
-probe_store:                            // rdi: address, rsi: value
-    mov [rdi], rsi
-    xor edx, edx
-    ret
-probe_fetch:                            // rdi: address of a RET
-    call rdi
-    xor edx, edx
-    ret
-probe_fetch_refused:                    // the call has pushed its return address
-    add rsp, 8
-probe_refused:
-    xor eax, eax
-    mov edx, 1
-    ret
-"#
-);
 
 #[repr(C)]
 struct Outcome {
@@ -51,11 +29,8 @@ unsafe extern "C" {
     fn probe_fetch_refused();
 }
 
-/// The last byte of every frame of the program is a RET instruction, so that any page can be
-/// executed.
+/// The last word of every frame of the program holds [`RET`], so that any page can be executed.
 pub const RET_WORD: usize = crate::frames::WORDS - 1;
-/// The last word of a frame: zeros, and RET in the byte with the highest address.
-pub const RET: u64 = 0xc3 << 56;
 
 /// The probe that a processor is making.
 struct Probe {
@@ -103,8 +78,8 @@ fn make(address: u64, access: Access, probe: impl FnOnce() -> Outcome) -> Option
     (outcome.refused == 0).then_some(outcome.value)
 }
 
-/// As [`load`], but refused if its fault would have to wait for a change of VMAs. For hooks, which
-/// run in the middle of one.
+/// Loads as [`load`] does, but is refused if its fault would have to wait for a change of VMAs. For
+/// hooks, which run in the middle of one.
 pub fn try_load(page: u64) -> Option<u64> {
     let impatient = &PROBES[number()].impatient;
     impatient.store(true, Relaxed);
@@ -150,10 +125,10 @@ pub fn refusal() -> u8 {
     PROBES[number()].refused.load(Relaxed)
 }
 
-/// Executes the last byte of the page. False if the fetch was refused.
+/// Executes the RET at the end of the page. False if the fetch was refused.
 pub fn fetch(page: u64) -> bool {
-    let address = page + FRAME_SIZE - 1;
-    // SAFETY: as in `load`. The byte is the RET at the end of every frame, or INT3 if the frame was
+    let address = page + 8 * RET_WORD as u64 + RET_OFFSET;
+    // SAFETY: as in `load`. There is the RET at the end of every frame, or a trap if the frame was
     // freed, which ends the kernel.
     make(address, Access::Fetch, || unsafe { probe_fetch(address) }).is_some()
 }

@@ -11,10 +11,9 @@ use kvma::VmaNode;
 use kvma::linux::{LinuxVma, Mm};
 use kvma_trace::{Answer, Backing, Call, Entry, Line, Machine, Parser, Step, Touch};
 
-use crate::arch::debug_port::DebugPort;
-use crate::arch::timer;
-use crate::arch::traps::Access;
+use crate::arch::{Access, timer};
 use crate::child::Child;
+use crate::debug_port::DebugPort;
 use crate::effects::Before;
 use crate::hooks::PageHooks;
 use crate::nodes::{Nodes, nodes};

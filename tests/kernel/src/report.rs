@@ -1,4 +1,4 @@
-//! The summary at the end of a replay.
+//! The summary at the end of a replay, of which some lines are the demonstration's as well.
 
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -48,12 +48,7 @@ pub fn print(figures: &Figures, toucher: &Toucher<'_>, vmas: usize, before: InUs
         "  accesses tried   {} made, {} refused, all as expected",
         toucher.made, toucher.refused
     );
-    println!(
-        "  page faults      {} served, {} refused as unmapped, {} as forbidden",
-        fault::SERVED.load(Relaxed),
-        fault::UNMAPPED.load(Relaxed),
-        fault::FORBIDDEN.load(Relaxed),
-    );
+    print_page_faults();
     println!(
         "  lookups          {} by faults, without the lock\n  \
            retried          {} busy, {} during a flush, {} for invalid tokens,\n                   \
@@ -69,12 +64,7 @@ pub fn print(figures: &Figures, toucher: &Toucher<'_>, vmas: usize, before: InUs
         shootdown::count(),
         figures.overtook,
     );
-    println!(
-        "  forks            {}; of the shared pages {} were copied on write, {} kept",
-        fork::FORKS.load(Relaxed),
-        fault::COPIED.load(Relaxed),
-        fault::KEPT.load(Relaxed),
-    );
+    print_forks();
     println!(
         "  stack            grown by {} faults; {} pages populated by request",
         faulting::GROWN.load(Relaxed),
@@ -97,5 +87,25 @@ pub fn print(figures: &Figures, toucher: &Toucher<'_>, vmas: usize, before: InUs
     println!(
         "  VMAs             {vmas}; kvma's nodes: {} at end, {} at most",
         full.nodes, figures.nodes
+    );
+}
+
+/// Prints the summary's line about page faults.
+pub fn print_page_faults() {
+    println!(
+        "  page faults      {} served, {} refused as unmapped, {} as forbidden",
+        fault::SERVED.load(Relaxed),
+        fault::UNMAPPED.load(Relaxed),
+        fault::FORBIDDEN.load(Relaxed),
+    );
+}
+
+/// Prints the summary's line about forks.
+pub fn print_forks() {
+    println!(
+        "  forks            {}; of the shared pages {} were copied on write, {} kept",
+        fork::FORKS.load(Relaxed),
+        fault::COPIED.load(Relaxed),
+        fault::KEPT.load(Relaxed),
     );
 }

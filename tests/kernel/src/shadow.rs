@@ -32,7 +32,7 @@ impl Shadow {
     ///
     /// # Safety
     ///
-    /// As [`Sorted::new`].
+    /// That of [`Sorted::new`].
     pub unsafe fn new(memory: Range<u64>) -> Self {
         let guards_end = memory.start + GUARDS_MEMORY;
         // SAFETY: the caller's promise, and the two parts do not overlap.

@@ -18,10 +18,9 @@ use kvma::vm_map::Update;
 use kvma::{AddrSpace, Hooks, Prot, ReadSide, Token, VmaNode, VmaSnapshot};
 use spin::mutex::SpinMutex;
 
-use crate::arch::cpu;
-use crate::arch::traps::Access;
+use crate::arch::{Access, cpu};
 use crate::contents::Contents;
-use crate::cpus::{CPUS, number};
+use crate::cpus::{self, CPUS, number};
 use crate::faulting::Faulting;
 use crate::hooks::PageHooks;
 use crate::pages::{Pages, Source};
@@ -173,10 +172,10 @@ where
         let (former, former_root) = (CURRENT[number()].swap(kept, SeqCst), cpu::root());
         // SAFETY: all spaces map the kernel in the same way, and these tables live as long as
         // `self`.
-        unsafe { cpu::set_root(root) };
+        unsafe { cpus::set_root(root) };
         let result = body();
         // SAFETY: the root from before.
-        unsafe { cpu::set_root(former_root) };
+        unsafe { cpus::set_root(former_root) };
         CURRENT[number()].store(former, SeqCst);
         result
     }

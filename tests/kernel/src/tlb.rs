@@ -3,8 +3,17 @@
 
 use crate::arch::cpu;
 use crate::broken::Broken;
+use crate::cpus;
 use crate::frames::{self, Frame, FrameList};
 use crate::shootdown::{self, Pending};
+
+/// Drops all TLB entries of this processor if the other one has asked for it. For the handler of
+/// its interrupt, with interrupts off.
+pub fn serve_others() {
+    if !Broken::NoAcknowledge.is_chosen() {
+        shootdown::serve(cpu::flush_all);
+    }
+}
 
 /// Up to so many pages are flushed one by one. For more it is cheaper to drop all entries.
 const ONE_BY_ONE: usize = 32;
@@ -57,7 +66,8 @@ impl Gather {
         }
         if !Broken::NoShootdown.is_chosen() {
             // An earlier request is done when this one is.
-            self.pending = shootdown::begin(self.root).or(self.pending.take());
+            self.pending =
+                shootdown::begin(|cpu| cpus::uses(cpu, self.root)).or(self.pending.take());
         }
     }
 

@@ -6,7 +6,7 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use kvma::linux::VmFlags;
 
-use crate::arch::traps::Access;
+use crate::arch::Access;
 use crate::paging::{LOWER_HALF_END, PAGE_SIZE};
 use crate::replay::Process;
 use crate::shadow::Shadow;
@@ -121,7 +121,7 @@ impl<'s> Toucher<'s> {
     ///
     /// # Panics
     ///
-    /// As [`Toucher::page`].
+    /// Those of [`Toucher::page`].
     pub fn catch_up(&mut self) {
         let later = self.later;
         let pages = &later[..core::mem::take(&mut self.later_len)];

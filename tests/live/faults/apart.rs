@@ -9,13 +9,13 @@ use kvma_test_support::{Inode, TestKernel};
 use super::child::{Child, Outcome, Probe, is_new_enough};
 use super::{ANON, PAGE, STACK};
 
-/// Where nothing is, each test with a part of its own.
+/// An address where nothing is; each test has a part of its own.
 const AT: u64 = 0x2000_0000_0000;
 const RW: u64 = PROT_READ | PROT_WRITE;
 const EFAULT: i64 = -14;
 const DONTUNMAP: u64 = MREMAP_MAYMOVE | MREMAP_DONTUNMAP;
 
-/// The same program twice.
+/// One program, twice.
 struct Both {
     child: Child,
     mm: Mm<Inode, Heap>,

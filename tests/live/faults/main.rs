@@ -28,7 +28,7 @@ use self::child::{Child, Outcome, Probe};
 const PAGE: u64 = 4096;
 /// Soft limit on stacks: short, so that its end is met.
 const STACK: u64 = 300 * PAGE;
-/// Where things are mapped: right above the lowest address, and far from everything.
+/// The windows in which things are mapped: right above the lowest address, and far from everything.
 const WINDOWS: [(u64, u64); 2] = [(0x1_0000, 400), (0x1000_0000_0000, 1500)];
 
 /// `prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN)`

@@ -11,12 +11,12 @@ use kvma_test_support::Inode;
 
 const ENODEV: Errno = Errno(19);
 
-/// What a descriptor stands for.
+/// The kind of file behind a descriptor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Made by memfd_create(2).
     Memory,
-    /// The same, with `F_SEAL_WRITE`, or `F_SEAL_FUTURE_WRITE`.
+    /// A memfd with `F_SEAL_WRITE`, or `F_SEAL_FUTURE_WRITE`.
     Sealed,
     /// On a tmpfs with `huge=always`.
     HugeMemory,
@@ -53,7 +53,7 @@ impl Machine {
         self.sizes.insert(id, bytes);
     }
 
-    /// What an mmap of the descriptor sees.
+    /// Returns the file that an mmap of the descriptor sees.
     pub fn open(&self, fd: u64) -> Option<OpenFile<Inode>> {
         let kind = *self.kinds.get(&fd)?;
         let file = Inode::new(fd);

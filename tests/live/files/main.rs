@@ -1,4 +1,4 @@
-//! What files can say, on the running kernel and on kvma: seals, flags of their own, placement of
+//! Files on the running kernel and on kvma: seals, flags of their own, placement of
 //! their own, refused splits, and System V shared memory.
 //!
 //! A child of this test, driven through ptrace(2), makes the same calls as kvma. After each the
@@ -22,7 +22,7 @@ use self::pair::{Call, Pair};
 
 const PAGE: u64 = 4096;
 const HUGE: u64 = 2 << 20;
-/// Where nothing is.
+/// An address where nothing is.
 const AT: u64 = 0x1000_0000_0000;
 const FAR: u64 = 0x1100_0000_0000;
 const RW: u64 = PROT_READ | PROT_WRITE;
@@ -120,7 +120,7 @@ fn mmap(addr: u64, pages: u64, prot: u64, flags: u64, fd: u64) -> Call {
     Call::Mmap(addr, pages * PAGE, prot, flags, fd, 0)
 }
 
-/// What the program does to the VMA of `pages` pages at `AT`, whatever it maps; the answers are
+/// Makes all sorts of calls on the VMA of `pages` pages at `AT`, whatever it maps; the answers are
 /// the kernel's. Calls that only the file itself could answer are left out.
 fn all_sorts(pair: &mut Pair, pages: u64) {
     let len = pages * PAGE;
@@ -287,8 +287,9 @@ fn a_perf_buffer_is_never_split() {
 
 #[test]
 fn segments_are_attached_and_detached() {
+    // It may be executed: only root attaches what may not with `SHM_EXEC` (shmop(2)).
     // SAFETY: plain system calls. The segment goes with the last process that has attached it.
-    let id = unsafe { libc::shmget(libc::IPC_PRIVATE, 5 * PAGE as usize + 100, 0o600) };
+    let id = unsafe { libc::shmget(libc::IPC_PRIVATE, 5 * PAGE as usize + 100, 0o700) };
     let Some(id) = made("shmget", id.into()) else { return };
     let Some(mut pair) = pair(&[]) else { return };
     pair.machine.add_segment(id, 5 * PAGE + 100);

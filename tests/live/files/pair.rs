@@ -16,7 +16,7 @@ pub struct Pair {
     child: Child,
     mm: Mm<Inode, Heap>,
     pub machine: Machine,
-    /// What was there from the start.
+    /// The VMAs that were there from the start.
     initial: Vec<(u64, u64)>,
     /// Calls made.
     pub calls: u32,
@@ -186,7 +186,7 @@ impl Call {
     }
 }
 
-/// What this process may do, as far as memory calls ask.
+/// Returns the privileges of this process, as far as memory calls ask.
 pub fn capabilities() -> Capabilities {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));

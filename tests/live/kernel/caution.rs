@@ -17,7 +17,7 @@ const HUGE: u64 = 2 << 20;
 /// Most by which a length is rounded up to huge pages.
 const ROUNDED: u64 = 1 << 30;
 
-/// What the program must not lose.
+/// The memory that the program must not lose.
 #[derive(Debug, Clone, Copy)]
 pub struct Caution<'a> {
     pub vmas: &'a [SeenVma],

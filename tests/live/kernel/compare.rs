@@ -20,7 +20,7 @@ pub struct Difference {
     pub what: What,
 }
 
-/// What differs.
+/// The difference.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum What {
     Answer {
@@ -32,7 +32,7 @@ pub enum What {
         kernel: String,
         kvma: String,
     },
-    /// What is in use after the call.
+    /// The usage after the call.
     Usage {
         kernel: String,
         kvma: String,

@@ -15,7 +15,7 @@ pub struct View<'a> {
     /// Start and end of the heap.
     pub heap: (u64, u64),
     pub privileged: bool,
-    /// Whether a fork has made another program.
+    /// True if a fork has made another program.
     pub has_other: bool,
     /// See [`Caution::bare`].
     pub bare: bool,
@@ -23,7 +23,7 @@ pub struct View<'a> {
 
 /// Most fixed mappings lie here, so that they overlap.
 const ARENA: (u64, u64) = (0x7fff_f7a0_0000, 0x7fff_f7e0_0000);
-/// Where they lie in [huge](Persona::huge) runs.
+/// The range of addresses in [huge](Persona::huge) runs.
 const HUGE_ARENA: (u64, u64) = (0x7fff_d000_0000, 0x7fff_d200_0000);
 /// Bytes of a huge page.
 const HUGE: u64 = 2 << 20;
@@ -33,7 +33,7 @@ const HUGE: u64 = 2 << 20;
 pub struct Generator {
     rng: Rng,
     persona: &'static Persona,
-    /// Whether [`Kind::Drop`] has been made up.
+    /// True if [`Kind::Drop`] has been made up.
     dropped: bool,
 }
 

@@ -6,7 +6,7 @@
 
 use super::calls::Limit;
 
-/// Where the image is loaded.
+/// The address at which the image is loaded.
 pub const BASE: u64 = 0x40_0000;
 /// The one page that must stay as it is. It holds the instruction that enters the kernel, and
 /// constants for calls that take a pointer.

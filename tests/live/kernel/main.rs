@@ -25,8 +25,8 @@
 //!   most 4)
 //! - `KVMA_LIVE_SAVE=DIRECTORY`: keeps the trace of every run
 //!
-//! What the running kernel or its settings forbid, or do in another way, is left out, and standard
-//! error says so.
+//! Calls that the running kernel or its settings forbid, or serve in another way, are left out, and
+//! standard error says so.
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
 mod calls;

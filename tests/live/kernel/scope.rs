@@ -1,4 +1,4 @@
-//! What can be compared with the running kernel, found out by looking and by trying.
+//! The scope of the comparison with the running kernel, found out by looking and by trying.
 
 use std::fs;
 use std::ops::Range;
@@ -72,23 +72,23 @@ impl LeftOut {
     }
 }
 
-/// What can be compared with the running kernel.
+/// The scope of the comparison with the running kernel.
 #[derive(Debug, Clone)]
 pub struct Scope {
     pub version: (u32, u32),
-    /// Whether a difference is a mistake of kvma. On other kernels it means that their rules
+    /// True if a difference is a mistake of kvma. On other kernels it means that their rules
     /// differ.
     pub strict: bool,
-    /// Whether the flags in smaps can be compared.
+    /// True if the flags in smaps can be compared.
     pub flags: bool,
-    /// Whether a program starts with privileges, and whether it can give them up.
+    /// True if a program starts with privileges, and can give them up.
     pub privileged: bool,
     pub drops: bool,
     /// The device of files, and the one that stands for it in a trace: that tells whether they are
     /// placed as on ext4.
     pub rename: Option<(String, String)>,
     left_out: Vec<LeftOut>,
-    /// What the reader should know, one line each.
+    /// Notes for the reader, one line each.
     pub notes: Vec<String>,
 }
 

@@ -92,7 +92,7 @@ struct Program {
     start_brk: u64,
     brk: u64,
     privileged: bool,
-    /// Whether there may be VMAs that are locked without ONFAULT, or that hold guards.
+    /// True if there may be VMAs that are locked without ONFAULT, or that hold guards.
     eager: bool,
 }
 
@@ -112,7 +112,7 @@ pub struct Session<'s> {
     /// Number of calls when each step ended.
     ends: Vec<usize>,
     calls: usize,
-    /// Whether the program has no private pages, so that it may fork: in a child, merging depends
+    /// True if the program has no private pages, so that it may fork: in a child, merging depends
     /// on whose pages they were.
     bare: bool,
     trace: String,

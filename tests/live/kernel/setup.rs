@@ -23,7 +23,7 @@ pub struct Setup {
     scratch: File,
     executable: File,
     limits: Vec<(Limit, u64, u64)>,
-    /// What can be compared with the kernel.
+    /// The scope of the comparison with the kernel.
     pub scope: Scope,
     /// Everything on disk lies here.
     directory: PathBuf,

@@ -19,9 +19,10 @@ use kvma_test_support::{Inode, Random, TestKernel, env_number};
 use self::child::{Child, Outcome};
 
 const PAGE: u64 = 4096;
-/// Where pages are read-only and writable in turn, until there are as many VMAs as allowed.
+/// The range whose pages are read-only and writable in turn, until there are as many VMAs as
+/// allowed.
 const STRIPES: u64 = 0x1000_0000_0000;
-/// Where further VMAs go.
+/// The address of further VMAs.
 const FURTHER: u64 = 0x2000_0000_0000;
 /// Pages of the stripes: enough for more VMAs than are allowed.
 const PAGES: u64 = 200_000;

@@ -107,6 +107,7 @@ fn mappings(known: &mut Known) {
     sink(known.update_attrs(any(), any(), |_| any(), &mut Table).is_ok());
     sink(known.unmap_non_original(&mut Table).is_ok());
     sink(known.reset(&mut Table).is_ok());
+    known.enable_aslr(any());
     known.mark_original();
     if let Some(found) = known.query_page(any()) {
         info(&found);
@@ -141,6 +142,7 @@ fn locked(space: &AddrSpace<Known>) {
     sink(space.unmap(any(), any(), &mut Table).is_ok());
     sink(space.unmap_non_original(&mut Table).is_ok());
     sink(space.reset(&mut NoHooks).is_ok());
+    sink(space.enable_aslr(any()));
     sink(space.mark_original());
     space.query_page(any(), |found| info(&found));
     sink(space.fork(&POOL, &mut Table, |_, _| copy(|| TableError::Hook(Refused))).is_ok());

@@ -85,7 +85,7 @@ impl Opaque for SlotChange {
 
 impl Opaque for LeafSizes {
     fn opaque() -> Self {
-        LeafSizes::SIZE_4K.with(any()).with(any())
+        one_of!(LeafSizes::from_bits(any()), LeafSizes::SIZE_4K.with(any()).with(any()))
     }
 }
 
@@ -144,6 +144,9 @@ fn translation(found: Option<Translation>) {
 
 fn refused<T>(result: Result<T, Refusal<TableError>>) {
     if let Err(refusal) = result {
+        sink(refusal.slot());
+        let of_the_map: Refusal = one_of!(Refusal::NoSlot, Refusal::InTheWay(any()));
+        sink(of_the_map.errno());
         sink(refusal);
     }
 }
@@ -238,6 +241,9 @@ fn locked(space: &AddrSpace<Memory>) {
     refused(space.make_private(any(), any(), table));
     refused(space.make_shared(any(), any(), table));
     refused(space.balloon(any(), any(), table));
+    refused(space.keep_from_guest(any(), any(), table));
+    refused(space.leave_to_guest(any(), any(), table));
+    sink(space.clear(table, sink).is_ok());
     let (bitmap, mut out) = (DirtyBitmap::new(&WORDS), [0; 64]);
     refused(space.fetch_dirty(any(), &bitmap, any(), &mut out, table));
     sink(out);

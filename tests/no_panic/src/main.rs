@@ -18,6 +18,7 @@ mod opaque;
 mod plain;
 mod range_map;
 mod space;
+mod watch;
 mod world;
 
 use core::arch::global_asm;
@@ -47,6 +48,7 @@ extern "C" fn run() {
     flags::all();
     map::all();
     space::all();
+    watch::all();
     locks::all();
     range_map::all();
     compat::all();
@@ -61,7 +63,9 @@ unsafe extern "C" {
 }
 
 #[panic_handler]
-fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
+    // So that calls from different places are different calls.
+    opaque::sink(info.location().map(|location| (location.line(), location.column())));
     #[cfg(not(feature = "find"))]
     // SAFETY: there is no such function, so nothing that calls it links.
     unsafe {

@@ -1,6 +1,6 @@
 //! `AddrSpace`.
 
-use kvma::addr_space::HasVmMap;
+use kvma::addr_space::{HasVmMap, LookupHint};
 use kvma::pinned::PinnedData;
 use kvma::vm_map::PoolVmMap;
 use kvma::{AddrSpace, NoHooks, RawLock, ReadSide, Token, VmMap, VmaNode, VmaSnapshot};
@@ -61,6 +61,8 @@ pub fn all() {
         debug(&map);
     }
     let _ = space.try_lookup(any());
+    let mut hint = LookupHint::new();
+    let _ = (space.lookup_near(any(), &mut hint), space.try_lookup_near(any(), &mut hint));
     debug(&space);
     show(&space);
     drop(space.into_inner());
@@ -121,6 +123,7 @@ where
     if let Some(vma) = space.lookup(any()) {
         snapshot(&vma);
         sink(space.still_valid(vma.token()));
+        sink(space.still_valid_for(vma.token(), any(), any()));
     }
     match space.try_lookup(any()) {
         Ok(vma) => {

@@ -56,7 +56,7 @@ impl VmaData for Data {
 /// Hooks that refuse now and then.
 pub struct Table;
 
-/// What they refuse with.
+/// The error with which they refuse.
 #[derive(Debug)]
 pub struct Refused;
 
@@ -166,6 +166,8 @@ plain! {
             .align_offset(any())
             .guard(any());
         let search = one_of!(search, search.hint(any()));
+        let search = one_of!(search, search.random(any()));
+        let search = one_of!(search, search.random_after(&mut any()));
         one_of!(search.bottom_up(), search.top_down())
     };
     Placement => one_of!(

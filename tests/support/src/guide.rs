@@ -13,6 +13,10 @@ mod from_memory_set {}
 mod from_mmap_rs {}
 #[doc = include_str!("../../../docs/from-rangemap.md")]
 mod from_rangemap {}
+#[doc = include_str!("../../../docs/guest-memory.md")]
+mod guest_memory {}
+#[doc = include_str!("../../../docs/linux.md")]
+mod linux {}
 #[doc = include_str!("../../../docs/page-faults.md")]
 mod page_faults {}
 #[doc = include_str!("../../../docs/page-tables.md")]

@@ -203,7 +203,7 @@ impl<V> Hooks<V> for LockHolds<'_> {
     }
 }
 
-/// Where a change has got to.
+/// The phase that a change has reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// A piece is mapped.

@@ -115,13 +115,13 @@ impl File for Inode {
 /// numbers from 1001 on.
 #[derive(Debug)]
 pub struct TestKernel {
-    /// What was done to pages: what, first byte, pages.
+    /// The page operations: which, first byte, pages.
     pub page_ops: Vec<(PageOp, u64, u64)>,
-    /// What a child inherited: how, first byte.
+    /// The VMAs that a child inherited: how, first byte.
     pub inherited: Vec<(Inheritance, u64)>,
-    /// What was unmapped: first byte, pages.
+    /// The ranges that were unmapped: first byte, pages.
     pub unmapped: Vec<(u64, u64)>,
-    /// What was protected: first byte, old protection, new one.
+    /// The ranges that were protected: first byte, old protection, new one.
     pub protected: Vec<(u64, Prot, Prot)>,
     /// Bytes that are charged to all processes together.
     pub charged: u64,
@@ -129,7 +129,7 @@ pub struct TestKernel {
     pub free_huge_pages: u64,
     /// Pages that cannot be populated.
     pub guards: GuardRanges,
-    /// What the caller may do.
+    /// The privileges of the caller.
     pub capabilities: Capabilities,
     /// Makes `prepare` refuse every event.
     pub refuse_prepare: Option<Errno>,
@@ -139,7 +139,7 @@ pub struct TestKernel {
     pub refuse_relocate: Option<Errno>,
     /// Makes files refuse to be mapped.
     pub refuse_files: Option<Errno>,
-    /// What files set and clear in the flags of their VMAs.
+    /// The flags that files set and clear in their VMAs.
     pub file_flags: (VmFlags, VmFlags),
     overcommit: Overcommit,
     memory: u64,

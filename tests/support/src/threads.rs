@@ -1,4 +1,4 @@
-//! What tests with several threads need.
+//! Helpers of tests with several threads.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -8,9 +8,11 @@ use std::time::Duration;
 use lexopt::prelude::*;
 
 use crate::environment::{Trouble, root};
+use crate::machine::Arch;
 
 pub const HELP: &str = "\
-Builds the kvma test kernel, boots it in QEMU and checks its answers.
+Builds the kvma test kernel, boots it in QEMU and shows what it can do: its
+scenarios, then a shell script in user mode.
 
 usage: cargo run [-- OPTIONS]
        cargo run -- [OPTIONS] --program FILE [ARGUMENTS...]
@@ -19,18 +21,30 @@ usage: cargo run [-- OPTIONS]
                    its status; it finds itself in /bin
   --dir DIR        first put the files of this directory into the program's /
   --record FILE    also write its memory calls there, in trace format
-  --trace FILE     replay this trace (default: tests/traces/python.trace)
+  --memory MIB     memory of the machine for it (default: 1024)
+  --arch NAME      the machine: x86_64 (the default), aarch64, riscv64 or all,
+                   one after the other
+  --trace FILE     replay this trace after the scenarios, and compare all answers
+                   with Linux's; with another of these options and no trace,
+                   tests/traces/python.trace
   --answers FILE   also write the kernel's answers there, in trace format
   --timeout SECS   give up on the kernel after this long (default: 120,
                    or the environment variable KVMA_BOOT_TIMEOUT)
   --broken NAME    break the kernel on purpose, to see that it fails: no-flush,
                    early-free, no-unmap-hook, no-protect-hook, no-relocate-hook,
-                   no-shootdown, no-still-valid, fork-keeps-write, no-copy
+                   no-shootdown, no-acknowledge, no-still-valid, no-copy,
+                   fork-keeps-write;
+                   with --program also truncation-keeps-pages, wrong-address
   --skip-scenarios do not run the kernel's scenarios before the replay
   --no-download    do not download QEMU if it is missing
+  --hypervisor     boot the test hypervisor instead, which runs guests of its own
+                   and takes these ways to break it: no-flush, no-shootdown,
+                   early-free, no-still-valid, no-unmap-hook, no-protect-hook,
+                   no-advise-hook, no-watch, no-mark, writable-rom, large-leaves
   --example        boot examples/kernel instead, which replays nothing
   --setup          only get QEMU, and print its path
-  -v, --verbose    print the address space at the end, some 200 lines
+  -v, --verbose    print each statement of the scenarios; with --trace, the
+                   address space at the end
   -h, --help       print this text
 
 A QEMU on PATH is used. Without one, Debian's packages are downloaded and
@@ -45,11 +59,15 @@ pub enum Command {
     /// Print the usage.
     Help,
     /// Only get QEMU.
-    Setup(Download),
-    /// Boot the test kernel.
+    Setup(Args),
+    /// Show the test kernel.
+    Demonstration(Args),
+    /// Let the test kernel replay a trace.
     Boot(Args),
     /// Boot the example.
     Example(Args),
+    /// Boot the test hypervisor.
+    Hypervisor(Args),
     /// Run a program in the kernel.
     Program(Args, Program),
 }
@@ -60,18 +78,20 @@ pub struct Program {
     pub arguments: Vec<OsString>,
     /// The directories whose files it finds.
     pub dirs: Vec<PathBuf>,
-    /// Where its memory calls go.
+    /// The file to which its memory calls are written.
     pub record: Option<PathBuf>,
+    /// Memory of the machine, in MiB.
+    pub memory: u32,
 }
 
-/// Whether a missing QEMU may be downloaded.
+/// The choice to download a missing QEMU.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Download {
     Allowed,
     Forbidden,
 }
 
-/// Whether the lines of `/proc/PID/maps` that the kernel prints are shown.
+/// The choice to show the lines of `/proc/PID/maps` that the kernel prints.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Maps {
     Shown,
@@ -80,6 +100,8 @@ pub enum Maps {
 
 /// The options of a boot.
 pub struct Args {
+    /// The machines, at least one.
+    pub archs: Vec<Arch>,
     /// The trace to replay.
     pub trace: PathBuf,
     /// The file to which the kernel's answers are copied.
@@ -95,9 +117,11 @@ pub struct Args {
 impl Args {
     /// Returns the kernel's command line.
     pub fn command(&self) -> String {
-        let broken = self.broken.iter().map(|name| format!("broken={name}"));
-        let skip_scenarios = self.skip_scenarios.then(|| "skip-scenarios".to_owned());
-        broken.chain(skip_scenarios).collect::<Vec<_>>().join(" ")
+        // The kernel gives up before this program does, as it can say where it is.
+        let mut words = vec![format!("limit={}", self.timeout.as_secs())];
+        words.extend(self.broken.iter().map(|name| format!("broken={name}")));
+        words.extend(self.skip_scenarios.then(|| "skip-scenarios".to_owned()));
+        words.join(" ")
     }
 }
 
@@ -108,6 +132,7 @@ pub fn parse() -> Result<Command, Trouble> {
 
 fn parse_from(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
     let mut args = Args {
+        archs: vec![Arch::X86_64],
         trace: root().join("tests/traces/python.trace"),
         answers: None,
         timeout: seconds(&env::var("KVMA_BOOT_TIMEOUT").unwrap_or_else(|_| "120".into()))?,
@@ -116,19 +141,19 @@ fn parse_from(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
         download: Download::Allowed,
         maps: Maps::Counted,
     };
-    let (mut setup, mut example) = (false, false);
-    let (mut program, mut dirs, mut record) = (None, Vec::new(), None);
+    let (mut setup, mut example, mut hypervisor) = (false, false, false);
+    let (mut program, mut dirs, mut record, mut memory) = (None, Vec::new(), None, 1024);
     // An option that only a replay has a use for.
-    let mut of_replay = None;
+    let mut of_trace = None;
     while let Some(arg) = parser.next()? {
-        of_replay = match arg {
+        of_trace = match arg {
             Long("trace") => Some("--trace"),
             Long("answers") => Some("--answers"),
-            Long("broken") => Some("--broken"),
             Long("skip-scenarios") => Some("--skip-scenarios"),
-            _ => of_replay,
+            _ => of_trace,
         };
         match arg {
+            Long("arch") => args.archs = archs(&parser.value()?.string()?)?,
             Long("trace") => args.trace = parser.value()?.into(),
             Long("answers") => args.answers = Some(parser.value()?.into()),
             Long("timeout") => args.timeout = seconds(&parser.value()?.string()?)?,
@@ -137,8 +162,10 @@ fn parse_from(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
             Long("no-download") => args.download = Download::Forbidden,
             Long("verbose") | Short('v') => args.maps = Maps::Shown,
             Long("example") => example = true,
+            Long("hypervisor") => hypervisor = true,
             Long("setup") => setup = true,
             Long("dir") => dirs.push(parser.value()?.into()),
+            Long("memory") => memory = parser.value()?.parse()?,
             Long("record") => record = Some(parser.value()?.into()),
             Long("program") => {
                 let file = parser.value()?.into();
@@ -149,18 +176,45 @@ fn parse_from(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
             other => return Err(other.unexpected()),
         }
     }
-    if example && let Some(option) = of_replay {
+    if example && args.archs != [Arch::X86_64] {
+        return Err("--example boots on x86_64 alone".into());
+    }
+    if program.is_some() && args.archs.len() > 1 {
+        return Err("--program runs on one machine at a time".into());
+    }
+    let broken = args.broken.as_ref().map(|_| "--broken");
+    if example && let Some(option) = of_trace.or(broken) {
         return Err(format!("--example replays nothing, so it takes no {option}").into());
     }
+    if hypervisor && let Some(option) = of_trace {
+        return Err(format!("--hypervisor replays nothing, so it takes no {option}").into());
+    }
+    if hypervisor && (example || program.is_some()) {
+        return Err("--hypervisor boots no other kernel".into());
+    }
     Ok(match program {
-        _ if setup => Command::Setup(args.download),
+        _ if setup => Command::Setup(args),
+        _ if hypervisor => Command::Hypervisor(args),
         _ if example => Command::Example(args),
         Some((file, arguments)) => {
-            Command::Program(args, Program { file, arguments, dirs, record })
+            Command::Program(args, Program { file, arguments, dirs, record, memory })
         }
-        None if dirs.is_empty() && record.is_none() => Command::Boot(args),
-        None => return Err("--dir and --record need --program".into()),
+        None if !dirs.is_empty() || record.is_some() => {
+            return Err("--dir and --record need --program".into());
+        }
+        None if of_trace.or(broken).is_none() => Command::Demonstration(args),
+        None => Command::Boot(args),
     })
+}
+
+fn archs(name: &str) -> Result<Vec<Arch>, lexopt::Error> {
+    if name == "all" {
+        return Ok(Arch::ALL.into());
+    }
+    match Arch::ALL.into_iter().find(|arch| arch.name() == name) {
+        Some(arch) => Ok(vec![arch]),
+        None => Err(format!("no machine is called `{name}`").into()),
+    }
 }
 
 fn seconds(text: &str) -> Result<Duration, lexopt::Error> {

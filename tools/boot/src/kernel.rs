@@ -4,12 +4,14 @@ use std::env;
 use std::path::PathBuf;
 use std::process::Command;
 
+use crate::args::Download;
+use crate::bare_metal;
 use crate::environment::{Trouble, root, target_dir};
 use crate::machine::Machine;
 
 /// A kernel of this repository.
 pub struct Kernel {
-    /// Where its package lies, from the root.
+    /// The folder of its package, from the root.
     folder: &'static str,
     /// The name of its ELF file.
     binary: &'static str,
@@ -17,11 +19,13 @@ pub struct Kernel {
 
 /// The test kernel.
 pub const TEST: Kernel = Kernel { folder: "tests/kernel", binary: "kernel" };
+/// The test hypervisor.
+pub const HYPERVISOR: Kernel = Kernel { folder: "tests/hypervisor", binary: "hypervisor" };
 /// The kernel to copy from.
 pub const EXAMPLE: Kernel = Kernel { folder: "examples/kernel", binary: "example-kernel" };
 
 /// Builds the kernel and returns its ELF file.
-pub fn build(machine: &Machine, kernel: &Kernel) -> Result<PathBuf, Trouble> {
+pub fn build(machine: &Machine, kernel: &Kernel, download: Download) -> Result<PathBuf, Trouble> {
     let Kernel { folder, binary } = kernel;
     let target_dir = target_dir()?;
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
@@ -38,6 +42,7 @@ pub fn build(machine: &Machine, kernel: &Kernel) -> Result<PathBuf, Trouble> {
         .current_dir(root().join(folder))
         .args(["build", "--release", "--locked", "--target", &machine.triple, "--target-dir"])
         .arg(&target_dir);
+    bare_metal::prepare(&mut cargo, &machine.triple, download)?;
     let status = cargo.status().map_err(|e| format!("{}: {e}", cargo.get_program().display()))?;
     if !status.success() {
         return Err(format!(

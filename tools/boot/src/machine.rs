@@ -6,6 +6,27 @@ use std::path::Path;
 
 use crate::environment::{Trouble, root};
 
+/// An architecture with a folder in `targets`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arch {
+    X86_64,
+    Aarch64,
+    Riscv64,
+}
+
+impl Arch {
+    pub const ALL: [Self; 3] = [Self::X86_64, Self::Aarch64, Self::Riscv64];
+
+    /// Returns its name, which is that of its folder.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::X86_64 => "x86_64",
+            Self::Aarch64 => "aarch64",
+            Self::Riscv64 => "riscv64",
+        }
+    }
+}
+
 pub struct Machine {
     /// The triple that the kernel is built for.
     pub triple: String,
@@ -13,12 +34,20 @@ pub struct Machine {
     pub qemu: String,
     /// The Debian package that brings it.
     pub package: String,
+    /// Debian's name for the architecture.
+    pub debian: String,
+    /// QEMU's machine for the test kernel.
+    pub kind: String,
+    /// QEMU's machine for the test hypervisor.
+    pub hypervisor_kind: String,
     /// QEMU's exit status if the kernel passed.
     pub exit_pass: i32,
     /// QEMU's exit status if the kernel failed.
     pub exit_fail: i32,
     /// Memory of the machine, in MiB.
     pub ram_mib: u32,
+    /// The address of the trace or archive, where QEMU is to be told.
+    pub module: Option<String>,
     /// QEMU's arguments for the test kernel, with `{name}` where a value is to be filled in.
     pub qemu_args: Vec<String>,
     /// QEMU's arguments for the example.
@@ -26,17 +55,21 @@ pub struct Machine {
 }
 
 impl Machine {
-    pub fn load() -> Result<Self, Trouble> {
-        let dir = root().join("targets/x86_64");
+    pub fn load(arch: Arch) -> Result<Self, Trouble> {
+        let dir = root().join("targets").join(arch.name());
         let machine = Table::load(&dir.join("machine.conf"))?;
         let memory = Table::load(&dir.join("memory.map"))?;
         Ok(Self {
             triple: machine.text("triple")?,
             qemu: machine.text("qemu")?,
             package: machine.text("package")?,
+            debian: machine.text("debian")?,
+            kind: machine.text("machine")?,
+            hypervisor_kind: machine.text("hypervisor_machine")?,
             exit_pass: machine.number("exit_pass")?,
             exit_fail: machine.number("exit_fail")?,
             ram_mib: memory.number("ram_mib")?,
+            module: memory.values.get("module").cloned(),
             qemu_args: lines(&dir.join("qemu.args"))?,
             example_args: lines(&root().join("examples/kernel/qemu.args"))?,
         })

@@ -1,9 +1,11 @@
-//! `cargo run`: builds the test kernel, boots it in QEMU and checks its answers. With `--example`
+//! `cargo run`: builds the test kernel, boots it in QEMU and shows what it can do. With `--example`
 //! it boots the kernel to copy from instead, which checks itself.
 //!
-//! The kernel replays a recorded trace, without the recorded answers, on real page tables, and
-//! prints a report. This program passes if the kernel itself found nothing wrong *and* gave every
-//! answer that Linux gave.
+//! With `--trace`, the kernel replays a recorded trace, without the recorded answers, on real page
+//! tables, and prints a report. This program passes if the kernel itself found nothing wrong *and*
+//! gave every answer that Linux gave.
+//!
+//! With `--hypervisor`, it boots the test hypervisor, whose guests and scenarios need no trace.
 //!
 //! With `--program`, it runs a Linux program in the kernel's user mode instead.
 //!
@@ -12,6 +14,8 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod bare_metal;
+mod demonstration;
 mod environment;
 mod judge;
 mod kernel;
@@ -24,13 +28,13 @@ mod trace;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
-use std::{env, fs};
+use std::{env, fs, process};
 
 use kvma_packages::progress::Step;
 
 use crate::args::{Args, Command, Download, Maps};
 use crate::environment::{Trouble, fitted, root, say};
-use crate::machine::Machine;
+use crate::machine::{Arch, Machine};
 use crate::qemu::Lines;
 
 fn main() -> ExitCode {
@@ -39,13 +43,26 @@ fn main() -> ExitCode {
             say(format_args!("{}", args::HELP.trim_end()));
             Ok(true)
         }
-        Ok(Command::Setup(download)) => setup(download),
-        Ok(Command::Boot(args)) => boot(&args),
+        Ok(Command::Setup(args)) => {
+            args.archs.iter().try_for_each(|&arch| setup(arch, args.download)).map(|()| true)
+        }
+        // All of them, also after one that failed.
+        Ok(Command::Demonstration(args)) => {
+            args.archs.iter().try_fold(true, |all_passed, &arch| {
+                demonstration::run(&args, arch).map(|passed| all_passed && passed)
+            })
+        }
+        Ok(Command::Boot(args)) => args.archs.iter().try_fold(true, |all_passed, &arch| {
+            boot(&args, arch).map(|passed| all_passed && passed)
+        }),
         Ok(Command::Program(args, program)) => match program::run(&args, &program) {
             Ok(status) => return ExitCode::from(status),
             Err(trouble) => Err(trouble),
         },
         Ok(Command::Example(args)) => example(&args),
+        Ok(Command::Hypervisor(args)) => args.archs.iter().try_fold(true, |all_passed, &arch| {
+            hypervisor(&args, arch).map(|passed| all_passed && passed)
+        }),
         Err(trouble) => Err(trouble),
     };
     match outcome {
@@ -58,22 +75,25 @@ fn main() -> ExitCode {
     }
 }
 
-/// Gets QEMU and prints its path.
-fn setup(download: Download) -> Result<bool, Trouble> {
-    let qemu = tools::qemu(&Machine::load()?, download)?;
+/// Gets QEMU and `core`, and prints the path of QEMU.
+fn setup(arch: Arch, download: Download) -> Result<(), Trouble> {
+    let machine = Machine::load(arch)?;
+    let qemu = tools::qemu(&machine, download)?;
+    // And what its kernel is built with.
+    bare_metal::prepare(&mut process::Command::new("cargo"), &machine.triple, download)?;
     say(format_args!("{}", qemu.program().display()));
-    Ok(true)
+    Ok(())
 }
 
 /// Replays a trace in the kernel. True if it passed.
-fn boot(args: &Args) -> Result<bool, Trouble> {
-    let machine = Machine::load()?;
+fn boot(args: &Args, arch: Arch) -> Result<bool, Trouble> {
+    let machine = Machine::load(arch)?;
     let recorded = fs::read(&args.trace).map_err(|e| format!("{}: {e}", args.trace.display()))?;
     let recorded = String::from_utf8_lossy(&recorded);
     let input = trace::strip(&recorded).map_err(|e| format!("{}: {e}", args.trace.display()))?;
     let qemu = tools::qemu(&machine, args.download)?;
-    Step::done("Building", format_args!("the test kernel"));
-    let kernel = kernel::build(&machine, &kernel::TEST)?;
+    Step::done("Building", format_args!("the test kernel for {}", arch.name()));
+    let kernel = kernel::build(&machine, &kernel::TEST, args.download)?;
 
     let files = qemu::Files::new()?;
     fs::write(&files.input, input).map_err(|e| format!("{}: {e}", files.input.display()))?;
@@ -101,15 +121,37 @@ fn boot(args: &Args) -> Result<bool, Trouble> {
 
 /// Boots the example. True if it passed.
 fn example(args: &Args) -> Result<bool, Trouble> {
-    let machine = Machine::load()?;
+    let machine = Machine::load(Arch::X86_64)?;
     let qemu = tools::qemu(&machine, args.download)?;
     Step::done("Building", format_args!("examples/kernel"));
-    let kernel = kernel::build(&machine, &kernel::EXAMPLE)?;
+    let kernel = kernel::build(&machine, &kernel::EXAMPLE, args.download)?;
     let step = Step::new("Booting", format!("{}, examples/kernel", machine.qemu));
     let begin = Instant::now();
     let command = qemu::example_command(&qemu, &machine, &kernel);
     let print = |line: &str| step.suspended(|| say(format_args!("{line}")));
     // What is in its address space is what the example is there to show.
+    let end = qemu::run(command, &machine, args.timeout, Lines::new(Maps::Shown, print))?;
+    drop(step);
+    let result = if end.passed() { "PASSED" } else { "FAILED" };
+    let seconds = begin.elapsed().as_secs_f32();
+    say(format_args!("\nboot: {result} after {seconds:.2} s: {end}"));
+    Ok(end.passed())
+}
+
+/// Boots the test hypervisor. True if it passed.
+fn hypervisor(args: &Args, arch: Arch) -> Result<bool, Trouble> {
+    let mut machine = Machine::load(arch)?;
+    machine.kind.clone_from(&machine.hypervisor_kind);
+    let qemu = tools::qemu(&machine, args.download)?;
+    Step::done("Building", format_args!("the test hypervisor for {}", arch.name()));
+    let kernel = kernel::build(&machine, &kernel::HYPERVISOR, args.download)?;
+    let files = qemu::Files::new()?;
+    // QEMU wants a file to load, which nobody reads.
+    fs::write(&files.input, "-").map_err(|e| format!("{}: {e}", files.input.display()))?;
+    let step = Step::new("Booting", format!("{}, the test hypervisor", machine.qemu));
+    let begin = Instant::now();
+    let command = qemu::command(&qemu, &machine, &kernel, &files, &args.command());
+    let print = |line: &str| step.suspended(|| say(format_args!("{line}")));
     let end = qemu::run(command, &machine, args.timeout, Lines::new(Maps::Shown, print))?;
     drop(step);
     let result = if end.passed() { "PASSED" } else { "FAILED" };

@@ -9,7 +9,6 @@ use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::time::Duration;
 
 use cpio::newc::{Builder, ModeFileType, trailer};
 use kvma_packages::progress::Step;
@@ -20,35 +19,30 @@ use crate::machine::Machine;
 use crate::qemu::{self, End};
 use crate::{kernel, tools};
 
-/// Memory of the machine for programs, in MiB.
-const RAM_MIB: u32 = 1024;
-/// How much longer this program waits than the kernel.
-const AFTER_THE_KERNEL: Duration = Duration::from_secs(5);
 /// The exit status if the kernel has failed, and not the program.
 const KERNEL_FAILED: u8 = 125;
 /// The entry with the arguments, zeros between them. The kernel reads it and hides it.
 const ARGUMENTS: &str = ".arguments";
-/// What the kernel's lines for people begin with, on the debug port.
+/// The beginning of the kernel's lines for people, on the debug port.
 const NOTE: &str = "# ";
 
 /// Runs the program and returns its exit status, or that a shell gives for its signal.
 pub fn run(args: &Args, program: &Program) -> Result<u8, Trouble> {
-    let mut machine = Machine::load()?;
-    machine.ram_mib = RAM_MIB;
+    let arch = *args.archs.first().ok_or("no machine")?;
+    let mut machine = Machine::load(arch)?;
+    machine.ram_mib = program.memory;
     let files = qemu::Files::new()?;
-    archive(&files.input, program)?;
+    let name = program.file.file_name().ok_or("--program needs a file")?.to_string_lossy();
+    archive(&files.input, program, &name)?;
     let qemu = tools::qemu(&machine, args.download)?;
-    Step::done("Building", format_args!("the test kernel"));
-    let kernel = kernel::build(&machine, &kernel::TEST)?;
+    Step::done("Building", format_args!("the test kernel for {}", arch.name()));
+    let kernel = kernel::build(&machine, &kernel::TEST, args.download)?;
 
     let mut words = vec!["program".to_owned()];
     words.extend(program.record.as_ref().map(|_| "record".to_owned()));
-    words.push(format!("limit={}", args.timeout.as_secs()));
-    words.extend([args.command()].into_iter().filter(|word| !word.is_empty()));
+    words.push(args.command());
     let command = qemu::command(&qemu, &machine, &kernel, &files, &words.join(" "));
-    // The kernel gives up first, as it can say where it is.
-    let timeout = args.timeout + AFTER_THE_KERNEL;
-    let end = qemu::run_with(command, &machine, timeout, |mut serial| pass_on(&mut serial))?;
+    let end = qemu::run_with(command, &machine, args.timeout, |mut serial| pass_on(&mut serial))?;
     let notes = fs::read(&files.answers).unwrap_or_default();
     finish(&String::from_utf8_lossy(&notes), program.record.as_deref(), &end)
 }
@@ -64,7 +58,7 @@ fn pass_on(serial: &mut impl Read) {
 }
 
 /// Prints the kernel's notes, writes the trace, and returns the status.
-fn finish(notes: &str, record: Option<&Path>, end: &End) -> Result<u8, Trouble> {
+pub fn finish(notes: &str, record: Option<&Path>, end: &End) -> Result<u8, Trouble> {
     let mut status = None;
     let mut trace = String::new();
     for line in notes.split_inclusive('\n') {
@@ -88,14 +82,13 @@ fn finish(notes: &str, record: Option<&Path>, end: &End) -> Result<u8, Trouble> 
     }
 }
 
-/// Writes the archive.
-fn archive(path: &Path, program: &Program) -> Result<(), Trouble> {
+/// Writes the archive, with the program as `/bin/name`.
+pub fn archive(path: &Path, program: &Program, name: &str) -> Result<(), Trouble> {
     let wrong = |e: io::Error| format!("{}: {e}", path.display());
     let mut out = BufWriter::new(File::create(path).map_err(wrong)?);
     for dir in &program.dirs {
         add_dir(&mut out, dir, "").map_err(|e| format!("{}: {e}", dir.display()))?;
     }
-    let name = program.file.file_name().ok_or("--program needs a file")?.to_string_lossy();
     let inside = format!("bin/{name}");
     let contents =
         fs::read(&program.file).map_err(|e| format!("{}: {e}", program.file.display()))?;

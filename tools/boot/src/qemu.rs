@@ -39,6 +39,9 @@ impl Drop for Files {
     }
 }
 
+/// How much longer this program waits than the kernel, which says where it is when it gives up.
+const AFTER_THE_KERNEL: Duration = Duration::from_secs(10);
+
 /// The end of a run.
 pub enum End {
     /// The kernel passed.
@@ -85,10 +88,19 @@ pub fn command(
     // In the value of a QEMU option, a comma is written twice. `-kernel` and the like take a plain
     // path.
     let option = |path: &Path| path.display().to_string().replace(',', ",,");
+    // Of a device's option, the input's path is a part.
+    let input = match &machine.module {
+        Some(_) => option(&files.input),
+        None => files.input.display().to_string(),
+    };
+    let input_bytes = fs::metadata(&files.input).map_or(0, |file| file.len());
     let fill = |arg: &String| {
-        arg.replace("{ram_mib}", &machine.ram_mib.to_string())
+        arg.replace("{machine}", &machine.kind)
+            .replace("{ram_mib}", &machine.ram_mib.to_string())
             .replace("{kernel}", &kernel.display().to_string())
-            .replace("{input}", &files.input.display().to_string())
+            .replace("{module}", machine.module.as_deref().unwrap_or_default())
+            .replace("{input_bytes}", &input_bytes.to_string())
+            .replace("{input}", &input)
             .replace("{answers}", &option(&files.answers))
             .replace("{command}", kernel_args)
     };
@@ -197,7 +209,7 @@ fn wait(child: &mut Child, machine: &Machine, timeout: Duration) -> Result<End, 
                 code => End::Crash(code),
             });
         }
-        if begin.elapsed() > timeout {
+        if begin.elapsed() > timeout + AFTER_THE_KERNEL {
             let _ = child.kill();
             let _ = child.wait();
             return Ok(End::Timeout(timeout));

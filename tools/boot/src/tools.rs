@@ -9,7 +9,7 @@ use crate::args::Download;
 use crate::environment::{Trouble, target_dir};
 use crate::machine::Machine;
 
-/// Where an unpacked QEMU has its firmware. The paths that it has built in lead out of the tree.
+/// The folders of an unpacked QEMU's firmware. The paths that it has built in lead out of the tree.
 const FIRMWARE: [&str; 3] = ["usr/share/qemu", "usr/share/seabios", "usr/lib/ipxe/qemu"];
 
 /// A QEMU that can be run.

@@ -40,6 +40,24 @@ fn the_example_takes_no_options_of_the_replay() {
 }
 
 #[test]
+fn the_hypervisor_takes_no_options_of_the_replay() {
+    for option in [&["--trace", "x"][..], &["--answers", "x"], &["--skip-scenarios"]] {
+        let args = [option, &["--broken", "no-flush", "--hypervisor"]].concat();
+        assert!(complaint(&args).contains(option[0]), "{args:?}");
+    }
+    assert!(complaint(&["--hypervisor", "--example"]).contains("no other kernel"));
+    assert!(complaint(&["--hypervisor", "--program", "/bin/true"]).contains("no other kernel"));
+}
+
+#[test]
+fn machines_have_names() {
+    assert!(complaint(&["--arch", "pdp11"]).contains("pdp11"));
+    let program = ["--arch", "all", "--program", "/bin/true"];
+    assert!(complaint(&program).contains("one machine at a time"));
+    assert!(complaint(&["--arch", "riscv64", "--example"]).contains("x86_64 alone"));
+}
+
+#[test]
 fn a_timeout_is_a_whole_number_of_seconds() {
     for wrong in ["0", "-1", "1.5", "soon", "", "99999999999999999999"] {
         let complaint = complaint(&["--timeout", wrong]);

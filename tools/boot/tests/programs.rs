@@ -1,14 +1,14 @@
 //! Runs Linux programs in the test kernel's user mode: from Debian's packages, and of our own.
 //!
-//! Nothing here is made for this kernel. Without QEMU the tests fail, unless `KVMA_SKIP_QEMU=1` asks
-//! to skip them; those of C programs are skipped with `KVMA_SKIP_CC=1`.
+//! Nothing here is made for this kernel. Without QEMU the tests fail, unless `KVMA_SKIP_QEMU=1`
+//! asks to skip them; those of C programs are skipped with `KVMA_SKIP_CC=1`.
 
 use std::io::{Write, stderr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
-/// What a program has printed, what the kernel has noted, and the exit status.
+/// The output of a program, the notes of the kernel, and the exit status.
 struct Outcome {
     printed: String,
     notes: String,
@@ -140,20 +140,114 @@ fn bash_runs_loops_substitutions_and_traps() {
     assert_eq!(outcome.status, Some(0));
 }
 
-#[test]
-fn faults_reach_their_handlers_and_mappings_show_their_files() {
-    let test = "faults_reach_their_handlers_and_mappings_show_their_files";
+/// Returns what one of our own programs prints here. Its argument is a file that it may make, of
+/// this test's own: in /tmp, another user's could be in the way.
+fn printed_here(program: &Path, test: &str) -> String {
+    let file = directory().join(format!("{test}.file"));
+    let output = Command::new(program).arg(file).output().expect("the program runs here");
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Runs one of our own programs here and in the kernel: what Linux does is what must come out.
+fn does_as_on_linux(test: &str, source: &str) {
     if without_qemu(test) || skipped(test, "KVMA_SKIP_CC") {
         return;
     }
-    let program = compiled("faults.c");
-    // What Linux does with it is what must come out. The file is this test's own: in /tmp, another
-    // user's could be in the way.
-    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("faults.file");
-    let linux = Command::new(&program).arg(file).output().expect("the program runs here");
-    assert!(linux.status.success(), "{linux:?}");
+    let program = compiled(source);
+    let linux = printed_here(&program, test);
     let outcome = run(&[], &program, &[]);
-    assert_eq!(outcome.printed, String::from_utf8_lossy(&linux.stdout));
+    assert_eq!(outcome.printed, linux);
+    assert_eq!(outcome.status, Some(0));
+}
+
+#[test]
+fn faults_reach_their_handlers_and_mappings_show_their_files() {
+    does_as_on_linux("faults_reach_their_handlers_and_mappings_show_their_files", "faults.c");
+}
+
+#[test]
+fn memory_is_shared_advised_locked_and_limited_as_on_linux() {
+    does_as_on_linux("memory_is_shared_advised_locked_and_limited_as_on_linux", "objects.c");
+}
+
+/// Programs of the usual things done with mappings: protection, guard pages, code made at run time,
+/// locks, advice, addresses, maps, shared memory.
+const CHAPTER: [&str; 8] =
+    ["protect", "guard_pages", "jit", "locked", "advice", "fixed", "parse_maps", "shared_memory"];
+
+#[test]
+fn examples_of_mappings_do_as_on_linux() {
+    let test = "examples_of_mappings_do_as_on_linux";
+    if without_qemu(test) || skipped(test, "KVMA_SKIP_CC") {
+        return;
+    }
+    let dir = directory().join("chapter");
+    fs::create_dir_all(&dir).expect("a directory is made");
+    let mut linux = String::new();
+    for name in CHAPTER {
+        let program = dir.join(name);
+        fs::rename(compiled(&format!("chapter/{name}.c")), &program).expect("it gets its name");
+        let output = Command::new(&program).current_dir(&dir).output().expect("it runs here");
+        let status = output.status.code().expect("it ends by itself");
+        linux += &format!("== {name}\n{}{status}\n", String::from_utf8_lossy(&output.stdout));
+    }
+    let script = format!("for p in {}; do echo == $p; /$p; echo $?; done", CHAPTER.join(" "));
+    let options = ["--dir", dir.to_str().expect("a path in UTF-8")];
+    let outcome = run(&options, &busybox(), &["sh", "-c", &script]);
+    assert_eq!(outcome.printed, linux);
+    assert_eq!(outcome.status, Some(0));
+}
+
+#[test]
+fn a_malloc_of_its_own_serves_four_threads() {
+    let test = "a_malloc_of_its_own_serves_four_threads";
+    if without_qemu(test) || skipped(test, "KVMA_SKIP_CC") {
+        return;
+    }
+    let outcome = run(&[], &compiled("allocator.c"), &["2000"]);
+    let expected = "2000 rounds of 4 threads; of large blocks 0 are left, and there are chunks\n";
+    assert_eq!(outcome.printed, expected);
+    assert_eq!(outcome.status, Some(0));
+}
+
+#[test]
+fn several_files_are_waited_for_as_on_linux() {
+    does_as_on_linux("several_files_are_waited_for_as_on_linux", "waits.c");
+}
+
+#[test]
+fn a_go_program_reads_a_pipe_and_collects_its_garbage() {
+    if without_qemu("a_go_program_reads_a_pipe_and_collects_its_garbage") {
+        return;
+    }
+    let program = packaged("go-md2man", "usr/bin/go-md2man");
+    let dir = directory().join("go");
+    fs::create_dir_all(&dir).expect("a directory is made");
+    fs::copy(&program, dir.join("go-md2man")).expect("the program is copied");
+    let text: String = (1..=5000).map(|n| format!("* item *{n}*\n\n")).collect();
+    fs::write(dir.join("text.md"), &text).expect("a file is written");
+    // What it writes here, for the same text.
+    let page = directory().join("go.page");
+    let mut here = Command::new(program);
+    here.arg("-in").arg(dir.join("text.md")).arg("-out").arg(&page);
+    assert!(here.status().expect("the program runs here").success());
+    let linux = fs::read_to_string(page).expect("it has written a page");
+    let options = ["--dir", dir.to_str().expect("a path in UTF-8")];
+    let outcome = run(&options, &busybox(), &["sh", "-c", "cat /text.md | /go-md2man"]);
+    assert_eq!(outcome.printed, linux);
+    assert_eq!(outcome.status, Some(0));
+}
+
+#[test]
+fn out_of_memory_ends_a_program_and_not_the_kernel() {
+    let test = "out_of_memory_ends_a_program_and_not_the_kernel";
+    if without_qemu(test) || skipped(test, "KVMA_SKIP_CC") {
+        return;
+    }
+    let outcome = run(&["--memory", "160"], &compiled("hog.c"), &[]);
+    assert_eq!(outcome.printed, "the child was ended by signal 9\n");
+    assert!(outcome.notes.contains("out of memory: process "));
     assert_eq!(outcome.status, Some(0));
 }
 
@@ -163,7 +257,7 @@ fn threads_of_a_rust_program_run_on_both_processors() {
         return;
     }
     let outcome = run(&[], &compiled("threads.rs"), &[]);
-    assert!(outcome.printed.starts_with("799960006 7960000 4950\n"));
+    assert!(outcome.printed.starts_with("799960006 7960000 4950\n16777216 549747425280\n"));
     assert!(outcome.printed.ends_with("a thread that panics: true\n"));
     assert_eq!(outcome.status, Some(0));
 }
@@ -201,18 +295,37 @@ fn a_recorded_program_replays_with_the_same_answers() {
 }
 
 #[test]
-fn a_kernel_that_copies_nothing_on_write_is_found_out() {
-    let test = "a_kernel_that_copies_nothing_on_write_is_found_out";
+fn a_kernel_that_is_broken_on_purpose_is_found_out_by_programs() {
+    let test = "a_kernel_that_is_broken_on_purpose_is_found_out_by_programs";
     if without_qemu(test) || skipped(test, "KVMA_SKIP_CC") {
         return;
     }
     let program = compiled("faults.c");
-    for broken in ["no-copy", "no-unmap-hook", "no-protect-hook"] {
-        let linux = Command::new(&program).output().expect("the program runs here");
+    let linux = printed_here(&program, test);
+    for broken in
+        ["no-copy", "no-unmap-hook", "no-protect-hook", "truncation-keeps-pages", "wrong-address"]
+    {
         let outcome = run(&["--broken", broken, "--timeout", "30"], &program, &[]);
-        let differs = outcome.printed != String::from_utf8_lossy(&linux.stdout);
+        let differs = outcome.printed != linux;
         let found = outcome.status == Some(125) && outcome.notes.contains("FAILED: ");
         assert!(found || differs, "{broken}");
+    }
+}
+
+#[test]
+fn what_one_thread_has_taken_away_another_cannot_write_to() {
+    let test = "what_one_thread_has_taken_away_another_cannot_write_to";
+    if without_qemu(test) || skipped(test, "KVMA_SKIP_CC") {
+        return;
+    }
+    let program = compiled("stale.c");
+    let right = "100 rounds, 0 writes where they must not be\n";
+    let outcome = run(&[], &program, &["100"]);
+    assert_eq!((outcome.printed.as_str(), outcome.status), (right, Some(0)));
+    // And it notices if it can.
+    for broken in ["no-shootdown", "no-flush"] {
+        let outcome = run(&["--broken", broken, "--timeout", "30"], &program, &["100"]);
+        assert_ne!(outcome.printed, right, "{broken}");
     }
 }
 

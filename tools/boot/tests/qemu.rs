@@ -30,8 +30,8 @@ fn boot(args: &[&str]) -> Outcome {
     Outcome { status: output.status.code(), text }
 }
 
-/// Returns true if the environment leaves no QEMU, and says so past the test harness, which swallows
-/// the output of tests that pass.
+/// Returns true if the environment leaves no QEMU, and says so past the test harness, which
+/// swallows the output of tests that pass.
 fn skipped(test: &str) -> bool {
     let is_set = |name| env::var_os(name).is_some_and(|value| value == "1");
     let missing = || boot(&["--setup", "--no-download"]).status != Some(0);
@@ -71,7 +71,8 @@ fn the_kernel_replays_python_as_linux_did() {
         return;
     }
     let answers = Path::new(env!("CARGO_TARGET_TMPDIR")).join("python.answers");
-    let outcome = boot(&["--answers", answers.to_str().expect("a path in UTF-8")]);
+    let outcome =
+        boot(&["--skip-scenarios", "--answers", answers.to_str().expect("a path in UTF-8")]);
     assert_eq!(outcome.status, Some(0));
     assert!(outcome.text.contains("boot: PASSED"));
     assert!(outcome.text.contains("no frame and no node leaked"));
@@ -177,7 +178,7 @@ fn a_kernel_that_answers_otherwise_than_linux_fails() {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("wrong.trace");
     fs::write(&path, recorded.replace(munmap, &format!("{input} = -12")))
         .expect("a trace is written");
-    let outcome = boot(&["--trace", path.to_str().expect("a path in UTF-8")]);
+    let outcome = boot(&["--skip-scenarios", "--trace", path.to_str().expect("a path in UTF-8")]);
     assert_eq!(outcome.status, Some(1));
     let difference = format!("{input}\n    Linux:  -12\n    kernel: 0\n");
     assert!(outcome.text.contains(&difference));

@@ -56,7 +56,7 @@ impl Addr {
 pub struct Len {
     /// Whole pages.
     pub pages: u64,
-    /// As in [`Addr`].
+    /// The offset from an edge, as in [`Addr`].
     pub off: u8,
 }
 

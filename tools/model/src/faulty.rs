@@ -2,31 +2,31 @@
 
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 
 use kvma::node::{Content, Node};
 use kvma::{NodeAlloc, ReadSide};
 
-const NEVER: u64 = u64::MAX;
+const NEVER: usize = usize::MAX;
 
 /// Middleware for any allocator: passes everything through, and fails one allocation of choice.
 #[derive(Clone, Debug)]
 pub struct Faulty<A> {
     inner: A,
     /// The number of allocations that still succeed; `NEVER` for all. All clones share it.
-    left: Arc<AtomicU64>,
+    left: Arc<AtomicUsize>,
 }
 
 impl<A> Faulty<A> {
     /// Wraps an allocator. No allocation fails yet.
     pub fn new(inner: A) -> Self {
-        Self { inner, left: Arc::new(AtomicU64::new(NEVER)) }
+        Self { inner, left: Arc::new(AtomicUsize::new(NEVER)) }
     }
 
     /// Makes one allocation fail, after `successes` more that succeed.
     pub fn fail_after(&self, successes: u64) {
-        self.left.store(successes, Relaxed);
+        self.left.store(usize::try_from(successes).unwrap_or(NEVER), Relaxed);
     }
 
     /// Calls the failure off. Returns true if it had not come yet.

@@ -59,7 +59,7 @@ pub(crate) fn needs_flush(edit: &Edit<TagView>) -> bool {
     }
 }
 
-/// As [`check_calls`], for edits that are given page by page.
+/// Checks as [`check_calls`] does, for edits that are given page by page.
 pub(crate) fn check_pages(
     calls: &[HookCall<TagView>],
     edits: &[Edit<TagView>],

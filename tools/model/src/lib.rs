@@ -5,12 +5,14 @@
 //! - [`Rig`]: a `VmMap` behind a lock and a `Space` side by side, compared after every [`Op`].
 //! - [`Faulty`]: an allocator that fails when told to. [`Recorder`]: hooks that record every call
 //!   and refuse when told to. [`Tag`]: user data that checks what the map tells it.
+//! - [`guest`]: a `Guest`, its model, and the two side by side.
 //! - [`strategy`]: random operations for proptest, which shrinks them.
 
 mod compare;
 mod config;
 mod ensure;
 mod faulty;
+pub mod guest;
 mod hook_order;
 mod op;
 mod operations;

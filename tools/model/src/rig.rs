@@ -81,21 +81,22 @@ impl Rig {
         if let Some(successes) = faults.alloc {
             self.world.alloc.fail_after(successes);
         }
-        let tokens = Tokens::take(&self.space, &self.world.model);
         let mut hooks = Recorder::new();
         if let Some(successes) = faults.prepare {
             hooks.refuse_after(successes);
         }
         // Operations take hooks as well as an update: both ways are tried, in turn.
         self.steps += 1;
+        let by_update = !self.steps.is_multiple_of(2);
+        let tokens = Tokens::take(&self.space, &self.world.model, by_update);
         let world = &mut self.world;
-        let (result, during_flush) = if self.steps.is_multiple_of(2) {
-            (world.on_map(&mut self.space.get_mut(), op, &mut hooks)?, None)
-        } else {
+        let (result, during_flush) = if by_update {
             let mut watching = Watching::new(&mut hooks, &self.space, world.config());
             let result =
                 self.space.update(0, &mut watching, |map, update| world.on_map(map, op, update))?;
             (result, watching.during_flush())
+        } else {
+            (world.on_map(&mut self.space.get_mut(), op, &mut hooks)?, None)
         };
         let out_of_memory = !self.world.alloc.call_off() && faults.alloc.is_some();
         let refused = !hooks.call_off() && faults.prepare.is_some();

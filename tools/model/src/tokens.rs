@@ -1,9 +1,10 @@
-//! Tokens of page faults: those of VMAs that change end, all others stay valid, and while a flush is
-//! pending there are no valid ones where it takes rights away.
+//! Tokens of page faults: those of VMAs that change end, all others stay valid, and while a flush
+//! is pending there are no valid ones where it takes rights away.
 
 use std::ops::Range;
 
 use kvma::hooks::{Advice, RemovedVma};
+use kvma::vm_map::SourceRange;
 use kvma::{AddrSpace, Attrs, Event, Hooks, Piece, VmaSnapshot};
 
 use crate::config::Config;
@@ -19,13 +20,15 @@ use crate::world::Map;
 pub(crate) struct Tokens {
     snapshots: Vec<Option<VmaSnapshot>>,
     before: Space,
+    /// True if the operation is given an update of the space's.
+    by_update: bool,
 }
 
 impl Tokens {
-    pub(crate) fn take(space: &AddrSpace<Map>, model: &Space) -> Self {
+    pub(crate) fn take(space: &AddrSpace<Map>, model: &Space, by_update: bool) -> Self {
         let config = model.config;
         let snapshots = model.all().map(|index| space.lookup(config.addr(index))).collect();
-        Self { snapshots, before: model.clone() }
+        Self { snapshots, before: model.clone(), by_update }
     }
 
     /// Checks each token after an operation that has made these edits and left `after`.
@@ -47,21 +50,36 @@ impl Tokens {
             let same = is.is_some_and(|is| {
                 is == was && { after.vma_view(is) == before.vma_view(was.clone()) }
             });
-            let edited = edits.iter().filter_map(|edit| pages(edit, &before.config));
-            let edited =
-                edited.into_iter().any(|pages| pages.start < was.end && was.start < pages.end);
+            let taken = edits.iter().filter_map(|edit| Some((edit, pages(edit, &before.config)?)));
+            let nearby = |pages: &Range<usize>| pages.start < was.end && was.start < pages.end;
+            let (mut edited, mut spared) = (false, false);
+            for (edit, pages) in taken.filter(|(_, pages)| nearby(pages)) {
+                // Where the VMA stays as it is, tokens for its other pages do, too.
+                if leaves_vma(edit, op) && !pages.contains(&index) {
+                    spared = true;
+                } else {
+                    edited = true;
+                }
+            }
             let set = matches!(*op, Op::SetFile(at, _) if {
                 before.config.index(at.bytes(&before.config)).is_some_and(|at| was.contains(&at))
             });
             let valid = space.still_valid(snapshot.token());
             let changed = !same || edited || set;
             ensure!(!valid || !changed, "the token of page {index} is valid after {edits:x?}");
-            // Restoring may split a VMA and merge it again.
-            let unsure = *op == Op::Restore;
+            // Restoring may split a VMA and merge it again. Without an update of the space's,
+            // nobody notes which part of a VMA is concerned.
+            let unsure = *op == Op::Restore || spared && !self.by_update;
             ensure!(valid || changed || unsure, "the token of page {index} has ended");
         }
         Ok(())
     }
+}
+
+/// Returns `true` if an edit takes pages from a VMA that stays as it is.
+fn leaves_vma(edit: &Edit<TagView>, op: &Op) -> bool {
+    let keeps_source = matches!(op, Op::Relocate(.., SourceRange::Keep, _));
+    matches!(edit, Edit::Advise(..)) || keeps_source && matches!(edit, Edit::Relocate(..))
 }
 
 /// Returns the pages that an edit takes or changes.
@@ -78,8 +96,8 @@ fn pages(edit: &Edit<TagView>, config: &Config) -> Option<Range<usize>> {
     Some(start..start + piece.pages as usize)
 }
 
-/// What lookups of every page found while the flush was pending: nothing, or a token that may be
-/// dead.
+/// The answers to lookups of every page while the flush was pending: nothing, or a token that may
+/// be dead.
 pub(crate) struct DuringFlush(Vec<Option<bool>>);
 
 impl DuringFlush {

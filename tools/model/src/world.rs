@@ -1,4 +1,4 @@
-//! What stands around a map under test, and how an operation is done on the map and on its model.
+//! The surroundings of a map under test, and how an operation is done on the map and on its model.
 
 use std::ops::Range;
 use std::rc::Rc;

@@ -16,7 +16,7 @@ const LISTS_MAX_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 /// The lines that an error shows of what apt said.
 const SHOWN: usize = 6;
 
-/// What this apt is told, after the system's own configuration, which says where packages come
+/// The configuration of this apt, read after the system's own, which says where packages come
 /// from and through which proxy. `{dir}` and `{architecture}` are filled in.
 ///
 /// Cleared is what the system wants to be run at an update or an installation; lists that nobody
@@ -59,6 +59,36 @@ Dir::State::lists "{dir}/lists";
 Dir::State::status "{dir}/status";
 "#;
 
+/// The lines that are added for another architecture than the machine's own.
+const FOREIGN: &str = r#"APT::Architecture "{architecture}";
+Dir::Etc::sourcelist "{dir}/sources.list";
+Dir::Etc::sourceparts "-";
+"#;
+
+/// Lets `apt-get` say where the system's package lists come from.
+const INDEX_TARGETS: [&str; 4] =
+    ["indextargets", "--format", "$(COMPONENT) $(REPO_URI)", "Created-By: Packages"];
+
+/// Returns the address of the system's archive: the first of the component `main` that is not for
+/// security alone.
+fn archive(targets: &str) -> Result<&str, String> {
+    targets
+        .lines()
+        .filter_map(|line| line.strip_prefix("main "))
+        .find(|uri| !uri.contains("security") && !uri.contains(char::is_whitespace))
+        .ok_or_else(|| "apt-get names no archive".to_owned())
+}
+
+/// Returns what a program prints.
+fn output_of(program: &str, args: &[&str]) -> Result<String, String> {
+    let output =
+        Command::new(program).args(args).output().map_err(|e| format!("{program}: {e}"))?;
+    if !output.status.success() {
+        return Err(format!("{program} failed ({})", output.status));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
 /// A package's archive, as apt announces it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Deb {
@@ -95,12 +125,23 @@ pub struct Apt {
 }
 
 impl Apt {
-    /// Lays apt's directories and its configuration out in `dir`, which must be absolute.
-    pub fn new(dir: &Path, lock: File) -> Result<Self, String> {
-        let mut dpkg = Command::new("dpkg");
-        let output = dpkg.arg("--print-architecture").output().map_err(|e| format!("dpkg: {e}"))?;
-        let configuration = configuration(dir, String::from_utf8_lossy(&output.stdout).trim())?;
+    /// Lays apt's directories and its configuration out in `dir`, which must be absolute. For
+    /// another architecture than the machine's own, its source is Debian's stable release.
+    pub fn new(dir: &Path, lock: File, architecture: Option<&str>) -> Result<Self, String> {
         let failed = |e| format!("{}: {e}", dir.display());
+        let configuration = match architecture {
+            None => configuration(dir, &output_of("dpkg", &["--print-architecture"])?)?,
+            Some(architecture) => {
+                let targets = output_of("apt-get", &INDEX_TARGETS)?;
+                let archive = archive(&targets)?;
+                fs::create_dir_all(dir).map_err(failed)?;
+                fs::write(dir.join("sources.list"), format!("deb {archive} stable main\n"))
+                    .map_err(failed)?;
+                let own = configuration(dir, architecture)?;
+                let foreign = FOREIGN.replace("{architecture}", architecture);
+                own + &foreign.replace("{dir}", &dir.to_string_lossy())
+            }
+        };
         for name in ["archives/partial", "lists/partial", "none/partial", "tmp"] {
             fs::create_dir_all(dir.join(name)).map_err(failed)?;
         }
@@ -274,7 +315,7 @@ mod tests {
     use std::path::Path;
     use std::time::{Duration, SystemTime};
 
-    use super::{Deb, LISTS_MAX_AGE, configuration, is_current};
+    use super::{Deb, LISTS_MAX_AGE, archive, configuration, is_current};
 
     #[test]
     fn archives_are_read_from_apts_plan() {
@@ -295,6 +336,14 @@ mod tests {
         ] {
             assert_eq!(Deb::parse(other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn the_archive_is_the_first_that_is_not_for_security() {
+        let targets = "main http://host/debian-security/\ncontrib http://host/a/\n\
+                       main http://host/debian/\nmain http://other/debian/";
+        assert_eq!(archive(targets), Ok("http://host/debian/"));
+        assert!(archive("").is_err() && archive("contrib http://host/a/").is_err());
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! As much of ELF as tells how a program is started.
+//! The part of ELF that tells how a program is started.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};

@@ -36,7 +36,7 @@ pub use crate::tree::Tree;
 /// Set to 1, this environment variable forbids to download packages. Trees that are there serve.
 pub const SKIP_DOWNLOADS: &str = "KVMA_SKIP_DOWNLOADS";
 
-/// What apt and dpkg bring on every Debian system, and this crate calls.
+/// The programs of apt and dpkg that this crate calls. Every Debian system has them.
 const TOOLS: [&str; 4] = ["apt-get", "dpkg", "dpkg-deb", "tar"];
 
 /// Why there are no packages.
@@ -104,6 +104,25 @@ pub fn existing(dir: &Path, packages: &[&str]) -> Option<Tree> {
 /// [`Error::NoApt`] where one of the programs that this needs is not on PATH, [`Error::Forbidden`]
 /// where the environment says so, and otherwise [`Error::Failed`] with apt's own words.
 pub fn unpacked(dir: &Path, packages: &[&str]) -> Result<Tree, Error> {
+    unpack(dir, None, packages)
+}
+
+/// Brings packages of another architecture, by Debian's name for it, into a tree below `dir`.
+///
+/// They are not run here, so they are those of Debian's stable release, which has more
+/// architectures than an older one that the system may be of. Otherwise as [`unpacked`].
+///
+/// # Errors
+///
+/// Those of [`unpacked`].
+pub fn unpacked_for(dir: &Path, architecture: &str, packages: &[&str]) -> Result<Tree, Error> {
+    if !is_package_name(architecture) {
+        return Err(Error::Failed(format!("`{architecture}` is no name of an architecture")));
+    }
+    unpack(&dir.join(architecture), Some(architecture), packages)
+}
+
+fn unpack(dir: &Path, architecture: Option<&str>, packages: &[&str]) -> Result<Tree, Error> {
     let forbidden = downloads_are_forbidden();
     if let Some(tree) = existing(dir, packages).filter(|tree| forbidden || !tree.is_due()) {
         return Ok(tree);
@@ -128,7 +147,7 @@ pub fn unpacked(dir: &Path, packages: &[&str]) -> Result<Tree, Error> {
         Some(tree) if !tree.is_due() => return Ok(tree),
         old => old,
     };
-    let apt = Apt::new(&dir.join("apt"), lock)?;
+    let apt = Apt::new(&dir.join("apt"), lock, architecture)?;
     let Some(old) = old else { return Ok(bring(&apt, &dir, packages)?) };
     let looked = apt.current(packages).and_then(|debs| {
         let files: Vec<&str> = debs.iter().map(Deb::file).collect();

@@ -27,7 +27,7 @@ const CHECKED_FOR: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// tried again.
 const RETRIED_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What nobody reads here: two thirds of the files.
+/// The folders that nobody reads here: two thirds of the files.
 const LEFT_OUT: [&str; 4] =
     ["./usr/share/doc", "./usr/share/info", "./usr/share/locale", "./usr/share/man"];
 

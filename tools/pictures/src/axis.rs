@@ -1,4 +1,4 @@
-//! Where an address lies in the picture: rows of a ribbon, memory to scale, gaps compressed.
+//! The place of an address in the picture: rows of a ribbon, memory to scale, gaps compressed.
 //!
 //! An address space cannot be drawn to one scale: a page is 2^-35 of it. So the ribbon has a scale
 //! for what is mapped, a power of two of bytes for each unit of width, with these exceptions:
@@ -35,11 +35,11 @@ pub struct Segment {
     pub x: f64,
     /// Its width.
     pub width: f64,
-    /// What is there.
+    /// The contents.
     pub fill: Fill,
 }
 
-/// What is in a segment.
+/// The contents of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fill {
     /// Memory, to scale.

@@ -1,4 +1,4 @@
-//! What has changed between two moments.
+//! The changes between two moments.
 
 use std::collections::{HashMap, HashSet};
 

@@ -1,4 +1,4 @@
-//! What still and moving pictures have in common: colours, boxes, texts, the frame around all.
+//! The common parts of still and moving pictures: colours, boxes, texts, the frame around all.
 
 use kvma::linux::VmFlags;
 use svg::Document;

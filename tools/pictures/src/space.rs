@@ -42,7 +42,7 @@ impl fmt::Display for SpaceError {
 
 impl std::error::Error for SpaceError {}
 
-/// What the memory of a VMA is. The picture has a colour for each.
+/// The kind of a VMA's memory. The picture has a colour for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     /// A private mapping of a file: programs and libraries, most of the time.
@@ -55,7 +55,7 @@ pub enum Kind {
     Stack,
     /// Memory that other processes may see: shared mappings of files or of nothing.
     Shared,
-    /// What the kernel maps by itself, such as `[vdso]`.
+    /// Mapped by the kernel itself, such as `[vdso]`.
     Kernel,
 }
 

@@ -36,7 +36,7 @@ pub enum StepsError {
     Parse(String),
     /// A line, counted from one, makes the rest of the trace pointless.
     Replay(usize, ReplayError),
-    /// What kvma printed is not a maps file.
+    /// The output of kvma is not a maps file.
     Maps(SpaceError),
     /// No memory.
     Space(Error),

@@ -1,28 +1,85 @@
-//! The machine: entry, traps, serial port, time and exit.
+//! The parts that depend on the processor and the machine: a folder for each architecture, all of
+//! which offer the same to the rest of the kernel.
+//!
+//! | module         | holds                                                                     |
+//! |----------------|---------------------------------------------------------------------------|
+//! | `traps`        | trap entry and return, the registers of what was interrupted              |
+//! | `user`         | the way into user mode and out of it, and `signal_frame`, a handler's     |
+//! | `page_entry`   | one page-table entry                                                      |
+//! | `probe`        | accesses of one instruction each, and instructions to fill pages with     |
+//!
+//! The rest is `kvma-machine`'s, which the test hypervisor uses as well: the way to
+//! [`crate::kernel_main`], the processors, interrupts, ports.
+//!
+//! Tables have the same shape everywhere: four levels of 512 entries, and the kernel in the upper
+//! half of each root.
 
-pub mod apic;
-pub mod cpu;
-pub mod debug_port;
-mod entry;
-pub mod exit;
-mod runtime;
-pub mod second;
-pub mod serial;
-pub mod signal_frame;
-pub mod start_info;
-pub mod timer;
-pub mod traps;
-pub mod user;
+#[cfg(target_arch = "aarch64")]
+mod aarch64;
+pub mod kernel_stack;
+#[cfg(target_arch = "riscv64")]
+mod riscv64;
+#[cfg(target_arch = "x86_64")]
+mod x86_64;
 
-/// Constants from `targets/<arch>/memory.map`.
-#[allow(dead_code, reason = "some are for the linker script and the host program")]
-pub mod memory_map {
-    include!(concat!(env!("OUT_DIR"), "/memory_map.rs"));
+pub use kvma_machine::{cpu, debug_port, interrupts, memory_map, serial, timer};
+
+#[cfg(target_arch = "aarch64")]
+pub use self::aarch64::*;
+#[cfg(target_arch = "riscv64")]
+pub use self::riscv64::*;
+#[cfg(target_arch = "x86_64")]
+pub use self::x86_64::*;
+
+/// The kind of an access.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    Load,
+    Store,
+    Fetch,
 }
 
-pub use self::entry::direct_map_table;
+/// The accesses to a page that the program may make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rights {
+    pub load: bool,
+    pub store: bool,
+    pub fetch: bool,
+}
 
-/// Lets this processor be interrupted.
-pub fn enable_interrupts() {
-    x86_64::instructions::interrupts::enable();
+impl Rights {
+    /// Returns true if any access is allowed. Processors cannot refuse loads from a page that they
+    /// allow to store to.
+    fn any(self) -> bool {
+        self.load || self.store || self.fetch
+    }
+}
+
+/// Why a thread has left user mode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Left {
+    SystemCall,
+    PageFault {
+        address: u64,
+        access: Access,
+    },
+    Exception(Exception),
+    /// The processor was interrupted, and the thread has nothing to do with it.
+    Interrupt,
+}
+
+/// An exception in user mode other than a page fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(dead_code, reason = "not every architecture has every one")]
+pub enum Exception {
+    /// A division by zero, or one of the vector unit's that the program has asked for.
+    Arithmetic,
+    /// A breakpoint or a single step.
+    Breakpoint,
+    /// An instruction that does not exist, or not for programs.
+    Illegal,
+    /// An address that is not aligned as it has to be.
+    Alignment,
+    /// Something that the program may not do.
+    Protection,
 }

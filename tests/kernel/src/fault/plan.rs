@@ -6,12 +6,12 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use spin::Once;
 
-use crate::arch::traps::Access;
+use crate::arch::{Access, cpu};
 use crate::broken::Broken;
 use crate::contents::{self, Origin};
 use crate::frames::{self, Frame, Use};
 use crate::page_cache::{self, Missing};
-use crate::pages::{Pages, Prepared, Source};
+use crate::pages::{NoFrames, Pages, Prepared, Source};
 use crate::paging::{Entry, Rights};
 
 /// Pages that were copied because their frames were shared, and pages that were kept because their
@@ -140,13 +140,13 @@ impl Ready {
         now.is_some_and(|now| now.address() == old.address() && now.rights() == old.rights())
     }
 
-    /// Writes the page's entry, which [fits](Self::fits).
-    pub fn install(self, pages: &mut Pages, page: u64, rights: Rights) {
+    /// Writes the page's entry, which [fits](Self::fits). Fails without memory for a table.
+    pub fn install(self, pages: &mut Pages, page: u64, rights: Rights) -> Result<(), NoFrames> {
+        if rights.fetch {
+            cpu::sync_instructions();
+        }
         match self {
-            Self::Fill(prepared) => {
-                let mapped = pages.map(page, prepared, rights);
-                assert!(mapped.is_ok(), "out of memory for a table for page {page:#x}");
-            }
+            Self::Fill(prepared) => pages.map(page, prepared, rights)?,
             Self::Copy { old, original, copy } => {
                 pages.replace(page, old, copy, rights);
                 frames::free(original);
@@ -157,6 +157,7 @@ impl Ready {
                 KEPT.fetch_add(1, Relaxed);
             }
         }
+        Ok(())
     }
 
     /// Frees what was prepared.

@@ -1,9 +1,8 @@
 //! The upper half: the kernel's image, each section with the rights that it needs, and the direct
 //! map.
 
-use super::entry::{Entry, Rights};
-use super::{PAGE_SIZE, Tables};
-use crate::arch::{direct_map_table, memory_map};
+use super::{Entry, PAGE_SIZE, Rights, Tables};
+use crate::arch::memory_map;
 use crate::frames::FrameList;
 
 const DIRECT_MAP_SLOT: usize = 256;
@@ -32,11 +31,6 @@ fn image() -> Image {
     }
 }
 
-/// Returns the physical address one past the image's last byte.
-pub fn image_end() -> u64 {
-    image().end - memory_map::KERNEL_VIRT
-}
-
 /// Makes page tables with an empty lower half. `None` without memory.
 pub fn kernel_root() -> Option<Tables> {
     let mut tables = Tables::new()?;
@@ -53,6 +47,6 @@ pub fn kernel_root() -> Option<Tables> {
         }
     }
     debug_assert!(tables.root_entry(IMAGE_SLOT).is_present());
-    tables.set_root_entry(DIRECT_MAP_SLOT, Entry::table(direct_map_table()).sealed());
+    tables.set_root_entry(DIRECT_MAP_SLOT, Entry::direct_map());
     Some(tables)
 }

@@ -1,13 +1,13 @@
-//! Four-level page tables (AMD64 Architecture Programmer's Manual, volume 2, section 5.3).
+//! Four-level page tables.
 
-mod entry;
 mod kernel_root;
 mod table;
 mod tables;
 
-pub use self::entry::{Entry, Rights};
-pub use self::kernel_root::{image_end, kernel_root};
+pub use self::kernel_root::kernel_root;
 pub use self::tables::{Removed, Tables};
+pub use crate::arch::Rights;
+pub use crate::arch::page_entry::Entry;
 
 pub const PAGE_SIZE: u64 = 4096;
 

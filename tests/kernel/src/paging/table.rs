@@ -1,6 +1,7 @@
 //! One page table: 512 entries in a frame. Only this file accesses their memory.
 
-use super::entry::Entry;
+use super::Entry;
+use crate::arch::cpu;
 use crate::frames::{self, Frame, Use};
 
 pub const ENTRIES: usize = 512;
@@ -47,6 +48,7 @@ impl Table {
         assert!(index < ENTRIES);
         // SAFETY: as in `get`.
         unsafe { frames::direct(self.0).add(index).write_volatile(entry.bits()) };
+        cpu::entry_written();
     }
 
     pub fn is_empty(self) -> bool {

@@ -4,9 +4,8 @@
 //! is removed in a few steps. Empty tables leave the tree at once, but the caller must free them
 //! after the flush: the processor caches entries of tables as well as of pages.
 
-use super::PAGE_SIZE;
-use super::entry::{Entry, Rights};
 use super::table::{ENTRIES, Table};
+use super::{Entry, PAGE_SIZE, Rights};
 use crate::frames::{self, Frame, FrameList, Use};
 
 /// The level of the tables whose entries are leaves. The root's level is [`TOP`].

@@ -9,9 +9,10 @@ use spin::mutex::SpinMutex;
 
 use super::program::{Program, RW, load, store};
 use super::random::Random;
+use super::statement;
+use crate::cpus;
 use crate::fault::{COPIED, KEPT};
 use crate::fork::FORKS;
-use crate::{cpus, println};
 
 const ROUNDS: u64 = 25;
 const STEPS: u64 = 40;
@@ -31,13 +32,13 @@ pub fn run(program: &Program) {
     }
     program.unmap(0, PAGES as u64);
     let after = counts();
-    println!(
+    statement(format_args!(
         "  ok  a family of {} forks, two at a time; {} pages copied, {} kept;\n      \
          each process saw its own pages all the time",
         after[0] - before[0],
         after[1] - before[1],
         after[2] - before[2],
-    );
+    ));
 }
 
 /// A process's knowledge of its pages.

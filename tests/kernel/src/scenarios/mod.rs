@@ -16,6 +16,8 @@ mod stack;
 mod stress;
 
 use core::fmt;
+use core::sync::atomic::Ordering::Relaxed;
+use core::sync::atomic::{AtomicBool, AtomicU64};
 
 use kvma::linux::Layout;
 use kvma::vm_map::{SourceRange, Update};
@@ -98,7 +100,45 @@ fn expect<R, E: fmt::Display>(result: Result<R, E>) -> R {
 /// If it does not hold.
 fn check(statement: &str, holds: bool) {
     assert!(holds, "this does not hold: {statement}");
-    println!("  ok  {}", Wrapped { text: statement, indent: 6 });
+    self::statement(format_args!("  ok  {}", Wrapped { text: statement, indent: 6 }));
+}
+
+/// Counts and prints a statement that holds.
+fn statement(lines: fmt::Arguments<'_>) {
+    STATEMENTS.fetch_add(1, Relaxed);
+    note(lines);
+}
+
+/// Prints lines, unless statements are only counted.
+fn note(lines: fmt::Arguments<'_>) {
+    if !COUNTED.load(Relaxed) {
+        println!("{lines}");
+    }
+}
+
+/// True if statements are counted, instead of printed.
+static COUNTED: AtomicBool = AtomicBool::new(false);
+/// The number of statements that hold.
+static STATEMENTS: AtomicU64 = AtomicU64::new(0);
+
+/// Lets each group of scenarios print a line with the number of its statements, instead of all of
+/// them.
+pub fn count_statements() {
+    COUNTED.store(true, Relaxed);
+}
+
+/// Returns the number of statements that hold.
+pub fn statements() -> u64 {
+    STATEMENTS.load(Relaxed)
+}
+
+/// Runs a group of scenarios.
+fn group(title: &str, run: impl FnOnce()) {
+    let before = statements();
+    run();
+    if COUNTED.load(Relaxed) {
+        println!("  ok  {title:<64} {:>3}", statements() - before);
+    }
 }
 
 /// A text in lines of 80 columns, all of which but the first are indented.
@@ -144,10 +184,10 @@ fn core_alone(pages: Pages) -> Pages {
     let space = Space::new(map, pages);
     space.enter(|| {
         let core = CoreSpace(&space);
-        access::run(&core);
+        group("accesses are made or refused as VMAs say", || access::run(&core));
         println!("scenarios with two processors");
-        races::run(&core);
-        stress::run(&core);
+        group("changes overtake page faults, and flushes end first", || races::run(&core));
+        group("one processor changes pages while the other uses them", || stress::run(&core));
         expect(space.change(|map, update| map.clear(update)));
     });
     space.into_pages()
@@ -158,13 +198,13 @@ fn with_processes(pages: Pages) -> Pages {
     let mm = expect(ProgramMm::new(Layout::x86_64(8 << 20), &program::NODES));
     let first = Program(Space::new(mm, pages));
     first.0.enter(|| {
-        first_write::run(&first);
-        fork::run(&first);
-        fork_races::run(&first);
-        family::run(&first);
-        stack::run(&first);
-        guards::run(&first);
-        populate::run(&first);
+        group("the first write to a VMA is accounted", || first_write::run(&first));
+        group("forks share pages until they are written to", || fork::run(&first));
+        group("forks overtake page faults, and fail half-way", || fork_races::run(&first));
+        group("parents and children live on a processor each", || family::run(&first));
+        group("stacks grow, and no further than they may", || stack::run(&first));
+        group("guards refuse, move and are inherited", || guards::run(&first));
+        group("populated pages cause no faults", || populate::run(&first));
         expect(first.0.change(|mm, call| mm.clear(*mm.layout(), call)));
     });
     first.0.into_pages()

@@ -15,11 +15,11 @@ use kvma::{Attrs, Prot};
 use spin::mutex::SpinMutex;
 
 use super::random::Random;
-use super::{CoreSpace, expect, map_over};
+use super::{CoreSpace, expect, map_over, note, statement};
 use crate::fault::Again;
 use crate::frames::POISON;
 use crate::paging::PAGE_SIZE;
-use crate::{cpus, println, probe};
+use crate::{cpus, probe};
 
 /// The number of changes that the first processor makes.
 const CHANGES: u64 = 3000;
@@ -101,19 +101,19 @@ pub fn run(space: &CoreSpace<'_>) {
 
     let user = user.into_inner();
     let after = retried();
-    println!(
+    statement(format_args!(
         "  ok  {CHANGES} changes by one processor; by the other {} accesses made and\n      \
          {} refused as the board says, {} of all while something changed",
         user.made, user.refused, user.unsteady
-    );
-    println!(
+    ));
+    note(format_args!(
         "      faults retried: {} busy, {} during a flush, {} for invalid tokens,\n      \
          {} for pages that were mapped or moved meanwhile",
         after[0] - before[0],
         after[1] - before[1],
         after[2] - before[2],
         after[3] - before[3],
-    );
+    ));
 }
 
 /// The first processor.

@@ -1,6 +1,8 @@
-//! What must hold of the memory of a process, page by page: checked whenever one ends.
+//! The invariants of a process's memory, page by page: checked whenever one ends.
 
 use alloc::sync::Arc;
+use core::sync::atomic::AtomicU64;
+use core::sync::atomic::Ordering::Relaxed;
 
 use kvma::VmaFlags;
 
@@ -9,6 +11,11 @@ use super::object::Object;
 use crate::page_cache::Store;
 use crate::paging::LOWER_HALF_END;
 use crate::{frames, hooks};
+
+/// The number of times that memory was checked.
+pub static PROCESSES: AtomicU64 = AtomicU64::new(0);
+/// The entries that were looked at.
+pub static ENTRIES: AtomicU64 = AtomicU64::new(0);
 
 /// Checks VMAs and page tables against each other. Nobody may use the memory meanwhile.
 ///
@@ -57,6 +64,8 @@ pub fn check(memory: &Memory) {
         }
     });
     assert!(entries == in_vmas, "{entries} entries, {in_vmas} of them in VMAs");
+    PROCESSES.fetch_add(1, Relaxed);
+    ENTRIES.fetch_add(entries, Relaxed);
 }
 
 /// Checks that a page of a shared mapping shows the object's own frame.

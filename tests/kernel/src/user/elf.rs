@@ -30,7 +30,7 @@ const MACHINE: u16 = if cfg!(target_arch = "x86_64") {
     EM_RISCV
 };
 
-/// Where programs lie that may lie anywhere and have a loader, and where the heap of those begins
+/// The address of programs that may lie anywhere and have a loader, and of the heap of those
 /// that have none (`ELF_ET_DYN_BASE`).
 const ANYWHERE: u64 = (0x7fff_ffff_f000 / 3 * 2) & !(PAGE_SIZE - 1);
 
@@ -39,14 +39,14 @@ const HEAD: usize = 4096;
 
 /// A program that is loaded.
 pub struct Loaded {
-    /// Where its own code begins.
+    /// The first instruction of its own code.
     pub entry: u64,
-    /// Where execution begins: there, or in the loader.
+    /// The first instruction to execute: that one, or the loader's.
     pub start: u64,
     /// The address of the program headers, and their number.
     pub headers: u64,
     pub header_count: u64,
-    /// Where the loader lies; 0 without one.
+    /// The address of the loader; 0 without one.
     pub base: u64,
     /// The first byte after all data.
     pub end: u64,

@@ -50,8 +50,9 @@ mod auxv {
 pub struct Image {
     pub memory: Arc<Memory>,
     pub program: Program,
-    /// Where it starts, and with which stack pointer.
+    /// The first instruction.
     pub start: u64,
+    /// The stack pointer.
     pub stack: u64,
 }
 

@@ -13,15 +13,14 @@ use kvma::{Attrs, Errno, Event, Hooks, Piece, VmaNode};
 use super::errno::{EFAULT, ENAMETOOLONG, ENOMEM};
 use super::object::{MappedFile, Object, SHARED_MEMORY};
 use super::record;
-use crate::arch::cpu;
-use crate::arch::traps::Access;
+use crate::arch::{Access, cpu};
 use crate::fault::{self, Answer, Author};
-use crate::frames;
 use crate::hooks::PageHooks;
 use crate::nodes::{Nodes, nodes};
 use crate::pages::Pages;
 use crate::paging::{LOWER_HALF_END, PAGE_SIZE, Tables};
 use crate::space::{Space, page_of};
+use crate::{cpus, frames};
 
 type ProgramVma = LinuxVma<MappedFile>;
 type Alloc = &'static Nodes<VmaNode<ProgramVma>>;
@@ -81,7 +80,7 @@ impl Memory {
         let root = self.space.pages.lock().tables.root();
         if root != cpu::root() {
             // SAFETY: the upper half is the kernel's, as in all tables.
-            unsafe { cpu::set_root(root) };
+            unsafe { cpus::set_root(root) };
         }
     }
 

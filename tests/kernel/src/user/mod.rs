@@ -31,8 +31,10 @@ mod watchdog;
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::Ordering::Relaxed;
 
 use kvma::linux::SegvCode;
+use kvma_machine::start_info::StartInfo;
 use spin::Once;
 use spin::mutex::SpinMutex;
 
@@ -40,15 +42,15 @@ use self::fs::descriptors::OnExec;
 use self::fs::open_file::OpenFile;
 use self::fs::path::{self, Follow};
 use self::process::{Exit, Process};
+pub use self::scheduler::start_ticks;
 use self::signals::{
     BUS_ADRERR, Info, SI_KERNEL, SIGBUS, SIGFPE, SIGILL, SIGKILL, SIGSEGV, SIGTRAP,
 };
 use self::thread::{Thread, new_id};
-pub use self::watchdog::tick;
-use crate::arch::exit::{Verdict, exit};
-use crate::arch::start_info::StartInfo;
-use crate::arch::traps::Access;
-use crate::arch::user::{Left, UserContext};
+pub use self::watchdog::{start as limit_time, tick};
+use crate::arch::user::{ThreadRegisters, UserContext};
+use crate::arch::{Access, Exception, Left, interrupts};
+use crate::broken::Broken;
 use crate::fault::{self, Answer};
 use crate::frames::{self, Use};
 use crate::page_cache::Missing;
@@ -73,15 +75,22 @@ static FIRST: SpinMutex<(u32, Option<Exit>)> = SpinMutex::new((0, None));
 /// The environment of the first program.
 const ENVIRONMENT: [&str; 4] = ["PATH=/bin", "HOME=/", "TERM=dumb", "LC_ALL=C"];
 
-/// Runs the program that the archive names, until its process ends and no other is left.
-pub fn run(info: StartInfo, pages: Pages) -> ! {
+/// The numbers of a summary: of what programs have done.
+pub struct Figures {
+    pub processes: u64,
+    pub calls: u64,
+    /// The page-table entries that were compared with VMAs when a process had ended.
+    pub entries: u64,
+}
+
+/// Runs the program that the archive names, until its process ends and no other is left, and tells
+/// the host program its status.
+pub fn run(info: StartInfo, pages: Pages) -> Figures {
     contents::are_for_programs();
     let words = || info.command_line().split_whitespace();
     if words().any(|word| word == "record") {
         record::turn_on();
     }
-    let limit = words().find_map(|word| word.strip_prefix("limit=")?.parse().ok());
-    watchdog::start(limit.unwrap_or(60));
     KERNEL.call_once(|| pages);
     let Some(archive) = info.module() else { panic!("no archive: it is passed as -initrd") };
     let arguments = fs::archive::unpack(archive);
@@ -96,10 +105,14 @@ pub fn run(info: StartInfo, pages: Pages) -> ! {
     }
     assert!(before == after, "leaked: {before:?} before the programs, {after:?} after them");
     println!("status {}", exit_of_first.shell_status());
-    exit(Verdict::Pass)
+    Figures {
+        processes: check::PROCESSES.load(Relaxed),
+        calls: calls::COUNT.load(Relaxed),
+        entries: check::ENTRIES.load(Relaxed),
+    }
 }
 
-/// What programs have in use, to be compared before and after them.
+/// The resources that programs have in use, to be compared before and after them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct InUse {
     private_frames: usize,
@@ -142,7 +155,9 @@ fn start_first(arguments: Vec<Vec<u8>>) {
         let file = OpenFile::open(console.clone(), flags);
         process.descriptors.lock().add(file, OnExec::Keep, 0).expect("a descriptor is free");
     }
-    let thread = Thread::new(id, process.clone(), &UserContext::new(image.start, image.stack));
+    let context = UserContext::new(image.start, image.stack);
+    let thread = Thread::new(id, process.clone(), &context, ThreadRegisters::default())
+        .expect("there is memory for a stack");
     assert!(process.start(thread), "the first process ends before it begins");
 }
 
@@ -164,17 +179,16 @@ fn ended(id: u32, exit: Exit) {
 
 /// Called when a thread has left ring 3, with interrupts off. It goes back when this returns.
 pub fn left_user(context: &mut UserContext, left: Left) {
-    crate::arch::enable_interrupts();
+    interrupts::enable();
     let thread = scheduler::current();
+    thread.registers.save();
     let mut interrupted = None;
     match left {
         Left::SystemCall => interrupted = calls::make(&thread, context),
         Left::PageFault { address, access } => page_fault(&thread, address, access),
-        Left::Exception(vector) => exception(&thread, context, vector),
+        Left::Exception(what) => exception(&thread, context, what),
         Left::Interrupt => {}
     }
-    time::wake_sleepers();
-    watchdog::send_alarms();
     scheduler::preempt();
     if !thread.is_to_end() {
         signals::deliver(&thread, context, interrupted);
@@ -205,20 +219,21 @@ fn page_fault(thread: &Arc<Thread>, address: u64, access: Access) {
             return thread.process.end(Exit::Signal(SIGKILL));
         }
     };
-    signals::force(thread, info);
+    let wrong = if Broken::WrongAddress.is_chosen() { 8 } else { 0 };
+    signals::force(thread, Info { origin: info.origin + wrong, ..info });
 }
 
 /// Sends the signal for a processor exception.
-fn exception(thread: &Arc<Thread>, context: &UserContext, vector: u8) {
+fn exception(thread: &Arc<Thread>, context: &UserContext, what: Exception) {
     const FPE_INTDIV: i32 = 1;
     const ILL_ILLOPN: i32 = 2;
     let at = context.instruction();
-    let (signal, code) = match vector {
-        0 | 16 | 19 => (SIGFPE, FPE_INTDIV),
-        1 | 3 => (SIGTRAP, SI_KERNEL),
-        6 => (SIGILL, ILL_ILLOPN),
-        17 => (SIGBUS, 1),
-        _ => (SIGSEGV, SI_KERNEL),
+    let (signal, code) = match what {
+        Exception::Arithmetic => (SIGFPE, FPE_INTDIV),
+        Exception::Breakpoint => (SIGTRAP, SI_KERNEL),
+        Exception::Illegal => (SIGILL, ILL_ILLOPN),
+        Exception::Alignment => (SIGBUS, 1),
+        Exception::Protection => (SIGSEGV, SI_KERNEL),
     };
     signals::force(thread, Info { signal, code, origin: if code == SI_KERNEL { 0 } else { at } });
 }

@@ -51,7 +51,7 @@ fn taken(frames: BTreeMap<u64, Frame>) -> Vec<Frame> {
 pub struct Object {
     id: u64,
     device: (u32, u32),
-    /// What maps shows.
+    /// The name that maps shows.
     name: SpinMutex<String>,
     contents: SpinMutex<Pages>,
 }

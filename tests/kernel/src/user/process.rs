@@ -16,7 +16,7 @@ use super::signals::{Actions, ProcessSignals, SIGCHLD};
 use super::thread::Thread;
 use super::wait::WaitQueue;
 use super::{calls, check, kernel_root, record, scheduler};
-use crate::arch::cpu;
+use crate::cpus;
 
 /// How a process has ended, as wait4(2) reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +57,7 @@ pub struct Process {
     pub descriptors: SpinMutex<Descriptors>,
     pub directory: SpinMutex<Directory>,
     pub umask: AtomicU32,
-    /// What it runs: the path, and the name of its main thread.
+    /// The path of its program, and the name of its main thread.
     pub program: SpinMutex<Program>,
     threads: SpinMutex<Vec<Arc<Thread>>>,
     pub actions: SpinMutex<Actions>,
@@ -74,7 +74,7 @@ pub struct Process {
     pub alarm: AtomicU64,
 }
 
-/// What a process runs.
+/// The program of a process.
 #[derive(Clone, Default)]
 pub struct Program {
     pub path: String,
@@ -139,6 +139,11 @@ impl Process {
         child
     }
 
+    /// Takes a process that never had a thread out of the table.
+    pub fn forget(&self) {
+        PROCESSES.lock().remove(&self.id);
+    }
+
     /// Returns the memory. `None` once the process has ended.
     pub fn memory(&self) -> Option<Arc<Memory>> {
         self.memory.lock().clone()
@@ -197,7 +202,7 @@ impl Process {
             thread.wake();
         }
         // A thread that runs on the other processor finds out when it is interrupted.
-        crate::arch::apic::call_others();
+        crate::arch::interrupts::call_others();
     }
 
     /// Returns true if the process has one thread.
@@ -230,7 +235,7 @@ impl Process {
     fn bury(self: &Arc<Self>, exit: Exit) {
         self.descriptors.lock().close_all();
         // SAFETY: the kernel's own root maps the kernel, and lives as long.
-        unsafe { cpu::set_root(kernel_root()) };
+        unsafe { cpus::set_root(kernel_root()) };
         let memory = self.memory.lock().take();
         drop(memory);
         self.release_parent();
@@ -255,7 +260,7 @@ impl Process {
     }
 }
 
-/// Whether an ended child stays in the table (`WNOWAIT`).
+/// The choice to leave an ended child in the table (`WNOWAIT`).
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Keep {
     Yes,

@@ -1,6 +1,6 @@
 //! Records the memory calls of the first program in the format of traces, for `--record`.
 //!
-//! What the program does to its memory beside its calls is recorded where VMAs depend on it: the
+//! The program's own accesses to its memory are recorded where VMAs depend on them: the
 //! first write to private memory, and the growth of stacks (`touch`). So a replay comes to the same
 //! answers.
 
@@ -14,8 +14,8 @@ use spin::mutex::SpinMutex;
 
 use super::fs::open_file::OpenFile;
 use super::memory::{Memory, STACK_LIMIT};
-use crate::arch::debug_port;
-use crate::arch::traps::Access;
+use crate::arch::Access;
+use crate::debug_port;
 use crate::fault::{Again, Answer};
 
 static IS_ON: AtomicBool = AtomicBool::new(false);
@@ -157,7 +157,7 @@ impl fmt::Display for Answered {
     }
 }
 
-/// What a mapping shows, as in traces: device, inode and name.
+/// The file that a mapping shows, as in traces: device, inode and name.
 struct Backing(alloc::string::String);
 
 impl Backing {

@@ -15,8 +15,9 @@ use core::sync::atomic::{AtomicBool, AtomicU64};
 use spin::mutex::SpinMutex;
 
 use super::thread::Thread;
-use super::time;
-use crate::arch::{apic, cpu, user};
+use super::{time, watchdog};
+use crate::arch::interrupts;
+use crate::arch::kernel_stack::switch;
 use crate::cpus::{self, CPUS, number};
 
 /// The time after which another thread has its turn, in microseconds.
@@ -24,7 +25,7 @@ pub const TURN: u32 = 10_000;
 
 static READY: SpinMutex<VecDeque<Arc<Thread>>> = SpinMutex::new(VecDeque::new());
 static CURRENT: [SpinMutex<Option<Arc<Thread>>>; CPUS] = [const { SpinMutex::new(None) }; CPUS];
-/// Where each processor left its own stack.
+/// The stack pointer of each processor's own stack.
 static SCHEDULERS: [AtomicU64; CPUS] = [const { AtomicU64::new(0) }; CPUS];
 /// Set when the turn of a processor's thread is over.
 static OVER: [AtomicBool; CPUS] = [const { AtomicBool::new(false) }; CPUS];
@@ -59,6 +60,7 @@ pub fn end_turn() {
 /// Lets another thread run if the turn of this one is over.
 pub fn preempt() {
     if OVER[number()].swap(false, SeqCst) {
+        // The processor then looks for threads whose time has come, too.
         yield_now();
     }
 }
@@ -76,18 +78,26 @@ pub(super) fn leave() {
     let scheduler = SCHEDULERS[number()].load(SeqCst);
     // SAFETY: the processor's own stack waits in `run`, which keeps the thread until the switch is
     // over.
-    unsafe { user::switch(&*stack_pointer, scheduler) };
+    unsafe { switch(&*stack_pointer, scheduler) };
+}
+
+/// Starts this processor's clock, which ends turns, and a machine that hangs.
+pub fn start_ticks() {
+    interrupts::start_ticks(TURN);
 }
 
 /// Lets the processor run threads until [`end`]. `root` is a table of the kernel alone.
 pub fn run(root: u64) {
-    apic::start_ticks(TURN);
+    start_ticks();
     while !ENDED.load(SeqCst) {
         time::wake_sleepers();
+        watchdog::send_alarms();
         let Some(thread) = READY.lock().pop_front() else {
             // SAFETY: the root maps the kernel, and lives as long.
-            unsafe { cpu::set_root(root) };
-            time::wait_for(|| ENDED.load(SeqCst) || !READY.lock().is_empty());
+            unsafe { cpus::set_root(root) };
+            time::wait_for(|| {
+                ENDED.load(SeqCst) || !READY.lock().is_empty() || watchdog::is_alarm_due()
+            });
             continue;
         };
         // It was made ready while it was still on its way to sleep.
@@ -99,16 +109,16 @@ pub fn run(root: u64) {
         *CURRENT[me].lock() = Some(thread.clone());
         OVER[me].store(false, SeqCst);
         // SAFETY: the thread has left its stack there, and no other processor runs it.
-        unsafe { user::switch(&SCHEDULERS[me], to) };
+        unsafe { switch(&SCHEDULERS[me], to) };
         thread.check_stack();
         *CURRENT[me].lock() = None;
         // Once the other processor may run the thread, its memory may go.
         // SAFETY: as above.
-        unsafe { cpu::set_root(root) };
+        unsafe { cpus::set_root(root) };
         thread.on_processor.store(false, SeqCst);
     }
     // SAFETY: as above.
-    unsafe { cpu::set_root(root) };
+    unsafe { cpus::set_root(root) };
 }
 
 /// Ends [`run`] on both processors.

@@ -9,9 +9,10 @@ use spin::mutex::SpinMutex;
 use super::process::Process;
 use super::scheduler;
 use super::signals::ThreadSignals;
-use crate::arch::user::{KernelStack, ThreadRegisters, UserContext};
+use crate::arch::kernel_stack::KernelStack;
+use crate::arch::user::{ThreadRegisters, UserContext};
 
-/// What a thread is doing.
+/// The state of a thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum State {
@@ -28,14 +29,14 @@ pub struct Thread {
     pub id: u32,
     pub process: Arc<Process>,
     stack: KernelStack,
-    /// Where it left its kernel stack.
+    /// The stack pointer with which it left its kernel stack.
     pub(super) stack_pointer: AtomicU64,
     pub registers: ThreadRegisters,
     state: AtomicU8,
     /// True while a processor uses its stack. The scheduler waits for the end of that.
     pub(super) on_processor: AtomicBool,
     pub signals: SpinMutex<ThreadSignals>,
-    /// Where to store 0 and wake a futex when the thread ends (`CLONE_CHILD_CLEARTID`).
+    /// The word to set to 0, and futex to wake, when the thread ends (`CLONE_CHILD_CLEARTID`).
     pub clear_tid: AtomicU64,
     /// Set when the thread is to end before it goes back to ring 3, with its status.
     to_end: AtomicBool,
@@ -55,16 +56,21 @@ pub fn new_id() -> u32 {
 }
 
 impl Thread {
-    /// Makes a thread that will enter ring 3 with these registers.
-    pub fn new(id: u32, process: Arc<Process>, context: &UserContext) -> Arc<Self> {
-        let mut stack = KernelStack::new();
+    /// Makes a thread that will enter ring 3 with these registers. `None` without memory.
+    pub fn new(
+        id: u32,
+        process: Arc<Process>,
+        context: &UserContext,
+        registers: ThreadRegisters,
+    ) -> Option<Arc<Self>> {
+        let mut stack = KernelStack::new()?;
         let stack_pointer = AtomicU64::new(stack.prepare(context));
-        Arc::new(Self {
+        Some(Arc::new(Self {
             id,
             process,
             stack,
             stack_pointer,
-            registers: ThreadRegisters::default(),
+            registers,
             state: AtomicU8::new(State::Ready as u8),
             on_processor: AtomicBool::new(false),
             signals: SpinMutex::new(ThreadSignals::default()),
@@ -72,7 +78,7 @@ impl Thread {
             to_end: AtomicBool::new(false),
             status: AtomicU8::new(0),
             call: AtomicU64::new(NO_CALL),
-        })
+        }))
     }
 
     /// Makes its registers and its memory those of the processor that calls.

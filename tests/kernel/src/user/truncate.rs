@@ -9,6 +9,7 @@ use linux_raw_sys::general::MADV_DONTNEED_LOCKED;
 
 use super::object::Object;
 use super::process;
+use crate::broken::Broken;
 use crate::frames::{self, Frame};
 use crate::paging::PAGE_SIZE;
 
@@ -16,7 +17,7 @@ use crate::paging::PAGE_SIZE;
 pub fn set_len(object: &Arc<Object>, len: u64) {
     let old = object.len();
     let frames = object.set_len(len);
-    if len < old {
+    if len < old && !Broken::TruncationKeepsPages.is_chosen() {
         // As Linux does, private copies beyond the end go as well.
         unmap(object, len.next_multiple_of(PAGE_SIZE), u64::MAX);
     }

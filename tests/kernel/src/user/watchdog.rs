@@ -1,4 +1,4 @@
-//! What each tick of the clock does: turns end, alarms go off, and a machine that hangs is ended
+//! The work of each tick of the clock: turns end, alarms go off, and a machine that hangs is ended
 //! with the state of each processor.
 
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
@@ -12,8 +12,8 @@ use crate::cpus::{CPUS, number};
 
 /// When the machine is ended, in nanoseconds since it was started; 0 for never.
 static LIMIT: AtomicU64 = AtomicU64::new(0);
-/// Where each processor was at its last tick, with its lowest bit set in ring 3, as code is not
-/// compared with it.
+/// The instruction of each processor at its last tick, with the lowest bit set in ring 3: code is
+/// not compared with it.
 static SEEN: [(AtomicU64, AtomicBool); CPUS] =
     [const { (AtomicU64::new(0), AtomicBool::new(false)) }; CPUS];
 static ENDING: AtomicBool = AtomicBool::new(false);
@@ -66,14 +66,38 @@ fn give_up() -> ! {
     panic!("the time is up (page tables {:#x} here)", cpu::root());
 }
 
+/// When the next alarm goes off, in nanoseconds since the machine was started. It may be earlier
+/// than that, but not later.
+static NEXT_ALARM: AtomicU64 = AtomicU64::new(u64::MAX);
+
+/// Sets the alarm of a process, or takes it away. Returns the one from before.
+pub fn set_alarm(process: &process::Process, at: Option<u64>) -> Option<u64> {
+    let before = process.alarm.swap(at.unwrap_or(0), SeqCst);
+    if let Some(at) = at {
+        NEXT_ALARM.fetch_min(at, SeqCst);
+    }
+    (before != 0).then_some(before)
+}
+
+/// Returns true if an alarm goes off now.
+pub fn is_alarm_due() -> bool {
+    time::now() >= NEXT_ALARM.load(SeqCst)
+}
+
 /// Sends the signals of alarms that have gone off.
 pub fn send_alarms() {
+    if !is_alarm_due() {
+        return;
+    }
+    NEXT_ALARM.store(u64::MAX, SeqCst);
     for process in process::all() {
         let alarm = process.alarm.load(SeqCst);
-        if alarm != 0
-            && Deadline::at(alarm).is_over()
-            && process.alarm.compare_exchange(alarm, 0, SeqCst, SeqCst).is_ok()
-        {
+        if alarm == 0 {
+            continue;
+        }
+        if !Deadline::at(alarm).is_over() {
+            NEXT_ALARM.fetch_min(alarm, SeqCst);
+        } else if process.alarm.compare_exchange(alarm, 0, SeqCst, SeqCst).is_ok() {
             process.send(SIGALRM);
         }
     }

@@ -51,7 +51,7 @@ fn regions(count: usize) -> Vec<Region> {
         .collect()
 }
 
-/// What addresses follow one another.
+/// The order of addresses.
 #[derive(Clone, Copy, Debug)]
 enum Pattern {
     /// Any region each time.

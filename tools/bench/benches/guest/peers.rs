@@ -235,7 +235,7 @@ impl MappingBackend for Linear {
     }
 }
 
-/// What axaddrspace stands on.
+/// The crate on which axaddrspace stands.
 pub(crate) struct AxMemorySet(MemorySet<Linear>);
 
 fn area(region: Region) -> MemoryArea<Linear> {

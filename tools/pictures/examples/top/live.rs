@@ -14,7 +14,7 @@ const REMEMBERED: usize = 1000;
 /// The number of looks for which a change is marked in the list.
 const FRESH: u64 = 5;
 
-/// What the view shows, and where it has been scrolled to.
+/// The space that the view shows, and how far it is scrolled.
 #[derive(Debug, Default)]
 pub struct Live {
     title: String,

@@ -6,13 +6,13 @@ use alloc::vec::Vec;
 use kvma::Errno;
 use linux_raw_sys::general::*;
 use linux_raw_sys::ioctl::FIONREAD;
-use spin::mutex::SpinMutex;
 
 use super::{Answer, Caller, Handler};
 use crate::user::bytes::{Bytes, u64_at};
 use crate::user::errno::{EBADF, EINVAL, ENOTDIR, ENOTTY, EPIPE, ESPIPE};
 use crate::user::fs::descriptors::OnExec;
 use crate::user::fs::device::Device;
+use crate::user::fs::events::{Events, Step};
 use crate::user::fs::inode::{Inode, Kind};
 use crate::user::fs::open_file::{OpenFile, Opened, Seek};
 use crate::user::signals::SIGPIPE;
@@ -129,7 +129,7 @@ fn write(caller: &mut Caller<'_>) -> Result {
 fn with_offsets(caller: &Caller<'_>) -> Result<Arc<OpenFile>> {
     let file = caller.file(caller.args[0])?;
     match file.opened() {
-        Opened::Pipe(_) | Opened::Events(_) => Err(ESPIPE),
+        Opened::Pipe(_) | Opened::Events(_) | Opened::Epoll(_) => Err(ESPIPE),
         Opened::Inode | Opened::Text(_) => Ok(file),
     }
 }
@@ -234,7 +234,8 @@ fn pipe(caller: &mut Caller<'_>, flags: u64) -> Result {
 }
 
 fn eventfd(caller: &mut Caller<'_>, flags: u64) -> Result {
-    let events = Opened::Events(SpinMutex::new(u64::from(caller.args[0] as u32)));
+    let step = if flags as u32 & EFD_SEMAPHORE != 0 { Step::One } else { Step::All };
+    let events = Opened::Events(Events::new(u64::from(caller.args[0] as u32), step));
     let inode = Inode::new(Kind::Device(Device::Null), 0o600);
     let file = OpenFile::new(inode, events, O_RDWR | flags as u32 & O_NONBLOCK);
     caller.process().descriptors.lock().add(file, on_exec(flags), 0).map(Answer::from)

@@ -176,6 +176,7 @@ fn open(caller: &mut Caller<'_>, base: u64, path: u64, flags: u64, mode: u64) ->
     caller.process().descriptors.lock().add(file, on_exec, 0).map(Answer::from)
 }
 
+#[cfg(target_arch = "x86_64")]
 fn stat_path(c: &mut Caller<'_>, base: u64, path: u64, to: u64, follow: Follow) -> Result {
     let inode = c.find(base, path, 0, follow)?;
     c.memory.write(to, inode.stat().as_slice())?;
@@ -252,7 +253,7 @@ fn mknod(caller: &mut Caller<'_>, base: u64, path: u64, mode: u64) -> Result {
     }
 }
 
-/// What unlinkat(2) removes.
+/// The kind of file that unlinkat(2) removes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum What {
     File,

@@ -10,7 +10,7 @@ use linux_raw_sys::general::*;
 use spin::mutex::SpinMutex;
 
 use super::{Answer, Caller, Handler};
-use crate::arch::traps::Access;
+use crate::arch::Access;
 use crate::user::errno::{EAGAIN, EFAULT, EINVAL, ENOSYS};
 use crate::user::memory::Memory;
 use crate::user::time::Deadline;
@@ -22,8 +22,8 @@ pub fn find(number: u32) -> Option<Handler> {
     (number == __NR_futex).then_some(futex)
 }
 
-/// What a word is, whatever its address in different memories: a place in an object, or in private
-/// memory.
+/// The identity of a word, whatever its address in different memories: a place in an object, or in
+/// private memory.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Key {
     id: u64,

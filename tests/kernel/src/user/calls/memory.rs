@@ -1,8 +1,11 @@
 //! Memory: the calls that kvma's Linux layer answers.
 
-use kvma::Errno;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
 use kvma::linux::abi::MAP_ANONYMOUS;
-use kvma::linux::{Limits, Mmap, Resource};
+use kvma::linux::{Limits, LinuxVma, Mmap, Resource};
+use kvma::{Backing, Errno};
 use linux_raw_sys::general::*;
 
 use super::{Answer, Caller, Handler};
@@ -12,8 +15,9 @@ use crate::user::errno::EINVAL;
 use crate::user::fs::descriptors::OnExec;
 use crate::user::fs::inode::{Inode, Kind};
 use crate::user::fs::open_file::OpenFile;
-use crate::user::object::{Object, SHARED_MEMORY};
-use crate::user::record;
+use crate::user::memory::Memory;
+use crate::user::object::{MappedFile, Object, SHARED_MEMORY};
+use crate::user::{record, truncate};
 
 type Result = core::result::Result<Answer, Errno>;
 
@@ -86,7 +90,27 @@ fn mremap(caller: &mut Caller<'_>) -> Result {
 fn madvise(caller: &mut Caller<'_>) -> Result {
     let [addr, len, advice, ..] = caller.args;
     let advice = u64::from(advice as u32);
-    call!(caller, madvise(addr, len, advice))
+    let answer = call!(caller, madvise(addr, len, advice))?;
+    if advice == u64::from(MADV_REMOVE) {
+        for (object, offset, len) in objects(&caller.memory, addr, len) {
+            truncate::punch(&object, offset, len);
+        }
+    }
+    Ok(answer)
+}
+
+/// Returns the parts of objects that are mapped in a range.
+fn objects(memory: &Memory, addr: u64, len: u64) -> Vec<(Arc<Object>, u64, u64)> {
+    let end = addr.saturating_add(len.next_multiple_of(PAGE_SIZE));
+    memory.space().vmas.inspect(|mm| {
+        let part = |vma: kvma::Vma<'_, LinuxVma<MappedFile>>| {
+            let (from, to) = (vma.start().max(addr), vma.last().saturating_add(1).min(end));
+            let Backing::Object { offset, .. } = vma.attrs().backing() else { return None };
+            let object = vma.data().object()?.0.clone();
+            (from < to).then(|| (object, offset + (from - vma.start()), to - from))
+        };
+        mm.iter().filter_map(part).collect()
+    })
 }
 
 fn mlock(caller: &mut Caller<'_>) -> Result {

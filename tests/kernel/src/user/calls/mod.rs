@@ -3,6 +3,7 @@
 #![expect(non_upper_case_globals, reason = "calls have the names that Linux' headers give them")]
 
 mod descriptors;
+mod epoll;
 mod files;
 pub mod futex;
 mod identity;
@@ -15,9 +16,11 @@ mod time;
 use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;
 
 use kvma::Errno;
+use linux_raw_sys::general::*;
 use spin::mutex::SpinMutex;
 
 use super::errno::{EINTR, ENOSYS};
@@ -39,7 +42,7 @@ pub struct Caller<'a> {
 /// The answer of a call. Those of execve and sigreturn change the context instead.
 type Handler = fn(&mut Caller<'_>) -> Result<Answer, Errno>;
 
-/// What becomes of the register for answers.
+/// The fate of the register for answers.
 pub enum Answer {
     Value(u64),
     /// The context is as it must be.
@@ -73,6 +76,7 @@ pub fn make(thread: &Arc<Thread>, context: &mut UserContext) -> Option<u64> {
     let (number, args) = (context.call_number(), context.call_arguments());
     let memory = thread.process.memory()?;
     thread.call.store(number, Relaxed);
+    COUNT.fetch_add(1, Relaxed);
     let mut caller = Caller { thread, memory, context, args };
     let answer = match find(number) {
         Some(handler) => handler(&mut caller),
@@ -89,6 +93,9 @@ pub fn make(thread: &Arc<Thread>, context: &mut UserContext) -> Option<u64> {
     }
     matches!(answer, Err(EINTR)).then_some(number)
 }
+
+/// The number of calls that were made.
+pub static COUNT: AtomicU64 = AtomicU64::new(0);
 
 /// The numbers of calls that do not exist here and were made.
 static MISSING: SpinMutex<BTreeSet<u64>> = SpinMutex::new(BTreeSet::new());
@@ -109,8 +116,30 @@ fn find(number: u64) -> Option<Handler> {
         .or_else(|| signals::find(number))
         .or_else(|| time::find(number))
         .or_else(|| poll::find(number))
+        .or_else(|| epoll::find(number))
         .or_else(|| identity::find(number))
         .or_else(|| futex::find(number))
+}
+
+/// Returns true for calls that are made again after a handler of a signal with `SA_RESTART`: all
+/// but those that wait for a signal, for a time, or for several files (signal(7)).
+pub fn is_made_again_after_handlers(number: u64) -> bool {
+    let Ok(number) = u32::try_from(number) else { return true };
+    #[cfg(target_arch = "x86_64")]
+    if matches!(number, __NR_pause | __NR_poll | __NR_select | __NR_epoll_wait) {
+        return false;
+    }
+    !matches!(
+        number,
+        __NR_rt_sigsuspend
+            | __NR_rt_sigtimedwait
+            | __NR_nanosleep
+            | __NR_clock_nanosleep
+            | __NR_ppoll
+            | __NR_pselect6
+            | __NR_epoll_pwait
+            | __NR_epoll_pwait2
+    )
 }
 
 /// Returns a number of 32 bits that was passed with its sign.

@@ -6,10 +6,11 @@ use kvma::Errno;
 use linux_raw_sys::general::*;
 
 use super::{Answer, Caller, Handler};
-use crate::user::bytes::{u32_at, u64_at};
+use crate::user::bytes::u32_at;
+#[cfg(target_arch = "x86_64")]
+use crate::user::bytes::u64_at;
 use crate::user::errno::{EINVAL, ETIMEDOUT};
 use crate::user::fs::CHANGED;
-use crate::user::fs::open_file::OpenFile;
 use crate::user::time::Deadline;
 
 type Result<T = Answer> = core::result::Result<T, Errno>;
@@ -55,21 +56,6 @@ fn timeout(caller: &Caller<'_>, address: u64) -> Result<Option<Deadline>> {
     }
 }
 
-/// Returns those events of a file that have come.
-fn events(file: &OpenFile, wanted: u32) -> u32 {
-    let mut come = 0;
-    if file.has_input() {
-        come |= wanted & (POLLIN | POLLRDNORM);
-    }
-    if file.has_room() {
-        come |= wanted & (POLLOUT | POLLWRNORM);
-    }
-    if file.is_hung_up() {
-        come |= if file.is_writable() { POLLERR } else { POLLHUP };
-    }
-    come
-}
-
 /// Waits until `ready` counts something. 0 after the deadline.
 fn wait(deadline: Option<Deadline>, mut ready: impl FnMut() -> u64) -> Result<u64> {
     match CHANGED.wait(deadline, || Some(ready()).filter(|&count| count > 0)) {
@@ -90,7 +76,7 @@ fn poll(caller: &mut Caller<'_>, deadline: Option<Deadline>) -> Result {
             let (number, wanted) = (u32_at(entry, 0), u32_at(entry, 4) & 0xffff);
             let come = match caller.file(u64::from(number)) {
                 _ if number.cast_signed() < 0 => 0,
-                Ok(file) => events(&file, wanted),
+                Ok(file) => file.events(wanted),
                 Err(_) => POLLNVAL,
             };
             entry[6..8].copy_from_slice(&(come as u16).to_ne_bytes());
@@ -128,7 +114,7 @@ fn select(caller: &mut Caller<'_>, deadline: Option<Deadline>) -> Result {
                 }
                 let is_ready = caller
                     .file(number)
-                    .is_ok_and(|file| events(&file, kind) & (kind | POLLHUP | POLLERR) != 0);
+                    .is_ok_and(|file| file.events(kind) & (kind | POLLHUP | POLLERR) != 0);
                 if is_ready && kind != 0 {
                     come[byte] |= bit;
                     ready += 1;

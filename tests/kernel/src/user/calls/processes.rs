@@ -2,7 +2,7 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::Ordering::{Relaxed, SeqCst};
+use core::sync::atomic::Ordering::SeqCst;
 
 use kvma::Errno;
 use linux_raw_sys::general::*;
@@ -66,7 +66,7 @@ pub fn find(number: u32) -> Option<Handler> {
     })
 }
 
-/// What clone(2) makes.
+/// A process or thread that clone(2) is to make.
 #[derive(Clone, Copy, Default)]
 struct New {
     flags: u32,
@@ -120,19 +120,33 @@ fn clone(caller: &mut Caller<'_>, new: &New) -> Result {
     }
     let id = new_id();
     let mut context = caller.context.duplicate();
+    let registers = caller.thread.registers.duplicate();
+    if new.has(CLONE_SETTLS) {
+        registers.set_thread_area(&mut context, new.thread_area);
+    }
     context.answer(0);
     if new.stack != 0 {
         context.set_stack_pointer(new.stack);
     }
-    let process = if new.has(CLONE_THREAD) {
-        caller.process().clone()
-    } else {
-        let memory =
-            if new.has(CLONE_VM) { caller.memory.clone() } else { Arc::new(caller.memory.fork()?) };
-        caller.process().child(id, memory)
-    };
+    if new.has(CLONE_THREAD) {
+        let thread = Thread::new(id, caller.process().clone(), &context, registers);
+        return start(caller, new, thread.ok_or(EAGAIN)?);
+    }
+    let memory =
+        if new.has(CLONE_VM) { caller.memory.clone() } else { Arc::new(caller.memory.fork()?) };
+    let process = caller.process().child(id, memory);
+    let thread = Thread::new(id, process.clone(), &context, registers).ok_or(EAGAIN);
+    let started = thread.and_then(|thread| start(caller, new, thread));
+    if started.is_err() {
+        process.forget();
+    }
+    started
+}
+
+/// Starts a thread in a process, the caller's or a new one.
+fn start(caller: &Caller<'_>, new: &New, thread: Arc<Thread>) -> Result {
+    let (id, process) = (thread.id, thread.process.clone());
     let memory = process.memory().ok_or(EAGAIN)?;
-    let thread = Thread::new(id, process.clone(), &context);
     copy_thread(caller.thread, &thread, new);
     if new.has(CLONE_PARENT_SETTID) {
         caller.memory.write_u32(new.parent_tid, id)?;
@@ -159,10 +173,6 @@ fn clone(caller: &mut Caller<'_>, new: &New) -> Result {
 
 /// Gives a new thread what it has of the one that makes it.
 fn copy_thread(from: &Thread, to: &Thread, new: &New) {
-    let (old, registers) = (&from.registers, &to.registers);
-    let fs = if new.has(CLONE_SETTLS) { new.thread_area } else { old.fs.load(Relaxed) };
-    registers.fs.store(fs, Relaxed);
-    registers.gs.store(old.gs.load(Relaxed), Relaxed);
     let signals = from.signals.lock();
     let mut new_signals = to.signals.lock();
     new_signals.mask = signals.mask;
@@ -191,9 +201,7 @@ fn execve(caller: &mut Caller<'_>) -> Result {
     caller.thread.signals.lock().stack = Default::default();
     caller.thread.clear_tid.store(0, SeqCst);
     *process.program.lock() = image.program;
-    for register in [&caller.thread.registers.fs, &caller.thread.registers.gs] {
-        register.store(0, Relaxed);
-    }
+    caller.thread.registers.clear();
     *caller.context = UserContext::new(image.start, image.stack);
     process.replace_memory(image.memory);
     caller.thread.load();
@@ -222,7 +230,7 @@ fn end_other_threads(caller: &Caller<'_>) {
             thread.end(0);
         }
     }
-    crate::arch::apic::call_others();
+    crate::arch::interrupts::call_others();
     while !process.is_alone() {
         scheduler::yield_now();
     }
@@ -297,6 +305,8 @@ fn waitid(caller: &mut Caller<'_>) -> Result {
 
 #[cfg(target_arch = "x86_64")]
 fn arch_prctl(caller: &mut Caller<'_>) -> Result {
+    use core::sync::atomic::Ordering::Relaxed;
+
     const SET_GS: u64 = 0x1001;
     const SET_FS: u64 = 0x1002;
     const GET_FS: u64 = 0x1003;

@@ -8,13 +8,13 @@ use linux_raw_sys::general::*;
 use super::{Answer, Caller, Handler, signed};
 use crate::user::bytes::{Bytes, u32_at, u64_at};
 use crate::user::errno::{EAGAIN, EINVAL, ENOMEM, EPERM, ESRCH};
-use crate::user::process;
 use crate::user::signals::{
     self, Action, AlternateStack, Info, MOST, SI_USER, SIGKILL as KILL, SIGSTOP as STOP,
     SS_DISABLE as DISABLED, SS_ONSTACK as ON_STACK, Set,
 };
-use crate::user::time::Deadline;
+use crate::user::time::{self, Deadline};
 use crate::user::wait::WaitQueue;
+use crate::user::{process, watchdog};
 
 type Result<T = Answer> = core::result::Result<T, Errno>;
 
@@ -43,6 +43,10 @@ fn signal(number: u64) -> Result<u32> {
     u32::try_from(number).ok().filter(|n| (1..=MOST).contains(n)).ok_or(EINVAL)
 }
 
+/// True if `struct sigaction` has an address to which handlers return, before its mask.
+const HAS_RESTORER: bool = cfg!(not(target_arch = "riscv64"));
+const MASK_AT: usize = if HAS_RESTORER { 24 } else { 16 };
+
 fn rt_sigaction(caller: &mut Caller<'_>) -> Result {
     let [number, new, old, set_len, ..] = caller.args;
     let signal = signal(number)?;
@@ -51,7 +55,7 @@ fn rt_sigaction(caller: &mut Caller<'_>) -> Result {
     }
     let new = match new {
         0 => None,
-        address => Some(caller.memory.read_vec(address, 32)?),
+        address => Some(caller.memory.read_vec(address, MASK_AT + 8)?),
     };
     if new.is_some() && matches!(signal, KILL | STOP) {
         return Err(EINVAL);
@@ -60,13 +64,15 @@ fn rt_sigaction(caller: &mut Caller<'_>) -> Result {
     let before = actions.get(signal);
     if let Some(new) = new {
         let (handler, flags) = (u64_at(&new, 0), u64_at(&new, 8));
-        let (restorer, mask) = (u64_at(&new, 16), Set(u64_at(&new, 24)));
+        let restorer = if HAS_RESTORER { u64_at(&new, 16) } else { 0 };
+        let mask = Set(u64_at(&new, MASK_AT));
         actions.set(signal, Action { handler, flags, restorer, mask });
     }
     drop(actions);
     if old != 0 {
         let bytes = Bytes::new().u64(before.handler).u64(before.flags);
-        let bytes = bytes.u64(before.restorer).u64(before.mask.0);
+        let bytes = if HAS_RESTORER { bytes.u64(before.restorer) } else { bytes };
+        let bytes = bytes.u64(before.mask.0);
         caller.memory.write(old, bytes.as_slice())?;
     }
     Ok(0.into())
@@ -221,11 +227,9 @@ fn send_to_thread(caller: &mut Caller<'_>, id: u64, number: u64) -> Result {
 
 /// Sets the alarm to a time from now in nanoseconds, 0 for none. Returns what was left of the last.
 fn set_alarm(caller: &Caller<'_>, nanoseconds: u64) -> u64 {
-    let at = if nanoseconds == 0 { 0 } else { crate::user::time::now() + nanoseconds };
-    match caller.process().alarm.swap(at, SeqCst) {
-        0 => 0,
-        before => Deadline::at(before).left().max(1),
-    }
+    let at = (nanoseconds > 0).then(|| time::now().saturating_add(nanoseconds));
+    let before = watchdog::set_alarm(caller.process(), at);
+    before.map_or(0, |before| Deadline::at(before).left().max(1))
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -5,6 +5,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::inode::{Inode, Kind};
+use super::path::{self, Follow};
 
 /// The bits of a mode that say what a file is, and two of their values.
 const TYPE: u32 = 0o170_000;
@@ -31,10 +32,9 @@ pub fn unpack(archive: &[u8]) -> Vec<Vec<u8>> {
         let mut names: Vec<&[u8]> =
             name.as_bytes().split(|&byte| byte == b'/').filter(|name| !name.is_empty()).collect();
         let Some(last) = names.pop() else { continue };
-        let directory =
-            names.into_iter().fold(super::root(), |inside, name| inside.child_directory(name));
+        let directory = names.into_iter().fold(super::root(), directory);
         match mode & TYPE {
-            DIRECTORY => directory.child_directory(last).set_mode(mode),
+            DIRECTORY => self::directory(directory, last).set_mode(mode),
             LINK => {
                 let link = Inode::new(Kind::Link(entry.file().to_vec()), 0o777);
                 directory.insert(last, link);
@@ -45,6 +45,14 @@ pub fn unpack(archive: &[u8]) -> Vec<Vec<u8>> {
         }
     }
     arguments
+}
+
+/// Returns the directory of this name in another one. It may be a link to a directory.
+fn directory(inside: Arc<Inode>, name: &[u8]) -> Arc<Inode> {
+    match path::find(&inside, name, Follow::Yes) {
+        Ok(there) if there.is_directory() => there,
+        _ => inside.child_directory(name),
+    }
 }
 
 fn file(path: &[u8], mode: u32, contents: &[u8]) -> Arc<Inode> {

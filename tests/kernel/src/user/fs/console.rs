@@ -3,11 +3,11 @@
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;
 
-use crate::arch::serial;
+use crate::console;
 
 /// Writes bytes to the serial port as they are.
 pub fn write(bytes: &[u8]) {
-    serial::write(bytes);
+    console::write(bytes);
 }
 
 static SEED: AtomicU64 = AtomicU64::new(0x6b76_6d61);

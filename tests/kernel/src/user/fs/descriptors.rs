@@ -11,7 +11,7 @@ use crate::user::errno::{EBADF, EINVAL, EMFILE};
 /// The number of descriptors that a process may have (`RLIMIT_NOFILE`).
 pub const MOST: usize = 1024;
 
-/// Whether execve(2) closes a descriptor.
+/// The fate of a descriptor at execve(2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnExec {
     Close,

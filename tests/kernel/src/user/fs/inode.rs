@@ -14,7 +14,7 @@ use super::proc;
 use crate::user::object::{FILES, Object, new_id};
 use crate::user::time;
 
-/// What an inode is.
+/// The kind of an inode.
 pub enum Kind {
     File(Arc<Object>),
     Directory(SpinMutex<Entries>),

@@ -5,6 +5,8 @@ pub mod archive;
 pub mod console;
 pub mod descriptors;
 pub mod device;
+pub mod epoll;
+pub mod events;
 pub mod inode;
 pub mod open_file;
 pub mod path;

@@ -7,25 +7,30 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use kvma::Errno;
 use kvma::linux::{OpenFile as MappableFile, Rights, Traits};
-use linux_raw_sys::general::{O_ACCMODE, O_APPEND, O_NONBLOCK, O_RDONLY, O_RDWR, O_WRONLY};
+use linux_raw_sys::general::{
+    O_ACCMODE, O_APPEND, O_NONBLOCK, O_RDONLY, O_RDWR, O_WRONLY, POLLERR, POLLHUP, POLLIN, POLLOUT,
+    POLLRDNORM, POLLWRNORM,
+};
 use spin::mutex::SpinMutex;
 
 use super::console;
 use super::device::Device;
+use super::epoll::Epoll;
+use super::events::Events;
 use super::inode::{Inode, Kind};
 use super::pipe::{End, Pipe, PipeEnd, Wait};
-use crate::user::errno::{EAGAIN, EBADF, EINVAL, EISDIR, ESPIPE};
+use crate::user::errno::{EBADF, EINVAL, EISDIR, ESPIPE};
 use crate::user::object::MappedFile;
 
-/// What is open.
+/// The thing that is open.
 pub enum Opened {
     /// A file, a directory or a device.
     Inode,
     Pipe(PipeEnd),
     /// A text that the kernel has written, such as a file in `/proc`.
     Text(Vec<u8>),
-    /// A counter (eventfd(2)).
-    Events(SpinMutex<u64>),
+    Events(Events),
+    Epoll(Epoll),
 }
 
 /// An open file.
@@ -121,17 +126,8 @@ impl OpenFile {
                 buffer[..len].copy_from_slice(&rest[..len]);
                 Ok(len)
             }
-            Opened::Events(count) => {
-                let count = core::mem::take(&mut *count.lock());
-                if buffer.len() < 8 {
-                    return Err(EINVAL);
-                }
-                if count == 0 {
-                    return Err(EAGAIN);
-                }
-                buffer[..8].copy_from_slice(&count.to_ne_bytes());
-                Ok(8)
-            }
+            Opened::Events(events) => events.read(buffer, self.wait()),
+            Opened::Epoll(_) => Err(EINVAL),
             Opened::Inode => match &self.inode.kind {
                 Kind::File(object) => Ok(object.read(offset, buffer)),
                 Kind::Directory(_) | Kind::Proc(_) => Err(EISDIR),
@@ -176,14 +172,8 @@ impl OpenFile {
         match &self.opened {
             Opened::Pipe(end) => end.pipe.write(bytes, self.wait()),
             Opened::Text(_) => Ok(bytes.len()),
-            Opened::Events(count) => {
-                let bytes = bytes.first_chunk().ok_or(EINVAL)?;
-                let mut count = count.lock();
-                *count = count.saturating_add(u64::from_ne_bytes(*bytes));
-                drop(count);
-                super::CHANGED.wake_all();
-                Ok(8)
-            }
+            Opened::Events(events) => events.write(bytes, self.wait()),
+            Opened::Epoll(_) => Err(EINVAL),
             Opened::Inode => match &self.inode.kind {
                 Kind::File(object) => {
                     self.inode.touch();
@@ -202,7 +192,7 @@ impl OpenFile {
     /// Moves to another place in the file. Returns the new offset.
     pub fn seek(&self, seek: Seek) -> Result<u64, Errno> {
         let len = match (&self.opened, &self.inode.kind) {
-            (Opened::Pipe(_) | Opened::Events(_), _) => return Err(ESPIPE),
+            (Opened::Pipe(_) | Opened::Events(_) | Opened::Epoll(_), _) => return Err(ESPIPE),
             (_, Kind::Device(Device::Console)) => return Err(ESPIPE),
             (Opened::Text(text), _) => text.len() as u64,
             (_, Kind::File(object)) => object.len(),
@@ -218,26 +208,53 @@ impl OpenFile {
         Ok(*offset)
     }
 
-    /// Returns true if a read would not wait.
-    pub fn has_input(&self) -> bool {
+    /// Returns true if there is something to read.
+    fn has_input(&self) -> bool {
         match &self.opened {
             Opened::Pipe(end) => end.end == End::Read && end.pipe.is_readable(),
-            Opened::Events(count) => *count.lock() > 0,
+            Opened::Events(events) => events.is_readable(),
+            Opened::Epoll(epoll) => epoll.has_reports(),
             Opened::Text(_) | Opened::Inode => true,
         }
     }
 
-    /// Returns true if a write would not wait.
-    pub fn has_room(&self) -> bool {
+    /// Returns true if there is room for what is written.
+    fn has_room(&self) -> bool {
         match &self.opened {
             Opened::Pipe(end) => end.end == End::Write && end.pipe.is_writable(),
-            Opened::Text(_) | Opened::Inode | Opened::Events(_) => true,
+            Opened::Events(events) => events.is_writable(),
+            Opened::Epoll(_) => false,
+            Opened::Text(_) | Opened::Inode => true,
         }
     }
 
     /// Returns true if the other end of a pipe is closed.
-    pub fn is_hung_up(&self) -> bool {
+    fn is_hung_up(&self) -> bool {
         matches!(&self.opened, Opened::Pipe(end) if end.pipe.is_broken(end.end))
+    }
+
+    /// Returns those events that have come, of those wanted (`POLL*`).
+    pub fn events(&self, wanted: u32) -> u32 {
+        let mut come = 0;
+        if self.has_input() {
+            come |= wanted & (POLLIN | POLLRDNORM);
+        }
+        if self.has_room() {
+            come |= wanted & (POLLOUT | POLLWRNORM);
+        }
+        if self.is_hung_up() {
+            come |= if self.is_writable() { POLLERR } else { POLLHUP };
+        }
+        come
+    }
+
+    /// Returns a number that is another one after each change of what has come.
+    pub fn changes(&self) -> u64 {
+        match &self.opened {
+            Opened::Pipe(end) => end.pipe.changes(),
+            Opened::Events(events) => events.changes(),
+            Opened::Epoll(_) | Opened::Text(_) | Opened::Inode => 0,
+        }
     }
 
     /// Returns the file as mmap(2) sees it.

@@ -9,14 +9,14 @@ use kvma::Errno;
 use super::inode::{Inode, Kind};
 use crate::user::errno::{ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR};
 
-/// Whether a symbolic link at the end of a path is followed.
+/// The choice to follow a symbolic link at the end of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Follow {
     Yes,
     No,
 }
 
-/// As Linux (`MAXSYMLINKS`).
+/// The limit of Linux (`MAXSYMLINKS`).
 const MOST_LINKS: usize = 40;
 const LONGEST_NAME: usize = 255;
 const LONGEST_PATH: usize = 4096;

@@ -26,6 +26,7 @@ struct State {
     bytes: VecDeque<u8>,
     readers: usize,
     writers: usize,
+    changes: u64,
 }
 
 /// Which end of a pipe a file is.
@@ -35,7 +36,7 @@ pub enum End {
     Write,
 }
 
-/// Whether a call waits.
+/// The choice of a call to wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wait {
     Yes,
@@ -67,6 +68,7 @@ impl Drop for PipeEnd {
             End::Read => state.readers -= 1,
             End::Write => state.writers -= 1,
         }
+        state.changes += 1;
         drop(state);
         self.pipe.wake();
     }
@@ -93,6 +95,7 @@ impl Pipe {
             for (byte, to) in state.bytes.drain(..len).zip(buffer.iter_mut()) {
                 *to = byte;
             }
+            state.changes += 1;
             Some(len)
         };
         let len = match wait {
@@ -126,6 +129,7 @@ impl Pipe {
                 }
                 let len = room.min(rest.len());
                 state.bytes.extend(&rest[..len]);
+                state.changes += 1;
                 Some(Ok(len))
             };
             let written = match wait {
@@ -142,16 +146,20 @@ impl Pipe {
         Ok(done)
     }
 
-    /// Returns true if a read would not wait.
+    /// Returns true if there is something to read. A read from a pipe without writers does not wait
+    /// either, but poll(2) has another event for that.
     pub fn is_readable(&self) -> bool {
-        let state = self.state.lock();
-        !state.bytes.is_empty() || state.writers == 0
+        !self.state.lock().bytes.is_empty()
     }
 
-    /// Returns true if a write of a few bytes would not wait.
+    /// Returns true if there is room for a few bytes.
     pub fn is_writable(&self) -> bool {
-        let state = self.state.lock();
-        CAPACITY - state.bytes.len() >= ATOMIC || state.readers == 0
+        CAPACITY - self.state.lock().bytes.len() >= ATOMIC
+    }
+
+    /// Returns a number that is another one after each change.
+    pub fn changes(&self) -> u64 {
+        self.state.lock().changes
     }
 
     /// Returns true if the other end is closed.

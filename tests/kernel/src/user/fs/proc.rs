@@ -20,7 +20,7 @@ pub enum Node {
     Link,
     /// A process.
     Directory(u32),
-    /// What a process runs.
+    /// The program of a process.
     Program(u32),
     /// A file of a process.
     Of(u32, File),

@@ -1,4 +1,4 @@
-//! What stat(2) tells of an inode.
+//! The answer of stat(2).
 
 use core::sync::atomic::Ordering::Relaxed;
 

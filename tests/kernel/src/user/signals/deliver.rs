@@ -10,6 +10,7 @@ use super::{
 };
 use crate::arch::signal_frame;
 use crate::arch::user::UserContext;
+use crate::user::calls;
 use crate::user::process::Exit;
 use crate::user::thread::Thread;
 
@@ -27,6 +28,7 @@ pub fn deliver(thread: &Arc<Thread>, context: &mut UserContext, interrupted: Opt
             _ => {
                 if let Some(call) = interrupted.take()
                     && action.flags & SA_RESTART != 0
+                    && calls::is_made_again_after_handlers(call)
                 {
                     context.repeat_call(call);
                 }

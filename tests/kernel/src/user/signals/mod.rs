@@ -4,11 +4,13 @@ mod deliver;
 
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 pub use self::deliver::{deliver, force, return_from_handler};
+use super::bytes::Bytes;
 use super::process::Process;
 use super::thread::Thread;
-use crate::arch::apic;
+use crate::arch::interrupts;
 
 pub const SIGILL: u32 = 4;
 pub const SIGTRAP: u32 = 5;
@@ -51,7 +53,7 @@ impl Set {
     }
 }
 
-/// What comes with a signal (`siginfo_t`).
+/// The information that comes with a signal (`siginfo_t`).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Info {
     pub signal: u32,
@@ -60,12 +62,23 @@ pub struct Info {
     pub origin: u64,
 }
 
+/// The length of `siginfo_t`.
+pub const INFO_LEN: usize = 128;
+
+/// Returns `siginfo_t`.
+pub fn siginfo(info: &Info) -> Vec<u8> {
+    let bytes = Bytes::new().u32(info.signal).u32(0).u32(info.code as u32).u32(0);
+    let faults = matches!(info.signal, SIGSEGV | SIGBUS | SIGILL | SIGFPE) && info.code > 0;
+    let bytes = if faults { bytes.u64(info.origin) } else { bytes.u32(info.origin as u32).u32(0) };
+    bytes.up_to(INFO_LEN).into_vec()
+}
+
 /// `si_code`s.
 pub const SI_USER: i32 = 0;
 pub const SI_KERNEL: i32 = 0x80;
 pub const BUS_ADRERR: i32 = 2;
 
-/// What a process does about a signal (`struct sigaction` of the kernel).
+/// The action of a process on a signal (`struct sigaction` of the kernel).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Action {
     pub handler: u64,
@@ -190,7 +203,7 @@ impl Process {
                 thread.wake();
             }
         }
-        apic::call_others();
+        interrupts::call_others();
     }
 
     /// Returns true if a signal has no effect, as nobody blocks it to look at it later.
@@ -210,7 +223,7 @@ impl Thread {
         }
         self.signals.lock().pending.insert(info.signal, info);
         self.wake();
-        apic::call_others();
+        interrupts::call_others();
     }
 
     /// Returns true if the thread is not to sleep: it is about to end, or has a signal to take.

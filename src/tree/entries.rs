@@ -1,0 +1,222 @@
+//! The entries in order: iteration, and the step from one to the next.
+
+use core::marker::PhantomData;
+use core::ptr;
+
+use super::{Tree, link_ops};
+use crate::node::{Content, Node};
+use crate::position::Number;
+use crate::range::PageRange;
+
+/// Returns the in-order successor, or null.
+///
+/// # Safety
+///
+/// `node` is linked, and the tree does not change meanwhile.
+pub(super) unsafe fn successor<T: Content>(node: &Node<T>) -> *mut Node<T> {
+    let mut at = node.right.get();
+    if !at.is_null() {
+        loop {
+            super::visit();
+            // SAFETY: links lead to linked nodes.
+            let left = unsafe { (*at).left.get() };
+            if left.is_null() {
+                return at;
+            }
+            at = left;
+        }
+    }
+    let mut below: *const Node<T> = node;
+    let mut up = link_ops::parent(node);
+    // SAFETY: as above.
+    while let Some(parent) = unsafe { up.as_ref() } {
+        super::visit();
+        if ptr::eq(parent.left.get(), below) {
+            return up;
+        }
+        below = parent;
+        up = link_ops::parent(parent);
+    }
+    ptr::null_mut()
+}
+
+/// Returns the in-order predecessor, or null.
+///
+/// # Safety
+///
+/// `node` is linked, and the tree does not change meanwhile.
+pub(super) unsafe fn predecessor<T: Content>(node: &Node<T>) -> *mut Node<T> {
+    let mut at = node.left.get();
+    if !at.is_null() {
+        loop {
+            super::visit();
+            // SAFETY: links lead to linked nodes.
+            let right = unsafe { (*at).right.get() };
+            if right.is_null() {
+                return at;
+            }
+            at = right;
+        }
+    }
+    let mut below: *const Node<T> = node;
+    let mut up = link_ops::parent(node);
+    // SAFETY: as above.
+    while let Some(parent) = unsafe { up.as_ref() } {
+        super::visit();
+        if ptr::eq(parent.right.get(), below) {
+            return up;
+        }
+        below = parent;
+        up = link_ops::parent(parent);
+    }
+    ptr::null_mut()
+}
+
+/// An entry, borrowed from its tree.
+pub(crate) struct EntryRef<'t, T: Content> {
+    pub(super) node: &'t Node<T>,
+    /// Nodes are `Sync` whatever data they hold; a borrow that gives the data out is not.
+    data: PhantomData<&'t T::Data>,
+}
+
+impl<T: Content> Clone for EntryRef<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T: Content> Copy for EntryRef<'_, T> {}
+
+impl<'t, T: Content> EntryRef<'t, T> {
+    pub(super) fn new(node: &'t Node<T>) -> Self {
+        EntryRef { node, data: PhantomData }
+    }
+
+    #[inline]
+    pub(crate) fn range(self) -> PageRange<T::Position> {
+        PageRange::new(self.node.start.get(), self.node.end.get())
+    }
+
+    #[inline]
+    pub(crate) fn attrs(self) -> T::Attrs {
+        self.node.attrs()
+    }
+
+    /// Returns the data, or `None` of a claim.
+    #[inline]
+    pub(crate) fn data(self) -> Option<&'t T::Data> {
+        // SAFETY: only entries are given out, never the sentinel. An entry says itself whether it
+        // holds data, and while the tree is borrowed nobody changes it.
+        self.node.has_data().then(|| unsafe { self.node.data() })
+    }
+
+    /// Returns `true` if the entry is a claim, which holds no data.
+    #[inline]
+    pub(crate) fn is_claim(self) -> bool {
+        !self.node.has_data()
+    }
+
+    /// Returns the number of free pages right before the entry. O(1), and O(log n) where entries
+    /// keep guard gaps.
+    #[inline]
+    pub(crate) fn gap_before(self) -> T::Position {
+        if T::HAS_GUARD_GAPS {
+            // SAFETY: linked, and the tree is borrowed; null or a linked node comes back.
+            if let Some(before) = unsafe { predecessor(self.node).as_ref() } {
+                return self.node.start.get() - before.end.get();
+            }
+        }
+        // Whole if there is no entry before: see `guard_gap`.
+        self.node.gap.get()
+    }
+}
+
+/// An iterator over the entries that share a page with a range, from both ends.
+pub(crate) struct Entries<'t, T: Content> {
+    tree: &'t Tree<T>,
+    /// The page behind the last page of the range.
+    end: T::Position,
+    /// The next from the front; null when the two have met.
+    front: *mut Node<T>,
+    /// The next from the back; null as long as nobody has asked from there.
+    back: *mut Node<T>,
+}
+
+impl<T: Content> Clone for Entries<'_, T> {
+    fn clone(&self) -> Self {
+        Entries { ..*self }
+    }
+}
+
+impl<'t, T: Content> Entries<'t, T> {
+    #[inline]
+    pub(super) fn new(tree: &'t Tree<T>, range: PageRange<T::Position>) -> Self {
+        let mut entries = Entries::none(tree);
+        if !range.is_empty() {
+            entries.end = range.end;
+            entries.front = entries.if_inside(tree.above(range.start));
+        }
+        entries
+    }
+
+    pub(super) fn none(tree: &'t Tree<T>) -> Self {
+        Entries { tree, end: Number::ZERO, front: ptr::null_mut(), back: ptr::null_mut() }
+    }
+
+    /// Returns the first and the last entry, which may reach beyond the ends of the range. O(log
+    /// n).
+    #[inline]
+    pub(crate) fn ends(&self) -> Option<(EntryRef<'t, T>, EntryRef<'t, T>)> {
+        let mut entries = self.clone();
+        let first = entries.next()?;
+        if first.range().end >= self.end {
+            return Some((first, first));
+        }
+        Some((first, entries.next_back().unwrap_or(first)))
+    }
+
+    /// Returns the node if it is an entry that begins before the end, else null.
+    #[inline(always)]
+    fn if_inside(&self, node: *mut Node<T>) -> *mut Node<T> {
+        // SAFETY: a node of the borrowed tree: every entry has a successor.
+        let inside = !self.tree.is_sentinel(node) && unsafe { (*node).start.get() } < self.end;
+        if inside { node } else { ptr::null_mut() }
+    }
+}
+
+impl<'t, T: Content> Iterator for Entries<'t, T> {
+    type Item = EntryRef<'t, T>;
+
+    #[inline]
+    fn next(&mut self) -> Option<EntryRef<'t, T>> {
+        // SAFETY: null or a node of the borrowed tree.
+        let node = unsafe { self.front.as_ref() }?;
+        self.front = if self.front == self.back {
+            ptr::null_mut()
+        } else {
+            // SAFETY: linked, and the tree is borrowed.
+            self.if_inside(unsafe { successor(node) })
+        };
+        Some(EntryRef::new(node))
+    }
+}
+
+impl<'t, T: Content> DoubleEndedIterator for Entries<'t, T> {
+    fn next_back(&mut self) -> Option<EntryRef<'t, T>> {
+        if self.front.is_null() {
+            return None;
+        }
+        if self.back.is_null() {
+            self.back = ptr::from_ref(self.tree.find_before(self.end)?.node).cast_mut();
+        }
+        // SAFETY: a node of the borrowed tree.
+        let node = unsafe { &*self.back };
+        if self.front == self.back {
+            self.front = ptr::null_mut();
+        } else {
+            // SAFETY: linked, and the tree is borrowed.
+            self.back = unsafe { predecessor(node) };
+        }
+        Some(EntryRef::new(node))
+    }
+}

@@ -1,0 +1,124 @@
+//! One page-table entry (The RISC-V Instruction Set Manual, volume II, sections 12.3 to 12.5).
+
+use kvma_machine::entry::direct_map_table;
+
+use crate::arch::Rights;
+use crate::contents::are_probed;
+
+const VALID: u64 = 1 << 0;
+const READ: u64 = 1 << 1;
+const WRITE: u64 = 1 << 2;
+const EXECUTE: u64 = 1 << 3;
+const USER: u64 = 1 << 4;
+/// Set from the beginning, as nothing here looks at them, and a processor may fault without them.
+const ACCESSED_AND_DIRTY: u64 = 1 << 6 | 1 << 7;
+/// Left to the kernel: the page belongs to a shared mapping, so that stores go to the frame whoever
+/// else maps it.
+const SHARED_MARK: u64 = 1 << 8;
+/// Left to the kernel: the entry maps a frame, even if no access is allowed. A page that loses all
+/// rights keeps its contents.
+const HOLDS: u64 = 1 << 9;
+/// The page is a guard. It has no frame and allows no access; the processor ignores all bits of an
+/// entry that is not valid.
+const GUARD_MARK: u64 = 1 << 60;
+const ADDRESS: u64 = ((1 << 44) - 1) << 10;
+
+/// A page-table entry.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Entry(u64);
+
+impl Entry {
+    pub const EMPTY: Self = Self(0);
+    /// A guard, which refuses every access (`MADV_GUARD_INSTALL`).
+    pub const GUARD: Self = Self(GUARD_MARK);
+
+    pub const fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
+    pub const fn bits(self) -> u64 {
+        self.0
+    }
+
+    /// Returns an entry that points to a table.
+    pub fn table(address: u64) -> Self {
+        Self(address >> 2 | VALID)
+    }
+
+    /// Returns a leaf for a page of the program.
+    ///
+    /// If the kernel plays the program, as in a replay, it is a page of the kernel's: supervisor
+    /// mode may not execute pages of user mode.
+    pub fn page(address: u64, rights: Rights) -> Self {
+        let user = if are_probed() { 0 } else { USER };
+        Self(address >> 2 | HOLDS | user).with_rights(rights)
+    }
+
+    /// Returns the entry as one of a shared mapping.
+    pub fn of_shared_mapping(self) -> Self {
+        Self(self.0 | SHARED_MARK)
+    }
+
+    /// Returns true if the page belongs to a shared mapping.
+    pub fn is_of_shared_mapping(self) -> bool {
+        self.0 & SHARED_MARK != 0
+    }
+
+    /// Returns a leaf for a page of the kernel.
+    pub fn kernel_page(address: u64, rights: Rights) -> Self {
+        Self(address >> 2 | HOLDS).with_rights(rights)
+    }
+
+    /// Returns the entry with other rights. A guard stays a guard.
+    pub fn with_rights(self, rights: Rights) -> Self {
+        if self.is_guard() {
+            return self;
+        }
+        let mut bits = self.0 & (ADDRESS | HOLDS | SHARED_MARK | USER);
+        if rights.any() {
+            // A page that can be written to and not read does not exist.
+            bits |= VALID | READ | ACCESSED_AND_DIRTY;
+        }
+        if rights.store {
+            bits |= WRITE;
+        }
+        if rights.fetch {
+            bits |= EXECUTE;
+        }
+        Self(bits)
+    }
+
+    /// Returns the root's entry of the direct map, whose leaves allow neither user mode nor
+    /// fetches.
+    pub fn direct_map() -> Self {
+        Self::table(direct_map_table())
+    }
+
+    /// Returns true if the entry maps a frame or is a guard.
+    pub fn is_used(self) -> bool {
+        self.0 & (HOLDS | GUARD_MARK) != 0
+    }
+
+    pub fn is_guard(self) -> bool {
+        self.0 & GUARD_MARK != 0
+    }
+
+    /// Returns true if the processor allows any access.
+    pub fn is_present(self) -> bool {
+        self.0 & VALID != 0
+    }
+
+    pub fn rights(self) -> Rights {
+        let present = self.is_present();
+        Rights {
+            load: present,
+            store: present && self.0 & WRITE != 0,
+            fetch: present && self.0 & EXECUTE != 0,
+        }
+    }
+
+    /// Returns the physical address of the frame or table.
+    pub fn address(self) -> u64 {
+        (self.0 & ADDRESS) << 2
+    }
+}

@@ -1,0 +1,202 @@
+//! The test kernel on every architecture: what `cargo run` shows of it, the replay, broken kernels,
+//! and a program that nobody here wrote. More of x86-64 is in `qemu.rs` and `programs.rs`. See
+//! `machines` for what that needs.
+
+mod machines;
+
+use std::path::Path;
+
+use self::machines::{boot, must_fail, skipped};
+
+/// A replay, as Linux did it.
+fn replays(arch: &str) {
+    if skipped(arch, "the replay") {
+        return;
+    }
+    let outcome = boot(arch, &["--skip-scenarios"]);
+    assert_eq!(outcome.status, Some(0));
+    assert!(outcome.text.contains("no frame and no node leaked"));
+    assert!(outcome.text.contains("boot: as Linux answered: 1168/1168 calls, 6/6 snapshots"));
+}
+
+/// The ways to break the kernel, and what its scenarios see of each.
+const BROKEN: [(&str, &str); 9] = [
+    ("no-flush", "an unmapped page is refused"),
+    ("early-free", "its frame was freed too early"),
+    ("no-unmap-hook", "an unmapped page is refused"),
+    ("no-protect-hook", "a write to a page that became read-only is refused"),
+    ("no-relocate-hook", "moved pages take their contents along"),
+    ("no-shootdown", "what one processor made read-only, the other one cannot write to"),
+    ("no-still-valid", "a fault that is overtaken by an unmapping is refused"),
+    ("fork-keeps-write", "what the parent writes after a fork goes to a copy"),
+    ("no-copy", "what the parent writes after a fork goes to a copy"),
+];
+
+/// Every broken kernel must fail: in its scenarios, and without them in the replay.
+fn broken_kernels_fail(arch: &str) {
+    if skipped(arch, "broken kernels") {
+        return;
+    }
+    for (broken, observation) in BROKEN {
+        for (args, observation) in [
+            (&["--broken", broken][..], observation),
+            (&["--broken", broken, "--skip-scenarios"][..], "page 0x"),
+        ] {
+            must_fail(arch, args, observation);
+        }
+    }
+}
+
+/// A shell script in which every command is a process, by Debian's busybox.
+const SCRIPT: &str = "
+    seq 1 2000 >/tmp/numbers
+    sort -r /tmp/numbers | awk '{ sum += $1 } END { print sum }'
+    sha256sum </tmp/numbers | cut -c 1-16
+    gzip /tmp/numbers && zcat /tmp/numbers.gz | tail -1
+    trap 'echo caught' USR1; kill -USR1 $$
+    (exit 7); echo $?
+    sh -c 'kill -9 $$'; echo $?
+    grep -c stack /proc/self/maps
+    exit 5";
+
+/// Returns the path of the shell for an architecture, by Debian's name for it.
+fn busybox(debian: &str) -> String {
+    let packages = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("packages");
+    let tree = kvma_packages::unpacked_for(&packages, debian, &["busybox-static"]);
+    let busybox = tree.expect("the package comes").root().join("usr/bin/busybox");
+    busybox.into_os_string().into_string().expect("a path in UTF-8")
+}
+
+fn runs_busybox(arch: &str, debian: &str) {
+    if skipped(arch, "busybox") {
+        return;
+    }
+    let outcome = boot(arch, &["--program", &busybox(debian), "sh", "-c", SCRIPT]);
+    let text = outcome.text.replace('\r', "");
+    let expected = "2001000\n6251e5743b6fd6a7\n2000\ncaught\n7\nKilled\n137\n1\n";
+    assert!(text.starts_with(expected), "{text}");
+    assert_eq!(outcome.status, Some(5));
+}
+
+#[test]
+fn riscv64_replays_python_as_linux_did() {
+    replays("riscv64");
+}
+
+#[test]
+fn broken_kernels_fail_on_riscv64() {
+    broken_kernels_fail("riscv64");
+}
+
+#[test]
+fn riscv64_runs_busybox() {
+    runs_busybox("riscv64", "riscv64");
+}
+
+#[test]
+fn aarch64_replays_python_as_linux_did() {
+    replays("aarch64");
+}
+
+#[test]
+fn broken_kernels_fail_on_aarch64() {
+    broken_kernels_fail("aarch64");
+}
+
+#[test]
+fn aarch64_runs_busybox() {
+    runs_busybox("aarch64", "arm64");
+}
+
+/// A kernel that waits for ever says where each processor is.
+fn a_hang_is_ended(arch: &str) {
+    if skipped(arch, "a hang") {
+        return;
+    }
+    let outcome = boot(arch, &["--broken", "no-acknowledge", "--timeout", "2"]);
+    assert_eq!(outcome.status, Some(1));
+    for part in ["processor 0 ", "processor 1 ", "in the kernel, at 0x", "the time is up"] {
+        assert!(outcome.text.contains(part), "no {part}");
+    }
+}
+
+/// The groups of scenarios, of which each is a line.
+const GROUPS: usize = 10;
+
+/// The script's lines between its first answer and its address space.
+const ANSWERS: &str = "
+2001000
+$ seq 1 2000 | gzip | zcat | sha256sum | cut -c 1-32
+6251e5743b6fd6a7d606130bdf7c1507
+$ mkdir /tmp/a; echo text >/tmp/a/b; tar cf - -C /tmp a | tar tf -; rm -r /tmp/a
+a/
+a/b
+$ sh -c 'kill -SEGV $$'; echo $?
+Segmentation fault
+139
+$ cat /proc/self/maps
+";
+
+fn shows_what_it_can_do(arch: &str) {
+    if skipped(arch, "the demonstration") {
+        return;
+    }
+    let outcome = boot(arch, &[]);
+    let text = &outcome.text;
+    assert_eq!(outcome.status, Some(0), "{text}");
+    let is_group = |line: &&str| line.starts_with("  ok  ");
+    assert_eq!(text.lines().filter(is_group).count(), GROUPS, "{text}");
+    assert!(text.contains(ANSWERS), "{text}");
+    let maps = text.split(ANSWERS).nth(1).and_then(|rest| rest.split("\n\n").next());
+    let maps = maps.expect("lines after the command");
+    for part in [" r-xp ", "/bin/sh\n", "[heap]\n", "[stack]"] {
+        assert!(maps.contains(part), "no {part} in {maps}");
+    }
+    assert!(text.contains("no frame, page table or node leaked\n"), "{text}");
+    // What follows is what the build said.
+    let shown = text.split("\nboot: PASSED").next().unwrap_or_default();
+    let is_wide = |line: &&str| line.chars().count() > 80;
+    assert_eq!(shown.lines().find(is_wide), None, "{text}");
+    assert!(shown.lines().count() < 60, "{text}");
+}
+
+#[test]
+fn a_hang_of_x86_64_is_ended() {
+    a_hang_is_ended("x86_64");
+}
+
+#[test]
+fn a_hang_of_aarch64_is_ended() {
+    a_hang_is_ended("aarch64");
+}
+
+#[test]
+fn a_hang_of_riscv64_is_ended() {
+    a_hang_is_ended("riscv64");
+}
+
+#[test]
+fn x86_64_shows_what_it_can_do() {
+    shows_what_it_can_do("x86_64");
+}
+
+#[test]
+fn aarch64_shows_what_it_can_do() {
+    shows_what_it_can_do("aarch64");
+}
+
+#[test]
+fn riscv64_shows_what_it_can_do() {
+    shows_what_it_can_do("riscv64");
+}
+
+#[test]
+fn verbosely_it_prints_each_statement() {
+    if skipped("x86_64", "the demonstration") {
+        return;
+    }
+    let outcome = boot("x86_64", &["-v"]);
+    assert_eq!(outcome.status, Some(0));
+    assert!(outcome.text.lines().any(|line| line == "  ok  an unmapped page is refused"));
+    assert!(outcome.text.contains("after all is torn down, no frame, page table or node"));
+}

@@ -1,0 +1,55 @@
+//! A boot on one of the machines, and what keeps tests from it.
+//!
+//! They need QEMU and `core` for the architecture, which `boot` downloads if it may. Without them
+//! they fail, unless `KVMA_SKIP_QEMU=1` asks to skip them, or `KVMA_SKIP_DOWNLOADS=1` leaves none
+//! to be had.
+
+use std::env;
+use std::io::{Write, stderr};
+use std::process::Command;
+
+use kvma_packages::SKIP_DOWNLOADS;
+
+pub struct Outcome {
+    pub status: Option<i32>,
+    /// Standard output, then standard error.
+    pub text: String,
+}
+
+pub fn boot(arch: &str, args: &[&str]) -> Outcome {
+    let output = Command::new(env!("CARGO_BIN_EXE_boot"))
+        .args(["--arch", arch])
+        .args(args)
+        .output()
+        .expect("boot runs");
+    let text = [output.stdout, output.stderr]
+        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+        .concat();
+    println!("{text}");
+    Outcome { status: output.status.code(), text }
+}
+
+/// Boots a machine that is broken on purpose, which must fail with this observation.
+pub fn must_fail(arch: &str, args: &[&str], observation: &str) {
+    let outcome = boot(arch, args);
+    assert_eq!(outcome.status, Some(1), "{arch}, {args:?}: must fail");
+    let failed = |line: &&str| line.starts_with("FAILED:");
+    let seen = outcome.text.lines().find(failed).unwrap_or_default();
+    assert!(
+        seen.contains(observation),
+        "{arch}, {args:?}: expected to see `{observation}`, saw `{seen}`"
+    );
+}
+
+/// Returns true if the environment leaves nothing to boot with, and says so past the test harness.
+pub fn skipped(arch: &str, test: &str) -> bool {
+    let is_set = |name| env::var_os(name).is_some_and(|value| value == "1");
+    let missing = || boot(arch, &["--setup", "--no-download"]).status != Some(0);
+    let why = match () {
+        () if is_set("KVMA_SKIP_QEMU") => "KVMA_SKIP_QEMU=1",
+        () if is_set(SKIP_DOWNLOADS) && missing() => "KVMA_SKIP_DOWNLOADS=1 and tools are missing",
+        () => return false,
+    };
+    let _ = writeln!(stderr(), "\n*** SKIPPED because {why}: {test} on {arch} ***\n");
+    true
+}
