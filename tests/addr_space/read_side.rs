@@ -2,10 +2,10 @@
 
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, RwLock, RwLockReadGuard};
 
 use kvma::node::{Content, Node, NodeList};
 use kvma::*;
+use kvma_test_support::{YieldingMutex, YieldingReadGuard, YieldingRwLock};
 
 use super::{PAGE, fixed};
 
@@ -13,7 +13,7 @@ use super::{PAGE, fixed};
 struct Rcu {
     readers: AtomicUsize,
     /// Freed nodes at which a reader may still be looking.
-    limbo: Mutex<NodeList<VmaNode>>,
+    limbo: YieldingMutex<NodeList<VmaNode>>,
     given_back: AtomicUsize,
     ever_read: AtomicBool,
 }
@@ -24,14 +24,14 @@ impl Rcu {
     const fn new() -> Rcu {
         Rcu {
             readers: AtomicUsize::new(0),
-            limbo: Mutex::new(NodeList::new()),
+            limbo: YieldingMutex::new(NodeList::new()),
             given_back: AtomicUsize::new(0),
             ever_read: AtomicBool::new(false),
         }
     }
 
     fn drain(&self) {
-        let mut limbo = self.limbo.lock().unwrap();
+        let mut limbo = self.limbo.lock();
         while self.readers.load(Ordering::SeqCst) == 0 {
             let Some(node) = limbo.pop_front() else { break };
             self.given_back.fetch_add(1, Ordering::Relaxed);
@@ -58,7 +58,7 @@ unsafe impl NodeAlloc<VmaNode> for Rcu {
 
     unsafe fn dealloc(&self, node: NonNull<Node<VmaNode>>) {
         // SAFETY: it is in no list.
-        unsafe { self.limbo.lock().unwrap().push_back(node) };
+        unsafe { self.limbo.lock().push_back(node) };
         self.drain();
     }
 
@@ -100,7 +100,7 @@ fn readers_are_safe_from_an_allocator_that_gives_memory_back() {
     // Now with somebody reading all the time.
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        scope.spawn(|| {
+        let reader = scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
                 if let Some(vma) = space.lookup(5 * PAGE) {
                     assert_eq!((vma.range().start(), vma.prot()), (5 * PAGE, Prot::RW));
@@ -113,12 +113,13 @@ fn readers_are_safe_from_an_allocator_that_gives_memory_back() {
             space.map(fixed(5, 1, Prot::RW), &mut NoHooks).unwrap();
         }
         stop.store(true, Ordering::Relaxed);
+        reader.join().unwrap();
     });
 }
 
 /// An allocator that gives memory back, and poisons it, once no reader is inside: RCU with one
 /// lock.
-struct Epochs(RwLock<()>);
+struct Epochs(YieldingRwLock<()>);
 
 // SAFETY: each node is a box of its own; `dealloc` waits until every guard that exists is gone.
 unsafe impl<T: Content> NodeAlloc<T> for Epochs {
@@ -129,7 +130,7 @@ unsafe impl<T: Content> NodeAlloc<T> for Epochs {
     }
 
     unsafe fn dealloc(&self, node: NonNull<Node<T>>) {
-        drop(self.0.write().unwrap());
+        drop(self.0.write());
         // SAFETY: no reader is left, and the node came from a box.
         unsafe {
             node.as_ptr().cast::<u8>().write_bytes(0x55, size_of::<Node<T>>());
@@ -144,21 +145,21 @@ unsafe impl<T: Content> NodeAlloc<T> for Epochs {
 
 // SAFETY: the guard is a read lock, for which `dealloc` waits.
 unsafe impl<T: Content> ReadSide<T> for Epochs {
-    type Guard<'a> = RwLockReadGuard<'a, ()>;
+    type Guard<'a> = YieldingReadGuard<'a, ()>;
 
     fn enter(&self) -> Self::Guard<'_> {
-        self.0.read().unwrap()
+        self.0.read()
     }
 }
 
 #[test]
 fn nodes_given_back_during_a_change_are_not_where_lookups_begin() {
-    static ALLOC: Epochs = Epochs(RwLock::new(()));
+    static ALLOC: Epochs = Epochs(YieldingRwLock::new(()));
     let map = || VmMap::<(), _>::new(0..=0xff_ffff, PageSize::SIZE_4K, &ALLOC).unwrap();
     let space = AddrSpace::new(map());
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        scope.spawn(|| {
+        let reader = scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
                 // Either Busy, or an answer that was right at some time.
                 if let Ok(Some(vma)) = space.try_lookup(5 * PAGE) {
@@ -175,13 +176,14 @@ fn nodes_given_back_during_a_change_are_not_where_lookups_begin() {
             });
         }
         stop.store(true, Ordering::Relaxed);
+        reader.join().unwrap();
     });
 }
 
 /// An allocator with one spare node, which is as good as new whenever it is handed out: the same
 /// memory has the same generations again and again.
 struct Forgetful {
-    spare: Mutex<NodeList<VmaNode>>,
+    spare: YieldingMutex<NodeList<VmaNode>>,
 }
 
 // SAFETY: a node is a box that is never dropped; it is made anew only while nobody has it and, in
@@ -190,7 +192,7 @@ unsafe impl NodeAlloc<VmaNode> for Forgetful {
     const TYPE_STABLE: bool = false;
 
     fn alloc(&self) -> Option<NonNull<Node<VmaNode>>> {
-        let spare = self.spare.lock().unwrap().pop_front();
+        let spare = self.spare.lock().pop_front();
         Some(spare.unwrap_or_else(|| NonNull::from(Box::leak(Box::new(Node::new())))))
     }
 
@@ -198,7 +200,7 @@ unsafe impl NodeAlloc<VmaNode> for Forgetful {
         // SAFETY: given back, so nobody has it; it is in no list.
         unsafe {
             node.as_ptr().write(Node::new());
-            self.spare.lock().unwrap().push_front(node);
+            self.spare.lock().push_front(node);
         }
     }
 
@@ -219,7 +221,7 @@ unsafe impl ReadSide<VmaNode> for Forgetful {
 #[test]
 fn a_token_is_of_one_space_even_if_node_and_generation_are_the_same_in_another() {
     let alloc: &'static Forgetful =
-        Box::leak(Box::new(Forgetful { spare: Mutex::new(NodeList::new()) }));
+        Box::leak(Box::new(Forgetful { spare: YieldingMutex::new(NodeList::new()) }));
     let new = || {
         let map = VmMap::<(), _>::new(PAGE..=0x100_0fff, PageSize::SIZE_4K, alloc).unwrap();
         AddrSpace::new(map)

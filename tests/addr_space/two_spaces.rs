@@ -78,26 +78,17 @@ fn transfers_both_ways_do_not_deadlock() {
         space.map(fixed(10 + n as u64, 1, Prot::RW), &mut NoHooks).unwrap();
     }
     std::thread::scope(|scope| {
-        for n in 0..2 {
+        let threads = [0, 1].map(|n| {
             let (here, there) = (&spaces[n], &spaces[1 - n]);
             scope.spawn(move || {
-                for _ in 0..2000 {
-                    for page in [10, 11] {
-                        let at = page * PAGE;
-                        let moved = here.transfer(
-                            at,
-                            PAGE,
-                            there,
-                            at,
-                            Merge::Never,
-                            &mut NoHooks,
-                            &mut NoHooks,
-                        );
-                        assert!(matches!(moved, Ok(()) | Err(Error::Overlap)), "{moved:?}");
-                    }
+                for at in [10 * PAGE, 11 * PAGE].into_iter().cycle().take(4000) {
+                    let hooks = (&mut NoHooks, &mut NoHooks);
+                    let moved = here.transfer(at, PAGE, there, at, Merge::Never, hooks.0, hooks.1);
+                    assert!(matches!(moved, Ok(()) | Err(Error::Overlap)), "{moved:?}");
                 }
-            });
-        }
+            })
+        });
+        threads.map(|thread| thread.join().unwrap());
     });
     let mut all = [vmas(&spaces[0]), vmas(&spaces[1])].concat();
     all.sort();

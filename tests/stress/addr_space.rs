@@ -1,13 +1,15 @@
 //! One thread changes a space as fast as it can. The other looks up, and checks that every answer
 //! was right at some time, and as a whole.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use kvma::addr_space::Busy;
 use kvma::*;
-use kvma_test_support::{Random, StopOnDrop, env_number, one_at_a_time, stress_duration};
+use kvma_test_support::{
+    Random, StopOnDrop, YieldingMutex, env_number, one_at_a_time, stress_duration,
+};
 
 const PAGE: u64 = 0x1000;
 /// Slots of 16 pages. Those with even numbers are always mapped in full.
@@ -134,16 +136,14 @@ fn no_lookup_is_torn() {
 #[test]
 fn no_page_table_entry_is_stale() {
     let _alone = one_at_a_time();
-    type Table = Mutex<Vec<Option<Prot>>>;
+    type Table = YieldingMutex<Vec<Option<Prot>>>;
 
     struct Tables<'a>(&'a Table);
 
     impl Tables<'_> {
         fn edit(&self, range: VmRange, edit: impl Fn(&mut Option<Prot>)) {
             let first = (range.start() / PAGE) as usize;
-            self.0.lock().unwrap()[first..first + range.page_count() as usize]
-                .iter_mut()
-                .for_each(edit);
+            self.0.lock()[first..first + range.page_count() as usize].iter_mut().for_each(edit);
         }
     }
 
@@ -172,7 +172,7 @@ fn no_page_table_entry_is_stale() {
             while !stop.load(Ordering::Relaxed) {
                 let page = random.below(16);
                 let Some(vma) = space.lookup(page * PAGE) else { continue };
-                let mut table = table.lock().unwrap();
+                let mut table = table.lock();
                 if space.still_valid(vma.token()) {
                     table[page as usize] = Some(vma.prot());
                     written += 1;
@@ -199,7 +199,7 @@ fn no_page_table_entry_is_stale() {
                 };
             }
             space.inspect(|map| {
-                for (page, entry) in table.lock().unwrap().iter().enumerate() {
+                for (page, entry) in table.lock().iter().enumerate() {
                     let Some(entry) = *entry else { continue };
                     let allowed = map.find(page as u64 * PAGE).map(|vma| vma.prot());
                     assert!(

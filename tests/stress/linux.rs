@@ -2,8 +2,9 @@
 //! that take no lock. Every answer of a lookup must be whole, no edit of page tables may overtake a
 //! fault unnoticed, and in the end every count must be right.
 
+use std::ops::DerefMut;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
 use kvma::addr_space::Busy;
@@ -16,7 +17,7 @@ use kvma::{
     VmaSnapshot,
 };
 use kvma_test_support::{
-    Inode, Random, StopOnDrop, Yielding, env_number, one_at_a_time, stress_duration,
+    Inode, Random, StopOnDrop, Yielding, YieldingMutex, env_number, one_at_a_time, stress_duration,
 };
 
 type Alloc = Arc<BoxAlloc<VmaNode<LinuxVma<Inode>>>>;
@@ -38,7 +39,7 @@ fn at(page: u64) -> u64 {
 struct Page {
     /// Stored under the page-table lock only.
     edits: AtomicU64,
-    entry: Mutex<Option<Prot>>,
+    entry: YieldingMutex<Option<Prot>>,
 }
 
 struct Machine {
@@ -49,8 +50,8 @@ struct Machine {
 }
 
 impl Machine {
-    fn lock(&self, page: u64) -> MutexGuard<'_, Option<Prot>> {
-        self.pages[page as usize].entry.lock().unwrap()
+    fn lock(&self, page: u64) -> impl DerefMut<Target = Option<Prot>> + '_ {
+        self.pages[page as usize].entry.lock()
     }
 
     /// Edits the entries of a range, each under its page-table lock.

@@ -2,12 +2,14 @@
 //! nobody ever reads an object that was dropped, and in the end all are.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use kvma::pinned::{Guard, Pinned, Shared, StaticDomain};
 use kvma::*;
-use kvma_test_support::{Random, StopOnDrop, Yielding, env_number, one_at_a_time, stress_duration};
+use kvma_test_support::{
+    Random, StopOnDrop, Yielding, YieldingMutex, env_number, one_at_a_time, stress_duration,
+};
 
 pinned_domain! { struct Objects; }
 
@@ -153,4 +155,56 @@ fn nobody_reads_what_was_dropped() {
     drop(space);
     Objects::collect();
     assert_eq!((OBJECTS.load(Ordering::Relaxed), Objects::domain().deferred()), (0, 0));
+}
+
+/// Two threads drop a reference each, about when the other does: whichever is last frees what both
+/// have read. ThreadSanitizer took that for a race, because it does not know fences.
+#[test]
+fn either_thread_drops_the_last_reference() {
+    let _alone = one_at_a_time();
+    pinned_domain! { struct Passed; }
+
+    let passed = YieldingMutex::new(None::<Shared<u64, Passed>>);
+    // Order nothing: the references alone do.
+    let (given, taken) = (AtomicU64::new(0), AtomicU64::new(0));
+    let (stop, end) = (AtomicBool::new(false), Instant::now() + stress_duration() / 4);
+    let running = || !stop.load(Ordering::Relaxed) && Instant::now() < end;
+    let take = || {
+        let (_stopping, mut random) = (StopOnDrop(&stop), seed(5));
+        while running() {
+            let number = taken.load(Ordering::Relaxed) + 1;
+            if given.load(Ordering::Relaxed) != number {
+                std::thread::yield_now();
+                continue;
+            }
+            let object = passed.lock().take().unwrap();
+            taken.store(number, Ordering::Relaxed);
+            (0..random.below(64)).for_each(|_| std::hint::spin_loop());
+            assert_eq!(*object, number);
+        }
+    };
+    let give = || {
+        let (_stopping, mut random, mut number) = (StopOnDrop(&stop), seed(6), 0);
+        while running() {
+            number += 1;
+            let object = Shared::new(number);
+            *passed.lock() = Some(object.clone());
+            given.store(number, Ordering::Relaxed);
+            while taken.load(Ordering::Relaxed) != number && running() {
+                std::thread::yield_now();
+            }
+            (0..random.below(64)).for_each(|_| std::hint::spin_loop());
+            assert_eq!(*object, number);
+        }
+        number
+    };
+    let objects = std::thread::scope(|scope| {
+        let (taker, giver) = (scope.spawn(take), scope.spawn(give));
+        taker.join().unwrap();
+        giver.join().unwrap()
+    });
+    println!("{objects} objects");
+    assert!(objects > 1);
+    drop(passed);
+    assert_eq!(Passed::domain().deferred(), 0);
 }

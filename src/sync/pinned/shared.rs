@@ -137,8 +137,11 @@ impl<T, D: StaticDomain> Shared<T, D> {
     /// Lowers the count of references. Returns `true` if that was the last one.
     fn lower(&self) -> bool {
         // What we did before, the change of the VMA that held this reference included, happens
-        // before whatever the thread does that drops the last one: retiring begins with a fence.
-        self.references().lower()
+        // before whatever the thread does that drops the last one: it acquires what all others
+        // released. The fence with which retiring begins would do, but ThreadSanitizer knows no
+        // fences.
+        let references = self.references();
+        references.lower() && references.get() == 0
     }
 }
 

@@ -60,6 +60,25 @@ unsafe impl RawLock for &'static Yielding {
     }
 }
 
+/// A mutex whose waiters let others run. ThreadSanitizer sees what it orders, which it does not of
+/// the standard library's where that was built without it.
+pub type YieldingMutex<T> = spin::mutex::SpinMutex<T, YieldNow>;
+
+/// A lock for readers or a writer, of the same kind.
+pub type YieldingRwLock<T> = spin::rwlock::RwLock<T, YieldNow>;
+
+/// The guard of a reader of a [`YieldingRwLock`].
+pub type YieldingReadGuard<'a, T> = spin::rwlock::RwLockReadGuard<'a, T, YieldNow>;
+
+/// What the waiters of a [`YieldingMutex`] do.
+pub struct YieldNow;
+
+impl spin::RelaxStrategy for YieldNow {
+    fn relax() {
+        thread::yield_now();
+    }
+}
+
 /// Sets a flag when dropped, which ends the other threads of a test also when this one panics.
 pub struct StopOnDrop<'a>(pub &'a AtomicBool);
 
