@@ -12,12 +12,11 @@ use crate::{console, frames, println, report, scenarios, shootdown, user};
 
 /// Shows what there is to see, and ends the machine.
 pub fn run(info: StartInfo, pages: Pages) -> ! {
-    let has_word = |wanted| info.command_line().split_whitespace().any(|word| word == wanted);
-    if !has_word("verbose") {
+    if !info.has_word("verbose") {
         scenarios::count_statements();
     }
     let pages = scenarios::run(pages);
-    let program = has_word("program").then(|| {
+    let program = info.has_word("program").then(|| {
         println!("a shell script in user mode");
         console::leave_to_programs();
         let figures = user::run(info, pages);

@@ -77,9 +77,8 @@ extern "C" fn kernel_main(start_info: u64) -> ! {
         Ok(broken) => broken.choose(),
         Err(name) => panic!("no way to break this kernel is called {name}"),
     }
-    let has_word = |wanted| info.command_line().split_whitespace().any(|word| word == wanted);
-    let runs_program = has_word("program");
-    let demonstrates = has_word("demonstrate");
+    let runs_program = info.has_word("program");
+    let demonstrates = info.has_word("demonstrate");
     if runs_program && !demonstrates {
         console::leave_to_programs();
     }
@@ -90,7 +89,7 @@ extern "C" fn kernel_main(start_info: u64) -> ! {
     let heap = if runs_program { HEAP_MEMORY_FOR_PROGRAMS } else { HEAP_MEMORY };
     let (pages, shadow) = take_over_memory(info, heap);
     let limit = |word: &str| word.strip_prefix("limit=")?.parse().ok();
-    if let Some(seconds) = info.command_line().split_whitespace().find_map(limit) {
+    if let Some(seconds) = info.words().find_map(limit) {
         user::limit_time(seconds);
         cpus::beside(&user::start_ticks, user::start_ticks);
     }
@@ -101,7 +100,7 @@ extern "C" fn kernel_main(start_info: u64) -> ! {
         user::run(info, pages);
         exit(Verdict::Pass)
     }
-    let pages = if has_word("skip-scenarios") { pages } else { scenarios::run(pages) };
+    let pages = if info.has_word("skip-scenarios") { pages } else { scenarios::run(pages) };
     replay_trace(info, pages, shadow);
     exit(Verdict::Pass)
 }

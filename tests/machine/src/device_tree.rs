@@ -60,9 +60,8 @@ impl StartInfo {
     }
 
     fn module_range(self) -> Option<Range<u64>> {
-        let words = self.command_line().split_whitespace();
         let (start, len) =
-            words.rev().find_map(|word| word.strip_prefix("module="))?.split_once(',')?;
+            self.words().rev().find_map(|word| word.strip_prefix("module="))?.split_once(',')?;
         let start = hexadecimal(start)?;
         Some(start..start.checked_add(len.parse().ok()?)?)
     }

@@ -26,6 +26,7 @@
 #[cfg(target_arch = "aarch64")]
 mod aarch64;
 pub mod broken;
+mod command_line;
 pub mod cpus;
 #[cfg(not(target_arch = "x86_64"))]
 pub mod device_tree;

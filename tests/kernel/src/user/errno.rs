@@ -12,3 +12,16 @@ errnos! {
     ENAMETOOLONG ENOENT ENOEXEC ENOMEM ENOSYS ENOTDIR ENOTEMPTY ENOTTY EPERM
     EPIPE ERANGE ESPIPE ESRCH ETIMEDOUT EXDEV
 }
+
+/// A signal has interrupted the call. Programs never see this number of Linux': they get `EINTR`, or
+/// the call is made again, also after a handler with `SA_RESTART`.
+pub const ERESTARTSYS: Errno = Errno(512);
+
+/// A signal has interrupted the call, which is made again only if no handler has run: it waits for
+/// a signal, for a time, or for several files (signal(7)).
+pub const ERESTARTNOHAND: Errno = Errno(514);
+
+/// Turns [`ERESTARTSYS`] into [`ERESTARTNOHAND`].
+pub fn unless_handled(errno: Errno) -> Errno {
+    if errno == ERESTARTSYS { ERESTARTNOHAND } else { errno }
+}

@@ -38,6 +38,7 @@ use kvma_machine::start_info::StartInfo;
 use spin::Once;
 use spin::mutex::SpinMutex;
 
+use self::errno::ENOENT;
 use self::fs::descriptors::OnExec;
 use self::fs::open_file::OpenFile;
 use self::fs::path::{self, Follow};
@@ -87,8 +88,7 @@ pub struct Figures {
 /// the host program its status.
 pub fn run(info: StartInfo, pages: Pages) -> Figures {
     contents::are_for_programs();
-    let words = || info.command_line().split_whitespace();
-    if words().any(|word| word == "record") {
+    if info.words().any(|word| word == "record") {
         record::turn_on();
     }
     KERNEL.call_once(|| pages);
@@ -140,6 +140,10 @@ fn start_first(arguments: Vec<Vec<u8>>) {
     let path = arguments.first().cloned().unwrap_or_default();
     let image = match exec::load(&root, &path, arguments, &environment) {
         Ok(image) => image,
+        Err(ENOENT) => panic!(
+            "the program cannot be started: it, or the interpreter that it asks for, is not in the \
+             archive. `--dir DIR` brings more files"
+        ),
         Err(errno) => panic!("the program cannot be started: {errno}"),
     };
     let id = new_id();

@@ -6,7 +6,7 @@ use alloc::sync::Arc;
 use kvma::Errno;
 use spin::mutex::SpinMutex;
 
-use super::errno::{EINTR, ETIMEDOUT};
+use super::errno::{ERESTARTSYS, ETIMEDOUT};
 use super::scheduler;
 use super::thread::{State, Thread};
 use super::time::{self, Deadline};
@@ -32,7 +32,7 @@ impl WaitQueue {
     ///
     /// # Errors
     ///
-    /// `EINTR` if a signal comes first, `ETIMEDOUT` after the deadline.
+    /// `ERESTARTSYS` if a signal comes first, `ETIMEDOUT` after the deadline.
     pub fn wait<R>(
         &self,
         deadline: Option<Deadline>,
@@ -74,7 +74,7 @@ impl<'a> Sleeper<'a> {
         let reason = if let Some(result) = ready() {
             Some(Ok(Some(result)))
         } else if self.thread.is_interrupted() {
-            Some(Err(EINTR))
+            Some(Err(ERESTARTSYS))
         } else if deadline.is_some_and(|deadline| deadline.is_over()) {
             Some(Err(ETIMEDOUT))
         } else {

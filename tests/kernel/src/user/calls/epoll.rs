@@ -7,7 +7,7 @@ use linux_raw_sys::general::*;
 
 use super::{Answer, Caller, Handler, signed};
 use crate::user::bytes::{Bytes, u32_at, u64_at};
-use crate::user::errno::{EINTR, EINVAL, EPERM, ETIMEDOUT};
+use crate::user::errno::{EINVAL, EPERM, ERESTARTNOHAND, ETIMEDOUT, unless_handled};
 use crate::user::fs::descriptors::OnExec;
 use crate::user::fs::device::Device;
 use crate::user::fs::epoll::{Epoll, Request};
@@ -101,8 +101,10 @@ fn wait(caller: &mut Caller<'_>, deadline: Option<Deadline>, mask: u64) -> Resul
         let mut signals = caller.thread.signals.lock();
         signals.saved_mask = Some(core::mem::replace(&mut signals.mask, mask));
     }
-    let come = CHANGED.wait(deadline, || Some(epoll.reports(most)).filter(|come| !come.is_empty()));
-    if mask != 0 && !matches!(come, Err(EINTR)) {
+    let come = CHANGED
+        .wait(deadline, || Some(epoll.reports(most)).filter(|come| !come.is_empty()))
+        .map_err(unless_handled);
+    if mask != 0 && !matches!(come, Err(ERESTARTNOHAND)) {
         // A signal that comes is delivered under the call's mask, another one is not.
         let mut signals = caller.thread.signals.lock();
         if let Some(before) = signals.saved_mask.take() {

@@ -20,10 +20,9 @@ use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;
 
 use kvma::Errno;
-use linux_raw_sys::general::*;
 use spin::mutex::SpinMutex;
 
-use super::errno::{EINTR, ENOSYS};
+use super::errno::{EINTR, ENOSYS, ERESTARTNOHAND, ERESTARTSYS};
 use super::fs::open_file::OpenFile;
 use super::memory::Memory;
 use super::process::Process;
@@ -70,9 +69,23 @@ impl Caller<'_> {
     }
 }
 
-/// Makes the system call that the context asks for. Returns its number if a signal has interrupted
-/// it, so that it may be made again.
-pub fn make(thread: &Arc<Thread>, context: &mut UserContext) -> Option<u64> {
+/// A call that a signal has interrupted.
+pub struct Interrupted {
+    pub number: u64,
+    pub restart: Restart,
+}
+
+/// When an interrupted call is made again.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Restart {
+    /// If no handler has run, or one with `SA_RESTART`.
+    AfterHandlers,
+    /// If no handler has run.
+    UnlessHandled,
+}
+
+/// Makes the system call that the context asks for. Returns it if a signal has interrupted it.
+pub fn make(thread: &Arc<Thread>, context: &mut UserContext) -> Option<Interrupted> {
     let (number, args) = (context.call_number(), context.call_arguments());
     let memory = thread.process.memory()?;
     thread.call.store(number, Relaxed);
@@ -86,12 +99,20 @@ pub fn make(thread: &Arc<Thread>, context: &mut UserContext) -> Option<u64> {
         }
     };
     thread.call.store(NO_CALL, Relaxed);
+    let restart = match answer {
+        Err(ERESTARTSYS) => Some(Restart::AfterHandlers),
+        Err(ERESTARTNOHAND) => Some(Restart::UnlessHandled),
+        _ => None,
+    };
     match answer {
         Ok(Answer::Value(value)) => context.answer(value),
         Ok(Answer::Untouched) => {}
-        Err(errno) => context.answer(i64::from(-errno.0).cast_unsigned()),
+        Err(errno) => {
+            let errno = if restart.is_some() { EINTR } else { errno };
+            context.answer(i64::from(-errno.0).cast_unsigned());
+        }
     }
-    matches!(answer, Err(EINTR)).then_some(number)
+    restart.map(|restart| Interrupted { number, restart })
 }
 
 /// The number of calls that were made.
@@ -119,27 +140,6 @@ fn find(number: u64) -> Option<Handler> {
         .or_else(|| epoll::find(number))
         .or_else(|| identity::find(number))
         .or_else(|| futex::find(number))
-}
-
-/// Returns true for calls that are made again after a handler of a signal with `SA_RESTART`: all
-/// but those that wait for a signal, for a time, or for several files (signal(7)).
-pub fn is_made_again_after_handlers(number: u64) -> bool {
-    let Ok(number) = u32::try_from(number) else { return true };
-    #[cfg(target_arch = "x86_64")]
-    if matches!(number, __NR_pause | __NR_poll | __NR_select | __NR_epoll_wait) {
-        return false;
-    }
-    !matches!(
-        number,
-        __NR_rt_sigsuspend
-            | __NR_rt_sigtimedwait
-            | __NR_nanosleep
-            | __NR_clock_nanosleep
-            | __NR_ppoll
-            | __NR_pselect6
-            | __NR_epoll_pwait
-            | __NR_epoll_pwait2
-    )
 }
 
 /// Returns a number of 32 bits that was passed with its sign.

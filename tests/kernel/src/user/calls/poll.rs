@@ -9,7 +9,7 @@ use super::{Answer, Caller, Handler};
 use crate::user::bytes::u32_at;
 #[cfg(target_arch = "x86_64")]
 use crate::user::bytes::u64_at;
-use crate::user::errno::{EINVAL, ETIMEDOUT};
+use crate::user::errno::{EINVAL, ETIMEDOUT, unless_handled};
 use crate::user::fs::CHANGED;
 use crate::user::time::Deadline;
 
@@ -60,7 +60,7 @@ fn timeout(caller: &Caller<'_>, address: u64) -> Result<Option<Deadline>> {
 fn wait(deadline: Option<Deadline>, mut ready: impl FnMut() -> u64) -> Result<u64> {
     match CHANGED.wait(deadline, || Some(ready()).filter(|&count| count > 0)) {
         Err(ETIMEDOUT) => Ok(0),
-        other => other,
+        other => other.map_err(unless_handled),
     }
 }
 

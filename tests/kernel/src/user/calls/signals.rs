@@ -7,7 +7,7 @@ use linux_raw_sys::general::*;
 
 use super::{Answer, Caller, Handler, signed};
 use crate::user::bytes::{Bytes, u32_at, u64_at};
-use crate::user::errno::{EAGAIN, EINVAL, ENOMEM, EPERM, ESRCH};
+use crate::user::errno::{EAGAIN, EINVAL, ENOMEM, EPERM, ESRCH, ETIMEDOUT, unless_handled};
 use crate::user::signals::{
     self, Action, AlternateStack, Info, MOST, SI_USER, SIGKILL as KILL, SIGSTOP as STOP,
     SS_DISABLE as DISABLED, SS_ONSTACK as ON_STACK, Set,
@@ -127,7 +127,7 @@ fn rt_sigpending(caller: &mut Caller<'_>) -> Result {
 
 fn sleep_until_signal(_caller: &mut Caller<'_>) -> Result {
     let nothing = WaitQueue::new();
-    nothing.wait(None, || None::<Answer>)
+    nothing.wait(None, || None::<Answer>).map_err(unless_handled)
 }
 
 fn rt_sigsuspend(caller: &mut Caller<'_>) -> Result {
@@ -150,7 +150,7 @@ fn rt_sigtimedwait(caller: &mut Caller<'_>) -> Result {
     let queue = WaitQueue::new();
     let taken = queue
         .wait(deadline, || thread.take_signal(set))
-        .map_err(|errno| if errno == crate::user::errno::ETIMEDOUT { EAGAIN } else { errno })?;
+        .map_err(|errno| if errno == ETIMEDOUT { EAGAIN } else { unless_handled(errno) })?;
     if info != 0 {
         let bytes = Bytes::new().u32(taken.signal).u32(0).u32(taken.code as u32).up_to(128);
         caller.memory.write(info, bytes.as_slice())?;

@@ -5,7 +5,7 @@ use linux_raw_sys::general::*;
 
 use super::{Answer, Caller, Handler};
 use crate::user::bytes::{Bytes, u64_at};
-use crate::user::errno::{EINVAL, ETIMEDOUT};
+use crate::user::errno::{EINVAL, ETIMEDOUT, unless_handled};
 use crate::user::memory::Memory;
 use crate::user::time::{self, Deadline};
 use crate::user::wait::WaitQueue;
@@ -90,7 +90,7 @@ fn sleep(caller: &mut Caller<'_>, deadline: Deadline, left: u64) -> Result {
                 let bytes = Bytes::new().u64(nanoseconds / SECOND).u64(nanoseconds % SECOND);
                 caller.memory.write(left, bytes.as_slice())?;
             }
-            Err(errno)
+            Err(unless_handled(errno))
         }
         Ok(()) => Ok(0.into()),
     }

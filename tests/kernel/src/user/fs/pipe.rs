@@ -112,7 +112,7 @@ impl Pipe {
     ///
     /// # Errors
     ///
-    /// `EPIPE` if nobody can read them, which is also a signal; `EINTR`.
+    /// `EPIPE` if nobody can read them, which is also a signal; `ERESTARTSYS`.
     pub fn write(&self, bytes: &[u8], wait: Wait) -> Result<usize, Errno> {
         let mut done = 0;
         while done < bytes.len() {

@@ -10,13 +10,13 @@ use super::{
 };
 use crate::arch::signal_frame;
 use crate::arch::user::UserContext;
-use crate::user::calls;
+use crate::user::calls::{Interrupted, Restart};
 use crate::user::process::Exit;
 use crate::user::thread::Thread;
 
-/// Lets the thread take its signals, right before it goes back to ring 3. `interrupted` is the
-/// number of the call that a signal has interrupted.
-pub fn deliver(thread: &Arc<Thread>, context: &mut UserContext, interrupted: Option<u64>) {
+/// Lets the thread take its signals, right before it goes back to user mode. `interrupted` is the
+/// call that a signal has interrupted.
+pub fn deliver(thread: &Arc<Thread>, context: &mut UserContext, interrupted: Option<Interrupted>) {
     let mut interrupted = interrupted;
     while let Some(info) = thread.next_signal(Take::Yes) {
         let action = thread.process.actions.lock().get(info.signal);
@@ -28,9 +28,9 @@ pub fn deliver(thread: &Arc<Thread>, context: &mut UserContext, interrupted: Opt
             _ => {
                 if let Some(call) = interrupted.take()
                     && action.flags & SA_RESTART != 0
-                    && calls::is_made_again_after_handlers(call)
+                    && call.restart == Restart::AfterHandlers
                 {
-                    context.repeat_call(call);
+                    context.repeat_call(call.number);
                 }
                 if enter(thread, context, &info).is_err() {
                     return thread.process.end(Exit::Signal(SIGSEGV));
@@ -40,7 +40,7 @@ pub fn deliver(thread: &Arc<Thread>, context: &mut UserContext, interrupted: Opt
     }
     // No handler has run, so the call was interrupted for nothing.
     if let Some(call) = interrupted {
-        context.repeat_call(call);
+        context.repeat_call(call.number);
     }
     if let Some(mask) = thread.signals.lock().saved_mask.take() {
         thread.signals.lock().mask = mask;
