@@ -268,8 +268,23 @@ fn threads_change_memory_while_another_forks() {
     if without_qemu(test) || skipped(test, "KVMA_SKIP_CC") {
         return;
     }
-    let outcome = run(&[], &compiled("churn.c"), &["300"]);
-    assert_eq!(outcome.printed, "300 rounds of two threads\n");
+    churn("10000", "120");
+}
+
+#[test]
+#[ignore = "takes minutes"]
+fn threads_change_memory_a_million_times_while_another_forks() {
+    let test = "threads_change_memory_a_million_times_while_another_forks";
+    if without_qemu(test) || skipped(test, "KVMA_SKIP_CC") {
+        return;
+    }
+    churn("1000000", "1200");
+}
+
+/// Lets two threads change memory that a third one forks, for so many seconds at most.
+fn churn(operations: &str, seconds: &str) {
+    let outcome = run(&["--timeout", seconds], &compiled("churn.c"), &[operations]);
+    assert_eq!(outcome.printed, format!("{operations} operations\n"));
     assert_eq!(outcome.status, Some(0));
 }
 

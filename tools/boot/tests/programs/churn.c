@@ -1,6 +1,7 @@
 /*
- * Two threads map, unmap, protect and write in one address space while a third one forks. Every
- * page is checked to hold what was written there.
+ * Two threads map, unmap, protect, move and touch memory in one address space, as many operations
+ * as the argument says, while a third one forks. Every page is checked to hold what was written
+ * there.
  */
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -13,7 +14,7 @@
 
 enum { PAGE = 4096, SLOTS = 16 };
 
-static int rounds;
+static long operations;
 static volatile int running = 2;
 
 static void wrong(const char *what)
@@ -28,7 +29,7 @@ static void *churn(void *argument)
     char *slots[SLOTS] = {0};
     unsigned long written[SLOTS] = {0};
 
-    for (int round = 0; round < rounds; round++) {
+    for (long round = 0, done = 0; done < operations / 2; round++) {
         random = random * 6364136223846793005ul + 1442695040888963407ul;
         int slot = random >> 60;
         unsigned long *first = (void *)slots[slot];
@@ -42,6 +43,7 @@ static void *churn(void *argument)
             if (*first || first[2 * PAGE / 8])
                 wrong("new memory is not zero");
             *first = first[2 * PAGE / 8] = written[slot] = random;
+            done += 3; /* two pages are touched */
             continue;
         }
         if (*first != written[slot] || first[2 * PAGE / 8] != written[slot])
@@ -50,19 +52,23 @@ static void *churn(void *argument)
         case 0:
             munmap(first, 3 * PAGE);
             slots[slot] = 0;
+            done++;
             break;
         case 1:
             mprotect(first, PAGE, PROT_READ);
             mprotect(first, PAGE, PROT_READ | PROT_WRITE);
+            done += 2;
             break;
         case 2:
             slots[slot] = mremap(first, 3 * PAGE, 3 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED,
                                  (void *)(0x200000000000ul + (number << 40) + round * 3ul * PAGE));
             if (slots[slot] == MAP_FAILED)
                 wrong("not moved");
+            done++;
             break;
         default:
             *first = first[2 * PAGE / 8] = written[slot] = random;
+            done++;
         }
     }
     __atomic_sub_fetch(&running, 1, __ATOMIC_SEQ_CST);
@@ -73,7 +79,7 @@ int main(int count, char **arguments)
 {
     pthread_t threads[2];
 
-    rounds = count > 1 ? atoi(arguments[1]) : 1000;
+    operations = count > 1 ? atol(arguments[1]) : 1000;
     for (long number = 0; number < 2; number++)
         pthread_create(&threads[number], 0, churn, (void *)number);
     while (running > 0) {
@@ -91,6 +97,6 @@ int main(int count, char **arguments)
     }
     for (int number = 0; number < 2; number++)
         pthread_join(threads[number], 0);
-    printf("%d rounds of two threads\n", rounds);
+    printf("%ld operations\n", operations);
     return 0;
 }
