@@ -6,7 +6,8 @@ use super::kernel::Kernel;
 use super::madvise::enomem_to_eagain;
 use super::mm::{Call, Mm, MmAlloc};
 use super::vma::Role;
-use super::vma_view::{Gaps, VmaView};
+use super::vma_view::VmaView;
+use super::walk::Gaps;
 use crate::Errno;
 
 impl<F: File, A: MmAlloc<F>> Mm<F, A> {

@@ -133,21 +133,6 @@ impl<F: File, A: MmAlloc<F>, L: RawLock> AddrSpace<Mm<F, A>, L> {
         self.call(kernel, |mm, call| mm.sbrk(increment, call))
     }
 
-    /// Advises on a range: madvise(2). See [`Mm::madvise`].
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Mm::madvise`].
-    pub fn madvise<K: Kernel<F> + ?Sized>(
-        &self,
-        addr: u64,
-        len: u64,
-        advice: u64,
-        kernel: &mut K,
-    ) -> Result<u64, Errno> {
-        self.call(kernel, |mm, call| mm.madvise(addr, len, advice, call))
-    }
-
     /// Advises on each range of a vector: `process_madvise(2)`. Returns the bytes advised. See
     /// [`Mm::process_madvise`].
     ///
@@ -163,78 +148,6 @@ impl<F: File, A: MmAlloc<F>, L: RawLock> AddrSpace<Mm<F, A>, L> {
         kernel: &mut K,
     ) -> Result<u64, Errno> {
         self.call(kernel, |mm, call| mm.process_madvise(target, ranges, advice, flags, call))
-    }
-
-    /// Locks a range, and brings its pages in: mlock(2). See [`Mm::mlock`].
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Mm::mlock`].
-    pub fn mlock<K: Kernel<F> + ?Sized>(
-        &self,
-        addr: u64,
-        len: u64,
-        kernel: &mut K,
-    ) -> Result<u64, Errno> {
-        self.call(kernel, |mm, call| mm.mlock(addr, len, call))
-    }
-
-    /// Locks a range: mlock2(2). See [`Mm::mlock2`].
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Mm::mlock2`].
-    pub fn mlock2<K: Kernel<F> + ?Sized>(
-        &self,
-        addr: u64,
-        len: u64,
-        flags: u64,
-        kernel: &mut K,
-    ) -> Result<u64, Errno> {
-        self.call(kernel, |mm, call| mm.mlock2(addr, len, flags, call))
-    }
-
-    /// Unlocks a range: munlock(2). See [`Mm::munlock`].
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Mm::munlock`].
-    pub fn munlock<K: Kernel<F> + ?Sized>(
-        &self,
-        addr: u64,
-        len: u64,
-        kernel: &mut K,
-    ) -> Result<u64, Errno> {
-        self.call(kernel, |mm, call| mm.munlock(addr, len, call))
-    }
-
-    /// Writes shared mappings back to their objects: msync(2). See [`Mm::msync`].
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Mm::msync`].
-    pub fn msync<K: Kernel<F> + ?Sized>(
-        &self,
-        addr: u64,
-        len: u64,
-        flags: u64,
-        kernel: &mut K,
-    ) -> Result<u64, Errno> {
-        self.call(kernel, |mm, call| mm.msync(addr, len, flags, call))
-    }
-
-    /// Reports which pages of a range are in memory: mincore(2). See [`Mm::mincore`].
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Mm::mincore`].
-    pub fn mincore<K: Kernel<F> + ?Sized>(
-        &self,
-        addr: u64,
-        len: u64,
-        kernel: &mut K,
-    ) -> Result<u64, Errno> {
-        self.call(kernel, |mm, call| mm.mincore(addr, len, call))
     }
 
     /// Seals a range against later changes: mseal(2). See [`Mm::mseal`].

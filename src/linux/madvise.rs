@@ -9,8 +9,9 @@ use super::mm::{Call, Mm, MmAlloc};
 use super::page_op::PageOp;
 use super::vm_flags::VmFlags;
 use super::vma::StickyFlags;
-use super::vma_view::{Gaps, VmaView};
-use crate::{Backing, Errno};
+use super::vma_view::VmaView;
+use super::walk::{Gaps, Walk};
+use crate::{AddrSpace, Backing, Errno, RawLock};
 
 /// The advice that Linux knows, by its number in `asm/mman-common.h`. `MADV_HWPOISON` and
 /// `MADV_SOFT_OFFLINE` are for testing hardware errors, and are refused.
@@ -98,6 +99,14 @@ impl Madvise {
     fn from_number(number: u64) -> Result<Self, Errno> {
         let number = int(number);
         ALL.into_iter().find(|&advice| advice as u64 == number).ok_or(Errno::EINVAL)
+    }
+
+    /// Returns the answer of the advice to gaps.
+    fn gaps(self) -> Gaps {
+        match self {
+            Self::PopulateRead | Self::PopulateWrite => Gaps::Refuse,
+            _ => Gaps::Report,
+        }
     }
 
     /// Returns `true` if contents are thrown away, now or at a fork, so that a seal forbids it
@@ -259,11 +268,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     ) -> Result<u64, Errno> {
         let advice = Madvise::from_number(advice)?;
         let range = self.layout.checked_range(addr, len)?;
-        let gaps = match advice {
-            Madvise::PopulateRead | Madvise::PopulateWrite => Gaps::Refuse,
-            _ => Gaps::Report,
-        };
-        self.for_each_vma(range, gaps, call, |mm, vma, part, call| {
+        self.for_each_vma(range, advice.gaps(), call, |mm, vma, part, call| {
             mm.advise_vma(advice, vma, part, call)
         })?;
         Ok(0)
@@ -335,6 +340,30 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     fn has_huge_boundary(&self, part: PageRange) -> bool {
         let within = self.layout.pages(self.layout.huge()).saturating_sub(1);
         (part.start + within) & !within <= part.end & !within
+    }
+}
+
+impl<F: File, A: MmAlloc<F>, L: RawLock> AddrSpace<Mm<F, A>, L> {
+    /// Advises on a range: madvise(2), as [`Mm::madvise`], in batches of at most
+    /// [`MAX_VMAS_PER_LOCK_HOLD`](crate::addr_space::MAX_VMAS_PER_LOCK_HOLD) VMAs if there are
+    /// more. Returns 0.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Mm::madvise`].
+    pub fn madvise<K: Kernel<F> + ?Sized>(
+        &self,
+        addr: u64,
+        len: u64,
+        advice: u64,
+        kernel: &mut K,
+    ) -> Result<u64, Errno> {
+        let advice = Madvise::from_number(advice)?;
+        self.walk_in_batches(
+            kernel,
+            |mm, _| Ok(Walk::new(mm.layout.checked_range(addr, len)?, advice.gaps())),
+            |mm, vma, part, call| mm.advise_vma(advice, vma, part, call),
+        )
     }
 }
 

@@ -1,11 +1,12 @@
 //! mincore(2)
 
+use super::PageRange;
 use super::file::File;
 use super::kernel::Kernel;
 use super::mm::{Call, Mm, MmAlloc};
 use super::page_op::PageOp;
-use super::vma_view::Gaps;
-use crate::Errno;
+use super::walk::{Gaps, Walk};
+use crate::{AddrSpace, Errno, RawLock};
 
 impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// Reports which pages of a range are in memory: mincore(2). Returns 0.
@@ -38,16 +39,47 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         len: u64,
         call: &mut Call<'_, F, A, K>,
     ) -> Result<u64, Errno> {
+        let range = self.mincore_range(addr, len)?;
+        self.for_each_vma(range, Gaps::Refuse, call, |mm, _, part, call| {
+            mm.page_op(PageOp::Residency, part, call)
+        })?;
+        Ok(0)
+    }
+
+    /// Returns the pages of a range.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` and `ENOMEM`, of the range alone.
+    fn mincore_range(&self, addr: u64, len: u64) -> Result<PageRange, Errno> {
         if !self.layout.is_aligned(addr) {
             return Err(Errno::EINVAL);
         }
         if addr.checked_add(len).is_none_or(|end| end > self.layout.task_size()) {
             return Err(Errno::ENOMEM);
         }
-        let range = self.layout.range(addr, self.layout.page_up(len));
-        self.for_each_vma(range, Gaps::Refuse, call, |mm, _, part, call| {
-            mm.page_op(PageOp::Residency, part, call)
-        })?;
-        Ok(0)
+        Ok(self.layout.range(addr, self.layout.page_up(len)))
+    }
+}
+
+impl<F: File, A: MmAlloc<F>, L: RawLock> AddrSpace<Mm<F, A>, L> {
+    /// Reports which pages of a range are in memory: mincore(2), as [`Mm::mincore`], in batches of
+    /// at most [`MAX_VMAS_PER_LOCK_HOLD`](crate::addr_space::MAX_VMAS_PER_LOCK_HOLD) VMAs if there
+    /// are more. Returns 0.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Mm::mincore`].
+    pub fn mincore<K: Kernel<F> + ?Sized>(
+        &self,
+        addr: u64,
+        len: u64,
+        kernel: &mut K,
+    ) -> Result<u64, Errno> {
+        self.walk_in_batches(
+            kernel,
+            |mm, _| Ok(Walk::new(mm.mincore_range(addr, len)?, Gaps::Refuse)),
+            |mm, _, part, call| mm.page_op(PageOp::Residency, part, call),
+        )
     }
 }

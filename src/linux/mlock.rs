@@ -8,8 +8,10 @@ use super::limits::Resource;
 use super::mm::{Call, Mm, MmAlloc};
 use super::vm_flags::VmFlags;
 use super::vma::vm_flags;
-use super::vma_view::{Gaps, VmaView};
-use crate::Errno;
+use super::vma_view::VmaView;
+use super::walk::{Gaps, Walk};
+use crate::addr_space::{MAX_VMAS_PER_LOCK_HOLD, NODES_PER_OPERATION, Progress};
+use crate::{AddrSpace, Errno, RawLock};
 
 /// VMAs with one of these flags are never locked, nor are those of files that forbid it.
 pub(super) const UNLOCKABLE: VmFlags =
@@ -76,12 +78,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         flags: u64,
         call: &mut Call<'_, F, A, K>,
     ) -> Result<u64, Errno> {
-        let flags = int(flags);
-        if flags & !MLOCK_ONFAULT != 0 {
-            return Err(Errno::EINVAL);
-        }
-        let lock = if flags & MLOCK_ONFAULT != 0 { VmFlags::LOCK } else { VmFlags::LOCKED };
-        self.lock_range(addr, len, lock, call)
+        self.lock_range(addr, len, lock_flags(flags)?, call)
     }
 
     /// Unlocks a range: munlock(2). Returns 0.
@@ -130,7 +127,18 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         lock: VmFlags,
         call: &mut Call<'_, F, A, K>,
     ) -> Result<u64, Errno> {
-        let caps = call.hooks().capabilities();
+        let range = self.begin_lock(addr, len, call.hooks().capabilities())?;
+        self.apply_lock(range, lock, call)?;
+        self.populate(range, call).map_err(populate_error)?;
+        Ok(0)
+    }
+
+    /// Returns the pages of a range that may be locked.
+    ///
+    /// # Errors
+    ///
+    /// `EPERM`, `ENOMEM` for the limit.
+    fn begin_lock(&self, addr: u64, len: u64, caps: Capabilities) -> Result<PageRange, Errno> {
         if !self.may_lock(caps) {
             return Err(Errno::EPERM);
         }
@@ -146,13 +154,19 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
                 return Err(Errno::ENOMEM);
             }
         }
-        self.apply_lock(range, lock, call)?;
-        match self.populate(range, call) {
-            Ok(()) => Ok(0),
-            // POSIX has names of its own for what may go wrong (`__mlock_posix_error_return`).
-            Err(Errno::EFAULT) => Err(Errno::ENOMEM),
-            Err(errno) => Err(errno),
-        }
+        Ok(range)
+    }
+
+    /// Returns the walk that locks a range, and the one that brings its pages in.
+    fn begin_walks<K: Kernel<F> + ?Sized>(
+        &self,
+        addr: u64,
+        len: u64,
+        call: &mut Call<'_, F, A, K>,
+    ) -> Result<(Walk, Walk), Errno> {
+        let range = self.begin_lock(addr, len, call.hooks().capabilities())?;
+        let range = self.lockable(range)?;
+        Ok((Walk::new(range, Gaps::Refuse), Walk::new(range, Gaps::Ignore)))
     }
 
     /// Returns the bytes of a range that are locked already (`count_mm_mlocked_page_nr`).
@@ -170,13 +184,25 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         lock: VmFlags,
         call: &mut Call<'_, F, A, K>,
     ) -> Result<(), Errno> {
-        // The last page of the 64 bits is none of user space's, so that its end need not count.
-        if range.end > self.layout.pages(u64::MAX) {
-            return Err(Errno::EINVAL);
-        }
+        let range = self.lockable(range)?;
         self.for_each_vma(range, Gaps::Refuse, call, |mm, vma, part, call| {
             mm.lock_vma(vma, part, lock, call)
         })
+    }
+
+    /// Returns the range, if it lies in user space.
+    fn lockable(&self, range: PageRange) -> Result<PageRange, Errno> {
+        // The last page of the 64 bits is none of user space's, so that its end need not count.
+        if range.end > self.layout.pages(u64::MAX) { Err(Errno::EINVAL) } else { Ok(range) }
+    }
+
+    /// Returns `true` if locked memory stays within its limit with a part of one VMA. Others may
+    /// have locked more since the whole range was checked.
+    fn may_lock_part(&self, vma: &VmaView, part: PageRange, caps: Capabilities) -> bool {
+        let with_part = self.usage.locked().saturating_add(self.layout.bytes(part.len()));
+        vma.has(VmFlags::LOCKED)
+            || caps.contains(Capabilities::IPC_LOCK)
+            || with_part <= self.limit(Resource::MemLock)
     }
 
     /// Locks or unlocks a part of one VMA (`mlock_fixup`). Passes over what cannot be locked.
@@ -192,4 +218,107 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         }
         self.set_flags(vma, part, (vma.flags - VmFlags::LOCK) | lock, call)
     }
+}
+
+impl<F: File, A: MmAlloc<F>, L: RawLock> AddrSpace<Mm<F, A>, L> {
+    /// Locks a range, and brings its pages in: mlock(2), as [`Mm::mlock`], in batches. See
+    /// [`mlock2`](Self::mlock2). Returns 0.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`mlock2`](Self::mlock2).
+    pub fn mlock<K: Kernel<F> + ?Sized>(
+        &self,
+        addr: u64,
+        len: u64,
+        kernel: &mut K,
+    ) -> Result<u64, Errno> {
+        self.lock_and_populate(addr, len, VmFlags::LOCKED, kernel)
+    }
+
+    /// Locks a range: mlock2(2), as [`Mm::mlock2`], in batches of at most
+    /// [`MAX_VMAS_PER_LOCK_HOLD`] VMAs if there are
+    /// more. All are locked, and then brought in. Returns 0.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Mm::mlock2`]. `ENOMEM` also if other threads lock so much between two batches
+    /// that the next one would exceed the limit: the batches before it stay locked.
+    pub fn mlock2<K: Kernel<F> + ?Sized>(
+        &self,
+        addr: u64,
+        len: u64,
+        flags: u64,
+        kernel: &mut K,
+    ) -> Result<u64, Errno> {
+        self.lock_and_populate(addr, len, lock_flags(flags)?, kernel)
+    }
+
+    /// Unlocks a range: munlock(2), as [`Mm::munlock`], in batches of at most
+    /// [`MAX_VMAS_PER_LOCK_HOLD`] VMAs if there are
+    /// more. Returns 0.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Mm::munlock`].
+    pub fn munlock<K: Kernel<F> + ?Sized>(
+        &self,
+        addr: u64,
+        len: u64,
+        kernel: &mut K,
+    ) -> Result<u64, Errno> {
+        self.walk_in_batches(
+            kernel,
+            |mm, _| Ok(Walk::new(mm.lockable(mm.touched_range(addr, len))?, Gaps::Refuse)),
+            |mm, vma, part, call| mm.lock_vma(vma, part, VmFlags::empty(), call),
+        )
+    }
+
+    fn lock_and_populate<K: Kernel<F> + ?Sized>(
+        &self,
+        addr: u64,
+        len: u64,
+        lock: VmFlags,
+        kernel: &mut K,
+    ) -> Result<u64, Errno> {
+        self.check_reentry()?;
+        let mut begun = None;
+        self.run_batches(NODES_PER_OPERATION, kernel, |mm, call| {
+            let is_first = begun.is_none();
+            let (locking, populating) = match &mut begun {
+                Some(walks) => walks,
+                None => begun.insert(mm.begin_walks(addr, len, call)?),
+            };
+            if !locking.is_at_end() {
+                let progress =
+                    mm.walk(locking, MAX_VMAS_PER_LOCK_HOLD, call, |mm, vma, part, call| {
+                        if !mm.may_lock_part(vma, part, call.hooks().capabilities()) {
+                            return Err(Errno::ENOMEM);
+                        }
+                        mm.lock_vma(vma, part, lock, call)
+                    })?;
+                if progress == Progress::More || !is_first {
+                    return Ok(Progress::More);
+                }
+            }
+            let populated = mm.walk(populating, MAX_VMAS_PER_LOCK_HOLD, call, Mm::populate_vma);
+            populated.map_err(populate_error)
+        })
+        .map(|()| 0)
+    }
+}
+
+/// Returns the flags of VMAs for those of mlock2.
+fn lock_flags(flags: u64) -> Result<VmFlags, Errno> {
+    match int(flags) {
+        0 => Ok(VmFlags::LOCKED),
+        MLOCK_ONFAULT => Ok(VmFlags::LOCK),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+/// Returns POSIX' error for what may go wrong when pages are brought in
+/// (`__mlock_posix_error_return`).
+fn populate_error(errno: Errno) -> Errno {
+    if errno == Errno::EFAULT { Errno::ENOMEM } else { errno }
 }

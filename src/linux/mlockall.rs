@@ -9,7 +9,7 @@ use super::mlock::UNLOCKABLE;
 use super::mm::{Call, Mm, MmAlloc};
 use super::vm_flags::VmFlags;
 use super::vma::vm_flags;
-use super::vma_view::Gaps;
+use super::walk::Gaps;
 use crate::addr_space::{MAX_VMAS_PER_LOCK_HOLD, NODES_PER_OPERATION, Progress};
 use crate::{AddrSpace, Errno, RawLock};
 

@@ -156,6 +156,7 @@ mod unserved;
 mod vm_flags;
 mod vma;
 mod vma_view;
+mod walk;
 
 pub use self::exec::{Gate, Install};
 pub use self::fault::{Access, Fault, FaultAction, Mode, SegvCode};

@@ -7,7 +7,8 @@ use super::kernel::Kernel;
 use super::mm::{Call, Mm, MmAlloc};
 use super::pkey::{NO_KEY, with_key};
 use super::vm_flags::VmFlags;
-use super::vma_view::{Gaps, VmaView};
+use super::vma_view::VmaView;
+use super::walk::Gaps;
 use crate::Errno;
 
 /// Returns the flags for `PROT_*` bits (`calc_vm_prot_bits`). Other bits are ignored.

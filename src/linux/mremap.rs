@@ -9,7 +9,8 @@ use super::mm::{Call, Mm, MmAlloc};
 use super::unmapped_area::PlacementRequest;
 use super::vm_flags::VmFlags;
 use super::vma::{LinuxVma, StickyFlags, with_vm_flags};
-use super::vma_view::{Gaps, VmaView};
+use super::vma_view::VmaView;
+use super::walk::Gaps;
 use crate::vm_map::SourceRange;
 use crate::{Backing, Errno, Merge, VmRange, VmaData};
 

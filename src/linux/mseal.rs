@@ -4,7 +4,7 @@ use super::file::File;
 use super::kernel::Kernel;
 use super::mm::{Call, Mm, MmAlloc};
 use super::vm_flags::VmFlags;
-use super::vma_view::Gaps;
+use super::walk::Gaps;
 use crate::Errno;
 
 impl<F: File, A: MmAlloc<F>> Mm<F, A> {

@@ -1,13 +1,15 @@
 //! msync(2)
 
+use super::PageRange;
 use super::abi::{MS_ASYNC, MS_INVALIDATE, MS_SYNC, int};
 use super::file::File;
 use super::kernel::Kernel;
 use super::mm::{Call, Mm, MmAlloc};
 use super::page_op::PageOp;
 use super::vm_flags::VmFlags;
-use super::vma_view::Gaps;
-use crate::Errno;
+use super::vma_view::VmaView;
+use super::walk::{Gaps, Walk};
+use crate::{AddrSpace, Errno, RawLock};
 
 impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// Writes shared mappings back to their objects: msync(2). Returns 0.
@@ -44,6 +46,19 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         call: &mut Call<'_, F, A, K>,
     ) -> Result<u64, Errno> {
         let flags = int(flags);
+        let walk = self.begin_msync(addr, len, flags)?;
+        self.for_each_vma(walk.0, walk.1, call, |mm, vma, part, call| {
+            mm.sync_vma(flags, vma, part, call)
+        })?;
+        Ok(0)
+    }
+
+    /// Returns the pages of a range, and the answer to gaps.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` and `ENOMEM`, of the arguments alone.
+    fn begin_msync(&self, addr: u64, len: u64, flags: u64) -> Result<(PageRange, Gaps), Errno> {
         let both = MS_ASYNC | MS_SYNC;
         if flags & !(both | MS_INVALIDATE) != 0
             || !self.layout.is_aligned(addr)
@@ -52,16 +67,47 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
             return Err(Errno::EINVAL);
         }
         let range = self.layout.rounded_range(addr, len).ok_or(Errno::ENOMEM)?;
-        let gaps = if flags == MS_ASYNC { Gaps::Refuse } else { Gaps::Report };
-        self.for_each_vma(range, gaps, call, |mm, vma, part, call| {
-            if flags & MS_INVALIDATE != 0 && vma.has(VmFlags::LOCKED) {
-                return Err(Errno::EBUSY);
-            }
-            if flags & MS_SYNC != 0 && vma.is_file() && vma.has(VmFlags::SHARED) {
-                return mm.page_op(PageOp::WriteBack, part, call);
-            }
-            Ok(())
-        })?;
-        Ok(0)
+        Ok((range, if flags == MS_ASYNC { Gaps::Refuse } else { Gaps::Report }))
+    }
+
+    /// Writes a part of one VMA back.
+    fn sync_vma<K: Kernel<F> + ?Sized>(
+        &mut self,
+        flags: u64,
+        vma: &VmaView,
+        part: PageRange,
+        call: &mut Call<'_, F, A, K>,
+    ) -> Result<(), Errno> {
+        if flags & MS_INVALIDATE != 0 && vma.has(VmFlags::LOCKED) {
+            return Err(Errno::EBUSY);
+        }
+        if flags & MS_SYNC != 0 && vma.is_file() && vma.has(VmFlags::SHARED) {
+            return self.page_op(PageOp::WriteBack, part, call);
+        }
+        Ok(())
+    }
+}
+
+impl<F: File, A: MmAlloc<F>, L: RawLock> AddrSpace<Mm<F, A>, L> {
+    /// Writes shared mappings back to their objects: msync(2), as [`Mm::msync`], in batches of at
+    /// most [`MAX_VMAS_PER_LOCK_HOLD`](crate::addr_space::MAX_VMAS_PER_LOCK_HOLD) VMAs if there are
+    /// more. Returns 0.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Mm::msync`].
+    pub fn msync<K: Kernel<F> + ?Sized>(
+        &self,
+        addr: u64,
+        len: u64,
+        flags: u64,
+        kernel: &mut K,
+    ) -> Result<u64, Errno> {
+        let flags = int(flags);
+        self.walk_in_batches(
+            kernel,
+            |mm, _| mm.begin_msync(addr, len, flags).map(|(range, gaps)| Walk::new(range, gaps)),
+            |mm, vma, part, call| mm.sync_vma(flags, vma, part, call),
+        )
     }
 }

@@ -6,7 +6,8 @@ use super::kernel::Kernel;
 use super::mm::{Call, Mm, MmAlloc};
 use super::vm_flags::VmFlags;
 use super::vma::LinuxVma;
-use super::vma_view::{Gaps, VmaView};
+use super::vma_view::VmaView;
+use super::walk::Gaps;
 use crate::{Errno, Piece, VmMap, VmRange};
 
 /// Work to be done on the pages of one piece of a VMA. None of it changes the VMA.
@@ -183,7 +184,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     }
 
     /// Brings in a part of one VMA (`populate_vma_page_range`).
-    fn populate_vma<K: Kernel<F> + ?Sized>(
+    pub(super) fn populate_vma<K: Kernel<F> + ?Sized>(
         &mut self,
         vma: &VmaView,
         part: PageRange,

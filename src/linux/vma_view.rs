@@ -2,11 +2,10 @@
 
 use super::PageRange;
 use super::file::{File, Restrictions};
-use super::kernel::Kernel;
-use super::mm::{Call, Mm, MmAlloc};
+use super::mm::{Mm, MmAlloc};
 use super::vm_flags::VmFlags;
 use super::vma::{LinuxVma, Role, StickyFlags, vm_flags};
-use crate::{Attrs, Backing, Errno, PageSize, Vma};
+use crate::{Attrs, Backing, PageSize, Vma};
 
 /// A copy of a VMA, so that the map may change meanwhile. Counts in pages.
 #[derive(Clone, Copy, Debug)]
@@ -87,17 +86,6 @@ impl VmaView {
     }
 }
 
-/// The answer of a walk over a range to a gap.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Gaps {
-    /// Stops with `ENOMEM`. What lies above is left alone.
-    Refuse,
-    /// Goes on, and answers `ENOMEM` at the end.
-    Report,
-    /// Goes on.
-    Ignore,
-}
-
 impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// Finds the VMA that holds `page` (`vma_lookup`).
     pub(super) fn vma_at(&self, page: u64) -> Option<VmaView> {
@@ -139,45 +127,5 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
             u64::from(next.has(VmFlags::SHADOW_STACK))
         };
         next.range.start.saturating_sub(gap)
-    }
-
-    /// Calls `step` for each VMA in `range` in ascending order, with the part that lies in the
-    /// range, up to the first error.
-    ///
-    /// Each VMA is looked up when its turn comes, so `step` may split and merge, but must not unmap
-    /// or map ahead. O(log n) a VMA.
-    ///
-    /// # Errors
-    ///
-    /// Those of `step`, and `ENOMEM` for gaps, as `gaps` says.
-    pub(super) fn for_each_vma<K: Kernel<F> + ?Sized>(
-        &mut self,
-        range: PageRange,
-        gaps: Gaps,
-        call: &mut Call<'_, F, A, K>,
-        mut step: impl FnMut(
-            &mut Self,
-            &VmaView,
-            PageRange,
-            &mut Call<'_, F, A, K>,
-        ) -> Result<(), Errno>,
-    ) -> Result<(), Errno> {
-        let mut answer = Ok(());
-        let mut rest = range;
-        while !rest.is_empty() {
-            let next = self.first_in(rest);
-            if next.is_none_or(|vma| vma.range.start > rest.start) {
-                match gaps {
-                    Gaps::Refuse => return Err(Errno::ENOMEM),
-                    Gaps::Report => answer = Err(Errno::ENOMEM),
-                    Gaps::Ignore => {}
-                }
-            }
-            let Some(vma) = next else { break };
-            let part = vma.range.intersect(rest);
-            step(self, &vma, part, call)?;
-            rest.start = part.end;
-        }
-        answer
     }
 }

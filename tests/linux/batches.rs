@@ -6,10 +6,10 @@ use std::sync::Arc;
 use kvma::addr_space::MAX_VMAS_PER_LOCK_HOLD;
 use kvma::linux::abi::*;
 use kvma::linux::{
-    Capabilities, Install, Kernel, Layout, Limits, LinuxVma, Mm, Mmap, NoKernel, PageOp, Resource,
-    Role, Usage, VmFlags,
+    Capabilities, Gate, Install, Kernel, Layout, Limits, LinuxVma, Mm, Mmap, NoKernel, PageOp,
+    Resource, Role, Usage, VmFlags,
 };
-use kvma::{AddrSpace, Attrs, BoxAlloc, Errno, Event, Hooks, Piece, VmaNode};
+use kvma::{AddrSpace, Attrs, BoxAlloc, Errno, Event, Hooks, Piece, RawLock, VmaNode};
 use kvma_test_support::{Inode, LockHolds, Log, TestKernel};
 
 use super::{ANON, AT, PAGE, RW};
@@ -409,4 +409,169 @@ fn clear_releases_the_lock_every_few_vmas() {
     assert_eq!((vmas(&space), kernel.kernel.charged), (vec![], 0));
     assert_eq!(space.inspect(|mm| (*mm.layout(), mm.start_brk())), (next, 0));
     assert_eq!(usage(&space), Usage::default());
+}
+
+/// Calls that go from VMA to VMA release the lock as well. Counted at the lock: not all of them
+/// flush anything.
+#[test]
+fn advice_locks_and_reports_release_the_lock_every_few_vmas() {
+    let counting = Counting::default();
+    let space = AddrSpace::with_lock(
+        Mm::<Inode, Alloc>::new(layout(), Alloc::default()).unwrap(),
+        &counting,
+    );
+    let few = MAX_VMAS_PER_LOCK_HOLD as u64;
+    let count = 10 * few + 1;
+    for n in 0..count {
+        // No two of them merge.
+        let prot = [RW, PROT_READ][n as usize % 2];
+        let args = Mmap { addr: at(n), len: PAGE, prot, flags: FIXED, offset: 0, file: None };
+        space.mmap(args, &mut NoKernel).unwrap();
+    }
+    let bytes = count * PAGE;
+    let kernel = &mut TestKernel::default();
+    type Call<'a> = &'a dyn Fn(&mut TestKernel) -> Result<u64, Errno>;
+    let calls: [(&str, usize, Call<'_>); 7] = [
+        ("MADV_DONTDUMP", 11, &|kernel| space.madvise(at(0), bytes, 16, kernel)),
+        ("MADV_DONTNEED", 11, &|kernel| space.madvise(at(0), bytes, 4, kernel)),
+        ("mlock", 22, &|kernel| space.mlock(at(0), bytes, kernel)),
+        ("mincore", 11, &|kernel| space.mincore(at(0), bytes, kernel)),
+        ("msync", 11, &|kernel| space.msync(at(0), bytes, MS_ASYNC, kernel)),
+        ("munlock", 11, &|kernel| space.munlock(at(0), bytes, kernel)),
+        ("MADV_DODUMP of few", 1, &|kernel| space.madvise(at(0), few * PAGE, 17, kernel)),
+    ];
+    for (name, holds, call) in calls {
+        let before = counting.count.get();
+        assert_eq!(call(kernel), Ok(0), "{name}");
+        assert_eq!(counting.count.get() - before, holds, "{name}");
+    }
+}
+
+/// A lock for one thread that counts how often it is taken.
+#[derive(Default)]
+struct Counting {
+    count: Cell<usize>,
+    held: Cell<bool>,
+    /// Called when the lock is next released, as if others had waited for it.
+    after_release: Cell<Option<Box<dyn Fn()>>>,
+}
+
+// SAFETY: only one thread can use it, as it is not `Sync`, and that one is excluded while it holds
+// the lock.
+unsafe impl RawLock for &Counting {
+    type Token = ();
+
+    fn acquire(&self) {
+        self.try_acquire().expect("the only thread has the lock already");
+    }
+
+    fn try_acquire(&self) -> Option<()> {
+        let free = !self.held.replace(true);
+        self.count.set(self.count.get() + usize::from(free));
+        free.then_some(())
+    }
+
+    unsafe fn release(&self, (): ()) {
+        self.held.set(false);
+        if let Some(others) = self.after_release.take() {
+            others();
+        }
+    }
+}
+
+#[test]
+fn maps_are_written_a_few_lines_at_a_time() {
+    let counting = Counting::default();
+    let space = AddrSpace::with_lock(
+        Mm::<Inode, Alloc>::new(layout(), Alloc::default()).unwrap(),
+        &counting,
+    );
+    space.update(0, &mut NoKernel, |mm, _| mm.set_gate(Gate::Execute));
+    for count in [0, 1, 63, 64, 65, 200] {
+        for n in 0..count {
+            let args =
+                Mmap { addr: at(2 * n), len: PAGE, prot: RW, flags: FIXED, offset: 0, file: None };
+            space.mmap(args, &mut NoKernel).unwrap();
+        }
+        let (mut text, before) = (String::new(), counting.count.get());
+        space.write_maps(&mut text).unwrap();
+        // The line of the gate needs one more.
+        let holds = (count as usize).div_ceil(MAX_VMAS_PER_LOCK_HOLD).max(1) + 1;
+        assert_eq!(counting.count.get() - before, holds, "{count}");
+        assert_eq!(text, space.inspect(|mm| mm.maps().to_string()), "{count}");
+        assert_eq!(text.lines().count(), count as usize + 1);
+    }
+}
+
+/// Others map above, which is shown, and below, which is not. A VMA that they extend over the place
+/// is shown whole, as in Linux.
+#[test]
+fn maps_show_what_others_map_ahead() {
+    let counting: &'static Counting = Box::leak(Box::default());
+    let mm = Mm::<Inode, Alloc>::new(layout(), Alloc::default()).unwrap();
+    let space: &'static _ = Box::leak(Box::new(AddrSpace::with_lock(mm, counting)));
+    let map = |page, pages| {
+        let (addr, len) = (at(page), pages * PAGE);
+        let args = Mmap { addr, len, prot: RW, flags: FIXED, offset: 0, file: None };
+        space.mmap(args, &mut NoKernel).unwrap();
+    };
+    (10..110).for_each(|n| map(2 * n, 1));
+    let others = move || {
+        map(0, 1);
+        // The 64 VMAs that were shown end with page 146; this one merges with the last of them.
+        map(147, 1);
+        map(500, 1);
+    };
+    counting.after_release.set(Some(Box::new(others)));
+    let mut text = String::new();
+    space.write_maps(&mut text).unwrap();
+    let shown: Vec<_> = text.lines().map(|line| line.split(' ').next().unwrap()).collect();
+    let range = |page, pages| format!("{:x}-{:x}", at(page), at(page + pages));
+    assert_eq!(shown[0], range(20, 1));
+    assert_eq!(shown[63..66], [range(146, 1), range(146, 3), range(150, 1)]);
+    assert_eq!(shown.last().unwrap(), &range(500, 1));
+}
+
+#[test]
+fn madvise_reports_a_gap_of_an_earlier_batch_at_the_end() {
+    let space = new_space();
+    map(&space, 0, 1);
+    for n in 0..200 {
+        let prot = [RW, PROT_READ][n as usize % 2];
+        let args = Mmap { addr: at(2 + n), len: PAGE, prot, flags: FIXED, offset: 0, file: None };
+        space.mmap(args, &mut NoKernel).unwrap();
+    }
+    let dump = |page| {
+        space.inspect(|mm| VmFlags::of(&mm.iter().find(|vma| vma.start() == at(page)).unwrap()))
+    };
+    assert_eq!(space.madvise(at(0), 202 * PAGE, 16, &mut NoKernel), Err(Errno::ENOMEM));
+    assert!([0, 2, 201].iter().all(|&page| dump(page).contains(VmFlags::DONT_DUMP)));
+    // What stops at a gap stops there.
+    assert_eq!(space.mincore(at(0), 202 * PAGE, &mut NoKernel), Err(Errno::ENOMEM));
+    assert_eq!(space.mlock(at(2), 201 * PAGE, &mut NoKernel), Err(Errno::ENOMEM));
+    assert_eq!(locked(&space), 200, "all before the gap");
+}
+
+/// Another thread locks memory between two batches.
+#[test]
+fn mlock_keeps_within_its_limit_whatever_others_lock() {
+    let space = new_space();
+    map_row(&space, 1000, 100);
+    for n in 0..200 {
+        let prot = [RW, PROT_READ][n as usize % 2];
+        let args = Mmap { addr: at(n), len: PAGE, prot, flags: FIXED, offset: 0, file: None };
+        space.mmap(args, &mut NoKernel).unwrap();
+    }
+    set_lock_limit(&space, 210);
+    let between = |hold| {
+        if hold == 1 {
+            for n in 0..50 {
+                let _ = space.mlock(at(1000 + 2 * n), PAGE, &mut TestKernel::default());
+            }
+        }
+    };
+    let mut kernel = Watch::new(&space, &between);
+    kernel.kernel.capabilities = Capabilities::empty();
+    assert_eq!(space.mlock(at(0), 200 * PAGE, &mut kernel), Err(Errno::ENOMEM));
+    assert_eq!(locked(&space), 210);
 }

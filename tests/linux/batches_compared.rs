@@ -20,10 +20,18 @@ enum Call {
     Mlockall(u64),
     Munlockall,
     Clear,
-    /// mmap, mprotect, mlock, munlock, mseal, madvise(DONTDUMP) or brk, which take the lock once in
-    /// either case.
+    Mlock(u64, u64),
+    Mlock2(u64, u64, u64),
+    Munlock(u64, u64),
+    Madvise(u64, u64, u64),
+    Msync(u64, u64, u64),
+    Mincore(u64, u64),
+    /// mmap, mprotect, mseal or brk, which take the lock once in either case.
     Other(u64, u64, u64),
 }
+
+/// A shared file at a fixed address.
+const SHARED: u64 = MAP_SHARED | MAP_FIXED;
 
 fn pick(random: &mut Random, pages: u64) -> Call {
     let first = random.below(pages);
@@ -34,6 +42,17 @@ fn pick(random: &mut Random, pages: u64) -> Call {
         15..20 => Call::Mlockall([1, 2, 3, 5, 7, 4][random.below(6) as usize]),
         20..23 => Call::Munlockall,
         23 if random.below(20) == 0 => Call::Clear,
+        24..28 => Call::Mlock(first, len),
+        28..31 => Call::Mlock2(first, len, random.below(3)),
+        31..35 => Call::Munlock(first, len),
+        // DONTNEED, FREE, DONTDUMP, DODUMP, PAGEOUT, POPULATE_READ, DONTNEED_LOCKED, and one that
+        // there is not.
+        35..43 => {
+            let advice = [4, 8, 16, 17, 21, 22, 24, 26][random.below(8) as usize];
+            Call::Madvise(first, len, advice)
+        }
+        43..46 => Call::Msync(first, len, [1, 2, 4, 6, 5][random.below(5) as usize]),
+        46..48 => Call::Mincore(first, len),
         _ => Call::Other(random.below(80), first, len),
     }
 }
@@ -52,9 +71,10 @@ fn other(
         20..40 => mm.mmap(map(PROT_READ), call),
         40..50 => mm.mprotect(addr, bytes, PROT_READ, call),
         50..60 => mm.mprotect(addr, bytes, RW, call),
-        60..66 => mm.mlock(addr, bytes, call),
-        66..70 => mm.munlock(addr, bytes, call),
-        70..75 => mm.madvise(addr, bytes, 16, call),
+        60..65 => mm.mmap(
+            Mmap { offset: addr, file: Some(Inode::new(7).open()), flags: SHARED, ..map(RW) },
+            call,
+        ),
         75 if first.is_multiple_of(8) => mm.mseal(addr, PAGE, 0, call),
         // Many small VMAs.
         75..79 => (first..first + len).step_by(2).try_fold(0, |_, page| {
@@ -80,6 +100,12 @@ fn in_batches(space: &Space, asked: Call, kernel: &mut Watch<'_>) -> Result<u64,
         Call::Mlockall(flags) => space.mlockall(flags, kernel),
         Call::Munlockall => Ok(space.munlockall(kernel)),
         Call::Clear => space.clear(layout(), kernel).map(|()| 0),
+        Call::Mlock(first, len) => space.mlock(at(first), len * PAGE, kernel),
+        Call::Mlock2(first, len, flags) => space.mlock2(at(first), len * PAGE, flags, kernel),
+        Call::Munlock(first, len) => space.munlock(at(first), len * PAGE, kernel),
+        Call::Madvise(first, len, advice) => space.madvise(at(first), len * PAGE, advice, kernel),
+        Call::Msync(first, len, flags) => space.msync(at(first), len * PAGE, flags, kernel),
+        Call::Mincore(first, len) => space.mincore(at(first), len * PAGE, kernel),
         Call::Other(kind, first, len) => {
             space.update(3, kernel, |mm, call| other(mm, kind, first, len, call))
         }
@@ -92,6 +118,12 @@ fn at_once(space: &Space, asked: Call, kernel: &mut Watch<'_>) -> Result<u64, Er
         Call::Mlockall(flags) => mm.mlockall(flags, call),
         Call::Munlockall => Ok(mm.munlockall(call)),
         Call::Clear => mm.clear(layout(), call).map(|()| 0),
+        Call::Mlock(first, len) => mm.mlock(at(first), len * PAGE, call),
+        Call::Mlock2(first, len, flags) => mm.mlock2(at(first), len * PAGE, flags, call),
+        Call::Munlock(first, len) => mm.munlock(at(first), len * PAGE, call),
+        Call::Madvise(first, len, advice) => mm.madvise(at(first), len * PAGE, advice, call),
+        Call::Msync(first, len, flags) => mm.msync(at(first), len * PAGE, flags, call),
+        Call::Mincore(first, len) => mm.mincore(at(first), len * PAGE, call),
         Call::Other(kind, first, len) => other(mm, kind, first, len, call),
     })
 }

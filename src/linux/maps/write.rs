@@ -3,9 +3,11 @@
 use core::fmt::{self, Write};
 
 use super::parse::lines;
+use crate::addr_space::MAX_VMAS_PER_LOCK_HOLD;
 use crate::linux::{File, Gate, LinuxVma, Mm, MmAlloc, Role, VmFlags};
+use crate::range::PageRange;
 use crate::vm_map::Vmas;
-use crate::{Backing, Vma};
+use crate::{AddrSpace, Backing, RawLock, Vma};
 
 /// One line of a maps file, made from a VMA. `Display` writes it without its newline.
 ///
@@ -194,6 +196,17 @@ impl<W: Write> Write for Columns<'_, W> {
     }
 }
 
+impl Gate {
+    /// Returns the line of `[vsyscall]`.
+    fn line<'a, F: File>(self) -> Option<MapsEntry<'a, F>> {
+        match self {
+            Self::None => None,
+            Self::Execute => Some(MapsEntry::gate(VmFlags::EXEC)),
+            Self::ReadExecute => Some(MapsEntry::gate(VmFlags::READ | VmFlags::EXEC)),
+        }
+    }
+}
+
 /// Writes newlines as `\012`, so that a path cannot forge a line (`seq_file_path`). In other names
 /// Linux refuses them.
 struct Escaped<'a, W> {
@@ -234,11 +247,7 @@ impl<'a, F: File, A: MmAlloc<F>> Iterator for Maps<'a, F, A> {
         if let Some(vma) = self.vmas.next() {
             return Some(MapsEntry::new(self.mm, &vma));
         }
-        match core::mem::replace(&mut self.gate, Gate::None) {
-            Gate::None => None,
-            Gate::Execute => Some(MapsEntry::gate(VmFlags::EXEC)),
-            Gate::ReadExecute => Some(MapsEntry::gate(VmFlags::READ | VmFlags::EXEC)),
-        }
+        core::mem::replace(&mut self.gate, Gate::None).line()
     }
 }
 
@@ -261,6 +270,20 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         Maps { mm: self, vmas: self.iter(), gate: self.gate() }
     }
 
+    /// Writes the lines of the first VMAs in `rest`. Returns what is left of the range.
+    fn write_batch(
+        &self,
+        rest: PageRange,
+        out: &mut (impl Write + ?Sized),
+    ) -> Result<PageRange, fmt::Error> {
+        let batch = self.map.first_batch(rest, MAX_VMAS_PER_LOCK_HOLD);
+        let lines = self.map.vmas_in(batch).map(|vma| MapsEntry::new(self, &vma));
+        for line in lines {
+            writeln!(out, "{line}")?;
+        }
+        Ok(PageRange::new(batch.end, rest.end))
+    }
+
     /// Returns `[heap]` or `[stack]`, by where a VMA lies.
     fn fixed_name(&self, start: u64, end: u64) -> Option<&'static str> {
         if start < self.current_brk() && end > self.start_brk() {
@@ -272,6 +295,42 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
             Some("[stack]")
         } else {
             None
+        }
+    }
+}
+
+impl<F: File, A: MmAlloc<F>, L: RawLock> AddrSpace<Mm<F, A>, L> {
+    /// Writes `/proc/PID/maps`, in batches of at most [`MAX_VMAS_PER_LOCK_HOLD`] lines: the lock is
+    /// released in between, as Linux does. O(n + n / 64 · log n).
+    ///
+    /// Each batch shows its VMAs as they are at one time. What others map and unmap meanwhile is
+    /// shown if it lies above. `out` is written to under the lock, so it should be a buffer, and
+    /// must make no call on this space.
+    ///
+    /// # Errors
+    ///
+    /// Those of `out`.
+    ///
+    /// ```
+    /// # use kvma::linux::{Layout, Mm, Mmap, NoFile, NoKernel};
+    /// # use kvma::{AddrSpace, Errno, FixedPool, VmaNode};
+    /// # let nodes = FixedPool::<VmaNode<_>, 16>::new();
+    /// # let space = AddrSpace::new(Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?);
+    /// # let memory = Mmap { addr: 0, len: 0x3000, prot: 3, flags: 0x22, offset: 0, file: None };
+    /// # space.mmap(memory, &mut NoKernel)?;
+    /// let mut text = String::new();
+    /// space.write_maps(&mut text).expect("a string takes everything");
+    /// assert_eq!(text, space.inspect(|mm| mm.maps().to_string()));
+    /// # Ok::<(), Errno>(())
+    /// ```
+    pub fn write_maps(&self, out: &mut (impl Write + ?Sized)) -> fmt::Result {
+        let mut rest = PageRange::new(0, u64::MAX);
+        while !rest.is_empty() {
+            rest = self.inspect(|mm| mm.write_batch(rest, out))?;
+        }
+        match self.inspect(Mm::gate).line::<F>() {
+            Some(line) => writeln!(out, "{line}"),
+            None => Ok(()),
         }
     }
 }

@@ -70,7 +70,7 @@ pub type YieldingRwLock<T> = spin::rwlock::RwLock<T, YieldNow>;
 /// The guard of a reader of a [`YieldingRwLock`].
 pub type YieldingReadGuard<'a, T> = spin::rwlock::RwLockReadGuard<'a, T, YieldNow>;
 
-/// What the waiters of a [`YieldingMutex`] do.
+/// Has the waiters of a [`YieldingMutex`] let others run.
 pub struct YieldNow;
 
 impl spin::RelaxStrategy for YieldNow {

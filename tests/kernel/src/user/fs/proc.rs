@@ -151,7 +151,7 @@ impl File {
             }
             Self::Comm => writeln!(text, "{}", process.program.lock().name),
             Self::Maps => match process.memory() {
-                Some(memory) => memory.space().vmas.inspect(|mm| write!(text, "{}", mm.maps())),
+                Some(memory) => memory.space().vmas.write_maps(&mut text),
                 None => Ok(()),
             },
             Self::Smaps => smaps(process, &mut text),
