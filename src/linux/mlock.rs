@@ -138,6 +138,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// # Errors
     ///
     /// `EPERM`, `ENOMEM` for the limit.
+    #[inline(always)]
     fn begin_lock(&self, addr: u64, len: u64, caps: Capabilities) -> Result<PageRange, Errno> {
         if !self.may_lock(caps) {
             return Err(Errno::EPERM);
@@ -191,6 +192,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     }
 
     /// Returns the range, if it lies in user space.
+    #[inline(always)]
     fn lockable(&self, range: PageRange) -> Result<PageRange, Errno> {
         // The last page of the 64 bits is none of user space's, so that its end need not count.
         if range.end > self.layout.pages(u64::MAX) { Err(Errno::EINVAL) } else { Ok(range) }

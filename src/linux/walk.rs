@@ -48,6 +48,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// # Errors
     ///
     /// Those of `step`, and `ENOMEM` for gaps, as `gaps` says.
+    #[inline]
     pub(super) fn for_each_vma<K: Kernel<F> + ?Sized>(
         &mut self,
         range: PageRange,
@@ -55,7 +56,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         call: &mut Call<'_, F, A, K>,
         step: impl FnMut(&mut Self, &VmaView, PageRange, &mut Call<'_, F, A, K>) -> Result<(), Errno>,
     ) -> Result<(), Errno> {
-        self.walk(&mut Walk::new(range, gaps), usize::MAX, call, step).map(drop)
+        self.walk_while(&mut Walk::new(range, gaps), || true, call, step).map(drop)
     }
 
     /// Goes on with a walk, for at most so many VMAs.
@@ -63,11 +64,23 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// # Errors
     ///
     /// Those of [`for_each_vma`](Self::for_each_vma). The walk must not be gone on with.
-    #[inline]
     pub(super) fn walk<K: Kernel<F> + ?Sized>(
         &mut self,
         walk: &mut Walk,
         most: usize,
+        call: &mut Call<'_, F, A, K>,
+        step: impl FnMut(&mut Self, &VmaView, PageRange, &mut Call<'_, F, A, K>) -> Result<(), Errno>,
+    ) -> Result<Progress, Errno> {
+        let mut turns = 0..most;
+        self.walk_while(walk, || turns.next().is_some(), call, step)
+    }
+
+    /// Goes on with a walk as long as `may_go_on` before each VMA.
+    #[inline(always)]
+    fn walk_while<K: Kernel<F> + ?Sized>(
+        &mut self,
+        walk: &mut Walk,
+        mut may_go_on: impl FnMut() -> bool,
         call: &mut Call<'_, F, A, K>,
         mut step: impl FnMut(
             &mut Self,
@@ -76,10 +89,9 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
             &mut Call<'_, F, A, K>,
         ) -> Result<(), Errno>,
     ) -> Result<Progress, Errno> {
-        let mut turns = 0..most;
         while !walk.rest.is_empty() {
             let next = self.first_in(walk.rest);
-            if next.is_some() && turns.next().is_none() {
+            if next.is_some() && !may_go_on() {
                 return Ok(Progress::More);
             }
             if next.is_none_or(|vma| vma.range.start > walk.rest.start) {
