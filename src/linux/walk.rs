@@ -19,6 +19,9 @@ pub(super) enum Gaps {
     Ignore,
 }
 
+/// The answer of a step of a walk.
+type Step = Result<(), Errno>;
+
 /// A walk that may pause.
 pub(super) struct Walk {
     rest: PageRange,
@@ -54,7 +57,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         range: PageRange,
         gaps: Gaps,
         call: &mut Call<'_, F, A, K>,
-        step: impl FnMut(&mut Self, &VmaView, PageRange, &mut Call<'_, F, A, K>) -> Result<(), Errno>,
+        step: impl FnMut(&mut Self, &VmaView, PageRange, &mut Call<'_, F, A, K>) -> Step,
     ) -> Result<(), Errno> {
         self.walk_while(&mut Walk::new(range, gaps), || true, call, step).map(drop)
     }
@@ -69,7 +72,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         walk: &mut Walk,
         most: usize,
         call: &mut Call<'_, F, A, K>,
-        step: impl FnMut(&mut Self, &VmaView, PageRange, &mut Call<'_, F, A, K>) -> Result<(), Errno>,
+        step: impl FnMut(&mut Self, &VmaView, PageRange, &mut Call<'_, F, A, K>) -> Step,
     ) -> Result<Progress, Errno> {
         let mut turns = 0..most;
         self.walk_while(walk, || turns.next().is_some(), call, step)

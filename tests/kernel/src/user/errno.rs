@@ -13,7 +13,7 @@ errnos! {
     EPIPE ERANGE ESPIPE ESRCH ETIMEDOUT EXDEV
 }
 
-/// A signal has interrupted the call. Programs never see this number of Linux': they get `EINTR`, or
+/// A signal has interrupted the call. Programs never see this number: they get `EINTR`, or
 /// the call is made again, also after a handler with `SA_RESTART`.
 pub const ERESTARTSYS: Errno = Errno(512);
 
