@@ -88,7 +88,7 @@ fn transfers_both_ways_do_not_deadlock() {
                 }
             })
         });
-        threads.map(|thread| thread.join().unwrap());
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
     });
     let mut all = [vmas(&spaces[0]), vmas(&spaces[1])].concat();
     all.sort();
