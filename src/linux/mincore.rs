@@ -1,6 +1,5 @@
 //! mincore(2)
 
-use super::PageRange;
 use super::file::File;
 use super::kernel::Kernel;
 use super::mm::{Call, Mm, MmAlloc};
@@ -39,26 +38,27 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         len: u64,
         call: &mut Call<'_, F, A, K>,
     ) -> Result<u64, Errno> {
-        let range = self.mincore_range(addr, len)?;
-        self.for_each_vma(range, Gaps::Refuse, call, |mm, _, part, call| {
+        let walk = self.begin_mincore(addr, len)?;
+        self.walk_to_end(walk, call, |mm, _, part, call| {
             mm.page_op(PageOp::Residency, part, call)
         })?;
         Ok(0)
     }
 
-    /// Returns the pages of a range.
+    /// Returns the walk to make.
     ///
     /// # Errors
     ///
     /// `EINVAL` and `ENOMEM`, of the range alone.
-    fn mincore_range(&self, addr: u64, len: u64) -> Result<PageRange, Errno> {
+    fn begin_mincore(&self, addr: u64, len: u64) -> Result<Walk, Errno> {
         if !self.layout.is_aligned(addr) {
             return Err(Errno::EINVAL);
         }
         if addr.checked_add(len).is_none_or(|end| end > self.layout.task_size()) {
             return Err(Errno::ENOMEM);
         }
-        Ok(self.layout.range(addr, self.layout.page_up(len)))
+        let range = self.layout.range(addr, self.layout.page_up(len));
+        Ok(Walk::new(range, Gaps::Refuse))
     }
 }
 
@@ -78,7 +78,7 @@ impl<F: File, A: MmAlloc<F>, L: RawLock> AddrSpace<Mm<F, A>, L> {
     ) -> Result<u64, Errno> {
         self.walk_in_batches(
             kernel,
-            |mm, _| Ok(Walk::new(mm.mincore_range(addr, len)?, Gaps::Refuse)),
+            |mm, _| mm.begin_mincore(addr, len),
             |mm, _, part, call| mm.page_op(PageOp::Residency, part, call),
         )
     }

@@ -239,8 +239,8 @@ impl<F: File, A: MmAlloc<F>, L: RawLock> AddrSpace<Mm<F, A>, L> {
     }
 
     /// Locks a range: mlock2(2), as [`Mm::mlock2`], in batches of at most
-    /// [`MAX_VMAS_PER_LOCK_HOLD`] VMAs if there are
-    /// more. All are locked, and then brought in. Returns 0.
+    /// [`MAX_VMAS_PER_LOCK_HOLD`] VMAs if there are more. All are locked, and then brought in.
+    /// Returns 0.
     ///
     /// # Errors
     ///
@@ -257,8 +257,7 @@ impl<F: File, A: MmAlloc<F>, L: RawLock> AddrSpace<Mm<F, A>, L> {
     }
 
     /// Unlocks a range: munlock(2), as [`Mm::munlock`], in batches of at most
-    /// [`MAX_VMAS_PER_LOCK_HOLD`] VMAs if there are
-    /// more. Returns 0.
+    /// [`MAX_VMAS_PER_LOCK_HOLD`] VMAs if there are more. Returns 0.
     ///
     /// # Errors
     ///

@@ -47,18 +47,16 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     ) -> Result<u64, Errno> {
         let flags = int(flags);
         let walk = self.begin_msync(addr, len, flags)?;
-        self.for_each_vma(walk.0, walk.1, call, |mm, vma, part, call| {
-            mm.sync_vma(flags, vma, part, call)
-        })?;
+        self.walk_to_end(walk, call, |mm, vma, part, call| mm.sync_vma(flags, vma, part, call))?;
         Ok(0)
     }
 
-    /// Returns the pages of a range, and the answer to gaps.
+    /// Returns the walk to make.
     ///
     /// # Errors
     ///
     /// `EINVAL` and `ENOMEM`, of the arguments alone.
-    fn begin_msync(&self, addr: u64, len: u64, flags: u64) -> Result<(PageRange, Gaps), Errno> {
+    fn begin_msync(&self, addr: u64, len: u64, flags: u64) -> Result<Walk, Errno> {
         let both = MS_ASYNC | MS_SYNC;
         if flags & !(both | MS_INVALIDATE) != 0
             || !self.layout.is_aligned(addr)
@@ -67,7 +65,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
             return Err(Errno::EINVAL);
         }
         let range = self.layout.rounded_range(addr, len).ok_or(Errno::ENOMEM)?;
-        Ok((range, if flags == MS_ASYNC { Gaps::Refuse } else { Gaps::Report }))
+        Ok(Walk::new(range, if flags == MS_ASYNC { Gaps::Refuse } else { Gaps::Report }))
     }
 
     /// Writes a part of one VMA back.
@@ -106,7 +104,7 @@ impl<F: File, A: MmAlloc<F>, L: RawLock> AddrSpace<Mm<F, A>, L> {
         let flags = int(flags);
         self.walk_in_batches(
             kernel,
-            |mm, _| mm.begin_msync(addr, len, flags).map(|(range, gaps)| Walk::new(range, gaps)),
+            |mm, _| mm.begin_msync(addr, len, flags),
             |mm, vma, part, call| mm.sync_vma(flags, vma, part, call),
         )
     }

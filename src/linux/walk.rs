@@ -59,7 +59,18 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         call: &mut Call<'_, F, A, K>,
         step: impl FnMut(&mut Self, &VmaView, PageRange, &mut Call<'_, F, A, K>) -> Step,
     ) -> Result<(), Errno> {
-        self.walk_while(&mut Walk::new(range, gaps), || true, call, step).map(drop)
+        self.walk_to_end(Walk::new(range, gaps), call, step)
+    }
+
+    /// Makes a whole walk, as [`for_each_vma`](Self::for_each_vma) does.
+    #[inline]
+    pub(super) fn walk_to_end<K: Kernel<F> + ?Sized>(
+        &mut self,
+        mut walk: Walk,
+        call: &mut Call<'_, F, A, K>,
+        step: impl FnMut(&mut Self, &VmaView, PageRange, &mut Call<'_, F, A, K>) -> Step,
+    ) -> Result<(), Errno> {
+        self.walk_while(&mut walk, || true, call, step).map(drop)
     }
 
     /// Goes on with a walk, for at most so many VMAs.
@@ -85,12 +96,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         walk: &mut Walk,
         mut may_go_on: impl FnMut() -> bool,
         call: &mut Call<'_, F, A, K>,
-        mut step: impl FnMut(
-            &mut Self,
-            &VmaView,
-            PageRange,
-            &mut Call<'_, F, A, K>,
-        ) -> Result<(), Errno>,
+        mut step: impl FnMut(&mut Self, &VmaView, PageRange, &mut Call<'_, F, A, K>) -> Step,
     ) -> Result<Progress, Errno> {
         while !walk.rest.is_empty() {
             let next = self.first_in(walk.rest);
@@ -128,12 +134,7 @@ impl<F: File, A: MmAlloc<F>, L: RawLock> AddrSpace<Mm<F, A>, L> {
         &self,
         kernel: &mut K,
         begin: impl Fn(&Mm<F, A>, &mut Call<'_, F, A, K>) -> Result<Walk, Errno>,
-        mut step: impl FnMut(
-            &mut Mm<F, A>,
-            &VmaView,
-            PageRange,
-            &mut Call<'_, F, A, K>,
-        ) -> Result<(), Errno>,
+        mut step: impl FnMut(&mut Mm<F, A>, &VmaView, PageRange, &mut Call<'_, F, A, K>) -> Step,
     ) -> Result<u64, Errno> {
         self.check_reentry()?;
         let mut begun = None;

@@ -46,6 +46,15 @@ fn map_row(space: &Space, first: u64, count: u64) {
     (0..count).for_each(|n| map(space, first + 2 * n, 1));
 }
 
+/// Maps `count` VMAs of one page without gaps between them. No two of them merge.
+fn map_neighbours<L: RawLock>(space: &AddrSpace<Mm<Inode, Alloc>, L>, first: u64, count: u64) {
+    for n in 0..count {
+        let (addr, prot) = (at(first + n), [RW, PROT_READ][n as usize % 2]);
+        let args = Mmap { addr, len: PAGE, prot, flags: FIXED, offset: 0, file: None };
+        space.mmap(args, &mut NoKernel).unwrap();
+    }
+}
+
 fn special(space: &Space, page: u64, pages: u64) {
     let flags = VmFlags::READ | VmFlags::EXEC | VmFlags::MAY_ACCESS | VmFlags::DONT_EXPAND;
     let handle = Some((VDSO, Role::Special));
@@ -422,12 +431,7 @@ fn advice_locks_and_reports_release_the_lock_every_few_vmas() {
     );
     let few = MAX_VMAS_PER_LOCK_HOLD as u64;
     let count = 10 * few + 1;
-    for n in 0..count {
-        // No two of them merge.
-        let prot = [RW, PROT_READ][n as usize % 2];
-        let args = Mmap { addr: at(n), len: PAGE, prot, flags: FIXED, offset: 0, file: None };
-        space.mmap(args, &mut NoKernel).unwrap();
-    }
+    map_neighbours(&space, 0, count);
     let bytes = count * PAGE;
     let kernel = &mut TestKernel::default();
     type Call<'a> = &'a dyn Fn(&mut TestKernel) -> Result<u64, Errno>;
@@ -536,11 +540,7 @@ fn maps_show_what_others_map_ahead() {
 fn madvise_reports_a_gap_of_an_earlier_batch_at_the_end() {
     let space = new_space();
     map(&space, 0, 1);
-    for n in 0..200 {
-        let prot = [RW, PROT_READ][n as usize % 2];
-        let args = Mmap { addr: at(2 + n), len: PAGE, prot, flags: FIXED, offset: 0, file: None };
-        space.mmap(args, &mut NoKernel).unwrap();
-    }
+    map_neighbours(&space, 2, 200);
     let dump = |page| {
         space.inspect(|mm| VmFlags::of(&mm.iter().find(|vma| vma.start() == at(page)).unwrap()))
     };
@@ -557,11 +557,7 @@ fn madvise_reports_a_gap_of_an_earlier_batch_at_the_end() {
 fn mlock_keeps_within_its_limit_whatever_others_lock() {
     let space = new_space();
     map_row(&space, 1000, 100);
-    for n in 0..200 {
-        let prot = [RW, PROT_READ][n as usize % 2];
-        let args = Mmap { addr: at(n), len: PAGE, prot, flags: FIXED, offset: 0, file: None };
-        space.mmap(args, &mut NoKernel).unwrap();
-    }
+    map_neighbours(&space, 0, 200);
     set_lock_limit(&space, 210);
     let between = |hold| {
         if hold == 1 {
