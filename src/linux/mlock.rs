@@ -179,6 +179,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     }
 
     /// Locks or unlocks up to the first gap (`apply_vma_lock_flags`).
+    #[inline]
     fn apply_lock<K: Kernel<F> + ?Sized>(
         &mut self,
         range: PageRange,
@@ -208,6 +209,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     }
 
     /// Locks or unlocks a part of one VMA (`mlock_fixup`). Passes over what cannot be locked.
+    #[inline]
     pub(super) fn lock_vma<K: Kernel<F> + ?Sized>(
         &mut self,
         vma: &VmaView,
