@@ -10,7 +10,8 @@
 //!
 //! The second command prints each ratio, and fails if an operation takes over 2 % more instructions
 //! than before, or is gone. Words on the command line select operations by parts of their names.
-//! Give absolute paths: cargo runs benches in the directory of their package.
+//! Give absolute paths: cargo runs benches in the directory of their package. `.ci/instructions`
+//! compares with `tools/bench/instructions.txt`.
 //!
 //! Each operation runs in a process of its own under valgrind's callgrind, so that it does not find
 //! the heap as another one has left it. Only the calls of `measured_operations` are counted, and
@@ -71,7 +72,7 @@ impl Options {
     }
 }
 
-/// Reads saved counts, by name.
+/// Reads saved counts, by name. Lines that begin with `#` say where they are from.
 fn read(path: &str) -> BTreeMap<String, f64> {
     let text = fs::read_to_string(path).unwrap_or_else(|error| panic!("{path}: {error}"));
     let parse = |line: &str| {
@@ -79,7 +80,7 @@ fn read(path: &str) -> BTreeMap<String, f64> {
         Some((name.to_string(), count.parse().ok()?))
     };
     let line = |line| parse(line).unwrap_or_else(|| panic!("{path}: not a count: {line}"));
-    text.lines().map(line).collect()
+    text.lines().filter(|line| !line.starts_with('#')).map(line).collect()
 }
 
 fn main() -> ExitCode {
