@@ -76,7 +76,6 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone, H: Hooks<V> + ?Sized> Updater
     type Hooks = H;
     type Error = H::Error;
 
-    #[inline]
     fn run<R>(
         &mut self,
         map: &mut VmMap<V, A>,
@@ -93,7 +92,6 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone, H: Hooks<V> + ?Sized> Updater
     type Hooks = H;
     type Error = H::Error;
 
-    #[inline]
     fn run<R>(
         &mut self,
         map: &mut VmMap<V, A>,
