@@ -83,6 +83,8 @@ fn odd_input_is_refused() {
         (&[not_maps.to_str().expect("text")][..], "line 1"),
         (&["--animate", "--pid", "self"][..], "--animate takes a trace"),
         (&["--pid", "../1"][..], "not the number of a process"),
+        // Linux gives no process such a number.
+        (&["--pid", "4194305"][..], "there is no process 4194305: `ps -e`"),
         (&[][..], "no file"),
     ] {
         let output = run("map_svg", arguments);
@@ -104,7 +106,10 @@ fn top_prints_lines_where_there_is_no_terminal() {
     if output.status.success() {
         assert!(stdout(&output).contains(" VMAs, ") && stdout(&output).ends_with("ended\n"));
     } else {
-        assert!(String::from_utf8_lossy(&output.stderr).contains("No such file"), "{output:?}");
+        assert!(
+            String::from_utf8_lossy(&output.stderr).contains("there is no process"),
+            "{output:?}"
+        );
     }
 }
 
