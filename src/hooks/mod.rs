@@ -246,6 +246,16 @@ pub trait Hooks<V> {
 }
 
 /// Hooks that do nothing, for bookkeeping without page tables. Most examples here pass them.
+///
+/// ```
+/// use kvma::{Attrs, FixedPool, MapRequest, NoHooks, PageSize, Placement, Prot, VmMap, VmaNode};
+///
+/// let nodes = FixedPool::<VmaNode, 16>::new();
+/// let mut map = VmMap::new(0x1000..=0xf_ffff, PageSize::SIZE_4K, &nodes)?;
+/// let request = MapRequest::new(Placement::Fixed(0x4000), 0x1000, Attrs::new(Prot::RW));
+/// map.map(request, &mut NoHooks)?;
+/// # Ok::<(), kvma::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoHooks;
 

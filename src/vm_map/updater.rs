@@ -76,6 +76,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone, H: Hooks<V> + ?Sized> Updater
     type Hooks = H;
     type Error = H::Error;
 
+    #[doc(hidden)]
     #[inline]
     fn run<R>(
         &mut self,
@@ -93,6 +94,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone, H: Hooks<V> + ?Sized> Updater
     type Hooks = H;
     type Error = H::Error;
 
+    #[doc(hidden)]
     #[inline]
     fn run<R>(
         &mut self,
