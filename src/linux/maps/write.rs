@@ -274,7 +274,8 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// # let space = AddrSpace::new(Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?);
     /// # let memory = Mmap { addr: 0, len: 0x3000, prot: 3, flags: 0x22, offset: 0, file: None };
     /// let at = space.mmap(memory, &mut NoKernel)?;
-    /// let lines: Vec<String> = space.inspect(|mm| mm.maps().map(|entry| entry.to_string()).collect());
+    /// let mut lines = Vec::new();
+    /// space.inspect(|mm| lines.extend(mm.maps().map(|entry| entry.to_string())));
     /// assert_eq!(lines, [format!("{at:x}-{:x} rw-p 00000000 00:00 0 ", at + 0x3000)]);
     /// # Ok::<(), Errno>(())
     /// ```
