@@ -3,13 +3,14 @@
 //! # The phases of a change
 //!
 //! ```text
-//!   prepare … prepare        may refuse: then cancel … cancel, and nothing has happened
-//!   ── the map changes ──    from here on nothing can fail
-//!   on_unmap · on_protect · on_relocate · on_map     once for each piece of a VMA, ascending
-//!   flush_begin              still under the lock: start the TLB shootdown, do not wait
+//!   prepare … prepare      may refuse: cancel … cancel, and nothing has happened
+//!   ── the map changes ──  from here on nothing can fail
+//!   on_unmap · on_protect · on_relocate · on_map
+//!                          once for each piece of a VMA, ascending
+//!   flush_begin            under the lock: start the TLB shootdown, do not wait
 //!   ── unlock ──
-//!   flush_wait               wait for the other processors
-//!   release … release        removed VMAs, in order: only now may frames be reused
+//!   flush_wait             wait for the other processors
+//!   release … release      removed VMAs, in order: only now may frames be reused
 //! ```
 //!
 //! - `prepare` is called for every event of the operation, in the order in which the events will
