@@ -64,7 +64,6 @@ mod flags;
 pub mod guest;
 pub mod hooks;
 mod invalidated;
-#[cfg(any(feature = "memory_addr_04", feature = "ax_memory_addr_07"))]
 mod memory_addr;
 pub mod node;
 mod pending_flush;

@@ -1,6 +1,11 @@
 //! The addresses and ranges of `memory_addr` and `ax-memory-addr`: as keys of a
 //! [`RangeMap`](crate::RangeMap), and to and from [`VmRange`].
 
+#![cfg_attr(
+    not(any(feature = "memory_addr_04", feature = "ax_memory_addr_07")),
+    allow(unused_imports)
+)]
+
 use crate::error::Error;
 use crate::range::{PageSize, VmRange};
 #[cfg(feature = "range-map")]

@@ -2,24 +2,11 @@
 
 #![cfg(target_os = "linux")]
 
-use std::process::Command;
+use kvma_test_support::run_example;
 
 /// Runs an example as a user does.
 fn run(name: &str) {
-    run_with(name, &[]);
-}
-
-fn run_with(name: &str, arguments: &[&str]) {
-    let output = Command::new(env!("CARGO"))
-        .args(["run", "--quiet", "--package", "kvma", "--example", name, "--"])
-        .args(arguments)
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .output()
-        .expect("cargo runs");
-    let said = String::from_utf8_lossy(&output.stdout);
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{name}: {}\n{said}{error}", output.status);
-    assert!(!said.is_empty(), "{name} prints what it has shown");
+    run_example("kvma", "", name, &[]);
 }
 
 #[test]
@@ -44,5 +31,5 @@ fn guard_pages_stop_an_overflow() {
 
 #[test]
 fn soak_finds_nothing_in_a_few_inputs() {
-    run_with("soak", &["--inputs", "70"]);
+    run_example("kvma", "", "soak", &["--inputs", "70"]);
 }

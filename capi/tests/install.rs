@@ -7,8 +7,9 @@
 mod cc;
 
 use std::collections::BTreeSet;
+use std::fs::Permissions;
 use std::io::{Write, stderr};
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -219,6 +220,58 @@ fn programs_build_with_pkg_config() {
     set_compilers(&mut make);
     cc::run(&mut make).unwrap_or_else(|e| panic!("{e}"));
     run_all(&dir, &["first", "first-static", "first-cpp"]);
+}
+
+/// The README's lines for what is installed work as they stand, with `HOME` where it was installed.
+#[test]
+fn the_readmes_lines_with_pkg_config_work() {
+    if cc::skipped() {
+        return;
+    }
+    let pkg_config = match debian("pkg-config") {
+        Ok(program) => program,
+        Err(why) => return skip("the_readmes_lines_with_pkg_config_work", &why),
+    };
+    let home = fresh("home");
+    symlink(prefix(), home.join(".local")).expect("a link");
+    // The names in the lines, for compilers that are unpacked and take arguments.
+    let bin = home.join("bin");
+    fs::create_dir(&bin).expect("a directory");
+    for (name, compiler) in [("cc", "gcc"), ("c++", "g++")] {
+        let command = cc::compiler(compiler).unwrap_or_else(|e| panic!("{e}"));
+        let words = std::iter::once(command.get_program()).chain(command.get_args());
+        let words: Vec<_> = words.map(|word| format!("'{}'", word.display())).collect();
+        let script = format!("#!/bin/sh\nexec {} \"$@\"\n", words.join(" "));
+        fs::write(bin.join(name), script).expect("a script");
+        let executable = Permissions::from_mode(0o755);
+        fs::set_permissions(bin.join(name), executable).expect("a script that can be run");
+    }
+    let readme = fs::read_to_string(cc::root().join("README.md")).expect("capi/README.md");
+    let lines: Vec<&str> = readme
+        .split("```sh\n")
+        .skip(1)
+        .filter_map(|rest| rest.split("```").next())
+        .flat_map(str::lines)
+        .filter(|line| line.contains("pkg-config") || line.contains("PKG_CONFIG_PATH"))
+        .collect();
+    let compiling = lines.iter().filter(|line| line.starts_with("cc ")).count();
+    assert_eq!((lines.len(), compiling), (3, 2), "{lines:?}");
+    symlink(cc::root(), home.join("capi")).expect("a link");
+    symlink(cc::root().join("tests/c/seeds.c"), home.join("program.c")).expect("a link");
+    symlink(cc::root().join("tests/c/test.h"), home.join("test.h")).expect("a link");
+    let script: String = lines
+        .iter()
+        .map(|line| format!("{line}\n{}", if line.starts_with("cc ") { "./a.out\n" } else { "" }))
+        .collect();
+    let path = env::var_os("PATH").unwrap_or_default();
+    let dirs = [Some(bin.as_path()), pkg_config.parent()].into_iter().flatten();
+    let dirs = dirs.map(PathBuf::from).chain(env::split_paths(&path));
+    let mut shell = Command::new("sh");
+    shell.current_dir(&home).args(["-euc", &script]).env("HOME", &home);
+    shell.env("PATH", env::join_paths(dirs).expect("a search path"));
+    shell.env_remove("LD_LIBRARY_PATH");
+    let said = cc::run(&mut shell).unwrap_or_else(|e| panic!("{e}"));
+    assert!(said.starts_with("clear the page tables of 0x102000..0x102fff\n"), "{said}");
 }
 
 #[test]

@@ -105,6 +105,20 @@ where
     ///
     /// The answer was right at some time during the call. A page fault makes sure with
     /// [`still_valid`](Self::still_valid) that it still is.
+    ///
+    /// ```
+    /// # use kvma::{AddrSpace, Attrs, Error, FixedPool, MapRequest, NoHooks, PageSize, Placement};
+    /// # use kvma::{Prot, VmMap, VmaNode};
+    /// # let nodes = FixedPool::<VmaNode, 16>::new();
+    /// # let space = AddrSpace::new(VmMap::new(0x1000..=0xf_ffff, PageSize::SIZE_4K, &nodes)?);
+    /// # let four = MapRequest::new(Placement::Fixed(0x4000), 0x4000, Attrs::new(Prot::RW));
+    /// # space.map(four, &mut NoHooks)?;
+    /// // Four pages are mapped at 0x4000.
+    /// let vma = space.lookup(0x5123).expect("it is mapped");
+    /// assert_eq!((vma.range().start(), vma.prot()), (0x4000, Prot::RW));
+    /// assert!(space.lookup(0x8000).is_none());
+    /// # Ok::<(), Error>(())
+    /// ```
     #[inline]
     pub fn lookup(&self, addr: u64) -> Option<VmaSnapshot> {
         self.look_up(addr, &(), VmaSnapshot::new)

@@ -83,8 +83,8 @@ impl<V> Origin<V> {
         self.annotation.whole
     }
 
-    /// Returns `true` if the mapping was there when the space was last marked, see
-    /// [`mark_original`](super::Mappings::mark_original).
+    /// Returns `true` if the mapping was there when the space was last marked, by
+    /// `Mappings::mark_original`.
     pub fn is_original(&self) -> bool {
         self.annotation.original
     }

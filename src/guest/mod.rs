@@ -134,7 +134,19 @@ use crate::{Hooks, NoHooks};
 /// Dropping a guest drops the slots' data without calling hooks: [`clear`](Self::clear) it first to
 /// have the second stage emptied.
 ///
-/// See the [module's docs](self) for an example.
+/// ```
+/// use kvma::guest::{Guest, GuestNode, HostBacking, SlotRequest};
+/// use kvma::{FixedPool, NoHooks, PageSize};
+///
+/// let nodes = FixedPool::<GuestNode, 64>::new();
+/// let mut guest = Guest::new(0..=(1 << 48) - 1, PageSize::SIZE_4K, &nodes)?;
+/// let ram = SlotRequest::ram(0, 16 << 20, HostBacking::Host { addr: 0x4000_0000 });
+/// guest.add_slot(ram, &mut NoHooks).expect("the range is free");
+/// assert_eq!(guest.translate(0x5123).unwrap().host(), Some(0x4000_5123));
+/// # Ok::<(), kvma::Error>(())
+/// ```
+///
+/// The [module's docs](self) have faults, and a device.
 pub struct Guest<D, A: GuestAlloc<D>> {
     regions: VmMap<GuestData<D>, A>,
     books: Books<D, A>,

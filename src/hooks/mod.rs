@@ -3,13 +3,14 @@
 //! # The phases of a change
 //!
 //! ```text
-//!   prepare … prepare        may refuse: then cancel … cancel, and nothing has happened
-//!   ── the map changes ──    from here on nothing can fail
-//!   on_unmap · on_protect · on_relocate · on_map     once for each piece of a VMA, ascending
-//!   flush_begin              still under the lock: start the TLB shootdown, do not wait
+//!   prepare … prepare      may refuse: cancel … cancel, and nothing has happened
+//!   ── the map changes ──  from here on nothing can fail
+//!   on_unmap · on_protect · on_relocate · on_map
+//!                          once for each piece of a VMA, ascending
+//!   flush_begin            under the lock: start the TLB shootdown, do not wait
 //!   ── unlock ──
-//!   flush_wait               wait for the other processors
-//!   release … release        removed VMAs, in order: only now may frames be reused
+//!   flush_wait             wait for the other processors
+//!   release … release      removed VMAs, in order: only now may frames be reused
 //! ```
 //!
 //! - `prepare` is called for every event of the operation, in the order in which the events will
@@ -246,6 +247,16 @@ pub trait Hooks<V> {
 }
 
 /// Hooks that do nothing, for bookkeeping without page tables. Most examples here pass them.
+///
+/// ```
+/// use kvma::{Attrs, FixedPool, MapRequest, NoHooks, PageSize, Placement, Prot, VmMap, VmaNode};
+///
+/// let nodes = FixedPool::<VmaNode, 16>::new();
+/// let mut map = VmMap::new(0x1000..=0xf_ffff, PageSize::SIZE_4K, &nodes)?;
+/// let request = MapRequest::new(Placement::Fixed(0x4000), 0x1000, Attrs::new(Prot::RW));
+/// map.map(request, &mut NoHooks)?;
+/// # Ok::<(), kvma::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoHooks;
 

@@ -17,6 +17,18 @@ const HEAP: VmFlags =
 impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// Sets where the heap starts, which is then also where it ends, and how many bytes of
     /// initialised data the program has.
+    ///
+    /// ```
+    /// # use kvma::linux::{Layout, Mm, Mmap, NoFile, NoKernel};
+    /// # use kvma::{AddrSpace, Errno, FixedPool, VmaNode};
+    /// # let nodes = FixedPool::<VmaNode<_>, 16>::new();
+    /// # let space = AddrSpace::new(Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?);
+    /// // As execve does, behind the program's last segment.
+    /// space.update(0, &mut NoKernel, |mm, _| mm.set_start_brk(0x40_0000, 0x1000));
+    /// assert_eq!(space.brk(0x40_3000, &mut NoKernel), 0x40_3000);
+    /// assert_eq!(space.inspect(|mm| (mm.start_brk(), mm.current_brk())), (0x40_0000, 0x40_3000));
+    /// # Ok::<(), Errno>(())
+    /// ```
     pub fn set_start_brk(&mut self, start: u64, data_segment: u64) {
         self.start_brk = start;
         self.brk = start;

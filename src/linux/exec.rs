@@ -155,6 +155,18 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     }
 
     /// Says where the program's stack begins: maps calls the VMA of that address `[stack]`.
+    ///
+    /// ```
+    /// # use kvma::linux::{Layout, Mm, Mmap, NoFile, NoKernel};
+    /// # use kvma::{AddrSpace, Errno, FixedPool, VmaNode};
+    /// # let nodes = FixedPool::<VmaNode<_>, 16>::new();
+    /// # let space = AddrSpace::new(Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?);
+    /// # let memory = Mmap { addr: 0, len: 0x3000, prot: 3, flags: 0x22, offset: 0, file: None };
+    /// let at = space.mmap(memory, &mut NoKernel)?;
+    /// space.update(0, &mut NoKernel, |mm, _| mm.set_start_stack(at + 0x2ff0));
+    /// assert!(space.inspect(|mm| mm.to_string()).ends_with("[stack]\n"));
+    /// # Ok::<(), Errno>(())
+    /// ```
     pub fn set_start_stack(&mut self, addr: u64) {
         self.start_stack = addr;
     }
@@ -165,6 +177,19 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     }
 
     /// Says how maps lists `[vsyscall]`.
+    ///
+    /// ```
+    /// # use kvma::linux::{Layout, Mm, Mmap, NoFile, NoKernel};
+    /// # use kvma::{AddrSpace, Errno, FixedPool, VmaNode};
+    /// # let nodes = FixedPool::<VmaNode<_>, 16>::new();
+    /// # let space = AddrSpace::new(Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?);
+    /// use kvma::linux::Gate;
+    ///
+    /// space.update(0, &mut NoKernel, |mm, _| mm.set_gate(Gate::Execute));
+    /// let maps = space.inspect(|mm| mm.to_string());
+    /// assert!(maps.starts_with("ffffffffff600000-ffffffffff601000 --xp"));
+    /// # Ok::<(), Errno>(())
+    /// ```
     pub fn set_gate(&mut self, gate: Gate) {
         self.gate = gate;
     }
@@ -179,6 +204,23 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// # Errors
     ///
     /// The layout contradicts itself, or is of another size.
+    ///
+    /// ```
+    /// # use kvma::linux::{Layout, Mm, Mmap, NoFile, NoKernel};
+    /// # use kvma::{AddrSpace, Errno, FixedPool, VmaNode};
+    /// # let nodes = FixedPool::<VmaNode<_>, 16>::new();
+    /// # let space = AddrSpace::new(Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?);
+    /// # let memory = Mmap { addr: 0, len: 0x3000, prot: 3, flags: 0x22, offset: 0, file: None };
+    /// use kvma::linux::Alignment;
+    /// use kvma::Direction;
+    ///
+    /// // personality(ADDR_COMPAT_LAYOUT): from the bottom.
+    /// let old = space.inspect(|mm| *mm.layout());
+    /// let layout = old.with_direction(Direction::BottomUp);
+    /// space.update(0, &mut NoKernel, |mm, _| mm.set_layout(layout))?;
+    /// assert_eq!(space.mmap(memory, &mut NoKernel)?, layout.bottom());
+    /// # Ok::<(), Errno>(())
+    /// ```
     pub fn set_layout(&mut self, layout: Layout) -> Result<(), Error> {
         self.check_layout(&layout)?;
         if layout.guard_gap() != self.layout.guard_gap() {

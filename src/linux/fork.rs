@@ -62,6 +62,24 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// # Errors
     ///
     /// Those of [`fork`](Self::fork).
+    ///
+    /// ```
+    /// # use kvma::linux::{Layout, Mm, Mmap, NoFile, NoKernel};
+    /// # use kvma::{AddrSpace, Errno, FixedPool, VmaNode};
+    /// # let nodes = FixedPool::<VmaNode<_>, 16>::new();
+    /// # let space = AddrSpace::new(Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?);
+    /// # let memory = Mmap { addr: 0, len: 0x3000, prot: 3, flags: 0x22, offset: 0, file: None };
+    /// # space.mmap(memory, &mut NoKernel)?;
+    /// use kvma::node::Preallocated;
+    ///
+    /// // Where the lock is held, nodes come from before: one for each VMA, and one.
+    /// let count = space.inspect(|mm| mm.map_count()) + 1;
+    /// let mut ready = Preallocated::new(&nodes);
+    /// ready.fill(count)?;
+    /// let child = space.update(0, &mut NoKernel, |mm, call| mm.fork_with(&mut ready, call))?;
+    /// assert_eq!(child.map_count(), 1);
+    /// # Ok::<(), Errno>(())
+    /// ```
     pub fn fork_with<K: Kernel<F> + ?Sized>(
         &mut self,
         nodes: &mut ChildNodes<F, A>,

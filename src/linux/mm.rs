@@ -152,6 +152,19 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     ///
     /// - [`Error::OutOfMemory`]: there is no node.
     /// - [`Error::Unaligned`], [`Error::OutOfRange`]: the layout contradicts itself.
+    ///
+    /// ```
+    /// use kvma::linux::{Layout, Mm, NoFile};
+    /// use kvma::{AddrSpace, Error, FixedPool, VmaNode};
+    ///
+    /// static NODES: FixedPool<VmaNode<kvma::linux::LinuxVma<NoFile>>, 64> = FixedPool::new();
+    ///
+    /// // A stack of 8 MiB at most, whose gap is kept free above the mappings.
+    /// let layout = Layout::x86_64(8 << 20);
+    /// let process = AddrSpace::new(Mm::new(layout, &NODES)?);
+    /// assert_eq!(process.inspect(|mm| mm.map_count()), 0);
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn new(layout: Layout, alloc: A) -> Result<Self, Error> {
         layout.check()?;
         let mut map = VmMap::new(0..=layout.task_size() - 1, layout.page_size(), alloc)?;
@@ -183,6 +196,22 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     }
 
     /// Iterates over the VMAs in ascending order. [`VmFlags::of`] gives their flags.
+    ///
+    /// ```
+    /// # use kvma::linux::{Layout, Mm, Mmap, NoFile, NoKernel};
+    /// # use kvma::{AddrSpace, Errno, FixedPool, VmaNode};
+    /// # let nodes = FixedPool::<VmaNode<_>, 16>::new();
+    /// # let space = AddrSpace::new(Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?);
+    /// # let memory = Mmap { addr: 0, len: 0x3000, prot: 3, flags: 0x22, offset: 0, file: None };
+    /// use kvma::linux::VmFlags;
+    ///
+    /// space.mmap(memory, &mut NoKernel)?;
+    /// let writable = |mm: &Mm<_, _>| {
+    ///     mm.iter().filter(|vma| VmFlags::of(vma).contains(VmFlags::WRITE)).count()
+    /// };
+    /// assert_eq!(space.inspect(writable), 1);
+    /// # Ok::<(), Errno>(())
+    /// ```
     pub fn iter(&self) -> Vmas<'_, LinuxVma<F>> {
         self.map.iter()
     }
@@ -198,6 +227,21 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     }
 
     /// Sets the resource limits. What is in use already stays.
+    ///
+    /// ```
+    /// # use kvma::linux::{Layout, Mm, Mmap, NoFile, NoKernel};
+    /// # use kvma::{AddrSpace, Errno, FixedPool, VmaNode};
+    /// # let nodes = FixedPool::<VmaNode<_>, 16>::new();
+    /// # let space = AddrSpace::new(Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?);
+    /// # let memory = Mmap { addr: 0, len: 0x3000, prot: 3, flags: 0x22, offset: 0, file: None };
+    /// use kvma::linux::{Limits, Resource};
+    ///
+    /// // setrlimit(RLIMIT_AS): no more than two pages, and `memory` is three.
+    /// let limits = Limits::default().with(Resource::AddressSpace, 0x2000);
+    /// space.update(0, &mut NoKernel, |mm, _| mm.set_limits(limits));
+    /// assert_eq!(space.mmap(memory, &mut NoKernel), Err(Errno::ENOMEM));
+    /// # Ok::<(), Errno>(())
+    /// ```
     pub fn set_limits(&mut self, limits: Limits) {
         self.limits = limits;
     }
@@ -217,6 +261,23 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// # Errors
     ///
     /// [`Error::Unaligned`]: the guard is not made of whole pages.
+    ///
+    /// ```
+    /// # use kvma::linux::{Layout, Mm, Mmap, NoFile, NoKernel};
+    /// # use kvma::{AddrSpace, Errno, FixedPool, VmaNode};
+    /// # let nodes = FixedPool::<VmaNode<_>, 16>::new();
+    /// # let space = AddrSpace::new(Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?);
+    /// # let memory = Mmap { addr: 0, len: 0x3000, prot: 3, flags: 0x22, offset: 0, file: None };
+    /// use kvma::linux::Policy;
+    ///
+    /// // A page on both sides of each mapping stays free.
+    /// let policy = Policy::new().with_guard(0x1000);
+    /// space.update(0, &mut NoKernel, |mm, _| mm.set_policy(policy))?;
+    /// let above = space.mmap(memory.clone(), &mut NoKernel)?;
+    /// let below = space.mmap(memory, &mut NoKernel)?;
+    /// assert_eq!(above - (below + 0x3000), 0x1000);
+    /// # Ok::<(), Errno>(())
+    /// ```
     pub fn set_policy(&mut self, policy: Policy) -> Result<(), Error> {
         if !self.layout.is_aligned(policy.guard()) {
             return Err(Error::Unaligned);
@@ -226,6 +287,18 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     }
 
     /// Returns how much of each resource is in use.
+    ///
+    /// ```
+    /// # use kvma::linux::{Layout, Mm, Mmap, NoFile, NoKernel};
+    /// # use kvma::{AddrSpace, Errno, FixedPool, VmaNode};
+    /// # let nodes = FixedPool::<VmaNode<_>, 16>::new();
+    /// # let space = AddrSpace::new(Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?);
+    /// # let memory = Mmap { addr: 0, len: 0x3000, prot: 3, flags: 0x22, offset: 0, file: None };
+    /// space.mmap(memory, &mut NoKernel)?; // three pages, of the program alone
+    /// let usage = space.inspect(|mm| *mm.usage());
+    /// assert_eq!((usage.total(), usage.data(), usage.locked()), (0x3000, 0x3000, 0));
+    /// # Ok::<(), Errno>(())
+    /// ```
     pub fn usage(&self) -> &Usage {
         &self.usage
     }
@@ -236,6 +309,19 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     }
 
     /// Sets the largest number of VMAs. Those that exist stay.
+    ///
+    /// ```
+    /// # use kvma::linux::{Layout, Mm, Mmap, NoFile, NoKernel};
+    /// # use kvma::{AddrSpace, Errno, FixedPool, VmaNode};
+    /// # let nodes = FixedPool::<VmaNode<_>, 16>::new();
+    /// # let space = AddrSpace::new(Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?);
+    /// # let memory = Mmap { addr: 0, len: 0x3000, prot: 3, flags: 0x22, offset: 0, file: None };
+    /// // vm.max_map_count: of two VMAs, neither can be split any more.
+    /// space.update(0, &mut NoKernel, |mm, _| mm.set_max_map_count(1));
+    /// let at = space.mmap(memory, &mut NoKernel)?;
+    /// assert_eq!(space.munmap(at + 0x1000, 0x1000, &mut NoKernel), Err(Errno::ENOMEM));
+    /// # Ok::<(), Errno>(())
+    /// ```
     pub fn set_max_map_count(&mut self, max: usize) {
         self.max_map_count = max;
     }

@@ -16,9 +16,11 @@
 //! A range can hold the largest key of its type, as in `a..=u64::MAX`, for which half-open ranges
 //! have no end. So calls take every kind of range, and answers are given as `first..=last`.
 
-// First, so that rustdoc, which goes by the order of the source, begins with `new`.
+// First, so that rustdoc, which goes by the order of the source, begins with these calls.
 #[cfg(feature = "alloc")]
 mod heap;
+
+mod construct;
 
 mod change;
 mod iter;
@@ -33,7 +35,6 @@ pub use self::iter::{Entry, IntoIter, Iter, KeyGaps};
 use self::key::Bounds;
 pub use self::key::Key;
 pub use self::merge_policy::{Advance, Contiguous, Equal, MergePolicy, RangeNode};
-use crate::error::Error;
 #[cfg(feature = "alloc")]
 use crate::node::Heap;
 use crate::node::{NodeAlloc, NodeStore};
@@ -100,25 +101,6 @@ where
     A: NodeAlloc<NodeFor<K, V, P>> + Clone,
     P: MergePolicy<V, K::Index>,
 {
-    /// Returns an empty map with nodes of `alloc`.
-    ///
-    /// Takes one node.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::OutOfMemory`], or [`Error::OutOfRange`] if the key's `MIN` lies above its `MAX`.
-    pub fn try_new_in(alloc: A) -> Result<Self, Error> {
-        let all = Bounds::all::<K>();
-        if all.first > all.last {
-            return Err(Error::OutOfRange);
-        }
-        let mut store = NodeStore::new(alloc);
-        store.free.fill(1)?;
-        let sentinel = store.free.take().ok_or(Error::OutOfMemory)?;
-        let tree = Tree::new(all.indices(), (), sentinel);
-        Ok(Self { tree, top: None, store, key: PhantomData })
-    }
-
     /// Returns the handle of the allocator.
     pub fn alloc(&self) -> &A {
         self.store.free.alloc()

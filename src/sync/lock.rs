@@ -179,7 +179,23 @@ macro_rules! spin_lock {
 spin_lock! {
     /// The default lock: spin's ticket mutex, which serves waiters in the order they came.
     ///
-    /// [`AddrSpace::new`](crate::AddrSpace::new) takes it; see [`Spin`] for another one.
+    /// [`AddrSpace::new`](crate::AddrSpace::new) takes it. Where a type has to be named:
+    ///
+    /// ```
+    /// use kvma::lock::Ticket;
+    /// use kvma::{AddrSpace, FixedPool, PageSize, VmMap, VmaNode};
+    ///
+    /// static NODES: FixedPool<VmaNode, 64> = FixedPool::new();
+    ///
+    /// struct Process {
+    ///     space: AddrSpace<VmMap<(), &'static FixedPool<VmaNode, 64>>, Ticket>,
+    /// }
+    ///
+    /// let map = VmMap::new(0x1000..=0xf_ffff, PageSize::SIZE_4K, &NODES)?;
+    /// let process = Process { space: AddrSpace::new(map) };
+    /// assert!(process.space.is_empty());
+    /// # Ok::<(), kvma::Error>(())
+    /// ```
     Ticket, spin::mutex::TicketMutex<()>
 }
 
@@ -344,7 +360,29 @@ mod lock_api_05 {
     /// Any `RawMutex` of `lock_api` 0.5 as the lock of an [`AddrSpace`](crate::AddrSpace): feature
     /// `lock_api_05`. Needs rustc 1.95, as that version of `lock_api` does.
     ///
-    /// See [`LockApi04`](crate::lock::LockApi04) for an example: the trait has the same name there.
+    /// ```
+    /// use kvma::lock::LockApi05;
+    /// use kvma::{AddrSpace, Error, FixedPool, PageSize, VmMap, VmaNode};
+    /// # use lock_api_05 as lock_api;
+    /// # use std::sync::atomic::{AtomicBool, Ordering::{Acquire, Release}};
+    /// # struct RawSpinlock(AtomicBool);
+    /// # unsafe impl lock_api::RawMutex for RawSpinlock {
+    /// #     const INIT: Self = Self(AtomicBool::new(false));
+    /// #     type Guard = ();
+    /// #     fn lock(&self) { while self.try_lock().is_none() {} }
+    /// #     fn try_lock(&self) -> Option<()> { (!self.0.swap(true, Acquire)).then_some(()) }
+    /// #     unsafe fn unlock(&self, (): ()) { self.0.store(false, Release) }
+    /// #     fn is_locked(&self) -> bool { self.0.load(Acquire) }
+    /// # }
+    ///
+    /// static NODES: FixedPool<VmaNode, 64> = FixedPool::new();
+    /// let map = VmMap::<(), _>::new(0x1000..=0xf_ffff, PageSize::SIZE_4K, &NODES)?;
+    /// // `RawSpinlock` is the kernel's own `lock_api::RawMutex`, whose guard may hold what the
+    /// // lock has to give back, such as the interrupt state.
+    /// let space = AddrSpace::with_lock(map, LockApi05::<RawSpinlock>::new());
+    /// assert!(space.is_empty());
+    /// # Ok::<(), Error>(())
+    /// ```
     #[derive(Clone, Copy, Debug)]
     pub struct LockApi05<R>(R);
 

@@ -76,6 +76,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone, H: Hooks<V> + ?Sized> Updater
     type Hooks = H;
     type Error = H::Error;
 
+    #[doc(hidden)]
     fn run<R>(
         &mut self,
         map: &mut VmMap<V, A>,
@@ -92,6 +93,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone, H: Hooks<V> + ?Sized> Updater
     type Hooks = H;
     type Error = H::Error;
 
+    #[doc(hidden)]
     fn run<R>(
         &mut self,
         map: &mut VmMap<V, A>,

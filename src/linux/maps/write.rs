@@ -266,6 +266,19 @@ impl<F: File, A: MmAlloc<F>> fmt::Debug for Maps<'_, F, A> {
 
 impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// Returns the lines of `/proc/PID/maps`, which `Display` writes as a whole.
+    ///
+    /// ```
+    /// # use kvma::linux::{Layout, Mm, Mmap, NoFile, NoKernel};
+    /// # use kvma::{AddrSpace, Errno, FixedPool, VmaNode};
+    /// # let nodes = FixedPool::<VmaNode<_>, 16>::new();
+    /// # let space = AddrSpace::new(Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?);
+    /// # let memory = Mmap { addr: 0, len: 0x3000, prot: 3, flags: 0x22, offset: 0, file: None };
+    /// let at = space.mmap(memory, &mut NoKernel)?;
+    /// let mut lines = Vec::new();
+    /// space.inspect(|mm| lines.extend(mm.maps().map(|entry| entry.to_string())));
+    /// assert_eq!(lines, [format!("{at:x}-{:x} rw-p 00000000 00:00 0 ", at + 0x3000)]);
+    /// # Ok::<(), Errno>(())
+    /// ```
     pub fn maps(&self) -> Maps<'_, F, A> {
         Maps { mm: self, vmas: self.iter(), gate: self.gate() }
     }

@@ -6,6 +6,7 @@
 //!   where guards are.
 //! - [`Yielding`], [`YieldingMutex`] and [`YieldingRwLock`] are locks for more threads than
 //!   processors; [`StopOnDrop`] and [`one_at_a_time`] are for tests with threads.
+//! - [`run_example`] runs an example as a user does.
 //! - [`Random`] makes numbers that a seed repeats; [`env_number`] reads a test's settings.
 //!
 //! Allocators that fail, hooks that record typed calls and user data that keeps books of itself are
@@ -14,12 +15,14 @@
 #[cfg(doctest)]
 mod guide;
 
+mod examples;
 mod guards;
 mod hooks;
 mod linux;
 mod random;
 mod threads;
 
+pub use self::examples::run_example;
 pub use self::guards::GuardRanges;
 pub use self::hooks::{LockHolds, Log, Phase, Phases, Refuse, Refused, phases};
 pub use self::linux::{Inode, TestKernel};

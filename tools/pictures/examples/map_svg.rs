@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use kvma_pictures::{Space, Steps, Summary, moving, still};
+use kvma_pictures::{Process, Space, Steps, Summary, moving, still};
 
 const USAGE: &str = "\
 usage: map_svg [-o PICTURE] FILE
@@ -26,7 +26,7 @@ const SECONDS: f64 = 0.5;
 
 enum Source {
     File(PathBuf),
-    Process(String),
+    Process(Process),
     Trace(PathBuf, usize),
 }
 
@@ -86,21 +86,16 @@ fn arguments() -> Result<Option<Job>, lexopt::Error> {
     Ok(Some(Job { source, output }))
 }
 
-fn process(value: OsString) -> Result<String, lexopt::Error> {
+fn process(value: OsString) -> Result<Process, lexopt::Error> {
     let text = value.into_string()?;
-    if text == "self" || text.parse::<u32>().is_ok() {
-        return Ok(text);
-    }
-    Err(format!("not the number of a process: {text}").into())
+    Process::new(&text).ok_or_else(|| format!("not the number of a process: {text}").into())
 }
 
 fn draw(job: &Job) -> Result<(), String> {
     let (picture, space) = match &job.source {
-        Source::Process(pid) => {
-            let space = Space::from_maps(&read(&PathBuf::from(format!("/proc/{pid}/maps")))?)
-                .map_err(|error| error.to_string())?;
-            let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-            (still(&format!("{} ({pid})", name.trim()), &space), space)
+        Source::Process(process) => {
+            let space = process.space().map_err(|error| error.to_string())?;
+            (still(&process.title(), &space), space)
         }
         Source::File(path) => {
             let space = space(path)?;

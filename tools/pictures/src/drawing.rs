@@ -236,11 +236,10 @@ fn legend(picture: &mut Document, summary: &Summary, axis: &Axis, foot: f64) {
     let column = ROW_WIDTH / Kind::ALL.len() as f64;
     let write = VmFlags::READ | VmFlags::WRITE;
     for (kind, x) in Kind::ALL.into_iter().zip((0..).map(|n| MARGIN + column * f64::from(n))) {
-        let total = summary.of_kind(kind);
         picture.append(small_box(kind, write, x, foot));
         picture.append(text("", x + 28.0, foot + 8.0, kind.word()));
-        let what = format!("{} VMAs, {}", total.vmas, Bytes(total.bytes));
-        picture.append(text("pale", x + 28.0, foot + 19.0, &what));
+        let total = summary.of_kind(kind).to_string();
+        picture.append(text("pale", x + 28.0, foot + 19.0, &total));
     }
     let y = foot + 38.0;
     let exec = VmFlags::READ | VmFlags::EXEC;

@@ -2,7 +2,7 @@
 //! changed between two moments.
 //!
 //! ```text
-//! cargo run --example map_svg -- --pid 1 -o init.svg
+//! cargo run --example map_svg -- --pid 1234 -o init.svg
 //! cargo run --example map_svg -- --animate tests/traces/ls.trace -o ls.svg
 //! cargo run --example top -- --pid 1234
 //! ```
@@ -18,6 +18,7 @@ mod axis;
 mod changes;
 mod drawing;
 mod moving;
+mod process;
 mod space;
 mod steps;
 mod still;
@@ -26,6 +27,7 @@ mod summary;
 pub use self::axis::{Axis, Fill, Segment};
 pub use self::changes::{Change, changes};
 pub use self::moving::moving;
+pub use self::process::{Process, ProcessError};
 pub use self::space::{Kind, Space, SpaceError, VmaEntry};
 pub use self::steps::{Life, Steps, StepsError};
 pub use self::still::still;

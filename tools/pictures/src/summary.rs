@@ -39,12 +39,24 @@ pub struct Total {
     pub bytes: u64,
 }
 
+impl fmt::Display for Total {
+    /// Prints `1 VMA, 8 KiB` or `2 VMAs, 16 KiB`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, {}", counted(self.vmas, "VMA"), Bytes(self.bytes))
+    }
+}
+
+/// Returns a number and its noun, which gets an `s` unless there is one.
+fn counted(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
 /// Figures about one address space.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
     totals: [Total; Kind::ALL.len()],
     write_and_execute: Total,
-    gaps: u64,
+    gaps: usize,
     gap_bytes: u64,
     largest_gap: Option<(u64, u64)>,
 }
@@ -102,7 +114,7 @@ impl Summary {
     }
 
     /// Returns the number of gaps between VMAs.
-    pub fn gaps(&self) -> u64 {
+    pub fn gaps(&self) -> usize {
         self.gaps
     }
 
@@ -125,8 +137,7 @@ impl Summary {
 impl fmt::Display for Summary {
     /// Prints two lines of at most 80 columns.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Total { vmas, bytes } = self.all();
-        write!(f, "{vmas} VMAs, {} mapped", Bytes(bytes))?;
+        write!(f, "{} mapped", self.all())?;
         if self.write_and_execute.vmas > 0 {
             write!(f, ", {} of them writable and executable", self.write_and_execute.vmas)?;
         }
@@ -134,8 +145,8 @@ impl fmt::Display for Summary {
             None => write!(f, "\nno gaps"),
             Some((start, end)) => write!(
                 f,
-                "\n{} gaps, the largest {} at {start:x}; {:.1} % fragmented",
-                self.gaps,
+                "\n{}, the largest {} at {start:x}; {:.1} % fragmented",
+                counted(self.gaps, "gap"),
                 Bytes(end - start),
                 self.fragmentation()
             ),
@@ -176,6 +187,19 @@ mod tests {
         assert_eq!(summary.write_and_execute().vmas, 1);
         assert_eq!(summary.all(), Total { vmas: 4, bytes: 0x4000 });
         assert!(summary.to_string().lines().all(|line| line.len() <= 80));
+    }
+
+    #[test]
+    fn one_is_not_many() {
+        let maps = b"1000-2000 rw-p 00000000 00:00 0 \n3000-4000 rwxp 00000000 fe:00 7 /x\n";
+        let summary = Summary::of(&Space::from_maps(maps).unwrap());
+        assert_eq!(summary.of_kind(Kind::File).to_string(), "1 VMA, 4 KiB");
+        assert_eq!(summary.of_kind(Kind::Heap).to_string(), "0 VMAs, 0 B");
+        assert_eq!(
+            summary.to_string(),
+            "2 VMAs, 8 KiB mapped, 1 of them writable and executable\n\
+             1 gap, the largest 4 KiB at 2000; 0.0 % fragmented"
+        );
     }
 
     #[test]

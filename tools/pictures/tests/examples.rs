@@ -2,18 +2,24 @@
 
 #![cfg(target_os = "linux")]
 
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 
 use kvma_pictures::{Steps, still};
 
-fn run(name: &str, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO"))
+fn command(name: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO"));
+    command
         .args(["run", "--quiet", "--package", "kvma-pictures", "--example", name, "--"])
         .args(arguments)
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .output()
-        .expect("cargo runs")
+        .current_dir(env!("CARGO_MANIFEST_DIR"));
+    command
+}
+
+fn run(name: &str, arguments: &[&str]) -> Output {
+    command(name, arguments).output().expect("cargo runs")
 }
 
 fn stdout(output: &Output) -> String {
@@ -83,6 +89,8 @@ fn odd_input_is_refused() {
         (&[not_maps.to_str().expect("text")][..], "line 1"),
         (&["--animate", "--pid", "self"][..], "--animate takes a trace"),
         (&["--pid", "../1"][..], "not the number of a process"),
+        // Linux gives no process such a number.
+        (&["--pid", "4194305"][..], "there is no process 4194305: `ps -e`"),
         (&[][..], "no file"),
     ] {
         let output = run("map_svg", arguments);
@@ -96,7 +104,7 @@ fn top_prints_lines_where_there_is_no_terminal() {
     let mut sleeper = Sleeper::new();
     let pid = sleeper.pid();
     let top = std::thread::spawn(move || run("top", &["--every", "0.1", "--pid", &pid]));
-    std::thread::sleep(std::time::Duration::from_secs(2));
+    std::thread::sleep(Duration::from_secs(2));
     sleeper.0.kill().expect("sleep can be killed");
     sleeper.0.wait().expect("sleep ends");
     let output = top.join().expect("top was run");
@@ -104,8 +112,37 @@ fn top_prints_lines_where_there_is_no_terminal() {
     if output.status.success() {
         assert!(stdout(&output).contains(" VMAs, ") && stdout(&output).ends_with("ended\n"));
     } else {
-        assert!(String::from_utf8_lossy(&output.stderr).contains("No such file"), "{output:?}");
+        assert!(
+            String::from_utf8_lossy(&output.stderr).contains("there is no process"),
+            "{output:?}"
+        );
     }
+}
+
+/// When nobody reads any more, the next line is the last: `top … | head -1`.
+#[test]
+fn top_ends_quietly_when_nobody_reads_its_lines() {
+    let pid = std::process::id().to_string();
+    let mut top = command("top", &["--every", "0.02", "--pid", &pid])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("cargo runs");
+    let mut lines = BufReader::new(top.stdout.take().expect("a pipe"));
+    let mut first = String::new();
+    lines.read_line(&mut first).expect("a line");
+    assert!(first.contains(&pid), "{first}");
+    drop(lines);
+    let output = loop {
+        // Large enough to be a VMA of its own: a change, about which there is a line.
+        let memory = vec![1u8; 64 << 20];
+        std::thread::sleep(Duration::from_millis(50));
+        drop(std::hint::black_box(memory));
+        if top.try_wait().expect("top is a child").is_some() {
+            break top.wait_with_output().expect("top has ended");
+        }
+    };
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
 }
 
 /// Needs the library's own code only, so that a difference is one of the drawing.

@@ -21,6 +21,8 @@ pub struct Live {
     space: Space,
     summary: Summary,
     looks: u64,
+    /// The process has ended: nothing changes any more.
+    ended: bool,
     /// The latest change first, with the look at which it was seen.
     log: VecDeque<(u64, Change)>,
     first: usize,
@@ -62,6 +64,11 @@ impl Live {
         self.scroll(Scroll::Lines(0));
     }
 
+    /// Says that the process has ended. Its last state stays on the screen.
+    pub fn end(&mut self) {
+        self.ended = true;
+    }
+
     /// Scrolls the list of VMAs.
     pub fn scroll(&mut self, by: Scroll) {
         let last = self.space.vmas().len().saturating_sub(self.page.max(1));
@@ -96,7 +103,11 @@ impl Live {
     }
 
     fn draw_head(&self, frame: &mut Frame<'_>, area: Rect) {
-        let mut lines = vec![Line::from(self.title.as_str().bold())];
+        let mut title = Line::from(self.title.as_str().bold());
+        if self.ended {
+            title.push_span(", ended".bold().red());
+        }
+        let mut lines = vec![title];
         lines.extend(self.summary.to_string().lines().map(|line| Line::from(line.to_owned())));
         frame.render_widget(Paragraph::new(lines), area);
     }
@@ -247,6 +258,16 @@ mod tests {
         live.look(Space::default());
         let shown = screen(&mut live, 80, 24);
         assert!(shown.iter().any(|line| line.starts_with("-") && line.contains("[heap]")));
+    }
+
+    #[test]
+    fn a_process_that_has_ended_stays_on_the_screen() {
+        let mut live = Live::new("sleep (1)".into());
+        live.look(many(3));
+        live.end();
+        let shown = screen(&mut live, 80, 24);
+        assert!(shown[0].starts_with("sleep (1), ended"));
+        assert!(shown.iter().any(|line| line.contains("VMAs 1–3 of 3")));
     }
 
     #[test]

@@ -2,11 +2,12 @@
 
 mod live;
 
-use std::io::{self, IsTerminal as _};
+use std::error::Error;
+use std::io::{self, ErrorKind, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use kvma_pictures::{Change, Space, Summary, changes};
+use kvma_pictures::{Change, Process, Summary, changes};
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
 
 use self::live::{Live, Scroll};
@@ -22,7 +23,7 @@ not a terminal, each change is printed as a line.
   -h, --help       this text";
 
 struct Job {
-    pid: String,
+    process: Process,
     every: Duration,
 }
 
@@ -41,25 +42,32 @@ fn main() -> ExitCode {
     let done = if io::stdout().is_terminal() { watch(&job) } else { print(&job) };
     match done {
         Ok(()) => ExitCode::SUCCESS,
+        // Whoever was reading has seen enough, such as `head`.
+        Err(error) if is_broken_pipe(&*error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("top: process {}: {error}", job.pid);
+            eprintln!("top: {error}");
             ExitCode::FAILURE
         }
     }
 }
 
+fn is_broken_pipe(error: &(dyn Error + 'static)) -> bool {
+    let error = error.downcast_ref::<io::Error>();
+    error.is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
+}
+
 fn arguments() -> Result<Option<Job>, lexopt::Error> {
     use lexopt::prelude::*;
-    let (mut pid, mut every) = (None, Duration::from_millis(500));
+    let (mut process, mut every) = (None, Duration::from_millis(500));
     let mut parser = lexopt::Parser::from_env();
     while let Some(argument) = parser.next()? {
         match argument {
             Long("pid") => {
                 let text = parser.value()?.into_string()?;
-                if text != "self" && text.parse::<u32>().is_err() {
+                let Some(named) = Process::new(&text) else {
                     return Err(format!("not the number of a process: {text}").into());
-                }
-                pid = Some(text);
+                };
+                process = Some(named);
             }
             Long("every") => {
                 let seconds = parser.value()?.parse()?;
@@ -69,25 +77,15 @@ fn arguments() -> Result<Option<Job>, lexopt::Error> {
             other => return Err(other.unexpected()),
         }
     }
-    let pid = pid.ok_or("--pid is missing")?;
-    Ok(Some(Job { pid, every: every.max(Duration::from_millis(10)) }))
-}
-
-fn look(pid: &str) -> io::Result<Space> {
-    let text = std::fs::read(format!("/proc/{pid}/maps"))?;
-    Space::from_maps(&text).map_err(|error| io::Error::other(error.to_string()))
-}
-
-fn title(pid: &str) -> String {
-    let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-    format!("{} ({pid})", name.trim())
+    let process = process.ok_or("--pid is missing")?;
+    Ok(Some(Job { process, every: every.max(Duration::from_millis(10)) }))
 }
 
 /// Draws the view until the user ends it. A process that has ended stays on the screen.
-fn watch(job: &Job) -> io::Result<()> {
-    let first = look(&job.pid)?;
-    ratatui::run(|terminal| {
-        let mut live = Live::new(title(&job.pid));
+fn watch(job: &Job) -> Result<(), Box<dyn Error>> {
+    let first = job.process.space()?;
+    ratatui::run(|terminal| -> io::Result<()> {
+        let mut live = Live::new(job.process.title());
         live.look(first);
         let (mut next, mut paused) = (Instant::now() + job.every, false);
         loop {
@@ -114,30 +112,32 @@ fn watch(job: &Job) -> io::Result<()> {
                 }
             } else {
                 next = Instant::now() + job.every;
-                // The maps of a process that has ended cannot be read, or are empty.
-                if let Ok(space) = look(&job.pid) {
-                    live.look(space);
+                match job.process.space() {
+                    Ok(space) => live.look(space),
+                    Err(_) => live.end(),
                 }
             }
         }
-    })
+    })?;
+    Ok(())
 }
 
 /// Prints the summary, then a line for each change, until the process ends.
-fn print(job: &Job) -> io::Result<()> {
-    let mut space = look(&job.pid)?;
-    println!("{}\n{}", title(&job.pid), Summary::of(&space));
+fn print(job: &Job) -> Result<(), Box<dyn Error>> {
+    let mut space = job.process.space()?;
+    let mut out = io::stdout().lock();
+    writeln!(out, "{}\n{}", job.process.title(), Summary::of(&space))?;
     loop {
         std::thread::sleep(job.every);
-        let Some(now) = look(&job.pid).ok().filter(|now| !now.vmas().is_empty()) else {
-            println!("ended");
+        let Ok(now) = job.process.space() else {
+            writeln!(out, "ended")?;
             return Ok(());
         };
         for change in changes(&space, &now) {
             match change {
-                Change::Added(vma) => println!("+ {vma}"),
-                Change::Removed(vma) => println!("- {vma}"),
-                Change::Changed { before, after } => println!("~ {after}, was {before}"),
+                Change::Added(vma) => writeln!(out, "+ {vma}")?,
+                Change::Removed(vma) => writeln!(out, "- {vma}")?,
+                Change::Changed { before, after } => writeln!(out, "~ {after}, was {before}")?,
             }
         }
         space = now;
