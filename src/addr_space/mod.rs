@@ -110,6 +110,8 @@ mod fork;
 mod transfer;
 mod unmap;
 mod update_both;
+#[cfg(all(feature = "guest", any(feature = "alloc", loom)))]
+mod version;
 
 use core::ops::{Deref, DerefMut};
 use core::{fmt, ptr};
@@ -122,6 +124,8 @@ pub use self::claim::Claim;
 pub(crate) use self::fork::retry_with_nodes;
 pub use self::lookup::VmaSnapshot;
 pub use self::lookup_hint::LookupHint;
+#[cfg(all(feature = "guest", any(feature = "alloc", loom)))]
+pub(crate) use self::version::TreeVersion;
 use crate::error::Error;
 use crate::hooks::Hooks;
 use crate::invalidated::InvalidatedParts;

@@ -90,10 +90,14 @@ impl<D, A: GuestAlloc<D>> Books<D, A> {
         if !backing.is_findable() {
             return Ok(NewSlot { number, place: None });
         }
-        if self.uses(backing, len).any(|shown| shown.slot() == SlotNumber::NOBODY) {
+        let place = self.plan_use(backing, len);
+        // Where the only layer is free, nothing is kept.
+        let is_free = self.layers <= 1 && place.as_ref().is_ok_and(|place| place >> PAGE_BITS == 0);
+        let is_kept = |shown: Use| shown.slot() == SlotNumber::NOBODY;
+        if !is_free && self.uses(backing, len).any(is_kept) {
             return Err(Refusal::HostMemory);
         }
-        Ok(NewSlot { number, place: Some(self.plan_use(backing, len)?) })
+        Ok(NewSlot { number, place: Some(place?) })
     }
 
     /// Finds the lowest layer where a use has room.
@@ -184,7 +188,10 @@ impl<D, A: GuestAlloc<D>> Books<D, A> {
         let count = vma.page_count();
         let _ =
             with_nodes_of(&mut self.uses, update, |uses, update| uses.unmap(place, count, update));
-        while self.layers > 0 && self.layer(self.layers - 1).next().is_none() {
+        if self.uses.is_empty() {
+            self.layers = 0;
+        }
+        while self.layers > 1 && self.layer(self.layers - 1).next().is_none() {
             self.layers -= 1;
         }
     }

@@ -27,7 +27,7 @@ impl<D, A: GuestAlloc<D>> Guest<D, A> {
             regions,
             books,
             changes: 0,
-            #[cfg(feature = "alloc")]
+            #[cfg(any(feature = "alloc", loom))]
             latest: None,
         })
     }

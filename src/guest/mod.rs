@@ -87,12 +87,15 @@ mod books;
 mod data;
 mod dirty;
 mod fault;
+mod hint;
+#[cfg(any(feature = "alloc", loom))]
+mod index;
 mod modify;
 mod refusal;
 mod region;
 mod remove;
 mod slot;
-#[cfg(feature = "alloc")]
+#[cfg(any(feature = "alloc", loom))]
 mod snapshot;
 mod space;
 mod state;
@@ -109,14 +112,15 @@ pub use self::books::MAX_LAYERS;
 pub use self::data::{GuestAlloc, GuestData, GuestNode};
 pub use self::dirty::{DirtyBitmap, WatchWrites};
 pub use self::fault::{Access, FaultAnswer, Leaf, LeafSizes, Reason};
+pub use self::hint::Hint;
 pub use self::modify::SlotChange;
 pub use self::refusal::Refusal;
 pub use self::region::{Region, RegionKind, RegionState};
 pub use self::slot::{RemovedSlot, Slot, SlotNumber, SlotRequest};
-#[cfg(feature = "alloc")]
+#[cfg(any(feature = "alloc", loom))]
 pub use self::snapshot::GuestSnapshot;
 pub use self::tables::Tables;
-pub use self::translate::{Hint, Translation};
+pub use self::translate::Translation;
 pub use self::uses::HostUse;
 use crate::addr_space::HasVmMap;
 use crate::error::Error;
@@ -152,7 +156,7 @@ pub struct Guest<D, A: GuestAlloc<D>> {
     books: Books<D, A>,
     /// The number of changes so far, by which a snapshot is known to be the latest.
     changes: u64,
-    #[cfg(feature = "alloc")]
+    #[cfg(any(feature = "alloc", loom))]
     latest: Option<GuestSnapshot>,
 }
 

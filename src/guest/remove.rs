@@ -3,6 +3,7 @@
 use super::Guest;
 use super::data::{GuestAlloc, GuestData};
 use super::refusal::Refusal;
+use super::region::Region;
 use super::slot::{RemovedSlot, SlotNumber};
 use crate::vm_map::Updater;
 
@@ -21,8 +22,17 @@ impl<D, A: GuestAlloc<D>> Guest<D, A> {
         number: SlotNumber,
         update: &mut U,
     ) -> Result<RemovedSlot<D>, Refusal<U::Error>> {
-        let slot = self.slot(number).ok_or(Refusal::NoSlot)?;
-        let region = slot.region();
+        let region = self.slot(number).ok_or(Refusal::NoSlot)?.region();
+        self.remove_known(number, region, update)
+    }
+
+    /// Removes the slot with this number, which is that region.
+    fn remove_known<By, U: Updater<GuestData<D>, A, By> + ?Sized>(
+        &mut self,
+        number: SlotNumber,
+        region: Region,
+        update: &mut U,
+    ) -> Result<RemovedSlot<D>, Refusal<U::Error>> {
         let range = region.range();
         let Self { regions, books, changes, .. } = self;
         update.run(regions, |regions, update| {
@@ -48,11 +58,12 @@ impl<D, A: GuestAlloc<D>> Guest<D, A> {
         len: u64,
         update: &mut U,
     ) -> Result<RemovedSlot<D>, Refusal<U::Error>> {
-        let region = self.regions(gpa, len).next().ok_or(Refusal::NotMapped)?;
-        let number = region.slot();
-        let range = self.slot(number).ok_or(Refusal::NoSlot)?.range();
+        let first = self.regions(gpa, len).next().ok_or(Refusal::NotMapped)?;
+        let number = first.slot();
+        let region = self.slot(number).ok_or(Refusal::NoSlot)?.region();
+        let range = region.range();
         if range.start() == gpa && range.len() == Some(len) {
-            self.remove_slot(number, update)
+            self.remove_known(number, region, update)
         } else {
             Err(Refusal::NotWhole(number))
         }

@@ -9,9 +9,12 @@ use core::fmt;
 use super::Guest;
 use super::data::GuestAlloc;
 use super::fault::{Access, FaultAnswer, LeafSizes};
+use super::index::Index;
 use super::region::Region;
-use super::translate::Translation;
+use super::translate::{Extent, Translation};
+use crate::addr_space::{AddrSpace, TreeVersion};
 use crate::error::Error;
+use crate::sync::RawLock;
 
 /// A guest's regions as they were at one time. Cheap to clone, and never changes: for devices that
 /// work on one view of memory throughout a request, and for threads that want no lock in common.
@@ -36,11 +39,12 @@ use crate::error::Error;
 #[derive(Clone)]
 pub struct GuestSnapshot(Arc<Flat>);
 
-#[derive(Default)]
 struct Flat {
     changes: u64,
-    /// The first byte of each region: all that a search reads.
-    starts: Vec<u64>,
+    /// Of the last byte of each region: all that a search reads.
+    index: Index,
+    /// All that most translations read.
+    extents: Vec<Extent>,
     regions: Vec<Region>,
 }
 
@@ -48,9 +52,31 @@ impl Flat {
     fn copy<D, A: GuestAlloc<D>>(&mut self, guest: &Guest<D, A>) {
         self.changes = guest.changes;
         for region in guest.regions(0, u64::MAX) {
-            self.starts.push(region.range().start());
+            self.extents.push(Extent::of(&region));
             self.regions.push(region);
         }
+        self.index.fill(self.extents.len(), self.extents.iter().map(Extent::last));
+    }
+
+    /// Returns the region that holds the byte at `gpa`, and its extent. Of many, looks first at the
+    /// position `near`, where the last one was; to look first among few would mispredict a branch
+    /// now and then, which costs more than it saves.
+    #[inline]
+    fn find(&self, gpa: u64, near: &mut usize) -> Option<(&Extent, &Region)> {
+        let index = &self.index;
+        let at = if index.is_deep() { self.near(gpa, near) } else { index.position(gpa) };
+        let extent = self.extents.get(at).filter(|extent| extent.contains(gpa))?;
+        Some((extent, self.regions.get(at)?))
+    }
+
+    /// Returns the position of the region that holds the byte at `gpa`, if there is one. Not
+    /// inlined, so that a search among few stays short.
+    #[inline(never)]
+    fn near(&self, gpa: u64, near: &mut usize) -> usize {
+        if !self.extents.get(*near).is_some_and(|extent| extent.contains(gpa)) {
+            *near = self.index.position_in_depth(gpa);
+        }
+        *near
     }
 }
 
@@ -69,15 +95,21 @@ impl GuestSnapshot {
     /// Returns the region that holds the byte at `gpa`. O(log n).
     #[inline]
     pub fn region(&self, gpa: u64) -> Option<Region> {
-        let after = self.0.starts.partition_point(|&start| start <= gpa);
-        let region = self.0.regions.get(after.checked_sub(1)?)?;
-        region.range().contains(gpa).then_some(*region)
+        self.find(gpa, &mut 0).map(|(_, region)| *region)
+    }
+
+    /// Returns the region that holds the byte at `gpa`, and its extent. A caller that keeps `near`
+    /// finds the same one again faster.
+    #[inline]
+    pub(super) fn find(&self, gpa: u64, near: &mut usize) -> Option<(&Extent, &Region)> {
+        self.0.find(gpa, near)
     }
 
     /// Returns where the byte at `gpa` lies, as [`Guest::translate`] does. O(log n).
     #[inline]
     pub fn translate(&self, gpa: u64) -> Option<Translation> {
-        Translation::of(self.region(gpa)?, gpa)
+        let (extent, region) = self.find(gpa, &mut 0)?;
+        Translation::within(*extent, *region, gpa)
     }
 
     /// Says what to do about a fault, as [`Guest::fault`] does. O(log n).
@@ -93,15 +125,22 @@ impl fmt::Debug for GuestSnapshot {
 }
 
 /// Memory for a snapshot, taken before the lock.
-pub(super) struct Room(Arc<Flat>);
+struct Room(Arc<Flat>);
 
 impl Room {
     /// Returns room for `count` regions.
-    pub(super) fn new(count: usize) -> Result<Self, Error> {
-        let mut flat = Flat::default();
-        flat.starts.try_reserve_exact(count).map_err(|_| Error::OutOfMemory)?;
+    fn new(count: usize) -> Result<Self, Error> {
+        let (index, extents, regions) = (Index::new(), Vec::new(), Vec::new());
+        let mut flat = Flat { changes: 0, index, extents, regions };
+        flat.index.reserve(count)?;
+        flat.extents.try_reserve_exact(count).map_err(|_| Error::OutOfMemory)?;
         flat.regions.try_reserve_exact(count).map_err(|_| Error::OutOfMemory)?;
         Ok(Self(Arc::new(flat)))
+    }
+
+    /// Returns room for these regions and some more, should any be added meanwhile.
+    fn for_some_more(count: usize) -> Result<Self, Error> {
+        Self::new(count.saturating_add(count / 8).saturating_add(4))
     }
 }
 
@@ -123,18 +162,60 @@ impl<D, A: GuestAlloc<D>> Guest<D, A> {
     }
 
     /// Returns the last snapshot, if nothing has changed since.
-    pub(super) fn latest(&self) -> Option<GuestSnapshot> {
+    fn latest(&self) -> Option<GuestSnapshot> {
         self.latest.clone().filter(|latest| latest.0.changes == self.changes)
     }
 
     /// Copies the regions if there is room, so that [`latest`](Self::latest) finds them. Returns
     /// the snapshot before, which is to be dropped after unlock.
-    pub(super) fn fill(&mut self, mut room: Room) -> Option<GuestSnapshot> {
+    fn fill(&mut self, mut room: Room) -> Option<GuestSnapshot> {
         let flat = Arc::get_mut(&mut room.0)?;
         if flat.regions.capacity() < self.region_count() {
             return Some(GuestSnapshot(room.0));
         }
         flat.copy(self);
         self.latest.replace(GuestSnapshot(room.0))
+    }
+}
+
+impl<D, A: GuestAlloc<D>, L: RawLock> AddrSpace<Guest<D, A>, L> {
+    /// Returns the regions in a copy that never changes: [`Guest::snapshot`]. Takes the lock, and
+    /// allocates and frees without it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfMemory`], [`Error::Reentrant`].
+    pub fn snapshot(&self) -> Result<GuestSnapshot, Error> {
+        self.check_reentry()?;
+        loop {
+            let count = match self.inspect(|guest| guest.latest().ok_or(guest.region_count())) {
+                Ok(latest) => return Ok(latest),
+                Err(count) => count,
+            };
+            let room = Room::for_some_more(count)?;
+            let mut guest = self.lock_for_change();
+            let old = guest.fill(room);
+            drop(guest);
+            drop(old);
+        }
+    }
+
+    /// Returns a snapshot and the version of the guest that it shows, if there is memory and if
+    /// nobody holds the lock.
+    pub(super) fn try_snapshot(&self) -> Option<(GuestSnapshot, TreeVersion)> {
+        let latest = |guest: &mut Guest<D, A>, version| match guest.latest() {
+            Some(latest) => Ok((latest, version)),
+            None => Err(guest.region_count()),
+        };
+        let count = match self.try_copy(latest)? {
+            Ok(latest) => return Some(latest),
+            Err(count) => count,
+        };
+        let room = Room::for_some_more(count).ok()?;
+        let (_old, latest) = self.try_copy(|guest, version| {
+            let old = guest.fill(room);
+            (old, latest(guest, version).ok())
+        })?;
+        latest
     }
 }

@@ -7,11 +7,9 @@ use super::modify::SlotChange;
 use super::refusal::Refusal;
 use super::region::Region;
 use super::slot::{RemovedSlot, SlotNumber, SlotRequest};
-use super::translate::{Hint, Translation};
+use super::translate::Translation;
 use super::{Guest, add};
 use crate::addr_space::{AddrSpace, Busy, Token, VmaSnapshot};
-#[cfg(feature = "alloc")]
-use crate::error::Error;
 use crate::hooks::Hooks;
 use crate::node::ReadSide;
 use crate::sync::RawLock;
@@ -53,36 +51,6 @@ impl<D, A: GuestAlloc<D> + ReadSide<GuestNode<D>>, L: RawLock> AddrSpace<Guest<D
     #[inline]
     pub fn translate(&self, gpa: u64) -> Option<Translation> {
         Translation::of(region_of(&self.lookup(gpa)?), gpa)
-    }
-
-    /// Returns where the byte at `gpa` lies, as [`translate`](Self::translate) does, and looks
-    /// first where the last call with this hint found something. O(1) if it is there and has not
-    /// changed, with an allocator that is [type-stable](crate::NodeAlloc::TYPE_STABLE).
-    ///
-    /// ```
-    /// use kvma::guest::{Guest, GuestNode, Hint, HostBacking, SlotRequest};
-    /// use kvma::{AddrSpace, FixedPool, NoHooks, PageSize};
-    ///
-    /// static POOL: FixedPool<GuestNode, 16> = FixedPool::new();
-    /// let guest = AddrSpace::new(Guest::new(0..=0xffff_ffff, PageSize::SIZE_4K, &POOL)?);
-    /// let ram = SlotRequest::ram(0, 0x10_0000, HostBacking::Host { addr: 0x800_0000 });
-    /// let ram = guest.add_slot(ram, &mut NoHooks).unwrap();
-    /// let mut hint = Hint::new();
-    /// assert_eq!(guest.translate_with(0x1234, &mut hint).unwrap().host(), Some(0x800_1234));
-    /// guest.remove_slot(ram, &mut NoHooks).unwrap();
-    /// assert!(guest.translate_with(0x1234, &mut hint).is_none());
-    /// # Ok::<(), kvma::Error>(())
-    /// ```
-    #[inline]
-    pub fn translate_with(&self, gpa: u64, hint: &mut Hint) -> Option<Translation> {
-        if let Some((region, token)) = hint.region(gpa)
-            && self.still_valid(token)
-        {
-            return Translation::of(*region, gpa);
-        }
-        let found = self.lookup(gpa).map(|found| (region_of(&found), *found.token()));
-        hint.keep(found);
-        Translation::of(found?.0, gpa)
     }
 }
 
@@ -331,33 +299,10 @@ impl<D, A: GuestAlloc<D>, L: RawLock> AddrSpace<Guest<D, A>, L> {
     ) -> Result<Option<u64>, Refusal<H::Error>> {
         self.change(0, hooks, |guest, update| guest.fetch_dirty(slot, bitmap, first, out, update))
     }
-
-    /// Returns the regions in a copy that never changes: [`Guest::snapshot`]. Takes the lock, and
-    /// allocates and frees without it.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::OutOfMemory`], [`Error::Reentrant`].
-    #[cfg(feature = "alloc")]
-    pub fn snapshot(&self) -> Result<super::GuestSnapshot, Error> {
-        self.check_reentry()?;
-        loop {
-            let count = match self.inspect(|guest| guest.latest().ok_or(guest.region_count())) {
-                Ok(latest) => return Ok(latest),
-                Err(count) => count,
-            };
-            // Some more, for what is added meanwhile.
-            let room = super::snapshot::Room::new(count + count / 8 + 4)?;
-            let mut guest = self.lock_for_change();
-            let old = guest.fill(room);
-            drop(guest);
-            drop(old);
-        }
-    }
 }
 
 #[inline]
-fn region_of(found: &VmaSnapshot) -> Region {
+pub(super) fn region_of(found: &VmaSnapshot) -> Region {
     Region::new(found.range(), found.attrs())
 }
 

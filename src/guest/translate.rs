@@ -5,7 +5,6 @@ use super::backing::HostBacking;
 use super::data::GuestAlloc;
 use super::region::{Region, RegionKind};
 use super::slot::SlotNumber;
-use crate::addr_space::Token;
 use crate::flags::Prot;
 
 /// The place of a byte of guest-physical memory, and how much more lies behind it.
@@ -34,16 +33,57 @@ use crate::flags::Prot;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Translation {
-    region: Region,
     gpa: u64,
+    extent: Extent,
+    region: Region,
+}
+
+/// The part of a region that most translations are about: all that is read for those.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Extent {
+    /// The host's address of a byte, less that of the guest, where the backing has one.
+    host: Option<u64>,
+    first: u64,
+    /// From the first byte to the last.
+    reach: u64,
+    prot: Prot,
+}
+
+impl Extent {
+    #[inline]
+    pub(super) fn of(region: &Region) -> Self {
+        let (range, host) = (region.range(), region.host_at(0));
+        let (first, reach) = (range.start(), range.last() - range.start());
+        Self { host, first, reach, prot: region.prot() }
+    }
+
+    /// Returns `true` if `gpa` lies in the region.
+    #[inline]
+    pub(super) fn contains(&self, gpa: u64) -> bool {
+        // One comparison: which of two has failed, nobody could predict.
+        gpa.wrapping_sub(self.first) <= self.reach
+    }
+
+    /// Returns the region's last byte.
+    #[inline]
+    pub(super) fn last(&self) -> u64 {
+        self.first + self.reach
+    }
 }
 
 impl Translation {
     /// Returns the translation of `gpa`, which lies in the region, if there is memory.
     #[inline]
     pub(super) fn of(region: Region, gpa: u64) -> Option<Self> {
+        Self::within(Extent::of(&region), region, gpa)
+    }
+
+    /// Returns the translation of `gpa`, which lies in the region with this extent, if there is
+    /// memory.
+    #[inline]
+    pub(super) fn within(extent: Extent, region: Region, gpa: u64) -> Option<Self> {
         // What is not mapped, not plugged in, or has yet to arrive, allows no access.
-        (!region.prot().is_empty()).then_some(Self { region, gpa })
+        (!extent.prot.is_empty()).then_some(Self { gpa, extent, region })
     }
 
     /// Returns the guest-physical address.
@@ -54,7 +94,7 @@ impl Translation {
     /// Returns the host's address of the byte, where the backing has one.
     #[inline]
     pub fn host(&self) -> Option<u64> {
-        self.region.host_at(self.gpa)
+        Some(self.extent.host?.wrapping_add(self.gpa))
     }
 
     /// Returns what backs the byte.
@@ -67,13 +107,13 @@ impl Translation {
     /// left of the region, never its size. At least one; `u64::MAX` for 2^64.
     #[inline]
     pub fn remaining(&self) -> u64 {
-        (self.region.range().last() - self.gpa).saturating_add(1)
+        (self.extent.last() - self.gpa).saturating_add(1)
     }
 
     /// Returns the accesses that the guest may make.
     #[inline]
     pub fn prot(&self) -> Prot {
-        self.region.prot()
+        self.extent.prot
     }
 
     /// Returns the kind of the region.
@@ -99,62 +139,5 @@ impl<D, A: GuestAlloc<D>> Guest<D, A> {
     #[inline]
     pub fn translate(&self, gpa: u64) -> Option<Translation> {
         Translation::of(self.region(gpa)?, gpa)
-    }
-}
-
-/// The region that a virtual processor, or a device, found last. Most accesses go where the last
-/// one went, and then nothing is searched:
-/// [`translate_with`](crate::AddrSpace::translate_with).
-///
-/// ```
-/// use kvma::guest::{Guest, GuestNode, Hint, HostBacking, SlotRequest};
-/// use kvma::{AddrSpace, FixedPool, NoHooks, PageSize};
-///
-/// static NODES: FixedPool<GuestNode, 16> = FixedPool::new();
-/// let guest = AddrSpace::new(Guest::<(), _>::new(0..=0xffff_ffff, PageSize::SIZE_4K, &NODES)?);
-/// let ram = SlotRequest::ram(0x1000, 0x8000, HostBacking::Host { addr: 0x5000 });
-/// guest.add_slot(ram, &mut NoHooks).unwrap();
-///
-/// let mut hint = Hint::new(); // one for each virtual processor or queue
-/// for gpa in (0x1000..0x9000).step_by(8) {
-///     let host = guest.translate_with(gpa, &mut hint).and_then(|found| found.host());
-///     assert_eq!(host, Some(gpa + 0x4000));
-/// }
-/// # Ok::<(), kvma::Error>(())
-/// ```
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Hint {
-    found: Option<Found>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Found {
-    token: Token,
-    /// Of the region, so that a look costs two comparisons.
-    first: u64,
-    last: u64,
-    region: Region,
-}
-
-impl Hint {
-    /// Returns a hint of nothing.
-    pub const fn new() -> Self {
-        Self { found: None }
-    }
-
-    /// Returns the region and the token of the last lookup, if it has found `gpa`.
-    #[inline]
-    pub(super) fn region(&self, gpa: u64) -> Option<(&Region, &Token)> {
-        let found = self.found.as_ref()?;
-        (found.first <= gpa && gpa <= found.last).then_some((&found.region, &found.token))
-    }
-
-    /// Keeps what a lookup has found.
-    #[inline]
-    pub(super) fn keep(&mut self, found: Option<(Region, Token)>) {
-        self.found = found.map(|(region, token)| {
-            let range = region.range();
-            Found { token, first: range.start(), last: range.last(), region }
-        });
     }
 }

@@ -29,11 +29,17 @@
 //! tree changes: nodes may be given back before the change ends (the map itself may be dropped and
 //! replaced), and a reader who comes then must not begin at one of them.
 
+// Who keeps copies of a whole map is in the layer `guest`.
+#[cfg(all(feature = "guest", any(feature = "alloc", loom)))]
+mod version;
+
 use core::fmt;
 use core::hint::select_unpredictable;
 use core::marker::PhantomData;
 use core::ptr::{self, NonNull};
 
+#[cfg(all(feature = "guest", any(feature = "alloc", loom)))]
+pub(crate) use self::version::TreeVersion;
 use super::Tree;
 use crate::invalidated::{InvalidatedParts, NodeState};
 use crate::node::pinned_data::PinnedData;
@@ -201,6 +207,9 @@ struct Found<T: Peek> {
 pub(crate) struct Published<T: Content, A> {
     root: Root<T>,
     count: OwnLine<Word>,
+    /// A number that no other one has.
+    #[cfg(all(feature = "guest", any(feature = "alloc", loom)))]
+    space: u64,
     /// Keeps the nodes' memory.
     alloc: A,
     page_size: PageSize,
@@ -225,6 +234,8 @@ impl<T: Content, A: NodeAlloc<T>> Published<T, A> {
         Self {
             root: Root { node: Link::null(), number: Word::new(0) },
             count: OwnLine(Word::new(0)),
+            #[cfg(all(feature = "guest", any(feature = "alloc", loom)))]
+            space: crate::sync::unique(),
             alloc,
             page_size,
         }
@@ -280,9 +291,10 @@ impl<T: Content, A: NodeAlloc<T>> Published<T, A> {
         }
     }
 
-    /// Sends lookups to the lock until the next [`publish`](Self::publish). Called by the lock's
-    /// holder.
+    /// Sends lookups to the lock until the next [`publish`](Self::publish), and ends the present
+    /// version: somebody may change the tree without the lock. Called by the lock's holder.
     pub(crate) fn forget(&self) {
+        self.count.0.set(self.count.0.get() + 2);
         self.root.node.set(ptr::null_mut());
         self.root.number.set(0);
     }

@@ -41,6 +41,8 @@ pub(crate) use self::cursor::{CursorMut, DataOver};
 pub(crate) use self::entries::{Entries, EntryRef};
 pub(crate) use self::gap::GapQuery;
 use self::link_ops::{Handle, TreeAdapter};
+#[cfg(all(feature = "guest", any(feature = "alloc", loom)))]
+pub(crate) use self::lookup::TreeVersion;
 pub use self::lookup::{Busy, Token};
 pub(crate) use self::lookup::{Hit, Peek, Published};
 #[cfg(all(test, not(loom)))]

@@ -3,6 +3,7 @@
 mod behind_a_lock;
 mod dirty;
 mod faults;
+mod hints;
 mod mistakes_of_others;
 mod printing;
 mod random_walk;

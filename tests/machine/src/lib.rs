@@ -12,7 +12,8 @@
 //! | `cpu`        | the processor's number, its root table and its TLB                          |
 //! | `interrupts` | between processors, and the timer's; on and off                             |
 //! | `timer`      | the time                                                                    |
-//! | `serial`     | a port for people, and `debug_port`, one for the host program               |
+//! | `serial`     | a port for people, with [`console`] over it, and `debug_port`, one for the  |
+//! |              | host program                                                                |
 //! | `exit`       | the end of the machine                                                      |
 //!
 //! The entry code leaves page tables behind: the direct map ([`memory_map::DIRECT_MAP`]), the
@@ -27,6 +28,7 @@
 mod aarch64;
 pub mod broken;
 mod command_line;
+pub mod console;
 pub mod cpus;
 #[cfg(not(target_arch = "x86_64"))]
 pub mod device_tree;

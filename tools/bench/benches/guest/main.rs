@@ -4,6 +4,13 @@
 //! them answer the same addresses, gaps included, and are compared. They take turns within each
 //! round, so that a disturbance of the machine disturbs all. `KVMA_BENCH_MS` sets the time for each
 //! cell in milliseconds (100).
+//!
+//! They do not all do the same. A sorted vector, a `BTreeMap` and ax-memory-set are one map by
+//! address, of one owner, who must keep readers out while it changes; vm-memory's vector is copied
+//! for each change, so that readers keep the old one. A guest of kvma's is three maps: slots have
+//! numbers, and are found by the host's memory, too. It is changed behind a lock, while readers go
+//! on; hooks are told, and a change may fail before it has begun, never half-way. The row of three
+//! `BTreeMap`s does the first half of that.
 
 #![allow(clippy::cast_precision_loss, reason = "figures for people")]
 
@@ -12,7 +19,9 @@ mod peers;
 use std::hint::black_box;
 use std::time::Duration;
 
-use peers::{AxMemorySet, BTree, Hinted, Kvma, Peer, Snapshot, Sorted, VmMemory};
+use peers::{
+    AxMemorySet, BTree, Hinted, Kvma, Mutable, Peer, Snapshot, Sorted, ThreeMaps, VmMemory,
+};
 
 const SIZES: [usize; 4] = [4, 16, 128, 10_000];
 const ROUNDS: usize = 15;
@@ -173,6 +182,8 @@ fn main() {
         let regions = regions(count);
         compare::<Kvma>(&regions);
         compare::<Hinted>(&regions);
+        compare::<Mutable>(&regions);
+        compare::<ThreeMaps>(&regions);
         compare::<Snapshot>(&regions);
         compare::<VmMemory>(&regions);
         compare::<BTree>(&regions);
@@ -201,6 +212,8 @@ fn main() {
         let regions = regions(count);
         let cells = vec![
             Cell::replace::<Kvma>(&regions, each),
+            Cell::replace::<Mutable>(&regions, each),
+            Cell::replace::<ThreeMaps>(&regions, each),
             Cell::replace::<VmMemory>(&regions, each),
             Cell::replace::<Sorted>(&regions, each),
             Cell::replace::<BTree>(&regions, each),

@@ -1,7 +1,8 @@
 //! The containers: each holds regions of guest-physical memory with the host's address of each.
 
-use std::collections::BTreeMap;
-use std::sync::LazyLock;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::sync::{LazyLock, Mutex};
 
 use ax_memory_addr::{AddrRange, VirtAddr};
 use ax_memory_set::{MappingBackend, MemoryArea, MemorySet};
@@ -29,21 +30,25 @@ pub(crate) trait Peer {
     fn replace(&mut self, region: Region);
 }
 
-type Space = AddrSpace<Guest<(), &'static BoxAlloc<GuestNode>>>;
+type Unlocked = Guest<(), &'static BoxAlloc<GuestNode>>;
+type Space = AddrSpace<Unlocked>;
 
 fn request(region: Region) -> SlotRequest {
     SlotRequest::ram(region.gpa, region.len, HostBacking::Host { addr: region.host })
 }
 
-fn space(regions: &[Region]) -> Space {
+fn guest(regions: &[Region]) -> Unlocked {
     // As in a hypervisor: one allocator for all guests, for ever.
     static ALLOC: LazyLock<BoxAlloc<GuestNode>> = LazyLock::new(BoxAlloc::new);
-    let guest = Guest::new(0..=(1 << 52) - 1, PageSize::SIZE_4K, &*ALLOC).expect("memory");
-    let space = AddrSpace::new(guest);
+    let mut guest = Guest::new(0..=(1 << 52) - 1, PageSize::SIZE_4K, &*ALLOC).expect("memory");
     for &region in regions {
-        space.add_slot(request(region), &mut NoHooks).expect("room");
+        guest.add_slot(request(region), &mut NoHooks).expect("room");
     }
-    space
+    guest
+}
+
+fn space(regions: &[Region]) -> Space {
+    AddrSpace::new(guest(regions))
 }
 
 fn replace(space: &Space, region: Region) {
@@ -71,7 +76,28 @@ impl Peer for Kvma {
     }
 }
 
-/// Looks first where a virtual processor's last access went.
+/// A guest without a lock around it.
+pub(crate) struct Mutable(Unlocked);
+
+impl Peer for Mutable {
+    const NAME: &'static str = "&mut kvma";
+
+    fn new(regions: &[Region]) -> Self {
+        Self(guest(regions))
+    }
+
+    #[inline]
+    fn translate(&mut self, gpa: u64) -> Option<u64> {
+        self.0.translate(gpa)?.host()
+    }
+
+    fn replace(&mut self, region: Region) {
+        self.0.remove_range(region.gpa, region.len, &mut NoHooks).expect("there");
+        self.0.add_slot(request(region), &mut NoHooks).expect("room");
+    }
+}
+
+/// Translates with what a virtual processor keeps.
 pub(crate) struct Hinted(Space, Hint);
 
 impl Peer for Hinted {
@@ -206,6 +232,62 @@ impl Peer for BTree {
         let before = self.0.range(..=last).next_back();
         assert!(before.is_none_or(|(_, before)| before.gpa + before.len <= region.gpa));
         self.0.insert(region.gpa, region);
+    }
+}
+
+/// The least that does what a guest does: slots by address, by number and by the host's memory,
+/// each kept from overlapping, behind a lock.
+pub(crate) struct ThreeMaps(Mutex<Maps>);
+
+#[derive(Default)]
+struct Maps {
+    by_gpa: BTreeMap<u64, (Region, u32)>,
+    by_number: BTreeMap<u32, u64>,
+    /// One layer: no two slots show the same memory.
+    by_host: BTreeMap<u64, (u64, u32)>,
+    free: BinaryHeap<Reverse<u32>>,
+}
+
+impl Maps {
+    fn add(&mut self, region: Region) {
+        let before = self.by_gpa.range(..region.gpa + region.len).next_back();
+        assert!(before.is_none_or(|(_, (before, _))| before.gpa + before.len <= region.gpa));
+        let shown = self.by_host.range(..region.host + region.len).next_back();
+        assert!(shown.is_none_or(|(host, (len, _))| host + len <= region.host));
+        let Reverse(number) = self.free.pop().unwrap_or(Reverse(self.by_number.len() as u32));
+        self.by_gpa.insert(region.gpa, (region, number));
+        self.by_number.insert(number, region.gpa);
+        self.by_host.insert(region.host, (region.len, number));
+    }
+
+    fn remove(&mut self, gpa: u64) {
+        let (region, number) = self.by_gpa.remove(&gpa).expect("there");
+        self.by_number.remove(&number);
+        self.by_host.remove(&region.host);
+        self.free.push(Reverse(number));
+    }
+}
+
+impl Peer for ThreeMaps {
+    const NAME: &'static str = "3 BTreeMaps";
+
+    fn new(regions: &[Region]) -> Self {
+        let mut maps = Maps::default();
+        regions.iter().for_each(|&region| maps.add(region));
+        Self(Mutex::new(maps))
+    }
+
+    #[inline]
+    fn translate(&mut self, gpa: u64) -> Option<u64> {
+        let maps = self.0.lock().expect("nobody panics");
+        let (_, (region, _)) = maps.by_gpa.range(..=gpa).next_back()?;
+        let ahead = gpa - region.gpa;
+        (ahead < region.len).then_some(region.host + ahead)
+    }
+
+    fn replace(&mut self, region: Region) {
+        self.0.lock().expect("nobody panics").remove(region.gpa);
+        self.0.lock().expect("nobody panics").add(region);
     }
 }
 
