@@ -59,13 +59,11 @@ impl<'p> FlushSlot<'p> {
     }
 
     /// Returns `true` from the first `cover` to the `end`.
-    #[inline]
     pub(crate) fn is_taken(&self) -> bool {
         self.taken.get() != 0
     }
 
     /// Gives the slot up, if it was taken: the flush has ended.
-    #[inline]
     pub(crate) fn end(&self) {
         if let Some(slot) = self.taken.get().checked_sub(1) {
             self.flushes.end(slot as usize);
@@ -83,7 +81,6 @@ impl<'p> FlushSlot<'p> {
 }
 
 impl Drop for FlushSlot<'_> {
-    #[inline]
     fn drop(&mut self) {
         self.end();
     }
@@ -151,7 +148,6 @@ impl PendingFlushes {
     ///
     /// Whoever changed the node took its slot first, so the reader, who acquired the node, sees the
     /// slot in use, or sees the end of that flush and everything before it.
-    #[inline]
     pub(crate) fn is_pending_at(&self, set: u32, page: u64) -> bool {
         set != 0 && self.any_covers(set, page)
     }

@@ -72,7 +72,6 @@ pub(crate) struct Readers<'h> {
 }
 
 impl<'h, V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone, H: Hooks<V> + ?Sized> Update<'h, V, A, H> {
-    #[inline]
     pub(crate) fn new(
         alloc: A,
         page_size: PageSize,
@@ -134,7 +133,6 @@ impl<'h, V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone, H: Hooks<V> + ?Sized> Upd
         self.take_owed()
     }
 
-    #[inline]
     fn take_owed(&mut self) -> Owed<V, A> {
         // The slot is given up by whoever waits for the flush, not by this when it is dropped.
         self.readers = None;
@@ -143,14 +141,12 @@ impl<'h, V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone, H: Hooks<V> + ?Sized> Upd
     }
 
     /// Refuses nodes of one allocator that would end up in another.
-    #[inline]
     pub(crate) fn check_alloc(&self, alloc: &A) -> Result<(), Error> {
         if self.owed.nodes.free.alloc().is_same(alloc) { Ok(()) } else { Err(Error::ForeignNodes) }
     }
 
     /// Makes this update's flush cover `range`, before a change takes rights away there: until the
     /// flush has ended, readers get no valid tokens for VMAs that have changed there.
-    #[inline]
     pub(crate) fn extend_flush(&mut self, tree: &Tree<VmaNode<V>>, range: PageRange) {
         if let Some(readers) = self.readers {
             tree.set_pending_flushes(readers.slot.cover(range));
@@ -158,7 +154,6 @@ impl<'h, V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone, H: Hooks<V> + ?Sized> Upd
     }
 
     /// Returns `true` if readers without the lock are told of the flush.
-    #[inline]
     pub(crate) fn is_watched(&self) -> bool {
         self.readers.is_some()
     }
@@ -169,7 +164,6 @@ impl<'h, V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone, H: Hooks<V> + ?Sized> Upd
     }
 
     /// Waits for the flush if one has begun, and tells readers that it has ended.
-    #[inline]
     pub(crate) fn end_flush(&mut self) {
         if self.owed.flush == Flush::Begun {
             self.hooks.flush_wait();
@@ -190,7 +184,6 @@ impl<'h, V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone, H: Hooks<V> + ?Sized> Upd
     }
 
     /// Returns `true` if there is more to do than to give nodes back.
-    #[inline]
     fn is_owing(&self) -> bool {
         self.owed.flush != Flush::None
             || self.owed.nodes.removed.len() != 0
@@ -217,7 +210,6 @@ impl<'h, V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone, H: Hooks<V> + ?Sized> Upd
 impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone, H: Hooks<V> + ?Sized> Drop
     for Update<'_, V, A, H>
 {
-    #[inline]
     fn drop(&mut self) {
         // Nodes and data that are left go with the fields.
         if self.is_owing() {
@@ -280,7 +272,6 @@ pub struct Owed<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> {
 }
 
 impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> Owed<V, A> {
-    #[inline]
     pub(crate) fn new(alloc: A, page_size: PageSize) -> Self {
         Self { nodes: NodeStore::new(alloc), rejected: Vec::new(), flush: Flush::None, page_size }
     }
@@ -321,7 +312,6 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> Owed<V, A> {
     }
 
     /// Keeps data of an operation that failed until the lock has been released.
-    #[inline]
     pub(crate) fn reject(&mut self, data: V) {
         if core::mem::needs_drop::<V>()
             && let Err(data) = self.rejected.push(data)
@@ -332,7 +322,6 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> Owed<V, A> {
 }
 
 impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> Drop for Owed<V, A> {
-    #[inline]
     fn drop(&mut self) {
         if self.flush != Flush::None {
             self.nodes.removed.leak();

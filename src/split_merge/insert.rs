@@ -10,7 +10,6 @@ impl<T: SplitMerge> Tree<T> {
     /// Adds an entry over the free range `range` and merges it with its neighbours where `merge`
     /// and the policy allow. Needs one free node. Returns the entry that holds `range` now. O(log
     /// n).
-    #[inline]
     pub(crate) fn insert<A: NodeAlloc<T>>(
         &mut self,
         range: PageRange<T::Position>,

@@ -58,7 +58,6 @@ impl<T: SplitMerge> CursorMut<'_, T> {
     /// Takes `piece`, which is a part of the entry here, out of the tree, and moves to the first
     /// entry behind it. Returns `None`, and nothing happens, without the nodes: one, or two if the
     /// piece is in the middle.
-    #[inline]
     pub(super) fn detach_piece<A: NodeAlloc<T>>(
         &mut self,
         piece: PageRange<T::Position>,

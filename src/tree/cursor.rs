@@ -77,7 +77,6 @@ impl<T: Content> Drop for EndSection<'_, T> {
 /// # Safety
 ///
 /// The node is that of an entry with data, and nobody else has the data borrowed.
-#[inline(always)]
 unsafe fn change_data<T: Content, R>(
     node: &Node<T>,
     pending_flushes: u32,
@@ -106,19 +105,16 @@ impl<'t, T: Content> CursorMut<'t, T> {
         CursorMut { tree, at }
     }
 
-    #[inline(always)]
     pub(super) fn node(&self) -> &Node<T> {
         // SAFETY: linked, by the invariant of `at`.
         unsafe { &*self.at }
     }
 
-    #[inline]
     pub(crate) fn context(&self) -> T::Context {
         self.tree.context
     }
 
     /// Returns the entry here, or `None` at the end.
-    #[inline]
     pub(crate) fn entry(&self) -> Option<EntryRef<'_, T>> {
         (!self.tree.is_sentinel(self.at)).then(|| EntryRef::new(self.node()))
     }
@@ -244,7 +240,6 @@ impl<'t, T: Content> CursorMut<'t, T> {
         self.insert_keyed(free, range, attrs, Some(data), key);
     }
 
-    #[inline]
     fn insert_keyed(
         &mut self,
         free: FreeNode<T>,
@@ -305,7 +300,6 @@ impl<'t, T: Content> CursorMut<'t, T> {
     /// # Errors
     ///
     /// [`Error::NotAdjacent`] if there are no two, and those of `check`.
-    #[inline]
     pub(crate) fn merge_into_prev(
         &mut self,
         check: impl FnOnce(EntryRef<'_, T>, EntryRef<'_, T>) -> Result<(), Error>,
@@ -325,7 +319,6 @@ impl<'t, T: Content> CursorMut<'t, T> {
     /// # Errors
     ///
     /// Those of [`merge_into_prev`](Self::merge_into_prev).
-    #[inline]
     pub(crate) fn merge_next_or_move(
         &mut self,
         check: impl FnOnce(EntryRef<'_, T>, EntryRef<'_, T>) -> Result<(), Error>,
@@ -346,7 +339,6 @@ impl<'t, T: Content> CursorMut<'t, T> {
     /// # Safety
     ///
     /// They are linked, or null.
-    #[inline(always)]
     unsafe fn merge(
         &mut self,
         left_at: *mut Node<T>,

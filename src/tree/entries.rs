@@ -92,18 +92,15 @@ impl<'t, T: Content> EntryRef<'t, T> {
         EntryRef { node, data: PhantomData }
     }
 
-    #[inline]
     pub(crate) fn range(self) -> PageRange<T::Position> {
         PageRange::new(self.node.start.get(), self.node.end.get())
     }
 
-    #[inline]
     pub(crate) fn attrs(self) -> T::Attrs {
         self.node.attrs()
     }
 
     /// Returns the data, or `None` of a claim.
-    #[inline]
     pub(crate) fn data(self) -> Option<&'t T::Data> {
         // SAFETY: only entries are given out, never the sentinel. An entry says itself whether it
         // holds data, and while the tree is borrowed nobody changes it.
@@ -111,14 +108,12 @@ impl<'t, T: Content> EntryRef<'t, T> {
     }
 
     /// Returns `true` if the entry is a claim, which holds no data.
-    #[inline]
     pub(crate) fn is_claim(self) -> bool {
         !self.node.has_data()
     }
 
     /// Returns the number of free pages right before the entry. O(1), and O(log n) where entries
     /// keep guard gaps.
-    #[inline]
     pub(crate) fn gap_before(self) -> T::Position {
         if T::HAS_GUARD_GAPS {
             // SAFETY: linked, and the tree is borrowed; null or a linked node comes back.
@@ -149,7 +144,6 @@ impl<T: Content> Clone for Entries<'_, T> {
 }
 
 impl<'t, T: Content> Entries<'t, T> {
-    #[inline]
     pub(super) fn new(tree: &'t Tree<T>, range: PageRange<T::Position>) -> Self {
         let mut entries = Entries::none(tree);
         if !range.is_empty() {
@@ -165,7 +159,6 @@ impl<'t, T: Content> Entries<'t, T> {
 
     /// Returns the first and the last entry, which may reach beyond the ends of the range. O(log
     /// n).
-    #[inline]
     pub(crate) fn ends(&self) -> Option<(EntryRef<'t, T>, EntryRef<'t, T>)> {
         let mut entries = self.clone();
         let first = entries.next()?;
@@ -176,7 +169,6 @@ impl<'t, T: Content> Entries<'t, T> {
     }
 
     /// Returns the node if it is an entry that begins before the end, else null.
-    #[inline(always)]
     fn if_inside(&self, node: *mut Node<T>) -> *mut Node<T> {
         // SAFETY: a node of the borrowed tree: every entry has a successor.
         let inside = !self.tree.is_sentinel(node) && unsafe { (*node).start.get() } < self.end;
@@ -187,7 +179,6 @@ impl<'t, T: Content> Entries<'t, T> {
 impl<'t, T: Content> Iterator for Entries<'t, T> {
     type Item = EntryRef<'t, T>;
 
-    #[inline]
     fn next(&mut self) -> Option<EntryRef<'t, T>> {
         // SAFETY: null or a node of the borrowed tree.
         let node = unsafe { self.front.as_ref() }?;

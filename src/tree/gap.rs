@@ -75,7 +75,6 @@ impl<T: Content<Position = u64>> Tree<T> {
 
     /// Returns the query with its window clipped to the space; `None` if the length does not fit
     /// into that.
-    #[inline(always)]
     pub(super) fn clipped(&self, query: &GapQuery) -> Option<GapQuery> {
         debug_assert!(query.len > 0 && query.align.is_power_of_two());
         let window = query.window.intersect(self.space());
@@ -121,7 +120,6 @@ impl<T: Content<Position = u64>> Tree<T> {
 
     /// Calls `visit` with the part in the window of each gap of at least `len` pages that reaches
     /// into it, ascending, until it breaks. O(log n) to begin and at most that for each gap.
-    #[inline(always)]
     pub(super) fn each_gap<R>(
         &self,
         len: u64,

@@ -30,7 +30,6 @@ impl<T: Content> Tree<T> {
     }
 
     /// Returns the number of pages that searches leave free before a node.
-    #[inline(always)]
     pub(super) fn guard_gap(&self, node: &Node<T>) -> T::Position {
         // Few entries keep one, and most of those that do not lie below them: searches pay for this
         // look alone.
@@ -42,7 +41,6 @@ impl<T: Content> Tree<T> {
 
     /// Returns the number of pages that searches leave free before a node which has just got its
     /// attributes or its place.
-    #[inline(always)]
     fn guard_gap_of_words(&self, node: &Node<T>) -> T::Position {
         // The sentinel's words may be left from another life of its node.
         if !T::HAS_GUARD_GAPS || ptr::eq(node, self.sentinel.as_ptr()) {
@@ -52,7 +50,6 @@ impl<T: Content> Tree<T> {
     }
 
     /// Returns the number of all free pages right before a node.
-    #[inline(always)]
     pub(super) fn free_before(&self, node: &Node<T>) -> T::Position {
         if self.guard_gap(node) == Number::ZERO {
             node.gap.get()
@@ -71,7 +68,6 @@ impl<T: Content> Tree<T> {
 
     /// Returns the number of all free pages right before a node, from whose gap on the left an
     /// entry was unlinked, with which `freed` pages became free.
-    #[inline(always)]
     pub(super) fn free_after_unlink(&self, node: &Node<T>, freed: T::Position) -> T::Position {
         if self.guard_gap(node) == Number::ZERO {
             node.gap.get() + freed
@@ -81,7 +77,6 @@ impl<T: Content> Tree<T> {
     }
 
     /// Notes the number of all free pages right before a node. The caller propagates.
-    #[inline(always)]
     pub(super) fn set_free_before(&self, node: &Node<T>, free: T::Position) {
         let guard = self.guard_gap_of_words(node);
         if guard == Number::ZERO {
@@ -97,7 +92,6 @@ impl<T: Content> Tree<T> {
 
     /// Makes the gap of a linked node right whose attributes have changed, and propagates. Before,
     /// it kept a guard gap of `former` pages.
-    #[inline(always)]
     pub(super) fn guard_changed(&self, node: &Node<T>, former: T::Position) {
         if self.guard_gap_of_words(node) != former {
             self.set_free_before(node, self.counted_before(node));
@@ -108,7 +102,6 @@ impl<T: Content> Tree<T> {
 
     /// Returns the part of the gap before a node that searches may use. If that is nothing, it lies
     /// somewhere between the end of the entry before and the node.
-    #[inline(always)]
     pub(super) fn usable_gap(&self, node: &Node<T>) -> PageRange<T::Position> {
         let (start, gap) = (node.start.get(), node.gap.get());
         let guard = self.guard_gap(node);

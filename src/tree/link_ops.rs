@@ -37,13 +37,11 @@ unsafe impl<T: Content> PointerOps for Handles<T> {
     type Value = Node<T>;
     type Pointer = Handle<T>;
 
-    #[inline(always)]
     unsafe fn from_raw(&self, value: *const Node<T>) -> Handle<T> {
         // SAFETY: comes from `into_raw`.
         Handle(unsafe { NonNull::new_unchecked(value.cast_mut()) })
     }
 
-    #[inline(always)]
     fn into_raw(&self, handle: Handle<T>) -> *const Node<T> {
         handle.0.as_ptr()
     }
@@ -65,29 +63,24 @@ unsafe impl<T: Content> Adapter for TreeAdapter<T> {
     type LinkOps = Links<T>;
     type PointerOps = Handles<T>;
 
-    #[inline(always)]
     unsafe fn get_value(&self, link: NonNull<Node<T>>) -> *const Node<T> {
         link.as_ptr()
     }
 
-    #[inline(always)]
     unsafe fn get_link(&self, value: *const Node<T>) -> NonNull<Node<T>> {
         self.ops.propagate_all(None);
         // SAFETY: `value` is valid by the contract of this method.
         unsafe { NonNull::new_unchecked(value.cast_mut()) }
     }
 
-    #[inline(always)]
     fn link_ops(&self) -> &Links<T> {
         &self.ops
     }
 
-    #[inline(always)]
     fn link_ops_mut(&mut self) -> &mut Links<T> {
         &mut self.ops
     }
 
-    #[inline(always)]
     fn pointer_ops(&self) -> &Handles<T> {
         &self.handles
     }
@@ -109,7 +102,6 @@ impl<T: Content> Links<T> {
         Self { noted: UnsafeCell::new(Noted { nodes: Vec::new(), overflown: false }) }
     }
 
-    #[inline(always)]
     fn note(&mut self, node: NonNull<Node<T>>) {
         let noted = self.noted.get_mut();
         if noted.nodes.last() != Some(&node) {
@@ -119,7 +111,6 @@ impl<T: Content> Links<T> {
 
     /// Makes every stored largest gap right again. `gone` is a node that was noted and then
     /// removed.
-    #[inline]
     fn propagate_all(&self, gone: Option<NonNull<Node<T>>>) {
         // SAFETY: the cell makes this type `!Sync`, and nothing that is called here comes back to
         // these link operations, so this is the only reference to what is noted.
@@ -182,13 +173,11 @@ unsafe fn deepest_first<T: Content>(mut at: *mut Node<T>) -> *mut Node<T> {
     }
 }
 
-#[inline(always)]
 pub(super) fn parent<T: Content>(node: &Node<T>) -> *mut Node<T> {
     node.parent.get().map_addr(|addr| addr & !BLACK)
 }
 
 /// Sets parent and colour of a node.
-#[inline(always)]
 pub(super) fn set_parent<T: Content>(node: &Node<T>, parent: *mut Node<T>, is_black: bool) {
     node.parent.set(parent.map_addr(|addr| addr | if is_black { BLACK } else { 0 }));
 }
@@ -202,7 +191,6 @@ pub(super) fn is_black<T: Content>(node: &Node<T>) -> bool {
 /// # Safety
 ///
 /// `node` is linked.
-#[inline(always)]
 pub(super) unsafe fn computed_max<T: Content>(node: &Node<T>) -> T::Position {
     let mut max = node.gap.get();
     for child in [node.left.get(), node.right.get()] {
@@ -220,7 +208,6 @@ pub(super) unsafe fn computed_max<T: Content>(node: &Node<T>) -> T::Position {
 /// # Safety
 ///
 /// `at` is a linked node.
-#[inline]
 pub(super) unsafe fn propagate<T: Content>(mut at: *mut Node<T>) {
     // SAFETY: linked, by the contract of this function; parents of linked nodes are linked.
     while let Some(node) = unsafe { at.as_ref() } {
@@ -238,7 +225,6 @@ pub(super) unsafe fn propagate<T: Content>(mut at: *mut Node<T>) {
 unsafe impl<T: Content> LinkOps for Links<T> {
     type LinkPtr = NonNull<Node<T>>;
 
-    #[inline(always)]
     unsafe fn acquire_link(&mut self, link: NonNull<Node<T>>) -> bool {
         // SAFETY: valid by the contract of this method. A free node's list link is of no use any
         // more; the tree sets parent and colour next.
@@ -246,7 +232,6 @@ unsafe impl<T: Content> LinkOps for Links<T> {
         true
     }
 
-    #[inline(always)]
     unsafe fn release_link(&mut self, link: NonNull<Node<T>>) {
         self.propagate_all(Some(link));
     }
@@ -254,45 +239,38 @@ unsafe impl<T: Content> LinkOps for Links<T> {
 
 // SAFETY: plain getters and setters of the node's links, nothing else writes them.
 unsafe impl<T: Content> RBTreeOps for Links<T> {
-    #[inline(always)]
     unsafe fn left(&self, link: NonNull<Node<T>>) -> Option<NonNull<Node<T>>> {
         // SAFETY: valid by the contract of this method.
         NonNull::new(unsafe { link.as_ref() }.left.get())
     }
 
-    #[inline(always)]
     unsafe fn right(&self, link: NonNull<Node<T>>) -> Option<NonNull<Node<T>>> {
         // SAFETY: valid by the contract of this method.
         NonNull::new(unsafe { link.as_ref() }.right.get())
     }
 
-    #[inline(always)]
     unsafe fn parent(&self, link: NonNull<Node<T>>) -> Option<NonNull<Node<T>>> {
         // SAFETY: valid by the contract of this method.
         NonNull::new(parent(unsafe { link.as_ref() }))
     }
 
-    #[inline(always)]
     unsafe fn color(&self, link: NonNull<Node<T>>) -> Color {
         // SAFETY: valid by the contract of this method.
         if is_black(unsafe { link.as_ref() }) { Color::Black } else { Color::Red }
     }
 
-    #[inline(always)]
     unsafe fn set_left(&mut self, link: NonNull<Node<T>>, left: Option<NonNull<Node<T>>>) {
         // SAFETY: valid by the contract of this method.
         unsafe { link.as_ref() }.left.set(left.map_or(ptr::null_mut(), NonNull::as_ptr));
         self.note(link);
     }
 
-    #[inline(always)]
     unsafe fn set_right(&mut self, link: NonNull<Node<T>>, right: Option<NonNull<Node<T>>>) {
         // SAFETY: valid by the contract of this method.
         unsafe { link.as_ref() }.right.set(right.map_or(ptr::null_mut(), NonNull::as_ptr));
         self.note(link);
     }
 
-    #[inline(always)]
     unsafe fn set_parent(&mut self, link: NonNull<Node<T>>, parent: Option<NonNull<Node<T>>>) {
         // SAFETY: valid by the contract of this method.
         let node = unsafe { link.as_ref() };
@@ -301,7 +279,6 @@ unsafe impl<T: Content> RBTreeOps for Links<T> {
         node.parent.set(parent.map_addr(|addr| addr | colour));
     }
 
-    #[inline(always)]
     unsafe fn set_color(&mut self, link: NonNull<Node<T>>, color: Color) {
         // SAFETY: valid by the contract of this method.
         let node = unsafe { link.as_ref() };

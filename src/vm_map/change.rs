@@ -30,20 +30,17 @@ pub(super) struct Plan<E> {
 
 impl<'m, V: VmaData + 'm, E: Iterator<Item = Event<'m, V>> + Clone> Plan<E> {
     /// Plans a change of which the hooks will hear these events.
-    #[inline]
     pub(super) fn new(events: E) -> Self {
         Self { nodes: 0, events, revoked_if_any: None, ready: Ready { revoked: [None; 2] } }
     }
 
     /// Sets how many free nodes the change needs.
-    #[inline]
     pub(super) fn needs(self, nodes: usize) -> Self {
         Self { nodes, ..self }
     }
 
     /// Adds a range where the change takes rights away, if there is one: until its flush has ended,
     /// readers get no valid tokens there. At most two.
-    #[inline]
     pub(super) fn revokes(mut self, range: Option<PageRange>) -> Self {
         let [first, second] = self.ready.revoked;
         self.ready.revoked = if first.is_none() { [range, second] } else { [first, range] };
@@ -51,21 +48,18 @@ impl<'m, V: VmaData + 'm, E: Iterator<Item = Event<'m, V>> + Clone> Plan<E> {
     }
 
     /// Adds a range where the change takes rights away, unless there is no event.
-    #[inline]
     pub(super) fn revokes_if_any(self, range: PageRange) -> Self {
         Self { revoked_if_any: Some(range), ..self }
     }
 
     /// Skips the preparation of a plan that needs none: it has no events and takes no nodes. The
     /// caller has checked the allocator.
-    #[inline]
     pub(super) fn prepared_already(self) -> Ready {
         debug_assert!(self.nodes == 0 && self.events.clone().next().is_none());
         self.ready
     }
 
     /// Does everything that can fail, where nothing else is to be prepared.
-    #[inline]
     pub(super) fn ready<A: NodeAlloc<VmaNode<V>> + Clone, H: Hooks<V> + ?Sized>(
         mut self,
         alloc: &A,
@@ -118,7 +112,6 @@ where
     E: Iterator<Item = Event<'m, V>>,
 {
     /// Ends the time in which the change can be cancelled, and the borrow of the map.
-    #[inline]
     pub(super) fn commit(mut self) -> Ready {
         self.events = None;
         Ready { revoked: self.ready.revoked }
@@ -132,7 +125,6 @@ where
     H: Hooks<V> + ?Sized,
     E: Iterator<Item = Event<'m, V>>,
 {
-    #[inline]
     fn drop(&mut self) {
         if let Some(events) = self.events.take() {
             cancel_all(self.update.hooks, events);
@@ -149,7 +141,6 @@ pub(super) struct Ready {
 
 impl Ready {
     /// Makes tokens invalid, runs `edit`, and begins the flush if the edit needs one.
-    #[inline]
     pub(super) fn apply<V, A, H, R>(
         self,
         map: &mut VmMap<V, A>,
@@ -196,7 +187,6 @@ where
     H: Hooks<V> + ?Sized,
 {
     /// Removes the VMAs in `range`, into the update.
-    #[inline]
     pub(super) fn remove(&mut self, range: PageRange) {
         let before = self.update.owed.nodes.removed.len();
         self.remove_range(range, before);
@@ -215,7 +205,6 @@ where
 
     /// Removes the VMAs in `range` into the update, which has `before` removed ones. The hooks are
     /// told only if user data panics.
-    #[inline]
     fn remove_range(&mut self, range: PageRange, before: usize) {
         let page_size = self.map.page_size;
         let telling = TellOnPanic { page_size, update: self.update, before };
@@ -230,7 +219,6 @@ where
     }
 
     /// Adds a VMA over a free range.
-    #[inline]
     pub(super) fn insert(&mut self, range: PageRange, attrs: Attrs, data: V, merge: Merge) {
         let vm_range = self.map.vm_range(range);
         let nodes = &mut self.update.owed.nodes;
@@ -265,7 +253,6 @@ where
     }
 
     /// Gives every VMA in `range` the attributes that `new` returns for all of it.
-    #[inline]
     pub(super) fn modify(&mut self, range: PageRange, new: impl Fn(&Vma<'_, V>) -> Attrs) {
         let (page_size, hooks) = (self.map.page_size, &mut *self.update.hooks);
         let must_flush = &mut self.must_flush;
@@ -296,7 +283,6 @@ where
     }
 
     /// Adds a VMA whose contents come from `from`.
-    #[inline]
     pub(super) fn insert_relocated(
         &mut self,
         from: PageRange,
@@ -322,7 +308,6 @@ where
     }
 
     /// Begins the flush, if there is a reason for one that has come since the last.
-    #[inline]
     pub(super) fn begin_flush(&mut self) {
         begin_flush(self.update.hooks, &mut self.flush, &mut self.must_flush);
     }
@@ -358,7 +343,6 @@ where
     }
 }
 
-#[inline]
 fn begin_flush<V: VmaData, H: Hooks<V> + ?Sized>(
     hooks: &mut H,
     flush: &mut Flush,
@@ -370,7 +354,6 @@ fn begin_flush<V: VmaData, H: Hooks<V> + ?Sized>(
     }
 }
 
-#[inline]
 fn tell_unmapped<V: VmaData, H: Hooks<V> + ?Sized>(
     page_size: PageSize,
     removed: &Removed<VmaNode<V>>,
@@ -389,7 +372,6 @@ fn tell_unmapped<V: VmaData, H: Hooks<V> + ?Sized>(
 }
 
 /// Asks the hooks about every event, and cancels what was prepared if one is refused.
-#[inline]
 fn prepare_all<'a, V: VmaData + 'a, H: Hooks<V> + ?Sized>(
     hooks: &mut H,
     events: impl Iterator<Item = Event<'a, V>> + Clone,

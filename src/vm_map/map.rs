@@ -97,7 +97,6 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     }
 
     /// Decides on the range of a new mapping.
-    #[inline]
     pub(super) fn choose(&self, placement: Placement, len: u64) -> Result<Chosen, Error> {
         let (range, is_free) = match placement {
             Placement::Any(search) => {
@@ -122,7 +121,6 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
 
     /// Prepares for putting something there, in place of what is mapped; `new` are the events of
     /// what comes.
-    #[inline]
     pub(super) fn plan_placement<'m, H: Hooks<V> + ?Sized>(
         &'m self,
         chosen: Chosen,
@@ -184,7 +182,6 @@ where
     H: Hooks<V> + ?Sized,
 {
     /// Removes what is in the place of a new claim, and begins the flush.
-    #[inline]
     pub(super) fn clear_for(&mut self, chosen: Chosen) {
         if !chosen.is_free {
             self.map.take_claims(chosen.range, &mut self.update.owed.nodes);

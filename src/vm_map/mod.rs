@@ -161,19 +161,16 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         }
     }
 
-    #[inline]
     fn vm_range(&self, range: PageRange) -> VmRange {
         VmRange::from_pages(range, self.page_size)
     }
 
     /// Returns the VMA that holds a page.
-    #[inline]
     fn find_page(&self, page: u64) -> Option<Vma<'_, V>> {
         self.tree.find(page).and_then(|entry| Vma::new(entry, self.page_size))
     }
 
     /// Returns the part of an entry within `range` as the hooks see it; `None` for a claim.
-    #[inline]
     fn piece<'a>(&self, entry: EntryRef<'a, VmaNode<V>>, range: PageRange) -> Option<Piece<'a, V>> {
         let data = entry.data()?;
         let whole = entry.range();
@@ -188,7 +185,6 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     /// # Errors
     ///
     /// [`Error::SplitRefused`] if one may not be split there.
-    #[inline]
     fn plan_removal(&self, range: PageRange) -> Result<Removal<'_, V>, Error> {
         let pieces = self.pieces_in(range);
         let nodes = match pieces.ends() {
@@ -206,7 +202,6 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     /// # Errors
     ///
     /// [`Error::SplitRefused`] if it may not be split there.
-    #[inline]
     fn split_cost(&self, entry: EntryRef<'_, VmaNode<V>>, page: u64) -> Result<usize, Error> {
         let whole = entry.range();
         if page <= whole.start || whole.end <= page || entry.is_claim() {
@@ -265,7 +260,6 @@ struct Removal<'a, V: VmaData> {
 }
 
 impl<'a, V: VmaData> Removal<'a, V> {
-    #[inline]
     fn events(&self) -> impl Iterator<Item = Event<'a, V>> + Clone + use<'a, V> {
         self.pieces.clone().map(Event::Unmap)
     }

@@ -25,7 +25,6 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     /// assert!(map.find(0x8000).is_none());
     /// # Ok::<(), Error>(())
     /// ```
-    #[inline]
     pub fn find(&self, addr: u64) -> Option<Vma<'_, V>> {
         self.find_page(self.page_size.page(addr))
     }
@@ -33,7 +32,6 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     /// Finds a VMA as [`find`](Self::find) does, in O(1) if it is where an operation has looked
     /// last.
     #[cfg(feature = "linux")]
-    #[inline]
     pub(crate) fn find_again(&self, addr: u64) -> Option<Vma<'_, V>> {
         let entry = self.tree.find_again(self.page_size.page(addr))?;
         Vma::new(entry, self.page_size)
@@ -200,12 +198,10 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         end >= range.end
     }
 
-    #[inline]
     pub(crate) fn vmas_in(&self, range: PageRange) -> Vmas<'_, V> {
         Vmas { entries: self.tree.entries(range), page_size: self.page_size }
     }
 
-    #[inline]
     pub(crate) fn pieces_in(&self, range: PageRange) -> Pieces<'_, V> {
         Pieces { vmas: self.vmas_in(range), range }
     }
@@ -237,7 +233,6 @@ impl<V: VmaData> Clone for Vmas<'_, V> {
 impl<'a, V: VmaData> Iterator for Vmas<'a, V> {
     type Item = Vma<'a, V>;
 
-    #[inline]
     fn next(&mut self) -> Option<Vma<'a, V>> {
         let page_size = self.page_size;
         self.entries.find_map(|entry| Vma::new(entry, page_size))
@@ -272,7 +267,6 @@ pub struct Pieces<'a, V: VmaData> {
 
 impl<'a, V: VmaData> Pieces<'a, V> {
     /// Returns the entries of the first and the last piece, claims included.
-    #[inline]
     pub(super) fn ends(&self) -> Option<Ends<'a, V>> {
         self.vmas.entries.ends()
     }
@@ -294,7 +288,6 @@ impl<V: VmaData> Clone for Pieces<'_, V> {
 impl<'a, V: VmaData> Iterator for Pieces<'a, V> {
     type Item = Piece<'a, V>;
 
-    #[inline]
     fn next(&mut self) -> Option<Piece<'a, V>> {
         let vma = self.vmas.next()?;
         Some(self.piece(vma))

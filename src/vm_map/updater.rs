@@ -77,7 +77,6 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone, H: Hooks<V> + ?Sized> Updater
     type Error = H::Error;
 
     #[doc(hidden)]
-    #[inline]
     fn run<R>(
         &mut self,
         map: &mut VmMap<V, A>,
@@ -95,7 +94,6 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone, H: Hooks<V> + ?Sized> Updater
     type Error = H::Error;
 
     #[doc(hidden)]
-    #[inline]
     fn run<R>(
         &mut self,
         map: &mut VmMap<V, A>,

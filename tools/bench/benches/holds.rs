@@ -20,6 +20,9 @@ use kvma::{
     AddrSpace, Attrs, BoxAlloc, Errno, Hooks, MapRequest, NoHooks, PageSize, Piece, Placement,
     Prot, RawLock, VmMap, VmaNode,
 };
+use kvma_bench::figures::Figures;
+use kvma_bench::options::Options;
+use kvma_bench::timing::median;
 
 const PAGE: u64 = 0x1000;
 const AT: u64 = 0x1000_0000;
@@ -142,13 +145,9 @@ fn linux(vmas: u64) -> Linux {
     mm
 }
 
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
 /// Prints one row: the same operation in batches and in one hold.
 fn row<M: HasVmMap>(
+    figures: &mut Figures,
     name: &str,
     vmas: u64,
     make: impl Fn(u64) -> M,
@@ -171,13 +170,19 @@ fn row<M: HasVmMap>(
         unbatched.push(hold(&whole).0);
     }
     let (batched, unbatched) = (median(&mut batched), median(&mut unbatched));
+    let plot = format!("longest hold of the lock, {name}");
+    figures.add(&plot, "in batches", vmas, batched * 1e3);
+    figures.add(&plot, "in one hold", vmas, unbatched * 1e3);
     println!("{name:<26}{vmas:>7}: {batched:>8.1} us, {most} VMAs; one hold {unbatched:>9.1} us");
 }
 
 fn main() {
+    let options = Options::parse(&["csv"]);
+    let mut figures = Figures::new();
     let len = 1 << 40;
-    for vmas in [1_000, 10_000, 100_000] {
+    for vmas in options.sizes(&[1_000, 10_000, 100_000]) {
         row(
+            &mut figures,
             "VmMap, everything unmapped",
             vmas,
             map,
@@ -187,6 +192,7 @@ fn main() {
             },
         );
         row(
+            &mut figures,
             "Linux, munmap",
             vmas,
             linux,
@@ -196,6 +202,7 @@ fn main() {
             },
         );
         row(
+            &mut figures,
             "Linux, mlockall",
             vmas,
             linux,
@@ -209,6 +216,7 @@ fn main() {
         );
         let next = Layout::x86_64(8 << 20);
         row(
+            &mut figures,
             "Linux, exit",
             vmas,
             linux,
@@ -216,4 +224,5 @@ fn main() {
             |space, hooks| space.update(3, hooks, |mm, call| mm.clear(next, call)).unwrap(),
         );
     }
+    figures.save(&options);
 }

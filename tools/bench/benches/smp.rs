@@ -7,6 +7,8 @@
 //! (50).
 //!
 //! A reader loses time to a writer when it waits for cache lines that the writer has just written.
+//! Arguments: parts of the names of what is shared, numbers of VMAs, and `--csv FILE`.
+//!
 //! The bench also measures how long a cache line takes from one processor to the other, because
 //! virtual processors are moved nearer to each other and further apart.
 
@@ -22,6 +24,9 @@ use kvma::vm_map::Update;
 use kvma::{
     AddrSpace, Attrs, BoxAlloc, MapRequest, NoHooks, PageSize, Placement, Prot, VmMap, VmaNode,
 };
+use kvma_bench::figures::Figures;
+use kvma_bench::options::Options;
+use kvma_bench::timing::{cpu_time, median};
 
 const PAGE: u64 = 0x1000;
 const STRIDE: u64 = 16 * PAGE;
@@ -144,15 +149,6 @@ impl Shared for Alone {
     fn write(&self, _: impl FnOnce(&mut Map, &mut Update<'_, (), Alloc, NoHooks>)) {}
 }
 
-/// Returns the CPU time of this thread.
-fn cpu_time() -> Duration {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` is a valid place for the answer.
-    let result = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
-    assert_eq!(result, 0, "every Linux has this clock");
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
-}
-
 /// Returns the time that a cache line takes from one processor to the other in nanoseconds, the
 /// median of several tries.
 fn transfer() -> f64 {
@@ -177,7 +173,7 @@ fn transfer() -> f64 {
             began.elapsed().as_nanos() as f64 / (TURNS - WARM_UP) as f64
         })
     });
-    median(tries.collect())
+    median(&mut tries.collect::<Vec<_>>())
 }
 
 /// The writer beside the readers.
@@ -253,11 +249,6 @@ fn run<S: Shared>(shared: &S, vmas: u64, readers: u64, writer: Writer, time: Dur
     })
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
 /// The figures of one way of sharing, from all rounds.
 #[derive(Default)]
 struct Rows {
@@ -269,14 +260,8 @@ struct Rows {
     two: Vec<f64>,
 }
 
-/// Returns true if the command line names this row, or no row.
-fn wanted(name: &str) -> bool {
-    let mut given = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).peekable();
-    given.peek().is_none() || given.any(|part| name.contains(&part))
-}
-
-fn round<S: Shared>(rows: &mut Rows, shared: &S, vmas: u64, time: Duration) {
-    if !wanted(S::NAME) {
+fn round<S: Shared>(rows: &mut Rows, shared: &S, vmas: u64, time: Duration, options: &Options) {
+    if !options.wants(S::NAME) {
         return;
     }
     rows.name = S::NAME;
@@ -293,7 +278,9 @@ fn round<S: Shared>(rows: &mut Rows, shared: &S, vmas: u64, time: Duration) {
 fn main() {
     let ms = std::env::var("KVMA_BENCH_MS").ok().and_then(|ms| ms.parse().ok()).unwrap_or(50);
     let time = Duration::from_millis(ms);
-    for vmas in [1_000, 10_000] {
+    let options = Options::parse(&["csv"]);
+    let mut figures = Figures::new();
+    for vmas in options.sizes(&[1_000, 10_000, 100_000]) {
         let mut rows: [Rows; 5] = Default::default();
         let alone = Alone::new(full(vmas));
         let lockless = Lockless::new(full(vmas));
@@ -303,11 +290,11 @@ fn main() {
         let mut transfers = Vec::new();
         for _ in 0..ROUNDS {
             transfers.push(transfer());
-            round(&mut rows[0], &alone, vmas, time);
-            round(&mut rows[1], &lockless, vmas, time);
-            round(&mut rows[2], &plain, vmas, time);
-            round(&mut rows[3], &tickets, vmas, time);
-            round(&mut rows[4], &read_write, vmas, time);
+            round(&mut rows[0], &alone, vmas, time, &options);
+            round(&mut rows[1], &lockless, vmas, time, &options);
+            round(&mut rows[2], &plain, vmas, time, &options);
+            round(&mut rows[3], &tickets, vmas, time, &options);
+            round(&mut rows[4], &read_write, vmas, time, &options);
         }
         transfers.sort_by(f64::total_cmp);
         println!("\n{vmas} VMAs, M lookups per second of a reader's CPU time; medians of {ROUNDS}");
@@ -322,25 +309,31 @@ fn main() {
             "", "alone", "beside writer", "kept", "writer", "kept at 1 M/s", "2 readers/1"
         );
         for row in rows.into_iter().filter(|row| !row.name.is_empty()) {
-            let one = median(row.alone.clone());
+            // Of M lookups in a second, each takes so many ns.
+            let mut note = |operation, rates: &[f64]| {
+                figures.add(operation, row.name, vmas, 1e3 / median(&mut rates.to_vec()));
+            };
+            let one = median(&mut row.alone.clone());
             print!("{:<14}{one:>9.2}", row.name);
+            note("lookup by one reader", &row.alone);
             if !row.beside.is_empty() {
+                note("lookup beside a writer", &row.beside);
+                note("lookup by each of two readers", &row.two);
                 let ratio = |values: &[f64], times: f64| {
+                    let pairs = values.iter().zip(&row.alone);
                     median(
-                        values
-                            .iter()
-                            .zip(&row.alone)
-                            .map(|(value, alone)| times * value / alone)
-                            .collect(),
+                        &mut pairs.map(|(value, alone)| times * value / alone).collect::<Vec<_>>(),
                     )
                 };
                 let kept = 100.0 * ratio(&row.beside, 1.0);
                 let paced = 100.0 * ratio(&row.paced, 1.0);
                 let two = ratio(&row.two, 2.0);
-                print!("{:>14.2}{kept:>6.0}%{:>9.2}", median(row.beside), median(row.writes));
+                let beside = median(&mut row.beside.clone());
+                print!("{beside:>14.2}{kept:>6.0}%{:>9.2}", median(&mut row.writes.clone()));
                 print!("{paced:>13.0}%{two:>12.2}");
             }
             println!();
         }
     }
+    figures.save(&options);
 }

@@ -1,26 +1,69 @@
-//! One table of medians and ratios in about a minute: `cargo bench -p kvma-bench --bench table`.
+//! Every operation of every container: `cargo bench -p kvma-bench --bench table`.
 //!
-//! The containers take turns within each round, so that a disturbance of the machine disturbs all
-//! of them. `KVMA_BENCH_MS` sets the time for each cell in milliseconds (100).
+//! Arguments: parts of the operations' names, numbers of VMAs, and `--csv FILE` for the figures
+//! that kvma-plots draws. `KVMA_BENCH_MS` sets the time for each cell in milliseconds (100).
+//!
+//! Before an operation is timed, all containers do it a few thousand times, and their answers are
+//! compared. Then they take turns within each round, so that a disturbance of the machine disturbs
+//! all of them.
 
 #![allow(clippy::cast_precision_loss, reason = "figures for people")]
 
+use std::env;
 use std::hint::black_box;
 use std::time::Duration;
 
-use kvma_bench::{BTree, Kvma, Load, MemorySet, Peer, RangeMap, Workload};
+use kvma_bench::figures::Figures;
+use kvma_bench::options::Options;
+use kvma_bench::timing::{cpu_time, median};
+use kvma_bench::{
+    AxMemorySet, BTree, GapIndex, ISet, Kvma, Load, MemorySet, NoIndex, Nodit, Outcome, Peer,
+    RangeMap, VmAllocator, Vmem, Wavl, Workload,
+};
 
-const SIZES: [usize; 3] = [1_000, 10_000, 100_000];
+const SIZES: [u64; 4] = [1_000, 10_000, 100_000, 1_000_000];
 const ROUNDS: usize = 15;
+/// The number of VMAs when answers are compared.
+const COMPARED: usize = 500;
 
-/// One container under one load.
-struct Cell {
-    /// Runs a batch, and returns its time in ns per operation.
-    batch: Box<dyn FnMut() -> f64>,
-    times: Vec<f64>,
+/// A container, by what the bench does with it.
+struct Contender {
+    name: &'static str,
+    loads: &'static [Load],
+    outcome: fn(Load) -> Outcome,
+    batch: fn(Load, usize, Duration) -> Batch,
 }
 
-fn cell<P: Peer + 'static>(load: Load, count: usize, each: Duration) -> Cell {
+/// Runs a batch of operations, and returns its time in ns per operation.
+type Batch = Box<dyn FnMut() -> f64>;
+
+impl Contender {
+    const fn new<P: Peer + 'static>() -> Self {
+        Self {
+            name: P::NAME,
+            loads: P::LOADS,
+            outcome: |load| Workload::<P>::new(load, COMPARED).outcome(),
+            batch: batch::<P>,
+        }
+    }
+}
+
+/// The first one is kvma.
+const CONTENDERS: [Contender; 11] = [
+    Contender::new::<Kvma>(),
+    Contender::new::<BTree<NoIndex>>(),
+    Contender::new::<BTree<GapIndex>>(),
+    Contender::new::<RangeMap>(),
+    Contender::new::<Nodit>(),
+    Contender::new::<ISet>(),
+    Contender::new::<Wavl>(),
+    Contender::new::<MemorySet>(),
+    Contender::new::<AxMemorySet>(),
+    Contender::new::<VmAllocator>(),
+    Contender::new::<Vmem>(),
+];
+
+fn batch<P: Peer + 'static>(load: Load, count: usize, each: Duration) -> Batch {
     let mut work = Workload::<P>::new(load, count);
     let time = |work: &mut Workload<P>, times: u64| {
         let start = cpu_time();
@@ -32,58 +75,61 @@ fn cell<P: Peer + 'static>(load: Load, count: usize, each: Duration) -> Cell {
     while time(&mut work, times) < each / 2 && times < 1 << 24 {
         times *= 2;
     }
-    let batch = move || time(&mut work, times).as_nanos() as f64 / times as f64;
-    Cell { batch: Box::new(batch), times: Vec::new() }
+    Box::new(move || time(&mut work, times).as_nanos() as f64 / times as f64)
 }
 
-/// Returns the CPU time of this thread: other programs on the machine do not count.
-fn cpu_time() -> Duration {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` is a valid place for the answer.
-    let result = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
-    assert_eq!(result, 0, "every Linux has this clock");
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+/// Makes all containers do the operation, and compares what they answer.
+fn compare(load: Load) {
+    let ours = (CONTENDERS[0].outcome)(load);
+    for contender in CONTENDERS.iter().filter(|contender| contender.loads.contains(&load)) {
+        let theirs = (contender.outcome)(load);
+        assert!(ours.agrees_with(&theirs), "{} differs in {}", contender.name, load.name());
+    }
 }
 
-fn median(times: &mut [f64]) -> f64 {
-    times.sort_by(f64::total_cmp);
-    times[times.len() / 2]
+/// Returns the median of each container that has the operation, ours first.
+fn measure(load: Load, count: usize, each: Duration) -> Vec<(&'static str, f64)> {
+    let able = CONTENDERS.iter().filter(|contender| contender.loads.contains(&load));
+    let mut cells: Vec<_> = able
+        .map(|contender| (contender.name, (contender.batch)(load, count, each), Vec::new()))
+        .collect();
+    for _ in 0..ROUNDS {
+        for (_, batch, times) in &mut cells {
+            let time = batch();
+            times.push(time);
+        }
+    }
+    cells.into_iter().map(|(name, _, mut times)| (name, median(&mut times))).collect()
+}
+
+/// Returns a figure as a multiple of ours, with three digits or so.
+fn ratio(theirs: f64, ours: f64) -> String {
+    match theirs / ours {
+        ratio if ratio < 10.0 => format!("{ratio:.2}x"),
+        ratio if ratio < 100.0 => format!("{ratio:.1}x"),
+        ratio => format!("{ratio:.0}x"),
+    }
 }
 
 fn main() {
-    let ms = std::env::var("KVMA_BENCH_MS").ok().and_then(|ms| ms.parse().ok()).unwrap_or(100);
+    let options = Options::parse(&["csv"]);
+    let ms = env::var("KVMA_BENCH_MS").ok().and_then(|ms| ms.parse().ok()).unwrap_or(100);
     let each = Duration::from_millis(ms) / ROUNDS as u32;
-    let only: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
+    let mut figures = Figures::new();
     println!("ns per operation, median of {ROUNDS}; in brackets as a multiple of kvma's");
-    let peers = [Kvma::NAME, BTree::NAME, RangeMap::NAME, MemorySet::NAME];
-    println!("{:>9}{:>9}{:>18}{:>18}{:>18}", "VMAs", peers[0], peers[1], peers[2], peers[3]);
-    for load in Load::ALL {
-        if !only.is_empty() && !only.iter().any(|only| load.name().contains(only.as_str())) {
-            continue;
-        }
+    for load in Load::ALL.into_iter().filter(|load| options.wants(load.name())) {
+        compare(load);
         println!("{}", load.name());
-        for count in SIZES {
-            let mut cells = [
-                cell::<Kvma>(load, count, each),
-                cell::<BTree>(load, count, each),
-                cell::<RangeMap>(load, count, each),
-                cell::<MemorySet>(load, count, each),
-            ];
-            for _ in 0..ROUNDS {
-                for cell in &mut cells {
-                    let time = (cell.batch)();
-                    cell.times.push(time);
-                }
+        for count in options.sizes(&SIZES) {
+            println!("{count:>12} VMAs");
+            let measured = measure(load, count as usize, each);
+            let (_, ours) = measured[0];
+            for (at, (name, ns)) in measured.into_iter().enumerate() {
+                let than = if at > 0 { format!(" ({})", ratio(ns, ours)) } else { String::new() };
+                println!("    {name:<20}{ns:>12.0}{than}");
+                figures.add(load.name(), name, count, ns);
             }
-            let ours = median(&mut cells[0].times);
-            print!("{count:>9}{ours:>9.0}");
-            for cell in &mut cells[1..] {
-                let theirs = median(&mut cell.times);
-                let ratio = theirs / ours;
-                let digits = if ratio < 100.0 { 2 } else { 0 };
-                print!("{:>18}", format!("{theirs:.0} ({ratio:.digits$}x)"));
-            }
-            println!();
         }
     }
+    figures.save(&options);
 }

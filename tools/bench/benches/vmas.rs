@@ -5,7 +5,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use kvma_bench::{BTree, Kvma, Load, MemorySet, Peer, RangeMap, Workload};
+use kvma_bench::{BTree, GapIndex, Kvma, Load, MemorySet, Nodit, Peer, RangeMap, Workload};
 
 fn bench<P: Peer>(criterion: &mut Criterion, load: Load) {
     let mut group = criterion.benchmark_group(load.name());
@@ -30,8 +30,9 @@ fn bench<P: Peer>(criterion: &mut Criterion, load: Load) {
 fn all(criterion: &mut Criterion) {
     for load in Load::ALL {
         bench::<Kvma>(criterion, load);
-        bench::<BTree>(criterion, load);
+        bench::<BTree<GapIndex>>(criterion, load);
         bench::<RangeMap>(criterion, load);
+        bench::<Nodit>(criterion, load);
         bench::<MemorySet>(criterion, load);
     }
 }

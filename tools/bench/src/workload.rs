@@ -1,6 +1,6 @@
 //! The operations that are measured, and the layout that they start from.
 
-use crate::peers::{PAGE, Peer};
+use crate::peers::{Fit, PAGE, Peer};
 
 /// Pages of a VMA of the layout.
 const VMA: u64 = 4;
@@ -10,26 +10,29 @@ const VMA: u64 = 4;
 pub enum Load {
     /// Finds the VMA of a random mapped address.
     Lookup,
-    /// Unmaps a random VMA, and maps one of the same size in the lowest gap that holds it.
+    /// Finds the VMA of a mapped address, seven times out of eight in the VMA that was found last.
+    Near,
+    /// Unmaps a random VMA, and maps one of the same size in a gap that holds it.
     Churn,
     /// Makes a page in the middle of a random VMA read-only and writable again.
     Protect,
     /// Replaces about four VMAs by one, at a random address.
     Overwrite,
-    /// Finds the lowest gap that is longer than all those between VMAs.
+    /// Finds a gap that is longer than all those between VMAs.
     Gap,
 }
 
 impl Load {
     /// All operations.
-    pub const ALL: [Self; 5] =
-        [Self::Lookup, Self::Churn, Self::Protect, Self::Overwrite, Self::Gap];
+    pub const ALL: [Self; 6] =
+        [Self::Lookup, Self::Near, Self::Churn, Self::Protect, Self::Overwrite, Self::Gap];
 
     /// Returns its name, for tables.
     pub fn name(self) -> &'static str {
         match self {
             Self::Lookup => "random lookup",
-            Self::Churn => "unmap + map_any",
+            Self::Near => "lookup, 7 of 8 in the last VMA",
+            Self::Churn => "unmap + map anywhere",
             Self::Protect => "protect a page and back",
             Self::Overwrite => "overwrite",
             Self::Gap => "gap search, fragmented",
@@ -67,6 +70,29 @@ pub fn layout(count: usize) -> Vec<u64> {
     starts
 }
 
+/// The answers of operations and what they left behind, as far as all containers must agree.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The sum of all answers, unless it is the container's choice what to answer.
+    sum: Option<u64>,
+    /// The number of VMAs, unless it keeps apart what was split.
+    vmas: Option<usize>,
+    /// The VMAs found afterwards at random addresses, gaps among them; none if it has no lookup.
+    starts: Vec<u64>,
+}
+
+impl Outcome {
+    /// Returns `true` if nothing in them differs.
+    pub fn agrees_with(&self, other: &Self) -> bool {
+        fn agree<T: PartialEq>(one: Option<T>, other: Option<T>) -> bool {
+            one.is_none() || other.is_none() || one == other
+        }
+        agree(self.sum, other.sum)
+            && agree(self.vmas, other.vmas)
+            && self.starts.iter().zip(&other.starts).all(|(one, other)| one == other)
+    }
+}
+
 /// A container filled with the layout, and the state of the random sequence.
 #[derive(Debug)]
 pub struct Workload<P> {
@@ -75,27 +101,41 @@ pub struct Workload<P> {
     rng: Rng,
     next_id: u32,
     load: Load,
+    /// The index of the VMA that was found last.
+    last: usize,
 }
 
 impl<P: Peer> Workload<P> {
     /// Fills a container with `count` VMAs.
     pub fn new(load: Load, count: usize) -> Self {
         let mut starts = layout(count);
-        let mut peer = P::default();
-        for (id, &start) in starts.iter().enumerate() {
-            peer.insert(start, VMA * PAGE, id as u32);
-        }
+        let peer = P::build(&starts, VMA * PAGE);
         if load == Load::Overwrite {
             // Each operation leaves two more ends and removes as many: the number of VMAs stays
             // near `count`.
             starts.sort_unstable();
         }
-        Self { peer, starts, rng: Rng(88_172_645_463_325_252), next_id: count as u32, load }
+        let rng = Rng(88_172_645_463_325_252);
+        Self { peer, starts, rng, next_id: count as u32, load, last: 0 }
     }
 
     /// Returns the number of VMAs now.
     pub fn vmas(&self) -> usize {
         self.peer.len()
+    }
+
+    /// Returns what a few thousand operations have answered, and left behind.
+    pub fn outcome(mut self) -> Outcome {
+        let sum = self.run(4_000);
+        let chosen = self.load == Load::Churn && P::FIT != Fit::Lowest;
+        let split = self.load == Load::Protect && !P::MERGES;
+        let mut starts = Vec::new();
+        if P::LOADS.contains(&Load::Lookup) && !chosen && !split {
+            let end = self.starts.iter().max().map_or(0, |&last| last + 8 * VMA * PAGE);
+            starts.extend((0..4_000).map(|_| self.peer.find(self.rng.below(end))));
+        }
+        let vmas = self.peer.len();
+        Outcome { sum: (!chosen).then_some(sum), vmas: (!split).then_some(vmas), starts }
     }
 
     /// Does the operation `times` times. The result keeps the work from being optimised away.
@@ -110,10 +150,17 @@ impl<P: Peer> Workload<P> {
                     let addr = start + self.rng.below(VMA * PAGE);
                     sum = sum.wrapping_add(self.peer.find(addr));
                 }
+                Load::Near => {
+                    if self.rng.below(8) == 0 {
+                        self.last = index;
+                    }
+                    let addr = self.starts[self.last] + self.rng.below(VMA * PAGE);
+                    sum = sum.wrapping_add(self.peer.find(addr));
+                }
                 Load::Churn => {
                     self.next_id += 1;
                     self.peer.remove(start, VMA * PAGE);
-                    let start = self.peer.insert_lowest(VMA * PAGE, self.next_id);
+                    let start = self.peer.insert_anywhere(VMA * PAGE, self.next_id);
                     self.starts[index] = start;
                     sum = sum.wrapping_add(start);
                 }
@@ -122,7 +169,7 @@ impl<P: Peer> Workload<P> {
                     self.next_id += 1;
                     self.peer.overwrite(start, 4 * VMA * PAGE, self.next_id);
                 }
-                Load::Gap => sum = sum.wrapping_add(self.peer.lowest_gap(16 * PAGE)),
+                Load::Gap => sum = sum.wrapping_add(self.peer.find_gap(16 * PAGE)),
             }
         }
         sum
