@@ -36,6 +36,7 @@ pub fn run(info: StartInfo, pages: Pages) -> ! {
             .sum::<u64>(),
     );
     report::print_forks();
+    report::print_huge_pages();
     println!("  processors       2; {} TLB shootdowns", shootdown::count());
     if let Some(figures) = program {
         println!(

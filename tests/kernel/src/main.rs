@@ -30,6 +30,7 @@ mod frames;
 mod guards;
 mod heap;
 mod hooks;
+mod huge;
 mod nodes;
 mod page_cache;
 mod pages;

@@ -7,7 +7,7 @@ use crate::fault::{self, Again};
 use crate::frames::{self, Use};
 use crate::replay::{self, Figures};
 use crate::touch::Toucher;
-use crate::{faulting, fork, populate, println, shootdown};
+use crate::{faulting, fork, huge, populate, println, shootdown};
 
 /// Frames by use and nodes, to be compared before and after.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -65,6 +65,7 @@ pub fn print(figures: &Figures, toucher: &Toucher<'_>, vmas: usize, before: InUs
         figures.overtook,
     );
     print_forks();
+    print_huge_pages();
     println!(
         "  stack            grown by {} faults; {} pages populated by request",
         faulting::GROWN.load(Relaxed),
@@ -87,6 +88,15 @@ pub fn print(figures: &Figures, toucher: &Toucher<'_>, vmas: usize, before: InUs
     println!(
         "  VMAs             {vmas}; kvma's nodes: {} at end, {} at most",
         full.nodes, figures.nodes
+    );
+}
+
+/// Prints the summary's line about huge pages.
+pub fn print_huge_pages() {
+    println!(
+        "  huge pages       {} mapped, {} split",
+        huge::MAPPED.load(Relaxed),
+        huge::SPLIT.load(Relaxed),
     );
 }
 
