@@ -197,6 +197,17 @@ fn huge_pages_are_split_where_a_part_of_them_changes() {
     assert_ne!(split(&outcome).1, linux);
 }
 
+#[test]
+fn huge_pages_that_cannot_be_had_come_page_by_page() {
+    let test = "huge_pages_that_cannot_be_had_come_page_by_page";
+    if without_qemu(test) || skipped(test, "KVMA_SKIP_CC") {
+        return;
+    }
+    let outcome = run(&["--memory", "160"], &compiled("scattered.c"), &[]);
+    assert_eq!(outcome.printed, "0 pages are wrong\nsome huge pages, some pages\n");
+    assert_eq!(outcome.status, Some(0));
+}
+
 /// Programs of the usual things done with mappings: protection, guard pages, code made at run time,
 /// locks, advice, addresses, maps, shared memory.
 const CHAPTER: [&str; 8] =
