@@ -78,7 +78,7 @@ impl Pages {
         gather.begin_flush();
         // SAFETY: `map` gave the frame to the entry, which is gone.
         gather.free_later(unsafe { Frame::from_address(old.address()) });
-        gather.finish();
+        gather.finish(&self.tables);
         let mapped = self.map(page, Prepared::Own(copy), rights);
         assert!(mapped.is_ok(), "page {page:#x} had a table before");
     }

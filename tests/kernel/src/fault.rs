@@ -82,6 +82,11 @@ pub enum Author {
 /// True while a processor serves a page fault of the kernel's.
 static IN_PAGE_FAULT: [AtomicBool; CPUS] = [const { AtomicBool::new(false) }; CPUS];
 
+/// Returns true if this processor is serving a page fault of the kernel's.
+pub fn is_serving() -> bool {
+    IN_PAGE_FAULT[number()].load(Relaxed)
+}
+
 /// Handles a page fault of the kernel, which only a [probe](crate::probe) may cause. Called with
 /// interrupts off; `interruptible` says if they were on before.
 ///
@@ -89,6 +94,9 @@ static IN_PAGE_FAULT: [AtomicBool; CPUS] = [const { AtomicBool::new(false) }; CP
 ///
 /// If the fault was no probe's, or happened in this handler.
 pub fn page_fault(frame: &mut TrapFrame, address: u64, access: Access, interruptible: bool) {
+    if probe::refuse_raw(frame, address, access) {
+        return;
+    }
     let in_page_fault = &IN_PAGE_FAULT[number()];
     assert!(
         !in_page_fault.swap(true, Relaxed),

@@ -69,14 +69,13 @@ impl Pages {
         if Broken::NoSplit.is_chosen() {
             return;
         }
-        let root = self.tables.root();
-        self.tables.split(address, || {
-            let mut gather = Gather::new(root);
-            gather.flush_later(block_of(address));
-            gather.begin_flush();
-            gather.finish();
-            SPLIT.fetch_add(1, Relaxed);
-        });
+        let Some(leaf) = self.tables.begin_split(address) else { return };
+        let mut gather = Gather::new(self.tables.root());
+        gather.flush_later(block_of(address));
+        gather.begin_flush();
+        gather.finish(&self.tables);
+        self.tables.end_split(address, leaf);
+        SPLIT.fetch_add(1, Relaxed);
     }
 
     /// Splits the large leaves of which `first..=last` holds a part only.

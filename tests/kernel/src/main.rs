@@ -43,6 +43,7 @@ mod scenarios;
 mod shadow;
 mod sorted;
 mod space;
+mod stale;
 mod timed;
 mod tlb;
 mod touch;

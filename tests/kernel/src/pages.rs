@@ -88,7 +88,7 @@ impl Pages {
         let mut gather = Gather::new(self.tables.root());
         self.unmap(0, LOWER_HALF_END - 1, &mut gather);
         gather.begin_flush();
-        gather.finish();
+        gather.finish(&self.tables);
         self.tables.free();
     }
 

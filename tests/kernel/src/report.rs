@@ -7,7 +7,7 @@ use crate::fault::{self, Again};
 use crate::frames::{self, Use};
 use crate::replay::{self, Figures};
 use crate::touch::Toucher;
-use crate::{faulting, fork, huge, populate, println, shootdown};
+use crate::{faulting, fork, huge, populate, println, shootdown, stale};
 
 /// Frames by use and nodes, to be compared before and after.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -60,8 +60,10 @@ pub fn print(figures: &Figures, toucher: &Toucher<'_>, vmas: usize, before: InUs
         Again::Overtaken.count(),
     );
     println!(
-        "  processors       2; {} TLB shootdowns; {} calls overtook faults",
+        "  processors       2; {} TLB shootdowns, {} accesses refused after flushes;\n                   \
+           {} calls overtook faults",
         shootdown::count(),
+        stale::TRIED.load(Relaxed),
         figures.overtook,
     );
     print_forks();

@@ -33,12 +33,12 @@ const HUGE_TRACE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/huge.trace"
 
 /// The ways to break the kernel, and what its scenarios see of each.
 const BROKEN: [(&str, &str); 9] = [
-    ("no-flush", "an unmapped page is refused"),
+    ("no-flush", "was made by a stale TLB entry"),
     ("early-free", "its frame was freed too early"),
     ("no-unmap-hook", "an unmapped page is refused"),
     ("no-protect-hook", "a write to a page that became read-only is refused"),
     ("no-relocate-hook", "moved pages take their contents along"),
-    ("no-shootdown", "what one processor made read-only, the other one cannot write to"),
+    ("no-shootdown", "was made by a stale TLB entry"),
     ("no-still-valid", "a fault that is overtaken by an unmapping is refused"),
     ("fork-keeps-write", "what the parent writes after a fork goes to a copy"),
     ("no-copy", "what the parent writes after a fork goes to a copy"),

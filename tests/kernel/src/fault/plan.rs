@@ -54,14 +54,8 @@ pub fn make(
             None => Plan::Fill(source, access),
         });
     };
-    let rights = entry.rights();
-    let enough = match access {
-        Access::Load => rights.load,
-        Access::Store => rights.store,
-        Access::Fetch => rights.fetch,
-    };
     match source {
-        _ if enough => None,
+        _ if entry.rights().allow(access) => None,
         Source::Private { .. } if access == Access::Store => {
             let copy = frames::is_shared(entry.address()) && !Broken::NoCopy.is_chosen();
             Some(if copy {

@@ -2,7 +2,7 @@
 //!
 //! Walks that look at pages see a large leaf as the pages that it would be split into. Walks that
 //! change something see the leaf itself, and pass one over that their range cuts: it is to be
-//! [split](Tables::split) first.
+//! [split](Tables::begin_split) first.
 
 use super::table::{ENTRIES, Table};
 use super::tables::{LEAF, TOP, index, visit};
@@ -72,21 +72,25 @@ impl Tables {
         Ok(())
     }
 
-    /// Replaces the large leaf that holds `address` by a table of the pages that it consists of.
-    /// Needs no memory.
+    /// Begins to replace the large leaf that holds `address` by a table of the pages that it
+    /// consists of: takes the leaf out, and returns it. `None` if there is none.
     ///
-    /// `flush` runs while nothing is mapped there, and makes every processor forget the leaf: none
-    /// may have entries of both sizes for one address. Arm demands this ("break before make"),
-    /// other processors have errata about it.
-    pub fn split(&mut self, address: u64, flush: impl FnOnce()) {
-        let Some((above, leaf)) = self.entry_of_block(address).filter(|(_, e)| e.is_large()) else {
-            return;
+    /// Every processor has to forget the leaf before [`end_split`](Self::end_split): none may have
+    /// entries of both sizes for one address. Arm demands this ("break before make"), other
+    /// processors have errata about it.
+    pub fn begin_split(&mut self, address: u64) -> Option<Entry> {
+        let (above, leaf) = self.entry_of_block(address).filter(|(_, e)| e.is_large())?;
+        above.set(index(address, LARGE), Entry::EMPTY);
+        Some(leaf)
+    }
+
+    /// Puts the pages of a large leaf in its place. Needs no memory.
+    pub fn end_split(&mut self, address: u64, leaf: Entry) {
+        let Some((above, Entry::EMPTY)) = self.entry_of_block(address) else {
+            panic!("the place of the leaf at {address:#x} is taken")
         };
-        let slot = index(address, LARGE);
-        above.set(slot, Entry::EMPTY);
-        flush();
         let table = Table::in_frame(self.spares.pop());
         (0..ENTRIES).for_each(|page| table.set(page, leaf.page_of_large(page)));
-        above.set(slot, Entry::table(table.address()));
+        above.set(index(address, LARGE), Entry::table(table.address()));
     }
 }
