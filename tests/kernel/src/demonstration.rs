@@ -8,7 +8,7 @@ use kvma_machine::{Verdict, exit};
 
 use crate::fault::{self, Again};
 use crate::pages::Pages;
-use crate::{console, frames, println, report, scenarios, shootdown, stale, user};
+use crate::{console, frames, println, report, scenarios, shootdown, user};
 
 /// Shows what there is to see, and ends the machine.
 pub fn run(info: StartInfo, pages: Pages) -> ! {
@@ -37,11 +37,8 @@ pub fn run(info: StartInfo, pages: Pages) -> ! {
     );
     report::print_forks();
     report::print_huge_pages();
-    println!(
-        "  processors       2; {} TLB shootdowns, {} accesses refused after flushes",
-        shootdown::count(),
-        stale::TRIED.load(Relaxed),
-    );
+    println!("  processors       2; {} TLB shootdowns", shootdown::count());
+    report::print_stale();
     if let Some(figures) = program {
         println!(
             "  programs         {} processes, {} system calls; at their ends,\n                   \

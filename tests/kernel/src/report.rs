@@ -60,12 +60,11 @@ pub fn print(figures: &Figures, toucher: &Toucher<'_>, vmas: usize, before: InUs
         Again::Overtaken.count(),
     );
     println!(
-        "  processors       2; {} TLB shootdowns, {} accesses refused after flushes;\n                   \
-           {} calls overtook faults",
+        "  processors       2; {} TLB shootdowns; {} calls overtook faults",
         shootdown::count(),
-        stale::TRIED.load(Relaxed),
         figures.overtook,
     );
+    print_stale();
     print_forks();
     print_huge_pages();
     println!(
@@ -91,6 +90,11 @@ pub fn print(figures: &Figures, toucher: &Toucher<'_>, vmas: usize, before: InUs
         "  VMAs             {vmas}; kvma's nodes: {} at end, {} at most",
         full.nodes, figures.nodes
     );
+}
+
+/// Prints the summary's line about stale TLB entries.
+pub fn print_stale() {
+    println!("  stale entries    {} tried after flushes, none found", stale::TRIED.load(Relaxed));
 }
 
 /// Prints the summary's line about huge pages.

@@ -88,8 +88,8 @@ impl Trial {
         trial
     }
 
-    /// Makes the accesses, if this processor uses the tables. While it serves a page fault it cannot
-    /// have another.
+    /// Makes the accesses, if this processor uses the tables. While it serves a page fault it
+    /// cannot have another.
     fn make(&self) {
         if cpu::root() != self.root || fault::is_serving() {
             return;

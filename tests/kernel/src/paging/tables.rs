@@ -274,8 +274,8 @@ fn remove_below(
             remove_below(below, level - 1, first, last, removed);
             if below.is_empty() {
                 table.set(slot, Entry::EMPTY);
-                // SAFETY: `table` or `end_split` has made the table from a frame, and the entry that
-                // was just removed held the only reference.
+                // SAFETY: `table` or `end_split` has made the table from a frame, and the entry
+                // that was just removed held the only reference.
                 removed(Removed::Table(unsafe { Frame::from_address(below.address()) }));
             }
         }
