@@ -21,6 +21,10 @@ mod cursor;
 mod entries;
 mod gap;
 mod guard_gap;
+#[cfg(any(feature = "alloc", loom))]
+mod heap;
+mod hint_table;
+mod hints;
 mod link_ops;
 mod lookup;
 mod random_gap;
@@ -40,6 +44,7 @@ pub(crate) use self::build::Filling;
 pub(crate) use self::cursor::{CursorMut, DataOver};
 pub(crate) use self::entries::{Entries, EntryRef};
 pub(crate) use self::gap::GapQuery;
+pub use self::hint_table::HintTable;
 use self::link_ops::{Handle, TreeAdapter};
 pub use self::lookup::{Busy, Token};
 pub(crate) use self::lookup::{Hit, Peek, Published};
