@@ -17,6 +17,7 @@
 mod exchange;
 mod faults;
 mod given_back;
+mod hints;
 mod invalidation;
 mod lookups;
 mod moves;
