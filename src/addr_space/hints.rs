@@ -4,6 +4,7 @@
 mod tests;
 
 use super::{AddrSpace, HasVmMap};
+use crate::placement::Placement;
 use crate::sync::RawLock;
 use crate::tree::HintTable;
 
@@ -11,10 +12,12 @@ impl<M: HasVmMap, L: RawLock> AddrSpace<M, L> {
     /// Lets lookups begin where `table` says from now on: for spaces with many VMAs. Takes the
     /// lock; O(1), lookups go on meanwhile.
     ///
+    /// The operations of an `AddrSpace<VmMap>` that say at which address begin there, too.
+    ///
     /// A lookup that finds nothing from there walks from the root, and corrects the table. So
     /// answers are as right as without one, and changes of the space need not know of it. A space
-    /// without a table costs nothing for there being such; one that has fewer than 2,048 VMAs does
-    /// not ask its table.
+    /// without a table pays an instruction or two; one that has fewer than 2,048 VMAs does not ask its
+    /// table.
     ///
     /// The memory of a table that is replaced, by one that is twice as large perhaps, goes back
     /// when nobody else can have the space: by [`get_mut`](Self::get_mut), or when it is dropped.
@@ -69,5 +72,29 @@ impl<M: HasVmMap, L: RawLock> AddrSpace<M, L> {
         self.published.clear_hints();
         let map = map.vm_map();
         self.published.publish(map.tree(), map.alloc(), map.page_size());
+    }
+
+    /// Has the operation on `map` that follows, under the lock, find the VMA at `addr` by a hint.
+    #[inline(always)]
+    pub(crate) fn aim(&self, map: &M, addr: u64) {
+        if self.published.has_hints() {
+            self.aim_by_hint(map, addr);
+        }
+    }
+
+    /// Does so where a mapping at `placement` follows, if that says where.
+    #[inline(always)]
+    pub(crate) fn aim_at(&self, map: &M, placement: Placement) {
+        if self.published.has_hints()
+            && let Placement::Fixed(addr) | Placement::FixedNoReplace(addr) = placement
+        {
+            self.aim_by_hint(map, addr);
+        }
+    }
+
+    #[cold]
+    fn aim_by_hint(&self, map: &M, addr: u64) {
+        let map = map.vm_map();
+        self.published.aim(map.tree(), map.page_size().page(addr));
     }
 }

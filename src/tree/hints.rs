@@ -11,10 +11,11 @@
 use core::hint::select_unpredictable;
 use core::ptr::{self, NonNull};
 
+use super::entries::successor;
 use super::hint_table::Hints;
 use super::lookup::{Busy, Peek, Published, STEPS};
 use super::{HintTable, Tree, visit};
-use crate::node::{Node, NodeAlloc, ReadSide};
+use crate::node::{Node, NodeAlloc};
 
 /// With fewer VMAs, lookups begin at the root.
 const FEWEST_VMAS: usize = if cfg!(loom) { 0 } else { 2048 };
@@ -70,14 +71,47 @@ impl<T: Peek, A: NodeAlloc<T>> Published<T, A> {
             self.root.node.set(ptr::null_mut());
         }
     }
-}
 
-impl<T: Peek, A: ReadSide<T>> Published<T, A> {
+    /// Returns `true` if there is a table, to the lock's holder.
+    #[inline(always)]
+    pub(crate) fn has_hints(&self) -> bool {
+        !self.root.table.get().is_null()
+    }
+
+    /// Has the lock's holder, whose next search is for `page`, find its node at once, if hints are
+    /// used.
+    pub(crate) fn aim(&self, tree: &Tree<T>, page: u64) {
+        if !self.root.node.get().is_null() || self.root.number.get() != tree.number() {
+            return; // hints are not used, or are those of another map
+        }
+        // SAFETY: there is a table, so the allocator is type-stable.
+        if let Some(near) = unsafe { self.descend_from_hint(page) }
+            && self.is_linked(near)
+            // SAFETY: it is linked in the tree of the published number.
+            && unsafe { tree.expect_near(near, page) }
+        {
+            return;
+        }
+        // SAFETY: as above.
+        if let Ok(Some(near)) = unsafe { self.descend_and_mend(page) } {
+            // SAFETY: nobody else changes the tree, and we came there from its root.
+            unsafe { tree.expect_near(near, page) };
+        }
+    }
+
+    /// Returns `true` if a node is linked in the published tree. Called by the lock's holder.
+    fn is_linked(&self, node: NonNull<Node<T>>) -> bool {
+        // SAFETY: hints are nodes, and stay nodes.
+        let node = unsafe { node.as_ref() };
+        // A node in another tree may be changing. The generation first: it is odd in no tree, and
+        // when it is even again in another one, that one's number is seen.
+        node.generation.acquire() & 1 == 0 && node.tree.shared() == self.root.number.get()
+    }
     /// Finds the node that holds `page`, or another one or none, from a hint.
     ///
     /// # Safety
     ///
-    /// A guard of `alloc.enter()` is held.
+    /// A guard of `alloc.enter()` is held, or the allocator is type-stable.
     #[inline(never)]
     pub(super) unsafe fn descend_from_hint(&self, page: u64) -> Option<NonNull<Node<T>>> {
         // SAFETY: the table, or null. Those are freed by `&mut self`.
@@ -114,7 +148,7 @@ impl<T: Peek, A: ReadSide<T>> Published<T, A> {
     ///
     /// # Safety
     ///
-    /// A guard of `alloc.enter()` is held.
+    /// A guard of `alloc.enter()` is held, or the allocator is type-stable.
     pub(super) unsafe fn descend_and_mend(
         &self,
         page: u64,
@@ -214,6 +248,29 @@ fn range_shift<T: Peek>(tree: &Tree<T>, slots: usize) -> Option<u32> {
 }
 
 impl<T: Peek> Tree<T> {
+    /// Has the next search for `page` begin at its answer, if that is `near` or comes right after
+    /// it. Returns `true` if so.
+    ///
+    /// # Safety
+    ///
+    /// `near` is linked here.
+    unsafe fn expect_near(&self, near: NonNull<Node<T>>, page: u64) -> bool {
+        // SAFETY: linked, by the contract of this function.
+        let node = unsafe { near.as_ref() };
+        let at = if page < node.end.get() {
+            near.as_ptr()
+        } else {
+            // SAFETY: as above.
+            unsafe { successor(node) }
+        };
+        // SAFETY: null, or linked.
+        let found = unsafe { at.as_ref() }.is_some_and(|node| Self::is_right_above(node, page));
+        if found {
+            self.last_above.set(at);
+        }
+        found
+    }
+
     /// Returns the pages of a VMA and of the gap before it. The nodes are counted from the root
     /// down, level by level, from 1. `None` if there is no such node.
     fn pages_at(&self, index: u32) -> Option<u64> {

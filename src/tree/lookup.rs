@@ -215,7 +215,7 @@ pub(super) struct Root<T: Content> {
     /// Null while there is none that readers may begin at, and while they begin at hints.
     pub(super) node: Link<Node<T>>,
     /// The tree's number, which the nodes that are in it carry.
-    number: Word,
+    pub(super) number: Word,
     /// The table of hints, or null.
     pub(super) table: Link<hint_table::Header>,
     /// The root while readers begin at hints, for those who find nothing from there.

@@ -266,13 +266,19 @@ impl<T: Content> Tree<T> {
         let last = self.last_above.get();
         // SAFETY: a linked node of this tree, by the invariant of `last_above`.
         let node = unsafe { &*last };
-        let start = node.start.get();
-        if start - node.gap.get() <= page && page < node.end.get() {
+        if Self::is_right_above(node, page) {
             return last;
         }
         let found = self.descend_above(page);
         self.last_above.set(found);
         found
+    }
+
+    /// Returns `true` if a linked node is known to be the first one whose end lies above `page`.
+    #[inline(always)]
+    fn is_right_above(node: &Node<T>, page: T::Position) -> bool {
+        let start = node.start.get();
+        start - node.gap.get() <= page && page < node.end.get()
     }
 
     fn descend_above(&self, page: T::Position) -> *mut Node<T> {

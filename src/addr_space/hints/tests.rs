@@ -125,3 +125,31 @@ fn hints_are_mended_by_the_lookups_that_they_have_misled() {
     let mended = visits_of(&space, &starts, 4);
     assert!(mended < misled && mended < 250, "{misled}, {mended}");
 }
+
+/// Operations search as few nodes as lookups do.
+#[test]
+fn operations_under_the_lock_begin_at_hints() {
+    let space = new_space();
+    let starts = row(&space, 0x10_0000, 3_000, 6);
+    // Each somewhere else, since what was found last is found again.
+    let of_each = |change: &dyn Fn(u64)| {
+        let each = starts.iter().step_by(20);
+        let (visits, ()) = visits::count(|| each.clone().for_each(|&start| change(start)));
+        visits / each.count()
+    };
+    let visits_of_changes = || {
+        [
+            of_each(&|at| space.protect(at, 4 * PAGE, Prot::READ, &mut NoHooks).unwrap()),
+            of_each(&|at| assert_ne!(space.unmap(at, 4 * PAGE, &mut NoHooks), Ok(0))),
+            of_each(&|at| map(&space, at, 4)),
+        ]
+    };
+    let without = visits_of_changes();
+    assert!(without.iter().all(|&visits| visits > 9), "{without:?}");
+    give_hints(&space, 4_096);
+    visits_of(&space, &starts, 4);
+    let with = visits_of_changes();
+    // Where nothing is mapped, hints may be those of what has gone.
+    assert!(with[0] < 8 && with[1] < 6 && with[2] < 20, "{with:?}");
+    space.inspect(VmMap::check).unwrap();
+}
