@@ -126,7 +126,7 @@ where
 
     /// Looks up as [`lookup`](Self::lookup) does, but never waits: for faults that may be raised
     /// inside a hook, under the lock, or where it must not be taken. Bounded: at most 32 walks of
-    /// at most 128 steps.
+    /// at most 128 steps, with [hints](Self::set_hints) 48.
     ///
     /// # Errors
     ///

@@ -100,6 +100,7 @@
 // First, so that rustdoc, which goes by the order of the source, begins with the calls that are
 // made most.
 mod construct;
+mod hints;
 mod lookup;
 mod lookup_hint;
 mod operations;
@@ -134,7 +135,7 @@ use crate::pending_flush::{FlushSlot, PendingFlushes};
 pub(crate) use crate::split_merge::NODES_PER_OPERATION;
 use crate::sync::{Guard, Locked, RawLock, Ticket};
 use crate::tree::Published;
-pub use crate::tree::{Busy, Token};
+pub use crate::tree::{Busy, HintTable, Token};
 pub use crate::update::Owing;
 use crate::update::{Owed, Readers, Update};
 use crate::vm_map::VmMap;
@@ -360,8 +361,10 @@ impl<M: HasVmMap, L: RawLock> AddrSpace<M, L> {
     }
 
     /// Returns the map without taking the lock: nobody else can have it. Lookups find it again when
-    /// the guard is dropped.
+    /// the guard is dropped. Also gives back the memory of [hints](Self::set_hints) that were
+    /// replaced.
     pub fn get_mut(&mut self) -> MapMut<'_, M> {
+        self.published.free_old_hints();
         self.published.forget();
         MapMut { map: self.inner.get_mut(), published: &self.published }
     }

@@ -34,6 +34,20 @@ where
         self.update(NODES_PER_OPERATION, hooks, operation)
     }
 
+    /// Runs one operation, which begins at `addr`.
+    #[inline(always)]
+    fn once_at<H: Hooks<V> + ?Sized, R>(
+        &self,
+        addr: u64,
+        hooks: &mut H,
+        operation: impl FnOnce(&mut VmMap<V, A>, &mut Update<'_, V, A, H>) -> Result<R, H::Error>,
+    ) -> Result<R, H::Error> {
+        self.once(hooks, |map, update| {
+            self.aim(map, addr);
+            operation(map, update)
+        })
+    }
+
     /// Maps, and returns the byte address: [`VmMap::map`].
     ///
     /// # Errors
@@ -44,7 +58,10 @@ where
         request: MapRequest<V>,
         hooks: &mut H,
     ) -> Result<u64, H::Error> {
-        self.once(hooks, |map, update| map.map(request, update))
+        self.once(hooks, |map, update| {
+            self.aim_at(map, request.placement());
+            map.map(request, update)
+        })
     }
 
     /// Maps with user data made for the range that was chosen: [`VmMap::map_with`]. `data` runs
@@ -59,7 +76,10 @@ where
         data: impl FnOnce(VmRange) -> V,
         hooks: &mut H,
     ) -> Result<u64, H::Error> {
-        self.once(hooks, |map, update| map.map_with(request, data, update))
+        self.once(hooks, |map, update| {
+            self.aim_at(map, request.placement());
+            map.map_with(request, data, update)
+        })
     }
 
     /// Changes the protection of `len` bytes from `start`: [`VmMap::protect`].
@@ -74,7 +94,7 @@ where
         prot: Prot,
         hooks: &mut H,
     ) -> Result<(), H::Error> {
-        self.once(hooks, |map, update| map.protect(start, len, prot, update))
+        self.once_at(start, hooks, |map, update| map.protect(start, len, prot, update))
     }
 
     /// Changes the attributes of `len` bytes from `start`: [`VmMap::update_attrs`]. `new` runs
@@ -90,7 +110,7 @@ where
         new: impl Fn(&Vma<'_, V>) -> Attrs,
         hooks: &mut H,
     ) -> Result<(), H::Error> {
-        self.once(hooks, |map, update| map.update_attrs(start, len, new, update))
+        self.once_at(start, hooks, |map, update| map.update_attrs(start, len, new, update))
     }
 
     /// Passes advice about `len` bytes from `start` to the hooks: [`VmMap::advise`].
@@ -105,7 +125,7 @@ where
         advice: Advice,
         hooks: &mut H,
     ) -> Result<(), H::Error> {
-        self.once(hooks, |map, update| map.advise(start, len, advice, update))
+        self.once_at(start, hooks, |map, update| map.advise(start, len, advice, update))
     }
 
     /// Edits page tables under the VMAs in `len` bytes from `start`: [`VmMap::invalidate`]. `edit`
@@ -121,7 +141,7 @@ where
         hooks: &mut H,
         edit: impl FnMut(&mut H, &Vma<'_, V>),
     ) -> Result<(), H::Error> {
-        self.once(hooks, |map, update| map.invalidate(start, len, update, edit))
+        self.once_at(start, hooks, |map, update| map.invalidate(start, len, update, edit))
     }
 
     /// Moves `len` bytes from `from` to `to`: [`VmMap::relocate`].
@@ -147,7 +167,10 @@ where
         };
         self.check_reentry()?;
         let nodes = NODES_PER_OPERATION.saturating_add(count);
-        self.update(nodes, hooks, |map, update| map.relocate(from, len, to, source, merge, update))
+        self.update(nodes, hooks, |map, update| {
+            self.aim(map, from);
+            map.relocate(from, len, to, source, merge, update)
+        })
     }
 
     /// Moves `len` bytes from `from` to `to` without their page-table entries: [`VmMap::remap`].
@@ -165,7 +188,7 @@ where
         merge: Merge,
         hooks: &mut H,
     ) -> Result<(), H::Error> {
-        self.once(hooks, |map, update| map.remap(from, len, to, attrs, merge, update))
+        self.once_at(from, hooks, |map, update| map.remap(from, len, to, attrs, merge, update))
     }
 
     /// Splits the VMA that holds `addr` there: [`VmMap::split_at`].
@@ -174,7 +197,7 @@ where
     ///
     /// Those of [`VmMap::split_at`], and [`Error::Reentrant`].
     pub fn split_at<H: Hooks<V> + ?Sized>(&self, addr: u64, hooks: &mut H) -> Result<(), H::Error> {
-        self.once(hooks, |map, update| map.split_at(addr, update))
+        self.once_at(addr, hooks, |map, update| map.split_at(addr, update))
     }
 
     /// Merges the two VMAs that meet at `addr`: [`VmMap::merge_at`].
@@ -183,7 +206,7 @@ where
     ///
     /// Those of [`VmMap::merge_at`], and [`Error::Reentrant`].
     pub fn merge_at<H: Hooks<V> + ?Sized>(&self, addr: u64, hooks: &mut H) -> Result<(), H::Error> {
-        self.once(hooks, |map, update| map.merge_at(addr, update))
+        self.once_at(addr, hooks, |map, update| map.merge_at(addr, update))
     }
 
     /// Changes the user data of the VMA that holds `addr`: [`VmMap::update_data`]. `change` runs
@@ -194,7 +217,9 @@ where
     /// [`Error::NotMapped`], [`Error::Reentrant`].
     pub fn update_data<R>(&self, addr: u64, change: impl FnOnce(&mut V) -> R) -> Result<R, Error> {
         self.check_reentry()?;
-        self.lock_for_change().update_data(addr, change)
+        let mut map = self.lock_for_change();
+        self.aim(&map, addr);
+        map.update_data(addr, change)
     }
 
     /// Returns the number of VMAs. Takes the lock.

@@ -35,7 +35,10 @@ where
         self.run_batches(NODES_PER_OPERATION, hooks, |map, update| {
             let limit = MAX_VMAS_PER_LOCK_HOLD;
             let (pages, above) = match rest {
-                None => map.begin_unmap(start, len, limit, update)?,
+                None => {
+                    self.aim(map, start);
+                    map.begin_unmap(start, len, limit, update)?
+                }
                 Some(rest) => map.unmap_batch(rest, limit, update)?,
             };
             bytes = bytes.saturating_add(map.bytes(pages));

@@ -17,8 +17,8 @@ pub use self::lock::LockApi05;
 pub(crate) use self::lock::{Guard, Locked};
 pub use self::lock::{RawLock, Spin, Ticket, TrackedLock};
 #[cfg(any(feature = "alloc", loom))]
-pub(crate) use self::word::{AtomicPtr, AtomicUsize};
-pub(crate) use self::word::{Link, UserCount, Word, fence};
+pub(crate) use self::word::AtomicPtr;
+pub(crate) use self::word::{AtomicUsize, Link, UserCount, Word, fence};
 
 /// Pauses between two tries of something that another processor is about to finish.
 #[inline]

@@ -164,9 +164,9 @@ mod halves {
     }
 }
 
-pub(crate) use imp::fence;
 #[cfg(any(feature = "alloc", loom))]
-pub(crate) use imp::{AtomicPtr, AtomicUsize};
+pub(crate) use imp::AtomicPtr;
+pub(crate) use imp::{AtomicUsize, fence};
 
 /// A number that readers without the lock may look at.
 pub struct Word(imp::AtomicU64);

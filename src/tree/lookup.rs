@@ -40,7 +40,8 @@ use core::ptr::{self, NonNull};
 
 #[cfg(all(feature = "guest", any(feature = "alloc", loom)))]
 pub(crate) use self::version::TreeVersion;
-use super::Tree;
+use super::hint_table::{self, Tables};
+use super::{Tree, visit};
 use crate::invalidated::{InvalidatedParts, NodeState};
 use crate::node::pinned_data::PinnedData;
 use crate::node::{Content, KeyWord, Node, NodeAlloc, ReadSide};
@@ -50,7 +51,7 @@ use crate::sync::{Link, Ordering, Word, fence};
 
 /// The number of nodes that a walk visits at most. No red-black tree is higher than that, but the
 /// links that a walk sees while writers are about need not form a tree.
-const STEPS: usize = 128;
+pub(super) const STEPS: usize = 128;
 
 /// Contents that can be read without the lock: those of trees in which a position is one word,
 /// which is loaded whole.
@@ -205,11 +206,13 @@ struct Found<T: Peek> {
 
 /// The root from which lookups without the lock start. It lies beside the lock, not behind it.
 pub(crate) struct Published<T: Content, A> {
-    root: Root<T>,
+    pub(super) root: Root<T>,
     count: OwnLine<Word>,
     /// A number that no other one has.
     #[cfg(all(feature = "guest", any(feature = "alloc", loom)))]
     space: u64,
+    /// Every table of hints that readers may use.
+    pub(super) tables: Tables,
     /// Keeps the nodes' memory.
     alloc: A,
     page_size: PageSize,
@@ -217,25 +220,35 @@ pub(crate) struct Published<T: Content, A> {
 
 /// Read by every reader, written only when the root moves.
 #[repr(align(64))]
-struct Root<T: Content> {
-    /// Null while there is none that readers may begin at.
-    node: Link<Node<T>>,
+pub(super) struct Root<T: Content> {
+    /// Null while there is none that readers may begin at, and while they begin at hints.
+    pub(super) node: Link<Node<T>>,
     /// The tree's number, which the nodes that are in it carry.
-    number: Word,
+    pub(super) number: Word,
+    /// The table of hints, or null.
+    pub(super) table: Link<hint_table::Header>,
+    /// The root while readers begin at hints, for those who find nothing from there.
+    pub(super) behind_hints: Link<Node<T>>,
 }
 
 /// Written by every writer: away from what readers always read.
 #[repr(align(64))]
 struct OwnLine<T>(T);
 
-impl<T: Content, A: NodeAlloc<T>> Published<T, A> {
+impl<T: Peek, A: NodeAlloc<T>> Published<T, A> {
     /// Creates one with nothing published yet.
     pub(crate) fn new(alloc: A, page_size: PageSize) -> Self {
         Self {
-            root: Root { node: Link::null(), number: Word::new(0) },
+            root: Root {
+                node: Link::null(),
+                number: Word::new(0),
+                table: Link::null(),
+                behind_hints: Link::null(),
+            },
             count: OwnLine(Word::new(0)),
             #[cfg(all(feature = "guest", any(feature = "alloc", loom)))]
             space: crate::sync::unique(),
+            tables: Tables::new(),
             alloc,
             page_size,
         }
@@ -286,8 +299,8 @@ impl<T: Content, A: NodeAlloc<T>> Published<T, A> {
             }
             self.root.number.set(tree.number());
         }
-        if self.root.node.get() != tree.root {
-            self.root.node.set(tree.root);
+        if self.root.node.get() != tree.root || !self.root.table.get().is_null() {
+            self.publish_root(tree);
         }
     }
 
@@ -296,12 +309,13 @@ impl<T: Content, A: NodeAlloc<T>> Published<T, A> {
     pub(crate) fn forget(&self) {
         self.count.0.set(self.count.0.get() + 2);
         self.root.node.set(ptr::null_mut());
+        self.root.behind_hints.set(ptr::null_mut());
         self.root.number.set(0);
     }
 
     /// Returns `true` if readers have a root to begin at.
     pub(crate) fn is_published(&self) -> bool {
-        !self.root.node.acquire().is_null()
+        !self.root.node.acquire().is_null() || !self.root.behind_hints.acquire().is_null()
     }
 
     /// Looks `page` up under the lock. Claims are not found. The token is dead unless the tree is
@@ -312,10 +326,7 @@ impl<T: Content, A: NodeAlloc<T>> Published<T, A> {
         pending_flushes: &PendingFlushes,
         page: u64,
         guard: &'g G,
-    ) -> Option<Hit<'g, T, G>>
-    where
-        T: Peek,
-    {
+    ) -> Option<Hit<'g, T, G>> {
         let entry = tree.find(page).filter(|entry| !entry.is_claim())?;
         let (node, set) = (NonNull::from(entry.node), entry.node.pending_flushes());
         let dead =
@@ -405,8 +416,16 @@ impl<T: Peek, A: ReadSide<T>> Published<T, A> {
     #[cold]
     unsafe fn hit_or_miss(&self, page: u64) -> Result<Option<Found<T>>, Busy> {
         let count = self.count.0.acquire();
-        // SAFETY: the caller holds a guard.
-        if let Some(hit) = unsafe { self.hit(page) }? {
+        let root = self.root.node.acquire();
+        let found = if root.is_null() {
+            // SAFETY: the caller holds a guard.
+            unsafe { self.descend_and_mend(page) }?
+        } else {
+            // SAFETY: the root, and the caller holds a guard.
+            unsafe { Self::descend(root, page) }?
+        };
+        // SAFETY: a node, by `descend`, and it stays one.
+        if let Some(hit) = found.and_then(|found| unsafe { self.read(found, page) }) {
             return Ok(Some(hit));
         }
         // Pairs with the fence of `write_begin`: if the walk saw a store of a change, the count is
@@ -422,8 +441,15 @@ impl<T: Peek, A: ReadSide<T>> Published<T, A> {
     /// A guard of `alloc.enter()` is held.
     #[inline(always)]
     unsafe fn hit(&self, page: u64) -> Result<Option<Found<T>>, Busy> {
-        // SAFETY: the caller holds a guard.
-        let Some(found) = (unsafe { self.descend(page) })? else { return Ok(None) };
+        let root = self.root.node.acquire();
+        let found = if root.is_null() {
+            // SAFETY: the caller holds a guard.
+            unsafe { self.descend_from_hint(page) }
+        } else {
+            // SAFETY: the root, and the caller holds a guard.
+            unsafe { Self::descend(root, page) }?
+        };
+        let Some(found) = found else { return Ok(None) };
         // SAFETY: a node, by `descend`, and it stays one.
         Ok(unsafe { self.read(found, page) })
     }
@@ -461,19 +487,21 @@ impl<T: Peek, A: ReadSide<T>> Published<T, A> {
         Some(Found { node: found, generation, space, range, state, seen, key })
     }
 
-    /// Finds the last node on the way down that begins at or below `page`.
+    /// Finds the last node on the way down from `root` that begins at or below `page`.
     ///
     /// # Safety
     ///
-    /// A guard of `alloc.enter()` is held.
+    /// `root` is null or was a published root, and a guard of `alloc.enter()` is held since before
+    /// it was read.
     #[inline(always)]
-    unsafe fn descend(&self, page: u64) -> Result<Option<NonNull<Node<T>>>, Busy> {
-        let mut at = self.root.node.acquire();
-        if at.is_null() {
-            return Err(Busy); // a tree always has its sentinel: nothing is published
-        }
+    pub(super) unsafe fn descend(
+        root: *mut Node<T>,
+        page: u64,
+    ) -> Result<Option<NonNull<Node<T>>>, Busy> {
+        let mut at = root;
         let mut best = ptr::null_mut();
         for _ in 0..STEPS {
+            visit();
             // SAFETY: null, or a node: every pointer that was ever stored in a link or in the root
             // is one, it was initialised before the release store that is acquired here, and it
             // stays a node as long as the guard is held.
@@ -509,7 +537,7 @@ impl<T: Peek, A: ReadSide<T>> Published<T, A> {
         // in one tree generations do not come back at an address, see `Tree::generation_floor`.
         let _guard = self.alloc.enter();
         // SAFETY: the guard above is held.
-        match unsafe { self.descend(token.page) } {
+        match unsafe { Self::descend(self.root.node.acquire(), token.page) } {
             Ok(Some(found)) if ptr::eq(found.as_ptr(), node) => {
                 // SAFETY: a node, by `descend`, while the guard is held.
                 let node = unsafe { &*node };

@@ -21,6 +21,10 @@ mod cursor;
 mod entries;
 mod gap;
 mod guard_gap;
+#[cfg(any(feature = "alloc", loom))]
+mod heap;
+mod hint_table;
+mod hints;
 mod link_ops;
 mod lookup;
 mod random_gap;
@@ -40,6 +44,7 @@ pub(crate) use self::build::Filling;
 pub(crate) use self::cursor::{CursorMut, DataOver};
 pub(crate) use self::entries::{Entries, EntryRef};
 pub(crate) use self::gap::GapQuery;
+pub use self::hint_table::HintTable;
 use self::link_ops::{Handle, TreeAdapter};
 #[cfg(all(feature = "guest", any(feature = "alloc", loom)))]
 pub(crate) use self::lookup::TreeVersion;
@@ -263,13 +268,19 @@ impl<T: Content> Tree<T> {
         let last = self.last_above.get();
         // SAFETY: a linked node of this tree, by the invariant of `last_above`.
         let node = unsafe { &*last };
-        let start = node.start.get();
-        if start - node.gap.get() <= page && page < node.end.get() {
+        if Self::is_right_above(node, page) {
             return last;
         }
         let found = self.descend_above(page);
         self.last_above.set(found);
         found
+    }
+
+    /// Returns `true` if a linked node is known to be the first one whose end lies above `page`.
+    #[inline(always)]
+    fn is_right_above(node: &Node<T>, page: T::Position) -> bool {
+        let start = node.start.get();
+        start - node.gap.get() <= page && page < node.end.get()
     }
 
     fn descend_above(&self, page: T::Position) -> *mut Node<T> {

@@ -4,6 +4,7 @@ mod batches;
 mod claims;
 mod dropping;
 mod flushes;
+mod hint_table;
 mod invalidation;
 mod locks;
 mod lookup;

@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use ::loom::sync::Arc;
 use ::loom::sync::atomic::{AtomicUsize, Ordering};
 use ::loom::thread;
-use kvma::addr_space::{Busy, LookupHint};
+use kvma::addr_space::{Busy, HintTable, LookupHint};
 use kvma::node::Node;
 use kvma::vm_map::SourceRange;
 use kvma::*;
@@ -256,6 +256,33 @@ fn a_hint_leads_to_no_memory_that_was_given_back() {
             Err(Busy) => seen.note(2),
             Ok(None) => seen.note(0),
             Ok(Some(found)) => {
+                assert_eq!(found, (5, 1, RW));
+                seen.note(1);
+            }
+        }
+        writer.join().unwrap();
+    });
+    seen.assert_all(3);
+}
+
+/// A table of hints is refused, so that there is none in which a node that was given back could
+/// stand. Bounded: at most two preemptions.
+#[test]
+fn a_table_leads_to_no_memory_that_was_given_back() {
+    let seen = explore(Some(2), |seen| {
+        let space = space(&rcu());
+        map_in_its_memory(&space, 5, RW);
+        drop(space.set_hints(HintTable::boxed(1).unwrap()));
+        assert_eq!(look(&space, 5), Some(Some((5, 1, RW))));
+        let space2 = space.clone();
+        let writer = thread::spawn(move || {
+            give_back(&space2, 5, &mut NoHooks);
+            map_in_its_memory(&space2, 6, RO);
+        });
+        match look(&space, 5) {
+            None => seen.note(2),
+            Some(None) => seen.note(0),
+            Some(Some(found)) => {
                 assert_eq!(found, (5, 1, RW));
                 seen.note(1);
             }

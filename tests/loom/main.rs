@@ -18,6 +18,7 @@ mod exchange;
 mod faults;
 mod given_back;
 mod guest;
+mod hints;
 mod invalidation;
 mod lookups;
 mod moves;

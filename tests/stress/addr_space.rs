@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use kvma::addr_space::Busy;
+use kvma::addr_space::{Busy, HintTable};
 use kvma::*;
 use kvma_test_support::{
     Random, StopOnDrop, YieldingMutex, env_number, one_at_a_time, stress_duration,
 };
 
 const PAGE: u64 = 0x1000;
-/// Slots of 16 pages. Those with even numbers are always mapped in full.
+/// Slots of 16 pages that change. Those with even numbers are always mapped in full.
 const SLOTS: u64 = 64;
 const SLOT: u64 = 16;
 
@@ -41,12 +41,13 @@ fn check(vma: &VmaSnapshot, page: u64, space: u64) {
     assert_eq!(tag >> 32, space, "of another space: {vma:?}");
 }
 
-fn new_space(alloc: &Alloc, number: u64) -> Space {
+/// Returns a space of so many slots, of which only the first ones will change.
+fn new_space(alloc: &Alloc, number: u64, slots: u64) -> Space {
     let space = AddrSpace::new(
-        VmMap::new(0..=SLOTS * SLOT * PAGE - 1, PageSize::SIZE_4K, alloc.clone()).unwrap(),
+        VmMap::new(0..=slots * SLOT * PAGE - 1, PageSize::SIZE_4K, alloc.clone()).unwrap(),
     );
     // Neighbours may merge later, also across slots.
-    for slot in (0..SLOTS).step_by(2) {
+    for slot in (0..slots).step_by(2) {
         let page = slot * SLOT;
         let request =
             MapRequest::new(Placement::Fixed(page * PAGE), SLOT * PAGE, attrs(page, number << 32));
@@ -79,10 +80,39 @@ fn change(space: &Space, random: &mut Random, number: u64) {
 
 #[test]
 fn no_lookup_is_torn() {
-    let _alone = one_at_a_time();
     let alloc = Alloc::default();
-    // Two spaces that share nodes.
-    let spaces = [new_space(&alloc, 1), new_space(&alloc, 2)];
+    look_while_changing([new_space(&alloc, 1, SLOTS), new_space(&alloc, 2, SLOTS)], SLOTS, |_| {});
+}
+
+/// With tables of hints, too small ones among them, that are exchanged all the while.
+#[test]
+fn no_lookup_with_hints_is_torn() {
+    /// So many VMAs that hints are asked.
+    const ALL: u64 = 6_000;
+    let alloc = Alloc::default();
+    let spaces = [new_space(&alloc, 1, ALL), new_space(&alloc, 2, ALL)];
+    look_while_changing(spaces, ALL, |space| {
+        for slots in [1, 300, 8_192].into_iter().cycle().take(60) {
+            space.set_hints(HintTable::boxed(slots).unwrap()).unwrap();
+            // A second reader, who mends hints, too.
+            let mut random = seed(5);
+            for _ in 0..3_000 {
+                let page = random.below(SLOTS * SLOT);
+                if let Some(vma) = space.lookup(page * PAGE) {
+                    check(&vma, page, 1);
+                }
+            }
+            if random.one_in(4) {
+                space.clear_hints();
+            }
+        }
+    });
+}
+
+/// One thread changes both spaces, which share nodes, another looks up in the first one, and a
+/// third does `beside` once.
+fn look_while_changing(spaces: [Space; 2], slots: u64, beside: impl Fn(&Space) + Sync) {
+    let _alone = one_at_a_time();
     let (stop, end) = (AtomicBool::new(false), Instant::now() + stress_duration());
     std::thread::scope(|scope| {
         let stopping = StopOnDrop(&stop);
@@ -95,10 +125,11 @@ fn no_lookup_is_torn() {
             }
             changes
         });
+        let third = scope.spawn(|| beside(&spaces[0]));
         let (mut random, mut hits, mut misses, mut busy) = (seed(2), 0u64, 0u64, 0u64);
         while Instant::now() < end && !writer.is_finished() {
-            for _ in 0..64 {
-                let page = random.below(SLOTS * SLOT);
+            for turn in 0..64 {
+                let page = random.below(if turn % 8 == 0 { slots } else { SLOTS } * SLOT);
                 let found = match spaces[0].try_lookup(page * PAGE) {
                     Ok(found) => found,
                     Err(Busy) => {
@@ -121,6 +152,7 @@ fn no_lookup_is_torn() {
                 }
             }
         }
+        third.join().unwrap();
         drop(stopping);
         let changes = writer.join().unwrap();
         println!("{hits} hits, {misses} misses, {busy} busy; {changes} changes");

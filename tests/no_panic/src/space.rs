@@ -1,6 +1,9 @@
 //! `AddrSpace`.
 
-use kvma::addr_space::{HasVmMap, LookupHint};
+use core::mem::MaybeUninit;
+use core::ptr;
+
+use kvma::addr_space::{HasVmMap, HintTable, LookupHint};
 use kvma::pinned::PinnedData;
 use kvma::vm_map::PoolVmMap;
 use kvma::{AddrSpace, NoHooks, RawLock, ReadSide, Token, VmMap, VmaNode, VmaSnapshot};
@@ -49,6 +52,7 @@ pub fn all() {
     };
     let mut space = AddrSpace::new(map);
     let other = AddrSpace::with_lock(third, kvma::lock::Spin::new());
+    hints(&space);
     operations(&space);
     batches(&space);
     lookups(&space);
@@ -66,6 +70,23 @@ pub fn all() {
     debug(&space);
     show(&space);
     drop(space.into_inner());
+}
+
+#[inline(never)]
+fn hints(space: &AddrSpace<Map>) {
+    static mut WORDS: [MaybeUninit<usize>; 4096] = [MaybeUninit::uninit(); 4096];
+    let len = any::<usize>() % 4097;
+    // SAFETY: so many words are there, and this is the only table in them.
+    let words = unsafe { core::slice::from_raw_parts_mut(ptr::addr_of_mut!(WORDS).cast(), len) };
+    let Some(table) = HintTable::new(words, |words| sink(words.len())) else { return };
+    sink(table.slots());
+    debug(&table);
+    if let Err(table) = space.set_hints(table) {
+        sink(table.slots());
+    }
+    if any::<bool>() {
+        space.clear_hints();
+    }
 }
 
 #[inline(never)]

@@ -1,0 +1,246 @@
+//! Lookups that begin at hints, against changes of the tree, of the table and of other hints.
+
+use ::loom::thread;
+use kvma::addr_space::HintTable;
+
+use super::support::*;
+
+const FIVE: &[TheVma] =
+    &[(0x10, 1, RW), (0x20, 1, RO), (0x30, 1, RW), (0x40, 1, RO), (0x50, 1, RW)];
+const THREE: &[TheVma] = &[(0x10, 1, RW), (0x20, 1, RO), (0x30, 1, RW)];
+
+fn give(space: &Space, slots: usize) {
+    space.set_hints(HintTable::boxed(slots).unwrap()).unwrap();
+}
+
+/// Maps `vmas`, and looks each up so that there are hints. One thread makes `change`, the other
+/// looks `page` up and must find one of `right`, unless a writer is in the way. Each of `right`
+/// must be found in some execution.
+#[track_caller]
+fn against(
+    preemptions: usize,
+    vmas: &'static [TheVma],
+    change: impl Fn(&Space) + Copy + Send + Sync + 'static,
+    page: u64,
+    right: &[Option<TheVma>],
+) {
+    let (right, kinds) = (right.to_vec(), right.len());
+    let seen = explore(Some(preemptions), move |seen| {
+        let space = space(&alloc());
+        for &(start, pages, prot) in vmas {
+            map(&space, start, pages, prot);
+        }
+        give(&space, 3);
+        for &(page, ..) in vmas {
+            assert!(look(&space, page).is_some());
+        }
+        let space2 = space.clone();
+        let writer = thread::spawn(move || change(&space2));
+        match look(&space, page) {
+            None => seen.note(5),
+            Some(found) => match right.iter().position(|right| *right == found) {
+                Some(which) => seen.note(which),
+                None => panic!("{found:?} was never at page {page:#x}"),
+            },
+        }
+        writer.join().unwrap();
+        space.inspect(|map| map.check()).unwrap();
+        // What the hints say now.
+        let now = look(&space, page).expect("there is no writer");
+        assert_eq!(now, look(&space, page).expect("nor here"));
+        assert_eq!(now.is_some(), space.inspect(|map| map.find(page * PAGE).is_some()));
+    });
+    seen.assert_all(kinds);
+}
+
+#[test]
+fn a_vma_that_is_unmapped_is_found_or_not() {
+    let change = |space: &Space| unmap(space, 0x20, 1);
+    against(3, THREE, change, 0x20, &[Some(THREE[1]), None]);
+}
+
+/// A removal elsewhere rotates the tree, and moves its root. Bounded: at most two preemptions.
+#[test]
+fn a_vma_is_never_missed_because_of_a_removal_elsewhere() {
+    for gone in 0..5 {
+        let seen = explore(Some(2), move |seen| {
+            let space = space(&alloc());
+            for &(start, pages, prot) in FIVE {
+                map(&space, start, pages, prot);
+            }
+            give(&space, 3);
+            for &(page, ..) in FIVE {
+                assert!(look(&space, page).is_some());
+            }
+            let space2 = space.clone();
+            let writer = thread::spawn(move || unmap(&space2, FIVE[gone].0, 1));
+            for asked in (0..5).filter(|&asked| asked != gone) {
+                match look(&space, FIVE[asked].0) {
+                    None => seen.note(1),
+                    Some(found) => {
+                        assert_eq!(found, Some(FIVE[asked]));
+                        seen.note(0);
+                    }
+                }
+            }
+            writer.join().unwrap();
+        });
+        seen.assert_all(1);
+    }
+}
+
+/// The node of a hint becomes that of another VMA. Bounded: at most two preemptions.
+#[test]
+fn a_node_that_is_used_again_in_the_same_tree_gives_right_answers() {
+    const ONE: &[TheVma] = &[(0x20, 1, RO)];
+    let change = |space: &Space| {
+        unmap(space, 0x20, 1);
+        map_reusing(space, 0x40, 1, RW);
+    };
+    against(2, ONE, change, 0x20, &[Some(ONE[0]), None]);
+    against(2, ONE, change, 0x40, &[None, Some((0x40, 1, RW))]);
+}
+
+/// The node of a hint goes to another space, where it holds the same page. Bounded: at most two
+/// preemptions.
+#[test]
+fn a_vma_of_another_space_is_never_found() {
+    let seen = explore(Some(2), |seen| {
+        let alloc = alloc();
+        let (here, there) = (space(&alloc), space(&alloc));
+        map(&here, 0x20, 1, RW);
+        give(&here, 2);
+        assert_eq!(look(&here, 0x20), Some(Some((0x20, 1, RW))));
+        let here2 = here.clone();
+        let writer = thread::spawn(move || {
+            unmap(&here2, 0x20, 1);
+            map_reusing(&there, 0x20, 1, RO);
+            there
+        });
+        match look(&here, 0x20) {
+            None => seen.note(2),
+            Some(None) => seen.note(1),
+            Some(Some(found)) => {
+                assert_eq!(found, (0x20, 1, RW));
+                seen.note(0);
+            }
+        }
+        let there = writer.join().unwrap();
+        assert_eq!(look(&here, 0x20), Some(None));
+        assert_eq!(look(&there, 0x20), Some(Some((0x20, 1, RO))));
+    });
+    seen.assert_all(2);
+}
+
+/// Both use the one slot.
+#[test]
+fn readers_that_mend_the_same_hint_find_their_vmas() {
+    explore(Some(3), |_| {
+        let space = space(&alloc());
+        map(&space, 0x10, 1, RW);
+        map(&space, 0x20, 1, RO);
+        give(&space, 1);
+        let other = space.clone();
+        let reader = thread::spawn(move || {
+            for _ in 0..2 {
+                assert_eq!(look(&other, 0x10), Some(Some((0x10, 1, RW))));
+            }
+        });
+        for _ in 0..2 {
+            assert_eq!(look(&space, 0x20), Some(Some((0x20, 1, RO))));
+        }
+        reader.join().unwrap();
+    });
+}
+
+/// A table that is given, replaced or taken away is in nobody's way, and memory stays as long as a
+/// lookup may use it.
+#[test]
+fn lookups_go_on_while_tables_are_exchanged() {
+    let clear_and_give = |space: &Space| {
+        space.clear_hints();
+        give(space, 2);
+    };
+    let exchanges: [(usize, fn(&Space)); 5] = [
+        (0, |space| give(space, 2)),
+        (0, clear_and_give),
+        (2, |space| space.clear_hints()),
+        (2, |space| give(space, 2)),
+        (2, clear_and_give),
+    ];
+    for (with, exchange) in exchanges {
+        explore(Some(3), move |_| {
+            let space = space(&alloc());
+            map(&space, 0x20, 1, RW);
+            if with != 0 {
+                give(&space, with);
+                assert_eq!(look(&space, 0x20), Some(Some((0x20, 1, RW))));
+            }
+            let space2 = space.clone();
+            let kernel = thread::spawn(move || exchange(&space2));
+            assert_eq!(look(&space, 0x20), Some(Some((0x20, 1, RW))));
+            assert_eq!(look(&space, 0x28), Some(None));
+            kernel.join().unwrap();
+        });
+    }
+}
+
+/// Changes that follow when a table was taken away are seen, also by who was on the way by a hint.
+#[test]
+fn changes_after_a_table_has_gone_are_seen() {
+    let change = |space: &Space| {
+        space.clear_hints();
+        unmap(space, FIVE[0].0, 1);
+    };
+    against(2, FIVE, change, FIVE[2].0, &[Some(FIVE[2])]);
+    against(2, FIVE, change, FIVE[0].0, &[Some(FIVE[0]), None]);
+}
+
+/// The node of a hint is in another space now, and changes there while the lock's holder here is
+/// led to it. Bounded: at most two preemptions.
+#[test]
+fn the_lock_s_holder_is_not_led_into_another_space() {
+    explore(Some(2), |_| {
+        let alloc = alloc();
+        let (here, there) = (space(&alloc), space(&alloc));
+        map(&here, 0x10, 1, RW);
+        map(&here, 0x20, 2, RW);
+        give(&here, 2);
+        assert_eq!(look(&here, 0x20), Some(Some((0x20, 2, RW))));
+        unmap(&here, 0x20, 2);
+        map_reusing(&there, 0x20, 2, RO);
+        let there2 = there.clone();
+        let other = thread::spawn(move || unmap(&there2, 0x20, 1));
+        map(&here, 0x20, 1, RW);
+        other.join().unwrap();
+        for (space, vmas) in [(&here, [(0x10, 1), (0x20, 1)]), (&there, [(0x21, 1), (0, 0)])] {
+            let found = space.inspect(|map| {
+                map.check().unwrap();
+                let vmas = map.iter().map(|vma| (vma.start() / PAGE, vma.page_count()));
+                vmas.collect::<Vec<_>>()
+            });
+            assert!(found.iter().eq(vmas.iter().filter(|vma| vma.1 != 0)), "{found:?}");
+        }
+    });
+}
+
+/// The node of a hint is in no space. One thread looks up, so that the hint stays.
+#[test]
+fn the_lock_s_holder_is_not_led_to_what_has_gone() {
+    explore(Some(2), |_| {
+        let space = space(&alloc());
+        map(&space, 0x10, 1, RW);
+        map(&space, 0x20, 2, RW);
+        give(&space, 2);
+        assert_eq!(look(&space, 0x20), Some(Some((0x20, 2, RW))));
+        unmap(&space, 0x20, 2);
+        let space2 = space.clone();
+        let reader = thread::spawn(move || look(&space2, 0x10));
+        map(&space, 0x20, 1, RO);
+        assert_eq!(reader.join().unwrap().flatten(), Some((0x10, 1, RW)));
+        space.inspect(|map| {
+            map.check().unwrap();
+            assert_eq!(map.len(), 2);
+        });
+    });
+}
