@@ -1,6 +1,7 @@
 //! Huge pages: where they are mapped, and that a change of a part of one changes no other part.
 
-use core::sync::atomic::Ordering::Relaxed;
+use core::sync::atomic::AtomicU64;
+use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 use kvma::linux::abi::PROT_READ;
 
@@ -31,6 +32,7 @@ pub fn run(program: &Program) {
     moving(program);
     forking(program);
     racing(program);
+    under_writes(program);
 }
 
 /// Maps so many huge pages from page 0 on. One of them is mapped by a large leaf, and its pages
@@ -272,6 +274,53 @@ fn racing(program: &Program) {
         fault.result == Some(0)
             && Again::Overtaken.count() == overtaken + 1
             && load(MIDDLE) == Some(2),
+    );
+    unmap(program, PAGES);
+}
+
+/// Huge pages that are split while the other processor writes to them, and its stores before and
+/// after each split.
+const ROUNDS: u64 = 8;
+const STORES: u64 = 32;
+
+fn under_writes(program: &Program) {
+    let [begun, over, answered, stores] = [const { AtomicU64::new(0) }; 4];
+    let job = || {
+        for round in 1..=ROUNDS {
+            cpus::wait(|| begun.load(SeqCst) >= round);
+            while over.load(SeqCst) < round {
+                let number = stores.load(SeqCst) + 1;
+                assert!(store(MIDDLE, number), "a store to a huge page was refused");
+                let shown = load(MIDDLE);
+                assert!(shown == Some(number), "{number} was stored, and {shown:x?} is there");
+                stores.store(number, SeqCst);
+                cpus::wake();
+            }
+            answered.store(round, SeqCst);
+            cpus::wake();
+        }
+    };
+    let let_it_write = || {
+        let awaited = stores.load(SeqCst) + STORES;
+        cpus::wait(|| stores.load(SeqCst) >= awaited);
+    };
+    let kept = cpus::beside(&job, || {
+        let kept = (1..=ROUNDS).filter(|&round| {
+            map(program, 1);
+            begun.store(round, SeqCst);
+            cpus::wake();
+            let_it_write();
+            let split = splits(|| program.protect(AROUND[1], 1, PROT_READ));
+            let_it_write();
+            over.store(round, SeqCst);
+            cpus::wait(|| answered.load(SeqCst) == round);
+            split == 1 && load(MIDDLE) == Some(stores.load(SeqCst))
+        });
+        kept.count() as u64
+    });
+    check(
+        "while another processor writes to huge pages that are split, no store is lost",
+        kept == ROUNDS,
     );
     unmap(program, PAGES);
 }

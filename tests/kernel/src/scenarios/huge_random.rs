@@ -16,7 +16,7 @@ use crate::huge::{MAPPED, PAGES, SPLIT};
 const DONTNEED: u64 = 4;
 const GUARD_INSTALL: u64 = 102;
 
-const STEPS: u64 = 200;
+const STEPS: u64 = 120;
 /// Huge pages that there is room for.
 const ROOM: u64 = 3;
 /// After so many steps a child is forked, or the child ends.
