@@ -16,8 +16,8 @@ impl<M: HasVmMap, L: RawLock> AddrSpace<M, L> {
     ///
     /// A lookup that finds nothing from there walks from the root, and corrects the table. So
     /// answers are as right as without one, and changes of the space need not know of it. A space
-    /// without a table pays an instruction or two; one that has fewer than 2,048 VMAs does not ask its
-    /// table.
+    /// without a table pays an instruction or two; one that has fewer than 2,048 VMAs does not ask
+    /// its table.
     ///
     /// The memory of a table that is replaced, by one that is twice as large perhaps, goes back
     /// when nobody else can have the space: by [`get_mut`](Self::get_mut), or when it is dropped.
@@ -62,7 +62,8 @@ impl<M: HasVmMap, L: RawLock> AddrSpace<M, L> {
     /// # use kvma::{AddrSpace, FixedPool, PageSize, VmMap, VmaNode};
     /// # let nodes = FixedPool::<VmaNode, 16>::new();
     /// # let space = AddrSpace::new(VmMap::new(0x1000..=0xf_ffff, PageSize::SIZE_4K, &nodes)?);
-    /// space.set_hints(HintTable::boxed(4096).expect("there is memory")).expect("nodes stay nodes");
+    /// let table = HintTable::boxed(4096).expect("there is memory");
+    /// space.set_hints(table).expect("nodes stay nodes");
     /// // Most VMAs have gone.
     /// space.clear_hints();
     /// # Ok::<(), kvma::Error>(())

@@ -1,8 +1,8 @@
 //! The memory of lookup hints: a table of nodes, and what chooses a place in it.
 //!
 //! A slot names a node, or none, for one aligned range of `2^shift` pages. Readers fill slots as
-//! they like. Ranges that share a slot are told apart by the low bits of the pointer, which are free
-//! since nodes are aligned; a mistake costs a walk, never a right answer.
+//! they like. Ranges that share a slot are told apart by the low bits of the pointer, which are
+//! free since nodes are aligned; a mistake costs a walk, never a right answer.
 //!
 //! What stands in a slot was once put there by a reader of the one space that the table was given
 //! to, so it is a node of that space's allocator.

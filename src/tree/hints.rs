@@ -5,8 +5,8 @@
 //! finds nothing from there begins again at the root, and on its way finds what the table should
 //! have said: the root of the smallest subtree that holds all answers for an aligned range.
 //!
-//! While hints are used, the root is kept elsewhere and `Root::node` is null, as it is when there is
-//! none. So without hints a lookup does nothing for them.
+//! While hints are used, the root is kept elsewhere and `Root::node` is null, as it is when there
+//! is none. So without hints a lookup does nothing for them.
 
 use core::hint::select_unpredictable;
 use core::ptr::{self, NonNull};
@@ -24,8 +24,8 @@ const FEWEST_VMAS: usize = if cfg!(loom) { 0 } else { 2048 };
 const SAMPLE: u32 = 63;
 
 impl<T: Peek, A: NodeAlloc<T>> Published<T, A> {
-    /// Lets lookups begin at hints in `table` from the next [`publish`](Self::publish) on, and keeps
-    /// the table of before. Called by the lock's holder.
+    /// Lets lookups begin at hints in `table` from the next [`publish`](Self::publish) on, and
+    /// keeps the table of before. Called by the lock's holder.
     ///
     /// # Errors
     ///
@@ -222,8 +222,8 @@ unsafe fn hint<T: Peek>(
     before
 }
 
-/// Returns the shift of ranges that are about as many in `tree` as there are `slots`. Returns `None`
-/// if hints would not help.
+/// Returns the shift of ranges that are about as many in `tree` as there are `slots`. Returns
+/// `None` if hints would not help.
 fn range_shift<T: Peek>(tree: &Tree<T>, slots: usize) -> Option<u32> {
     if tree.len() < FEWEST_VMAS {
         return None;
