@@ -63,7 +63,8 @@ fn code(layer: &str, level: &str) -> usize {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
         .current_dir(repository.join("tests/sizes"))
-        .args(["build", "--quiet", "--release", "--features", layer, "--target-dir"])
+        .args(["build", "--quiet", "--release", "--no-default-features", "--features", layer])
+        .arg("--target-dir")
         .arg(&target)
         .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", level)
         .env_remove("RUSTFLAGS")

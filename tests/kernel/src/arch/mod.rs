@@ -22,7 +22,7 @@ mod riscv64;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 
-pub use kvma_machine::{cpu, debug_port, interrupts, memory_map, serial, timer};
+pub use kvma_machine::{cpu, debug_port, interrupts, memory_map, timer};
 
 #[cfg(target_arch = "aarch64")]
 pub use self::aarch64::*;
