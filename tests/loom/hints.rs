@@ -237,7 +237,8 @@ fn the_lock_s_holder_is_not_led_to_what_has_gone() {
         let space2 = space.clone();
         let reader = thread::spawn(move || look(&space2, 0x10));
         map(&space, 0x20, 1, RO);
-        assert_eq!(reader.join().unwrap().flatten(), Some((0x10, 1, RW)));
+        // The writer may have been in its way.
+        assert!(reader.join().unwrap().is_none_or(|found| found == Some((0x10, 1, RW))));
         space.inspect(|map| {
             map.check().unwrap();
             assert_eq!(map.len(), 2);
