@@ -57,8 +57,8 @@ pub fn flush_all() {
     unsafe { asm!("dbar 0", "invtlb 0, $zero, $zero", options(nostack)) };
 }
 
-/// Called after an entry was written. A processor that still holds that there was none faults once
-/// more, and then flushes the page.
+/// Called after an entry was written. A processor that still holds that there was none faults, and
+/// then flushes the page.
 pub fn entry_written() {}
 
 /// Makes instructions that were written to memory be fetched by this processor.

@@ -5,6 +5,7 @@ pub mod probe;
 pub mod signal_frame;
 pub mod traps;
 pub mod user;
+mod walk;
 
 use kvma_machine::serial;
 

@@ -10,6 +10,7 @@ use core::mem::offset_of;
 
 use kvma_machine::{cpu, interrupts};
 
+use super::walk;
 use crate::arch::{Access, Exception, Left};
 use crate::tlb;
 
@@ -130,11 +131,17 @@ impl TrapFrame {
         }
     }
 
-    /// Drops the TLB entry that says that a page is absent, after a fault. The page may come.
-    fn forget_absent(&self) {
-        if let code::LOAD | code::STORE | code::FETCH = self.code() {
+    /// Drops the TLB entry that says that a page is absent, after a fault. Returns true if it was
+    /// old, and the page is present by now: so the access is to be made again.
+    ///
+    /// The TLB has entries of two pages, so one of them may have come in as absent with its
+    /// neighbour, long before.
+    fn forget_absent(&self) -> bool {
+        let is_absent = matches!(self.code(), code::LOAD | code::STORE | code::FETCH);
+        if is_absent {
             cpu::flush_page(self.value);
         }
+        is_absent && walk::is_present(self.value)
     }
 
     /// Serves an interrupt. False if it is none.
@@ -173,7 +180,9 @@ pub(super) fn from_user(frame: &mut TrapFrame) -> Left {
         if frame.is_return_from_handler() {
             return Left::SystemCall;
         }
-        frame.forget_absent();
+        if frame.forget_absent() {
+            return Left::Interrupt;
+        }
         return Left::PageFault { address: frame.value, access };
     }
     Left::Exception(match frame.code() {
@@ -209,8 +218,8 @@ extern "C" fn trap_in_rust(frame: &mut TrapFrame) {
         return;
     }
     match frame.access() {
+        Some(_) if frame.forget_absent() => {}
         Some(access) => {
-            frame.forget_absent();
             let interruptible = frame.mode & INTERRUPTIBLE != 0;
             crate::fault::page_fault(frame, value, access, interruptible);
         }
