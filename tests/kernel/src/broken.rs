@@ -25,6 +25,8 @@ kvma_machine::broken! {
     ForkKeepsWrite = "fork-keeps-write",
     /// A store to a page that a fork has shared goes to the shared frame.
     NoCopy = "no-copy",
+    /// A change to a part of a huge page does not split it, and so does nothing there.
+    NoSplit = "no-split",
     /// Pages of a file that was cut off stay mapped.
     TruncationKeepsPages = "truncation-keeps-pages",
     /// Signals for faults come with another address.

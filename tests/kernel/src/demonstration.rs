@@ -36,7 +36,9 @@ pub fn run(info: StartInfo, pages: Pages) -> ! {
             .sum::<u64>(),
     );
     report::print_forks();
+    report::print_huge_pages();
     println!("  processors       2; {} TLB shootdowns", shootdown::count());
+    report::print_stale();
     if let Some(figures) = program {
         println!(
             "  programs         {} processes, {} system calls; at their ends,\n                   \

@@ -14,10 +14,11 @@ use crate::arch::traps::TrapFrame;
 use crate::arch::{Access, cpu, interrupts};
 use crate::broken::Broken;
 use crate::cpus::{CPUS, number};
+use crate::frames::BLOCK_SIZE;
 use crate::page_cache::Missing;
 use crate::pages::{NoFrames, Source};
 use crate::space::{self, Current, page_of};
-use crate::{cpus, hooks, probe, rendezvous};
+use crate::{cpus, hooks, huge, probe, rendezvous};
 
 /// Faults after which the access was made.
 pub static SERVED: AtomicU64 = AtomicU64::new(0);
@@ -81,6 +82,11 @@ pub enum Author {
 /// True while a processor serves a page fault of the kernel's.
 static IN_PAGE_FAULT: [AtomicBool; CPUS] = [const { AtomicBool::new(false) }; CPUS];
 
+/// Returns true if this processor is serving a page fault of the kernel's.
+pub fn is_serving() -> bool {
+    IN_PAGE_FAULT[number()].load(Relaxed)
+}
+
 /// Handles a page fault of the kernel, which only a [probe](crate::probe) may cause. Called with
 /// interrupts off; `interruptible` says if they were on before.
 ///
@@ -88,6 +94,9 @@ static IN_PAGE_FAULT: [AtomicBool; CPUS] = [const { AtomicBool::new(false) }; CP
 ///
 /// If the fault was no probe's, or happened in this handler.
 pub fn page_fault(frame: &mut TrapFrame, address: u64, access: Access, interruptible: bool) {
+    if probe::refuse_raw(frame, address, access) {
+        return;
+    }
     let in_page_fault = &IN_PAGE_FAULT[number()];
     assert!(
         !in_page_fault.swap(true, Relaxed),
@@ -156,13 +165,22 @@ pub fn serve(space: &dyn Current, address: u64, access: Access, author: Author) 
     }
     let page = page_of(address);
     let rights = hooks::rights(vma.prot());
-    let is_valid = || Broken::NoStillValid.is_chosen() || space.still_valid(vma.token());
+    let is_valid = |block: Option<u64>| match block {
+        _ if Broken::NoStillValid.is_chosen() => true,
+        Some(block) => space.still_valid_for(vma.token(), block, BLOCK_SIZE),
+        None => space.still_valid(vma.token()),
+    };
     let plan = {
         let pages = space.pages().lock();
         match pages.tables.find(page) {
-            Some(_) if !is_valid() => return Answer::Again(Again::Invalid),
+            Some(_) if !is_valid(None) => return Answer::Again(Again::Invalid),
             Some(entry) if entry.is_guard() => return Answer::Refused(SegvCode::MapErr),
-            found => plan::make(found, Source::of(vma.attrs_at(page), page), page, access),
+            found => {
+                let (first, last) = (vma.range().start(), vma.range().last());
+                let block = huge::candidate(&vma.attrs(), first, last, page)
+                    .filter(|&block| pages.tables.takes_large_leaf(block));
+                plan::make(found, Source::of(vma.attrs_at(page), page), page, access, block)
+            }
         }
     };
     let Some(plan) = plan else {
@@ -177,9 +195,9 @@ pub fn serve(space: &dyn Current, address: u64, access: Access, author: Author) 
     rendezvous::pass(page);
 
     let mut pages = space.pages().lock();
-    let again = if !is_valid() {
+    let again = if !is_valid(ready.block()) {
         Again::Invalid
-    } else if pages.is_moving(page) || !ready.fits(pages.tables.find(page)) {
+    } else if !ready.fits(&pages, page) {
         Again::Overtaken
     } else {
         return match ready.install(&mut pages, page, rights) {

@@ -36,7 +36,8 @@ impl<F: File> Hooks<LinuxVma<F>> for ForkHooks<'_> {
     }
 
     fn flush_wait(&mut self) {
-        self.gather.finish();
+        self.gather.wait();
+        self.gather.finish(&self.parent.lock().tables);
     }
 }
 

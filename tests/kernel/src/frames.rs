@@ -1,4 +1,4 @@
-//! Physical memory, one 4 KiB frame at a time.
+//! Physical memory: 4 KiB frames, one at a time or as a [`Block`].
 //!
 //! The allocator is made to notice mistakes: it counts frames by use, fills freed frames with
 //! [`POISON`], checks that the poison is intact when it allocates them again, and prefers the frame
@@ -7,10 +7,14 @@
 //! Frames are reference-counted: each reference must be given up with [`free`], and the last one
 //! frees the frame.
 
+mod block;
+
 use core::ops::Range;
 
 use spin::mutex::SpinMutex;
 
+use self::block::Blocks;
+pub use self::block::{BLOCK_SIZE, Block};
 use crate::arch::memory_map::DIRECT_MAP;
 use crate::cpus::{CPUS, number};
 
@@ -145,8 +149,9 @@ enum State {
 
 #[derive(Clone, Copy)]
 struct Meta {
-    /// Next in the free list.
+    /// Next and previous in the free list.
     next: Option<u32>,
+    previous: Option<u32>,
     /// Next in the [`FrameList`] of each processor. A shared frame may be on both lists.
     listed: [Option<u32>; CPUS],
     /// The number of references that the lists of each processor hold.
@@ -158,16 +163,19 @@ struct Meta {
 
 impl Meta {
     fn new(state: State) -> Self {
-        Self { next: None, listed: [None; CPUS], on_list: [0; CPUS], state, references: 0 }
+        let (listed, on_list) = ([None; CPUS], [0; CPUS]);
+        Self { next: None, previous: None, listed, on_list, state, references: 0 }
     }
 }
 
 struct Frames {
     base: u64,
     meta: &'static mut [Meta],
-    /// Frames from here on were never allocated.
-    fresh: usize,
+    /// Frames that were never allocated. Single ones are taken from the beginning, blocks from the
+    /// end.
+    fresh: Range<usize>,
     free: Option<u32>,
+    blocks: Blocks,
     used: [usize; USES],
     peak: usize,
 }
@@ -175,8 +183,9 @@ struct Frames {
 static FRAMES: SpinMutex<Frames> = SpinMutex::new(Frames {
     base: 0,
     meta: &mut [],
-    fresh: 0,
+    fresh: 0..0,
     free: None,
+    blocks: Blocks::NONE,
     used: [0; USES],
     peak: 0,
 });
@@ -194,6 +203,65 @@ impl Frames {
     fn address(&self, index: u32) -> u64 {
         self.base + u64::from(index) * FRAME_SIZE
     }
+
+    /// Puts a frame in front of the free list.
+    fn add_free(&mut self, index: u32) {
+        if let Some(next) = self.free {
+            self.meta[next as usize].previous = Some(index);
+        }
+        self.meta[index as usize] = Meta { next: self.free, ..Meta::new(State::Free) };
+        self.free = Some(index);
+        self.blocks.note_free(index);
+    }
+
+    /// Takes a frame out of the free list.
+    fn remove_free(&mut self, index: u32) {
+        let Meta { next, previous, .. } = self.meta[index as usize];
+        match previous {
+            Some(previous) => self.meta[previous as usize].next = next,
+            None => self.free = next,
+        }
+        if let Some(next) = next {
+            self.meta[next as usize].previous = previous;
+        }
+        self.blocks.note_taken(index);
+    }
+
+    /// Makes a reference to a frame that has none, and is not in the free list.
+    ///
+    /// # Panics
+    ///
+    /// If the frame was written to after it was freed.
+    fn begin_use(&mut self, index: u32, purpose: Use) -> Frame {
+        let frame = Frame(self.address(index));
+        let meta = &mut self.meta[index as usize];
+        if meta.state == State::Free {
+            for i in 0..WORDS {
+                let word = frame.word(i);
+                assert!(
+                    word == POISON,
+                    "frame {:#x} was written to after it was freed: word {i} holds {word:#x}",
+                    frame.0
+                );
+            }
+        }
+        *meta = Meta { references: 1, ..Meta::new(State::Used(purpose)) };
+        self.used[purpose as usize] += 1;
+        self.peak = self.peak.max(self.used.iter().sum());
+        frame
+    }
+
+    /// Makes another reference to a frame that is in use.
+    fn share(&mut self, address: u64) -> Frame {
+        let index = self.index(address);
+        let meta = &mut self.meta[index];
+        assert!(
+            matches!(meta.state, State::Used(_)),
+            "frame {address:#x} is shared after it was freed"
+        );
+        meta.references += 1;
+        Frame(address)
+    }
 }
 
 /// Takes over the RAM in `ram`. The allocator's own table lies at its beginning.
@@ -206,7 +274,9 @@ pub unsafe fn init(ram: Range<u64>) {
     let pages = ((ram.end - begin) / FRAME_SIZE) as usize;
     let table = (pages * size_of::<Meta>()) as u64;
     let base = (begin + table).next_multiple_of(FRAME_SIZE);
-    let count = ((ram.end - base) / FRAME_SIZE) as usize;
+    // Up to the end of a block.
+    let end = ram.end & !(BLOCK_SIZE - 1);
+    let count = (end.saturating_sub(base) / FRAME_SIZE) as usize;
     let meta = direct(begin).cast::<Meta>();
     for i in 0..count {
         // SAFETY: inside `ram`, below `base`.
@@ -214,6 +284,8 @@ pub unsafe fn init(ram: Range<u64>) {
     }
     let mut frames = FRAMES.lock();
     frames.base = base;
+    frames.fresh = 0..count;
+    frames.blocks = Blocks::of(base);
     // SAFETY: just initialised, and used by nothing else.
     frames.meta = unsafe { core::slice::from_raw_parts_mut(meta, count) };
 }
@@ -223,50 +295,28 @@ pub fn allocate(purpose: Use) -> Option<Frame> {
     let mut frames = FRAMES.lock();
     let index = match frames.free {
         Some(index) => {
-            frames.free = frames.meta[index as usize].next;
+            frames.remove_free(index);
             index
         }
-        None if frames.fresh < frames.meta.len() => {
-            frames.fresh += 1;
-            (frames.fresh - 1) as u32
-        }
-        None => return None,
+        None => frames.fresh.next()? as u32,
     };
-    let frame = Frame(frames.address(index));
-    let meta = &mut frames.meta[index as usize];
-    if meta.state == State::Free {
-        for i in 0..WORDS {
-            let word = frame.word(i);
-            assert!(
-                word == POISON,
-                "frame {:#x} was written to after it was freed: word {i} holds {word:#x}",
-                frame.0
-            );
-        }
-    }
-    *meta = Meta { references: 1, ..Meta::new(State::Used(purpose)) };
-    frames.used[purpose as usize] += 1;
-    frames.peak = frames.peak.max(frames.used.iter().sum());
-    Some(frame)
+    Some(frames.begin_use(index, purpose))
 }
 
 /// Makes another reference to the frame at this address, which is in use.
 pub fn share(address: u64) -> Frame {
-    let mut frames = FRAMES.lock();
-    let index = frames.index(address);
-    let meta = &mut frames.meta[index];
-    assert!(
-        matches!(meta.state, State::Used(_)),
-        "frame {address:#x} is shared after it was freed"
-    );
-    meta.references += 1;
-    Frame(address)
+    FRAMES.lock().share(address)
 }
 
 /// Returns true if there is more than one reference to the frame at this address.
 pub fn is_shared(address: u64) -> bool {
+    references(address) > 1
+}
+
+/// Returns the number of references to the frame at this address.
+pub fn references(address: u64) -> u32 {
     let frames = FRAMES.lock();
-    frames.meta[frames.index(address)].references > 1
+    frames.meta[frames.index(address)].references
 }
 
 /// Gives up a reference. The last one frees the frame, which is poisoned and allocated next.
@@ -281,8 +331,7 @@ pub fn free(frame: Frame) {
         return;
     }
     frame.fill(|_| POISON);
-    frames.meta[index] = Meta { next: frames.free, ..Meta::new(State::Free) };
-    frames.free = Some(index as u32);
+    frames.add_free(index as u32);
     frames.used[purpose as usize] -= 1;
 }
 

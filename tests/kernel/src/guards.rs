@@ -28,6 +28,7 @@ impl Pages {
 
     /// Drops the contents of pages. Guards stay.
     pub fn discard(&mut self, first: u64, last: u64, gather: &mut Gather) {
+        self.split_ends(first, last);
         self.tables.update(first, last, |page, entry| {
             if entry.is_guard() {
                 return entry;

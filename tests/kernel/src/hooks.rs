@@ -142,7 +142,8 @@ impl<V: Contents> Hooks<V> for PageHooks<'_> {
     }
 
     fn flush_wait(&mut self) {
-        self.gather.finish();
+        self.gather.wait();
+        self.gather.finish(&self.pages.lock().tables);
         self.preallocated.free_all();
     }
 }

@@ -4,8 +4,8 @@
 use kvma::{Attrs, Backing, VmaFlags};
 
 use crate::contents::Origin;
-use crate::frames::{self, Frame, FrameList, Use};
-use crate::paging::{Entry, LOWER_HALF_END, PAGE_SIZE, Removed, Rights, Tables};
+use crate::frames::{self, BLOCK_SIZE, Block, Frame, FrameList, Use};
+use crate::paging::{Entry, LOWER_HALF_END, PAGE_SIZE, Removed, Rights, Tables, block_of};
 use crate::tlb::Gather;
 use crate::{copy_on_write, page_cache};
 
@@ -88,7 +88,7 @@ impl Pages {
         let mut gather = Gather::new(self.tables.root());
         self.unmap(0, LOWER_HALF_END - 1, &mut gather);
         gather.begin_flush();
-        gather.finish();
+        gather.finish(&self.tables);
         self.tables.free();
     }
 
@@ -114,11 +114,13 @@ impl Pages {
 
     /// Unmaps the pages `first..=last`.
     pub fn unmap(&mut self, first: u64, last: u64, gather: &mut Gather) {
+        self.split_ends(first, last);
         self.tables.remove(first, last, |removed| collect(removed, gather));
     }
 
     /// Gives the pages `first..=last` other rights.
     pub fn protect(&mut self, first: u64, last: u64, rights: Rights, gather: &mut Gather) {
+        self.split_ends(first, last);
         self.tables.update(first, last, |page, entry| {
             if entry.is_guard() {
                 return entry;
@@ -133,8 +135,9 @@ impl Pages {
         });
     }
 
-    /// Preallocates the tables that [`Pages::relocate`] may need. No page of `first..=last` is
-    /// mapped from now on until [`Pages::end_relocation`].
+    /// Preallocates the tables that [`Pages::relocate`] may need, and splits the large leaves that
+    /// it cannot move. No page of `first..=last` is mapped from now on until
+    /// [`Pages::end_relocation`].
     pub fn prepare_to_relocate(
         &mut self,
         first: u64,
@@ -142,8 +145,13 @@ impl Pages {
         to: u64,
         preallocated: &mut FrameList,
     ) -> Result<(), NoFrames> {
+        self.split_ends(first, last);
+        if first - block_of(first) != to - block_of(to) {
+            self.split_all(first, last);
+        }
         let mut needed = 0;
         let mut previous = None;
+        // Of a large leaf's pages, the one table of the last level becomes its spare table.
         self.tables.for_each(first, last, |page, _| {
             let target = to + (page - first);
             for level in 1..=3 {
@@ -160,9 +168,9 @@ impl Pages {
         Ok(())
     }
 
-    /// Returns true if the page is about to move.
-    pub fn is_moving(&self, page: u64) -> bool {
-        self.moving.is_some_and(|(first, last)| (first..=last).contains(&page))
+    /// Returns true if any page of `len` bytes from `start` on is about to move.
+    pub fn are_moving(&self, start: u64, len: u64) -> bool {
+        self.moving.is_some_and(|(first, last)| start <= last && first <= start + (len - 1))
     }
 
     /// Ends what [`Pages::prepare_to_relocate`] has begun.
@@ -183,17 +191,29 @@ impl Pages {
     ) {
         let mut from = first;
         while let Some((page, entry)) = self.tables.first(from, last) {
-            self.tables.remove(page, page, |removed| match removed {
+            let len = if entry.is_large() { BLOCK_SIZE } else { PAGE_SIZE };
+            let page_last = page + (len - 1);
+            self.tables.remove(page, page_last, |removed| match removed {
                 Removed::Page(page, _) => gather.flush_later(page),
                 table @ Removed::Table(_) => collect(table, gather),
             });
-            let moved = self.tables.map(to + (page - first), entry, preallocated);
-            assert!(moved.is_ok(), "no table for a page that moves: too few were preallocated");
-            match page.checked_add(PAGE_SIZE) {
+            let target = to + (page - first);
+            let is_moved = if entry.is_large() {
+                let spare = preallocated.pop();
+                spare.is_some_and(|spare| {
+                    self.tables.map_large(target, entry, spare, preallocated).is_ok()
+                })
+            } else {
+                self.tables.map(target, entry, preallocated).is_ok()
+            };
+            assert!(is_moved, "no table for a page that moves: too few were preallocated");
+            match page_last.checked_add(1) {
                 Some(next) if next <= last => from = next,
-                _ => return,
+                _ => break,
             }
         }
+        // Tables that had no pages any more.
+        self.tables.remove(first, last, |removed| collect(removed, gather));
     }
 }
 
@@ -202,9 +222,16 @@ pub fn collect(removed: Removed, gather: &mut Gather) {
     match removed {
         Removed::Table(frame) => gather.free_later(frame),
         Removed::Page(_, entry) if entry.is_guard() => {}
+        Removed::Page(block, entry) if entry.is_large() => {
+            gather.flush_later(block);
+            // SAFETY: `map_block` gave the references to the entry, which is gone.
+            let block = unsafe { Block::from_address(entry.address()) };
+            block.into_frames().for_each(|frame| gather.free_later(frame));
+        }
         Removed::Page(page, entry) => {
             gather.flush_later(page);
-            // SAFETY: `map` and `replace` gave the reference to the entry, which is gone.
+            // SAFETY: `map` gave the reference to the entry, or `map_block` to the large leaf of
+            // which it is a part; and the entry is gone.
             gather.free_later(unsafe { Frame::from_address(entry.address()) });
         }
     }

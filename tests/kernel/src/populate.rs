@@ -13,10 +13,10 @@ use spin::mutex::SpinMutex;
 
 use crate::arch::Access;
 use crate::fault::plan;
-use crate::hooks;
 use crate::page_cache::Missing;
 use crate::pages::{NoFrames, Pages, Source};
 use crate::paging::PAGE_SIZE;
+use crate::{hooks, huge};
 
 /// Pages that were mapped or made writable.
 pub static POPULATED: AtomicU64 = AtomicU64::new(0);
@@ -53,14 +53,17 @@ pub fn populate(
         if found.is_some_and(|entry| entry.is_guard()) {
             return Err(Errno::EFAULT);
         }
-        if let Some(plan) = plan::make(found, source, page, access) {
+        let block = huge::candidate(&attrs, first, last, page)
+            .filter(|&block| pages.tables.takes_large_leaf(block));
+        if let Some(plan) = plan::make(found, source, page, access, block) {
             let ready = plan.prepare().map_err(|missing| match missing {
                 Missing::Memory => Errno::ENOMEM,
                 Missing::BeyondEnd => Errno::EFAULT,
             })?;
+            let count = ready.block().map_or(1, |_| huge::PAGES);
             let installed = ready.install(&mut pages, page, hooks::rights(attrs.prot()));
             installed.map_err(|NoFrames| Errno::ENOMEM)?;
-            POPULATED.fetch_add(1, Relaxed);
+            POPULATED.fetch_add(count, Relaxed);
         }
     }
     Ok(())

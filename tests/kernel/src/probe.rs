@@ -133,6 +133,47 @@ pub fn fetch(page: u64) -> bool {
     make(address, Access::Fetch, || unsafe { probe_fetch(address) }).is_some()
 }
 
+/// The address of an access that each processor makes through its TLB as it is, or `NOWHERE`.
+static RAW: [AtomicU64; CPUS] = [const { AtomicU64::new(NOWHERE) }; CPUS];
+const NOWHERE: u64 = u64::MAX;
+
+/// Makes an access through the TLB as it is, and returns true if it was made. If it causes a fault,
+/// that is not served. May interrupt another probe.
+pub fn is_made(page: u64, access: Access) -> bool {
+    let raw = &RAW[number()];
+    let address = match access {
+        Access::Load | Access::Store => page,
+        Access::Fetch => page + 8 * RET_WORD as u64 + RET_OFFSET,
+    };
+    let outer = raw.swap(address, Relaxed);
+    // SAFETY: as in `load` and `fetch`.
+    let outcome = unsafe {
+        match access {
+            Access::Load => probe_load(address),
+            Access::Store => probe_store(address, 0),
+            Access::Fetch => probe_fetch(address),
+        }
+    };
+    raw.store(outer, Relaxed);
+    outcome.refused == 0
+}
+
+/// For the page-fault handler: refuses the access if it was to go through the TLB as it is. Returns
+/// false if it was another.
+pub fn refuse_raw(frame: &mut TrapFrame, address: u64, access: Access) -> bool {
+    let is_raw = RAW[number()].load(Relaxed) == address;
+    if is_raw {
+        frame.instruction = after_refusal(access);
+    }
+    is_raw
+}
+
+/// Returns the address at which a probe continues that was refused.
+fn after_refusal(access: Access) -> u64 {
+    let resume = if access == Access::Fetch { probe_fetch_refused } else { probe_refused };
+    resume as *const () as u64
+}
+
 /// For the page-fault handler: checks that a probe makes this access.
 ///
 /// # Panics
@@ -181,6 +222,5 @@ pub fn stack_pointer() -> Option<u64> {
 /// For the page-fault handler: makes the current probe return a refusal with this code.
 pub fn refuse(frame: &mut TrapFrame, access: Access, code: SegvCode) {
     PROBES[number()].refused.store(code as u8, Relaxed);
-    let resume = if access == Access::Fetch { probe_fetch_refused } else { probe_refused };
-    frame.instruction = resume as *const () as u64;
+    frame.instruction = after_refusal(access);
 }

@@ -7,7 +7,7 @@ use crate::fault::{self, Again};
 use crate::frames::{self, Use};
 use crate::replay::{self, Figures};
 use crate::touch::Toucher;
-use crate::{faulting, fork, populate, println, shootdown};
+use crate::{faulting, fork, huge, populate, println, shootdown, stale};
 
 /// Frames by use and nodes, to be compared before and after.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -64,7 +64,9 @@ pub fn print(figures: &Figures, toucher: &Toucher<'_>, vmas: usize, before: InUs
         shootdown::count(),
         figures.overtook,
     );
+    print_stale();
     print_forks();
+    print_huge_pages();
     println!(
         "  stack            grown by {} faults; {} pages populated by request",
         faulting::GROWN.load(Relaxed),
@@ -87,6 +89,20 @@ pub fn print(figures: &Figures, toucher: &Toucher<'_>, vmas: usize, before: InUs
     println!(
         "  VMAs             {vmas}; kvma's nodes: {} at end, {} at most",
         full.nodes, figures.nodes
+    );
+}
+
+/// Prints the summary's line about stale TLB entries.
+pub fn print_stale() {
+    println!("  stale entries    {} tried after flushes, none found", stale::TRIED.load(Relaxed));
+}
+
+/// Prints the summary's line about huge pages.
+pub fn print_huge_pages() {
+    println!(
+        "  huge pages       {} mapped, {} split",
+        huge::MAPPED.load(Relaxed),
+        huge::SPLIT.load(Relaxed),
     );
 }
 

@@ -43,6 +43,8 @@ pub trait Current: Sync {
     fn try_lookup(&self, address: u64) -> Result<Option<VmaSnapshot>, Busy>;
     /// [`AddrSpace::still_valid`].
     fn still_valid(&self, token: &Token) -> bool;
+    /// [`AddrSpace::still_valid_for`].
+    fn still_valid_for(&self, token: &Token, start: u64, len: u64) -> bool;
     /// Takes the lock, and lets the fault grow a stack or mark a VMA:
     /// [`Mm::fault`](kvma::linux::Mm::fault).
     fn fault(&self, fault: &Fault) -> FaultAction;
@@ -62,6 +64,10 @@ where
 
     fn still_valid(&self, token: &Token) -> bool {
         self.vmas.still_valid(token)
+    }
+
+    fn still_valid_for(&self, token: &Token, start: u64, len: u64) -> bool {
+        self.vmas.still_valid_for(token, start, len)
     }
 
     fn fault(&self, fault: &Fault) -> FaultAction {

@@ -3,16 +3,18 @@
 
 use crate::arch::cpu;
 use crate::broken::Broken;
-use crate::cpus;
 use crate::frames::{self, Frame, FrameList};
+use crate::paging::Tables;
 use crate::shootdown::{self, Pending};
+use crate::{cpus, stale};
 
-/// Drops all TLB entries of this processor if the other one has asked for it. For the handler of
-/// its interrupt, with interrupts off.
+/// Drops all TLB entries of this processor if the other one has asked for it, and tries accesses if
+/// it has asked for that. For the handler of its interrupt, with interrupts off.
 pub fn serve_others() {
     if !Broken::NoAcknowledge.is_chosen() {
         shootdown::serve(cpu::flush_all);
     }
+    stale::serve_others();
 }
 
 /// Up to so many pages are flushed one by one. For more it is cheaper to drop all entries.
@@ -26,6 +28,8 @@ pub struct Gather {
     pages: [u64; ONE_BY_ONE],
     /// The number of pages that have changed. `pages` holds the first of them.
     changed: usize,
+    /// The number of pages in `pages` for which the last flush was.
+    flushed: usize,
     /// The last request to the other processor.
     pending: Option<Pending>,
     frames: FrameList,
@@ -34,7 +38,8 @@ pub struct Gather {
 impl Gather {
     /// Gathers for a change of the tables below `root`.
     pub const fn new(root: u64) -> Self {
-        Self { root, pages: [0; ONE_BY_ONE], changed: 0, pending: None, frames: FrameList::new() }
+        let (pages, frames) = ([0; ONE_BY_ONE], FrameList::new());
+        Self { root, pages, changed: 0, flushed: 0, pending: None, frames }
     }
 
     /// Notes that the entry of a page was removed or lost rights.
@@ -57,6 +62,9 @@ impl Gather {
     /// Drops this processor's TLB entries, and asks the other one to drop its own. Does not wait.
     pub fn begin_flush(&mut self) {
         let changed = core::mem::take(&mut self.changed);
+        if changed > 0 {
+            self.flushed = changed.min(ONE_BY_ONE);
+        }
         if changed == 0 || Broken::NoFlush.is_chosen() {
             return;
         }
@@ -71,12 +79,19 @@ impl Gather {
         }
     }
 
-    /// Waits for the other processor, then frees the frames.
-    pub fn finish(&mut self) {
-        assert!(self.changed == 0, "frames freed before their TLB entries are gone");
+    /// Waits for the other processor.
+    pub fn wait(&mut self) {
         if let Some(pending) = self.pending.take() {
             pending.wait();
         }
+    }
+
+    /// Waits for the other processor, checks that no [stale](crate::stale) entry is left, then
+    /// frees the frames. The caller holds the page-table lock of these tables.
+    pub fn finish(&mut self, tables: &Tables) {
+        assert!(self.changed == 0, "frames freed before their TLB entries are gone");
+        self.wait();
+        stale::check(tables, &self.pages[..core::mem::take(&mut self.flushed)]);
         self.frames.free_all();
     }
 }

@@ -33,7 +33,7 @@ usage: cargo run [-- OPTIONS]
   --broken NAME    break the kernel on purpose, to see that it fails: no-flush,
                    early-free, no-unmap-hook, no-protect-hook, no-relocate-hook,
                    no-shootdown, no-acknowledge, no-still-valid, no-copy,
-                   fork-keeps-write;
+                   fork-keeps-write, no-split;
                    with --program also truncation-keeps-pages, wrong-address
   --skip-scenarios do not run the kernel's scenarios before the replay
   --no-download    do not download QEMU if it is missing

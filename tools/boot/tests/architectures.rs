@@ -19,14 +19,26 @@ fn replays(arch: &str) {
     assert!(outcome.text.contains("boot: as Linux answered: 1168/1168 calls, 6/6 snapshots"));
 }
 
+/// A replay with huge pages, which Linux had as well.
+fn replays_huge_pages(arch: &str) {
+    if skipped(arch, "huge pages") {
+        return;
+    }
+    let outcome = boot(arch, &["--skip-scenarios", "--trace", HUGE_TRACE]);
+    assert_eq!(outcome.status, Some(0));
+    assert!(!outcome.text.contains("huge pages       0 mapped"));
+}
+
+const HUGE_TRACE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/huge.trace");
+
 /// The ways to break the kernel, and what its scenarios see of each.
 const BROKEN: [(&str, &str); 9] = [
-    ("no-flush", "an unmapped page is refused"),
+    ("no-flush", "was made by a stale TLB entry"),
     ("early-free", "its frame was freed too early"),
     ("no-unmap-hook", "an unmapped page is refused"),
     ("no-protect-hook", "a write to a page that became read-only is refused"),
     ("no-relocate-hook", "moved pages take their contents along"),
-    ("no-shootdown", "what one processor made read-only, the other one cannot write to"),
+    ("no-shootdown", "was made by a stale TLB entry"),
     ("no-still-valid", "a fault that is overtaken by an unmapping is refused"),
     ("fork-keeps-write", "what the parent writes after a fork goes to a copy"),
     ("no-copy", "what the parent writes after a fork goes to a copy"),
@@ -45,6 +57,9 @@ fn broken_kernels_fail(arch: &str) {
             must_fail(arch, args, observation);
         }
     }
+    let args = ["--broken", "no-split", "--skip-scenarios", "--trace", HUGE_TRACE];
+    must_fail(arch, &args[..2], "an unmapped page of a huge page is refused");
+    must_fail(arch, &args, "page 0x");
 }
 
 /// A shell script in which every command is a process, by Debian's busybox.
@@ -84,6 +99,11 @@ fn riscv64_replays_python_as_linux_did() {
 }
 
 #[test]
+fn riscv64_replays_huge_pages() {
+    replays_huge_pages("riscv64");
+}
+
+#[test]
 fn broken_kernels_fail_on_riscv64() {
     broken_kernels_fail("riscv64");
 }
@@ -99,6 +119,11 @@ fn loongarch64_replays_python_as_linux_did() {
 }
 
 #[test]
+fn loongarch64_replays_huge_pages() {
+    replays_huge_pages("loongarch64");
+}
+
+#[test]
 fn broken_kernels_fail_on_loongarch64() {
     broken_kernels_fail("loongarch64");
 }
@@ -111,6 +136,11 @@ fn loongarch64_runs_busybox() {
 #[test]
 fn aarch64_replays_python_as_linux_did() {
     replays("aarch64");
+}
+
+#[test]
+fn aarch64_replays_huge_pages() {
+    replays_huge_pages("aarch64");
 }
 
 #[test]
@@ -136,7 +166,7 @@ fn a_hang_is_ended(arch: &str) {
 }
 
 /// The groups of scenarios, of which each is a line.
-const GROUPS: usize = 10;
+const GROUPS: usize = 11;
 
 /// The script's lines between its first answer and its address space.
 const ANSWERS: &str = "

@@ -171,6 +171,43 @@ fn memory_is_shared_advised_locked_and_limited_as_on_linux() {
     does_as_on_linux("memory_is_shared_advised_locked_and_limited_as_on_linux", "objects.c");
 }
 
+/// How much of its memory the program has in huge pages, in kB, whenever it says so: as on Linux,
+/// if that has huge pages to give.
+const HUGE: [&str; 9] = ["8192", "6144", "4096", "2048", "2048", "0", "0", "8192", "8192"];
+
+#[test]
+fn huge_pages_are_split_where_a_part_of_them_changes() {
+    let test = "huge_pages_are_split_where_a_part_of_them_changes";
+    if without_qemu(test) || skipped(test, "KVMA_SKIP_CC") {
+        return;
+    }
+    let program = compiled("huge.c");
+    let linux = printed_here(&program, test);
+    let split = |outcome: &Outcome| {
+        let lines = outcome.printed.lines().map(|line| line.strip_prefix("  in huge pages: "));
+        let sizes: Vec<_> = lines.flatten().map(|size| size.replace(" kB", "")).collect();
+        let others = outcome.printed.lines().filter(|line| !line.starts_with("  "));
+        (sizes, others.fold(String::new(), |text, line| text + line + "\n"))
+    };
+    let outcome = run(&[], &program, &["", "tell"]);
+    assert_eq!(split(&outcome), (HUGE.map(String::from).to_vec(), linux.clone()));
+    assert_eq!(outcome.status, Some(0));
+    // And it notices if they are not.
+    let outcome = run(&["--broken", "no-split", "--timeout", "30"], &program, &["", "tell"]);
+    assert_ne!(split(&outcome).1, linux);
+}
+
+#[test]
+fn huge_pages_that_cannot_be_had_come_page_by_page() {
+    let test = "huge_pages_that_cannot_be_had_come_page_by_page";
+    if without_qemu(test) || skipped(test, "KVMA_SKIP_CC") {
+        return;
+    }
+    let outcome = run(&["--memory", "160"], &compiled("scattered.c"), &[]);
+    assert_eq!(outcome.printed, "0 pages are wrong\nsome huge pages, some pages\n");
+    assert_eq!(outcome.status, Some(0));
+}
+
 /// Programs of the usual things done with mappings: protection, guard pages, code made at run time,
 /// locks, advice, addresses, maps, shared memory.
 const CHAPTER: [&str; 8] =

@@ -15,6 +15,11 @@ fn repository() -> &'static Path {
     package.ancestors().nth(2).expect("the package lies in the repository")
 }
 
+/// Returns the path of a trace that lies beside this file.
+fn own_trace(name: &str) -> String {
+    format!("{}/tests/{name}.trace", env!("CARGO_MANIFEST_DIR"))
+}
+
 struct Outcome {
     status: Option<i32>,
     /// Standard output, then standard error.
@@ -82,7 +87,7 @@ fn the_kernel_replays_python_as_linux_did() {
 
 #[test]
 fn a_kernel_that_does_not_flush_the_tlb_fails() {
-    must_fail("no-flush", "an unmapped page is refused");
+    must_fail("no-flush", "was made by a stale TLB entry");
 }
 
 #[test]
@@ -107,7 +112,7 @@ fn a_kernel_without_the_relocate_hook_fails() {
 
 #[test]
 fn a_kernel_that_flushes_only_its_own_tlb_fails() {
-    must_fail("no-shootdown", "what one processor made read-only, the other one cannot write to");
+    must_fail("no-shootdown", "was made by a stale TLB entry");
 }
 
 #[test]
@@ -126,28 +131,45 @@ fn a_kernel_that_does_not_copy_on_write_fails() {
 }
 
 #[test]
+fn a_kernel_that_does_not_split_huge_pages_fails() {
+    if skipped("a_kernel_that_does_not_split_huge_pages_fails") {
+        return;
+    }
+    let trace = own_trace("huge");
+    for (args, observation) in [
+        (&["--broken", "no-split"][..], "an unmapped page of a huge page is refused"),
+        (&["--broken", "no-split", "--skip-scenarios", "--trace", &trace], "page 0x"),
+    ] {
+        let outcome = boot(args);
+        assert_eq!(outcome.status, Some(1), "{args:?}");
+        let failed = |line: &&str| line.starts_with("FAILED:") && line.contains(observation);
+        assert!(outcome.text.lines().any(|line| failed(&line)), "{args:?}: no `{observation}`");
+    }
+}
+
+#[test]
 fn a_stack_grows_by_page_faults_as_on_linux() {
     if skipped("a_stack_grows_by_page_faults_as_on_linux") {
         return;
     }
-    let trace = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/stack.trace");
+    let trace = own_trace("stack");
     let recorded = fs::read_to_string(&trace).expect("a trace");
     let growths = recorded.lines().filter(|line| line.starts_with("stack ")).count();
-    let outcome = boot(&["--skip-scenarios", "--trace", trace.to_str().expect("a path in UTF-8")]);
+    let outcome = boot(&["--skip-scenarios", "--trace", &trace]);
     assert_eq!(outcome.status, Some(0));
     assert!(growths > 0 && outcome.text.contains(&format!("grown by {growths} faults")));
 }
 
 #[test]
-fn guards_and_new_programs_replay_as_well() {
-    if skipped("guards_and_new_programs_replay_as_well") {
+fn guards_new_programs_and_huge_pages_replay_as_well() {
+    if skipped("guards_new_programs_and_huge_pages_replay_as_well") {
         return;
     }
-    for trace in ["guards", "exec"] {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/{trace}.trace"));
-        let outcome =
-            boot(&["--skip-scenarios", "--trace", path.to_str().expect("a path in UTF-8")]);
+    for trace in ["guards", "exec", "huge"] {
+        let outcome = boot(&["--skip-scenarios", "--trace", &own_trace(trace)]);
         assert_eq!(outcome.status, Some(0), "{trace}");
+        let huge_pages = !outcome.text.contains("huge pages       0 mapped, 0 split");
+        assert_eq!(huge_pages, trace == "huge", "{trace}");
     }
 }
 

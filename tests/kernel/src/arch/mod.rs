@@ -52,6 +52,14 @@ pub struct Rights {
 }
 
 impl Rights {
+    pub fn allow(self, access: Access) -> bool {
+        match access {
+            Access::Load => self.load,
+            Access::Store => self.store,
+            Access::Fetch => self.fetch,
+        }
+    }
+
     /// Returns true if any access is allowed. Processors cannot refuse loads from a page that they
     /// allow to store to.
     fn any(self) -> bool {

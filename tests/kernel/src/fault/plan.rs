@@ -9,10 +9,11 @@ use spin::Once;
 use crate::arch::{Access, cpu};
 use crate::broken::Broken;
 use crate::contents::{self, Origin};
-use crate::frames::{self, Frame, Use};
+use crate::frames::{self, BLOCK_SIZE, Block, Frame, Use};
+use crate::huge;
 use crate::page_cache::{self, Missing};
 use crate::pages::{NoFrames, Pages, Prepared, Source};
-use crate::paging::{Entry, Rights};
+use crate::paging::{Entry, PAGE_SIZE, Rights};
 
 /// Pages that were copied because their frames were shared, and pages that were kept because their
 /// frames no longer were.
@@ -23,6 +24,9 @@ pub static KEPT: AtomicU64 = AtomicU64::new(0);
 pub enum Plan {
     /// The page has no entry: map a frame, for this access.
     Fill(Source, Access),
+    /// Nothing is mapped in the page's 2 MiB, which begin here: map them by a large leaf, or if
+    /// there is no block, map a frame.
+    FillBlock(u64, Source, Access),
     /// A store to a private page whose frame is shared: copy it. The plan holds a reference, so
     /// that the frame is neither freed nor written to meanwhile.
     Copy(Entry, Frame),
@@ -31,21 +35,27 @@ pub enum Plan {
 }
 
 /// Plans the work that makes the page allow `access`, which its VMA allows. `found` is the page's
-/// entry, `source` what the VMA maps there. `None` if the entry allows the access already.
+/// entry, `source` what the VMA maps there, `block` where a large leaf may be mapped. `None` if the
+/// entry allows the access already.
 ///
 /// # Panics
 ///
 /// If the entry allows less than it must.
-pub fn make(found: Option<Entry>, source: Source, page: u64, access: Access) -> Option<Plan> {
-    let Some(entry) = found else { return Some(Plan::Fill(source, access)) };
-    let rights = entry.rights();
-    let enough = match access {
-        Access::Load => rights.load,
-        Access::Store => rights.store,
-        Access::Fetch => rights.fetch,
+pub fn make(
+    found: Option<Entry>,
+    source: Source,
+    page: u64,
+    access: Access,
+    block: Option<u64>,
+) -> Option<Plan> {
+    let Some(entry) = found else {
+        return Some(match block {
+            Some(block) => Plan::FillBlock(block, source, access),
+            None => Plan::Fill(source, access),
+        });
     };
     match source {
-        _ if enough => None,
+        _ if entry.rights().allow(access) => None,
         Source::Private { .. } if access == Access::Store => {
             let copy = frames::is_shared(entry.address()) && !Broken::NoCopy.is_chosen();
             Some(if copy {
@@ -64,6 +74,10 @@ impl Plan {
     /// Prepares the frame.
     pub fn prepare(self) -> Result<Ready, Missing> {
         Ok(match self {
+            Self::FillBlock(at, source, access) => match huge::block() {
+                Some(block) => Ready::FillBlock(at, block),
+                None => return Self::Fill(source, access).prepare(),
+            },
             Self::Fill(Source::Private { origin, .. }, access) => {
                 Ready::Fill(Prepared::Own(private(origin, access)?))
             }
@@ -129,15 +143,40 @@ fn zero_page() -> Option<Frame> {
 #[must_use]
 pub enum Ready {
     Fill(Prepared),
-    Copy { old: Entry, original: Frame, copy: Frame },
+    /// With the first byte of the 2 MiB to map.
+    FillBlock(u64, Block),
+    Copy {
+        old: Entry,
+        original: Frame,
+        copy: Frame,
+    },
     Keep(Entry),
 }
 
 impl Ready {
-    /// Returns true if the page's entry is still the one that the plan was made for.
-    pub fn fits(&self, now: Option<Entry>) -> bool {
-        let (Self::Copy { old, .. } | Self::Keep(old)) = self else { return now.is_none() };
-        now.is_some_and(|now| now.address() == old.address() && now.rights() == old.rights())
+    /// Returns the first byte of the 2 MiB to map, if it is more than the page.
+    pub fn block(&self) -> Option<u64> {
+        match self {
+            Self::FillBlock(block, _) => Some(*block),
+            Self::Fill(_) | Self::Copy { .. } | Self::Keep(_) => None,
+        }
+    }
+
+    /// Returns true if the page's entry is still the one that the plan was made for, and nothing is
+    /// about to move there.
+    pub fn fits(&self, pages: &Pages, page: u64) -> bool {
+        if pages.are_moving(page, PAGE_SIZE) {
+            return false;
+        }
+        let now = pages.tables.find(page);
+        match self {
+            Self::Fill(_) => now.is_none(),
+            Self::FillBlock(block, _) => {
+                pages.tables.takes_large_leaf(*block) && !pages.are_moving(*block, BLOCK_SIZE)
+            }
+            Self::Copy { old, .. } | Self::Keep(old) => now
+                .is_some_and(|now| now.address() == old.address() && now.rights() == old.rights()),
+        }
     }
 
     /// Writes the page's entry, which [fits](Self::fits). Fails without memory for a table.
@@ -147,6 +186,10 @@ impl Ready {
         }
         match self {
             Self::Fill(prepared) => pages.map(page, prepared, rights)?,
+            Self::FillBlock(at, block) => {
+                pages.map_block(at, block, rights)?;
+                huge::MAPPED.fetch_add(1, Relaxed);
+            }
             Self::Copy { old, original, copy } => {
                 pages.replace(page, old, copy, rights);
                 frames::free(original);
@@ -164,6 +207,7 @@ impl Ready {
     pub fn discard(self) {
         match self {
             Self::Fill(prepared) => prepared.discard(),
+            Self::FillBlock(_, block) => block.free(),
             Self::Copy { original, copy, .. } => {
                 [original, copy].into_iter().for_each(frames::free)
             }

@@ -1,10 +1,13 @@
 //! Four-level page tables.
 
 mod kernel_root;
+mod large;
+mod spare;
 mod table;
 mod tables;
 
 pub use self::kernel_root::kernel_root;
+pub use self::large::block_of;
 pub use self::tables::{Removed, Tables};
 pub use crate::arch::Rights;
 pub use crate::arch::page_entry::Entry;

@@ -3,11 +3,14 @@
 //! Linux layer.
 
 mod access;
+mod agreement;
 mod family;
 mod first_write;
 mod fork;
 mod fork_races;
 mod guards;
+mod huge;
+mod huge_random;
 mod populate;
 mod program;
 mod races;
@@ -204,6 +207,10 @@ fn with_processes(pages: Pages) -> Pages {
         group("parents and children live on a processor each", || family::run(&first));
         group("stacks grow, and no further than they may", || stack::run(&first));
         group("guards refuse, move and are inherited", || guards::run(&first));
+        group("huge pages are split where a part of them changes", || {
+            huge::run(&first);
+            huge_random::run(&first);
+        });
         group("populated pages cause no faults", || populate::run(&first));
         expect(first.0.change(|mm, call| mm.clear(*mm.layout(), call)));
     });

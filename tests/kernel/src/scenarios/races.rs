@@ -15,8 +15,9 @@ use crate::paging::PAGE_SIZE;
 use crate::rendezvous::{self, Met};
 use crate::{cpus, probe};
 
-/// The number of pages that the second processor has in its TLB.
-const CACHED: u64 = 16;
+/// The number of pages that the second processor has in its TLB, some of which may leave it by
+/// themselves.
+const CACHED: u64 = 32;
 
 pub fn run(space: &CoreSpace<'_>) {
     shootdown(space);

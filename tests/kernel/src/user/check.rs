@@ -57,6 +57,18 @@ pub fn check(memory: &Memory) {
                 check_shared(&object.0, &attrs, page, entry.address());
             }
         });
+        // A large leaf has the same attributes everywhere, and can be split.
+        let mut large = 0;
+        pages.tables.for_each_large(0, LOWER_HALF_END - 1, |block, _| {
+            large += 1;
+            let last = block + (frames::BLOCK_SIZE - 1);
+            let mut vmas = mm.iter().filter(|vma| vma.start() <= last && vma.last() >= block);
+            let attrs = vmas.next().map(|vma| vma.attrs());
+            let same = vmas.all(|vma| Some(vma.attrs()) == attrs);
+            assert!(same, "a large leaf at {block:#x}, and different attributes");
+        });
+        let spare = pages.tables.spare_tables();
+        assert!(large == spare, "{large} large leaves, and {spare} tables to split them into");
         // And every VMA has the entries of its own range: none is counted twice or left out.
         for vma in mm {
             let last = vma.last().min(LOWER_HALF_END - 1);

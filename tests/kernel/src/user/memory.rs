@@ -120,16 +120,10 @@ impl Memory {
         }
         loop {
             let pages = self.space.pages.lock();
-            if let Some(entry) = pages.tables.find(page_of(address)) {
-                let rights = entry.rights();
-                let allowed = match access {
-                    Access::Load => rights.load,
-                    Access::Store => rights.store,
-                    Access::Fetch => rights.fetch,
-                };
-                if allowed {
-                    return Ok(run(entry.address()));
-                }
+            if let Some(entry) = pages.tables.find(page_of(address))
+                && entry.rights().allow(access)
+            {
+                return Ok(run(entry.address()));
             }
             drop(pages);
             match self.serve(address, access) {

@@ -4,9 +4,11 @@ use kvma_machine::entry::direct_map_table;
 
 use crate::arch::Rights;
 use crate::contents::are_probed;
+use crate::paging::PAGE_SIZE;
 
-/// The entry is valid, and of the kind that every level but the middle ones has: a table, or a
-/// page. Other bits: memory that is written back is attribute 0; inner shareable; accessed.
+/// The entry is valid, and of the kind that is a table in all levels but the last one, and a page
+/// there: without it, a block. Other bits: memory that is written back is attribute 0; inner
+/// shareable; accessed.
 const VALID: u64 = 1 << 0;
 const KIND: u64 = 1 << 1;
 const SHAREABLE_AND_ACCESSED: u64 = 3 << 8 | 1 << 10;
@@ -24,6 +26,8 @@ const HOLDS: u64 = 1 << 55;
 const SHARED_MARK: u64 = 1 << 56;
 /// Left to the kernel: the page is a guard. It has no frame and allows no access.
 const GUARD_MARK: u64 = 1 << 57;
+/// Left to the kernel: the entry maps a block, even if no access is allowed.
+const LARGE_MARK: u64 = 1 << 58;
 const ADDRESS: u64 = 0x0000_ffff_ffff_f000;
 
 /// A page-table entry.
@@ -57,6 +61,22 @@ impl Entry {
         Self(address | HOLDS | user).with_rights(rights)
     }
 
+    /// Returns a large leaf for a block of the program.
+    pub fn large_leaf(block: u64, rights: Rights) -> Self {
+        let user = if are_probed() { 0 } else { USER };
+        Self(block | HOLDS | LARGE_MARK | user).with_rights(rights)
+    }
+
+    /// Returns true for a large leaf, also for one that allows no access.
+    pub fn is_large(self) -> bool {
+        self.0 & LARGE_MARK != 0
+    }
+
+    /// Returns the entry that a page of a large leaf has once the leaf is split.
+    pub fn page_of_large(self, index: usize) -> Self {
+        Self((self.0 & !LARGE_MARK) + (index as u64 * PAGE_SIZE)).with_rights(self.rights())
+    }
+
     /// Returns the entry as one of a shared mapping.
     pub fn of_shared_mapping(self) -> Self {
         Self(self.0 | SHARED_MARK)
@@ -77,9 +97,10 @@ impl Entry {
         if self.is_guard() {
             return self;
         }
-        let mut bits = self.0 & (ADDRESS | HOLDS | SHARED_MARK | USER);
+        let mut bits = self.0 & (ADDRESS | HOLDS | SHARED_MARK | LARGE_MARK | USER);
         if rights.any() {
-            bits |= VALID | KIND | SHAREABLE_AND_ACCESSED;
+            let kind = if self.is_large() { 0 } else { KIND };
+            bits |= VALID | kind | SHAREABLE_AND_ACCESSED;
         }
         if !rights.store {
             bits |= READ_ONLY;

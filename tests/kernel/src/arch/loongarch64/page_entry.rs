@@ -2,6 +2,7 @@
 
 use crate::arch::Rights;
 use crate::contents::are_probed;
+use crate::paging::PAGE_SIZE;
 
 const VALID: u64 = 1 << 0;
 /// The page can be written to. The processor sets nothing by itself.
@@ -10,6 +11,9 @@ const DIRTY: u64 = 1 << 1;
 const USER: u64 = 3 << 2;
 /// Coherent and cached.
 const CACHED: u64 = 1 << 4;
+/// The entry of a table above the last level is a leaf, of 2 MiB. The handler that fills the TLB
+/// takes it out.
+const LARGE: u64 = 1 << 6;
 /// Left to the kernel: the entry maps a frame, even if no access is allowed. A page that loses all
 /// rights keeps its contents.
 const HOLDS: u64 = 1 << 7;
@@ -51,6 +55,22 @@ impl Entry {
         Self(address | HOLDS | user).with_rights(rights)
     }
 
+    /// Returns a large leaf for a block of the program.
+    pub fn large_leaf(block: u64, rights: Rights) -> Self {
+        let user = if are_probed() { 0 } else { USER };
+        Self(block | HOLDS | LARGE | user).with_rights(rights)
+    }
+
+    /// Returns true for a large leaf, also for one that allows no access.
+    pub fn is_large(self) -> bool {
+        self.0 & LARGE != 0
+    }
+
+    /// Returns the entry that a page of a large leaf has once the leaf is split.
+    pub fn page_of_large(self, index: usize) -> Self {
+        Self((self.0 & !LARGE) + (index as u64 * PAGE_SIZE)).with_rights(self.rights())
+    }
+
     /// Returns the entry as one of a shared mapping.
     pub fn of_shared_mapping(self) -> Self {
         Self(self.0 | SHARED_MARK)
@@ -71,7 +91,7 @@ impl Entry {
         if self.is_guard() {
             return self;
         }
-        let mut bits = self.0 & (ADDRESS | HOLDS | SHARED_MARK | USER);
+        let mut bits = self.0 & (ADDRESS | LARGE | HOLDS | SHARED_MARK | USER);
         if rights.any() {
             bits |= VALID | CACHED;
         }

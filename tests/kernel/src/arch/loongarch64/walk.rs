@@ -6,9 +6,6 @@ use kvma_machine::cpu;
 use super::page_entry::Entry;
 use crate::frames;
 
-/// The bit of a leaf above the last level.
-const LARGE: u64 = 1 << 6;
-
 /// Returns true if the page that holds `address` is present. Interrupts must be off: then no table
 /// is freed meanwhile, since this processor has not yet said that it has forgotten it.
 pub fn is_present(address: u64) -> bool {
@@ -18,7 +15,7 @@ pub fn is_present(address: u64) -> bool {
         // SAFETY: a table of those in use, which the direct map covers. Volatile, because the other
         // processor may change it.
         let entry = Entry::from_bits(unsafe { frames::direct(table).add(index).read_volatile() });
-        if !entry.is_present() || shift == 12 || entry.bits() & LARGE != 0 {
+        if !entry.is_present() || shift == 12 || entry.is_large() {
             return entry.is_present();
         }
         table = entry.address();

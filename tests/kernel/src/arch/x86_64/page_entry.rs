@@ -3,10 +3,13 @@
 use kvma_machine::entry::direct_map_table;
 
 use crate::arch::Rights;
+use crate::paging::PAGE_SIZE;
 
 const PRESENT: u64 = 1 << 0;
 const WRITE: u64 = 1 << 1;
 const USER: u64 = 1 << 2;
+/// The entry of a page directory is a leaf, of 2 MiB.
+const LARGE: u64 = 1 << 7;
 /// Ignored by the processor: the entry maps a frame, even if no access is allowed. A page that
 /// loses all rights keeps its contents.
 const HOLDS: u64 = 1 << 9;
@@ -38,12 +41,27 @@ impl Entry {
     /// Returns an entry that points to a table. Only leaves restrict accesses, so this one allows
     /// everything.
     pub fn table(address: u64) -> Self {
-        Self(address | PRESENT | WRITE | USER | HOLDS)
+        Self(address | PRESENT | WRITE | USER)
     }
 
     /// Returns a leaf for a page of the program.
     pub fn page(address: u64, rights: Rights) -> Self {
         Self(address | HOLDS).with_rights(rights)
+    }
+
+    /// Returns a large leaf for a block of the program.
+    pub fn large_leaf(block: u64, rights: Rights) -> Self {
+        Self(block | HOLDS | LARGE).with_rights(rights)
+    }
+
+    /// Returns true for a large leaf, also for one that allows no access.
+    pub fn is_large(self) -> bool {
+        self.0 & LARGE != 0
+    }
+
+    /// Returns the entry that a page of a large leaf has once the leaf is split.
+    pub fn page_of_large(self, index: usize) -> Self {
+        Self((self.0 & !LARGE) + (index as u64 * PAGE_SIZE)).with_rights(self.rights())
     }
 
     /// Returns the entry as one of a shared mapping.
@@ -67,7 +85,7 @@ impl Entry {
         if self.is_guard() {
             return self;
         }
-        let mut bits = self.0 & (ADDRESS | HOLDS | SHARED_MARK);
+        let mut bits = self.0 & (ADDRESS | LARGE | HOLDS | SHARED_MARK);
         if rights.any() {
             bits |= PRESENT | USER;
         }

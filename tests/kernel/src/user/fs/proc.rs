@@ -172,17 +172,19 @@ fn smaps(process: &Process, out: &mut String) -> core::fmt::Result {
         }
     });
     for (start, end, line, flags) in lines {
-        let mut resident = 0;
+        let (mut resident, mut large) = (0, 0);
         if end <= crate::paging::LOWER_HALF_END {
             let pages = space.pages.lock();
             pages.tables.for_each(start, end - 1, |_, entry| {
                 resident += u64::from(!entry.is_guard());
             });
+            pages.tables.for_each_large(start, end - 1, |_, _| large += 1);
         }
         writeln!(out, "{line}")?;
         writeln!(out, "Size:           {:8} kB", (end - start) >> 10)?;
         writeln!(out, "KernelPageSize:        4 kB\nMMUPageSize:           4 kB")?;
         writeln!(out, "Rss:            {:8} kB", resident * 4)?;
+        writeln!(out, "AnonHugePages:  {:8} kB", large * (frames::BLOCK_SIZE >> 10))?;
         writeln!(out, "VmFlags: {flags}")?;
     }
     Ok(())

@@ -1,0 +1,105 @@
+//! Stale TLB entries: when a flush has ended, no processor may have one left.
+//!
+//! Right then, before any frame is freed, both processors make the accesses to the flushed pages
+//! that page tables refuse. These are not served like those of a program: they go through the TLB
+//! as it is, and whichever is made is a mistake. The other processor makes them in the handler of
+//! an interrupt of their own, since the one that asks for the flush may not have been sent.
+//!
+//! The kernel can do this where it plays the program. Where programs run in user mode, an emulated
+//! processor keeps their entries in a TLB of their own, which the kernel's accesses do not use.
+
+use core::sync::atomic::AtomicU64;
+use core::sync::atomic::Ordering::{Relaxed, SeqCst};
+
+use spin::mutex::SpinMutex;
+
+use crate::arch::{Access, cpu, interrupts};
+use crate::cpus::{CPUS, number};
+use crate::paging::Tables;
+use crate::{contents, cpus, fault, probe};
+
+/// Accesses that are tried after each flush at most. A TLB may have lost the entries of some pages
+/// by itself, so a few would not do.
+const MOST: usize = 64;
+
+/// Accesses that were tried, and refused.
+pub static TRIED: AtomicU64 = AtomicU64::new(0);
+
+/// Accesses that must be refused.
+#[derive(Clone, Copy)]
+struct Trial {
+    /// The tables that refuse them.
+    root: u64,
+    accesses: [Option<(u64, Access)>; MOST],
+}
+
+/// The trial that each processor is asked to make, the number of requests, and of those done.
+static TRIALS: [SpinMutex<Option<Trial>>; CPUS] = [const { SpinMutex::new(None) }; CPUS];
+static ASKED: [AtomicU64; CPUS] = [const { AtomicU64::new(0) }; CPUS];
+static DONE: [AtomicU64; CPUS] = [const { AtomicU64::new(0) }; CPUS];
+
+/// Checks that no processor that uses these tables has a stale entry for pages whose flush has
+/// ended. The caller holds the page-table lock, and interrupts are on.
+///
+/// # Panics
+///
+/// If an access is made that the tables refuse.
+pub fn check(tables: &Tables, flushed: &[u64]) {
+    let trial = Trial::of(tables, flushed);
+    if !contents::are_probed() || trial.accesses[0].is_none() {
+        return;
+    }
+    trial.make();
+    let other = CPUS - 1 - number();
+    if cpus::is_second_up() && cpus::uses(other, trial.root) {
+        *TRIALS[other].lock() = Some(trial);
+        let asked = ASKED[other].fetch_add(1, SeqCst) + 1;
+        interrupts::call_others();
+        cpus::wait(|| DONE[other].load(SeqCst) >= asked);
+    }
+}
+
+/// Makes the trial that the other processor has asked for. For the handler of its interrupt, with
+/// interrupts off.
+pub fn serve_others() {
+    let me = number();
+    let asked = ASKED[me].load(SeqCst);
+    if asked > DONE[me].load(SeqCst) {
+        let trial = TRIALS[me].lock().take();
+        trial.into_iter().for_each(|trial| trial.make());
+        DONE[me].store(asked, SeqCst);
+        cpus::wake();
+    }
+}
+
+impl Trial {
+    fn of(tables: &Tables, flushed: &[u64]) -> Self {
+        let mut trial = Self { root: tables.root(), accesses: [None; MOST] };
+        let refused = flushed.iter().flat_map(|&page| {
+            let entry = tables.find(page);
+            let allows = move |access| entry.is_some_and(|entry| entry.rights().allow(access));
+            [Access::Load, Access::Store, Access::Fetch]
+                .into_iter()
+                .filter_map(move |access| (!allows(access)).then_some((page, access)))
+        });
+        for (slot, access) in trial.accesses.iter_mut().zip(refused) {
+            *slot = Some(access);
+        }
+        trial
+    }
+
+    /// Makes the accesses, if this processor uses the tables. While it serves a page fault it
+    /// cannot have another.
+    fn make(&self) {
+        if cpu::root() != self.root || fault::is_serving() {
+            return;
+        }
+        for (page, access) in self.accesses.into_iter().flatten() {
+            assert!(
+                !probe::is_made(page, access),
+                "{access:?} of page {page:#x} was made by a stale TLB entry, after the flush"
+            );
+            TRIED.fetch_add(1, Relaxed);
+        }
+    }
+}
