@@ -47,6 +47,10 @@ impl StartInfo {
 
     /// Returns the kernel's command line.
     pub fn command_line(self) -> &'static str {
+        // QEMU's machine of LoongArch does not put it there.
+        #[cfg(target_arch = "loongarch64")]
+        return super::entry::command_line();
+        #[cfg(not(target_arch = "loongarch64"))]
         self.tree.chosen().bootargs().unwrap_or_default()
     }
 
@@ -71,9 +75,11 @@ impl StartInfo {
     pub fn usable_ram(self, from: u64) -> Range<u64> {
         let module = self.module_range().unwrap_or(0..0);
         let tree = self.at..self.at + self.tree.total_size() as u64;
-        let memory = self.tree.memory();
-        memory
-            .regions()
+        // A machine may have a node for each part.
+        self.tree
+            .find_all_nodes("/memory")
+            .filter_map(|node| node.reg())
+            .flatten()
             .map(|region| {
                 let start = region.starting_address.addr() as u64;
                 start.max(from)..(start + region.size.unwrap_or(0) as u64).min(MAPPED)

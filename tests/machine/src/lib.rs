@@ -17,7 +17,8 @@
 //! | `exit`       | the end of the machine                                                      |
 //!
 //! The entry code leaves page tables behind: the direct map ([`memory_map::DIRECT_MAP`]), the
-//! kernel's image, and the first 4 GiB at their own addresses. Traps are the user's, who offers:
+//! kernel's image, and the first 4 GiB at their own addresses. LoongArch needs tables of the image
+//! alone. Traps are the user's, who offers:
 //!
 //! - `kernel_main(start_info: u64) -> !`, not mangled: entered once, on the first processor;
 //! - a build script that passes `DEP_KVMA_MACHINE_LINK_ARGS` on to the linker.
@@ -32,10 +33,12 @@ pub mod console;
 pub mod cpus;
 #[cfg(not(target_arch = "x86_64"))]
 pub mod device_tree;
+#[cfg(target_arch = "loongarch64")]
+mod loongarch64;
 pub mod rendezvous;
 #[cfg(target_arch = "riscv64")]
 mod riscv64;
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(any(target_arch = "aarch64", target_arch = "riscv64"))]
 pub mod semihosting;
 pub mod shootdown;
 #[cfg(target_arch = "x86_64")]
@@ -43,6 +46,8 @@ mod x86_64;
 
 #[cfg(target_arch = "aarch64")]
 pub use self::aarch64::*;
+#[cfg(target_arch = "loongarch64")]
+pub use self::loongarch64::*;
 #[cfg(target_arch = "riscv64")]
 pub use self::riscv64::*;
 #[cfg(target_arch = "x86_64")]

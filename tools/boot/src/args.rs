@@ -22,8 +22,8 @@ usage: cargo run [-- OPTIONS]
   --dir DIR        first put the files of this directory into the program's /
   --record FILE    also write its memory calls there, in trace format
   --memory MIB     memory of the machine for it (default: 1024)
-  --arch NAME      the machine: x86_64 (the default), aarch64, riscv64 or all,
-                   one after the other
+  --arch NAME      the machine: x86_64 (the default), aarch64, riscv64,
+                   loongarch64, or all, one after the other
   --trace FILE     replay this trace after the scenarios, and compare all answers
                    with Linux's; with another of these options and no trace,
                    tests/traces/python.trace
@@ -191,6 +191,14 @@ fn parse_from(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
     }
     if hypervisor && (example || program.is_some()) {
         return Err("--hypervisor boots no other kernel".into());
+    }
+    if hypervisor {
+        if let [arch] = args.archs[..]
+            && !arch.runs_guests()
+        {
+            return Err(format!("QEMU emulates no hypervisor's machine of {}", arch.name()).into());
+        }
+        args.archs.retain(|arch| arch.runs_guests());
     }
     Ok(match program {
         _ if setup => Command::Setup(args),

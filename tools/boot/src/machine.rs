@@ -3,8 +3,10 @@
 use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
+use std::str::FromStr;
 
 use crate::environment::{Trouble, root};
+use crate::version::Version;
 
 /// An architecture with a folder in `targets`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,10 +14,11 @@ pub enum Arch {
     X86_64,
     Aarch64,
     Riscv64,
+    Loongarch64,
 }
 
 impl Arch {
-    pub const ALL: [Self; 3] = [Self::X86_64, Self::Aarch64, Self::Riscv64];
+    pub const ALL: [Self; 4] = [Self::X86_64, Self::Aarch64, Self::Riscv64, Self::Loongarch64];
 
     /// Returns its name, which is that of its folder.
     pub fn name(self) -> &'static str {
@@ -23,7 +26,13 @@ impl Arch {
             Self::X86_64 => "x86_64",
             Self::Aarch64 => "aarch64",
             Self::Riscv64 => "riscv64",
+            Self::Loongarch64 => "loongarch64",
         }
+    }
+
+    /// Returns true if QEMU emulates what a hypervisor needs.
+    pub fn runs_guests(self) -> bool {
+        self != Self::Loongarch64
     }
 }
 
@@ -34,15 +43,17 @@ pub struct Machine {
     pub qemu: String,
     /// The Debian package that brings it.
     pub package: String,
+    /// The oldest version of the emulator that will do, if not every one does.
+    pub qemu_at_least: Option<Version>,
     /// Debian's name for the architecture.
     pub debian: String,
     /// QEMU's machine for the test kernel.
     pub kind: String,
-    /// QEMU's machine for the test hypervisor.
-    pub hypervisor_kind: String,
-    /// QEMU's exit status if the kernel passed.
+    /// QEMU's machine for the test hypervisor, where there is one.
+    pub hypervisor_kind: Option<String>,
+    /// The status if the kernel passed.
     pub exit_pass: i32,
-    /// QEMU's exit status if the kernel failed.
+    /// The status if the kernel failed.
     pub exit_fail: i32,
     /// Memory of the machine, in MiB.
     pub ram_mib: u32,
@@ -63,9 +74,10 @@ impl Machine {
             triple: machine.text("triple")?,
             qemu: machine.text("qemu")?,
             package: machine.text("package")?,
+            qemu_at_least: machine.optional("qemu_at_least")?,
             debian: machine.text("debian")?,
             kind: machine.text("machine")?,
-            hypervisor_kind: machine.text("hypervisor_machine")?,
+            hypervisor_kind: machine.values.get("hypervisor_machine").cloned(),
             exit_pass: machine.number("exit_pass")?,
             exit_fail: machine.number("exit_fail")?,
             ram_mib: memory.number("ram_mib")?,
@@ -106,8 +118,12 @@ impl Table {
         self.values.get(name).cloned().ok_or_else(|| format!("{}: `{name}` is missing", self.file))
     }
 
-    fn number<T: std::str::FromStr>(&self, name: &str) -> Result<T, Trouble> {
+    fn number<T: FromStr>(&self, name: &str) -> Result<T, Trouble> {
         let text = self.text(name)?;
         text.parse().map_err(|_| format!("{}: `{name} = {text}` is not a number", self.file))
+    }
+
+    fn optional<T: FromStr>(&self, name: &str) -> Result<Option<T>, Trouble> {
+        self.values.contains_key(name).then(|| self.number(name)).transpose()
     }
 }

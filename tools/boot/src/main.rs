@@ -24,6 +24,7 @@ mod program;
 mod qemu;
 mod tools;
 mod trace;
+mod version;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -141,7 +142,10 @@ fn example(args: &Args) -> Result<bool, Trouble> {
 /// Boots the test hypervisor. True if it passed.
 fn hypervisor(args: &Args, arch: Arch) -> Result<bool, Trouble> {
     let mut machine = Machine::load(arch)?;
-    machine.kind.clone_from(&machine.hypervisor_kind);
+    machine.kind = machine
+        .hypervisor_kind
+        .take()
+        .ok_or_else(|| format!("QEMU has no machine for the test hypervisor of {}", arch.name()))?;
     let qemu = tools::qemu(&machine, args.download)?;
     Step::done("Building", format_args!("the test hypervisor for {}", arch.name()));
     let kernel = kernel::build(&machine, &kernel::HYPERVISOR, args.download)?;

@@ -20,6 +20,8 @@ pub struct Files {
     pub input: PathBuf,
     /// The kernel's answers.
     pub answers: PathBuf,
+    /// The kernel's status, as a byte, where QEMU's own says nothing.
+    status: PathBuf,
 }
 
 impl Files {
@@ -28,7 +30,8 @@ impl Files {
         let name = format!("run-{}-{}", process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let dir = target_dir()?.join(name);
         fs::create_dir_all(&dir).map_err(|e| format!("{}: {e}", dir.display()))?;
-        Ok(Self { input: dir.join("input"), answers: dir.join("answers"), dir })
+        let [input, answers, status] = ["input", "answers", "status"].map(|name| dir.join(name));
+        Ok(Self { dir, input, answers, status })
     }
 }
 
@@ -76,15 +79,21 @@ impl fmt::Display for End {
     }
 }
 
-/// Returns the command that boots the test kernel in this QEMU, with this command line of the
-/// kernel.
+/// A machine to be booted.
+pub struct Boot {
+    command: Command,
+    /// The file with the kernel's status, if QEMU's own is not that.
+    status: Option<PathBuf>,
+}
+
+/// Returns the test kernel's boot in this QEMU, with this command line of the kernel.
 pub fn command(
     qemu: &Qemu,
     machine: &Machine,
     kernel: &Path,
     files: &Files,
     kernel_args: &str,
-) -> Command {
+) -> Boot {
     // In the value of a QEMU option, a comma is written twice. `-kernel` and the like take a plain
     // path.
     let option = |path: &Path| path.display().to_string().replace(',', ",,");
@@ -102,40 +111,43 @@ pub fn command(
             .replace("{input_bytes}", &input_bytes.to_string())
             .replace("{input}", &input)
             .replace("{answers}", &option(&files.answers))
+            .replace("{status}", &option(&files.status))
             .replace("{command}", kernel_args)
     };
     let mut command = qemu.command();
     command.args(machine.qemu_args.iter().map(fill));
-    command
+    let is_sent = machine.qemu_args.iter().any(|arg| arg.contains("{status}"));
+    Boot { command, status: is_sent.then(|| files.status.clone()) }
 }
 
-/// Returns the command that boots the example in this QEMU.
-pub fn example_command(qemu: &Qemu, machine: &Machine, kernel: &Path) -> Command {
+/// Returns the example's boot in this QEMU.
+pub fn example_command(qemu: &Qemu, machine: &Machine, kernel: &Path) -> Boot {
     let kernel = kernel.display().to_string();
     let mut command = qemu.command();
     command.args(machine.example_args.iter().map(|arg| arg.replace("{kernel}", &kernel)));
-    command
+    Boot { command, status: None }
 }
 
 /// Boots the kernel, passes its lines on as they come, and waits for its end.
 pub fn run<P: FnMut(&str) + Send>(
-    command: Command,
+    boot: Boot,
     machine: &Machine,
     timeout: Duration,
     mut lines: Lines<P>,
 ) -> Result<End, Trouble> {
-    run_with(command, machine, timeout, |serial| lines.read(BufReader::new(serial)))
+    run_with(boot, machine, timeout, |serial| lines.read(BufReader::new(serial)))
 }
 
 /// Boots the kernel, lets `read` have what it prints, and waits for its end.
 pub fn run_with(
-    mut command: Command,
+    mut boot: Boot,
     machine: &Machine,
     timeout: Duration,
     read: impl FnOnce(ChildStdout) + Send,
 ) -> Result<End, Trouble> {
-    let program = command.get_program().display().to_string();
-    let mut child = command
+    let program = boot.command.get_program().display().to_string();
+    let mut child = boot
+        .command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
@@ -144,7 +156,7 @@ pub fn run_with(
     thread::scope(|scope| {
         scope.spawn(|| read(serial));
         // When QEMU is gone, its output ends.
-        wait(&mut child, machine, timeout)
+        wait(&mut child, boot.status.as_deref(), machine, timeout)
     })
 }
 
@@ -199,11 +211,24 @@ fn is_maps_line(line: &str) -> bool {
         && access.chars().all(|c| "rwxsp-".contains(c))
 }
 
-fn wait(child: &mut Child, machine: &Machine, timeout: Duration) -> Result<End, Trouble> {
+/// Returns the kernel's status: QEMU's own, or the only byte of the file if QEMU has ended well.
+fn status(qemu: Option<i32>, file: Option<&Path>) -> Option<i32> {
+    match (qemu, file.map(fs::read)) {
+        (Some(0), Some(Ok(bytes))) if bytes.len() == 1 => Some(bytes[0].into()),
+        _ => qemu,
+    }
+}
+
+fn wait(
+    child: &mut Child,
+    file: Option<&Path>,
+    machine: &Machine,
+    timeout: Duration,
+) -> Result<End, Trouble> {
     let begin = Instant::now();
     loop {
         if let Some(status) = child.try_wait().map_err(|e| format!("waiting for QEMU: {e}"))? {
-            return Ok(match status.code() {
+            return Ok(match self::status(status.code(), file) {
                 Some(code) if code == machine.exit_pass => End::Pass,
                 Some(code) if code == machine.exit_fail => End::Fail,
                 code => End::Crash(code),
@@ -220,7 +245,9 @@ fn wait(child: &mut Child, machine: &Machine, timeout: Duration) -> Result<End, 
 
 #[cfg(test)]
 mod tests {
-    use super::Lines;
+    use std::fs;
+
+    use super::{Lines, status};
     use crate::args::Maps;
 
     const SERIAL: &[u8] = b"the address space at the end:\n\
@@ -251,5 +278,23 @@ mod tests {
         let end = SERIAL.windows(2).position(|bytes| bytes == b"\n\n").expect("an empty line");
         let counted = passed(Maps::Counted, &SERIAL[..end]);
         assert_eq!(counted.last().map(String::as_str), Some("  2 lines, which -v prints"));
+    }
+
+    #[test]
+    fn a_status_in_a_file_is_one_byte_and_of_a_qemu_that_ended_well() {
+        let file = std::env::temp_dir().join(format!("kvma-status-{}", std::process::id()));
+        for (bytes, qemu, expected) in [
+            (&[35][..], Some(0), Some(35)),
+            (&[], Some(0), Some(0)),
+            (&[33, 33], Some(0), Some(0)),
+            (&[33], Some(1), Some(1)),
+            (&[33], None, None),
+        ] {
+            fs::write(&file, bytes).expect("a file is written");
+            assert_eq!(status(qemu, Some(&file)), expected, "{bytes:?} {qemu:?}");
+        }
+        fs::remove_file(&file).expect("it is removed");
+        assert_eq!(status(Some(0), Some(&file)), Some(0));
+        assert_eq!(status(Some(33), None), Some(33));
     }
 }

@@ -39,6 +39,7 @@ fn main() {
         ("qemu-system-x86_64", 43),
         ("qemu-system-aarch64", 41),
         ("qemu-system-riscv64", 79),
+        ("qemu-system-loongarch64", 79),
         ("g++", 71),
     ] {
         if on_path(program).is_none() {

@@ -114,6 +114,26 @@ fn riscv64_runs_busybox() {
 }
 
 #[test]
+fn loongarch64_replays_python_as_linux_did() {
+    replays("loongarch64");
+}
+
+#[test]
+fn loongarch64_replays_huge_pages() {
+    replays_huge_pages("loongarch64");
+}
+
+#[test]
+fn broken_kernels_fail_on_loongarch64() {
+    broken_kernels_fail("loongarch64");
+}
+
+#[test]
+fn loongarch64_runs_busybox() {
+    runs_busybox("loongarch64", "loong64");
+}
+
+#[test]
 fn aarch64_replays_python_as_linux_did() {
     replays("aarch64");
 }
@@ -201,6 +221,11 @@ fn a_hang_of_riscv64_is_ended() {
 }
 
 #[test]
+fn a_hang_of_loongarch64_is_ended() {
+    a_hang_is_ended("loongarch64");
+}
+
+#[test]
 fn x86_64_shows_what_it_can_do() {
     shows_what_it_can_do("x86_64");
 }
@@ -213,6 +238,11 @@ fn aarch64_shows_what_it_can_do() {
 #[test]
 fn riscv64_shows_what_it_can_do() {
     shows_what_it_can_do("riscv64");
+}
+
+#[test]
+fn loongarch64_shows_what_it_can_do() {
+    shows_what_it_can_do("loongarch64");
 }
 
 #[test]

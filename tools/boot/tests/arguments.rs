@@ -46,6 +46,7 @@ fn the_hypervisor_takes_no_options_of_the_replay() {
         assert!(complaint(&args).contains(option[0]), "{args:?}");
     }
     assert!(complaint(&["--hypervisor", "--example"]).contains("no other kernel"));
+    assert!(complaint(&["--hypervisor", "--arch", "loongarch64"]).contains("of loongarch64"));
     assert!(complaint(&["--hypervisor", "--program", "/bin/true"]).contains("no other kernel"));
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-use syscalls::{aarch64, riscv64, x86_64};
+use syscalls::{aarch64, loongarch64, riscv64, x86_64};
 
 fn root() -> &'static Path {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -58,6 +58,7 @@ fn page() -> String {
     let x86_64 = of_linux(x86_64::Sysno::iter().map(|call| call.name()));
     let others = [
         of_linux(aarch64::Sysno::iter().map(|call| call.name())),
+        of_linux(loongarch64::Sysno::iter().map(|call| call.name())),
         of_linux(riscv64::Sysno::iter().map(|call| call.name())),
     ];
     // glibc calls it otherwise on the newer architectures.

@@ -16,14 +16,18 @@ fn programs(test: &str, scripts: &[(&str, &str)]) -> PathBuf {
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(test);
     let _ = fs::remove_dir_all(&dir);
     fs::create_dir_all(&dir).expect("a directory for programs");
-    let _starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
     for (name, script) in scripts {
-        let program = dir.join(name);
-        fs::write(&program, format!("#!/bin/sh\n{script}\n")).expect("a script is written");
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755))
-            .expect("a script is made executable");
+        write_program(&dir.join(name), script);
     }
     dir
+}
+
+/// Makes a shell script a program.
+fn write_program(program: &Path, script: &str) {
+    let _starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
+    fs::write(program, format!("#!/bin/sh\n{script}\n")).expect("a script is written");
+    fs::set_permissions(program, fs::Permissions::from_mode(0o755))
+        .expect("a script is made executable");
 }
 
 /// Runs `boot` to its end with these directories as PATH.
@@ -51,6 +55,7 @@ struct Machine {
 /// `version`. The test makes it fail by the files `no-update` and `no-download`.
 const APT_GET: &str = r#"PATH=/usr/bin:/bin
 here=${0%/*}
+[ "$1" != indextargets ] || exec echo main http://host/debian/
 deb=q_$(cat "$here/version")_all.deb
 state=$(sed -n 's/^Dir::State "\(.*\)";$/\1/p' "$2")
 shift 2
@@ -89,7 +94,10 @@ impl Machine {
         fs::write(dir.join("lib/libcore-0.rlib"), "").expect("a file is written");
         symlink("/bin/tar", dir.join("tar")).expect("a link");
 
-        let package = programs(&format!("{test}-package/usr/bin"), &[("qemu-system-x86_64", QEMU)]);
+        let package = programs(
+            &format!("{test}-package/usr/bin"),
+            &[("qemu-system-x86_64", QEMU), ("qemu-system-loongarch64", QEMU)],
+        );
         let root = package.ancestors().nth(2).expect("the package's root");
         let mut tar = Command::new("/bin/tar");
         tar.arg("-cf").arg(dir.join("q.deb")).arg("-C").arg(root).arg(".");
@@ -294,6 +302,38 @@ fn a_tree_follows_the_package_lists_once_a_week() {
     assert_eq!(machine.setup(&["--no-download"]).status, Some(0));
     fs::remove_file(machine.dir.join("apt-get")).expect("apt is removed");
     machine.qemu();
+}
+
+#[test]
+fn a_qemu_that_is_too_old_is_left_where_it_is() {
+    let machine = Machine::new("too-old");
+    let installed = machine.dir.join("qemu-system-loongarch64");
+    let install = |version: &str| {
+        write_program(&installed, &format!("echo QEMU emulator version {version}"));
+    };
+    let setup = |more: &[&str]| machine.setup(&[&["--arch", "loongarch64"], more].concat());
+
+    install("7.2.22 '(Debian 1:7.2+dfsg-7)'");
+    let forbidden = setup(&["--no-download"]);
+    assert_eq!(forbidden.status, Some(2), "{}", forbidden.said);
+    let said: String = forbidden.said.split_whitespace().collect();
+    assert!(said.contains("onPATHisolderthan10.0,andmaynot"), "{}", forbidden.said);
+    assert_eq!(machine.asked(), [""; 0]);
+
+    let brought = setup(&[]);
+    assert_eq!(brought.status, Some(0), "{}", brought.said);
+    let stable = machine.dir.join("target/packages/stable");
+    let tree = stable.join("qemu-system-misc");
+    assert_eq!(brought.qemu, tree.join("run/qemu-system-loongarch64"));
+    assert_eq!(machine.asked(), FIRST);
+    let sources = fs::read_to_string(stable.join("apt/sources.list")).expect("a list of sources");
+    assert_eq!(sources, "deb http://host/debian/ stable main\n");
+    assert_eq!(setup(&["--no-download"]).qemu, brought.qemu);
+
+    install("10.0.2");
+    assert_eq!(setup(&["--no-download"]).qemu, installed);
+    install("11.1.0");
+    assert_eq!(setup(&["--no-download"]).qemu, installed);
 }
 
 #[test]

@@ -59,8 +59,25 @@ Dir::State::lists "{dir}/lists";
 Dir::State::status "{dir}/status";
 "#;
 
-/// The lines that are added for another architecture than the machine's own.
-const FOREIGN: &str = r#"APT::Architecture "{architecture}";
+/// A source of packages.
+#[derive(Clone, Copy)]
+pub enum Source<'a> {
+    /// The system's own sources.
+    System,
+    /// Debian's stable release, for the machine's own architecture.
+    Stable,
+    /// Debian, for this architecture.
+    Foreign(&'a str),
+}
+
+/// Returns the release of Debian that has this architecture.
+fn release(architecture: &str) -> &'static str {
+    // It came after the stable release.
+    if architecture == "loong64" { "testing" } else { "stable" }
+}
+
+/// The lines that are added for packages of Debian's that are not of the system's own sources.
+const DEBIAN: &str = r#"APT::Architecture "{architecture}";
 Dir::Etc::sourcelist "{dir}/sources.list";
 Dir::Etc::sourceparts "-";
 "#;
@@ -125,23 +142,26 @@ pub struct Apt {
 }
 
 impl Apt {
-    /// Lays apt's directories and its configuration out in `dir`, which must be absolute. For
-    /// another architecture than the machine's own, its source is Debian's stable release.
-    pub fn new(dir: &Path, lock: File, architecture: Option<&str>) -> Result<Self, String> {
+    /// Lays apt's directories and its configuration out in `dir`, which must be absolute.
+    pub fn new(dir: &Path, lock: File, source: Source<'_>) -> Result<Self, String> {
         let failed = |e| format!("{}: {e}", dir.display());
-        let configuration = match architecture {
-            None => configuration(dir, &output_of("dpkg", &["--print-architecture"])?)?,
-            Some(architecture) => {
-                let targets = output_of("apt-get", &INDEX_TARGETS)?;
-                let archive = archive(&targets)?;
-                fs::create_dir_all(dir).map_err(failed)?;
-                fs::write(dir.join("sources.list"), format!("deb {archive} stable main\n"))
-                    .map_err(failed)?;
-                let own = configuration(dir, architecture)?;
-                let foreign = FOREIGN.replace("{architecture}", architecture);
-                own + &foreign.replace("{dir}", &dir.to_string_lossy())
+        let own;
+        let architecture = match source {
+            Source::Foreign(architecture) => architecture,
+            Source::System | Source::Stable => {
+                own = output_of("dpkg", &["--print-architecture"])?;
+                &own
             }
         };
+        let mut configuration = configuration(dir, architecture)?;
+        if !matches!(source, Source::System) {
+            let targets = output_of("apt-get", &INDEX_TARGETS)?;
+            let list = format!("deb {} {} main\n", archive(&targets)?, release(architecture));
+            fs::create_dir_all(dir).map_err(failed)?;
+            fs::write(dir.join("sources.list"), list).map_err(failed)?;
+            let debian = DEBIAN.replace("{architecture}", architecture);
+            configuration.push_str(&debian.replace("{dir}", &dir.to_string_lossy()));
+        }
         for name in ["archives/partial", "lists/partial", "none/partial", "tmp"] {
             fs::create_dir_all(dir.join(name)).map_err(failed)?;
         }
@@ -315,7 +335,7 @@ mod tests {
     use std::path::Path;
     use std::time::{Duration, SystemTime};
 
-    use super::{Deb, LISTS_MAX_AGE, archive, configuration, is_current};
+    use super::{Deb, LISTS_MAX_AGE, archive, configuration, is_current, release};
 
     #[test]
     fn archives_are_read_from_apts_plan() {
@@ -344,6 +364,11 @@ mod tests {
                        main http://host/debian/\nmain http://other/debian/";
         assert_eq!(archive(targets), Ok("http://host/debian/"));
         assert!(archive("").is_err() && archive("contrib http://host/a/").is_err());
+    }
+
+    #[test]
+    fn a_new_architecture_is_in_a_new_release() {
+        assert_eq!([release("riscv64"), release("loong64")], ["stable", "testing"]);
     }
 
     #[test]

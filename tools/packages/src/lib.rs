@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 use std::{env, error, fmt};
 
-use crate::apt::{Apt, Deb};
+use crate::apt::{Apt, Deb, Source};
 use crate::progress::{Amount, Step};
 use crate::tree::Checked;
 pub use crate::tree::Tree;
@@ -104,13 +104,27 @@ pub fn existing(dir: &Path, packages: &[&str]) -> Option<Tree> {
 /// [`Error::NoApt`] where one of the programs that this needs is not on PATH, [`Error::Forbidden`]
 /// where the environment says so, and otherwise [`Error::Failed`] with apt's own words.
 pub fn unpacked(dir: &Path, packages: &[&str]) -> Result<Tree, Error> {
-    unpack(dir, None, packages)
+    unpack(dir, Source::System, packages)
+}
+
+/// The directory below which trees of Debian's stable release lie.
+pub const STABLE: &str = "stable";
+
+/// Brings packages of Debian's stable release into a tree below the directory [`STABLE`] of `dir`,
+/// for a system whose own are too old. Otherwise as [`unpacked`].
+///
+/// # Errors
+///
+/// Those of [`unpacked`].
+pub fn unpacked_of_stable(dir: &Path, packages: &[&str]) -> Result<Tree, Error> {
+    unpack(&dir.join(STABLE), Source::Stable, packages)
 }
 
 /// Brings packages of another architecture, by Debian's name for it, into a tree below `dir`.
 ///
 /// They are not run here, so they are those of Debian's stable release, which has more
-/// architectures than an older one that the system may be of. Otherwise as [`unpacked`].
+/// architectures than an older one that the system may be of; or of a later one that is the first
+/// to have it. Otherwise as [`unpacked`].
 ///
 /// # Errors
 ///
@@ -119,10 +133,10 @@ pub fn unpacked_for(dir: &Path, architecture: &str, packages: &[&str]) -> Result
     if !is_package_name(architecture) {
         return Err(Error::Failed(format!("`{architecture}` is no name of an architecture")));
     }
-    unpack(&dir.join(architecture), Some(architecture), packages)
+    unpack(&dir.join(architecture), Source::Foreign(architecture), packages)
 }
 
-fn unpack(dir: &Path, architecture: Option<&str>, packages: &[&str]) -> Result<Tree, Error> {
+fn unpack(dir: &Path, source: Source<'_>, packages: &[&str]) -> Result<Tree, Error> {
     let forbidden = downloads_are_forbidden();
     if let Some(tree) = existing(dir, packages).filter(|tree| forbidden || !tree.is_due()) {
         return Ok(tree);
@@ -147,7 +161,7 @@ fn unpack(dir: &Path, architecture: Option<&str>, packages: &[&str]) -> Result<T
         Some(tree) if !tree.is_due() => return Ok(tree),
         old => old,
     };
-    let apt = Apt::new(&dir.join("apt"), lock, architecture)?;
+    let apt = Apt::new(&dir.join("apt"), lock, source)?;
     let Some(old) = old else { return Ok(bring(&apt, &dir, packages)?) };
     let looked = apt.current(packages).and_then(|debs| {
         let files: Vec<&str> = debs.iter().map(Deb::file).collect();

@@ -17,6 +17,8 @@
 #[cfg(target_arch = "aarch64")]
 mod aarch64;
 pub mod kernel_stack;
+#[cfg(target_arch = "loongarch64")]
+mod loongarch64;
 #[cfg(target_arch = "riscv64")]
 mod riscv64;
 #[cfg(target_arch = "x86_64")]
@@ -26,6 +28,8 @@ pub use kvma_machine::{cpu, debug_port, interrupts, memory_map, timer};
 
 #[cfg(target_arch = "aarch64")]
 pub use self::aarch64::*;
+#[cfg(target_arch = "loongarch64")]
+pub use self::loongarch64::*;
 #[cfg(target_arch = "riscv64")]
 pub use self::riscv64::*;
 #[cfg(target_arch = "x86_64")]

@@ -4,7 +4,8 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use elf::abi::{
-    EM_AARCH64, EM_RISCV, EM_X86_64, ET_DYN, ET_EXEC, PF_R, PF_W, PF_X, PT_INTERP, PT_LOAD,
+    EM_AARCH64, EM_LOONGARCH, EM_RISCV, EM_X86_64, ET_DYN, ET_EXEC, PF_R, PF_W, PF_X, PT_INTERP,
+    PT_LOAD,
 };
 use elf::endian::LittleEndian;
 use elf::file::{Class, FileHeader, parse_ident};
@@ -26,6 +27,8 @@ const MACHINE: u16 = if cfg!(target_arch = "x86_64") {
     EM_X86_64
 } else if cfg!(target_arch = "aarch64") {
     EM_AARCH64
+} else if cfg!(target_arch = "loongarch64") {
+    EM_LOONGARCH
 } else {
     EM_RISCV
 };

@@ -60,7 +60,7 @@ pub fn find(number: u32) -> Option<Handler> {
         },
         #[cfg(target_arch = "x86_64")]
         __NR_rename => |c| rename(c, (HERE, c.args[0]), (HERE, c.args[1]), 0),
-        #[cfg(not(target_arch = "riscv64"))]
+        #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
         __NR_renameat => |c| rename(c, (c.args[0], c.args[1]), (c.args[2], c.args[3]), 0),
         __NR_renameat2 => |c| rename(c, (c.args[0], c.args[1]), (c.args[2], c.args[3]), c.args[4]),
         #[cfg(target_arch = "x86_64")]

@@ -96,6 +96,8 @@ const MACHINE: &str = if cfg!(target_arch = "x86_64") {
     "x86_64"
 } else if cfg!(target_arch = "aarch64") {
     "aarch64"
+} else if cfg!(target_arch = "loongarch64") {
+    "loongarch64"
 } else {
     "riscv64"
 };

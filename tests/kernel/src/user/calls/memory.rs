@@ -42,7 +42,9 @@ pub fn find(number: u32) -> Option<Handler> {
         __NR_pkey_free => pkey_free,
         __NR_memfd_create => memfd_create,
         __NR_prlimit64 => prlimit,
+        #[cfg(not(target_arch = "loongarch64"))]
         __NR_getrlimit => getrlimit,
+        #[cfg(not(target_arch = "loongarch64"))]
         __NR_setrlimit => setrlimit,
         __NR_membarrier => membarrier,
         _ => return None,
@@ -251,6 +253,7 @@ fn prlimit(caller: &mut Caller<'_>) -> Result {
     Ok(0.into())
 }
 
+#[cfg(not(target_arch = "loongarch64"))]
 fn getrlimit(caller: &mut Caller<'_>) -> Result {
     let [number, address, ..] = caller.args;
     let limit = limit(caller, number);
@@ -258,6 +261,7 @@ fn getrlimit(caller: &mut Caller<'_>) -> Result {
     Ok(0.into())
 }
 
+#[cfg(not(target_arch = "loongarch64"))]
 fn setrlimit(caller: &mut Caller<'_>) -> Result {
     let [number, address, ..] = caller.args;
     set_limit(caller, number, address)?;

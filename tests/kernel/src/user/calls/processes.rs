@@ -85,8 +85,9 @@ impl New {
 
 fn old_clone(caller: &mut Caller<'_>) -> Result {
     let [flags, stack, parent_tid, a, b, _] = caller.args;
-    // The last two are the other way round elsewhere.
-    let (child_tid, thread_area) = if cfg!(target_arch = "x86_64") { (a, b) } else { (b, a) };
+    // Elsewhere, the last two are the other way round (Linux' CONFIG_CLONE_BACKWARDS).
+    let forwards = cfg!(any(target_arch = "x86_64", target_arch = "loongarch64"));
+    let (child_tid, thread_area) = if forwards { (a, b) } else { (b, a) };
     let flags = flags as u32 & !CSIGNAL;
     clone(caller, &New { flags, stack, parent_tid, child_tid, thread_area })
 }

@@ -44,7 +44,7 @@ fn signal(number: u64) -> Result<u32> {
 }
 
 /// True if `struct sigaction` has an address to which handlers return, before its mask.
-const HAS_RESTORER: bool = cfg!(not(target_arch = "riscv64"));
+const HAS_RESTORER: bool = cfg!(any(target_arch = "x86_64", target_arch = "aarch64"));
 const MASK_AT: usize = if HAS_RESTORER { 24 } else { 16 };
 
 fn rt_sigaction(caller: &mut Caller<'_>) -> Result {
