@@ -17,8 +17,8 @@ use kvma_bench::figures::Figures;
 use kvma_bench::options::Options;
 use kvma_bench::timing::{cpu_time, median};
 use kvma_bench::{
-    AxMemorySet, BTree, GapIndex, ISet, Kvma, Load, MemorySet, NoIndex, Nodit, Outcome, Peer,
-    RangeMap, VmAllocator, Vmem, Wavl, Workload,
+    AxMemorySet, BTree, GapIndex, Hinted, ISet, Kvma, Load, MemorySet, NoIndex, Nodit, Outcome,
+    Peer, RangeMap, VmAllocator, Vmem, Wavl, Workload,
 };
 
 const SIZES: [u64; 4] = [1_000, 10_000, 100_000, 1_000_000];
@@ -30,6 +30,7 @@ const COMPARED: usize = 500;
 struct Contender {
     name: &'static str,
     loads: &'static [Load],
+    largest: usize,
     outcome: fn(Load) -> Outcome,
     batch: fn(Load, usize, Duration) -> Batch,
 }
@@ -42,6 +43,7 @@ impl Contender {
         Self {
             name: P::NAME,
             loads: P::LOADS,
+            largest: P::LARGEST,
             outcome: |load| Workload::<P>::new(load, COMPARED).outcome(),
             batch: batch::<P>,
         }
@@ -49,8 +51,9 @@ impl Contender {
 }
 
 /// The first one is kvma.
-const CONTENDERS: [Contender; 11] = [
+const CONTENDERS: [Contender; 12] = [
     Contender::new::<Kvma>(),
+    Contender::new::<Hinted>(),
     Contender::new::<BTree<NoIndex>>(),
     Contender::new::<BTree<GapIndex>>(),
     Contender::new::<RangeMap>(),
@@ -91,6 +94,7 @@ fn compare(load: Load) {
 fn measure(load: Load, count: usize, each: Duration) -> Vec<(&'static str, f64)> {
     let able = CONTENDERS.iter().filter(|contender| contender.loads.contains(&load));
     let mut cells: Vec<_> = able
+        .filter(|contender| count <= contender.largest)
         .map(|contender| (contender.name, (contender.batch)(load, count, each), Vec::new()))
         .collect();
     for _ in 0..ROUNDS {

@@ -10,7 +10,7 @@ pub mod timing;
 mod workload;
 
 pub use self::peers::{
-    AxMemorySet, BTree, Fit, GapIndex, Gaps, ISet, Kvma, LIMIT, MemorySet, NoIndex, Nodit, PAGE,
-    Peer, RangeMap, VmAllocator, Vmem, Wavl,
+    AxMemorySet, BTree, Fit, GapIndex, Gaps, Hinted, ISet, Kvma, LIMIT, MemorySet, NoIndex, Nodit,
+    PAGE, Peer, RangeMap, VmAllocator, Vmem, Wavl,
 };
 pub use self::workload::{Load, Outcome, Workload, layout};

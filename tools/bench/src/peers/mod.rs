@@ -2,6 +2,7 @@
 
 mod ax_memory_set;
 mod btree;
+mod hinted;
 mod iset;
 mod memory_set;
 mod nodit;
@@ -13,6 +14,7 @@ mod wavltree;
 
 pub use self::ax_memory_set::AxMemorySet;
 pub use self::btree::{BTree, GapIndex, Gaps, NoIndex};
+pub use self::hinted::Hinted;
 pub use self::iset::ISet;
 pub use self::memory_set::MemorySet;
 pub use self::nodit::Nodit;
@@ -35,6 +37,9 @@ pub trait Peer: Default {
 
     /// The operations that it has. No others are asked of it.
     const LOADS: &'static [Load] = &Load::ALL;
+
+    /// The largest number of VMAs with which it can be measured in a minute.
+    const LARGEST: usize = usize::MAX;
 
     /// True if equal neighbours become one VMA again.
     const MERGES: bool = true;

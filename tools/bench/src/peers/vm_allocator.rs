@@ -21,6 +21,7 @@ impl Default for VmAllocator {
 impl Peer for VmAllocator {
     const NAME: &'static str = "vm-allocator";
     const LOADS: &'static [Load] = &[Load::Churn];
+    const LARGEST: usize = 10_000;
 
     fn len(&self) -> usize {
         self.count

@@ -55,6 +55,7 @@ impl Vmem {
 impl Peer for Vmem {
     const NAME: &'static str = "vmem";
     const LOADS: &'static [Load] = &[Load::Churn];
+    const LARGEST: usize = 10_000;
     const FIT: Fit = Fit::Other;
 
     /// It has no cheap way to take a range by its address: it takes everything in order, and gives
