@@ -12,23 +12,27 @@ const NAMES: u32 = 150;
 /// The least distance of two names, in pixels.
 const NAME_HEIGHT: i32 = 17;
 const GREY: RGBColor = RGBColor(110, 110, 110);
-/// The first one is kvma's. They differ in lightness as well, for whoever does not see colours.
-const COLOURS: [RGBColor; 9] = [
-    RGBColor(0, 90, 200),
-    RGBColor(230, 130, 0),
-    RGBColor(0, 140, 90),
-    RGBColor(200, 60, 110),
+/// In the order of the peers. They differ in lightness as well, for whoever does not see colours.
+const COLOURS: [RGBColor; 12] = [
+    RGBColor(0, 60, 170),
+    RGBColor(60, 150, 255),
+    RGBColor(0, 130, 80),
+    RGBColor(90, 190, 90),
+    RGBColor(200, 50, 100),
+    RGBColor(235, 130, 0),
     RGBColor(120, 80, 180),
-    RGBColor(150, 110, 60),
+    RGBColor(0, 170, 180),
+    RGBColor(140, 90, 40),
+    RGBColor(220, 150, 170),
+    RGBColor(150, 150, 0),
     RGBColor(80, 80, 80),
-    RGBColor(0, 170, 190),
-    RGBColor(170, 170, 0),
 ];
 
-/// A plot, as the text of an SVG.
-pub fn draw(title: &str, lines: &[Series]) -> Result<String, Trouble> {
+/// A plot, as the text of an SVG. A line has the colour of its peer's place among `peers`; those of
+/// the first one, and of what is named after it, are thick.
+pub fn draw(title: &str, peers: &[&str], lines: &[Series]) -> Result<String, Trouble> {
     let mut svg = String::new();
-    draw_on(&mut svg, title, lines).map_err(|error| format!("{title}: {error}"))?;
+    draw_on(&mut svg, title, peers, lines).map_err(|error| format!("{title}: {error}"))?;
     Ok(svg)
 }
 
@@ -71,6 +75,7 @@ fn number(vmas: f64) -> String {
 fn draw_on(
     svg: &mut String,
     title: &str,
+    peers: &[&str],
     lines: &[Series],
 ) -> Result<(), Box<dyn std::error::Error>> {
     let points = || lines.iter().flat_map(|line| line.points.iter().copied());
@@ -96,13 +101,17 @@ fn draw_on(
         .x_label_formatter(&|vmas| number(*vmas))
         .y_label_formatter(&|ns| duration(*ns))
         .draw()?;
-    let style = |at: usize| {
-        let colour = COLOURS[at % COLOURS.len()];
-        if at == 0 { colour.stroke_width(4) } else { colour.stroke_width(2) }
+    let colour = |line: &Series| {
+        let at = peers.iter().position(|peer| *peer == line.peer).unwrap_or(peers.len());
+        COLOURS[at % COLOURS.len()]
     };
-    for (at, line) in lines.iter().enumerate() {
-        chart.draw_series(LineSeries::new(line.points.iter().copied(), style(at)))?;
-        let dots = line.points.iter().map(|&point| Circle::new(point, 3, style(at).filled()));
+    let is_first = |line: &Series| peers.first().is_some_and(|first| line.peer.starts_with(first));
+    // The thick ones last, so that they lie above the others.
+    let (thick, thin): (Vec<_>, Vec<_>) = lines.iter().partition(|line| is_first(line));
+    for line in thin.into_iter().chain(thick) {
+        let style = colour(line).stroke_width(if is_first(line) { 4 } else { 2 });
+        chart.draw_series(LineSeries::new(line.points.iter().copied(), style))?;
+        let dots = line.points.iter().map(|&point| Circle::new(point, 3, style.filled()));
         chart.draw_series(dots)?;
     }
     let ends = lines.iter().enumerate().filter_map(|(at, line)| {
@@ -112,8 +121,8 @@ fn draw_on(
     let x = SIZE.0 as i32 - NAMES as i32 + 2;
     for (at, y) in spread(ends.collect()) {
         let font = ("sans-serif", 14).into_font();
-        let font = if at == 0 { font.style(FontStyle::Bold) } else { font };
-        let text = font.color(&COLOURS[at % COLOURS.len()]);
+        let font = if is_first(&lines[at]) { font.style(FontStyle::Bold) } else { font };
+        let text = font.color(&colour(&lines[at]));
         let text = text.pos(Pos::new(HPos::Left, VPos::Center));
         area.draw_text(&lines[at].peer, &text, (x, y))?;
     }
@@ -142,8 +151,8 @@ mod tests {
     fn a_plot_names_every_line() {
         let line =
             |peer: &str, ns| Series { peer: peer.into(), points: vec![(1e3, ns), (1e6, ns * 9.0)] };
-        let svg = draw("random lookup", &[line("kvma", 20.0), line("BTreeMap", 30.0)]);
-        let svg = svg.expect("a plot");
+        let lines = [line("kvma", 20.0), line("BTreeMap", 30.0)];
+        let svg = draw("random lookup", &["kvma", "BTreeMap"], &lines).expect("a plot");
         for text in ["random lookup", "kvma", "BTreeMap", "VMAs"] {
             assert!(svg.contains(text), "{text}");
         }
@@ -151,6 +160,6 @@ mod tests {
 
     #[test]
     fn nothing_cannot_be_drawn() {
-        assert!(draw("nothing", &[]).is_err());
+        assert!(draw("nothing", &[], &[]).is_err());
     }
 }

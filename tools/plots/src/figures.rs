@@ -53,13 +53,22 @@ pub fn read(path: &Path) -> Result<Vec<Cost>, Trouble> {
 
 /// Returns the operations, in the order of their first figures.
 pub fn operations(costs: &[Cost]) -> Vec<&str> {
-    let mut operations = Vec::new();
-    for cost in costs {
-        if !operations.contains(&cost.operation.as_str()) {
-            operations.push(&cost.operation);
+    distinct(costs.iter().map(|cost| cost.operation.as_str()))
+}
+
+/// Returns the peers, in the order of their first figures.
+pub fn peers(costs: &[Cost]) -> Vec<&str> {
+    distinct(costs.iter().map(|cost| cost.peer.as_str()))
+}
+
+fn distinct<'c>(names: impl Iterator<Item = &'c str>) -> Vec<&'c str> {
+    let mut all = Vec::new();
+    for name in names {
+        if !all.contains(&name) {
+            all.push(name);
         }
     }
-    operations
+    all
 }
 
 /// Returns a line for each peer that does the operation.
@@ -82,7 +91,7 @@ pub fn series(costs: &[Cost], operation: &str) -> Vec<Series> {
 mod tests {
     use std::path::PathBuf;
 
-    use super::{operations, read, series};
+    use super::{operations, peers, read, series};
 
     fn written(name: &str, text: &str) -> PathBuf {
         let path = std::env::temp_dir().join(format!("kvma-plots-{}-{name}", std::process::id()));
@@ -98,6 +107,7 @@ mod tests {
         );
         let costs = read(&path).expect("figures");
         assert_eq!(operations(&costs), ["find"]);
+        assert_eq!(peers(&costs), ["b", "a"]);
         let lines = series(&costs, "find");
         assert_eq!(lines[0].peer, "b");
         assert_eq!(lines[0].points, [(10.0, 2.0), (1000.0, 7.0)]);

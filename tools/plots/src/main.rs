@@ -78,7 +78,8 @@ fn draw_all(folder: &Path) -> Result<(), Trouble> {
     for file in figures::files(folder)? {
         let costs = figures::read(&file)?;
         for operation in figures::operations(&costs) {
-            let svg = chart::draw(operation, &figures::series(&costs, operation))?;
+            let lines = figures::series(&costs, operation);
+            let svg = chart::draw(operation, &figures::peers(&costs), &lines)?;
             let path = folder.join(file_name(operation)).with_extension("svg");
             let write = |path: &Path, bytes: &[u8]| {
                 fs::write(path, bytes).map_err(|error| format!("{}: {error}", path.display()))
