@@ -1,6 +1,6 @@
 //! Lookups that begin at hints.
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, feature = "alloc", not(loom)))]
 mod tests;
 
 use super::{AddrSpace, HasVmMap};
