@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{self, Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
-use std::{fmt, fs, mem, thread};
+use std::{env, fmt, fs, mem, thread};
 
 use crate::args::Maps;
 use crate::environment::{Trouble, target_dir};
@@ -103,8 +103,14 @@ pub fn command(
         None => files.input.display().to_string(),
     };
     let input_bytes = fs::metadata(&files.input).map_or(0, |file| file.len());
+    // By one thread, processors take turns, so that one comes late.
+    let threads = match env::var_os("KVMA_BOOT_ONE_THREAD") {
+        Some(value) if value == "1" => "single",
+        _ => "multi",
+    };
     let fill = |arg: &String| {
         arg.replace("{machine}", &machine.kind)
+            .replace("{threads}", threads)
             .replace("{ram_mib}", &machine.ram_mib.to_string())
             .replace("{kernel}", &kernel.display().to_string())
             .replace("{module}", machine.module.as_deref().unwrap_or_default())

@@ -6,7 +6,7 @@ mod machines;
 
 use std::path::Path;
 
-use self::machines::{boot, must_fail, skipped};
+use self::machines::{boot, boot_in_turns, must_fail, skipped};
 
 /// A replay, as Linux did it.
 fn replays(arch: &str) {
@@ -30,6 +30,19 @@ fn replays_huge_pages(arch: &str) {
 }
 
 const HUGE_TRACE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/huge.trace");
+
+/// A second processor that has not begun when it is called. LoongArch's slept on.
+#[test]
+fn a_second_processor_may_come_late() {
+    for arch in ["x86_64", "aarch64", "riscv64", "loongarch64"] {
+        if skipped(arch, "a late processor") {
+            continue;
+        }
+        let args = ["--broken", "no-unmap-hook", "--skip-scenarios", "--timeout", "60"];
+        let outcome = boot_in_turns(arch, &args);
+        assert!(outcome.text.contains("kernel up: 2 processors"), "{arch}");
+    }
+}
 
 /// The ways to break the kernel, and what its scenarios see of each.
 const BROKEN: [(&str, &str); 9] = [

@@ -17,11 +17,19 @@ pub struct Outcome {
 }
 
 pub fn boot(arch: &str, args: &[&str]) -> Outcome {
-    let output = Command::new(env!("CARGO_BIN_EXE_boot"))
-        .args(["--arch", arch])
-        .args(args)
-        .output()
-        .expect("boot runs");
+    outcome(Command::new(env!("CARGO_BIN_EXE_boot")).args(["--arch", arch]).args(args))
+}
+
+/// Boots a machine whose processors take turns: when one calls another for the first time, that one
+/// has not begun yet.
+#[allow(dead_code, reason = "not all tests have a use for it")]
+pub fn boot_in_turns(arch: &str, args: &[&str]) -> Outcome {
+    let mut boot = Command::new(env!("CARGO_BIN_EXE_boot"));
+    outcome(boot.args(["--arch", arch]).args(args).env("KVMA_BOOT_ONE_THREAD", "1"))
+}
+
+fn outcome(boot: &mut Command) -> Outcome {
+    let output = boot.output().expect("boot runs");
     let text = [output.stdout, output.stderr]
         .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
         .concat();
