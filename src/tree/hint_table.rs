@@ -4,8 +4,8 @@
 //! they like. Ranges that share a slot are told apart by the low bits of the pointer, which are
 //! free since nodes are aligned; a mistake costs a walk, never a right answer.
 //!
-//! What stands in a slot was once put there by a reader of the one space that the table was given
-//! to, so it is a node of that space's allocator.
+//! Only readers of the one space that the table was given to fill its slots, so each names a node
+//! of that space's allocator.
 
 #[cfg(loom)]
 extern crate alloc;

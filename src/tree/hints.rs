@@ -107,6 +107,7 @@ impl<T: Peek, A: NodeAlloc<T>> Published<T, A> {
         // when it is even again in another one, that one's number is seen.
         node.generation.acquire() & 1 == 0 && node.tree.shared() == self.root.number.get()
     }
+
     /// Finds the node that holds `page`, or another one or none, from a hint.
     ///
     /// # Safety

@@ -9,12 +9,12 @@
 use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::sync::LazyLock;
-use std::time::Duration;
 
 use kvma::addr_space::HintTable;
 use kvma::{
     AddrSpace, Attrs, BoxAlloc, MapRequest, NoHooks, PageSize, Placement, Prot, VmMap, VmaNode,
 };
+use kvma_bench::timing::{cpu_time, median};
 use kvma_bench::{LIMIT, PAGE};
 
 const SIZES: [usize; 4] = [1_000, 10_000, 100_000, 1_000_000];
@@ -118,20 +118,6 @@ fn addresses(load: Load, starts: &[u64], count: usize, random: &mut Random) -> V
             }
         })
         .collect()
-}
-
-/// Returns the CPU time of this thread: other programs on the machine do not count.
-fn cpu_time() -> Duration {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` is a valid place for the answer.
-    let result = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
-    assert_eq!(result, 0, "every Linux has this clock");
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
-}
-
-fn median(times: &mut [f64]) -> f64 {
-    times.sort_by(f64::total_cmp);
-    times[times.len() / 2]
 }
 
 /// Returns the time of all lookups in ns, and what they have found together.

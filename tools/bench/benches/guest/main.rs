@@ -19,6 +19,7 @@ mod peers;
 use std::hint::black_box;
 use std::time::Duration;
 
+use kvma_bench::timing::{cpu_time, median};
 use peers::{
     AxMemorySet, BTree, Hinted, Kvma, Mutable, Peer, Snapshot, Sorted, ThreeMaps, VmMemory,
 };
@@ -128,15 +129,6 @@ impl Cell {
     }
 }
 
-/// Returns the CPU time of this thread: other programs on the machine do not count.
-fn cpu_time() -> Duration {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` is a valid place for the answer.
-    let result = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
-    assert_eq!(result, 0, "every Linux has this clock");
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
-}
-
 /// Compares all answers with those of the plainest container, in regions and between them, before
 /// and after changes.
 fn compare<P: Peer>(regions: &[Region]) {
@@ -150,11 +142,6 @@ fn compare<P: Peer>(regions: &[Region]) {
             peer.replace(regions[random.below(regions.len() as u64) as usize]);
         }
     }
-}
-
-fn median(times: &mut [f64]) -> f64 {
-    times.sort_by(f64::total_cmp);
-    times[times.len() / 2]
 }
 
 /// Lets the cells take turns, and prints their medians in a row.

@@ -1,6 +1,5 @@
 //! The containers. Each holds VMAs with a number and a protection. Equal neighbours may merge.
 
-mod ax_memory_set;
 mod btree;
 mod hinted;
 mod iset;
@@ -12,11 +11,10 @@ mod vm_allocator;
 mod vmem;
 mod wavltree;
 
-pub use self::ax_memory_set::AxMemorySet;
 pub use self::btree::{BTree, GapIndex, Gaps, NoIndex};
 pub use self::hinted::Hinted;
 pub use self::iset::ISet;
-pub use self::memory_set::MemorySet;
+pub use self::memory_set::{AxMemorySet, MemorySet};
 pub use self::nodit::Nodit;
 pub use self::ours::Kvma;
 pub use self::range_map::RangeMap;
