@@ -2,8 +2,8 @@
 
 use crate::console::println;
 use crate::mapping::{Mapping, PAGE, Rights, Sharing};
-use crate::system::{self, File};
 use crate::signals;
+use crate::system::{self, File};
 
 /// In the second page.
 const THERE: usize = PAGE + 0x128;

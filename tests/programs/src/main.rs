@@ -3,7 +3,7 @@
 //!
 //! It is a static program of Linux that needs no library, so that the toolchain here can make it
 //! for every architecture. Each line that it prints is what Linux prints. Without arguments it does
-//! all of it; `judge stale ROUNDS` changes the number of rounds.
+//! all of its parts, `judge PART` does one, and `judge stale ROUNDS` changes the number of rounds.
 //!
 //! ```text
 //!   faults · files · forks · moves · huge · stale     what is judged
@@ -40,6 +40,18 @@ use self::console::println;
 /// The rounds of a run that nobody has asked for more.
 const ROUNDS: usize = 100;
 
+/// A part of what is judged: its name, and what it does so many times, if it is to be repeated.
+type Part = (&'static str, fn(usize));
+
+const PARTS: [Part; 6] = [
+    ("faults", |_| faults::run()),
+    ("files", |_| files::run()),
+    ("moves", |_| moves::run()),
+    ("forks", |_| forks::run()),
+    ("huge", |_| huge::run()),
+    ("stale", stale::run),
+];
+
 /// Entered once, from the first instructions. `stack` is the address of the number of arguments,
 /// which their addresses follow.
 #[unsafe(no_mangle)]
@@ -50,17 +62,17 @@ extern "C" fn begin(stack: *const usize) -> ! {
         is_there.then(|| CStr::from_ptr(stack.add(1 + number).read() as *const _).to_bytes())
     };
     signals::catch();
-    match (argument(1), argument(2)) {
-        (Some(b"stale"), rounds) => stale::run(rounds.map_or(ROUNDS, number)),
-        _ => {
-            faults::run();
-            files::run();
-            moves::run();
-            forks::run();
-            huge::run();
-            stale::run(ROUNDS);
+    let rounds = argument(2).map_or(ROUNDS, number);
+    let part = argument(1).unwrap_or(b"all");
+    let mut is_known = false;
+    for (name, run) in PARTS {
+        if part == b"all" || part == name.as_bytes() {
+            println!("== {name}");
+            run(rounds);
+            is_known = true;
         }
     }
+    assert!(is_known, "there is no such part");
     system::exit(0)
 }
 

@@ -58,11 +58,8 @@ pub fn run(rounds: usize) {
         TAKEN.store(round, SeqCst);
         wait_until(|| ANSWERED.load(SeqCst) == round);
         let is_made = MADE.load(SeqCst);
-        let is_wrong = if way == GIVEN_BACK {
-            !is_made || page.load(0) != Some(STALE)
-        } else {
-            is_made
-        };
+        let is_wrong =
+            if way == GIVEN_BACK { !is_made || page.load(0) != Some(STALE) } else { is_made };
         let is_elsewhere = way == MOVED && elsewhere.load(0) == Some(STALE);
         let is_next = next.load(0) != Some(0);
         stale += usize::from(is_wrong || is_elsewhere || is_next);

@@ -12,8 +12,7 @@ const STACK: usize = 256 << 10;
 
 /// Runs `work` in a thread of its own, whose stack stays.
 pub fn start(work: extern "C" fn()) {
-    let flags =
-        CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM;
+    let flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM;
     let stack = Mapping::private(STACK);
     stack.store(STACK - 16, run as *const () as u64);
     stack.store(STACK - 8, work as *const () as u64);

@@ -1,4 +1,4 @@
-//! Builds the kernels: a cargo inside cargo.
+//! Builds the kernels, and the program that judges them: a cargo inside cargo.
 
 use std::env;
 use std::path::PathBuf;
@@ -9,24 +9,26 @@ use crate::bare_metal;
 use crate::environment::{Trouble, root, target_dir};
 use crate::machine::Machine;
 
-/// A kernel of this repository.
-pub struct Kernel {
-    /// The folder of its package, from the root.
+/// A package of this repository that is built for a machine.
+pub struct Package {
+    /// Its folder, from the root.
     folder: &'static str,
     /// The name of its ELF file.
     binary: &'static str,
 }
 
 /// The test kernel.
-pub const TEST: Kernel = Kernel { folder: "tests/kernel", binary: "kernel" };
+pub const TEST: Package = Package { folder: "tests/kernel", binary: "kernel" };
 /// The test hypervisor.
-pub const HYPERVISOR: Kernel = Kernel { folder: "tests/hypervisor", binary: "hypervisor" };
+pub const HYPERVISOR: Package = Package { folder: "tests/hypervisor", binary: "hypervisor" };
 /// The kernel to copy from.
-pub const EXAMPLE: Kernel = Kernel { folder: "examples/kernel", binary: "example-kernel" };
+pub const EXAMPLE: Package = Package { folder: "examples/kernel", binary: "example-kernel" };
+/// The program that judges the test kernel's user mode.
+pub const JUDGE: Package = Package { folder: "tests/programs", binary: "judge" };
 
-/// Builds the kernel and returns its ELF file.
-pub fn build(machine: &Machine, kernel: &Kernel, download: Download) -> Result<PathBuf, Trouble> {
-    let Kernel { folder, binary } = kernel;
+/// Builds the package and returns its ELF file.
+pub fn build(machine: &Machine, package: &Package, download: Download) -> Result<PathBuf, Trouble> {
+    let Package { folder, binary } = package;
     let target_dir = target_dir()?;
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     for (name, _) in env::vars_os() {

@@ -69,7 +69,7 @@ pub struct TrapFrame {
 
 /// Bits of the mode before the trap (PRMD): its privilege, which is 3 for programs, and if it took
 /// interrupts.
-const PRIVILEGE: u64 = 3;
+pub(super) const PRIVILEGE: u64 = 3;
 const INTERRUPTIBLE: u64 = 1 << 2;
 pub(super) const USER_MODE: u64 = PRIVILEGE | INTERRUPTIBLE;
 
