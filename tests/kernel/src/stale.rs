@@ -5,8 +5,8 @@
 //! as it is, and whichever is made is a mistake. The other processor makes them in the handler of
 //! an interrupt of their own, since the one that asks for the flush may not have been sent.
 //!
-//! Where the kernel plays the program, these are its own [probes](probe). Where programs run in user
-//! mode, they are made [there](user::probe), without fetches: nobody knows what a page would do.
+//! Where the kernel plays the program, these are its own [probes](probe). Where programs run in
+//! user mode, they are made [there](user::probe), without fetches: nothing is known of their code.
 
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use core::sync::atomic::{AtomicBool, AtomicU64};

@@ -2,9 +2,10 @@
 
 use linux_raw_sys::general::MADV_DONTNEED;
 
+use crate::arch::{IMPOSSIBLE, IMPOSSIBLE_ENDS};
 use crate::console::println;
 use crate::mapping::{Mapping, PAGE, Rights, Sharing};
-use crate::{signals, system};
+use crate::{probe, signals, system};
 
 /// Somewhere in the second page, so that neither a page's address nor a mapping's will do.
 const THERE: usize = PAGE + 0x128;
@@ -38,6 +39,12 @@ pub fn run() {
     given.store(8, 5);
     given.advise(MADV_DONTNEED);
     given.show_load("a page that was given back", 8);
+    // SAFETY: nothing can be there.
+    let is_refused = !unsafe { probe::store(IMPOSSIBLE, 1) };
+    let caught = signals::last();
+    let (signal, code, address) = IMPOSSIBLE_ENDS;
+    let is_right = (caught.signal as u32, caught.code, caught.address) == (signal, code, address);
+    println!("an address that no page can have: refused {is_refused}, as by Linux {is_right}");
     let ended = system::fork(|| {
         signals::do_not_catch();
         none.store(8, 1).into()

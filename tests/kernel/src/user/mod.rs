@@ -235,13 +235,20 @@ fn page_fault(thread: &Arc<Thread>, address: u64, access: Access) {
 fn exception(thread: &Arc<Thread>, context: &UserContext, what: Exception) {
     const FPE_INTDIV: i32 = 1;
     const ILL_ILLOPN: i32 = 2;
+    const BUS_ADRALN: i32 = 1;
     let at = context.instruction();
     let (signal, code) = match what {
         Exception::Arithmetic => (SIGFPE, FPE_INTDIV),
         Exception::Breakpoint => (SIGTRAP, SI_KERNEL),
         Exception::Illegal => (SIGILL, ILL_ILLOPN),
-        Exception::Alignment => (SIGBUS, 1),
+        Exception::Alignment => (SIGBUS, BUS_ADRALN),
+        Exception::Address(_) => (SIGBUS, BUS_ADRERR),
         Exception::Protection => (SIGSEGV, SI_KERNEL),
     };
-    signals::force(thread, Info { signal, code, origin: if code == SI_KERNEL { 0 } else { at } });
+    let origin = match what {
+        Exception::Address(address) => address,
+        _ if code == SI_KERNEL => 0,
+        _ => at,
+    };
+    signals::force(thread, Info { signal, code, origin });
 }

@@ -2,6 +2,8 @@
 
 use core::arch::{asm, global_asm};
 
+use linux_raw_sys::general::SIGSEGV;
+
 #[allow(dead_code, reason = "the kernel has a use for all of it")]
 #[path = "../../../kernel/src/arch/aarch64/probe.rs"]
 pub mod probe;
@@ -9,6 +11,10 @@ pub mod probe;
 /// In `struct ucontext`: `uc_mcontext.pc`, behind the address of a fault, 31 registers and the
 /// stack pointer.
 pub const INSTRUCTION: usize = 176 + 8 + 31 * 8 + 8;
+
+/// How an access ends to an address that [no page can have](super::IMPOSSIBLE): signal, code and
+/// address. It is as of memory that is not mapped.
+pub const IMPOSSIBLE_ENDS: (u32, i32, usize) = (SIGSEGV, 1, super::IMPOSSIBLE);
 
 global_asm!(
     r#"

@@ -2,12 +2,18 @@
 
 use core::arch::{asm, global_asm};
 
+use linux_raw_sys::general::SIGSEGV;
+
 #[allow(dead_code, reason = "the kernel has a use for all of it")]
 #[path = "../../../kernel/src/arch/riscv64/probe.rs"]
 pub mod probe;
 
 /// In `struct ucontext`: the first of `uc_mcontext`'s registers.
 pub const INSTRUCTION: usize = 176;
+
+/// How an access ends to an address that [no page can have](super::IMPOSSIBLE): signal, code and
+/// address. It is as of memory that is not mapped.
+pub const IMPOSSIBLE_ENDS: (u32, i32, usize) = (SIGSEGV, 1, super::IMPOSSIBLE);
 
 global_asm!(
     r#"

@@ -2,6 +2,8 @@
 
 use core::arch::{asm, global_asm};
 
+use linux_raw_sys::general::SIGSEGV;
+
 #[allow(dead_code, reason = "the kernel has a use for all of it")]
 #[path = "../../../kernel/src/arch/x86_64/probe.rs"]
 pub mod probe;
@@ -11,6 +13,10 @@ mod runtime;
 
 /// In `struct ucontext`: `uc_mcontext.rip`.
 pub const INSTRUCTION: usize = 40 + 16 * 8;
+
+/// How an access ends to an address that [no page can have](super::IMPOSSIBLE): signal, code and
+/// address. It is a general protection fault, of which the processor says no address.
+pub const IMPOSSIBLE_ENDS: (u32, i32, usize) = (SIGSEGV, 0x80, 0);
 
 global_asm!(
     r#"

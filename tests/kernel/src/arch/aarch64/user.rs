@@ -202,8 +202,8 @@ extern "C" fn left_user(context: &mut UserContext) {
     interrupts::disable();
 }
 
-/// Runs `enter`, which goes to user mode and comes back by a trap on this stack. Interrupts are off,
-/// and user mode is not interrupted either.
+/// Runs `enter`, which goes to user mode and comes back by a trap on this stack. Interrupts are
+/// off, and user mode is not interrupted either.
 pub fn once_on(stack: &KernelStack, enter: impl FnOnce()) {
     // The way to user mode has it as its own.
     let _ = stack;

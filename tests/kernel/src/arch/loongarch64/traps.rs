@@ -197,8 +197,8 @@ pub(super) fn from_user(frame: &mut TrapFrame) -> Left {
         | code::NO_FLOATS
         | code::NO_VECTORS
         | code::NO_LARGE_VECTORS => Exception::Illegal,
-        // The first is an address that no page can have, which is a SIGBUS of Linux' as well.
-        code::ADDRESS | code::ALIGNMENT => Exception::Alignment,
+        code::ADDRESS => Exception::Address(frame.value),
+        code::ALIGNMENT => Exception::Alignment,
         code::FLOATS => Exception::Arithmetic,
         _ => Exception::Protection,
     })

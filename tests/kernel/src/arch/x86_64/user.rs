@@ -169,8 +169,8 @@ extern "C" fn left_user(context: &mut UserContext) {
     x86_64::instructions::interrupts::disable();
 }
 
-/// Runs `enter`, which goes to user mode and comes back by a trap on this stack. Interrupts are off,
-/// and user mode is not interrupted either.
+/// Runs `enter`, which goes to user mode and comes back by a trap on this stack. Interrupts are
+/// off, and user mode is not interrupted either.
 pub fn once_on(stack: &KernelStack, enter: impl FnOnce()) {
     let ours = &PER_CPU[crate::arch::cpu::number()].stack;
     let outer = ours.swap(stack.top(), Relaxed);
