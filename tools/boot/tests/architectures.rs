@@ -132,13 +132,13 @@ fn is_judged(arch: &str) {
     assert!(text.starts_with(ON_LINUX), "{text}");
     assert_eq!(outcome.status, Some(0));
     for (broken, part, observation) in JUDGED_WRONG {
-        let outcome = boot(arch, &["--broken", broken, "--timeout", "30", "--judge", part]);
+        let outcome = boot(arch, &["--broken", broken, "--timeout", "60", "--judge", part]);
         let text = outcome.text.replace('\r', "");
         assert!(text.contains(observation), "{arch}, {broken}: {text}");
     }
     // If the kernel does not look for stale entries, a program finds them: a write is made, or goes
     // to a frame that was freed.
-    let args = ["--broken", "no-shootdown", "--unprobed", "--timeout", "30", "--judge", "stale"];
+    let args = ["--broken", "no-shootdown", "--unprobed", "--timeout", "60", "--judge", "stale"];
     let text = boot(arch, &args).text;
     let writes = text.lines().find(|line| line.ends_with(" writes where they must not be"));
     let is_noticed = match writes {

@@ -5,7 +5,7 @@
 //! | `_start`              | where the program begins: it calls `begin` with its stack pointer  |
 //! | `call`                | a system call                                                      |
 //! | `start_thread`        | clone(2), and what the new thread does first                       |
-//! | `return_from_handler` | where handlers of signals return to, or 0                          |
+//! | `return_from_handler` | where handlers return to, or 0; where that is part of an action    |
 //! | `INSTRUCTION`         | where in `ucontext` the address of what was interrupted is         |
 //! | `IMPOSSIBLE_ENDS`     | how Linux refuses an access to an address that no page can have    |
 //! | `probe`               | the test kernel's: accesses of one instruction each, and a RET     |

@@ -38,11 +38,6 @@ start_thread:                           # a0: flags, a1: the new stack
 "#
 );
 
-/// Returns the address to which handlers return: 0, as the kernel knows one.
-pub fn return_from_handler() -> usize {
-    0
-}
-
 /// Makes a system call.
 ///
 /// # Safety
