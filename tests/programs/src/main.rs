@@ -38,7 +38,7 @@ use core::panic::PanicInfo;
 use self::console::println;
 
 /// The rounds of a run that nobody has asked for more.
-const ROUNDS: usize = 100;
+const ROUNDS: usize = 50;
 
 /// A part of what is judged: its name, and what it does so many times, if it is to be repeated.
 type Part = (&'static str, fn(usize));

@@ -142,7 +142,7 @@ fn is_judged(arch: &str) {
     let text = boot(arch, &args).text;
     let writes = text.lines().find(|line| line.ends_with(" writes where they must not be"));
     let is_noticed = match writes {
-        Some(writes) => !writes.starts_with("100 rounds, 0 "),
+        Some(writes) => !writes.starts_with("50 rounds, 0 "),
         None => text.contains("FAILED: frame 0x"),
     };
     assert!(is_noticed, "{arch}: {text}");
