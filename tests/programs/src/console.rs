@@ -1,4 +1,4 @@
-//! What the program prints, on standard output.
+//! Standard output, line by line.
 
 use core::fmt::{self, Write};
 

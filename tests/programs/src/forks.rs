@@ -1,4 +1,4 @@
-//! What parent and child see of each other.
+//! Parents and children: which stores of one the other sees.
 
 use crate::console::println;
 use crate::mapping::{Mapping, PAGE};

@@ -10,7 +10,7 @@ use crate::system::{File, succeeded};
 use crate::{arch, probe, signals};
 
 pub const PAGE: usize = 4096;
-/// Where in a page the instruction is that returns, and the word in which it is.
+/// The places in a page of the word with the instruction that returns, and of the instruction.
 const RET_WORD_AT: usize = PAGE - 8;
 const RET_AT: usize = RET_WORD_AT + probe::RET_OFFSET as usize;
 

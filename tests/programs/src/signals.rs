@@ -17,7 +17,7 @@ const STACK: usize = 64 << 10;
 const CODE: usize = 8;
 const ADDRESS: usize = 16;
 
-/// Where the stack for handlers begins.
+/// The address at which the stack for handlers begins.
 static STACK_AT: AtomicUsize = AtomicUsize::new(0);
 
 /// The last signal.
@@ -26,7 +26,7 @@ static ITS_CODE: AtomicI32 = AtomicI32::new(0);
 static ITS_ADDRESS: AtomicUsize = AtomicUsize::new(0);
 static ON_ITS_STACK: AtomicBool = AtomicBool::new(false);
 
-/// What the kernel takes for a signal's action.
+/// A signal's action, as the kernel takes it.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 #[repr(C)]
 struct Action {
@@ -45,7 +45,7 @@ fn action(handler: usize, flags: usize) -> Action {
     Action { handler, flags, restorer, mask: 0 }
 }
 
-/// What the kernel takes for a signal's action.
+/// A signal's action, as the kernel takes it.
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 #[repr(C)]
 struct Action {

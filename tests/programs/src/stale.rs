@@ -36,7 +36,7 @@ static WRITES: AtomicU64 = AtomicU64::new(0);
 static MADE: AtomicBool = AtomicBool::new(false);
 static RIGHT_SIGNAL: AtomicBool = AtomicBool::new(false);
 
-/// What is written when the page has gone.
+/// The word that is written when the page has gone.
 const STALE: u64 = u64::MAX;
 /// Enough writes for a processor to remember where the page is.
 const WRITES_BEFORE: u64 = 100;

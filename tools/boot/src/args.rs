@@ -78,7 +78,7 @@ pub enum Command {
     Program(Args, Program),
 }
 
-/// Where a program comes from.
+/// The origin of a program.
 pub enum Image {
     /// The user has it.
     File(PathBuf),

@@ -107,7 +107,7 @@ fn runs_busybox(arch: &str, debian: &str) {
     assert_eq!(outcome.status, Some(5));
 }
 
-/// What the judge prints on Linux.
+/// The judge's lines on Linux.
 const ON_LINUX: &str =
     include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/programs/expected.txt"));
 

@@ -17,7 +17,8 @@ pub struct Outcome {
     pub text: String,
 }
 
-/// What was booted, so that it is built already: the architecture, and options that say more.
+/// Boots that were made, so that all they need is built: the architecture, and options that say
+/// more.
 static BUILT: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 /// Boots a machine. For all boots of a test program but the first ones, cargo is not asked if
