@@ -193,7 +193,7 @@ pub fn left_user(context: &mut UserContext, left: Left) {
     let mut interrupted = None;
     match left {
         Left::SystemCall => interrupted = calls::make(&thread, context),
-        Left::PageFault { address, access } => page_fault(&thread, address, access),
+        Left::PageFault { address, access } => page_fault(&thread, context, address, access),
         Left::Exception(what) => exception(&thread, context, what),
         Left::Interrupt => {}
     }
@@ -208,7 +208,7 @@ pub fn left_user(context: &mut UserContext, left: Left) {
     }
 }
 
-fn page_fault(thread: &Arc<Thread>, address: u64, access: Access) {
+fn page_fault(thread: &Arc<Thread>, context: &UserContext, address: u64, access: Access) {
     let Some(memory) = thread.process.memory() else { return };
     let info = match memory.serve(address, access) {
         Answer::Served | Answer::Again(_) => return,
@@ -228,7 +228,7 @@ fn page_fault(thread: &Arc<Thread>, address: u64, access: Access) {
         }
     };
     let wrong = if Broken::WrongAddress.is_chosen() { 8 } else { 0 };
-    signals::force(thread, Info { origin: info.origin + wrong, ..info });
+    signals::force(thread, context, Info { origin: info.origin + wrong, ..info });
 }
 
 /// Sends the signal for a processor exception.
@@ -250,5 +250,5 @@ fn exception(thread: &Arc<Thread>, context: &UserContext, what: Exception) {
         _ if code == SI_KERNEL => 0,
         _ => at,
     };
-    signals::force(thread, Info { signal, code, origin });
+    signals::force(thread, context, Info { signal, code, origin });
 }
