@@ -52,7 +52,7 @@ use self::signals::{
 use self::thread::{Thread, new_id};
 pub use self::watchdog::{start as limit_time, tick};
 use crate::arch::user::{ThreadRegisters, UserContext};
-use crate::arch::{Access, Exception, Left, interrupts};
+use crate::arch::{Access, Exception, Left, interrupts, kernel_stack};
 use crate::broken::Broken;
 use crate::fault::{self, Answer};
 use crate::frames::{self, Use};
@@ -121,6 +121,8 @@ struct InUse {
     private_frames: usize,
     page_tables: usize,
     nodes: usize,
+    /// Stacks in the kernel, which threads have.
+    stacks: usize,
     /// Frames of objects of which the objects do not know.
     lost_frames: usize,
 }
@@ -132,6 +134,7 @@ fn in_use() -> InUse {
         private_frames: frames::in_use(Use::Private),
         page_tables: frames::in_use(Use::Table),
         nodes: memory::nodes_in_use(),
+        stacks: kernel_stack::in_use(),
         lost_frames: shared - known,
     }
 }
