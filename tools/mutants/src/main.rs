@@ -1,4 +1,4 @@
-//! Mutation testing of a layer, with all its mutants in one build: `.ci/mutants LAYER... [FROM..TO]`.
+//! Mutation testing of layers, with all mutants in one build: `.ci/mutants LAYER... [FROM..TO]`.
 //!
 //! cargo-mutants says what the mutants are, and builds the tests anew for each. Here a function
 //! with mutants is written with all of them side by side, and the environment says which one runs.
