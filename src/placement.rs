@@ -158,9 +158,11 @@ impl Search {
     /// Everything follows from `number`, which the kernel draws anew for each search, from a source
     /// that programs cannot predict.
     ///
-    /// O(log n): 64 starts are tried; if none is free, the gaps that are long enough are counted.
-    /// If those are more than 1,024, and no more than a few in a hundred starts fit, the start lies
-    /// in one of the 1,024 from a random address on, which favours gaps with few others near them.
+    /// O(log n): 64 starts are tried; if none is free, the gaps that are long enough are counted,
+    /// and one of the starts in them is drawn. Both are uniform. If those gaps are more than 1,024
+    /// and hardly one start in a hundred fits, 256 of them are drawn, and the start lies in one of
+    /// these. That is uniform but for a small error, which was at most one in a hundred, as the
+    /// share of all draws that would have to be others, whatever the gaps' sizes and places.
     ///
     /// ```
     /// # use kvma::{FixedPool, PageSize, VmMap, VmaNode};

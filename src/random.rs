@@ -31,6 +31,14 @@ impl Numbers {
             }
         }
     }
+
+    /// Returns `true` with a probability of `part` in `whole`, to 64 bits. `part` is at most
+    /// `whole`.
+    pub(crate) fn chance(&mut self, part: u128, whole: u128) -> bool {
+        let shift = 64_u32.saturating_sub(whole.leading_zeros());
+        let (part, whole) = ((part >> shift) as u64, (whole >> shift) as u64);
+        NonZero::new(whole).is_some_and(|whole| self.below(whole) < part)
+    }
 }
 
 /// Moves a seed on to the next one. The step is odd, so that all come once, and is not the one

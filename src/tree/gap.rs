@@ -228,7 +228,7 @@ impl<T: Content<Position = u64>> Tree<T> {
 /// # Safety
 ///
 /// `node` is null or linked.
-unsafe fn max_gap<T: Content<Position = u64>>(node: *mut Node<T>) -> u64 {
+pub(super) unsafe fn max_gap<T: Content<Position = u64>>(node: *mut Node<T>) -> u64 {
     // SAFETY: linked, by the contract of this function.
     unsafe { node.as_ref() }.map_or(0, |node| node.max_gap.get())
 }
