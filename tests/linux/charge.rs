@@ -89,7 +89,7 @@ fn a_replacement_that_fails_leaves_the_count_right() {
     assert_eq!(program.kernel.charged, 4 * PAGE);
 }
 
-/// Where nothing was charged before, what a failing mmap has charged goes back, and no more.
+/// A failing mmap takes back what it has charged, and nothing else where nothing was there.
 #[test]
 fn a_kernel_is_never_told_to_uncharge_nothing() {
     #[derive(Default)]

@@ -89,12 +89,12 @@ fn neither_a_large_vma_nor_groups_far_apart_make_hints_useless() {
     assert!(with < 500, "{with}");
 }
 
-/// Nor do VMAs that lie apart at one end of the space: the typical one is looked for everywhere.
+/// Nor do VMAs that lie apart at one end of the space, as long as they are fewer.
 #[test]
 fn what_lies_at_one_end_does_not_decide_for_all() {
     let space = new_space();
     let starts = row(&space, 0x10_0000, 3_000, 6);
-    row(&space, 1 << 44, 300, 60_000);
+    row(&space, 1 << 44, 1_400, 60_000);
     give_hints(&space, 4_096);
     visits_of(&space, &starts, 4);
     let with = visits_of(&space, &starts, 4);
