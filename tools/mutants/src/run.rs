@@ -76,8 +76,17 @@ impl Suite {
         let mut passed = 0;
         for test in self.tests.iter().filter(|test| test.reaches.contains(&(mutant.group as u32))) {
             let number = PathBuf::from(mutant.number.to_string());
-            let child = start(test, &self.copy, &[("KVMA_MUTANT", &number)])?;
-            match wait(child, PATIENCE + 10 * test.takes) {
+            let run = |patience| {
+                let child = start(test, &self.copy, &[("KVMA_MUTANT", &number)])?;
+                Ok::<_, Trouble>(wait(child, patience))
+            };
+            let patience = PATIENCE + 10 * test.takes;
+            // Once more, with more: the machine may have been busy.
+            let ended = match run(patience)? {
+                None => run(5 * patience)?,
+                ended => ended,
+            };
+            match ended {
                 None => return Ok(Outcome::TimedOut(test.name.clone())),
                 Some(status) if !status.success() => {
                     return Ok(Outcome::Caught(test.name.clone()));
