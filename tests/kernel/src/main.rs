@@ -88,6 +88,9 @@ extern "C" fn kernel_main(start_info: u64) -> ! {
         println!("this kernel is broken on purpose: {}", info.command_line());
     }
 
+    if info.has_word("unprobed") {
+        stale::leave_to_programs();
+    }
     let heap = if runs_program { HEAP_MEMORY_FOR_PROGRAMS } else { HEAP_MEMORY };
     let (pages, shadow) = take_over_memory(info, heap);
     let limit = |word: &str| word.strip_prefix("limit=")?.parse().ok();

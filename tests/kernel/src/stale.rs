@@ -5,18 +5,18 @@
 //! as it is, and whichever is made is a mistake. The other processor makes them in the handler of
 //! an interrupt of their own, since the one that asks for the flush may not have been sent.
 //!
-//! The kernel can do this where it plays the program. Where programs run in user mode, an emulated
-//! processor keeps their entries in a TLB of their own, which the kernel's accesses do not use.
+//! Where the kernel plays the program, these are its own [probes](probe). Where programs run in
+//! user mode, they are made [there](user::probe), without fetches: nothing is known of their code.
 
-use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
+use core::sync::atomic::{AtomicBool, AtomicU64};
 
 use spin::mutex::SpinMutex;
 
 use crate::arch::{Access, cpu, interrupts};
 use crate::cpus::{CPUS, number};
 use crate::paging::Tables;
-use crate::{contents, cpus, fault, probe};
+use crate::{contents, cpus, fault, probe, user};
 
 /// Accesses that are tried after each flush at most. A TLB may have lost the entries of some pages
 /// by itself, so a few would not do.
@@ -24,6 +24,14 @@ const MOST: usize = 64;
 
 /// Accesses that were tried, and refused.
 pub static TRIED: AtomicU64 = AtomicU64::new(0);
+
+/// True if nothing is tried here, so that programs have to notice what is left.
+static LEFT_TO_PROGRAMS: AtomicBool = AtomicBool::new(false);
+
+/// Leaves it to programs to notice what is left.
+pub fn leave_to_programs() {
+    LEFT_TO_PROGRAMS.store(true, Relaxed);
+}
 
 /// Accesses that must be refused.
 #[derive(Clone, Copy)]
@@ -45,8 +53,11 @@ static DONE: [AtomicU64; CPUS] = [const { AtomicU64::new(0) }; CPUS];
 ///
 /// If an access is made that the tables refuse.
 pub fn check(tables: &Tables, flushed: &[u64]) {
+    if LEFT_TO_PROGRAMS.load(Relaxed) {
+        return;
+    }
     let trial = Trial::of(tables, flushed);
-    if !contents::are_probed() || trial.accesses[0].is_none() {
+    if trial.accesses[0].is_none() {
         return;
     }
     trial.make();
@@ -75,11 +86,16 @@ pub fn serve_others() {
 impl Trial {
     fn of(tables: &Tables, flushed: &[u64]) -> Self {
         let mut trial = Self { root: tables.root(), accesses: [None; MOST] };
+        let kinds: &[_] = match contents::are_probed() {
+            true => &[Access::Load, Access::Store, Access::Fetch],
+            false => &[Access::Load, Access::Store],
+        };
         let refused = flushed.iter().flat_map(|&page| {
             let entry = tables.find(page);
             let allows = move |access| entry.is_some_and(|entry| entry.rights().allow(access));
-            [Access::Load, Access::Store, Access::Fetch]
-                .into_iter()
+            kinds
+                .iter()
+                .copied()
                 .filter_map(move |access| (!allows(access)).then_some((page, access)))
         });
         for (slot, access) in trial.accesses.iter_mut().zip(refused) {
@@ -94,9 +110,10 @@ impl Trial {
         if cpu::root() != self.root || fault::is_serving() {
             return;
         }
+        let is_made = if contents::are_probed() { probe::is_made } else { user::probe::is_made };
         for (page, access) in self.accesses.into_iter().flatten() {
             assert!(
-                !probe::is_made(page, access),
+                !is_made(page, access),
                 "{access:?} of page {page:#x} was made by a stale TLB entry, after the flush"
             );
             TRIED.fetch_add(1, Relaxed);

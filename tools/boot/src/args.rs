@@ -16,9 +16,13 @@ scenarios, then a shell script in user mode.
 
 usage: cargo run [-- OPTIONS]
        cargo run -- [OPTIONS] --program FILE [ARGUMENTS...]
+       cargo run -- [OPTIONS] --judge [PART [ROUNDS]]
   --program FILE   run this static Linux program in user mode, with all the
                    arguments that follow, show what it prints, and exit with
                    its status; it finds itself in /bin
+  --judge          the same with a program of ours (tests/programs), built for
+                   the machine, which judges what the kernel does with memory:
+                   faults, files, moves, forks, huge, stale, or all of it
   --dir DIR        first put the files of this directory into the program's /
   --record FILE    also write its memory calls there, in trace format
   --memory MIB     memory of the machine for it (default: 1024)
@@ -34,7 +38,9 @@ usage: cargo run [-- OPTIONS]
                    early-free, no-unmap-hook, no-protect-hook, no-relocate-hook,
                    no-shootdown, no-acknowledge, no-still-valid, no-copy,
                    fork-keeps-write, no-split;
-                   with --program also truncation-keeps-pages, wrong-address
+                   with programs also truncation-keeps-pages, wrong-address
+  --unprobed       do not look for stale TLB entries after each flush, so that
+                   programs have to notice them
   --skip-scenarios do not run the kernel's scenarios before the replay
   --no-download    do not download QEMU if it is missing
   --hypervisor     boot the test hypervisor instead, which runs guests of its own
@@ -50,8 +56,8 @@ usage: cargo run [-- OPTIONS]
 A QEMU on PATH is used. Without one, Debian's packages are downloaded and
 unpacked below target/; nothing is installed.
 
-exit status: 0 passed, 1 failed, 2 could not be tried; with --program, that
-of the program, or 125 if the kernel has failed
+exit status: 0 passed, 1 failed, 2 could not be tried; with --program or
+--judge, that of the program, or 125 if the kernel has failed
 ";
 
 /// A command of the user.
@@ -72,9 +78,17 @@ pub enum Command {
     Program(Args, Program),
 }
 
+/// The origin of a program.
+pub enum Image {
+    /// The user has it.
+    File(PathBuf),
+    /// It is ours, and built for the machine.
+    Judge,
+}
+
 /// A program that the kernel is to run.
 pub struct Program {
-    pub file: PathBuf,
+    pub image: Image,
     pub arguments: Vec<OsString>,
     /// The directories whose files it finds.
     pub dirs: Vec<PathBuf>,
@@ -110,6 +124,8 @@ pub struct Args {
     /// The way in which the kernel is broken on purpose.
     pub broken: Option<String>,
     pub skip_scenarios: bool,
+    /// The kernel leaves it to programs to notice stale TLB entries.
+    pub unprobed: bool,
     pub download: Download,
     pub maps: Maps,
 }
@@ -121,6 +137,7 @@ impl Args {
         let mut words = vec![format!("limit={}", self.timeout.as_secs())];
         words.extend(self.broken.iter().map(|name| format!("broken={name}")));
         words.extend(self.skip_scenarios.then(|| "skip-scenarios".to_owned()));
+        words.extend(self.unprobed.then(|| "unprobed".to_owned()));
         words.join(" ")
     }
 }
@@ -138,6 +155,7 @@ fn parse_from(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
         timeout: seconds(&env::var("KVMA_BOOT_TIMEOUT").unwrap_or_else(|_| "120".into()))?,
         broken: None,
         skip_scenarios: false,
+        unprobed: false,
         download: Download::Allowed,
         maps: Maps::Counted,
     };
@@ -159,6 +177,7 @@ fn parse_from(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
             Long("timeout") => args.timeout = seconds(&parser.value()?.string()?)?,
             Long("broken") => args.broken = Some(parser.value()?.string()?),
             Long("skip-scenarios") => args.skip_scenarios = true,
+            Long("unprobed") => args.unprobed = true,
             Long("no-download") => args.download = Download::Forbidden,
             Long("verbose") | Short('v') => args.maps = Maps::Shown,
             Long("example") => example = true,
@@ -168,10 +187,11 @@ fn parse_from(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
             Long("memory") => memory = parser.value()?.parse()?,
             Long("record") => record = Some(parser.value()?.into()),
             Long("program") => {
-                let file = parser.value()?.into();
+                let image = Image::File(parser.value()?.into());
                 // All that follows is the program's.
-                program = Some((file, parser.raw_args()?.collect()));
+                program = Some((image, parser.raw_args()?.collect()));
             }
+            Long("judge") => program = Some((Image::Judge, parser.raw_args()?.collect())),
             Long("help") | Short('h') => return Ok(Command::Help),
             other => return Err(other.unexpected()),
         }
@@ -180,7 +200,7 @@ fn parse_from(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
         return Err("--example boots on x86_64 alone".into());
     }
     if program.is_some() && args.archs.len() > 1 {
-        return Err("--program runs on one machine at a time".into());
+        return Err("a program runs on one machine at a time".into());
     }
     let broken = args.broken.as_ref().map(|_| "--broken");
     if example && let Some(option) = of_trace.or(broken) {
@@ -204,11 +224,11 @@ fn parse_from(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
         _ if setup => Command::Setup(args),
         _ if hypervisor => Command::Hypervisor(args),
         _ if example => Command::Example(args),
-        Some((file, arguments)) => {
-            Command::Program(args, Program { file, arguments, dirs, record, memory })
+        Some((image, arguments)) => {
+            Command::Program(args, Program { image, arguments, dirs, record, memory })
         }
         None if !dirs.is_empty() || record.is_some() => {
-            return Err("--dir and --record need --program".into());
+            return Err("--dir and --record need --program or --judge".into());
         }
         None if of_trace.or(broken).is_none() => Command::Demonstration(args),
         None => Command::Boot(args),

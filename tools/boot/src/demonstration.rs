@@ -2,6 +2,7 @@
 //! group, then a shell script in user mode, and prints a summary.
 
 use std::env::consts::ARCH;
+use std::ffi::OsString;
 use std::fs;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -9,7 +10,7 @@ use std::time::Instant;
 use kvma_packages::progress::Step;
 use kvma_packages::{Error, Tree, existing, unpacked, unpacked_for};
 
-use crate::args::{Args, Download, Maps, Program};
+use crate::args::{Args, Download, Maps};
 use crate::environment::{Trouble, say, target_dir};
 use crate::machine::{Arch, Machine};
 use crate::qemu::{self, Lines};
@@ -43,10 +44,8 @@ pub fn run(args: &Args, arch: Arch) -> Result<bool, Trouble> {
     let mut words = vec!["demonstrate".to_owned(), args.command()];
     let script = match shell(&machine, arch, args.download) {
         Ok(file) => {
-            let arguments = vec!["-c".into(), SCRIPT.into()];
-            let memory = machine.ram_mib;
-            let shell = Program { file, arguments, dirs: Vec::new(), record: None, memory };
-            program::archive(&files.input, &shell, NAME)?;
+            let arguments = ["-c", SCRIPT].map(OsString::from);
+            program::archive(&files.input, &file, NAME, &arguments, &[])?;
             words.push("program".to_owned());
             true
         }

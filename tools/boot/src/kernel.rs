@@ -1,4 +1,4 @@
-//! Builds the kernels: a cargo inside cargo.
+//! Builds the kernels, and the program that judges them: a cargo inside cargo.
 
 use std::env;
 use std::path::PathBuf;
@@ -9,25 +9,35 @@ use crate::bare_metal;
 use crate::environment::{Trouble, root, target_dir};
 use crate::machine::Machine;
 
-/// A kernel of this repository.
-pub struct Kernel {
-    /// The folder of its package, from the root.
+/// A package of this repository that is built for a machine.
+pub struct Package {
+    /// Its folder, from the root.
     folder: &'static str,
     /// The name of its ELF file.
     binary: &'static str,
 }
 
 /// The test kernel.
-pub const TEST: Kernel = Kernel { folder: "tests/kernel", binary: "kernel" };
+pub const TEST: Package = Package { folder: "tests/kernel", binary: "kernel" };
 /// The test hypervisor.
-pub const HYPERVISOR: Kernel = Kernel { folder: "tests/hypervisor", binary: "hypervisor" };
+pub const HYPERVISOR: Package = Package { folder: "tests/hypervisor", binary: "hypervisor" };
 /// The kernel to copy from.
-pub const EXAMPLE: Kernel = Kernel { folder: "examples/kernel", binary: "example-kernel" };
+pub const EXAMPLE: Package = Package { folder: "examples/kernel", binary: "example-kernel" };
+/// The program that judges the test kernel's user mode.
+pub const JUDGE: Package = Package { folder: "tests/programs", binary: "judge" };
 
-/// Builds the kernel and returns its ELF file.
-pub fn build(machine: &Machine, kernel: &Kernel, download: Download) -> Result<PathBuf, Trouble> {
-    let Kernel { folder, binary } = kernel;
+/// Set to 1, this environment variable says that all that is needed was built a moment ago. For
+/// tests that boot many times.
+const BUILT: &str = "KVMA_BOOT_BUILT";
+
+/// Builds the package and returns its ELF file.
+pub fn build(machine: &Machine, package: &Package, download: Download) -> Result<PathBuf, Trouble> {
+    let Package { folder, binary } = package;
     let target_dir = target_dir()?;
+    let elf = target_dir.join(&machine.triple).join("release").join(binary);
+    if env::var_os(BUILT).is_some_and(|value| value == "1") && elf.is_file() {
+        return Ok(elf);
+    }
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     for (name, _) in env::vars_os() {
         if name.to_str().is_some_and(concerns_another_build) {
@@ -50,7 +60,7 @@ pub fn build(machine: &Machine, kernel: &Kernel, download: Download) -> Result<P
              have changed, run `cargo update --workspace` in {folder} and commit it"
         ));
     }
-    Ok(target_dir.join(&machine.triple).join("release").join(binary))
+    Ok(elf)
 }
 
 /// Returns true for environment variables that the outer cargo has set, or its user for the

@@ -7,7 +7,8 @@
 //!
 //! With `--hypervisor`, it boots the test hypervisor, whose guests and scenarios need no trace.
 //!
-//! With `--program`, it runs a Linux program in the kernel's user mode instead.
+//! With `--program`, it runs a Linux program in the kernel's user mode instead; with `--judge`, one
+//! of ours, which it builds for the machine.
 //!
 //! Exit status: 0 passed, 1 failed, 2 could not be tried (usage, missing tools, unreadable files).
 

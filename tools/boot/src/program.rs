@@ -4,16 +4,17 @@
 //! initramfs). What it prints comes back on the serial port, byte by byte. The kernel's own notes,
 //! the recorded memory calls and the program's exit status come on the debug port.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use cpio::newc::{Builder, ModeFileType, trailer};
 use kvma_packages::progress::Step;
 
-use crate::args::{Args, Program};
+use crate::args::{Args, Image, Program};
 use crate::environment::Trouble;
 use crate::machine::Machine;
 use crate::qemu::{self, End};
@@ -32,9 +33,16 @@ pub fn run(args: &Args, program: &Program) -> Result<u8, Trouble> {
     let mut machine = Machine::load(arch)?;
     machine.ram_mib = program.memory;
     let files = qemu::Files::new()?;
-    let name = program.file.file_name().ok_or("--program needs a file")?.to_string_lossy();
-    archive(&files.input, program, &name)?;
     let qemu = tools::qemu(&machine, args.download)?;
+    let file = match &program.image {
+        Image::File(file) => file.clone(),
+        Image::Judge => {
+            Step::done("Building", format_args!("the judge for {}", arch.name()));
+            kernel::build(&machine, &kernel::JUDGE, args.download)?
+        }
+    };
+    let name = file.file_name().ok_or("--program needs a file")?.to_string_lossy();
+    archive(&files.input, &file, &name, &program.arguments, &program.dirs)?;
     Step::done("Building", format_args!("the test kernel for {}", arch.name()));
     let kernel = kernel::build(&machine, &kernel::TEST, args.download)?;
 
@@ -82,23 +90,29 @@ pub fn finish(notes: &str, record: Option<&Path>, end: &End) -> Result<u8, Troub
     }
 }
 
-/// Writes the archive, with the program as `/bin/name`.
-pub fn archive(path: &Path, program: &Program, name: &str) -> Result<(), Trouble> {
+/// Writes the archive: what lies in the directories, then the program's file as `/bin/name`, and
+/// its arguments.
+pub fn archive(
+    path: &Path,
+    file: &Path,
+    name: &str,
+    arguments: &[OsString],
+    dirs: &[PathBuf],
+) -> Result<(), Trouble> {
     let wrong = |e: io::Error| format!("{}: {e}", path.display());
     let mut out = BufWriter::new(File::create(path).map_err(wrong)?);
-    for dir in &program.dirs {
+    for dir in dirs {
         add_dir(&mut out, dir, "").map_err(|e| format!("{}: {e}", dir.display()))?;
     }
     let inside = format!("bin/{name}");
-    let contents =
-        fs::read(&program.file).map_err(|e| format!("{}: {e}", program.file.display()))?;
+    let contents = fs::read(file).map_err(|e| format!("{}: {e}", file.display()))?;
     add(&mut out, &inside, ModeFileType::Regular, 0o755, &contents).map_err(wrong)?;
-    let mut arguments = format!("/{inside}").into_bytes();
-    for argument in &program.arguments {
-        arguments.push(0);
-        arguments.extend(argument.as_bytes());
+    let mut words = format!("/{inside}").into_bytes();
+    for argument in arguments {
+        words.push(0);
+        words.extend(argument.as_bytes());
     }
-    add(&mut out, ARGUMENTS, ModeFileType::Regular, 0o644, &arguments).map_err(wrong)?;
+    add(&mut out, ARGUMENTS, ModeFileType::Regular, 0o644, &words).map_err(wrong)?;
     trailer(&mut out).and_then(|out| out.flush()).map_err(wrong)
 }
 

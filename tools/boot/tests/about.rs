@@ -11,7 +11,7 @@ use kvma_packages::on_path;
 
 /// The parts of `cargo test` with the time that each takes, compiled already, on two processors.
 const PARTS: [(&str, &str); 6] = [
-    ("150 s", "boots a test kernel in QEMU: as it is and broken, on three architectures"),
+    ("150 s", "boots a test kernel in QEMU: as it is and broken, on four architectures"),
     ("30 s", "the library: against a model, without memory, by several threads"),
     ("20 s", "replays recorded traces and runs the examples"),
     ("40 s", "random calls here and in this Linux, and compares every answer"),

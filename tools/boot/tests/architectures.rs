@@ -1,10 +1,11 @@
 //! The test kernel on every architecture: what `cargo run` shows of it, the replay, broken kernels,
-//! and a program that nobody here wrote. More of x86-64 is in `qemu.rs` and `programs.rs`. See
-//! `machines` for what that needs.
+//! a program that nobody here wrote, and one that judges it. More of x86-64 is in `qemu.rs` and
+//! `programs.rs`. See `machines` for what that needs.
 
 mod machines;
 
 use std::path::Path;
+use std::process::Command;
 
 use self::machines::{boot, boot_in_turns, must_fail, skipped};
 
@@ -104,6 +105,75 @@ fn runs_busybox(arch: &str, debian: &str) {
     let expected = "2001000\n6251e5743b6fd6a7\n2000\ncaught\n7\nKilled\n137\n1\n";
     assert!(text.starts_with(expected), "{text}");
     assert_eq!(outcome.status, Some(5));
+}
+
+/// The judge's lines on Linux.
+const ON_LINUX: &str =
+    include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/programs/expected.txt"));
+
+/// Ways to break the kernel that programs notice, the part of the judge that does, and what is then
+/// seen: by the judge, or by the kernel itself.
+const JUDGED_WRONG: [(&str, &str, &str); 6] = [
+    ("truncation-keeps-pages", "files", "\nbeyond the end: made, "),
+    ("wrong-address", "faults", "signal 11, code 2, another address"),
+    ("no-copy", "forks", "\na page that the child has written to: made, 2\n"),
+    ("fork-keeps-write", "forks", "\nchild and grandchild see 0x89\n"),
+    ("no-flush", "faults", "was made by a stale TLB entry, after the flush"),
+    ("no-shootdown", "stale", "was made by a stale TLB entry, after the flush"),
+];
+
+/// The judge finds everything as on Linux, and notices what is broken.
+fn is_judged(arch: &str) {
+    if skipped(arch, "the judge") {
+        return;
+    }
+    let outcome = boot(arch, &["--judge"]);
+    let text = outcome.text.replace('\r', "");
+    assert!(text.starts_with(ON_LINUX), "{text}");
+    assert_eq!(outcome.status, Some(0));
+    for (broken, part, observation) in JUDGED_WRONG {
+        let outcome = boot(arch, &["--broken", broken, "--timeout", "60", "--judge", part]);
+        let text = outcome.text.replace('\r', "");
+        assert!(text.contains(observation), "{arch}, {broken}: {text}");
+    }
+    // If the kernel does not look for stale entries, a program finds them: a write is made, or goes
+    // to a frame that was freed.
+    let args = ["--broken", "no-shootdown", "--unprobed", "--timeout", "60", "--judge", "stale"];
+    let text = boot(arch, &args).text;
+    let writes = text.lines().find(|line| line.ends_with(" writes where they must not be"));
+    let is_noticed = match writes {
+        Some(writes) => !writes.starts_with("50 rounds, 0 "),
+        None => text.contains("FAILED: frame 0x"),
+    };
+    assert!(is_noticed, "{arch}: {text}");
+}
+
+#[test]
+fn x86_64_is_judged() {
+    is_judged("x86_64");
+    // And it is Linux that the judge has its lines from.
+    let kernels = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("kernel");
+    let judge = kernels.join("x86_64-unknown-linux-gnu/release/judge");
+    if cfg!(all(target_arch = "x86_64", target_os = "linux")) && judge.is_file() {
+        let output = Command::new(judge).output().expect("the judge runs here");
+        assert_eq!(String::from_utf8_lossy(&output.stdout), ON_LINUX);
+        assert!(output.status.success());
+    }
+}
+
+#[test]
+fn aarch64_is_judged() {
+    is_judged("aarch64");
+}
+
+#[test]
+fn riscv64_is_judged() {
+    is_judged("riscv64");
+}
+
+#[test]
+fn loongarch64_is_judged() {
+    is_judged("loongarch64");
 }
 
 #[test]

@@ -55,6 +55,7 @@ fn machines_have_names() {
     assert!(complaint(&["--arch", "pdp11"]).contains("pdp11"));
     let program = ["--arch", "all", "--program", "/bin/true"];
     assert!(complaint(&program).contains("one machine at a time"));
+    assert!(complaint(&["--arch", "all", "--judge"]).contains("one machine at a time"));
     assert!(complaint(&["--arch", "riscv64", "--example"]).contains("x86_64 alone"));
 }
 

@@ -92,6 +92,8 @@ pub enum Exception {
     Illegal,
     /// An address that is not aligned as it has to be.
     Alignment,
+    /// This address, which no page can have.
+    Address(u64),
     /// Something that the program may not do.
     Protection,
 }

@@ -1,9 +1,10 @@
 //! The upper half: the kernel's image, each section with the rights that it needs, and the direct
-//! map.
+//! map. One page of the image is for user mode: that of its [probes](user::probe).
 
 use super::{Entry, PAGE_SIZE, Rights, Tables};
 use crate::arch::memory_map;
 use crate::frames::FrameList;
+use crate::user;
 
 const DIRECT_MAP_SLOT: usize = 256;
 const IMAGE_SLOT: usize = 511;
@@ -42,7 +43,11 @@ pub fn kernel_root() -> Option<Tables> {
         (image.data, image.end, Rights { store: true, ..read_only }),
     ] {
         for page in (from..to).step_by(PAGE_SIZE as usize) {
-            let entry = Entry::kernel_page(page - memory_map::KERNEL_VIRT, rights);
+            let address = page - memory_map::KERNEL_VIRT;
+            let entry = match page == user::probe::page() {
+                true => Entry::user_page(address, rights),
+                false => Entry::kernel_page(address, rights),
+            };
             tables.map(page, entry, &mut FrameList::new()).ok()?;
         }
     }

@@ -6,6 +6,7 @@
 //!   calls/ ── fs/ · signals/ · exec, elf            what a program asks for
 //!      │
 //!   memory ── object · truncate                     a process' memory, and what it maps
+//!      │        probe                               what a processor still lets a program do
 //!      │
 //!   space · fault · hooks · page_cache              the memory manager, which replays use as well
 //! ```
@@ -19,6 +20,7 @@ mod exec;
 mod fs;
 pub mod memory;
 mod object;
+pub mod probe;
 mod process;
 mod record;
 mod scheduler;
@@ -88,6 +90,7 @@ pub struct Figures {
 /// the host program its status.
 pub fn run(info: StartInfo, pages: Pages) -> Figures {
     contents::are_for_programs();
+    probe::init();
     if info.words().any(|word| word == "record") {
         record::turn_on();
     }
@@ -183,6 +186,7 @@ fn ended(id: u32, exit: Exit) {
 
 /// Called when a thread has left ring 3, with interrupts off. It goes back when this returns.
 pub fn left_user(context: &mut UserContext, left: Left) {
+    probe::end(left);
     interrupts::enable();
     let thread = scheduler::current();
     thread.registers.save();
@@ -231,13 +235,20 @@ fn page_fault(thread: &Arc<Thread>, address: u64, access: Access) {
 fn exception(thread: &Arc<Thread>, context: &UserContext, what: Exception) {
     const FPE_INTDIV: i32 = 1;
     const ILL_ILLOPN: i32 = 2;
+    const BUS_ADRALN: i32 = 1;
     let at = context.instruction();
     let (signal, code) = match what {
         Exception::Arithmetic => (SIGFPE, FPE_INTDIV),
         Exception::Breakpoint => (SIGTRAP, SI_KERNEL),
         Exception::Illegal => (SIGILL, ILL_ILLOPN),
-        Exception::Alignment => (SIGBUS, 1),
+        Exception::Alignment => (SIGBUS, BUS_ADRALN),
+        Exception::Address(_) => (SIGBUS, BUS_ADRERR),
         Exception::Protection => (SIGSEGV, SI_KERNEL),
     };
-    signals::force(thread, Info { signal, code, origin: if code == SI_KERNEL { 0 } else { at } });
+    let origin = match what {
+        Exception::Address(address) => address,
+        _ if code == SI_KERNEL => 0,
+        _ => at,
+    };
+    signals::force(thread, Info { signal, code, origin });
 }

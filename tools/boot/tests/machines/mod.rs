@@ -7,6 +7,7 @@
 use std::env;
 use std::io::{Write, stderr};
 use std::process::Command;
+use std::sync::Mutex;
 
 use kvma_packages::SKIP_DOWNLOADS;
 
@@ -16,8 +17,27 @@ pub struct Outcome {
     pub text: String,
 }
 
+/// Boots that were made, so that all they need is built: the architecture, and options that say
+/// more.
+static BUILT: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// Boots a machine. For all boots of a test program but the first ones, cargo is not asked if
+/// anything has changed.
 pub fn boot(arch: &str, args: &[&str]) -> Outcome {
-    outcome(Command::new(env!("CARGO_BIN_EXE_boot")).args(["--arch", arch]).args(args))
+    let mut boot = Command::new(env!("CARGO_BIN_EXE_boot"));
+    boot.args(["--arch", arch]).args(args);
+    let says_more = |arg: &&&str| ["--hypervisor", "--judge", "--setup"].contains(*arg);
+    let what = args.iter().filter(says_more).fold(arch.to_owned(), |what, arg| what + arg);
+    let is_built = BUILT.lock().expect("no test panics with it").contains(&what);
+    if is_built {
+        boot.env("KVMA_BOOT_BUILT", "1");
+    }
+    let outcome = outcome(&mut boot);
+    // With 2, nothing could be tried.
+    if !is_built && outcome.status != Some(2) {
+        BUILT.lock().expect("as above").push(what);
+    }
+    outcome
 }
 
 /// Boots a machine whose processors take turns: when one calls another for the first time, that one

@@ -125,7 +125,7 @@ pub struct TrapFrame {
 
 /// Bits of the status: the mode, which is 0 for user mode; interrupts are off.
 const MODE: u64 = 0xf;
-const MASKED: u64 = 1 << 7;
+pub(super) const MASKED: u64 = 1 << 7;
 
 /// Classes of exceptions.
 mod class {

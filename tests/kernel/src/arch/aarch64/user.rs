@@ -141,6 +141,18 @@ switch_stacks:                          // x0: where to leave this stack, x1: th
     ldp x27, x28, [sp, #80]
     ldp x29, x30, [sp], #96
     ret
+
+    .section .text.user_probes, "ax"    // a page of its own: see `crate::user::probe`
+    .p2align 12
+    .global user_probe_load, user_probe_store
+user_probe_load:
+    ldr x0, [sp]
+    svc #0
+user_probe_store:
+    str x0, [sp]
+    svc #0
+    .p2align 12
+    .text
 "#,
     context = const size_of::<UserContext>(),
     instruction = const offset_of!(UserContext, frame) + offset_of!(TrapFrame, instruction),
@@ -190,6 +202,14 @@ extern "C" fn left_user(context: &mut UserContext) {
     interrupts::disable();
 }
 
+/// Runs `enter`, which goes to user mode and comes back by a trap on this stack. Interrupts are
+/// off, and user mode is not interrupted either.
+pub fn once_on(stack: &KernelStack, enter: impl FnOnce()) {
+    // The way to user mode has it as its own.
+    let _ = stack;
+    enter();
+}
+
 /// The state of a thread that is not at the top of its kernel stack.
 #[derive(Debug, Default)]
 pub struct ThreadRegisters {
@@ -234,6 +254,13 @@ impl UserContext {
         let frame = TrapFrame { instruction: entry, stack, ..TrapFrame::default() };
         let vectors = Vectors { registers: [0; 64], status: 0, control: 0 };
         Self { frame, vectors, first_argument: 0 }
+    }
+
+    /// Returns the registers of code that is not interrupted.
+    pub fn without_interrupts(entry: u64, stack: u64) -> Self {
+        let mut context = Self::new(entry, stack);
+        context.frame.status = traps::MASKED;
+        context
     }
 
     /// Returns a copy, for a new thread.

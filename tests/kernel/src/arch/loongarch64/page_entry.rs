@@ -81,6 +81,11 @@ impl Entry {
         self.0 & SHARED_MARK != 0
     }
 
+    /// Returns a leaf for a page that user mode may access, whoever plays the program.
+    pub fn user_page(address: u64, rights: Rights) -> Self {
+        Self(address | HOLDS | USER).with_rights(rights)
+    }
+
     /// Returns a leaf for a page of the kernel.
     pub fn kernel_page(address: u64, rights: Rights) -> Self {
         Self(address | HOLDS).with_rights(rights)

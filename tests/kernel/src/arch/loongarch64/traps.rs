@@ -69,7 +69,7 @@ pub struct TrapFrame {
 
 /// Bits of the mode before the trap (PRMD): its privilege, which is 3 for programs, and if it took
 /// interrupts.
-const PRIVILEGE: u64 = 3;
+pub(super) const PRIVILEGE: u64 = 3;
 const INTERRUPTIBLE: u64 = 1 << 2;
 pub(super) const USER_MODE: u64 = PRIVILEGE | INTERRUPTIBLE;
 
@@ -197,8 +197,8 @@ pub(super) fn from_user(frame: &mut TrapFrame) -> Left {
         | code::NO_FLOATS
         | code::NO_VECTORS
         | code::NO_LARGE_VECTORS => Exception::Illegal,
-        // The first is an address that no page can have, which is a SIGBUS of Linux' as well.
-        code::ADDRESS | code::ALIGNMENT => Exception::Alignment,
+        code::ADDRESS => Exception::Address(frame.value),
+        code::ALIGNMENT => Exception::Alignment,
         code::FLOATS => Exception::Arithmetic,
         _ => Exception::Protection,
     })

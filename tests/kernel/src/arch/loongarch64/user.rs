@@ -96,6 +96,18 @@ switch_stacks:                          # a0: where to leave this stack, a1: the
     .endr
     addi.d $sp, $sp, 96
     ret
+
+    .section .text.user_probes, "ax"    # a page of its own: see `crate::user::probe`
+    .p2align 12
+    .global user_probe_load, user_probe_store
+user_probe_load:
+    ld.d $a0, $sp, 0
+    syscall 0
+user_probe_store:
+    st.d $a0, $sp, 0
+    syscall 0
+    .p2align 12
+    .text
 "#,
     context = const size_of::<UserContext>(),
     instruction = const offset_of!(UserContext, frame) + offset_of!(TrapFrame, instruction),
@@ -152,6 +164,14 @@ extern "C" fn left_user(context: &mut UserContext) {
     interrupts::disable();
 }
 
+/// Runs `enter`, which goes to user mode and comes back by a trap on this stack. Interrupts are
+/// off, and user mode is not interrupted either.
+pub fn once_on(stack: &KernelStack, enter: impl FnOnce()) {
+    // The way to user mode has it as its own.
+    let _ = stack;
+    enter();
+}
+
 /// The state of a thread that is not at the top of its kernel stack: none.
 #[derive(Debug, Default)]
 pub struct ThreadRegisters;
@@ -187,6 +207,13 @@ impl UserContext {
             vectors: Vectors { registers: [0; 64], flags: 0, control: 0 },
             first_argument: 0,
         }
+    }
+
+    /// Returns the registers of code that is not interrupted.
+    pub fn without_interrupts(entry: u64, stack: u64) -> Self {
+        let mut context = Self::new(entry, stack);
+        context.frame.mode = traps::PRIVILEGE;
+        context
     }
 
     /// Returns a copy, for a new thread.

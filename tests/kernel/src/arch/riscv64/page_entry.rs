@@ -83,6 +83,11 @@ impl Entry {
         self.0 & KIND == HOLDS_SHARED_FRAME
     }
 
+    /// Returns a leaf for a page that user mode may access, whoever plays the program.
+    pub fn user_page(address: u64, rights: Rights) -> Self {
+        Self(address >> 2 | HOLDS_FRAME | USER).with_rights(rights)
+    }
+
     /// Returns a leaf for a page of the kernel.
     pub fn kernel_page(address: u64, rights: Rights) -> Self {
         Self(address >> 2 | HOLDS_FRAME).with_rights(rights)

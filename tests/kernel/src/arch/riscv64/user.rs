@@ -4,7 +4,7 @@
 //! at its top. There is one way back, whatever the way out was. The kernel itself has no floating
 //! point, so those registers are saved here alone.
 
-use core::arch::global_asm;
+use core::arch::{asm, global_asm};
 use core::mem::offset_of;
 
 use kvma_machine::interrupts;
@@ -77,6 +77,18 @@ switch_stacks:                          # a0: where to leave this stack, a1: the
     .endr
     addi sp, sp, 112
     ret
+
+    .section .text.user_probes, "ax"    # a page of its own: see `crate::user::probe`
+    .p2align 12
+    .global user_probe_load, user_probe_store
+user_probe_load:
+    ld a0, 0(sp)
+    ecall
+user_probe_store:
+    sd a0, 0(sp)
+    ecall
+    .p2align 12
+    .text
     .option pop
 "#,
     context = const size_of::<UserContext>(),
@@ -124,6 +136,19 @@ extern "C" fn left_user(context: &mut UserContext) {
     interrupts::disable();
 }
 
+/// Runs `enter`, which goes to user mode and comes back by a trap on this stack. Interrupts are
+/// off, and user mode is not interrupted either.
+pub fn once_on(stack: &KernelStack, enter: impl FnOnce()) {
+    // The way to user mode has the stack as its own.
+    let _ = stack;
+    let enabled: u64;
+    // SAFETY: no interrupts are taken, as before in the kernel, until they are enabled again below.
+    unsafe { asm!("csrrw {}, sie, zero", out(reg) enabled, options(nostack)) };
+    enter();
+    // SAFETY: as it was.
+    unsafe { asm!("csrw sie, {}", in(reg) enabled, options(nostack)) };
+}
+
 /// The state of a thread that is not at the top of its kernel stack: none.
 #[derive(Debug, Default)]
 pub struct ThreadRegisters;
@@ -156,6 +181,12 @@ impl UserContext {
             TrapFrame { instruction: entry, status: USER_STATUS, ..TrapFrame::default() };
         frame.registers[SP] = stack;
         Self { frame, floats: [0; 33], hart: 0, first_argument: 0 }
+    }
+
+    /// Returns the registers of code that is not interrupted.
+    pub fn without_interrupts(entry: u64, stack: u64) -> Self {
+        // Whoever enters user mode turns them off by `once_on`.
+        Self::new(entry, stack)
     }
 
     /// Returns a copy, for a new thread.

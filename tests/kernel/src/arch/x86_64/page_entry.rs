@@ -74,6 +74,11 @@ impl Entry {
         self.0 & SHARED_MARK != 0
     }
 
+    /// Returns a leaf for a page that programs may access, whoever plays them.
+    pub fn user_page(address: u64, rights: Rights) -> Self {
+        Self::page(address, rights)
+    }
+
     /// Returns a leaf for a page of the kernel.
     pub fn kernel_page(address: u64, rights: Rights) -> Self {
         let entry = Self::page(address, rights);

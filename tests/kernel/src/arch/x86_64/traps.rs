@@ -137,6 +137,11 @@ impl TrapFrame {
         self.flags = flags & ARITHMETIC_AND_DIRECTION | KEPT;
     }
 
+    /// Lets what goes on not be interrupted.
+    pub fn turn_interrupts_off(&mut self) {
+        self.flags &= !INTERRUPT_FLAG;
+    }
+
     pub fn stack(&self) -> u64 {
         self.stack
     }

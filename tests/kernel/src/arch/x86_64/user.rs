@@ -91,6 +91,18 @@ switch_stacks:                          // rdi: where to leave this stack, rsi: 
     pop rbp
     pop rbx
     ret
+
+    .section .text.user_probes, "ax"    // a page of its own: see `crate::user::probe`
+    .p2align 12
+    .global user_probe_load, user_probe_store
+user_probe_load:
+    mov rax, [rsp]
+    syscall
+user_probe_store:
+    mov [rsp], rax
+    syscall
+    .p2align 12
+    .text
 "#,
     scratch = const offset_of!(PerCpu, scratch),
     stack = const offset_of!(PerCpu, stack),
@@ -157,6 +169,15 @@ extern "C" fn left_user(context: &mut UserContext) {
     x86_64::instructions::interrupts::disable();
 }
 
+/// Runs `enter`, which goes to user mode and comes back by a trap on this stack. Interrupts are
+/// off, and user mode is not interrupted either.
+pub fn once_on(stack: &KernelStack, enter: impl FnOnce()) {
+    let ours = &PER_CPU[crate::arch::cpu::number()].stack;
+    let outer = ours.swap(stack.top(), Relaxed);
+    enter();
+    ours.store(outer, Relaxed);
+}
+
 /// The state of a thread that is not at the top of its kernel stack.
 #[derive(Debug, Default)]
 pub struct ThreadRegisters {
@@ -206,6 +227,13 @@ impl UserContext {
         vectors[..2].copy_from_slice(&0x37fu16.to_le_bytes()); // x87: all exceptions masked
         vectors[24..28].copy_from_slice(&0x1f80u32.to_le_bytes()); // MXCSR: likewise
         Self { vectors, frame: TrapFrame::for_user(entry, stack) }
+    }
+
+    /// Returns the registers of code that is not interrupted.
+    pub fn without_interrupts(entry: u64, stack: u64) -> Self {
+        let mut context = Self::new(entry, stack);
+        context.frame.turn_interrupts_off();
+        context
     }
 
     /// Returns a copy, for a new thread.
