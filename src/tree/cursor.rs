@@ -248,9 +248,25 @@ impl<'t, T: Content> CursorMut<'t, T> {
 
     /// Changes the data, and what the words show of it to readers.
     pub(crate) fn change_data<R>(&mut self, change: impl FnOnce(&mut T::Data) -> R) -> Option<R> {
-        let entry = self.entry()?;
-        let (range, attrs) = (entry.range(), entry.attrs());
-        self.change(range, attrs, Below::Free, change)
+        let attrs = self.entry()?.attrs();
+        self.change_contents(attrs, change)
+    }
+
+    /// Changes attributes and data, as [`change`](Self::change) does, where the range stays.
+    pub(crate) fn change_contents<R>(
+        &mut self,
+        attrs: T::Attrs,
+        change: impl FnOnce(&mut T::Data) -> R,
+    ) -> Option<R> {
+        self.entry()?.data()?;
+        let node = self.node();
+        let former = self.tree.guard_gap(node);
+        // SAFETY: an entry, and we have the tree to ourselves.
+        let (result, key) = unsafe { change_data(node, self.tree.pending_flushes(), change) };
+        let hot = node.store(&attrs, key);
+        node.write_end(hot, self.tree.pending_flushes());
+        self.tree.guard_changed(node, former);
+        Some(result)
     }
 
     /// Links an entry into the gap before this place, and moves there. `range` lies within that

@@ -256,7 +256,7 @@ impl<T: Content> Tree<T> {
     /// Finds the entry that holds `page`, like [`find`](Self::find), in O(1) if it is the one that
     /// was found last. For operations, which come back to the same place; a single lookup is
     /// faster without.
-    #[cfg(feature = "linux")]
+    #[cfg(any(feature = "linux", feature = "guest"))]
     #[inline]
     pub(crate) fn find_again(&self, page: T::Position) -> Option<EntryRef<'_, T>> {
         // SAFETY: `above` gives a node of this tree.
