@@ -12,8 +12,8 @@ impl<M: HasVmMap, L: RawLock> AddrSpace<M, L> {
     /// Lets lookups begin where `table` says from now on: for spaces with many VMAs. Takes the
     /// lock; O(1), lookups go on meanwhile.
     ///
-    /// The operations of an `AddrSpace<VmMap>`, claims, and the calls of `linux` and `compat` that say
-    /// at which address begin there, too; other searches of the same call do not.
+    /// The operations of an `AddrSpace<VmMap>`, claims, and the calls of `linux` and `compat` that
+    /// say at which address begin there, too; other searches of the same call do not.
     ///
     /// A lookup that finds nothing from there walks from the root, and corrects the table. So
     /// answers are as right as without one, and changes of the space need not know of it. A space
@@ -94,8 +94,8 @@ impl<M: HasVmMap, L: RawLock> AddrSpace<M, L> {
         }
     }
 
-    /// Has operations that come back to `addr` find the place by a hint, where the one that has ended
-    /// has unmapped something.
+    /// Has operations that come back to `addr` find the place by a hint, where the one that has
+    /// ended has unmapped something.
     #[inline(always)]
     pub(crate) fn note_gap(&self, map: &M, addr: u64) {
         if self.published.has_hints() {

@@ -120,9 +120,9 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
 }
 
 impl<F: File, A: MmAlloc<F>, L: RawLock> AddrSpace<Mm<F, A>, L> {
-    /// Makes a call, which begins at `addr`, in batches of at most [`MAX_VMAS_PER_LOCK_HOLD`] VMAs: `begin` checks what
-    /// Linux checks of the whole range, and says which walk to make; `step` does the part of one
-    /// VMA. Returns 0.
+    /// Makes a call, which begins at `addr`, in batches of at most [`MAX_VMAS_PER_LOCK_HOLD`] VMAs:
+    /// `begin` checks what Linux checks of the whole range, and says which walk to make; `step`
+    /// does the part of one VMA. Returns 0.
     ///
     /// Between two batches others may map, unmap and change what lies ahead, which then counts as
     /// if they had done it before the call.

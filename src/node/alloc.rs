@@ -89,8 +89,8 @@ pub unsafe trait NodeAlloc<T: Content> {
     unsafe fn dealloc(&self, node: NonNull<Node<T>>);
 
     /// Hands out up to `count` nodes to `take`, fewer when memory has run out. Does what calls of
-    /// [`alloc`](Self::alloc) do; an allocator with a lock of its own takes it once. `take` does not
-    /// call the allocator.
+    /// [`alloc`](Self::alloc) do; an allocator with a lock of its own takes it once. `take` does
+    /// not call the allocator.
     fn alloc_many(&self, count: usize, take: impl FnMut(NonNull<Node<T>>)) {
         core::iter::from_fn(|| self.alloc()).take(count).for_each(take);
     }

@@ -278,8 +278,8 @@ impl<T: Content<Position = u64>> Tree<T> {
     }
 }
 
-/// Returns a visitor of gaps that ends at the first one where `fit` finds a start, or gives up after
-/// `budget` gaps.
+/// Returns a visitor of gaps that ends at the first one where `fit` finds a start, or gives up
+/// after `budget` gaps.
 fn first_fit(
     mut budget: usize,
     fit: impl Fn(PageRange) -> Option<u64>,

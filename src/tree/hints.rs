@@ -192,8 +192,9 @@ impl<T: Peek, A: NodeAlloc<T>> Published<T, A> {
         NonNull::new(best)
     }
 
-    /// Finds the last node on the way down from the root that begins at or below `page`, and the last
-    /// one that begins above it, and mends the hint for `page`. Either is null if there is none.
+    /// Finds the last node on the way down from the root that begins at or below `page`, and the
+    /// last one that begins above it, and mends the hint for `page`. Either is null if there is
+    /// none.
     ///
     /// # Errors
     ///

@@ -221,8 +221,8 @@ pub(super) unsafe fn propagate<T: Content>(mut at: *mut Node<T>) {
     }
 }
 
-/// Propagates the gap of a node, larger than the largest that it knows of, if it is one. Where a gap
-/// has grown, nobody else needs to be asked.
+/// Propagates the gap of a node, larger than the largest that it knows of, if it is one. Where a
+/// gap has grown, nobody else needs to be asked.
 ///
 /// # Safety
 ///
