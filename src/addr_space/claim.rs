@@ -48,8 +48,10 @@ where
         hooks: &mut H,
     ) -> Result<Claim<'_, V, A, L>, H::Error> {
         self.check_reentry()?;
-        let claimed = self
-            .update(NODES_PER_OPERATION, hooks, |map, update| map.claim(placement, len, update))?;
+        let claimed = self.update(NODES_PER_OPERATION, hooks, |map, update| {
+            self.aim_at(map, placement);
+            map.claim(placement, len, update)
+        })?;
         Ok(Claim { space: self, range: claimed.range(), claimed: Some(claimed) })
     }
 }
@@ -114,6 +116,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone, L: RawLock> Claim<'_, V, A, L
         self.space.check_reentry()?;
         let Some(claimed) = &self.claimed else { return Err(Error::ClaimLost.into()) };
         self.space.update(0, hooks, |map, update| {
+            self.space.aim(map, self.range.start());
             map.commit_claim(claimed, attrs, data, merge, update)
         })?;
         self.claimed = None;
@@ -125,9 +128,12 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone, L: RawLock> Drop for Claim<'_
     fn drop(&mut self) {
         if let Some(claimed) = self.claimed.take() {
             // Fails only if the map has been exchanged, and the claim is gone with it.
-            let _ = self
-                .space
-                .update(0, &mut NoHooks, |map, update| map.release_claim(claimed, update));
+            let _ = self.space.update(0, &mut NoHooks, |map, update| {
+                self.space.aim(map, self.range.start());
+                let released = map.release_claim(claimed, update);
+                self.space.note_gap(map, self.range.start());
+                released
+            });
         }
     }
 }

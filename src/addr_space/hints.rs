@@ -12,7 +12,8 @@ impl<M: HasVmMap, L: RawLock> AddrSpace<M, L> {
     /// Lets lookups begin where `table` says from now on: for spaces with many VMAs. Takes the
     /// lock; O(1), lookups go on meanwhile.
     ///
-    /// The operations of an `AddrSpace<VmMap>` that say at which address begin there, too.
+    /// The operations of an `AddrSpace<VmMap>`, claims, and the calls of `linux` and `compat` that
+    /// say at which address begin there, too; other searches of the same call do not.
     ///
     /// A lookup that finds nothing from there walks from the root, and corrects the table. So
     /// answers are as right as without one, and changes of the space need not know of it. A space
@@ -91,6 +92,21 @@ impl<M: HasVmMap, L: RawLock> AddrSpace<M, L> {
         {
             self.aim_by_hint(map, addr);
         }
+    }
+
+    /// Has operations that come back to `addr` find the place by a hint, where the one that has
+    /// ended has unmapped something.
+    #[inline(always)]
+    pub(crate) fn note_gap(&self, map: &M, addr: u64) {
+        if self.published.has_hints() {
+            self.note_gap_in_table(map, addr);
+        }
+    }
+
+    #[cold]
+    fn note_gap_in_table(&self, map: &M, addr: u64) {
+        let map = map.vm_map();
+        self.published.note_gap(map.tree(), map.page_size().page(addr));
     }
 
     #[cold]

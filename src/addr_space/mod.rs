@@ -114,6 +114,9 @@ mod update_both;
 #[cfg(all(feature = "guest", any(feature = "alloc", loom)))]
 mod version;
 
+#[cfg(test)]
+mod tests;
+
 use core::ops::{Deref, DerefMut};
 use core::{fmt, ptr};
 

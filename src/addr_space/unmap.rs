@@ -37,7 +37,9 @@ where
             let (pages, above) = match rest {
                 None => {
                     self.aim(map, start);
-                    map.begin_unmap(start, len, limit, update)?
+                    let begun = map.begin_unmap(start, len, limit, update)?;
+                    self.note_gap(map, start);
+                    begun
                 }
                 Some(rest) => map.unmap_batch(rest, limit, update)?,
             };

@@ -1,5 +1,8 @@
 //! [`Mappings`] behind a lock: the calls of an [`AddrSpace`] of mappings.
 
+#[cfg(all(test, feature = "alloc", not(loom)))]
+mod tests;
+
 use super::checkpoint::{Checkpoint, with_origin};
 use super::mappings::Mappings;
 use super::origin::{Info, Origin};
@@ -61,7 +64,10 @@ where
         request: MapRequest<V>,
         hooks: &mut H,
     ) -> Result<u64, H::Error> {
-        self.once(NODES_PER_OPERATION, hooks, |space, update| space.map(request, update))
+        self.once(NODES_PER_OPERATION, hooks, |space, update| {
+            self.aim_at(space, request.placement());
+            space.map(request, update)
+        })
     }
 
     /// Maps `len` bytes at `hint`, or wherever they fit. See [`Mappings::map_any`].
@@ -78,6 +84,9 @@ where
         hooks: &mut H,
     ) -> Result<u64, H::Error> {
         self.once(NODES_PER_OPERATION, hooks, |space, update| {
+            if let Some(hint) = hint {
+                self.aim(space, hint);
+            }
             space.map_any(hint, len, attrs, data, update)
         })
     }
@@ -96,6 +105,7 @@ where
         hooks: &mut H,
     ) -> Result<u64, H::Error> {
         self.once(NODES_PER_OPERATION, hooks, |space, update| {
+            self.aim(space, addr);
             space.map_at(addr, len, attrs, data, update)
         })
     }
@@ -112,7 +122,12 @@ where
         len: u64,
         hooks: &mut H,
     ) -> Result<u64, H::Error> {
-        self.once(NODES_PER_OPERATION, hooks, |space, update| space.unmap(addr, len, update))
+        self.once(NODES_PER_OPERATION, hooks, |space, update| {
+            self.aim(space, addr);
+            let bytes = space.unmap(addr, len, update)?;
+            self.note_gap(space, addr);
+            Ok(bytes)
+        })
     }
 
     /// Changes the protection of `len` bytes from `addr`. See [`Mappings::protect`].
@@ -128,6 +143,7 @@ where
         hooks: &mut H,
     ) -> Result<(), H::Error> {
         self.once(NODES_PER_OPERATION, hooks, |space, update| {
+            self.aim(space, addr);
             space.protect(addr, len, prot, update)
         })
     }

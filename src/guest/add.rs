@@ -11,13 +11,14 @@ use crate::split_merge::Merge;
 use crate::vm_map::Updater;
 use crate::vma::Attrs;
 
-/// The nodes that a new slot takes: one in each map.
+/// The nodes that a new slot takes at most: one in each map.
 pub(super) const NODES_PER_SLOT: usize = 3;
 
 impl<D, A: GuestAlloc<D>> Guest<D, A> {
     /// Adds a memory slot, and returns its number.
     ///
-    /// O(log n + k log n), where k is how many slots show the same memory. Needs three nodes.
+    /// O(log n + k log n), where k is how many slots show the same memory. Needs two nodes, and a
+    /// third if no slot is there whose number is one of the same eight.
     /// Hooks: `prepare` and `on_map` for the whole slot.
     ///
     /// ```
@@ -60,27 +61,31 @@ impl<D, A: GuestAlloc<D>> Guest<D, A> {
         update.run(regions, |regions, update| {
             let ready = plan.and_then(|plan| {
                 update.check_alloc(regions.alloc())?;
-                update.preallocate(NODES_PER_SLOT)?;
+                update.preallocate(plan.0.nodes + 1)?;
                 Ok(plan)
             });
             let (new, range, attrs) = match ready {
                 Ok(plan) => plan,
                 Err(refusal) => {
                     // Only to be dropped after unlock.
-                    let entry = SlotEntry { range: regions.space(), place: None, data };
+                    let entry = SlotEntry { range: regions.space(), data };
                     update.owed.reject(GuestData(Content::Slot(entry)));
                     return Err(refusal);
                 }
             };
             let (number, attrs) = (new.number, numbered(attrs, &new));
-            books.enter(new, range, attrs, data, update)?;
+            let entered = books.enter(new, range, attrs, data, &mut update.owed.nodes.free);
+            if let Err((error, data)) = entered {
+                update.owed.reject(data);
+                return Err(error.into());
+            }
             let place = Placement::FixedNoReplace(range.start());
             let region = MapRequest::new(place, request.len, attrs)
                 .with_data(GuestData::REGION)
                 .with_merge(Merge::Never);
             if let Err(error) = regions.map(region, update) {
-                if let Some(data) = books.remove(number, update) {
-                    let entry = SlotEntry { range, place: None, data };
+                if let Some(data) = books.remove(number, &mut update.owed.nodes.free) {
+                    let entry = SlotEntry { range, data };
                     update.owed.reject(GuestData(Content::Slot(entry)));
                 }
                 return Err(Refusal::Map(error));
@@ -91,7 +96,7 @@ impl<D, A: GuestAlloc<D>> Guest<D, A> {
     }
 
     fn plan_add<E: From<crate::Error>>(
-        &self,
+        &mut self,
         request: &SlotRequest,
     ) -> Result<(NewSlot, VmRange, Attrs), Refusal<E>> {
         let (range, attrs) = request.check(self.page_size())?;

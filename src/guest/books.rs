@@ -1,18 +1,16 @@
-//! The books that a guest keeps beside its regions: slots by number, and uses of the host's memory.
+//! The books that a guest keeps beside its regions: slots, by what they show and by number.
 
 use super::backing::HostBacking;
 use super::data::{Content, GuestAlloc, GuestData, SlotEntry};
+use super::numbers::Numbers;
 use super::refusal::Refusal;
 use super::region::{Region, RegionState, with_slot, with_state};
 use super::slot::{Slot, SlotNumber};
-use super::with_nodes_of;
 use crate::error::Error;
-use crate::hooks::Hooks;
-use crate::placement::{MapRequest, Placement, Search};
+use crate::node::Preallocated;
 use crate::range::{PageSize, VmRange};
-use crate::split_merge::Merge;
-use crate::vm_map::{Update, VmMap, Vmas};
-use crate::vma::{Attrs, Backing, Vma};
+use crate::vm_map::{VmMap, Vmas};
+use crate::vma::{Attrs, Backing, Vma, VmaNode};
 
 /// How many slots at most can show the same byte of the host's memory, or the same offset in files.
 pub const MAX_LAYERS: u32 = 4095;
@@ -21,43 +19,57 @@ pub const MAX_LAYERS: u32 = 4095;
 const PAGE_BITS: u32 = 52;
 const PAGE_MASK: u64 = (1 << PAGE_BITS) - 1;
 
-/// Slots and uses. Positions of both maps are plain numbers.
+/// The nodes of a guest's maps.
+type Nodes<D, A> = Preallocated<VmaNode<GuestData<D>>, A>;
+
+/// Slots. Positions of both maps are plain numbers.
 pub(super) struct Books<D, A: GuestAlloc<D>> {
-    /// By number.
+    /// By place: of a slot that is found by what it shows, the layer and the page; of others their
+    /// number, above all layers. And what is kept from the guest.
     slots: VmMap<GuestData<D>, A>,
-    /// By layer and page.
-    uses: VmMap<GuestData<D>, A>,
+    /// The places of slots, by number.
+    numbers: Numbers<D, A>,
     /// Layers from here on are empty.
     layers: u32,
+    /// The number of slots, and of ranges kept from the guest, that lie in layers.
+    findable: usize,
     page_size: PageSize,
 }
 
 /// A slot that can be entered: nothing is in its way.
 pub(super) struct NewSlot {
     pub(super) number: SlotNumber,
-    place: Option<u64>,
+    place: u64,
+    /// The positions that it takes.
+    count: u64,
+    /// The nodes that it takes in the books.
+    pub(super) nodes: usize,
 }
 
 impl<D, A: GuestAlloc<D>> Books<D, A> {
     /// Takes two nodes.
     pub(super) fn new(page_size: PageSize, alloc: A) -> Result<Self, Error> {
-        let one = PageSize::new(1)?;
-        let last = u64::from(SlotNumber::MAX.get());
-        let slots = VmMap::new(0..=last, one, alloc.clone())?;
-        let uses = VmMap::new(0..=(u64::from(MAX_LAYERS) << PAGE_BITS) - 1, one, alloc)?;
-        Ok(Self { slots, uses, layers: 0, page_size })
+        let last = place(MAX_LAYERS, SlotNumber::MAX.get().into());
+        let slots = VmMap::new(0..=last, PageSize::new(1)?, alloc.clone())?;
+        Ok(Self { slots, numbers: Numbers::new(alloc)?, layers: 0, findable: 0, page_size })
     }
 
     pub(super) fn slot_count(&self) -> usize {
-        self.slots.len()
+        self.numbers.count()
     }
 
     pub(super) fn slot(&self, number: SlotNumber) -> Option<Slot<'_, D>> {
-        self.slots.find(number.get().into()).and_then(|vma| as_slot(&vma))
+        as_slot(self.slots.find(self.numbers.place(number)?)?)
+    }
+
+    /// Returns the slot as [`slot`](Self::slot) does, so that [`remove`](Self::remove) finds it
+    /// without a walk.
+    pub(super) fn slot_to_remove(&self, number: SlotNumber) -> Option<Slot<'_, D>> {
+        as_slot(self.slots.find_again(self.numbers.place_again(number)?)?)
     }
 
     pub(super) fn slots(&self) -> impl DoubleEndedIterator<Item = Slot<'_, D>> + Clone {
-        self.slots.iter().filter_map(|vma| as_slot(&vma))
+        self.numbers.places().filter_map(|place| as_slot(self.slots.find(place)?))
     }
 
     pub(super) fn update_data<R>(
@@ -67,28 +79,27 @@ impl<D, A: GuestAlloc<D>> Books<D, A> {
     ) -> Option<R> {
         let change = |data: &mut GuestData<D>| match &mut data.0 {
             Content::Slot(entry) => Some(change(&mut entry.data)),
-            Content::Region | Content::Use => None,
+            _ => None,
         };
-        self.slots.update_data(number.get().into(), change).ok().flatten()
+        self.slots.edit(self.numbers.place(number)?, |attrs| attrs, change).flatten()
     }
 
     /// Decides on the number and the layer of a new slot.
     pub(super) fn plan<E: From<Error>>(
-        &self,
+        &mut self,
         number: Option<SlotNumber>,
         backing: HostBacking,
         len: u64,
     ) -> Result<NewSlot, Refusal<E>> {
         let number = match number {
-            Some(number) if self.slots.is_free(number.get().into(), 1) => number,
+            Some(number) if self.numbers.is_free(number) => number,
             Some(_) => return Err(Refusal::NumberTaken),
-            None => {
-                let lowest = self.slots.find_gap(1, &Search::new().bottom_up());
-                SlotNumber::new(lowest.map_err(|_| Refusal::NumberTaken)? as u32)
-            }
+            None => self.numbers.lowest_free().ok_or(Refusal::NumberTaken)?,
         };
+        let nodes = 1 + self.numbers.nodes_for(number);
         if !backing.is_findable() {
-            return Ok(NewSlot { number, place: None });
+            let place = place(MAX_LAYERS, number.get().into());
+            return Ok(NewSlot { number, place, count: 1, nodes });
         }
         let place = self.plan_use(backing, len);
         // Where the only layer is free, nothing is kept.
@@ -97,7 +108,7 @@ impl<D, A: GuestAlloc<D>> Books<D, A> {
         if !is_free && self.uses(backing, len).any(is_kept) {
             return Err(Refusal::HostMemory);
         }
-        Ok(NewSlot { number, place: Some(place?) })
+        Ok(NewSlot { number, place: place?, count: self.pages(backing, len).1, nodes })
     }
 
     /// Finds the lowest layer where a use has room.
@@ -113,110 +124,110 @@ impl<D, A: GuestAlloc<D>> Books<D, A> {
         }
         (0..MAX_LAYERS)
             .map(|layer| place(layer, page))
-            .find(|&place| self.uses.is_free(place, count))
+            .find(|&place| self.slots.is_free(place, count))
             .ok_or(Refusal::TooManyAliases)
     }
 
-    /// Enters a slot. `update` has two nodes for it.
-    pub(super) fn enter<H: Hooks<GuestData<D>> + ?Sized>(
+    /// Enters a slot. Takes a node, and one more if the number is the first of its chunk.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfMemory`], with the data, if the nodes are not there.
+    pub(super) fn enter(
         &mut self,
         new: NewSlot,
         range: VmRange,
         attrs: Attrs,
         data: D,
-        update: &mut Update<'_, GuestData<D>, A, H>,
-    ) -> Result<(), Error> {
-        if let Some(place) = new.place {
-            self.enter_use(place, range.page_count(), attrs, update)?;
-        }
-        let number = u64::from(new.number.get());
-        let entry = SlotEntry { range, place: new.place, data };
-        let request = MapRequest::new(Placement::FixedNoReplace(number), 1, attrs)
-            .with_data(GuestData(Content::Slot(entry)))
-            .with_merge(Merge::Never);
-        let (result, _) =
-            with_nodes_of(&mut self.slots, update, |slots, update| slots.map(request, update));
-        if result.is_err()
-            && let Some(place) = new.place
+        nodes: &mut Nodes<D, A>,
+    ) -> Result<(), (Error, GuestData<D>)> {
+        let entry = GuestData(Content::Slot(SlotEntry { range, data }));
+        let NewSlot { number, place, count, .. } = new;
+        self.enter_at(place, count, attrs, entry, nodes)
+            .map_err(|data| (Error::OutOfMemory, data))?;
+        if let Err(error) = self.numbers.enter(number, place, nodes)
+            && let Some(data) = self.remove_at(place, nodes)
         {
-            self.remove_use(place, update);
+            return Err((error, data));
         }
-        result.map(drop)
+        Ok(())
     }
 
-    /// Enters a use at a place that is free.
-    pub(super) fn enter_use<H: Hooks<GuestData<D>> + ?Sized>(
+    /// Keeps what is at a place that is free out of the guest. Takes a node.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfMemory`] if it is not there.
+    pub(super) fn keep(
         &mut self,
         place: u64,
         count: u64,
         attrs: Attrs,
-        update: &mut Update<'_, GuestData<D>, A, H>,
+        nodes: &mut Nodes<D, A>,
     ) -> Result<(), Error> {
-        let request = MapRequest::new(Placement::FixedNoReplace(place), count, attrs)
-            .with_data(GuestData::USE)
-            .with_merge(Merge::Never);
-        let (result, _) =
-            with_nodes_of(&mut self.uses, update, |uses, update| uses.map(request, update));
-        result?;
-        self.layers = self.layers.max((place >> PAGE_BITS) as u32 + 1);
+        let entered = self.enter_at(place, count, attrs, GuestData::KEPT, nodes);
+        entered.map_err(|_| Error::OutOfMemory)
+    }
+
+    fn enter_at(
+        &mut self,
+        place: u64,
+        count: u64,
+        attrs: Attrs,
+        data: GuestData<D>,
+        nodes: &mut Nodes<D, A>,
+    ) -> Result<(), GuestData<D>> {
+        self.slots.enter(place, count, attrs, data, nodes)?;
+        let layer = layer_of(place);
+        if layer < MAX_LAYERS {
+            self.findable += 1;
+            self.layers = self.layers.max(layer + 1);
+        }
         Ok(())
     }
 
-    /// Removes a slot, and returns its data. Needs no node, so nothing can fail.
-    pub(super) fn remove<H: Hooks<GuestData<D>> + ?Sized>(
+    /// Removes a slot, and returns its data.
+    pub(super) fn remove(&mut self, number: SlotNumber, nodes: &mut Nodes<D, A>) -> Option<D> {
+        let place = self.numbers.remove(number, nodes)?;
+        match self.remove_at(place, nodes)?.0 {
+            Content::Slot(entry) => Some(entry.data),
+            _ => None,
+        }
+    }
+
+    /// Removes the slot, or what is kept from the guest, at a place.
+    pub(super) fn remove_at(
         &mut self,
-        number: SlotNumber,
-        update: &mut Update<'_, GuestData<D>, A, H>,
-    ) -> Option<D> {
-        let number = u64::from(number.get());
-        let (_, removed) =
-            with_nodes_of(&mut self.slots, update, |slots, update| slots.unmap(number, 1, update));
-        let Content::Slot(SlotEntry { place, data, .. }) = removed?.0 else { return None };
-        if let Some(place) = place {
-            self.remove_use(place, update);
+        place: u64,
+        nodes: &mut Nodes<D, A>,
+    ) -> Option<GuestData<D>> {
+        let data = self.slots.take(place, nodes)?;
+        if layer_of(place) < MAX_LAYERS {
+            self.findable -= 1;
+            if self.findable == 0 {
+                self.layers = 0;
+            }
+            while self.layers > 1 && self.layer(self.layers - 1).next().is_none() {
+                self.layers -= 1;
+            }
         }
         Some(data)
     }
 
-    /// Removes the use that begins at `place`.
-    pub(super) fn remove_use<H: Hooks<GuestData<D>> + ?Sized>(
-        &mut self,
-        place: u64,
-        update: &mut Update<'_, GuestData<D>, A, H>,
-    ) {
-        let Some(vma) = self.uses.find(place) else { return };
-        let count = vma.page_count();
-        let _ =
-            with_nodes_of(&mut self.uses, update, |uses, update| uses.unmap(place, count, update));
-        if self.uses.is_empty() {
-            self.layers = 0;
-        }
-        while self.layers > 1 && self.layer(self.layers - 1).next().is_none() {
-            self.layers -= 1;
-        }
-    }
-
     /// Moves a slot and changes its state, as [`Guest::modify_slot`](super::Guest::modify_slot) has
     /// done with its regions. Needs no node, so nothing can fail.
-    pub(super) fn modify<H: Hooks<GuestData<D>> + ?Sized>(
+    pub(super) fn modify(
         &mut self,
         number: SlotNumber,
         range: VmRange,
         change: impl Fn(RegionState) -> RegionState,
-        update: &mut Update<'_, GuestData<D>, A, H>,
     ) {
-        let at = u64::from(number.get());
-        let _ = self.slots.update_data(at, |data| {
+        let Some(place) = self.numbers.place(number) else { return };
+        let attrs = |attrs| with_state(attrs, change(Region::new(range, attrs).state()));
+        self.slots.edit(place, attrs, |data| {
             if let Content::Slot(entry) = &mut data.0 {
                 entry.range = range;
             }
-        });
-        let _ = with_nodes_of(&mut self.slots, update, |slots, update| {
-            let new = |vma: &Vma<'_, GuestData<D>>| {
-                let region = Region::new(vma.range(), vma.attrs());
-                with_state(region.attrs(), change(region.state()))
-            };
-            slots.update_attrs(at, 1, new, update)
         });
     }
 
@@ -237,21 +248,21 @@ impl<D, A: GuestAlloc<D>> Books<D, A> {
         let count = count.min((PAGE_MASK + 1).saturating_sub(page));
         let layers = if count == 0 { 0 } else { self.layers };
         (0..layers)
-            .flat_map(move |layer| self.uses.overlapping(place(layer, page), count))
+            .flat_map(move |layer| self.slots.overlapping(place(layer, page), count))
             .filter(move |vma| is_same(vma.attrs()))
             .map(move |vma| {
-                let number = SlotNumber::new(vma.attrs().user_bits() as u32);
+                let slot = as_slot(vma).map(|slot| (slot.number(), slot.range()));
                 // In pages from the beginning of the slot.
                 let begins = vma.start() & PAGE_MASK;
                 let first = page.max(begins) - begins;
                 let last = (page + (count - 1)).min(begins + (vma.page_count() - 1)) - begins;
-                Use { number, first, last, begins }
+                Use { slot, first, last, begins }
             })
     }
 
     /// Returns the range of guest-physical addresses of a use.
     pub(super) fn range_of(&self, shown: &Use) -> Option<VmRange> {
-        let start = self.slot(shown.number)?.range().start();
+        let start = shown.slot?.1.start();
         let at = |pages: u64| start.checked_add(self.page_size.addr(pages));
         let last = at(shown.last)?.checked_add(self.page_size.bytes() - 1)?;
         VmRange::from_bounds(at(shown.first)?, last, self.page_size).ok()
@@ -269,45 +280,51 @@ impl<D, A: GuestAlloc<D>> Books<D, A> {
             return None;
         }
         (0..self.layers).map(|layer| place(layer, page)).find(|&place| {
-            self.uses.find(place).is_some_and(|vma| {
-                let number = SlotNumber::new(vma.attrs().user_bits() as u32);
-                number == SlotNumber::NOBODY && vma.start() == place && vma.page_count() == count
+            self.slots.find(place).is_some_and(|vma| {
+                let is_kept = matches!(vma.data().0, Content::Kept);
+                is_kept && vma.start() == place && vma.page_count() == count
             })
         })
     }
 
     pub(super) fn check(&self) -> Result<(), &'static str> {
         self.slots.check()?;
-        self.uses.check()?;
-        let mut findable = 0;
-        for slot in self.slots() {
-            let Some(place) = self.place(slot.number()) else { continue };
-            findable += 1;
-            let Some(vma) = self.uses.find(place) else { return Err("a use is missing") };
-            let matches = with_state(vma.attrs(), RegionState::empty())
-                == with_state(slot.region().attrs(), RegionState::empty());
-            if vma.start() != place || vma.page_count() != slot.range().page_count() || !matches {
-                return Err("a use differs from its slot");
+        self.numbers.check()?;
+        let (mut slots, mut findable, mut top) = (0, 0, 0);
+        for vma in &self.slots {
+            let layer = layer_of(vma.start());
+            if layer < MAX_LAYERS {
+                findable += 1;
+                top = layer + 1;
+            }
+            let Some(slot) = as_slot(vma) else { continue };
+            slots += 1;
+            if self.numbers.place(slot.number()) != Some(vma.start()) {
+                return Err("a slot is not found by its number");
+            }
+            let (backing, len) = (slot.region().backing(), slot.range().len());
+            let (page, count) = self.pages(backing, len.unwrap_or(u64::MAX));
+            let is_right = if backing.is_findable() {
+                vma.start() & PAGE_MASK == page && vma.page_count() == count && layer < MAX_LAYERS
+            } else {
+                layer == MAX_LAYERS && vma.page_count() == 1
+            };
+            if !is_right {
+                return Err("a slot is not where it is looked for");
             }
         }
-        let nobody = u64::from(SlotNumber::NOBODY.get());
-        let is_slots = |vma: &Vma<'_, _>| vma.attrs().user_bits() & u64::from(u32::MAX) != nobody;
-        if self.uses.iter().filter(is_slots).count() != findable {
-            return Err("a use has no slot");
+        if slots != self.numbers.count() {
+            return Err("a number has no slot");
         }
-        let top = self.uses.iter().next_back().map_or(0, |vma| (vma.start() >> PAGE_BITS) + 1);
-        if top == u64::from(self.layers) { Ok(()) } else { Err("layers are counted wrong") }
-    }
-
-    fn place(&self, number: SlotNumber) -> Option<u64> {
-        match &self.slots.find(number.get().into())?.data().0 {
-            Content::Slot(entry) => entry.place,
-            Content::Region | Content::Use => None,
+        if (findable, top) == (self.findable, self.layers) {
+            Ok(())
+        } else {
+            Err("layers are counted wrong")
         }
     }
 
     fn layer(&self, layer: u32) -> Vmas<'_, GuestData<D>> {
-        self.uses.overlapping(place(layer, 0), 1 << PAGE_BITS)
+        self.slots.overlapping(place(layer, 0), 1 << PAGE_BITS)
     }
 
     /// Returns the first page of the memory, and the number of pages that `len` bytes touch.
@@ -321,9 +338,9 @@ impl<D, A: GuestAlloc<D>> Books<D, A> {
     }
 }
 
-/// A part of a slot that shows what was asked for, in pages.
+/// A part of a slot that shows what was asked for, in pages; or of what is kept from the guest.
 pub(super) struct Use {
-    pub(super) number: SlotNumber,
+    slot: Option<(SlotNumber, VmRange)>,
     /// From the beginning of the slot.
     first: u64,
     last: u64,
@@ -333,12 +350,16 @@ pub(super) struct Use {
 
 impl Use {
     pub(super) fn slot(&self) -> SlotNumber {
-        self.number
+        self.slot.map_or(SlotNumber::NOBODY, |(number, _)| number)
     }
 }
 
 fn place(layer: u32, page: u64) -> u64 {
     u64::from(layer) << PAGE_BITS | page
+}
+
+fn layer_of(place: u64) -> u32 {
+    (place >> PAGE_BITS) as u32
 }
 
 fn same_object(one: Backing, other: Backing) -> bool {
@@ -348,12 +369,10 @@ fn same_object(one: Backing, other: Backing) -> bool {
     }
 }
 
-fn as_slot<'a, D>(vma: &Vma<'a, GuestData<D>>) -> Option<Slot<'a, D>> {
+fn as_slot<D>(vma: Vma<'_, GuestData<D>>) -> Option<Slot<'_, D>> {
     match &vma.data().0 {
-        Content::Slot(entry) => {
-            Some(Slot::new(SlotNumber::new(vma.start() as u32), vma.attrs(), entry))
-        }
-        Content::Region | Content::Use => None,
+        Content::Slot(entry) => Some(Slot::new(vma.attrs(), entry)),
+        _ => None,
     }
 }
 

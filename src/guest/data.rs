@@ -1,5 +1,6 @@
 //! The contents of the nodes of a guest's maps.
 
+use super::numbers::Chunk;
 use crate::node::NodeAlloc;
 use crate::range::VmRange;
 use crate::vma::{VmaData, VmaNode};
@@ -42,22 +43,22 @@ pub(super) enum Content<D> {
     Region,
     /// A slot, in the map of slots.
     Slot(SlotEntry<D>),
-    /// A use of the host's memory, or a range of it that no slot may show.
-    Use,
+    /// A range of the host's memory that no slot may show, in the map of slots.
+    Kept,
+    /// The places of slots, in the map of numbers.
+    Numbers(Chunk),
 }
 
 /// The part of a slot that its attributes do not hold.
 #[derive(Debug)]
 pub(super) struct SlotEntry<D> {
     pub(super) range: VmRange,
-    /// The place in the map of uses, if there is one.
-    pub(super) place: Option<u64>,
     pub(super) data: D,
 }
 
 impl<D> GuestData<D> {
     pub(super) const REGION: Self = Self(Content::Region);
-    pub(super) const USE: Self = Self(Content::Use);
+    pub(super) const KEPT: Self = Self(Content::Kept);
 }
 
 /// The node that an allocator has to provide for a [`Guest`](super::Guest).

@@ -44,6 +44,8 @@ pub struct Hint {
 #[derive(Clone, Copy, Debug)]
 struct Found {
     token: Token,
+    /// Its first and its last byte.
+    bounds: (u64, u64),
     extent: Extent,
     region: Region,
 }
@@ -54,15 +56,13 @@ struct Found {
 struct View {
     version: TreeVersion,
     snapshot: Option<GuestSnapshot>,
-    /// The position of the region that was found last.
-    near: usize,
     /// The searches that had to be made without it.
     searches: usize,
 }
 
 #[cfg(any(feature = "alloc", loom))]
 impl View {
-    const NONE: Self = Self { version: TreeVersion::NONE, snapshot: None, near: 0, searches: 0 };
+    const NONE: Self = Self { version: TreeVersion::NONE, snapshot: None, searches: 0 };
 
     /// Notes that a search was made. Returns `true` when so many were that a new snapshot, should
     /// it be copied for this hint alone, does not cost much more than they did.
@@ -102,10 +102,10 @@ impl<D, A: GuestAlloc<D> + ReadSide<GuestNode<D>>, L: RawLock> AddrSpace<Guest<D
     /// Looks first where the last call with this hint found something, which is O(1) with an
     /// allocator that is [type-stable](crate::NodeAlloc::TYPE_STABLE). With the feature `alloc`,
     /// a hint that has had to search often enough keeps a [snapshot](Self::snapshot), the one that
-    /// all hints of the guest share: as long as nothing at all has changed, a call is one load and
-    /// a binary search. So memory may be allocated and freed here, in O(regions) at most once for
-    /// each change of the guest, and under the lock if nobody holds it. Where that may not be,
-    /// [`translate`](Self::translate) never does.
+    /// all hints of the guest share: as long as nothing at all has changed, a call is one load, a
+    /// look at a table, and a search among the regions that lie near. So memory may be allocated
+    /// and freed here, in O(regions) at most once for each change of the guest, and under the lock
+    /// if nobody holds it. Where that may not be, [`translate`](Self::translate) never does.
     ///
     /// ```
     /// use kvma::guest::{Guest, GuestNode, Hint, HostBacking, SlotRequest};
@@ -127,22 +127,25 @@ impl<D, A: GuestAlloc<D> + ReadSide<GuestNode<D>>, L: RawLock> AddrSpace<Guest<D
         if self.is_version(&hint.view.version)
             && let Some(snapshot) = &hint.view.snapshot
         {
-            let (extent, region) = snapshot.find(gpa, &mut hint.view.near)?;
-            return Translation::within(*extent, *region, gpa);
+            return snapshot.translate(gpa);
         }
         let Found { extent, region, .. } = self.find(gpa, hint)?;
-        Translation::within(*extent, *region, gpa)
+        Translation::within(extent, region, gpa)
     }
 
     /// Finds the region that holds `gpa` without a view. Not inlined, so that a call that has one
     /// does not pay for this.
     #[inline(never)]
     fn find<'h>(&self, gpa: u64, hint: &'h mut Hint) -> Option<&'h Found> {
-        let is_found = |found: &Found| found.extent.contains(gpa) && self.still_valid(&found.token);
+        let is_found = |found: &Found| {
+            let (first, last) = found.bounds;
+            (first..=last).contains(&gpa) && self.still_valid(&found.token)
+        };
         if !hint.found.as_ref().is_some_and(is_found) {
             hint.found = self.lookup(gpa).map(|found| {
                 let region = region_of(&found);
-                Found { token: *found.token(), extent: Extent::of(&region), region }
+                let bounds = (region.range().start(), region.range().last());
+                Found { token: *found.token(), bounds, extent: Extent::of(&region), region }
             });
             #[cfg(any(feature = "alloc", loom))]
             if hint.view.is_due() {

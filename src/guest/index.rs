@@ -7,128 +7,114 @@ use core::hint::select_unpredictable;
 
 use crate::error::Error;
 
-/// The numbers of a node: two lines of the cache.
-const FAN_OUT: usize = 16;
+/// Numbers so few that they are searched without a table: two lines of the cache.
+const FEW: usize = 16;
 
 /// So few that counting those below a number is faster than halving.
-const FEW: usize = 4;
+const VERY_FEW: usize = 4;
 
-/// The levels below the root at most: no memory holds as many numbers.
-const MAX_LEVELS: usize = 15;
+/// Buckets for each number, at least; at most four times as many.
+const BUCKETS: usize = 2;
 
-/// Ascending numbers, filled up with the largest one there is.
-type Node = [u64; FAN_OUT];
-
-const EMPTY: Node = [u64::MAX; FAN_OUT];
-
-/// An index of ascending numbers: a tree whose leaves hold them, and whose inner nodes hold the
-/// last number of each of their children. A level costs four steps without a branch, one or two
-/// lines of the cache, and no check of bounds but one: less than halving does, among few and among
-/// many.
+/// An index of items by a number that each has, ascending.
+///
+/// What lies between the first number and the last is divided into buckets of one size, of which
+/// there are more than numbers. A table says at which item each bucket begins, so that few are left
+/// to choose from: as many as the fullest bucket has. They are halved, always as many times, so no
+/// branch depends on the number that is searched for. Where numbers lie in heaps, this is a binary
+/// search; it is never more than that, and one look at the table.
 pub(super) struct Index {
-    root: Node,
-    /// The leaves, then each level above them, but for the root.
-    nodes: Vec<Node>,
-    /// The place in `nodes` of each level, from the root down.
-    levels: [usize; MAX_LEVELS],
-    depth: usize,
     count: usize,
+    /// The numbers, if they are few; what is left is filled up with the largest one there is.
+    few: [u64; FEW],
+    first: u64,
+    /// The logarithm of the size of a bucket.
+    shift: u32,
+    /// The first step in a bucket: the largest power of two that the fullest has items for.
+    step: usize,
+    /// The items to pass over if the answer lies behind that step: so many that the next steps,
+    /// each half as long, end where the fullest bucket does.
+    skip: usize,
+    /// Of each bucket, the items below it: fewer for the last buckets, so that behind them are as
+    /// many items as in the fullest.
+    table: Vec<u32>,
 }
 
 impl Index {
-    /// Returns one without numbers.
+    /// Returns one of no items.
     pub(super) const fn new() -> Self {
-        Self { root: EMPTY, nodes: Vec::new(), levels: [0; MAX_LEVELS], depth: 0, count: 0 }
+        let few = [u64::MAX; FEW];
+        Self { count: 0, few, first: 0, shift: 0, step: 1, skip: 1, table: Vec::new() }
     }
 
-    /// Makes room for `count` numbers.
+    /// Makes room for `count` items.
     ///
     /// # Errors
     ///
     /// [`Error::OutOfMemory`].
     pub(super) fn reserve(&mut self, count: usize) -> Result<(), Error> {
-        let (mut level, mut nodes) = (count, 0_usize);
-        while level > FAN_OUT {
-            level = level.div_ceil(FAN_OUT);
-            nodes = nodes.saturating_add(level);
+        if count <= FEW {
+            return Ok(());
         }
-        self.nodes.try_reserve_exact(nodes).map_err(|_| Error::OutOfMemory)
+        if u32::try_from(count).is_err() {
+            return Err(Error::OutOfMemory);
+        }
+        self.table.try_reserve_exact(buckets(count)).map_err(|_| Error::OutOfMemory)
     }
 
-    /// Fills an empty index, which has room for them, with `count` ascending numbers. O(n).
-    pub(super) fn fill(&mut self, count: usize, numbers: impl Iterator<Item = u64>) {
-        self.count = count;
-        if count <= FAN_OUT {
-            self.root.iter_mut().zip(numbers).for_each(|(key, number)| *key = number);
+    /// Fills an empty index, which has room for them, with these ascending numbers. O(n).
+    pub(super) fn fill<T>(&mut self, items: &[T], number: impl Fn(&T) -> u64) {
+        self.count = items.len();
+        if self.count <= FEW {
+            self.few.iter_mut().zip(items).for_each(|(key, item)| *key = number(item));
             return;
         }
-        for (at, number) in numbers.enumerate() {
-            if at % FAN_OUT == 0 {
-                self.nodes.push(EMPTY);
-            }
-            if let Some(leaf) = self.nodes.last_mut() {
-                leaf[at % FAN_OUT] = number;
-            }
+        let (Some(first), Some(last)) = (items.first(), items.last()) else { return };
+        self.first = number(first);
+        let reach = number(last) - self.first;
+        while reach >> self.shift >= buckets(items.len()) as u64 {
+            self.shift += 1;
         }
-        let mut begin = 0;
-        self.note_level(begin);
-        while self.nodes.len() - begin > FAN_OUT {
-            let end = self.nodes.len();
-            for first in (begin..end).step_by(FAN_OUT) {
-                let node = Self::parent(self.nodes.iter().take(end).skip(first));
-                self.nodes.push(node);
+        let (mut begins, mut fullest) = (0, 1);
+        for (at, item) in items.iter().enumerate() {
+            let bucket = ((number(item) - self.first) >> self.shift) as usize;
+            if self.table.len() <= bucket {
+                begins = at;
+                self.table.resize(bucket + 1, at as u32);
             }
-            begin = end;
-            self.note_level(begin);
+            fullest = fullest.max(at + 1 - begins);
         }
-        self.root = Self::parent(self.nodes.iter().skip(begin));
-        let depth = self.depth;
-        if let Some(levels) = self.levels.get_mut(..depth) {
-            levels.reverse();
-        }
+        self.step = 1 << fullest.ilog2();
+        self.skip = fullest + 1 - self.step;
+        let last = (items.len() - fullest) as u32;
+        self.table.iter_mut().rev().take_while(|begins| **begins > last).for_each(|b| *b = last);
     }
 
-    /// Returns the node above the first of these. A child that is not full has the largest number
-    /// for its last, and no neighbour on the right.
-    fn parent<'n>(children: impl Iterator<Item = &'n Node>) -> Node {
-        let mut node = EMPTY;
-        node.iter_mut().zip(children).for_each(|(key, child)| *key = child[FAN_OUT - 1]);
-        node
-    }
-
-    fn note_level(&mut self, begin: usize) {
-        if let Some(level) = self.levels.get_mut(self.depth) {
-            *level = begin;
-            self.depth += 1;
-        }
-    }
-
-    /// Returns `true` if there are so many numbers that a search takes several steps down.
+    /// Returns the position of the first item whose number is at least `key`; some position if
+    /// there is none. O(log n) at most.
     #[inline]
-    pub(super) const fn is_deep(&self) -> bool {
-        self.count > FAN_OUT
-    }
-
-    /// Returns the position of the first number that is at least `key`; some position if there is
-    /// none. O(1). Numbers that are not all in the root are for
-    /// [`position_in_depth`](Self::position_in_depth).
-    #[inline(always)]
-    pub(super) fn position(&self, key: u64) -> usize {
-        if self.count <= FEW {
-            let [first, second, third, ..] = self.root.map(|number| usize::from(number < key));
+    pub(super) fn position<T>(&self, items: &[T], key: u64, number: impl Fn(&T) -> u64) -> usize {
+        if self.count <= VERY_FEW {
+            let [first, second, third, ..] = self.few.map(|number| usize::from(number < key));
             return first + second + third;
         }
-        position_in(&self.root, key)
+        if self.count <= FEW {
+            return position_in(&self.few, key);
+        }
+        self.position_in_table(items, key, number)
     }
 
-    /// Returns what [`position`](Self::position) does, in an index that [is deep](Self::is_deep).
-    /// O(log n).
-    #[inline]
-    pub(super) fn position_in_depth(&self, key: u64) -> usize {
-        let mut at = position_in(&self.root, key);
-        for level in self.levels.get(..self.depth).unwrap_or_default() {
-            let Some(node) = self.nodes.get(level + at) else { return usize::MAX };
-            at = at * FAN_OUT + position_in(node, key);
+    /// Not inlined, so that a search among few stays short.
+    #[inline(never)]
+    fn position_in_table<T>(&self, items: &[T], key: u64, number: impl Fn(&T) -> u64) -> usize {
+        let bucket = (key.saturating_sub(self.first) >> self.shift) as usize;
+        let Some(&begins) = self.table.get(bucket) else { return usize::MAX };
+        let (mut at, mut step, mut skip) = (begins as usize, self.step, self.skip);
+        while step != 0 {
+            let Some(item) = items.get(at + (step - 1)) else { return usize::MAX };
+            at = select_unpredictable(number(item) < key, at + skip, at);
+            step /= 2;
+            skip = step;
         }
         at
     }
@@ -136,43 +122,70 @@ impl Index {
 
 /// Returns the position of the first number that is at least `key`, or the last position.
 #[inline(always)]
-fn position_in(node: &Node, key: u64) -> usize {
-    let at = select_unpredictable(node[7] < key, 8, 0);
-    let at = select_unpredictable(node[at | 3] < key, at | 4, at);
-    let at = select_unpredictable(node[at | 1] < key, at | 2, at);
-    select_unpredictable(node[at] < key, at | 1, at)
+fn position_in(numbers: &[u64; FEW], key: u64) -> usize {
+    let at = select_unpredictable(numbers[7] < key, 8, 0);
+    let at = select_unpredictable(numbers[at | 3] < key, at | 4, at);
+    let at = select_unpredictable(numbers[at | 1] < key, at | 2, at);
+    select_unpredictable(numbers[at] < key, at | 1, at)
+}
+
+/// Returns the number of buckets for so many items, at most.
+fn buckets(count: usize) -> usize {
+    count.saturating_mul(BUCKETS).checked_next_power_of_two().unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn position(index: &Index, key: u64) -> usize {
-        if index.is_deep() { index.position_in_depth(key) } else { index.position(key) }
+    fn index(numbers: &[u64]) -> Index {
+        let mut index = Index::new();
+        index.reserve(numbers.len()).unwrap();
+        let room = index.table.capacity();
+        index.fill(numbers, |&number| number);
+        assert_eq!(index.table.capacity(), room, "there was room for {}", numbers.len());
+        index
+    }
+
+    /// Every number and its neighbours are found where a plain search finds them.
+    fn check(numbers: &[u64]) -> Index {
+        let index = index(numbers);
+        for &number in numbers {
+            for key in [number.saturating_sub(1), number, number.saturating_add(1)] {
+                let right = numbers.partition_point(|&number| number < key);
+                let found = index.position(numbers, key, |&number| number);
+                let is_right = found == right || right == numbers.len();
+                assert!(is_right, "{key} of {}", numbers.len());
+            }
+        }
+        index
     }
 
     #[test]
     fn each_number_and_each_gap_is_found_at_every_size() {
         for count in (0..70).chain([255, 256, 257, 4095, 4096, 4097, 70_000]) {
-            let numbers = || (0..count).map(|at| 10 * at + 5);
-            let mut index = Index::new();
-            index.reserve(count as usize).unwrap();
-            let room = index.nodes.capacity();
-            index.fill(count as usize, numbers());
-            assert_eq!(index.nodes.capacity(), room, "there was room for {count}");
-            for (at, number) in numbers().enumerate() {
-                assert_eq!(position(&index, number), at);
-                assert_eq!(position(&index, number - 4), at);
-                let next = position(&index, number + 1);
-                assert!(next == at + 1 || at as u64 + 1 == count);
-            }
+            let even: Vec<_> = (0..count).map(|at| 10 * at + 5).collect();
+            assert_eq!(check(&even).step, 1);
         }
     }
 
     #[test]
+    fn numbers_in_heaps_are_halved() {
+        for heap in [2, 9, 15, 16, 17, 100] {
+            let numbers: Vec<_> = (0..heap).chain((1 << 40)..(1 << 40) + heap).collect();
+            let index = check(&numbers);
+            assert!(numbers.len() <= FEW || index.step + index.skip == heap as usize + 1);
+        }
+        let mut rising: Vec<_> = (0..63).map(|at| 1 << at).collect();
+        rising.push(u64::MAX);
+        check(&rising);
+    }
+
+    #[test]
     fn the_largest_number_of_all_is_found() {
-        let mut index = Index::new();
-        index.fill(2, [7, u64::MAX].into_iter());
-        assert_eq!([7, 8, u64::MAX].map(|key| position(&index, key)), [0, 1, 1]);
+        let numbers = [7, u64::MAX];
+        let index = check(&numbers);
+        let position = |key| index.position(&numbers, key, |&number| number);
+        assert_eq!([0, 7, 8, u64::MAX].map(position), [0, 0, 1, 1]);
     }
 }

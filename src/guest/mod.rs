@@ -45,13 +45,15 @@
 //!   answer needs is in a region's attributes, which readers without the lock copy: kind, backing
 //!   and state, slot number, protection. Regions of different slots never merge, because their
 //!   numbers differ; those of one slot merge when they become alike.
-//! - *Slots*, by number: where the slot lies, and the data. The lowest free number is a gap search.
-//! - *Uses*, by what backs the slot: which slots show a range of the host's memory or of a file.
-//!   Slots may show the same memory (aliases). So the map has layers: a slot goes to the lowest
-//!   layer where its range is free, and a search asks each layer. It costs O(k log n), where k is
-//!   how many slots lie over one another at most. There are at most [`MAX_LAYERS`].
+//! - *Slots*, by what they show of the host's memory or of a file: where the slot lies, and the
+//!   data. Slots may show the same memory (aliases). So the map has layers: a slot goes to the
+//!   lowest layer where its range is free, and a search asks each layer. It costs O(k log n), where
+//!   k is how many slots lie over one another at most. There are at most [`MAX_LAYERS`]. Slots that
+//!   show neither, such as a device's registers, lie above all layers, by number.
+//! - *Numbers*: where in the map of slots the slot with each number is, eight numbers to a node.
 //!
-//! A slot takes three nodes, and each region that is split off takes one more.
+//! A slot takes two nodes, and one more if it is the first of eight with such numbers. Each region
+//! that is split off takes one more.
 //!
 //! # What others do
 //!
@@ -91,6 +93,7 @@ mod hint;
 #[cfg(any(feature = "alloc", loom))]
 mod index;
 mod modify;
+mod numbers;
 mod refusal;
 mod region;
 mod remove;
@@ -122,11 +125,11 @@ pub use self::snapshot::GuestSnapshot;
 pub use self::tables::Tables;
 pub use self::translate::Translation;
 pub use self::uses::HostUse;
+use crate::Hooks;
 use crate::addr_space::HasVmMap;
 use crate::error::Error;
 use crate::range::{PageSize, VmRange};
 use crate::vm_map::{Update, VmMap};
-use crate::{Hooks, NoHooks};
 
 /// The guest-physical memory of one guest. The [module's docs](self) explain.
 ///
@@ -212,7 +215,7 @@ impl<D, A: GuestAlloc<D>> Guest<D, A> {
         self.books.slot(number)
     }
 
-    /// Iterates over all slots, by number. O(1) amortised for each.
+    /// Iterates over all slots, by number. O(log n) for each.
     pub fn slots(&self) -> impl DoubleEndedIterator<Item = Slot<'_, D>> + Clone {
         self.books.slots()
     }
@@ -298,27 +301,4 @@ impl<D, A: GuestAlloc<D>> fmt::Debug for Guest<D, A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.regions(0, u64::MAX)).finish()
     }
-}
-
-/// One of a guest's maps.
-type Map<D, A> = VmMap<GuestData<D>, A>;
-
-/// Runs `change` on one of a guest's maps of which hooks know nothing, with the nodes of `update`.
-/// Returns what it returns, and the data that it has removed last.
-fn with_nodes_of<D, A: GuestAlloc<D>, H: Hooks<GuestData<D>> + ?Sized, R>(
-    map: &mut Map<D, A>,
-    update: &mut Update<'_, GuestData<D>, A, H>,
-    change: impl FnOnce(&mut Map<D, A>, &mut Update<'_, GuestData<D>, A, NoHooks>) -> R,
-) -> (R, Option<GuestData<D>>) {
-    let mut hooks = NoHooks;
-    let mut inner = map.update(&mut hooks);
-    core::mem::swap(&mut inner.owed.nodes.free, &mut update.owed.nodes.free);
-    let result = change(map, &mut inner);
-    let mut removed = None;
-    while let Some((node, entry)) = inner.owed.nodes.removed.pop() {
-        inner.owed.nodes.free.put(node);
-        removed = entry.data;
-    }
-    core::mem::swap(&mut inner.owed.nodes.free, &mut update.owed.nodes.free);
-    (result, removed)
 }

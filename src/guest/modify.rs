@@ -117,7 +117,7 @@ impl<D, A: GuestAlloc<D>> Guest<D, A> {
             };
             changed.map_err(Refusal::Map)?;
             *changes += 1;
-            books.modify(number, new, |state| change.state(state), update);
+            books.modify(number, new, |state| change.state(state));
             Ok(())
         })
     }

@@ -22,7 +22,7 @@ impl<D, A: GuestAlloc<D>> Guest<D, A> {
         number: SlotNumber,
         update: &mut U,
     ) -> Result<RemovedSlot<D>, Refusal<U::Error>> {
-        let region = self.slot(number).ok_or(Refusal::NoSlot)?.region();
+        let region = self.books.slot_to_remove(number).ok_or(Refusal::NoSlot)?.region();
         self.remove_known(number, region, update)
     }
 
@@ -39,7 +39,7 @@ impl<D, A: GuestAlloc<D>> Guest<D, A> {
             let len = range.len().unwrap_or(u64::MAX);
             regions.unmap(range.start(), len, update).map_err(Refusal::Map)?;
             *changes += 1;
-            let data = books.remove(number, update).ok_or(Refusal::NoSlot)?;
+            let data = books.remove(number, &mut update.owed.nodes.free).ok_or(Refusal::NoSlot)?;
             Ok(RemovedSlot { region, data })
         })
     }
@@ -60,7 +60,7 @@ impl<D, A: GuestAlloc<D>> Guest<D, A> {
     ) -> Result<RemovedSlot<D>, Refusal<U::Error>> {
         let first = self.regions(gpa, len).next().ok_or(Refusal::NotMapped)?;
         let number = first.slot();
-        let region = self.slot(number).ok_or(Refusal::NoSlot)?.region();
+        let region = self.books.slot_to_remove(number).ok_or(Refusal::NoSlot)?.region();
         let range = region.range();
         if range.start() == gpa && range.len() == Some(len) {
             self.remove_known(number, region, update)
@@ -90,7 +90,7 @@ impl<D, A: GuestAlloc<D>> Guest<D, A> {
             loop {
                 let first = books.slots().next().map(|slot| (slot.number(), slot.region()));
                 let Some((number, region)) = first else { break };
-                let Some(data) = books.remove(number, update) else { break };
+                let Some(data) = books.remove(number, &mut update.owed.nodes.free) else { break };
                 take(RemovedSlot { region, data });
             }
             Ok(())

@@ -268,7 +268,6 @@ impl<D> SlotRequest<D> {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Slot<'a, D> {
-    number: SlotNumber,
     attrs: Attrs,
     entry: &'a SlotEntry<D>,
 }
@@ -282,13 +281,13 @@ impl<D> Clone for Slot<'_, D> {
 impl<D> Copy for Slot<'_, D> {}
 
 impl<'a, D> Slot<'a, D> {
-    pub(super) fn new(number: SlotNumber, attrs: Attrs, entry: &'a SlotEntry<D>) -> Self {
-        Self { number, attrs, entry }
+    pub(super) fn new(attrs: Attrs, entry: &'a SlotEntry<D>) -> Self {
+        Self { attrs, entry }
     }
 
     /// Returns the number.
     pub fn number(&self) -> SlotNumber {
-        self.number
+        self.region().slot()
     }
 
     /// Returns the range of guest-physical addresses.

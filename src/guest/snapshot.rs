@@ -41,9 +41,9 @@ pub struct GuestSnapshot(Arc<Flat>);
 
 struct Flat {
     changes: u64,
-    /// Of the last byte of each region: all that a search reads.
+    /// Of the extents, by the last byte of each.
     index: Index,
-    /// All that most translations read.
+    /// All that a search reads, and most translations.
     extents: Vec<Extent>,
     regions: Vec<Region>,
 }
@@ -55,28 +55,13 @@ impl Flat {
             self.extents.push(Extent::of(&region));
             self.regions.push(region);
         }
-        self.index.fill(self.extents.len(), self.extents.iter().map(Extent::last));
+        self.index.fill(&self.extents, Extent::last);
     }
 
-    /// Returns the region that holds the byte at `gpa`, and its extent. Of many, looks first at the
-    /// position `near`, where the last one was; to look first among few would mispredict a branch
-    /// now and then, which costs more than it saves.
+    /// Returns the position of the region that holds the byte at `gpa`, if there is one.
     #[inline]
-    fn find(&self, gpa: u64, near: &mut usize) -> Option<(&Extent, &Region)> {
-        let index = &self.index;
-        let at = if index.is_deep() { self.near(gpa, near) } else { index.position(gpa) };
-        let extent = self.extents.get(at).filter(|extent| extent.contains(gpa))?;
-        Some((extent, self.regions.get(at)?))
-    }
-
-    /// Returns the position of the region that holds the byte at `gpa`, if there is one. Not
-    /// inlined, so that a search among few stays short.
-    #[inline(never)]
-    fn near(&self, gpa: u64, near: &mut usize) -> usize {
-        if !self.extents.get(*near).is_some_and(|extent| extent.contains(gpa)) {
-            *near = self.index.position_in_depth(gpa);
-        }
-        *near
+    fn position(&self, gpa: u64) -> usize {
+        self.index.position(&self.extents, gpa, Extent::last)
     }
 }
 
@@ -95,21 +80,15 @@ impl GuestSnapshot {
     /// Returns the region that holds the byte at `gpa`. O(log n).
     #[inline]
     pub fn region(&self, gpa: u64) -> Option<Region> {
-        self.find(gpa, &mut 0).map(|(_, region)| *region)
-    }
-
-    /// Returns the region that holds the byte at `gpa`, and its extent. A caller that keeps `near`
-    /// finds the same one again faster.
-    #[inline]
-    pub(super) fn find(&self, gpa: u64, near: &mut usize) -> Option<(&Extent, &Region)> {
-        self.0.find(gpa, near)
+        let region = self.0.regions.get(self.0.position(gpa))?;
+        region.range().contains(gpa).then_some(*region)
     }
 
     /// Returns where the byte at `gpa` lies, as [`Guest::translate`] does. O(log n).
     #[inline]
     pub fn translate(&self, gpa: u64) -> Option<Translation> {
-        let (extent, region) = self.find(gpa, &mut 0)?;
-        Translation::within(*extent, *region, gpa)
+        let at = self.0.position(gpa);
+        Translation::within(self.0.extents.get(at)?, self.0.regions.get(at)?, gpa)
     }
 
     /// Says what to do about a fault, as [`Guest::fault`] does. O(log n).

@@ -38,36 +38,30 @@ pub struct Translation {
     region: Region,
 }
 
-/// The part of a region that most translations are about: all that is read for those.
+/// The part of a region that most translations are about: all that is read for those. Half a line
+/// of the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(align(32))]
 pub(super) struct Extent {
     /// The host's address of a byte, less that of the guest, where the backing has one.
     host: Option<u64>,
+    /// The first byte. Of a region that allows no access, the last one there is.
     first: u64,
-    /// From the first byte to the last.
-    reach: u64,
-    prot: Prot,
+    last: u64,
 }
 
 impl Extent {
     #[inline]
     pub(super) fn of(region: &Region) -> Self {
         let (range, host) = (region.range(), region.host_at(0));
-        let (first, reach) = (range.start(), range.last() - range.start());
-        Self { host, first, reach, prot: region.prot() }
-    }
-
-    /// Returns `true` if `gpa` lies in the region.
-    #[inline]
-    pub(super) fn contains(&self, gpa: u64) -> bool {
-        // One comparison: which of two has failed, nobody could predict.
-        gpa.wrapping_sub(self.first) <= self.reach
+        let first = if region.prot().is_empty() { u64::MAX } else { range.start() };
+        Self { host, first, last: range.last() }
     }
 
     /// Returns the region's last byte.
     #[inline]
     pub(super) fn last(&self) -> u64 {
-        self.first + self.reach
+        self.last
     }
 }
 
@@ -75,15 +69,19 @@ impl Translation {
     /// Returns the translation of `gpa`, which lies in the region, if there is memory.
     #[inline]
     pub(super) fn of(region: Region, gpa: u64) -> Option<Self> {
-        Self::within(Extent::of(&region), region, gpa)
+        Self::within(&Extent::of(&region), &region, gpa)
     }
 
-    /// Returns the translation of `gpa`, which lies in the region with this extent, if there is
-    /// memory.
+    /// Returns the translation of `gpa` in the region with this extent, if it lies there and if
+    /// there is memory. The region is not looked at before somebody asks for what is in it.
     #[inline]
-    pub(super) fn within(extent: Extent, region: Region, gpa: u64) -> Option<Self> {
+    pub(super) fn within(extent: &Extent, region: &Region, gpa: u64) -> Option<Self> {
         // What is not mapped, not plugged in, or has yet to arrive, allows no access.
-        (!extent.prot.is_empty()).then_some(Self { gpa, extent, region })
+        let is_there = extent.first <= gpa && gpa <= extent.last;
+        if !is_there || (gpa == u64::MAX && region.prot().is_empty()) {
+            return None;
+        }
+        Some(Self { gpa, extent: *extent, region: *region })
     }
 
     /// Returns the guest-physical address.
@@ -113,7 +111,7 @@ impl Translation {
     /// Returns the accesses that the guest may make.
     #[inline]
     pub fn prot(&self) -> Prot {
-        self.extent.prot
+        self.region.prot()
     }
 
     /// Returns the kind of the region.

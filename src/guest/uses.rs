@@ -136,7 +136,8 @@ impl<D, A: GuestAlloc<D>> Guest<D, A> {
         update.run(regions, |regions, update| {
             update.check_alloc(regions.alloc())?;
             update.preallocate(1)?;
-            Ok(books.enter_use(place, range.page_count(), kept_attrs(backing), update)?)
+            let nodes = &mut update.owed.nodes.free;
+            Ok(books.keep(place, range.page_count(), kept_attrs(backing), nodes)?)
         })
     }
 
@@ -157,7 +158,7 @@ impl<D, A: GuestAlloc<D>> Guest<D, A> {
         let Self { regions, books, .. } = self;
         update.run(regions, |regions, update| {
             update.check_alloc(regions.alloc())?;
-            books.remove_use(place, update);
+            books.remove_at(place, &mut update.owed.nodes.free);
             Ok(())
         })
     }

@@ -9,6 +9,9 @@
 //! [`MAX_VMAS_PER_LOCK_HOLD`](crate::addr_space::MAX_VMAS_PER_LOCK_HOLD) VMAs there is one batch,
 //! and it is the call on [`Mm`] itself, in every respect.
 
+#[cfg(all(test, feature = "alloc", not(loom)))]
+mod tests;
+
 use super::exec::Install;
 use super::fault::{Fault, FaultAction};
 use super::file::File;
@@ -33,13 +36,27 @@ impl<F: File, A: MmAlloc<F>, L: RawLock> AddrSpace<Mm<F, A>, L> {
         self.update(NODES_PER_OPERATION, kernel, run)
     }
 
+    /// Runs one call, which begins at `addr`.
+    #[inline]
+    fn call_at<K: Kernel<F> + ?Sized, R>(
+        &self,
+        addr: u64,
+        kernel: &mut K,
+        run: impl FnOnce(&mut Mm<F, A>, &mut Call<'_, F, A, K>) -> Result<R, Errno>,
+    ) -> Result<R, Errno> {
+        self.call(kernel, |mm, call| {
+            self.aim(mm, addr);
+            run(mm, call)
+        })
+    }
+
     /// Maps a file or anonymous memory: mmap(2). Returns the address. See [`Mm::mmap`].
     ///
     /// # Errors
     ///
     /// Those of [`Mm::mmap`].
     pub fn mmap<K: Kernel<F> + ?Sized>(&self, args: Mmap<F>, kernel: &mut K) -> Result<u64, Errno> {
-        self.call(kernel, |mm, call| mm.mmap(args, call))
+        self.call_at(args.addr, kernel, |mm, call| mm.mmap(args, call))
     }
 
     /// Attaches a segment of System V shared memory: shmat(2). Returns the address. See
@@ -53,7 +70,7 @@ impl<F: File, A: MmAlloc<F>, L: RawLock> AddrSpace<Mm<F, A>, L> {
         args: Shmat<F>,
         kernel: &mut K,
     ) -> Result<u64, Errno> {
-        self.call(kernel, |mm, call| mm.shmat(args, call))
+        self.call_at(args.addr, kernel, |mm, call| mm.shmat(args, call))
     }
 
     /// Detaches a segment of System V shared memory: shmdt(2). See [`Mm::shmdt`].
@@ -62,7 +79,7 @@ impl<F: File, A: MmAlloc<F>, L: RawLock> AddrSpace<Mm<F, A>, L> {
     ///
     /// Those of [`Mm::shmdt`].
     pub fn shmdt<K: Kernel<F> + ?Sized>(&self, addr: u64, kernel: &mut K) -> Result<u64, Errno> {
-        self.call(kernel, |mm, call| mm.shmdt(addr, call))
+        self.call_at(addr, kernel, |mm, call| mm.shmdt(addr, call))
     }
 
     /// Changes the protection of a range: mprotect(2). See [`Mm::mprotect`].
@@ -77,7 +94,7 @@ impl<F: File, A: MmAlloc<F>, L: RawLock> AddrSpace<Mm<F, A>, L> {
         prot: u64,
         kernel: &mut K,
     ) -> Result<u64, Errno> {
-        self.call(kernel, |mm, call| mm.mprotect(addr, len, prot, call))
+        self.call_at(addr, kernel, |mm, call| mm.mprotect(addr, len, prot, call))
     }
 
     /// Changes the protection of a range and tags it with a protection key: `pkey_mprotect(2)`. See
@@ -94,7 +111,7 @@ impl<F: File, A: MmAlloc<F>, L: RawLock> AddrSpace<Mm<F, A>, L> {
         key: u64,
         kernel: &mut K,
     ) -> Result<u64, Errno> {
-        self.call(kernel, |mm, call| mm.pkey_mprotect(addr, len, prot, key, call))
+        self.call_at(addr, kernel, |mm, call| mm.pkey_mprotect(addr, len, prot, key, call))
     }
 
     /// Moves, shrinks or extends a mapping: mremap(2). Returns the new address. See [`Mm::mremap`].
@@ -111,12 +128,17 @@ impl<F: File, A: MmAlloc<F>, L: RawLock> AddrSpace<Mm<F, A>, L> {
         new_addr: u64,
         kernel: &mut K,
     ) -> Result<u64, Errno> {
-        self.call(kernel, |mm, call| mm.mremap(old_addr, old_len, new_len, flags, new_addr, call))
+        self.call_at(old_addr, kernel, |mm, call| {
+            mm.mremap(old_addr, old_len, new_len, flags, new_addr, call)
+        })
     }
 
     /// Moves the end of the heap to `brk`: brk(2). Returns where it is now. See [`Mm::brk`].
     pub fn brk<K: Kernel<F> + ?Sized>(&self, brk: u64, kernel: &mut K) -> u64 {
-        self.update(NODES_PER_OPERATION, kernel, |mm, call| mm.brk(brk, call))
+        self.update(NODES_PER_OPERATION, kernel, |mm, call| {
+            self.aim(mm, mm.brk.min(brk));
+            mm.brk(brk, call)
+        })
     }
 
     /// Moves the end of the heap by `increment` bytes: sbrk(3). Returns where it was. See
@@ -130,7 +152,10 @@ impl<F: File, A: MmAlloc<F>, L: RawLock> AddrSpace<Mm<F, A>, L> {
         increment: i64,
         kernel: &mut K,
     ) -> Result<u64, Errno> {
-        self.call(kernel, |mm, call| mm.sbrk(increment, call))
+        self.call(kernel, |mm, call| {
+            self.aim(mm, mm.brk);
+            mm.sbrk(increment, call)
+        })
     }
 
     /// Advises on each range of a vector: `process_madvise(2)`. Returns the bytes advised. See
@@ -162,7 +187,7 @@ impl<F: File, A: MmAlloc<F>, L: RawLock> AddrSpace<Mm<F, A>, L> {
         flags: u64,
         kernel: &mut K,
     ) -> Result<u64, Errno> {
-        self.call(kernel, |mm, call| mm.mseal(addr, len, flags, call))
+        self.call_at(addr, kernel, |mm, call| mm.mseal(addr, len, flags, call))
     }
 
     /// Names the anonymous memory in a range: `prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, …)`. See
@@ -178,7 +203,7 @@ impl<F: File, A: MmAlloc<F>, L: RawLock> AddrSpace<Mm<F, A>, L> {
         name: Option<&F>,
         kernel: &mut K,
     ) -> Result<u64, Errno> {
-        self.call(kernel, |mm, call| mm.set_anon_name(addr, len, name, call))
+        self.call_at(addr, kernel, |mm, call| mm.set_anon_name(addr, len, name, call))
     }
 
     /// Allocates a protection key: `pkey_alloc(2)`. See [`Mm::pkey_alloc`].
@@ -211,7 +236,7 @@ impl<F: File, A: MmAlloc<F>, L: RawLock> AddrSpace<Mm<F, A>, L> {
         vma: Install<F>,
         kernel: &mut K,
     ) -> Result<(), Errno> {
-        self.call(kernel, |mm, call| mm.install(vma, call))
+        self.call_at(vma.start, kernel, |mm, call| mm.install(vma, call))
     }
 
     /// Decides what a page fault comes to, and extends the stack if need be. See [`Mm::fault`].
@@ -231,11 +256,13 @@ impl<F: File, A: MmAlloc<F>, L: RawLock> AddrSpace<Mm<F, A>, L> {
         addr: u64,
         kernel: &mut K,
     ) -> Result<(), Errno> {
-        self.call(kernel, |mm, call| mm.grow_stack(addr, call))
+        self.call_at(addr, kernel, |mm, call| mm.grow_stack(addr, call))
     }
 
     /// Notes that a private page of the VMA at `addr` has been written. See [`Mm::note_write`].
     pub fn note_write(&self, addr: u64) {
-        self.lock_for_change().note_write(addr);
+        let mut mm = self.lock_for_change();
+        self.aim(&mm, addr);
+        mm.note_write(addr);
     }
 }

@@ -360,6 +360,7 @@ impl<F: File, A: MmAlloc<F>, L: RawLock> AddrSpace<Mm<F, A>, L> {
     ) -> Result<u64, Errno> {
         let advice = Madvise::from_number(advice)?;
         self.walk_in_batches(
+            addr,
             kernel,
             |mm, _| Ok(Walk::new(mm.layout.checked_range(addr, len)?, advice.gaps())),
             |mm, vma, part, call| mm.advise_vma(advice, vma, part, call),

@@ -77,6 +77,7 @@ impl<F: File, A: MmAlloc<F>, L: RawLock> AddrSpace<Mm<F, A>, L> {
         kernel: &mut K,
     ) -> Result<u64, Errno> {
         self.walk_in_batches(
+            addr,
             kernel,
             |mm, _| mm.begin_mincore(addr, len),
             |mm, _, part, call| mm.page_op(PageOp::Residency, part, call),

@@ -271,6 +271,7 @@ impl<F: File, A: MmAlloc<F>, L: RawLock> AddrSpace<Mm<F, A>, L> {
         kernel: &mut K,
     ) -> Result<u64, Errno> {
         self.walk_in_batches(
+            addr,
             kernel,
             |mm, _| Ok(Walk::new(mm.lockable(mm.touched_range(addr, len))?, Gaps::Refuse)),
             |mm, vma, part, call| mm.lock_vma(vma, part, VmFlags::empty(), call),
@@ -288,6 +289,9 @@ impl<F: File, A: MmAlloc<F>, L: RawLock> AddrSpace<Mm<F, A>, L> {
         let mut begun = None;
         self.run_batches(NODES_PER_OPERATION, kernel, |mm, call| {
             let is_first = begun.is_none();
+            if is_first {
+                self.aim(mm, addr);
+            }
             let (locking, populating) = match &mut begun {
                 Some(walks) => walks,
                 None => begun.insert(mm.begin_walks(addr, len, call)?),

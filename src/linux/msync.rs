@@ -103,6 +103,7 @@ impl<F: File, A: MmAlloc<F>, L: RawLock> AddrSpace<Mm<F, A>, L> {
     ) -> Result<u64, Errno> {
         let flags = int(flags);
         self.walk_in_batches(
+            addr,
             kernel,
             |mm, _| mm.begin_msync(addr, len, flags),
             |mm, vma, part, call| mm.sync_vma(flags, vma, part, call),

@@ -202,7 +202,12 @@ impl<F: File, A: MmAlloc<F>, L: RawLock> AddrSpace<Mm<F, A>, L> {
         let mut rest = None;
         self.run_batches(NODES_PER_OPERATION, kernel, |mm, call| {
             let left = match rest {
-                None => mm.begin_munmap(addr, len, call)?,
+                None => {
+                    self.aim(mm, addr);
+                    let left = mm.begin_munmap(addr, len, call)?;
+                    self.note_gap(mm, addr);
+                    left
+                }
                 Some(rest) => mm.munmap_batch(rest, call)?,
             };
             rest = Some(left);

@@ -120,9 +120,9 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
 }
 
 impl<F: File, A: MmAlloc<F>, L: RawLock> AddrSpace<Mm<F, A>, L> {
-    /// Makes a call in batches of at most [`MAX_VMAS_PER_LOCK_HOLD`] VMAs: `begin` checks what
-    /// Linux checks of the whole range, and says which walk to make; `step` does the part of one
-    /// VMA. Returns 0.
+    /// Makes a call, which begins at `addr`, in batches of at most [`MAX_VMAS_PER_LOCK_HOLD`] VMAs:
+    /// `begin` checks what Linux checks of the whole range, and says which walk to make; `step`
+    /// does the part of one VMA. Returns 0.
     ///
     /// Between two batches others may map, unmap and change what lies ahead, which then counts as
     /// if they had done it before the call.
@@ -132,6 +132,7 @@ impl<F: File, A: MmAlloc<F>, L: RawLock> AddrSpace<Mm<F, A>, L> {
     /// Those of `begin` and of `step`, and `ENOMEM` for gaps. What was done before stays.
     pub(super) fn walk_in_batches<K: Kernel<F> + ?Sized>(
         &self,
+        addr: u64,
         kernel: &mut K,
         begin: impl Fn(&Mm<F, A>, &mut Call<'_, F, A, K>) -> Result<Walk, Errno>,
         mut step: impl FnMut(&mut Mm<F, A>, &VmaView, PageRange, &mut Call<'_, F, A, K>) -> Step,
@@ -139,6 +140,9 @@ impl<F: File, A: MmAlloc<F>, L: RawLock> AddrSpace<Mm<F, A>, L> {
         self.check_reentry()?;
         let mut begun = None;
         self.run_batches(NODES_PER_OPERATION, kernel, |mm, call| {
+            if begun.is_none() {
+                self.aim(mm, addr);
+            }
             let walk = match &mut begun {
                 Some(walk) => walk,
                 None => begun.insert(begin(mm, call)?),

@@ -2,7 +2,7 @@
 
 use core::ptr::NonNull;
 
-use super::{Content, Node};
+use super::{Content, Node, NodeList};
 
 /// A source of nodes: the kernel's own memory.
 ///
@@ -88,6 +88,26 @@ pub unsafe trait NodeAlloc<T: Content> {
     /// `node` came from `alloc` of this allocator, is in no tree, and its data is gone.
     unsafe fn dealloc(&self, node: NonNull<Node<T>>);
 
+    /// Hands out up to `count` nodes to `take`, fewer when memory has run out. Does what calls of
+    /// [`alloc`](Self::alloc) do; an allocator with a lock of its own takes it once. `take` does
+    /// not call the allocator.
+    fn alloc_many(&self, count: usize, take: impl FnMut(NonNull<Node<T>>)) {
+        core::iter::from_fn(|| self.alloc()).take(count).for_each(take);
+    }
+
+    /// Takes all nodes of a list back. Does what calls of [`dealloc`](Self::dealloc) do; an
+    /// allocator with a lock of its own takes it once.
+    ///
+    /// # Safety
+    ///
+    /// Each of them is as `dealloc` asks.
+    unsafe fn dealloc_list(&self, nodes: &mut NodeList<T>) {
+        while let Some(node) = nodes.pop_front() {
+            // SAFETY: by the contract of this method.
+            unsafe { self.dealloc(node) };
+        }
+    }
+
     /// Returns `true` if two handles are of the same allocator, so that one takes back the nodes
     /// that the other gave. Operations ask before they trust the nodes in an
     /// [`Update`](crate::Update). A handle without a size has only itself to compare with: `true`.
@@ -164,6 +184,15 @@ unsafe impl<T: Content, A: NodeAlloc<T> + ?Sized> NodeAlloc<T> for &A {
         unsafe { (**self).dealloc(node) }
     }
 
+    fn alloc_many(&self, count: usize, take: impl FnMut(NonNull<Node<T>>)) {
+        (**self).alloc_many(count, take);
+    }
+
+    unsafe fn dealloc_list(&self, nodes: &mut NodeList<T>) {
+        // SAFETY: the caller's promise is about the same allocator.
+        unsafe { (**self).dealloc_list(nodes) }
+    }
+
     fn is_same(&self, other: &Self) -> bool {
         (**self).is_same(&**other)
     }
@@ -185,7 +214,7 @@ unsafe impl<T: Content, A: ReadSide<T> + ?Sized> ReadSide<T> for &A {
 
 #[cfg(any(feature = "alloc", loom))]
 mod arc {
-    use super::{Content, Node, NodeAlloc, NonNull, ReadSide};
+    use super::{Content, Node, NodeAlloc, NodeList, NonNull, ReadSide};
     extern crate alloc;
     use alloc::sync::Arc;
 
@@ -200,6 +229,15 @@ mod arc {
         unsafe fn dealloc(&self, node: NonNull<Node<T>>) {
             // SAFETY: the caller's promise is about the same allocator.
             unsafe { (**self).dealloc(node) }
+        }
+
+        fn alloc_many(&self, count: usize, take: impl FnMut(NonNull<Node<T>>)) {
+            (**self).alloc_many(count, take);
+        }
+
+        unsafe fn dealloc_list(&self, nodes: &mut NodeList<T>) {
+            // SAFETY: the caller's promise is about the same allocator.
+            unsafe { (**self).dealloc_list(nodes) }
         }
 
         fn is_same(&self, other: &Self) -> bool {

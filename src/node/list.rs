@@ -145,6 +145,12 @@ impl<T: Content> NodeList<T> {
         *other = Self::new();
     }
 
+    /// Moves all nodes of `other` to the front.
+    pub(crate) fn prepend(&mut self, other: &mut Self) {
+        other.append(self);
+        core::mem::swap(self, other);
+    }
+
     /// Iterates over the nodes in order, without taking them out.
     pub(crate) fn iter(&self) -> impl Iterator<Item = NonNull<Node<T>>> + '_ {
         let mut at = self.head;

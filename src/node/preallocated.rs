@@ -48,20 +48,29 @@ impl<T: Content, A: NodeAlloc<T>> Preallocated<T, A> {
     /// # Errors
     ///
     /// [`Error::OutOfMemory`]; the nodes that came stay.
+    #[inline]
     pub fn fill(&mut self, count: usize) -> Result<(), Error> {
-        while self.len() < count {
-            let node = self.alloc.alloc().ok_or(Error::OutOfMemory)?;
+        if self.len() >= count { Ok(()) } else { self.fill_up(count) }
+    }
+
+    #[inline(never)]
+    fn fill_up(&mut self, count: usize) -> Result<(), Error> {
+        let Self { alloc, free } = self;
+        alloc.alloc_many(count.saturating_sub(free.len()), |node| {
             debug_assert!(node.is_aligned(), "the allocator handed out a misaligned node");
             // SAFETY: valid, and ours alone; if it is not, the allocator has broken its promise.
             unsafe { node.as_ref() }.note_handed_out();
             // SAFETY: the allocator gave it to us alone, and it stays valid while `alloc` lives.
-            unsafe { self.free.push_front(node) };
-        }
-        Ok(())
+            unsafe { free.push_front(node) };
+        });
+        if self.len() < count { Err(Error::OutOfMemory) } else { Ok(()) }
     }
 
     /// Gives nodes back until at most `count` are left.
     pub(crate) fn trim(&mut self, count: usize) {
+        if count == 0 {
+            return self.give_back();
+        }
         while self.len() > count
             && let Some(node) = self.free.pop_front()
         {
@@ -71,6 +80,22 @@ impl<T: Content, A: NodeAlloc<T>> Preallocated<T, A> {
                 self.alloc.dealloc(node);
             }
         }
+    }
+
+    /// Gives all nodes back.
+    #[inline(never)]
+    fn give_back(&mut self) {
+        if self.is_empty() {
+            return;
+        }
+        if cfg!(debug_assertions) {
+            for node in self.free.iter() {
+                // SAFETY: nodes in the list are valid.
+                unsafe { node.as_ref() }.note_given_back();
+            }
+        }
+        // SAFETY: they came from this allocator, have no data and are in no tree.
+        unsafe { self.alloc.dealloc_list(&mut self.free) };
     }
 
     pub(crate) fn alloc(&self) -> &A {
@@ -91,7 +116,7 @@ impl<T: Content, A: NodeAlloc<T>> Preallocated<T, A> {
 
 impl<T: Content, A: NodeAlloc<T>> Drop for Preallocated<T, A> {
     fn drop(&mut self) {
-        self.trim(0);
+        self.give_back();
     }
 }
 

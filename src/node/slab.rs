@@ -235,6 +235,27 @@ unsafe impl<'m, T: Content, R: Refill<'m>, L: RawLock> NodeAlloc<T> for Slab<'m,
         state.in_use -= 1;
     }
 
+    fn alloc_many(&self, count: usize, mut take: impl FnMut(NonNull<Node<T>>)) {
+        let mut left = count;
+        let mut state = self.state.lock();
+        while left > 0
+            && let Some(node) = state.free.pop_front()
+        {
+            state.in_use += 1;
+            left -= 1;
+            take(node);
+        }
+        drop(state);
+        core::iter::from_fn(|| self.alloc()).take(left).for_each(take);
+    }
+
+    unsafe fn dealloc_list(&self, nodes: &mut NodeList<T>) {
+        let mut state = self.state.lock();
+        state.in_use -= nodes.len();
+        // They are nodes of ours that are in no tree, by the contract of this method.
+        state.free.prepend(nodes);
+    }
+
     fn is_same(&self, other: &Self) -> bool {
         ptr::eq(self, other)
     }

@@ -4,7 +4,7 @@ use super::merge::{merges_above, merges_below};
 use super::{Merge, SplitMerge};
 use crate::node::{Node, NodeAlloc, NodeStore};
 use crate::range::PageRange;
-use crate::tree::{CursorMut, EntryRef, Tree};
+use crate::tree::{Below, CursorMut, EntryRef, Tree};
 
 impl<T: SplitMerge> Tree<T> {
     /// Adds an entry over the free range `range` and merges it with its neighbours where `merge`
@@ -61,16 +61,16 @@ impl<T: SplitMerge> Tree<T> {
         let Some(next) = next else {
             return cursor.insert(range, attrs, data, merge, store);
         };
-        let mut tail = None;
-        if next.start < range.end {
-            cursor.move_next();
-            tail = cursor.detach_piece(next.intersect(range), &mut store.free);
-            cursor.move_prev();
-        }
         let Some(free) = store.free.take() else {
             debug_assert!(false, "replace_range without its node");
             return None;
         };
+        let mut tail = None;
+        if next.start < range.end {
+            cursor.move_next();
+            tail = cursor.detach_piece(next.intersect(range), Below::Taken, &mut store.free);
+            cursor.move_prev();
+        }
         match cursor.replace(free, range, attrs, data, key) {
             Ok(node) => store.removed.push(node),
             Err(free) => store.free.put(free),
@@ -117,7 +117,7 @@ impl<'t, T: SplitMerge> CursorMut<'t, T> {
             let (left_range, left_attrs) = (left.range(), left.attrs());
             self.move_prev();
             let both = PageRange::new(left_range.start, range.end);
-            self.change(both, left_attrs, |left| {
+            self.change(both, left_attrs, Below::Free, |left| {
                 T::merge(context, left, left_range, &mut data, range);
             });
             store.put_unused(range, attrs, data);
@@ -132,7 +132,7 @@ impl<'t, T: SplitMerge> CursorMut<'t, T> {
         {
             let (right_range, right_attrs) = (right.range(), right.attrs());
             let both = PageRange::new(range.start, right_range.end);
-            self.change(both, attrs, |right| {
+            self.change(both, attrs, Below::Free, |right| {
                 core::mem::swap(right, &mut data);
                 T::merge(context, right, range, &mut data, right_range);
             });

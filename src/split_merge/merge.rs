@@ -2,18 +2,32 @@
 
 use super::{Parts, SplitMerge};
 use crate::error::Error;
-use crate::node::{Content, NodeAlloc, NodeStore};
+use crate::node::{NodeAlloc, NodeStore};
 use crate::range::PageRange;
 use crate::tree::{CursorMut, DataOver, EntryRef, Tree};
 
-/// [`SplitMerge::can_merge`] or [`SplitMerge::can_merge_again`].
-pub(super) type CanMerge<T> = fn(
-    <T as Content>::Context,
+/// The type of [`SplitMerge::can_merge`] and [`SplitMerge::can_merge_again`].
+pub(super) trait CanMerge<T: SplitMerge>:
+    Fn(
+    T::Context,
     Parts<'_, T>,
-    PageRange<<T as Content>::Position>,
+    PageRange<T::Position>,
     Parts<'_, T>,
-    PageRange<<T as Content>::Position>,
-) -> Result<(), Error>;
+    PageRange<T::Position>,
+) -> Result<(), Error>
+{
+}
+
+impl<T: SplitMerge, F> CanMerge<T> for F where
+    F: Fn(
+        T::Context,
+        Parts<'_, T>,
+        PageRange<T::Position>,
+        Parts<'_, T>,
+        PageRange<T::Position>,
+    ) -> Result<(), Error>
+{
+}
 
 /// Checks that two entries meet, that both hold data, and that the policy lets them merge.
 ///
@@ -21,7 +35,7 @@ pub(super) type CanMerge<T> = fn(
 ///
 /// Says why not.
 pub(super) fn check_merge<T: SplitMerge>(
-    can_merge: CanMerge<T>,
+    can_merge: impl CanMerge<T>,
     context: T::Context,
     left: EntryRef<'_, T>,
     right: EntryRef<'_, T>,
@@ -141,7 +155,7 @@ impl<T: SplitMerge> CursorMut<'_, T> {
 
     fn merge_prev_if<A: NodeAlloc<T>>(
         &mut self,
-        can_merge: CanMerge<T>,
+        can_merge: impl CanMerge<T>,
         store: &mut NodeStore<T, A>,
     ) -> Result<(), Error> {
         let context = self.context();
@@ -163,17 +177,11 @@ impl<T: SplitMerge> CursorMut<'_, T> {
         store: &mut NodeStore<T, A>,
     ) -> Result<(), Error> {
         let context = self.context();
-        let merged = self.merge_next_or_move(
+        let merged = self.merge_next_into(
             |left, right| check_merge(T::can_merge, context, left, right),
             |left, right| merge::<T>(context, left, right),
-        );
-        match merged {
-            Ok(node) => store.put_merged(node),
-            Err(error) => {
-                self.move_prev();
-                return Err(error);
-            }
-        }
+        )?;
+        store.put_merged(merged);
         Ok(())
     }
 }

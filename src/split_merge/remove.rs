@@ -3,7 +3,7 @@
 use super::SplitMerge;
 use crate::node::{DetachedNode, Node, NodeAlloc, NodeStore, Preallocated};
 use crate::range::PageRange;
-use crate::tree::{CursorMut, EntryRef, Tree};
+use crate::tree::{Below, CursorMut, EntryRef, Tree};
 
 impl<T: SplitMerge> Tree<T> {
     /// Counts the free nodes that [`remove_range`](Self::remove_range) needs: one for each end of
@@ -56,11 +56,12 @@ impl<T: SplitMerge> Tree<T> {
 
 impl<T: SplitMerge> CursorMut<'_, T> {
     /// Takes `piece`, which is a part of the entry here, out of the tree, and moves to the first
-    /// entry behind it. Returns `None`, and nothing happens, without the nodes: one, or two if the
-    /// piece is in the middle.
+    /// entry behind it. `below` says what becomes of a piece at the entry's beginning. Returns
+    /// `None`, and nothing happens, without the nodes: one, or two if the piece is in the middle.
     pub(super) fn detach_piece<A: NodeAlloc<T>>(
         &mut self,
         piece: PageRange<T::Position>,
+        below: Below,
         nodes: &mut Preallocated<T, A>,
     ) -> Option<DetachedNode<T>> {
         let entry = self.entry()?;
@@ -73,12 +74,13 @@ impl<T: SplitMerge> CursorMut<'_, T> {
         let tail = PageRange::new(piece.end, whole.end);
         let attrs_at = |page| T::advance(context, attrs, page - whole.start);
         let removed = if tail.is_empty() {
-            let removed =
-                self.change(head, attrs, |data| T::split(context, data, whole, piece.start));
+            let removed = self.change(head, attrs, Below::Free, |data| {
+                T::split(context, data, whole, piece.start)
+            });
             self.move_next();
             removed
         } else if head.is_empty() {
-            self.change(tail, attrs_at(tail.start), |data| {
+            self.change(tail, attrs_at(tail.start), below, |data| {
                 let rest = T::split(context, data, whole, tail.start);
                 core::mem::replace(data, rest)
             })
@@ -88,7 +90,7 @@ impl<T: SplitMerge> CursorMut<'_, T> {
                 nodes.put(node);
                 return None;
             };
-            let split = self.change(head, attrs, |data| {
+            let split = self.change(head, attrs, Below::Free, |data| {
                 let mut middle = T::split(context, data, whole, piece.start);
                 let above = PageRange::new(piece.start, whole.end);
                 let rest = T::split(context, &mut middle, above, tail.start);
@@ -113,7 +115,7 @@ impl<T: SplitMerge> CursorMut<'_, T> {
         piece: PageRange<T::Position>,
         store: &mut NodeStore<T, A>,
     ) -> bool {
-        let removed = self.detach_piece(piece, &mut store.free);
+        let removed = self.detach_piece(piece, Below::Free, &mut store.free);
         let is_done = removed.is_some();
         store.removed.extend(removed);
         is_done

@@ -79,7 +79,7 @@ impl<T: Content> Tree<T> {
             return Err("gap is wrong");
         }
         // SAFETY: linked, by the contract of this function.
-        if node.max_gap.get() != unsafe { link_ops::computed_max(node) } {
+        if !unsafe { self.knows_largest_gap(node) } {
             return Err("largest gap is wrong");
         }
         if node.tree.get() != self.number {

@@ -2,8 +2,8 @@
 
 use core::ptr;
 
+use super::Tree;
 use super::entries::{EntryRef, predecessor, successor};
-use super::{Tree, link_ops};
 use crate::error::Error;
 use crate::invalidated::{InvalidatedParts, NodeState};
 use crate::node::{Content, DetachedNode, FreeNode, Node};
@@ -93,16 +93,30 @@ unsafe fn change_data<T: Content, R>(
     (result, key)
 }
 
+/// The fate of the pages right before an entry that changes its range.
+#[derive(Clone, Copy)]
+pub(crate) enum Below {
+    /// Searches for a gap may find them.
+    Free,
+    /// The next change of the tree puts an entry there, so that no largest gap needs to be
+    /// propagated.
+    Taken,
+}
+
 /// A place in the tree where it can be changed: at an entry, or at the end behind the last one.
 pub(crate) struct CursorMut<'t, T: Content> {
     pub(super) tree: &'t mut Tree<T>,
     /// A linked node; the sentinel stands for the end.
-    pub(super) at: *mut Node<T>,
+    at: *mut Node<T>,
+    /// The nodes before and after `at`, or null where nobody has asked. Each step to a neighbour
+    /// takes branches that the processor cannot predict, and an operation asks several times.
+    before: *mut Node<T>,
+    after: *mut Node<T>,
 }
 
 impl<'t, T: Content> CursorMut<'t, T> {
     pub(super) fn new(tree: &'t mut Tree<T>, at: *mut Node<T>) -> Self {
-        CursorMut { tree, at }
+        CursorMut { tree, at, before: ptr::null_mut(), after: ptr::null_mut() }
     }
 
     pub(super) fn node(&self) -> &Node<T> {
@@ -125,29 +139,49 @@ impl<'t, T: Content> CursorMut<'t, T> {
         (!self.tree.is_sentinel(self.at)).then(|| EntryRef::new(unsafe { &*self.at }))
     }
 
+    /// Returns the node before this place, or null.
+    #[inline(never)]
+    fn node_before(&mut self) -> *mut Node<T> {
+        if self.before.is_null() {
+            // SAFETY: linked.
+            self.before = unsafe { predecessor(self.node()) };
+        }
+        self.before
+    }
+
+    /// Returns the node after the one here, or null at the end.
+    #[inline(never)]
+    pub(super) fn node_after(&mut self) -> *mut Node<T> {
+        if self.after.is_null() {
+            // SAFETY: linked.
+            self.after = unsafe { successor(self.node()) };
+        }
+        self.after
+    }
+
     /// Returns the entry before this place.
-    pub(crate) fn prev(&self) -> Option<EntryRef<'_, T>> {
-        // SAFETY: linked; null or a linked node comes back.
-        unsafe { predecessor(self.node()).as_ref() }.map(EntryRef::new)
+    pub(crate) fn prev(&mut self) -> Option<EntryRef<'_, T>> {
+        // SAFETY: null or a linked node.
+        unsafe { self.node_before().as_ref() }.map(EntryRef::new)
     }
 
     /// Moves to the next entry, or to the end, where it stays.
     pub(crate) fn move_next(&mut self) {
-        // SAFETY: linked; the last entry's successor is the sentinel.
-        let next = unsafe { successor(self.node()) };
+        let next = self.node_after();
         if !next.is_null() {
-            self.at = next;
+            self.before = core::mem::replace(&mut self.at, next);
+            self.after = ptr::null_mut();
         }
     }
 
     /// Moves to the entry before this place and returns it. If there is none, nothing moves.
     pub(crate) fn move_prev(&mut self) -> Option<EntryRef<'_, T>> {
-        // SAFETY: linked.
-        let prev = unsafe { predecessor(self.node()) };
+        let prev = self.node_before();
         if prev.is_null() {
             return None;
         }
-        self.at = prev;
+        self.after = core::mem::replace(&mut self.at, prev);
+        self.before = ptr::null_mut();
         self.entry()
     }
 
@@ -165,23 +199,30 @@ impl<'t, T: Content> CursorMut<'t, T> {
     }
 
     /// Changes range, attributes and data in one step that readers see whole or not at all. The new
-    /// range stays within the entry's old one and the gaps on both sides.
+    /// range stays within the entry's old one and the gaps on both sides. `below` says what becomes
+    /// of the pages before it.
     pub(crate) fn change<R>(
         &mut self,
         range: PageRange<T::Position>,
         attrs: T::Attrs,
+        below: Below,
         change: impl FnOnce(&mut T::Data) -> R,
     ) -> Option<R> {
         self.entry()?.data()?;
+        let old_end = self.node().end.get();
+        // Where the end stays nobody asks what comes after it.
+        let after = if range.end == old_end { ptr::null_mut() } else { self.node_after() };
         let node = self.node();
-        // SAFETY: an entry is not the last node.
-        let next = unsafe { &*successor(node) };
+        // SAFETY: null or linked.
+        let next = unsafe { after.as_ref() };
         let former = self.tree.guard_gap(node);
         let gap_start = node.start.get() - self.tree.free_before(node);
         debug_assert!(
-            !range.is_empty() && gap_start <= range.start && range.end <= next.start.get()
+            !range.is_empty()
+                && gap_start <= range.start
+                && next.is_none_or(|next| range.end <= next.start.get())
         );
-        let (old_start, old_end) = (node.start.get(), node.end.get());
+        let old_start = node.start.get();
         // SAFETY: an entry, and we have the tree to ourselves.
         let (result, key) = unsafe { change_data(node, self.tree.pending_flushes(), change) };
         node.start.update(range.start);
@@ -189,18 +230,17 @@ impl<'t, T: Content> CursorMut<'t, T> {
         let hot = node.store(&attrs, key);
         node.write_end(hot, self.tree.pending_flushes());
         let pages = range.len();
-        // SAFETY: both are linked.
-        unsafe {
-            if range.start == old_start {
-                self.tree.guard_changed(node, former);
-            } else {
-                self.tree.set_free_before(node, range.start - gap_start);
-                link_ops::propagate(self.at);
+        if range.start == old_start {
+            self.tree.guard_changed(node, former);
+        } else {
+            let free = range.start - gap_start;
+            match below {
+                Below::Free => self.tree.set_free_before(node, free),
+                Below::Taken => node.gap.set(self.tree.gap_of(node, free)),
             }
-            if range.end != old_end {
-                self.tree.set_free_before(next, next.start.get() - range.end);
-                link_ops::propagate(ptr::from_ref(next).cast_mut());
-            }
+        }
+        if let Some(next) = next {
+            self.tree.set_free_before(next, next.start.get() - range.end);
         }
         self.tree.pages = self.tree.pages - (old_end - old_start) + pages;
         Some(result)
@@ -208,9 +248,25 @@ impl<'t, T: Content> CursorMut<'t, T> {
 
     /// Changes the data, and what the words show of it to readers.
     pub(crate) fn change_data<R>(&mut self, change: impl FnOnce(&mut T::Data) -> R) -> Option<R> {
-        let entry = self.entry()?;
-        let (range, attrs) = (entry.range(), entry.attrs());
-        self.change(range, attrs, change)
+        let attrs = self.entry()?.attrs();
+        self.change_contents(attrs, change)
+    }
+
+    /// Changes attributes and data, as [`change`](Self::change) does, where the range stays.
+    pub(crate) fn change_contents<R>(
+        &mut self,
+        attrs: T::Attrs,
+        change: impl FnOnce(&mut T::Data) -> R,
+    ) -> Option<R> {
+        self.entry()?.data()?;
+        let node = self.node();
+        let former = self.tree.guard_gap(node);
+        // SAFETY: an entry, and we have the tree to ourselves.
+        let (result, key) = unsafe { change_data(node, self.tree.pending_flushes(), change) };
+        let hot = node.store(&attrs, key);
+        node.write_end(hot, self.tree.pending_flushes());
+        self.tree.guard_changed(node, former);
+        Some(result)
     }
 
     /// Links an entry into the gap before this place, and moves there. `range` lies within that
@@ -254,9 +310,8 @@ impl<'t, T: Content> CursorMut<'t, T> {
         debug_assert!(
             !range.is_empty() && gap_start <= range.start && range.end <= next.start.get()
         );
-        self.tree.set_free_before(next, next.start.get() - range.end);
         self.tree.link(free, self.at, range, range.start - gap_start, attrs, data, key);
-        self.at = new.as_ptr();
+        self.after = core::mem::replace(&mut self.at, new.as_ptr());
     }
 
     /// Splits the entry here at `page`, strictly inside it, and moves to the right part, which gets
@@ -284,13 +339,12 @@ impl<'t, T: Content> CursorMut<'t, T> {
         node.end.set(page);
         let hot = node.store(&left_attrs, key);
         node.write_end(hot, self.tree.pending_flushes());
-        // SAFETY: linked, and not the last.
-        let next = unsafe { successor(node) };
+        let next = self.node_after();
         // No gap changes: the two parts meet, and the next entry is where it was.
         self.tree.pages -= end - page;
         let range = PageRange::new(page, end);
         self.tree.link(free, next, range, Number::ZERO, attrs, Some(right), right_key);
-        self.at = new.as_ptr();
+        self.before = core::mem::replace(&mut self.at, new.as_ptr());
     }
 
     /// Merges the entry here into the one before it, if `check` allows it of the two, and moves
@@ -305,16 +359,33 @@ impl<'t, T: Content> CursorMut<'t, T> {
         check: impl FnOnce(EntryRef<'_, T>, EntryRef<'_, T>) -> Result<(), Error>,
         merge: impl FnOnce(DataOver<'_, T>, DataOver<'_, T>),
     ) -> Result<DetachedNode<T>, Error> {
-        // SAFETY: linked, and the tree is borrowed.
-        let left = unsafe { predecessor(self.node()) };
+        let left = self.node_before();
         // SAFETY: both are null or linked.
         let merged = unsafe { self.merge(left, self.at, check, merge) }?;
-        self.at = left;
+        (self.at, self.before) = (left, ptr::null_mut());
         Ok(merged)
     }
 
     /// Merges the next entry into the one here, as [`merge_into_prev`](Self::merge_into_prev)
-    /// does, and stays. If that may not be, moves to the next entry, or to the end.
+    /// does, and stays.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`merge_into_prev`](Self::merge_into_prev).
+    pub(crate) fn merge_next_into(
+        &mut self,
+        check: impl FnOnce(EntryRef<'_, T>, EntryRef<'_, T>) -> Result<(), Error>,
+        merge: impl FnOnce(DataOver<'_, T>, DataOver<'_, T>),
+    ) -> Result<DetachedNode<T>, Error> {
+        let right = self.node_after();
+        // SAFETY: both are null or linked.
+        let merged = unsafe { self.merge(self.at, right, check, merge) }?;
+        self.after = ptr::null_mut();
+        Ok(merged)
+    }
+
+    /// Merges the next entry into the one here, as [`merge_next_into`](Self::merge_next_into) does.
+    /// If that may not be, moves to the next entry, or to the end.
     ///
     /// # Errors
     ///
@@ -324,12 +395,9 @@ impl<'t, T: Content> CursorMut<'t, T> {
         check: impl FnOnce(EntryRef<'_, T>, EntryRef<'_, T>) -> Result<(), Error>,
         merge: impl FnOnce(DataOver<'_, T>, DataOver<'_, T>),
     ) -> Result<DetachedNode<T>, Error> {
-        // SAFETY: linked, and the tree is borrowed.
-        let right = unsafe { successor(self.node()) };
-        // SAFETY: both are null or linked.
-        let merged = unsafe { self.merge(self.at, right, check, merge) };
-        if merged.is_err() && !right.is_null() {
-            self.at = right;
+        let merged = self.merge_next_into(check, merge);
+        if merged.is_err() {
+            self.move_next();
         }
         merged
     }
@@ -402,7 +470,7 @@ impl<'t, T: Content> CursorMut<'t, T> {
         let node = self.node();
         let freed = self.tree.free_before(node) + (node.end.get() - node.start.get());
         let (detached, next) = self.tree.unlink(self.at, freed);
-        self.at = next;
+        (self.at, self.after) = (next, ptr::null_mut());
         Some(detached)
     }
 }

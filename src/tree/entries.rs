@@ -8,6 +8,10 @@ use crate::node::{Content, Node};
 use crate::position::Number;
 use crate::range::PageRange;
 
+/// The steps from the first entry of a range to its last one, after which a search from the root is
+/// shorter.
+const STEPS_TO_LAST: usize = 8;
+
 /// Returns the in-order successor, or null.
 ///
 /// # Safety
@@ -160,12 +164,20 @@ impl<'t, T: Content> Entries<'t, T> {
     /// Returns the first and the last entry, which may reach beyond the ends of the range. O(log
     /// n).
     pub(crate) fn ends(&self) -> Option<(EntryRef<'t, T>, EntryRef<'t, T>)> {
-        let mut entries = self.clone();
-        let first = entries.next()?;
-        if first.range().end >= self.end {
-            return Some((first, first));
+        // SAFETY: null or a node of the borrowed tree.
+        let first = EntryRef::new(unsafe { self.front.as_ref() }?);
+        let mut last = first;
+        for _ in 0..STEPS_TO_LAST {
+            if last.range().end >= self.end || ptr::eq(last.node, self.back) {
+                return Some((first, last));
+            }
+            // SAFETY: linked, and the tree is borrowed.
+            let next = self.if_inside(unsafe { successor(last.node) });
+            // SAFETY: null or a node of the borrowed tree.
+            let Some(next) = (unsafe { next.as_ref() }) else { return Some((first, last)) };
+            last = EntryRef::new(next);
         }
-        Some((first, entries.next_back().unwrap_or(first)))
+        Some((first, self.clone().next_back().unwrap_or(last)))
     }
 
     /// Returns the node if it is an entry that begins before the end, else null.

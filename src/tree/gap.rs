@@ -104,29 +104,73 @@ impl<T: Content<Position = u64>> Tree<T> {
         }
     }
 
-    fn lowest_exact(&self, query: &GapQuery, mut budget: usize) -> Found {
-        let found = self.each_gap(query.len, query.window, |gap| {
-            if let Some(start) = query.lowest_in(gap.start, gap.end) {
-                return ControlFlow::Break(Found::At(start));
-            }
-            budget -= 1;
-            if budget == 0 {
-                return ControlFlow::Break(Found::GaveUp);
-            }
-            ControlFlow::Continue(())
-        });
-        found.unwrap_or(Found::Nowhere)
+    fn lowest_exact(&self, query: &GapQuery, budget: usize) -> Found {
+        let fit = |gap: PageRange| query.lowest_in(gap.start, gap.end);
+        self.each_gap(query.len, query.window, first_fit(budget, fit)).unwrap_or(Found::Nowhere)
     }
 
-    /// Calls `visit` with the part in the window of each gap of at least `len` pages that reaches
-    /// into it, ascending, until it breaks. O(log n) to begin and at most that for each gap.
+    fn highest_exact(&self, query: &GapQuery, budget: usize) -> Found {
+        let fit = |gap: PageRange| query.highest_in(gap.start, gap.end);
+        self.each_gap_down(query.len, query.window, first_fit(budget, fit))
+            .unwrap_or(Found::Nowhere)
+    }
+
+    /// Calls `visit` with the part in the window of each gap of which at least `len` pages lie
+    /// there, ascending, until it breaks. O(log n) to begin and at most that for each gap.
     pub(super) fn each_gap<R>(
         &self,
         len: u64,
         window: PageRange,
         mut visit: impl FnMut(PageRange) -> ControlFlow<R>,
     ) -> Option<R> {
+        let Some((below, grown, above)) = self.grown_in(len, window) else {
+            return self.each_known_gap(len, window, &mut visit);
+        };
+        self.each_known_gap(len, below, &mut visit)
+            .or_else(|| visit(grown).break_value())
+            .or_else(|| self.each_known_gap(len, above, &mut visit))
+    }
+
+    /// Calls `visit` as [`each_gap`](Self::each_gap) does, descending.
+    fn each_gap_down<R>(
+        &self,
+        len: u64,
+        window: PageRange,
+        mut visit: impl FnMut(PageRange) -> ControlFlow<R>,
+    ) -> Option<R> {
+        let Some((below, grown, above)) = self.grown_in(len, window) else {
+            return self.each_known_gap_down(len, window, &mut visit);
+        };
+        self.each_known_gap_down(len, above, &mut visit)
+            .or_else(|| visit(grown).break_value())
+            .or_else(|| self.each_known_gap_down(len, below, &mut visit))
+    }
+
+    /// Returns the part in the window of the gap that nodes further up do not know of, if at least
+    /// `len` pages of it lie there, and of the window what lies below and above it.
+    #[inline(never)]
+    pub(super) fn grown_in(
+        &self,
+        len: u64,
+        window: PageRange,
+    ) -> Option<(PageRange, PageRange, PageRange)> {
+        let gap = self.usable_gap(self.grown()?).intersect(window);
+        let below = PageRange::new(window.start, gap.start);
+        let above = PageRange::new(gap.end, window.end);
+        (gap.len() >= len).then_some((below, gap, above))
+    }
+
+    /// Does what [`each_gap`](Self::each_gap) does, with the gaps that the tree knows of.
+    fn each_known_gap<R>(
+        &self,
+        len: u64,
+        window: PageRange,
+        visit: &mut impl FnMut(PageRange) -> ControlFlow<R>,
+    ) -> Option<R> {
         let PageRange { start: lo, end: hi } = window;
+        if window.len() < len {
+            return None;
+        }
         let mut at = self.root;
         // SAFETY: links of a tree that is borrowed lead to its nodes; the root is never null.
         unsafe {
@@ -146,7 +190,9 @@ impl<T: Content<Position = u64>> Tree<T> {
                         return None;
                     }
                     if gap.len() >= len
-                        && let ControlFlow::Break(found) = visit(gap.intersect(window))
+                        && let part = gap.intersect(window)
+                        && part.len() >= len
+                        && let ControlFlow::Break(found) = visit(part)
                     {
                         return Some(found);
                     }
@@ -173,37 +219,44 @@ impl<T: Content<Position = u64>> Tree<T> {
         }
     }
 
-    fn highest_exact(&self, query: &GapQuery, mut budget: usize) -> Found {
-        let PageRange { start: lo, end: hi } = query.window;
+    /// Does what [`each_gap_down`](Self::each_gap_down) does, with the gaps that the tree knows of.
+    fn each_known_gap_down<R>(
+        &self,
+        len: u64,
+        window: PageRange,
+        visit: &mut impl FnMut(PageRange) -> ControlFlow<R>,
+    ) -> Option<R> {
+        let PageRange { start: lo, end: hi } = window;
+        if window.len() < len {
+            return None;
+        }
         let mut at = self.root;
-        // SAFETY: as in `each_gap`.
+        // SAFETY: as in `each_known_gap`.
         unsafe {
             'down: loop {
                 super::visit();
                 let node = &*at;
                 // Right, if a long enough gap lies there and begins within the window.
                 let right = node.right.get();
-                if max_gap(right) >= query.len && node.end.get().saturating_add(query.len) <= hi {
+                if max_gap(right) >= len && node.end.get().saturating_add(len) <= hi {
                     at = right;
                     continue 'down;
                 }
                 loop {
                     let node = &*at;
                     let gap = self.usable_gap(node);
-                    if gap.end < lo.saturating_add(query.len) {
-                        return Found::Nowhere;
+                    if gap.end < lo.saturating_add(len) {
+                        return None;
                     }
-                    if gap.len() >= query.len {
-                        if let Some(start) = query.highest_in(gap.start.max(lo), gap.end.min(hi)) {
-                            return Found::At(start);
-                        }
-                        budget -= 1;
-                        if budget == 0 {
-                            return Found::GaveUp;
-                        }
+                    if gap.len() >= len
+                        && let part = gap.intersect(window)
+                        && part.len() >= len
+                        && let ControlFlow::Break(found) = visit(part)
+                    {
+                        return Some(found);
                     }
                     let left = node.left.get();
-                    if max_gap(left) >= query.len {
+                    if max_gap(left) >= len {
                         at = left;
                         continue 'down;
                     }
@@ -211,7 +264,7 @@ impl<T: Content<Position = u64>> Tree<T> {
                         super::visit();
                         let parent = link_ops::parent(&*at);
                         if parent.is_null() {
-                            return Found::Nowhere;
+                            return None;
                         }
                         let from_right = ptr::eq((*parent).right.get(), at);
                         at = parent;
@@ -222,6 +275,21 @@ impl<T: Content<Position = u64>> Tree<T> {
                 }
             }
         }
+    }
+}
+
+/// Returns a visitor of gaps that ends at the first one where `fit` finds a start, or gives up
+/// after `budget` gaps.
+fn first_fit(
+    mut budget: usize,
+    fit: impl Fn(PageRange) -> Option<u64>,
+) -> impl FnMut(PageRange) -> ControlFlow<Found> {
+    move |gap| {
+        if let Some(start) = fit(gap) {
+            return ControlFlow::Break(Found::At(start));
+        }
+        budget -= 1;
+        if budget == 0 { ControlFlow::Break(Found::GaveUp) } else { ControlFlow::Continue(()) }
     }
 }
 

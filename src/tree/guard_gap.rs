@@ -17,7 +17,7 @@
 
 use core::ptr;
 
-use super::{Tree, entries, link_ops};
+use super::{Tree, entries};
 use crate::node::{Content, Node};
 use crate::position::Number;
 use crate::range::PageRange;
@@ -76,27 +76,33 @@ impl<T: Content> Tree<T> {
         }
     }
 
-    /// Notes the number of all free pages right before a node. The caller propagates.
+    /// Sets the number of all free pages right before a linked node.
+    #[inline(never)]
     pub(super) fn set_free_before(&self, node: &Node<T>, free: T::Position) {
+        self.set_gap(node, self.gap_of(node, free));
+    }
+
+    /// Returns the gap of a node that has just got its attributes or its place, with `free` free
+    /// pages right before it.
+    pub(super) fn gap_of(&self, node: &Node<T>, free: T::Position) -> T::Position {
         let guard = self.guard_gap_of_words(node);
-        if guard == Number::ZERO {
-            return node.gap.set(free);
-        }
+        if guard == Number::ZERO { free } else { self.gap_of_guarded(node, free, guard) }
+    }
+
+    fn gap_of_guarded(&self, node: &Node<T>, free: T::Position, guard: T::Position) -> T::Position {
         let start = node.start.get();
         if start < self.lowest_guarded.get() {
             self.lowest_guarded.set(start);
         }
         let is_first = start - free == self.lo;
-        node.gap.set(if is_first { free } else { free.saturating_sub(guard) });
+        if is_first { free } else { free.saturating_sub(guard) }
     }
 
-    /// Makes the gap of a linked node right whose attributes have changed, and propagates. Before,
-    /// it kept a guard gap of `former` pages.
+    /// Makes the gap of a linked node right whose attributes have changed. Before, it kept a guard
+    /// gap of `former` pages.
     pub(super) fn guard_changed(&self, node: &Node<T>, former: T::Position) {
         if self.guard_gap_of_words(node) != former {
             self.set_free_before(node, self.counted_before(node));
-            // SAFETY: linked, as its cursor shows.
-            unsafe { link_ops::propagate(ptr::from_ref(node).cast_mut()) };
         }
     }
 
@@ -124,10 +130,7 @@ impl<T: Content> Tree<T> {
         while let Some(node) = at.and_then(|at| unsafe { at.as_ref() }) {
             self.set_free_before(node, self.counted_before(node));
             // SAFETY: as above.
-            unsafe {
-                link_ops::propagate(ptr::from_ref(node).cast_mut());
-                at = Some(entries::successor(node).cast_const());
-            }
+            at = Some(unsafe { entries::successor(node) }.cast_const());
         }
     }
 }

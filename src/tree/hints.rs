@@ -11,7 +11,7 @@
 use core::hint::select_unpredictable;
 use core::ptr::{self, NonNull};
 
-use super::entries::successor;
+use super::entries::{predecessor, successor};
 use super::hint_table::Hints;
 use super::lookup::{Busy, Peek, Published, STEPS};
 use super::{HintTable, Tree, visit};
@@ -81,27 +81,79 @@ impl<T: Peek, A: NodeAlloc<T>> Published<T, A> {
     /// Has the lock's holder, whose next search is for `page`, find its node at once, if hints are
     /// used.
     pub(crate) fn aim(&self, tree: &Tree<T>, page: u64) {
-        if !self.root.node.get().is_null() || self.root.number.get() != tree.number() {
-            return; // hints are not used, or are those of another map
-        }
-        // SAFETY: there is a table, so the allocator is type-stable.
-        if let Some(near) = unsafe { self.descend_from_hint(page) }
-            && self.is_linked(near)
-            // SAFETY: it is linked in the tree of the published number.
-            && unsafe { tree.expect_near(near, page) }
-        {
-            return;
-        }
-        // SAFETY: as above.
-        if let Ok(Some(near)) = unsafe { self.descend_and_mend(page) } {
-            // SAFETY: nobody else changes the tree, and we came there from its root.
-            unsafe { tree.expect_near(near, page) };
+        if self.leads(tree) && !tree.expects(page) && !self.aim_by_hint(tree, page) {
+            // SAFETY: there is a table, so the allocator is type-stable.
+            if let Ok((best, above)) = unsafe { self.descend_and_mend(page) } {
+                // SAFETY: nobody else changes the tree, and we came there from its root.
+                let _ = unsafe { tree.expect_first(best, page) || tree.expect_first(above, page) };
+            }
         }
     }
 
-    /// Returns `true` if a node is linked in the published tree. Called by the lock's holder.
-    fn is_linked(&self, node: NonNull<Node<T>>) -> bool {
-        // SAFETY: hints are nodes, and stay nodes.
+    /// Has the lock's holder find the node that was found last by a hint when it comes back to
+    /// `page`, from which an operation has taken VMAs away.
+    pub(crate) fn note_gap(&self, tree: &Tree<T>, page: u64) {
+        if self.leads(tree) && tree.expects(page) {
+            // SAFETY: the table, or null. Those are freed by `&mut self`.
+            if let Some(hints) = unsafe { Hints::new(self.root.table.get()) } {
+                hints.set(page, tree.last_above.get());
+            }
+        }
+    }
+
+    /// Returns `true` if hints are used, and are those of this tree. Called by the lock's holder.
+    fn leads(&self, tree: &Tree<T>) -> bool {
+        self.root.node.get().is_null() && self.root.number.get() == tree.number()
+    }
+
+    /// Has the next search for `page` begin at its answer, if a hint leads there. Returns `true` if
+    /// so. Called by the lock's holder.
+    fn aim_by_hint(&self, tree: &Tree<T>, page: u64) -> bool {
+        // SAFETY: the table, or null. Those are freed by `&mut self`.
+        let Some(hints) = (unsafe { Hints::new(self.root.table.get()) }) else { return false };
+        let mut at = hints.get::<Node<T>>(page);
+        let (mut below, mut above) = (ptr::null_mut(), ptr::null_mut());
+        for _ in 0..STEPS {
+            let Some(node) = NonNull::new(at) else { break };
+            visit();
+            // SAFETY: a node, as in `descend_from_hint`; there is a table, so the allocator is
+            // type-stable.
+            if !unsafe { self.is_linked(node) } {
+                break;
+            }
+            // SAFETY: as above.
+            let node = unsafe { node.as_ref() };
+            if page >= node.end.get() {
+                below = at;
+                at = node.right.get();
+            // SAFETY: as above.
+            } else if unsafe { tree.expect_first(at, page) } {
+                return true;
+            } else {
+                above = at;
+                at = node.left.get();
+            }
+        }
+        // The answer is in no other subtree than that of the hint, or right beside it.
+        // SAFETY: null, or linked; and so is what comes before or after them.
+        unsafe {
+            match (below.as_ref(), above.as_ref()) {
+                (Some(below), None) => tree.expect_first(successor(below), page),
+                (None, Some(above)) => tree.expect_first(predecessor(above), page),
+                _ => false,
+            }
+        }
+    }
+
+    /// Returns `true` if a node is linked in the published tree. Called by the lock's holder, who
+    /// looks at nobody else's nodes but in this way.
+    ///
+    /// # Safety
+    ///
+    /// It is a node, and stays one.
+    #[inline]
+    unsafe fn is_linked(&self, node: NonNull<Node<T>>) -> bool {
+        // SAFETY: by the contract of this method.
         let node = unsafe { node.as_ref() };
         // A node in another tree may be changing. The generation first: it is odd in no tree, and
         // when it is even again in another one, that one's number is seen.
@@ -140,8 +192,9 @@ impl<T: Peek, A: NodeAlloc<T>> Published<T, A> {
         NonNull::new(best)
     }
 
-    /// Finds the last node on the way down from the root that begins at or below `page`, and mends
-    /// the hint for it.
+    /// Finds the last node on the way down from the root that begins at or below `page`, and the
+    /// last one that begins above it, and mends the hint for `page`. Either is null if there is
+    /// none.
     ///
     /// # Errors
     ///
@@ -153,7 +206,7 @@ impl<T: Peek, A: NodeAlloc<T>> Published<T, A> {
     pub(super) unsafe fn descend_and_mend(
         &self,
         page: u64,
-    ) -> Result<Option<NonNull<Node<T>>>, Busy> {
+    ) -> Result<(*mut Node<T>, *mut Node<T>), Busy> {
         let mut at = self.root.behind_hints.acquire();
         // SAFETY: the table, or null. Those are freed by `&mut self`.
         let hints = unsafe { Hints::new(self.root.table.acquire()) };
@@ -162,8 +215,8 @@ impl<T: Peek, A: NodeAlloc<T>> Published<T, A> {
         }
         let (first, last) =
             hints.and_then(|hints| hints.aligned_range(page)).unwrap_or((page, page));
-        let (mut best, mut before, mut inside) =
-            (ptr::null_mut(), ptr::null_mut(), ptr::null_mut());
+        let (mut best, mut above) = (ptr::null_mut(), ptr::null_mut());
+        let (mut before, mut inside) = (ptr::null_mut(), ptr::null_mut());
         for _ in 0..STEPS {
             visit();
             // SAFETY: null, or a node, as in `descend`.
@@ -172,14 +225,15 @@ impl<T: Peek, A: NodeAlloc<T>> Published<T, A> {
                     // SAFETY: nodes of the way, and the caller holds a guard.
                     hints.set(page, unsafe { hint(best, before, inside, first) });
                 }
-                return Ok(NonNull::new(best));
+                return Ok((best, above));
             };
             let start = node.start.shared();
-            let above = inside.is_null();
-            before = select_unpredictable(above && start <= first, at, before);
-            inside = select_unpredictable(above && first < start && start <= last, at, inside);
+            let outside = inside.is_null();
+            before = select_unpredictable(outside && start <= first, at, before);
+            inside = select_unpredictable(outside && first < start && start <= last, at, inside);
             let right = page >= start;
             best = select_unpredictable(right, at, best);
+            above = select_unpredictable(right, above, at);
             at = select_unpredictable(right, node.right.acquire(), node.left.acquire());
         }
         Err(Busy)
@@ -249,25 +303,23 @@ fn range_shift<T: Peek>(tree: &Tree<T>, slots: usize) -> Option<u32> {
 }
 
 impl<T: Peek> Tree<T> {
-    /// Has the next search for `page` begin at its answer, if that is `near` or comes right after
-    /// it. Returns `true` if so.
+    /// Returns `true` if the node that was found last is the answer of a search for `page`.
+    fn expects(&self, page: u64) -> bool {
+        // SAFETY: a linked node of this tree, by the invariant of `last_above`.
+        Self::is_right_above(unsafe { &*self.last_above.get() }, page)
+    }
+
+    /// Has the next search for `page` begin at its answer, if that is known to be `node`. Returns
+    /// `true` if so.
     ///
     /// # Safety
     ///
-    /// `near` is linked here.
-    unsafe fn expect_near(&self, near: NonNull<Node<T>>, page: u64) -> bool {
-        // SAFETY: linked, by the contract of this function.
-        let node = unsafe { near.as_ref() };
-        let at = if page < node.end.get() {
-            near.as_ptr()
-        } else {
-            // SAFETY: as above.
-            unsafe { successor(node) }
-        };
-        // SAFETY: null, or linked.
-        let found = unsafe { at.as_ref() }.is_some_and(|node| Self::is_right_above(node, page));
+    /// `node` is null, or linked here.
+    unsafe fn expect_first(&self, node: *mut Node<T>, page: u64) -> bool {
+        // SAFETY: by the contract of this function.
+        let found = unsafe { node.as_ref() }.is_some_and(|node| Self::is_right_above(node, page));
         if found {
-            self.last_above.set(at);
+            self.last_above.set(node);
         }
         found
     }

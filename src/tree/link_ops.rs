@@ -1,5 +1,5 @@
 //! The link operations through which the library changes the tree, and which keep the largest gaps
-//! right.
+//! right, but for a gap that has grown ([`grown_gap`](super::grown_gap)).
 //!
 //! `RBTree` has no hook for rotations, but every child pointer that it writes goes through
 //! `set_left` and `set_right` here. They note the node; afterwards each noted node's largest gap is
@@ -217,6 +217,25 @@ pub(super) unsafe fn propagate<T: Content>(mut at: *mut Node<T>) {
             return;
         }
         node.max_gap.set(max);
+        at = parent(node);
+    }
+}
+
+/// Propagates the gap of a node, larger than the largest that it knows of, if it is one. Where a
+/// gap has grown, nobody else needs to be asked.
+///
+/// # Safety
+///
+/// `at` is null or linked.
+pub(super) unsafe fn propagate_grown<T: Content>(mut at: *mut Node<T>) {
+    // SAFETY: linked, by the contract of this function; parents of linked nodes are linked.
+    let Some(gap) = (unsafe { at.as_ref() }).map(|node| node.gap.get()) else { return };
+    // SAFETY: as above.
+    while let Some(node) = unsafe { at.as_ref() } {
+        if node.max_gap.get() >= gap {
+            return;
+        }
+        node.max_gap.set(gap);
         at = parent(node);
     }
 }

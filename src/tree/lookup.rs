@@ -419,7 +419,7 @@ impl<T: Peek, A: ReadSide<T>> Published<T, A> {
         let root = self.root.node.acquire();
         let found = if root.is_null() {
             // SAFETY: the caller holds a guard.
-            unsafe { self.descend_and_mend(page) }?
+            NonNull::new(unsafe { self.descend_and_mend(page) }?.0)
         } else {
             // SAFETY: the root, and the caller holds a guard.
             unsafe { Self::descend(root, page) }?

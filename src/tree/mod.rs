@@ -20,6 +20,7 @@ mod check;
 mod cursor;
 mod entries;
 mod gap;
+mod grown_gap;
 mod guard_gap;
 #[cfg(any(feature = "alloc", loom))]
 mod heap;
@@ -41,7 +42,7 @@ use core::ptr::{self, NonNull};
 use intrusive_collections::RBTree;
 
 pub(crate) use self::build::Filling;
-pub(crate) use self::cursor::{CursorMut, DataOver};
+pub(crate) use self::cursor::{Below, CursorMut, DataOver};
 pub(crate) use self::entries::{Entries, EntryRef};
 pub(crate) use self::gap::GapQuery;
 pub use self::hint_table::HintTable;
@@ -70,6 +71,8 @@ pub(crate) struct Tree<T: Content> {
     /// The node that `above` has found last, or any other that is linked. An atomic, because
     /// several threads may look into a map that nobody changes.
     last_above: Link<Node<T>>,
+    /// Null, or a linked node whose gap the nodes further up may not know yet: see `grown_gap`.
+    grown: Link<Node<T>>,
     /// `[hi, hi)`, always linked, without data.
     sentinel: NonNull<Node<T>>,
     len: usize,
@@ -129,6 +132,7 @@ impl<T: Content> Tree<T> {
             rb,
             root: sentinel.as_ptr(),
             last_above: Link::to(sentinel.as_ptr()),
+            grown: Link::null(),
             sentinel,
             len: 0,
             pages: Number::ZERO,
@@ -252,7 +256,7 @@ impl<T: Content> Tree<T> {
     /// Finds the entry that holds `page`, like [`find`](Self::find), in O(1) if it is the one that
     /// was found last. For operations, which come back to the same place; a single lookup is
     /// faster without.
-    #[cfg(feature = "linux")]
+    #[cfg(any(feature = "linux", feature = "guest"))]
     #[inline]
     pub(crate) fn find_again(&self, page: T::Position) -> Option<EntryRef<'_, T>> {
         // SAFETY: `above` gives a node of this tree.
@@ -361,8 +365,8 @@ impl<T: Content> Tree<T> {
         }
     }
 
-    /// Links a node right before `succ`, whose own gap has been set to what it is from now on, with
-    /// `gap` free pages before the new one. `key` is the data's.
+    /// Links a node right before `succ`, with `gap` free pages before the new one, and the rest of
+    /// what was free before `succ` behind it. `key` is the data's.
     #[inline]
     #[allow(clippy::too_many_arguments)] // All that a node holds.
     fn link(
@@ -378,10 +382,13 @@ impl<T: Content> Tree<T> {
         let new = self.init(free, range, gap, attrs, data, key);
         // SAFETY: `new` is ours alone until it is linked; `succ` is a node of this tree.
         unsafe {
+            let next = &*succ;
+            let former = next.gap.get();
+            next.gap.set(self.gap_of(next, next.start.get() - range.end));
             self.rb.cursor_mut_from_ptr(succ).insert_before(Handle(new));
             // Asks the adapter for the link, which propagates the largest gaps (see `link_ops`).
             let _ = self.rb.cursor_from_ptr(new.as_ptr());
-            link_ops::propagate(succ);
+            self.gap_changed(next, former);
         }
         self.reroot();
         self.len += 1;
@@ -406,7 +413,6 @@ impl<T: Content> Tree<T> {
             node.write_begin_above(self.generation_floor);
             node.start.set(range.start);
             node.end.set(range.end);
-            node.max_gap.set(Number::ZERO);
             node.tree.set(self.number);
             let hot = match data {
                 Some(data) => {
@@ -416,7 +422,9 @@ impl<T: Content> Tree<T> {
                 None => node.store_claim(&attrs),
             };
             node.write_end(hot, self.pending_flushes());
-            self.set_free_before(node, gap);
+            let gap = self.gap_of(node, gap);
+            node.gap.set(gap);
+            node.max_gap.set(gap);
         }
         new
     }
@@ -442,12 +450,12 @@ impl<T: Content> Tree<T> {
             gone.write_begin(); // dead for readers without the lock, for good
             self.generation_floor = self.generation_floor.max(gone.generation());
             let range = PageRange::new(gone.start.get(), gone.end.get());
+            self.forget_grown(node);
             let mut cursor = self.rb.cursor_mut_from_ptr(node);
             let _ = cursor.remove(); // ends in `release_link`, which propagates the largest gaps
             let succ = cursor.get_ptr().map_or(self.sentinel.as_ptr(), NonNull::as_ptr);
             if freed > Number::ZERO {
                 self.set_free_before(&*succ, self.free_after_unlink(&*succ, freed));
-                link_ops::propagate(succ);
             }
             if self.root == node {
                 self.root = succ;

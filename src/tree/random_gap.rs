@@ -179,17 +179,28 @@ impl<T: Content<Position = u64>> Tree<T> {
     /// Draws a few gaps, and one of them in proportion to its starts and inversely to how likely it
     /// was.
     fn sampled(&self, query: &GapQuery, numbers: &mut Numbers) -> Option<u64> {
+        // Ways down may lead past this one.
+        let grown = self.grown_in(query.len, query.window).map(|(_, gap, _)| gap);
         let mut taken = None;
         let mut total = 0_u128;
         for index in 0..SAMPLES {
             let choice = if index % 2 == 0 { Choice::Even } else { Choice::ByLargest };
             let (gap, likelihood) = self.drawn_gap(query, choice, numbers);
-            let Some(starts) = Starts::of(query, gap.start, gap.end) else {
+            let Some(starts) = Starts::of(query, gap.start, gap.end).filter(|_| grown != Some(gap))
+            else {
                 continue;
             };
             // Gaps of more starts than this are found by guessing. The sum cannot overflow.
             let count = starts.count.get().min(1 << 55);
             let weight = (u128::from(count) << 63) / NonZero::<u128>::from(likelihood);
+            total += weight;
+            if numbers.chance(weight, total) {
+                taken = Some(starts);
+            }
+        }
+        // It counts as if each draw had found it, which then was certain.
+        if let Some(starts) = grown.and_then(|gap| Starts::of(query, gap.start, gap.end)) {
+            let weight = u128::from(starts.count.get().min(1 << 55)) * u128::from(SAMPLES);
             total += weight;
             if numbers.chance(weight, total) {
                 taken = Some(starts);

@@ -1,9 +1,7 @@
 //! Putting an entry in the place of another one.
 
-use core::ptr;
-
-use super::entries::{EntryRef, successor};
-use super::{CursorMut, link_ops};
+use super::CursorMut;
+use super::entries::EntryRef;
 use crate::node::{Content, DetachedNode, FreeNode};
 use crate::range::PageRange;
 
@@ -22,10 +20,11 @@ impl<T: Content> CursorMut<'_, T> {
     ) -> Result<DetachedNode<T>, FreeNode<T>> {
         let Some(entry) = self.entry() else { return Err(free) };
         let (old_range, old_attrs) = (entry.range(), entry.attrs());
+        let after = self.node_after();
         let node = self.node();
         let gap_start = node.start.get() - self.tree.free_before(node);
         // SAFETY: an entry is not the last node.
-        let next = unsafe { &*successor(node) };
+        let next = unsafe { &*after };
         debug_assert!(
             !range.is_empty() && gap_start <= range.start && range.end <= next.start.get()
         );
@@ -44,11 +43,6 @@ impl<T: Content> CursorMut<'_, T> {
         node.write_end(hot, self.tree.pending_flushes());
         self.tree.set_free_before(node, range.start - gap_start);
         self.tree.set_free_before(next, next.start.get() - range.end);
-        // SAFETY: both are linked.
-        unsafe {
-            link_ops::propagate(self.at);
-            link_ops::propagate(ptr::from_ref(next).cast_mut());
-        }
         self.tree.pages = self.tree.pages - old_range.len() + range.len();
         match old_data {
             Some(data) => Ok(free.fill(old_range, old_attrs, data)),
@@ -57,9 +51,9 @@ impl<T: Content> CursorMut<'_, T> {
     }
 
     /// Returns the range of the next entry; empty, and above all others, at the last one.
-    pub(crate) fn next_range(&self) -> PageRange<T::Position> {
-        // SAFETY: linked; null or a linked node comes back.
-        let next = unsafe { successor(self.node()).as_ref() }.unwrap_or(self.tree.sentinel());
+    pub(crate) fn next_range(&mut self) -> PageRange<T::Position> {
+        // SAFETY: null or a linked node.
+        let next = unsafe { self.node_after().as_ref() }.unwrap_or(self.tree.sentinel());
         EntryRef::new(next).range()
     }
 }

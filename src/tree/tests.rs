@@ -313,3 +313,77 @@ fn replaced_entries_match_a_list() {
     let sentinel = tree.dismantle(|entry| nodes.put(entry.empty().0)).unwrap();
     nodes.put(sentinel);
 }
+
+/// The last gap that has grown is found although no other node knows of it, and nodes further up
+/// hear of it when the next one grows.
+#[test]
+fn a_gap_that_has_grown_is_propagated_when_the_next_one_grows() {
+    let pool = Pool::new();
+    let mut nodes = Preallocated::new(&pool);
+    nodes.fill(65).unwrap();
+    let mut tree = Tree::new(PageRange::new(0, 640), (), nodes.take().unwrap());
+    for index in 0..64 {
+        let range = PageRange::new(index * 10, index * 10 + 10);
+        tree.cursor(range.start).insert_before(nodes.take().unwrap(), range, (), Some(0));
+    }
+    let largest_known = |tree: &Tree<Plain>| {
+        // SAFETY: the root is a node of the tree.
+        unsafe { &*tree.root }.max_gap.get()
+    };
+    let query = GapQuery { window: PageRange::new(0, 640), len: 5, align: 1, offset: 0 };
+    let remove = |tree: &mut Tree<Plain>, page| tree.cursor(page).remove().unwrap().empty().0;
+    for page in [0, 70, 310, 630] {
+        let free = remove(&mut tree, page);
+        assert_eq!((tree.lowest(&query), tree.highest(&query)), (Some(page), Some(page + 5)));
+        assert_eq!(largest_known(&tree), 0);
+        tree.check().unwrap();
+        // The same place again, in two.
+        let halves = [PageRange::new(page, page + 4), PageRange::new(page + 4, page + 10)];
+        nodes.put(free);
+        nodes.fill(2).unwrap();
+        for range in halves {
+            tree.cursor(range.start).insert_before(nodes.take().unwrap(), range, (), Some(0));
+        }
+        assert_eq!((tree.lowest(&query), largest_known(&tree)), (None, 0));
+        tree.check().unwrap();
+    }
+    nodes.put(remove(&mut tree, 200));
+    nodes.put(remove(&mut tree, 500));
+    assert_eq!(largest_known(&tree), 10);
+    // One below and one above the gap that nobody knows of, each on its own.
+    assert_eq!((tree.lowest(&query), tree.highest(&query)), (Some(200), Some(505)));
+    nodes.put(remove(&mut tree, 510));
+    assert_eq!(tree.lowest(&GapQuery { len: 20, ..query }), Some(500));
+    tree.check().unwrap();
+    let sentinel = tree.dismantle(|detached| nodes.put(detached.empty().0)).unwrap();
+    nodes.put(sentinel);
+}
+
+/// A random search finds the last gap that has grown as often as its size says, also where gaps are
+/// too many to count.
+#[test]
+fn a_gap_that_has_grown_is_drawn_at_random_like_others() {
+    const ENTRIES: u64 = 4000;
+    static POOL: FixedPool<Plain, { ENTRIES as usize + 1 }> = FixedPool::new();
+    let mut nodes = Preallocated::new(&POOL);
+    nodes.fill(ENTRIES as usize + 1).unwrap();
+    let space = PageRange::new(0, ENTRIES << 12);
+    let mut tree = Tree::new(space, (), nodes.take().unwrap());
+    let mut filling = tree.fill();
+    for start in (0..space.end).step_by(1 << 12) {
+        let range = PageRange::new(start, start + (1 << 12) - 1);
+        filling.push(nodes.take().unwrap(), range, (), 0);
+    }
+    drop(filling);
+    let large = 1234 << 12;
+    let removed = tree.cursor(large).remove().unwrap().empty().0;
+    nodes.put(removed);
+    let query = GapQuery { window: space, len: 1, align: 1, offset: 0 };
+    let is_large =
+        |number| (large..large + (1 << 12)).contains(&tree.random(&query, number).unwrap());
+    // 4,096 starts lie there, and 3,998 elsewhere.
+    let found = (0..400).filter(|&number| is_large(number)).count();
+    assert!((150..260).contains(&found), "{found} of 400");
+    let sentinel = tree.dismantle(|detached| nodes.put(detached.empty().0)).unwrap();
+    nodes.put(sentinel);
+}

@@ -23,6 +23,8 @@ mod change;
 mod claim;
 mod display;
 mod fork;
+#[cfg(feature = "guest")]
+mod quiet;
 mod relocate;
 mod remap;
 mod restore;

@@ -31,7 +31,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
 
     /// Finds a VMA as [`find`](Self::find) does, in O(1) if it is where an operation has looked
     /// last.
-    #[cfg(feature = "linux")]
+    #[cfg(any(feature = "linux", feature = "guest"))]
     pub(crate) fn find_again(&self, addr: u64) -> Option<Vma<'_, V>> {
         let entry = self.tree.find_again(self.page_size.page(addr))?;
         Vma::new(entry, self.page_size)

@@ -137,6 +137,22 @@ fn two_locks_are_released_in_the_reverse_order() {
     }
 }
 
+/// Whichever space is asked, or two threads would wait for each other.
+#[test]
+fn two_locks_are_taken_in_one_order() {
+    let spaces = [0, 1]
+        .map(|_| AddrSpace::with_lock(new_map(&Alloc::<()>::default()), IrqLock(false.into())));
+    let order = |first: usize, second: usize| {
+        let (first, second) = (&spaces[first], &spaces[second]);
+        first.update_both(second, 1, &mut NoHooks, &mut NoHooks, |_, _, _, _| {
+            HELD.with_borrow(Vec::clone)
+        })
+    };
+    let orders = [order(0, 1).unwrap(), order(1, 0).unwrap()];
+    assert_eq!(orders[0], orders[1]);
+    assert_eq!(orders[0].len(), 2);
+}
+
 #[test]
 fn allocators_take_a_lock_that_keeps_interrupts_off() {
     let alloc = BoxAlloc::<VmaNode, _>::with_lock(IrqLock(AtomicBool::new(false)));

@@ -9,6 +9,7 @@ mod invalidation;
 mod locks;
 mod lookup;
 mod lookup_hints;
+mod operations;
 mod page_table_inside;
 mod pinned;
 mod read_side;

@@ -54,6 +54,27 @@ fn a_hint_agrees_with_a_search_at_every_size() {
 }
 
 #[test]
+fn what_allows_no_access_has_no_translation_up_to_the_last_byte() {
+    let alloc = Alloc::default();
+    for count in [1, 4, 16, 60] {
+        let space = space(&alloc, (0..count).map(|at| 2 * at + 1));
+        let start = u64::MAX - 0xfff;
+        space.add_slot(SlotRequest::mmio(start, PAGE, 1), &mut NoHooks).unwrap();
+        let mut hint = Hint::new();
+        for _ in 0..2 {
+            for gpa in [start, u64::MAX - 1, u64::MAX] {
+                assert_eq!(space.translate_with(gpa, &mut hint), None);
+                assert_eq!(space.translate(gpa), None);
+                let snapshot = space.snapshot().unwrap();
+                assert_eq!(snapshot.translate(gpa), None);
+                assert_eq!(snapshot.region(gpa).unwrap().range().start(), start);
+            }
+            warm(&space, &mut hint, count);
+        }
+    }
+}
+
+#[test]
 fn every_change_ends_what_a_hint_has_kept() {
     let alloc = Alloc::default();
     for count in [1, 3, 20] {

@@ -1,8 +1,11 @@
 //! Slots: numbers, refusals, moves, the other direction, parts, teardown, snapshots.
 
+use std::collections::BTreeSet;
+
+use kvma::addr_space::HasVmMap;
 use kvma::guest::*;
 use kvma::*;
-use kvma_test_support::Log;
+use kvma_test_support::{Log, Random};
 
 use super::{GIB, MIB, PAGE, Pool, guest, host, refused, slot};
 
@@ -25,6 +28,97 @@ fn numbers_are_the_lowest_free_and_used_again() {
     assert_eq!(guest.add_slot(beyond, &mut NoHooks), Err(Refusal::<Error>::NumberTaken));
     let numbers: Vec<u32> = guest.slots().map(|slot| slot.number().get()).collect();
     assert_eq!(numbers, [0, 1, 2, 3, 7]);
+    guest.check().unwrap();
+}
+
+#[test]
+fn the_lowest_free_number_is_found_whatever_was_removed() {
+    let nodes = BoxAlloc::new();
+    let mut guest = Guest::<(), _>::new(0..=u64::MAX, PageSize::SIZE_4K, &nodes).unwrap();
+    let mut random = Random::new(12);
+    let mut taken = BTreeSet::new();
+    for step in 0..3000 {
+        // Mostly more slots, then mostly fewer: numbers fill many nodes, and leave them again.
+        let grows = if step / 500 % 2 == 0 { 3 } else { 1 };
+        if random.below(4) < grows {
+            let free = (0..).find(|number| !taken.contains(number)).unwrap();
+            let far = random.one_in(10).then(|| free + random.below(40) as u32);
+            let number = far.unwrap_or(free);
+            let ram = SlotRequest::reserved(u64::from(number) * PAGE, PAGE);
+            let ram = if far.is_some() { ram.with_number(slot(number)) } else { ram };
+            let right = if taken.insert(number) { Ok(slot(number)) } else { Err(()) };
+            assert_eq!(guest.add_slot(ram, &mut NoHooks).map_err(|_: Refusal| ()), right);
+        } else if let Some(&number) = taken.iter().nth(random.below(50) as usize) {
+            taken.remove(&number);
+            guest.remove_slot(slot(number), &mut NoHooks).unwrap();
+        }
+        guest.check().unwrap();
+    }
+    let numbers = guest.slots().map(|slot| slot.number().get());
+    assert!(numbers.clone().eq(taken.iter().copied()));
+    assert!(numbers.rev().eq(taken.iter().rev().copied()));
+}
+
+#[test]
+fn the_highest_numbers_are_slots_like_others() {
+    let pool = Pool::new();
+    let mut guest = guest(&pool);
+    let last = SlotNumber::MAX.get();
+    for number in last - 9..=last {
+        let start = u64::from(last - number) * PAGE;
+        let reserved = SlotRequest::reserved(start, PAGE).with_number(slot(number));
+        assert_eq!(guest.add_slot(reserved, &mut NoHooks), Ok(slot(number)));
+        guest.check().unwrap();
+    }
+    let beyond = SlotRequest::reserved(MIB, PAGE).with_number(slot(last + 1));
+    let refused: Result<_, Refusal> = guest.add_slot(beyond, &mut NoHooks);
+    assert_eq!(refused, Err(Refusal::NumberTaken));
+    assert!(guest.slot(slot(last + 1)).is_none() && guest.slot(slot(u32::MAX)).is_none());
+    assert_eq!(guest.add_slot(SlotRequest::reserved(MIB, PAGE), &mut NoHooks), Ok(slot(0)));
+    guest.remove_slot(slot(last), &mut NoHooks).unwrap();
+    guest.check().unwrap();
+}
+
+#[test]
+fn a_slot_for_which_there_are_no_nodes_changes_nothing() {
+    // Each number takes a node in the end, whether it is the first of eight or not.
+    fn add_all<const NODES: usize>() -> usize {
+        let pool = FixedPool::<GuestNode<u8>, NODES>::new();
+        let mut guest = Guest::<u8, _>::new(0..=u64::MAX, PageSize::SIZE_4K, &pool).unwrap();
+        for at in 0..64 {
+            let before = guest.slot_count();
+            let ram = SlotRequest::ram(at * MIB, PAGE, host(at * MIB)).with_data(at as u8);
+            let added: Result<_, Refusal> = guest.add_slot(ram, &mut NoHooks);
+            guest.check().unwrap();
+            if let Err(refusal) = added {
+                assert_eq!(refusal, Refusal::Map(Error::OutOfMemory));
+                assert_eq!(guest.slot_count(), before);
+                assert_eq!(guest.host_uses(at * MIB, PAGE).count(), 0);
+                assert!(guest.region(at * MIB).is_none());
+                return before;
+            }
+        }
+        panic!("nodes without end")
+    }
+    // Three nodes are the guest's own; a slot takes two, and eight slots one more.
+    assert_eq!([add_all::<3>(), add_all::<5>(), add_all::<6>(), add_all::<8>()], [0, 0, 1, 2]);
+    assert_eq!([add_all::<20>(), add_all::<21>(), add_all::<23>()], [8, 8, 9]);
+}
+
+#[test]
+fn a_gap_of_guest_physical_memory_is_found() {
+    let pool = Pool::new();
+    let mut guest = guest(&pool);
+    let lowest = Search::new().bottom_up();
+    for (number, len) in [(0, 2), (1, 3), (2, 1)] {
+        let start = guest.vm_map().find_gap(len * MIB, &lowest).unwrap();
+        let ram = SlotRequest::ram(start, len * MIB, host(0));
+        assert_eq!(guest.add_slot(ram, &mut NoHooks), Ok(slot(number)));
+        guest.check().unwrap();
+    }
+    guest.remove_slot(slot(1), &mut NoHooks).unwrap();
+    assert_eq!(guest.vm_map().find_gap(3 * MIB, &lowest), Ok(2 * MIB));
+    assert_eq!(guest.vm_map().find_gap(4 * MIB, &lowest), Ok(6 * MIB));
     guest.check().unwrap();
 }
 

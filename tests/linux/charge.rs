@@ -2,9 +2,10 @@
 
 use kvma::linux::abi::*;
 use kvma::linux::{
-    Capabilities, CommitLimit, Layout, LinuxVma, Mm, MmAlloc, Mmap, Overcommit, Usage,
+    Capabilities, CommitLimit, Kernel, Layout, LinuxVma, Mm, MmAlloc, Mmap, OpenFile, Overcommit,
+    Usage, VmFlags,
 };
-use kvma::{Errno, FixedPool, Heap, PageSize, VmaNode};
+use kvma::{Errno, FixedPool, Heap, Hooks, PageSize, Piece, VmaNode};
 use kvma_test_support::{Inode, TestKernel};
 
 use super::{ANON, AT, PAGE, RW};
@@ -86,6 +87,45 @@ fn a_replacement_that_fails_leaves_the_count_right() {
     // The old mapping has gone by the time the file refuses.
     assert_eq!(program.map(4, 8, RW, MAP_PRIVATE | MAP_FIXED), Err(Errno::ENOMEM));
     assert_eq!(program.kernel.charged, 4 * PAGE);
+}
+
+/// A failing mmap takes back what it has charged, and nothing else where nothing was there.
+#[test]
+fn a_kernel_is_never_told_to_uncharge_nothing() {
+    #[derive(Default)]
+    struct Refusing(Vec<(bool, u64)>);
+
+    impl Hooks<LinuxVma<Inode>> for Refusing {
+        type Error = Errno;
+    }
+
+    impl Kernel<Inode> for Refusing {
+        fn charge(&mut self, bytes: u64, _usage: &Usage) -> Result<(), Errno> {
+            self.0.push((true, bytes));
+            Ok(())
+        }
+
+        fn uncharge(&mut self, bytes: u64) {
+            self.0.push((false, bytes));
+        }
+
+        fn map_file(
+            &mut self,
+            _file: &OpenFile<Inode>,
+            _vma: &Piece<'_, LinuxVma<Inode>>,
+            _flags: VmFlags,
+        ) -> Result<VmFlags, Errno> {
+            Err(Errno::ENODEV)
+        }
+    }
+
+    let mut mm = Mm::<Inode, _>::new(Layout::x86_64(8 << 20), Heap).unwrap();
+    let mut kernel = Refusing::default();
+    let file = Some(Inode::new(1).open());
+    let flags = MAP_PRIVATE | MAP_FIXED;
+    let args = Mmap { addr: AT, len: 8 * PAGE, prot: RW, flags, offset: 0, file };
+    assert_eq!(mm.mmap(args, &mut mm.update(&mut kernel)), Err(Errno::ENODEV));
+    assert_eq!(kernel.0, [(true, 8 * PAGE), (false, 8 * PAGE)]);
 }
 
 #[test]

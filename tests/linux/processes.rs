@@ -108,6 +108,7 @@ fn a_vector_of_ranges_ends_below_two_gibibytes() {
     assert_eq!(advise(&[(AT, 3 * GIB)]), Ok(most));
     // What exceeds the total is not advised, but checked unless it is the only range.
     assert_eq!(advise(&[(AT, 3 * GIB), (1, PAGE)]), Ok(most));
+    assert_eq!(advise(&[(AT, GIB), (AT + 2 * GIB, 2 * GIB)]), Ok(most));
     assert_eq!(advise(&[(AT, GIB), (mm_end() - GIB, 2 * GIB)]), Err(Errno::EFAULT));
     assert_eq!(advise(&[(mm_end() - GIB, 1 << 62)]), Err(Errno::EFAULT));
 }

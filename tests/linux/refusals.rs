@@ -126,6 +126,29 @@ fn hooks_with_an_error_of_their_own_make_a_kernel() {
     assert_eq!(kernel.0.cancelled, 0);
 }
 
+/// Hooks that prepare nothing are not asked, whoever translates their errors.
+#[test]
+fn hooks_that_prepare_nothing_are_not_asked_behind_with_errno() {
+    struct Unprepared;
+
+    impl<V> Hooks<V> for Unprepared {
+        type Error = Errno;
+
+        fn prepares(&self) -> bool {
+            false
+        }
+
+        fn prepare(&mut self, _event: &Event<'_, V>) -> Result<(), Errno> {
+            panic!("asked to prepare");
+        }
+    }
+
+    let mut mm = program();
+    let mut kernel = WithErrno(Unprepared);
+    map(&mut mm, ANON, None, &mut kernel).unwrap();
+    assert_eq!(mm.munmap(AT, PAGE, &mut mm.update(&mut kernel)), Ok(0));
+}
+
 #[test]
 fn a_closure_makes_a_kernel() {
     let mut events = Vec::new();

@@ -5,7 +5,7 @@ mod model;
 mod small_worlds;
 mod wide;
 
-use kvma::range_map::{Entry, Key, MergePolicy};
+use kvma::range_map::{Contiguous, Entry, Key, MergePolicy};
 use kvma::{Error, RangeMap};
 use kvma_test_support::Random;
 
@@ -111,6 +111,8 @@ fn a_lying_key_is_refused_not_trusted() {
     }
     let mut map = RangeMap::<Liar, u8>::new();
     assert_eq!(map.try_insert(Liar(0)..Liar(30), 1), Err(Error::OutOfRange));
+    assert_eq!(map.try_insert(Liar(0)..Liar(15), 1), Err(Error::OutOfRange));
+    assert_eq!(map.try_insert(Liar(15)..Liar(30), 1), Err(Error::OutOfRange));
     map.insert(Liar(12)..=Liar(14), 1);
     assert_eq!(map.get(Liar(u64::MAX)), None);
     assert_eq!(map.len(), 1);
@@ -247,6 +249,21 @@ fn a_policy_of_ones_own_sees_both_values() {
     map.insert(150..200, 50);
     let all: Vec<_> = map.iter().map(|entry| (entry.range(), *entry.value())).collect();
     assert_eq!(all, [(0..=9, 10), (20..=255, 236)]);
+}
+
+/// Values that go on with their keys are split there, and wrap at their end.
+#[test]
+fn values_that_go_on_with_their_keys_wrap() {
+    macro_rules! wrap {
+        ($($int:ty)*) => {$({
+            let mut map = RangeMap::<$int, $int, kvma::Heap, Contiguous>::default();
+            map.insert(0..10, <$int>::MAX);
+            map.remove(4..6);
+            let all: Vec<_> = map.iter().map(|entry| (entry.range(), *entry.value())).collect();
+            assert_eq!(all, [(0..=3, <$int>::MAX), (6..=9, 5)]);
+        })*};
+    }
+    wrap!(u64 u128);
 }
 
 #[test]

@@ -280,20 +280,22 @@ fn restore_ends_whatever_same_says() {
     for page in (0..40).step_by(3) {
         saved.map(request(page, 2, ()), &mut NoHooks).unwrap();
     }
-    let mut now =
-        saved.fork(saved.alloc().clone(), |vma| Ok::<_, Error>(Some((vma.attrs(), ())))).unwrap();
-    for page in (0..40).step_by(5) {
-        now.unmap(page * PAGE, PAGE, &mut NoHooks).unwrap();
-        now.protect(PAGE, PAGE, Prot::READ, &mut NoHooks).ok();
+    for (every, says) in (2..9).flat_map(|every| [(every, true), (every, false)]) {
+        let copy = |vma: &Vma<'_, ()>| Ok::<_, Error>(Some((vma.attrs(), ())));
+        let mut now = saved.fork(saved.alloc().clone(), copy).unwrap();
+        for page in (0..40).step_by(5) {
+            now.unmap(page * PAGE, PAGE, &mut NoHooks).unwrap();
+            now.protect(PAGE, PAGE, Prot::READ, &mut NoHooks).ok();
+        }
+        let asked = Cell::new(0_u32);
+        let _ = now.restore(
+            &saved,
+            |_, _| {
+                asked.set(asked.get() + 1);
+                asked.get().is_multiple_of(every) == says
+            },
+            &mut NoHooks,
+        );
+        now.check().unwrap();
     }
-    let asked = Cell::new(0_u32);
-    let _ = now.restore(
-        &saved,
-        |_, _| {
-            asked.set(asked.get() + 1);
-            asked.get().is_multiple_of(3)
-        },
-        &mut NoHooks,
-    );
-    now.check().unwrap();
 }

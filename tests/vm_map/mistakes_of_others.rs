@@ -483,3 +483,29 @@ fn restoring_brings_back_whole_even_a_vma_that_never_merges() {
     map.check().unwrap();
     assert_eq!(vmas(&map), before);
 }
+
+/// Beyond 64 gaps that are long enough and misaligned, a gap decides that holds an aligned start
+/// wherever it lies: one of `len + align - page` bytes, from either end.
+#[test]
+fn behind_many_misaligned_gaps_the_one_that_fits_wherever_it_is_is_found() {
+    const COUNT: u64 = 5_000;
+    let page = |page: u64| page << 12;
+    let mut map = VmMap::<(), _>::new(0..=page(1 << 20) - 1, PageSize::SIZE_4K, Heap).unwrap();
+    // Gaps of 8 pages that begin a page behind an aligned one. The one in the middle has 15 pages,
+    // in which there is one start.
+    let (mut at, mut only) = (0_u64, 0);
+    for gap in 0..2 * COUNT {
+        let until = at.next_multiple_of(8) + 1;
+        let place = Placement::FixedNoReplace(page(at));
+        let attrs = Attrs::new(Prot::RW).with_user_bits(gap);
+        map.map(MapRequest::new(place, page(until - at), attrs), &mut NoHooks).unwrap();
+        at = until + 8;
+        if gap == COUNT {
+            (at, only) = (until + 15, until + 7);
+        }
+    }
+    let search = Search::new().align(page(8)).window(0, page(at) - 1);
+    for search in [search.bottom_up(), search.top_down()] {
+        assert_eq!(map.find_gap(page(8), &search), Ok(page(only)));
+    }
+}

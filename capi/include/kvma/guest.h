@@ -215,8 +215,8 @@ struct kvma_guest_slot_request {
 };
 
 /*
- * Adds a memory slot, and writes its number to `slot` (NULL: not wanted). O(log n). Needs 3 nodes.
- * Hooks: `prepare`, `on_map`.
+ * Adds a memory slot, and writes its number to `slot` (NULL: not wanted). O(log n). Needs up to 3
+ * nodes. Hooks: `prepare`, `on_map`.
  *
  * `KVMA_SLOT_IN_THE_WAY` if another slot lies there, `KVMA_SLOT_SHOWS_IT` if a slot that keeps
  * memory to the hypervisor shows it: `slot` is the number of that one then. `KVMA_HOST_MEMORY`,
@@ -558,7 +558,7 @@ kvma_status kvma_guest_slot(const struct kvma_guest *guest,
                             struct kvma_guest_region *region,
                             void **data);
 
-/* Tells `each` of all slots, by number. `KVMA_STOPPED` if it did not want to go on. O(n). */
+/* Tells `each` of all slots, by number. `KVMA_STOPPED` if it did not want to go on. O(n log n). */
 kvma_status kvma_guest_slots(const struct kvma_guest *guest, kvma_guest_slot_fn each, void *udata);
 
 /*

@@ -87,7 +87,7 @@ pub type kvma_guest_slot_fn = Option<
     ) -> bool,
 >;
 
-/// Tells `each` of all slots, by number. `KVMA_STOPPED` if it did not want to go on. O(n).
+/// Tells `each` of all slots, by number. `KVMA_STOPPED` if it did not want to go on. O(n log n).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvma_guest_slots(
     guest: Option<&kvma_guest>,

@@ -75,8 +75,8 @@ impl kvma_guest_slot_request {
     }
 }
 
-/// Adds a memory slot, and writes its number to `slot` (NULL: not wanted). O(log n). Needs 3 nodes.
-/// Hooks: `prepare`, `on_map`.
+/// Adds a memory slot, and writes its number to `slot` (NULL: not wanted). O(log n). Needs up to 3
+/// nodes. Hooks: `prepare`, `on_map`.
 ///
 /// `KVMA_SLOT_IN_THE_WAY` if another slot lies there, `KVMA_SLOT_SHOWS_IT` if a slot that keeps
 /// memory to the hypervisor shows it: `slot` is the number of that one then. `KVMA_HOST_MEMORY`,

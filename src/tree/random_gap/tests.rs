@@ -1,5 +1,5 @@
-//! The number of nodes that a random search looks at, and how evenly it draws, where all its guesses
-//! fail and gaps are too many to count.
+//! The number of nodes that a random search looks at, and how evenly it draws, where all its
+//! guesses fail and gaps are too many to count.
 
 extern crate std;
 

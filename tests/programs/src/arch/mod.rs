@@ -1,4 +1,5 @@
-//! The parts that depend on the processor: a file for each architecture, all of which offer the same.
+//! The parts that depend on the processor: a file for each architecture, all of which offer the
+//! same.
 //!
 //! | item                  | is                                                                 |
 //! |-----------------------|--------------------------------------------------------------------|

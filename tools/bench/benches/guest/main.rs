@@ -1,5 +1,10 @@
 //! Guest memory beside what others keep it in: `cargo bench -p kvma-bench --bench guest`.
 //!
+//! ```text
+//! cargo bench -p kvma-bench --bench guest                         # everything, about two minutes
+//! cargo bench -p kvma-bench --bench guest -- slot 128             # by table, by number of regions
+//! ```
+//!
 //! Every container has the same regions, with gaps between them. Before anything is timed, all of
 //! them answer the same addresses, gaps included, and are compared. They take turns within each
 //! round, so that a disturbance of the machine disturbs all. `KVMA_BENCH_MS` sets the time for each
@@ -19,12 +24,13 @@ mod peers;
 use std::hint::black_box;
 use std::time::Duration;
 
+use kvma_bench::options::Options;
 use kvma_bench::timing::{cpu_time, median};
 use peers::{
     AxMemorySet, BTree, Hinted, Kvma, Mutable, Peer, Snapshot, Sorted, ThreeMaps, VmMemory,
 };
 
-const SIZES: [usize; 4] = [4, 16, 128, 10_000];
+const SIZES: [u64; 4] = [4, 16, 128, 10_000];
 const ROUNDS: usize = 15;
 const ADDRESSES: usize = 1 << 12;
 
@@ -47,12 +53,24 @@ impl Random {
     }
 }
 
-fn regions(count: usize) -> Vec<Region> {
-    let mut random = Random(count as u64 | 1);
+/// The way in which regions lie.
+#[derive(Clone, Copy, Debug)]
+enum Layout {
+    /// One after the other, with gaps.
+    Even,
+    /// In heaps of sixteen, far from each other, as devices lie beside banks of memory.
+    Heaps,
+}
+
+fn regions(count: u64, layout: Layout) -> Vec<Region> {
+    let mut random = Random(count | 1);
     let mut gpa = 0;
-    (0..count as u64)
+    (0..count)
         .map(|at| {
             gpa += (1 + random.below(8)) << 12;
+            if matches!(layout, Layout::Heaps) && at % 16 == 0 {
+                gpa += random.below(1 << 20) << 16;
+            }
             let len = (1 + random.below(64)) << 12;
             let region = Region { gpa, len, host: (1 << 40) + (at << 20) };
             gpa += len;
@@ -99,6 +117,8 @@ impl Cell {
             cpu_time().saturating_sub(start)
         };
         let mut time = time;
+        // Whoever fills something first, such as a hint, has done so afterwards.
+        time(ADDRESSES as u64);
         let mut times = 1;
         while time(times) < each / 2 && times < 1 << 24 {
             times *= 2;
@@ -145,7 +165,7 @@ fn compare<P: Peer>(regions: &[Region]) {
 }
 
 /// Lets the cells take turns, and prints their medians in a row.
-fn race(count: usize, mut cells: Vec<Cell>, is_first: bool) {
+fn race(count: u64, mut cells: Vec<Cell>, is_first: bool) {
     for _ in 0..ROUNDS {
         for cell in &mut cells {
             let time = (cell.batch)();
@@ -163,10 +183,14 @@ fn race(count: usize, mut cells: Vec<Cell>, is_first: bool) {
 }
 
 fn main() {
+    let options = Options::parse(&[]);
+    let sizes = options.sizes(&SIZES);
     let ms = std::env::var("KVMA_BENCH_MS").ok().and_then(|ms| ms.parse().ok()).unwrap_or(100);
     let each = Duration::from_millis(ms) / ROUNDS as u32;
-    for count in SIZES {
-        let regions = regions(count);
+    for (&count, layout) in
+        sizes.iter().flat_map(|count| [(count, Layout::Even), (count, Layout::Heaps)])
+    {
+        let regions = regions(count, layout);
         compare::<Kvma>(&regions);
         compare::<Hinted>(&regions);
         compare::<Mutable>(&regions);
@@ -177,10 +201,17 @@ fn main() {
         compare::<AxMemorySet>(&regions);
     }
     println!("all answers agree; ns per operation, median of {ROUNDS}");
-    for pattern in [Pattern::Scattered, Pattern::Runs] {
-        println!("\ntranslate, {pattern:?}");
-        for count in SIZES {
-            let regions = regions(count);
+    for (name, layout, pattern) in [
+        ("translate, scattered", Layout::Even, Pattern::Scattered),
+        ("translate, scattered over heaps", Layout::Heaps, Pattern::Scattered),
+        ("translate, in runs", Layout::Even, Pattern::Runs),
+    ] {
+        if !options.wants(name) {
+            continue;
+        }
+        println!("\n{name}");
+        for &count in &sizes {
+            let regions = regions(count, layout);
             let addresses = addresses(&regions, pattern);
             let cells = vec![
                 Cell::translate::<Kvma>(&regions, &addresses, each),
@@ -191,12 +222,16 @@ fn main() {
                 Cell::translate::<BTree>(&regions, &addresses, each),
                 Cell::translate::<AxMemorySet>(&regions, &addresses, each),
             ];
-            race(count, cells, count == SIZES[0]);
+            race(count, cells, count == sizes[0]);
         }
     }
-    println!("\na slot removed and added again");
-    for count in SIZES {
-        let regions = regions(count);
+    let name = "a slot removed and added again";
+    if !options.wants(name) {
+        return;
+    }
+    println!("\n{name}");
+    for &count in &sizes {
+        let regions = regions(count, Layout::Even);
         let cells = vec![
             Cell::replace::<Kvma>(&regions, each),
             Cell::replace::<Mutable>(&regions, each),
@@ -206,6 +241,6 @@ fn main() {
             Cell::replace::<BTree>(&regions, each),
             Cell::replace::<AxMemorySet>(&regions, each),
         ];
-        race(count, cells, count == SIZES[0]);
+        race(count, cells, count == sizes[0]);
     }
 }

@@ -27,6 +27,7 @@
 mod compat;
 mod core;
 mod count;
+mod guest;
 mod linux;
 mod operation;
 mod range_map;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
     range_map::add(&mut table);
     linux::add(&mut table);
     compat::add(&mut table);
+    guest::add(&mut table);
     if let Some(name) = options.value("measure") {
         let mut all = table.operations.iter();
         count::measure(all.find(|operation| operation.name == name).expect("an operation"));

@@ -1,0 +1,316 @@
+//! Mutation testing of layers, with all mutants in one build: `.ci/mutants LAYER... [FROM..TO]`.
+//!
+//! cargo-mutants says what the mutants are, and builds the tests anew for each. Here a function
+//! with mutants is written with all of them side by side, and the environment says which one runs.
+//! So the tests are built once, a mutant costs the tests that reach its function, the fastest
+//! first, and ends with the first that fails.
+//!
+//! Mutants of constant functions, and of those that return an `impl Trait`, cannot stand side by
+//! side. They are listed as "alone", for cargo-mutants.
+
+mod bound;
+mod mutant;
+mod run;
+mod source;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+use std::{env, fs, thread};
+
+use crate::mutant::Mutant;
+use crate::run::{Outcome, Suite};
+
+/// A reason why nothing could be tested, for people.
+type Trouble = String;
+
+const USAGE: &str = "usage: kvma-mutants LAYER[/FILE.rs]... [FROM..TO] [--minutes M] [--jobs J] \
+    [-- TESTS]";
+
+/// The tests of the layers, unless others are named.
+const TESTS: [&str; 6] = [
+    "--lib",
+    "--test=addr_space",
+    "--test=guest",
+    "--test=linux",
+    "--test=range_map",
+    "--test=vm_map",
+];
+
+/// The features that the crate's tests are built with.
+const FEATURES: &str = "alloc,ax_memory_addr_07,log,memory_addr_04";
+
+fn main() -> ExitCode {
+    let args: Vec<_> = env::args().skip(1).collect();
+    match parse(&args).and_then(|order| test(&order)) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(trouble) => {
+            eprintln!("kvma-mutants: {trouble}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// The mutants to test, and the tests.
+struct Order {
+    /// Layers, as in `vm_map`, or files of them, as in `vm_map/query.rs`.
+    layers: Vec<String>,
+    /// The part of the mutants of each layer, in random order.
+    part: Range<usize>,
+    /// The time for running mutants. Those left are as random as those that were.
+    time: Duration,
+    /// The number of mutants at a time.
+    jobs: usize,
+    /// The arguments of cargo that name test binaries.
+    tests: Vec<String>,
+}
+
+fn parse(args: &[String]) -> Result<Order, Trouble> {
+    let mut order = Order {
+        layers: Vec::new(),
+        part: 0..usize::MAX,
+        time: Duration::MAX,
+        jobs: 1,
+        tests: TESTS.map(String::from).into(),
+    };
+    let mut args = args.iter();
+    while let Some(arg) = args.next() {
+        let mut number = || -> Result<u64, Trouble> {
+            args.next().and_then(|text| text.parse().ok()).ok_or(USAGE.into())
+        };
+        if arg == "--minutes" {
+            order.time = Duration::from_secs(60 * number()?);
+        } else if arg == "--jobs" {
+            order.jobs = number()? as usize;
+        } else if arg == "--" {
+            order.tests = args.by_ref().cloned().collect();
+        } else if let Some(part) = part(arg) {
+            order.part = part;
+        } else if arg.starts_with('-') {
+            return Err(USAGE.into());
+        } else {
+            order.layers.push(arg.clone());
+        }
+    }
+    if order.layers.is_empty() { Err(USAGE.into()) } else { Ok(order) }
+}
+
+/// Reads a part, as in `0..60`.
+fn part(text: &str) -> Option<Range<usize>> {
+    let (from, to) = text.split_once("..")?;
+    Some(from.parse().ok()?..to.parse().ok()?)
+}
+
+/// The numbers of mutants of a layer, by their ends.
+#[derive(Default)]
+struct Counts {
+    caught: usize,
+    timed_out: usize,
+    missed: usize,
+    unviable: usize,
+    alone: usize,
+    left: usize,
+}
+
+/// Tests the mutants of the order, and returns `true` if none survives.
+fn test(order: &Order) -> Result<bool, Trouble> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let root = root.canonicalize().map_err(|error| format!("{}: {error}", root.display()))?;
+    let folder = root.join("target/mutants-at-once");
+    let copy = folder.join("crate");
+    copy_sources(&root, &copy)?;
+
+    let mut sample = Vec::new();
+    for layer in &order.layers {
+        let all = mutant::list(&root, layer)?;
+        let part = mutant::sample(&all, &order.part);
+        println!("{} of the {} mutants of {layer}", part.len(), all.len());
+        sample.extend(part);
+    }
+    for (at, mutant) in sample.iter_mut().enumerate() {
+        mutant.number = at + 1;
+    }
+    let mut counts = BTreeMap::<String, Counts>::new();
+    let (alone, sample): (Vec<_>, Vec<_>) =
+        sample.into_iter().partition(|mutant| source::stands_alone(&root, mutant));
+    for mutant in alone {
+        println!("alone    {}", mutant.name);
+        counts.entry(mutant.layer).or_default().alone += 1;
+    }
+    let (mut tried, unviable) = write_viable(&root, &copy, &folder, sample)?;
+    for mutant in unviable {
+        println!("unviable {}", mutant.name);
+        counts.entry(mutant.layer).or_default().unviable += 1;
+    }
+    let suite = Suite::build(&copy, &folder, order)?;
+    println!("{} tests take {:.1} s", suite.tests.len(), suite.seconds());
+
+    // In random order, so that those that there is no time for are as random as the others.
+    tried.sort_by_key(|mutant| mutant::hash(&mutant.name));
+    let end = Instant::now().checked_add(order.time);
+    let counts = Mutex::new(counts);
+    for_each(&tried, order.jobs, |mutant| {
+        let in_time = end.is_none_or(|end| Instant::now() < end);
+        let outcome = if in_time { Some(suite.run(mutant)?) } else { None };
+        let mut counts = counts.lock().map_err(|error| error.to_string())?;
+        note(mutant, outcome, counts.entry(mutant.layer.clone()).or_default());
+        Ok(())
+    })?;
+    let counts = counts.into_inner().map_err(|error| error.to_string())?;
+    println!("\n  caught timeout  missed unviable   alone    left  missed at most");
+    for (layer, counts) in &counts {
+        let Counts { caught, timed_out, missed, unviable, alone, left } = *counts;
+        let bound = 100.0 * bound::upper(missed, caught + timed_out + missed);
+        println!(
+            "{caught:8}{timed_out:8}{missed:8}{unviable:9}{alone:8}{left:8}{bound:14.1} %  {layer}"
+        );
+    }
+    println!("The bound is that of 95 % confidence.");
+    Ok(counts.values().all(|counts| counts.missed == 0))
+}
+
+/// Does something with each of the items, in so many threads.
+fn for_each<T: Sync>(
+    items: &[T],
+    jobs: usize,
+    deed: impl Fn(&T) -> Result<(), Trouble> + Sync,
+) -> Result<(), Trouble> {
+    let next = AtomicUsize::new(0);
+    let work = || {
+        while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
+            deed(item)?;
+        }
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..jobs).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().try_for_each(|worker| {
+            worker.join().unwrap_or_else(|_| Err("a worker panicked".into()))
+        })
+    })
+}
+
+/// Counts and prints what has become of a mutant, `None` if there was no time.
+fn note(mutant: &Mutant, outcome: Option<Outcome>, counts: &mut Counts) {
+    let name = &mutant.name;
+    match outcome {
+        Some(Outcome::Caught(test)) => {
+            counts.caught += 1;
+            println!("caught   {name} by {test}");
+        }
+        Some(Outcome::TimedOut(test)) => {
+            counts.timed_out += 1;
+            println!("timeout  {name} in {test}");
+        }
+        Some(Outcome::Missed(tests)) => {
+            counts.missed += 1;
+            println!("MISSED   {name} by {tests} tests");
+        }
+        None => counts.left += 1,
+    }
+}
+
+/// Copies what git knows or would take in, but the source, which mutants are written into. Files
+/// that are equal keep their times.
+fn copy_sources(root: &Path, copy: &Path) -> Result<(), Trouble> {
+    let listed = output(Command::new("git").current_dir(root).args([
+        "ls-files",
+        "-co",
+        "--exclude-standard",
+    ]))?;
+    for path in listed.lines().filter(|path| !path.starts_with("src/")) {
+        if root.join(path).is_file() {
+            replace(&copy.join(path), &read(&root.join(path))?)?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes the mutants into the copy, leaving out those that do not compile, until it compiles.
+fn write_viable(
+    root: &Path,
+    copy: &Path,
+    folder: &Path,
+    mutants: Vec<Mutant>,
+) -> Result<(Vec<Mutant>, Vec<Mutant>), Trouble> {
+    // What did not compile in former runs, so that nothing is built anew for it.
+    let known = folder.join("unviable");
+    let sure = |mutant: &Mutant| -> Result<_, Trouble> {
+        Ok(format!("{:x} {}", source::state(root, mutant)?, mutant.name))
+    };
+    let mut lines: BTreeSet<String> =
+        fs::read_to_string(&known).unwrap_or_default().lines().map(String::from).collect();
+    let mut unviable = Vec::new();
+    let mut viable = Vec::new();
+    for mutant in mutants {
+        if lines.contains(&sure(&mutant)?) { unviable.push(mutant) } else { viable.push(mutant) }
+    }
+    loop {
+        let places = source::write(root, copy, &mut viable)?;
+        let check = cargo(copy, folder)
+            .args(["check", "--quiet", "-p", "kvma", "--lib", "--message-format=json"])
+            .args(["--features", FEATURES])
+            .stderr(Stdio::null())
+            .output()
+            .map_err(|error| format!("cargo: {error}"))?;
+        if check.status.success() {
+            let lines: Vec<_> = lines.into_iter().collect();
+            replace(&known, lines.join("\n").as_bytes())?;
+            return Ok((viable, unviable));
+        }
+        let culprits = source::culprits(&String::from_utf8_lossy(&check.stdout), &places);
+        if culprits.is_empty() {
+            return Err("the mutants do not compile, and none of them is at fault".into());
+        }
+        let (bad, good): (Vec<_>, Vec<_>) =
+            viable.into_iter().partition(|mutant| culprits.contains(&mutant.number));
+        println!("{} do not compile", bad.len());
+        for mutant in bad {
+            lines.insert(sure(&mutant)?);
+            unviable.push(mutant);
+        }
+        viable = good;
+    }
+}
+
+/// Returns cargo in the copy, with a target directory of its own and lints off.
+fn cargo(copy: &Path, folder: &Path) -> Command {
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo
+        .current_dir(copy)
+        .env("CARGO_TARGET_DIR", folder.join("target"))
+        .env("RUSTFLAGS", "--cap-lints=allow")
+        .env("CARGO_PROFILE_DEV_OPT_LEVEL", "1")
+        .env("CARGO_PROFILE_DEV_DEBUG", "0");
+    cargo
+}
+
+fn read(path: &PathBuf) -> Result<Vec<u8>, Trouble> {
+    fs::read(path).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// Writes a file, unless it holds that already.
+fn replace(path: &PathBuf, text: &[u8]) -> Result<(), Trouble> {
+    if fs::read(path).is_ok_and(|old| old == text) {
+        return Ok(());
+    }
+    let written =
+        path.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(path, text));
+    written.map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// Returns what a command prints.
+fn output(command: &mut Command) -> Result<String, Trouble> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let output =
+        command.stderr(Stdio::inherit()).output().map_err(|error| format!("{name}: {error}"))?;
+    if !output.status.success() {
+        return Err(format!("{name} failed: {}", output.status));
+    }
+    String::from_utf8(output.stdout).map_err(|error| format!("{name}: {error}"))
+}

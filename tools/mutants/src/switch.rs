@@ -1,0 +1,32 @@
+
+/// Says which mutant runs, and notes which functions that have some are reached.
+pub mod mutant_switch {
+    extern crate std;
+    use std::fs::{File, OpenOptions};
+    use std::io::Write;
+    use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    struct Run {
+        active: usize,
+        reached: Option<File>,
+    }
+
+    static RUN: OnceLock<Run> = OnceLock::new();
+    static REACHED: [AtomicBool; GROUPS] = [const { AtomicBool::new(false) }; GROUPS];
+
+    pub fn active(group: usize) -> usize {
+        let run = RUN.get_or_init(|| Run {
+            active: std::env::var("KVMA_MUTANT").ok().and_then(|n| n.parse().ok()).unwrap_or(0),
+            reached: std::env::var_os("KVMA_MUTANTS_REACHED")
+                .and_then(|path| OpenOptions::new().append(true).create(true).open(path).ok()),
+        });
+        if let Some(file) = &run.reached
+            && !REACHED[group].swap(true, Ordering::Relaxed)
+        {
+            let mut file = file;
+            let _ = file.write_all(&(group as u32).to_le_bytes());
+        }
+        run.active
+    }
+}
