@@ -249,7 +249,7 @@ fn a_hang_is_ended(arch: &str) {
 }
 
 /// The groups of scenarios, of which each is a line.
-const GROUPS: usize = 11;
+const GROUPS: usize = 12;
 
 /// The script's lines between its first answer and its address space.
 const ANSWERS: &str = "

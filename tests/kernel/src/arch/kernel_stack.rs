@@ -3,7 +3,8 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::cell::UnsafeCell;
-use core::sync::atomic::AtomicU64;
+use core::sync::atomic::Ordering::Relaxed;
+use core::sync::atomic::{AtomicU64, AtomicUsize};
 
 use super::user::{RETURNS_TO, SWITCHED, UserContext};
 
@@ -20,6 +21,13 @@ unsafe impl Send for KernelStack {}
 // SAFETY: as above.
 unsafe impl Sync for KernelStack {}
 
+static IN_USE: AtomicUsize = AtomicUsize::new(0);
+
+/// Returns the number of stacks that there are.
+pub fn in_use() -> usize {
+    IN_USE.load(Relaxed)
+}
+
 unsafe extern "C" {
     fn leave_to_user();
     fn switch_stacks(from: *mut u64, to: u64);
@@ -32,6 +40,7 @@ impl KernelStack {
         memory.try_reserve_exact(STACK / 16).ok()?;
         memory.push(UnsafeCell::new(CANARY));
         memory.resize_with(STACK / 16, || UnsafeCell::new(0));
+        IN_USE.fetch_add(1, Relaxed);
         Some(Self(memory.into_boxed_slice()))
     }
 
@@ -65,6 +74,12 @@ impl KernelStack {
         // SAFETY: nothing writes to the lowest word.
         let word = unsafe { self.0[0].get().read_volatile() };
         assert!(word == CANARY, "a kernel stack has overflown");
+    }
+}
+
+impl Drop for KernelStack {
+    fn drop(&mut self) {
+        IN_USE.fetch_sub(1, Relaxed);
     }
 }
 

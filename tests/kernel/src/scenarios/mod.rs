@@ -17,6 +17,7 @@ mod races;
 mod random;
 mod stack;
 mod stress;
+mod user_mode;
 
 use core::fmt;
 use core::sync::atomic::Ordering::Relaxed;
@@ -212,6 +213,7 @@ fn with_processes(pages: Pages) -> Pages {
             huge_random::run(&first);
         });
         group("populated pages cause no faults", || populate::run(&first));
+        group("threads begin where they are to begin", user_mode::run);
         expect(first.0.change(|mm, call| mm.clear(*mm.layout(), call)));
     });
     first.0.into_pages()

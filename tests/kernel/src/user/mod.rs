@@ -52,7 +52,7 @@ use self::signals::{
 use self::thread::{Thread, new_id};
 pub use self::watchdog::{start as limit_time, tick};
 use crate::arch::user::{ThreadRegisters, UserContext};
-use crate::arch::{Access, Exception, Left, interrupts};
+use crate::arch::{Access, Exception, Left, interrupts, kernel_stack};
 use crate::broken::Broken;
 use crate::fault::{self, Answer};
 use crate::frames::{self, Use};
@@ -121,6 +121,8 @@ struct InUse {
     private_frames: usize,
     page_tables: usize,
     nodes: usize,
+    /// Stacks in the kernel, which threads have.
+    stacks: usize,
     /// Frames of objects of which the objects do not know.
     lost_frames: usize,
 }
@@ -132,6 +134,7 @@ fn in_use() -> InUse {
         private_frames: frames::in_use(Use::Private),
         page_tables: frames::in_use(Use::Table),
         nodes: memory::nodes_in_use(),
+        stacks: kernel_stack::in_use(),
         lost_frames: shared - known,
     }
 }
@@ -193,7 +196,7 @@ pub fn left_user(context: &mut UserContext, left: Left) {
     let mut interrupted = None;
     match left {
         Left::SystemCall => interrupted = calls::make(&thread, context),
-        Left::PageFault { address, access } => page_fault(&thread, address, access),
+        Left::PageFault { address, access } => page_fault(&thread, context, address, access),
         Left::Exception(what) => exception(&thread, context, what),
         Left::Interrupt => {}
     }
@@ -208,7 +211,7 @@ pub fn left_user(context: &mut UserContext, left: Left) {
     }
 }
 
-fn page_fault(thread: &Arc<Thread>, address: u64, access: Access) {
+fn page_fault(thread: &Arc<Thread>, context: &UserContext, address: u64, access: Access) {
     let Some(memory) = thread.process.memory() else { return };
     let info = match memory.serve(address, access) {
         Answer::Served | Answer::Again(_) => return,
@@ -228,7 +231,7 @@ fn page_fault(thread: &Arc<Thread>, address: u64, access: Access) {
         }
     };
     let wrong = if Broken::WrongAddress.is_chosen() { 8 } else { 0 };
-    signals::force(thread, Info { origin: info.origin + wrong, ..info });
+    signals::force(thread, context, Info { origin: info.origin + wrong, ..info });
 }
 
 /// Sends the signal for a processor exception.
@@ -250,5 +253,5 @@ fn exception(thread: &Arc<Thread>, context: &UserContext, what: Exception) {
         _ if code == SI_KERNEL => 0,
         _ => at,
     };
-    signals::force(thread, Info { signal, code, origin });
+    signals::force(thread, context, Info { signal, code, origin });
 }

@@ -12,7 +12,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64};
 use spin::mutex::SpinMutex;
 
 use crate::arch::kernel_stack::{KernelStack, switch};
-use crate::arch::user::{UserContext, once_on};
+use crate::arch::user::{ThreadRegisters, UserContext, once_on};
 use crate::arch::{Access, Left, interrupts};
 use crate::cpus::{CPUS, number};
 
@@ -90,6 +90,27 @@ fn make(context: &UserContext) -> Left {
     once_on(stack, || unsafe { switch(&MAKERS[me], to) });
     stack.check();
     LEFT[me].lock().take().expect("the probe has ended")
+}
+
+/// Lets a thread begin with a load of `address`, where nothing is mapped: as the scheduler does,
+/// with interrupts on. Returns the way in which it has left user mode. No flush may be under way.
+///
+/// # Panics
+///
+/// Without [stacks](init).
+pub fn first_load(address: u64) -> Left {
+    let me = number();
+    let mut stack = STACKS[me].lock();
+    let stack = stack.as_mut().expect("there are stacks");
+    let code = (user_probe_load as *const ()).addr() as u64;
+    let to = stack.prepare(&UserContext::new(code, address));
+    ThreadRegisters::default().load(stack);
+    UNDER_WAY[me].store(true, SeqCst);
+    // SAFETY: as in `make`.
+    unsafe { switch(&MAKERS[me], to) };
+    interrupts::enable();
+    stack.check();
+    LEFT[me].lock().take().expect("user mode was left")
 }
 
 /// Ends the probe that this processor is making, if it is: then does not return. Called when user

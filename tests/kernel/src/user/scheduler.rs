@@ -74,7 +74,11 @@ pub fn yield_now() {
 
 /// Sleeps until [`Thread::wake`]. The thread has said that it is asleep, or is in the queue.
 pub(super) fn leave() {
-    let stack_pointer: *const AtomicU64 = &raw const current().stack_pointer;
+    let stack_pointer: *const AtomicU64 = {
+        // Dropped here, as a thread that has ended does not come back.
+        let me = current();
+        &raw const me.stack_pointer
+    };
     let scheduler = SCHEDULERS[number()].load(SeqCst);
     // SAFETY: the processor's own stack waits in `run`, which keeps the thread until the switch is
     // over.

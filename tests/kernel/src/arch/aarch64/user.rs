@@ -10,8 +10,6 @@ use core::mem::offset_of;
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;
 
-use kvma_machine::interrupts;
-
 use super::traps::{self, EXCEPTION, INTERRUPT, TrapFrame};
 use crate::arch::Left;
 use crate::arch::kernel_stack::KernelStack;
@@ -78,7 +76,8 @@ trap_from_user_interrupt:
     mov x0, sp
     bl left_user
 
-leave_to_user:                          // sp: a UserContext; interrupts are off
+leave_to_user:                          // sp: a UserContext; a new thread comes interruptible
+    msr daifset, #2                     // from here on, ELR and SPSR must stay
     add x1, sp, #{vectors}
     ldp q0, q1, [x1]
     ldp q2, q3, [x1, #32]
@@ -199,7 +198,6 @@ extern "C" fn left_user(context: &mut UserContext) {
         }
     }
     crate::user::left_user(context, left);
-    interrupts::disable();
 }
 
 /// Runs `enter`, which goes to user mode and comes back by a trap on this stack. Interrupts are

@@ -8,8 +8,6 @@
 use core::arch::global_asm;
 use core::mem::offset_of;
 
-use kvma_machine::interrupts;
-
 use super::traps::{self, TrapFrame, USER_MODE};
 use crate::arch::Left;
 use crate::arch::kernel_stack::KernelStack;
@@ -62,7 +60,9 @@ trap_from_user:                         # sp: the top of the kernel stack; SAVE0
     move $a0, $sp
     bl left_user
 
-leave_to_user:                          # sp: a UserContext; interrupts are off
+leave_to_user:                          # sp: a UserContext; a new thread comes interruptible
+    li.w $t0, 4
+    csrxchg $zero, $t0, 0x0             # from here on, ERA, PRMD and SAVE0 must stay
     .irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31
     load_vector \n
     .endr
@@ -161,7 +161,6 @@ extern "C" fn left_user(context: &mut UserContext) {
         }
     }
     crate::user::left_user(context, left);
-    interrupts::disable();
 }
 
 /// Runs `enter`, which goes to user mode and comes back by a trap on this stack. Interrupts are

@@ -7,8 +7,6 @@
 use core::arch::{asm, global_asm};
 use core::mem::offset_of;
 
-use kvma_machine::interrupts;
-
 use super::traps::{self, TrapFrame, USER_STATUS};
 use crate::arch::Left;
 use crate::arch::kernel_stack::KernelStack;
@@ -43,7 +41,8 @@ trap_from_user:                         # sp: the top of the kernel stack; sscra
     mv a0, sp
     call left_user
 
-leave_to_user:                          # sp: a UserContext; interrupts are off
+leave_to_user:                          # sp: a UserContext; a new thread comes interruptible
+    csrci sstatus, 2                    # from here on, sepc and sscratch must stay
     sd tp, {hart}(sp)
     ld t0, {status}(sp)
     csrw sstatus, t0
@@ -133,7 +132,6 @@ extern "C" fn left_user(context: &mut UserContext) {
         }
     }
     crate::user::left_user(context, left);
-    interrupts::disable();
 }
 
 /// Runs `enter`, which goes to user mode and comes back by a trap on this stack. Interrupts are

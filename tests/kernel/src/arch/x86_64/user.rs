@@ -66,7 +66,8 @@ trap_from_user:                         // rsp: vector, error, and what the proc
     mov rdi, rsp
     call left_user
 
-leave_to_user:                          // rsp: a UserContext; interrupts are off
+leave_to_user:                          // rsp: a UserContext; a new thread comes interruptible
+    cli                                 // as everywhere; IRETQ takes what it needs at once
     fxrstor64 [rsp]
     add rsp, 512
     .irp r, r15, r14, r13, r12, r11, r10, r9, r8, rbp, rdi, rsi, rdx, rcx, rbx, rax
@@ -166,7 +167,6 @@ extern "C" fn left_user(context: &mut UserContext) {
         vector => super::traps::from_user(&context.frame, vector),
     };
     crate::user::left_user(context, left);
-    x86_64::instructions::interrupts::disable();
 }
 
 /// Runs `enter`, which goes to user mode and comes back by a trap on this stack. Interrupts are

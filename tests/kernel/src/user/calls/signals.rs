@@ -107,6 +107,7 @@ fn rt_sigreturn(caller: &mut Caller<'_>) -> Result {
     if signals::return_from_handler(caller.thread, caller.context).is_err() {
         signals::force(
             caller.thread,
+            caller.context,
             Info { signal: signals::SIGSEGV, code: signals::SI_KERNEL, origin: 0 },
         );
     }

@@ -48,11 +48,19 @@ pub fn deliver(thread: &Arc<Thread>, context: &mut UserContext, interrupted: Opt
 }
 
 /// Lets the thread take a signal for something that it has done itself, such as a page fault. If it
-/// cannot take it, its process ends.
-pub fn force(thread: &Arc<Thread>, info: Info) {
+/// cannot take it, its process ends, and a note says where.
+pub fn force(thread: &Arc<Thread>, context: &UserContext, info: Info) {
     let handler = thread.process.actions.lock().get(info.signal).handler;
     let blocked = thread.signals.lock().mask.contains(info.signal);
     if blocked || handler == DEFAULT || handler == IGNORE {
+        crate::println!(
+            "process {} ends by signal {}, for {:#x}: at {:#x}, stack pointer {:#x}",
+            thread.process.id,
+            info.signal,
+            info.origin,
+            context.instruction(),
+            context.stack_pointer(),
+        );
         thread.process.end(Exit::Signal(info.signal));
     } else {
         thread.signals.lock().pending.insert(info.signal, info);
