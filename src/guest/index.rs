@@ -18,7 +18,7 @@ const BUCKETS: usize = 2;
 
 /// An index of items by a number that each has, ascending.
 ///
-/// What lies between the first number and the last is divided into buckets of one size, of which
+/// The span between the first number and the last is divided into buckets of one size, of which
 /// there are more than numbers. A table says at which item each bucket begins, so that few are left
 /// to choose from: as many as the fullest bucket has. They are halved, always as many times, so no
 /// branch depends on the number that is searched for. Where numbers lie in heaps, this is a binary
