@@ -176,14 +176,9 @@ impl HookTable {
     /// # Safety
     ///
     /// `hooks` is NULL, or points to a table as its documentation says.
-    #[inline]
     pub(crate) unsafe fn new(hooks: *const kvma_hooks) -> Result<Self, Failure> {
-        let mut copy = kvma_hooks::zero();
-        if !hooks.is_null() {
-            // SAFETY: this function's contract.
-            unsafe { table::copy_into(hooks, &mut copy) }?;
-        }
-        Ok(Self(copy))
+        // SAFETY: this function's contract.
+        Ok(Self(unsafe { table::copy(hooks) }?.unwrap_or_else(kvma_hooks::zero)))
     }
 }
 

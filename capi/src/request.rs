@@ -99,7 +99,7 @@ impl kvma_placement {
     /// # Errors
     ///
     /// `Argument` for an unknown placement or unknown flags of the search.
-    pub(crate) fn to_placement(&self) -> Result<Placement, Failure> {
+    pub(crate) fn to_placement(self) -> Result<Placement, Failure> {
         match self.kind {
             KVMA_ANYWHERE => Ok(Placement::Any(self.search.to_search()?)),
             KVMA_FIXED => Ok(Placement::Fixed(self.addr)),
@@ -132,7 +132,7 @@ impl kvma_request {
     /// # Errors
     ///
     /// `Argument` for an unknown placement or merge, or unknown flags of the search.
-    pub(crate) fn to_map_request(&self) -> Result<MapRequest, Failure> {
+    pub(crate) fn to_map_request(self) -> Result<MapRequest, Failure> {
         let placement = self.placement.to_placement()?;
         Ok(MapRequest::new(placement, self.len, self.attrs.into())
             .with_merge(to_merge(self.merge)?))
@@ -149,7 +149,7 @@ impl kvma_request {
     ///
     /// The contract of [`UserData::new`].
     pub(crate) unsafe fn with_user_data(
-        &self,
+        self,
         ops: *const kvma_data_ops,
     ) -> Result<MapRequest<UserData>, Failure> {
         // SAFETY: this function's contract.

@@ -40,23 +40,6 @@ pub(crate) unsafe fn copy<T: Table>(table: *const T) -> Result<Option<T>, Failur
     if table.is_null() {
         return Ok(None);
     }
-    let mut copy = T::zero();
-    // SAFETY: this function's contract, and not NULL.
-    unsafe { copy_into(table, &mut copy) }?;
-    Ok(Some(copy))
-}
-
-/// Copies a table over `copy`, whose bytes are all zero.
-///
-/// # Errors
-///
-/// Those of [`copy`].
-///
-/// # Safety
-///
-/// `table` points to as many bytes as it says, at least to its size.
-#[inline(never)]
-pub(crate) unsafe fn copy_into<T: Table>(table: *const T, copy: &mut T) -> Result<(), Failure> {
     // SAFETY: the size comes first, by the contract of `Table`, and is there, by this function's.
     let size = unsafe { table.cast::<usize>().read() };
     let (known, bytes) = (size_of::<T>(), table.cast::<u8>());
@@ -69,8 +52,9 @@ pub(crate) unsafe fn copy_into<T: Table>(table: *const T, copy: &mut T) -> Resul
             return Err(Failure::Argument);
         }
     }
-    // SAFETY: both have this many bytes. They do not overlap, since `copy` is a reference that
-    // nobody else has; and what is copied is a valid prefix, which the zeros behind it make a whole.
-    unsafe { ptr::copy_nonoverlapping(bytes, ptr::from_mut(copy).cast::<u8>(), size.min(known)) };
-    Ok(())
+    let mut copy = T::zero();
+    // SAFETY: both have this many bytes. They do not overlap, since `copy` is new; and what is
+    // copied is a valid prefix, which the zeros behind it make a whole.
+    unsafe { ptr::copy_nonoverlapping(bytes, (&raw mut copy).cast::<u8>(), size.min(known)) };
+    Ok(Some(copy))
 }

@@ -40,9 +40,7 @@ pub(super) unsafe fn alone<R>(
     change: impl FnOnce(&kvma_vm, &mut Map, &mut MapUpdate<'_>) -> Result<R, Failure>,
 ) -> Result<R, Failure> {
     // SAFETY: this function's contract.
-    let vm = unsafe { handle(vm) }?;
-    // SAFETY: as above.
-    let hooks = &mut unsafe { HookTable::new(hooks) }?;
+    let (vm, hooks) = unsafe { (handle(vm)?, &mut HookTable::new(hooks)?) };
     vm.map.write_then(|map| map.update(hooks), |map, update| change(vm, map, update))
 }
 
