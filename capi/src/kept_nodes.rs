@@ -103,7 +103,7 @@ impl<T: Content> NodeSource<T> {
 
     #[cold]
     #[inline(never)]
-    fn from_memory(&self) -> Option<NonNull<Node<T>>> {
+    fn allocate_node(&self) -> Option<NonNull<Node<T>>> {
         self.memory.store(Node::new())
     }
 
@@ -112,7 +112,7 @@ impl<T: Content> NodeSource<T> {
     /// The contract of [`NodeAlloc::dealloc`].
     #[cold]
     #[inline(never)]
-    unsafe fn to_memory(&self, node: NonNull<Node<T>>) {
+    unsafe fn deallocate_node(&self, node: NonNull<Node<T>>) {
         // SAFETY: it came from this memory, whether or not it has been in a list since, and the
         // engine gives it back once, with nothing in it.
         unsafe { self.memory.deallocate(node) }
@@ -129,7 +129,7 @@ unsafe impl<T: Content> NodeAlloc<T> for NodeSource<T> {
     const TYPE_STABLE: bool = false;
 
     fn alloc(&self) -> Option<NonNull<Node<T>>> {
-        self.with_list(NodeList::pop_front).flatten().or_else(|| self.from_memory())
+        self.with_list(NodeList::pop_front).flatten().or_else(|| self.allocate_node())
     }
 
     unsafe fn dealloc(&self, node: NonNull<Node<T>>) {
@@ -143,7 +143,7 @@ unsafe impl<T: Content> NodeAlloc<T> for NodeSource<T> {
         };
         if self.with_list(keep) != Some(true) {
             // SAFETY: this function's contract.
-            unsafe { self.to_memory(node) }
+            unsafe { self.deallocate_node(node) }
         }
     }
 
@@ -156,7 +156,7 @@ unsafe impl<T: Content> NodeAlloc<T> for NodeSource<T> {
             })
         });
         let missing = count - taken.unwrap_or(0);
-        core::iter::from_fn(|| self.from_memory()).take(missing).for_each(take);
+        core::iter::from_fn(|| self.allocate_node()).take(missing).for_each(take);
     }
 
     unsafe fn dealloc_list(&self, nodes: &mut NodeList<T>) {
@@ -170,7 +170,7 @@ unsafe impl<T: Content> NodeAlloc<T> for NodeSource<T> {
         });
         while let Some(node) = nodes.pop_front() {
             // SAFETY: this function's contract.
-            unsafe { self.to_memory(node) }
+            unsafe { self.deallocate_node(node) }
         }
     }
 
