@@ -5,7 +5,6 @@ use core::mem::ManuallyDrop;
 use core::ptr::NonNull;
 
 use engine::Error;
-use engine::node::{Content, Node, NodeAlloc};
 
 use crate::status::Failure;
 use crate::table::{self, Table};
@@ -119,6 +118,13 @@ impl Memory {
         memory.ok_or(Failure::Null)
     }
 
+    /// Returns `true` if both are the same allocator, by the functions and `ctx`.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        core::ptr::fn_addr_eq(self.alloc, other.alloc)
+            && core::ptr::fn_addr_eq(self.free, other.free)
+            && self.ctx == other.ctx
+    }
+
     /// Allocates memory for a `T`, uninitialised.
     pub(crate) fn allocate<T>(&self) -> Option<NonNull<T>> {
         let (size, align) = const { layout::<T>() };
@@ -211,29 +217,5 @@ impl<T> Drop for HandleSlot<T> {
         // SAFETY: the slot came from `allocate` of the same memory, and nothing was moved in:
         // `fill` does not come here.
         unsafe { self.memory.deallocate(self.slot) }
-    }
-}
-
-// SAFETY: `alloc` returns memory of the caller's allocator, whose documentation asks that it is
-// nobody else's until it is freed, and the node in it is initialised. Handles with equal functions
-// and `ctx` are the same allocator, by the same documentation, so `is_same` says the truth; the
-// caller keeps `ctx` alive as long as what was made with it. Memory that goes back may become
-// anything, so it is not type-stable; and nothing here looks at nodes without using the map.
-unsafe impl<T: Content> NodeAlloc<T> for Memory {
-    const TYPE_STABLE: bool = false;
-
-    fn alloc(&self) -> Option<NonNull<Node<T>>> {
-        self.store(Node::new())
-    }
-
-    unsafe fn dealloc(&self, node: NonNull<Node<T>>) {
-        // SAFETY: the engine gives back what `alloc` returned, once, with nothing in it.
-        unsafe { self.deallocate(node) }
-    }
-
-    fn is_same(&self, other: &Self) -> bool {
-        core::ptr::fn_addr_eq(self.alloc, other.alloc)
-            && core::ptr::fn_addr_eq(self.free, other.free)
-            && self.ctx == other.ctx
     }
 }

@@ -89,25 +89,27 @@ impl<T> BusyCell<T> {
         result
     }
 
-    /// Runs `change` on the value, alone, and then `after`, during which others may read the value
-    /// but neither change nor close it. `change` answers with a result and the work for `after`,
-    /// which runs whatever the result is.
+    /// Runs `change` on the value, alone, with the work that `begin` makes of it, and then drops the
+    /// work, while others may read the value but neither change nor close it. The work is large: it
+    /// stays where it is.
     ///
     /// # Errors
     ///
-    /// Those of [`write`](Self::write); where it is not `change` that fails, neither has run.
+    /// Those of [`write`](Self::write); where it is not `change` that fails, nothing has run.
     pub(crate) fn write_then<W, R>(
         &self,
-        change: impl FnOnce(&mut T) -> (Result<R, Failure>, W),
-        after: impl FnOnce(W),
+        begin: impl FnOnce(&T) -> W,
+        change: impl FnOnce(&mut T, &mut W) -> Result<R, Failure>,
     ) -> Result<R, Failure> {
         let writing = self.begin_write()?;
-        // SAFETY: as in `write`; the reference ends before `writing` does.
-        let (result, work) = change(unsafe { &mut *self.value.get() });
+        // SAFETY: as in `write`; the references end before `writing` does.
+        let mut work = begin(unsafe { &*self.value.get() });
+        // SAFETY: as above; the work borrows nothing of the value, whose type it cannot name.
+        let result = change(unsafe { &mut *self.value.get() }, &mut work);
         // One reader: this call.
         writing.end(IDLE + 1);
         let _reading = Reading(&self.state);
-        after(work);
+        drop(work);
         result
     }
 

@@ -32,7 +32,7 @@
 //! - `status`, `version`
 //! - `table`
 //! - `alloc`, `cell`
-//! - `boundary`, `attrs`
+//! - `boundary`, `attrs`, `kept_nodes`
 //! - `user_data`, `walk`, `stored_update`, `proc_maps`, `hooks`
 //! - `request`
 //! - `vm`, `linux`, `guest`, `libmmap`
@@ -49,6 +49,7 @@ mod boundary;
 mod cell;
 pub mod guest;
 pub mod hooks;
+mod kept_nodes;
 #[cfg(feature = "std")]
 pub mod libmmap;
 pub mod linux;

@@ -5,8 +5,8 @@ use core::ptr::NonNull;
 
 use engine::{Error, Hooks, PageSize, Update, VmaData};
 
-use crate::alloc::Memory;
 use crate::cell::BusyCell;
+use crate::kept_nodes::VmaSource;
 use crate::status::Failure;
 
 /// An update and its hooks, as a handle holds them between two calls.
@@ -15,11 +15,11 @@ pub(crate) struct StoredUpdate<V: VmaData + 'static, H: Hooks<V> + 'static> {
 }
 
 struct Parts<V: VmaData + 'static, H: Hooks<V> + 'static> {
-    update: ManuallyDrop<Update<'static, V, Memory, H>>,
+    update: ManuallyDrop<Update<'static, V, VmaSource<V>, H>>,
     /// The things that `update` borrows. Each has memory of its own, so that it stays where it is
     /// when the parts are moved.
     hooks: NonNull<H>,
-    memory: Memory,
+    nodes: VmaSource<V>,
 }
 
 impl<V: VmaData, H: Hooks<V>> StoredUpdate<V, H> {
@@ -29,17 +29,17 @@ impl<V: VmaData, H: Hooks<V>> StoredUpdate<V, H> {
     ///
     /// `OutOfMemory`; `hooks` is dropped then.
     pub(crate) fn new(
-        memory: Memory,
+        source: VmaSource<V>,
         page: PageSize,
         hooks: H,
         nodes: usize,
     ) -> Result<Self, Error> {
-        let hooks = memory.store(hooks).ok_or(Error::OutOfMemory)?;
+        let hooks = source.memory().store(hooks).ok_or(Error::OutOfMemory)?;
         // SAFETY: the pointer is fresh from `store`, so it is valid and this reference the only
         // one. `Parts` frees the memory only after it has dropped the update, and never uses the
         // pointer before; so the reference is good as long as the update lives.
-        let update = Update::before_lock(memory, page, unsafe { &mut *hooks.as_ptr() });
-        let mut parts = Parts { update: ManuallyDrop::new(update), hooks, memory };
+        let update = Update::before_lock(source, page, unsafe { &mut *hooks.as_ptr() });
+        let mut parts = Parts { update: ManuallyDrop::new(update), hooks, nodes: source };
         parts.update.preallocate(nodes)?;
         Ok(Self { parts: BusyCell::new(parts) })
     }
@@ -51,7 +51,7 @@ impl<V: VmaData, H: Hooks<V>> StoredUpdate<V, H> {
     /// Those of [`BusyCell::read`].
     pub(crate) fn read<R>(
         &self,
-        read: impl FnOnce(&Update<'static, V, Memory, H>) -> Result<R, Failure>,
+        read: impl FnOnce(&Update<'static, V, VmaSource<V>, H>) -> Result<R, Failure>,
     ) -> Result<R, Failure> {
         self.parts.read(|parts| read(&parts.update))
     }
@@ -63,7 +63,7 @@ impl<V: VmaData, H: Hooks<V>> StoredUpdate<V, H> {
     /// Those of [`BusyCell::write`].
     pub(crate) fn write<R>(
         &self,
-        change: impl FnOnce(&mut Update<'static, V, Memory, H>) -> Result<R, Failure>,
+        change: impl FnOnce(&mut Update<'static, V, VmaSource<V>, H>) -> Result<R, Failure>,
     ) -> Result<R, Failure> {
         self.parts.write(|parts| change(&mut parts.update))
     }
@@ -86,7 +86,7 @@ impl<V: VmaData, H: Hooks<V>> Drop for Parts<V, H> {
         // memory.
         unsafe {
             ManuallyDrop::drop(&mut self.update);
-            self.memory.drop_stored(self.hooks);
+            self.nodes.memory().drop_stored(self.hooks);
         }
     }
 }

@@ -2,14 +2,15 @@
 
 use core::mem::MaybeUninit;
 
-use engine::PageSize;
-use engine::guest::{Guest, Refusal};
+use engine::guest::{Guest, GuestData, Refusal};
+use engine::{PageSize, VmaNode};
 
 use super::values::SlotPointer;
 use crate::alloc::{HandleSlot, Memory, kvma_allocator};
 use crate::attrs::kvma_range;
 use crate::boundary::{ffi_call, ffi_call_or, free_handle, out_handle, required, write_out};
 use crate::cell::BusyCell;
+use crate::kept_nodes::{KeptNodes, VmaSource, WithNodes};
 use crate::status::{
     Failure, KVMA_HOST_MEMORY, KVMA_NO_SLOT, KVMA_NOT_MAPPED, KVMA_SLOT_IN_THE_WAY,
     KVMA_SLOT_NOT_WHOLE, KVMA_SLOT_NUMBER_TAKEN, KVMA_SLOT_SHOWS_IT, KVMA_TOO_MANY_ALIASES,
@@ -17,7 +18,10 @@ use crate::status::{
 };
 
 // A name of its own: cbindgen knows types by their last name only.
-pub(super) type GuestMemory = Guest<SlotPointer, Memory>;
+pub(super) type GuestMemory = Guest<SlotPointer, VmaSource<SlotData>>;
+
+/// The user data of regions.
+pub(super) type SlotData = GuestData<SlotPointer>;
 
 /// The guest-physical memory of one guest. Opaque. It has no lock, as `kvma_vm` has none.
 ///
@@ -25,8 +29,10 @@ pub(super) type GuestMemory = Guest<SlotPointer, Memory>;
 /// hypervisor's. What is done to a part of a slot divides it into regions, which merge again when
 /// they have become alike. Hooks are told of regions: see `kvma_guest_region_of_piece`.
 pub struct kvma_guest {
-    pub(super) guest: BusyCell<GuestMemory>,
+    pub(super) guest: BusyCell<WithNodes<GuestMemory, VmaNode<SlotData>>>,
     pub(super) memory: Memory,
+    /// The allocator of the nodes.
+    pub(super) source: VmaSource<SlotData>,
     /// The page size, for what is done without using the guest.
     pub(super) page: PageSize,
 }
@@ -40,7 +46,7 @@ pub(super) fn read<R>(
     guest: Option<&kvma_guest>,
     read: impl FnOnce(&GuestMemory) -> Result<R, Failure>,
 ) -> Result<R, Failure> {
-    required(guest)?.guest.read(read)
+    required(guest)?.guest.read(|guest| read(guest))
 }
 
 /// Runs `read` on the guest behind a handle, for calls that have no status: `otherwise` for NULL,
@@ -88,8 +94,11 @@ pub unsafe extern "C" fn kvma_guest_new(
         // SAFETY: `allocator` is NULL or a table, as the caller promises.
         let memory = unsafe { Memory::from_table(allocator) }?;
         let page = PageSize::new(page_size)?;
-        let guest = BusyCell::new(GuestMemory::new(first..=last, page, memory)?);
-        *out = HandleSlot::new(memory)?.fill(kvma_guest { guest, memory, page });
+        let nodes = KeptNodes::new(memory)?;
+        let source = nodes.source();
+        let guest = GuestMemory::new(first..=last, page, source)?;
+        let guest = BusyCell::new(WithNodes::new(guest, nodes));
+        *out = HandleSlot::new(memory)?.fill(kvma_guest { guest, memory, source, page });
         Ok(())
     })
 }

@@ -3,23 +3,23 @@
 use core::mem::MaybeUninit;
 
 use engine::Update;
-use engine::guest::{GuestData, Refusal};
+use engine::guest::Refusal;
 
-use super::handle::{GuestMemory, kvma_guest};
-use super::values::SlotPointer;
+use super::handle::{GuestMemory, SlotData, kvma_guest};
 use crate::alloc::{HandleSlot, Memory};
 use crate::boundary::{ffi_call, free_handle, handle, out_handle, required, write_out};
 use crate::hooks::{HookTable, kvma_hooks};
+use crate::kept_nodes::VmaSource;
 use crate::status::{Failure, kvma_status};
 use crate::stored_update::StoredUpdate;
 
-pub(super) type GuestUpdate = Update<'static, GuestData<SlotPointer>, Memory, HookTable>;
+pub(super) type GuestUpdate = Update<'static, SlotData, VmaSource<SlotData>, HookTable>;
 
 /// Carries nodes and hooks into one or several changes of a guest, which are one change with one
 /// flush, and out of them the work that must wait until the caller's lock is released: the rest of
 /// the TLB flush, and giving memory back. Opaque.
 pub struct kvma_guest_update {
-    update: StoredUpdate<GuestData<SlotPointer>, HookTable>,
+    update: StoredUpdate<SlotData, HookTable>,
     memory: Memory,
 }
 
@@ -84,10 +84,10 @@ pub unsafe extern "C" fn kvma_guest_update_new(
 ) -> kvma_status {
     ffi_call(|| {
         let out = out_handle(update)?;
-        let &kvma_guest { memory, page, .. } = required(guest)?;
+        let &kvma_guest { memory, source, page, .. } = required(guest)?;
         // SAFETY: `hooks` is NULL or a table, as the caller promises.
         let hooks = unsafe { HookTable::new(hooks) }?;
-        let update = StoredUpdate::new(memory, page, hooks, nodes)?;
+        let update = StoredUpdate::new(source, page, hooks, nodes)?;
         *out = HandleSlot::new(memory)?.fill(kvma_guest_update { update, memory });
         Ok(())
     })

@@ -9,7 +9,7 @@ use core::ptr::null_mut;
 
 use super::page_info::kvma_space_info;
 use super::space::{Generation, Space, SpaceError, dynamic};
-use super::space_calls::{free, kvma_space, new, with};
+use super::space_calls::{free, kvma_space, new, query, with};
 use crate::alloc::Memory;
 use crate::boundary::write_out;
 
@@ -228,8 +228,9 @@ pub unsafe extern "C" fn kvma_mm_querypage(
     addr: u64,
     info: Option<&mut MaybeUninit<MMInfo>>,
 ) -> bool {
-    let found = with_space(mm, |space| space.query(addr).ok_or(SpaceError::NotMapped));
-    found.map(|found| write_out(info, (&found).into())).is_ok()
+    // SAFETY: as in `with_space`.
+    let space = mm.and_then(|mm| unsafe { mm.space.as_ref() });
+    query(space, addr, |found| write_out(info, found.into())).is_ok()
 }
 
 /// Answers whether the whole range is of one region, as the first versions asked.

@@ -151,7 +151,7 @@ pub unsafe extern "C" fn mmap_query_page(
     addr: usize,
     info: Option<&mut MaybeUninit<MMapInfo>>,
 ) -> bool {
-    query(mm, addr as u64).map(|found| write_out(info, (&found).into())).is_ok()
+    query(mm, addr as u64, |found| write_out(info, found.into())).is_ok()
 }
 
 /// Changes the protection of a range. Gaps are passed over, and answered with `MMAP_NOMEM`.

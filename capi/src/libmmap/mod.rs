@@ -1,7 +1,6 @@
 //! The library under the drop-in headers for programs written for libmmap.
 //!
 //! - `page_info`: what libmmap knows of a page, and how the engine's attributes hold it.
-//! - `kept_nodes`: the memory of a space, with nodes kept from one call to the next.
 //! - `space`: an address space with libmmap's operations, on the engine's `VmMap`.
 //! - `space_calls`: `kvma_space_*`, which `addr_space.h` calls; callbacks may stop a change.
 //! - `mmap_c`: the functions of `mmap_c.h`, which are also those of the `c` branch's `mmap.h`.
@@ -10,7 +9,6 @@
 //! If libmmap's code and its documentation differ, this does what the documentation says;
 //! README.md has the list.
 
-pub mod kept_nodes;
 /// cbindgen:ignore
 pub mod mm;
 /// cbindgen:ignore

@@ -7,14 +7,15 @@
 
 use engine::{
     Attrs, Error, MapRequest, NoHooks, PageSize, Placement, Search, Update, VmMap, VmRange, Vma,
+    VmaNode,
 };
 
-use super::kept_nodes::{NODES_PER_OPERATION, SpaceAlloc, SpaceMemory};
 use super::page_info::{Tag, is_original, kvma_space_info, with_original, with_prot};
 use crate::alloc::Memory;
 use crate::cell::BusyCell;
+use crate::kept_nodes::{KeptNodes, NODES_PER_OPERATION, VmaSource};
 
-type Map = VmMap<Tag, SpaceAlloc>;
+type Map = VmMap<Tag, VmaSource<Tag>>;
 
 /// Why an operation failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,7 +101,7 @@ pub(crate) struct Space {
     page: PageSize,
     generation: Generation,
     /// Behind the state, so that it is dropped after the maps.
-    memory: SpaceMemory,
+    nodes: KeptNodes<VmaNode<Tag>>,
 }
 
 impl Space {
@@ -121,18 +122,18 @@ impl Space {
         let partial = generation.rounds_up() && !page.is_aligned(len);
         let pages = (len >> page.shift()) + u64::from(partial);
         let start = page.round_down(start);
-        let memory = SpaceMemory::new(memory).ok_or(SpaceError::NoMemory)?;
+        let nodes = KeptNodes::new(memory)?;
         let map = match pages.checked_sub(1) {
             None => None,
             Some(more) => {
                 let len = (more << page.shift()) + (page.bytes() - 1);
                 let last = start.checked_add(len).ok_or(SpaceError::Invalid)?;
-                Some(Map::new(start..=last, page, memory.alloc())?)
+                Some(Map::new(start..=last, page, nodes.source())?)
             }
         };
         let range = map.as_ref().map(Map::space);
         let state = map.map(|map| BusyCell::new(State { map, original: None, random: None }));
-        Ok(Self { state, range, page, generation, memory })
+        Ok(Self { state, range, page, generation, nodes })
     }
 
     /// Copies the space, marks and all.
@@ -141,18 +142,18 @@ impl Space {
     ///
     /// `NoMemory`.
     pub(crate) fn fork(&self, memory: Memory) -> Result<Self, SpaceError> {
-        let memory = SpaceMemory::new(memory).ok_or(SpaceError::NoMemory)?;
+        let nodes = KeptNodes::new(memory)?;
         let state = match self.state {
             None => None,
             Some(_) => Some(BusyCell::new(self.read(|state| {
                 let original =
-                    state.original.as_ref().map(|map| copy(map, memory.alloc())).transpose()?;
-                let map = copy(&state.map, memory.alloc())?;
+                    state.original.as_ref().map(|map| copy(map, nodes.source())).transpose()?;
+                let map = copy(&state.map, nodes.source())?;
                 Ok(State { map, original, random: state.random })
             })?)),
         };
         let Self { range, page, generation, .. } = *self;
-        Ok(Self { state, range, page, generation, memory })
+        Ok(Self { state, range, page, generation, nodes })
     }
 
     /// Forgets all mappings, and the marks.
@@ -297,13 +298,22 @@ impl Space {
         Ok(has_gap)
     }
 
-    /// Returns what is known of the page that holds `addr`, if it is mapped.
-    pub(crate) fn query(&self, addr: u64) -> Option<kvma_space_info> {
+    /// Tells `found` what is known of the page that holds `addr`, if it is mapped.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` and `NotMapped`.
+    #[inline]
+    pub(crate) fn query(
+        &self,
+        addr: u64,
+        found: impl FnOnce(&kvma_space_info),
+    ) -> Result<(), SpaceError> {
         self.read(|state| {
             let vma = state.map.find(addr).ok_or(SpaceError::NotMapped)?;
-            Ok(Self::info_at(&vma, addr))
+            found(&Self::info_at(&vma, addr));
+            Ok(())
         })
-        .ok()
     }
 
     /// Returns what is known of the page at `addr`, if the region that holds it holds all `len`
@@ -338,7 +348,7 @@ impl Space {
                 state.map.update_attrs(start, len, original, &mut NoHooks)?;
             }
             state.original = None;
-            state.original = Some(copy(&state.map, self.memory.alloc())?);
+            state.original = Some(copy(&state.map, self.nodes.source())?);
             Ok(())
         })
     }
@@ -356,7 +366,7 @@ impl Space {
         mut callback: Option<&mut Callback<'_>>,
     ) -> Result<(), SpaceError> {
         let mut hooks = NoHooks;
-        let mut update = Update::before_lock(self.memory.alloc(), self.page, &mut hooks);
+        let mut update = Update::before_lock(self.nodes.source(), self.page, &mut hooks);
         let need = self.read(|state| {
             Ok(state.original.as_ref().map_or(0, |saved| state.map.restore_cost(saved, is_same)))
         })?;
@@ -489,8 +499,8 @@ impl Space {
     fn update<'h>(
         &self,
         hooks: &'h mut NoHooks,
-    ) -> Result<Update<'h, Tag, SpaceAlloc, NoHooks>, SpaceError> {
-        let mut update = Update::before_lock(self.memory.alloc(), self.page, hooks);
+    ) -> Result<Update<'h, Tag, VmaSource<Tag>, NoHooks>, SpaceError> {
+        let mut update = Update::before_lock(self.nodes.source(), self.page, hooks);
         update.preallocate(NODES_PER_OPERATION)?;
         Ok(update)
     }
@@ -526,7 +536,7 @@ impl Piece {
     }
 }
 
-fn copy(map: &Map, alloc: SpaceAlloc) -> Result<Map, Error> {
+fn copy(map: &Map, alloc: VmaSource<Tag>) -> Result<Map, Error> {
     map.fork(alloc, |vma| Ok(Some((vma.attrs(), *vma.data()))))
 }
 

@@ -92,15 +92,19 @@ pub(super) fn with<R>(
     })
 }
 
-/// Looks a page up in the space behind a handle.
+/// Looks a page up in the space behind a handle, and tells `found` what is known of it.
 ///
 /// # Errors
 ///
 /// `Invalid` for NULL and for a panic, and `NotMapped`.
-pub(super) fn query(space: Option<&kvma_space>, addr: u64) -> Result<kvma_space_info, SpaceError> {
+pub(super) fn query(
+    space: Option<&kvma_space>,
+    addr: u64,
+    found: impl FnOnce(&kvma_space_info),
+) -> Result<(), SpaceError> {
     ffi_call_or(Err(SpaceError::Invalid), || {
         let handle = space.ok_or(SpaceError::Invalid)?;
-        let look = |space: &Space| Ok(space.query(addr).ok_or(SpaceError::NotMapped));
+        let look = |space: &Space| Ok(space.query(addr, found));
         // SAFETY: nothing changes the space itself, what changes is behind a cell of its own, and
         // it is closed only when it is freed. A look-up calls neither callbacks nor the allocator,
         // and C does not free the handle meanwhile from another thread, as the crate docs have it.
@@ -268,7 +272,7 @@ pub unsafe extern "C" fn kvma_space_query(
     addr: usize,
     info: Option<&mut MaybeUninit<kvma_space_info>>,
 ) -> bool {
-    query(space, addr as u64).map(|found| write_out(info, found)).is_ok()
+    query(space, addr as u64, |found| write_out(info, *found)).is_ok()
 }
 
 /// Marks what is mapped as original. `KVMA_SPACE_NO_MEMORY`: it is marked, but a later

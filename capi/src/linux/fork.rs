@@ -2,9 +2,12 @@
 
 use core::mem::MaybeUninit;
 
+use engine::node::Preallocated;
+
 use super::handle::{kvma_linux, kvma_linux_call};
 use crate::alloc::HandleSlot;
 use crate::boundary::{ffi_call, handle, out_handle};
+use crate::kept_nodes::KeptNodes;
 use crate::status::kvma_status;
 
 /// Copies an address space for a child, with memory from the same allocator, and writes its handle
@@ -26,9 +29,10 @@ pub unsafe extern "C" fn kvma_linux_fork(
         let memory = parent.memory;
         *out = in_call.update.write(|update| {
             parent.mm.write(|mm| {
-                let slot = HandleSlot::new(memory)?;
-                let child = mm.fork(update)?;
-                Ok(slot.fill(kvma_linux::new(child, memory)))
+                let (slot, nodes) = (HandleSlot::new(memory)?, KeptNodes::new(memory)?);
+                // The child outlives the nodes of its parent.
+                let child = mm.fork_with(&mut Preallocated::new(nodes.source()), update)?;
+                Ok(slot.fill(kvma_linux::new(child, nodes)))
             })
         })?;
         Ok(())

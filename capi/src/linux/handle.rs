@@ -3,7 +3,7 @@
 use core::mem::MaybeUninit;
 
 use engine::linux::{Call, Mm};
-use engine::{Errno, PageSize};
+use engine::{Errno, PageSize, VmaNode};
 
 use super::file::{FileRef, FileVma};
 use super::kernel::{KernelTable, kvma_kernel};
@@ -13,26 +13,31 @@ use crate::boundary::{
     ffi_call, ffi_call_or, free_handle, handle, out_handle, required, write_out,
 };
 use crate::cell::BusyCell;
+use crate::kept_nodes::{KeptNodes, VmaSource, WithNodes};
 use crate::status::{Failure, kvma_status};
 use crate::stored_update::StoredUpdate;
 
 // Names of their own: cbindgen knows types by their last name only.
-pub(super) type Process = Mm<FileRef, Memory>;
-pub(super) type CallUpdate = Call<'static, FileRef, Memory, KernelTable>;
+pub(super) type Process = Mm<FileRef, VmaSource<FileVma>>;
+pub(super) type CallUpdate = Call<'static, FileRef, VmaSource<FileVma>, KernelTable>;
 
 /// The address space of a program, as Linux keeps it. Opaque. It has no lock, as `kvma_vm` has
 /// none.
 pub struct kvma_linux {
-    pub(super) mm: BusyCell<Process>,
+    pub(super) mm: BusyCell<WithNodes<Process, VmaNode<FileVma>>>,
     pub(super) memory: Memory,
+    /// The allocator of the nodes.
+    source: VmaSource<FileVma>,
     /// The page size, for what is done without using the address space.
     page: PageSize,
 }
 
 impl kvma_linux {
-    pub(super) fn new(mm: Process, memory: Memory) -> Self {
-        let page = mm.layout().page_size();
-        Self { mm: BusyCell::new(mm), memory, page }
+    /// Wraps a space that allocates from `nodes`.
+    pub(super) fn new(mm: Process, nodes: KeptNodes<VmaNode<FileVma>>) -> Self {
+        let (page, source) = (mm.layout().page_size(), nodes.source());
+        let mm = BusyCell::new(WithNodes::new(mm, nodes));
+        Self { mm, memory: source.memory(), source, page }
     }
 }
 
@@ -73,7 +78,7 @@ pub(super) fn read<R>(
     mm: Option<&kvma_linux>,
     read: impl FnOnce(&Process) -> Result<R, Failure>,
 ) -> Result<R, Failure> {
-    required(mm)?.mm.read(read)
+    required(mm)?.mm.read(|mm| read(mm))
 }
 
 /// Runs `read` on the address space behind a handle, for calls that have no status: `otherwise` for
@@ -98,8 +103,9 @@ pub unsafe extern "C" fn kvma_linux_new(
         let (out, layout) = (out_handle(mm)?, required(layout)?);
         // SAFETY: `allocator` is NULL or a table, as the caller promises.
         let memory = unsafe { Memory::from_table(allocator) }?;
-        let mm = Mm::new(layout.to_layout(), memory)?;
-        *out = HandleSlot::new(memory)?.fill(kvma_linux::new(mm, memory));
+        let nodes = KeptNodes::new(memory)?;
+        let mm = Mm::new(layout.to_layout(), nodes.source())?;
+        *out = HandleSlot::new(memory)?.fill(kvma_linux::new(mm, nodes));
         Ok(())
     })
 }
@@ -126,10 +132,10 @@ pub unsafe extern "C" fn kvma_linux_call_new(
 ) -> kvma_status {
     ffi_call(|| {
         let out = out_handle(in_call)?;
-        let &kvma_linux { memory, page, .. } = required(mm)?;
+        let &kvma_linux { memory, source, page, .. } = required(mm)?;
         // SAFETY: `kernel` is NULL or a table, as the caller promises.
         let kernel = unsafe { KernelTable::new(kernel) }?;
-        let update = StoredUpdate::new(memory, page, kernel, nodes)?;
+        let update = StoredUpdate::new(source, page, kernel, nodes)?;
         *out = HandleSlot::new(memory)?.fill(kvma_linux_call { update, memory });
         Ok(())
     })

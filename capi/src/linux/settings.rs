@@ -19,7 +19,7 @@ unsafe fn set(
     set: impl FnOnce(&mut Process) -> Result<(), Failure>,
 ) -> kvma_status {
     // SAFETY: this function's contract.
-    ffi_call(|| unsafe { handle(mm) }?.mm.write(set))
+    ffi_call(|| unsafe { handle(mm) }?.mm.write(|mm| set(mm)))
 }
 
 /// Changes where mappings go from now on. What is mapped stays. `KVMA_OUT_OF_RANGE` or

@@ -12,6 +12,7 @@ use crate::alloc::{HandleSlot, Memory, kvma_allocator};
 use crate::attrs::{kvma_attrs, kvma_vma};
 use crate::boundary::{ffi_call, out_handle, required};
 use crate::hooks::kvma_hooks;
+use crate::kept_nodes::KeptNodes;
 use crate::status::{Failure, kvma_status};
 use crate::user_data::{UserData, kvma_data_ops};
 
@@ -63,10 +64,10 @@ fn fork_live(
     memory: Memory,
     (copy, udata): (kvma_copy_fn, *mut c_void),
 ) -> Result<*mut kvma_vm, Failure> {
-    let slot = HandleSlot::new(memory)?;
-    let nodes = &mut Preallocated::new(memory);
-    let child = map.fork_live(nodes, update, |_, vma| copy_of(copy, udata, vm.ops, vma))?;
-    Ok(slot.fill(kvma_vm::new(child, memory, vm.ops)))
+    let (slot, nodes) = (HandleSlot::new(memory)?, KeptNodes::new(memory)?);
+    let free = &mut Preallocated::new(nodes.source());
+    let child = map.fork_live(free, update, |_, vma| copy_of(copy, udata, vm.ops, vma))?;
+    Ok(slot.fill(kvma_vm::new(child, nodes, vm.ops)))
 }
 
 /// Copies the map, VMA by VMA, into a new one of the same space, and writes its handle to `child`;
@@ -89,9 +90,9 @@ pub unsafe extern "C" fn kvma_vm_fork(
         // SAFETY: `allocator` is NULL or a table, as the caller promises.
         let memory = unsafe { Memory::from_table(allocator) }?;
         *out = vm.map.read(|map| {
-            let slot = HandleSlot::new(memory)?;
-            let child = map.fork(memory, |vma| copy_of(copy, udata, vm.ops, vma))?;
-            Ok(slot.fill(kvma_vm::new(child, memory, vm.ops)))
+            let (slot, nodes) = (HandleSlot::new(memory)?, KeptNodes::new(memory)?);
+            let child = map.fork(nodes.source(), |vma| copy_of(copy, udata, vm.ops, vma))?;
+            Ok(slot.fill(kvma_vm::new(child, nodes, vm.ops)))
         })?;
         Ok(())
     })

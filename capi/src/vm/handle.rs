@@ -2,33 +2,42 @@
 
 use core::mem::MaybeUninit;
 
-use engine::{PageSize, VmMap};
+use engine::{PageSize, VmMap, VmaNode};
 
 use crate::alloc::{HandleSlot, Memory, kvma_allocator};
 use crate::boundary::{ffi_call, ffi_call_or, free_handle, out_handle, required};
 use crate::cell::BusyCell;
+use crate::kept_nodes::{KeptNodes, VmaSource, WithNodes};
 use crate::status::{Failure, kvma_status};
 use crate::table;
 use crate::user_data::{PLAIN, UserData, kvma_data_ops};
 
-pub(crate) type Map = VmMap<UserData, Memory>;
+pub(crate) type Map = VmMap<UserData, VmaSource<UserData>>;
 
 /// The VMAs of one address space. Opaque.
 ///
 /// It has no lock. The caller keeps calls that change it apart from all others; where that fails,
 /// the later call is answered `KVMA_BUSY`.
 pub struct kvma_vm {
-    pub(super) map: BusyCell<Map>,
+    pub(super) map: BusyCell<WithNodes<Map, VmaNode<UserData>>>,
     pub(super) memory: Memory,
+    /// The allocator of the map's nodes.
+    pub(super) source: VmaSource<UserData>,
     /// The map's page size, for what is done without using the map.
     pub(super) page: PageSize,
     pub(super) ops: *const kvma_data_ops,
 }
 
 impl kvma_vm {
-    pub(super) fn new(map: Map, memory: Memory, ops: *const kvma_data_ops) -> Self {
-        let page = map.page_size();
-        Self { map: BusyCell::new(map), memory, page, ops }
+    /// Wraps a map that allocates from `nodes`.
+    pub(super) fn new(
+        map: Map,
+        nodes: KeptNodes<VmaNode<UserData>>,
+        ops: *const kvma_data_ops,
+    ) -> Self {
+        let (page, source) = (map.page_size(), nodes.source());
+        let map = BusyCell::new(WithNodes::new(map, nodes));
+        Self { map, memory: source.memory(), source, page, ops }
     }
 }
 
@@ -41,7 +50,7 @@ pub(super) fn read<R>(
     vm: Option<&kvma_vm>,
     read: impl FnOnce(&Map) -> Result<R, Failure>,
 ) -> Result<R, Failure> {
-    required(vm)?.map.read(read)
+    required(vm)?.map.read(|map| read(map))
 }
 
 /// Runs `read` on the map behind a handle, for calls that have no status: `otherwise` for NULL, and
@@ -72,9 +81,10 @@ pub unsafe extern "C" fn kvma_vm_new(
         // SAFETY: both are NULL or tables, as the caller promises.
         let (memory, has_ops) =
             unsafe { (Memory::from_table(allocator)?, table::copy(ops)?.is_some()) };
-        let map = Map::new(first..=last, PageSize::new(page_size)?, memory)?;
+        let nodes = KeptNodes::new(memory)?;
+        let map = Map::new(first..=last, PageSize::new(page_size)?, nodes.source())?;
         let ops = if has_ops { ops } else { &raw const PLAIN.0 };
-        *vm = HandleSlot::new(memory)?.fill(kvma_vm::new(map, memory, ops));
+        *vm = HandleSlot::new(memory)?.fill(kvma_vm::new(map, nodes, ops));
         Ok(())
     })
 }

@@ -158,20 +158,13 @@ pub unsafe extern "C" fn kvma_vm_transfer(
             return Err(Error::SameSpace.into());
         }
         vm.map.write_then(
-            |map| {
-                let mut update = map.update(hooks);
-                let moved = target.map.write(|target| {
-                    let mut target_update = target.update(target_hooks);
-                    let result =
-                        map.transfer(from, len, &mut update, target, to, merge, &mut target_update);
-                    Ok((result, target_update))
-                });
-                match moved {
-                    Ok((result, target_update)) => (result, Some((update, target_update))),
-                    Err(failure) => (Err(failure), None),
-                }
+            |map| (map.update(hooks), None),
+            |map, (update, target_update)| {
+                target.map.write(|target| {
+                    let target_update = target_update.insert(target.update(target_hooks));
+                    map.transfer(from, len, update, target, to, merge, target_update)
+                })
             },
-            drop,
         )
     })
 }

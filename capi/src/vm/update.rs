@@ -9,11 +9,12 @@ use super::handle::{Map, kvma_vm};
 use crate::alloc::{HandleSlot, Memory};
 use crate::boundary::{ffi_call, ffi_call_or, free_handle, handle, out_handle, required};
 use crate::hooks::{HookTable, kvma_hooks};
+use crate::kept_nodes::VmaSource;
 use crate::status::{Failure, kvma_status};
 use crate::stored_update::StoredUpdate;
 use crate::user_data::UserData;
 
-pub(super) type MapUpdate<'h> = Update<'h, UserData, Memory, HookTable>;
+pub(super) type MapUpdate<'h> = Update<'h, UserData, VmaSource<UserData>, HookTable>;
 
 /// Carries nodes and hooks into one or several calls on a map, and out of them the work that must
 /// wait until the caller's lock is released: the rest of the TLB flush, then dropping what was
@@ -40,13 +41,7 @@ pub(super) unsafe fn alone<R>(
 ) -> Result<R, Failure> {
     // SAFETY: this function's contract.
     let (vm, hooks) = unsafe { (handle(vm)?, &mut HookTable::new(hooks)?) };
-    vm.map.write_then(
-        |map| {
-            let mut update = map.update(hooks);
-            (change(vm, map, &mut update), update)
-        },
-        Update::finish,
-    )
+    vm.map.write_then(|map| map.update(hooks), |map, update| change(vm, map, update))
 }
 
 /// Runs a change that is a part of an update.
@@ -80,10 +75,10 @@ pub unsafe extern "C" fn kvma_update_new(
 ) -> kvma_status {
     ffi_call(|| {
         let out = out_handle(update)?;
-        let &kvma_vm { memory, page, .. } = required(vm)?;
+        let &kvma_vm { memory, source, page, .. } = required(vm)?;
         // SAFETY: `hooks` is NULL or a table, as the caller promises.
         let hooks = unsafe { HookTable::new(hooks) }?;
-        let update = StoredUpdate::new(memory, page, hooks, nodes)?;
+        let update = StoredUpdate::new(source, page, hooks, nodes)?;
         *out = HandleSlot::new(memory)?.fill(kvma_update { update, memory });
         Ok(())
     })

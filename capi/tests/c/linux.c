@@ -528,7 +528,7 @@ TEST(no_memory_is_enomem) {
     struct program program = {NULL, NULL};
     uint64_t at;
     CHECK_EQ(kvma_linux_new(&program.mm, &layout, &table), KVMA_OK);
-    left = 2;
+    left = 1;
     CHECK_EQ(kvma_linux_call_new(&program.call, program.mm, NULL, 1), KVMA_OUT_OF_MEMORY);
     CHECK(program.call == NULL);
     left = 2;

@@ -120,13 +120,16 @@ TEST(no_operation_changes_anything_without_memory) {
             struct kvma_vm *vm = NULL, *saved = NULL;
             struct kvma_request one = fixed(BASE, 6, KVMA_READ),
                                 two = fixed(BASE + 6 * PAGE, 4, KVMA_WRITE),
-                                lost = fixed(BASE + 12 * PAGE, 1, KVMA_READ);
+                                lost = fixed(BASE + 12 * PAGE, 1, KVMA_READ),
+                                last = fixed(BASE + 30 * PAGE, 1, KVMA_READ);
             CHECK_EQ(kvma_vm_new(&vm, BASE, BASE + 32 * PAGE - 1, PAGE, &table, NULL), KVMA_OK);
             CHECK_EQ(kvma_vm_map(vm, &one, NULL, NULL), KVMA_OK);
             CHECK_EQ(kvma_vm_map(vm, &two, NULL, NULL), KVMA_OK);
             CHECK_EQ(kvma_vm_map(vm, &lost, NULL, NULL), KVMA_OK);
             CHECK_EQ(kvma_vm_fork(vm, &table, NULL, NULL, &saved), KVMA_OK);
             CHECK_EQ(kvma_vm_unmap(vm, BASE + 12 * PAGE, PAGE, NULL, NULL), KVMA_OK);
+            /* Takes the node that the handle has kept of the lost one. */
+            CHECK_EQ(kvma_vm_map(vm, &last, NULL, NULL), KVMA_OK);
             picture(vm, before);
             size_t vmas = kvma_vm_len(vm);
             heap.left = blocks;
@@ -188,7 +191,7 @@ TEST(a_fork_without_memory_has_copied_nothing) {
 }
 
 TEST(making_a_map_fails_cleanly) {
-    for (long blocks = 0; blocks < 2; blocks++) {
+    for (long blocks = 0; blocks < 3; blocks++) {
         struct heap heap = {blocks, 0};
         struct kvma_allocator table = allocator(&heap);
         struct kvma_vm *vm = (struct kvma_vm *)&heap;
@@ -197,6 +200,28 @@ TEST(making_a_map_fails_cleanly) {
         CHECK(vm == NULL);
         CHECK_EQ(heap.out, 0);
     }
+}
+
+/* Nodes that calls have given up are there for the next ones, and go with the handle. */
+TEST(a_handle_keeps_nodes_from_one_call_to_the_next) {
+    struct heap heap = {100, 0};
+    struct kvma_allocator table = allocator(&heap);
+    struct kvma_vm *vm = NULL;
+    struct kvma_request request = fixed(BASE + 4 * PAGE, 3, KVMA_READ);
+    CHECK_EQ(kvma_vm_new(&vm, BASE, BASE + 32 * PAGE - 1, PAGE, &table, NULL), KVMA_OK);
+    CHECK_EQ(kvma_vm_map(vm, &request, NULL, NULL), KVMA_OK);
+    CHECK_EQ(kvma_vm_protect(vm, BASE + 5 * PAGE, PAGE, KVMA_WRITE, NULL), KVMA_OK);
+    CHECK_EQ(kvma_vm_unmap(vm, BASE, 32 * PAGE, NULL, NULL), KVMA_OK);
+    long left = heap.left, out = heap.out;
+    for (int round = 0; round < 10; round++) {
+        CHECK_EQ(kvma_vm_map(vm, &request, NULL, NULL), KVMA_OK);
+        CHECK_EQ(kvma_vm_protect(vm, BASE + 5 * PAGE, PAGE, KVMA_WRITE, NULL), KVMA_OK);
+        CHECK_EQ(kvma_vm_unmap(vm, BASE, 32 * PAGE, NULL, NULL), KVMA_OK);
+    }
+    CHECK_EQ(heap.left, left);
+    CHECK_EQ(heap.out, out);
+    CHECK_EQ(kvma_vm_free(vm), KVMA_OK);
+    CHECK_EQ(heap.out, 0);
 }
 
 TEST(taking_down_needs_no_memory) {
@@ -324,5 +349,6 @@ TEST(a_missing_lock_is_busy) {
 
 TESTS(RUN(no_operation_changes_anything_without_memory),
       RUN(a_fork_without_memory_has_copied_nothing), RUN(making_a_map_fails_cleanly),
-      RUN(taking_down_needs_no_memory), RUN(libmmap_operations_change_nothing_without_memory),
+      RUN(a_handle_keeps_nodes_from_one_call_to_the_next), RUN(taking_down_needs_no_memory),
+      RUN(libmmap_operations_change_nothing_without_memory),
       RUN(without_memory_to_remember_marks_still_hold), RUN(a_missing_lock_is_busy))

@@ -14,6 +14,7 @@ use kvma::addr_space::HintTable;
 use kvma::{
     AddrSpace, Attrs, BoxAlloc, MapRequest, NoHooks, PageSize, Placement, Prot, VmMap, VmaNode,
 };
+use kvma_bench::random::Random;
 use kvma_bench::timing::{cpu_time, median};
 use kvma_bench::{LIMIT, PAGE};
 
@@ -58,18 +59,6 @@ impl Load {
             Self::Gaps => "lookup in gaps",
             Self::Changes => "lookup after changes",
         }
-    }
-}
-
-/// A xorshift generator.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        ((u128::from(self.0) * u128::from(bound)) >> 64) as u64
     }
 }
 
@@ -134,7 +123,7 @@ fn time(addresses: &[u64], find: impl Fn(u64) -> u64) -> (f64, u64) {
 fn row(load: Load, count: usize, rounds: usize) {
     // As in a kernel: one allocator for all spaces, for ever.
     static HEAP: LazyLock<BoxAlloc<VmaNode>> = LazyLock::new(BoxAlloc::new);
-    let random = &mut Random(0x9e37_79b9_7f4a_7c15);
+    let random = &mut Random::new(0x9e37_79b9_7f4a_7c15);
     let starts = layout(load, count, random);
     let slots = starts.len().next_power_of_two();
     let spaces = [None, Some(slots), Some(slots / 4)].map(|slots| {

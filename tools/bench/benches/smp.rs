@@ -26,6 +26,7 @@ use kvma::{
 };
 use kvma_bench::figures::Figures;
 use kvma_bench::options::Options;
+use kvma_bench::random::Random;
 use kvma_bench::timing::{cpu_time, median};
 
 const PAGE: u64 = 0x1000;
@@ -34,18 +35,6 @@ const ROUNDS: usize = 9;
 
 type Alloc = Arc<BoxAlloc<VmaNode>>;
 type Map = VmMap<(), Alloc>;
-
-/// A xorshift generator.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        ((self.0 as u128 * bound as u128) >> 64) as u64
-    }
-}
 
 /// Returns the first byte of the VMA with this number.
 fn start(vma: u64) -> u64 {
@@ -65,7 +54,7 @@ fn full(vmas: u64) -> Map {
     let alloc = Alloc::default();
     let mut map = Map::new(0..=(vmas + 2) * STRIDE - 1, PageSize::SIZE_4K, alloc).unwrap();
     let mut order: Vec<u64> = (0..vmas).collect();
-    let mut random = Random(1);
+    let mut random = Random::new(1);
     for at in (1..vmas).rev() {
         order.swap(at as usize, random.below(at + 1) as usize);
     }
@@ -201,7 +190,7 @@ fn run<S: Shared>(shared: &S, vmas: u64, readers: u64, writer: Writer, time: Dur
     std::thread::scope(|scope| {
         let writing = (writer != Writer::Absent).then(|| {
             scope.spawn(|| {
-                let (began, mut random, mut done) = (cpu_time(), Random(7), 0u64);
+                let (began, mut random, mut done) = (cpu_time(), Random::new(7), 0u64);
                 let start_of_all = Instant::now();
                 while !stop.load(Ordering::Relaxed) {
                     if writer == Writer::Paced
@@ -226,7 +215,7 @@ fn run<S: Shared>(shared: &S, vmas: u64, readers: u64, writer: Writer, time: Dur
             .map(|reader| {
                 scope.spawn(move || {
                     let (began, end) = (cpu_time(), Instant::now() + time);
-                    let (mut random, mut done) = (Random(1000 + reader), 0u64);
+                    let (mut random, mut done) = (Random::new(1000 + reader), 0u64);
                     while Instant::now() < end {
                         for _ in 0..256 {
                             let vma = random.below(vmas);

@@ -17,8 +17,9 @@ use kvma_bench::figures::Figures;
 use kvma_bench::options::Options;
 use kvma_bench::timing::{cpu_time, median};
 use kvma_bench::{
-    AxMemorySet, BTree, GapIndex, Hinted, ISet, Kvma, Load, MemorySet, NoIndex, Nodit, Outcome,
-    Peer, RangeMap, VmAllocator, Vmem, Wavl, Workload,
+    AxMemorySet, BTree, Capi, GapIndex, Hinted, ISet, Kvma, Libmmap, Load, MemorySet, MmDropIn,
+    MmList, MmTrees, MmapCpp, MmapDropIn, MmapTree, NoIndex, Nodit, Outcome, Peer, RangeMap,
+    VmAllocator, Vmem, Wavl, Workload,
 };
 
 const SIZES: [u64; 4] = [1_000, 10_000, 100_000, 1_000_000];
@@ -31,6 +32,7 @@ struct Contender {
     name: &'static str,
     loads: &'static [Load],
     largest: usize,
+    is_here: fn() -> bool,
     outcome: fn(Load) -> Outcome,
     batch: fn(Load, usize, Duration) -> Batch,
 }
@@ -44,14 +46,22 @@ impl Contender {
             name: P::NAME,
             loads: P::LOADS,
             largest: P::LARGEST,
+            is_here: P::is_here,
             outcome: |load| Workload::<P>::new(load, COMPARED).outcome(),
             batch: batch::<P>,
         }
     }
 }
 
+impl Contender {
+    /// Returns `true` if it is here and has the operation.
+    fn has(&self, load: Load) -> bool {
+        self.loads.contains(&load) && (self.is_here)()
+    }
+}
+
 /// The first one is kvma.
-const CONTENDERS: [Contender; 12] = [
+const CONTENDERS: [Contender; 19] = [
     Contender::new::<Kvma>(),
     Contender::new::<Hinted>(),
     Contender::new::<BTree<NoIndex>>(),
@@ -64,6 +74,13 @@ const CONTENDERS: [Contender; 12] = [
     Contender::new::<AxMemorySet>(),
     Contender::new::<VmAllocator>(),
     Contender::new::<Vmem>(),
+    Contender::new::<Capi>(),
+    Contender::new::<Libmmap<MmDropIn>>(),
+    Contender::new::<Libmmap<MmapDropIn>>(),
+    Contender::new::<Libmmap<MmTrees>>(),
+    Contender::new::<Libmmap<MmList>>(),
+    Contender::new::<Libmmap<MmapTree>>(),
+    Contender::new::<Libmmap<MmapCpp>>(),
 ];
 
 fn batch<P: Peer + 'static>(load: Load, count: usize, each: Duration) -> Batch {
@@ -84,7 +101,7 @@ fn batch<P: Peer + 'static>(load: Load, count: usize, each: Duration) -> Batch {
 /// Makes all containers do the operation, and compares what they answer.
 fn compare(load: Load) {
     let ours = (CONTENDERS[0].outcome)(load);
-    for contender in CONTENDERS.iter().filter(|contender| contender.loads.contains(&load)) {
+    for contender in CONTENDERS.iter().filter(|contender| contender.has(load)) {
         let theirs = (contender.outcome)(load);
         assert!(ours.agrees_with(&theirs), "{} differs in {}", contender.name, load.name());
     }
@@ -92,7 +109,7 @@ fn compare(load: Load) {
 
 /// Returns the median of each container that has the operation, ours first.
 fn measure(load: Load, count: usize, each: Duration) -> Vec<(&'static str, f64)> {
-    let able = CONTENDERS.iter().filter(|contender| contender.loads.contains(&load));
+    let able = CONTENDERS.iter().filter(|contender| contender.has(load));
     let mut cells: Vec<_> = able
         .filter(|contender| count <= contender.largest)
         .map(|contender| (contender.name, (contender.batch)(load, count, each), Vec::new()))

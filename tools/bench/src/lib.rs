@@ -6,11 +6,13 @@
 pub mod figures;
 pub mod options;
 mod peers;
+pub mod random;
 pub mod timing;
 mod workload;
 
 pub use self::peers::{
-    AxMemorySet, BTree, Fit, GapIndex, Gaps, Hinted, ISet, Kvma, LIMIT, MemorySet, NoIndex, Nodit,
-    PAGE, Peer, RangeMap, VmAllocator, Vmem, Wavl,
+    AxMemorySet, BTree, Capi, Fit, GapIndex, Gaps, Generation, Hinted, ISet, Kvma, LIMIT, Libmmap,
+    MemorySet, MmDropIn, MmList, MmTrees, MmapCpp, MmapDropIn, MmapTree, NoIndex, Nodit, PAGE,
+    Peer, RangeMap, VmAllocator, Vmem, Wavl,
 };
 pub use self::workload::{Load, Outcome, Workload, layout};

@@ -1,6 +1,7 @@
 //! The operations that are measured, and the layout that they start from.
 
 use crate::peers::{Fit, PAGE, Peer};
+use crate::random::Random;
 
 /// Pages of a VMA of the layout.
 const VMA: u64 = 4;
@@ -40,32 +41,19 @@ impl Load {
     }
 }
 
-/// A xorshift generator: cheap, and the same for all containers.
-#[derive(Clone, Debug)]
-struct Rng(u64);
-
-impl Rng {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        ((u128::from(self.0) * u128::from(bound)) >> 64) as u64
-    }
-}
-
 /// Returns the first bytes of `count` VMAs, in random order.
 pub fn layout(count: usize) -> Vec<u64> {
-    let mut rng = Rng(0x9e37_79b9_7f4a_7c15);
+    let mut random = Random::new(0x9e37_79b9_7f4a_7c15);
     let mut at = 0;
     let mut starts: Vec<u64> = (0..count)
         .map(|_| {
             let start = at;
-            at += (VMA + 1 + rng.below(3)) * PAGE;
+            at += (VMA + 1 + random.below(3)) * PAGE;
             start
         })
         .collect();
     for index in (1..count).rev() {
-        starts.swap(index, rng.below(index as u64 + 1) as usize);
+        starts.swap(index, random.below(index as u64 + 1) as usize);
     }
     starts
 }
@@ -79,6 +67,8 @@ pub struct Outcome {
     vmas: Option<usize>,
     /// The VMAs found afterwards at random addresses, gaps among them; none if it has no lookup.
     starts: Vec<u64>,
+    /// The container says where VMAs begin, and not only that there are some.
+    tells_vmas: bool,
 }
 
 impl Outcome {
@@ -89,7 +79,10 @@ impl Outcome {
         }
         agree(self.sum, other.sum)
             && agree(self.vmas, other.vmas)
-            && self.starts.iter().zip(&other.starts).all(|(one, other)| one == other)
+            && self.starts.iter().zip(&other.starts).all(|(one, another)| {
+                let says_where = self.tells_vmas && other.tells_vmas;
+                if says_where { one == another } else { (*one == 0) == (*another == 0) }
+            })
     }
 }
 
@@ -98,7 +91,7 @@ impl Outcome {
 pub struct Workload<P> {
     peer: P,
     starts: Vec<u64>,
-    rng: Rng,
+    random: Random,
     next_id: u32,
     load: Load,
     /// The index of the VMA that was found last.
@@ -115,8 +108,8 @@ impl<P: Peer> Workload<P> {
             // near `count`.
             starts.sort_unstable();
         }
-        let rng = Rng(88_172_645_463_325_252);
-        Self { peer, starts, rng, next_id: count as u32, load, last: 0 }
+        let random = Random::new(88_172_645_463_325_252);
+        Self { peer, starts, random, next_id: count as u32, load, last: 0 }
     }
 
     /// Returns the number of VMAs now.
@@ -132,10 +125,20 @@ impl<P: Peer> Workload<P> {
         let mut starts = Vec::new();
         if P::LOADS.contains(&Load::Lookup) && !chosen && !split {
             let end = self.starts.iter().max().map_or(0, |&last| last + 8 * VMA * PAGE);
-            starts.extend((0..4_000).map(|_| self.peer.find(self.rng.below(end))));
+            // Of a VMA at 0 the answer would be that of a gap.
+            let first = 4 * VMA * PAGE;
+            starts.extend((0..4_000).map(|_| self.peer.find(first + self.random.below(end))));
         }
+        let looks = matches!(self.load, Load::Lookup | Load::Near);
+        let says_sum = !chosen && (P::TELLS_VMAS || !looks);
+        let says_vmas = !split && P::TELLS_VMAS;
         let vmas = self.peer.len();
-        Outcome { sum: (!chosen).then_some(sum), vmas: (!split).then_some(vmas), starts }
+        Outcome {
+            sum: says_sum.then_some(sum),
+            vmas: says_vmas.then_some(vmas),
+            starts,
+            tells_vmas: P::TELLS_VMAS,
+        }
     }
 
     /// Does the operation `times` times. The result keeps the work from being optimised away.
@@ -143,18 +146,18 @@ impl<P: Peer> Workload<P> {
         let count = self.starts.len() as u64;
         let mut sum = 0u64;
         for _ in 0..times {
-            let index = self.rng.below(count) as usize;
+            let index = self.random.below(count) as usize;
             let start = self.starts[index];
             match self.load {
                 Load::Lookup => {
-                    let addr = start + self.rng.below(VMA * PAGE);
+                    let addr = start + self.random.below(VMA * PAGE);
                     sum = sum.wrapping_add(self.peer.find(addr));
                 }
                 Load::Near => {
-                    if self.rng.below(8) == 0 {
+                    if self.random.below(8) == 0 {
                         self.last = index;
                     }
-                    let addr = self.starts[self.last] + self.rng.below(VMA * PAGE);
+                    let addr = self.starts[self.last] + self.random.below(VMA * PAGE);
                     sum = sum.wrapping_add(self.peer.find(addr));
                 }
                 Load::Churn => {

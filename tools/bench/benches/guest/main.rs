@@ -25,6 +25,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use kvma_bench::options::Options;
+use kvma_bench::random::Random;
 use kvma_bench::timing::{cpu_time, median};
 use peers::{
     AxMemorySet, BTree, Hinted, Kvma, Mutable, Peer, Snapshot, Sorted, ThreeMaps, VmMemory,
@@ -42,17 +43,6 @@ pub(crate) struct Region {
     host: u64,
 }
 
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % bound
-    }
-}
-
 /// The way in which regions lie.
 #[derive(Clone, Copy, Debug)]
 enum Layout {
@@ -63,7 +53,7 @@ enum Layout {
 }
 
 fn regions(count: u64, layout: Layout) -> Vec<Region> {
-    let mut random = Random(count | 1);
+    let mut random = Random::new(count | 1);
     let mut gpa = 0;
     (0..count)
         .map(|at| {
@@ -89,7 +79,7 @@ enum Pattern {
 }
 
 fn addresses(regions: &[Region], pattern: Pattern) -> Vec<u64> {
-    let mut random = Random(77);
+    let mut random = Random::new(77);
     let mut region = regions[0];
     (0..ADDRESSES)
         .map(|at| {
@@ -140,7 +130,7 @@ impl Cell {
     fn replace<P: Peer + 'static>(regions: &[Region], each: Duration) -> Self {
         let mut peer = P::new(regions);
         let regions = regions.to_vec();
-        let mut random = Random(99);
+        let mut random = Random::new(99);
         Self::new(P::NAME, each, move |times| {
             for _ in 0..times {
                 peer.replace(regions[random.below(regions.len() as u64) as usize]);
@@ -153,7 +143,7 @@ impl Cell {
 /// and after changes.
 fn compare<P: Peer>(regions: &[Region]) {
     let (mut plain, mut peer) = (Sorted::new(regions), P::new(regions));
-    let mut random = Random(5);
+    let mut random = Random::new(5);
     let end = regions.last().map_or(0, |last| last.gpa + last.len) + (16 << 12);
     for _ in 0..20_000 {
         let gpa = random.below(end);

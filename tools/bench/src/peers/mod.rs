@@ -3,6 +3,9 @@
 mod btree;
 mod hinted;
 mod iset;
+mod libkvma;
+mod libmmap;
+mod library;
 mod memory_set;
 mod nodit;
 mod ours;
@@ -14,6 +17,10 @@ mod wavltree;
 pub use self::btree::{BTree, GapIndex, Gaps, NoIndex};
 pub use self::hinted::Hinted;
 pub use self::iset::ISet;
+pub use self::libkvma::Capi;
+pub use self::libmmap::{
+    Generation, Libmmap, MmDropIn, MmList, MmTrees, MmapCpp, MmapDropIn, MmapTree,
+};
 pub use self::memory_set::{AxMemorySet, MemorySet};
 pub use self::nodit::Nodit;
 pub use self::ours::Kvma;
@@ -44,6 +51,16 @@ pub trait Peer: Default {
 
     /// How it chooses among gaps.
     const FIT: Fit = Fit::Lowest;
+
+    /// True if it says how many VMAs there are and where they begin; else `find` answers with 1 for
+    /// what is mapped.
+    const TELLS_VMAS: bool = true;
+
+    /// Returns true if it can be measured here: a library that is no part of this repository may be
+    /// missing.
+    fn is_here() -> bool {
+        true
+    }
 
     /// Maps VMAs of `len` bytes each at `starts`, numbered in that order.
     fn build(starts: &[u64], len: u64) -> Self {
