@@ -1,14 +1,16 @@
 //! Adding memory slots.
 
 use super::Guest;
-use super::books::{NewSlot, numbered};
+use super::books::{Books, NewSlot};
 use super::data::{Content, GuestAlloc, GuestData, SlotEntry};
 use super::refusal::Refusal;
+use super::region::with_slot;
 use super::slot::{SlotNumber, SlotRequest};
+use crate::hooks::Hooks;
 use crate::placement::{MapRequest, Placement};
 use crate::range::VmRange;
 use crate::split_merge::Merge;
-use crate::vm_map::Updater;
+use crate::vm_map::{Update, Updater, VmMap};
 use crate::vma::Attrs;
 
 /// The nodes that a new slot takes at most: one in each map.
@@ -56,15 +58,9 @@ impl<D, A: GuestAlloc<D>> Guest<D, A> {
         update: &mut U,
     ) -> Result<SlotNumber, Refusal<U::Error>> {
         let (request, data) = request.take_data();
-        let plan = self.plan_add(&request);
         let Self { regions, books, changes, .. } = self;
         update.run(regions, |regions, update| {
-            let ready = plan.and_then(|plan| {
-                update.check_alloc(regions.alloc())?;
-                update.preallocate(plan.0.nodes + 1)?;
-                Ok(plan)
-            });
-            let (new, range, attrs) = match ready {
+            let (new, range, attrs) = match Self::plan_add(regions, books, &request, update) {
                 Ok(plan) => plan,
                 Err(refusal) => {
                     // Only to be dropped after unlock.
@@ -73,18 +69,22 @@ impl<D, A: GuestAlloc<D>> Guest<D, A> {
                     return Err(refusal);
                 }
             };
-            let (number, attrs) = (new.number, numbered(attrs, &new));
+            let (number, place) = (new.number, new.place);
+            let attrs = with_slot(attrs, number);
             let entered = books.enter(new, range, attrs, data, &mut update.owed.nodes.free);
             if let Err((error, data)) = entered {
                 update.owed.reject(data);
                 return Err(error.into());
             }
-            let place = Placement::FixedNoReplace(range.start());
-            let region = MapRequest::new(place, request.len, attrs)
+            let there = Placement::FixedNoReplace(range.start());
+            let region = MapRequest::new(there, request.len, attrs)
                 .with_data(GuestData::REGION)
                 .with_merge(Merge::Never);
             if let Err(error) = regions.map(region, update) {
-                if let Some(data) = books.remove(number, &mut update.owed.nodes.free) {
+                let nodes = &mut update.owed.nodes.free;
+                let data = books.move_out(place, nodes);
+                books.settle(nodes);
+                if let Some(data) = data {
                     let entry = SlotEntry { range, data };
                     update.owed.reject(GuestData(Content::Slot(entry)));
                 }
@@ -95,16 +95,21 @@ impl<D, A: GuestAlloc<D>> Guest<D, A> {
         })
     }
 
-    fn plan_add<E: From<crate::Error>>(
-        &mut self,
+    fn plan_add<H: Hooks<GuestData<D>> + ?Sized>(
+        regions: &VmMap<GuestData<D>, A>,
+        books: &mut Books<D, A>,
         request: &SlotRequest,
-    ) -> Result<(NewSlot, VmRange, Attrs), Refusal<E>> {
-        let (range, attrs) = request.check(self.page_size())?;
-        self.check_in_space(range)?;
-        if !self.regions.is_free(request.start, request.len) {
-            return Err(Self::in_the_way(&self.regions, request.start, request.len));
+        update: &mut Update<'_, GuestData<D>, A, H>,
+    ) -> Result<(NewSlot, VmRange, Attrs), Refusal<H::Error>> {
+        let (range, attrs) = request.check(regions.page_size())?;
+        Self::check_in_space(regions, range)?;
+        if !regions.is_free(request.start, request.len) {
+            return Err(Self::in_the_way(regions, request.start, request.len));
         }
-        let new = self.books.plan(request.number, request.backing, request.len)?;
+        update.check_alloc(regions.alloc())?;
+        let nodes = &mut update.owed.nodes.free;
+        let new = books.plan(request.number, request.backing, request.len, nodes)?;
+        update.preallocate(new.nodes + 1)?;
         Ok((new, range, attrs))
     }
 }

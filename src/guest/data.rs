@@ -45,6 +45,8 @@ pub(super) enum Content<D> {
     Slot(SlotEntry<D>),
     /// A range of the host's memory that no slot may show, in the map of slots.
     Kept,
+    /// A slot that has gone, in the map of slots.
+    Vacant,
     /// The places of slots, in the map of numbers.
     Numbers(Chunk),
 }
@@ -54,6 +56,15 @@ pub(super) enum Content<D> {
 pub(super) struct SlotEntry<D> {
     pub(super) range: VmRange,
     pub(super) data: D,
+}
+
+impl<D> Content<D> {
+    pub(super) fn into_slot(self) -> Option<SlotEntry<D>> {
+        match self {
+            Self::Slot(entry) => Some(entry),
+            _ => None,
+        }
+    }
 }
 
 impl<D> GuestData<D> {

@@ -105,6 +105,7 @@ mod state;
 mod tables;
 mod translate;
 mod uses;
+mod vacancy;
 
 use core::fmt;
 
@@ -268,8 +269,8 @@ impl<D, A: GuestAlloc<D>> Guest<D, A> {
     }
 
     /// Refuses a range that leaves the space.
-    fn check_in_space(&self, range: VmRange) -> Result<(), Error> {
-        let space = self.space();
+    fn check_in_space(regions: &VmMap<GuestData<D>, A>, range: VmRange) -> Result<(), Error> {
+        let space = regions.space();
         if space.contains(range.start()) && space.contains(range.last()) {
             Ok(())
         } else {

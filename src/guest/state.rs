@@ -280,7 +280,7 @@ impl<D, A: GuestAlloc<D>> Guest<D, A> {
         range: VmRange,
         is_fit: impl Fn(&Region) -> bool,
     ) -> Result<(), Refusal<E>> {
-        self.check_in_space(range)?;
+        Self::check_in_space(&self.regions, range)?;
         let len = range.len().ok_or(Error::OutOfRange)?;
         if !self.regions.covers(range.start(), len) {
             return Err(Refusal::NotMapped);
