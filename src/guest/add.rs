@@ -6,11 +6,12 @@ use super::data::{Content, GuestAlloc, GuestData, SlotEntry};
 use super::refusal::Refusal;
 use super::region::with_slot;
 use super::slot::{SlotNumber, SlotRequest};
+use crate::error::Error;
 use crate::hooks::Hooks;
-use crate::placement::{MapRequest, Placement};
+use crate::placement::Placement;
 use crate::range::VmRange;
 use crate::split_merge::Merge;
-use crate::vm_map::{Update, Updater, VmMap};
+use crate::vm_map::{Chosen, Update, Updater, VmMap};
 use crate::vma::Attrs;
 
 /// The nodes that a new slot takes at most: one in each map.
@@ -57,30 +58,29 @@ impl<D, A: GuestAlloc<D>> Guest<D, A> {
         request: SlotRequest<D>,
         update: &mut U,
     ) -> Result<SlotNumber, Refusal<U::Error>> {
-        let (request, data) = request.take_data();
         let Self { regions, books, changes, .. } = self;
         update.run(regions, |regions, update| {
-            let (new, range, attrs) = match Self::plan_add(regions, books, &request, update) {
+            let (new, chosen, range, attrs) = match Self::plan_add(regions, books, &request, update)
+            {
                 Ok(plan) => plan,
                 Err(refusal) => {
                     // Only to be dropped after unlock.
-                    let entry = SlotEntry { range: regions.space(), data };
+                    let entry = SlotEntry { range: regions.space(), data: request.data };
                     update.owed.reject(GuestData(Content::Slot(entry)));
                     return Err(refusal);
                 }
             };
             let (number, place) = (new.number, new.place);
             let attrs = with_slot(attrs, number);
-            let entered = books.enter(new, range, attrs, data, &mut update.owed.nodes.free);
+            let entry = SlotEntry { range, data: request.data };
+            let entered = books.enter(new, attrs, entry, &mut update.owed.nodes.free);
             if let Err((error, data)) = entered {
                 update.owed.reject(data);
                 return Err(error.into());
             }
-            let there = Placement::FixedNoReplace(range.start());
-            let region = MapRequest::new(there, request.len, attrs)
-                .with_data(GuestData::REGION)
-                .with_merge(Merge::Never);
-            if let Err(error) = regions.map(region, update) {
+            let region = GuestData::REGION;
+            let mapped = regions.map_chosen(chosen, attrs, region, Merge::Never, update);
+            if let Err(error) = mapped {
                 let nodes = &mut update.owed.nodes.free;
                 let data = books.move_out(place, nodes);
                 books.settle(nodes);
@@ -98,18 +98,19 @@ impl<D, A: GuestAlloc<D>> Guest<D, A> {
     fn plan_add<H: Hooks<GuestData<D>> + ?Sized>(
         regions: &VmMap<GuestData<D>, A>,
         books: &mut Books<D, A>,
-        request: &SlotRequest,
+        request: &SlotRequest<D>,
         update: &mut Update<'_, GuestData<D>, A, H>,
-    ) -> Result<(NewSlot, VmRange, Attrs), Refusal<H::Error>> {
+    ) -> Result<(NewSlot, Chosen, VmRange, Attrs), Refusal<H::Error>> {
         let (range, attrs) = request.check(regions.page_size())?;
-        Self::check_in_space(regions, range)?;
-        if !regions.is_free(request.start, request.len) {
-            return Err(Self::in_the_way(regions, request.start, request.len));
-        }
+        let there = Placement::FixedNoReplace(request.start);
+        let chosen = regions.choose(there, request.len).map_err(|error| match error {
+            Error::Overlap => Self::in_the_way(regions, request.start, request.len),
+            error => error.into(),
+        })?;
         update.check_alloc(regions.alloc())?;
         let nodes = &mut update.owed.nodes.free;
         let new = books.plan(request.number, request.backing, request.len, nodes)?;
         update.preallocate(new.nodes + 1)?;
-        Ok((new, range, attrs))
+        Ok((new, chosen, range, attrs))
     }
 }

@@ -162,17 +162,15 @@ impl<D, A: GuestAlloc<D>> Books<D, A> {
     pub(super) fn enter(
         &mut self,
         new: NewSlot,
-        range: VmRange,
         attrs: Attrs,
-        data: D,
+        entry: SlotEntry<D>,
         nodes: &mut Nodes<D, A>,
     ) -> Result<(), (Error, GuestData<D>)> {
-        let entry = GuestData(Content::Slot(SlotEntry { range, data }));
-        let is_return = self.is_return(&new);
-        let NewSlot { number, place, count, .. } = new;
-        if is_return {
-            return self.move_in(place, attrs, entry).map_err(|data| (Error::OutOfMemory, data));
+        let entry = GuestData(Content::Slot(entry));
+        if self.is_return(&new) {
+            return self.move_in(attrs, entry).map_err(|data| (Error::OutOfMemory, data));
         }
+        let NewSlot { number, place, count, .. } = new;
         self.enter_at(place, count, attrs, entry, nodes)
             .map_err(|data| (Error::OutOfMemory, data))?;
         if let Err(error) = self.numbers.enter(number, place, nodes)

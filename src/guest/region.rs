@@ -258,6 +258,7 @@ impl fmt::Debug for Region {
 }
 
 /// Returns `attrs` with all that a region's attributes hold but the slot's number.
+#[inline]
 pub(super) fn encode(
     attrs: Attrs,
     kind: RegionKind,

@@ -38,7 +38,9 @@ impl<D, A: GuestAlloc<D>> Guest<D, A> {
         let Self { regions, books, changes, .. } = self;
         update.run(regions, |regions, update| {
             let len = range.len().unwrap_or(u64::MAX);
-            regions.unmap(range.start(), len, update).map_err(Refusal::Map)?;
+            if !regions.unmap_whole(range.start(), len, update).map_err(Refusal::Map)? {
+                regions.unmap(range.start(), len, update).map_err(Refusal::Map)?;
+            }
             *changes += 1;
             let nodes = &mut update.owed.nodes.free;
             let data = books.move_out(place, nodes).ok_or(Refusal::NoSlot)?;

@@ -10,6 +10,7 @@
 use super::backing::HostBacking;
 use super::books::{Books, MAX_LAYERS, NewSlot, Nodes, layer_of, page_of};
 use super::data::{Content, GuestAlloc, GuestData};
+use super::region::slot_of;
 use super::slot::SlotNumber;
 use crate::vma::Attrs;
 
@@ -56,46 +57,28 @@ impl<D, A: GuestAlloc<D>> Books<D, A> {
     /// Returns the data if nothing is vacant there.
     pub(super) fn move_in(
         &mut self,
-        place: u64,
         attrs: Attrs,
-        data: GuestData<D>,
+        entry: GuestData<D>,
     ) -> Result<(), GuestData<D>> {
-        let mut data = Some(data);
-        self.slots.edit(
-            place,
-            |_| attrs,
-            |content| {
-                if matches!(content.0, Content::Vacant)
-                    && let Some(data) = data.take()
-                {
-                    *content = data;
-                }
-            },
-        );
-        match data {
-            Some(data) => Err(data),
-            None => {
-                self.vacant = None;
-                Ok(())
-            }
+        let Some(place) = self.vacant.map(|vacant| vacant.place) else { return Err(entry) };
+        if self.slots.find_again(place).is_none() {
+            return Err(entry);
         }
+        self.slots.edit(place, |_| attrs, |content| *content = entry);
+        self.vacant = None;
+        Ok(())
     }
 
     /// Takes the data of the slot at a place, which is vacant from now on. What was vacant before
     /// is taken out.
     pub(super) fn move_out(&mut self, place: u64, nodes: &mut Nodes<D, A>) -> Option<D> {
         let vma = self.slots.find_again(place)?;
-        let (place, count) = (vma.start(), vma.page_count());
-        let mut number = SlotNumber::NOBODY;
-        let read = |attrs| {
-            number = super::region::slot_of(attrs);
-            attrs
-        };
-        let data = self.slots.edit(place, read, |content| match content.0 {
+        let (number, count) = (slot_of(vma.attrs()), vma.page_count());
+        let take = |content: &mut GuestData<D>| match content.0 {
             Content::Slot(_) => core::mem::replace(&mut content.0, Content::Vacant).into_slot(),
             _ => None,
-        });
-        let entry = data.flatten()?;
+        };
+        let entry = self.slots.edit(place, |attrs| attrs, take)??;
         if let Some(before) = self.vacant.replace(Vacancy { number, place, count }) {
             self.take_out(before, nodes);
         }

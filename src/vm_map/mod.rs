@@ -33,6 +33,8 @@ mod transfer;
 mod updater;
 
 pub use self::claim::ClaimedRange;
+#[cfg(feature = "guest")]
+pub(crate) use self::map::Chosen;
 pub use self::query::{Gaps, Pieces, Vmas};
 pub use self::relocate::SourceRange;
 pub use self::updater::{ByHooks, ByUpdate, Updater};

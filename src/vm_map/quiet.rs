@@ -51,8 +51,10 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         attrs: impl FnOnce(Attrs) -> Attrs,
         change: impl FnOnce(&mut V) -> R,
     ) -> Option<R> {
-        let attrs = attrs(self.find_again(addr)?.attrs());
-        self.tree.cursor(self.page_size.page(addr)).change_contents(attrs, change)
+        let page = self.page_size.page(addr);
+        let mut cursor = self.tree.cursor(page);
+        let attrs = attrs(cursor.entry().filter(|entry| entry.range().start <= page)?.attrs());
+        cursor.change_contents(attrs, change)
     }
 
     /// Gives the VMA that begins at `start` another length, if what is behind it is free that far.
