@@ -21,7 +21,8 @@ impl<D, A: GuestAlloc<D>> Guest<D, A> {
     /// Adds a memory slot, and returns its number.
     ///
     /// O(log n + k log n), where k is how many slots show the same memory. Needs two nodes, and a
-    /// third if no slot is there whose number is one of the same eight.
+    /// third if no slot is there whose number is one of the same eight; one if it is the slot that
+    /// was removed last and comes again.
     /// Hooks: `prepare` and `on_map` for the whole slot.
     ///
     /// ```
@@ -78,7 +79,7 @@ impl<D, A: GuestAlloc<D>> Guest<D, A> {
                 update.owed.reject(data);
                 return Err(error.into());
             }
-            let region = GuestData::REGION;
+            let region = GuestData(Content::Region(books.mark(place)));
             let mapped = regions.map_chosen(chosen, attrs, region, Merge::Never, update);
             if let Err(error) = mapped {
                 let nodes = &mut update.owed.nodes.free;

@@ -53,7 +53,8 @@
 //! - *Numbers*: where in the map of slots the slot with each number is, eight numbers to a node.
 //!
 //! A slot takes two nodes, and one more if it is the first of eight with such numbers. Each region
-//! that is split off takes one more.
+//! that is split off takes one more. When a slot is removed, its region's node is given back; the
+//! others wait for the slot to come again, or for the next change that needs any.
 //!
 //! # What others do
 //!

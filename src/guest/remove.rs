@@ -10,9 +10,10 @@ use crate::vm_map::Updater;
 impl<D, A: GuestAlloc<D>> Guest<D, A> {
     /// Removes a memory slot, all of it, and returns what it was, with the hypervisor's data.
     ///
-    /// O(log n + regions of the slot). Needs no node. Hooks: `prepare` and `on_unmap` for each
-    /// region, then `flush_begin`. With an update of the caller's, the pages must not be used
-    /// otherwise before it is finished.
+    /// O(log n + regions of the slot). Needs no node. Its place in the guest's books is kept for it
+    /// until another slot goes or comes, so that the same slot may come again with fewer changes.
+    /// Hooks: `prepare` and `on_unmap` for each region, then `flush_begin`. With an update of the
+    /// caller's, the pages must not be used otherwise before it is finished.
     ///
     /// # Errors
     ///
@@ -62,10 +63,9 @@ impl<D, A: GuestAlloc<D>> Guest<D, A> {
         len: u64,
         update: &mut U,
     ) -> Result<RemovedSlot<D>, Refusal<U::Error>> {
-        let first = match self.regions.find_again(gpa) {
-            Some(vma) if len > 0 => Region::new(vma.range(), vma.attrs()),
-            _ => self.regions(gpa, len).next().ok_or(Refusal::NotMapped)?,
-        };
+        let first = self.regions.find_again(gpa).filter(|_| len > 0);
+        let first = first.or_else(|| self.regions.overlapping(gpa, len).next());
+        let first = first.ok_or(Refusal::NotMapped)?;
         let (slot, place) = self.books.slot_of(&first).ok_or(Refusal::NoSlot)?;
         let region = slot.region();
         let range = region.range();

@@ -128,7 +128,9 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         len: u64,
         update: &mut Update<'_, V, A, H>,
     ) -> Result<bool, H::Error> {
-        let Some(entry) = self.tree.find_again(self.page_size.page(start)) else { return Ok(false) };
+        let Some(entry) = self.tree.find_again(self.page_size.page(start)) else {
+            return Ok(false);
+        };
         let range = entry.range();
         let is_whole = self.page_size.addr(range.start) == start && self.bytes(range.len()) == len;
         let Some(data) = entry.data().filter(|_| is_whole) else { return Ok(false) };
