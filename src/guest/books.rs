@@ -59,7 +59,7 @@ impl<D, A: GuestAlloc<D>> Books<D, A> {
     }
 
     pub(super) fn slot_count(&self) -> usize {
-        self.numbers.count() - usize::from(self.vacant.is_some())
+        self.numbers.count().saturating_sub(usize::from(self.vacant.is_some()))
     }
 
     pub(super) fn slot(&self, number: SlotNumber) -> Option<Slot<'_, D>> {
