@@ -179,7 +179,7 @@ impl<'h, V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone, H: Hooks<V> + ?Sized> Upd
         if self.is_owing() {
             self.flush_and_release();
         }
-        self.owed.rejected.clear();
+        self.owed.rejected = None;
         self.owed.nodes.trim(keep);
     }
 
@@ -266,14 +266,15 @@ pub(crate) enum Flush {
 pub struct Owed<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> {
     pub(crate) nodes: NodeStore<VmaNode<V>, A>,
     /// Data that was handed to operations which failed.
-    rejected: Vec<V, MAX_REJECTED>,
+    /// `None` as long as nothing was: a place for so much is not cleared for every change.
+    rejected: Option<Vec<V, MAX_REJECTED>>,
     pub(crate) flush: Flush,
     page_size: PageSize,
 }
 
 impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> Owed<V, A> {
     pub(crate) fn new(alloc: A, page_size: PageSize) -> Self {
-        Self { nodes: NodeStore::new(alloc), rejected: Vec::new(), flush: Flush::None, page_size }
+        Self { nodes: NodeStore::new(alloc), rejected: None, flush: Flush::None, page_size }
     }
 
     /// Returns the number of VMAs and parts of VMAs removed.
@@ -314,7 +315,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> Owed<V, A> {
     /// Keeps data of an operation that failed until the lock has been released.
     pub(crate) fn reject(&mut self, data: V) {
         if core::mem::needs_drop::<V>()
-            && let Err(data) = self.rejected.push(data)
+            && let Err(data) = self.rejected.get_or_insert_default().push(data)
         {
             self.nodes.put_rejected(data, Attrs::default());
         }

@@ -335,11 +335,13 @@ impl<M: HasVmMap, L: RawLock> AddrSpace<M, L> {
         change: impl FnOnce(&mut M, &mut Update<'_, M::Data, M::Alloc, H>) -> R,
     ) -> R {
         let slot = FlushSlot::new(&self.pending_flushes);
-        let mut update = self.new_update(&slot, hooks);
-        // An operation that needs fewer nodes than there are succeeds; the map counts its need.
-        let _ = update.preallocate(nodes);
-        let result = change(&mut self.lock_for_change(), &mut update);
-        update.finish();
+        let result = {
+            let mut update = self.new_update(&slot, hooks);
+            // An operation that needs fewer nodes than there are succeeds; the map counts its need.
+            let _ = update.preallocate(nodes);
+            change(&mut self.lock_for_change(), &mut update)
+            // The update is finished where it is: to move it would be to copy it.
+        };
         slot.end_if_forgotten(|| hooks.flush_wait());
         result
     }

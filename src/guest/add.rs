@@ -1,14 +1,17 @@
 //! Adding memory slots.
 
 use super::Guest;
-use super::books::{NewSlot, numbered};
+use super::books::{Books, NewSlot};
 use super::data::{Content, GuestAlloc, GuestData, SlotEntry};
 use super::refusal::Refusal;
+use super::region::with_slot;
 use super::slot::{SlotNumber, SlotRequest};
-use crate::placement::{MapRequest, Placement};
+use crate::error::Error;
+use crate::hooks::Hooks;
+use crate::placement::Placement;
 use crate::range::VmRange;
 use crate::split_merge::Merge;
-use crate::vm_map::Updater;
+use crate::vm_map::{Chosen, Update, Updater, VmMap};
 use crate::vma::Attrs;
 
 /// The nodes that a new slot takes at most: one in each map.
@@ -18,7 +21,8 @@ impl<D, A: GuestAlloc<D>> Guest<D, A> {
     /// Adds a memory slot, and returns its number.
     ///
     /// O(log n + k log n), where k is how many slots show the same memory. Needs two nodes, and a
-    /// third if no slot is there whose number is one of the same eight.
+    /// third if no slot is there whose number is one of the same eight; one if it is the slot that
+    /// was removed last and comes again.
     /// Hooks: `prepare` and `on_map` for the whole slot.
     ///
     /// ```
@@ -55,36 +59,33 @@ impl<D, A: GuestAlloc<D>> Guest<D, A> {
         request: SlotRequest<D>,
         update: &mut U,
     ) -> Result<SlotNumber, Refusal<U::Error>> {
-        let (request, data) = request.take_data();
-        let plan = self.plan_add(&request);
         let Self { regions, books, changes, .. } = self;
         update.run(regions, |regions, update| {
-            let ready = plan.and_then(|plan| {
-                update.check_alloc(regions.alloc())?;
-                update.preallocate(plan.0.nodes + 1)?;
-                Ok(plan)
-            });
-            let (new, range, attrs) = match ready {
+            let (new, chosen, range, attrs) = match Self::plan_add(regions, books, &request, update)
+            {
                 Ok(plan) => plan,
                 Err(refusal) => {
                     // Only to be dropped after unlock.
-                    let entry = SlotEntry { range: regions.space(), data };
+                    let entry = SlotEntry { range: regions.space(), data: request.data };
                     update.owed.reject(GuestData(Content::Slot(entry)));
                     return Err(refusal);
                 }
             };
-            let (number, attrs) = (new.number, numbered(attrs, &new));
-            let entered = books.enter(new, range, attrs, data, &mut update.owed.nodes.free);
+            let (number, place) = (new.number, new.place);
+            let attrs = with_slot(attrs, number);
+            let entry = SlotEntry { range, data: request.data };
+            let entered = books.enter(new, attrs, entry, &mut update.owed.nodes.free);
             if let Err((error, data)) = entered {
                 update.owed.reject(data);
                 return Err(error.into());
             }
-            let place = Placement::FixedNoReplace(range.start());
-            let region = MapRequest::new(place, request.len, attrs)
-                .with_data(GuestData::REGION)
-                .with_merge(Merge::Never);
-            if let Err(error) = regions.map(region, update) {
-                if let Some(data) = books.remove(number, &mut update.owed.nodes.free) {
+            let region = GuestData(Content::Region(books.mark(place)));
+            let mapped = regions.map_chosen(chosen, attrs, region, Merge::Never, update);
+            if let Err(error) = mapped {
+                let nodes = &mut update.owed.nodes.free;
+                let data = books.move_out(place, nodes);
+                books.settle(nodes);
+                if let Some(data) = data {
                     let entry = SlotEntry { range, data };
                     update.owed.reject(GuestData(Content::Slot(entry)));
                 }
@@ -95,16 +96,22 @@ impl<D, A: GuestAlloc<D>> Guest<D, A> {
         })
     }
 
-    fn plan_add<E: From<crate::Error>>(
-        &mut self,
-        request: &SlotRequest,
-    ) -> Result<(NewSlot, VmRange, Attrs), Refusal<E>> {
-        let (range, attrs) = request.check(self.page_size())?;
-        self.check_in_space(range)?;
-        if !self.regions.is_free(request.start, request.len) {
-            return Err(Self::in_the_way(&self.regions, request.start, request.len));
-        }
-        let new = self.books.plan(request.number, request.backing, request.len)?;
-        Ok((new, range, attrs))
+    fn plan_add<H: Hooks<GuestData<D>> + ?Sized>(
+        regions: &VmMap<GuestData<D>, A>,
+        books: &mut Books<D, A>,
+        request: &SlotRequest<D>,
+        update: &mut Update<'_, GuestData<D>, A, H>,
+    ) -> Result<(NewSlot, Chosen, VmRange, Attrs), Refusal<H::Error>> {
+        let (range, attrs) = request.check(regions.page_size())?;
+        let there = Placement::FixedNoReplace(request.start);
+        let chosen = regions.choose(there, request.len).map_err(|error| match error {
+            Error::Overlap => Self::in_the_way(regions, request.start, request.len),
+            error => error.into(),
+        })?;
+        update.check_alloc(regions.alloc())?;
+        let nodes = &mut update.owed.nodes.free;
+        let new = books.plan(request.number, request.backing, request.len, nodes)?;
+        update.preallocate(new.nodes + 1)?;
+        Ok((new, chosen, range, attrs))
     }
 }

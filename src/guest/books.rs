@@ -4,12 +4,13 @@ use super::backing::HostBacking;
 use super::data::{Content, GuestAlloc, GuestData, SlotEntry};
 use super::numbers::Numbers;
 use super::refusal::Refusal;
-use super::region::{Region, RegionState, with_slot, with_state};
+use super::region::{Region, RegionState, slot_of, with_state};
 use super::slot::{Slot, SlotNumber};
+use super::vacancy::Vacancy;
 use crate::error::Error;
 use crate::node::Preallocated;
 use crate::range::{PageSize, VmRange};
-use crate::vm_map::{VmMap, Vmas};
+use crate::vm_map::{Mark, VmMap, Vmas};
 use crate::vma::{Attrs, Backing, Vma, VmaNode};
 
 /// How many slots at most can show the same byte of the host's memory, or the same offset in files.
@@ -20,15 +21,17 @@ const PAGE_BITS: u32 = 52;
 const PAGE_MASK: u64 = (1 << PAGE_BITS) - 1;
 
 /// The nodes of a guest's maps.
-type Nodes<D, A> = Preallocated<VmaNode<GuestData<D>>, A>;
+pub(super) type Nodes<D, A> = Preallocated<VmaNode<GuestData<D>>, A>;
 
 /// Slots. Positions of both maps are plain numbers.
 pub(super) struct Books<D, A: GuestAlloc<D>> {
     /// By place: of a slot that is found by what it shows, the layer and the page; of others their
     /// number, above all layers. And what is kept from the guest.
-    slots: VmMap<GuestData<D>, A>,
+    pub(super) slots: VmMap<GuestData<D>, A>,
     /// The places of slots, by number.
-    numbers: Numbers<D, A>,
+    pub(super) numbers: Numbers<D, A>,
+    /// The slot that was removed last, if its entries are still in both maps.
+    pub(super) vacant: Option<Vacancy>,
     /// Layers from here on are empty.
     layers: u32,
     /// The number of slots, and of ranges kept from the guest, that lie in layers.
@@ -39,9 +42,9 @@ pub(super) struct Books<D, A: GuestAlloc<D>> {
 /// A slot that can be entered: nothing is in its way.
 pub(super) struct NewSlot {
     pub(super) number: SlotNumber,
-    place: u64,
+    pub(super) place: u64,
     /// The positions that it takes.
-    count: u64,
+    pub(super) count: u64,
     /// The nodes that it takes in the books.
     pub(super) nodes: usize,
 }
@@ -51,21 +54,40 @@ impl<D, A: GuestAlloc<D>> Books<D, A> {
     pub(super) fn new(page_size: PageSize, alloc: A) -> Result<Self, Error> {
         let last = place(MAX_LAYERS, SlotNumber::MAX.get().into());
         let slots = VmMap::new(0..=last, PageSize::new(1)?, alloc.clone())?;
-        Ok(Self { slots, numbers: Numbers::new(alloc)?, layers: 0, findable: 0, page_size })
+        let numbers = Numbers::new(alloc)?;
+        Ok(Self { slots, numbers, vacant: None, layers: 0, findable: 0, page_size })
     }
 
     pub(super) fn slot_count(&self) -> usize {
-        self.numbers.count()
+        self.numbers.count().saturating_sub(usize::from(self.vacant.is_some()))
     }
 
     pub(super) fn slot(&self, number: SlotNumber) -> Option<Slot<'_, D>> {
         as_slot(self.slots.find(self.numbers.place(number)?)?)
     }
 
-    /// Returns the slot as [`slot`](Self::slot) does, so that [`remove`](Self::remove) finds it
+    /// Returns the slot with this number and its place, where [`move_out`](Self::move_out) finds it
     /// without a walk.
-    pub(super) fn slot_to_remove(&self, number: SlotNumber) -> Option<Slot<'_, D>> {
-        as_slot(self.slots.find_again(self.numbers.place_again(number)?)?)
+    pub(super) fn slot_and_place(&self, number: SlotNumber) -> Option<(Slot<'_, D>, u64)> {
+        let place = self.numbers.place(number)?;
+        Some((as_slot(self.slots.find_again(place)?)?, place))
+    }
+
+    /// Returns the slot of a region as [`slot_and_place`](Self::slot_and_place) does, in O(1) if
+    /// the region knows it.
+    pub(super) fn slot_of(&self, region: &Vma<'_, GuestData<D>>) -> Option<(Slot<'_, D>, u64)> {
+        if let Content::Region(Some(mark)) = &region.data().0
+            && let Some(vma) = self.slots.find_marked(mark)
+            && let Some(slot) = as_slot(vma)
+        {
+            return Some((slot, vma.start()));
+        }
+        self.slot_and_place(slot_of(region.attrs()))
+    }
+
+    /// Returns a mark of the slot at a place, for its region to keep.
+    pub(super) fn mark(&self, place: u64) -> Option<Mark> {
+        self.slots.mark(place)
     }
 
     pub(super) fn slots(&self) -> impl DoubleEndedIterator<Item = Slot<'_, D>> + Clone {
@@ -84,13 +106,19 @@ impl<D, A: GuestAlloc<D>> Books<D, A> {
         self.slots.edit(self.numbers.place(number)?, |attrs| attrs, change).flatten()
     }
 
-    /// Decides on the number and the layer of a new slot.
+    /// Decides on the number and the layer of a new slot. Nodes of a slot that was removed go to
+    /// `nodes`, unless this one takes its place.
     pub(super) fn plan<E: From<Error>>(
         &mut self,
         number: Option<SlotNumber>,
         backing: HostBacking,
         len: u64,
+        nodes: &mut Nodes<D, A>,
     ) -> Result<NewSlot, Refusal<E>> {
+        if let Some(new) = self.plan_return(number, backing, len) {
+            return Ok(new);
+        }
+        self.settle(nodes);
         let number = match number {
             Some(number) if self.numbers.is_free(number) => number,
             Some(_) => return Err(Refusal::NumberTaken),
@@ -136,12 +164,14 @@ impl<D, A: GuestAlloc<D>> Books<D, A> {
     pub(super) fn enter(
         &mut self,
         new: NewSlot,
-        range: VmRange,
         attrs: Attrs,
-        data: D,
+        entry: SlotEntry<D>,
         nodes: &mut Nodes<D, A>,
     ) -> Result<(), (Error, GuestData<D>)> {
-        let entry = GuestData(Content::Slot(SlotEntry { range, data }));
+        let entry = GuestData(Content::Slot(entry));
+        if self.is_return(&new) {
+            return self.move_in(attrs, entry).map_err(|data| (Error::OutOfMemory, data));
+        }
         let NewSlot { number, place, count, .. } = new;
         self.enter_at(place, count, attrs, entry, nodes)
             .map_err(|data| (Error::OutOfMemory, data))?;
@@ -184,15 +214,6 @@ impl<D, A: GuestAlloc<D>> Books<D, A> {
             self.layers = self.layers.max(layer + 1);
         }
         Ok(())
-    }
-
-    /// Removes a slot, and returns its data.
-    pub(super) fn remove(&mut self, number: SlotNumber, nodes: &mut Nodes<D, A>) -> Option<D> {
-        let place = self.numbers.remove(number, nodes)?;
-        match self.remove_at(place, nodes)?.0 {
-            Content::Slot(entry) => Some(entry.data),
-            _ => None,
-        }
     }
 
     /// Removes the slot, or what is kept from the guest, at a place.
@@ -249,7 +270,7 @@ impl<D, A: GuestAlloc<D>> Books<D, A> {
         let layers = if count == 0 { 0 } else { self.layers };
         (0..layers)
             .flat_map(move |layer| self.slots.overlapping(place(layer, page), count))
-            .filter(move |vma| is_same(vma.attrs()))
+            .filter(move |vma| is_same(vma.attrs()) && !matches!(vma.data().0, Content::Vacant))
             .map(move |vma| {
                 let slot = as_slot(vma).map(|slot| (slot.number(), slot.range()));
                 // In pages from the beginning of the slot.
@@ -313,7 +334,8 @@ impl<D, A: GuestAlloc<D>> Books<D, A> {
                 return Err("a slot is not where it is looked for");
             }
         }
-        if slots != self.numbers.count() {
+        self.check_vacant()?;
+        if slots != self.slot_count() {
             return Err("a number has no slot");
         }
         if (findable, top) == (self.findable, self.layers) {
@@ -328,7 +350,7 @@ impl<D, A: GuestAlloc<D>> Books<D, A> {
     }
 
     /// Returns the first page of the memory, and the number of pages that `len` bytes touch.
-    fn pages(&self, backing: HostBacking, len: u64) -> (u64, u64) {
+    pub(super) fn pages(&self, backing: HostBacking, len: u64) -> (u64, u64) {
         let offset = backing.offset().unwrap_or(0);
         if len == 0 {
             return (self.page_size.page(offset), 0);
@@ -358,8 +380,12 @@ fn place(layer: u32, page: u64) -> u64 {
     u64::from(layer) << PAGE_BITS | page
 }
 
-fn layer_of(place: u64) -> u32 {
+pub(super) fn layer_of(place: u64) -> u32 {
     (place >> PAGE_BITS) as u32
+}
+
+pub(super) fn page_of(place: u64) -> u64 {
+    place & PAGE_MASK
 }
 
 fn same_object(one: Backing, other: Backing) -> bool {
@@ -374,9 +400,4 @@ fn as_slot<D>(vma: Vma<'_, GuestData<D>>) -> Option<Slot<'_, D>> {
         Content::Slot(entry) => Some(Slot::new(vma.attrs(), entry)),
         _ => None,
     }
-}
-
-/// Returns the attributes of a new slot with this number.
-pub(super) const fn numbered(attrs: Attrs, new: &NewSlot) -> Attrs {
-    with_slot(attrs, new.number)
 }

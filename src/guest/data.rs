@@ -3,6 +3,7 @@
 use super::numbers::Chunk;
 use crate::node::NodeAlloc;
 use crate::range::VmRange;
+use crate::vm_map::Mark;
 use crate::vma::{VmaData, VmaNode};
 
 /// The user data of a guest's maps, which hooks are handed. What they want to know of a piece, they
@@ -39,12 +40,15 @@ pub struct GuestData<D>(pub(super) Content<D>);
 /// The meaning of a node.
 #[derive(Debug)]
 pub(super) enum Content<D> {
-    /// A region, in the map of regions.
-    Region,
+    /// A region, in the map of regions. That with which a slot began knows where the slot is in the
+    /// map of slots, as long as that has not changed.
+    Region(Option<Mark>),
     /// A slot, in the map of slots.
     Slot(SlotEntry<D>),
     /// A range of the host's memory that no slot may show, in the map of slots.
     Kept,
+    /// A slot that has gone, in the map of slots.
+    Vacant,
     /// The places of slots, in the map of numbers.
     Numbers(Chunk),
 }
@@ -56,8 +60,16 @@ pub(super) struct SlotEntry<D> {
     pub(super) data: D,
 }
 
+impl<D> Content<D> {
+    pub(super) fn into_slot(self) -> Option<SlotEntry<D>> {
+        match self {
+            Self::Slot(entry) => Some(entry),
+            _ => None,
+        }
+    }
+}
+
 impl<D> GuestData<D> {
-    pub(super) const REGION: Self = Self(Content::Region);
     pub(super) const KEPT: Self = Self(Content::Kept);
 }
 
@@ -106,14 +118,14 @@ impl<D, A: NodeAlloc<GuestNode<D>> + Clone> GuestAlloc<D> for A {}
 /// are never cut.
 impl<D> VmaData for GuestData<D> {
     fn split(&mut self, _range: VmRange, _at: u64) -> Self {
-        Self(Content::Region)
+        Self(Content::Region(None))
     }
 
     fn can_merge(&self, _range: VmRange, right: &Self, _right_range: VmRange) -> bool {
-        matches!((&self.0, &right.0), (Content::Region, Content::Region))
+        matches!((&self.0, &right.0), (Content::Region(_), Content::Region(_)))
     }
 
     fn fork(&self, _range: VmRange) -> Self {
-        Self(Content::Region)
+        Self(Content::Region(None))
     }
 }

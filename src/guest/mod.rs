@@ -53,7 +53,8 @@
 //! - *Numbers*: where in the map of slots the slot with each number is, eight numbers to a node.
 //!
 //! A slot takes two nodes, and one more if it is the first of eight with such numbers. Each region
-//! that is split off takes one more.
+//! that is split off takes one more. When a slot is removed, its region's node is given back; the
+//! others wait for the slot to come again, or for the next change that needs any.
 //!
 //! # What others do
 //!
@@ -105,6 +106,7 @@ mod state;
 mod tables;
 mod translate;
 mod uses;
+mod vacancy;
 
 use core::fmt;
 
@@ -268,8 +270,8 @@ impl<D, A: GuestAlloc<D>> Guest<D, A> {
     }
 
     /// Refuses a range that leaves the space.
-    fn check_in_space(&self, range: VmRange) -> Result<(), Error> {
-        let space = self.space();
+    fn check_in_space(regions: &VmMap<GuestData<D>, A>, range: VmRange) -> Result<(), Error> {
+        let space = regions.space();
         if space.contains(range.start()) && space.contains(range.last()) {
             Ok(())
         } else {

@@ -102,7 +102,7 @@ impl<D, A: GuestAlloc<D>> Guest<D, A> {
         let len = old.len().ok_or(Error::OutOfRange)?;
         let to = change.to.unwrap_or(old.start());
         let new = VmRange::new(to, len, self.page_size())?;
-        self.check_in_space(new)?;
+        Self::check_in_space(&self.regions, new)?;
         if new != old {
             self.check_free_but_for(old, new)?;
         }

@@ -174,7 +174,7 @@ impl Region {
     /// Returns the number of the slot that the region belongs to.
     #[inline]
     pub const fn slot(&self) -> SlotNumber {
-        SlotNumber::new(self.attrs.user_bits() as u32)
+        slot_of(self.attrs)
     }
 
     /// Returns the kind.
@@ -258,6 +258,7 @@ impl fmt::Debug for Region {
 }
 
 /// Returns `attrs` with all that a region's attributes hold but the slot's number.
+#[inline]
 pub(super) fn encode(
     attrs: Attrs,
     kind: RegionKind,
@@ -278,6 +279,11 @@ pub(super) fn encode(
 pub(super) const fn with_slot(attrs: Attrs, number: SlotNumber) -> Attrs {
     let bits = attrs.user_bits() & !(u32::MAX as u64);
     attrs.with_user_bits(bits | number.get() as u64)
+}
+
+/// Returns the number of the slot that the attributes hold.
+pub(super) const fn slot_of(attrs: Attrs) -> SlotNumber {
+    SlotNumber::new(attrs.user_bits() as u32)
 }
 
 /// Returns the attributes with another state, and the protection that follows from it.

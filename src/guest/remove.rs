@@ -10,9 +10,10 @@ use crate::vm_map::Updater;
 impl<D, A: GuestAlloc<D>> Guest<D, A> {
     /// Removes a memory slot, all of it, and returns what it was, with the hypervisor's data.
     ///
-    /// O(log n + regions of the slot). Needs no node. Hooks: `prepare` and `on_unmap` for each
-    /// region, then `flush_begin`. With an update of the caller's, the pages must not be used
-    /// otherwise before it is finished.
+    /// O(log n + regions of the slot). Needs no node. Its place in the guest's books is kept for it
+    /// until another slot goes or comes, so that the same slot may come again with fewer changes.
+    /// Hooks: `prepare` and `on_unmap` for each region, then `flush_begin`. With an update of the
+    /// caller's, the pages must not be used otherwise before it is finished.
     ///
     /// # Errors
     ///
@@ -22,24 +23,28 @@ impl<D, A: GuestAlloc<D>> Guest<D, A> {
         number: SlotNumber,
         update: &mut U,
     ) -> Result<RemovedSlot<D>, Refusal<U::Error>> {
-        let region = self.books.slot_to_remove(number).ok_or(Refusal::NoSlot)?.region();
-        self.remove_known(number, region, update)
+        let (slot, place) = self.books.slot_and_place(number).ok_or(Refusal::NoSlot)?;
+        let region = slot.region();
+        self.remove_known(region, place, update)
     }
 
-    /// Removes the slot with this number, which is that region.
+    /// Removes the slot at this place of the books, which is that region.
     fn remove_known<By, U: Updater<GuestData<D>, A, By> + ?Sized>(
         &mut self,
-        number: SlotNumber,
         region: Region,
+        place: u64,
         update: &mut U,
     ) -> Result<RemovedSlot<D>, Refusal<U::Error>> {
         let range = region.range();
         let Self { regions, books, changes, .. } = self;
         update.run(regions, |regions, update| {
             let len = range.len().unwrap_or(u64::MAX);
-            regions.unmap(range.start(), len, update).map_err(Refusal::Map)?;
+            if !regions.unmap_whole(range.start(), len, update).map_err(Refusal::Map)? {
+                regions.unmap(range.start(), len, update).map_err(Refusal::Map)?;
+            }
             *changes += 1;
-            let data = books.remove(number, &mut update.owed.nodes.free).ok_or(Refusal::NoSlot)?;
+            let nodes = &mut update.owed.nodes.free;
+            let data = books.move_out(place, nodes).ok_or(Refusal::NoSlot)?;
             Ok(RemovedSlot { region, data })
         })
     }
@@ -58,14 +63,16 @@ impl<D, A: GuestAlloc<D>> Guest<D, A> {
         len: u64,
         update: &mut U,
     ) -> Result<RemovedSlot<D>, Refusal<U::Error>> {
-        let first = self.regions(gpa, len).next().ok_or(Refusal::NotMapped)?;
-        let number = first.slot();
-        let region = self.books.slot_to_remove(number).ok_or(Refusal::NoSlot)?.region();
+        let first = self.regions.find_again(gpa).filter(|_| len > 0);
+        let first = first.or_else(|| self.regions.overlapping(gpa, len).next());
+        let first = first.ok_or(Refusal::NotMapped)?;
+        let (slot, place) = self.books.slot_of(&first).ok_or(Refusal::NoSlot)?;
+        let region = slot.region();
         let range = region.range();
         if range.start() == gpa && range.len() == Some(len) {
-            self.remove_known(number, region, update)
+            self.remove_known(region, place, update)
         } else {
-            Err(Refusal::NotWhole(number))
+            Err(Refusal::NotWhole(region.slot()))
         }
     }
 
@@ -87,12 +94,15 @@ impl<D, A: GuestAlloc<D>> Guest<D, A> {
         update.run(regions, |regions, update| {
             regions.clear(update)?;
             *changes += 1;
+            let nodes = &mut update.owed.nodes.free;
             loop {
-                let first = books.slots().next().map(|slot| (slot.number(), slot.region()));
-                let Some((number, region)) = first else { break };
-                let Some(data) = books.remove(number, &mut update.owed.nodes.free) else { break };
+                let first = books.slots().next().map(|slot| slot.region());
+                let Some(region) = first else { break };
+                let Some((_, place)) = books.slot_and_place(region.slot()) else { break };
+                let Some(data) = books.move_out(place, nodes) else { break };
                 take(RemovedSlot { region, data });
             }
+            books.settle(nodes);
             Ok(())
         })
     }

@@ -129,24 +129,6 @@ impl<D> SlotRequest<D> {
         SlotRequest { start, len, kind, backing, state, prot, max_leaf, attrs, number, data }
     }
 
-    /// Takes the hypervisor's data out.
-    pub(super) fn take_data(self) -> (SlotRequest, D) {
-        let Self { start, len, kind, backing, state, prot, max_leaf, attrs, number, data } = self;
-        let request = SlotRequest {
-            start,
-            len,
-            kind,
-            backing,
-            state,
-            prot,
-            max_leaf,
-            attrs,
-            number,
-            data: (),
-        };
-        (request, data)
-    }
-
     /// Asks for this number, which must be free.
     #[must_use]
     pub fn with_number(self, number: SlotNumber) -> Self {

@@ -269,9 +269,15 @@ impl<D, A: GuestAlloc<D>> Guest<D, A> {
             let state = region.state().difference(flip.of).union(flip.to);
             with_state(region.attrs(), state)
         };
-        self.regions.update_attrs(gpa, len, new, update).map_err(Refusal::Map)?;
-        self.changes += 1;
-        Ok(())
+        let Self { regions, books, changes, .. } = self;
+        update.run(regions, |regions, update| {
+            update.check_alloc(regions.alloc())?;
+            // A pool that has enough nodes for the slots there are has enough for this.
+            books.settle(&mut update.owed.nodes.free);
+            regions.update_attrs(gpa, len, new, update).map_err(Refusal::Map)?;
+            *changes += 1;
+            Ok(())
+        })
     }
 
     /// Checks that a range is covered by regions that are fit for an operation.
@@ -280,7 +286,7 @@ impl<D, A: GuestAlloc<D>> Guest<D, A> {
         range: VmRange,
         is_fit: impl Fn(&Region) -> bool,
     ) -> Result<(), Refusal<E>> {
-        self.check_in_space(range)?;
+        Self::check_in_space(&self.regions, range)?;
         let len = range.len().ok_or(Error::OutOfRange)?;
         if !self.regions.covers(range.start(), len) {
             return Err(Refusal::NotMapped);

@@ -131,10 +131,11 @@ impl<D, A: GuestAlloc<D>> Guest<D, A> {
             return Err(Refusal::ShownBy(slot));
         }
         drop(shown);
-        let place = self.books.plan_use(backing, len)?;
         let Self { regions, books, .. } = self;
         update.run(regions, |regions, update| {
             update.check_alloc(regions.alloc())?;
+            books.settle(&mut update.owed.nodes.free);
+            let place = books.plan_use(backing, len)?;
             update.preallocate(1)?;
             let nodes = &mut update.owed.nodes.free;
             Ok(books.keep(place, range.page_count(), kept_attrs(backing), nodes)?)

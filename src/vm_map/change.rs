@@ -195,6 +195,16 @@ where
         self.must_flush |= removed.len() > before;
     }
 
+    /// Removes the VMA over exactly `range`, into the update.
+    #[cfg(feature = "guest")]
+    pub(super) fn remove_one(&mut self, range: PageRange) {
+        let before = self.update.owed.nodes.removed.len();
+        self.update.owed.nodes.removed.extend(self.map.tree.cursor(range.start).remove());
+        let removed = &self.update.owed.nodes.removed;
+        tell_unmapped(self.map.page_size, removed, before, self.update.hooks);
+        self.must_flush |= removed.len() > before;
+    }
+
     /// Removes the VMAs in `range` into a list of its own, whose nodes are to hold them again
     /// elsewhere. The hooks are not told.
     pub(super) fn detach(&mut self, range: PageRange) -> Removed<VmaNode<V>> {

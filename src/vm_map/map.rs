@@ -97,7 +97,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     }
 
     /// Decides on the range of a new mapping.
-    pub(super) fn choose(&self, placement: Placement, len: u64) -> Result<Chosen, Error> {
+    pub(crate) fn choose(&self, placement: Placement, len: u64) -> Result<Chosen, Error> {
         let (range, is_free) = match placement {
             Placement::Any(search) => {
                 let pages = self.page_size.pages(len)?;
@@ -141,7 +141,8 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         plan.revokes(replaces.then_some(range)).ready(&self.alloc, update)
     }
 
-    fn map_chosen<H: Hooks<V> + ?Sized>(
+    /// Maps in the range that was chosen, in which nothing has changed since.
+    pub(crate) fn map_chosen<H: Hooks<V> + ?Sized>(
         &mut self,
         chosen: Chosen,
         attrs: Attrs,
@@ -169,7 +170,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
 
 /// The range of a new mapping.
 #[derive(Clone, Copy)]
-pub(super) struct Chosen {
+pub(crate) struct Chosen {
     pub(super) range: PageRange,
     /// Nothing needs to be replaced.
     is_free: bool,

@@ -33,6 +33,8 @@ mod transfer;
 mod updater;
 
 pub use self::claim::ClaimedRange;
+#[cfg(feature = "guest")]
+pub(crate) use self::map::Chosen;
 pub use self::query::{Gaps, Pieces, Vmas};
 pub use self::relocate::SourceRange;
 pub use self::updater::{ByHooks, ByUpdate, Updater};
@@ -40,6 +42,8 @@ use crate::error::Error;
 use crate::hooks::{Event, Hooks, Piece};
 use crate::node::{FixedPool, NodeAlloc, NodeStore};
 use crate::range::{PageRange, PageSize, VmRange};
+#[cfg(feature = "guest")]
+pub(crate) use crate::tree::Mark;
 use crate::tree::{EntryRef, Tree};
 pub use crate::update::{Owed, Owing, Update};
 use crate::vma::{Vma, VmaData, VmaNode};

@@ -7,8 +7,8 @@
 use super::VmMap;
 use crate::node::{NodeAlloc, Preallocated};
 use crate::range::PageRange;
-use crate::tree::{Below, EntryRef};
-use crate::vma::{Attrs, VmaData, VmaNode};
+use crate::tree::{Below, EntryRef, Mark};
+use crate::vma::{Attrs, Vma, VmaData, VmaNode};
 
 impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     /// Adds a VMA over `len` bytes from `start`, and merges it with none. O(log n).
@@ -51,8 +51,22 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         attrs: impl FnOnce(Attrs) -> Attrs,
         change: impl FnOnce(&mut V) -> R,
     ) -> Option<R> {
-        let attrs = attrs(self.find_again(addr)?.attrs());
-        self.tree.cursor(self.page_size.page(addr)).change_contents(attrs, change)
+        let page = self.page_size.page(addr);
+        let mut cursor = self.tree.cursor(page);
+        let attrs = attrs(cursor.entry().filter(|entry| entry.range().start <= page)?.attrs());
+        cursor.change_contents(attrs, change)
+    }
+
+    /// Returns a mark of the VMA that holds the byte at `addr`. O(1) where an operation has looked
+    /// last.
+    pub(crate) fn mark(&self, addr: u64) -> Option<Mark> {
+        self.tree.mark(self.page_size.page(addr))
+    }
+
+    /// Finds a VMA that was marked, without a walk, if nothing in it has changed since. With an
+    /// allocator that is not type-stable it is never found.
+    pub(crate) fn find_marked(&self, mark: &Mark) -> Option<Vma<'_, V>> {
+        Vma::new(self.tree.find_marked::<A>(mark)?, self.page_size)
     }
 
     /// Gives the VMA that begins at `start` another length, if what is behind it is free that far.

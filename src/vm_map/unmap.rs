@@ -4,6 +4,8 @@ use super::change::Plan;
 use super::{Updater, VmMap};
 #[cfg(doc)]
 use crate::error::Error;
+#[cfg(feature = "guest")]
+use crate::hooks::Piece;
 use crate::hooks::{Event, Hooks};
 use crate::node::NodeAlloc;
 use crate::range::PageRange;
@@ -110,6 +112,34 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
             });
             Ok(map.bytes(before - map.mapped_pages()))
         })
+    }
+
+    /// Unmaps as [`unmap`](Self::unmap) does where `len` bytes from `start` are one VMA, all of it,
+    /// which was [found](Self::find_again) before. Returns `false`, and does nothing, if they are
+    /// not.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ForeignNodes`], or the error of `prepare`.
+    #[cfg(feature = "guest")]
+    pub(crate) fn unmap_whole<H: Hooks<V> + ?Sized>(
+        &mut self,
+        start: u64,
+        len: u64,
+        update: &mut Update<'_, V, A, H>,
+    ) -> Result<bool, H::Error> {
+        let Some(entry) = self.tree.find_again(self.page_size.page(start)) else {
+            return Ok(false);
+        };
+        let range = entry.range();
+        let is_whole = self.page_size.addr(range.start) == start && self.bytes(range.len()) == len;
+        let Some(data) = entry.data().filter(|_| is_whole) else { return Ok(false) };
+        let gone = Piece::new(self.vm_range(range), entry.attrs(), data);
+        let plan = Plan::new(core::iter::once(Event::Unmap(gone)));
+        let revoked = update.is_watched().then_some(range);
+        let ready = plan.revokes(revoked).ready(&self.alloc, update)?;
+        ready.apply(self, update, |edit| edit.remove_one(range));
+        Ok(true)
     }
 
     fn first_unwanted(

@@ -10,6 +10,7 @@ mod random_walk;
 mod slots;
 mod small_worlds;
 mod threads;
+mod vacancy;
 
 use kvma::guest::{Guest, GuestNode, HostBacking, Refusal, SlotNumber};
 use kvma::{Error, FixedPool, PageSize};

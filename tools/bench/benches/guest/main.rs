@@ -91,6 +91,15 @@ fn addresses(regions: &[Region], pattern: Pattern) -> Vec<u64> {
         .collect()
 }
 
+/// The region that comes for one that goes.
+#[derive(Clone, Copy, Debug)]
+enum New {
+    /// The same, as when a guest turns a device's registers off and on.
+    Same,
+    /// Another one, elsewhere.
+    Other,
+}
+
 /// One container under one load.
 struct Cell {
     name: &'static str,
@@ -127,13 +136,26 @@ impl Cell {
         })
     }
 
-    fn replace<P: Peer + 'static>(regions: &[Region], each: Duration) -> Self {
-        let mut peer = P::new(regions);
-        let regions = regions.to_vec();
+    fn exchange<P: Peer + 'static>(regions: &[Region], new: New, each: Duration) -> Self {
+        // The first region is the one that is not there.
+        let (mut peer, mut regions) = match new {
+            New::Same => (P::new(regions), regions.to_vec()),
+            New::Other => (P::new(&regions[1..]), regions.to_vec()),
+        };
         let mut random = Random::new(99);
         Self::new(P::NAME, each, move |times| {
             for _ in 0..times {
-                peer.replace(regions[random.below(regions.len() as u64) as usize]);
+                match new {
+                    New::Same => {
+                        let region = regions[random.below(regions.len() as u64) as usize];
+                        peer.exchange(region, region);
+                    }
+                    New::Other => {
+                        let at = 1 + random.below(regions.len() as u64 - 1) as usize;
+                        peer.exchange(regions[at], regions[0]);
+                        regions.swap(0, at);
+                    }
+                }
             }
         })
     }
@@ -149,7 +171,8 @@ fn compare<P: Peer>(regions: &[Region]) {
         let gpa = random.below(end);
         assert_eq!(peer.translate(gpa), plain.translate(gpa), "{} at {gpa:#x}", P::NAME);
         if random.below(50) == 0 {
-            peer.replace(regions[random.below(regions.len() as u64) as usize]);
+            let region = regions[random.below(regions.len() as u64) as usize];
+            peer.exchange(region, region);
         }
     }
 }
@@ -215,22 +238,26 @@ fn main() {
             race(count, cells, count == sizes[0]);
         }
     }
-    let name = "a slot removed and added again";
-    if !options.wants(name) {
-        return;
-    }
-    println!("\n{name}");
-    for &count in &sizes {
-        let regions = regions(count, Layout::Even);
-        let cells = vec![
-            Cell::replace::<Kvma>(&regions, each),
-            Cell::replace::<Mutable>(&regions, each),
-            Cell::replace::<ThreeMaps>(&regions, each),
-            Cell::replace::<VmMemory>(&regions, each),
-            Cell::replace::<Sorted>(&regions, each),
-            Cell::replace::<BTree>(&regions, each),
-            Cell::replace::<AxMemorySet>(&regions, each),
-        ];
-        race(count, cells, count == sizes[0]);
+    for (name, new) in [
+        ("a slot removed and added again", New::Same),
+        ("a slot removed and another one added", New::Other),
+    ] {
+        if !options.wants(name) {
+            continue;
+        }
+        println!("\n{name}");
+        for &count in &sizes {
+            let regions = regions(count, Layout::Even);
+            let cells = vec![
+                Cell::exchange::<Kvma>(&regions, new, each),
+                Cell::exchange::<Mutable>(&regions, new, each),
+                Cell::exchange::<ThreeMaps>(&regions, new, each),
+                Cell::exchange::<VmMemory>(&regions, new, each),
+                Cell::exchange::<Sorted>(&regions, new, each),
+                Cell::exchange::<BTree>(&regions, new, each),
+                Cell::exchange::<AxMemorySet>(&regions, new, each),
+            ];
+            race(count, cells, count == sizes[0]);
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
-use std::sync::{LazyLock, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use ax_memory_addr::{AddrRange, VirtAddr};
 use ax_memory_set::{MappingBackend, MemoryArea, MemorySet};
@@ -26,8 +26,8 @@ pub(crate) trait Peer {
     /// Returns the host's address.
     fn translate(&mut self, gpa: u64) -> Option<u64>;
 
-    /// Removes a region and adds it again.
-    fn replace(&mut self, region: Region);
+    /// Removes a region, and adds another one or the same.
+    fn exchange(&mut self, gone: Region, new: Region);
 }
 
 type Unlocked = Guest<(), &'static BoxAlloc<GuestNode>>;
@@ -51,9 +51,9 @@ fn space(regions: &[Region]) -> Space {
     AddrSpace::new(guest(regions))
 }
 
-fn replace(space: &Space, region: Region) {
-    space.remove_range(region.gpa, region.len, &mut NoHooks).expect("there");
-    space.add_slot(request(region), &mut NoHooks).expect("room");
+fn exchange(space: &Space, gone: Region, new: Region) {
+    space.remove_range(gone.gpa, gone.len, &mut NoHooks).expect("there");
+    space.add_slot(request(new), &mut NoHooks).expect("room");
 }
 
 /// Looks up without the lock.
@@ -71,8 +71,8 @@ impl Peer for Kvma {
         self.0.translate(gpa)?.host()
     }
 
-    fn replace(&mut self, region: Region) {
-        replace(&self.0, region);
+    fn exchange(&mut self, gone: Region, new: Region) {
+        exchange(&self.0, gone, new);
     }
 }
 
@@ -91,9 +91,9 @@ impl Peer for Mutable {
         self.0.translate(gpa)?.host()
     }
 
-    fn replace(&mut self, region: Region) {
-        self.0.remove_range(region.gpa, region.len, &mut NoHooks).expect("there");
-        self.0.add_slot(request(region), &mut NoHooks).expect("room");
+    fn exchange(&mut self, gone: Region, new: Region) {
+        self.0.remove_range(gone.gpa, gone.len, &mut NoHooks).expect("there");
+        self.0.add_slot(request(new), &mut NoHooks).expect("room");
     }
 }
 
@@ -112,8 +112,8 @@ impl Peer for Hinted {
         self.0.translate_with(gpa, &mut self.1)?.host()
     }
 
-    fn replace(&mut self, region: Region) {
-        replace(&self.0, region);
+    fn exchange(&mut self, gone: Region, new: Region) {
+        exchange(&self.0, gone, new);
     }
 }
 
@@ -132,7 +132,7 @@ impl Peer for Snapshot {
         self.0.translate(gpa)?.host()
     }
 
-    fn replace(&mut self, _region: Region) {}
+    fn exchange(&mut self, _gone: Region, _new: Region) {}
 }
 
 /// A region of vm-memory's, without the memory.
@@ -173,10 +173,13 @@ impl Peer for VmMemory {
         Some(region.0.host + (gpa - region.0.gpa))
     }
 
-    fn replace(&mut self, region: Region) {
-        let removed = self.0.remove_region(GuestAddress(region.gpa), region.len);
-        let (without, removed) = removed.expect("there");
-        self.0 = without.insert_region(removed).expect("room");
+    fn exchange(&mut self, gone: Region, new: Region) {
+        let removed = self.0.remove_region(GuestAddress(gone.gpa), gone.len);
+        let (without, mut region) = removed.expect("there");
+        if new.gpa != gone.gpa {
+            region = Arc::new(Theirs(new));
+        }
+        self.0 = without.insert_region(region).expect("room");
     }
 }
 
@@ -198,9 +201,9 @@ impl Peer for Sorted {
         (ahead < region.len).then_some(region.host + ahead)
     }
 
-    fn replace(&mut self, region: Region) {
-        let at = self.0.binary_search_by_key(&region.gpa, |region| region.gpa).expect("there");
-        let region = self.0.remove(at);
+    fn exchange(&mut self, gone: Region, region: Region) {
+        let at = self.0.binary_search_by_key(&gone.gpa, |region| region.gpa).expect("there");
+        self.0.remove(at);
         let at = self.0.partition_point(|other| other.gpa < region.gpa);
         let is_free = self.0.get(at).is_none_or(|next| region.gpa + region.len <= next.gpa)
             && (at == 0 || self.0[at - 1].gpa + self.0[at - 1].len <= region.gpa);
@@ -226,8 +229,8 @@ impl Peer for BTree {
         (ahead < region.len).then_some(region.host + ahead)
     }
 
-    fn replace(&mut self, region: Region) {
-        let region = self.0.remove(&region.gpa).expect("there");
+    fn exchange(&mut self, gone: Region, region: Region) {
+        self.0.remove(&gone.gpa).expect("there");
         let last = region.gpa + region.len - 1;
         let before = self.0.range(..=last).next_back();
         assert!(before.is_none_or(|(_, before)| before.gpa + before.len <= region.gpa));
@@ -285,9 +288,9 @@ impl Peer for ThreeMaps {
         (ahead < region.len).then_some(region.host + ahead)
     }
 
-    fn replace(&mut self, region: Region) {
-        self.0.lock().expect("nobody panics").remove(region.gpa);
-        self.0.lock().expect("nobody panics").add(region);
+    fn exchange(&mut self, gone: Region, new: Region) {
+        self.0.lock().expect("nobody panics").remove(gone.gpa);
+        self.0.lock().expect("nobody panics").add(new);
     }
 }
 
@@ -343,10 +346,10 @@ impl Peer for AxMemorySet {
         Some(gpa.wrapping_add(area.backend().0))
     }
 
-    fn replace(&mut self, region: Region) {
-        let start = VirtAddr::from_usize(region.gpa as usize);
-        let range = AddrRange::from_start_size(start, region.len as usize);
+    fn exchange(&mut self, gone: Region, new: Region) {
+        let start = VirtAddr::from_usize(gone.gpa as usize);
+        let range = AddrRange::from_start_size(start, gone.len as usize);
         self.0.unmap(range.start, range.size(), &mut ()).expect("there");
-        self.0.map(area(region), &mut (), false).expect("room");
+        self.0.map(area(new), &mut (), false).expect("room");
     }
 }
