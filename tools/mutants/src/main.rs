@@ -2,13 +2,15 @@
 //!
 //! cargo-mutants says what the mutants are, and builds the tests anew for each. Here a function
 //! with mutants is written with all of them side by side, and the environment says which one runs.
-//! So the tests are built once, a mutant costs the tests that reach its function, the fastest
-//! first, and ends with the first that fails.
+//! So the tests are built once, and a mutant costs the tests that reach its function, up to the
+//! first that fails. Those come first that have caught others of its function or its file, then
+//! the fastest, many of them in one process.
 //!
 //! Mutants of constant functions, and of those that return an `impl Trait`, cannot stand side by
 //! side. They are listed as "alone", for cargo-mutants.
 
 mod bound;
+mod bundle;
 mod mutant;
 mod run;
 mod source;
@@ -29,7 +31,7 @@ use crate::run::{Outcome, Suite};
 type Trouble = String;
 
 const USAGE: &str = "usage: kvma-mutants LAYER[/FILE.rs]... [FROM..TO] [--minutes M] [--jobs J] \
-    [-- TESTS]";
+    [--missed] [-- TESTS]";
 
 /// The tests of the layers, unless others are named.
 const TESTS: [&str; 6] = [
@@ -66,8 +68,17 @@ struct Order {
     time: Duration,
     /// The number of mutants at a time.
     jobs: usize,
+    which: Which,
     /// The arguments of cargo that name test binaries.
     tests: Vec<String>,
+}
+
+/// Which of the mutants that are built are run.
+#[derive(PartialEq)]
+enum Which {
+    All,
+    /// Those that the last run has missed. Nothing but the tests is built anew.
+    Missed,
 }
 
 fn parse(args: &[String]) -> Result<Order, Trouble> {
@@ -76,6 +87,7 @@ fn parse(args: &[String]) -> Result<Order, Trouble> {
         part: 0..usize::MAX,
         time: Duration::MAX,
         jobs: 1,
+        which: Which::All,
         tests: TESTS.map(String::from).into(),
     };
     let mut args = args.iter();
@@ -87,6 +99,8 @@ fn parse(args: &[String]) -> Result<Order, Trouble> {
             order.time = Duration::from_secs(60 * number()?);
         } else if arg == "--jobs" {
             order.jobs = number()? as usize;
+        } else if arg == "--missed" {
+            order.which = Which::Missed;
         } else if arg == "--" {
             order.tests = args.by_ref().cloned().collect();
         } else if let Some(part) = part(arg) {
@@ -150,17 +164,28 @@ fn test(order: &Order) -> Result<bool, Trouble> {
     let suite = Suite::build(&copy, &folder, order)?;
     println!("{} tests take {:.1} s", suite.tests.len(), suite.seconds());
 
+    let last = folder.join("missed");
+    if order.which == Which::Missed {
+        let names = fs::read_to_string(&last).map_err(|error| format!("no last run: {error}"))?;
+        tried.retain(|mutant| names.lines().any(|name| name == mutant.name));
+    }
     // In random order, so that those that there is no time for are as random as the others.
     tried.sort_by_key(|mutant| mutant::hash(&mutant.name));
     let end = Instant::now().checked_add(order.time);
     let counts = Mutex::new(counts);
+    let missed = Mutex::new(Vec::new());
     for_each(&tried, order.jobs, |mutant| {
         let in_time = end.is_none_or(|end| Instant::now() < end);
         let outcome = if in_time { Some(suite.run(mutant)?) } else { None };
+        if let Some(Outcome::Missed(_)) = outcome {
+            missed.lock().map_err(|error| error.to_string())?.push(mutant.name.clone());
+        }
         let mut counts = counts.lock().map_err(|error| error.to_string())?;
         note(mutant, outcome, counts.entry(mutant.layer.clone()).or_default());
         Ok(())
     })?;
+    let missed = missed.into_inner().map_err(|error| error.to_string())?;
+    replace(&last, missed.join("\n").as_bytes())?;
     let counts = counts.into_inner().map_err(|error| error.to_string())?;
     println!("\n  caught timeout  missed unviable   alone    left  missed at most");
     for (layer, counts) in &counts {
