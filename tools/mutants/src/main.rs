@@ -6,8 +6,9 @@
 //! first that fails. Those come first that have caught others of its function or its file, then
 //! the fastest, many of them in one process.
 //!
-//! Mutants of constant functions, and of those that return an `impl Trait`, cannot stand side by
-//! side. They are listed as "alone", for cargo-mutants.
+//! Functions are written without `const`, unless constants call them. Mutants of those, and of
+//! functions that return an `impl Trait`, cannot stand side by side. They are listed as "alone",
+//! for cargo-mutants.
 
 mod bound;
 mod bundle;
@@ -150,13 +151,11 @@ fn test(order: &Order) -> Result<bool, Trouble> {
         mutant.number = at + 1;
     }
     let mut counts = BTreeMap::<String, Counts>::new();
-    let (alone, sample): (Vec<_>, Vec<_>) =
-        sample.into_iter().partition(|mutant| source::stands_alone(&root, mutant));
+    let Written { mut tried, unviable, alone } = write(&root, &copy, &folder, order, sample)?;
     for mutant in alone {
         println!("alone    {}", mutant.name);
         counts.entry(mutant.layer).or_default().alone += 1;
     }
-    let (mut tried, unviable) = write_viable(&root, &copy, &folder, sample)?;
     for mutant in unviable {
         println!("unviable {}", mutant.name);
         counts.entry(mutant.layer).or_default().unviable += 1;
@@ -256,50 +255,68 @@ fn copy_sources(root: &Path, copy: &Path) -> Result<(), Trouble> {
     Ok(())
 }
 
+/// The mutants that are in the copy, and those that are not.
+struct Written {
+    tried: Vec<Mutant>,
+    unviable: Vec<Mutant>,
+    alone: Vec<Mutant>,
+}
+
 /// Writes the mutants into the copy, leaving out those that do not compile, until it compiles.
-fn write_viable(
+fn write(
     root: &Path,
     copy: &Path,
     folder: &Path,
+    order: &Order,
     mutants: Vec<Mutant>,
-) -> Result<(Vec<Mutant>, Vec<Mutant>), Trouble> {
+) -> Result<Written, Trouble> {
     // What did not compile in former runs, so that nothing is built anew for it.
-    let known = folder.join("unviable");
+    let (known, known_constant) = (folder.join("unviable"), folder.join("constant"));
+    let lines = |path| -> BTreeSet<String> {
+        fs::read_to_string(path).unwrap_or_default().lines().map(String::from).collect()
+    };
+    let (mut bad, mut constant) = (lines(&known), lines(&known_constant));
     let sure = |mutant: &Mutant| -> Result<_, Trouble> {
         Ok(format!("{:x} {}", source::state(root, mutant)?, mutant.name))
     };
-    let mut lines: BTreeSet<String> =
-        fs::read_to_string(&known).unwrap_or_default().lines().map(String::from).collect();
-    let mut unviable = Vec::new();
-    let mut viable = Vec::new();
-    for mutant in mutants {
-        if lines.contains(&sure(&mutant)?) { unviable.push(mutant) } else { viable.push(mutant) }
-    }
+    let mut written = Written { tried: mutants, unviable: Vec::new(), alone: Vec::new() };
     loop {
-        let places = source::write(root, copy, &mut viable)?;
+        for mutant in std::mem::take(&mut written.tried) {
+            if source::stands_alone(root, &mutant, &constant) {
+                written.alone.push(mutant);
+            } else if bad.contains(&sure(&mutant)?) {
+                written.unviable.push(mutant);
+            } else {
+                written.tried.push(mutant);
+            }
+        }
+        let places = source::write(root, copy, &mut written.tried, &constant)?;
         let check = cargo(copy, folder)
-            .args(["check", "--quiet", "-p", "kvma", "--lib", "--message-format=json"])
+            .args(["check", "--quiet", "-p", "kvma", "--profile=test", "--message-format=json"])
             .args(["--features", FEATURES])
+            .args(&order.tests)
             .stderr(Stdio::null())
             .output()
             .map_err(|error| format!("cargo: {error}"))?;
+        for (path, names) in [(&known, &bad), (&known_constant, &constant)] {
+            let names: Vec<_> = names.iter().map(String::as_str).collect();
+            replace(path, names.join("\n").as_bytes())?;
+        }
         if check.status.success() {
-            let lines: Vec<_> = lines.into_iter().collect();
-            replace(&known, lines.join("\n").as_bytes())?;
-            return Ok((viable, unviable));
+            return Ok(written);
         }
         let culprits = source::culprits(&String::from_utf8_lossy(&check.stdout), &places);
-        if culprits.is_empty() {
+        let (count, constants) = (culprits.mutants.len(), culprits.constant.len());
+        if count + constants == 0 {
             return Err("the mutants do not compile, and none of them is at fault".into());
         }
-        let (bad, good): (Vec<_>, Vec<_>) =
-            viable.into_iter().partition(|mutant| culprits.contains(&mutant.number));
-        println!("{} do not compile", bad.len());
-        for mutant in bad {
-            lines.insert(sure(&mutant)?);
-            unviable.push(mutant);
+        println!("{count} do not compile, and {constants} functions have to be constant");
+        for mutant in &written.tried {
+            if culprits.mutants.contains(&mutant.number) {
+                bad.insert(sure(mutant)?);
+            }
         }
-        viable = good;
+        constant.extend(culprits.constant);
     }
 }
 
