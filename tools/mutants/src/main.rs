@@ -7,7 +7,7 @@
 //! the fastest, many of them in one process.
 //!
 //! Functions are written without `const`, unless constants call them. Mutants of those, and of
-//! functions that return an `impl Trait`, cannot stand side by side. They are listed as "alone",
+//! functions that return closures, cannot stand side by side. They are listed as "alone",
 //! for cargo-mutants.
 
 mod bound;

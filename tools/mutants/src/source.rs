@@ -17,7 +17,7 @@ pub type Places = Vec<(String, usize, usize, usize)>;
 pub type Constant = BTreeSet<String>;
 
 /// Returns `true` if a mutant cannot stand beside others: what is constant asks no environment, and
-/// two bodies have two types where one is returned that has no name.
+/// two bodies have two types where one is returned that has no name. Iterators are put into one.
 pub fn stands_alone(copy: &Path, mutant: &Mutant, constant: &Constant) -> bool {
     let Ok(text) = text(copy, &mutant.file) else { return true };
     let (from, to) = (offset(&text, mutant.function.0), offset(&text, mutant.function.1));
@@ -26,7 +26,13 @@ pub fn stands_alone(copy: &Path, mutant: &Mutant, constant: &Constant) -> bool {
     let is_constant = CONST
         .iter()
         .any(|word| signature.split(word).skip(1).any(|rest| constant.contains(identifier(rest))));
-    is_constant || returned(signature).contains("impl ")
+    let returned = returned(signature);
+    is_constant || returned.contains("impl ") && !is_iterator(returned, &text[from + body..to])
+}
+
+/// Returns `true` if a function returns an iterator, and at its end alone.
+fn is_iterator(returned: &str, body: &str) -> bool {
+    returned.starts_with("-> impl ") && returned.contains("Iterator") && !body.contains("return ")
 }
 
 const CONST: [&str; 2] = ["const fn ", "const unsafe fn "];
@@ -89,6 +95,10 @@ pub fn write(
     Ok(places)
 }
 
+/// Put around the first of two iterators, and the second.
+const EITHER: [&str; 2] =
+    ["crate::mutant_switch::Either::One(", "crate::mutant_switch::Either::Other("];
+
 /// Returns the text of a file in which each function with mutants has a body for each of them.
 fn with_mutants(
     text: &str,
@@ -114,18 +124,25 @@ fn with_mutants(
         let open = from + body(&text[from..to]).ok_or("a function without a body")?;
         written += &text[done..open];
         written += &format!("{{ match crate::mutant_switch::active({groups}) {{");
+        let is_iterator = is_iterator(returned(&text[from..open]), &text[open..to]);
+        let (mut before, mut after) = (String::new(), String::new());
         for mutant in &mut mutants {
             let (at, until) = (offset(text, mutant.replaced.0), offset(text, mutant.replaced.1));
             if at < open || until > to {
                 continue;
             }
             let first = lines(&written) + 1;
-            written += &format!("\n{} => {}", mutant.number, &text[open..at]);
-            written += &format!("{} {}", mutant.replacement, &text[until..to]);
+            let (either, end) = if is_iterator { (EITHER[0], "),") } else { ("", "") };
+            written += &format!("\n{} => {before}{either}{}", mutant.number, &text[open..at]);
+            written += &format!("{} {}{after}{end}", mutant.replacement, &text[until..to]);
+            if is_iterator {
+                before += EITHER[1];
+                after += ")";
+            }
             places.push((file.into(), first, lines(&written), mutant.number));
             mutant.group = *groups;
         }
-        written += &format!("\n_ => {}\n}} }}", &text[open..to]);
+        written += &format!("\n_ => {before}{}{after}\n}} }}", &text[open..to]);
         done = to;
         *groups += 1;
     }
