@@ -47,4 +47,17 @@ pub mod mutant_switch {
             }
         }
     }
+
+    impl<A, B> DoubleEndedIterator for Either<A, B>
+    where
+        A: DoubleEndedIterator,
+        B: DoubleEndedIterator<Item = A::Item>,
+    {
+        fn next_back(&mut self) -> Option<A::Item> {
+            match self {
+                Self::One(iter) => iter.next_back(),
+                Self::Other(iter) => iter.next_back(),
+            }
+        }
+    }
 }
