@@ -166,7 +166,8 @@ fn test(order: &Order) -> Result<bool, Trouble> {
     let last = folder.join("missed");
     if order.which == Which::Missed {
         let names = fs::read_to_string(&last).map_err(|error| format!("no last run: {error}"))?;
-        tried.retain(|mutant| names.lines().any(|name| name == mutant.name));
+        let names: BTreeSet<_> = names.lines().map(without_place).collect();
+        tried.retain(|mutant| names.contains(&without_place(&mutant.name)));
     }
     // In random order, so that those that there is no time for are as random as the others.
     tried.sort_by_key(|mutant| mutant::hash(&mutant.name));
@@ -196,6 +197,13 @@ fn test(order: &Order) -> Result<bool, Trouble> {
     }
     println!("The bound is that of 95 % confidence.");
     Ok(counts.values().all(|counts| counts.missed == 0))
+}
+
+/// Returns the file of a mutant and what it changes, without line and column, which another line
+/// above moves.
+fn without_place(name: &str) -> (&str, &str) {
+    let (place, change) = name.split_once(": ").unwrap_or((name, ""));
+    (place.split(':').next().unwrap_or(place), change)
 }
 
 /// Does something with each of the items, in so many threads.
