@@ -3,10 +3,11 @@
 
 use kvma::linux::abi::*;
 use kvma::linux::{
-    Access, Fault, FaultAction, Install, Layout, LinuxVma, Mm, Mmap, PageOp, Policy, Resource,
-    Rules, SegvCode, VmFlags, WithErrno, WriteExec,
+    Access, Alignment, Fault, FaultAction, Gate, Inheritance, Install, Kernel, Layout, LinuxVma,
+    Mm, Mmap, PageOp, Policy, Resource, Rules, SegvCode, Target, UNSERVED, Usage, VmFlags,
+    WithErrno, WriteExec,
 };
-use kvma::{Direction, Errno, Error, Event, Heap, Hooks};
+use kvma::{AddrSpace, Direction, Errno, Error, Event, Heap, Hooks, Piece, hooks};
 use kvma_test_support::{Inode, TestKernel};
 
 use super::{ANON, AT, PAGE, RW};
@@ -344,6 +345,9 @@ fn code_is_counted_while_nothing_else_can_be_done_to_it() {
     program.map(14, 16, PROT_READ, ANON);
     assert_eq!(program.mm.usage().exec(), 2 * PAGE);
     assert_eq!(program.mm.usage().data(), 12 * PAGE);
+    assert_eq!(program.mm.usage().shared(), 0);
+    program.map(0, 3, RW, SHARED);
+    assert_eq!((program.mm.usage().exec(), program.mm.usage().shared()), (0, 3 * PAGE));
 }
 
 /// Linux has keys 0 to 15.
@@ -393,6 +397,9 @@ fn anonymous_huge_pages_know_the_flags_that_files_know() {
     assert_eq!(map(MAP_SHARED_VALIDATE, 0), Ok(AT));
     assert_eq!(map(MAP_SHARED_VALIDATE | MAP_SYNC, 0), Err(Errno::EOPNOTSUPP));
     assert_eq!(map(MAP_SHARED | MAP_SYNC, 0), Ok(AT));
+    for how in [MAP_PRIVATE, MAP_SHARED, MAP_SHARED_VALIDATE] {
+        assert_eq!(map(how | MAP_GROWSDOWN, 0), Err(Errno::EINVAL));
+    }
     // The last byte has a number that fits.
     let most = (1 << 63) - 2 * HUGE;
     assert_eq!(map(MAP_PRIVATE, most), Ok(AT));
@@ -452,18 +459,21 @@ fn what_begins_where_the_heap_ends_is_no_heap() {
     assert!(lines[0].ends_with("[heap]") && !lines[1].contains("heap"), "{lines:?}");
 }
 
-/// Hooks that refuse the second event, and note what they are asked to cancel.
+/// Hooks that refuse the second event if they are to, and note what else they hear.
 #[derive(Default)]
-struct RefuseSecond {
+struct Notes {
+    refuse_second: bool,
     prepared: Vec<u64>,
     cancelled: Vec<u64>,
+    flushed: u32,
+    released: u32,
 }
 
-impl Hooks<LinuxVma<Inode>> for RefuseSecond {
+impl Hooks<LinuxVma<Inode>> for Notes {
     type Error = Error;
 
     fn prepare(&mut self, event: &Event<'_, LinuxVma<Inode>>) -> Result<(), Error> {
-        if !self.prepared.is_empty() {
+        if self.refuse_second && !self.prepared.is_empty() {
             return Err(Error::OutOfMemory);
         }
         self.prepared.push(event.piece().range().start());
@@ -473,15 +483,280 @@ impl Hooks<LinuxVma<Inode>> for RefuseSecond {
     fn cancel(&mut self, event: &Event<'_, LinuxVma<Inode>>) {
         self.cancelled.push(event.piece().range().start());
     }
+
+    fn flush_begin(&mut self) {
+        self.flushed += 1;
+    }
+
+    fn release(&mut self, _removed: hooks::RemovedVma<LinuxVma<Inode>>) {
+        self.released += 1;
+    }
 }
 
 #[test]
-fn hooks_that_become_a_kernel_are_told_what_is_cancelled() {
+fn hooks_that_become_a_kernel_hear_everything() {
     let mut program = Program::new();
     program.map(0, 1, RW, ANON);
     program.map(1, 1, PROT_READ, ANON);
-    let mut kernel = WithErrno(RefuseSecond::default());
+    let mut kernel = WithErrno(Notes { refuse_second: true, ..Notes::default() });
     let answer = program.mm.munmap(AT, 2 * PAGE, &mut program.mm.update(&mut kernel));
     assert_eq!(answer, Err(Errno::ENOMEM));
     assert_eq!((kernel.0.prepared, kernel.0.cancelled), (vec![AT], vec![AT]));
+    let mut kernel = WithErrno(Notes::default());
+    let mut update = program.mm.update(&mut kernel);
+    assert_eq!(program.mm.munmap(AT, 2 * PAGE, &mut update), Ok(0));
+    update.finish();
+    assert_eq!((kernel.0.flushed, kernel.0.released), (1, 2));
+}
+
+/// A kernel that counts what is charged, and lets no child inherit more than one VMA.
+#[derive(Default)]
+struct NoChildren {
+    charged: u64,
+    inherited: u32,
+}
+
+impl Hooks<LinuxVma<Inode>> for NoChildren {
+    type Error = Errno;
+}
+
+impl Kernel<Inode> for NoChildren {
+    fn charge(&mut self, bytes: u64, _: &Usage) -> Result<(), Errno> {
+        self.charged += bytes;
+        Ok(())
+    }
+
+    fn uncharge(&mut self, bytes: u64) {
+        self.charged -= bytes;
+    }
+
+    fn inherit(&mut self, _: Inheritance, _: &Piece<'_, LinuxVma<Inode>>) -> Result<(), Errno> {
+        self.inherited += 1;
+        if self.inherited > 1 { Err(Errno::ENOMEM) } else { Ok(()) }
+    }
+}
+
+#[test]
+fn a_fork_that_is_refused_is_not_charged_for() {
+    let mut program = Program::new();
+    program.map(0, 4, RW, ANON);
+    program.map(8, 4, RW, ANON);
+    let mut kernel = NoChildren { charged: 8 * PAGE, inherited: 0 };
+    let refused = program.mm.fork(&mut program.mm.update(&mut kernel)).err();
+    assert_eq!((refused, kernel.inherited, kernel.charged), (Some(Errno::ENOMEM), 2, 8 * PAGE));
+}
+
+#[test]
+fn a_move_that_shrinks_or_leaves_its_source_is_charged_for_what_is_there() {
+    let fixed = MREMAP_MAYMOVE | MREMAP_FIXED;
+    for (new, flags) in [(2, fixed), (4, fixed), (6, fixed), (4, fixed | MREMAP_DONTUNMAP)] {
+        let mut program = Program::new();
+        program.map(0, 4, RW, ANON);
+        program.mremap(0, 4, new, flags, AT + 100 * PAGE).unwrap();
+        assert_eq!(program.kernel.charged, program.mm.usage().committed(), "{new}, {flags:#x}");
+    }
+}
+
+#[test]
+fn locked_memory_that_moves_and_grows_brings_in_what_is_new() {
+    let mut program = Program::new();
+    program.map(0, 4, RW, ANON | MAP_LOCKED);
+    program.kernel.page_ops.clear();
+    let flags = MREMAP_MAYMOVE | MREMAP_FIXED;
+    assert_eq!(program.mremap(0, 4, 7, flags, AT + 100 * PAGE), Ok(AT + 100 * PAGE));
+    assert_eq!(program.kernel.page_ops, [(PageOp::Populate, AT + 104 * PAGE, 3)]);
+    // The same in place, and nothing for memory that is not locked.
+    program.kernel.page_ops.clear();
+    assert_eq!(program.mremap(100, 7, 9, 0, 0), Ok(AT + 100 * PAGE));
+    assert_eq!(program.kernel.page_ops, [(PageOp::Populate, AT + 107 * PAGE, 2)]);
+    program.map(0, 4, RW, ANON);
+    program.kernel.page_ops.clear();
+    program.mremap(0, 4, 7, flags, AT + 200 * PAGE).unwrap();
+    assert_eq!(program.kernel.page_ops, []);
+}
+
+/// Two parts of a file that go on from one to the other share what was written to them.
+#[test]
+fn parts_of_a_file_that_differ_in_access_alone_are_touched_together() {
+    for (offset, count) in [(1, 1), (2, 2)] {
+        let mut program = Program::new();
+        for (page, prot, offset) in [(0, RW | PROT_EXEC, 0), (1, RW, offset)] {
+            let file = Some(Inode::new(1).open());
+            let (addr, flags) = (AT + page * PAGE, MAP_PRIVATE | MAP_FIXED);
+            let args = Mmap { addr, len: PAGE, prot, flags, offset: offset * PAGE, file };
+            program.call(|mm, update| mm.mmap(args, update)).unwrap();
+            program.write(page);
+        }
+        program.mprotect(0, 1, RW).unwrap();
+        assert_eq!(program.ranges().len(), count);
+    }
+}
+
+/// What one of two was known for, the one that they become is.
+#[test]
+fn vmas_that_merge_keep_what_was_known_of_each() {
+    for touched in [0, 1] {
+        let mut program = Program::new();
+        program.map(0, 512, RW | if touched == 0 { PROT_EXEC } else { 0 }, ANON);
+        program.map(512, 512, RW | if touched == 1 { PROT_EXEC } else { 0 }, ANON);
+        program.write(512 * touched);
+        program.madvise(512 * touched, 1, 102).unwrap();
+        program.mprotect(512 * touched, 512, RW).unwrap();
+        assert_eq!(program.ranges(), [(0, 1024)]);
+        // Touched, and with a guard somewhere.
+        assert_eq!(program.madvise(0, 512, COLLAPSE), Ok(0));
+        assert!(program.flags(0).to_string().contains("gu"));
+    }
+}
+
+#[test]
+fn a_stack_grows_to_the_last_page_of_its_limit() {
+    let mut program = Program::new();
+    program.mm.set_limits(program.mm.limits().with(Resource::Stack, 16 * PAGE));
+    program.map(0x1000, 1, RW, ANON | MAP_GROWSDOWN);
+    let mut grow = |pages: u64| {
+        let fault = Fault::new(AT + (0x1001 - pages) * PAGE, Access::Write);
+        program.mm.fault(&fault, &mut program.mm.update(&mut program.kernel))
+    };
+    assert_eq!(grow(17), FaultAction::Refuse(SegvCode::MapErr));
+    assert_eq!(grow(16), FaultAction::Copy);
+}
+
+#[test]
+fn the_heap_grows_to_the_last_byte_of_its_limit() {
+    let mut program = Program::new();
+    program.mm.set_limits(program.mm.limits().with(Resource::Data, 16 * PAGE));
+    program.mm.set_start_brk(AT, 4 * PAGE);
+    let mut brk = |bytes| program.mm.brk(AT + bytes, &mut program.mm.update(&mut program.kernel));
+    assert_eq!(brk(12 * PAGE + 1), AT);
+    assert_eq!(brk(12 * PAGE), AT + 12 * PAGE);
+}
+
+#[test]
+fn a_vector_may_have_1024_ranges() {
+    let mut program = Program::new();
+    program.map(0, 1, RW, ANON);
+    let mut advise = |count| {
+        let ranges = vec![(AT, PAGE); count];
+        program.call(|mm, update| mm.process_madvise(Target::Own, ranges, 4, 0, update))
+    };
+    assert_eq!(advise(1025), Err(Errno::EINVAL));
+    assert_eq!(advise(1024), Ok(1024 * PAGE));
+}
+
+#[test]
+fn the_last_addresses_are_not_there_to_be_locked() {
+    let mut program = Program::new();
+    let mut mlock = |addr: u64| program.call(|mm, update| mm.mlock(addr, PAGE, update));
+    assert_eq!(mlock(u64::MAX - 2 * PAGE + 1), Err(Errno::ENOMEM));
+    assert_eq!(mlock(u64::MAX - PAGE + 1), Err(Errno::EINVAL));
+}
+
+#[test]
+fn a_file_may_be_mapped_up_to_its_largest_offset() {
+    let mut program = Program::new();
+    let mut map = |offset: u64| {
+        let file = Some(Inode::new(1).open().with_max_bytes(8 * PAGE));
+        let args = Mmap { addr: 0, len: PAGE, prot: PROT_READ, flags: MAP_PRIVATE, offset, file };
+        program.call(|mm, update| mm.mmap(args, update)).err()
+    };
+    assert_eq!(map(7 * PAGE), None);
+    assert_eq!(map(8 * PAGE), Some(Errno::EOVERFLOW));
+}
+
+#[test]
+fn the_gate_is_readable_if_it_is_to_be() {
+    let mut program = Program::new();
+    for (gate, perms) in [(Gate::Execute, "--xp"), (Gate::ReadExecute, "r-xp")] {
+        program.mm.set_gate(gate);
+        let line = program.mm.maps().last().unwrap().to_string();
+        assert!(line.contains(perms) && line.contains("[vsyscall]"), "{line}");
+    }
+}
+
+#[test]
+fn layouts_that_contradict_themselves_are_refused() {
+    let mut program = Program::new();
+    let layout = Layout::x86_64(8 << 20);
+    let mut set = |layout| program.mm.set_layout(layout);
+    let (top, unaligned) = (layout.task_size(), Err(Error::Unaligned));
+    assert_eq!(set(layout.with_base(top).with_bottom(top).with_huge_pages(0)), Ok(()));
+    assert_eq!(set(layout.with_huge_pages(3)), unaligned);
+    for bad in [layout.with_base(1), layout.with_bottom(1), layout.with_min_addr(1)] {
+        assert_eq!(set(bad), unaligned);
+    }
+    let beyond = top + PAGE;
+    for bad in [
+        layout.with_base(beyond),
+        layout.with_bottom(beyond),
+        layout.with_huge_pages(1 << 41),
+        layout.with_protection_keys(17),
+    ] {
+        assert_eq!(set(bad), Err(Error::OutOfRange));
+    }
+    assert_eq!(set(layout.with_huge_pages(1 << 40).with_protection_keys(16)), Ok(()));
+}
+
+/// tmpfs, in a space whose top is no multiple of a huge page.
+#[test]
+fn huge_pages_of_tmpfs_go_where_a_gap_fits_them() {
+    let file = || Some(Inode::new(1).aligned(Alignment::HugeShmem).open());
+    let program = || {
+        let mut program = Program::new();
+        program.mm.set_layout(program.mm.layout().with_base(TOP)).unwrap();
+        program
+    };
+    let map = |program: &mut Program, len: u64, flags: u64| {
+        let flags = flags | MAP_SHARED;
+        let args = Mmap { addr: 0, len, prot: RW, flags, offset: 0, file: file() };
+        program.call(|mm, update| mm.mmap(args, update)).unwrap()
+    };
+    let highest = TOP / HUGE * HUGE;
+    assert_eq!(map(&mut program(), HUGE, 0), highest - HUGE);
+    assert_eq!(map(&mut program(), HUGE - PAGE, 0), TOP - (HUGE - PAGE));
+    // A gap that has just the length is taken where it is aligned.
+    let mut full = program();
+    full.mmap(highest, TOP - highest, RW, ANON | MAP_FIXED).unwrap();
+    full.mmap(highest - 2 * HUGE, HUGE, RW, ANON | MAP_FIXED).unwrap();
+    assert_eq!(map(&mut full, HUGE, 0), highest - HUGE);
+}
+
+/// The pages of the kernel's own guard, on both sides.
+#[test]
+fn a_hint_is_taken_if_the_kernels_guards_fit_around_it() {
+    let mut program = Program::new();
+    program.mm.set_policy(Policy::new().with_guard(4 * PAGE)).unwrap();
+    let mut map = |addr, flags| program.mmap(addr, 2 * PAGE, RW, ANON | flags).unwrap();
+    assert_eq!(map(AT, 0), AT);
+    assert_eq!(map(AT + 6 * PAGE, 0), AT + 6 * PAGE, "four pages between");
+    // There is room for it and the guard above, and not for the one below.
+    let other = map(AT + 11 * PAGE, 0);
+    assert!(!(AT..AT + 100 * PAGE).contains(&other), "{other:#x}");
+    assert_eq!(map(0x5000_0000, MAP_32BIT), 0x5000_0000);
+    assert_eq!(map(0x5000_0000 + 6 * PAGE, MAP_32BIT), 0x5000_0000 + 6 * PAGE);
+}
+
+/// Nothing is split in the middle where whole VMAs go, however many.
+#[test]
+fn a_full_program_may_unmap_many_vmas_in_batches() {
+    let mut program = Program::new();
+    for page in 0..200 {
+        program.map(2 * page, 1, RW, ANON);
+    }
+    let Program { mm, mut kernel } = program.full();
+    let space = AddrSpace::new(mm);
+    assert_eq!(space.munmap(AT, 400 * PAGE, &mut kernel), Ok(0));
+    assert_eq!(space.inspect(|mm| mm.map_count()), 0);
+}
+
+#[test]
+fn calls_that_are_not_served_have_a_reason() {
+    for call in UNSERVED {
+        assert!(
+            call.why().len() > 8 && call.why().contains(' '),
+            "{}: {}",
+            call.name(),
+            call.why()
+        );
+    }
 }
