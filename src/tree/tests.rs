@@ -473,9 +473,10 @@ fn searches_leave_guard_gaps_free() {
             assert_eq!(tree.lowest(&query), fit.first().map(|gap| gap.0), "{seed} {step}");
             assert_eq!(tree.highest(&query), fit.last().map(|gap| gap.1), "{seed} {step}");
         }
-        for &(start, ..) in &list {
-            nodes.put(tree.cursor(start).remove().unwrap().empty().0);
-        }
+        // The next sentinel is one of these.
+        let removed: Vec<_> =
+            list.iter().map(|entry| tree.cursor(entry.0).remove().unwrap().empty().0).collect();
         nodes.put(tree.dismantle(|_| ()).unwrap());
+        removed.into_iter().for_each(|free| nodes.put(free));
     }
 }
