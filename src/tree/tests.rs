@@ -477,6 +477,8 @@ fn searches_leave_guard_gaps_free() {
         let removed: Vec<_> =
             list.iter().map(|entry| tree.cursor(entry.0).remove().unwrap().empty().0).collect();
         nodes.put(tree.dismantle(|_| ()).unwrap());
-        removed.into_iter().for_each(|free| nodes.put(free));
+        for free in removed {
+            nodes.put(free);
+        }
     }
 }

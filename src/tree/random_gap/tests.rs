@@ -85,7 +85,7 @@ fn visits_in(window: PageRange, all: &[EntryAndGap]) -> usize {
     })
 }
 
-/// Where little is mapped, the first guess is free: nothing is counted.
+/// The first guess is free then: nothing is counted.
 #[test]
 fn a_guess_is_enough_in_a_space_that_is_mostly_free() {
     let all = std::vec![(1, 1000); 1000];

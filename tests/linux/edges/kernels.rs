@@ -1,4 +1,4 @@
-//! What kernels hear, and what they leave to the defaults.
+//! Kernels: the hooks that they hear, and the defaults.
 
 use kvma::linux::abi::*;
 use kvma::linux::{

@@ -51,7 +51,7 @@ fn a_full_program_may_protect_what_merges() {
     }
 }
 
-/// What lies behind a gap, or differs in something else, is no neighbour to merge with.
+/// VMAs behind a gap, and those that differ in something else, are no neighbours to merge with.
 #[test]
 fn a_full_program_may_not_protect_what_does_not_merge() {
     let mut program = Program::new();
@@ -163,13 +163,6 @@ fn there_is_no_key_16() {
 }
 
 #[test]
-fn a_program_cannot_get_a_layout_of_another_size() {
-    let mut program = Program::new();
-    let layout = Layout::x86_64(8 << 20);
-    assert_eq!(program.mm.set_layout(layout), Ok(()));
-}
-
-#[test]
 fn what_a_layout_is_told_it_says() {
     let layout = Layout::x86_64(8 << 20);
     let huge = layout.with_huge_pages(1 << 30);
@@ -189,23 +182,6 @@ fn what_a_layout_is_told_it_says() {
     let policy = Policy::new().with_write_exec(WriteExec::Mdwe).with_guard(3 * PAGE);
     assert_eq!((policy.write_exec(), policy.guard()), (WriteExec::Mdwe, 3 * PAGE));
     assert_eq!(Rules::V6_18.version(), (6, 18));
-}
-
-/// What one of two was known for, the one that they become is.
-#[test]
-fn vmas_that_merge_keep_what_was_known_of_each() {
-    for touched in [0, 1] {
-        let mut program = Program::new();
-        program.map(0, 512, RW | if touched == 0 { PROT_EXEC } else { 0 }, ANON);
-        program.map(512, 512, RW | if touched == 1 { PROT_EXEC } else { 0 }, ANON);
-        program.write(512 * touched);
-        program.madvise(512 * touched, 1, 102).unwrap();
-        program.mprotect(512 * touched, 512, RW).unwrap();
-        assert_eq!(program.ranges(), [(0, 1024)]);
-        // Touched, and with a guard somewhere.
-        assert_eq!(program.madvise(0, 512, COLLAPSE), Ok(0));
-        assert!(program.flags(0).to_string().contains("gu"));
-    }
 }
 
 #[test]

@@ -8,6 +8,9 @@ use kvma_test_support::{Inode, TestKernel};
 use super::super::{ANON, AT, PAGE, RW};
 use super::*;
 
+const MADV_DONTFORK: u64 = 10;
+const MADV_DOFORK: u64 = 11;
+
 #[test]
 fn locked_private_memory_that_becomes_writable_is_populated() {
     let populated = |prot: u64, flags: u64, to: u64| {
@@ -82,9 +85,6 @@ fn populating_for_writes_touches_private_memory_and_no_other() {
     }
 }
 
-const MADV_DONTFORK: u64 = 10;
-const MADV_DOFORK: u64 = 11;
-
 /// Only what is large enough, aligned and touched has pages of which a huge one can be made.
 #[test]
 fn collapse_needs_memory_for_a_huge_page() {
@@ -131,7 +131,7 @@ fn code_is_counted_while_nothing_else_can_be_done_to_it() {
     assert_eq!((program.mm.usage().exec(), program.mm.usage().shared()), (0, 3 * PAGE));
 }
 
-/// What is written back is shared, and a file's.
+/// Only shared memory of a file is written back.
 #[test]
 fn msync_writes_shared_files_back() {
     let written = |flags: u64, how: u64| {
@@ -240,6 +240,23 @@ fn parts_of_a_file_that_differ_in_access_alone_are_touched_together() {
         }
         program.mprotect(0, 1, RW).unwrap();
         assert_eq!(program.ranges().len(), count);
+    }
+}
+
+/// The one that they become is known for both.
+#[test]
+fn vmas_that_merge_keep_what_was_known_of_each() {
+    for touched in [0, 1] {
+        let mut program = Program::new();
+        program.map(0, 512, RW | if touched == 0 { PROT_EXEC } else { 0 }, ANON);
+        program.map(512, 512, RW | if touched == 1 { PROT_EXEC } else { 0 }, ANON);
+        program.write(512 * touched);
+        program.madvise(512 * touched, 1, 102).unwrap();
+        program.mprotect(512 * touched, 512, RW).unwrap();
+        assert_eq!(program.ranges(), [(0, 1024)]);
+        // Touched, and with a guard somewhere.
+        assert_eq!(program.madvise(0, 512, COLLAPSE), Ok(0));
+        assert!(program.flags(0).to_string().contains("gu"));
     }
 }
 
