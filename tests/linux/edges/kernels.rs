@@ -150,5 +150,5 @@ fn a_file_is_no_segment_unless_it_says_so() {
     let mut mm = Mm::<Plain, _>::new(Layout::x86_64(8 << 20), Heap).unwrap();
     let attach = Shmat { segment: Ok(Plain), addr: 0, flags: 0 };
     assert_eq!(mm.shmat(attach, &mut mm.update(&mut NoKernel)), Err(Errno::EINVAL));
-    assert_eq!(Plain.alignment(), Alignment::Page);
+    assert_eq!((Plain.segment_size(), Plain.alignment()), (None, Alignment::Page));
 }

@@ -217,6 +217,12 @@ fn a_vector_may_have_1024_ranges() {
     };
     assert_eq!(advise(1025), Err(Errno::EINVAL));
     assert_eq!(advise(1024), Ok(1024 * PAGE));
+    let mut advise = |len| {
+        let ranges = [(AT, len)];
+        program.call(|mm, update| mm.process_madvise(Target::Own, ranges, 4, 0, update))
+    };
+    assert_eq!(advise(i64::MAX as u64), Err(Errno::ENOMEM));
+    assert_eq!(advise(1 << 63), Err(Errno::EINVAL));
 }
 
 #[test]
@@ -271,14 +277,19 @@ fn huge_pages_of_tmpfs_go_where_a_gap_fits_them() {
         program.mm.set_layout(program.mm.layout().with_base(TOP)).unwrap();
         program
     };
-    let map = |program: &mut Program, len: u64, flags: u64| {
-        let flags = flags | MAP_SHARED;
-        let args = Mmap { addr: 0, len, prot: RW, flags, offset: 0, file: file() };
+    let map = |program: &mut Program, len: u64, offset: u64| {
+        let args = Mmap { addr: 0, len, prot: RW, flags: MAP_SHARED, offset, file: file() };
         program.call(|mm, update| mm.mmap(args, update)).unwrap()
     };
     let highest = TOP / HUGE * HUGE;
     assert_eq!(map(&mut program(), HUGE, 0), highest - HUGE);
-    assert_eq!(map(&mut program(), HUGE - PAGE, 0), TOP - (HUGE - PAGE));
+    for len in [HUGE - PAGE, HUGE - 2 * PAGE] {
+        assert_eq!(map(&mut program(), len, 0), TOP - len);
+    }
+    assert_eq!(map(&mut program(), 2 * HUGE, PAGE), highest - 2 * HUGE + PAGE);
+    let mut none = program();
+    none.mm.set_layout(none.mm.layout().with_huge_pages(0)).unwrap();
+    assert_eq!(map(&mut none, HUGE, 0), TOP - HUGE);
     // A gap that has just the length is taken where it is aligned.
     let mut full = program();
     full.mmap(highest, TOP - highest, RW, ANON | MAP_FIXED).unwrap();
@@ -293,7 +304,9 @@ fn a_full_program_may_unmap_many_vmas_in_batches() {
     for page in 0..200 {
         program.map(2 * page, 1, RW, ANON);
     }
-    let Program { mm, mut kernel } = program.full();
+    // There are even more than are allowed now.
+    program.mm.set_max_map_count(1);
+    let Program { mm, mut kernel } = program;
     let space = AddrSpace::new(mm);
     assert_eq!(space.munmap(AT, 400 * PAGE, &mut kernel), Ok(0));
     assert_eq!(space.inspect(|mm| mm.map_count()), 0);

@@ -60,6 +60,18 @@ fn huge_pages_do_not_move_by_less_than_one() {
     let flags = MREMAP_MAYMOVE | MREMAP_FIXED;
     let (page, to) = (HUGE / PAGE - 1, AT + 8 * HUGE - PAGE);
     assert_eq!(program.mremap(page, 1, 1, flags, to), Err(Errno::EINVAL));
+    // Even a new address that does not count.
+    assert_eq!(program.mremap(1, 1, 1, 0, AT + PAGE), Err(Errno::EINVAL));
+}
+
+/// They have an account of their own.
+#[test]
+fn huge_pages_that_become_writable_are_not_charged() {
+    let mut program =
+        Program { kernel: TestKernel::default().with_huge_pages(8), ..Program::new() };
+    program.map(0, HUGE / PAGE, PROT_READ, ANON | MAP_HUGETLB);
+    program.mprotect(0, HUGE / PAGE, RW).unwrap();
+    assert_eq!((program.kernel.charged, program.mm.usage().committed()), (0, 0));
 }
 
 #[test]
