@@ -2,8 +2,8 @@
 
 use kvma::linux::abi::*;
 use kvma::linux::{
-    Access, Alignment, Fault, FaultAction, Layout, Mm, Mmap, Policy, Resource, Rules, SegvCode,
-    Target, WriteExec,
+    Access, Alignment, Fault, FaultAction, Layout, Mm, Mmap, Policy, Resource, Restrictions, Rules,
+    SegvCode, Target, WriteExec,
 };
 use kvma::{AddrSpace, Direction, Errno, Error, Heap};
 use kvma_test_support::{Inode, TestKernel};
@@ -309,6 +309,22 @@ fn a_full_program_may_unmap_many_vmas_in_batches() {
     let Program { mm, mut kernel } = program;
     let space = AddrSpace::new(mm);
     assert_eq!(space.munmap(AT, 400 * PAGE, &mut kernel), Ok(0));
+    assert_eq!(space.inspect(|mm| mm.map_count()), 0);
+}
+
+/// A batch begins and ends where VMAs do, and splits none.
+#[test]
+fn vmas_that_cannot_be_split_go_in_batches() {
+    let mut program = Program::new();
+    for page in 0..200 {
+        let file = Some(Inode::new(1).restricted(Restrictions::NO_SPLIT).open());
+        let (addr, flags) = (AT + page * PAGE, MAP_SHARED | MAP_FIXED);
+        let args = Mmap { addr, len: PAGE, prot: RW, flags, offset: 0, file };
+        program.call(|mm, update| mm.mmap(args, update)).unwrap();
+    }
+    let Program { mm, mut kernel } = program;
+    let space = AddrSpace::new(mm);
+    assert_eq!(space.munmap(AT, 200 * PAGE, &mut kernel), Ok(0));
     assert_eq!(space.inspect(|mm| mm.map_count()), 0);
 }
 
