@@ -6,9 +6,9 @@
 //! first that fails. Those come first that have caught others of its function or its file, then
 //! the fastest, many of them in one process.
 //!
-//! Functions are written without `const`, unless constants call them. Mutants of those, and of
-//! functions that return closures, cannot stand side by side. They are listed as "alone",
-//! for cargo-mutants.
+//! Functions are written without `const`, unless constants call them. Mutants of those, of
+//! constants, and of functions that return closures, cannot stand side by side. They are listed as
+//! "alone", for cargo-mutants.
 
 mod bound;
 mod bundle;
