@@ -283,6 +283,7 @@ fn huge_pages_of_tmpfs_go_where_a_gap_fits_them() {
     };
     let highest = TOP / HUGE * HUGE;
     assert_eq!(map(&mut program(), HUGE, 0), highest - HUGE);
+    assert_eq!(map(&mut program(), HUGE + PAGE, 0), highest - HUGE);
     for len in [HUGE - PAGE, HUGE - 2 * PAGE] {
         assert_eq!(map(&mut program(), len, 0), TOP - len);
     }

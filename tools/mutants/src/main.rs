@@ -35,9 +35,10 @@ const USAGE: &str = "usage: kvma-mutants LAYER[/FILE.rs]... [FROM..TO] [--minute
     [--missed] [-- TESTS]";
 
 /// The tests of the layers, unless others are named.
-const TESTS: [&str; 6] = [
+const TESTS: [&str; 7] = [
     "--lib",
     "--test=addr_space",
+    "--test=compat",
     "--test=guest",
     "--test=linux",
     "--test=range_map",
