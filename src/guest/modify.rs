@@ -52,7 +52,8 @@ impl SlotChange {
     #[must_use]
     pub const fn clear(self, flags: RegionState) -> Self {
         let flags = flags.intersection(Self::OF_SLOTS);
-        Self { clear: self.clear.union(flags), set: self.set.difference(flags), ..self }
+        // Wins over those that are set: they are cleared afterwards.
+        Self { clear: self.clear.union(flags), ..self }
     }
 
     fn state(self, state: RegionState) -> RegionState {

@@ -204,7 +204,8 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     fn search_huge_shmem(&self, request: &PlacementRequest, found: u64) -> Option<u64> {
         let (huge, len) = (self.layout.huge(), request.len);
         let last = self.layout.task_size().checked_sub(len)?;
-        if request.has(MAP_FIXED) || found > last || found == request.addr {
+        // Also with `MAP_FIXED`.
+        if found == request.addr {
             return None;
         }
         if huge == 0 || len < huge {
@@ -215,7 +216,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
             return None;
         }
         let padded = len.checked_add(huge - self.layout.page_size().bytes())?;
-        let padded = PlacementRequest { len: padded, offset: 0, ..*request };
+        let padded = PlacementRequest { len: padded, ..*request };
         let start = self.search_plain(&padded).ok()?;
         let within = start & (huge - 1);
         let shift = if within > offset { huge } else { 0 };
@@ -261,7 +262,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         if hint > guard && self.takes_hint(hint - guard, len, top) {
             return Ok(hint);
         }
-        let guarded = PlacementRequest { addr: 0, len, ..*request };
+        let guarded = PlacementRequest { addr: 0, ..*request };
         Ok(self.search(&guarded, &UnmappedAreaInfo { len, ..info })? + guard)
     }
 

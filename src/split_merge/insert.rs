@@ -53,7 +53,7 @@ impl<T: SplitMerge> Tree<T> {
                 continue;
             }
             let next = cursor.next_range();
-            if range.end <= next.start || range.end < next.end {
+            if range.end < next.end {
                 break Some(next);
             }
             store.removed.extend(cursor.remove());

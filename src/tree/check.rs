@@ -71,10 +71,9 @@ impl<T: Content> Tree<T> {
             return Err("empty entry");
         }
         let usable = self.usable_gap(node);
-        let is_first = last_end == self.lo;
         if self.free_before(node) != start - last_end
             || !(usable.is_empty() || usable.start == last_end)
-            || (!is_first && usable.len() != node.gap.get())
+            || usable.len() != node.gap.get()
         {
             return Err("gap is wrong");
         }

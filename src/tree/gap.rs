@@ -50,7 +50,7 @@ impl GapQuery {
     /// lies.
     fn padded(&self) -> Option<Self> {
         let len = self.len.checked_add(self.align - 1)?;
-        Some(Self { len, align: 1, offset: 0, ..*self })
+        Some(Self { len, align: 1, ..*self })
     }
 }
 

@@ -10,9 +10,6 @@
 //!   |       |<------------>|<--------->|
 //! ```
 //!
-//! The first entry is an exception: its `gap` is all that is free before it, so that this can be
-//! told without the entry before, which it has not. That is one gap a search may look at in vain.
-//!
 //! Contents without guard gaps ([`Content::HAS_GUARD_GAPS`]) pay nothing for this.
 
 use core::ptr;
@@ -94,8 +91,7 @@ impl<T: Content> Tree<T> {
         if start < self.lowest_guarded.get() {
             self.lowest_guarded.set(start);
         }
-        let is_first = start - free == self.lo;
-        if is_first { free } else { free.saturating_sub(guard) }
+        free.saturating_sub(guard)
     }
 
     /// Makes the gap of a linked node right whose attributes have changed. Before, it kept a guard
@@ -113,8 +109,6 @@ impl<T: Content> Tree<T> {
         let guard = self.guard_gap(node);
         if guard == Number::ZERO || gap == Number::ZERO {
             PageRange::new(start - gap, start)
-        } else if start - gap == self.lo {
-            PageRange::new(self.lo, self.lo.max(start.saturating_sub(guard)))
         } else {
             let end = start - guard;
             PageRange::new(end - gap, end)

@@ -10,6 +10,9 @@
 #[cfg(loom)]
 extern crate alloc;
 
+#[cfg(all(test, feature = "alloc", not(loom)))]
+mod tests;
+
 #[cfg(loom)]
 use alloc::boxed::Box;
 use core::fmt;

@@ -387,3 +387,98 @@ fn a_gap_that_has_grown_is_drawn_at_random_like_others() {
     let sentinel = tree.dismantle(|detached| nodes.put(detached.empty().0)).unwrap();
     nodes.put(sentinel);
 }
+
+#[cfg(any(feature = "linux", feature = "guest"))]
+#[test]
+fn nothing_is_found_where_the_space_ends() {
+    let pool = Pool::new();
+    let mut nodes = Preallocated::new(&pool);
+    nodes.fill(1).unwrap();
+    let mut tree = Tree::<Plain>::new(PageRange::new(16, 316), (), nodes.take().unwrap());
+    for page in [0, 15, 16, 315, 316, u64::MAX] {
+        assert!(tree.find_again(page).is_none() && tree.find(page).is_none(), "{page}");
+    }
+    nodes.put(tree.dismantle(|_| ()).unwrap());
+}
+
+/// Entries whose attributes are the pages that they keep free before them.
+struct Guarded;
+
+impl Content for Guarded {
+    type Position = u64;
+    type Attrs = u32;
+    type Words = ();
+    type Context = ();
+    type Data = ();
+    type Key = ();
+
+    const HAS_GUARD_GAPS: bool = true;
+
+    fn guard_gap((): (), (): &(), hot: u32) -> u64 {
+        u64::from(hot >> 16)
+    }
+
+    fn load((): &(), hot: u32) -> u32 {
+        hot >> 16
+    }
+
+    fn store((): &(), attrs: &u32) -> u32 {
+        attrs << 16
+    }
+}
+
+/// Whatever comes, goes and changes, and whatever node is the sentinel.
+#[test]
+fn searches_leave_guard_gaps_free() {
+    let pool = FixedPool::<Guarded, 64>::new();
+    let mut nodes = Preallocated::new(&pool);
+    let space = PageRange::new(16, 216);
+    for seed in 1..20 {
+        let mut rng = Rng(0x9e37_79b9_7f4a_7c15u64.wrapping_mul(seed));
+        nodes.fill(1).unwrap();
+        let mut tree = Tree::<Guarded>::new(space, (), nodes.take().unwrap());
+        let mut list: Vec<(u64, u64, u32)> = Vec::new();
+        for step in 0..500 {
+            let start = space.start + rng.below(space.len() - 8);
+            let range = PageRange::new(start, start + 1 + rng.below(8));
+            let guard = rng.below(4) as u32 * rng.below(4) as u32;
+            match list.iter().position(|&(s, e, _)| s < range.end && range.start < e) {
+                Some(at) if rng.below(2) == 0 || list.len() > 12 => {
+                    nodes.put(tree.cursor(list.remove(at).0).remove().unwrap().empty().0);
+                }
+                Some(at) => {
+                    tree.cursor(list[at].0).change_contents(guard, |()| ()).unwrap();
+                    list[at].2 = guard;
+                }
+                None => {
+                    nodes.fill(1).unwrap();
+                    let free = nodes.take().unwrap();
+                    tree.cursor(start).insert_before(free, range, guard, Some(()));
+                    list.push((range.start, range.end, guard));
+                    list.sort_unstable();
+                }
+            }
+            tree.check().unwrap_or_else(|what| panic!("seed {seed} step {step}: {what}"));
+            let len = 1 + rng.below(30);
+            let query = GapQuery { window: space, len, align: 1, offset: 0 };
+            let mut at = space.start;
+            let mut fit = Vec::new();
+            for &(start, end, guard) in list.iter().chain([&(space.end, space.end, 0)]) {
+                let usable = PageRange::new(at, start.saturating_sub(guard.into()));
+                if usable.len() >= len {
+                    fit.push((usable.start, usable.end - len));
+                }
+                at = end;
+            }
+            assert_eq!(tree.lowest(&query), fit.first().map(|gap| gap.0), "{seed} {step}");
+            assert_eq!(tree.highest(&query), fit.last().map(|gap| gap.1), "{seed} {step}");
+        }
+        // The next sentinel is one of these.
+        let removed: Vec<_> =
+            list.iter().map(|entry| tree.cursor(entry.0).remove().unwrap().empty().0).collect();
+        nodes.put(tree.dismantle(|_| ()).unwrap());
+        for free in removed {
+            nodes.put(free);
+        }
+    }
+}

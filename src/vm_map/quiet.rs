@@ -4,6 +4,9 @@
 //! Nothing is prepared, flushed or owed, so these go through none of the steps in `change`. Whoever
 //! calls them has made sure that the range is free and that there is a node.
 
+#[cfg(all(test, feature = "alloc", not(loom)))]
+mod tests;
+
 use super::VmMap;
 use crate::node::{NodeAlloc, Preallocated};
 use crate::range::PageRange;

@@ -251,21 +251,20 @@ impl<V: VmaData> Step<'_, V> {
     }
 }
 
-/// A walk through two maps together.
+/// A walk through two maps of the same space together, up to its end.
 struct Steps<'a, V: VmaData> {
     now: Peekable<Vmas<'a, V>>,
     saved: Peekable<Vmas<'a, V>>,
     at: u64,
-    end: u64,
 }
 
 fn steps<'a, V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone>(
     now: &'a VmMap<V, A>,
     saved: &'a VmMap<V, A>,
-    range: PageRange,
+    rest: PageRange,
 ) -> Steps<'a, V> {
-    let [now, saved] = [now, saved].map(|map| map.vmas_in(range).peekable());
-    Steps { now, saved, at: range.start, end: range.end }
+    let [now, saved] = [now, saved].map(|map| map.vmas_in(rest).peekable());
+    Steps { now, saved, at: rest.start }
 }
 
 impl<V: VmaData> Clone for Steps<'_, V> {
@@ -281,14 +280,14 @@ impl<'a, V: VmaData> Iterator for Steps<'a, V> {
         let at = self.at;
         let next = [self.now.peek().copied(), self.saved.peek().copied()];
         let starts = next.iter().flatten().map(|vma| vma.entry().range().start.max(at));
-        let start = starts.min().filter(|start| *start < self.end)?;
+        let start = starts.min()?;
         let [now, saved] = next.map(|vma| vma.filter(|vma| vma.entry().range().start <= start));
         // Up to where a VMA that is here ends, or one that is not here begins.
         let ends = next.iter().flatten().map(|vma| {
             let range = vma.entry().range();
             if range.start <= start { range.end } else { range.start }
         });
-        let end = ends.min()?.min(self.end);
+        let end = ends.min()?;
         for side in [&mut self.now, &mut self.saved] {
             if side.peek().is_some_and(|vma| vma.entry().range().end <= end) {
                 side.next();

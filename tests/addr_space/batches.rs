@@ -33,6 +33,48 @@ fn unmap_releases_the_lock_every_few_vmas() {
     assert_eq!(alloc.in_use(), 3);
 }
 
+/// So that nothing is left to fail: the nodes for it were there, and hooks agreed.
+#[test]
+fn the_first_batch_splits_at_both_ends() {
+    let alloc = Alloc::default();
+    let space = new_space(&alloc);
+    for n in 0..200 {
+        space.map(fixed(10 + 4 * n, 3, Prot::RW), &mut NoHooks).unwrap();
+    }
+    let between = |hold| {
+        if hold == 1 {
+            let vmas = vmas(&space);
+            assert_eq!(
+                (vmas[0], vmas[vmas.len() - 2..].to_vec()),
+                ((10, 1), vec![(806, 1), (807, 2)])
+            );
+        }
+    };
+    let removed = space.unmap(11 * PAGE, 796 * PAGE, &mut LockHolds::new(&between));
+    assert_eq!(removed, Ok((2 + 198 * 3 + 1) * PAGE));
+    assert_eq!(vmas(&space), [(10, 1), (807, 2)]);
+}
+
+/// Each batch has a flush of its own, which ends no token elsewhere.
+#[test]
+fn what_is_mapped_again_while_a_batch_is_flushed_has_dead_tokens() {
+    let space = new_space(&Alloc::<()>::default());
+    for n in 0..200 {
+        space.map(fixed(10 + 2 * n, 1, Prot::RW), &mut NoHooks).unwrap();
+    }
+    let between = |hold| {
+        // Of the batch that is being flushed, and of one that is yet to come.
+        let page = 10 + 2 * (hold as u64 - 1) * MAX_VMAS_PER_LOCK_HOLD as u64;
+        space.map(fixed(page, 1, Prot::READ), &mut NoHooks).unwrap();
+        assert!(space.lookup(page * PAGE).unwrap().token().is_dead(), "hold {hold}");
+        if hold < 4 {
+            assert!(!space.lookup(408 * PAGE).unwrap().token().is_dead(), "hold {hold}");
+        }
+    };
+    let removed = space.unmap(10 * PAGE, 400 * PAGE, &mut LockHolds::new(&between));
+    assert_eq!(removed, Ok(200 * PAGE));
+}
+
 /// A lock that lets somebody else in when it is released for the first time after `set` was set.
 struct Revolving {
     held: AtomicBool,

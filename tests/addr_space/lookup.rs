@@ -233,7 +233,11 @@ fn the_map_can_be_changed_and_exchanged_through_get_mut() {
     assert!(space.try_lookup(0x5000).unwrap().is_some());
 
     // Nodes of another allocator may go away at any time, so lookups take the lock, if it is free.
-    *space.get_mut() = VmMap::new(0x1000..=0x100_0fff, PageSize::SIZE_4K, &strange).unwrap();
+    let mut map = VmMap::new(0x1000..=0x100_0fff, PageSize::SIZE_4K, &strange).unwrap();
+    map.map(fixed(0x9000, 0x1000, RO), &mut NoHooks).unwrap();
+    *space.get_mut() = map;
+    let vma = space.lookup(0x9000).unwrap();
+    assert!(vma.token().is_dead() && !space.still_valid(vma.token()));
     assert_eq!(space.map(fixed(0x5000, 0x1000, Prot::RW), &mut NoHooks), Err(Error::ForeignNodes));
     assert!(space.lookup(0x5000).is_none());
     assert_eq!(space.try_lookup(0x5000).map(|found| found.is_none()), Ok(true));
@@ -246,5 +250,6 @@ fn a_kernel_that_only_tries_gets_through_after_get_mut() {
     space.get_mut().map(fixed(0x3000, 0x1000, Prot::RW), &mut NoHooks).unwrap();
     assert!(space.try_lookup(0x3000).unwrap().is_some());
     std::mem::forget(space.get_mut());
-    assert!(space.try_lookup(0x3000).unwrap().is_some());
+    let vma = space.try_lookup(0x3000).unwrap().unwrap();
+    assert!(space.still_valid(vma.token()));
 }

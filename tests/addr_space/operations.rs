@@ -68,6 +68,20 @@ fn advice_and_invalidation_end_tokens() {
     assert_eq!(edited, 1);
 }
 
+/// Its length does not fit.
+#[test]
+fn a_space_of_all_addresses_is_cleared_on_both_sides_of_the_middle() {
+    let alloc = Alloc::<()>::default();
+    let map = VmMap::new(0..=u64::MAX, PageSize::SIZE_4K, alloc.clone()).unwrap();
+    let space = AddrSpace::new(map);
+    let middle = (1 << 63) / PAGE;
+    for page in [0, middle - 2, middle, 2 * middle - 1] {
+        space.map(fixed(page, 1, Prot::RW), &mut NoHooks).unwrap();
+    }
+    assert_eq!(space.clear(&mut NoHooks), Ok(4 * PAGE));
+    assert_eq!(alloc.in_use(), 1);
+}
+
 /// Counts how often it is taken.
 struct Counting(Ticket, Arc<AtomicUsize>);
 

@@ -117,6 +117,39 @@ fn readers_are_safe_from_an_allocator_that_gives_memory_back() {
     });
 }
 
+#[test]
+fn a_token_ends_with_a_change_of_a_node_that_stays() {
+    static RCU: Rcu = Rcu::new();
+    let map = VmMap::<(), &'static Rcu>::new(PAGE..=0x100_0fff, PageSize::SIZE_4K, &RCU).unwrap();
+    let space = AddrSpace::new(map);
+    space.map(fixed(5, 4, Prot::RW), &mut NoHooks).unwrap();
+    let token = *space.lookup(5 * PAGE).unwrap().token();
+    // What is advised about other pages leaves it valid.
+    space.advise(7 * PAGE, PAGE, hooks::Advice::DontNeed, &mut NoHooks).unwrap();
+    assert!(space.still_valid(&token));
+    space.advise(5 * PAGE, PAGE, hooks::Advice::DontNeed, &mut NoHooks).unwrap();
+    assert!(!space.still_valid(&token));
+    let token = *space.lookup(5 * PAGE).unwrap().token();
+    assert!(space.still_valid(&token));
+    space.protect(5 * PAGE, 4 * PAGE, Prot::READ, &mut NoHooks).unwrap();
+    assert!(!space.still_valid(&token));
+}
+
+/// A node that was found before may be memory that was given back.
+#[test]
+fn a_hint_is_no_way_around_the_guard() {
+    static RCU: Rcu = Rcu::new();
+    let map = VmMap::<(), &'static Rcu>::new(PAGE..=0x100_0fff, PageSize::SIZE_4K, &RCU).unwrap();
+    let space = AddrSpace::new(map);
+    space.map(fixed(5, 4, Prot::RW), &mut NoHooks).unwrap();
+    let mut hint = addr_space::LookupHint::new();
+    for _ in 0..3 {
+        RCU.ever_read.store(false, Ordering::Relaxed);
+        assert!(space.lookup_near(5 * PAGE, &mut hint).is_some());
+        assert!(RCU.ever_read.load(Ordering::Relaxed));
+    }
+}
+
 /// An allocator that gives memory back, and poisons it, once no reader is inside: RCU with one
 /// lock.
 struct Epochs(YieldingRwLock<()>);

@@ -1,6 +1,6 @@
 //! `Mappings` against an array of pages that only the hooks write, and restores from everywhere.
 
-use kvma::compat::{Mappings, Origin};
+use kvma::compat::{Info, Mappings, Origin, UpdateFn};
 use kvma::node::Preallocated;
 use kvma::vm_map::SourceRange;
 use kvma::*;
@@ -520,4 +520,57 @@ fn debug_shows_each_vma_with_its_mapping() {
             assert!(text.contains(part), "{part}: {text}");
         }
     }
+}
+
+/// Hooks of one's own that ask what held before.
+#[derive(Default)]
+struct Before(Vec<Option<Prot>>);
+
+impl Hooks<Origin<Stamp>> for Before {
+    type Error = Error;
+
+    fn prepare(&mut self, event: &Event<'_, Origin<Stamp>>) -> Result<(), Error> {
+        self.0.push(Info::before(event).map(|info| info.prot()));
+        Ok(())
+    }
+}
+
+#[test]
+fn events_say_what_held_before_and_queries_what_holds_now() {
+    let nodes = Nodes::new();
+    let mut space = SHAPE.space(&nodes);
+    let mut hooks = Before::default();
+    let request = MapRequest::new(Placement::Fixed(START), 4 * PAGE, Attrs::new(Prot::RW));
+    space.map(request.with_data(Plain(1)), &mut hooks).unwrap();
+    space.protect(START, PAGE, Prot::READ, &mut hooks).unwrap();
+    space.unmap(START, PAGE, &mut hooks).unwrap();
+    assert_eq!(hooks.0, [None, Some(Prot::RW), Some(Prot::READ)]);
+    let info = space.query_page(START + 2 * PAGE + 5).unwrap();
+    assert_eq!((info.range().start(), info.range().page_count()), (START + 2 * PAGE, 1));
+    let tag = |vma: &Vma<'_, Origin<Stamp>>| vma.attrs().with_prot(Prot::NONE);
+    space.update_attrs(START + 3 * PAGE, PAGE, tag, &mut NoHooks).unwrap();
+    let prot = |page| space.query_page(START + page * PAGE).unwrap().prot();
+    assert_eq!((prot(2), prot(3)), (Prot::RW, Prot::NONE));
+    assert!(format!("{:?}", UpdateFn(|_: VmRange, _: Info<'_, Stamp>| ())).contains("UpdateFn"));
+}
+
+#[test]
+fn a_space_behind_a_lock_maps_and_draws_as_it_does_by_itself() {
+    let nodes = Nodes::new();
+    let space = AddrSpace::new(SHAPE.space(&nodes));
+    let fixed = MapRequest::new(Placement::Fixed(START + PAGE), PAGE, Attrs::new(Prot::RW));
+    assert_eq!(space.map(fixed.with_data(Plain(1)), &mut NoHooks), Ok(START + PAGE));
+    assert!(space.inspect(|space| space.query_page(START + PAGE).is_some()));
+    space.unmap(START + PAGE, PAGE, &mut NoHooks).unwrap();
+    let mut drawn = Vec::new();
+    for seed in 0..8 {
+        space.enable_aslr(seed).unwrap();
+        let attrs = Attrs::new(Prot::RW);
+        let at = space.map_any(None, PAGE, attrs, Plain(1), &mut NoHooks).unwrap();
+        space.unmap(at, PAGE, &mut NoHooks).unwrap();
+        drawn.push(at);
+    }
+    drawn.sort_unstable();
+    drawn.dedup();
+    assert!(drawn.len() > 2, "{drawn:x?}");
 }

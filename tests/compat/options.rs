@@ -286,3 +286,118 @@ fn adopting_calls_no_hook() {
     // No hook would hear what is replaced, so nothing is.
     assert_eq!(map.adopt(there), Err(Error::Overlap));
 }
+
+/// Hooks that note what they hear, and refuse the second event if they are to.
+#[derive(Default)]
+struct Heard {
+    calls: Vec<&'static str>,
+    refuse_second: bool,
+}
+
+impl<V> Hooks<V> for Heard {
+    type Error = Error;
+
+    fn prepare(&mut self, _: &Event<'_, V>) -> Result<(), Error> {
+        if self.refuse_second && !self.calls.is_empty() {
+            return Err(Error::OutOfMemory);
+        }
+        self.calls.push("prepare");
+        Ok(())
+    }
+
+    fn cancel(&mut self, _: &Event<'_, V>) {
+        self.calls.push("cancel");
+    }
+
+    fn on_map(&mut self, _: &Piece<'_, V>) {
+        self.calls.push("map");
+    }
+
+    fn on_unmap(&mut self, _: &Piece<'_, V>) {
+        self.calls.push("unmap");
+    }
+
+    fn on_protect(&mut self, _: &Piece<'_, V>, _: &Attrs) {
+        self.calls.push("protect");
+    }
+
+    fn on_relocate(&mut self, _: &Piece<'_, V>, _: u64) {
+        self.calls.push("relocate");
+    }
+
+    fn on_advise(&mut self, _: &Piece<'_, V>, _: Advice) {
+        self.calls.push("advise");
+    }
+
+    fn flush_begin(&mut self) {
+        self.calls.push("flush_begin");
+    }
+
+    fn flush_wait(&mut self) {
+        self.calls.push("flush_wait");
+    }
+
+    fn release(&mut self, _: hooks::RemovedVma<V>) {
+        self.calls.push("release");
+    }
+}
+
+/// Beside what it refuses, a rule hears nothing and withholds nothing.
+#[test]
+fn hooks_inside_a_rule_hear_everything() {
+    fn heard<H: Hooks<(), Error = Error>>(hooks: &mut H) {
+        let mut map = map();
+        for page in [0x10, 0x20] {
+            let at = Placement::Fixed(page * PAGE);
+            map.map(MapRequest::new(at, PAGE, Attrs::new(Prot::RW)), hooks).unwrap();
+        }
+        map.protect(0x10 * PAGE, PAGE, Prot::READ, hooks).unwrap();
+        map.advise(0x10 * PAGE, PAGE, Advice::DontNeed, hooks).unwrap();
+        let (unmap, merge) = (SourceRange::Unmap, Merge::Both);
+        map.relocate(0x10 * PAGE, PAGE, 0x30 * PAGE, unmap, merge, hooks).unwrap();
+        map.unmap(0x20 * PAGE, 0x20 * PAGE, hooks).unwrap();
+    }
+    let mut plain = Heard::default();
+    heard(&mut plain);
+    let mut inside = WriteXorExec(Heard::default());
+    heard(&mut inside);
+    assert_eq!(inside.0.calls, plain.calls);
+    assert!(plain.calls.len() > 15, "{:?}", plain.calls);
+    // What was prepared is cancelled.
+    let mut map = map();
+    for page in [0x10, 0x20] {
+        let at = Placement::Fixed(page * PAGE);
+        map.map(MapRequest::new(at, PAGE, Attrs::new(Prot::RW)), &mut NoHooks).unwrap();
+    }
+    let mut hooks = WriteXorExec(Heard { refuse_second: true, ..Heard::default() });
+    assert_eq!(map.unmap(0x10 * PAGE, 0x20 * PAGE, &mut hooks), Err(Error::OutOfMemory));
+    assert_eq!(hooks.0.calls, ["prepare", "cancel"]);
+}
+
+#[test]
+fn a_flag_that_is_set_twice_is_set() {
+    let mut map = map();
+    let at = make(&mut map, MapOptions::new(PAGE).prot(Prot::RW)).unwrap();
+    for _ in 0..2 {
+        map.change_map_flags(at, PAGE, MapFlags::JIT, MapFlags::empty(), &mut NoHooks).unwrap();
+        assert!(map.find(at).unwrap().attrs().map_flags().contains(MapFlags::JIT));
+    }
+    // The range is judged first, and then what is mapped there.
+    let mut change = |start, len| {
+        map.change_map_flags(start, len, MapFlags::JIT, MapFlags::empty(), &mut NoHooks)
+    };
+    assert_eq!(change(at, 1 << 40), Err(Error::OutOfRange));
+    assert_eq!(change(0, 2 * PAGE), Err(Error::OutOfRange));
+    assert_eq!(change(at, 2 * PAGE), Err(Error::NotMapped));
+}
+
+#[test]
+fn options_may_forbid_to_merge() {
+    for (merge, count) in [(Merge::Both, 1), (Merge::Never, 2)] {
+        let mut map = map();
+        for page in [0x10, 0x11] {
+            make(&mut map, MapOptions::new(PAGE).fixed(page * PAGE).merge(merge)).unwrap();
+        }
+        assert_eq!(map.len(), count);
+    }
+}

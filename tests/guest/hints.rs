@@ -1,7 +1,10 @@
 //! Hints of virtual processors: what they keep is never believed when it has changed.
 
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use kvma::guest::{Guest, GuestNode, Hint, SlotChange, SlotRequest};
-use kvma::{AddrSpace, BoxAlloc, NoHooks, PageSize};
+use kvma::{AddrSpace, BoxAlloc, FixedPool, NoHooks, NodeAlloc, PageSize, ReadSide};
 use kvma_test_support::Random;
 
 use super::{MIB, PAGE, host, slot};
@@ -169,4 +172,60 @@ fn a_guest_that_changes_places_with_another_takes_its_answers_along() {
         let after = [pages(&other, &mut other_hint), pages(&one, &mut hint)];
         assert_eq!(before, after);
     }
+}
+
+/// Counts the readers of its nodes.
+struct Counted {
+    pool: FixedPool<GuestNode, 16>,
+    readers: AtomicUsize,
+}
+
+// SAFETY: as that of the pool.
+unsafe impl NodeAlloc<GuestNode> for Counted {
+    const TYPE_STABLE: bool = false;
+
+    fn alloc(&self) -> Option<NonNull<kvma::node::Node<GuestNode>>> {
+        self.pool.alloc()
+    }
+
+    unsafe fn dealloc(&self, node: NonNull<kvma::node::Node<GuestNode>>) {
+        // SAFETY: the caller's promise is about the same node.
+        unsafe { self.pool.dealloc(node) }
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        std::ptr::eq(self, other)
+    }
+}
+
+// SAFETY: the pool's nodes stay where they are.
+unsafe impl ReadSide<GuestNode> for Counted {
+    type Guard<'a> = ();
+
+    fn enter(&self) {
+        self.readers.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// That is what a view is for.
+#[test]
+fn a_hint_with_a_view_reads_no_nodes() {
+    static NODES: Counted = Counted { pool: FixedPool::new(), readers: AtomicUsize::new(0) };
+    let guest = Guest::<(), _>::new(0..=u64::MAX, PageSize::SIZE_4K, &NODES).unwrap();
+    let space = AddrSpace::new(guest);
+    for page in [1, 3] {
+        let ram = SlotRequest::ram(page * PAGE, PAGE, host(MIB * page));
+        space.add_slot(ram, &mut NoHooks).unwrap();
+    }
+    let mut hint = Hint::new();
+    let mut read = |times: u64| {
+        let before = NODES.readers.load(Ordering::Relaxed);
+        for at in 0..times {
+            let page = 1 + 2 * (at % 2);
+            assert!(space.translate_with(page * PAGE, &mut hint).is_some());
+        }
+        NODES.readers.load(Ordering::Relaxed) - before
+    };
+    assert_ne!(read(20), 0);
+    assert_eq!(read(20), 0);
 }

@@ -562,3 +562,33 @@ fn regions_may_begin_and_end_anywhere_with_pages_of_one_byte() {
     assert_eq!(guest.leave_to_guest(1 << 52, 1, &mut NoHooks), Err(Refusal::<Error>::NotMapped));
     guest.check().unwrap();
 }
+
+#[test]
+fn refusals_name_the_slot_that_they_are_about() {
+    type Refused = Refusal<Error>;
+    for refusal in [Refused::InTheWay, Refused::ShownBy, Refused::NotWhole, Refused::WrongState] {
+        assert_eq!(refusal(slot(5)).slot(), Some(slot(5)));
+    }
+    for refusal in [Refused::NumberTaken, Refused::HostMemory, Refusal::Map(Error::Unaligned)] {
+        assert_eq!(refusal.slot(), None);
+    }
+}
+
+/// A node holds some numbers that follow each other, and goes back with the last of them.
+#[test]
+fn numbers_give_their_nodes_back() {
+    let pool = Pool::new();
+    let mut guest: Guest<(), _> = guest(&pool);
+    let before = pool.in_use();
+    let numbers = [0, 1, 9, 100, 101, 1000];
+    for number in numbers {
+        let at = u64::from(number) * PAGE;
+        let ram = SlotRequest::ram(at, PAGE, host(GIB + at)).with_number(slot(number));
+        guest.add_slot(ram, &mut NoHooks).unwrap();
+    }
+    for number in numbers {
+        guest.remove_slot(slot(number), &mut NoHooks).unwrap();
+        guest.check().unwrap();
+    }
+    assert_eq!(pool.in_use(), before);
+}

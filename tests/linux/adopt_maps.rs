@@ -52,6 +52,29 @@ fn a_maps_file_fills_a_map() {
 }
 
 #[test]
+fn a_map_is_filled_to_its_end_or_not_at_all() {
+    let text = "0000e000-0000f000 r--p 00000000 00:00 0\n0000f000-00010000 rw-p 00000000 00:00 0\n";
+    let mut map = VmMap::<(), _>::new(0x1000..=0xffff, PageSize::SIZE_4K, Heap).unwrap();
+    assert_eq!(map.adopt_maps(text, |_, attrs| (attrs, ())), Ok(2));
+    // A line that begins with the last byte lies in the space, and is none of its pages.
+    let mut map = VmMap::<(), _>::new(0x1000..=0xffff, PageSize::SIZE_4K, Heap).unwrap();
+    let last = map.adopt_maps("0000ffff-00010000 r--p 00000000 00:00 0\n", |_, attrs| (attrs, ()));
+    assert_eq!(last, Err(AdoptError::Vma(1, Error::Unaligned)));
+    // One node for the space, and one for a line.
+    let nodes = FixedPool::<VmaNode, 2>::new();
+    let mut map = VmMap::<(), _>::new(0x1000..=0xffff, PageSize::SIZE_4K, &nodes).unwrap();
+    let filled = map.adopt_maps(text, |_, attrs| (attrs, ()));
+    assert_eq!(filled, Err(AdoptError::Map(Error::OutOfMemory)));
+    assert!(map.is_empty());
+    // Letters have their places.
+    for letters in ["wr-p", "-r-p", "rx-p", "r-wp"] {
+        let line = format!("0000e000-0000f000 {letters} 00000000 00:00 0\n");
+        let filled = map.adopt_maps(&line, |_, attrs| (attrs, ()));
+        assert!(matches!(filled, Err(AdoptError::Line(1, _))), "{letters}");
+    }
+}
+
+#[test]
 #[cfg(target_os = "linux")]
 fn the_maps_file_of_this_process_fills_a_map() {
     let page = PageSize::new(page_size()).unwrap();

@@ -6,6 +6,7 @@ mod batches;
 mod batches_compared;
 mod calls;
 mod charge;
+mod edges;
 mod files;
 mod handles;
 mod huge_pages;

@@ -78,6 +78,47 @@ fn a_range_iterates_over_its_pages() {
     );
 }
 
+#[test]
+fn ranges_overlap_where_they_share_a_page() {
+    let range = |start, pages| VmRange::new(start, pages * PAGE, PageSize::SIZE_4K).unwrap();
+    let one = range(0x5000, 3);
+    assert!(!one.is_empty());
+    for (other, overlaps) in [
+        (range(0x4000, 1), false),
+        (range(0x4000, 2), true),
+        (range(0x6000, 1), true),
+        (range(0x7000, 9), true),
+        (range(0x8000, 1), false),
+        (range(0x1000, 30), true),
+    ] {
+        assert_eq!((one.overlaps(other), other.overlaps(one)), (overlaps, overlaps), "{other:?}");
+    }
+}
+
+#[test]
+fn a_request_says_what_it_asks_for() {
+    let (placement, attrs) = (Placement::FixedNoReplace(0x5000), Attrs::new(Prot::RX));
+    let request = MapRequest::<()>::new(placement, 3 * PAGE, attrs);
+    assert_eq!((request.placement(), request.attrs()), (placement, attrs));
+    assert_eq!((request.len(), request.is_empty()), (3 * PAGE, false));
+    assert!(MapRequest::<()>::new(placement, 0, attrs).is_empty());
+}
+
+#[test]
+fn the_last_direction_counts_and_each_draw_is_another() {
+    let pool = FixedPool::<VmaNode, 4>::new();
+    let map = VmMap::<(), _>::new(0x1000..=0xff_ffff, PageSize::SIZE_4K, &pool).unwrap();
+    let find = |search: Search| map.find_gap(PAGE, &search).unwrap();
+    assert_eq!(find(Search::new().top_down()), 0xff_f000);
+    assert_eq!(find(Search::new().top_down().bottom_up()), 0x1000);
+    let mut seed = 0x5eed;
+    let mut draw = || find(Search::new().random_after(&mut seed));
+    let mut drawn: Vec<_> = (0..8).map(|_| draw()).collect();
+    drawn.sort_unstable();
+    drawn.dedup();
+    assert!(drawn.len() > 4, "{drawn:x?}");
+}
+
 /// mmap(2) rounds it as well.
 #[test]
 fn an_unaligned_hint_is_rounded_down() {

@@ -254,6 +254,45 @@ fn a_panic_of_user_data_loses_no_page_without_its_hook() {
     assert!(panics > 20, "only {panics}");
 }
 
+/// Hooks that note whether a flush has begun since the last VMA was unmapped.
+#[derive(Default)]
+struct Flushes {
+    unmapped: u32,
+    begun: u32,
+}
+
+impl Hooks<Panics> for Flushes {
+    type Error = Error;
+
+    fn on_unmap(&mut self, _: &Piece<'_, Panics>) {
+        self.unmapped += 1;
+    }
+
+    fn flush_begin(&mut self) {
+        self.begun += 1;
+    }
+}
+
+/// Whatever has gone is flushed, and nothing else is.
+#[test]
+fn a_panic_of_user_data_begins_a_flush_for_what_has_gone() {
+    for (page, pages, calls, expected) in
+        [(5, 30, 1, (2, 1)), (5, 30, 0, (0, 0)), (5, 2, 0, (0, 0))]
+    {
+        let mut map = map::<Panics>();
+        for (page, data) in [(4, "a"), (16, "a"), (30, "c")] {
+            map.map(request(page, 8, Panics(data)), &mut NoHooks).unwrap();
+        }
+        let mut hooks = Flushes::default();
+        WHERE.set("split");
+        CALLS.set(calls);
+        let unmap = || map.unmap(page * PAGE, pages * PAGE, &mut hooks).is_ok();
+        assert!(catch_unwind(AssertUnwindSafe(unmap)).is_err());
+        assert_eq!((hooks.unmapped, hooks.begun), expected, "{page}, {pages}, {calls}");
+        map.check().unwrap();
+    }
+}
+
 #[test]
 fn removed_data_is_leaked_if_its_flush_never_began() {
     let frame = Arc::new(());

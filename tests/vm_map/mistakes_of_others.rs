@@ -509,3 +509,58 @@ fn behind_many_misaligned_gaps_the_one_that_fits_wherever_it_is_is_found() {
         assert_eq!(map.find_gap(page(8), &search), Ok(page(only)));
     }
 }
+
+#[test]
+fn what_is_adopted_lies_where_it_is_and_replaces_nothing() {
+    let mut map = new_map::<()>();
+    let kernel = MapRequest::new(Placement::Fixed(page(8)), 4 * PAGE, RW);
+    assert_eq!(map.adopt(kernel), Ok(page(8)));
+    assert_eq!(map.adopt(kernel), Err(Error::Overlap));
+    let anywhere = MapRequest::new(Placement::FixedNoReplace(page(20)), PAGE, RW);
+    assert_eq!(map.adopt(anywhere), Ok(page(20)));
+    assert_eq!((map.len(), map.mapped_bytes()), (2, 5 * PAGE));
+}
+
+#[test]
+fn gaps_and_pieces_are_the_same_from_behind() {
+    let mut map = new_map();
+    for at in [0, 4, 5, 9] {
+        put(&mut map, at, 1, file(at * 2));
+    }
+    let range = (page(0), 16 * PAGE);
+    let gaps: Vec<_> = map.gaps(range.0, range.1).collect();
+    let mut behind: Vec<_> = map.gaps(range.0, range.1).rev().collect();
+    behind.reverse();
+    assert_eq!((gaps.len(), &gaps), (3, &behind));
+    let pieces: Vec<_> = map.pieces(range.0, range.1).map(|piece| piece.range()).collect();
+    let mut behind: Vec<_> =
+        map.pieces(range.0, range.1).rev().map(|piece| piece.range()).collect();
+    behind.reverse();
+    assert_eq!((pieces.len(), &pieces), (4, &behind));
+}
+
+/// Who preallocates what is counted does not want many nodes for nothing.
+#[test]
+fn restoring_counts_no_node_where_nothing_is_split() {
+    let mut saved = new_map();
+    put(&mut saved, 2, 4, RW);
+    put(&mut saved, 10, 4, RW);
+    let fork = |map: &Map| {
+        let alloc = map.alloc().clone();
+        map.fork(alloc, |vma| Ok::<_, Error>(Some((vma.attrs(), ())))).unwrap()
+    };
+    let cost = |change: &dyn Fn(&mut Map)| {
+        let mut map = fork(&saved);
+        change(&mut map);
+        map.restore_cost(&saved, |_, _| true)
+    };
+    let protect = |map: &mut Map, at, pages| {
+        map.protect(page(at), pages * PAGE, Prot::READ, &mut NoHooks).unwrap();
+    };
+    assert_eq!(cost(&|_| ()), 0);
+    assert_eq!(cost(&|map| put(map, 20, 4, RW)), 0, "one more goes as a whole");
+    assert_eq!(cost(&|map| protect(map, 2, 4)), 0);
+    assert_eq!(cost(&|map| protect(map, 2, 2)), 0);
+    assert_eq!(cost(&|map| assert!(unmap(map, 2, 4).is_ok())), 1, "one comes back");
+    assert_eq!(cost(&|map| put(map, 6, 4, RW)), 3, "one VMA is three again");
+}

@@ -92,13 +92,60 @@ fn neither_a_large_vma_nor_groups_far_apart_make_hints_useless() {
 /// Nor do VMAs that lie apart at one end of the space, as long as they are fewer.
 #[test]
 fn what_lies_at_one_end_does_not_decide_for_all() {
+    for (most, others) in [(0x10_0000, 1 << 44), (1 << 44, 0x10_0000)] {
+        let space = new_space();
+        let starts = row(&space, most, 3_000, 6);
+        row(&space, others, 1_400, 60_000);
+        give_hints(&space, 4_096);
+        visits_of(&space, &starts, 4);
+        let with = visits_of(&space, &starts, 4);
+        assert!(with < 300, "{with}");
+    }
+}
+
+/// Nor do a few small VMAs among large ones: the table would be too small for ranges as short.
+#[test]
+fn small_vmas_among_large_ones_do_not_decide_for_all() {
+    let space = new_space();
+    let place = |index: u64| (0x1000 + index * 512) * PAGE;
+    let mut starts = Vec::new();
+    // Each eighth is small, and there is no gap that would make it count as large.
+    for index in 0..2_800 {
+        if index % 8 == 0 {
+            map(&space, place(index), 511);
+            map(&space, place(index) + 511 * PAGE, 1);
+        } else {
+            map(&space, place(index), 512);
+            starts.push(place(index));
+        }
+    }
+    give_hints(&space, 4_096);
+    visits_of(&space, &starts, 16);
+    let with = visits_of(&space, &starts, 16);
+    assert!(with < 400, "{with}");
+}
+
+/// The root that hints belonged to has gone by then.
+#[test]
+fn operations_are_right_after_hints_were_given_up() {
     let space = new_space();
     let starts = row(&space, 0x10_0000, 3_000, 6);
-    row(&space, 1 << 44, 1_400, 60_000);
     give_hints(&space, 4_096);
     visits_of(&space, &starts, 4);
-    let with = visits_of(&space, &starts, 4);
-    assert!(with < 300, "{with}");
+    for (index, &start) in starts.iter().enumerate() {
+        if index % 25 != 0 {
+            space.unmap(start, 4 * PAGE, &mut NoHooks).unwrap();
+        }
+    }
+    // Also where the root was.
+    for &start in &starts {
+        map(&space, start, 2);
+        space.protect(start, PAGE, Prot::READ, &mut NoHooks).unwrap();
+        space.unmap(start + PAGE, PAGE, &mut NoHooks).unwrap();
+        assert_eq!(space.lookup(start).map(|vma| vma.range().page_count()), Some(1));
+        space.unmap(start, PAGE, &mut NoHooks).unwrap();
+    }
+    space.inspect(VmMap::check).unwrap();
 }
 
 /// Without a table, a hint of a thread's own leads to what it has found last.

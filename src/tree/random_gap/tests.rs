@@ -75,6 +75,34 @@ fn a_full_space_of_many_gaps_is_searched_in_bounded_time() {
     assert!(most <= some + some / 2, "{some} {most}");
 }
 
+/// Returns how many nodes a search for a page in `window` looks at, on average.
+fn visits_in(window: PageRange, all: &[EntryAndGap]) -> usize {
+    with_tree(all, Order::AtOnce, |tree| {
+        let query = GapQuery { window, len: 1, align: 1, offset: 0 };
+        visits::count(|| (0..100).for_each(|number| assert!(tree.random(&query, number).is_some())))
+            .0
+            / 100
+    })
+}
+
+/// The first guess is free then: nothing is counted.
+#[test]
+fn a_guess_is_enough_in_a_space_that_is_mostly_free() {
+    let all = std::vec![(1, 1000); 1000];
+    let end = 1000 * 1001;
+    assert!(visits_in(PageRange::new(0, end), &all) < 20);
+    // Guesses are in the space, however large the window is.
+    assert!(visits_in(PageRange::new(0, u64::MAX), &all) < 20);
+}
+
+/// Two gaps of a page each, which no guess meets, are counted: that is exact, and a sample is not.
+#[test]
+fn few_gaps_are_counted() {
+    let all = [(1 << 40, 1), (1 << 40, 1)];
+    let visits = visits_in(PageRange::new(0, 1 << 42), &all);
+    assert!(visits < 64 * 3 + 16, "{visits}");
+}
+
 fn float(number: u64) -> f64 {
     f64::from(u32::try_from(number).unwrap())
 }

@@ -2,13 +2,16 @@
 //!
 //! cargo-mutants says what the mutants are, and builds the tests anew for each. Here a function
 //! with mutants is written with all of them side by side, and the environment says which one runs.
-//! So the tests are built once, a mutant costs the tests that reach its function, the fastest
-//! first, and ends with the first that fails.
+//! So the tests are built once, and a mutant costs the tests that reach its function, up to the
+//! first that fails. Those come first that have caught others of its function or its file, then
+//! the fastest, many of them in one process.
 //!
-//! Mutants of constant functions, and of those that return an `impl Trait`, cannot stand side by
-//! side. They are listed as "alone", for cargo-mutants.
+//! Functions are written without `const`, unless constants call them. Mutants of those, of
+//! constants, and of functions that return closures, cannot stand side by side. They are listed as
+//! "alone", for cargo-mutants.
 
 mod bound;
+mod bundle;
 mod mutant;
 mod run;
 mod source;
@@ -29,12 +32,13 @@ use crate::run::{Outcome, Suite};
 type Trouble = String;
 
 const USAGE: &str = "usage: kvma-mutants LAYER[/FILE.rs]... [FROM..TO] [--minutes M] [--jobs J] \
-    [-- TESTS]";
+    [--missed] [-- TESTS]";
 
 /// The tests of the layers, unless others are named.
-const TESTS: [&str; 6] = [
+const TESTS: [&str; 7] = [
     "--lib",
     "--test=addr_space",
+    "--test=compat",
     "--test=guest",
     "--test=linux",
     "--test=range_map",
@@ -66,8 +70,17 @@ struct Order {
     time: Duration,
     /// The number of mutants at a time.
     jobs: usize,
+    which: Which,
     /// The arguments of cargo that name test binaries.
     tests: Vec<String>,
+}
+
+/// Which of the mutants that are built are run.
+#[derive(PartialEq)]
+enum Which {
+    All,
+    /// Those that the last run has missed. Nothing but the tests is built anew.
+    Missed,
 }
 
 fn parse(args: &[String]) -> Result<Order, Trouble> {
@@ -76,6 +89,7 @@ fn parse(args: &[String]) -> Result<Order, Trouble> {
         part: 0..usize::MAX,
         time: Duration::MAX,
         jobs: 1,
+        which: Which::All,
         tests: TESTS.map(String::from).into(),
     };
     let mut args = args.iter();
@@ -87,6 +101,8 @@ fn parse(args: &[String]) -> Result<Order, Trouble> {
             order.time = Duration::from_secs(60 * number()?);
         } else if arg == "--jobs" {
             order.jobs = number()? as usize;
+        } else if arg == "--missed" {
+            order.which = Which::Missed;
         } else if arg == "--" {
             order.tests = args.by_ref().cloned().collect();
         } else if let Some(part) = part(arg) {
@@ -136,13 +152,11 @@ fn test(order: &Order) -> Result<bool, Trouble> {
         mutant.number = at + 1;
     }
     let mut counts = BTreeMap::<String, Counts>::new();
-    let (alone, sample): (Vec<_>, Vec<_>) =
-        sample.into_iter().partition(|mutant| source::stands_alone(&root, mutant));
+    let Written { mut tried, unviable, alone } = write(&root, &copy, &folder, order, sample)?;
     for mutant in alone {
         println!("alone    {}", mutant.name);
         counts.entry(mutant.layer).or_default().alone += 1;
     }
-    let (mut tried, unviable) = write_viable(&root, &copy, &folder, sample)?;
     for mutant in unviable {
         println!("unviable {}", mutant.name);
         counts.entry(mutant.layer).or_default().unviable += 1;
@@ -150,17 +164,29 @@ fn test(order: &Order) -> Result<bool, Trouble> {
     let suite = Suite::build(&copy, &folder, order)?;
     println!("{} tests take {:.1} s", suite.tests.len(), suite.seconds());
 
+    let last = folder.join("missed");
+    if order.which == Which::Missed {
+        let names = fs::read_to_string(&last).map_err(|error| format!("no last run: {error}"))?;
+        let names: BTreeSet<_> = names.lines().map(without_place).collect();
+        tried.retain(|mutant| names.contains(&without_place(&mutant.name)));
+    }
     // In random order, so that those that there is no time for are as random as the others.
     tried.sort_by_key(|mutant| mutant::hash(&mutant.name));
     let end = Instant::now().checked_add(order.time);
     let counts = Mutex::new(counts);
+    let missed = Mutex::new(Vec::new());
     for_each(&tried, order.jobs, |mutant| {
         let in_time = end.is_none_or(|end| Instant::now() < end);
         let outcome = if in_time { Some(suite.run(mutant)?) } else { None };
+        if let Some(Outcome::Missed(_)) = outcome {
+            missed.lock().map_err(|error| error.to_string())?.push(mutant.name.clone());
+        }
         let mut counts = counts.lock().map_err(|error| error.to_string())?;
         note(mutant, outcome, counts.entry(mutant.layer.clone()).or_default());
         Ok(())
     })?;
+    let missed = missed.into_inner().map_err(|error| error.to_string())?;
+    replace(&last, missed.join("\n").as_bytes())?;
     let counts = counts.into_inner().map_err(|error| error.to_string())?;
     println!("\n  caught timeout  missed unviable   alone    left  missed at most");
     for (layer, counts) in &counts {
@@ -172,6 +198,13 @@ fn test(order: &Order) -> Result<bool, Trouble> {
     }
     println!("The bound is that of 95 % confidence.");
     Ok(counts.values().all(|counts| counts.missed == 0))
+}
+
+/// Returns the file of a mutant and what it changes, without line and column, which another line
+/// above moves.
+fn without_place(name: &str) -> (&str, &str) {
+    let (place, change) = name.split_once(": ").unwrap_or((name, ""));
+    (place.split(':').next().unwrap_or(place), change)
 }
 
 /// Does something with each of the items, in so many threads.
@@ -231,50 +264,68 @@ fn copy_sources(root: &Path, copy: &Path) -> Result<(), Trouble> {
     Ok(())
 }
 
+/// The mutants that are in the copy, and those that are not.
+struct Written {
+    tried: Vec<Mutant>,
+    unviable: Vec<Mutant>,
+    alone: Vec<Mutant>,
+}
+
 /// Writes the mutants into the copy, leaving out those that do not compile, until it compiles.
-fn write_viable(
+fn write(
     root: &Path,
     copy: &Path,
     folder: &Path,
+    order: &Order,
     mutants: Vec<Mutant>,
-) -> Result<(Vec<Mutant>, Vec<Mutant>), Trouble> {
+) -> Result<Written, Trouble> {
     // What did not compile in former runs, so that nothing is built anew for it.
-    let known = folder.join("unviable");
+    let (known, known_constant) = (folder.join("unviable"), folder.join("constant"));
+    let lines = |path| -> BTreeSet<String> {
+        fs::read_to_string(path).unwrap_or_default().lines().map(String::from).collect()
+    };
+    let (mut bad, mut constant) = (lines(&known), lines(&known_constant));
     let sure = |mutant: &Mutant| -> Result<_, Trouble> {
         Ok(format!("{:x} {}", source::state(root, mutant)?, mutant.name))
     };
-    let mut lines: BTreeSet<String> =
-        fs::read_to_string(&known).unwrap_or_default().lines().map(String::from).collect();
-    let mut unviable = Vec::new();
-    let mut viable = Vec::new();
-    for mutant in mutants {
-        if lines.contains(&sure(&mutant)?) { unviable.push(mutant) } else { viable.push(mutant) }
-    }
+    let mut written = Written { tried: mutants, unviable: Vec::new(), alone: Vec::new() };
     loop {
-        let places = source::write(root, copy, &mut viable)?;
+        for mutant in std::mem::take(&mut written.tried) {
+            if source::stands_alone(root, &mutant, &constant) {
+                written.alone.push(mutant);
+            } else if bad.contains(&sure(&mutant)?) {
+                written.unviable.push(mutant);
+            } else {
+                written.tried.push(mutant);
+            }
+        }
+        let places = source::write(root, copy, &mut written.tried, &constant)?;
         let check = cargo(copy, folder)
-            .args(["check", "--quiet", "-p", "kvma", "--lib", "--message-format=json"])
+            .args(["check", "--quiet", "-p", "kvma", "--profile=test", "--message-format=json"])
             .args(["--features", FEATURES])
+            .args(&order.tests)
             .stderr(Stdio::null())
             .output()
             .map_err(|error| format!("cargo: {error}"))?;
+        for (path, names) in [(&known, &bad), (&known_constant, &constant)] {
+            let names: Vec<_> = names.iter().map(String::as_str).collect();
+            replace(path, names.join("\n").as_bytes())?;
+        }
         if check.status.success() {
-            let lines: Vec<_> = lines.into_iter().collect();
-            replace(&known, lines.join("\n").as_bytes())?;
-            return Ok((viable, unviable));
+            return Ok(written);
         }
         let culprits = source::culprits(&String::from_utf8_lossy(&check.stdout), &places);
-        if culprits.is_empty() {
+        let (count, constants) = (culprits.mutants.len(), culprits.constant.len());
+        if count + constants == 0 {
             return Err("the mutants do not compile, and none of them is at fault".into());
         }
-        let (bad, good): (Vec<_>, Vec<_>) =
-            viable.into_iter().partition(|mutant| culprits.contains(&mutant.number));
-        println!("{} do not compile", bad.len());
-        for mutant in bad {
-            lines.insert(sure(&mutant)?);
-            unviable.push(mutant);
+        println!("{count} do not compile, and {constants} functions have to be constant");
+        for mutant in &written.tried {
+            if culprits.mutants.contains(&mutant.number) {
+                bad.insert(sure(mutant)?);
+            }
         }
-        viable = good;
+        constant.extend(culprits.constant);
     }
 }
 

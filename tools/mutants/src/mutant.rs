@@ -17,7 +17,7 @@ pub struct Mutant {
     pub name: String,
     pub layer: String,
     pub file: String,
-    /// The function that it is in, with its attributes.
+    /// The function that it is in, with its attributes. In a constant, the place itself.
     pub function: (Place, Place),
     /// The place that is replaced, and by what.
     pub replaced: (Place, Place),
@@ -44,12 +44,13 @@ fn mutant(value: &Value, layer: &str) -> Option<Mutant> {
     let place = |value: &Value| Some((number(&value["line"])?, number(&value["column"])?));
     let span = |value: &Value| Some((place(&value["start"])?, place(&value["end"])?));
     let string = |value: &Value| Some(value.as_str()?.to_owned());
+    let replaced = span(&value["span"])?;
     Some(Mutant {
         name: string(&value["name"])?,
         layer: layer.into(),
         file: string(&value["file"])?,
-        function: span(&value["function"]["span"])?,
-        replaced: span(&value["span"])?,
+        function: span(&value["function"]["span"]).unwrap_or(replaced),
+        replaced,
         replacement: string(&value["replacement"])?,
         number: 0,
         group: 0,

@@ -1,32 +1,39 @@
-//! Tests that are run one by one.
+//! The tests, and what a mutant has to pass.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
-use std::{fs, thread};
+use std::{cmp, fs};
 
 use serde_json::Value;
 
+use crate::bundle::{self, End};
 use crate::mutant::{Mutant, hash};
 use crate::{Order, Trouble, cargo, for_each, output};
 
-/// A mutant has this time and then some times what the test takes without it.
-const PATIENCE: Duration = Duration::from_secs(3);
-
 /// A test, and what it does without any mutant.
 pub struct Test {
-    binary: PathBuf,
-    name: String,
-    takes: Duration,
+    pub binary: PathBuf,
+    pub name: String,
+    /// With the start of a process for it.
+    pub takes: Duration,
     reaches: BTreeSet<u32>,
 }
 
-/// All tests, the fastest first.
+/// All tests, the fastest first, and how many mutants each has caught: of functions, and of files.
 pub struct Suite {
     pub tests: Vec<Test>,
     copy: PathBuf,
+    caught: Mutex<BTreeMap<(Place, String), u32>>,
+}
+
+/// Something that has mutants.
+#[derive(Clone, Eq, Ord, PartialEq, PartialOrd)]
+enum Place {
+    Function(usize),
+    File(String),
 }
 
 /// The end of a mutant.
@@ -63,7 +70,7 @@ impl Suite {
         })?;
         let mut tests = tests.into_inner().map_err(|error| error.to_string())?;
         tests.sort_by_key(|test| test.takes);
-        Ok(Self { tests, copy: copy.into() })
+        Ok(Self { tests, copy: copy.into(), caught: Mutex::default() })
     }
 
     pub fn seconds(&self) -> f64 {
@@ -72,29 +79,52 @@ impl Suite {
 
     /// Runs the tests that reach a mutant, up to the first that fails.
     pub fn run(&self, mutant: &Mutant) -> Result<Outcome, Trouble> {
-        let mut passed = 0;
-        for test in self.tests.iter().filter(|test| test.reaches.contains(&(mutant.group as u32))) {
-            let number = PathBuf::from(mutant.number.to_string());
-            let run = |patience| {
-                let child = start(test, &self.copy, &[("KVMA_MUTANT", &number)])?;
-                Ok::<_, Trouble>(wait(child, patience))
-            };
-            let patience = PATIENCE + 10 * test.takes;
-            // Once more, with more: the machine may have been busy.
-            let ended = match run(patience)? {
-                None => run(5 * patience)?,
-                ended => ended,
-            };
-            match ended {
-                None => return Ok(Outcome::TimedOut(test.name.clone())),
-                Some(status) if !status.success() => {
-                    return Ok(Outcome::Caught(test.name.clone()));
+        let tests = self.in_order(mutant)?;
+        for bundle in bundle::of(&tests) {
+            match bundle.run(&self.copy, &[("KVMA_MUTANT", &mutant.number.to_string())])? {
+                End::Passed => (),
+                End::Failed(test) => {
+                    self.note(mutant, &test)?;
+                    return Ok(Outcome::Caught(test));
                 }
-                Some(_) => passed += 1,
+                End::TimedOut(test) => {
+                    self.note(mutant, &test)?;
+                    return Ok(Outcome::TimedOut(test));
+                }
             }
         }
-        Ok(Outcome::Missed(passed))
+        Ok(Outcome::Missed(tests.len()))
     }
+
+    /// Returns the tests that reach a mutant: first those that have caught others of its function,
+    /// then those that have caught others of its file, and of equals the fastest first.
+    ///
+    /// With several jobs, that depends on which mutants are through. What becomes of a mutant does
+    /// not: it is missed if no test fails, whichever comes first.
+    fn in_order(&self, mutant: &Mutant) -> Result<Vec<&Test>, Trouble> {
+        let caught = self.caught.lock().map_err(|error| error.to_string())?;
+        let group = mutant.group as u32;
+        let mut tests: Vec<_> =
+            self.tests.iter().filter(|test| test.reaches.contains(&group)).collect();
+        tests.sort_by_cached_key(|test| {
+            places(mutant).map(|place| {
+                cmp::Reverse(caught.get(&(place, test.name.clone())).copied().unwrap_or(0))
+            })
+        });
+        Ok(tests)
+    }
+
+    fn note(&self, mutant: &Mutant, test: &str) -> Result<(), Trouble> {
+        let mut caught = self.caught.lock().map_err(|error| error.to_string())?;
+        for place in places(mutant) {
+            *caught.entry((place, test.into())).or_default() += 1;
+        }
+        Ok(())
+    }
+}
+
+fn places(mutant: &Mutant) -> [Place; 2] {
+    [Place::Function(mutant.group), Place::File(mutant.file.clone())]
 }
 
 /// Lists the tests of a binary that are not ignored.
@@ -119,8 +149,12 @@ fn measured(copy: &Path, binary: &Path, name: &str, reached: &Path) -> Result<Te
         reaches: BTreeSet::new(),
     };
     let begin = Instant::now();
-    let mut child = start(&test, copy, &[("KVMA_MUTANTS_REACHED", reached)])?;
-    let status = child.wait().map_err(|error| error.to_string())?;
+    let mut command = bundle::command(copy, binary, [name]);
+    let status = command
+        .env("KVMA_MUTANTS_REACHED", reached)
+        .stdout(Stdio::null())
+        .status()
+        .map_err(|error| format!("{}: {error}", binary.display()))?;
     if !status.success() {
         return Err(format!("{name} fails without a mutant"));
     }
@@ -130,33 +164,4 @@ fn measured(copy: &Path, binary: &Path, name: &str, reached: &Path) -> Result<Te
     let numbers = bytes.chunks_exact(4).map(|four| four.try_into().unwrap_or_default());
     test.reaches = numbers.map(u32::from_le_bytes).collect();
     Ok(test)
-}
-
-fn start(test: &Test, copy: &Path, environment: &[(&str, &Path)]) -> Result<Child, Trouble> {
-    Command::new(&test.binary)
-        .current_dir(copy)
-        .args(["--exact", &test.name])
-        .envs(environment.iter().copied())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .map_err(|error| format!("{}: {error}", test.binary.display()))
-}
-
-/// Waits for a test to end, and ends it when its time is over.
-fn wait(mut child: Child, patience: Duration) -> Option<ExitStatus> {
-    let end = Instant::now() + patience;
-    let mut pause = Duration::from_micros(500);
-    loop {
-        if let Ok(Some(status)) = child.try_wait() {
-            return Some(status);
-        }
-        if Instant::now() > end {
-            let _ = child.kill();
-            let _ = child.wait();
-            return None;
-        }
-        thread::sleep(pause);
-        pause = (pause * 5 / 4).min(Duration::from_millis(20));
-    }
 }

@@ -12,16 +12,49 @@ use crate::{Trouble, output, read, replace};
 /// The lines of each mutant: the file, the first and the last one, and its number.
 pub type Places = Vec<(String, usize, usize, usize)>;
 
+/// The names of functions that have to stay constant, since constants call them. All others are
+/// written without `const`.
+pub type Constant = BTreeSet<String>;
+
 /// Returns `true` if a mutant cannot stand beside others: what is constant asks no environment, and
-/// two bodies have two types where one is returned that has no name.
-pub fn stands_alone(copy: &Path, mutant: &Mutant) -> bool {
+/// two bodies have two types where one is returned that has no name. Iterators are put into one.
+pub fn stands_alone(copy: &Path, mutant: &Mutant, constant: &Constant) -> bool {
     let Ok(text) = text(copy, &mutant.file) else { return true };
     let (from, to) = (offset(&text, mutant.function.0), offset(&text, mutant.function.1));
     let Some(body) = body(&text[from..to]) else { return true };
     let signature = &text[from..from + body];
+    let is_constant = CONST
+        .iter()
+        .any(|word| signature.split(word).skip(1).any(|rest| constant.contains(identifier(rest))));
     let returned = returned(signature);
-    ["const fn", "const unsafe fn"].iter().any(|word| signature.contains(word))
-        || returned.contains("impl ")
+    is_constant || returned.contains("impl ") && !is_iterator(returned, &text[from + body..to])
+}
+
+/// Returns `true` if a function returns an iterator, and at its end alone.
+fn is_iterator(returned: &str, body: &str) -> bool {
+    returned.starts_with("-> impl ") && returned.contains("Iterator") && !body.contains("return ")
+}
+
+const CONST: [&str; 2] = ["const fn ", "const unsafe fn "];
+
+/// Returns the identifier that a text begins with.
+fn identifier(text: &str) -> &str {
+    let end = text.find(|letter: char| !letter.is_alphanumeric() && letter != '_');
+    &text[..end.unwrap_or(text.len())]
+}
+
+/// Returns the text without `const` before the functions that need not be constant.
+fn with_few_constants(text: &str, constant: &Constant) -> String {
+    CONST.iter().fold(text.into(), |text: String, word| {
+        let mut parts = text.split(word);
+        let mut written = parts.next().unwrap_or_default().to_owned();
+        for part in parts {
+            let stays = constant.contains(identifier(part));
+            written += if stays { word } else { &word["const ".len()..] };
+            written += part;
+        }
+        written
+    })
 }
 
 /// Returns a number that is another one when the mutant's file has changed.
@@ -30,7 +63,12 @@ pub fn state(root: &Path, mutant: &Mutant) -> Result<u64, Trouble> {
 }
 
 /// Writes the source with mutants into the copy, and gives the mutants their groups.
-pub fn write(root: &Path, copy: &Path, mutants: &mut [Mutant]) -> Result<Places, Trouble> {
+pub fn write(
+    root: &Path,
+    copy: &Path,
+    mutants: &mut [Mutant],
+    constant: &Constant,
+) -> Result<Places, Trouble> {
     let mut places = Places::new();
     let mut groups = 0;
     let mut files = BTreeMap::<String, Vec<&mut Mutant>>::new();
@@ -45,6 +83,7 @@ pub fn write(root: &Path, copy: &Path, mutants: &mut [Mutant]) -> Result<Places,
     for (file, mutants) in files {
         let text = text(root, &file)?;
         let written = with_mutants(&text, mutants, &mut groups, &file, &mut places)?;
+        let written = with_few_constants(&written, constant);
         if file == "src/lib.rs" {
             lib = written;
         } else {
@@ -55,6 +94,10 @@ pub fn write(root: &Path, copy: &Path, mutants: &mut [Mutant]) -> Result<Places,
     replace(&copy.join("src/lib.rs"), lib.as_bytes())?;
     Ok(places)
 }
+
+/// Put around the first of two iterators, and the second.
+const EITHER: [&str; 2] =
+    ["crate::mutant_switch::Either::One(", "crate::mutant_switch::Either::Other("];
 
 /// Returns the text of a file in which each function with mutants has a body for each of them.
 fn with_mutants(
@@ -81,35 +124,58 @@ fn with_mutants(
         let open = from + body(&text[from..to]).ok_or("a function without a body")?;
         written += &text[done..open];
         written += &format!("{{ match crate::mutant_switch::active({groups}) {{");
+        let is_iterator = is_iterator(returned(&text[from..open]), &text[open..to]);
+        let (mut before, mut after) = (String::new(), String::new());
         for mutant in &mut mutants {
             let (at, until) = (offset(text, mutant.replaced.0), offset(text, mutant.replaced.1));
             if at < open || until > to {
                 continue;
             }
             let first = lines(&written) + 1;
-            written += &format!("\n{} => {}", mutant.number, &text[open..at]);
-            written += &format!("{} {}", mutant.replacement, &text[until..to]);
+            let (either, end) = if is_iterator { (EITHER[0], "),") } else { ("", "") };
+            written += &format!("\n{} => {before}{either}{}", mutant.number, &text[open..at]);
+            written += &format!("{} {}{after}{end}", mutant.replacement, &text[until..to]);
+            if is_iterator {
+                before += EITHER[1];
+                after += ")";
+            }
             places.push((file.into(), first, lines(&written), mutant.number));
             mutant.group = *groups;
         }
-        written += &format!("\n_ => {}\n}} }}", &text[open..to]);
+        written += &format!("\n_ => {before}{}{after}\n}} }}", &text[open..to]);
         done = to;
         *groups += 1;
     }
     Ok(written + &text[done..])
 }
 
-/// Returns the mutants to which what rustc complains of belongs.
-pub fn culprits(messages: &str, places: &Places) -> BTreeSet<usize> {
-    let mut found = BTreeSet::new();
+/// Those to which what rustc complains of belongs.
+#[derive(Default)]
+pub struct Culprits {
+    /// The numbers of mutants.
+    pub mutants: BTreeSet<usize>,
+    /// Functions that have to be constant.
+    pub constant: Constant,
+}
+
+/// Returns the culprits that rustc's messages are about.
+pub fn culprits(messages: &str, places: &Places) -> Culprits {
+    let mut found = Culprits::default();
     for message in messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
         let message = &message["message"];
         if message["level"] != "error" {
             continue;
         }
+        // As in: cannot call non-const associated function `Limits::with` in constants.
+        if message["code"]["code"] == "E0015" {
+            let path = message["message"].as_str().and_then(|text| text.split('`').nth(1));
+            let name = path.and_then(|path| path.rsplit("::").next());
+            found.constant.extend(name.map(|name| identifier(name).to_owned()));
+            continue;
+        }
         for span in message["spans"].as_array().into_iter().flatten() {
             if span["is_primary"] == true {
-                blame(span, places, &mut found);
+                blame(span, places, &mut found.mutants);
             }
         }
     }
@@ -187,7 +253,7 @@ fn outside(text: &str, wanted: &str) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::{body, culprits, returned, with_mutants};
+    use super::{body, culprits, returned, with_few_constants, with_mutants};
     use crate::mutant::Mutant;
 
     const TEXT: &str = "\
@@ -240,6 +306,16 @@ _ => {
         assert_eq!((one.group, two.group, groups), (2, 2, 3));
         let error = r#"{"message":{"level":"error","spans":[
             {"is_primary":true,"file_name":"a.rs","line_start":7}]}}"#;
-        assert_eq!(culprits(&error.replace('\n', ""), &places), [7].into());
+        assert_eq!(culprits(&error.replace('\n', ""), &places).mutants, [7].into());
+    }
+
+    #[test]
+    fn what_constants_call_stays_constant() {
+        let error = r#"{"message":{"level":"error","code":{"code":"E0015"},"spans":[],
+            "message":"cannot call non-const associated function `A::<u8>::one` in constants"}}"#;
+        let constant = culprits(&error.replace('\n', ""), &Vec::new()).constant;
+        let text = "pub const fn one() {}\nconst unsafe fn two() {}\nconst THREE: fn () = two;\n";
+        let expected = "pub const fn one() {}\nunsafe fn two() {}\nconst THREE: fn () = two;\n";
+        assert_eq!(with_few_constants(text, &constant), expected);
     }
 }

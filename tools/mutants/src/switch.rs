@@ -29,4 +29,35 @@ pub mod mutant_switch {
         }
         run.active
     }
+
+    /// One of two iterators.
+    #[derive(Clone)]
+    pub enum Either<A, B> {
+        One(A),
+        Other(B),
+    }
+
+    impl<A: Iterator, B: Iterator<Item = A::Item>> Iterator for Either<A, B> {
+        type Item = A::Item;
+
+        fn next(&mut self) -> Option<A::Item> {
+            match self {
+                Self::One(iter) => iter.next(),
+                Self::Other(iter) => iter.next(),
+            }
+        }
+    }
+
+    impl<A, B> DoubleEndedIterator for Either<A, B>
+    where
+        A: DoubleEndedIterator,
+        B: DoubleEndedIterator<Item = A::Item>,
+    {
+        fn next_back(&mut self) -> Option<A::Item> {
+            match self {
+                Self::One(iter) => iter.next_back(),
+                Self::Other(iter) => iter.next_back(),
+            }
+        }
+    }
 }

@@ -232,8 +232,8 @@ impl<G: Generation> Peer for Libmmap<G> {
 
     fn insert_anywhere(&mut self, len: u64, id: u32) -> u64 {
         let (space, len, id) = (self.space, len as usize, id as i32);
-        // SAFETY: a live space.
         let at = match self.map_any {
+            // SAFETY: a live space.
             MapAnyCall::Plain(call) => unsafe { call(space, len, 3, id, -1, 0) },
             // SAFETY: a live space.
             MapAnyCall::Hinted(call) => unsafe { call(space, 0, len, 3, id, -1, 0) },
