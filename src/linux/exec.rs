@@ -203,7 +203,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     ///
     /// # Errors
     ///
-    /// The layout contradicts itself, or is of another size.
+    /// The layout contradicts itself.
     ///
     /// ```
     /// # use kvma::linux::{Layout, Mm, Mmap, NoFile, NoKernel};
@@ -222,19 +222,12 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// # Ok::<(), Errno>(())
     /// ```
     pub fn set_layout(&mut self, layout: Layout) -> Result<(), Error> {
-        self.check_layout(&layout)?;
+        layout.check()?;
         if layout.guard_gap() != self.layout.guard_gap() {
             self.map.set_guard_gaps(guard_gaps(&layout));
         }
         self.layout = layout;
         Ok(())
-    }
-
-    fn check_layout(&self, layout: &Layout) -> Result<(), Error> {
-        layout.check()?;
-        let same = layout.task_size() == self.layout.task_size()
-            && layout.page_size() == self.layout.page_size();
-        if same { Ok(()) } else { Err(Error::OutOfRange) }
     }
 
     /// Removes everything, sealed or not, and starts anew with another layout.
@@ -244,8 +237,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     ///
     /// # Errors
     ///
-    /// `EINVAL`: the layout contradicts itself, or is of another size. And those of the kernel.
-    /// Nothing has changed then.
+    /// `EINVAL`: the layout contradicts itself. And those of the kernel. Nothing has changed then.
     ///
     /// ```
     /// # use kvma::linux::{Layout, Mm, Mmap, NoFile, NoKernel};
@@ -264,7 +256,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         layout: Layout,
         call: &mut Call<'_, F, A, K>,
     ) -> Result<(), Errno> {
-        self.check_layout(&layout)?;
+        layout.check()?;
         let committed = self.usage.committed();
         self.map.clear(call)?;
         if committed > 0 {
@@ -326,7 +318,7 @@ impl<F: File, A: MmAlloc<F>, L: RawLock> AddrSpace<Mm<F, A>, L> {
                 if mm.map_count() <= MAX_VMAS_PER_LOCK_HOLD {
                     return mm.clear(layout, call).map(|()| Progress::Done);
                 }
-                mm.check_layout(&layout)?;
+                layout.check()?;
             }
             mm.clear_batch(layout, call)
         })

@@ -44,6 +44,8 @@ impl Layout {
     /// the space below. `u64::MAX` is no limit; that is no special case here, though on other
     /// processors it makes Linux search bottom-up.
     pub const fn x86_64(stack_limit: u64) -> Self {
+        // All layouts are of this size. With half of the 64 bits unused, an address plus a length
+        // that passed the checks never wraps.
         let task_size = (1 << 47) - 4096;
         let guard_gap = 256 * 4096;
         let max_gap = task_size / 6 * 5;
@@ -155,7 +157,7 @@ impl Layout {
 
     /// Refuses a layout that the calls could not compute with.
     pub(super) fn check(&self) -> Result<(), Error> {
-        let aligned = [self.task_size, self.base, self.bottom, self.min_addr, self.guard_gap];
+        let aligned = [self.base, self.bottom, self.min_addr, self.guard_gap];
         if !aligned.iter().all(|&n| self.page_size.is_aligned(n))
             || !(self.huge == 0 || self.huge.is_power_of_two())
         {
@@ -164,9 +166,7 @@ impl Layout {
         let inside =
             self.base <= self.task_size && self.bottom <= self.task_size && self.huge <= 1 << 40;
         let inside = inside && self.protection_keys <= MAX_KEYS;
-        // With half of the 64 bits unused, an address plus a length that passed the checks never
-        // wraps.
-        if inside && self.task_size < 1 << 63 { Ok(()) } else { Err(Error::OutOfRange) }
+        if inside { Ok(()) } else { Err(Error::OutOfRange) }
     }
 
     /// Returns the page size.

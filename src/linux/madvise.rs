@@ -80,6 +80,19 @@ const ALL: [Madvise; 25] = {
     ]
 };
 
+/// Memory whose pages advice does not take away.
+const LOCKED_OR_PFN: VmFlags = VmFlags::LOCKED.union(VmFlags::PFN_MAP);
+/// Memory whose pages are not reclaimed early (`can_madv_lru_vma`).
+const UNRECLAIMABLE: VmFlags = LOCKED_OR_PFN.union(VmFlags::HUGE_TLB);
+/// Memory whose pages are not merged (`vma_ksm_compatible`).
+const UNMERGEABLE: VmFlags = VmFlags::SHARED
+    .union(VmFlags::MAY_SHARE)
+    .union(VmFlags::SPECIAL)
+    .union(VmFlags::HUGE_TLB)
+    .union(VmFlags::DROPPABLE);
+/// Memory that has no guards.
+const UNGUARDABLE: VmFlags = VmFlags::SPECIAL.union(VmFlags::HUGE_TLB);
+
 /// The effect of a piece of advice on one VMA.
 enum Effect {
     /// Gives it these flags.
@@ -128,22 +141,21 @@ impl Madvise {
         let old = vma.flags;
         let allow = |allowed: bool, effect| if allowed { Ok(effect) } else { Err(Errno::EINVAL) };
         let without = |flags| !old.intersects(flags);
-        let lock_or_pfn = VmFlags::LOCKED | VmFlags::PFN_MAP;
         Ok(match self {
             Self::Normal => Effect::Flags(old - VmFlags::RAND_READ - VmFlags::SEQ_READ),
             Self::Random => Effect::Flags((old - VmFlags::SEQ_READ) | VmFlags::RAND_READ),
             Self::Sequential => Effect::Flags((old - VmFlags::RAND_READ) | VmFlags::SEQ_READ),
             Self::WillNeed => Effect::Pages(PageOp::WillNeed),
-            Self::DontNeed => allow(without(lock_or_pfn), Effect::Pages(PageOp::DontNeed))?,
+            Self::DontNeed => allow(without(LOCKED_OR_PFN), Effect::Pages(PageOp::DontNeed))?,
             Self::DontNeedLocked => {
                 allow(without(VmFlags::PFN_MAP), Effect::Pages(PageOp::DontNeed))?
             }
             Self::Free => {
-                allow(without(lock_or_pfn) && vma.is_anonymous(), Effect::Pages(PageOp::Free))?
+                allow(without(LOCKED_OR_PFN) && vma.is_anonymous(), Effect::Pages(PageOp::Free))?
             }
             Self::Remove => {
                 allow(without(VmFlags::LOCKED) && vma.is_file(), Effect::Nothing)?;
-                if !old.contains(VmFlags::SHARED | VmFlags::MAY_WRITE) {
+                if !old.contains(VmFlags::SHARED.union(VmFlags::MAY_WRITE)) {
                     return Err(Errno::EACCES);
                 }
                 Effect::Pages(PageOp::Remove)
@@ -151,8 +163,7 @@ impl Madvise {
             Self::DontFork => Effect::Flags(old | VmFlags::DONT_COPY),
             Self::DoFork => allow(without(VmFlags::IO), Effect::Flags(old - VmFlags::DONT_COPY))?,
             Self::Mergeable => {
-                let unfit = VmFlags::SHARED | VmFlags::MAY_SHARE | VmFlags::SPECIAL;
-                if without(unfit | VmFlags::HUGE_TLB | VmFlags::DROPPABLE) {
+                if without(UNMERGEABLE) {
                     Effect::Flags(old | VmFlags::MERGEABLE)
                 } else {
                     Effect::Nothing
@@ -174,23 +185,16 @@ impl Madvise {
             Self::KeepOnFork => {
                 allow(without(VmFlags::DROPPABLE), Effect::Flags(old - VmFlags::WIPE_ON_FORK))?
             }
-            Self::Cold => {
-                allow(without(lock_or_pfn | VmFlags::HUGE_TLB), Effect::Pages(PageOp::Cold))?
-            }
-            Self::PageOut => {
-                allow(without(lock_or_pfn | VmFlags::HUGE_TLB), Effect::Pages(PageOp::PageOut))?
-            }
+            Self::Cold => allow(without(UNRECLAIMABLE), Effect::Pages(PageOp::Cold))?,
+            Self::PageOut => allow(without(UNRECLAIMABLE), Effect::Pages(PageOp::PageOut))?,
             Self::PopulateRead => populate(vma, VmFlags::READ, PageOp::PopulateRead)?,
             Self::PopulateWrite => populate(vma, VmFlags::WRITE, PageOp::PopulateWrite)?,
             Self::Collapse => allow(may_collapse(vma, layout), Effect::Pages(PageOp::Collapse))?,
             Self::GuardInstall => {
-                let unfit = VmFlags::SPECIAL | VmFlags::HUGE_TLB | VmFlags::LOCKED;
-                allow(without(unfit), Effect::Pages(PageOp::GuardInstall))?
+                let allowed = without(UNGUARDABLE.union(VmFlags::LOCKED));
+                allow(allowed, Effect::Pages(PageOp::GuardInstall))?
             }
-            Self::GuardRemove => {
-                let unfit = VmFlags::SPECIAL | VmFlags::HUGE_TLB;
-                allow(without(unfit), Effect::Pages(PageOp::GuardRemove))?
-            }
+            Self::GuardRemove => allow(without(UNGUARDABLE), Effect::Pages(PageOp::GuardRemove))?,
         })
     }
 }

@@ -146,12 +146,10 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         let range = self.touched_range(addr, len);
         if !caps.contains(Capabilities::IPC_LOCK) {
             let limit = self.limit(Resource::MemLock);
-            let len = self.layout.bytes(range.len());
-            let mut locked = len.saturating_add(self.usage.locked());
-            if locked > limit {
-                locked = locked.saturating_sub(self.locked_in(range));
-            }
-            if locked > limit {
+            let (len, locked) = (self.layout.bytes(range.len()), self.usage.locked());
+            let fits = |others: u64| others.saturating_add(len) <= limit;
+            // What is locked there already is counted only if that decides.
+            if !fits(locked) && !fits(locked.saturating_sub(self.locked_in(range))) {
                 return Err(Errno::ENOMEM);
             }
         }

@@ -398,10 +398,8 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         // it does not merge.
         if !growth.is_empty() {
             let mut data = self.map.find_again(from).ok_or(Errno::EFAULT)?.data().clone();
-            // As if it had moved from behind the old range: else the two would not merge.
-            let behind = PageRange::new(old.end, old.end + growth.len());
-            let behind = VmRange::from_pages(behind, self.layout.page_size());
-            data.relocate(behind, self.layout.bytes(growth.start));
+            // As if it had moved with the old range: else the two would not merge.
+            data.relocate(VmRange::from_pages(old, self.layout.page_size()), to);
             let merge = if old.is_empty() { Merge::Both } else { Merge::Never };
             self.insert(growth, vma.attrs_at(old.end), data, merge, call)?;
         }

@@ -18,7 +18,8 @@ impl Keys {
     }
 
     fn has(self, key: u64) -> bool {
-        key < 16 && self.0 >> key & 1 != 0
+        let from_key = u32::try_from(key).ok().and_then(|key| self.0.checked_shr(key));
+        from_key.is_some_and(|keys| keys & 1 != 0)
     }
 }
 

@@ -140,10 +140,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         request: &PlacementRequest,
         caps: Capabilities,
     ) -> Result<PageRange, Errno> {
-        let task_size = self.layout.task_size();
-        if request.len > task_size {
-            return Err(Errno::ENOMEM);
-        }
+        let last = self.layout.task_size().checked_sub(request.len).ok_or(Errno::ENOMEM)?;
         if request.addr != 0 && request.restrictions.contains(Restrictions::NO_ADDRESS) {
             return Err(Errno::EINVAL);
         }
@@ -158,7 +155,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
             }
             Alignment::Page => self.search_plain(request)?,
         };
-        if addr > task_size - request.len {
+        if addr > last {
             return Err(Errno::ENOMEM);
         }
         if !self.layout.is_aligned(addr) {
@@ -204,7 +201,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     fn search_huge_shmem(&self, request: &PlacementRequest, found: u64) -> Option<u64> {
         let (huge, len) = (self.layout.huge(), request.len);
         let last = self.layout.task_size().checked_sub(len)?;
-        // Also with `MAP_FIXED`.
+        // A fixed address is found where it was asked for.
         if found == request.addr {
             return None;
         }
@@ -237,9 +234,6 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
 
     /// Searches without regard to huge pages; a fixed address is returned as it is.
     fn search_plain(&self, request: &PlacementRequest) -> Result<u64, Errno> {
-        if request.len > self.layout.task_size() {
-            return Err(Errno::ENOMEM);
-        }
         if request.has(MAP_FIXED) {
             // One of the last 4095 addresses looks like an error to Linux (`IS_ERR_VALUE`), which
             // then returns it as one.
@@ -259,7 +253,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
             .ok_or(Errno::ENOMEM)?;
         let hint = self.layout.page_down(request.addr);
         let top = if request.has(MAP_32BIT) { 2 * GIB } else { self.layout.task_size() };
-        if hint > guard && self.takes_hint(hint - guard, len, top) {
+        if hint.checked_sub(guard).is_some_and(|low| self.takes_hint(low, len, top)) {
             return Ok(hint);
         }
         let guarded = PlacementRequest { addr: 0, ..*request };
@@ -294,9 +288,6 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         } else {
             (self.layout.bottom(), self.layout.task_size())
         };
-        if request.len > high {
-            return Err(Errno::ENOMEM);
-        }
         if request.addr != 0 {
             let hint = self.layout.page_up(request.addr);
             if self.takes_hint(hint, request.len, high) {

@@ -1,5 +1,6 @@
 //! Filling a map from `/proc/PID/maps`.
 
+use kvma::linux::VmFlags;
 use kvma::linux::maps::AdoptError;
 use kvma::*;
 
@@ -131,4 +132,10 @@ fn a_claim_in_the_way_is_an_error_and_the_map_stays_empty() {
     assert!(map.is_empty());
     map.release_claim(claim, &mut NoHooks).unwrap();
     assert_eq!(map.adopt_maps(MAPS, |_, attrs| (attrs, ())), Ok(5));
+}
+
+#[test]
+fn a_flag_may_be_named_twice() {
+    let flags = kvma::linux::maps::vm_flags("VmFlags: rd wr rd rd ");
+    assert_eq!(flags, Ok(VmFlags::READ | VmFlags::WRITE));
 }

@@ -2,8 +2,8 @@
 
 use kvma::linux::abi::*;
 use kvma::linux::{
-    Capabilities, CommitLimit, Kernel, Layout, LinuxVma, Mm, MmAlloc, Mmap, OpenFile, Overcommit,
-    Usage, VmFlags,
+    Capabilities, CommitLimit, Inheritance, Kernel, Layout, LinuxVma, Mm, MmAlloc, Mmap, OpenFile,
+    Overcommit, Usage, VmFlags,
 };
 use kvma::{Errno, FixedPool, Heap, Hooks, PageSize, Piece, VmaNode};
 use kvma_test_support::{Inode, TestKernel};
@@ -289,4 +289,79 @@ fn the_commit_limit_is_that_of_the_running_kernel() {
         Some((ours, kernel)) => assert_eq!(ours, kernel),
         None => eprintln!("linux::charge: the running kernel does not tell its limit"),
     }
+}
+
+/// A kernel that notes its charges, `true`, and uncharges, `false`, and refuses as it is told.
+#[derive(Default)]
+struct Told {
+    charges: Vec<(bool, u64)>,
+    refuse_charge: bool,
+    refuse_files: bool,
+    refuse_inherit: bool,
+}
+
+impl Told {
+    fn refusal(refuse: bool) -> Result<(), Errno> {
+        if refuse { Err(Errno::ENODEV) } else { Ok(()) }
+    }
+}
+
+impl Hooks<LinuxVma<Inode>> for Told {
+    type Error = Errno;
+}
+
+impl Kernel<Inode> for Told {
+    fn charge(&mut self, bytes: u64, _usage: &Usage) -> Result<(), Errno> {
+        Self::refusal(self.refuse_charge)?;
+        self.charges.push((true, bytes));
+        Ok(())
+    }
+
+    fn uncharge(&mut self, bytes: u64) {
+        self.charges.push((false, bytes));
+    }
+
+    fn map_file(
+        &mut self,
+        _file: &OpenFile<Inode>,
+        _vma: &Piece<'_, LinuxVma<Inode>>,
+        flags: VmFlags,
+    ) -> Result<VmFlags, Errno> {
+        Self::refusal(self.refuse_files).map(|()| flags)
+    }
+
+    fn inherit(&mut self, _: Inheritance, _: &Piece<'_, LinuxVma<Inode>>) -> Result<(), Errno> {
+        Self::refusal(self.refuse_inherit)
+    }
+}
+
+#[test]
+fn a_call_uncharges_what_it_has_charged_and_never_nothing() {
+    let mut mm = Mm::<Inode, _>::new(Layout::x86_64(8 << 20), Heap).unwrap();
+    let mut told = Told::default();
+    let map = |mm: &mut Mm<_, _>, told: &mut Told, page, prot, flags| {
+        let (addr, flags) = (AT + page * PAGE, flags | MAP_FIXED);
+        let file = Some(Inode::new(1).open());
+        let args = Mmap { addr, len: 2 * PAGE, prot, flags, offset: 0, file };
+        mm.mmap(args, &mut mm.update(told))
+    };
+    map(&mut mm, &mut told, 0, PROT_READ, ANON).unwrap();
+    told.refuse_files = true;
+    assert_eq!(map(&mut mm, &mut told, 4, PROT_READ, MAP_PRIVATE), Err(Errno::ENODEV));
+    // Moves of memory that is not charged, one of which shrinks.
+    let (flags, to) = (MREMAP_MAYMOVE | MREMAP_FIXED, AT + 64 * PAGE);
+    mm.mremap(AT, 2 * PAGE, 2 * PAGE, flags, to, &mut mm.update(&mut told)).unwrap();
+    mm.mremap(to, 2 * PAGE, PAGE, flags, AT, &mut mm.update(&mut told)).unwrap();
+    told.refuse_inherit = true;
+    assert_eq!(mm.fork(&mut mm.update(&mut told)).err(), Some(Errno::ENODEV));
+    mm.clear(*mm.layout(), &mut mm.update(&mut told)).unwrap();
+    assert_eq!(told.charges, []);
+    map(&mut mm, &mut told, 8, RW, ANON).unwrap();
+    assert_eq!(mm.fork(&mut mm.update(&mut told)).err(), Some(Errno::ENODEV));
+    let all = 2 * PAGE;
+    assert_eq!(told.charges, [(true, all), (true, all), (false, all)]);
+    told.charges.clear();
+    told.refuse_charge = true;
+    assert_eq!(mm.fork(&mut mm.update(&mut told)).err(), Some(Errno::ENODEV));
+    assert_eq!(told.charges, []);
 }

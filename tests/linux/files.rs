@@ -3,10 +3,10 @@
 
 use kvma::linux::abi::*;
 use kvma::linux::{
-    Alignment, Capabilities, Layout, Mm, Mmap, OpenFile, Resource, Restrictions, Rights, Traits,
-    VmFlags,
+    Alignment, Capabilities, CommitLimit, Layout, Mm, Mmap, OpenFile, Resource, Restrictions,
+    Rights, Traits, VmFlags,
 };
-use kvma::{Errno, Heap};
+use kvma::{Errno, Heap, PageSize};
 use kvma_test_support::{Inode, TestKernel};
 
 use super::{ANON, AT, PAGE, RW};
@@ -335,4 +335,47 @@ fn a_processor_without_protection_keys_has_none() {
         assert_eq!(program.mm.pkey_alloc(0, 0), Ok(key));
     }
     assert_eq!(program.mm.pkey_alloc(0, 0), Err(Errno(28)));
+}
+
+/// `shmem_get_unmapped_area`: lengths around one huge page, and gaps that are no longer than asked
+/// for.
+#[test]
+fn huge_pages_of_tmpfs_are_aligned_only_if_there_are_any() {
+    let place = |base: u64, taken: Option<u64>, len| {
+        let mut program = Program::new(Inode::new(1).aligned(Alignment::HugeShmem));
+        program.mm.set_layout(program.mm.layout().with_base(base)).unwrap();
+        if let Some(taken) = taken {
+            program.map(taken, 1, PROT_READ, ANON | MAP_FIXED).unwrap();
+        }
+        program.map_at(0, len, RW, MAP_SHARED, 0).unwrap()
+    };
+    let (base, aligned) = (0x7fff_f7ff_f000, 0x7fff_f7e0_0000);
+    assert_eq!(place(base, None, HUGE - 2 * PAGE), base - HUGE + 2 * PAGE);
+    assert_eq!(place(base, None, HUGE), aligned - HUGE);
+    assert_eq!(place(base - PAGE, None, 2 * HUGE), aligned - 2 * HUGE);
+    // The plain place fits, and there is no room for any other.
+    let below = aligned - 2 * HUGE - PAGE;
+    assert_eq!(place(aligned, Some(below), 2 * HUGE), aligned - 2 * HUGE);
+    // No room for more than the plain place, which does not fit: further down.
+    let base = aligned + PAGE;
+    assert_eq!(place(base, Some(base - 2 * HUGE - PAGE), 2 * HUGE), aligned - 4 * HUGE);
+}
+
+/// `prep_move_vma` comes before the charge.
+#[test]
+fn what_cannot_be_split_is_not_charged_for_a_move() {
+    let mut program = Program::new(Inode::new(1).restricted(Restrictions::NO_SPLIT));
+    program.map(AT, 4, RW, MAP_PRIVATE | MAP_FIXED).unwrap();
+    program.map(AT + 4 * PAGE, 1, PROT_READ, ANON | MAP_FIXED).unwrap();
+    let limit = CommitLimit::of_bytes(PageSize::SIZE_4K, program.kernel.charged, 0);
+    program.kernel.set_commit_limit(limit);
+    let mut grow = |page: u64, pages: u64| {
+        let (old, len) = (AT + page * PAGE, pages * PAGE);
+        let mut call = program.mm.update(&mut program.kernel);
+        program.mm.mremap(old, len, len + PAGE, MREMAP_MAYMOVE, 0, &mut call)
+    };
+    assert_eq!(grow(0, 2), Err(Errno::EINVAL));
+    assert_eq!(grow(2, 2), Err(Errno::EINVAL));
+    assert_eq!(grow(1, 2), Err(Errno::EINVAL));
+    assert_eq!(grow(0, 4), Err(Errno::ENOMEM));
 }

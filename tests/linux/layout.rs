@@ -31,6 +31,12 @@ fn an_unlimited_stack_leaves_the_search_top_down() {
     assert_eq!((layout.direction(), layout.base()), (Direction::TopDown, 0x1555_5555_6000));
 }
 
+/// `TASK_UNMAPPED_BASE`
+#[test]
+fn the_search_from_the_bottom_begins_at_a_third() {
+    assert_eq!(Layout::x86_64(8 << 20).bottom(), 0x2aaa_aaaa_b000);
+}
+
 /// Found by the list of plain arithmetic: the sum wrapped, and panicked with overflow checks.
 #[test]
 fn a_bottom_near_2_to_the_64_moves_no_further() {

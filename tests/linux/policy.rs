@@ -196,3 +196,9 @@ fn a_guard_does_not_lift_a_hint_out_of_the_lowest_2_gib() {
     }
     assert!(program.smallest_gap() >= 4);
 }
+
+#[test]
+fn a_guard_may_be_all_that_lies_below_a_hint() {
+    let mut program = Program::new(Policy::new().with_guard(16 * PAGE));
+    assert_eq!(program.map(16 * PAGE, 4, RW, ANON), Ok(16 * PAGE));
+}

@@ -30,8 +30,13 @@ impl Program {
     }
 
     fn map_with(&mut self, page: u64, pages: u64, prot: u64, flags: u64) {
+        self.map_file(1, page, pages, prot, flags);
+    }
+
+    /// Maps a file, or anonymous memory, as if the file began at `AT`.
+    fn map_file(&mut self, number: u64, page: u64, pages: u64, prot: u64, flags: u64) {
         let (addr, len, flags) = (AT + page * PAGE, pages * PAGE, flags | MAP_FIXED);
-        let file = Some(Inode::new(1).open());
+        let file = Some(Inode::new(number).open());
         let args = Mmap { addr, len, prot, flags, offset: page * PAGE, file };
         self.mm.mmap(args, &mut self.mm.update(&mut self.kernel)).unwrap();
     }
@@ -216,4 +221,18 @@ fn a_stack_that_was_forked_still_grows_as_one() {
     assert_eq!(child.ranges(), [(99, 2)]);
     let vma = child.mm.iter().next().unwrap();
     assert!(VmFlags::of(&vma).contains(VmFlags::GROWS_DOWN));
+}
+
+/// `anon_vma_compatible`: what shows another file has an `anon_vma` of its own.
+#[test]
+fn files_side_by_side_are_touched_each_by_itself() {
+    let mut program = Program::new();
+    program.map_file(2, 1, 1, RW, MAP_PRIVATE);
+    program.write(1);
+    for page in [2, 0] {
+        program.map_with(page, 1, RW, MAP_PRIVATE);
+        program.write(page);
+    }
+    program.map_with(1, 1, RW, MAP_PRIVATE);
+    assert_eq!(program.ranges(), [(0, 2), (2, 1)]);
 }

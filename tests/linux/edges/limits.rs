@@ -2,8 +2,8 @@
 
 use kvma::linux::abi::*;
 use kvma::linux::{
-    Access, Alignment, Fault, FaultAction, Layout, Mm, Mmap, Policy, Resource, Restrictions, Rules,
-    SegvCode, Target, WriteExec,
+    Access, Alignment, Capabilities, Fault, FaultAction, Install, Layout, Mm, Mmap, Policy,
+    Resource, Restrictions, Role, Rules, SegvCode, Target, WriteExec,
 };
 use kvma::{AddrSpace, Direction, Errno, Error, Heap};
 use kvma_test_support::{Inode, TestKernel};
@@ -93,14 +93,16 @@ fn a_full_program_may_unmap_ends_and_map_one_more() {
 
 #[test]
 fn a_new_address_ends_with_user_space() {
-    let to = |addr| {
-        let mut program = Program::new();
-        program.map(0, 4, RW, ANON);
-        program.mremap(0, 4, 4, MREMAP_MAYMOVE | MREMAP_FIXED, addr)
-    };
-    assert_eq!(to(TOP - 4 * PAGE), Ok(TOP - 4 * PAGE));
-    for addr in [TOP - 3 * PAGE, TOP, TOP + PAGE, 1 << 62] {
-        assert_eq!(to(addr), Err(Errno::EINVAL), "{addr:#x}");
+    for how in [MREMAP_FIXED, MREMAP_DONTUNMAP] {
+        let to = |addr| {
+            let mut program = Program::new();
+            program.map(0, 4, RW, ANON);
+            program.mremap(0, 4, 4, MREMAP_MAYMOVE | how, addr)
+        };
+        assert_eq!(to(TOP - 4 * PAGE), Ok(TOP - 4 * PAGE));
+        for addr in [TOP - 3 * PAGE, TOP, TOP + PAGE, 1 << 62] {
+            assert_eq!(to(addr), Err(Errno::EINVAL), "{addr:#x}");
+        }
     }
     let mut program = Program::new();
     program.map(0, 1, RW, ANON);
@@ -379,4 +381,33 @@ fn addresses_that_need_privileges_end_where_they_end() {
     let mut map = |addr| program.mmap(addr, PAGE, RW, ANON | MAP_FIXED);
     assert_eq!(map(least - PAGE), Err(Errno::EPERM));
     assert_eq!(map(least), Ok(least));
+}
+
+#[test]
+fn all_of_user_space_may_be_asked_for() {
+    let mut program = Program::new();
+    let fixed = ANON | MAP_FIXED;
+    assert_eq!(program.mmap(0, TOP, 0, fixed), Err(Errno::EPERM));
+    assert_eq!(program.mmap(0, TOP + PAGE, 0, fixed), Err(Errno::ENOMEM));
+    assert_eq!(program.mmap(0, TOP, 0, ANON), Err(Errno::ENOMEM));
+    program.kernel.capabilities = Capabilities::SYS_RAWIO;
+    assert_eq!(program.mmap(0, TOP, 0, fixed), Ok(0));
+}
+
+#[test]
+fn what_cannot_be_split_may_end_where_a_range_does() {
+    let mut program = Program::new();
+    program.map(0, 1, RW, ANON);
+    let vma = Install {
+        start: AT + PAGE,
+        end: AT + 3 * PAGE,
+        flags: VmFlags::READ | VmFlags::MAY_READ,
+        offset: 0,
+        handle: Some((Inode::new(1).named("[vdso]"), Role::Special)),
+    };
+    program.call(|mm, update| mm.install(vma, update).map(|()| 0)).unwrap();
+    let mut munmap = |pages| program.call(|mm, update| mm.munmap(AT, pages * PAGE, update));
+    assert_eq!(munmap(2), Err(Errno::EINVAL));
+    assert_eq!(munmap(3), Ok(0));
+    assert_eq!(program.ranges(), []);
 }
