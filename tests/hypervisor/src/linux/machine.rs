@@ -4,7 +4,7 @@ use core::hint;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use core::sync::atomic::{AtomicBool, AtomicU64};
 
-use kvma::guest::{HostBacking, Reason, SlotNumber, SlotRequest};
+use kvma::guest::{Access, HostBacking, Reason, SlotNumber, SlotRequest};
 use kvma_machine::{cpus, interrupts};
 use spin::mutex::SpinMutex;
 
@@ -36,6 +36,8 @@ pub struct Linux {
     /// The slot of RAM, which another one takes the place of when the guest moves.
     pub ram: SpinMutex<SlotNumber>,
     pub ram_len: u64,
+    /// Its RAM is the second half of the source.
+    pub has_moved: SpinMutex<bool>,
     port: SpinMutex<Uart>,
     gate: Gate,
     /// The guest's end, and if it has come.
@@ -61,6 +63,7 @@ impl Linux {
             vm,
             ram,
             ram_len,
+            has_moved: SpinMutex::new(false),
             port: SpinMutex::new(Uart::new()),
             gate: Gate::new(),
             end: SpinMutex::new(None),
@@ -85,7 +88,7 @@ impl Linux {
                 Exit::Fault { gpa, access } => match self.vm.fault(gpa, access) {
                     Next::Resume => {}
                     Next::Device { key, offset } => self.emulate(&mut vcpu, key, offset),
-                    Next::Refuse(why) => self.refuse(&mut vcpu, gpa, why),
+                    Next::Refuse(why) => self.refuse(&mut vcpu, gpa, access, why),
                 },
                 Exit::Call => {
                     self.calls.fetch_add(1, Relaxed);
@@ -130,10 +133,14 @@ impl Linux {
     }
 
     /// Lets the guest know that there is nothing where it has looked.
-    fn refuse(&self, vcpu: &mut Vcpu, gpa: u64, why: Reason) {
+    fn refuse(&self, vcpu: &mut Vcpu, gpa: u64, access: Access, why: Reason) {
         self.refused.fetch_add(1, Relaxed);
         assert!(why == Reason::NothingThere, "the guest is refused {gpa:#x}: {why:?}");
-        vcpu.raise(Exception::LoadAccess);
+        vcpu.raise(match access {
+            Access::FETCH => Exception::FetchAccess,
+            Access::WRITE => Exception::StoreAccess,
+            _ => Exception::LoadAccess,
+        });
     }
 
     /// Prints bytes of the guest's, which lie in memory that it has written to. False if there is

@@ -3,8 +3,9 @@
 use kvma::guest::{HostBacking, RegionState, SlotChange, SlotRequest};
 
 use super::machine::Linux;
+use super::summary;
 use crate::frames::{self, BLOCK_FRAMES, BLOCK_SIZE, FRAME_SIZE, FrameList};
-use crate::scenarios::{check, expect};
+use crate::scenarios::expect;
 use crate::vm::{RAM, Vm};
 use crate::{check, println};
 
@@ -23,24 +24,25 @@ pub fn run(linux: &Linux) {
     let log = SlotChange::new().set(RegionState::LOG_DIRTY);
     expect(vm.guest.modify_slot(slot, log, &mut vm.hooks()));
     let all = copy_all(linux);
-    println!("moving Linux: {all} pages copied beside it");
+    println!("  {all} pages copied while Linux runs");
     for _ in 0..PASSES {
         let copied = pass(linux);
-        println!("moving Linux: {copied} pages copied that it had written to");
+        println!("  {copied} pages copied that it has written to meanwhile");
         if copied <= FEW {
             break;
         }
     }
     linux.stopped(|| {
         let last = pass(linux);
-        println!("moving Linux: {last} pages copied while it is stopped");
+        println!("  {last} pages copied while it is stopped");
+        summary::memory(linux, "where writes are noted");
         check::guest(vm);
         let pages = compare(linux);
         println!("  ok  the copy is exact: {pages} pages");
         switch(linux);
         check::guest(vm);
     });
-    check("Linux goes on with the copy, and the frames that it had are free", true);
+    println!("Linux goes on with the copy, and the frames that it had are free");
 }
 
 /// Copies every page that has a frame.
@@ -139,6 +141,7 @@ fn switch(linux: &Linux) {
         guest.add_slot(request, update)
     });
     *slot = expect(moved);
+    *linux.has_moved.lock() = true;
     drop(hooks);
     let mut list = FrameList::new();
     vm.memory.lock().source.take(0, linux.ram_len, &mut list);

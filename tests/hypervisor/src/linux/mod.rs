@@ -61,14 +61,15 @@ pub fn run(archive: &[u8]) {
         "and found right what it had computed before it was moved",
         linux.vm.device.scratch() == order::RIGHT,
     );
-    summary::print(&linux);
+    summary::exits(&linux);
+    summary::memory(&linux, "at the end");
     let pages = check::guest(&linux.vm);
-    println!("  ok  the second stage is as the regions are, page by page and both ways: {pages}");
+    println!("  ok  {pages} pages are mapped as the regions are, and no others");
     linux.vm.tear_down();
     frames::check_freed();
+    println!("  ok  no frame was written to after it was freed");
     check(
-        "after all is torn down, no frame of the guest's, no table and no node is in use, and none \
-         was written to after it was freed",
+        "no frame of the guest's, no table and no node is left in use",
         in_use() == before,
     );
 }
@@ -80,7 +81,7 @@ fn watch(linux: &Linux) {
         !linux.has_ended.load(SeqCst)
     };
     if wait(order::READY) {
-        summary::print(linux);
+        summary::memory(linux, "before the move");
         migrate::run(linux);
         linux.vm.device.set_scratch(order::MOVED);
     }

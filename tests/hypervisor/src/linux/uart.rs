@@ -1,5 +1,5 @@
-//! The guest's serial port: as much of a 16550A as a driver wants to see. It sends at once, never
-//! receives, and makes no interrupts; its driver polls.
+//! The guest's serial port: as much of a 16550A as a driver wants to see. It sends at once and never
+//! receives. It says when it would interrupt, but does not: its driver asks now and then.
 
 use core::mem;
 
@@ -23,8 +23,11 @@ mod register {
 const DIVISOR: u8 = 1 << 7;
 /// In `MODEM`: what is sent comes back.
 const LOOP: u8 = 1 << 4;
-/// Nothing interrupts; there is a queue.
+/// In `INTERRUPTS`: that all has been sent.
+const SENT: u8 = 1 << 1;
+/// In `CAUSE`: nothing interrupts, or it is that all has been sent; there is a queue.
 const NOTHING: u8 = 0xc1;
+const ALL_SENT: u8 = 0xc2;
 /// All has been sent.
 const EMPTY: u8 = 0x60;
 
@@ -38,6 +41,8 @@ pub struct Uart {
     modem: u8,
     scratch: u8,
     divisor: [u8; 2],
+    /// All has been sent, and the driver has not heard of it.
+    is_news: bool,
     line: [u8; LONGEST],
     len: usize,
 }
@@ -50,6 +55,7 @@ impl Uart {
             modem: 0,
             scratch: 0,
             divisor: [0; 2],
+            is_news: false,
             line: [0; LONGEST],
             len: 0,
         }
@@ -65,6 +71,9 @@ impl Uart {
         }
         match offset {
             register::INTERRUPTS => self.interrupts,
+            register::CAUSE if self.interrupts & SENT != 0 && mem::take(&mut self.is_news) => {
+                ALL_SENT
+            }
             register::CAUSE => NOTHING,
             register::LINE => self.line_control,
             register::MODEM => self.modem,
@@ -86,8 +95,14 @@ impl Uart {
             return;
         }
         match offset {
-            register::DATA if self.modem & LOOP == 0 => self.print(value),
-            register::INTERRUPTS => self.interrupts = value & 0xf,
+            register::DATA if self.modem & LOOP == 0 => {
+                self.print(value);
+                self.is_news = true;
+            }
+            register::INTERRUPTS => {
+                self.is_news |= value & !self.interrupts & SENT != 0;
+                self.interrupts = value & 0xf;
+            }
             register::LINE => self.line_control = value,
             register::MODEM => self.modem = value & 0x1f,
             register::SCRATCH => self.scratch = value,
