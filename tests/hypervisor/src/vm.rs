@@ -48,10 +48,10 @@ pub struct Books<const PAGES: usize, const WORDS: usize> {
 }
 
 impl<const PAGES: usize, const WORDS: usize> Books<PAGES, WORDS> {
-    pub const EMPTY: Self = Self {
-        frames: SpinMutex::new([0; PAGES]),
-        dirty: [const { AtomicUsize::new(0) }; WORDS],
-    };
+    /// Makes books of no pages.
+    pub const fn new() -> Self {
+        Self { frames: SpinMutex::new([0; PAGES]), dirty: [const { AtomicUsize::new(0) }; WORDS] }
+    }
 }
 
 /// The books of a guest of the scenarios.
@@ -111,10 +111,7 @@ impl Vm {
         Self {
             number,
             guest: AddrSpace::new(guest),
-            memory: SpinMutex::new(Memory {
-                tables,
-                source: Source::new(number, frames),
-            }),
+            memory: SpinMutex::new(Memory { tables, source: Source::new(number, frames) }),
             dirty: &books.dirty,
             device: Device::new(),
             flushes: AtomicU64::new(0),

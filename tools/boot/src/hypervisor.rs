@@ -26,12 +26,13 @@ pub fn run(args: &Args, arch: Arch) -> Result<bool, Trouble> {
     let files = Files::new()?;
     // QEMU wants a file to load, which nobody reads.
     fs::write(&files.input, "-").map_err(|e| format!("{}: {e}", files.input.display()))?;
-    let boot = Boot { machine: machine(arch)?, files, command: args.command() };
+    let boot = Boot { arch, machine: machine(arch)?, files, command: args.command() };
     boot.run(args, "the test hypervisor", |line| say(format_args!("{line}")))
 }
 
 /// A boot of the test hypervisor.
 pub struct Boot {
+    pub arch: Arch,
     pub machine: Machine,
     /// With the file that is loaded.
     pub files: Files,
@@ -47,10 +48,9 @@ impl Boot {
         what: &str,
         mut print: impl FnMut(&str) + Send,
     ) -> Result<bool, Trouble> {
-        let Self { machine, files, command } = self;
+        let Self { arch, machine, files, command } = self;
         let qemu = tools::qemu(&machine, args.download)?;
-        let [arch] = [&machine.debian];
-        Step::done("Building", format_args!("the test hypervisor for {arch}"));
+        Step::done("Building", format_args!("the test hypervisor for {}", arch.name()));
         let kernel = kernel::build(&machine, &kernel::HYPERVISOR, args.download)?;
         let step = Step::new("Booting", format!("{}, {what}", machine.qemu));
         let begin = Instant::now();

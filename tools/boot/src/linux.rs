@@ -97,7 +97,8 @@ pub fn run(args: &Args) -> Result<bool, Trouble> {
         .map_err(|why| format!("there is no kernel: {PACKAGE}: {why}"))?;
     let files = Files::new()?;
     archive(&files.input, &kernel, &shell)?;
-    let boot = Boot { machine, files, command: format!("linux {}", args.command()) };
+    let command = format!("linux {}", args.command());
+    let boot = Boot { arch: Arch::Riscv64, machine, files, command };
     let name = kernel.file_name().unwrap_or_default().to_string_lossy();
     let mut left_out = 0;
     boot.run(args, &name, |line| {
@@ -106,7 +107,8 @@ pub fn run(args: &Args) -> Result<bool, Trouble> {
             return;
         }
         if left_out > 0 {
-            say(format_args!("  | {left_out} lines of the kernel's, which -v prints"));
+            let lines = if left_out == 1 { "line" } else { "lines" };
+            say(format_args!("  | {left_out} {lines} of the kernel's, which -v prints"));
             left_out = 0;
         }
         say(format_args!("{}", fitted(line)));
@@ -210,7 +212,7 @@ fn tree(initrd_len: u64) -> FdtWriterResult<Vec<u8>> {
     tree.property_u32("reg", 0)?;
     tree.property_string("status", "okay")?;
     tree.property_string("riscv,isa", ISA)?;
-    tree.property_string("mmu-type", "riscv,sv39")?;
+    tree.property_string("mmu-type", "riscv,sv57")?;
     let interrupts = tree.begin_node("interrupt-controller")?;
     tree.property_u32("#interrupt-cells", 1)?;
     tree.property_null("interrupt-controller")?;
@@ -235,4 +237,54 @@ fn tree(initrd_len: u64) -> FdtWriterResult<Vec<u8>> {
 
     tree.end_node(root)?;
     tree.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{initrd, is_kernels, offset, tree};
+
+    #[test]
+    fn what_the_kernel_prints_begins_with_the_time() {
+        for line in ["  | [    0.000000] Linux version", "  | [12345.678901] a"] {
+            assert!(is_kernels(line), "{line}");
+        }
+        for line in
+            ["", "  | $ uname", "  | [ ok ] done", "[    0.000000] not the guest's", "  | [1"]
+        {
+            assert!(!is_kernels(line), "{line}");
+        }
+    }
+
+    #[test]
+    fn an_image_says_where_it_wants_to_lie() {
+        let mut image = [0; 64];
+        image[8..16].copy_from_slice(&0x20_0000_u64.to_le_bytes());
+        image[16..24].copy_from_slice(&0x1e6_b000_u64.to_le_bytes());
+        assert_eq!(offset(&image), None, "no magic number");
+        image[56..60].copy_from_slice(b"RSC\x05");
+        assert_eq!(offset(&image), Some(0x20_0000));
+        assert_eq!(offset(&image[..59]), None, "cut short");
+        image[16..24].copy_from_slice(&0x0800_0000_u64.to_le_bytes());
+        assert_eq!(offset(&image), None, "it would lie over the first file system");
+        image[16..24].copy_from_slice(&u64::MAX.to_le_bytes());
+        assert_eq!(offset(&image), None, "an end that does not fit");
+    }
+
+    #[test]
+    fn the_file_system_holds_the_shell_and_a_script_with_nothing_to_fill_in() {
+        let bytes = initrd(b"a shell").expect("memory can be written to");
+        let text = String::from_utf8_lossy(&bytes);
+        assert!(text.contains("bin/busybox") && text.contains("a shell"));
+        assert!(text.contains("grep -q ^88d1bf21") && !text.contains("{numbers}"));
+    }
+
+    #[test]
+    fn the_device_tree_names_what_the_guest_needs() {
+        let bytes = tree(0x1234).expect("a tree");
+        assert_eq!(bytes[..4], 0xd00d_feed_u32.to_be_bytes());
+        let text = String::from_utf8_lossy(&bytes);
+        for name in ["memory@40000000", "cpu@0", "serial@10000000", "ns16550a", "console=ttyS0"] {
+            assert!(text.contains(name), "{name}");
+        }
+    }
 }

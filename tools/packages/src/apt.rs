@@ -259,9 +259,7 @@ impl Apt {
         let chosen: Vec<&str> = debs.iter().map(Deb::package).collect();
         let download: &[&str] = match self.only {
             Some(_) => &[&["download", "-qq", "--"], &chosen[..]].concat(),
-            None => {
-                &[&["install", "--yes", "-qq", "--download-only", "--"], packages].concat()
-            }
+            None => &[&["install", "--yes", "-qq", "--download-only", "--"], packages].concat(),
         };
         self.run(download, || {
             step.iter().for_each(|step| step.set(here()));
@@ -365,6 +363,7 @@ mod tests {
         let line = "'http://host/pool/main/h/h%2b/h_1%3a2+b1_amd64.deb' h_1%3a2+b1_amd64.deb \
                     123456789012 SHA256:00ff";
         let deb = Deb { file: "h_1%3a2+b1_amd64.deb".into(), bytes: 123_456_789_012 };
+        assert_eq!(deb.package(), "h");
         assert_eq!(Deb::parse(line), Some(deb));
         let without_checksum = Deb { file: "a_1_all.deb".into(), bytes: 7 };
         assert_eq!(Deb::parse("'file:/a_1_all.deb' a_1_all.deb 7 "), Some(without_checksum));

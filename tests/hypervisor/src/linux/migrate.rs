@@ -1,5 +1,8 @@
 //! Moves the guest to other frames while it runs, as a migration moves one to another machine.
 
+use core::hint;
+use core::sync::atomic::Ordering::Relaxed;
+
 use kvma::guest::{HostBacking, RegionState, SlotChange, SlotRequest};
 
 use super::machine::Linux;
@@ -32,6 +35,7 @@ pub fn run(linux: &Linux) {
             break;
         }
     }
+    wait_for_stores(linux);
     linux.stopped(|| {
         let last = pass(linux);
         println!("  {last} pages copied while it is stopped");
@@ -43,6 +47,16 @@ pub fn run(linux: &Linux) {
         check::guest(vm);
     });
     println!("Linux goes on with the copy, and the frames that it had are free");
+}
+
+/// Waits until the guest has faulted some more, so that it has written to pages that were copied.
+fn wait_for_stores(linux: &Linux) {
+    const FAULTS: u64 = 32;
+    let faults = || linux.vm.mapped.load(Relaxed);
+    let before = faults();
+    while faults() < before + FAULTS && !linux.has_ended.load(Relaxed) {
+        hint::spin_loop();
+    }
 }
 
 /// Copies every page that has a frame.
@@ -115,7 +129,8 @@ fn compare(linux: &Linux) -> u64 {
         // A page that was never written to has none: it will be fresh again.
         let copy = memory.source.frame(linux.ram_len + offset);
         let word = |at| copy.map_or(0, |copy| frames::read(copy + at));
-        if let Some(at) = (0..FRAME_SIZE).step_by(4).find(|&at| frames::read(frame + at) != word(at))
+        if let Some(at) =
+            (0..FRAME_SIZE).step_by(4).find(|&at| frames::read(frame + at) != word(at))
         {
             panic!(
                 "{:#x} of the guest is {:#x}, and {:#x} in the copy",

@@ -31,7 +31,7 @@ pub const BLOCKS: usize = 320;
 const PAGES: usize = 1 << 16;
 
 /// The guest's RAM is the first half of its source, or the second after it has moved.
-static BOOKS: Books<{ 2 * PAGES }, { PAGES / usize::BITS as usize }> = Books::EMPTY;
+static BOOKS: Books<{ 2 * PAGES }, { PAGES / usize::BITS as usize }> = Books::new();
 
 /// Orders and reports in the device's register.
 mod order {
@@ -68,10 +68,7 @@ pub fn run(archive: &[u8]) {
     linux.vm.tear_down();
     frames::check_freed();
     println!("  ok  no frame was written to after it was freed");
-    check(
-        "no frame of the guest's, no table and no node is left in use",
-        in_use() == before,
-    );
+    check("no frame of the guest's, no table and no node is left in use", in_use() == before);
 }
 
 /// Waits until the guest is ready, and moves it.

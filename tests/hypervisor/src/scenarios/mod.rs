@@ -22,7 +22,7 @@ use crate::{check, frames, println};
 /// The memory for guests and their tables: 96 MiB.
 pub const BLOCKS: usize = 48;
 
-static BOOKS: [SmallBooks; 2] = [SmallBooks::EMPTY; 2];
+static BOOKS: [SmallBooks; 2] = [const { SmallBooks::new() }; 2];
 
 /// A guest with its slots.
 pub struct Scene<'a> {
@@ -77,6 +77,7 @@ pub fn run() {
     races::run(&first);
     one.tear_down();
     two.tear_down();
+    frames::check_freed();
     check(
         "after all is torn down, no frame of a guest's, no table and no node is in use",
         in_use() == before,
