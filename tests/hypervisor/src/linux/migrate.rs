@@ -4,6 +4,7 @@ use core::hint;
 use core::sync::atomic::Ordering::Relaxed;
 
 use kvma::guest::{HostBacking, RegionState, SlotChange, SlotRequest};
+use kvma_machine::timer;
 
 use super::machine::Linux;
 use super::summary;
@@ -49,12 +50,15 @@ pub fn run(linux: &Linux) {
     println!("Linux goes on with the copy, and the frames that it had are free");
 }
 
-/// Waits until the guest has faulted some more, so that it has written to pages that were copied.
+/// Waits until the guest has faulted some more, so that it has written to pages that were copied;
+/// for a second at most, as one that is not watched faults no more.
 fn wait_for_stores(linux: &Linux) {
     const FAULTS: u64 = 32;
+    const MOST_NANOSECONDS: u64 = 1_000_000_000;
     let faults = || linux.vm.mapped.load(Relaxed);
-    let before = faults();
-    while faults() < before + FAULTS && !linux.has_ended.load(Relaxed) {
+    let (before, begin) = (faults(), timer::now());
+    while faults() < before + FAULTS && timer::nanoseconds(timer::now() - begin) < MOST_NANOSECONDS
+    {
         hint::spin_loop();
     }
 }
@@ -128,17 +132,8 @@ fn compare(linux: &Linux) -> u64 {
         let Some(frame) = memory.source.frame(offset) else { continue };
         // A page that was never written to has none: it will be fresh again.
         let copy = memory.source.frame(linux.ram_len + offset);
-        let word = |at| copy.map_or(0, |copy| frames::read(copy + at));
-        if let Some(at) =
-            (0..FRAME_SIZE).step_by(4).find(|&at| frames::read(frame + at) != word(at))
-        {
-            panic!(
-                "{:#x} of the guest is {:#x}, and {:#x} in the copy",
-                RAM + offset + at,
-                frames::read(frame + at),
-                word(at)
-            );
-        }
+        let gpa = RAM + offset;
+        assert!(frames::is_same(frame, copy), "page {gpa:#x} of the guest differs from its copy");
         pages += 1;
     }
     pages
