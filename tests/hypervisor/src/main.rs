@@ -6,8 +6,8 @@
 //! both ways, and every frame with its owner. Whatever is wrong is a panic, and a panic fails the
 //! boot.
 //!
-//! With the word `linux` on its command line, and on RISC-V, it runs Linux instead, from the archive
-//! that is its module: see `linux`.
+//! With the word `linux` on its command line, and on RISC-V, it runs Linux instead, from the
+//! archive that is its module: see `linux`.
 
 #![no_std]
 #![no_main]

@@ -45,8 +45,8 @@ const ISA: &str = "rv64imafdc_zicsr_zifencei_sstc";
 const COMMAND: &str = "console=ttyS0,115200 earlycon=sbi panic=-1";
 
 /// The guest's first program. The registers at 0x70000000 are those of the hypervisor's device: the
-/// second one tells it that the guest is ready to be moved (1), and the guest that it was moved (2);
-/// at the end it tells if all is as it was (3) or not (4).
+/// second one tells it that the guest is ready to be moved (1), and the guest that it was moved
+/// (2); at the end it tells if all is as it was (3) or not (4).
 const SCRIPT: &str = r#"#!/bin/busybox sh
 export PATH=/bin
 /bin/busybox mkdir -p /proc /dev /tmp

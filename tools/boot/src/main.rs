@@ -5,8 +5,8 @@
 //! tables, and prints a report. This program passes if the kernel itself found nothing wrong *and*
 //! gave every answer that Linux gave.
 //!
-//! With `--hypervisor`, it boots the test hypervisor, whose guests and scenarios need no trace; with
-//! `--linux`, its guest is Linux.
+//! With `--hypervisor`, it boots the test hypervisor, whose guests and scenarios need no trace;
+//! with `--linux`, its guest is Linux.
 //!
 //! With `--program`, it runs a Linux program in the kernel's user mode instead; with `--judge`, one
 //! of ours, which it builds for the machine.

@@ -1,5 +1,5 @@
-//! The guest's serial port: as much of a 16550A as a driver wants to see. It sends at once and never
-//! receives. It says when it would interrupt, but does not: its driver asks now and then.
+//! The guest's serial port: as much of a 16550A as a driver wants to see. It sends at once, and
+//! never receives. It says when it would interrupt, but does not: its driver asks now and then.
 
 use core::mem;
 
