@@ -40,8 +40,8 @@ pub static NODES: Nodes = Nodes::new();
 /// The pages of the slot whose writes are noted.
 pub const LOGGED_PAGES: usize = (RAM_LEN / FRAME_SIZE) as usize;
 
-/// What a guest's pages are written down in: the frame of each page of its source, and which pages
-/// of [`RAM`] were written to.
+/// The books on a guest's pages: the frame of each page of its source, and which pages of [`RAM`]
+/// were written to.
 pub struct Books<const PAGES: usize, const WORDS: usize> {
     frames: SpinMutex<[u32; PAGES]>,
     dirty: [AtomicUsize; WORDS],

@@ -142,7 +142,7 @@ impl Deb {
 /// apt, with all of its files in one directory.
 pub struct Apt {
     dir: PathBuf,
-    /// What the names of packages begin with, if not all that packages depend on are wanted.
+    /// The beginning of packages' names, if not all that packages depend on are wanted.
     only: Option<String>,
     /// Held for as long as this or an apt that it has started is there.
     lock: File,

@@ -23,7 +23,7 @@ use crate::vm::{DEVICE, DEVICE_KEY, RAM, Vm};
 /// The key of the serial port.
 const PORT_KEY: u64 = 8;
 
-/// Where the guest begins, and where its device tree is.
+/// The addresses at which the guest begins, and finds its device tree.
 #[derive(Clone, Copy)]
 pub struct Entry {
     pub kernel: u64,

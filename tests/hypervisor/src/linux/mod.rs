@@ -39,7 +39,7 @@ mod order {
     pub const READY: u32 = 1;
     /// It has been moved.
     pub const MOVED: u32 = 2;
-    /// What it has computed before and after is the same.
+    /// It has computed the same before and after.
     pub const RIGHT: u32 = 3;
 }
 

@@ -1,4 +1,4 @@
-//! What kvma has done for the guest, in a few lines.
+//! A summary of what kvma has done for the guest.
 
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;

@@ -10,7 +10,7 @@ mod register {
     /// The byte to be sent, or the divisor.
     pub const DATA: u64 = 0;
     pub const INTERRUPTS: u64 = 1;
-    /// What interrupts, or how the queue works.
+    /// The cause of an interrupt, or how the queue works.
     pub const CAUSE: u64 = 2;
     pub const LINE: u64 = 3;
     pub const MODEM: u64 = 4;

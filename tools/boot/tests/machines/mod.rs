@@ -62,7 +62,7 @@ pub fn must_fail(arch: &str, args: &[&str], observation: &str) {
     must_have_failed(&boot(arch, args), arch, args, observation);
 }
 
-/// The same for a boot that is over.
+/// Checks that a boot that is over has failed with this observation.
 pub fn must_have_failed(outcome: &Outcome, arch: &str, args: &[&str], observation: &str) {
     assert_eq!(outcome.status, Some(1), "{arch}, {args:?}: must fail");
     let failed = |line: &&str| line.starts_with("FAILED:");

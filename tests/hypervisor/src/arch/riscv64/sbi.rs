@@ -1,5 +1,5 @@
-//! What an operating system asks of the machine below it: the RISC-V Supervisor Binary Interface,
-//! version 2.0, for a guest of one hart.
+//! Answers to what an operating system asks of the machine below it: the RISC-V Supervisor Binary
+//! Interface, version 2.0, for a guest of one hart.
 
 use super::system;
 use super::vcpu::Vcpu;

@@ -1,4 +1,4 @@
-//! What a virtual hart needs more for an operating system than for a routine: the guest's own
+//! A virtual hart for an operating system, which needs more than a routine does: the guest's own
 //! supervisor mode, with its paging, its traps and its timer.
 
 use core::arch::asm;

@@ -103,7 +103,7 @@ pub struct Vcpu {
     pub(super) instruction: u64,
     /// [`SPP`] and [`FLOATING_POINT`].
     pub(super) status: u64,
-    /// What the guest handles itself: `hedeleg` and `hideleg`.
+    /// The traps that the guest handles itself: `hedeleg` and `hideleg`.
     pub(super) delegated: [u64; 2],
     /// The hypervisor's `sp`, `gp`, `tp` and `stvec`.
     host: [u64; 4],
