@@ -70,7 +70,7 @@ fn page(vm: &Vm, memory: &Memory, region: &Region, gpa: u64, leaf: &Found) {
     if state.contains(RegionState::LOG_DIRTY) {
         assert!(leaf.size == FRAME_SIZE, "page {gpa:#x} is logged, but is a part of a large leaf");
         assert!(
-            !leaf.prot.contains(Prot::WRITE) || vm.dirty().is_marked(Vm::logged(), gpa),
+            !leaf.prot.contains(Prot::WRITE) || vm.dirty().is_marked(vm.logged(), gpa),
             "page {gpa:#x} can be written to, and is not marked as dirty"
         );
     }

@@ -26,6 +26,18 @@ impl Device {
         Self { scratch: AtomicU32::new(0), accesses: AtomicU32::new(0) }
     }
 
+    /// Returns what was stored last, without an access.
+    #[cfg(target_arch = "riscv64")]
+    pub fn scratch(&self) -> u32 {
+        self.scratch.load(Relaxed)
+    }
+
+    /// Changes that, without an access.
+    #[cfg(target_arch = "riscv64")]
+    pub fn set_scratch(&self, value: u32) {
+        self.scratch.store(value, Relaxed);
+    }
+
     pub fn load(&self, offset: u64) -> u32 {
         self.accesses.fetch_add(1, Relaxed);
         match offset {

@@ -103,7 +103,7 @@ impl Vm {
             || Broken::NoStillValid.is_chosen()
         {
             if leaf.is_dirtying() && !Broken::NoMark.is_chosen() {
-                self.dirty().mark(Self::logged(), leaf.gpa());
+                self.dirty().mark(self.logged(), leaf.gpa());
             }
             if let Some(entry) = memory.choose(leaf, gpa, &mut prepared) {
                 memory.write(entry);

@@ -9,6 +9,8 @@ use core::ops::Range;
 use kvma_machine::direct;
 use spin::mutex::SpinMutex;
 
+use crate::arch::MOST_BLOCKS;
+
 pub const FRAME_SIZE: u64 = 4096;
 /// The frames of a leaf of 2 MiB.
 pub const BLOCK_FRAMES: usize = 512;
@@ -16,10 +18,9 @@ pub const BLOCK_SIZE: u64 = FRAME_SIZE * BLOCK_FRAMES as u64;
 
 /// The contents of a freed frame.
 pub const POISON: u32 = 0xdead_f4ee;
-const WORDS: usize = (FRAME_SIZE / 4) as usize;
 
-/// The number of frames: 96 MiB.
-const FRAMES: usize = 48 * BLOCK_FRAMES;
+/// The largest number of frames.
+const FRAMES: usize = MOST_BLOCKS * BLOCK_FRAMES;
 
 /// The owner of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,35 +39,46 @@ pub enum Owner {
 
 struct Frames {
     base: u64,
+    /// The number of frames.
+    count: usize,
+    /// No frame before this one is vacant.
+    lowest: usize,
     owners: [Owner; FRAMES],
     /// Links of [`FrameList`]s.
     next: [u32; FRAMES],
 }
 
-static FRAMES_TABLE: SpinMutex<Frames> =
-    SpinMutex::new(Frames { base: 0, owners: [Owner::Fresh; FRAMES], next: [0; FRAMES] });
+static FRAMES_TABLE: SpinMutex<Frames> = SpinMutex::new(Frames {
+    base: 0,
+    count: 0,
+    lowest: 0,
+    owners: [Owner::Fresh; FRAMES],
+    next: [0; FRAMES],
+});
 
-/// Takes over the RAM in `ram`.
+/// Takes over so many blocks of the RAM in `ram`.
 ///
 /// # Safety
 ///
 /// Must be called once, with RAM in the direct map that nothing else uses.
-pub unsafe fn init(ram: Range<u64>) {
+pub unsafe fn init(ram: Range<u64>, blocks: usize) {
     let base = ram.start.next_multiple_of(BLOCK_SIZE);
-    assert!(base + FRAMES as u64 * FRAME_SIZE <= ram.end, "too little memory: {ram:#x?}");
-    FRAMES_TABLE.lock().base = base;
+    assert!(base + blocks as u64 * BLOCK_SIZE <= ram.end, "too little memory: {ram:#x?}");
+    let mut frames = FRAMES_TABLE.lock();
+    assert!(blocks <= MOST_BLOCKS);
+    (frames.base, frames.count) = (base, blocks * BLOCK_FRAMES);
 }
 
 /// Returns the number of all frames.
 pub fn total() -> usize {
-    FRAMES
+    FRAMES_TABLE.lock().count
 }
 
 impl Frames {
     fn index(&self, address: u64) -> usize {
         let index = address.wrapping_sub(self.base) / FRAME_SIZE;
         assert!(
-            address.is_multiple_of(FRAME_SIZE) && index < FRAMES as u64,
+            address.is_multiple_of(FRAME_SIZE) && index < self.count as u64,
             "{address:#x} is not a frame"
         );
         index as usize
@@ -75,13 +87,7 @@ impl Frames {
     fn give(&mut self, index: usize, owner: Owner) -> u64 {
         let address = self.base + index as u64 * FRAME_SIZE;
         if self.owners[index] == Owner::Free {
-            for offset in (0..FRAME_SIZE).step_by(4) {
-                let word = read(address + offset);
-                assert!(
-                    word == POISON,
-                    "frame {address:#x} was written to after it was freed: {word:#x}"
-                );
-            }
+            check_poison(address);
         }
         self.owners[index] = owner;
         fill(address, 0);
@@ -93,17 +99,28 @@ impl Frames {
     }
 }
 
+/// Checks a freed frame.
+fn check_poison(address: u64) {
+    const WORD: u64 = (POISON as u64) << 32 | POISON as u64;
+    for word in double_words(address) {
+        // SAFETY: as in `read`.
+        let word = unsafe { word.read_volatile() };
+        assert!(word == WORD, "frame {address:#x} was written to after it was freed: {word:#x}");
+    }
+}
+
 /// Allocates a frame of zeros. `None` without memory.
 pub fn allocate(owner: Owner) -> Option<u64> {
     let mut frames = FRAMES_TABLE.lock();
-    let index = (0..FRAMES).find(|&index| frames.is_vacant(index))?;
+    let index = (frames.lowest..frames.count).find(|&index| frames.is_vacant(index))?;
+    frames.lowest = index;
     Some(frames.give(index, owner))
 }
 
 /// Allocates `count` frames of zeros side by side, aligned to their size, a power of two.
 pub fn allocate_root(count: usize, owner: Owner) -> Option<u64> {
     let mut frames = FRAMES_TABLE.lock();
-    let mut starts = (0..FRAMES).step_by(count);
+    let mut starts = (0..frames.count).step_by(count);
     let start =
         starts.find(|&start| (start..start + count).all(|index| frames.is_vacant(index)))?;
     for number in 0..count {
@@ -115,7 +132,7 @@ pub fn allocate_root(count: usize, owner: Owner) -> Option<u64> {
 /// Allocates 2 MiB of zeros, aligned to their size. `owner` gets the number of each frame in them.
 pub fn allocate_block(owner: impl Fn(u32) -> Owner) -> Option<u64> {
     let mut frames = FRAMES_TABLE.lock();
-    let mut starts = (0..FRAMES).step_by(BLOCK_FRAMES);
+    let mut starts = (0..frames.count).step_by(BLOCK_FRAMES);
     let start =
         starts.find(|&start| (start..start + BLOCK_FRAMES).all(|index| frames.is_vacant(index)))?;
     for number in 0..BLOCK_FRAMES {
@@ -128,13 +145,25 @@ pub fn allocate_block(owner: impl Fn(u32) -> Owner) -> Option<u64> {
 /// frames after a multiple of 2 MiB.
 pub fn allocate_host(ahead: usize, count: usize) -> Option<u64> {
     let mut frames = FRAMES_TABLE.lock();
-    let mut starts = (ahead..FRAMES.checked_sub(count)?).step_by(BLOCK_FRAMES);
+    let mut starts = (ahead..frames.count.checked_sub(count)?).step_by(BLOCK_FRAMES);
     let start =
         starts.find(|&start| (start..start + count).all(|index| frames.is_vacant(index)))?;
     for number in 0..count {
         frames.give(start + number, Owner::Host);
     }
     Some(frames.base + start as u64 * FRAME_SIZE)
+}
+
+/// Checks that nobody has written to a frame after it was freed.
+///
+/// # Panics
+///
+/// If somebody has.
+pub fn check_freed() {
+    let frames = FRAMES_TABLE.lock();
+    for index in (0..frames.count).filter(|&index| frames.owners[index] == Owner::Free) {
+        check_poison(frames.base + index as u64 * FRAME_SIZE);
+    }
 }
 
 /// Frees a frame, which is poisoned.
@@ -144,6 +173,7 @@ pub fn free(address: u64) {
     assert!(!frames.is_vacant(index), "frame {address:#x} freed twice");
     fill(address, POISON);
     frames.owners[index] = Owner::Free;
+    frames.lowest = frames.lowest.min(index);
 }
 
 /// Returns the owner of the frame at this address.
@@ -154,7 +184,8 @@ pub fn owner(address: u64) -> Owner {
 
 /// Returns the number of frames with such an owner.
 pub fn count(is_meant: impl Fn(Owner) -> bool) -> usize {
-    FRAMES_TABLE.lock().owners.iter().filter(|&&owner| is_meant(owner)).count()
+    let frames = FRAMES_TABLE.lock();
+    frames.owners[..frames.count].iter().filter(|&&owner| is_meant(owner)).count()
 }
 
 /// Reads a word of physical memory.
@@ -171,16 +202,39 @@ pub fn write(address: u64, value: u32) {
     unsafe { direct::<u32>(address).write_volatile(value) };
 }
 
+/// Returns the contents of a frame in double words.
+fn double_words(address: u64) -> impl Iterator<Item = *mut u64> {
+    assert!(address.is_multiple_of(FRAME_SIZE));
+    let first = direct::<u64>(address);
+    (0..FRAME_SIZE as usize / 8).map(move |number| first.wrapping_add(number))
+}
+
 fn fill(address: u64, value: u32) {
-    for word in 0..WORDS as u64 {
-        write(address + 4 * word, value);
+    let value = u64::from(value) << 32 | u64::from(value);
+    for word in double_words(address) {
+        // SAFETY: as in `write`.
+        unsafe { word.write_volatile(value) };
     }
 }
 
 /// Copies a frame. Words that a guest writes meanwhile are copied as they were or as they are.
 pub fn copy(from: u64, to: u64) {
-    for offset in (0..FRAME_SIZE).step_by(4) {
-        write(to + offset, read(from + offset));
+    for (from, to) in double_words(from).zip(double_words(to)) {
+        // SAFETY: as in `read` and `write`.
+        unsafe { to.write_volatile(from.read_volatile()) };
+    }
+}
+
+/// Returns true if a frame holds the same as another one, or zeros if there is none.
+#[cfg(target_arch = "riscv64")]
+pub fn is_same(frame: u64, other: Option<u64>) -> bool {
+    // SAFETY: as in `read`.
+    let load = |word: *mut u64| unsafe { word.read_volatile() };
+    match other {
+        Some(other) => {
+            double_words(frame).zip(double_words(other)).all(|(one, two)| load(one) == load(two))
+        }
+        None => double_words(frame).all(|word| load(word) == 0),
     }
 }
 

@@ -5,6 +5,9 @@
 //! below them. After every scenario the second stage is compared with the regions, page by page and
 //! both ways, and every frame with its owner. Whatever is wrong is a panic, and a panic fails the
 //! boot.
+//!
+//! With the word `linux` on its command line, and on RISC-V, it runs Linux instead, from the
+//! archive that is its module: see `linux`.
 
 #![no_std]
 #![no_main]
@@ -17,6 +20,8 @@ mod device;
 mod fault;
 mod frames;
 mod hooks;
+#[cfg(target_arch = "riscv64")]
+mod linux;
 mod program;
 mod run;
 mod scenarios;
@@ -45,9 +50,15 @@ extern "C" fn kernel_main(start_info: u64) -> ! {
     if !Broken::Nothing.is_chosen() {
         println!("this hypervisor is broken on purpose: {}", info.command_line());
     }
-    let ram = info.usable_ram(image_end());
+    #[cfg(target_arch = "riscv64")]
+    let (is_linux, blocks) = match info.has_word("linux") {
+        true => (true, linux::BLOCKS),
+        false => (false, scenarios::BLOCKS),
+    };
+    #[cfg(not(target_arch = "riscv64"))]
+    let blocks = scenarios::BLOCKS;
     // SAFETY: RAM above the image that holds no module, and nothing else uses.
-    unsafe { frames::init(ram.clone()) };
+    unsafe { frames::init(info.usable_ram(image_end()), blocks) };
     // SAFETY: the tables of the entry code are never freed.
     unsafe { cpus::start_second(cpu::root(), arch::init) };
     println!(
@@ -55,6 +66,11 @@ extern "C" fn kernel_main(start_info: u64) -> ! {
         arch::NAME,
         (frames::total() * frames::FRAME_SIZE as usize) >> 20
     );
+    #[cfg(target_arch = "riscv64")]
+    if is_linux {
+        linux::run(info.module().unwrap_or_default());
+        exit(Verdict::Pass)
+    }
     scenarios::run();
     exit(Verdict::Pass)
 }

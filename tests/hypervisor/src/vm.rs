@@ -6,7 +6,7 @@ use kvma::guest::{
     DirtyBitmap, Guest, GuestNode, HostBacking, RegionState, SlotNumber, SlotRequest,
 };
 use kvma::{AddrSpace, FixedPool, PageSize, VmRange};
-use spin::mutex::SpinMutex;
+use spin::mutex::{SpinMutex, SpinMutexGuard};
 
 use crate::device::Device;
 use crate::frames::{self, FRAME_SIZE, FrameList};
@@ -39,7 +39,26 @@ pub static NODES: Nodes = Nodes::new();
 
 /// The pages of the slot whose writes are noted.
 pub const LOGGED_PAGES: usize = (RAM_LEN / FRAME_SIZE) as usize;
-const BITMAP_WORDS: usize = LOGGED_PAGES / usize::BITS as usize;
+
+/// The books on a guest's pages: the frame of each page of its source, and which pages of [`RAM`]
+/// were written to.
+pub struct Books<const PAGES: usize, const WORDS: usize> {
+    frames: SpinMutex<[u32; PAGES]>,
+    dirty: [AtomicUsize; WORDS],
+}
+
+impl<const PAGES: usize, const WORDS: usize> Books<PAGES, WORDS> {
+    /// Makes books of no pages.
+    pub const fn new() -> Self {
+        Self { frames: SpinMutex::new([0; PAGES]), dirty: [const { AtomicUsize::new(0) }; WORDS] }
+    }
+}
+
+/// The books of a guest of the scenarios.
+pub type SmallBooks = Books<
+    { ((RAM_LEN + PLUGGED_LEN) / FRAME_SIZE) as usize },
+    { LOGGED_PAGES / usize::BITS as usize },
+>;
 
 /// The part of a guest that the page-table lock guards.
 pub struct Memory {
@@ -63,8 +82,8 @@ pub struct Vm {
     pub guest: AddrSpace<Guest<(), &'static Nodes>>,
     /// The page-table lock. It is taken in hooks, under the lock of `guest`, and by fault handlers.
     pub memory: SpinMutex<Memory>,
-    /// Pages of [`RAM`] that were written to.
-    dirty: [AtomicUsize; BITMAP_WORDS],
+    /// Pages of [`RAM`] that were written to. There are no more than these.
+    dirty: &'static [AtomicUsize],
     pub device: Device,
     /// The numbers of flushes begun, of faults answered with an entry, and of tokens that were
     /// found invalid.
@@ -81,15 +100,19 @@ pub const fn rom_word(index: u32) -> u32 {
 }
 
 impl Vm {
-    /// Makes a guest without memory.
-    pub fn new(number: usize) -> Self {
+    /// Makes a guest without memory. Its books are nobody else's, before and after.
+    pub fn new<const PAGES: usize, const WORDS: usize>(
+        number: usize,
+        books: &'static Books<PAGES, WORDS>,
+    ) -> Self {
         let guest = expect(Guest::new(0..=(1 << 39) - 1, PageSize::SIZE_4K, &NODES));
+        let frames: &'static mut [u32; PAGES] = SpinMutexGuard::leak(books.frames.lock());
         let Some(tables) = Tables::new(number) else { panic!("no memory for a second stage") };
         Self {
             number,
             guest: AddrSpace::new(guest),
-            memory: SpinMutex::new(Memory { tables, source: Source::new(number) }),
-            dirty: [const { AtomicUsize::new(0) }; BITMAP_WORDS],
+            memory: SpinMutex::new(Memory { tables, source: Source::new(number, frames) }),
+            dirty: &books.dirty,
             device: Device::new(),
             flushes: AtomicU64::new(0),
             mapped: AtomicU64::new(0),
@@ -138,12 +161,12 @@ impl Vm {
 
     /// Returns the bitmap of [`RAM`].
     pub fn dirty(&self) -> DirtyBitmap<'_> {
-        DirtyBitmap::new(&self.dirty)
+        DirtyBitmap::new(self.dirty)
     }
 
     /// Returns the range that the bitmap is of.
-    pub fn logged() -> VmRange {
-        expect(VmRange::new(RAM, RAM_LEN, PageSize::SIZE_4K))
+    pub fn logged(&self) -> VmRange {
+        expect(VmRange::new(RAM, self.dirty().page_count() * FRAME_SIZE, PageSize::SIZE_4K))
     }
 
     /// Reads a word of the guest's memory, which has a frame.
@@ -179,7 +202,7 @@ impl Vm {
         drop(hooks);
         let Memory { tables, mut source } = self.memory.into_inner();
         let mut list = FrameList::new();
-        source.take(0, RAM_LEN + PLUGGED_LEN, &mut list);
+        source.take(0, source.len(), &mut list);
         list.free_all();
         tables.free();
     }

@@ -47,6 +47,9 @@ usage: cargo run [-- OPTIONS]
                    and takes these ways to break it: no-flush, no-shootdown,
                    early-free, no-still-valid, no-unmap-hook, no-protect-hook,
                    no-advise-hook, no-watch, no-mark, writable-rom, large-leaves
+  --linux          with --hypervisor, and on riscv64: its guest is Linux, from
+                   Debian's package, which is moved to other memory while it
+                   runs; -v prints what that kernel says, too
   --example        boot examples/kernel instead, which replays nothing
   --setup          only get QEMU, and print its path
   -v, --verbose    print each statement of the scenarios; with --trace, the
@@ -74,6 +77,8 @@ pub enum Command {
     Example(Args),
     /// Boot the test hypervisor.
     Hypervisor(Args),
+    /// Boot Linux in the test hypervisor.
+    Linux(Args),
     /// Run a program in the kernel.
     Program(Args, Program),
 }
@@ -159,7 +164,7 @@ fn parse_from(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
         download: Download::Allowed,
         maps: Maps::Counted,
     };
-    let (mut setup, mut example, mut hypervisor) = (false, false, false);
+    let (mut setup, mut example, mut hypervisor, mut linux) = (false, false, false, false);
     let (mut program, mut dirs, mut record, mut memory) = (None, Vec::new(), None, 1024);
     // An option that only a replay has a use for.
     let mut of_trace = None;
@@ -182,6 +187,7 @@ fn parse_from(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
             Long("verbose") | Short('v') => args.maps = Maps::Shown,
             Long("example") => example = true,
             Long("hypervisor") => hypervisor = true,
+            Long("linux") => linux = true,
             Long("setup") => setup = true,
             Long("dir") => dirs.push(parser.value()?.into()),
             Long("memory") => memory = parser.value()?.parse()?,
@@ -212,6 +218,9 @@ fn parse_from(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
     if hypervisor && (example || program.is_some()) {
         return Err("--hypervisor boots no other kernel".into());
     }
+    if linux && (!hypervisor || args.archs != [Arch::Riscv64]) {
+        return Err("--linux needs --hypervisor and --arch riscv64".into());
+    }
     if hypervisor {
         if let [arch] = args.archs[..]
             && !arch.runs_guests()
@@ -222,6 +231,7 @@ fn parse_from(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
     }
     Ok(match program {
         _ if setup => Command::Setup(args),
+        _ if linux => Command::Linux(args),
         _ if hypervisor => Command::Hypervisor(args),
         _ if example => Command::Example(args),
         Some((image, arguments)) => {

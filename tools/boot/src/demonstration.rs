@@ -81,7 +81,7 @@ pub fn run(args: &Args, arch: Arch) -> Result<bool, Trouble> {
 }
 
 /// Returns the shell for this machine.
-fn shell(machine: &Machine, arch: Arch, download: Download) -> Result<PathBuf, Error> {
+pub fn shell(machine: &Machine, arch: Arch, download: Download) -> Result<PathBuf, Error> {
     let packages = target_dir().map_err(Error::Failed)?.with_file_name("packages");
     let tree: Tree = match (download, arch.name() == ARCH) {
         (Download::Forbidden, true) => existing(&packages, &[PACKAGE]).ok_or(Error::Forbidden)?,

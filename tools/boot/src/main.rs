@@ -5,7 +5,8 @@
 //! tables, and prints a report. This program passes if the kernel itself found nothing wrong *and*
 //! gave every answer that Linux gave.
 //!
-//! With `--hypervisor`, it boots the test hypervisor, whose guests and scenarios need no trace.
+//! With `--hypervisor`, it boots the test hypervisor, whose guests and scenarios need no trace;
+//! with `--linux`, its guest is Linux.
 //!
 //! With `--program`, it runs a Linux program in the kernel's user mode instead; with `--judge`, one
 //! of ours, which it builds for the machine.
@@ -18,8 +19,10 @@ mod args;
 mod bare_metal;
 mod demonstration;
 mod environment;
+mod hypervisor;
 mod judge;
 mod kernel;
+mod linux;
 mod machine;
 mod program;
 mod qemu;
@@ -63,8 +66,9 @@ fn main() -> ExitCode {
         },
         Ok(Command::Example(args)) => example(&args),
         Ok(Command::Hypervisor(args)) => args.archs.iter().try_fold(true, |all_passed, &arch| {
-            hypervisor(&args, arch).map(|passed| all_passed && passed)
+            hypervisor::run(&args, arch).map(|passed| all_passed && passed)
         }),
+        Ok(Command::Linux(args)) => linux::run(&args),
         Err(trouble) => Err(trouble),
     };
     match outcome {
@@ -132,31 +136,6 @@ fn example(args: &Args) -> Result<bool, Trouble> {
     let command = qemu::example_command(&qemu, &machine, &kernel);
     let print = |line: &str| step.suspended(|| say(format_args!("{line}")));
     // What is in its address space is what the example is there to show.
-    let end = qemu::run(command, &machine, args.timeout, Lines::new(Maps::Shown, print))?;
-    drop(step);
-    let result = if end.passed() { "PASSED" } else { "FAILED" };
-    let seconds = begin.elapsed().as_secs_f32();
-    say(format_args!("\nboot: {result} after {seconds:.2} s: {end}"));
-    Ok(end.passed())
-}
-
-/// Boots the test hypervisor. True if it passed.
-fn hypervisor(args: &Args, arch: Arch) -> Result<bool, Trouble> {
-    let mut machine = Machine::load(arch)?;
-    machine.kind = machine
-        .hypervisor_kind
-        .take()
-        .ok_or_else(|| format!("QEMU has no machine for the test hypervisor of {}", arch.name()))?;
-    let qemu = tools::qemu(&machine, args.download)?;
-    Step::done("Building", format_args!("the test hypervisor for {}", arch.name()));
-    let kernel = kernel::build(&machine, &kernel::HYPERVISOR, args.download)?;
-    let files = qemu::Files::new()?;
-    // QEMU wants a file to load, which nobody reads.
-    fs::write(&files.input, "-").map_err(|e| format!("{}: {e}", files.input.display()))?;
-    let step = Step::new("Booting", format!("{}, the test hypervisor", machine.qemu));
-    let begin = Instant::now();
-    let command = qemu::command(&qemu, &machine, &kernel, &files, &args.command());
-    let print = |line: &str| step.suspended(|| say(format_args!("{line}")));
     let end = qemu::run(command, &machine, args.timeout, Lines::new(Maps::Shown, print))?;
     drop(step);
     let result = if end.passed() { "PASSED" } else { "FAILED" };

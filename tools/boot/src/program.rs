@@ -137,7 +137,8 @@ fn add_dir(out: &mut impl Write, dir: &Path, inside: &str) -> io::Result<()> {
     Ok(())
 }
 
-fn add(
+/// Adds an entry to an archive.
+pub fn add(
     out: &mut impl Write,
     name: &str,
     kind: ModeFileType,

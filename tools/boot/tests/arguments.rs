@@ -51,6 +51,18 @@ fn the_hypervisor_takes_no_options_of_the_replay() {
 }
 
 #[test]
+fn linux_is_a_guest_on_riscv64_alone() {
+    for args in [
+        &["--linux"][..],
+        &["--linux", "--hypervisor"],
+        &["--linux", "--arch", "riscv64"],
+        &["--linux", "--hypervisor", "--arch", "all"],
+    ] {
+        assert!(complaint(args).contains("--linux needs"), "{args:?}");
+    }
+}
+
+#[test]
 fn machines_have_names() {
     assert!(complaint(&["--arch", "pdp11"]).contains("pdp11"));
     let program = ["--arch", "all", "--program", "/bin/true"];

@@ -3,7 +3,7 @@
 
 mod machines;
 
-use self::machines::{boot, must_fail, skipped};
+use self::machines::{Outcome, boot, lacked_packages, must_fail, must_have_failed, skipped};
 
 /// Something that each part of the scenarios shows.
 const SHOWN: [&str; 8] = [
@@ -81,4 +81,58 @@ fn guests_run_on_aarch64() {
 #[test]
 fn broken_hypervisors_fail_on_aarch64() {
     broken_ones_fail("aarch64");
+}
+
+/// The ways to break the hypervisor that Linux must notice, or the checks around it.
+const BELOW_LINUX: [(&str, &str); 2] =
+    [("no-watch", "can be written to, and is not marked as dirty"), ("no-unmap-hook", " shows ")];
+
+/// Options of a boot of Linux. A machine that is busy otherwise takes its time.
+const LINUX: [&str; 4] = ["--hypervisor", "--linux", "--timeout", "600"];
+
+/// Boots Linux on riscv64. `None` if the environment leaves nothing to boot with.
+fn linux(options: &[&str], test: &str) -> Option<Outcome> {
+    if skipped("riscv64", test) {
+        return None;
+    }
+    let outcome = boot("riscv64", &[&LINUX, options].concat());
+    (!lacked_packages(&outcome, "riscv64", test)).then_some(outcome)
+}
+
+#[test]
+fn debians_linux_runs_and_is_moved_on_riscv64() {
+    let Some(outcome) = linux(&[], "Linux") else { return };
+    assert_eq!(outcome.status, Some(0));
+    for shown in [
+        "  | Linux 6.",
+        "of the kernel's, which -v prints",
+        // What the guest sees: its hart, its RAM, the device's register, and that nothing is where
+        // there is no slot.
+        "hart\t\t: 0",
+        "40000000-4fffffff : System RAM",
+        "0x6B766D61",
+        "Segmentation fault",
+        "88d1bf216a4a23b8ef0ad575bf91511a3929458e2babeed31ff8a89f7c5dbac3  numbers",
+        "before the move: ",
+        "where writes are noted: 0 leaves of 2 MiB",
+        "ok  the copy is exact",
+        "  | numbers: OK",
+        "  | random: OK",
+        "ok  Linux has switched itself off",
+        "ok  no frame was written to after it was freed",
+        "ok  no frame of the guest's, no table and no node is left in use",
+    ] {
+        assert!(outcome.text.contains(shown), "expected `{shown}`");
+    }
+    let columns = outcome.text.lines().filter(|line| line.starts_with("  ")).map(str::len).max();
+    assert!(columns.is_some_and(|columns| columns <= 80), "a line is longer than a terminal");
+}
+
+#[test]
+fn a_broken_hypervisor_is_noticed_below_linux() {
+    for (broken, observation) in BELOW_LINUX {
+        let options = ["--broken", broken];
+        let Some(outcome) = linux(&options, "Linux in a broken hypervisor") else { return };
+        must_have_failed(&outcome, "riscv64", &options, observation);
+    }
 }

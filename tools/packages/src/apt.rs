@@ -132,18 +132,31 @@ impl Deb {
     pub fn file(&self) -> &str {
         &self.file
     }
+
+    /// Returns the name of the package.
+    fn package(&self) -> &str {
+        self.file.split_once('_').map_or(&self.file, |(name, _)| name)
+    }
 }
 
 /// apt, with all of its files in one directory.
 pub struct Apt {
     dir: PathBuf,
+    /// The beginning of packages' names, if not all that packages depend on are wanted.
+    only: Option<String>,
     /// Held for as long as this or an apt that it has started is there.
     lock: File,
 }
 
 impl Apt {
-    /// Lays apt's directories and its configuration out in `dir`, which must be absolute.
-    pub fn new(dir: &Path, lock: File, source: Source<'_>) -> Result<Self, String> {
+    /// Lays apt's directories and its configuration out in `dir`, which must be absolute. With
+    /// `only`, packages whose names begin otherwise do not come.
+    pub fn new(
+        dir: &Path,
+        lock: File,
+        source: Source<'_>,
+        only: Option<&str>,
+    ) -> Result<Self, String> {
         let failed = |e| format!("{}: {e}", dir.display());
         let own;
         let architecture = match source {
@@ -167,7 +180,7 @@ impl Apt {
         }
         fs::write(dir.join("status"), "").map_err(failed)?;
         fs::write(dir.join("apt.conf"), configuration).map_err(failed)?;
-        Ok(Self { dir: dir.to_owned(), lock })
+        Ok(Self { dir: dir.to_owned(), only: only.map(str::to_owned), lock })
     }
 
     /// Returns where a package's archive lies once it is downloaded.
@@ -227,7 +240,9 @@ impl Apt {
         let nowhere = format!("Dir::Cache::archives={}/none", self.dir.display());
         let plan = ["install", "-o", &nowhere, "--yes", "-qq", "--print-uris", "--"];
         let plan = self.run(&[&plan, packages].concat(), || ())?;
-        let debs: Vec<Deb> = plan.lines().filter_map(Deb::parse).collect();
+        let only = self.only.as_deref().unwrap_or_default();
+        let debs = plan.lines().filter_map(Deb::parse);
+        let debs: Vec<Deb> = debs.filter(|deb| deb.package().starts_with(only)).collect();
         if debs.is_empty() {
             return Err(format!("apt-get names no archive for {}", packages.join(", ")));
         }
@@ -241,8 +256,12 @@ impl Apt {
         let missing = here() < all;
         let step =
             missing.then(|| Step::of(Amount::Bytes(all), "Downloading", counted(debs.len())));
-        let download = ["install", "--yes", "-qq", "--download-only", "--"];
-        self.run(&[&download, packages].concat(), || {
+        let chosen: Vec<&str> = debs.iter().map(Deb::package).collect();
+        let download: &[&str] = match self.only {
+            Some(_) => &[&["download", "-qq", "--"], &chosen[..]].concat(),
+            None => &[&["install", "--yes", "-qq", "--download-only", "--"], packages].concat(),
+        };
+        self.run(download, || {
             step.iter().for_each(|step| step.set(here()));
         })?;
         match debs.iter().find(|deb| self.downloaded(deb) != deb.bytes || !self.path(deb).exists())
@@ -267,6 +286,8 @@ impl Apt {
             .arg("--config-file")
             .arg(self.dir.join("apt.conf"))
             .args(args)
+            // Where `download` puts what it brings.
+            .current_dir(self.dir.join("archives"))
             .env("DEBIAN_FRONTEND", "noninteractive")
             .env("LC_ALL", "C")
             .env("TMPDIR", self.dir.join("tmp"))
@@ -342,6 +363,7 @@ mod tests {
         let line = "'http://host/pool/main/h/h%2b/h_1%3a2+b1_amd64.deb' h_1%3a2+b1_amd64.deb \
                     123456789012 SHA256:00ff";
         let deb = Deb { file: "h_1%3a2+b1_amd64.deb".into(), bytes: 123_456_789_012 };
+        assert_eq!(deb.package(), "h");
         assert_eq!(Deb::parse(line), Some(deb));
         let without_checksum = Deb { file: "a_1_all.deb".into(), bytes: 7 };
         assert_eq!(Deb::parse("'file:/a_1_all.deb' a_1_all.deb 7 "), Some(without_checksum));

@@ -136,7 +136,35 @@ pub fn unpacked_for(dir: &Path, architecture: &str, packages: &[&str]) -> Result
     unpack(&dir.join(architecture), Source::Foreign(architecture), packages)
 }
 
+/// Brings a package of another architecture for its files, which are read and not run: of all that
+/// it depends on, only packages whose names begin like `only` come along. Otherwise as
+/// [`unpacked_for`].
+///
+/// # Errors
+///
+/// Those of [`unpacked`].
+pub fn unpacked_alone_for(
+    dir: &Path,
+    architecture: &str,
+    package: &str,
+    only: &str,
+) -> Result<Tree, Error> {
+    if !is_package_name(architecture) {
+        return Err(Error::Failed(format!("`{architecture}` is no name of an architecture")));
+    }
+    unpack_only(&dir.join(architecture), Source::Foreign(architecture), &[package], Some(only))
+}
+
 fn unpack(dir: &Path, source: Source<'_>, packages: &[&str]) -> Result<Tree, Error> {
+    unpack_only(dir, source, packages, None)
+}
+
+fn unpack_only(
+    dir: &Path,
+    source: Source<'_>,
+    packages: &[&str],
+    only: Option<&str>,
+) -> Result<Tree, Error> {
     let forbidden = downloads_are_forbidden();
     if let Some(tree) = existing(dir, packages).filter(|tree| forbidden || !tree.is_due()) {
         return Ok(tree);
@@ -161,7 +189,7 @@ fn unpack(dir: &Path, source: Source<'_>, packages: &[&str]) -> Result<Tree, Err
         Some(tree) if !tree.is_due() => return Ok(tree),
         old => old,
     };
-    let apt = Apt::new(&dir.join("apt"), lock, source)?;
+    let apt = Apt::new(&dir.join("apt"), lock, source, only)?;
     let Some(old) = old else { return Ok(bring(&apt, &dir, packages)?) };
     let looked = apt.current(packages).and_then(|debs| {
         let files: Vec<&str> = debs.iter().map(Deb::file).collect();

@@ -52,11 +52,11 @@ pub fn run(scene: &Scene<'_>) {
         "where writes are noted, a load maps its page alone, and no store",
         vm.load(RAM).is_some()
             && leaf_size(vm, RAM) == Some(FRAME_SIZE)
-            && !vm.dirty().is_marked(vm_range(), RAM),
+            && !vm.dirty().is_marked(vm.logged(), RAM),
     );
     scene.check(
         "a store is noted, and its page copied in one pass",
-        vm.store(RAM, 1) && vm.dirty().is_marked(vm_range(), RAM) && {
+        vm.store(RAM, 1) && vm.dirty().is_marked(vm.logged(), RAM) && {
             let copy = host_frames(0, PAGES as usize);
             let copied = scene.pass(copy);
             let is_copied = frames::read(copy) == 1;
@@ -91,12 +91,8 @@ pub fn run(scene: &Scene<'_>) {
     scene.log(SlotChange::new().clear(RegionState::LOG_DIRTY));
     scene.check(
         "when logging ends, stores are not noted any more",
-        vm.store(RAM, 2) && !vm.dirty().is_marked(vm_range(), RAM),
+        vm.store(RAM, 2) && !vm.dirty().is_marked(vm.logged(), RAM),
     );
-}
-
-fn vm_range() -> kvma::VmRange {
-    crate::vm::Vm::logged()
 }
 
 fn free(copy: u64) {

@@ -16,8 +16,13 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use crate::frames::Owner;
 use crate::run::EXITS;
-use crate::vm::{NODES, Slots, Vm};
+use crate::vm::{NODES, Slots, SmallBooks, Vm};
 use crate::{check, frames, println};
+
+/// The memory for guests and their tables: 96 MiB.
+pub const BLOCKS: usize = 48;
+
+static BOOKS: [SmallBooks; 2] = [const { SmallBooks::new() }; 2];
 
 /// A guest with its slots.
 pub struct Scene<'a> {
@@ -56,7 +61,7 @@ pub fn check(statement: &str, holds: bool) {
 /// Runs all scenarios.
 pub fn run() {
     let before = in_use();
-    let [one, two] = [0, 1].map(Vm::new);
+    let [one, two] = [0, 1].map(|number| Vm::new(number, &BOOKS[number]));
     let [first, second] = [&one, &two].map(|vm| Scene { vm, slots: vm.add_slots() });
     println!("a guest");
     memory::run(&first);
@@ -72,6 +77,7 @@ pub fn run() {
     races::run(&first);
     one.tear_down();
     two.tear_down();
+    frames::check_freed();
     check(
         "after all is torn down, no frame of a guest's, no table and no node is in use",
         in_use() == before,

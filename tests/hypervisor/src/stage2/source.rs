@@ -4,35 +4,38 @@
 
 use crate::frames::{self, BLOCK_FRAMES, BLOCK_SIZE, FRAME_SIZE, FrameList, Owner};
 
-/// The pages of a source: 16 MiB.
-pub const PAGES: usize = 4096;
-
 /// The frames of a guest, by the offset that `HostBacking::Frames` has.
 pub struct Source {
     guest: usize,
     /// The number of each frame; zero where there is none.
-    frames: [u32; PAGES],
+    frames: &'static mut [u32],
 }
 
 impl Source {
-    pub const fn new(guest: usize) -> Self {
-        Self { guest, frames: [0; PAGES] }
+    /// Makes the source of a guest, without frames. There is a page for each word, which is zero.
+    pub fn new(guest: usize, frames: &'static mut [u32]) -> Self {
+        Self { guest, frames }
     }
 
-    fn index(offset: u64) -> usize {
+    /// Returns the bytes from the first offset to behind the last.
+    pub fn len(&self) -> u64 {
+        self.frames.len() as u64 * FRAME_SIZE
+    }
+
+    fn index(&self, offset: u64) -> usize {
         let index = (offset / FRAME_SIZE) as usize;
-        assert!(index < PAGES, "offset {offset:#x} lies behind the source");
+        assert!(index < self.frames.len(), "offset {offset:#x} lies behind the source");
         index
     }
 
     /// Returns the owner of the frame for this offset.
     pub fn owner(&self, offset: u64) -> Owner {
-        Owner::Source { guest: self.guest, page: Self::index(offset) as u32 }
+        Owner::Source { guest: self.guest, page: self.index(offset) as u32 }
     }
 
     /// Returns the frame that holds the page at this offset.
     pub fn frame(&self, offset: u64) -> Option<u64> {
-        match self.frames[Self::index(offset)] {
+        match self.frames[self.index(offset)] {
             0 => None,
             number => Some(u64::from(number) * FRAME_SIZE),
         }
@@ -42,12 +45,13 @@ impl Source {
     pub fn put(&mut self, offset: u64, frame: u64) {
         assert!(self.frame(offset).is_none(), "the page at {offset:#x} has a frame");
         assert!(frames::owner(frame) == self.owner(offset), "a frame of somebody else's");
-        self.frames[Self::index(offset)] = (frame / FRAME_SIZE) as u32;
+        let index = self.index(offset);
+        self.frames[index] = (frame / FRAME_SIZE) as u32;
     }
 
     /// Returns true if none of the 2 MiB from this offset has a frame.
     pub fn is_vacant(&self, offset: u64) -> bool {
-        let first = Self::index(offset);
+        let first = self.index(offset);
         self.frames[first..first + BLOCK_FRAMES].iter().all(|&number| number == 0)
     }
 
@@ -62,7 +66,8 @@ impl Source {
     pub fn take(&mut self, offset: u64, len: u64, list: &mut FrameList) {
         for offset in (offset..offset + len).step_by(FRAME_SIZE as usize) {
             if let Some(frame) = self.frame(offset) {
-                self.frames[Self::index(offset)] = 0;
+                let index = self.index(offset);
+                self.frames[index] = 0;
                 list.push(frame);
             }
         }
@@ -70,7 +75,7 @@ impl Source {
 
     /// Iterates over the pages that have a frame: offset and frame.
     pub fn pages(&self) -> impl Iterator<Item = (u64, u64)> {
-        (0..PAGES as u64)
+        (0..self.frames.len() as u64)
             .map(|page| page * FRAME_SIZE)
             .filter_map(|offset| Some((offset, self.frame(offset)?)))
     }

@@ -26,7 +26,7 @@ static BUILT: Mutex<Vec<String>> = Mutex::new(Vec::new());
 pub fn boot(arch: &str, args: &[&str]) -> Outcome {
     let mut boot = Command::new(env!("CARGO_BIN_EXE_boot"));
     boot.args(["--arch", arch]).args(args);
-    let says_more = |arg: &&&str| ["--hypervisor", "--judge", "--setup"].contains(*arg);
+    let says_more = |arg: &&&str| ["--hypervisor", "--linux", "--judge", "--setup"].contains(*arg);
     let what = args.iter().filter(says_more).fold(arch.to_owned(), |what, arg| what + arg);
     let is_built = BUILT.lock().expect("no test panics with it").contains(&what);
     if is_built {
@@ -59,7 +59,11 @@ fn outcome(boot: &mut Command) -> Outcome {
 
 /// Boots a machine that is broken on purpose, which must fail with this observation.
 pub fn must_fail(arch: &str, args: &[&str], observation: &str) {
-    let outcome = boot(arch, args);
+    must_have_failed(&boot(arch, args), arch, args, observation);
+}
+
+/// Checks that a boot that is over has failed with this observation.
+pub fn must_have_failed(outcome: &Outcome, arch: &str, args: &[&str], observation: &str) {
     assert_eq!(outcome.status, Some(1), "{arch}, {args:?}: must fail");
     let failed = |line: &&str| line.starts_with("FAILED:");
     let seen = outcome.text.lines().find(failed).unwrap_or_default();
@@ -78,6 +82,21 @@ pub fn skipped(arch: &str, test: &str) -> bool {
         () if is_set(SKIP_DOWNLOADS) && missing() => "KVMA_SKIP_DOWNLOADS=1 and tools are missing",
         () => return false,
     };
-    let _ = writeln!(stderr(), "\n*** SKIPPED because {why}: {test} on {arch} ***\n");
+    say_skipped(why, arch, test);
     true
+}
+
+fn say_skipped(why: &str, arch: &str, test: &str) {
+    let _ = writeln!(stderr(), "\n*** SKIPPED because {why}: {test} on {arch} ***\n");
+}
+
+/// Returns true if what a boot has lacked may not be downloaded, and says so like [`skipped`].
+#[allow(dead_code, reason = "not all tests have a use for it")]
+pub fn lacked_packages(outcome: &Outcome, arch: &str, test: &str) -> bool {
+    let is_forbidden = env::var_os(SKIP_DOWNLOADS).is_some_and(|value| value == "1");
+    let lacked = is_forbidden && outcome.status == Some(2);
+    if lacked {
+        say_skipped("KVMA_SKIP_DOWNLOADS=1 and a package is missing", arch, test);
+    }
+    lacked
 }

@@ -13,6 +13,9 @@ pub use self::entry::Entry;
 
 pub const NAME: &str = "AArch64, stage 2 of 39 bits";
 
+/// The largest number of blocks of 2 MiB that frames come from.
+pub const MOST_BLOCKS: usize = 48;
+
 /// Prepares processor `number`. The first one comes first.
 pub fn init(number: usize) {
     if number == 0 {

@@ -28,9 +28,11 @@ vcpu_enter:                             # a0: the virtual hart; interrupts are o
     csrw sscratch, a0
     la t0, vcpu_exit
     csrw stvec, t0
-    li t0, 1 << 7                       # hstatus.SPV, sstatus.SPP: SRET leads into the guest
+    li t0, 1 << 7                       # hstatus.SPV: SRET leads into the guest,
     csrs hstatus, t0
-    li t0, 1 << 8
+    li t0, {previous}                   # and sstatus.SPP into the mode that it was in; its floating
+    csrc sstatus, t0                    # point is on
+    ld t0, {cause}+32(a0)
     csrs sstatus, t0
     ld t0, 0(a0)
     csrw sepc, t0
@@ -55,6 +57,12 @@ vcpu_exit:
     sd t0, {cause}+8(a0)
     csrr t0, htval
     sd t0, {cause}+16(a0)
+    csrr t0, htinst
+    sd t0, {cause}+24(a0)
+    csrr t0, sstatus
+    li t1, {previous} | {floating_point}
+    and t0, t0, t1
+    sd t0, {cause}+32(a0)
     ld t0, {host}+24(a0)
     csrw stvec, t0
     ld sp, {host}(a0)
@@ -70,7 +78,14 @@ vcpu_exit:
 "#,
     host = const offset_of!(Vcpu, host),
     cause = const offset_of!(Vcpu, cause),
+    previous = const SPP,
+    floating_point = const FLOATING_POINT,
 );
+
+/// Of `sstatus`: the mode before a trap, and the state of floating point, all bits of which let the
+/// guest use it. The hypervisor has none.
+pub(super) const SPP: u64 = 1 << 8;
+pub(super) const FLOATING_POINT: u64 = 3 << 13;
 
 unsafe extern "C" {
     fn vcpu_enter(vcpu: *mut Vcpu);
@@ -80,19 +95,24 @@ unsafe extern "C" {
 #[repr(C)]
 pub struct Vcpu {
     /// The address of the next instruction in the place of `x0`, then `x1` to `x31`.
-    registers: [u64; 32],
-    /// Why it has left the guest: `scause`, `stval`, `htval`.
+    pub(super) registers: [u64; 32],
+    /// Why it has left the guest: `scause`, `stval`, `htval`, `htinst`.
     cause: u64,
-    value: u64,
+    pub(super) value: u64,
     guest_value: u64,
+    pub(super) instruction: u64,
+    /// [`SPP`] and [`FLOATING_POINT`].
+    pub(super) status: u64,
+    /// The traps that the guest handles itself: `hedeleg` and `hideleg`.
+    pub(super) delegated: [u64; 2],
     /// The hypervisor's `sp`, `gp`, `tp` and `stvec`.
     host: [u64; 4],
 }
 
 /// Registers by their number.
-const PC: usize = 0;
-const A0: usize = 10;
-const A1: usize = 11;
+pub(super) const PC: usize = 0;
+pub(super) const A0: usize = 10;
+pub(super) const A1: usize = 11;
 const A5: usize = 15;
 
 /// Values of `scause`.
@@ -104,18 +124,37 @@ mod cause {
     pub const INTERRUPT: u64 = 1 << 63;
 }
 
-/// Prepares this hart for guests: all of their traps are the hypervisor's.
+/// Values of `htinst` for the hart's accesses to the guest's page tables.
+const TABLE_LOAD: u64 = 0x3000;
+const TABLE_STORE: u64 = 0x3020;
+
+/// Parts of a load's or a store's instruction. `htinst` has a compressed one in the same form, but
+/// for a bit.
+const OPCODE: u32 = 0x7d;
+const LOAD: u32 = 0x01;
+const STORE: u32 = 0x21;
+const UNCOMPRESSED: u32 = 2;
+const WIDTH: u32 = 7 << 12;
+const BYTE: u32 = 0;
+const WORD: u32 = 2 << 12;
+const UNSIGNED_BYTE: u32 = 4 << 12;
+const UNSIGNED_WORD: u32 = 6 << 12;
+
+/// Prepares this hart for guests, which may read the clock and have a timer (the extension Sstc).
 pub fn init() {
+    const COUNTERS: u64 = 7;
+    const STCE: u64 = 1 << 63;
     // SAFETY: registers that concern guests alone.
     unsafe {
         asm!(
             ".option push",
             ".option arch, +h",
-            "csrw hedeleg, zero",
-            "csrw hideleg, zero",
-            "csrw hcounteren, zero",
+            "csrw hcounteren, {}",
+            "csrw 0x60a, {}",               // henvcfg
             "csrw vsatp, zero",
             ".option pop",
+            in(reg) COUNTERS,
+            in(reg) STCE,
             options(nostack)
         );
     }
@@ -143,7 +182,16 @@ pub fn entry_written() {
 impl Vcpu {
     /// Makes a virtual hart that does nothing yet.
     pub const fn new() -> Self {
-        Self { registers: [0; 32], cause: 0, value: 0, guest_value: 0, host: [0; 4] }
+        Self {
+            registers: [0; 32],
+            cause: 0,
+            value: 0,
+            guest_value: 0,
+            instruction: 0,
+            status: SPP,
+            delegated: [0; 2],
+            host: [0; 4],
+        }
     }
 
     /// Makes it begin a routine.
@@ -183,8 +231,12 @@ impl Vcpu {
                 ".option push",
                 ".option arch, +h",
                 "csrw hgatp, {}",
+                "csrw hedeleg, {}",
+                "csrw hideleg, {}",
                 ".option pop",
                 in(reg) stage2,
+                in(reg) self.delegated[0],
+                in(reg) self.delegated[1],
                 options(nostack)
             );
             vcpu_enter(self);
@@ -193,6 +245,13 @@ impl Vcpu {
         let gpa = self.guest_value << 2 | self.value & 3;
         match self.cause {
             cause::CALL => Exit::Call,
+            // Not the access itself: the hart's own, to a table of the guest's.
+            cause::FETCH | cause::LOAD | cause::STORE if self.instruction == TABLE_STORE => {
+                Exit::Fault { gpa: self.guest_value << 2, access: Access::WRITE }
+            }
+            cause::FETCH | cause::LOAD | cause::STORE if self.instruction == TABLE_LOAD => {
+                Exit::Fault { gpa: self.guest_value << 2, access: Access::READ }
+            }
             cause::FETCH => Exit::Fault { gpa, access: Access::FETCH },
             cause::LOAD => Exit::Fault { gpa, access: Access::READ },
             cause::STORE => Exit::Fault { gpa, access: Access::WRITE },
@@ -201,12 +260,13 @@ impl Vcpu {
         }
     }
 
-    /// Returns what the access to a device wants, whose instruction is this: LW or SW.
+    /// Returns what the access to a device wants, whose instruction is this.
     pub fn device_access(&self, instruction: u32) -> DeviceAccess {
-        const MASK: u32 = 0x707f;
-        match instruction & MASK {
-            0x2003 => DeviceAccess::Load,
-            0x2023 => DeviceAccess::Store(self.registers[(instruction >> 20 & 31) as usize] as u32),
+        match (instruction & OPCODE, instruction & WIDTH) {
+            (LOAD, BYTE | WORD | UNSIGNED_BYTE | UNSIGNED_WORD) => DeviceAccess::Load,
+            (STORE, BYTE | WORD) => {
+                DeviceAccess::Store(self.registers[(instruction >> 20 & 31) as usize] as u32)
+            }
             _ => panic!("an access to a device by {instruction:#x}"),
         }
     }
@@ -217,8 +277,13 @@ impl Vcpu {
         if let Some(value) = loaded
             && register != 0
         {
-            self.registers[register] = i64::from(value as i32) as u64;
+            self.registers[register] = match instruction & WIDTH {
+                BYTE => i64::from(value as i8) as u64,
+                UNSIGNED_BYTE => u64::from(value as u8),
+                UNSIGNED_WORD => u64::from(value),
+                _ => i64::from(value as i32) as u64,
+            };
         }
-        self.registers[PC] += 4;
+        self.registers[PC] += if instruction & UNCOMPRESSED == 0 { 2 } else { 4 };
     }
 }

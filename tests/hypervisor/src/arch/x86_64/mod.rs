@@ -12,6 +12,9 @@ pub use self::entry::Entry;
 
 pub const NAME: &str = "x86-64, nested paging";
 
+/// The largest number of blocks of 2 MiB that frames come from.
+pub const MOST_BLOCKS: usize = 48;
+
 /// Prepares processor `number`. The first one comes first.
 pub fn init(number: usize) {
     if number == 0 {
