@@ -70,7 +70,7 @@ impl<D, A: GuestAlloc<D>> Books<D, A> {
     }
 
     /// Takes the data of the slot at a place, which is vacant from now on. What was vacant before
-    /// is taken out.
+    /// is taken out, and all is with the last slot: a guest without slots keeps no nodes.
     pub(super) fn move_out(&mut self, place: u64, nodes: &mut Nodes<D, A>) -> Option<D> {
         let vma = self.slots.find_again(place)?;
         let (number, count) = (slot_of(vma.attrs()), vma.page_count());
@@ -81,6 +81,9 @@ impl<D, A: GuestAlloc<D>> Books<D, A> {
         let entry = self.slots.edit(place, |attrs| attrs, take)??;
         if let Some(before) = self.vacant.replace(Vacancy { number, place, count }) {
             self.take_out(before, nodes);
+        }
+        if self.slot_count() == 0 {
+            self.settle(nodes);
         }
         Some(entry.data)
     }
