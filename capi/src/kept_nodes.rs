@@ -179,7 +179,7 @@ unsafe impl<T: Content> NodeAlloc<T> for NodeSource<T> {
     }
 }
 
-/// What a handle holds, and the nodes that it keeps, which are dropped after it.
+/// The contents of a handle, and the nodes that it keeps, which are dropped after them.
 pub(crate) struct WithNodes<M, T: Content> {
     inner: M,
     _nodes: KeptNodes<T>,

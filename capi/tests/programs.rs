@@ -133,6 +133,7 @@ program!(
         making_a_map_fails_cleanly,
         taking_down_needs_no_memory,
         libmmap_operations_change_nothing_without_memory,
+        a_handle_keeps_nodes_from_one_call_to_the_next,
         without_memory_to_remember_marks_still_hold,
         a_missing_lock_is_busy,
     ]
