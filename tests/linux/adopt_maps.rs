@@ -136,6 +136,6 @@ fn a_claim_in_the_way_is_an_error_and_the_map_stays_empty() {
 
 #[test]
 fn a_flag_may_be_named_twice() {
-    let flags = kvma::linux::maps::vm_flags("VmFlags: rd wr rd rd ");
+    let flags = kvma::linux::maps::vm_flags("VmFlags: rd wr rd ");
     assert_eq!(flags, Ok(VmFlags::READ | VmFlags::WRITE));
 }
