@@ -17,9 +17,17 @@ impl Keys {
         Self(1)
     }
 
+    /// Returns the bit of a key, if it has one.
+    fn bit(key: u64) -> Option<u16> {
+        u32::try_from(key).ok().and_then(|key| 1u16.checked_shl(key))
+    }
+
     fn has(self, key: u64) -> bool {
-        let from_key = u32::try_from(key).ok().and_then(|key| self.0.checked_shr(key));
-        from_key.is_some_and(|keys| keys & 1 != 0)
+        Self::bit(key).is_some_and(|bit| self.0 & bit != 0)
+    }
+
+    fn free(&mut self, key: u64) {
+        self.0 &= !Self::bit(key).unwrap_or(0);
     }
 }
 
@@ -98,7 +106,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         if !self.has_key(key) {
             return Err(Errno::EINVAL);
         }
-        self.keys.0 &= !(1 << key);
+        self.keys.free(key);
         Ok(0)
     }
 }
