@@ -25,9 +25,9 @@ pub trait Generation: 'static {
     const MERGES: bool = true;
     /// The largest number of VMAs with which it can be measured in a minute.
     const LARGEST: usize = 10_000;
-    /// What its functions' names begin with.
+    /// The beginning of the names of its functions.
     const PREFIX: &'static str;
-    /// What the names of those end with that take a callback.
+    /// The end of the names of those that take a callback.
     const WITH_CALLBACK: &'static str = "";
     /// True if `mmap_map_any` has a hint.
     const HINTS: bool = true;
