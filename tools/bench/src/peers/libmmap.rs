@@ -36,7 +36,7 @@ pub trait Generation: 'static {
     fn file() -> Option<PathBuf>;
 }
 
-/// What no generation has but this: to be asked for a gap.
+/// The loads without that of gaps, which a single generation is asked for.
 const ALL_BUT_GAP: &[Load] =
     &[Load::Lookup, Load::Near, Load::Churn, Load::Protect, Load::Overwrite];
 
