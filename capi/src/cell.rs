@@ -89,9 +89,9 @@ impl<T> BusyCell<T> {
         result
     }
 
-    /// Runs `change` on the value, alone, with the work that `begin` makes of it, and then drops the
-    /// work, while others may read the value but neither change nor close it. The work is large: it
-    /// stays where it is.
+    /// Runs `change` on the value, alone, with the work that `begin` makes of it, and then drops
+    /// the work, while others may read the value but neither change nor close it. The work is
+    /// large: it stays where it is.
     ///
     /// # Errors
     ///

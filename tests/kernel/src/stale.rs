@@ -86,8 +86,8 @@ pub fn serve_others() {
 impl Trial {
     fn of(tables: &Tables, flushed: &[u64]) -> Self {
         let mut trial = Self { root: tables.root(), accesses: [None; MOST] };
-        // A trap of user mode is dear, and an entry that a store goes through lets a load pass: where
-        // loads are refused, stores tell nothing more.
+        // A trap of user mode is dear, and an entry that a store goes through lets a load pass:
+        // where loads are refused, stores tell nothing more.
         let (kinds, of_a_page, most): (&[_], _, _) = match contents::are_probed() {
             true => (&[Access::Load, Access::Store, Access::Fetch], 3, MOST),
             false => (&[Access::Load, Access::Store], 1, MOST / 2),
