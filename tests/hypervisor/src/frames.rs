@@ -225,17 +225,27 @@ pub fn copy(from: u64, to: u64) {
     }
 }
 
-/// Returns true if a frame holds the same as another one, or zeros if there is none.
+/// A double word of a frame that is not that of another frame.
 #[cfg(target_arch = "riscv64")]
-pub fn is_same(frame: u64, other: Option<u64>) -> bool {
+#[derive(Clone, Copy)]
+pub struct Difference {
+    /// In bytes.
+    pub offset: u64,
+    pub here: u64,
+    pub there: u64,
+}
+
+/// Compares a frame with another one, or with zeros if there is none.
+#[cfg(target_arch = "riscv64")]
+pub fn differences(frame: u64, other: Option<u64>) -> impl Iterator<Item = Difference> {
     // SAFETY: as in `read`.
     let load = |word: *mut u64| unsafe { word.read_volatile() };
-    match other {
-        Some(other) => {
-            double_words(frame).zip(double_words(other)).all(|(one, two)| load(one) == load(two))
-        }
-        None => double_words(frame).all(|word| load(word) == 0),
-    }
+    let mut others = other.map(double_words);
+    let pairs = double_words(frame).enumerate().map(move |(at, word)| {
+        let other = others.as_mut().and_then(Iterator::next).map_or(0, load);
+        Difference { offset: 8 * at as u64, here: load(word), there: other }
+    });
+    pairs.filter(|pair| pair.here != pair.there)
 }
 
 /// A list of frames to be freed, linked through the table of all, so that adding one needs no
