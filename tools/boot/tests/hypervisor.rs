@@ -83,10 +83,6 @@ fn broken_hypervisors_fail_on_aarch64() {
     broken_ones_fail("aarch64");
 }
 
-/// The ways to break the hypervisor that Linux must notice, or the checks around it.
-const BELOW_LINUX: [(&str, &str); 2] =
-    [("no-watch", "can be written to, and is not marked as dirty"), ("no-unmap-hook", " shows ")];
-
 /// Options of a boot of Linux. A machine that is busy otherwise takes its time.
 const LINUX: [&str; 4] = ["--hypervisor", "--linux", "--timeout", "600"];
 
@@ -112,7 +108,7 @@ fn debians_linux_runs_and_is_moved_on_riscv64() {
         "40000000-4fffffff : System RAM",
         "0x6B766D61",
         "Segmentation fault",
-        "88d1bf216a4a23b8ef0ad575bf91511a3929458e2babeed31ff8a89f7c5dbac3  numbers",
+        "b2bc7d3f8b652d2ec96865b68ad8f80e22cca174abe1aed7889e242a747d590f  numbers",
         "before the move: ",
         "where writes are noted: 0 leaves of 2 MiB",
         "ok  the copy is exact",
@@ -128,11 +124,11 @@ fn debians_linux_runs_and_is_moved_on_riscv64() {
     assert!(columns.is_some_and(|columns| columns <= 80), "a line is longer than a terminal");
 }
 
+/// Of what Linux does and the hypervisor's own guests do not: it writes while all of it is copied.
 #[test]
-fn a_broken_hypervisor_is_noticed_below_linux() {
-    for (broken, observation) in BELOW_LINUX {
-        let options = ["--broken", broken];
-        let Some(outcome) = linux(&options, "Linux in a broken hypervisor") else { return };
-        must_have_failed(&outcome, "riscv64", &options, observation);
-    }
+fn a_log_that_misses_writes_is_noticed_below_linux() {
+    let options = ["--broken", "no-watch"];
+    let Some(outcome) = linux(&options, "Linux in a broken hypervisor") else { return };
+    let observation = "can be written to, and is not marked as dirty";
+    must_have_failed(&outcome, "riscv64", &options, observation);
 }
