@@ -273,6 +273,37 @@ fn munmap_makes_no_gap_beyond_the_limit_on_vmas() {
     assert_eq!(vmas(&space), [(5, 300)]);
 }
 
+/// Memory that may not be split ends where a batch ends, and where the range does.
+#[test]
+fn munmap_takes_special_memory_at_the_end_of_a_batch() {
+    let space = new_space();
+    map_row(&space, 10, 200);
+    for last in [2 * MAX_VMAS_PER_LOCK_HOLD as u64, 200] {
+        space.munmap(at(8 + 2 * last), PAGE, &mut NoKernel).unwrap();
+        special(&space, 8 + 2 * last, 1);
+    }
+    let mut kernel = Watch::new(&space, NOBODY);
+    assert_eq!(space.munmap(at(10), 399 * PAGE, &mut kernel), Ok(0));
+    assert_eq!(vmas(&space), []);
+}
+
+/// Another thread puts a VMA across the start of what is left. It ends with the range, so there
+/// are no more VMAs than before.
+#[test]
+fn munmap_shortens_a_vma_at_the_limit_on_vmas() {
+    let space = new_space();
+    map_row(&space, 10, 100);
+    let between = |hold| {
+        if hold == 1 {
+            map(&space, 5, 205);
+            space.update(0, &mut NoKernel, |mm, _| mm.set_max_map_count(1));
+        }
+    };
+    let mut kernel = Watch::new(&space, &between);
+    assert_eq!(space.munmap(at(10), 200 * PAGE, &mut kernel), Ok(0));
+    assert_eq!(vmas(&space).len(), 1);
+}
+
 #[test]
 fn munmap_that_is_refused_removes_nothing() {
     let space = new_space();
