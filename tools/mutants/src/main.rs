@@ -17,6 +17,8 @@ mod run;
 mod source;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::io::ErrorKind;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
@@ -49,8 +51,8 @@ const TESTS: [&str; 7] = [
 const FEATURES: &str = "alloc,ax_memory_addr_07,log,memory_addr_04";
 
 fn main() -> ExitCode {
-    let args: Vec<_> = env::args().skip(1).collect();
-    match parse(&args).and_then(|order| test(&order)) {
+    let order = parse(env::args_os().skip(1).collect());
+    match order.map_err(|error| format!("{error}\n{USAGE}")).and_then(|order| test(&order)) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(trouble) => {
@@ -83,7 +85,10 @@ enum Which {
     Missed,
 }
 
-fn parse(args: &[String]) -> Result<Order, Trouble> {
+/// Reads the arguments. Those after `--` are tests.
+fn parse(args: Vec<OsString>) -> Result<Order, lexopt::Error> {
+    use lexopt::prelude::*;
+
     let mut order = Order {
         layers: Vec::new(),
         part: 0..usize::MAX,
@@ -92,28 +97,31 @@ fn parse(args: &[String]) -> Result<Order, Trouble> {
         which: Which::All,
         tests: TESTS.map(String::from).into(),
     };
-    let mut args = args.iter();
-    while let Some(arg) = args.next() {
-        let mut number = || -> Result<u64, Trouble> {
-            args.next().and_then(|text| text.parse().ok()).ok_or(USAGE.into())
-        };
-        if arg == "--minutes" {
-            order.time = Duration::from_secs(60 * number()?);
-        } else if arg == "--jobs" {
-            order.jobs = number()? as usize;
-        } else if arg == "--missed" {
-            order.which = Which::Missed;
-        } else if arg == "--" {
-            order.tests = args.by_ref().cloned().collect();
-        } else if let Some(part) = part(arg) {
-            order.part = part;
-        } else if arg.starts_with('-') {
-            return Err(USAGE.into());
-        } else {
-            order.layers.push(arg.clone());
+    let mut halves = args.splitn(2, |arg| arg == "--");
+    let own = halves.next().unwrap_or_default();
+    if let Some(tests) = halves.next() {
+        order.tests = tests.iter().map(|test| test.clone().string()).collect::<Result<_, _>>()?;
+    }
+    let mut parser = lexopt::Parser::from_args(own);
+    while let Some(arg) = parser.next()? {
+        match arg {
+            Long("minutes") => {
+                let minutes: u32 = parser.value()?.parse()?;
+                order.time = Duration::from_secs(60 * u64::from(minutes));
+            }
+            Long("jobs") => order.jobs = parser.value()?.parse()?,
+            Long("missed") => order.which = Which::Missed,
+            Value(value) => {
+                let text = value.string()?;
+                match part(&text) {
+                    Some(part) => order.part = part,
+                    None => order.layers.push(text),
+                }
+            }
+            _ => return Err(arg.unexpected()),
         }
     }
-    if order.layers.is_empty() { Err(USAGE.into()) } else { Ok(order) }
+    if order.layers.is_empty() { Err("no layer is named".into()) } else { Ok(order) }
 }
 
 /// Reads a part, as in `0..60`.
@@ -139,7 +147,7 @@ fn test(order: &Order) -> Result<bool, Trouble> {
     let root = root.canonicalize().map_err(|error| format!("{}: {error}", root.display()))?;
     let folder = root.join("target/mutants-at-once");
     let copy = folder.join("crate");
-    copy_sources(&root, &copy)?;
+    copy_sources(&root, &copy, &folder.join("copied"))?;
 
     let mut sample = Vec::new();
     for layer in &order.layers {
@@ -249,8 +257,8 @@ fn note(mutant: &Mutant, outcome: Option<Outcome>, counts: &mut Counts) {
 }
 
 /// Copies what git knows or would take in, but the source, which mutants are written into. Files
-/// that are equal keep their times.
-fn copy_sources(root: &Path, copy: &Path) -> Result<(), Trouble> {
+/// that are equal keep their times, and those that have gone since the last run go.
+fn copy_sources(root: &Path, copy: &Path, known: &Path) -> Result<(), Trouble> {
     let listed = output(Command::new("git").current_dir(root).args([
         "ls-files",
         "-co",
@@ -261,7 +269,18 @@ fn copy_sources(root: &Path, copy: &Path) -> Result<(), Trouble> {
             replace(&copy.join(path), &read(&root.join(path))?)?;
         }
     }
-    Ok(())
+    let present: BTreeSet<_> = listed.lines().filter(|path| root.join(path).is_file()).collect();
+    let former = fs::read_to_string(known).unwrap_or_default();
+    for gone in former.lines().filter(|path| !present.contains(path)) {
+        let path = copy.join(gone);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(format!("{}: {error}", path.display()));
+            }
+            _ => {}
+        }
+    }
+    replace(known, Vec::from_iter(present).join("\n").as_bytes())
 }
 
 /// The mutants that are in the copy, and those that are not.
@@ -346,7 +365,7 @@ fn read(path: &PathBuf) -> Result<Vec<u8>, Trouble> {
 }
 
 /// Writes a file, unless it holds that already.
-fn replace(path: &PathBuf, text: &[u8]) -> Result<(), Trouble> {
+fn replace(path: &Path, text: &[u8]) -> Result<(), Trouble> {
     if fs::read(path).is_ok_and(|old| old == text) {
         return Ok(());
     }
