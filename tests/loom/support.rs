@@ -92,11 +92,10 @@ where
     space.map(request(page, pages, prot), &mut NoHooks).unwrap();
 }
 
-/// Maps with the node of what was unmapped last: in the list of the allocator that node lies behind
-/// the three that `unmap` had preallocated.
+/// Maps with the node of what was unmapped last: it lies at the front of the allocator's list.
 pub fn map_reusing(space: &Space, page: u64, pages: u64, prot: Prot) {
     space
-        .update(4, &mut NoHooks, |map, update| map.map(request(page, pages, prot), update))
+        .update(1, &mut NoHooks, |map, update| map.map(request(page, pages, prot), update))
         .unwrap();
 }
 
