@@ -240,6 +240,29 @@ fn a_token_is_not_valid_for_a_vma_of_another_space() {
     seen.assert_all(1);
 }
 
+/// A VMA on the way to that of the token goes meanwhile, and its memory becomes another one.
+/// Bounded: at most two preemptions.
+#[test]
+fn what_the_check_of_a_token_follows_is_a_node() {
+    let seen = explore(Some(2), |seen| {
+        let space = space(&rcu());
+        for page in [0x10, 0x20, 0x30] {
+            map(&space, page, 1, RW);
+        }
+        let token = *space.lookup(0x30 * PAGE).unwrap().token();
+        let space2 = space.clone();
+        let writer = thread::spawn(move || {
+            give_back(&space2, 0x20, &mut NoHooks);
+            map_in_its_memory(&space2, 0x28, RO);
+        });
+        // While the tree changes, it may look as if the token had ended.
+        seen.note(usize::from(space.still_valid(&token)));
+        writer.join().unwrap();
+        assert!(space.still_valid(&token));
+    });
+    seen.assert_all(2);
+}
+
 /// The node in the hint has been given back. Bounded: at most two preemptions.
 #[test]
 fn a_hint_leads_to_no_memory_that_was_given_back() {
