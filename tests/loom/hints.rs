@@ -206,6 +206,12 @@ fn changes_after_a_table_has_gone_are_seen() {
     against(2, FIVE, change, FIVE[0].0, &[Some(FIVE[0]), None]);
 }
 
+/// Lets the lock's holder search elsewhere: the place that it has come to last is asked before any
+/// hint.
+fn search_elsewhere(space: &Space) {
+    space.protect(0x10 * PAGE, PAGE, RW, &mut NoHooks).unwrap();
+}
+
 /// The node of a hint is in another space now, and changes there while the lock's holder here is
 /// led to it. Bounded: at most two preemptions.
 #[test]
@@ -217,8 +223,10 @@ fn the_lock_s_holder_is_not_led_into_another_space() {
         map(&here, 0x20, 2, RW);
         give(&here, 2);
         assert_eq!(look(&here, 0x20), Some(Some((0x20, 2, RW))));
-        unmap(&here, 0x20, 2);
+        // Whoever is led there puts another node in its place.
+        unmap_from_the_root(&here, 0x20, 2);
         map_reusing(&there, 0x20, 2, RO);
+        search_elsewhere(&here);
         let there2 = there.clone();
         let other = thread::spawn(move || unmap(&there2, 0x20, 1));
         map(&here, 0x20, 1, RW);
@@ -243,7 +251,8 @@ fn the_lock_s_holder_is_not_led_to_what_has_gone() {
         map(&space, 0x20, 2, RW);
         give(&space, 2);
         assert_eq!(look(&space, 0x20), Some(Some((0x20, 2, RW))));
-        unmap(&space, 0x20, 2);
+        unmap_from_the_root(&space, 0x20, 2);
+        search_elsewhere(&space);
         let space2 = space.clone();
         let reader = thread::spawn(move || look(&space2, 0x10));
         map(&space, 0x20, 1, RO);
