@@ -7,6 +7,7 @@ use alloc::boxed::Box;
 use core::fmt;
 use core::ptr::{self, NonNull};
 
+use super::free_nodes::FreeNodes;
 use super::{Content, Node, NodeAlloc, NodeList, ReadSide};
 use crate::sync::{Locked, RawLock, Ticket};
 
@@ -73,15 +74,10 @@ unsafe impl<T: Content> NodeAlloc<T> for Heap {
 /// # Ok::<(), kvma::Error>(())
 /// ```
 pub struct BoxAlloc<T: Content, L: RawLock = Ticket> {
-    state: Locked<State<T>, L>,
+    free: Locked<FreeNodes<T>, L>,
 }
 
-struct State<T: Content> {
-    free: NodeList<T>,
-    in_use: usize,
-}
-
-// SAFETY: the state is behind a lock, and the free nodes in it hold no data.
+// SAFETY: the free nodes are behind a lock, and hold no data.
 unsafe impl<T: Content, L: RawLock + Sync> Sync for BoxAlloc<T, L> {}
 // SAFETY: the free nodes belong to the allocator alone, and hold no data.
 unsafe impl<T: Content, L: RawLock + Send> Send for BoxAlloc<T, L> {}
@@ -96,12 +92,12 @@ impl<T: Content> BoxAlloc<T> {
 impl<T: Content, L: RawLock> BoxAlloc<T, L> {
     /// Creates an allocator behind a free lock, such as one that keeps interrupts off.
     pub const fn with_lock(lock: L) -> Self {
-        Self { state: Locked::new(State { free: NodeList::new(), in_use: 0 }, lock) }
+        Self { free: Locked::new(FreeNodes::new(), lock) }
     }
 
     /// Returns the number of nodes handed out and not yet returned.
     pub fn in_use(&self) -> usize {
-        self.state.lock().in_use
+        self.free.lock().in_use()
     }
 }
 
@@ -124,44 +120,26 @@ unsafe impl<T: Content, L: RawLock> NodeAlloc<T> for BoxAlloc<T, L> {
     const TYPE_STABLE: bool = true;
 
     fn alloc(&self) -> Option<NonNull<Node<T>>> {
-        let recycled = {
-            let mut state = self.state.lock();
-            state.in_use += 1;
-            state.free.pop_front()
-        };
-        let node = recycled.or_else(new_node);
-        if node.is_none() {
-            self.state.lock().in_use -= 1;
-        }
-        node
+        let recycled = self.free.lock().pop();
+        recycled.or_else(|| {
+            let node = new_node()?;
+            self.free.lock().count_new();
+            Some(node)
+        })
     }
 
     unsafe fn dealloc(&self, node: NonNull<Node<T>>) {
-        let mut state = self.state.lock();
         // SAFETY: the caller gives up a node of ours that is in no tree.
-        unsafe { state.free.push_front(node) };
-        state.in_use -= 1;
+        unsafe { self.free.take_back(node) };
     }
 
-    fn alloc_many(&self, count: usize, mut take: impl FnMut(NonNull<Node<T>>)) {
-        let mut left = count;
-        let mut state = self.state.lock();
-        while left > 0
-            && let Some(node) = state.free.pop_front()
-        {
-            state.in_use += 1;
-            left -= 1;
-            take(node);
-        }
-        drop(state);
-        core::iter::from_fn(|| self.alloc()).take(left).for_each(take);
+    fn alloc_many(&self, count: usize, take: impl FnMut(NonNull<Node<T>>)) {
+        self.free.hand_out(count, || self.alloc(), take);
     }
 
     unsafe fn dealloc_list(&self, nodes: &mut NodeList<T>) {
-        let mut state = self.state.lock();
-        state.in_use -= nodes.len();
-        // They are nodes of ours that are in no tree, by the contract of this method.
-        state.free.prepend(nodes);
+        // SAFETY: they are nodes of ours that are in no tree, by the contract of this method.
+        unsafe { self.free.take_back_all(nodes) };
     }
 
     fn is_same(&self, other: &Self) -> bool {
@@ -182,8 +160,8 @@ unsafe impl<T: Content, L: RawLock> ReadSide<T> for BoxAlloc<T, L> {
 
 impl<T: Content, L: RawLock> Drop for BoxAlloc<T, L> {
     fn drop(&mut self) {
-        let state = self.state.get_mut();
-        while let Some(node) = state.free.pop_front() {
+        let free = self.free.get_mut();
+        while let Some(node) = free.withdraw() {
             // SAFETY: it came from the global allocator with the layout of a box of its type, and
             // with the last handle the last reader is gone.
             drop(unsafe { Box::from_raw(node.as_ptr()) });

@@ -19,6 +19,7 @@ mod alloc;
 mod annotated;
 pub(crate) mod data;
 mod fixed_pool;
+mod free_nodes;
 #[cfg(any(feature = "alloc", loom))]
 mod heap;
 mod key;

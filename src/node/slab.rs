@@ -6,6 +6,7 @@ use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 use core::ptr::{self, NonNull};
 
+use super::free_nodes::FreeNodes;
 use super::{Content, Node, NodeAlloc, NodeList, ReadSide};
 use crate::sync::{Locked, RawLock, Ticket};
 
@@ -43,7 +44,7 @@ use crate::sync::{Locked, RawLock, Ticket};
 /// slab.available();
 /// ```
 pub struct Slab<'m, T: Content, R = NoRefill, L: RawLock = Ticket> {
-    state: Locked<State<T>, L>,
+    free: Locked<FreeNodes<T>, L>,
     refill: R,
     /// Invariant in `'m`: were it shortened, `donate` would take a chunk that does not last.
     memory: PhantomData<Cell<&'m mut [MaybeUninit<u8>]>>,
@@ -111,13 +112,7 @@ impl<'m, F: Fn() -> Option<&'m mut [MaybeUninit<u8>]>> Refill<'m> for F {
     }
 }
 
-struct State<T: Content> {
-    free: NodeList<T>,
-    in_use: usize,
-}
-
-// SAFETY: the state is behind a lock, and the free nodes in it hold no data; the refill is shared
-// as the slab is.
+// SAFETY: the free nodes are behind a lock, and hold no data; the refill is shared as the slab is.
 unsafe impl<T: Content, R: Sync, L: RawLock + Sync> Sync for Slab<'_, T, R, L> {}
 // SAFETY: the free nodes belong to the slab alone, and hold no data.
 unsafe impl<T: Content, R: Send, L: RawLock + Send> Send for Slab<'_, T, R, L> {}
@@ -153,8 +148,7 @@ impl<'m, T: Content, R: Refill<'m>> Slab<'m, T, R> {
 impl<'m, T: Content, R: Refill<'m>, L: RawLock> Slab<'m, T, R, L> {
     /// Creates a slab without memory behind a free lock, such as one that keeps interrupts off.
     pub const fn with_lock(refill: R, lock: L) -> Self {
-        let state = State { free: NodeList::new(), in_use: 0 };
-        Self { state: Locked::new(state, lock), refill, memory: PhantomData }
+        Self { free: Locked::new(FreeNodes::new(), lock), refill, memory: PhantomData }
     }
 
     /// Hands a chunk over. Returns how many nodes fit: none, if it is too small or too misaligned.
@@ -175,25 +169,18 @@ impl<'m, T: Content, R: Refill<'m>, L: RawLock> Slab<'m, T, R, L> {
                 fresh.push_back(NonNull::new_unchecked(slot));
             }
         }
-        self.state.lock().free.append(&mut fresh);
+        self.free.lock().add(&mut fresh);
         count
     }
 
     /// Returns the number of nodes handed out and not yet returned.
     pub fn in_use(&self) -> usize {
-        self.state.lock().in_use
+        self.free.lock().in_use()
     }
 
     /// Returns the number of nodes that can be handed out before more memory is needed.
     pub fn available(&self) -> usize {
-        self.state.lock().free.len()
-    }
-
-    fn pop(&self) -> Option<NonNull<Node<T>>> {
-        let mut state = self.state.lock();
-        let node = state.free.pop_front()?;
-        state.in_use += 1;
-        Some(node)
+        self.free.lock().len()
     }
 }
 
@@ -218,8 +205,9 @@ unsafe impl<'m, T: Content, R: Refill<'m>, L: RawLock> NodeAlloc<T> for Slab<'m,
 
     fn alloc(&self) -> Option<NonNull<Node<T>>> {
         loop {
-            if let Some(node) = self.pop() {
-                return Some(node);
+            let free = self.free.lock().pop();
+            if free.is_some() {
+                return free;
             }
             // A chunk too small for a node ends the loop as if there had been none.
             if self.donate(self.refill.chunk()?) == 0 {
@@ -229,31 +217,17 @@ unsafe impl<'m, T: Content, R: Refill<'m>, L: RawLock> NodeAlloc<T> for Slab<'m,
     }
 
     unsafe fn dealloc(&self, node: NonNull<Node<T>>) {
-        let mut state = self.state.lock();
         // SAFETY: the caller gives up a node of ours that is in no tree.
-        unsafe { state.free.push_front(node) };
-        state.in_use -= 1;
+        unsafe { self.free.take_back(node) };
     }
 
-    fn alloc_many(&self, count: usize, mut take: impl FnMut(NonNull<Node<T>>)) {
-        let mut left = count;
-        let mut state = self.state.lock();
-        while left > 0
-            && let Some(node) = state.free.pop_front()
-        {
-            state.in_use += 1;
-            left -= 1;
-            take(node);
-        }
-        drop(state);
-        core::iter::from_fn(|| self.alloc()).take(left).for_each(take);
+    fn alloc_many(&self, count: usize, take: impl FnMut(NonNull<Node<T>>)) {
+        self.free.hand_out(count, || self.alloc(), take);
     }
 
     unsafe fn dealloc_list(&self, nodes: &mut NodeList<T>) {
-        let mut state = self.state.lock();
-        state.in_use -= nodes.len();
-        // They are nodes of ours that are in no tree, by the contract of this method.
-        state.free.prepend(nodes);
+        // SAFETY: they are nodes of ours that are in no tree, by the contract of this method.
+        unsafe { self.free.take_back_all(nodes) };
     }
 
     fn is_same(&self, other: &Self) -> bool {
