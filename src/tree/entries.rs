@@ -3,7 +3,8 @@
 use core::marker::PhantomData;
 use core::ptr;
 
-use super::{Tree, link_ops};
+use super::Tree;
+use super::direction::{self, Downwards, Upwards};
 use crate::node::{Content, Node};
 use crate::position::Number;
 use crate::range::PageRange;
@@ -18,30 +19,8 @@ const STEPS_TO_LAST: usize = 8;
 ///
 /// `node` is linked, and the tree does not change meanwhile.
 pub(super) unsafe fn successor<T: Content>(node: &Node<T>) -> *mut Node<T> {
-    let mut at = node.right.get();
-    if !at.is_null() {
-        loop {
-            super::visit();
-            // SAFETY: links lead to linked nodes.
-            let left = unsafe { (*at).left.get() };
-            if left.is_null() {
-                return at;
-            }
-            at = left;
-        }
-    }
-    let mut below: *const Node<T> = node;
-    let mut up = link_ops::parent(node);
-    // SAFETY: as above.
-    while let Some(parent) = unsafe { up.as_ref() } {
-        super::visit();
-        if ptr::eq(parent.left.get(), below) {
-            return up;
-        }
-        below = parent;
-        up = link_ops::parent(parent);
-    }
-    ptr::null_mut()
+    // SAFETY: by the contract of this function.
+    unsafe { direction::next::<Upwards, T>(node) }
 }
 
 /// Returns the in-order predecessor, or null.
@@ -50,30 +29,8 @@ pub(super) unsafe fn successor<T: Content>(node: &Node<T>) -> *mut Node<T> {
 ///
 /// `node` is linked, and the tree does not change meanwhile.
 pub(super) unsafe fn predecessor<T: Content>(node: &Node<T>) -> *mut Node<T> {
-    let mut at = node.left.get();
-    if !at.is_null() {
-        loop {
-            super::visit();
-            // SAFETY: links lead to linked nodes.
-            let right = unsafe { (*at).right.get() };
-            if right.is_null() {
-                return at;
-            }
-            at = right;
-        }
-    }
-    let mut below: *const Node<T> = node;
-    let mut up = link_ops::parent(node);
-    // SAFETY: as above.
-    while let Some(parent) = unsafe { up.as_ref() } {
-        super::visit();
-        if ptr::eq(parent.right.get(), below) {
-            return up;
-        }
-        below = parent;
-        up = link_ops::parent(parent);
-    }
-    ptr::null_mut()
+    // SAFETY: by the contract of this function.
+    unsafe { direction::next::<Downwards, T>(node) }
 }
 
 /// An entry, borrowed from its tree.

@@ -18,6 +18,7 @@
 mod build;
 mod check;
 mod cursor;
+mod direction;
 mod entries;
 mod gap;
 mod grown_gap;

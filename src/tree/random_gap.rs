@@ -26,6 +26,7 @@ use core::ops::ControlFlow;
 use core::ptr;
 
 use super::Tree;
+use super::direction::Upwards;
 use super::gap::{GapQuery, max_gap};
 use crate::node::{Content, Node};
 use crate::random::Numbers;
@@ -145,7 +146,7 @@ impl<T: Content<Position = u64>> Tree<T> {
     fn counted(&self, query: &GapQuery, numbers: &mut Numbers) -> Counted {
         let mut total = 0_u64;
         let mut left = GAPS;
-        let too_many = self.each_gap(query.len, query.window, |gap| {
+        let too_many = self.each_gap::<Upwards, _>(query.len, query.window, |gap| {
             if left == 0 {
                 return ControlFlow::Break(());
             }
@@ -162,7 +163,7 @@ impl<T: Content<Position = u64>> Tree<T> {
             return Counted::All(None);
         };
         let mut index = numbers.below(total);
-        Counted::All(self.each_gap(query.len, query.window, |gap| {
+        Counted::All(self.each_gap::<Upwards, _>(query.len, query.window, |gap| {
             let Some(starts) = Starts::of(query, gap.start, gap.end) else {
                 return ControlFlow::Continue(());
             };

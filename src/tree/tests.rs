@@ -170,6 +170,47 @@ fn alignment_trap_is_bounded() {
     nodes.put(sentinel);
 }
 
+/// Aligned searches among gaps that are all long enough: where no aligned page lies between them,
+/// they are passed over together, and where one lies in each, few are tried.
+#[test]
+fn aligned_searches_look_at_few_nodes() {
+    const ENTRIES: u64 = 10_000;
+    static POOL: FixedPool<Plain, { ENTRIES as usize + 1 }> = FixedPool::new();
+    // The period of the gaps, their length, what is searched for, and the most nodes looked at.
+    for (name, period, gap, len, align, most) in [
+        ("one in 85 gaps or entries is aligned", 6, 2, 1, 512, 160),
+        ("one in 8 gaps is, and too short there", 64, 2, 2, 512, 200),
+        ("every gap is, and too short there", 1024, 1023, 600, 512, 120),
+        ("every gap is a page too short there", 512, 256, 256, 256, 120),
+    ] {
+        let mut nodes = Preallocated::new(&POOL);
+        nodes.fill(ENTRIES as usize + 1).unwrap();
+        // Above the entries there is room for everything.
+        let space = PageRange::new(0, period * (ENTRIES + 10));
+        let mut tree = Tree::new(space, (), nodes.take().unwrap());
+        let mut filling = tree.fill();
+        let mut list = Vec::new();
+        for index in 0..ENTRIES {
+            let range = PageRange::new(period * index + 1, period * (index + 1) + 1 - gap);
+            filling.push(nodes.take().unwrap(), range, (), index);
+            list.push((range.start, range.end));
+        }
+        drop(filling);
+        let query = GapQuery { window: PageRange::new(1, space.end), len, align, offset: 0 };
+        let (visits, found) = visits::count(|| tree.lowest(&query));
+        std::println!("{name}: {visits} nodes, lowest {found:x?}");
+        let found = found.expect("there is room at the end");
+        assert!(found.is_multiple_of(align), "{name}");
+        assert!(tree.is_free(PageRange::new(found, found + len)), "{name}");
+        assert!(visits <= most, "{name}: {visits} nodes");
+        let (visits, found) = visits::count(|| tree.highest(&query));
+        assert_eq!(found, highest(&list, space, &query), "{name}");
+        assert!(visits <= 40, "{name}: {visits} nodes from above");
+        let sentinel = tree.dismantle(|detached| nodes.put(detached.empty().0)).unwrap();
+        nodes.put(sentinel);
+    }
+}
+
 /// Searches from either end turn back where a subtree has no gap that is long enough, or lies
 /// outside the window: they look at the nodes along two ways from the root, and no more.
 #[test]

@@ -140,9 +140,10 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     /// Finds the address where `len` bytes would go; changes nothing.
     ///
     /// O(log n). With an alignment above a page: the lowest (highest) fit is found if it is among
-    /// the first 64 gaps that are long enough; beyond those, the lowest (highest) gap of
-    /// `len + align - page` bytes decides; if there is none, the first 4,096 candidates do. For a
-    /// random gap see [`Search::random`].
+    /// the first 8 gaps that are long enough, or the first 32 close together, or thousands without
+    /// an aligned address between them; beyond those, the lowest (highest) gap of
+    /// `len + align - page` bytes decides; if there is none, 512 such groups or 4,096 gaps do.
+    /// For a random gap see [`Search::random`].
     ///
     /// # Errors
     ///
