@@ -71,6 +71,7 @@ pub trait Number: Sized {
     fn checked_sub(self, other: Self) -> Option<Self>;
     fn saturating_add(self, other: Self) -> Self;
     fn saturating_sub(self, other: Self) -> Self;
+    fn wrapping_sub(self, other: Self) -> Self;
 }
 
 macro_rules! arithmetic {
@@ -97,6 +98,11 @@ macro_rules! arithmetic {
         #[inline(always)]
         fn saturating_sub(self, other: Self) -> Self {
             $int::saturating_sub(self, other)
+        }
+
+        #[inline(always)]
+        fn wrapping_sub(self, other: Self) -> Self {
+            $int::wrapping_sub(self, other)
         }
     };
 }

@@ -359,6 +359,10 @@ impl<'t, T: Content> CursorMut<'t, T> {
         check: impl FnOnce(EntryRef<'_, T>, EntryRef<'_, T>) -> Result<(), Error>,
         merge: impl FnOnce(DataOver<'_, T>, DataOver<'_, T>),
     ) -> Result<DetachedNode<T>, Error> {
+        // A gap says so without a step to the node before, which no cache may hold.
+        if self.node().gap.get() > Number::ZERO {
+            return Err(Error::NotAdjacent);
+        }
         let left = self.node_before();
         // SAFETY: both are null or linked.
         let merged = unsafe { self.merge(left, self.at, check, merge) }?;

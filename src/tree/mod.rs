@@ -280,9 +280,23 @@ impl<T: Content> Tree<T> {
         if Self::is_right_above(node, page) {
             return last;
         }
-        let found = self.descend_above(page);
+        // Walks over a range come next to the entry that begins where the last one ends, or above.
+        let found = if node.end.get() == page { self.above_after(node, page) } else { None };
+        let found = found.unwrap_or_else(|| self.descend_above(page));
         self.last_above.set(found);
         found
+    }
+
+    /// Returns the node after a linked one, if it is the first one whose end lies above `page`. O(1)
+    /// amortised over all nodes.
+    #[inline(never)]
+    fn above_after(&self, node: &Node<T>, page: T::Position) -> Option<*mut Node<T>> {
+        // SAFETY: linked, and the tree is borrowed.
+        let next = unsafe { entries::successor(node) };
+        // SAFETY: null or linked.
+        unsafe { next.as_ref() }
+            .is_some_and(|next| Self::is_right_above(next, page))
+            .then_some(next)
     }
 
     /// Returns `true` if a linked node is known to be the first one whose end lies above `page`.
@@ -292,6 +306,8 @@ impl<T: Content> Tree<T> {
         start - node.gap.get() <= page && page < node.end.get()
     }
 
+    /// Finds what [`above`](Self::above) does, from the root.
+    #[inline(never)]
     fn descend_above(&self, page: T::Position) -> *mut Node<T> {
         let mut at = self.root;
         let mut best = self.sentinel.as_ptr();
@@ -299,12 +315,31 @@ impl<T: Content> Tree<T> {
             visit();
             // SAFETY: links of a tree that is borrowed lead to its nodes; the root is never null.
             let node = unsafe { &*at };
-            let left = page < node.end.get();
+            let (start, end) = (node.start.get(), node.end.get());
+            // Written so that it is one branch, which goes the same way until the last step.
+            if page.wrapping_sub(start) < end.wrapping_sub(start) {
+                // The levels that are left are those that no cache holds.
+                Self::fetch_children(node);
+                return at;
+            }
+            let left = page < end;
             best = core::hint::select_unpredictable(left, at, best);
             at = core::hint::select_unpredictable(left, node.left.get(), node.right.get());
             if at.is_null() {
                 return best;
             }
+        }
+    }
+
+    /// Loads the children of a node that an operation has found, both at once, and waits for
+    /// neither: the neighbours, which it asks for next, are among them or lie below.
+    #[inline(always)]
+    fn fetch_children(node: &Node<T>) {
+        let own = ptr::from_ref(node).cast_mut();
+        for child in [node.left.get(), node.right.get()] {
+            let at = core::hint::select_unpredictable(child.is_null(), own, child);
+            // SAFETY: links of a tree that is borrowed lead to its nodes.
+            let _ = unsafe { (*at).left.get() };
         }
     }
 
@@ -317,6 +352,14 @@ impl<T: Content> Tree<T> {
 
     /// Finds the last entry that begins below `page`. O(log n).
     pub(crate) fn find_before(&self, page: T::Position) -> Option<EntryRef<'_, T>> {
+        // SAFETY: a linked node of this tree, by the invariant of `last_above`.
+        let last = unsafe { &*self.last_above.get() };
+        if Self::is_right_above(last, page) {
+            // SAFETY: linked, and the tree is borrowed; null or a linked node comes back.
+            let before = || unsafe { entries::predecessor(last).as_ref() };
+            let found = if last.start.get() < page { Some(last) } else { before() };
+            return found.map(EntryRef::new);
+        }
         let mut at = self.root;
         let mut best: *mut Node<T> = ptr::null_mut();
         while !at.is_null() {
