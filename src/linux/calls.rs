@@ -18,7 +18,6 @@ use super::file::File;
 use super::kernel::Kernel;
 use super::mm::{Call, Mm, MmAlloc};
 use super::mmap::Mmap;
-use super::process_madvise::Target;
 use super::shmat::Shmat;
 use crate::addr_space::NODES_PER_OPERATION;
 use crate::{AddrSpace, Errno, RawLock};
@@ -158,24 +157,10 @@ impl<F: File, A: MmAlloc<F>, L: RawLock> AddrSpace<Mm<F, A>, L> {
         })
     }
 
-    /// Advises on each range of a vector: `process_madvise(2)`. Returns the bytes advised. See
-    /// [`Mm::process_madvise`].
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Mm::process_madvise`].
-    pub fn process_madvise<K: Kernel<F> + ?Sized>(
-        &self,
-        target: Target,
-        ranges: impl IntoIterator<Item = (u64, u64), IntoIter: Clone>,
-        advice: u64,
-        flags: u64,
-        kernel: &mut K,
-    ) -> Result<u64, Errno> {
-        self.call(kernel, |mm, call| mm.process_madvise(target, ranges, advice, flags, call))
-    }
-
     /// Seals a range against later changes: mseal(2). See [`Mm::mseal`].
+    ///
+    /// In one hold of the lock, for as many VMAs as there are: Linux looks for gaps and seals
+    /// within one `mmap_write_lock` (`do_mseal`), so that a gap means that nothing was sealed.
     ///
     /// # Errors
     ///
@@ -243,7 +228,10 @@ impl<F: File, A: MmAlloc<F>, L: RawLock> AddrSpace<Mm<F, A>, L> {
     ///
     /// For the faults that [`Fault::check_access`] cannot decide without the lock.
     pub fn fault<K: Kernel<F> + ?Sized>(&self, fault: &Fault, kernel: &mut K) -> FaultAction {
-        self.update(NODES_PER_OPERATION, kernel, |mm, call| mm.fault(fault, call))
+        self.update(NODES_PER_OPERATION, kernel, |mm, call| {
+            self.aim(mm, fault.addr());
+            mm.fault(fault, call)
+        })
     }
 
     /// Extends the stack above `addr` down to the page of `addr`. See [`Mm::grow_stack`].

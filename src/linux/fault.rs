@@ -148,6 +148,11 @@ impl Fault {
         Self { stack_pointer: Some(stack_pointer), ..self }
     }
 
+    /// Returns the address.
+    pub(super) const fn addr(&self) -> u64 {
+        self.addr
+    }
+
     /// Decides without the lock, by what a lookup has found: the attributes of a VMA, and the
     /// [key](crate::VmaData::key) of its [`LinuxVma`](super::LinuxVma).
     ///
@@ -218,7 +223,8 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         call: &mut Call<'_, F, A, K>,
     ) -> FaultAction {
         let find = |mm: &Self| {
-            let vma = mm.map.find(fault.addr)?;
+            // What comes next finds it again: noting a first write, growing the stack.
+            let vma = mm.map.find_again(fault.addr)?;
             Some((vma.attrs(), vma.data().sticky()))
         };
         let mut found = find(self);

@@ -17,7 +17,7 @@ use crate::{AddrSpace, Backing, Errno, RawLock};
 /// `MADV_SOFT_OFFLINE` are for testing hardware errors, and are refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-enum Madvise {
+pub(super) enum Madvise {
     Normal = 0,
     Random = 1,
     Sequential = 2,
@@ -109,13 +109,13 @@ impl Madvise {
     /// # Errors
     ///
     /// `EINVAL`: there is none.
-    fn from_number(number: u64) -> Result<Self, Errno> {
+    pub(super) fn from_number(number: u64) -> Result<Self, Errno> {
         let number = int(number);
         ALL.into_iter().find(|&advice| advice as u64 == number).ok_or(Errno::EINVAL)
     }
 
     /// Returns the answer of the advice to gaps.
-    fn gaps(self) -> Gaps {
+    pub(super) fn gaps(self) -> Gaps {
         match self {
             Self::PopulateRead | Self::PopulateWrite => Gaps::Refuse,
             _ => Gaps::Report,
@@ -278,7 +278,7 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         Ok(0)
     }
 
-    fn advise_vma<K: Kernel<F> + ?Sized>(
+    pub(super) fn advise_vma<K: Kernel<F> + ?Sized>(
         &mut self,
         advice: Madvise,
         vma: &VmaView,

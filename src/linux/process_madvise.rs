@@ -3,8 +3,11 @@
 use super::abi::int;
 use super::file::File;
 use super::kernel::Kernel;
+use super::madvise::Madvise;
 use super::mm::{Call, Mm, MmAlloc};
-use crate::Errno;
+use super::walk::Walk;
+use crate::addr_space::{MAX_VMAS_PER_LOCK_HOLD, NODES_PER_OPERATION, Progress};
+use crate::{AddrSpace, Errno, RawLock};
 
 /// Whose address space a `process_madvise` call is about.
 ///
@@ -80,31 +83,78 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         flags: u64,
         call: &mut Call<'_, F, A, K>,
     ) -> Result<u64, Errno> {
+        let mut vector = self.begin_vector(target, ranges.into_iter(), advice, flags)?;
+        self.advise_some(&mut vector, usize::MAX, call)?;
+        Ok(vector.advised)
+    }
+
+    /// Checks what Linux checks before anything is advised.
+    fn begin_vector<I: Iterator<Item = (u64, u64)> + Clone>(
+        &self,
+        target: Target,
+        ranges: I,
+        advice: u64,
+        flags: u64,
+    ) -> Result<Vector<I>, Errno> {
         if int(flags) != 0 {
             return Err(Errno::EINVAL);
         }
-        let ranges = ranges.into_iter();
         let total = self.check_vector(ranges.clone())?;
         if target == Target::Other && !HARMLESS.contains(&int(advice)) {
             return Err(Errno::EINVAL);
         }
-        let mut advised = 0u64;
-        for (index, (addr, len)) in ranges.enumerate() {
-            if advised == total {
-                break;
-            }
-            // An empty range is looked at only if it is the first (`iov_iter_advance` skips it).
-            if len == 0 && index > 0 {
-                continue;
-            }
-            let len = len.min(total - advised);
-            match self.madvise(addr, len, advice, call) {
-                Ok(_) => advised += len,
-                Err(errno) if advised == 0 => return Err(errno),
-                Err(_) => break,
-            }
+        Ok(Vector { ranges, advice, total, advised: 0, is_first: true, open: None })
+    }
+
+    /// Goes on with a vector, for at most so many VMAs and ranges.
+    ///
+    /// # Errors
+    ///
+    /// The first one, if nothing was advised before.
+    fn advise_some<K: Kernel<F> + ?Sized>(
+        &mut self,
+        vector: &mut Vector<impl Iterator<Item = (u64, u64)>>,
+        mut turns: usize,
+        call: &mut Call<'_, F, A, K>,
+    ) -> Result<Progress, Errno> {
+        match self.try_advise_some(vector, &mut turns, call) {
+            Err(errno) if vector.advised == 0 => Err(errno),
+            Err(_) => Ok(Progress::Done),
+            progress => progress,
         }
-        Ok(advised)
+    }
+
+    fn try_advise_some<K: Kernel<F> + ?Sized>(
+        &mut self,
+        vector: &mut Vector<impl Iterator<Item = (u64, u64)>>,
+        turns: &mut usize,
+        call: &mut Call<'_, F, A, K>,
+    ) -> Result<Progress, Errno> {
+        loop {
+            let (walk, advice, len) = match &mut vector.open {
+                Some((walk, advice, len)) => (walk, *advice, *len),
+                None => {
+                    if vector.advised < vector.total && *turns == 0 {
+                        return Ok(Progress::More);
+                    }
+                    *turns = turns.saturating_sub(1);
+                    let Some((addr, len)) = vector.next() else { return Ok(Progress::Done) };
+                    let advice = Madvise::from_number(vector.advice)?;
+                    let range = self.layout.checked_range(addr, len)?;
+                    let walk = Walk::new(range, advice.gaps());
+                    let (walk, ..) = vector.open.insert((walk, advice, len));
+                    (walk, advice, len)
+                }
+            };
+            let progress = self.walk_for(walk, turns, call, |mm, vma, part, call| {
+                mm.advise_vma(advice, vma, part, call)
+            })?;
+            if progress == Progress::More {
+                return Ok(Progress::More);
+            }
+            vector.open = None;
+            vector.advised = vector.advised.saturating_add(len);
+        }
     }
 
     /// Checks a vector, and returns how many bytes of it count (`import_iovec`).
@@ -127,5 +177,67 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
             total += counts;
         }
         Ok(total)
+    }
+}
+
+/// A vector of ranges that is being advised on.
+struct Vector<I> {
+    ranges: I,
+    advice: u64,
+    /// The bytes that count.
+    total: u64,
+    /// The bytes of the ranges that are done.
+    advised: u64,
+    is_first: bool,
+    /// The walk over the range whose turn it is, and its length.
+    open: Option<(Walk, Madvise, u64)>,
+}
+
+impl<I: Iterator<Item = (u64, u64)>> Vector<I> {
+    /// Returns the next range.
+    fn next(&mut self) -> Option<(u64, u64)> {
+        while self.advised < self.total {
+            let is_first = core::mem::replace(&mut self.is_first, false);
+            let (addr, len) = self.ranges.next()?;
+            // An empty range is looked at only if it is the first (`iov_iter_advance` skips it).
+            if len > 0 || is_first {
+                return Some((addr, len.min(self.total.saturating_sub(self.advised))));
+            }
+        }
+        None
+    }
+}
+
+impl<F: File, A: MmAlloc<F>, L: RawLock> AddrSpace<Mm<F, A>, L> {
+    /// Advises on each range of a vector: `process_madvise(2)`, as [`Mm::process_madvise`], in
+    /// batches of at most [`MAX_VMAS_PER_LOCK_HOLD`] VMAs and ranges if there are more. Returns the
+    /// bytes advised.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Mm::process_madvise`].
+    pub fn process_madvise<K: Kernel<F> + ?Sized>(
+        &self,
+        target: Target,
+        ranges: impl IntoIterator<Item = (u64, u64), IntoIter: Clone>,
+        advice: u64,
+        flags: u64,
+        kernel: &mut K,
+    ) -> Result<u64, Errno> {
+        self.check_reentry()?;
+        let (ranges, mut begun) = (ranges.into_iter(), None);
+        self.run_batches(NODES_PER_OPERATION, kernel, |mm, call| {
+            if begun.is_none() {
+                begun = Some(mm.begin_vector(target, ranges.clone(), advice, flags)?);
+            }
+            let Some(vector) = &mut begun else { return Ok(Progress::Done) };
+            if vector.open.is_none()
+                && let Some((addr, _)) = vector.ranges.clone().next()
+            {
+                self.aim(mm, addr);
+            }
+            mm.advise_some(vector, MAX_VMAS_PER_LOCK_HOLD, call)
+        })?;
+        Ok(begun.map_or(0, |vector| vector.advised))
     }
 }

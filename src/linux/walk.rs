@@ -89,6 +89,26 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         self.walk_while(walk, || turns.next().is_some(), call, step)
     }
 
+    /// Goes on with a walk, for at most `turns` VMAs, which are counted down.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`walk`](Self::walk).
+    pub(super) fn walk_for<K: Kernel<F> + ?Sized>(
+        &mut self,
+        walk: &mut Walk,
+        turns: &mut usize,
+        call: &mut Call<'_, F, A, K>,
+        step: impl FnMut(&mut Self, &VmaView, PageRange, &mut Call<'_, F, A, K>) -> Step,
+    ) -> Result<Progress, Errno> {
+        let may_go_on = || {
+            let is_left = *turns > 0;
+            *turns = turns.saturating_sub(1);
+            is_left
+        };
+        self.walk_while(walk, may_go_on, call, step)
+    }
+
     /// Goes on with a walk as long as `may_go_on` before each VMA.
     #[inline(always)]
     fn walk_while<K: Kernel<F> + ?Sized>(

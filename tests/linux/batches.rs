@@ -6,8 +6,8 @@ use std::sync::Arc;
 use kvma::addr_space::MAX_VMAS_PER_LOCK_HOLD;
 use kvma::linux::abi::*;
 use kvma::linux::{
-    Capabilities, Gate, Install, Kernel, Layout, Limits, LinuxVma, Mm, Mmap, NoKernel, PageOp,
-    Resource, Role, Usage, VmFlags,
+    Capabilities, Install, Kernel, Layout, Limits, LinuxVma, Mm, Mmap, NoKernel, PageOp, Resource,
+    Role, Target, Usage, VmFlags,
 };
 use kvma::{AddrSpace, Attrs, BoxAlloc, Errno, Event, Hooks, Piece, RawLock, VmaNode};
 use kvma_test_support::{Inode, LockHolds, Log, TestKernel};
@@ -514,57 +514,35 @@ unsafe impl RawLock for &Counting {
     }
 }
 
+/// A vector of many ranges, some of them empty or over several VMAs, is advised on a few VMAs at a
+/// time, and as in one hold.
 #[test]
-fn maps_are_written_a_few_lines_at_a_time() {
+fn process_madvise_is_done_in_batches() {
     let counting = Counting::default();
     let space = AddrSpace::with_lock(
         Mm::<Inode, Alloc>::new(layout(), Alloc::default()).unwrap(),
         &counting,
     );
-    space.update(0, &mut NoKernel, |mm, _| mm.set_gate(Gate::Execute));
-    for count in [0, 1, 63, 64, 65, 200] {
-        for n in 0..count {
-            let args =
-                Mmap { addr: at(2 * n), len: PAGE, prot: RW, flags: FIXED, offset: 0, file: None };
-            space.mmap(args, &mut NoKernel).unwrap();
-        }
-        let (mut text, before) = (String::new(), counting.count.get());
-        space.write_maps(&mut text).unwrap();
-        // The line of the gate needs one more.
-        let holds = (count as usize).div_ceil(MAX_VMAS_PER_LOCK_HOLD).max(1) + 1;
-        assert_eq!(counting.count.get() - before, holds, "{count}");
-        assert_eq!(text, space.inspect(|mm| mm.maps().to_string()), "{count}");
-        assert_eq!(text.lines().count(), count as usize + 1);
-    }
-}
-
-/// Others map above, which is shown, and below, which is not. A VMA that they extend over the place
-/// is shown whole, as in Linux.
-#[test]
-fn maps_show_what_others_map_ahead() {
-    let counting: &'static Counting = Box::leak(Box::default());
-    let mm = Mm::<Inode, Alloc>::new(layout(), Alloc::default()).unwrap();
-    let space: &'static _ = Box::leak(Box::new(AddrSpace::with_lock(mm, counting)));
-    let map = |page, pages| {
-        let (addr, len) = (at(page), pages * PAGE);
-        let args = Mmap { addr, len, prot: RW, flags: FIXED, offset: 0, file: None };
-        space.mmap(args, &mut NoKernel).unwrap();
+    map_neighbours(&space, 0, 700);
+    let kernel = &mut TestKernel::default();
+    let mut advise = |ranges: Vec<(u64, u64)>, holds: usize| {
+        let whole = space.update(3, kernel, |mm, call| {
+            mm.process_madvise(Target::Own, ranges.iter().copied(), 4, 0, call)
+        });
+        let before = counting.count.get();
+        let answer = space.process_madvise(Target::Own, ranges, 4, 0, kernel);
+        assert_eq!(answer, whole);
+        assert_eq!(counting.count.get() - before, holds);
+        answer
     };
-    (10..110).for_each(|n| map(2 * n, 1));
-    let others = move || {
-        map(0, 1);
-        // The 64 VMAs that were shown end with page 146; this one merges with the last of them.
-        map(147, 1);
-        map(500, 1);
-    };
-    counting.after_release.set(Some(Box::new(others)));
-    let mut text = String::new();
-    space.write_maps(&mut text).unwrap();
-    let shown: Vec<_> = text.lines().map(|line| line.split(' ').next().unwrap()).collect();
-    let range = |page, pages| format!("{:x}-{:x}", at(page), at(page + pages));
-    assert_eq!(shown[0], range(20, 1));
-    assert_eq!(shown[63..66], [range(146, 1), range(146, 3), range(150, 1)]);
-    assert_eq!(shown.last().unwrap(), &range(500, 1));
+    // A turn for each range and for each VMA.
+    assert_eq!(advise((0..640).map(|n| (at(n), PAGE)).collect(), 20), Ok(640 * PAGE));
+    assert_eq!(advise(vec![(at(0), 300 * PAGE), (at(400), 300 * PAGE)], 10), Ok(600 * PAGE));
+    assert_eq!(advise(vec![(at(0), PAGE), (at(9), 0), (at(5), PAGE)], 1), Ok(2 * PAGE));
+    // Ends at the gap.
+    let beyond = vec![(at(0), 320 * PAGE), (at(650), 60 * PAGE), (at(0), PAGE)];
+    assert_eq!(advise(beyond, 6), Ok(320 * PAGE));
+    assert_eq!(advise(vec![(at(699), 2 * PAGE), (at(0), PAGE)], 1), Err(Errno::ENOMEM));
 }
 
 #[test]
