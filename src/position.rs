@@ -170,14 +170,6 @@ impl<P: Position> Field<P> {
     pub(crate) fn set(&self, value: P) {
         P::set(&self.0, value);
     }
-
-    /// Stores a position unless it is there already, so that readers keep the cache line.
-    #[inline(always)]
-    pub(crate) fn update(&self, value: P) {
-        if self.get() != value {
-            self.set(value);
-        }
-    }
 }
 
 /// Only a position of one word can be read without the lock: of two words, a reader might get the

@@ -1,6 +1,6 @@
 //! Putting a map behind a lock.
 
-use super::{AddrSpace, HasVmMap};
+use super::{AddrSpace, HasVmMap, Shown};
 use crate::invalidated::InvalidatedParts;
 use crate::pending_flush::PendingFlushes;
 use crate::sync::{Locked, RawLock, Ticket};
@@ -21,6 +21,7 @@ impl<M: HasVmMap, L: RawLock> AddrSpace<M, L> {
         published.publish(inner.tree(), inner.alloc(), inner.page_size());
         let pending_flushes = PendingFlushes::new();
         let invalidated = InvalidatedParts::new();
-        Self { published, pending_flushes, invalidated, inner: Locked::new(map, lock) }
+        let shown = Shown::new(&map);
+        Self { published, pending_flushes, invalidated, shown, inner: Locked::new(map, lock) }
     }
 }

@@ -11,7 +11,7 @@ use crate::vma::{Attrs, VmaData, VmaNode};
 
 /// The number of tries without the lock before [`lookup`](AddrSpace::lookup) takes it, and before
 /// [`try_lookup`](AddrSpace::try_lookup) gives up.
-const TRIES: usize = if cfg!(loom) { 1 } else { 16 };
+pub(super) const TRIES: usize = if cfg!(loom) { 1 } else { 16 };
 
 /// A copy of a VMA, made without the lock. Its parts belong together: they were all true at one
 /// time during the lookup.
@@ -42,6 +42,17 @@ impl VmaSnapshot {
     pub(super) fn new<V: VmaData, G>(hit: Hit<'_, VmaNode<V>, G>, page_size: PageSize) -> Self {
         let range = VmRange::from_pages(hit.range, page_size);
         Self { range, attrs: hit.seen.attrs(), key: hit.key.get(), token: hit.token }
+    }
+
+    /// Leaves out what lies below `addr`, which is the start of a page that the VMA holds, or lies
+    /// below it.
+    pub(super) fn not_below(self, addr: u64) -> Self {
+        if addr <= self.range.start() {
+            return self;
+        }
+        let (first, end) = (self.range.page_size().page(addr), self.range.page_range().end);
+        let range = VmRange::from_pages(PageRange::new(first, end), self.range.page_size());
+        Self { range, attrs: self.attrs_at(addr), ..self }
     }
 
     /// Returns the VMA's range, in bytes.
@@ -80,10 +91,13 @@ impl VmaSnapshot {
 }
 
 /// The VMA that a reader with a guard `G` finds in a map `M`.
-type HitOf<'g, M, G> = Hit<'g, VmaNode<<M as HasVmMap>::Data>, G>;
+pub(super) type HitOf<'g, M, G> = Hit<'g, VmaNode<<M as HasVmMap>::Data>, G>;
 
 /// Makes a lookup's result of what it has found.
-trait Make<'g, M: HasVmMap, G: 'g, R>: Fn(HitOf<'g, M, G>, PageSize) -> R + Copy {}
+pub(super) trait Make<'g, M: HasVmMap, G: 'g, R>:
+    Fn(HitOf<'g, M, G>, PageSize) -> R + Copy
+{
+}
 
 impl<'g, M: HasVmMap, G: 'g, R, F> Make<'g, M, G, R> for F where
     F: Fn(HitOf<'g, M, G>, PageSize) -> R + Copy
@@ -311,10 +325,10 @@ where
 }
 
 /// The guard under which user data of the map `M` is pinned.
-type GuardOf<M> = <<M as HasVmMap>::Data as PinnedData>::Guard;
+pub(super) type GuardOf<M> = <<M as HasVmMap>::Data as PinnedData>::Guard;
 
 /// Access to user data of the map `M` while a guard is borrowed.
-type RefOf<'g, M> = <<M as HasVmMap>::Data as PinnedData>::Ref<'g>;
+pub(super) type RefOf<'g, M> = <<M as HasVmMap>::Data as PinnedData>::Ref<'g>;
 
 impl<M: HasVmMap, L: RawLock> AddrSpace<M, L>
 where
@@ -358,7 +372,7 @@ where
 /// Makes the result of a pinned lookup. After the lookup, and not by [`Make`]: the compiler then
 /// leaves out what the caller does not use.
 #[inline(always)]
-fn snapshot_and_data<V: PinnedData>(
+pub(super) fn snapshot_and_data<V: PinnedData>(
     (hit, page): (Hit<'_, VmaNode<V>, V::Guard>, PageSize),
 ) -> (VmaSnapshot, V::Ref<'_>) {
     let data = hit.key.pinned();

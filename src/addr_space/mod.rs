@@ -103,6 +103,7 @@ mod construct;
 mod hints;
 mod lookup;
 mod lookup_hint;
+mod next;
 mod operations;
 
 mod batch;
@@ -128,6 +129,7 @@ pub use self::claim::Claim;
 pub(crate) use self::fork::retry_with_nodes;
 pub use self::lookup::VmaSnapshot;
 pub use self::lookup_hint::LookupHint;
+pub use self::next::Snapshots;
 #[cfg(all(feature = "guest", any(feature = "alloc", loom)))]
 pub(crate) use self::version::TreeVersion;
 use crate::error::Error;
@@ -136,7 +138,7 @@ use crate::invalidated::InvalidatedParts;
 use crate::node::NodeAlloc;
 use crate::pending_flush::{FlushSlot, PendingFlushes};
 pub(crate) use crate::split_merge::NODES_PER_OPERATION;
-use crate::sync::{Guard, Locked, RawLock, Ticket};
+use crate::sync::{Guard, Locked, RawLock, Ticket, Word};
 use crate::tree::Published;
 pub use crate::tree::{Busy, HintTable, Token};
 pub use crate::update::Owing;
@@ -203,7 +205,18 @@ pub trait HasVmMap {
     /// unnoticed, so every change is in the way of lookups then, as with an allocator that is not
     /// [type-stable](crate::NodeAlloc::TYPE_STABLE), and no token is valid until it ends.
     fn vm_map(&self) -> &VmMap<Self::Data, Self::Alloc>;
+
+    /// Returns numbers that readers without the lock see, as they were at the end of some change.
+    /// For the layers of this crate: nobody else has a way to ask for them.
+    #[doc(hidden)]
+    fn shown(&self) -> [u64; SHOWN] {
+        [0; SHOWN]
+    }
 }
+
+/// The number of numbers that a map shows to readers without the lock.
+#[doc(hidden)]
+pub const SHOWN: usize = 4;
 
 impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> HasVmMap for VmMap<V, A> {
     type Data = V;
@@ -239,6 +252,8 @@ pub struct AddrSpace<M: HasVmMap, L: RawLock = Ticket> {
     pending_flushes: PendingFlushes,
     /// Atomics, stored under the lock.
     invalidated: InvalidatedParts,
+    /// The numbers that the map [shows](HasVmMap::shown). Atomics, stored under the lock.
+    shown: Shown,
     /// The map is protected by the lock in here.
     inner: Locked<M, L>,
 }
@@ -371,7 +386,7 @@ impl<M: HasVmMap, L: RawLock> AddrSpace<M, L> {
     pub fn get_mut(&mut self) -> MapMut<'_, M> {
         self.published.free_old_hints();
         self.published.forget();
-        MapMut { map: self.inner.get_mut(), published: &self.published }
+        MapMut { map: self.inner.get_mut(), published: &self.published, shown: &self.shown }
     }
 
     /// Returns the map, out of its lock.
@@ -424,7 +439,30 @@ impl<M: HasVmMap, L: RawLock> AddrSpace<M, L> {
         }
         tree.set_pending_flushes(self.pending_flushes.in_use());
         tree.hold_begins();
-        Change { map, published: &self.published }
+        Change { map, published: &self.published, shown: &self.shown }
+    }
+
+    /// Returns what the map shows without the lock. Each number is of some time during the call.
+    #[cfg(feature = "linux")]
+    pub(crate) fn shown(&self) -> [u64; SHOWN] {
+        self.shown.0.each_ref().map(Word::shared)
+    }
+}
+
+/// The numbers that a map shows to readers without the lock.
+struct Shown([Word; SHOWN]);
+
+impl Shown {
+    fn new<M: HasVmMap>(map: &M) -> Self {
+        Self(map.shown().map(Word::new))
+    }
+
+    /// Called by the lock's holder.
+    #[inline]
+    fn update<M: HasVmMap>(&self, map: &M) {
+        for (word, number) in self.0.iter().zip(map.shown()) {
+            word.update(number);
+        }
     }
 }
 
@@ -440,6 +478,7 @@ fn lies_within<T, U>(part: &T, whole: &U) -> bool {
 pub(crate) struct Change<'a, M: HasVmMap, L: RawLock> {
     map: Guard<'a, M, L>,
     published: &'a Published<VmaNode<M::Data>, M::Alloc>,
+    shown: &'a Shown,
 }
 
 impl<M: HasVmMap, L: RawLock> Deref for Change<'_, M, L> {
@@ -459,6 +498,7 @@ impl<M: HasVmMap, L: RawLock> DerefMut for Change<'_, M, L> {
 impl<M: HasVmMap, L: RawLock> Drop for Change<'_, M, L> {
     #[inline]
     fn drop(&mut self) {
+        self.shown.update(&*self.map);
         let map = self.map.vm_map();
         map.tree().hold_ends();
         self.published.write_end(map.tree(), map.alloc(), map.page_size());
@@ -481,6 +521,7 @@ impl<M: HasVmMap, L: RawLock> Drop for Change<'_, M, L> {
 pub struct MapMut<'a, M: HasVmMap> {
     map: &'a mut M,
     published: &'a Published<VmaNode<M::Data>, M::Alloc>,
+    shown: &'a Shown,
 }
 
 impl<M: HasVmMap> Deref for MapMut<'_, M> {
@@ -499,6 +540,7 @@ impl<M: HasVmMap> DerefMut for MapMut<'_, M> {
 
 impl<M: HasVmMap> Drop for MapMut<'_, M> {
     fn drop(&mut self) {
+        self.shown.update(self.map);
         let map = self.map.vm_map();
         self.published.publish(map.tree(), map.alloc(), map.page_size());
     }

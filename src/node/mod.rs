@@ -121,8 +121,8 @@ pub struct Node<T: Content> {
     /// than to that of the data in the node.
     key: T::Key,
 
-    /// The parent, with the colour in bit 0. Never read without the lock, so it also links free
-    /// nodes.
+    /// The parent, with the colour in bit 0. It also links free nodes. Without the lock only walks
+    /// read it, which believe nothing that they find, if the root has moved in a change under way.
     pub(crate) parent: Link<Self>,
     /// The number of free pages right before `start`, less the entry's guard gap: see
     /// `tree::guard_gap`.
@@ -179,7 +179,7 @@ impl<T: Content> Node<T> {
     /// Ends a write section, with the hot bits that hold from now on and the pending flushes.
     #[inline]
     pub(crate) fn write_end(&self, hot: u32, pending_flushes: u32) {
-        self.state.update((pending_flushes as u64) << 32 | hot as u64);
+        self.state.set((pending_flushes as u64) << 32 | hot as u64);
         // Release: a reader who saw this generation first sees every store of the change.
         self.generation.set_release(self.generation.get() + 1);
     }

@@ -39,6 +39,18 @@ impl<T: SplitMerge> Tree<T> {
         merge: Merge,
         store: &mut NodeStore<T, A>,
     ) -> Option<EntryRef<'_, T>> {
+        // In between, nothing is where something was and will be.
+        self.rearranged(|tree| tree.replace_in_steps(range, attrs, data, merge, store))
+    }
+
+    fn replace_in_steps<A: NodeAlloc<T>>(
+        &mut self,
+        range: PageRange<T::Position>,
+        attrs: T::Attrs,
+        data: T::Data,
+        merge: Merge,
+        store: &mut NodeStore<T, A>,
+    ) -> Option<EntryRef<'_, T>> {
         // The kernel's code runs before anything changes: it may panic.
         let key = Node::<T>::key_of(&data);
         let mut cursor = self.cursor(range.start);

@@ -90,18 +90,21 @@ impl<T: SplitMerge> CursorMut<'_, T> {
                 nodes.put(node);
                 return None;
             };
-            let split = self.change(head, attrs, Below::Free, |data| {
-                let mut middle = T::split(context, data, whole, piece.start);
-                let above = PageRange::new(piece.start, whole.end);
-                let rest = T::split(context, &mut middle, above, tail.start);
-                // Asked for while a panic can still leave the entry whole.
-                let key = Node::<T>::key_of(&rest);
-                (middle, rest, key)
-            });
-            self.move_next();
-            split.map(|(middle, rest, key)| {
-                self.insert_with_key(tail_node, tail, attrs_at(tail.start), rest, key);
-                middle
+            // Between the two steps the tail's pages are a gap.
+            self.rearranged(|cursor| {
+                let split = cursor.change(head, attrs, Below::Free, |data| {
+                    let mut middle = T::split(context, data, whole, piece.start);
+                    let above = PageRange::new(piece.start, whole.end);
+                    let rest = T::split(context, &mut middle, above, tail.start);
+                    // Asked for while a panic can still leave the entry whole.
+                    let key = Node::<T>::key_of(&rest);
+                    (middle, rest, key)
+                });
+                cursor.move_next();
+                split.map(|(middle, rest, key)| {
+                    cursor.insert_with_key(tail_node, tail, attrs_at(tail.start), rest, key);
+                    middle
+                })
             })
         };
         Some(node.fill(piece, attrs_at(piece.start), removed?))

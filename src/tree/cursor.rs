@@ -194,8 +194,7 @@ impl<'t, T: Content> CursorMut<'t, T> {
         let former = self.tree.guard_gap(node);
         node.write_begin();
         let hot = node.store(&attrs, key);
-        node.write_end(hot, self.tree.pending_flushes());
-        self.tree.guard_changed(node, former);
+        self.tree.end_with_attrs(node, hot, former);
     }
 
     /// Changes range, attributes and data in one step that readers see whole or not at all. The new
@@ -225,21 +224,32 @@ impl<'t, T: Content> CursorMut<'t, T> {
         let old_start = node.start.get();
         // SAFETY: an entry, and we have the tree to ourselves.
         let (result, key) = unsafe { change_data(node, self.tree.pending_flushes(), change) };
-        node.start.update(range.start);
-        node.end.update(range.end);
+        // A gap that shrinks does so before readers may see what is there instead, and one that
+        // grows after they have seen the last of what was there: see `lookup::next`.
+        if let Some(next) = next
+            && range.end > old_end
+        {
+            self.tree.set_free_before(next, next.start.get() - range.end);
+        }
+        node.start.set(range.start);
+        node.end.set(range.end);
         let hot = node.store(&attrs, key);
-        node.write_end(hot, self.tree.pending_flushes());
         let pages = range.len();
         if range.start == old_start {
-            self.tree.guard_changed(node, former);
+            self.tree.end_with_attrs(node, hot, former);
         } else {
             let free = range.start - gap_start;
             match below {
-                Below::Free => self.tree.set_free_before(node, free),
-                Below::Taken => node.gap.set(self.tree.gap_of(node, free)),
+                Below::Free => self.tree.end_with_free(node, hot, free),
+                Below::Taken => {
+                    node.gap.set(self.tree.gap_of(node, hot, free));
+                    node.write_end(hot, self.tree.pending_flushes());
+                }
             }
         }
-        if let Some(next) = next {
+        if let Some(next) = next
+            && range.end < old_end
+        {
             self.tree.set_free_before(next, next.start.get() - range.end);
         }
         self.tree.pages = self.tree.pages - (old_end - old_start) + pages;
@@ -264,8 +274,7 @@ impl<'t, T: Content> CursorMut<'t, T> {
         // SAFETY: an entry, and we have the tree to ourselves.
         let (result, key) = unsafe { change_data(node, self.tree.pending_flushes(), change) };
         let hot = node.store(&attrs, key);
-        node.write_end(hot, self.tree.pending_flushes());
-        self.tree.guard_changed(node, former);
+        self.tree.end_with_attrs(node, hot, former);
         Some(result)
     }
 
@@ -464,8 +473,7 @@ impl<'t, T: Content> CursorMut<'t, T> {
         // SAFETY: a claim holds no data, and we have the tree to ourselves.
         unsafe { node.put_data(data) };
         let hot = node.store(&attrs, key);
-        node.write_end(hot, self.tree.pending_flushes());
-        self.tree.guard_changed(node, former);
+        self.tree.end_with_attrs(node, hot, former);
     }
 
     /// Removes the entry here and moves to the next one. `None` at the end.

@@ -33,17 +33,17 @@ impl<T: Content> Tree<T> {
         if !T::HAS_GUARD_GAPS || node.start.get() < self.lowest_guarded.get() {
             return Number::ZERO;
         }
-        self.guard_gap_of_words(node)
+        self.guard_gap_of_words(node, node.hot())
     }
 
     /// Returns the number of pages that searches leave free before a node which has just got its
-    /// attributes or its place.
-    fn guard_gap_of_words(&self, node: &Node<T>) -> T::Position {
+    /// attributes or its place, with the hot bits `hot`.
+    fn guard_gap_of_words(&self, node: &Node<T>, hot: u32) -> T::Position {
         // The sentinel's words may be left from another life of its node.
         if !T::HAS_GUARD_GAPS || ptr::eq(node, self.sentinel.as_ptr()) {
             return Number::ZERO;
         }
-        T::guard_gap(self.context, &node.words, node.hot())
+        T::guard_gap(self.context, &node.words, hot)
     }
 
     /// Returns the number of all free pages right before a node.
@@ -76,13 +76,13 @@ impl<T: Content> Tree<T> {
     /// Sets the number of all free pages right before a linked node.
     #[inline(never)]
     pub(super) fn set_free_before(&self, node: &Node<T>, free: T::Position) {
-        self.set_gap(node, self.gap_of(node, free));
+        self.set_gap(node, self.gap_of(node, node.hot(), free));
     }
 
-    /// Returns the gap of a node that has just got its attributes or its place, with `free` free
-    /// pages right before it.
-    pub(super) fn gap_of(&self, node: &Node<T>, free: T::Position) -> T::Position {
-        let guard = self.guard_gap_of_words(node);
+    /// Returns the gap of a node that has just got its attributes or its place, with the hot bits
+    /// `hot` and `free` free pages right before it.
+    pub(super) fn gap_of(&self, node: &Node<T>, hot: u32, free: T::Position) -> T::Position {
+        let guard = self.guard_gap_of_words(node, hot);
         if guard == Number::ZERO { free } else { self.gap_of_guarded(node, free, guard) }
     }
 
@@ -94,11 +94,26 @@ impl<T: Content> Tree<T> {
         free.saturating_sub(guard)
     }
 
-    /// Makes the gap of a linked node right whose attributes have changed. Before, it kept a guard
-    /// gap of `former` pages.
-    pub(super) fn guard_changed(&self, node: &Node<T>, former: T::Position) {
-        if self.guard_gap_of_words(node) != former {
-            self.set_free_before(node, self.counted_before(node));
+    /// Ends the write section in which a linked node has got the attributes of `hot`. Before, it
+    /// kept a guard gap of `former` pages: the gap that it has now is of one state with them.
+    #[inline]
+    pub(super) fn end_with_attrs(&self, node: &Node<T>, hot: u32, former: T::Position) {
+        if self.guard_gap_of_words(node, hot) == former {
+            node.write_end(hot, self.pending_flushes());
+        } else {
+            self.end_with_free(node, hot, self.counted_before(node));
+        }
+    }
+
+    /// Ends the write section in which a linked node has got its place, with `free` free pages
+    /// right before it: the gap is of one state with the place.
+    #[inline]
+    pub(super) fn end_with_free(&self, node: &Node<T>, hot: u32, free: T::Position) {
+        let (former, gap) = (node.gap.get(), self.gap_of(node, hot, free));
+        node.gap.set(gap);
+        node.write_end(hot, self.pending_flushes());
+        if gap != former {
+            self.gap_changed(node, former);
         }
     }
 
@@ -116,7 +131,11 @@ impl<T: Content> Tree<T> {
     }
 
     /// Replaces the value that says, with the attributes, what guard gaps entries keep. O(n log n).
+    ///
+    /// Tokens are not valid any more: the tree has another number, by which readers know the value
+    /// that an entry's gap goes with.
     pub(crate) fn set_context(&mut self, context: T::Context) {
+        self.renumber();
         let mut at = self.entries(self.space()).next().map(|first| ptr::from_ref(first.node));
         self.context = context;
         self.lowest_guarded.set(self.sentinel().start.get());

@@ -177,6 +177,12 @@ pub(super) fn parent<T: Content>(node: &Node<T>) -> *mut Node<T> {
     node.parent.get().map_addr(|addr| addr & !BLACK)
 }
 
+/// Returns the parent to a reader without the lock: null, or a node, which it sees initialised. It
+/// may be any, if the node is in no tree now.
+pub(super) fn shared_parent<T: Content>(node: &Node<T>) -> *mut Node<T> {
+    node.parent.acquire().map_addr(|addr| addr & !BLACK)
+}
+
 /// Sets parent and colour of a node.
 pub(super) fn set_parent<T: Content>(node: &Node<T>, parent: *mut Node<T>, is_black: bool) {
     node.parent.set(parent.map_addr(|addr| addr | if is_black { BLACK } else { 0 }));

@@ -30,6 +30,7 @@
 //! replaced), and a reader who comes then must not begin at one of them.
 
 // Who keeps copies of a whole map is in the layer `guest`.
+mod next;
 #[cfg(all(feature = "guest", any(feature = "alloc", loom)))]
 mod version;
 
@@ -61,6 +62,12 @@ pub(crate) trait Peek: Content<Position = u64> {
 
     /// Reads the words with `Word::shared`. They may be changing: the caller checks afterwards.
     fn peek(words: &Self::Words, hot: u32) -> Self::Seen;
+
+    /// Returns the numbers in a tree's context that [`guard_gap_of`](Self::guard_gap_of) needs.
+    fn guards(context: Self::Context) -> [u64; 2];
+
+    /// Returns the number of pages before an entry that searches for a gap leave free.
+    fn guard_gap_of(guards: [u64; 2], seen: &Self::Seen) -> u64;
 }
 
 /// Writers were in the way of a lookup that does not wait for them.
@@ -225,6 +232,12 @@ pub(super) struct Root<T: Content> {
     pub(super) node: Link<Node<T>>,
     /// The tree's number, which the nodes that are in it carry.
     pub(super) number: Word,
+    /// The sentinel of the tree of that number.
+    sentinel: Link<Node<T>>,
+    /// The first page of the tree of that number.
+    first: Word,
+    /// [`Peek::guards`] of the tree of that number.
+    guards: [Word; 2],
     /// The table of hints, or null.
     pub(super) table: Link<hint_table::Header>,
     /// The root while readers begin at hints, for those who find nothing from there.
@@ -242,6 +255,9 @@ impl<T: Peek, A: NodeAlloc<T>> Published<T, A> {
             root: Root {
                 node: Link::null(),
                 number: Word::new(0),
+                sentinel: Link::null(),
+                first: Word::new(0),
+                guards: [Word::new(0), Word::new(0)],
                 table: Link::null(),
                 behind_hints: Link::null(),
             },
@@ -297,7 +313,14 @@ impl<T: Peek, A: NodeAlloc<T>> Published<T, A> {
             if !alloc.is_same(&self.alloc) || page_size != self.page_size {
                 return self.forget();
             }
-            self.root.number.set(tree.number());
+            self.root.sentinel.set(tree.sentinel.as_ptr());
+            self.root.first.set(tree.space().start);
+            let guards = T::guards(tree.context());
+            for (word, number) in self.root.guards.iter().zip(guards) {
+                word.set(number);
+            }
+            // Release: whoever looks for the next entry sees what belongs to the number.
+            self.root.number.set_release(tree.number());
         }
         if self.root.node.get() != tree.root || !self.root.table.get().is_null() {
             self.publish_root(tree);
@@ -343,6 +366,21 @@ impl<T: Peek, A: NodeAlloc<T>> Published<T, A> {
     fn token(node: NonNull<Node<T>>, generation: u64, dead: bool, space: u64, page: u64) -> Token {
         let space = if dead { DEAD } else { space };
         Token { node: node.as_ptr().cast_const().cast(), generation, space, page }
+    }
+}
+
+impl<T: Peek, A: NodeAlloc<T>> Published<T, A> {
+    /// Finds the first entry that ends above `page` as [`look`](Self::look) looks one up.
+    pub(crate) fn look_for_next<'g, G>(
+        &self,
+        tree: &Tree<T>,
+        pending_flushes: &PendingFlushes,
+        page: u64,
+        guard: &'g G,
+    ) -> Option<Hit<'g, T, G>> {
+        let rest = PageRange::new(page, tree.space().end.max(page));
+        let next = tree.entries(rest).find(|entry| !entry.is_claim())?;
+        self.look(tree, pending_flushes, page.max(next.range().start), guard)
     }
 }
 
@@ -462,6 +500,24 @@ impl<T: Peek, A: ReadSide<T>> Published<T, A> {
     /// `found` is a node, and stays one.
     #[inline(always)]
     unsafe fn read(&self, found: NonNull<Node<T>>, page: u64) -> Option<Found<T>> {
+        // SAFETY: by the contract of this method.
+        let (found, ()) = unsafe { self.read_with(found, |_| ()) }?;
+        // A test of its own, since it fails least often.
+        (found.range.start <= page && page < found.range.end).then_some(found)
+    }
+
+    /// Reads one state of a node, and with it what `also` reads of it. Returns `None` if it is not
+    /// that of a node of this tree.
+    ///
+    /// # Safety
+    ///
+    /// `found` is a node, and stays one.
+    #[inline(always)]
+    unsafe fn read_with<R>(
+        &self,
+        found: NonNull<Node<T>>,
+        also: impl FnOnce(&Node<T>) -> R,
+    ) -> Option<(Found<T>, R)> {
         // SAFETY: a node, by the contract of this method.
         let node = unsafe { found.as_ref() };
         // Pairs with the node's `write_end`: everything stored before this generation is seen
@@ -471,20 +527,18 @@ impl<T: Peek, A: ReadSide<T>> Published<T, A> {
         let (number, state) = (node.tree.shared(), node.state.shared());
         let seen = T::peek(&node.words, state as u32);
         let key = node.shared_key(state as u32);
+        let read = also(node);
         // Pairs with the fence of the node's `write_begin`: if one of the loads above saw a later
         // change, so does the load of the generation below.
         fence(Ordering::Acquire);
         if generation & 1 != 0 || node.generation.shared() != generation {
             return None; // not one state
         }
-        if page < range.start || range.end <= page {
-            return None; // not here
-        }
         let space = self.root.number.shared();
         if number != space {
             return None;
         }
-        Some(Found { node: found, generation, space, range, state, seen, key })
+        Some((Found { node: found, generation, space, range, state, seen, key }, read))
     }
 
     /// Finds the last node on the way down from `root` that begins at or below `page`.

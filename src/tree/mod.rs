@@ -32,6 +32,7 @@ mod lookup;
 #[cfg(feature = "guest")]
 mod mark;
 mod random_gap;
+mod rearranged;
 mod replace;
 
 #[cfg(all(test, not(loom)))]
@@ -58,7 +59,7 @@ pub(crate) use self::lookup::{Hit, Peek, Published};
 pub(crate) use self::mark::Mark;
 #[cfg(all(test, not(loom)))]
 use self::visits::visit;
-use crate::node::{Content, DetachedNode, FreeNode, Node};
+use crate::node::{Content, DetachedNode, FreeNode, NO_DATA, Node};
 use crate::position::{Field, Number};
 use crate::range::PageRange;
 use crate::sync::{Link, Word, unique};
@@ -131,7 +132,8 @@ impl<T: Content> Tree<T> {
             node.tree.set(number);
             rb.cursor_mut().insert_before(Handle(sentinel));
             let _ = rb.cursor_from_ptr(sentinel.as_ptr());
-            // The sentinel's generation stays odd: no reader ever takes it for an entry.
+            // Readers know the sentinel by its range, which is empty: see `lookup::next`.
+            node.write_end(NO_DATA, 0);
         }
         Self {
             rb,
@@ -199,15 +201,19 @@ impl<T: Content> Tree<T> {
     fn leave_former_space(&mut self) {
         let held_at = self.held_at.get();
         if held_at != 0 && held_at != ptr::from_ref(self).addr() as u64 {
+            self.held_at.set(0);
             self.renumber();
         }
     }
 
+    /// Gives the tree another number, which ends the validity of all tokens. O(n).
     #[cold]
     fn renumber(&mut self) {
-        self.held_at.set(0);
         self.number = unique();
-        self.sentinel().tree.set(self.number);
+        let sentinel = self.sentinel();
+        sentinel.write_begin();
+        sentinel.tree.set(self.number);
+        sentinel.write_end(sentinel.hot(), 0);
         for entry in self.entries(self.space()) {
             let node = entry.node;
             node.write_begin();
@@ -427,12 +433,14 @@ impl<T: Content> Tree<T> {
         data: Option<T::Data>,
         key: u64,
     ) {
-        let new = self.init(free, range, gap, attrs, data, key);
         // SAFETY: `new` is ours alone until it is linked; `succ` is a node of this tree.
         unsafe {
             let next = &*succ;
             let former = next.gap.get();
-            next.gap.set(self.gap_of(next, next.start.get() - range.end));
+            // Before the new entry can be found, even by who has come to its node in another life:
+            // see `lookup::next`.
+            next.gap.set(self.gap_of(next, next.hot(), next.start.get() - range.end));
+            let new = self.init(free, range, gap, attrs, data, key);
             self.rb.cursor_mut_from_ptr(succ).insert_before(Handle(new));
             // Asks the adapter for the link, which propagates the largest gaps (see `link_ops`).
             let _ = self.rb.cursor_from_ptr(new.as_ptr());
@@ -469,10 +477,10 @@ impl<T: Content> Tree<T> {
                 }
                 None => node.store_claim(&attrs),
             };
-            node.write_end(hot, self.pending_flushes());
-            let gap = self.gap_of(node, gap);
+            let gap = self.gap_of(node, hot, gap);
             node.gap.set(gap);
             node.max_gap.set(gap);
+            node.write_end(hot, self.pending_flushes());
         }
         new
     }
@@ -557,6 +565,7 @@ impl<T: Content> Tree<T> {
                 at = parent;
             }
         }
+        self.sentinel().write_begin();
         // SAFETY: cut off like the others, never had data.
         Some(unsafe { FreeNode::from_raw(self.sentinel) })
     }

@@ -28,6 +28,10 @@ impl<T: Content> CursorMut<'_, T> {
         debug_assert!(
             !range.is_empty() && gap_start <= range.start && range.end <= next.start.get()
         );
+        let grows = range.end > old_range.end;
+        if grows {
+            self.tree.set_free_before(next, next.start.get() - range.end);
+        }
         // Up to `write_end` there are only plain stores.
         node.write_begin();
         // SAFETY: an entry says itself whether it has data, and we have the tree to ourselves. The
@@ -37,12 +41,13 @@ impl<T: Content> CursorMut<'_, T> {
             node.put_data(data);
             old_data
         };
-        node.start.update(range.start);
-        node.end.update(range.end);
+        node.start.set(range.start);
+        node.end.set(range.end);
         let hot = node.store(&attrs, key);
-        node.write_end(hot, self.tree.pending_flushes());
-        self.tree.set_free_before(node, range.start - gap_start);
-        self.tree.set_free_before(next, next.start.get() - range.end);
+        self.tree.end_with_free(node, hot, range.start - gap_start);
+        if !grows {
+            self.tree.set_free_before(next, next.start.get() - range.end);
+        }
         self.tree.pages = self.tree.pages - old_range.len() + range.len();
         match old_data {
             Some(data) => Ok(free.fill(old_range, old_attrs, data)),

@@ -74,6 +74,8 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
             let plan = plan.revokes(any.then_some(range)).revokes(any.then_some(target));
             let ready = plan.ready(&map.alloc, update)?;
             ready.apply(map, update, |edit| {
+                // VMAs that move over themselves are gone for a while.
+                edit.map.tree.begin_rearranging();
                 let mut moving = edit.detach(range);
                 edit.tell_unmapped(&moving);
                 edit.begin_flush();
@@ -84,6 +86,7 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
                     data.relocate(edit.map.vm_range(entry.range), page_size.addr(moved.start));
                     edit.insert(moved, attrs(entry.attrs), data, merge);
                 }
+                edit.map.tree.end_rearranging();
             });
             Ok(())
         })

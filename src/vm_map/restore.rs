@@ -79,11 +79,14 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
             let plan = Plan::new(map.restore_events(saved, &same)).needs(nodes);
             let ready = plan.revokes(Some(all)).ready(&map.alloc, update)?;
             ready.apply(map, update, |edit| {
+                // VMAs of another kind give way to those that were there.
+                edit.map.tree.begin_rearranging();
                 edit.unmap_unlike(saved, &same);
                 edit.protect_unlike(saved, &same);
                 edit.begin_flush();
                 edit.map_missing(saved, &same);
                 edit.restore_boundaries(saved);
+                edit.map.tree.end_rearranging();
             });
             Ok(())
         })

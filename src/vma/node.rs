@@ -94,6 +94,18 @@ fn decode(hot: u32, user_bits: u64, object: u64, offset: u64) -> Attrs {
     Attrs { flags, user_bits, backing }
 }
 
+/// Returns the pages below a VMA that searches for a gap leave free.
+#[inline(always)]
+fn guard_gap<V: VmaData>(guard_gaps: GuardGaps, hot: u32, user_bits: u64) -> u64 {
+    if !V::HAS_GUARD_GAPS {
+        0
+    } else if hot & VmaFlags::GROWS_DOWN.bits() != 0 {
+        guard_gaps.grows_down
+    } else {
+        u64::from(user_bits & guard_gaps.one_page != 0)
+    }
+}
+
 impl<V: VmaData> Content for VmaNode<V> {
     type Position = u64;
     type Context = VmaContext;
@@ -107,14 +119,11 @@ impl<V: VmaData> Content for VmaNode<V> {
 
     #[inline(always)]
     fn guard_gap(context: VmaContext, words: &VmaWords, hot: u32) -> u64 {
-        let GuardGaps { grows_down, one_page } = context.guard_gaps;
+        // Most kinds of user data have none, and do not load the word.
         if !V::HAS_GUARD_GAPS {
-            0
-        } else if hot & VmaFlags::GROWS_DOWN.bits() != 0 {
-            grows_down
-        } else {
-            u64::from(words.user_bits.get() & one_page != 0)
+            return 0;
         }
+        guard_gap::<V>(context.guard_gaps, hot, words.user_bits.get())
     }
 
     #[inline]
@@ -124,7 +133,8 @@ impl<V: VmaData> Content for VmaNode<V> {
 
     #[inline]
     fn store(words: &VmaWords, attrs: &Attrs) -> u32 {
-        words.user_bits.update(attrs.user_bits);
+        // In the first line, which the write section writes to anyway.
+        words.user_bits.set(attrs.user_bits);
         let hot = attrs.flags.bits();
         match attrs.backing {
             Backing::Anonymous => hot,
@@ -165,6 +175,14 @@ impl<V: VmaData> Peek for VmaNode<V> {
             return VmaSeen { hot, user_bits, object: 0, offset: 0 };
         }
         VmaSeen { hot, user_bits, object: words.object.shared(), offset: words.offset.shared() }
+    }
+
+    fn guards(VmaContext { guard_gaps, .. }: VmaContext) -> [u64; 2] {
+        [guard_gaps.grows_down, guard_gaps.one_page]
+    }
+
+    fn guard_gap_of([grows_down, one_page]: [u64; 2], seen: &VmaSeen) -> u64 {
+        guard_gap::<V>(GuardGaps { grows_down, one_page }, seen.hot, seen.user_bits)
     }
 }
 

@@ -17,6 +17,7 @@ mod readme;
 mod reentry;
 mod threads;
 mod two_spaces;
+mod walks;
 
 use std::sync::Arc;
 

@@ -24,4 +24,5 @@ mod lookups;
 mod moves;
 mod pinned;
 mod support;
+mod walks;
 mod writers;

@@ -163,6 +163,48 @@ fn look_while_changing(spaces: [Space; 2], slots: u64, beside: impl Fn(&Space) +
     }
 }
 
+/// A walk shows each VMA whole, in order, and every page that is mapped all the while, also where
+/// one mapping is put in the place of another.
+#[test]
+fn no_walk_misses_what_is_always_mapped() {
+    let _alone = one_at_a_time();
+    let alloc = Alloc::default();
+    let spaces = [new_space(&alloc, 1, SLOTS), new_space(&alloc, 2, SLOTS)];
+    let (stop, end) = (AtomicBool::new(false), Instant::now() + stress_duration());
+    std::thread::scope(|scope| {
+        let stopping = StopOnDrop(&stop);
+        let writer = scope.spawn(|| {
+            let (mut random, mut changes) = (seed(1), 0u64);
+            while !stop.load(Ordering::Relaxed) {
+                let which = random.below(2);
+                change(&spaces[which as usize], &mut random, which + 1);
+                changes += 1;
+            }
+            changes
+        });
+        let (mut walks, mut shown) = (0u64, 0u64);
+        while Instant::now() < end && !writer.is_finished() {
+            let mut passed = 0;
+            for vma in spaces[0].snapshots() {
+                let (start, pages) = (vma.range().start() / PAGE, vma.range().page_count());
+                check(&vma, start, 1);
+                assert!(start >= passed, "{vma:?} was passed: up to page {passed:#x}");
+                let missed = (passed..start).find(|page| page / SLOT % 2 == 0);
+                assert_eq!(missed, None, "before {vma:?}");
+                passed = start + pages;
+                shown += 1;
+            }
+            let missed = (passed..SLOTS * SLOT).find(|page| page / SLOT % 2 == 0);
+            assert_eq!(missed, None, "at the end");
+            walks += 1;
+        }
+        drop(stopping);
+        let changes = writer.join().unwrap();
+        println!("{walks} walks over {shown} VMAs; {changes} changes");
+        assert!(walks > 0 && changes > 0);
+    });
+}
+
 /// Page faults as the docs describe them, against a thread that maps, protects and unmaps: no entry
 /// is ever left that the map does not allow.
 #[test]

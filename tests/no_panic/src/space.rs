@@ -155,6 +155,10 @@ where
             debug(busy);
         }
     }
+    sink((space.next_vma(any()), space.try_next_vma(any()).is_ok()));
+    sink(space.next_vma_pinned(any(), &()));
+    space.snapshots().for_each(|vma| snapshot(&vma));
+    debug(space.snapshots());
     sink(space.lookup_pinned(any(), &()));
     sink(space.try_lookup_pinned(any(), &()).is_ok());
 }
