@@ -143,6 +143,40 @@ pub trait File: Clone + PartialEq {
     /// Those of `out`.
     fn write_name(&self, out: &mut dyn fmt::Write) -> fmt::Result;
 
+    /// Returns a handle with that number, with which the other methods answer as with those in
+    /// VMAs, if there is one.
+    ///
+    /// Printing `/proc/PID/maps` asks for it, without the space's lock: it sees numbers of VMAs,
+    /// and VMAs may go at any time. A kernel whose handles are indices into a table looks there,
+    /// one that has references looks for a file of that number, under a lock of its own or by RCU.
+    /// Where the answer is `None`, as it always is by default, printing takes the space's lock to
+    /// copy the handle.
+    ///
+    /// ```
+    /// # use core::fmt;
+    /// # use kvma::linux::File;
+    /// #[derive(Clone, Copy, PartialEq)]
+    /// struct FileIndex(u32);
+    ///
+    /// impl File for FileIndex {
+    ///     fn id(&self) -> u64 {
+    ///         self.0.into()
+    ///     }
+    ///     fn from_id(id: u64) -> Option<Self> {
+    ///         u32::try_from(id).ok().map(Self)
+    ///     }
+    ///     // …
+    /// #   fn device(&self) -> (u32, u32) { (8, 1) }
+    /// #   fn inode(&self) -> u64 { self.0.into() }
+    /// #   fn write_name(&self, out: &mut dyn fmt::Write) -> fmt::Result { Ok(()) }
+    /// }
+    /// # assert!(FileIndex::from_id(7) == Some(FileIndex(7)));
+    /// ```
+    fn from_id(id: u64) -> Option<Self> {
+        let _ = id;
+        None
+    }
+
     /// Returns where its file system wants mappings to start.
     fn alignment(&self) -> Alignment {
         Alignment::Page

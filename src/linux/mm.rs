@@ -6,12 +6,13 @@ use super::exec::Gate;
 use super::file::File;
 use super::layout::Layout;
 use super::limits::{Limits, Usage};
+use super::maps::Places;
 use super::pkey::Keys;
 use super::policy::Policy;
 use super::unmapped_area::guard_gaps;
 use super::vm_flags::VmFlags;
 use super::vma::{AnonVma, LinuxVma};
-use crate::addr_space::HasVmMap;
+use crate::addr_space::{HasVmMap, SHOWN};
 use crate::vm_map::{Update, VmMap, Vmas};
 use crate::{Error, Hooks, NodeAlloc, Vma, VmaNode};
 
@@ -363,6 +364,11 @@ impl<F: File, A: MmAlloc<F>> HasVmMap for Mm<F, A> {
 
     fn vm_map(&self) -> &VmMap<LinuxVma<F>, A> {
         &self.map
+    }
+
+    /// Returns what lines of maps need beside their VMA: see [`Places`].
+    fn shown(&self) -> [u64; SHOWN] {
+        Places::of(self).shown()
     }
 }
 

@@ -241,10 +241,68 @@ impl<F: File> VmaData for LinuxVma<F> {
             if keeps { self.displacement.plus(distance) } else { Displacement::NONE };
     }
 
-    /// Returns the flags that [`Fault::check_access`](super::Fault::check_access) needs. The
-    /// object's number is in the backing.
+    /// Returns the flags that [`Fault::check_access`](super::Fault::check_access) needs, and whose
+    /// name the VMA has. The object's number is in the backing.
     fn key(&self) -> u64 {
-        u64::from(self.sticky.bits())
+        VmaKey::of(self).0
+    }
+}
+
+/// The number that readers without the lock see of a [`LinuxVma`].
+///
+/// ```text
+///   63                             4   3..2     1..0
+///   [ number of the name's handle ) [ naming ) [ sticky flags )
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct VmaKey(pub(super) u64);
+
+/// The name of a VMA that maps no object, to readers without the lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Naming {
+    None,
+    /// A handle of this number.
+    Handle(u64, Role),
+    /// A handle whose number has no room in the key.
+    Unknown,
+}
+
+impl VmaKey {
+    /// The flags that readers need: `HAS_ANON_VMA` and `MAYBE_GUARD`.
+    const STICKY: u8 = 0b11;
+    const NAME: u64 = 1 << 2;
+    const SPECIAL: u64 = 2 << 2;
+    const UNKNOWN: u64 = 3 << 2;
+    const NAMING: u64 = 3 << 2;
+    const NUMBER: u32 = 4;
+
+    fn of<F: File>(vma: &LinuxVma<F>) -> Self {
+        let sticky = u64::from(vma.sticky.bits() & Self::STICKY);
+        let Some(name) = vma.name() else { return Self(sticky) };
+        // Its sign is kept: addresses of kernels are negative.
+        let number = name.id().cast_signed();
+        let shifted = number << Self::NUMBER;
+        if shifted >> Self::NUMBER != number {
+            return Self(sticky | Self::UNKNOWN);
+        }
+        let naming = if vma.role == Role::Special { Self::SPECIAL } else { Self::NAME };
+        Self(sticky | naming | shifted.cast_unsigned())
+    }
+
+    /// Returns the flags beside `vm_flags`.
+    pub(super) fn sticky(self) -> StickyFlags {
+        StickyFlags::from_bits_retain(self.0 as u8 & Self::STICKY)
+    }
+
+    /// Returns whose name the VMA has.
+    pub(super) fn naming(self) -> Naming {
+        let number = (self.0.cast_signed() >> Self::NUMBER).cast_unsigned();
+        match self.0 & Self::NAMING {
+            Self::NAME => Naming::Handle(number, Role::Name),
+            Self::SPECIAL => Naming::Handle(number, Role::Special),
+            Self::UNKNOWN => Naming::Unknown,
+            _ => Naming::None,
+        }
     }
 }
 

@@ -21,6 +21,7 @@ mod refusals;
 mod segments;
 mod touched_apart;
 mod traces;
+mod unlocked_maps;
 mod unmapped_area;
 
 use kvma::linux::abi::{MAP_ANONYMOUS, MAP_PRIVATE, PROT_READ, PROT_WRITE};

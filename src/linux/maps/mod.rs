@@ -2,8 +2,11 @@
 
 mod adopt;
 mod parse;
+mod places;
+mod unlocked;
 mod write;
 
 pub use self::adopt::AdoptError;
 pub use self::parse::{MapsError, MapsLine, object, parse, parse_bytes, vm_flags};
+pub(super) use self::places::Places;
 pub use self::write::{Maps, MapsEntry, Name};

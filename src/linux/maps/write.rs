@@ -1,13 +1,13 @@
 //! Writing `/proc/PID/maps` (`show_map_vma` in `fs/proc/task_mmu.c`).
 
 use core::fmt::{self, Write};
+use core::marker::PhantomData;
 
+use super::Places;
 use super::parse::lines;
-use crate::addr_space::MAX_VMAS_PER_LOCK_HOLD;
 use crate::linux::{File, Gate, LinuxVma, Mm, MmAlloc, Role, VmFlags};
-use crate::range::PageRange;
 use crate::vm_map::Vmas;
-use crate::{AddrSpace, Backing, RawLock, Vma};
+use crate::{Attrs, Backing, Vma};
 
 /// One line of a maps file, made from a VMA. `Display` writes it without its newline.
 ///
@@ -90,24 +90,37 @@ const VSYSCALL: u64 = 0xffff_ffff_ff60_0000;
 const NAME_COLUMN: usize = 73;
 
 impl<'a, F: File> MapsEntry<'a, F> {
-    fn new<A: MmAlloc<F>>(mm: &'a Mm<F, A>, vma: &Vma<'a, LinuxVma<F>>) -> Self {
-        let attrs = vma.attrs();
+    fn of(places: Places, vma: &Vma<'a, LinuxVma<F>>) -> Self {
+        let (data, last) = (vma.data(), vma.last());
+        let handle = data.object().or(data.name());
+        Self::new(places, vma.start(), last, VmFlags::of(vma), &vma.attrs(), handle, data.role())
+    }
+
+    /// Makes a line of the parts of a VMA whose last byte is `last`, with its handle if it has one.
+    pub(super) fn new(
+        places: Places,
+        start: u64,
+        last: u64,
+        flags: VmFlags,
+        attrs: &Attrs,
+        handle: Option<&'a F>,
+        role: Role,
+    ) -> Self {
         let offset = match attrs.backing() {
             Backing::Anonymous => 0,
             Backing::Object { offset, .. } => offset,
         };
-        let (start, end) = (vma.start(), vma.last().wrapping_add(1));
-        let data = vma.data();
-        let name = match (data.object(), data.name()) {
-            (Some(file), _) => Name::Object(file),
-            (None, Some(name)) if data.role() == Role::Special => Name::Special(name),
-            (None, name) => match (mm.fixed_name(start, end), name) {
+        let end = last.wrapping_add(1);
+        let name = match (handle, role) {
+            (Some(file), Role::Object) => Name::Object(file),
+            (Some(name), Role::Special) => Name::Special(name),
+            (name, _) => match (places.name(start, end), name) {
                 (Some(fixed), _) => Name::Fixed(fixed),
                 (None, Some(name)) => Name::Anonymous(name),
                 (None, None) => Name::None,
             },
         };
-        Self { start, end, flags: VmFlags::of(vma), offset, name }
+        Self { start, end, flags, offset, name }
     }
 
     fn gate(access: VmFlags) -> Self {
@@ -198,7 +211,7 @@ impl<W: Write> Write for Columns<'_, W> {
 
 impl Gate {
     /// Returns the line of `[vsyscall]`.
-    fn line<'a, F: File>(self) -> Option<MapsEntry<'a, F>> {
+    pub(super) fn line<'a, F: File>(self) -> Option<MapsEntry<'a, F>> {
         match self {
             Self::None => None,
             Self::Execute => Some(MapsEntry::gate(VmFlags::EXEC)),
@@ -229,14 +242,14 @@ impl<W: Write> Write for Escaped<'_, W> {
 ///
 /// See [`MapsEntry`] for an example.
 pub struct Maps<'a, F: File, A: MmAlloc<F>> {
-    mm: &'a Mm<F, A>,
     vmas: Vmas<'a, LinuxVma<F>>,
-    gate: Gate,
+    places: Places,
+    alloc: PhantomData<fn() -> A>,
 }
 
 impl<F: File, A: MmAlloc<F>> Clone for Maps<'_, F, A> {
     fn clone(&self) -> Self {
-        Self { mm: self.mm, vmas: self.vmas.clone(), gate: self.gate }
+        Self { vmas: self.vmas.clone(), ..*self }
     }
 }
 
@@ -245,9 +258,9 @@ impl<'a, F: File, A: MmAlloc<F>> Iterator for Maps<'a, F, A> {
 
     fn next(&mut self) -> Option<MapsEntry<'a, F>> {
         if let Some(vma) = self.vmas.next() {
-            return Some(MapsEntry::new(self.mm, &vma));
+            return Some(MapsEntry::of(self.places, &vma));
         }
-        core::mem::replace(&mut self.gate, Gate::None).line()
+        core::mem::replace(&mut self.places.gate, Gate::None).line()
     }
 }
 
@@ -280,70 +293,6 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
     /// # Ok::<(), Errno>(())
     /// ```
     pub fn maps(&self) -> Maps<'_, F, A> {
-        Maps { mm: self, vmas: self.iter(), gate: self.gate() }
-    }
-
-    /// Writes the lines of the first VMAs in `rest`. Returns what is left of the range.
-    fn write_batch(
-        &self,
-        rest: PageRange,
-        out: &mut (impl Write + ?Sized),
-    ) -> Result<PageRange, fmt::Error> {
-        let batch = self.map.first_batch(rest, MAX_VMAS_PER_LOCK_HOLD);
-        let lines = self.map.vmas_in(batch).map(|vma| MapsEntry::new(self, &vma));
-        for line in lines {
-            writeln!(out, "{line}")?;
-        }
-        Ok(PageRange::new(batch.end, rest.end))
-    }
-
-    /// Returns `[heap]` or `[stack]`, by where a VMA lies.
-    fn fixed_name(&self, start: u64, end: u64) -> Option<&'static str> {
-        if start < self.current_brk() && end > self.start_brk() {
-            Some("[heap]")
-        } else if start <= self.start_stack()
-            && end >= self.start_stack()
-            && self.start_stack() != 0
-        {
-            Some("[stack]")
-        } else {
-            None
-        }
-    }
-}
-
-impl<F: File, A: MmAlloc<F>, L: RawLock> AddrSpace<Mm<F, A>, L> {
-    /// Writes `/proc/PID/maps`, in batches of at most [`MAX_VMAS_PER_LOCK_HOLD`] lines: the lock is
-    /// released in between, as Linux does. O(n + n / 64 · log n).
-    ///
-    /// Each batch shows its VMAs as they are at one time. What others map and unmap meanwhile is
-    /// shown if it lies above. `out` is written to under the lock, so it should be a buffer, and
-    /// must make no call on this space.
-    ///
-    /// # Errors
-    ///
-    /// Those of `out`.
-    ///
-    /// ```
-    /// # use kvma::linux::{Layout, Mm, Mmap, NoFile, NoKernel};
-    /// # use kvma::{AddrSpace, Errno, FixedPool, VmaNode};
-    /// # let nodes = FixedPool::<VmaNode<_>, 16>::new();
-    /// # let space = AddrSpace::new(Mm::<NoFile, _>::new(Layout::x86_64(8 << 20), &nodes)?);
-    /// # let memory = Mmap { addr: 0, len: 0x3000, prot: 3, flags: 0x22, offset: 0, file: None };
-    /// # space.mmap(memory, &mut NoKernel)?;
-    /// let mut text = String::new();
-    /// space.write_maps(&mut text).expect("a string takes everything");
-    /// assert_eq!(text, space.inspect(|mm| mm.maps().to_string()));
-    /// # Ok::<(), Errno>(())
-    /// ```
-    pub fn write_maps(&self, out: &mut (impl Write + ?Sized)) -> fmt::Result {
-        let mut rest = PageRange::new(0, u64::MAX);
-        while !rest.is_empty() {
-            rest = self.inspect(|mm| mm.write_batch(rest, out))?;
-        }
-        match self.inspect(Mm::gate).line::<F>() {
-            Some(line) => writeln!(out, "{line}"),
-            None => Ok(()),
-        }
+        Maps { vmas: self.iter(), places: Places::of(self), alloc: PhantomData }
     }
 }

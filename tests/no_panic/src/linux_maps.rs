@@ -55,7 +55,13 @@ fn write() {
     }
     show(mm.maps());
     let mut lines = Discard;
-    sink(AddrSpace::new(mm).write_maps(&mut lines).is_ok());
+    let space = AddrSpace::new(mm);
+    sink(space.write_maps(&mut lines).is_ok());
+    let visited: Result<(), ()> = space.for_each_line(|line| {
+        show(line);
+        if any() { Ok(()) } else { Err(()) }
+    });
+    sink(visited.is_ok());
 }
 
 /// Takes what is written, and keeps nothing.
