@@ -10,6 +10,8 @@
 //! and it is the call on [`Mm`] itself, in every respect.
 
 #[cfg(all(test, feature = "alloc", not(loom)))]
+mod growth;
+#[cfg(all(test, feature = "alloc", not(loom)))]
 mod tests;
 
 use super::exec::Install;

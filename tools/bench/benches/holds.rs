@@ -9,49 +9,23 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
 
 use kvma::addr_space::HasVmMap;
 use kvma::linux::abi::{MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MCL_CURRENT, PROT_READ, PROT_WRITE};
-use kvma::linux::{Capabilities, File, Kernel, Layout, LinuxVma, Mm, Mmap, NoKernel};
-use kvma::lock::Ticket;
+use kvma::linux::{Call, Capabilities, File, Kernel, Layout, LinuxVma, Mm, Mmap, NoKernel, Target};
 use kvma::{
     AddrSpace, Attrs, BoxAlloc, Errno, Hooks, MapRequest, NoHooks, PageSize, Piece, Placement,
-    Prot, RawLock, VmMap, VmaNode,
+    Prot, VmMap, VmaNode,
 };
 use kvma_bench::figures::Figures;
 use kvma_bench::options::Options;
+use kvma_bench::timed_lock::Timed;
 use kvma_bench::timing::median;
 
 const PAGE: u64 = 0x1000;
 const AT: u64 = 0x1000_0000;
 /// From the start of a VMA to the next: VMAs and gaps are equally long.
 const STRIDE: u64 = 16 * PAGE;
-
-/// A ticket lock that measures how long it is held.
-struct Timed {
-    inner: Ticket,
-    longest: AtomicU64,
-}
-
-// SAFETY: the inner lock excludes others.
-unsafe impl RawLock for &Timed {
-    type Token = Instant;
-
-    fn acquire(&self) -> Instant {
-        self.inner.acquire();
-        Instant::now()
-    }
-    fn try_acquire(&self) -> Option<Instant> {
-        self.inner.try_acquire().map(|()| Instant::now())
-    }
-    unsafe fn release(&self, since: Instant) {
-        self.longest.fetch_max(since.elapsed().as_nanos() as u64, Ordering::Relaxed);
-        // SAFETY: the caller has acquired the lock.
-        unsafe { self.inner.release(()) }
-    }
-}
 
 /// Counts the VMAs between one flush and the next, and the largest such number.
 #[derive(Default)]
@@ -145,6 +119,73 @@ fn linux(vmas: u64) -> Linux {
     mm
 }
 
+/// Maps VMAs that meet, and are not alike.
+fn neighbours(vmas: u64) -> Linux {
+    let mut mm = Linux::new(Layout::x86_64(8 << 20), Alloc::default()).unwrap();
+    mm.set_max_map_count(usize::MAX);
+    for n in 0..vmas {
+        let (addr, prot) = (AT + n * PAGE, if n % 2 == 0 { PROT_READ } else { PROT_WRITE });
+        let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED;
+        let args = Mmap { addr, len: PAGE, prot, flags, offset: 0, file: None };
+        mm.mmap(args, &mut mm.update(&mut NoKernel)).unwrap();
+    }
+    mm
+}
+
+/// A call on a range, in batches and in one hold.
+type OnRange = (
+    &'static str,
+    fn(&AddrSpace<Linux, &Timed>, u64, &mut Counted) -> Result<u64, Errno>,
+    fn(
+        &mut Linux,
+        u64,
+        &mut Call<'_, NoFile, Alloc<LinuxVma<NoFile>>, Counted>,
+    ) -> Result<u64, Errno>,
+);
+
+const MADV_DONTDUMP: u64 = 16;
+const MS_ASYNC: u64 = 1;
+
+/// The calls in which Linux lets go of its lock, or promises nothing of all VMAs together.
+const ON_RANGES: [OnRange; 6] = [
+    (
+        "Linux, madvise",
+        |space, len, hooks| space.madvise(AT, len, MADV_DONTDUMP, hooks),
+        |mm, len, call| mm.madvise(AT, len, MADV_DONTDUMP, call),
+    ),
+    (
+        "Linux, mlock",
+        |space, len, hooks| space.mlock(AT, len, hooks),
+        |mm, len, call| mm.mlock(AT, len, call),
+    ),
+    (
+        "Linux, munlock",
+        |space, len, hooks| space.munlock(AT, len, hooks),
+        |mm, len, call| mm.munlock(AT, len, call),
+    ),
+    (
+        "Linux, msync",
+        |space, len, hooks| space.msync(AT, len, MS_ASYNC, hooks),
+        |mm, len, call| mm.msync(AT, len, MS_ASYNC, call),
+    ),
+    (
+        "Linux, mincore",
+        |space, len, hooks| space.mincore(AT, len, hooks),
+        |mm, len, call| mm.mincore(AT, len, call),
+    ),
+    (
+        "Linux, process_madvise",
+        |space, len, hooks| space.process_madvise(Target::Own, parts(len), MADV_DONTDUMP, 0, hooks),
+        |mm, len, call| mm.process_madvise(Target::Own, parts(len), MADV_DONTDUMP, 0, call),
+    ),
+];
+
+/// Returns at most 1,000 ranges that make up `len` bytes.
+fn parts(len: u64) -> impl Iterator<Item = (u64, u64)> + Clone {
+    let part = (len / PAGE).div_ceil(1_000) * PAGE;
+    (0..len.div_ceil(part)).map(move |n| (AT + n * part, part.min(len - n * part)))
+}
+
 /// Prints one row: the same operation in batches and in one hold.
 fn row<M: HasVmMap>(
     figures: &mut Figures,
@@ -157,10 +198,10 @@ fn row<M: HasVmMap>(
     let rounds =
         std::env::var("KVMA_BENCH_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(9);
     let hold = |run: &dyn Fn(&AddrSpace<M, &Timed>, &mut Counted)| {
-        let lock = Timed { inner: Ticket::new(), longest: AtomicU64::new(0) };
+        let lock = Timed::new();
         let (space, mut hooks) = (AddrSpace::with_lock(make(vmas), &lock), Counted::default());
         run(&space, &mut hooks);
-        (lock.longest.load(Ordering::Relaxed) as f64 / 1e3, hooks.longest)
+        (lock.longest() as f64 / 1e3, hooks.longest)
     };
     let (mut batched, mut unbatched, mut most) = (Vec::new(), Vec::new(), 0);
     for _ in 0..rounds {
@@ -214,6 +255,24 @@ fn main() {
                 );
             },
         );
+        for (name, batches, whole) in ON_RANGES {
+            let len = vmas * PAGE;
+            row(
+                &mut figures,
+                name,
+                vmas,
+                neighbours,
+                |space, hooks| {
+                    batches(space, len, hooks).unwrap();
+                },
+                |space, hooks| {
+                    space.update(3, hooks, |mm, call| {
+                        whole(mm, len, call).unwrap();
+                    })
+                },
+            );
+        }
+        print_others(vmas);
         let next = Layout::x86_64(8 << 20);
         row(
             &mut figures,
@@ -225,4 +284,26 @@ fn main() {
         );
     }
     figures.save(&options);
+}
+
+/// Prints the calls that hold the lock once for as many VMAs as there are, as in Linux, and the one
+/// that never takes it.
+fn print_others(vmas: u64) {
+    let len = vmas * PAGE;
+    let (lock, mut hooks) = (Timed::new(), Counted::default());
+    let space = AddrSpace::with_lock(neighbours(vmas), &lock);
+    let mut text = String::new();
+    space.write_maps(&mut text).unwrap();
+    assert_eq!((lock.longest(), text.lines().count() as u64), (0, vmas));
+    println!("{:<26}{vmas:>7}: the lock is not taken", "Linux, maps");
+    space.mprotect(AT, len, PROT_READ | PROT_WRITE, &mut hooks).unwrap();
+    println!(
+        "{:<26}{vmas:>7}: one hold {:>9.1} us",
+        "Linux, mprotect",
+        lock.longest() as f64 / 1e3
+    );
+    let (lock, mut hooks) = (Timed::new(), Counted::default());
+    let space = AddrSpace::with_lock(neighbours(vmas), &lock);
+    space.mseal(AT, len, 0, &mut hooks).unwrap();
+    println!("{:<26}{vmas:>7}: one hold {:>9.1} us", "Linux, mseal", lock.longest() as f64 / 1e3);
 }

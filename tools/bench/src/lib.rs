@@ -7,6 +7,7 @@ pub mod figures;
 pub mod options;
 mod peers;
 pub mod random;
+pub mod timed_lock;
 pub mod timing;
 mod workload;
 
