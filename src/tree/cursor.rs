@@ -454,6 +454,10 @@ impl<'t, T: Content> CursorMut<'t, T> {
         let ((), key) = unsafe { change_data(left, pending_flushes, both) };
         // The right one stays as it is, changing for readers, for good.
         core::mem::forget(right_section);
+        // Who has found the right one comes back for its pages, or for what follows them.
+        if self.tree.last_above.get() == right_at {
+            self.tree.last_above.set(left_at);
+        }
         let (detached, _) = self.tree.unlink(right_at, Number::ZERO);
         left.end.set(right_range.end);
         let hot = left.store(&attrs, key);
