@@ -47,6 +47,9 @@ fn taken(frames: BTreeMap<u64, Frame>) -> Vec<Frame> {
     frames.into_values().collect()
 }
 
+/// The objects, by number: `/proc/PID/maps` knows only the numbers of what VMAs show.
+static OBJECTS: SpinMutex<BTreeMap<u64, Weak<Object>>> = SpinMutex::new(BTreeMap::new());
+
 /// An object.
 pub struct Object {
     id: u64,
@@ -77,6 +80,7 @@ impl Object {
         let store: Arc<dyn Store> = object.clone();
         let weak: Weak<dyn Store> = Arc::downgrade(&store);
         page_cache::register(id, weak);
+        OBJECTS.lock().insert(id, Arc::downgrade(&object));
         object
     }
 
@@ -201,6 +205,7 @@ impl Store for Object {
 
 impl Drop for Object {
     fn drop(&mut self) {
+        OBJECTS.lock().remove(&self.id);
         page_cache::unregister(self.id);
         taken(core::mem::take(&mut self.contents.get_mut().frames))
             .into_iter()
@@ -233,6 +238,12 @@ impl File for MappedFile {
 
     fn write_name(&self, out: &mut dyn fmt::Write) -> fmt::Result {
         out.write_str(&self.0.name.lock())
+    }
+
+    /// Returns the object of that number, unless nobody has it any more.
+    fn from_id(id: u64) -> Option<Self> {
+        let object = OBJECTS.lock().get(&id).and_then(Weak::upgrade);
+        object.map(Self)
     }
 }
 

@@ -165,13 +165,8 @@ impl File {
 fn smaps(process: &Process, out: &mut String) -> core::fmt::Result {
     let Some(memory) = process.memory() else { return Ok(()) };
     let space = memory.space();
-    let mut lines = Vec::new();
-    space.vmas.inspect(|mm| {
-        for line in mm.maps() {
-            lines.push((line.start(), line.end(), line.to_string(), line.flags().to_string()));
-        }
-    });
-    for (start, end, line, flags) in lines {
+    space.vmas.for_each_line(|line| {
+        let (start, end) = (line.start(), line.end());
         let (mut resident, mut large) = (0, 0);
         if end <= crate::paging::LOWER_HALF_END {
             let pages = space.pages.lock();
@@ -185,9 +180,8 @@ fn smaps(process: &Process, out: &mut String) -> core::fmt::Result {
         writeln!(out, "KernelPageSize:        4 kB\nMMUPageSize:           4 kB")?;
         writeln!(out, "Rss:            {:8} kB", resident * 4)?;
         writeln!(out, "AnonHugePages:  {:8} kB", large * (frames::BLOCK_SIZE >> 10))?;
-        writeln!(out, "VmFlags: {flags}")?;
-    }
-    Ok(())
+        writeln!(out, "VmFlags: {}", line.flags())
+    })
 }
 
 /// Returns the number of resident pages.
