@@ -149,8 +149,8 @@ pub trait File: Clone + PartialEq {
     /// Printing `/proc/PID/maps` asks for it, without the space's lock: it sees numbers of VMAs,
     /// and VMAs may go at any time. A kernel whose handles are indices into a table looks there,
     /// one that has references looks for a file of that number, under a lock of its own or by RCU.
-    /// Where the answer is `None`, as it always is by default, printing takes the space's lock to
-    /// copy the handle.
+    /// If the answer is `None`, as it always is by default, printing takes the space's lock to copy
+    /// the handle.
     ///
     /// ```
     /// # use core::fmt;

@@ -35,6 +35,7 @@ impl<T: Content> FreeNodes<T> {
     }
 
     /// Counts a node that is handed out and was never in the list.
+    #[cfg(any(feature = "alloc", loom))]
     pub(super) fn count_new(&mut self) {
         self.in_use += 1;
     }
@@ -45,6 +46,7 @@ impl<T: Content> FreeNodes<T> {
     }
 
     /// Takes out a node that the allocator is to give up, and that nobody has.
+    #[cfg(any(feature = "alloc", loom))]
     pub(super) fn withdraw(&mut self) -> Option<NonNull<Node<T>>> {
         self.list.pop_front()
     }
