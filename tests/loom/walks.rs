@@ -4,7 +4,10 @@ use ::loom::thread;
 
 use super::support::*;
 
-const BOUND: Option<usize> = Some(3);
+/// For changes of several steps: with three preemptions, one of them takes minutes.
+const BOUND: Option<usize> = Some(2);
+/// For changes of one VMA.
+const WIDE: Option<usize> = Some(3);
 
 /// Maps `vmas`. One thread makes `change`, the other asks for the VMA at or after `page` and must
 /// find one of `right`, unless a writer is in the way. Each must be found in some execution.
@@ -46,15 +49,16 @@ const THREE: &[TheVma] = &[(0x10, 1, RW), (0x20, 1, RO), (0x30, 1, RW)];
 const FIVE: &[TheVma] =
     &[(0x10, 1, RW), (0x20, 1, RO), (0x30, 1, RW), (0x40, 1, RO), (0x50, 1, RW)];
 
-/// A removal elsewhere rotates the tree.
+/// A removal elsewhere rotates the tree, each in another way. Without a bound, one of them alone
+/// takes minutes; two preemptions are enough for a change between any two steps of a walk.
 #[test]
 fn a_vma_is_never_passed_over_because_of_a_removal_elsewhere() {
     for gone in 0..4 {
         for asked in (0..5).filter(|&asked| asked != gone) {
             let change = move |space: &Space| unmap(space, FIVE[gone].0, 1);
             // Its own page, and a page in the gap before it.
-            against(None, FIVE, change, FIVE[asked].0, &[Some(FIVE[asked])]);
-            against(None, FIVE, change, FIVE[asked].0 - 8, &[Some(FIVE[asked])]);
+            against(BOUND, FIVE, change, FIVE[asked].0, &[Some(FIVE[asked])]);
+            against(BOUND, FIVE, change, FIVE[asked].0 - 8, &[Some(FIVE[asked])]);
         }
     }
 }
@@ -62,14 +66,14 @@ fn a_vma_is_never_passed_over_because_of_a_removal_elsewhere() {
 #[test]
 fn a_vma_that_comes_or_goes_is_next_or_not() {
     let comes = |space: &Space| map(space, 0x28, 1, RW);
-    against(None, THREE, comes, 0x24, &[Some(THREE[2]), Some((0x28, 1, RW))]);
-    against(None, THREE, comes, 0x29, &[Some(THREE[2])]);
+    against(WIDE, THREE, comes, 0x24, &[Some(THREE[2]), Some((0x28, 1, RW))]);
+    against(WIDE, THREE, comes, 0x29, &[Some(THREE[2])]);
     let goes = |space: &Space| unmap(space, 0x20, 1);
-    against(None, THREE, goes, 0x18, &[Some(THREE[1]), Some(THREE[2])]);
+    against(WIDE, THREE, goes, 0x18, &[Some(THREE[1]), Some(THREE[2])]);
     let last = |space: &Space| unmap(space, 0x30, 1);
-    against(None, THREE, last, 0x28, &[Some(THREE[2]), None]);
+    against(WIDE, THREE, last, 0x28, &[Some(THREE[2]), None]);
     let above = |space: &Space| map(space, 0x40, 1, RW);
-    against(None, THREE, above, 0x38, &[None, Some((0x40, 1, RW))]);
+    against(WIDE, THREE, above, 0x38, &[None, Some((0x40, 1, RW))]);
 }
 
 /// Pages that are mapped before and after the change are mapped all the while.
@@ -82,7 +86,7 @@ fn what_is_split_or_replaced_is_never_passed_over() {
     against(BOUND, TWO, replace, 0x20, &[Some(TWO[0]), Some((0x20, 2, RO))]);
     const ROW: &[TheVma] = &[(0x20, 1, RW), (0x21, 1, RO), (0x22, 1, RW), (0x30, 1, RW)];
     let all = |space: &Space| map(space, 0x20, 3, RO);
-    against(Some(2), ROW, all, 0x21, &[Some(ROW[1]), Some((0x20, 3, RO))]);
+    against(BOUND, ROW, all, 0x21, &[Some(ROW[1]), Some((0x20, 3, RO))]);
 }
 
 #[test]
@@ -102,7 +106,7 @@ fn vmas_that_merge_are_never_passed_over() {
 /// A VMA that a lookup has found is not passed over by the walk that follows.
 #[test]
 fn walks_and_lookups_agree() {
-    let seen = explore(BOUND, |seen| {
+    let seen = explore(WIDE, |seen| {
         let space = space(&alloc());
         for &(start, pages, prot) in THREE {
             map(&space, start, pages, prot);
