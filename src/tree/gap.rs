@@ -7,9 +7,9 @@
 //! Alignment breaks that: many gaps may be long enough and yet misaligned, and asking each one
 //! costs O(k log n). What helps most is that all gaps up to the next aligned page are misaligned:
 //! where the one at hand ends far below that page, the search begins again there, and none of those
-//! in between are looked at. Beyond that an aligned search looks at [`EXACT`] candidates one by one;
-//! if none fits, it searches for `len + align - 1` pages, which fits wherever it lies; and only if
-//! no such gap exists it spends [`LAST_RESORT`] on more candidates before it gives up.
+//! in between are looked at. Beyond that an aligned search looks at [`EXACT`] candidates one by
+//! one; if none fits, it searches for `len + align - 1` pages, which fits wherever it lies; and
+//! only if no such gap exists it spends [`LAST_RESORT`] on more candidates before it gives up.
 
 use core::ops::ControlFlow;
 

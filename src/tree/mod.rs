@@ -293,8 +293,8 @@ impl<T: Content> Tree<T> {
         found
     }
 
-    /// Returns the node after a linked one, if it is the first one whose end lies above `page`. O(1)
-    /// amortised over all nodes.
+    /// Returns the node after a linked one, if it is the first one whose end lies above `page`.
+    /// O(1) amortised over all nodes.
     #[inline(never)]
     fn above_after(&self, node: &Node<T>, page: T::Position) -> Option<*mut Node<T>> {
         // SAFETY: linked, and the tree is borrowed.

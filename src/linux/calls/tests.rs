@@ -83,8 +83,8 @@ fn calls_begin_at_hints() {
         };
         let ((without, expected), (with, answers)) = (visits_of(&bare), visits_of(&hinted));
         assert_eq!(answers, expected, "{name}");
-        // Some search for the end of the range as well, or another time. A search from the root ends
-        // at the VMA, which lies a step or two above the leaves.
+        // Some search for the end of the range as well, or another time. A search from the root
+        // ends at the VMA, which lies a step or two above the leaves.
         assert!(with + 8 <= without, "{name}: {with} visits, {without} without hints");
     }
     assert_eq!(vmas(&hinted), vmas(&bare));

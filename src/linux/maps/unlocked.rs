@@ -142,8 +142,8 @@ where
     /// Writes `/proc/PID/maps`, as [`for_each_line`](Self::for_each_line) goes over it: without the
     /// lock, if the kernel's handles can be had by their numbers. O(n log n).
     ///
-    /// As Linux does, it shows each VMA as it is at one time, shows what others map meanwhile if it
-    /// lies above, and never goes back.
+    /// Shows each VMA as it is at one time, shows what others map meanwhile if it lies above, and
+    /// never goes back: so does Linux.
     ///
     /// # Errors
     ///
