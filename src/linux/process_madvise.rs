@@ -131,21 +131,18 @@ impl<F: File, A: MmAlloc<F>> Mm<F, A> {
         call: &mut Call<'_, F, A, K>,
     ) -> Result<Progress, Errno> {
         loop {
-            let (walk, advice, len) = match &mut vector.open {
-                Some((walk, advice, len)) => (walk, *advice, *len),
-                None => {
-                    if vector.advised < vector.total && *turns == 0 {
-                        return Ok(Progress::More);
-                    }
-                    *turns = turns.saturating_sub(1);
-                    let Some((addr, len)) = vector.next() else { return Ok(Progress::Done) };
-                    let advice = Madvise::from_number(vector.advice)?;
-                    let range = self.layout.checked_range(addr, len)?;
-                    let walk = Walk::new(range, advice.gaps());
-                    let (walk, ..) = vector.open.insert((walk, advice, len));
-                    (walk, advice, len)
+            if vector.open.is_none() {
+                if vector.advised < vector.total && *turns == 0 {
+                    return Ok(Progress::More);
                 }
-            };
+                *turns = turns.saturating_sub(1);
+                let Some((addr, len)) = vector.next() else { return Ok(Progress::Done) };
+                let advice = Madvise::from_number(vector.advice)?;
+                let range = self.layout.checked_range(addr, len)?;
+                vector.open = Some((Walk::new(range, advice.gaps()), advice, len));
+            }
+            let Some((walk, advice, len)) = &mut vector.open else { return Ok(Progress::Done) };
+            let (advice, len) = (*advice, *len);
             let progress = self.walk_for(walk, turns, call, |mm, vma, part, call| {
                 mm.advise_vma(advice, vma, part, call)
             })?;

@@ -287,7 +287,9 @@ impl<T: Content> Tree<T> {
             return last;
         }
         // Walks over a range come next to the entry that begins where the last one ends, or above.
-        let found = if node.end.get() == page { self.above_after(node, page) } else { None };
+        // SAFETY: linked, and the tree is borrowed.
+        let after = || unsafe { Self::above_after(node, page) };
+        let found = if node.end.get() == page { after() } else { None };
         let found = found.unwrap_or_else(|| self.descend_above(page));
         self.last_above.set(found);
         found
@@ -295,9 +297,13 @@ impl<T: Content> Tree<T> {
 
     /// Returns the node after a linked one, if it is the first one whose end lies above `page`.
     /// O(1) amortised over all nodes.
+    ///
+    /// # Safety
+    ///
+    /// That of [`entries::successor`].
     #[inline(never)]
-    fn above_after(&self, node: &Node<T>, page: T::Position) -> Option<*mut Node<T>> {
-        // SAFETY: linked, and the tree is borrowed.
+    unsafe fn above_after(node: &Node<T>, page: T::Position) -> Option<*mut Node<T>> {
+        // SAFETY: by the contract of this function.
         let next = unsafe { entries::successor(node) };
         // SAFETY: null or linked.
         unsafe { next.as_ref() }
