@@ -189,12 +189,12 @@ fn no_walk_misses_what_is_always_mapped() {
                 let (start, pages) = (vma.range().start() / PAGE, vma.range().page_count());
                 check(&vma, start, 1);
                 assert!(start >= passed, "{vma:?} was passed: up to page {passed:#x}");
-                let missed = (passed..start).find(|page| page / SLOT % 2 == 0);
+                let missed = (passed..start).find(|page| (page / SLOT).is_multiple_of(2));
                 assert_eq!(missed, None, "before {vma:?}");
                 passed = start + pages;
                 shown += 1;
             }
-            let missed = (passed..SLOTS * SLOT).find(|page| page / SLOT % 2 == 0);
+            let missed = (passed..SLOTS * SLOT).find(|page| (page / SLOT).is_multiple_of(2));
             assert_eq!(missed, None, "at the end");
             walks += 1;
         }
