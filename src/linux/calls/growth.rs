@@ -54,8 +54,10 @@ fn any<T, E>(_: Result<T, E>) {}
 /// A call in one of these address spaces, with the number of its turn and that of all VMAs.
 type Run = fn(&Space, u64, u64);
 
-/// The names, the address spaces of `count` VMAs, the calls, and whether they touch all VMAs.
-const PATTERNS: [(&str, fn(u64) -> Space, Run, bool); 17] = {
+/// A name, the address space of so many VMAs, the call, and whether it touches all VMAs.
+type Pattern = (&'static str, fn(u64) -> Space, Run, bool);
+
+const PATTERNS: [Pattern; 17] = {
     const STACKS: fn(u64) -> Space = |count| row(FIRST, count, 1, 20, MAP_GROWSDOWN);
     const LOW: fn(u64) -> Space = |count| row(0x4000_0000, count, 1, 2, 0);
     const GAPS: fn(u64) -> Space = |count| row(FIRST, count, 3, 7, 0);
@@ -175,9 +177,8 @@ const PATTERNS: [(&str, fn(u64) -> Space, Run, bool); 17] = {
         (
             "mprotect over everything",
             CLOSE,
-            |space, turn, count| {
-                let prot = [PROT_READ, RW][turn as usize % 2] | turn % 2 * 4;
-                any(space.mprotect(FIRST, count * PAGE, prot, &mut NoKernel));
+            |space, _, count| {
+                any(space.mprotect(FIRST, count * PAGE, PROT_READ, &mut NoKernel));
             },
             all,
         ),
