@@ -176,9 +176,5 @@ fn row(name: &str, program: &Program) {
         *own = time(program, &mut blocks, &kvma);
     }
     let (kernel, own) = (median(&mut kernel), median(&mut own));
-    println!(
-        "{name:<22}{:>8}{kernel:>14.0}{own:>12.0}{:>8.2}",
-        program.ops.len(),
-        own / kernel
-    );
+    println!("{name:<22}{:>8}{kernel:>14.0}{own:>12.0}{:>8.2}", program.ops.len(), own / kernel);
 }

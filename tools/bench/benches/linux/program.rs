@@ -22,14 +22,39 @@ pub struct Place {
 #[derive(Debug, Clone, Copy)]
 pub enum Op {
     /// Maps a new block, anywhere.
-    Map { len: u64, prot: u64, flags: u64 },
+    Map {
+        len: u64,
+        prot: u64,
+        flags: u64,
+    },
     /// Maps over memory that is there.
-    MapOver { at: Place, len: u64, prot: u64, flags: u64 },
-    Unmap { at: Place, len: u64 },
-    Protect { at: Place, len: u64, prot: u64 },
-    Advise { at: Place, len: u64, advice: u64 },
+    MapOver {
+        at: Place,
+        len: u64,
+        prot: u64,
+        flags: u64,
+    },
+    Unmap {
+        at: Place,
+        len: u64,
+    },
+    Protect {
+        at: Place,
+        len: u64,
+        prot: u64,
+    },
+    Advise {
+        at: Place,
+        len: u64,
+        advice: u64,
+    },
     /// Makes a new block of what it returns.
-    Remap { at: Place, len: u64, new_len: u64, flags: u64 },
+    Remap {
+        at: Place,
+        len: u64,
+        new_len: u64,
+        flags: u64,
+    },
 }
 
 /// Flags of mmap that need what a bench does not have, or that touch memory.
