@@ -34,7 +34,7 @@ impl<T: Content> Tree<T> {
             self.note_grown(node);
         } else if former >= max && gap < max {
             // SAFETY: linked.
-            unsafe { link_ops::propagate(ptr::from_ref(node).cast_mut()) };
+            unsafe { link_ops::propagate_shrunk(node) };
         }
     }
 

@@ -227,6 +227,36 @@ pub(super) unsafe fn propagate<T: Content>(mut at: *mut Node<T>) {
     }
 }
 
+/// Recomputes the largest gap of a node whose gap has shrunk, then its ancestors', as far up as it
+/// was the largest. Ends at the first gap that is as large, and does not look at more children than
+/// it must: no cache holds them.
+///
+/// # Safety
+///
+/// `node` is linked.
+pub(super) unsafe fn propagate_shrunk<T: Content>(node: &Node<T>) {
+    let former = node.max_gap.get();
+    let mut at = ptr::from_ref(node);
+    // SAFETY: linked, by the contract of this function; parents of linked nodes are linked.
+    while let Some(node) = unsafe { at.as_ref() } {
+        let mut max = node.gap.get();
+        if node.max_gap.get() != former || max >= former {
+            return;
+        }
+        for child in [node.left.get(), node.right.get()] {
+            // SAFETY: null or a linked node.
+            if let Some(child) = unsafe { child.as_ref() } {
+                max = max.max(child.max_gap.get());
+                if max >= former {
+                    return;
+                }
+            }
+        }
+        node.max_gap.set(max);
+        at = parent(node);
+    }
+}
+
 /// Propagates the gap of a node, larger than the largest that it knows of, if it is one. Where a
 /// gap has grown, nobody else needs to be asked.
 ///
