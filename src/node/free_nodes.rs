@@ -5,16 +5,18 @@ use core::ptr::NonNull;
 use super::{Content, Node, NodeList};
 use crate::sync::{Locked, RawLock};
 
-/// The free nodes of an allocator, and the number of those that it has handed out.
-pub(super) struct FreeNodes<T: Content> {
+/// The free nodes of an allocator, the number of those that it has handed out, and what it knows
+/// of their memory.
+pub(super) struct FreeNodes<T: Content, M = ()> {
     list: NodeList<T>,
     in_use: usize,
+    memory: M,
 }
 
-impl<T: Content> FreeNodes<T> {
+impl<T: Content, M> FreeNodes<T, M> {
     /// Creates a list of no nodes.
-    pub(super) const fn new() -> Self {
-        Self { list: NodeList::new(), in_use: 0 }
+    pub(super) const fn new(memory: M) -> Self {
+        Self { list: NodeList::new(), in_use: 0, memory }
     }
 
     /// Returns the number of nodes handed out and not yet returned.
@@ -34,15 +36,10 @@ impl<T: Content> FreeNodes<T> {
         Some(node)
     }
 
-    /// Counts a node that is handed out and was never in the list.
+    /// Returns what the allocator knows of the nodes' memory.
     #[cfg(any(feature = "alloc", loom))]
-    pub(super) fn count_new(&mut self) {
-        self.in_use += 1;
-    }
-
-    /// Adds nodes that were never handed out.
-    pub(super) fn add(&mut self, fresh: &mut NodeList<T>) {
-        self.list.append(fresh);
+    pub(super) const fn memory(&mut self) -> &mut M {
+        &mut self.memory
     }
 
     /// Takes out a node that the allocator is to give up, and that nobody has.
@@ -52,7 +49,34 @@ impl<T: Content> FreeNodes<T> {
     }
 }
 
-impl<T: Content, L: RawLock> Locked<FreeNodes<T>, L> {
+impl<T: Content, M, L: RawLock> Locked<FreeNodes<T, M>, L> {
+    /// Makes nodes of fresh memory, adds them behind the others, and lets `note` note the memory.
+    /// O(`count`), of which the lock is held for O(1).
+    ///
+    /// # Safety
+    ///
+    /// `base` is aligned and the first of `count` places for nodes that are the allocator's alone,
+    /// and valid as long as it.
+    pub(super) unsafe fn take_in(
+        &self,
+        base: NonNull<Node<T>>,
+        count: usize,
+        note: impl FnOnce(&mut M),
+    ) {
+        let mut fresh = NodeList::new();
+        for index in 0..count {
+            // SAFETY: each place is valid and used once, by the contract of this method.
+            unsafe {
+                let node = base.add(index);
+                node.write(Node::new());
+                fresh.push_back(node);
+            }
+        }
+        let mut free = self.lock();
+        free.list.append(&mut fresh);
+        note(&mut free.memory);
+    }
+
     /// Hands out up to `count` nodes of the list in one hold of the lock, and then what `alloc`
     /// gives, until there are `count` or it has none: the work of
     /// [`NodeAlloc::alloc_many`](super::NodeAlloc::alloc_many).

@@ -148,7 +148,7 @@ impl<'m, T: Content, R: Refill<'m>> Slab<'m, T, R> {
 impl<'m, T: Content, R: Refill<'m>, L: RawLock> Slab<'m, T, R, L> {
     /// Creates a slab without memory behind a free lock, such as one that keeps interrupts off.
     pub const fn with_lock(refill: R, lock: L) -> Self {
-        Self { free: Locked::new(FreeNodes::new(), lock), refill, memory: PhantomData }
+        Self { free: Locked::new(FreeNodes::new(()), lock), refill, memory: PhantomData }
     }
 
     /// Hands a chunk over. Returns how many nodes fit: none, if it is too small or too misaligned.
@@ -158,18 +158,12 @@ impl<'m, T: Content, R: Refill<'m>, L: RawLock> Slab<'m, T, R, L> {
         if count == 0 {
             return 0;
         }
-        // SAFETY: `skip` lies within the chunk, since at least one node fits behind it.
-        let base = unsafe { chunk.as_mut_ptr().add(skip) }.cast::<Node<T>>();
-        let mut fresh = NodeList::new();
-        for index in 0..count {
-            // SAFETY: aligned and inside the chunk, which is ours for 'm; each slot is used once.
-            unsafe {
-                let slot = base.add(index);
-                slot.write(Node::new());
-                fresh.push_back(NonNull::new_unchecked(slot));
-            }
+        // SAFETY: `skip` lies within the chunk, since at least one node fits behind it; all of them
+        // do, and the chunk is ours for 'm.
+        unsafe {
+            let base = NonNull::from(chunk).cast::<u8>().add(skip);
+            self.free.take_in(base.cast(), count, |()| ());
         }
-        self.free.lock().add(&mut fresh);
         count
     }
 

@@ -171,6 +171,41 @@ fn boxes_are_counted_and_used_again() {
 /// A node of one allocator in a map of another would go back to the wrong one, and dangle once the
 /// right one is dropped.
 #[test]
+fn boxes_lie_side_by_side_in_blocks() {
+    let heap = BoxAlloc::<VmaNode>::new();
+    let mut nodes: Vec<_> = (0..1000).map(|_| heap.alloc().unwrap()).collect();
+    let mut addrs: Vec<_> = nodes.iter().map(|node| node.addr().get()).collect();
+    addrs.sort_unstable();
+    let size = size_of::<Node<VmaNode>>();
+    assert!(addrs.iter().all(|addr| addr % align_of::<Node<VmaNode>>() == 0));
+    assert!(addrs.windows(2).all(|two| two[0] + size <= two[1]), "two nodes share bytes");
+    let in_blocks = addrs.windows(2).filter(|two| two[0] + size == two[1]).count();
+    assert!(in_blocks >= 900, "{in_blocks} of 1000 lie behind another one");
+    assert_eq!(heap.in_use(), 1000);
+    // One is lost: its memory goes with the block all the same.
+    for node in nodes.drain(1..) {
+        // SAFETY: it came from this allocator and was never used.
+        unsafe { heap.dealloc(node) }
+    }
+    assert_eq!(heap.in_use(), 1);
+}
+
+#[test]
+fn a_box_may_be_larger_than_a_block() {
+    type Large = Plain<[u8; 5000]>;
+    let heap = BoxAlloc::<VmaNode<Large>>::new();
+    let mut map = VmMap::<Large, _>::new(0..=0xf_ffff, PageSize::SIZE_4K, &heap).unwrap();
+    for page in 0..4 {
+        let request = MapRequest::new(Placement::Fixed(page * PAGE), PAGE, Attrs::new(Prot::RW));
+        map.map_with(request, |_| Plain([page as u8; 5000]), &mut NoHooks).unwrap();
+    }
+    assert_eq!(heap.in_use(), 5);
+    assert!((0..4).all(|page| map.find(page * PAGE).unwrap().data().0[4999] == page as u8));
+    map.unmap(0, PAGE, &mut NoHooks).unwrap();
+    assert_eq!(heap.in_use(), 4);
+}
+
+#[test]
 fn an_update_of_another_allocator_is_refused() {
     let (here, there) = (FixedPool::<VmaNode, 8>::new(), FixedPool::<VmaNode, 8>::new());
     let mut map = new_map(&here);
