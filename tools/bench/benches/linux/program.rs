@@ -11,7 +11,7 @@ use kvma_trace::{Answer, Call, Line, Parser};
 
 const PAGE: u64 = 0x1000;
 
-/// What a call has mapped, by the number of the call among those that map.
+/// A place in the block that a call has mapped. Calls that map are counted.
 #[derive(Debug, Clone, Copy)]
 pub struct Place {
     pub block: usize,
