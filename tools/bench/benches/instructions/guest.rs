@@ -18,6 +18,10 @@ pub fn add(table: &mut Table) {
     table.add("Guest: remove + add a slot, 128 slots", 4_096, replace);
     let replace = op(guest::<10_000>, slots, inputs::<10_000>, self::replace);
     table.add("Guest: remove + add a slot, 10000 slots", 10_000, replace);
+    let exchange = op(exchanged::<128>, exchanged_len, inputs::<128>, exchange);
+    table.add("Guest: remove a slot + add another, 128 slots", 4_096, exchange);
+    let exchange = op(exchanged::<10_000>, exchanged_len, inputs::<10_000>, self::exchange);
+    table.add("Guest: remove a slot + add another, 10000 slots", 10_000, exchange);
     let locked = op(hinted::<128>, hinted_len, inputs::<128>, replace_locked);
     table.add("AddrSpace<Guest>: remove + add a slot, 128 slots", 4_096, locked);
 }
@@ -56,6 +60,22 @@ fn slots(guest: &Unlocked) -> usize {
 fn replace(guest: &mut Unlocked, at: u64) -> u64 {
     guest.remove_range(start(at), LEN, &mut NoHooks).unwrap();
     guest.add_slot(request(at), &mut NoHooks).unwrap().get().into()
+}
+
+/// A guest, and the slot that is not there.
+struct Exchanged(Unlocked, u64);
+
+fn exchanged<const SLOTS: u64>() -> Exchanged {
+    Exchanged(guest::<SLOTS>(), SLOTS)
+}
+
+fn exchanged_len(exchanged: &Exchanged) -> usize {
+    exchanged.0.slot_count()
+}
+
+fn exchange(Exchanged(guest, gone): &mut Exchanged, at: u64) -> u64 {
+    guest.remove_range(start(at), LEN, &mut NoHooks).unwrap();
+    guest.add_slot(request(core::mem::replace(gone, at)), &mut NoHooks).unwrap().get().into()
 }
 
 /// A guest behind a lock, and what a virtual processor keeps.
