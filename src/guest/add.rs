@@ -1,8 +1,8 @@
 //! Adding memory slots.
 
 use super::Guest;
-use super::books::{Books, NewSlot};
-use super::data::{Content, GuestAlloc, GuestData, SlotEntry};
+use super::books::{Books, Entry};
+use super::data::{GuestAlloc, GuestData, SlotEntry};
 use super::refusal::Refusal;
 use super::region::with_slot;
 use super::slot::{SlotNumber, SlotRequest};
@@ -20,9 +20,9 @@ pub(super) const NODES_PER_SLOT: usize = 3;
 impl<D, A: GuestAlloc<D>> Guest<D, A> {
     /// Adds a memory slot, and returns its number.
     ///
-    /// O(log n + k log n), where k is how many slots show the same memory. Needs two nodes, and a
-    /// third if no slot is there whose number is one of the same eight; one if it is the slot that
-    /// was removed last and comes again.
+    /// O(log n + k log n), where k is how many slots show the same memory. Needs a node; another
+    /// one if no slot is there whose number is one of the same eight; and another one if what it
+    /// shows goes to a node that is full.
     /// Hooks: `prepare` and `on_map` for the whole slot.
     ///
     /// ```
@@ -61,38 +61,30 @@ impl<D, A: GuestAlloc<D>> Guest<D, A> {
     ) -> Result<SlotNumber, Refusal<U::Error>> {
         let Self { regions, books, changes, .. } = self;
         update.run(regions, |regions, update| {
-            let (new, chosen, range, attrs) = match Self::plan_add(regions, books, &request, update)
-            {
+            let plan = Self::plan_add(regions, books, &request, update);
+            let SlotRequest { data, .. } = request;
+            let (new, chosen, range, attrs) = match plan {
                 Ok(plan) => plan,
                 Err(refusal) => {
                     // Only to be dropped after unlock.
-                    let entry = SlotEntry { range: regions.space(), data: request.data };
-                    update.owed.reject(GuestData(Content::Slot(entry)));
+                    update.owed.reject(GuestData::refused(data));
                     return Err(refusal);
                 }
             };
-            let (number, place) = (new.number, new.place);
-            let attrs = with_slot(attrs, number);
-            let entry = SlotEntry { range, data: request.data };
-            let entered = books.enter(new, attrs, entry, &mut update.owed.nodes.free);
-            if let Err((error, data)) = entered {
-                update.owed.reject(data);
+            let attrs = with_slot(attrs, new.number);
+            let (page_count, place) = (range.page_count(), new.place.map(|(place, _)| place));
+            let slot = GuestData::first(SlotEntry { page_count, attrs, place, data });
+            if let Err(error) = books.enter(new, range.start(), &mut update.owed.nodes.free) {
+                update.owed.reject(slot);
                 return Err(error.into());
             }
-            let region = GuestData(Content::Region(books.mark(place)));
-            let mapped = regions.map_chosen(chosen, attrs, region, Merge::Never, update);
-            if let Err(error) = mapped {
-                let nodes = &mut update.owed.nodes.free;
-                let data = books.move_out(place, nodes);
-                books.settle(nodes);
-                if let Some(data) = data {
-                    let entry = SlotEntry { range, data };
-                    update.owed.reject(GuestData(Content::Slot(entry)));
-                }
+            if let Err(error) = regions.map_chosen(chosen, attrs, slot, Merge::Never, update) {
+                books.leave(new, range.start(), &mut update.owed.nodes.free);
+                books.settle(&mut update.owed.nodes.free);
                 return Err(Refusal::Map(error));
             }
             *changes += 1;
-            Ok(number)
+            Ok(new.number)
         })
     }
 
@@ -101,7 +93,7 @@ impl<D, A: GuestAlloc<D>> Guest<D, A> {
         books: &mut Books<D, A>,
         request: &SlotRequest<D>,
         update: &mut Update<'_, GuestData<D>, A, H>,
-    ) -> Result<(NewSlot, Chosen, VmRange, Attrs), Refusal<H::Error>> {
+    ) -> Result<(Entry, Chosen, VmRange, Attrs), Refusal<H::Error>> {
         let (range, attrs) = request.check(regions.page_size())?;
         let there = Placement::FixedNoReplace(request.start);
         let chosen = regions.choose(there, request.len).map_err(|error| match error {
@@ -110,8 +102,8 @@ impl<D, A: GuestAlloc<D>> Guest<D, A> {
         })?;
         update.check_alloc(regions.alloc())?;
         let nodes = &mut update.owed.nodes.free;
-        let new = books.plan(request.number, request.backing, request.len, nodes)?;
-        update.preallocate(new.nodes + 1)?;
+        let (new, count) = books.plan(request.number, request.backing, request.len, nodes)?;
+        update.preallocate(count + 1)?;
         Ok((new, chosen, range, attrs))
     }
 }

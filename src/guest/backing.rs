@@ -78,6 +78,15 @@ impl HostBacking {
         matches!(self, Self::Host { .. } | Self::File { .. })
     }
 
+    /// Returns `true` if this and `other` are offsets in the same object.
+    pub(super) fn is_of_same(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::Host { .. }, Self::Host { .. }) => true,
+            (Self::File { file: one, .. }, Self::File { file: other, .. }) => one == other,
+            _ => false,
+        }
+    }
+
     /// Returns the tag and the engine's form.
     pub(super) const fn encode(self) -> (u16, Backing) {
         match self {

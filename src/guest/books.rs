@@ -1,17 +1,16 @@
-//! The books that a guest keeps beside its regions: slots, by what they show and by number.
+//! The books that a guest keeps beside its regions: where slots begin, by number, and what they
+//! show of the host's memory and of files.
 
 use super::backing::HostBacking;
-use super::data::{Content, GuestAlloc, GuestData, SlotEntry};
+use super::data::{GuestAlloc, GuestData};
 use super::numbers::Numbers;
 use super::refusal::Refusal;
-use super::region::{Region, RegionState, slot_of, with_state};
-use super::slot::{Slot, SlotNumber};
-use super::vacancy::Vacancy;
+use super::shown::{Range, Shown};
+use super::slot::SlotNumber;
 use crate::error::Error;
 use crate::node::Preallocated;
-use crate::range::{PageSize, VmRange};
-use crate::vm_map::{Mark, VmMap, Vmas};
-use crate::vma::{Attrs, Backing, Vma, VmaNode};
+use crate::range::PageSize;
+use crate::vma::VmaNode;
 
 /// How many slots at most can show the same byte of the host's memory, or the same offset in files.
 pub const MAX_LAYERS: u32 = 4095;
@@ -23,100 +22,50 @@ const PAGE_MASK: u64 = (1 << PAGE_BITS) - 1;
 /// The nodes of a guest's maps.
 pub(super) type Nodes<D, A> = Preallocated<VmaNode<GuestData<D>>, A>;
 
-/// Slots. Positions of both maps are plain numbers.
+/// All that is known of slots beside their regions.
 pub(super) struct Books<D, A: GuestAlloc<D>> {
-    /// By place: of a slot that is found by what it shows, the layer and the page; of others their
-    /// number, above all layers. And what is kept from the guest.
-    pub(super) slots: VmMap<GuestData<D>, A>,
-    /// The places of slots, by number.
     pub(super) numbers: Numbers<D, A>,
-    /// The slot that was removed last, if its entries are still in both maps.
-    pub(super) vacant: Option<Vacancy>,
-    /// Layers from here on are empty.
-    layers: u32,
-    /// The number of slots, and of ranges kept from the guest, that lie in layers.
-    findable: usize,
+    /// Ranges that slots show whose backing is findable, and those that are kept from the guest.
+    pub(super) shown: Shown<D, A>,
+    /// The ranges that are kept from the guest.
+    kept: usize,
+    /// The slot that was removed last, and where it began, if it is still in the books.
+    left: Option<(Entry, u64)>,
     page_size: PageSize,
 }
 
-/// A slot that can be entered: nothing is in its way.
-pub(super) struct NewSlot {
+/// A slot, as the books know it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Entry {
     pub(super) number: SlotNumber,
-    pub(super) place: u64,
-    /// The positions that it takes.
-    pub(super) count: u64,
-    /// The nodes that it takes in the books.
-    pub(super) nodes: usize,
+    /// The layer and the page of what it shows, and the number of pages, if it is found by that.
+    pub(super) place: Option<(u64, u64)>,
 }
 
 impl<D, A: GuestAlloc<D>> Books<D, A> {
     /// Takes two nodes.
     pub(super) fn new(page_size: PageSize, alloc: A) -> Result<Self, Error> {
-        let last = place(MAX_LAYERS, SlotNumber::MAX.get().into());
-        let slots = VmMap::new(0..=last, PageSize::new(1)?, alloc.clone())?;
-        let numbers = Numbers::new(alloc)?;
-        Ok(Self { slots, numbers, vacant: None, layers: 0, findable: 0, page_size })
+        let shown = Shown::new(place(MAX_LAYERS - 1, PAGE_MASK), alloc.clone())?;
+        Ok(Self { numbers: Numbers::new(alloc)?, shown, kept: 0, left: None, page_size })
     }
 
     pub(super) fn slot_count(&self) -> usize {
-        self.numbers.count().saturating_sub(usize::from(self.vacant.is_some()))
+        self.numbers.count().saturating_sub(usize::from(self.left.is_some()))
     }
 
-    pub(super) fn slot(&self, number: SlotNumber) -> Option<Slot<'_, D>> {
-        as_slot(self.slots.find(self.numbers.place(number)?)?)
-    }
-
-    /// Returns the slot with this number and its place, where [`move_out`](Self::move_out) finds it
-    /// without a walk.
-    pub(super) fn slot_and_place(&self, number: SlotNumber) -> Option<(Slot<'_, D>, u64)> {
-        let place = self.numbers.place(number)?;
-        Some((as_slot(self.slots.find_again(place)?)?, place))
-    }
-
-    /// Returns the slot of a region as [`slot_and_place`](Self::slot_and_place) does, in O(1) if
-    /// the region knows it.
-    pub(super) fn slot_of(&self, region: &Vma<'_, GuestData<D>>) -> Option<(Slot<'_, D>, u64)> {
-        if let Content::Region(Some(mark)) = &region.data().0
-            && let Some(vma) = self.slots.find_marked(mark)
-            && let Some(slot) = as_slot(vma)
-        {
-            return Some((slot, vma.start()));
-        }
-        self.slot_and_place(slot_of(region.attrs()))
-    }
-
-    /// Returns a mark of the slot at a place, for its region to keep.
-    pub(super) fn mark(&self, place: u64) -> Option<Mark> {
-        self.slots.mark(place)
-    }
-
-    pub(super) fn slots(&self) -> impl DoubleEndedIterator<Item = Slot<'_, D>> + Clone {
-        self.numbers.places().filter_map(|place| as_slot(self.slots.find(place)?))
-    }
-
-    pub(super) fn update_data<R>(
-        &mut self,
-        number: SlotNumber,
-        change: impl FnOnce(&mut D) -> R,
-    ) -> Option<R> {
-        let change = |data: &mut GuestData<D>| match &mut data.0 {
-            Content::Slot(entry) => Some(change(&mut entry.data)),
-            _ => None,
-        };
-        self.slots.edit(self.numbers.place(number)?, |attrs| attrs, change).flatten()
-    }
-
-    /// Decides on the number and the layer of a new slot. Nodes of a slot that was removed go to
-    /// `nodes`, unless this one takes its place.
+    /// Decides on the number and the layer of a new slot, and returns the number of nodes that it
+    /// takes. Nodes of a slot that was removed go to `nodes`, unless this one is entered as it was.
     pub(super) fn plan<E: From<Error>>(
         &mut self,
         number: Option<SlotNumber>,
         backing: HostBacking,
         len: u64,
         nodes: &mut Nodes<D, A>,
-    ) -> Result<NewSlot, Refusal<E>> {
-        if let Some(new) = self.plan_return(number, backing, len) {
-            return Ok(new);
+    ) -> Result<(Entry, usize), Refusal<E>> {
+        if let Some((left, _)) = self.left
+            && self.is_entered(left, number, backing, len)
+        {
+            return Ok((left, 0));
         }
         self.settle(nodes);
         let number = match number {
@@ -124,19 +73,39 @@ impl<D, A: GuestAlloc<D>> Books<D, A> {
             Some(_) => return Err(Refusal::NumberTaken),
             None => self.numbers.lowest_free().ok_or(Refusal::NumberTaken)?,
         };
-        let nodes = 1 + self.numbers.nodes_for(number);
+        let nodes = self.numbers.nodes_for(number);
         if !backing.is_findable() {
-            let place = place(MAX_LAYERS, number.get().into());
-            return Ok(NewSlot { number, place, count: 1, nodes });
+            return Ok((Entry { number, place: None }, nodes));
         }
-        let place = self.plan_use(backing, len);
-        // Where the only layer is free, nothing is kept.
-        let is_free = self.layers <= 1 && place.as_ref().is_ok_and(|place| place >> PAGE_BITS == 0);
-        let is_kept = |shown: Use| shown.slot() == SlotNumber::NOBODY;
-        if !is_free && self.uses(backing, len).any(is_kept) {
+        let is_kept = |shown: Range| shown.number == SlotNumber::NOBODY;
+        if self.kept > 0 && is_host(backing) && self.shown(backing, len).any(is_kept) {
             return Err(Refusal::HostMemory);
         }
-        Ok(NewSlot { number, place: place?, count: self.pages(backing, len).1, nodes })
+        let place = self.plan_use(backing, len)?;
+        let nodes = nodes + self.shown.nodes_for(place);
+        Ok((Entry { number, place: Some((place, self.pages(backing, len).1)) }, nodes))
+    }
+
+    /// Returns `true` if a new slot would be entered as the one that was removed last is.
+    ///
+    /// A slot that goes mostly comes again: a guest turns the decoding of a PCI device's registers
+    /// off, writes an address or none, and turns it on; firmware shows its memory and hides it,
+    /// over and over. So a slot that is removed stays in the books. Any other change of them takes
+    /// it out first, and has its nodes before it asks for others.
+    fn is_entered(
+        &mut self,
+        left: Entry,
+        number: Option<SlotNumber>,
+        backing: HostBacking,
+        len: u64,
+    ) -> bool {
+        let place = left.place.map(|(place, count)| (place & PAGE_MASK, count));
+        place == backing.is_findable().then(|| self.pages(backing, len))
+            && match number {
+                Some(number) => number == left.number,
+                // Its own counts as taken, so the lowest free one is another.
+                None => self.numbers.lowest_free().is_none_or(|lowest| left.number < lowest),
+            }
     }
 
     /// Finds the lowest layer where a use has room.
@@ -152,38 +121,56 @@ impl<D, A: GuestAlloc<D>> Books<D, A> {
         }
         (0..MAX_LAYERS)
             .map(|layer| place(layer, page))
-            .find(|&place| self.slots.is_free(place, count))
+            .find(|&place| self.shown.is_free(place, count))
             .ok_or(Refusal::TooManyAliases)
     }
 
-    /// Enters a slot. Takes a node, and one more if the number is the first of its chunk.
+    /// Enters a slot that begins at `start`, as it was planned.
     ///
     /// # Errors
     ///
-    /// [`Error::OutOfMemory`], with the data, if the nodes are not there.
+    /// [`Error::OutOfMemory`] if the nodes are not there.
     pub(super) fn enter(
         &mut self,
-        new: NewSlot,
-        attrs: Attrs,
-        entry: SlotEntry<D>,
+        Entry { number, place }: Entry,
+        start: u64,
         nodes: &mut Nodes<D, A>,
-    ) -> Result<(), (Error, GuestData<D>)> {
-        let entry = GuestData(Content::Slot(entry));
-        if self.is_return(&new) {
-            return self.move_in(attrs, entry).map_err(|data| (Error::OutOfMemory, data));
+    ) -> Result<(), Error> {
+        if let Some((_, before)) = self.left.take() {
+            if before != start {
+                self.numbers.relocate(number, start);
+            }
+            return Ok(());
         }
-        let NewSlot { number, place, count, .. } = new;
-        self.enter_at(place, count, attrs, entry, nodes)
-            .map_err(|data| (Error::OutOfMemory, data))?;
-        if let Err(error) = self.numbers.enter(number, place, nodes)
-            && let Some(data) = self.remove_at(place, nodes)
-        {
-            return Err((error, data));
+        self.numbers.enter(number, start, nodes)?;
+        let Some((place, count)) = place else { return Ok(()) };
+        let entered = self.shown.enter(Range { start: place, count, number }, nodes);
+        if entered.is_err() {
+            self.numbers.remove(number, nodes);
         }
-        Ok(())
+        entered
     }
 
-    /// Keeps what is at a place that is free out of the guest. Takes a node.
+    /// Notes that a slot has gone, which began at `start`. The one that went before it is taken
+    /// out, and all are with the last one: a guest without slots keeps no nodes.
+    pub(super) fn leave(&mut self, entry: Entry, start: u64, nodes: &mut Nodes<D, A>) {
+        self.settle(nodes);
+        self.left = Some((entry, start));
+        if self.slot_count() == 0 {
+            self.settle(nodes);
+        }
+    }
+
+    /// Takes the slot that was removed last out of the books.
+    pub(super) fn settle(&mut self, nodes: &mut Nodes<D, A>) {
+        let Some((Entry { number, place }, _)) = self.left.take() else { return };
+        self.numbers.remove(number, nodes);
+        if let Some((place, _)) = place {
+            self.shown.remove(place, nodes);
+        }
+    }
+
+    /// Keeps what is at a place that is free out of the guest. Takes at most a node.
     ///
     /// # Errors
     ///
@@ -192,161 +179,77 @@ impl<D, A: GuestAlloc<D>> Books<D, A> {
         &mut self,
         place: u64,
         count: u64,
-        attrs: Attrs,
         nodes: &mut Nodes<D, A>,
     ) -> Result<(), Error> {
-        let entered = self.enter_at(place, count, attrs, GuestData::KEPT, nodes);
-        entered.map_err(|_| Error::OutOfMemory)
-    }
-
-    fn enter_at(
-        &mut self,
-        place: u64,
-        count: u64,
-        attrs: Attrs,
-        data: GuestData<D>,
-        nodes: &mut Nodes<D, A>,
-    ) -> Result<(), GuestData<D>> {
-        self.slots.enter(place, count, attrs, data, nodes)?;
-        let layer = layer_of(place);
-        if layer < MAX_LAYERS {
-            self.findable += 1;
-            self.layers = self.layers.max(layer + 1);
-        }
+        self.shown.enter(Range { start: place, count, number: SlotNumber::NOBODY }, nodes)?;
+        self.kept += 1;
         Ok(())
     }
 
-    /// Removes the slot, or what is kept from the guest, at a place.
-    pub(super) fn remove_at(
-        &mut self,
-        place: u64,
-        nodes: &mut Nodes<D, A>,
-    ) -> Option<GuestData<D>> {
-        let data = self.slots.take(place, nodes)?;
-        if layer_of(place) < MAX_LAYERS {
-            self.findable -= 1;
-            if self.findable == 0 {
-                self.layers = 0;
-            }
-            while self.layers > 1 && self.layer(self.layers - 1).next().is_none() {
-                self.layers -= 1;
-            }
+    /// Ends what [`keep`](Self::keep) began.
+    pub(super) fn leave_to_guest(&mut self, place: u64, nodes: &mut Nodes<D, A>) {
+        if self.shown.remove(place, nodes).is_some() {
+            self.kept -= 1;
         }
-        Some(data)
     }
 
-    /// Moves a slot and changes its state, as [`Guest::modify_slot`](super::Guest::modify_slot) has
-    /// done with its regions. Needs no node, so nothing can fail.
-    pub(super) fn modify(
-        &mut self,
-        number: SlotNumber,
-        range: VmRange,
-        change: impl Fn(RegionState) -> RegionState,
-    ) {
-        let Some(place) = self.numbers.place(number) else { return };
-        let attrs = |attrs| with_state(attrs, change(Region::new(range, attrs).state()));
-        self.slots.edit(place, attrs, |data| {
-            if let Content::Slot(entry) = &mut data.0 {
-                entry.range = range;
-            }
-        });
-    }
-
-    /// Iterates over the parts of slots that show `len` bytes of `backing`, each with its number
-    /// and its range of guest-physical addresses; in no order.
-    pub(super) fn uses(
+    /// Iterates over what is entered of `len` bytes of any backing from the offset of this one; in
+    /// no order.
+    pub(super) fn shown(
         &self,
         backing: HostBacking,
         len: u64,
-    ) -> impl Iterator<Item = Use> + use<'_, D, A> {
+    ) -> impl Iterator<Item = Range> + use<'_, D, A> {
         let (page, count) = self.pages(backing, len);
-        let (tag, object) = backing.encode();
-        let is_same = move |attrs: Attrs| {
-            let has = Region::new(self.slots.space(), attrs).backing().encode();
-            has.0 == tag && same_object(has.1, object)
-        };
         // Nothing is entered beyond what a place can hold.
         let count = count.min((PAGE_MASK + 1).saturating_sub(page));
-        let layers = if count == 0 { 0 } else { self.layers };
-        (0..layers)
-            .flat_map(move |layer| self.slots.overlapping(place(layer, page), count))
-            .filter(move |vma| is_same(vma.attrs()) && !matches!(vma.data().0, Content::Vacant))
-            .map(move |vma| {
-                let slot = as_slot(vma).map(|slot| (slot.number(), slot.range()));
-                // In pages from the beginning of the slot.
-                let begins = vma.start() & PAGE_MASK;
-                let first = page.max(begins) - begins;
-                let last = (page + (count - 1)).min(begins + (vma.page_count() - 1)) - begins;
-                Use { slot, first, last, begins }
-            })
-    }
-
-    /// Returns the range of guest-physical addresses of a use.
-    pub(super) fn range_of(&self, shown: &Use) -> Option<VmRange> {
-        let start = shown.slot?.1.start();
-        let at = |pages: u64| start.checked_add(self.page_size.addr(pages));
-        let last = at(shown.last)?.checked_add(self.page_size.bytes() - 1)?;
-        VmRange::from_bounds(at(shown.first)?, last, self.page_size).ok()
-    }
-
-    /// Returns the bytes of the host's memory that a use begins with.
-    pub(super) fn offset_of(&self, shown: &Use) -> u64 {
-        self.page_size.addr(shown.begins + shown.first)
+        let top = self.shown.last().filter(|_| count > 0);
+        let layers = top.map_or(0, |range| layer_of(range.start) + 1);
+        (0..layers).flat_map(move |layer| self.shown.overlapping(place(layer, page), count))
     }
 
     /// Finds a place that keeps exactly these bytes out of guests.
     pub(super) fn kept(&self, backing: HostBacking, len: u64) -> Option<u64> {
         let (page, count) = self.pages(backing, len);
-        if page > PAGE_MASK {
-            return None;
-        }
-        (0..self.layers).map(|layer| place(layer, page)).find(|&place| {
-            self.slots.find(place).is_some_and(|vma| {
-                let is_kept = matches!(vma.data().0, Content::Kept);
-                is_kept && vma.start() == place && vma.page_count() == count
-            })
-        })
+        let is_kept = |range: &Range| {
+            let found = (range.number, range.start & PAGE_MASK, range.count);
+            found == (SlotNumber::NOBODY, page, count)
+        };
+        self.shown(backing, len).find(is_kept).map(|range| range.start)
     }
 
+    /// Checks the books alone.
     pub(super) fn check(&self) -> Result<(), &'static str> {
-        self.slots.check()?;
         self.numbers.check()?;
-        let (mut slots, mut findable, mut top) = (0, 0, 0);
-        for vma in &self.slots {
-            let layer = layer_of(vma.start());
-            if layer < MAX_LAYERS {
-                findable += 1;
-                top = layer + 1;
-            }
-            let Some(slot) = as_slot(vma) else { continue };
-            slots += 1;
-            if self.numbers.place(slot.number()) != Some(vma.start()) {
-                return Err("a slot is not found by its number");
-            }
-            let (backing, len) = (slot.region().backing(), slot.range().len());
-            let (page, count) = self.pages(backing, len.unwrap_or(u64::MAX));
-            let is_right = if backing.is_findable() {
-                vma.start() & PAGE_MASK == page && vma.page_count() == count && layer < MAX_LAYERS
-            } else {
-                layer == MAX_LAYERS && vma.page_count() == 1
-            };
-            if !is_right {
-                return Err("a slot is not where it is looked for");
-            }
+        self.shown.check()?;
+        let is_kept = |range: &Range| range.number == SlotNumber::NOBODY;
+        if self.shown.iter().filter(is_kept).count() != self.kept {
+            return Err("ranges that are kept are counted wrong");
         }
-        self.check_vacant()?;
-        if slots != self.slot_count() {
-            return Err("a number has no slot");
-        }
-        if (findable, top) == (self.findable, self.layers) {
-            Ok(())
-        } else {
-            Err("layers are counted wrong")
+        match self.left {
+            Some((left, start)) => self.check_entry(left, start),
+            None => Ok(()),
         }
     }
 
-    fn layer(&self, layer: u32) -> Vmas<'_, GuestData<D>> {
-        self.slots.overlapping(place(layer, 0), 1 << PAGE_BITS)
+    /// Checks that a slot is where it is looked for.
+    pub(super) fn check_entry(&self, entry: Entry, start: u64) -> Result<(), &'static str> {
+        let Entry { number, place } = entry;
+        if self.numbers.start(number) != Some(start) {
+            return Err("a slot is not found by its number");
+        }
+        let Some((place, count)) = place else { return Ok(()) };
+        let found = self.shown.overlapping(place, 1).next();
+        match found.map(|range| (range.start, range.count, range.number)) {
+            Some(found) if found == (place, count, number) => Ok(()),
+            _ => Err("a slot is not where it is looked for"),
+        }
+    }
+
+    /// Returns the number of slots that are entered by what they show.
+    pub(super) fn shown_count(&self) -> usize {
+        let left = self.left.is_some_and(|(left, _)| left.place.is_some());
+        self.shown.count().saturating_sub(self.kept).saturating_sub(usize::from(left))
     }
 
     /// Returns the first page of the memory, and the number of pages that `len` bytes touch.
@@ -360,44 +263,19 @@ impl<D, A: GuestAlloc<D>> Books<D, A> {
     }
 }
 
-/// A part of a slot that shows what was asked for, in pages; or of what is kept from the guest.
-pub(super) struct Use {
-    slot: Option<(SlotNumber, VmRange)>,
-    /// From the beginning of the slot.
-    first: u64,
-    last: u64,
-    /// The page of the host's memory that the slot begins with.
-    begins: u64,
-}
-
-impl Use {
-    pub(super) fn slot(&self) -> SlotNumber {
-        self.slot.map_or(SlotNumber::NOBODY, |(number, _)| number)
-    }
+fn is_host(backing: HostBacking) -> bool {
+    matches!(backing, HostBacking::Host { .. })
 }
 
 fn place(layer: u32, page: u64) -> u64 {
     u64::from(layer) << PAGE_BITS | page
 }
 
-pub(super) fn layer_of(place: u64) -> u32 {
+fn layer_of(place: u64) -> u32 {
     (place >> PAGE_BITS) as u32
 }
 
+/// Returns the page that a place stands for.
 pub(super) fn page_of(place: u64) -> u64 {
     place & PAGE_MASK
-}
-
-fn same_object(one: Backing, other: Backing) -> bool {
-    match (one, other) {
-        (Backing::Object { id: one, .. }, Backing::Object { id: other, .. }) => one == other,
-        _ => false,
-    }
-}
-
-fn as_slot<D>(vma: Vma<'_, GuestData<D>>) -> Option<Slot<'_, D>> {
-    match &vma.data().0 {
-        Content::Slot(entry) => Some(Slot::new(vma.attrs(), entry)),
-        _ => None,
-    }
 }

@@ -1,10 +1,12 @@
 //! The contents of the nodes of a guest's maps.
 
+use super::books::Entry;
 use super::numbers::Chunk;
+use super::region::slot_of;
+use super::shown::Leaf;
 use crate::node::NodeAlloc;
 use crate::range::VmRange;
-use crate::vm_map::Mark;
-use crate::vma::{VmaData, VmaNode};
+use crate::vma::{Attrs, VmaData, VmaNode};
 
 /// The user data of a guest's maps, which hooks are handed. What they want to know of a piece, they
 /// ask [`Region::of_piece`](super::Region::of_piece).
@@ -40,37 +42,64 @@ pub struct GuestData<D>(pub(super) Content<D>);
 /// The meaning of a node.
 #[derive(Debug)]
 pub(super) enum Content<D> {
-    /// A region, in the map of regions. That with which a slot began knows where the slot is in the
-    /// map of slots, as long as that has not changed.
-    Region(Option<Mark>),
-    /// A slot, in the map of slots.
-    Slot(SlotEntry<D>),
-    /// A range of the host's memory that no slot may show, in the map of slots.
-    Kept,
-    /// A slot that has gone, in the map of slots.
-    Vacant,
-    /// The places of slots, in the map of numbers.
+    /// A region, in the map of regions. The first one of a slot holds the slot.
+    Region(Option<SlotEntry<D>>),
+    /// Ranges that some slots show, in the map of those.
+    Shown(Leaf),
+    /// The beginnings of some slots, in the map of numbers.
     Numbers(Chunk),
 }
 
-/// The part of a slot that its attributes do not hold.
+/// A slot, as a whole.
 #[derive(Debug)]
 pub(super) struct SlotEntry<D> {
-    pub(super) range: VmRange,
+    pub(super) page_count: u64,
+    /// Those that it was asked for with, and what has been changed for all of it since.
+    pub(super) attrs: Attrs,
+    /// The position of what it shows, in the map of that.
+    pub(super) place: Option<u64>,
     pub(super) data: D,
 }
 
-impl<D> Content<D> {
-    pub(super) fn into_slot(self) -> Option<SlotEntry<D>> {
-        match self {
-            Self::Slot(entry) => Some(entry),
-            _ => None,
-        }
+impl<D> SlotEntry<D> {
+    /// Returns the slot as the books know it.
+    pub(super) fn in_books(&self) -> Entry {
+        let place = self.place.map(|place| (place, self.page_count));
+        Entry { number: slot_of(self.attrs), place }
     }
 }
 
 impl<D> GuestData<D> {
-    pub(super) const KEPT: Self = Self(Content::Kept);
+    /// Returns the first region of a slot.
+    pub(super) const fn first(slot: SlotEntry<D>) -> Self {
+        Self(Content::Region(Some(slot)))
+    }
+
+    /// Returns the data of a slot that was refused, to be dropped.
+    pub(super) fn refused(data: D) -> Self {
+        Self::first(SlotEntry { page_count: 0, attrs: Attrs::default(), place: None, data })
+    }
+
+    pub(super) const fn slot(&self) -> Option<&SlotEntry<D>> {
+        match &self.0 {
+            Content::Region(slot) => slot.as_ref(),
+            _ => None,
+        }
+    }
+
+    pub(super) const fn slot_mut(&mut self) -> Option<&mut SlotEntry<D>> {
+        match &mut self.0 {
+            Content::Region(slot) => slot.as_mut(),
+            _ => None,
+        }
+    }
+
+    pub(super) const fn take_slot(&mut self) -> Option<SlotEntry<D>> {
+        match &mut self.0 {
+            Content::Region(slot) => slot.take(),
+            _ => None,
+        }
+    }
 }
 
 /// The node that an allocator has to provide for a [`Guest`](super::Guest).
@@ -114,8 +143,8 @@ pub trait GuestAlloc<D>: NodeAlloc<GuestNode<D>> + Clone {}
 
 impl<D, A: NodeAlloc<GuestNode<D>> + Clone> GuestAlloc<D> for A {}
 
-/// Only regions are split and merged. The other nodes stand for one thing each, and their ranges
-/// are never cut.
+/// Only regions are split and merged, and the slot stays with the lowest part. The other nodes
+/// stand for one thing each, and their ranges are never cut.
 impl<D> VmaData for GuestData<D> {
     fn split(&mut self, _range: VmRange, _at: u64) -> Self {
         Self(Content::Region(None))

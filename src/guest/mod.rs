@@ -44,17 +44,19 @@
 //! - *Regions*, by guest-physical address: a [`VmMap`], which is what faults look up. All that an
 //!   answer needs is in a region's attributes, which readers without the lock copy: kind, backing
 //!   and state, slot number, protection. Regions of different slots never merge, because their
-//!   numbers differ; those of one slot merge when they become alike.
-//! - *Slots*, by what they show of the host's memory or of a file: where the slot lies, and the
-//!   data. Slots may show the same memory (aliases). So the map has layers: a slot goes to the
-//!   lowest layer where its range is free, and a search asks each layer. It costs O(k log n), where
-//!   k is how many slots lie over one another at most. There are at most [`MAX_LAYERS`]. Slots that
-//!   show neither, such as a device's registers, lie above all layers, by number.
-//! - *Numbers*: where in the map of slots the slot with each number is, eight numbers to a node.
+//!   numbers differ; those of one slot merge when they become alike. The first region of a slot
+//!   holds the slot, with the data.
+//! - *What slots show* of the host's memory or of a file, up to six ranges to a node. Slots may
+//!   show the same memory (aliases). So the map has layers: a range goes to the lowest layer where
+//!   it is free, and a search asks each layer. It costs O(k log n), where k is how many slots lie
+//!   over one another at most. There are at most [`MAX_LAYERS`]. Slots that show neither, such as a
+//!   device's registers, are not in it.
+//! - *Numbers*: where the slot with each number begins, eight numbers to a node.
 //!
-//! A slot takes two nodes, and one more if it is the first of eight with such numbers. Each region
-//! that is split off takes one more. When a slot is removed, its region's node is given back; the
-//! others wait for the slot to come again, or for the next change that needs any.
+//! A slot takes a node, one more if it is the first of eight with such numbers, and one more if the
+//! node of what it shows is full. Each region that is split off takes one more. When a slot is
+//! removed, its region's node is given back; the others wait for the slot to come again, or for the
+//! next change that needs any.
 //!
 //! # What others do
 //!
@@ -98,6 +100,7 @@ mod numbers;
 mod refusal;
 mod region;
 mod remove;
+mod shown;
 mod slot;
 #[cfg(any(feature = "alloc", loom))]
 mod snapshot;
@@ -106,20 +109,20 @@ mod state;
 mod tables;
 mod translate;
 mod uses;
-mod vacancy;
 
 use core::fmt;
 
 pub use self::backing::HostBacking;
 pub use self::blocks::{Block, Blocks};
-use self::books::Books;
 pub use self::books::MAX_LAYERS;
+use self::books::{Books, page_of};
 pub use self::data::{GuestAlloc, GuestData, GuestNode};
 pub use self::dirty::{DirtyBitmap, WatchWrites};
 pub use self::fault::{Access, FaultAnswer, Leaf, LeafSizes, Reason};
 pub use self::hint::Hint;
 pub use self::modify::SlotChange;
 pub use self::refusal::Refusal;
+use self::region::slot_of;
 pub use self::region::{Region, RegionKind, RegionState};
 pub use self::slot::{RemovedSlot, Slot, SlotNumber, SlotRequest};
 #[cfg(any(feature = "alloc", loom))]
@@ -132,6 +135,7 @@ use crate::addr_space::HasVmMap;
 use crate::error::Error;
 use crate::range::{PageSize, VmRange};
 use crate::vm_map::{Update, VmMap};
+use crate::vma::Vma;
 
 /// The guest-physical memory of one guest. The [module's docs](self) explain.
 ///
@@ -214,12 +218,22 @@ impl<D, A: GuestAlloc<D>> Guest<D, A> {
 
     /// Returns the slot with this number. O(log n).
     pub fn slot(&self, number: SlotNumber) -> Option<Slot<'_, D>> {
-        self.books.slot(number)
+        let first = self.regions.find(self.books.numbers.start(number)?)?;
+        Self::slot_with(number, &first)
     }
 
     /// Iterates over all slots, by number. O(log n) for each.
     pub fn slots(&self) -> impl DoubleEndedIterator<Item = Slot<'_, D>> + Clone {
-        self.books.slots()
+        self.books.numbers.iter().filter_map(|(number, start)| {
+            let first = self.regions.find(start)?;
+            Self::slot_with(number, &first)
+        })
+    }
+
+    /// Returns the slot with this number, if that is its first region. Another slot may begin where
+    /// one did that has gone.
+    fn slot_with<'a>(number: SlotNumber, first: &Vma<'a, GuestData<D>>) -> Option<Slot<'a, D>> {
+        Slot::of_first(first).filter(|slot| slot.number() == number)
     }
 
     /// Changes the hypervisor's data of a slot, and returns what `change` returns. No hook is
@@ -229,7 +243,12 @@ impl<D, A: GuestAlloc<D>> Guest<D, A> {
         number: SlotNumber,
         change: impl FnOnce(&mut D) -> R,
     ) -> Option<R> {
-        self.books.update_data(number, change)
+        let start = self.books.numbers.start(number)?;
+        let change = |data: &mut GuestData<D>| {
+            let slot = data.slot_mut().filter(|slot| slot_of(slot.attrs) == number)?;
+            Some(change(&mut slot.data))
+        };
+        self.regions.amend(start, change)?
     }
 
     /// Checks every invariant from scratch, in O(n log n): each slot is covered by regions of its
@@ -242,8 +261,9 @@ impl<D, A: GuestAlloc<D>> Guest<D, A> {
     pub fn check(&self) -> Result<(), &'static str> {
         self.regions.check()?;
         self.books.check()?;
-        let mut pages: u64 = 0;
+        let (mut pages, mut count, mut shown): (u64, _, _) = (0, 0, 0);
         for slot in self.slots() {
+            count += 1;
             let range = slot.range();
             let Some(len) = range.len() else { return Err("a slot is as long as the space") };
             if !self.regions.covers(range.start(), len) {
@@ -261,6 +281,16 @@ impl<D, A: GuestAlloc<D>> Guest<D, A> {
                 }
             }
             pages += range.page_count();
+            self.books.check_entry(slot.entry(), range.start())?;
+            let backing = slot.region().backing();
+            let place = backing.is_findable().then(|| self.books.pages(backing, len));
+            if slot.entry().place.map(|(place, count)| (page_of(place), count)) != place {
+                return Err("a slot is not entered by what it shows");
+            }
+            shown += usize::from(place.is_some());
+        }
+        if (count, shown) != (self.slot_count(), self.books.shown_count()) {
+            return Err("an entry has no slot");
         }
         if pages == self.regions.iter().map(|vma| vma.page_count()).sum() {
             Ok(())

@@ -118,7 +118,12 @@ impl<D, A: GuestAlloc<D>> Guest<D, A> {
             };
             changed.map_err(Refusal::Map)?;
             *changes += 1;
-            books.modify(number, new, |state| change.state(state));
+            books.numbers.relocate(number, new.start());
+            regions.amend(new.start(), |data| {
+                if let Some(slot) = data.slot_mut() {
+                    slot.attrs = change.attrs(slot.attrs);
+                }
+            });
             Ok(())
         })
     }

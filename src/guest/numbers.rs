@@ -1,4 +1,4 @@
-//! The numbers of slots: which are taken, and where the slots with them are entered.
+//! The numbers of slots: which are taken, and where the slots with them begin.
 
 use super::data::{Content, GuestAlloc, GuestData};
 use super::slot::SlotNumber;
@@ -16,31 +16,31 @@ const CHUNK: u32 = 8;
 /// The mark of a number that is free.
 const FREE: u64 = u64::MAX;
 
-/// The places of eight slots whose numbers follow each other.
+/// The guest-physical addresses of eight slots whose numbers follow each other.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Chunk([u64; CHUNK as usize]);
 
 impl Chunk {
     const EMPTY: Self = Self([FREE; CHUNK as usize]);
 
-    fn place(&self, number: u32) -> Option<u64> {
-        self.0.get(within(number)).copied().filter(|&place| place != FREE)
+    fn start(&self, number: u32) -> Option<u64> {
+        self.0.get(within(number)).copied().filter(|&start| start != FREE)
     }
 
-    fn set(&mut self, number: u32, place: u64) {
+    fn set(&mut self, number: u32, start: u64) {
         if let Some(entry) = self.0.get_mut(within(number)) {
-            *entry = place;
+            *entry = start;
         }
     }
 
     fn is_empty(&self) -> bool {
-        self.0.iter().all(|&place| place == FREE)
+        self.0.iter().all(|&start| start == FREE)
     }
 
     /// Returns the first free number of the chunk that is at least `number`, one of the chunk's.
     fn free_from(&self, number: u32) -> Option<u32> {
         let first = number - number % CHUNK;
-        let free = self.0.iter().skip(within(number)).position(|&place| place == FREE)?;
+        let free = self.0.iter().skip(within(number)).position(|&start| start == FREE)?;
         Some(first + number % CHUNK + free as u32).filter(|&free| is_valid(free))
     }
 }
@@ -81,27 +81,27 @@ impl<D, A: GuestAlloc<D>> Numbers<D, A> {
         self.count
     }
 
-    /// Returns the place of the slot with this number.
-    pub(super) fn place(&self, number: SlotNumber) -> Option<u64> {
-        chunk_of(&self.chunks.find(position(number.get()))?)?.place(number.get())
-    }
-
-    /// Returns the place as [`place`](Self::place) does, so that [`remove`](Self::remove) finds the
-    /// chunk without a walk.
-    pub(super) fn place_again(&self, number: SlotNumber) -> Option<u64> {
-        let vma = self.chunks.find_again(position(number.get()))?;
-        chunk_of(&vma)?.place(number.get())
+    /// Returns where the slot with this number begins.
+    pub(super) fn start(&self, number: SlotNumber) -> Option<u64> {
+        chunk_of(&self.chunks.find(position(number.get()))?)?.start(number.get())
     }
 
     /// Returns `true` if a slot can have this number.
     pub(super) fn is_free(&self, number: SlotNumber) -> bool {
-        is_valid(number.get()) && self.place_again(number).is_none()
+        let number = number.get();
+        let chunk = self.chunks.find_again(position(number));
+        let taken = chunk.and_then(|vma| chunk_of(&vma)?.start(number));
+        is_valid(number) && taken.is_none()
     }
 
-    /// Iterates over the places of all slots, by number.
-    pub(super) fn places(&self) -> impl DoubleEndedIterator<Item = u64> + Clone {
-        let chunks = self.chunks.iter().filter_map(|vma| chunk_of(&vma));
-        chunks.flat_map(|chunk| chunk.0).filter(|&place| place != FREE)
+    /// Iterates over all slots by number, each with where it begins.
+    pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = (SlotNumber, u64)> + Clone {
+        let chunks = self.chunks.iter().filter_map(|vma| Some((vma.start(), chunk_of(&vma)?)));
+        chunks.flat_map(|(at, chunk)| {
+            let first = first_of(at);
+            let numbers = first..=first.saturating_add(CHUNK - 1);
+            numbers.filter_map(|number| Some((SlotNumber::new(number), chunk.start(number)?)))
+        })
     }
 
     /// Returns the lowest number that is free. O(log n) amortised: a chunk that is found to be full
@@ -121,7 +121,7 @@ impl<D, A: GuestAlloc<D>> Numbers<D, A> {
             self.chunks.resize(at, 2);
             let search = Search::new().bottom_up().window(at, self.chunks.space().last());
             let gap = self.chunks.find_gap(1, &search).ok()?;
-            self.above = (gap / 2) as u32 * CHUNK;
+            self.above = first_of(gap);
         }
         self.lowest.map(SlotNumber::new)
     }
@@ -139,20 +139,15 @@ impl<D, A: GuestAlloc<D>> Numbers<D, A> {
     pub(super) fn enter(
         &mut self,
         number: SlotNumber,
-        place: u64,
+        start: u64,
         nodes: &mut Preallocated<VmaNode<GuestData<D>>, A>,
     ) -> Result<(), Error> {
         let number = number.get();
-        let at = position(number);
-        let set = |data: &mut GuestData<D>| {
-            if let Content::Numbers(chunk) = &mut data.0 {
-                chunk.set(number, place);
-            }
-        };
-        if self.chunks.edit(at, |attrs| attrs, set).is_none() {
+        if self.set(number, start).is_none() {
             let mut chunk = Chunk::EMPTY;
-            chunk.set(number, place);
+            chunk.set(number, start);
             let data = GuestData(Content::Numbers(chunk));
+            let at = position(number);
             let entered = self.chunks.enter(at, 1, Attrs::new(Prot::NONE), data, nodes);
             entered.map_err(|_| Error::OutOfMemory)?;
         }
@@ -163,7 +158,24 @@ impl<D, A: GuestAlloc<D>> Numbers<D, A> {
         Ok(())
     }
 
-    /// Removes a number, and returns the place of its slot.
+    /// Notes that the slot with a number begins elsewhere.
+    pub(super) fn relocate(&mut self, number: SlotNumber, start: u64) {
+        let _ = self.set(number.get(), start);
+    }
+
+    /// Sets where a slot begins, if its chunk is there. Returns what was there before, and whether
+    /// it was the last of its chunk.
+    fn set(&mut self, number: u32, start: u64) -> Option<(Option<u64>, bool)> {
+        let set = |data: &mut GuestData<D>| {
+            let Content::Numbers(chunk) = &mut data.0 else { return (None, false) };
+            let before = chunk.start(number);
+            chunk.set(number, start);
+            (before, chunk.is_empty())
+        };
+        self.chunks.amend(position(number), set)
+    }
+
+    /// Removes a number, and returns where its slot began.
     pub(super) fn remove(
         &mut self,
         number: SlotNumber,
@@ -172,13 +184,8 @@ impl<D, A: GuestAlloc<D>> Numbers<D, A> {
         let number = number.get();
         let at = position(number);
         let is_marked = self.chunks.find_again(at)?.page_count() > 1;
-        let clear = |data: &mut GuestData<D>| {
-            let Content::Numbers(chunk) = &mut data.0 else { return None };
-            let place = chunk.place(number)?;
-            chunk.set(number, FREE);
-            Some((place, chunk.is_empty()))
-        };
-        let (place, is_empty) = self.chunks.edit(at, |attrs| attrs, clear)??;
+        let (before, is_empty) = self.set(number, FREE)?;
+        let start = before?;
         if is_empty {
             self.chunks.take(at, nodes);
         } else if is_marked {
@@ -192,7 +199,7 @@ impl<D, A: GuestAlloc<D>> Numbers<D, A> {
                 self.above = number.max(other);
             }
         }
-        Some(place)
+        Some(start)
     }
 
     pub(super) fn check(&self) -> Result<(), &'static str> {
@@ -201,7 +208,7 @@ impl<D, A: GuestAlloc<D>> Numbers<D, A> {
         let mut below = 0;
         for vma in &self.chunks {
             let Some(chunk) = chunk_of(&vma) else { return Err("a chunk of numbers is none") };
-            let first = (vma.start() / 2) as u32 * CHUNK;
+            let first = first_of(vma.start());
             if vma.start() % 2 != 0 || vma.page_count() > 2 || chunk.is_empty() {
                 return Err("a chunk of numbers is wrong");
             }
@@ -209,7 +216,7 @@ impl<D, A: GuestAlloc<D>> Numbers<D, A> {
                 return Err("a chunk of numbers counts as full");
             }
             let taken = (first..=first.saturating_add(CHUNK - 1))
-                .filter(|&number| chunk.place(number).is_some());
+                .filter(|&number| chunk.start(number).is_some());
             for number in taken {
                 count += 1;
                 below += u32::from(number < self.above);
@@ -231,6 +238,11 @@ impl<D, A: GuestAlloc<D>> Numbers<D, A> {
 /// Returns the position of a number's chunk.
 fn position(number: u32) -> u64 {
     u64::from(number / CHUNK) * 2
+}
+
+/// Returns the first number of the chunk at a position.
+fn first_of(position: u64) -> u32 {
+    (position / 2) as u32 * CHUNK
 }
 
 fn chunk_of<'a, D>(vma: &Vma<'a, GuestData<D>>) -> Option<&'a Chunk> {

@@ -3,15 +3,17 @@
 use super::Guest;
 use super::data::{GuestAlloc, GuestData};
 use super::refusal::Refusal;
-use super::region::Region;
+use super::region::slot_of;
 use super::slot::{RemovedSlot, SlotNumber};
+use crate::node::NodeStore;
+use crate::range::{PageRange, VmRange};
 use crate::vm_map::Updater;
 
 impl<D, A: GuestAlloc<D>> Guest<D, A> {
     /// Removes a memory slot, all of it, and returns what it was, with the hypervisor's data.
     ///
-    /// O(log n + regions of the slot). Needs no node. Its place in the guest's books is kept for it
-    /// until another slot goes or comes, so that the same slot may come again with fewer changes.
+    /// O(log n + regions of the slot). Needs no node. It stays in the guest's books until another
+    /// slot goes or comes, so that the same slot may come again with fewer changes.
     /// Hooks: `prepare` and `on_unmap` for each region, then `flush_begin`. With an update of the
     /// caller's, the pages must not be used otherwise before it is finished.
     ///
@@ -23,29 +25,28 @@ impl<D, A: GuestAlloc<D>> Guest<D, A> {
         number: SlotNumber,
         update: &mut U,
     ) -> Result<RemovedSlot<D>, Refusal<U::Error>> {
-        let (slot, place) = self.books.slot_and_place(number).ok_or(Refusal::NoSlot)?;
-        let region = slot.region();
-        self.remove_known(region, place, update)
+        let start = self.books.numbers.start(number).ok_or(Refusal::NoSlot)?;
+        let first = self.regions.find_again(start).ok_or(Refusal::NoSlot)?;
+        let range = Self::slot_with(number, &first).ok_or(Refusal::NoSlot)?.range();
+        self.remove_known(range, update)
     }
 
-    /// Removes the slot at this place of the books, which is that region.
+    /// Removes the slot over exactly this range.
     fn remove_known<By, U: Updater<GuestData<D>, A, By> + ?Sized>(
         &mut self,
-        region: Region,
-        place: u64,
+        range: VmRange,
         update: &mut U,
     ) -> Result<RemovedSlot<D>, Refusal<U::Error>> {
-        let range = region.range();
         let Self { regions, books, changes, .. } = self;
         update.run(regions, |regions, update| {
-            let len = range.len().unwrap_or(u64::MAX);
-            if !regions.unmap_whole(range.start(), len, update).map_err(Refusal::Map)? {
-                regions.unmap(range.start(), len, update).map_err(Refusal::Map)?;
-            }
+            let before = update.removed();
+            regions.unmap_found(range, update).map_err(Refusal::Map)?;
             *changes += 1;
-            let nodes = &mut update.owed.nodes.free;
-            let data = books.move_out(place, nodes).ok_or(Refusal::NoSlot)?;
-            Ok(RemovedSlot { region, data })
+            let NodeStore { free, removed, .. } = &mut update.owed.nodes;
+            let slot = removed.data_from(before).find_map(|(_, data)| data.take_slot());
+            let slot = slot.ok_or(Refusal::NoSlot)?;
+            books.leave(slot.in_books(), range.start(), free);
+            Ok(RemovedSlot::new(range, slot))
         })
     }
 
@@ -66,18 +67,18 @@ impl<D, A: GuestAlloc<D>> Guest<D, A> {
         let first = self.regions.find_again(gpa).filter(|_| len > 0);
         let first = first.or_else(|| self.regions.overlapping(gpa, len).next());
         let first = first.ok_or(Refusal::NotMapped)?;
-        let (slot, place) = self.books.slot_of(&first).ok_or(Refusal::NoSlot)?;
-        let region = slot.region();
-        let range = region.range();
+        let number = slot_of(first.attrs());
+        let slot = Self::slot_with(number, &first).or_else(|| self.slot(number));
+        let range = slot.ok_or(Refusal::NoSlot)?.range();
         if range.start() == gpa && range.len() == Some(len) {
-            self.remove_known(region, place, update)
+            self.remove_known(range, update)
         } else {
-            Err(Refusal::NotWhole(region.slot()))
+            Err(Refusal::NotWhole(number))
         }
     }
 
-    /// Removes all slots, and hands the data of each to `take`, by number: under the lock, if there
-    /// is one. What is kept from guests stays so.
+    /// Removes all slots, and hands the data of each to `take`, by address: under the lock, if
+    /// there is one. What is kept from guests stays so.
     ///
     /// O(n log n). Needs no node. Hooks: `prepare` and `on_unmap` for each region, then
     /// `flush_begin` if there was any.
@@ -92,17 +93,18 @@ impl<D, A: GuestAlloc<D>> Guest<D, A> {
     ) -> Result<(), U::Error> {
         let Self { regions, books, changes, .. } = self;
         update.run(regions, |regions, update| {
+            let before = update.removed();
             regions.clear(update)?;
             *changes += 1;
-            let nodes = &mut update.owed.nodes.free;
-            loop {
-                let first = books.slots().next().map(|slot| slot.region());
-                let Some(region) = first else { break };
-                let Some((_, place)) = books.slot_and_place(region.slot()) else { break };
-                let Some(data) = books.move_out(place, nodes) else { break };
-                take(RemovedSlot { region, data });
+            let NodeStore { free, removed, .. } = &mut update.owed.nodes;
+            for (start, data) in removed.data_from(before) {
+                let Some(slot) = data.take_slot() else { continue };
+                let pages = PageRange::new(start, start.saturating_add(slot.page_count));
+                let range = VmRange::from_pages(pages, regions.page_size());
+                books.leave(slot.in_books(), range.start(), free);
+                take(RemovedSlot::new(range, slot));
             }
-            books.settle(nodes);
+            books.settle(free);
             Ok(())
         })
     }

@@ -3,12 +3,13 @@
 use core::fmt;
 
 use super::backing::HostBacking;
-use super::data::SlotEntry;
-use super::region::{Region, RegionKind, RegionState, encode};
+use super::books::Entry;
+use super::data::{GuestData, SlotEntry};
+use super::region::{Region, RegionKind, RegionState, encode, slot_of};
 use crate::error::Error;
 use crate::flags::{MemType, Prot, SplitGranularity};
-use crate::range::{PageSize, VmRange};
-use crate::vma::Attrs;
+use crate::range::{PageRange, PageSize, VmRange};
+use crate::vma::{Attrs, Vma};
 
 /// The number of a memory slot. The lowest free one is taken, unless another is asked for; numbers
 /// of removed slots are used again.
@@ -250,7 +251,7 @@ impl<D> SlotRequest<D> {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Slot<'a, D> {
-    attrs: Attrs,
+    range: VmRange,
     entry: &'a SlotEntry<D>,
 }
 
@@ -263,24 +264,32 @@ impl<D> Clone for Slot<'_, D> {
 impl<D> Copy for Slot<'_, D> {}
 
 impl<'a, D> Slot<'a, D> {
-    pub(super) fn new(attrs: Attrs, entry: &'a SlotEntry<D>) -> Self {
-        Self { attrs, entry }
+    /// Returns the slot that begins with this region, if one does.
+    pub(super) fn of_first(region: &Vma<'a, GuestData<D>>) -> Option<Self> {
+        let entry = region.data().slot()?;
+        let start = region.entry().range().start;
+        let pages = PageRange::new(start, start.saturating_add(entry.page_count));
+        Some(Self { range: VmRange::from_pages(pages, region.page_size()), entry })
+    }
+
+    pub(super) fn entry(&self) -> Entry {
+        self.entry.in_books()
     }
 
     /// Returns the number.
     pub fn number(&self) -> SlotNumber {
-        self.region().slot()
+        slot_of(self.entry.attrs)
     }
 
     /// Returns the range of guest-physical addresses.
     pub fn range(&self) -> VmRange {
-        self.entry.range
+        self.range
     }
 
     /// Returns the slot as a region: as it was asked for, with what has been changed for all of it
     /// since, and without what has been changed for parts.
     pub fn region(&self) -> Region {
-        Region::new(self.entry.range, self.attrs)
+        Region::new(self.range, self.entry.attrs)
     }
 
     /// Returns the hypervisor's data.
@@ -292,14 +301,14 @@ impl<'a, D> Slot<'a, D> {
     /// protection, and how it may be split and mapped. Its state is none, its number the lowest.
     pub fn request(&self) -> SlotRequest {
         let region = self.region();
-        let len = self.entry.range.len().unwrap_or(u64::MAX);
+        let len = self.range.len().unwrap_or(u64::MAX);
         let mut request =
-            SlotRequest::new(self.entry.range.start(), len, region.kind(), region.backing());
+            SlotRequest::new(self.range.start(), len, region.kind(), region.backing());
         request.prot = region.wanted_prot();
         request.max_leaf = region.max_leaf();
         request
             .with_mem_type(region.mem_type())
-            .with_split_granularity(self.attrs.split_granularity())
+            .with_split_granularity(self.entry.attrs.split_granularity())
     }
 }
 
@@ -327,11 +336,15 @@ impl<D> fmt::Debug for Slot<'_, D> {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct RemovedSlot<D> {
-    pub(super) region: Region,
-    pub(super) data: D,
+    region: Region,
+    data: D,
 }
 
 impl<D> RemovedSlot<D> {
+    pub(super) fn new(range: VmRange, SlotEntry { attrs, data, .. }: SlotEntry<D>) -> Self {
+        Self { region: Region::new(range, attrs), data }
+    }
+
     /// Returns what it was: range, kind, backing, number.
     pub fn region(&self) -> Region {
         self.region

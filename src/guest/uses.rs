@@ -2,17 +2,14 @@
 
 use super::Guest;
 use super::backing::HostBacking;
-use super::books::Use;
+use super::books::page_of;
 use super::data::{GuestAlloc, GuestData};
 use super::refusal::Refusal;
-use super::region::{RegionKind, RegionState, encode, with_slot};
 use super::slot::SlotNumber;
 #[cfg(doc)]
 use crate::error::Error;
-use crate::flags::Prot;
 use crate::range::VmRange;
 use crate::vm_map::Updater;
-use crate::vma::Attrs;
 
 /// A part of a slot that shows a range of the host's memory, or of a file.
 ///
@@ -86,9 +83,21 @@ impl<D, A: GuestAlloc<D>> Guest<D, A> {
         backing: HostBacking,
         len: u64,
     ) -> impl Iterator<Item = HostUse> + use<'_, D, A> {
-        self.books.uses(backing, len).filter_map(move |shown: Use| {
-            let range = self.books.range_of(&shown)?;
-            Some(HostUse { slot: shown.slot(), range, offset: self.books.offset_of(&shown) })
+        let (page, count) = self.books.pages(backing, len);
+        self.books.shown(backing, len).filter_map(move |shown| {
+            let slot = self.slot(shown.number)?;
+            if !slot.region().backing().is_of_same(backing) {
+                return None;
+            }
+            // In pages from the beginning of the slot.
+            let begins = page_of(shown.start);
+            let first = page.max(begins) - begins;
+            let last = (page + (count - 1)).min(begins + (shown.count - 1)) - begins;
+            let (start, page_size) = (slot.range().start(), self.page_size());
+            let at = |pages| start.checked_add(page_size.addr(pages));
+            let end = at(last)?.checked_add(page_size.bytes() - 1)?;
+            let range = VmRange::from_bounds(at(first)?, end, page_size).ok()?;
+            Some(HostUse { slot: shown.number, range, offset: page_size.addr(begins + first) })
         })
     }
 
@@ -126,11 +135,9 @@ impl<D, A: GuestAlloc<D>> Guest<D, A> {
     ) -> Result<(), Refusal<U::Error>> {
         let range = VmRange::new(addr, len, self.page_size())?;
         let backing = HostBacking::Host { addr };
-        let mut shown = self.books.uses(backing, len).map(|shown| shown.slot());
-        if let Some(slot) = shown.find(|&slot| slot != SlotNumber::NOBODY) {
-            return Err(Refusal::ShownBy(slot));
+        if let Some(shown) = self.host_uses(addr, len).next() {
+            return Err(Refusal::ShownBy(shown.slot()));
         }
-        drop(shown);
         let Self { regions, books, .. } = self;
         update.run(regions, |regions, update| {
             update.check_alloc(regions.alloc())?;
@@ -138,7 +145,7 @@ impl<D, A: GuestAlloc<D>> Guest<D, A> {
             let place = books.plan_use(backing, len)?;
             update.preallocate(1)?;
             let nodes = &mut update.owed.nodes.free;
-            Ok(books.keep(place, range.page_count(), kept_attrs(backing), nodes)?)
+            Ok(books.keep(place, range.page_count(), nodes)?)
         })
     }
 
@@ -159,16 +166,8 @@ impl<D, A: GuestAlloc<D>> Guest<D, A> {
         let Self { regions, books, .. } = self;
         update.run(regions, |regions, update| {
             update.check_alloc(regions.alloc())?;
-            books.remove_at(place, &mut update.owed.nodes.free);
+            books.leave_to_guest(place, &mut update.owed.nodes.free);
             Ok(())
         })
     }
-}
-
-/// Returns the attributes of what is kept from guests.
-fn kept_attrs(backing: HostBacking) -> Attrs {
-    let state = RegionState::empty();
-    let attrs = Attrs::new(Prot::NONE);
-    let attrs = encode(attrs, RegionKind::Reserved, backing, state, Prot::NONE, None);
-    with_slot(attrs, SlotNumber::NOBODY)
 }

@@ -228,6 +228,13 @@ impl<T: Content> Node<T> {
         !T::HAS_CLAIMS || hot & NO_DATA == 0
     }
 
+    /// Returns `true` if the data has a key, to the lock's holder.
+    #[cfg(feature = "guest")]
+    #[inline(always)]
+    pub(crate) fn has_key(&self) -> bool {
+        self.hot() & HAS_KEY != 0
+    }
+
     /// Returns the key of data. May run the kernel's code: called before a write section, or, if
     /// the data changes, as the last of that code.
     #[inline(always)]

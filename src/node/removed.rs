@@ -108,6 +108,23 @@ impl<T: Content> Removed<T> {
         })
     }
 
+    /// Iterates over the data of the entries after the first `skip`, in order, each with its first
+    /// page.
+    #[cfg(feature = "guest")]
+    pub(crate) fn data_from(
+        &mut self,
+        skip: usize,
+    ) -> impl Iterator<Item = (T::Position, &mut T::Data)> {
+        self.list.iter().skip(skip).filter_map(|node| {
+            // SAFETY: nodes in the list hold data if they say so. The list is borrowed mutably, and
+            // gives out each of them once.
+            unsafe {
+                let node = &*node.as_ptr();
+                node.has_data().then(|| (node.start.get(), node.data_mut()))
+            }
+        })
+    }
+
     /// Forgets the entries: neither their data nor their nodes are ever given back.
     pub(crate) fn leak(&mut self) {
         self.list = NodeList::new();

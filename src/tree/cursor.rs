@@ -262,6 +262,25 @@ impl<'t, T: Content> CursorMut<'t, T> {
         self.change_contents(attrs, change)
     }
 
+    /// Changes the data of an entry of which readers without the lock see no more than the words:
+    /// its key is 0 before and after. So it keeps its generation.
+    #[cfg(feature = "guest")]
+    pub(crate) fn change_unseen<R>(&mut self, change: impl FnOnce(&mut T::Data) -> R) -> Option<R> {
+        self.entry()?.data()?;
+        let node = self.node();
+        if node.has_key() {
+            return self.change_data(change);
+        }
+        // SAFETY: an entry, and we have the tree to ourselves. Without a key nobody has pinned what
+        // is in the data; and if it has one afterwards, readers learn of that in a write section.
+        let data = unsafe { node.data_mut() };
+        let result = change(data);
+        if Node::<T>::key_of(data) != 0 {
+            self.change_data(|_| ());
+        }
+        Some(result)
+    }
+
     /// Changes attributes and data, as [`change`](Self::change) does, where the range stays.
     pub(crate) fn change_contents<R>(
         &mut self,

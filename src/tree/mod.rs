@@ -29,8 +29,6 @@ mod hint_table;
 mod hints;
 mod link_ops;
 mod lookup;
-#[cfg(feature = "guest")]
-mod mark;
 mod random_gap;
 mod rearranged;
 mod replace;
@@ -55,8 +53,6 @@ use self::link_ops::{Handle, TreeAdapter};
 pub(crate) use self::lookup::TreeVersion;
 pub use self::lookup::{Busy, Token};
 pub(crate) use self::lookup::{Hit, Peek, Published};
-#[cfg(feature = "guest")]
-pub(crate) use self::mark::Mark;
 #[cfg(all(test, not(loom)))]
 use self::visits::visit;
 use crate::node::{Content, DetachedNode, FreeNode, NO_DATA, Node};

@@ -42,8 +42,6 @@ use crate::error::Error;
 use crate::hooks::{Event, Hooks, Piece};
 use crate::node::{FixedPool, NodeAlloc, NodeStore};
 use crate::range::{PageRange, PageSize, VmRange};
-#[cfg(feature = "guest")]
-pub(crate) use crate::tree::Mark;
 use crate::tree::{EntryRef, Tree};
 pub use crate::update::{Owed, Owing, Update};
 use crate::vma::{Vma, VmaData, VmaNode};

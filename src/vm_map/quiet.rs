@@ -10,8 +10,8 @@ mod tests;
 use super::VmMap;
 use crate::node::{NodeAlloc, Preallocated};
 use crate::range::PageRange;
-use crate::tree::{Below, EntryRef, Mark};
-use crate::vma::{Attrs, Vma, VmaData, VmaNode};
+use crate::tree::{Below, EntryRef};
+use crate::vma::{Attrs, VmaData, VmaNode};
 
 impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
     /// Adds a VMA over `len` bytes from `start`, and merges it with none. O(log n).
@@ -46,30 +46,13 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         data
     }
 
-    /// Changes attributes and data of the VMA that holds the byte at `addr`, without merging it.
-    /// O(log n), without a walk if the VMA was [found](Self::find_again) last.
-    pub(crate) fn edit<R>(
-        &mut self,
-        addr: u64,
-        attrs: impl FnOnce(Attrs) -> Attrs,
-        change: impl FnOnce(&mut V) -> R,
-    ) -> Option<R> {
-        let page = self.page_size.page(addr);
-        let mut cursor = self.tree.cursor(page);
-        let attrs = attrs(cursor.entry().filter(|entry| entry.range().start <= page)?.attrs());
-        cursor.change_contents(attrs, change)
-    }
-
-    /// Returns a mark of the VMA that holds the byte at `addr`. O(1) where an operation has looked
-    /// last.
-    pub(crate) fn mark(&self, addr: u64) -> Option<Mark> {
-        self.tree.mark(self.page_size.page(addr))
-    }
-
-    /// Finds a VMA that was marked, without a walk, if nothing in it has changed since. With an
-    /// allocator that is not type-stable it is never found.
-    pub(crate) fn find_marked(&self, mark: &Mark) -> Option<Vma<'_, V>> {
-        Vma::new(self.tree.find_marked::<A>(mark)?, self.page_size)
+    /// Changes the data of the VMA that holds the byte at `addr`, of which readers without the lock
+    /// see nothing: tokens stay valid. O(log n), without a walk if the VMA was
+    /// [found](Self::find_again) last.
+    #[inline]
+    pub(crate) fn amend<R>(&mut self, addr: u64, change: impl FnOnce(&mut V) -> R) -> Option<R> {
+        self.find_again(addr)?;
+        self.tree.cursor(self.page_size.page(addr)).change_unseen(change)
     }
 
     /// Gives the VMA that begins at `start` another length, if what is behind it is free that far.

@@ -9,6 +9,8 @@ use crate::hooks::Piece;
 use crate::hooks::{Event, Hooks};
 use crate::node::NodeAlloc;
 use crate::range::PageRange;
+#[cfg(feature = "guest")]
+use crate::range::VmRange;
 use crate::update::Update;
 use crate::vma::{Vma, VmaData, VmaNode};
 
@@ -114,32 +116,27 @@ impl<V: VmaData, A: NodeAlloc<VmaNode<V>> + Clone> VmMap<V, A> {
         })
     }
 
-    /// Unmaps as [`unmap`](Self::unmap) does where `len` bytes from `start` are one VMA, all of it,
-    /// which was [found](Self::find_again) before. Returns `false`, and does nothing, if they are
-    /// not.
+    /// Unmaps all VMAs in `range`, which lies in the space. O(1) to plan where that is one VMA, all
+    /// of it, which was [found](Self::find_again) last.
     ///
     /// # Errors
     ///
-    /// [`Error::ForeignNodes`], or the error of `prepare`.
+    /// Those of [`unmap`](Self::unmap).
     #[cfg(feature = "guest")]
-    pub(crate) fn unmap_whole<H: Hooks<V> + ?Sized>(
+    pub(crate) fn unmap_found<H: Hooks<V> + ?Sized>(
         &mut self,
-        start: u64,
-        len: u64,
+        range: VmRange,
         update: &mut Update<'_, V, A, H>,
-    ) -> Result<bool, H::Error> {
-        let Some(entry) = self.tree.find_again(self.page_size.page(start)) else {
-            return Ok(false);
-        };
-        let range = entry.range();
-        let is_whole = self.page_size.addr(range.start) == start && self.bytes(range.len()) == len;
-        let Some(data) = entry.data().filter(|_| is_whole) else { return Ok(false) };
-        let gone = Piece::new(self.vm_range(range), entry.attrs(), data);
+    ) -> Result<(), H::Error> {
+        let pages = range.page_range();
+        let whole = self.tree.find_again(pages.start).filter(|entry| entry.range() == pages);
+        let gone = whole.and_then(|entry| Some(Piece::new(range, entry.attrs(), entry.data()?)));
+        let Some(gone) = gone else { return self.unmap_pages(pages, update).map(|_| ()) };
         let plan = Plan::new(core::iter::once(Event::Unmap(gone)));
-        let revoked = update.is_watched().then_some(range);
+        let revoked = update.is_watched().then_some(pages);
         let ready = plan.revokes(revoked).ready(&self.alloc, update)?;
-        ready.apply(self, update, |edit| edit.remove_one(range));
-        Ok(true)
+        ready.apply(self, update, |edit| edit.remove_one(pages));
+        Ok(())
     }
 
     fn first_unwanted(

@@ -1,16 +1,17 @@
 //! The guest layer: against a model, against the mistakes of others, and as hypervisors use it.
 
 mod behind_a_lock;
+mod coming_again;
 mod dirty;
 mod faults;
 mod hints;
 mod mistakes_of_others;
 mod printing;
 mod random_walk;
+mod shown;
 mod slots;
 mod small_worlds;
 mod threads;
-mod vacancy;
 
 use kvma::guest::{Guest, GuestNode, HostBacking, Refusal, SlotNumber};
 use kvma::{Error, FixedPool, PageSize};

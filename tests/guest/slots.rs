@@ -100,9 +100,9 @@ fn a_slot_for_which_there_are_no_nodes_changes_nothing() {
         }
         panic!("nodes without end")
     }
-    // Three nodes are the guest's own; a slot takes two, and eight slots one more.
-    assert_eq!([add_all::<3>(), add_all::<5>(), add_all::<6>(), add_all::<8>()], [0, 0, 1, 2]);
-    assert_eq!([add_all::<20>(), add_all::<21>(), add_all::<23>()], [8, 8, 9]);
+    // Three nodes are the guest's own; a slot takes one, eight numbers and six ranges one more.
+    assert_eq!([add_all::<3>(), add_all::<5>(), add_all::<6>(), add_all::<8>()], [0, 0, 1, 3]);
+    assert_eq!([add_all::<20>(), add_all::<21>(), add_all::<23>()], [12, 13, 15]);
 }
 
 #[test]

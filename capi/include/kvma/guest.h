@@ -286,7 +286,7 @@ kvma_status kvma_guest_remove_range(struct kvma_guest_update *update,
 typedef void (*kvma_guest_take_fn)(void *udata, const struct kvma_guest_region *region, void *data);
 
 /*
- * Removes all slots, and tells `take` (NULL: nobody) of each, by number. What is kept from guests
+ * Removes all slots, and tells `take` (NULL: nobody) of each, by address. What is kept from guests
  * stays so. O(n log n). Needs no node. Hooks: `prepare` and `on_unmap` for each region, then
  * `flush_begin` if there was any.
  */

@@ -165,7 +165,7 @@ pub type kvma_guest_take_fn = Option<
     unsafe extern "C" fn(udata: *mut c_void, region: *const kvma_guest_region, data: *mut c_void),
 >;
 
-/// Removes all slots, and tells `take` (NULL: nobody) of each, by number. What is kept from guests
+/// Removes all slots, and tells `take` (NULL: nobody) of each, by address. What is kept from guests
 /// stays so. O(n log n). Needs no node. Hooks: `prepare` and `on_unmap` for each region, then
 /// `flush_begin` if there was any.
 #[unsafe(no_mangle)]

@@ -125,7 +125,9 @@ impl GuestRig {
             (Ok(back), Ok(())) => {
                 let slots = self.plain.slots.iter();
                 let gone = slots.filter(|(number, _)| !after.slots.contains_key(number));
-                let gone: Vec<u32> = gone.map(|(_, slot)| slot.data).collect();
+                let mut gone: Vec<_> = gone.map(|(_, slot)| (slot.start, slot.data)).collect();
+                gone.sort_unstable();
+                let gone: Vec<u32> = gone.into_iter().map(|(_, data)| data).collect();
                 assert_eq!(back, &gone, "{op:?} on {:?}", self.plain);
             }
             (Err(refusal), Err(refusals)) if refusals.contains(refusal) => {}
