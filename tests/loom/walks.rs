@@ -1,6 +1,7 @@
 //! The next VMA at or after a page, against changes of the tree.
 
 use ::loom::thread;
+use kvma::addr_space::LookupHint;
 
 use super::support::*;
 
@@ -118,6 +119,36 @@ fn walks_and_lookups_agree() {
             assert!(next(&space, 0x24).is_none_or(|found| found == new));
         } else {
             seen.note(1);
+        }
+        writer.join().unwrap();
+    });
+    seen.assert_all(2);
+}
+
+/// The node of a VMA becomes that of another one, which is found by a hint before the walk can come
+/// to its new place.
+#[test]
+fn what_a_hint_has_found_is_not_passed_over() {
+    let seen = explore(BOUND, |seen| {
+        let space = space(&alloc());
+        for &(start, pages, prot) in THREE {
+            map(&space, start, pages, prot);
+        }
+        map(&space, 0x40, 1, RO);
+        let mut hint = LookupHint::new();
+        assert!(space.try_lookup_near(0x40 * PAGE, &mut hint).unwrap().is_some());
+        let space2 = space.clone();
+        let writer = thread::spawn(move || {
+            unmap(&space2, 0x40, 1);
+            map_reusing(&space2, 0x28, 1, RW);
+        });
+        let new = Some((0x28, 1, RW));
+        match space.try_lookup_near(0x28 * PAGE, &mut hint) {
+            Ok(found) if found.map(vma) == new => {
+                seen.note(0);
+                assert!(next(&space, 0x24).is_none_or(|found| found == new));
+            }
+            _ => seen.note(1),
         }
         writer.join().unwrap();
     });
