@@ -184,8 +184,8 @@ impl<T: Content, L: RawLock> fmt::Debug for BoxAlloc<T, L> {
 }
 
 // SAFETY: a node is either out or in `free`. It is initialised once, when the heap gives its block,
-// and stays a node until the allocator is dropped, so it is type-stable. Two handles are the same if
-// they are the same allocator: it has a size.
+// and stays a node until the allocator is dropped, so it is type-stable. Two handles are the same
+// if they are the same allocator: it has a size.
 unsafe impl<T: Content, L: RawLock> NodeAlloc<T> for BoxAlloc<T, L> {
     const TYPE_STABLE: bool = true;
 
@@ -239,8 +239,8 @@ impl<T: Content, L: RawLock> Drop for BoxAlloc<T, L> {
                 unsafe { node.drop_in_place() };
             }
         }
-        // SAFETY: all blocks have this layout and come from the global allocator. The last handle is
-        // gone, and with it the last reader: nobody may look at a node any more, not even at one
+        // SAFETY: all blocks have this layout and come from the global allocator. The last handle
+        // is gone, and with it the last reader: nobody may look at a node any more, not even at one
         // that was never given back.
         unsafe {
             while let Some(block) = free.memory().pop(Self::LAYOUT) {
