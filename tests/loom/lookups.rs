@@ -76,6 +76,11 @@ fn a_vma_is_never_missed_because_of_two_removals_elsewhere() {
 #[test]
 fn a_node_that_is_new_is_seen_initialised() {
     against(None, THREE, |space| map(space, 0x28, 1, RW), 0x28, &[None, Some((0x28, 1, RW))]);
+}
+
+/// Nobody who comes by a node that is new is led astray by what it was before.
+#[test]
+fn a_node_that_is_new_hides_no_other() {
     against(None, THREE, |space| map(space, 0x28, 1, RW), 0x20, &[Some(THREE[1])]);
 }
 
