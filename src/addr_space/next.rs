@@ -111,6 +111,12 @@ where
             }
             pause();
         }
+        // As in `walk_again`: whoever only tries gets through after a forgotten guard, too.
+        if !self.published.is_published()
+            && let Some(map) = self.inner.try_lock()
+        {
+            return Ok(self.next_locked(&map, addr, guard, make));
+        }
         Err(Busy)
     }
 
@@ -124,6 +130,17 @@ where
             return found;
         }
         let map = self.inner.lock();
+        self.next_locked(&map, addr, guard, make)
+    }
+
+    #[cold]
+    fn next_locked<'g, G, R>(
+        &self,
+        map: &M,
+        addr: u64,
+        guard: &'g G,
+        make: impl Make<'g, M, G, R>,
+    ) -> Option<R> {
         let map = map.vm_map();
         self.published.publish(map.tree(), map.alloc(), map.page_size());
         let page_size = map.page_size();

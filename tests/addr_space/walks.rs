@@ -110,6 +110,19 @@ fn a_walk_is_less_disturbed_than_a_lookup() {
     });
 }
 
+/// Nothing is published then, and nobody takes the lock for good who would publish it.
+#[test]
+fn who_only_tries_gets_through_after_a_forgotten_guard() {
+    let pool = Pool::new();
+    let mut space = space(&pool);
+    space.map(fixed(0x10, 1, Prot::RW), &mut NoHooks).unwrap();
+    std::mem::forget(space.get_mut());
+    let next = || space.try_next_vma(0).map(|vma| vma.map(|vma| vma.range().start()));
+    // While somebody has the lock, there is no way.
+    space.inspect(|_| assert!(matches!(next(), Err(Busy) | Ok(Some(_)))));
+    assert!(matches!(next(), Ok(Some(start)) if start == 0x10 * PAGE));
+}
+
 /// The VMA at hand grows down over what has been passed.
 #[test]
 fn no_two_snapshots_overlap() {
