@@ -53,16 +53,18 @@ while IFS='|' read -r name files models expression; do
     if [[ $name = halves* ]]; then
         RUSTFLAGS+=" --cfg kvma_halves" CARGO_TARGET_DIR+=-halves
     fi
-    for file in $files; do
-        if sed -E "${expression# }" "$file" | cmp -s - "$file"; then
-            echo "error   $name: the expression changes nothing in $file"
-            exit 2
-        fi
-    done
+    commands=${expression//;;/$'\n'}
+    while read -r command; do
+        for file in $files; do
+            sed -E "$command" "$file" | cmp -s - "$file" || continue 2
+        done
+        echo "error   $name: this changes nothing in $files: $command"
+        exit 2
+    done <<<"$commands"
     if [ -n "$only_list" ]; then continue; fi
     sync "$copy/right" "$copy/crate"
     for file in $files; do
-        sed -E -i "${expression# }" "$copy/crate/$file"
+        sed -E -i "$commands" "$copy/crate/$file"
         touch "$copy/crate/$file"
     done
     cd "$copy/crate"
