@@ -247,7 +247,7 @@ fn bits_behind_the_slot_do_not_count() {
     // Somebody's bits lie behind.
     words
         .iter()
-        .skip(3)
+        .skip(3 * 64 / usize::BITS as usize)
         .for_each(|word| word.store(usize::MAX, std::sync::atomic::Ordering::Relaxed));
     let bitmap = DirtyBitmap::new(&words);
     let mut out = [9; 5];

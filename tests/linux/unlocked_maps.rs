@@ -99,7 +99,6 @@ fn text<F: File>(space: &Space<'_, F>) -> String {
 /// Every kind of line: files, names, special memory, heap, stack and gate. While somebody holds the
 /// lock, and changes the space at that.
 #[test]
-#[cfg(all(not(kvma_halves), target_has_atomic = "64"))] // a gap is read as a whole
 fn maps_take_no_lock_and_wait_for_none() {
     let counting = Counting::default();
     let space = new_space::<Index>(&counting);
@@ -137,7 +136,11 @@ fn maps_take_no_lock_and_wait_for_none() {
     assert_eq!(lines, space.inspect(|mm| mm.maps().to_string()));
     // With the lock in the hands of somebody who only looks.
     space.inspect(|mm| assert_eq!(text(&space), mm.maps().to_string()));
-    // And of somebody who changes: what has been done so far is shown, but for new places.
+    // And of somebody who changes: what has been done so far is shown, but for new places. Where
+    // atomics have 32 bits, this would wait for the change.
+    if cfg!(any(kvma_halves, not(target_has_atomic = "64"))) {
+        return;
+    }
     space.update(8, kernel, |mm, call| {
         assert_eq!(text(&space), mm.maps().to_string());
         mm.munmap(at(10), PAGE, call).unwrap();
