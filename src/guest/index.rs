@@ -13,38 +13,85 @@ const FEW: usize = 16;
 /// So few that counting those below a number is faster than halving.
 const VERY_FEW: usize = 4;
 
-/// Buckets for each number, at least; at most four times as many.
-const BUCKETS: usize = 2;
+/// Buckets for each number, at most; at least half as many.
+const BUCKETS: usize = 3;
+
+/// Numbers for each heap, at least, where they are divided twice.
+const IN_HEAP: usize = 4;
 
 /// An index of items by a number that each has, ascending.
 ///
 /// The span between the first number and the last is divided into buckets of one size, of which
 /// there are more than numbers. A table says at which item each bucket begins, so that few are left
 /// to choose from: as many as the fullest bucket has. They are halved, always as many times, so no
-/// branch depends on the number that is searched for. Where numbers lie in heaps, this is a binary
-/// search; it is never more than that, and one look at the table.
+/// branch depends on the number that is searched for. Where numbers lie in heaps far from each
+/// other, each would be in one bucket. So there the span is divided into fewer parts, and that of
+/// the numbers in each part into buckets of its own. Where those are heaps again, this is a binary
+/// search; it is never more than that, and two looks at tables.
 pub(super) struct Index {
     count: usize,
     /// The numbers, if they are few; what is left is filled up with the largest one there is.
     few: [u64; FEW],
-    first: u64,
-    /// The logarithm of the size of a bucket.
-    shift: u32,
+    /// All numbers, as one part.
+    whole: Part,
     /// The first step in a bucket: the largest power of two that the fullest has items for.
     step: usize,
     /// The items to pass over if the answer lies behind that step: so many that the next steps,
     /// each half as long, end where the fullest bucket does.
     skip: usize,
+    /// The parts that were divided again; none if the numbers are spread well.
+    parts: Vec<Part>,
     /// Of each bucket, the items below it: fewer for the last buckets, so that behind them are as
     /// many items as in the fullest.
     table: Vec<u32>,
 }
 
+/// A span of numbers, divided into parts of one size.
+#[derive(Clone, Copy)]
+struct Part {
+    first: u64,
+    /// The logarithm of that size.
+    shift: u32,
+    /// The place of its first bucket.
+    begins: u32,
+    /// The last bucket, from there on.
+    last: u32,
+}
+
+impl Part {
+    const EMPTY: Self = Self { first: u64::MAX, shift: 0, begins: 0, last: 0 };
+
+    /// Divides the span from `first` to `last` into at most `count` parts, which is not 0.
+    fn divide(first: u64, last: u64, count: usize, begins: usize) -> Self {
+        let reach = last - first;
+        let mut shift = 0;
+        while reach >> shift >= count as u64 {
+            shift += 1;
+        }
+        Self { first, shift, begins: begins as u32, last: (reach >> shift) as u32 }
+    }
+
+    /// Returns the place of the bucket for `key`: the first one or the last one if it is not
+    /// within the span.
+    #[inline]
+    fn place(&self, key: u64) -> usize {
+        let bucket = key.saturating_sub(self.first) >> self.shift;
+        self.begins as usize + bucket.min(u64::from(self.last)) as usize
+    }
+}
+
 impl Index {
     /// Returns one of no items.
     pub(super) const fn new() -> Self {
-        let few = [u64::MAX; FEW];
-        Self { count: 0, few, first: 0, shift: 0, step: 1, skip: 1, table: Vec::new() }
+        Self {
+            count: 0,
+            few: [u64::MAX; FEW],
+            whole: Part::EMPTY,
+            step: 1,
+            skip: 1,
+            parts: Vec::new(),
+            table: Vec::new(),
+        }
     }
 
     /// Makes room for `count` items.
@@ -56,10 +103,12 @@ impl Index {
         if count <= FEW {
             return Ok(());
         }
-        if u32::try_from(count).is_err() {
+        let buckets = count.checked_mul(BUCKETS).ok_or(Error::OutOfMemory)?;
+        if u32::try_from(buckets).is_err() {
             return Err(Error::OutOfMemory);
         }
-        self.table.try_reserve_exact(buckets(count)).map_err(|_| Error::OutOfMemory)
+        self.table.try_reserve_exact(buckets).map_err(|_| Error::OutOfMemory)?;
+        self.parts.try_reserve_exact(count / IN_HEAP).map_err(|_| Error::OutOfMemory)
     }
 
     /// Fills an empty index, which has room for them, with these ascending numbers. O(n).
@@ -69,25 +118,49 @@ impl Index {
             self.few.iter_mut().zip(items).for_each(|(key, item)| *key = number(item));
             return;
         }
-        let (Some(first), Some(last)) = (items.first(), items.last()) else { return };
-        self.first = number(first);
-        let reach = number(last) - self.first;
-        while reach >> self.shift >= buckets(items.len()) as u64 {
-            self.shift += 1;
-        }
-        let (mut begins, mut fullest) = (0, 1);
-        for (at, item) in items.iter().enumerate() {
-            let bucket = ((number(item) - self.first) >> self.shift) as usize;
-            if self.table.len() <= bucket {
-                begins = at;
-                self.table.resize(bucket + 1, at as u32);
-            }
-            fullest = fullest.max(at + 1 - begins);
-        }
+        let fullest = self.fill_whole(items, &number);
+        // Another table to look at takes longer than a step.
+        let few = fullest / 4;
+        let fullest = match few {
+            0 => fullest,
+            _ => match self.fill_parts(items, &number) {
+                divided if divided <= few => divided,
+                _ => self.fill_whole(items, &number),
+            },
+        };
         self.step = 1 << fullest.ilog2();
         self.skip = fullest + 1 - self.step;
         let last = (items.len() - fullest) as u32;
         self.table.iter_mut().rev().take_while(|begins| **begins > last).for_each(|b| *b = last);
+    }
+
+    /// Fills the table with all items at once. Returns how many the fullest bucket has.
+    fn fill_whole<T>(&mut self, items: &[T], number: &impl Fn(&T) -> u64) -> usize {
+        self.table.clear();
+        self.parts.clear();
+        let (whole, fullest) = fill_part(&mut self.table, items, 0, number);
+        self.whole = whole;
+        fullest
+    }
+
+    /// Fills the table part by part. Returns how many items the fullest bucket has.
+    fn fill_parts<T>(&mut self, items: &[T], number: &impl Fn(&T) -> u64) -> usize {
+        self.table.clear();
+        let (Some(first), Some(last)) = (items.first(), items.last()) else { return 1 };
+        let whole = Part::divide(number(first), number(last), items.len() / IN_HEAP, 0);
+        self.whole = whole;
+        let (mut passed, mut fullest) = (0, 1);
+        let part_of = |item: &T| whole.place(number(item));
+        for group in items.chunk_by(|one, next| part_of(one) == part_of(next)) {
+            let at = group.first().map_or(0, part_of);
+            let (part, fullest_here) = fill_part(&mut self.table, group, passed, number);
+            // Whoever searches in a part without numbers finds the first number of the next one.
+            self.parts.resize(at, Part { first: u64::MAX, shift: 0, last: 0, ..part });
+            self.parts.push(part);
+            fullest = fullest.max(fullest_here);
+            passed += group.len();
+        }
+        fullest
     }
 
     /// Returns the position of the first item whose number is at least `key`; some position if
@@ -107,8 +180,12 @@ impl Index {
     /// Not inlined, so that a search among few stays short.
     #[inline(never)]
     fn position_in_table<T>(&self, items: &[T], key: u64, number: impl Fn(&T) -> u64) -> usize {
-        let bucket = (key.saturating_sub(self.first) >> self.shift) as usize;
-        let Some(&begins) = self.table.get(bucket) else { return usize::MAX };
+        let mut place = self.whole.place(key);
+        if !self.parts.is_empty() {
+            let Some(part) = self.parts.get(place) else { return usize::MAX };
+            place = part.place(key);
+        }
+        let Some(&begins) = self.table.get(place) else { return usize::MAX };
         let (mut at, mut step, mut skip) = (begins as usize, self.step, self.skip);
         while step != 0 {
             let Some(item) = items.get(at + (step - 1)) else { return usize::MAX };
@@ -120,6 +197,28 @@ impl Index {
     }
 }
 
+/// Adds buckets for these items, which `passed` others are below, to the table. Returns their part
+/// of the table, and how many of them the fullest bucket has.
+fn fill_part<T>(
+    table: &mut Vec<u32>,
+    items: &[T],
+    passed: usize,
+    number: &impl Fn(&T) -> u64,
+) -> (Part, usize) {
+    let (Some(first), Some(last)) = (items.first(), items.last()) else { return (Part::EMPTY, 1) };
+    let part = Part::divide(number(first), number(last), items.len() * BUCKETS, table.len());
+    let (mut begins, mut fullest) = (0, 1);
+    for (at, item) in items.iter().enumerate() {
+        let place = part.place(number(item));
+        if table.len() <= place {
+            begins = at;
+            table.resize(place + 1, (passed + at) as u32);
+        }
+        fullest = fullest.max(at + 1 - begins);
+    }
+    (part, fullest)
+}
+
 /// Returns the position of the first number that is at least `key`, or the last position.
 #[inline(always)]
 fn position_in(numbers: &[u64; FEW], key: u64) -> usize {
@@ -129,11 +228,6 @@ fn position_in(numbers: &[u64; FEW], key: u64) -> usize {
     select_unpredictable(numbers[at] < key, at | 1, at)
 }
 
-/// Returns the number of buckets for so many items, at most.
-fn buckets(count: usize) -> usize {
-    count.saturating_mul(BUCKETS).checked_next_power_of_two().unwrap_or(usize::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,9 +235,10 @@ mod tests {
     fn index(numbers: &[u64]) -> Index {
         let mut index = Index::new();
         index.reserve(numbers.len()).unwrap();
-        let room = index.table.capacity();
+        let room = (index.table.capacity(), index.parts.capacity());
         index.fill(numbers, |&number| number);
-        assert_eq!(index.table.capacity(), room, "there was room for {}", numbers.len());
+        assert_eq!(index.table.capacity(), room.0, "room for {}", numbers.len());
+        assert_eq!(index.parts.capacity(), room.1, "room for parts of {}", numbers.len());
         index
     }
 
@@ -169,16 +264,51 @@ mod tests {
         }
     }
 
+    /// The numbers of so many heaps, which lie far from each other.
+    fn heaps(count: u64, size: u64) -> Vec<u64> {
+        (0..count).flat_map(|heap| (heap << 40)..(heap << 40) + size).collect()
+    }
+
     #[test]
-    fn numbers_in_heaps_are_halved() {
-        for heap in [2, 9, 15, 16, 17, 100] {
-            let numbers: Vec<_> = (0..heap).chain((1 << 40)..(1 << 40) + heap).collect();
-            let index = check(&numbers);
-            assert!(numbers.len() <= FEW || index.step + index.skip == heap as usize + 1);
+    fn numbers_in_heaps_are_found_at_once() {
+        for (count, size) in [(2, 9), (2, 100), (3, 17), (8, 16), (63, 4), (625, 16), (9, 1000)] {
+            assert_eq!(check(&heaps(count, size)).step, 1, "{count} heaps of {size}");
         }
+        // Some parts without numbers, and heaps in one part.
+        let mut numbers = heaps(3, 20);
+        numbers.extend(heaps(3, 20).iter().map(|number| number + (100 << 40)));
+        assert!(check(&numbers).step > 1);
+    }
+
+    #[test]
+    fn numbers_that_nothing_spreads_are_halved() {
         let mut rising: Vec<_> = (0..63).map(|at| 1 << at).collect();
         rising.push(u64::MAX);
-        check(&rising);
+        let index = check(&rising);
+        assert!(index.step > 1 && index.parts.is_empty());
+    }
+
+    #[test]
+    fn numbers_at_random_are_found() {
+        let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut below = move |limit: u64| {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            random % limit
+        };
+        for _ in 0..500 {
+            let (count, shift) = (below(40) + 1, below(50));
+            let mut numbers = Vec::new();
+            for _ in 0..count {
+                let first = below(1 << 12) << shift;
+                let (size, apart) = (below(30) + 1, below(200) + 1);
+                numbers.extend((0..size).map(|at| first + at * apart));
+            }
+            numbers.sort_unstable();
+            numbers.dedup();
+            check(&numbers);
+        }
     }
 
     #[test]
