@@ -23,6 +23,8 @@ mod change;
 mod claim;
 mod display;
 mod fork;
+#[cfg(all(test, feature = "alloc", not(loom)))]
+mod hot_lines;
 #[cfg(feature = "guest")]
 mod quiet;
 mod relocate;
