@@ -2,16 +2,17 @@
 
 use super::{AddrSpace, HasVmMap};
 use crate::flags::Prot;
-use crate::node::ReadSide;
 use crate::node::pinned_data::PinnedData;
+use crate::node::{NodeAlloc, ReadSide};
+use crate::pending_flush::PendingFlushes;
 use crate::range::{PageRange, PageSize, VmRange};
 use crate::sync::{RawLock, pause};
-use crate::tree::{Busy, Hit, Token};
+use crate::tree::{Busy, Hit, Peek, Published, Token, Tree};
 use crate::vma::{Attrs, VmaData, VmaNode};
 
 /// The number of tries without the lock before [`lookup`](AddrSpace::lookup) takes it, and before
 /// [`try_lookup`](AddrSpace::try_lookup) gives up.
-pub(super) const TRIES: usize = if cfg!(loom) { 1 } else { 16 };
+const TRIES: usize = if cfg!(loom) { 1 } else { 16 };
 
 /// A copy of a VMA, made without the lock. Its parts belong together: they were all true at one
 /// time during the lookup.
@@ -104,6 +105,58 @@ impl<'g, M: HasVmMap, G: 'g, R, F> Make<'g, M, G, R> for F where
 {
 }
 
+/// The kind of a search from a page on: for the VMA that holds it, or for the next one.
+pub(super) trait Sought: Copy {
+    /// Looks once, without the lock.
+    fn walk<'g, T: Peek, A: ReadSide<T>, G, R>(
+        self,
+        published: &Published<T, A>,
+        flushes: &PendingFlushes,
+        page: u64,
+        guard: &'g G,
+        make: impl FnOnce(Hit<'g, T, G>) -> R,
+    ) -> Result<Option<R>, Busy>;
+
+    /// Looks under the lock.
+    fn look<'g, T: Peek, A: NodeAlloc<T>, G>(
+        self,
+        published: &Published<T, A>,
+        tree: &Tree<T>,
+        flushes: &PendingFlushes,
+        page: u64,
+        guard: &'g G,
+    ) -> Option<Hit<'g, T, G>>;
+}
+
+/// The VMA that holds the page.
+#[derive(Clone, Copy)]
+struct Holder;
+
+impl Sought for Holder {
+    #[inline(always)]
+    fn walk<'g, T: Peek, A: ReadSide<T>, G, R>(
+        self,
+        published: &Published<T, A>,
+        flushes: &PendingFlushes,
+        page: u64,
+        guard: &'g G,
+        make: impl FnOnce(Hit<'g, T, G>) -> R,
+    ) -> Result<Option<R>, Busy> {
+        published.walk(flushes, page, guard, make)
+    }
+
+    fn look<'g, T: Peek, A: NodeAlloc<T>, G>(
+        self,
+        published: &Published<T, A>,
+        tree: &Tree<T>,
+        flushes: &PendingFlushes,
+        page: u64,
+        guard: &'g G,
+    ) -> Option<Hit<'g, T, G>> {
+        published.look(tree, flushes, page, guard)
+    }
+}
+
 impl<M: HasVmMap, L: RawLock> AddrSpace<M, L>
 where
     M::Alloc: ReadSide<VmaNode<M::Data>>,
@@ -135,7 +188,7 @@ where
     /// ```
     #[inline]
     pub fn lookup(&self, addr: u64) -> Option<VmaSnapshot> {
-        self.look_up(addr, &(), VmaSnapshot::new)
+        self.look_up(Holder, addr, &(), VmaSnapshot::new)
     }
 
     /// Looks up as [`lookup`](Self::lookup) does, but never waits: for faults that may be raised
@@ -164,7 +217,7 @@ where
     /// ```
     #[inline]
     pub fn try_lookup(&self, addr: u64) -> Result<Option<VmaSnapshot>, Busy> {
-        self.try_look_up(addr, &(), VmaSnapshot::new)
+        self.try_look_up(Holder, addr, &(), VmaSnapshot::new)
     }
 
     /// Returns `true` if the VMA that `token` was made for has not changed since, in any way:
@@ -231,32 +284,34 @@ where
             && !self.pending_flushes.is_pending_in(pages)
     }
 
-    /// Looks up, and returns what `make` makes of the VMA. What is found says that `guard`
-    /// existed before.
+    /// Looks for what is sought at `addr`, and returns what `make` makes of it. What is found says
+    /// that `guard` existed before.
     #[inline(always)]
-    fn look_up<'g, G, R>(
+    pub(super) fn look_up<'g, G, R>(
         &self,
+        sought: impl Sought,
         addr: u64,
         guard: &'g G,
         make: impl Make<'g, M, G, R>,
     ) -> Option<R> {
-        match self.walk(addr, guard, make) {
+        match self.walk(sought, addr, guard, make) {
             Ok(found) => found,
-            Err(Busy) => self.look_up_again(addr, guard, make),
+            Err(Busy) => self.look_up_again(sought, addr, guard, make),
         }
     }
 
     /// Looks up as `look_up` does, but never waits.
     #[inline(always)]
-    fn try_look_up<'g, G, R>(
+    pub(super) fn try_look_up<'g, G, R>(
         &self,
+        sought: impl Sought,
         addr: u64,
         guard: &'g G,
         make: impl Make<'g, M, G, R>,
     ) -> Result<Option<R>, Busy> {
-        match self.walk(addr, guard, make) {
+        match self.walk(sought, addr, guard, make) {
             Ok(found) => Ok(found),
-            Err(Busy) => self.walk_again(addr, guard, make),
+            Err(Busy) => self.walk_again(sought, addr, guard, make),
         }
     }
 
@@ -265,25 +320,27 @@ where
     #[inline(always)]
     fn walk<'g, G, R>(
         &self,
+        sought: impl Sought,
         addr: u64,
         guard: &'g G,
         make: impl Make<'g, M, G, R>,
     ) -> Result<Option<R>, Busy> {
         let page_size = self.published.page_size();
-        self.published
-            .walk(&self.pending_flushes, page_size.page(addr), guard, |hit| make(hit, page_size))
+        let (flushes, page) = (&self.pending_flushes, page_size.page(addr));
+        sought.walk(&self.published, flushes, page, guard, |hit| make(hit, page_size))
     }
 
     #[cold]
     fn walk_again<'g, G, R>(
         &self,
+        sought: impl Sought,
         addr: u64,
         guard: &'g G,
         make: impl Make<'g, M, G, R>,
     ) -> Result<Option<R>, Busy> {
         for _ in 1..TRIES {
             pause();
-            if let Ok(found) = self.walk(addr, guard, make) {
+            if let Ok(found) = self.walk(sought, addr, guard, make) {
                 return Ok(found);
             }
         }
@@ -292,7 +349,7 @@ where
         if !self.published.is_published()
             && let Some(map) = self.inner.try_lock()
         {
-            return Ok(self.look_up_locked(&map, addr, guard, make));
+            return Ok(self.look_up_locked(&map, sought, addr, guard, make));
         }
         Err(Busy)
     }
@@ -300,27 +357,30 @@ where
     #[cold]
     fn look_up_again<'g, G, R>(
         &self,
+        sought: impl Sought,
         addr: u64,
         guard: &'g G,
         make: impl Make<'g, M, G, R>,
     ) -> Option<R> {
-        self.walk_again(addr, guard, make)
-            .unwrap_or_else(|Busy| self.look_up_locked(&self.inner.lock(), addr, guard, make))
+        self.walk_again(sought, addr, guard, make).unwrap_or_else(|Busy| {
+            self.look_up_locked(&self.inner.lock(), sought, addr, guard, make)
+        })
     }
 
     fn look_up_locked<'g, G, R>(
         &self,
         map: &M,
+        sought: impl Sought,
         addr: u64,
         guard: &'g G,
         make: impl Make<'g, M, G, R>,
     ) -> Option<R> {
         let map = map.vm_map();
         self.published.publish(map.tree(), map.alloc(), map.page_size());
-        let page_size = map.page_size();
-        self.published
-            .look(map.tree(), &self.pending_flushes, page_size.page(addr), guard)
-            .map(|hit| make(hit, page_size))
+        let (page_size, flushes) = (map.page_size(), &self.pending_flushes);
+        let page = page_size.page(addr);
+        let hit = sought.look(&self.published, map.tree(), flushes, page, guard)?;
+        Some(make(hit, page_size))
     }
 }
 
@@ -350,7 +410,7 @@ where
         addr: u64,
         guard: &'g GuardOf<M>,
     ) -> Option<(VmaSnapshot, RefOf<'g, M>)> {
-        self.look_up(addr, guard, |hit, page| (hit, page)).map(snapshot_and_data)
+        self.look_up(Holder, addr, guard, |hit, page| (hit, page)).map(snapshot_and_data)
     }
 
     /// Looks up as [`lookup_pinned`](Self::lookup_pinned) does, but never waits: for the same
@@ -365,7 +425,8 @@ where
         addr: u64,
         guard: &'g GuardOf<M>,
     ) -> Result<Option<(VmaSnapshot, RefOf<'g, M>)>, Busy> {
-        Ok(self.try_look_up(addr, guard, |hit, page| (hit, page))?.map(snapshot_and_data))
+        let found = self.try_look_up(Holder, addr, guard, |hit, page| (hit, page))?;
+        Ok(found.map(snapshot_and_data))
     }
 }
 

@@ -2,13 +2,43 @@
 
 use core::fmt;
 
-use super::lookup::{GuardOf, Make, RefOf, TRIES, snapshot_and_data};
+use super::lookup::{GuardOf, RefOf, Sought, snapshot_and_data};
 use super::{AddrSpace, HasVmMap, VmaSnapshot};
-use crate::node::ReadSide;
 use crate::node::pinned_data::PinnedData;
-use crate::sync::{RawLock, pause};
-use crate::tree::Busy;
+use crate::node::{NodeAlloc, ReadSide};
+use crate::pending_flush::PendingFlushes;
+use crate::sync::RawLock;
+use crate::tree::{Busy, Hit, Peek, Published, Tree};
 use crate::vma::VmaNode;
+
+/// The VMA that holds the page, or else the next one above it.
+#[derive(Clone, Copy)]
+struct Next;
+
+impl Sought for Next {
+    #[inline]
+    fn walk<'g, T: Peek, A: ReadSide<T>, G, R>(
+        self,
+        published: &Published<T, A>,
+        flushes: &PendingFlushes,
+        page: u64,
+        guard: &'g G,
+        make: impl FnOnce(Hit<'g, T, G>) -> R,
+    ) -> Result<Option<R>, Busy> {
+        published.next(flushes, page, guard, make)
+    }
+
+    fn look<'g, T: Peek, A: NodeAlloc<T>, G>(
+        self,
+        published: &Published<T, A>,
+        tree: &Tree<T>,
+        flushes: &PendingFlushes,
+        page: u64,
+        guard: &'g G,
+    ) -> Option<Hit<'g, T, G>> {
+        published.look_for_next(tree, flushes, page, guard)
+    }
+}
 
 impl<M: HasVmMap, L: RawLock> AddrSpace<M, L>
 where
@@ -38,7 +68,7 @@ where
     /// # Ok::<(), Error>(())
     /// ```
     pub fn next_vma(&self, addr: u64) -> Option<VmaSnapshot> {
-        self.look_for_next(addr, &(), VmaSnapshot::new)
+        self.look_up(Next, addr, &(), VmaSnapshot::new)
     }
 
     /// Finds the VMA as [`next_vma`](Self::next_vma) does, but never waits, as
@@ -48,7 +78,7 @@ where
     ///
     /// [`Busy`] when changes were always in the way.
     pub fn try_next_vma(&self, addr: u64) -> Result<Option<VmaSnapshot>, Busy> {
-        self.try_next(addr, &(), VmaSnapshot::new)
+        self.try_look_up(Next, addr, &(), VmaSnapshot::new)
     }
 
     /// Iterates over all VMAs in ascending order without the lock: for `/proc/PID/maps`, a core
@@ -85,69 +115,6 @@ where
     pub fn snapshots(&self) -> Snapshots<'_, M, L> {
         Snapshots { space: self, from: Some(0) }
     }
-
-    /// Tries once.
-    #[inline]
-    fn next<'g, G, R>(
-        &self,
-        addr: u64,
-        guard: &'g G,
-        make: impl Make<'g, M, G, R>,
-    ) -> Result<Option<R>, Busy> {
-        let page_size = self.published.page_size();
-        let page = page_size.page(addr);
-        self.published.next(&self.pending_flushes, page, guard, |hit| make(hit, page_size))
-    }
-
-    fn try_next<'g, G, R>(
-        &self,
-        addr: u64,
-        guard: &'g G,
-        make: impl Make<'g, M, G, R>,
-    ) -> Result<Option<R>, Busy> {
-        for _ in 0..TRIES {
-            if let Ok(found) = self.next(addr, guard, make) {
-                return Ok(found);
-            }
-            pause();
-        }
-        // As in `walk_again`: whoever only tries gets through after a forgotten guard, too.
-        if !self.published.is_published()
-            && let Some(map) = self.inner.try_lock()
-        {
-            return Ok(self.next_locked(&map, addr, guard, make));
-        }
-        Err(Busy)
-    }
-
-    fn look_for_next<'g, G, R>(
-        &self,
-        addr: u64,
-        guard: &'g G,
-        make: impl Make<'g, M, G, R>,
-    ) -> Option<R> {
-        if let Ok(found) = self.try_next(addr, guard, make) {
-            return found;
-        }
-        let map = self.inner.lock();
-        self.next_locked(&map, addr, guard, make)
-    }
-
-    #[cold]
-    fn next_locked<'g, G, R>(
-        &self,
-        map: &M,
-        addr: u64,
-        guard: &'g G,
-        make: impl Make<'g, M, G, R>,
-    ) -> Option<R> {
-        let map = map.vm_map();
-        self.published.publish(map.tree(), map.alloc(), map.page_size());
-        let page_size = map.page_size();
-        let page = page_size.page(addr);
-        let hit = self.published.look_for_next(map.tree(), &self.pending_flushes, page, guard)?;
-        Some(make(hit, page_size))
-    }
 }
 
 impl<M: HasVmMap, L: RawLock> AddrSpace<M, L>
@@ -178,7 +145,7 @@ where
         addr: u64,
         guard: &'g GuardOf<M>,
     ) -> Option<(VmaSnapshot, RefOf<'g, M>)> {
-        self.look_for_next(addr, guard, |hit, page| (hit, page)).map(snapshot_and_data)
+        self.look_up(Next, addr, guard, |hit, page| (hit, page)).map(snapshot_and_data)
     }
 }
 
