@@ -1,4 +1,4 @@
-//! What searches look at, and what changes write, for tests: unlike time, it is the same each time.
+//! Counts for tests, of what searches look at and what changes write: unlike times, they repeat.
 
 extern crate std;
 
@@ -7,6 +7,8 @@ use std::collections::HashMap;
 
 use super::Tree;
 use crate::node::Content;
+use crate::position::Field;
+use crate::sync::Word;
 
 std::thread_local! {
     static VISITS: Cell<usize> = const { Cell::new(0) };
@@ -37,9 +39,9 @@ impl<T: Content<Position = u64>> Tree<T> {
             let node = entry.node;
             let links = [&node.left, &node.right].map(|link| link.get().addr() as u64);
             let [left, right] = links;
-            let [start, end] = [&node.start, &node.end].map(|place| place.get());
+            let [start, end] = [&node.start, &node.end].map(Field::get);
             let words = [&node.state, &node.tree, &node.generation];
-            let [state, tree, generation] = words.map(|word| word.get());
+            let [state, tree, generation] = words.map(Word::get);
             let line = [left, right, start, end, state, tree, generation];
             (core::ptr::from_ref(node).addr(), line)
         });
