@@ -25,7 +25,7 @@ use kvma_bench::{
 
 const SIZES: [u64; 4] = [1_000, 10_000, 100_000, 1_000_000];
 const ROUNDS: usize = 15;
-/// What is done before an operation is timed, at most: so many times as much.
+/// Before an operation is timed, it is done so many times as often, at most.
 const WARM_UP: u64 = 16;
 /// The number of VMAs when answers are compared.
 const COMPARED: usize = 500;

@@ -21,12 +21,21 @@ pub enum Load {
     Overwrite,
     /// Finds a gap that is longer than all those between VMAs.
     Gap,
+    /// Maps what is longer than all gaps between VMAs, and unmaps it.
+    Beyond,
 }
 
 impl Load {
     /// All operations.
-    pub const ALL: [Self; 6] =
-        [Self::Lookup, Self::Near, Self::Churn, Self::Protect, Self::Overwrite, Self::Gap];
+    pub const ALL: [Self; 7] = [
+        Self::Lookup,
+        Self::Near,
+        Self::Churn,
+        Self::Protect,
+        Self::Overwrite,
+        Self::Gap,
+        Self::Beyond,
+    ];
 
     /// Returns its name, for tables.
     pub fn name(self) -> &'static str {
@@ -37,9 +46,13 @@ impl Load {
             Self::Protect => "protect a page and back",
             Self::Overwrite => "overwrite",
             Self::Gap => "gap search, fragmented",
+            Self::Beyond => "map beyond fragments + unmap",
         }
     }
 }
+
+/// Bytes for which only the gap behind all VMAs has room.
+const LONG: u64 = 16 * PAGE;
 
 /// Returns the first bytes of `count` VMAs, in random order.
 pub fn layout(count: usize) -> Vec<u64> {
@@ -172,7 +185,13 @@ impl<P: Peer> Workload<P> {
                     self.next_id += 1;
                     self.peer.overwrite(start, 4 * VMA * PAGE, self.next_id);
                 }
-                Load::Gap => sum = sum.wrapping_add(self.peer.find_gap(16 * PAGE)),
+                Load::Gap => sum = sum.wrapping_add(self.peer.find_gap(LONG)),
+                Load::Beyond => {
+                    self.next_id += 1;
+                    let start = self.peer.insert_anywhere(LONG, self.next_id);
+                    self.peer.remove(start, LONG);
+                    sum = sum.wrapping_add(start);
+                }
             }
         }
         sum

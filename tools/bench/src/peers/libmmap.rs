@@ -38,7 +38,7 @@ pub trait Generation: 'static {
 
 /// The loads without that of gaps, which a single generation is asked for.
 const ALL_BUT_GAP: &[Load] =
-    &[Load::Lookup, Load::Near, Load::Churn, Load::Protect, Load::Overwrite];
+    &[Load::Lookup, Load::Near, Load::Churn, Load::Protect, Load::Overwrite, Load::Beyond];
 
 macro_rules! generation {
     ($(#[$doc:meta])* $name:ident, $label:literal, $file:expr, $($const:item)*) => {
@@ -61,7 +61,7 @@ generation! {
     /// `mm_init` on two AVL trees, of what is free and what is taken. What was split stays split.
     /// Its lookup compares bytes with pages, and what overwrites several VMAs leaves their gaps.
     MmTrees, "libmmap, mm trees", libmmap("libmmap-mm-trees.so"),
-    const LOADS: &'static [Load] = &[Load::Churn, Load::Protect];
+    const LOADS: &'static [Load] = &[Load::Churn, Load::Protect, Load::Beyond];
     const FIT: Fit = Fit::Other;
     const MERGES: bool = false;
     const LARGEST: usize = 100_000;
@@ -72,7 +72,7 @@ generation! {
 generation! {
     /// `mm_init` on a list. It has neither lookups nor protection.
     MmList, "libmmap, mm list", libmmap("libmmap-mm-list.so"),
-    const LOADS: &'static [Load] = &[Load::Churn, Load::Overwrite];
+    const LOADS: &'static [Load] = &[Load::Churn, Load::Overwrite, Load::Beyond];
     const FIT: Fit = Fit::Other;
     const PREFIX: &'static str = "mm_";
     const WITH_CALLBACK: &'static str = "_cb";

@@ -20,7 +20,7 @@ impl Default for VmAllocator {
 
 impl Peer for VmAllocator {
     const NAME: &'static str = "vm-allocator";
-    const LOADS: &'static [Load] = &[Load::Churn];
+    const LOADS: &'static [Load] = &[Load::Churn, Load::Beyond];
     const LARGEST: usize = 10_000;
 
     fn len(&self) -> usize {

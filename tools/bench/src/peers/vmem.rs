@@ -54,7 +54,7 @@ impl Vmem {
 
 impl Peer for Vmem {
     const NAME: &'static str = "vmem";
-    const LOADS: &'static [Load] = &[Load::Churn];
+    const LOADS: &'static [Load] = &[Load::Churn, Load::Beyond];
     const LARGEST: usize = 10_000;
     const FIT: Fit = Fit::Other;
 
