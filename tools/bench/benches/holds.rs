@@ -7,12 +7,13 @@
 
 #![allow(clippy::cast_precision_loss, reason = "figures for people")]
 
-use std::fmt;
 use std::sync::Arc;
 
 use kvma::addr_space::HasVmMap;
 use kvma::linux::abi::{MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MCL_CURRENT, PROT_READ, PROT_WRITE};
-use kvma::linux::{Call, Capabilities, File, Kernel, Layout, LinuxVma, Mm, Mmap, NoKernel, Target};
+use kvma::linux::{
+    Call, Capabilities, Kernel, Layout, LinuxVma, Mm, Mmap, NoFile, NoKernel, Target,
+};
 use kvma::{
     AddrSpace, Attrs, BoxAlloc, Errno, Hooks, MapRequest, NoHooks, PageSize, Piece, Placement,
     Prot, VmMap, VmaNode,
@@ -62,25 +63,6 @@ impl<V> Hooks<V> for Counted {
 impl Kernel<NoFile> for Counted {
     fn capabilities(&self) -> Capabilities {
         Capabilities::IPC_LOCK
-    }
-}
-
-/// There are no files.
-#[derive(Clone, PartialEq)]
-enum NoFile {}
-
-impl File for NoFile {
-    fn id(&self) -> u64 {
-        match *self {}
-    }
-    fn device(&self) -> (u32, u32) {
-        match *self {}
-    }
-    fn inode(&self) -> u64 {
-        match *self {}
-    }
-    fn write_name(&self, _: &mut dyn fmt::Write) -> fmt::Result {
-        match *self {}
     }
 }
 
