@@ -154,9 +154,9 @@ impl Index {
         for group in items.chunk_by(|one, next| part_of(one) == part_of(next)) {
             let at = group.first().map_or(0, part_of);
             let (part, fullest_here) = fill_part(&mut self.table, group, passed, number);
-            // Whoever searches in a part without numbers finds the first number of the next one.
-            self.parts.resize(at, Part { first: u64::MAX, shift: 0, last: 0, ..part });
-            self.parts.push(part);
+            // Also for the parts without numbers before it: whoever searches there comes before all
+            // of these, so to the first bucket, and finds the first number.
+            self.parts.resize(at + 1, part);
             fullest = fullest.max(fullest_here);
             passed += group.len();
         }
@@ -235,6 +235,7 @@ mod tests {
     fn index(numbers: &[u64]) -> Index {
         let mut index = Index::new();
         index.reserve(numbers.len()).unwrap();
+        assert!(index.parts.capacity() <= numbers.len(), "parts of {}", numbers.len());
         let room = (index.table.capacity(), index.parts.capacity());
         index.fill(numbers, |&number| number);
         assert_eq!(index.table.capacity(), room.0, "room for {}", numbers.len());
