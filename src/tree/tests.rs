@@ -211,6 +211,56 @@ fn aligned_searches_look_at_few_nodes() {
     }
 }
 
+/// What is nearest to the upper end is found by passing over all that is misaligned there, though
+/// there is room for everything at the other end.
+#[test]
+fn aligned_searches_from_above_pass_over_misaligned_gaps() {
+    const ENTRIES: u64 = 2000;
+    static POOL: FixedPool<Plain, { ENTRIES as usize + 1 }> = FixedPool::new();
+    let mut nodes = Preallocated::new(&POOL);
+    nodes.fill(ENTRIES as usize + 1).unwrap();
+    let space = PageRange::new(0, 2048 + 6 * ENTRIES);
+    let mut tree = Tree::new(space, (), nodes.take().unwrap());
+    let mut filling = tree.fill();
+    let mut list = Vec::new();
+    for index in 0..ENTRIES {
+        let range = PageRange::new(2048 + 6 * index + 2, 2048 + 6 * (index + 1));
+        filling.push(nodes.take().unwrap(), range, (), index);
+        list.push((range.start, range.end));
+    }
+    drop(filling);
+    for offset in 0..512 {
+        let query = GapQuery { window: space, len: 1, align: 512, offset };
+        let found = tree.highest(&query);
+        assert!(found > Some(8192), "{offset}: {found:?}");
+        assert_eq!(found, highest(&list, space, &query), "{offset}");
+    }
+    let sentinel = tree.dismantle(|detached| nodes.put(detached.empty().0)).unwrap();
+    nodes.put(sentinel);
+}
+
+/// Readers do not believe in gaps while the sentinel's generation is odd. A change within another
+/// must not make it even.
+#[test]
+fn gaps_do_not_count_up_to_the_end_of_the_outermost_change() {
+    static POOL: FixedPool<Plain, 1> = FixedPool::new();
+    let mut nodes = Preallocated::new(&POOL);
+    nodes.fill(1).unwrap();
+    let mut tree = Tree::new(PageRange::new(0, 100), (), nodes.take().unwrap());
+    let counts = |tree: &Tree<Plain>| tree.sentinel().generation() & 1 == 0;
+    for _ in 0..2 {
+        assert!(counts(&tree));
+        tree.rearranged(|tree| {
+            assert!(!counts(tree));
+            tree.rearranged(|tree| assert!(!counts(tree)));
+            assert!(!counts(tree));
+        });
+        assert!(counts(&tree));
+    }
+    let sentinel = tree.dismantle(|detached| nodes.put(detached.empty().0)).unwrap();
+    nodes.put(sentinel);
+}
+
 /// Searches from either end turn back where a subtree has no gap that is long enough, or lies
 /// outside the window: they look at the nodes along two ways from the root, and no more.
 #[test]

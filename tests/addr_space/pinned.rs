@@ -67,6 +67,20 @@ fn number_at<D: StaticDomain>(
 }
 
 #[test]
+fn the_next_vma_comes_with_its_data() {
+    pinned_domain! { struct D; }
+    let (space, drops) = (space::<D>(), Drops::default());
+    map(&space, 5, 3, drops.object(1));
+    map(&space, 8, 1, drops.object(2));
+    let guard = D::enter();
+    let next = |page: u64| {
+        let (vma, object) = space.next_vma_pinned(page * PAGE, &guard)?;
+        Some((vma.range().start() / PAGE, object.number))
+    };
+    assert_eq!([1, 7, 8, 9].map(next), [Some((5, 1)), Some((5, 1)), Some((8, 2)), None]);
+}
+
+#[test]
 fn a_lookup_gives_the_snapshot_and_the_data_itself() {
     pinned_domain! { struct D; }
     let (space, drops) = (space::<D>(), Drops::default());

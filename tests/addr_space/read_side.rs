@@ -78,6 +78,19 @@ unsafe impl ReadSide<VmaNode> for Rcu {
     }
 }
 
+/// Parents of nodes that may be given back are not followed: who walks waits for the change.
+#[test]
+fn a_walk_is_disturbed_by_all_changes_where_memory_is_given_back() {
+    static RCU: Rcu = Rcu::new();
+    let map = VmMap::<(), &'static Rcu>::new(PAGE..=0x100_0fff, PageSize::SIZE_4K, &RCU).unwrap();
+    let space = AddrSpace::new(map);
+    space.map(fixed(0x10, 1, Prot::RW), &mut NoHooks).unwrap();
+    let next = || space.try_next_vma(8 * PAGE).map(|vma| vma.map(|vma| vma.range().start()));
+    assert_eq!(next().ok(), Some(Some(0x10 * PAGE)));
+    space.update(3, &mut NoHooks, |_, _| assert!(next().is_err()));
+    assert_eq!(next().ok(), Some(Some(0x10 * PAGE)));
+}
+
 #[test]
 fn readers_are_safe_from_an_allocator_that_gives_memory_back() {
     static RCU: Rcu = Rcu::new();

@@ -110,6 +110,17 @@ fn a_walk_is_less_disturbed_than_a_lookup() {
     });
 }
 
+#[test]
+fn a_walk_says_how_far_it_has_come() {
+    let pool = Pool::new();
+    let space = space(&pool);
+    space.map(fixed(1, 1, Prot::RW), &mut NoHooks).unwrap();
+    let mut walk = space.snapshots();
+    assert_eq!(format!("{walk:?}"), "Snapshots { from: Some(0), .. }");
+    walk.next().unwrap();
+    assert_eq!(format!("{walk:?}"), "Snapshots { from: Some(8192), .. }");
+}
+
 /// Nothing is published then, and nobody takes the lock for good who would publish it.
 #[test]
 fn who_only_tries_gets_through_after_a_forgotten_guard() {

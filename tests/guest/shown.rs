@@ -61,3 +61,19 @@ fn what_slots_show_is_found_whatever_has_come_and_gone() {
     }
     assert_eq!(nodes.in_use(), OWN);
 }
+
+#[test]
+fn a_page_that_all_layers_show_is_in_the_way_of_no_other() {
+    let nodes = BoxAlloc::<GuestNode>::new();
+    let mut guest = Guest::<(), _>::new(0..=u64::MAX, PageSize::SIZE_4K, &nodes).unwrap();
+    let mut add = |at: u64, page: u64| {
+        guest.add_slot(SlotRequest::ram(at * PAGE, PAGE, host(page * PAGE)), &mut NoHooks)
+    };
+    for at in 0..u64::from(MAX_LAYERS) {
+        add(at, 10).unwrap();
+    }
+    assert_eq!(add(5_000, 10), Err(Refusal::<Error>::TooManyAliases));
+    for (at, page) in [(5_001, 8), (5_002, 9), (5_003, 11)] {
+        add(at, page).unwrap();
+    }
+}

@@ -83,7 +83,9 @@ fn a_vector_of_ranges_is_checked_before_any_is_advised() {
     assert_eq!(advise(&[own, (AT + 1, 0), own], 10, 0), Ok(2 * PAGE));
     assert_eq!(advise(&[(AT, 0), (AT + 1, 0), own], 10, 0), Ok(PAGE));
     assert_eq!(advise(&[(AT + 1, 0), own], 10, 0), Err(Errno::EINVAL));
+    // Nothing is checked of a vector without bytes.
     assert_eq!(advise(&[], 99, 0), Ok(0));
+    assert_eq!(advise(&[(AT + 1, 0)], 99, 0), Ok(0));
     assert_eq!(advise(&[own], 99, 1), Err(Errno::EINVAL));
 }
 

@@ -207,3 +207,41 @@ fn maps_show_what_others_map_ahead() {
     // An error ends it.
     assert_eq!(space.for_each_line(|_| Err(5)), Err(5));
 }
+
+#[test]
+fn a_file_that_is_mapped_over_what_was_shown_is_shown_from_there_on() {
+    let counting = Counting::default();
+    let space = new_space::<Index>(&counting);
+    map(&space, 10, 1, None, &mut NoKernel2);
+    let mut shown = Vec::new();
+    let visited: Result<(), ()> = space.for_each_line(|line| {
+        if shown.is_empty() {
+            map(&space, 10, 3, Some(Index(7)), &mut NoKernel2);
+        }
+        shown.push((line.start(), line.end(), line.offset()));
+        Ok(())
+    });
+    assert_eq!(visited, Ok(()));
+    // The file's second page was mapped first.
+    assert_eq!(shown, [(at(10), at(11), 0), (at(11), at(13), 2 * PAGE)]);
+}
+
+#[test]
+fn the_gate_is_shown_as_it_may_be_accessed() {
+    let counting = Counting::default();
+    let space = new_space::<Index>(&counting);
+    for (gate, perms) in [
+        (Gate::None, None),
+        (Gate::Execute, Some(VmFlags::EXEC)),
+        (Gate::ReadExecute, Some(VmFlags::READ | VmFlags::EXEC)),
+    ] {
+        space.update(0, &mut NoKernel2, |mm, _| mm.set_gate(gate));
+        let mut shown = Vec::new();
+        let visited: Result<(), ()> = space.for_each_line(|line| {
+            shown.push(line.flags());
+            Ok(())
+        });
+        assert_eq!(visited, Ok(()));
+        assert!(shown.into_iter().eq(perms), "{gate:?}");
+    }
+}
