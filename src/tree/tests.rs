@@ -211,7 +211,7 @@ fn aligned_searches_look_at_few_nodes() {
     }
 }
 
-/// What is nearest to the upper end is found by passing over all that is misaligned there, though
+/// The gap nearest to the upper end is found by passing over all that are misaligned there, though
 /// there is room for everything at the other end.
 #[test]
 fn aligned_searches_from_above_pass_over_misaligned_gaps() {
