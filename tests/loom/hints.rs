@@ -1,14 +1,11 @@
 //! Lookups that begin at hints, against changes of the tree, of the table and of other hints.
 
+use ::loom::sync::Arc;
 use ::loom::thread;
 use kvma::NoHooks;
 use kvma::addr_space::HintTable;
 
 use super::support::*;
-
-const FIVE: &[TheVma] =
-    &[(0x10, 1, RW), (0x20, 1, RO), (0x30, 1, RW), (0x40, 1, RO), (0x50, 1, RW)];
-const THREE: &[TheVma] = &[(0x10, 1, RW), (0x20, 1, RO), (0x30, 1, RW)];
 
 /// Unmaps as `unmap` does, but is not led by hints. For models of readers: whoever is led reads the
 /// words that he is about to write, and for loom, which compares a write with the last access
@@ -23,50 +20,22 @@ fn give(space: &Space, slots: usize) {
     space.set_hints(HintTable::boxed(slots).unwrap()).unwrap();
 }
 
-/// Maps `vmas`, and looks each up so that there are hints. One thread makes `change`, the other
-/// looks `page` up and must find one of `right`, unless a writer is in the way. Each of `right`
-/// must be found in some execution.
-#[track_caller]
-fn against(
-    preemptions: usize,
-    vmas: &'static [TheVma],
-    change: impl Fn(&Space) + Copy + Send + Sync + 'static,
-    page: u64,
-    right: &[Option<TheVma>],
-) {
-    let (right, kinds) = (right.to_vec(), right.len());
-    let seen = explore(Some(preemptions), move |seen| {
-        let space = space(&alloc());
-        for &(start, pages, prot) in vmas {
-            map(&space, start, pages, prot);
-        }
+/// Returns what makes a space of `vmas`, to each of which there is a hint.
+fn hinted(vmas: &'static [TheVma]) -> impl Fn() -> Arc<Space> {
+    move || {
+        let space = mapped(vmas)();
         give(&space, 3);
         for &(page, ..) in vmas {
             assert!(look(&space, page).is_some());
         }
-        let space2 = space.clone();
-        let writer = thread::spawn(move || change(&space2));
-        match look(&space, page) {
-            None => seen.note(5),
-            Some(found) => match right.iter().position(|right| *right == found) {
-                Some(which) => seen.note(which),
-                None => panic!("{found:?} was never at page {page:#x}"),
-            },
-        }
-        writer.join().unwrap();
-        space.inspect(|map| map.check()).unwrap();
-        // What the hints say now.
-        let now = look(&space, page).expect("there is no writer");
-        assert_eq!(now, look(&space, page).expect("nor here"));
-        assert_eq!(now.is_some(), space.inspect(|map| map.find(page * PAGE).is_some()));
-    });
-    seen.assert_all(kinds);
+        space
+    }
 }
 
 #[test]
 fn a_vma_that_is_unmapped_is_found_or_not() {
     let change = |space: &Space| unmap_from_the_root(space, 0x20, 1);
-    against(3, THREE, change, 0x20, &[Some(THREE[1]), None]);
+    against(Some(3), hinted(THREE), change, found_at(0x20), &[Some(THREE[1]), None]);
 }
 
 /// A removal elsewhere rotates the tree, and moves its root. Bounded: at most two preemptions.
@@ -74,14 +43,7 @@ fn a_vma_that_is_unmapped_is_found_or_not() {
 fn a_vma_is_never_missed_because_of_a_removal_elsewhere() {
     for gone in 0..5 {
         let seen = explore(Some(2), move |seen| {
-            let space = space(&alloc());
-            for &(start, pages, prot) in FIVE {
-                map(&space, start, pages, prot);
-            }
-            give(&space, 3);
-            for &(page, ..) in FIVE {
-                assert!(look(&space, page).is_some());
-            }
+            let space = hinted(FIVE)();
             let space2 = space.clone();
             let writer = thread::spawn(move || unmap_from_the_root(&space2, FIVE[gone].0, 1));
             for asked in (0..5).filter(|&asked| asked != gone) {
@@ -107,8 +69,8 @@ fn a_node_that_is_used_again_in_the_same_tree_gives_right_answers() {
         unmap_from_the_root(space, 0x20, 1);
         map_reusing(space, 0x40, 1, RW);
     };
-    against(2, ONE, change, 0x20, &[Some(ONE[0]), None]);
-    against(2, ONE, change, 0x40, &[None, Some((0x40, 1, RW))]);
+    against(Some(2), hinted(ONE), change, found_at(0x20), &[Some(ONE[0]), None]);
+    against(Some(2), hinted(ONE), change, found_at(0x40), &[None, Some((0x40, 1, RW))]);
 }
 
 /// The node of a hint goes to another space, where it holds the same page. Bounded: at most two
@@ -202,8 +164,8 @@ fn changes_after_a_table_has_gone_are_seen() {
         space.clear_hints();
         unmap_from_the_root(space, FIVE[0].0, 1);
     };
-    against(2, FIVE, change, FIVE[2].0, &[Some(FIVE[2])]);
-    against(2, FIVE, change, FIVE[0].0, &[Some(FIVE[0]), None]);
+    against(Some(2), hinted(FIVE), change, found_at(FIVE[2].0), &[Some(FIVE[2])]);
+    against(Some(2), hinted(FIVE), change, found_at(FIVE[0].0), &[Some(FIVE[0]), None]);
 }
 
 /// Lets the lock's holder search elsewhere: the place that it has come to last is asked before any

@@ -11,44 +11,15 @@ use super::support::*;
 /// is caught that two miss.
 const BOUND: Option<usize> = Some(2);
 
-/// Maps `vmas`. One thread makes `change`, the other looks `page` up and must find one of `right`,
-/// unless a writer is in the way. Each of `right` must be found in some execution.
-#[track_caller]
-fn against(
-    preemptions: Option<usize>,
-    vmas: &'static [TheVma],
-    change: impl Fn(&Space) + Copy + Send + Sync + 'static,
-    page: u64,
-    right: &[Option<TheVma>],
-) {
-    let (right, kinds) = (right.to_vec(), right.len());
-    let seen = explore(preemptions, move |seen| {
-        let space = space(&alloc());
-        for &(start, pages, prot) in vmas {
-            map(&space, start, pages, prot);
-        }
-        let space2 = space.clone();
-        let writer = thread::spawn(move || change(&space2));
-        match look(&space, page) {
-            None => seen.note(5),
-            Some(found) => match right.iter().position(|right| *right == found) {
-                Some(which) => seen.note(which),
-                None => panic!("{found:?} was never at page {page:#x}"),
-            },
-        }
-        writer.join().unwrap();
-        space.inspect(|map| map.check()).unwrap();
-    });
-    seen.assert_all(kinds);
-}
-
-const THREE: &[TheVma] = &[(0x10, 1, RW), (0x20, 1, RO), (0x30, 1, RW)];
-const FIVE: &[TheVma] =
-    &[(0x10, 1, RW), (0x20, 1, RO), (0x30, 1, RW), (0x40, 1, RO), (0x50, 1, RW)];
-
 #[test]
 fn a_vma_that_is_unmapped_is_found_or_not() {
-    against(None, THREE, |space| unmap(space, 0x20, 1), 0x20, &[Some(THREE[1]), None]);
+    against(
+        None,
+        mapped(THREE),
+        |space| unmap(space, 0x20, 1),
+        found_at(0x20),
+        &[Some(THREE[1]), None],
+    );
 }
 
 /// A removal elsewhere rotates the tree.
@@ -58,7 +29,7 @@ fn a_vma_is_never_missed_because_of_a_removal_elsewhere() {
     for gone in 0..4 {
         for asked in (0..5).filter(|&asked| asked != gone) {
             let change = move |space: &Space| unmap(space, FIVE[gone].0, 1);
-            against(None, FIVE, change, FIVE[asked].0, &[Some(FIVE[asked])]);
+            against(None, mapped(FIVE), change, found_at(FIVE[asked].0), &[Some(FIVE[asked])]);
         }
     }
 }
@@ -71,18 +42,30 @@ fn a_vma_is_never_missed_because_of_two_removals_elsewhere() {
         unmap(space, FIVE[3].0, 1);
         unmap(space, FIVE[0].0, 1);
     };
-    against(Some(3), &FIVE[..4], change, FIVE[2].0, &[Some(FIVE[2])]);
+    against(Some(3), mapped(&FIVE[..4]), change, found_at(FIVE[2].0), &[Some(FIVE[2])]);
 }
 
 #[test]
 fn a_node_that_is_new_is_seen_initialised() {
-    against(None, THREE, |space| map(space, 0x28, 1, RW), 0x28, &[None, Some((0x28, 1, RW))]);
+    against(
+        None,
+        mapped(THREE),
+        |space| map(space, 0x28, 1, RW),
+        found_at(0x28),
+        &[None, Some((0x28, 1, RW))],
+    );
 }
 
 /// Nobody who comes by a node that is new is led astray by what it was before.
 #[test]
 fn a_node_that_is_new_hides_no_other() {
-    against(None, THREE, |space| map(space, 0x28, 1, RW), 0x20, &[Some(THREE[1])]);
+    against(
+        None,
+        mapped(THREE),
+        |space| map(space, 0x28, 1, RW),
+        found_at(0x20),
+        &[Some(THREE[1])],
+    );
 }
 
 /// The node of one VMA becomes that of another, in another place of the tree.
@@ -92,17 +75,17 @@ fn a_node_that_is_used_again_in_the_same_tree_gives_right_answers() {
         unmap(space, 0x20, 1);
         map_reusing(space, 0x40, 1, RW);
     };
-    against(BOUND, THREE, change, 0x20, &[Some(THREE[1]), None]);
-    against(BOUND, THREE, change, 0x40, &[None, Some((0x40, 1, RW))]);
+    against(BOUND, mapped(THREE), change, found_at(0x20), &[Some(THREE[1]), None]);
+    against(BOUND, mapped(THREE), change, found_at(0x40), &[None, Some((0x40, 1, RW))]);
 }
 
 #[test]
 fn a_vma_that_is_split_is_found_whole_or_in_parts() {
     const WHOLE: &[TheVma] = &[(0x20, 3, RW)];
     let change = |space: &Space| unmap(space, 0x21, 1);
-    against(BOUND, WHOLE, change, 0x20, &[Some(WHOLE[0]), Some((0x20, 1, RW))]);
-    against(BOUND, WHOLE, change, 0x21, &[Some(WHOLE[0]), None]);
-    against(BOUND, WHOLE, change, 0x22, &[Some(WHOLE[0]), Some((0x22, 1, RW))]);
+    against(BOUND, mapped(WHOLE), change, found_at(0x20), &[Some(WHOLE[0]), Some((0x20, 1, RW))]);
+    against(BOUND, mapped(WHOLE), change, found_at(0x21), &[Some(WHOLE[0]), None]);
+    against(BOUND, mapped(WHOLE), change, found_at(0x22), &[Some(WHOLE[0]), Some((0x22, 1, RW))]);
 }
 
 /// A page that is mapped before and after the change, and not in between.
@@ -110,20 +93,20 @@ fn a_vma_that_is_split_is_found_whole_or_in_parts() {
 fn a_page_that_is_replaced_is_never_missed() {
     const WHOLE: &[TheVma] = &[(0x20, 2, RW)];
     let change = |space: &Space| map(space, 0x20, 1, RO);
-    against(BOUND, WHOLE, change, 0x20, &[Some(WHOLE[0]), Some((0x20, 1, RO))]);
+    against(BOUND, mapped(WHOLE), change, found_at(0x20), &[Some(WHOLE[0]), Some((0x20, 1, RO))]);
 }
 
 #[test]
 fn a_vma_that_is_split_by_protect_has_one_of_its_rights() {
     const WHOLE: &[TheVma] = &[(0x20, 2, RW)];
     let change = |space: &Space| space.protect(0x21 * PAGE, PAGE, RO, &mut NoHooks).unwrap();
-    against(BOUND, WHOLE, change, 0x20, &[Some(WHOLE[0]), Some((0x20, 1, RW))]);
+    against(BOUND, mapped(WHOLE), change, found_at(0x20), &[Some(WHOLE[0]), Some((0x20, 1, RW))]);
     // In between, the part has been split off and has its old rights.
     against(
         BOUND,
-        WHOLE,
+        mapped(WHOLE),
         change,
-        0x21,
+        found_at(0x21),
         &[Some(WHOLE[0]), Some((0x21, 1, RW)), Some((0x21, 1, RO))],
     );
 }
@@ -135,13 +118,19 @@ fn vmas_that_merge_are_found_apart_or_merged() {
     // In between, the new VMA has merged with the left one only.
     against(
         BOUND,
-        PARTS,
+        mapped(PARTS),
         change,
-        0x20,
+        found_at(0x20),
         &[Some(PARTS[0]), Some((0x20, 2, RW)), Some((0x20, 3, RW))],
     );
-    against(BOUND, PARTS, change, 0x21, &[None, Some((0x20, 2, RW)), Some((0x20, 3, RW))]);
-    against(BOUND, PARTS, change, 0x22, &[Some(PARTS[1]), Some((0x20, 3, RW))]);
+    against(
+        BOUND,
+        mapped(PARTS),
+        change,
+        found_at(0x21),
+        &[None, Some((0x20, 2, RW)), Some((0x20, 3, RW))],
+    );
+    against(BOUND, mapped(PARTS), change, found_at(0x22), &[Some(PARTS[1]), Some((0x20, 3, RW))]);
 }
 
 /// Changes all attributes of a VMA `before` times, then `changes` times against a lookup.

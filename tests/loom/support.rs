@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ::loom::sync::{Arc, Mutex};
+use ::loom::thread;
 use kvma::hooks::Advice;
 use kvma::linux::{
     Access, Fault, FaultAction, Inheritance, Install, Kernel, Layout, LinuxVma, Mm, NoKernel,
@@ -116,6 +117,59 @@ where
     A: ReadSide<VmaNode> + Clone,
 {
     space.try_lookup(page * PAGE).ok().map(|found| found.map(vma))
+}
+
+pub const THREE: &[TheVma] = &[(0x10, 1, RW), (0x20, 1, RO), (0x30, 1, RW)];
+pub const FIVE: &[TheVma] =
+    &[(0x10, 1, RW), (0x20, 1, RO), (0x30, 1, RW), (0x40, 1, RO), (0x50, 1, RW)];
+
+/// Returns what makes a space of `vmas`.
+pub fn mapped(vmas: &'static [TheVma]) -> impl Fn() -> Arc<Space> {
+    move || {
+        let space = space(&alloc());
+        for &(start, pages, prot) in vmas {
+            map(&space, start, pages, prot);
+        }
+        space
+    }
+}
+
+/// Returns the question what is at `page`.
+pub fn found_at(page: u64) -> impl Fn(&Space) -> Option<Option<TheVma>> {
+    move |space| look(space, page)
+}
+
+/// In a space that `make` has made, one thread makes `change`, the other asks `question` and must
+/// be answered by one of `right`, or by `None` where a writer is in the way. Each of `right` must
+/// be the answer in some execution, and the last one whenever the change has been made.
+#[track_caller]
+pub fn against(
+    preemptions: Option<usize>,
+    make: impl Fn() -> Arc<Space> + Send + Sync + 'static,
+    change: impl Fn(&Space) + Copy + Send + Sync + 'static,
+    question: impl Fn(&Space) -> Option<Option<TheVma>> + Send + Sync + 'static,
+    right: &[Option<TheVma>],
+) {
+    let (right, kinds) = (right.to_vec(), right.len());
+    let seen = explore(preemptions, move |seen| {
+        let space = make();
+        let space2 = space.clone();
+        let writer = thread::spawn(move || change(&space2));
+        match question(&space) {
+            None => seen.note(5),
+            Some(found) => match right.iter().position(|right| *right == found) {
+                Some(which) => seen.note(which),
+                None => panic!("{found:x?} was never right: {right:x?}"),
+            },
+        }
+        writer.join().unwrap();
+        space.inspect(|map| map.check()).unwrap();
+        // Twice: where there are hints, the first one mends them.
+        for _ in 0..2 {
+            assert_eq!(question(&space).as_ref(), right.last());
+        }
+    });
+    seen.assert_all(kinds);
 }
 
 /// Returns the space of a program with one private page, which has been written.

@@ -10,45 +10,14 @@ const BOUND: Option<usize> = Some(2);
 /// For changes of one VMA.
 const WIDE: Option<usize> = Some(3);
 
-/// Maps `vmas`. One thread makes `change`, the other asks for the VMA at or after `page` and must
-/// find one of `right`, unless a writer is in the way. Each must be found in some execution.
-#[track_caller]
-fn against(
-    preemptions: Option<usize>,
-    vmas: &'static [TheVma],
-    change: impl Fn(&Space) + Copy + Send + Sync + 'static,
-    page: u64,
-    right: &[Option<TheVma>],
-) {
-    let (right, kinds) = (right.to_vec(), right.len());
-    let seen = explore(preemptions, move |seen| {
-        let space = space(&alloc());
-        for &(start, pages, prot) in vmas {
-            map(&space, start, pages, prot);
-        }
-        let space2 = space.clone();
-        let writer = thread::spawn(move || change(&space2));
-        match next(&space, page) {
-            None => seen.note(5),
-            Some(found) => match right.iter().position(|right| *right == found) {
-                Some(which) => seen.note(which),
-                None => panic!("{found:?} was never the next from page {page:#x} on"),
-            },
-        }
-        writer.join().unwrap();
-        space.inspect(|map| map.check()).unwrap();
-    });
-    seen.assert_all(kinds);
-}
-
-/// Returns `None` if a writer was in the way.
+/// Returns the VMA at or after `page`, or `None` if a writer was in the way.
 fn next(space: &Space, page: u64) -> Option<Option<TheVma>> {
     space.try_next_vma(page * PAGE).ok().map(|found| found.map(vma))
 }
 
-const THREE: &[TheVma] = &[(0x10, 1, RW), (0x20, 1, RO), (0x30, 1, RW)];
-const FIVE: &[TheVma] =
-    &[(0x10, 1, RW), (0x20, 1, RO), (0x30, 1, RW), (0x40, 1, RO), (0x50, 1, RW)];
+fn next_from(page: u64) -> impl Fn(&Space) -> Option<Option<TheVma>> {
+    move |space| next(space, page)
+}
 
 /// A removal elsewhere rotates the tree, each in another way. Without a bound, one of them alone
 /// takes minutes; two preemptions are enough for a change between any two steps of a walk.
@@ -58,8 +27,14 @@ fn a_vma_is_never_passed_over_because_of_a_removal_elsewhere() {
         for asked in (0..5).filter(|&asked| asked != gone) {
             let change = move |space: &Space| unmap(space, FIVE[gone].0, 1);
             // Its own page, and a page in the gap before it.
-            against(BOUND, FIVE, change, FIVE[asked].0, &[Some(FIVE[asked])]);
-            against(BOUND, FIVE, change, FIVE[asked].0 - 8, &[Some(FIVE[asked])]);
+            against(BOUND, mapped(FIVE), change, next_from(FIVE[asked].0), &[Some(FIVE[asked])]);
+            against(
+                BOUND,
+                mapped(FIVE),
+                change,
+                next_from(FIVE[asked].0 - 8),
+                &[Some(FIVE[asked])],
+            );
         }
     }
 }
@@ -67,14 +42,14 @@ fn a_vma_is_never_passed_over_because_of_a_removal_elsewhere() {
 #[test]
 fn a_vma_that_comes_or_goes_is_next_or_not() {
     let comes = |space: &Space| map(space, 0x28, 1, RW);
-    against(WIDE, THREE, comes, 0x24, &[Some(THREE[2]), Some((0x28, 1, RW))]);
-    against(WIDE, THREE, comes, 0x29, &[Some(THREE[2])]);
+    against(WIDE, mapped(THREE), comes, next_from(0x24), &[Some(THREE[2]), Some((0x28, 1, RW))]);
+    against(WIDE, mapped(THREE), comes, next_from(0x29), &[Some(THREE[2])]);
     let goes = |space: &Space| unmap(space, 0x20, 1);
-    against(WIDE, THREE, goes, 0x18, &[Some(THREE[1]), Some(THREE[2])]);
+    against(WIDE, mapped(THREE), goes, next_from(0x18), &[Some(THREE[1]), Some(THREE[2])]);
     let last = |space: &Space| unmap(space, 0x30, 1);
-    against(WIDE, THREE, last, 0x28, &[Some(THREE[2]), None]);
+    against(WIDE, mapped(THREE), last, next_from(0x28), &[Some(THREE[2]), None]);
     let above = |space: &Space| map(space, 0x40, 1, RW);
-    against(WIDE, THREE, above, 0x38, &[None, Some((0x40, 1, RW))]);
+    against(WIDE, mapped(THREE), above, next_from(0x38), &[None, Some((0x40, 1, RW))]);
 }
 
 /// Pages that are mapped before and after the change are mapped all the while.
@@ -82,23 +57,23 @@ fn a_vma_that_comes_or_goes_is_next_or_not() {
 fn what_is_split_or_replaced_is_never_passed_over() {
     const TWO: &[TheVma] = &[(0x20, 3, RW), (0x30, 1, RW)];
     let split = |space: &Space| unmap(space, 0x21, 1);
-    against(BOUND, TWO, split, 0x22, &[Some(TWO[0]), Some((0x22, 1, RW))]);
+    against(BOUND, mapped(TWO), split, next_from(0x22), &[Some(TWO[0]), Some((0x22, 1, RW))]);
     // Of the last two: behind them comes the end, which a walk must not take for the next.
     const LAST: &[TheVma] = &[(0x20, 1, RW), (0x21, 1, RO)];
     let replace = |space: &Space| map(space, 0x20, 2, RO);
-    against(BOUND, LAST, replace, 0x21, &[Some(LAST[1]), Some((0x20, 2, RO))]);
+    against(BOUND, mapped(LAST), replace, next_from(0x21), &[Some(LAST[1]), Some((0x20, 2, RO))]);
 }
 
 #[test]
 fn vmas_that_merge_are_never_passed_over() {
     const PARTS: &[TheVma] = &[(0x20, 1, RW), (0x22, 1, RW), (0x30, 1, RW)];
     let change = |space: &Space| map(space, 0x21, 1, RW);
-    against(BOUND, PARTS, change, 0x22, &[Some(PARTS[1]), Some((0x20, 3, RW))]);
+    against(BOUND, mapped(PARTS), change, next_from(0x22), &[Some(PARTS[1]), Some((0x20, 3, RW))]);
     against(
         BOUND,
-        PARTS,
+        mapped(PARTS),
         change,
-        0x21,
+        next_from(0x21),
         &[Some(PARTS[1]), Some((0x20, 2, RW)), Some((0x20, 3, RW))],
     );
 }
@@ -107,10 +82,7 @@ fn vmas_that_merge_are_never_passed_over() {
 #[test]
 fn walks_and_lookups_agree() {
     let seen = explore(BOUND, |seen| {
-        let space = space(&alloc());
-        for &(start, pages, prot) in THREE {
-            map(&space, start, pages, prot);
-        }
+        let space = mapped(THREE)();
         let space2 = space.clone();
         let writer = thread::spawn(move || map(&space2, 0x28, 1, RW));
         let new = Some((0x28, 1, RW));
