@@ -103,9 +103,10 @@ impl<D, A: GuestAlloc<D> + ReadSide<GuestNode<D>>, L: RawLock> AddrSpace<Guest<D
     /// allocator that is [type-stable](crate::NodeAlloc::TYPE_STABLE). With the feature `alloc`,
     /// a hint that has had to search often enough keeps a [snapshot](Self::snapshot), the one that
     /// all hints of the guest share: as long as nothing at all has changed, a call is one load, a
-    /// look at a table or two, and a search among the few regions that lie near. So memory may be allocated
-    /// and freed here, in O(regions) at most once for each change of the guest, and under the lock
-    /// if nobody holds it. Where that may not be, [`translate`](Self::translate) never does.
+    /// look at a table or two, and a search among the few regions that lie near. So memory may be
+    /// allocated and freed here, in O(regions) at most once for each change of the guest, and under
+    /// the lock if nobody holds it. Where that may not be, [`translate`](Self::translate) never
+    /// does.
     ///
     /// ```
     /// use kvma::guest::{Guest, GuestNode, Hint, HostBacking, SlotRequest};
