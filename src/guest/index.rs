@@ -61,7 +61,7 @@ struct Part {
 impl Part {
     const EMPTY: Self = Self { first: u64::MAX, shift: 0, begins: 0, last: 0 };
 
-    /// Divides the span from `first` to `last` into at most `count` parts, which is not 0.
+    /// Divides the span from `first` to `last` into at most `count` parts, which is two or more.
     fn divide(first: u64, last: u64, count: usize, begins: usize) -> Self {
         let reach = last - first;
         let mut shift = 0;
