@@ -2,12 +2,11 @@
 
 use super::{AddrSpace, HasVmMap};
 use crate::flags::Prot;
+use crate::node::ReadSide;
 use crate::node::pinned_data::PinnedData;
-use crate::node::{NodeAlloc, ReadSide};
-use crate::pending_flush::PendingFlushes;
 use crate::range::{PageRange, PageSize, VmRange};
 use crate::sync::{RawLock, pause};
-use crate::tree::{Busy, Hit, Peek, Published, Token, Tree};
+use crate::tree::{Busy, Hit, Token};
 use crate::vma::{Attrs, VmaData, VmaNode};
 
 /// The number of tries without the lock before [`lookup`](AddrSpace::lookup) takes it, and before
@@ -105,56 +104,24 @@ impl<'g, M: HasVmMap, G: 'g, R, F> Make<'g, M, G, R> for F where
 {
 }
 
-/// The kind of a search from a page on: for the VMA that holds it, or for the next one.
-pub(super) trait Sought: Copy {
-    /// Looks once, without the lock.
-    fn walk<'g, T: Peek, A: ReadSide<T>, G, R>(
-        self,
-        published: &Published<T, A>,
-        flushes: &PendingFlushes,
-        page: u64,
-        guard: &'g G,
-        make: impl FnOnce(Hit<'g, T, G>) -> R,
-    ) -> Result<Option<R>, Busy>;
-
-    /// Looks under the lock.
-    fn look<'g, T: Peek, A: NodeAlloc<T>, G>(
-        self,
-        published: &Published<T, A>,
-        tree: &Tree<T>,
-        flushes: &PendingFlushes,
-        page: u64,
-        guard: &'g G,
-    ) -> Option<Hit<'g, T, G>>;
+/// The kind of a search from a page on.
+pub(super) enum Search {
+    /// For the VMA that holds the page.
+    Holder,
+    /// For that one, or else the next one above.
+    Next,
 }
 
-/// The VMA that holds the page.
+/// A [`Search`] that is known when the code is compiled, so that no other is in it.
+pub(super) trait Sought: Copy {
+    const SEARCH: Search;
+}
+
 #[derive(Clone, Copy)]
 struct Holder;
 
 impl Sought for Holder {
-    #[inline(always)]
-    fn walk<'g, T: Peek, A: ReadSide<T>, G, R>(
-        self,
-        published: &Published<T, A>,
-        flushes: &PendingFlushes,
-        page: u64,
-        guard: &'g G,
-        make: impl FnOnce(Hit<'g, T, G>) -> R,
-    ) -> Result<Option<R>, Busy> {
-        published.walk(flushes, page, guard, make)
-    }
-
-    fn look<'g, T: Peek, A: NodeAlloc<T>, G>(
-        self,
-        published: &Published<T, A>,
-        tree: &Tree<T>,
-        flushes: &PendingFlushes,
-        page: u64,
-        guard: &'g G,
-    ) -> Option<Hit<'g, T, G>> {
-        published.look(tree, flushes, page, guard)
-    }
+    const SEARCH: Search = Search::Holder;
 }
 
 impl<M: HasVmMap, L: RawLock> AddrSpace<M, L>
@@ -318,16 +285,20 @@ where
     /// Tries once. Inlined, so that a caller who needs little of the copy does not pay for all of
     /// it.
     #[inline(always)]
-    fn walk<'g, G, R>(
+    fn walk<'g, S: Sought, G, R>(
         &self,
-        sought: impl Sought,
+        _: S,
         addr: u64,
         guard: &'g G,
         make: impl Make<'g, M, G, R>,
     ) -> Result<Option<R>, Busy> {
         let page_size = self.published.page_size();
         let (flushes, page) = (&self.pending_flushes, page_size.page(addr));
-        sought.walk(&self.published, flushes, page, guard, |hit| make(hit, page_size))
+        let make = |hit| make(hit, page_size);
+        match S::SEARCH {
+            Search::Holder => self.published.walk(flushes, page, guard, make),
+            Search::Next => self.published.next(flushes, page, guard, make),
+        }
     }
 
     #[cold]
@@ -367,10 +338,10 @@ where
         })
     }
 
-    fn look_up_locked<'g, G, R>(
+    fn look_up_locked<'g, S: Sought, G, R>(
         &self,
         map: &M,
-        sought: impl Sought,
+        _: S,
         addr: u64,
         guard: &'g G,
         make: impl Make<'g, M, G, R>,
@@ -379,8 +350,11 @@ where
         self.published.publish(map.tree(), map.alloc(), map.page_size());
         let (page_size, flushes) = (map.page_size(), &self.pending_flushes);
         let page = page_size.page(addr);
-        let hit = sought.look(&self.published, map.tree(), flushes, page, guard)?;
-        Some(make(hit, page_size))
+        let hit = match S::SEARCH {
+            Search::Holder => self.published.look(map.tree(), flushes, page, guard),
+            Search::Next => self.published.look_for_next(map.tree(), flushes, page, guard),
+        };
+        Some(make(hit?, page_size))
     }
 }
 

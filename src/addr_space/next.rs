@@ -2,42 +2,19 @@
 
 use core::fmt;
 
-use super::lookup::{GuardOf, RefOf, Sought, snapshot_and_data};
+use super::lookup::{GuardOf, RefOf, Search, Sought, snapshot_and_data};
 use super::{AddrSpace, HasVmMap, VmaSnapshot};
+use crate::node::ReadSide;
 use crate::node::pinned_data::PinnedData;
-use crate::node::{NodeAlloc, ReadSide};
-use crate::pending_flush::PendingFlushes;
 use crate::sync::RawLock;
-use crate::tree::{Busy, Hit, Peek, Published, Tree};
+use crate::tree::Busy;
 use crate::vma::VmaNode;
 
-/// The VMA that holds the page, or else the next one above it.
 #[derive(Clone, Copy)]
 struct Next;
 
 impl Sought for Next {
-    #[inline]
-    fn walk<'g, T: Peek, A: ReadSide<T>, G, R>(
-        self,
-        published: &Published<T, A>,
-        flushes: &PendingFlushes,
-        page: u64,
-        guard: &'g G,
-        make: impl FnOnce(Hit<'g, T, G>) -> R,
-    ) -> Result<Option<R>, Busy> {
-        published.next(flushes, page, guard, make)
-    }
-
-    fn look<'g, T: Peek, A: NodeAlloc<T>, G>(
-        self,
-        published: &Published<T, A>,
-        tree: &Tree<T>,
-        flushes: &PendingFlushes,
-        page: u64,
-        guard: &'g G,
-    ) -> Option<Hit<'g, T, G>> {
-        published.look_for_next(tree, flushes, page, guard)
-    }
+    const SEARCH: Search = Search::Next;
 }
 
 impl<M: HasVmMap, L: RawLock> AddrSpace<M, L>
