@@ -4,7 +4,7 @@ use kvma::guest::*;
 use kvma::*;
 use kvma_test_support::Random;
 
-use super::{GIB, PAGE, host};
+use super::{GIB, MIB, PAGE, Pool, guest, host};
 
 /// The nodes of a guest without slots.
 const OWN: usize = 3;
@@ -76,4 +76,16 @@ fn a_page_that_all_layers_show_is_in_the_way_of_no_other() {
     for (at, page) in [(5_001, 8), (5_002, 9), (5_003, 11)] {
         add(at, page).unwrap();
     }
+}
+
+/// An offset in a file is no address of the host's, even if the numbers are the same.
+#[test]
+fn what_is_kept_from_guests_is_no_file() {
+    let pool = Pool::new();
+    let mut guest = guest(&pool);
+    guest.keep_from_guest(GIB, MIB, &mut NoHooks).unwrap();
+    let file = HostBacking::File { file: 1, offset: GIB };
+    guest.add_slot(SlotRequest::ram(0, MIB, file), &mut NoHooks).unwrap();
+    let host = SlotRequest::ram(GIB, MIB, host(GIB));
+    assert_eq!(guest.add_slot(host, &mut NoHooks), Err(Refusal::<Error>::HostMemory));
 }

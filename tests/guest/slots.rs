@@ -309,18 +309,6 @@ fn what_is_the_hypervisors_is_kept_out_of_guests() {
     guest.check().unwrap();
 }
 
-/// An offset in a file is no address of the host's, even if the numbers are the same.
-#[test]
-fn what_is_kept_from_guests_is_no_file() {
-    let pool = Pool::new();
-    let mut guest = guest(&pool);
-    guest.keep_from_guest(GIB, MIB, &mut NoHooks).unwrap();
-    let file = HostBacking::File { file: 1, offset: GIB };
-    guest.add_slot(SlotRequest::ram(0, MIB, file), &mut NoHooks).unwrap();
-    let host = SlotRequest::ram(GIB, MIB, host(GIB));
-    assert_eq!(guest.add_slot(host, &mut NoHooks), Err(Refusal::<Error>::HostMemory));
-}
-
 #[test]
 fn blocks_are_plugged_and_unplugged_in_a_slot() {
     let pool = Pool::new();
